@@ -1,0 +1,41 @@
+# make demo: train, judge and save on the sample tiles.  make test: everything that is checked.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+PIP := $(BIN)/python -m pip --disable-pip-version-check -q
+
+.PHONY: demo test lint bench clean
+
+demo: $(VENV)/.installed
+	$(BIN)/geotl run sample_source --out runs/sample_source --resume
+	$(BIN)/geotl run sample_target --out runs/sample_target --resume
+	@echo "Look at runs/sample_target/report.html"
+
+test: $(VENV)/.tested lint
+	$(BIN)/python -m pytest
+
+lint: $(VENV)/.tested
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+bench: $(VENV)/.tested
+	$(BIN)/python benchmarks/accuracy.py
+	$(BIN)/python benchmarks/peers.py
+
+# The environment is made anew when the pins change, and added to when pyproject.toml does.
+$(VENV)/.made: constraints.txt
+	$(PYTHON) -c 'import sys; sys.exit("geotl needs Python 3.11 or newer; set PYTHON=") if sys.version_info < (3, 11) else 0'
+	$(PYTHON) -m venv --clear $(VENV)
+	touch $@
+
+$(VENV)/.installed: $(VENV)/.made pyproject.toml
+	$(PIP) install -c constraints.txt -e .
+	touch $@
+
+$(VENV)/.tested: $(VENV)/.installed
+	$(PIP) install -c constraints.txt -e '.[test]'
+	touch $@
+
+clean:
+	rm -rf $(VENV) build *.egg-info

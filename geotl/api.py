@@ -1,0 +1,184 @@
+"""What `import geotl` offers: load a model, and let it name tiles."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from geotl import modelfile
+from geotl.device import Precision, autocast, choose_device
+from geotl.errors import BandError, DataError, nearest
+from geotl.evaluation import Evaluation, evaluate, softmax
+from geotl.loading import read_tiles, to_batch
+from geotl.model import view_logits
+from geotl.modelfile import ModelFile
+from geotl.sensors import Sensor
+from geotl.tiles import index_folder, list_images
+
+
+@dataclass(frozen=True)
+class Predictions:
+    """What a model says of N tiles.
+
+    Attributes:
+        classes: names, in the order of the columns.
+        logits: float64 [N, K], before temperature scaling.
+        probabilities: calibrated, [N, K].
+        paths: the tiles' files, () for an array.
+    """
+
+    classes: tuple[str, ...]
+    logits: NDArray[np.float64]
+    probabilities: NDArray[np.float64]
+    paths: tuple[Path, ...] = ()
+
+    @property
+    def labels(self) -> list[str]:
+        """The likeliest class of each tile."""
+        return [self.classes[i] for i in self.probabilities.argmax(axis=1)]
+
+    @property
+    def confidence(self) -> NDArray[np.float64]:
+        """Probability of that class, [N]."""
+        best: NDArray[np.float64] = self.probabilities.max(axis=1)
+        return best
+
+
+class Model:
+    """A trained model, ready to predict."""
+
+    def __init__(self, file: ModelFile) -> None:
+        """Put the network on the best device at hand."""
+        self.file, self.device = file, choose_device()
+        self.network = file.network.to(self.device).eval()
+
+    @property
+    def classes(self) -> tuple[str, ...]:
+        """Class names, in the order of the logits."""
+        return self.file.contract.classes
+
+    @property
+    def bands(self) -> tuple[str, ...]:
+        """Names of the input bands, in order."""
+        return self.file.contract.bands
+
+    def predict(
+        self,
+        tiles: NDArray[Any] | str | Path | Sequence[str | Path],
+        *,
+        sensor: Sensor | None = None,
+        precision: Precision = "auto",
+    ) -> Predictions:
+        """Name tiles.
+
+        Args:
+            tiles: an array [N, C, S, S] or [C, S, S] of raw DN in the model's bands and sensor
+                (NaN and the sensor's nodata are not seen), or image files or folders.
+            sensor: the files' sensor, if another one than the model's: bands are matched by
+                name and DN are brought to the model's scale and offset.
+            precision: number format of the network.
+
+        Raises:
+            DataError: a file that cannot be read, tiles of a wrong shape.
+            BandError: bands missing.
+        """
+        if isinstance(tiles, np.ndarray):
+            return self._predictions(self._array_blocks(tiles), (), precision)
+        given = [tiles] if isinstance(tiles, str | Path) else list(tiles)
+        paths = list_images(given)
+        return self._predictions(self._file_blocks(paths, sensor), tuple(paths), precision)
+
+    def evaluate(self, data: str | Path, *, sensor: Sensor | None = None) -> Evaluation:
+        """Judge the model on a folder of class folders.
+
+        Classes are matched by name; every folder must be one of the model's classes.
+
+        Raises:
+            DataError: a class the model does not know, or tiles that cannot be read.
+        """
+        index = index_folder(data)
+        unknown = [name for name in index.classes if name not in self.classes]
+        if unknown:
+            raise DataError(
+                f"{data}: class {unknown[0]!r} is not one of the model's; "
+                f"{nearest(unknown[0], self.classes)}"
+            )
+        found = self.predict([tile.path for tile in index.tiles], sensor=sensor)
+        known = np.array([self.classes.index(name) for name in index.classes])
+        truth = known[index.labels]
+        temperature = float(self.network.temperature)
+        return evaluate(found.logits, truth, self.classes, temperature=temperature)
+
+    def _array_blocks(
+        self, tiles: NDArray[Any]
+    ) -> Iterator[tuple[NDArray[Any], NDArray[np.bool_] | None]]:
+        stack = tiles[None] if tiles.ndim == 3 else tiles
+        if stack.ndim != 4 or stack.shape[1] != len(self.bands):
+            raise BandError(
+                f"array of shape {tiles.shape}: give [N, {len(self.bands)}, S, S] with the bands "
+                f"{', '.join(self.bands)}"
+            )
+        if stack.shape[2] != stack.shape[3]:
+            raise DataError(f"array of shape {tiles.shape}: tiles must be square; crop or pad them")
+        for start in range(0, len(stack), 128):
+            part = stack[start : start + 128]
+            valid = np.isfinite(part)
+            nodata = self.file.contract.sensor.nodata
+            yield part, valid if nodata is None else valid & (part != nodata)
+
+    def _file_blocks(
+        self, paths: Sequence[Path], sensor: Sensor | None
+    ) -> Iterator[tuple[NDArray[Any], NDArray[np.bool_] | None]]:
+        contract = self.file.contract
+        own = sensor or contract.sensor
+        file_bands = contract.file_bands if sensor is None else None
+        blocks = read_tiles(
+            paths,
+            own,
+            contract.bands,
+            file_bands,
+            tile_px=contract.tile_px,
+            fit=contract.fit,
+            block=128,
+        )
+        for images, valid in blocks:
+            yield rescaled(images, own, contract.sensor), valid
+
+    def _predictions(
+        self,
+        blocks: Iterator[tuple[NDArray[Any], NDArray[np.bool_] | None]],
+        paths: tuple[Path, ...],
+        precision: Precision,
+    ) -> Predictions:
+        fill = self.network.normalise.fill.cpu().numpy().astype(np.float64)
+        parts = []
+        for images, valid in blocks:
+            image = to_batch(images, valid, fill=fill, device=self.device)["image"]
+            with torch.inference_mode(), autocast(self.device, precision):
+                parts.append(view_logits(self.network, image).double().cpu().numpy())
+        logits = np.concatenate(parts) if parts else np.zeros((0, len(self.classes)))
+        chances = softmax(logits, float(self.network.temperature))
+        return Predictions(self.classes, logits, chances, paths)
+
+
+def rescaled(images: NDArray[Any], given: Sensor, wanted: Sensor) -> NDArray[Any]:
+    """DN of one sensor as the DN another would show for the same reflectance."""
+    if (given.scale, given.offset) == (wanted.scale, wanted.offset):
+        return images
+    reflectance = images.astype(np.float64) * given.scale + given.offset
+    return np.asarray((reflectance - wanted.offset) / wanted.scale, dtype=np.float32)
+
+
+def load(path: str | Path) -> Model:
+    """Load a model file.
+
+    Raises:
+        ModelError: not there, damaged, or not a geotl model.
+    """
+    return Model(modelfile.load(path))

@@ -1,0 +1,240 @@
+"""Augmentation of a batch on its own device: any number of bands, aware of validity.
+
+The only module that imports kornia. Every random figure is drawn from one torch.Generator on
+the CPU, so that a batch is the same on every device. Flips and quarter turns move pixels and
+change none; a free rotation, a change of scale and a crop are composed into one resampling.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import torch
+from kornia.geometry.transform import get_affine_matrix2d, warp_affine
+from torch import Tensor
+
+from geotl.errors import DataError
+
+VIEWS = 8
+LEAST_VALID = 0.8  # share of the output's pixels that must come from inside the tile
+
+
+@dataclass(frozen=True)
+class Augmentation:
+    """What may happen to a tile.
+
+    Attributes:
+        flips: mirror left-right and top-bottom, each with probability one half.
+        quarter_turns: turn by 0, 90, 180 or 270 degrees.
+        rotate_deg: turn freely by up to this many degrees either way.
+        scale: range of enlargement, drawn evenly in its logarithm; 1 leaves the size.
+        crop: the least share of the tile's area that a crop keeps; 1 crops nothing.
+        noise: sd of Gaussian noise, in units of each band's own sd.
+
+    Raises:
+        DataError: a figure outside its range.
+    """
+
+    flips: bool = True
+    quarter_turns: bool = True
+    rotate_deg: float = 0.0
+    scale: tuple[float, float] = (1.0, 1.0)
+    crop: float = 1.0
+    noise: float = 0.0
+
+    def __post_init__(self) -> None:
+        """Check the ranges."""
+        low, high = self.scale
+        if not (0 <= self.rotate_deg <= 180 and 0 < low <= high and 0 < self.crop <= 1):
+            raise DataError(
+                f"augment: rotate_deg {self.rotate_deg} must lie in 0..180, scale {self.scale} "
+                f"rise from above 0, crop {self.crop} lie above 0 and at most 1"
+            )
+        if self.noise < 0 or not math.isfinite(self.noise):
+            raise DataError(f"augment: noise {self.noise} must be 0 or more, in sd of each band")
+
+    @property
+    def resamples(self) -> bool:
+        """Whether pixels are interpolated."""
+        return self.rotate_deg > 0 or tuple(self.scale) != (1.0, 1.0) or self.crop < 1
+
+
+def turn_view(x: Tensor, view: int) -> Tensor:
+    """One of the eight views of [..., S, S]: quarter turns 0..3, mirrored then turned 4..7.
+
+    Raises:
+        DataError: there is no such view.
+
+    >>> turn_view(torch.tensor([[1, 2], [3, 4]]), 1).tolist()
+    [[2, 4], [1, 3]]
+    >>> turn_view(torch.tensor([[1, 2], [3, 4]]), 4).tolist()
+    [[2, 1], [4, 3]]
+    """
+    if not 0 <= view < VIEWS:
+        raise DataError(f"view {view} does not exist; there are 0 to {VIEWS - 1}")
+    mirrored = torch.flip(x, (-1,)) if view >= 4 else x
+    return torch.rot90(mirrored, view % 4, (-2, -1)) if view % 4 else mirrored
+
+
+def augment(
+    batch: Mapping[str, Tensor],
+    settings: Augmentation,
+    generator: torch.Generator,
+    *,
+    band_sd: Tensor,
+    fill: Tensor,
+) -> dict[str, Tensor]:
+    """Augment a batch; its other entries are handed on as they are.
+
+    Args:
+        batch: "image" float [N, C, S, S] and "valid" bool [N, 1 or C, S, S].
+        settings: what may happen.
+        generator: on the CPU; gives every random figure.
+        band_sd: each band's sd [C], in the image's unit.
+        fill: the value [C] that invalid pixels get.
+
+    Returns:
+        The batch in the same sizes. Pixels that a rotation invents are invalid and filled. At
+        least 80 % of a tile stays inside it; where a crop would still lose more than a fifth of
+        the valid pixels, that tile is not resampled.
+
+    Raises:
+        DataError: quarter turns of tiles that are not square.
+    """
+    image, valid = batch["image"], batch["valid"]
+    image, valid = _turned(image, valid, _draw_views(settings, len(image), generator))
+    if settings.resamples:
+        size = (image.shape[-2], image.shape[-1])
+        matrices = draw_warps(settings, len(image), size, generator)
+        image, valid = _warped(image, valid, matrices.to(image), fill.to(image))
+    if settings.noise > 0:
+        noise = torch.randn(image.shape, generator=generator).to(image)
+        sd = settings.noise * band_sd.to(image).view(1, -1, 1, 1)
+        image = torch.where(valid, image + noise * sd, image)
+    return {**batch, "image": image, "valid": valid}
+
+
+def _draw_views(settings: Augmentation, count: int, generator: torch.Generator) -> Tensor:
+    """A view per tile: two flips are a mirror and a half turn, so the eight views hold all.
+
+    It draws even where one view is allowed, so that later draws do not hang on the settings.
+    """
+    allowed = {
+        (False, False): [0],
+        (True, False): [0, 2, 4, 6],
+        (False, True): [0, 1, 2, 3],
+        (True, True): list(range(VIEWS)),
+    }[settings.flips, settings.quarter_turns]
+    return torch.tensor(allowed)[torch.randint(len(allowed), (count,), generator=generator)]
+
+
+def _turned(image: Tensor, valid: Tensor, views: Tensor) -> tuple[Tensor, Tensor]:
+    """Each tile in its view, pixel values untouched."""
+    if not bool(views.any()):
+        return image, valid
+    if image.shape[-1] != image.shape[-2] and bool((views % 2).any()):
+        raise DataError(
+            f"tiles of {image.shape[-2]}x{image.shape[-1]} px cannot be turned by a quarter; set "
+            "augment.quarter_turns to false or use square tiles"
+        )
+    image_out, valid_out = image.clone(), valid.clone()
+    for view in sorted(set(views.tolist())):
+        rows = torch.nonzero(views == view).flatten().to(image.device)
+        image_out[rows] = turn_view(image[rows], view)
+        valid_out[rows] = turn_view(valid[rows], view)
+    return image_out, valid_out
+
+
+def draw_warps(
+    settings: Augmentation, count: int, size: tuple[int, int], generator: torch.Generator
+) -> Tensor:
+    """Matrices [N, 2, 3] from input to output pixels: rotation, scale and crop in one.
+
+    A crop of area share c is an enlargement by 1 / sqrt(c) about a centre chosen so that the
+    window stays inside the tile. Where more than a fifth of the output would lie outside, the
+    enlargement is raised until it does not: at 1 at the latest, which leaves at least
+    2 (sqrt(2) - 1) = 83 % of a square inside at any angle.
+    """
+    draws = torch.rand((count, 5), generator=generator, dtype=torch.float64)
+    angle = (2 * draws[:, 0] - 1) * settings.rotate_deg
+    low, high = (math.log(s) for s in settings.scale)
+    share = settings.crop + (1 - settings.crop) * draws[:, 2]
+    zoom = torch.exp(low + (high - low) * draws[:, 1]) / share.sqrt()
+    aim = 2 * draws[:, 3:] - 1
+    return _affine(angle, _raised(angle, zoom, aim, size), aim, size)
+
+
+def _raised(angle: Tensor, zoom: Tensor, aim: Tensor, size: tuple[int, int]) -> Tensor:
+    """The enlargement, raised by halving intervals to where enough lies inside (to 2 %)."""
+
+    def enough(at: Tensor) -> Tensor:
+        return _inside_share(_affine(angle, at, aim, size), size) >= LEAST_VALID + 0.02
+
+    good = enough(zoom)
+    if bool(good.all()):
+        return zoom
+    low, high = zoom, torch.where(good, zoom, zoom.clamp(min=1.0))
+    for _ in range(5):
+        middle = (low + high) / 2
+        good = enough(middle)
+        low, high = torch.where(good, low, middle), torch.where(good, middle, high)
+    return high
+
+
+def _affine(angle: Tensor, zoom: Tensor, aim: Tensor, size: tuple[int, int]) -> Tensor:
+    """Turn by `angle` degrees and enlarge by `zoom` about a point that goes to the centre.
+
+    `aim` in -1..1 (x, y) chooses the point within the room that the turned window has.
+    """
+    height, width = size
+    cosine, sine = angle.deg2rad().cos().abs(), angle.deg2rad().sin().abs()
+    reach_x = (width * cosine + height * sine) / zoom
+    reach_y = (width * sine + height * cosine) / zoom
+    room = torch.stack([width - reach_x, height - reach_y], dim=1).clamp(min=0) / 2
+    middle = torch.tensor([(width - 1) / 2, (height - 1) / 2], dtype=torch.float64)
+    centre = middle + aim * room
+    scale = zoom[:, None].expand(-1, 2)
+    matrices: Tensor = get_affine_matrix2d(middle - centre, centre, scale, angle)
+    return matrices[:, :2]
+
+
+def _inside_share(matrices: Tensor, size: tuple[int, int]) -> Tensor:
+    """Share of each output's pixels that come from inside the input [N]."""
+    height, width = size
+    rows = torch.linspace(0, height - 1, min(height, 32), dtype=torch.float64)
+    columns = torch.linspace(0, width - 1, min(width, 32), dtype=torch.float64)
+    y, x = torch.meshgrid(rows, columns, indexing="ij")
+    output = torch.stack([x.flatten(), y.flatten()])
+    source = torch.linalg.solve(matrices[:, :, :2], output - matrices[:, :, 2:])
+    limit = torch.tensor([[width - 0.5], [height - 0.5]], dtype=torch.float64)
+    inside = (source > -0.5) & (source < limit)
+    share: Tensor = inside.all(dim=1).double().mean(dim=1)
+    return share
+
+
+def _warped(image: Tensor, valid: Tensor, matrices: Tensor, fill: Tensor) -> tuple[Tensor, Tensor]:
+    """Resample once; only valid pixels have a part in a value.
+
+    Values and validity are sampled with the same weights and divided (normalised convolution,
+    Knutsson & Westin 1993), so neither fill values nor the outside bleed into what is valid. A
+    pixel is valid where valid ones make up at least half of its weight.
+    """
+    known = valid.to(image.dtype)
+    size = (image.shape[-2], image.shape[-1])
+    values = _sampled(torch.where(valid, image, torch.zeros_like(image)), matrices, size)
+    weight = _sampled(known, matrices, size)
+    kept = weight >= 0.5
+    blank = fill.view(1, -1, 1, 1)
+    resampled = torch.where(kept, values / weight.clamp(min=0.5), blank)
+    enough = kept.flatten(1).float().mean(1) >= LEAST_VALID * known.flatten(1).mean(1)
+    enough = enough.view(-1, 1, 1, 1)
+    return torch.where(enough, resampled, image), torch.where(enough, kept, valid)
+
+
+def _sampled(x: Tensor, matrices: Tensor, size: tuple[int, int]) -> Tensor:
+    sampled: Tensor = warp_affine(
+        x, matrices, size, mode="bilinear", padding_mode="zeros", align_corners=True
+    )
+    return sampled

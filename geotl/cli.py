@@ -1,0 +1,191 @@
+"""The command line: arguments and exit codes. Heavy imports wait inside the commands."""
+
+from __future__ import annotations
+
+import argparse
+import errno
+import json
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from geotl import __version__
+from geotl.errors import GeoTLError
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run a command; 0 when done, 2 for input that cannot be used, 130 when interrupted."""
+    args = _parser().parse_args(argv)
+    try:
+        args.command(args)
+    except GeoTLError as error:
+        return _refused(error, debug=args.debug)
+    except OSError as error:
+        if error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EACCES, errno.EROFS):
+            raise
+        told = OSError(
+            f"{error.filename or 'output'}: {error.strerror}; free some space or write elsewhere; "
+            "what was finished is intact, and --resume goes on from there"
+        )
+        return _refused(told, debug=args.debug)
+    except KeyboardInterrupt:
+        print("geotl: interrupted; --resume goes on from the last checkpoint", file=sys.stderr)
+        return 130
+    return 0
+
+
+def _refused(error: Exception, *, debug: bool) -> int:
+    if debug:
+        raise error
+    print(f"geotl: {error}", file=sys.stderr)
+    return 2
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="geotl", description="Transfer learning on satellite imagery, with few labels."
+    )
+    parser.add_argument("--version", action="version", version=f"geotl {__version__}")
+    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+    common = argparse.ArgumentParser(add_help=False)
+    common.add_argument("--debug", action="store_true", help="show the traceback of an error")
+
+    run = commands.add_parser(
+        "run", parents=[common], help="train, judge and save a model",
+        description="Run a recipe: geotl run eurosat_rgb data.root=FOLDER split.shots=10",
+    )  # fmt: skip
+    run.add_argument("recipe", help="a recipe's name or YAML file (geotl recipe list)")
+    run.add_argument("overrides", nargs="*", metavar="key=value", help="settings to change")
+    run.add_argument("--out", type=Path, help="folder to write into (runs/NAME)")
+    run.add_argument("--resume", action="store_true", help="go on with the run in that folder")
+    run.add_argument("-q", "--quiet", action="store_true", help="no progress")
+    run.set_defaults(command=_run)
+
+    recipe = commands.add_parser("recipe", help="list, show or check recipes, or print the schema")
+    _recipe_commands(recipe, common)
+
+    backbones = commands.add_parser("backbones", parents=[common], help="networks at hand")
+    backbones.add_argument("name", nargs="?", help="one of them, in detail")
+    backbones.set_defaults(command=_backbones)
+
+    inspect = commands.add_parser("inspect", parents=[common], help="what a model file holds")
+    inspect.add_argument("model", type=Path, metavar="MODEL")
+    inspect.add_argument("--json", action="store_true", help="the whole header, as JSON")
+    inspect.set_defaults(command=_inspect)
+
+    predict = commands.add_parser("predict", parents=[common], help="name tiles with a model")
+    predict.add_argument("model", type=Path, metavar="MODEL")
+    predict.add_argument("tiles", nargs="+", type=Path, metavar="TILES", help="files or folders")
+    predict.add_argument("-o", "--output", type=Path, required=True, metavar="CSV")
+    predict.add_argument("--sensor", help="the tiles' sensor, if not the model's")
+    predict.set_defaults(command=_predict)
+
+    evaluate = commands.add_parser("evaluate", parents=[common], help="judge a model on tiles")
+    evaluate.add_argument("model", type=Path, metavar="MODEL")
+    evaluate.add_argument("data", type=Path, metavar="DATA", help="folder of class folders")
+    evaluate.add_argument("--sensor", help="the tiles' sensor, if not the model's")
+    evaluate.set_defaults(command=_evaluate)
+    return parser
+
+
+def _recipe_commands(parser: argparse.ArgumentParser, common: argparse.ArgumentParser) -> None:
+    kinds = parser.add_subparsers(required=True, metavar="COMMAND")
+    listing = kinds.add_parser("list", parents=[common], help="recipes found by name")
+    listing.set_defaults(command=_recipe_list)
+    for name, command, told in (
+        ("show", _recipe_show, "every setting of a recipe"),
+        ("check", _recipe_check, "tell every fault of a recipe"),
+    ):
+        kind = kinds.add_parser(name, parents=[common], help=told)
+        kind.add_argument("recipe")
+        kind.add_argument("overrides", nargs="*", metavar="key=value")
+        kind.set_defaults(command=command)
+    schema = kinds.add_parser("schema", parents=[common], help="the JSON Schema, for editors")
+    schema.set_defaults(command=_recipe_schema)
+
+
+def _run(args: argparse.Namespace) -> None:
+    from geotl.recipe import load
+
+    recipe = load(args.recipe, args.overrides)
+    from geotl.pipeline import run
+
+    say = _silent if args.quiet else _say
+    run(
+        recipe, args.out or Path("runs") / recipe.name,
+        resume=args.resume, quiet=args.quiet, say=say,
+    )  # fmt: skip
+
+
+def _say(line: str) -> None:
+    print(line, flush=True)
+
+
+def _silent(line: str) -> None:
+    """Say nothing."""
+
+
+def _recipe_list(_: argparse.Namespace) -> None:
+    from geotl.recipe import titles
+
+    found = titles()
+    width = max(map(len, found), default=0)
+    for name, title in found.items():
+        print(f"{name.ljust(width)}  {title}")
+
+
+def _recipe_show(args: argparse.Namespace) -> None:
+    from geotl.recipe import dump, load
+
+    print(dump(load(args.recipe, args.overrides)), end="")
+
+
+def _recipe_check(args: argparse.Namespace) -> None:
+    from geotl.recipe import load
+
+    print(f"{load(args.recipe, args.overrides).name}: no faults")
+
+
+def _recipe_schema(_: argparse.Namespace) -> None:
+    from geotl.recipe import schema
+
+    print(json.dumps(schema(), indent=2))
+
+
+def _backbones(args: argparse.Namespace) -> None:
+    from geotl.backbones import describe_backbone
+
+    print(describe_backbone(args.name))
+
+
+def _inspect(args: argparse.Namespace) -> None:
+    from geotl.modelfile import describe_file, read_header
+
+    print(json.dumps(read_header(args.model), indent=2) if args.json else describe_file(args.model))
+
+
+def _predict(args: argparse.Namespace) -> None:
+    from geotl.api import load
+    from geotl.files import write_text
+    from geotl.report import predictions_csv
+    from geotl.sensors import get_sensor
+
+    model = load(args.model)
+    found = model.predict(args.tiles, sensor=get_sensor(args.sensor) if args.sensor else None)
+    paths = [str(path) for path in found.paths]
+    write_text(args.output, predictions_csv(paths, None, found.probabilities, found.classes))
+    print(f"{len(paths)} tiles named in {args.output}")
+
+
+def _evaluate(args: argparse.Namespace) -> None:
+    from geotl.api import load
+    from geotl.sensors import get_sensor
+
+    model = load(args.model)
+    sensor = get_sensor(args.sensor) if args.sensor else None
+    result = model.evaluate(args.data, sensor=sensor)
+    print(result.headline)
+    for name, recall, count in zip(
+        result.classes, result.scores.recall, result.scores.support, strict=True
+    ):
+        print(f"  {name}: recall {recall:.3f} of {count} tiles")

@@ -1,0 +1,53 @@
+"""The errors geotl raises: one root, each also the builtin a caller would expect.
+
+A message says what was given, what is allowed and what to change, on one line.
+The command line prints it and ends with exit code 2.
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
+
+
+class GeoTLError(Exception):
+    """The root of every error geotl raises on purpose."""
+
+
+class RecipeError(GeoTLError, ValueError):
+    """A recipe that does not fit the schema; holds every fault found, one a line."""
+
+
+class DataError(GeoTLError, ValueError):
+    """Imagery or labels that cannot be used as they are."""
+
+
+class BandError(DataError):
+    """Bands that are missing, unknown or not named."""
+
+
+class WeightsError(GeoTLError, ValueError):
+    """A weight file that does not fit the network it was given for."""
+
+
+class ModelError(GeoTLError, ValueError):
+    """A model file that is damaged, foreign, or of an unknown format version."""
+
+
+class OutputError(GeoTLError, OSError):
+    """Output that could not be written, or that would overwrite something."""
+
+
+def nearest(name: str, allowed: Iterable[str]) -> str:
+    """Name the closest allowed word, as the tail of an error message.
+
+    >>> nearest("resnet81", ["resnet18", "vgg16"])
+    "did you mean 'resnet18'?"
+    >>> nearest("zzz", ["a", "b"])
+    'allowed: a, b'
+    """
+    names = list(allowed)
+    close = difflib.get_close_matches(name, names, n=1, cutoff=0.6)
+    if close:
+        return f"did you mean {close[0]!r}?"
+    return "allowed: " + ", ".join(names)

@@ -1,0 +1,81 @@
+"""Features of a frozen network: computed once per view, cached under their fingerprint."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from geotl.device import Precision, autocast
+from geotl.files import whole_file
+from geotl.loading import Pack, batch
+from geotl.model import TileClassifier, over_views
+
+Floats = NDArray[np.float32]
+Ints = NDArray[np.int64]
+Progress = Callable[[int, int], None]
+
+
+def state_fingerprint(model: TileClassifier) -> str:
+    """SHA-256 over what determines a model's features: weights, statistics, specification."""
+    digest = hashlib.sha256(repr((model.spec, model.sizes)).encode())
+    for name, tensor in sorted(model.state_dict().items()):
+        if name.startswith(("backbone.", "normalise.")):
+            digest.update(name.encode())
+            digest.update(tensor.detach().cpu().contiguous().numpy().tobytes())
+    return digest.hexdigest()
+
+
+@torch.inference_mode()
+def raw_features(
+    model: TileClassifier,
+    pack: Pack,
+    rows: Ints,
+    *,
+    precision: Precision = "auto",
+    batch_size: int = 128,
+    progress: Progress | None = None,
+) -> Floats:
+    """Features before standardisation, [len(rows), views, D] float32, of packed tiles."""
+    device = next(model.parameters()).device
+    model.eval()
+    fill = model.normalise.fill.cpu().numpy().astype(np.float64)
+    out: list[Floats] = []
+    for start in range(0, len(rows), batch_size):
+        part = rows[start : start + batch_size]
+        image = batch(pack, part, fill=fill, device=device)["image"]
+        with autocast(device, precision):
+            features = over_views(
+                lambda view: model.finish(model.frozen_part(view)), image, model.spec.views
+            )
+        out.append(features.float().cpu().numpy())
+        if progress:
+            progress(min(start + batch_size, len(rows)), len(rows))
+    return np.concatenate(out)
+
+
+def cached_features(
+    model: TileClassifier,
+    pack: Pack,
+    rows: Ints,
+    folder: Path,
+    *,
+    precision: Precision = "auto",
+    progress: Progress | None = None,
+) -> Floats:
+    """`raw_features`, kept in `folder` under the fingerprint of model, tiles and rows."""
+    key = hashlib.sha256(
+        f"{state_fingerprint(model)}{pack.fingerprint}{precision}{torch.get_num_threads()}".encode()
+        + rows.tobytes()
+    ).hexdigest()[:32]
+    path = folder / f"features-{key}.npy"
+    if not path.exists():
+        features = raw_features(model, pack, rows, precision=precision, progress=progress)
+        with whole_file(path) as part, part.open("wb") as stream:
+            np.save(stream, features, allow_pickle=False)
+    held: Floats = np.load(path, mmap_mode="r", allow_pickle=False)
+    return held

@@ -1,0 +1,358 @@
+"""The figures of a run, as PNG bytes: confusion, curves, mistakes, baselines, calibration.
+
+Matplotlib's object-oriented interface on the Agg canvas is used throughout, so that no display
+is needed and no global state is left behind. Right and wrong are told apart by blue against
+orange and by place, never by red against green.
+"""
+
+from __future__ import annotations
+
+import io
+import math
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.colors import LinearSegmentedColormap
+from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator, PercentFormatter
+from numpy.typing import ArrayLike, NDArray
+
+from geotl.evaluation import Reliability
+from geotl.files import whole_file
+from geotl.rendering import Pixels, default_colours, quicklook, stretch_limits
+
+__all__ = [
+    "baselines_figure",
+    "calibration_figure",
+    "confusion_figure",
+    "curves_figure",
+    "default_colours",
+    "mistakes_figure",
+    "penalties_figure",
+    "quicklook",
+    "stretch_limits",
+    "write_png",
+]
+
+DPI = 144  # twice the 72 points an inch has: sharp on dense screens and on paper
+INK, FAINT, RULE = "#1d2733", "#5b6773", "#d5dbe1"
+BLUE, ORANGE, GREY = "#0b5fa5", "#c8560a", "#7b8794"
+RIGHT = LinearSegmentedColormap.from_list("right", ["#f3f8fc", "#a9cdea", "#2f7fc1", "#08457e"])
+WRONG = LinearSegmentedColormap.from_list("wrong", ["#fff4ea", "#fcc48d", "#e8832c", "#a83f00"])
+
+
+def write_png(path: Path, png: bytes) -> None:
+    """Write PNG bytes whole or not at all."""
+    with whole_file(path) as part:
+        part.write_bytes(png)
+
+
+def _canvas(width_in: float, height_in: float) -> Figure:
+    """Open an empty figure of a size in inches, laid out so that nothing overlaps."""
+    figure = Figure(figsize=(width_in, height_in), dpi=DPI, layout="constrained")
+    FigureCanvasAgg(figure)
+    return figure
+
+
+def _png(figure: Figure) -> bytes:
+    """Encode a figure; no software or date in it, so that equal figures are equal bytes."""
+    stream = io.BytesIO()
+    figure.savefig(
+        stream, format="png", facecolor="white", bbox_inches="tight", metadata={"Software": None}
+    )
+    return stream.getvalue()
+
+
+def _plain_axes(axes: Axes, title: str = "", grid: str = "both") -> None:
+    """Set the quiet look that all plots share."""
+    for side in ("top", "right"):
+        axes.spines[side].set_visible(False)
+    for side in ("left", "bottom"):
+        axes.spines[side].set_color(RULE)
+    axes.tick_params(which="both", colors=FAINT, labelsize=9, length=0)
+    axes.xaxis.label.set_color(FAINT)
+    axes.yaxis.label.set_color(FAINT)
+    axes.set_axisbelow(True)
+    axes.grid(axis=grid, color=RULE, linewidth=0.6)  # type: ignore[arg-type]
+    if title:
+        axes.set_title(title, loc="left", fontsize=11, color=INK, fontweight="bold")
+
+
+def _message(text: str, width_in: float = 7.0) -> bytes:
+    """Say in a figure why there is nothing to draw."""
+    figure = _canvas(width_in, 1.2)
+    figure.text(0.5, 0.5, text, ha="center", va="center", fontsize=11, color=FAINT)
+    return _png(figure)
+
+
+def confusion_figure(matrix: ArrayLike, classes: Sequence[str], title: str = "") -> bytes:
+    """Draw a confusion matrix [K, K]: counts, coloured by their share of the row (the truth).
+
+    Right answers, on the diagonal, are blue, mistakes orange, so that a few mistakes show
+    beside many right answers. Beside each class stands its number of tiles.
+    """
+    counts = np.asarray(matrix, dtype=np.int64)
+    n, support = len(classes), counts.sum(axis=1)
+    side = 2.6 + max(n * 0.42, 1.6)
+    figure = _canvas(side, side)
+    axes = figure.add_subplot()
+    share = counts / np.maximum(support, 1)[:, None]
+    colours = np.where(np.eye(n, dtype=bool)[..., None], RIGHT(share), WRONG(np.sqrt(share)))
+    colours[counts == 0] = (1.0, 1.0, 1.0, 1.0)
+    axes.imshow(colours, aspect="equal", interpolation="nearest")
+    _cell_counts(axes, counts, share)
+    named = [f"{c} ({s})" for c, s in zip(classes, support, strict=True)]
+    axes.set_xticks(range(n), classes, rotation=45, ha="right", rotation_mode="anchor")
+    axes.set_yticks(range(n), named)
+    axes.set_xticks(np.arange(n + 1) - 0.5, minor=True)
+    axes.set_yticks(np.arange(n + 1) - 0.5, minor=True)
+    axes.grid(which="minor", color=RULE, linewidth=0.6)
+    axes.tick_params(which="both", length=0, labelsize=9, labelcolor=INK)
+    axes.spines[:].set_color(RULE)
+    axes.set_xlabel("predicted", color=FAINT)
+    axes.set_ylabel("truth (tiles)", color=FAINT)
+    if title:
+        axes.set_title(title, fontsize=11, color=INK, fontweight="bold")
+    return _png(figure)
+
+
+def _cell_counts(axes: Axes, counts: NDArray[np.int64], share: NDArray[np.float64]) -> None:
+    """Write the counts into the cells, white where the colour below is dark."""
+    size = 9 if counts.max(initial=0) < 1000 else 7
+    for (row, column), count in np.ndenumerate(counts):
+        if count:
+            dark = share[row, column] > (0.55 if row == column else 0.4)
+            axes.text(
+                column,
+                row,
+                str(count),
+                ha="center",
+                va="center",
+                fontsize=size,
+                color="white" if dark else INK,
+                fontweight="bold" if row == column else "normal",
+            )
+
+
+def _column(history: Sequence[Mapping[str, Any]], name: str) -> NDArray[np.float64]:
+    """One column of a training history; nan where a row has none."""
+    cells = [row.get(name) for row in history]
+    return np.array([math.nan if c is None or c == "" else float(c) for c in cells])
+
+
+def curves_figure(history: Sequence[Mapping[str, Any]], best_epoch: int | None = None) -> bytes:
+    """Draw loss, accuracy and learning rate by epoch, training beside validation.
+
+    Rows hold epoch, train_loss, val_loss, train_accuracy, val_accuracy and lr; what is missing
+    is left out. `best_epoch` marks the epoch whose weights were kept.
+    """
+    wanted = {
+        "loss": ("train_loss", "val_loss"),
+        "accuracy": ("train_accuracy", "val_accuracy"),
+        "learning rate": ("lr",),
+    }
+    found = {name: _column(history, name) for names in wanted.values() for name in names}
+    panels = {
+        label: [name for name in names if np.isfinite(found[name]).any()]
+        for label, names in wanted.items()
+    }
+    panels = {label: names for label, names in panels.items() if names}
+    if not panels:
+        return _message("No epochs were trained, so there are no curves.")
+    figure = _canvas(0.6 + 3.4 * len(panels), 3.2)
+    epochs = _column(history, "epoch")
+    for axes, (label, names) in zip(
+        np.ravel(figure.subplots(1, len(panels))), panels.items(), strict=True
+    ):
+        _curve_panel(axes, epochs, {name: found[name] for name in names}, label, best_epoch)
+    return _png(figure)
+
+
+def _curve_panel(
+    axes: Axes,
+    epochs: NDArray[np.float64],
+    lines: Mapping[str, NDArray[np.float64]],
+    label: str,
+    best_epoch: int | None,
+) -> None:
+    """Draw one panel of the curves, a line for each column."""
+    for name, values in lines.items():
+        held_out = name.startswith("val")
+        seen = np.isfinite(values)
+        axes.plot(
+            epochs[seen],
+            values[seen],
+            color=BLUE if held_out else (ORANGE if name.startswith("train") else GREY),
+            linewidth=2.0 if held_out else 1.6,
+            marker="o" if seen.sum() < 15 else "",
+            markersize=3.5,
+            label="held out" if held_out else "training",
+        )
+    if best_epoch is not None:
+        axes.axvline(
+            best_epoch, color=GREY, linewidth=1, linestyle=(0, (2, 2)), zorder=1, label="kept epoch"
+        )
+    _plain_axes(axes, label)
+    axes.set_xlabel("epoch")
+    axes.xaxis.set_major_locator(MaxNLocator(6, integer=True))
+    if label == "accuracy":
+        axes.yaxis.set_major_formatter(PercentFormatter(1.0, decimals=0))
+        axes.set_ylim(top=1.01)
+    if label != "learning rate":
+        axes.legend(frameon=False, fontsize=9, labelcolor=INK)
+
+
+def penalties_figure(penalties: Sequence[float], accuracy: Sequence[float], chosen: float) -> bytes:
+    """Draw held-out accuracy by penalty: the curve of a probe, which has no epochs.
+
+    `penalties` are the inverse regularisations C that were tried, `accuracy` their mean over
+    the folds inside the training labels.
+    """
+    if not len(penalties):
+        return _message("No penalties were tried, so there is no curve.")
+    figure = _canvas(5.4, 3.2)
+    axes = figure.add_subplot()
+    order = np.argsort(penalties)
+    across, up = np.asarray(penalties, float)[order], np.asarray(accuracy, float)[order]
+    axes.plot(across, up, color=BLUE, linewidth=2, marker="o", markersize=4)
+    axes.axvline(chosen, color=GREY, linewidth=1, linestyle=(0, (2, 2)))
+    axes.annotate(
+        f"chosen: {chosen:g}",
+        (chosen, 1.0),
+        xycoords=("data", "axes fraction"),
+        xytext=(4, -10),
+        textcoords="offset points",
+        fontsize=9,
+        color=FAINT,
+    )
+    axes.set_xscale("log")
+    axes.margins(y=0.25)
+    _plain_axes(axes, "accuracy in the folds inside the training labels")
+    axes.set_xlabel("C (inverse penalty; further right is freer)")
+    axes.yaxis.set_major_formatter(PercentFormatter(1.0, decimals=1))
+    return _png(figure)
+
+
+def mistakes_figure(
+    quicklooks: Sequence[Pixels] | Pixels,
+    truth: Sequence[str],
+    predicted: Sequence[str],
+    confidence: Sequence[float],
+    most: int = 24,
+) -> bytes:
+    """Show tiles that were named wrongly, the most confident mistake first, at most `most`.
+
+    `quicklooks` are uint8 [h, w, 3]; under each stand the truth and, in orange, what it was
+    taken for and with what confidence.
+    """
+    order = np.argsort(-np.asarray(confidence, dtype=np.float64), kind="stable")[:most]
+    if not len(order):
+        return _message("No mistakes among the tiles judged.")
+    columns = min(6, len(order))
+    width, height = 1.55 * columns, 2.0 * math.ceil(len(order) / columns)
+    figure = _canvas(width, height)
+    figure.set_layout_engine("none")  # every tile's place is worked out here
+    for cell, place in enumerate(order):
+        left, top = 1.55 * (cell % columns), height - 2.0 * (cell // columns)
+        axes = figure.add_axes(
+            (left / width, (top - 1.45) / height, 1.45 / width, 1.45 / height), frame_on=False
+        )
+        axes.set_axis_off()
+        axes.imshow(quicklooks[place], interpolation="nearest")
+        lines = (
+            _short(truth[place]),
+            f"→ {_short(predicted[place])}",
+            f"{confidence[place]:.0%} sure",
+        )
+        for line, (text, colour) in enumerate(zip(lines, (INK, ORANGE, FAINT), strict=True)):
+            axes.annotate(
+                text,
+                (0.0, 0.0),
+                xycoords="axes fraction",
+                xytext=(0, -3 - 10 * line),
+                textcoords="offset points",
+                va="top",
+                fontsize=7.5,
+                color=colour,
+            )
+    return _png(figure)
+
+
+def _short(name: str, most: int = 21) -> str:
+    """Cut a long class name so that it fits under a tile.
+
+    >>> _short("HerbaceousVegetationOnSand")
+    'HerbaceousVegetation…'
+    """
+    return name if len(name) <= most else name[: most - 1] + "…"
+
+
+def baselines_figure(rows: Sequence[tuple[str, float, float, float]], network: str = "") -> bytes:
+    """Draw overall accuracies with their intervals as a dot plot, best on top.
+
+    Rows are (name, value, low, high); the one named `network` (else the first) is blue, and a
+    thin line carries its value across the others. nan ends are drawn as a dot without a bar.
+    """
+    if not rows:
+        return _message("Nothing was measured.")
+    own = network or rows[0][0]
+    ordered = sorted(rows, key=lambda row: row[1])
+    figure = _canvas(7.0, 0.9 + 0.36 * len(rows))
+    axes = figure.add_subplot()
+    for place, (name, value, low, high) in enumerate(ordered):
+        colour = BLUE if name == own else GREY
+        if math.isfinite(low) and math.isfinite(high):
+            axes.plot([low, high], [place, place], color=colour, linewidth=2.2, alpha=0.55)
+        axes.plot(value, place, "o", color=colour, markersize=8)
+        axes.annotate(
+            f"{value:.3f}",
+            (1.01, place),
+            xycoords=("axes fraction", "data"),
+            va="center",
+            fontsize=9.5,
+            color=colour if name == own else INK,
+            fontweight="bold" if name == own else "normal",
+        )
+        if name == own:
+            axes.axvline(value, color=BLUE, linewidth=0.8, alpha=0.5, zorder=0)
+    _plain_axes(axes, grid="x")
+    axes.set_yticks(range(len(ordered)), [row[0] for row in ordered])
+    axes.tick_params(axis="y", labelcolor=INK, labelsize=9.5)
+    axes.set_ylim(-0.6, len(ordered) - 0.4)
+    axes.set_xlabel("overall accuracy, with 95 % interval")
+    axes.xaxis.set_major_formatter(PercentFormatter(1.0, decimals=0))
+    return _png(figure)
+
+
+def calibration_figure(before: Reliability, after: Reliability, temperature: float) -> bytes:
+    """Draw accuracy against confidence before and after temperature scaling.
+
+    On the diagonal a stated 80 % is right in 80 of 100 cases. A dot's area goes with the number
+    of tiles in its bin.
+    """
+    figure = _canvas(7.0, 3.7)
+    titles = ("as trained", f"temperature {temperature:.2f}")
+    panels = figure.subplots(1, 2, sharey=True)
+    for axes, title, bins in zip(panels, titles, (before, after), strict=True):
+        filled = bins.count > 0
+        areas = 240.0 * bins.count[filled] / max(int(bins.count.sum()), 1) + 14.0
+        axes.plot([0, 1], [0, 1], color=GREY, linewidth=1, linestyle=(0, (3, 3)))
+        axes.vlines(
+            bins.confidence[filled],
+            bins.confidence[filled],
+            bins.accuracy[filled],
+            color=ORANGE,
+            linewidth=1.6,
+            alpha=0.7,
+        )
+        axes.scatter(bins.confidence[filled], bins.accuracy[filled], areas, color=BLUE, zorder=3)
+        _plain_axes(axes, f"{title}: error {bins.error:.3f}")
+        axes.set(xlim=(0, 1.04), ylim=(-0.03, 1.04), aspect="equal", xlabel="confidence")
+        axes.xaxis.set_major_formatter(PercentFormatter(1.0, decimals=0))
+        axes.yaxis.set_major_formatter(PercentFormatter(1.0, decimals=0))
+    panels[0].set_ylabel("accuracy")
+    return _png(figure)

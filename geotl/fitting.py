@@ -1,0 +1,227 @@
+"""Filling a backbone from a weight file, and saying what became of every tensor."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Literal
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from geotl.errors import WeightsError
+from geotl.kernels import (
+    RGB,
+    RGB_NM,
+    describe_mix,
+    mix_kernels,
+    mixing_matrix,
+    rgb_only_matrix,
+    rgb_positions,
+    same_bands,
+)
+from geotl.stages import Backbone, BackboneSpec, skeleton
+from geotl.weights import (
+    Slot,
+    Status,
+    TensorRow,
+    WeightFile,
+    WeightReport,
+    check_values,
+    is_folded,
+    lacking,
+    table_rows,
+)
+
+FirstConv = Literal["wavelength", "rgb_only", "random"]
+
+
+def random_report(backbone: Backbone, spec: BackboneSpec) -> WeightReport:
+    """The table of a backbone that was given no weights."""
+    held = backbone.state_dict()
+    rows = tuple(
+        TensorRow(tensor, "fresh", None, tuple(held[own].shape), stage)
+        for own, tensor, stage, _ in skeleton(spec)
+        if own in held
+    )
+    return WeightReport("none", None, rows, notes=("all weights start at random",))
+
+
+def _slots(spec: BackboneSpec, kept: Sequence[str], fresh: Sequence[str]) -> tuple[Slot, ...]:
+    def fate(stage: str) -> Literal["load", "fresh", "cut"]:
+        return "cut" if stage not in kept else "fresh" if stage in fresh else "load"
+
+    return tuple(
+        Slot(tensor, stage, shape, fate(stage), any_bands=place == 0)
+        for place, (_, tensor, stage, shape) in enumerate(skeleton(spec))
+    )
+
+
+def load_weights(
+    backbone: Backbone,
+    spec: BackboneSpec,
+    source: WeightFile,
+    *,
+    first_conv: FirstConv,
+    fresh: Sequence[str],
+    others: Sequence[BackboneSpec],
+) -> WeightReport:
+    """Copy what fits into the backbone, and say what became of every tensor.
+
+    Args:
+        backbone: filled in place; its random stages are noted on it.
+        spec: its entry.
+        source: tensors under the weight file's names.
+        first_conv: see `backbones.build_backbone`.
+        fresh: stages left at random.
+        others: entries to look through for the one a misfit belongs to.
+
+    Raises:
+        WeightsError: another architecture, or a kept stage lacks tensors.
+        BandError: `rgb_only` without red, green and blue.
+    """
+    slots = _slots(spec, backbone.stage_names, fresh)
+    found, faults = table_rows(source, slots, spec.head)
+    if faults or lacking(found, slots) or not _anything(found, slots):
+        raise _misfit(spec, source, found, slots, faults, others=others)
+    rows, notes = list(found), list(source.notes)
+    names = [row.tensor for row in rows if row.status == "loaded"]
+    check_values(source, names)
+    kernels = None
+    if rows[0].status == "loaded":
+        rows[0], values, note = _first_row(backbone, source, rows[0], first_conv)
+        names, notes = names[1:], notes + note
+        kernels = None if values is None else (rows[0].tensor, values)
+    _copy(backbone, spec, source, names, kernels)
+    random = set(fresh) | ({spec.stages[0]} if rows[0].status == "fresh" else set())
+    backbone.random_stages = frozenset(random & set(backbone.stage_names))
+    folded = is_folded(source, names)
+    if folded:
+        notes.append("batch normalisation is folded into the convolutions: hold it in training")
+    rows += [TensorRow(name, "unused", None, None, None) for name in source.outside]
+    return WeightReport(
+        source.source, source.sha256, tuple(rows), source.normalisation, folded, tuple(notes)
+    )
+
+
+def _first_row(
+    backbone: Backbone, source: WeightFile, row: TensorRow, first_conv: FirstConv
+) -> tuple[TensorRow, Tensor | None, list[str]]:
+    """The first kernels' line in the table, their values if not random, and a note."""
+    first = next(m for m in backbone.modules() if isinstance(m, nn.Conv2d))
+    shape = tuple(first.weight.shape)
+    if first_conv == "random":
+        note = "first convolution: starts at random, so its stage cannot be frozen"
+        return replace(row, status="fresh", network_shape=shape), None, [note]
+    values, note = _first_kernels(backbone, source, row.tensor, first_conv)
+    status: Status = "adapted" if note else "loaded"
+    return replace(row, status=status, network_shape=shape), values, [note] if note else []
+
+
+def _copy(
+    backbone: Backbone,
+    spec: BackboneSpec,
+    source: WeightFile,
+    names: Sequence[str],
+    kernels: tuple[str, Tensor] | None,
+) -> None:
+    """Copy the named tensors, and the first convolution's kernels under their own name."""
+    own_names = {tensor: own for own, tensor, _, _ in skeleton(spec)}
+    own = backbone.state_dict()
+    values = [(name, source.tensors[name]) for name in names]
+    for name, value in [*values, *([kernels] if kernels else [])]:
+        own[own_names[name]].copy_(value)
+
+
+def _first_kernels(
+    backbone: Backbone, source: WeightFile, name: str, first_conv: FirstConv
+) -> tuple[Tensor, str]:
+    """The file's first kernels for the backbone's bands, and in words how they were made.
+
+    Raises:
+        WeightsError: the file does not say which bands its kernels are for.
+        BandError: `rgb_only` without red, green and blue.
+    """
+    weight = source.tensors[name]
+    there = _source_bands(source, weight.shape[1])
+    here = (backbone.bands, backbone.wavelengths)
+    if first_conv == "rgb_only":
+        matrix = rgb_only_matrix(there, here)
+    else:
+        matrix = mixing_matrix(there[1], here[1], same_bands(there, here))
+    if np.array_equal(matrix, np.eye(*matrix.shape)):
+        return weight, ""
+    mix = describe_mix(matrix, there[0], here[0])
+    return mix_kernels(weight, matrix), f"first convolution ({first_conv}): {mix}"
+
+
+def _source_bands(source: WeightFile, count: int) -> tuple[Sequence[str], Sequence[float | None]]:
+    """Names and wavelengths of the bands that a file's first kernels are for."""
+    if source.bands is not None and source.wavelengths is not None:
+        return source.bands, source.wavelengths
+    if count == len(RGB):
+        return RGB, RGB_NM
+    if count == 1:
+        return ("grey",), (None,)
+    raise WeightsError(
+        f"{source.source}: its first convolution takes {count} bands that the file does not name; "
+        "set model.first_conv to random, or give a geotl model file, which names them"
+    )
+
+
+def _anything(rows: Sequence[TensorRow], slots: Sequence[Slot]) -> bool:
+    """Whether the file gives anything that was asked for."""
+    wanted = any(slot.fate == "load" for slot in slots)
+    return not wanted or any(row.status == "loaded" for row in rows)
+
+
+def _misfit(
+    spec: BackboneSpec,
+    source: WeightFile,
+    rows: Sequence[TensorRow],
+    slots: Sequence[Slot],
+    faults: Sequence[str],
+    *,
+    others: Sequence[BackboneSpec],
+) -> WeightsError:
+    """One line for a file of another architecture, or one that leaves a kept stage wanting."""
+    empty = lacking(rows, slots)
+    foreign = bool(faults) or not _anything(rows, slots)
+    likely = _likely([s for s in others if s.name != spec.name], source, complete=not foreign)
+    if foreign or likely:
+        why = faults[0] if faults else f"it lacks {len(empty)} tensors, such as {empty[0].tensor}"
+        advice = f"set model.backbone to {likely}" if likely else "set the backbone it was made for"
+        return WeightsError(
+            f"{source.source}: a file of another architecture, not {spec.name} ({why}); "
+            f"{advice}, or give another file"
+        )
+    stages = list(dict.fromkeys(slot.stage for slot in empty))
+    before = spec.stages[: spec.stages.index(stages[0])]
+    cut = f"cut them away with model.cut_after={before[-1]} or " if before else ""
+    return WeightsError(
+        f"{source.source}: lacks {len(empty)} tensors of {', '.join(stages)} (such as "
+        f"{empty[0].tensor}); {cut}start them at random with model.fresh=[{','.join(stages)}]"
+    )
+
+
+def _likely(others: Sequence[BackboneSpec], source: WeightFile, *, complete: bool) -> str | None:
+    """The backbone whose file it most likely is: no faults and the fewest tensors lacking."""
+    found = []
+    for spec in others:
+        slots = _slots(spec, spec.stages, ())
+        rows, faults = table_rows(source, slots, spec.head)
+        if not faults and _anything(rows, slots):
+            found.append((len(lacking(rows, slots)), spec.name))
+    found.sort()
+    return found[0][1] if found and not (complete and found[0][0]) else None
+
+
+def silence_other_bands(backbone: Backbone) -> None:
+    """Zero the random first kernels of every band but red, green and blue."""
+    others = set(range(len(backbone.bands))) - set(
+        rgb_positions(backbone.bands, backbone.wavelengths)
+    )
+    first = next(m for m in backbone.modules() if isinstance(m, nn.Conv2d))
+    with torch.no_grad():
+        first.weight[:, sorted(others)] = 0.0

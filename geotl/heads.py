@@ -1,0 +1,180 @@
+"""Linear heads on frozen features, fitted in seconds; whatever is chosen, folds choose it.
+
+Features come as [N, V, D]: N tiles, V views (flips and quarter turns) of each. A view is a
+training row of its own; the views of a tile never stand on both sides of a fold. Logits are
+averaged over views, which for a linear head is the logits of the averaged features.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.linalg import cho_factor, cho_solve
+from sklearn.linear_model import LogisticRegression
+
+from geotl.evaluation import fit_temperature, softmax
+
+Floats = NDArray[np.floating]
+Ints = NDArray[np.int64]
+Folds = Sequence[tuple[Ints, Ints]]
+
+
+@dataclass(frozen=True)
+class Linear:
+    """Weights [K, D] and biases [K] of a linear head."""
+
+    weight: Floats
+    bias: Floats
+
+    def logits(self, features: Floats) -> Floats:
+        """Logits [N, K] of features [N, V, D], averaged over the views."""
+        rows = features.mean(axis=1, dtype=np.float64)
+        return np.asarray(rows @ self.weight.T + self.bias)
+
+
+Fit = Callable[[Floats, Ints, float], Linear]
+
+
+@dataclass(frozen=True)
+class Chosen:
+    """A fitted head and how its one setting was chosen.
+
+    Attributes:
+        head: fitted on all training tiles at the chosen setting.
+        setting: inverse penalty C of the logistic head, or the discriminant's shrinkage.
+        fold_accuracy: out-of-fold accuracy at each setting tried; empty without folds.
+        fold_rows: positions of the tiles that were held out.
+        fold_logits: their out-of-fold logits [n, K] at the chosen setting.
+        temperature: fitted on those logits; 1 without folds.
+    """
+
+    head: Linear
+    setting: float
+    fold_accuracy: dict[float, float]
+    fold_rows: Ints
+    fold_logits: Floats
+    temperature: float
+
+
+def logistic(features: Floats, labels: Ints, penalty: float, *, num_classes: int) -> Linear:
+    """Multinomial logistic regression with an L2 penalty of inverse strength `penalty`."""
+    tiles, views, width = features.shape
+    rows = features.reshape(tiles * views, width).astype(np.float64)
+    solver = LogisticRegression(C=penalty, max_iter=1000, tol=1e-4)
+    solver.fit(rows, np.repeat(labels, views))
+    weight, bias = np.zeros((num_classes, width)), np.full(num_classes, -30.0)
+    coef, intercept = solver.coef_, solver.intercept_
+    if len(solver.classes_) == 2:  # scikit-learn then gives one row, for the second class
+        coef, intercept = (
+            np.concatenate([-coef, coef]) / 2,
+            np.concatenate([-intercept, intercept]) / 2,
+        )
+    weight[solver.classes_], bias[solver.classes_] = coef, intercept
+    return Linear(weight, bias)
+
+
+def discriminant(features: Floats, shares: Floats, shrinkage: float) -> Linear:
+    """Linear discriminant with one covariance for all classes, shrunken to a sphere.
+
+    S = (1 - g) W + g tr(W)/D I, with W the covariance of all views about their class mean
+    (Friedman 1989, regularised discriminant analysis; equal priors).
+
+    Args:
+        features: [N, V, D].
+        shares: how much of each tile belongs to each class, [N, K]; one-hot for a label. A row
+            that sums to less than 1 weighs less, so unlabelled tiles can take part.
+        shrinkage: g, in (0, 1).
+    """
+    weights = shares.sum(axis=1)
+    centres = features.mean(axis=1, dtype=np.float64)
+    means = (shares.T @ centres) / np.maximum(shares.sum(axis=0), 1e-12)[:, None]
+    covariance = _within(features, shares, means, weights)
+    width = covariance.shape[0]
+    ridge = shrinkage * np.trace(covariance) / width + 1e-9
+    shrunken = (1 - shrinkage) * covariance + ridge * np.eye(width)
+    weight = cho_solve(cho_factor(shrunken, lower=True, check_finite=False), means.T).T
+    return Linear(weight, -0.5 * np.einsum("kd,kd->k", weight, means))
+
+
+def _within(features: Floats, shares: Floats, means: Floats, weights: Floats) -> Floats:
+    """Covariance [D, D] of views about the class means, each tile by its shares."""
+    views = features.shape[1]
+    root = np.sqrt(weights)[:, None, None]
+    scaled = (features * root).reshape(-1, features.shape[2]).astype(np.float64)
+    first = shares.T @ features.mean(axis=1, dtype=np.float64)
+    mass = shares.sum(axis=0)
+    about = (means.T * mass) @ means
+    crossed = means.T @ first
+    total = scaled.T @ scaled / views - crossed - crossed.T + about
+    return np.asarray(total / max(float(mass.sum()), 1e-12))
+
+
+def one_hot(labels: Ints, num_classes: int) -> Floats:
+    """Labels [N] as shares [N, K].
+
+    >>> one_hot(np.array([1, 0]), 2).tolist()
+    [[0.0, 1.0], [1.0, 0.0]]
+    """
+    return np.eye(num_classes)[labels]
+
+
+def choose(
+    features: Floats, labels: Ints, folds: Folds, fit: Fit, settings: Sequence[float]
+) -> Chosen:
+    """Fit a head at each setting in each fold, keep the setting of least calibrated log-loss.
+
+    Without folds (one tile a class) the middle setting is taken and the temperature stays 1.
+    """
+    tried = sorted(settings)
+    if not folds:
+        middle = tried[len(tried) // 2]
+        empty = np.zeros((0, int(labels.max()) + 1))
+        return Chosen(fit(features, labels, middle), middle, {}, np.zeros(0, np.int64), empty, 1.0)
+    held = np.concatenate([hold for _, hold in folds])
+    logits = {
+        setting: np.concatenate(
+            [fit(features[a], labels[a], setting).logits(features[b]) for a, b in folds]
+        )
+        for setting in tried
+    }
+    truth = labels[held]
+    loss = {s: _calibrated_loss(rows, truth) for s, rows in logits.items()}
+    best = min(tried, key=lambda s: loss[s][0])
+    accuracy = {s: float(np.mean(rows.argmax(1) == truth)) for s, rows in logits.items()}
+    return Chosen(fit(features, labels, best), best, accuracy, held, logits[best], loss[best][1])
+
+
+def _calibrated_loss(logits: Floats, truth: Ints) -> tuple[float, float]:
+    """Negative log-likelihood at the best temperature, and that temperature."""
+    temperature = fit_temperature(logits, truth)
+    chance = softmax(logits, temperature)[np.arange(len(truth)), truth]
+    return float(-np.log(np.maximum(chance, 1e-12)).mean()), temperature
+
+
+def with_unlabelled(
+    features: Floats,
+    labels: Ints,
+    unlabelled: Floats,
+    start: Chosen,
+    *,
+    softness: float,
+    rounds: int,
+) -> Linear:
+    """A discriminant that also learns from unlabelled tiles [M, V, D], by soft labels.
+
+    Each round gives every unlabelled tile its class probabilities, of logits divided by
+    `softness`, as shares, and fits again: expectation-maximisation of a Gaussian mixture with
+    one covariance and equal priors (McLachlan & Peel 2000, section 3.8). Transductive: made
+    for these very tiles.
+    """
+    num_classes = len(start.head.bias)
+    known, head = one_hot(labels, num_classes), start.head
+    centred = np.repeat(unlabelled.mean(axis=1, keepdims=True), features.shape[1], axis=1)
+    everything = np.concatenate([features, centred])
+    for _ in range(rounds):
+        shares = softmax(head.logits(unlabelled), softness)
+        head = discriminant(everything, np.concatenate([known, shares]), start.setting)
+    return head

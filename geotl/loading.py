@@ -1,0 +1,398 @@
+"""Tiles in memory: one size, the bands wanted in the order wanted, packed in their native type.
+
+Pixels stay digital numbers (DN) throughout; validity goes with them, band by band.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack
+from dataclasses import asdict, dataclass
+from itertools import islice
+from pathlib import Path
+from typing import Any, BinaryIO
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from geotl.errors import DataError, OutputError
+from geotl.files import sha256_of, whole_file, write_text
+from geotl.raster import RasterInfo
+from geotl.sensors import Sensor
+from geotl.shaping import Fit, Pixels, check_headers, common_size, load_images, to_image
+from geotl.tiles import TileIndex
+
+__all__ = ["Fit", "Pack", "Pixels", "Statistics", "batch", "fingerprint", "pack", "read_tiles"]
+__all__ += ["statistics", "to_batch", "to_image"]
+
+Progress = Callable[[int, int], None]
+Box = tuple[float, float, float, float]
+
+PACK_FORMAT = 1
+_IMAGES, _VALID, _NOTE = "images.npy", "valid.npy", "pack.json"
+# Files beside an image from which GDAL takes masks, band names and nodata.
+_SIDECARS = (".msk", ".aux.xml")
+_STATISTICS_BLOCK = 1 << 21  # values held at once as float64 (16 MiB)
+
+
+@dataclass(frozen=True)
+class Pack:
+    """All tiles of an index as one array, mapped from disk.
+
+    Attributes:
+        images: DN in their native type [N,C,S,S], read only.
+        valid: bool [N,C,S,S]; None if every pixel is valid.
+        bands: the sensor's names, in the order of the channels.
+        fingerprint: of files, sensor and options; equal ones hold equal pixels.
+        folder: where the pack lies.
+        footprints: left, bottom, right, top of each tile's file in its CRS, where known.
+        crs: of each tile, where known.
+        acquired: date of each tile as YYYY-MM-DD, where known.
+    """
+
+    images: NDArray[Any]
+    valid: NDArray[np.bool_] | None
+    bands: tuple[str, ...]
+    fingerprint: str
+    folder: Path
+    footprints: tuple[Box | None, ...]
+    crs: tuple[str | None, ...]
+    acquired: tuple[str | None, ...]
+
+    def __len__(self) -> int:
+        """Number of tiles."""
+        return len(self.images)
+
+
+@dataclass(frozen=True)
+class Statistics:
+    """Mean and standard deviation (population) of each band in DN, float64 [C].
+
+    `fill` stands in for invalid pixels: the mean, which standardises to 0. `count` is the
+    number of valid pixels behind the figures.
+    """
+
+    mean: NDArray[np.float64]
+    sd: NDArray[np.float64]
+    fill: NDArray[np.float64]
+    count: NDArray[np.int64]
+
+
+def fingerprint(
+    index: TileIndex,
+    sensor: Sensor,
+    *,
+    bands: Sequence[str] | None = None,
+    file_bands: Sequence[str] | None = None,
+    tile_px: int | None = None,
+    fit: Fit = "pad_or_crop",
+) -> str:
+    """Name, in 64 hexadecimal digits, everything the pixels of a pack depend on.
+
+    That is the tiles' relative paths and contents, files beside them that hold masks or band
+    names, the sensor and the options; not the labels, and not where the folder lies.
+    """
+    files = [
+        (name, tile.content, *(_sidecar(tile.path, end) for end in _SIDECARS))
+        for name, tile in zip(index.names, index.tiles, strict=True)
+    ]
+    wanted = _wanted(sensor, bands)
+    options = [PACK_FORMAT, wanted, list(file_bands or ()), tile_px, fit, asdict(sensor)]
+    return hashlib.sha256(json.dumps([files, options]).encode()).hexdigest()
+
+
+def pack(
+    index: TileIndex,
+    sensor: Sensor,
+    *,
+    bands: Sequence[str] | None = None,
+    file_bands: Sequence[str] | None = None,
+    tile_px: int | None = None,
+    fit: Fit = "pad_or_crop",
+    folder: Path,
+    progress: Progress | None = None,
+) -> Pack:
+    """Read every tile once into one memory-mapped array, or reopen the array if it is there.
+
+    Args:
+        index: the tiles.
+        sensor: whose bands they hold.
+        bands: names of the bands to keep, in order; None for all of the sensor's.
+        file_bands: names in file order, for files that name none.
+        tile_px: side of the tiles in pixels; None for the most common one.
+        fit: centre a tile of another size (invalid padding around, or a crop), or resample it.
+        folder: for images.npy, valid.npy (where some pixel is not valid) and pack.json alone.
+        progress: called with tiles done and tiles in all.
+
+    Raises:
+        DataError: a tile that cannot be read, or without a valid pixel.
+        BandError: a band that is unknown, or not in some file.
+        OutputError: the folder holds other files of these names, or the disk is full; nothing
+            half-written stays behind.
+    """
+    key = fingerprint(index, sensor, bands=bands, file_bands=file_bands, tile_px=tile_px, fit=fit)
+    folder = Path(folder)
+    _check_folder(folder)
+    ready = _reopen(folder, key)
+    if ready is not None:
+        return ready
+    wanted = _wanted(sensor, bands)
+    paths = [tile.path for tile in index.tiles]
+    infos = check_headers(paths, sensor, wanted, file_bands)
+    side = tile_px or common_size(infos)
+    dtype = np.result_type(*(info.dtype for info in infos))
+    tiles = load_images(paths, sensor, wanted, file_bands, tile_px=side, fit=fit)
+    _clear(folder)
+    write_text(folder / _NOTE, json.dumps({"geotl_pack": PACK_FORMAT}))
+    try:
+        _write_arrays(folder, tiles, (len(paths), len(wanted), side, side), dtype, progress)
+        write_text(folder / _NOTE, json.dumps(_note(key, wanted, infos)))
+    except BaseException:
+        _clear(folder)
+        raise
+    written = _reopen(folder, key)
+    if written is None:
+        raise OutputError(f"{folder}: the packed tiles changed while being written; run again")
+    return written
+
+
+def read_tiles(  # noqa: PLR0917 - `to_image`'s arguments in its order
+    paths: Sequence[Path],
+    sensor: Sensor,
+    bands: Sequence[str],
+    file_bands: Sequence[str] | None,
+    tile_px: int,
+    fit: Fit = "pad_or_crop",
+    *,
+    block: int = 256,
+) -> Iterator[Pixels]:
+    """Read image files block by block, as (images in native type, valid), both [n,C,S,S].
+
+    Raises:
+        DataError: a file that cannot be read, or without a valid pixel.
+        BandError: a band that is unknown, or not in some file.
+    """
+    tiles = load_images(paths, sensor, bands, file_bands, tile_px=tile_px, fit=fit)
+    while found := list(islice(tiles, block)):
+        yield np.stack([data for data, _ in found]), np.stack([valid for _, valid in found])
+
+
+def statistics(pack: Pack, rows: Sequence[int] | NDArray[np.integer[Any]]) -> Statistics:
+    """Mean and sd of each band over the valid pixels of some tiles, block by block.
+
+    Blocks are merged by Chan, Golub & LeVeque (1979) around the band's first valid value: a
+    constant band has a sd of exactly 0. The order of the rows makes no difference.
+
+    Raises:
+        DataError: no rows, or a band without a valid pixel in them.
+    """
+    order = np.sort(np.asarray(rows, dtype=np.int64))
+    channels = pack.images.shape[1]
+    per_tile = int(np.prod(pack.images.shape[1:]))
+    step = max(1, _STATISTICS_BLOCK // per_tile)
+    pivot, mean, square = np.zeros((3, channels))
+    count = np.zeros(channels, np.int64)
+    for start in range(0, len(order), step):
+        rows_now = order[start : start + step]
+        values = np.asarray(pack.images)[rows_now]
+        valid = None if pack.valid is None else np.asarray(pack.valid)[rows_now]
+        for band in range(channels):
+            plane = values[:, band]
+            seen = (plane.ravel() if valid is None else plane[valid[:, band]]).astype(np.float64)
+            if not seen.size:
+                continue
+            if count[band] == 0:
+                pivot[band] = seen[0]
+            before = (count[band], mean[band], square[band])
+            count[band], mean[band], square[band] = _merged(before, seen - pivot[band])
+    _check_seen(pack, count)
+    mean += pivot
+    return Statistics(mean, np.sqrt(square / count), mean.copy(), count)
+
+
+def batch(
+    pack: Pack,
+    rows: Sequence[int] | NDArray[np.integer[Any]],
+    *,
+    fill: NDArray[np.float64],
+    device: torch.device | str = "cpu",
+) -> dict[str, Tensor]:
+    """Some tiles as a batch: image float32 [N,C,S,S] in DN, valid bool [N,C,S,S] or [N,1,S,S].
+
+    Args:
+        pack: the tiles.
+        rows: their positions.
+        fill: value [C] in DN that invalid pixels take.
+        device: where the batch goes.
+    """
+    where = np.asarray(rows, dtype=np.int64)
+    valid = None if pack.valid is None else np.asarray(pack.valid)[where]
+    return to_batch(np.asarray(pack.images)[where], valid, fill=fill, device=device)
+
+
+def to_batch(
+    images: NDArray[Any],
+    valid: NDArray[np.bool_] | None,
+    *,
+    fill: NDArray[np.float64],
+    device: torch.device | str = "cpu",
+) -> dict[str, Tensor]:
+    """Arrays [N,C,S,S] as a batch: see `batch`; valid None means that every pixel is.
+
+    >>> images, valid = np.array([[[[7, 0]]]], np.uint16), np.array([[[[True, False]]]])
+    >>> to_batch(images, valid, fill=np.array([5.0]))["image"]
+    tensor([[[[7., 5.]]]])
+    """
+    # In numpy: torch's own casts wait for all cores, and take many times as long on busy ones.
+    image = images.astype(np.float32)
+    if valid is None:
+        valid = np.ones((len(images), 1, *images.shape[2:]), dtype=bool)
+    elif not valid.all():
+        np.copyto(image, np.asarray(fill, np.float32).reshape(-1, 1, 1), where=~valid)
+    return {
+        "image": torch.from_numpy(image).to(device),
+        "valid": torch.from_numpy(valid).to(device),
+    }
+
+
+def _wanted(sensor: Sensor, bands: Sequence[str] | None) -> tuple[str, ...]:
+    return sensor.canonical([band.name for band in sensor.bands] if bands is None else bands)
+
+
+def _sidecar(path: Path, end: str) -> str:
+    beside = path.with_name(path.name + end)
+    return sha256_of(beside) if beside.exists() else ""
+
+
+def _write_arrays(
+    folder: Path,
+    tiles: Iterator[Pixels],
+    shape: tuple[int, ...],
+    dtype: np.dtype[Any],
+    progress: Progress | None,
+) -> None:
+    """Write images.npy and, if some pixel is not valid, valid.npy, row by row.
+
+    Plain writes, not a memory map: on a full disk they raise, where a map kills the process.
+    """
+    with ExitStack() as stack:
+        images = _start(stack, folder / _IMAGES, shape, dtype)
+        known: BinaryIO | None = None
+        for row, (data, valid) in enumerate(tiles):
+            images.write(data.astype(dtype, copy=False).tobytes())
+            if known is None and not valid.all():
+                known = _start(stack, folder / _VALID, shape, np.dtype(bool))
+                for _ in range(row):
+                    known.write(bytes([1]) * valid.size)
+            if known is not None:
+                known.write(valid.tobytes())
+            if progress is not None:
+                progress(row + 1, shape[0])
+
+
+def _start(stack: ExitStack, path: Path, shape: tuple[int, ...], dtype: np.dtype[Any]) -> BinaryIO:
+    stream = stack.enter_context(stack.enter_context(whole_file(path)).open("wb"))
+    header = {
+        "descr": np.lib.format.dtype_to_descr(dtype),
+        "fortran_order": False,
+        "shape": shape,
+    }
+    np.lib.format.write_array_header_1_0(stream, header)
+    return stream
+
+
+def _note(key: str, bands: tuple[str, ...], infos: Sequence[RasterInfo]) -> dict[str, Any]:
+    return {
+        "geotl_pack": PACK_FORMAT,
+        "fingerprint": key,
+        "bands": bands,
+        "footprints": [info.grid.bounds if info.grid.crs else None for info in infos],
+        "crs": [info.grid.crs for info in infos],
+        "acquired": [info.acquired for info in infos],
+    }
+
+
+def _read_note(folder: Path) -> dict[str, Any] | None:
+    """What pack.json says; None if there is none of ours."""
+    try:
+        note = json.loads((folder / _NOTE).read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return None
+    return note if isinstance(note, dict) and "geotl_pack" in note else None
+
+
+def _check_folder(folder: Path) -> None:
+    """Refuse a folder whose files of a pack's names were not written by `pack`."""
+    if _read_note(folder) is not None:
+        return
+    for name in (_IMAGES, _VALID, _NOTE):
+        if (folder / name).exists():
+            raise OutputError(
+                f"{folder / name}: not written by geotl, and would be overwritten; choose another "
+                "folder for the packed tiles"
+            )
+
+
+def _reopen(folder: Path, key: str) -> Pack | None:
+    """The pack in a folder, if it is whole and of this fingerprint."""
+    note = _read_note(folder)
+    if note is None or note.get("fingerprint") != key:  # one being written has none yet
+        return None
+    try:
+        images = np.load(folder / _IMAGES, mmap_mode="r", allow_pickle=False)
+        there = (folder / _VALID).exists()
+        valid = np.load(folder / _VALID, mmap_mode="r", allow_pickle=False) if there else None
+    except (OSError, ValueError):  # cut short by hand or by another program: written anew
+        return None
+    footprints = tuple(None if box is None else tuple(box) for box in note["footprints"])
+    return Pack(
+        images,
+        valid,
+        tuple(note["bands"]),
+        key,
+        folder,
+        footprints,
+        tuple(note["crs"]),
+        tuple(note["acquired"]),
+    )
+
+
+def _clear(folder: Path) -> None:
+    """Take away an earlier pack or what is left of one, the note last; only in our own folders."""
+    if _read_note(folder) is None:
+        return
+    stale = [p for name in (_IMAGES, _VALID) for p in folder.glob(f".{Path(name).stem}-*.npy")]
+    for path in (*stale, *(folder / name for name in (_IMAGES, _VALID, _NOTE))):
+        path.unlink(missing_ok=True)
+
+
+def _merged(
+    before: tuple[int, float, float], values: NDArray[np.float64]
+) -> tuple[int, float, float]:
+    """Count, mean and sum of squared deviations with more values added."""
+    n, mean, square = before
+    more = values.size
+    mean_more = float(values.mean())
+    values -= mean_more
+    delta = mean_more - mean
+    total = n + more
+    return (
+        total,
+        mean + delta * more / total,
+        square + float(values @ values) + delta * delta * n * more / total,
+    )
+
+
+def _check_seen(pack: Pack, count: NDArray[np.int64]) -> None:
+    if not count.any():
+        raise DataError("no valid training pixel to take statistics from; give more tiles")
+    empty = [band for band, n in zip(pack.bands, count, strict=True) if n == 0]
+    if empty:
+        raise DataError(
+            f"band {', '.join(empty)}: no valid pixel in any training tile; leave it out with "
+            "data.bands, or correct the nodata value"
+        )

@@ -1,0 +1,244 @@
+"""The network: normalise raw values, adapted backbone, pooled features of several stages, head.
+
+Raw pixel values go in and logits come out, so training, evaluation, prediction and export
+share one normalisation and cannot disagree.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from geotl.augment import turn_view
+from geotl.backbones import Backbone
+from geotl.errors import ModelError
+
+Pool = Literal["mean", "mean_sd", "mean_log", "root_mean"]
+
+
+@dataclass(frozen=True)
+class FeatureSpec:
+    """Which features a tile is described by.
+
+    Attributes:
+        stages: backbone stages that are pooled and concatenated, shallow to deep.
+        pool: of each channel over space: mean, mean and standard deviation, mean of
+            log(1 + max(x, 0)), or (signed) root of the mean; the last two temper strong responses.
+        input_px: sizes the tile is resampled to before the backbone, in pixels; several
+            sizes are concatenated, none means the tile's own size.
+        unit_length: bring each view's standardised features to length sqrt(D), so that a tile's
+            contrast does not count.
+        views: flips and quarter turns over which predictions are averaged: 1, 2, 4 or 8.
+    """
+
+    stages: tuple[str, ...]
+    pool: Pool = "mean"
+    input_px: tuple[int, ...] = ()
+    views: int = 8
+    unit_length: bool = False
+
+
+class Normalise(nn.Module):
+    """Raw pixel values [N,C,H,W] to standardised ones; NaN and nodata become the band's mean."""
+
+    mean: Tensor
+    sd: Tensor
+    fill: Tensor
+    nodata: Tensor
+
+    def __init__(
+        self,
+        mean: Sequence[float],
+        sd: Sequence[float],
+        fill: Sequence[float] | None = None,
+        nodata: float | None = None,
+    ) -> None:
+        """Keep mean, sd and fill per band, in the units of the pixels; sd 0 divides by 1."""
+        super().__init__()
+        spread = torch.tensor(sd, dtype=torch.float32)
+        self.register_buffer("mean", torch.tensor(mean, dtype=torch.float32))
+        self.register_buffer("sd", torch.where(spread > 0, spread, torch.ones_like(spread)))
+        self.register_buffer(
+            "fill", torch.tensor(mean if fill is None else fill, dtype=torch.float32)
+        )
+        self.register_buffer("nodata", torch.tensor(float("nan") if nodata is None else nodata))
+
+    def forward(self, image: Tensor) -> Tensor:
+        """Standardise a batch [N,C,H,W] of raw values."""
+        plane = (1, -1, 1, 1)
+        invalid = torch.isnan(image) | (image == self.nodata)
+        known = torch.where(invalid, self.fill.view(plane), image)
+        return (known - self.mean.view(plane)) / self.sd.view(plane)
+
+
+def pool_stage(maps: Tensor, pool: Pool) -> Tensor:
+    """Pool [N,C,H,W] over space to [N,C] (mean) or [N,2C] (mean, then standard deviation).
+
+    >>> pool_stage(torch.ones(1, 2, 4, 4), "mean_sd").shape
+    torch.Size([1, 4])
+    """
+    maps = maps.float()
+    if pool == "root_mean":
+        mean = maps.mean(dim=(2, 3))
+        return mean.sign() * mean.abs().sqrt()
+    if pool == "mean_log":
+        return maps.clamp_min(0).log1p().mean(dim=(2, 3))
+    mean = maps.mean(dim=(2, 3))
+    if pool == "mean":
+        return mean
+    variance = (maps - mean[:, :, None, None]).square().mean(dim=(2, 3))
+    return torch.cat([mean, (variance + 1e-6).sqrt()], dim=1)
+
+
+def resize(image: Tensor, px: int) -> Tensor:
+    """Resample a batch to px x px, bilinear, with antialiasing where it shrinks."""
+    if image.shape[-1] == px and image.shape[-2] == px:
+        return image
+    shrinks = px < min(image.shape[-2:])
+    return F.interpolate(
+        image, size=(px, px), mode="bilinear", align_corners=False, antialias=shrinks
+    )
+
+
+@dataclass(frozen=True)
+class Frozen:
+    """What the frozen stages give for one input size: pooled features and the map to go on from."""
+
+    pooled: Tensor
+    maps: Tensor
+
+
+class TileClassifier(nn.Module):
+    """Raw pixels [N,C,S,S] to logits [N,K]."""
+
+    feature_mean: Tensor
+    feature_sd: Tensor
+    temperature: Tensor
+
+    def __init__(
+        self,
+        backbone: Backbone,
+        normalise: Normalise,
+        spec: FeatureSpec,
+        num_classes: int,
+        *,
+        dropout: float = 0.0,
+        frozen_until: str | None = None,
+    ) -> None:
+        """Put head and feature standardisation on a backbone.
+
+        Raises:
+            ModelError: a stage that is not in the backbone.
+        """
+        super().__init__()
+        names = list(backbone.stages)
+        for stage in (*spec.stages, *((frozen_until,) if frozen_until else ())):
+            if stage not in names:
+                raise ModelError(f"stage {stage!r} is not in the backbone; it has {names}")
+        self.normalise, self.backbone, self.spec = normalise, backbone, spec
+        self.frozen_until = frozen_until
+        width = feature_width(backbone, spec)
+        self.register_buffer("feature_mean", torch.zeros(width))
+        self.register_buffer("feature_sd", torch.ones(width))
+        self.register_buffer("temperature", torch.ones(()))
+        self.dropout = nn.Dropout(dropout)
+        self.head = nn.Linear(width, num_classes)
+
+    @property
+    def sizes(self) -> tuple[int | None, ...]:
+        """The input sizes, None for the tile's own."""
+        return self.spec.input_px or (None,)
+
+    def frozen_part(self, image: Tensor) -> list[Frozen]:
+        """Run the frozen stages, without gradients, once per input size."""
+        with torch.no_grad():
+            standard = self.normalise(image)
+            return [self._frozen_at(standard, px) for px in self.sizes]
+
+    def _frozen_at(self, standard: Tensor, px: int | None) -> Frozen:
+        x = standard if px is None else resize(standard, px)
+        x = x.contiguous(memory_format=torch.channels_last)
+        pooled = [x.new_zeros(len(x), 0, dtype=torch.float32)]
+        for name in self._frozen_names():
+            x = self.backbone.stages[name](x)
+            if name in self.spec.stages:
+                pooled.append(pool_stage(x, self.spec.pool))
+        return Frozen(torch.cat(pooled, dim=1), x)
+
+    def _frozen_names(self) -> list[str]:
+        names = list(self.backbone.stages)
+        return names[: names.index(self.frozen_until) + 1] if self.frozen_until else []
+
+    def finish(self, parts: list[Frozen]) -> Tensor:
+        """Features [N,D] from what the frozen part gave; gradients flow through the rest."""
+        rest = list(self.backbone.stages)[len(self._frozen_names()) :]
+        features = []
+        for part in parts:
+            features.append(part.pooled)
+            x = part.maps
+            for name in rest:
+                x = self.backbone.stages[name](x)
+                if name in self.spec.stages:
+                    features.append(pool_stage(x, self.spec.pool))
+        return torch.cat(features, dim=1)
+
+    def features(self, image: Tensor) -> Tensor:
+        """Standardised features [N,D] of a batch of raw pixels, as the head sees them."""
+        return self.standardise(self.finish(self.frozen_part(image)))
+
+    def standardise(self, features: Tensor) -> Tensor:
+        """Features [..., D] minus their training mean, over their training sd; then the length."""
+        scaled = (features - self.feature_mean) / self.feature_sd
+        if not self.spec.unit_length:
+            return scaled
+        length = scaled.norm(dim=-1, keepdim=True).clamp_min(1e-6)
+        unit: Tensor = scaled * (float(scaled.shape[-1]) ** 0.5 / length)
+        return unit
+
+    def classify(self, features: Tensor) -> Tensor:
+        """Logits [N,K] of standardised features."""
+        with torch.autocast(
+            features.device.type, enabled=False
+        ):  # the head is small: full precision
+            logits: Tensor = self.head(self.dropout(features.float()))
+        return logits
+
+    def forward(self, image: Tensor) -> Tensor:
+        """Logits [N,K] of raw pixels [N,C,S,S], one view."""
+        return self.classify(self.features(image))
+
+    def set_feature_scale(self, features: Tensor) -> None:
+        """Take mean and sd of training features [N,D]; a constant feature is divided by 1."""
+        sd = features.std(dim=0, correction=0)
+        self.feature_mean.copy_(features.mean(dim=0))
+        self.feature_sd.copy_(torch.where(sd > 1e-6, sd, torch.ones_like(sd)))
+
+
+def feature_width(backbone: Backbone, spec: FeatureSpec) -> int:
+    """Length of the feature vector."""
+    channels = sum(backbone.channels[stage] for stage in spec.stages)
+    return channels * (2 if spec.pool == "mean_sd" else 1) * max(1, len(spec.input_px))
+
+
+def view_numbers(views: int) -> tuple[int, ...]:
+    """Which of the eight flips and quarter turns stand for 1, 2, 4 or 8 views.
+
+    >>> view_numbers(2), view_numbers(4)
+    ((0, 4), (0, 1, 2, 3))
+    """
+    return {1: (0,), 2: (0, 4), 4: (0, 1, 2, 3), 8: tuple(range(8))}[views]
+
+
+def over_views(compute: Callable[[Tensor], Tensor], image: Tensor, views: int) -> Tensor:
+    """Results of `compute` for each view of a batch, stacked as [N, views, ...]."""
+    return torch.stack([compute(turn_view(image, v)) for v in view_numbers(views)], dim=1)
+
+
+def view_logits(model: TileClassifier, image: Tensor) -> Tensor:
+    """Logits [N,K] of raw pixels, averaged over the model's views."""
+    return over_views(model, image, model.spec.views).mean(dim=1)

@@ -1,0 +1,216 @@
+"""The single-file model: tensors and a JSON contract in one safetensors file.
+
+Nothing is unpickled to load it. Besides the network it carries example tiles with their
+logits, a coreset of training features, and the training tiles' footprints.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from safetensors import SafetensorError, safe_open
+from safetensors.numpy import save_file
+
+from geotl.backbones import build_backbone
+from geotl.errors import ModelError
+from geotl.files import whole_file
+from geotl.model import FeatureSpec, Normalise, TileClassifier
+from geotl.sensors import Band, Sensor
+from geotl.shaping import Fit
+
+FORMAT_VERSION = 1
+KEY = "geotl"
+EXAMPLES, CORESET = 32, 2000
+
+
+@dataclass(frozen=True)
+class Contract:
+    """What a model is and what imagery it takes; new imagery is checked against it.
+
+    Attributes:
+        backbone: name, with `cut_after` its last stage kept.
+        bands: names of its input bands, in order, and their `wavelengths` in nm.
+        sensor: radiometry and band names of the tiles it was trained on.
+        file_bands: names in file order, for files that name none.
+        tile_px: side of a tile in pixels; `fit`, what happens to others.
+        classes: names in the order of the logits, with their `colours` (#rrggbb).
+        spec: which features the head sees.
+    """
+
+    backbone: str
+    cut_after: str | None
+    frozen_until: str | None
+    bands: tuple[str, ...]
+    wavelengths: tuple[float | None, ...]
+    sensor: Sensor
+    file_bands: tuple[str, ...] | None
+    tile_px: int
+    fit: Fit
+    classes: tuple[str, ...]
+    colours: tuple[str, ...]
+    spec: FeatureSpec
+
+
+@dataclass(frozen=True)
+class Companions:
+    """Arrays that later work draws on: export parity, applicability, metadata.
+
+    Attributes:
+        examples: raw tiles [n, C, S, S] in their native type, at most 32.
+        example_valid: their valid pixels, bool of the same shape.
+        example_logits: [n, K], float32, averaged over the model's views.
+        features: standardised training features [m, D], at most 2,000, averaged over views.
+        labels: their classes [m].
+        folds: the fold each was held out in, -1 for none [m].
+        footprints: left, bottom, right, top of each training tile, NaN if unknown [N, 4].
+    """
+
+    examples: NDArray[Any]
+    example_valid: NDArray[np.bool_]
+    example_logits: NDArray[np.float32]
+    features: NDArray[np.float32]
+    labels: NDArray[np.int64]
+    folds: NDArray[np.int64]
+    footprints: NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class ModelFile:
+    """A model in memory: network, contract, companions, and notes (recipe, metrics, …)."""
+
+    network: TileClassifier
+    contract: Contract
+    companions: Companions
+    notes: dict[str, Any] = field(default_factory=dict)
+
+
+def save(path: Path, model: ModelFile) -> None:
+    """Write the file whole or not at all.
+
+    Raises:
+        OutputError: the disk is full or the folder cannot be written.
+    """
+    tensors = {
+        name: np.ascontiguousarray(value.detach().cpu().contiguous().numpy())
+        for name, value in model.network.state_dict().items()
+    }
+    for name in (f.name for f in dataclasses.fields(Companions)):
+        tensors[f"companions.{name}"] = np.ascontiguousarray(getattr(model.companions, name))
+    header = {"format_version": FORMAT_VERSION, **dataclasses.asdict(model.contract), **model.notes}
+    text = json.dumps(header, sort_keys=True, allow_nan=False)
+    with whole_file(path) as part:
+        save_file(tensors, part, metadata={KEY: text})
+
+
+def read_header(path: Path) -> dict[str, Any]:
+    """The JSON contract and notes of a model file, without its tensors.
+
+    Raises:
+        ModelError: not there, damaged, not a geotl model, or of a newer format.
+    """
+    if not path.is_file():
+        raise ModelError(f"{path}: no such model file; train one with geotl run")
+    try:
+        with safe_open(str(path), framework="numpy") as stream:
+            metadata = stream.metadata() or {}
+    except (SafetensorError, OSError) as error:
+        raise ModelError(
+            f"{path}: not a readable safetensors file ({error}); copy it again or train anew"
+        ) from error
+    if KEY not in metadata:
+        raise ModelError(
+            f"{path}: a safetensors file, but not a geotl model; give model.safetensors"
+        )
+    header: dict[str, Any] = json.loads(metadata[KEY])
+    if header.get("format_version") != FORMAT_VERSION:
+        raise ModelError(
+            f"{path}: format version {header.get('format_version')}, this geotl reads "
+            f"{FORMAT_VERSION}; install the geotl that wrote it ({header.get('versions', {})})"
+        )
+    return header
+
+
+def load(path: str | Path) -> ModelFile:
+    """Rebuild a model from its file.
+
+    Raises:
+        ModelError: as `read_header`, or tensors that do not fit the contract.
+    """
+    path = Path(path)
+    header = read_header(path)
+    contract = _contract(header)
+    with safe_open(str(path), framework="numpy") as stream:
+        tensors = {name: stream.get_tensor(name) for name in stream.keys()}  # noqa: SIM118
+    names = [f.name for f in dataclasses.fields(Companions)]
+    try:
+        companions = Companions(**{n: tensors.pop(f"companions.{n}") for n in names})
+        network = _network(contract)
+        network.load_state_dict({n: torch.from_numpy(v) for n, v in tensors.items()})
+    except (KeyError, RuntimeError) as error:
+        told = str(error).splitlines()[0]
+        raise ModelError(f"{path}: tensors do not fit the contract ({told}); train anew") from error
+    known = {f.name for f in dataclasses.fields(Contract)} | {"format_version"}
+    notes = {key: value for key, value in header.items() if key not in known}
+    return ModelFile(network.eval(), contract, companions, notes)
+
+
+def _contract(header: dict[str, Any]) -> Contract:
+    held = {f.name: header[f.name] for f in dataclasses.fields(Contract)}
+    for name in ("bands", "wavelengths", "classes", "colours"):
+        held[name] = tuple(held[name])
+    if held["file_bands"] is not None:
+        held["file_bands"] = tuple(held["file_bands"])
+    told = dict(held["sensor"])
+    bands = tuple(Band(**{**b, "aliases": tuple(b["aliases"])}) for b in told.pop("bands"))
+    held["sensor"] = Sensor(**{**told, "bands": bands, "file_order": tuple(told["file_order"])})
+    spec = held["spec"]
+    held["spec"] = FeatureSpec(
+        tuple(spec["stages"]),
+        spec["pool"],
+        tuple(spec["input_px"]),
+        spec["views"],
+        spec["unit_length"],
+    )
+    return Contract(**held)
+
+
+def _network(contract: Contract) -> TileClassifier:
+    backbone, _ = build_backbone(
+        contract.backbone, contract.bands, contract.wavelengths, cut_after=contract.cut_after
+    )
+    blank = [0.0] * len(contract.bands)
+    network = TileClassifier(
+        backbone,
+        Normalise(blank, blank),
+        contract.spec,
+        len(contract.classes),
+        frozen_until=contract.frozen_until,
+    )
+    return network.to(memory_format=torch.channels_last)
+
+
+def describe_file(path: Path) -> str:
+    """What a model file holds, in a few lines for people."""
+    header = read_header(path)
+    sensor, spec, weights = header["sensor"], header["spec"], header.get("weights", {})
+    stages = " + ".join(spec["stages"])
+    lines = {
+        "model": f"{path} (format {header['format_version']})",
+        "network": f"{header['backbone']} up to {header['cut_after'] or 'its last stage'}, "
+        f"pooled after {stages}, {spec['views']} views",
+        "bands": ", ".join(header["bands"]),
+        "sensor": f"{sensor['title']}: reflectance = DN * {sensor['scale']:g} "
+        f"+ {sensor['offset']:g}",
+        "tiles": f"{header['tile_px']} px",
+        "classes": ", ".join(header["classes"]),
+        "weights": f"{weights.get('source', 'unknown')} (sha256 {weights.get('sha256')})",
+        "result": header.get("metrics", {}).get("headline", "not judged"),
+    }
+    return "\n".join(f"{name.ljust(8)} {text}" for name, text in lines.items())

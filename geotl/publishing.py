@@ -1,0 +1,216 @@
+"""What a run leaves behind for people: metrics, predictions, figures and the report."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from geotl import figures
+from geotl.evaluation import Evaluation, Spread, headline, plain, softmax
+from geotl.files import write_text
+from geotl.heads import Chosen
+from geotl.loading import Pack
+from geotl.rendering import quicklook, stretch_limits
+from geotl.report import (
+    Picture,
+    ReportContent,
+    Table,
+    baselines_table,
+    cautions,
+    classes_table,
+    draws_table,
+    key_figures,
+    predictions_csv,
+    scores_table,
+    write_report,
+)
+from geotl.runfolder import METRICS
+from geotl.training import History
+from geotl.weights import WeightReport
+
+Ints = NDArray[np.int64]
+Floats = NDArray[np.floating]
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What a run found, before it is written."""
+
+    out: Path
+    title: str
+    recipe: str
+    result: Evaluation
+    spreads: dict[str, dict[str, Spread]]
+    fit_seconds: list[float]
+    facts: dict[str, str]
+    weights: WeightReport
+    history: History | None
+    chosen: Chosen | None
+
+    @property
+    def draws(self) -> int:
+        """How often labels were drawn."""
+        return len(self.fit_seconds)
+
+    def headline(self) -> str:
+        """The first line: whom the network loses to, if anybody, then its accuracy."""
+        if self.draws == 1:
+            return self.result.headline
+        rivals = {
+            n: s["overall"].mean for n, s in self.spreads.items() if not n.startswith("network")
+        }
+        if "majority class" in self.result.rivals:
+            rivals["majority class"] = self.result.rivals["majority class"].value
+        return headline(self.spreads["network"]["overall"], rivals)
+
+    def lines(self) -> list[str]:
+        """The result in a few printed lines."""
+        width = max(map(len, self.spreads))
+        rows = [f"  {n.ljust(width)}  {s['overall']}" for n, s in self.spreads.items()]
+        seconds = np.median(self.fit_seconds)
+        return [self.headline(), *rows, f"fitted in {seconds:.1f} s a draw (median)"]
+
+    def metrics(self) -> dict[str, Any]:
+        """What metrics.json holds."""
+        told = self.result.to_dict() | {"headline": self.headline()}
+        told["draws"] = {
+            name: {key: spread._asdict() for key, spread in spreads.items()}
+            for name, spreads in self.spreads.items()
+        }
+        told["fit_seconds"] = self.fit_seconds
+        if self.chosen is not None:
+            told["head"] = {
+                "setting": self.chosen.setting,
+                "fold_accuracy": self.chosen.fold_accuracy,
+            }
+        if self.history is not None:
+            told["training"] = asdict(self.history)
+        found: dict[str, Any] = plain(told)
+        return found
+
+
+def publish(
+    outcome: Outcome, pack: Pack, rows: Ints, truth: Ints, logits: Floats,
+    *, names: Sequence[str], most: int, colours: Sequence[str], rgb: Sequence[int],
+) -> dict[str, Any]:  # fmt: skip
+    """Write everything for people; metrics.json last, which marks the run as finished."""
+    out, result = outcome.out, outcome.result
+    chances = softmax(logits, result.temperature)
+    paths = [names[i] for i in rows]
+    write_text(out / "predictions.csv", predictions_csv(paths, truth, chances, result.classes))
+    write_text(out / "weights.txt", outcome.weights.table() + "\n")
+    pictures = {
+        "confusion": Picture(
+            figures.confusion_figure(result.matrix, result.classes),
+            "Confusion matrix", "Rows are the truth, columns what the network said.",
+        ),
+        "mistakes": Picture(
+            mistakes(pack, rows, truth, chances, result.classes, most=most, rgb=rgb),
+            "Tiles named wrongly", "The most confident mistakes first.",
+        ),
+        "curves": learning_picture(outcome),
+        "baselines": Picture(
+            figures.baselines_figure(baseline_rows(outcome), "This network"),
+            "Accuracies of the network and its rivals", "Overall accuracy with 95 % intervals.",
+        ),
+        "calibration": Picture(
+            figures.calibration_figure(result.before, result.after, result.temperature),
+            "Confidence against accuracy", "Before and after temperature scaling.",
+        ),
+    }  # fmt: skip
+    for name, picture in pictures.items():
+        figures.write_png(out / f"{name}.png", picture.png)
+    write_report(out / "report.html", report_content(outcome, pictures, colours))
+    metrics = outcome.metrics()
+    write_text(out / METRICS, json.dumps(metrics, indent=2, sort_keys=True) + "\n")
+    return metrics
+
+
+def learning_picture(outcome: Outcome) -> Picture:
+    """Training curves, or for a probe the accuracy at each setting of the head."""
+    if outcome.history is not None:
+        png = figures.curves_figure(outcome.history.epochs, outcome.history.best_epoch)
+        return Picture(png, "Training curves", "Held-out labels lie inside the training labels.")
+    told = outcome.chosen.fold_accuracy if outcome.chosen else {}
+    chosen = outcome.chosen.setting if outcome.chosen else 0.0
+    png = figures.penalties_figure(list(told), list(told.values()), chosen)
+    return Picture(png, "Fold accuracy by setting", "The head's setting, chosen by the folds.")
+
+
+def baseline_rows(outcome: Outcome) -> list[tuple[str, float, float, float]]:
+    """Network and rivals with their intervals, as the figure takes them."""
+    rows = {"This network": outcome.result.overall} | outcome.result.rivals
+    return [(name, *interval) for name, interval in rows.items()]
+
+
+def mistakes(
+    pack: Pack, rows: Ints, truth: Ints, chances: Floats, classes: Sequence[str],
+    *, most: int, rgb: Sequence[int],
+) -> bytes:  # fmt: skip
+    """The figure of tiles named wrongly, on one stretch for all."""
+    said = chances.argmax(axis=1)
+    wrong = np.flatnonzero((said != truth) & (truth >= 0))
+    wrong = wrong[np.argsort(-chances[wrong].max(axis=1), kind="stable")][:most]
+    some = rows[:: max(1, len(rows) // 64)]
+    sample = np.concatenate(list(pack.images[some]), axis=1)
+    known = None if pack.valid is None else np.concatenate(list(pack.valid[some]), axis=1)
+    limits = stretch_limits(sample, known, rgb)
+    shown = [
+        quicklook(pack.images[i], None if pack.valid is None else pack.valid[i], rgb, limits)
+        for i in rows[wrong]
+    ]
+    return figures.mistakes_figure(
+        shown, [classes[i] for i in truth[wrong]], [classes[i] for i in said[wrong]],
+        chances[wrong].max(axis=1).tolist(), most=most,
+    )  # fmt: skip
+
+
+def tensor_counts(weights: WeightReport) -> str:
+    """How many tensors met which fate, in words."""
+    return ", ".join(f"{n} {status}" for status, n in weights.provenance()["tensors"].items())
+
+
+def report_content(
+    outcome: Outcome, pictures: dict[str, Picture], colours: Sequence[str]
+) -> ReportContent:
+    """The report's parts in place."""
+    result, weights = outcome.result, outcome.weights
+    tables = {
+        "baselines": baselines_table(result),
+        "scores": scores_table(result),
+        "classes": classes_table(result, colours),
+        "weights": Table(
+            ("What", "Value"),
+            (
+                ("Source", weights.source), ("SHA-256", weights.sha256),
+                ("Tensors", tensor_counts(weights)),
+                *(("Note", note) for note in weights.notes),
+            ),
+            note="Every tensor is listed in weights.txt.",
+        ),
+    }  # fmt: skip
+    if outcome.draws > 1:
+        tables["draws"] = draws_table(outcome.spreads)
+    model = outcome.out / "model.safetensors"
+    return ReportContent(
+        title=outcome.title,
+        headline=outcome.headline(),
+        loses=outcome.headline().startswith("The network loses"),
+        keys=key_figures(result),
+        facts=outcome.facts,
+        cautions=cautions(result),
+        tables=tables,
+        pictures=pictures,
+        commands=(
+            ("Name new tiles", f"geotl predict {model} TILES -o predictions.csv"),
+            ("Judge it on other labelled tiles", f"geotl evaluate {model} FOLDER"),
+            ("See what it holds", f"geotl inspect {model}"),
+        ),
+        recipe=outcome.recipe,
+    )

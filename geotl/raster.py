@@ -1,0 +1,386 @@
+"""Images on disk: pixels, what is valid in them, where they lie and how their bands are called.
+
+The only module that imports rasterio.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import math
+import re
+import struct
+import warnings
+import zlib
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import rasterio
+from numpy.typing import NDArray
+from rasterio.enums import ColorInterp, MaskFlags
+from rasterio.errors import NotGeoreferencedWarning, RasterioError
+from rasterio.io import MemoryFile
+from rasterio.transform import Affine
+
+from geotl.errors import DataError
+from geotl.files import whole_file
+
+NamesFrom = Literal["descriptions", "colours", "none"]
+
+# libjpeg only warns of a file cut short and leaves the rest grey: here that is an error.
+_GDAL = {"GDAL_ERROR_ON_LIBJPEG_WARNING": "TRUE"}
+_PICTURES = ("JPEG", "PNG", "GIF", "WEBP")
+_PALETTED = ("PNG", "GIF")
+_ACQUIRED_TAGS = (
+    "acquired",
+    "acquisition_date",
+    "acquisitiondatetime",
+    "date_acquired",
+    "sensing_time",
+    "datetime",
+    "exif_datetimeoriginal",
+    "tifftag_datetime",
+)
+
+
+@dataclass(frozen=True)
+class Grid:
+    """Where the pixels of an image lie.
+
+    Attributes:
+        crs: coordinate reference system such as `EPSG:32633`, or as WKT; None if not known.
+        transform: a, b, c, d, e, f of x = a col + b row + c, y = d col + e row + f, from the
+            upper left corner of the upper left pixel, in units of the CRS.
+        height: rows.
+        width: columns.
+    """
+
+    crs: str | None
+    transform: tuple[float, float, float, float, float, float]
+    height: int
+    width: int
+
+    @property
+    def bounds(self) -> tuple[float, float, float, float]:
+        """Left, bottom, right, top in units of the CRS.
+
+        >>> Grid("EPSG:32633", (10.0, 0.0, 500000.0, 0.0, -10.0, 4600000.0), 64, 32).bounds
+        (500000.0, 4599360.0, 500320.0, 4600000.0)
+        """
+        corners = [(0, 0), (self.width, 0), (0, self.height), (self.width, self.height)]
+        xs, ys = zip(*(self.at(col, row) for col, row in corners), strict=True)
+        return min(xs), min(ys), max(xs), max(ys)
+
+    @property
+    def centre(self) -> tuple[float, float]:
+        """Position (x, y) of the middle, in units of the CRS."""
+        return self.at(self.width / 2, self.height / 2)
+
+    @property
+    def resolution(self) -> tuple[float, float]:
+        """Width and height of a pixel, in units of the CRS.
+
+        >>> Grid(None, (10.0, 0.0, 0.0, 0.0, -20.0, 0.0), 1, 1).resolution
+        (10.0, 20.0)
+        """
+        a, b, _, d, e, _ = self.transform
+        return math.hypot(a, d), math.hypot(b, e)
+
+    def at(self, col: float, row: float) -> tuple[float, float]:
+        """Position (x, y) of a place given in columns and rows (0, 0 is the upper left corner)."""
+        a, b, c, d, e, f = self.transform
+        return a * col + b * row + c, d * col + e * row + f
+
+
+@dataclass(frozen=True)
+class RasterInfo:
+    """What an image's header says; no pixels.
+
+    Attributes:
+        path: the file.
+        driver: GDAL's name of the format.
+        dtype: type of the pixels.
+        grid: where they lie.
+        band_names: one for each band but alpha; None where the file gives no name.
+        names_from: whether the names are the file's descriptions or only its colours.
+        nodata: declared value that marks no data, one for each band.
+        acquired: date of acquisition as YYYY-MM-DD, if the tags tell.
+        alpha: position of the alpha band, counted from 1, which becomes validity.
+        paletted: one band of indices into a colour table, read as its colours.
+    """
+
+    path: Path
+    driver: str
+    dtype: np.dtype[Any]
+    grid: Grid
+    band_names: tuple[str | None, ...]
+    names_from: NamesFrom
+    nodata: tuple[float | None, ...]
+    acquired: str | None
+    alpha: int | None = None
+    paletted: bool = False
+
+
+@dataclass(frozen=True)
+class Raster:
+    """An image in memory.
+
+    Attributes:
+        path: the file it came from.
+        data: pixels [C,H,W] in their native type.
+        valid: bool [C,H,W]; False at nodata, at NaN and infinity, under masks and alpha 0.
+        grid: where the pixels lie.
+        band_names: one for each band, None where the file gives no name.
+        acquired: date of acquisition as YYYY-MM-DD, if the tags tell.
+        names_from: whether the names are the file's descriptions or only its colours.
+    """
+
+    path: Path
+    data: NDArray[Any]
+    valid: NDArray[np.bool_]
+    grid: Grid
+    band_names: tuple[str | None, ...]
+    acquired: str | None = None
+    names_from: NamesFrom = "descriptions"
+
+
+def describe(path: str | Path, *, band_count: int | None = None) -> RasterInfo:
+    """Read an image's header.
+
+    Args:
+        path: the file.
+        band_count: number of bands it is known to hold, if it is. GDAL's writers flag the fourth
+            of four 8-bit bands as alpha; where it makes up this number it is a band like others.
+
+    Raises:
+        DataError: no such file, an empty one, or one that is not an image.
+    """
+    with _opened(Path(path)) as source:
+        return _info(source, Path(path), band_count)
+
+
+def read(path: str | Path, *, band_count: int | None = None) -> Raster:
+    """Read an image whole, with its validity; `band_count` as in `describe`.
+
+    Raises:
+        DataError: no such file, or one that is empty, cut short, damaged or not an image.
+    """
+    path = Path(path)
+    with _opened(path) as source:
+        info = _info(source, path, band_count)
+        if info.driver == "PNG":
+            _check_png(path)
+        bands = [b for b in range(1, source.count + 1) if b != info.alpha]
+        data = source.read(bands)
+        valid = _validity(source, data, bands, info)
+        if info.paletted:
+            data, valid = _through_palette(data[0], valid[0], source.colormap(1))
+    return Raster(path, data, valid, info.grid, info.band_names, info.acquired, info.names_from)
+
+
+def write(
+    path: str | Path,
+    data: NDArray[Any],
+    grid: Grid,
+    band_names: Sequence[str | None] = (),
+    nodata: float | None = None,
+    *,
+    tags: Mapping[str, str] | None = None,
+) -> None:
+    """Write [C,H,W] as a compressed GeoTIFF with band names, whole or not at all.
+
+    Raises:
+        DataError: data, grid and names do not agree.
+        OutputError: the folder cannot be written, or the disk is full.
+    """
+    path = Path(path)
+    if data.ndim != 3 or data.shape[1:] != (grid.height, grid.width):
+        raise DataError(
+            f"{path}: an array of shape {data.shape} does not fit a grid of {grid.height} rows and "
+            f"{grid.width} columns; give [bands, rows, columns]"
+        )
+    if band_names and len(band_names) != len(data):
+        raise DataError(f"{path}: {len(band_names)} names for {len(data)} bands; give one for each")
+    _hush()
+    # Through memory: when the disk fills up as GDAL closes a file, it says nothing.
+    with MemoryFile() as memory:
+        with memory.open(**_profile(data, grid, nodata)) as to:
+            to.write(data)
+            if band_names:
+                to.descriptions = tuple(name or "" for name in band_names)
+            to.update_tags(**(tags or {}))
+        with whole_file(path) as part:
+            part.write_bytes(memory.getbuffer())
+
+
+def _profile(data: NDArray[Any], grid: Grid, nodata: float | None) -> dict[str, Any]:
+    return {
+        "driver": "GTiff",
+        "count": data.shape[0],
+        "height": grid.height,
+        "width": grid.width,
+        "dtype": data.dtype.name,
+        "crs": grid.crs,
+        "transform": Affine(*grid.transform),
+        "nodata": nodata,
+        "compress": "deflate",
+        # Without this, GDAL calls three bytes RGB and a fourth alpha, whatever they are.
+        "photometric": "minisblack",
+    }
+
+
+@contextlib.contextmanager
+def _opened(path: Path) -> Iterator[Any]:
+    _check_file(path)
+    _hush()
+    try:
+        with rasterio.Env(**_GDAL), rasterio.open(path) as source:
+            if source.count == 0:
+                raise DataError(f"{path}: holds no bands of its own; give one of its subdatasets")
+            yield source
+    except RasterioError as error:
+        reason = " ".join(str(error.__cause__ or error).replace(str(path), "the file").split())
+        raise DataError(
+            f"{path}: cannot be read as an image ({reason}); it is cut short, damaged or of "
+            "another format: copy it again, or take it out"
+        ) from error
+
+
+def _check_file(path: Path) -> None:
+    if not path.exists():
+        raise DataError(f"{path}: no such file; check the path")
+    if path.is_dir():
+        raise DataError(f"{path}: a folder, not an image; name a file in it")
+    if path.stat().st_size == 0:
+        raise DataError(f"{path}: the file is empty (0 bytes); copy it again, or take it out")
+
+
+def _hush() -> None:
+    """Silence rasterio's warning about images without a place.
+
+    JPEG and PNG tiles have none, as `Grid.crs` tells. The filter is set for good, not in
+    `warnings.catch_warnings`, which is not safe while several threads read.
+    """
+    if not any(entry[2] is NotGeoreferencedWarning for entry in warnings.filters):
+        warnings.simplefilter("ignore", NotGeoreferencedWarning)
+
+
+def _info(source: Any, path: Path, band_count: int | None) -> RasterInfo:
+    alpha = None if band_count == source.count else _alpha(source)
+    paletted = source.driver in _PALETTED and source.colorinterp[0] == ColorInterp.palette
+    names, names_from = _names(source, alpha, paletted)
+    crs = source.crs.to_string() if source.crs else None
+    place = tuple(float(v) for v in source.transform[:6])
+    return RasterInfo(
+        path=path,
+        driver=source.driver,
+        dtype=np.dtype("uint8" if paletted else np.result_type(*source.dtypes)),
+        grid=Grid(crs, place, source.height, source.width),  # type: ignore[arg-type]
+        band_names=names,
+        names_from=names_from,
+        nodata=tuple(v for b, v in enumerate(source.nodatavals, 1) if b != alpha),
+        acquired=_acquired(source.tags()),
+        alpha=alpha,
+        paletted=paletted,
+    )
+
+
+def _alpha(source: Any) -> int | None:
+    """Position of the alpha band; one with a name of its own is a band wrongly flagged."""
+    for band, (colour, name) in enumerate(
+        zip(source.colorinterp, source.descriptions, strict=True), 1
+    ):
+        if (
+            colour == ColorInterp.alpha
+            and source.count > 1
+            and (name or "alpha").lower() == "alpha"
+        ):
+            return band
+    return None
+
+
+def _names(
+    source: Any, alpha: int | None, paletted: bool
+) -> tuple[tuple[str | None, ...], NamesFrom]:
+    if paletted:
+        return ("red", "green", "blue"), "colours"
+    keep = [b for b in range(source.count) if b + 1 != alpha]
+    described = tuple((source.descriptions[b] or "").strip() or None for b in keep)
+    if any(described):
+        return described, "descriptions"
+    colours = [source.colorinterp[b] for b in keep]
+    told = [ColorInterp.red, ColorInterp.green, ColorInterp.blue]
+    if source.driver in _PICTURES:
+        told.append(ColorInterp.gray)  # in a GeoTIFF the first band is grey unless told
+    if all(c in told for c in colours[:3]) and len(set(colours)) == len(colours):
+        return tuple(c.name if c in told else None for c in colours), "colours"
+    return described, "none"
+
+
+def _acquired(tags: Mapping[str, str]) -> str | None:
+    """The first date among the tags that tell when an image was taken.
+
+    >>> _acquired({"TIFFTAG_DATETIME": "2017:02:16 10:21:01"})
+    '2017-02-16'
+    """
+    lower = {key.lower(): value for key, value in tags.items()}
+    for key in _ACQUIRED_TAGS:
+        found = re.match(r"\s*(\d{4})[-:/]?(\d{2})[-:/]?(\d{2})", lower.get(key, ""))
+        if found and found[1] != "0000":
+            return "-".join(found.groups())
+    return None
+
+
+def _validity(
+    source: Any, data: NDArray[Any], bands: Sequence[int], info: RasterInfo
+) -> NDArray[np.bool_]:
+    """Every reason for which a pixel may not count: GDAL itself looks at the first one only."""
+    valid = np.ones(data.shape, dtype=bool)
+    for i, band in enumerate(bands):
+        flags = source.mask_flag_enums[band - 1]
+        if MaskFlags.all_valid not in flags and MaskFlags.alpha not in flags:
+            valid[i] &= source.read_masks(band) > 0
+        nodata = info.nodata[i]
+        if nodata is not None and not math.isnan(nodata):
+            valid[i] &= data[i] != nodata
+    if info.alpha is not None:
+        valid &= source.read(info.alpha) > 0
+    if data.dtype.kind in "fc":
+        valid &= np.isfinite(data)
+    return valid
+
+
+def _through_palette(
+    indices: NDArray[Any], valid: NDArray[np.bool_], palette: Mapping[int, tuple[int, ...]]
+) -> tuple[NDArray[np.uint8], NDArray[np.bool_]]:
+    """Colours [3,H,W] of palette indices [H,W]; transparent entries are not valid."""
+    table = np.zeros((256, 4), dtype=np.uint8)
+    for index, colour in palette.items():
+        table[index] = colour
+    colours = table[indices]
+    seen = valid & (colours[..., 3] > 0)
+    return np.moveaxis(colours[..., :3], -1, 0).copy(), np.repeat(seen[None], 3, axis=0)
+
+
+def _check_png(path: Path) -> None:
+    """Walk a PNG's chunks: GDAL decodes one that is cut short or damaged without a word.
+
+    Raises:
+        DataError: a chunk is cut short or its checksum is wrong (PNG specification, 5.3).
+    """
+    content = path.read_bytes()
+    at = 8
+    while at + 12 <= len(content):
+        (length,) = struct.unpack_from(">I", content, at)
+        end = at + 12 + length
+        if end > len(content):
+            break
+        (checksum,) = struct.unpack_from(">I", content, end - 4)
+        if zlib.crc32(memoryview(content)[at + 4 : end - 4]) != checksum:
+            raise DataError(f"{path}: the PNG is damaged (checksum); copy it again, or take it out")
+        if content[at + 4 : at + 8] == b"IEND":
+            return
+        at = end
+    raise DataError(f"{path}: the PNG is cut short; copy it again, or take it out")

@@ -1,0 +1,395 @@
+"""Recipes: from YAML and `a.b=c` overrides to checked settings, and back.
+
+A YAML file states only what differs from the defaults. All faults are found and reported
+together, one a line: the key, what was given, what is allowed, the nearest key.
+"""
+
+from __future__ import annotations
+
+import copy
+import difflib
+import functools
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from pydantic import ValidationError
+
+from geotl import yamltext
+from geotl.errors import RecipeError, nearest
+from geotl.settings import Keys, Recipe, contradictions, shown
+
+__all__ = [
+    "Recipe",
+    "available",
+    "dump",
+    "load",
+    "reference",
+    "resolve_root",
+    "resolve_weights",
+    "schema",
+    "shipped",
+    "titles",
+]
+
+Node = Mapping[str, Any]
+
+
+def load(source: str | Path, overrides: Sequence[str] = ()) -> Recipe:
+    """The recipe in a file, or of a shipped name, with overrides such as `split.shots=10`.
+
+    Raises:
+        RecipeError: with every fault found, one a line.
+
+    >>> import tempfile
+    >>> path = Path(tempfile.mkdtemp()) / "mine.yaml"
+    >>> _ = path.write_text("split: {shots: 5}")
+    >>> recipe = load(path, ["train.lr=1e-4"])
+    >>> recipe.name, recipe.split.method, recipe.train.lr
+    ('mine', 'shots', 0.0001)
+    """
+    path, faults = _locate(str(source))
+    stated, found = _read(path) if path else ({}, [])
+    given, wrong = _overrides(overrides)
+    label = str(path or source)
+    faults += [f"{label}: {fault}" for fault in found]
+    faults += [f"command line: {fault}" for fault in wrong]
+    _imply(stated, given, Path(label).stem)
+    recipe, found_in_values = _check(_with_overrides(stated, given))
+    for keys, fault in found_in_values:
+        overridden = any(keys[: len(path)] == path for path in given)
+        faults.append(f"{'command line' if overridden else label}: {fault}")
+    if recipe is None or faults:
+        raise RecipeError("\n".join(faults))
+    return recipe
+
+
+def dump(recipe: Recipe) -> str:
+    """The whole recipe as YAML, every default written out; `load` reads it back equal."""
+    return yamltext.write(recipe.model_dump(mode="json"))
+
+
+def schema() -> dict[str, Any]:
+    """The JSON Schema of a recipe (draft 2020-12), with which editors complete keys."""
+    return copy.deepcopy(_schema())
+
+
+@functools.cache
+def _schema() -> dict[str, Any]:
+    draft = "https://json-schema.org/draft/2020-12/schema"
+    return {"$schema": draft, **Recipe.model_json_schema()}
+
+
+def shipped() -> dict[str, Path]:
+    """Name and file of every recipe that comes with geotl."""
+    return _recipes_in(_shipped_folder("recipes"))
+
+
+def available() -> dict[str, Path]:
+    """Name and file of every recipe found by name: those in ./recipes, then the shipped."""
+    return shipped() | _recipes_in(Path("recipes"))
+
+
+def titles() -> dict[str, str]:
+    """Name and title of every recipe found by name; for a damaged one, what is wrong."""
+    found: dict[str, str] = {}
+    for name, path in sorted(available().items()):
+        stated, faults = _read(path)
+        found[name] = f"({faults[0]})" if faults else str(stated.get("title", ""))
+    return found
+
+
+def resolve_root(text: str | None) -> Path:
+    """The folder that `data.root` means: a path, `~` expanded, or `sample:NAME`.
+
+    Raises:
+        RecipeError: none is given, or there are no sample tiles of that name.
+
+    >>> resolve_root("tiles").as_posix()
+    'tiles'
+    """
+    if text is None:
+        raise RecipeError("data.root: not given; name the folder of tiles: data.root=FOLDER")
+    if not text.startswith("sample:"):
+        return Path(text).expanduser()
+    folder, name = _shipped_folder("sample_tiles"), text.removeprefix("sample:")
+    names = sorted(p.name for p in folder.iterdir() if p.is_dir()) if folder.is_dir() else []
+    if name not in names:
+        raise RecipeError(f"data.root: given {text}; no such sample tiles; {nearest(name, names)}")
+    return folder / name
+
+
+def resolve_weights(text: str) -> str:
+    """What `model.weights` means, with a leading `~` expanded."""
+    return str(Path(text).expanduser()) if text.startswith("~") else text
+
+
+def reference() -> str:
+    """The table of all keys in Markdown, as it stands in docs/RECIPES.md."""
+    lines = [
+        "# The keys of a recipe",
+        "",
+        "A recipe states only what differs from these defaults. On the command line each key is",
+        "set as `key=value`, such as `split.shots=10`; a list as `data.bands=B02,B03,B04`.",
+        "This page is what `geotl.recipe.reference()` returns; a test holds it to that.",
+        "",
+        "| key | default | unit | allowed | meaning |",
+        "|---|---|---|---|---|",
+    ]
+    for key, node in _leaves(_schema(), ""):
+        meaning, unit = _split_unit(node.get("description", ""))
+        default = f"`{shown(node['default'])}`" if node.get("default", "") != "" else "–"
+        lines.append(f"| `{key}` | {default} | {unit or '–'} | {_allowed(node)} | {meaning} |")
+    return "\n".join(lines) + "\n"
+
+
+def _split_unit(description: str) -> tuple[str, str]:
+    match = re.fullmatch(r"(.*) \[(.+)\]", description)
+    return (match[1], match[2]) if match else (description, "")
+
+
+def _shipped_folder(name: str) -> Path:
+    """A folder beside the package in a checkout, inside it when installed from a wheel."""
+    package = Path(__file__).resolve().parent
+    inside, beside = package / name, package.parent / name
+    is_checkout = (package.parent / "pyproject.toml").is_file()
+    return beside if is_checkout and beside.is_dir() else inside
+
+
+def _recipes_in(folder: Path) -> dict[str, Path]:
+    return {
+        path.relative_to(folder).with_suffix("").as_posix(): path
+        for path in sorted(folder.rglob("*.yaml"))
+    }
+
+
+def _locate(source: str) -> tuple[Path | None, list[str]]:
+    path = Path(source).expanduser()
+    if path.suffix in (".yaml", ".yml"):
+        if path.is_file():
+            return path, []
+        return None, [f"{source}: no such file; give a recipe's file or name (geotl recipe list)"]
+    known = available()
+    if source in known:
+        return known[source], []
+    hint = nearest(source, known) if known else "none are there"
+    return None, [f"{source}: no recipe of that name; {hint} (a file's name ends with .yaml)"]
+
+
+def _read(path: Path) -> tuple[dict[str, Any], list[str]]:
+    """What a file states, and the faults that keep it from being read."""
+    try:
+        stated, faults = yamltext.parse(path.read_text(encoding="utf-8-sig"))
+    except UnicodeDecodeError:
+        return {}, ["not UTF-8 text; a recipe is a YAML file"]
+    except OSError as error:
+        return {}, [f"cannot be read ({error.strerror})"]
+    if stated is None:
+        return {}, faults
+    if not isinstance(stated, dict):
+        return {}, [*faults, f"given {shown(stated)}; allowed: keys with values, such as seed: 1"]
+    # A section's bare heading, with every key below it commented out, states nothing.
+    empty = [key for key, value in stated.items() if value is None and _is_section(key)]
+    return {key: value for key, value in stated.items() if key not in empty}, faults
+
+
+def _overrides(texts: Sequence[str]) -> tuple[dict[tuple[str, ...], Any], list[str]]:
+    """Key path to value of every override, and the faults among them."""
+    given: dict[tuple[str, ...], Any] = {}
+    faults: list[str] = []
+    for text in texts:
+        key, equals, value = text.partition("=")
+        keys = tuple(key.strip().split("."))
+        node = _node_at(keys)
+        if not equals:
+            faults.append(f"{shown(text)}: no '='; allowed: key=value, such as split.shots=10")
+        elif node is None:
+            faults.append(_unknown(keys, value))
+        else:
+            given[keys], found = _override_value(value, node)
+            faults += [f"{_dotted(keys)}: {fault}" for fault in found]
+    return given, faults
+
+
+def _override_value(text: str, node: Node) -> tuple[Any, list[str]]:
+    """The value that an override's text means for a key of this kind."""
+    inner, nullable = _plain(node)
+    kind = inner.get("type")
+    if text in ("null", "~") or (text == "" and nullable):
+        return None, []
+    if kind == "string":  # text is taken as it is: yes, 010 and #00ff00 need no quotes
+        return text, []
+    if kind == "array" and not text.lstrip().startswith("["):
+        text = f"[{text}]"
+    return yamltext.parse(text)
+
+
+def _imply(stated: dict[str, Any], given: dict[tuple[str, ...], Any], stem: str) -> None:
+    """Fill in what other keys imply; where file and override differ, the later word holds."""
+    stated.setdefault("name", re.sub("[^a-z0-9_-]+", "-", stem.lower()).strip("-_")[:64] or "run")
+    split = stated.get("split")
+    if isinstance(split, dict) and split.get("shots") is not None:
+        split.setdefault("method", "shots")
+    shots, method = ("split", "shots"), ("split", "method")
+    if given.get(shots) is not None:
+        given.setdefault(method, "shots")
+    elif given.get(method, "shots") != "shots":
+        given.setdefault(shots, None)
+    data = stated.get("data")
+    if isinstance(data, dict) and data.get("custom_sensor") is not None:
+        data.setdefault("sensor", "custom")
+
+
+def _with_overrides(stated: Mapping[str, Any], given: Mapping[tuple[str, ...], Any]) -> Any:
+    """What the file states with the overrides laid over it; the file's own values are copied."""
+    merged = copy.deepcopy(dict(stated))
+    for keys, value in given.items():
+        at: Any = merged
+        for key in keys[:-1]:
+            at = at.setdefault(key, {}) if isinstance(at, dict) else at
+        if isinstance(at, dict):  # otherwise the file's own fault there is told
+            at[keys[-1]] = value
+    return merged
+
+
+def _check(values: dict[str, Any]) -> tuple[Recipe | None, list[tuple[Keys, str]]]:
+    """The recipe, or every fault in the values with the path of its key."""
+    recipe: Recipe | None = None
+    faults: list[tuple[Keys, str]] = []
+    try:
+        recipe = Recipe.model_validate(values)
+    except ValidationError as error:
+        entries = [(entry["loc"], entry) for entry in error.errors(include_url=False)]
+        for keys, entry in entries:
+            # What holds another fault (a list its items', the root the contradictions) repeats it.
+            holds = any(keys == other[: len(keys)] != other for other, _ in entries)
+            if keys and not holds:
+                faults.append((keys, _fault(entry["type"], keys, entry["input"])))
+    whole = _overlaid(Recipe().model_dump(), values)
+    faulty = {keys for keys, _ in faults}
+    for key, said in contradictions(whole, faulty):
+        faults.append((tuple(key.split(".")), f"{key}: {said}"))
+    return recipe, faults
+
+
+def _overlaid(below: Mapping[str, Any], above: Mapping[str, Any]) -> dict[str, Any]:
+    both = {
+        key: _overlaid(below[key], value)
+        for key, value in above.items()
+        if isinstance(value, dict) and isinstance(below.get(key), dict)
+    }
+    return {**below, **above, **both}
+
+
+def _fault(kind: str, keys: Keys, given: object) -> str:
+    """One line: the key, what was given, what is allowed, the nearest word."""
+    name = _dotted(keys)
+    if keys[-1] == "[key]" or kind == "invalid_key":
+        name = name.removesuffix(".[key]")
+        return f"{name}: given as a key; allowed: text (put it in quotes)"
+    if kind == "extra_forbidden":
+        return _unknown(keys, given)
+    node = _node_at(keys) or {}
+    if kind == "missing":
+        return f"{name}: missing; allowed: {_allowed(node)}"
+    words = [str(word) for word in _plain(node)[0].get("enum", ())]
+    close = difflib.get_close_matches(str(given), words, n=1)
+    hint = f"; did you mean {close[0]!r}?" if close else ""
+    return f"{name}: given {shown(given)}; allowed: {_allowed(node)}{hint}"
+
+
+def _dotted(keys: Keys) -> str:
+    return ".".join(map(shown, keys))
+
+
+def _unknown(keys: Keys, given: object) -> str:
+    """The fault of a key that does not exist, with the nearest one that does."""
+    wrong = next(n for n in range(1, len(keys) + 1) if _node_at(keys[:n]) is None)
+    parent = _dotted(keys[: wrong - 1])
+    within = _plain(_node_at(keys[: wrong - 1]) or {})[0].get("properties", {})
+    siblings = {str(key): f"{parent}.{key}" if parent else str(key) for key in within}
+    elsewhere = {key.rpartition(".")[2]: key for key, _ in _leaves(_schema(), "")}
+    word = str(keys[wrong - 1])
+    for names in (siblings, elsewhere):
+        close = difflib.get_close_matches(word, names, n=1)
+        if close:
+            hint = f"did you mean {names[close[0]]!r}?"
+            break
+    else:
+        hint = "allowed: " + (", ".join(siblings.values()) or f"{parent} holds no further keys")
+    return f"{_dotted(keys)}: given {shown(given)}, but there is no such key; {hint}"
+
+
+def _plain(node: Node) -> tuple[Node, bool]:
+    """A schema node with references followed, and whether null is allowed beside it."""
+    choices = node.get("anyOf", [node])
+    inner = next((choice for choice in choices if choice.get("type") != "null"), node)
+    if "$ref" in inner:
+        inner = _schema()["$defs"][inner["$ref"].rpartition("/")[2]]
+    return inner, len(choices) > 1
+
+
+def _node_at(keys: Keys) -> Node | None:
+    """The schema of the key at this path; None if there is no such key."""
+    node: Node = _schema()
+    for key in keys:
+        inner, _ = _plain(node)
+        if isinstance(key, int):
+            each = inner.get("prefixItems", [])
+            child = each[key] if key < len(each) else inner.get("items")
+        else:
+            child = inner.get("properties", {}).get(key, inner.get("additionalProperties"))
+        if not isinstance(child, dict):
+            return None
+        node = child
+    return node
+
+
+def _is_section(key: object) -> bool:
+    node = _schema()["properties"].get(key, {})
+    return "$ref" in node
+
+
+def _leaves(node: Node, prefix: str) -> Iterator[tuple[str, Node]]:
+    """(dotted key, schema) of every key that is no section, those of list items as `[]`."""
+    for key, child in _plain(node)[0].get("properties", {}).items():
+        name = f"{prefix}{key}"
+        inner, nullable = _plain(child)
+        if "properties" not in inner or nullable:
+            yield name, child
+        yield from _leaves(child, f"{name}.")
+        if "items" in inner:
+            yield from _leaves(inner["items"], f"{name}[].")
+
+
+def _allowed(node: Node) -> str:
+    """What a key may hold, in words."""
+    inner, nullable = _plain(node)
+    kind = _kind(inner)
+    return kind + (", or null" if "," in kind else " or null") * nullable
+
+
+def _kind(node: Node) -> str:
+    if "enum" in node:
+        return "one of " + ", ".join(map(str, node["enum"]))
+    if "prefixItems" in node:
+        each = [_allowed(item) for item in node["prefixItems"]]
+        return f"a list of {len(each)}: " + ", ".join(each)
+    if node.get("type") == "array":
+        least = f", {node['minItems']} or more" if "minItems" in node else ""
+        return f"a list, each {_allowed(node['items'])}{least}"
+    if node.get("type") == "object":
+        values = node.get("additionalProperties")
+        return f"keys with {_allowed(values)}" if isinstance(values, dict) else "keys with values"
+    names = {"integer": "an integer", "number": "a number", "boolean": "true or false"}
+    bounds = {
+        "minLength": "not empty",
+        "minimum": "at least {}",
+        "exclusiveMinimum": "above {}",
+        "maximum": "at most {}",
+        "exclusiveMaximum": "below {}",
+        "pattern": "matching {}",
+    }
+    limits = [said.format(node[key]) for key, said in bounds.items() if key in node]
+    return ", ".join([names.get(node.get("type", ""), "text"), *limits])

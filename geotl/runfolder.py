@@ -1,0 +1,56 @@
+"""A run's folder: what a new run may be written into, and what a resumed one finds there."""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+from geotl.errors import OutputError
+from geotl.files import write_text
+
+RECIPE, METRICS = "recipe.yaml", "metrics.json"
+
+
+def open_run(folder: Path, recipe: str, *, resume: bool) -> bool:
+    """Make a folder ready for a run with this resolved recipe; tell whether it is finished.
+
+    Raises:
+        OutputError: it holds another run or other files, or a resumed run's recipe differs.
+    """
+    held = folder / RECIPE
+    if folder.is_file():
+        raise OutputError(f"{folder}: is a file; choose a folder with --out")
+    if held.exists():
+        if not resume:
+            raise OutputError(
+                f"{folder}: holds another run; go on with it by --resume, or choose another "
+                "folder with --out"
+            )
+        if held.read_text(encoding="utf-8") != recipe:
+            raise OutputError(
+                f"{folder}: holds a run of another recipe ({held}); repeat its settings to "
+                "resume it, or choose another folder with --out"
+            )
+        return (folder / METRICS).exists()
+    if folder.exists() and any(folder.iterdir()):
+        raise OutputError(f"{folder}: holds files that are no run; choose another with --out")
+    write_text(held, recipe)
+    return False
+
+
+def read_metrics(folder: Path) -> dict[str, Any]:
+    """The metrics of a finished run."""
+    told: dict[str, Any] = json.loads((folder / METRICS).read_text(encoding="utf-8"))
+    return told
+
+
+def cache_folder() -> Path:
+    """Where packed tiles and frozen features are kept between runs.
+
+    GEOTL_CACHE, else geotl under XDG_CACHE_HOME, else ~/.cache/geotl. It may be deleted at will.
+    """
+    if given := os.environ.get("GEOTL_CACHE"):
+        return Path(given)
+    return Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache")) / "geotl"

@@ -1,0 +1,323 @@
+"""The keys of a recipe: every setting's type, default, range and unit, and what goes together.
+
+This is the one place where a key is defined: the JSON Schema, the reference in
+docs/RECIPES.md and the error messages are read off these models. A unit stands in brackets
+at the end of a description.
+"""
+
+from __future__ import annotations
+
+import functools
+import json
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, Strict, model_validator
+
+Text = Annotated[str, Field(min_length=1)]
+Names = Annotated[tuple[Text, ...], Strict(False)]
+Colour = Annotated[str, Field(pattern="^#[0-9a-fA-F]{6}$")]
+Pixels = Annotated[int, Field(ge=8, le=1024)]
+Keys = tuple[str | int, ...]
+
+
+def _integer(value: object) -> object:
+    """Refuse what only equals an integer: to a Literal, true is 1 and 8.0 is 8."""
+    if type(value) is not int:
+        raise ValueError("not an integer")
+    return value
+
+
+class Section(BaseModel):
+    """A group of keys: frozen, no unknown keys, no silent conversion, finite numbers."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False)
+
+
+class CustomBand(Section):
+    """One band of a custom sensor."""
+
+    name: Text = Field(description="the band's name in the files")
+    wavelength_nm: float | None = Field(None, gt=0, description="central wavelength [nm]")
+    resolution_m: float | None = Field(None, gt=0, description="ground resolution [m]")
+    aliases: Names = Field((), description="other names of the band")
+
+
+class CustomSensor(Section):
+    """A sensor of the user's own."""
+
+    bands: Annotated[tuple[CustomBand, ...], Strict(False)] = Field(
+        min_length=1, description="the sensor's bands, each with at least a name"
+    )
+    scale: float = Field(1.0, description="reflectance = DN * scale + offset [reflectance/DN]")
+    offset: float = Field(0.0, description="reflectance = DN * scale + offset [reflectance]")
+    nodata: float | None = Field(None, description="value that stands for nothing measured [DN]")
+
+
+class Data(Section):
+    """The labelled tiles."""
+
+    root: Text | None = Field(
+        None, description="folder with one folder of tiles per class; sample:NAME for the samples"
+    )
+    sensor: Text = Field("rgb", description="the sensor's name; custom with data.custom_sensor")
+    custom_sensor: CustomSensor | None = Field(None, description="a sensor of your own")
+    bands: Names | None = Field(None, description="bands to use; null: all of the sensor's")
+    file_bands: Names | None = Field(
+        None, description="the bands in file order, for files that name none"
+    )
+    tile_px: Pixels | None = Field(None, description="tile side; null: the commonest size [px]")
+    fit: Literal["pad_or_crop", "resize"] = Field(
+        "pad_or_crop", description="what happens to tiles of another size"
+    )
+    table: Text = Field("tiles.csv", description="table of path, split, group in the root")
+    colours: dict[str, Colour] | None = Field(None, description="map colour of each class")
+
+
+class Split(Section):
+    """Which tiles are learnt from and which are judged on."""
+
+    method: Literal["shots", "stratified", "column", "group"] = Field(
+        "stratified", description="how tiles are divided; giving split.shots means shots"
+    )
+    shots: int | None = Field(None, ge=1, description="labels drawn per class [tiles]")
+    draws: int = Field(1, ge=1, le=1000, description="repetitions with other draws [draws]")
+    test_fraction: float = Field(0.3, gt=0, lt=1, description="share judged on [fraction]")
+    folds: int = Field(5, ge=2, le=20, description="folds inside the training labels [folds]")
+
+
+class Model(Section):
+    """The network."""
+
+    backbone: Text = Field("resnet18", description="name of the backbone")
+    weights: Text = Field(
+        "none", description="none, a torchvision weights name, or a .pth or .safetensors file"
+    )
+    sha256: Annotated[str, Field(pattern="^[0-9a-f]{64}$")] | None = Field(
+        None, description="checksum that the weight file must have"
+    )
+    fresh: Names = Field((), description="stages that may start at random if the file lacks them")
+    cut_after: Text | None = Field(None, description="last stage kept; null: all stages")
+    stages: Names | None = Field(
+        None, description="stages pooled into features; null: all kept but the stem"
+    )
+    pool: Literal["mean", "mean_sd", "mean_log", "root_mean"] = Field(
+        "mean", description="how a stage is pooled over space; mean_log is the mean of log(1 + x)"
+    )
+    unit_length: bool = Field(
+        False, description="bring each view's standardised features to one length"
+    )
+    input_px: Annotated[tuple[Pixels, ...], Strict(False)] = Field(
+        (), description="side the network sees; empty: the tile's; several: multi-scale [px]"
+    )
+    first_conv: Literal["wavelength", "rgb_only", "random"] = Field(
+        "wavelength", description="how the first convolution is fitted to the bands"
+    )
+    normalise: Literal["training", "weights"] = Field(
+        "training", description="whose mean and sd: the training tiles' or the weights' own"
+    )
+    dropout: float = Field(0.0, ge=0, le=0.9, description="dropout before the head [fraction]")
+
+
+class Probe(Section):
+    """The linear head on frozen features."""
+
+    views: Annotated[Literal[1, 2, 4, 8], BeforeValidator(_integer)] = Field(
+        8, description="flips and quarter turns seen [views]"
+    )
+    head: Literal["logistic", "discriminant"] = Field(
+        "logistic", description="multinomial logistic regression or shrunken linear discriminant"
+    )
+    shrinkages: Annotated[
+        tuple[Annotated[float, Field(gt=0, lt=1)], ...], Strict(False), Field(min_length=1)
+    ] = Field(
+        (0.1, 0.2, 0.4),
+        description="shrinkages of the discriminant to choose from, inside the labels [fraction]",
+    )
+    penalties: Annotated[
+        tuple[Annotated[float, Field(gt=0)], ...], Strict(False), Field(min_length=1)
+    ] = Field(
+        (0.001, 0.01, 0.1, 1.0, 10.0, 100.0),
+        description="inverse regularisation strengths to choose from, inside the labels",
+    )
+    unlabelled: Literal["none", "soft_labels"] = Field(
+        "none", description="what is done with the pixels of tiles not drawn; reported apart"
+    )
+    softness: float = Field(
+        4.0, gt=0, le=100, description="divisor of the logits that soft labels are made from"
+    )
+    rounds: int = Field(5, ge=1, le=20, description="rounds of soft labels [rounds]")
+
+
+class Train(Section):
+    """Training of the network."""
+
+    epochs: int = Field(40, ge=1, le=10000, description="passes over the training tiles [epochs]")
+    batch_size: int = Field(32, ge=1, le=4096, description="tiles in a batch [tiles]")
+    lr: float = Field(1e-3, gt=0, le=10, description="the head's peak learning rate [1/step]")
+    lr_decay: float = Field(
+        0.5, gt=0, le=1, description="learning-rate factor per stage from the head back [factor]"
+    )
+    weight_decay: float = Field(
+        0.01, ge=0, le=1, description="decay of weights of 2 or more dimensions [1/step]"
+    )
+    optimizer: Literal["adamw", "sgd"] = Field("adamw", description="the optimiser")
+    patience: int = Field(
+        8, ge=0, le=10000, description="epochs without gain before stopping; 0: never [epochs]"
+    )
+    precision: Literal["auto", "float32", "bfloat16"] = Field(
+        "auto", description="number format; auto: bfloat16 where the device gains"
+    )
+    checkpoint_every_steps: int = Field(
+        0, ge=0, description="checkpoint interval; 0: at the ends of epochs [steps]"
+    )
+    cache_views: bool = Field(True, description="compute frozen stages once per view")
+
+
+class Augment(Section):
+    """What is varied in training tiles."""
+
+    flips: bool = Field(True, description="mirror at random")
+    quarter_turns: bool = Field(True, description="turn by quarters at random")
+    rotate_deg: float = Field(0.0, ge=0, le=180, description="largest free rotation [degrees]")
+    scale: Annotated[
+        tuple[Annotated[float, Field(gt=0, le=4)], Annotated[float, Field(gt=0, le=4)]],
+        Strict(False),
+    ] = Field((1.0, 1.0), description="least and largest magnification [factor]")
+    crop: float = Field(1.0, gt=0, le=1, description="least share of the area kept [fraction]")
+    noise: float = Field(0.0, ge=0, le=10, description="sd of Gaussian noise [sd of the band]")
+
+
+class Evaluate(Section):
+    """How the result is judged, and beside what."""
+
+    bootstrap_rounds: int = Field(
+        1000, ge=0, le=100000, description="resamplings behind the intervals; 0: none [rounds]"
+    )
+    baselines: bool = Field(True, description="majority, band statistics and frozen probe beside")
+    random_weights: bool = Field(True, description="the same recipe from random weights beside")
+    rgb_only: bool = Field(False, description="the same recipe on red, green, blue beside")
+    mistakes: int = Field(24, ge=0, le=200, description="mistakes drawn in the report [tiles]")
+
+
+class Recipe(Section):
+    """Every setting of a run."""
+
+    name: str = Field(
+        "run",
+        pattern="^[a-z0-9][a-z0-9_-]{0,63}$",
+        description="name of the run and its folder; by default the file's",
+    )
+    title: str = Field("", description="one line for people")
+    seed: int = Field(0, ge=0, lt=2**32, description="origin of all randomness")
+    data: Data = Field(Data(), description="the labelled tiles")
+    split: Split = Field(Split(), description="which tiles are learnt from and judged on")
+    model: Model = Field(Model(), description="the network")
+    strategy: Literal["probe", "finetune", "probe_then_finetune", "full", "scratch"] = Field(
+        "probe", description="what is trained, and from where"
+    )
+    freeze_until: Text | None = Field(
+        None, description="last frozen stage; null: the strategy's own"
+    )
+    probe: Probe = Field(Probe(), description="the linear head on frozen features")
+    train: Train = Field(Train(), description="training of the network")
+    augment: Augment = Field(Augment(), description="what is varied in training tiles")
+    evaluate: Evaluate = Field(Evaluate(), description="how the result is judged")
+
+    @model_validator(mode="after")
+    def _holds_together(self) -> Recipe:
+        faults = [f"{key}: {said}" for key, said in contradictions(self.model_dump(), set())]
+        if faults:
+            raise ValueError("; ".join(faults))
+        return self
+
+
+@dataclass(frozen=True)
+class _Rule:
+    """Keys that contradict each other when `broken`; the fault is told of the first."""
+
+    keys: tuple[str, ...]
+    broken: Callable[..., bool]
+    says: str
+
+
+_RULES = (
+    _Rule(
+        ("split.shots", "split.method"),
+        lambda shots, method: method == "shots" and shots is None,
+        "given {0} with split.method shots; allowed: an integer, at least 1",
+    ),
+    _Rule(
+        ("split.shots", "split.method"),
+        lambda shots, method: method != "shots" and shots is not None,
+        "given {0} with split.method {1}; allowed: null, or split.method=shots",
+    ),
+    _Rule(
+        ("model.weights", "strategy"),
+        lambda weights, strategy: strategy == "scratch" and weights != "none",
+        "given {0} with strategy scratch; allowed: none, or another strategy",
+    ),
+    _Rule(
+        ("model.sha256", "model.weights"),
+        lambda sha256, weights: sha256 is not None and weights == "none",
+        "given {0} with model.weights none; allowed: null, or name the weights",
+    ),
+    _Rule(
+        ("model.normalise", "model.weights"),
+        lambda normalise, weights: normalise == "weights" and weights == "none",
+        "given weights with model.weights none; allowed: training, or name the weights",
+    ),
+    _Rule(
+        ("freeze_until", "strategy"),
+        lambda stage, strategy: stage is not None and strategy in ("full", "scratch"),
+        "given {0} with strategy {1}, which freezes nothing; allowed: null, or strategy=finetune",
+    ),
+    _Rule(
+        ("data.sensor", "data.custom_sensor"),
+        lambda name, custom: (name == "custom") != (custom is not None),
+        "given {0}; allowed: custom where data.custom_sensor is given, and only there",
+    ),
+    _Rule(
+        ("probe.unlabelled", "probe.head", "strategy"),
+        lambda unlabelled, head, strategy: (
+            unlabelled != "none" and (head != "discriminant" or strategy != "probe")
+        ),
+        "given {0} with probe.head {1} and strategy {2}; allowed: none, or discriminant and probe",
+    ),
+    _Rule(
+        ("augment.scale",),
+        lambda scale: scale[0] > scale[1],
+        "given {0}; allowed: the smaller factor first",
+    ),
+)
+
+
+def contradictions(values: Mapping[str, Any], faulty: set[Keys]) -> Iterator[tuple[str, str]]:
+    """(key, what is wrong) of every rule broken among the keys not already faulty.
+
+    >>> values = Recipe().model_dump() | {"strategy": "scratch", "freeze_until": "layer2"}
+    >>> [key for key, _ in contradictions(values, set())]
+    ['freeze_until']
+    """
+    for rule in _RULES:
+        keys = [tuple(key.split(".")) for key in rule.keys]
+        if any(a[: len(b)] == b[: len(a)] for a in keys for b in faulty):
+            continue
+        given = [functools.reduce(lambda at, word: at[word], key, values) for key in keys]
+        if rule.broken(*given):
+            yield rule.keys[0], rule.says.format(*map(shown, given))
+
+
+def shown(value: object) -> str:
+    """A value as it would stand in YAML, short, on one line.
+
+    >>> shown(None), shown("layer3"), shown((1.0, 2.0))
+    ('null', 'layer3', '[1.0, 2.0]')
+    """
+    try:
+        text = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
+    except (TypeError, ValueError):  # what JSON has no form for, such as a list that holds itself
+        text = str(value)
+    text = text if text.isprintable() and text else json.dumps(text)
+    return text if len(text) <= 60 else text[:57] + "..."

@@ -1,0 +1,209 @@
+"""Images brought to one shape: the bands wanted in the order wanted, and one tile size."""
+
+from __future__ import annotations
+
+import functools
+from collections import Counter, deque
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from pathlib import Path
+from typing import Any, Literal, TypeVar
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+from torch.nn import functional as F
+
+from geotl.errors import BandError, DataError
+from geotl.raster import Raster, RasterInfo, describe, read
+from geotl.sensors import Sensor, match_bands
+
+Fit = Literal["pad_or_crop", "resize"]
+Pixels = tuple[NDArray[Any], NDArray[np.bool_]]
+
+
+_READERS = 4
+In = TypeVar("In")
+Out = TypeVar("Out")
+
+
+def load_images(
+    paths: Sequence[Path],
+    sensor: Sensor,
+    bands: Sequence[str],
+    file_bands: Sequence[str] | None,
+    *,
+    tile_px: int,
+    fit: Fit = "pad_or_crop",
+) -> Iterator[Pixels]:
+    """Read files in a few threads into the bands and size wanted, in order: see `to_image`.
+
+    Raises:
+        DataError: a file that cannot be read, or without a valid pixel.
+        BandError: a band that is unknown, or not in some file.
+    """
+    count = len(file_bands) if file_bands else None
+
+    def load(path: Path) -> Pixels:
+        raster = read(path, band_count=count)
+        return to_image(raster, sensor, bands, file_bands, tile_px, fit)
+
+    return _ordered(load, paths)
+
+
+def check_headers(
+    paths: Sequence[Path], sensor: Sensor, bands: Sequence[str], file_bands: Sequence[str] | None
+) -> list[RasterInfo]:
+    """Read the files' headers and make sure that each has the bands and usable pixels.
+
+    Raises:
+        DataError: no files, one that cannot be read, or whose pixels are not plain numbers.
+        BandError: a band that is unknown, or not in some file.
+    """
+    if not paths:
+        raise DataError("no tiles to read; give some")
+    count = len(file_bands) if file_bands else None
+
+    def check(path: Path) -> RasterInfo:
+        info = describe(path, band_count=count)
+        if info.dtype.kind not in "iuf":
+            raise DataError(f"{path}: pixels of type {info.dtype}; allowed: integers and floats")
+        band_positions(info, sensor, bands, file_bands)
+        return info
+
+    return list(_ordered(check, paths))
+
+
+def to_image(  # noqa: PLR0917 - what is read first, then the shape wanted
+    raster: Raster,
+    sensor: Sensor,
+    bands: Sequence[str],
+    file_bands: Sequence[str] | None,
+    tile_px: int,
+    fit: Fit = "pad_or_crop",
+) -> Pixels:
+    """Bands by name and tile size of an image: (data in native type, valid), both [C,S,S].
+
+    A pixel with the sensor's nodata value is not valid, whether the file declares it or not.
+
+    Raises:
+        DataError: no valid pixel is left.
+        BandError: a band that is unknown, or not in the file.
+    """
+    positions = list(band_positions(raster, sensor, bands, file_bands))
+    data, valid = raster.data[positions], raster.valid[positions]
+    if sensor.nodata is not None:
+        valid = valid & (data != sensor.nodata)
+    if data.shape[1:] != (tile_px, tile_px):
+        change = _resized if fit == "resize" else _centred
+        data, valid = change(data, valid, tile_px)
+    if not valid.any():
+        raise DataError(
+            f"{raster.path}: no valid pixel (all nodata, NaN or masked); take the tile out, or "
+            "correct its nodata value"
+        )
+    return data, valid
+
+
+def common_size(infos: Iterable[RasterInfo]) -> int:
+    """The shorter side most images have, in pixels; the larger one on a tie."""
+    sides = Counter(min(info.grid.height, info.grid.width) for info in infos)
+    return max(sides, key=lambda side: (sides[side], side))
+
+
+def band_positions(
+    image: Raster | RasterInfo,
+    sensor: Sensor,
+    bands: Sequence[str],
+    file_bands: Sequence[str] | None,
+) -> tuple[int, ...]:
+    """Positions of the bands in a file.
+
+    The file's own descriptions come first if the sensor knows some of them and none is there
+    twice, then the order the user gave, then colours and the sensor's own order.
+    """
+    described = image.names_from == "descriptions"
+    order = tuple(file_bands) if file_bands else None
+    try:
+        return _matched(sensor, image.band_names, described, tuple(bands), order)
+    except BandError as error:
+        raise BandError(f"{image.path}: {error}") from error
+
+
+@functools.lru_cache(maxsize=256)  # thousands of tiles name their bands alike
+def _matched(
+    sensor: Sensor,
+    own: tuple[str | None, ...],
+    described: bool,
+    bands: tuple[str, ...],
+    file_bands: tuple[str, ...] | None,
+) -> tuple[int, ...]:
+    known = [sensor.band(name).name for name in own if name and _knows(sensor, name)]
+    told = described and 0 < len(known) == len(set(known))
+    if file_bands is None or told:
+        return match_bands(sensor, own, bands)
+    if len(file_bands) != len(own):
+        raise BandError(
+            f"holds {len(own)} bands, but data.file_bands names {len(file_bands)}; name every "
+            "band of the file in its order"
+        )
+    return match_bands(sensor, file_bands, bands)
+
+
+def _ordered(call: Callable[[In], Out], items: Sequence[In]) -> Iterator[Out]:
+    """Results in order from a few threads, with only a few waiting, so that memory is bounded."""
+    waiting: deque[Future[Out]] = deque()
+    with ThreadPoolExecutor(_READERS) as pool:
+        for item in items:
+            waiting.append(pool.submit(call, item))
+            if len(waiting) > 4 * _READERS:
+                yield waiting.popleft().result()
+        while waiting:
+            yield waiting.popleft().result()
+
+
+def _knows(sensor: Sensor, name: str) -> bool:
+    try:
+        sensor.band(name)
+    except BandError:
+        return False
+    return True
+
+
+def _centred(data: NDArray[Any], valid: NDArray[np.bool_], px: int) -> Pixels:
+    """Crop what is too large and pad what is too small, about the centre; padding is invalid."""
+    out = np.zeros((len(data), px, px), dtype=data.dtype)
+    known = np.zeros(out.shape, dtype=bool)
+    source, target = zip(*(_overlap(side, px) for side in data.shape[1:]), strict=True)
+    out[:, target[0], target[1]] = data[:, source[0], source[1]]
+    known[:, target[0], target[1]] = valid[:, source[0], source[1]]
+    return out, known
+
+
+def _overlap(side: int, px: int) -> tuple[slice, slice]:
+    """Where a centred side lies in the old image and in the new one.
+
+    >>> _overlap(6, 4), _overlap(3, 4)
+    ((slice(1, 5, None), slice(0, 4, None)), (slice(0, 3, None), slice(0, 3, None)))
+    """
+    kept = min(side, px)
+    old, new = (side - kept) // 2, (px - kept) // 2
+    return slice(old, old + kept), slice(new, new + kept)
+
+
+def _resized(data: NDArray[Any], valid: NDArray[np.bool_], px: int) -> Pixels:
+    """Resample bilinearly from valid pixels alone; valid where at least half of the weight is."""
+    weight = torch.from_numpy(valid.astype(np.float64))[None]
+    known = np.where(valid, data, 0).astype(np.float64)
+    total = _interpolated(torch.from_numpy(known)[None] * weight, px)
+    share = _interpolated(weight, px)
+    value = (total / share.clamp_min(1e-9))[0].numpy()
+    if data.dtype.kind in "iu":
+        limits = np.iinfo(data.dtype)
+        value = np.clip(np.rint(value), limits.min, limits.max)
+    return value.astype(data.dtype), (share[0].numpy() >= 0.5 - 1e-9)
+
+
+def _interpolated(image: Tensor, px: int) -> Tensor:
+    return F.interpolate(image, (px, px), mode="bilinear", align_corners=False, antialias=True)

@@ -1,0 +1,371 @@
+"""Which tiles train and which judge: by seed, by column, by group, or k labels a class.
+
+Copies (tiles of identical content) never stand on both sides. Everything here works on
+positions in the tile index; nothing reads a file.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Hashable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from geotl.errors import DataError, nearest
+
+Rows = NDArray[np.int64]
+
+_TRIALS = 200
+_SIDES = {
+    "train": "train",
+    "training": "train",
+    "test": "test",
+    "testing": "test",
+    "val": "aside",
+    "valid": "aside",
+    "validation": "aside",
+    "": "aside",
+}
+
+
+@dataclass(frozen=True)
+class Split:
+    """Positions of the tiles on each side, sorted; none is in two of them.
+
+    Attributes:
+        train: tiles whose labels may be learnt from.
+        test: tiles the result is judged on.
+        set_aside: tiles left out: copies of training tiles, and tiles without a label or side.
+    """
+
+    train: Rows
+    test: Rows
+    set_aside: Rows
+
+
+def k_shot(
+    labels: ArrayLike,
+    shots: int,
+    *,
+    seed: int,
+    content: Sequence[str] | None = None,
+    names: Sequence[str] | None = None,
+) -> Split:
+    """Draw exactly `shots` tiles of each class to train on; the rest is judged on.
+
+    With one seed a draw of 5 is part of the draw of 10. A copy is drawn once at most, and no
+    copy of a drawn tile is tested.
+
+    Args:
+        labels: class of each tile, int [N]; tiles with -1 are set aside.
+        shots: tiles a class.
+        seed: of the draw.
+        content: fingerprint of each tile; equal ones are copies.
+        names: of the classes, for messages.
+
+    Raises:
+        DataError: a class with fewer different tiles than shots.
+
+    >>> split = k_shot([0, 0, 0, 1, 1, 1], 2, seed=0)
+    >>> len(split.train), len(split.test), len(split.set_aside)
+    (4, 2, 0)
+    """
+    label, key = _columns(labels, content)
+    if shots < 1:
+        raise DataError(f"{shots} shots: at least 1 tile of each class is needed; set split.shots")
+    drawn: list[int] = []
+    taken: set[Hashable] = set()
+    for value in np.unique(label[label >= 0]):
+        order = np.random.default_rng([seed, int(value)]).permutation(
+            np.flatnonzero(label == value)
+        )
+        fresh = _first_of_each(order, key, taken)
+        if len(fresh) < shots:
+            raise DataError(
+                f"class {_name(value, names)} has {len(fresh)} different tiles, fewer than {shots} "
+                f"shots; lower split.shots to {len(fresh)} or label more tiles"
+            )
+        drawn.extend(fresh[:shots])
+        taken.update(key[row] for row in fresh[:shots])
+    rest = np.setdiff1d(np.flatnonzero(label >= 0), drawn)
+    return _split(len(label), np.array(drawn, dtype=np.int64), rest, key)
+
+
+def stratified(
+    labels: ArrayLike,
+    test_fraction: float,
+    *,
+    seed: int,
+    content: Sequence[str] | None = None,
+    names: Sequence[str] | None = None,
+) -> Split:
+    """Give the same share of each class to the test side, at least one tile to either side.
+
+    Copies are counted once and go to one side together.
+
+    Raises:
+        DataError: a fraction outside 0 to 1, or a class with fewer than two different tiles.
+
+    >>> split = stratified([0] * 10 + [1] * 20, 0.3, seed=0)
+    >>> len(split.train), len(split.test)
+    (21, 9)
+    """
+    label, key = _columns(labels, content)
+    _check_fraction(test_fraction)
+    side: dict[Hashable, bool] = {}
+    for value in np.unique(label[label >= 0]):
+        order = np.random.default_rng([seed, int(value)]).permutation(
+            np.flatnonzero(label == value)
+        )
+        fresh = _first_of_each(order, key, side)
+        if len(fresh) < 2:
+            raise DataError(
+                f"class {_name(value, names)} has {len(fresh)} different tiles; each side of the "
+                "split needs one: label more tiles or take the class out"
+            )
+        cut = min(max(round(test_fraction * len(fresh)), 1), len(fresh) - 1)
+        side.update((key[row], place < cut) for place, row in enumerate(fresh))
+    tested = np.array([value >= 0 and side[k] for k, value in zip(key, label, strict=True)])
+    known = label >= 0
+    return _split(len(label), np.flatnonzero(known & ~tested), np.flatnonzero(tested), key)
+
+
+def by_column(
+    values: Sequence[str | None],
+    *,
+    labels: ArrayLike | None = None,
+    content: Sequence[str] | None = None,
+    names: Sequence[str] | None = None,
+) -> Split:
+    """Take the sides a column gives: train or test; validation and empty cells are set aside.
+
+    A test tile that is a copy of a training tile is set aside.
+
+    Raises:
+        DataError: another word, a side without tiles, or a class without training tiles.
+
+    >>> by_column(["train", "test", "", "Training"])
+    Split(train=array([0, 3]), test=array([1]), set_aside=array([2]))
+    """
+    label, key = _columns(np.zeros(len(values)) if labels is None else labels, content)
+    sides = []
+    for row, value in enumerate(values):
+        word = (value or "").strip().lower()
+        if word not in _SIDES:
+            allowed = [w for w in _SIDES if w]
+            raise DataError(f"tile {row}: split {value!r} is unknown; {nearest(word, allowed)}")
+        sides.append(_SIDES[word] if label[row] >= 0 else "aside")
+    rows = {side: np.flatnonzero(np.array(sides) == side) for side in ("train", "test")}
+    for side, found in rows.items():
+        if not len(found):
+            raise DataError(
+                f"no tile is marked {side!r} in the column 'split'; mark some, or choose another "
+                "split.method"
+            )
+    return _checked(_split(len(label), rows["train"], rows["test"], key), label, names)
+
+
+def by_group(
+    groups: Sequence[str | None],
+    labels: ArrayLike,
+    test_fraction: float,
+    *,
+    seed: int,
+    content: Sequence[str] | None = None,
+    names: Sequence[str] | None = None,
+) -> Split:
+    """Give whole groups to the test side, about the wanted share of every class.
+
+    Of many random orders of the groups the one whose class shares come closest is taken.
+    Groups that share a copy stay together.
+
+    Raises:
+        DataError: tiles without a group, fewer than two groups, or no way to leave every class
+            training tiles.
+
+    >>> split = by_group(["a", "a", "b", "b"], [0, 1, 0, 1], 0.5, seed=0)
+    >>> len(split.train), len(split.test)
+    (2, 2)
+    """
+    label, key = _columns(labels, content)
+    _check_fraction(test_fraction)
+    unit = _linked(_group_numbers(groups), key)
+    if unit.max() < 1:
+        raise DataError(
+            "all tiles are in one group (or linked by copies); at least two groups are needed: "
+            "name more in the column 'group', or choose another split.method"
+        )
+    counts = _class_counts(unit, label)
+    tested = _best_groups(counts, test_fraction, np.random.default_rng(seed))
+    known = label >= 0
+    side = tested[unit]
+    split = _split(len(label), np.flatnonzero(known & ~side), np.flatnonzero(known & side), key)
+    return _checked(split, label, names)
+
+
+def folds(
+    labels: ArrayLike, n: int, *, seed: int, groups: Sequence[Hashable] | None = None
+) -> list[tuple[Rows, Rows]]:
+    """Stratified folds inside the training labels, as (fit, held out) positions.
+
+    Each class is dealt over the folds as evenly as it goes, groups whole. There are fewer folds
+    than wanted where even the largest class has fewer tiles: two tiles a class give two folds.
+    The part to fit always holds every class: tiles without which it would not (the only tile of
+    a class) are never held out. With one tile in every class there are no folds: [].
+
+    Args:
+        labels: class of each tile, int [N].
+        n: folds wanted, at least 2.
+        seed: of the dealing.
+        groups: what stays whole in one fold, such as regions, or contents to keep copies together.
+
+    Raises:
+        DataError: fewer than two folds wanted.
+
+    >>> [(fit.tolist(), held.tolist()) for fit, held in folds([0, 0, 1, 1], 2, seed=0)]
+    [([0, 3], [1, 2]), ([1, 2], [0, 3])]
+    >>> folds([0, 1, 2], 5, seed=0)
+    []
+    """
+    label, _ = _columns(labels, None)
+    if n < 2:
+        raise DataError(f"{n} folds: at least 2 are needed; set split.folds")
+    if not len(label):
+        return []
+    unit = np.arange(len(label)) if groups is None else _group_numbers(groups)
+    counts = _class_counts(unit, label)
+    wanted = min(n, int((counts > 0).sum(axis=0).max()))
+    if wanted < 2:
+        return []
+    fold = _deal(counts, wanted, np.random.default_rng(seed))[unit]
+    pairs = []
+    for number in range(wanted):
+        held = _without_orphans(np.flatnonzero(fold == number), unit, label)
+        if len(held):
+            pairs.append((np.setdiff1d(np.arange(len(label)), held), held))
+    return pairs
+
+
+def _columns(labels: ArrayLike, content: Sequence[str] | None) -> tuple[Rows, Sequence[Hashable]]:
+    label = np.asarray(labels).astype(np.int64)
+    key: Sequence[Hashable] = range(len(label)) if content is None else content
+    if len(key) != len(label):
+        raise DataError(f"{len(key)} contents for {len(label)} labels; give one for each tile")
+    return label, key
+
+
+def _name(value: int, names: Sequence[str] | None) -> str:
+    return repr(names[value]) if names is not None else str(value)
+
+
+def _check_fraction(fraction: float) -> None:
+    if not 0 < fraction < 1:
+        raise DataError(f"test fraction {fraction}: allowed is above 0 and below 1")
+
+
+def _first_of_each(
+    order: Rows, key: Sequence[Hashable], taken: set[Hashable] | dict[Hashable, bool]
+) -> list[int]:
+    """The first row of each content in an order, but for contents already taken."""
+    fresh: dict[Hashable, int] = {}
+    for row in order:
+        if key[row] not in taken:
+            fresh.setdefault(key[row], int(row))
+    return list(fresh.values())
+
+
+def _split(count: int, train: Rows, test: Rows, key: Sequence[Hashable]) -> Split:
+    """Sort the sides and set aside every test tile that is a copy of a training tile."""
+    learnt = {key[row] for row in train}
+    kept = np.array([row for row in test if key[row] not in learnt], dtype=np.int64)
+    train = np.sort(train).astype(np.int64)
+    aside = np.setdiff1d(np.arange(count), np.concatenate([train, kept]))
+    return Split(train, np.sort(kept), aside)
+
+
+def _checked(split: Split, label: Rows, names: Sequence[str] | None) -> Split:
+    """The split, if both sides have tiles and no tested class lacks training tiles."""
+    if not len(split.train) or not len(split.test):
+        raise DataError("the split leaves one side without tiles; change the column or the groups")
+    for value in np.setdiff1d(label[split.test], label[split.train]):
+        raise DataError(
+            f"class {_name(value, names)} has tiles to test but none to train on; move some of its "
+            "tiles or groups to the training side, or take the class out"
+        )
+    return split
+
+
+def _group_numbers(groups: Sequence[Hashable]) -> Rows:
+    """Groups as numbers 0.. in order of appearance."""
+    missing = sum(group is None or group == "" for group in groups)
+    if missing:
+        raise DataError(
+            f"{missing} of {len(groups)} tiles have no group; fill the column 'group' of the tile "
+            "table, or choose another split.method"
+        )
+    numbers: dict[Hashable, int] = {}
+    return np.array([numbers.setdefault(group, len(numbers)) for group in groups], dtype=np.int64)
+
+
+def _linked(unit: Rows, key: Sequence[Hashable]) -> Rows:
+    """Groups joined where they share a copy, renumbered 0.. in order of appearance."""
+    parent = list(range(int(unit.max(initial=0)) + 1))
+
+    def top(group: int) -> int:
+        while parent[group] != group:
+            group = parent[group]
+        return group
+
+    first: dict[Hashable, int] = {}
+    for row, content in enumerate(key):
+        parent[top(int(unit[row]))] = top(first.setdefault(content, int(unit[row])))
+    return _group_numbers([top(int(group)) for group in unit])
+
+
+def _class_counts(unit: Rows, label: Rows) -> Rows:
+    """Labelled tiles of each unit and class, [units, classes]."""
+    known = label >= 0
+    counts = np.zeros((int(unit.max()) + 1, int(label.max(initial=0)) + 1), dtype=np.int64)
+    np.add.at(counts, (unit[known], label[known]), 1)
+    return counts
+
+
+def _best_groups(counts: Rows, fraction: float, random: np.random.Generator) -> NDArray[np.bool_]:
+    """Which units to test, bool [units]: class shares nearest to the fraction."""
+    total = counts.sum(axis=0)
+    present = total > 0
+    best, least = np.zeros(len(counts), dtype=bool), np.inf
+    for _ in range(_TRIALS):
+        order = random.permutation(len(counts))
+        sizes = counts[order].sum(axis=1).cumsum()
+        cut = int(np.abs(sizes[:-1] - fraction * sizes[-1]).argmin()) + 1
+        share = counts[order[:cut]].sum(axis=0)[present] / total[present]
+        miss = np.abs(share - fraction).sum() + 10 * (share == 1).sum() + (share == 0).sum()
+        if miss < least:
+            best, least = np.isin(np.arange(len(counts)), order[:cut]), miss
+    return best
+
+
+def _deal(counts: Rows, n: int, random: np.random.Generator) -> Rows:
+    """A fold for each unit: the largest first, each to the fold that has least of its classes."""
+    order = random.permutation(len(counts))
+    order = order[np.argsort(-counts[order].max(axis=1), kind="stable")]
+    share = counts / np.maximum(counts.sum(axis=0), 1)
+    dealt = np.zeros((n, counts.shape[1]))
+    fold = np.zeros(len(counts), dtype=np.int64)
+    for unit in order:
+        need = np.round(dealt @ (share[unit] > 0), 9)
+        size = np.round(dealt.sum(axis=1), 9)
+        fold[unit] = np.lexsort((size, need))[0]
+        dealt[fold[unit]] += share[unit]
+    return fold
+
+
+def _without_orphans(held: Rows, unit: Rows, label: Rows) -> Rows:
+    """Held-out rows without the units that hold all of some class's tiles, one unit a class."""
+    for value in np.unique(label[held]):
+        mine = np.flatnonzero(label == value)
+        if np.isin(mine, held).all():
+            held = held[unit[held] != unit[mine[0]]]
+    return held

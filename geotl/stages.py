@@ -1,0 +1,275 @@
+"""A backbone as a chain of named stages, and what training may do to each of them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import cache
+from typing import Any, Literal
+
+import torch
+from torch import Tensor, nn
+
+from geotl.errors import BandError, DataError, ModelError, WeightsError, nearest
+
+
+class SteadyBatchNorm2d(nn.BatchNorm2d):
+    """Batch normalisation that, while held, stays in evaluation mode whatever is called."""
+
+    held: bool = False
+
+    def train(self, mode: bool = True) -> SteadyBatchNorm2d:
+        """Follow the mode, unless held."""
+        super().train(mode and not self.held)
+        return self
+
+
+@dataclass(frozen=True)
+class BackboneSpec:
+    """A backbone's fixed facts.
+
+    `channels`, `strides` and `least_px` (the smallest tile side in pixels from which the stage
+    still gives a pixel of its own) are per stage; `prefixes` turn a stage's tensor names into
+    the weight file's; `head` begins the names of the stock head's tensors; `parameters` counts the
+    network with that head, at its stock number of bands and classes; `weights` are the names of
+    torchvision's published weights.
+    """
+
+    name: str
+    family: Literal["resnet", "vgg", "lenet"]
+    title: str
+    stages: tuple[str, ...]
+    channels: tuple[int, ...]
+    strides: tuple[int, ...]
+    least_px: tuple[int, ...]
+    prefixes: tuple[str, ...]
+    head: tuple[str, ...]
+    parameters: int
+    weights: tuple[str, ...]
+    build: Callable[[], dict[str, nn.Sequential]]
+
+    @property
+    def min_px(self) -> int:
+        """The smallest tile side in pixels for the whole backbone."""
+        return self.least_px[-1]
+
+
+class Backbone(nn.Module):
+    """A chain of stages from an image [N, C, S, S] to each stage's output [N, channels, s, s].
+
+    `random_stages` names those that hold random tensors; `frozen` those that training must not
+    change.
+    """
+
+    def __init__(
+        self,
+        spec: BackboneSpec,
+        bands: Sequence[str],
+        wavelengths: Sequence[float | None],
+        *,
+        cut_after: str | None = None,
+        seed: int = 0,
+    ) -> None:
+        """Build the stages up to `cut_after` for these bands, at random from `seed`.
+
+        Raises:
+            ModelError: `cut_after` is no stage.
+            BandError: no bands, or a wavelength too many or too few.
+        """
+        super().__init__()
+        self.name, self.bands, self.wavelengths = spec.name, tuple(bands), tuple(wavelengths)
+        if not bands or len(bands) != len(wavelengths):
+            raise BandError(
+                f"{len(bands)} bands with {len(wavelengths)} wavelengths; give at least one band "
+                "and one wavelength (or None) for each"
+            )
+        kept = spec.stages[: stage_position(spec.stages, cut_after or spec.stages[-1]) + 1]
+        with torch.device("meta"):
+            built = spec.build()
+        self.stages = nn.ModuleDict({stage: built[stage] for stage in kept})
+        _set_input_bands(self, len(bands))
+        self.to_empty(device="cpu")
+        for position, stage in enumerate(kept):  # a stage's draw never depends on another's
+            _initialise(self.stages[stage], seed * 1_000_003 + position, spec.family)
+        self.channels = dict(zip(kept, spec.channels, strict=False))
+        self.strides = dict(zip(kept, spec.strides, strict=False))
+        self.min_px = spec.least_px[len(kept) - 1]
+        self.random_stages: frozenset[str] = frozenset(kept)
+        self.frozen: tuple[str, ...] = ()
+        self.batchnorm_held = False
+
+    @property
+    def stage_names(self) -> tuple[str, ...]:
+        """The stages kept, in order."""
+        return tuple(self.stages)
+
+    def forward(self, x: Tensor) -> dict[str, Tensor]:
+        """Outputs of every stage, by name, in order.
+
+        Raises:
+            BandError: x has another number of bands.
+            DataError: x is smaller than `min_px`.
+        """
+        return self.prefix(x, self.stage_names[-1])
+
+    def prefix(self, x: Tensor, upto: str) -> dict[str, Tensor]:
+        """Outputs of the stages up to and including `upto`, for an image."""
+        self._check(x)
+        return self._run(x, self.stage_names[: stage_position(self.stage_names, upto) + 1])
+
+    def from_stage(self, x: Tensor, after: str) -> dict[str, Tensor]:
+        """Outputs of the stages after `after`, whose own output x is; {} after the last."""
+        return self._run(x, self.stage_names[stage_position(self.stage_names, after) + 1 :])
+
+    def _run(self, x: Tensor, names: Sequence[str]) -> dict[str, Tensor]:
+        outputs: dict[str, Tensor] = {}
+        for name in names:
+            x = outputs[name] = self.stages[name](x)
+        return outputs
+
+    def _check(self, x: Tensor) -> None:
+        if x.shape[1] != len(self.bands):
+            raise BandError(
+                f"an image of {x.shape[1]} bands for a {self.name} of {len(self.bands)} "
+                f"({', '.join(self.bands)}); give these bands"
+            )
+        if min(x.shape[-2:]) < self.min_px:
+            raise DataError(
+                f"tiles of {x.shape[-2]}x{x.shape[-1]} px are too small: {self.name} up to "
+                f"{self.stage_names[-1]} needs {self.min_px} px; set model.input_px to "
+                f"[{self.min_px}] or more, or cut_after to an earlier stage"
+            )
+
+    def train(self, mode: bool = True) -> Backbone:
+        """Follow the mode, except in frozen stages, which stay in evaluation mode."""
+        super().train(mode)
+        for name in self.frozen:
+            self.stages[name].eval()
+        return self
+
+
+@cache
+def skeleton(spec: BackboneSpec) -> tuple[tuple[str, str, str, tuple[int, ...]], ...]:
+    """Every tensor of the whole backbone: (own name, weight file's name, stage, shape)."""
+    with torch.device("meta"):
+        stages = spec.build()
+    return tuple(
+        (f"stages.{stage}.{tensor}", prefix + tensor, stage, tuple(held.shape))
+        for (stage, module), prefix in zip(stages.items(), spec.prefixes, strict=True)
+        for tensor, held in module.state_dict().items()
+    )
+
+
+def stage_position(stages: Sequence[str], stage: str) -> int:
+    """Position of a stage among `stages`.
+
+    Raises:
+        ModelError: there is no such stage.
+    """
+    if stage not in stages:
+        raise ModelError(f"stage {stage!r} is not in this backbone; {nearest(stage, stages)}")
+    return list(stages).index(stage)
+
+
+def _first_conv_name(module: nn.Module) -> str:
+    return next(str(n) for n, m in module.named_modules() if isinstance(m, nn.Conv2d))
+
+
+def _set_input_bands(backbone: Backbone, bands: int) -> None:
+    """Give the first convolution another number of input bands (on the meta device)."""
+    owner, _, leaf = _first_conv_name(backbone).rpartition(".")
+    parent = backbone.get_submodule(owner)
+    old: Any = getattr(parent, leaf)
+    new = nn.Conv2d(
+        bands, old.out_channels, old.kernel_size, old.stride, old.padding,
+        bias=old.bias is not None, device="meta",
+    )  # fmt: skip
+    setattr(parent, leaf, new)
+
+
+def _initialise(stage: nn.Module, seed: int, family: str) -> None:
+    """As torchvision does (He et al. 2015, fan out); Glorot's for LeNet's tanh."""
+    generator = torch.Generator().manual_seed(seed)
+    for module in stage.modules():
+        if isinstance(module, nn.BatchNorm2d):
+            module.reset_parameters()
+        elif isinstance(module, nn.Conv2d):
+            if family == "lenet":
+                gain = nn.init.calculate_gain("tanh")
+                nn.init.xavier_uniform_(module.weight, gain, generator=generator)
+            else:
+                nn.init.kaiming_normal_(
+                    module.weight, mode="fan_out", nonlinearity="relu", generator=generator
+                )
+            if module.bias is not None:
+                nn.init.zeros_(module.bias)
+
+
+def freeze(backbone: Backbone, upto: str | None, *, allow_random: bool = False) -> None:
+    """Freeze the stages up to and including `upto`; None frees them all.
+
+    A frozen stage keeps its parameters (requires_grad False) and its buffers (batch
+    normalisation stays in evaluation mode, whatever `train()` is called on whatever module).
+
+    Args:
+        backbone: changed in place.
+        upto: the last frozen stage.
+        allow_random: freeze random stages too, as a baseline of random features.
+
+    Raises:
+        ModelError: there is no such stage.
+        WeightsError: one of these stages is random, which freezing would make noise for good.
+    """
+    names = backbone.stage_names
+    frozen = names[: stage_position(names, upto) + 1] if upto is not None else ()
+    random = [name for name in frozen if name in backbone.random_stages]
+    if random and not allow_random:
+        raise WeightsError(
+            f"stages {', '.join(random)} hold random weights and cannot be frozen; load weights "
+            "for them, use first_conv wavelength, or freeze none of them"
+        )
+    backbone.frozen = frozen
+    for name in names:
+        backbone.stages[name].requires_grad_(name not in frozen)
+    _hold(backbone)
+
+
+def hold_batchnorm(backbone: Backbone, held: bool = True) -> None:
+    """Keep every batch normalisation on its stored statistics in training, parameters trainable.
+
+    For weights whose batch normalisation is folded, or batches too small to measure by.
+    """
+    backbone.batchnorm_held = held
+    _hold(backbone)
+
+
+def _hold(backbone: Backbone) -> None:
+    """Bring every batch normalisation and every stage's mode in line with what is frozen."""
+    for name, stage in backbone.stages.items():
+        for module in stage.modules():
+            if isinstance(module, SteadyBatchNorm2d):
+                module.held = backbone.batchnorm_held or name in backbone.frozen
+    backbone.train(backbone.training)
+
+
+def parameter_groups(
+    backbone: Backbone, head: nn.Module, *, lr: float, lr_decay: float, weight_decay: float
+) -> list[dict[str, Any]]:
+    """Optimiser groups of the trainable parameters, from the head back to the first stage.
+
+    The head learns at `lr`, the last stage at lr * lr_decay, the one before at lr * lr_decay^2
+    and so on (discriminative rates, Howard & Ruder 2018). Weight decay reaches tensors of two
+    or more dimensions alone: no biases, no normalisation.
+    """
+    modules = [("head", head), *reversed(list(backbone.stages.items()))]
+    groups: list[dict[str, Any]] = []
+    for depth, (name, module) in enumerate(modules):
+        trainable = [p for p in module.parameters() if p.requires_grad]
+        for label, decay, chosen in (
+            (name, weight_decay, [p for p in trainable if p.ndim >= 2]),
+            (f"{name}, no decay", 0.0, [p for p in trainable if p.ndim < 2]),
+        ):
+            if chosen:
+                rate = lr * lr_decay**depth
+                groups.append({"params": chosen, "lr": rate, "weight_decay": decay, "name": label})
+    return groups

@@ -1,0 +1,233 @@
+"""What is trained, and from where: probe, finetune, probe_then_finetune, full, scratch.
+
+The training labels are all there are: the head's penalty, the number of epochs and the
+temperature are chosen by folds inside them, then everything is fitted on all of them.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from geotl.device import Precision, autocast
+from geotl.evaluation import fit_temperature
+from geotl.features import raw_features
+from geotl.heads import Chosen, Fit, Folds, Linear, choose, discriminant, logistic, one_hot
+from geotl.loading import Pack, batch
+from geotl.model import TileClassifier, view_logits
+from geotl.stages import freeze, hold_batchnorm
+from geotl.training import History, Tiles, TrainSettings, fit
+
+Floats = NDArray[np.floating]
+Ints = NDArray[np.int64]
+Strategy = Literal["probe", "finetune", "probe_then_finetune", "full", "scratch"]
+FeatureSource = Callable[[TileClassifier, Ints], Floats]
+
+
+@dataclass(frozen=True)
+class Plan:
+    """How a network is fitted to labels.
+
+    Attributes:
+        strategy: what is trained.
+        head: kind of linear head a probe gets, with the `head_settings` to choose from.
+        freeze_until: last frozen stage of a fine-tuning; None for the last but one.
+        hold_batchnorm: keep batch normalisation on its stored statistics while training.
+        settings: of the training.
+        quiet, resume: no progress bars; go on from what an earlier run left.
+    """
+
+    strategy: Strategy
+    head: Literal["logistic", "discriminant"]
+    head_settings: tuple[float, ...]
+    freeze_until: str | None
+    hold_batchnorm: bool
+    settings: TrainSettings
+    quiet: bool = False
+    resume: bool = False
+
+
+@dataclass(frozen=True)
+class Fitted:
+    """A fitted network, with what the folds said.
+
+    Attributes:
+        network: ready to predict, its temperature set.
+        chosen: how the linear head was chosen, for a probe.
+        history: of the training in which a fold chose the epoch, then the final one's.
+        features: standardised training features [n, V, D] of a probe, else None.
+    """
+
+    network: TileClassifier
+    chosen: Chosen | None
+    history: History | None
+    features: Floats | None = None
+
+
+def head_fit(kind: Literal["logistic", "discriminant"], num_classes: int) -> Fit:
+    """The function that fits a head of this kind at one setting."""
+    if kind == "logistic":
+        return lambda x, y, penalty: logistic(x, y, penalty, num_classes=num_classes)
+    return lambda x, y, g: discriminant(x, one_hot(y, num_classes), g)
+
+
+def fit_strategy(
+    base: TileClassifier,
+    train: Tiles,
+    folds: Folds,
+    plan: Plan,
+    *,
+    folder: Path,
+    features: FeatureSource,
+) -> Fitted:
+    """Fit a copy of `base` to the training tiles.
+
+    Args:
+        base: with its first weights; not changed.
+        train: rows of the pack and their labels.
+        folds: (fit, held out) positions among the training tiles; [] if there is but one a class.
+        plan: how.
+        folder: for checkpoints and logs.
+        features: raw features [n, V, D] of rows of the pack, computed or from a cache.
+    """
+    if plan.strategy == "probe":
+        return probe(copy.deepcopy(base), train, folds, plan, features)
+    if not folds:
+        final, history = _trained(
+            base, train, None, plan, folder=folder / "final", features=features
+        )
+        return Fitted(final, None, history)
+    fit_rows, held_rows = folds[0]
+    trial, history = _trained(
+        base,
+        _part(train, fit_rows),
+        _part(train, held_rows),
+        plan,
+        folder=folder / "fold",
+        features=features,
+    )
+    held = _part(train, held_rows)
+    logits = predict_rows(trial, held.pack, held.rows, precision=plan.settings.precision)
+    final, _ = _trained(
+        base,
+        train,
+        None,
+        plan,
+        folder=folder / "final",
+        features=features,
+        stop_after=history.best_epoch + 1,
+    )
+    final.temperature.fill_(fit_temperature(logits, held.labels))
+    return Fitted(final, None, history)
+
+
+def probe(
+    network: TileClassifier, train: Tiles, folds: Folds, plan: Plan, features: FeatureSource
+) -> Fitted:
+    """Freeze everything, standardise features, fit the head; its setting chosen by the folds."""
+    last = list(network.backbone.stages)[-1]
+    freeze(network.backbone, last, allow_random=True)
+    network.frozen_until = last
+    raw = np.asarray(features(network, train.rows), dtype=np.float32)
+    network.set_feature_scale(
+        torch.from_numpy(raw.reshape(-1, raw.shape[2])).to(device_of(network))
+    )
+    scaled = standardised(network, raw)
+    fit_head = head_fit(plan.head, network.head.out_features)
+    chosen = choose(scaled, train.labels, folds, fit_head, plan.head_settings)
+    install(network, chosen.head, chosen.temperature)
+    return Fitted(network.eval(), chosen, None, scaled)
+
+
+def device_of(network: TileClassifier) -> torch.device:
+    """Where a network lies."""
+    return network.feature_mean.device
+
+
+def standardised(network: TileClassifier, raw: Floats) -> Floats:
+    """Raw features as the head sees them."""
+    with torch.no_grad():
+        held = torch.from_numpy(np.asarray(raw, dtype=np.float32)).to(device_of(network))
+        return np.asarray(network.standardise(held).cpu().numpy())
+
+
+def install(network: TileClassifier, head: Linear, temperature: float) -> None:
+    """Put a fitted linear head and its temperature on a network."""
+    with torch.no_grad():
+        network.head.weight.copy_(torch.from_numpy(np.asarray(head.weight, np.float32)))
+        network.head.bias.copy_(torch.from_numpy(np.asarray(head.bias, np.float32)))
+        network.temperature.fill_(temperature)
+
+
+def _part(tiles: Tiles, positions: Ints) -> Tiles:
+    return Tiles(tiles.pack, tiles.rows[positions], tiles.labels[positions])
+
+
+def _trained(
+    base: TileClassifier,
+    train: Tiles,
+    held_out: Tiles | None,
+    plan: Plan,
+    *,
+    folder: Path,
+    features: FeatureSource,
+    stop_after: int | None = None,
+) -> tuple[TileClassifier, History]:
+    """Train a copy of the network as the strategy says."""
+    network = copy.deepcopy(base)
+    if plan.strategy == "probe_then_finetune":
+        settings = replace(
+            plan, head_settings=(sorted(plan.head_settings)[len(plan.head_settings) // 2],)
+        )
+        network = probe(network, train, [], settings, features).network
+    elif plan.strategy != "scratch":
+        raw = np.asarray(features(network, train.rows), dtype=np.float32)
+        network.set_feature_scale(
+            torch.from_numpy(raw.reshape(-1, raw.shape[2])).to(device_of(network))
+        )
+    upto = frozen_stage(network, plan)
+    freeze(network.backbone, upto)
+    network.frozen_until = upto
+    if plan.hold_batchnorm:
+        hold_batchnorm(network.backbone)
+    history = fit(
+        network, train, plan.settings, folder=folder, held_out=held_out,
+        stop_after=stop_after, resume=plan.resume, quiet=plan.quiet,
+    )  # fmt: skip
+    return network.eval(), history
+
+
+def frozen_stage(network: TileClassifier, plan: Plan) -> str | None:
+    """The last stage that training leaves alone."""
+    if plan.strategy in ("full", "scratch"):
+        return None
+    stages: Sequence[str] = list(network.backbone.stages)
+    return plan.freeze_until or (stages[-2] if len(stages) > 1 else None)
+
+
+@torch.inference_mode()
+def predict_rows(
+    network: TileClassifier, pack: Pack, rows: Ints, *, precision: Precision = "auto"
+) -> Floats:
+    """Logits [len(rows), K] of packed tiles, averaged over the network's views."""
+    device = next(network.parameters()).device
+    network.eval()
+    fill = network.normalise.fill.cpu().numpy().astype(np.float64)
+    blocks = []
+    for start in range(0, len(rows), 128):
+        image = batch(pack, rows[start : start + 128], fill=fill, device=device)["image"]
+        with autocast(device, precision):
+            blocks.append(view_logits(network, image).float().cpu().numpy())
+    return np.concatenate(blocks)
+
+
+def computed_features(pack: Pack, precision: Precision) -> FeatureSource:
+    """Features computed afresh, for networks whose features no cache holds."""
+    return lambda network, rows: raw_features(network, pack, rows, precision=precision)

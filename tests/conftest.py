@@ -1,0 +1,54 @@
+"""What several test modules share: the real data's place and small made tiles."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import numpy as np
+import pytest
+import rasterio
+from rasterio.transform import from_origin
+
+ROOT = Path(__file__).resolve().parent.parent
+
+
+def data_root() -> Path:
+    """The folder of real imagery: GEOTL_DATA, or ../shared/data from the project's root."""
+    return Path(os.environ.get("GEOTL_DATA", ROOT.parent / "shared" / "data"))
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Skip, loudly and counted, what needs the real data where that folder is missing."""
+    if data_root().is_dir():
+        return
+    missing = pytest.mark.skip(reason=f"real imagery not found at {data_root()} (set GEOTL_DATA)")
+    for item in items:
+        if "real_data" in item.keywords:
+            item.add_marker(missing)
+
+
+@pytest.fixture(scope="session")
+def real_data() -> Path:
+    """The real data's folder; use it only in tests marked real_data."""
+    return data_root()
+
+
+def write_tile(path: Path, data: np.ndarray, *, names: list[str] | None = None, **profile) -> Path:
+    """Write [C,H,W] as a georeferenced GeoTIFF, with band names as descriptions."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    count, height, width = data.shape
+    settings = {
+        "driver": "GTiff",
+        "count": count,
+        "height": height,
+        "width": width,
+        "dtype": data.dtype.name,
+        "crs": "EPSG:32633",
+        "transform": from_origin(500000, 4600000, 10, 10),
+    } | profile
+    with rasterio.open(path, "w", **settings) as target:
+        target.write(data)
+        if names:
+            target.descriptions = tuple(names)
+    return path

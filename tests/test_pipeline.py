@@ -1,0 +1,228 @@
+"""The whole story on small made tiles: what a run leaves, repeats, refuses and resumes."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from conftest import write_tile
+from safetensors.numpy import load_file
+
+import geotl
+from geotl.cli import main
+from geotl.modelfile import load, read_header
+
+BANDS = ["B02", "B03", "B04", "B08"]
+SMALL = [
+    "data.sensor=sentinel2_l2a", "data.bands=[B02,B03,B04,B08]", "model.backbone=lenet5",
+    "split.shots=4", "split.folds=2", "train.epochs=3", "train.batch_size=4",
+    "evaluate.bootstrap_rounds=50",
+]  # fmt: skip
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _one_thread(tmp_path_factory: pytest.TempPathFactory):
+    """One thread and a cache of its own, so that runs are quick and repeat to the bit."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("GEOTL_CACHE", str(tmp_path_factory.mktemp("cache")))
+        yield
+    torch.set_num_threads(threads)
+
+
+def made_tiles(root: Path, count: int = 12) -> Path:
+    """Three classes of noisy 32-px tiles that differ in level and texture."""
+    random = np.random.default_rng(5)
+    for k, name in enumerate(["field", "town", "water"]):
+        for i in range(count):
+            level = np.array([700, 900, 800 + 300 * k, 2500 - 900 * k])[:, None, None]
+            tile = level + random.normal(0, 60 + 120 * k, (4, 32, 32))
+            write_tile(root / name / f"{i:02d}.tif", tile.clip(1).astype(np.uint16), names=BANDS)
+    return root
+
+
+@pytest.fixture(scope="module")
+def tiles(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return made_tiles(tmp_path_factory.mktemp("tiles"))
+
+
+def run(tiles: Path, out: Path, *more: str, options: tuple[str, ...] = ()) -> int:
+    recipe = out.parent / "small.yaml"
+    recipe.write_text("title: small\n")
+    settings = [f"data.root={tiles}", *SMALL, *more]
+    return main(["run", str(recipe), *settings, "--out", str(out), "-q", *options])
+
+
+@pytest.mark.parametrize("strategy", ["probe", "scratch"])
+def test_a_run_leaves_everything_it_promises(tiles: Path, tmp_path: Path, strategy: str) -> None:
+    out = tmp_path / "run"
+    assert run(tiles, out, f"strategy={strategy}") == 0
+    left = {p.name for p in out.iterdir()}
+    wanted = {"recipe.yaml", "metrics.json", "predictions.csv", "confusion.png", "curves.png",
+              "mistakes.png", "report.html", "model.safetensors", "weights.txt"}  # fmt: skip
+    assert wanted <= left
+    metrics = json.loads((out / "metrics.json").read_text())
+    assert metrics["tiles"] == 24
+    assert set(metrics["baselines"]) == {"band mean and sd, logistic", "majority class"}
+    assert len((out / "predictions.csv").read_text().splitlines()) == 25
+
+
+def test_a_saved_model_gives_its_example_logits_again(tiles: Path, tmp_path: Path) -> None:
+    out = tmp_path / "run"
+    assert run(tiles, out) == 0
+    companions = load(out / "model.safetensors").companions
+    model = geotl.load(out / "model.safetensors")
+    found = model.predict(companions.examples, precision="float32")
+    np.testing.assert_allclose(found.logits, companions.example_logits, atol=1e-4)
+    assert len(companions.features) == 12
+    assert set(companions.folds) == {0, 1}
+    assert np.isfinite(companions.footprints).all()
+
+
+def test_predict_and_evaluate_agree_with_the_run(
+    tiles: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = tmp_path / "run"
+    run(tiles, out)
+    model, table = str(out / "model.safetensors"), tmp_path / "p.csv"
+    assert main(["predict", model, str(tiles / "water"), "-o", str(table)]) == 0
+    assert len(table.read_text().splitlines()) == 13
+    capsys.readouterr()
+    assert main(["evaluate", model, str(tiles)]) == 0
+    assert capsys.readouterr().out.startswith("overall accuracy 0.")
+    assert main(["inspect", model]) == 0
+    assert "B02, B03, B04, B08" in capsys.readouterr().out
+
+
+def test_shuffled_bands_give_the_same_answer(tiles: Path, tmp_path: Path) -> None:
+    out = tmp_path / "run"
+    run(tiles, out)
+    model = geotl.load(out / "model.safetensors")
+    data = np.random.default_rng(0).integers(400, 3000, (4, 32, 32), dtype=np.uint16)
+    straight = write_tile(tmp_path / "a.tif", data, names=BANDS)
+    shuffled = write_tile(tmp_path / "b.tif", data[::-1], names=BANDS[::-1])
+    found = model.predict([straight, shuffled])
+    np.testing.assert_array_equal(found.logits[0], found.logits[1])
+
+
+@pytest.mark.parametrize("strategy", ["probe", "scratch"])
+def test_test_labels_change_no_byte_of_the_model(
+    tiles: Path, tmp_path: Path, strategy: str
+) -> None:
+    """Undrawn tiles are moved between the class folders; all but the metrics stays the same."""
+    (tmp_path / "one").mkdir()
+    (tmp_path / "two").mkdir()
+    first = tmp_path / "one" / "run"
+    split = f"strategy={strategy}"
+    rows = ["path,split"]
+    other = tmp_path / "other"
+    for folder in sorted(tiles.iterdir()):
+        for i, path in enumerate(sorted(folder.iterdir())):
+            side = "train" if i < 4 else "test"
+            for root in (tmp_path / "tiles", other):
+                cls = folder.name
+                if root == other and side == "test":
+                    names = sorted(p.name for p in tiles.iterdir())
+                    cls = names[(names.index(cls) + 1) % 3]
+                name = f"{folder.name}_{path.name}"
+                target = root / cls / name
+                target.parent.mkdir(parents=True, exist_ok=True)
+                target.write_bytes(path.read_bytes())
+            rows.append(f"{folder.name}/{name},{side}")
+    (tmp_path / "tiles" / "tiles.csv").write_text("\n".join(rows))
+    moved = ["path,split"]
+    for path in sorted(other.rglob("*.tif")):
+        side = "train" if int(path.stem.split("_")[1]) < 4 else "test"
+        moved.append(f"{path.parent.name}/{path.name},{side}")
+    (other / "tiles.csv").write_text("\n".join(moved))
+    column = ("split.method=column", "split.shots=null", split)
+    second = tmp_path / "two" / "run"
+    assert run(tmp_path / "tiles", first, *column) == 0
+    assert run(other, second, *column) == 0
+    a, b = (load_file(p / "model.safetensors") for p in (first, second))
+    assert a.keys() == b.keys()
+    for name in a:
+        assert a[name].tobytes() == b[name].tobytes(), name
+    accuracy = [
+        json.loads((p / "metrics.json").read_text())["overall_accuracy"] for p in (first, second)
+    ]
+    assert accuracy[0] != accuracy[1]  # the labels really were others
+
+
+def test_the_same_seed_gives_the_same_bits(tiles: Path, tmp_path: Path) -> None:
+    files = []
+    for name in ("a", "b"):
+        (tmp_path / name).mkdir()
+        run(tiles, tmp_path / name / "run", "strategy=scratch")
+        files.append((tmp_path / name / "run" / "model.safetensors").read_bytes())
+    a, b = (load_file(tmp_path / n / "run" / "model.safetensors") for n in ("a", "b"))
+    assert all(a[name].tobytes() == b[name].tobytes() for name in a)
+
+
+def test_a_source_model_is_where_another_starts(tiles: Path, tmp_path: Path) -> None:
+    source = tmp_path / "source"
+    run(tiles, source, "strategy=scratch")
+    target = tmp_path / "target"
+    weights = f"model.weights={source / 'model.safetensors'}"
+    more = ("strategy=probe_then_finetune", weights, "evaluate.rgb_only=true")
+    assert run(tiles, target, *more) == 0
+    header = read_header(target / "model.safetensors")
+    assert header["weights"]["source"].endswith("model.safetensors")
+    assert header["weights"]["sha256"]
+    first, last = (load_file(p / "model.safetensors") for p in (source, target))
+    frozen = [n for n in first if n.startswith(("backbone.stages.c1", "backbone.stages.c3"))]
+    assert frozen
+    assert all(first[n].tobytes() == last[n].tobytes() for n in frozen)
+    assert any(first[n].tobytes() != last[n].tobytes() for n in first if "stages.f6" in n)
+    metrics = json.loads((target / "metrics.json").read_text())
+    assert {"random weights", "frozen probe", "red, green and blue alone"} <= set(metrics["draws"])
+
+
+def test_unlabelled_tiles_are_reported_apart(tiles: Path, tmp_path: Path) -> None:
+    out = tmp_path / "run"
+    assert run(tiles, out, "probe.head=discriminant", "probe.unlabelled=soft_labels") == 0
+    assert (
+        "network, with unlabelled tiles" in json.loads((out / "metrics.json").read_text())["draws"]
+    )
+    a, b = (load_file(out / n) for n in ("model.safetensors", "model_unlabelled.safetensors"))
+    assert a["head.weight"].tobytes() != b["head.weight"].tobytes()
+
+
+def test_a_folder_with_another_run_is_refused_and_kept(
+    tiles: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = tmp_path / "run"
+    run(tiles, out)
+    before = (out / "model.safetensors").read_bytes()
+    assert run(tiles, out) == 2
+    assert "holds another run" in capsys.readouterr().err
+    assert run(tiles, out, "seed=1", options=("--resume",)) == 2
+    assert "another recipe" in capsys.readouterr().err
+    assert run(tiles, out, options=("--resume",)) == 0
+    assert (out / "model.safetensors").read_bytes() == before
+
+
+@pytest.mark.parametrize(
+    ("setting", "told"),
+    [
+        ("data.root=nowhere", "nowhere"),
+        ("split.shots=40", "40"),
+        ("model.weights=missing.pth", "missing.pth"),
+        ("data.bands=[B02,B99]", "B99"),
+        ("data.sensor=sentinel9", "sentinel9"),
+        ("model.backbone=resnet81", "resnet"),
+        ("train.epochs=many", "train.epochs"),
+    ],
+)
+def test_bad_input_is_one_clear_line(
+    tiles: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], setting: str, told: str
+) -> None:
+    assert run(tiles, tmp_path / "run", setting) == 2
+    message = capsys.readouterr().err
+    assert told in message
+    assert message.count("\n") <= 2
+    assert "Traceback" not in message

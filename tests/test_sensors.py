@@ -1,0 +1,177 @@
+"""Sensors: names, aliases, radiometry, and bands found by name."""
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from geotl.errors import BandError, DataError
+from geotl.sensors import SENSORS, custom_sensor, get_sensor, match_bands, to_reflectance
+
+ALL = sorted(SENSORS)
+
+
+@pytest.mark.parametrize("name", ALL)
+def test_every_name_and_alias_leads_to_exactly_one_band(name):
+    sensor = get_sensor(name)
+    words = [(word, band) for band in sensor.bands for word in (band.name, *band.aliases)]
+    for word, band in words:
+        assert sensor.band(word.upper()) is band
+        assert sensor.band(f" {word.lower()} ") is band
+    assert sensor.title
+    assert sensor.source
+    assert sensor.name == name
+
+
+@pytest.mark.parametrize("name", ALL)
+def test_the_stated_file_order_names_every_band_once(name):
+    sensor = SENSORS[name]
+    if sensor.file_order:
+        assert sorted(sensor.canonical(sensor.file_order)) == sorted(sensor.names)
+
+
+def test_sentinel_2_bands_rise_in_wavelength_and_l2a_lacks_cirrus():
+    for name in ("sentinel2_l1c", "sentinel2_l1c_n0400", "sentinel2_l2a", "sentinel2_l2a_n0400"):
+        sensor = SENSORS[name]
+        lengths = sensor.wavelengths(sensor.names)
+        assert list(lengths) == sorted(lengths)
+        assert ("B10" in sensor.names) == ("l1c" in name)
+        assert {band.resolution_m for band in sensor.bands} == {10, 20, 60}
+
+
+def test_a_resampled_or_gdal_written_name_is_understood():
+    sensor = SENSORS["sentinel2_l1c"]
+    assert sensor.band("B4, central wavelength 665 nm").name == "B04"
+    assert sensor.band("b08a").name == "B8A"
+    assert sensor.band("Water_Vapour").name == "B09"
+    assert sensor.band("B8").name == "B08"
+
+
+def test_equal_reflectance_from_before_and_after_baseline_0400():
+    old = np.array([[1, 2500, 10000]], np.uint16)
+    for level in ("l1c", "l2a"):
+        before = to_reflectance(old, SENSORS[f"sentinel2_{level}"])
+        after = to_reflectance(old + 1000, SENSORS[f"sentinel2_{level}_n0400"])
+        np.testing.assert_allclose(before, after, atol=1e-7)
+        np.testing.assert_allclose(before, [[1e-4, 0.25, 1.0]], rtol=1e-5)
+
+
+def test_dark_dn_below_the_offset_do_not_wrap_round():
+    assert to_reflectance(np.array([900], np.uint16), SENSORS["sentinel2_l2a_n0400"])[0] < 0
+
+
+def test_the_eurosat_rendering_spans_0_to_2750():
+    got = to_reflectance(np.array([1, 255], np.uint8), SENSORS["eurosat_rgb"])
+    np.testing.assert_allclose(got, [0, 0.275], atol=1e-7)
+
+
+def test_plain_rgb_spans_0_to_1():
+    got = to_reflectance(np.array([0, 255], np.uint8), SENSORS["rgb"])
+    np.testing.assert_allclose(got, [0, 1])
+
+
+def test_float64_input_keeps_its_precision():
+    dn = np.array([1234.56789012])
+    got = to_reflectance(dn, SENSORS["sentinel2_l1c"])
+    assert got.dtype == np.float64
+    assert got[0] == pytest.approx(0.123456789012, rel=1e-14)
+    assert to_reflectance(dn.astype(np.float32), SENSORS["sentinel2_l1c"]).dtype == np.float32
+
+
+@given(st.permutations(range(13)), st.integers(1, 13))
+def test_bands_are_found_by_name_in_any_file_order(order, wanted):
+    sensor = SENSORS["sentinel2_l1c"]
+    values = np.arange(13)
+    available = [sensor.bands[i].aliases[0] for i in order]
+    positions = match_bands(sensor, available, sensor.names[:wanted])
+    np.testing.assert_array_equal(values[list(order)][list(positions)], values[:wanted])
+
+
+def test_eurosat_ms_files_without_names_have_b8a_last():
+    sensor = SENSORS["eurosat_ms"]
+    assert match_bands(sensor, [None] * 13, ["B08", "B8A", "B09", "B12"]) == (7, 12, 8, 11)
+
+
+def test_names_in_the_file_win_over_the_stated_order():
+    assert match_bands(SENSORS["rgb"], ["blue", "green", "red"], ["red", "blue"]) == (2, 0)
+
+
+def test_unnamed_bands_are_never_taken_by_position():
+    with pytest.raises(BandError, match=r"holds 13 bands and names none.*data\.file_bands"):
+        match_bands(SENSORS["sentinel2_l1c"], [None] * 13, ["B02"])
+    with pytest.raises(BandError, match="holds 4 bands and names none"):
+        match_bands(SENSORS["rgb"], [None] * 4, ["red"])
+    with pytest.raises(BandError, match=r"band green: missing.*red, \(unnamed\), \(unnamed\)"):
+        match_bands(SENSORS["rgb"], ["red", None, None], ["red", "green"])
+
+
+def test_a_missing_band_says_what_is_there():
+    with pytest.raises(
+        BandError, match="band B11, B12: missing from a file that holds B02, B8"
+    ) as e:
+        match_bands(SENSORS["sentinel2_l2a"], ["B02", "B8"], ["B02", "B11", "swir22"])
+    assert "\n" not in str(e.value)
+
+
+def test_a_band_held_twice_is_refused_only_if_wanted():
+    sensor = SENSORS["sentinel2_l2a"]
+    assert match_bands(sensor, ["B04", "red", "B03"], ["green"]) == (2,)
+    with pytest.raises(BandError, match="band B04: there 2 times in a file that holds B04, red"):
+        match_bands(sensor, ["B04", "red", "B03"], ["B04"])
+
+
+def test_an_unknown_band_names_the_nearest():
+    with pytest.raises(BandError, match="did you mean 'coastal'"):
+        SENSORS["sentinel2_l2a"].band("coast")
+    with pytest.raises(BandError, match="not a band of sensor rgb; allowed: red, green, blue"):
+        SENSORS["rgb"].band("thermal")
+    with pytest.raises(BandError, match="B10"):
+        SENSORS["sentinel2_l2a"].canonical(["B02", "B10"])
+
+
+def test_a_band_asked_for_twice_is_refused():
+    with pytest.raises(BandError, match="B04 is asked for more than once"):
+        SENSORS["sentinel2_l2a"].canonical(["B04", "red"])
+
+
+def test_an_unknown_sensor_names_the_nearest():
+    with pytest.raises(DataError, match="did you mean 'sentinel2_l2a'"):
+        get_sensor("sentinel2_l2")
+
+
+def test_a_custom_sensor_matches_its_own_bands():
+    sensor = custom_sensor(
+        "drone",
+        [
+            {"name": "pan"},
+            {"name": "NIR-1", "wavelength_nm": 840, "resolution_m": 0.1, "aliases": ["n"]},
+        ],
+        scale=0.5,
+        offset=1.0,
+        nodata=-1,
+    )
+    assert match_bands(sensor, ["N", "Pan"], ["pan", "nir_1"]) == (1, 0)
+    assert sensor.wavelengths(["n", "pan"]) == (840.0, None)
+    assert to_reflectance(np.array([4.0]), sensor)[0] == 3.0
+    assert sensor.nodata == -1
+    with pytest.raises(BandError, match="states an order for no files"):
+        match_bands(sensor, [None, None], ["pan"])
+
+
+@pytest.mark.parametrize(
+    ("bands", "says"),
+    [
+        ([], "no bands given"),
+        ([{"wavelength_nm": 500}], "has no name"),
+        ([{"name": "a", "wavelength": 500}], "did you mean 'wavelength_nm'"),
+        ([{"name": "a"}, {"name": "b", "aliases": ["A"]}], "a names more than one band"),
+    ],
+)
+def test_a_custom_sensor_that_makes_no_sense_is_refused(bands, says):
+    with pytest.raises(BandError, match=says):
+        custom_sensor("mine", bands)
+
+
+def test_a_scale_of_zero_is_refused():
+    with pytest.raises(DataError, match="scale 0"):
+        custom_sensor("mine", [{"name": "a"}], scale=0)
