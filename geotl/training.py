@@ -164,14 +164,14 @@ class Learner(lightning.LightningModule):
             self.model.eval()
             self.cache = FrozenViews(self.model, self.train_tiles, views)
 
-    def train_dataloader(self) -> DataLoader[Any]:
+    def batch_counter(self) -> DataLoader[Any]:
         """Count batches; `training_step` finds their content from (seed, epoch, batch)."""
         return DataLoader(range(self.batches), batch_size=None)  # type: ignore[arg-type]
 
-    def val_dataloader(self) -> DataLoader[Any] | list[Any]:
-        """Positions of the held-out tiles, in blocks."""
+    def held_out_loader(self) -> DataLoader[Any] | None:
+        """Positions of the held-out tiles, in blocks; None without any."""
         if self.held_out is None:
-            return []
+            return None
         return DataLoader(np.arange(len(self.held_out.rows)), batch_size=128)  # type: ignore[arg-type]
 
     def training_step(self, _: Any, batch_idx: int) -> Tensor:
@@ -312,7 +312,11 @@ def fit(
         )
         start = folder / "last.ckpt"
         trainer.fit(
-            learner, ckpt_path=str(start) if resume and start.exists() else None, weights_only=True
+            learner,
+            train_dataloaders=learner.batch_counter(),
+            val_dataloaders=learner.held_out_loader(),
+            ckpt_path=str(start) if resume and start.exists() else None,
+            weights_only=True,
         )
     history = _history(folder / "csv" / "metrics.csv")
     kept = Path(best.best_model_path if best else last.best_model_path)
@@ -357,7 +361,8 @@ def _quiet_lightning() -> Iterator[None]:
     """Silence notes meant for other uses of Lightning.
 
     The loader only counts batches, so advice on its workers does not apply; a resumed folder
-    holds its own logs and checkpoints; resuming within an epoch is exact here by construction.
+    holds its own logs and checkpoints; resuming within an epoch is exact here by construction;
+    modules in evaluation mode are the frozen ones; the final training has nothing held out.
     """
     loggers = [logging.getLogger(n) for n in ("lightning.pytorch.utilities.rank_zero", "lightning")]
     levels = [log.level for log in loggers]
@@ -368,7 +373,7 @@ def _quiet_lightning() -> Iterator[None]:
             for told in (
                 ".*does not have many workers.*", ".*exists and is not empty.*",
                 ".*checkpoint that ended before the epoch.*", ".*Experiment logs directory.*",
-                ".*LeafSpec.*", ".*isinstance.treespec.*",
+                ".*LeafSpec.*", ".*in eval mode at the start.*", ".*no `val_dataloader`.*", ".*isinstance.treespec.*",
             ):  # fmt: skip
                 warnings.filterwarnings("ignore", told)
             yield

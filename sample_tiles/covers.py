@@ -353,4 +353,4 @@ def spectra(rng: Generator, spread: float) -> np.ndarray:
 
 def reflectance(canvas: Canvas, levels: np.ndarray) -> np.ndarray:
     """Linear mixture of the canvas's materials under its shade, [10,H,W]."""
-    return np.einsum("mb,mhw->bhw", levels, canvas.shares) * canvas.shade
+    return np.tensordot(levels.T, canvas.shares, axes=1) * canvas.shade

@@ -21,6 +21,7 @@ from numpy.random import Generator, default_rng
 from rasterio.features import shapes
 from rasterio.transform import Affine, from_origin
 from scipy.ndimage import binary_erosion, gaussian_filter
+from scipy.spatial import cKDTree
 from shapely.geometry import Point, shape
 
 from covers import (
@@ -295,8 +296,8 @@ def zone_map(rng: Generator, size_px: int, zone_px: int) -> tuple[np.ndarray, np
     rows, columns = np.indices((2 * size_px, 2 * size_px)).astype(float)
     rows += 14.0 * rough(rng, rows.shape, 150.0)
     columns += 14.0 * rough(rng, rows.shape, 150.0)
-    distance = [(rows - row) ** 2 + (columns - column) ** 2 for row, column in places]
-    zones = np.argmin(np.stack(distance).astype(np.float32), axis=0)
+    where = np.stack([rows.ravel(), columns.ravel()], axis=1)
+    zones = cKDTree(places).query(where)[1].reshape(rows.shape)
     order = np.argsort(rng.random(count**2), kind="stable")
     return zones, order % len(GROUND)
 
