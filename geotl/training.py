@@ -373,7 +373,8 @@ def _quiet_lightning() -> Iterator[None]:
             for told in (
                 ".*does not have many workers.*", ".*exists and is not empty.*",
                 ".*checkpoint that ended before the epoch.*", ".*Experiment logs directory.*",
-                ".*LeafSpec.*", ".*in eval mode at the start.*", ".*no `val_dataloader`.*", ".*isinstance.treespec.*",
+                ".*LeafSpec.*", ".*in eval mode at the start.*", ".*no `val_dataloader`.*",
+                ".*isinstance.treespec.*",
             ):  # fmt: skip
                 warnings.filterwarnings("ignore", told)
             yield

@@ -71,20 +71,21 @@ class Season:
 
 
 class Canvas:
-    """Material shares [M,H,W] and shade [H,W] over a 5 m grid of metres east and south."""
+    """Shares [H,W] of the materials in use and shade [H,W], over metres east and south."""
 
     def __init__(self, east: np.ndarray, south: np.ndarray) -> None:
         """Start with nothing on the ground."""
         self.x, self.y = east, south
         self.shape = east.shape
-        self.shares = np.zeros((len(NAMES), *self.shape))
+        self.shares: dict[str, np.ndarray] = {}
         self.shade = np.ones(self.shape)
 
     def paint(self, alpha: float | np.ndarray, mix: Mix) -> None:
         """Cover `alpha` of each pixel with a mix whose shares sum to one."""
-        self.shares *= 1.0 - alpha
+        left = 1.0 - alpha
+        self.shares = {name: share * left for name, share in self.shares.items()}
         for name, share in mix.items():
-            self.shares[NAMES.index(name)] += alpha * share
+            self.shares[name] = self.shares.get(name, np.zeros(self.shape)) + alpha * share
 
 
 def uniform(rng: Generator, low: float, high: float) -> float:
@@ -111,7 +112,7 @@ def turned(canvas: Canvas, angle: float | np.ndarray) -> tuple[np.ndarray, np.nd
 
 
 def _cuts(rng: Generator, values: np.ndarray, spacing_m: float) -> tuple[np.ndarray, np.ndarray]:
-    """Irregular cuts along an axis: which piece each value lies in, and metres to its nearest cut."""
+    """Irregular cuts along an axis: each value's piece, and metres to its nearest cut."""
     low, high = float(values.min()) - spacing_m, float(values.max()) + spacing_m
     steps = spacing_m * (0.5 + rng.random(int((high - low) / (0.5 * spacing_m)) + 2))
     cuts = low - spacing_m * rng.random() + np.cumsum(steps)
@@ -141,7 +142,7 @@ def per_parcel(rng: Generator, parcel: np.ndarray) -> np.ndarray:
 def meander(
     rng: Generator, centre: tuple[float, float], length_m: float, wave_m: float
 ) -> np.ndarray:
-    """A sine-generated meander (Langbein & Leopold 1966) through `centre`, points [N,2] in metres."""
+    """A sine-generated meander (Langbein & Leopold 1966) through `centre`: points [N,2], metres."""
     step = 4.0
     s = np.arange(-length_m, length_m, step)
     swing = uniform(rng, 0.6, 1.6) * (1.0 + 0.3 * np.sin(s / (2.3 * wave_m) + 6.0 * rng.random()))
@@ -153,9 +154,9 @@ def meander(
 
 
 def distance_to(points: np.ndarray, canvas: Canvas) -> np.ndarray:
-    """Metres from each pixel to the nearest of the points, [H,W]."""
+    """Metres from each pixel to the nearest of the points, infinite beyond 300 m, [H,W]."""
     where = np.stack([canvas.x.ravel(), canvas.y.ravel()], axis=1)
-    return cKDTree(points).query(where)[0].reshape(canvas.shape)
+    return cKDTree(points).query(where, distance_upper_bound=300.0)[0].reshape(canvas.shape)
 
 
 def water(rng: Generator, season: Season) -> Mix:
@@ -340,8 +341,23 @@ def river(
     return distance < half_m + 14.0
 
 
+def zone_map(rng: Generator, size_px: int, zone_px: int) -> tuple[np.ndarray, np.ndarray]:
+    """Irregular zones at 5 m [2S,2S] about a jittered lattice, and each zone's ground cover."""
+    count, fine = size_px // zone_px, 2 * zone_px
+    places = (
+        np.indices((count, count)).reshape(2, -1).T + 0.15 + 0.7 * rng.random((count**2, 2))
+    ) * fine
+    rows, columns = np.indices((2 * size_px, 2 * size_px)).astype(float)
+    rows += 14.0 * rough(rng, rows.shape, 150.0)
+    columns += 14.0 * rough(rng, rows.shape, 150.0)
+    where = np.stack([rows.ravel(), columns.ravel()], axis=1)
+    zones = cKDTree(places).query(where)[1].reshape(rows.shape)
+    order = np.argsort(rng.random(count**2), kind="stable")
+    return zones, order % len(GROUND)
+
+
 def spectra(rng: Generator, spread: float) -> np.ndarray:
-    """One place's own material spectra [M,10]: brightness, slope and leaf vigour vary about LEVELS."""
+    """One place's material spectra [M,10]: brightness, slope and vigour vary about LEVELS."""
     count = len(NAMES)
     slope = np.log(CENTRES_NM / 842.0)
     vigour = np.where((CENTRES_NM > 720) & (CENTRES_NM < 1000), 1.0, -0.5)
@@ -353,4 +369,8 @@ def spectra(rng: Generator, spread: float) -> np.ndarray:
 
 def reflectance(canvas: Canvas, levels: np.ndarray) -> np.ndarray:
     """Linear mixture of the canvas's materials under its shade, [10,H,W]."""
-    return np.tensordot(levels.T, canvas.shares, axes=1) * canvas.shade
+    mixed = np.zeros((len(BANDS), *canvas.shape))
+    for name, share in canvas.shares.items():
+        for band, level in enumerate(levels[NAMES.index(name)]):
+            mixed[band] += level * share
+    return mixed * canvas.shade

@@ -17,13 +17,6 @@ from pathlib import Path
 import geopandas
 import numpy as np
 import rasterio
-from numpy.random import Generator, default_rng
-from rasterio.features import shapes
-from rasterio.transform import Affine, from_origin
-from scipy.ndimage import binary_erosion, gaussian_filter
-from scipy.spatial import cKDTree
-from shapely.geometry import Point, shape
-
 from covers import (
     BANDS,
     CENTRES_NM,
@@ -38,7 +31,13 @@ from covers import (
     rough,
     spectra,
     uniform,
+    zone_map,
 )
+from numpy.random import Generator, default_rng
+from rasterio.features import shapes
+from rasterio.transform import Affine, from_origin
+from scipy.ndimage import binary_erosion, gaussian_filter
+from shapely.geometry import Point, shape
 
 SEED = 2
 TILE_PX, PIXEL_M, MARGIN_PX = 40, 10.0, 8
@@ -201,7 +200,7 @@ def damage(rng: Generator, tile: np.ndarray) -> np.ndarray:
         return tile
     rows, columns = np.mgrid[0:TILE_PX, 0:TILE_PX] // 2 * 2
     if kind < 0.05:
-        lost = columns + uniform(rng, -0.4, 0.4) * rows < uniform(rng, 4.0, 14.0)
+        lost = columns + uniform(rng, -0.15, 0.15) * rows < uniform(rng, 3.0, 7.0)
         return np.where(lost, np.uint16(0), tile)
     band, lost = int(rng.integers(len(BANDS))), rng.random((TILE_PX // 2, TILE_PX // 2)) < 0.02
     broken = tile.copy()
@@ -287,21 +286,6 @@ class Scene:
     corner: Affine
 
 
-def zone_map(rng: Generator, size_px: int, zone_px: int) -> tuple[np.ndarray, np.ndarray]:
-    """Irregular zones at 5 m [2S,2S] about a jittered lattice, and each zone's ground cover."""
-    count, fine = size_px // zone_px, 2 * zone_px
-    places = (
-        np.indices((count, count)).reshape(2, -1).T + 0.15 + 0.7 * rng.random((count**2, 2))
-    ) * fine
-    rows, columns = np.indices((2 * size_px, 2 * size_px)).astype(float)
-    rows += 14.0 * rough(rng, rows.shape, 150.0)
-    columns += 14.0 * rough(rng, rows.shape, 150.0)
-    where = np.stack([rows.ravel(), columns.ravel()], axis=1)
-    zones = cKDTree(places).query(where)[1].reshape(rows.shape)
-    order = np.argsort(rng.random(count**2), kind="stable")
-    return zones, order % len(GROUND)
-
-
 def make_scene(seed: int, size_px: int = SCENE_PX, zone_px: int = 128) -> Scene:
     """A scene of the target region: zones of every land cover and a river through them all."""
     region = REGIONS["target"]
@@ -325,7 +309,7 @@ def make_scene(seed: int, size_px: int = SCENE_PX, zone_px: int = 128) -> Scene:
     centre = float(canvas.x.mean()), float(canvas.y.mean())
     points = meander(rng, centre, 16_000.0, 1500.0)
     banks = river(rng, run, region.season, points, 55.0)
-    surface *= 1.0 - run.shares.sum(axis=0)
+    surface *= 1.0 - sum(run.shares.values())
     surface += reflectance(run, spectra(rng, region.spread))
     surface *= np.exp(region.slope * rough(rng, canvas.shape, 120.0))
     truth[banks] = NAMES.index("river")
@@ -347,7 +331,7 @@ def make_labels(scene: Scene, seed: int, points: int = 30, polygons: int = 4) ->
     for index, name in enumerate(NAMES):
         core = np.argwhere(binary_erosion(scene.truth == index, iterations=3))
         for row, column in core[(rng.random(points) * len(core)).astype(int)]:
-            dots.append((name, Point(scene.corner * (column + 0.5, row + 0.5))))
+            dots.append((name, _centre(scene, row, column)))
         for row, column in core[(rng.random(polygons) * len(core)).astype(int)]:
             areas.append((name, _patch(rng, scene, index, (int(row), int(column)))))
     tables = {"points": dots, "polygons": areas}
@@ -359,6 +343,12 @@ def make_labels(scene: Scene, seed: int, points: int = 30, polygons: int = 4) ->
     }
 
 
+def _centre(scene: Scene, row: int, column: int) -> Point:
+    """The middle of a pixel."""
+    west, north = scene.corner.c, scene.corner.f
+    return Point(west + PIXEL_M * (column + 0.5), north - PIXEL_M * (row + 0.5))
+
+
 def _patch(rng: Generator, scene: Scene, index: int, centre: tuple[int, int]) -> object:
     """One polygon about a pixel: the connected part of its class within 60 to 160 m."""
     rows, columns = np.indices(scene.truth.shape)
@@ -367,7 +357,7 @@ def _patch(rng: Generator, scene: Scene, index: int, centre: tuple[int, int]) ->
     forms = [
         shape(form) for form, _ in shapes(mask.astype(np.uint8), mask=mask, transform=scene.corner)
     ]
-    here = Point(scene.corner * (centre[1] + 0.5, centre[0] + 0.5))
+    here = _centre(scene, *centre)
     return next(form for form in forms if form.contains(here))
 
 

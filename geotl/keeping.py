@@ -1,0 +1,123 @@
+"""What of a run is kept in its model file, for people and for later work."""
+
+from __future__ import annotations
+
+import platform
+from collections.abc import Mapping
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from geotl.errors import RecipeError
+from geotl.features import raw_features
+from geotl.heads import Linear
+from geotl.modelfile import CORESET, EXAMPLES, Companions, Contract, ModelFile, save
+from geotl.preparing import Draw, Source
+from geotl.recipe import Recipe, dump
+from geotl.rendering import default_colours
+from geotl.strategies import Fitted, install, predict_rows, standardised
+from geotl.weights import WeightReport
+
+Ints = NDArray[np.int64]
+Floats = NDArray[np.floating]
+
+
+def save_models(
+    recipe: Recipe, source: Source, draw: Draw, fitted: Fitted,
+    *, report: WeightReport, metrics: Mapping[str, Any], out: Path, unlabelled: Linear | None,
+) -> None:  # fmt: skip
+    """Write model.safetensors, and beside it the one that saw unlabelled tiles, if asked for."""
+    notes = {
+        "recipe": dump(recipe), "metrics": dict(metrics), "weights": report.provenance(),
+        "versions": versions(), "seed": recipe.seed, "training": training_notes(source, draw),
+    }  # fmt: skip
+    contract = make_contract(recipe, source, fitted)
+    companions = make_companions(recipe, source, draw, fitted)
+    save(out / "model.safetensors", ModelFile(fitted.network, contract, companions, notes))
+    if unlabelled is None:
+        return
+    install(fitted.network, unlabelled, float(fitted.network.temperature))
+    extra = make_companions(recipe, source, draw, fitted)
+    save(out / "model_unlabelled.safetensors", ModelFile(fitted.network, contract, extra, notes))
+    if fitted.chosen is not None:
+        install(fitted.network, fitted.chosen.head, fitted.chosen.temperature)
+
+
+def make_contract(recipe: Recipe, source: Source, fitted: Fitted) -> Contract:
+    """What new imagery will be checked against."""
+    network, packed = fitted.network, source.pack
+    return Contract(
+        backbone=recipe.model.backbone,
+        cut_after=recipe.model.cut_after,
+        frozen_until=network.frozen_until,
+        bands=packed.bands,
+        wavelengths=source.sensor.wavelengths(packed.bands),
+        sensor=source.sensor,
+        file_bands=recipe.data.file_bands,
+        tile_px=packed.images.shape[-1],
+        fit=recipe.data.fit,
+        classes=source.index.classes,
+        colours=colours_of(recipe, source),
+        spec=network.spec,
+    )
+
+
+def make_companions(recipe: Recipe, source: Source, draw: Draw, fitted: Fitted) -> Companions:
+    """Example tiles with their logits, a coreset of features, and footprints; of training tiles."""
+    rows = draw.split.train
+    random = np.random.default_rng([recipe.seed, 1])
+    some = np.sort(random.permutation(len(rows))[:EXAMPLES])
+    kept = np.sort(random.permutation(len(rows))[:CORESET])
+    packed = source.pack
+    held = np.full(len(rows), -1, np.int64)
+    for number, (_, out) in enumerate(draw.folds):
+        held[out] = number
+    raw = trained_features(fitted, source, rows[kept], recipe)
+    valid = None if packed.valid is None else np.asarray(packed.valid[rows[some]])
+    images = np.asarray(packed.images[rows[some]])
+    unknown = (np.nan,) * 4
+    return Companions(
+        examples=images,
+        example_valid=np.ones(images.shape, bool) if valid is None else valid,
+        example_logits=predict_rows(
+            fitted.network, packed, rows[some], precision="float32"
+        ).astype(np.float32),
+        features=standardised(fitted.network, raw).mean(axis=1),
+        labels=source.labels[rows[kept]],
+        folds=held[kept],
+        footprints=np.array([packed.footprints[i] or unknown for i in rows], np.float64),
+    )  # fmt: skip
+
+
+def trained_features(fitted: Fitted, source: Source, rows: Ints, recipe: Recipe) -> Floats:
+    """Features of a network that training changed, computed anew."""
+    return raw_features(fitted.network, source.pack, rows, precision=recipe.train.precision)
+
+
+def training_notes(source: Source, draw: Draw) -> dict[str, Any]:
+    """Where and when the training tiles were taken, as far as is known."""
+    rows = draw.split.train
+    crs = [source.pack.crs[i] for i in rows]
+    dates = sorted({d for d in (source.pack.acquired[i] for i in rows) if d})
+    return {"tiles": len(rows), "crs": crs if any(crs) else [], "dates": dates}
+
+
+def colours_of(recipe: Recipe, source: Source) -> tuple[str, ...]:
+    """A colour for each class: the recipe's, else the palette's."""
+    given = recipe.data.colours or {}
+    unknown = [name for name in given if name not in source.index.classes]
+    if unknown:
+        raise RecipeError(
+            f"data.colours: given {unknown[0]}; allowed: {', '.join(source.index.classes)}"
+        )
+    standard = default_colours(len(source.index.classes))
+    return tuple(given.get(n, c) for n, c in zip(source.index.classes, standard, strict=True))
+
+
+def versions() -> dict[str, str]:
+    """What the run was computed with."""
+    names = ("geotl", "torch", "torchvision", "lightning", "kornia", "rasterio", "numpy")
+    return {"python": platform.python_version(), **{name: version(name) for name in names}}

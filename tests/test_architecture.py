@@ -1,0 +1,66 @@
+"""Modules import only downwards; special libraries have one place each."""
+
+from __future__ import annotations
+
+import ast
+from pathlib import Path
+
+import pytest
+
+PACKAGE = Path(__file__).resolve().parent.parent / "geotl"
+MODULES = sorted(p.stem for p in PACKAGE.glob("*.py") if not p.stem.startswith("__"))
+
+
+def imports(name: str, *, lazy: bool = True) -> set[str]:
+    """Dotted names that a module imports, inside functions too unless told otherwise."""
+    tree = ast.parse((PACKAGE / f"{name}.py").read_text())
+    nodes = ast.walk(tree) if lazy else tree.body
+    found: set[str] = set()
+    for node in nodes:
+        if isinstance(node, ast.Import):
+            found |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            found |= {node.module} | {f"{node.module}.{alias.name}" for alias in node.names}
+    return found
+
+
+def own(name: str) -> set[str]:
+    return {m for m in MODULES if m != name and f"geotl.{m}" in imports(name)}
+
+
+def test_no_module_imports_in_a_circle() -> None:
+    left = {name: own(name) for name in MODULES}
+    while left:
+        free = [name for name, needs in left.items() if not needs & left.keys()]
+        assert free, f"a circle among {sorted(left)}"
+        for name in free:
+            del left[name]
+
+
+@pytest.mark.parametrize(
+    ("library", "place"),
+    [("rasterio", {"raster"}), ("kornia", {"augment"}), ("torchvision.models", {"backbones"}),
+     ("lightning", {"training"}), ("matplotlib", {"figures"})],
+)  # fmt: skip
+def test_a_library_has_one_place(library: str, place: set[str]) -> None:
+    users = {
+        n for n in MODULES if any(i == library or i.startswith(f"{library}.") for i in imports(n))
+    }
+    assert users == place
+
+
+def test_only_the_pipeline_and_the_cli_know_the_recipe() -> None:
+    users = {n for n in MODULES if own(n) & {"recipe", "settings"}}
+    assert users <= {"pipeline", "preparing", "keeping", "cli", "recipe"}
+
+
+def test_the_command_line_starts_without_heavy_imports() -> None:
+    heavy = {"torch", "geotl.pipeline", "geotl.api", "rasterio", "lightning"}
+    assert not imports("cli", lazy=False) & heavy
+
+
+def test_modules_stay_short() -> None:
+    long = {
+        n: c for n in MODULES if (c := len((PACKAGE / f"{n}.py").read_text().splitlines())) > 450
+    }
+    assert not long
