@@ -98,7 +98,7 @@ def save(path: Path, model: ModelFile) -> None:
         OutputError: the disk is full or the folder cannot be written.
     """
     tensors = {
-        name: np.ascontiguousarray(value.detach().cpu().contiguous().numpy())
+        name: value.detach().cpu().contiguous().numpy()
         for name, value in model.network.state_dict().items()
     }
     for name in (f.name for f in dataclasses.fields(Companions)):

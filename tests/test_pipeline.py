@@ -182,6 +182,17 @@ def test_a_source_model_is_where_another_starts(tiles: Path, tmp_path: Path) -> 
     assert {"random weights", "frozen probe", "red, green and blue alone"} <= set(metrics["draws"])
 
 
+def test_a_networks_scalars_keep_their_shape(tiles: Path, tmp_path: Path) -> None:
+    """A ResNet's batch counters are scalars; another run must find them as such."""
+    out, small = tmp_path / "run", ["model.backbone=resnet18", "model.cut_after=stem"]
+    run(tiles, out, *small)
+    held = load_file(out / "model.safetensors")
+    counters = [n for n in held if n.startswith("backbone.") and n.endswith("num_batches_tracked")]
+    assert [held[n].shape for n in counters] == [()]
+    next_run = tmp_path / "next"
+    assert run(tiles, next_run, *small, f"model.weights={out / 'model.safetensors'}") == 0
+
+
 def test_unlabelled_tiles_are_reported_apart(tiles: Path, tmp_path: Path) -> None:
     out = tmp_path / "run"
     assert run(tiles, out, "probe.head=discriminant", "probe.unlabelled=soft_labels") == 0
