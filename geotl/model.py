@@ -85,7 +85,7 @@ def pool_stage(maps: Tensor, pool: Pool) -> Tensor:
     maps = maps.float()
     if pool == "root_mean":
         mean = maps.mean(dim=(2, 3))
-        return mean.sign() * mean.abs().sqrt()
+        return mean.sign() * (mean.abs() + 1e-6).sqrt()  # a gradient that stays finite at 0
     if pool == "mean_log":
         return maps.clamp_min(0).log1p().mean(dim=(2, 3))
     mean = maps.mean(dim=(2, 3))

@@ -145,7 +145,10 @@ class Probe(Section):
         "none", description="what is done with the pixels of tiles not drawn; reported apart"
     )
     softness: float = Field(
-        4.0, gt=0, le=100, description="divisor of the logits that soft labels are made from"
+        4.0,
+        gt=0,
+        le=100,
+        description="divisor of the logits that soft labels are made from [factor]",
     )
     rounds: int = Field(5, ge=1, le=20, description="rounds of soft labels [rounds]")
 

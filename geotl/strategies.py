@@ -135,7 +135,7 @@ def probe(
     last = list(network.backbone.stages)[-1]
     freeze(network.backbone, last, allow_random=True)
     network.frozen_until = last
-    raw = np.asarray(features(network, train.rows), dtype=np.float32)
+    raw = np.array(features(network, train.rows), dtype=np.float32)  # a copy torch may keep
     network.set_feature_scale(
         torch.from_numpy(raw.reshape(-1, raw.shape[2])).to(device_of(network))
     )
@@ -188,7 +188,7 @@ def _trained(
         )
         network = probe(network, train, [], settings, features).network
     elif plan.strategy != "scratch":
-        raw = np.asarray(features(network, train.rows), dtype=np.float32)
+        raw = np.array(features(network, train.rows), dtype=np.float32)  # a copy torch may keep
         network.set_feature_scale(
             torch.from_numpy(raw.reshape(-1, raw.shape[2])).to(device_of(network))
         )
