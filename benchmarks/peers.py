@@ -68,7 +68,9 @@ def torchgeo(rate: float) -> Callable[[Tensor, Tensor, Path, int], nn.Module]:
             max_epochs=EPOCHS, logger=False, enable_checkpointing=False,
             enable_progress_bar=False, enable_model_summary=False, accelerator="cpu",
         )  # fmt: skip
-        trainer.fit(task, DataLoader(AsDict(image, label), batch_size=BATCH, shuffle=True))
+        tiles = AsDict(image, label)
+        # its scheduler insists on a validation loss; the drawn tiles are the only labels there are
+        trainer.fit(task, DataLoader(tiles, BATCH, shuffle=True), DataLoader(tiles, BATCH))
         return task.model
 
     return fit

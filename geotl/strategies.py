@@ -154,7 +154,7 @@ def device_of(network: TileClassifier) -> torch.device:
 def standardised(network: TileClassifier, raw: Floats) -> Floats:
     """Raw features as the head sees them."""
     with torch.no_grad():
-        held = torch.from_numpy(np.asarray(raw, dtype=np.float32)).to(device_of(network))
+        held = torch.from_numpy(np.array(raw, dtype=np.float32)).to(device_of(network))
         return np.asarray(network.standardise(held).cpu().numpy())
 
 
