@@ -151,14 +151,14 @@ def judge(recipe: Recipe, source: Source, draw: Draw, fitted: Fitted) -> Floats:
         return predict_rows(
             fitted.network, source.pack, draw.split.test, precision=recipe.train.precision
         )
-    scaled = test_features(recipe, source, draw, fitted)
+    scaled = judged_features(recipe, source, draw, fitted)
     weight = fitted.network.head.weight.detach().cpu().numpy()
     return np.asarray(
         scaled.mean(axis=1) @ weight.T + fitted.network.head.bias.detach().cpu().numpy()
     )
 
 
-def test_features(recipe: Recipe, source: Source, draw: Draw, fitted: Fitted) -> Floats:
+def judged_features(recipe: Recipe, source: Source, draw: Draw, fitted: Fitted) -> Floats:
     """Standardised features [n, V, D] of the tiles judged on, from the cache."""
     return standardised(
         fitted.network, feature_source(recipe, source)(fitted.network, draw.split.test)
@@ -227,7 +227,7 @@ def unlabelled_head(
     """The head that learns from the undrawn tiles' pixels too, and its logits of them."""
     if fitted.features is None or fitted.chosen is None:
         raise DataError("probe.unlabelled: only a probe learns from unlabelled tiles")
-    pixels = test_features(recipe, source, draw, fitted)
+    pixels = judged_features(recipe, source, draw, fitted)
     head = with_unlabelled(
         fitted.features, source.labels[draw.split.train], pixels, fitted.chosen,
         softness=recipe.probe.softness, rounds=recipe.probe.rounds,
