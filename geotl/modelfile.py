@@ -22,7 +22,7 @@ from geotl.backbones import build_backbone
 from geotl.errors import ModelError
 from geotl.files import whole_file
 from geotl.model import FeatureSpec, Normalise, TileClassifier
-from geotl.sensors import Band, Sensor
+from geotl.sensors import Sensor, sensor_from
 from geotl.shaping import Fit
 
 FORMAT_VERSION = 1
@@ -167,9 +167,7 @@ def _contract(header: dict[str, Any]) -> Contract:
         held[name] = tuple(held[name])
     if held["file_bands"] is not None:
         held["file_bands"] = tuple(held["file_bands"])
-    told = dict(held["sensor"])
-    bands = tuple(Band(**{**b, "aliases": tuple(b["aliases"])}) for b in told.pop("bands"))
-    held["sensor"] = Sensor(**{**told, "bands": bands, "file_order": tuple(told["file_order"])})
+    held["sensor"] = sensor_from(held["sensor"])
     spec = held["spec"]
     held["spec"] = FeatureSpec(
         tuple(spec["stages"]),

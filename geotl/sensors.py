@@ -1,204 +1,33 @@
-"""Sensors: what their bands are called, where they lie in the spectrum, and what a DN means.
+"""Sensors by name, and bands found by name.
 
 Bands are always matched by name. A file that names none is only accepted where the sensor
 states the order in which its files hold them, and then only with that very number of bands.
-
-Central wavelengths and resolutions: Sentinel-2A MSI, ESA document COPE-GSEG-EOPG-TN-15-0007
-(spectral responses, version 3.0). EuroSAT's rendering: jensleitloff/CNN-Sentinel, issue 1.
+What a sensor is stands in `bands`, those at hand in `sensortable`; both are offered from here.
 """
 
 from __future__ import annotations
 
-import re
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 
+from geotl.bands import Band, Sensor, Unit, band_key, listed
 from geotl.errors import BandError, DataError, nearest
+from geotl.sensortable import SENSORS
 
-
-@dataclass(frozen=True)
-class Band:
-    """One band: its name, central wavelength in nm, ground resolution in m, other names."""
-
-    name: str
-    wavelength_nm: float | None
-    resolution_m: float | None
-    aliases: tuple[str, ...] = ()
-
-
-@dataclass(frozen=True)
-class Sensor:
-    """A sensor and product level: reflectance = DN * scale + offset.
-
-    `file_order` holds the band names in file order for files that name none; empty means
-    that such files are refused. `nodata` is the DN that stands for "nothing measured".
-    """
-
-    name: str
-    title: str
-    bands: tuple[Band, ...]
-    scale: float
-    offset: float
-    nodata: float | None
-    file_order: tuple[str, ...]
-    source: str
-
-    def band(self, name: str) -> Band:
-        """The band of this name or alias, whatever its case, blanks, hyphens or underscores.
-
-        Raises:
-            BandError: the sensor has no such band.
-
-        >>> SENSORS["sentinel2_l2a"].band("Red").name
-        'B04'
-        """
-        key = _key(name)
-        for band in self.bands:
-            if key in map(_key, (band.name, *band.aliases)):
-                return band
-        known = [word for band in self.bands for word in (band.name, *band.aliases)]
-        close = nearest(name, known)
-        hint = close if close.startswith("did") else "allowed: " + _listed(self.names)
-        raise BandError(f"band {name!r}: not a band of sensor {self.name}; {hint}")
-
-    @property
-    def names(self) -> tuple[str, ...]:
-        """The bands' own names, in the sensor's order."""
-        return tuple(band.name for band in self.bands)
-
-    def canonical(self, names: Sequence[str]) -> tuple[str, ...]:
-        """The sensor's own names for bands given by name or alias, in the order given.
-
-        Raises:
-            BandError: a band is unknown or asked for twice.
-
-        >>> SENSORS["sentinel2_l1c"].canonical(["nir", "B4"])
-        ('B08', 'B04')
-        """
-        found = tuple(self.band(name).name for name in names)
-        twice = [name for name, count in Counter(found).items() if count > 1]
-        if twice:
-            raise BandError(
-                f"bands {_listed(names)}: {_listed(twice)} is asked for more than once; "
-                "name each band once"
-            )
-        return found
-
-    def wavelengths(self, names: Sequence[str]) -> tuple[float | None, ...]:
-        """Central wavelengths in nm of the bands named; None where it is not known.
-
-        >>> SENSORS["rgb"].wavelengths(["blue", "red"])
-        (490.0, 665.0)
-        """
-        return tuple(self.band(name).wavelength_nm for name in names)
-
-
-def _key(name: str) -> str:
-    """A name as it is compared: GDAL writes "B4, central wavelength 665 nm" for B04."""
-    return re.sub(r"[\s_\-]+", "", name.partition(",")[0]).casefold()
-
-
-def _listed(names: Sequence[str]) -> str:
-    return ", ".join(names)
-
-
-# Other names: ESA's unpadded numbers (Earth Engine, SNAP) and STAC's common names.
-_MSI = (
-    Band("B01", 442.7, 60.0, ("B1", "coastal", "coastal aerosol")),
-    Band("B02", 492.4, 10.0, ("B2", "blue")),
-    Band("B03", 559.8, 10.0, ("B3", "green")),
-    Band("B04", 664.6, 10.0, ("B4", "red")),
-    Band("B05", 704.1, 20.0, ("B5", "rededge1", "rededge071")),
-    Band("B06", 740.5, 20.0, ("B6", "rededge2", "rededge075")),
-    Band("B07", 782.8, 20.0, ("B7", "rededge3", "rededge078")),
-    Band("B08", 832.8, 10.0, ("B8", "nir")),
-    Band("B8A", 864.7, 20.0, ("B08A", "nir08", "narrow nir")),
-    Band("B09", 945.1, 60.0, ("B9", "nir09", "water vapour")),
-    Band("B10", 1373.5, 60.0, ("cirrus",)),
-    Band("B11", 1613.7, 20.0, ("swir1", "swir16")),
-    Band("B12", 2202.4, 20.0, ("swir2", "swir22")),
-)
-_L1C = Sensor(
-    name="sentinel2_l1c",
-    title="Sentinel-2 L1C, top of atmosphere, processing baselines before 04.00",
-    bands=_MSI,
-    scale=1e-4,
-    offset=0.0,
-    nodata=0.0,
-    file_order=(),
-    source="ESA, Sentinel-2 Products Specification Document: quantification value 10000",
-)
-_N0400 = "ESA, Sentinel-2 processing baseline 04.00: reflectance = (DN - 1000) / 10000"
-_L2A = replace(
-    _L1C,
-    name="sentinel2_l2a",
-    title="Sentinel-2 L2A, surface reflectance, processing baselines before 04.00",
-    # The cirrus band sees no ground and has no surface reflectance.
-    bands=tuple(band for band in _MSI if band.name != "B10"),
-)
-_RGB = Sensor(
-    name="rgb",
-    title="Plain 8-bit RGB (aerial photographs, screenshots, renderings)",
-    bands=(
-        Band("red", 665.0, None, ("B04", "B4", "R")),
-        Band("green", 560.0, None, ("B03", "B3", "G")),
-        Band("blue", 490.0, None, ("B02", "B2", "B")),
-    ),
-    scale=1 / 255,
-    offset=0.0,
-    nodata=None,
-    file_order=("red", "green", "blue"),
-    source="8-bit values as a share of full scale; nominal wavelengths",
-)
-_EUROSAT_RGB = replace(
-    _RGB,
-    name="eurosat_rgb",
-    title="EuroSAT's RGB rendering of Sentinel-2 L1C (DN 0 to 2750 drawn as 1 to 255)",
-    bands=tuple(
-        Band(plain.name, msi.wavelength_nm, msi.resolution_m, plain.aliases)
-        for plain, msi in zip(_RGB.bands, (_MSI[3], _MSI[2], _MSI[1]), strict=True)
-    ),
-    scale=0.275 / 254,
-    offset=-0.275 / 254,
-    source="jensleitloff/CNN-Sentinel, issue 1: reflectance = (DN - 1) / 254 * 0.275",
-)
-_EUROSAT_MS = replace(
-    _L1C,
-    name="eurosat_ms",
-    title="EuroSAT's 13-band release of Sentinel-2 L1C (B8A is last)",
-    file_order=tuple(
-        "B01 B02 B03 B04 B05 B06 B07 B08 B09 B10 B11 B12 B8A".split()  # noqa: SIM905 - legible
-    ),
-    source="EuroSAT (Helber et al. 2019): L1C digital numbers as they are",
-)
-SENSORS: dict[str, Sensor] = {
-    sensor.name: sensor
-    for sensor in (
-        _L1C,
-        replace(
-            _L1C,
-            name="sentinel2_l1c_n0400",
-            title="Sentinel-2 L1C, top of atmosphere, processing baseline 04.00 and later",
-            offset=-0.1,
-            source=_N0400,
-        ),
-        _L2A,
-        replace(
-            _L2A,
-            name="sentinel2_l2a_n0400",
-            title="Sentinel-2 L2A, surface reflectance, processing baseline 04.00 and later",
-            offset=-0.1,
-            source=_N0400,
-        ),
-        _RGB,
-        _EUROSAT_RGB,
-        _EUROSAT_MS,
-    )
-}
+__all__ = [
+    "SENSORS",
+    "Band",
+    "Sensor",
+    "Unit",
+    "custom_sensor",
+    "get_sensor",
+    "match_bands",
+    "sensor_from",
+    "to_reflectance",
+]
 
 
 def get_sensor(name: str) -> Sensor:
@@ -216,6 +45,22 @@ def get_sensor(name: str) -> Sensor:
             "(describe your own under data.custom_sensor)"
         )
     return SENSORS[name]
+
+
+def sensor_from(told: Mapping[str, Any]) -> Sensor:
+    """A sensor from plain JSON values, as `dataclasses.asdict` gave them to a model file.
+
+    Raises:
+        KeyError: no bands.
+        TypeError: a key that no sensor has, or one missing.
+
+    >>> from dataclasses import asdict
+    >>> sensor_from(asdict(SENSORS["naip"])) == SENSORS["naip"]
+    True
+    """
+    values = dict(told)
+    bands = tuple(Band(**{**b, "aliases": tuple(b["aliases"])}) for b in values.pop("bands"))
+    return Sensor(**{**values, "bands": bands, "file_order": tuple(values["file_order"])})
 
 
 def custom_sensor(
@@ -245,11 +90,13 @@ def custom_sensor(
             "and a scale other than 0"
         )
     built = tuple(_band(name, band) for band in bands)
-    used = Counter(key for band in built for key in {_key(w) for w in (band.name, *band.aliases)})
+    used = Counter(
+        key for band in built for key in {band_key(w) for w in (band.name, *band.aliases)}
+    )
     twice = [key for key, count in used.items() if count > 1]
     if twice:
         raise BandError(
-            f"sensor {name!r}: {_listed(twice)} names more than one band; names and aliases "
+            f"sensor {name!r}: {listed(twice)} names more than one band; names and aliases "
             "must differ in more than case, blanks, hyphens and underscores"
         )
     return Sensor(name, f"Custom sensor {name}", built, scale, offset, nodata, (), "custom")
@@ -292,14 +139,14 @@ def match_bands(
     there = list(_positions(sensor, _named(sensor, available)))
     missing = [name for name in names if name not in {found for found, _ in there}]
     if missing:
-        held = _listed([name or "(unnamed)" for name in available])
+        held = listed([name or "(unnamed)" for name in available])
         raise BandError(
-            f"band {_listed(missing)}: missing from a file that holds {held}; choose other bands "
+            f"band {listed(missing)}: missing from a file that holds {held}; choose other bands "
             f"with data.bands, or the sensor that made the file (now {sensor.name})"
         )
     for name, count in Counter(found for found, _ in there).items():
         if count > 1 and name in names:
-            held = _listed([given or "(unnamed)" for given in available])
+            held = listed([given or "(unnamed)" for given in available])
             raise BandError(
                 f"band {name}: there {count} times in a file that holds {held}; "
                 "name its bands in file order with data.file_bands"
@@ -323,10 +170,12 @@ def _named(sensor: Sensor, available: Sequence[str | None]) -> Sequence[str | No
 
 def _positions(sensor: Sensor, names: Sequence[str | None]) -> Iterator[tuple[str, int]]:
     """(the sensor's name, position) of every file band that is one of the sensor's."""
-    own = {_key(word): band.name for band in sensor.bands for word in (band.name, *band.aliases)}
+    own = {
+        band_key(word): band.name for band in sensor.bands for word in (band.name, *band.aliases)
+    }
     for position, name in enumerate(names):
-        if name and _key(name) in own:
-            yield own[_key(name)], position
+        if name and band_key(name) in own:
+            yield own[band_key(name)], position
 
 
 def to_reflectance(dn: np.ndarray, sensor: Sensor) -> np.ndarray:

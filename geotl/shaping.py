@@ -43,7 +43,7 @@ def load_images(
         DataError: a file that cannot be read, or without a valid pixel.
         BandError: a band that is unknown, or not in some file.
     """
-    count = len(file_bands) if file_bands else None
+    count = len(file_bands or sensor.file_order) or None
 
     def load(path: Path) -> Pixels:
         raster = read(path, band_count=count)
@@ -63,7 +63,7 @@ def check_headers(
     """
     if not paths:
         raise DataError("no tiles to read; give some")
-    count = len(file_bands) if file_bands else None
+    count = len(file_bands or sensor.file_order) or None
 
     def check(path: Path) -> RasterInfo:
         info = describe(path, band_count=count)
@@ -142,13 +142,30 @@ def _matched(
     known = [sensor.band(name).name for name in own if name and _knows(sensor, name)]
     told = described and 0 < len(known) == len(set(known))
     if file_bands is None or told:
-        return match_bands(sensor, own, bands)
+        return match_bands(sensor, own if described else _completed(sensor, own), bands)
     if len(file_bands) != len(own):
         raise BandError(
             f"holds {len(own)} bands, but data.file_bands names {len(file_bands)}; name every "
             "band of the file in its order"
         )
     return match_bands(sensor, file_bands, bands)
+
+
+def _completed(sensor: Sensor, colours: tuple[str | None, ...]) -> tuple[str | None, ...]:
+    """A file's colours, or the sensor's stated order where that only adds to what they say.
+
+    >>> from geotl.sensors import SENSORS
+    >>> _completed(SENSORS["naip"], ("red", "green", "blue", None))
+    ('red', 'green', 'blue', 'nir')
+    >>> _completed(SENSORS["naip"], ("blue", "green", "red", None))
+    ('blue', 'green', 'red', None)
+    """
+    order = sensor.file_order
+    if len(order) != len(colours):
+        return colours
+    known = [(c, o) for c, o in zip(colours, order, strict=True) if c and _knows(sensor, c)]
+    agree = all(sensor.band(colour).name == sensor.band(stated).name for colour, stated in known)
+    return order if agree else colours
 
 
 def _ordered(call: Callable[[In], Out], items: Sequence[In]) -> Iterator[Out]:

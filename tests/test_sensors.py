@@ -1,33 +1,124 @@
 """Sensors: names, aliases, radiometry, and bands found by name."""
 
+import json
+from dataclasses import asdict
+
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from geotl.bands import band_key
 from geotl.errors import BandError, DataError
-from geotl.sensors import SENSORS, custom_sensor, get_sensor, match_bands, to_reflectance
+from geotl.sensors import (
+    SENSORS,
+    custom_sensor,
+    get_sensor,
+    match_bands,
+    sensor_from,
+    to_reflectance,
+)
 
 ALL = sorted(SENSORS)
+# sensor -> a DN and its value, then (another DN, its value)
+KNOWN = {
+    **dict.fromkeys(
+        ("sentinel2_l1c", "sentinel2_l2a", "eurosat_ms", "planetscope4", "planetscope8"),
+        (2500, 0.25, (10000, 1.0)),
+    ),
+    **dict.fromkeys(("sentinel2_l1c_n0400", "sentinel2_l2a_n0400"), (3500, 0.25, (1000, 0.0))),
+    **dict.fromkeys(("rgb", "naip"), (51, 0.2, (255, 1.0))),
+    "eurosat_rgb": (1, 0.0, (255, 0.275)),
+    **dict.fromkeys(
+        ("landsat5_sr", "landsat7_sr", "landsat8_sr", "landsat9_sr"),
+        (10000, 0.075, (43636, 0.99999)),
+    ),
+    **dict.fromkeys(
+        ("landsat5_toa", "landsat7_toa", "landsat8_toa", "landsat9_toa"),
+        (0.25, 0.25, (293.15, 293.15)),
+    ),
+}
 
 
 @pytest.mark.parametrize("name", ALL)
-def test_every_name_and_alias_leads_to_exactly_one_band(name):
-    sensor = get_sensor(name)
-    words = [(word, band) for band in sensor.bands for word in (band.name, *band.aliases)]
-    for word, band in words:
-        assert sensor.band(word.upper()) is band
-        assert sensor.band(f" {word.lower()} ") is band
-    assert sensor.title
-    assert sensor.source
-    assert sensor.name == name
+class TestTheContractOfEverySensor:
+    def test_every_name_and_alias_leads_to_exactly_one_band(self, name):
+        sensor = get_sensor(name)
+        for band in sensor.bands:
+            for word in band.words:
+                assert sensor.band(word.upper()) is band
+                assert sensor.band(f" {word.lower()} ") is band
+        words = [band_key(word) for band in sensor.bands for word in band.words]
+        assert len(words) == len(set(words))
+        assert sensor.title
+        assert sensor.source
+        assert sensor.name == name
+
+    def test_wavelengths_and_resolutions_are_those_of_light_and_ground(self, name):
+        for band in SENSORS[name].bands:
+            assert 400 < band.wavelength_nm < 13000
+            assert band.resolution_m is None or 0.1 <= band.resolution_m <= 120
+            thermal = band.wavelength_nm > 3500
+            assert (SENSORS[name].unit(band.name) == "kelvin") == thermal
+        colours = [SENSORS[name].band(c).wavelength_nm for c in ("blue", "green", "red")]
+        assert colours == sorted(colours)
+
+    def test_known_dn_become_the_value_they_stand_for(self, name):
+        sensor = SENSORS[name]
+        dn, value, highest = KNOWN[name]
+        got = to_reflectance(np.array([dn, *highest[:1]], np.float64), sensor)
+        np.testing.assert_allclose(got, [value, *highest[1:]], atol=1e-9)
+
+    def test_bands_are_found_by_any_name_in_any_order(self, name):
+        sensor = SENSORS[name]
+        random = np.random.default_rng(1)
+        order = random.permutation(len(sensor.bands))
+        there = [sensor.bands[i].words[random.integers(len(sensor.bands[i].words))] for i in order]
+        values = np.arange(len(order))[order]
+        np.testing.assert_array_equal(
+            values[list(match_bands(sensor, there, sensor.names))], np.arange(len(order))
+        )
+
+    def test_files_without_names_have_a_stated_order_or_are_refused(self, name):
+        sensor = SENSORS[name]
+        unnamed = [None] * len(sensor.bands)
+        if sensor.file_order:
+            assert sorted(sensor.canonical(sensor.file_order)) == sorted(sensor.names)
+            found = match_bands(sensor, unnamed, sensor.file_order)
+            assert found == tuple(range(len(unnamed)))
+        else:
+            with pytest.raises(BandError, match=r"names none.*data\.file_bands"):
+                match_bands(sensor, unnamed, sensor.names)
+
+    def test_it_comes_back_from_json(self, name):
+        assert sensor_from(json.loads(json.dumps(asdict(SENSORS[name])))) == SENSORS[name]
 
 
-@pytest.mark.parametrize("name", ALL)
-def test_the_stated_file_order_names_every_band_once(name):
-    sensor = SENSORS[name]
-    if sensor.file_order:
-        assert sorted(sensor.canonical(sensor.file_order)) == sorted(sensor.names)
+def test_the_number_in_a_name_means_what_the_sensor_means_by_it():
+    """Landsat 8 and 9 put a coastal band first, so every number moves up by one."""
+    for level in ("sr", "toa"):
+        for old in ("landsat5", "landsat7"):
+            sensor = SENSORS[f"{old}_{level}"]
+            for word in ("B4", "SR_B4", "B04", "b4"):
+                assert sensor.band(word) is sensor.band("nir")
+        for new in ("landsat8", "landsat9"):
+            sensor = SENSORS[f"{new}_{level}"]
+            for word in ("B4", "SR_B4", "B04", "b4"):
+                assert sensor.band(word) is sensor.band("red")
+    assert SENSORS["sentinel2_l2a"].band("B4") is SENSORS["sentinel2_l2a"].band("red")
+    assert match_bands(SENSORS["landsat5_sr"], ["B3", "B4"], ["red", "nir"]) == (0, 1)
+    assert match_bands(SENSORS["landsat8_sr"], ["B4", "B5"], ["red", "nir"]) == (0, 1)
+
+
+def test_planetscope_and_naip_files_are_in_their_makers_order():
+    assert match_bands(SENSORS["naip"], [None] * 4, ["nir", "red"]) == (3, 0)
+    assert match_bands(SENSORS["planetscope4"], [None] * 4, ["red", "blue"]) == (2, 0)
+    assert match_bands(SENSORS["planetscope8"], [None] * 8, ["red", "green"]) == (5, 3)
+
+
+def test_landsats_scaling_is_the_example_that_usgs_gives():
+    got = to_reflectance(np.array([18639], np.uint16), SENSORS["landsat9_sr"])
+    assert got[0] == pytest.approx(0.313, abs=5e-4)
 
 
 def test_sentinel_2_bands_rise_in_wavelength_and_l2a_lacks_cirrus():

@@ -1,0 +1,260 @@
+"""The sensors at hand: their bands, and what a digital number (DN) means.
+
+Central wavelengths and resolutions, each from its maker's own table:
+
+- Sentinel-2A MSI: ESA document COPE-GSEG-EOPG-TN-15-0007 (spectral responses, version 3.0).
+- Landsat 8 OLI: Barsi et al. 2014, doi 10.3390/rs61010232, table 1 (Landsat 9's OLI-2 was built
+  to the same design); TIRS, TM and ETM+: midpoints of USGS's band designations.
+- NAIP: midpoints of the Leica ADS80's bands. Cameras change by year and state.
+- PlanetScope: midpoints of Planet's band tables (Dove for 4 bands, SuperDove for 8).
+
+EuroSAT's rendering: jensleitloff/CNN-Sentinel, issue 1.
+
+Landsat Level-1 DN are not among them: their gains (TM, ETM+) and the sun's elevation change from
+scene to scene and stand in its MTL file. Turn them into top-of-atmosphere reflectance first.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+from geotl.bands import Band, Sensor
+
+# Other names: ESA's unpadded numbers (Earth Engine, SNAP) and STAC's common names.
+_MSI = (
+    Band("B01", 442.7, 60.0, ("B1", "coastal", "coastal aerosol")),
+    Band("B02", 492.4, 10.0, ("B2", "blue")),
+    Band("B03", 559.8, 10.0, ("B3", "green")),
+    Band("B04", 664.6, 10.0, ("B4", "red")),
+    Band("B05", 704.1, 20.0, ("B5", "rededge1", "rededge071")),
+    Band("B06", 740.5, 20.0, ("B6", "rededge2", "rededge075")),
+    Band("B07", 782.8, 20.0, ("B7", "rededge3", "rededge078")),
+    Band("B08", 832.8, 10.0, ("B8", "nir")),
+    Band("B8A", 864.7, 20.0, ("B08A", "nir08", "narrow nir")),
+    Band("B09", 945.1, 60.0, ("B9", "nir09", "water vapour")),
+    Band("B10", 1373.5, 60.0, ("cirrus",)),
+    Band("B11", 1613.7, 20.0, ("swir1", "swir16")),
+    Band("B12", 2202.4, 20.0, ("swir2", "swir22")),
+)
+_L1C = Sensor(
+    name="sentinel2_l1c",
+    title="Sentinel-2 L1C, top of atmosphere, processing baselines before 04.00",
+    bands=_MSI,
+    scale=1e-4,
+    offset=0.0,
+    nodata=0.0,
+    file_order=(),
+    source="ESA, Sentinel-2 Products Specification Document: quantification value 10000",
+)
+_N0400 = "ESA, Sentinel-2 processing baseline 04.00: reflectance = (DN - 1000) / 10000"
+_L2A = replace(
+    _L1C,
+    name="sentinel2_l2a",
+    title="Sentinel-2 L2A, surface reflectance, processing baselines before 04.00",
+    # The cirrus band sees no ground and has no surface reflectance.
+    bands=tuple(band for band in _MSI if band.name != "B10"),
+)
+_RGB = Sensor(
+    name="rgb",
+    title="Plain 8-bit RGB (aerial photographs, screenshots, renderings)",
+    bands=(
+        Band("red", 665.0, None, ("B04", "B4", "R")),
+        Band("green", 560.0, None, ("B03", "B3", "G")),
+        Band("blue", 490.0, None, ("B02", "B2", "B")),
+    ),
+    scale=1 / 255,
+    offset=0.0,
+    nodata=None,
+    file_order=("red", "green", "blue"),
+    source="8-bit values as a share of full scale; nominal wavelengths",
+    measures="share",
+)
+_EUROSAT_RGB = replace(
+    _RGB,
+    name="eurosat_rgb",
+    title="EuroSAT's RGB rendering of Sentinel-2 L1C (DN 0 to 2750 drawn as 1 to 255)",
+    bands=tuple(
+        Band(plain.name, msi.wavelength_nm, msi.resolution_m, plain.aliases)
+        for plain, msi in zip(_RGB.bands, (_MSI[3], _MSI[2], _MSI[1]), strict=True)
+    ),
+    scale=0.275 / 254,
+    offset=-0.275 / 254,
+    source="jensleitloff/CNN-Sentinel, issue 1: reflectance = (DN - 1) / 254 * 0.275",
+    measures="reflectance",
+)
+_EUROSAT_MS = replace(
+    _L1C,
+    name="eurosat_ms",
+    title="EuroSAT's 13-band release of Sentinel-2 L1C (B8A is last)",
+    file_order=tuple(
+        "B01 B02 B03 B04 B05 B06 B07 B08 B09 B10 B11 B12 B8A".split()  # noqa: SIM905 - legible
+    ),
+    source="EuroSAT (Helber et al. 2019): L1C digital numbers as they are",
+)
+# Landsat: band number (as files write it), wavelength [nm], resolution [m], common names.
+Row = tuple[str, float, float, tuple[str, ...]]
+_TM: tuple[Row, ...] = (
+    ("1", 485.0, 30.0, ("blue",)),
+    ("2", 560.0, 30.0, ("green",)),
+    ("3", 660.0, 30.0, ("red",)),
+    ("4", 830.0, 30.0, ("nir", "nir08")),
+    ("5", 1650.0, 30.0, ("swir1", "swir16")),
+    ("6", 11450.0, 120.0, ("thermal", "lwir")),
+    ("7", 2215.0, 30.0, ("swir2", "swir22")),
+)
+_ETM: tuple[Row, ...] = (
+    *_TM[:3],
+    ("4", 835.0, 30.0, ("nir", "nir08")),
+    _TM[4],
+    ("6_VCID_1", 11450.0, 60.0, ("thermal low gain",)),
+    ("6_VCID_2", 11450.0, 60.0, ("thermal high gain",)),
+    ("7", 2220.0, 30.0, ("swir2", "swir22")),
+    ("8", 710.0, 15.0, ("pan",)),
+)
+_OLI: tuple[Row, ...] = (
+    ("1", 443.0, 30.0, ("coastal", "coastal aerosol")),
+    ("2", 482.0, 30.0, ("blue",)),
+    ("3", 561.4, 30.0, ("green",)),
+    ("4", 654.6, 30.0, ("red",)),
+    ("5", 864.7, 30.0, ("nir", "nir08")),
+    ("6", 1608.9, 30.0, ("swir1", "swir16")),
+    ("7", 2200.7, 30.0, ("swir2", "swir22")),
+    ("8", 589.5, 15.0, ("pan",)),
+    ("9", 1373.4, 30.0, ("cirrus",)),
+    ("10", 10895.0, 100.0, ("lwir11",)),
+    ("11", 12005.0, 100.0, ("lwir12",)),
+)
+
+
+def _landsat(rows: Sequence[Row], prefix: str) -> tuple[Band, ...]:
+    """Landsat's bands as SR_B4 or B4; the other form and B04 are read as well."""
+    return tuple(
+        Band(
+            f"{prefix}B{number}",
+            wavelength,
+            resolution,
+            (f"{'' if prefix else 'SR_'}B{number}", *_padded(number), *names),
+        )
+        for number, wavelength, resolution, names in rows
+    )
+
+
+def _padded(number: str) -> tuple[str, ...]:
+    return (f"B0{number}",) if len(number) == 1 else ()
+
+
+def _surface(name: str, craft: str, rows: Sequence[Row]) -> Sensor:
+    return Sensor(
+        name=name,
+        title=f"{craft}, Collection 2 Level-2 surface reflectance",
+        bands=_landsat(rows, "SR_"),
+        scale=2.75e-5,
+        offset=-0.2,
+        nodata=0.0,
+        file_order=(),
+        source="USGS, Landsat Collection 2 Level-2: reflectance = DN * 0.0000275 - 0.2, fill 0",
+    )
+
+
+def _top_of_atmosphere(name: str, craft: str, rows: Sequence[Row]) -> Sensor:
+    return Sensor(
+        name=name,
+        title=f"{craft}, top-of-atmosphere reflectance as numbers 0 to 1, thermal bands in kelvin",
+        bands=_landsat(rows, ""),
+        scale=1.0,
+        offset=0.0,
+        nodata=None,
+        file_order=(),
+        source="Earth Engine, LANDSAT Collection 2 Tier 1 TOA: reflectance and kelvin as floats",
+    )
+
+
+_LANDSAT = (
+    _surface("landsat5_sr", "Landsat 4 and 5 TM", [r for r in _TM if r[0] != "6"]),
+    _surface("landsat7_sr", "Landsat 7 ETM+", [r for r in _ETM if r[0] in "123457"]),
+    _surface("landsat8_sr", "Landsat 8 OLI", _OLI[:7]),
+    _surface("landsat9_sr", "Landsat 9 OLI-2", _OLI[:7]),
+    _top_of_atmosphere("landsat5_toa", "Landsat 4 and 5 TM", _TM),
+    _top_of_atmosphere("landsat7_toa", "Landsat 7 ETM+", _ETM),
+    _top_of_atmosphere("landsat8_toa", "Landsat 8 OLI and TIRS", _OLI),
+    _top_of_atmosphere("landsat9_toa", "Landsat 9 OLI-2 and TIRS-2", _OLI),
+)
+_NAIP = Sensor(
+    name="naip",
+    title="NAIP aerial photographs, 8 bit, red, green, blue and near infrared",
+    bands=(
+        Band("red", 635.0, 1.0, ("R", "B1")),
+        Band("green", 560.0, 1.0, ("G", "B2")),
+        Band("blue", 460.0, 1.0, ("B", "B3")),
+        Band("nir", 860.0, 1.0, ("N", "B4")),
+    ),
+    scale=1 / 255,
+    offset=0.0,
+    nodata=None,
+    file_order=("red", "green", "blue", "nir"),
+    source="USDA, NAIP four-band orthophotos: 8-bit values as a share of full scale",
+    measures="share",
+)
+_PLANET4 = Sensor(
+    name="planetscope4",
+    title="PlanetScope, 4 bands, surface reflectance",
+    bands=(
+        Band("blue", 485.0, 3.0, ("B1",)),
+        Band("green", 545.0, 3.0, ("B2",)),
+        Band("red", 630.0, 3.0, ("B3",)),
+        Band("nir", 820.0, 3.0, ("B4",)),
+    ),
+    scale=1e-4,
+    offset=0.0,
+    nodata=0.0,
+    file_order=("blue", "green", "red", "nir"),
+    source="Planet, ortho_analytic_4b_sr: reflectance = DN / 10000, fill 0",
+)
+_PLANET8 = replace(
+    _PLANET4,
+    name="planetscope8",
+    title="PlanetScope SuperDove, 8 bands, surface reflectance",
+    bands=(
+        Band("coastal_blue", 441.5, 3.0, ("B1", "coastal")),
+        Band("blue", 490.0, 3.0, ("B2",)),
+        Band("green_i", 531.0, 3.0, ("B3",)),
+        Band("green", 565.0, 3.0, ("B4", "green_ii")),
+        Band("yellow", 610.0, 3.0, ("B5",)),
+        Band("red", 665.0, 3.0, ("B6",)),
+        Band("rededge", 705.0, 3.0, ("B7",)),
+        Band("nir", 865.0, 3.0, ("B8",)),
+    ),
+    file_order=(
+        "coastal_blue", "blue", "green_i", "green", "yellow", "red", "rededge", "nir",
+    ),
+    source="Planet, ortho_analytic_8b_sr: reflectance = DN / 10000, fill 0",
+)  # fmt: skip
+SENSORS: dict[str, Sensor] = {
+    sensor.name: sensor
+    for sensor in (
+        _L1C,
+        replace(
+            _L1C,
+            name="sentinel2_l1c_n0400",
+            title="Sentinel-2 L1C, top of atmosphere, processing baseline 04.00 and later",
+            offset=-0.1,
+            source=_N0400,
+        ),
+        _L2A,
+        replace(
+            _L2A,
+            name="sentinel2_l2a_n0400",
+            title="Sentinel-2 L2A, surface reflectance, processing baseline 04.00 and later",
+            offset=-0.1,
+            source=_N0400,
+        ),
+        _RGB,
+        _EUROSAT_RGB,
+        _EUROSAT_MS,
+        *_LANDSAT,
+        _NAIP,
+        _PLANET4,
+        _PLANET8,
+    )
+}
