@@ -29,12 +29,12 @@ from torchgeo.trainers import ClassificationTask
 from torchvision.models import resnet18
 
 from geotl import pipeline, preparing
+from geotl.radiometry import IMAGENET
 from geotl.recipe import load
-from geotl.weights import IMAGENET
 
 HERE = Path(__file__).resolve().parent.parent
 WEIGHTS = "weights/resnet18-imagenet1k_v1-conv1_to_layer3.pth"
-MEAN, SD = (torch.tensor(x).view(1, 3, 1, 1) for x in IMAGENET)
+MEAN, SD = (torch.tensor(x).view(1, 3, 1, 1) for x in (IMAGENET.mean, IMAGENET.sd))
 EPOCHS, BATCH = 30, 32
 
 

@@ -7,22 +7,19 @@ frozen, stands in `stages`; it is offered from here as well.
 
 from __future__ import annotations
 
-import re
 from collections import OrderedDict
 from collections.abc import Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from typing import Any
-from urllib.error import URLError
 
 import torch
 import torchvision.models
 from torch import nn
 
 from geotl.errors import ModelError, WeightsError, nearest
-from geotl.files import sha256_of
 from geotl.fitting import FirstConv, load_weights, random_report, silence_other_bands
+from geotl.published import is_published, published_file, torchgeo_names, torchvision_names
 from geotl.stages import (
     Backbone,
     BackboneSpec,
@@ -33,7 +30,7 @@ from geotl.stages import (
     skeleton,
     stage_position,
 )
-from geotl.weights import WeightFile, WeightReport, read_weight_file, refusal, tensors_of
+from geotl.weights import WeightFile, WeightReport, read_weight_file
 
 __all__ = [
     "REGISTRY",
@@ -89,17 +86,13 @@ def _lenet_stages() -> dict[str, nn.Sequential]:
     }
 
 
-def _published(name: str) -> tuple[str, ...]:
-    return tuple(str(entry) for entry in torchvision.models.get_model_weights(name))
-
-
 def _resnet(name: str, title: str, widths: tuple[int, ...], parameters: int) -> BackboneSpec:
     stages = ("stem", "layer1", "layer2", "layer3", "layer4")
     strides = (4, 4, 8, 16, 32)
     return BackboneSpec(
         name, "resnet", title, stages, channels=widths, strides=strides, least_px=strides,
         prefixes=("", "layer1.", "layer2.", "layer3.", "layer4."), head=("fc.",),
-        parameters=parameters, weights=_published(name), build=partial(_resnet_stages, name),
+        parameters=parameters, weights=torchvision_names(name), build=partial(_resnet_stages, name),
     )  # fmt: skip
 
 
@@ -109,7 +102,7 @@ def _vgg(name: str, title: str, parameters: int) -> BackboneSpec:
         name, "vgg", title, tuple(f"block{i}" for i in range(1, 6)),
         channels=(64, 128, 256, 512, 512), strides=strides, least_px=strides,
         prefixes=("features.",) * 5, head=("classifier.",),
-        parameters=parameters, weights=_published(name), build=partial(_vgg_stages, name),
+        parameters=parameters, weights=torchvision_names(name), build=partial(_vgg_stages, name),
     )  # fmt: skip
 
 
@@ -165,7 +158,8 @@ def build_backbone(
         bands: names of the input bands, in order.
         wavelengths: their centres in nm, None where there is none.
         weights: "none" (random), a torchvision name such as ResNet18_Weights.IMAGENET1K_V1
-            (through torchvision's loader and cache), or a .pth or .safetensors file.
+            or torchgeo:ResNet18_Weights.SENTINEL2_ALL_MOCO (through the library's own loader
+            and cache), or a .pth or .safetensors file.
         cut_after: the last stage kept; None keeps all.
         first_conv: how the first convolution meets the bands: "wavelength" mixes the file's
             kernels, "rgb_only" keeps red's, green's and blue's and gives other bands none,
@@ -207,8 +201,8 @@ def _read_source(spec: BackboneSpec, weights: str) -> WeightFile:
     Raises:
         WeightsError: it cannot be had, or is of another architecture.
     """
-    if re.fullmatch(r"\w+_Weights\.\w+", weights):
-        return _torchvision_file(spec, weights)
+    if is_published(weights):
+        return published_file(spec, weights)
     source = read_weight_file(Path(weights))
     if source.backbone is None:
         return source
@@ -220,37 +214,6 @@ def _read_source(spec: BackboneSpec, weights: str) -> WeightFile:
     names = {own: tensor for own, tensor, _, _ in skeleton(spec)}
     tensors = {names.get(own, own): held for own, held in source.tensors.items()}
     return replace(source, tensors=tensors)
-
-
-def _torchvision_file(spec: BackboneSpec, weights: str) -> WeightFile:
-    """Published weights through torchvision's own loader and the hub's cache."""
-    default = f"{weights.partition('.')[0]}.DEFAULT"
-    if weights not in spec.weights and not (weights == default and spec.weights):
-        raise WeightsError(
-            f"weights {weights}: none of {spec.name}'s ({', '.join(spec.weights) or 'it has none'})"
-            "; take one of these or set model.backbone to the network they are for"
-        )
-    entry: Any = torchvision.models.get_weight(weights)
-    path = Path(torch.hub.get_dir()) / "checkpoints" / Path(entry.url).name
-    try:
-        held = entry.get_state_dict(
-            progress=False, check_hash=True, map_location="cpu", weights_only=True
-        )
-    except (URLError, ConnectionError, TimeoutError) as error:
-        raise WeightsError(
-            f"weights {entry}: not in the cache and not to be had from {entry.url} ({error}); "
-            f"put the file at {path}, or give a local .pth or .safetensors file"
-        ) from error
-    except Exception as error:  # damaged pickles raise errors of every kind; none may pass
-        raise refusal(path, error) from error
-    digest, transforms = sha256_of(path), entry.transforms()
-    published = re.search(r"-([0-9a-f]{8})\.", path.name)
-    doubt = published is not None and not digest.startswith(published.group(1))
-    return WeightFile(
-        str(entry), digest, tensors_of(path, held),
-        normalisation=(tuple(transforms.mean), tuple(transforms.std)),
-        notes=(f"{path.name} is not the file published under that name",) if doubt else (),
-    )  # fmt: skip
 
 
 def describe_backbone(name: str | None = None) -> str:
@@ -282,7 +245,8 @@ def describe_backbone(name: str | None = None) -> str:
         spec.stages, spec.channels, spec.strides, spec.least_px, strict=True
     ):
         lines.append(f"{stage:<7}{width:>8}{stride:>8}{least:>10}{counts[stage]:>12,}")
-    lines.append(f"weights: {', '.join(('none', *spec.weights))}, or a .pth or .safetensors file")
+    known = ("none", *spec.weights, *torchgeo_names(spec))
+    lines.append(f"weights: {', '.join(known)}, or a .pth or .safetensors file")
     return "\n".join(lines)
 
 

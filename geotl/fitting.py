@@ -101,8 +101,9 @@ def load_weights(
         notes.append("batch normalisation is folded into the convolutions: hold it in training")
     rows += [TensorRow(name, "unused", None, None, None) for name in source.outside]
     return WeightReport(
-        source.source, source.sha256, tuple(rows), source.normalisation, folded, tuple(notes)
-    )
+        source.source, source.sha256, tuple(rows), source.normalisation, folded, tuple(notes),
+        source.lineage,
+    )  # fmt: skip
 
 
 def _first_row(
@@ -159,7 +160,12 @@ def _first_kernels(
 def _source_bands(source: WeightFile, count: int) -> tuple[Sequence[str], Sequence[float | None]]:
     """Names and wavelengths of the bands that a file's first kernels are for."""
     if source.bands is not None and source.wavelengths is not None:
-        return source.bands, source.wavelengths
+        if len(source.bands) == count:
+            return source.bands, source.wavelengths
+        raise WeightsError(
+            f"{source.source}: its first convolution takes {count} bands, not the "
+            f"{len(source.bands)} it is for ({', '.join(source.bands)}); fetch the file again"
+        )
     if count == len(RGB):
         return RGB, RGB_NM
     if count == 1:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -197,7 +198,7 @@ def _network(contract: Contract) -> TileClassifier:
 def describe_file(path: Path) -> str:
     """What a model file holds, in a few lines for people."""
     header = read_header(path)
-    sensor, spec, weights = header["sensor"], header["spec"], header.get("weights", {})
+    sensor, spec = header["sensor"], header["spec"]
     stages = " + ".join(spec["stages"])
     lines = {
         "model": f"{path} (format {header['format_version']})",
@@ -208,7 +209,20 @@ def describe_file(path: Path) -> str:
         f"+ {sensor['offset']:g}",
         "tiles": f"{header['tile_px']} px",
         "classes": ", ".join(header["classes"]),
-        "weights": f"{weights.get('source', 'unknown')} (sha256 {weights.get('sha256')})",
+        "weights": _ancestry(header.get("weights", {})),
         "result": header.get("metrics", {}).get("headline", "not judged"),
     }
     return "\n".join(f"{name.ljust(8)} {text}" for name, text in lines.items())
+
+
+def _ancestry(weights: Mapping[str, Any]) -> str:
+    """Every file that had a part in a model's weights, oldest first, one a line.
+
+    >>> files = [{"source": "a.pth", "sha256": "01"}, {"source": "b", "sha256": "02"}]
+    >>> print(_ancestry({"chain": files}))
+    a.pth (sha256 01)
+             then b (sha256 02)
+    """
+    files = weights.get("chain") or [weights]
+    told = [f"{file.get('source', 'unknown')} (sha256 {file.get('sha256')})" for file in files]
+    return f"\n{' ' * 9}then ".join(told)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -15,18 +15,18 @@ from geotl import splits
 from geotl.augment import Augmentation
 from geotl.backbones import build_backbone
 from geotl.device import choose_device
-from geotl.errors import RecipeError
 from geotl.features import cached_features
 from geotl.heads import Folds
 from geotl.loading import Pack, fingerprint, pack, statistics
 from geotl.model import FeatureSpec, Normalise, TileClassifier
+from geotl.radiometry import IMAGENET, as_dn
 from geotl.recipe import Recipe, resolve_weights
 from geotl.runfolder import cache_folder
 from geotl.sensors import Sensor, custom_sensor, get_sensor
 from geotl.strategies import Plan
 from geotl.tiles import TileIndex, index_folder
 from geotl.training import TrainSettings
-from geotl.weights import IMAGENET, WeightReport
+from geotl.weights import WeightReport
 
 Ints = NDArray[np.int64]
 Floats = NDArray[np.floating]
@@ -114,8 +114,11 @@ def build_network(
     own = statistics(source.pack, draw.split.train)
     mean, sd = own.mean.tolist(), own.sd.tolist()
     if told.normalise == "weights":
-        mean, sd = published_normalisation(source, report)
-    normalise = Normalise(mean, sd, nodata=source.sensor.nodata)
+        eight_bit = source.pack.images.dtype == np.uint8
+        known = report.normalisation or IMAGENET
+        mean, sd = as_dn(known, source.sensor, bands, eight_bit=eight_bit)
+        report = replace(report, notes=(*report.notes, "inputs: standardised as the weights' were"))
+    normalise = Normalise(mean, sd, own.fill.tolist(), source.sensor.nodata)
     names = list(backbone.stages)
     stages = told.stages or tuple(names[1:] if len(names) > 1 else names)
     spec = FeatureSpec(
@@ -128,25 +131,6 @@ def build_network(
         )
     network.to(memory_format=torch.channels_last)
     return network.to(choose_device()), report
-
-
-def published_normalisation(
-    source: Source, report: WeightReport
-) -> tuple[list[float], list[float]]:
-    """Mean and sd that came with RGB weights, in 8-bit DN and the pack's band order.
-
-    Raises:
-        RecipeError: the tiles are not 8-bit red, green and blue.
-    """
-    colours = [source.sensor.band(name).name for name in ("red", "green", "blue")]
-    if sorted(colours) != sorted(source.pack.bands) or source.pack.images.dtype != np.uint8:
-        raise RecipeError(
-            "model.normalise: given weights, for tiles that are not 8-bit red, green and blue; "
-            "allowed: training"
-        )
-    mean, sd = report.normalisation or IMAGENET
-    place = [colours.index(band) for band in source.pack.bands]
-    return [255.0 * mean[i] for i in place], [255.0 * sd[i] for i in place]
 
 
 def make_plan(

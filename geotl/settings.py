@@ -92,10 +92,12 @@ class Model(Section):
 
     backbone: Text = Field("resnet18", description="name of the backbone")
     weights: Text = Field(
-        "none", description="none, a torchvision weights name, or a .pth or .safetensors file"
+        "none",
+        description="none, a name of torchvision's or torchgeo's weights, a .pth or .safetensors "
+        "file, or a geotl model",
     )
     sha256: Annotated[str, Field(pattern="^[0-9a-f]{64}$")] | None = Field(
-        None, description="checksum that the weight file must have"
+        None, description="checksum that the weight file, of whatever origin, must have"
     )
     fresh: Names = Field((), description="stages that may start at random if the file lacks them")
     cut_after: Text | None = Field(None, description="last stage kept; null: all stages")

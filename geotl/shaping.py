@@ -139,7 +139,7 @@ def _matched(
     bands: tuple[str, ...],
     file_bands: tuple[str, ...] | None,
 ) -> tuple[int, ...]:
-    known = [sensor.band(name).name for name in own if name and _knows(sensor, name)]
+    known = [sensor.band(name).name for name in own if name and sensor.has(name)]
     told = described and 0 < len(known) == len(set(known))
     if file_bands is None or told:
         return match_bands(sensor, own if described else _completed(sensor, own), bands)
@@ -163,7 +163,7 @@ def _completed(sensor: Sensor, colours: tuple[str | None, ...]) -> tuple[str | N
     order = sensor.file_order
     if len(order) != len(colours):
         return colours
-    known = [(c, o) for c, o in zip(colours, order, strict=True) if c and _knows(sensor, c)]
+    known = [(c, o) for c, o in zip(colours, order, strict=True) if c and sensor.has(c)]
     agree = all(sensor.band(colour).name == sensor.band(stated).name for colour, stated in known)
     return order if agree else colours
 
@@ -178,14 +178,6 @@ def _ordered(call: Callable[[In], Out], items: Sequence[In]) -> Iterator[Out]:
                 yield waiting.popleft().result()
         while waiting:
             yield waiting.popleft().result()
-
-
-def _knows(sensor: Sensor, name: str) -> bool:
-    try:
-        sensor.band(name)
-    except BandError:
-        return False
-    return True
 
 
 def _centred(data: NDArray[Any], valid: NDArray[np.bool_], px: int) -> Pixels:

@@ -10,7 +10,7 @@ import re
 import warnings
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal
 
@@ -20,14 +20,16 @@ from torch import Tensor
 
 from geotl.errors import WeightsError
 from geotl.files import sha256_of
+from geotl.radiometry import Normalisation, from_dn
+from geotl.sensors import sensor_from
 
 Status = Literal["loaded", "adapted", "fresh", "missing", "unused"]
-Normalisation = tuple[tuple[float, ...], tuple[float, ...]]
+Lineage = tuple[dict[str, Any], ...]
 
-IMAGENET: Normalisation = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
 _PICKLED = (".pth", ".pt", ".ckpt", ".bin")
 _PICKLE_START = b"\x80"  # the opcode that names the protocol
 _WRAPPERS = ("state_dict", "model_state_dict", "model")
+_STANDARD = ("normalise.mean", "normalise.sd")
 _PREFIXES = ("module.", "_orig_mod.", "model.", "backbone.", "encoder.", "net.")
 
 
@@ -36,7 +38,8 @@ class WeightFile:
     """What a weight file holds: tensors by name, and how its first convolution sees bands.
 
     `bands` and `wavelengths` (nm) are None where the file does not say. `backbone` is the name
-    a geotl model file gives itself.
+    a geotl model file gives itself, `lineage` the provenance of the weights it was itself trained
+    from, oldest first.
     """
 
     source: str
@@ -48,6 +51,7 @@ class WeightFile:
     wavelengths: tuple[float | None, ...] | None = None
     normalisation: Normalisation | None = None
     notes: tuple[str, ...] = ()
+    lineage: Lineage = ()
 
 
 @dataclass(frozen=True)
@@ -65,7 +69,8 @@ class TensorRow:
 class WeightReport:
     """Where a backbone's weights came from and what became of each tensor.
 
-    `normalisation` is (mean, sd) in the file's own band order for inputs in 0..1, if known.
+    `normalisation` is what the file's own inputs were standardised with, if known. `lineage` is
+    the provenance of the weights that the file was itself trained from, oldest first.
     `folded_batchnorm` says that batch normalisation was folded into the convolutions, so that
     it must stay in evaluation mode while training (see `backbones.hold_batchnorm`).
     """
@@ -76,6 +81,7 @@ class WeightReport:
     normalisation: Normalisation | None = None
     folded_batchnorm: bool = False
     notes: tuple[str, ...] = ()
+    lineage: Lineage = ()
 
     def count(self, status: Status) -> int:
         """How many tensors met this fate."""
@@ -103,15 +109,19 @@ class WeightReport:
         )
 
     def provenance(self) -> dict[str, Any]:
-        """The same as plain JSON values, to be kept in a model file."""
-        return {
+        """The same as plain JSON values, to be kept in a model file.
+
+        `chain` holds every file that had a part in these weights, oldest first, this one last.
+        """
+        own = {
             "source": self.source,
             "sha256": self.sha256,
             "tensors": dict(Counter(row.status for row in self.rows)),
-            "normalisation": self.normalisation,
+            "normalisation": None if self.normalisation is None else asdict(self.normalisation),
             "folded_batchnorm": self.folded_batchnorm,
             "notes": list(self.notes),
         }
+        return {**own, "chain": [*self.lineage, own] if self.sha256 else []}
 
 
 def _shape(shape: tuple[int, ...] | None) -> str:
@@ -130,8 +140,9 @@ def read_weight_file(path: Path) -> WeightFile:
     path = Path(path)
     if not path.is_file():
         raise WeightsError(
-            f"{path}: no such weight file; give 'none', a torchvision name such as "
-            "ResNet18_Weights.IMAGENET1K_V1, or a .pth or .safetensors file"
+            f"{path}: no such weight file; give 'none', a published name such as "
+            "ResNet18_Weights.IMAGENET1K_V1 or torchgeo:ResNet18_Weights.SENTINEL2_ALL_MOCO, or a "
+            ".pth or .safetensors file"
         )
     if path.stat().st_size == 0:
         raise WeightsError(f"{path}: the weight file is empty; fetch it again")
@@ -232,7 +243,8 @@ def _read_safetensors(path: Path) -> WeightFile:
         with safe_open(path, framework="pt", device="cpu") as held:
             described = (held.metadata() or {}).get("geotl")
             names: list[str] = held.keys()
-            wanted = [n for n in names if described is None or n.startswith("backbone.stages.")]
+            kept = ("backbone.stages.", *_STANDARD)
+            wanted = [n for n in names if described is None or n.startswith(kept)]
             tensors = {name: held.get_tensor(name) for name in wanted}
     except (SafetensorError, OSError, ValueError, RuntimeError) as error:
         raise WeightsError(
@@ -246,19 +258,28 @@ def _read_safetensors(path: Path) -> WeightFile:
 
 def _model_file(path: Path, tensors: dict[str, Tensor], described: str) -> WeightFile:
     """A geotl model file as a source: its backbone's tensors, named from `stages.` on."""
+    figures = [tensors.pop(name).tolist() for name in _STANDARD if name in tensors]
     try:
         contract = json.loads(described)
         bands = tuple(str(b) for b in contract["bands"])
         nm = tuple(None if w is None else float(w) for w in contract["wavelengths"])
         backbone = str(contract["backbone"])
-    except (ValueError, TypeError, KeyError) as error:
+        sensor = sensor_from(contract["sensor"]) if len(figures) == len(_STANDARD) else None
+        lineage = tuple(dict(entry) for entry in contract.get("weights", {}).get("chain", ()))
+    except (ValueError, TypeError, KeyError, AttributeError) as error:
         raise WeightsError(
             f"{path}: a geotl model file whose header does not name its backbone, bands and "
             "wavelengths; write it again with this version"
         ) from error
-    plain = {n.removeprefix("backbone."): t for n, t in tensors.items()}
     return WeightFile(
-        str(path), sha256_of(path), plain, backbone=backbone, bands=bands, wavelengths=nm
+        str(path),
+        sha256_of(path),
+        {n.removeprefix("backbone."): t for n, t in tensors.items()},
+        backbone=backbone,
+        bands=bands,
+        wavelengths=nm,
+        normalisation=from_dn(sensor, bands, *figures) if sensor else None,
+        lineage=lineage,
     )
 
 

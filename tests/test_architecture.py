@@ -39,7 +39,8 @@ def test_no_module_imports_in_a_circle() -> None:
 
 @pytest.mark.parametrize(
     ("library", "place"),
-    [("rasterio", {"raster"}), ("kornia", {"augment"}), ("torchvision.models", {"backbones"}),
+    [("rasterio", {"raster"}), ("kornia", {"augment"}),
+     ("torchvision.models", {"backbones", "published"}), ("torchgeo", {"published"}),
      ("lightning", {"training"}), ("matplotlib", {"figures"})],
 )  # fmt: skip
 def test_a_library_has_one_place(library: str, place: set[str]) -> None:
@@ -57,6 +58,12 @@ def test_only_the_pipeline_and_the_cli_know_the_recipe() -> None:
 def test_the_command_line_starts_without_heavy_imports() -> None:
     heavy = {"torch", "geotl.pipeline", "geotl.api", "rasterio", "lightning"}
     assert not imports("cli", lazy=False) & heavy
+
+
+@pytest.mark.parametrize("library", ["torchgeo"])
+def test_what_is_an_extra_is_only_imported_where_it_is_used(library: str) -> None:
+    users = {n for n in MODULES if any(i.startswith(library) for i in imports(n, lazy=False))}
+    assert not users
 
 
 def test_modules_stay_short() -> None:

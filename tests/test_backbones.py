@@ -516,7 +516,7 @@ def test_published_weights_come_through_the_hub_cache(hub, name, weights, file, 
     network, report = build_backbone(name, *RGB, weights=weights)
     assert digest(network) == digest(made)
     assert report.normalisation is not None
-    assert report.normalisation[0][0] == pytest.approx(mean)
+    assert report.normalisation.mean[0] == pytest.approx(mean)
     assert report.sha256 == hashlib.sha256((hub / file).read_bytes()).hexdigest()
     assert "not the file published" in report.summary()
     assert report.source.split(".")[0] == weights.split(".")[0]

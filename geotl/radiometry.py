@@ -1,0 +1,117 @@
+"""The mean and sd that a network's inputs were standardised with, in physical units and as DN.
+
+Weights were trained on some sensor's digital numbers (DN), the tiles at hand hold another's.
+Between the two stands what both measured: reflectance, kelvin, or a share of full scale.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+from geotl.errors import RecipeError
+from geotl.kernels import RGB, RGB_NM, RGB_REACH_NM, same_bands
+from geotl.sensors import Sensor, Unit
+
+WeightUnit = Unit | Literal["unknown"]
+Figures = tuple[list[float], list[float]]
+
+_SAID = {
+    "reflectance": "reflectance",
+    "kelvin": "kelvin",
+    "share": "shares of the full scale of 8-bit pictures",
+    "unknown": "numbers whose meaning is not published",
+}
+
+
+@dataclass(frozen=True)
+class Normalisation:
+    """What a network's inputs had subtracted and were divided by, band by band.
+
+    `wavelengths` are in nm, None where unknown; `mean` and `sd` are in the band's unit.
+    """
+
+    bands: tuple[str, ...]
+    wavelengths: tuple[float | None, ...]
+    mean: tuple[float, ...]
+    sd: tuple[float, ...]
+    units: tuple[WeightUnit, ...]
+
+
+IMAGENET = Normalisation(RGB, RGB_NM, (0.485, 0.456, 0.406), (0.229, 0.224, 0.225), ("share",) * 3)
+
+
+def from_dn(
+    sensor: Sensor, bands: Sequence[str], mean: Sequence[float], sd: Sequence[float]
+) -> Normalisation:
+    """Mean and sd in a sensor's DN as what they measure.
+
+    >>> from geotl.sensors import SENSORS
+    >>> from_dn(SENSORS["sentinel2_l2a_n0400"], ["B04"], [3000.0], [500.0]).sd
+    (0.05,)
+    """
+    return Normalisation(
+        tuple(bands),
+        sensor.wavelengths(bands),
+        tuple(m * sensor.scale + sensor.offset for m in mean),
+        tuple(s * abs(sensor.scale) for s in sd),
+        tuple(sensor.unit(band) for band in bands),
+    )
+
+
+def as_dn(
+    known: Normalisation, sensor: Sensor, bands: Sequence[str], *, eight_bit: bool
+) -> Figures:
+    """Mean and sd of these bands in their sensor's DN.
+
+    A band takes the figures of the one it shares name or wavelength with (within 30 nm), or
+    those that all the weights' bands of its unit share. A share of full scale is taken as
+    DN / 255 of 8-bit tiles.
+
+    Raises:
+        RecipeError: a band has no counterpart, or the two are in different units.
+
+    >>> from geotl.sensors import SENSORS
+    >>> as_dn(IMAGENET, SENSORS["rgb"], ["blue"], eight_bit=True)
+    ([103.53], [57.375])
+    """
+    mean, sd = [], []
+    for band in bands:
+        place = _counterpart(known, sensor, band)
+        unit, here = known.units[place], sensor.unit(band)
+        if unit == "share" and eight_bit:
+            mean.append(255.0 * known.mean[place])
+            sd.append(255.0 * known.sd[place])
+        elif unit == here != "share":
+            mean.append((known.mean[place] - sensor.offset) / sensor.scale)
+            sd.append(known.sd[place] / abs(sensor.scale))
+        else:
+            held = "8-bit " * eight_bit + f"{_SAID[here]} (sensor {sensor.name})"
+            raise RecipeError(
+                f"model.normalise: given weights, which saw {_SAID[unit]} in band "
+                f"{known.bands[place]}, for tiles with {held} in band {band}; allowed: training"
+            )
+    return mean, sd
+
+
+def _counterpart(known: Normalisation, sensor: Sensor, band: str) -> int:
+    """Position among the weights' bands of the one that a band is to be treated as."""
+    wavelength = sensor.wavelengths([band])[0]
+    named = same_bands((known.bands, known.wavelengths), ([band], [wavelength]))
+    if named:
+        return named[0]
+    near = [
+        (abs(nm - wavelength), place)
+        for place, nm in enumerate(known.wavelengths)
+        if nm is not None and wavelength is not None
+    ]
+    if near and min(near)[0] <= RGB_REACH_NM:
+        return min(near)[1]
+    alike = [i for i, unit in enumerate(known.units) if unit == sensor.unit(band)]
+    if len(alike) > 1 and len({(known.mean[i], known.sd[i]) for i in alike}) == 1:
+        return alike[0]
+    raise RecipeError(
+        f"model.normalise: given weights, which were trained on {', '.join(known.bands)} and tell "
+        f"nothing of band {band}; allowed: training, or leave the band out with data.bands"
+    )
