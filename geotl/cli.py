@@ -12,6 +12,8 @@ from pathlib import Path
 from geotl import __version__
 from geotl.errors import GeoTLError
 
+_NOT_WRITTEN = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EACCES, errno.EROFS)
+
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run a command; 0 when done, 2 for input that cannot be used, 130 when interrupted."""
@@ -21,10 +23,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     except GeoTLError as error:
         return _refused(error, debug=args.debug)
     except OSError as error:
-        if error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EACCES, errno.EROFS):
+        if error.errno not in _NOT_WRITTEN:
             raise
+        place = error.filename or getattr(args, "out", None) or "output"
         told = OSError(
-            f"{error.filename or 'output'}: {error.strerror}; free some space or write elsewhere; "
+            f"{place}: {error.strerror}; free some space or write elsewhere; "
             "what was finished is intact, and --resume goes on from there"
         )
         return _refused(told, debug=args.debug)

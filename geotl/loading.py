@@ -7,8 +7,8 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack
+from collections.abc import Callable, Generator, Iterator, Sequence
+from contextlib import ExitStack, closing
 from dataclasses import asdict, dataclass
 from itertools import islice
 from pathlib import Path
@@ -270,7 +270,7 @@ def _sidecar(path: Path, end: str) -> str:
 
 def _write_arrays(
     folder: Path,
-    tiles: Iterator[Pixels],
+    tiles: Generator[Pixels, None, None],
     shape: tuple[int, ...],
     dtype: np.dtype[Any],
     progress: Progress | None,
@@ -280,6 +280,7 @@ def _write_arrays(
     Plain writes, not a memory map: on a full disk they raise, where a map kills the process.
     """
     with ExitStack() as stack:
+        stack.enter_context(closing(tiles))  # here, not in one of its own threads
         images = _start(stack, folder / _IMAGES, shape, dtype)
         known: BinaryIO | None = None
         for row, (data, valid) in enumerate(tiles):

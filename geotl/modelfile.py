@@ -107,7 +107,10 @@ def save(path: Path, model: ModelFile) -> None:
     header = {"format_version": FORMAT_VERSION, **dataclasses.asdict(model.contract), **model.notes}
     text = json.dumps(header, sort_keys=True, allow_nan=False)
     with whole_file(path) as part:
-        save_file(tensors, part, metadata={KEY: text})
+        try:
+            save_file(tensors, part, metadata={KEY: text})
+        except SafetensorError as error:  # a full disk, in its own words
+            raise OSError(str(error)) from error
 
 
 def read_header(path: Path) -> dict[str, Any]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 from collections import Counter, deque
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, Literal, TypeVar
@@ -36,7 +36,7 @@ def load_images(
     *,
     tile_px: int,
     fit: Fit = "pad_or_crop",
-) -> Iterator[Pixels]:
+) -> Generator[Pixels, None, None]:
     """Read files in a few threads into the bands and size wanted, in order: see `to_image`.
 
     Raises:
@@ -168,7 +168,7 @@ def _completed(sensor: Sensor, colours: tuple[str | None, ...]) -> tuple[str | N
     return order if agree else colours
 
 
-def _ordered(call: Callable[[In], Out], items: Sequence[In]) -> Iterator[Out]:
+def _ordered(call: Callable[[In], Out], items: Sequence[In]) -> Generator[Out, None, None]:
     """Results in order from a few threads, with only a few waiting, so that memory is bounded."""
     waiting: deque[Future[Out]] = deque()
     with ThreadPoolExecutor(_READERS) as pool:
