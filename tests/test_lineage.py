@@ -97,3 +97,13 @@ def test_a_pinned_digest_is_checked_whatever_the_weights_are(place, capsys, kind
     assert held in message
     assert "model.sha256" in message
     assert not (root / out / "model.safetensors").exists()
+
+
+def test_imagenets_figures_are_refused_for_reflectance_in_one_line(place, capsys):
+    root, _ = place
+    assert run(root, "refused", "a", IMAGENET_FILE, "model.normalise=weights") == 2
+    message = capsys.readouterr().err
+    assert message.count("\n") == 1
+    assert "model.normalise: given weights, which saw shares of the full scale" in message
+    assert "with reflectance (sensor sentinel2_l2a)" in message
+    assert "allowed: training" in message

@@ -13,13 +13,13 @@ from conftest import write_tile
 from hub import make_file, own_hub
 
 import geotl
-from geotl.backbones import build_backbone, describe_backbone, freeze, get_backbone
+from geotl.backbones import REGISTRY, build_backbone, describe_backbone, freeze, get_backbone
 from geotl.cli import main
 from geotl.errors import RecipeError, WeightsError
 from geotl.files import sha256_of
 from geotl.modelfile import read_header
 from geotl.preparing import build_network, make_draw, read_source
-from geotl.published import published_file, torchgeo_names
+from geotl.published import _torchgeo_file, published_file, torchgeo_names
 from geotl.radiometry import IMAGENET, Normalisation, as_dn, from_dn
 from geotl.recipe import load
 from geotl.sensors import SENSORS
@@ -122,12 +122,8 @@ def within(mixed: torch.Tensor, kernel: torch.Tensor) -> bool:
 def test_every_entry_of_torchgeo_says_which_bands_it_is_for(group, monkeypatch):
     """No file is read: the tables here must know every entry that the library has."""
     monkeypatch.setattr("geotl.published._cached_file", lambda entry, source, known: known)
-    backbone = "resnet18" if group == "ResNet18_Weights" else "resnet50"
-    spec = get_backbone(backbone)
     units = set()
     for entry in getattr(models, group):
-        from geotl.published import _torchgeo_file
-
         known = _torchgeo_file(entry)
         assert len(known.bands) == len(set(known.bands)) == entry.meta["in_chans"]
         optical = entry.name.startswith(("SENTINEL2", "LANDSAT", "FMOW"))
@@ -138,9 +134,11 @@ def test_every_entry_of_torchgeo_says_which_bands_it_is_for(group, monkeypatch):
             assert "unknown" not in known.units
         units |= set(known.units)
     assert units - {"unknown"}
-    if group.startswith(("ResNet18", "ResNet50")):
-        assert f"torchgeo:{group}.SENTINEL2_ALL_MOCO" in torchgeo_names(spec)
-        assert f"torchgeo:{group}.SENTINEL2_ALL_MOCO" in describe_backbone(backbone)
+    backbone = group.partition("_")[0].lower()
+    if backbone in REGISTRY:
+        listed = {f"torchgeo:{entry}" for entry in getattr(models, group)}
+        assert set(torchgeo_names(REGISTRY[backbone])) == listed
+        assert all(name in describe_backbone(backbone) for name in listed)
 
 
 # names
@@ -190,6 +188,13 @@ def test_a_file_that_is_not_there_or_not_whole_is_named(hub):
 
 
 # the weights' own normalisation
+
+
+def test_imagenets_figures_on_eight_bit_pictures_are_what_they_always_were():
+    for sensor in ("rgb", "eurosat_rgb"):
+        mean, sd = as_dn(IMAGENET, SENSORS[sensor], ["blue", "red"], eight_bit=True)
+        assert mean == [255 * 0.406, 255 * 0.485]
+        assert sd == [255 * 0.225, 255 * 0.229]
 
 
 def test_figures_are_met_by_name_by_wavelength_or_because_all_share_them():
@@ -266,6 +271,8 @@ def test_order_and_offset_leave_the_standardised_tensors_as_they_are(hub, tmp_pa
     standard, features = seen["sentinel2_l2a", False]
     valid = standard[:, :, 1:]
     np.testing.assert_allclose(valid[0, :, 0, 0], LEVELS / 10000, atol=1e-6)
+    blank = standard[0, :, 0, 0].numpy() * 10000 - LEVELS  # nodata: the training tiles' mean
+    assert ((blank > 50) & (blank < 200)).all()
     for other, found in seen.values():
         torch.testing.assert_close(other, standard, atol=2e-6, rtol=0)
         torch.testing.assert_close(found, features, atol=1e-4, rtol=1e-4)
