@@ -68,10 +68,6 @@ class Sensor:
         hint = close if close.startswith("did") else "allowed: " + listed(self.names)
         raise BandError(f"band {name!r}: not a band of sensor {self.name}; {hint}")
 
-    def has(self, name: str) -> bool:
-        """Whether there is a band of this name or alias."""
-        return band_key(name) in {band_key(word) for band in self.bands for word in band.words}
-
     @property
     def names(self) -> tuple[str, ...]:
         """The bands' own names, in the sensor's order."""

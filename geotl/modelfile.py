@@ -208,7 +208,8 @@ def describe_file(path: Path) -> str:
         "network": f"{header['backbone']} up to {header['cut_after'] or 'its last stage'}, "
         f"pooled after {stages}, {spec['views']} views",
         "bands": ", ".join(header["bands"]),
-        "sensor": f"{sensor['title']}: reflectance = DN * {sensor['scale']:g} "
+        "sensor": f"{sensor['title']}: {sensor.get('measures', 'reflectance')} = "
+        f"DN * {sensor['scale']:g} "
         f"+ {sensor['offset']:g}",
         "tiles": f"{header['tile_px']} px",
         "classes": ", ".join(header["classes"]),

@@ -19,9 +19,9 @@ from torch import nn
 
 from geotl.errors import WeightsError, nearest
 from geotl.files import sha256_of
-from geotl.kernels import RGB, RGB_NM
-from geotl.radiometry import Normalisation, WeightUnit
-from geotl.sensors import SENSORS, Sensor, Unit
+from geotl.kernels import RGB
+from geotl.radiometry import Normalisation, WeightUnit, of_pictures
+from geotl.sensors import SENSORS, Sensor, Unit, known_band
 from geotl.stages import BackboneSpec
 from geotl.weights import WeightFile, refusal, tensors_of
 
@@ -129,8 +129,7 @@ def _torchgeo_entries(spec: BackboneSpec, asked: str) -> Mapping[str, Any]:
 def _torchvision_file(entry: Any) -> WeightFile:
     """An entry of torchvision's, for red, green and blue in 0..1."""
     steps = entry.transforms()
-    known = Normalisation(RGB, RGB_NM, tuple(steps.mean), tuple(steps.std), ("share",) * 3)
-    return _cached_file(entry, str(entry), known)
+    return _cached_file(entry, str(entry), of_pictures(steps.mean, steps.std))
 
 
 def _torchgeo_file(entry: Any) -> WeightFile:
@@ -143,8 +142,9 @@ def _torchgeo_file(entry: Any) -> WeightFile:
         raise WeightsError(
             f"weights {entry}: takes {count} bands and names {len(told)}; choose other weights"
         )
-    known = _known(entry, sensor, tuple(_own_name(sensor, name) for name in told))
-    return _cached_file(entry, f"torchgeo:{entry}", known)
+    # a name that the sensor does not know (NDVI) stays as it is, without a wavelength
+    bands = tuple((sensor and known_band(sensor, name)) or name for name in told)
+    return _cached_file(entry, f"torchgeo:{entry}", _known(entry, sensor, bands))
 
 
 def _known(entry: Any, sensor: Sensor | None, bands: tuple[str, ...]) -> Normalisation:
@@ -162,18 +162,13 @@ def _known(entry: Any, sensor: Sensor | None, bands: tuple[str, ...]) -> Normali
     )
 
 
-def _own_name(sensor: Sensor | None, name: str) -> str:
-    """The sensor's name for a band; one that it does not have (NDVI) keeps the given name."""
-    return sensor.band(name).name if sensor and sensor.has(name) else name
-
-
 def _wavelength(sensor: Sensor | None, name: str) -> float | None:
-    return sensor.band(name).wavelength_nm if sensor and sensor.has(name) else None
+    return sensor.band(name).wavelength_nm if sensor and known_band(sensor, name) else None
 
 
 def _scale(dataset: str, sensor: Sensor | None, band: str) -> tuple[float, float, WeightUnit]:
     """Scale and offset of the numbers that weights saw in a band, and what they then measure."""
-    if sensor is None or not sensor.has(band):
+    if sensor is None or known_band(sensor, band) is None:
         return 1.0, 0.0, "unknown"
     level, unit = sensor.name.rpartition("_")[2], sensor.unit(band)
     if dataset == "SatlasPretrain" and band in _TRUE_COLOUR:

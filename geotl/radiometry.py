@@ -39,7 +39,16 @@ class Normalisation:
     units: tuple[WeightUnit, ...]
 
 
-IMAGENET = Normalisation(RGB, RGB_NM, (0.485, 0.456, 0.406), (0.229, 0.224, 0.225), ("share",) * 3)
+def of_pictures(mean: Sequence[float], sd: Sequence[float]) -> Normalisation:
+    """Red's, green's and blue's mean and sd in pictures from 0 to 1.
+
+    >>> of_pictures((0.5, 0.5, 0.5), (0.5, 0.5, 0.5)).units
+    ('share', 'share', 'share')
+    """
+    return Normalisation(RGB, RGB_NM, tuple(mean), tuple(sd), ("share", "share", "share"))
+
+
+IMAGENET = of_pictures((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
 
 
 def from_dn(

@@ -7,6 +7,7 @@ What a sensor is stands in `bands`, those at hand in `sensortable`; both are off
 
 from __future__ import annotations
 
+import functools
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
@@ -24,6 +25,7 @@ __all__ = [
     "Unit",
     "custom_sensor",
     "get_sensor",
+    "known_band",
     "match_bands",
     "sensor_from",
     "to_reflectance",
@@ -114,6 +116,20 @@ def _band(sensor: str, given: Mapping[str, Any]) -> Band:
         None if given.get(key) is None else float(given[key]) for key in allowed[1:3]
     )
     return Band(name, wavelength, resolution, tuple(given.get("aliases") or ()))
+
+
+def known_band(sensor: Sensor, name: str) -> str | None:
+    """The sensor's own name of a band given by name or alias, None if it knows no such band.
+
+    >>> known_band(SENSORS["sentinel2_l2a"], "NIR"), known_band(SENSORS["rgb"], "thumbnail")
+    ('B08', None)
+    """
+    return _words(sensor).get(band_key(name))
+
+
+@functools.lru_cache(maxsize=64)
+def _words(sensor: Sensor) -> Mapping[str, str]:
+    return {band_key(word): band.name for band in sensor.bands for word in band.words}
 
 
 def match_bands(

@@ -17,7 +17,7 @@ from torch.nn import functional as F
 
 from geotl.errors import BandError, DataError
 from geotl.raster import Raster, RasterInfo, describe, read
-from geotl.sensors import Sensor, match_bands
+from geotl.sensors import Sensor, known_band, match_bands
 
 Fit = Literal["pad_or_crop", "resize"]
 Pixels = tuple[NDArray[Any], NDArray[np.bool_]]
@@ -139,7 +139,7 @@ def _matched(
     bands: tuple[str, ...],
     file_bands: tuple[str, ...] | None,
 ) -> tuple[int, ...]:
-    known = [sensor.band(name).name for name in own if name and sensor.has(name)]
+    known = [found for name in own if name and (found := known_band(sensor, name))]
     told = described and 0 < len(known) == len(set(known))
     if file_bands is None or told:
         return match_bands(sensor, own if described else _completed(sensor, own), bands)
@@ -163,8 +163,8 @@ def _completed(sensor: Sensor, colours: tuple[str | None, ...]) -> tuple[str | N
     order = sensor.file_order
     if len(order) != len(colours):
         return colours
-    known = [(c, o) for c, o in zip(colours, order, strict=True) if c and sensor.has(c)]
-    agree = all(sensor.band(colour).name == sensor.band(stated).name for colour, stated in known)
+    known = [(known_band(sensor, c), o) for c, o in zip(colours, order, strict=True) if c]
+    agree = all(colour in (None, known_band(sensor, stated)) for colour, stated in known)
     return order if agree else colours
 
 
