@@ -52,7 +52,7 @@ __all__ = [
     "wilson",
 ]
 
-COLDEST, HOTTEST = 0.05, 20.0  # the range a temperature is looked for in
+COLDEST, HOTTEST = 0.05, 1e4  # a discriminant's logits grow with the number of features
 FEWEST_TILES = 5  # below this a per-class score says next to nothing
 
 
@@ -159,7 +159,7 @@ def fit_temperature(logits: ArrayLike, truth: ArrayLike) -> float:
     """Find the temperature T that minimises the mean of -log softmax(logits / T)[truth].
 
     With b = 1/T the loss is convex and its slope is mean(E_p[z] - z_truth), so the root is
-    bisected, T between 0.05 and 20 (Guo et al. 2017). Give logits of tiles that trained nothing
+    bisected, T between 0.05 and 10,000 (Guo et al. 2017). Give logits of tiles that trained nothing
     (held-out folds), or T answers for the training set. Where the loss falls all the way to the
     coldest T, every tile is right and says nothing about doubt: 1 is returned; as it is without
     tiles.

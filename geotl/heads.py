@@ -88,10 +88,16 @@ def discriminant(features: Floats, shares: Floats, shrinkage: float) -> Linear:
             that sums to less than 1 weighs less, so unlabelled tiles can take part.
         shrinkage: g, in (0, 1).
     """
-    weights = shares.sum(axis=1)
-    centres = features.mean(axis=1, dtype=np.float64)
-    means = (shares.T @ centres) / np.maximum(shares.sum(axis=0), 1e-12)[:, None]
-    covariance = _within(features, shares, means, weights)
+    return discriminant_of([(features, shares)], shrinkage)
+
+
+def discriminant_of(blocks: Sequence[tuple[Floats, Floats]], shrinkage: float) -> Linear:
+    """`discriminant` of several blocks of (features, shares), each with its own number of views."""
+    mass = np.sum([shares.sum(axis=0) for _, shares in blocks], axis=0)
+    first = np.sum([s.T @ f.mean(axis=1, dtype=np.float64) for f, s in blocks], axis=0)
+    means = first / np.maximum(mass, 1e-12)[:, None]
+    scatter = np.sum([_scatter(f, s) for f, s in blocks], axis=0)
+    covariance = (scatter - (means.T * mass) @ means) / max(float(mass.sum()), 1e-12)
     width = covariance.shape[0]
     ridge = shrinkage * np.trace(covariance) / width + 1e-9
     shrunken = (1 - shrinkage) * covariance + ridge * np.eye(width)
@@ -99,17 +105,11 @@ def discriminant(features: Floats, shares: Floats, shrinkage: float) -> Linear:
     return Linear(weight, -0.5 * np.einsum("kd,kd->k", weight, means))
 
 
-def _within(features: Floats, shares: Floats, means: Floats, weights: Floats) -> Floats:
-    """Covariance [D, D] of views about the class means, each tile by its shares."""
-    views = features.shape[1]
-    root = np.sqrt(weights)[:, None, None]
+def _scatter(features: Floats, shares: Floats) -> Floats:
+    """Second moments [D, D] of views about zero, each tile by its shares."""
+    root = np.sqrt(shares.sum(axis=1))[:, None, None]
     scaled = (features * root).reshape(-1, features.shape[2]).astype(np.float64)
-    first = shares.T @ features.mean(axis=1, dtype=np.float64)
-    mass = shares.sum(axis=0)
-    about = (means.T * mass) @ means
-    crossed = means.T @ first
-    total = scaled.T @ scaled / views - crossed - crossed.T + about
-    return np.asarray(total / max(float(mass.sum()), 1e-12))
+    return np.asarray(scaled.T @ scaled / features.shape[1])
 
 
 def one_hot(labels: Ints, num_classes: int) -> Floats:
@@ -152,29 +152,3 @@ def _calibrated_loss(logits: Floats, truth: Ints) -> tuple[float, float]:
     temperature = fit_temperature(logits, truth)
     chance = softmax(logits, temperature)[np.arange(len(truth)), truth]
     return float(-np.log(np.maximum(chance, 1e-12)).mean()), temperature
-
-
-def with_unlabelled(
-    features: Floats,
-    labels: Ints,
-    unlabelled: Floats,
-    start: Chosen,
-    *,
-    softness: float,
-    rounds: int,
-) -> Linear:
-    """A discriminant that also learns from unlabelled tiles [M, V, D], by soft labels.
-
-    Each round gives every unlabelled tile its class probabilities, of logits divided by
-    `softness`, as shares, and fits again: expectation-maximisation of a Gaussian mixture with
-    one covariance and equal priors (McLachlan & Peel 2000, section 3.8). Transductive: made
-    for these very tiles.
-    """
-    num_classes = len(start.head.bias)
-    known, head = one_hot(labels, num_classes), start.head
-    centred = np.repeat(unlabelled.mean(axis=1, keepdims=True), features.shape[1], axis=1)
-    everything = np.concatenate([features, centred])
-    for _ in range(rounds):
-        shares = softmax(head.logits(unlabelled), softness)
-        head = discriminant(everything, np.concatenate([known, shares]), start.setting)
-    return head

@@ -14,7 +14,7 @@ from geotl.baselines import band_statistics, band_statistics_logits
 from geotl.device import choose_device, describe
 from geotl.errors import BandError, DataError, RecipeError
 from geotl.evaluation import Spread, commonest, evaluate, summarise_draws
-from geotl.heads import Linear, with_unlabelled
+from geotl.heads import Linear
 from geotl.keeping import colours_of, save_models, versions
 from geotl.preparing import (
     Draw,
@@ -33,6 +33,7 @@ from geotl.runfolder import open_run, read_metrics
 from geotl.scoring import Interval, Scores, confusion, scores, wilson
 from geotl.strategies import Fitted, fit_strategy, predict_rows, standardised
 from geotl.training import Tiles
+from geotl.unlabelled import with_unlabelled
 from geotl.weights import WeightReport
 
 Ints = NDArray[np.int64]
@@ -225,12 +226,13 @@ def unlabelled_head(
     recipe: Recipe, source: Source, draw: Draw, fitted: Fitted
 ) -> tuple[Linear, Floats]:
     """The head that learns from the undrawn tiles' pixels too, and its logits of them."""
-    if fitted.features is None or fitted.chosen is None:
+    if fitted.features is None or fitted.chosen is None or recipe.probe.unlabelled == "none":
         raise DataError("probe.unlabelled: only a probe learns from unlabelled tiles")
     pixels = judged_features(recipe, source, draw, fitted)
     head = with_unlabelled(
         fitted.features, source.labels[draw.split.train], pixels, fitted.chosen,
-        softness=recipe.probe.softness, rounds=recipe.probe.rounds,
+        method=recipe.probe.unlabelled, softness=recipe.probe.softness,
+        threshold=recipe.probe.threshold, rounds=recipe.probe.rounds,
     )  # fmt: skip
     return head, head.logits(pixels)
 

@@ -143,8 +143,14 @@ class Probe(Section):
         (0.001, 0.01, 0.1, 1.0, 10.0, 100.0),
         description="inverse regularisation strengths to choose from, inside the labels",
     )
-    unlabelled: Literal["none", "soft_labels"] = Field(
-        "none", description="what is done with the pixels of tiles not drawn; reported apart"
+    unlabelled: Literal["none", "soft_labels", "pseudo_labels", "consistency", "propagation"] = (
+        Field("none", description="what is done with the pixels of tiles not drawn; reported apart")
+    )
+    threshold: float = Field(
+        0.9,
+        gt=0,
+        le=1,
+        description="least calibrated probability of a pseudo-label (Lee 2013) [fraction]",
     )
     softness: float = Field(
         4.0,
@@ -152,7 +158,7 @@ class Probe(Section):
         le=100,
         description="divisor of the logits that soft labels are made from [factor]",
     )
-    rounds: int = Field(5, ge=1, le=20, description="rounds of soft labels [rounds]")
+    rounds: int = Field(5, ge=1, le=20, description="rounds of labelling and fitting [rounds]")
 
 
 class Train(Section):

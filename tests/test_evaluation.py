@@ -77,7 +77,7 @@ def test_temperature_scaling_lowers_the_calibration_error_of_other_tiles():
 
 def test_a_temperature_without_doubt_or_hope_or_tiles_stays_in_bounds():
     assert fit_temperature([[5.0, 0.0], [0.0, 5.0]], [0, 1]) == 1.0
-    assert fit_temperature([[5.0, 0.0], [0.0, 5.0]], [1, 0]) == 20.0
+    assert fit_temperature([[5.0, 0.0], [0.0, 5.0]], [1, 0]) == 1e4
     assert fit_temperature(np.zeros((0, 2)), []) == 1.0
 
 

@@ -1,0 +1,132 @@
+"""Learning from unlabelled tiles: what their pixels add to the labels drawn, in feature space.
+
+Every rule gives each unlabelled tile a share in each class; a discriminant is then fitted to
+labelled and unlabelled tiles together. All of it is transductive: the head is made for these very
+tiles, and is reported apart from one that saw labels alone.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy import sparse
+from scipy.sparse.linalg import cg
+
+from geotl.evaluation import softmax
+from geotl.heads import Chosen, Linear, discriminant_of, one_hot
+
+Floats = NDArray[np.floating]
+Ints = NDArray[np.int64]
+Method = Literal["soft_labels", "pseudo_labels", "consistency", "propagation"]
+Shares = Callable[[Linear, Floats], Floats]
+
+NEIGHBOURS, SPREAD = 10, 0.9  # of the graph; Zhou et al. 2004 take a spread near 1
+
+
+def with_unlabelled(
+    features: Floats,
+    labels: Ints,
+    unlabelled: Floats,
+    start: Chosen,
+    *,
+    method: Method,
+    softness: float = 4.0,
+    threshold: float = 0.9,
+    rounds: int = 5,
+) -> Linear:
+    """A discriminant fitted to labelled [N, V, D] and unlabelled tiles [M, V, D].
+
+    Args:
+        features: of the labelled tiles, standardised.
+        labels: their classes [N].
+        unlabelled: features of tiles without labels, standardised alike.
+        start: the head fitted to the labels alone, with its temperature and shrinkage.
+        method: how an unlabelled tile gets its shares: `soft_labels`, its class probabilities of
+            logits divided by `softness`, which is expectation-maximisation of a Gaussian mixture
+            with one covariance and equal priors (McLachlan & Peel 2000, section 3.8);
+            `pseudo_labels`, the whole tile to its class where the calibrated probability reaches
+            `threshold` (Lee 2013); `consistency`, what all views agree on, the least calibrated
+            probability that any view gives the class; `propagation`, labels spread over the graph
+            of nearest neighbours (Zhou et al. 2004).
+        softness: divisor of soft labels' logits.
+        threshold: least probability of a pseudo-label.
+        rounds: of giving shares and fitting again; propagation takes one.
+    """
+    num_classes = len(start.head.bias)
+    known, head = one_hot(labels, num_classes), start.head
+    centred = unlabelled.mean(axis=1, keepdims=True)
+    if method == "propagation":
+        shares = propagated(features.mean(axis=1), known, centred[:, 0])
+        return discriminant_of([(features, known), (centred, shares)], start.setting)
+    rule = share_rule(method, start.temperature, softness, threshold)
+    for _ in range(rounds):
+        shares = rule(head, unlabelled)
+        head = discriminant_of([(features, known), (centred, shares)], start.setting)
+    return head
+
+
+def share_rule(method: Method, temperature: float, softness: float, threshold: float) -> Shares:
+    """The function that gives tiles [M, V, D] their shares [M, K] under a head."""
+    return {
+        "soft_labels": lambda head, tiles: softmax(head.logits(tiles), softness),
+        "pseudo_labels": lambda head, tiles: confident(
+            softmax(head.logits(tiles), temperature), threshold
+        ),
+        "consistency": lambda head, tiles: agreed(head, tiles, temperature),
+    }[method]
+
+
+def confident(chances: Floats, threshold: float) -> Floats:
+    """One-hot rows where the largest chance reaches the threshold, else rows of zeros.
+
+    >>> confident(np.array([[0.95, 0.05], [0.6, 0.4]]), 0.9).tolist()
+    [[1.0, 0.0], [0.0, 0.0]]
+    """
+    shares = one_hot(chances.argmax(axis=1), chances.shape[1])
+    return np.asarray(shares * (chances.max(axis=1, keepdims=True) >= threshold))
+
+
+def agreed(head: Linear, tiles: Floats, temperature: float) -> Floats:
+    """The least probability [M, K] that any view of a tile gives each class."""
+    views = [softmax(head.logits(tiles[:, [v]]), temperature) for v in range(tiles.shape[1])]
+    return np.asarray(np.min(views, axis=0))
+
+
+def propagated(labelled: Floats, known: Floats, unlabelled: Floats) -> Floats:
+    """Shares [M, K] of unlabelled features [M, D] by spreading labels over a graph.
+
+    Tiles are joined to their nearest neighbours by cosine similarity, and F = (I - a S)^-1 Y is
+    solved with S the symmetrically normalised graph and Y the known labels (Zhou et al. 2004,
+    "Learning with local and global consistency"). Classes are then brought to equal mass.
+    """
+    everything = np.concatenate([labelled, unlabelled]).astype(np.float64)
+    everything /= np.maximum(np.linalg.norm(everything, axis=1, keepdims=True), 1e-12)
+    graph = _neighbours(everything, min(NEIGHBOURS, len(everything) - 1))
+    degree = np.maximum(np.asarray(graph.sum(axis=1)).ravel(), 1e-12)
+    scale = sparse.diags(degree**-0.5)
+    system = sparse.eye(len(everything)) - SPREAD * (scale @ graph @ scale)
+    start = np.concatenate([known, np.zeros((len(unlabelled), known.shape[1]))])
+    spread = np.stack([cg(system, column, rtol=1e-6)[0] for column in start.T], axis=1)
+    found = np.maximum(spread[len(labelled) :], 0)
+    found /= np.maximum(found.sum(axis=0, keepdims=True), 1e-12)
+    return np.asarray(found / np.maximum(found.sum(axis=1, keepdims=True), 1e-12))
+
+
+def _neighbours(rows: Floats, count: int) -> sparse.csr_matrix:
+    """Symmetric graph of each row's nearest others, weighted by similarity; blocks of 1024."""
+    ends, weights = [], []
+    for start in range(0, len(rows), 1024):
+        near = rows[start : start + 1024] @ rows.T
+        own = np.arange(len(near))
+        near[own, start + own] = -np.inf
+        best = np.argpartition(-near, count - 1, axis=1)[:, :count]
+        ends.append(best)
+        weights.append(np.maximum(np.take_along_axis(near, best, axis=1), 0))
+    origin = np.repeat(np.arange(len(rows)), count)
+    shape = (len(rows), len(rows))
+    values = (np.concatenate(weights).ravel(), (origin, np.concatenate(ends).ravel()))
+    graph = sparse.csr_matrix(values, shape=shape)
+    return graph.maximum(graph.T)
