@@ -1,6 +1,6 @@
 """Augmentation of a batch on its own device: any number of bands, aware of validity.
 
-The only module that imports kornia. Every random figure is drawn from one torch.Generator on
+With `disturbances`, split from it, the only place that imports kornia. Every random figure is drawn from one torch.Generator on
 the CPU, so that a batch is the same on every device. Flips and quarter turns move pixels and
 change none; a free rotation, a change of scale and a crop are composed into one resampling.
 """
@@ -10,11 +10,13 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Literal
 
 import torch
 from kornia.geometry.transform import get_affine_matrix2d, warp_affine
 from torch import Tensor
 
+from geotl.disturbances import blank, blur, draw_dropped, draw_rectangles, relight
 from geotl.errors import DataError
 
 VIEWS = 8
@@ -32,6 +34,16 @@ class Augmentation:
         scale: range of enlargement, drawn evenly in its logarithm; 1 leaves the size.
         crop: the least share of the tile's area that a crop keeps; 1 crops nothing.
         noise: sd of Gaussian noise, in units of each band's own sd.
+        blur: sd of a Gaussian blur is drawn evenly from 0 to this, in pixels.
+        brightness: reflectance is multiplied by a factor drawn evenly from 1 -+ this.
+        contrast: so is its distance from the mean of the tile's band.
+        band_dropout: chance of each band to be taken away; never all of a tile's.
+        erase: chance of a tile to lose a rectangle (random erasing, Zhong et al. 2020).
+        erase_area: least and largest share of the tile's area that the rectangle takes.
+        mixup, cutmix: a of Beta(a, a), see `mixing.draw_mix`; 0 for none. They need pairs of
+            tiles with labels, so `mixing` does them, not `augment`.
+        mixup_of: mix pixels, or what the frozen stages give (manifold mixup).
+        zero_dn: the DN of zero reflectance, from which brightness scales.
 
     Raises:
         DataError: a figure outside its range.
@@ -43,6 +55,16 @@ class Augmentation:
     scale: tuple[float, float] = (1.0, 1.0)
     crop: float = 1.0
     noise: float = 0.0
+    blur: float = 0.0
+    brightness: float = 0.0
+    contrast: float = 0.0
+    band_dropout: float = 0.0
+    erase: float = 0.0
+    erase_area: tuple[float, float] = (0.02, 0.4)
+    mixup: float = 0.0
+    cutmix: float = 0.0
+    mixup_of: Literal["tiles", "features"] = "tiles"
+    zero_dn: float = 0.0
 
     def __post_init__(self) -> None:
         """Check the ranges."""
@@ -52,8 +74,29 @@ class Augmentation:
                 f"augment: rotate_deg {self.rotate_deg} must lie in 0..180, scale {self.scale} "
                 f"rise from above 0, crop {self.crop} lie above 0 and at most 1"
             )
-        if self.noise < 0 or not math.isfinite(self.noise):
-            raise DataError(f"augment: noise {self.noise} must be 0 or more, in sd of each band")
+        for name in ("noise", "blur", "mixup", "cutmix"):
+            figure = getattr(self, name)
+            if figure < 0 or not math.isfinite(figure):
+                raise DataError(f"augment: {name} {figure} must be 0 or more, and finite")
+        for name in ("brightness", "contrast", "band_dropout", "erase"):
+            if not 0 <= getattr(self, name) <= 1:
+                raise DataError(f"augment: {name} {getattr(self, name)} must lie in 0..1")
+        small, large = self.erase_area
+        if not 0 < small <= large < 1:
+            raise DataError(f"augment: erase_area {self.erase_area} must rise between 0 and 1")
+
+    @property
+    def beyond_views(self) -> tuple[str, ...]:
+        """What of it makes pixels that no view of a tile has, so that no cache can hold them."""
+        mixed = self.mixup_of == "tiles"
+        changes = {
+            "rotate_deg": self.rotate_deg, "scale": tuple(self.scale) != (1.0, 1.0),
+            "crop": self.crop < 1, "noise": self.noise, "blur": self.blur,
+            "brightness": self.brightness, "contrast": self.contrast,
+            "band_dropout": self.band_dropout, "erase": self.erase,
+            "mixup": self.mixup and mixed, "cutmix": self.cutmix,
+        }  # fmt: skip
+        return tuple(name for name, on in changes.items() if on)
 
     @property
     def resamples(self) -> bool:
@@ -109,11 +152,41 @@ def augment(
         size = (image.shape[-2], image.shape[-1])
         matrices = draw_warps(settings, len(image), size, generator)
         image, valid = _warped(image, valid, matrices.to(image), fill.to(image))
+    image = _disturbed(image, valid, settings, generator)
     if settings.noise > 0:
         noise = torch.randn(image.shape, generator=generator).to(image)
         sd = settings.noise * band_sd.to(image).view(1, -1, 1, 1)
         image = torch.where(valid, image + noise * sd, image)
+    image, valid = _blanked(image, valid, settings, fill, generator)
     return {**batch, "image": image, "valid": valid}
+
+
+def _disturbed(
+    image: Tensor, valid: Tensor, settings: Augmentation, generator: torch.Generator
+) -> Tensor:
+    """Blur and light, each drawn only where it is on."""
+    count = len(image)
+    if settings.blur > 0:
+        image = blur(image, valid, settings.blur * torch.rand(count, generator=generator))
+    if settings.brightness > 0 or settings.contrast > 0:
+        about = 2 * torch.rand((2, count), generator=generator) - 1
+        brightness, contrast = 1 + settings.brightness * about[0], 1 + settings.contrast * about[1]
+        image = relight(image, valid, brightness, contrast, settings.zero_dn)
+    return image
+
+
+def _blanked(
+    image: Tensor, valid: Tensor, settings: Augmentation, fill: Tensor, generator: torch.Generator
+) -> tuple[Tensor, Tensor]:
+    """Bands and rectangles taken away; after the noise, so that they are quite even."""
+    if settings.band_dropout > 0:
+        lost = draw_dropped(len(image), image.shape[1], settings.band_dropout, generator)
+        image, valid = blank(image, valid, lost.to(image.device), fill)
+    if settings.erase > 0:
+        size = (image.shape[-2], image.shape[-1])
+        gone = draw_rectangles(len(image), size, settings.erase, settings.erase_area, generator)
+        image, valid = blank(image, valid, gone.to(image.device), fill)
+    return image, valid
 
 
 def _draw_views(settings: Augmentation, count: int, generator: torch.Generator) -> Tensor:

@@ -1,0 +1,78 @@
+"""What a training step minimises: cross-entropy of soft labels, class weights, an L2 penalty."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import Literal
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+from torch.nn import functional as F
+
+ClassWeights = Literal["none", "balanced"] | tuple[float, ...]
+
+
+def class_weights(
+    kind: ClassWeights, labels: NDArray[np.int64], num_classes: int
+) -> NDArray[np.float64] | None:
+    """Weight of each class [K]; None where all weigh the same.
+
+    `balanced` is n / (K n_k) over the K classes present (King & Zeng 2001), so that the tiles'
+    mean weight is 1; a class without tiles has weight 1.
+
+    >>> class_weights("balanced", np.array([0, 0, 0, 1]), 2).round(3).tolist()
+    [0.667, 2.0]
+    """
+    if kind == "none":
+        return None
+    if kind != "balanced":
+        return np.asarray(kind, dtype=np.float64)
+    counts = np.bincount(labels, minlength=num_classes)
+    present = counts > 0
+    weights = np.ones(num_classes)
+    weights[present] = len(labels) / (present.sum() * counts[present])
+    return weights
+
+
+def smoothed(labels: Tensor, num_classes: int, smoothing: float) -> Tensor:
+    """Labels [N] as shares [N, K]: 1 - e for the class, and e / K for every one.
+
+    Label smoothing, Szegedy et al. 2016, section 7.
+
+    >>> smoothed(torch.tensor([1]), 2, 0.1)
+    tensor([[0.0500, 0.9500]])
+    """
+    return F.one_hot(labels, num_classes).float() * (1 - smoothing) + smoothing / num_classes
+
+
+def cross_entropy(logits: Tensor, shares: Tensor, weights: Tensor | None = None) -> Tensor:
+    """Cross-entropy of logits [N, K] with shares [N, K], a weighted mean over the batch.
+
+    With one-hot shares and class weights [K] it is PyTorch's weighted cross-entropy: the sum of
+    weighted terms over the sum of their weights.
+
+    >>> even = cross_entropy(torch.zeros(3, 4), torch.full((3, 4), 0.25))
+    >>> round(even.exp().item(), 4)
+    4.0
+    """
+    weighted = shares if weights is None else shares * weights.to(shares)
+    return -(weighted * logits.log_softmax(dim=1)).sum() / weighted.sum()
+
+
+def l2_penalty(parameters: Iterable[Tensor], strength: float) -> Tensor:
+    """strength * sum of w^2 over the tensors given, whose gradient is 2 * strength * w.
+
+    >>> w = torch.tensor([[3.0, 4.0]], requires_grad=True)
+    >>> l2_penalty([w], 0.1).backward()
+    >>> w.grad
+    tensor([[0.6000, 0.8000]])
+    """
+    squares = [p.square().sum() for p in parameters]
+    return strength * torch.stack(squares).sum() if squares else torch.zeros(())
+
+
+def decaying(parameters: Iterable[Tensor]) -> Sequence[Tensor]:
+    """The trainable tensors of two or more dimensions: no bias, no normalisation."""
+    return [p for p in parameters if p.requires_grad and p.ndim >= 2]

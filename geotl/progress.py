@@ -1,0 +1,101 @@
+"""How far a long piece of work is: one line that overwrites itself, or a few plain ones.
+
+On a terminal the line is written over and gone at the end; into a file or a pipe a plain line
+goes at most every ten seconds, so that a log stays readable.
+"""
+
+from __future__ import annotations
+
+import shutil
+import sys
+import time
+from collections.abc import Callable
+from types import TracebackType
+from typing import TextIO
+
+PLAIN_EVERY_S, DRAWN_EVERY_S = 10.0, 0.1
+
+
+class ProgressLine:
+    """A line of progress; as a context manager it wipes itself away at the end.
+
+    >>> import io
+    >>> stream = io.StringIO()
+    >>> with ProgressLine(stream=stream) as line:
+    ...     line.counter("reading tiles")(1, 2)
+    >>> stream.getvalue()
+    ''
+    """
+
+    def __init__(
+        self,
+        *,
+        quiet: bool = False,
+        stream: TextIO | None = None,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        """Write to `stream` (standard error), unless quiet."""
+        self.quiet, self.stream, self.clock = quiet, stream or sys.stderr, clock
+        self.drawn = self.stream.isatty()
+        self.started = self.written = clock()
+        self._shown = False
+
+    def show(self, text: str, *, now: bool = False) -> None:
+        """Show a text, unless the last one is too fresh; `now` draws on a terminal all the same."""
+        if self.quiet:
+            return
+        time_s = self.clock()
+        wait_s = DRAWN_EVERY_S if self.drawn else PLAIN_EVERY_S
+        if time_s - self.written < wait_s and not (now and self.drawn):
+            return
+        self.written = time_s
+        if self.drawn:
+            width = shutil.get_terminal_size().columns - 1  # a line that wraps cannot be wiped
+            self.stream.write("\r\x1b[K" + text[:width])
+            self._shown = True
+        else:
+            self.stream.write(text + "\n")
+        self.stream.flush()
+
+    def counter(self, what: str) -> Callable[[int, int], None]:
+        """A function of (done, in all) that shows how far `what` is, and how long it will take."""
+        begun = self.clock()
+
+        def tell(done: int, total: int) -> None:
+            left_s = (self.clock() - begun) / max(done, 1) * (total - done)
+            self.show(f"{what}  {done}/{total}  {duration(left_s)} left")
+
+        return tell
+
+    def close(self) -> None:
+        """Wipe the line off the terminal."""
+        if self._shown:
+            self.stream.write("\r\x1b[K")
+            self.stream.flush()
+            self._shown = False
+
+    def __enter__(self) -> ProgressLine:
+        """Hand out the line."""
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        """Wipe the line away, whatever happened."""
+        self.close()
+
+
+def duration(seconds: float) -> str:
+    """A length of time in two figures or so.
+
+    >>> [duration(s) for s in (0.04, 2.14, 70, 3700, 90000)]
+    ['0.0 s', '2.1 s', '70 s', '62 min', '25 h']
+    """
+    if seconds < 10:
+        return f"{seconds:.1f} s"
+    if seconds < 120:
+        return f"{seconds:.0f} s"
+    return f"{seconds / 60:.0f} min" if seconds < 7200 else f"{seconds / 3600:.0f} h"
