@@ -1,8 +1,9 @@
 """Augmentation of a batch on its own device: any number of bands, aware of validity.
 
-With `disturbances`, split from it, the only place that imports kornia. Every random figure is drawn from one torch.Generator on
-the CPU, so that a batch is the same on every device. Flips and quarter turns move pixels and
-change none; a free rotation, a change of scale and a crop are composed into one resampling.
+With `disturbances`, split from it, the only place that imports kornia. Every random figure is
+drawn from one torch.Generator on the CPU, so that a batch is the same on every device. Flips
+and quarter turns move pixels and change none; a free rotation, a change of scale and a crop are
+composed into one resampling.
 """
 
 from __future__ import annotations

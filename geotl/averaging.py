@@ -39,7 +39,7 @@ class WeightAverage(nn.Module):
         """Take in the weights as they are."""
         self.count += 1
         for mean, parameter in self._pairs():
-            mean += (parameter - mean) / self.count
+            mean.add_((parameter - mean) / self.count)
 
     @torch.no_grad()
     def give(self) -> None:

@@ -42,7 +42,7 @@ class EpochLine(Callback):
         )
         self.line.show(f"epoch {done}/{planned}  {self.told}", now=True)
 
-    def teardown(self, *_: Any) -> None:
+    def teardown(self, *_: Any, **__: Any) -> None:
         """Leave nothing behind."""
         self.line.close()
 
@@ -55,6 +55,5 @@ def losses(trainer: lightning.Trainer) -> str:
     """The losses of the epoch that ended, as far as they are there."""
     seen = {name: float(value) for name, value in trainer.callback_metrics.items()}
     told = f"loss {seen['train_loss']:.2f}" if "train_loss" in seen else ""
-    if "val_loss" in seen:
-        told += f"  held out {seen['val_loss']:.2f} / {seen['val_accuracy']:.2f}"
-    return told
+    held = [f"{seen[name]:.2f}" for name in ("val_loss", "val_accuracy") if name in seen]
+    return told + (f"  held out {' / '.join(held)}" if held else "")

@@ -16,6 +16,7 @@ from scipy.linalg import cho_factor, cho_solve
 from sklearn.linear_model import LogisticRegression
 
 from geotl.evaluation import fit_temperature, softmax
+from geotl.losses import ClassWeights, class_weights
 
 Floats = NDArray[np.floating]
 Ints = NDArray[np.int64]
@@ -59,12 +60,24 @@ class Chosen:
     temperature: float
 
 
-def logistic(features: Floats, labels: Ints, penalty: float, *, num_classes: int) -> Linear:
-    """Multinomial logistic regression with an L2 penalty of inverse strength `penalty`."""
+def logistic(
+    features: Floats,
+    labels: Ints,
+    penalty: float,
+    *,
+    num_classes: int,
+    weights: ClassWeights = "none",
+) -> Linear:
+    """Multinomial logistic regression with an L2 penalty of inverse strength `penalty`.
+
+    `weights` are those of the classes (see `losses.class_weights`), of the tiles given.
+    """
     tiles, views, width = features.shape
     rows = features.reshape(tiles * views, width).astype(np.float64)
     solver = LogisticRegression(C=penalty, max_iter=1000, tol=1e-4)
-    solver.fit(rows, np.repeat(labels, views))
+    of_class = class_weights(weights, labels, num_classes)
+    of_row = None if of_class is None else np.repeat(of_class[labels], views)
+    solver.fit(rows, np.repeat(labels, views), of_row)
     weight, bias = np.zeros((num_classes, width)), np.full(num_classes, -30.0)
     coef, intercept = solver.coef_, solver.intercept_
     if len(solver.classes_) == 2:  # scikit-learn then gives one row, for the second class

@@ -62,7 +62,7 @@ def cross_entropy(logits: Tensor, shares: Tensor, weights: Tensor | None = None)
 
 
 def l2_penalty(parameters: Iterable[Tensor], strength: float) -> Tensor:
-    """strength * sum of w^2 over the tensors given, whose gradient is 2 * strength * w.
+    """The L2 penalty strength * sum of w^2, whose gradient is 2 * strength * w.
 
     >>> w = torch.tensor([[3.0, 4.0]], requires_grad=True)
     >>> l2_penalty([w], 0.1).backward()

@@ -47,7 +47,8 @@ def draw_mix(
     """
     partner = torch.from_numpy(random.permutation(count))
     cut = cutmix > 0 and (mixup <= 0 or random.random() < 0.5)
-    share = random.beta(*(2 * [cutmix if cut else mixup]), size=count)
+    spread = cutmix if cut else mixup
+    share = random.beta(spread, spread, size=count)
     if not cut:
         return Mix(partner, torch.from_numpy(share).float())
     height, width = size

@@ -21,6 +21,7 @@ from geotl.preparing import (
     Say,
     Source,
     build_network,
+    caching_note,
     feature_source,
     make_draw,
     make_plan,
@@ -72,7 +73,7 @@ def run(
         say(f"{out}: already finished. {metrics['headline']}")
         return metrics
     started = time.perf_counter()
-    source = read_source(recipe, source_root, sensor, say)
+    source = read_source(recipe, source_root, sensor, say, quiet=quiet)
     say(f"computing on {describe(choose_device(), recipe.train.precision)}")
     tally = Tally()
     first: tuple[Draw, Fitted, Floats, WeightReport, dict[str, Interval]] | None = None
@@ -83,6 +84,8 @@ def run(
         tally.seconds.append(time.perf_counter() - begun)
         if number == 0:
             say(report.summary())
+            if note := caching_note(recipe, source):
+                say(note)
         logits = judge(recipe, source, draw, fitted)
         rivals = compare(recipe, source, draw, fitted, logits, tally=tally, out=out, quiet=quiet)
         if first is None:
@@ -139,7 +142,7 @@ def fit_draw(
         network,
         Tiles(source.pack, rows, source.labels[rows]),
         draw.folds,
-        make_plan(recipe, report, draw, resume=resume, quiet=quiet),
+        make_plan(recipe, source, report, draw, resume=resume, quiet=quiet),
         folder=out / "draws" / f"{draw.number:02d}",
         features=feature_source(recipe, source),
     )
@@ -205,7 +208,7 @@ def variants(recipe: Recipe) -> dict[str, Recipe]:
     found = {}
     pretrained = recipe.model.weights != "none"
     if recipe.evaluate.random_weights and pretrained:
-        blank = {"weights": "none", "sha256": None, "fresh": ()}
+        blank = {"weights": "none", "sha256": None, "fresh": (), "adabn": "none"}
         trains = {"finetune", "probe_then_finetune", "full"}
         found["random weights"] = base.model_copy(
             update={

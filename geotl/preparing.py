@@ -13,12 +13,16 @@ from numpy.typing import NDArray
 
 from geotl import splits
 from geotl.augment import Augmentation
+from geotl.averaging import adapt_batchnorm
 from geotl.backbones import build_backbone
 from geotl.device import choose_device
+from geotl.errors import RecipeError, nearest
 from geotl.features import cached_features
 from geotl.heads import Folds
 from geotl.loading import Pack, fingerprint, pack, statistics
+from geotl.losses import ClassWeights
 from geotl.model import FeatureSpec, Normalise, TileClassifier
+from geotl.progress import ProgressLine
 from geotl.radiometry import IMAGENET, as_dn
 from geotl.recipe import Recipe, resolve_weights
 from geotl.runfolder import cache_folder
@@ -40,6 +44,7 @@ class Source:
     index: TileIndex
     sensor: Sensor
     pack: Pack
+    quiet: bool = False  # no progress while features of its tiles are computed
 
     @property
     def labels(self) -> Ints:
@@ -65,20 +70,24 @@ def recipe_sensor(recipe: Recipe) -> Sensor:
     return custom_sensor("custom", bands, own.scale, own.offset, own.nodata)
 
 
-def read_source(recipe: Recipe, root: Path, sensor: Sensor, say: Say) -> Source:
+def read_source(
+    recipe: Recipe, root: Path, sensor: Sensor, say: Say, *, quiet: bool = False
+) -> Source:
     """Index the tiles, and pack them or find them packed."""
     data = recipe.data
     index = index_folder(root, table=data.table)
     names = ("bands", "file_bands", "tile_px", "fit")
     options: dict[str, Any] = {name: getattr(data, name) for name in names}
     folder = cache_folder() / "packs" / fingerprint(index, sensor, **options)[:32]
-    packed = pack(index, sensor, folder=folder, **options)
+    with ProgressLine(quiet=quiet) as line:
+        told = line.counter("reading tiles")
+        packed = pack(index, sensor, folder=folder, progress=told, **options)
     px = packed.images.shape[-1]
     say(
         f"{len(index)} tiles of {len(index.classes)} classes, {px}x{px} px, "
         f"bands {', '.join(packed.bands)}"
     )
-    return Source(index, sensor, packed)
+    return Source(index, sensor, packed, quiet)
 
 
 def make_draw(recipe: Recipe, source: Source, number: int) -> Draw:
@@ -130,18 +139,44 @@ def build_network(
             backbone, normalise, spec, len(source.index.classes), dropout=told.dropout
         )
     network.to(memory_format=torch.channels_last)
-    return network.to(choose_device()), report
+    network.to(choose_device())
+    return network, adapted(recipe, source, draw, network, report)
+
+
+def adapted(
+    recipe: Recipe, source: Source, draw: Draw, network: TileClassifier, report: WeightReport
+) -> WeightReport:
+    """Measure batch normalisation anew where the recipe says so, and note it in the report."""
+    kind = recipe.model.adabn
+    if kind == "none":
+        return report
+    everything = np.arange(len(source.index), dtype=np.int64)
+    rows = everything if kind == "transductive" else draw.split.train
+    adapt_batchnorm(
+        network, source.pack, rows, folded=report.folded_batchnorm, seed=recipe.seed + draw.number
+    )
+    of = "all tiles, those judged on included (transductive)"
+    whose = of if kind == "transductive" else "the training tiles"
+    note = f"batch normalisation: measured anew on {whose} (AdaBN)"
+    return replace(report, notes=(*report.notes, note))
 
 
 def make_plan(
-    recipe: Recipe, report: WeightReport, draw: Draw, *, resume: bool, quiet: bool
+    recipe: Recipe,
+    source: Source,
+    report: WeightReport,
+    draw: Draw,
+    *,
+    resume: bool,
+    quiet: bool,
 ) -> Plan:
     """The recipe's settings as the strategies take them."""
     train, probe = recipe.train, recipe.probe
     settings = TrainSettings(
-        **{name: getattr(train, name) for name in type(train).model_fields},
+        **{name: getattr(train, name) for name in type(train).model_fields}
+        | {"class_weights": class_weights_of(recipe, source)},
         seed=recipe.seed + draw.number,
-        augmentation=Augmentation(**recipe.augment.model_dump()),
+        augmentation=augmentation_of(recipe, source.sensor),
     )
     return Plan(
         strategy=recipe.strategy,
@@ -155,6 +190,41 @@ def make_plan(
     )
 
 
+def augmentation_of(recipe: Recipe, sensor: Sensor) -> Augmentation:
+    """What may happen to a training tile; brightness scales from the DN of zero reflectance."""
+    return Augmentation(**recipe.augment.model_dump(), zero_dn=-sensor.offset / sensor.scale)
+
+
+def class_weights_of(recipe: Recipe, source: Source) -> ClassWeights:
+    """The classes' weights in the order of the index.
+
+    Raises:
+        RecipeError: a mapping that names another class, or not every one.
+    """
+    given, classes = recipe.train.class_weights, source.index.classes
+    if not isinstance(given, dict):
+        return given
+    for name in given:
+        if name not in classes:
+            raise RecipeError(f"train.class_weights: given {name}; {nearest(name, classes)}")
+    missing = [name for name in classes if name not in given]
+    if missing:
+        raise RecipeError(
+            f"train.class_weights: no weight for {', '.join(missing)}; give every class one"
+        )
+    return tuple(given[name] for name in classes)
+
+
+def caching_note(recipe: Recipe, source: Source) -> str | None:
+    """Why frozen stages are computed anew in each epoch, where they could have been cached."""
+    frozen = recipe.strategy in ("finetune", "probe_then_finetune")
+    reasons = augmentation_of(recipe, source.sensor).beyond_views
+    if not (frozen and recipe.train.cache_views and reasons):
+        return None
+    named = ", ".join(f"augment.{name}" for name in reasons)
+    return f"frozen stages are computed anew in each epoch: {named} makes new pixels each time"
+
+
 def feature_source(recipe: Recipe, source: Source) -> Callable[[TileClassifier, Ints], Floats]:
     """Frozen features, computed once and then found in the cache.
 
@@ -164,10 +234,11 @@ def feature_source(recipe: Recipe, source: Source) -> Callable[[TileClassifier, 
 
     def features(network: TileClassifier, rows: Ints) -> Floats:
         wanted = everything if recipe.split.draws > 1 else rows
-        held = cached_features(
-            network, source.pack, wanted, cache_folder() / "features",
-            precision=recipe.train.precision,
-        )  # fmt: skip
+        with ProgressLine(quiet=source.quiet) as line:
+            held = cached_features(
+                network, source.pack, wanted, cache_folder() / "features",
+                precision=recipe.train.precision, progress=line.counter("computing features"),
+            )  # fmt: skip
         return np.asarray(held[rows] if recipe.split.draws > 1 else held)
 
     return features

@@ -58,7 +58,7 @@ def load(source: str | Path, overrides: Sequence[str] = ()) -> Recipe:
     _imply(stated, given, Path(label).stem)
     recipe, found_in_values = _check(_with_overrides(stated, given))
     for keys, fault in found_in_values:
-        overridden = any(keys[: len(path)] == path for path in given)
+        overridden = any(keys[: len(path)] == path[: len(keys)] for path in given)
         faults.append(f"{'command line' if overridden else label}: {fault}")
     if recipe is None or faults:
         raise RecipeError("\n".join(faults))
@@ -365,9 +365,11 @@ def _leaves(node: Node, prefix: str) -> Iterator[tuple[str, Node]]:
 
 def _allowed(node: Node) -> str:
     """What a key may hold, in words."""
-    inner, nullable = _plain(node)
-    kind = _kind(inner)
-    return kind + (", or null" if "," in kind else " or null") * nullable
+    choices = node.get("anyOf", [node])
+    kinds = [_kind(_plain(choice)[0]) for choice in choices if choice.get("type") != "null"]
+    nullable = len(kinds) < len(choices)
+    several = len(kinds) > 1 or "," in kinds[0]
+    return ", or ".join(kinds) + (", or null" if several else " or null") * nullable
 
 
 def _kind(node: Node) -> str:

@@ -15,7 +15,7 @@ def one_cycle(step: int, total: int) -> float:
     of torch's OneCycleLR with pct_start 0.3, div_factor 25 and final_div_factor 4000.
 
     >>> [round(one_cycle(step, 11), 3) for step in (0, 2, 6, 10)]
-    [0.04, 0.976, 0.565, 0.0]
+    [0.04, 0.96, 0.531, 0.0]
     """
     start, end, peak = 1 / 25, 1 / 25 / 4e3, 0.3 * total - 1
     if step <= peak:

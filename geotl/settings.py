@@ -1,6 +1,6 @@
 """The keys of a recipe: every setting's type, default, range and unit, and what goes together.
 
-This is the one place where a key is defined: the JSON Schema, the reference in
+With `learning`, this is the one place where a key is defined: the JSON Schema, the reference in
 docs/RECIPES.md and the error messages are read off these models. A unit stands in brackets
 at the end of a description.
 """
@@ -13,7 +13,9 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, Strict, model_validator
+from pydantic import BeforeValidator, Field, Strict, model_validator
+
+from geotl.learning import Augment, Section, Train
 
 Text = Annotated[str, Field(min_length=1)]
 Names = Annotated[tuple[Text, ...], Strict(False)]
@@ -27,12 +29,6 @@ def _integer(value: object) -> object:
     if type(value) is not int:
         raise ValueError("not an integer")
     return value
-
-
-class Section(BaseModel):
-    """A group of keys: frozen, no unknown keys, no silent conversion, finite numbers."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False)
 
 
 class CustomBand(Section):
@@ -120,6 +116,11 @@ class Model(Section):
         "training", description="whose mean and sd: the training tiles' or the weights' own"
     )
     dropout: float = Field(0.0, ge=0, le=0.9, description="dropout before the head [fraction]")
+    adabn: Literal["none", "training", "transductive"] = Field(
+        "none",
+        description="measure the weights' batch normalisation anew on the training tiles, or on "
+        "all tiles without their labels (AdaBN, Li 2016)",
+    )
 
 
 class Probe(Section):
@@ -159,45 +160,6 @@ class Probe(Section):
         description="divisor of the logits that soft labels are made from [factor]",
     )
     rounds: int = Field(5, ge=1, le=20, description="rounds of labelling and fitting [rounds]")
-
-
-class Train(Section):
-    """Training of the network."""
-
-    epochs: int = Field(40, ge=1, le=10000, description="passes over the training tiles [epochs]")
-    batch_size: int = Field(32, ge=1, le=4096, description="tiles in a batch [tiles]")
-    lr: float = Field(1e-3, gt=0, le=10, description="the head's peak learning rate [1/step]")
-    lr_decay: float = Field(
-        0.5, gt=0, le=1, description="learning-rate factor per stage from the head back [factor]"
-    )
-    weight_decay: float = Field(
-        0.01, ge=0, le=1, description="decay of weights of 2 or more dimensions [1/step]"
-    )
-    optimizer: Literal["adamw", "sgd"] = Field("adamw", description="the optimiser")
-    patience: int = Field(
-        8, ge=0, le=10000, description="epochs without gain before stopping; 0: never [epochs]"
-    )
-    precision: Literal["auto", "float32", "bfloat16"] = Field(
-        "auto", description="number format; auto: bfloat16 where the device gains"
-    )
-    checkpoint_every_steps: int = Field(
-        0, ge=0, description="checkpoint interval; 0: at the ends of epochs [steps]"
-    )
-    cache_views: bool = Field(True, description="compute frozen stages once per view")
-
-
-class Augment(Section):
-    """What is varied in training tiles."""
-
-    flips: bool = Field(True, description="mirror at random")
-    quarter_turns: bool = Field(True, description="turn by quarters at random")
-    rotate_deg: float = Field(0.0, ge=0, le=180, description="largest free rotation [degrees]")
-    scale: Annotated[
-        tuple[Annotated[float, Field(gt=0, le=4)], Annotated[float, Field(gt=0, le=4)]],
-        Strict(False),
-    ] = Field((1.0, 1.0), description="least and largest magnification [factor]")
-    crop: float = Field(1.0, gt=0, le=1, description="least share of the area kept [fraction]")
-    noise: float = Field(0.0, ge=0, le=10, description="sd of Gaussian noise [sd of the band]")
 
 
 class Evaluate(Section):
@@ -295,6 +257,30 @@ _RULES = (
             unlabelled != "none" and (head != "discriminant" or strategy != "probe")
         ),
         "given {0} with probe.head {1} and strategy {2}; allowed: none, or discriminant and probe",
+    ),
+    _Rule(
+        ("model.adabn", "model.weights"),
+        lambda adabn, weights: adabn != "none" and weights == "none",
+        "given {0} with model.weights none; allowed: none, or name the weights",
+    ),
+    _Rule(
+        ("train.unfreeze_every", "strategy"),
+        lambda every, strategy: every > 0 and strategy == "scratch",
+        "given {0} with strategy scratch, whose stages cannot wait at random; allowed: 0, or "
+        "another strategy",
+    ),
+    _Rule(
+        ("train.class_weights", "probe.head", "strategy"),
+        lambda weights, head, strategy: (
+            isinstance(weights, dict) and head == "discriminant" and strategy == "probe"
+        ),
+        "given {0} with probe.head {1}, which weighs classes alike; allowed: none, balanced, or "
+        "probe.head=logistic",
+    ),
+    _Rule(
+        ("augment.erase_area",),
+        lambda area: area[0] > area[1],
+        "given {0}; allowed: the smaller share first",
     ),
     _Rule(
         ("augment.scale",),

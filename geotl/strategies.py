@@ -21,6 +21,7 @@ from geotl.evaluation import fit_temperature
 from geotl.features import raw_features
 from geotl.heads import Chosen, Fit, Folds, Linear, choose, discriminant, logistic, one_hot
 from geotl.loading import Pack, batch
+from geotl.losses import ClassWeights
 from geotl.model import TileClassifier, view_logits
 from geotl.stages import freeze, hold_batchnorm
 from geotl.training import History, Tiles, TrainSettings, fit
@@ -41,7 +42,7 @@ class Plan:
         freeze_until: last frozen stage of a fine-tuning; None for the last but one.
         hold_batchnorm: keep batch normalisation on its stored statistics while training.
         settings: of the training.
-        quiet, resume: no progress bars; go on from what an earlier run left.
+        quiet, resume: no progress; go on from what an earlier run left.
     """
 
     strategy: Strategy
@@ -71,10 +72,17 @@ class Fitted:
     features: Floats | None = None
 
 
-def head_fit(kind: Literal["logistic", "discriminant"], num_classes: int) -> Fit:
-    """The function that fits a head of this kind at one setting."""
+def head_fit(
+    kind: Literal["logistic", "discriminant"], num_classes: int, weights: ClassWeights = "none"
+) -> Fit:
+    """The function that fits a head of this kind at one setting.
+
+    The discriminant has equal priors, and so weighs classes alike by itself.
+    """
     if kind == "logistic":
-        return lambda x, y, penalty: logistic(x, y, penalty, num_classes=num_classes)
+        return lambda x, y, penalty: logistic(
+            x, y, penalty, num_classes=num_classes, weights=weights
+        )
     return lambda x, y, g: discriminant(x, one_hot(y, num_classes), g)
 
 
@@ -104,17 +112,7 @@ def fit_strategy(
             base, train, None, plan, folder=folder / "final", features=features
         )
         return Fitted(final, None, history)
-    fit_rows, held_rows = folds[0]
-    trial, history = _trained(
-        base,
-        _part(train, fit_rows),
-        _part(train, held_rows),
-        plan,
-        folder=folder / "fold",
-        features=features,
-    )
-    held = _part(train, held_rows)
-    logits = predict_rows(trial, held.pack, held.rows, precision=plan.settings.precision)
+    history, logits, truth = _chosen(base, train, folds, plan, folder=folder, features=features)
     final, _ = _trained(
         base,
         train,
@@ -124,8 +122,40 @@ def fit_strategy(
         features=features,
         stop_after=history.best_epoch + 1,
     )
-    final.temperature.fill_(fit_temperature(logits, held.labels))
+    final.temperature.fill_(fit_temperature(logits, truth))
     return Fitted(final, None, history)
+
+
+def _chosen(
+    base: TileClassifier,
+    train: Tiles,
+    folds: Folds,
+    plan: Plan,
+    *,
+    folder: Path,
+    features: FeatureSource,
+) -> tuple[History, Floats, Ints]:
+    """The first fold's history with the epoch that the folds choose, and held-out logits, truth.
+
+    Of the folds' best epochs the (lower) median is taken, so that no single one decides.
+    """
+    histories, logits, truth = [], [], []
+    for number, (fit_rows, held_rows) in enumerate(folds[: plan.settings.choice_folds]):
+        held = _part(train, held_rows)
+        trial, history = _trained(
+            base,
+            _part(train, fit_rows),
+            held,
+            plan,
+            folder=folder / (f"fold_{number}" if number else "fold"),
+            features=features,
+        )
+        histories.append(history)
+        logits.append(predict_rows(trial, held.pack, held.rows, precision=plan.settings.precision))
+        truth.append(held.labels)
+    best = sorted(history.best_epoch for history in histories)[(len(histories) - 1) // 2]
+    chosen = replace(histories[0], best_epoch=best)
+    return chosen, np.concatenate(logits), np.concatenate(truth)
 
 
 def probe(
@@ -140,7 +170,9 @@ def probe(
         torch.from_numpy(raw.reshape(-1, raw.shape[2])).to(device_of(network))
     )
     scaled = standardised(network, raw)
-    fit_head = head_fit(plan.head, network.head.out_features)
+    settings = plan.settings
+    weights = "balanced" if settings.balanced_sampling else settings.class_weights
+    fit_head = head_fit(plan.head, network.head.out_features, weights)
     chosen = choose(scaled, train.labels, folds, fit_head, plan.head_settings)
     install(network, chosen.head, chosen.temperature)
     return Fitted(network.eval(), chosen, None, scaled)

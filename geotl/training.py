@@ -6,13 +6,7 @@ was killed and resumed, at an epoch's end or within one, so equals the uninterru
 
 from __future__ import annotations
 
-import csv
 import json
-import logging
-import math
-import warnings
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
@@ -20,19 +14,30 @@ from typing import Any, Literal
 import lightning
 import numpy as np
 import torch
-from lightning.pytorch.callbacks import EarlyStopping, ModelCheckpoint, TQDMProgressBar
+from lightning.pytorch.callbacks import EarlyStopping
 from lightning.pytorch.loggers import CSVLogger, TensorBoardLogger
 from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional as F
 from torch.utils.data import DataLoader
 
-from geotl.augment import VIEWS, Augmentation, augment, turn_view
-from geotl.device import Precision, bfloat16_gains
-from geotl.files import write_text
-from geotl.loading import Pack, batch
+from geotl.augment import Augmentation, augment
+from geotl.averaging import WeightAverage, measuring, moving_norms
+from geotl.batches import derived_seed, epoch_order
+from geotl.callbacks import EpochLine
+from geotl.device import Precision
+from geotl.engine import checkpoints, history, lightning_precision, quiet_lightning
+from geotl.files import whole_file, write_text
+from geotl.frozen import FrozenViews, Tiles, cacheable_views, frozen_bytes
+from geotl.loading import batch
+from geotl.losses import ClassWeights, class_weights, cross_entropy, decaying, l2_penalty, smoothed
+from geotl.mixing import Mix, draw_mix, mix_tiles, mix_values
 from geotl.model import Frozen, TileClassifier
-from geotl.stages import parameter_groups
+from geotl.progress import ProgressLine
+from geotl.schedules import Schedule, rate_factor
+from geotl.stages import freeze, parameter_groups
+
+__all__ = ["History", "Learner", "Tiles", "TrainSettings", "cacheable_views", "epoch_order", "fit"]
 
 Ints = NDArray[np.int64]
 CACHE_BYTES = 2 << 30  # above this the frozen stages are computed anew in each epoch
@@ -52,17 +57,24 @@ class TrainSettings:
     precision: Precision = "auto"
     checkpoint_every_steps: int = 0
     cache_views: bool = True
+    schedule: Schedule = "one_cycle"
+    warmup: float = 0.1
+    unfreeze_every: int = 0
+    l2: float = 0.0
+    label_smoothing: float = 0.0
+    class_weights: ClassWeights = "none"
+    balanced_sampling: bool = False
+    swa_from: float | None = None
+    swa_lr: float = 0.5
+    choice_folds: int = 1
     seed: int = 0
     augmentation: Augmentation = field(default_factory=Augmentation)
 
-
-@dataclass(frozen=True)
-class Tiles:
-    """Rows of a pack with their labels; `labels[i]` belongs to `rows[i]`."""
-
-    pack: Pack
-    rows: Ints
-    labels: Ints
+    @property
+    def swa_epoch(self) -> int | None:
+        """The first epoch (from 0) after which the weights are averaged; None: none is."""
+        return None if self.swa_from is None else min(int(self.swa_from * self.epochs),
+                                                      self.epochs - 1)  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -71,71 +83,6 @@ class History:
 
     epochs: list[dict[str, float]]
     best_epoch: int
-
-
-def derived_seed(seed: int, epoch: int, step: int) -> int:
-    """A 63-bit seed for one batch of one epoch.
-
-    >>> derived_seed(0, 1, 2) != derived_seed(0, 2, 1)
-    True
-    """
-    state = np.random.SeedSequence([seed, epoch, step]).generate_state(2, np.uint32)
-    return int(state[0]) << 31 | int(state[1]) >> 1
-
-
-def epoch_order(count: int, batch_size: int, seed: int, epoch: int) -> list[Ints]:
-    """Positions of each batch of an epoch; a last batch of one tile joins the one before.
-
-    >>> [len(part) for part in epoch_order(9, 4, seed=0, epoch=0)]
-    [4, 5]
-    """
-    order = np.random.default_rng([seed, epoch]).permutation(count)
-    parts = [order[start : start + batch_size] for start in range(0, count, batch_size)]
-    if len(parts) > 1 and len(parts[-1]) == 1:
-        parts[-2:] = [np.concatenate(parts[-2:])]
-    return parts
-
-
-class FrozenViews:
-    """What the frozen stages give for every training tile and view, computed once."""
-
-    def __init__(self, model: TileClassifier, tiles: Tiles, views: Sequence[int]) -> None:
-        """Run the frozen stages over all tiles in each view, in blocks of 64."""
-        self.views = tuple(views)
-        self.parts = [
-            [_stacked(_frozen_blocks(model, tiles, v), s) for s in range(len(model.sizes))]
-            for v in self.views
-        ]
-
-    def take(self, positions: Tensor, choice: Tensor) -> list[Frozen]:
-        """Frozen results of tiles at `positions`, each in the view numbered by `choice`."""
-        chosen = []
-        for size in range(len(self.parts[0])):
-            picked = [self.parts[v][size] for v in choice.tolist()]
-            pooled = torch.stack([p.pooled[i] for p, i in zip(picked, positions, strict=True)])
-            maps = torch.stack([p.maps[i] for p, i in zip(picked, positions, strict=True)])
-            chosen.append(Frozen(pooled, maps.contiguous(memory_format=torch.channels_last)))
-        return chosen
-
-
-def _frozen_blocks(model: TileClassifier, tiles: Tiles, view: int) -> Iterator[list[Frozen]]:
-    device = next(model.parameters()).device
-    fill = model.normalise.fill.cpu().numpy().astype(np.float64)
-    for start in range(0, len(tiles.rows), 64):
-        image = batch(tiles.pack, tiles.rows[start : start + 64], fill=fill, device=device)["image"]
-        yield model.frozen_part(turn_view(image, view))
-
-
-def _stacked(blocks: Iterator[list[Frozen]], size: int) -> Frozen:
-    held = [block[size] for block in blocks]
-    return Frozen(torch.cat([h.pooled for h in held]), torch.cat([h.maps for h in held]))
-
-
-def frozen_bytes(model: TileClassifier, tiles: Tiles, views: int) -> int:
-    """Memory that caching every view of the frozen stages' maps would take, in bytes."""
-    probe = Tiles(tiles.pack, tiles.rows[:1], tiles.labels[:1])
-    parts = next(_frozen_blocks(model, probe, 0))
-    return 4 * views * len(tiles.rows) * sum(p.maps.numel() + p.pooled.numel() for p in parts)
 
 
 class Learner(lightning.LightningModule):
@@ -150,6 +97,10 @@ class Learner(lightning.LightningModule):
         self.train_tiles, self.held_out = train, held_out
         self.cache: FrozenViews | None = None
         self.batches = len(epoch_order(len(train.rows), settings.batch_size, settings.seed, 0))
+        weights = class_weights(settings.class_weights, train.labels, model.head.out_features)
+        self.class_weights = None if weights is None else torch.from_numpy(weights).float()
+        averaged = settings.swa_epoch is not None
+        self.average = WeightAverage(list(model.parameters())) if averaged else None
 
     def setup(self, stage: str) -> None:
         """Compute the frozen stages once, where the augmentation allows and memory suffices."""
@@ -174,41 +125,117 @@ class Learner(lightning.LightningModule):
             return None
         return DataLoader(np.arange(len(self.held_out.rows)), batch_size=128)  # type: ignore[arg-type]
 
+    def order(self, epoch: int) -> list[Ints]:
+        """Positions of the tiles in each batch of an epoch."""
+        settings, labels = self.settings, self.train_tiles.labels
+        return epoch_order(
+            len(labels), settings.batch_size, settings.seed, epoch,
+            labels=labels if settings.balanced_sampling else None,
+        )  # fmt: skip
+
     def training_step(self, _: Any, batch_idx: int) -> Tensor:
         """Loss of one batch."""
-        settings = self.settings
-        order = epoch_order(
-            len(self.train_tiles.rows), settings.batch_size, settings.seed, self.current_epoch
-        )
-        positions = order[batch_idx]
-        origin = derived_seed(settings.seed, self.current_epoch, batch_idx)
+        self.thaw(self.current_epoch)
+        positions = self.order(self.current_epoch)[batch_idx]
+        origin = derived_seed(self.settings.seed, self.current_epoch, batch_idx)
         torch.manual_seed(origin)  # dropout draws from the global generator
-        generator = torch.Generator().manual_seed(origin)
-        features = self.model.standardise(self._features(positions, generator))
-        logits = self.model.classify(features)
+        mix = self._mix(len(positions), origin)
+        parts = self.parts(positions, origin, mix)
+        logits = self.model.classify(self.model.standardise(self.model.finish(parts)))
         truth = torch.from_numpy(self.train_tiles.labels[positions]).to(logits.device)
-        loss = F.cross_entropy(logits, truth)
-        hits = (logits.argmax(1) == truth).float().mean()
+        loss, main = self._loss(logits, truth, mix)
+        hits = (logits.argmax(1) == main).float().mean()
         self.log_dict(
             {"train_loss": loss, "train_accuracy": hits},
-            on_step=False, on_epoch=True, batch_size=len(positions), prog_bar=True,
+            on_step=False, on_epoch=True, batch_size=len(positions),
         )  # fmt: skip
+        if self.settings.l2 > 0:
+            loss = loss + l2_penalty(decaying(self.model.parameters()), self.settings.l2)
         return loss
 
-    def _features(self, positions: Ints, generator: torch.Generator) -> Tensor:
-        model, settings = self.model, self.settings
+    def _mix(self, count: int, origin: int) -> Mix | None:
+        kind = self.settings.augmentation
+        if not (kind.mixup or kind.cutmix):
+            return None
+        height, width = self.train_tiles.pack.images.shape[-2:]
+        random = np.random.default_rng([origin, 1])
+        return draw_mix(count, (height, width), kind.mixup, kind.cutmix, random)
+
+    def _loss(self, logits: Tensor, truth: Tensor, mix: Mix | None) -> tuple[Tensor, Tensor]:
+        """Cross-entropy, and the class that has the largest share in each tile."""
+        smoothing = self.settings.label_smoothing
+        if mix is None and self.class_weights is None and not smoothing:
+            return F.cross_entropy(logits, truth), truth
+        shares = smoothed(truth, logits.shape[1], smoothing)
+        if mix is not None:
+            shares = mix_values(shares, mix)
+        return cross_entropy(logits, shares, self.class_weights), shares.argmax(1)
+
+    def parts(self, positions: Ints, origin: int, mix: Mix | None = None) -> list[Frozen]:
+        """What the frozen stages give for a batch, varied and mixed as its origin says.
+
+        Mixed after the frozen stages, both what they hand on and what was pooled from them is
+        the hidden representation that manifold mixup mixes (Verma et al. 2019).
+        """
+        model, kind = self.model, self.settings.augmentation
+        generator = torch.Generator().manual_seed(origin)
+        hidden = mix is not None and mix.box is None and kind.mixup_of == "features"
         if self.cache is not None:
             choice = torch.randint(len(self.cache.views), (len(positions),), generator=generator)
-            return model.finish(self.cache.take(torch.from_numpy(positions), choice))
-        fill, sd = model.normalise.fill, model.normalise.sd
-        held = batch(
-            self.train_tiles.pack,
-            self.train_tiles.rows[positions],
-            fill=fill.cpu().numpy().astype(np.float64),
-            device=fill.device,
-        )
-        varied = augment(held, settings.augmentation, generator, band_sd=sd, fill=fill)
-        return model.finish(model.frozen_part(varied["image"]))
+            found = self.cache.take(torch.from_numpy(positions), choice)
+        else:
+            fill, sd = model.normalise.fill, model.normalise.sd
+            held = batch(
+                self.train_tiles.pack,
+                self.train_tiles.rows[positions],
+                fill=fill.cpu().numpy().astype(np.float64),
+                device=fill.device,
+            )
+            held = augment(held, kind, generator, band_sd=sd, fill=fill)
+            if mix is not None and not hidden:
+                held = mix_tiles(held, mix, fill)
+            found = model.frozen_part(held["image"])
+        if mix is None or not hidden:
+            return found
+        return [Frozen(mix_values(p.pooled, mix), mix_values(p.maps, mix)) for p in found]
+
+    def thaw(self, epoch: int | None) -> None:
+        """Let the stages learn that may in this epoch, from the head back; None: all that ever do.
+
+        Gradual unfreezing, Howard & Ruder 2018, section 3.3: the head first, then one stage more
+        every `unfreeze_every` epochs. What waits is frozen like the rest, buffers included.
+        """
+        every, backbone = self.settings.unfreeze_every, self.model.backbone
+        if not every:
+            return
+        names = backbone.stage_names
+        ever = names.index(self.model.frozen_until) + 1 if self.model.frozen_until else 0
+        waiting = ever if epoch is None else max(ever, len(names) - epoch // every)
+        if len(backbone.frozen) != waiting:
+            freeze(backbone, names[waiting - 1] if waiting else None, allow_random=True)
+
+    def optimizer_step(self, *args: Any, **kwargs: Any) -> None:
+        """Step; after an epoch's last one, take the weights into their average."""
+        super().optimizer_step(*args, **kwargs)
+        first, last = self.settings.swa_epoch, int(args[1]) == self.batches - 1
+        if self.average is not None and first is not None and last and self.current_epoch >= first:
+            self.average.add()
+
+    def settle(self) -> None:
+        """Put the averaged weights in place and measure batch normalisation for them.
+
+        One pass over the training tiles, varied as in training (Izmailov et al. 2018, section
+        3.2). Frozen stages and held statistics are not touched.
+        """
+        if self.average is None:
+            return
+        self.average.give()
+        self.model.eval()
+        with measuring(moving_norms(self.model.backbone)):
+            for number, positions in enumerate(self.order(self.settings.epochs)):
+                origin = derived_seed(self.settings.seed, self.settings.epochs, number)
+                self.model.finish(self.parts(positions, origin))
+        self.model.eval()
 
     def validation_step(self, positions: Tensor, _: int) -> None:
         """Loss and accuracy on held-out training labels."""
@@ -227,11 +254,11 @@ class Learner(lightning.LightningModule):
         hits = (logits.argmax(1) == truth).float().mean()
         self.log_dict(
             {"val_loss": F.cross_entropy(logits, truth), "val_accuracy": hits},
-            batch_size=len(part), prog_bar=True,
+            batch_size=len(part),
         )  # fmt: skip
 
     def configure_optimizers(self) -> Any:
-        """Rates geometric by stage, decay on matrices alone, one cycle per training."""
+        """Rates geometric by stage, decay on matrices alone, one schedule per training."""
         settings = self.settings
         groups = parameter_groups(
             self.model.backbone, self.model.head,
@@ -241,23 +268,13 @@ class Learner(lightning.LightningModule):
             chosen: torch.optim.Optimizer = torch.optim.AdamW(groups)
         else:
             chosen = torch.optim.SGD(groups, momentum=0.9, nesterov=True)
-        schedule = torch.optim.lr_scheduler.OneCycleLR(
-            chosen, max_lr=[g["lr"] for g in groups], pct_start=0.3, final_div_factor=4e3,
-            total_steps=settings.epochs * self.batches + 1,
-            cycle_momentum=False,
-        )  # fmt: skip
+        total, first = settings.epochs * self.batches + 1, settings.swa_epoch
+        level = None if first is None else (first * self.batches, settings.swa_lr)
+        schedule = torch.optim.lr_scheduler.LambdaLR(
+            chosen,
+            lambda step: rate_factor(step, total, settings.schedule, settings.warmup, level),
+        )
         return {"optimizer": chosen, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
-
-
-def cacheable_views(kind: Augmentation) -> tuple[int, ...]:
-    """The views an augmentation draws from, where it is nothing but views; () otherwise.
-
-    >>> len(cacheable_views(Augmentation())), cacheable_views(Augmentation(noise=0.1))
-    (8, ())
-    """
-    if kind.resamples or kind.noise > 0 or kind.flips != kind.quarter_turns:
-        return ()
-    return tuple(range(VIEWS)) if kind.flips else (0,)
 
 
 def fit(
@@ -281,32 +298,34 @@ def fit(
         held_out: tiles inside the training labels that choose the epoch.
         stop_after: epochs to run of the schedule, None for all.
         resume: go on from the last checkpoint in `folder`, if there is one.
-        quiet: no progress bar.
+        quiet: no progress.
+
+    With weights averaged (`swa_from`) every epoch is run and the average is what is kept: no
+    epoch is chosen.
     """
     learner = Learner(model, train, held_out, settings)
     finished = folder / "finished.json"
     if resume and finished.exists():
         return _reopened(learner, finished)
-    last, best = _checkpoints(folder, settings, held_out is not None)
-    callbacks: list[Any] = [last, *([best] if best else [])]
+    judged = held_out is not None and learner.average is None
+    last, best = checkpoints(folder, settings.checkpoint_every_steps, judged)
+    callbacks: list[Any] = [EpochLine(ProgressLine(quiet=quiet)), last, *([best] if best else [])]
     if best and settings.patience:
         callbacks.append(EarlyStopping("val_loss", patience=settings.patience))
-    if not quiet:
-        callbacks.append(TQDMProgressBar(leave=False))
     loggers = [
         CSVLogger(folder, name="", version="csv"),
         TensorBoardLogger(folder, name="", version="tensorboard"),
     ]
-    with _quiet_lightning():
+    with quiet_lightning():
         trainer = lightning.Trainer(
             accelerator="auto",
             devices=1,
-            precision=_lightning_precision(settings.precision, next(model.parameters()).device),
+            precision=lightning_precision(settings.precision, next(model.parameters()).device),
             max_epochs=min(stop_after or settings.epochs, settings.epochs),
             callbacks=callbacks,
             logger=loggers,
             log_every_n_steps=1,
-            enable_progress_bar=not quiet,
+            enable_progress_bar=False,
             enable_model_summary=False,
             num_sanity_val_steps=0,
         )
@@ -318,10 +337,21 @@ def fit(
             ckpt_path=str(start) if resume and start.exists() else None,
             weights_only=True,
         )
-    history = _history(folder / "csv" / "metrics.csv")
+    learner.thaw(None)
+    told = history(folder / "csv" / "metrics.csv")
     kept = Path(best.best_model_path if best else last.best_model_path)
-    write_text(finished, json.dumps({"kept": kept.name, "history": history}))
+    if learner.average is not None:
+        kept = _averaged(learner, folder / "averaged.ckpt", trainer.current_epoch - 1)
+    write_text(finished, json.dumps({"kept": kept.name, "history": told}))
     return _reopened(learner, finished)
+
+
+def _averaged(learner: Learner, path: Path, epoch: int) -> Path:
+    """Settle a learner on its averaged weights and keep them as a checkpoint."""
+    learner.settle()
+    with whole_file(path) as part:
+        torch.save({"state_dict": learner.state_dict(), "epoch": epoch}, part)
+    return path
 
 
 def _reopened(learner: Learner, finished: Path) -> History:
@@ -330,67 +360,3 @@ def _reopened(learner: Learner, finished: Path) -> History:
     state = torch.load(finished.parent / told["kept"], weights_only=True, map_location="cpu")
     learner.load_state_dict(state["state_dict"])
     return History(told["history"], int(state["epoch"]))
-
-
-def _checkpoints(
-    folder: Path, settings: TrainSettings, judged: bool
-) -> tuple[ModelCheckpoint, ModelCheckpoint | None]:
-    every = settings.checkpoint_every_steps
-    last = ModelCheckpoint(
-        folder,
-        filename="last",
-        every_n_train_steps=every or None,
-        every_n_epochs=None if every else 1,
-        save_on_train_epoch_end=None if every else True,
-        enable_version_counter=False,
-    )
-    best = ModelCheckpoint(
-        folder, filename="best", monitor="val_loss", save_weights_only=True,
-        enable_version_counter=False,
-    )  # fmt: skip
-    return last, best if judged else None
-
-
-def _lightning_precision(precision: Precision, device: torch.device) -> Any:
-    wanted = precision == "bfloat16" or (precision == "auto" and bfloat16_gains(device))
-    return "bf16-mixed" if wanted else "32-true"
-
-
-@contextmanager
-def _quiet_lightning() -> Iterator[None]:
-    """Silence notes meant for other uses of Lightning.
-
-    The loader only counts batches, so advice on its workers does not apply; a resumed folder
-    holds its own logs and checkpoints; resuming within an epoch is exact here by construction;
-    modules in evaluation mode are the frozen ones; the final training has nothing held out.
-    """
-    loggers = [logging.getLogger(n) for n in ("lightning.pytorch.utilities.rank_zero", "lightning")]
-    levels = [log.level for log in loggers]
-    for log in loggers:
-        log.setLevel(logging.ERROR)
-    try:
-        with warnings.catch_warnings():
-            for told in (
-                ".*does not have many workers.*", ".*exists and is not empty.*",
-                ".*checkpoint that ended before the epoch.*", ".*Experiment logs directory.*",
-                ".*LeafSpec.*", ".*in eval mode at the start.*", ".*no `val_dataloader`.*",
-                ".*isinstance.treespec.*",
-            ):  # fmt: skip
-                warnings.filterwarnings("ignore", told)
-            yield
-    finally:
-        for log, level in zip(loggers, levels, strict=True):
-            log.setLevel(level)
-
-
-def _history(path: Path) -> list[dict[str, float]]:
-    """Lightning's CSV log as one line per epoch; of an epoch run twice, the later counts."""
-    if not path.exists():
-        return []
-    found: dict[int, dict[str, float]] = {}
-    with path.open(newline="") as stream:
-        for row in csv.DictReader(stream):
-            epoch = int(float(row["epoch"]))
-            held = found.setdefault(epoch, {"epoch": float(epoch)})
-            held.update({k: float(v) for k, v in row.items() if v and k not in ("epoch", "step")})
-    return [found[e] for e in sorted(found) if math.isfinite(found[e].get("train_loss", math.nan))]

@@ -74,7 +74,9 @@ def test_blur_takes_nothing_from_invalid_pixels_or_the_outside() -> None:
     valid[:, :, 5:9, 5:9] = False
     image[:, :, 5:9, 5:9] = 1e6
     out = blur(image, valid, torch.tensor([1.0, 3.0]))
-    torch.testing.assert_close(out[valid.expand_as(out)], torch.full_like(out, 9.0)[valid.expand_as(out)])  # noqa: E501
+    torch.testing.assert_close(
+        out[valid.expand_as(out)], torch.full_like(out, 9.0)[valid.expand_as(out)]
+    )
 
 
 @pytest.mark.parametrize("name", ["sentinel2_l2a", "sentinel2_l2a_n0400", "eurosat_rgb"])
@@ -85,7 +87,9 @@ def test_brightness_scales_reflectance_whatever_the_offset(name: str) -> None:
     factor = torch.tensor([0.5, 1.0, 1.3])
     out = relight(image, valid, factor, torch.ones(3), zero)
     before, after = (to_reflectance(x.numpy(), sensor) for x in (image, out))
-    np.testing.assert_allclose(after, before * factor.numpy()[:, None, None, None], rtol=1e-4, atol=1e-6)
+    np.testing.assert_allclose(
+        after, before * factor.numpy()[:, None, None, None], rtol=1e-4, atol=1e-6
+    )
 
 
 def test_contrast_keeps_each_bands_mean_over_valid_pixels() -> None:
