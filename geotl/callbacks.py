@@ -30,7 +30,7 @@ class EpochLine(Callback):
         """Say how far a long epoch is."""
         batch, batches = trainer.fit_loop.batch_idx + 1, int(trainer.num_training_batches)
         head = f"epoch {trainer.current_epoch + 1}/{trainer.max_epochs}"
-        self.line.show(f"{head}, batch {batch}/{batches}  {self.told}")
+        self.line.show(f"{head}, batch {batch}/{batches}  {self.told}".rstrip())
 
     def on_train_epoch_end(self, trainer: lightning.Trainer, _: Any) -> None:
         """Say what the epoch gave."""

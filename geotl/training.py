@@ -103,17 +103,18 @@ class Learner(lightning.LightningModule):
         self.average = WeightAverage(list(model.parameters())) if averaged else None
 
     def setup(self, stage: str) -> None:
-        """Compute the frozen stages once, where the augmentation allows and memory suffices."""
-        kind = self.settings.augmentation
-        views = cacheable_views(kind)
-        if not (self.settings.cache_views and self.model.frozen_until and views):
-            return
-        if (
-            self.cache is None
-            and frozen_bytes(self.model, self.train_tiles, len(views)) <= CACHE_BYTES
-        ):
+        """Compute the frozen stages once, where the augmentation allows and memory suffices.
+
+        Lightning trains in whatever mode it finds, and features may have been computed before in
+        evaluation mode: so the mode is set here. What is frozen or held ignores it.
+        """
+        views = cacheable_views(self.settings.augmentation)
+        wanted = self.settings.cache_views and self.model.frozen_until and views
+        if wanted and self.cache is None:
             self.model.eval()
-            self.cache = FrozenViews(self.model, self.train_tiles, views)
+            if frozen_bytes(self.model, self.train_tiles, len(views)) <= CACHE_BYTES:
+                self.cache = FrozenViews(self.model, self.train_tiles, views)
+        self.train()
 
     def batch_counter(self) -> DataLoader[Any]:
         """Count batches; `training_step` finds their content from (seed, epoch, batch)."""
