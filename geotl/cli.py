@@ -17,7 +17,7 @@ _NOT_WRITTEN = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EACCES, errno.ERO
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run a command; 0 when done, 2 for input that cannot be used, 130 when interrupted."""
-    args = _parser().parse_args(argv)
+    args = _parsed(argv)
     try:
         args.command(args)
     except GeoTLError as error:
@@ -35,6 +35,21 @@ def main(argv: Sequence[str] | None = None) -> int:
         print("geotl: interrupted; --resume goes on from the last checkpoint", file=sys.stderr)
         return 130
     return 0
+
+
+def _parsed(argv: Sequence[str] | None) -> argparse.Namespace:
+    """The arguments; key=value may stand after an option too, which argparse alone refuses."""
+    parser = _parser()
+    args, rest = parser.parse_known_args(argv)
+    if rest and not (hasattr(args, "overrides") and all(_is_setting(word) for word in rest)):
+        parser.error(f"unrecognized arguments: {' '.join(rest)}")
+    if rest:
+        args.overrides += rest
+    return args
+
+
+def _is_setting(word: str) -> bool:
+    return "=" in word and not word.startswith("-")
 
 
 def _refused(error: Exception, *, debug: bool) -> int:
@@ -63,6 +78,16 @@ def _parser() -> argparse.ArgumentParser:
     run.add_argument("--resume", action="store_true", help="go on with the run in that folder")
     run.add_argument("-q", "--quiet", action="store_true", help="no progress")
     run.set_defaults(command=_run)
+
+    augment = commands.add_parser(
+        "augment", parents=[common], help="show what a recipe's augmentation makes of a tile",
+        description="A training tile and eight draws: geotl augment RECIPE --preview FILE.png",
+    )  # fmt: skip
+    augment.add_argument("recipe", help="a recipe's name or YAML file (geotl recipe list)")
+    augment.add_argument("overrides", nargs="*", metavar="key=value", help="settings to change")
+    augment.add_argument("--preview", type=Path, required=True, metavar="PNG", help="the sheet")
+    augment.add_argument("--tile", type=int, default=0, help="which training tile, from 0 (0)")
+    augment.set_defaults(command=_augment)
 
     recipe = commands.add_parser("recipe", help="list, show or check recipes, or print the schema")
     _recipe_commands(recipe, common)
@@ -118,6 +143,15 @@ def _run(args: argparse.Namespace) -> None:
         recipe, args.out or Path("runs") / recipe.name,
         resume=args.resume, quiet=args.quiet, say=say,
     )  # fmt: skip
+
+
+def _augment(args: argparse.Namespace) -> None:
+    from geotl.recipe import load
+
+    recipe = load(args.recipe, args.overrides)
+    from geotl.previewing import preview
+
+    preview(recipe, args.preview, tile=args.tile, say=_say)
 
 
 def _say(line: str) -> None:

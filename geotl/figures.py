@@ -34,6 +34,7 @@ __all__ = [
     "mistakes_figure",
     "penalties_figure",
     "quicklook",
+    "sheet_figure",
     "stretch_limits",
     "write_png",
 ]
@@ -355,4 +356,26 @@ def calibration_figure(before: Reliability, after: Reliability, temperature: flo
         axes.xaxis.set_major_formatter(PercentFormatter(1.0, decimals=0))
         axes.yaxis.set_major_formatter(PercentFormatter(1.0, decimals=0))
     panels[0].set_ylabel("accuracy")
+    return _png(figure)
+
+
+def sheet_figure(
+    quicklooks: Sequence[Pixels], captions: Sequence[str], title: str, note: str, columns: int = 3
+) -> bytes:
+    """Lay tiles [h, w, 3] out in rows, a caption under each, a title above, a note below."""
+    side, gap, head, foot = 2.0, 0.3, 0.42, 0.34
+    rows = math.ceil(len(quicklooks) / columns)
+    width, height = columns * (side + 0.12), rows * (side + gap) + head + foot
+    figure = _canvas(width, height)
+    figure.set_layout_engine("none")  # every tile's place is worked out here
+    for cell, (tile, caption) in enumerate(zip(quicklooks, captions, strict=True)):
+        left = (cell % columns) * (side + 0.12) + 0.06
+        low = height - head - (cell // columns) * (side + gap) - side
+        axes = figure.add_axes((left / width, low / height, side / width, side / height))
+        axes.imshow(tile, interpolation="nearest")
+        axes.set_axis_off()
+        axes.set_title(caption, y=0, pad=-4, va="top", loc="left", fontsize=7.5, color=INK)
+    left = 0.06 / width
+    figure.text(left, 1 - 0.1 / height, title, va="top", fontsize=11, color=INK, fontweight="bold")
+    figure.text(left, 0.06 / height, note, va="bottom", fontsize=7.5, color=FAINT, linespacing=1.4)
     return _png(figure)

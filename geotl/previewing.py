@@ -1,0 +1,144 @@
+"""What a recipe's augmentation makes of a training tile: the tile and eight draws on one sheet."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from geotl.augment import Augmentation, augment
+from geotl.batches import derived_seed
+from geotl.errors import DataError
+from geotl.figures import sheet_figure, write_png
+from geotl.loading import batch, statistics
+from geotl.mixing import Mix, draw_mix, mix_tiles
+from geotl.pipeline import rgb_positions
+from geotl.preparing import (
+    Draw,
+    Say,
+    Source,
+    augmentation_of,
+    make_draw,
+    read_source,
+    recipe_sensor,
+)
+from geotl.recipe import Recipe, resolve_root
+from geotl.rendering import Pixels, quicklook, stretch_limits
+
+DRAWS = 8
+LIKE = 64  # training tiles whose values are shown from black to white
+COMPANY = 8  # tiles of a batch, from which a mix takes its partner
+STRIPES = (168, 222)  # two greys in turn: no data, invented by a rotation, or erased
+
+
+def preview(recipe: Recipe, path: Path, *, tile: int = 0, say: Say = print) -> None:
+    """Write a sheet of nine: a training tile as it is, and as eight batches would show it.
+
+    Noise is in units of the bands' sd over the training tiles, also where a recipe normalises
+    by the weights' own.
+
+    Args:
+        recipe: whose data, split and augmentation are taken.
+        path: the PNG file.
+        tile: which of the training tiles, from 0.
+        say: told what was written.
+
+    Raises:
+        DataError: there is no such training tile.
+    """
+    sensor = recipe_sensor(recipe)
+    source = read_source(recipe, resolve_root(recipe.data.root), sensor, say)
+    draw = make_draw(recipe, source, 0)
+    rows = draw.split.train
+    if not 0 <= tile < len(rows):
+        raise DataError(f"--tile: given {tile}; allowed: 0 to {len(rows) - 1}, the training tiles")
+    kind = augmentation_of(recipe, sensor)
+    shown, captions = drawn_tiles(source, draw, kind, tile=tile, seed=recipe.seed)
+    name = f"{source.index.names[rows[tile]]} ({source.index.classes[source.labels[rows[tile]]]})"
+    on = ", ".join([*_views(kind), *kind.beyond_views, *_features(kind)]) or "nothing is varied"
+    note = (
+        f"{on}\nseed {recipe.seed}, epoch 0, batches 1 to {DRAWS}; "
+        "striped: no data, invented or erased; stretched like the training tiles"
+    )
+    write_png(path, sheet_figure(shown, captions, name, note))
+    say(f"{path}: {name}, as it is and in {DRAWS} draws of seed {recipe.seed}")
+
+
+def _views(kind: Augmentation) -> list[str]:
+    return [name for name in ("flips", "quarter_turns") if getattr(kind, name)]
+
+
+def _features(kind: Augmentation) -> list[str]:
+    return ["mixup of features (not visible)"] if kind.mixup and kind.mixup_of != "tiles" else []
+
+
+def drawn_tiles(
+    source: Source, draw: Draw, kind: Augmentation, *, tile: int, seed: int
+) -> tuple[list[Pixels], list[str]]:
+    """Pictures and captions of a training tile, as it is and in each draw.
+
+    Returns:
+        Nine pictures [S, S, 3], and nine captions.
+    """
+    rows = draw.split.train
+    own = statistics(source.pack, rows)
+    sd, fill = (torch.from_numpy(x).float() for x in (own.sd, own.fill))
+    rgb = rgb_positions(source)
+    made, captions = [], []
+    for number in range(DRAWS + 1):
+        others = np.random.default_rng([seed, number]).permutation(np.delete(rows, tile))
+        chosen = np.concatenate([rows[tile : tile + 1], others[: COMPANY - 1]])
+        held = batch(source.pack, chosen, fill=own.fill)
+        told = "original"
+        if number:
+            held, told = _varied(held, kind, derived_seed(seed, 0, number), sd=sd, fill=fill)
+            told = f"draw {number}{told}"
+        made.append((held["image"][0].numpy(), held["valid"][0].numpy()))
+        lost = ~made[-1][1].any(axis=(1, 2))
+        captions.append(told + _missing(source.pack.bands, np.flatnonzero(lost).tolist()))
+    some = np.random.default_rng(seed).permutation(rows)[:LIKE]
+    seen = batch(source.pack, some, fill=own.fill)
+    limits = stretch_limits(seen["image"].numpy(), seen["valid"].numpy(), rgb)
+    return [_picture(image, valid, rgb, limits) for image, valid in made], captions
+
+
+def _varied(
+    held: dict[str, Tensor], kind: Augmentation, origin: int, *, sd: Tensor, fill: Tensor
+) -> tuple[dict[str, Tensor], str]:
+    """A batch as a training step would vary it, and what the first tile was mixed with."""
+    generator = torch.Generator().manual_seed(origin)
+    held = augment(held, kind, generator, band_sd=sd, fill=fill)
+    if not (kind.cutmix or (kind.mixup and kind.mixup_of == "tiles")):
+        return held, ""
+    height, width = held["image"].shape[-2:]
+    mix: Mix = draw_mix(
+        len(held["image"]), (height, width), kind.mixup, kind.cutmix,
+        np.random.default_rng([origin, 1]),
+    )  # fmt: skip
+    if mix.box is None and kind.mixup_of == "features":
+        return held, ""
+    own = 1.0 if int(mix.partner[0]) == 0 else float(mix.share[0])
+    return mix_tiles(held, mix, fill), f", {own:.0%} this tile"
+
+
+def _missing(bands: Sequence[str], lost: Sequence[int]) -> str:
+    if not lost:
+        return ""
+    named = ", ".join(bands[i] for i in lost)
+    return f", without {named if len(lost) <= 4 else f'{len(lost)} of {len(bands)} bands'}"
+
+
+def _picture(
+    image: np.ndarray, valid: np.ndarray, rgb: Sequence[int], limits: np.ndarray
+) -> Pixels:
+    """A quicklook with stripes where no band shown has data; a single missing band is its fill."""
+    shown = quicklook(image, None, rgb, limits)
+    planes = np.broadcast_to(valid, image.shape)[list(rgb)]
+    empty = ~planes.any(axis=0)
+    rows, columns = np.indices(planes.shape[1:])
+    stripe = (rows + columns) // max(2, planes.shape[1] // 24) % 2
+    shown[empty] = np.array(STRIPES, np.uint8)[stripe][empty][:, None]
+    return shown
