@@ -222,7 +222,7 @@ def caching_note(recipe: Recipe, source: Source) -> str | None:
     if not (frozen and recipe.train.cache_views and reasons):
         return None
     named = ", ".join(f"augment.{name}" for name in reasons)
-    return f"frozen stages are computed anew in each epoch: {named} makes new pixels each time"
+    return f"frozen stages are computed anew in each epoch, for the new pixels of {named}"
 
 
 def feature_source(recipe: Recipe, source: Source) -> Callable[[TileClassifier, Ints], Floats]:

@@ -304,7 +304,7 @@ def fit(
     With weights averaged (`swa_from`) every epoch is run and the average is what is kept: no
     epoch is chosen.
     """
-    learner = Learner(model, train, held_out, settings)
+    learner, device = Learner(model, train, held_out, settings), next(model.parameters()).device
     finished = folder / "finished.json"
     if resume and finished.exists():
         return _reopened(learner, finished)
@@ -321,7 +321,7 @@ def fit(
         trainer = lightning.Trainer(
             accelerator="auto",
             devices=1,
-            precision=lightning_precision(settings.precision, next(model.parameters()).device),
+            precision=lightning_precision(settings.precision, device),
             max_epochs=min(stop_after or settings.epochs, settings.epochs),
             callbacks=callbacks,
             logger=loggers,
@@ -338,6 +338,7 @@ def fit(
             ckpt_path=str(start) if resume and start.exists() else None,
             weights_only=True,
         )
+    learner.to(device)  # Lightning leaves it on the CPU
     learner.thaw(None)
     told = history(folder / "csv" / "metrics.csv")
     kept = Path(best.best_model_path if best else last.best_model_path)

@@ -250,6 +250,7 @@ def test_l2_as_the_lecture_writes_it_is_sgds_decay_of_twice_lambda(tiles: Tiles)
         for (name, p), old in zip(model.named_parameters(), before, strict=True):
             assert torch.equal(p, old) != (p.requires_grad and p.ndim >= 2), name
         ends.append([p.detach() for p in model.parameters()])
+        assert all(p.requires_grad and p.ndim >= 2 for p in decaying(model.parameters()))
     for one, other in zip(*ends, strict=True):
         torch.testing.assert_close(one, other, rtol=0, atol=2e-8)
 

@@ -185,7 +185,7 @@ def test_class_weights_move_the_probe_towards_the_heavy_class(tiles: Path, tmp_p
 
 def test_a_note_says_why_nothing_is_cached(tiles: Path, tmp_path: Path) -> None:
     for more, told in (
-        (("augment.mixup=0.2", "augment.blur=1"), "augment.blur, augment.mixup makes new pixels"),
+        (("augment.mixup=0.2", "augment.blur=1"), "new pixels of augment.blur, augment.mixup"),
         (("augment.mixup=0.2", "augment.mixup_of=features"), None),
         ((), None),
     ):
