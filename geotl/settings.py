@@ -111,8 +111,12 @@ class Model(Section):
     input_px: Annotated[tuple[Pixels, ...], Strict(False)] = Field(
         (), description="side the network sees; empty: the tile's; several: multi-scale [px]"
     )
-    first_conv: Literal["wavelength", "rgb_only", "random"] = Field(
-        "wavelength", description="how the first convolution is fitted to the bands"
+    first_conv: Literal["wavelength", "repeat", "mean", "zero", "rgb_only", "random"] = Field(
+        "wavelength",
+        description="how the first convolution meets the bands: kernels mixed by wavelength; "
+        "repeated (as timm); their mean; red's, green's and blue's kept, and other bands starting "
+        "at zero (as fastai) or counting for nothing; or all at random. zero and random are never "
+        "frozen in fine-tuning",
     )
     normalise: Literal["training", "weights"] = Field(
         "training", description="whose mean and sd: the training tiles' or the weights' own"
@@ -176,6 +180,11 @@ class Train(Section):
         0, ge=0, description="checkpoint interval; 0: at the ends of epochs [steps]"
     )
     cache_views: bool = Field(True, description="compute frozen stages once per view")
+    auxiliary: float | None = Field(
+        None, ge=0, le=1,
+        description="weight of the auxiliary classifiers' losses; null: the paper's (GoogLeNet "
+        "0.3, Szegedy 2015; Inception v3 0.4, Szegedy 2016); 0: none [factor]",
+    )  # fmt: skip
 
 
 class Augment(Section):
@@ -200,7 +209,11 @@ class Evaluate(Section):
     )
     baselines: bool = Field(True, description="majority, band statistics and frozen probe beside")
     random_weights: bool = Field(True, description="the same recipe from random weights beside")
-    rgb_only: bool = Field(False, description="the same recipe on red, green, blue beside")
+    rgb_only: bool | None = Field(
+        None,
+        description="the same recipe on red, green, blue beside; null: their frozen probe, beside "
+        "pretrained networks of these and other bands",
+    )
     mistakes: int = Field(24, ge=0, le=200, description="mistakes drawn in the report [tiles]")
 
 

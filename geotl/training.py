@@ -28,6 +28,7 @@ from torch.nn import functional as F
 from torch.utils.data import DataLoader
 
 from geotl.augment import VIEWS, Augmentation, augment, turn_view
+from geotl.auxiliary import AuxiliaryHeads
 from geotl.device import Precision, bfloat16_gains
 from geotl.files import write_text
 from geotl.loading import Pack, batch
@@ -52,6 +53,7 @@ class TrainSettings:
     precision: Precision = "auto"
     checkpoint_every_steps: int = 0
     cache_views: bool = True
+    auxiliary: float | None = None
     seed: int = 0
     augmentation: Augmentation = field(default_factory=Augmentation)
 
@@ -148,6 +150,9 @@ class Learner(lightning.LightningModule):
         super().__init__()
         self.model, self.settings = model, settings
         self.train_tiles, self.held_out = train, held_out
+        self.auxiliary = AuxiliaryHeads(
+            model.backbone, model.head.out_features, weight=settings.auxiliary, seed=settings.seed
+        )
         self.cache: FrozenViews | None = None
         self.batches = len(epoch_order(len(train.rows), settings.batch_size, settings.seed, 0))
 
@@ -184,8 +189,9 @@ class Learner(lightning.LightningModule):
         origin = derived_seed(settings.seed, self.current_epoch, batch_idx)
         torch.manual_seed(origin)  # dropout draws from the global generator
         generator = torch.Generator().manual_seed(origin)
-        features = self.model.standardise(self._features(positions, generator))
-        logits = self.model.classify(features)
+        parts = self._frozen_parts(positions, generator)
+        features, tapped = self.model.finish_tapped(parts, self.auxiliary.stages)
+        logits = self.model.classify(self.model.standardise(features))
         truth = torch.from_numpy(self.train_tiles.labels[positions]).to(logits.device)
         loss = F.cross_entropy(logits, truth)
         hits = (logits.argmax(1) == truth).float().mean()
@@ -193,13 +199,13 @@ class Learner(lightning.LightningModule):
             {"train_loss": loss, "train_accuracy": hits},
             on_step=False, on_epoch=True, batch_size=len(positions), prog_bar=True,
         )  # fmt: skip
-        return loss
+        return loss + self.auxiliary.loss(tapped, lambda found: F.cross_entropy(found, truth))
 
-    def _features(self, positions: Ints, generator: torch.Generator) -> Tensor:
+    def _frozen_parts(self, positions: Ints, generator: torch.Generator) -> list[Frozen]:
         model, settings = self.model, self.settings
         if self.cache is not None:
             choice = torch.randint(len(self.cache.views), (len(positions),), generator=generator)
-            return model.finish(self.cache.take(torch.from_numpy(positions), choice))
+            return self.cache.take(torch.from_numpy(positions), choice)
         fill, sd = model.normalise.fill, model.normalise.sd
         held = batch(
             self.train_tiles.pack,
@@ -208,7 +214,7 @@ class Learner(lightning.LightningModule):
             device=fill.device,
         )
         varied = augment(held, settings.augmentation, generator, band_sd=sd, fill=fill)
-        return model.finish(model.frozen_part(varied["image"]))
+        return model.frozen_part(varied["image"])
 
     def validation_step(self, positions: Tensor, _: int) -> None:
         """Loss and accuracy on held-out training labels."""
@@ -234,7 +240,7 @@ class Learner(lightning.LightningModule):
         """Rates geometric by stage, decay on matrices alone, one cycle per training."""
         settings = self.settings
         groups = parameter_groups(
-            self.model.backbone, self.model.head,
+            self.model.backbone, torch.nn.ModuleList([self.model.head, self.auxiliary]),
             lr=settings.lr, lr_decay=settings.lr_decay, weight_decay=settings.weight_decay,
         )  # fmt: skip
         if settings.optimizer == "adamw":

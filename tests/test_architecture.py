@@ -39,7 +39,7 @@ def test_no_module_imports_in_a_circle() -> None:
 
 @pytest.mark.parametrize(
     ("library", "place"),
-    [("rasterio", {"raster"}), ("kornia", {"augment"}), ("torchvision.models", {"backbones"}),
+    [("rasterio", {"raster"}), ("kornia", {"augment"}), ("torchvision.models", {"backbones", "families"}),
      ("lightning", {"training"}), ("matplotlib", {"figures"})],
 )  # fmt: skip
 def test_a_library_has_one_place(library: str, place: set[str]) -> None:
