@@ -39,8 +39,8 @@ def test_no_module_imports_in_a_circle() -> None:
 
 @pytest.mark.parametrize(
     ("library", "place"),
-    [("rasterio", {"raster"}), ("kornia", {"augment"}), ("torchvision.models", {"backbones", "families"}),
-     ("lightning", {"training"}), ("matplotlib", {"figures"})],
+    [("rasterio", {"raster"}), ("kornia", {"augment"}), ("lightning", {"training"}),
+     ("torchvision.models", {"backbones", "families"}), ("matplotlib", {"figures"})],
 )  # fmt: skip
 def test_a_library_has_one_place(library: str, place: set[str]) -> None:
     users = {
