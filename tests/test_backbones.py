@@ -621,6 +621,11 @@ def test_the_tables_name_every_backbone_stage_and_weight():
         assert name in overview
         table = describe_backbone(name)
         assert all(word in table for word in (*spec.stages, *spec.weights, f"{spec.parameters:,}"))
+        rows = table.splitlines()[2 : 3 + len(spec.stages)]
+        assert len({len(row) for row in rows}) == 1
+    lines = overview.splitlines()[: 1 + len(REGISTRY)]
+    ends = [line.index(spec.title) for line, spec in zip(lines[1:], REGISTRY.values(), strict=True)]
+    assert set(ends) == {lines[0].index("title")}
 
 
 # the real files

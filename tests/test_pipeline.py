@@ -342,6 +342,6 @@ def test_tiles_too_small_for_a_network_are_refused_before_training(
     assert "32x32 px are too small: inception_v3 up to mixed7 needs 75 px" in message
     assert "model.input_px to [75] or more, or model.cut_after" in message
     assert not (tmp_path / "a" / "draws").exists()
-    assert run(tiles, tmp_path / "b", *inception, "model.input_px=[80,70]") == 2
-    assert run(tiles, tmp_path / "c", *inception, "model.input_px=[75]") == 0
-    assert run(tiles, tmp_path / "d", *inception, "model.cut_after=mixed5") == 0
+    assert run(tiles, tmp_path / "a", *inception, "model.input_px=[80,70]") == 2
+    assert run(tiles, tmp_path / "a", *inception, "model.input_px=[75]") == 0
+    assert run(tiles, tmp_path / "b", *inception, "model.cut_after=mixed5") == 0
