@@ -68,9 +68,10 @@ def same(module: nn.Module, before: dict[str, torch.Tensor]) -> bool:
 
 
 def train_one_step(network: TileClassifier) -> None:
-    """One step in train mode at the smallest tile, with decay where it belongs."""
+    """One step at the smallest tile, whatever train() is called, with decay where it belongs."""
     network.train()
-    network.backbone.apply(lambda module: module.train())
+    for stage in network.backbone.stages.values():
+        stage.apply(lambda module: module.train())
     groups = parameter_groups(
         network.backbone, network.head, lr=0.01, lr_decay=0.5, weight_decay=0.1
     )
