@@ -1,29 +1,27 @@
 """The backbones on offer, built for any bands and filled from weights.
 
-The only module that imports torchvision.models. Tensors are called as torchvision calls them in
-weight files, and `stages.<stage>.…` in the network itself. What a backbone is, and how it is
-frozen, stands in `stages`; it is offered from here as well.
+With `families` the only module that imports torchvision.models. Tensors are called as
+torchvision calls them in weight files, and `stages.<stage>.…` in the network itself. What a
+backbone is, and how it is frozen, stands in `stages`; it is offered from here as well.
 """
 
 from __future__ import annotations
 
-from collections import OrderedDict
 from collections.abc import Sequence
 from dataclasses import replace
-from functools import partial
 from pathlib import Path
 
 import torch
-import torchvision.models
-from torch import nn
 
 from geotl.errors import ModelError, WeightsError, nearest
+from geotl.families import REGISTRY
 from geotl.fitting import FirstConv, load_weights, random_report, silence_other_bands
-from geotl.published import is_published, published_file, torchgeo_names, torchvision_names
+from geotl.published import is_published, published_file, torchgeo_names
+from geotl.radiometry import of_pictures
 from geotl.stages import (
+    Auxiliary,
     Backbone,
     BackboneSpec,
-    SteadyBatchNorm2d,
     freeze,
     hold_batchnorm,
     parameter_groups,
@@ -34,6 +32,7 @@ from geotl.weights import WeightFile, WeightReport, read_weight_file
 
 __all__ = [
     "REGISTRY",
+    "Auxiliary",
     "Backbone",
     "BackboneSpec",
     "FirstConv",
@@ -45,87 +44,6 @@ __all__ = [
     "hold_batchnorm",
     "parameter_groups",
 ]
-
-
-def _resnet_stages(name: str) -> dict[str, nn.Sequential]:
-    network = torchvision.models.get_model(name, weights=None, norm_layer=SteadyBatchNorm2d)
-    parts = ("conv1", "bn1", "relu", "maxpool")
-    stem = nn.Sequential(OrderedDict((part, getattr(network, part)) for part in parts))
-    return {"stem": stem} | {f"layer{i}": getattr(network, f"layer{i}") for i in range(1, 5)}
-
-
-def _vgg_stages(name: str) -> dict[str, nn.Sequential]:
-    """The five blocks, each up to its pooling, its layers numbered as torchvision does."""
-    network = torchvision.models.get_model(name, weights=None, init_weights=False)
-    blocks: dict[str, nn.Sequential] = {}
-    layers: OrderedDict[str, nn.Module] = OrderedDict()
-    for number, layer in network.features.named_children():
-        plain = isinstance(layer, nn.BatchNorm2d)
-        layers[number] = SteadyBatchNorm2d(layer.num_features) if plain else layer
-        if isinstance(layer, nn.MaxPool2d):
-            blocks[f"block{len(blocks) + 1}"] = nn.Sequential(layers)
-            layers = OrderedDict()
-    return blocks
-
-
-def _lenet_stages() -> dict[str, nn.Sequential]:
-    """LeNet-5 with a dense C3, all convolutional; activation after average pooling."""
-
-    def stage(into: int, out: int, kernel: int, pool: bool) -> nn.Sequential:
-        layers: OrderedDict[str, nn.Module] = OrderedDict(conv=nn.Conv2d(into, out, kernel))
-        if pool:
-            layers["pool"] = nn.AvgPool2d(2)
-        layers["tanh"] = nn.Tanh()
-        return nn.Sequential(layers)
-
-    return {
-        "c1": stage(1, 6, 5, True),
-        "c3": stage(6, 16, 5, True),
-        "c5": stage(16, 120, 5, False),
-        "f6": stage(120, 84, 1, False),
-    }
-
-
-def _resnet(name: str, title: str, widths: tuple[int, ...], parameters: int) -> BackboneSpec:
-    stages = ("stem", "layer1", "layer2", "layer3", "layer4")
-    strides = (4, 4, 8, 16, 32)
-    return BackboneSpec(
-        name, "resnet", title, stages, channels=widths, strides=strides, least_px=strides,
-        prefixes=("", "layer1.", "layer2.", "layer3.", "layer4."), head=("fc.",),
-        parameters=parameters, weights=torchvision_names(name), build=partial(_resnet_stages, name),
-    )  # fmt: skip
-
-
-def _vgg(name: str, title: str, parameters: int) -> BackboneSpec:
-    strides = (2, 4, 8, 16, 32)
-    return BackboneSpec(
-        name, "vgg", title, tuple(f"block{i}" for i in range(1, 6)),
-        channels=(64, 128, 256, 512, 512), strides=strides, least_px=strides,
-        prefixes=("features.",) * 5, head=("classifier.",),
-        parameters=parameters, weights=torchvision_names(name), build=partial(_vgg_stages, name),
-    )  # fmt: skip
-
-
-def _lenet(name: str, title: str, parameters: int) -> BackboneSpec:
-    return BackboneSpec(
-        name, "lenet", title, ("c1", "c3", "c5", "f6"),
-        channels=(6, 16, 120, 84), strides=(2, 4, 4, 4), least_px=(6, 16, 32, 32),
-        prefixes=("c1.", "c3.", "c5.", "f6."), head=("output.",),
-        parameters=parameters, weights=(), build=_lenet_stages,
-    )  # fmt: skip
-
-
-REGISTRY: dict[str, BackboneSpec] = {
-    spec.name: spec
-    for spec in (
-        _resnet("resnet18", "ResNet-18 (He 2016)", (64, 64, 128, 256, 512), 11_689_512),
-        _resnet("resnet34", "ResNet-34 (He 2016)", (64, 64, 128, 256, 512), 21_797_672),
-        _resnet("resnet50", "ResNet-50 (He 2016)", (64, 256, 512, 1024, 2048), 25_557_032),
-        _vgg("vgg16", "VGG-16 (Simonyan 2015), pooled head", 138_357_544),
-        _vgg("vgg16_bn", "VGG-16 with batch normalisation, pooled head", 138_365_992),
-        _lenet("lenet5", "LeNet-5 (LeCun 1998, dense C3), all convolutional", 61_706),
-    )
-}
 
 
 def get_backbone(name: str) -> BackboneSpec:
@@ -162,8 +80,9 @@ def build_backbone(
             and cache), or a .pth or .safetensors file.
         cut_after: the last stage kept; None keeps all.
         first_conv: how the first convolution meets the bands: "wavelength" mixes the file's
-            kernels, "rgb_only" keeps red's, green's and blue's and gives other bands none,
-            "random" starts afresh.
+            kernels, "repeat" deals them out in turn, "mean" gives each band their mean, "zero"
+            keeps red's, green's and blue's and starts other bands at zero, "rgb_only" keeps them
+            and gives other bands no part for good, "random" starts afresh.
         fresh: stages that start at random whatever the file holds for them.
         sha256: the digest the file must have.
         seed: of everything random here; the global generators are left alone.
@@ -205,7 +124,8 @@ def _read_source(spec: BackboneSpec, weights: str) -> WeightFile:
         return published_file(spec, weights)
     source = read_weight_file(Path(weights))
     if source.backbone is None:
-        return source
+        own = spec.normalisation
+        return source if own is None else replace(source, normalisation=of_pictures(*own))
     if source.backbone != spec.name:
         raise WeightsError(
             f"{weights}: a geotl model with another architecture, {source.backbone}, not "
@@ -236,26 +156,50 @@ def describe_backbone(name: str | None = None) -> str:
         return _all_backbones()
     spec = get_backbone(name)
     counts = _parameters_by_stage(name)
+    rows = [("stage", "channels", "stride", "least px", "parameters")]
+    rows += [
+        (stage, str(width), str(stride), str(least), f"{counts[stage]:,}")
+        for stage, width, stride, least in zip(
+            spec.stages, spec.channels, spec.strides, spec.least_px, strict=True
+        )
+    ]
     lines = [
         f"{spec.name}: {spec.title}",
         f"{spec.parameters:,} parameters with its stock head; tiles of at least {spec.min_px} px",
-        f"{'stage':<7}{'channels':>8}  stride  least px  parameters",
+        *_aligned(rows, left=(0,)),
     ]
-    for stage, width, stride, least in zip(
-        spec.stages, spec.channels, spec.strides, spec.least_px, strict=True
-    ):
-        lines.append(f"{stage:<7}{width:>8}{stride:>8}{least:>10}{counts[stage]:>12,}")
+    if spec.auxiliary:
+        places = " and ".join(entry.stage for entry in spec.auxiliary)
+        lines.append(f"auxiliary classifiers on {places} while these are trained")
     known = ("none", *spec.weights, *torchgeo_names(spec))
     lines.append(f"weights: {', '.join(known)}, or a .pth or .safetensors file")
     return "\n".join(lines)
 
 
 def _all_backbones() -> str:
-    lines = [f"{'name':<10}{'parameters':>12}  {'stages':<34}  title"]
-    for spec in REGISTRY.values():
-        stages = " ".join(spec.stages)
-        lines.append(f"{spec.name:<10}{spec.parameters:>12,}  {stages:<34}  {spec.title}")
-    return "\n".join([*lines, "geotl backbones NAME shows stages, sizes and weights"])
+    rows = [("name", "parameters", "least px", "title", "stages")]
+    rows += [
+        (s.name, f"{s.parameters:,}", str(s.min_px), s.title, " ".join(s.stages))
+        for s in REGISTRY.values()
+    ]
+    lines = _aligned(rows, left=(0, 3, 4))
+    told = (
+        "parameters are counted with the stock head, in place of which a linear one on pooled "
+        "features is trained;\ngeotl backbones NAME shows stages, sizes and weights"
+    )
+    return "\n".join([*lines, told])
+
+
+def _aligned(rows: Sequence[Sequence[str]], left: Sequence[int]) -> list[str]:
+    """Rows of cells as lines of columns; those in `left` start flush, the others end so."""
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    return [
+        "  ".join(
+            cell.ljust(width) if place in left else cell.rjust(width)
+            for place, (cell, width) in enumerate(zip(row, widths, strict=True))
+        ).rstrip()
+        for row in rows
+    ]
 
 
 def _parameters_by_stage(name: str) -> dict[str, int]:

@@ -7,21 +7,23 @@ from dataclasses import replace
 from typing import Literal
 
 import numpy as np
-import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from geotl.errors import WeightsError
 from geotl.kernels import (
     RGB,
     RGB_NM,
+    Bands,
     describe_mix,
+    mean_matrix,
     mix_kernels,
     mixing_matrix,
+    repetition_matrix,
     rgb_only_matrix,
     rgb_positions,
     same_bands,
 )
-from geotl.stages import Backbone, BackboneSpec, skeleton
+from geotl.stages import Backbone, BackboneSpec, first_conv_of, silence_bands, skeleton
 from geotl.weights import (
     Slot,
     Status,
@@ -34,7 +36,8 @@ from geotl.weights import (
     table_rows,
 )
 
-FirstConv = Literal["wavelength", "rgb_only", "random"]
+FirstConv = Literal["wavelength", "repeat", "mean", "zero", "rgb_only", "random"]
+NEVER_FROZEN = "so its stage cannot be frozen in fine-tuning"
 
 
 def random_report(backbone: Backbone, spec: BackboneSpec) -> WeightReport:
@@ -79,7 +82,7 @@ def load_weights(
 
     Raises:
         WeightsError: another architecture, or a kept stage lacks tensors.
-        BandError: `rgb_only` without red, green and blue.
+        BandError: `rgb_only` or `zero` without red, green and blue.
     """
     slots = _slots(spec, backbone.stage_names, fresh)
     found, faults = table_rows(source, slots, spec.head)
@@ -94,7 +97,11 @@ def load_weights(
         names, notes = names[1:], notes + note
         kernels = None if values is None else (rows[0].tensor, values)
     _copy(backbone, spec, source, names, kernels)
-    random = set(fresh) | ({spec.stages[0]} if rows[0].status == "fresh" else set())
+    if first_conv == "rgb_only":
+        silence_other_bands(backbone)
+    starts_at_zero = first_conv == "zero" and rows[0].status == "adapted"
+    to_learn = rows[0].status == "fresh" or (starts_at_zero and _other_bands(backbone))
+    random = set(fresh) | ({spec.stages[0]} if to_learn else set())
     backbone.random_stages = frozenset(random & set(backbone.stage_names))
     folded = is_folded(source, names)
     if folded:
@@ -110,10 +117,9 @@ def _first_row(
     backbone: Backbone, source: WeightFile, row: TensorRow, first_conv: FirstConv
 ) -> tuple[TensorRow, Tensor | None, list[str]]:
     """The first kernels' line in the table, their values if not random, and a note."""
-    first = next(m for m in backbone.modules() if isinstance(m, nn.Conv2d))
-    shape = tuple(first.weight.shape)
+    shape = tuple(first_conv_of(backbone).weight.shape)
     if first_conv == "random":
-        note = "first convolution: starts at random, so its stage cannot be frozen"
+        note = f"first convolution: starts at random, {NEVER_FROZEN}"
         return replace(row, status="fresh", network_shape=shape), None, [note]
     values, note = _first_kernels(backbone, source, row.tensor, first_conv)
     status: Status = "adapted" if note else "loaded"
@@ -142,22 +148,32 @@ def _first_kernels(
 
     Raises:
         WeightsError: the file does not say which bands its kernels are for.
-        BandError: `rgb_only` without red, green and blue.
+        BandError: `rgb_only` or `zero` without red, green and blue.
     """
     weight = source.tensors[name]
     there = _source_bands(source, weight.shape[1])
     here = (backbone.bands, backbone.wavelengths)
-    if first_conv == "rgb_only":
-        matrix = rgb_only_matrix(there, here)
-    else:
-        matrix = mixing_matrix(there[1], here[1], same_bands(there, here))
+    matrix = _mixing(first_conv, there, here)
     if np.array_equal(matrix, np.eye(*matrix.shape)):
         return weight, ""
     mix = describe_mix(matrix, there[0], here[0])
+    if first_conv == "zero" and _other_bands(backbone):
+        mix += f"; bands that start at zero are used only once trained, {NEVER_FROZEN}"
     return mix_kernels(weight, matrix), f"first convolution ({first_conv}): {mix}"
 
 
-def _source_bands(source: WeightFile, count: int) -> tuple[Sequence[str], Sequence[float | None]]:
+def _mixing(first_conv: FirstConv, there: Bands, here: Bands) -> np.ndarray:
+    """How much of each of the file's kernels each band takes, [bands, kernels]."""
+    if first_conv in ("rgb_only", "zero"):
+        return rgb_only_matrix(there, here)
+    if first_conv == "repeat":
+        return repetition_matrix(there, here)
+    if first_conv == "mean":
+        return mean_matrix(there, here)
+    return mixing_matrix(there[1], here[1], same_bands(there, here))
+
+
+def _source_bands(source: WeightFile, count: int) -> Bands:
     """Names and wavelengths of the bands that a file's first kernels are for."""
     if source.bands is not None and source.wavelengths is not None:
         if len(source.bands) == count:
@@ -224,10 +240,11 @@ def _likely(others: Sequence[BackboneSpec], source: WeightFile, *, complete: boo
 
 
 def silence_other_bands(backbone: Backbone) -> None:
-    """Zero the random first kernels of every band but red, green and blue."""
-    others = set(range(len(backbone.bands))) - set(
-        rgb_positions(backbone.bands, backbone.wavelengths)
-    )
-    first = next(m for m in backbone.modules() if isinstance(m, nn.Conv2d))
-    with torch.no_grad():
-        first.weight[:, sorted(others)] = 0.0
+    """Make every band but red, green and blue count for nothing, however long it is trained."""
+    silence_bands(backbone, _other_bands(backbone))
+
+
+def _other_bands(backbone: Backbone) -> list[int]:
+    """Positions of the bands beside red, green and blue."""
+    colours = rgb_positions(backbone.bands, backbone.wavelengths)
+    return sorted(set(range(len(backbone.bands))) - set(colours))

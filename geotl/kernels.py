@@ -13,6 +13,7 @@ from torch import Tensor
 
 from geotl.errors import BandError
 
+Bands = tuple[Sequence[str], Sequence[float | None]]  # names, and wavelengths in nm
 RGB = ("red", "green", "blue")
 RGB_NM = (665.0, 560.0, 490.0)
 SAME_BAND_NM = 10.0  # sensors put "the same" band a few nanometres apart
@@ -71,10 +72,64 @@ def mixing_matrix(
     shares = np.stack([interpolation(source, nm) for nm in target])
     for band, kernel in (same or {}).items():
         shares[band] = np.eye(len(source))[kernel]
+    return _given_out_once(shares, source, target)
+
+
+def _given_out_once(
+    shares: np.ndarray, source: Sequence[float | None], target: Sequence[float | None]
+) -> np.ndarray:
+    """Shares with columns that sum to one; a kernel nobody calls for goes to stand-ins."""
     for kernel in np.flatnonzero(shares.sum(axis=0) == 0).tolist():
         shares[_stand_ins(source[kernel], target), kernel] = 1.0
-    mixed: np.ndarray = shares / shares.sum(axis=0)
-    return mixed
+    given: np.ndarray = shares / shares.sum(axis=0)
+    return given
+
+
+def repetition_matrix(source: Bands, target: Bands) -> np.ndarray:
+    """Whole kernels dealt out to the bands in turn, each divided among its bands.
+
+    A band that is a source band by name, or lies nearest to one within 30 nm, takes that kernel;
+    every other band, in order, takes the kernel that has been dealt least often so far. So red,
+    green, blue, near infrared take R, G, B, R as timm's repetition does, in whatever order they
+    stand. Each kernel is divided by its number of bands: timm's factor 3/C where C is a multiple
+    of three, and the response to grey kept where it is not.
+
+    >>> rgb = (RGB, RGB_NM)
+    >>> repetition_matrix(rgb, (("nir", "blue", "green", "red"), (842, 490, 560, 665)))
+    array([[0.5, 0. , 0. ],
+           [0. , 0. , 1. ],
+           [0. , 1. , 0. ],
+           [0.5, 0. , 0. ]])
+    """
+    shares = np.zeros((len(target[0]), len(source[0])))
+    for band, kernel in _matched(source, target).items():
+        shares[band, kernel] = 1.0
+    for band in np.flatnonzero(shares.sum(axis=1) == 0).tolist():
+        shares[band, int(shares.sum(axis=0).argmin())] = 1.0
+    return _given_out_once(shares, source[1], target[1])
+
+
+def _matched(source: Bands, target: Bands) -> dict[int, int]:
+    """Target -> source positions, each source band once: by name, else nearest within 30 nm."""
+    found = same_bands(source, target)
+    for kernel, nm in enumerate(source[1]):
+        near = [
+            (abs(w - nm), i)
+            for i, w in enumerate(target[1])
+            if w is not None and nm is not None and i not in found
+        ]
+        if kernel not in found.values() and near and min(near)[0] <= RGB_REACH_NM:
+            found[min(near)[1]] = kernel
+    return found
+
+
+def mean_matrix(source: Bands, target: Bands) -> np.ndarray:
+    """Every band takes the mean kernel, times the number of kernels over the number of bands.
+
+    >>> mean_matrix((RGB, RGB_NM), (("grey",), (None,)))
+    array([[1., 1., 1.]])
+    """
+    return np.full((len(target[0]), len(source[0])), 1.0 / len(target[0]))
 
 
 def _stand_ins(wavelength: float | None, target: Sequence[float | None]) -> list[int]:
@@ -89,10 +144,7 @@ def _stand_ins(wavelength: float | None, target: Sequence[float | None]) -> list
     return [i for i, d in distances.items() if d == min(distances.values())]
 
 
-def same_bands(
-    source: tuple[Sequence[str], Sequence[float | None]],
-    target: tuple[Sequence[str], Sequence[float | None]],
-) -> dict[int, int]:
+def same_bands(source: Bands, target: Bands) -> dict[int, int]:
     """Target -> source positions of bands of one name (and no clear difference in wavelength).
 
     >>> same_bands((["red", "B8"], [665, 842]), (["B8", "B9"], [None, 945]))
@@ -158,15 +210,13 @@ def rgb_positions(bands: Sequence[str], wavelengths: Sequence[float | None]) -> 
         else:
             raise BandError(
                 f"bands {', '.join(bands)}: no {colour} band by name or wavelength ({nm:.0f} nm); "
-                "first_conv rgb_only needs red, green and blue: add them or use wavelength"
+                "first_conv rgb_only and zero need red, green and blue: add them, or use "
+                "wavelength, repeat or mean"
             )
     return tuple(found)
 
 
-def rgb_only_matrix(
-    source: tuple[Sequence[str], Sequence[float | None]],
-    target: tuple[Sequence[str], Sequence[float | None]],
-) -> np.ndarray:
+def rgb_only_matrix(source: Bands, target: Bands) -> np.ndarray:
     """Red, green and blue take their own kernels and every other band none: [targets, sources].
 
     Raises:

@@ -68,6 +68,11 @@ class Train(Section):
         0, ge=0, description="checkpoint interval; 0: at the ends of epochs [steps]"
     )
     cache_views: bool = Field(True, description="compute frozen stages once per view")
+    auxiliary: float | None = Field(
+        None, ge=0, le=1,
+        description="weight of the auxiliary classifiers' losses; null: the paper's (GoogLeNet "
+        "0.3, Szegedy 2015; Inception v3 0.4, Szegedy 2016); 0: none [factor]",
+    )  # fmt: skip
     schedule: Literal["one_cycle", "cosine"] = Field(
         "one_cycle",
         description="learning rate: one cycle (Smith & Topin 2018), or warm-up and half a cosine "

@@ -176,16 +176,25 @@ class TileClassifier(nn.Module):
 
     def finish(self, parts: list[Frozen]) -> Tensor:
         """Features [N,D] from what the frozen part gave; gradients flow through the rest."""
+        return self.finish_tapped(parts, ())[0]
+
+    def finish_tapped(
+        self, parts: list[Frozen], taps: Sequence[str]
+    ) -> tuple[Tensor, list[dict[str, Tensor]]]:
+        """`finish`, and for each input size the outputs [N,C,s,s] of the trained stages `taps`."""
         rest = list(self.backbone.stages)[len(self._frozen_names()) :]
-        features = []
+        features, tapped = [], []
         for part in parts:
             features.append(part.pooled)
-            x = part.maps
+            x, kept = part.maps, {}
             for name in rest:
                 x = self.backbone.stages[name](x)
                 if name in self.spec.stages:
                     features.append(pool_stage(x, self.spec.pool))
-        return torch.cat(features, dim=1)
+                if name in taps:
+                    kept[name] = x
+            tapped.append(kept)
+        return torch.cat(features, dim=1), tapped
 
     def features(self, image: Tensor) -> Tensor:
         """Standardised features [N,D] of a batch of raw pixels, as the head sees them."""

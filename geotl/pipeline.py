@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +16,8 @@ from geotl.errors import BandError, DataError, RecipeError
 from geotl.evaluation import Spread, commonest, evaluate, summarise_draws
 from geotl.heads import Linear
 from geotl.keeping import colours_of, save_models, versions
+from geotl.kernels import rgb_positions as rgb_bands
+from geotl.model import TileClassifier
 from geotl.preparing import (
     Draw,
     Say,
@@ -32,7 +34,14 @@ from geotl.publishing import Outcome, publish
 from geotl.recipe import Recipe, dump, resolve_root
 from geotl.runfolder import open_run, read_metrics
 from geotl.scoring import Interval, Scores, confusion, scores, wilson
-from geotl.strategies import Fitted, fit_strategy, predict_rows, standardised
+from geotl.strategies import (
+    Fitted,
+    Plan,
+    fit_strategy,
+    frozen_stage,
+    predict_rows,
+    standardised,
+)
 from geotl.training import Tiles
 from geotl.unlabelled import with_unlabelled
 from geotl.weights import WeightReport
@@ -87,7 +96,9 @@ def run(
             if note := caching_note(recipe, source):
                 say(note)
         logits = judge(recipe, source, draw, fitted)
-        rivals = compare(recipe, source, draw, fitted, logits, tally=tally, out=out, quiet=quiet)
+        rivals = compare(
+            recipe, source, draw, fitted, logits, tally=tally, out=out, quiet=quiet, say=say
+        )
         if first is None:
             first = (draw, fitted, logits, report, rivals)
         if recipe.split.draws > 1:
@@ -138,15 +149,25 @@ def fit_draw(
     """Build the network for a draw's training tiles and fit it to them."""
     network, report = build_network(recipe, source, draw)
     rows = draw.split.train
+    plan = make_plan(recipe, source, report, draw, resume=resume, quiet=quiet)
     fitted = fit_strategy(
         network,
         Tiles(source.pack, rows, source.labels[rows]),
         draw.folds,
-        make_plan(recipe, source, report, draw, resume=resume, quiet=quiet),
+        plan,
         folder=out / "draws" / f"{draw.number:02d}",
         features=feature_source(recipe, source),
     )
-    return fitted, report
+    return fitted, with_training_note(report, network, plan)
+
+
+def with_training_note(report: WeightReport, network: TileClassifier, plan: Plan) -> WeightReport:
+    """The report, saying so where the first stage trains, so that no stage can be cached."""
+    if plan.strategy == "probe" or frozen_stage(network, plan) is not None:
+        return report
+    first = network.backbone.stage_names[0]
+    note = f"{first}, the first stage, is trained: no stage is cached, each epoch computes them all"
+    return replace(report, notes=(*report.notes, note))
 
 
 def judge(recipe: Recipe, source: Source, draw: Draw, fitted: Fitted) -> Floats:
@@ -171,7 +192,7 @@ def judged_features(recipe: Recipe, source: Source, draw: Draw, fitted: Fitted) 
 
 def compare(
     recipe: Recipe, source: Source, draw: Draw, fitted: Fitted, logits: Floats,
-    *, tally: Tally, out: Path, quiet: bool,
+    *, tally: Tally, out: Path, quiet: bool, say: Say,
 ) -> dict[str, Interval]:  # fmt: skip
     """Judge the baselines on the same tiles, note every method's scores, return intervals."""
     classes, truth = len(source.index.classes), source.labels[draw.split.test]
@@ -182,9 +203,15 @@ def compare(
             table, draw.split.train, source.labels[draw.split.train], draw.split.test,
             folds=draw.folds, classes=classes,
         )  # fmt: skip
-    for name, variant in variants(recipe).items():
-        made, _ = fit_draw(variant, source, draw, out / "beside" / name.replace(" ", "_"),
-                           resume=False, quiet=quiet)  # fmt: skip
+    for name, variant in variants(recipe, source).items():
+        try:
+            made, _ = fit_draw(variant, source, draw, out / "beside" / name.replace(" ", "_"),
+                               resume=False, quiet=quiet)  # fmt: skip
+        except BandError as error:  # weights that know no red, green or blue
+            if recipe.evaluate.rgb_only:
+                raise
+            say(f"{name}: not shown beside; {error}")
+            continue
         others[name] = judge(variant, source, draw, made)
     tally.add("network", truth, logits, classes)
     if recipe.probe.unlabelled != "none":
@@ -201,11 +228,15 @@ def compare(
     return rivals
 
 
-def variants(recipe: Recipe) -> dict[str, Recipe]:
-    """The same recipe from random weights, on red, green and blue alone, and as a probe."""
+def variants(recipe: Recipe, source: Source) -> dict[str, Recipe]:
+    """The same recipe from random weights, on red, green and blue alone, and as a probe.
+
+    Unless told whether to, red, green and blue stand beside pretrained networks of these and
+    other bands, as a frozen probe.
+    """
     quiet_probe = recipe.probe.model_copy(update={"unlabelled": "none"})
     base = recipe.model_copy(update={"probe": quiet_probe})
-    found = {}
+    found: dict[str, Recipe] = {}
     pretrained = recipe.model.weights != "none"
     if recipe.evaluate.random_weights and pretrained:
         blank = {"weights": "none", "sha256": None, "fresh": (), "adabn": "none"}
@@ -217,12 +248,27 @@ def variants(recipe: Recipe) -> dict[str, Recipe]:
                 "freeze_until": None,
             }
         )
-    if recipe.evaluate.rgb_only:
-        rgb = recipe.model.model_copy(update={"first_conv": "rgb_only"})
-        found["red, green and blue alone"] = base.model_copy(update={"model": rgb})
+    rgb = {"model": recipe.model.model_copy(update={"first_conv": "rgb_only"})}
+    as_probe = {"strategy": "probe", "freeze_until": None}
+    told = recipe.evaluate.rgb_only
+    if told or (told is None and recipe.strategy == "probe" and rgb_worth_showing(recipe, source)):
+        found["red, green and blue alone"] = base.model_copy(update=rgb)
+    elif told is None and rgb_worth_showing(recipe, source):
+        found["frozen probe, red, green and blue alone"] = base.model_copy(update=rgb | as_probe)
     if recipe.evaluate.baselines and pretrained and recipe.strategy != "probe":
-        found["frozen probe"] = base.model_copy(update={"strategy": "probe", "freeze_until": None})
+        found["frozen probe"] = base.model_copy(update=as_probe)
     return found
+
+
+def rgb_worth_showing(recipe: Recipe, source: Source) -> bool:
+    """Whether a network with pretrained weights sees other bands beside red, green and blue."""
+    bands, model = source.pack.bands, recipe.model
+    if model.weights == "none" or model.first_conv == "rgb_only":
+        return False
+    try:
+        return len(bands) > len(rgb_bands(bands, source.sensor.wavelengths(bands)))
+    except BandError:
+        return False
 
 
 def unlabelled_head(

@@ -120,6 +120,8 @@ def build_network(
         weights=resolve_weights(told.weights), cut_after=told.cut_after,
         first_conv=told.first_conv, fresh=told.fresh, sha256=told.sha256, seed=recipe.seed,
     )  # fmt: skip
+    smallest = min(told.input_px or (source.pack.images.shape[-1],))
+    backbone.check_size(smallest, smallest)
     own = statistics(source.pack, draw.split.train)
     mean, sd = own.mean.tolist(), own.sd.tolist()
     if told.normalise == "weights":

@@ -97,7 +97,7 @@ def published_file(spec: BackboneSpec, weights: str) -> WeightFile:
     group, _, member = name.partition(".")
     ours = group in {entry.partition(".")[0] for entry in spec.weights}
     if not library and (name in spec.weights or (ours and member == "DEFAULT")):
-        return _torchvision_file(torchvision.models.get_weight(name))
+        return _torchvision_file(spec, torchvision.models.get_weight(name))
     entries = _torchgeo_entries(spec, weights) if ours else {}
     if member in entries:
         return _torchgeo_file(entries[member])
@@ -126,10 +126,11 @@ def _torchgeo_entries(spec: BackboneSpec, asked: str) -> Mapping[str, Any]:
     return {} if group is None else dict(group.__members__)
 
 
-def _torchvision_file(entry: Any) -> WeightFile:
+def _torchvision_file(spec: BackboneSpec, entry: Any) -> WeightFile:
     """An entry of torchvision's, for red, green and blue in 0..1."""
     steps = entry.transforms()
-    return _cached_file(entry, str(entry), of_pictures(steps.mean, steps.std))
+    mean, sd = spec.normalisation or (steps.mean, steps.std)
+    return _cached_file(entry, str(entry), of_pictures(mean, sd))
 
 
 def _torchgeo_file(entry: Any) -> WeightFile:

@@ -16,13 +16,15 @@ RECIPE, METRICS = "recipe.yaml", "metrics.json"
 def open_run(folder: Path, recipe: str, *, resume: bool) -> bool:
     """Make a folder ready for a run with this resolved recipe; tell whether it is finished.
 
+    A folder with nothing but a recipe was refused before it began, and may be had again.
+
     Raises:
         OutputError: it holds another run or other files, or a resumed run's recipe differs.
     """
     held = folder / RECIPE
     if folder.is_file():
         raise OutputError(f"{folder}: is a file; choose a folder with --out")
-    if held.exists():
+    if held.exists() and any(entry.name != RECIPE for entry in folder.iterdir()):
         if not resume:
             raise OutputError(
                 f"{folder}: holds another run; go on with it by --resume, or choose another "
@@ -34,7 +36,7 @@ def open_run(folder: Path, recipe: str, *, resume: bool) -> bool:
                 "resume it, or choose another folder with --out"
             )
         return (folder / METRICS).exists()
-    if folder.exists() and any(folder.iterdir()):
+    if not held.exists() and folder.exists() and any(folder.iterdir()):
         raise OutputError(f"{folder}: holds files that are no run; choose another with --out")
     write_text(held, recipe)
     return False

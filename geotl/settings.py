@@ -109,8 +109,12 @@ class Model(Section):
     input_px: Annotated[tuple[Pixels, ...], Strict(False)] = Field(
         (), description="side the network sees; empty: the tile's; several: multi-scale [px]"
     )
-    first_conv: Literal["wavelength", "rgb_only", "random"] = Field(
-        "wavelength", description="how the first convolution is fitted to the bands"
+    first_conv: Literal["wavelength", "repeat", "mean", "zero", "rgb_only", "random"] = Field(
+        "wavelength",
+        description="how the first convolution meets the bands: kernels mixed by wavelength; "
+        "repeated (as timm); their mean; red's, green's and blue's kept, and other bands starting "
+        "at zero (as fastai) or counting for nothing; or all at random. zero and random are never "
+        "frozen in fine-tuning",
     )
     normalise: Literal["training", "weights"] = Field(
         "training", description="whose mean and sd: the training tiles' or the weights' own"
@@ -170,7 +174,11 @@ class Evaluate(Section):
     )
     baselines: bool = Field(True, description="majority, band statistics and frozen probe beside")
     random_weights: bool = Field(True, description="the same recipe from random weights beside")
-    rgb_only: bool = Field(False, description="the same recipe on red, green, blue beside")
+    rgb_only: bool | None = Field(
+        None,
+        description="the same recipe on red, green, blue beside; null: their frozen probe, beside "
+        "pretrained networks of these and other bands",
+    )
     mistakes: int = Field(24, ge=0, le=200, description="mistakes drawn in the report [tiles]")
 
 

@@ -25,18 +25,31 @@ class SteadyBatchNorm2d(nn.BatchNorm2d):
 
 
 @dataclass(frozen=True)
+class Auxiliary:
+    """An auxiliary classifier on a stage's output, used in training alone.
+
+    Its loss counts `weight` times; `build` makes it for a number of classes.
+    """
+
+    stage: str
+    weight: float
+    build: Callable[[int], nn.Module]
+
+
+@dataclass(frozen=True)
 class BackboneSpec:
     """A backbone's fixed facts.
 
     `channels`, `strides` and `least_px` (the smallest tile side in pixels from which the stage
     still gives a pixel of its own) are per stage; `prefixes` turn a stage's tensor names into
     the weight file's; `head` begins the names of the stock head's tensors; `parameters` counts the
-    network with that head, at its stock number of bands and classes; `weights` are the names of
-    torchvision's published weights.
+    network with that head and without auxiliary ones, at its stock number of bands and classes;
+    `weights` are the names of torchvision's published weights; `normalisation` is the (mean, sd) of
+    inputs in 0..1 where foreign weights want another than ImageNet's.
     """
 
     name: str
-    family: Literal["resnet", "vgg", "lenet"]
+    family: Literal["lenet", "alexnet", "vgg", "inception", "resnet", "squeezenet"]
     title: str
     stages: tuple[str, ...]
     channels: tuple[int, ...]
@@ -47,6 +60,8 @@ class BackboneSpec:
     parameters: int
     weights: tuple[str, ...]
     build: Callable[[], dict[str, nn.Sequential]]
+    normalisation: tuple[tuple[float, ...], tuple[float, ...]] | None = None
+    auxiliary: tuple[Auxiliary, ...] = ()
 
     @property
     def min_px(self) -> int:
@@ -57,8 +72,8 @@ class BackboneSpec:
 class Backbone(nn.Module):
     """A chain of stages from an image [N, C, S, S] to each stage's output [N, channels, s, s].
 
-    `random_stages` names those that hold random tensors; `frozen` those that training must not
-    change.
+    `random_stages` names those that hold random tensors, or a first convolution that starts at
+    zero for some bands; `frozen` those that training must not change.
     """
 
     def __init__(
@@ -114,7 +129,12 @@ class Backbone(nn.Module):
 
     def prefix(self, x: Tensor, upto: str) -> dict[str, Tensor]:
         """Outputs of the stages up to and including `upto`, for an image."""
-        self._check(x)
+        if x.shape[1] != len(self.bands):
+            raise BandError(
+                f"an image of {x.shape[1]} bands for a {self.name} of {len(self.bands)} "
+                f"({', '.join(self.bands)}); give these bands"
+            )
+        self.check_size(x.shape[-2], x.shape[-1])
         return self._run(x, self.stage_names[: stage_position(self.stage_names, upto) + 1])
 
     def from_stage(self, x: Tensor, after: str) -> dict[str, Tensor]:
@@ -127,18 +147,19 @@ class Backbone(nn.Module):
             x = outputs[name] = self.stages[name](x)
         return outputs
 
-    def _check(self, x: Tensor) -> None:
-        if x.shape[1] != len(self.bands):
-            raise BandError(
-                f"an image of {x.shape[1]} bands for a {self.name} of {len(self.bands)} "
-                f"({', '.join(self.bands)}); give these bands"
-            )
-        if min(x.shape[-2:]) < self.min_px:
-            raise DataError(
-                f"tiles of {x.shape[-2]}x{x.shape[-1]} px are too small: {self.name} up to "
-                f"{self.stage_names[-1]} needs {self.min_px} px; set model.input_px to "
-                f"[{self.min_px}] or more, or cut_after to an earlier stage"
-            )
+    def check_size(self, height: int, width: int) -> None:
+        """Refuse tiles too small for the stages kept; sides in pixels.
+
+        Raises:
+            DataError: a side is less than `min_px`.
+        """
+        if min(height, width) >= self.min_px:
+            return
+        raise DataError(
+            f"tiles of {height}x{width} px are too small: {self.name} up to "
+            f"{self.stage_names[-1]} needs {self.min_px} px; set model.input_px to "
+            f"[{self.min_px}] or more, or model.cut_after to an earlier stage"
+        )
 
     def train(self, mode: bool = True) -> Backbone:
         """Follow the mode, except in frozen stages, which stay in evaluation mode."""
@@ -171,24 +192,58 @@ def stage_position(stages: Sequence[str], stage: str) -> int:
     return list(stages).index(stage)
 
 
-def _first_conv_name(module: nn.Module) -> str:
-    return next(str(n) for n, m in module.named_modules() if isinstance(m, nn.Conv2d))
+def first_conv_of(backbone: Backbone) -> nn.Conv2d:
+    """The convolution that meets the bands."""
+    return next(m for m in backbone.modules() if isinstance(m, nn.Conv2d))
+
+
+def _replace_first_conv(backbone: Backbone, new: nn.Conv2d) -> None:
+    old = first_conv_of(backbone)
+    owner, _, leaf = next(n for n, m in backbone.named_modules() if m is old).rpartition(".")
+    setattr(backbone.get_submodule(owner), leaf, new)
+
+
+def _like(old: nn.Conv2d, bands: int, kind: type[nn.Conv2d] = nn.Conv2d) -> nn.Conv2d:
+    """A convolution of the same settings for another number of bands, on the meta device."""
+    size: Any = old.kernel_size
+    stride: Any = old.stride
+    padding: Any = old.padding
+    with torch.device("meta"):
+        return kind(bands, old.out_channels, size, stride, padding, bias=old.bias is not None)
 
 
 def _set_input_bands(backbone: Backbone, bands: int) -> None:
     """Give the first convolution another number of input bands (on the meta device)."""
-    owner, _, leaf = _first_conv_name(backbone).rpartition(".")
-    parent = backbone.get_submodule(owner)
-    old: Any = getattr(parent, leaf)
-    new = nn.Conv2d(
-        bands, old.out_channels, old.kernel_size, old.stride, old.padding,
-        bias=old.bias is not None, device="meta",
-    )  # fmt: skip
-    setattr(parent, leaf, new)
+    _replace_first_conv(backbone, _like(first_conv_of(backbone), bands))
+
+
+class SelectiveConv2d(nn.Conv2d):
+    """A convolution that gives some bands no weight, and no gradient to change that.
+
+    `heard` is 1 for a band that counts and 0 for one that does not; it is no part of the state.
+    """
+
+    heard: Tensor
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Convolve [N, C, S, S], silent bands counting for nothing."""
+        convolved: Tensor = self._conv_forward(x, self.weight * self.heard, self.bias)
+        return convolved
+
+
+def silence_bands(backbone: Backbone, silent: Sequence[int]) -> None:
+    """Give these bands no part in the first convolution: kernels zero, and zero they stay."""
+    old = first_conv_of(backbone)
+    new = _like(old, old.in_channels, SelectiveConv2d)
+    heard = torch.ones(1, old.in_channels, 1, 1)
+    heard[:, list(silent)] = 0.0
+    new.register_buffer("heard", heard, persistent=False)
+    new.weight, new.bias = nn.Parameter(old.weight.detach() * heard), old.bias
+    _replace_first_conv(backbone, new)
 
 
 def _initialise(stage: nn.Module, seed: int, family: str) -> None:
-    """As torchvision does (He et al. 2015, fan out); Glorot's for LeNet's tanh."""
+    """As torchvision does for ResNets (He et al. 2015, fan out); Glorot's for LeNet's tanh."""
     generator = torch.Generator().manual_seed(seed)
     for module in stage.modules():
         if isinstance(module, nn.BatchNorm2d):
@@ -225,8 +280,9 @@ def freeze(backbone: Backbone, upto: str | None, *, allow_random: bool = False) 
     random = [name for name in frozen if name in backbone.random_stages]
     if random and not allow_random:
         raise WeightsError(
-            f"stages {', '.join(random)} hold random weights and cannot be frozen; load weights "
-            "for them, use first_conv wavelength, or freeze none of them"
+            f"stages {', '.join(random)} hold random weights (or bands that start at zero) and "
+            "cannot be frozen; load weights for them, use model.first_conv=wavelength, or freeze "
+            "none of them with strategy=full"
         )
     backbone.frozen = frozen
     for name in names:

@@ -22,6 +22,7 @@ from torch.nn import functional as F
 from torch.utils.data import DataLoader
 
 from geotl.augment import Augmentation, augment
+from geotl.auxiliary import AuxiliaryHeads
 from geotl.averaging import WeightAverage, measuring, moving_norms
 from geotl.batches import derived_seed, epoch_order
 from geotl.callbacks import EpochLine
@@ -67,6 +68,7 @@ class TrainSettings:
     swa_from: float | None = None
     swa_lr: float = 0.5
     choice_folds: int = 1
+    auxiliary: float | None = None
     seed: int = 0
     augmentation: Augmentation = field(default_factory=Augmentation)
 
@@ -95,6 +97,9 @@ class Learner(lightning.LightningModule):
         super().__init__()
         self.model, self.settings = model, settings
         self.train_tiles, self.held_out = train, held_out
+        self.auxiliary = AuxiliaryHeads(
+            model.backbone, model.head.out_features, weight=settings.auxiliary, seed=settings.seed
+        )
         self.cache: FrozenViews | None = None
         self.batches = len(epoch_order(len(train.rows), settings.batch_size, settings.seed, 0))
         weights = class_weights(settings.class_weights, train.labels, model.head.out_features)
@@ -142,7 +147,8 @@ class Learner(lightning.LightningModule):
         torch.manual_seed(origin)  # dropout draws from the global generator
         mix = self._mix(len(positions), origin)
         parts = self.parts(positions, origin, mix)
-        logits = self.model.classify(self.model.standardise(self.model.finish(parts)))
+        features, tapped = self.model.finish_tapped(parts, self.auxiliary.stages)
+        logits = self.model.classify(self.model.standardise(features))
         truth = torch.from_numpy(self.train_tiles.labels[positions]).to(logits.device)
         loss, main = self._loss(logits, truth, mix)
         hits = (logits.argmax(1) == main).float().mean()
@@ -152,7 +158,7 @@ class Learner(lightning.LightningModule):
         )  # fmt: skip
         if self.settings.l2 > 0:
             loss = loss + l2_penalty(decaying(self.model.parameters()), self.settings.l2)
-        return loss
+        return loss + self.auxiliary.loss(tapped, lambda found: self._loss(found, truth, mix)[0])
 
     def _mix(self, count: int, origin: int) -> Mix | None:
         kind = self.settings.augmentation
@@ -262,7 +268,7 @@ class Learner(lightning.LightningModule):
         """Rates geometric by stage, decay on matrices alone, one schedule per training."""
         settings = self.settings
         groups = parameter_groups(
-            self.model.backbone, self.model.head,
+            self.model.backbone, torch.nn.ModuleList([self.model.head, self.auxiliary]),
             lr=settings.lr, lr_decay=settings.lr_decay, weight_decay=settings.weight_decay,
         )  # fmt: skip
         if settings.optimizer == "adamw":

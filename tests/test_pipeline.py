@@ -4,16 +4,21 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import torch
+import torchvision
 from conftest import write_tile
 from safetensors.numpy import load_file
 
 import geotl
 from geotl.cli import main
 from geotl.modelfile import load, read_header
+from geotl.pipeline import variants
+from geotl.recipe import load as load_recipe
+from geotl.sensors import get_sensor
 
 BANDS = ["B02", "B03", "B04", "B08"]
 SMALL = [
@@ -237,3 +242,106 @@ def test_bad_input_is_one_clear_line(
     assert told in message
     assert message.count("\n") <= 2
     assert "Traceback" not in message
+
+
+# backbones, first convolutions and what stands beside
+
+RGB_BESIDE = "red, green and blue alone"
+
+
+@pytest.fixture(scope="module")
+def squeezenet(tmp_path_factory: pytest.TempPathFactory) -> list[str]:
+    """Overrides for a made file of pretrained kernels, on a network that takes 17 px."""
+    torch.manual_seed(0)
+    path = tmp_path_factory.mktemp("weights") / "squeezenet.pth"
+    torch.save(torchvision.models.squeezenet1_1(weights=None).state_dict(), path)
+    return ["model.backbone=squeezenet1_1", f"model.weights={path}", "train.epochs=1",
+            "probe.views=1", "evaluate.random_weights=false"]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("more", "beside"),
+    [
+        ([], {RGB_BESIDE}),
+        (["evaluate.rgb_only=false"], set()),
+        (["data.bands=[B04,B03,B02]"], set()),
+        (["data.bands=[B04,B08]"], set()),
+        (["model.weights=none"], set()),
+        (["model.first_conv=rgb_only"], set()),
+        (["strategy=finetune"], {f"frozen probe, {RGB_BESIDE}"}),
+        (["strategy=finetune", "evaluate.rgb_only=true"], {RGB_BESIDE}),
+    ],
+)
+def test_red_green_and_blue_stand_beside_pretrained_multiband_networks(
+    squeezenet: list[str], tmp_path: Path, more: list[str], beside: set[str]
+) -> None:
+    (tmp_path / "small.yaml").write_text("title: small\n")
+    recipe = load_recipe(str(tmp_path / "small.yaml"), [*SMALL, *squeezenet, *more])
+    sensor = get_sensor(recipe.data.sensor)
+    source = SimpleNamespace(pack=SimpleNamespace(bands=recipe.data.bands), sensor=sensor)
+    found = variants(recipe, source)
+    assert {name for name in found if RGB_BESIDE in name} == beside
+    for name in beside:
+        assert found[name].model.first_conv == "rgb_only"
+        assert (found[name].strategy == "probe") == ("probe" in name or recipe.strategy == "probe")
+
+
+def test_the_rgb_probe_is_reported_beside(
+    tiles: Path, tmp_path: Path, squeezenet: list[str]
+) -> None:
+    assert run(tiles, tmp_path / "run", *squeezenet) == 0
+    metrics = json.loads((tmp_path / "run" / "metrics.json").read_text())
+    assert RGB_BESIDE in metrics["draws"]
+    assert RGB_BESIDE in (tmp_path / "run" / "report.html").read_text()
+
+
+def test_weights_without_red_green_and_blue_say_why_these_are_not_beside(
+    tiles: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "a").mkdir()
+    source = tmp_path / "a" / "run"
+    assert run(tiles, source, "strategy=scratch", "data.bands=[B08]") == 0
+    recipe = tmp_path / "target.yaml"
+    recipe.write_text("title: target\n")
+    weights = f"model.weights={source / 'model.safetensors'}"
+    told = [f"data.root={tiles}", *SMALL, weights, "evaluate.random_weights=false"]
+    assert main(["run", str(recipe), *told, "--out", str(tmp_path / "target")]) == 0
+    assert f"{RGB_BESIDE}: not shown beside; bands B08: no red" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("strategy", "noted"), [("probe", False), ("finetune", False), ("full", True)]
+)
+def test_a_run_says_where_the_first_stage_trains(
+    tiles: Path, tmp_path: Path, squeezenet: list[str], strategy: str, noted: bool
+) -> None:
+    out = tmp_path / "run"
+    beside = ["evaluate.rgb_only=false", "evaluate.baselines=false"]
+    assert run(tiles, out, *squeezenet, *beside, f"strategy={strategy}") == 0
+    notes = read_header(out / "model.safetensors")["weights"]["notes"]
+    assert any("stem, the first stage, is trained: no stage is cached" in n for n in notes) == noted
+
+
+def test_bands_that_start_at_zero_are_probed_or_trained_but_not_frozen(
+    tiles: Path, tmp_path: Path, squeezenet: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    zero = [*squeezenet, "model.first_conv=zero", "evaluate.rgb_only=false",
+            "evaluate.baselines=false"]  # fmt: skip
+    assert run(tiles, tmp_path / "a", *zero, "strategy=finetune") == 2
+    assert "start at zero) and cannot be frozen" in capsys.readouterr().err
+    assert run(tiles, tmp_path / "b", *zero) == 0
+    assert run(tiles, tmp_path / "c", *zero, "strategy=full") == 0
+
+
+def test_tiles_too_small_for_a_network_are_refused_before_training(
+    tiles: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    inception = ["model.backbone=inception_v3", "probe.views=1"]
+    assert run(tiles, tmp_path / "a", *inception) == 2
+    message = capsys.readouterr().err
+    assert "32x32 px are too small: inception_v3 up to mixed7 needs 75 px" in message
+    assert "model.input_px to [75] or more, or model.cut_after" in message
+    assert not (tmp_path / "a" / "draws").exists()
+    assert run(tiles, tmp_path / "a", *inception, "model.input_px=[80,70]") == 2
+    assert run(tiles, tmp_path / "a", *inception, "model.input_px=[75]") == 0
+    assert run(tiles, tmp_path / "b", *inception, "model.cut_after=mixed5") == 0

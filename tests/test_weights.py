@@ -20,8 +20,10 @@ from geotl.kernels import (
     RGB,
     RGB_NM,
     adapt_first_conv,
+    mean_matrix,
     mix_kernels,
     mixing_matrix,
+    repetition_matrix,
     rgb_only_matrix,
     rgb_positions,
     same_bands,
@@ -263,3 +265,59 @@ def test_rgb_only_gives_other_bands_nothing(kernels):
 def test_rgb_only_without_red_is_refused():
     with pytest.raises(BandError, match="no red band"):
         rgb_positions(("B02", "B03", "B08"), (492, 560, 833))
+
+
+# the other ways in which first kernels meet other bands
+
+S2 = (tuple(f"B{i:02d}" for i in range(13)), S2_NM)
+TARGETS = {
+    "sentinel2": S2,
+    "rgbn": (("red", "green", "blue", "nir"), (665.0, 560.0, 490.0, 842.0)),
+    "one band": (("grey",), (None,)),
+    "two unplaced": (("vv", "vh"), (None, None)),
+    "five unplaced": (tuple("abcde"), (None,) * 5),
+}
+
+
+@pytest.mark.parametrize("make", [repetition_matrix, mean_matrix])
+@pytest.mark.parametrize("target", TARGETS.values(), ids=TARGETS)
+def test_repeated_and_mean_kernels_keep_the_response_to_grey(kernels, make, target):
+    grey = torch.randn((2, 1, 16, 16), generator=torch.Generator().manual_seed(2))
+    adapted = mix_kernels(kernels, make((RGB, RGB_NM), target))
+    before = torch.nn.functional.conv2d(grey.expand(-1, 3, -1, -1), kernels)
+    after = torch.nn.functional.conv2d(grey.expand(-1, len(target[0]), -1, -1), adapted)
+    assert torch.allclose(before, after, atol=1e-4)
+
+
+def timm_repeated(weight: torch.Tensor, bands: int) -> torch.Tensor:
+    """timm.models.adapt_input_conv, whose bands start with red, green, blue."""
+    if bands == 1:
+        return weight.sum(dim=1, keepdim=True)
+    repeat = -(-bands // 3)
+    return weight.repeat(1, repeat, 1, 1)[:, :bands] * (3 / bands)
+
+
+@pytest.mark.parametrize("bands", [1, 3, 6, 12])
+def test_repetition_is_timms_where_it_keeps_the_response_too(kernels, bands):
+    unplaced = (tuple(f"b{i}" for i in range(bands)), (None,) * bands)
+    found = mix_kernels(kernels, repetition_matrix((RGB, RGB_NM), unplaced))
+    assert torch.allclose(found, timm_repeated(kernels, bands), atol=1e-6)
+
+
+def test_repetition_finds_red_green_and_blue_in_any_order(kernels):
+    """timm would give the blue of a blue-first sensor red's kernel."""
+    order = (3, 2, 1, 0)  # of TARGETS["rgbn"]
+    straight = mix_kernels(kernels, repetition_matrix((RGB, RGB_NM), TARGETS["rgbn"]))
+    names, nm = TARGETS["rgbn"]
+    turned = ([names[i] for i in order], [nm[i] for i in order])
+    found = mix_kernels(kernels, repetition_matrix((RGB, RGB_NM), turned))
+    assert torch.equal(found, straight[:, list(order)])
+    assert torch.equal(straight[:, 1], kernels[:, 1])
+    assert torch.equal(straight[:, 0], kernels[:, 0] / 2)
+
+
+def test_repetition_matches_by_wavelength_without_names(kernels):
+    matrix = repetition_matrix((RGB, RGB_NM), S2)
+    assert [int(row.argmax()) for row in matrix[1:4]] == [2, 1, 0]  # B02 blue, B03 green, B04 red
+    assert set(np.count_nonzero(matrix, axis=1)) == {1}
+    assert sorted(np.count_nonzero(matrix, axis=0)) == [4, 4, 5]
