@@ -40,7 +40,8 @@ def test_no_module_imports_in_a_circle() -> None:
 @pytest.mark.parametrize(
     ("library", "place"),
     [("rasterio", {"raster"}), ("kornia", {"augment", "disturbances"}),
-     ("torchvision.models", {"backbones", "published"}), ("torchgeo", {"published"}),
+     ("torchvision.models", {"backbones", "published"}), ("torchgeo", {"datasets", "published"}),
+     ("torchgeo.datasets", {"datasets"}),
      ("lightning", {"callbacks", "engine", "training"}), ("matplotlib", {"figures"})],
 )  # fmt: skip
 def test_a_library_has_one_place(library: str, place: set[str]) -> None:
