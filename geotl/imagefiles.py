@@ -30,7 +30,9 @@ def describe(path: Path, *, band_count: int | None = None) -> RasterInfo:
             path, "NPY", data.dtype, _grid(data), (None,) * len(data), "none",
             (None,) * len(data), None,
         )  # fmt: skip
-    return _numbers(raster.describe(path, band_count=band_count))
+    info = raster.describe(path, band_count=band_count)
+    _check_numbers(path, info.dtype)
+    return info
 
 
 def read(path: Path, *, band_count: int | None = None) -> Raster:
@@ -52,7 +54,9 @@ def read(path: Path, *, band_count: int | None = None) -> Raster:
         data = np.array(_mapped(path, band_count))
         seen = np.isfinite(data) if data.dtype.kind == "f" else np.ones(data.shape, dtype=bool)
         return Raster(path, data, seen, _grid(data), (None,) * len(data), None, "none")
-    return raster.read(path, band_count=band_count)
+    image = raster.read(path, band_count=band_count)
+    _check_numbers(path, image.data.dtype)
+    return image
 
 
 def bands_first(shape: tuple[int, ...], band_count: int | None) -> tuple[int, ...]:
@@ -98,8 +102,7 @@ def _mapped(path: Path, band_count: int | None) -> NDArray[Any]:
     if not isinstance(held, np.ndarray):
         held.close()
         raise DataError(f"{path}: an archive of arrays; save one array with numpy.save")
-    if held.dtype.kind not in "iuf":
-        raise DataError(f"{path}: pixels of type {held.dtype}; allowed: integers and floats")
+    _check_numbers(path, held.dtype)
     try:
         axes = bands_first(held.shape, band_count)
     except BandError as error:
@@ -111,14 +114,14 @@ def _mapped(path: Path, band_count: int | None) -> NDArray[Any]:
 
 def _reason(error: Exception) -> str:
     told = " ".join(str(error).split())
-    return "it holds pickled objects, which are never loaded" if "pickle" in told else told[:120]
+    pickled = "pickle" in told or "Python objects" in told  # numpy's words for the two ways in
+    return "it holds pickled objects, which are never loaded" if pickled else told[:120]
 
 
 def _grid(data: NDArray[Any]) -> Grid:
     return Grid(None, _NOWHERE, data.shape[1], data.shape[2])
 
 
-def _numbers(info: RasterInfo) -> RasterInfo:
-    if info.dtype.kind not in "iuf":
-        raise DataError(f"{info.path}: pixels of type {info.dtype}; allowed: integers and floats")
-    return info
+def _check_numbers(path: Path, dtype: np.dtype[Any]) -> None:
+    if dtype.kind not in "iuf":
+        raise DataError(f"{path}: pixels of type {dtype}; allowed: integers and floats")
