@@ -7,8 +7,9 @@ band is told by the last words of its name, or by its own description, through t
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import TypeVar
 
 import numpy as np
 
@@ -18,6 +19,7 @@ from geotl.imagefiles import SUFFIXES, describe, read
 from geotl.raster import Raster, RasterInfo
 from geotl.sensors import Sensor, known_band
 
+Image = TypeVar("Image", Raster, RasterInfo)
 _MOST_WORDS = 3  # of a band's name, such as red_edge_1
 _RESOLUTION = re.compile(r"\d+m", re.IGNORECASE)
 
@@ -71,7 +73,7 @@ def describe_folder(folder: Path, sensor: Sensor, bands: Sequence[str]) -> Raste
         DataError: a file that cannot be read, or that covers other ground than the finest.
         BandError: a band without a file, or with two, or a file that holds several bands.
     """
-    infos = _headers(folder, sensor, bands)
+    infos = _opened(folder, sensor, bands, describe)
     finest = _finest(folder, infos)
     dates = [info.acquired for info in infos if info.acquired]
     return RasterInfo(
@@ -95,21 +97,20 @@ def read_folder(folder: Path, sensor: Sensor, bands: Sequence[str]) -> Raster:
         DataError: as `describe_folder`.
         BandError: as `describe_folder`.
     """
-    infos = _headers(folder, sensor, bands)
-    finest = _finest(folder, infos)
+    images = _opened(folder, sensor, bands, read)
+    finest = _finest(folder, images)
     planes = []
-    for info in infos:
-        image = read(info.path, band_count=1)
+    for image in images:
         data, valid = image.data[0], image.valid[0]
         if sensor.nodata is not None:
             valid = valid & (data != sensor.nodata)
-        if info.grid != finest.grid:
-            data, valid = resample(data, valid, *align(finest.grid, info.grid))
+        if image.grid != finest.grid:
+            data, valid = resample(data, valid, *align(finest.grid, image.grid))
         planes.append((data, valid))
-    dates = [info.acquired for info in infos if info.acquired]
+    dates = [image.acquired for image in images if image.acquired]
     return Raster(
         path=folder,
-        data=np.stack([data.astype(np.result_type(*(d for d, _ in planes))) for data, _ in planes]),
+        data=np.stack([data for data, _ in planes]),  # in a type that holds them all
         valid=np.stack([valid for _, valid in planes]),
         grid=finest.grid,
         band_names=sensor.canonical(bands),
@@ -117,12 +118,14 @@ def read_folder(folder: Path, sensor: Sensor, bands: Sequence[str]) -> Raster:
     )
 
 
-def _headers(folder: Path, sensor: Sensor, bands: Sequence[str]) -> list[RasterInfo]:
-    """The header of each wanted band's file, in the order wanted."""
+def _opened(
+    folder: Path, sensor: Sensor, bands: Sequence[str], look: Callable[..., Image]
+) -> list[Image]:
+    """What `describe` or `read` gives of each wanted band's file, in the order wanted."""
     files = _files(folder, sensor, bands)
-    infos = []
+    opened = []
     for band in sensor.canonical(bands):
-        info = describe(files[band], band_count=1)
+        info = look(files[band], band_count=1)
         if len(info.band_names) != 1:
             raise BandError(
                 f"{info.path}: holds {len(info.band_names)} bands; each file of a tile's folder "
@@ -133,8 +136,8 @@ def _headers(folder: Path, sensor: Sensor, bands: Sequence[str]) -> list[RasterI
             raise BandError(
                 f"{info.path}: named as band {band}, but described inside as {own}; correct one"
             )
-        infos.append(info)
-    return infos
+        opened.append(info)
+    return opened
 
 
 def _files(folder: Path, sensor: Sensor, bands: Sequence[str]) -> dict[str, Path]:
@@ -164,8 +167,8 @@ def _described(path: Path, sensor: Sensor) -> str | None:
     return known_band(sensor, name) if name and info.names_from == "descriptions" else None
 
 
-def _finest(folder: Path, infos: Sequence[RasterInfo]) -> RasterInfo:
-    """The header with the most pixels; every other must cover the same ground."""
+def _finest(folder: Path, infos: Sequence[Image]) -> Image:
+    """The one with the most pixels; every other must cover the same ground."""
     finest = max(infos, key=lambda info: info.grid.height * info.grid.width)
     for info in infos:
         try:
