@@ -116,6 +116,14 @@ def test_a_files_last_words_tell_its_band(stem, band):
     assert band_in_name(stem, L2A) == band
 
 
+def test_a_landsat_products_files_are_told_apart():
+    product = "LC08_L2SP_190026_20200401_20200822_02_T1"
+    ends = ("SR_B4", "ST_B10", "QA_PIXEL", "SR_QA_AEROSOL")
+    found = [band_in_name(f"{product}_{end}", SENSORS["landsat8_sr"]) for end in ends]
+    assert found == ["SR_B4", None, None, None]
+    assert band_in_name("LE07_x_B6_VCID_2", SENSORS["landsat7_toa"]) == "B6_VCID_2"
+
+
 def test_other_files_in_the_folder_are_left_alone(tmp_path):
     planes = made(tmp_path / "tile")
     write_tile(tmp_path / "tile" / "cloud_mask.tif", np.zeros((1, 5, 5), np.uint8))
