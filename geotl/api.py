@@ -12,14 +12,15 @@ import torch
 from numpy.typing import NDArray
 
 from geotl import modelfile
+from geotl.catalogue import index_tiles, list_tiles
 from geotl.device import Precision, autocast, choose_device
 from geotl.errors import BandError, DataError, nearest
 from geotl.evaluation import Evaluation, evaluate, softmax
 from geotl.loading import read_tiles, to_batch
 from geotl.model import view_logits
 from geotl.modelfile import ModelFile
+from geotl.runfolder import cache_folder
 from geotl.sensors import Sensor
-from geotl.tiles import index_folder, list_images
 
 
 @dataclass(frozen=True)
@@ -79,7 +80,8 @@ class Model:
 
         Args:
             tiles: an array [N, C, S, S] or [C, S, S] of raw DN in the model's bands and sensor
-                (NaN and the sensor's nodata are not seen), or image files or folders.
+                (NaN and the sensor's nodata are not seen), or image files, folders, folders of
+                band files, or manifests.
             sensor: the files' sensor, if another one than the model's: bands are matched by
                 name and DN are brought to the model's scale and offset.
             precision: number format of the network.
@@ -91,18 +93,25 @@ class Model:
         if isinstance(tiles, np.ndarray):
             return self._predictions(self._array_blocks(tiles), (), precision)
         given = [tiles] if isinstance(tiles, str | Path) else list(tiles)
-        paths = list_images(given)
+        paths = list_tiles(given, sensor or self.file.contract.sensor)
         return self._predictions(self._file_blocks(paths, sensor), tuple(paths), precision)
 
     def evaluate(self, data: str | Path, *, sensor: Sensor | None = None) -> Evaluation:
-        """Judge the model on a folder of class folders.
+        """Judge the model on labelled tiles: class folders, a manifest, or a torchgeo data set.
 
-        Classes are matched by name; every folder must be one of the model's classes.
+        Classes are matched by name; every one must be one of the model's classes. Class folders
+        nest as deep as the model's class names do.
 
         Raises:
             DataError: a class the model does not know, or tiles that cannot be read.
         """
-        index = index_folder(data)
+        levels = {name.count("/") + 1 for name in self.classes}
+        index = index_tiles(
+            data,
+            cache=cache_folder() / "datasets",
+            sensor=sensor or self.file.contract.sensor,
+            class_depth=levels.pop() if len(levels) == 1 else 1,
+        )
         unknown = [name for name in index.classes if name not in self.classes]
         if unknown:
             raise DataError(

@@ -103,14 +103,25 @@ def _parser() -> argparse.ArgumentParser:
 
     predict = commands.add_parser("predict", parents=[common], help="name tiles with a model")
     predict.add_argument("model", type=Path, metavar="MODEL")
-    predict.add_argument("tiles", nargs="+", type=Path, metavar="TILES", help="files or folders")
+    predict.add_argument(
+        "tiles",
+        nargs="+",
+        type=Path,
+        metavar="TILES",
+        help="files, folders, folders of band files, or manifests (.csv, .geojson)",
+    )
     predict.add_argument("-o", "--output", type=Path, required=True, metavar="CSV")
     predict.add_argument("--sensor", help="the tiles' sensor, if not the model's")
     predict.set_defaults(command=_predict)
 
     evaluate = commands.add_parser("evaluate", parents=[common], help="judge a model on tiles")
     evaluate.add_argument("model", type=Path, metavar="MODEL")
-    evaluate.add_argument("data", type=Path, metavar="DATA", help="folder of class folders")
+    evaluate.add_argument(
+        "data",
+        type=Path,
+        metavar="DATA",
+        help="folder of class folders, manifest, or torchgeo:NAME:FOLDER",
+    )
     evaluate.add_argument("--sensor", help="the tiles' sensor, if not the model's")
     evaluate.set_defaults(command=_evaluate)
     return parser

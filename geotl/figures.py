@@ -18,6 +18,7 @@ from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.colors import LinearSegmentedColormap
 from matplotlib.figure import Figure
+from matplotlib.text import Text
 from matplotlib.ticker import MaxNLocator, PercentFormatter
 from numpy.typing import ArrayLike, NDArray
 
@@ -61,6 +62,8 @@ def _canvas(width_in: float, height_in: float) -> Figure:
 
 def _png(figure: Figure) -> bytes:
     """Encode a figure; no software or date in it, so that equal figures are equal bytes."""
+    for text in figure.findobj(Text):
+        text.set_parse_math(False)  # a class may be called "$5$"
     stream = io.BytesIO()
     figure.savefig(
         stream, format="png", facecolor="white", bbox_inches="tight", metadata={"Software": None}
@@ -106,8 +109,9 @@ def confusion_figure(matrix: ArrayLike, classes: Sequence[str], title: str = "")
     colours[counts == 0] = (1.0, 1.0, 1.0, 1.0)
     axes.imshow(colours, aspect="equal", interpolation="nearest")
     _cell_counts(axes, counts, share)
-    named = [f"{c} ({s})" for c, s in zip(classes, support, strict=True)]
-    axes.set_xticks(range(n), classes, rotation=45, ha="right", rotation_mode="anchor")
+    shown = [_short(name, 40) for name in classes]
+    named = [f"{c} ({s})" for c, s in zip(shown, support, strict=True)]
+    axes.set_xticks(range(n), shown, rotation=45, ha="right", rotation_mode="anchor")
     axes.set_yticks(range(n), named)
     axes.set_xticks(np.arange(n + 1) - 0.5, minor=True)
     axes.set_yticks(np.arange(n + 1) - 0.5, minor=True)

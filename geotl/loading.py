@@ -5,11 +5,10 @@ Pixels stay digital numbers (DN) throughout; validity goes with them, band by ba
 
 from __future__ import annotations
 
-import hashlib
 import json
 from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import ExitStack, closing
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -20,11 +19,12 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from geotl.errors import DataError, OutputError
-from geotl.files import sha256_of, whole_file, write_text
+from geotl.files import whole_file, write_text
+from geotl.fingerprints import PACK_FORMAT, fingerprint, wanted_bands
 from geotl.raster import RasterInfo
 from geotl.sensors import Sensor
 from geotl.shaping import Fit, Pixels, check_headers, common_size, load_images, to_image
-from geotl.tiles import TileIndex
+from geotl.tiles import Tile, TileIndex
 
 __all__ = ["Fit", "Pack", "Pixels", "Statistics", "batch", "fingerprint", "pack", "read_tiles"]
 __all__ += ["statistics", "to_batch", "to_image"]
@@ -32,10 +32,7 @@ __all__ += ["statistics", "to_batch", "to_image"]
 Progress = Callable[[int, int], None]
 Box = tuple[float, float, float, float]
 
-PACK_FORMAT = 1
 _IMAGES, _VALID, _NOTE = "images.npy", "valid.npy", "pack.json"
-# Files beside an image from which GDAL takes masks, band names and nodata.
-_SIDECARS = (".msk", ".aux.xml")
 _STATISTICS_BLOCK = 1 << 21  # values held at once as float64 (16 MiB)
 
 
@@ -49,7 +46,8 @@ class Pack:
         bands: the sensor's names, in the order of the channels.
         fingerprint: of files, sensor and options; equal ones hold equal pixels.
         folder: where the pack lies.
-        footprints: left, bottom, right, top of each tile's file in its CRS, where known.
+        footprints: left, bottom, right, top of each tile in its CRS, where known; of no width
+            and height (a point) where only a table tells the tile's centre.
         crs: of each tile, where known.
         acquired: date of each tile as YYYY-MM-DD, where known.
     """
@@ -80,29 +78,6 @@ class Statistics:
     sd: NDArray[np.float64]
     fill: NDArray[np.float64]
     count: NDArray[np.int64]
-
-
-def fingerprint(
-    index: TileIndex,
-    sensor: Sensor,
-    *,
-    bands: Sequence[str] | None = None,
-    file_bands: Sequence[str] | None = None,
-    tile_px: int | None = None,
-    fit: Fit = "pad_or_crop",
-) -> str:
-    """Name, in 64 hexadecimal digits, everything the pixels of a pack depend on.
-
-    That is the tiles' relative paths and contents, files beside them that hold masks or band
-    names, the sensor and the options; not the labels, and not where the folder lies.
-    """
-    files = [
-        (name, tile.content, *(_sidecar(tile.path, end) for end in _SIDECARS))
-        for name, tile in zip(index.names, index.tiles, strict=True)
-    ]
-    wanted = _wanted(sensor, bands)
-    options = [PACK_FORMAT, wanted, list(file_bands or ()), tile_px, fit, asdict(sensor)]
-    return hashlib.sha256(json.dumps([files, options]).encode()).hexdigest()
 
 
 def pack(
@@ -140,7 +115,7 @@ def pack(
     ready = _reopen(folder, key)
     if ready is not None:
         return ready
-    wanted = _wanted(sensor, bands)
+    wanted = wanted_bands(sensor, bands)
     paths = [tile.path for tile in index.tiles]
     infos = check_headers(paths, sensor, wanted, file_bands)
     side = tile_px or common_size(infos)
@@ -150,7 +125,7 @@ def pack(
     write_text(folder / _NOTE, json.dumps({"geotl_pack": PACK_FORMAT}))
     try:
         _write_arrays(folder, tiles, (len(paths), len(wanted), side, side), dtype, progress)
-        write_text(folder / _NOTE, json.dumps(_note(key, wanted, infos)))
+        write_text(folder / _NOTE, json.dumps(_note(key, wanted, infos, index.tiles)))
     except BaseException:
         _clear(folder)
         raise
@@ -259,15 +234,6 @@ def to_batch(
     }
 
 
-def _wanted(sensor: Sensor, bands: Sequence[str] | None) -> tuple[str, ...]:
-    return sensor.canonical([band.name for band in sensor.bands] if bands is None else bands)
-
-
-def _sidecar(path: Path, end: str) -> str:
-    beside = path.with_name(path.name + end)
-    return sha256_of(beside) if beside.exists() else ""
-
-
 def _write_arrays(
     folder: Path,
     tiles: Generator[Pixels, None, None],
@@ -306,15 +272,25 @@ def _start(stack: ExitStack, path: Path, shape: tuple[int, ...], dtype: np.dtype
     return stream
 
 
-def _note(key: str, bands: tuple[str, ...], infos: Sequence[RasterInfo]) -> dict[str, Any]:
+def _note(
+    key: str, bands: tuple[str, ...], infos: Sequence[RasterInfo], tiles: Sequence[Tile]
+) -> dict[str, Any]:
+    where = [_place(info, tile) for info, tile in zip(infos, tiles, strict=True)]
     return {
         "geotl_pack": PACK_FORMAT,
         "fingerprint": key,
         "bands": bands,
-        "footprints": [info.grid.bounds if info.grid.crs else None for info in infos],
-        "crs": [info.grid.crs for info in infos],
+        "footprints": [box for box, _ in where],
+        "crs": [crs for _, crs in where],
         "acquired": [info.acquired for info in infos],
     }
+
+
+def _place(info: RasterInfo, tile: Tile) -> tuple[Box | None, str | None]:
+    """Footprint and reference system: the file's own, else the point that the table tells."""
+    if info.grid.crs:
+        return info.grid.bounds, info.grid.crs
+    return (tile.centre + tile.centre, tile.crs) if tile.centre else (None, None)
 
 
 def _read_note(folder: Path) -> dict[str, Any] | None:

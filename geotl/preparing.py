@@ -15,6 +15,7 @@ from geotl import splits
 from geotl.augment import Augmentation
 from geotl.averaging import adapt_batchnorm
 from geotl.backbones import build_backbone
+from geotl.catalogue import index_tiles
 from geotl.device import choose_device
 from geotl.errors import RecipeError, nearest
 from geotl.features import cached_features
@@ -28,7 +29,7 @@ from geotl.recipe import Recipe, resolve_weights
 from geotl.runfolder import cache_folder
 from geotl.sensors import Sensor, custom_sensor, get_sensor
 from geotl.strategies import Plan
-from geotl.tiles import TileIndex, index_folder
+from geotl.tiles import TileIndex
 from geotl.training import TrainSettings
 from geotl.weights import WeightReport
 
@@ -75,7 +76,10 @@ def read_source(
 ) -> Source:
     """Index the tiles, and pack them or find them packed."""
     data = recipe.data
-    index = index_folder(root, table=data.table)
+    index = index_tiles(
+        root, cache=cache_folder() / "datasets", sensor=sensor, table=data.table,
+        class_depth=data.class_depth, say=say,
+    )  # fmt: skip
     names = ("bands", "file_bands", "tile_px", "fit")
     options: dict[str, Any] = {name: getattr(data, name) for name in names}
     folder = cache_folder() / "packs" / fingerprint(index, sensor, **options)[:32]

@@ -6,11 +6,10 @@ The only module that imports rasterio.
 from __future__ import annotations
 
 import contextlib
+import functools
 import math
 import re
-import struct
 import warnings
-import zlib
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,13 +18,15 @@ from typing import Any, Literal
 import numpy as np
 import rasterio
 from numpy.typing import NDArray
+from rasterio.crs import CRS
 from rasterio.enums import ColorInterp, MaskFlags
-from rasterio.errors import NotGeoreferencedWarning, RasterioError
+from rasterio.errors import CRSError, NotGeoreferencedWarning, RasterioError
 from rasterio.io import MemoryFile
 from rasterio.transform import Affine
 
 from geotl.errors import DataError
 from geotl.files import whole_file
+from geotl.wholeness import check_jpeg2000, check_png
 
 NamesFrom = Literal["descriptions", "colours", "none"]
 
@@ -33,6 +34,7 @@ NamesFrom = Literal["descriptions", "colours", "none"]
 _GDAL = {"GDAL_ERROR_ON_LIBJPEG_WARNING": "TRUE"}
 _PICTURES = ("JPEG", "PNG", "GIF", "WEBP")
 _PALETTED = ("PNG", "GIF")
+_JPEG2000 = (".jp2", ".j2k")
 _ACQUIRED_TAGS = (
     "acquired",
     "acquisition_date",
@@ -171,13 +173,31 @@ def read(path: str | Path, *, band_count: int | None = None) -> Raster:
     with _opened(path) as source:
         info = _info(source, path, band_count)
         if info.driver == "PNG":
-            _check_png(path)
+            check_png(path)
         bands = [b for b in range(1, source.count + 1) if b != info.alpha]
         data = source.read(bands)
         valid = _validity(source, data, bands, info)
         if info.paletted:
             data, valid = _through_palette(data[0], valid[0], source.colormap(1))
     return Raster(path, data, valid, info.grid, info.band_names, info.acquired, info.names_from)
+
+
+@functools.lru_cache(maxsize=64)
+def known_crs(text: str) -> str:
+    """A coordinate reference system's name as `Grid.crs` gives it.
+
+    Raises:
+        DataError: PROJ knows no such system.
+
+    >>> known_crs("urn:ogc:def:crs:EPSG::32633")
+    'EPSG:32633'
+    """
+    try:
+        return str(CRS.from_user_input(text).to_string())
+    except CRSError as error:
+        raise DataError(
+            f"crs {text!r}: not a known reference system; allowed: such as EPSG:32633"
+        ) from error
 
 
 def write(
@@ -233,7 +253,9 @@ def _profile(data: NDArray[Any], grid: Grid, nodata: float | None) -> dict[str, 
 
 @contextlib.contextmanager
 def _opened(path: Path) -> Iterator[Any]:
-    _check_file(path)
+    check_file(path)
+    if path.suffix.lower() in _JPEG2000:
+        check_jpeg2000(path)
     _hush()
     try:
         with rasterio.Env(**_GDAL), rasterio.open(path) as source:
@@ -248,7 +270,12 @@ def _opened(path: Path) -> Iterator[Any]:
         ) from error
 
 
-def _check_file(path: Path) -> None:
+def check_file(path: Path) -> None:
+    """Make sure that a path is a file that is not empty.
+
+    Raises:
+        DataError: it is not.
+    """
     if not path.exists():
         raise DataError(f"{path}: no such file; check the path")
     if path.is_dir():
@@ -362,25 +389,3 @@ def _through_palette(
     colours = table[indices]
     seen = valid & (colours[..., 3] > 0)
     return np.moveaxis(colours[..., :3], -1, 0).copy(), np.repeat(seen[None], 3, axis=0)
-
-
-def _check_png(path: Path) -> None:
-    """Walk a PNG's chunks: GDAL decodes one that is cut short or damaged without a word.
-
-    Raises:
-        DataError: a chunk is cut short or its checksum is wrong (PNG specification, 5.3).
-    """
-    content = path.read_bytes()
-    at = 8
-    while at + 12 <= len(content):
-        (length,) = struct.unpack_from(">I", content, at)
-        end = at + 12 + length
-        if end > len(content):
-            break
-        (checksum,) = struct.unpack_from(">I", content, end - 4)
-        if zlib.crc32(memoryview(content)[at + 4 : end - 4]) != checksum:
-            raise DataError(f"{path}: the PNG is damaged (checksum); copy it again, or take it out")
-        if content[at + 4 : at + 8] == b"IEND":
-            return
-        at = end
-    raise DataError(f"{path}: the PNG is cut short; copy it again, or take it out")

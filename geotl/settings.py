@@ -55,7 +55,12 @@ class Data(Section):
     """The labelled tiles."""
 
     root: Text | None = Field(
-        None, description="folder with one folder of tiles per class; sample:NAME for the samples"
+        None,
+        description="folder with one folder of tiles per class, or a manifest (.csv or .geojson "
+        "with path and label); sample:NAME for the samples; torchgeo:NAME:FOLDER for a data set",
+    )
+    class_depth: int = Field(
+        1, ge=1, le=8, description="levels of folders that make up a class's name [levels]"
     )
     sensor: Text = Field("rgb", description="the sensor's name; custom with data.custom_sensor")
     custom_sensor: CustomSensor | None = Field(None, description="a sensor of your own")

@@ -15,8 +15,9 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional as F
 
+from geotl import bandfiles, imagefiles
 from geotl.errors import BandError, DataError
-from geotl.raster import Raster, RasterInfo, describe, read
+from geotl.raster import Raster, RasterInfo
 from geotl.sensors import Sensor, known_band, match_bands
 
 Fit = Literal["pad_or_crop", "resize"]
@@ -37,7 +38,9 @@ def load_images(
     tile_px: int,
     fit: Fit = "pad_or_crop",
 ) -> Generator[Pixels, None, None]:
-    """Read files in a few threads into the bands and size wanted, in order: see `to_image`.
+    """Read tiles in a few threads into the bands and size wanted, in order: see `to_image`.
+
+    A tile is a file, or a folder with one file for each band.
 
     Raises:
         DataError: a file that cannot be read, or without a valid pixel.
@@ -46,7 +49,10 @@ def load_images(
     count = len(file_bands or sensor.file_order) or None
 
     def load(path: Path) -> Pixels:
-        raster = read(path, band_count=count)
+        if path.is_dir():
+            raster = bandfiles.read_folder(path, sensor, bands)
+        else:
+            raster = imagefiles.read(path, band_count=count)
         return to_image(raster, sensor, bands, file_bands, tile_px, fit)
 
     return _ordered(load, paths)
@@ -66,9 +72,9 @@ def check_headers(
     count = len(file_bands or sensor.file_order) or None
 
     def check(path: Path) -> RasterInfo:
-        info = describe(path, band_count=count)
-        if info.dtype.kind not in "iuf":
-            raise DataError(f"{path}: pixels of type {info.dtype}; allowed: integers and floats")
+        if path.is_dir():
+            return bandfiles.describe_folder(path, sensor, bands)
+        info = imagefiles.describe(path, band_count=count)
         band_positions(info, sensor, bands, file_bands)
         return info
 

@@ -1,8 +1,10 @@
-"""Which tiles there are: image files in class folders, with what a table says of them."""
+"""Which tiles there are: images in class folders, with what a table says of them."""
 
 from __future__ import annotations
 
-import csv
+import hashlib
+import os
+import unicodedata
 from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
@@ -11,24 +13,29 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from geotl.bandfiles import band_in_name, images_in, is_band_folder
 from geotl.errors import DataError, nearest
 from geotl.files import sha256_of
+from geotl.imagefiles import SUFFIXES
+from geotl.sensors import Sensor
+from geotl.tables import Faults, Row, read_table
 
-SUFFIXES = frozenset({".tif", ".tiff", ".jpg", ".jpeg", ".png"})
 DEFAULT_TABLE = "tiles.csv"
 _READERS = 4
 
 
 @dataclass(frozen=True)
 class Tile:
-    """One image file.
+    """One image file, or one folder with a file for each band.
 
     Attributes:
-        path: the file, absolute.
+        path: the file or folder, absolute.
         label: position of its class, None if it has none.
         group: what must stay on one side of a split (a region, a scene), if the table tells.
         split: side given in the table, if it tells.
-        content: SHA-256 of the file's bytes.
+        content: SHA-256 of the file's bytes, or of all band files' together.
+        centre: position (x, y) of its middle in `crs`, if the table tells; the file's own
+            position comes first.
     """
 
     path: Path
@@ -36,16 +43,18 @@ class Tile:
     group: str | None
     split: str | None
     content: str
+    centre: tuple[float, float] | None = None
+    crs: str | None = None
 
 
 @dataclass(frozen=True)
 class TileIndex:
-    """The tiles of a folder, sorted by relative path.
+    """The tiles below a folder, sorted by relative path.
 
     Attributes:
         root: the folder, absolute.
         classes: names, in the order of the labels.
-        tiles: one for each file.
+        tiles: one for each file, or for each folder of band files.
     """
 
     root: Path
@@ -69,11 +78,16 @@ class TileIndex:
     @property
     def names(self) -> tuple[str, ...]:
         """Path of each tile below the root, with forward slashes."""
-        return tuple(_below(tile.path, self.root) for tile in self.tiles)
+        return tuple(below(tile.path, self.root) for tile in self.tiles)
 
 
 def index_folder(
-    root: str | Path, *, classes: Sequence[str] | None = None, table: str = DEFAULT_TABLE
+    root: str | Path,
+    *,
+    classes: Sequence[str] | None = None,
+    table: str = DEFAULT_TABLE,
+    sensor: Sensor | None = None,
+    class_depth: int = 1,
 ) -> TileIndex:
     """List the tiles of a folder that holds one folder for each class.
 
@@ -82,27 +96,36 @@ def index_folder(
         classes: names of the class folders to take, in the order of the labels; None for all,
             sorted by name.
         table: CSV file in the folder with a column `path` (below the folder) and, if wanted,
-            `split` (train, test or empty) and `group`; the default one need not be there.
+            `split` (train, test or empty), `group`, `x`, `y` and `crs`; the default one need not
+            be there.
+        sensor: whose bands the names of files tell; with it a folder of band files inside a
+            class folder is one tile.
+        class_depth: levels of folders that make up a class's name, joined by "/".
 
     Raises:
         DataError: no such folder, no class folders, only one, an empty one, or a table that
             cannot be read or names a file that is not among the tiles.
     """
     root = Path(root).expanduser().absolute()
-    names = _class_folders(root, classes)
-    paths = [(path, label) for label, name in enumerate(names) for path in _images_of(root / name)]
-    paths.sort(key=lambda pair: _below(pair[0], root))
-    with ThreadPoolExecutor(_READERS) as pool:
-        contents = list(pool.map(_content, (path for path, _ in paths)))
+    folders = _class_folders(root, classes, class_depth)
+    paths = [
+        (path, label)
+        for label, folder in enumerate(folders.values())
+        for path in _tiles_of(folder, sensor, class_depth)
+    ]
+    paths.sort(key=lambda pair: below(pair[0], root))
+    contents = contents_of([path for path, _ in paths], sensor)
     tiles = tuple(
         Tile(path, label, None, None, content)
         for (path, label), content in zip(paths, contents, strict=True)
     )
-    return TileIndex(root, names, _with_table(tiles, root, table))
+    return TileIndex(root, tuple(folders), _with_table(tiles, root, table))
 
 
-def list_images(paths: Iterable[str | Path]) -> list[Path]:
-    """Name the image files among files and folders (searched to any depth), each once.
+def list_images(paths: Iterable[str | Path], sensor: Sensor | None = None) -> list[Path]:
+    """Name the tiles among files and folders (searched to any depth), each once.
+
+    With a sensor, a folder of its band files is one tile.
 
     Raises:
         DataError: a path that does not exist, or a folder without images.
@@ -112,68 +135,148 @@ def list_images(paths: Iterable[str | Path]) -> list[Path]:
         path = Path(given).expanduser()
         if not path.exists():
             raise DataError(f"{path}: no such file or folder; check the path")
-        inside = (
-            sorted(p for p in path.rglob("*") if _is_image(p, path)) if path.is_dir() else [path]
-        )
+        inside = _tiles_below(path, sensor) if path.is_dir() else [path]
         if not inside:
             raise DataError(f"{path}: no image in this folder; allowed: {_suffixes()}")
         found.update(dict.fromkeys(inside))
     return list(found)
 
 
-def _is_image(path: Path, root: Path) -> bool:
-    hidden = any(part.startswith(".") for part in path.relative_to(root).parts)
-    return path.suffix.lower() in SUFFIXES and not hidden and path.is_file()
+def contents_of(paths: Sequence[Path], sensor: Sensor | None) -> list[str]:
+    """What each tile's bytes hash to, so that copies are found whatever they are called.
+
+    Raises:
+        DataError: a file that cannot be read.
+    """
+    with ThreadPoolExecutor(_READERS) as pool:
+        return list(pool.map(lambda path: _content(path, sensor), paths))
 
 
-def _below(path: Path, root: Path) -> str:
-    return path.relative_to(root).as_posix()
+def below(path: Path, root: Path) -> str:
+    """A path as seen from a folder, with forward slashes."""
+    return Path(os.path.relpath(path, root)).as_posix()
+
+
+def class_name(text: str) -> str:
+    """A class's name with its accents composed, however the file system holds them (NFC).
+
+    >>> class_name("fore" + chr(0x302) + "t") == "for" + chr(0xEA) + "t"
+    True
+    """
+    return unicodedata.normalize("NFC", text).strip()
+
+
+def check_classes(names: Sequence[str], where: Path) -> None:
+    """Make sure that there is something to tell apart.
+
+    Raises:
+        DataError: fewer than two classes.
+    """
+    if len(names) < 2:
+        raise DataError(
+            f"{where}: one class only ({', '.join(names) or 'none'}); at least two are needed: "
+            "label tiles of another class"
+        )
+
+
+def _tiles_below(root: Path, sensor: Sensor | None) -> list[Path]:
+    found: list[Path] = []
+    for name, folders, _ in os.walk(root):
+        here = Path(name)
+        folders[:] = sorted(folder for folder in folders if not folder.startswith("."))
+        if sensor is not None and is_band_folder(here, sensor):
+            found.append(here)
+            folders.clear()
+        else:
+            found += images_in(here)
+    return sorted(found)
 
 
 def _suffixes() -> str:
     return ", ".join(sorted(SUFFIXES))
 
 
-def _content(path: Path) -> str:
+def _content(path: Path, sensor: Sensor | None) -> str:
     try:
-        return sha256_of(path)
+        if not path.is_dir():
+            return sha256_of(path)
+        named = [(band_in_name(p.stem, sensor) if sensor else None, p) for p in images_in(path)]
+        parts = sorted(f"{band} {sha256_of(file)}" for band, file in named)
+        return hashlib.sha256("\n".join(parts).encode()).hexdigest()
     except OSError as error:
         raise DataError(
             f"{path}: cannot be read ({error.strerror or error}); check the file and its rights"
         ) from error
 
 
-def _class_folders(root: Path, wanted: Sequence[str] | None) -> tuple[str, ...]:
+def _class_folders(root: Path, wanted: Sequence[str] | None, depth: int) -> dict[str, Path]:
+    """The class folders by name, sorted, or in the order wanted."""
     if not root.is_dir():
-        raise DataError(f"{root}: no such folder; set data.root to the folder of class folders")
-    there = sorted(p.name for p in root.iterdir() if p.is_dir() and not p.name.startswith("."))
-    if not there:
         raise DataError(
-            f"{root}: no class folders in it; put the tiles of each class in a folder of its own"
+            f"{root}: no such folder; set data.root to the folder of class folders, or to a "
+            "manifest (.csv, .geojson)"
         )
+    there = _folders_at(root, depth)
     for name in wanted or ():
         if name not in there:
             raise DataError(f"{root}: no class folder {name!r}; {nearest(name, there)}")
-    names = tuple(there if wanted is None else wanted)
+    names = sorted(there) if wanted is None else list(wanted)
     if len(set(names)) != len(names):
-        raise DataError(f"{root}: a class is named twice in {list(names)}; name each once")
-    if len(names) < 2:
+        raise DataError(f"{root}: a class is named twice in {names}; name each once")
+    check_classes(names, root)
+    return {name: there[name] for name in names}
+
+
+def _folders_at(root: Path, depth: int) -> dict[str, Path]:
+    """Folders that many levels down, by the names that lead to them, joined by "/"."""
+    found = {"": root}
+    for level in range(depth):
+        deeper: dict[str, Path] = {}
+        for name, folder in found.items():
+            inside = _folders_in(folder)
+            if not inside or (level and images_in(folder)):
+                _refuse_level(folder, bool(inside), depth)
+            for path in inside:
+                joined = f"{name}/{class_name(path.name)}".lstrip("/")
+                if joined in deeper:
+                    raise DataError(
+                        f"{path} and {deeper[joined]}: two folders of one class name; join them"
+                    )
+                deeper[joined] = path
+        found = deeper
+    return found
+
+
+def _refuse_level(folder: Path, folders: bool, depth: int) -> None:
+    if depth > 1:
+        held = "holds tiles above that level" if folders else "holds no folders"
         raise DataError(
-            f"{root}: one class only ({', '.join(names) or 'none'}); at least two are needed: "
-            "add a class folder"
+            f"{folder}: {held}, where data.class_depth={depth} wants class folders {depth} levels "
+            "down; move its tiles into such a folder, or take it out"
         )
-    return names
+    raise DataError(
+        f"{folder}: no class folders in it; put the tiles of each class in a folder of its own"
+    )
 
 
-def _images_of(folder: Path) -> list[Path]:
-    images = [p for p in folder.iterdir() if _is_image(p, folder)]
-    if images:
-        return images
-    deeper = next((p for p in sorted(folder.rglob("*")) if _is_image(p, folder)), None)
-    if deeper is not None:
+def _folders_in(folder: Path) -> list[Path]:
+    return sorted(p for p in folder.iterdir() if p.is_dir() and not p.name.startswith("."))
+
+
+def _tiles_of(folder: Path, sensor: Sensor | None, depth: int) -> list[Path]:
+    """The images in a class folder, and the folders of band files."""
+    tiles = images_in(folder)
+    if sensor is not None:
+        tiles += [path for path in _folders_in(folder) if is_band_folder(path, sensor)]
+    if tiles:
+        return tiles
+    deeper = _tiles_below(folder, None)
+    if deeper:
         raise DataError(
-            f"{folder}: holds folders, not tiles (such as {_below(deeper, folder)}); set data.root "
-            "to the folder whose folders are the classes"
+            f"{folder}: holds folders, not tiles (such as {below(deeper[0], folder)}); set "
+            "data.root to the folder whose folders are the classes, "
+            f"data.class_depth={depth + 1} if class folders nest, or data.sensor to the one whose "
+            "bands such files are named after"
         )
     raise DataError(
         f"{folder}: no tiles in this class folder; add some ({_suffixes()}), or take it out"
@@ -186,45 +289,17 @@ def _with_table(tiles: tuple[Tile, ...], root: Path, table: str) -> tuple[Tile, 
         if table == DEFAULT_TABLE:
             return tiles
         raise DataError(f"{path}: no such table; check data.table")
-    told = _read_table(path)
-    known = {_below(tile.path, root) for tile in tiles}
-    for name, (line, _, _) in told.items():
+    faults = Faults(path)
+    told = {row.path: row for row in read_table(path, faults)}
+    known = {below(tile.path, root) for tile in tiles}
+    for name, row in told.items():
         if name not in known:
-            raise DataError(
-                f"{path}: line {line} names {name!r}, which is not among the tiles; "
-                f"{nearest(name, sorted(known)[:5000])}"
-            )
-    nothing = (0, None, None)
-    rows = [told.get(_below(tile.path, root), nothing) for tile in tiles]
+            hint = nearest(name, sorted(known)[:5000])
+            faults.add(row.line, f"names {name!r}, which is not among the tiles; {hint}")
+    faults.check()
+    nothing = Row(0, "")
+    rows = [told.get(below(tile.path, root), nothing) for tile in tiles]
     return tuple(
-        replace(t, split=split, group=group)
-        for t, (_, split, group) in zip(tiles, rows, strict=True)
+        replace(t, split=row.split, group=row.group, centre=row.centre, crs=row.crs)
+        for t, row in zip(tiles, rows, strict=True)
     )
-
-
-def _read_table(path: Path) -> dict[str, tuple[int, str | None, str | None]]:
-    """Line, split and group of each path; commas or semicolons between the columns."""
-    try:
-        text = path.read_text(encoding="utf-8-sig")
-    except (OSError, UnicodeDecodeError) as error:
-        raise DataError(f"{path}: cannot be read ({error}); save it as CSV in UTF-8") from error
-    header = text.partition("\n")[0]
-    rows = csv.DictReader(text.splitlines(), delimiter=";" if ";" in header else ",")
-    columns = [name.strip() for name in rows.fieldnames or ()]
-    rows.fieldnames = columns
-    if "path" not in columns:
-        raise DataError(
-            f"{path}: no column 'path' among {columns}; the first line must name the columns "
-            "path, split, group"
-        )
-    told: dict[str, tuple[int, str | None, str | None]] = {}
-    for row in rows:
-        name = Path((row["path"] or "").strip()).as_posix()
-        if name in told:
-            raise DataError(f"{path}: line {rows.line_num} names {name!r} again; keep one line")
-        told[name] = (rows.line_num, _cell(row, "split"), _cell(row, "group"))
-    return told
-
-
-def _cell(row: dict[str, str], column: str) -> str | None:
-    return (row.get(column) or "").strip() or None

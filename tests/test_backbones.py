@@ -199,6 +199,19 @@ def test_frozen_stages_keep_every_bit_whatever_train_is_called(name):
     assert network.training
 
 
+def test_frozen_stages_stay_in_evaluation_mode(network):
+    """Dropout in a frozen stage would change what it gives from pass to pass."""
+    network = copy.deepcopy(network)
+    names = network.stage_names
+    freeze(network, names[1], allow_random=True)
+    network.train()
+    assert not any(m.training for name in names[:2] for m in network.stages[name].modules())
+    assert all(network.stages[name].training for name in names[2:])
+    network.stages[names[0]].train()  # past the network, straight to a frozen stage
+    norms = [m for m in network.stages[names[0]].modules() if isinstance(m, nn.BatchNorm2d)]
+    assert not any(norm.training for norm in norms)
+
+
 def test_freezing_nothing_frees_everything_again():
     network, _ = build_backbone("resnet18", *RGB, cut_after="layer1")
     freeze(network, "stem", allow_random=True)

@@ -13,7 +13,7 @@ from conftest import write_tile
 from full_disk import full_disk
 from rasterio.errors import NotGeoreferencedWarning
 
-from geotl import loading, raster, shaping
+from geotl import imagefiles, loading, raster
 from geotl.errors import BandError, DataError, OutputError
 from geotl.loading import batch, fingerprint, pack, read_tiles, statistics, to_batch
 from geotl.sensors import SENSORS, custom_sensor, to_reflectance
@@ -90,7 +90,7 @@ def test_each_files_pixels_are_read_once_and_not_again_for_the_same_fingerprint(
         reads[path] += 1
         return raster.read(path, **options)
 
-    monkeypatch.setattr(shaping, "read", counted)
+    monkeypatch.setattr(imagefiles, "read", counted)
     first = pack(index, PLAIN, folder=where)
     assert reads == Counter(tile.path for tile in index.tiles)
     again = pack(index, PLAIN, folder=where)
@@ -503,7 +503,7 @@ def test_reading_for_prediction_keeps_only_a_few_tiles_waiting(tmp_path, monkeyp
     index = tiles_in(tmp_path / "t", [noise() for _ in range(60)])
     started = []
     monkeypatch.setattr(
-        shaping,
+        imagefiles,
         "read",
         lambda path, **options: started.append(path) or raster.read(path, **options),
     )

@@ -135,6 +135,43 @@ def test_folders_that_cannot_be_used_are_named_with_the_remedy(tmp_path, names, 
     assert "\n" not in str(caught.value)
 
 
+NESTED = ["forest/broad leaved/1.tif", "forest/conifers/1.tif", "eau & glace/lac/1.tif"]
+
+
+def test_class_folders_may_nest_as_deep_as_told(tmp_path):
+    index = index_folder(folder(tmp_path, NESTED), class_depth=2)
+    assert index.classes == ("eau & glace/lac", "forest/broad leaved", "forest/conifers")
+    assert index.names == tuple(sorted(NESTED))
+    np.testing.assert_array_equal(index.labels, [0, 1, 2])
+    chosen = index_folder(tmp_path, class_depth=2, classes=["forest/conifers", "eau & glace/lac"])
+    assert chosen.classes == ("forest/conifers", "eau & glace/lac")
+
+
+@pytest.mark.parametrize(
+    ("more", "depth", "said"),
+    [
+        ([], 1, r"holds folders, not tiles.*data\.class_depth=2"),
+        (["forest/5.tif"], 2, "forest: holds tiles above that level"),
+        (["water/5.tif"], 2, "water: holds no folders"),
+        ([], 3, "holds no folders|holds tiles"),
+        (["forest/conifers/old/1.tif", "forest/mixed/old/2.tif"], 2, r"class_depth=3"),
+    ],
+)
+def test_folders_of_another_depth_are_named_with_the_remedy(tmp_path, more, depth, said):
+    with pytest.raises(DataError, match=said) as caught:
+        index_folder(folder(tmp_path, [*NESTED, *more]), class_depth=depth)
+    assert "\n" not in str(caught.value)
+
+
+def test_a_class_is_called_alike_however_the_file_system_holds_its_accents(tmp_path):
+    composed, apart = "for\xeat", "fore\u0302t"
+    index = index_folder(folder(tmp_path, [f"{apart}/1.tif", "eau/1.tif"]))
+    assert index.classes == ("eau", composed)
+    assert index.tiles[1].path.exists()
+    with pytest.raises(DataError, match="two folders of one class name"):
+        index_folder(folder(tmp_path, [f"{composed}/1.tif"]))
+
+
 def test_a_missing_root_or_a_file_for_a_root_is_an_error(tmp_path):
     (tmp_path / "file").touch()
     for name in ("missing", "file"):

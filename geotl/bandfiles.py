@@ -1,0 +1,178 @@
+"""Tiles in several files: a folder that holds one file for each band, each at its resolution.
+
+Such as a BigEarthNet patch, a Landsat or Sentinel-2 product: `TILE/anything_B02.tif`. A file's
+band is told by the last words of its name, or by its own description, through the sensor.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import TypeVar
+
+import numpy as np
+
+from geotl.alignment import align, resample
+from geotl.errors import BandError, DataError
+from geotl.imagefiles import SUFFIXES, describe, read
+from geotl.raster import Raster, RasterInfo
+from geotl.sensors import Sensor, known_band
+
+Image = TypeVar("Image", Raster, RasterInfo)
+_MOST_WORDS = 3  # of a band's name, such as red_edge_1
+_RESOLUTION = re.compile(r"\d+m", re.IGNORECASE)
+
+
+def band_in_name(stem: str, sensor: Sensor) -> str | None:
+    """The band a file's name ends with, by name or alias; a resolution such as 10m may follow.
+
+    >>> from geotl.sensors import SENSORS
+    >>> l2a = SENSORS["sentinel2_l2a"]
+    >>> [band_in_name(n, l2a) for n in ("S2A_75_43_B01", "T33UUU_B8A_20m", "x_narrow_nir", "mask")]
+    ['B01', 'B8A', 'B8A', None]
+    """
+    words = [word for word in re.split(r"[\s._\-]+", stem) if word]
+    if len(words) > 1 and _RESOLUTION.fullmatch(words[-1]):
+        words.pop()
+    for count in range(min(_MOST_WORDS, len(words)), 0, -1):
+        found = known_band(sensor, "".join(words[-count:]))
+        if found is not None:
+            return found
+    return None
+
+
+def is_band_folder(folder: Path, sensor: Sensor) -> bool:
+    """Whether a folder is a tile: its files' names tell two or more bands, or it has only one file.
+
+    Names of one letter (r, g, b) count only where every image in the folder ends with a band.
+    """
+    images = images_in(folder)
+    bands = {path: band_in_name(path.stem, sensor) for path in images}
+    told = {path: band for path, band in bands.items() if band is not None}
+    letters = any(re.search(r"(?:^|[\s._\-])[A-Za-z]$", path.stem) for path in told)
+    if letters and len(told) < len(images):
+        return False
+    return len(set(told.values())) >= 2 or len(told) == len(images) == 1
+
+
+def images_in(folder: Path) -> list[Path]:
+    """The image files directly in a folder, sorted; hidden ones are left out."""
+    return sorted(path for path in folder.iterdir() if is_image(path))
+
+
+def is_image(path: Path) -> bool:
+    """Whether a path is an image file by its ending, and not hidden."""
+    return path.suffix.lower() in SUFFIXES and not path.name.startswith(".") and path.is_file()
+
+
+def describe_folder(folder: Path, sensor: Sensor, bands: Sequence[str]) -> RasterInfo:
+    """What the headers of a tile's band files say, on the grid of the finest band wanted.
+
+    Raises:
+        DataError: a file that cannot be read, or that covers other ground than the finest.
+        BandError: a band without a file, or with two, or a file that holds several bands.
+    """
+    infos = _opened(folder, sensor, bands, describe)
+    finest = _finest(folder, infos)
+    dates = [info.acquired for info in infos if info.acquired]
+    return RasterInfo(
+        path=folder,
+        driver="folder",
+        dtype=np.result_type(*(info.dtype for info in infos)),
+        grid=finest.grid,
+        band_names=sensor.canonical(bands),
+        names_from="descriptions",
+        nodata=tuple(info.nodata[0] for info in infos),
+        acquired=dates[0] if dates else None,
+    )
+
+
+def read_folder(folder: Path, sensor: Sensor, bands: Sequence[str]) -> Raster:
+    """Read the band files wanted onto the grid of the finest of them: see `alignment.resample`.
+
+    Pixels of the sensor's nodata value are taken out before they could bleed into others.
+
+    Raises:
+        DataError: as `describe_folder`.
+        BandError: as `describe_folder`.
+    """
+    images = _opened(folder, sensor, bands, read)
+    finest = _finest(folder, images)
+    planes = []
+    for image in images:
+        data, valid = image.data[0], image.valid[0]
+        if sensor.nodata is not None:
+            valid = valid & (data != sensor.nodata)
+        if image.grid != finest.grid:
+            data, valid = resample(data, valid, *align(finest.grid, image.grid))
+        planes.append((data, valid))
+    dates = [image.acquired for image in images if image.acquired]
+    return Raster(
+        path=folder,
+        data=np.stack([data for data, _ in planes]),  # in a type that holds them all
+        valid=np.stack([valid for _, valid in planes]),
+        grid=finest.grid,
+        band_names=sensor.canonical(bands),
+        acquired=dates[0] if dates else None,
+    )
+
+
+def _opened(
+    folder: Path, sensor: Sensor, bands: Sequence[str], look: Callable[..., Image]
+) -> list[Image]:
+    """What `describe` or `read` gives of each wanted band's file, in the order wanted."""
+    files = _files(folder, sensor, bands)
+    opened = []
+    for band in sensor.canonical(bands):
+        info = look(files[band], band_count=1)
+        if len(info.band_names) != 1:
+            raise BandError(
+                f"{info.path}: holds {len(info.band_names)} bands; each file of a tile's folder "
+                "must hold one: split it, or take the other files out"
+            )
+        own = known_band(sensor, info.band_names[0]) if info.band_names[0] else None
+        if own not in (None, band) and info.names_from == "descriptions":
+            raise BandError(
+                f"{info.path}: named as band {band}, but described inside as {own}; correct one"
+            )
+        opened.append(info)
+    return opened
+
+
+def _files(folder: Path, sensor: Sensor, bands: Sequence[str]) -> dict[str, Path]:
+    """The file of each band wanted: by name, and where that tells nothing by description."""
+    wanted, images = sensor.canonical(bands), images_in(folder)
+    told = [(band_in_name(path.stem, sensor), path) for path in images]
+    if not set(wanted) <= {band for band, _ in told}:
+        told = [(band or _described(path, sensor), path) for band, path in told]
+    for band in wanted:
+        mine = [path.name for name, path in told if name == band]
+        if len(mine) != 1:
+            held = ", ".join(path.name for path in images) or "no images"
+            how = f"in {len(mine)} files ({', '.join(mine)})" if mine else f"not in {held}"
+            raise BandError(
+                f"{folder}: band {band}: {how}; a tile's folder holds one file for each band, its "
+                "name ending with the band's, such as _B02.tif (choose bands with data.bands)"
+            )
+    return {band: path for band, path in told if band is not None}
+
+
+def _described(path: Path, sensor: Sensor) -> str | None:
+    """The band a file describes itself as, if it holds just one that the sensor knows."""
+    if path.suffix.lower() == ".npy":
+        return None
+    info = describe(path)
+    name = info.band_names[0] if len(info.band_names) == 1 else None
+    return known_band(sensor, name) if name and info.names_from == "descriptions" else None
+
+
+def _finest(folder: Path, infos: Sequence[Image]) -> Image:
+    """The one with the most pixels; every other must cover the same ground."""
+    finest = max(infos, key=lambda info: info.grid.height * info.grid.width)
+    for info in infos:
+        try:
+            align(finest.grid, info.grid)
+        except DataError as error:
+            raise DataError(f"{folder}: {info.path.name} {error}") from error
+    return finest

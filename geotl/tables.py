@@ -1,0 +1,219 @@
+"""Tables that tell of tiles: CSV and GeoJSON files, row by row with the line each stands on.
+
+Everything is read as text or by the json module; nothing is run.
+"""
+
+from __future__ import annotations
+
+import csv
+import json
+import math
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from geotl.errors import DataError
+from geotl.raster import known_crs
+
+CSV_SUFFIXES = frozenset({".csv"})
+GEOJSON_SUFFIXES = frozenset({".geojson", ".json"})
+_MOST_FAULTS = 20
+_DEGREES = "EPSG:4326"  # what GeoJSON without a word on it is in (RFC 7946)
+
+
+@dataclass(frozen=True)
+class Row:
+    """What a table says of one tile.
+
+    Attributes:
+        line: on which it stands, counted from 1.
+        path: of the tile, as written, with forward slashes.
+        label: its class, if told; `split` and `group` likewise.
+        centre: position (x, y) of its middle in `crs`, if told.
+    """
+
+    line: int
+    path: str
+    label: str | None = None
+    split: str | None = None
+    group: str | None = None
+    centre: tuple[float, float] | None = None
+    crs: str | None = None
+
+
+@dataclass
+class Faults:
+    """What is wrong with a table, gathered so that all of it is reported together."""
+
+    path: Path
+    found: list[str] = field(default_factory=list)
+
+    def add(self, line: int, told: str) -> None:
+        """Note a fault."""
+        self.found.append(f"{self.path}: line {line} {told}")
+
+    def check(self) -> None:
+        """Raise if there are any.
+
+        Raises:
+            DataError: the first twenty, one a line.
+        """
+        more = len(self.found) - _MOST_FAULTS
+        if self.found:
+            tail = [f"{self.path}: {more} more faults like these"] if more > 0 else []
+            raise DataError("\n".join([*self.found[:_MOST_FAULTS], *tail]))
+
+
+def read_table(path: Path, faults: Faults) -> list[Row]:
+    """The rows of a CSV or GeoJSON file; what is wrong with single rows goes to `faults`.
+
+    A CSV has a first line of column names: `path` and any of label, split, group, x, y, crs;
+    commas or semicolons. GeoJSON holds features with a Point or no geometry, and the same names
+    among their properties; positions are in its `crs` member, else in EPSG:4326.
+
+    Raises:
+        DataError: the file cannot be read at all.
+    """
+    try:
+        text = path.read_text(encoding="utf-8-sig")
+    except (OSError, UnicodeDecodeError) as error:
+        raise DataError(f"{path}: cannot be read ({error}); save it in UTF-8") from error
+    read = _from_geojson if path.suffix.lower() in GEOJSON_SUFFIXES else _from_csv
+    rows: list[Row] = []
+    seen: dict[str, int] = {}
+    for line, cells, centre, crs in read(text, path, faults):
+        name = Path(cells.get("path", "")).as_posix()
+        if name == ".":
+            faults.add(line, "names no path; fill it, or take the line out")
+        elif name in seen:
+            faults.add(line, f"names {name!r} again (first on line {seen[name]}); keep one line")
+        else:
+            seen[name] = line
+            told = {key: cells.get(key) or None for key in ("label", "split", "group")}
+            rows.append(Row(line, name, **told, centre=centre, crs=crs))
+    return rows
+
+
+Found = tuple[int, Mapping[str, str], tuple[float, float] | None, str | None]
+
+
+def _from_csv(text: str, path: Path, faults: Faults) -> Iterator[Found]:
+    header = text.partition("\n")[0]
+    rows = csv.DictReader(text.splitlines(), delimiter=";" if ";" in header else ",")
+    columns = [name.strip() for name in rows.fieldnames or ()]
+    rows.fieldnames = columns
+    if "path" not in columns:
+        raise DataError(
+            f"{path}: no column 'path' among {columns}; the first line must name the columns, such "
+            "as path, label, split, group"
+        )
+    try:
+        for row in rows:
+            cells = {key: (row.get(key) or "").strip() for key in columns}
+            centre, crs = _place(rows.line_num, cells, faults)
+            yield rows.line_num, cells, centre, crs
+    except csv.Error as error:
+        raise DataError(f"{path}: line {rows.line_num}: {error}; save it as plain CSV") from error
+
+
+def _place(
+    line: int, cells: Mapping[str, str], faults: Faults
+) -> tuple[tuple[float, float] | None, str | None]:
+    """Position and reference system of a row; (None, None) where the cells are empty."""
+    given = cells.get("x", ""), cells.get("y", "")
+    if not any(given):
+        return None, None
+    try:
+        x, y = float(given[0]), float(given[1])
+        if not (math.isfinite(x) and math.isfinite(y)):
+            raise ValueError("not finite")
+    except ValueError:
+        faults.add(line, f"gives x {given[0]!r}, y {given[1]!r}; allowed: two numbers, or neither")
+        return None, None
+    if not cells.get("crs"):
+        faults.add(line, "gives x and y but no crs; add a column crs, such as EPSG:4326")
+        return None, None
+    return (x, y), _crs(line, cells["crs"], faults)
+
+
+def _crs(line: int, text: str, faults: Faults) -> str | None:
+    try:
+        return known_crs(text)
+    except DataError as error:
+        faults.add(line, f"gives {error}")
+        return None
+
+
+def _from_geojson(text: str, path: Path, faults: Faults) -> Iterator[Found]:
+    try:
+        held = json.loads(text)
+    except (ValueError, RecursionError) as error:
+        raise DataError(f"{path}: not JSON ({error}); save it as GeoJSON") from error
+    features = held.get("features") if isinstance(held, dict) else None
+    if not isinstance(features, list):
+        raise DataError(f"{path}: JSON without a list of 'features'; save it as GeoJSON points")
+    lines = _lines_of(text, features)
+    crs = _crs(1, _named_crs(held), faults)
+    for line, feature in zip(lines, features, strict=True):
+        told = feature.get("properties") if isinstance(feature, dict) else None
+        if not isinstance(told, dict):
+            faults.add(line, "holds a feature without properties; give it path and label")
+            continue
+        plain = {k: str(v).strip() for k, v in told.items() if isinstance(v, str | int)}
+        geometry = feature.get("geometry")
+        centre = _point(geometry)
+        if geometry is not None and centre is None:
+            kind = geometry.get("type") if isinstance(geometry, dict) else geometry
+            faults.add(line, f"holds a geometry {kind!r}; allowed: a Point of two numbers, or null")
+        yield line, plain, centre, crs if centre else None
+
+
+def _named_crs(held: Mapping[str, Any]) -> str:
+    """The reference system a collection names (GeoJSON 2008), or that of RFC 7946."""
+    told = held.get("crs")
+    named = told.get("properties") if isinstance(told, dict) else None
+    name = named.get("name") if isinstance(named, dict) else None
+    if told is not None and not isinstance(name, str):
+        return str(told)
+    # CRS84 is longitude, latitude in degrees, as rasters in EPSG:4326 hold them too.
+    return _DEGREES if name is None or name.upper().endswith("CRS84") else name
+
+
+def _point(geometry: object) -> tuple[float, float] | None:
+    if not isinstance(geometry, dict) or geometry.get("type") != "Point":
+        return None
+    place = geometry.get("coordinates")
+    if not isinstance(place, list) or len(place) < 2:
+        return None
+    numbers = [v for v in place[:2] if isinstance(v, int | float) and math.isfinite(v)]
+    return (float(numbers[0]), float(numbers[1])) if len(numbers) == 2 else None
+
+
+def _lines_of(text: str, features: Sequence[object]) -> list[int]:
+    """The line on which each feature starts, found by decoding them once more in place."""
+    decode = json.JSONDecoder().raw_decode
+    for start in re.finditer(r'"features"\s*:\s*\[', text):
+        at, line, before, lines = start.end(), 1, 0, []
+        for feature in features:
+            at = _skip(text, at)
+            try:
+                found, end = decode(text, at)
+            except ValueError:
+                break
+            if found != feature:
+                break
+            line, before = line + text.count("\n", before, at), at
+            lines.append(line)
+            at = end
+        if len(lines) == len(features):
+            return lines
+    return [1] * len(features)
+
+
+def _skip(text: str, at: int) -> int:
+    """The first place at or after one that is not white space or a comma."""
+    while at < len(text) and text[at] in " \t\r\n,":
+        at += 1
+    return at
