@@ -29,10 +29,11 @@ from geotl.preparing import (
     make_plan,
     read_source,
     recipe_sensor,
+    settle,
 )
 from geotl.publishing import Outcome, publish
 from geotl.recipe import Recipe, dump, resolve_root
-from geotl.runfolder import open_run, read_metrics
+from geotl.runfolder import holds_run, open_run, read_metrics
 from geotl.scoring import Interval, Scores, confusion, scores, wilson
 from geotl.strategies import (
     Fitted,
@@ -77,12 +78,14 @@ def run(
     """
     source_root = resolve_root(recipe.data.root)
     sensor = recipe_sensor(recipe)
+    holds_run(out, resume=resume)  # a folder that cannot be had is told before anything is read
+    started = time.perf_counter()
+    source = read_source(recipe, source_root, sensor, say, quiet=quiet)
+    recipe = settle(recipe, source, say)
     if open_run(out, dump(recipe), resume=resume):
         metrics = read_metrics(out)
         say(f"{out}: already finished. {metrics['headline']}")
         return metrics
-    started = time.perf_counter()
-    source = read_source(recipe, source_root, sensor, say, quiet=quiet)
     say(f"computing on {describe(choose_device(), recipe.train.precision)}")
     tally = Tally()
     first: tuple[Draw, Fitted, Floats, WeightReport, dict[str, Interval]] | None = None

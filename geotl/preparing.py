@@ -23,6 +23,7 @@ from geotl.heads import Folds
 from geotl.loading import Pack, fingerprint, pack, statistics
 from geotl.losses import ClassWeights
 from geotl.model import FeatureSpec, Normalise, TileClassifier
+from geotl.presets import settled
 from geotl.progress import ProgressLine
 from geotl.radiometry import IMAGENET, as_dn
 from geotl.recipe import Recipe, resolve_weights
@@ -114,6 +115,17 @@ def make_draw(recipe: Recipe, source: Source, number: int) -> Draw:
     return Draw(number, split, folds)
 
 
+def settle(recipe: Recipe, source: Source, say: Say) -> Recipe:
+    """The recipe with a strategy for the labels at hand, where it leaves that open."""
+    if recipe.strategy != "auto":
+        return recipe
+    drawn = make_draw(recipe, source, 0).split.train
+    counts = np.bincount(source.labels[drawn], minlength=len(source.index.classes))
+    found, line = settled(recipe, float(np.median(counts)), source.pack.images.shape[-1])
+    say(line)
+    return found
+
+
 def build_network(
     recipe: Recipe, source: Source, draw: Draw
 ) -> tuple[TileClassifier, WeightReport]:
@@ -184,6 +196,8 @@ def make_plan(
         seed=recipe.seed + draw.number,
         augmentation=augmentation_of(recipe, source.sensor),
     )
+    if recipe.strategy == "auto":
+        raise RecipeError("strategy: given auto, which must be settled for the labels first")
     return Plan(
         strategy=recipe.strategy,
         head=probe.head,

@@ -200,8 +200,13 @@ class Recipe(Section):
     data: Data = Field(Data(), description="the labelled tiles")
     split: Split = Field(Split(), description="which tiles are learnt from and judged on")
     model: Model = Field(Model(), description="the network")
-    strategy: Literal["probe", "finetune", "probe_then_finetune", "full", "scratch"] = Field(
-        "probe", description="what is trained, and from where"
+    strategy: Literal["auto", "probe", "finetune", "probe_then_finetune", "full", "scratch"] = (
+        Field(
+            "auto",
+            description="what is trained, and from where; auto: the preset for so many labels a "
+            "class, which settles head, views, pooling and sizes too where the recipe does not "
+            "(docs/PRESETS.md)",
+        )
     )
     freeze_until: Text | None = Field(
         None, description="last frozen stage; null: the strategy's own"
@@ -260,6 +265,11 @@ _RULES = (
         "given {0} with strategy {1}, which freezes nothing; allowed: null, or strategy=finetune",
     ),
     _Rule(
+        ("freeze_until", "strategy"),
+        lambda stage, strategy: stage is not None and strategy == "auto",
+        "given {0} with strategy auto, which settles it; allowed: null, or strategy=finetune",
+    ),
+    _Rule(
         ("data.sensor", "data.custom_sensor"),
         lambda name, custom: (name == "custom") != (custom is not None),
         "given {0}; allowed: custom where data.custom_sensor is given, and only there",
@@ -267,7 +277,9 @@ _RULES = (
     _Rule(
         ("probe.unlabelled", "probe.head", "strategy"),
         lambda unlabelled, head, strategy: (
-            unlabelled != "none" and (head != "discriminant" or strategy != "probe")
+            unlabelled != "none"
+            and strategy != "auto"
+            and (head != "discriminant" or strategy != "probe")
         ),
         "given {0} with probe.head {1} and strategy {2}; allowed: none, or discriminant and probe",
     ),

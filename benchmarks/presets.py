@@ -1,0 +1,137 @@
+"""What pays at how many labels: the settings that `strategy: auto` takes were chosen by this.
+
+    python benchmarks/presets.py [--draws 10] [--trained-draws 2] [--data ../shared/data]
+
+Candidates differ in one step each. They are drawn and judged inside the half of each data set that
+`halves.py` keeps for choosing; the other half, on which benchmarks/accuracy.py judges with
+`--half judge`, is never read. The sample tiles' target region is transferred to from a network
+pretrained on the source region.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import tempfile
+import time
+from pathlib import Path
+
+import numpy as np
+from halves import half_of
+
+from geotl.pipeline import run
+from geotl.recipe import load, resolve_root
+
+HERE = Path(__file__).resolve().parent.parent
+WEIGHTS = "weights/resnet18-imagenet1k_v1-conv1_to_layer3.pth"
+PLAIN = ["strategy=probe", "probe.views=1"]
+LDA = ["strategy=probe", "probe.head=discriminant", "probe.views=4"]
+ROOT = [*LDA, "model.pool=root_mean", "model.unit_length=true"]
+TUNED = ["probe.head=discriminant", "probe.views=4", "model.pool=root_mean"]
+# name -> (settings, two sizes, trains the network)
+CANDIDATES = {
+    "logistic, one view": (PLAIN, False, False),
+    "logistic, 4 views": ([*PLAIN[:1], "probe.views=4"], False, False),
+    "discriminant, 4 views": (LDA, False, False),
+    "+ root of the mean": ([*LDA, "model.pool=root_mean"], False, False),
+    "+ unit length": (ROOT, False, False),
+    "+ two sizes": (ROOT, True, False),
+    "+ 8 views": ([*ROOT, "probe.views=8"], True, False),
+    "mean and sd, two sizes": ([*LDA, "model.pool=mean_sd", "model.unit_length=true"], True, False),
+    "probe, then fine-tuned": (["strategy=probe_then_finetune", *TUNED], False, True),
+    "fine-tuned": (["strategy=finetune", *TUNED], False, True),
+    "all layers trained": (["strategy=full", *TUNED], False, True),
+}
+UNLABELLED = {
+    "soft labels": ["probe.unlabelled=soft_labels"],
+    "pseudo-labels, 0.6": ["probe.unlabelled=pseudo_labels", "probe.threshold=0.6"],
+    "pseudo-labels, 0.9": ["probe.unlabelled=pseudo_labels", "probe.threshold=0.9"],
+    "consistency": ["probe.unlabelled=consistency"],
+    "propagation": ["probe.unlabelled=propagation"],
+}
+SIZES = {"eurosat_rgb": ("64", "64,128"), "ucmerced": ("128", "96,192"), "sample": ("40", "40,80")}
+CASES = [("eurosat_rgb", 10), ("eurosat_rgb", 40), ("ucmerced", 4), ("sample", 5), ("sample", 15)]
+QUICK = ["evaluate.baselines=false", "evaluate.random_weights=false", "evaluate.rgb_only=false",
+         "evaluate.bootstrap_rounds=0"]  # fmt: skip
+
+
+def settings_of(name: str, data: Path, scratch: Path) -> list[str]:
+    """Tiles, bands and weights of a data set, its choosing half linked into the scratch folder."""
+    if name == "sample":
+        source = scratch / "source"
+        if not (source / "model.safetensors").exists():
+            run(load("sample_source", QUICK), source, quiet=True, say=lambda _: None)
+        weights, root = source / "model.safetensors", resolve_root("sample:target")
+        kind = ["data.sensor=sentinel2_l2a_n0400",
+                "data.bands=B02,B03,B04,B05,B06,B07,B08,B8A,B11,B12"]  # fmt: skip
+    else:
+        weights, root = data / WEIGHTS, data / name
+        kind = ["model.normalise=weights"]
+    half = scratch / f"half_{name}"
+    if not half.exists():
+        half_of(root, "choose", half)
+    return [f"data.root={half}", f"model.weights={weights}", "model.cut_after=layer3", *kind]
+
+
+def accuracy(overrides: list[str], out: Path) -> tuple[dict[str, tuple[float, float]], float]:
+    """Mean and sd of overall accuracy of each method in %, and median seconds a draw."""
+    recipe = load(blank(out), overrides)
+    found = run(recipe, out / "run", quiet=True, say=lambda _: None)
+    scores = {name: (100 * told["overall"]["mean"], 100 * (told["overall"]["sd"] or 0.0))
+              for name, told in found["draws"].items()}  # fmt: skip
+    return scores, float(np.median(found["fit_seconds"]))
+
+
+def blank(out: Path) -> Path:
+    """A recipe that states nothing."""
+    out.mkdir(parents=True)
+    path = out / "blank.yaml"
+    path.write_text("{}\n")
+    return path
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--draws", type=int, default=10)
+    parser.add_argument("--trained-draws", type=int, default=2)
+    parser.add_argument("--only", default="", help="part of the candidates' names")
+    default = os.environ.get("GEOTL_DATA", HERE.parent / "shared" / "data")
+    parser.add_argument("--data", type=Path, default=Path(default))
+    args = parser.parse_args()
+    with tempfile.TemporaryDirectory() as folder:
+        scratch = Path(folder)
+        os.environ["GEOTL_CACHE"] = f"{scratch}/cache"
+        print(
+            "| data, labels a class | candidate | accuracy, % | seconds a draw |\n|---|---|---|---|"
+        )
+        for name, shots in CASES:
+            base = settings_of(name, args.data, scratch)
+            for number, (candidate, (told, two, trains)) in enumerate(CANDIDATES.items()):
+                if args.only not in candidate:
+                    continue
+                draws = args.trained_draws if trains else args.draws
+                report(name, shots, candidate,
+                       [*base, *told, f"model.input_px={SIZES[name][two]}",
+                        f"split.shots={shots}", f"split.draws={draws}", *QUICK],
+                       scratch / f"{name}{shots}_{number}")  # fmt: skip
+            for rule, told in UNLABELLED.items():
+                if args.only not in rule:
+                    continue
+                report(name, shots, f"{rule} (unlabelled)",
+                       [*base, *ROOT, *told, f"model.input_px={SIZES[name][1]}",
+                        f"split.shots={shots}", f"split.draws={args.draws}", *QUICK],
+                       scratch / f"{name}{shots}_{rule}".replace(" ", "_"))  # fmt: skip
+
+
+def report(name: str, shots: int, candidate: str, overrides: list[str], out: Path) -> None:
+    """Run and print one row; of a run with unlabelled tiles, the head that saw them."""
+    begun = time.perf_counter()
+    scores, _ = accuracy(overrides, out)
+    mean, sd = scores.get("network, with unlabelled tiles", scores["network"])
+    draws = int(next(o for o in overrides if o.startswith("split.draws=")).partition("=")[2])
+    seconds = (time.perf_counter() - begun) / draws
+    print(f"| {name}, {shots} | {candidate} | {mean:.1f} ± {sd:.1f} | {seconds:.1f} |", flush=True)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,114 @@
+"""Presets: the settings that paid at a number of labels a class, as measured in docs/PRESETS.md.
+
+`strategy: auto` takes the preset of the labels at hand for every key that the recipe leaves alone.
+The figures behind the table are printed by benchmarks/presets.py.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any, Literal
+
+from geotl.errors import RecipeError
+from geotl.recipe import Recipe
+from geotl.settings import contradictions
+
+Regime = Literal["scarce", "some", "many"]
+SCARCE, SOME = 20, 200  # labels a class up to which a regime reaches
+_DISCRIMINANT: Mapping[str, Any] = {
+    "strategy": "probe",
+    "probe.head": "discriminant",
+    "probe.views": 4,
+    "model.pool": "root_mean",
+    "model.unit_length": True,
+}
+PRESETS: Mapping[Regime, Mapping[str, Any]] = {
+    "scarce": _DISCRIMINANT,
+    "some": _DISCRIMINANT,
+    "many": _DISCRIMINANT,
+}
+FROM_RANDOM: Mapping[str, Any] = {"strategy": "scratch"}  # many labels, no weights
+TWICE_UP_TO_PX = 96  # larger tiles are seen at 96 and 192 px
+
+
+def regime(labels_per_class: float) -> Regime:
+    """Name how many labels a class there are.
+
+    >>> regime(5), regime(50), regime(500)
+    ('scarce', 'some', 'many')
+    """
+    if labels_per_class <= SCARCE:
+        return "scarce"
+    return "some" if labels_per_class <= SOME else "many"
+
+
+def two_sizes(tile_px: int) -> tuple[int, int]:
+    """The two sizes at which a network sees tiles of a side, in pixels.
+
+    >>> two_sizes(64), two_sizes(256)
+    ((64, 128), (96, 192))
+    """
+    side = min(tile_px, TWICE_UP_TO_PX)
+    return side, 2 * side
+
+
+def settled(recipe: Recipe, labels_per_class: float, tile_px: int) -> tuple[Recipe, str]:
+    """The recipe with `strategy: auto` replaced by the preset, and a line that says what it took.
+
+    Keys that the recipe states stay as they are.
+
+    Args:
+        recipe: any; one with another strategy is returned as it is, with an empty line.
+        labels_per_class: median number of training labels a class.
+        tile_px: side of the tiles in pixels.
+
+    Raises:
+        RecipeError: the recipe's own keys contradict the preset.
+    """
+    if recipe.strategy != "auto":
+        return recipe, ""
+    found = regime(labels_per_class)
+    blank = found == "many" and recipe.model.weights == "none"
+    wanted = dict(FROM_RANDOM if blank else PRESETS[found])
+    if not blank:
+        wanted["model.input_px"] = two_sizes(tile_px)
+    taken = {key: value for key, value in wanted.items() if not _stated(recipe, key)}
+    made = _with(recipe, taken)
+    faults = [f"{key}: {said}" for key, said in contradictions(made.model_dump(), set())]
+    if faults:
+        raise RecipeError(f"strategy auto ({found} labels): " + "; ".join(faults))
+    told = ", ".join(f"{key}={_shown(value)}" for key, value in taken.items())
+    return made, f"strategy auto, {found} labels ({labels_per_class:g} a class): {told}"
+
+
+def _stated(recipe: Recipe, key: str) -> bool:
+    """Whether the recipe itself gives this key; the strategy is what auto stands for."""
+    section, _, name = key.rpartition(".")
+    return bool(section) and name in getattr(recipe, section).model_fields_set
+
+
+def _with(recipe: Recipe, taken: Mapping[str, Any]) -> Recipe:
+    """A copy with some keys replaced."""
+    return recipe.model_copy(update=dict(_sections(recipe, taken)))
+
+
+def _sections(recipe: Recipe, taken: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
+    for section in dict.fromkeys(key.partition(".")[0] for key in taken):
+        inside = {
+            key.partition(".")[2]: value
+            for key, value in taken.items()
+            if key.startswith(f"{section}.")
+        }
+        whole = taken.get(section)
+        yield section, getattr(recipe, section).model_copy(update=inside) if inside else whole
+
+
+def _shown(value: object) -> str:
+    """A value as it is written on the command line.
+
+    >>> _shown((64, 128)), _shown(True), _shown("probe")
+    ('64,128', 'true', 'probe')
+    """
+    if isinstance(value, tuple):
+        return ",".join(map(str, value))
+    return str(value).lower() if isinstance(value, bool) else str(value)
