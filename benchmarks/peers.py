@@ -28,7 +28,7 @@ from torch.utils.data import DataLoader, TensorDataset
 from torchgeo.trainers import ClassificationTask
 from torchvision.models import resnet18
 
-from geotl import pipeline, preparing
+from geotl import comparing, preparing
 from geotl.radiometry import IMAGENET
 from geotl.recipe import load
 
@@ -123,12 +123,15 @@ def ours(data: Path, name: str, shots: int, draw: int) -> tuple[float, float]:
         recipe = load(name, [f"data.root={data / name}", f"model.weights={data / WEIGHTS}",
                              f"split.shots={shots}"])  # fmt: skip
         sensor = preparing.recipe_sensor(recipe)
-        source = preparing.read_source(recipe, data / name, sensor, lambda _: None)
+        source = preparing.read_source(recipe, data / name, sensor, lambda _: None, quiet=True)
+        recipe = preparing.settle(recipe, source, lambda _: None)
         begun = time.perf_counter()
         made = preparing.make_draw(recipe, source, draw)
-        fitted, _ = pipeline.fit_draw(recipe, source, made, Path(scratch), resume=False, quiet=True)
+        fitted, _ = comparing.fit_draw(
+            recipe, source, made, Path(scratch), resume=False, quiet=True
+        )
         seconds = time.perf_counter() - begun
-        logits = pipeline.judge(recipe, source, made, fitted)
+        logits = comparing.judge(recipe, source, made, fitted)
         truth = source.labels[made.split.test]
         return seconds, float((logits.argmax(1) == truth).mean())
 
@@ -147,7 +150,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as scratch:
         os.environ["GEOTL_CACHE"] = scratch
         source = preparing.read_source(
-            recipe, args.data / name, preparing.recipe_sensor(recipe), lambda _: None
+            recipe, args.data / name, preparing.recipe_sensor(recipe), lambda _: None, quiet=True
         )
         pixels = torch.from_numpy(np.array(source.pack.images)).float() / 255
     image, label = (pixels - MEAN) / SD, torch.from_numpy(source.labels)

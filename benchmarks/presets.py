@@ -1,6 +1,6 @@
 """What pays at how many labels: the settings that `strategy: auto` takes were chosen by this.
 
-    python benchmarks/presets.py [--draws 10] [--trained-draws 2] [--data ../shared/data]
+    python benchmarks/presets.py [--draws 10] [--slow-draws 2] [--data ../shared/data]
 
 Candidates differ in one step each. They are drawn and judged inside the half of each data set that
 `halves.py` keeps for choosing; the other half, on which benchmarks/accuracy.py judges with
@@ -28,10 +28,10 @@ PLAIN = ["strategy=probe", "probe.views=1"]
 LDA = ["strategy=probe", "probe.head=discriminant", "probe.views=4"]
 ROOT = [*LDA, "model.pool=root_mean", "model.unit_length=true"]
 TUNED = ["probe.head=discriminant", "probe.views=4", "model.pool=root_mean"]
-# name -> (settings, two sizes, trains the network)
+# name -> (settings, two sizes, slow: fewer draws)
 CANDIDATES = {
     "logistic, one view": (PLAIN, False, False),
-    "logistic, 4 views": ([*PLAIN[:1], "probe.views=4"], False, False),
+    "logistic, 4 views": ([*PLAIN[:1], "probe.views=4"], False, True),
     "discriminant, 4 views": (LDA, False, False),
     "+ root of the mean": ([*LDA, "model.pool=root_mean"], False, False),
     "+ unit length": (ROOT, False, False),
@@ -93,7 +93,7 @@ def blank(out: Path) -> Path:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--draws", type=int, default=10)
-    parser.add_argument("--trained-draws", type=int, default=2)
+    parser.add_argument("--slow-draws", type=int, default=2)
     parser.add_argument("--only", default="", help="part of the candidates' names")
     default = os.environ.get("GEOTL_DATA", HERE.parent / "shared" / "data")
     parser.add_argument("--data", type=Path, default=Path(default))
@@ -106,10 +106,10 @@ def main() -> None:
         )
         for name, shots in CASES:
             base = settings_of(name, args.data, scratch)
-            for number, (candidate, (told, two, trains)) in enumerate(CANDIDATES.items()):
+            for number, (candidate, (told, two, slow)) in enumerate(CANDIDATES.items()):
                 if args.only not in candidate:
                     continue
-                draws = args.trained_draws if trains else args.draws
+                draws = args.slow_draws if slow else args.draws
                 report(name, shots, candidate,
                        [*base, *told, f"model.input_px={SIZES[name][two]}",
                         f"split.shots={shots}", f"split.draws={draws}", *QUICK],

@@ -53,7 +53,7 @@ def test_a_library_has_one_place(library: str, place: set[str]) -> None:
 
 def test_only_the_pipeline_and_the_cli_know_the_recipe() -> None:
     users = {n for n in MODULES if own(n) & {"recipe", "settings", "learning"}}
-    parts = {"pipeline", "preparing", "keeping", "presets", "previewing"}
+    parts = {"pipeline", "preparing", "comparing", "keeping", "presets", "previewing"}
     assert users <= parts | {"cli", "recipe", "settings"}
 
 

@@ -15,8 +15,8 @@ from safetensors.numpy import load_file
 
 import geotl
 from geotl.cli import main
+from geotl.comparing import variants
 from geotl.modelfile import load, read_header
-from geotl.pipeline import variants
 from geotl.recipe import load as load_recipe
 from geotl.sensors import get_sensor
 
@@ -276,7 +276,8 @@ def test_red_green_and_blue_stand_beside_pretrained_multiband_networks(
     squeezenet: list[str], tmp_path: Path, more: list[str], beside: set[str]
 ) -> None:
     (tmp_path / "small.yaml").write_text("title: small\n")
-    recipe = load_recipe(str(tmp_path / "small.yaml"), [*SMALL, *squeezenet, *more])
+    settings = [*SMALL, *squeezenet, "strategy=probe", *more]
+    recipe = load_recipe(str(tmp_path / "small.yaml"), settings)
     sensor = get_sensor(recipe.data.sensor)
     source = SimpleNamespace(pack=SimpleNamespace(bands=recipe.data.bands), sensor=sensor)
     found = variants(recipe, source)

@@ -1,0 +1,193 @@
+"""One draw of labels: a network fitted and judged, and set beside its rivals on the same tiles."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from geotl.baselines import band_statistics, band_statistics_logits
+from geotl.errors import BandError, DataError
+from geotl.evaluation import Spread, commonest, summarise_draws
+from geotl.heads import Linear
+from geotl.kernels import rgb_positions as rgb_bands
+from geotl.model import TileClassifier
+from geotl.preparing import Draw, Say, Source, build_network, feature_source, make_plan
+from geotl.recipe import Recipe
+from geotl.scoring import Interval, Scores, confusion, scores, wilson
+from geotl.strategies import Fitted, Plan, fit_strategy, frozen_stage, predict_rows, standardised
+from geotl.training import Tiles
+from geotl.unlabelled import with_unlabelled
+from geotl.weights import WeightReport
+
+Ints = NDArray[np.int64]
+Floats = NDArray[np.floating]
+
+
+@dataclass
+class Tally:
+    """Scores by method, draw by draw."""
+
+    scores: dict[str, list[dict[str, float]]] = field(default_factory=dict)
+    seconds: list[float] = field(default_factory=list)
+
+    def add(self, method: str, truth: Ints, logits: Floats, classes: int) -> None:
+        """Note how a method did on one draw."""
+        result = scores(confusion(truth, logits.argmax(1), classes))
+        self.scores.setdefault(method, []).append(_summary(result))
+
+    def spreads(self) -> dict[str, dict[str, Spread]]:
+        """Mean and sd of every score, by method."""
+        return {method: summarise_draws(rows) for method, rows in self.scores.items()}
+
+
+def fit_draw(
+    recipe: Recipe, source: Source, draw: Draw, out: Path, *, resume: bool, quiet: bool
+) -> tuple[Fitted, WeightReport]:
+    """Build the network for a draw's training tiles and fit it to them."""
+    network, report = build_network(recipe, source, draw)
+    rows = draw.split.train
+    plan = make_plan(recipe, source, report, draw, resume=resume, quiet=quiet)
+    fitted = fit_strategy(
+        network,
+        Tiles(source.pack, rows, source.labels[rows]),
+        draw.folds,
+        plan,
+        folder=out / "draws" / f"{draw.number:02d}",
+        features=feature_source(recipe, source),
+    )
+    return fitted, with_training_note(report, network, plan)
+
+
+def with_training_note(report: WeightReport, network: TileClassifier, plan: Plan) -> WeightReport:
+    """The report, saying so where the first stage trains, so that no stage can be cached."""
+    if plan.strategy == "probe" or frozen_stage(network, plan) is not None:
+        return report
+    first = network.backbone.stage_names[0]
+    note = f"{first}, the first stage, is trained: no stage is cached, each epoch computes them all"
+    return replace(report, notes=(*report.notes, note))
+
+
+def judge(recipe: Recipe, source: Source, draw: Draw, fitted: Fitted) -> Floats:
+    """Logits of the tiles judged on, averaged over views."""
+    if fitted.features is None:
+        return predict_rows(
+            fitted.network, source.pack, draw.split.test, precision=recipe.train.precision
+        )
+    scaled = judged_features(recipe, source, draw, fitted)
+    weight = fitted.network.head.weight.detach().cpu().numpy()
+    return np.asarray(
+        scaled.mean(axis=1) @ weight.T + fitted.network.head.bias.detach().cpu().numpy()
+    )
+
+
+def judged_features(recipe: Recipe, source: Source, draw: Draw, fitted: Fitted) -> Floats:
+    """Standardised features [n, V, D] of the tiles judged on, from the cache."""
+    return standardised(
+        fitted.network, feature_source(recipe, source)(fitted.network, draw.split.test)
+    )
+
+
+def compare(
+    recipe: Recipe, source: Source, draw: Draw, fitted: Fitted, logits: Floats,
+    *, tally: Tally, out: Path, quiet: bool, say: Say,
+) -> dict[str, Interval]:  # fmt: skip
+    """Judge the baselines on the same tiles, note every method's scores, return intervals."""
+    classes, truth = len(source.index.classes), source.labels[draw.split.test]
+    others: dict[str, Floats] = {}
+    if recipe.evaluate.baselines:
+        table = band_statistics(source.pack, np.arange(len(source.index), dtype=np.int64))
+        others["band mean and sd, logistic"] = band_statistics_logits(
+            table, draw.split.train, source.labels[draw.split.train], draw.split.test,
+            folds=draw.folds, classes=classes,
+        )  # fmt: skip
+    for name, variant in variants(recipe, source).items():
+        try:
+            made, _ = fit_draw(variant, source, draw, out / "beside" / name.replace(" ", "_"),
+                               resume=False, quiet=quiet)  # fmt: skip
+        except BandError as error:  # weights that know no red, green or blue
+            if recipe.evaluate.rgb_only:
+                raise
+            say(f"{name}: not shown beside; {error}")
+            continue
+        others[name] = judge(variant, source, draw, made)
+    tally.add("network", truth, logits, classes)
+    if recipe.probe.unlabelled != "none":
+        extra = unlabelled_head(recipe, source, draw, fitted)
+        tally.add("network, with unlabelled tiles", truth, extra[1], classes)
+    for name, held in others.items():
+        tally.add(name, truth, held, classes)
+    rivals = {
+        name: wilson(int((held.argmax(1) == truth).sum()), len(truth))
+        for name, held in others.items()
+    }
+    if recipe.evaluate.baselines:
+        rivals["majority class"] = commonest(truth, classes)[1]
+    return rivals
+
+
+def variants(recipe: Recipe, source: Source) -> dict[str, Recipe]:
+    """The same recipe from random weights, on red, green and blue alone, and as a probe.
+
+    Unless told whether to, red, green and blue stand beside pretrained networks of these and
+    other bands, as a frozen probe.
+    """
+    quiet_probe = recipe.probe.model_copy(update={"unlabelled": "none"})
+    base = recipe.model_copy(update={"probe": quiet_probe})
+    found: dict[str, Recipe] = {}
+    pretrained = recipe.model.weights != "none"
+    if recipe.evaluate.random_weights and pretrained:
+        blank = {"weights": "none", "sha256": None, "fresh": (), "adabn": "none"}
+        trains = {"finetune", "probe_then_finetune", "full"}
+        found["random weights"] = base.model_copy(
+            update={
+                "model": recipe.model.model_copy(update=blank),
+                "strategy": "scratch" if recipe.strategy in trains else recipe.strategy,
+                "freeze_until": None,
+            }
+        )
+    rgb = {"model": recipe.model.model_copy(update={"first_conv": "rgb_only"})}
+    as_probe = {"strategy": "probe", "freeze_until": None}
+    told = recipe.evaluate.rgb_only
+    if told or (told is None and recipe.strategy == "probe" and rgb_worth_showing(recipe, source)):
+        found["red, green and blue alone"] = base.model_copy(update=rgb)
+    elif told is None and rgb_worth_showing(recipe, source):
+        found["frozen probe, red, green and blue alone"] = base.model_copy(update=rgb | as_probe)
+    if recipe.evaluate.baselines and pretrained and recipe.strategy != "probe":
+        found["frozen probe"] = base.model_copy(update=as_probe)
+    return found
+
+
+def rgb_worth_showing(recipe: Recipe, source: Source) -> bool:
+    """Whether a network with pretrained weights sees other bands beside red, green and blue."""
+    bands, model = source.pack.bands, recipe.model
+    if model.weights == "none" or model.first_conv == "rgb_only":
+        return False
+    try:
+        return len(bands) > len(rgb_bands(bands, source.sensor.wavelengths(bands)))
+    except BandError:
+        return False
+
+
+def unlabelled_head(
+    recipe: Recipe, source: Source, draw: Draw, fitted: Fitted
+) -> tuple[Linear, Floats]:
+    """The head that learns from the undrawn tiles' pixels too, and its logits of them."""
+    if fitted.features is None or fitted.chosen is None or recipe.probe.unlabelled == "none":
+        raise DataError("probe.unlabelled: only a probe learns from unlabelled tiles")
+    pixels = judged_features(recipe, source, draw, fitted)
+    head = with_unlabelled(
+        fitted.features, source.labels[draw.split.train], pixels, fitted.chosen,
+        method=recipe.probe.unlabelled, softness=recipe.probe.softness,
+        threshold=recipe.probe.threshold, rounds=recipe.probe.rounds,
+    )  # fmt: skip
+    return head, head.logits(pixels)
+
+
+def _summary(result: Scores) -> dict[str, float]:
+    return {
+        "overall": result.overall, "balanced": result.balanced,
+        "kappa": result.kappa, "macro_f1": result.macro_f1,
+    }  # fmt: skip
