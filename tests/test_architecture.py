@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import functools
 from pathlib import Path
 
 import pytest
@@ -11,7 +12,8 @@ PACKAGE = Path(__file__).resolve().parent.parent / "geotl"
 MODULES = sorted(p.stem for p in PACKAGE.glob("*.py") if not p.stem.startswith("__"))
 
 
-def imports(name: str, *, lazy: bool = True) -> set[str]:
+@functools.cache
+def imports(name: str, *, lazy: bool = True) -> frozenset[str]:
     """Dotted names that a module imports, inside functions too unless told otherwise."""
     tree = ast.parse((PACKAGE / f"{name}.py").read_text())
     nodes = ast.walk(tree) if lazy else tree.body
@@ -21,7 +23,7 @@ def imports(name: str, *, lazy: bool = True) -> set[str]:
             found |= {alias.name for alias in node.names}
         elif isinstance(node, ast.ImportFrom) and node.module:
             found |= {node.module} | {f"{node.module}.{alias.name}" for alias in node.names}
-    return found
+    return frozenset(found)
 
 
 def own(name: str) -> set[str]:

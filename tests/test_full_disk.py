@@ -58,7 +58,7 @@ def readable(folder: Path) -> set[str]:
 @pytest.mark.parametrize(
     ("room", "packed", "fills"),
     [
-        (1_000, False, {"probe": "run/recipe.yaml", "scratch": "run/recipe.yaml"}),
+        (1_000, True, {"probe": "run/recipe.yaml", "scratch": "run/recipe.yaml"}),
         (20_000, False, {"probe": "images.npy", "scratch": "images.npy"}),
         (2_000, True, {"probe": "features-", "scratch": "run"}),
         (310_000, False, {"probe": "run/model.safetensors", "scratch": "run"}),

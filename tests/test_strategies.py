@@ -177,7 +177,8 @@ def test_class_weights_move_the_probe_towards_the_heavy_class(tiles: Path, tmp_p
     for name, weights in (("even", "none"), ("town", "{field: 0.01, town: 100, water: 0.01}")):
         out = tmp_path / name / "run"
         out.parent.mkdir()
-        run(tiles, out, f"train.class_weights={weights}", "probe.penalties=[0.001]", *QUIET)
+        head = ("strategy=probe", "probe.head=logistic", "probe.penalties=[0.001]")
+        run(tiles, out, f"train.class_weights={weights}", *head, *QUIET)
         with (out / "predictions.csv").open(newline="") as stream:
             shares[name] = np.mean([row["predicted"] == "town" for row in csv.DictReader(stream)])
     assert shares["town"] > shares["even"]
