@@ -20,11 +20,18 @@ Ints = NDArray[np.int64]
 Progress = Callable[[int, int], None]
 
 
-def state_fingerprint(model: TileClassifier) -> str:
-    """SHA-256 over what determines a model's features: weights, statistics, specification."""
+def state_fingerprint(model: TileClassifier, *, filled: bool = True) -> str:
+    """SHA-256 over what determines a model's features: weights, statistics, specification.
+
+    Args:
+        model: the network.
+        filled: whether some pixel is invalid; else what such pixels are filled with, which is of
+            each draw's training tiles, plays no part.
+    """
     digest = hashlib.sha256(repr((model.spec, model.sizes)).encode())
     for name, tensor in sorted(model.state_dict().items()):
-        if name.startswith(("backbone.", "normalise.")):
+        counts = filled or name != "normalise.fill"
+        if name.startswith(("backbone.", "normalise.")) and counts:
             digest.update(name.encode())
             digest.update(tensor.detach().cpu().contiguous().numpy().tobytes())
     return digest.hexdigest()
@@ -68,10 +75,9 @@ def cached_features(
     progress: Progress | None = None,
 ) -> Floats:
     """`raw_features`, kept in `folder` under the fingerprint of model, tiles and rows."""
-    key = hashlib.sha256(
-        f"{state_fingerprint(model)}{pack.fingerprint}{precision}{torch.get_num_threads()}".encode()
-        + rows.tobytes()
-    ).hexdigest()[:32]
+    state = state_fingerprint(model, filled=pack.valid is not None)
+    told = f"{state}{pack.fingerprint}{precision}{torch.get_num_threads()}"
+    key = hashlib.sha256(told.encode() + rows.tobytes()).hexdigest()[:32]
     path = folder / f"features-{key}.npy"
     if not path.exists():
         features = raw_features(model, pack, rows, precision=precision, progress=progress)
