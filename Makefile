@@ -20,7 +20,9 @@ lint: $(VENV)/.tested
 	$(BIN)/mypy
 
 bench: $(VENV)/.tested
+	$(BIN)/python benchmarks/presets.py
 	$(BIN)/python benchmarks/accuracy.py
+	$(BIN)/python benchmarks/accuracy.py --backbone squeezenet1_1
 	$(BIN)/python benchmarks/peers.py
 
 # The environment is made anew when the pins change, and added to when pyproject.toml does.

@@ -74,14 +74,36 @@ def cached_features(
     precision: Precision = "auto",
     progress: Progress | None = None,
 ) -> Floats:
-    """`raw_features`, kept in `folder` under the fingerprint of model, tiles and rows."""
-    state = state_fingerprint(model, filled=pack.valid is not None)
-    told = f"{state}{pack.fingerprint}{precision}{torch.get_num_threads()}"
-    key = hashlib.sha256(told.encode() + rows.tobytes()).hexdigest()[:32]
-    path = folder / f"features-{key}.npy"
-    if not path.exists():
-        features = raw_features(model, pack, rows, precision=precision, progress=progress)
-        with whole_file(path) as part, part.open("wb") as stream:
-            np.save(stream, features, allow_pickle=False)
-    held: Floats = np.load(path, mmap_mode="r", allow_pickle=False)
-    return held
+    """`raw_features`, kept in `folder` under the fingerprint of model, tiles and rows.
+
+    Tiles with invalid pixels are kept apart: theirs hang on what those are filled with, which is of
+    each draw's training tiles, so that repeated draws compute no more than these anew.
+    """
+
+    def kept(some: Ints, *, filled: bool) -> Floats:
+        state = state_fingerprint(model, filled=filled)
+        told = f"{state}{pack.fingerprint}{precision}{torch.get_num_threads()}"
+        key = hashlib.sha256(told.encode() + some.tobytes()).hexdigest()[:32]
+        path = folder / f"features-{key}.npy"
+        if not path.exists():
+            features = raw_features(model, pack, some, precision=precision, progress=progress)
+            with whole_file(path) as part, part.open("wb") as stream:
+                np.save(stream, features, allow_pickle=False)
+        held: Floats = np.load(path, mmap_mode="r", allow_pickle=False)
+        return held
+
+    holed = _holed(pack, rows)
+    if holed.all() or not holed.any():
+        return kept(rows, filled=bool(holed.any()))
+    whole, patched = kept(rows[~holed], filled=False), kept(rows[holed], filled=True)
+    together = np.empty((len(rows), *whole.shape[1:]), np.float32)
+    together[~holed], together[holed] = whole, patched
+    return together
+
+
+def _holed(pack: Pack, rows: Ints) -> NDArray[np.bool_]:
+    """Whether each of the tiles has an invalid pixel; read in blocks of 256."""
+    if pack.valid is None:
+        return np.zeros(len(rows), bool)
+    blocks = (rows[start : start + 256] for start in range(0, len(rows), 256))
+    return np.concatenate([~pack.valid[part].all(axis=(1, 2, 3)) for part in blocks])

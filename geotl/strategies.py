@@ -42,6 +42,7 @@ class Plan:
         freeze_until: last frozen stage of a fine-tuning; None for the last but one.
         hold_batchnorm: keep batch normalisation on its stored statistics while training.
         settings: of the training.
+        heat: temperature of the linear head that a probe is fine-tuned from.
         quiet, resume: no progress; go on from what an earlier run left.
     """
 
@@ -51,6 +52,7 @@ class Plan:
     freeze_until: str | None
     hold_batchnorm: bool
     settings: TrainSettings
+    heat: float = 1.0
     quiet: bool = False
     resume: bool = False
 
@@ -107,6 +109,10 @@ def fit_strategy(
     """
     if plan.strategy == "probe":
         return probe(copy.deepcopy(base), train, folds, plan, features)
+    if plan.strategy == "probe_then_finetune":
+        start = probe(copy.deepcopy(base), train, folds, plan, features).chosen
+        if start is not None:
+            plan = replace(plan, head_settings=(start.setting,), heat=start.temperature)
     if not folds:
         final, history = _trained(
             base, train, None, plan, folder=folder / "final", features=features
@@ -198,6 +204,18 @@ def install(network: TileClassifier, head: Linear, temperature: float) -> None:
         network.temperature.fill_(temperature)
 
 
+def cool(network: TileClassifier, heat: float) -> None:
+    """Divide the head by its temperature, so that its logits are calibrated ones.
+
+    A discriminant's logits can be fifty times too sure; trained on from there, the loss would
+    first have to undo that.
+    """
+    with torch.no_grad():
+        network.head.weight.div_(heat)
+        network.head.bias.div_(heat)
+        network.temperature.fill_(1.0)
+
+
 def _part(tiles: Tiles, positions: Ints) -> Tiles:
     return Tiles(tiles.pack, tiles.rows[positions], tiles.labels[positions])
 
@@ -215,10 +233,8 @@ def _trained(
     """Train a copy of the network as the strategy says."""
     network = copy.deepcopy(base)
     if plan.strategy == "probe_then_finetune":
-        settings = replace(
-            plan, head_settings=(sorted(plan.head_settings)[len(plan.head_settings) // 2],)
-        )
-        network = probe(network, train, [], settings, features).network
+        network = probe(network, train, [], plan, features).network
+        cool(network, plan.heat)
     elif plan.strategy != "scratch":
         raw = np.array(features(network, train.rows), dtype=np.float32)  # a copy torch may keep
         network.set_feature_scale(

@@ -10,10 +10,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from conftest import write_tile
 from safetensors.numpy import load_file
-from test_pipeline import SMALL, made_tiles, run
+from test_pipeline import BANDS, SMALL, made_tiles, run
 
-from geotl import preparing, strategies
+from geotl import comparing, preparing, strategies
 from geotl.cli import main
 from geotl.preparing import caching_note, make_draw, read_source, recipe_sensor
 from geotl.progress import ProgressLine
@@ -93,6 +94,34 @@ def test_the_median_of_the_folds_chooses_the_epochs_and_all_their_logits_the_tem
     assert pooled[0][0] == (len(held), 3)
     np.testing.assert_array_equal(pooled[0][1], source.labels[rows][held])
     assert float(fitted.network.temperature) == 1.5
+
+
+def test_fine_tuning_sets_out_from_the_probes_calibrated_logits(
+    tmp_path: Path, source_model: Path
+) -> None:
+    random, tiles = np.random.default_rng(3), tmp_path / "alike"
+    for name in ("field", "town", "water"):  # classes that nothing tells apart: much doubt
+        for i in range(12):
+            tile = random.normal(1000, 200, (4, 32, 32)).clip(1).astype(np.uint16)
+            write_tile(tiles / name / f"{i:02d}.tif", tile, names=BANDS)
+    logits, heat = {}, 1.0
+    for strategy in ("probe", "probe_then_finetune"):
+        recipe = recipe_of(
+            tiles, tmp_path, f"strategy={strategy}", f"model.weights={source_model}",
+            "model.backbone=resnet18", "model.cut_after=layer1", "probe.head=discriminant",
+            "train.lr=1e-12", "train.epochs=1", "train.weight_decay=0", "freeze_until=layer1",
+        )  # fmt: skip
+        source = source_of(recipe, tiles)
+        draw = make_draw(recipe, source, 0)
+        fitted, _ = comparing.fit_draw(
+            recipe, source, draw, tmp_path / strategy, resume=False, quiet=True
+        )
+        logits[strategy] = comparing.judge(recipe, source, draw, fitted)
+        heat = float(fitted.chosen.temperature) if fitted.chosen else heat
+    assert heat > 1.2
+    np.testing.assert_allclose(
+        logits["probe_then_finetune"], logits["probe"] / heat, rtol=0.02, atol=0.02
+    )
 
 
 def test_a_run_with_everything_on_leaves_a_model(
