@@ -236,4 +236,5 @@ def _evaluate(args: argparse.Namespace) -> None:
     for name, recall, count in zip(
         result.classes, result.scores.recall, result.scores.support, strict=True
     ):
-        print(f"  {name}: recall {recall:.3f} of {count} tiles")
+        told = f"recall {recall:.3f} of {count} tiles" if count else "no tiles"
+        print(f"  {name}: {told}")

@@ -5,12 +5,14 @@ from __future__ import annotations
 import csv
 import logging
 import math
+import signal
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import lightning
 import torch
 from lightning.pytorch.callbacks import ModelCheckpoint
 
@@ -34,6 +36,24 @@ def checkpoints(
         enable_version_counter=False,
     )  # fmt: skip
     return last, best if judged else None
+
+
+@contextmanager
+def interrupts(trainer: lightning.Trainer) -> Iterator[None]:
+    """Hand Ctrl-C on as Python does.
+
+    Lightning ends the process with exit code 1 and leaves interrupts ignored.
+    """
+    before = signal.getsignal(signal.SIGINT)
+    try:
+        yield
+    except SystemExit:
+        if trainer.interrupted:
+            raise KeyboardInterrupt from None
+        raise
+    finally:
+        if signal.getsignal(signal.SIGINT) is not before:
+            signal.signal(signal.SIGINT, before)
 
 
 def lightning_precision(precision: Precision, device: torch.device) -> Any:

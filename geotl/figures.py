@@ -211,11 +211,13 @@ def _curve_panel(
         axes.legend(frameon=False, fontsize=9, labelcolor=INK)
 
 
-def penalties_figure(penalties: Sequence[float], accuracy: Sequence[float], chosen: float) -> bytes:
-    """Draw held-out accuracy by penalty: the curve of a probe, which has no epochs.
+def penalties_figure(
+    penalties: Sequence[float], accuracy: Sequence[float], chosen: float, name: str
+) -> bytes:
+    """Draw held-out accuracy by setting of the head: the curve of a probe, which has no epochs.
 
-    `penalties` are the inverse regularisations C that were tried, `accuracy` their mean over
-    the folds inside the training labels.
+    `penalties` are the settings that were tried, `accuracy` their mean over the folds inside the
+    training labels, and `name` says what the settings are.
     """
     if not len(penalties):
         return _message("No penalties were tried, so there is no curve.")
@@ -229,15 +231,18 @@ def penalties_figure(penalties: Sequence[float], accuracy: Sequence[float], chos
         f"chosen: {chosen:g}",
         (chosen, 1.0),
         xycoords=("data", "axes fraction"),
-        xytext=(4, -10),
+        xytext=(-4 if chosen == across[-1] else 4, -10),
         textcoords="offset points",
+        ha="right" if chosen == across[-1] else "left",
         fontsize=9,
         color=FAINT,
     )
     axes.set_xscale("log")
+    axes.set_xticks(across, [f"{value:g}" for value in across])
+    axes.set_xticks([], minor=True)
     axes.margins(y=0.25)
     _plain_axes(axes, "accuracy in the folds inside the training labels")
-    axes.set_xlabel("C (inverse penalty; further right is freer)")
+    axes.set_xlabel(name)
     axes.yaxis.set_major_formatter(PercentFormatter(1.0, decimals=1))
     return _png(figure)
 

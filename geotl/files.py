@@ -37,8 +37,8 @@ def whole_file(path: Path) -> Iterator[Path]:
         )
         os.close(handle)
         part = Path(name)
-        part.chmod(0o644)
         yield part
+        part.chmod(0o644)  # a writer that renames leaves its own
         part.replace(path)
     except OSError as error:
         if isinstance(error, OutputError):

@@ -105,7 +105,9 @@ def load_weights(
     backbone.random_stages = frozenset(random & set(backbone.stage_names))
     folded = is_folded(source, names)
     if folded:
-        notes.append("batch normalisation is folded into the convolutions: hold it in training")
+        notes.append(
+            "batch normalisation is folded into the convolutions, so it is held while training"
+        )
     rows += [TensorRow(name, "unused", None, None, None) for name in source.outside]
     return WeightReport(
         source.source, source.sha256, tuple(rows), source.normalisation, folded, tuple(notes),

@@ -37,6 +37,12 @@ Ints = NDArray[np.int64]
 Floats = NDArray[np.floating]
 
 
+HEAD_SETTINGS = {
+    "logistic": "C (inverse penalty; further right is freer)",
+    "discriminant": "shrinkage (further left is freer)",
+}
+
+
 @dataclass(frozen=True)
 class Judged:
     """The draw that is reported and kept: the first one."""
@@ -127,6 +133,7 @@ def conclude(
         weights=first.weights,
         history=fitted.history,
         chosen=fitted.chosen,
+        head_setting=HEAD_SETTINGS[recipe.probe.head],
     )
 
 

@@ -52,6 +52,7 @@ class Outcome:
     weights: WeightReport
     history: History | None
     chosen: Chosen | None
+    head_setting: str = "setting of the head"
 
     @property
     def draws(self) -> int:
@@ -139,8 +140,22 @@ def learning_picture(outcome: Outcome) -> Picture:
         return Picture(png, "Training curves", "Held-out labels lie inside the training labels.")
     told = outcome.chosen.fold_accuracy if outcome.chosen else {}
     chosen = outcome.chosen.setting if outcome.chosen else 0.0
-    png = figures.penalties_figure(list(told), list(told.values()), chosen)
+    png = figures.penalties_figure(list(told), list(told.values()), chosen, outcome.head_setting)
     return Picture(png, "Fold accuracy by setting", "The head's setting, chosen by the folds.")
+
+
+def one_of_many(draws: int) -> tuple[str, ...]:
+    """What figures of a single draw need said about them.
+
+    >>> one_of_many(1)
+    ()
+    """
+    if draws == 1:
+        return ()
+    return (
+        f"The headline and the repeated draws are means of {draws} draws; cards, scores, classes "
+        "and pictures are of the first draw, whose model was kept.",
+    )
 
 
 def baseline_rows(outcome: Outcome) -> list[tuple[str, float, float, float]]:
@@ -204,7 +219,7 @@ def report_content(
         loses=outcome.headline().startswith("The network loses"),
         keys=key_figures(result),
         facts=outcome.facts,
-        cautions=cautions(result),
+        cautions=(*one_of_many(outcome.draws), *cautions(result)),
         tables=tables,
         pictures=pictures,
         commands=(

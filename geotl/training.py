@@ -27,7 +27,7 @@ from geotl.averaging import WeightAverage, measuring, moving_norms
 from geotl.batches import derived_seed, epoch_order
 from geotl.callbacks import EpochLine
 from geotl.device import Precision
-from geotl.engine import checkpoints, history, lightning_precision, quiet_lightning
+from geotl.engine import checkpoints, history, interrupts, lightning_precision, quiet_lightning
 from geotl.files import whole_file, write_text
 from geotl.frozen import FrozenViews, Tiles, cacheable_views, frozen_bytes
 from geotl.loading import batch
@@ -337,13 +337,14 @@ def fit(
             num_sanity_val_steps=0,
         )
         start = folder / "last.ckpt"
-        trainer.fit(
-            learner,
-            train_dataloaders=learner.batch_counter(),
-            val_dataloaders=learner.held_out_loader(),
-            ckpt_path=str(start) if resume and start.exists() else None,
-            weights_only=True,
-        )
+        with interrupts(trainer):
+            trainer.fit(
+                learner,
+                train_dataloaders=learner.batch_counter(),
+                val_dataloaders=learner.held_out_loader(),
+                ckpt_path=str(start) if resume and start.exists() else None,
+                weights_only=True,
+            )
     learner.to(device)  # Lightning leaves it on the CPU
     learner.thaw(None)
     told = history(folder / "csv" / "metrics.csv")

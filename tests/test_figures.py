@@ -125,13 +125,17 @@ def test_histories_read_back_from_csv_as_text_are_drawn():
 def test_nothing_to_draw_is_said_in_words(monkeypatch):
     assert "No epochs" in " ".join(texts(monkeypatch, lambda: curves_figure([])))
     assert "No mistakes" in " ".join(texts(monkeypatch, lambda: mistakes_figure([], [], [], [])))
-    assert "No penalties" in " ".join(texts(monkeypatch, lambda: penalties_figure([], [], 1.0)))
+    assert "No penalties" in " ".join(
+        texts(monkeypatch, lambda: penalties_figure([], [], 1.0, "C"))
+    )
     assert "Nothing" in " ".join(texts(monkeypatch, lambda: baselines_figure([])))
 
 
 def test_the_chosen_penalty_is_named(monkeypatch):
-    seen = texts(monkeypatch, lambda: penalties_figure([1.0, 0.01, 0.1], [0.5, 0.6, 0.7], 0.1))
-    assert "chosen: 0.1" in seen
+    tried, found = [0.4, 0.1, 0.2], [0.5, 0.6, 0.7]
+    seen = texts(monkeypatch, lambda: penalties_figure(tried, found, 0.1, "shrinkage"))
+    assert {"chosen: 0.1", "shrinkage", "0.1", "0.2", "0.4"} <= set(seen)
+    assert not [text for text in seen if "$" in text]
 
 
 def tiles(n: int) -> np.ndarray:

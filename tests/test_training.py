@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 from pathlib import Path
 
 import lightning
@@ -175,3 +176,18 @@ def test_early_stopping_restores_the_best_epoch(
 
 def test_lightning_is_the_engine() -> None:
     assert issubclass(Learner, lightning.LightningModule)
+
+
+def test_an_interrupt_is_handed_on_and_interrupts_stay_heard(
+    tiles: Tiles, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Lightning itself would end the process with exit code 1."""
+
+    def interrupt(self: Learner, *_: object) -> torch.Tensor:
+        raise KeyboardInterrupt
+
+    before = signal.getsignal(signal.SIGINT)
+    monkeypatch.setattr(Learner, "training_step", interrupt)
+    with pytest.raises(KeyboardInterrupt):
+        fit(network(), tiles, settings(), folder=tmp_path / "a", quiet=True)
+    assert signal.getsignal(signal.SIGINT) is before
