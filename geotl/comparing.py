@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from geotl.baselines import band_statistics, band_statistics_logits
+from geotl.baselines import band_statistics_logits
 from geotl.errors import BandError, DataError
 from geotl.evaluation import Spread, commonest, summarise_draws
 from geotl.heads import Linear
@@ -98,9 +98,8 @@ def compare(
     classes, truth = len(source.index.classes), source.labels[draw.split.test]
     others: dict[str, Floats] = {}
     if recipe.evaluate.baselines:
-        table = band_statistics(source.pack, np.arange(len(source.index), dtype=np.int64))
         others["band mean and sd, logistic"] = band_statistics_logits(
-            table, draw.split.train, source.labels[draw.split.train], draw.split.test,
+            source.band_table, draw.split.train, source.labels[draw.split.train], draw.split.test,
             folds=draw.folds, classes=classes,
         )  # fmt: skip
     for name, variant in variants(recipe, source).items():

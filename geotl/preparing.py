@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -15,6 +16,7 @@ from geotl import splits
 from geotl.augment import Augmentation
 from geotl.averaging import adapt_batchnorm
 from geotl.backbones import build_backbone
+from geotl.baselines import band_statistics
 from geotl.catalogue import index_tiles
 from geotl.device import choose_device
 from geotl.errors import RecipeError, nearest
@@ -52,6 +54,11 @@ class Source:
     def labels(self) -> Ints:
         """Class of each tile."""
         return self.index.labels
+
+    @functools.cached_property
+    def band_table(self) -> NDArray[np.float64]:
+        """Mean and sd of each tile's bands, the same for every draw."""
+        return band_statistics(self.pack, np.arange(len(self.index), dtype=np.int64))
 
 
 @dataclass(frozen=True)
