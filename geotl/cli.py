@@ -67,30 +67,29 @@ def _parser() -> argparse.ArgumentParser:
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
     common = argparse.ArgumentParser(add_help=False)
     common.add_argument("--debug", action="store_true", help="show the traceback of an error")
+    told = argparse.ArgumentParser(add_help=False, parents=[common])
+    told.add_argument("recipe", help="a recipe's name or YAML file (geotl recipe list)")
+    told.add_argument("overrides", nargs="*", metavar="key=value", help="settings to change")
 
     run = commands.add_parser(
-        "run", parents=[common], help="train, judge and save a model",
+        "run", parents=[told], help="train, judge and save a model",
         description="Run a recipe: geotl run eurosat_rgb data.root=FOLDER split.shots=10",
     )  # fmt: skip
-    run.add_argument("recipe", help="a recipe's name or YAML file (geotl recipe list)")
-    run.add_argument("overrides", nargs="*", metavar="key=value", help="settings to change")
     run.add_argument("--out", type=Path, help="folder to write into (runs/NAME)")
     run.add_argument("--resume", action="store_true", help="go on with the run in that folder")
     run.add_argument("-q", "--quiet", action="store_true", help="no progress")
     run.set_defaults(command=_run)
 
     augment = commands.add_parser(
-        "augment", parents=[common], help="show what a recipe's augmentation makes of a tile",
+        "augment", parents=[told], help="show what a recipe's augmentation makes of a tile",
         description="A training tile and eight draws: geotl augment RECIPE --preview FILE.png",
     )  # fmt: skip
-    augment.add_argument("recipe", help="a recipe's name or YAML file (geotl recipe list)")
-    augment.add_argument("overrides", nargs="*", metavar="key=value", help="settings to change")
     augment.add_argument("--preview", type=Path, required=True, metavar="PNG", help="the sheet")
     augment.add_argument("--tile", type=int, default=0, help="which training tile, from 0 (0)")
     augment.set_defaults(command=_augment)
 
     recipe = commands.add_parser("recipe", help="list, show or check recipes, or print the schema")
-    _recipe_commands(recipe, common)
+    _recipe_commands(recipe, common, told)
 
     backbones = commands.add_parser("backbones", parents=[common], help="networks at hand")
     backbones.add_argument("name", nargs="?", help="one of them, in detail")
@@ -127,18 +126,18 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
-def _recipe_commands(parser: argparse.ArgumentParser, common: argparse.ArgumentParser) -> None:
+def _recipe_commands(
+    parser: argparse.ArgumentParser,
+    common: argparse.ArgumentParser,
+    told: argparse.ArgumentParser,
+) -> None:
     kinds = parser.add_subparsers(required=True, metavar="COMMAND")
     listing = kinds.add_parser("list", parents=[common], help="recipes found by name")
     listing.set_defaults(command=_recipe_list)
-    for name, command, told in (
-        ("show", _recipe_show, "every setting of a recipe"),
-        ("check", _recipe_check, "tell every fault of a recipe"),
-    ):
-        kind = kinds.add_parser(name, parents=[common], help=told)
-        kind.add_argument("recipe")
-        kind.add_argument("overrides", nargs="*", metavar="key=value")
-        kind.set_defaults(command=command)
+    show = kinds.add_parser("show", parents=[told], help="every setting of a recipe")
+    show.set_defaults(command=_recipe_show)
+    check = kinds.add_parser("check", parents=[told], help="tell every fault of a recipe")
+    check.set_defaults(command=_recipe_check)
     schema = kinds.add_parser("schema", parents=[common], help="the JSON Schema, for editors")
     schema.set_defaults(command=_recipe_schema)
 

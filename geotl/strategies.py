@@ -18,7 +18,6 @@ from numpy.typing import NDArray
 
 from geotl.device import Precision, autocast
 from geotl.evaluation import fit_temperature
-from geotl.features import raw_features
 from geotl.heads import Chosen, Fit, Folds, Linear, choose, discriminant, logistic, one_hot
 from geotl.loading import Pack, batch
 from geotl.losses import ClassWeights
@@ -274,8 +273,3 @@ def predict_rows(
         with autocast(device, precision):
             blocks.append(view_logits(network, image).float().cpu().numpy())
     return np.concatenate(blocks)
-
-
-def computed_features(pack: Pack, precision: Precision) -> FeatureSource:
-    """Features computed afresh, for networks whose features no cache holds."""
-    return lambda network, rows: raw_features(network, pack, rows, precision=precision)

@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import rasterio
+import torch
 from rasterio.transform import from_origin
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -52,3 +53,20 @@ def write_tile(path: Path, data: np.ndarray, *, names: list[str] | None = None, 
         if names:
             target.descriptions = tuple(names)
     return path
+
+
+@pytest.fixture(scope="module")
+def one_thread():
+    """Tiny inputs gain nothing from threads, and one thread repeats to the bit."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
+
+
+@pytest.fixture(scope="module")
+def own_cache(tmp_path_factory: pytest.TempPathFactory):
+    """A cache of packed tiles and features for the module alone."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("GEOTL_CACHE", str(tmp_path_factory.mktemp("cache")))
+        yield

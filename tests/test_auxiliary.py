@@ -16,15 +16,9 @@ from geotl.loading import Pack
 from geotl.model import FeatureSpec, Normalise, TileClassifier
 from geotl.training import Learner, Tiles, TrainSettings, fit
 
+pytestmark = pytest.mark.usefixtures("one_thread")
+
 BANDS, NM = ("red", "green", "blue"), (665.0, 560.0, 490.0)
-
-
-@pytest.fixture(autouse=True)
-def _one_thread():
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
 
 
 def tiles(folder: Path, px: int = 24) -> Tiles:

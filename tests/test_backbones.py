@@ -27,20 +27,13 @@ from geotl.errors import BandError, ModelError, WeightsError
 from geotl.files import sha256_of
 from geotl.radiometry import IMAGENET
 
+pytestmark = pytest.mark.usefixtures("one_thread")
+
 RGB = (("red", "green", "blue"), (665.0, 560.0, 490.0))
 
 
 def bands_of(count: int) -> tuple[tuple[str, ...], tuple[float, ...]]:
     return tuple(f"b{i}" for i in range(count)), tuple(450.0 + 100 * i for i in range(count))
-
-
-@pytest.fixture(scope="module", autouse=True)
-def _one_thread():
-    """Tiny inputs gain nothing from threads, which wait for each other on a busy machine."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
 
 
 @pytest.fixture(scope="module", params=sorted(REGISTRY))

@@ -25,18 +25,12 @@ from geotl.model import FeatureSpec, Normalise, TileClassifier
 from geotl.sensors import custom_sensor
 from geotl.stages import SteadyBatchNorm2d
 
+pytestmark = pytest.mark.usefixtures("one_thread")
+
 SENTINEL_NM = (443, 490, 560, 665, 705, 740, 783, 842, 865, 945, 1375, 1610, 2190)
 BAND_NM = {1: (None,), 3: (665, 560, 490), 4: (665, 560, 490, 842), 13: SENTINEL_NM}
 CLASSES = ("a", "b", "c")
 CASES = [(name, bands) for name in sorted(REGISTRY) for bands in BAND_NM]
-
-
-@pytest.fixture(scope="module", autouse=True)
-def _one_thread():
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
 
 
 @functools.lru_cache(maxsize=1)

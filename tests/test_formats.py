@@ -10,7 +10,6 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import torch
 from conftest import write_tile
 from safetensors.numpy import load_file
 
@@ -21,6 +20,8 @@ from geotl.loading import pack, statistics
 from geotl.modelfile import read_header
 from geotl.sensors import custom_sensor
 from geotl.tiles import index_folder
+
+pytestmark = pytest.mark.usefixtures("one_thread", "own_cache")
 
 BANDS = ("B02", "B03", "B04", "B08")
 CLASSES = ("field", "town", "water")
@@ -33,16 +34,6 @@ SENSOR = [
     "data.sensor=custom", f"data.custom_sensor={json.dumps(CUSTOM)}",
     "data.file_bands=[B02,B03,B04,B08]",
 ]  # fmt: skip
-
-
-@pytest.fixture(scope="module", autouse=True)
-def _one_thread(tmp_path_factory: pytest.TempPathFactory):
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("GEOTL_CACHE", str(tmp_path_factory.mktemp("cache")))
-        yield
-    torch.set_num_threads(threads)
 
 
 def images(dtype: str) -> dict[str, list[np.ndarray]]:

@@ -20,23 +20,14 @@ from geotl.modelfile import load, read_header
 from geotl.recipe import load as load_recipe
 from geotl.sensors import get_sensor
 
+pytestmark = pytest.mark.usefixtures("one_thread", "own_cache")
+
 BANDS = ["B02", "B03", "B04", "B08"]
 SMALL = [
     "data.sensor=sentinel2_l2a", "data.bands=[B02,B03,B04,B08]", "model.backbone=lenet5",
     "split.shots=4", "split.folds=2", "train.epochs=3", "train.batch_size=4",
     "evaluate.bootstrap_rounds=50",
 ]  # fmt: skip
-
-
-@pytest.fixture(scope="module", autouse=True)
-def _one_thread(tmp_path_factory: pytest.TempPathFactory):
-    """One thread and a cache of its own, so that runs are quick and repeat to the bit."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("GEOTL_CACHE", str(tmp_path_factory.mktemp("cache")))
-        yield
-    torch.set_num_threads(threads)
 
 
 def made_tiles(root: Path, count: int = 12) -> Path:

@@ -24,6 +24,8 @@ from geotl.schedules import cosine, one_cycle, rate_factor
 from geotl.stages import freeze, hold_batchnorm
 from geotl.training import Learner, TrainSettings, fit
 
+pytestmark = pytest.mark.usefixtures("one_thread")
+
 BANDS = ("B02", "B03", "B04", "B08")
 ALL_ON = TrainSettings(
     epochs=4, batch_size=4, precision="float32", checkpoint_every_steps=1, patience=0,
@@ -34,14 +36,6 @@ ALL_ON = TrainSettings(
         contrast=0.2, band_dropout=0.2, erase=0.5, mixup=0.3, cutmix=1.0, zero_dn=10,
     ),
 )  # fmt: skip
-
-
-@pytest.fixture(autouse=True)
-def _one_thread():
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
 
 
 @pytest.fixture

@@ -21,17 +21,9 @@ from geotl.progress import ProgressLine
 from geotl.recipe import load
 from geotl.training import History, Tiles
 
+pytestmark = pytest.mark.usefixtures("one_thread", "own_cache")
+
 QUIET = ("evaluate.baselines=false", "evaluate.random_weights=false")
-
-
-@pytest.fixture(scope="module", autouse=True)
-def _one_thread(tmp_path_factory: pytest.TempPathFactory):
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("GEOTL_CACHE", str(tmp_path_factory.mktemp("cache")))
-        yield
-    torch.set_num_threads(threads)
 
 
 @pytest.fixture(scope="module")

@@ -17,13 +17,7 @@ from geotl.model import FeatureSpec, Normalise, TileClassifier
 from geotl.stages import freeze
 from geotl.training import Learner, Tiles, TrainSettings, cacheable_views, epoch_order, fit
 
-
-@pytest.fixture(autouse=True)
-def _one_thread():
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 @pytest.fixture
