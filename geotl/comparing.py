@@ -91,10 +91,13 @@ def judged_features(recipe: Recipe, source: Source, draw: Draw, fitted: Fitted) 
 
 
 def compare(
-    recipe: Recipe, source: Source, draw: Draw, fitted: Fitted, logits: Floats,
-    *, tally: Tally, out: Path, quiet: bool, say: Say,
+    recipe: Recipe, source: Source, draw: Draw, logits: Floats,
+    *, extra: Floats | None, tally: Tally, out: Path, quiet: bool, say: Say,
 ) -> dict[str, Interval]:  # fmt: skip
-    """Judge the baselines on the same tiles, note every method's scores, return intervals."""
+    """Judge the baselines on the same tiles, note every method's scores, return intervals.
+
+    `extra` are the logits of the head that saw the unlabelled tiles, if there is one.
+    """
     classes, truth = len(source.index.classes), source.labels[draw.split.test]
     others: dict[str, Floats] = {}
     if recipe.evaluate.baselines:
@@ -113,9 +116,8 @@ def compare(
             continue
         others[name] = judge(variant, source, draw, made)
     tally.add("network", truth, logits, classes)
-    if recipe.probe.unlabelled != "none":
-        extra = unlabelled_head(recipe, source, draw, fitted)
-        tally.add("network, with unlabelled tiles", truth, extra[1], classes)
+    if extra is not None:
+        tally.add("network, with unlabelled tiles", truth, extra, classes)
     for name, held in others.items():
         tally.add(name, truth, held, classes)
     rivals = {

@@ -75,7 +75,6 @@ def make_companions(recipe: Recipe, source: Source, draw: Draw, fitted: Fitted) 
     held = np.full(len(rows), -1, np.int64)
     for number, (_, out) in enumerate(draw.folds):
         held[out] = number
-    raw = trained_features(fitted, source, rows[kept], recipe)
     valid = None if packed.valid is None else np.asarray(packed.valid[rows[some]])
     images = np.asarray(packed.images[rows[some]])
     unknown = (np.nan,) * 4
@@ -85,16 +84,19 @@ def make_companions(recipe: Recipe, source: Source, draw: Draw, fitted: Fitted) 
         example_logits=predict_rows(
             fitted.network, packed, rows[some], precision="float32"
         ).astype(np.float32),
-        features=standardised(fitted.network, raw).mean(axis=1),
+        features=kept_features(fitted, source, kept, rows, recipe).mean(axis=1),
         labels=source.labels[rows[kept]],
         folds=held[kept],
         footprints=np.array([packed.footprints[i] or unknown for i in rows], np.float64),
     )  # fmt: skip
 
 
-def trained_features(fitted: Fitted, source: Source, rows: Ints, recipe: Recipe) -> Floats:
-    """Features of a network that training changed, computed anew."""
-    return raw_features(fitted.network, source.pack, rows, precision=recipe.train.precision)
+def kept_features(fitted: Fitted, source: Source, kept: Ints, rows: Ints, recipe: Recipe) -> Floats:
+    """Standardised features [n, V, D] of some training tiles: a probe's own, else computed anew."""
+    if fitted.features is not None:
+        return np.asarray(fitted.features[kept])
+    raw = raw_features(fitted.network, source.pack, rows[kept], precision=recipe.train.precision)
+    return standardised(fitted.network, raw)
 
 
 def training_notes(source: Source, draw: Draw) -> dict[str, Any]:

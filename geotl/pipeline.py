@@ -15,6 +15,7 @@ from geotl.comparing import Tally, compare, fit_draw, judge, unlabelled_head
 from geotl.device import choose_device, describe
 from geotl.errors import BandError
 from geotl.evaluation import evaluate
+from geotl.heads import Linear
 from geotl.keeping import colours_of, save_models, versions
 from geotl.preparing import (
     Draw,
@@ -52,6 +53,7 @@ class Judged:
     logits: Floats
     weights: WeightReport
     rivals: dict[str, Interval]
+    unlabelled: Linear | None
 
 
 def run(
@@ -103,13 +105,16 @@ def judge_draw(
         if note := caching_note(recipe, source):
             say(note)
     logits = judge(recipe, source, draw, fitted)
+    head, extra = None, None
+    if recipe.probe.unlabelled != "none":
+        head, extra = unlabelled_head(recipe, source, draw, fitted)
     rivals = compare(
-        recipe, source, draw, fitted, logits, tally=tally, out=out, quiet=quiet, say=say
+        recipe, source, draw, logits, extra=extra, tally=tally, out=out, quiet=quiet, say=say
     )
     if recipe.split.draws > 1:
         mean = tally.spreads()["network"]["overall"]
         say(f"draw {number + 1}/{recipe.split.draws}: mean overall accuracy {mean}")
-    return Judged(draw, fitted, logits, report, rivals)
+    return Judged(draw, fitted, logits, report, rivals, head)
 
 
 def conclude(
@@ -139,12 +144,11 @@ def conclude(
 
 def keep(recipe: Recipe, source: Source, first: Judged, outcome: Outcome) -> dict[str, Any]:
     """Write the models and all that people read; return the metrics."""
-    draw, fitted, extra = first.draw, first.fitted, None
-    if recipe.probe.unlabelled != "none":
-        extra = unlabelled_head(recipe, source, draw, fitted)[0]
+    draw, fitted = first.draw, first.fitted
     save_models(
         recipe, source, draw, fitted,
-        report=first.weights, metrics=outcome.metrics(), out=outcome.out, unlabelled=extra,
+        report=first.weights, metrics=outcome.metrics(), out=outcome.out,
+        unlabelled=first.unlabelled,
     )  # fmt: skip
     return publish(
         outcome, source.pack, draw.split.test, source.labels[draw.split.test], first.logits,
