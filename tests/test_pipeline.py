@@ -189,9 +189,10 @@ def test_a_networks_scalars_keep_their_shape(tiles: Path, tmp_path: Path) -> Non
     assert run(tiles, next_run, *small, f"model.weights={out / 'model.safetensors'}") == 0
 
 
-def test_unlabelled_tiles_are_reported_apart(tiles: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize("method", ["soft_labels", "pseudo_labels", "consistency", "propagation"])
+def test_unlabelled_tiles_are_reported_apart(tiles: Path, tmp_path: Path, method: str) -> None:
     out = tmp_path / "run"
-    assert run(tiles, out, "probe.head=discriminant", "probe.unlabelled=soft_labels") == 0
+    assert run(tiles, out, "probe.head=discriminant", f"probe.unlabelled={method}") == 0
     assert (
         "network, with unlabelled tiles" in json.loads((out / "metrics.json").read_text())["draws"]
     )
@@ -337,3 +338,42 @@ def test_tiles_too_small_for_a_network_are_refused_before_training(
     assert run(tiles, tmp_path / "a", *inception, "model.input_px=[80,70]") == 2
     assert run(tiles, tmp_path / "a", *inception, "model.input_px=[75]") == 0
     assert run(tiles, tmp_path / "b", *inception, "model.cut_after=mixed5") == 0
+
+
+def test_the_coreset_in_the_model_file_belongs_to_its_labels(tiles: Path, tmp_path: Path) -> None:
+    assert run(tiles, tmp_path / "run", "strategy=probe", "split.shots=8") == 0
+    held = load(tmp_path / "run" / "model.safetensors")
+    with torch.no_grad():
+        said = held.network.classify(torch.from_numpy(held.companions.features)).argmax(1).numpy()
+    assert len(set(held.companions.labels.tolist())) == 3
+    assert (said == held.companions.labels).mean() > 0.9
+
+
+def test_what_a_run_leaves_can_be_read_by_others(tiles: Path, tmp_path: Path) -> None:
+    assert run(tiles, tmp_path / "run") == 0
+    modes = {p.name: p.stat().st_mode & 0o777 for p in (tmp_path / "run").iterdir() if p.is_file()}
+    assert {name for name, mode in modes.items() if mode & 0o044 != 0o044} == set()
+
+
+@pytest.mark.parametrize("draws", [1, 2])
+def test_figures_of_one_draw_among_several_are_named_as_such(
+    tiles: Path, tmp_path: Path, draws: int
+) -> None:
+    assert run(tiles, tmp_path / "run", f"split.draws={draws}") == 0
+    report = (tmp_path / "run" / "report.html").read_text()
+    assert ("of the first draw" in report) == (draws > 1)
+
+
+def test_evaluate_names_classes_without_tiles(
+    tiles: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run(tiles, tmp_path / "run") == 0
+    for name in ("field", "town"):
+        (tmp_path / "two").mkdir(exist_ok=True)
+        (tmp_path / "two" / name).symlink_to(tiles / name)
+    assert (
+        main(["evaluate", str(tmp_path / "run" / "model.safetensors"), str(tmp_path / "two")]) == 0
+    )
+    told = capsys.readouterr().out
+    assert "water: no tiles" in told
+    assert "nan" not in told
