@@ -186,11 +186,6 @@ def mistakes(
     )  # fmt: skip
 
 
-def tensor_counts(weights: WeightReport) -> str:
-    """How many tensors met which fate, in words."""
-    return ", ".join(f"{n} {status}" for status, n in weights.provenance()["tensors"].items())
-
-
 def report_content(
     outcome: Outcome, pictures: dict[str, Picture], colours: Sequence[str]
 ) -> ReportContent:
@@ -204,7 +199,7 @@ def report_content(
             ("What", "Value"),
             (
                 ("Source", weights.source), ("SHA-256", weights.sha256),
-                ("Tensors", tensor_counts(weights)),
+                ("Tensors", weights.counted()),
                 *(("Note", note) for note in weights.notes),
             ),
             note="Every tensor is listed in weights.txt.",

@@ -87,13 +87,16 @@ class WeightReport:
         """How many tensors met this fate."""
         return sum(row.status == status for row in self.rows)
 
+    def counted(self) -> str:
+        """How many tensors met which fate; one missing where it is needed would be an error."""
+        order: tuple[Status, ...] = ("loaded", "adapted", "fresh", "missing", "unused")
+        parts = [f"{self.count(s)} {s}" for s in order if self.count(s)]
+        return ", ".join(f"{p} (not needed)" if p.endswith("missing") else p for p in parts)
+
     def summary(self) -> str:
         """Source, digest, counts and notes, in a few lines."""
-        counts = Counter(row.status for row in self.rows)
-        order: tuple[Status, ...] = ("loaded", "adapted", "fresh", "missing", "unused")
-        figures = ", ".join(f"{counts[s]} {s}" for s in order if counts[s])
         digest = f" (sha256 {self.sha256[:12]}…)" if self.sha256 else ""
-        return "\n".join([f"weights {self.source}{digest}: {figures}", *self.notes])
+        return "\n".join([f"weights {self.source}{digest}: {self.counted()}", *self.notes])
 
     def table(self) -> str:
         """Every tensor on a line: name, stage, status, shape in the file, shape here."""

@@ -386,6 +386,7 @@ def test_a_partial_file_needs_its_gaps_cut_or_named_fresh(resnet_file, tmp_path)
         build_backbone("resnet18", *RGB, weights=file)
     _, cut = build_backbone("resnet18", *RGB, weights=file, cut_after="layer3")
     assert cut.count("missing") == 12
+    assert "12 missing (not needed)" in cut.summary()
     _, fresh = build_backbone("resnet18", *RGB, weights=file, fresh=["layer4"])
     assert fresh.count("fresh") == 12
     with pytest.raises(WeightsError, match="of layer4"):
