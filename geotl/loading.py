@@ -26,8 +26,8 @@ from geotl.sensors import Sensor
 from geotl.shaping import Fit, Pixels, check_headers, common_size, load_images, to_image
 from geotl.tiles import Tile, TileIndex
 
-__all__ = ["Fit", "Pack", "Pixels", "Statistics", "batch", "fingerprint", "pack", "read_tiles"]
-__all__ += ["statistics", "to_batch", "to_image"]
+__all__ = ["Fit", "Pack", "Pixels", "Statistics", "Unread", "batch", "fingerprint", "pack"]
+__all__ += ["packed", "read_tiles", "statistics", "to_batch", "to_image"]
 
 Progress = Callable[[int, int], None]
 Box = tuple[float, float, float, float]
@@ -110,22 +110,67 @@ def pack(
             half-written stays behind.
     """
     key = fingerprint(index, sensor, bands=bands, file_bands=file_bands, tile_px=tile_px, fit=fit)
+    wanted = wanted_bands(sensor, bands)
+    paths = [tile.path for tile in index.tiles]
+
+    def unread() -> Unread:
+        infos = check_headers(paths, sensor, wanted, file_bands)
+        side = tile_px or common_size(infos)
+        places = [_place(info, tile) for info, tile in zip(infos, index.tiles, strict=True)]
+        return Unread(
+            pixels=load_images(paths, sensor, wanted, file_bands, tile_px=side, fit=fit),
+            shape=(len(paths), len(wanted), side, side),
+            dtype=np.result_type(*(info.dtype for info in infos)),
+            bands=wanted,
+            footprints=[box for box, _ in places],
+            crs=[crs for _, crs in places],
+            acquired=[info.acquired for info in infos],
+        )
+
+    return packed(folder, key, unread, progress)
+
+
+@dataclass(frozen=True)
+class Unread:
+    """Tiles about to be packed: their pixels one by one, and what a pack says beside them."""
+
+    pixels: Generator[Pixels, None, None]
+    shape: tuple[int, int, int, int]
+    dtype: np.dtype[Any]
+    bands: tuple[str, ...]
+    footprints: Sequence[Box | None]
+    crs: Sequence[str | None]
+    acquired: Sequence[str | None]
+
+
+def packed(
+    folder: Path, key: str, unread: Callable[[], Unread], progress: Progress | None = None
+) -> Pack:
+    """Reopen the pack of this fingerprint in a folder, or write it there.
+
+    Args:
+        folder: for images.npy, valid.npy (where some pixel is not valid) and pack.json alone.
+        key: the fingerprint.
+        unread: called where the pack is not there yet.
+        progress: called with tiles done and tiles in all.
+
+    Raises:
+        DataError: a tile that cannot be read, or without a valid pixel.
+        BandError: a band that is unknown, or not in some file.
+        OutputError: the folder holds other files of these names, or the disk is full; nothing
+            half-written stays behind.
+    """
     folder = Path(folder)
     _check_folder(folder)
     ready = _reopen(folder, key)
     if ready is not None:
         return ready
-    wanted = wanted_bands(sensor, bands)
-    paths = [tile.path for tile in index.tiles]
-    infos = check_headers(paths, sensor, wanted, file_bands)
-    side = tile_px or common_size(infos)
-    dtype = np.result_type(*(info.dtype for info in infos))
-    tiles = load_images(paths, sensor, wanted, file_bands, tile_px=side, fit=fit)
+    found = unread()
     _clear(folder)
     write_text(folder / _NOTE, json.dumps({"geotl_pack": PACK_FORMAT}))
     try:
-        _write_arrays(folder, tiles, (len(paths), len(wanted), side, side), dtype, progress)
-        write_text(folder / _NOTE, json.dumps(_note(key, wanted, infos, index.tiles)))
+        _write_arrays(folder, found.pixels, found.shape, found.dtype, progress)
+        write_text(folder / _NOTE, json.dumps(_note(key, found)))
     except BaseException:
         _clear(folder)
         raise
@@ -272,17 +317,14 @@ def _start(stack: ExitStack, path: Path, shape: tuple[int, ...], dtype: np.dtype
     return stream
 
 
-def _note(
-    key: str, bands: tuple[str, ...], infos: Sequence[RasterInfo], tiles: Sequence[Tile]
-) -> dict[str, Any]:
-    where = [_place(info, tile) for info, tile in zip(infos, tiles, strict=True)]
+def _note(key: str, found: Unread) -> dict[str, Any]:
     return {
         "geotl_pack": PACK_FORMAT,
         "fingerprint": key,
-        "bands": bands,
-        "footprints": [box for box, _ in where],
-        "crs": [crs for _, crs in where],
-        "acquired": [info.acquired for info in infos],
+        "bands": found.bands,
+        "footprints": list(found.footprints),
+        "crs": list(found.crs),
+        "acquired": list(found.acquired),
     }
 
 

@@ -15,6 +15,7 @@ from geotl.comparing import Tally, compare, fit_draw, judge, unlabelled_head
 from geotl.device import choose_device, describe
 from geotl.errors import BandError
 from geotl.evaluation import evaluate
+from geotl.fingerprints import wanted_bands
 from geotl.heads import Linear
 from geotl.keeping import colours_of, save_models, versions
 from geotl.preparing import (
@@ -22,6 +23,7 @@ from geotl.preparing import (
     Say,
     Source,
     caching_note,
+    make_backbone,
     make_draw,
     read_source,
     recipe_sensor,
@@ -68,6 +70,7 @@ def run(
     sensor = recipe_sensor(recipe)
     holds_run(out, resume=resume)  # a folder that cannot be had is told before anything is read
     started = time.perf_counter()
+    make_backbone(recipe, sensor, wanted_bands(sensor, recipe.data.bands))  # weights told first
     source = read_source(recipe, source_root, sensor, say, quiet=quiet)
     recipe = settle(recipe, source, say)
     if open_run(out, dump(recipe), resume=resume):

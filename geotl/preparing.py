@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from geotl import splits
 from geotl.augment import Augmentation
 from geotl.averaging import adapt_batchnorm
-from geotl.backbones import build_backbone
+from geotl.backbones import Backbone, build_backbone
 from geotl.baselines import band_statistics
 from geotl.catalogue import index_tiles
 from geotl.device import choose_device
@@ -133,16 +133,29 @@ def settle(recipe: Recipe, source: Source, say: Say) -> Recipe:
     return found
 
 
+def make_backbone(
+    recipe: Recipe, sensor: Sensor, bands: Sequence[str]
+) -> tuple[Backbone, WeightReport]:
+    """The recipe's backbone for these bands, with its weights.
+
+    Raises:
+        WeightsError: weights that are not there or do not fit; this needs no tiles, so it is
+            called before they are read.
+    """
+    told = recipe.model
+    return build_backbone(
+        told.backbone, bands, sensor.wavelengths(bands),
+        weights=resolve_weights(told.weights), cut_after=told.cut_after,
+        first_conv=told.first_conv, fresh=told.fresh, sha256=told.sha256, seed=recipe.seed,
+    )  # fmt: skip
+
+
 def build_network(
     recipe: Recipe, source: Source, draw: Draw
 ) -> tuple[TileClassifier, WeightReport]:
     """A network with its first weights, normalising by the draw's training tiles alone."""
     told, bands = recipe.model, source.pack.bands
-    backbone, report = build_backbone(
-        told.backbone, bands, source.sensor.wavelengths(bands),
-        weights=resolve_weights(told.weights), cut_after=told.cut_after,
-        first_conv=told.first_conv, fresh=told.fresh, sha256=told.sha256, seed=recipe.seed,
-    )  # fmt: skip
+    backbone, report = make_backbone(recipe, source.sensor, bands)
     smallest = min(told.input_px or (source.pack.images.shape[-1],))
     backbone.check_size(smallest, smallest)
     own = statistics(source.pack, draw.split.train)

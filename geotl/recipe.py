@@ -27,6 +27,7 @@ __all__ = [
     "load",
     "reference",
     "resolve_root",
+    "resolve_sample",
     "resolve_weights",
     "schema",
     "shipped",
@@ -111,12 +112,23 @@ def resolve_root(text: str | None) -> Path:
     """
     if text is None:
         raise RecipeError("data.root: not given; name the folder of tiles: data.root=FOLDER")
+    return resolve_sample("data.root", text, folders=True)
+
+
+def resolve_sample(key: str, text: str, *, folders: bool = False) -> Path:
+    """The path that a key's text means, `~` expanded, or `sample:NAME` among the samples.
+
+    Raises:
+        RecipeError: there is no sample of that name.
+    """
     if not text.startswith("sample:"):
         return Path(text).expanduser()
     folder, name = _shipped_folder("sample_tiles"), text.removeprefix("sample:")
-    names = sorted(p.name for p in folder.iterdir() if p.is_dir()) if folder.is_dir() else []
+    inside = folder.iterdir() if folder.is_dir() else ()
+    names = sorted(p.name for p in inside if p.is_dir() == folders and p.suffix != ".py")
     if name not in names:
-        raise RecipeError(f"data.root: given {text}; no such sample tiles; {nearest(name, names)}")
+        kind = "sample tiles" if folders else "sample"
+        raise RecipeError(f"{key}: given {text}; no such {kind}; {nearest(name, names)}")
     return folder / name
 
 

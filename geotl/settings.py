@@ -15,6 +15,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BeforeValidator, Field, Strict, model_validator
 
+from geotl.labelling import Labels, Scenes
 from geotl.learning import Augment, Section, Train
 
 Text = Annotated[str, Field(min_length=1)]
@@ -58,6 +59,16 @@ class Data(Section):
         None,
         description="folder with one folder of tiles per class, or a manifest (.csv or .geojson "
         "with path and label); sample:NAME for the samples; torchgeo:NAME:FOLDER for a data set",
+    )
+    scenes: Scenes = Field(
+        (),
+        description="scenes that labels lie over, in place of a root: multiband files, folders of "
+        "band files, VRTs; sample:scene.tif for the samples'",
+    )
+    mask: Text | None = Field(
+        "auto",
+        description="what is cloud in the scenes: auto for their own mask (SCL, QA_PIXEL, "
+        "cloud_mask) where there is one, a file that is not 0 there, or null for none",
     )
     class_depth: int = Field(
         1, ge=1, le=8, description="levels of folders that make up a class's name [levels]"
@@ -198,6 +209,7 @@ class Recipe(Section):
     title: str = Field("", description="one line for people")
     seed: int = Field(0, ge=0, lt=2**32, description="origin of all randomness")
     data: Data = Field(Data(), description="the labelled tiles")
+    labels: Labels = Field(Labels(), description="points, polygons or a raster over scenes")
     split: Split = Field(Split(), description="which tiles are learnt from and judged on")
     model: Model = Field(Model(), description="the network")
     strategy: Literal["auto", "probe", "finetune", "probe_then_finetune", "full", "scratch"] = (
@@ -234,6 +246,21 @@ class _Rule:
 
 
 _RULES = (
+    _Rule(
+        ("data.scenes", "data.root"),
+        lambda scenes, root: bool(scenes) and root is not None,
+        "given with data.root {1}; allowed: one of the two",
+    ),
+    _Rule(
+        ("data.scenes", "labels.path"),
+        lambda scenes, path: bool(scenes) != (path is not None),
+        "given {0} with labels.path {1}; allowed: both, or neither",
+    ),
+    _Rule(
+        ("data.tile_px", "data.scenes"),
+        lambda px, scenes: px is not None and bool(scenes),
+        "given {0} with data.scenes; allowed: null (labels.chip_px says how large chips are)",
+    ),
     _Rule(
         ("split.shots", "split.method"),
         lambda shots, method: method == "shots" and shots is None,

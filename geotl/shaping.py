@@ -55,7 +55,7 @@ def load_images(
             raster = imagefiles.read(path, band_count=count)
         return to_image(raster, sensor, bands, file_bands, tile_px, fit)
 
-    return _ordered(load, paths)
+    return in_order(load, paths)
 
 
 def check_headers(
@@ -78,7 +78,7 @@ def check_headers(
         band_positions(info, sensor, bands, file_bands)
         return info
 
-    return list(_ordered(check, paths))
+    return list(in_order(check, paths))
 
 
 def to_image(  # noqa: PLR0917 - what is read first, then the shape wanted
@@ -174,8 +174,12 @@ def _completed(sensor: Sensor, colours: tuple[str | None, ...]) -> tuple[str | N
     return order if agree else colours
 
 
-def _ordered(call: Callable[[In], Out], items: Sequence[In]) -> Generator[Out, None, None]:
-    """Results in order from a few threads, with only a few waiting, so that memory is bounded."""
+def in_order(call: Callable[[In], Out], items: Sequence[In]) -> Generator[Out, None, None]:
+    """Results in order from a few threads, with only a few waiting, so that memory is bounded.
+
+    >>> list(in_order(abs, [-1, 2, -3]))
+    [1, 2, 3]
+    """
     waiting: deque[Future[Out]] = deque()
     with ThreadPoolExecutor(_READERS) as pool:
         for item in items:

@@ -26,16 +26,18 @@ _READERS = 4
 
 @dataclass(frozen=True)
 class Tile:
-    """One image file, or one folder with a file for each band.
+    """One image file, one folder with a file for each band, or one chip of a scene.
 
     Attributes:
-        path: the file or folder, absolute.
+        path: the file or folder, absolute; of a chip, its scene's.
         label: position of its class, None if it has none.
         group: what must stay on one side of a split (a region, a scene), if the table tells.
         split: side given in the table, if it tells.
-        content: SHA-256 of the file's bytes, or of all band files' together.
+        content: SHA-256 of the file's bytes, of all band files' together, or of a chip's pixels.
         centre: position (x, y) of its middle in `crs`, if the table tells; the file's own
             position comes first.
+        scene: name of the scene it was cut from, None for a tile of its own.
+        chip: the chip's name, None for a tile of its own.
     """
 
     path: Path
@@ -45,16 +47,22 @@ class Tile:
     content: str
     centre: tuple[float, float] | None = None
     crs: str | None = None
+    scene: str | None = None
+    chip: str | None = None
+
+    def name(self, root: Path) -> str:
+        """The path below a root, with forward slashes; a chip's own name."""
+        return self.chip or below(self.path, root)
 
 
 @dataclass(frozen=True)
 class TileIndex:
-    """The tiles below a folder, sorted by relative path.
+    """The tiles below a folder, sorted by relative path, or the chips of some scenes.
 
     Attributes:
         root: the folder, absolute.
         classes: names, in the order of the labels.
-        tiles: one for each file, or for each folder of band files.
+        tiles: one for each file, for each folder of band files, or for each chip.
     """
 
     root: Path
@@ -77,8 +85,8 @@ class TileIndex:
 
     @property
     def names(self) -> tuple[str, ...]:
-        """Path of each tile below the root, with forward slashes."""
-        return tuple(below(tile.path, self.root) for tile in self.tiles)
+        """Name of each tile: its path below the root, with forward slashes, or the chip's own."""
+        return tuple(tile.name(self.root) for tile in self.tiles)
 
 
 def index_folder(

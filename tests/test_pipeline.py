@@ -159,6 +159,15 @@ def test_the_same_seed_gives_the_same_bits(tiles: Path, tmp_path: Path) -> None:
     assert all(a[name].tobytes() == b[name].tobytes() for name in a)
 
 
+def test_weights_that_are_not_there_are_told_before_tiles_are_read(
+    tiles: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("GEOTL_CACHE", str(tmp_path / "cache"))
+    assert run(tiles, tmp_path / "run", "model.weights=nowhere.pth") == 2
+    assert "nowhere.pth" in capsys.readouterr().err
+    assert not (tmp_path / "cache" / "packs").exists()
+
+
 def test_a_source_model_is_where_another_starts(tiles: Path, tmp_path: Path) -> None:
     source = tmp_path / "source"
     run(tiles, source, "strategy=scratch")
