@@ -41,7 +41,8 @@ def test_no_module_imports_in_a_circle() -> None:
 
 @pytest.mark.parametrize(
     ("library", "place"),
-    [("rasterio", {"raster"}), ("kornia", {"augment", "disturbances"}),
+    [("rasterio", {"raster", "rasterpixels", "rasterwindows"}),
+     ("kornia", {"augment", "disturbances"}),
      ("torchvision.models", {"families", "published"}),
      ("torchgeo", {"datasets", "published"}), ("torchgeo.datasets", {"datasets"}),
      ("lightning", {"callbacks", "engine", "training"}), ("matplotlib", {"figures"})],
