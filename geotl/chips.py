@@ -161,7 +161,9 @@ def _first_pixel(shape: shapely.Geometry | None) -> tuple[float, float]:
 def _meets(scene: Imagery, shapes: Sequence[shapely.Geometry | None]) -> bool:
     """Whether the extent of the labels, in pixels, meets the scene's."""
     left, top, right, bottom = shapely.total_bounds([s for s in shapes if s is not None])
-    return bool(left < scene.grid.width and right > 0 and top < scene.grid.height and bottom > 0)
+    return bool(
+        left <= scene.grid.width and right >= 0 and top <= scene.grid.height and bottom >= 0
+    )
 
 
 def _lost(scene: Imagery) -> Refused:

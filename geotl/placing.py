@@ -60,7 +60,7 @@ class ChipRules:
             if not 0 <= getattr(self, name) <= 1:
                 raise DataError(f"{name}: given {getattr(self, name)}; allowed: 0 to 1")
         if self.purity == 0:
-            raise DataError("purity: given 0; allowed: more than 0, up to 1")
+            raise DataError("purity: given 0.0; allowed: more than 0, up to 1")
 
 
 def windows_of(

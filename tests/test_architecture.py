@@ -41,10 +41,11 @@ def test_no_module_imports_in_a_circle() -> None:
 
 @pytest.mark.parametrize(
     ("library", "place"),
-    [("rasterio", {"raster"}), ("kornia", {"augment", "disturbances"}),
+    [("rasterio", {"raster", "classrasters"}), ("kornia", {"augment", "disturbances"}),
      ("torchvision.models", {"families", "published"}),
      ("torchgeo", {"datasets", "published"}), ("torchgeo.datasets", {"datasets"}),
-     ("lightning", {"callbacks", "engine", "training"}), ("matplotlib", {"figures"})],
+     ("lightning", {"callbacks", "engine", "training"}), ("matplotlib", {"figures"}),
+     ("geopandas", {"vectors"}), ("pyogrio", {"vectors"}), ("pyproj", {"vectors"})],
 )  # fmt: skip
 def test_a_library_has_one_place(library: str, place: set[str]) -> None:
     users = {
@@ -60,8 +61,8 @@ def test_only_the_pipeline_and_the_cli_know_the_recipe() -> None:
 
 
 def test_the_command_line_starts_without_heavy_imports() -> None:
-    heavy = {"torch", "geotl.pipeline", "geotl.api", "rasterio", "lightning"}
-    assert not imports("cli", lazy=False) & heavy
+    heavy = {"torch", "geotl.pipeline", "geotl.api", "rasterio", "lightning", "geopandas"}
+    assert not (imports("cli", lazy=False) | imports("cli_labels", lazy=False)) & heavy
 
 
 @pytest.mark.parametrize("library", ["torchgeo"])
