@@ -38,16 +38,16 @@ class Labels(Section):
     purity: float = Field(
         0.8, gt=0, le=1, description="least share of a chip that lies in its polygon [fraction]"
     )
-    per_label: Annotated[int, Field(ge=1)] | None = Field(
+    per_polygon: Annotated[int, Field(ge=1)] | None = Field(
         None, description="most chips from one polygon; null: all that fit [chips]"
     )
     min_valid: float = Field(
         0.8, gt=0, le=1, description="least share of valid pixels in a chip [fraction]"
     )
     max_cloud: float = Field(
-        0.2, ge=0, le=1, description="most of a chip that data.mask may call cloud [fraction]"
+        0.1, ge=0, le=1, description="most of a chip that data.mask may call cloud [fraction]"
     )
-    stride_px: Annotated[int, Field(ge=1)] | None = Field(
+    step_px: Annotated[int, Field(ge=1)] | None = Field(
         None, description="step between chips of one polygon; null: a chip's side [px]"
     )
 

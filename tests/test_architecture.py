@@ -41,11 +41,12 @@ def test_no_module_imports_in_a_circle() -> None:
 
 @pytest.mark.parametrize(
     ("library", "place"),
-    [("rasterio", {"raster", "rasterpixels", "rasterwindows"}),
+    [("rasterio", {"raster", "rasterpixels", "rasterwindows", "classrasters"}),
      ("kornia", {"augment", "disturbances"}),
      ("torchvision.models", {"families", "published"}),
      ("torchgeo", {"datasets", "published"}), ("torchgeo.datasets", {"datasets"}),
-     ("lightning", {"callbacks", "engine", "training"}), ("matplotlib", {"figures"})],
+     ("lightning", {"callbacks", "engine", "training"}), ("matplotlib", {"figures"}),
+     ("geopandas", {"vectors"}), ("pyogrio", {"vectors"}), ("pyproj", {"vectors"})],
 )  # fmt: skip
 def test_a_library_has_one_place(library: str, place: set[str]) -> None:
     users = {
@@ -55,14 +56,14 @@ def test_a_library_has_one_place(library: str, place: set[str]) -> None:
 
 
 def test_only_the_pipeline_and_the_cli_know_the_recipe() -> None:
-    users = {n for n in MODULES if own(n) & {"recipe", "settings", "learning"}}
-    parts = {"pipeline", "preparing", "comparing", "keeping", "presets", "previewing"}
+    users = {n for n in MODULES if own(n) & {"recipe", "settings", "learning", "labelling"}}
+    parts = {"pipeline", "preparing", "comparing", "keeping", "presets", "previewing", "surveying"}
     assert users <= parts | {"cli", "recipe", "settings"}
 
 
 def test_the_command_line_starts_without_heavy_imports() -> None:
-    heavy = {"torch", "geotl.pipeline", "geotl.api", "rasterio", "lightning"}
-    assert not imports("cli", lazy=False) & heavy
+    heavy = {"torch", "geotl.pipeline", "geotl.api", "rasterio", "lightning", "geopandas"}
+    assert not (imports("cli", lazy=False) | imports("cli_labels", lazy=False)) & heavy
 
 
 @pytest.mark.parametrize("library", ["torchgeo"])

@@ -1,0 +1,59 @@
+"""Scenes and labels that a recipe names, as chips with their classes."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+from geotl.chipping import pack_chips
+from geotl.chips import ChipRules, Placement, place_chips
+from geotl.labelfiles import read_any
+from geotl.loading import Pack
+from geotl.progress import ProgressLine
+from geotl.recipe import Recipe, resolve_sample
+from geotl.scenes import Scene, open_scenes
+from geotl.sensors import Sensor
+from geotl.tiles import TileIndex
+
+
+def survey(
+    recipe: Recipe, sensor: Sensor, cache: Path, say: Callable[[str], None], *, quiet: bool
+) -> tuple[TileIndex, Pack, Placement]:
+    """Place and pack the chips of a recipe's labels; what was placed and rejected is said.
+
+    Raises:
+        DataError: scenes or labels that cannot be used.
+    """
+    told = recipe.labels
+    scenes = recipe_scenes(recipe, sensor)
+    path = resolve_sample("labels.path", str(told.path))
+    labels = read_any(
+        path, layer=told.layer, field=told.field, crs_to=scenes[0].grid.crs,
+        id_field=told.id_field, mapping=told.names, crs=told.crs,
+    )  # fmt: skip
+    rules = ChipRules(
+        told.chip_px, told.purity, told.per_polygon, told.step_px, told.min_valid, told.max_cloud,
+        recipe.seed,
+    )  # fmt: skip
+    with ProgressLine(quiet=quiet) as line:
+        placed = place_chips(scenes, labels, rules, tell=line.counter("placing chips"))
+        for text in (*placed.notes, *placed.summary()):
+            say(text)
+        index, packed = pack_chips(
+            scenes, placed.chips, cache, where=path, progress=line.counter("reading chips")
+        )
+    for scene in scenes:
+        scene.close()
+    return index, packed, placed
+
+
+def recipe_scenes(recipe: Recipe, sensor: Sensor) -> list[Scene]:
+    """The scenes a recipe names, opened.
+
+    Raises:
+        DataError: a scene that cannot be used.
+        BandError: bands missing.
+    """
+    data = recipe.data
+    paths = [resolve_sample("data.scenes", text) for text in data.scenes]
+    return open_scenes(paths, sensor, data.bands, file_bands=data.file_bands, mask=data.mask)
