@@ -123,7 +123,7 @@ def ours(data: Path, name: str, shots: int, draw: int) -> tuple[float, float]:
         recipe = load(name, [f"data.root={data / name}", f"model.weights={data / WEIGHTS}",
                              f"split.shots={shots}"])  # fmt: skip
         sensor = preparing.recipe_sensor(recipe)
-        source = preparing.read_source(recipe, data / name, sensor, lambda _: None, quiet=True)
+        source = preparing.read_source(recipe, sensor, lambda _: None, quiet=True)
         recipe = preparing.settle(recipe, source, lambda _: None)
         begun = time.perf_counter()
         made = preparing.make_draw(recipe, source, draw)
@@ -150,7 +150,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as scratch:
         os.environ["GEOTL_CACHE"] = scratch
         source = preparing.read_source(
-            recipe, args.data / name, preparing.recipe_sensor(recipe), lambda _: None, quiet=True
+            recipe, preparing.recipe_sensor(recipe), lambda _: None, quiet=True
         )
         pixels = torch.from_numpy(np.array(source.pack.images)).float() / 255
     image, label = (pixels - MEAN) / SD, torch.from_numpy(source.labels)

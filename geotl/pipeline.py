@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections import deque
+from collections import Counter, deque
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -11,10 +11,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from geotl.chipfiles import rejected_csv
 from geotl.comparing import Tally, compare, fit_draw, judge, unlabelled_head
 from geotl.device import choose_device, describe
 from geotl.errors import BandError
 from geotl.evaluation import evaluate
+from geotl.files import write_text
 from geotl.fingerprints import wanted_bands
 from geotl.heads import Linear
 from geotl.keeping import colours_of, save_models, versions
@@ -66,12 +68,13 @@ def run(
     Raises:
         GeoTLError: input, weights or output that cannot be used; the message says what to do.
     """
-    source_root = resolve_root(recipe.data.root)
+    if not recipe.data.scenes:
+        resolve_root(recipe.data.root)  # told before anything else
     sensor = recipe_sensor(recipe)
     holds_run(out, resume=resume)  # a folder that cannot be had is told before anything is read
     started = time.perf_counter()
     make_backbone(recipe, sensor, wanted_bands(sensor, recipe.data.bands))  # weights told first
-    source = read_source(recipe, source_root, sensor, say, quiet=quiet)
+    source = read_source(recipe, sensor, say, quiet=quiet)
     recipe = settle(recipe, source, say)
     if open_run(out, dump(recipe), resume=resume):
         metrics = read_metrics(out)
@@ -148,6 +151,8 @@ def conclude(
 def keep(recipe: Recipe, source: Source, first: Judged, outcome: Outcome) -> dict[str, Any]:
     """Write the models and all that people read; return the metrics."""
     draw, fitted = first.draw, first.fitted
+    if source.placement is not None:
+        write_text(outcome.out / "rejected.csv", rejected_csv(source.placement.rejected))
     save_models(
         recipe, source, draw, fitted,
         report=first.weights, metrics=outcome.metrics(), out=outcome.out,
@@ -173,6 +178,21 @@ def rgb_positions(source: Source) -> tuple[int, int, int]:
     return shown[0], shown[1], shown[2]
 
 
+def chips_facts(source: Source) -> dict[str, str]:
+    """Where labels lie over scenes: what became of them."""
+    placed = source.placement
+    if placed is None:
+        return {}
+    used = len({chip.label_id for chip in placed.chips})
+    lost = Counter(one.reason for one in placed.rejected)
+    told = ", ".join(f"{reason} {count}" for reason, count in lost.most_common())
+    return {
+        "Scenes": ", ".join(sorted({chip.scene for chip in placed.chips})),
+        "Labels": f"{used} used, in {len(placed.chips)} chips; {sum(lost.values())} rejected"
+        + (f" ({told}; listed in rejected.csv)" if lost else ""),
+    }
+
+
 def run_facts(recipe: Recipe, source: Source, draw: Draw, seconds: float) -> dict[str, str]:
     """What a reader wants to know of a run."""
     split = draw.split
@@ -181,6 +201,7 @@ def run_facts(recipe: Recipe, source: Source, draw: Draw, seconds: float) -> dic
         "Strategy": recipe.strategy,
         "Tiles": f"{len(split.train)} to learn from, {len(split.test)} judged, "
         f"{len(split.set_aside)} set aside",
+        **chips_facts(source),
         "Bands": ", ".join(source.pack.bands),
         "Sensor": source.sensor.title,
         "Seed": str(recipe.seed),

@@ -5,7 +5,6 @@ from __future__ import annotations
 import functools
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -18,6 +17,7 @@ from geotl.averaging import adapt_batchnorm
 from geotl.backbones import Backbone, build_backbone
 from geotl.baselines import band_statistics
 from geotl.catalogue import index_tiles
+from geotl.chips import Placement
 from geotl.device import choose_device
 from geotl.errors import RecipeError, nearest
 from geotl.features import cached_features
@@ -28,10 +28,11 @@ from geotl.model import FeatureSpec, Normalise, TileClassifier
 from geotl.presets import settled
 from geotl.progress import ProgressLine
 from geotl.radiometry import IMAGENET, as_dn
-from geotl.recipe import Recipe, resolve_weights
+from geotl.recipe import Recipe, resolve_root, resolve_weights
 from geotl.runfolder import cache_folder
 from geotl.sensors import Sensor, custom_sensor, get_sensor
 from geotl.strategies import Plan
+from geotl.surveying import survey
 from geotl.tiles import TileIndex
 from geotl.training import TrainSettings
 from geotl.weights import WeightReport
@@ -43,12 +44,17 @@ Say = Callable[[str], None]
 
 @dataclass(frozen=True)
 class Source:
-    """The labelled tiles of a run, packed."""
+    """The labelled tiles of a run, packed.
+
+    `quiet` shows no progress while features of its tiles are computed; `placement` says which
+    labels gave chips and which did not, where labels lie over scenes.
+    """
 
     index: TileIndex
     sensor: Sensor
     pack: Pack
-    quiet: bool = False  # no progress while features of its tiles are computed
+    quiet: bool = False
+    placement: Placement | None = None
 
     @property
     def labels(self) -> Ints:
@@ -79,27 +85,34 @@ def recipe_sensor(recipe: Recipe) -> Sensor:
     return custom_sensor("custom", bands, own.scale, own.offset, own.nodata)
 
 
-def read_source(
-    recipe: Recipe, root: Path, sensor: Sensor, say: Say, *, quiet: bool = False
-) -> Source:
-    """Index the tiles, and pack them or find them packed."""
+def read_source(recipe: Recipe, sensor: Sensor, say: Say, *, quiet: bool = False) -> Source:
+    """Index the tiles, or place chips in scenes, and pack them or find them packed."""
+    placed = None
+    if recipe.data.scenes:
+        index, packed, placed = survey(recipe, sensor, cache_folder() / "packs", say, quiet=quiet)
+    else:
+        index, packed = read_tiles(recipe, sensor, say, quiet=quiet)
+    px = packed.images.shape[-1]
+    say(
+        f"{len(index)} tiles of {len(index.classes)} classes, {px}x{px} px, "
+        f"bands {', '.join(packed.bands)}"
+    )
+    return Source(index, sensor, packed, quiet, placed)
+
+
+def read_tiles(recipe: Recipe, sensor: Sensor, say: Say, *, quiet: bool) -> tuple[TileIndex, Pack]:
+    """Index and pack the tiles below a recipe's root."""
     data = recipe.data
     index = index_tiles(
-        root, cache=cache_folder() / "datasets", sensor=sensor, table=data.table,
-        class_depth=data.class_depth, say=say,
+        resolve_root(data.root), cache=cache_folder() / "datasets", sensor=sensor,
+        table=data.table, class_depth=data.class_depth, say=say,
     )  # fmt: skip
     names = ("bands", "file_bands", "tile_px", "fit")
     options: dict[str, Any] = {name: getattr(data, name) for name in names}
     folder = cache_folder() / "packs" / fingerprint(index, sensor, **options)[:32]
     with ProgressLine(quiet=quiet) as line:
         told = line.counter("reading tiles")
-        packed = pack(index, sensor, folder=folder, progress=told, **options)
-    px = packed.images.shape[-1]
-    say(
-        f"{len(index)} tiles of {len(index.classes)} classes, {px}x{px} px, "
-        f"bands {', '.join(packed.bands)}"
-    )
-    return Source(index, sensor, packed, quiet)
+        return index, pack(index, sensor, folder=folder, progress=told, **options)
 
 
 def make_draw(recipe: Recipe, source: Source, number: int) -> Draw:

@@ -25,7 +25,7 @@ from geotl.preparing import (
     read_source,
     recipe_sensor,
 )
-from geotl.recipe import Recipe, resolve_root
+from geotl.recipe import Recipe
 from geotl.rendering import Pixels, quicklook, stretch_limits
 
 DRAWS = 8
@@ -50,7 +50,7 @@ def preview(recipe: Recipe, path: Path, *, tile: int = 0, say: Say = print) -> N
         DataError: there is no such training tile.
     """
     sensor = recipe_sensor(recipe)
-    source = read_source(recipe, resolve_root(recipe.data.root), sensor, say)
+    source = read_source(recipe, sensor, say)
     draw = make_draw(recipe, source, 0)
     rows = draw.split.train
     if not 0 <= tile < len(rows):

@@ -264,7 +264,7 @@ def test_order_and_offset_leave_the_standardised_tensors_as_they_are(hub, tmp_pa
             )
             told = load(recipe, [f"model.weights=torchgeo:{entry}", "model.normalise=weights",
                                  "model.cut_after=layer1", "split.folds=2"])  # fmt: skip
-            source = read_source(told, root, SENSORS[sensor], lambda _: None)
+            source = read_source(told, SENSORS[sensor], lambda _: None)
             network, report = build_network(told, source, make_draw(told, source, 0))
             images = torch.from_numpy(np.asarray(source.pack.images).astype(np.float32))
             seen[sensor, flip] = network.normalise(images), network.features(images)

@@ -48,7 +48,7 @@ def recipe_of(tiles: Path, tmp_path: Path, *more: str):
 
 
 def source_of(recipe, tiles: Path):
-    return read_source(recipe, tiles, recipe_sensor(recipe), lambda _: None, quiet=True)
+    return read_source(recipe, recipe_sensor(recipe), lambda _: None, quiet=True)
 
 
 @pytest.mark.parametrize(("folds", "wanted"), [(1, 6), (2, 2), (3, 5)])
@@ -226,7 +226,7 @@ def test_reading_and_features_tell_how_far_they_are(
         lambda quiet: ProgressLine(quiet=quiet, stream=stream, clock=lambda: float(next(now))),
     )  # fmt: skip
     recipe = recipe_of(tiles, tmp_path)
-    source = read_source(recipe, tiles, recipe_sensor(recipe), lambda _: None)
+    source = read_source(recipe, recipe_sensor(recipe), lambda _: None)
     draw = make_draw(recipe, source, 0)
     network, _ = preparing.build_network(recipe, source, draw)
     preparing.feature_source(recipe, source)(network, draw.split.train)
