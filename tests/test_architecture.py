@@ -41,7 +41,8 @@ def test_no_module_imports_in_a_circle() -> None:
 
 @pytest.mark.parametrize(
     ("library", "place"),
-    [("rasterio", {"raster", "classrasters"}), ("kornia", {"augment", "disturbances"}),
+    [("rasterio", {"raster", "rasterpixels", "rasterwindows", "classrasters"}),
+     ("kornia", {"augment", "disturbances"}),
      ("torchvision.models", {"families", "published"}),
      ("torchgeo", {"datasets", "published"}), ("torchgeo.datasets", {"datasets"}),
      ("lightning", {"callbacks", "engine", "training"}), ("matplotlib", {"figures"}),
@@ -65,7 +66,7 @@ def test_the_command_line_starts_without_heavy_imports() -> None:
     assert not (imports("cli", lazy=False) | imports("cli_labels", lazy=False)) & heavy
 
 
-@pytest.mark.parametrize("library", ["torchgeo"])
+@pytest.mark.parametrize("library", ["torchgeo", "xarray", "rioxarray"])
 def test_what_is_an_extra_is_only_imported_where_it_is_used(library: str) -> None:
     users = {n for n in MODULES if any(i.startswith(library) for i in imports(n, lazy=False))}
     assert not users
