@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import shapely
+from conftest import ROOT
 from made_scenes import UTM, MadeScene
 
 from geotl import raster
@@ -19,6 +20,7 @@ from geotl.errors import DataError, OutputError
 from geotl.labels import Label, Labels, Rejection
 from geotl.manifest import index_manifest
 from geotl.vectors import read_features
+from geotl.windows import Window
 
 
 def placed_in(scene: MadeScene):
@@ -84,8 +86,6 @@ def test_a_value_that_no_valid_pixel_has_marks_the_others(tmp_path) -> None:
 
 
 def _window(held, scene):
-    from geotl.windows import Window
-
     left, _, _, top = held.grid.bounds
     row = round((4600000 - top) / 10)
     return Window(row, round((left - 500000) / 10), 8, 8)
@@ -141,6 +141,38 @@ def test_names_are_mapped_on_the_command_line(capsys) -> None:
             mapping_of(words)
     assert main(["chips", "scene.tif", "a.gpkg", "-o", "out", "--purity", "2"]) == 2
     assert "purity: given 2.0; allowed: 0 to 1" in capsys.readouterr().err
+
+
+def test_the_command_cuts_the_sample_scene_and_tells_what_it_left(tmp_path, capsys) -> None:
+    folder = ROOT / "sample_tiles"
+    bands = ["--bands", "B02", "B03", "B04", "B08"]
+    told = ["-o", str(tmp_path), "--sensor", "sentinel2_l2a_n0400", "--chip-px", "32", "-q", *bands]
+    points = ["chips", str(folder / "scene.tif"), str(folder / "labels.gpkg"), "--layer", "points"]
+    assert main([*points, *told, "--map", "river=", "--map", "pasture=grass"]) == 0
+    out = capsys.readouterr().out
+    assert "221 chips of 221 labels" in out
+    assert "dropped class 30: river 30" in out
+    index = index_manifest(tmp_path / "chips.csv")
+    assert len(index) == 221
+    assert "grass" in index.classes
+    assert raster.read(index.tiles[0].path).band_names == ("B02", "B03", "B04", "B08")
+    assert main([*points, *told, "--field", "clas"]) == 2
+    assert capsys.readouterr().err.count("\n") == 1
+    squares = ["chips", str(folder / "scene.tif"), str(folder / "truth.tif")]
+    assert main([*squares, *told]) == 0
+    assert "424 chips of 424 labels" in capsys.readouterr().out
+
+
+@pytest.mark.real_data
+def test_the_command_cuts_band_files_of_three_resolutions(real_data, tmp_path, capsys) -> None:
+    folder = real_data / "sentinel2_l1c_havel"
+    labels = next(folder.glob("gis_osm_*.gpkg"))
+    words = ["-o", str(tmp_path), "--sensor", "sentinel2_l1c", "--field", "fclass", "-q"]
+    words += ["--chip-px", "32", "--bands", "B02", "B8A", "B10", "--map", "scrub="]
+    assert main(["chips", str(folder), str(labels), *words]) == 0
+    index = index_manifest(tmp_path / "chips.csv")
+    assert f"{len(index)} chips of 67 labels" in capsys.readouterr().out
+    assert len({tile.group for tile in index.tiles}) == 67
 
 
 def test_floats_are_marked_by_nan(tmp_path) -> None:
