@@ -2,24 +2,21 @@
 
 from __future__ import annotations
 
-import contextlib
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 from xml.etree import ElementTree
 
 import numpy as np
-import rasterio
 import rasterio.shutil
 from numpy.typing import NDArray
-from rasterio.errors import RasterioError
 from rasterio.io import MemoryFile
 
 from geotl.errors import DataError, nearest
 from geotl.labels import OTHERS, mapped
-from geotl.raster import Grid, describe
+from geotl.raster import Grid, describe, opened
 from geotl.tiles import class_name
 from geotl.vectors import positions
 
@@ -85,7 +82,7 @@ def raster_labels(
             f"{path}: has no reference system, so nobody knows where its classes lie; give it one "
             "(gdal_edit -a_srs EPSG:...)"
         )
-    with _open(path) as source:
+    with opened(path) as source:
         held = _names(source)
     mapping = {class_name(old): new for old, new in (names or {}).items()}
     for old in mapping:
@@ -110,7 +107,7 @@ def classes_on(labels: ClassRaster, grid: Grid) -> tuple[NDArray[np.int64], NDAr
     height, width = int(row[inside].max()) - top + 1, int(col[inside].max()) - left + 1
     if max(height, width) > _MOST_PX and max(inside.shape) > 1:
         return _in_quarters(labels, grid)
-    with _open(labels.path) as source:
+    with opened(labels.path) as source:
         held = source.read(1, window=((top, top + height), (left, left + width)))
         seen = source.read_masks(1, window=((top, top + height), (left, left + width))) > 0
     at = row[inside] - top, col[inside] - left
@@ -159,13 +156,3 @@ def _names(source: Any) -> dict[int, str]:
     tags = {**source.tags(), **source.tags(1)}
     found = ((_CLASS_TAG.fullmatch(key.strip()), text) for key, text in tags.items())
     return {int(match[1]): class_name(text) for match, text in found if match}
-
-
-@contextlib.contextmanager
-def _open(path: Path) -> Iterator[Any]:
-    try:
-        with rasterio.open(path) as source:
-            yield source
-    except RasterioError as error:
-        reason = " ".join(str(error).split())
-        raise DataError(f"{path}: cannot be read ({reason}); copy it again") from error

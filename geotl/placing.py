@@ -111,8 +111,15 @@ class Sight:
 
 def sight(scene: Imagery, window: Window, rules: ChipRules) -> Sight:
     """Look at all squares of `chip_px` pixels within a window."""
-    cloudy = scene.cloudy(window)
-    valid = scene.read(window)[1].mean(axis=0)
+    return _sight(*_seen(scene, window), rules)
+
+
+def _seen(scene: Imagery, window: Window) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
+    """Share of bands in which each pixel [h,w] is valid, and whether it is cloudy."""
+    return scene.read(window)[1].mean(axis=0), scene.cloudy(window)
+
+
+def _sight(valid: NDArray[np.float64], cloudy: NDArray[np.bool_], rules: ChipRules) -> Sight:
     share, cloud = window_shares(valid, rules.chip_px), window_shares(cloudy, rules.chip_px)
     without = window_shares(np.maximum(valid, cloudy), rules.chip_px)
     enough = rules.min_valid - _ROUNDING
@@ -156,13 +163,13 @@ def _fault(scene: Imagery, window: Window, rules: ChipRules) -> Refused | None:
             window.col + size - grid.width,
         )
         return "outside", f"its window reaches {beyond} px beyond {scene.name}"
-    seen = sight(scene, window, rules)
-    own = Window(window.row + size // 2, window.col + size // 2, 1, 1)
-    if scene.cloudy(own).any():
+    valid, cloudy = _seen(scene, window)
+    seen, own = _sight(valid, cloudy, rules), (size // 2, size // 2)
+    if cloudy[own]:
         return "cloudy", "its own pixel is under cloud"
     if not seen.good.all():
         return _unseen(seen)
-    if not scene.read(own)[1].any():
+    if valid[own] == 0:
         return "nodata", "its own pixel has no data"
     return None
 

@@ -20,7 +20,7 @@ from geotl.raster import Grid, RasterInfo, gdal, info_of, opened
 from geotl.rasterpixels import pixels
 
 _IDLE = 128  # data sets kept open while nobody reads them: a scene of 13 files, several threads
-_NOWHERE = (1.0, 0.0, 0.0, 0.0, 1.0, 0.0)  # GDAL's answer for a file that tells no position
+NOWHERE = (1.0, 0.0, 0.0, 0.0, 1.0, 0.0)  # GDAL's answer for a file that tells no position
 
 
 class WindowReader:
@@ -43,7 +43,7 @@ class WindowReader:
             info = info_of(source, path, band_count)
         self.path = path
         self._stored = info
-        placed = info.grid.crs is not None and info.grid.transform != _NOWHERE
+        placed = info.grid.crs is not None and info.grid.transform != NOWHERE
         self._south_up = placed and info.grid.transform[4] > 0
         self.info = _turned(info) if self._south_up else info
         self._key = object()

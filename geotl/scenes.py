@@ -22,9 +22,10 @@ from geotl.alignment import Axis, align, resample
 from geotl.bandfiles import band_files, check_band, finest_of
 from geotl.bandorder import band_positions
 from geotl.errors import DataError
+from geotl.imagefiles import check_numbers
 from geotl.masks import Span, find_mask, open_mask, rule_of
 from geotl.raster import Grid
-from geotl.rasterwindows import WindowReader
+from geotl.rasterwindows import NOWHERE, WindowReader
 from geotl.sensors import Sensor
 from geotl.windows import Window
 
@@ -208,7 +209,8 @@ def check_grid(path: Path, grid: Grid) -> None:
     a, b, _, d, e, _ = grid.transform
     turned = max(abs(b) * grid.height, abs(d) * grid.width) > _DRIFT * max(abs(a), abs(e))
     if turned or a <= 0 or e >= 0:
-        fault = "is rotated, sheared or mirrored" if turned or a < 0 else "states no position"
+        nowhere = grid.transform == NOWHERE
+        fault = "states no position" if nowhere else "is rotated, sheared or mirrored"
         numbers = ", ".join(f"{value:.10g}" for value in grid.transform)
         raise DataError(
             f"{path}: its grid {fault} (geotransform {numbers}); warp it north-up first "
@@ -270,7 +272,7 @@ def _of_file(  # noqa: PLR0917 - what open_scene was given
     reader = WindowReader(path, band_count=len(file_bands or sensor.file_order) or None)
     info = reader.info
     check_grid(path, info.grid)
-    _check_numbers(path, info.dtype)
+    check_numbers(path, info.dtype)
     positions = band_positions(info, sensor, bands, file_bands)
     products.check_claim(path, products.claim_of([path.stem]), sensor, info.dtype)
     products.check_scaling(path, [info.scaling[p] for p in positions], sensor, bands)
@@ -296,7 +298,7 @@ def _of_folder(
     for band, info in zip(bands, infos, strict=True):
         check_grid(info.path, info.grid)
         check_band(info, sensor, band)
-        _check_numbers(info.path, info.dtype)
+        check_numbers(info.path, info.dtype)
         products.check_scaling(info.path, info.scaling, sensor, [band])
     dtype, grid = np.result_type(*(i.dtype for i in infos)), finest_of(path, infos).grid
     products.check_claim(path, scenefiles.claim(folder, list(files.values())), sensor, dtype)
@@ -327,11 +329,6 @@ def _acquired(folder: Path, files: dict[str, Path]) -> str | None:
 def _mask(mask: MaskChoice, images: Sequence[Path], grid: Grid) -> Mask | None:
     found = find_mask(images) if mask == "auto" else mask
     return None if found is None else open_mask(Path(found), grid)
-
-
-def _check_numbers(path: Path, dtype: np.dtype[Any]) -> None:
-    if dtype.kind not in "iuf":
-        raise DataError(f"{path}: pixels of type {dtype}; allowed: integers and floats")
 
 
 def _short(path: Path) -> str:

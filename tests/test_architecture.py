@@ -66,7 +66,7 @@ def test_the_command_line_starts_without_heavy_imports() -> None:
     assert not (imports("cli", lazy=False) | imports("cli_labels", lazy=False)) & heavy
 
 
-@pytest.mark.parametrize("library", ["torchgeo"])
+@pytest.mark.parametrize("library", ["torchgeo", "xarray", "rioxarray"])
 def test_what_is_an_extra_is_only_imported_where_it_is_used(library: str) -> None:
     users = {n for n in MODULES if any(i.startswith(library) for i in imports(n, lazy=False))}
     assert not users
