@@ -7,6 +7,7 @@ from pathlib import Path
 
 from geotl.chipping import pack_chips
 from geotl.chips import ChipRules, Placement, place_chips
+from geotl.errors import DataError
 from geotl.labelfiles import read_any
 from geotl.loading import Pack
 from geotl.progress import ProgressLine
@@ -39,12 +40,23 @@ def survey(
         placed = place_chips(scenes, labels, rules, tell=line.counter("placing chips"))
         for text in (*placed.notes, *placed.summary()):
             say(text)
+        _check(path, placed)
         index, packed = pack_chips(
             scenes, placed.chips, cache, where=path, progress=line.counter("reading chips")
         )
     for scene in scenes:
         scene.close()
     return index, packed, placed
+
+
+def _check(path: Path, placed: Placement) -> None:
+    """Make sure that chips of two classes are left."""
+    if len({chip.class_name for chip in placed.chips}) < 2:
+        told = "; ".join(line.strip() for line in placed.summary())
+        raise DataError(
+            f"{path}: chips of two classes at least are needed: {told}; see labels.chip_px, "
+            "labels.purity, labels.max_cloud and labels.names"
+        )
 
 
 def recipe_scenes(recipe: Recipe, sensor: Sensor) -> list[Scene]:
