@@ -51,9 +51,10 @@ def resampled(scene: Imagery, onto: float | Grid, *, name: str | None = None) ->
     grid = onto if isinstance(onto, Grid) else grid_of(scene.grid, onto)
     check_grid(scene.path, grid)
     warp = _Warp(scene, grid, _points(scene, grid))
+    masked = not isinstance(scene, Scene) or scene.mask is not None
     return Scene(
         name or scene.name, scene.path, grid, scene.bands, scene.sensor, scene.dtype,
-        scene.acquired, warp, _WarpedMask(warp),
+        scene.acquired, warp, _WarpedMask(warp) if masked else None,
     )  # fmt: skip
 
 
@@ -112,7 +113,7 @@ class _Warp:
         shape = rows[1] - rows[0], columns[1] - columns[0]
         if window is None:
             return np.zeros(shape, dtype=bool)
-        found = _held(self.scene.cloudy(window), *_among(places, window).nearest)
+        found = _ended(self.scene.cloudy(window), bool).take(_among(places, window).nearest)
         return self._mean(found, shape) >= 0.5
 
     def places(self, rows: Span, columns: Span) -> Places:
@@ -139,12 +140,13 @@ class _Warp:
         shape: tuple[int, int],
     ) -> tuple[NDArray[Any], NDArray[np.bool_]]:
         """One band: every valid point between valid pixels, then the mean of a pixel's points."""
-        seen = _held(valid, *points.nearest)
+        known = _ended(np.where(valid, data, 0), np.float64)
+        present = _ended(valid, np.float64)
+        seen = present.take(points.nearest) > 0
         total, weight = np.zeros(seen.shape), np.zeros(seen.shape)
-        known = np.where(valid, data, 0).astype(np.float64)
-        for row, col, share in points.corners:
-            total += share * _held(known, row, col)
-            weight += share * _held(valid, row, col)
+        for place, share in points.corners:
+            total += share * known.take(place)
+            weight += share * present.take(place)
         value = np.where(seen, total / np.where(seen, weight, 1), 0)
         count, value = self._mean(seen, shape), self._mean(value, shape)
         enough = count >= 0.5
@@ -156,8 +158,11 @@ class _Warp:
     def _mean(self, points: NDArray[Any], shape: tuple[int, int]) -> NDArray[np.float64]:
         down, across = self.points
         split = points.reshape(shape[0], down, shape[1], across)
-        mean: NDArray[np.float64] = split.mean(axis=(1, 3), dtype=np.float64)
-        return mean
+        total = np.zeros(shape)
+        for i in range(down):  # quicker than a mean along two short axes
+            for j in range(across):
+                total += split[:, i, :, j]
+        return total / (down * across)
 
 
 @dataclass(frozen=True)
@@ -188,10 +193,15 @@ def _around(places: Places, grid: Grid) -> Window | None:
 
 @dataclass(frozen=True)
 class _Points:
-    """Points among a window's pixels: the one that holds each, and the four about it."""
+    """Points among a window's pixels, by places in the flattened window and a 0 behind it.
 
-    nearest: tuple[Whole, Whole]
-    corners: tuple[tuple[Whole, Whole, NDArray[np.float64]], ...]
+    Attributes:
+        nearest: the pixel that holds each point.
+        corners: each of the four pixels about a point, and its bilinear weight.
+    """
+
+    nearest: Whole
+    corners: tuple[tuple[Whole, NDArray[np.float64]], ...]
 
 
 def _among(places: Places, window: Window) -> _Points:
@@ -199,26 +209,26 @@ def _among(places: Places, window: Window) -> _Points:
     row, col = (np.round(np.where(np.isfinite(p), p, -9.0), _DECIMALS) for p in places)
     top, left = np.floor(row - 0.5), np.floor(col - 0.5)
     down, across = row - 0.5 - top, col - 0.5 - left
-    upper, west = _whole(top) - window.row, _whole(left) - window.col
-    corners = (
-        (upper, west, (1 - down) * (1 - across)),
-        (upper, west + 1, (1 - down) * across),
-        (upper + 1, west, down * (1 - across)),
-        (upper + 1, west + 1, down * across),
+    corners = tuple(
+        (_flat(top + lower, left + east, window), abs(1 - lower - down) * abs(1 - east - across))
+        for lower in (0, 1)
+        for east in (0, 1)
     )
-    nearest = _whole(np.floor(row)) - window.row, _whole(np.floor(col)) - window.col
-    return _Points(nearest, corners)
+    return _Points(_flat(np.floor(row), np.floor(col), window), corners)
 
 
-def _held(image: NDArray[Any], row: Whole, col: Whole) -> NDArray[Any]:
-    """Pixels at rows and columns; beyond the image, 0."""
-    inside = (row >= 0) & (row < image.shape[0]) & (col >= 0) & (col < image.shape[1])
-    found = image[np.where(inside, row, 0), np.where(inside, col, 0)]
-    return np.where(inside, found, np.zeros((), dtype=image.dtype))
+def _flat(row: NDArray[np.float64], col: NDArray[np.float64], window: Window) -> Whole:
+    """Places in a flattened window; the one behind its end for what lies beyond it."""
+    row, col = row - window.row, col - window.col
+    inside = (row >= 0) & (row < window.height) & (col >= 0) & (col < window.width)
+    return np.where(inside, row * window.width + col, window.height * window.width).astype(np.int64)
 
 
-def _whole(place: NDArray[np.float64]) -> Whole:
-    return place.astype(np.int64)
+def _ended(image: NDArray[Any], dtype: type) -> NDArray[Any]:
+    """A window flattened, in a type, with a 0 behind it."""
+    out: NDArray[Any] = np.zeros(image.size + 1, dtype=dtype)
+    out[:-1] = image.ravel()
+    return out
 
 
 def _points(scene: Imagery, grid: Grid) -> tuple[int, int]:
