@@ -11,6 +11,7 @@ import functools
 import math
 import os
 import re
+import threading
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -36,10 +37,9 @@ NamesFrom = Literal["descriptions", "colours", "none"]
 # libjpeg only warns of a file cut short and leaves the rest grey: here that is an error.
 # A VRT may hold Python code: it is never run.
 _GDAL: dict[str, Any] = {"GDAL_ERROR_ON_LIBJPEG_WARNING": "TRUE", "GDAL_VRT_ENABLE_PYTHON": "NO"}
-if "GDAL_CACHEMAX" not in os.environ:
-    # Bytes of decoded blocks, in place of GDAL's share of all memory: enough for one row of the
-    # inner tiles of all of a Sentinel-2 product's bands.
+if "GDAL_CACHEMAX" not in os.environ:  # bytes of decoded blocks: a row of a product's inner tiles
     _GDAL["GDAL_CACHEMAX"] = 256 << 20
+_INSIDE = threading.local()
 _PICTURES = ("JPEG", "PNG", "GIF", "WEBP")
 _PALETTED = ("PNG", "GIF")
 _JPEG2000 = (".jp2", ".j2k")
@@ -275,6 +275,20 @@ def opened(path: Path) -> Iterator[Any]:
 
 
 @contextlib.contextmanager
+def gdal_settings() -> Iterator[None]:
+    """GDAL as it is set here, in this thread; within another such block it costs nothing."""
+    if getattr(_INSIDE, "on", False):
+        yield
+        return
+    with rasterio.Env(**_GDAL):
+        _INSIDE.on = True
+        try:
+            yield
+        finally:
+            _INSIDE.on = False
+
+
+@contextlib.contextmanager
 def gdal(path: Path) -> Iterator[None]:
     """GDAL as it is set here, for work on a file of which its errors tell.
 
@@ -282,7 +296,7 @@ def gdal(path: Path) -> Iterator[None]:
         DataError: GDAL cannot read the file.
     """
     try:
-        with rasterio.Env(**_GDAL):
+        with gdal_settings():
             yield
     except RasterioError as error:
         reason = " ".join(str(error.__cause__ or error).replace(str(path), "the file").split())

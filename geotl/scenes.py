@@ -24,7 +24,7 @@ from geotl.bandorder import band_positions
 from geotl.errors import DataError
 from geotl.imagefiles import check_numbers
 from geotl.masks import Span, find_mask, open_mask, rule_of
-from geotl.raster import Grid
+from geotl.raster import Grid, gdal_settings
 from geotl.rasterwindows import NOWHERE, WindowReader
 from geotl.sensors import Sensor
 from geotl.windows import Window
@@ -251,7 +251,8 @@ class _Stack:
     layers: tuple[_Layer, ...]
 
     def read(self, rows: Span, columns: Span) -> Pixels:
-        read = [layer.read(rows, columns) for layer in self.layers]
+        with gdal_settings():
+            read = [layer.read(rows, columns) for layer in self.layers]
         return np.concatenate([d for d, _ in read]), np.concatenate([v for _, v in read])
 
     def close(self) -> None:

@@ -1,0 +1,265 @@
+"""A scene on another grid, window by window: another resolution or reference system.
+
+Each pixel wanted is divided into as many points as it spans source pixels. A point is valid where
+the pixel that holds it is, and interpolated bilinearly between valid pixels alone (normalised
+convolution, Knutsson & Westin 1993); the valid points are averaged. A pixel's value hangs on its
+own place and nothing else, so that windows agree to the bit; on the scene's own grid the valid
+pixels come back as they are. What is not valid is 0.
+"""
+
+from __future__ import annotations
+
+import functools
+import math
+import threading
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from pyproj import CRS, Transformer
+
+from geotl.errors import DataError
+from geotl.masks import Span
+from geotl.raster import Grid
+from geotl.scenes import Pixels, Scene, check_grid
+from geotl.windows import Imagery, Window
+
+_MOST_POINTS = 64  # along a pixel's side: enough for 10 m to 640 m
+_LOCAL = threading.local()  # pyproj's transformers belong to one thread each
+_DECIMALS = 6  # of a pixel that a transform leaves sure
+Whole = NDArray[np.int64]
+Places = tuple[NDArray[np.float64], NDArray[np.float64]]
+
+
+def resampled(scene: Imagery, onto: float | Grid, *, name: str | None = None) -> Scene:
+    """The scene on another grid, read window by window through the scene itself.
+
+    Args:
+        scene: the scene.
+        onto: size of a pixel in metres, on the scene's own corner and reference system; or a grid.
+        name: None for the scene's.
+
+    Returns:
+        A scene whose pixels are valid where valid ones make up half of their area or more, and
+        cloudy where cloudy ones do.
+
+    Raises:
+        DataError: metres for a scene in degrees, a size that is not positive, pixels that span
+            more than 64 of the scene's, or no way from one reference system to the other.
+    """
+    grid = onto if isinstance(onto, Grid) else grid_of(scene.grid, onto)
+    check_grid(scene.path, grid)
+    warp = _Warp(scene, grid, _points(scene, grid))
+    masked = not isinstance(scene, Scene) or scene.mask is not None
+    return Scene(
+        name or scene.name, scene.path, grid, scene.bands, scene.sensor, scene.dtype,
+        scene.acquired, warp, _WarpedMask(warp) if masked else None,
+    )  # fmt: skip
+
+
+def grid_of(grid: Grid, resolution_m: float) -> Grid:
+    """A grid over the same ground from the same corner with square pixels of so many metres.
+
+    Raises:
+        DataError: a grid without a unit of length, or a size that is not positive.
+
+    >>> fine = Grid("EPSG:32633", (10.0, 0.0, 500000.0, 0.0, -10.0, 4600000.0), 517, 391)
+    >>> coarse = grid_of(fine, 20.0)
+    >>> coarse.transform, coarse.height, coarse.width
+    ((20.0, 0.0, 500000.0, 0.0, -20.0, 4600000.0), 259, 196)
+    """
+    crs = CRS.from_user_input(grid.crs)
+    if not crs.is_projected:
+        raise DataError(
+            f"resolution {resolution_m:g} m: the scene lies in {grid.crs}, which has no unit of "
+            "length; give a grid in a projected system"
+        )
+    if not (math.isfinite(resolution_m) and resolution_m > 0):
+        raise DataError(f"resolution {resolution_m} m; allowed: a positive number of metres")
+    side = resolution_m / crs.axis_info[0].unit_conversion_factor
+    across, down = grid.resolution
+    return Grid(
+        grid.crs,
+        (side, 0.0, grid.transform[2], 0.0, -side, grid.transform[5]),
+        math.ceil(round(grid.height * down / side, 6)),
+        math.ceil(round(grid.width * across / side, 6)),
+    )
+
+
+@dataclass(frozen=True)
+class _Warp:
+    """The pixels of a scene on another grid; `points` (down, across) to a pixel."""
+
+    scene: Imagery
+    grid: Grid
+    points: tuple[int, int]
+
+    def read(self, rows: Span, columns: Span) -> Pixels:
+        places = self.places(rows, columns)
+        window = _around(places, self.scene.grid)
+        shape = rows[1] - rows[0], columns[1] - columns[0]
+        if window is None:
+            whole = (len(self.scene.bands), *shape)
+            return np.zeros(whole, dtype=self.scene.dtype), np.zeros(whole, dtype=bool)
+        data, valid = self.scene.read(window)
+        points = _among(places, window)
+        planes = [self._plane(d, v, points, shape) for d, v in zip(data, valid, strict=True)]
+        return np.stack([d for d, _ in planes]), np.stack([v for _, v in planes])
+
+    def cloudy(self, rows: Span, columns: Span) -> NDArray[np.bool_]:
+        places = self.places(rows, columns)
+        window = _around(places, self.scene.grid)
+        shape = rows[1] - rows[0], columns[1] - columns[0]
+        if window is None:
+            return np.zeros(shape, dtype=bool)
+        found = _ended(self.scene.cloudy(window), bool).take(_among(places, window).nearest)
+        return self._mean(found, shape) >= 0.5
+
+    def places(self, rows: Span, columns: Span) -> Places:
+        """Where each point of each pixel lies, in rows and columns of the scene (0 is an edge)."""
+        a, b, c, d, e, f = self.grid.transform
+        down, across = self.points
+        row = (np.arange(rows[0] * down, rows[1] * down) + 0.5)[:, None] / down
+        col = (np.arange(columns[0] * across, columns[1] * across) + 0.5)[None] / across
+        x, y = a * col + b * row + c, d * col + e * row + f
+        if self.grid.crs != self.scene.grid.crs:
+            x, y = _transformer(self.grid.crs, self.scene.grid.crs).transform(x, y)
+        a, b, c, d, e, f = self.scene.grid.transform
+        area = a * e - b * d
+        return (a * (y - f) - d * (x - c)) / area, (e * (x - c) - b * (y - f)) / area
+
+    def close(self) -> None:
+        """The scene is its owner's to close."""
+
+    def _plane(
+        self,
+        data: NDArray[Any],
+        valid: NDArray[np.bool_],
+        points: _Points,
+        shape: tuple[int, int],
+    ) -> tuple[NDArray[Any], NDArray[np.bool_]]:
+        """One band: every valid point between valid pixels, then the mean of a pixel's points."""
+        known = _ended(np.where(valid, data, 0), np.float64)
+        present = _ended(valid, np.float64)
+        seen = present.take(points.nearest) > 0
+        total, weight = np.zeros(seen.shape), np.zeros(seen.shape)
+        for place, share in points.corners:
+            total += share * known.take(place)
+            weight += share * present.take(place)
+        value = np.where(seen, total / np.where(seen, weight, 1), 0)
+        count, value = self._mean(seen, shape), self._mean(value, shape)
+        enough = count >= 0.5
+        value = np.where(enough, value / np.where(enough, count, 1), 0)
+        if data.dtype.kind in "iu":
+            value = np.rint(value)
+        return value.astype(data.dtype), enough
+
+    def _mean(self, points: NDArray[Any], shape: tuple[int, int]) -> NDArray[np.float64]:
+        down, across = self.points
+        split = points.reshape(shape[0], down, shape[1], across)
+        total = np.zeros(shape)
+        for i in range(down):  # quicker than a mean along two short axes
+            for j in range(across):
+                total += split[:, i, :, j]
+        return total / (down * across)
+
+
+@dataclass(frozen=True)
+class _WarpedMask:
+    warp: _Warp
+
+    def read(self, rows: Span, columns: Span) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
+        cloudy = self.warp.cloudy(rows, columns)
+        return cloudy, np.zeros_like(cloudy)
+
+    def close(self) -> None:
+        """As the warp's."""
+
+
+def _around(places: Places, grid: Grid) -> Window | None:
+    """The window of the scene whose pixels points may take from; None if none lies on it."""
+    row, col = places
+    near = (
+        np.isfinite(row) & np.isfinite(col)
+        & (row > -1) & (row < grid.height + 1) & (col > -1) & (col < grid.width + 1)
+    )  # fmt: skip
+    if not near.any():
+        return None
+    top, left = (math.floor(p[near].min() - 0.5) for p in places)
+    bottom, right = (math.floor(p[near].max() - 0.5) + 2 for p in places)
+    return Window(top, left, bottom - top, right - left)
+
+
+@dataclass(frozen=True)
+class _Points:
+    """Points among a window's pixels, by places in the flattened window and a 0 behind it.
+
+    Attributes:
+        nearest: the pixel that holds each point.
+        corners: each of the four pixels about a point, and its bilinear weight.
+    """
+
+    nearest: Whole
+    corners: tuple[tuple[Whole, NDArray[np.float64]], ...]
+
+
+def _among(places: Places, window: Window) -> _Points:
+    """Points' nearest pixels in a window, and the four pixels with their bilinear weights."""
+    row, col = (np.round(np.where(np.isfinite(p), p, -9.0), _DECIMALS) for p in places)
+    top, left = np.floor(row - 0.5), np.floor(col - 0.5)
+    down, across = row - 0.5 - top, col - 0.5 - left
+    corners = tuple(
+        (_flat(top + lower, left + east, window), abs(1 - lower - down) * abs(1 - east - across))
+        for lower in (0, 1)
+        for east in (0, 1)
+    )
+    return _Points(_flat(np.floor(row), np.floor(col), window), corners)
+
+
+def _flat(row: NDArray[np.float64], col: NDArray[np.float64], window: Window) -> Whole:
+    """Places in a flattened window; the one behind its end for what lies beyond it."""
+    row, col = row - window.row, col - window.col
+    inside = (row >= 0) & (row < window.height) & (col >= 0) & (col < window.width)
+    return np.where(inside, row * window.width + col, window.height * window.width).astype(np.int64)
+
+
+def _ended(image: NDArray[Any], dtype: type) -> NDArray[Any]:
+    """A window flattened, in a type, with a 0 behind it."""
+    out: NDArray[Any] = np.zeros(image.size + 1, dtype=dtype)
+    out[:-1] = image.ravel()
+    return out
+
+
+def _points(scene: Imagery, grid: Grid) -> tuple[int, int]:
+    """How many of the scene's pixels a pixel in the middle of the grid spans, down and across.
+
+    Raises:
+        DataError: more than can be averaged, or no way between the reference systems.
+    """
+    warp = _Warp(scene, grid, (1, 1))
+    row, col = grid.height // 2, grid.width // 2
+    rows, columns = warp.places((row, row + 2), (col, col + 2))
+    if not (np.isfinite(rows).all() and np.isfinite(columns).all()):
+        raise DataError(
+            f"{scene.path}: no way from {scene.grid.crs} to {grid.crs} at {grid.centre}; choose "
+            "a reference system made for that ground"
+        )
+    down = math.hypot(rows[1, 0] - rows[0, 0], columns[1, 0] - columns[0, 0])
+    across = math.hypot(rows[0, 1] - rows[0, 0], columns[0, 1] - columns[0, 0])
+    most = max(down, across)
+    if most > _MOST_POINTS:
+        raise DataError(
+            f"{scene.path}: a pixel of the new grid spans {most:.0f} of the scene's; allowed: up "
+            f"to {_MOST_POINTS}"
+        )
+    return max(1, math.ceil(down - 1e-3)), max(1, math.ceil(across - 1e-3))
+
+
+def _transformer(source: str | None, target: str | None) -> Transformer:
+    if not hasattr(_LOCAL, "between"):
+        _LOCAL.between = functools.lru_cache(maxsize=16)(
+            functools.partial(Transformer.from_crs, always_xy=True)
+        )
+    found: Transformer = _LOCAL.between(source, target)
+    return found
