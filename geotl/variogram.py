@@ -153,8 +153,10 @@ def _fitted(shape: Shape, lag: Floats, gamma: Floats, pairs: Counts) -> tuple[fl
     reached = range_m <= furthest
     mean = np.average(gamma, weights=pairs)
     flat = float(np.sum((weight * (gamma / mean - 1.0)) ** 2)) / 2
-    one_bin = range_m <= lag[1] and gamma[0] > mean * (1 - 3 * math.sqrt(2 / pairs[0]))
-    if best.cost > (1 - LEAST_STRUCTURE) * flat or one_bin:  # no more than chance does
+    within = lag <= max(min(range_m, furthest) / 2, lag[0])
+    alike = 1 - np.average(gamma[within], weights=pairs[within]) / mean
+    chance = 2 * math.sqrt(2 / pairs[within].sum())  # two sd of a mean of squared differences
+    if best.cost > (1 - LEAST_STRUCTURE) * flat or alike < chance:
         range_m, reached = 0.0, True
     seen = min(range_m, furthest)
     found = Variogram(lag, gamma, pairs, shape, nugget, nugget + rise, seen, reached)
