@@ -1,7 +1,4 @@
-"""Where tiles lie, in metres of one plane, and which of them share ground.
-
-The only module that knows reference systems beyond their names.
-"""
+"""Where tiles lie, in metres of one plane, and which of them share ground."""
 
 from __future__ import annotations
 

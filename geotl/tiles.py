@@ -36,6 +36,7 @@ class Tile:
         content: SHA-256 of the file's bytes, or of all band files' together.
         centre: position (x, y) of its middle in `crs`, if the table tells; the file's own
             position comes first.
+        scene: name of the scene it was cut from, if it was.
     """
 
     path: Path
@@ -45,6 +46,7 @@ class Tile:
     content: str
     centre: tuple[float, float] | None = None
     crs: str | None = None
+    scene: str | None = None
 
 
 @dataclass(frozen=True)

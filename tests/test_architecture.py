@@ -44,7 +44,8 @@ def test_no_module_imports_in_a_circle() -> None:
     [("rasterio", {"raster"}), ("kornia", {"augment", "disturbances"}),
      ("torchvision.models", {"families", "published"}),
      ("torchgeo", {"datasets", "published"}), ("torchgeo.datasets", {"datasets"}),
-     ("lightning", {"callbacks", "engine", "training"}), ("matplotlib", {"figures"})],
+     ("lightning", {"callbacks", "engine", "training"}),
+     ("matplotlib", {"curvefigures", "figures"})],
 )  # fmt: skip
 def test_a_library_has_one_place(library: str, place: set[str]) -> None:
     users = {
@@ -55,7 +56,8 @@ def test_a_library_has_one_place(library: str, place: set[str]) -> None:
 
 def test_only_the_pipeline_and_the_cli_know_the_recipe() -> None:
     users = {n for n in MODULES if own(n) & {"recipe", "settings", "learning"}}
-    parts = {"pipeline", "preparing", "comparing", "keeping", "presets", "previewing"}
+    parts = {"pipeline", "preparing", "drawing", "comparing", "keeping", "presets", "previewing"}
+    parts |= {"curves"}
     assert users <= parts | {"cli", "recipe", "settings"}
 
 
