@@ -28,7 +28,7 @@ from torch.utils.data import DataLoader, TensorDataset
 from torchgeo.trainers import ClassificationTask
 from torchvision.models import resnet18
 
-from geotl import comparing, preparing
+from geotl import comparing, drawing, preparing
 from geotl.radiometry import IMAGENET
 from geotl.recipe import load
 
@@ -126,7 +126,7 @@ def ours(data: Path, name: str, shots: int, draw: int) -> tuple[float, float]:
         source = preparing.read_source(recipe, sensor, lambda _: None, quiet=True)
         recipe = preparing.settle(recipe, source, lambda _: None)
         begun = time.perf_counter()
-        made = preparing.make_draw(recipe, source, draw)
+        made = drawing.make_draw(recipe, source, draw)
         fitted, _ = comparing.fit_draw(
             recipe, source, made, Path(scratch), resume=False, quiet=True
         )
@@ -162,7 +162,7 @@ def main() -> None:
             shot = recipe.model_copy(
                 update={"split": recipe.split.model_copy(update={"shots": shots})}
             )
-            split = preparing.make_draw(shot, source, draw).split
+            split = drawing.make_draw(shot, source, draw).split
             table.setdefault("geotl", []).append(ours(args.data, name, shots, draw))
             for rival, fit in rivals.items():
                 torch.manual_seed(draw)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -9,14 +10,17 @@ import numpy as np
 from numpy.typing import NDArray
 
 from geotl.baselines import band_statistics_logits
+from geotl.drawing import Draw, Say, Source, random_draw, shows_random
 from geotl.errors import BandError, DataError
 from geotl.evaluation import Spread, commonest, summarise_draws
 from geotl.heads import Linear
 from geotl.kernels import rgb_positions as rgb_bands
 from geotl.model import TileClassifier
-from geotl.preparing import Draw, Say, Source, build_network, feature_source, make_plan
+from geotl.optimism import Optimism, optimism
+from geotl.preparing import build_network, feature_source, make_plan
+from geotl.publishing import Answers
 from geotl.recipe import Recipe
-from geotl.scoring import Interval, Scores, confusion, scores, wilson
+from geotl.scoring import Counts, Interval, Scores, confusion, scores, wilson
 from geotl.strategies import Fitted, Plan, fit_strategy, frozen_stage, predict_rows, standardised
 from geotl.training import Tiles
 from geotl.unlabelled import with_unlabelled
@@ -26,17 +30,46 @@ Ints = NDArray[np.int64]
 Floats = NDArray[np.floating]
 
 
+RANDOM_SPLIT = "network, random split"
+HOW = {"blocks": "blocked", "group": "by group", "scene": "by scene"}
+
+
 @dataclass
 class Tally:
-    """Scores by method, draw by draw."""
+    """Scores and confusion matrices by method, draw by draw, and the network's answers."""
 
     scores: dict[str, list[dict[str, float]]] = field(default_factory=dict)
+    matrices: dict[str, list[Counts]] = field(default_factory=dict)
     seconds: list[float] = field(default_factory=list)
+    answers: list[Answers] = field(default_factory=list)
 
     def add(self, method: str, truth: Ints, logits: Floats, classes: int) -> None:
         """Note how a method did on one draw."""
-        result = scores(confusion(truth, logits.argmax(1), classes))
-        self.scores.setdefault(method, []).append(_summary(result))
+        matrix = confusion(truth, logits.argmax(1), classes)
+        self.scores.setdefault(method, []).append(_summary(scores(matrix)))
+        self.matrices.setdefault(method, []).append(matrix)
+
+    def counts(self, method: str) -> list[tuple[int, int]]:
+        """Tiles named rightly and tiles judged, draw by draw."""
+        return [(int(np.trace(m)), int(m.sum())) for m in self.matrices.get(method, [])]
+
+    def rivals(self, names: Iterable[str], truth: Ints) -> dict[str, Interval]:
+        """Intervals of the network's rivals, all folds together."""
+        majority = commonest(truth, int(truth.max()) + 1)[1]
+        return {
+            name: wilson(*np.sum(self.counts(name), axis=0).tolist())
+            if name in self.matrices
+            else majority
+            for name in names
+        }
+
+    def optimism(self, recipe: Recipe) -> Optimism | None:
+        """Random against spatial accuracy, where both were judged."""
+        random = self.counts(RANDOM_SPLIT)
+        if not random:
+            return None
+        how, pooled = HOW[recipe.split.method], recipe.split.kfold is not None
+        return optimism(how, random, self.counts("network"), pooled=pooled)
 
     def spreads(self) -> dict[str, dict[str, Spread]]:
         """Mean and sd of every score, by method."""
@@ -83,6 +116,13 @@ def judge(recipe: Recipe, source: Source, draw: Draw, fitted: Fitted) -> Floats:
     )
 
 
+def answers_of(source: Source, draw: Draw, fitted: Fitted, logits: Floats) -> Answers:
+    """What a network said of the tiles it was judged on, as the report takes it."""
+    rows = draw.split.test
+    heat = np.full(len(rows), float(fitted.network.temperature))
+    return Answers(rows, source.labels[rows], logits, heat)
+
+
 def judged_features(recipe: Recipe, source: Source, draw: Draw, fitted: Fitted) -> Floats:
     """Standardised features [n, V, D] of the tiles judged on, from the cache."""
     return standardised(
@@ -116,6 +156,12 @@ def compare(
             continue
         others[name] = judge(variant, source, draw, made)
     tally.add("network", truth, logits, classes)
+    if shows_random(recipe):
+        other = random_draw(recipe, source, draw)
+        made, _ = fit_draw(quiet_probe(recipe), source, other, out / "beside" / "random_split",
+                           resume=False, quiet=quiet)  # fmt: skip
+        held = judge(recipe, source, other, made)
+        tally.add(RANDOM_SPLIT, source.labels[other.split.test], held, classes)
     if extra is not None:
         tally.add("network, with unlabelled tiles", truth, extra, classes)
     for name, held in others.items():
@@ -135,8 +181,7 @@ def variants(recipe: Recipe, source: Source) -> dict[str, Recipe]:
     Unless told whether to, red, green and blue stand beside pretrained networks of these and
     other bands, as a frozen probe.
     """
-    quiet_probe = recipe.probe.model_copy(update={"unlabelled": "none"})
-    base = recipe.model_copy(update={"probe": quiet_probe})
+    base = quiet_probe(recipe)
     found: dict[str, Recipe] = {}
     pretrained = recipe.model.weights != "none"
     if recipe.evaluate.random_weights and pretrained:
@@ -159,6 +204,12 @@ def variants(recipe: Recipe, source: Source) -> dict[str, Recipe]:
     if recipe.evaluate.baselines and pretrained and recipe.strategy != "probe":
         found["frozen probe"] = base.model_copy(update=as_probe)
     return found
+
+
+def quiet_probe(recipe: Recipe) -> Recipe:
+    """The recipe without its unlabelled tiles."""
+    probe = recipe.probe.model_copy(update={"unlabelled": "none"})
+    return recipe.model_copy(update={"probe": probe})
 
 
 def rgb_worth_showing(recipe: Recipe, source: Source) -> bool:

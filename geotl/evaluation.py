@@ -69,9 +69,17 @@ class Spread(NamedTuple):
 
     def __str__(self) -> str:
         """Mean, sd and the number of draws."""
+        return self.over("draw")
+
+    def over(self, what: str) -> str:
+        """Mean, sd and how many draws or folds they are of.
+
+        >>> Spread(0.8654, 0.0102, 5).over("fold")
+        '0.865 ± 0.010 (5 folds)'
+        """
         if self.draws < 2:
-            return f"{self.mean:.3f} (one draw)"
-        return f"{self.mean:.3f} ± {self.sd:.3f} ({self.draws} draws)"
+            return f"{self.mean:.3f} (one {what})"
+        return f"{self.mean:.3f} ± {self.sd:.3f} ({self.draws} {what}s)"
 
 
 @dataclass(frozen=True)
@@ -116,13 +124,13 @@ def _usable(logits: ArrayLike, truth: ArrayLike) -> tuple[Floats, Counts]:
     return rows[known], labels[known]
 
 
-def softmax(logits: ArrayLike, temperature: float = 1.0) -> Floats:
-    """Turn logits [N, K] into probabilities, each row divided by `temperature` first.
+def softmax(logits: ArrayLike, temperature: float | Floats = 1.0) -> Floats:
+    """Turn logits [N, K] into probabilities, divided by `temperature` (of each row, or all) first.
 
     >>> softmax([[0.0, 0.0]]).tolist()
     [[0.5, 0.5]]
     """
-    scaled = np.asarray(logits, dtype=np.float64) / temperature
+    scaled = np.asarray(logits, dtype=np.float64) / np.asarray(temperature)[..., None]
     raised = np.exp(scaled - scaled.max(axis=1, keepdims=True, initial=-np.inf))
     return np.asarray(raised / raised.sum(axis=1, keepdims=True), dtype=np.float64)
 
@@ -325,14 +333,15 @@ def evaluate(
     truth: ArrayLike,
     classes: Sequence[str],
     *,
-    temperature: float = 1.0,
+    temperature: float | Floats = 1.0,
     seed: int = 0,
     rounds: int = 1000,
     rivals: Mapping[str, Interval] | None = None,
 ) -> Evaluation:
     """Judge logits [N, K] (or log-probabilities) against truths [N].
 
-    `temperature` was fitted before, on held-out training labels: nothing is chosen here.
+    `temperature` was fitted before, on held-out training labels: nothing is chosen here. Where
+    the rows [N] have their own, as those of several folds do, the median one is reported.
     `rivals` are the baselines' overall accuracies on the same tiles.
 
     Raises:
@@ -348,15 +357,16 @@ def evaluate(
             f"logits for {rows.shape[1]} classes but {len(classes)} class names; they must agree"
         )
     matrix = confusion(labels, rows.argmax(1), len(classes))
+    heat = np.broadcast_to(temperature, len(np.asarray(truth)))[np.asarray(truth) != UNLABELLED]
     return Evaluation(
         classes=tuple(classes),
         matrix=matrix,
         scores=scores(matrix),
         overall=wilson(int(np.trace(matrix)), int(matrix.sum())),
         intervals=bootstrap_matrix(matrix, seed=seed, rounds=rounds),
-        temperature=temperature,
+        temperature=float(np.median(temperature)),
         before=reliability(softmax(rows), labels),
-        after=reliability(softmax(rows, temperature), labels),
+        after=reliability(softmax(rows, heat), labels),
         rivals=dict(rivals or {}),
     )
 

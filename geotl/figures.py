@@ -53,14 +53,14 @@ def write_png(path: Path, png: bytes) -> None:
         part.write_bytes(png)
 
 
-def _canvas(width_in: float, height_in: float) -> Figure:
+def canvas(width_in: float, height_in: float) -> Figure:
     """Open an empty figure of a size in inches, laid out so that nothing overlaps."""
     figure = Figure(figsize=(width_in, height_in), dpi=DPI, layout="constrained")
     FigureCanvasAgg(figure)
     return figure
 
 
-def _png(figure: Figure) -> bytes:
+def encoded(figure: Figure) -> bytes:
     """Encode a figure; no software or date in it, so that equal figures are equal bytes."""
     for text in figure.findobj(Text):
         text.set_parse_math(False)  # a class may be called "$5$"
@@ -71,7 +71,7 @@ def _png(figure: Figure) -> bytes:
     return stream.getvalue()
 
 
-def _plain_axes(axes: Axes, title: str = "", grid: str = "both") -> None:
+def plain_axes(axes: Axes, title: str = "", grid: str = "both") -> None:
     """Set the quiet look that all plots share."""
     for side in ("top", "right"):
         axes.spines[side].set_visible(False)
@@ -88,9 +88,9 @@ def _plain_axes(axes: Axes, title: str = "", grid: str = "both") -> None:
 
 def _message(text: str, width_in: float = 7.0) -> bytes:
     """Say in a figure why there is nothing to draw."""
-    figure = _canvas(width_in, 1.2)
+    figure = canvas(width_in, 1.2)
     figure.text(0.5, 0.5, text, ha="center", va="center", fontsize=11, color=FAINT)
-    return _png(figure)
+    return encoded(figure)
 
 
 def confusion_figure(matrix: ArrayLike, classes: Sequence[str], title: str = "") -> bytes:
@@ -102,7 +102,7 @@ def confusion_figure(matrix: ArrayLike, classes: Sequence[str], title: str = "")
     counts = np.asarray(matrix, dtype=np.int64)
     n, support = len(classes), counts.sum(axis=1)
     side = 2.6 + max(n * 0.42, 1.6)
-    figure = _canvas(side, side)
+    figure = canvas(side, side)
     axes = figure.add_subplot()
     share = counts / np.maximum(support, 1)[:, None]
     colours = np.where(np.eye(n, dtype=bool)[..., None], RIGHT(share), WRONG(np.sqrt(share)))
@@ -122,7 +122,7 @@ def confusion_figure(matrix: ArrayLike, classes: Sequence[str], title: str = "")
     axes.set_ylabel("truth (tiles)", color=FAINT)
     if title:
         axes.set_title(title, fontsize=11, color=INK, fontweight="bold")
-    return _png(figure)
+    return encoded(figure)
 
 
 def _cell_counts(axes: Axes, counts: NDArray[np.int64], share: NDArray[np.float64]) -> None:
@@ -168,13 +168,13 @@ def curves_figure(history: Sequence[Mapping[str, Any]], best_epoch: int | None =
     panels = {label: names for label, names in panels.items() if names}
     if not panels:
         return _message("No epochs were trained, so there are no curves.")
-    figure = _canvas(0.6 + 3.4 * len(panels), 3.2)
+    figure = canvas(0.6 + 3.4 * len(panels), 3.2)
     epochs = _column(history, "epoch")
     for axes, (label, names) in zip(
         np.ravel(figure.subplots(1, len(panels))), panels.items(), strict=True
     ):
         _curve_panel(axes, epochs, {name: found[name] for name in names}, label, best_epoch)
-    return _png(figure)
+    return encoded(figure)
 
 
 def _curve_panel(
@@ -201,7 +201,7 @@ def _curve_panel(
         axes.axvline(
             best_epoch, color=GREY, linewidth=1, linestyle=(0, (2, 2)), zorder=1, label="kept epoch"
         )
-    _plain_axes(axes, label)
+    plain_axes(axes, label)
     axes.set_xlabel("epoch")
     axes.xaxis.set_major_locator(MaxNLocator(6, integer=True))
     if label == "accuracy":
@@ -221,7 +221,7 @@ def penalties_figure(
     """
     if not len(penalties):
         return _message("No penalties were tried, so there is no curve.")
-    figure = _canvas(5.4, 3.2)
+    figure = canvas(5.4, 3.2)
     axes = figure.add_subplot()
     order = np.argsort(penalties)
     across, up = np.asarray(penalties, float)[order], np.asarray(accuracy, float)[order]
@@ -241,10 +241,10 @@ def penalties_figure(
     axes.set_xticks(across, [f"{value:g}" for value in across])
     axes.set_xticks([], minor=True)
     axes.margins(y=0.25)
-    _plain_axes(axes, "accuracy in the folds inside the training labels")
+    plain_axes(axes, "accuracy in the folds inside the training labels")
     axes.set_xlabel(name)
     axes.yaxis.set_major_formatter(PercentFormatter(1.0, decimals=1))
-    return _png(figure)
+    return encoded(figure)
 
 
 def mistakes_figure(
@@ -264,7 +264,7 @@ def mistakes_figure(
         return _message("No mistakes among the tiles judged.")
     columns = min(6, len(order))
     width, height = 1.55 * columns, 2.0 * math.ceil(len(order) / columns)
-    figure = _canvas(width, height)
+    figure = canvas(width, height)
     figure.set_layout_engine("none")  # every tile's place is worked out here
     for cell, place in enumerate(order):
         left, top = 1.55 * (cell % columns), height - 2.0 * (cell // columns)
@@ -289,7 +289,7 @@ def mistakes_figure(
                 fontsize=7.5,
                 color=colour,
             )
-    return _png(figure)
+    return encoded(figure)
 
 
 def _short(name: str, most: int = 21) -> str:
@@ -311,7 +311,7 @@ def baselines_figure(rows: Sequence[tuple[str, float, float, float]], network: s
         return _message("Nothing was measured.")
     own = network or rows[0][0]
     ordered = sorted(rows, key=lambda row: row[1])
-    figure = _canvas(7.0, 0.9 + 0.36 * len(rows))
+    figure = canvas(7.0, 0.9 + 0.36 * len(rows))
     axes = figure.add_subplot()
     for place, (name, value, low, high) in enumerate(ordered):
         colour = BLUE if name == own else GREY
@@ -329,13 +329,13 @@ def baselines_figure(rows: Sequence[tuple[str, float, float, float]], network: s
         )
         if name == own:
             axes.axvline(value, color=BLUE, linewidth=0.8, alpha=0.5, zorder=0)
-    _plain_axes(axes, grid="x")
+    plain_axes(axes, grid="x")
     axes.set_yticks(range(len(ordered)), [row[0] for row in ordered])
     axes.tick_params(axis="y", labelcolor=INK, labelsize=9.5)
     axes.set_ylim(-0.6, len(ordered) - 0.4)
     axes.set_xlabel("overall accuracy, with 95 % interval")
     axes.xaxis.set_major_formatter(PercentFormatter(1.0, decimals=0))
-    return _png(figure)
+    return encoded(figure)
 
 
 def calibration_figure(before: Reliability, after: Reliability, temperature: float) -> bytes:
@@ -344,7 +344,7 @@ def calibration_figure(before: Reliability, after: Reliability, temperature: flo
     On the diagonal a stated 80 % is right in 80 of 100 cases. A dot's area goes with the number
     of tiles in its bin.
     """
-    figure = _canvas(7.0, 3.7)
+    figure = canvas(7.0, 3.7)
     titles = ("as trained", f"temperature {temperature:.2f}")
     panels = figure.subplots(1, 2, sharey=True)
     for axes, title, bins in zip(panels, titles, (before, after), strict=True):
@@ -360,12 +360,12 @@ def calibration_figure(before: Reliability, after: Reliability, temperature: flo
             alpha=0.7,
         )
         axes.scatter(bins.confidence[filled], bins.accuracy[filled], areas, color=BLUE, zorder=3)
-        _plain_axes(axes, f"{title}: error {bins.error:.3f}")
+        plain_axes(axes, f"{title}: error {bins.error:.3f}")
         axes.set(xlim=(0, 1.04), ylim=(-0.03, 1.04), aspect="equal", xlabel="confidence")
         axes.xaxis.set_major_formatter(PercentFormatter(1.0, decimals=0))
         axes.yaxis.set_major_formatter(PercentFormatter(1.0, decimals=0))
     panels[0].set_ylabel("accuracy")
-    return _png(figure)
+    return encoded(figure)
 
 
 def sheet_figure(
@@ -375,7 +375,7 @@ def sheet_figure(
     side, gap, head, foot = 2.0, 0.3, 0.42, 0.34
     rows = math.ceil(len(quicklooks) / columns)
     width, height = columns * (side + 0.12), rows * (side + gap) + head + foot
-    figure = _canvas(width, height)
+    figure = canvas(width, height)
     figure.set_layout_engine("none")  # every tile's place is worked out here
     for cell, (tile, caption) in enumerate(zip(quicklooks, captions, strict=True)):
         left = (cell % columns) * (side + 0.12) + 0.06
@@ -387,4 +387,4 @@ def sheet_figure(
     left = 0.06 / width
     figure.text(left, 1 - 0.1 / height, title, va="top", fontsize=11, color=INK, fontweight="bold")
     figure.text(left, 0.06 / height, note, va="bottom", fontsize=7.5, color=FAINT, linespacing=1.4)
-    return _png(figure)
+    return encoded(figure)

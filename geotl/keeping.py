@@ -11,11 +11,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from geotl.drawing import Draw, Source
 from geotl.errors import RecipeError
 from geotl.features import raw_features
 from geotl.heads import Linear
 from geotl.modelfile import CORESET, EXAMPLES, Companions, Contract, ModelFile, save
-from geotl.preparing import Draw, Source
 from geotl.recipe import Recipe, dump
 from geotl.rendering import default_colours
 from geotl.strategies import Fitted, install, predict_rows, standardised

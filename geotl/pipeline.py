@@ -12,30 +12,23 @@ import numpy as np
 from numpy.typing import NDArray
 
 from geotl.chipfiles import rejected_csv
-from geotl.comparing import Tally, compare, fit_draw, judge, unlabelled_head
+from geotl.comparing import Tally, answers_of, compare, fit_draw, judge, unlabelled_head
 from geotl.device import choose_device, describe
-from geotl.errors import BandError
+from geotl.drawing import Draw, Say, Source, make_draw, split_words
+from geotl.errors import BandError, DataError
 from geotl.evaluation import evaluate
 from geotl.files import write_text
 from geotl.fingerprints import wanted_bands
 from geotl.heads import Linear
 from geotl.keeping import colours_of, save_models, versions
-from geotl.preparing import (
-    Draw,
-    Say,
-    Source,
-    caching_note,
-    make_backbone,
-    make_draw,
-    read_source,
-    recipe_sensor,
-    settle,
-)
-from geotl.publishing import Outcome, publish
+from geotl.preparing import caching_note, make_backbone, read_source, recipe_sensor, settle
+from geotl.publishing import Answers, Outcome, publish
 from geotl.recipe import Recipe, dump, resolve_root
 from geotl.runfolder import holds_run, open_run, read_metrics
 from geotl.scoring import Interval
+from geotl.settings import SPATIAL
 from geotl.strategies import Fitted
+from geotl.variogram import Variogram
 from geotl.weights import WeightReport
 
 Ints = NDArray[np.int64]
@@ -87,7 +80,7 @@ def run(
         for number in range(recipe.split.draws)
     )
     first = next(judged)
-    deque(judged, maxlen=0)  # the other draws only count in the tally
+    deque(judged, maxlen=0)  # of the other draws only the answers are kept, in the tally
     seconds = time.perf_counter() - started
     outcome = conclude(recipe, source, first, tally, out=out, seconds=seconds)
     metrics = keep(recipe, source, first, outcome)
@@ -107,6 +100,8 @@ def judge_draw(
     fitted, report = fit_draw(recipe, source, draw, out, resume=resume, quiet=quiet)
     tally.seconds.append(time.perf_counter() - begun)
     if number == 0:
+        if recipe.split.method in SPATIAL:
+            say(split_words(recipe, draw))
         say(report.summary())
         if note := caching_note(recipe, source):
             say(note)
@@ -117,21 +112,24 @@ def judge_draw(
     rivals = compare(
         recipe, source, draw, logits, extra=extra, tally=tally, out=out, quiet=quiet, say=say
     )
+    tally.answers.append(answers_of(source, draw, fitted, logits))
     if recipe.split.draws > 1:
         mean = tally.spreads()["network"]["overall"]
-        say(f"draw {number + 1}/{recipe.split.draws}: mean overall accuracy {mean}")
+        what = "fold" if recipe.split.kfold else "draw"
+        say(f"{what} {number + 1}/{recipe.split.draws}: mean overall accuracy {mean.over(what)}")
     return Judged(draw, fitted, logits, report, rivals, head)
 
 
 def conclude(
     recipe: Recipe, source: Source, first: Judged, tally: Tally, *, out: Path, seconds: float
 ) -> Outcome:
-    """What the run found, from its draws."""
-    fitted, draw = first.fitted, first.draw
+    """What the run found, from its first draw, or from all folds together."""
+    fitted, draw, folds = first.fitted, first.draw, recipe.split.kfold
+    told = Answers.joined(tally.answers) if folds else tally.answers[0]
+    rivals = tally.rivals(first.rivals, told.truth) if folds else first.rivals
     result = evaluate(
-        first.logits, source.labels[draw.split.test], source.index.classes,
-        temperature=float(fitted.network.temperature), seed=recipe.seed,
-        rounds=recipe.evaluate.bootstrap_rounds or 1, rivals=first.rivals,
+        told.logits, told.truth, source.index.classes, temperature=told.temperature,
+        seed=recipe.seed, rounds=recipe.evaluate.bootstrap_rounds or 1, rivals=rivals,
     )  # fmt: skip
     return Outcome(
         out=out,
@@ -145,23 +143,36 @@ def conclude(
         history=fitted.history,
         chosen=fitted.chosen,
         head_setting=HEAD_SETTINGS[recipe.probe.head],
+        answers=told,
+        kfold=folds,
+        optimism=tally.optimism(recipe),
+        variogram=variogram_of(recipe, source),
+        block_m=recipe.split.block_m,
     )
+
+
+def variogram_of(recipe: Recipe, source: Source) -> Variogram | None:
+    """How far tiles resemble each other, for blocks whose report shows it; None if unknown."""
+    if recipe.split.method != "blocks":
+        return None
+    try:
+        return source.variogram
+    except DataError:  # too few places: the side of the blocks was given by hand
+        return None
 
 
 def keep(recipe: Recipe, source: Source, first: Judged, outcome: Outcome) -> dict[str, Any]:
     """Write the models and all that people read; return the metrics."""
-    draw, fitted = first.draw, first.fitted
     if source.placement is not None:
         write_text(outcome.out / "rejected.csv", rejected_csv(source.placement.rejected))
     save_models(
-        recipe, source, draw, fitted,
+        recipe, source, first.draw, first.fitted,
         report=first.weights, metrics=outcome.metrics(), out=outcome.out,
         unlabelled=first.unlabelled,
     )  # fmt: skip
     return publish(
-        outcome, source.pack, draw.split.test, source.labels[draw.split.test], first.logits,
-        names=source.index.names, most=recipe.evaluate.mistakes, colours=colours_of(recipe, source),
-        rgb=rgb_positions(source),
+        outcome, source.pack, names=source.index.names, most=recipe.evaluate.mistakes,
+        colours=colours_of(recipe, source), rgb=rgb_positions(source),
     )  # fmt: skip
 
 
@@ -200,8 +211,9 @@ def run_facts(recipe: Recipe, source: Source, draw: Draw, seconds: float) -> dic
         "Recipe": recipe.name,
         "Strategy": recipe.strategy,
         "Tiles": f"{len(split.train)} to learn from, {len(split.test)} judged, "
-        f"{len(split.set_aside)} set aside",
+        f"{len(split.set_aside)} set aside{' (fold 1)' if recipe.split.kfold else ''}",
         **chips_facts(source),
+        **({"Split": split_words(recipe, draw)} if recipe.split.method in SPATIAL else {}),
         "Bands": ", ".join(source.pack.bands),
         "Sensor": source.sensor.title,
         "Seed": str(recipe.seed),

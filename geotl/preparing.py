@@ -2,26 +2,22 @@
 
 from __future__ import annotations
 
-import functools
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from geotl import splits
 from geotl.augment import Augmentation
 from geotl.averaging import adapt_batchnorm
 from geotl.backbones import Backbone, build_backbone
-from geotl.baselines import band_statistics
 from geotl.catalogue import index_tiles
-from geotl.chips import Placement
 from geotl.device import choose_device
+from geotl.drawing import Draw, Say, Source, make_draw, settle_split, shows_random
 from geotl.errors import RecipeError, nearest
 from geotl.features import cached_features
-from geotl.heads import Folds
 from geotl.loading import Pack, fingerprint, pack, statistics
 from geotl.losses import ClassWeights
 from geotl.model import FeatureSpec, Normalise, TileClassifier
@@ -39,41 +35,6 @@ from geotl.weights import WeightReport
 
 Ints = NDArray[np.int64]
 Floats = NDArray[np.floating]
-Say = Callable[[str], None]
-
-
-@dataclass(frozen=True)
-class Source:
-    """The labelled tiles of a run, packed.
-
-    `quiet` shows no progress while features of its tiles are computed; `placement` says which
-    labels gave chips and which did not, where labels lie over scenes.
-    """
-
-    index: TileIndex
-    sensor: Sensor
-    pack: Pack
-    quiet: bool = False
-    placement: Placement | None = None
-
-    @property
-    def labels(self) -> Ints:
-        """Class of each tile."""
-        return self.index.labels
-
-    @functools.cached_property
-    def band_table(self) -> NDArray[np.float64]:
-        """Mean and sd of each tile's bands, the same for every draw."""
-        return band_statistics(self.pack, np.arange(len(self.index), dtype=np.int64))
-
-
-@dataclass(frozen=True)
-class Draw:
-    """One drawing of training labels: its split and the folds inside the training part."""
-
-    number: int
-    split: splits.Split
-    folds: Folds
 
 
 def recipe_sensor(recipe: Recipe) -> Sensor:
@@ -115,28 +76,9 @@ def read_tiles(recipe: Recipe, sensor: Sensor, say: Say, *, quiet: bool) -> tupl
         return index, pack(index, sensor, folder=folder, progress=told, **options)
 
 
-def make_draw(recipe: Recipe, source: Source, number: int) -> Draw:
-    """Split the tiles for one draw; draw n of seed s is draw 0 of seed s + n."""
-    told, index = recipe.split, source.index
-    labels, seed = source.labels, recipe.seed + number
-    same: dict[str, Any] = {"content": index.contents, "names": index.classes}
-    groups = [tile.group for tile in index.tiles]
-    if told.method == "shots":
-        split = splits.k_shot(labels, told.shots or 1, seed=seed, **same)
-    elif told.method == "stratified":
-        split = splits.stratified(labels, told.test_fraction, seed=seed, **same)
-    elif told.method == "column":
-        split = splits.by_column([t.split for t in index.tiles], labels=labels, **same)
-    else:
-        split = splits.by_group(groups, labels, told.test_fraction, seed=seed, **same)
-    kept = [groups[i] for i in split.train]
-    inside = kept if told.method == "group" and all(g is not None for g in kept) else None
-    folds = splits.folds(labels[split.train], told.folds, seed=seed, groups=inside)
-    return Draw(number, split, folds)
-
-
 def settle(recipe: Recipe, source: Source, say: Say) -> Recipe:
     """The recipe with a strategy for the labels at hand, where it leaves that open."""
+    recipe = settle_split(recipe, source, say)
     if recipe.strategy != "auto":
         return recipe
     drawn = make_draw(recipe, source, 0).split.train
@@ -284,14 +226,15 @@ def feature_source(recipe: Recipe, source: Source) -> Callable[[TileClassifier, 
     Repeated draws share the features of all tiles; a single draw computes what it needs.
     """
     everything = np.arange(len(source.index), dtype=np.int64)
+    shared = recipe.split.draws > 1 or shows_random(recipe)
 
     def features(network: TileClassifier, rows: Ints) -> Floats:
-        wanted = everything if recipe.split.draws > 1 else rows
+        wanted = everything if shared else rows
         with ProgressLine(quiet=source.quiet) as line:
             held = cached_features(
                 network, source.pack, wanted, cache_folder() / "features",
                 precision=recipe.train.precision, progress=line.counter("computing features"),
             )  # fmt: skip
-        return np.asarray(held[rows] if recipe.split.draws > 1 else held)
+        return np.asarray(held[rows] if shared else held)
 
     return features

@@ -11,20 +11,13 @@ from torch import Tensor
 
 from geotl.augment import Augmentation, augment
 from geotl.batches import derived_seed
+from geotl.drawing import Draw, Say, Source, make_draw, settle_split
 from geotl.errors import DataError
 from geotl.figures import sheet_figure, write_png
 from geotl.loading import batch, statistics
 from geotl.mixing import Mix, draw_mix, mix_tiles
 from geotl.pipeline import rgb_positions
-from geotl.preparing import (
-    Draw,
-    Say,
-    Source,
-    augmentation_of,
-    make_draw,
-    read_source,
-    recipe_sensor,
-)
+from geotl.preparing import augmentation_of, read_source, recipe_sensor
 from geotl.recipe import Recipe
 from geotl.rendering import Pixels, quicklook, stretch_limits
 
@@ -51,7 +44,7 @@ def preview(recipe: Recipe, path: Path, *, tile: int = 0, say: Say = print) -> N
     """
     sensor = recipe_sensor(recipe)
     source = read_source(recipe, sensor, say)
-    draw = make_draw(recipe, source, 0)
+    draw = make_draw(settle_split(recipe, source, say), source, 0)
     rows = draw.split.train
     if not 0 <= tile < len(rows):
         raise DataError(f"--tile: given {tile}; allowed: 0 to {len(rows) - 1}, the training tiles")

@@ -4,18 +4,19 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from geotl import figures
+from geotl import curvefigures, figures
 from geotl.evaluation import Evaluation, Spread, headline, plain, softmax
 from geotl.files import write_text
 from geotl.heads import Chosen
 from geotl.loading import Pack
+from geotl.optimism import Optimism
 from geotl.rendering import quicklook, stretch_limits
 from geotl.report import (
     Picture,
@@ -32,10 +33,34 @@ from geotl.report import (
 )
 from geotl.runfolder import METRICS
 from geotl.training import History
+from geotl.variogram import Variogram
 from geotl.weights import WeightReport
 
 Ints = NDArray[np.int64]
 Floats = NDArray[np.floating]
+
+
+@dataclass(frozen=True)
+class Answers:
+    """What a network said of the tiles it was judged on.
+
+    Attributes:
+        rows: the tiles [n].
+        truth: their classes [n].
+        logits: [n, K].
+        temperature: that each row of logits is divided by [n]; folds differ in it.
+    """
+
+    rows: Ints
+    truth: Ints
+    logits: Floats
+    temperature: NDArray[np.float64]
+
+    @classmethod
+    def joined(cls, parts: Sequence[Answers]) -> Answers:
+        """Those of several folds, one after the other."""
+        names = [field.name for field in fields(cls)]
+        return cls(*(np.concatenate([getattr(part, name) for part in parts]) for name in names))
 
 
 @dataclass(frozen=True)
@@ -52,7 +77,12 @@ class Outcome:
     weights: WeightReport
     history: History | None
     chosen: Chosen | None
+    answers: Answers
     head_setting: str = "setting of the head"
+    kfold: int | None = None
+    optimism: Optimism | None = None
+    variogram: Variogram | None = None
+    block_m: float | None = None
 
     @property
     def draws(self) -> int:
@@ -61,6 +91,8 @@ class Outcome:
 
     def headline(self) -> str:
         """The first line: whom the network loses to, if anybody, then its accuracy."""
+        if self.kfold:
+            return f"{self.result.headline}, {self.kfold} folds together"
         if self.draws == 1:
             return self.result.headline
         rivals = {
@@ -73,9 +105,11 @@ class Outcome:
     def lines(self) -> list[str]:
         """The result in a few printed lines."""
         width = max(map(len, self.spreads))
-        rows = [f"  {n.ljust(width)}  {s['overall']}" for n, s in self.spreads.items()]
+        what = "fold" if self.kfold else "draw"
+        rows = [f"  {n.ljust(width)}  {s['overall'].over(what)}" for n, s in self.spreads.items()]
         seconds = np.median(self.fit_seconds)
-        return [self.headline(), *rows, f"fitted in {seconds:.1f} s a draw (median)"]
+        said = [self.optimism.words()] if self.optimism else []
+        return [self.headline(), *rows, *said, f"fitted in {seconds:.1f} s a {what} (median)"]
 
     def metrics(self) -> dict[str, Any]:
         """What metrics.json holds."""
@@ -85,6 +119,16 @@ class Outcome:
             for name, spreads in self.spreads.items()
         }
         told["fit_seconds"] = self.fit_seconds
+        if self.kfold:
+            told["kfold"] = self.kfold
+        if self.optimism is not None:
+            told["optimism"] = {
+                "random": self.optimism.random,
+                "spatial": self.optimism.spatial,
+                "difference": self.optimism.interval,
+            }
+        if self.variogram is not None:
+            told["variogram"] = self.variogram
         if self.chosen is not None:
             told["head"] = {
                 "setting": self.chosen.setting,
@@ -97,12 +141,13 @@ class Outcome:
 
 
 def publish(
-    outcome: Outcome, pack: Pack, rows: Ints, truth: Ints, logits: Floats,
+    outcome: Outcome, pack: Pack,
     *, names: Sequence[str], most: int, colours: Sequence[str], rgb: Sequence[int],
 ) -> dict[str, Any]:  # fmt: skip
     """Write everything for people; metrics.json last, which marks the run as finished."""
-    out, result = outcome.out, outcome.result
-    chances = softmax(logits, result.temperature)
+    out, result, told = outcome.out, outcome.result, outcome.answers
+    rows, truth = told.rows, told.truth
+    chances = softmax(told.logits, told.temperature)
     paths = [names[i] for i in rows]
     write_text(out / "predictions.csv", predictions_csv(paths, truth, chances, result.classes))
     write_text(out / "weights.txt", outcome.weights.table() + "\n")
@@ -125,6 +170,11 @@ def publish(
             "Confidence against accuracy", "Before and after temperature scaling.",
         ),
     }  # fmt: skip
+    if outcome.variogram is not None:
+        pictures["optimism"] = Picture(
+            curvefigures.variogram_figure(outcome.variogram, outcome.block_m),
+            "Dissimilarity of tiles by distance", outcome.variogram.summary() + ".",
+        )  # fmt: skip
     for name, picture in pictures.items():
         figures.write_png(out / f"{name}.png", picture.png)
     write_report(out / "report.html", report_content(outcome, pictures, colours))
@@ -144,12 +194,17 @@ def learning_picture(outcome: Outcome) -> Picture:
     return Picture(png, "Fold accuracy by setting", "The head's setting, chosen by the folds.")
 
 
-def one_of_many(draws: int) -> tuple[str, ...]:
-    """What figures of a single draw need said about them.
+def one_of_many(draws: int, kfold: int | None = None) -> tuple[str, ...]:
+    """What figures of a single draw, or of folds together, need said about them.
 
     >>> one_of_many(1)
     ()
     """
+    if kfold:
+        return (
+            f"Figures and pictures are of all {kfold} folds together, each tile judged by a "
+            "network that did not learn its fold. The model kept is the first fold's.",
+        )
     if draws == 1:
         return ()
     return (
@@ -186,6 +241,13 @@ def mistakes(
     )  # fmt: skip
 
 
+def optimism_table(found: Optimism) -> Table:
+    """A random split and a spatial one of the same sizes, side by side."""
+    points = f"{100 * found.difference:+.1f} points".replace("-", "−")
+    rows = (("random", found.random), (found.how, found.spatial), ("difference", points))
+    return Table(("Split", "Overall accuracy"), rows, note=f"{found.words()}.", strong=1)
+
+
 def report_content(
     outcome: Outcome, pictures: dict[str, Picture], colours: Sequence[str]
 ) -> ReportContent:
@@ -206,7 +268,10 @@ def report_content(
         ),
     }  # fmt: skip
     if outcome.draws > 1:
-        tables["draws"] = draws_table(outcome.spreads)
+        what = "folds" if outcome.kfold else "draws of the training labels"
+        tables["draws"] = draws_table(outcome.spreads, what)
+    if outcome.optimism is not None:
+        tables["optimism"] = optimism_table(outcome.optimism)
     model = outcome.out / "model.safetensors"
     return ReportContent(
         title=outcome.title,
@@ -214,7 +279,7 @@ def report_content(
         loses=outcome.headline().startswith("The network loses"),
         keys=key_figures(result),
         facts=outcome.facts,
-        cautions=(*one_of_many(outcome.draws), *cautions(result)),
+        cautions=(*one_of_many(outcome.draws, outcome.kfold), *cautions(result)),
         tables=tables,
         pictures=pictures,
         commands=(

@@ -18,7 +18,7 @@ from pydantic import ValidationError
 
 from geotl import yamltext
 from geotl.errors import RecipeError, nearest
-from geotl.settings import Keys, Recipe, contradictions, shown
+from geotl.settings import SPATIAL, Keys, Recipe, contradictions, shown
 
 __all__ = [
     "Recipe",
@@ -243,14 +243,26 @@ def _imply(stated: dict[str, Any], given: dict[tuple[str, ...], Any], stem: str)
     split = stated.get("split")
     if isinstance(split, dict) and split.get("shots") is not None:
         split.setdefault("method", "shots")
-    shots, method = ("split", "shots"), ("split", "method")
-    if given.get(shots) is not None:
-        given.setdefault(method, "shots")
-    elif given.get(method, "shots") != "shots":
-        given.setdefault(shots, None)
+    _imply_split(split if isinstance(split, dict) else {}, given)
     data = stated.get("data")
     if isinstance(data, dict) and data.get("custom_sensor") is not None:
         data.setdefault("sensor", "custom")
+
+
+def _imply_split(stated: Mapping[str, Any], given: dict[tuple[str, ...], Any]) -> None:
+    """What overrides of the split imply: shots never make a spatial split a random one."""
+    shots, method, draws, kfold = (
+        ("split", name) for name in ("shots", "method", "draws", "kfold")
+    )
+    if given.get(shots) is not None:
+        if stated.get("method") not in SPATIAL:
+            given.setdefault(method, "shots")
+    elif given.get(method, "shots") != "shots":
+        given.setdefault(shots, None)
+    if given.get(method, "blocks") != "blocks":
+        given.setdefault(("split", "block_m"), None)
+    if given.get(kfold) is not None:
+        given.setdefault(draws, 1)
 
 
 def _with_overrides(stated: Mapping[str, Any], given: Mapping[tuple[str, ...], Any]) -> Any:

@@ -36,6 +36,7 @@ NAMES = {
 SECTIONS = {  # id -> heading, in the page's order
     "baselines": "Against the baselines",
     "scores": "Scores",
+    "optimism": "Random and spatial splits",
     "draws": "Repeated draws",
     "classes": "Class by class",
     "mistakes": "Mistakes",
@@ -159,7 +160,9 @@ def baselines_table(result: Evaluation, name: str = "This network") -> Table:
     )
 
 
-def draws_table(rows: Mapping[str, Mapping[str, Spread]]) -> Table:
+def draws_table(
+    rows: Mapping[str, Mapping[str, Spread]], what: str = "draws of the training labels"
+) -> Table:
     """Mean and sd over draws: a row per method, a column per score that any of them has."""
     known = [key for key in NAMES if any(key in spreads for spreads in rows.values())]
     draws = max((s.draws for spreads in rows.values() for s in spreads.values()), default=0)
@@ -168,7 +171,7 @@ def draws_table(rows: Mapping[str, Mapping[str, Spread]]) -> Table:
         tuple(
             (name, *(_mean_sd(spreads.get(key)) for key in known)) for name, spreads in rows.items()
         ),
-        note=f"Mean ± standard deviation over {draws} draws of the training labels.",
+        note=f"Mean ± standard deviation over {draws} {what}.",
     )
 
 

@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
+from scipy.stats import t as student
 
 from geotl.errors import DataError
 
@@ -157,6 +158,21 @@ def wilson(correct: int, n: int, z: float = 1.96) -> Interval:
     low = 0.0 if correct == 0 else max(0.0, centre - half)
     high = 1.0 if correct == n else min(1.0, centre + half)
     return Interval(share, low, high)
+
+
+def mean_interval(values: ArrayLike) -> Interval:
+    """Mean over draws with its 95 % interval by Student's t; nan ends of a single draw.
+
+    >>> print(mean_interval([0.8, 0.82, 0.84]))
+    0.820 [0.770, 0.870]
+    """
+    column = np.asarray(values, dtype=np.float64)
+    mean = float(column.mean())
+    if len(column) < 2:
+        return Interval(mean, math.nan, math.nan)
+    error = float(column.std(ddof=1)) / math.sqrt(len(column))
+    reach = float(student.ppf(0.975, len(column) - 1)) * error
+    return Interval(mean, mean - reach, mean + reach)
 
 
 def bootstrap_matrix(matrix: ArrayLike, *, seed: int, rounds: int = 1000) -> dict[str, Interval]:

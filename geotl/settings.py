@@ -23,6 +23,7 @@ Names = Annotated[tuple[Text, ...], Strict(False)]
 Colour = Annotated[str, Field(pattern="^#[0-9a-fA-F]{6}$")]
 Pixels = Annotated[int, Field(ge=8, le=1024)]
 Keys = tuple[str | int, ...]
+SPATIAL = ("blocks", "group", "scene")  # ways to split that keep neighbours together
 
 
 def _integer(value: object) -> object:
@@ -90,12 +91,32 @@ class Data(Section):
 class Split(Section):
     """Which tiles are learnt from and which are judged on."""
 
-    method: Literal["shots", "stratified", "column", "group"] = Field(
-        "stratified", description="how tiles are divided; giving split.shots means shots"
+    method: Literal["shots", "stratified", "column", "group", "blocks", "scene"] = Field(
+        "stratified",
+        description="how tiles are divided; giving split.shots means shots; blocks: by place; "
+        "scene: each scene judged by the others, unless split.kfold is smaller",
     )
-    shots: int | None = Field(None, ge=1, description="labels drawn per class [tiles]")
+    shots: int | None = Field(
+        None,
+        ge=1,
+        description="labels drawn per class; with blocks, group and scene from the training side "
+        "[tiles]",
+    )
     draws: int = Field(1, ge=1, le=1000, description="repetitions with other draws [draws]")
     test_fraction: float = Field(0.3, gt=0, lt=1, description="share judged on [fraction]")
+    block_m: float | None = Field(
+        None, gt=0, description="side of the blocks; null: from the variogram of the bands [m]"
+    )
+    buffer_m: float = Field(
+        0.0, ge=0, description="training tiles nearer to a judged one are set aside [m]"
+    )
+    kfold: int | None = Field(
+        None,
+        ge=2,
+        le=1000,
+        description="folds over blocks, groups or scenes, each judged once: draw n judges fold n "
+        "[folds]",
+    )
     folds: int = Field(5, ge=2, le=20, description="folds inside the training labels [folds]")
 
 
@@ -195,6 +216,11 @@ class Evaluate(Section):
         description="the same recipe on red, green, blue beside; null: their frozen probe, beside "
         "pretrained networks of these and other bands",
     )
+    random_split: bool | None = Field(
+        None,
+        description="the same recipe on a random split of the same sizes, beside blocks, group or "
+        "scene; null: where the strategy is a probe",
+    )
     mistakes: int = Field(24, ge=0, le=200, description="mistakes drawn in the report [tiles]")
 
 
@@ -268,8 +294,34 @@ _RULES = (
     ),
     _Rule(
         ("split.shots", "split.method"),
-        lambda shots, method: method != "shots" and shots is not None,
-        "given {0} with split.method {1}; allowed: null, or split.method=shots",
+        lambda shots, method: method in ("stratified", "column") and shots is not None,
+        "given {0} with split.method {1}; allowed: null, or split.method=shots, blocks or group",
+    ),
+    _Rule(
+        ("split.block_m", "split.method"),
+        lambda side, method: side is not None and method != "blocks",
+        "given {0} with split.method {1}; allowed: null, or split.method=blocks",
+    ),
+    _Rule(
+        ("split.buffer_m", "split.method"),
+        lambda buffer, method: buffer > 0 and method not in SPATIAL,
+        "given {0} with split.method {1}; allowed: 0, or split.method=blocks, group or scene",
+    ),
+    _Rule(
+        ("split.kfold", "split.method"),
+        lambda kfold, method: kfold is not None and method not in SPATIAL,
+        "given {0} with split.method {1}; allowed: null, or split.method=blocks, group or scene",
+    ),
+    _Rule(
+        ("split.draws", "split.kfold"),
+        lambda draws, kfold: kfold is not None and draws not in (1, kfold),
+        "given {0} with split.kfold {1}, whose folds are the draws; allowed: leave it out",
+    ),
+    _Rule(
+        ("evaluate.random_split", "split.method"),
+        lambda beside, method: beside is True and method not in SPATIAL,
+        "given true with split.method {1}; allowed: false or null, or split.method=blocks, group "
+        "or scene",
     ),
     _Rule(
         ("model.weights", "strategy"),

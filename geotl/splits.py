@@ -71,7 +71,7 @@ def k_shot(
     >>> len(split.train), len(split.test), len(split.set_aside)
     (4, 2, 0)
     """
-    label, key = _columns(labels, content)
+    label, key = columns(labels, content)
     if shots < 1:
         raise DataError(f"{shots} shots: at least 1 tile of each class is needed; set split.shots")
     drawn: list[int] = []
@@ -83,13 +83,13 @@ def k_shot(
         fresh = _first_of_each(order, key, taken)
         if len(fresh) < shots:
             raise DataError(
-                f"class {_name(value, names)} has {len(fresh)} different tiles, fewer than {shots} "
+                f"class {named(value, names)} has {len(fresh)} different tiles, fewer than {shots} "
                 f"shots; lower split.shots to {len(fresh)} or label more tiles"
             )
         drawn.extend(fresh[:shots])
         taken.update(key[row] for row in fresh[:shots])
     rest = np.setdiff1d(np.flatnonzero(label >= 0), drawn)
-    return _split(len(label), np.array(drawn, dtype=np.int64), rest, key)
+    return split_of(len(label), np.array(drawn, dtype=np.int64), rest, key)
 
 
 def stratified(
@@ -111,8 +111,8 @@ def stratified(
     >>> len(split.train), len(split.test)
     (21, 9)
     """
-    label, key = _columns(labels, content)
-    _check_fraction(test_fraction)
+    label, key = columns(labels, content)
+    check_fraction(test_fraction)
     side: dict[Hashable, bool] = {}
     for value in np.unique(label[label >= 0]):
         order = np.random.default_rng([seed, int(value)]).permutation(
@@ -121,14 +121,14 @@ def stratified(
         fresh = _first_of_each(order, key, side)
         if len(fresh) < 2:
             raise DataError(
-                f"class {_name(value, names)} has {len(fresh)} different tiles; each side of the "
+                f"class {named(value, names)} has {len(fresh)} different tiles; each side of the "
                 "split needs one: label more tiles or take the class out"
             )
         cut = min(max(round(test_fraction * len(fresh)), 1), len(fresh) - 1)
         side.update((key[row], place < cut) for place, row in enumerate(fresh))
     tested = np.array([value >= 0 and side[k] for k, value in zip(key, label, strict=True)])
     known = label >= 0
-    return _split(len(label), np.flatnonzero(known & ~tested), np.flatnonzero(tested), key)
+    return split_of(len(label), np.flatnonzero(known & ~tested), np.flatnonzero(tested), key)
 
 
 def by_column(
@@ -148,7 +148,7 @@ def by_column(
     >>> by_column(["train", "test", "", "Training"])
     Split(train=array([0, 3]), test=array([1]), set_aside=array([2]))
     """
-    label, key = _columns(np.zeros(len(values)) if labels is None else labels, content)
+    label, key = columns(np.zeros(len(values)) if labels is None else labels, content)
     sides = []
     for row, value in enumerate(values):
         word = (value or "").strip().lower()
@@ -163,7 +163,7 @@ def by_column(
                 f"no tile is marked {side!r} in the column 'split'; mark some, or choose another "
                 "split.method"
             )
-    return _checked(_split(len(label), rows["train"], rows["test"], key), label, names)
+    return checked(split_of(len(label), rows["train"], rows["test"], key), label, names)
 
 
 def by_group(
@@ -188,20 +188,36 @@ def by_group(
     >>> len(split.train), len(split.test)
     (2, 2)
     """
-    label, key = _columns(labels, content)
-    _check_fraction(test_fraction)
-    unit = _linked(_group_numbers(groups), key)
+    label, key = columns(labels, content)
+    unit = linked(numbered(groups), key)
     if unit.max() < 1:
         raise DataError(
             "all tiles are in one group (or linked by copies); at least two groups are needed: "
             "name more in the column 'group', or choose another split.method"
         )
-    counts = _class_counts(unit, label)
-    tested = _best_groups(counts, test_fraction, np.random.default_rng(seed))
-    known = label >= 0
-    side = tested[unit]
-    split = _split(len(label), np.flatnonzero(known & ~side), np.flatnonzero(known & side), key)
-    return _checked(split, label, names)
+    return by_units(unit, label, test_fraction, seed=seed, content=content, names=names)
+
+
+def by_units(
+    unit: Rows,
+    labels: ArrayLike,
+    test_fraction: float,
+    *,
+    seed: int,
+    content: Sequence[str] | None = None,
+    names: Sequence[str] | None = None,
+) -> Split:
+    """Give whole units, numbered from 0, to the test side: see `by_group`.
+
+    Raises:
+        DataError: no way to leave every class training tiles.
+    """
+    label, key = columns(labels, content)
+    check_fraction(test_fraction)
+    tested = best_groups(class_counts(unit, label), test_fraction, np.random.default_rng(seed))
+    known, side = label >= 0, tested[unit]
+    split = split_of(len(label), np.flatnonzero(known & ~side), np.flatnonzero(known & side), key)
+    return checked(split, label, names)
 
 
 def folds(
@@ -228,17 +244,17 @@ def folds(
     >>> folds([0, 1, 2], 5, seed=0)
     []
     """
-    label, _ = _columns(labels, None)
+    label, _ = columns(labels, None)
     if n < 2:
         raise DataError(f"{n} folds: at least 2 are needed; set split.folds")
     if not len(label):
         return []
-    unit = np.arange(len(label)) if groups is None else _group_numbers(groups)
-    counts = _class_counts(unit, label)
+    unit = np.arange(len(label)) if groups is None else numbered(groups)
+    counts = class_counts(unit, label)
     wanted = min(n, int((counts > 0).sum(axis=0).max()))
     if wanted < 2:
         return []
-    fold = _deal(counts, wanted, np.random.default_rng(seed))[unit]
+    fold = deal(counts, wanted, np.random.default_rng(seed))[unit]
     pairs = []
     for number in range(wanted):
         held = _without_orphans(np.flatnonzero(fold == number), unit, label)
@@ -247,7 +263,8 @@ def folds(
     return pairs
 
 
-def _columns(labels: ArrayLike, content: Sequence[str] | None) -> tuple[Rows, Sequence[Hashable]]:
+def columns(labels: ArrayLike, content: Sequence[str] | None) -> tuple[Rows, Sequence[Hashable]]:
+    """Labels as int64, and what tells copies apart: contents, or else the rows themselves."""
     label = np.asarray(labels).astype(np.int64)
     key: Sequence[Hashable] = range(len(label)) if content is None else content
     if len(key) != len(label):
@@ -255,11 +272,13 @@ def _columns(labels: ArrayLike, content: Sequence[str] | None) -> tuple[Rows, Se
     return label, key
 
 
-def _name(value: int, names: Sequence[str] | None) -> str:
+def named(value: int, names: Sequence[str] | None) -> str:
+    """A class as messages call it."""
     return repr(names[value]) if names is not None else str(value)
 
 
-def _check_fraction(fraction: float) -> None:
+def check_fraction(fraction: float) -> None:
+    """Refuse a fraction that leaves a side empty."""
     if not 0 < fraction < 1:
         raise DataError(f"test fraction {fraction}: allowed is above 0 and below 1")
 
@@ -275,7 +294,7 @@ def _first_of_each(
     return list(fresh.values())
 
 
-def _split(count: int, train: Rows, test: Rows, key: Sequence[Hashable]) -> Split:
+def split_of(count: int, train: Rows, test: Rows, key: Sequence[Hashable]) -> Split:
     """Sort the sides and set aside every test tile that is a copy of a training tile."""
     learnt = {key[row] for row in train}
     kept = np.array([row for row in test if key[row] not in learnt], dtype=np.int64)
@@ -284,19 +303,19 @@ def _split(count: int, train: Rows, test: Rows, key: Sequence[Hashable]) -> Spli
     return Split(train, np.sort(kept), aside)
 
 
-def _checked(split: Split, label: Rows, names: Sequence[str] | None) -> Split:
+def checked(split: Split, label: Rows, names: Sequence[str] | None) -> Split:
     """The split, if both sides have tiles and no tested class lacks training tiles."""
     if not len(split.train) or not len(split.test):
         raise DataError("the split leaves one side without tiles; change the column or the groups")
     for value in np.setdiff1d(label[split.test], label[split.train]):
         raise DataError(
-            f"class {_name(value, names)} has tiles to test but none to train on; move some of its "
+            f"class {named(value, names)} has tiles to test but none to train on; move some of its "
             "tiles or groups to the training side, or take the class out"
         )
     return split
 
 
-def _group_numbers(groups: Sequence[Hashable]) -> Rows:
+def numbered(groups: Sequence[Hashable]) -> Rows:
     """Groups as numbers 0.. in order of appearance."""
     missing = sum(group is None or group == "" for group in groups)
     if missing:
@@ -308,7 +327,7 @@ def _group_numbers(groups: Sequence[Hashable]) -> Rows:
     return np.array([numbers.setdefault(group, len(numbers)) for group in groups], dtype=np.int64)
 
 
-def _linked(unit: Rows, key: Sequence[Hashable]) -> Rows:
+def linked(unit: Rows, key: Sequence[Hashable]) -> Rows:
     """Groups joined where they share a copy, renumbered 0.. in order of appearance."""
     parent = list(range(int(unit.max(initial=0)) + 1))
 
@@ -320,10 +339,10 @@ def _linked(unit: Rows, key: Sequence[Hashable]) -> Rows:
     first: dict[Hashable, int] = {}
     for row, content in enumerate(key):
         parent[top(int(unit[row]))] = top(first.setdefault(content, int(unit[row])))
-    return _group_numbers([top(int(group)) for group in unit])
+    return numbered([top(int(group)) for group in unit])
 
 
-def _class_counts(unit: Rows, label: Rows) -> Rows:
+def class_counts(unit: Rows, label: Rows) -> Rows:
     """Labelled tiles of each unit and class, [units, classes]."""
     known = label >= 0
     counts = np.zeros((int(unit.max()) + 1, int(label.max(initial=0)) + 1), dtype=np.int64)
@@ -331,7 +350,7 @@ def _class_counts(unit: Rows, label: Rows) -> Rows:
     return counts
 
 
-def _best_groups(counts: Rows, fraction: float, random: np.random.Generator) -> NDArray[np.bool_]:
+def best_groups(counts: Rows, fraction: float, random: np.random.Generator) -> NDArray[np.bool_]:
     """Which units to test, bool [units]: class shares nearest to the fraction."""
     total = counts.sum(axis=0)
     present = total > 0
@@ -347,7 +366,7 @@ def _best_groups(counts: Rows, fraction: float, random: np.random.Generator) -> 
     return best
 
 
-def _deal(counts: Rows, n: int, random: np.random.Generator) -> Rows:
+def deal(counts: Rows, n: int, random: np.random.Generator) -> Rows:
     """A fold for each unit: the largest first, each to the fold that has least of its classes."""
     order = random.permutation(len(counts))
     order = order[np.argsort(-counts[order].max(axis=1), kind="stable")]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
+import hypothesis
 import numpy as np
 import pytest
 import rasterio
@@ -12,6 +13,9 @@ import torch
 from rasterio.transform import from_origin
 
 ROOT = Path(__file__).resolve().parent.parent
+
+hypothesis.settings.register_profile("geotl", deadline=None)  # how busy a machine is is no fault
+hypothesis.settings.load_profile("geotl")
 
 
 def data_root() -> Path:

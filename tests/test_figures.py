@@ -46,7 +46,7 @@ def has(png: bytes, colour: tuple[int, int, int]) -> bool:
 def texts(monkeypatch, draw) -> list[str]:
     """Every text that a figure writes, axis labels and titles included."""
     seen = []
-    keep = figures._png
+    keep = figures.encoded
 
     def listen(figure):
         figure.draw_without_rendering()
@@ -60,7 +60,7 @@ def texts(monkeypatch, draw) -> list[str]:
         seen.extend(t.get_text() for t in figure.texts)
         return keep(figure)
 
-    monkeypatch.setattr(figures, "_png", listen)
+    monkeypatch.setattr(figures, "encoded", listen)
     draw()
     return seen
 
@@ -173,7 +173,7 @@ def test_no_text_runs_into_another_or_off_the_figure(monkeypatch, draw):
         boxes.append(figure.bbox)
         return b""
 
-    monkeypatch.setattr(figures, "_png", measure)
+    monkeypatch.setattr(figures, "encoded", measure)
     if draw == "mistakes":
         mistakes_figure(tiles(9), [EUROSAT[2]] * 9, [EUROSAT[2]] * 9, [0.5] * 9)
     else:

@@ -15,10 +15,11 @@ from hub import make_file, own_hub
 import geotl
 from geotl.backbones import REGISTRY, build_backbone, describe_backbone, freeze, get_backbone
 from geotl.cli import main
+from geotl.drawing import make_draw
 from geotl.errors import RecipeError, WeightsError
 from geotl.files import sha256_of
 from geotl.modelfile import read_header
-from geotl.preparing import build_network, make_draw, read_source
+from geotl.preparing import build_network, read_source
 from geotl.published import _torchgeo_file, published_file, torchgeo_names
 from geotl.radiometry import IMAGENET, Normalisation, as_dn, from_dn
 from geotl.recipe import load

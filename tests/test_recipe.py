@@ -156,7 +156,9 @@ def test_a_saved_recipe_states_every_key():
 def test_shots_mean_the_shots_method_in_the_file_and_on_the_command_line(stating):
     assert load(stating("split: {shots: 5}")).split.method == "shots"
     assert load(stating(""), ["split.shots=5"]).split.method == "shots"
-    assert load(stating("split: {method: group}"), ["split.shots=5"]).split.method == "shots"
+    assert load(stating("split: {method: column}"), ["split.shots=5"]).split.method == "shots"
+    kept = load(stating("split: {method: group}"), ["split.shots=5"]).split
+    assert (kept.method, kept.shots) == ("group", 5)
 
 
 def test_another_method_on_the_command_line_drops_the_files_shots(stating):

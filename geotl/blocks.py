@@ -1,0 +1,258 @@
+"""Splits by place: blocks, groups or scenes stay whole, and no training tile touches a tested one.
+
+Neighbouring tiles resemble each other, so that a random split judges a network on near-copies of
+what it learnt. Blocks clearly larger than the range of that resemblance are kept whole in one
+fold (as verde.BlockKFold does; Roberts et al. 2017, doi 10.1111/ecog.02881).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Hashable, Sequence
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+from scipy.sparse import coo_matrix
+from scipy.sparse.csgraph import connected_components
+
+from geotl.errors import DataError
+from geotl.positions import Layout, Rows, near
+from geotl.splits import (
+    Split,
+    class_counts,
+    columns,
+    deal,
+    folds,
+    k_shot,
+    named,
+    numbered,
+    split_of,
+)
+
+Floats = NDArray[np.float64]
+Folds = list[tuple[Rows, Rows]]
+
+
+def block_of(boxes: Floats, block_m: float, *, seed: int) -> Rows:
+    """The square block that the centre of each box [N,4] lies in, numbered from 0.
+
+    Where the blocks begin is drawn by the seed.
+
+    >>> boxes = np.array([[0, 0, 10, 10], [20, 0, 30, 10], [5000, 0, 5010, 10]], float)
+    >>> block = block_of(boxes, 1000, seed=0)
+    >>> len(set(block.tolist())), bool(block[0] == block[1])
+    (2, True)
+    """
+    centres = (boxes[:, :2] + boxes[:, 2:]) / 2
+    origin = centres.min(axis=0) - np.random.default_rng(seed).uniform(0, block_m, 2)
+    cell = np.floor((centres - origin) / block_m).astype(np.int64)
+    return np.unique(cell, axis=0, return_inverse=True)[1].reshape(-1).astype(np.int64)
+
+
+def block_units(
+    layout: Layout,
+    block_m: float,
+    *,
+    seed: int,
+    groups: Sequence[str | None] | None = None,
+    content: Sequence[str] | None = None,
+) -> Rows:
+    """What a split keeps whole: the tiles of each block, numbered from 0.
+
+    Tiles of one group (a label polygon, a site) and copies go to the block of their middle
+    together. So do tiles that share ground across a border, if all that are linked in this way
+    fit into a block; where they do not (points along a road, a mosaic of overlapping tiles) they
+    stay in their own blocks, and `clear` sets aside the training tiles that touch a tested one.
+
+    Args:
+        layout: where the tiles lie; every position is known.
+        block_m: side of the blocks in metres.
+        seed: of the blocks' origin.
+        groups: of each tile, None for a tile on its own.
+        content: fingerprint of each tile; equal ones are copies.
+    """
+    count = len(layout.boxes)
+    links = [_chain(keys) for keys in (groups, content) if keys is not None]
+    atom = _joined(count, np.concatenate([np.zeros((0, 2), np.int64), *links]))
+    chain = np.stack([np.arange(count), _first(atom)[atom]], axis=1)
+    whole = _joined(count, np.concatenate([chain, layout.shared]))
+    spread = np.full((2, int(whole.max(initial=0)) + 1, 2), -np.inf)
+    np.maximum.at(spread[0], whole, layout.centres)
+    np.maximum.at(spread[1], whole, -layout.centres)
+    compact = spread.sum(axis=0).max(axis=1) <= block_m
+    unit = np.array(numbered(np.where(compact[whole], whole, count + atom).tolist()))
+    middle = np.zeros((int(unit.max(initial=-1)) + 1, 2))
+    np.add.at(middle, unit, layout.centres)
+    middle /= np.bincount(unit)[:, None]
+    return block_of(np.hstack([middle, middle]), block_m, seed=seed)[unit]
+
+
+def unit_folds(
+    unit: Rows,
+    labels: ArrayLike,
+    n: int,
+    *,
+    seed: int,
+    what: str,
+    content: Sequence[str] | None = None,
+) -> list[Split]:
+    """Split tiles n times, so that each is tested once and units stay whole.
+
+    The units are dealt over the folds so that each fold gets its share of every class, as well
+    as it goes. With as many folds as units each unit is tested alone (leave one out).
+
+    Args:
+        unit: of each tile, numbered from 0.
+        labels: class of each tile; tiles with -1 are set aside.
+        n: folds.
+        seed: of the dealing.
+        what: what the units are called in messages, and how there would be more of them.
+        content: fingerprint of each tile; copies of training tiles are not tested.
+
+    Raises:
+        DataError: fewer units than folds.
+
+    >>> unit = np.array([0, 0, 1, 1, 2, 2])
+    >>> sorted(s.test.tolist() for s in unit_folds(unit, [0, 1] * 3, 3, seed=0, what="sites"))
+    [[0, 1], [2, 3], [4, 5]]
+    """
+    label, key = columns(labels, content)
+    known = np.flatnonzero(label >= 0)
+    there = np.unique(unit[known])
+    if len(there) < n:
+        raise DataError(f"{len(there)} {what}: fewer than the {n} folds of split.kfold; lower it")
+    counts = class_counts(np.searchsorted(there, unit[known]), label[known])
+    fold = deal(counts, n, np.random.default_rng(seed))[np.searchsorted(there, unit[known])]
+    return [
+        split_of(len(label), known[fold != number], known[fold == number], key)
+        for number in range(n)
+    ]
+
+
+def clear(
+    split: Split,
+    layout: Layout,
+    labels: ArrayLike,
+    *,
+    buffer_m: float = 0.0,
+    groups: Sequence[str | None] | None = None,
+    names: Sequence[str] | None = None,
+) -> Split:
+    """Set aside the training tiles that touch a tested one, or lie nearer to one than a buffer.
+
+    After it no footprint of one side meets one of the other. Tiles of a tested tile's group are
+    set aside too. No tested tile is ever dropped.
+
+    Raises:
+        DataError: a tested class keeps no training tile.
+    """
+    label = np.asarray(labels)
+    lost = near(layout, split.train, split.test, buffer_m)
+    if groups is not None:
+        tested = {groups[row] for row in split.test} - {None}
+        lost |= np.array([groups[row] in tested for row in split.train], dtype=bool)
+    train = split.train[~lost]
+    for value in np.setdiff1d(label[split.test], label[train]):
+        far = f" or nearer than split.buffer_m={buffer_m:g} m to" if buffer_m else ""
+        before = int((label[split.train] == value).sum())
+        raise DataError(
+            f"class {named(int(value), names)} has tiles to test but none to train on ({before} "
+            f"before those touching{far} tested tiles were set aside): it lies in too few places; "
+            "choose smaller blocks or a smaller buffer, label it elsewhere, or take it out"
+        )
+    aside = np.sort(np.concatenate([split.set_aside, split.train[lost]]))
+    return Split(train, split.test, aside)
+
+
+def clear_folds(
+    train: Rows, labels: Rows, n: int, *, seed: int, unit: Rows | None, layout: Layout,
+    buffer_m: float,
+) -> Folds:  # fmt: skip
+    """Folds inside the training tiles, by the units that the split went by, as (fit, held out).
+
+    What touches a held-out tile is not fitted; a fold that loses a class by that is left out.
+
+    Args:
+        train: rows of the training tiles.
+        labels: their classes.
+        n: folds wanted.
+        seed: of the dealing.
+        unit: what each training tile belongs to; None for tiles on their own.
+        layout: where all tiles lie.
+        buffer_m: least distance between fitted and held-out tiles.
+    """
+    found = []
+    groups = None if unit is None else unit.tolist()
+    for fit, held in folds(labels, n, seed=seed, groups=groups):
+        kept = fit[~near(layout, train[fit], train[held], buffer_m)]
+        if len(np.unique(labels[kept])) == len(np.unique(labels[fit])):
+            found.append((kept, held))
+    return found
+
+
+def draw_from(
+    split: Split,
+    labels: ArrayLike,
+    shots: int,
+    *,
+    seed: int,
+    content: Sequence[str] | None = None,
+    names: Sequence[str] | None = None,
+) -> Split:
+    """Keep exactly `shots` training tiles of each class; the tested tiles stay as they are.
+
+    With one seed a draw of 5 is part of the draw of 10.
+
+    Raises:
+        DataError: a class with fewer different training tiles than shots.
+
+    >>> split = Split(np.arange(4), np.arange(4, 6), np.zeros(0, np.int64))
+    >>> drawn = draw_from(split, [0, 0, 1, 1, 0, 1], 1, seed=0)
+    >>> len(drawn.train), drawn.test.tolist(), len(drawn.set_aside)
+    (2, [4, 5], 2)
+    """
+    label, _ = columns(labels, content)
+    inside = np.full(len(label), -1, np.int64)
+    inside[split.train] = label[split.train]
+    train = k_shot(inside, shots, seed=seed, content=content, names=names).train
+    for value in np.setdiff1d(label[split.test], label[train]):
+        raise DataError(f"class {named(int(value), names)} is tested, but has no training tile")
+    rest = np.setdiff1d(split.train, train)
+    return Split(train, split.test, np.sort(np.concatenate([split.set_aside, rest])))
+
+
+def at_random(
+    split: Split, labels: ArrayLike, *, seed: int, content: Sequence[str] | None = None
+) -> Split:
+    """The same split with the tiles of each class shuffled: as many on each side, placed anywhere.
+
+    With one seed the folds of a k-fold split become the folds of a random one.
+
+    >>> split = Split(np.array([0, 1, 3]), np.array([2, 4]), np.zeros(0, np.int64))
+    >>> shuffled = at_random(split, [0, 0, 0, 1, 1], seed=0)
+    >>> len(shuffled.train), len(shuffled.test)
+    (3, 2)
+    """
+    label, key = columns(labels, content)
+    place = np.arange(len(label))
+    for value in np.unique(label[label >= 0]):
+        mine = np.flatnonzero(label == value)
+        place[mine] = np.random.default_rng([seed, int(value), 1]).permutation(mine)
+    return split_of(len(label), place[split.train], place[split.test], key)
+
+
+def _chain(keys: Sequence[Hashable]) -> Rows:
+    """Links [m,2] from each row to the first of the same key; None links nothing."""
+    first: dict[Hashable, int] = {}
+    rows = [(row, first.setdefault(key, row)) for row, key in enumerate(keys) if key is not None]
+    return np.array(rows, dtype=np.int64).reshape(-1, 2)
+
+
+def _first(part: Rows) -> Rows:
+    """The first row of each part."""
+    return np.unique(part, return_index=True)[1].astype(np.int64)
+
+
+def _joined(count: int, links: Rows) -> Rows:
+    """Which part of the graph of links each row belongs to."""
+    graph = coo_matrix((np.ones(len(links)), (links[:, 0], links[:, 1])), shape=(count, count))
+    return np.asarray(connected_components(graph, directed=False)[1], dtype=np.int64)

@@ -1,0 +1,209 @@
+"""Which tiles a recipe learns from and judges on: its draws, random, by place or by group."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from geotl import splits
+from geotl.baselines import band_statistics
+from geotl.blocks import at_random, block_units, clear, clear_folds, draw_from, unit_folds
+from geotl.chips import Placement
+from geotl.errors import DataError, RecipeError
+from geotl.heads import Folds
+from geotl.loading import Pack
+from geotl.positions import Layout, locate, need_positions
+from geotl.recipe import Recipe
+from geotl.sensors import Sensor
+from geotl.settings import SPATIAL
+from geotl.tiles import TileIndex
+from geotl.variogram import Variogram, suggest_block_m, variogram
+
+Ints = NDArray[np.int64]
+Say = Callable[[str], None]
+
+
+@dataclass(frozen=True)
+class Source:
+    """The labelled tiles of a run, packed.
+
+    `quiet` shows no progress while features of its tiles are computed; `placement` says which
+    labels gave chips and which did not, where labels lie over scenes.
+    """
+
+    index: TileIndex
+    sensor: Sensor
+    pack: Pack
+    quiet: bool = False
+    placement: Placement | None = None
+
+    @property
+    def labels(self) -> Ints:
+        """Class of each tile."""
+        return self.index.labels
+
+    @functools.cached_property
+    def band_table(self) -> NDArray[np.float64]:
+        """Mean and sd of each tile's bands, the same for every draw."""
+        return band_statistics(self.pack, np.arange(len(self.index), dtype=np.int64))
+
+    @functools.cached_property
+    def layout(self) -> Layout:
+        """Where the tiles lie, in metres."""
+        return locate(self.pack.footprints, self.pack.crs)
+
+    @functools.cached_property
+    def variogram(self) -> Variogram:
+        """How far the tiles' band statistics resemble each other.
+
+        Raises:
+            DataError: tiles without a position, or in too few places.
+        """
+        need_positions(self.layout, self.index.names)
+        return variogram(self.layout.centres, self.band_table)
+
+
+@dataclass(frozen=True)
+class Draw:
+    """One drawing of training labels: its split and the folds inside the training part.
+
+    `cleared` counts the training tiles set aside for touching a tested one, or for lying too near.
+    """
+
+    number: int
+    split: splits.Split
+    folds: Folds
+    cleared: int = 0
+
+
+def make_draw(recipe: Recipe, source: Source, number: int) -> Draw:
+    """Split the tiles for one draw; draw n of seed s is draw 0 of seed s + n, but for folds."""
+    told, index = recipe.split, source.index
+    if told.method in SPATIAL:
+        return spatial_draw(recipe, source, number)
+    labels, seed = source.labels, recipe.seed + number
+    same: dict[str, Any] = {"content": index.contents, "names": index.classes}
+    if told.method == "shots":
+        split = splits.k_shot(labels, told.shots or 1, seed=seed, **same)
+    elif told.method == "stratified":
+        split = splits.stratified(labels, told.test_fraction, seed=seed, **same)
+    else:
+        split = splits.by_column([t.split for t in index.tiles], labels=labels, **same)
+    return Draw(number, split, splits.folds(labels[split.train], told.folds, seed=seed))
+
+
+def spatial_draw(recipe: Recipe, source: Source, number: int) -> Draw:
+    """One draw by blocks, groups or scenes; of a k-fold split it is the fold of that number.
+
+    The folds inside the training part go by the same units; where it holds but one (the other of
+    two scenes), by groups or single tiles.
+    """
+    told, index, layout = recipe.split, source.index, source.layout
+    labels, seed = source.labels, recipe.seed + number
+    same: dict[str, Any] = {"content": index.contents, "names": index.classes}
+    groups = [tile.group for tile in index.tiles]
+    unit, what = spatial_units(recipe, source, recipe.seed if told.kfold else seed)
+    if told.kfold:
+        made = unit_folds(
+            unit, labels, told.kfold, seed=recipe.seed, what=what, content=index.contents
+        )
+        split = made[number]
+    else:
+        if not unit.any():
+            raise DataError(f"one {what}: at least two are needed, one to judge on")
+        split = splits.by_units(unit, labels, told.test_fraction, seed=seed, **same)
+    before = len(split.train)
+    split = clear(split, layout, labels, buffer_m=told.buffer_m, groups=groups, names=index.classes)
+    cleared = before - len(split.train)
+    if told.shots:
+        split = draw_from(split, labels, told.shots, seed=seed, **same)
+    train, inside = split.train, unit[split.train]
+    if len(np.unique(inside)) < 2:
+        named = all(groups[row] is not None for row in train)
+        inside = np.array(splits.numbered([groups[i] if named else i for i in train]))
+    folds = clear_folds(
+        train, labels[train], told.folds, seed=seed, unit=inside, layout=layout,
+        buffer_m=told.buffer_m,
+    )  # fmt: skip
+    return Draw(number, split, folds, cleared)
+
+
+def spatial_units(recipe: Recipe, source: Source, seed: int) -> tuple[Ints, str]:
+    """What each tile cannot be parted from, and what such units are called in messages.
+
+    Raises:
+        DataError: tiles without a position, group or scene, as the method needs them.
+    """
+    told, index = recipe.split, source.index
+    groups = [tile.group for tile in index.tiles]
+    if told.method == "blocks":
+        need_positions(source.layout, index.names)
+        if told.block_m is None:
+            raise RecipeError("split.block_m: given null, which must be settled first")
+        unit = block_units(
+            source.layout, told.block_m, seed=seed, groups=groups, content=index.contents
+        )
+        return unit, f"blocks of {told.block_m:g} m (split.block_m)"
+    if told.method == "group":
+        return splits.linked(splits.numbered(groups), index.contents), "groups (column 'group')"
+    if any(tile.scene is None for tile in index.tiles):
+        raise DataError(
+            "split.method: given scene, but the tiles do not tell which scene they were cut from; "
+            "choose blocks or group"
+        )
+    return splits.numbered([tile.scene for tile in index.tiles]), "scenes"
+
+
+def random_draw(recipe: Recipe, source: Source, draw: Draw) -> Draw:
+    """A random split of the same sizes as a spatial draw; of its folds, the random fold."""
+    told, labels = recipe.split, source.labels
+    seed = recipe.seed if told.kfold else recipe.seed + draw.number
+    split = at_random(draw.split, labels, seed=seed, content=source.index.contents)
+    folds = splits.folds(labels[split.train], told.folds, seed=recipe.seed + draw.number)
+    return Draw(draw.number, split, folds)
+
+
+def shows_random(recipe: Recipe) -> bool:
+    """Whether a random split of the same sizes is judged beside a spatial one."""
+    told = recipe.evaluate.random_split
+    return recipe.split.method in SPATIAL and (recipe.strategy == "probe" if told is None else told)
+
+
+def settle_split(recipe: Recipe, source: Source, say: Say) -> Recipe:
+    """The recipe with the side of its blocks and the number of its folds, where it leaves them.
+
+    Raises:
+        DataError: tiles without a position, or a single scene.
+    """
+    told, found = recipe.split, dict[str, Any]()
+    if told.method == "scene" and told.kfold is None:
+        found["kfold"] = int(spatial_units(recipe, source, recipe.seed)[0].max()) + 1
+        if found["kfold"] < 2:
+            raise DataError("one scene: at least two are needed for split.method=scene")
+        say(f"split.kfold={found['kfold']}: each scene is judged by the others")
+    if told.method == "blocks" and told.block_m is None:
+        least = told.kfold or int(np.ceil(1 / min(told.test_fraction, 1 - told.test_fraction)))
+        side, words = suggest_block_m(source.variogram, source.layout, least, seed=recipe.seed)
+        found["block_m"] = side
+        say(words)
+    if kfold := found.get("kfold", told.kfold):
+        found["draws"] = kfold
+    return recipe.model_copy(update={"split": told.model_copy(update=found)})
+
+
+def split_words(recipe: Recipe, draw: Draw) -> str:
+    """What a spatial draw came to, in a line."""
+    told = recipe.split
+    how = f"blocks of {told.block_m:,.0f} m" if told.method == "blocks" else f"by {told.method}"
+    folds = f", fold 1 of {told.kfold}" if told.kfold else ""
+    line = (
+        f"split {how}{folds}: {len(draw.split.train)} tiles to learn from, "
+        f"{len(draw.split.test)} judged"
+    )
+    near = f" or nearer than {told.buffer_m:g} m" if told.buffer_m else ""
+    return f"{line}, {draw.cleared} touching these{near} set aside" if draw.cleared else line

@@ -1,0 +1,164 @@
+"""Accuracy against labels: means and intervals over draws, and an inverse power law through them.
+
+acc(n) = a - b n^-c with a <= 1 describes how classifiers learn (Cortes et al. 1994; Figueroa et
+al. 2012, doi 10.1186/1472-6947-12-8). Beyond the last size measured it is an extrapolation.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+from scipy.optimize import minimize_scalar
+
+from geotl.errors import DataError
+from geotl.scoring import Interval, mean_interval
+
+Floats = NDArray[np.float64]
+
+FEWEST_SIZES = 3  # a law with three parameters needs as many
+BEYOND = (2, 5)  # times the largest size measured
+SLOWEST, FASTEST = 0.05, 3.0  # exponents tried
+RESAMPLINGS = 200
+
+
+@dataclass(frozen=True)
+class PowerLaw:
+    """acc(n) = a - b n^-c, with a at most 1 and neither b nor c negative."""
+
+    a: float
+    b: float
+    c: float
+
+    def at(self, shots: ArrayLike) -> Floats:
+        """Accuracy at some numbers of labels a class.
+
+        >>> PowerLaw(0.9, 0.4, 0.5).at([4, 100]).tolist()
+        [0.7, 0.86]
+        """
+        return np.asarray(self.a - self.b * np.asarray(shots, np.float64) ** -self.c)
+
+
+@dataclass(frozen=True)
+class LearningCurve:
+    """Accuracies of repeated draws at several numbers of labels a class.
+
+    Attributes:
+        shots: labels a class, rising [S].
+        draws: accuracy of each draw at each size [draws, S].
+        law: fitted to the means; None with fewer than three sizes.
+    """
+
+    shots: Floats
+    draws: Floats
+    law: PowerLaw | None
+
+    @property
+    def mean(self) -> Floats:
+        """Mean over draws [S]."""
+        return np.asarray(self.draws.mean(axis=0))
+
+    @property
+    def sd(self) -> Floats:
+        """Sample standard deviation over draws [S]; nan of a single draw."""
+        if len(self.draws) < 2:
+            return np.full(len(self.shots), math.nan)
+        return np.asarray(self.draws.std(axis=0, ddof=1))
+
+    @property
+    def interval(self) -> tuple[Floats, Floats]:
+        """Ends of the 95 % interval of the mean over draws (Student's t), within 0 and 1."""
+        found = [mean_interval(column) for column in self.draws.T]
+        low, high = np.array([[i.low, i.high] for i in found]).T
+        return np.maximum(low, 0.0), np.minimum(high, 1.0)
+
+    def extrapolated(self) -> list[tuple[float, float]]:
+        """(labels a class, accuracy by the law) at 2 and 5 times the largest size."""
+        if self.law is None:
+            return []
+        beyond = [float(times * self.shots[-1]) for times in BEYOND]
+        return list(zip(beyond, self.law.at(beyond).tolist(), strict=True))
+
+    def extrapolated_intervals(self, seed: int = 0) -> list[tuple[float, float, float]]:
+        """(labels a class, low, high): central 95 % of laws fitted to resampled draws.
+
+        It says how far the draws at hand determine the law, not whether the law holds out there.
+        """
+        places = [shots for shots, _ in self.extrapolated()]
+        if not places or len(self.draws) < 2:
+            return []
+        count = len(self.draws)
+        chosen = np.random.default_rng(seed).integers(0, count, (RESAMPLINGS, count))
+        laws = [fit_power_law(self.shots, self.draws[rows].mean(axis=0)) for rows in chosen]
+        low, high = np.percentile([law.at(places) for law in laws], [2.5, 97.5], axis=0)
+        return list(zip(places, low.tolist(), high.tolist(), strict=True))
+
+
+def learning_curve(shots: ArrayLike, draws: ArrayLike) -> LearningCurve:
+    """A curve from accuracies [draws, S] at S rising numbers of labels a class.
+
+    Raises:
+        DataError: shapes that do not fit.
+    """
+    sizes, table = np.asarray(shots, np.float64), np.asarray(draws, np.float64)
+    if table.ndim != 2 or table.shape[1] != len(sizes) or not len(table):
+        raise DataError(f"accuracies of shape {table.shape} for {len(sizes)} sizes; one for each")
+    law = fit_power_law(sizes, table.mean(axis=0)) if len(sizes) >= FEWEST_SIZES else None
+    return LearningCurve(sizes, table, law)
+
+
+def fit_power_law(shots: ArrayLike, accuracy: ArrayLike) -> PowerLaw:
+    """The bounded least-squares fit of a - b n^-c: for each exponent a and b follow in closed form.
+
+    Args:
+        shots: labels a class, at least three sizes.
+        accuracy: mean accuracy at each.
+
+    Raises:
+        DataError: fewer than three sizes.
+
+    >>> law = fit_power_law([2, 5, 10, 50], [0.9 - 0.5 * n**-0.7 for n in (2, 5, 10, 50)])
+    >>> round(law.a, 3), round(law.b, 3), round(law.c, 3)
+    (0.9, 0.5, 0.7)
+    """
+    sizes, values = np.asarray(shots, np.float64), np.asarray(accuracy, np.float64)
+    if len(sizes) < FEWEST_SIZES:
+        raise DataError(f"{len(sizes)} sizes: at least {FEWEST_SIZES} are needed for a power law")
+    tried = np.geomspace(SLOWEST, FASTEST, 25)
+    losses = [_given_exponent(c, sizes, values)[0] for c in tried]
+    best = int(np.argmin(losses))
+    ends = (tried[max(best - 1, 0)], tried[min(best + 1, len(tried) - 1)])
+    found = minimize_scalar(
+        lambda c: _given_exponent(c, sizes, values)[0], bounds=ends, method="bounded",
+        options={"xatol": 1e-6},
+    )  # fmt: skip
+    c = float(found.x) if found.fun <= losses[best] else float(tried[best])
+    return _given_exponent(c, sizes, values)[1]
+
+
+def _given_exponent(c: float, sizes: Floats, values: Floats) -> tuple[float, PowerLaw]:
+    """Squared misfit of the best a <= 1 and b >= 0 for an exponent, and the law."""
+    falling = sizes**-c
+    about = falling - falling.mean()
+    b = max(0.0, -float(about @ values) / float(about @ about))
+    a = float(values.mean() + b * falling.mean())
+    if a > 1.0:
+        a, b = 1.0, max(0.0, float(falling @ (1.0 - values)) / float(falling @ falling))
+    law = PowerLaw(a, b, float(c))
+    return float(((law.at(sizes) - values) ** 2).sum()), law
+
+
+def gain(without: ArrayLike, with_it: ArrayLike) -> tuple[Interval, str]:
+    """What something adds, draw by draw: the mean difference with its interval, and the word.
+
+    It is "gained" where the interval lies above 0.
+
+    >>> gain([0.80, 0.81, 0.79], [0.83, 0.85, 0.83])[1]
+    'gained'
+    >>> gain([0.80, 0.81, 0.79], [0.83, 0.78, 0.80])[1]
+    'not gained'
+    """
+    found = mean_interval(np.asarray(with_it, np.float64) - np.asarray(without, np.float64))
+    return found, "gained" if found.low > 0 else "not gained"
