@@ -58,12 +58,13 @@ def test_only_the_pipeline_and_the_cli_know_the_recipe() -> None:
     users = {n for n in MODULES if own(n) & {"recipe", "settings", "learning"}}
     parts = {"pipeline", "preparing", "drawing", "comparing", "keeping", "presets", "previewing"}
     parts |= {"curves"}
-    assert users <= parts | {"cli", "recipe", "settings"}
+    assert users <= parts | {"cli", "cli_curves", "recipe", "settings"}
 
 
 def test_the_command_line_starts_without_heavy_imports() -> None:
     heavy = {"torch", "geotl.pipeline", "geotl.api", "rasterio", "lightning"}
-    assert not imports("cli", lazy=False) & heavy
+    for name in ("cli", "cli_curves"):
+        assert not imports(name, lazy=False) & (heavy | {"geotl.curves"})
 
 
 @pytest.mark.parametrize("library", ["torchgeo"])
