@@ -164,7 +164,7 @@ def clear(
 
 
 def clear_folds(
-    train: Rows, labels: Rows, n: int, *, seed: int, unit: Rows | None, layout: Layout,
+    train: Rows, labels: Rows, n: int, *, seed: int, unit: Rows, layout: Layout,
     buffer_m: float,
 ) -> Folds:  # fmt: skip
     """Folds inside the training tiles, by the units that the split went by, as (fit, held out).
@@ -176,13 +176,12 @@ def clear_folds(
         labels: their classes.
         n: folds wanted.
         seed: of the dealing.
-        unit: what each training tile belongs to; None for tiles on their own.
+        unit: what each training tile belongs to.
         layout: where all tiles lie.
         buffer_m: least distance between fitted and held-out tiles.
     """
     found = []
-    groups = None if unit is None else unit.tolist()
-    for fit, held in folds(labels, n, seed=seed, groups=groups):
+    for fit, held in folds(labels, n, seed=seed, groups=unit.tolist()):
         kept = fit[~near(layout, train[fit], train[held], buffer_m)]
         if len(np.unique(labels[kept])) == len(np.unique(labels[fit])):
             found.append((kept, held))

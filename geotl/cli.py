@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from geotl import __version__
+from geotl.cli_curves import add_curve
 from geotl.cli_labels import add_chips
 from geotl.errors import GeoTLError
 
@@ -80,6 +81,8 @@ def _parser() -> argparse.ArgumentParser:
     run.add_argument("--resume", action="store_true", help="go on with the run in that folder")
     run.add_argument("-q", "--quiet", action="store_true", help="no progress")
     run.set_defaults(command=_run)
+
+    add_curve(commands, told)
 
     augment = commands.add_parser(
         "augment", parents=[told], help="show what a recipe's augmentation makes of a tile",

@@ -59,23 +59,16 @@ def learning_curve_figure(curves: Mapping[str, LearningCurve]) -> bytes:
     axes = figure.add_subplot()
     ticks: set[float] = set()
     for colour, (name, curve) in zip(COLOURS, curves.items(), strict=False):
-        low, high = curve.interval
-        axes.fill_between(curve.shots, low, high, color=colour, alpha=0.15, linewidth=0)
+        axes.fill_between(curve.shots, *curve.interval, color=colour, alpha=0.15, linewidth=0)
         axes.plot(
             curve.shots, curve.mean, "o-", color=colour, linewidth=1.8, markersize=5, label=name
         )
-        ticks |= set(curve.shots.tolist())
-        if curve.law is not None:
-            last = float(curve.shots[-1])
-            beyond = np.geomspace(last, 5 * last, 60)
-            axes.plot(
-                beyond, curve.law.at(beyond), color=colour, linewidth=1.6,
-                linestyle=(0, (4, 3)), label=f"{name}, extrapolated",
-            )  # fmt: skip
-            for shots, low_end, high_end in curve.extrapolated_intervals():
-                axes.plot([shots, shots], [low_end, high_end], color=colour, linewidth=1, alpha=0.6)
-            ticks |= {2 * last, 5 * last}
-            axes.axvspan(last, 5.4 * last, color=FAINT, alpha=0.06, linewidth=0)
+        ticks |= {*curve.shots.tolist(), *(shots for shots, _ in curve.extrapolated())}
+        _extrapolation(axes, curve, name, colour)
+    last = max(float(curve.shots[-1]) for curve in curves.values())
+    if max(ticks) > last:
+        axes.axvspan(last, 1.08 * max(ticks), color=FAINT, alpha=0.08, linewidth=0)
+        axes.set_xlim(right=1.08 * max(ticks))
     plain_axes(axes, "accuracy by labels a class")
     axes.set_xscale("log")
     axes.set_xticks(sorted(ticks), [f"{tick:g}" for tick in sorted(ticks)])
@@ -85,3 +78,16 @@ def learning_curve_figure(curves: Mapping[str, LearningCurve]) -> bytes:
     axes.yaxis.set_major_formatter(PercentFormatter(1.0, decimals=0))
     axes.legend(frameon=False, fontsize=9, labelcolor=INK, loc="lower right")
     return encoded(figure)
+
+
+def _extrapolation(axes: Axes, curve: LearningCurve, name: str, colour: str) -> None:
+    """The fitted law beyond the sizes measured, dashed, with what resampled draws give."""
+    if curve.law is None:
+        return
+    beyond = np.geomspace(curve.shots[-1], curve.extrapolated()[-1][0], 60)
+    axes.plot(
+        beyond, curve.law.at(beyond), color=colour, linewidth=1.6, linestyle=(0, (4, 3)),
+        label=f"{name}, extrapolated",
+    )  # fmt: skip
+    for shots, ends in curve.extrapolated_intervals().items():
+        axes.plot([shots, shots], ends, color=colour, linewidth=1, alpha=0.6)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -98,39 +98,67 @@ def make_draw(recipe: Recipe, source: Source, number: int) -> Draw:
 
 
 def spatial_draw(recipe: Recipe, source: Source, number: int) -> Draw:
-    """One draw by blocks, groups or scenes; of a k-fold split it is the fold of that number.
-
-    The folds inside the training part go by the same units; where it holds but one (the other of
-    two scenes), by groups or single tiles.
-    """
-    told, index, layout = recipe.split, source.index, source.layout
+    """One draw by blocks, groups or scenes; of a k-fold split it is the fold of that number."""
+    told, index = recipe.split, source.index
     labels, seed = source.labels, recipe.seed + number
-    same: dict[str, Any] = {"content": index.contents, "names": index.classes}
-    groups = [tile.group for tile in index.tiles]
     unit, what = spatial_units(recipe, source, recipe.seed if told.kfold else seed)
     if told.kfold:
         made = unit_folds(
             unit, labels, told.kfold, seed=recipe.seed, what=what, content=index.contents
         )
         split = made[number]
+    elif unit.any():
+        split = splits.by_units(
+            unit, labels, told.test_fraction, seed=seed,
+            content=index.contents, names=index.classes,
+        )  # fmt: skip
     else:
-        if not unit.any():
-            raise DataError(f"one {what}: at least two are needed, one to judge on")
-        split = splits.by_units(unit, labels, told.test_fraction, seed=seed, **same)
+        raise DataError(f"one of the {what} holds all tiles: at least two are needed")
     before = len(split.train)
-    split = clear(split, layout, labels, buffer_m=told.buffer_m, groups=groups, names=index.classes)
-    cleared = before - len(split.train)
+    groups = [tile.group for tile in index.tiles]
+    split = clear(
+        split, source.layout, labels,
+        buffer_m=told.buffer_m, groups=groups, names=index.classes,
+    )  # fmt: skip
+    draw = Draw(number, split, [], before - len(split.train))
     if told.shots:
-        split = draw_from(split, labels, told.shots, seed=seed, **same)
-    train, inside = split.train, unit[split.train]
-    if len(np.unique(inside)) < 2:
-        named = all(groups[row] is not None for row in train)
-        inside = np.array(splits.numbered([groups[i] if named else i for i in train]))
-    folds = clear_folds(
-        train, labels[train], told.folds, seed=seed, unit=inside, layout=layout,
+        return with_shots(recipe, source, draw, told.shots)
+    return replace(draw, folds=folds_inside(recipe, source, draw))
+
+
+def with_shots(recipe: Recipe, source: Source, draw: Draw, shots: int) -> Draw:
+    """A draw with only so many training labels a class; it is judged on the same tiles.
+
+    Raises:
+        DataError: a class with fewer different training tiles.
+    """
+    split = draw_from(
+        draw.split, source.labels, shots, seed=recipe.seed + draw.number,
+        content=source.index.contents, names=source.index.classes,
+    )  # fmt: skip
+    drawn = replace(draw, split=split)
+    return replace(drawn, folds=folds_inside(recipe, source, drawn))
+
+
+def folds_inside(recipe: Recipe, source: Source, draw: Draw) -> Folds:
+    """Folds inside the training part: by the units of a spatial split, else at random.
+
+    Where that part holds but one unit (the other of two scenes), they go by groups, or else by
+    single tiles.
+    """
+    told, train = recipe.split, draw.split.train
+    labels, seed = source.labels[train], recipe.seed + draw.number
+    if told.method not in SPATIAL:
+        return splits.folds(labels, told.folds, seed=seed)
+    unit = spatial_units(recipe, source, recipe.seed if told.kfold else seed)[0][train]
+    if len(np.unique(unit)) < 2:
+        groups = [source.index.tiles[row].group for row in train]
+        named = all(group is not None for group in groups)
+        unit = splits.numbered(groups if named else train.tolist())
+    return clear_folds(
+        train, labels, told.folds, seed=seed, unit=unit, layout=source.layout,
         buffer_m=told.buffer_m,
     )  # fmt: skip
-    return Draw(number, split, folds, cleared)
 
 
 def spatial_units(recipe: Recipe, source: Source, seed: int) -> tuple[Ints, str]:

@@ -81,19 +81,19 @@ class LearningCurve:
         beyond = [float(times * self.shots[-1]) for times in BEYOND]
         return list(zip(beyond, self.law.at(beyond).tolist(), strict=True))
 
-    def extrapolated_intervals(self, seed: int = 0) -> list[tuple[float, float, float]]:
-        """(labels a class, low, high): central 95 % of laws fitted to resampled draws.
+    def extrapolated_intervals(self, seed: int = 0) -> dict[float, tuple[float, float]]:
+        """Ends by labels a class: the central 95 % of laws fitted to resampled draws.
 
         It says how far the draws at hand determine the law, not whether the law holds out there.
         """
         places = [shots for shots, _ in self.extrapolated()]
         if not places or len(self.draws) < 2:
-            return []
+            return {}
         count = len(self.draws)
         chosen = np.random.default_rng(seed).integers(0, count, (RESAMPLINGS, count))
         laws = [fit_power_law(self.shots, self.draws[rows].mean(axis=0)) for rows in chosen]
         low, high = np.percentile([law.at(places) for law in laws], [2.5, 97.5], axis=0)
-        return list(zip(places, low.tolist(), high.tolist(), strict=True))
+        return dict(zip(places, zip(low.tolist(), high.tolist(), strict=True), strict=True))
 
 
 def learning_curve(shots: ArrayLike, draws: ArrayLike) -> LearningCurve:

@@ -53,7 +53,7 @@ class Optimism:
                 "(neighbouring tiles resemble each other)"
             )
         if self.interval.high < 0:
-            return f"{both}: no optimism (the random figure is the lower one)"
+            return f"{both}: no optimism, the random figure is the lower one"
         return (
             f"{both}: no clear optimism (the difference of {self.difference:.3f} is within "
             f"±{self.reach:.3f})"
@@ -65,8 +65,8 @@ def optimism(
 ) -> Optimism:
     """Optimism from (right, judged) of each draw or fold.
 
-    Repeated draws are compared pair by pair (Student's t). A single draw and pooled folds
-    are two shares, whose variances add.
+    Repeated draws are compared pair by pair (Student's t). A single draw and pooled folds are two
+    shares, whose variances add.
 
     >>> optimism("blocked", [(9, 10), (8, 10)], [(7, 10), (6, 10)], pooled=False).difference
     0.2...

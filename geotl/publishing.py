@@ -171,7 +171,7 @@ def publish(
         ),
     }  # fmt: skip
     if outcome.variogram is not None:
-        pictures["optimism"] = Picture(
+        pictures["variogram"] = Picture(
             curvefigures.variogram_figure(outcome.variogram, outcome.block_m),
             "Dissimilarity of tiles by distance", outcome.variogram.summary() + ".",
         )  # fmt: skip

@@ -261,6 +261,9 @@ def _imply_split(stated: Mapping[str, Any], given: dict[tuple[str, ...], Any]) -
         given.setdefault(shots, None)
     if given.get(method, "blocks") != "blocks":
         given.setdefault(("split", "block_m"), None)
+    if given.get(method, "blocks") not in SPATIAL:
+        given.setdefault(kfold, None)
+        given.setdefault(("split", "buffer_m"), 0.0)
     if given.get(kfold) is not None:
         given.setdefault(draws, 1)
 

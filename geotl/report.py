@@ -78,8 +78,9 @@ class ReportContent:
     """What a report says. Sections without content are left out.
 
     `tables` and `pictures` are put under the section they are keyed by: one of SECTIONS (a
-    picture named "confusion" stands with "classes"). `keys` are the figures on top: label, value,
-    remark. `commands` are pairs of what a command does and the command.
+    picture named "confusion" stands with "classes", "variogram" with "optimism"). `keys` are the
+    figures on top: label, value, remark. `commands` are pairs of what a command does and the
+    command.
     """
 
     title: str
@@ -305,7 +306,7 @@ def _section_body(name: str, content: ReportContent) -> str:
     parts = []
     if name in content.tables:
         parts.append(_table(content.tables[name]))
-    shown = ("confusion",) if name == "classes" else ()
+    shown = {"classes": ("confusion",), "optimism": ("variogram",)}.get(name, ())
     parts += [_figure(content.pictures[key]) for key in (name, *shown) if key in content.pictures]
     if name == "use":
         parts += [

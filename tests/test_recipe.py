@@ -157,8 +157,24 @@ def test_shots_mean_the_shots_method_in_the_file_and_on_the_command_line(stating
     assert load(stating("split: {shots: 5}")).split.method == "shots"
     assert load(stating(""), ["split.shots=5"]).split.method == "shots"
     assert load(stating("split: {method: column}"), ["split.shots=5"]).split.method == "shots"
-    kept = load(stating("split: {method: group}"), ["split.shots=5"]).split
-    assert (kept.method, kept.shots) == ("group", 5)
+
+
+@pytest.mark.parametrize("method", ["blocks", "group", "scene"])
+def test_shots_never_make_a_spatial_split_a_random_one(stating, method):
+    for made in (
+        load(stating(f"split: {{method: {method}}}"), ["split.shots=5"]),
+        load(stating(f"split: {{method: {method}, shots: 5}}")),
+        load(stating(""), [f"split.method={method}", "split.shots=5"]),
+    ):
+        assert (made.split.method, made.split.shots) == (method, 5)
+
+
+def test_what_another_method_cannot_use_of_the_file_is_dropped(stating):
+    held = stating("split: {method: blocks, block_m: 500, kfold: 5}")
+    assert load(held, ["split.method=group"]).split.block_m is None
+    assert load(held, ["split.method=stratified"]).split.kfold is None
+    draws = stating("split: {method: group, draws: 20}")
+    assert load(draws, ["split.kfold=4"]).split.kfold == 4  # folds are the draws
 
 
 def test_another_method_on_the_command_line_drops_the_files_shots(stating):
@@ -179,7 +195,16 @@ def test_a_custom_sensor_is_named_custom(stating):
     ("text", "key", "says"),
     [
         ("split: {method: shots}", "split.shots", "given null with split.method shots"),
-        ("split: {method: group, shots: 5}", "split.shots", "given 5 with split.method group"),
+        ("split: {method: column, shots: 5}", "split.shots", "given 5 with split.method column"),
+        ("split: {block_m: 500}", "split.block_m", "given 500 with split.method stratified"),
+        ("split: {shots: 5, kfold: 3}", "split.kfold", "given 3 with split.method shots"),
+        ("split: {buffer_m: 1.0}", "split.buffer_m", "given 1.0 with split.method stratified"),
+        (
+            "split: {method: group, kfold: 3, draws: 5}",
+            "split.draws",
+            "given 5 with split.kfold 3, whose folds are the draws",
+        ),
+        ("evaluate: {random_split: true}", "evaluate.random_split", "given true with split.method"),
         ("strategy: scratch\nmodel: {weights: w.pth}", "model.weights", "strategy scratch"),
         (f"model: {{sha256: '{'a' * 64}'}}", "model.sha256", "model.weights none"),
         ("model: {normalise: weights}", "model.normalise", "model.weights none"),
@@ -223,8 +248,8 @@ def test_all_faults_are_reported_at_once_one_a_line(stating):
         f"{path}: seed: given -1; allowed: an integer, at least 0, below 4294967296",
         f"{path}: split.shot: given 5, but there is no such key; did you mean 'split.shots'?",
         f"{path}: split.draws: given many; allowed: an integer, at least 1, at most 1000",
-        f"{path}: split.method: given shot; allowed: one of shots, stratified, column, group; "
-        "did you mean 'shots'?",
+        f"{path}: split.method: given shot; allowed: one of shots, stratified, column, group, "
+        "blocks, scene; did you mean 'shots'?",
         f"{path}: train.lr: given 100; allowed: a number, above 0, at most 10",
         "command line: probe.views: given 3; allowed: one of 1, 2, 4, 8",
         f"{path}: model.weights: given w.pth with strategy scratch; allowed: none, or another "
