@@ -21,7 +21,7 @@ from geotl.files import write_text
 from geotl.learningcurve import LearningCurve, gain, learning_curve
 from geotl.preparing import read_source, recipe_sensor, settle
 from geotl.progress import ProgressLine
-from geotl.recipe import Recipe, dump, resolve_root
+from geotl.recipe import Recipe, dump
 from geotl.runfolder import RECIPE, holds_run
 
 Floats = NDArray[np.float64]
@@ -55,7 +55,7 @@ def curve(
     """
     holds_run(out, resume=False)
     sensor = recipe_sensor(recipe)
-    source = read_source(recipe, resolve_root(recipe.data.root), sensor, say, quiet=quiet)
+    source = read_source(recipe, sensor, say, quiet=quiet)
     recipe = settle(recipe, source, say)
     count = _draws(recipe, draws)
     sizes = _sizes(recipe, source, count, shots)

@@ -38,7 +38,7 @@ def patchy(tmp_path_factory: pytest.TempPathFactory) -> Path:
     cells = random.permutation(24)
     for place, cell in enumerate(cells):
         name = ["field", "town", "water"][place % 3]
-        own = random.normal(0, 500, 4) + [0, 0, 200 * (place % 3), 0]
+        own = random.normal(0, 500, 4) + np.array([0, 0, 200 * (place % 3), 0])
         for i in range(5):
             x = 500000 + 3000 * (cell % 6) + 330 * (i % 3)
             y = 4600000 + 3000 * (cell // 6) + 330 * (i // 3)
@@ -215,8 +215,9 @@ def test_a_curve_leaves_table_figure_and_lines(
     assert {r["curve"] for r in rows} == {"labels alone", "with unlabelled tiles"}
     by_draw = list(csv.DictReader((out / "draws.csv").open()))
     for row in measured:
-        own = [float(r["accuracy"]) for r in by_draw
-               if (r["curve"], r["labels_per_class"]) == (row["curve"], row["labels_per_class"])]  # fmt: skip
+        key = row["curve"], row["labels_per_class"]
+        same = [r for r in by_draw if (r["curve"], r["labels_per_class"]) == key]
+        own = [float(r["accuracy"]) for r in same]
         assert len(own) == 3
         assert float(row["mean"]) == pytest.approx(np.mean(own), abs=1e-5)
         assert float(row["sd"]) == pytest.approx(np.std(own, ddof=1), abs=1e-5)
