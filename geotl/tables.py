@@ -99,23 +99,55 @@ def read_table(path: Path, faults: Faults) -> list[Row]:
 Found = tuple[int, Mapping[str, str], tuple[float, float] | None, str | None]
 
 
-def _from_csv(text: str, path: Path, faults: Faults) -> Iterator[Found]:
+def csv_rows(text: str, path: Path) -> tuple[list[str], Iterator[tuple[int, dict[str, str]]]]:
+    r"""A CSV's column names, and its rows as cells by name with the line each stands on.
+
+    Commas or semicolons; cells are stripped, and empty where a row is short.
+
+    >>> columns, rows = csv_rows("x; y\n1; 2\n", Path("a.csv"))
+    >>> columns, list(rows)
+    (['x', 'y'], [(2, {'x': '1', 'y': '2'})])
+    """
     header = text.partition("\n")[0]
     rows = csv.DictReader(text.splitlines(), delimiter=";" if ";" in header else ",")
     columns = [name.strip() for name in rows.fieldnames or ()]
     rows.fieldnames = columns
+    return columns, _cells(rows, columns, path)
+
+
+def _cells(
+    rows: csv.DictReader[str], columns: Sequence[str], path: Path
+) -> Iterator[tuple[int, dict[str, str]]]:
+    try:
+        for row in rows:
+            yield rows.line_num, {key: (row.get(key) or "").strip() for key in columns}
+    except csv.Error as error:
+        raise DataError(f"{path}: line {rows.line_num}: {error}; save it as plain CSV") from error
+
+
+def number(text: str) -> float | None:
+    """A finite number, with a decimal point or comma; None if the text is none.
+
+    >>> number("2,5"), number("1e3"), number("nan"), number("")
+    (2.5, 1000.0, None, None)
+    """
+    try:
+        value = float(text.replace(",", "."))
+    except ValueError:
+        return None
+    return value if math.isfinite(value) else None
+
+
+def _from_csv(text: str, path: Path, faults: Faults) -> Iterator[Found]:
+    columns, rows = csv_rows(text, path)
     if "path" not in columns:
         raise DataError(
             f"{path}: no column 'path' among {columns}; the first line must name the columns, such "
             "as path, label, split, group"
         )
-    try:
-        for row in rows:
-            cells = {key: (row.get(key) or "").strip() for key in columns}
-            centre, crs = _place(rows.line_num, cells, faults)
-            yield rows.line_num, cells, centre, crs
-    except csv.Error as error:
-        raise DataError(f"{path}: line {rows.line_num}: {error}; save it as plain CSV") from error
+    for line, cells in rows:
+        centre, crs = _place(line, cells, faults)
+        yield line, cells, centre, crs
 
 
 def _place(

@@ -1,0 +1,307 @@
+"""Points and polygons on disk, and positions brought from one reference system to another.
+
+The only module that imports geopandas, pyogrio and pyproj.
+"""
+
+from __future__ import annotations
+
+import functools
+import warnings
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import geopandas
+import numpy as np
+import pyogrio
+import pyproj
+import shapely
+from numpy.typing import NDArray
+from pyogrio.errors import DataLayerError, DataSourceError
+from pyproj.exceptions import ProjError
+
+from geotl.errors import DataError, nearest
+from geotl.files import whole_file
+from geotl.raster import known_crs
+from geotl.tables import CSV_SUFFIXES, csv_rows, number
+
+Geometries = NDArray[np.object_]
+
+_CSV_PLACES = (("x", "y"), ("lon", "lat"), ("longitude", "latitude"))
+_DEGREES = "EPSG:4326"
+_EARTH_M = 6.371e6  # radius
+
+
+@dataclass(frozen=True)
+class Features:
+    """What a vector file holds.
+
+    Attributes:
+        path: the file.
+        ids: one for each feature, as the file numbers them; a CSV's are its lines.
+        columns: values of each field that was asked for, None where there is none.
+        geometries: shapely geometries in two dimensions, None where there is none, [N].
+        crs: reference system of all of them, as `Grid.crs` gives it.
+        notes: what a reader should be told, one line each.
+    """
+
+    path: Path
+    ids: tuple[str, ...]
+    columns: Mapping[str, tuple[Any, ...]]
+    geometries: Geometries
+    crs: str
+    notes: tuple[str, ...] = ()
+
+
+def read_features(
+    path: str | Path,
+    *,
+    layer: str | None = None,
+    fields: Sequence[str] = (),
+    crs: str | None = None,
+) -> Features:
+    """Read a layer of any format that pyogrio reads, or a CSV of coordinates.
+
+    A CSV has columns x, y or lon, lat (then in EPSG:4326 unless told), and perhaps crs.
+
+    Args:
+        path: the file.
+        layer: which of its layers; not needed where it holds one.
+        fields: names of the fields wanted.
+        crs: reference system to take the positions for, whatever the file says.
+
+    Raises:
+        DataError: no such file, layer or field; several layers and none chosen; no reference
+            system.
+    """
+    path = Path(path).expanduser()
+    crs = known_crs(crs) if crs is not None else None
+    if not path.exists():
+        raise DataError(f"{path}: no such file; check the path")
+    if path.suffix.lower() in CSV_SUFFIXES:
+        return _from_csv(path, fields, crs)
+    return _from_layer(path, _layer_of(path, layer), fields, crs)
+
+
+def transformed(geometries: Geometries, source: str, target: str) -> Geometries:
+    """Geometries [N] in another reference system (x and y in this order).
+
+    What is straight in the source is curved in the target: edges get vertices until their
+    middles are off by a centimetre at most. None stays None, and comes where a position cannot
+    be expressed in the target.
+
+    >>> there = transformed(np.array([shapely.Point(15, 0)]), "EPSG:4326", "EPSG:32633")
+    >>> round(there[0].x), round(there[0].y)
+    (500000, 0)
+    """
+    if source == target:
+        return geometries
+    dense = shapely.segmentize(geometries, _spacing(geometries, source, target))
+    moved = shapely.transform(dense, lambda xy: positions(xy, source, target))
+    coordinates, owner = shapely.get_coordinates(moved, return_index=True)
+    lost = np.unique(owner[~np.isfinite(coordinates).all(axis=1)])
+    moved[lost] = None
+    return np.asarray(moved, dtype=object)
+
+
+def positions(xy: NDArray[np.float64], source: str, target: str) -> NDArray[np.float64]:
+    """Positions [N,2] as x, y in another reference system; infinite where there is none.
+
+    >>> positions(np.array([[15.0, 0.0]]), "EPSG:4326", "EPSG:32633").round(3).tolist()
+    [[500000.0, 0.0]]
+    """
+    if source == target or not len(xy):
+        return xy
+    x, y = _transformer(source, target).transform(xy[:, 0], xy[:, 1])
+    return np.column_stack([x, y])
+
+
+def write_features(
+    path: str | Path,
+    geometries: Sequence[shapely.Geometry | None] | Geometries,
+    columns: Mapping[str, Sequence[Any]],
+    crs: str,
+    *,
+    layer: str | None = None,
+) -> None:
+    """Write a GeoPackage with one layer (named after the file), whole or not at all.
+
+    Raises:
+        OutputError: the folder cannot be written, or the disk is full.
+    """
+    path = Path(path)
+    shapes = np.empty(len(geometries), dtype=object)
+    shapes[:] = list(geometries)
+    table = geopandas.GeoDataFrame(dict(columns), geometry=shapes, crs=crs)
+    with whole_file(path) as part:
+        part.unlink()  # GDAL makes the file itself
+        try:
+            pyogrio.write_dataframe(
+                table, part, driver="GPKG", layer=layer or path.stem, geometry_type=_kind(shapes)
+            )
+        except (DataSourceError, DataLayerError) as error:
+            raise OSError(" ".join(str(error).split())) from error
+
+
+def _kind(shapes: Geometries) -> str:
+    kinds = {shape.geom_type for shape in shapes if shape is not None}
+    return kinds.pop() if len(kinds) == 1 else "Unknown"
+
+
+@functools.lru_cache(maxsize=32)
+def _transformer(source: str, target: str) -> pyproj.Transformer:
+    try:
+        return pyproj.Transformer.from_crs(source, target, always_xy=True)
+    except ProjError as error:
+        raise DataError(
+            f"positions in {source} cannot be brought to {target} ({error}); transform the labels "
+            "with a GIS first"
+        ) from error
+
+
+def _spacing(geometries: Geometries, source: str, target: str) -> NDArray[np.float64]:
+    """Longest edge [N] each geometry may have: an arc's height falls with its length squared."""
+    tolerance = _centimetre(target)
+    spacing = np.full(len(geometries), np.inf)
+    for i, shape in enumerate(geometries):
+        xy = shapely.get_coordinates(shape)
+        if len(xy) < 2:
+            continue
+        length = np.hypot(*np.diff(xy, axis=0).T)
+        middle = (xy[:-1] + xy[1:]) / 2
+        ends, there = positions(xy, source, target), positions(middle, source, target)
+        off = np.hypot(*((ends[:-1] + ends[1:]) / 2 - there).T)
+        off = off[np.isfinite(off)]
+        worst = off.max(initial=0.0)
+        if worst > tolerance:
+            spacing[i] = length.max() / np.ceil(np.sqrt(worst / tolerance))
+    return spacing
+
+
+def _centimetre(crs: str) -> float:
+    """A centimetre in a system's units."""
+    system = pyproj.CRS.from_user_input(crs)
+    per_unit = system.axis_info[0].unit_conversion_factor  # metres or radians
+    return 0.01 / per_unit / (_EARTH_M if system.is_geographic else 1.0)
+
+
+def _layer_of(path: Path, wanted: str | None) -> str:
+    try:
+        layers = [str(name) for name, _ in pyogrio.list_layers(path)]
+    except DataSourceError as error:
+        reason = " ".join(str(error).replace(str(path), "the file").split())
+        raise DataError(
+            f"{path}: cannot be read as points or polygons ({reason}); save it as a GeoPackage"
+        ) from error
+    if wanted is not None:
+        if wanted not in layers:
+            raise DataError(f"{path}: no layer {wanted!r}; {nearest(wanted, layers)}")
+        return wanted
+    if len(layers) != 1:
+        raise DataError(
+            f"{path}: holds {len(layers)} layers ({', '.join(layers)}); choose one with layer"
+        )
+    return layers[0]
+
+
+def _from_layer(path: Path, layer: str, fields: Sequence[str], crs: str | None) -> Features:
+    held = [str(name) for name in pyogrio.read_info(path, layer=layer)["fields"]]
+    _check_fields(path, fields, held)
+    with warnings.catch_warnings(record=True) as told:  # GDAL's, handed on as notes
+        warnings.simplefilter("always")
+        table = pyogrio.read_dataframe(
+            path, layer=layer, columns=list(dict.fromkeys(fields)), fid_as_index=True, force_2d=True
+        )
+    notes = [f"{path}: {' '.join(str(w.message).split())}" for w in told]
+    own = getattr(table, "crs", None)
+    own = None if own is None else known_crs(own.to_string())
+    if crs is None and own is None:
+        raise DataError(
+            f"{path}: does not say its reference system; tell it with crs, such as crs=EPSG:4326"
+        )
+    if crs is not None and own is not None and crs != own:
+        notes.append(f"{path}: taken to be in {crs}, as told, although the file says {own}")
+    shapes = np.full(len(table), None, dtype=object)
+    if "geometry" in table:
+        shapes[:] = table.geometry.array
+    columns = {name: tuple(map(_plain, table[name])) for name in fields}
+    ids = tuple(str(number) for number in table.index)
+    return Features(path, ids, columns, shapes, str(crs or own), tuple(dict.fromkeys(notes)))
+
+
+def _plain(value: Any) -> Any:
+    """None for what pandas marks as missing; a whole number where it made one a float.
+
+    >>> _plain(3.0), _plain(float("nan")), _plain("a")
+    (3, None, 'a')
+    """
+    if isinstance(value, float):
+        return None if np.isnan(value) else int(value) if value.is_integer() else value
+    return None if str(value) in ("<NA>", "NaT", "None") else value
+
+
+def _check_fields(path: Path, wanted: Sequence[str], held: Sequence[str]) -> None:
+    for name in wanted:
+        if name not in held:
+            hint = nearest(name, held)
+            listed = "" if hint.startswith("allowed") else f" allowed: {', '.join(held)}"
+            raise DataError(f"{path}: no field {name!r}; {hint}{listed}")
+
+
+def _from_csv(path: Path, fields: Sequence[str], crs: str | None) -> Features:
+    try:
+        text = path.read_text(encoding="utf-8-sig")
+    except (OSError, UnicodeDecodeError) as error:
+        raise DataError(f"{path}: cannot be read ({error}); save it in UTF-8") from error
+    columns, cells = csv_rows(text, path)
+    _check_fields(path, fields, columns)
+    x, y = _place_columns(path, columns)
+    rows = list(cells)
+    points = [_point(row[x], row[y]) for _, row in rows]
+    own = None if x.lower() == "x" else _DEGREES
+    systems = [crs or _crs_of(path, line, row) or own for line, row in rows]
+    for (line, _), point, system in zip(rows, points, systems, strict=True):
+        if point is not None and system is None:
+            raise DataError(
+                f"{path}: line {line} does not say its reference system; add a column crs, or "
+                "tell it with crs, such as crs=EPSG:4326"
+            )
+    common = next((system for system in systems if system), _DEGREES)
+    ids = tuple(str(line) for line, _ in rows)
+    held = {name: tuple(row[name] or None for _, row in rows) for name in fields}
+    return Features(path, ids, held, _in_one_system(points, systems, common), common)
+
+
+def _place_columns(path: Path, columns: Sequence[str]) -> tuple[str, str]:
+    by_case = {name.lower(): name for name in columns}
+    for x, y in _CSV_PLACES:
+        if x in by_case and y in by_case:
+            return by_case[x], by_case[y]
+    raise DataError(
+        f"{path}: no columns x and y, or lon and lat, among {list(columns)}; name them in the "
+        "first line"
+    )
+
+
+def _crs_of(path: Path, line: int, row: Mapping[str, str]) -> str | None:
+    try:
+        return known_crs(row["crs"]) if row.get("crs") else None
+    except DataError as error:
+        raise DataError(f"{path}: line {line} gives {error}") from error
+
+
+def _point(x: str, y: str) -> shapely.Point | None:
+    there = number(x), number(y)
+    return None if None in there else shapely.Point(there)
+
+
+def _in_one_system(
+    points: Sequence[shapely.Point | None], systems: Sequence[str | None], target: str
+) -> Geometries:
+    shapes = np.full(len(points), None, dtype=object)
+    shapes[:] = points
+    for source in {system for system in systems if system} - {target}:
+        rows = [i for i, system in enumerate(systems) if system == source]
+        shapes[rows] = transformed(shapes[rows], source, target)
+    return shapes
