@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from geotl import __version__
+from geotl.cli_accuracy import add_accuracy
 from geotl.errors import GeoTLError
 
 _NOT_WRITTEN = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EACCES, errno.EROFS)
@@ -123,6 +124,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     evaluate.add_argument("--sensor", help="the tiles' sensor, if not the model's")
     evaluate.set_defaults(command=_evaluate)
+    add_accuracy(commands, common)
     return parser
 
 

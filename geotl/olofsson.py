@@ -126,6 +126,40 @@ def estimate(matrix: ArrayLike, mapped_pixels: ArrayLike, pixel_area_m2: float) 
     )
 
 
+def census(matrix: ArrayLike, sizes_m2: ArrayLike) -> AreaEstimate:
+    """Accuracies and areas where the reference is known at every pixel: nothing is sampled.
+
+    Standard errors are nan, for there is no sampling error to tell of.
+
+    Args:
+        matrix: pixels [K,K], rows the map, columns the reference.
+        sizes_m2: their areas [K,K]; the pixels themselves where areas are not known.
+
+    Raises:
+        DataError: shapes that do not fit, negative figures, or no pixel.
+
+    >>> float(census([[8, 2], [0, 10]], [[800, 200], [0, 1000]]).overall.value)
+    0.9
+    """
+    sizes = np.asarray(sizes_m2, dtype=np.float64)
+    counts, mapped = _checked(matrix, sizes.sum(axis=1))
+    shares = sizes / sizes.sum()
+    none = np.full(len(mapped), np.nan)
+    with np.errstate(invalid="ignore"):
+        users = np.diag(sizes) / mapped
+        producers = np.diag(sizes) / sizes.sum(axis=0)
+    return AreaEstimate(
+        matrix=counts,
+        weights=mapped / mapped.sum(),
+        proportions=shares,
+        overall=Estimated(np.asarray(np.trace(shares)), np.asarray(np.nan)),
+        users=Estimated(users, none),
+        producers=Estimated(producers, none),
+        mapped_m2=mapped,
+        areas_m2=Estimated(sizes.sum(axis=0), none),
+    )
+
+
 def sample_size(weights: ArrayLike, expected_users: ArrayLike, se_overall: float) -> int:
     """Points that a stratified sample needs for a wanted SE of overall accuracy (equation 13).
 
@@ -239,7 +273,7 @@ def _se_of_producers(producers: Floats, pixels: Floats, shares: Floats, spread: 
     reference = (pixels[:, None] * shares).sum(axis=0)
     with np.errstate(divide="ignore", invalid="ignore"):
         variance = ((1 - producers) ** 2 * own + producers**2 * others) / reference**2
-    return np.sqrt(np.maximum(variance, 0.0))
+    return np.asarray(np.sqrt(np.maximum(variance, 0.0)))
 
 
 def _shares(weights: ArrayLike) -> Floats:

@@ -31,7 +31,8 @@ from geotl.wholeness import check_jpeg2000, check_png
 NamesFrom = Literal["descriptions", "colours", "none"]
 
 # libjpeg only warns of a file cut short and leaves the rest grey: here that is an error.
-_GDAL = {"GDAL_ERROR_ON_LIBJPEG_WARNING": "TRUE"}
+# A VRT may hold Python code: it is never run.
+_GDAL = {"GDAL_ERROR_ON_LIBJPEG_WARNING": "TRUE", "GDAL_VRT_ENABLE_PYTHON": "NO"}
 _PICTURES = ("JPEG", "PNG", "GIF", "WEBP")
 _PALETTED = ("PNG", "GIF")
 _JPEG2000 = (".jp2", ".j2k")
@@ -159,7 +160,7 @@ def describe(path: str | Path, *, band_count: int | None = None) -> RasterInfo:
     Raises:
         DataError: no such file, an empty one, or one that is not an image.
     """
-    with _opened(Path(path)) as source:
+    with opened(Path(path)) as source:
         return _info(source, Path(path), band_count)
 
 
@@ -170,7 +171,7 @@ def read(path: str | Path, *, band_count: int | None = None) -> Raster:
         DataError: no such file, or one that is empty, cut short, damaged or not an image.
     """
     path = Path(path)
-    with _opened(path) as source:
+    with opened(path) as source:
         info = _info(source, path, band_count)
         if info.driver == "PNG":
             check_png(path)
@@ -252,7 +253,12 @@ def _profile(data: NDArray[Any], grid: Grid, nodata: float | None) -> dict[str, 
 
 
 @contextlib.contextmanager
-def _opened(path: Path) -> Iterator[Any]:
+def opened(path: Path) -> Iterator[Any]:
+    """A file's open GDAL data set, after a look at whether it is whole.
+
+    Raises:
+        DataError: no such file, or one that is empty, cut short, damaged or not an image.
+    """
     check_file(path)
     if path.suffix.lower() in _JPEG2000:
         check_jpeg2000(path)

@@ -41,10 +41,11 @@ def test_no_module_imports_in_a_circle() -> None:
 
 @pytest.mark.parametrize(
     ("library", "place"),
-    [("rasterio", {"raster"}), ("kornia", {"augment", "disturbances"}),
+    [("rasterio", {"raster", "classmaps"}), ("pyproj", {"vectors", "groundareas"}),
+     ("geopandas", {"vectors"}), ("pyogrio", {"vectors"}), ("kornia", {"augment", "disturbances"}),
      ("torchvision.models", {"families", "published"}),
      ("torchgeo", {"datasets", "published"}), ("torchgeo.datasets", {"datasets"}),
-     ("lightning", {"callbacks", "engine", "training"}), ("matplotlib", {"figures"})],
+     ("lightning", {"callbacks", "engine", "training"}), ("matplotlib", {"figures", "mapfigures"})],
 )  # fmt: skip
 def test_a_library_has_one_place(library: str, place: set[str]) -> None:
     users = {
