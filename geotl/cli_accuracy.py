@@ -61,7 +61,7 @@ def _add_sample(commands: Any, common: argparse.ArgumentParser) -> None:
     )  # fmt: skip
     sample.add_argument(
         "--minimum", type=int, metavar="POINTS",
-        help="points that each class gets at least (50, or fewer where -n does not reach)",
+        help="points that each class gets at least (50, or half an equal share of -n)",
     )  # fmt: skip
     sample.add_argument(
         "--expected", action="append", default=[], metavar="[CLASS=]SHARE",

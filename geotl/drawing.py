@@ -59,7 +59,8 @@ def plan_sample(
         n: points in all; None for as many as `se_overall` asks for.
         se_overall: standard error of overall accuracy that is wanted, where n is None.
         allocation: how the points are divided: see `allocate`.
-        minimum: points that each class gets at least; None for 50, or what n allows.
+        minimum: points that each class gets at least; None for 50, or half an
+            equal share of n where that is less.
         expected: user's accuracy by class; "" stands for all others (0.8).
         progress: called with blocks done and blocks in all.
 
@@ -78,7 +79,7 @@ def plan_sample(
     pixels = np.array(list(counted.values()), dtype=np.int64)
     wanted = sample_size(pixels, users, se_overall) if n is None else n
     if minimum is None:
-        minimum = _MINIMUM if n is None else min(_MINIMUM, n // len(pixels))
+        minimum = _MINIMUM if n is None else min(_MINIMUM, n // (2 * len(pixels)))
     if n is None:  # the minima come on top of what the error asks for, as far as pixels reach
         wanted = int(min(max(wanted, np.minimum(minimum, pixels).sum()), pixels.sum()))
     points = allocate(

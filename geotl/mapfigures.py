@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import textwrap
 from collections.abc import Sequence
 
 from matplotlib.axes import Axes
@@ -28,18 +29,18 @@ def areas_figure(found: Assessment) -> bytes:
     adjusted = Estimated(result.areas_m2.value / scale, result.areas_m2.se / scale)
     _dots(areas, adjusted, -_STEP, BLUE)
     _mapped(areas, result.mapped_m2 / scale)
-    _dots(shares, result.users, -_STEP, BLUE)
-    _dots(shares, result.producers, _STEP, ORANGE)
+    _dots(shares, result.users, -_STEP, BLUE, most=1.0)
+    _dots(shares, result.producers, _STEP, ORANGE, most=1.0)
     how = "with 95 % intervals" if found.sampled else "at every pixel, not of a sample"
     _plain_axes(areas, f"Area [{unit}]", grid="x")
     _plain_axes(shares, "Accuracy", grid="x")
     areas.set_yticks(range(len(classes)), [_short(name, 32) for name in classes])
     areas.tick_params(axis="y", labelcolor=INK, labelsize=9.5)
     areas.set_ylim(len(classes) - 0.5, -0.5)
-    areas.set_xlim(left=min(0.0, _least(adjusted)))
+    areas.set_xlim(left=0.0)
     areas.xaxis.set_major_locator(MaxNLocator(5))
     areas.xaxis.set_major_formatter(StrMethodFormatter("{x:,.0f}"))
-    shares.set_xlim(min(0.0, _least(result.users), _least(result.producers)), 1.02)
+    shares.set_xlim(0.0, 1.02)
     shares.xaxis.set_major_formatter(PercentFormatter(1.0, decimals=0))
     _legend(areas, [("mapped", GREY, False), ("adjusted for error", BLUE, True)])
     _legend(shares, [("user's", BLUE, True), ("producer's", ORANGE, True)])
@@ -47,18 +48,23 @@ def areas_figure(found: Assessment) -> bytes:
     told = f"Overall accuracy {overall:.1%}" if math.isfinite(overall) else "Overall unknown"
     told += f" ± {100 * margin:.1f} points" if math.isfinite(margin) else ""
     figure.suptitle(f"{told}, {how}", x=0.01, ha="left", fontsize=11, color=INK, fontweight="bold")
+    if found.warnings:
+        first = textwrap.fill(f"Read with care: {found.warnings[0]}", 130)
+        figure.supxlabel(first, x=0.01, ha="left", fontsize=8.5, color=ORANGE)
     return _png(figure)
 
 
-def _dots(axes: Axes, measure: Estimated, shift: float, colour: str) -> None:
-    """One dot a class, with its interval where there is one."""
+def _dots(
+    axes: Axes, measure: Estimated, shift: float, colour: str, most: float = math.inf
+) -> None:
+    """One dot a class, with its interval, as far as it is possible, where there is one."""
     for place, (value, low, high) in enumerate(
         zip(measure.value.tolist(), measure.low.tolist(), measure.high.tolist(), strict=True)
     ):
         if math.isfinite(low):
             axes.plot(
-                [low, high], [place + shift] * 2, color=colour, linewidth=3, alpha=0.4,
-                solid_capstyle="butt",
+                [max(low, 0.0), min(high, most)], [place + shift] * 2, color=colour,
+                linewidth=3, alpha=0.4, solid_capstyle="butt",
             )  # fmt: skip
         axes.plot(value, place + shift, "o", color=colour, markersize=6)
 
@@ -69,10 +75,6 @@ def _mapped(axes: Axes, values: Floats) -> None:
         values, places, "D", markerfacecolor="white", markeredgecolor=GREY, markeredgewidth=1.5,
         markersize=5.5,
     )  # fmt: skip
-
-
-def _least(measure: Estimated) -> float:
-    return min((v for v in measure.low.tolist() if math.isfinite(v)), default=0.0)
 
 
 def _legend(axes: Axes, entries: Sequence[tuple[str, str, bool]]) -> None:

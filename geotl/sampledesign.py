@@ -112,7 +112,7 @@ def simple_warning(counts: Counts, weights: Floats) -> str | None:
     there = weights > 0
     if there.sum() < 2 or not counts.sum():
         return None
-    p = float(chisquare(counts[there], counts.sum() * weights[there]).pvalue)
+    p = float(chisquare(counts[there], counts.sum() * weights[there] / weights.sum()).pvalue)
     if p > _CLUSTERED:
         return None
     return (
