@@ -11,6 +11,7 @@ from pathlib import Path
 
 from geotl import __version__
 from geotl.cli_accuracy import add_accuracy
+from geotl.cli_check import add_check
 from geotl.errors import GeoTLError
 
 _NOT_WRITTEN = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EACCES, errno.EROFS)
@@ -125,6 +126,7 @@ def _parser() -> argparse.ArgumentParser:
     evaluate.add_argument("--sensor", help="the tiles' sensor, if not the model's")
     evaluate.set_defaults(command=_evaluate)
     add_accuracy(commands, common)
+    add_check(commands, common)
     return parser
 
 
