@@ -46,7 +46,7 @@ def centres_figure(
 
 
 def contact_figure(rows: Sequence[tuple[str, Sequence[Pixels]]]) -> bytes:
-    """Lay tiles [h,w,3] out in rows, one for each class, its name before them."""
+    """Lay tiles [h,w,3] out in rows, one for each class, its name and a second line before them."""
     side, gap, head = 0.92, 0.06, 1.75
     across = max((len(tiles) for _, tiles in rows), default=1)
     width, height = head + across * (side + gap), len(rows) * (side + gap)
@@ -54,9 +54,10 @@ def contact_figure(rows: Sequence[tuple[str, Sequence[Pixels]]]) -> bytes:
     figure.set_layout_engine("none")  # every tile's place is worked out here
     for line, (name, tiles) in enumerate(rows):
         low = height - (line + 1) * (side + gap) + gap
+        first, _, second = name.partition("\n")
         figure.text(
-            (head - 0.12) / width, (low + side / 2) / height, _short(name, 24), ha="right",
-            va="center", fontsize=8.5, color=INK,
+            (head - 0.12) / width, (low + side / 2) / height, f"{_short(first, 22)}\n{second}",
+            ha="right", va="center", fontsize=8.5, color=INK,
         )  # fmt: skip
         for cell, tile in enumerate(tiles):
             left = head + cell * (side + gap)

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from geotl.findings import Finding, by_gravity
+from geotl.findings import Finding, by_gravity, many
 from geotl.likeness import Pair, copies, near_copies, overlaps
 from geotl.loading import Pack, Progress
 from geotl.radiometrycheck import radiometry_findings, saturation_finding
@@ -127,7 +127,7 @@ def balance_findings(labels: Ints, classes: Sequence[str]) -> Iterator[Finding]:
     without = int((labels < 0).sum())
     if without:
         yield Finding(
-            "worth knowing", "no label", f"{without} tiles have no class",
+            "worth knowing", "no label", f"{many(without, 'tile', 'has', 'have')} no class",
             "they take no part in training or judging; probe.unlabelled may use them",
         )  # fmt: skip
 
@@ -140,8 +140,9 @@ def validity_findings(
     if empty.size:
         order = empty[np.argsort(facts.valid[empty])].tolist()
         yield Finding(
-            "doubtful", "nodata", f"{len(order)} tiles have more than {_INVALID:.0%} of their "
-            "pixels without data",
+            "doubtful", "nodata",
+            f"{many(len(order), 'tile', 'has', 'have')} more than {_INVALID:.0%} of the pixels "
+            "without data",
             "take them out: a network may learn the shape of the gap",
             tuple(names[i] for i in order),
         )  # fmt: skip
@@ -159,8 +160,8 @@ def validity_findings(
     if blank.size and sensor.nodata is None:
         yield Finding(
             "doubtful", "zeros",
-            f"{len(blank)} tiles have more than {_BLANK:.0%} of their pixels at 0 in every band, "
-            "and no nodata value is declared",
+            f"{many(len(blank), 'tile', 'has', 'have')} more than {_BLANK:.0%} of the pixels at 0 in "
+            "every band, and no nodata value is declared",
             "if 0 stands for no data, declare it (gdal_edit.py -a_nodata 0)",
             tuple(names[i] for i in blank.tolist()),
         )  # fmt: skip
@@ -180,7 +181,7 @@ def twin_findings(
         }[kind]  # fmt: skip
         yield Finding(
             "wrong", "label conflict",
-            f"{len(grave)} pairs of tiles have {what} and different classes",
+            f"{many(len(grave), 'pair', 'has', 'have')} {what} and different classes",
             "look at both and settle the class, or take both out",
             _paired(grave, names),
         )  # fmt: skip
@@ -189,11 +190,11 @@ def twin_findings(
         return
     turned = sum(p.turned for p in rest)
     said = {
-        "duplicate": f"{len(rest)} tiles are copies of another one, byte by byte",
-        "near-duplicate": f"{len(rest)} pairs of tiles look all but the same"
+        "duplicate": f"{many(len(rest), 'tile', 'repeats', 'repeat')} another one byte by byte",
+        "near-duplicate": f"{many(len(rest), 'pair')} of tiles all but the same"
         + (f", {turned} of them turned or mirrored" if turned else ""),
-        "overlap": f"{len(rest)} pairs of tiles overlap, by {max(p.share for p in rest):.0%} of a "
-        "tile at most",
+        "overlap": f"{many(len(rest), 'pair')} of tiles with ground in common, "
+        f"{max(p.share for p in rest):.0%} of a tile at most",
     }[kind]
     remedy = {
         "duplicate": "keep one of each; copies are kept on one side of a split here, but count "
@@ -235,8 +236,8 @@ def _outlying(
         told = ", ".join(f"{names[i]} ({index.classes[labels[i]]}, {d:.0f})" for i, d in far[:3])
         yield Finding(
             "worth knowing", "outlier",
-            f"{len(far)} tiles lie far from their class in band means and contrasts, by robust "
-            f"standard deviations: {told}",
+            f"{many(len(far), 'tile')} far from the rest of the class in band means and "
+            f"contrasts, by robust standard deviations: {told}",
             "look at them: clouds, a wrong label, or a rare face of the class",
             tuple(names[i] for i, _ in far),
         )  # fmt: skip
@@ -248,7 +249,7 @@ def _sizes(counted: Counter[tuple[int, int]], side: int) -> Iterator[Finding]:
         told = ", ".join(f"{w}x{h} ({n})" for (h, w), n in counted.most_common(4))
         yield Finding(
             "worth knowing", "sizes",
-            f"{other} tiles are not {side}x{side} px, as the others are: {told}",
+            f"{many(other, 'tile', 'is', 'are')} not {side}x{side} px, as the others are: {told}",
             "they are padded or cropped about their middle; data.fit=resize resamples them, "
             "data.tile_px chooses another size",
         )  # fmt: skip
@@ -264,8 +265,8 @@ def _across_splits(pairs: Sequence[Pair], index: TileIndex) -> Iterator[Finding]
     if both:
         yield Finding(
             "wrong", "leak",
-            f"{len(both)} pairs of tiles that show the same lie on both sides of the split that "
-            "the table gives",
+            f"{many(len(both), 'pair')} of tiles that show the same, on both sides of the "
+            "split that the table gives",
             "put both on one side: what is judged on must not have been learnt",
             _paired(both, index.names),
         )  # fmt: skip

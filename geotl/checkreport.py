@@ -124,7 +124,7 @@ def _pictures(found: Checked, rgb: Sequence[int], per_class: int) -> dict[str, P
         pictures["centres"] = Picture(png, "Map of the tiles' centres by class")
     chosen = _telling(found)
     if chosen:
-        pictures["pairs"] = _twins(found, chosen, rgb, limits)
+        pictures["pairs"] = _twins(found, chosen, rgb)
     if found.far:
         pictures["outliers"] = _outliers(found, rgb, limits)
     return pictures
@@ -136,7 +136,7 @@ def _contact(found: Checked, rgb: Sequence[int], limits: Floats, per_class: int)
     for label, name in enumerate(found.index.classes):
         mine = np.random.default_rng(0).permutation(np.flatnonzero(found.index.labels == label))
         chosen = mine[:per_class].tolist()
-        rows.append((f"{name} ({len(mine)})", [_look(found, i, rgb, limits) for i in chosen]))
+        rows.append((f"{name}\n{len(mine)} tiles", [_look(found, i, rgb, limits) for i in chosen]))
     return Picture(
         contact_figure(rows),
         "Some tiles of each class",
@@ -158,6 +158,8 @@ def _twins(found: Checked, chosen: Sequence[Pair], rgb: Sequence[int], limits: F
     names, labels, classes = found.index.names, found.index.labels, found.index.classes
     shown = []
     for pair in chosen:
+        both = _pixels(found, np.array([pair.first, pair.second]))
+        limits = stretch_limits(*both, rgb)
         looks = [_look(found, i, rgb, limits) for i in (pair.first, pair.second)]
         told = {classes[labels[i]] for i in (pair.first, pair.second) if labels[i] >= 0}
         likeness = f"{' / '.join(sorted(told))}, {pair.share:.3f}" + (
@@ -255,13 +257,11 @@ def _finding_html(one: Finding) -> str:
         more = len(one.tiles) - _LISTED
         items += f"<li>and {more} more (check.json)</li>" if more > 0 else ""
         tiles = f"<details><summary>{len(one.tiles)} listed</summary><ul>{items}</ul></details>"
-    kind = "verdict loses" if one.gravity == "wrong" else "verdict"
-    said = one.said[:1].upper() + one.said[1:]
-    remedy = one.remedy[:1].upper() + one.remedy[1:]
+    said, remedy = (text[:1].upper() + text[1:] for text in (one.said, one.remedy))
     return (
-        f'<div class="{kind if one.gravity != "worth knowing" else "facts-note"}">'
-        f'<p class="eyebrow">{one.gravity}: {escape(one.kind)}</p><p>{escape(said)}.</p></div>\n'
-        f"<p>{escape(remedy)}.</p>{tiles}\n"
+        f'<div class="finding {one.gravity.split()[0]}">\n'
+        f'<p class="eyebrow">{one.gravity}: {escape(one.kind)}</p>\n'
+        f'<p class="said">{escape(said)}.</p>\n<p>{escape(remedy)}.</p>\n{tiles}</div>\n'
     )
 
 
@@ -274,12 +274,13 @@ def _class_table(found: Checked) -> Table:
         )
         for i, (name, number) in enumerate(_counts(found).items())
     )  # fmt: skip
-    return Table(("Class", "Tiles", "Share", "No data"), rows, bar=2)
+    return Table(("Class", "Tiles", "Share of tiles", "Pixels without data"), rows)
 
 
 def _range_table(found: Checked) -> Table:
     """Percentiles in DN, and what they measure."""
     at = dict(zip(QUANTILES, found.facts.quantiles, strict=True))
+    shares = ("1 %", "Median", "99 %")
     rows: list[tuple[Cell, ...]] = []
     for i, name in enumerate(found.pack.bands):
         measured = [
@@ -288,7 +289,7 @@ def _range_table(found: Checked) -> Table:
         dn = [f"{at[q][i]:.6g}" for q in (0.0, 0.01, 0.5, 0.99, 1.0)]
         rows.append((name, *dn, *measured, found.sensor.unit(name)))
     return Table(
-        ("Band", "Least DN", "1 %", "Median", "99 %", "Most", "1 %", "Median", "99 %", "as"),
+        ("Band", *(f"{q} [DN]" for q in ("Least", *shares, "Most")), *shares, "Measured"),
         tuple(rows),
     )
 

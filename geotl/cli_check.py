@@ -59,7 +59,11 @@ def _check(args: argparse.Namespace) -> None:
     print(told(found))
     if args.output:
         written = write_check(
-            args.output, found, rgb_positions(source), per_class=args.per_class, title=args.data
+            args.output,
+            found,
+            rgb_positions(source),
+            per_class=args.per_class,
+            title=Path(args.data).stem or args.data,
         )
         print("\nwritten  " + ", ".join(map(str, written)))
 

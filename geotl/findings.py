@@ -28,6 +28,16 @@ class Finding:
     tiles: tuple[str, ...] = ()
 
 
+def many(number: int, what: str, one: str = "", several: str = "") -> str:
+    """A number of things, with a verb that agrees.
+
+    >>> many(1, "tile", "has", "have"), many(3, "tile", "has", "have"), many(2, "pair")
+    ('1 tile has', '3 tiles have', '2 pairs')
+    """
+    told = f"{number} {what}" if number == 1 else f"{number} {what}s"
+    return " ".join(word for word in (told, one if number == 1 else several) if word)
+
+
 def by_gravity(findings: list[Finding]) -> list[Finding]:
     """Findings, the gravest first.
 

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
-from geotl.findings import Finding
+from geotl.findings import Finding, many
 from geotl.sensors import Sensor
 from geotl.tilefacts import QUANTILES
 
@@ -129,14 +129,14 @@ def _offset(at: dict[float, Floats], optical: Sequence[int], sensor: Sensor) -> 
 
 def saturation_finding(full: Floats, names: Sequence[str]) -> Finding | None:
     """Tiles with many pixels at the type's largest value."""
-    many = np.flatnonzero(full > _FULL)
-    if not many.size:
+    there = np.flatnonzero(full > _FULL)
+    if not there.size:
         return None
-    order = many[np.argsort(-full[many])].tolist()
+    order = there[np.argsort(-full[there])].tolist()
     return Finding(
         "worth knowing", "saturated",
-        f"{len(order)} tiles have more than {_FULL:.0%} of their pixels at the largest value that "
-        "the type holds",
+        f"{many(len(order), 'tile', 'has', 'have')} more than {_FULL:.0%} of the pixels at the "
+        "largest value that the type holds",
         "clouds, snow or roofs may be over-exposed; look at them",
         tuple(names[i] for i in order),
     )  # fmt: skip
