@@ -78,6 +78,8 @@ def check_tiles(
     near = [pair for pair in alike if (pair.first, pair.second) not in copied]
     shared = overlaps(pack.footprints, pack.crs)
     far = outliers(np.hstack([facts.mean, facts.sd]), labels)
+    seen = copied | {(pair.first, pair.second) for pair in near}
+    other = [pair for pair in shared if (pair.first, pair.second) not in seen]
     counted = Counter(sizes)
     whole = [Pair(group[0], other, 1.0) for group in same for other in group[1:]]
     findings = [
@@ -87,8 +89,8 @@ def check_tiles(
         *validity_findings(facts, labels, index.classes, names, sensor),
         *twin_findings("duplicate", whole, labels, names),
         *twin_findings("near-duplicate", near, labels, names),
-        *twin_findings("overlap", shared, labels, names),
-        *_across_splits([*whole, *near, *shared], index),
+        *twin_findings("overlap", other, labels, names),
+        *_across_splits([*whole, *near, *other], index),
         *_outlying(far, names, index, labels),
         *_ungrouped(index, pack),
     ]
@@ -160,8 +162,8 @@ def validity_findings(
     if blank.size and sensor.nodata is None:
         yield Finding(
             "doubtful", "zeros",
-            f"{many(len(blank), 'tile', 'has', 'have')} more than {_BLANK:.0%} of the pixels at 0 in "
-            "every band, and no nodata value is declared",
+            f"{many(len(blank), 'tile', 'has', 'have')} more than {_BLANK:.0%} of the pixels at 0 "
+            "in every band, and no nodata value is declared",
             "if 0 stands for no data, declare it (gdal_edit.py -a_nodata 0)",
             tuple(names[i] for i in blank.tolist()),
         )  # fmt: skip

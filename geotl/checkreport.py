@@ -154,7 +154,7 @@ def _telling(found: Checked) -> list[Pair]:
     return pairs[:_PAIRS]
 
 
-def _twins(found: Checked, chosen: Sequence[Pair], rgb: Sequence[int], limits: Floats) -> Picture:
+def _twins(found: Checked, chosen: Sequence[Pair], rgb: Sequence[int]) -> Picture:
     names, labels, classes = found.index.names, found.index.labels, found.index.classes
     shown = []
     for pair in chosen:
@@ -286,7 +286,10 @@ def _range_table(found: Checked) -> Table:
         measured = [
             float(at[q][i] * found.sensor.scale + found.sensor.offset) for q in (0.01, 0.5, 0.99)
         ]
-        dn = [f"{at[q][i]:.6g}" for q in (0.0, 0.01, 0.5, 0.99, 1.0)]
+        dn = [
+            f"{at[q][i]:.4g}" if abs(at[q][i]) < 100 else f"{at[q][i]:.0f}"
+            for q in (0.0, 0.01, 0.5, 0.99, 1.0)
+        ]
         rows.append((name, *dn, *measured, found.sensor.unit(name)))
     return Table(
         ("Band", *(f"{q} [DN]" for q in ("Least", *shares, "Most")), *shares, "Measured"),
