@@ -32,6 +32,27 @@ class Axis:
     high: NDArray[np.int64]
     share: NDArray[np.float64]
 
+    def part(self, start: int, stop: int) -> tuple[tuple[int, int], Axis]:
+        """Fine pixels from `start` up to `stop`, placed on none but the coarse pixels they need.
+
+        Returns:
+            Those coarse pixels (from, to), and the places among them.
+
+        >>> needed, part = axis(8, 32, 0.25, 0.0).part(8, 16)
+        >>> needed, part.nearest.tolist()
+        ((1, 5), [1, 1, 1, 1, 2, 2, 2, 2])
+        """
+        cut = slice(start, stop)
+        first = int(min(self.nearest[cut].min(), self.low[cut].min()))
+        last = int(max(self.nearest[cut].max(), self.high[cut].max()))
+        return (first, last + 1), Axis(
+            self.nearest[cut] - first,
+            self.inside[cut],
+            self.low[cut] - first,
+            self.high[cut] - first,
+            self.share[cut],
+        )
+
 
 def axis(count: int, fine: int, step: float, start: float) -> Axis:
     """Place `fine` pixels of `step` coarse pixels each, from `start`, on `count` coarse pixels.
@@ -79,6 +100,32 @@ def align(fine: Grid, coarse: Grid) -> tuple[Axis, Axis]:
     return (
         axis(coarse.height, fine.height, steps[0], starts[0]),
         axis(coarse.width, fine.width, steps[1], starts[1]),
+    )
+
+
+def cover(fine: Grid, mask: Grid) -> tuple[Axis, Axis]:
+    """Rows and columns of a grid on that of a mask, which must cover it but for a mask pixel.
+
+    Raises:
+        DataError: another reference system, a grid turned against the other, or ground of the
+            fine grid that the mask leaves open.
+    """
+    if fine.crs != mask.crs:
+        raise DataError(
+            f"lies in {mask.crs or 'no reference system'}, the scene in {fine.crs}; warp the mask "
+            "to the scene's"
+        )
+    steps, starts = _laid(fine, mask)
+    for step, start, few, many in zip(
+        steps, starts, (mask.height, mask.width), (fine.height, fine.width), strict=True
+    ):
+        if start <= -1 or start + step * many - few >= 1:
+            raise DataError(
+                f"covers {_box(mask)}, the scene {_box(fine)}; give a mask that covers all of it"
+            )
+    return (
+        axis(mask.height, fine.height, steps[0], starts[0]),
+        axis(mask.width, fine.width, steps[1], starts[1]),
     )
 
 

@@ -74,7 +74,7 @@ def describe_folder(folder: Path, sensor: Sensor, bands: Sequence[str]) -> Raste
         BandError: a band without a file, or with two, or a file that holds several bands.
     """
     infos = _opened(folder, sensor, bands, describe)
-    finest = _finest(folder, infos)
+    finest = finest_of(folder, infos)
     dates = [info.acquired for info in infos if info.acquired]
     return RasterInfo(
         path=folder,
@@ -98,7 +98,7 @@ def read_folder(folder: Path, sensor: Sensor, bands: Sequence[str]) -> Raster:
         BandError: as `describe_folder`.
     """
     images = _opened(folder, sensor, bands, read)
-    finest = _finest(folder, images)
+    finest = finest_of(folder, images)
     planes = []
     for image in images:
         data, valid = image.data[0], image.valid[0]
@@ -122,40 +122,78 @@ def _opened(
     folder: Path, sensor: Sensor, bands: Sequence[str], look: Callable[..., Image]
 ) -> list[Image]:
     """What `describe` or `read` gives of each wanted band's file, in the order wanted."""
-    files = _files(folder, sensor, bands)
+    files = band_files(folder, images_in(folder), sensor, bands)
     opened = []
     for band in sensor.canonical(bands):
         info = look(files[band], band_count=1)
-        if len(info.band_names) != 1:
-            raise BandError(
-                f"{info.path}: holds {len(info.band_names)} bands; each file of a tile's folder "
-                "must hold one: split it, or take the other files out"
-            )
-        own = known_band(sensor, info.band_names[0]) if info.band_names[0] else None
-        if own not in (None, band) and info.names_from == "descriptions":
-            raise BandError(
-                f"{info.path}: named as band {band}, but described inside as {own}; correct one"
-            )
+        check_band(info, sensor, band)
         opened.append(info)
     return opened
 
 
-def _files(folder: Path, sensor: Sensor, bands: Sequence[str]) -> dict[str, Path]:
-    """The file of each band wanted: by name, and where that tells nothing by description."""
-    wanted, images = sensor.canonical(bands), images_in(folder)
+def check_band(info: Raster | RasterInfo, sensor: Sensor, band: str) -> None:
+    """Make sure that a file holds one band, and does not describe it as another one.
+
+    Raises:
+        BandError: it holds several, or another.
+    """
+    if len(info.band_names) != 1:
+        raise BandError(
+            f"{info.path}: holds {len(info.band_names)} bands; each file of a tile's folder "
+            "must hold one: split it, or take the other files out"
+        )
+    own = known_band(sensor, info.band_names[0]) if info.band_names[0] else None
+    if own not in (None, band) and info.names_from == "descriptions":
+        raise BandError(
+            f"{info.path}: named as band {band}, but described inside as {own}; correct one"
+        )
+
+
+def band_files(
+    folder: Path, images: Sequence[Path], sensor: Sensor, bands: Sequence[str]
+) -> dict[str, Path]:
+    """The file of each band wanted: by name, and where that tells nothing by description.
+
+    Of files whose names differ in nothing but a resolution, such as B02_10m and B02_20m, it is
+    the finest.
+
+    Raises:
+        BandError: a band without a file, or with several.
+    """
+    wanted = sensor.canonical(bands)
     told = [(band_in_name(path.stem, sensor), path) for path in images]
     if not set(wanted) <= {band for band, _ in told}:
         told = [(band or _described(path, sensor), path) for band, path in told]
+    found = {}
     for band in wanted:
-        mine = [path.name for name, path in told if name == band]
+        mine = finest_named([path for name, path in told if name == band])
         if len(mine) != 1:
             held = ", ".join(path.name for path in images) or "no images"
-            how = f"in {len(mine)} files ({', '.join(mine)})" if mine else f"not in {held}"
+            names = ", ".join(path.name for path in mine)
+            how = f"in {len(mine)} files ({names})" if mine else f"not in {held}"
             raise BandError(
                 f"{folder}: band {band}: {how}; a tile's folder holds one file for each band, its "
                 "name ending with the band's, such as _B02.tif (choose bands with data.bands)"
             )
-    return {band: path for band, path in told if band is not None}
+        found[band] = mine[0]
+    return found
+
+
+def finest_named(paths: Sequence[Path]) -> list[Path]:
+    """Files, and of those whose names differ in a last word such as 20m alone the finest.
+
+    >>> [p.name for p in finest_named([Path("a_B02_20m.jp2"), Path("a_B02_10m.jp2")])]
+    ['a_B02_10m.jp2']
+    """
+    finest: dict[str, tuple[float, Path]] = {}
+    for path in paths:
+        plain, _, last = path.stem.rpartition("_")
+        told = _RESOLUTION.fullmatch(last)
+        key = plain + path.suffix if told else path.name
+        held = int(last[:-1]) if told else float("inf")
+        if not told or key not in finest or held < finest[key][0]:
+            finest[str(path) if not told else key] = held, path
+    return [path for _, path in finest.values()]
 
 
 def _described(path: Path, sensor: Sensor) -> str | None:
@@ -167,8 +205,12 @@ def _described(path: Path, sensor: Sensor) -> str | None:
     return known_band(sensor, name) if name and info.names_from == "descriptions" else None
 
 
-def _finest(folder: Path, infos: Sequence[Image]) -> Image:
-    """The one with the most pixels; every other must cover the same ground."""
+def finest_of(folder: Path, infos: Sequence[Image]) -> Image:
+    """The one with the most pixels; every other must cover the same ground.
+
+    Raises:
+        DataError: one does not.
+    """
     finest = max(infos, key=lambda info: info.grid.height * info.grid.width)
     for info in infos:
         try:

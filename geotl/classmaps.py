@@ -13,14 +13,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
-from xml.etree import ElementTree
 
 import numpy as np
 from numpy.typing import NDArray
-from rasterio.enums import MaskFlags, Resampling
-from rasterio.transform import Affine
-from rasterio.vrt import WarpedVRT
 
+from geotl.classrasters import ClassRaster, classes_on, value_names
 from geotl.errors import DataError
 from geotl.raster import Grid, opened
 from geotl.tiles import class_name
@@ -30,7 +27,6 @@ Ints = NDArray[np.int64]
 Block = tuple[NDArray[Any], NDArray[np.bool_]]
 
 _BLOCK_PIXELS = 1 << 22  # held at once: 4 Mi pixels
-_CLASS_TAG = re.compile(r"CLASS_(-?\d+)", re.IGNORECASE)
 
 
 @dataclass(frozen=True)
@@ -59,7 +55,7 @@ class ClassMap:
 
     def name(self, value: int) -> str:
         """What a value stands for."""
-        return self.names.get(value) or str(value)
+        return self.names.get(value, str(value))
 
 
 def open_map(path: str | Path, names: Mapping[int, str] | None = None) -> ClassMap:
@@ -80,7 +76,7 @@ def open_map(path: str | Path, names: Mapping[int, str] | None = None) -> ClassM
                 f"{path}: {source.count} bands of {dtype}; allowed: a class map of one band of "
                 "whole numbers (gdal_translate -b 1 -ot Byte makes one)"
             )
-        told = names or category_names(path) or _tagged_names(source.tags())
+        told = names or value_names(source)
         crs = source.crs.to_string() if source.crs else None
         place = tuple(float(v) for v in source.transform[:6])
         return ClassMap(
@@ -88,7 +84,7 @@ def open_map(path: str | Path, names: Mapping[int, str] | None = None) -> ClassM
             grid=Grid(crs, place, source.height, source.width),  # type: ignore[arg-type]
             dtype=dtype,
             nodata=source.nodata,
-            names={v: class_name(name) for v, name in told.items()},
+            names={v: class_name(name) for v, name in told.items() if name},
             colours=_palette(source),
             tags=source.tags(),
             tile=source.block_shapes[0],
@@ -106,19 +102,18 @@ def read_block(of: ClassMap, window: Window, *, on: Grid | None = None) -> Block
     Raises:
         DataError: pixels that cannot be read, or a grid whose place is not known.
     """
-    with opened(of.path) as source:
-        if on is None or same_grid(on, of.grid):
-            return _read(source, window, of.nodata)
+    if on is not None and not same_grid(on, of.grid):
         if None in (on.crs, of.grid.crs):
             raise DataError(
                 f"{of.path}: cannot be laid on another grid, as one of them has no reference "
                 "system; assign it (gdal_edit.py -a_srs)"
             )
-        with WarpedVRT(
-            source, crs=on.crs, transform=Affine(*on.transform), width=on.width, height=on.height,
-            resampling=Resampling.nearest, add_alpha=of.nodata is None,
-        ) as laid:  # fmt: skip
-            return _read(laid, window, of.nodata)
+        held = ClassRaster(of.path, of.grid, of.names, {}, of.nodata)
+        return classes_on(held, window.on(on))
+    below, right = window.row + window.height, window.col + window.width
+    part = ((window.row, below), (window.col, right))
+    with opened(of.path) as source:
+        return source.read(1, window=part), source.read_masks(1, window=part) > 0
 
 
 def windows(tile: tuple[int, int], grid: Grid) -> list[Window]:
@@ -148,37 +143,9 @@ def same_grid(first: Grid, second: Grid) -> bool:
     return all(math.dist(first.at(*place), second.at(*place)) < 1e-3 * step for place in corners)
 
 
-def category_names(path: Path) -> dict[int, str]:
-    """GDAL's CategoryNames of a file by value: from its .aux.xml, or from itself if it is a VRT.
-
-    Raises:
-        DataError: that file is not XML.
-    """
-    beside = path.with_name(path.name + ".aux.xml")
-    told = path if path.suffix.lower() == ".vrt" else beside
-    if not told.is_file():
-        return {}
-    text = told.read_text(encoding="utf-8", errors="replace")
-    try:
-        if "<!DOCTYPE" in text or "<!ENTITY" in text:  # entities can be made to swell without end
-            raise ElementTree.ParseError("it declares a document type")
-        found = ElementTree.fromstring(text).find(".//CategoryNames")
-    except ElementTree.ParseError as error:
-        raise DataError(
-            f"{told}: cannot be read ({error}); take the file away, or write it anew"
-        ) from error
-    listed = [] if found is None else [(item.text or "").strip() for item in found]
-    return {value: name for value, name in enumerate(listed) if name}
-
-
 def _multiple(tile: int, most: int) -> int:
     """The largest multiple of a block's side up to a size; the size itself for larger blocks."""
     return most // tile * tile or most
-
-
-def _tagged_names(tags: Mapping[str, str]) -> dict[int, str]:
-    found = ((_CLASS_TAG.fullmatch(key), name.strip()) for key, name in tags.items())
-    return {int(key[1]): name for key, name in sorted(found, key=str) if key and name}
 
 
 def _palette(source: Any) -> dict[int, str]:
@@ -187,18 +154,6 @@ def _palette(source: Any) -> dict[int, str]:
     except ValueError:  # rasterio's word for a band without one
         return {}
     return {value: f"#{r:02x}{g:02x}{b:02x}" for value, (r, g, b, _) in palette.items()}
-
-
-def _read(source: Any, window: Window, nodata: float | None) -> Block:
-    below, right = window.row + window.height, window.col + window.width
-    part = ((window.row, below), (window.col, right))
-    values = source.read(1, window=part)
-    valid = np.ones(values.shape, dtype=bool)
-    if MaskFlags.all_valid not in source.mask_flag_enums[0]:
-        valid &= source.read_masks(1, window=part) > 0
-    if nodata is not None and not math.isnan(nodata):
-        valid &= values != nodata
-    return values, valid
 
 
 def read_names(path: Path) -> dict[int, str]:

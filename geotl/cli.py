@@ -12,6 +12,7 @@ from pathlib import Path
 from geotl import __version__
 from geotl.cli_accuracy import add_accuracy
 from geotl.cli_check import add_check
+from geotl.cli_labels import add_chips
 from geotl.errors import GeoTLError
 
 _NOT_WRITTEN = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EACCES, errno.EROFS)
@@ -127,6 +128,7 @@ def _parser() -> argparse.ArgumentParser:
     evaluate.set_defaults(command=_evaluate)
     add_accuracy(commands, common)
     add_check(commands, common)
+    add_chips(commands, common)
     return parser
 
 

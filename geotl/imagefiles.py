@@ -31,7 +31,7 @@ def describe(path: Path, *, band_count: int | None = None) -> RasterInfo:
             (None,) * len(data), None,
         )  # fmt: skip
     info = raster.describe(path, band_count=band_count)
-    _check_numbers(path, info.dtype)
+    check_numbers(path, info.dtype)
     return info
 
 
@@ -55,7 +55,7 @@ def read(path: Path, *, band_count: int | None = None) -> Raster:
         seen = np.isfinite(data) if data.dtype.kind == "f" else np.ones(data.shape, dtype=bool)
         return Raster(path, data, seen, _grid(data), (None,) * len(data), None, "none")
     image = raster.read(path, band_count=band_count)
-    _check_numbers(path, image.data.dtype)
+    check_numbers(path, image.data.dtype)
     return image
 
 
@@ -102,7 +102,7 @@ def _mapped(path: Path, band_count: int | None) -> NDArray[Any]:
     if not isinstance(held, np.ndarray):
         held.close()
         raise DataError(f"{path}: an archive of arrays; save one array with numpy.save")
-    _check_numbers(path, held.dtype)
+    check_numbers(path, held.dtype)
     try:
         axes = bands_first(held.shape, band_count)
     except BandError as error:
@@ -122,6 +122,11 @@ def _grid(data: NDArray[Any]) -> Grid:
     return Grid(None, _NOWHERE, data.shape[1], data.shape[2])
 
 
-def _check_numbers(path: Path, dtype: np.dtype[Any]) -> None:
+def check_numbers(path: Path, dtype: np.dtype[Any]) -> None:
+    """Make sure that pixels are plain numbers.
+
+    Raises:
+        DataError: they are not.
+    """
     if dtype.kind not in "iuf":
         raise DataError(f"{path}: pixels of type {dtype}; allowed: integers and floats")

@@ -174,8 +174,9 @@ def _sort_out(
         return Rejection(label_id, "outside", "beyond what the scene's system can express", new)
     shape = _usable(there)
     if shape is None:
-        told = f"a {here.geom_type}{'' if here.is_valid else ' that cannot be repaired'}; points "
-        return Rejection(label_id, "unusable geometry", told + "and polygons are", new, there)
+        kind = here.geom_type if here.is_valid else f"{here.geom_type} without an area"
+        told = f"it is a {kind}; points and polygons can be used"
+        return Rejection(label_id, "unusable geometry", told, new, there)
     return Label(label_id, class_name(new), shape)
 
 

@@ -1,6 +1,7 @@
 """Images on disk: pixels, what is valid in them, where they lie and how their bands are called.
 
-The only module that imports rasterio.
+With `rasterpixels` and `rasterwindows`, which read the pixels whole and in parts, the only module
+that imports rasterio.
 """
 
 from __future__ import annotations
@@ -8,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import functools
 import math
+import os
 import re
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
@@ -19,20 +21,25 @@ import numpy as np
 import rasterio
 from numpy.typing import NDArray
 from rasterio.crs import CRS
-from rasterio.enums import ColorInterp, MaskFlags
+from rasterio.enums import ColorInterp
 from rasterio.errors import CRSError, NotGeoreferencedWarning, RasterioError
 from rasterio.io import MemoryFile
 from rasterio.transform import Affine
 
 from geotl.errors import DataError
 from geotl.files import whole_file
+from geotl.rasterpixels import pixels
 from geotl.wholeness import check_jpeg2000, check_png
 
 NamesFrom = Literal["descriptions", "colours", "none"]
 
 # libjpeg only warns of a file cut short and leaves the rest grey: here that is an error.
 # A VRT may hold Python code: it is never run.
-_GDAL = {"GDAL_ERROR_ON_LIBJPEG_WARNING": "TRUE", "GDAL_VRT_ENABLE_PYTHON": "NO"}
+_GDAL: dict[str, Any] = {"GDAL_ERROR_ON_LIBJPEG_WARNING": "TRUE", "GDAL_VRT_ENABLE_PYTHON": "NO"}
+if "GDAL_CACHEMAX" not in os.environ:
+    # Bytes of decoded blocks, in place of GDAL's share of all memory: enough for one row of the
+    # inner tiles of all of a Sentinel-2 product's bands.
+    _GDAL["GDAL_CACHEMAX"] = 256 << 20
 _PICTURES = ("JPEG", "PNG", "GIF", "WEBP")
 _PALETTED = ("PNG", "GIF")
 _JPEG2000 = (".jp2", ".j2k")
@@ -112,6 +119,7 @@ class RasterInfo:
         acquired: date of acquisition as YYYY-MM-DD, if the tags tell.
         alpha: position of the alpha band, counted from 1, which becomes validity.
         paletted: one band of indices into a colour table, read as its colours.
+        scaling: (scale, offset) that the file declares for each band; () where it cannot.
     """
 
     path: Path
@@ -124,6 +132,7 @@ class RasterInfo:
     acquired: str | None
     alpha: int | None = None
     paletted: bool = False
+    scaling: tuple[tuple[float, float], ...] = ()
 
 
 @dataclass(frozen=True)
@@ -161,7 +170,7 @@ def describe(path: str | Path, *, band_count: int | None = None) -> RasterInfo:
         DataError: no such file, an empty one, or one that is not an image.
     """
     with opened(Path(path)) as source:
-        return _info(source, Path(path), band_count)
+        return info_of(source, Path(path), band_count)
 
 
 def read(path: str | Path, *, band_count: int | None = None) -> Raster:
@@ -172,14 +181,10 @@ def read(path: str | Path, *, band_count: int | None = None) -> Raster:
     """
     path = Path(path)
     with opened(path) as source:
-        info = _info(source, path, band_count)
+        info = info_of(source, path, band_count)
         if info.driver == "PNG":
             check_png(path)
-        bands = [b for b in range(1, source.count + 1) if b != info.alpha]
-        data = source.read(bands)
-        valid = _validity(source, data, bands, info)
-        if info.paletted:
-            data, valid = _through_palette(data[0], valid[0], source.colormap(1))
+        data, valid = pixels(source, info.alpha, paletted=info.paletted)
     return Raster(path, data, valid, info.grid, info.band_names, info.acquired, info.names_from)
 
 
@@ -263,11 +268,22 @@ def opened(path: Path) -> Iterator[Any]:
     if path.suffix.lower() in _JPEG2000:
         check_jpeg2000(path)
     _hush()
+    with gdal(path), rasterio.open(path) as source:
+        if source.count == 0:
+            raise DataError(f"{path}: holds no bands of its own; give one of its subdatasets")
+        yield source
+
+
+@contextlib.contextmanager
+def gdal(path: Path) -> Iterator[None]:
+    """GDAL as it is set here, for work on a file of which its errors tell.
+
+    Raises:
+        DataError: GDAL cannot read the file.
+    """
     try:
-        with rasterio.Env(**_GDAL), rasterio.open(path) as source:
-            if source.count == 0:
-                raise DataError(f"{path}: holds no bands of its own; give one of its subdatasets")
-            yield source
+        with rasterio.Env(**_GDAL):
+            yield
     except RasterioError as error:
         reason = " ".join(str(error.__cause__ or error).replace(str(path), "the file").split())
         raise DataError(
@@ -300,7 +316,8 @@ def _hush() -> None:
         warnings.simplefilter("ignore", NotGeoreferencedWarning)
 
 
-def _info(source: Any, path: Path, band_count: int | None) -> RasterInfo:
+def info_of(source: Any, path: Path, band_count: int | None = None) -> RasterInfo:
+    """What an open data set's header says; `band_count` as in `describe`."""
     alpha = None if band_count == source.count else _alpha(source)
     paletted = source.driver in _PALETTED and source.colorinterp[0] == ColorInterp.palette
     names, names_from = _names(source, alpha, paletted)
@@ -314,6 +331,9 @@ def _info(source: Any, path: Path, band_count: int | None) -> RasterInfo:
         band_names=names,
         names_from=names_from,
         nodata=tuple(v for b, v in enumerate(source.nodatavals, 1) if b != alpha),
+        scaling=tuple(
+            (source.scales[b], source.offsets[b]) for b in range(source.count) if b + 1 != alpha
+        ),
         acquired=_acquired(source.tags()),
         alpha=alpha,
         paletted=paletted,
@@ -364,34 +384,3 @@ def _acquired(tags: Mapping[str, str]) -> str | None:
         if found and found[1] != "0000":
             return "-".join(found.groups())
     return None
-
-
-def _validity(
-    source: Any, data: NDArray[Any], bands: Sequence[int], info: RasterInfo
-) -> NDArray[np.bool_]:
-    """Every reason for which a pixel may not count: GDAL itself looks at the first one only."""
-    valid = np.ones(data.shape, dtype=bool)
-    for i, band in enumerate(bands):
-        flags = source.mask_flag_enums[band - 1]
-        if MaskFlags.all_valid not in flags and MaskFlags.alpha not in flags:
-            valid[i] &= source.read_masks(band) > 0
-        nodata = info.nodata[i]
-        if nodata is not None and not math.isnan(nodata):
-            valid[i] &= data[i] != nodata
-    if info.alpha is not None:
-        valid &= source.read(info.alpha) > 0
-    if data.dtype.kind in "fc":
-        valid &= np.isfinite(data)
-    return valid
-
-
-def _through_palette(
-    indices: NDArray[Any], valid: NDArray[np.bool_], palette: Mapping[int, tuple[int, ...]]
-) -> tuple[NDArray[np.uint8], NDArray[np.bool_]]:
-    """Colours [3,H,W] of palette indices [H,W]; transparent entries are not valid."""
-    table = np.zeros((256, 4), dtype=np.uint8)
-    for index, colour in palette.items():
-        table[index] = colour
-    colours = table[indices]
-    seen = valid & (colours[..., 3] > 0)
-    return np.moveaxis(colours[..., :3], -1, 0).copy(), np.repeat(seen[None], 3, axis=0)

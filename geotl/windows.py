@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
@@ -55,6 +56,22 @@ class Window:
             and self.col < other.col + other.width
             and other.col < self.col + self.width
         )
+
+
+def pixel_of(grid: Grid, x: float, y: float) -> tuple[int, int]:
+    """Row and column of the pixel in which a position lies; it may lie beyond the grid.
+
+    A pixel holds its upper and its left edge, as row = floor((f - y) / resolution) says. GDAL
+    counts from the corner of the first pixel for AREA_OR_POINT=Point too.
+
+    >>> grid = Grid("EPSG:32633", (10.0, 0.0, 500000.0, 0.0, -10.0, 4600000.0), 517, 391)
+    >>> pixel_of(grid, 500015, 4599985), pixel_of(grid, 499999, 4600001)
+    ((1, 1), (-1, -1))
+    """
+    a, b, c, d, e, f = grid.transform
+    across, down, area = x - c, y - f, a * e - b * d
+    col, row = (e * across - b * down) / area, (a * down - d * across) / area
+    return math.floor(row), math.floor(col)
 
 
 class Imagery(Protocol):

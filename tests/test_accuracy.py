@@ -12,7 +12,7 @@ import rasterio
 from rasterio.transform import from_origin
 
 from geotl.accuracy import assess_points, assess_raster
-from geotl.classmaps import category_names, open_map, read_names, windows
+from geotl.classmaps import open_map, read_names, windows
 from geotl.cli import main
 from geotl.drawing import draw_sample, plan_sample
 from geotl.errors import DataError
@@ -213,9 +213,6 @@ def test_names_come_from_the_user_then_gdal_then_tags(tmp_path) -> None:
     (tmp_path / "bad.txt").write_text("value,name\nwood is green\n")
     with pytest.raises(DataError, match="line 2"):
         read_names(tmp_path / "bad.txt")
-    (tmp_path / "m.tif.aux.xml").write_text('<!DOCTYPE x [<!ENTITY y "z">]><PAMDataset/>')
-    with pytest.raises(DataError, match="document type"):
-        category_names(path)
 
 
 def test_maps_that_are_none_are_refused(tmp_path) -> None:

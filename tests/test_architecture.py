@@ -41,12 +41,14 @@ def test_no_module_imports_in_a_circle() -> None:
 
 @pytest.mark.parametrize(
     ("library", "place"),
-    [("rasterio", {"raster", "classmaps"}), ("pyproj", {"vectors", "groundareas"}),
-     ("geopandas", {"vectors"}), ("pyogrio", {"vectors"}), ("kornia", {"augment", "disturbances"}),
+    [("rasterio", {"raster", "rasterpixels", "rasterwindows", "classrasters"}),
+     ("kornia", {"augment", "disturbances"}),
      ("torchvision.models", {"families", "published"}),
      ("torchgeo", {"datasets", "published"}), ("torchgeo.datasets", {"datasets"}),
      ("lightning", {"callbacks", "engine", "training"}),
-     ("matplotlib", {"figures", "mapfigures", "checkfigures"})],
+     ("matplotlib", {"figures", "mapfigures", "checkfigures"}),
+     ("geopandas", {"vectors"}), ("pyogrio", {"vectors"}),
+     ("pyproj", {"vectors", "groundareas"})],
 )  # fmt: skip
 def test_a_library_has_one_place(library: str, place: set[str]) -> None:
     users = {
@@ -62,11 +64,11 @@ def test_only_the_pipeline_and_the_cli_know_the_recipe() -> None:
 
 
 def test_the_command_line_starts_without_heavy_imports() -> None:
-    heavy = {"torch", "geotl.pipeline", "geotl.api", "rasterio", "lightning"}
-    assert not imports("cli", lazy=False) & heavy
+    heavy = {"torch", "geotl.pipeline", "geotl.api", "rasterio", "lightning", "geopandas"}
+    assert not (imports("cli", lazy=False) | imports("cli_labels", lazy=False)) & heavy
 
 
-@pytest.mark.parametrize("library", ["torchgeo"])
+@pytest.mark.parametrize("library", ["torchgeo", "xarray", "rioxarray"])
 def test_what_is_an_extra_is_only_imported_where_it_is_used(library: str) -> None:
     users = {n for n in MODULES if any(i.startswith(library) for i in imports(n, lazy=False))}
     assert not users

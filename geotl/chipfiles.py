@@ -1,0 +1,197 @@
+"""Chips on disk: one GeoTIFF each, a manifest that `data.root` takes, and what was rejected."""
+
+from __future__ import annotations
+
+import csv
+import io
+import re
+import shutil
+import tempfile
+from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from geotl import raster
+from geotl.chips import Chip, Placement
+from geotl.errors import DataError, OutputError
+from geotl.labels import Rejection
+from geotl.vectors import write_features
+from geotl.windows import Imagery
+
+MANIFEST, REJECTED, REJECTED_PLACES = "chips.csv", "rejected.csv", "rejected.gpkg"
+_COLUMNS = ("path", "label", "group", "x", "y", "crs", "label_id", "scene", "row", "col")
+_UNSAFE = re.compile(r"[^\w.@+-]+")
+
+
+def write_chips(
+    scenes: Sequence[Imagery],
+    placement: Placement,
+    folder: str | Path,
+    *,
+    tell: Callable[[int, int], None] | None = None,
+) -> Path:
+    """Write chips into class folders, with a manifest and the rejected labels, all or nothing.
+
+    Pixels that are not valid hold the file's nodata value. The folder may be an earlier one of
+    chips, which is replaced.
+
+    Args:
+        scenes: those the chips were placed in.
+        placement: from `chips.place_chips`.
+        folder: where to write; new, empty, or nothing but chips.
+        tell: told of (chips written, all of them).
+
+    Returns:
+        The manifest.
+
+    Raises:
+        DataError: there are no chips.
+        OutputError: the folder holds anything else, or cannot be written.
+    """
+    folder = Path(folder)
+    if not placement.chips:
+        raise DataError(f"{folder}: not written; {'; '.join(placement.summary())}")
+    _check_folder(folder)
+    try:
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        part = Path(tempfile.mkdtemp(dir=folder.parent, prefix=f".{folder.name}-"))
+    except OSError as error:
+        raise OutputError(f"{folder}: could not be written ({error.strerror})") from error
+    try:
+        _fill(part, scenes, placement, tell)
+        part.chmod(0o755)
+        if folder.exists():
+            shutil.rmtree(folder)
+        part.replace(folder)
+    finally:
+        shutil.rmtree(part, ignore_errors=True)  # gone already where all went well
+    return folder / MANIFEST
+
+
+def rejected_csv(rejected: Iterable[Rejection]) -> str:
+    """Rejected labels as a CSV of id, reason, class and detail.
+
+    >>> print(rejected_csv([Rejection("7", "outside", "far off", "farm")]), end="")
+    id,reason,class,detail
+    7,outside,farm,far off
+    """
+    rows = [(one.label_id, one.reason, one.class_name or "", one.detail) for one in rejected]
+    return _csv_of(("id", "reason", "class", "detail"), rows)
+
+
+def _fill(
+    folder: Path,
+    scenes: Sequence[Imagery],
+    placement: Placement,
+    tell: Callable[[int, int], None] | None,
+) -> None:
+    by_name = {scene.name: scene for scene in scenes}
+    paths = _paths(placement.chips)
+    order = list(by_name)
+    # Scene by scene and from top to bottom, as scenes are stored.
+    todo = sorted(placement.chips, key=lambda chip: (order.index(chip.scene), chip.window))
+    for done, chip in enumerate(todo, 1):
+        scene = by_name[chip.scene]
+        data, nodata = _marked(*scene.read(chip.window), scene.sensor.nodata)
+        tags = {"TIFFTAG_DATETIME": scene.acquired.replace("-", ":")} if scene.acquired else None
+        grid = chip.window.on(scene.grid)
+        raster.write(folder / paths[chip.id], data, grid, scene.bands, nodata, tags=tags)
+        if tell:
+            tell(done, len(todo))
+    rows = [_row(chip, paths[chip.id], by_name[chip.scene]) for chip in placement.chips]
+    rejected = placement.rejected
+    (folder / REJECTED).write_text(rejected_csv(rejected), encoding="utf-8")
+    columns: dict[str, list[str | None]] = {
+        "label_id": [one.label_id for one in rejected],
+        "reason": [one.reason for one in rejected],
+        "class": [one.class_name for one in rejected],
+        "detail": [one.detail for one in rejected],
+    }
+    shapes = [one.geometry for one in rejected]
+    write_features(folder / REJECTED_PLACES, shapes, columns, placement.crs)
+    (folder / MANIFEST).write_text(_csv_of(_COLUMNS, rows), encoding="utf-8")
+
+
+def _row(chip: Chip, path: str, scene: Imagery) -> tuple[object, ...]:
+    x, y = chip.window.on(scene.grid).centre
+    place = (x, y, scene.grid.crs)
+    where = (chip.scene, chip.window.row, chip.window.col)
+    return path, chip.class_name, chip.label_id, *place, chip.label_id, *where
+
+
+def _paths(chips: Iterable[Chip]) -> dict[str, str]:
+    """A path below the folder for each chip, safe and unlike the others on any file system."""
+    paths: dict[str, str] = {}
+    used: set[str] = set()
+    for chip in chips:
+        stem = f"{_safe(chip.class_name)}/{_safe(chip.id)}"
+        path, again = f"{stem}.tif", 1
+        while path.lower() in used:
+            again += 1
+            path = f"{stem}-{again}.tif"
+        used.add(path.lower())
+        paths[chip.id] = path
+    return paths
+
+
+def _safe(name: str) -> str:
+    """A name that is a file name everywhere.
+
+    >>> _safe("Forêt / mixte"), _safe("..")
+    ('Forêt_mixte', '_..')
+    """
+    safe = _UNSAFE.sub("_", name)[:100]
+    return f"_{safe}" if safe.startswith(".") else safe
+
+
+def _marked(
+    data: NDArray[Any], valid: NDArray[np.bool_], usual: float | None
+) -> tuple[NDArray[Any], float | None]:
+    """Pixels with those that are not valid set to a nodata value, which no valid one has."""
+    if valid.all():
+        return data, usual
+    if data.dtype.kind == "f":
+        return np.where(valid, data, np.nan).astype(data.dtype), np.nan
+    limits = np.iinfo(data.dtype)
+    seen = set(np.unique(data[valid]).tolist())
+    # A value that only one chip's pixels happen to leave free would serve too, but badly: first
+    # those that people expect.
+    wanted = (usual, 0, limits.min, limits.max)
+    free = next((int(v) for v in wanted if v is not None and v not in seen), None)
+    if free is None:
+        free = next(v for v in range(limits.max, limits.min, -1) if v not in seen)
+    return np.where(valid, data, data.dtype.type(free)), free
+
+
+def _check_folder(folder: Path) -> None:
+    """Refuse a folder that holds anything but chips written before."""
+    if folder.is_file():
+        raise OutputError(f"{folder}: is a file; choose a folder with -o")
+    if not folder.exists() or not any(folder.iterdir()):
+        return
+    own = {MANIFEST, REJECTED, REJECTED_PLACES}
+    try:
+        rows = csv.DictReader((folder / MANIFEST).read_text(encoding="utf-8").splitlines())
+        own |= {row["path"] for row in rows}
+    except (OSError, UnicodeDecodeError, KeyError) as error:
+        raise OutputError(
+            f"{folder}: is not empty and holds no {MANIFEST} of ours; choose another folder with -o"
+        ) from error
+    held = (p.relative_to(folder).as_posix() for p in folder.rglob("*") if not p.is_dir())
+    foreign = next((name for name in sorted(held) if name not in own), None)
+    if foreign is not None:
+        raise OutputError(
+            f"{folder}: holds {foreign}, which is no chip; move it, or choose another folder with "
+            "-o"
+        )
+
+
+def _csv_of(header: Sequence[str], rows: Iterable[Sequence[object]]) -> str:
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(header)
+    writer.writerows(rows)
+    return text.getvalue()

@@ -1,0 +1,327 @@
+"""Where in one scene the windows of one label lie: about a point, or within a polygon."""
+
+from __future__ import annotations
+
+import math
+import zlib
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import shapely
+from numpy.typing import NDArray
+
+from geotl.coverage import pixel_shares, window_shares
+from geotl.errors import DataError
+from geotl.labels import Reason
+from geotl.windows import Imagery, Window
+
+Refused = tuple[Reason, str]  # why, and what exactly
+
+_EDGE = 1e-6  # of a pixel: a point this close before an edge lies on it, as rounding may have it
+_ROUNDING = 1e-9  # of a share
+_BLOCK_PX = 512  # side of what is looked at together
+
+
+@dataclass(frozen=True)
+class ChipRules:
+    """What a chip must be.
+
+    Attributes:
+        chip_px: rows and columns.
+        purity: least share of its area within its polygon, or of its pixels of its class.
+        per_polygon: most chips of one polygon, drawn at random; None for all that fit.
+        step_px: distance between the chips of a polygon, on a lattice; None packs them side by
+            side without a shared pixel.
+        min_valid: least share of valid pixels, as a mean over the bands.
+        max_cloud: largest share of pixels under the scene's cloud mask.
+        seed: of the draw.
+    """
+
+    chip_px: int
+    purity: float = 0.8
+    per_polygon: int | None = None
+    step_px: int | None = None
+    min_valid: float = 0.8
+    max_cloud: float = 0.1
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        """Refuse what no chip can be.
+
+        Raises:
+            DataError: a value out of its range.
+        """
+        for name in ("chip_px", "per_polygon", "step_px"):
+            value = getattr(self, name)
+            if value is not None and value < 1:
+                raise DataError(f"{name}: given {value}; allowed: 1 or more")
+        for name in ("purity", "min_valid", "max_cloud"):
+            if not 0 <= getattr(self, name) <= 1:
+                raise DataError(f"{name}: given {getattr(self, name)}; allowed: 0 to 1")
+        if self.purity == 0:
+            raise DataError("purity: given 0.0; allowed: more than 0, up to 1")
+
+
+def windows_of(
+    shape: shapely.Geometry, label_id: str, scene: Imagery, rules: ChipRules
+) -> tuple[Window, ...] | Refused:
+    """The windows of a label in a scene, from top to bottom, or why there are none.
+
+    Args:
+        shape: the label, in columns (x) and rows (y) of the scene.
+        label_id: its id, on which the draw of `per_polygon` hangs.
+        scene: what is looked at; only where windows may lie.
+        rules: what a chip must be.
+    """
+    if shape.geom_type.endswith("Point"):
+        return _about_points(shape, scene, rules)
+    return _within(shape, label_id, scene, rules)
+
+
+def window_about(x: float, y: float, size_px: int) -> Window:
+    """The window whose pixel [size // 2, size // 2] holds a place in columns and rows.
+
+    A pixel holds its upper and left edge, so that a point on an edge goes to the pixel below or
+    to the right of it.
+
+    >>> window_about(10.0, 20.99, 4)
+    Window(row=18, col=8, height=4, width=4)
+    """
+    row, col = math.floor(y + _EDGE), math.floor(x + _EDGE)
+    return Window(row - size_px // 2, col - size_px // 2, size_px, size_px)
+
+
+@dataclass(frozen=True)
+class Sight:
+    """What can be seen of each square of pixels within a window, by its upper left pixel.
+
+    Attributes:
+        good: enough is valid and little enough cloudy.
+        veiled: not good, but without the clouds enough would be valid.
+        valid: share of valid pixels.
+        cloud: share of cloudy ones.
+    """
+
+    good: NDArray[np.bool_]
+    veiled: NDArray[np.bool_]
+    valid: NDArray[np.float64]
+    cloud: NDArray[np.float64]
+
+
+def sight(scene: Imagery, window: Window, rules: ChipRules) -> Sight:
+    """Look at all squares of `chip_px` pixels within a window."""
+    return _sight(*_seen(scene, window), rules)
+
+
+def _seen(scene: Imagery, window: Window) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
+    """Share of bands in which each pixel [h,w] is valid, and whether it is cloudy."""
+    return scene.read(window)[1].mean(axis=0), scene.cloudy(window)
+
+
+def _sight(valid: NDArray[np.float64], cloudy: NDArray[np.bool_], rules: ChipRules) -> Sight:
+    share, cloud = window_shares(valid, rules.chip_px), window_shares(cloudy, rules.chip_px)
+    without = window_shares(np.maximum(valid, cloudy), rules.chip_px)
+    enough = rules.min_valid - _ROUNDING
+    good = (share >= enough) & (cloud <= rules.max_cloud + _ROUNDING)
+    return Sight(good, ~good & (without >= enough), share, cloud)
+
+
+def _about_points(
+    shape: shapely.Geometry, scene: Imagery, rules: ChipRules
+) -> tuple[Window, ...] | Refused:
+    found: dict[Window, None] = {}
+    faults: list[Refused] = []
+    for point in shapely.get_parts(shape):
+        window = window_about(point.x, point.y, rules.chip_px)
+        fault = _fault(scene, window, rules)
+        if fault is None:
+            found[window] = None
+        else:
+            faults.append(fault)
+    return tuple(sorted(found)) or most_telling(faults)
+
+
+def most_telling(faults: Sequence[Refused]) -> Refused:
+    """The fault that came closest to a chip: cloudy, then nodata, impure, outside.
+
+    >>> most_telling([("outside", ""), ("nodata", "a half"), ("impure", "")])
+    ('nodata', 'a half')
+    """
+    order = ("cloudy", "nodata", "impure", "outside")
+    return min(faults, key=lambda fault: order.index(fault[0]))
+
+
+def _fault(scene: Imagery, window: Window, rules: ChipRules) -> Refused | None:
+    """Why the window about a point is no chip."""
+    grid, size = scene.grid, rules.chip_px
+    if not window.inside(grid):
+        beyond = max(
+            -window.row,
+            -window.col,
+            window.row + size - grid.height,
+            window.col + size - grid.width,
+        )
+        return "outside", f"its window reaches {beyond} px beyond {scene.name}"
+    valid, cloudy = _seen(scene, window)
+    seen, own = _sight(valid, cloudy, rules), (size // 2, size // 2)
+    if cloudy[own]:
+        return "cloudy", "its own pixel is under cloud"
+    if not seen.good.all():
+        return _unseen(seen)
+    if valid[own] == 0:
+        return "nodata", "its own pixel has no data"
+    return None
+
+
+def _unseen(seen: Sight) -> Refused:
+    if seen.veiled.any():
+        return "cloudy", f"{seen.cloud[seen.veiled].min():.0%} of its window is under cloud"
+    return "nodata", f"{seen.valid.max():.0%} of its window is valid"
+
+
+def _within(
+    area: shapely.Geometry, label_id: str, scene: Imagery, rules: ChipRules
+) -> tuple[Window, ...] | Refused:
+    left, top, right, bottom = area.bounds
+    grid, size = scene.grid, rules.chip_px
+    if right <= 0 or bottom <= 0 or left >= grid.width or top >= grid.height:
+        return "outside", f"it does not meet {scene.name}"
+    rows = max(0, math.floor(top) - size + 1), min(grid.height - size, math.ceil(bottom) - 1)
+    cols = max(0, math.floor(left) - size + 1), min(grid.width - size, math.ceil(right) - 1)
+    starts = Starts()
+    best, faults = 0.0, []
+    for block in _blocks(rows, cols):
+        pixels = Window(block.row, block.col, block.height + size - 1, block.width + size - 1)
+        shares = window_shares(pixel_shares(area, pixels), size)
+        best = max(best, shares.max())
+        pure = shares >= rules.purity - _ROUNDING
+        if pure.any():
+            fault = _see(scene, block, pure, rules)
+            faults += [fault] if fault else []
+            starts.add(block, pure)
+    if starts.count == 0:
+        told = f"at most {best:.0%} of a window of {size} px lies in it"
+        return most_telling(faults) if faults else ("impure", told)
+    return _chosen(starts, label_id, rules)
+
+
+def _blocks(rows: tuple[int, int], cols: tuple[int, int]) -> Iterator[Window]:
+    """Squares of first pixels, from the first to the last row and column, both included."""
+    for row in range(rows[0], rows[1] + 1, _BLOCK_PX):
+        for col in range(cols[0], cols[1] + 1, _BLOCK_PX):
+            yield Window(
+                row, col, min(_BLOCK_PX, rows[1] + 1 - row), min(_BLOCK_PX, cols[1] + 1 - col)
+            )
+
+
+def _see(
+    scene: Imagery, block: Window, pure: NDArray[np.bool_], rules: ChipRules
+) -> Refused | None:
+    """Take those that cannot be seen out of `pure`; tell why if none is left.
+
+    Only the part of the scene is read in which pure windows lie.
+    """
+    rows, cols = np.flatnonzero(pure.any(axis=1)), np.flatnonzero(pure.any(axis=0))
+    part = slice(rows[0], rows[-1] + 1), slice(cols[0], cols[-1] + 1)
+    reach = rules.chip_px - 1
+    seen = sight(
+        scene,
+        Window(
+            block.row + int(rows[0]),
+            block.col + int(cols[0]),
+            int(rows[-1] - rows[0]) + 1 + reach,
+            int(cols[-1] - cols[0]) + 1 + reach,
+        ),
+        rules,
+    )
+    inside = pure[part].copy()
+    pure[part] &= seen.good
+    if pure.any():
+        return None
+    return _unseen(
+        Sight(seen.good, seen.veiled & inside, np.where(inside, seen.valid, 0), seen.cloud)
+    )
+
+
+class Starts:
+    """First pixels of the windows that would do, block by block, one bit each."""
+
+    def __init__(self) -> None:
+        """Begin without any."""
+        self.count = 0
+        self._blocks: list[tuple[Window, NDArray[np.uint8]]] = []
+
+    def add(self, block: Window, good: NDArray[np.bool_]) -> None:
+        """Take in a block's."""
+        if good.any():
+            self.count += int(good.sum())
+            self._blocks.append((block, np.packbits(good)))
+
+    def __iter__(self) -> Iterator[tuple[Window, NDArray[np.bool_]]]:
+        """The blocks that hold any, from top to bottom."""
+        for block, bits in self._blocks:
+            count = block.height * block.width
+            yield block, np.unpackbits(bits, count=count).reshape(block.height, -1).astype(bool)
+
+    def __len__(self) -> int:
+        """Number of blocks."""
+        return len(self._blocks)
+
+
+def _chosen(starts: Starts, label_id: str, rules: ChipRules) -> tuple[Window, ...]:
+    """Windows that share no pixel (or keep their step), as many as a bounded search finds.
+
+    The best of all offsets of a lattice; without `step_px`, gaps then filled from top to bottom.
+    In an area of one block, filling alone is tried too, and the more windows win.
+    """
+    size = rules.chip_px
+    found = _lattice(starts, rules.step_px or size)
+    if rules.step_px is None:
+        found = _filled(starts, size, found)
+        if len(starts) == 1:
+            found = max(found, _filled(starts, size, []), key=len)
+    if rules.per_polygon is not None and len(found) > rules.per_polygon:
+        draw = np.random.default_rng([rules.seed, zlib.crc32(label_id.encode())])
+        found = [found[i] for i in draw.choice(len(found), rules.per_polygon, replace=False)]
+    return tuple(Window(row, col, size, size) for row, col in sorted(found))
+
+
+def _lattice(starts: Starts, step: int) -> list[tuple[int, int]]:
+    """The starts on the lattice that holds most of them; of equals the upper left one."""
+    counts = np.zeros(step * step, dtype=np.int64)
+    for block, good in starts:
+        rows, cols = np.nonzero(good)
+        at = (rows + block.row) % step * step + (cols + block.col) % step
+        counts += np.bincount(at, minlength=step * step)
+    down, across = divmod(int(counts.argmax()), step)
+    found = []
+    for block, good in starts:
+        first = (down - block.row) % step, (across - block.col) % step
+        rows, cols = np.nonzero(good[first[0] :: step, first[1] :: step])
+        rows, cols = rows * step + first[0] + block.row, cols * step + first[1] + block.col
+        found += list(zip(rows.tolist(), cols.tolist(), strict=True))
+    return found
+
+
+def _filled(starts: Starts, size: int, taken: Sequence[tuple[int, int]]) -> list[tuple[int, int]]:
+    """Starts taken, and every further one whose window meets none before it."""
+    found = list(taken)
+    for block, free in starts:
+        there = np.array(found, dtype=np.int64).reshape(-1, 2) - (block.row, block.col)
+        near = (there > -size).all(axis=1) & (
+            there < (block.height + size, block.width + size)
+        ).all(axis=1)
+        for row, col in there[near].tolist():
+            _take(free, row, col, size)
+        for row, col in np.argwhere(free).tolist():
+            if free[row, col]:
+                _take(free, row, col, size)
+                found.append((row + block.row, col + block.col))
+    return found
+
+
+def _take(free: NDArray[np.bool_], row: int, col: int, size: int) -> None:
+    free[
+        max(0, row - size + 1) : max(0, row + size), max(0, col - size + 1) : max(0, col + size)
+    ] = False

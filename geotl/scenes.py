@@ -1,0 +1,353 @@
+"""Scenes read window by window: one file, or a folder with one file for each band.
+
+A scene lies on the grid of the finest band wanted. Coarser bands are laid on it as those of a
+tile are (`alignment.resample`), from the pixels that a window needs, so that reading window by
+window gives to the bit what reading the whole and cutting would give.
+"""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from geotl import products, scenefiles
+from geotl.alignment import Axis, align, resample
+from geotl.bandfiles import band_files, check_band, finest_of
+from geotl.bandorder import band_positions
+from geotl.errors import DataError
+from geotl.imagefiles import check_numbers
+from geotl.masks import Span, find_mask, open_mask, rule_of
+from geotl.raster import Grid
+from geotl.rasterwindows import NOWHERE, WindowReader
+from geotl.sensors import Sensor
+from geotl.windows import Window
+
+Pixels = tuple[NDArray[Any], NDArray[np.bool_]]
+MaskChoice = Literal["auto"] | Path | str | None
+_DRIFT = 1e-3  # of a pixel, over the whole image: what a transform's decimals leave open
+
+
+class Source(Protocol):
+    """Where a scene's pixels come from."""
+
+    def read(self, rows: Span, columns: Span) -> Pixels:
+        """Pixels and validity [C,h,w] of rows and columns inside the grid."""
+        ...
+
+    def close(self) -> None:
+        """Let go of open files; reading again opens them anew."""
+        ...
+
+
+class Mask(Protocol):
+    """Where a scene's clouds are known from."""
+
+    def read(self, rows: Span, columns: Span) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
+        """What is cloudy and what is fill, both [h,w], in rows and columns inside the grid."""
+        ...
+
+    def close(self) -> None:
+        """Let go of open files; reading again opens them anew."""
+        ...
+
+
+@dataclass(frozen=True, eq=False)
+class Scene:
+    """A scene that is read window by window, by any number of threads: see `windows.Imagery`."""
+
+    name: str
+    path: Path
+    grid: Grid
+    bands: tuple[str, ...]
+    sensor: Sensor
+    dtype: np.dtype[Any]
+    acquired: str | None
+    source: Source
+    mask: Mask | None = None
+
+    def read(self, window: Window) -> Pixels:
+        """Pixels in their native type and their validity, both [C,h,w].
+
+        Not valid is what lies beyond the scene, nodata (the file's and the sensor's), NaN, and
+        what the mask calls cloudy or fill.
+
+        Raises:
+            DataError: a file is damaged or gone.
+        """
+        shape = (len(self.bands), window.height, window.width)
+        data, valid = np.zeros(shape, dtype=self.dtype), np.zeros(shape, dtype=bool)
+        rows, columns = _inside(window, self.grid)
+        if rows[0] < rows[1] and columns[0] < columns[1]:
+            place = (slice(None), *_placed(window, rows, columns))
+            data[place], valid[place] = self.source.read(rows, columns)
+            if self.mask is not None:
+                valid[place] &= ~np.logical_or(*self.mask.read(rows, columns))
+        return data, valid
+
+    def cloudy(self, window: Window) -> NDArray[np.bool_]:
+        """Which pixels [h,w] the mask calls cloud, shadow or the like; not those it calls fill.
+
+        Raises:
+            DataError: a file is damaged or gone.
+        """
+        cloudy = np.zeros((window.height, window.width), dtype=bool)
+        rows, columns = _inside(window, self.grid)
+        if self.mask is not None and rows[0] < rows[1] and columns[0] < columns[1]:
+            cloudy[_placed(window, rows, columns)] = self.mask.read(rows, columns)[0]
+        return cloudy
+
+    def close(self) -> None:
+        """Close the scene's files, as happens by itself with the last reference to it."""
+        self.source.close()
+        if self.mask is not None:
+            self.mask.close()
+
+
+def open_scene(
+    path: str | Path,
+    sensor: Sensor,
+    bands: Sequence[str] | None = None,
+    *,
+    file_bands: Sequence[str] | None = None,
+    mask: MaskChoice = "auto",
+    name: str | None = None,
+) -> Scene:
+    """Open a scene; its headers are read, its pixels only window by window.
+
+    Args:
+        path: an image file of several bands (GeoTIFF, JPEG 2000, VRT), or a folder with one file
+            for each band: loose, a Sentinel-2 SAFE, or a Landsat Collection 2 product.
+        sensor: what its digital numbers mean. A product that tells otherwise is refused.
+        bands: names of the bands wanted, in order; None for all of the sensor's.
+        file_bands: the bands in file order, for a file that names none.
+        mask: `auto` takes an SCL (Sentinel-2 L2A), QA_PIXEL (Landsat) or cloud_mask that lies
+            among the band files, beside the file under its name, or in it as a band. A path
+            names any file of one band in which what is not 0 is not valid (or an SCL or
+            QA_PIXEL, told by its name). None for no mask.
+        name: None for the file's or folder's.
+
+    Raises:
+        DataError: a file that cannot be read, no reference system, a rotated grid, bands that
+            cover different ground, a mask that does not cover the scene, or a product that
+            contradicts the sensor.
+        BandError: a band that is missing, or there twice.
+    """
+    path = Path(path)
+    if not path.exists():
+        raise DataError(f"{path}: no such file or folder; check the path")
+    wanted = sensor.canonical(bands or sensor.names)
+    if path.is_dir():
+        return _of_folder(path, sensor, wanted, mask, name)
+    return _of_file(path, sensor, wanted, file_bands, mask, name)
+
+
+def open_scenes(
+    paths: Sequence[str | Path],
+    sensor: Sensor,
+    bands: Sequence[str] | None = None,
+    *,
+    file_bands: Sequence[str] | None = None,
+    mask: MaskChoice = "auto",
+) -> list[Scene]:
+    """Open several scenes as `open_scene` does, each under a name of its own.
+
+    Raises:
+        DataError: no paths, one that is there twice, and what `open_scene` raises.
+        BandError: as `open_scene`.
+    """
+    if not paths:
+        raise DataError("no scenes to open; give some")
+    twice = [p for p, n in Counter(Path(p).resolve() for p in paths).items() if n > 1]
+    if twice:
+        raise DataError(f"{twice[0]}: given more than once; give each scene once")
+    return [
+        open_scene(path, sensor, bands, file_bands=file_bands, mask=mask, name=name)
+        for path, name in zip(paths, scene_names(paths), strict=True)
+    ]
+
+
+def scene_names(paths: Sequence[str | Path]) -> list[str]:
+    """A short name for each scene: its file's or folder's, where needed with the folder's above.
+
+    >>> scene_names(["a/x.tif", "b/x.tif", "y.SAFE"])
+    ['a_x', 'b_x', 'y']
+    """
+    names = [_short(Path(path)) for path in paths]
+    shared = {name for name, count in Counter(names).items() if count > 1}
+    longer = [
+        f"{Path(path).absolute().parent.name}_{name}" if name in shared else name
+        for path, name in zip(paths, names, strict=True)
+    ]
+    used: Counter[str] = Counter()
+    for place, name in enumerate(longer):
+        while used[longer[place]]:
+            used[name] += 1
+            longer[place] = f"{name}-{used[name]}"
+        used[longer[place]] += 1
+    return longer
+
+
+def check_grid(path: Path, grid: Grid) -> None:
+    """Make sure that a grid lies somewhere, north up.
+
+    Raises:
+        DataError: no reference system, no position, or rows and columns that do not run south
+            and east.
+    """
+    if grid.crs is None:
+        raise DataError(
+            f"{path}: states no coordinate reference system, so nothing can be laid on it; set it "
+            "(gdal_edit.py -a_srs EPSG:CODE FILE)"
+        )
+    a, b, _, d, e, _ = grid.transform
+    turned = max(abs(b) * grid.height, abs(d) * grid.width) > _DRIFT * max(abs(a), abs(e))
+    if turned or a <= 0 or e >= 0:
+        nowhere = grid.transform == NOWHERE
+        fault = "states no position" if nowhere else "is rotated, sheared or mirrored"
+        numbers = ", ".join(f"{value:.10g}" for value in grid.transform)
+        raise DataError(
+            f"{path}: its grid {fault} (geotransform {numbers}); warp it north-up first "
+            "(gdalwarp -r near IN OUT)"
+        )
+
+
+@dataclass(frozen=True)
+class _Layer:
+    """Bands of a file, and their places on the scene's grid if it is another."""
+
+    reader: WindowReader
+    positions: tuple[int, ...]
+    nodata: float | None
+    places: tuple[Axis, Axis] | None = None
+
+    def read(self, rows: Span, columns: Span) -> Pixels:
+        if self.places is None:
+            return self._stored(rows, columns)
+        needed_rows, down = self.places[0].part(*rows)
+        needed_columns, across = self.places[1].part(*columns)
+        data, valid = self._stored(needed_rows, needed_columns)
+        planes = [resample(d, v, down, across) for d, v in zip(data, valid, strict=True)]
+        return np.stack([d for d, _ in planes]), np.stack([v for _, v in planes])
+
+    def _stored(self, rows: Span, columns: Span) -> Pixels:
+        data, valid = self.reader.read(rows, columns, self.positions)
+        return data, valid if self.nodata is None else valid & (data != self.nodata)
+
+    def close(self) -> None:
+        self.reader.close()
+
+
+@dataclass(frozen=True)
+class _Stack:
+    """Layers of one band each."""
+
+    layers: tuple[_Layer, ...]
+
+    def read(self, rows: Span, columns: Span) -> Pixels:
+        read = [layer.read(rows, columns) for layer in self.layers]
+        return np.concatenate([d for d, _ in read]), np.concatenate([v for _, v in read])
+
+    def close(self) -> None:
+        for layer in self.layers:
+            layer.close()
+
+
+def _of_file(  # noqa: PLR0917 - what open_scene was given
+    path: Path,
+    sensor: Sensor,
+    bands: tuple[str, ...],
+    file_bands: Sequence[str] | None,
+    mask: MaskChoice,
+    name: str | None,
+) -> Scene:
+    if path.suffix.lower() == ".zip":
+        raise DataError(f"{path}: an archive; unpack it and give the folder in it")
+    reader = WindowReader(path, band_count=len(file_bands or sensor.file_order) or None)
+    info = reader.info
+    check_grid(path, info.grid)
+    check_numbers(path, info.dtype)
+    positions = band_positions(info, sensor, bands, file_bands)
+    products.check_claim(path, products.claim_of([path.stem]), sensor, info.dtype)
+    products.check_scaling(path, [info.scaling[p] for p in positions], sensor, bands)
+    inside = next((own for own in info.band_names if own and rule_of(own)), None)
+    if mask == "auto" and inside is not None:
+        laid: Mask | None = open_mask(path, info.grid, band=inside)
+    else:
+        laid = _mask(mask, scenefiles.beside(path), info.grid)
+    return Scene(
+        name or _short(path), path, info.grid, bands, sensor, info.dtype,
+        info.acquired or products.date_in([path.stem]),
+        _Layer(reader, positions, sensor.nodata), laid,
+    )  # fmt: skip
+
+
+def _of_folder(
+    path: Path, sensor: Sensor, bands: tuple[str, ...], mask: MaskChoice, name: str | None
+) -> Scene:
+    folder, images = scenefiles.scene_folder(path)
+    files = band_files(folder, images, sensor, bands)
+    readers = [WindowReader(files[band], band_count=1) for band in bands]
+    infos = [reader.info for reader in readers]
+    for band, info in zip(bands, infos, strict=True):
+        check_grid(info.path, info.grid)
+        check_band(info, sensor, band)
+        check_numbers(info.path, info.dtype)
+        products.check_scaling(info.path, info.scaling, sensor, [band])
+    dtype, grid = np.result_type(*(i.dtype for i in infos)), finest_of(path, infos).grid
+    products.check_claim(path, scenefiles.claim(folder, list(files.values())), sensor, dtype)
+    layers = tuple(
+        _Layer(r, (0,), sensor.nodata, None if r.info.grid == grid else align(grid, r.info.grid))
+        for r in readers
+    )
+    return Scene(
+        name or _short(path), path, grid, bands, sensor, dtype, _acquired(folder, files),
+        _Stack(layers), _mask(mask, images, grid),
+    )  # fmt: skip
+
+
+def _acquired(folder: Path, files: dict[str, Path]) -> str | None:
+    """The date in the names of the bands' files, else in the folder's.
+
+    Raises:
+        DataError: the files are of different dates.
+    """
+    dates = {path: products.date_in([path.stem]) for path in files.values()}
+    told = {date: path for path, date in dates.items() if date}
+    if len(told) > 1:
+        listed = ", ".join(f"{path.name} ({date})" for date, path in sorted(told.items()))
+        raise DataError(f"{folder}: bands of several dates: {listed}; give each date a folder")
+    return next(iter(told), None) or products.date_in([folder.absolute().name])
+
+
+def _mask(mask: MaskChoice, images: Sequence[Path], grid: Grid) -> Mask | None:
+    found = find_mask(images) if mask == "auto" else mask
+    return None if found is None else open_mask(Path(found), grid)
+
+
+def _short(path: Path) -> str:
+    """A file's stem; a folder keeps its points, but for a product's ending."""
+    name = path.absolute().name
+    return re.sub(r"\.SAFE$", "", name) if path.is_dir() or name.endswith(".SAFE") else path.stem
+
+
+def _inside(window: Window, grid: Grid) -> tuple[Span, Span]:
+    """The window's rows and columns that lie on the grid; none where from is not before to."""
+    return (
+        (max(window.row, 0), min(window.row + window.height, grid.height)),
+        (max(window.col, 0), min(window.col + window.width, grid.width)),
+    )
+
+
+def _placed(window: Window, rows: Span, columns: Span) -> tuple[slice, slice]:
+    """Where rows and columns of the grid lie in the window."""
+    return (
+        slice(rows[0] - window.row, rows[1] - window.row),
+        slice(columns[0] - window.col, columns[1] - window.col),
+    )
