@@ -25,7 +25,8 @@ _UNEVEN = 10.0  # times as many tiles in the largest class as in the smallest
 _INVALID = 0.5  # share of invalid pixels from which a tile is told of
 _BLANK = 0.05  # share of pixels of 0 in every band that looks like nodata
 _FAR = 6.0  # robust standard deviations, over all figures of a tile, from its class
-_LISTED = 10  # outliers told
+_LISTED = 10  # outliers named
+_WHOLE = 0.95  # share of ground from which two footprints are one
 
 
 @dataclass(frozen=True)
@@ -177,17 +178,9 @@ def twin_findings(
     against = [p for p in known if labels[p.first] != labels[p.second]]
     grave = [p for p in against if p.share >= 0.5]
     if grave:
-        what = {
-            "duplicate": "the same pixels", "near-duplicate": "all but the same pixels",
-            "overlap": "at least half of their ground",
-        }[kind]  # fmt: skip
-        yield Finding(
-            "wrong", "label conflict",
-            f"{many(len(grave), 'pair', 'has', 'have')} {what} and different classes",
-            "look at both and settle the class, or take both out",
-            _paired(grave, names),
-        )  # fmt: skip
-    rest = [p for p in pairs if p not in grave]
+        yield _conflict(kind, grave, names)
+    told = set(grave)
+    rest = [p for p in pairs if p not in told]
     if not rest:
         return
     turned = sum(p.turned for p in rest)
@@ -209,8 +202,24 @@ def twin_findings(
     yield Finding("doubtful", kind, said, remedy, _paired(rest, names))
 
 
+def _conflict(kind: str, pairs: Sequence[Pair], names: Sequence[str]) -> Finding:
+    """Two classes for the same pixels; where only part of the ground is shared, it may be right."""
+    what = {
+        "duplicate": "the same pixels", "near-duplicate": "all but the same pixels",
+        "overlap": "at least half of their ground in common",
+    }[kind]  # fmt: skip
+    partly = kind == "overlap" and max(p.share for p in pairs) < _WHOLE
+    return Finding(
+        "doubtful" if partly else "wrong", "label conflict",
+        f"{many(len(pairs), 'pair', 'has', 'have')} {what} and different classes",
+        "choose smaller chips, so that each shows its own class, or take both out" if partly
+        else "look at both and settle the class, or take both out",
+        _paired(pairs, names),
+    )  # fmt: skip
+
+
 def outliers(figures: Floats, labels: Ints) -> list[tuple[int, float]]:
-    """Tiles far from their class, as (position, distance), the farthest first, at most ten.
+    """Tiles far from their class, as (position, distance), the farthest first.
 
     The distance is the root mean square, over all figures [N,F] of a tile, of its deviations from
     the class's median in robust standard deviations (1.4826 times the median absolute deviation).
@@ -228,7 +237,7 @@ def outliers(figures: Floats, labels: Ints) -> list[tuple[int, float]]:
             continue
         far = np.sqrt(((about[:, usable] / spread[usable]) ** 2).mean(axis=1))
         found += [(int(rows[i]), float(far[i])) for i in np.flatnonzero(far > _FAR).tolist()]
-    return sorted(found, key=lambda pair: -pair[1])[:_LISTED]
+    return sorted(found, key=lambda pair: -pair[1])
 
 
 def _outlying(
@@ -241,7 +250,7 @@ def _outlying(
             f"{many(len(far), 'tile')} far from the rest of the class in band means and "
             f"contrasts, by robust standard deviations: {told}",
             "look at them: clouds, a wrong label, or a rare face of the class",
-            tuple(names[i] for i, _ in far),
+            tuple(names[i] for i, _ in far[:_LISTED]),
         )  # fmt: skip
 
 

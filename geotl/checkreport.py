@@ -35,7 +35,7 @@ Floats = NDArray[np.float64]
 
 _TOLD = 6  # tiles named on the screen under a finding
 _LISTED = 40  # and on the page
-_PAIRS = 12
+_PAIRS = 12  # pairs and outliers shown
 _STRETCHED = 200  # tiles behind the pictures' common stretch
 
 
@@ -177,7 +177,7 @@ def _twins(found: Checked, chosen: Sequence[Pair], rgb: Sequence[int]) -> Pictur
 
 def _outliers(found: Checked, rgb: Sequence[int], limits: Floats) -> Picture:
     rows: dict[str, list[Pixels]] = {}
-    for place, _ in found.far:
+    for place, _ in found.far[:_PAIRS]:
         name = found.index.classes[found.index.labels[place]]
         rows.setdefault(name, []).append(_look(found, place, rgb, limits))
     return Picture(

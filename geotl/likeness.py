@@ -15,7 +15,7 @@ Ints = NDArray[np.int64]
 
 SAME = 0.98  # correlation of two thumbnails from which tiles are called near-copies
 _EVEN = 0.25  # share of the typical contrast below which a tile is too even to be told apart
-_MOST_TURNED = 5000  # tiles up to which turned and mirrored copies are looked for too
+_MOST_TURNED = 3000  # tiles up to which turned and mirrored copies are looked for too
 _MOST = 30000  # tiles up to which all pairs are looked at
 _BLOCK = 1024
 
@@ -41,7 +41,7 @@ def near_copies(thumbs: NDArray[np.float32], same: float = SAME) -> list[Pair]:
 
     Each tile's thumbnail [C,s,s] is taken about its band means and scaled to length 1; tiles with
     less than a quarter of the typical contrast, such as open water, are left out, for noise and
-    slow shading are all that they hold. In up to 5,000 tiles the eight turned and mirrored views
+    slow shading are all that they hold. In up to 3,000 tiles the eight turned and mirrored views
     are compared as well; beyond 30,000 tiles, only the first 30,000 are.
     """
     count = min(len(thumbs), _MOST)
@@ -56,9 +56,9 @@ def near_copies(thumbs: NDArray[np.float32], same: float = SAME) -> list[Pair]:
     for turn, view in enumerate(_views(unit) if count <= _MOST_TURNED else [unit]):
         turned = view.reshape(len(vivid), -1)
         for start in range(0, len(vivid), _BLOCK):
-            likeness = flat[start : start + _BLOCK] @ turned.T
+            likeness = flat[start : start + _BLOCK] @ turned[start:].T  # each pair once
             for i, j in np.argwhere(likeness >= same).tolist():
-                a, b = int(vivid[start + i]), int(vivid[j])
+                a, b = int(vivid[start + i]), int(vivid[start + j])
                 if a < b and (a, b) not in found:
                     found[a, b] = Pair(a, b, min(float(likeness[i, j]), 1.0), turn > 0)
     return [found[key] for key in sorted(found)]

@@ -248,3 +248,14 @@ def test_real_tiles(real_data, tmp_path, capsys, own_cache) -> None:
     assert held["near_duplicates"] == []
     assert not [one for one in held["findings"] if one["gravity"] == "wrong"]
     assert main(["check", folder, "--sensor", "sentinel2_l1c", "-q"]) == 2
+
+
+def test_ground_partly_shared_by_two_classes_is_only_doubtful() -> None:
+    labels, names = np.array([0, 1, 1]), ["a", "b", "c"]
+    part = list(twin_findings("overlap", [Pair(0, 1, 0.7), Pair(1, 2, 0.9)], labels, names))
+    assert [(one.gravity, one.kind, one.tiles) for one in part] == [
+        ("doubtful", "label conflict", ("a = b",)),
+        ("doubtful", "overlap", ("b = c",)),
+    ]
+    whole = list(twin_findings("overlap", [Pair(0, 1, 0.99)], labels, names))
+    assert [one.gravity for one in whole] == ["wrong"]
