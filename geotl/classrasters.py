@@ -83,7 +83,7 @@ def raster_labels(
             "(gdal_edit -a_srs EPSG:...)"
         )
     with opened(path) as source:
-        held = _names(source)
+        held = value_names(source)
     mapping = {class_name(old): new for old, new in (names or {}).items()}
     for old in mapping:
         if held and old != OTHERS and not old.isdigit() and old not in held.values():
@@ -146,8 +146,11 @@ def _looked_up(coarse: Grid, grid: Grid) -> tuple[NDArray[np.int64], NDArray[np.
     return col, row
 
 
-def _names(source: Any) -> dict[int, str]:
-    """Names of values, by categories first; GDAL tells them in the XML of a copy as VRT."""
+def value_names(source: Any) -> dict[int, str]:
+    """Names of an open raster's values, by categories first, then by tags CLASS_n.
+
+    GDAL tells categories in the XML of a copy as VRT. A blank one is "".
+    """
     with MemoryFile(ext=".vrt") as copy:
         rasterio.shutil.copy(source, copy.name, driver="VRT")
         told = ElementTree.fromstring(copy.read()).find(".//CategoryNames")

@@ -10,6 +10,8 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from geotl import __version__
+from geotl.cli_accuracy import add_accuracy
+from geotl.cli_check import add_check
 from geotl.cli_curves import add_curve
 from geotl.cli_labels import add_chips
 from geotl.errors import GeoTLError
@@ -127,6 +129,8 @@ def _parser() -> argparse.ArgumentParser:
     )
     evaluate.add_argument("--sensor", help="the tiles' sensor, if not the model's")
     evaluate.set_defaults(command=_evaluate)
+    add_accuracy(commands, common)
+    add_check(commands, common)
     add_chips(commands, common)
     return parser
 

@@ -86,7 +86,7 @@ def plain_axes(axes: Axes, title: str = "", grid: str = "both") -> None:
         axes.set_title(title, loc="left", fontsize=11, color=INK, fontweight="bold")
 
 
-def _message(text: str, width_in: float = 7.0) -> bytes:
+def message(text: str, width_in: float = 7.0) -> bytes:
     """Say in a figure why there is nothing to draw."""
     figure = canvas(width_in, 1.2)
     figure.text(0.5, 0.5, text, ha="center", va="center", fontsize=11, color=FAINT)
@@ -109,7 +109,7 @@ def confusion_figure(matrix: ArrayLike, classes: Sequence[str], title: str = "")
     colours[counts == 0] = (1.0, 1.0, 1.0, 1.0)
     axes.imshow(colours, aspect="equal", interpolation="nearest")
     _cell_counts(axes, counts, share)
-    shown = [_short(name, 40) for name in classes]
+    shown = [shortened(name, 40) for name in classes]
     named = [f"{c} ({s})" for c, s in zip(shown, support, strict=True)]
     axes.set_xticks(range(n), shown, rotation=45, ha="right", rotation_mode="anchor")
     axes.set_yticks(range(n), named)
@@ -167,7 +167,7 @@ def curves_figure(history: Sequence[Mapping[str, Any]], best_epoch: int | None =
     }
     panels = {label: names for label, names in panels.items() if names}
     if not panels:
-        return _message("No epochs were trained, so there are no curves.")
+        return message("No epochs were trained, so there are no curves.")
     figure = canvas(0.6 + 3.4 * len(panels), 3.2)
     epochs = _column(history, "epoch")
     for axes, (label, names) in zip(
@@ -220,7 +220,7 @@ def penalties_figure(
     training labels, and `name` says what the settings are.
     """
     if not len(penalties):
-        return _message("No penalties were tried, so there is no curve.")
+        return message("No penalties were tried, so there is no curve.")
     figure = canvas(5.4, 3.2)
     axes = figure.add_subplot()
     order = np.argsort(penalties)
@@ -261,7 +261,7 @@ def mistakes_figure(
     """
     order = np.argsort(-np.asarray(confidence, dtype=np.float64), kind="stable")[:most]
     if not len(order):
-        return _message("No mistakes among the tiles judged.")
+        return message("No mistakes among the tiles judged.")
     columns = min(6, len(order))
     width, height = 1.55 * columns, 2.0 * math.ceil(len(order) / columns)
     figure = canvas(width, height)
@@ -274,8 +274,8 @@ def mistakes_figure(
         axes.set_axis_off()
         axes.imshow(quicklooks[place], interpolation="nearest")
         lines = (
-            _short(truth[place]),
-            f"→ {_short(predicted[place])}",
+            shortened(truth[place]),
+            f"→ {shortened(predicted[place])}",
             f"{confidence[place]:.0%} sure",
         )
         for line, (text, colour) in enumerate(zip(lines, (INK, ORANGE, FAINT), strict=True)):
@@ -292,10 +292,10 @@ def mistakes_figure(
     return encoded(figure)
 
 
-def _short(name: str, most: int = 21) -> str:
+def shortened(name: str, most: int = 21) -> str:
     """Cut a long class name so that it fits under a tile.
 
-    >>> _short("HerbaceousVegetationOnSand")
+    >>> shortened("HerbaceousVegetationOnSand")
     'HerbaceousVegetation…'
     """
     return name if len(name) <= most else name[: most - 1] + "…"
@@ -308,7 +308,7 @@ def baselines_figure(rows: Sequence[tuple[str, float, float, float]], network: s
     thin line carries its value across the others. nan ends are drawn as a dot without a bar.
     """
     if not rows:
-        return _message("Nothing was measured.")
+        return message("Nothing was measured.")
     own = network or rows[0][0]
     ordered = sorted(rows, key=lambda row: row[1])
     figure = canvas(7.0, 0.9 + 0.36 * len(rows))

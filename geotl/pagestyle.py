@@ -20,6 +20,13 @@ a { color: var(--blue); }
 .verdict { font-size: 1.15rem; font-weight: 600; max-width: none; margin: 0 0 1.2rem;
   padding: .7rem 1rem; background: #eef5fb; border-left: 4px solid var(--blue); }
 .verdict.loses { background: #fff2e8; border-color: var(--orange); color: #7a3100; }
+.finding { border: 1px solid var(--rule); border-left: 4px solid #aeb8c2;
+  border-radius: 0 6px 6px 0; padding: .7rem 1rem; margin: 0 0 .9rem; }
+.finding.doubtful { border-left-color: var(--blue); background: #f6fafd; }
+.finding.wrong { border-left-color: var(--orange); background: #fff7f0; }
+.finding p { max-width: none; margin: 0 0 .3rem; overflow-wrap: anywhere; }
+.finding .said { font-weight: 600; }
+.finding details { color: var(--faint); font-size: .87rem; overflow-wrap: anywhere; }
 .keys { display: grid; grid-template-columns: repeat(auto-fit, minmax(11rem, 1fr)); gap: .8rem;
   margin: 1.4rem 0; }
 .keys > div { border: 1px solid var(--rule); border-radius: 6px; padding: .7rem .9rem; }
@@ -89,7 +96,7 @@ code { font: inherit; }
   .keys dt, .keys span { font-size: 8pt; }
   .facts { grid-template-columns: repeat(4, 1fr); gap: .25rem 1rem; font-size: 8.5pt; }
   .facts dt { font-size: 7.5pt; }
-  figure, tr, .keys, .cautions, .verdict { break-inside: avoid; }
+  figure, tr, .keys, .cautions, .verdict, .finding { break-inside: avoid; }
   thead { display: table-header-group; }
   .scroll { overflow: visible; }
   #classes table, #baselines table, #scores table, #draws table { break-inside: avoid; }

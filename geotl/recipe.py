@@ -37,8 +37,8 @@ __all__ = [
 Node = Mapping[str, Any]
 
 
-def load(source: str | Path, overrides: Sequence[str] = ()) -> Recipe:
-    """The recipe in a file, or of a shipped name, with overrides such as `split.shots=10`.
+def load(source: str | Path | None, overrides: Sequence[str] = ()) -> Recipe:
+    """The recipe in a file, of a shipped name, or (None) of defaults; overrides `split.shots=10`.
 
     Raises:
         RecipeError: with every fault found, one a line.
@@ -50,10 +50,10 @@ def load(source: str | Path, overrides: Sequence[str] = ()) -> Recipe:
     >>> recipe.name, recipe.split.method, recipe.train.lr
     ('mine', 'shots', 0.0001)
     """
-    path, faults = _locate(str(source))
+    path, faults = _locate(str(source)) if source is not None else (None, [])
     stated, found = _read(path) if path else ({}, [])
     given, wrong = _overrides(overrides)
-    label = str(path or source)
+    label = str(path or source or "run")
     faults += [f"{label}: {fault}" for fault in found]
     faults += [f"command line: {fault}" for fault in wrong]
     _imply(stated, given, Path(label).stem)

@@ -258,17 +258,22 @@ def report_html(content: ReportContent) -> str:
     )
     links = "".join(f'<li><a href="#{name}">{SECTIONS[name]}</a></li>' for name in filled)
     nav = f'<nav aria-label="Sections"><ul>{links}</ul></nav>' if len(filled) > 2 else ""
+    return page_html(content.title, f"{top_html(content)}{nav}\n{body}\n")
+
+
+def page_html(title: str, body: str) -> str:
+    """A self-contained page in the report's look, from the HTML of its body."""
     return (
         '<!DOCTYPE html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
         '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
         '<meta http-equiv="Content-Security-Policy" content="default-src \'none\'; '
         "img-src data:; style-src 'unsafe-inline'\">\n"
-        f"<title>{escape(content.title)}: report</title>\n<style>{STYLE}</style>\n</head>\n"
-        f"<body>\n<main>\n{_top(content)}{nav}\n{body}\n</main>\n</body>\n</html>\n"
+        f"<title>{escape(title)}: report</title>\n<style>{STYLE}</style>\n</head>\n"
+        f"<body>\n<main>\n{body}</main>\n</body>\n</html>\n"
     )
 
 
-def _top(content: ReportContent) -> str:
+def top_html(content: ReportContent) -> str:
     """Title, verdict, key figures, cautions and facts."""
     headline = content.headline[:1].upper() + content.headline[1:]
     kind = "verdict loses" if content.loses else "verdict"
@@ -305,9 +310,10 @@ def _section_body(name: str, content: ReportContent) -> str:
     """Everything that stands under one heading; empty where there is nothing."""
     parts = []
     if name in content.tables:
-        parts.append(_table(content.tables[name]))
+        parts.append(table_html(content.tables[name]))
     shown = {"classes": ("confusion",), "optimism": ("variogram",)}.get(name, ())
-    parts += [_figure(content.pictures[key]) for key in (name, *shown) if key in content.pictures]
+    keys = (name, *shown)
+    parts += [figure_html(content.pictures[key]) for key in keys if key in content.pictures]
     if name == "use":
         parts += [
             f"<p>{escape(does)}</p>\n<pre><code>{escape(command)}</code></pre>\n"
@@ -319,7 +325,7 @@ def _section_body(name: str, content: ReportContent) -> str:
     return "".join(parts)
 
 
-def _table(table: Table) -> str:
+def table_html(table: Table) -> str:
     """Set a table; number columns are aligned right, the first column is the row's heading."""
     numeric = [
         all(not isinstance(row[column], str) for row in table.rows) and bool(table.rows)
@@ -357,7 +363,7 @@ def _row(table: Table, place: int, numeric: Sequence[bool]) -> str:
     return f"<tr{strong}>{''.join(cells)}</tr>\n"
 
 
-def _figure(picture: Picture) -> str:
+def figure_html(picture: Picture) -> str:
     """A picture inside the page, at the size it was drawn for (144 dots to the inch)."""
     width, height = (round(side / 1.5) for side in struct.unpack(">II", picture.png[16:24]))
     data = base64.b64encode(picture.png).decode("ascii")

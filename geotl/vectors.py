@@ -84,6 +84,21 @@ def read_features(
     return _from_layer(path, _layer_of(path, layer), fields, crs)
 
 
+def field_names(path: str | Path, *, layer: str | None = None) -> tuple[str, ...]:
+    """The fields that a layer, or a CSV of coordinates, holds.
+
+    Raises:
+        DataError: no such file or layer; several layers and none chosen.
+    """
+    path = Path(path).expanduser()
+    if not path.exists():
+        raise DataError(f"{path}: no such file; check the path")
+    if path.suffix.lower() in CSV_SUFFIXES:
+        return tuple(csv_rows(_csv_text(path), path)[0])
+    held = pyogrio.read_info(path, layer=_layer_of(path, layer))["fields"]
+    return tuple(str(name) for name in held)
+
+
 def transformed(geometries: Geometries, source: str, target: str) -> Geometries:
     """Geometries [N] in another reference system (x and y in this order).
 
@@ -250,11 +265,7 @@ def _check_fields(path: Path, wanted: Sequence[str], held: Sequence[str]) -> Non
 
 
 def _from_csv(path: Path, fields: Sequence[str], crs: str | None) -> Features:
-    try:
-        text = path.read_text(encoding="utf-8-sig")
-    except (OSError, UnicodeDecodeError) as error:
-        raise DataError(f"{path}: cannot be read ({error}); save it in UTF-8") from error
-    columns, cells = csv_rows(text, path)
+    columns, cells = csv_rows(_csv_text(path), path)
     _check_fields(path, fields, columns)
     x, y = _place_columns(path, columns)
     rows = list(cells)
@@ -271,6 +282,13 @@ def _from_csv(path: Path, fields: Sequence[str], crs: str | None) -> Features:
     ids = tuple(str(line) for line, _ in rows)
     held = {name: tuple(row[name] or None for _, row in rows) for name in fields}
     return Features(path, ids, held, _in_one_system(points, systems, common), common)
+
+
+def _csv_text(path: Path) -> str:
+    try:
+        return path.read_text(encoding="utf-8-sig")
+    except (OSError, UnicodeDecodeError) as error:
+        raise DataError(f"{path}: cannot be read ({error}); save it in UTF-8") from error
 
 
 def _place_columns(path: Path, columns: Sequence[str]) -> tuple[str, str]:

@@ -46,9 +46,9 @@ def test_no_module_imports_in_a_circle() -> None:
      ("torchvision.models", {"families", "published"}),
      ("torchgeo", {"datasets", "published"}), ("torchgeo.datasets", {"datasets"}),
      ("lightning", {"callbacks", "engine", "training"}),
-     ("matplotlib", {"curvefigures", "figures"}),
+     ("matplotlib", {"checkfigures", "curvefigures", "figures", "mapfigures"}),
      ("geopandas", {"vectors"}), ("pyogrio", {"vectors"}),
-     ("pyproj", {"positions", "resampling", "vectors"})],
+     ("pyproj", {"groundareas", "positions", "resampling", "vectors"})],
 )  # fmt: skip
 def test_a_library_has_one_place(library: str, place: set[str]) -> None:
     users = {
@@ -61,7 +61,7 @@ def test_only_the_pipeline_and_the_cli_know_the_recipe() -> None:
     users = {n for n in MODULES if own(n) & {"recipe", "settings", "learning"}}
     parts = {"pipeline", "preparing", "drawing", "comparing", "keeping", "presets", "previewing"}
     parts |= {"curves", "surveying", "labelling"}
-    assert users <= parts | {"cli", "cli_curves", "recipe", "settings"}
+    assert users <= parts | {"cli", "cli_check", "cli_curves", "recipe", "settings"}
 
 
 def test_the_command_line_starts_without_heavy_imports() -> None:

@@ -1,0 +1,256 @@
+"""How right a class map is, and how much of each class there is: a map beside its reference."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from geotl.classmaps import ClassMap, open_map, same_grid
+from geotl.errors import DataError
+from geotl.groundareas import areal_scales
+from geotl.mapsurvey import Progress, Survey, cross, survey
+from geotl.olofsson import AreaEstimate, Counts, Floats, census, estimate, too_few
+from geotl.reference import References, as_classes, read_reference
+from geotl.sampledesign import Design, simple_warning
+from geotl.samplejudging import judge, placement_warnings
+
+_AREA_OFF = 0.01  # share by which a projection may change areas before it is told
+
+
+@dataclass(frozen=True)
+class Assessment:
+    """A map's accuracy and areas, and what a reader must know of them.
+
+    Attributes:
+        map, reference: the files.
+        classes: of map or reference, in the order of the map's values.
+        colours: #rrggbb of each class, "" where the map has none.
+        result: the estimates; areas are in square metres if `in_metres`, else in pixels.
+        in_metres: whether the map tells its reference system.
+        design: how the reference came about, in words.
+        sampled: whether it is a sample (else a census of all pixels).
+        rejected: ids of points that do not count, by reason.
+        warnings: what speaks against the figures.
+        notes: what else should be known.
+    """
+
+    map: Path
+    reference: Path
+    classes: tuple[str, ...]
+    colours: tuple[str, ...]
+    result: AreaEstimate
+    in_metres: bool
+    design: str
+    sampled: bool
+    rejected: Mapping[str, tuple[str, ...]]
+    warnings: tuple[str, ...]
+    notes: tuple[str, ...]
+
+
+def assess_points(
+    of: ClassMap,
+    path: str | Path,
+    *,
+    field: str | None = None,
+    layer: str | None = None,
+    crs: str | None = None,
+    design: Design | None = None,
+    progress: Progress | None = None,
+) -> Assessment:
+    """Set a map beside reference points.
+
+    Args:
+        of: the map.
+        path: points in any vector format, or a CSV of coordinates.
+        field: see `read_reference`, for layer and crs too.
+        layer: which layer of the file.
+        crs: of the points, where the file does not tell.
+        design: how the points were drawn, where they do not tell: stratified by mapped class,
+            simple random (or systematic), or not at random.
+        progress: called with blocks done and blocks in all, for each pass over the map.
+
+    Raises:
+        DataError: a file, layer, field or label that cannot be used, or no point to judge by.
+    """
+    points = read_reference(path, of, field=field, layer=layer, crs=crs)
+    found = survey(of, points.cols, points.rows, progress)
+    labels = as_classes(points.labels, points.ids, of, found.pixels, points.path)
+    mapped = [
+        None if status else of.name(int(value))
+        for value, status in zip(found.value, found.status, strict=True)
+    ]
+    rejected = _rejected(points, found, labels)
+    used = np.array([a is not None and b is not None for a, b in zip(labels, mapped, strict=True)])
+    if not used.any():
+        told = ", ".join(f"{len(ids)} {reason}" for reason, ids in rejected.items())
+        raise DataError(f"{points.path}: no point to judge {of.path} by ({told or 'it is empty'})")
+    classes = _classes(of, found.pixels, labels)
+    sizes = _by_class(of, found.areas_m2 or found.pixels, classes)
+    row, column = (
+        np.array([classes.index(str(name)) for name, use in zip(names, used, strict=True) if use])
+        for names in (mapped, labels)
+    )
+    matrix = np.zeros((len(classes), len(classes)), np.int64)
+    np.add.at(matrix, (row, column), 1)
+    judged = judge(of, points, found, mapped, design)
+    warnings = [
+        *judged.warnings,
+        *(_told(simple_warning(matrix.sum(axis=1), sizes)) if judged.simple else ()),
+        *placement_warnings(of, points, mapped, used, drawn=judged.drawn, progress=progress),
+        *_few(matrix, sizes, classes),
+        *_projection(of),
+    ]
+    return Assessment(
+        map=of.path,
+        reference=points.path,
+        classes=classes,
+        colours=_colours(of, classes),
+        result=estimate(matrix, sizes, 1.0),
+        in_metres=found.areas_m2 is not None,
+        design=judged.words,
+        sampled=True,
+        rejected=rejected,
+        warnings=tuple(warnings),
+        notes=(*points.notes, *_certain(matrix, classes)),
+    )
+
+
+def assess_raster(
+    of: ClassMap, path: str | Path, names: Mapping[int, str] | None, progress: Progress | None
+) -> Assessment:
+    """Set a map beside a reference that is known at every pixel.
+
+    Args:
+        of: the map.
+        path: a class raster; it is laid on the map's grid by nearest neighbour.
+        names: of its classes by value, where it has none of its own; those of the map are taken
+            for it where neither tells.
+        progress: called with blocks done and blocks in all.
+
+    Raises:
+        DataError: the reference cannot be read, has classes that the map does not know, or shares
+            no valid pixel with it.
+    """
+    reference = open_map(path, names)
+    if not reference.names:
+        reference = dataclasses.replace(reference, names=of.names)
+    pairs = cross(of, reference, progress)
+    if not pairs:
+        raise DataError(f"{path}: no pixel that is valid here and in {of.path}; check the places")
+    ours = Counter({a: 0 for a, _ in pairs})
+    values = sorted({b for _, b in pairs})
+    told = as_classes(
+        [reference.name(v) for v in values], [f"of value {v}" for v in values], of, ours,
+        reference.path,
+    )  # fmt: skip
+    theirs = dict(zip(values, told, strict=True))
+    classes = _classes(of, ours, told)
+    matrix, sizes = np.zeros((2, len(classes), len(classes)))
+    for (a, b), (number, area) in pairs.items():
+        cell = classes.index(of.name(a)), classes.index(str(theirs[b]))
+        matrix[cell] += number
+        sizes[cell] += area
+    in_metres = of.grid.crs is not None
+    return Assessment(
+        map=of.path,
+        reference=reference.path,
+        classes=classes,
+        colours=_colours(of, classes),
+        result=census(matrix, sizes if in_metres else matrix),
+        in_metres=in_metres,
+        design="a census: the reference is known at every pixel, so there is no sampling error",
+        sampled=False,
+        rejected={},
+        warnings=tuple(_projection(of)),
+        notes=() if same_grid(of.grid, reference.grid) else (_LAID,),
+    )
+
+
+_LAID = "the reference lies on another grid; it was laid on the map's by nearest neighbour"
+
+
+def _rejected(
+    points: References, found: Survey, labels: Sequence[str | None]
+) -> dict[str, tuple[str, ...]]:
+    """Ids of the points that do not count, by reason."""
+    why: dict[str, list[str]] = {}
+    for name, x, status, label in zip(
+        points.ids, points.cols, found.status.tolist(), labels, strict=True
+    ):
+        reason = (
+            "without a place" if np.isnan(x)
+            else "outside the map" if status == "outside"
+            else "on nodata of the map" if status
+            else "without a class" if label is None
+            else None
+        )  # fmt: skip
+        if reason:
+            why.setdefault(reason, []).append(name)
+    return {reason: tuple(ids) for reason, ids in why.items()}
+
+
+def _classes(
+    of: ClassMap, pixels: Mapping[int, int], labels: Sequence[str | None]
+) -> tuple[str, ...]:
+    """Names of the classes on the map or in the reference, in the order of the map's values."""
+    there = {of.name(value) for value in pixels} | {name for name in labels if name}
+    ordered = dict.fromkeys(of.name(value) for value in sorted({*pixels, *of.names}))
+    return tuple(name for name in ordered if name in there)
+
+
+def _by_class(of: ClassMap, by_value: Mapping[int, float], classes: Sequence[str]) -> Floats:
+    totals: Counter[str] = Counter()
+    for value, amount in by_value.items():
+        totals[of.name(value)] += amount  # type: ignore[assignment]
+    return np.array([float(totals[name]) for name in classes])
+
+
+def _colours(of: ClassMap, classes: Sequence[str]) -> tuple[str, ...]:
+    known = {of.name(value): colour for value, colour in of.colours.items()}
+    return tuple(known.get(name, "") for name in classes)
+
+
+def _few(matrix: Counts, sizes: Floats, classes: Sequence[str]) -> list[str]:
+    """Lines on mapped classes with too few points to estimate from."""
+    found = []
+    rows = matrix.sum(axis=1)
+    for place in too_few(matrix, sizes).tolist():
+        lost = "nothing but the others' user's accuracies" if not rows[place] else "no interval"
+        found.append(
+            f"class {classes[place]} is mapped but has {rows[place]} reference points: {lost} can "
+            "be estimated; add points there (2 at least, 50 are usual), or join it to another "
+            "class with --names"
+        )
+    return found
+
+
+def _certain(matrix: Counts, classes: Sequence[str]) -> list[str]:
+    """A line on classes without an error among their points."""
+    rows, right = matrix.sum(axis=1), np.diag(matrix)
+    sure = [
+        f"{classes[i]} ({rows[i]})" for i in np.flatnonzero((rows == right) & (rows > 1)).tolist()
+    ]
+    if not sure:
+        return []
+    return [
+        f"no error among the points of {', '.join(sure)}: an interval of ± 0 there is no certainty"
+    ]
+
+
+def _projection(of: ClassMap) -> list[str]:
+    low, high = areal_scales(of.grid)
+    if max(abs(low - 1), abs(high - 1)) <= _AREA_OFF:
+        return []
+    return [
+        f"{of.grid.crs} enlarges areas by {low:.3f} to {high:.3f} here, and the areas below with "
+        "them; reproject the map to an equal-area system (gdalwarp -t_srs)"
+    ]
+
+
+def _told(line: str | None) -> tuple[str, ...]:
+    return (line,) if line else ()

@@ -1,0 +1,253 @@
+"""An assessment of a map as text for the screen, as JSON and as tables."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import math
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+from geotl.accuracy import Assessment
+from geotl.files import write_text
+from geotl.mapsampling import Plan
+from geotl.olofsson import Estimated
+from geotl.reference import some
+
+_HECTARE_M2 = 1e4
+
+
+def told(found: Assessment) -> str:
+    """An assessment as lines for the screen, at most 100 characters wide where classes allow."""
+    result, unit = found.result, "ha" if found.in_metres else "pixels"
+    areas = _areas(found)
+    what = "points" if found.sampled else "pixels"
+    lines = [
+        f"map        {found.map}",
+        f"reference  {found.reference}: {int(result.matrix.sum()):,} {what} used",
+        f"design     {found.design}",
+        *(f"left out   {len(ids)} {why}: {some(ids)}" for why, ids in found.rejected.items()),
+        "",
+        f"error matrix in {what} (rows: map, columns: reference)",
+        *_matrix(found.classes, result.matrix, "{:,.0f}", total=True),
+        "",
+        "as shares of the map's area, in percent",
+        *_matrix(found.classes, 100 * result.proportions, "{:.2f}", total=False),
+        "",
+        f"overall accuracy {_pm(result.overall, 4)}",
+        "",
+        *_table(
+            ("class", "n", "share", "user's", "producer's", f"mapped {unit}", f"adjusted {unit}"),
+            [
+                (
+                    name,
+                    f"{result.matrix[i].sum():,}",
+                    f"{result.weights[i]:.4f}",
+                    _pm(result.users, 3, i),
+                    _pm(result.producers, 3, i),
+                    _amount(areas["mapped"].value[i]),
+                    _pm_amount(areas["adjusted"], i),
+                )
+                for i, name in enumerate(found.classes)
+            ],
+        ),
+        "± is half a 95 % interval (1.96 standard errors; Olofsson et al. 2014)"
+        if found.sampled
+        else "no sampling error: every pixel is known",
+    ]
+    lines += ["", *(f"WARNING: {line}" for line in found.warnings)] if found.warnings else []
+    lines += [f"note: {line}" for line in found.notes]
+    return "\n".join(lines)
+
+
+def plan_told(plan: Plan) -> str:
+    """A plan of a sample as lines for the screen."""
+    shares = plan.pixels / plan.pixels.sum()
+    rows = [
+        (name, f"{size:,}", f"{share:.4f}", f"{user:.2f}", f"{number:,}")
+        for name, size, share, user, number in zip(
+            plan.classes, plan.pixels, shares, plan.expected, plan.points, strict=True
+        )
+    ]
+    expected = (
+        "unknown, as a class has fewer than 2 points; raise --minimum or -n"
+        if math.isnan(plan.se_overall)
+        else f"{plan.se_overall:.4f} (95 % interval ± {1.96 * plan.se_overall:.3f})"
+    )
+    return "\n".join(
+        [
+            *_table(("class", "pixels", "share", "expected user's", "points"), rows),
+            f"{plan.points.sum():,} points; standard error of overall accuracy {expected}",
+        ]
+    )
+
+
+def as_json(found: Assessment) -> str:
+    """An assessment as JSON: everything that is printed, unrounded; null for what is unknown."""
+    result = found.result
+    scale = _HECTARE_M2 if found.in_metres else 1.0
+    held: dict[str, Any] = {
+        "map": str(found.map),
+        "reference": str(found.reference),
+        "design": found.design,
+        "sampled": found.sampled,
+        "used": int(result.matrix.sum()),
+        "left_out": {reason: list(ids) for reason, ids in found.rejected.items()},
+        "warnings": list(found.warnings),
+        "notes": list(found.notes),
+        "classes": list(found.classes),
+        "matrix": result.matrix.tolist(),
+        "proportions": _plain(result.proportions),
+        "mapped_share": _plain(result.weights),
+        "overall": _measure(result.overall),
+        "users": _measure(result.users),
+        "producers": _measure(result.producers),
+        "area_unit": "ha" if found.in_metres else "pixel",
+        "mapped_area": _plain(result.mapped_m2 / scale),
+        "adjusted_area": _measure(_scaled(result.areas_m2, scale)),
+    }
+    return json.dumps(held, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
+
+
+def classes_csv(found: Assessment) -> str:
+    """A line for each class: accuracies and areas with standard errors and intervals."""
+    areas = _areas(found)
+    unit = "ha" if found.in_metres else "pixels"
+    measures = {
+        "users": found.result.users,
+        "producers": found.result.producers,
+        f"adjusted_{unit}": areas["adjusted"],
+    }
+    head = ["class", "reference_points", "mapped_share", f"mapped_{unit}"]
+    for name in measures:
+        head += [name, f"{name}_se", f"{name}_low", f"{name}_high"]
+    rows: list[list[Any]] = []
+    for i, name in enumerate(found.classes):
+        row = [name, int(found.result.matrix[i].sum()), found.result.weights[i]]
+        row.append(areas["mapped"].value[i])
+        for m in measures.values():
+            row += [m.value[i], m.se[i], m.low[i], m.high[i]]
+        rows.append(row)
+    return _csv(head, rows)
+
+
+def matrix_csv(found: Assessment) -> str:
+    """The error matrix in counts: rows the map, columns the reference."""
+    rows = [[name, *row] for name, row in zip(found.classes, found.result.matrix, strict=True)]
+    return _csv(["map \\ reference", *found.classes], rows)
+
+
+def write_assessment(folder: Path, found: Assessment) -> list[Path]:
+    """Write accuracy.json, classes.csv and matrix.csv, each whole or not at all."""
+    texts = {
+        "accuracy.json": as_json(found),
+        "classes.csv": classes_csv(found),
+        "matrix.csv": matrix_csv(found),
+    }
+    for name, text in texts.items():
+        write_text(folder / name, text)
+    return [folder / name for name in texts]
+
+
+def _areas(found: Assessment) -> dict[str, Estimated]:
+    scale = _HECTARE_M2 if found.in_metres else 1.0
+    mapped = found.result.mapped_m2 / scale
+    return {
+        "mapped": Estimated(mapped, np.zeros(len(mapped))),
+        "adjusted": _scaled(found.result.areas_m2, scale),
+    }
+
+
+def _scaled(measure: Estimated, by: float) -> Estimated:
+    return Estimated(measure.value / by, measure.se / by)
+
+
+def _measure(measure: Estimated) -> dict[str, Any]:
+    return {
+        "value": _plain(measure.value),
+        "se": _plain(measure.se),
+        "low": _plain(measure.low),
+        "high": _plain(measure.high),
+    }
+
+
+def _plain(values: ArrayLike) -> Any:
+    """Plain numbers for JSON; None for nan."""
+    held = np.asarray(values, dtype=np.float64)
+    if held.ndim:
+        return [_plain(inner) for inner in held]
+    return float(held) if np.isfinite(held) else None
+
+
+def _csv(head: Sequence[str], rows: Iterable[Sequence[Any]]) -> str:
+    stream = io.StringIO()
+    writer = csv.writer(stream, lineterminator="\n")
+    writer.writerow(head)
+    for row in rows:
+        writer.writerow([_cell(value) for value in row])
+    return stream.getvalue()
+
+
+def _cell(value: Any) -> Any:
+    if not isinstance(value, float):
+        return value
+    return f"{value:.10g}" if math.isfinite(value) else ""
+
+
+def _pm(measure: Estimated, digits: int, place: int | None = None) -> str:
+    """A share with its margin; a dash for what is unknown."""
+    value, margin = (
+        float(held if place is None else held[place]) for held in (measure.value, measure.margin)
+    )
+    if math.isnan(value):
+        return "-"
+    shown = f"{value:.{digits}f}"
+    return shown if math.isnan(margin) else f"{shown} ± {margin:.{digits}f}"
+
+
+def _pm_amount(measure: Estimated, place: int) -> str:
+    value, margin = float(measure.value[place]), float(measure.margin[place])
+    shown = _amount(value)
+    return shown if math.isnan(value) or math.isnan(margin) else f"{shown} ± {_amount(margin)}"
+
+
+def _amount(value: float) -> str:
+    """An area with as many decimals as a small one needs.
+
+    >>> _amount(21157.76), _amount(3.456)
+    ('21,158', '3.46')
+    """
+    if math.isnan(value):
+        return "-"
+    return f"{value:,.0f}" if value >= 1000 else f"{value:,.1f}" if value >= 10 else f"{value:.2f}"
+
+
+def _matrix(classes: Sequence[str], cells: ArrayLike, form: str, *, total: bool) -> list[str]:
+    """A matrix whose columns are numbered, the numbers standing before the row's class."""
+    held = np.asarray(cells, dtype=np.float64)
+    head = ["", *(str(i + 1) for i in range(len(classes))), *(["total"] if total else [])]
+    rows = []
+    for i, (name, row) in enumerate(zip(classes, held, strict=True)):
+        shown = [form.format(v) if v else "." for v in row.tolist()]
+        rows.append((f"{i + 1} {name}", *shown, *([form.format(row.sum())] if total else [])))
+    if total:
+        sums = held.sum(axis=0).tolist()
+        rows.append(("total", *(form.format(v) for v in sums), form.format(held.sum())))
+    return _table(head, rows)
+
+
+def _table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
+    """Columns of one width, the first aligned left, the others right."""
+    widths = [max(map(len, column)) for column in zip(head, *rows, strict=True)]
+    return [
+        "  ".join(
+            cell.ljust(width) if place == 0 else cell.rjust(width)
+            for place, (cell, width) in enumerate(zip(row, widths, strict=True))
+        ).rstrip()
+        for row in (head, *rows)
+    ]

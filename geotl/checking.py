@@ -1,0 +1,301 @@
+"""What a careful colleague would say of labelled tiles before anything is trained on them."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from geotl.findings import Finding, by_gravity, many
+from geotl.likeness import Pair, copies, near_copies, overlaps
+from geotl.loading import Pack, Progress
+from geotl.radiometrycheck import radiometry_findings, saturation_finding
+from geotl.sensors import Sensor
+from geotl.tilefacts import TileFacts, tile_facts
+from geotl.tiles import TileIndex
+
+Floats = NDArray[np.float64]
+Ints = NDArray[np.int64]
+
+FEW, SCARCE = 10, 5  # tiles of a class below which it is told, and below which nothing is learnt
+_UNEVEN = 10.0  # times as many tiles in the largest class as in the smallest
+_INVALID = 0.5  # share of invalid pixels from which a tile is told of
+_BLANK = 0.05  # share of pixels of 0 in every band that looks like nodata
+_FAR = 6.0  # robust standard deviations, over all figures of a tile, from its class
+_LISTED = 10  # outliers named
+_WHOLE = 0.95  # share of ground from which two footprints are one
+
+
+@dataclass(frozen=True)
+class Checked:
+    """Labelled tiles and all that was found of them.
+
+    Attributes:
+        index, pack, sensor: the tiles.
+        facts: what they look like.
+        sizes: how many files there are of each size (height, width), where files were looked at.
+        copies: groups of tiles of one content.
+        near: pairs that all but look the same.
+        overlapping: pairs that share ground.
+        far: (position, distance) of outliers, the farthest first.
+        findings: the gravest first.
+    """
+
+    index: TileIndex
+    pack: Pack
+    sensor: Sensor
+    facts: TileFacts
+    sizes: dict[tuple[int, int], int]
+    copies: list[list[int]]
+    near: list[Pair]
+    overlapping: list[Pair]
+    far: list[tuple[int, float]]
+    findings: list[Finding]
+
+
+def check_tiles(
+    index: TileIndex,
+    sensor: Sensor,
+    pack: Pack,
+    *,
+    sizes: Sequence[tuple[int, int]] = (),
+    progress: Progress | None = None,
+) -> Checked:
+    """Look at labelled tiles from every side.
+
+    Args:
+        index: names, classes, groups and splits.
+        sensor: whose DN they hold.
+        pack: their pixels.
+        sizes: height and width of each file, where there are files.
+        progress: called with tiles done and tiles in all.
+    """
+    facts, labels, names = tile_facts(pack, progress), index.labels, index.names
+    same, alike = copies(index.contents), near_copies(facts.thumbs)
+    copied = {(a, b) for group in same for a in group for b in group if a < b}
+    near = [pair for pair in alike if (pair.first, pair.second) not in copied]
+    shared = overlaps(pack.footprints, pack.crs)
+    far = outliers(np.hstack([facts.mean, facts.sd]), labels)
+    seen = copied | {(pair.first, pair.second) for pair in near}
+    other = [pair for pair in shared if (pair.first, pair.second) not in seen]
+    counted = Counter(sizes)
+    whole = [Pair(group[0], other, 1.0) for group in same for other in group[1:]]
+    findings = [
+        *balance_findings(labels, index.classes),
+        *_sizes(counted, pack.images.shape[-1]),
+        *radiometry_findings(facts.quantiles, pack.bands, sensor, pack.images.dtype),
+        *validity_findings(facts, labels, index.classes, names, sensor),
+        *twin_findings("duplicate", whole, labels, names),
+        *twin_findings("near-duplicate", near, labels, names),
+        *twin_findings("overlap", other, labels, names),
+        *_across_splits([*whole, *near, *other], index),
+        *_outlying(far, names, index, labels),
+        *_ungrouped(index, pack),
+    ]
+    saturated = saturation_finding(facts.full, names)
+    findings += [saturated] if saturated else []
+    return Checked(
+        index, pack, sensor, facts, dict(counted), same, near, shared, far, by_gravity(findings)
+    )
+
+
+def balance_findings(labels: Ints, classes: Sequence[str]) -> Iterator[Finding]:
+    """Classes with few tiles, classes of very different size, tiles without a class.
+
+    >>> found = balance_findings(np.array([0] * 60 + [1] * 4), ["field", "wood"])
+    >>> [one.kind for one in found]
+    ['few tiles', 'imbalance']
+    """
+    counts = np.bincount(labels[labels >= 0], minlength=len(classes))
+    few = [f"{classes[i]} ({counts[i]})" for i in np.flatnonzero(counts < FEW).tolist()]
+    if few:
+        yield Finding(
+            "wrong" if (counts < SCARCE).any() else "doubtful", "few tiles",
+            f"fewer than {FEW} tiles: {', '.join(few)}",
+            "label more of these classes, or join them with a class they resemble; scores of a "
+            f"class judged on fewer than {SCARCE} tiles say next to nothing",
+        )  # fmt: skip
+    least, most = int(counts.min()), int(counts.max())
+    if least and most / least >= _UNEVEN:
+        yield Finding(
+            "worth knowing", "imbalance",
+            f"{classes[int(counts.argmax())]} has {most / least:.0f} times as many tiles as "
+            f"{classes[int(counts.argmin())]} ({most} and {least})",
+            "read balanced accuracy beside overall accuracy; train.class_weights=balanced or "
+            "train.balanced_sampling=true evens them out",
+        )  # fmt: skip
+    without = int((labels < 0).sum())
+    if without:
+        yield Finding(
+            "worth knowing", "no label", f"{many(without, 'tile', 'has', 'have')} no class",
+            "they take no part in training or judging; probe.unlabelled may use them",
+        )  # fmt: skip
+
+
+def validity_findings(
+    facts: TileFacts, labels: Ints, classes: Sequence[str], names: Sequence[str], sensor: Sensor
+) -> Iterator[Finding]:
+    """Tiles that are mostly nodata, classes that differ in it, and zeros that look like it."""
+    empty = np.flatnonzero(facts.valid < 1 - _INVALID)
+    if empty.size:
+        order = empty[np.argsort(facts.valid[empty])].tolist()
+        yield Finding(
+            "doubtful", "nodata",
+            f"{many(len(order), 'tile', 'has', 'have')} more than {_INVALID:.0%} of the pixels "
+            "without data",
+            "take them out: a network may learn the shape of the gap",
+            tuple(names[i] for i in order),
+        )  # fmt: skip
+    shares = np.array([_mean(1 - facts.valid[labels == k]) for k in range(len(classes))])
+    if shares.max(initial=0) > 0.05 and shares.max() > 3 * max(float(np.median(shares)), 1e-9):
+        worst = int(shares.argmax())
+        yield Finding(
+            "doubtful", "nodata by class",
+            f"{shares[worst]:.0%} of the pixels of {classes[worst]} have no data, "
+            f"{np.median(shares):.0%} of a typical class",
+            "nodata may give the class away; take tiles of the others from the same edges, or "
+            "leave such tiles out",
+        )  # fmt: skip
+    blank = np.flatnonzero(facts.blank > _BLANK)
+    if blank.size and sensor.nodata is None:
+        yield Finding(
+            "doubtful", "zeros",
+            f"{many(len(blank), 'tile', 'has', 'have')} more than {_BLANK:.0%} of the pixels at 0 "
+            "in every band, and no nodata value is declared",
+            "if 0 stands for no data, declare it (gdal_edit.py -a_nodata 0)",
+            tuple(names[i] for i in blank.tolist()),
+        )  # fmt: skip
+
+
+def twin_findings(
+    kind: str, pairs: Sequence[Pair], labels: Ints, names: Sequence[str]
+) -> Iterator[Finding]:
+    """Tiles that show the same ground, those of different classes apart: their labels conflict."""
+    known = [p for p in pairs if labels[p.first] >= 0 and labels[p.second] >= 0]
+    against = [p for p in known if labels[p.first] != labels[p.second]]
+    grave = [p for p in against if p.share >= 0.5]
+    if grave:
+        yield _conflict(kind, grave, names)
+    told = set(grave)
+    rest = [p for p in pairs if p not in told]
+    if not rest:
+        return
+    turned = sum(p.turned for p in rest)
+    said = {
+        "duplicate": f"{many(len(rest), 'tile', 'repeats', 'repeat')} another one byte by byte",
+        "near-duplicate": f"{many(len(rest), 'pair')} of tiles all but the same"
+        + (f", {turned} of them turned or mirrored" if turned else ""),
+        "overlap": f"{many(len(rest), 'pair')} of tiles with ground in common, "
+        f"{max(p.share for p in rest):.0%} of a tile at most",
+    }[kind]
+    remedy = {
+        "duplicate": "keep one of each; copies are kept on one side of a split here, but count "
+        "twice in every figure",
+        "near-duplicate": "give each such set one group in tiles.csv (split.method=group), or "
+        "keep one of each: on both sides of a split they flatter the accuracy",
+        "overlap": "split by blocks or by group, never at random: shared pixels on both sides "
+        "flatter the accuracy",
+    }[kind]
+    yield Finding("doubtful", kind, said, remedy, _paired(rest, names))
+
+
+def _conflict(kind: str, pairs: Sequence[Pair], names: Sequence[str]) -> Finding:
+    """Two classes for the same pixels; where only part of the ground is shared, it may be right."""
+    what = {
+        "duplicate": "the same pixels", "near-duplicate": "all but the same pixels",
+        "overlap": "at least half of their ground in common",
+    }[kind]  # fmt: skip
+    partly = kind == "overlap" and max(p.share for p in pairs) < _WHOLE
+    return Finding(
+        "doubtful" if partly else "wrong", "label conflict",
+        f"{many(len(pairs), 'pair', 'has', 'have')} {what} and different classes",
+        "choose smaller chips, so that each shows its own class, or take both out" if partly
+        else "look at both and settle the class, or take both out",
+        _paired(pairs, names),
+    )  # fmt: skip
+
+
+def outliers(figures: Floats, labels: Ints) -> list[tuple[int, float]]:
+    """Tiles far from their class, as (position, distance), the farthest first.
+
+    The distance is the root mean square, over all figures [N,F] of a tile, of its deviations from
+    the class's median in robust standard deviations (1.4826 times the median absolute deviation).
+    Classes of fewer than 10 tiles are left out.
+    """
+    found: list[tuple[int, float]] = []
+    for label in np.unique(labels[labels >= 0]).tolist():
+        rows = np.flatnonzero(labels == label)
+        if len(rows) < FEW:
+            continue
+        about = figures[rows] - np.median(figures[rows], axis=0)
+        spread = 1.4826 * np.median(np.abs(about), axis=0)
+        usable = spread > 1e-9 * np.maximum(np.abs(figures[rows]).max(axis=0), 1e-12)
+        if not usable.any():
+            continue
+        far = np.sqrt(((about[:, usable] / spread[usable]) ** 2).mean(axis=1))
+        found += [(int(rows[i]), float(far[i])) for i in np.flatnonzero(far > _FAR).tolist()]
+    return sorted(found, key=lambda pair: -pair[1])
+
+
+def _outlying(
+    far: Sequence[tuple[int, float]], names: Sequence[str], index: TileIndex, labels: Ints
+) -> Iterator[Finding]:
+    if far:
+        told = ", ".join(f"{names[i]} ({index.classes[labels[i]]}, {d:.0f})" for i, d in far[:3])
+        yield Finding(
+            "worth knowing", "outlier",
+            f"{many(len(far), 'tile')} far from the rest of the class in band means and "
+            f"contrasts, by robust standard deviations: {told}",
+            "look at them: clouds, a wrong label, or a rare face of the class",
+            tuple(names[i] for i, _ in far[:_LISTED]),
+        )  # fmt: skip
+
+
+def _sizes(counted: Counter[tuple[int, int]], side: int) -> Iterator[Finding]:
+    other = sum(number for size, number in counted.items() if size != (side, side))
+    if other:
+        told = ", ".join(f"{w}x{h} ({n})" for (h, w), n in counted.most_common(4))
+        yield Finding(
+            "worth knowing", "sizes",
+            f"{many(other, 'tile', 'is', 'are')} not {side}x{side} px, as the others are: {told}",
+            "they are padded or cropped about their middle; data.fit=resize resamples them, "
+            "data.tile_px chooses another size",
+        )  # fmt: skip
+
+
+def _across_splits(pairs: Sequence[Pair], index: TileIndex) -> Iterator[Finding]:
+    """Tiles that show the same on both sides of a split that the table tells."""
+    sides = [tile.split for tile in index.tiles]
+    both = [
+        p for p in pairs
+        if sides[p.first] and sides[p.second] and sides[p.first] != sides[p.second]
+    ]  # fmt: skip
+    if both:
+        yield Finding(
+            "wrong", "leak",
+            f"{many(len(both), 'pair')} of tiles that show the same, on both sides of the "
+            "split that the table gives",
+            "put both on one side: what is judged on must not have been learnt",
+            _paired(both, index.names),
+        )  # fmt: skip
+
+
+def _ungrouped(index: TileIndex, pack: Pack) -> Iterator[Finding]:
+    if not any(pack.footprints) and not any(tile.group for tile in index.tiles):
+        yield Finding(
+            "worth knowing", "no places",
+            "the tiles tell neither where they lie nor which belong together",
+            "neighbouring tiles on both sides of a random split flatter the accuracy: give a group "
+            "or x, y and crs for each tile in tiles.csv, if you know them",
+        )  # fmt: skip
+
+
+def _paired(pairs: Sequence[Pair], names: Sequence[str]) -> tuple[str, ...]:
+    return tuple(f"{names[p.first]} = {names[p.second]}" for p in pairs)
+
+
+def _mean(values: Floats) -> float:
+    return float(values.mean()) if values.size else 0.0

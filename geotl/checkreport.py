@@ -1,0 +1,326 @@
+"""What was found of labelled tiles, as lines for the screen, JSON, pictures and a page."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from html import escape
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from geotl.checkfigures import centres_figure, contact_figure, pairs_figure
+from geotl.checking import Checked
+from geotl.figures import write_png
+from geotl.files import write_text
+from geotl.findings import GRAVITIES, Finding
+from geotl.likeness import Pair
+from geotl.rendering import Pixels, quicklook, stretch_limits
+from geotl.report import (
+    Cell,
+    Picture,
+    ReportContent,
+    Table,
+    figure_html,
+    page_html,
+    table_html,
+    top_html,
+)
+from geotl.tilefacts import QUANTILES
+from geotl.vectors import positions
+
+Floats = NDArray[np.float64]
+
+_TOLD = 6  # tiles named on the screen under a finding
+_LISTED = 40  # and on the page
+_PAIRS = 12  # pairs and outliers shown
+_STRETCHED = 200  # tiles behind the pictures' common stretch
+
+
+def told(found: Checked) -> str:
+    """Counts, ranges and findings as lines for the screen."""
+    side = found.pack.images.shape[-1]
+    lines = [
+        verdict(found),
+        "",
+        f"{len(found.index)} tiles of {side}x{side} px, {found.pack.images.dtype}, "
+        f"{found.sensor.title}",
+        f"bands    {', '.join(found.pack.bands)}",
+        "classes  " + ", ".join(f"{name} {n}" for name, n in _counts(found).items()),
+        *_range_lines(found),
+    ]
+    for finding in found.findings:
+        lines += ["", f"{finding.gravity.upper()}: {finding.said}", f"  -> {finding.remedy}"]
+        shown, more = finding.tiles[:_TOLD], len(finding.tiles) - _TOLD
+        lines += [f"     {name}" for name in shown]
+        lines += [f"     and {more} more"] if more > 0 else []
+    return "\n".join(lines)
+
+
+def verdict(found: Checked) -> str:
+    """One sentence on whether to go on."""
+    number = {g: sum(one.gravity == g for one in found.findings) for g in GRAVITIES}
+    if number["wrong"]:
+        return f"mend this first: {number['wrong']} wrong, {number['doubtful']} doubtful"
+    if number["doubtful"]:
+        return f"usable with care: nothing wrong, {number['doubtful']} doubtful"
+    return "ready to train on: nothing wrong, nothing doubtful"
+
+
+def as_json(found: Checked) -> str:
+    """Everything found, as JSON."""
+    names = found.index.names
+    held: dict[str, Any] = {
+        "verdict": verdict(found),
+        "tiles": len(found.index),
+        "tile_px": int(found.pack.images.shape[-1]),
+        "dtype": str(found.pack.images.dtype),
+        "sensor": found.sensor.name,
+        "bands": list(found.pack.bands),
+        "classes": _counts(found),
+        "sizes": [{"height": h, "width": w, "tiles": n} for (h, w), n in found.sizes.items()],
+        "quantiles": {
+            band: {str(q): _plain(v) for q, v in zip(QUANTILES, column, strict=True)}
+            for band, column in zip(found.pack.bands, found.facts.quantiles.T, strict=True)
+        },
+        "invalid_share": float(1 - found.facts.valid.mean()),
+        "findings": [
+            {
+                "gravity": one.gravity, "kind": one.kind, "said": one.said, "remedy": one.remedy,
+                "tiles": list(one.tiles),
+            }
+            for one in found.findings
+        ],
+        "copies": [[names[i] for i in group] for group in found.copies],
+        "near_duplicates": [_pair(pair, names) for pair in found.near],
+        "overlaps": [_pair(pair, names) for pair in found.overlapping],
+        "outliers": [{"tile": names[i], "distance": round(d, 3)} for i, d in found.far],
+    }  # fmt: skip
+    return json.dumps(held, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
+
+
+def write_check(
+    folder: Path, found: Checked, rgb: Sequence[int], *, per_class: int, title: str
+) -> list[Path]:
+    """Write check.json, check.html and the pictures; the paths written."""
+    pictures = _pictures(found, rgb, per_class)
+    for name, picture in pictures.items():
+        write_png(folder / f"{name}.png", picture.png)
+    write_text(folder / "check.json", as_json(found))
+    write_text(folder / "check.html", _page(found, pictures, title))
+    return [folder / "check.html", folder / "check.json", *(folder / f"{n}.png" for n in pictures)]
+
+
+def _pictures(found: Checked, rgb: Sequence[int], per_class: int) -> dict[str, Picture]:
+    some = np.linspace(0, len(found.pack) - 1, min(len(found.pack), _STRETCHED)).astype(int)
+    limits = stretch_limits(*_pixels(found, np.unique(some)), rgb)
+    pictures = {"contact": _contact(found, rgb, limits, per_class)}
+    where = _centres(found)
+    if where is not None:
+        places, crs = where
+        png = centres_figure(places, found.index.labels, found.index.classes, crs)
+        pictures["centres"] = Picture(png, "Map of the tiles' centres by class")
+    chosen = _telling(found)
+    if chosen:
+        pictures["pairs"] = _twins(found, chosen, rgb)
+    if found.far:
+        pictures["outliers"] = _outliers(found, rgb, limits)
+    return pictures
+
+
+def _contact(found: Checked, rgb: Sequence[int], limits: Floats, per_class: int) -> Picture:
+    """The first tiles of each class in a fixed random order."""
+    rows = []
+    for label, name in enumerate(found.index.classes):
+        mine = np.random.default_rng(0).permutation(np.flatnonzero(found.index.labels == label))
+        chosen = mine[:per_class].tolist()
+        rows.append((f"{name}\n{len(mine)} tiles", [_look(found, i, rgb, limits) for i in chosen]))
+    return Picture(
+        contact_figure(rows),
+        "Some tiles of each class",
+        "Some tiles of each class, in one stretch: 2nd to 98th percentile over all classes. Grey "
+        "has no data.",
+    )
+
+
+def _telling(found: Checked) -> list[Pair]:
+    """The pairs most worth seeing: conflicts first, then the most alike."""
+    labels = found.index.labels
+    whole = [Pair(group[0], other, 1.0) for group in found.copies for other in group[1:]]
+    pairs = [*whole, *found.near]
+    pairs.sort(key=lambda p: (labels[p.first] == labels[p.second], -p.share))
+    return pairs[:_PAIRS]
+
+
+def _twins(found: Checked, chosen: Sequence[Pair], rgb: Sequence[int]) -> Picture:
+    names, labels, classes = found.index.names, found.index.labels, found.index.classes
+    shown = []
+    for pair in chosen:
+        both = _pixels(found, np.array([pair.first, pair.second]))
+        limits = stretch_limits(*both, rgb)
+        looks = [_look(found, i, rgb, limits) for i in (pair.first, pair.second)]
+        told = {classes[labels[i]] for i in (pair.first, pair.second) if labels[i] >= 0}
+        likeness = f"{' / '.join(sorted(told))}, {pair.share:.3f}" + (
+            " turned" if pair.turned else ""
+        )
+        files = " = ".join(Path(names[i]).stem for i in (pair.first, pair.second))
+        shown.append((looks[0], looks[1], likeness, files))
+    return Picture(
+        pairs_figure(shown),
+        "Pairs of tiles that look alike",
+        "The pairs that look most alike, conflicts of class first, with the correlation of their "
+        "thumbnails (1 for copies).",
+    )
+
+
+def _outliers(found: Checked, rgb: Sequence[int], limits: Floats) -> Picture:
+    rows: dict[str, list[Pixels]] = {}
+    for place, _ in found.far[:_PAIRS]:
+        name = found.index.classes[found.index.labels[place]]
+        rows.setdefault(name, []).append(_look(found, place, rgb, limits))
+    return Picture(
+        contact_figure(list(rows.items())),
+        "Tiles far from their class",
+        "Tiles whose band means and contrasts lie farthest from their class.",
+    )
+
+
+def _look(found: Checked, place: int, rgb: Sequence[int], limits: Floats) -> Pixels:
+    image, valid = _pixels(found, np.array([place]))
+    return quicklook(image[0], None if valid is None else valid[0], rgb, limits)
+
+
+def _pixels(
+    found: Checked, rows: NDArray[np.int64]
+) -> tuple[NDArray[Any], NDArray[np.bool_] | None]:
+    valid = None if found.pack.valid is None else np.asarray(found.pack.valid[rows])
+    return np.asarray(found.pack.images[rows]), valid
+
+
+def _centres(found: Checked) -> tuple[Floats, str] | None:
+    """Middles of the tiles [N,2] in their one system, else in degrees; None if none is known."""
+    systems = sorted({crs for crs in found.pack.crs if crs})
+    if not systems:
+        return None
+    target = systems[0] if len(systems) == 1 else "EPSG:4326"
+    places = np.full((len(found.pack), 2), np.nan)
+    for system in systems:
+        rows = [i for i, crs in enumerate(found.pack.crs) if crs == system]
+        boxes = np.array([found.pack.footprints[i] for i in rows], dtype=np.float64)
+        places[rows] = positions((boxes[:, :2] + boxes[:, 2:]) / 2, system, target)
+    return places, target
+
+
+def _page(found: Checked, pictures: dict[str, Picture], title: str) -> str:
+    side = found.pack.images.shape[-1]
+    counts = _counts(found)
+    top = top_html(
+        ReportContent(
+            title=title,
+            headline=verdict(found),
+            loses=verdict(found).startswith("mend"),
+            keys=(
+                ("Tiles", f"{len(found.index):,}", f"{side} x {side} px"),
+                ("Classes", str(len(counts)), f"{min(counts.values())} to {max(counts.values())}"),
+                ("Bands", str(len(found.pack.bands)), str(found.pack.images.dtype)),
+                ("No data", f"{1 - found.facts.valid.mean():.1%}", "of all pixels"),
+            ),
+            facts={"Sensor": found.sensor.title, "Bands": ", ".join(found.pack.bands)},
+        )
+    )
+    parts = [top, _section("Findings", "".join(_finding_html(one) for one in found.findings))]
+    parts.append(_section("Classes", table_html(_class_table(found))))
+    parts.append(_section("Ranges", table_html(_range_table(found))))
+    headings = {
+        "contact": "Contact sheet", "centres": "Places", "pairs": "Tiles that look alike",
+        "outliers": "Outliers",
+    }  # fmt: skip
+    parts += [_section(headings[name], figure_html(p)) for name, p in pictures.items()]
+    return page_html(title, "\n".join(parts) + "\n")
+
+
+def _section(heading: str, body: str) -> str:
+    name = heading.lower().replace(" ", "-")
+    return (
+        f'<section id="{name}" aria-labelledby="{name}-heading">\n'
+        f'<h2 id="{name}-heading">{escape(heading)}</h2>\n{body or "<p>None.</p>"}</section>'
+    )
+
+
+def _finding_html(one: Finding) -> str:
+    """A finding with its remedy, its tiles folded away."""
+    tiles = ""
+    if one.tiles:
+        items = "".join(f"<li>{escape(name)}</li>" for name in one.tiles[:_LISTED])
+        more = len(one.tiles) - _LISTED
+        items += f"<li>and {more} more (check.json)</li>" if more > 0 else ""
+        tiles = f"<details><summary>{len(one.tiles)} listed</summary><ul>{items}</ul></details>"
+    said, remedy = (text[:1].upper() + text[1:] for text in (one.said, one.remedy))
+    return (
+        f'<div class="finding {one.gravity.split()[0]}">\n'
+        f'<p class="eyebrow">{one.gravity}: {escape(one.kind)}</p>\n'
+        f'<p class="said">{escape(said)}.</p>\n<p>{escape(remedy)}.</p>\n{tiles}</div>\n'
+    )
+
+
+def _class_table(found: Checked) -> Table:
+    labels = found.index.labels
+    rows = tuple(
+        (
+            name, number, number / max(len(labels), 1),
+            float(1 - found.facts.valid[labels == i].mean()) if number else None,
+        )
+        for i, (name, number) in enumerate(_counts(found).items())
+    )  # fmt: skip
+    return Table(("Class", "Tiles", "Share of tiles", "Pixels without data"), rows)
+
+
+def _range_table(found: Checked) -> Table:
+    """Percentiles in DN, and what they measure."""
+    at = dict(zip(QUANTILES, found.facts.quantiles, strict=True))
+    shares = ("1 %", "Median", "99 %")
+    rows: list[tuple[Cell, ...]] = []
+    for i, name in enumerate(found.pack.bands):
+        measured = [
+            float(at[q][i] * found.sensor.scale + found.sensor.offset) for q in (0.01, 0.5, 0.99)
+        ]
+        dn = [
+            f"{at[q][i]:.4g}" if abs(at[q][i]) < 100 else f"{at[q][i]:.0f}"
+            for q in (0.0, 0.01, 0.5, 0.99, 1.0)
+        ]
+        rows.append((name, *dn, *measured, found.sensor.unit(name)))
+    return Table(
+        ("Band", *(f"{q} [DN]" for q in ("Least", *shares, "Most")), *shares, "Measured"),
+        tuple(rows),
+    )
+
+
+def _range_lines(found: Checked) -> list[str]:
+    at = dict(zip(QUANTILES, found.facts.quantiles, strict=True))
+    scale, offset = found.sensor.scale, found.sensor.offset
+    told = [
+        f"{name} {at[0.01][i] * scale + offset:.3g} to {at[0.99][i] * scale + offset:.3g}"
+        for i, name in enumerate(found.pack.bands)
+    ]
+    return ["range    1st to 99th percentile: " + ", ".join(told)]
+
+
+def _counts(found: Checked) -> dict[str, int]:
+    labels = found.index.labels
+    counts = np.bincount(labels[labels >= 0], minlength=len(found.index.classes)).tolist()
+    return dict(zip(found.index.classes, counts, strict=True))
+
+
+def _pair(pair: Pair, names: Sequence[str]) -> dict[str, Any]:
+    return {
+        "first": names[pair.first],
+        "second": names[pair.second],
+        "share": round(pair.share, 4),
+        "turned": pair.turned,
+    }
+
+
+def _plain(value: float) -> float | None:
+    return float(value) if np.isfinite(value) else None

@@ -1,0 +1,158 @@
+"""The commands that judge class maps: `geotl accuracy` and `geotl sample`."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+from typing import Any
+
+from geotl.errors import DataError
+
+
+def add_accuracy(commands: Any, common: argparse.ArgumentParser) -> None:
+    """Add both commands to the parser of all; `common` holds the options that all share."""
+    accuracy = commands.add_parser(
+        "accuracy", parents=[common], help="judge a class map, and estimate the areas of classes",
+        description="Accuracies and error-adjusted areas with 95 %% intervals (Olofsson et al. "
+        "2014): geotl accuracy map.tif points.gpkg -o folder",
+    )  # fmt: skip
+    accuracy.add_argument("map", type=Path, metavar="MAP", help="class raster")
+    accuracy.add_argument(
+        "reference", type=Path, metavar="REFERENCE",
+        help="points in any vector format, a CSV (x, y or lon, lat, and class), or a class raster",
+    )  # fmt: skip
+    accuracy.add_argument("--field", help="that holds the class (reference, class or label)")
+    accuracy.add_argument("--layer", help="which layer of the points")
+    accuracy.add_argument("--crs", help="reference system of points whose file tells none")
+    _add_names(accuracy)
+    accuracy.add_argument(
+        "--reference-names", type=Path, metavar="FILE", help="the same for a reference raster"
+    )
+    accuracy.add_argument(
+        "--design", choices=("stratified", "simple", "none"),
+        help="how the points were drawn: at random in each mapped class, at random over the map, "
+        "or not at random; those of geotl sample tell themselves",
+    )  # fmt: skip
+    accuracy.add_argument(
+        "-o", "--output", type=Path, metavar="FOLDER",
+        help="write accuracy.json, classes.csv, matrix.csv and areas.png",
+    )  # fmt: skip
+    accuracy.add_argument("-q", "--quiet", action="store_true", help="no progress")
+    accuracy.set_defaults(command=_accuracy)
+    _add_sample(commands, common)
+
+
+def _add_sample(commands: Any, common: argparse.ArgumentParser) -> None:
+    sample = commands.add_parser(
+        "sample", parents=[common], help="draw points to judge a class map by",
+        description="A stratified random sample of a map's pixels: geotl sample map.tif -n 300 -o "
+        "points.gpkg; fill in the field reference, then geotl accuracy map.tif points.gpkg",
+    )  # fmt: skip
+    sample.add_argument("map", type=Path, metavar="MAP", help="class raster")
+    size = sample.add_mutually_exclusive_group(required=True)
+    size.add_argument("-n", type=int, metavar="POINTS", help="points in all")
+    size.add_argument(
+        "--target-se", type=float, metavar="SE",
+        help="as many as this standard error of overall accuracy asks for, such as 0.01",
+    )  # fmt: skip
+    sample.add_argument(
+        "--allocation", choices=("proportional", "equal", "neyman"), default="proportional",
+        help="how points are divided among classes (proportional to mapped area)",
+    )  # fmt: skip
+    sample.add_argument(
+        "--minimum", type=int, metavar="POINTS",
+        help="points that each class gets at least (50, or half an equal share of -n)",
+    )  # fmt: skip
+    sample.add_argument(
+        "--expected", action="append", default=[], metavar="[CLASS=]SHARE",
+        help="user's accuracy that is expected, of a class or of all others (0.8)",
+    )  # fmt: skip
+    _add_names(sample)
+    sample.add_argument("--seed", type=int, default=0, help="same seed, same points (0)")
+    sample.add_argument(
+        "-o", "--output", type=Path, metavar="GPKG", help="write the points; else plan only"
+    )
+    sample.add_argument("-q", "--quiet", action="store_true", help="no progress")
+    sample.set_defaults(command=_sample)
+
+
+def _add_names(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--names", type=Path, metavar="FILE",
+        help="names of the map's classes, a line each such as 3,wetland; values of one name are "
+        "joined (else the map's own names)",
+    )  # fmt: skip
+
+
+def _accuracy(args: argparse.Namespace) -> None:
+    from geotl.accuracy import assess_points, assess_raster
+    from geotl.accuracyreport import told, write_assessment
+    from geotl.classmaps import open_map, read_names
+    from geotl.progress import ProgressLine
+    from geotl.reference import is_raster
+
+    of = open_map(args.map, read_names(args.names) if args.names else None)
+    with ProgressLine(quiet=args.quiet) as line:
+        shown = line.counter("reading the map")
+        if is_raster(args.reference):
+            names = read_names(args.reference_names) if args.reference_names else None
+            found = assess_raster(of, args.reference, names, shown)
+        else:
+            found = assess_points(
+                of, args.reference, field=args.field, layer=args.layer, crs=args.crs,
+                design=args.design, progress=shown,
+            )  # fmt: skip
+    print(told(found))
+    if args.output:
+        from geotl.figures import write_png
+        from geotl.mapfigures import areas_figure
+
+        written = write_assessment(args.output, found)
+        picture = args.output / "areas.png"
+        write_png(picture, areas_figure(found))
+        print("written    " + ", ".join(map(str, [*written, picture])))
+
+
+def _sample(args: argparse.Namespace) -> None:
+    from geotl.accuracyreport import plan_told
+    from geotl.classmaps import open_map, read_names
+    from geotl.mapsampling import draw_sample, plan_sample
+    from geotl.progress import ProgressLine
+
+    of = open_map(args.map, read_names(args.names) if args.names else None)
+    with ProgressLine(quiet=args.quiet) as line:
+        plan = plan_sample(
+            of, n=args.n, se_overall=args.target_se or 0.0, allocation=args.allocation,
+            minimum=args.minimum, expected=_expected(args.expected),
+            progress=line.counter("counting the map's pixels"),
+        )  # fmt: skip
+        print(plan_told(plan))
+        if args.output:
+            told = line.counter("drawing points")
+            draw_sample(of, plan, args.output, seed=args.seed, progress=told)
+    if args.output:
+        print(
+            f"{plan.points.sum():,} points in {args.output}: fill in the field reference without "
+            f"looking at the map, then geotl accuracy {args.map} {args.output}"
+        )
+
+
+def _expected(told: list[str]) -> dict[str, float]:
+    """User's accuracies by class from `CLASS=SHARE`, under "" what stands for all others.
+
+    Raises:
+        DataError: not a share.
+
+    >>> _expected(["0.9", "water=0.99"])
+    {'': 0.9, 'water': 0.99}
+    """
+    found: dict[str, float] = {}
+    for text in told:
+        name, _, share = text.rpartition("=")
+        try:
+            found[name.strip()] = float(share)
+        except ValueError as error:
+            raise DataError(
+                f"--expected {text}: no share; allowed: such as 0.9 or water=0.9"
+            ) from error
+    return found

@@ -1,0 +1,93 @@
+"""How much ground a pixel covers, from the reference system that it lies in."""
+
+from __future__ import annotations
+
+import functools
+import math
+
+import numpy as np
+from numpy.typing import NDArray
+from pyproj import CRS, Geod, Proj, Transformer
+
+from geotl.errors import DataError
+from geotl.raster import Grid
+
+Floats = NDArray[np.float64]
+
+
+@functools.lru_cache(maxsize=8)
+def row_areas_m2(grid: Grid) -> Floats | None:
+    """Area of a pixel of each row in square metres [H]; None without a reference system.
+
+    In a projected system it is that of the transform, in its linear unit. In a geographic one it
+    is the exact area of the cell on the ellipsoid between two parallels and two meridians:
+    b^2 dlon [sin(lat) / (2 (1 - e^2 sin^2(lat))) + atanh(e sin(lat)) / (2 e)] between both
+    latitudes (Snyder 1987, equation 3-12).
+
+    Raises:
+        DataError: a geographic grid that is rotated or reaches beyond a pole.
+
+    >>> grid = Grid("EPSG:32633", (10.0, 0.0, 500000.0, 0.0, -10.0, 4600000.0), 2, 2)
+    >>> row_areas_m2(grid).tolist()
+    [100.0, 100.0]
+    """
+    if grid.crs is None:
+        return None
+    crs = CRS.from_user_input(grid.crs)
+    a, b, _, d, e, f = grid.transform
+    unit = crs.axis_info[0].unit_conversion_factor if crs.axis_info else 1.0
+    if not crs.is_geographic:
+        return np.full(grid.height, abs(a * e - b * d) * unit**2)
+    edges = np.radians(f + e * np.arange(grid.height + 1)) * (unit / math.radians(1.0))
+    if b or d or np.abs(edges).max() > math.pi / 2 + 1e-9:
+        raise DataError(
+            "a map in degrees that is rotated, or reaches beyond a pole; reproject it to an "
+            "equal-area system (gdalwarp -t_srs)"
+        )
+    return _cells(crs, edges, abs(math.radians(a)) * (unit / math.radians(1.0)))
+
+
+def _cells(crs: CRS, edges: Floats, width: float) -> Floats:
+    """Areas between parallels at `edges` [H+1] and meridians `width` apart, all in radians."""
+    geod = crs.get_geod() or Geod(ellps="WGS84")
+    sine = np.sin(np.clip(edges, -math.pi / 2, math.pi / 2))
+    if geod.es == 0:
+        return np.asarray(np.abs(np.diff(geod.a**2 * width * sine)))
+    eccentricity = math.sqrt(geod.es)
+    zone = sine / (2 * (1 - geod.es * sine**2)) + np.arctanh(eccentricity * sine) / (
+        2 * eccentricity
+    )
+    return np.asarray(np.abs(np.diff(geod.b**2 * width * zone)))
+
+
+def areal_scales(grid: Grid) -> tuple[float, float]:
+    """Least and largest factor by which a projected grid enlarges areas, at a 5 by 5 mesh.
+
+    1 in an equal-area or geographic system, and without one; 2.2 for Web Mercator at 48 degrees.
+    Beyond the area of use nothing is told, and the factor is 1.
+    """
+    if grid.crs is None or CRS.from_user_input(grid.crs).is_geographic:
+        return 1.0, 1.0
+    crs = CRS.from_user_input(grid.crs)
+    mesh = [grid.at(grid.width * i / 4, grid.height * j / 4) for i in range(5) for j in range(5)]
+    to_degrees = Transformer.from_crs(crs, crs.geodetic_crs, always_xy=True)
+    lon, lat = to_degrees.transform([x for x, _ in mesh], [y for _, y in mesh])
+    scales = np.asarray(Proj(crs).get_factors(lon, lat, errcheck=False).areal_scale, dtype=float)
+    usable = scales[np.isfinite(scales) & (scales > 0) & (scales < 1e6)]
+    return (float(usable.min()), float(usable.max())) if usable.size else (1.0, 1.0)
+
+
+def distances_m(grid: Grid, cols: Floats, rows: Floats) -> Floats:
+    """Positions in metres [N,2], good for distances, of places given in pixels.
+
+    In a geographic system an equirectangular projection about the middle latitude.
+    """
+    a, b, c, d, e, f = grid.transform
+    x, y = a * cols + b * rows + c, d * cols + e * rows + f
+    if grid.crs is None:
+        return np.column_stack([x, y])
+    crs = CRS.from_user_input(grid.crs)
+    if not crs.is_geographic:
+        return np.column_stack([x, y]) * crs.axis_info[0].unit_conversion_factor
+    degree = math.radians(6371008.8)
+    return np.column_stack([x * math.cos(math.radians(grid.centre[1])), y]) * degree

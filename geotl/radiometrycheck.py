@@ -1,0 +1,142 @@
+"""Whether pixel values fit what the sensor says they are."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+import numpy as np
+from numpy.typing import DTypeLike, NDArray
+
+from geotl.findings import Finding, many
+from geotl.sensors import Sensor
+from geotl.tilefacts import QUANTILES
+
+Floats = NDArray[np.float64]
+
+_LOW, _HIGH = -0.1, 1.6  # reflectance beyond which the 1st and 99th percentile cannot be right
+_KELVIN = (180.0, 350.0)
+_OFFSET_DN = 1000.0  # added to Sentinel-2's DN since processing baseline 04.00
+_NEAR = (900.0, 1600.0)  # where the darkest pixels of a scene with that offset lie
+_FULL = 0.05  # share of saturated pixels from which it is told
+
+
+def radiometry_findings(
+    quantiles: Floats, bands: Sequence[str], sensor: Sensor, dtype: DTypeLike
+) -> list[Finding]:
+    """What the range of the values tells against the sensor.
+
+    Args:
+        quantiles: of each band in DN [len(QUANTILES),C].
+        bands: names of the sensor's bands, in order.
+        sensor: whose DN they are said to be.
+        dtype: the pixels' type.
+    """
+    at = dict(zip(QUANTILES, quantiles, strict=True))
+    constant = [b for b, low, high in zip(bands, at[0.0], at[1.0], strict=True) if low == high]
+    found = []
+    if constant:
+        found.append(
+            Finding(
+                "wrong",
+                "constant band",
+                f"the same value in every pixel: {', '.join(constant)}",
+                "leave these bands out (data.bands), or read the right files",
+            )
+        )
+    if len(constant) == len(bands):
+        return found
+    optical = [i for i, name in enumerate(bands) if sensor.unit(name) != "kelvin"]
+    thermal = [i for i, name in enumerate(bands) if sensor.unit(name) == "kelvin"]
+    scaling = list(_scaling(at, optical, sensor, np.dtype(dtype)))
+    found += scaling or list(_range(at, bands, optical, sensor))
+    found += list(_range(at, bands, thermal, sensor))
+    if not scaling and optical:
+        found += _offset(at, optical, sensor)
+    return found
+
+
+def _scaling(
+    at: dict[float, Floats], optical: Sequence[int], sensor: Sensor, dtype: np.dtype
+) -> Iterator[Finding]:
+    """8-bit or reflectance values under a sensor whose DN count in ten-thousandths."""
+    if not optical or sensor.scale > 1e-3:
+        return
+    top = float(np.nanmax(at[1.0][list(optical)]))
+    told = f"sensor {sensor.name} counts reflectance in steps of {sensor.scale:g}"
+    if top <= 255 and dtype.kind in "iu":
+        yield Finding(
+            "wrong", "8-bit values", f"no value above {top:.0f}, where {told}",
+            "name the sensor that made these pictures (data.sensor=rgb for 8-bit pictures)",
+        )  # fmt: skip
+    elif top <= 2.0 and dtype.kind == "f":
+        yield Finding(
+            "wrong", "reflectance", f"no value above {top:.3g}, where {told}",
+            "describe a sensor of scale 1 and offset 0 under data.custom_sensor",
+        )  # fmt: skip
+
+
+def _range(
+    at: dict[float, Floats], bands: Sequence[str], which: Sequence[int], sensor: Sensor
+) -> Iterator[Finding]:
+    """Percentiles that no ground has."""
+    for i in which:
+        unit = sensor.unit(bands[i])
+        low, high = (float(at[q][i] * sensor.scale + sensor.offset) for q in (0.01, 0.99))
+        least, most = _KELVIN if unit == "kelvin" else (_LOW, _HIGH)
+        if sensor.measures == "share" and unit != "kelvin":
+            most = 1.0 + 1e-6
+        if low < least or high > most:
+            what = {"share": "share of full scale"}.get(unit, unit)
+            yield Finding(
+                "wrong", "range",
+                f"{bands[i]}: 1st to 99th percentile is {low:.3g} to {high:.3g} ({what}) by sensor "
+                f"{sensor.name}, beyond {least:g} to {most:g}",
+                "check data.sensor, its scale and offset, and the nodata value",
+            )  # fmt: skip
+
+
+def _offset(at: dict[float, Floats], optical: Sequence[int], sensor: Sensor) -> list[Finding]:
+    """Sentinel-2's offset of 1000 DN, there without being declared, or declared without being."""
+    if not sensor.name.startswith("sentinel2"):
+        return []
+    dark = at[0.001][list(optical)]
+    plain, offset = sensor.name.removesuffix("_n0400"), f"{sensor.name}_n0400"
+    if sensor.offset == 0 and len(dark) >= 3 and dark.min() >= _NEAR[0] and dark.min() <= _NEAR[1]:
+        return [
+            Finding(
+                "doubtful", "offset",
+                f"the darkest pixels have {dark.min():.0f} DN or more in every band, as since "
+                "processing baseline 04.00 (January 2022), which adds 1000; the sensor named has "
+                "no such offset",
+                f"if the product is of baseline 04.00 or later, data.sensor={offset}",
+            )
+        ]  # fmt: skip
+    darker = at[0.01][list(optical)]
+    if sensor.offset < 0 and darker.min() < _OFFSET_DN - 300:
+        share = darker.min() * sensor.scale + sensor.offset
+        return [
+            Finding(
+                "doubtful", "offset",
+                f"a hundredth of the pixels have {darker.min():.0f} DN or less, which by sensor "
+                f"{sensor.name} is a reflectance of {share:.2f}; before processing baseline 04.00 "
+                "there was no offset",
+                f"if the product is older, or was brought back to the old scale, "
+                f"data.sensor={plain}",
+            )
+        ]  # fmt: skip
+    return []
+
+
+def saturation_finding(full: Floats, names: Sequence[str]) -> Finding | None:
+    """Tiles with many pixels at the type's largest value."""
+    there = np.flatnonzero(full > _FULL)
+    if not there.size:
+        return None
+    order = there[np.argsort(-full[there])].tolist()
+    return Finding(
+        "worth knowing", "saturated",
+        f"{many(len(order), 'tile', 'has', 'have')} more than {_FULL:.0%} of the pixels at the "
+        "largest value that the type holds",
+        "clouds, snow or roofs may be over-exposed; look at them",
+        tuple(names[i] for i in order),
+    )  # fmt: skip

@@ -1,0 +1,207 @@
+"""Reference points beside a class map: where they lie in it, and which class they are."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from geotl.classmaps import ClassMap
+from geotl.errors import DataError, nearest
+from geotl.labels import name_of
+from geotl.raster import Grid
+from geotl.vectors import Features, field_names, positions, read_features
+
+Floats = NDArray[np.float64]
+
+STRATUM, INCLUSION, REFERENCE = "stratum", "inclusion_probability", "reference"
+_FIELDS = (REFERENCE, "class", "label", "class_name")
+_SUFFIXES = frozenset({".tif", ".tiff", ".vrt", ".img", ".jp2", ".png", ".bil", ".asc"})
+
+
+@dataclass(frozen=True)
+class References:
+    """Points and what is known at them.
+
+    Attributes:
+        path: the file.
+        ids: one for each point, as the file numbers them.
+        labels: class as written; None where the field is empty.
+        cols, rows: places in the map's pixels, fractional; nan without a place.
+        strata: stratum that each was drawn from, if the file tells.
+        inclusion: its inclusion probability, if the file tells.
+        notes: what a reader should be told.
+    """
+
+    path: Path
+    ids: tuple[str, ...]
+    labels: tuple[str | None, ...]
+    cols: Floats
+    rows: Floats
+    strata: tuple[str | None, ...] | None
+    inclusion: Floats | None
+    notes: tuple[str, ...]
+
+
+def is_raster(path: str | Path) -> bool:
+    """Whether a reference is a raster rather than points, as its name tells.
+
+    >>> is_raster("truth.TIF"), is_raster("points.gpkg")
+    (True, False)
+    """
+    return Path(path).suffix.lower() in _SUFFIXES
+
+
+def read_reference(
+    path: str | Path,
+    of: ClassMap,
+    *,
+    field: str | None = None,
+    layer: str | None = None,
+    crs: str | None = None,
+) -> References:
+    """Read reference points and place them in a map.
+
+    Args:
+        path: any vector format, or a CSV of coordinates.
+        of: the map, of a known reference system.
+        field: that holds the class; by default `reference`, `class`, `label` or `class_name`.
+        layer: which layer, where there are several.
+        crs: of the points, where the file does not tell.
+
+    Raises:
+        DataError: no such file, layer or field; no reference system; other than points.
+    """
+    path = Path(path)
+    if of.grid.crs is None:
+        raise DataError(
+            f"{of.path}: has no reference system, so points cannot be placed in it; assign it "
+            "(gdal_edit.py -a_srs)"
+        )
+    held = field_names(path, layer=layer)
+    field = field or _class_field(path, held)
+    told = [name for name in (STRATUM, INCLUSION) if name in held]
+    found = read_features(path, layer=layer, fields=[field, *told], crs=crs)
+    cols, rows = _placed(found, of)
+    strata = found.columns.get(STRATUM)
+    inclusion = found.columns.get(INCLUSION)
+    return References(
+        path=path,
+        ids=found.ids,
+        labels=tuple(map(name_of, found.columns[field])),
+        cols=cols,
+        rows=rows,
+        strata=None if strata is None else tuple(map(name_of, strata)),
+        inclusion=None if inclusion is None else np.array([_number(v) for v in inclusion]),
+        notes=found.notes,
+    )
+
+
+def as_classes(
+    labels: Sequence[str | None],
+    ids: Sequence[str],
+    of: ClassMap,
+    values: Iterable[int],
+    path: Path,
+) -> list[str | None]:
+    """Labels as names of the map's classes; a number is the class of that value.
+
+    Args:
+        labels: as written, None for none.
+        ids: of the points.
+        of: the map.
+        values: that the map's pixels take.
+        path: the file the labels came from.
+
+    Raises:
+        DataError: labels that are no class of the map, with the nearest.
+    """
+    legend = {value: of.name(value) for value in sorted({*values, *of.names})}
+    known = set(legend.values())
+    by_number = {str(value): name for value, name in legend.items()}
+    strange: dict[str, list[str]] = defaultdict(list)
+    found: list[str | None] = []
+    for label, which in zip(labels, ids, strict=True):
+        name = label if label is None or label in known else by_number.get(label)
+        if label is not None and name is None:
+            strange[label].append(which)
+        found.append(name)
+    if strange:
+        raise DataError(_unknown(strange, known, of, path))
+    return found
+
+
+def _unknown(
+    strange: Mapping[str, Sequence[str]], known: Iterable[str], of: ClassMap, path: Path
+) -> str:
+    label, where = next(iter(strange.items()))
+    hint = nearest(label, sorted(known))
+    others = len(strange) - 1
+    more = f" (and {others} more labels)" if others else ""
+    return (
+        f"{path}: label {label!r} (points {some(where)}){more} is no class of {of.path}; {hint}; "
+        "correct the labels, or name the map's classes alike with --names"
+    )
+
+
+def some(ids: Sequence[str], most: int = 12) -> str:
+    """The first few of many ids.
+
+    >>> some(["3", "5", "8"], 2)
+    '3, 5 and 1 more'
+    """
+    more = len(ids) - most
+    return ", ".join(ids[:most]) + (f" and {more} more" if more > 0 else "")
+
+
+def _class_field(path: Path, held: Sequence[str]) -> str:
+    for name in _FIELDS:
+        if name in held:
+            return name
+    raise DataError(
+        f"{path}: none of the fields {', '.join(_FIELDS)}; choose the one that holds the class "
+        f"with --field; there are: {', '.join(held) or 'none'}"
+    )
+
+
+def _placed(found: Features, of: ClassMap) -> tuple[Floats, Floats]:
+    """Fractional columns and rows of points in a map, nan where there is no place."""
+    kinds = {shape.geom_type for shape in found.geometries if shape is not None}
+    if kinds - {"Point"}:
+        raise DataError(
+            f"{found.path}: holds {', '.join(sorted(kinds))}; allowed: points, or a class raster "
+            "(rasterise polygons on the map's grid with gdal_rasterize)"
+        )
+    xy = np.full((len(found.geometries), 2), np.nan)
+    there = [
+        i for i, shape in enumerate(found.geometries) if shape is not None and not shape.is_empty
+    ]
+    if there:
+        plain = np.array([[found.geometries[i].x, found.geometries[i].y] for i in there])
+        xy[there] = positions(plain, found.crs, str(of.grid.crs))
+    return _pixels(of.grid, xy)
+
+
+def _pixels(grid: Grid, xy: Floats) -> tuple[Floats, Floats]:
+    """Fractional columns and rows of positions [N,2]: the inverse of `Grid.at`.
+
+    >>> grid = Grid("EPSG:32633", (10.0, 0.0, 500000.0, 0.0, -10.0, 4600000.0), 391, 517)
+    >>> [float(v[0]) for v in _pixels(grid, np.array([[500015.0, 4599985.0]]))]
+    [1.5, 1.5]
+    """
+    a, b, c, d, e, f = grid.transform
+    x, y = xy[:, 0] - c, xy[:, 1] - f
+    scale = a * e - b * d
+    return (e * x - b * y) / scale, (a * y - d * x) / scale
+
+
+def _number(value: Any) -> float:
+    try:
+        return float(value)
+    except (TypeError, ValueError):
+        return float("nan")
