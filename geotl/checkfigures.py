@@ -8,7 +8,7 @@ import numpy as np
 from matplotlib.ticker import MaxNLocator, StrMethodFormatter
 from numpy.typing import NDArray
 
-from geotl.figures import FAINT, INK, canvas, message, plain_axes, encoded, shortened
+from geotl.figures import FAINT, INK, canvas, encoded, message, plain_axes, shortened
 from geotl.rendering import Pixels, default_colours
 
 

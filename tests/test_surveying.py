@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 import rasterio
 import shapely
-from conftest import ROOT, write_tile
+from conftest import write_tile
 from safetensors.numpy import load_file
 
 from geotl.cli import main
@@ -126,12 +126,3 @@ def test_scenes_and_labels_that_cannot_be_used_are_one_clear_line(
     assert code == 2
     assert told in error
     assert len(error.splitlines()) == 1
-
-
-def test_the_sample_scene_and_points_run_end_to_end(tmp_path: Path) -> None:
-    recipe = ROOT / "recipes" / "sample_scene.yaml"
-    quick = ["model.backbone=lenet5", "model.cut_after=null", "model.weights=none", "split.kfold=2",
-             "probe.views=1", "evaluate.bootstrap_rounds=20"]  # fmt: skip
-    assert main(["run", str(recipe), *quick, "--out", str(tmp_path / "run"), "-q"]) == 0
-    metrics = json.loads((tmp_path / "run" / "metrics.json").read_text())
-    assert metrics["optimism"]
