@@ -20,7 +20,7 @@ from geotl.loading import read_tiles, to_batch
 from geotl.model import view_logits
 from geotl.modelfile import ModelFile
 from geotl.runfolder import cache_folder
-from geotl.sensors import Sensor
+from geotl.sensors import Sensor, rescaled
 
 
 @dataclass(frozen=True)
@@ -174,14 +174,6 @@ class Model:
         logits = np.concatenate(parts) if parts else np.zeros((0, len(self.classes)))
         chances = softmax(logits, float(self.network.temperature))
         return Predictions(self.classes, logits, chances, paths)
-
-
-def rescaled(images: NDArray[Any], given: Sensor, wanted: Sensor) -> NDArray[Any]:
-    """DN of one sensor as the DN another would show for the same reflectance."""
-    if (given.scale, given.offset) == (wanted.scale, wanted.offset):
-        return images
-    reflectance = images.astype(np.float64) * given.scale + given.offset
-    return np.asarray((reflectance - wanted.offset) / wanted.scale, dtype=np.float32)
 
 
 def load(path: str | Path) -> Model:

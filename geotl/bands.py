@@ -36,7 +36,8 @@ class Sensor:
     The value is a reflectance, unless `measures` says that it is only a share of full scale
     (8-bit pictures without calibration); thermal bands give kelvin. `file_order` holds the band
     names in file order for files that name none; empty means that such files are refused.
-    `nodata` is the DN that stands for "nothing measured".
+    `nodata` is the DN that stands for "nothing measured"; `limits` are the least and the largest DN
+    of a rendering, which cuts off what lies beyond.
     """
 
     name: str
@@ -48,6 +49,7 @@ class Sensor:
     file_order: tuple[str, ...]
     source: str
     measures: Literal["reflectance", "share"] = "reflectance"
+    limits: tuple[float, float] | None = None
 
     def band(self, name: str) -> Band:
         """The band of this name or alias, whatever its case, blanks, hyphens or underscores.

@@ -95,6 +95,26 @@ def pool_stage(maps: Tensor, pool: Pool) -> Tensor:
     return torch.cat([mean, (variance + 1e-6).sqrt()], dim=1)
 
 
+def pool_windows(maps: Tensor, pool: Pool, side: int, step: int) -> Tensor:
+    """`pool_stage` of every window of side x side, `step` apart: [N,C,H,W] to [N,D,r,q].
+
+    >>> maps = torch.rand(1, 2, 6, 6)
+    >>> one = pool_stage(maps[:, :, 2:6, 2:6], "mean_sd")
+    >>> torch.allclose(pool_windows(maps, "mean_sd", 4, 2)[:, :, 1, 1], one, atol=1e-5)
+    True
+    """
+    maps = maps.float()
+    if pool == "mean_log":
+        maps = maps.clamp_min(0).log1p()
+    mean = F.avg_pool2d(maps, side, step)
+    if pool == "root_mean":
+        return mean.sign() * (mean.abs() + 1e-6).sqrt()
+    if pool != "mean_sd":
+        return mean
+    variance = F.avg_pool2d(maps.square(), side, step) - mean.square()
+    return torch.cat([mean, (variance.clamp_min(0) + 1e-6).sqrt()], dim=1)
+
+
 def resize(image: Tensor, px: int) -> Tensor:
     """Resample a batch to px x px, bilinear, with antialiasing where it shrinks."""
     if image.shape[-1] == px and image.shape[-2] == px:

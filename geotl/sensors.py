@@ -27,6 +27,7 @@ __all__ = [
     "get_sensor",
     "known_band",
     "match_bands",
+    "rescaled",
     "sensor_from",
     "to_reflectance",
 ]
@@ -62,7 +63,9 @@ def sensor_from(told: Mapping[str, Any]) -> Sensor:
     """
     values = dict(told)
     bands = tuple(Band(**{**b, "aliases": tuple(b["aliases"])}) for b in values.pop("bands"))
-    return Sensor(**{**values, "bands": bands, "file_order": tuple(values["file_order"])})
+    limits = values.get("limits")
+    values |= {"bands": bands, "file_order": tuple(values["file_order"])}
+    return Sensor(**{**values, "limits": None if limits is None else tuple(limits)})
 
 
 def custom_sensor(
@@ -206,3 +209,24 @@ def to_reflectance(dn: np.ndarray, sensor: Sensor) -> np.ndarray:
     dtype = np.result_type(dn.dtype, np.float32)
     zero_dn = dtype.type(-sensor.offset / sensor.scale)
     return np.asarray((dn.astype(dtype) - zero_dn) * dtype.type(sensor.scale))
+
+
+def rescaled(dn: np.ndarray, given: Sensor, wanted: Sensor) -> np.ndarray:
+    """DN of one sensor as the DN another would show for the same reflectance.
+
+    Args:
+        dn: of any shape.
+        given: whose they are.
+        wanted: whose they become; what it cuts off (`limits`) is cut off.
+
+    >>> l1c, drawn = SENSORS["sentinel2_l1c"], SENSORS["eurosat_rgb"]
+    >>> rescaled(np.array([0, 2750, 9000], np.uint16), l1c, drawn).tolist()
+    [1.0, 255.0, 255.0]
+    """
+    if (given.scale, given.offset) == (wanted.scale, wanted.offset):
+        return dn
+    reflectance = dn.astype(np.float64) * given.scale + given.offset
+    made = (reflectance - wanted.offset) / wanted.scale
+    if wanted.limits is not None:
+        made = made.clip(*wanted.limits)
+    return np.asarray(made, dtype=np.float32)

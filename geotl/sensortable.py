@@ -82,6 +82,7 @@ _EUROSAT_RGB = replace(
     offset=-0.275 / 254,
     source="jensleitloff/CNN-Sentinel, issue 1: reflectance = (DN - 1) / 254 * 0.275",
     measures="reflectance",
+    limits=(1.0, 255.0),
 )
 _EUROSAT_MS = replace(
     _L1C,

@@ -1,0 +1,218 @@
+"""A scene swept by a model, block by block: read ahead, computed, kept on disk, gone on with."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from geotl.sensors import Sensor, rescaled
+from geotl.sheets import FULL, Sheet, open_sheet
+from geotl.sweeping import HALO_PX, Said, Sweep, look
+from geotl.windowgrid import WindowGrid
+from geotl.windows import Imagery, Window
+
+Progress = Callable[[int, int], None]
+Pixels = tuple[NDArray[Any], NDArray[np.bool_]]
+AHEAD = 2  # blocks read before they are needed
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What is to be swept, and how.
+
+    Attributes:
+        grid: windows and cells over the scene.
+        sweep: how windows are looked at.
+        sensor: whose digital numbers the network takes.
+        block_px: side of the blocks in pixels; at least a window.
+        min_valid: least share of a window's pixels that are valid in every band.
+        wanted: bool [R,Q]: windows of interest.
+    """
+
+    grid: WindowGrid
+    sweep: Sweep
+    sensor: Sensor
+    block_px: int
+    min_valid: float
+    wanted: NDArray[np.bool_]
+
+
+@dataclass(frozen=True)
+class Block:
+    """Some rows and columns of windows."""
+
+    rows: slice
+    cols: slice
+
+
+def blocks_of(grid: WindowGrid, block_px: int) -> list[Block]:
+    """Blocks that hold every window once, each of about `block_px` pixels.
+
+    >>> [(b.rows, b.cols) for b in blocks_of(WindowGrid(10, 4, 4, 4, 4), 8)]
+    [(slice(0, 3, None), slice(0, 1, None))]
+    >>> [b.rows for b in blocks_of(WindowGrid(20, 4, 4, 4, 4), 8)]
+    [slice(0, 2, None), slice(2, 4, None), slice(4, 5, None)]
+    """
+    each = max(1, (block_px - grid.px) // grid.step + 1)
+    return [
+        Block(rows, cols)
+        for rows in _runs(grid.rows, grid.step, each)
+        for cols in _runs(grid.cols, grid.step, each)
+    ]
+
+
+def sweep_scene(
+    plan: Plan, scene: Imagery, folder: Path, key: str, note: Mapping[str, Any],
+    progress: Progress | None = None,
+) -> Sheet:  # fmt: skip
+    """Let the network look at every window of interest, and keep what it says.
+
+    Blocks already done under the same key are not computed again; the next ones are read while
+    one is computed.
+
+    Args:
+        plan: what and how.
+        scene: in the network's bands, in its own digital numbers.
+        folder: of the sheet.
+        key: names everything that the sheet depends on.
+        note: kept with the sheet when it begins.
+        progress: called with blocks done and blocks in all.
+
+    Raises:
+        OutputError: a disk that is full, or a foreign folder.
+        DataError: a scene that cannot be read.
+    """
+    grid, parts = plan.grid, blocks_of(plan.grid, plan.block_px)
+    sheet = open_sheet(
+        folder, key, note, windows=(len(grid.rows), len(grid.cols)), cells=grid.cells,
+        classes=plan.sweep.network.head.out_features, posting=grid.posting, blocks=len(parts),
+    )  # fmt: skip
+    left = [n for n in range(len(parts)) if not sheet.done[n]]
+    for n, pixels in _read_ahead(plan, scene, parts, left):
+        if pixels is not None:
+            _fill_in(plan, sheet, parts[n], scene.sensor, pixels)
+        sheet.keep()
+        sheet.done[n] = True
+        sheet.keep()
+        if progress is not None:
+            progress(int(sheet.done.sum()), len(parts))
+    return sheet
+
+
+def _runs(firsts: NDArray[np.int64], step: int, each: int) -> Iterator[slice]:
+    """Slices of `each` windows; one moved back from the step stays with those before it."""
+    count = len(firsts)
+    regular = count - 1 if count > 1 and firsts[-1] - firsts[-2] != step else count
+    for start in range(0, regular, each):
+        end = min(start + each, regular)
+        yield slice(start, count if end == regular else end)
+
+
+def _read_ahead(
+    plan: Plan, scene: Imagery, parts: Sequence[Block], order: Sequence[int]
+) -> Iterator[tuple[int, Pixels | None]]:
+    """Blocks in order with their pixels, None where nothing in them is wanted."""
+    with ThreadPoolExecutor(1) as pool:
+        waiting: list[tuple[int, Future[Pixels] | None]] = []
+        for n in order:
+            wanted = plan.wanted[parts[n].rows, parts[n].cols].any()
+            waiting.append((n, pool.submit(scene.read, _span(plan, parts[n])) if wanted else None))
+            if len(waiting) > AHEAD:
+                first, read = waiting.pop(0)
+                yield first, read.result() if read else None
+        for first, read in waiting:
+            yield first, read.result() if read else None
+
+
+def _span(plan: Plan, block: Block) -> Window:
+    """The pixels that a block's windows need, with surroundings in dense mode, on the scene."""
+    grid = plan.grid
+    halo = 0 if plan.sweep.mode == "exact" else -(-HALO_PX // grid.step) * grid.step
+    spans = []
+    for firsts, length in (
+        (grid.rows[block.rows], grid.height),
+        (grid.cols[block.cols], grid.width),
+    ):
+        begin, end = int(firsts[0]), int(firsts[-1]) + grid.px
+        start = max(begin - halo, begin % grid.step)
+        spans.append((start, min(end + halo, length) - start))
+    return Window(spans[0][0], spans[1][0], spans[0][1], spans[1][1])
+
+
+def _fill_in(plan: Plan, sheet: Sheet, block: Block, sensor: Sensor, pixels: Pixels) -> None:
+    """Look at a block's windows and write down what they say."""
+    grid, span = plan.grid, _span(plan, block)
+    data, valid = pixels
+    whole = valid.all(axis=0)
+    rows, cols = grid.rows[block.rows] - span.row, grid.cols[block.cols] - span.col
+    here = block.rows, block.cols
+    seen = window_shares(whole, rows, cols, grid.px) >= plan.min_valid
+    seen &= plan.wanted[here]
+    _count(plan, sheet, block, whole, span)
+    if not seen.any():
+        return
+    said = _said(plan, data, valid, sensor, rows, cols)
+    sheet.probabilities[here] = np.where(seen[..., None], np.rint(said.probabilities * FULL), 0)
+    sheet.index[here] = np.where(seen, said.index, 0)
+    sheet.seen[here] = seen
+
+
+def _said(
+    plan: Plan, data: NDArray[Any], valid: NDArray[np.bool_], sensor: Sensor,
+    rows: NDArray[np.int64], cols: NDArray[np.int64],
+) -> Said:  # fmt: skip
+    network = plan.sweep.network
+    image = rescaled(data, sensor, plan.sensor).astype(np.float32)
+    fill = network.normalise.fill.cpu().numpy().reshape(-1, 1, 1)
+    np.copyto(image, fill, where=~valid)
+    batch = torch.from_numpy(image).to(network.normalise.fill.device)
+    return look(plan.sweep, batch, rows, cols, plan.grid.step)
+
+
+def window_shares(
+    whole: NDArray[np.bool_], rows: NDArray[np.int64], cols: NDArray[np.int64], px: int
+) -> NDArray[np.float64]:
+    """Share of pixels that are valid in each window, [len(rows), len(cols)].
+
+    >>> window_shares(np.eye(4, dtype=bool), np.array([0, 2]), np.array([0, 1]), 2).tolist()
+    [[0.5, 0.25], [0.0, 0.25]]
+    """
+    total = np.zeros((whole.shape[0] + 1, whole.shape[1] + 1), np.int64)
+    total[1:, 1:] = whole.cumsum(axis=0, dtype=np.int64).cumsum(axis=1)
+    below, right = rows + px, cols + px
+    inside = (
+        total[np.ix_(below, right)] - total[np.ix_(rows, right)]
+        - total[np.ix_(below, cols)] + total[np.ix_(rows, cols)]
+    )  # fmt: skip
+    return np.asarray(inside / px**2)
+
+
+def _count(plan: Plan, sheet: Sheet, block: Block, whole: NDArray[np.bool_], span: Window) -> None:
+    """Count the valid pixels of the cells that begin in this block."""
+    grid = plan.grid
+    (top, low), (left, right) = (
+        _own(firsts, where, length)
+        for firsts, where, length in (
+            (grid.rows, block.rows, grid.height), (grid.cols, block.cols, grid.width)
+        )
+    )  # fmt: skip
+    part = whole[top - span.row : low - span.row, left - span.col : right - span.col]
+    p = grid.posting
+    rows, cols = (np.arange(0, n, p) for n in part.shape)
+    counted = np.add.reduceat(np.add.reduceat(part, rows, axis=0, dtype=np.int64), cols, axis=1)
+    sheet.cover[top // p : top // p + len(rows), left // p : left // p + len(cols)] = counted
+
+
+def _own(firsts: NDArray[np.int64], where: slice, length: int) -> tuple[int, int]:
+    """The pixels along an axis that a block has to itself: up to the next block's first window."""
+    start, end = int(firsts[where.start]), length
+    if where.stop < len(firsts):
+        end = int(firsts[where.stop])
+    return start, end

@@ -1,0 +1,136 @@
+"""What windows said, kept on disk until the map is drawn, so that a killed run goes on.
+
+Probabilities are kept as whole numbers of 1/65535. The arrays' space is taken before anything is
+computed: a disk that is full says so then, not in the middle.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from geotl.errors import OutputError
+from geotl.files import write_text
+
+FULL = 65535
+_NOTE, _KIND = "sweep.json", "geotl_sweep"
+
+
+@dataclass(frozen=True)
+class Sheet:
+    """Arrays on disk over R x Q windows, H x W cells and B blocks.
+
+    Attributes:
+        folder: where they lie.
+        note: what was noted when the sweep began.
+        probabilities: [R,Q,K], in 1/65535.
+        index: dissimilarity [R,Q].
+        seen: windows that count [R,Q].
+        cover: valid pixels of each cell [H,W].
+        done: blocks finished [B].
+    """
+
+    folder: Path
+    note: Mapping[str, Any]
+    probabilities: NDArray[np.uint16]
+    index: NDArray[np.float32]
+    seen: NDArray[np.bool_]
+    cover: NDArray[np.unsignedinteger[Any]]
+    done: NDArray[np.bool_]
+
+    def keep(self) -> None:
+        """Bring to disk what has been written."""
+        for array in (self.probabilities, self.index, self.seen, self.cover, self.done):
+            array.flush()  # type: ignore[attr-defined]
+
+
+def open_sheet(
+    folder: Path, key: str, note: Mapping[str, Any], *,
+    windows: tuple[int, int], cells: tuple[int, int], classes: int, posting: int, blocks: int,
+) -> Sheet:  # fmt: skip
+    """Go on with the sheet in a folder if it has this key, else begin it anew.
+
+    Args:
+        folder: of the sheet alone; one that geotl did not write is refused.
+        key: names everything the sheet depends on.
+        note: kept with a new sheet; a sheet gone on with keeps its first one.
+        windows: rows and columns of windows.
+        cells: rows and columns of the map.
+        classes: how many.
+        posting: side of a cell in pixels.
+        blocks: how many.
+
+    Raises:
+        OutputError: a foreign folder, or a disk that is full.
+    """
+    shapes: dict[str, tuple[tuple[int, ...], np.dtype[Any]]] = {
+        "probabilities": ((*windows, classes), np.dtype(np.uint16)),
+        "index": (windows, np.dtype(np.float32)),
+        "seen": (windows, np.dtype(bool)),
+        "cover": (cells, np.min_scalar_type(posting**2)),
+        "done": ((blocks,), np.dtype(bool)),
+    }
+    held = _held(folder)
+    if held is None or held["key"] != key:
+        _begin(folder, {"kind": _KIND, "key": key, "note": dict(note)}, shapes)
+        held = _held(folder) or {"note": note}
+    arrays = {
+        name: np.memmap(folder / f"{name}.bin", dtype, "r+", shape=shape)
+        for name, (shape, dtype) in shapes.items()
+    }
+    return Sheet(folder, held["note"], **arrays)
+
+
+def drop(folder: Path) -> None:
+    """Take a sheet away."""
+    if _held(folder) is not None:
+        shutil.rmtree(folder)
+
+
+def _held(folder: Path) -> dict[str, Any] | None:
+    """The note of the sheet in a folder, None if there is none yet.
+
+    Raises:
+        OutputError: a folder with other things in it.
+    """
+    if not folder.exists() or not any(folder.iterdir()):
+        return None
+    try:
+        told = json.loads((folder / _NOTE).read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        told = None
+    if not isinstance(told, dict) or told.get("kind") != _KIND:
+        raise OutputError(f"{folder}: not written by geotl; move it away or choose another output")
+    return told
+
+
+def _begin(
+    folder: Path, told: Mapping[str, Any],
+    shapes: Mapping[str, tuple[tuple[int, ...], np.dtype[Any]]],
+) -> None:  # fmt: skip
+    """An empty sheet whose space on the disk is taken; its key comes last, when all is there."""
+    drop(folder)
+    folder.mkdir(parents=True, exist_ok=True)
+    write_text(folder / _NOTE, json.dumps({**told, "key": ""}))
+    try:
+        for name, (shape, dtype) in shapes.items():
+            with (folder / f"{name}.bin").open("wb") as stream:
+                left = max(int(np.prod(shape)) * dtype.itemsize, 1)
+                while left:  # plain writes raise on a full disk, where a memory map kills
+                    left -= stream.write(bytes(min(left, 1 << 20)))
+                os.fsync(stream.fileno())
+        write_text(folder / _NOTE, json.dumps(told))
+    except OSError as error:
+        shutil.rmtree(folder, ignore_errors=True)
+        raise OutputError(
+            f"{folder}: no room for what is kept while mapping ({error.strerror}); free some "
+            "space or write elsewhere"
+        ) from error

@@ -1,0 +1,250 @@
+"""What a model says of many windows of one block of pixels: each by itself, or all at once.
+
+Exact: every window goes through the network as a tile would. Dense: the backbone runs once over the
+block, its features are pooled over each window, and the head is applied to these. The two differ
+where a window's edge, padded with zeros in the one, sees its surroundings in the other.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+from torch.nn import functional as F
+
+from geotl.applicability import Applicability
+from geotl.augment import turn_view
+from geotl.device import Precision, autocast
+from geotl.errors import DataError
+from geotl.model import TileClassifier, over_views, pool_windows, view_numbers
+
+Mode = Literal["exact", "dense"]
+Ints = NDArray[np.int64]
+HALO_PX = 64  # of surroundings that a dense block sees beyond its windows
+
+
+@dataclass(frozen=True)
+class Sweep:
+    """How windows are looked at.
+
+    Attributes:
+        network: in evaluation mode, on its device.
+        px: side of a window in pixels.
+        views: flips and quarter turns averaged.
+        mode: each window by itself, or all at once.
+        area: measures dissimilarity, None not to.
+        precision: number format of the network.
+        batch: windows computed at once in exact mode.
+    """
+
+    network: TileClassifier
+    px: int
+    views: int
+    mode: Mode
+    area: Applicability | None
+    precision: Precision = "auto"
+    batch: int = 128
+
+
+@dataclass(frozen=True)
+class Said:
+    """Calibrated probabilities [r,q,K] and dissimilarity index [r,q] (0 where not measured)."""
+
+    probabilities: NDArray[np.float32]
+    index: NDArray[np.float32]
+
+
+@torch.inference_mode()
+def look(sweep: Sweep, image: Tensor, rows: Ints, cols: Ints, step: int) -> Said:
+    """What the network says of the windows at some rows and columns of a block.
+
+    Args:
+        sweep: how.
+        image: raw pixels float32 [C,H,W] on the network's device, invalid ones filled.
+        rows: first pixel row of each row of windows in the block, ascending.
+        cols: first pixel column of each column of windows.
+        step: pixels between regular windows; in dense mode those off the step are exact.
+    """
+    if sweep.mode == "exact":
+        return _exact(sweep, image, rows, cols)
+    regular_r, regular_c = _regular(rows, step), _regular(cols, step)
+    dense = _dense(sweep, image, rows[regular_r], cols[regular_c], step)
+    if regular_r.all() and regular_c.all():
+        return dense
+    k = dense.probabilities.shape[-1]
+    said = Said(
+        np.zeros((len(rows), len(cols), k), np.float32),
+        np.zeros((len(rows), len(cols)), np.float32),
+    )
+    _put(said, dense, regular_r, regular_c)
+    if not regular_c.all():
+        _put(
+            said, _exact(sweep, image, rows, cols[~regular_c]), np.ones(len(rows), bool), ~regular_c
+        )
+    if not regular_r.all():
+        _put(
+            said, _exact(sweep, image, rows[~regular_r], cols), ~regular_r, np.ones(len(cols), bool)
+        )
+    return said
+
+
+def check_dense(network: TileClassifier, px: int, step: int) -> None:
+    """Make sure that windows' features can be cut out of a block's.
+
+    Raises:
+        DataError: a stage whose pixels do not lie evenly on the windows, a step off its grid, or
+            a block that cannot be resampled evenly.
+    """
+    for size in network.sizes:
+        side = size or px
+        if (side * step) % px:
+            raise DataError(
+                f"dense mode: a step of {step} px is {side * step / px:.4g} px at the network's "
+                f"size of {side}; choose a step that makes it whole, or --mode exact"
+            )
+        moved = side * step // px
+        probe = torch.zeros(1, len(network.backbone.bands), side, side + moved)
+        with torch.inference_mode():
+            shapes = _shapes(network, probe.to(next(network.parameters()).device))
+        for stage in network.spec.stages:
+            stride = network.backbone.strides[stage]
+            high, wide = shapes[stage]
+            if moved % stride or side % stride:
+                raise DataError(
+                    f"dense mode: stage {stage} has one pixel in {stride * px / side:.4g} of the "
+                    f"scene's, of which neither a step of {step} nor a window of {px} px is a "
+                    "multiple; choose another --step, or --mode exact"
+                )
+            if (high, wide) != (side // stride, (side + moved) // stride):
+                raise DataError(
+                    f"dense mode: stage {stage} of {network.backbone.name} does not keep its edges "
+                    f"({high} px of {side} at stride {stride}); choose --mode exact"
+                )
+
+
+def _shapes(network: TileClassifier, probe: Tensor) -> dict[str, tuple[int, int]]:
+    outputs = network.backbone(probe)
+    return {name: (x.shape[-2], x.shape[-1]) for name, x in outputs.items()}
+
+
+def _regular(firsts: Ints, step: int) -> NDArray[np.bool_]:
+    """Which windows lie on the step counted from the first."""
+    return np.asarray((firsts - firsts[0]) % step == 0)
+
+
+def _put(said: Said, part: Said, rows: NDArray[np.bool_], cols: NDArray[np.bool_]) -> None:
+    where = np.ix_(rows, cols)
+    said.probabilities[where], said.index[where] = part.probabilities, part.index
+
+
+def _exact(sweep: Sweep, image: Tensor, rows: Ints, cols: Ints) -> Said:
+    parts = [_judged(sweep, _features_of(sweep, batch))
+             for batch in _batches(image, rows, cols, sweep.px, sweep.batch)]  # fmt: skip
+    shape = len(rows), len(cols)
+    return Said(
+        np.concatenate([p.probabilities for p in parts]).reshape(*shape, -1),
+        np.concatenate([p.index for p in parts]).reshape(shape),
+    )
+
+
+def _batches(image: Tensor, rows: Ints, cols: Ints, px: int, batch: int) -> Iterator[Tensor]:
+    places = [(int(r), int(c)) for r in rows for c in cols]
+    for start in range(0, len(places), batch):
+        part = places[start : start + batch]
+        yield torch.stack([image[:, r : r + px, c : c + px] for r, c in part])
+
+
+def _features_of(sweep: Sweep, image: Tensor) -> Tensor:
+    """Standardised features [N,V,D] of windows, view by view."""
+    with autocast(image.device, sweep.precision):
+        return over_views(sweep.network.features, image, sweep.views)
+
+
+def _judged(sweep: Sweep, features: Tensor) -> Said:
+    """Probabilities of features [N,V,D], averaged over views as logits, and their index."""
+    logits = sweep.network.classify(features).double().mean(dim=1)
+    chances = torch.softmax(logits / sweep.network.temperature.double(), dim=1)
+    index = np.zeros(len(features), np.float32)
+    if sweep.area is not None:
+        mean = features.float().mean(dim=1).cpu().numpy()
+        index = sweep.area.index(mean).astype(np.float32)
+    return Said(chances.float().cpu().numpy(), index)
+
+
+def _dense(sweep: Sweep, image: Tensor, rows: Ints, cols: Ints, step: int) -> Said:
+    """All windows on the step from (rows[0], cols[0]), from one pass over the block a view."""
+    views = [
+        _dense_view(sweep, image, rows, cols, step, view) for view in view_numbers(sweep.views)
+    ]
+    said = _judged(sweep, torch.stack(views, dim=1))
+    shape = len(rows), len(cols)
+    return Said(said.probabilities.reshape(*shape, -1), said.index.reshape(shape))
+
+
+def _dense_view(
+    sweep: Sweep, image: Tensor, rows: Ints, cols: Ints, step: int, view: int
+) -> Tensor:
+    """Standardised features [r*q, D] of one view of every window."""
+    network, px = sweep.network, sweep.px
+    context = [_context(firsts, side, px, step) for firsts, side in
+               ((rows, image.shape[1]), (cols, image.shape[2]))]  # fmt: skip
+    (top, above, high), (left, before, wide) = context
+    block = network.normalise(image[None, :, top : top + high, left : left + wide])
+    pooled: list[Tensor] = []
+    for size in network.sizes:
+        side = size or px
+        x = _resized(block, side, px)
+        x = turn_view(x, view).contiguous(memory_format=torch.channels_last)
+        with autocast(image.device, sweep.precision):
+            for name, stage in network.backbone.stages.items():
+                x = stage(x)
+                if name in network.spec.stages:
+                    maps = _turned_back(x.float(), view)
+                    pooled.append(
+                        _pooled(sweep, name, maps, (above, before), (rows, cols), side, step)
+                    )
+    return network.standardise(torch.cat(pooled, dim=1))
+
+
+def _context(firsts: Ints, length: int, px: int, step: int) -> tuple[int, int, int]:
+    """Start of the block read along an axis, windows' start in it, and its length.
+
+    The halo is a whole number of steps, so that the stages' pixels stay where they are.
+    """
+    begin, end = int(firsts[0]), int(firsts[-1]) + px
+    halo = -(-HALO_PX // step) * step
+    before = min(halo, begin // step * step)
+    after = min(halo, (length - end) // step * step)
+    return begin - before, before, end + after - (begin - before)
+
+
+def _resized(block: Tensor, side: int, px: int) -> Tensor:
+    if side == px:
+        return block
+    high, wide = (n * side // px for n in block.shape[-2:])
+    return F.interpolate(block, (high, wide), mode="bilinear", align_corners=False,
+                         antialias=side < px)  # fmt: skip
+
+
+def _turned_back(maps: Tensor, view: int) -> Tensor:
+    """Undo `turn_view`."""
+    back = torch.rot90(maps, -(view % 4), (-2, -1)) if view % 4 else maps
+    return torch.flip(back, (-1,)) if view >= 4 else back
+
+
+def _pooled(
+    sweep: Sweep, stage: str, maps: Tensor, lead: tuple[int, int],
+    firsts: tuple[Ints, Ints], side: int, step: int,
+) -> Tensor:  # fmt: skip
+    """Features [r*q, d] of every window from a stage's map of the block."""
+    stride = sweep.network.backbone.strides[stage]
+    cells, hop = side // stride, side * step // sweep.px // stride
+    begin = [n * side // sweep.px // stride for n in lead]
+    part = maps[:, :, begin[0] :, begin[1] :]
+    found = pool_windows(part, sweep.network.spec.pool, cells, hop)
+    return found[0, :, : len(firsts[0]), : len(firsts[1])].flatten(1).T
