@@ -14,6 +14,7 @@ from geotl.cli_accuracy import add_accuracy
 from geotl.cli_check import add_check
 from geotl.cli_curves import add_curve
 from geotl.cli_labels import add_chips
+from geotl.cli_map import add_map
 from geotl.errors import GeoTLError
 
 _NOT_WRITTEN = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EACCES, errno.EROFS)
@@ -131,6 +132,7 @@ def _parser() -> argparse.ArgumentParser:
     evaluate.set_defaults(command=_evaluate)
     add_accuracy(commands, common)
     add_check(commands, common)
+    add_map(commands, common)
     add_chips(commands, common)
     return parser
 

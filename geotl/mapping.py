@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from geotl.sensors import Sensor, rescaled
 from geotl.sheets import FULL, Sheet, open_sheet
-from geotl.sweeping import HALO_PX, Said, Sweep, look
+from geotl.sweeping import HALO_PX, Sweep, look
 from geotl.windowgrid import WindowGrid
 from geotl.windows import Imagery, Window
 
@@ -69,8 +69,8 @@ def blocks_of(grid: WindowGrid, block_px: int) -> list[Block]:
 
 
 def sweep_scene(
-    plan: Plan, scene: Imagery, folder: Path, key: str, note: Mapping[str, Any],
-    progress: Progress | None = None,
+    plan: Plan, scene: Imagery, folder: Path,
+    *, key: str, note: Mapping[str, Any], progress: Progress | None = None,
 ) -> Sheet:  # fmt: skip
     """Let the network look at every window of interest, and keep what it says.
 
@@ -150,7 +150,7 @@ def _fill_in(plan: Plan, sheet: Sheet, block: Block, sensor: Sensor, pixels: Pix
     """Look at a block's windows and write down what they say."""
     grid, span = plan.grid, _span(plan, block)
     data, valid = pixels
-    whole = valid.all(axis=0)
+    whole: NDArray[np.bool_] = np.all(valid, axis=0)
     rows, cols = grid.rows[block.rows] - span.row, grid.cols[block.cols] - span.col
     here = block.rows, block.cols
     seen = window_shares(whole, rows, cols, grid.px) >= plan.min_valid
@@ -158,22 +158,22 @@ def _fill_in(plan: Plan, sheet: Sheet, block: Block, sensor: Sensor, pixels: Pix
     _count(plan, sheet, block, whole, span)
     if not seen.any():
         return
-    said = _said(plan, data, valid, sensor, rows, cols)
+    image = to_network(plan, data, valid, sensor)
+    said = look(plan.sweep, image, rows, cols, grid.step)
     sheet.probabilities[here] = np.where(seen[..., None], np.rint(said.probabilities * FULL), 0)
     sheet.index[here] = np.where(seen, said.index, 0)
     sheet.seen[here] = seen
 
 
-def _said(
-    plan: Plan, data: NDArray[Any], valid: NDArray[np.bool_], sensor: Sensor,
-    rows: NDArray[np.int64], cols: NDArray[np.int64],
-) -> Said:  # fmt: skip
+def to_network(
+    plan: Plan, data: NDArray[Any], valid: NDArray[np.bool_], sensor: Sensor
+) -> torch.Tensor:
+    """A block's pixels [C,H,W] in the network's own digital numbers, invalid ones filled."""
     network = plan.sweep.network
     image = rescaled(data, sensor, plan.sensor).astype(np.float32)
     fill = network.normalise.fill.cpu().numpy().reshape(-1, 1, 1)
     np.copyto(image, fill, where=~valid)
-    batch = torch.from_numpy(image).to(network.normalise.fill.device)
-    return look(plan.sweep, batch, rows, cols, plan.grid.step)
+    return torch.from_numpy(image).to(network.normalise.fill.device)
 
 
 def window_shares(

@@ -49,7 +49,8 @@ class Sheet:
     def keep(self) -> None:
         """Bring to disk what has been written."""
         for array in (self.probabilities, self.index, self.seen, self.cover, self.done):
-            array.flush()  # type: ignore[attr-defined]
+            if isinstance(array, np.memmap):
+                array.flush()
 
 
 def open_sheet(

@@ -176,39 +176,30 @@ def _judged(sweep: Sweep, features: Tensor) -> Said:
     return Said(chances.float().cpu().numpy(), index)
 
 
+@dataclass(frozen=True)
+class _Lattice:
+    """Regular windows of a block, and the part of it that they see with their surroundings.
+
+    `span` is (first row, rows, first column, columns) of that part; `lead` how far the first window
+    lies inside it.
+    """
+
+    rows: int
+    cols: int
+    step: int
+    span: tuple[int, int, int, int]
+    lead: tuple[int, int]
+
+
 def _dense(sweep: Sweep, image: Tensor, rows: Ints, cols: Ints, step: int) -> Said:
     """All windows on the step from (rows[0], cols[0]), from one pass over the block a view."""
-    views = [
-        _dense_view(sweep, image, rows, cols, step, view) for view in view_numbers(sweep.views)
-    ]
+    top, above, high = _context(rows, image.shape[1], sweep.px, step)
+    left, before, wide = _context(cols, image.shape[2], sweep.px, step)
+    lattice = _Lattice(len(rows), len(cols), step, (top, high, left, wide), (above, before))
+    views = [_dense_view(sweep, image, lattice, view) for view in view_numbers(sweep.views)]
     said = _judged(sweep, torch.stack(views, dim=1))
     shape = len(rows), len(cols)
     return Said(said.probabilities.reshape(*shape, -1), said.index.reshape(shape))
-
-
-def _dense_view(
-    sweep: Sweep, image: Tensor, rows: Ints, cols: Ints, step: int, view: int
-) -> Tensor:
-    """Standardised features [r*q, D] of one view of every window."""
-    network, px = sweep.network, sweep.px
-    context = [_context(firsts, side, px, step) for firsts, side in
-               ((rows, image.shape[1]), (cols, image.shape[2]))]  # fmt: skip
-    (top, above, high), (left, before, wide) = context
-    block = network.normalise(image[None, :, top : top + high, left : left + wide])
-    pooled: list[Tensor] = []
-    for size in network.sizes:
-        side = size or px
-        x = _resized(block, side, px)
-        x = turn_view(x, view).contiguous(memory_format=torch.channels_last)
-        with autocast(image.device, sweep.precision):
-            for name, stage in network.backbone.stages.items():
-                x = stage(x)
-                if name in network.spec.stages:
-                    maps = _turned_back(x.float(), view)
-                    pooled.append(
-                        _pooled(sweep, name, maps, (above, before), (rows, cols), side, step)
-                    )
-    return network.standardise(torch.cat(pooled, dim=1))
 
 
 def _context(firsts: Ints, length: int, px: int, step: int) -> tuple[int, int, int]:
@@ -223,12 +214,32 @@ def _context(firsts: Ints, length: int, px: int, step: int) -> tuple[int, int, i
     return begin - before, before, end + after - (begin - before)
 
 
+def _dense_view(sweep: Sweep, image: Tensor, lattice: _Lattice, view: int) -> Tensor:
+    """Standardised features [r*q, D] of one view of every window."""
+    network = sweep.network
+    top, high, left, wide = lattice.span
+    block = network.normalise(image[None, :, top : top + high, left : left + wide])
+    pooled: list[Tensor] = []
+    for size in network.sizes:
+        side = size or sweep.px
+        x = turn_view(_resized(block, side, sweep.px), view)
+        x = x.contiguous(memory_format=torch.channels_last)
+        with autocast(image.device, sweep.precision):
+            for name, stage in network.backbone.stages.items():
+                x = stage(x)
+                if name in network.spec.stages:
+                    maps = _turned_back(x.float(), view)
+                    pooled.append(_pooled(sweep, name, maps, lattice, side))
+    return network.standardise(torch.cat(pooled, dim=1))
+
+
 def _resized(block: Tensor, side: int, px: int) -> Tensor:
     if side == px:
         return block
     high, wide = (n * side // px for n in block.shape[-2:])
-    return F.interpolate(block, (high, wide), mode="bilinear", align_corners=False,
-                         antialias=side < px)  # fmt: skip
+    return F.interpolate(
+        block, (high, wide), mode="bilinear", align_corners=False, antialias=side < px
+    )
 
 
 def _turned_back(maps: Tensor, view: int) -> Tensor:
@@ -237,14 +248,11 @@ def _turned_back(maps: Tensor, view: int) -> Tensor:
     return torch.flip(back, (-1,)) if view >= 4 else back
 
 
-def _pooled(
-    sweep: Sweep, stage: str, maps: Tensor, lead: tuple[int, int],
-    firsts: tuple[Ints, Ints], side: int, step: int,
-) -> Tensor:  # fmt: skip
+def _pooled(sweep: Sweep, stage: str, maps: Tensor, lattice: _Lattice, side: int) -> Tensor:
     """Features [r*q, d] of every window from a stage's map of the block."""
     stride = sweep.network.backbone.strides[stage]
-    cells, hop = side // stride, side * step // sweep.px // stride
-    begin = [n * side // sweep.px // stride for n in lead]
+    cells, hop = side // stride, side * lattice.step // sweep.px // stride
+    begin = [n * side // sweep.px // stride for n in lattice.lead]
     part = maps[:, :, begin[0] :, begin[1] :]
     found = pool_windows(part, sweep.network.spec.pool, cells, hop)
-    return found[0, :, : len(firsts[0]), : len(firsts[1])].flatten(1).T
+    return found[0, :, : lattice.rows, : lattice.cols].flatten(1).T

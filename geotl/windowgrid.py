@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import cached_property
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -117,7 +118,7 @@ def weights(firsts: Ints, length: int, px: int, posting: int) -> sparse.csr_matr
 
 
 def blend(
-    grid: WindowGrid, values: NDArray[np.floating], known: NDArray[np.bool_],
+    grid: WindowGrid, values: NDArray[Any], known: NDArray[np.bool_],
     rows: slice, cols: slice,
 ) -> Floats:  # fmt: skip
     """Cells of a part of the map: weighed means [h,w,K] of windows' values [R,Q,K].

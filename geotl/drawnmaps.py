@@ -1,0 +1,227 @@
+"""A map drawn from what windows said: classes, confidence and more, block by block."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from geotl.errors import OutputError
+from geotl.groundareas import row_areas_m2
+from geotl.mapfiles import Overviews, map_writer, read_back, to_cog
+from geotl.raster import Grid
+from geotl.sheets import FULL, Sheet
+from geotl.windowgrid import WindowGrid, blend
+from geotl.windows import Window
+
+NODATA = 255
+MOST_CLASSES = 254
+_BLOCK = 512  # cells drawn at once, along a side
+Floats = NDArray[np.float64]
+Shown = Callable[[Window], NDArray[np.bool_]]
+Progress = Callable[[int, int], None]
+
+
+@dataclass(frozen=True)
+class Layer:
+    """A file of a map: its ending, type and bands, and how coarser levels are made of it."""
+
+    suffix: str
+    dtype: str
+    nodata: float
+    overviews: Overviews
+    bands: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Areas:
+    """Ground of each class [K] and of valid pixels that were not mapped, in m2 and in cells.
+
+    In m2 everything is nan where the scene has no reference system.
+    """
+
+    pixels: NDArray[np.int64]
+    square_metres: Floats
+    unmapped_pixels: int
+    unmapped_square_metres: float
+
+
+def layers(
+    classes: Sequence[str], *, probabilities: bool, applicability: bool, entropy: bool
+) -> dict[str, Layer]:
+    """The files a map consists of, the class map last."""
+    found = {"confidence": Layer("_confidence", "uint8", NODATA, "nearest", ("confidence [%]",))}
+    if probabilities:
+        names = tuple(f"probability of {name}" for name in classes)
+        found["probabilities"] = Layer("_probabilities", "float32", np.nan, "average", names)
+    if applicability:
+        found["applicability"] = Layer(
+            "_applicability", "uint8", NODATA, "mode", ("inside the area of applicability",)
+        )
+        found["dissimilarity"] = Layer(
+            "_dissimilarity", "float32", np.nan, "average", ("dissimilarity index",)
+        )
+    if entropy:
+        found["entropy"] = Layer("_entropy", "uint8", NODATA, "nearest", ("entropy [% of most]",))
+    return found | {"classes": Layer("", "uint8", NODATA, "mode", ("class",))}
+
+
+def draw(
+    sheet: Sheet, grid: WindowGrid, cells: Grid, wanted: Mapping[str, Layer], folder: Path,
+    *, within: Window, threshold: float, shown: Shown, progress: Progress | None = None,
+) -> Areas:  # fmt: skip
+    """Draw a part of a map into GeoTIFFs `folder/NAME.tif`, one for each layer.
+
+    A cell is drawn where at least half of it is valid and a window that counts lies over it.
+
+    Args:
+        sheet: what the windows said.
+        grid: windows and cells of the scene.
+        cells: the cells' grid.
+        wanted: layers by name.
+        folder: to write into.
+        within: the cells to draw.
+        threshold: dissimilarity up to which the model applies.
+        shown: bool [h,w] of the cells of a window: those of interest.
+        progress: called with blocks done and in all.
+
+    Raises:
+        OutputError: the disk is full.
+    """
+    own = within.on(cells)
+    count = sheet.probabilities.shape[-1]
+    pixels, metres = np.zeros(count, np.int64), np.zeros(count)
+    left_px, left_m2 = 0, 0.0
+    areas = row_areas_m2(cells)
+    blocks = list(_blocks(within))
+    with ExitStack() as stack:
+        files = {
+            name: stack.enter_context(
+                map_writer(folder / f"{name}.tif", own, told.dtype, len(told.bands), told.nodata)
+            )
+            for name, told in wanted.items()
+        }
+        for done, block in enumerate(blocks, 1):
+            chances, index = _blended(sheet, grid, block)
+            here = shown(block)
+            cover = _cover(sheet, block) * here
+            drawn = here & np.isfinite(index) & (2 * cover >= _extent(grid, block))
+            said = chances.argmax(axis=-1)
+            place = Window(block.row - within.row, block.col - within.col, *chances.shape[:2])
+            for name, data in _shown(files, chances, index, drawn, threshold):
+                files[name].put(data, place)
+            ground = _ground(areas, grid, block) * cover
+            pixels += np.bincount(said[drawn], cover[drawn], count).astype(np.int64)
+            metres += np.bincount(said[drawn], ground[drawn], count)
+            left_px += int(cover[~drawn].sum())
+            left_m2 += float(ground[~drawn].sum())
+            if progress is not None:
+                progress(done, len(blocks))
+    return Areas(pixels, metres, left_px, left_m2)
+
+
+def finish(
+    wanted: Mapping[str, Layer], folder: Path, *, classes: Sequence[str], colours: Sequence[str],
+    tags: Mapping[str, str],
+) -> dict[str, Path]:  # fmt: skip
+    """Turn the layers into cloud-optimised GeoTIFFs in `folder/done`, and read them back.
+
+    Raises:
+        OutputError: the disk is full, or what was written does not read back as it was.
+    """
+    (folder / "done").mkdir(exist_ok=True)
+    made = {}
+    for name, told in wanted.items():
+        part, path = folder / f"{name}.tif", folder / "done" / f"map{told.suffix}.tif"
+        plain = name == "classes"
+        before = _tally(part)
+        to_cog(
+            part, path, overviews=told.overviews, tags=tags, descriptions=told.bands,
+            names=classes if plain else (), colours=colours if plain else (),
+        )  # fmt: skip
+        if _tally(path) != before:
+            raise OutputError(f"{path}: does not read back as written; is the disk full?")
+        part.unlink()
+        made[name] = path
+    return made
+
+
+def _blocks(within: Window) -> Iterator[Window]:
+    for row in range(within.row, within.row + within.height, _BLOCK):
+        for col in range(within.col, within.col + within.width, _BLOCK):
+            yield Window(
+                row, col, min(_BLOCK, within.row + within.height - row),
+                min(_BLOCK, within.col + within.width - col),
+            )  # fmt: skip
+
+
+def _blended(sheet: Sheet, grid: WindowGrid, block: Window) -> tuple[Floats, Floats]:
+    """Probabilities [h,w,K] (0 where unknown) and dissimilarity [h,w] (nan there) of cells."""
+    rows = slice(block.row, block.row + block.height)
+    cols = slice(block.col, block.col + block.width)
+    chances = blend(grid, sheet.probabilities, sheet.seen, rows, cols) / FULL
+    index = blend(grid, sheet.index[..., None], sheet.seen, rows, cols)[..., 0]
+    return np.nan_to_num(chances), index
+
+
+def _cover(sheet: Sheet, block: Window) -> NDArray[np.int64]:
+    part = sheet.cover[block.row : block.row + block.height, block.col : block.col + block.width]
+    return part.astype(np.int64)
+
+
+def _extent(grid: WindowGrid, block: Window) -> NDArray[np.int64]:
+    """Pixels of the scene in each cell: fewer in those that reach beyond it."""
+    sides = []
+    for start, count, length in ((block.row, block.height, grid.height),
+                                 (block.col, block.width, grid.width)):  # fmt: skip
+        first = (start + np.arange(count)) * grid.posting
+        sides.append(np.minimum(first + grid.posting, length) - first)
+    return np.asarray(np.outer(*sides))
+
+
+def _ground(areas: Floats | None, grid: WindowGrid, block: Window) -> Floats:
+    """Square metres of one pixel in each row of cells, [h,1]; nan without a reference system."""
+    if areas is None:
+        return np.full((block.height, 1), np.nan)
+    return areas[block.row : block.row + block.height, None] / grid.posting**2
+
+
+def _shown(
+    wanted: Collection[str], chances: Floats, index: Floats, drawn: NDArray[np.bool_],
+    threshold: float,
+) -> Iterator[tuple[str, NDArray[Any]]]:  # fmt: skip
+    """What each layer holds of a block, [C,h,w]."""
+    most = np.log(max(2, chances.shape[-1]))
+    if "entropy" in wanted:
+        logs = np.log(np.where(chances > 0, chances, 1.0))
+        yield "entropy", _percent(-(chances * logs).sum(axis=-1) / most, drawn)[None]
+    if "probabilities" in wanted:
+        told = np.where(drawn[..., None], chances, np.nan).astype(np.float32)
+        yield "probabilities", np.moveaxis(told, -1, 0)
+    if "applicability" in wanted:
+        inside = np.where(drawn, index <= threshold, NODATA).astype(np.uint8)
+        yield "applicability", inside[None]
+        yield "dissimilarity", np.where(drawn, index, np.nan).astype(np.float32)[None]
+    yield "confidence", _percent(chances.max(axis=-1), drawn)[None]
+    yield "classes", np.where(drawn, chances.argmax(axis=-1), NODATA).astype(np.uint8)[None]
+
+
+def _percent(share: Floats, drawn: NDArray[np.bool_]) -> NDArray[np.uint8]:
+    return np.where(drawn, np.rint(100 * np.clip(share, 0, 1)), NODATA).astype(np.uint8)
+
+
+def _tally(path: Path) -> tuple[Any, ...]:
+    """What a file's first band adds up to, in whole numbers: the same in whatever blocks."""
+    total, weighed, seen = 0, 0, 0
+    for window, block in read_back(path):
+        raw = np.ascontiguousarray(np.nan_to_num(block, nan=-1.0)).view(np.uint8)
+        total += int(raw.sum(dtype=np.int64))
+        rows = np.arange(window.row, window.row + window.height, dtype=np.int64) % 997
+        weighed += int((raw.reshape(len(rows), -1).sum(axis=1, dtype=np.int64) * rows).sum())
+        seen += block.size
+    return total, weighed, seen
