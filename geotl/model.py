@@ -19,6 +19,7 @@ from geotl.backbones import Backbone
 from geotl.errors import ModelError
 
 Pool = Literal["mean", "mean_sd", "mean_log", "root_mean"]
+Padding = Literal["zeros", "replicate", "reflect"]
 
 
 @dataclass(frozen=True)
@@ -34,6 +35,8 @@ class FeatureSpec:
         unit_length: bring each view's standardised features to length sqrt(D), so that a tile's
             contrast does not count.
         views: flips and quarter turns over which predictions are averaged: 1, 2, 4 or 8.
+        padding: what convolutions see beyond a tile's edge. With zeros, which the published weights
+            were trained with, an edge looks like nothing in a scene; the others continue the tile.
     """
 
     stages: tuple[str, ...]
@@ -41,6 +44,7 @@ class FeatureSpec:
     input_px: tuple[int, ...] = ()
     views: int = 8
     unit_length: bool = False
+    padding: Padding = "zeros"
 
 
 class Normalise(nn.Module):
@@ -168,6 +172,9 @@ class TileClassifier(nn.Module):
         self.register_buffer("temperature", torch.ones(()))
         self.dropout = nn.Dropout(dropout)
         self.head = nn.Linear(width, num_classes)
+        for layer in backbone.modules():
+            if isinstance(layer, nn.Conv2d):
+                layer.padding_mode = spec.padding
 
     @property
     def sizes(self) -> tuple[int | None, ...]:

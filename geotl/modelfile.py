@@ -179,6 +179,7 @@ def _contract(header: dict[str, Any]) -> Contract:
         tuple(spec["input_px"]),
         spec["views"],
         spec["unit_length"],
+        spec.get("padding", "zeros"),  # earlier files do not say
     )
     return Contract(**held)
 

@@ -124,8 +124,9 @@ def build_network(
     names = list(backbone.stages)
     stages = told.stages or tuple(names[1:] if len(names) > 1 else names)
     spec = FeatureSpec(
-        tuple(stages), told.pool, tuple(told.input_px), recipe.probe.views, told.unit_length
-    )
+        tuple(stages), told.pool, tuple(told.input_px), recipe.probe.views, told.unit_length,
+        told.padding,
+    )  # fmt: skip
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(recipe.seed + draw.number)  # the head's first weights
         network = TileClassifier(

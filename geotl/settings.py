@@ -143,6 +143,11 @@ class Model(Section):
     unit_length: bool = Field(
         False, description="bring each view's standardised features to one length"
     )
+    padding: Literal["zeros", "replicate", "reflect"] = Field(
+        "zeros",
+        description="what convolutions see beyond a tile's edge; replicate lets maps be made at "
+        "once for whole blocks (geotl map --mode dense), as edges then look like their surroundings",
+    )
     input_px: Annotated[tuple[Pixels, ...], Strict(False)] = Field(
         (), description="side the network sees; empty: the tile's; several: multi-scale [px]"
     )
