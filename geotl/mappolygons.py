@@ -16,7 +16,7 @@ from rasterio.errors import RasterioError
 
 from geotl.errors import DataError, OutputError
 from geotl.groundareas import polygon_areas_m2, row_areas_m2
-from geotl.raster import Grid, gdal_settings
+from geotl.raster import Grid, opened
 from geotl.vectors import write_features
 
 LAYER = "classes"
@@ -46,7 +46,7 @@ def write_polygons(
         DataError: a map without a reference system, of which no areas are known.
         OutputError: the disk is full.
     """
-    with gdal_settings(), rasterio.open(source) as stream:
+    with opened(source) as stream:
         crs = stream.crs.to_string() if stream.crs else None
         if crs is None:
             raise DataError(f"{source}: has no reference system, so polygons lie nowhere; set one")

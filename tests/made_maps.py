@@ -62,8 +62,8 @@ def made_model(
         network.temperature.copy_(torch.tensor(float(seen.shape[1])))
         logits = over_views(network, image, told.views).mean(dim=1)
     contract = Contract(
-        backbone, cut_after, None, tuple(bands), nm, known, None, PX, "refuse", CLASSES, COLOURS,
-        network.spec,
+        backbone, cut_after, None, tuple(bands), nm, known, None, PX, "pad_or_crop", CLASSES,
+        COLOURS, network.spec,
     )  # fmt: skip
     companions = Companions(
         tiles, np.ones(tiles.shape, bool), logits.numpy().astype(np.float32), seen.numpy(),
