@@ -33,7 +33,7 @@ class Tally:
 
     def __init__(self) -> None:
         """Begin with nothing."""
-        self.figures = (0, 0, 0)
+        self.pixels = self.total = self.placed = 0
 
     def add(self, data: NDArray[Any], window: Window) -> None:
         """Count [C,h,w] at a window."""
@@ -42,8 +42,9 @@ class Tally:
         sums = raw.reshape(*data.shape[:2], -1).sum(axis=2, dtype=np.int64)  # by band and row
         rows = 1 + np.arange(window.row, window.row + window.height, dtype=np.int64) % 997
         bands = 1 + np.arange(len(data), dtype=np.int64)[:, None]
-        added = data.size, int(sums.sum()), int((sums * rows * bands).sum())
-        self.figures = tuple(a + b for a, b in zip(self.figures, added, strict=True))
+        self.pixels += data.size
+        self.total += int(sums.sum())
+        self.placed += int((sums * rows * bands).sum())
 
 
 class MapWriter:
@@ -134,7 +135,7 @@ def check_written(path: Path, tally: Tally) -> None:
                 found.add(stream.read(window=at), window)
     except RasterioError as error:
         raise _unwritten(path, error) from error
-    if found.figures != tally.figures:
+    if vars(found) != vars(tally):
         raise OutputError(
             f"{path}: does not read back as written; is the disk full? Nothing that stood there "
             "before is lost"

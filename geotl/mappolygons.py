@@ -53,10 +53,10 @@ def write_polygons(
         place = tuple(float(v) for v in stream.transform[:6])
         grid = Grid(crs, place, stream.height, stream.width)  # type: ignore[arg-type]
         shapes, values = _regions(stream, smallest_px(grid, min_area_m2))
-    columns = {
+    columns: dict[str, Sequence[Any]] = {
         "class": [classes[value] for value in values],
         "value": values,
-        "area_m2": polygon_areas_m2(shapes, crs),
+        "area_m2": polygon_areas_m2(shapes, crs).tolist(),
     }
     write_features(path, shapes, columns, crs, layer=LAYER, date=date)
     return len(shapes)
