@@ -64,7 +64,7 @@ def test_digital_numbers_are_drawn_as_eurosat_drew_them(model, real_data, tmp_pa
     assert held.tags["GEOTL_SCENE"] == "sentinel2_l1c_havel"
     scene = open_scene(havel, get_sensor("sentinel2_l1c"), RGB)
     dn, valid = scene.read(Window(0, 0, 768, 1536))
-    drawn = np.clip(1 + 254 * dn / 2750, 1, 255).astype(np.float32)
+    drawn = np.clip(1 + 254 * dn.astype(np.float64) / 2750, 1, 255).astype(np.float32)
     tiles = drawn.reshape(3, 12, 64, 24, 64).transpose(1, 3, 0, 2, 4).reshape(-1, 3, 64, 64)
     assert valid.all()
     network = geotl.load(model).network
