@@ -43,8 +43,10 @@ def _reading(made: argparse.ArgumentParser) -> None:
 def _looking(made: argparse.ArgumentParser) -> None:
     made.add_argument("--step", type=int, help="between windows (half a window) [px]")
     made.add_argument("--posting", type=int, help="side of the map's cells (the step) [px]")
-    made.add_argument("--mode", choices=["auto", "exact", "dense"], default="auto",
-                      help="each window by itself, or all at once (auto: at once if it agrees)")  # fmt: skip
+    made.add_argument(
+        "--mode", choices=["auto", "exact", "dense"], default="auto",
+        help="each window by itself, or all at once (auto: at once if it agrees)",
+    )  # fmt: skip
     made.add_argument("--views", type=int, choices=[1, 2, 4, 8], default=1,
                       help="flips and quarter turns averaged (1)")  # fmt: skip
     made.add_argument("--block-px", type=int, default=1024, help="read at once (1024) [px]")
@@ -56,6 +58,7 @@ def _writing(made: argparse.ArgumentParser) -> None:
     made.add_argument("--probabilities", action="store_true", help="of every class")
     made.add_argument("--applicability", action="store_true", help="where the model applies")
     made.add_argument("--entropy", action="store_true", help="how mixed the answer is")
+    made.add_argument("--no-page", action="store_true", help="no map.png and map.html beside it")
     made.add_argument("--overwrite", action="store_true", help="replace what is there")
 
 
@@ -88,6 +91,7 @@ def _options(args: argparse.Namespace) -> MapOptions:
         block_px=args.block_px, min_valid=args.min_valid, precision=args.precision,
         probabilities=args.probabilities, applicability=args.applicability,
         entropy=args.entropy, force=args.force, overwrite=args.overwrite,
+        page=not args.no_page,
     )  # fmt: skip
 
 

@@ -23,6 +23,7 @@ from geotl.errors import DataError, OutputError
 from geotl.files import sha256_of, write_text
 from geotl.imagerycheck import check_radiometry, range_of, training_resolution_m
 from geotl.interest import Interest, whole
+from geotl.mappage import Seen, show
 from geotl.mapping import Plan, sweep_scene, to_network
 from geotl.maptables import areas_csv, areas_lines
 from geotl.progress import ProgressLine
@@ -34,6 +35,7 @@ from geotl.windows import Imagery, Window
 Say = Callable[[str], None]
 SAMPLE = 200  # windows looked at both ways
 LEAST_AGREEMENT = 0.95
+JOB = "GEOTL_JOB"  # the tag that holds a job's mark
 
 
 @dataclass(frozen=True)
@@ -53,6 +55,8 @@ class MapOptions:
         entropy: write how mixed the answer is too.
         force: map whatever the values are like.
         overwrite: replace what stands at the output.
+        page: draw the map as a PNG and as a page to look at.
+        mark: kept in the tags, by which a finished map is known again.
     """
 
     step_px: int | None = None
@@ -67,6 +71,8 @@ class MapOptions:
     entropy: bool = False
     force: bool = False
     overwrite: bool = False
+    page: bool = True
+    mark: str = ""
 
 
 @dataclass(frozen=True)
@@ -103,7 +109,7 @@ def map_scene(
         DataError: a scene that the model cannot map.
         OutputError: an output that exists, or cannot be written.
     """
-    check_output(out, scene.path, model_path, overwrite=options.overwrite)
+    check_output(out, scene.path, model_path, options)
     contract, companions = model.file.contract, model.file.companions
     if len(contract.classes) > MOST_CLASSES:
         raise DataError(f"{model_path}: {len(contract.classes)} classes; a map holds at most 254")
@@ -125,7 +131,9 @@ def map_scene(
         if not sheet.seen.any():
             drop(folder)
             raise DataError(f"{scene.path}: no window with enough valid pixels, so nothing to map")
-        tags = provenance(model, told, sheet.note, plan)
+        tags = provenance(model, told, sheet.note, plan) | (
+            {JOB: options.mark} if options.mark else {}
+        )
         wanted = layers(
             contract.classes, probabilities=options.probabilities,
             applicability=options.applicability, entropy=options.entropy,
@@ -139,6 +147,9 @@ def map_scene(
             shown=looked_at.shown, progress=line.counter("drawing"),
         )  # fmt: skip
     made = finish(wanted, work, classes=contract.classes, colours=contract.colours, tags=tags)
+    if options.page:
+        seen = Seen(scene, looked_at.cells, grid, areas, tags, forced=options.force)
+        made = show(work / "done", made, seen, model.file, out) | made
     files = put_in_place(made, out)
     files["areas"] = out.with_name(f"{out.stem}_areas.csv")
     write_text(files["areas"], areas_csv(areas, contract.classes))
@@ -260,7 +271,7 @@ def notes(
         "sensor": asdict(scene.sensor),
         "windows": [plan.grid.px, plan.grid.step, plan.grid.posting, plan.block_px],
         "look": [plan.sweep.mode, plan.sweep.views, plan.sweep.precision, plan.min_valid],
-        "options": asdict(options) | {"overwrite": None, "force": None},
+        "options": asdict(options) | dict.fromkeys(["overwrite", "force", "page", "mark"]),
         "interest": interest.told,
     }
 
@@ -295,7 +306,7 @@ def provenance(
     }
 
 
-def check_output(out: Path, scene: Path, model: Path, *, overwrite: bool) -> None:
+def check_output(out: Path, scene: Path, model: Path, options: MapOptions) -> None:
     """Refuse an output that would overwrite something.
 
     Raises:
@@ -303,10 +314,12 @@ def check_output(out: Path, scene: Path, model: Path, *, overwrite: bool) -> Non
     """
     if out.suffix.lower() not in (".tif", ".tiff"):
         raise OutputError(f"{out}: a map's name ends in .tif")
-    if out.resolve() in (scene.resolve(), model.resolve()):
-        raise OutputError(f"{out}: would overwrite what is read; choose another output")
-    if out.exists() and not overwrite:
-        raise OutputError(f"{out}: is there already; --overwrite replaces it")
+    shown = [out.with_suffix(".png"), out.with_suffix(".html")] if options.page else []
+    for path in (out, *shown):
+        if path.resolve() in (scene.resolve(), model.resolve()):
+            raise OutputError(f"{path}: would overwrite what is read; choose another output")
+        if path.exists() and not options.overwrite:
+            raise OutputError(f"{path}: is there already; --overwrite replaces it")
     if out.is_dir():
         raise OutputError(f"{out}: a folder; name a file in it, such as {out / 'map.tif'}")
 
@@ -316,7 +329,8 @@ def put_in_place(made: Mapping[str, Path], out: Path) -> dict[str, Path]:
     files = {}
     for name, path in made.items():
         suffix = path.stem.removeprefix("map")
-        target = out.with_name(f"{out.stem}{suffix}{out.suffix}")
+        ending = out.suffix if path.suffix == ".tif" else path.suffix
+        target = out.with_name(f"{out.stem}{suffix}{ending}")
         beside = path.with_name(path.name + ".aux.xml")
         if beside.exists():
             beside.replace(target.with_name(target.name + ".aux.xml"))

@@ -41,12 +41,12 @@ def test_no_module_imports_in_a_circle() -> None:
 
 @pytest.mark.parametrize(
     ("library", "place"),
-    [("rasterio", {"raster", "rasterpixels", "rasterwindows", "classrasters"}),
+    [("rasterio", {"raster", "rasterpixels", "rasterwindows", "classrasters", "mapfiles"}),
      ("kornia", {"augment", "disturbances"}),
      ("torchvision.models", {"families", "published"}),
      ("torchgeo", {"datasets", "published"}), ("torchgeo.datasets", {"datasets"}),
      ("lightning", {"callbacks", "engine", "training"}),
-     ("matplotlib", {"checkfigures", "curvefigures", "figures", "mapfigures"}),
+     ("matplotlib", {"cartography", "checkfigures", "curvefigures", "figures", "mapfigures"}),
      ("geopandas", {"vectors"}), ("pyogrio", {"vectors"}),
      ("pyproj", {"groundareas", "positions", "resampling", "vectors"})],
 )  # fmt: skip
