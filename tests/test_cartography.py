@@ -11,7 +11,7 @@ import matplotlib.image
 import numpy as np
 import pytest
 from conftest import write_tile
-from made_maps import UTM, made_facts, made_look, made_values, written_map
+from made_sheets import UTM, made_facts, made_look, made_values, written_map
 from made_scenes import MadeScene, made_grid
 from pyproj import Geod, Transformer
 from rasterio.transform import Affine, from_origin

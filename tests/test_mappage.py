@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from browser import CHROMIUM, Browser
-from made_maps import METRICS, UTM, made_facts, made_look
+from made_sheets import METRICS, UTM, made_facts, made_look
 from test_report import Page
 
 from geotl.cartography import map_figure
