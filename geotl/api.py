@@ -1,11 +1,11 @@
-"""What `import geotl` offers: load a model, and let it name tiles."""
+"""What `import geotl` offers: load a model, let it name tiles and map scenes."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -20,7 +20,13 @@ from geotl.loading import read_tiles, to_batch
 from geotl.model import view_logits
 from geotl.modelfile import ModelFile
 from geotl.runfolder import cache_folder
+from geotl.scenes import MaskChoice
 from geotl.sensors import Sensor, rescaled
+
+if TYPE_CHECKING:
+    import xarray as xr
+
+    from geotl.maptask import MapOptions
 
 
 @dataclass(frozen=True)
@@ -123,6 +129,48 @@ class Model:
         truth = known[index.labels]
         temperature = float(self.network.temperature)
         return evaluate(found.logits, truth, self.classes, temperature=temperature)
+
+    def map(
+        self,
+        scene: str | Path | xr.DataArray,
+        out: str | Path | None = None,
+        *,
+        options: MapOptions | None = None,
+        sensor: Sensor | None = None,
+        mask: MaskChoice = "auto",
+        aoi: str | Path | None = None,
+        bbox: Sequence[float] | None = None,
+        quiet: bool = True,
+    ) -> xr.Dataset:
+        """Map a scene, as `geotl map` does.
+
+        Args:
+            scene: a file or folder, or a DataArray with axes bands, y and x whose place rioxarray
+                knows.
+            out: the class map to write, ending in .tif, with what belongs to it beside; None to
+                keep no files.
+            options: how.
+            sensor: the scene's, None for the model's.
+            mask: of clouds, for a scene on disk; see `scenes.open_scene`.
+            aoi: a file of polygons: the part to map.
+            bbox: left, bottom, right, top of the part to map, in the scene's reference system.
+            quiet: no progress, and nothing printed.
+
+        Returns:
+            Variables `classes` (value 255 is no data; names, colours and values in its attributes,
+            see `mapdatasets.read_map`), `confidence` in percent, and what else the options ask
+            for. Needs xarray and rioxarray (extra `xarray`).
+
+        Raises:
+            DataError: a scene that the model cannot map, or no xarray.
+            OutputError: an output that exists, or cannot be written.
+        """
+        from geotl.mapdatasets import mapped_dataset
+
+        return mapped_dataset(
+            self.file, scene, out, options, sensor=sensor, mask=mask, aoi=aoi, bbox=bbox,
+            quiet=quiet,
+        )  # fmt: skip
 
     def _array_blocks(
         self, tiles: NDArray[Any]

@@ -7,9 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from geotl.api import Model
-    from geotl.mapmaking import MapOptions
-    from geotl.scenes import Scene
+    from geotl.maptask import MapOptions
 
 
 def add_map(commands: Any, common: argparse.ArgumentParser) -> None:
@@ -47,8 +45,10 @@ def _looking(made: argparse.ArgumentParser) -> None:
         "--mode", choices=["auto", "exact", "dense"], default="auto",
         help="each window by itself, or all at once (auto: at once if it agrees)",
     )  # fmt: skip
-    made.add_argument("--views", type=int, choices=[1, 2, 4, 8], default=1,
-                      help="flips and quarter turns averaged (1)")  # fmt: skip
+    made.add_argument(
+        "--views", type=int, choices=[1, 2, 4, 8],
+        help="flips and quarter turns averaged (1; with --applicability the model's)",
+    )  # fmt: skip
     made.add_argument("--block-px", type=int, default=1024, help="read at once (1024) [px]")
     made.add_argument("--min-valid", type=float, default=0.5, help="of a window (0.5)")
     made.add_argument("--precision", choices=["auto", "float32", "bfloat16"], default="auto")
@@ -58,64 +58,46 @@ def _writing(made: argparse.ArgumentParser) -> None:
     made.add_argument("--probabilities", action="store_true", help="of every class")
     made.add_argument("--applicability", action="store_true", help="where the model applies")
     made.add_argument("--entropy", action="store_true", help="how mixed the answer is")
+    made.add_argument("--polygons", action="store_true", help="of the classes, as a GeoPackage")
+    made.add_argument(
+        "--min-area", type=float, default=0.0, metavar="M2",
+        help="smaller polygons become part of their largest neighbour (0) [m2]",
+    )  # fmt: skip
     made.add_argument("--no-page", action="store_true", help="no map.png and map.html beside it")
     made.add_argument("--overwrite", action="store_true", help="replace what is there")
 
 
 def _map(args: argparse.Namespace) -> None:
     from geotl.api import load
-    from geotl.interest import of_box, of_file
-    from geotl.mapmaking import map_scene, window_grid
+    from geotl.mapinputs import interest_in, open_for
+    from geotl.mapmaking import map_scene
+    from geotl.sensors import get_sensor
 
-    model = load(args.model)
-    options = _options(args)
-    scene = open_for(model, args.scenes[0], args.sensor, None if args.mask == "none" else args.mask)
-    grid = window_grid(scene, model.file.contract.tile_px, options)
-    cells = grid.on(scene.grid)
-    interest = None
-    if args.aoi:
-        interest = of_file(args.aoi, grid, cells)
-    elif args.bbox:
-        interest = of_box(args.bbox, args.bbox_crs, grid, cells)
+    model, options = load(args.model).file, _options(args)
+    scene = open_for(
+        model, args.scenes[0], sensor=get_sensor(args.sensor) if args.sensor else None,
+        mask=None if args.mask == "none" else args.mask,
+    )  # fmt: skip
+    interest = interest_in(
+        scene, model.contract.tile_px, options,
+        aoi=args.aoi, bbox=args.bbox, bbox_crs=args.bbox_crs,
+    )  # fmt: skip
     map_scene(
-        model, args.model, scene, args.out, options, interest=interest, quiet=args.quiet,
+        model, scene, args.out, options, interest=interest, quiet=args.quiet,
         say=_silent if args.quiet else print,
     )  # fmt: skip
 
 
 def _options(args: argparse.Namespace) -> MapOptions:
-    from geotl.mapmaking import MapOptions
+    from geotl.maptask import MapOptions
 
     return MapOptions(
         step_px=args.step, posting_px=args.posting, mode=args.mode, views=args.views,
         block_px=args.block_px, min_valid=args.min_valid, precision=args.precision,
         probabilities=args.probabilities, applicability=args.applicability,
-        entropy=args.entropy, force=args.force, overwrite=args.overwrite,
-        page=not args.no_page,
+        entropy=args.entropy, polygons=args.polygons, min_area_m2=args.min_area,
+        force=args.force, overwrite=args.overwrite, page=not args.no_page,
     )  # fmt: skip
-
-
-def open_for(model: Model, path: Path, sensor: str | None, mask: str | None) -> Scene:
-    """A scene in a model's bands, brought to the resolution of its training tiles if known.
-
-    Raises:
-        DataError: a scene that cannot be used.
-        BandError: bands missing.
-    """
-    from geotl.mapmaking import model_resolution_m
-    from geotl.resampling import resampled
-    from geotl.scenes import open_scene
-    from geotl.sensors import get_sensor
-
-    contract = model.file.contract
-    own = get_sensor(sensor) if sensor else contract.sensor
-    file_bands = None if sensor else contract.file_bands
-    scene = open_scene(path, own, contract.bands, file_bands=file_bands, mask=mask)
-    wanted = model_resolution_m(model)
-    here = max(scene.grid.resolution)
-    if wanted is None or abs(here / wanted - 1) < 0.05:
-        return scene
-    return resampled(scene, wanted)
 
 
 def _silent(_: str) -> None:

@@ -105,15 +105,26 @@ class _ArraySource:
         """Nothing is held open: the array is its owner's."""
 
 
-def _three_axes(dataarray: Any, name: str) -> Any:
-    """The array as [bands, y, x], y running south and x east, with rioxarray at hand."""
+def need_rioxarray(name: str) -> None:
+    """Have rioxarray's accessor .rio at hand for what is called `name`.
+
+    Raises:
+        DataError: it is not installed.
+    """
     try:
-        from rioxarray.exceptions import RioXarrayError  # with it comes the accessor .rio
+        import rioxarray  # noqa: F401 - with it comes the accessor
     except ImportError as error:
         raise DataError(
             f"{name}: needs rioxarray, which is not installed ({error}); run "
             "pip install 'geotl[xarray]'"
         ) from error
+
+
+def _three_axes(dataarray: Any, name: str) -> Any:
+    """The array as [bands, y, x], y running south and x east, with rioxarray at hand."""
+    need_rioxarray(name)
+    from rioxarray.exceptions import RioXarrayError
+
     try:
         y, x = dataarray.rio.y_dim, dataarray.rio.x_dim
     except RioXarrayError as error:

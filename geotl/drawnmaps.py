@@ -11,9 +11,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from geotl.errors import OutputError
 from geotl.groundareas import row_areas_m2
-from geotl.mapfiles import Overviews, map_writer, read_back, to_cog
+from geotl.mapfiles import TILE_PX, Overviews, Tally, check_written, map_writer, to_cog
 from geotl.raster import Grid
 from geotl.sheets import FULL, Sheet
 from geotl.windowgrid import WindowGrid, blend
@@ -21,7 +20,7 @@ from geotl.windows import Window
 
 NODATA = 255
 MOST_CLASSES = 254
-_BLOCK = 512  # cells drawn at once, along a side
+_CLASSES = 16  # up to so many, blocks of TILE_PX cells are drawn at once
 Floats = NDArray[np.float64]
 Shown = Callable[[Window], NDArray[np.bool_]]
 Progress = Callable[[int, int], None]
@@ -40,7 +39,7 @@ class Layer:
 
 @dataclass(frozen=True)
 class Areas:
-    """Ground of each class [K] and of valid pixels that were not mapped, in m2 and in cells.
+    """Ground of each class [K] and of valid pixels that were not mapped, in m2 and in pixels.
 
     In m2 everything is nan where the scene has no reference system.
     """
@@ -49,6 +48,27 @@ class Areas:
     square_metres: Floats
     unmapped_pixels: int
     unmapped_square_metres: float
+
+
+@dataclass(frozen=True)
+class Drawing:
+    """What is to be drawn.
+
+    Attributes:
+        sheet: what the windows said.
+        grid: windows and cells of the scene.
+        cells: the cells' grid.
+        within: the cells to draw.
+        threshold: dissimilarity up to which the model applies.
+        shown: bool [h,w] of the cells of a window: those of interest.
+    """
+
+    sheet: Sheet
+    grid: WindowGrid
+    cells: Grid
+    within: Window
+    threshold: float
+    shown: Shown
 
 
 def layers(
@@ -72,33 +92,27 @@ def layers(
 
 
 def draw(
-    sheet: Sheet, grid: WindowGrid, cells: Grid, wanted: Mapping[str, Layer], folder: Path,
-    *, within: Window, threshold: float, shown: Shown, progress: Progress | None = None,
-) -> Areas:  # fmt: skip
+    drawing: Drawing, wanted: Mapping[str, Layer], folder: Path, progress: Progress | None = None
+) -> tuple[Areas, dict[str, Tally]]:
     """Draw a part of a map into GeoTIFFs `folder/NAME.tif`, one for each layer.
 
     A cell is drawn where at least half of it is valid and a window that counts lies over it.
 
     Args:
-        sheet: what the windows said.
-        grid: windows and cells of the scene.
-        cells: the cells' grid.
+        drawing: what.
         wanted: layers by name.
         folder: to write into.
-        within: the cells to draw.
-        threshold: dissimilarity up to which the model applies.
-        shown: bool [h,w] of the cells of a window: those of interest.
         progress: called with blocks done and in all.
+
+    Returns:
+        Areas, and what was written into each layer.
 
     Raises:
         OutputError: the disk is full.
     """
-    own = within.on(cells)
-    count = sheet.probabilities.shape[-1]
-    pixels, metres = np.zeros(count, np.int64), np.zeros(count)
-    left_px, left_m2 = 0, 0.0
-    areas = row_areas_m2(cells)
-    blocks = list(_blocks(within))
+    within, own = drawing.within, drawing.within.on(drawing.cells)
+    ledger = _Ledger(drawing)
+    blocks = list(_blocks(within, drawing.sheet.probabilities.shape[-1]))
     with ExitStack() as stack:
         files = {
             name: stack.enter_context(
@@ -107,27 +121,21 @@ def draw(
             for name, told in wanted.items()
         }
         for done, block in enumerate(blocks, 1):
-            chances, index = _blended(sheet, grid, block)
-            here = shown(block)
-            cover = _cover(sheet, block) * here
-            drawn = here & np.isfinite(index) & (2 * cover >= _extent(grid, block))
-            said = chances.argmax(axis=-1)
-            place = Window(block.row - within.row, block.col - within.col, *chances.shape[:2])
-            for name, data in _shown(files, chances, index, drawn, threshold):
+            chances, index = _blended(drawing.sheet, drawing.grid, block)
+            drawn = ledger.enter(block, chances.argmax(axis=-1), np.isfinite(index))
+            place = Window(
+                block.row - within.row, block.col - within.col, block.height, block.width
+            )
+            for name, data in _shown(files, chances, index, drawn, drawing.threshold):
                 files[name].put(data, place)
-            ground = _ground(areas, grid, block) * cover
-            pixels += np.bincount(said[drawn], cover[drawn], count).astype(np.int64)
-            metres += np.bincount(said[drawn], ground[drawn], count)
-            left_px += int(cover[~drawn].sum())
-            left_m2 += float(ground[~drawn].sum())
             if progress is not None:
                 progress(done, len(blocks))
-    return Areas(pixels, metres, left_px, left_m2)
+    return ledger.areas(), {name: file.tally for name, file in files.items()}
 
 
 def finish(
-    wanted: Mapping[str, Layer], folder: Path, *, classes: Sequence[str], colours: Sequence[str],
-    tags: Mapping[str, str],
+    wanted: Mapping[str, Layer], folder: Path, tallies: Mapping[str, Tally], *,
+    classes: Sequence[str], colours: Sequence[str], tags: Mapping[str, str],
 ) -> dict[str, Path]:  # fmt: skip
     """Turn the layers into cloud-optimised GeoTIFFs in `folder/done`, and read them back.
 
@@ -139,25 +147,51 @@ def finish(
     for name, told in wanted.items():
         part, path = folder / f"{name}.tif", folder / "done" / f"map{told.suffix}.tif"
         plain = name == "classes"
-        before = _tally(part)
         to_cog(
             part, path, overviews=told.overviews, tags=tags, descriptions=told.bands,
             names=classes if plain else (), colours=colours if plain else (),
         )  # fmt: skip
-        if _tally(path) != before:
-            raise OutputError(f"{path}: does not read back as written; is the disk full?")
+        check_written(path, tallies[name])
         part.unlink()
         made[name] = path
     return made
 
 
-def _blocks(within: Window) -> Iterator[Window]:
-    for row in range(within.row, within.row + within.height, _BLOCK):
-        for col in range(within.col, within.col + within.width, _BLOCK):
-            yield Window(
-                row, col, min(_BLOCK, within.row + within.height - row),
-                min(_BLOCK, within.col + within.width - col),
-            )  # fmt: skip
+class _Ledger:
+    """Ground by class, entered block by block."""
+
+    def __init__(self, drawing: Drawing) -> None:
+        self._of, self._rows = drawing, row_areas_m2(drawing.cells)
+        count = drawing.sheet.probabilities.shape[-1]
+        self._pixels, self._metres = np.zeros(count, np.int64), np.zeros(count)
+        self._left_px, self._left_m2 = 0, 0.0
+
+    def enter(
+        self, block: Window, said: NDArray[np.int64], known: NDArray[np.bool_]
+    ) -> NDArray[np.bool_]:
+        """Enter a block's classes [h,w]; returns which of its cells are drawn."""
+        grid, here = self._of.grid, self._of.shown(block)
+        cover = _cover(self._of.sheet, block) * here
+        drawn: NDArray[np.bool_] = here & known & (2 * cover >= _extent(grid, block))
+        ground = _ground(self._rows, grid, block) * cover
+        count = len(self._pixels)
+        self._pixels += np.bincount(said[drawn], cover[drawn], count).astype(np.int64)
+        self._metres += np.bincount(said[drawn], ground[drawn], count)
+        self._left_px += int(cover[~drawn].sum())
+        self._left_m2 += float(ground[~drawn].sum())
+        return drawn
+
+    def areas(self) -> Areas:
+        return Areas(self._pixels, self._metres, self._left_px, self._left_m2)
+
+
+def _blocks(within: Window, classes: int) -> Iterator[Window]:
+    """Windows that tile a part of the map; narrower ones where there are many classes."""
+    side = TILE_PX if classes <= _CLASSES else TILE_PX // 4
+    below, right = within.row + within.height, within.col + within.width
+    for row in range(within.row, below, side):
+        for col in range(within.col, right, side):
+            yield Window(row, col, min(side, below - row), min(side, right - col))
 
 
 def _blended(sheet: Sheet, grid: WindowGrid, block: Window) -> tuple[Floats, Floats]:
@@ -213,15 +247,3 @@ def _shown(
 
 def _percent(share: Floats, drawn: NDArray[np.bool_]) -> NDArray[np.uint8]:
     return np.where(drawn, np.rint(100 * np.clip(share, 0, 1)), NODATA).astype(np.uint8)
-
-
-def _tally(path: Path) -> tuple[Any, ...]:
-    """What a file's first band adds up to, in whole numbers: the same in whatever blocks."""
-    total, weighed, seen = 0, 0, 0
-    for window, block in read_back(path):
-        raw = np.ascontiguousarray(np.nan_to_num(block, nan=-1.0)).view(np.uint8)
-        total += int(raw.sum(dtype=np.int64))
-        rows = np.arange(window.row, window.row + window.height, dtype=np.int64) % 997
-        weighed += int((raw.reshape(len(rows), -1).sum(axis=1, dtype=np.int64) * rows).sum())
-        seen += block.size
-    return total, weighed, seen

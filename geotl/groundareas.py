@@ -7,6 +7,7 @@ import math
 from dataclasses import dataclass
 
 import numpy as np
+import shapely
 from numpy.typing import NDArray
 from pyproj import CRS, Geod, Proj, Transformer
 
@@ -49,17 +50,45 @@ def row_areas_m2(grid: Grid) -> Floats | None:
     return _cells(crs, edges, abs(math.radians(a)) * (unit / math.radians(1.0)))
 
 
+def polygon_areas_m2(polygons: NDArray[np.object_], crs: str) -> Floats:
+    """Areas [N] in square metres of polygons in two dimensions.
+
+    In a projected system they are those of the plane, in its linear unit. In a geographic one the
+    polygons are laid on the ellipsoid's cylindrical equal-area plane: exact for edges along
+    parallels and meridians, as those of a map's cells are.
+
+    >>> grid = Grid("EPSG:4326", (1.0, 0.0, 0.0, 0.0, -1.0, 1.0), 1, 1)
+    >>> box = np.array([shapely.box(*grid.bounds)])
+    >>> np.allclose(polygon_areas_m2(box, "EPSG:4326"), row_areas_m2(grid))
+    True
+    """
+    system = CRS.from_user_input(crs)
+    unit = system.axis_info[0].unit_conversion_factor if system.axis_info else 1.0
+    if not system.is_geographic:
+        return np.asarray(shapely.area(polygons) * unit**2)
+
+    def laid(xy: Floats) -> Floats:
+        return np.column_stack([xy[:, 0] * unit, _below(system, xy[:, 1] * unit)])
+
+    return np.asarray(shapely.area(shapely.transform(polygons, laid)))
+
+
 def _cells(crs: CRS, edges: Floats, width: float) -> Floats:
     """Areas between parallels at `edges` [H+1] and meridians `width` apart, all in radians."""
+    return np.asarray(np.abs(np.diff(_below(crs, edges))) * width)
+
+
+def _below(crs: CRS, latitudes: Floats) -> Floats:
+    """Area in m2 between the equator and parallels (in radians), for each radian of longitude."""
     geod = crs.get_geod() or Geod(ellps="WGS84")
-    sine = np.sin(np.clip(edges, -math.pi / 2, math.pi / 2))
+    sine = np.sin(np.clip(latitudes, -math.pi / 2, math.pi / 2))
     if geod.es == 0:
-        return np.asarray(np.abs(np.diff(geod.a**2 * width * sine)))
+        return np.asarray(geod.a**2 * sine)
     eccentricity = math.sqrt(geod.es)
     zone = sine / (2 * (1 - geod.es * sine**2)) + np.arctanh(eccentricity * sine) / (
         2 * eccentricity
     )
-    return np.asarray(np.abs(np.diff(geod.b**2 * width * zone)))
+    return np.asarray(geod.b**2 * zone)
 
 
 def areal_scales(grid: Grid) -> tuple[float, float]:

@@ -28,12 +28,31 @@ Overviews = Literal["mode", "nearest", "average"]
 TILE_PX = 512
 
 
+class Tally:
+    """What the values written add up to, in whole numbers: the same in whatever windows."""
+
+    def __init__(self) -> None:
+        """Begin with nothing."""
+        self.pixels = self.total = self.placed = 0
+
+    def add(self, data: NDArray[Any], window: Window) -> None:
+        """Count [C,h,w] at a window."""
+        plain = np.nan_to_num(data, nan=-1.0) if data.dtype.kind == "f" else data
+        raw = np.ascontiguousarray(plain).view(np.uint8)
+        sums = raw.reshape(*data.shape[:2], -1).sum(axis=2, dtype=np.int64)  # by band and row
+        rows = 1 + np.arange(window.row, window.row + window.height, dtype=np.int64) % 997
+        bands = 1 + np.arange(len(data), dtype=np.int64)[:, None]
+        self.pixels += data.size
+        self.total += int(sums.sum())
+        self.placed += int((sums * rows * bands).sum())
+
+
 class MapWriter:
-    """A GeoTIFF being written window by window."""
+    """A GeoTIFF being written window by window, and the tally of what was put in it."""
 
     def __init__(self, stream: Any, path: Path) -> None:
         """Wrap an open data set."""
-        self._stream, self.path = stream, path
+        self._stream, self.path, self.tally = stream, path, Tally()
 
     def put(self, data: NDArray[Any], window: Window) -> None:
         """Write [C,h,w] at a window.
@@ -46,6 +65,7 @@ class MapWriter:
             self._stream.write(data, window=place)
         except (RasterioError, OSError) as error:
             raise _unwritten(self.path, error) from error
+        self.tally.add(data, window)
 
 
 @contextlib.contextmanager
@@ -101,19 +121,25 @@ def to_cog(
         raise _unwritten(path, error) from error
 
 
-def read_back(path: Path) -> Iterator[tuple[Window, NDArray[Any]]]:
-    """Every block of a file's first band, for proof that it is whole.
+def check_written(path: Path, tally: Tally) -> None:
+    """Read a file back, for proof that it is whole: a full disk is not always told of.
 
     Raises:
-        OutputError: a block is damaged.
+        OutputError: it is damaged, or not what was written.
     """
+    found = Tally()
     try:
         with gdal_settings(), rasterio.open(path) as stream:
             for _, at in stream.block_windows(1):
                 window = Window(at.row_off, at.col_off, at.height, at.width)
-                yield window, stream.read(1, window=at)
+                found.add(stream.read(window=at), window)
     except RasterioError as error:
         raise _unwritten(path, error) from error
+    if vars(found) != vars(tally):
+        raise OutputError(
+            f"{path}: does not read back as written; is the disk full? Nothing that stood there "
+            "before is lost"
+        )
 
 
 def _copy(part: Path, path: Path, overviews: Overviews, names: Sequence[str]) -> None:

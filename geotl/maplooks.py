@@ -9,10 +9,10 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from geotl.classmaps import open_map, read_block, windows
 from geotl.drawnmaps import NODATA
 from geotl.errors import BandError
 from geotl.kernels import rgb_positions
-from geotl.mapfiles import read_back
 from geotl.raster import Grid, opened
 from geotl.rendering import quicklook
 from geotl.scenes import Scene
@@ -125,11 +125,12 @@ def counts_of(path: Path) -> NDArray[np.int64]:
     """How many pixels of a file of bytes hold each value, [256].
 
     Raises:
-        OutputError: the file is damaged.
+        DataError: the file is damaged.
     """
     found = np.zeros(256, np.int64)
-    for _, block in read_back(path):
-        found += np.bincount(block.ravel(), minlength=256)
+    of = open_map(path)
+    for window in windows(of.tile, of.grid):
+        found += np.bincount(read_block(of, window)[0].ravel(), minlength=256)
     return found
 
 

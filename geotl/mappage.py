@@ -21,64 +21,48 @@ from geotl.graticule import lattice
 from geotl.groundareas import ground_of
 from geotl.mapfacts import MapFacts, honest_notes, subtitle
 from geotl.maplooks import Look, counts_of, mean_of, picture_of, read_look
-from geotl.modelfile import ModelFile
+from geotl.maptask import PAGE, SHEET, Task
 from geotl.pagescript import MAP_SCRIPT, MAP_STYLE
 from geotl.report import Cell, ReportContent, Table, page_html, table_html, top_html
-from geotl.windowgrid import WindowGrid
-from geotl.windows import Imagery, Window
 
 _LAYERS = {"classes": "Classes", "confidence": "Confidence", "picture": "Picture of the scene"}
 
 
 @dataclass(frozen=True)
 class Seen:
-    """A map that has just been drawn.
+    """A map that has just been drawn: how it came about, and where its files will stand."""
 
-    Attributes:
-        scene: that was mapped.
-        cells: the map's cells among those of the whole scene.
-        grid: the scene's windows and cells.
-        areas: of the classes.
-        tags: of the map.
-        forced: whatever the values were like.
-    """
-
-    scene: Imagery
-    cells: Window
-    grid: WindowGrid
+    task: Task
     areas: Areas
     tags: Mapping[str, str]
-    forced: bool
+    targets: Mapping[str, Path]
 
 
-def show(
-    folder: Path, files: Mapping[str, Path], seen: Seen, model: ModelFile, out: Path
-) -> dict[str, Path]:
-    """Draw a finished map as a sheet (map.png) and a page (map.html).
+def show(folder: Path, made: Mapping[str, Path], seen: Seen) -> dict[str, Path]:
+    """Draw a finished map as a sheet and a page.
 
     Args:
         folder: to write into.
-        files: of the map, by layer.
-        seen: how it came about.
-        model: that made it.
-        out: where the class map will stand: the names of all files follow from it.
+        made: the map's files so far.
+        seen: what is known of it.
 
     Raises:
         OutputError: the disk is full.
     """
-    look = read_look(files, seen.cells.on(seen.grid.on(seen.scene.grid)))
-    look = replace(look, picture=picture_of(seen.scene, look, seen.cells, seen.grid.posting))
-    inside = counts_of(files["applicability"]) if "applicability" in files else None
-    layers = [f"{out.stem}{path.stem.removeprefix('map')}{out.suffix}" for path in files.values()]
+    task = seen.task
+    scene, model, cells = task.scene, task.model, task.interest.cells
+    look = read_look(made, cells.on(task.grid.on(scene.grid)))
+    look = replace(look, picture=picture_of(scene, look, cells, task.grid.posting))
+    inside = counts_of(made["applicability"]) if "applicability" in made else None
     facts = MapFacts(
-        scene=seen.scene.name, acquired=seen.scene.acquired,
+        scene=scene.name, acquired=scene.acquired,
         classes=model.contract.classes, colours=model.contract.colours,
-        areas=seen.areas, tags=seen.tags, forced=seen.forced,
-        confidence=mean_of(counts_of(files["confidence"])),
+        areas=seen.areas, tags=seen.tags, forced=task.options.force,
+        confidence=mean_of(counts_of(made["confidence"])),
         metrics=model.notes.get("metrics", {}),
         outside=None if inside is None else float(inside[0] / max(int(inside[:2].sum()), 1)),
         trained_on=tuple(model.notes.get("training", {}).get("dates", ())),
-        files=(*sorted(layers), f"{out.stem}_areas.csv", f"{out.stem}.png", f"{out.stem}.html"),
+        files=tuple(path.name for path in seen.targets.values()),
     )  # fmt: skip
     return write_sheet_and_page(folder, look, facts)
 
@@ -94,11 +78,11 @@ def write_sheet_and_page(folder: Path, look: Look, facts: MapFacts) -> dict[str,
     Raises:
         OutputError: the disk is full.
     """
-    files = {"sheet": folder / "map.png", "page": folder / "map.html"}
+    files = {SHEET: folder / "map.png", PAGE: folder / "map.html"}
     png = map_figure(look, facts)
-    with whole_file(files["sheet"]) as part:
+    with whole_file(files[SHEET]) as part:
         part.write_bytes(png)
-    write_text(files["page"], map_html(look, facts, png))
+    write_text(files[PAGE], map_html(look, facts, png))
     return files
 
 

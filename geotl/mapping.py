@@ -123,15 +123,19 @@ def _read_ahead(
         waiting: list[tuple[int, Future[Pixels] | None]] = []
         for n in order:
             wanted = plan.wanted[parts[n].rows, parts[n].cols].any()
-            waiting.append((n, pool.submit(scene.read, _span(plan, parts[n])) if wanted else None))
+            read = pool.submit(scene.read, span_of(plan, parts[n])) if wanted else None
+            waiting.append((n, read))
             if len(waiting) > AHEAD:
-                first, read = waiting.pop(0)
-                yield first, read.result() if read else None
-        for first, read in waiting:
-            yield first, read.result() if read else None
+                yield _arrived(*waiting.pop(0))
+        for entry in waiting:
+            yield _arrived(*entry)
 
 
-def _span(plan: Plan, block: Block) -> Window:
+def _arrived(n: int, read: Future[Pixels] | None) -> tuple[int, Pixels | None]:
+    return n, read.result() if read else None
+
+
+def span_of(plan: Plan, block: Block) -> Window:
     """The pixels that a block's windows need, with surroundings in dense mode, on the scene."""
     grid = plan.grid
     halo = 0 if plan.sweep.mode == "exact" else -(-HALO_PX // grid.step) * grid.step
@@ -148,7 +152,7 @@ def _span(plan: Plan, block: Block) -> Window:
 
 def _fill_in(plan: Plan, sheet: Sheet, block: Block, sensor: Sensor, pixels: Pixels) -> None:
     """Look at a block's windows and write down what they say."""
-    grid, span = plan.grid, _span(plan, block)
+    grid, span = plan.grid, span_of(plan, block)
     data, valid = pixels
     whole: NDArray[np.bool_] = np.all(valid, axis=0)
     rows, cols = grid.rows[block.rows] - span.row, grid.cols[block.cols] - span.col

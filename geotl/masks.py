@@ -91,6 +91,11 @@ class CloudMask:
     rows: Axis
     columns: Axis
 
+    @property
+    def path(self) -> Path:
+        """The mask's file."""
+        return self.reader.path
+
     def read(self, rows: Span, columns: Span) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
         """What is cloudy and what is fill, both [h,w], in rows and columns of the scene."""
         needed_rows, down = self.rows.part(*rows)

@@ -84,12 +84,16 @@ class Companions:
 
 @dataclass(frozen=True)
 class ModelFile:
-    """A model in memory: network, contract, companions, and notes (recipe, metrics, …)."""
+    """A model in memory: network, contract, companions, and notes (recipe, metrics, …).
+
+    `path` is the file it was loaded from, None for one that was not.
+    """
 
     network: TileClassifier
     contract: Contract
     companions: Companions
     notes: dict[str, Any] = field(default_factory=dict)
+    path: Path | None = None
 
 
 def save(path: Path, model: ModelFile) -> None:
@@ -162,7 +166,7 @@ def load(path: str | Path) -> ModelFile:
         raise ModelError(f"{path}: tensors do not fit the contract ({told}); train anew") from error
     known = {f.name for f in dataclasses.fields(Contract)} | {"format_version"}
     notes = {key: value for key, value in header.items() if key not in known}
-    return ModelFile(network.eval(), contract, companions, notes)
+    return ModelFile(network.eval(), contract, companions, notes, path)
 
 
 def _contract(header: dict[str, Any]) -> Contract:

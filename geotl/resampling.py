@@ -14,6 +14,7 @@ import math
 import threading
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -193,6 +194,11 @@ class _Warp:
 @dataclass(frozen=True)
 class _WarpedMask:
     warp: _Warp
+
+    @property
+    def path(self) -> Path | None:
+        mask = self.warp.scene.mask if isinstance(self.warp.scene, Scene) else None
+        return mask.path if mask else None
 
     def read(self, rows: Span, columns: Span) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
         cloudy = self.warp.cloudy(rows, columns)

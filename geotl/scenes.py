@@ -55,6 +55,11 @@ class Source(Protocol):
 class Mask(Protocol):
     """Where a scene's clouds are known from."""
 
+    @property
+    def path(self) -> Path | None:
+        """The mask's file, None where it is in none."""
+        ...
+
     def read(self, rows: Span, columns: Span) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
         """What is cloudy and what is fill, both [h,w], in rows and columns inside the grid."""
         ...

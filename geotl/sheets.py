@@ -119,7 +119,12 @@ def _begin(
 ) -> None:  # fmt: skip
     """An empty sheet whose space on the disk is taken; its key comes last, when all is there."""
     drop(folder)
-    folder.mkdir(parents=True, exist_ok=True)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise OutputError(
+            f"{folder.parent}: cannot be written into ({error.strerror}); write elsewhere"
+        ) from error
     write_text(folder / _NOTE, json.dumps({**told, "key": ""}))
     try:
         for name, (shape, dtype) in shapes.items():

@@ -115,10 +115,11 @@ def check_dense(network: TileClassifier, px: int, step: int) -> None:
             stride = network.backbone.strides[stage]
             high, wide = shapes[stage]
             if moved % stride or side % stride:
+                fault = f"step of {step}" if moved % stride else f"window of {px}"
                 raise DataError(
                     f"dense mode: stage {stage} has one pixel in {stride * px / side:.4g} of the "
-                    f"scene's, of which neither a step of {step} nor a window of {px} px is a "
-                    "multiple; choose another --step, or --mode exact"
+                    f"scene's, of which a {fault} px is no multiple; choose another --step, or "
+                    "--mode exact"
                 )
             if (high, wide) != (side // stride, (side + moved) // stride):
                 raise DataError(

@@ -139,8 +139,18 @@ def write_features(
     crs: str,
     *,
     layer: str | None = None,
+    date: str | None = None,
 ) -> None:
     """Write a GeoPackage with one layer (named after the file), whole or not at all.
+
+    Args:
+        path: the file.
+        geometries: of the features, None for one without.
+        columns: values of the fields, by name.
+        crs: reference system.
+        layer: name of the layer, None for the file's.
+        date: kept in the file as that of its last change, such as 2024-05-01T10:00:00Z; None
+            for now. With it, the same features give the same bytes.
 
     Raises:
         OutputError: the folder cannot be written, or the disk is full.
@@ -151,12 +161,15 @@ def write_features(
     table = geopandas.GeoDataFrame(dict(columns), geometry=shapes, crs=crs)
     with whole_file(path) as part:
         part.unlink()  # GDAL makes the file itself
+        pyogrio.set_gdal_config_options({"OGR_CURRENT_DATE": date})
         try:
             pyogrio.write_dataframe(
                 table, part, driver="GPKG", layer=layer or path.stem, geometry_type=_kind(shapes)
             )
         except (DataSourceError, DataLayerError) as error:
             raise OSError(" ".join(str(error).split())) from error
+        finally:
+            pyogrio.set_gdal_config_options({"OGR_CURRENT_DATE": None})
 
 
 def _kind(shapes: Geometries) -> str:

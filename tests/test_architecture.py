@@ -41,7 +41,8 @@ def test_no_module_imports_in_a_circle() -> None:
 
 @pytest.mark.parametrize(
     ("library", "place"),
-    [("rasterio", {"raster", "rasterpixels", "rasterwindows", "classrasters", "mapfiles"}),
+    [("rasterio", {"raster", "rasterpixels", "rasterwindows", "classrasters", "mapfiles",
+                   "mappolygons"}),
      ("kornia", {"augment", "disturbances"}),
      ("torchvision.models", {"families", "published"}),
      ("torchgeo", {"datasets", "published"}), ("torchgeo.datasets", {"datasets"}),

@@ -11,8 +11,8 @@ import matplotlib.image
 import numpy as np
 import pytest
 from conftest import write_tile
-from made_sheets import UTM, made_facts, made_look, made_values, written_map
 from made_scenes import MadeScene, made_grid
+from made_sheets import UTM, made_facts, made_look, made_values, written_map
 from pyproj import Geod, Transformer
 from rasterio.transform import Affine, from_origin
 
