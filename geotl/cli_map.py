@@ -63,6 +63,7 @@ def _writing(made: argparse.ArgumentParser) -> None:
         "--min-area", type=float, default=0.0, metavar="M2",
         help="smaller polygons become part of their largest neighbour (0) [m2]",
     )  # fmt: skip
+    made.add_argument("--no-page", action="store_true", help="no map.png and map.html beside it")
     made.add_argument("--overwrite", action="store_true", help="replace what is there")
 
 
@@ -95,7 +96,7 @@ def _options(args: argparse.Namespace) -> MapOptions:
         block_px=args.block_px, min_valid=args.min_valid, precision=args.precision,
         probabilities=args.probabilities, applicability=args.applicability,
         entropy=args.entropy, polygons=args.polygons, min_area_m2=args.min_area,
-        force=args.force, overwrite=args.overwrite,
+        force=args.force, overwrite=args.overwrite, page=not args.no_page,
     )  # fmt: skip
 
 

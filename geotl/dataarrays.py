@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from geotl import products
+from geotl.alignment import axis
 from geotl.bandorder import band_positions
 from geotl.errors import DataError
 from geotl.imagefiles import check_numbers
@@ -89,6 +90,16 @@ class _ArraySource:
             if not math.isnan(value):
                 valid &= data != value
         return data, valid
+
+    def coarse(
+        self, rows: Span, columns: Span, bands: Sequence[int], shape: tuple[int, int]
+    ) -> Pixels:
+        data, valid = self.read(rows, columns)
+        near = [
+            axis(n, few, n / few, 0.0).nearest for n, few in zip(data.shape[1:], shape, strict=True)
+        ]
+        place = np.ix_(np.asarray(bands), *near)
+        return data[place], valid[place]
 
     def close(self) -> None:
         """Nothing is held open: the array is its owner's."""

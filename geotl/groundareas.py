@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import math
+from dataclasses import dataclass
 
 import numpy as np
 import shapely
@@ -14,6 +15,7 @@ from geotl.errors import DataError
 from geotl.raster import Grid
 
 Floats = NDArray[np.float64]
+_DEGREES = "EPSG:4326"
 
 
 @functools.lru_cache(maxsize=8)
@@ -120,3 +122,43 @@ def distances_m(grid: Grid, cols: Floats, rows: Floats) -> Floats:
         return np.column_stack([x, y]) * crs.axis_info[0].unit_conversion_factor
     degree = math.radians(6371008.8)
     return np.column_stack([x * math.cos(math.radians(grid.centre[1])), y]) * degree
+
+
+@dataclass(frozen=True)
+class Ground:
+    """What the middle pixel of a grid is on the ground.
+
+    Attributes:
+        across_m: its width in metres.
+        down_m: its height in metres.
+        north_deg: where true north lies, clockwise from the top of the grid.
+        changes: whether the width changes from row to row, as in a grid in degrees.
+    """
+
+    across_m: float
+    down_m: float
+    north_deg: float
+    changes: bool
+
+
+def ground_of(grid: Grid) -> Ground | None:
+    """Size and bearing of a grid's middle pixel, on the ellipsoid; None where they are not known.
+
+    >>> utm = Grid("EPSG:32633", (10.0, 0.0, 300000.0, 0.0, -10.0, 5800000.0), 100, 100)
+    >>> ground = ground_of(utm)
+    >>> round(ground.across_m, 3), round(ground.down_m, 3), round(ground.north_deg, 2)
+    (9.999, 9.999, 2.32)
+    """
+    if grid.crs is None:
+        return None
+    col, row = grid.width / 2, grid.height / 2
+    ends = [(col - 0.5, row), (col + 0.5, row), (col, row + 0.5), (col, row - 0.5)]
+    x, y = zip(*(grid.at(*place) for place in ends), strict=True)
+    lon, lat = Transformer.from_crs(grid.crs, _DEGREES, always_xy=True).transform(x, y)
+    if not np.isfinite([lon, lat]).all():
+        return None
+    geod = Geod(ellps="WGS84")
+    _, _, across = geod.inv(lon[0], lat[0], lon[1], lat[1])
+    bearing, _, down = geod.inv(lon[2], lat[2], lon[3], lat[3])
+    geographic = bool(CRS.from_user_input(grid.crs).is_geographic)
+    return Ground(float(across), float(down), -float(bearing), geographic)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import tempfile
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -41,7 +42,7 @@ def mapped_dataset(
     with ExitStack() as stack:
         if out is None:
             folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="geotl-map-")))
-            out = folder / "map.tif"
+            out, options = folder / "map.tif", replace(options, page=False)
         made = map_scene(
             model, opened, Path(out), options, interest=interest, quiet=quiet,
             say=_silent if quiet else print,

@@ -18,6 +18,7 @@ from geotl.files import write_text
 from geotl.imagerycheck import check_radiometry, range_of
 from geotl.interest import Interest, whole
 from geotl.mapoutput import check_output, left_over, put_in_place
+from geotl.mappage import Seen, show
 from geotl.mapping import Plan, sweep_scene
 from geotl.mapplanning import Say, settled_plan
 from geotl.mappolygons import write_polygons
@@ -83,6 +84,8 @@ def map_scene(
             raise DataError(f"{scene.path}: no window with enough valid pixels, so nothing to map")
         tags = provenance(task, told, sheet.note, plan)
         made, areas = _made(task, plan, sheet, tags, line)
+        if options.page:
+            made |= show(sheet.folder / "drawing" / "done", made, Seen(task, areas, tags, targets))
     put_in_place(made, targets, folder)
     windows = int(sheet.seen.sum())
     drop(folder)

@@ -68,6 +68,7 @@ def left_over(out: Path, targets: Mapping[str, Path]) -> Sequence[Path]:
     kinds = ("confidence", "probabilities", "applicability", "dissimilarity", "entropy")
     known = [out.with_name(f"{out.stem}_{kind}{out.suffix}") for kind in kinds]
     known.append(out.with_name(f"{out.stem}_polygons.gpkg"))
+    known += [out.with_suffix(".png"), out.with_suffix(".html")]
     return [path for path in known if path.exists() and path not in targets.values()]
 
 

@@ -21,6 +21,8 @@ from geotl.raster import Grid, opened
 from geotl.sampledesign import FOOTPRINTS_TAG
 from geotl.scenes import Scene
 
+MARK_TAG = "GEOTL_JOB"
+
 
 def notes(task: Task, plan: Plan) -> dict[str, Any]:
     """Everything that the pixels of a map depend on.
@@ -42,7 +44,7 @@ def notes(task: Task, plan: Plan) -> dict[str, Any]:
         "windows": [grid.px, grid.step, grid.posting, plan.block_px],
         "look": [sweep.mode, sweep.views, sweep.precision, plan.min_valid],
         "device": sweep.network.normalise.fill.device.type,
-        "options": asdict(task.options) | {"overwrite": None, "force": None},
+        "options": asdict(task.options) | dict.fromkeys(["overwrite", "force", "page", "mark"]),
         "interest": task.interest.told,
     }
 
@@ -103,6 +105,7 @@ def provenance(
         "GEOTL_DENSE_AGREEMENT": "not measured" if agreement is None else f"{agreement:.4f}",
         "GEOTL_RECIPE": str(model.notes.get("recipe", "")),
         "GEOTL_TRAINED_WITH": ", ".join(f"{k} {v}" for k, v in versions.items()),
+        **({MARK_TAG: task.options.mark} if task.options.mark else {}),
         **({FOOTPRINTS_TAG: json.dumps(boxes)} if boxes else {}),
         **{f"CLASS_{value}": name for value, name in enumerate(contract.classes)},
     }

@@ -14,7 +14,7 @@ from geotl.modelfile import ModelFile
 from geotl.windowgrid import WindowGrid
 from geotl.windows import Imagery
 
-AREAS, POLYGONS = "areas", "polygons"
+AREAS, POLYGONS, SHEET, PAGE = "areas", "polygons", "sheet", "page"
 
 
 @dataclass(frozen=True)
@@ -37,6 +37,8 @@ class MapOptions:
         min_area_m2: polygons below it are given to their largest neighbour.
         force: map whatever the values are like.
         overwrite: replace what stands at the output.
+        page: draw the map as a PNG and as a page to look at too.
+        mark: kept in the tags, by which a finished map is known again.
 
     Raises:
         DataError: a figure outside its range.
@@ -56,6 +58,8 @@ class MapOptions:
     min_area_m2: float = 0.0
     force: bool = False
     overwrite: bool = False
+    page: bool = True
+    mark: str = ""
 
     def __post_init__(self) -> None:
         """Check the ranges."""
@@ -111,8 +115,8 @@ def window_grid(scene: Imagery, px: int, options: MapOptions) -> WindowGrid:
 def outputs(out: Path, options: MapOptions) -> dict[str, Path]:
     """Where each file of a map goes, the class map last.
 
-    >>> list(outputs(Path("a/map.tif"), MapOptions(entropy=True)).values())[1:]
-    [PosixPath('a/map_entropy.tif'), PosixPath('a/map_areas.csv'), PosixPath('a/map.tif')]
+    >>> [path.name for path in outputs(Path("a/map.tif"), MapOptions()).values()]
+    ['map_confidence.tif', 'map_areas.csv', 'map.png', 'map.html', 'map.tif']
     """
     wanted = layers(
         (), probabilities=options.probabilities, applicability=options.applicability,
@@ -123,4 +127,6 @@ def outputs(out: Path, options: MapOptions) -> dict[str, Path]:
     tables = {AREAS: out.with_name(f"{out.stem}_areas.csv")}
     if options.polygons:
         tables[POLYGONS] = out.with_name(f"{out.stem}_polygons.gpkg")
+    if options.page:
+        tables |= {SHEET: out.with_suffix(".png"), PAGE: out.with_suffix(".html")}
     return {**rasters, **tables, "classes": classes}

@@ -18,6 +18,7 @@ def pixels(
     window: Any = None,
     *,
     paletted: bool = False,
+    shape: tuple[int, int] | None = None,
 ) -> tuple[NDArray[Any], NDArray[np.bool_]]:
     """Bands of an open data set and their validity, both [C,h,w].
 
@@ -27,6 +28,8 @@ def pixels(
         positions: of the bands wanted among those that are not alpha, from 0; None for all.
         window: rasterio's, inside the image; None for all of it.
         paletted: the one band holds indices into a colour table, and its colours are meant.
+        shape: rows and columns wanted, the nearest pixels of overviews where there are any; None
+            for the pixels as they are.
     """
     bands = [b for b in range(1, source.count + 1) if b != alpha]
     if positions is not None and not paletted:
@@ -34,9 +37,9 @@ def pixels(
     # One by one: rasterio reads no bands of several types, as a VRT may hold them, at once.
     mixed = len(set(source.dtypes)) > 1
     data = (
-        np.stack([source.read(band, window=window) for band in bands])
+        np.stack([source.read(band, window=window, out_shape=shape) for band in bands])
         if mixed
-        else source.read(bands, window=window)
+        else source.read(bands, window=window, out_shape=shape and (len(bands), *shape))
     )
     valid = _validity(source, data, bands, alpha, window)
     if paletted:
@@ -50,15 +53,16 @@ def _validity(
     source: Any, data: NDArray[Any], bands: Sequence[int], alpha: int | None, window: Any
 ) -> NDArray[np.bool_]:
     """Every reason for which a pixel may not count: GDAL itself looks at the first one only."""
+    shape = data.shape[1:]
     valid = np.ones(data.shape, dtype=bool)
     for i, band in enumerate(bands):
         flags, nodata = source.mask_flag_enums[band - 1], source.nodatavals[band - 1]
         if MaskFlags.all_valid not in flags and MaskFlags.alpha not in flags:
-            valid[i] &= source.read_masks(band, window=window) > 0
+            valid[i] &= source.read_masks(band, window=window, out_shape=shape) > 0
         if nodata is not None and not math.isnan(nodata):
             valid[i] &= data[i] != nodata
     if alpha is not None:
-        valid &= source.read(alpha, window=window) > 0
+        valid &= source.read(alpha, window=window, out_shape=shape) > 0
     if data.dtype.kind in "fc":
         valid &= np.isfinite(data)
     return valid

@@ -54,10 +54,12 @@ class WindowReader:
         rows: tuple[int, int],
         columns: tuple[int, int],
         positions: Sequence[int] | None = None,
+        shape: tuple[int, int] | None = None,
     ) -> tuple[NDArray[Any], NDArray[np.bool_]]:
         """Pixels and validity [C,h,w] of rows and columns (from, to) inside the image.
 
-        `positions` are those of bands among `info.band_names`; None for all.
+        `positions` are those of bands among `info.band_names`; None for all. `shape` asks for
+        fewer rows and columns, taken from the nearest pixels or from the file's overviews.
 
         Raises:
             DataError: the file is damaged or gone.
@@ -67,7 +69,9 @@ class WindowReader:
             top, bottom = info.grid.height - bottom, info.grid.height - top
         window = Window(columns[0], top, columns[1] - columns[0], bottom - top)
         with gdal(self.path), _SHELF.borrowed(self._key, self.path) as source:
-            data, valid = pixels(source, info.alpha, positions, window, paletted=info.paletted)
+            data, valid = pixels(
+                source, info.alpha, positions, window, paletted=info.paletted, shape=shape
+            )
         return (data[:, ::-1], valid[:, ::-1]) if self._south_up else (data, valid)
 
     def close(self) -> None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import base64
 import csv
+import hashlib
 import io
 import math
 import re
@@ -94,6 +95,7 @@ class ReportContent:
     pictures: Mapping[str, Picture] = field(default_factory=dict)
     commands: tuple[tuple[str, str], ...] = ()
     recipe: str = ""
+    kind: str = "report"
 
 
 def key_figures(result: Evaluation) -> tuple[tuple[str, str, str], ...]:
@@ -261,15 +263,28 @@ def report_html(content: ReportContent) -> str:
     return page_html(content.title, f"{top_html(content)}{nav}\n{body}\n")
 
 
-def page_html(title: str, body: str) -> str:
-    """A self-contained page in the report's look, from the HTML of its body."""
+def page_html(
+    title: str, body: str, *, kind: str = "report", style: str = "", script: str = ""
+) -> str:
+    """A self-contained page in the report's look, from the HTML of its body.
+
+    Args:
+        title: of the page.
+        body: HTML.
+        kind: what the page is, after its title.
+        style: CSS besides that of every page.
+        script: JavaScript, the only one that the page's policy lets run; the last thing in it.
+    """
+    digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode("ascii")
+    policy = f"; script-src 'sha256-{digest}'" if script else ""
+    last = f"<script>{script}</script>\n" if script else ""
     return (
         '<!DOCTYPE html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
         '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
         '<meta http-equiv="Content-Security-Policy" content="default-src \'none\'; '
-        "img-src data:; style-src 'unsafe-inline'\">\n"
-        f"<title>{escape(title)}: report</title>\n<style>{STYLE}</style>\n</head>\n"
-        f"<body>\n<main>\n{body}</main>\n</body>\n</html>\n"
+        f"img-src data:; style-src 'unsafe-inline'{policy}\">\n"
+        f"<title>{escape(title)}: {kind}</title>\n<style>{STYLE}{style}</style>\n</head>\n"
+        f"<body>\n<main>\n{body}</main>\n{last}</body>\n</html>\n"
     )
 
 
@@ -278,7 +293,7 @@ def top_html(content: ReportContent) -> str:
     headline = content.headline[:1].upper() + content.headline[1:]
     kind = "verdict loses" if content.loses else "verdict"
     parts = [
-        '<header>\n<p class="eyebrow">geotl report</p>\n',
+        f'<header>\n<p class="eyebrow">geotl {escape(content.kind)}</p>\n',
         f"<h1>{escape(content.title)}</h1>\n",
         f'<p class="{kind}">{escape(headline)}</p>\n',
     ]

@@ -12,6 +12,7 @@ from __future__ import annotations
 import functools
 import math
 import threading
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -108,6 +109,30 @@ class _Warp:
         planes = [self._plane(d, v, points, shape) for d, v in zip(data, valid, strict=True)]
         return np.stack([d for d, _ in planes]), np.stack([v for _, v in planes])
 
+    def coarse(
+        self, rows: Span, columns: Span, bands: Sequence[int], shape: tuple[int, int]
+    ) -> Pixels:
+        part = Window(rows[0], columns[0], rows[1] - rows[0], columns[1] - columns[0])
+        a, b, c, d, e, f = part.on(self.grid).transform
+        down, across = part.height / shape[0], part.width / shape[1]
+        grid = Grid(self.grid.crs, (a * across, b * down, c, d * across, e * down, f), *shape)
+        places = _Warp(self.scene, grid, (1, 1)).places((0, shape[0]), (0, shape[1]))
+        window = _around(places, self.scene.grid)
+        if window is None or not isinstance(self.scene, Scene):
+            nothing = (len(bands), *shape)
+            return np.zeros(nothing, dtype=self.scene.dtype), np.zeros(nothing, dtype=bool)
+        window = _on(window, self.scene.grid)
+        fine = min(window.height, 2 * shape[0]), min(window.width, 2 * shape[1])
+        data, valid = self.scene.coarse(window, bands, fine)
+        row = np.floor((places[0] - window.row) * (fine[0] / window.height))
+        col = np.floor((places[1] - window.col) * (fine[1] / window.width))
+        row, col = (np.where(np.isfinite(p), p, -9.0) for p in (row, col))
+        flat = _flat(row, col, Window(0, 0, *fine))
+        return (
+            np.stack([_ended(plane, plane.dtype.type).take(flat) for plane in data]),
+            np.stack([_ended(plane, bool).take(flat) for plane in valid]),
+        )
+
     def cloudy(self, rows: Span, columns: Span) -> NDArray[np.bool_]:
         places = self.places(rows, columns)
         window = _around(places, self.scene.grid)
@@ -195,6 +220,13 @@ def _around(places: Places, grid: Grid) -> Window | None:
     top, left = (math.floor(p[near].min() - 0.5) for p in places)
     bottom, right = (math.floor(p[near].max() - 0.5) + 2 for p in places)
     return Window(top, left, bottom - top, right - left)
+
+
+def _on(window: Window, grid: Grid) -> Window:
+    """The part of a window that lies on a grid."""
+    top, left = max(window.row, 0), max(window.col, 0)
+    bottom = min(window.row + window.height, grid.height)
+    return Window(top, left, bottom - top, min(window.col + window.width, grid.width) - left)
 
 
 @dataclass(frozen=True)

@@ -41,6 +41,12 @@ class Source(Protocol):
         """Pixels and validity [C,h,w] of rows and columns inside the grid."""
         ...
 
+    def coarse(
+        self, rows: Span, columns: Span, bands: Sequence[int], shape: tuple[int, int]
+    ) -> Pixels:
+        """Some bands of rows and columns inside the grid in fewer pixels, the nearest ones."""
+        ...
+
     def close(self) -> None:
         """Let go of open files; reading again opens them anew."""
         ...
@@ -95,6 +101,20 @@ class Scene:
             if self.mask is not None:
                 valid[place] &= ~np.logical_or(*self.mask.read(rows, columns))
         return data, valid
+
+    def coarse(self, window: Window, bands: Sequence[int], shape: tuple[int, int]) -> Pixels:
+        """A window inside the grid in fewer pixels, to be looked at: not resampled, not masked.
+
+        Args:
+            window: inside the grid.
+            bands: positions of the bands wanted.
+            shape: rows and columns wanted.
+
+        Raises:
+            DataError: a file is damaged or gone.
+        """
+        rows = window.row, window.row + window.height
+        return self.source.coarse(rows, (window.col, window.col + window.width), bands, shape)
 
     def cloudy(self, window: Window) -> NDArray[np.bool_]:
         """Which pixels [h,w] the mask calls cloud, shadow or the like; not those it calls fill.
@@ -241,8 +261,18 @@ class _Layer:
         planes = [resample(d, v, down, across) for d, v in zip(data, valid, strict=True)]
         return np.stack([d for d, _ in planes]), np.stack([v for _, v in planes])
 
+    def coarse(
+        self, rows: Span, columns: Span, bands: Sequence[int], shape: tuple[int, int]
+    ) -> Pixels:
+        if self.places is not None:  # within a coarse pixel the same ground
+            rows, columns = self.places[0].part(*rows)[0], self.places[1].part(*columns)[0]
+        own = [self.positions[band] for band in bands]
+        return self._known(*self.reader.read(rows, columns, own, shape))
+
     def _stored(self, rows: Span, columns: Span) -> Pixels:
-        data, valid = self.reader.read(rows, columns, self.positions)
+        return self._known(*self.reader.read(rows, columns, self.positions))
+
+    def _known(self, data: NDArray[Any], valid: NDArray[np.bool_]) -> Pixels:
         return data, valid if self.nodata is None else valid & (data != self.nodata)
 
     def close(self) -> None:
@@ -258,6 +288,13 @@ class _Stack:
     def read(self, rows: Span, columns: Span) -> Pixels:
         with gdal_settings():
             read = [layer.read(rows, columns) for layer in self.layers]
+        return np.concatenate([d for d, _ in read]), np.concatenate([v for _, v in read])
+
+    def coarse(
+        self, rows: Span, columns: Span, bands: Sequence[int], shape: tuple[int, int]
+    ) -> Pixels:
+        with gdal_settings():
+            read = [self.layers[band].coarse(rows, columns, [0], shape) for band in bands]
         return np.concatenate([d for d, _ in read]), np.concatenate([v for _, v in read])
 
     def close(self) -> None:

@@ -31,7 +31,7 @@ from geotl.report import (
 
 NASTY = "<script>alert(\"x\")</script> & 'wood'"
 PNG = confusion_figure([[3, 1], [0, 4]], ["a", "b"])
-VOID = {"meta", "img", "br", "link", "hr"}
+VOID = {"meta", "img", "br", "link", "hr", "input"}
 
 
 class Page(HTMLParser):
