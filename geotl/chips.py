@@ -17,10 +17,10 @@ from geotl.placing import ChipRules, Refused, most_telling, sight, windows_of
 from geotl.vectors import Geometries, transformed
 from geotl.windows import Imagery, Window
 
-__all__ = ["Chip", "ChipRules", "Placement", "place_chips"]
+__all__ = ["Chip", "ChipRules", "Placement", "lattice_blocks", "place_chips"]
 
 Tell = Callable[[int, int], None]
-_BLOCK_PX = 512  # side of what is looked at together of a class raster
+_BLOCK_PX = 512  # side of what is looked at together of a lattice
 _ROUNDING = 1e-9  # of a share
 
 
@@ -232,7 +232,7 @@ def _from_raster(
     chips: list[Chip] = []
     rejected: list[Rejection] = []
     for scene in scenes:
-        blocks = list(_raster_blocks(scene, rules))
+        blocks = list(lattice_blocks(scene, rules))
         for done, block in enumerate(blocks, 1):
             squares = list(_of_block(scene, labels, block, rules))
             chips += [one for one in squares if isinstance(one, Chip)]
@@ -248,8 +248,8 @@ def _from_raster(
     return Placement(tuple(chips), tuple(rejected), str(scenes[0].grid.crs))
 
 
-def _raster_blocks(scene: Imagery, rules: ChipRules) -> Iterator[Window]:
-    """Parts of a scene that hold whole squares of the lattice, from its first pixel on."""
+def lattice_blocks(scene: Imagery, rules: ChipRules) -> Iterator[Window]:
+    """Parts of a scene that hold whole squares of a lattice of chips, from its first pixel on."""
     size, step = rules.chip_px, rules.step_px or rules.chip_px
     squares = max(1, (_BLOCK_PX - size) // step + 1)
     for row in range(0, scene.grid.height - size + 1, squares * step):

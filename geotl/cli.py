@@ -14,6 +14,7 @@ from geotl.cli_accuracy import add_accuracy
 from geotl.cli_check import add_check
 from geotl.cli_curves import add_curve
 from geotl.cli_labels import add_chips
+from geotl.cli_suggest import add_suggest
 from geotl.errors import GeoTLError
 
 _NOT_WRITTEN = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EACCES, errno.EROFS)
@@ -132,6 +133,7 @@ def _parser() -> argparse.ArgumentParser:
     add_accuracy(commands, common)
     add_check(commands, common)
     add_chips(commands, common)
+    add_suggest(commands, common)
     return parser
 
 

@@ -146,6 +146,7 @@ def conclude(
         answers=told,
         kfold=folds,
         optimism=tally.optimism(recipe),
+        gain=tally.gain(source),
         variogram=variogram_of(recipe, source),
         block_m=recipe.split.block_m,
     )

@@ -111,7 +111,7 @@ class Sight:
 
 def sight(scene: Imagery, window: Window, rules: ChipRules) -> Sight:
     """Look at all squares of `chip_px` pixels within a window."""
-    return _sight(*_seen(scene, window), rules)
+    return sight_of(*_seen(scene, window), rules)
 
 
 def _seen(scene: Imagery, window: Window) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
@@ -119,7 +119,8 @@ def _seen(scene: Imagery, window: Window) -> tuple[NDArray[np.float64], NDArray[
     return scene.read(window)[1].mean(axis=0), scene.cloudy(window)
 
 
-def _sight(valid: NDArray[np.float64], cloudy: NDArray[np.bool_], rules: ChipRules) -> Sight:
+def sight_of(valid: NDArray[np.float64], cloudy: NDArray[np.bool_], rules: ChipRules) -> Sight:
+    """All squares of `chip_px` pixels, of each pixel's share of valid bands and clouds [h,w]."""
     share, cloud = window_shares(valid, rules.chip_px), window_shares(cloudy, rules.chip_px)
     without = window_shares(np.maximum(valid, cloudy), rules.chip_px)
     enough = rules.min_valid - _ROUNDING
@@ -164,7 +165,7 @@ def _fault(scene: Imagery, window: Window, rules: ChipRules) -> Refused | None:
         )
         return "outside", f"its window reaches {beyond} px beyond {scene.name}"
     valid, cloudy = _seen(scene, window)
-    seen, own = _sight(valid, cloudy, rules), (size // 2, size // 2)
+    seen, own = sight_of(valid, cloudy, rules), (size // 2, size // 2)
     if cloudy[own]:
         return "cloudy", "its own pixel is under cloud"
     if not seen.good.all():

@@ -15,6 +15,7 @@ from geotl import curvefigures, figures
 from geotl.evaluation import Evaluation, Spread, headline, plain, softmax
 from geotl.files import write_text
 from geotl.heads import Chosen
+from geotl.learningcurve import Gain
 from geotl.loading import Pack
 from geotl.optimism import Optimism
 from geotl.rendering import quicklook, stretch_limits
@@ -81,6 +82,7 @@ class Outcome:
     head_setting: str = "setting of the head"
     kfold: int | None = None
     optimism: Optimism | None = None
+    gain: Gain | None = None
     variogram: Variogram | None = None
     block_m: float | None = None
 
@@ -109,6 +111,7 @@ class Outcome:
         rows = [f"  {n.ljust(width)}  {s['overall'].over(what)}" for n, s in self.spreads.items()]
         seconds = np.median(self.fit_seconds)
         said = [self.optimism.words()] if self.optimism else []
+        said += [self.gain.words(what)] if self.gain else []
         return [self.headline(), *rows, *said, f"fitted in {seconds:.1f} s a {what} (median)"]
 
     def metrics(self) -> dict[str, Any]:
@@ -127,6 +130,8 @@ class Outcome:
                 "spatial": self.optimism.spatial,
                 "difference": self.optimism.interval,
             }
+        if self.gain is not None:
+            told["unlabelled"] = asdict(self.gain)
         if self.variogram is not None:
             told["variogram"] = self.variogram
         if self.chosen is not None:
@@ -248,6 +253,13 @@ def optimism_table(found: Optimism) -> Table:
     return Table(("Split", "Overall accuracy"), rows, note=f"{found.words()}.", strong=1)
 
 
+def gain_facts(outcome: Outcome) -> dict[str, str]:
+    """What unlabelled pixels added, as a row of the report's facts."""
+    if outcome.gain is None:
+        return {}
+    return {"Gain": outcome.gain.words("fold" if outcome.kfold else "draw")}
+
+
 def report_content(
     outcome: Outcome, pictures: dict[str, Picture], colours: Sequence[str]
 ) -> ReportContent:
@@ -278,7 +290,7 @@ def report_content(
         headline=outcome.headline(),
         loses=outcome.headline().startswith("The network loses"),
         keys=key_figures(result),
-        facts=outcome.facts,
+        facts=outcome.facts | gain_facts(outcome),
         cautions=(*one_of_many(outcome.draws, outcome.kfold), *cautions(result)),
         tables=tables,
         pictures=pictures,

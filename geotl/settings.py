@@ -186,7 +186,11 @@ class Probe(Section):
         description="inverse regularisation strengths to choose from, inside the labels",
     )
     unlabelled: Literal["none", "soft_labels", "pseudo_labels", "consistency", "propagation"] = (
-        Field("none", description="what is done with the pixels of tiles not drawn; reported apart")
+        Field(
+            "none",
+            description="what is done with the pixels of tiles not drawn, or of "
+            "labels.unlabelled windows of the scenes; reported apart",
+        )
     )
     threshold: float = Field(
         0.9,
@@ -281,6 +285,17 @@ _RULES = (
         ("data.scenes", "labels.path"),
         lambda scenes, path: bool(scenes) != (path is not None),
         "given {0} with labels.path {1}; allowed: both, or neither",
+    ),
+    _Rule(
+        ("labels.unlabelled", "data.scenes"),
+        lambda count, scenes: count > 0 and not scenes,
+        "given {0} without data.scenes, which windows are drawn from; allowed: 0, or give scenes",
+    ),
+    _Rule(
+        ("labels.unlabelled", "probe.unlabelled"),
+        lambda count, rule: count > 0 and rule == "none",
+        "given {0} with probe.unlabelled none, which would not use them; allowed: 0, or "
+        "probe.unlabelled=soft_labels",
     ),
     _Rule(
         ("data.tile_px", "data.scenes"),
