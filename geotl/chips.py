@@ -13,7 +13,7 @@ from geotl.classrasters import ClassRaster, classes_on
 from geotl.coverage import on_pixels, window_shares
 from geotl.errors import DataError
 from geotl.labels import Label, Labels, Reason, Rejection
-from geotl.placing import ChipRules, Refused, most_telling, sight, windows_of
+from geotl.placing import ChipRules, Refused, most_telling, sight, some_of, windows_of
 from geotl.vectors import Geometries, transformed
 from geotl.windows import Imagery, Window
 
@@ -115,7 +115,7 @@ def place_chips(
         left.sort(key=lambda i: _first_pixel(shapes[i]))
         for done, i in enumerate(left, 1):
             label, shape = labels.labels[i], shapes[i]
-            got = _lost(scene) if shape is None else windows_of(shape, label.id, scene, rules)
+            got = _lost(scene) if shape is None else windows_of(shape, scene, rules)
             if isinstance(got[0], Window):
                 found[i] = [(scene.name, window) for window in got if isinstance(window, Window)]
             else:
@@ -126,6 +126,9 @@ def place_chips(
         raise DataError(_apart(scenes, labels))
     rejected = {i: most_telling(faults[i]) for i in range(len(labels.labels)) if i not in found}
     rejected |= _settle(labels.labels, found)
+    for i in found:  # after the settling, so that of a polygon drawn twice one copy gives chips
+        if not labels.labels[i].geometry.geom_type.endswith("Point"):
+            found[i] = some_of(found[i], labels.labels[i].id, rules)
     return Placement(
         tuple(_chips(labels.labels, found)),
         (*labels.rejected, *_rejections(labels.labels, rejected)),
