@@ -114,7 +114,7 @@ def place_chips(
         left = [i for i in range(len(shapes)) if i not in found]
         left.sort(key=lambda i: _first_pixel(shapes[i]))
         for done, i in enumerate(left, 1):
-            label, shape = labels.labels[i], shapes[i]
+            shape = shapes[i]
             got = _lost(scene) if shape is None else windows_of(shape, scene, rules)
             if isinstance(got[0], Window):
                 found[i] = [(scene.name, window) for window in got if isinstance(window, Window)]
@@ -126,11 +126,8 @@ def place_chips(
         raise DataError(_apart(scenes, labels))
     rejected = {i: most_telling(faults[i]) for i in range(len(labels.labels)) if i not in found}
     rejected |= _settle(labels.labels, found)
-    for i in found:  # after the settling, so that of a polygon drawn twice one copy gives chips
-        if not labels.labels[i].geometry.geom_type.endswith("Point"):
-            found[i] = some_of(found[i], labels.labels[i].id, rules)
     return Placement(
-        tuple(_chips(labels.labels, found)),
+        tuple(_chips(labels.labels, found, rules)),
         (*labels.rejected, *_rejections(labels.labels, rejected)),
         labels.crs,
         labels.notes,
@@ -216,10 +213,15 @@ def _settle(
     return rejected
 
 
-def _chips(labels: Sequence[Label], found: dict[int, list[tuple[str, Window]]]) -> Iterator[Chip]:
+def _chips(
+    labels: Sequence[Label], found: dict[int, list[tuple[str, Window]]], rules: ChipRules
+) -> Iterator[Chip]:
+    """The chips; few of a polygon are drawn after the settling, when no two share a window."""
     for i in sorted(found):
-        label = labels[i]
-        for number, (scene, window) in enumerate(found[i], 1):
+        label, places = labels[i], found[i]
+        if not label.geometry.geom_type.endswith("Point"):
+            places = some_of(places, label.id, rules)
+        for number, (scene, window) in enumerate(places, 1):
             yield Chip(f"{label.id}.{number}", label.id, label.class_name, scene, window)
 
 

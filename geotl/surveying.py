@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from geotl.chipping import pack_chips
@@ -38,6 +39,7 @@ def survey(
     )  # fmt: skip
     with ProgressLine(quiet=quiet) as line:
         placed = place_chips(scenes, labels, rules, tell=line.counter("placing chips"))
+        placed = replace(placed, notes=(*placed.notes, *unmasked(scenes, recipe.data.mask)))
         for text in (*placed.notes, *placed.summary()):
             say(text)
         _check(path, placed)
@@ -47,6 +49,15 @@ def survey(
     for scene in scenes:
         scene.close()
     return index, packed, placed
+
+
+def unmasked(scenes: Sequence[Scene], mask: str | None) -> tuple[str, ...]:
+    """A line on the scenes in which no cloud can be told, unless the recipe wants no mask."""
+    names = [scene.name for scene in scenes if scene.mask is None]
+    if mask is None or not names:
+        return ()
+    few = ", ".join(names[:5]) + (" and more" if len(names) > 5 else "")
+    return (f"{few}: no cloud mask, so chips under cloud or shadow count as ground (data.mask)",)
 
 
 def _check(path: Path, placed: Placement) -> None:

@@ -115,7 +115,7 @@ def test_sample_tiles_by_site_and_by_block(
 def source_of(tiles: Path | str, *more: str):
     recipe = load(str(ROOT / "recipes" / "sample_target.yaml"), [f"data.root={tiles}", *more])
     lines: list[str] = []
-    source = read_source(recipe, Path(tiles), recipe_sensor(recipe), lines.append, quiet=True)
+    source = read_source(recipe, recipe_sensor(recipe), lines.append, quiet=True)
     return settle_split(recipe, source, lines.append), source, lines
 
 
