@@ -178,7 +178,7 @@ def _apart(scenes: Sequence[Imagery], labels: Labels) -> str:
     return (
         f"{labels.path}: no label is near the imagery: labels from {_corners(extent)} in "
         f"{labels.crs}; {where}; if the labels' reference system is told wrongly, or x and y have "
-        "changed places, correct that (crs)"
+        "changed places, correct that (labels.crs in a recipe, or --crs)"
     )
 
 

@@ -66,7 +66,7 @@ def _check(path: Path, placed: Placement) -> None:
         told = "; ".join(line.strip() for line in placed.summary())
         raise DataError(
             f"{path}: chips of two classes at least are needed: {told}; see labels.chip_px, "
-            "labels.purity, labels.max_cloud and labels.names"
+            "labels.purity, labels.min_valid, labels.max_cloud and labels.names"
         )
 
 
