@@ -1,6 +1,6 @@
 """The Havel scene with OpenStreetMap's polygons: bands, weights and splits side by side.
 
-    python benchmarks/havel.py [--data ../shared/data] [key=value ...]
+    python benchmarks/havel.py [--data ../shared/data] [--choose] [key=value ...]
 
 The recipe havel_osm with 13 bands and with red, green and blue, from ResNet-18's ImageNet weights
 and from random ones, beside band statistics with logistic regression; on blocked folds and on
@@ -35,6 +35,13 @@ OSM = "gis_osm_landuse-water_a_free_1_area-10000-to-500000.gpkg"
 RESNET18 = "weights/resnet18-imagenet1k_v1-conv1_to_layer3.pth"
 BANDS = {"13 bands": (), "RGB": ("data.bands=B04,B03,B02",)}
 CHOOSING = 2  # folds by which settings were chosen
+TRIED = (
+    (), ("model.input_px=64",), ("model.input_px=128",), ("model.input_px=32,64",),
+    ("model.input_px=32",), ("probe.views=8",), ("model.unit_length=true",), ("model.pool=mean",),
+    ("model.pool=mean_sd",), ("probe.head=logistic", "probe.views=1"), ("model.stages=layer1",),
+    ("model.stages=layer1,layer2",), ("model.first_conv=repeat",), ("model.first_conv=random",),
+    ("model.first_conv=rgb_only",), ("labels.chip_px=12",), ("labels.chip_px=8",),
+)  # fmt: skip
 Bools = NDArray[np.bool_]
 
 
@@ -99,16 +106,33 @@ def row_of(
     return [*cells, f"{seconds:.0f}", f"{peak:.1f}"]
 
 
+def choose(data: Path, more: Sequence[str], out: Path) -> None:
+    """Print how each setting does on the folds that choose."""
+    print("| setting | network | band statistics |\n|---|---|---|")
+    for settings in TRIED:
+        recipe, source = source_of(data, [*more, *settings], lambda _: None)
+        draws = [make_draw(recipe, source, n) for n in range(CHOOSING)]
+        cells = []
+        for method in (network, band_means):
+            right = [judged(method, recipe, source, draw, out)[1] for draw in draws]
+            cells.append(f"{100 * np.concatenate(right).mean():.1f}")
+        print(f"| {' '.join(settings) or 'as shipped'} | {' | '.join(cells)} |", flush=True)
+
+
 def main() -> None:
     """Print the table in Markdown."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     default = os.environ.get("GEOTL_DATA", HERE.parent / "shared" / "data")
     parser.add_argument("--data", type=Path, default=Path(default))
+    parser.add_argument("--choose", action="store_true", help="what was tried, on folds 1 and 2")
     parser.add_argument("overrides", nargs="*", metavar="key=value")
     args = parser.parse_args()
     with tempfile.TemporaryDirectory() as scratch:
         os.environ["GEOTL_CACHE"] = f"{scratch}/cache"
         out, rows = Path(scratch) / "out", []
+        if args.choose:
+            choose(args.data, args.overrides, out)
+            return
         for bands, chosen in BANDS.items():
             told = (lambda _: None) if rows else print
             recipe, source = source_of(args.data, [*chosen, *args.overrides], told)
