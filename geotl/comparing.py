@@ -60,15 +60,15 @@ class Tally:
         """Tiles named rightly and tiles judged, draw by draw."""
         return [(int(np.trace(m)), int(m.sum())) for m in self.matrices.get(method, [])]
 
+    def pooled(self) -> dict[str, Interval]:
+        """Accuracy of every method, all folds together."""
+        return {m: wilson(*np.sum(self.counts(m), axis=0).tolist()) for m in self.matrices}
+
     def rivals(self, names: Iterable[str], truth: Ints) -> dict[str, Interval]:
         """Intervals of the network's rivals, all folds together."""
         majority = commonest(truth, int(truth.max()) + 1)[1]
-        return {
-            name: wilson(*np.sum(self.counts(name), axis=0).tolist())
-            if name in self.matrices
-            else majority
-            for name in names
-        }
+        pooled = self.pooled()
+        return {name: pooled.get(name, majority) for name in names}
 
     def optimism(self, recipe: Recipe) -> Optimism | None:
         """Random against spatial accuracy, where both were judged."""

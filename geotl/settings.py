@@ -237,6 +237,7 @@ class Recipe(Section):
         description="name of the run and its folder; by default the file's",
     )
     title: str = Field("", description="one line for people")
+    note: str = Field("", description="what a reader of the report should know beforehand")
     seed: int = Field(0, ge=0, lt=2**32, description="origin of all randomness")
     data: Data = Field(Data(), description="the labelled tiles")
     labels: Labels = Field(Labels(), description="points, polygons or a raster over scenes")

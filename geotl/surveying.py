@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from geotl.chipping import pack_chips, pack_unlabelled
@@ -36,6 +37,7 @@ def survey(
     rules = chip_rules(recipe)
     with ProgressLine(quiet=quiet) as line:
         placed = place_chips(scenes, labels, rules, tell=line.counter("placing chips"))
+        placed = replace(placed, notes=(*placed.notes, *unmasked(scenes, recipe.data.mask)))
         for text in (*placed.notes, *placed.summary()):
             say(text)
         _check(path, placed)
@@ -88,13 +90,22 @@ def chip_rules(recipe: Recipe) -> ChipRules:
     )  # fmt: skip
 
 
+def unmasked(scenes: Sequence[Scene], mask: str | None) -> tuple[str, ...]:
+    """A line on the scenes in which no cloud can be told, unless the recipe wants no mask."""
+    names = [scene.name for scene in scenes if scene.mask is None]
+    if mask is None or not names:
+        return ()
+    few = ", ".join(names[:5]) + (" and more" if len(names) > 5 else "")
+    return (f"{few}: no cloud mask, so chips under cloud or shadow count as ground (data.mask)",)
+
+
 def _check(path: Path, placed: Placement) -> None:
     """Make sure that chips of two classes are left."""
     if len({chip.class_name for chip in placed.chips}) < 2:
         told = "; ".join(line.strip() for line in placed.summary())
         raise DataError(
             f"{path}: chips of two classes at least are needed: {told}; see labels.chip_px, "
-            "labels.purity, labels.max_cloud and labels.names"
+            "labels.purity, labels.min_valid, labels.max_cloud and labels.names"
         )
 
 
