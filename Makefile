@@ -9,7 +9,8 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check -q
 demo: $(VENV)/.installed
 	$(BIN)/geotl run sample_source --out runs/sample_source --resume
 	$(BIN)/geotl run sample_target --out runs/sample_target --resume
-	@echo "Look at runs/sample_target/report.html"
+	$(BIN)/geotl run sample_scene --out runs/sample_scene --resume
+	@echo "Look at runs/sample_target/report.html and runs/sample_scene/report.html"
 
 test: $(VENV)/.tested lint
 	$(BIN)/python -m pytest

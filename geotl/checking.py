@@ -194,8 +194,9 @@ def twin_findings(
     remedy = {
         "duplicate": "keep one of each; copies are kept on one side of a split here, but count "
         "twice in every figure",
-        "near-duplicate": "give each such set one group in tiles.csv (split.method=group), or "
-        "keep one of each: on both sides of a split they flatter the accuracy",
+        "near-duplicate": "keep one of each, or keep them together (split.method=blocks, or one "
+        "group in tiles.csv and split.method=group): on both sides of a split they flatter the "
+        "accuracy",
         "overlap": "split by blocks or by group, never at random: shared pixels on both sides "
         "flatter the accuracy",
     }[kind]

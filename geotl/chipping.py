@@ -44,7 +44,41 @@ def pack_chips(
     classes = tuple(sorted({chip.class_name for chip in chips}))
     check_classes(classes, where)
     named = {scene.name: scene for scene in scenes}
-    ordered = sorted(chips, key=lambda chip: (chip.scene, chip.window, chip.id))
+    ordered = _ordered(chips)
+    contents, pack = _packed(scenes, ordered, cache, progress)
+    tiles = tuple(
+        Tile(named[chip.scene].path, classes.index(chip.class_name), chip.label_id, None, content,
+             scene=chip.scene, chip=f"{chip.scene}/{chip.id}")
+        for chip, content in zip(ordered, contents, strict=True)
+    )  # fmt: skip
+    return TileIndex(where.parent.absolute(), classes, tiles), pack
+
+
+def pack_unlabelled(
+    scenes: Sequence[Imagery],
+    chips: Sequence[Chip],
+    cache: Path,
+    *,
+    progress: Progress | None = None,
+) -> Pack:
+    """The pixels of windows without a class, packed as `pack_chips` packs those of chips.
+
+    Raises:
+        DataError: a scene that cannot be read.
+    """
+    return _packed(scenes, _ordered(chips), cache, progress)[1]
+
+
+def _ordered(chips: Sequence[Chip]) -> list[Chip]:
+    """Chips in the order of a pack's rows."""
+    return sorted(chips, key=lambda chip: (chip.scene, chip.window, chip.id))
+
+
+def _packed(
+    scenes: Sequence[Imagery], chips: Sequence[Chip], cache: Path, progress: Progress | None
+) -> tuple[list[str], Pack]:
+    """The hash of each chip's pixels, and all pixels as one array."""
+    named = {scene.name: scene for scene in scenes}
 
     def load(chip: Chip) -> Pixels:
         return named[chip.scene].read(chip.window)
@@ -53,16 +87,9 @@ def pack_chips(
         data, valid = load(chip)
         return hashlib.sha256(data.tobytes() + valid.tobytes()).hexdigest()
 
-    contents = list(in_order(hashed, ordered))
-    tiles = tuple(
-        Tile(named[chip.scene].path, classes.index(chip.class_name), chip.label_id, None, content,
-             scene=chip.scene, chip=f"{chip.scene}/{chip.id}")
-        for chip, content in zip(ordered, contents, strict=True)
-    )  # fmt: skip
-    index = TileIndex(where.parent.absolute(), classes, tiles)
-    key = _fingerprint(scenes, ordered, contents)
-    unread = _unread(named, ordered, load)
-    return index, packed(cache / key[:32], key, unread, progress)
+    contents = list(in_order(hashed, chips))
+    key = _fingerprint(scenes, chips, contents)
+    return contents, packed(cache / key[:32], key, _unread(named, chips, load), progress)
 
 
 def _fingerprint(scenes: Sequence[Imagery], chips: Sequence[Chip], contents: Sequence[str]) -> str:

@@ -13,14 +13,14 @@ from geotl.classrasters import ClassRaster, classes_on
 from geotl.coverage import on_pixels, window_shares
 from geotl.errors import DataError
 from geotl.labels import Label, Labels, Reason, Rejection
-from geotl.placing import ChipRules, Refused, most_telling, sight, windows_of
+from geotl.placing import ChipRules, Refused, most_telling, sight, some_of, windows_of
 from geotl.vectors import Geometries, transformed
 from geotl.windows import Imagery, Window
 
-__all__ = ["Chip", "ChipRules", "Placement", "place_chips"]
+__all__ = ["Chip", "ChipRules", "Placement", "lattice_blocks", "place_chips"]
 
 Tell = Callable[[int, int], None]
-_BLOCK_PX = 512  # side of what is looked at together of a class raster
+_BLOCK_PX = 512  # side of what is looked at together of a lattice
 _ROUNDING = 1e-9  # of a share
 
 
@@ -114,8 +114,8 @@ def place_chips(
         left = [i for i in range(len(shapes)) if i not in found]
         left.sort(key=lambda i: _first_pixel(shapes[i]))
         for done, i in enumerate(left, 1):
-            label, shape = labels.labels[i], shapes[i]
-            got = _lost(scene) if shape is None else windows_of(shape, label.id, scene, rules)
+            shape = shapes[i]
+            got = _lost(scene) if shape is None else windows_of(shape, scene, rules)
             if isinstance(got[0], Window):
                 found[i] = [(scene.name, window) for window in got if isinstance(window, Window)]
             else:
@@ -127,7 +127,7 @@ def place_chips(
     rejected = {i: most_telling(faults[i]) for i in range(len(labels.labels)) if i not in found}
     rejected |= _settle(labels.labels, found)
     return Placement(
-        tuple(_chips(labels.labels, found)),
+        tuple(_chips(labels.labels, found, rules)),
         (*labels.rejected, *_rejections(labels.labels, rejected)),
         labels.crs,
         labels.notes,
@@ -178,7 +178,7 @@ def _apart(scenes: Sequence[Imagery], labels: Labels) -> str:
     return (
         f"{labels.path}: no label is near the imagery: labels from {_corners(extent)} in "
         f"{labels.crs}; {where}; if the labels' reference system is told wrongly, or x and y have "
-        "changed places, correct that (crs)"
+        "changed places, correct that (labels.crs in a recipe, or --crs)"
     )
 
 
@@ -213,10 +213,15 @@ def _settle(
     return rejected
 
 
-def _chips(labels: Sequence[Label], found: dict[int, list[tuple[str, Window]]]) -> Iterator[Chip]:
+def _chips(
+    labels: Sequence[Label], found: dict[int, list[tuple[str, Window]]], rules: ChipRules
+) -> Iterator[Chip]:
+    """The chips; few of a polygon are drawn after the settling, when no two share a window."""
     for i in sorted(found):
-        label = labels[i]
-        for number, (scene, window) in enumerate(found[i], 1):
+        label, places = labels[i], found[i]
+        if not label.geometry.geom_type.endswith("Point"):
+            places = some_of(places, label.id, rules)
+        for number, (scene, window) in enumerate(places, 1):
             yield Chip(f"{label.id}.{number}", label.id, label.class_name, scene, window)
 
 
@@ -232,7 +237,7 @@ def _from_raster(
     chips: list[Chip] = []
     rejected: list[Rejection] = []
     for scene in scenes:
-        blocks = list(_raster_blocks(scene, rules))
+        blocks = list(lattice_blocks(scene, rules))
         for done, block in enumerate(blocks, 1):
             squares = list(_of_block(scene, labels, block, rules))
             chips += [one for one in squares if isinstance(one, Chip)]
@@ -248,8 +253,8 @@ def _from_raster(
     return Placement(tuple(chips), tuple(rejected), str(scenes[0].grid.crs))
 
 
-def _raster_blocks(scene: Imagery, rules: ChipRules) -> Iterator[Window]:
-    """Parts of a scene that hold whole squares of the lattice, from its first pixel on."""
+def lattice_blocks(scene: Imagery, rules: ChipRules) -> Iterator[Window]:
+    """Parts of a scene that hold whole squares of a lattice of chips, from its first pixel on."""
     size, step = rules.chip_px, rules.step_px or rules.chip_px
     squares = max(1, (_BLOCK_PX - size) // step + 1)
     for row in range(0, scene.grid.height - size + 1, squares * step):

@@ -15,6 +15,7 @@ from geotl.cli_check import add_check
 from geotl.cli_curves import add_curve
 from geotl.cli_labels import add_chips
 from geotl.cli_map import add_map
+from geotl.cli_suggest import add_suggest
 from geotl.errors import GeoTLError
 
 _NOT_WRITTEN = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EACCES, errno.EROFS)
@@ -134,6 +135,7 @@ def _parser() -> argparse.ArgumentParser:
     add_check(commands, common)
     add_map(commands, common)
     add_chips(commands, common)
+    add_suggest(commands, common)
     return parser
 
 

@@ -15,6 +15,7 @@ from geotl.errors import BandError, DataError
 from geotl.evaluation import Spread, commonest, summarise_draws
 from geotl.heads import Linear
 from geotl.kernels import rgb_positions as rgb_bands
+from geotl.learningcurve import Gain, gain
 from geotl.model import TileClassifier
 from geotl.optimism import Optimism, optimism
 from geotl.preparing import build_network, feature_source, make_plan
@@ -28,6 +29,7 @@ from geotl.weights import WeightReport
 
 Ints = NDArray[np.int64]
 Floats = NDArray[np.floating]
+Flags = NDArray[np.bool_]
 
 
 RANDOM_SPLIT = "network, random split"
@@ -36,12 +38,17 @@ HOW = {"blocks": "blocked", "group": "by group", "scene": "by scene"}
 
 @dataclass
 class Tally:
-    """Scores and confusion matrices by method, draw by draw, and the network's answers."""
+    """Scores and confusion matrices by method, draw by draw, and the network's answers.
+
+    `paired` tells of each tile judged whether it was named rightly without and with unlabelled
+    pixels.
+    """
 
     scores: dict[str, list[dict[str, float]]] = field(default_factory=dict)
     matrices: dict[str, list[Counts]] = field(default_factory=dict)
     seconds: list[float] = field(default_factory=list)
     answers: list[Answers] = field(default_factory=list)
+    paired: list[tuple[Flags, Flags]] = field(default_factory=list)
 
     def add(self, method: str, truth: Ints, logits: Floats, classes: int) -> None:
         """Note how a method did on one draw."""
@@ -53,15 +60,15 @@ class Tally:
         """Tiles named rightly and tiles judged, draw by draw."""
         return [(int(np.trace(m)), int(m.sum())) for m in self.matrices.get(method, [])]
 
+    def pooled(self) -> dict[str, Interval]:
+        """Accuracy of every method, all folds together."""
+        return {m: wilson(*np.sum(self.counts(m), axis=0).tolist()) for m in self.matrices}
+
     def rivals(self, names: Iterable[str], truth: Ints) -> dict[str, Interval]:
         """Intervals of the network's rivals, all folds together."""
         majority = commonest(truth, int(truth.max()) + 1)[1]
-        return {
-            name: wilson(*np.sum(self.counts(name), axis=0).tolist())
-            if name in self.matrices
-            else majority
-            for name in names
-        }
+        pooled = self.pooled()
+        return {name: pooled.get(name, majority) for name in names}
 
     def optimism(self, recipe: Recipe) -> Optimism | None:
         """Random against spatial accuracy, where both were judged."""
@@ -70,6 +77,19 @@ class Tally:
             return None
         how, pooled = HOW[recipe.split.method], recipe.split.kfold is not None
         return optimism(how, random, self.counts("network"), pooled=pooled)
+
+    def gain(self, source: Source) -> Gain | None:
+        """What unlabelled pixels added, paired over draws, or over the tiles of a single one."""
+        if not self.paired:
+            return None
+        alone, both = self.paired[0]
+        if len(self.paired) > 1:
+            alone, both = (
+                np.array([np.mean(named) for named in side])
+                for side in zip(*self.paired, strict=True)
+            )
+        found, word = gain(alone, both)
+        return Gain(with_what(source).removeprefix("with "), found, word, len(self.paired))
 
     def spreads(self) -> dict[str, dict[str, Spread]]:
         """Mean and sd of every score, by method."""
@@ -163,7 +183,8 @@ def compare(
         held = judge(recipe, source, other, made)
         tally.add(RANDOM_SPLIT, source.labels[other.split.test], held, classes)
     if extra is not None:
-        tally.add("network, with unlabelled tiles", truth, extra, classes)
+        tally.add(f"network, {with_what(source)}", truth, extra, classes)
+        tally.paired.append((logits.argmax(1) == truth, extra.argmax(1) == truth))
     for name, held in others.items():
         tally.add(name, truth, held, classes)
     rivals = {
@@ -226,16 +247,35 @@ def rgb_worth_showing(recipe: Recipe, source: Source) -> bool:
 def unlabelled_head(
     recipe: Recipe, source: Source, draw: Draw, fitted: Fitted
 ) -> tuple[Linear, Floats]:
-    """The head that learns from the undrawn tiles' pixels too, and its logits of them."""
+    """The head that learns from unlabelled pixels too, and its logits of the judged tiles.
+
+    The pixels are those of windows drawn from the scenes, where there are any, so that nothing of
+    the judged tiles is used (inductive); else the judged tiles' own (transductive).
+    """
     if fitted.features is None or fitted.chosen is None or recipe.probe.unlabelled == "none":
         raise DataError("probe.unlabelled: only a probe learns from unlabelled tiles")
     pixels = judged_features(recipe, source, draw, fitted)
+    others = pixels if source.unlabelled is None else scene_features(recipe, source, fitted)
     head = with_unlabelled(
-        fitted.features, source.labels[draw.split.train], pixels, fitted.chosen,
+        fitted.features, source.labels[draw.split.train], others, fitted.chosen,
         method=recipe.probe.unlabelled, softness=recipe.probe.softness,
         threshold=recipe.probe.threshold, rounds=recipe.probe.rounds,
     )  # fmt: skip
     return head, head.logits(pixels)
+
+
+def with_what(source: Source) -> str:
+    """Whose pixels the other head saw, in words."""
+    return "with unlabelled tiles" if source.unlabelled is None else "with unlabelled scene"
+
+
+def scene_features(recipe: Recipe, source: Source, fitted: Fitted) -> Floats:
+    """Standardised features [m, V, D] of the windows that nobody labelled, from the cache."""
+    if source.unlabelled is None:
+        raise DataError("labels.unlabelled: no windows were drawn")
+    rows = np.arange(len(source.unlabelled), dtype=np.int64)
+    features = feature_source(recipe, replace(source, pack=source.unlabelled))
+    return standardised(fitted.network, features(fitted.network, rows))
 
 
 def _summary(result: Scores) -> dict[str, float]:

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from geotl import splits
-from geotl.comparing import fit_draw, judge, unlabelled_head
+from geotl.comparing import fit_draw, judge, unlabelled_head, with_what
 from geotl.curvefigures import learning_curve_figure
 from geotl.drawing import Draw, Say, Source, make_draw, with_shots
 from geotl.errors import DataError
@@ -28,7 +28,7 @@ Floats = NDArray[np.float64]
 
 SIZES = (2, 5, 10, 20, 50, 100, 200)
 DRAWS = 10
-LABELS, UNLABELLED = "labels alone", "with unlabelled tiles"
+LABELS = "labels alone"
 HEADER = ("curve", "labels_per_class", "kind", "mean", "sd", "low", "high", "draws")
 
 
@@ -136,7 +136,7 @@ def _measured(
     """Accuracies of every draw at every size, as one curve or two."""
     several = recipe.split.model_copy(update={"draws": max(2, len(bases))})  # features are shared
     shared = recipe.model_copy(update={"split": several})
-    names = [LABELS] if recipe.probe.unlabelled == "none" else [LABELS, UNLABELLED]
+    names = [LABELS] if recipe.probe.unlabelled == "none" else [LABELS, with_what(source)]
     table = np.zeros((len(names), len(bases), len(sizes)))
     with ProgressLine(quiet=quiet) as line:
         told = line.counter("fitting")
@@ -169,8 +169,8 @@ def curve_lines(curves: Mapping[str, LearningCurve]) -> list[str]:
             spread = f" ± {sd:.3f} {_ends(ends)}" if len(found.draws) > 1 else " (one draw)"
             lines.append(f"  {size:>5g}  {mean:.3f}{spread}")
         lines += extrapolated_lines(found)
-    if UNLABELLED in curves:
-        lines += gain_lines(curves[LABELS], curves[UNLABELLED])
+    for name in curves.keys() - {LABELS}:
+        lines += gain_lines(curves[LABELS], curves[name], name.removeprefix("with "))
     return lines
 
 
@@ -190,13 +190,13 @@ def extrapolated_lines(found: LearningCurve) -> list[str]:
     ]
 
 
-def gain_lines(alone: LearningCurve, both: LearningCurve) -> list[str]:
-    """What the unlabelled tiles added at each size, paired over draws."""
+def gain_lines(alone: LearningCurve, both: LearningCurve, what: str) -> list[str]:
+    """What the unlabelled tiles or scene added at each size, paired over draws."""
     lines = []
     for column, size in enumerate(alone.shots):
         found, word = gain(alone.draws[:, column], both.draws[:, column])
         lines.append(
-            f"unlabelled tiles at {size:g} labels a class: {found.value:+.3f}"
+            f"{what} at {size:g} labels a class: {found.value:+.3f}"
             f"{_ends((found.low, found.high))}, {word}"
         )
     return lines

@@ -33,7 +33,8 @@ class Source:
     """The labelled tiles of a run, packed.
 
     `quiet` shows no progress while features of its tiles are computed; `placement` says which
-    labels gave chips and which did not, where labels lie over scenes.
+    labels gave chips and which did not, where labels lie over scenes; `unlabelled` holds windows
+    of the scenes that nobody labelled.
     """
 
     index: TileIndex
@@ -41,6 +42,7 @@ class Source:
     pack: Pack
     quiet: bool = False
     placement: Placement | None = None
+    unlabelled: Pack | None = None
 
     @property
     def labels(self) -> Ints:

@@ -128,7 +128,9 @@ def read_labels(
     labels = tuple(one for one in sorted_out if isinstance(one, Label))
     rejected = tuple(one for one in sorted_out if isinstance(one, Rejection))
     if not labels:
-        raise DataError(f"{found.path}: no label can be used ({_counts(rejected)})")
+        lost = any(one.reason == "outside" for one in rejected)
+        hint = f"; is {found.crs} the system of their coordinates?" if lost else ""
+        raise DataError(f"{found.path}: no label can be used ({_counts(rejected)}){hint}")
     notes = [*found.notes, *_strangers(found.path, mapping, names), *_repairs(found, labels, ids)]
     return Labels(found.path, labels, rejected, target, tuple(notes))
 

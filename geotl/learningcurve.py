@@ -150,6 +150,30 @@ def _given_exponent(c: float, sizes: Floats, values: Floats) -> tuple[float, Pow
     return float(((law.at(sizes) - values) ** 2).sum()), law
 
 
+@dataclass(frozen=True)
+class Gain:
+    """What something added to accuracy: mean paired difference, and the word for it.
+
+    `draws` counts the draws, or folds, that were compared; of a single one the tiles were.
+    """
+
+    what: str
+    difference: Interval
+    word: str
+    draws: int
+
+    def words(self, unit: str = "draw") -> str:
+        """One line.
+
+        >>> Gain("unlabelled scene", Interval(0.02, -0.01, 0.05), "not gained", 5).words("fold")
+        'unlabelled scene: +0.020 [-0.010, +0.050], paired over 5 folds: not gained'
+        """
+        value, low, high = self.difference
+        over = f"{self.draws} {unit}s" if self.draws > 1 else "the tiles of one draw"
+        ends = f"[{low:+.3f}, {high:+.3f}]"
+        return f"{self.what}: {value:+.3f} {ends}, paired over {over}: {self.word}"
+
+
 def gain(without: ArrayLike, with_it: ArrayLike) -> tuple[Interval, str]:
     """What something adds, draw by draw: the mean difference with its interval, and the word.
 

@@ -115,8 +115,11 @@ def judge_draw(
     tally.answers.append(answers_of(source, draw, fitted, logits))
     if recipe.split.draws > 1:
         mean = tally.spreads()["network"]["overall"]
-        what = "fold" if recipe.split.kfold else "draw"
-        say(f"{what} {number + 1}/{recipe.split.draws}: mean overall accuracy {mean.over(what)}")
+        if recipe.split.kfold:
+            right, judged = tally.counts("network")[-1]
+            say(f"fold {number + 1}/{recipe.split.draws}: {right} of {judged} tiles named rightly")
+        else:
+            say(f"draw {number + 1}/{recipe.split.draws}: mean overall accuracy {mean}")
     return Judged(draw, fitted, logits, report, rivals, head)
 
 
@@ -146,8 +149,13 @@ def conclude(
         answers=told,
         kfold=folds,
         optimism=tally.optimism(recipe),
+        gain=tally.gain(source),
         variogram=variogram_of(recipe, source),
         block_m=recipe.split.block_m,
+        pooled=tally.pooled() if folds else {},
+        note=recipe.note,
+        warnings=chip_warnings(source),
+        rejected=source.placement.rejected if source.placement else (),
     )
 
 
@@ -189,6 +197,19 @@ def rgb_positions(source: Source) -> tuple[int, int, int]:
     return shown[0], shown[1], shown[2]
 
 
+def chip_warnings(source: Source) -> tuple[str, ...]:
+    """What labels over scenes need said: notes of their reading, and that chips share labels."""
+    placed = source.placement
+    if placed is None:
+        return ()
+    labels, chips = len({chip.label_id for chip in placed.chips}), len(placed.chips)
+    alike = (
+        f"{chips} chips come from {labels} labels. Chips of one label resemble each other, so the "
+        "intervals, which count each chip alone, are too narrow."
+    )
+    return (*placed.notes, *([alike] if chips > labels else []))
+
+
 def chips_facts(source: Source) -> dict[str, str]:
     """Where labels lie over scenes: what became of them."""
     placed = source.placement
@@ -207,13 +228,14 @@ def chips_facts(source: Source) -> dict[str, str]:
 def run_facts(recipe: Recipe, source: Source, draw: Draw, seconds: float) -> dict[str, str]:
     """What a reader wants to know of a run."""
     split = draw.split
+    sizes = f"{len(split.train)} to learn from, {len(split.test)} judged, "
+    words = split_words(recipe, draw).removeprefix("split ")
+    spatial = recipe.split.method in SPATIAL
     return {
         "Recipe": recipe.name,
         "Strategy": recipe.strategy,
-        "Tiles": f"{len(split.train)} to learn from, {len(split.test)} judged, "
-        f"{len(split.set_aside)} set aside{' (fold 1)' if recipe.split.kfold else ''}",
         **chips_facts(source),
-        **({"Split": split_words(recipe, draw)} if recipe.split.method in SPATIAL else {}),
+        **({"Split": words} if spatial else {"Tiles": f"{sizes}{len(split.set_aside)} set aside"}),
         "Bands": ", ".join(source.pack.bands),
         "Sensor": source.sensor.title,
         "Seed": str(recipe.seed),

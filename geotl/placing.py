@@ -6,6 +6,7 @@ import math
 import zlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from typing import TypeVar
 
 import numpy as np
 import shapely
@@ -17,6 +18,7 @@ from geotl.labels import Reason
 from geotl.windows import Imagery, Window
 
 Refused = tuple[Reason, str]  # why, and what exactly
+Place = TypeVar("Place")
 
 _EDGE = 1e-6  # of a pixel: a point this close before an edge lies on it, as rounding may have it
 _ROUNDING = 1e-9  # of a share
@@ -30,7 +32,7 @@ class ChipRules:
     Attributes:
         chip_px: rows and columns.
         purity: least share of its area within its polygon, or of its pixels of its class.
-        per_polygon: most chips of one polygon, drawn at random; None for all that fit.
+        per_polygon: most chips of one polygon, drawn at random from all (`some_of`); None for all.
         step_px: distance between the chips of a polygon, on a lattice; None packs them side by
             side without a shared pixel.
         min_valid: least share of valid pixels, as a mean over the bands.
@@ -64,19 +66,31 @@ class ChipRules:
 
 
 def windows_of(
-    shape: shapely.Geometry, label_id: str, scene: Imagery, rules: ChipRules
+    shape: shapely.Geometry, scene: Imagery, rules: ChipRules
 ) -> tuple[Window, ...] | Refused:
     """The windows of a label in a scene, from top to bottom, or why there are none.
 
     Args:
         shape: the label, in columns (x) and rows (y) of the scene.
-        label_id: its id, on which the draw of `per_polygon` hangs.
         scene: what is looked at; only where windows may lie.
         rules: what a chip must be.
     """
     if shape.geom_type.endswith("Point"):
         return _about_points(shape, scene, rules)
-    return _within(shape, label_id, scene, rules)
+    return _within(shape, scene, rules)
+
+
+def some_of(places: Sequence[Place], label_id: str, rules: ChipRules) -> list[Place]:
+    """At most `per_polygon` of a label's places, drawn by seed and id, in the order they had.
+
+    >>> some_of("abcdef", "7", ChipRules(8, per_polygon=2)) == some_of("abcdef", "7", ChipRules(8))
+    False
+    """
+    most = rules.per_polygon
+    if most is None or len(places) <= most:
+        return list(places)
+    draw = np.random.default_rng([rules.seed, zlib.crc32(label_id.encode())])
+    return [places[i] for i in sorted(draw.choice(len(places), most, replace=False))]
 
 
 def window_about(x: float, y: float, size_px: int) -> Window:
@@ -111,7 +125,7 @@ class Sight:
 
 def sight(scene: Imagery, window: Window, rules: ChipRules) -> Sight:
     """Look at all squares of `chip_px` pixels within a window."""
-    return _sight(*_seen(scene, window), rules)
+    return sight_of(*_seen(scene, window), rules)
 
 
 def _seen(scene: Imagery, window: Window) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
@@ -119,7 +133,8 @@ def _seen(scene: Imagery, window: Window) -> tuple[NDArray[np.float64], NDArray[
     return scene.read(window)[1].mean(axis=0), scene.cloudy(window)
 
 
-def _sight(valid: NDArray[np.float64], cloudy: NDArray[np.bool_], rules: ChipRules) -> Sight:
+def sight_of(valid: NDArray[np.float64], cloudy: NDArray[np.bool_], rules: ChipRules) -> Sight:
+    """All squares of `chip_px` pixels, of each pixel's share of valid bands and clouds [h,w]."""
     share, cloud = window_shares(valid, rules.chip_px), window_shares(cloudy, rules.chip_px)
     without = window_shares(np.maximum(valid, cloudy), rules.chip_px)
     enough = rules.min_valid - _ROUNDING
@@ -164,7 +179,7 @@ def _fault(scene: Imagery, window: Window, rules: ChipRules) -> Refused | None:
         )
         return "outside", f"its window reaches {beyond} px beyond {scene.name}"
     valid, cloudy = _seen(scene, window)
-    seen, own = _sight(valid, cloudy, rules), (size // 2, size // 2)
+    seen, own = sight_of(valid, cloudy, rules), (size // 2, size // 2)
     if cloudy[own]:
         return "cloudy", "its own pixel is under cloud"
     if not seen.good.all():
@@ -181,7 +196,7 @@ def _unseen(seen: Sight) -> Refused:
 
 
 def _within(
-    area: shapely.Geometry, label_id: str, scene: Imagery, rules: ChipRules
+    area: shapely.Geometry, scene: Imagery, rules: ChipRules
 ) -> tuple[Window, ...] | Refused:
     left, top, right, bottom = area.bounds
     grid, size = scene.grid, rules.chip_px
@@ -203,7 +218,7 @@ def _within(
     if starts.count == 0:
         told = f"at most {best:.0%} of a window of {size} px lies in it"
         return most_telling(faults) if faults else ("impure", told)
-    return _chosen(starts, label_id, rules)
+    return _chosen(starts, rules)
 
 
 def _blocks(rows: tuple[int, int], cols: tuple[int, int]) -> Iterator[Window]:
@@ -269,7 +284,7 @@ class Starts:
         return len(self._blocks)
 
 
-def _chosen(starts: Starts, label_id: str, rules: ChipRules) -> tuple[Window, ...]:
+def _chosen(starts: Starts, rules: ChipRules) -> tuple[Window, ...]:
     """Windows that share no pixel (or keep their step), as many as a bounded search finds.
 
     The best of all offsets of a lattice; without `step_px`, gaps then filled from top to bottom.
@@ -281,9 +296,6 @@ def _chosen(starts: Starts, label_id: str, rules: ChipRules) -> tuple[Window, ..
         found = _filled(starts, size, found)
         if len(starts) == 1:
             found = max(found, _filled(starts, size, []), key=len)
-    if rules.per_polygon is not None and len(found) > rules.per_polygon:
-        draw = np.random.default_rng([rules.seed, zlib.crc32(label_id.encode())])
-        found = [found[i] for i in draw.choice(len(found), rules.per_polygon, replace=False)]
     return tuple(Window(row, col, size, size) for row, col in sorted(found))
 
 

@@ -28,7 +28,7 @@ from geotl.recipe import Recipe, resolve_root, resolve_weights
 from geotl.runfolder import cache_folder
 from geotl.sensors import Sensor, custom_sensor, get_sensor
 from geotl.strategies import Plan
-from geotl.surveying import survey
+from geotl.surveying import survey, survey_unlabelled
 from geotl.tiles import TileIndex
 from geotl.training import TrainSettings
 from geotl.weights import WeightReport
@@ -48,9 +48,11 @@ def recipe_sensor(recipe: Recipe) -> Sensor:
 
 def read_source(recipe: Recipe, sensor: Sensor, say: Say, *, quiet: bool = False) -> Source:
     """Index the tiles, or place chips in scenes, and pack them or find them packed."""
-    placed = None
+    placed, extra = None, None
     if recipe.data.scenes:
-        index, packed, placed = survey(recipe, sensor, cache_folder() / "packs", say, quiet=quiet)
+        packs = cache_folder() / "packs"
+        index, packed, placed = survey(recipe, sensor, packs, say, quiet=quiet)
+        extra = survey_unlabelled(recipe, sensor, placed, packs, say, quiet=quiet)
     else:
         index, packed = read_tiles(recipe, sensor, say, quiet=quiet)
     px = packed.images.shape[-1]
@@ -58,7 +60,7 @@ def read_source(recipe: Recipe, sensor: Sensor, say: Say, *, quiet: bool = False
         f"{len(index)} tiles of {len(index.classes)} classes, {px}x{px} px, "
         f"bands {', '.join(packed.bands)}"
     )
-    return Source(index, sensor, packed, quiet, placed)
+    return Source(index, sensor, packed, quiet, placed, extra)
 
 
 def read_tiles(recipe: Recipe, sensor: Sensor, say: Say, *, quiet: bool) -> tuple[TileIndex, Pack]:
@@ -226,7 +228,7 @@ def feature_source(recipe: Recipe, source: Source) -> Callable[[TileClassifier, 
 
     Repeated draws share the features of all tiles; a single draw computes what it needs.
     """
-    everything = np.arange(len(source.index), dtype=np.int64)
+    everything = np.arange(len(source.pack), dtype=np.int64)
     shared = recipe.split.draws > 1 or shows_random(recipe)
 
     def features(network: TileClassifier, rows: Ints) -> Floats:

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
-from dataclasses import asdict, dataclass, fields
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +15,8 @@ from geotl import curvefigures, figures
 from geotl.evaluation import Evaluation, Spread, headline, plain, softmax
 from geotl.files import write_text
 from geotl.heads import Chosen
+from geotl.labels import Rejection
+from geotl.learningcurve import Gain
 from geotl.loading import Pack
 from geotl.optimism import Optimism
 from geotl.rendering import quicklook, stretch_limits
@@ -32,12 +34,14 @@ from geotl.report import (
     write_report,
 )
 from geotl.runfolder import METRICS
+from geotl.scoring import Interval
 from geotl.training import History
 from geotl.variogram import Variogram
 from geotl.weights import WeightReport
 
 Ints = NDArray[np.int64]
 Floats = NDArray[np.floating]
+MOST_REJECTED = 60  # rows of a table in the report
 
 
 @dataclass(frozen=True)
@@ -65,7 +69,11 @@ class Answers:
 
 @dataclass(frozen=True)
 class Outcome:
-    """What a run found, before it is written."""
+    """What a run found, before it is written.
+
+    `pooled` holds the accuracy of every method over all folds together, where there are folds;
+    `note` is the recipe's own, `warnings` are about the labels.
+    """
 
     out: Path
     title: str
@@ -81,8 +89,13 @@ class Outcome:
     head_setting: str = "setting of the head"
     kfold: int | None = None
     optimism: Optimism | None = None
+    gain: Gain | None = None
     variogram: Variogram | None = None
     block_m: float | None = None
+    pooled: Mapping[str, Interval] = field(default_factory=dict)
+    note: str = ""
+    warnings: tuple[str, ...] = ()
+    rejected: tuple[Rejection, ...] = ()
 
     @property
     def draws(self) -> int:
@@ -106,9 +119,12 @@ class Outcome:
         """The result in a few printed lines."""
         width = max(map(len, self.spreads))
         what = "fold" if self.kfold else "draw"
-        rows = [f"  {n.ljust(width)}  {s['overall'].over(what)}" for n, s in self.spreads.items()]
+        means = {name: told["overall"].over(what) for name, told in self.spreads.items()}
+        told = {name: str(accuracy) for name, accuracy in self.pooled.items()} or means
+        rows = [f"  {name.ljust(width)}  {accuracy}" for name, accuracy in told.items()]
         seconds = np.median(self.fit_seconds)
         said = [self.optimism.words()] if self.optimism else []
+        said += [self.gain.words(what)] if self.gain else []
         return [self.headline(), *rows, *said, f"fitted in {seconds:.1f} s a {what} (median)"]
 
     def metrics(self) -> dict[str, Any]:
@@ -127,6 +143,8 @@ class Outcome:
                 "spatial": self.optimism.spatial,
                 "difference": self.optimism.interval,
             }
+        if self.gain is not None:
+            told["unlabelled"] = asdict(self.gain)
         if self.variogram is not None:
             told["variogram"] = self.variogram
         if self.chosen is not None:
@@ -203,7 +221,7 @@ def one_of_many(draws: int, kfold: int | None = None) -> tuple[str, ...]:
     if kfold:
         return (
             f"Figures and pictures are of all {kfold} folds together, each tile judged by a "
-            "network that did not learn its fold. The model kept is the first fold's.",
+            "network that did not learn from its fold. The model kept is the first fold's.",
         )
     if draws == 1:
         return ()
@@ -248,6 +266,24 @@ def optimism_table(found: Optimism) -> Table:
     return Table(("Split", "Overall accuracy"), rows, note=f"{found.words()}.", strong=1)
 
 
+def gain_facts(outcome: Outcome) -> dict[str, str]:
+    """What unlabelled pixels added, as a row of the report's facts."""
+    if outcome.gain is None:
+        return {}
+    return {"Gain": outcome.gain.words("fold" if outcome.kfold else "draw")}
+
+
+def rejected_table(rejected: Sequence[Rejection]) -> Table:
+    """The labels that gave no chip, by reason; the first of very many."""
+    rows = sorted(((one.reason, one.class_name, one.label_id, one.detail) for one in rejected),
+                  key=lambda row: row[0])  # fmt: skip
+    more = f" The first {MOST_REJECTED} of {len(rows)}." if len(rows) > MOST_REJECTED else ""
+    return Table(
+        ("Reason", "Class", "Label", "What exactly"), tuple(rows[:MOST_REJECTED]),
+        note=f"All of them, with their ids, are in rejected.csv.{more}",
+    )  # fmt: skip
+
+
 def report_content(
     outcome: Outcome, pictures: dict[str, Picture], colours: Sequence[str]
 ) -> ReportContent:
@@ -267,9 +303,12 @@ def report_content(
             note="Every tensor is listed in weights.txt.",
         ),
     }  # fmt: skip
-    if outcome.draws > 1:
-        what = "folds" if outcome.kfold else "draws of the training labels"
-        tables["draws"] = draws_table(outcome.spreads, what)
+    if outcome.kfold:
+        tables["folds"] = draws_table(outcome.spreads, "folds, each counting alike")
+    elif outcome.draws > 1:
+        tables["draws"] = draws_table(outcome.spreads)
+    if outcome.rejected:
+        tables["rejected"] = rejected_table(outcome.rejected)
     if outcome.optimism is not None:
         tables["optimism"] = optimism_table(outcome.optimism)
     model = outcome.out / "model.safetensors"
@@ -278,8 +317,13 @@ def report_content(
         headline=outcome.headline(),
         loses=outcome.headline().startswith("The network loses"),
         keys=key_figures(result),
-        facts=outcome.facts,
-        cautions=(*one_of_many(outcome.draws, outcome.kfold), *cautions(result)),
+        facts=outcome.facts | gain_facts(outcome),
+        summary=outcome.note,
+        cautions=(
+            *one_of_many(outcome.draws, outcome.kfold),
+            *outcome.warnings,
+            *cautions(result),
+        ),
         tables=tables,
         pictures=pictures,
         commands=(

@@ -191,7 +191,11 @@ class Probe(Section):
         description="inverse regularisation strengths to choose from, inside the labels",
     )
     unlabelled: Literal["none", "soft_labels", "pseudo_labels", "consistency", "propagation"] = (
-        Field("none", description="what is done with the pixels of tiles not drawn; reported apart")
+        Field(
+            "none",
+            description="what is done with the pixels of tiles not drawn, or of "
+            "labels.unlabelled windows of the scenes; reported apart",
+        )
     )
     threshold: float = Field(
         0.9,
@@ -238,6 +242,7 @@ class Recipe(Section):
         description="name of the run and its folder; by default the file's",
     )
     title: str = Field("", description="one line for people")
+    note: str = Field("", description="what a reader of the report should know beforehand")
     seed: int = Field(0, ge=0, lt=2**32, description="origin of all randomness")
     data: Data = Field(Data(), description="the labelled tiles")
     labels: Labels = Field(Labels(), description="points, polygons or a raster over scenes")
@@ -286,6 +291,17 @@ _RULES = (
         ("data.scenes", "labels.path"),
         lambda scenes, path: bool(scenes) != (path is not None),
         "given {0} with labels.path {1}; allowed: both, or neither",
+    ),
+    _Rule(
+        ("labels.unlabelled", "data.scenes"),
+        lambda count, scenes: count > 0 and not scenes,
+        "given {0} without data.scenes, which windows are drawn from; allowed: 0, or give scenes",
+    ),
+    _Rule(
+        ("labels.unlabelled", "probe.unlabelled"),
+        lambda count, rule: count > 0 and rule == "none",
+        "given {0} with probe.unlabelled none, which would not use them; allowed: 0, or "
+        "probe.unlabelled=soft_labels",
     ),
     _Rule(
         ("data.tile_px", "data.scenes"),

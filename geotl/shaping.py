@@ -118,17 +118,22 @@ def common_size(infos: Iterable[RasterInfo]) -> int:
     return max(sides, key=lambda side: (sides[side], side))
 
 
-def in_order(call: Callable[[In], Out], items: Sequence[In]) -> Generator[Out, None, None]:
+def in_order(
+    call: Callable[[In], Out], items: Iterable[In], *, readers: int = _READERS
+) -> Generator[Out, None, None]:
     """Results in order from a few threads, with only a few waiting, so that memory is bounded.
+
+    One reader works one item ahead; several have four each waiting.
 
     >>> list(in_order(abs, [-1, 2, -3]))
     [1, 2, 3]
     """
     waiting: deque[Future[Out]] = deque()
-    with ThreadPoolExecutor(_READERS) as pool:
+    ahead = 4 * readers if readers > 1 else 1
+    with ThreadPoolExecutor(readers) as pool:
         for item in items:
             waiting.append(pool.submit(call, item))
-            if len(waiting) > 4 * _READERS:
+            if len(waiting) > ahead:
                 yield waiting.popleft().result()
         while waiting:
             yield waiting.popleft().result()

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 
-from geotl.chipping import pack_chips
+from geotl.chipping import pack_chips, pack_unlabelled
 from geotl.chips import ChipRules, Placement, place_chips
 from geotl.errors import DataError
 from geotl.labelfiles import read_any
@@ -15,6 +16,7 @@ from geotl.recipe import Recipe, resolve_sample
 from geotl.scenes import Scene, open_scenes
 from geotl.sensors import Sensor
 from geotl.tiles import TileIndex
+from geotl.unlabelledwindows import draw_windows
 
 
 def survey(
@@ -32,12 +34,10 @@ def survey(
         path, layer=told.layer, field=told.field, crs_to=scenes[0].grid.crs,
         id_field=told.id_field, mapping=told.names, crs=told.crs,
     )  # fmt: skip
-    rules = ChipRules(
-        told.chip_px, told.purity, told.per_polygon, told.step_px, told.min_valid, told.max_cloud,
-        recipe.seed,
-    )  # fmt: skip
+    rules = chip_rules(recipe)
     with ProgressLine(quiet=quiet) as line:
         placed = place_chips(scenes, labels, rules, tell=line.counter("placing chips"))
+        placed = replace(placed, notes=(*placed.notes, *unmasked(scenes, recipe.data.mask)))
         for text in (*placed.notes, *placed.summary()):
             say(text)
         _check(path, placed)
@@ -49,13 +49,63 @@ def survey(
     return index, packed, placed
 
 
+def survey_unlabelled(
+    recipe: Recipe,
+    sensor: Sensor,
+    placed: Placement,
+    cache: Path,
+    say: Callable[[str], None],
+    *,
+    quiet: bool,
+) -> Pack | None:
+    """Draw and pack the windows of labels.unlabelled, off every chip placed; None without any.
+
+    Raises:
+        DataError: no window can be drawn.
+    """
+    told = recipe.labels
+    if not told.unlabelled:
+        return None
+    scenes = recipe_scenes(recipe, sensor)
+    drawn = draw_windows(scenes, placed.chips, chip_rules(recipe), told.unlabelled)
+    with ProgressLine(quiet=quiet) as line:
+        packed = pack_unlabelled(
+            scenes, drawn, cache, progress=line.counter("reading unlabelled windows")
+        )
+    for scene in scenes:
+        scene.close()
+    room = (
+        "" if len(drawn) == told.unlabelled else f" of {told.unlabelled} wanted: no room for more"
+    )
+    say(f"{len(drawn)} unlabelled windows drawn{room}")
+    return packed
+
+
+def chip_rules(recipe: Recipe) -> ChipRules:
+    """What a recipe's chips must be."""
+    told = recipe.labels
+    return ChipRules(
+        told.chip_px, told.purity, told.per_polygon, told.step_px, told.min_valid, told.max_cloud,
+        recipe.seed,
+    )  # fmt: skip
+
+
+def unmasked(scenes: Sequence[Scene], mask: str | None) -> tuple[str, ...]:
+    """A line on the scenes in which no cloud can be told, unless the recipe wants no mask."""
+    names = [scene.name for scene in scenes if scene.mask is None]
+    if mask is None or not names:
+        return ()
+    few = ", ".join(names[:5]) + (" and more" if len(names) > 5 else "")
+    return (f"{few}: no cloud mask, so chips under cloud or shadow count as ground (data.mask)",)
+
+
 def _check(path: Path, placed: Placement) -> None:
     """Make sure that chips of two classes are left."""
     if len({chip.class_name for chip in placed.chips}) < 2:
         told = "; ".join(line.strip() for line in placed.summary())
         raise DataError(
             f"{path}: chips of two classes at least are needed: {told}; see labels.chip_px, "
-            "labels.purity, labels.max_cloud and labels.names"
+            "labels.purity, labels.min_valid, labels.max_cloud and labels.names"
         )
 
 

@@ -31,6 +31,7 @@ Geometries = NDArray[np.object_]
 
 _CSV_PLACES = (("x", "y"), ("lon", "lat"), ("longitude", "latitude"))
 _DEGREES = "EPSG:4326"
+_TELL_IT = "tell it, such as labels.crs=EPSG:4326 in a recipe or --crs EPSG:4326"
 _EARTH_M = 6.371e6  # radius
 
 
@@ -245,9 +246,7 @@ def _from_layer(path: Path, layer: str, fields: Sequence[str], crs: str | None) 
     own = getattr(table, "crs", None)
     own = None if own is None else known_crs(own.to_string())
     if crs is None and own is None:
-        raise DataError(
-            f"{path}: does not say its reference system; tell it with crs, such as crs=EPSG:4326"
-        )
+        raise DataError(f"{path}: does not say its reference system; {_TELL_IT}")
     if crs is not None and own is not None and crs != own:
         notes.append(f"{path}: taken to be in {crs}, as told, although the file says {own}")
     shapes = np.full(len(table), None, dtype=object)
@@ -289,7 +288,7 @@ def _from_csv(path: Path, fields: Sequence[str], crs: str | None) -> Features:
         if point is not None and system is None:
             raise DataError(
                 f"{path}: line {line} does not say its reference system; add a column crs, or "
-                "tell it with crs, such as crs=EPSG:4326"
+                f"{_TELL_IT}"
             )
     common = next((system for system in systems if system), _DEGREES)
     ids = tuple(str(line) for line, _ in rows)

@@ -138,6 +138,16 @@ def test_few_chips_of_a_polygon_are_drawn_by_the_seed() -> None:
     assert all(len(windows) == 3 for p in some for windows in by_label(p).values())
 
 
+def test_a_polygon_drawn_twice_gives_the_chips_of_one_however_few_are_wanted() -> None:
+    scene, twice = MadeScene(), ("a", "a", "b")
+    shapes = [box(scene, 0, 0, 100, 100), box(scene, 0, 0, 100, 100), box(scene, 100, 0, 160, 100)]
+    for few in (None, 3):
+        rules = ChipRules(8, per_polygon=few)
+        placed = place_chips([scene], labels_of(*zip(twice, shapes, strict=True)), rules)
+        assert reasons(placed) == {"2": "duplicate"}
+        assert len(by_label(placed)["1"]) == (few or 144)
+
+
 def test_purity_is_by_area_and_impure_tells_how_near_it_came() -> None:
     scene = MadeScene()
     half = labels_of(("a", box(scene, 20, 20, 24.5, 28)), ("b", box(scene, 60, 20, 66.5, 28)))
@@ -338,6 +348,6 @@ def test_havel_polygons_with_a_chip_four_fifths_inside(real_data, size, centred,
         ).mean()
         inside = min(left, top) >= 0 and left + size <= 1536 and top + size <= 768
         found["centred"] += bool(inside and share >= 0.8)
-        got = windows_of(shape, label.id, scene, ChipRules(size))
+        got = windows_of(shape, scene, ChipRules(size))
         found["anywhere"] += isinstance(got[0], Window)
     assert found == {"centred": centred, "anywhere": anywhere}

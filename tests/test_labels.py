@@ -117,7 +117,7 @@ def test_what_cannot_be_had_is_one_line_with_the_remedy(tmp_path) -> None:
         (sample, {}, r"2 layers \(points, polygons\); choose one with layer"),
         (sample, {"layer": "point"}, "no layer 'point'; did you mean 'points'"),
         (sample, {"layer": "points", "field": "clas"}, r"did you mean 'class'\? allowed: class"),
-        (silent, {"field": "kind"}, "does not say its reference system; tell it with crs"),
+        (silent, {"field": "kind"}, "does not say its reference system; tell it"),
         (silent, {"field": "kind", "crs": "EPSG:0"}, "not a known reference system"),
         (tmp_path / "b.csv", {}, "line 2 does not say its reference system"),
         (tmp_path / "c.csv", {}, "no columns x and y, or lon and lat"),

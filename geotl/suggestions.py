@@ -1,0 +1,306 @@
+"""Where to label next: a model's choice among the windows of scenes, as points to fill in."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import shapely
+from numpy.typing import NDArray
+
+from geotl.api import Model
+from geotl.applicability import Applicability, area_of_applicability
+from geotl.candidates import Candidates, candidates, empty
+from geotl.chips import ChipRules
+from geotl.errors import BandError, DataError, OutputError
+from geotl.labels import Labels
+from geotl.modelfile import ModelFile
+from geotl.occupied import Occupied, label_shapes
+from geotl.positions import Box, in_metres
+from geotl.scenes import MaskChoice, Scene, open_scenes
+from geotl.sensors import Sensor
+from geotl.suggesting import choose, most_uncertain, normalised_entropy
+from geotl.trainingground import resolution_notes, training_ground, unknown_ground
+from geotl.vectors import transformed, write_features
+from geotl.windows import Imagery, Window
+
+Ints = NDArray[np.int64]
+Progress = Callable[[int, int], None]
+
+POOL = 10  # times as many uncertain windows as are wanted, of which the diverse are chosen
+
+
+@dataclass(frozen=True)
+class Suggestions:
+    """Windows to label next, best first.
+
+    Attributes:
+        points: the middle of each window's centre pixel, in `crs`.
+        crs: the first scene's.
+        classes: likeliest class of each.
+        confidence: its calibrated probability.
+        entropy: normalised, 0 to 1.
+        dissimilarity: index of each; the area of applicability ends at `threshold`.
+        scenes: the scene's name of each.
+        counts: windows looked at, taken, unseen and inside.
+        threshold: of the dissimilarity.
+        wanted: how many were asked for.
+        notes: what a reader should be told, one line each.
+    """
+
+    points: tuple[shapely.Geometry, ...]
+    crs: str
+    classes: tuple[str, ...]
+    confidence: tuple[float, ...]
+    entropy: tuple[float, ...]
+    dissimilarity: tuple[float, ...]
+    scenes: tuple[str, ...]
+    counts: Counter[str]
+    threshold: float
+    wanted: int
+    notes: tuple[str, ...] = ()
+
+    def __len__(self) -> int:
+        """Number of suggestions."""
+        return len(self.points)
+
+    def lines(self) -> list[str]:
+        """What was looked at and what is suggested, in printed lines."""
+        seen = self.counts["windows"] - self.counts["taken"] - self.counts["unseen"]
+        said = [
+            *self.notes,
+            f"{self.counts['windows']:,} windows looked at: {self.counts['taken']:,} on labelled "
+            f"ground, {self.counts['unseen']:,} cloudy or without data; of the other {seen:,}, "
+            f"{self.counts['inside']:,} inside the area of applicability (dissimilarity up to "
+            f"{self.threshold:.2f})",
+        ]
+        if len(self) < self.wanted:
+            out = "" if self.counts["outside allowed"] else "; --outside allows others"
+            said.append(
+                f"fewer than the {self.wanted} wanted: {len(self)} lie there without sharing "
+                f"ground{out}"
+            )
+        return said + self._table()
+
+    def _table(self) -> list[str]:
+        width = max([len(name) for name in self.classes], default=0)
+        width = max(width, len("suggested class"))
+        lines = [f"{'suggested class'.ljust(width)}  points  mean confidence"]
+        for name, count in Counter(self.classes).most_common():
+            own = [c for c, of in zip(self.confidence, self.classes, strict=True) if of == name]
+            lines.append(f"{name.ljust(width)}  {count:6}  {np.mean(own):15.2f}")
+        return lines if self.classes else []
+
+
+def open_for(
+    model: ModelFile,
+    paths: Sequence[str | Path],
+    *,
+    sensor: Sensor | None = None,
+    mask: MaskChoice = "auto",
+) -> list[Scene]:
+    """Open scenes with a model's bands.
+
+    Args:
+        model: whose bands are read, by name.
+        paths: the scenes.
+        sensor: the scenes' sensor, if another one than the model's.
+        mask: of clouds: see `scenes.open_scene`.
+
+    Raises:
+        BandError: bands missing; the message tells what the model takes.
+        DataError: a scene that cannot be used.
+    """
+    held = model.contract
+    file_bands = held.file_bands if sensor is None else None
+    try:
+        return open_scenes(
+            paths, sensor or held.sensor, held.bands, file_bands=file_bands, mask=mask
+        )
+    except BandError as error:
+        raise BandError(
+            f"{error}; the model takes {', '.join(held.bands)} of {held.sensor.title}: give scenes "
+            "that hold these, and name their sensor with --sensor if it is another"
+        ) from error
+
+
+def suggest(
+    model: Model,
+    scenes: Sequence[Imagery],
+    n: int,
+    *,
+    labels: Labels | None = None,
+    step_px: int | None = None,
+    outside: bool = False,
+    seed: int = 0,
+    progress: Progress | None = None,
+) -> Suggestions:
+    """Choose up to n windows of the model's tile size to label next.
+
+    Memory is bounded by a block of a scene and by the pool of the most uncertain windows.
+
+    Args:
+        model: that is to get more labels.
+        scenes: to look through, with the model's bands.
+        n: how many are wanted.
+        labels: what is labelled already, beside the model's training tiles.
+        step_px: of the lattice of windows; None for the tile's side.
+        outside: allow windows outside the area of applicability, after those inside.
+        seed: of the order among equals.
+        progress: called with blocks done and blocks in all.
+
+    Raises:
+        DataError: numbers that do not fit, scenes without a reference system, too few training
+            tiles to measure likeness by, or no window that can be suggested.
+    """
+    if n < 1:
+        raise DataError(f"-n: given {n}; allowed: at least 1")
+    held = model.file.companions
+    area = area_of_applicability(held.features, held.folds)
+    rules = ChipRules(model.file.contract.tile_px, step_px=step_px)
+    ground = training_ground(model.file)
+    known = label_shapes(labels, scenes, rules.chip_px) if labels else []
+    occupied = [Occupied(scene.grid, [*ground, *known]) for scene in scenes]
+    pool = _Pool(area, len(model.classes), n * POOL * _overlap(rules), outside=outside)
+    for looked in candidates(model, scenes, occupied, rules, progress=progress):
+        pool.counts.update(windows=looked.windows, taken=looked.taken, unseen=looked.unseen)
+        pool.add(looked.found)
+    if not len(pool.found):
+        raise DataError(_nothing(pool.counts, rules, scenes))
+    boxes = in_metres(*_ground(pool.found, scenes, rules))
+    index = pool.index
+    rows = choose(
+        pool.found.features, normalised_entropy(pool.found.chances), index * area.mean_distance,
+        boxes, index <= area.threshold, n=n, seed=seed,
+    )  # fmt: skip
+    notes = [*unknown_ground(model.file, ground), *resolution_notes(model.file, scenes)]
+    return _told(model, scenes, pool, rows, wanted=n, notes=notes)
+
+
+def write_suggestions(path: Path, found: Suggestions, *, overwrite: bool = False) -> None:
+    """Write suggestions as points of a GeoPackage, with an empty field `class` to fill in.
+
+    Each point lies in the middle of the centre pixel of its window, so that with labels.chip_px
+    the model's tile size the file gives exactly these windows.
+
+    Raises:
+        OutputError: the file is there already, or cannot be written.
+    """
+    check_target(path, overwrite=overwrite)
+    count = len(found)
+    columns: dict[str, Sequence[object]] = {
+        "id": list(range(1, count + 1)),
+        "rank": list(range(1, count + 1)),
+        "class": [None] * count,
+        "suggested": list(found.classes),
+        "confidence": list(found.confidence),
+        "entropy": list(found.entropy),
+        "dissimilarity": list(found.dissimilarity),
+        "inside": [value <= found.threshold for value in found.dissimilarity],
+        "scene": list(found.scenes),
+    }
+    write_features(path, found.points, columns, found.crs)
+
+
+def check_target(path: Path, *, overwrite: bool) -> None:
+    """Refuse a file that is there, or a name that is no GeoPackage's, before anything is read.
+
+    Raises:
+        OutputError: it may not be written.
+    """
+    if path.suffix.lower() != ".gpkg":
+        raise OutputError(
+            f"{path}: points are written as a GeoPackage; give a name ending in .gpkg"
+        )
+    if path.is_dir():
+        raise OutputError(f"{path}: is a folder; give the name of a file")
+    if path.exists() and not overwrite:
+        raise OutputError(f"{path}: is there already; choose another name, or give --overwrite")
+
+
+class _Pool:
+    """The most uncertain windows so far, inside the area of applicability and, if allowed, not."""
+
+    def __init__(self, area: Applicability, classes: int, most: int, *, outside: bool) -> None:
+        self.area, self.most, self.outside = area, most, outside
+        self.found = empty(area.features.shape[1], classes)
+        self.index = np.zeros(0)
+        self.counts: Counter[str] = Counter({"outside allowed": int(outside)})
+
+    def add(self, found: Candidates) -> None:
+        """Take in a block's, and let go of the less uncertain beyond the pool's size."""
+        index = self.area.index(found.features)
+        inside = index <= self.area.threshold
+        self.counts["inside"] += int(inside.sum())
+        if not self.outside:
+            found, index = found.rows(inside), index[inside]
+        found = Candidates.joined([self.found, found])
+        index = np.concatenate([self.index, index])
+        inside, sure = index <= self.area.threshold, normalised_entropy(found.chances)
+        kept = [side[most_uncertain(sure[side], self.most)]
+                for side in (np.flatnonzero(inside), np.flatnonzero(~inside))]  # fmt: skip
+        rows = np.concatenate(kept)
+        self.found, self.index = found.rows(rows), index[rows]
+
+
+def _overlap(rules: ChipRules) -> int:
+    """How many windows of the lattice lie on the ground of one."""
+    return max(1, round(rules.chip_px / (rules.step_px or rules.chip_px))) ** 2
+
+
+def _ground(
+    found: Candidates, scenes: Sequence[Imagery], rules: ChipRules
+) -> tuple[list[Box], list[str | None]]:
+    """Footprints of windows with their reference systems."""
+    size = rules.chip_px
+    at = zip(found.scene.tolist(), found.corners.tolist(), strict=True)
+    grids = [Window(row, col, size, size).on(scenes[of].grid) for of, (row, col) in at]
+    return [grid.bounds for grid in grids], [grid.crs for grid in grids]
+
+
+def _told(
+    model: Model, scenes: Sequence[Imagery], pool: _Pool, rows: Ints, *, wanted: int,
+    notes: Sequence[str],
+) -> Suggestions:  # fmt: skip
+    held = pool.found.rows(rows)
+    half, crs = model.file.contract.tile_px // 2, str(scenes[0].grid.crs)
+    points = []
+    for of, (row, col) in zip(held.scene.tolist(), held.corners.tolist(), strict=True):
+        grid = scenes[of].grid
+        there = np.array([shapely.Point(grid.at(col + half + 0.5, row + half + 0.5))])
+        points.append(transformed(there, str(grid.crs), crs)[0])
+    return Suggestions(
+        points=tuple(points),
+        crs=crs,
+        classes=tuple(model.classes[k] for k in held.chances.argmax(axis=1)),
+        confidence=tuple(held.chances.max(axis=1).tolist()),
+        entropy=tuple(normalised_entropy(held.chances).tolist()),
+        dissimilarity=tuple(pool.index[rows].tolist()),
+        scenes=tuple(scenes[of].name for of in held.scene),
+        counts=pool.counts,
+        threshold=pool.area.threshold,
+        wanted=wanted,
+        notes=tuple(notes),
+    )
+
+
+def _nothing(counts: Counter[str], rules: ChipRules, scenes: Sequence[Imagery]) -> str:
+    """Why there is no suggestion."""
+    size, seen = rules.chip_px, counts["windows"] - counts["taken"] - counts["unseen"]
+    names = ", ".join(scene.name for scene in scenes)
+    if not counts["windows"]:
+        return f"{names}: smaller than the model's tiles of {size} px; give a larger scene"
+    if not seen:
+        return (
+            f"{names}: of {counts['windows']} windows {counts['taken']} lie on labelled ground "
+            f"and {counts['unseen']} are cloudy or without data: none is left; give another "
+            "scene, or a smaller --step"
+        )
+    return (
+        f"{names}: none of {seen} windows lies in the model's area of applicability: the scene is "
+        "unlike its training tiles (another season, sensor or resolution?); --outside suggests "
+        "windows all the same"
+    )
