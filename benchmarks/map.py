@@ -2,11 +2,11 @@
 
     python benchmarks/map.py [--side 6000] [--peer-side 1536] [--rounds 3] [--skip-peer]
 
-A scene of side x side x 13 uint16 is made on the spot, and a ResNet-18 of random weights (speed does
-not hang on them) maps it at 64-px windows and a 32-px step. Each map is a process of its own, so
-that its peak memory is its own. Rates are windows a second, median and range over the rounds; the
-peer is torchgeo's RasterDataset with a GridGeoSampler, its default collation and the same network in
-float32; the bare rate is that of the network alone on batches that lie ready in memory.
+A scene of side x side x 13 uint16 is made on the spot, and a ResNet-18 of random weights (speed
+does not hang on them) maps it at 64-px windows and a 32-px step. Each map is a process of its own,
+so that its peak memory is its own. Rates are windows a second, median and range over the rounds;
+the peer is torchgeo's RasterDataset with a GridGeoSampler, its default collation and the same
+network in float32; the bare rate is that of the network alone on batches that lie ready in memory.
 """
 
 from __future__ import annotations
@@ -160,8 +160,11 @@ def main() -> None:
         model = make_model(folder / "model.safetensors")
         for mode in ("exact", "dense"):
             seconds, peak, windows = mapped(model, scene, folder, mode)
-            print(f"{args.side} x {args.side} x 13, {mode}: {seconds:.1f} s, {windows / seconds:.0f} "
-                  f"windows/s, peak memory {peak:.2f} GB", flush=True)  # fmt: skip
+            print(
+                f"{args.side} x {args.side} x 13, {mode}: {seconds:.1f} s, "
+                f"{windows / seconds:.0f} windows/s, peak memory {peak:.2f} GB",
+                flush=True,
+            )
         rates: dict[str, list[float]] = {}
         for _ in range(args.rounds):
             rates.setdefault("bare network", []).append(bare_rate(model))

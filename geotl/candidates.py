@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from geotl.api import Model, rescaled
+from geotl.api import Model
 from geotl.chips import ChipRules, lattice_blocks
 from geotl.device import Precision, autocast
 from geotl.evaluation import softmax
@@ -19,6 +19,7 @@ from geotl.loading import to_batch
 from geotl.model import over_views
 from geotl.occupied import Occupied
 from geotl.placing import sight_of
+from geotl.sensors import rescaled
 from geotl.shaping import in_order
 from geotl.windows import Imagery, Window
 

@@ -145,8 +145,8 @@ class Model(Section):
     )
     padding: Literal["zeros", "replicate", "reflect"] = Field(
         "zeros",
-        description="what convolutions see beyond a tile's edge; replicate lets maps be made at "
-        "once for whole blocks (geotl map --mode dense), as edges then look like their surroundings",
+        description="what convolutions see beyond a tile's edge; with replicate edges look like "
+        "their surroundings, so that whole blocks can be mapped at once (geotl map --mode dense)",
     )
     input_px: Annotated[tuple[Pixels, ...], Strict(False)] = Field(
         (), description="side the network sees; empty: the tile's; several: multi-scale [px]"

@@ -1,4 +1,4 @@
-"""What convolutions see beyond a tile's edge: kept in the model, and what makes dense maps agree."""
+"""What convolutions see beyond a tile's edge is kept, and makes dense maps agree."""
 
 from __future__ import annotations
 
@@ -55,8 +55,9 @@ def test_a_saved_model_keeps_its_padding(tmp_path: Path) -> None:
 
     tiles = made_tiles(tmp_path / "tiles", 6)
     out = tmp_path / "run"
-    assert run(tiles, out, "model.padding=replicate", "strategy=probe", "probe.views=1",
-               "split.shots=2", "model.backbone=resnet18", "model.cut_after=layer1") == 0  # fmt: skip
+    told = ["model.padding=replicate", "strategy=probe", "probe.views=1", "split.shots=2",
+            "model.backbone=resnet18", "model.cut_after=layer1"]  # fmt: skip
+    assert run(tiles, out, *told) == 0
     kept = load(out / "model.safetensors")
     assert kept.contract.spec.padding == "replicate"
     assert kept.network.backbone.stages["stem"][0].padding_mode == "replicate"
