@@ -148,7 +148,7 @@ def test_unseen_windows_are_none_that_a_point_would_be_refused_in(
     labels_at = {(r, c) for r in range(0, 192 - PX + 1, 7) for c in range(0, 192 - PX + 1, 7)}
     for row, col in labels_at:
         point = shapely.Point(col + PX // 2 + 0.5, row + PX // 2 + 0.5)
-        chip = windows_of(point, "a", scene, rules)
+        chip = windows_of(point, scene, rules)
         assert isinstance(chip[0], str) == ((row, col) not in got)
         if (row, col) in got:
             assert chip == (window_about(point.x, point.y, PX),)
