@@ -17,7 +17,7 @@ def add_map(commands: Any, common: argparse.ArgumentParser) -> None:
         description="A finished, georeferenced map: geotl map MODEL SCENE -o map.tif",
     )  # fmt: skip
     made.add_argument("model", type=Path, metavar="MODEL")
-    made.add_argument("scenes", nargs="+", type=Path, metavar="SCENE", help="files or folders")
+    made.add_argument("scene", type=Path, metavar="SCENE", help="a file, or a folder of band files")
     made.add_argument("-o", "--out", type=Path, required=True, metavar="MAP.tif")
     _reading(made)
     _looking(made)
@@ -75,7 +75,7 @@ def _map(args: argparse.Namespace) -> None:
 
     model, options = load(args.model).file, _options(args)
     scene = open_for(
-        model, args.scenes[0], sensor=get_sensor(args.sensor) if args.sensor else None,
+        model, args.scene, sensor=get_sensor(args.sensor) if args.sensor else None,
         mask=None if args.mask == "none" else args.mask,
     )  # fmt: skip
     interest = interest_in(
