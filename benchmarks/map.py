@@ -58,7 +58,7 @@ def make_model(path: Path) -> Path:
     """A ResNet-18 for 13 bands with a head at random, as a model file."""
     bands = SENSOR.names
     backbone, _ = build_backbone("resnet18", bands, SENSOR.wavelengths(bands), cut_after="layer4")
-    spec = FeatureSpec(("layer4",), views=1, padding="replicate")
+    spec = FeatureSpec(("layer4",), views=1)
     network = TileClassifier(backbone, Normalise([1800.0] * 13, [700.0] * 13), spec, CLASSES)
     examples = np.random.default_rng(1).normal(1800, 700, (4, 13, PX, PX)).clip(1).astype(np.uint16)
     contract = Contract(

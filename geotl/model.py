@@ -184,7 +184,11 @@ class TileClassifier(nn.Module):
     def frozen_part(self, image: Tensor) -> list[Frozen]:
         """Run the frozen stages, without gradients, once per input size."""
         with torch.no_grad():
-            standard = self.normalise(image)
+            return self.frozen_of(self.normalise(image))
+
+    def frozen_of(self, standard: Tensor) -> list[Frozen]:
+        """`frozen_part` of pixels that are standardised already."""
+        with torch.no_grad():
             return [self._frozen_at(standard, px) for px in self.sizes]
 
     def _frozen_at(self, standard: Tensor, px: int | None) -> Frozen:
@@ -225,7 +229,11 @@ class TileClassifier(nn.Module):
 
     def features(self, image: Tensor) -> Tensor:
         """Standardised features [N,D] of a batch of raw pixels, as the head sees them."""
-        return self.standardise(self.finish(self.frozen_part(image)))
+        return self.features_of(self.normalise(image))
+
+    def features_of(self, standard: Tensor) -> Tensor:
+        """`features` of pixels that are standardised already."""
+        return self.standardise(self.finish(self.frozen_of(standard)))
 
     def standardise(self, features: Tensor) -> Tensor:
         """Features [..., D] minus their training mean, over their training sd; then the length."""

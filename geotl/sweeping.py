@@ -144,8 +144,11 @@ def _put(said: Said, part: Said, rows: NDArray[np.bool_], cols: NDArray[np.bool_
 
 
 def _exact(sweep: Sweep, image: Tensor, rows: Ints, cols: Ints) -> Said:
+    # Standardised once for the block, not once for every window over a pixel, and laid out as
+    # convolutions want it, so that windows are copied only.
+    standard = sweep.network.normalise(image[None])[0].permute(1, 2, 0).contiguous()
     parts = [_judged(sweep, _features_of(sweep, batch))
-             for batch in _batches(image, rows, cols, sweep.px, sweep.batch)]  # fmt: skip
+             for batch in _batches(standard, rows, cols, sweep.px, sweep.batch)]  # fmt: skip
     shape = len(rows), len(cols)
     return Said(
         np.concatenate([p.probabilities for p in parts]).reshape(*shape, -1),
@@ -153,17 +156,19 @@ def _exact(sweep: Sweep, image: Tensor, rows: Ints, cols: Ints) -> Said:
     )
 
 
-def _batches(image: Tensor, rows: Ints, cols: Ints, px: int, batch: int) -> Iterator[Tensor]:
+def _batches(block: Tensor, rows: Ints, cols: Ints, px: int, batch: int) -> Iterator[Tensor]:
+    """Windows [N,C,px,px] of a block [H,W,C], channels last in memory."""
     places = [(int(r), int(c)) for r in rows for c in cols]
     for start in range(0, len(places), batch):
         part = places[start : start + batch]
-        yield torch.stack([image[:, r : r + px, c : c + px] for r, c in part])
+        windows = torch.stack([block[r : r + px, c : c + px] for r, c in part])
+        yield windows.permute(0, 3, 1, 2)
 
 
-def _features_of(sweep: Sweep, image: Tensor) -> Tensor:
-    """Standardised features [N,V,D] of windows, view by view."""
-    with autocast(image.device, sweep.precision):
-        return over_views(sweep.network.features, image, sweep.views)
+def _features_of(sweep: Sweep, standard: Tensor) -> Tensor:
+    """Features [N,V,D] of windows of standardised pixels, view by view."""
+    with autocast(standard.device, sweep.precision):
+        return over_views(sweep.network.features_of, standard, sweep.views)
 
 
 def _judged(sweep: Sweep, features: Tensor) -> Said:
