@@ -112,7 +112,7 @@ def need_rioxarray(name: str) -> None:
         DataError: it is not installed.
     """
     try:
-        import rioxarray  # noqa: F401 - with it comes the accessor
+        import rioxarray.exceptions  # noqa: F401 - with it comes the accessor
     except ImportError as error:
         raise DataError(
             f"{name}: needs rioxarray, which is not installed ({error}); run "

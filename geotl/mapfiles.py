@@ -160,6 +160,9 @@ def _copy(part: Path, path: Path, overviews: Overviews, names: Sequence[str]) ->
     named.write_text(text[:inside] + block + text[inside:], encoding="utf-8")
     rio_shutil.copy(named, path, **options)
     named.unlink()
+    beside = path.with_name(path.name + ".aux.xml")
+    if not beside.exists() or not beside.read_text().rstrip().endswith("</PAMDataset>"):
+        raise OutputError(f"{beside}: could not be written whole; free some space")
 
 
 def _palette(colours: Sequence[str]) -> dict[int, tuple[int, int, int, int]]:

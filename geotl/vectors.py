@@ -6,6 +6,7 @@ The only module that imports geopandas, pyogrio and pyproj.
 from __future__ import annotations
 
 import functools
+import io
 import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -18,7 +19,7 @@ import pyogrio
 import pyproj
 import shapely
 from numpy.typing import NDArray
-from pyogrio.errors import DataLayerError, DataSourceError
+from pyogrio.errors import DataSourceError
 from pyproj.exceptions import ProjError
 
 from geotl.errors import DataError, nearest
@@ -159,17 +160,16 @@ def write_features(
     shapes = np.empty(len(geometries), dtype=object)
     shapes[:] = list(geometries)
     table = geopandas.GeoDataFrame(dict(columns), geometry=shapes, crs=crs)
+    memory = io.BytesIO()  # on a disk that fills up GDAL leaves the index out and says nothing
+    pyogrio.set_gdal_config_options({"OGR_CURRENT_DATE": date})
+    try:
+        pyogrio.write_dataframe(
+            table, memory, driver="GPKG", layer=layer or path.stem, geometry_type=_kind(shapes)
+        )
+    finally:
+        pyogrio.set_gdal_config_options({"OGR_CURRENT_DATE": None})
     with whole_file(path) as part:
-        part.unlink()  # GDAL makes the file itself
-        pyogrio.set_gdal_config_options({"OGR_CURRENT_DATE": date})
-        try:
-            pyogrio.write_dataframe(
-                table, part, driver="GPKG", layer=layer or path.stem, geometry_type=_kind(shapes)
-            )
-        except (DataSourceError, DataLayerError) as error:
-            raise OSError(" ".join(str(error).split())) from error
-        finally:
-            pyogrio.set_gdal_config_options({"OGR_CURRENT_DATE": None})
+        part.write_bytes(memory.getbuffer())
 
 
 def _kind(shapes: Geometries) -> str:

@@ -39,7 +39,7 @@ def model(real_data: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     assert code == 0
     path = place / "run" / "model.safetensors"
     held = modelfile.load(path)
-    held.network.temperature.fill_(1.0)  # so that a winter scene, far from all, is not all 0 and 1
+    held.network.temperature.fill_(8.0)  # so that a winter scene, far from all, is not all 0 and 1
     modelfile.save(path, held)
     return path
 
@@ -64,14 +64,14 @@ def test_digital_numbers_are_drawn_as_eurosat_drew_them(model, real_data, tmp_pa
     assert held.tags["GEOTL_SCENE"] == "sentinel2_l1c_havel"
     scene = open_scene(havel, get_sensor("sentinel2_l1c"), RGB)
     dn, valid = scene.read(Window(0, 0, 768, 1536))
-    drawn = np.clip(1 + 254 * dn / 2750, 1, 255).astype(np.float32)
+    drawn = np.clip(1 + 254 * dn.astype(np.float64) / 2750, 1, 255).astype(np.float32)
     tiles = drawn.reshape(3, 12, 64, 24, 64).transpose(1, 3, 0, 2, 4).reshape(-1, 3, 64, 64)
     assert valid.all()
     network = geotl.load(model).network
     with torch.inference_mode():
         logits = torch.cat([network(torch.from_numpy(part)) for part in np.split(tiles, 8)])
     said = torch.softmax(logits / network.temperature, dim=1).numpy().T.reshape(4, 12, 24)
-    assert said.std(axis=(1, 2)).max() > 0.01
+    assert said.std(axis=(1, 2)).max() > 20 * 1e-4
     np.testing.assert_allclose(got, said, atol=1e-4)
 
 
