@@ -15,16 +15,21 @@ from geotl.cli_check import add_check
 from geotl.cli_curves import add_curve
 from geotl.cli_labels import add_chips
 from geotl.cli_map import add_map
-from geotl.errors import GeoTLError
+from geotl.errors import GeoTLError, UnfinishedError
 
 _NOT_WRITTEN = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EACCES, errno.EROFS)
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run a command; 0 when done, 2 for input that cannot be used, 130 when interrupted."""
+    """Run a command: 0 when done, 2 for input that cannot be used, 130 when interrupted.
+
+    1 where a part failed and the rest was finished.
+    """
     args = _parsed(argv)
     try:
         args.command(args)
+    except UnfinishedError as error:
+        return min(1, _refused(error, debug=args.debug))
     except GeoTLError as error:
         return _refused(error, debug=args.debug)
     except OSError as error:
