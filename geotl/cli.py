@@ -38,13 +38,19 @@ def main(argv: Sequence[str] | None = None) -> int:
         place = error.filename or getattr(args, "out", None) or "output"
         told = OSError(
             f"{place}: {error.strerror}; free some space or write elsewhere; "
-            "what was finished is intact, and --resume goes on from there"
+            f"what was finished is intact, and {_again(args)}"
         )
         return _refused(told, debug=args.debug)
     except KeyboardInterrupt:
-        print("geotl: interrupted; --resume goes on from the last checkpoint", file=sys.stderr)
+        print(f"geotl: interrupted; {_again(args)}", file=sys.stderr)
         return 130
     return 0
+
+
+def _again(args: argparse.Namespace) -> str:
+    """How a command that was cut short goes on."""
+    how = "--resume" if hasattr(args, "resume") else "the same command"
+    return f"{how} goes on from there"
 
 
 def _parsed(argv: Sequence[str] | None) -> argparse.Namespace:

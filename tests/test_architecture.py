@@ -48,7 +48,8 @@ def test_no_module_imports_in_a_circle() -> None:
      ("torchgeo", {"datasets", "published"}), ("torchgeo.datasets", {"datasets"}),
      ("lightning", {"callbacks", "engine", "training"}),
      ("matplotlib", {"cartography", "checkfigures", "curvefigures", "figures", "mapfigures"}),
-     ("distributed", {"manyscenes"}), ("dask", set()), ("geopandas", {"vectors"}), ("pyogrio", {"vectors"}),
+     ("distributed", {"manyscenes"}), ("dask", set()),
+     ("geopandas", {"vectors"}), ("pyogrio", {"vectors"}),
      ("pyproj", {"groundareas", "positions", "resampling", "vectors"})],
 )  # fmt: skip
 def test_a_library_has_one_place(library: str, place: set[str]) -> None:

@@ -1,4 +1,4 @@
-"""Many scenes: shared among processes, one of which is killed; retried, kept, skipped, summed up."""
+"""Many scenes: shared among processes, one of them killed; retried, kept, skipped, summed up."""
 
 from __future__ import annotations
 
@@ -195,8 +195,8 @@ def stac(root: Path) -> Path:
     for k in range(3):
         pixels = made_pixels(patches(3, 3, seed=k), 20)
         for name, plane in zip(BANDS, pixels, strict=True):
-            write_tile(root / "data" / f"{k}_{name}.tif", plane[None],
-                       transform=from_origin(500000 + 5000 * (k == 1), 4600000, 10, 10))  # fmt: skip
+            place = from_origin(500000 + 5000 * (k == 1), 4600000, 10, 10)
+            write_tile(root / "data" / f"{k}_{name}.tif", plane[None], transform=place)
         assets = {
             name: {"href": f"data/{k}_{name}.tif"} for name in BANDS if (k, name) != (2, "B04")
         }
