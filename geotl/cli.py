@@ -16,16 +16,21 @@ from geotl.cli_curves import add_curve
 from geotl.cli_labels import add_chips
 from geotl.cli_map import add_map
 from geotl.cli_suggest import add_suggest
-from geotl.errors import GeoTLError
+from geotl.errors import GeoTLError, UnfinishedError
 
 _NOT_WRITTEN = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EACCES, errno.EROFS)
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run a command; 0 when done, 2 for input that cannot be used, 130 when interrupted."""
+    """Run a command: 0 when done, 2 for input that cannot be used, 130 when interrupted.
+
+    1 where a part failed and the rest was finished.
+    """
     args = _parsed(argv)
     try:
         args.command(args)
+    except UnfinishedError as error:
+        return min(1, _refused(error, debug=args.debug))
     except GeoTLError as error:
         return _refused(error, debug=args.debug)
     except OSError as error:
@@ -34,13 +39,19 @@ def main(argv: Sequence[str] | None = None) -> int:
         place = error.filename or getattr(args, "out", None) or "output"
         told = OSError(
             f"{place}: {error.strerror}; free some space or write elsewhere; "
-            "what was finished is intact, and --resume goes on from there"
+            f"what was finished is intact, and {_again(args)}"
         )
         return _refused(told, debug=args.debug)
     except KeyboardInterrupt:
-        print("geotl: interrupted; --resume goes on from the last checkpoint", file=sys.stderr)
+        print(f"geotl: interrupted; {_again(args)}", file=sys.stderr)
         return 130
     return 0
+
+
+def _again(args: argparse.Namespace) -> str:
+    """How a command that was cut short goes on."""
+    how = "--resume" if hasattr(args, "resume") else "the same command"
+    return f"{how} goes on from there"
 
 
 def _parsed(argv: Sequence[str] | None) -> argparse.Namespace:

@@ -3,25 +3,42 @@
 from __future__ import annotations
 
 import argparse
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from geotl.errors import OutputError
+
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from geotl.maptask import MapOptions
+    from geotl.scenejobs import Reading
+    from geotl.scenelists import Entry
+
+_MAPS = (".tif", ".tiff")
 
 
 def add_map(commands: Any, common: argparse.ArgumentParser) -> None:
     """Add `geotl map` to the commands."""
     made = commands.add_parser(
         "map", parents=[common], help="map the land cover of a scene with a model",
-        description="A finished, georeferenced map: geotl map MODEL SCENE -o map.tif",
+        description="A finished, georeferenced map: geotl map MODEL SCENE -o map.tif; or a map "
+        "of each of several scenes in a folder: geotl map MODEL SCENES -o FOLDER",
     )  # fmt: skip
     made.add_argument("model", type=Path, metavar="MODEL")
-    made.add_argument("scene", type=Path, metavar="SCENE", help="a file, or a folder of band files")
-    made.add_argument("-o", "--out", type=Path, required=True, metavar="MAP.tif")
+    made.add_argument(
+        "scenes", nargs="+", type=Path, metavar="SCENE",
+        help="image files, folders of band files, products; folders of such; .txt with a scene a "
+        "line; STAC items or an item collection (.json) whose assets are on disk",
+    )  # fmt: skip
+    made.add_argument(
+        "-o", "--out", type=Path, required=True, metavar="MAP.tif", help="or a folder, for several"
+    )
     _reading(made)
     _looking(made)
     _writing(made)
+    _sharing(made)
     made.add_argument("-q", "--quiet", action="store_true", help="no progress")
     made.set_defaults(command=_map)
 
@@ -67,24 +84,67 @@ def _writing(made: argparse.ArgumentParser) -> None:
     made.add_argument("--overwrite", action="store_true", help="replace what is there")
 
 
-def _map(args: argparse.Namespace) -> None:
-    from geotl.api import load
-    from geotl.mapinputs import interest_in, open_for
-    from geotl.mapmaking import map_scene
-    from geotl.sensors import get_sensor
+def _sharing(made: argparse.ArgumentParser) -> None:
+    made.add_argument(
+        "--scheduler", metavar="ADDRESS", help="of a Dask cluster that sees the same files"
+    )
+    made.add_argument(
+        "--workers", type=int, metavar="N",
+        help="processes for several scenes (one for every four cores)",
+    )  # fmt: skip
+    made.add_argument(
+        "--retries", type=int, default=1, metavar="N", help="of a scene that failed (1)"
+    )
 
-    model, options = load(args.model).file, _options(args)
-    scene = open_for(
-        model, args.scene, sensor=get_sensor(args.sensor) if args.sensor else None,
-        mask=None if args.mask == "none" else args.mask,
+
+def _map(args: argparse.Namespace) -> None:
+    from geotl.modelfile import read_header
+    from geotl.scenelists import check_apart, scenes_in
+    from geotl.sensors import get_sensor, sensor_from
+
+    header = read_header(args.model)
+    sensor = get_sensor(args.sensor) if args.sensor else sensor_from(header["sensor"])
+    listing = scenes_in(args.scenes, sensor)
+    to_file = args.out.suffix.lower() in _MAPS
+    if listing.single or (len(listing.entries) == 1 and to_file):
+        _map_one(args, listing.entries[0])
+        return
+    if to_file or args.out.is_file():
+        raise OutputError(
+            f"{args.out}: {len(listing.entries)} scenes need a folder; give one with -o"
+        )
+    check_apart(args.scenes, args.out, sensor)
+    _map_several(args, listing.entries)
+
+
+def _map_one(args: argparse.Namespace, entry: Entry) -> None:
+    from geotl.scenejobs import Job, run_job
+
+    job = Job(entry, args.model, args.out, _options(args), _reading_of(args))
+    run_job(job, quiet=args.quiet, say=_silent if args.quiet else print)
+
+
+def _map_several(args: argparse.Namespace, entries: Sequence[Entry]) -> None:
+    from geotl.manyscenes import Crew, map_many
+    from geotl.scenejobs import Job
+
+    options, reading = _options(args), _reading_of(args)
+    jobs = [
+        Job(entry, args.model, args.out / f"{entry.name}.tif", options, reading)
+        for entry in entries
+    ]
+    map_many(
+        jobs, args.out, Crew(args.scheduler, args.workers, args.retries), quiet=args.quiet,
+        say=_silent if args.quiet else _say, complain=_complain,
     )  # fmt: skip
-    interest = interest_in(
-        scene, model.contract.tile_px, options,
-        aoi=args.aoi, bbox=args.bbox, bbox_crs=args.bbox_crs,
-    )  # fmt: skip
-    map_scene(
-        model, scene, args.out, options, interest=interest, quiet=args.quiet,
-        say=_silent if args.quiet else print,
+
+
+def _reading_of(args: argparse.Namespace) -> Reading:
+    from geotl.scenejobs import Reading
+
+    return Reading(
+        args.sensor, None if args.mask == "none" else args.mask, args.aoi,
+        tuple(args.bbox) if args.bbox else None, args.bbox_crs,
     )  # fmt: skip
 
 
@@ -98,6 +158,14 @@ def _options(args: argparse.Namespace) -> MapOptions:
         entropy=args.entropy, polygons=args.polygons, min_area_m2=args.min_area,
         force=args.force, overwrite=args.overwrite, page=not args.no_page,
     )  # fmt: skip
+
+
+def _say(line: str) -> None:
+    print(line, flush=True)
+
+
+def _complain(line: str) -> None:
+    print(line, file=sys.stderr, flush=True)
 
 
 def _silent(_: str) -> None:

@@ -18,7 +18,8 @@ from geotl.errors import DataError
 from geotl.imagefiles import check_numbers
 from geotl.masks import Span
 from geotl.raster import Grid, RasterInfo
-from geotl.scenes import Pixels, Scene, check_grid
+from geotl.scenelayers import Pixels
+from geotl.scenes import Scene, check_grid
 from geotl.sensors import Sensor
 
 if TYPE_CHECKING:

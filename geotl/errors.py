@@ -26,6 +26,10 @@ class BandError(DataError):
     """Bands that are missing, unknown or not named."""
 
 
+class OutsideError(DataError):
+    """An area of interest that does not meet a scene."""
+
+
 class WeightsError(GeoTLError, ValueError):
     """A weight file that does not fit the network it was given for."""
 
@@ -36,6 +40,10 @@ class ModelError(GeoTLError, ValueError):
 
 class OutputError(GeoTLError, OSError):
     """Output that could not be written, or that would overwrite something."""
+
+
+class UnfinishedError(GeoTLError):
+    """Work of which a part failed; what was finished is there (exit code 1)."""
 
 
 def nearest(name: str, allowed: Iterable[str]) -> str:

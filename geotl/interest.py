@@ -11,7 +11,7 @@ import numpy as np
 import shapely
 from numpy.typing import NDArray
 
-from geotl.errors import DataError
+from geotl.errors import DataError, OutsideError
 from geotl.raster import Grid
 from geotl.vectors import read_features, transformed
 from geotl.windowgrid import WindowGrid
@@ -65,14 +65,16 @@ def of_file(path: Path, grid: WindowGrid, cells: Grid) -> Interest:
     """The polygons of a vector file in any reference system.
 
     Raises:
-        DataError: no polygons, or none that meets the scene.
+        DataError: no polygons.
+        OutsideError: none that meets the scene.
     """
     found = read_features(path, layer=None, fields=[], crs=None)
-    shapes = transformed(found.geometries, found.crs, str(cells.crs))
-    areas = [s for s in shapes if s is not None and s.geom_type in ("Polygon", "MultiPolygon")]
-    if not areas:
+    kinds = ["" if s is None else s.geom_type for s in found.geometries]
+    areas = found.geometries[np.isin(kinds, ["Polygon", "MultiPolygon"])]
+    if not len(areas):
         raise DataError(f"{path}: holds no polygon; an area of interest is one or more polygons")
-    area = shapely.union_all([shapely.make_valid(s) for s in areas])
+    there = [s for s in transformed(areas, found.crs, str(cells.crs)) if s is not None]
+    area = shapely.union_all([shapely.make_valid(s) for s in there]) if there else None
     return _of_area(area, path, grid, cells)
 
 
@@ -80,7 +82,8 @@ def of_box(bounds: Sequence[float], crs: str | None, grid: WindowGrid, cells: Gr
     """A box: left, bottom, right, top in the scene's reference system, or in another.
 
     Raises:
-        DataError: an empty box, or one that does not meet the scene.
+        DataError: an empty box.
+        OutsideError: one that does not meet the scene.
     """
     left, bottom, right, top = bounds
     if not (left < right and bottom < top):
@@ -93,13 +96,14 @@ def of_box(bounds: Sequence[float], crs: str | None, grid: WindowGrid, cells: Gr
     return _of_area(shape, Path("--bbox"), grid, cells)
 
 
-def _of_area(area: shapely.Geometry, path: Path, grid: WindowGrid, cells: Grid) -> Interest:
+def _of_area(area: shapely.Geometry | None, path: Path, grid: WindowGrid, cells: Grid) -> Interest:
     box = shapely.box(*cells.bounds)
-    if area is None or not shapely.intersects(area, box):
-        raise DataError(f"{path}: does not meet the scene, which covers {cells.bounds}")
+    met = None if area is None else shapely.intersection(area, box)
+    if met is None or shapely.area(met) == 0:
+        raise OutsideError(f"{path}: does not meet the scene, which covers {cells.bounds}")
     a, b, c, d, e, f = cells.transform
     turn = np.linalg.inv(np.array([[a, b, c], [d, e, f], [0, 0, 1]]))
-    left, bottom, right, top = shapely.bounds(shapely.intersection(area, box))
+    left, bottom, right, top = shapely.bounds(met)
     corners = turn @ np.array([[left, right, left, right], [bottom, bottom, top, top], [1] * 4])
     first_col, first_row = np.floor(corners[:2].min(axis=1) + 1e-9).astype(int)
     last_col, last_row = np.ceil(corners[:2].max(axis=1) - 1e-9).astype(int)

@@ -134,9 +134,9 @@ def _of_the_model(facts: MapFacts) -> list[str]:
         found.append("The model was never judged, so nothing is known of this map's accuracy.")
     else:
         found.append(
-            f"The model's {accuracy_line(facts)} is of labelled tiles, each filled by one class, "
-            "not of this map, where windows hold several. Judge the map itself: geotl sample, "
-            "then geotl accuracy, which corrects the areas too."
+            f"The model's accuracy ({accuracy_line(facts)}) is of labelled tiles, each filled by "
+            "one class, not of this map, where windows hold several. Judge the map itself: geotl "
+            "sample, then geotl accuracy, which corrects the areas too."
         )
     if metrics.get("loses_to_a_baseline"):
         found.append("On the judged tiles a plain baseline was more accurate than this model.")

@@ -74,7 +74,8 @@ def interest_in(
         bbox_crs: the box's reference system, None for the scene's.
 
     Raises:
-        DataError: both are given, or one that does not meet the scene.
+        DataError: both are given, or one that cannot be used.
+        OutsideError: one that does not meet the scene.
     """
     if aoi is None and bbox is None:
         return None

@@ -20,6 +20,7 @@ from geotl.modelfile import ModelFile
 from geotl.raster import Grid, opened
 from geotl.sampledesign import FOOTPRINTS_TAG
 from geotl.scenes import Scene
+from geotl.windows import Imagery
 
 MARK_TAG = "GEOTL_JOB"
 
@@ -36,7 +37,7 @@ def notes(task: Task, plan: Plan) -> dict[str, Any]:
         "geotl": __version__,
         "model": model_digest(task.model),
         "scene": str(scene.path),
-        "state": file_states(scene.path),
+        "state": scene_states(scene),
         "mask": [str(mask), file_states(mask) if mask else []],
         "bands": scene.bands,
         "grid": asdict(scene.grid),
@@ -63,6 +64,12 @@ def model_digest(model: ModelFile) -> str:
     if model.path is None:
         raise ModelError("a model that is in no file cannot be named in a map; save and load it")
     return sha256_of(model.path)
+
+
+def scene_states(scene: Imagery) -> list[tuple[str, int, int]]:
+    """Size and time of change of the files that a scene is read from."""
+    parts = scene.parts if isinstance(scene, Scene) else ()
+    return [state for path in parts or (scene.path,) for state in file_states(path)]
 
 
 def file_states(path: Path) -> list[tuple[str, int, int]]:

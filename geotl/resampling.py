@@ -24,7 +24,8 @@ from pyproj import CRS, Transformer
 from geotl.errors import DataError
 from geotl.masks import Span
 from geotl.raster import Grid
-from geotl.scenes import Pixels, Scene, check_grid
+from geotl.scenelayers import Pixels
+from geotl.scenes import Scene, check_grid
 from geotl.windows import Imagery, Window
 
 _MOST_POINTS = 64  # along a pixel's side: enough for 10 m to 640 m
@@ -57,6 +58,7 @@ def resampled(scene: Imagery, onto: float | Grid, *, name: str | None = None) ->
     return Scene(
         name or scene.name, scene.path, grid, scene.bands, scene.sensor, scene.dtype,
         scene.acquired, warp, _WarpedMask(warp) if masked else None,
+        scene.parts if isinstance(scene, Scene) else (),
     )  # fmt: skip
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, Protocol
@@ -18,18 +18,18 @@ import numpy as np
 from numpy.typing import NDArray
 
 from geotl import products, scenefiles
-from geotl.alignment import Axis, align, resample
+from geotl.alignment import align
 from geotl.bandfiles import band_files, check_band, finest_of
 from geotl.bandorder import band_positions
 from geotl.errors import DataError
 from geotl.imagefiles import check_numbers
 from geotl.masks import Span, find_mask, open_mask, rule_of
-from geotl.raster import Grid, gdal_settings
+from geotl.raster import Grid
 from geotl.rasterwindows import NOWHERE, WindowReader
+from geotl.scenelayers import Layer, Pixels, Stack
 from geotl.sensors import Sensor
 from geotl.windows import Window
 
-Pixels = tuple[NDArray[Any], NDArray[np.bool_]]
 MaskChoice = Literal["auto"] | Path | str | None
 _DRIFT = 1e-3  # of a pixel, over the whole image: what a transform's decimals leave open
 
@@ -82,6 +82,7 @@ class Scene:
     acquired: str | None
     source: Source
     mask: Mask | None = None
+    parts: tuple[Path, ...] = ()  # files it lies in, where `path` does not lead to them
 
     def read(self, window: Window) -> Pixels:
         """Pixels in their native type and their validity, both [C,h,w].
@@ -135,6 +136,25 @@ class Scene:
             self.mask.close()
 
 
+@dataclass(frozen=True)
+class BandSet:
+    """The files of a scene that has one for each band.
+
+    Attributes:
+        path: what the scene is known by: a folder, or a file that lists them.
+        files: by the sensor's names of the bands.
+        images: these, and others of the scene among which a mask may be.
+        claim: what the product says of itself.
+        acquired: date of acquisition as YYYY-MM-DD, if known.
+    """
+
+    path: Path
+    files: Mapping[str, Path]
+    images: tuple[Path, ...]
+    claim: products.Claim | None = None
+    acquired: str | None = None
+
+
 def open_scene(
     path: str | Path,
     sensor: Sensor,
@@ -171,6 +191,43 @@ def open_scene(
     if path.is_dir():
         return _of_folder(path, sensor, wanted, mask, name)
     return _of_file(path, sensor, wanted, file_bands, mask, name)
+
+
+def open_bands(
+    of: BandSet, sensor: Sensor, bands: Sequence[str], *, mask: MaskChoice = "auto",
+    name: str | None = None,
+) -> Scene:  # fmt: skip
+    """Open a scene of one file for each band, wherever these lie.
+
+    Args:
+        of: the files.
+        sensor: what their digital numbers mean.
+        bands: the sensor's names of those wanted, in order.
+        mask: as `open_scene` takes it; `auto` looks among the files.
+        name: None for the file's or folder's.
+
+    Raises:
+        DataError: as `open_scene`.
+        BandError: a file that holds several bands, or another one.
+    """
+    readers = [WindowReader(of.files[band], band_count=1) for band in bands]
+    infos = [reader.info for reader in readers]
+    for band, info in zip(bands, infos, strict=True):
+        check_grid(info.path, info.grid)
+        check_band(info, sensor, band)
+        check_numbers(info.path, info.dtype)
+        products.check_scaling(info.path, info.scaling, sensor, [band])
+    dtype = np.result_type(*(i.dtype for i in infos))
+    grid = finest_of(of.path, infos).grid
+    products.check_claim(of.path, of.claim, sensor, dtype)
+    layers = tuple(
+        Layer(r, (0,), sensor.nodata, None if r.info.grid == grid else align(grid, r.info.grid))
+        for r in readers
+    )
+    return Scene(
+        name or _short(of.path), of.path, grid, tuple(bands), sensor, dtype, of.acquired,
+        Stack(layers), _mask(mask, of.images, grid), () if of.path.is_dir() else of.images,
+    )  # fmt: skip
 
 
 def open_scenes(
@@ -243,65 +300,6 @@ def check_grid(path: Path, grid: Grid) -> None:
         )
 
 
-@dataclass(frozen=True)
-class _Layer:
-    """Bands of a file, and their places on the scene's grid if it is another."""
-
-    reader: WindowReader
-    positions: tuple[int, ...]
-    nodata: float | None
-    places: tuple[Axis, Axis] | None = None
-
-    def read(self, rows: Span, columns: Span) -> Pixels:
-        if self.places is None:
-            return self._stored(rows, columns)
-        needed_rows, down = self.places[0].part(*rows)
-        needed_columns, across = self.places[1].part(*columns)
-        data, valid = self._stored(needed_rows, needed_columns)
-        planes = [resample(d, v, down, across) for d, v in zip(data, valid, strict=True)]
-        return np.stack([d for d, _ in planes]), np.stack([v for _, v in planes])
-
-    def coarse(
-        self, rows: Span, columns: Span, bands: Sequence[int], shape: tuple[int, int]
-    ) -> Pixels:
-        if self.places is not None:  # within a coarse pixel the same ground
-            rows, columns = self.places[0].part(*rows)[0], self.places[1].part(*columns)[0]
-        own = [self.positions[band] for band in bands]
-        return self._known(*self.reader.read(rows, columns, own, shape))
-
-    def _stored(self, rows: Span, columns: Span) -> Pixels:
-        return self._known(*self.reader.read(rows, columns, self.positions))
-
-    def _known(self, data: NDArray[Any], valid: NDArray[np.bool_]) -> Pixels:
-        return data, valid if self.nodata is None else valid & (data != self.nodata)
-
-    def close(self) -> None:
-        self.reader.close()
-
-
-@dataclass(frozen=True)
-class _Stack:
-    """Layers of one band each."""
-
-    layers: tuple[_Layer, ...]
-
-    def read(self, rows: Span, columns: Span) -> Pixels:
-        with gdal_settings():
-            read = [layer.read(rows, columns) for layer in self.layers]
-        return np.concatenate([d for d, _ in read]), np.concatenate([v for _, v in read])
-
-    def coarse(
-        self, rows: Span, columns: Span, bands: Sequence[int], shape: tuple[int, int]
-    ) -> Pixels:
-        with gdal_settings():
-            read = [self.layers[band].coarse(rows, columns, [0], shape) for band in bands]
-        return np.concatenate([d for d, _ in read]), np.concatenate([v for _, v in read])
-
-    def close(self) -> None:
-        for layer in self.layers:
-            layer.close()
-
-
 def _of_file(  # noqa: PLR0917 - what open_scene was given
     path: Path,
     sensor: Sensor,
@@ -327,7 +325,7 @@ def _of_file(  # noqa: PLR0917 - what open_scene was given
     return Scene(
         name or _short(path), path, info.grid, bands, sensor, info.dtype,
         info.acquired or products.date_in([path.stem]),
-        _Layer(reader, positions, sensor.nodata), laid,
+        Layer(reader, positions, sensor.nodata), laid,
     )  # fmt: skip
 
 
@@ -336,23 +334,9 @@ def _of_folder(
 ) -> Scene:
     folder, images = scenefiles.scene_folder(path)
     files = band_files(folder, images, sensor, bands)
-    readers = [WindowReader(files[band], band_count=1) for band in bands]
-    infos = [reader.info for reader in readers]
-    for band, info in zip(bands, infos, strict=True):
-        check_grid(info.path, info.grid)
-        check_band(info, sensor, band)
-        check_numbers(info.path, info.dtype)
-        products.check_scaling(info.path, info.scaling, sensor, [band])
-    dtype, grid = np.result_type(*(i.dtype for i in infos)), finest_of(path, infos).grid
-    products.check_claim(path, scenefiles.claim(folder, list(files.values())), sensor, dtype)
-    layers = tuple(
-        _Layer(r, (0,), sensor.nodata, None if r.info.grid == grid else align(grid, r.info.grid))
-        for r in readers
-    )
-    return Scene(
-        name or _short(path), path, grid, bands, sensor, dtype, _acquired(folder, files),
-        _Stack(layers), _mask(mask, images, grid),
-    )  # fmt: skip
+    claim = scenefiles.claim(folder, list(files.values()))
+    of = BandSet(path, files, tuple(images), claim, _acquired(folder, files))
+    return open_bands(of, sensor, bands, mask=mask, name=name)
 
 
 def _acquired(folder: Path, files: dict[str, Path]) -> str | None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import errno
 import hashlib
 import itertools
 import json
@@ -41,7 +42,9 @@ import geotl
 from geotl.applicability import area_of_applicability
 from geotl.classmaps import open_map
 from geotl.cli import main
+from geotl.mapinputs import pixel_m
 from geotl.progress import ProgressLine
+from geotl.raster import Grid
 from geotl.sampledesign import training_boxes
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -282,6 +285,18 @@ def test_another_resolution_is_brought_to_the_models(model, tmp_path, geographic
     np.testing.assert_array_equal(got[:, : wanted.shape[1]], wanted)
 
 
+@pytest.mark.parametrize(
+    ("crs", "place", "ground"),
+    [("EPSG:3857", (0, 8399738, 20), 10), ("EPSG:2263", (980000, 200000, 32.8084), 10),
+     ("EPSG:32633", (500000, 4600000, 10), 10)],
+)  # fmt: skip
+def test_pixels_are_measured_on_the_ground(crs, place, ground):
+    """Web Mercator at 60 north shows everything twice as large; US feet are no metres."""
+    left, top, side = place
+    grid = Grid(crs, (side, 0.0, left, 0.0, -side, top), 100, 100)
+    assert pixel_m(grid) == pytest.approx((ground, ground), rel=0.005)
+
+
 def test_a_south_up_scene_gives_the_same_map(model, pixels, scene, tmp_path):
     wanted = mapped(model, scene, tmp_path / "north.tif")
     bottom = 4600000 - 10 * pixels.shape[1]
@@ -460,10 +475,15 @@ def test_a_folder_that_cannot_be_written_is_one_line(model, scene, tmp_path, cap
     refused(capsys, run(model, scene, tmp_path / "file" / "m.tif"), "write elsewhere")
 
 
-@pytest.mark.skipif(os.geteuid() == 0, reason="root may write everywhere")
-def test_a_read_only_folder_is_one_line(model, scene, tmp_path, capsys):
-    (tmp_path / "held").mkdir(mode=0o555)
-    refused(capsys, run(model, scene, tmp_path / "held" / "m.tif"), "write elsewhere")
+def test_a_read_only_folder_is_one_line(model, scene, tmp_path, capsys, monkeypatch):
+    """Told by the system's word for it, as root may write everywhere else."""
+
+    def denied(path: Path, *_: object, **__: object) -> None:
+        raise OSError(errno.EROFS, os.strerror(errno.EROFS), str(path))
+
+    monkeypatch.setattr(Path, "mkdir", denied)
+    refused(capsys, run(model, scene, tmp_path / "m.tif"), "cannot be written into (Read-only")
+    assert not list(tmp_path.iterdir())
 
 
 @pytest.mark.parametrize("room", [0, 4000, 16000, 90000])
@@ -582,6 +602,16 @@ def test_layers_of_an_earlier_map_are_named_and_left(model, scene, tmp_path, cap
     main(["map", str(model), str(scene), "-o", str(tmp_path / "m.tif"), *EXACT, "--overwrite"])
     assert "m_entropy.tif: left as it was" in capsys.readouterr().out
     assert (tmp_path / "m_entropy.tif").read_bytes() == before
+
+
+def test_the_applicability_is_measured_over_the_models_own_views(model, scene, tmp_path, capsys):
+    """Training features are means over two views; one view's would seem less like them."""
+    words = ["map", str(model), str(scene), "-o", str(tmp_path / "m.tif"), *EXACT]
+    assert main([*words, "--applicability"]) == 0
+    assert "applicability:" not in capsys.readouterr().out
+    assert open_map(tmp_path / "m.tif").tags["GEOTL_VIEWS"] == "2"
+    assert main([*words, "--applicability", "--views", "1", "--overwrite"]) == 0
+    assert "--views 2 compares like with like" in capsys.readouterr().out
 
 
 # --- dense mode ------------------------------------------------------------------------------

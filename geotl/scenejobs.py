@@ -1,0 +1,181 @@
+"""One scene to be mapped, as plain values that travel to another process, and how that went."""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+import json
+import os
+import time
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Literal
+
+import torch
+
+from geotl import __version__, api
+from geotl.classmaps import open_map
+from geotl.errors import GeoTLError, OutsideError
+from geotl.files import sha256_of
+from geotl.mapinputs import at_training_resolution, interest_in, open_for
+from geotl.mapmaking import Mapped, map_scene
+from geotl.mapprovenance import MARK_TAG, file_states
+from geotl.maptask import MapOptions, outputs
+from geotl.modelfile import ModelFile
+from geotl.scenefiles import beside
+from geotl.scenelists import Entry, band_set, only_file
+from geotl.scenes import Scene, open_bands, open_scene
+from geotl.sensors import get_sensor
+
+Status = Literal["mapped", "kept", "skipped", "failed"]
+
+
+@dataclass(frozen=True)
+class Reading:
+    """How scenes are read.
+
+    Attributes:
+        sensor: name of the scenes', None for the model's.
+        mask: of clouds, as `scenes.open_scene` takes it.
+        aoi: file of polygons: the part to map.
+        bbox: left, bottom, right, top of the part to map.
+        bbox_crs: the box's reference system, None for each scene's own.
+    """
+
+    sensor: str | None = None
+    mask: str | None = "auto"
+    aoi: Path | None = None
+    bbox: tuple[float, ...] | None = None
+    bbox_crs: str | None = None
+
+
+@dataclass(frozen=True)
+class Job:
+    """A scene to be mapped into `out` with a model file."""
+
+    entry: Entry
+    model: Path
+    out: Path
+    options: MapOptions
+    reading: Reading = Reading()
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """How a job went: `told` is the one line of an error, or what there is to say."""
+
+    name: str
+    status: Status
+    told: str
+    seconds: float = 0.0
+
+
+def run_job(job: Job, *, quiet: bool, say: Callable[[str], None]) -> Mapped:
+    """Map a job's scene.
+
+    Raises:
+        DataError: a scene that the model cannot map.
+        OutputError: an output that exists, or cannot be written.
+    """
+    model = _model(job.model, job.model.stat().st_mtime_ns if job.model.exists() else 0)
+    scene, reading = open_entry(model, job.entry, job.reading), job.reading
+    interest = interest_in(
+        scene, model.contract.tile_px, job.options,
+        aoi=reading.aoi, bbox=reading.bbox, bbox_crs=reading.bbox_crs,
+    )  # fmt: skip
+    return map_scene(model, scene, job.out, job.options, interest=interest, quiet=quiet, say=say)
+
+
+def cores() -> int:
+    """Processor cores that this process may use."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
+def attempt(job: Job, share: int) -> Outcome:
+    """Map a job's scene, and tell what came of it instead of raising.
+
+    Args:
+        job: the job.
+        share: how many scenes are mapped on this machine at once.
+    """
+    begun = time.perf_counter()
+    torch.set_num_threads(max(1, cores() // share))
+    lines: list[str] = []
+    try:
+        run_job(job, quiet=True, say=lines.append)
+    except OutsideError as error:
+        return Outcome(job.entry.name, "skipped", _line(error))
+    except (GeoTLError, OSError, RuntimeError, MemoryError) as error:
+        kind = "" if isinstance(error, GeoTLError) else f"{type(error).__name__}: "
+        return Outcome(job.entry.name, "failed", kind + _line(error))
+    seconds = time.perf_counter() - begun
+    return Outcome(job.entry.name, "mapped", lines[-2] if len(lines) > 1 else "", seconds)
+
+
+def open_entry(model: ModelFile, entry: Entry, reading: Reading) -> Scene:
+    """An entry's scene in the model's bands and at its resolution.
+
+    Raises:
+        DataError: a scene that cannot be used.
+        BandError: bands missing.
+    """
+    sensor = get_sensor(reading.sensor) if reading.sensor else None
+    contract, own = model.contract, sensor or model.contract.sensor
+    if not entry.assets:
+        scene = open_for(model, entry.path, sensor=sensor, mask=reading.mask)
+        return replace(scene, name=entry.name)
+    whole = only_file(entry, own, contract.bands)
+    if whole is not None:
+        file_bands = None if sensor else contract.file_bands
+        scene = open_scene(
+            whole, own, contract.bands, file_bands=file_bands, mask=reading.mask, name=entry.name
+        )
+    else:
+        of = band_set(entry, own, contract.bands)
+        scene = open_bands(of, own, contract.bands, mask=reading.mask, name=entry.name)
+    return at_training_resolution(model, scene)
+
+
+def mark_of(job: Job) -> str:
+    """A name for everything that a job's map depends on: by it a finished map is known again.
+
+    Raises:
+        DataError: a scene or area of interest that is not there.
+    """
+    path, aoi, mask = job.entry.path, job.reading.aoi, job.reading.mask
+    files = [a.path for a in job.entry.assets] or [path, *([] if path.is_dir() else beside(path))]
+    if mask not in (None, "auto"):
+        files.append(Path(mask))
+    told = {
+        "geotl": __version__,
+        "model": sha256_of(job.model),
+        "files": [state[1:] for file in files for state in file_states(file)],
+        "options": asdict(job.options) | dict.fromkeys(["overwrite", "force", "page", "mark"]),
+        "reading": asdict(job.reading) | {"aoi": sha256_of(aoi) if aoi else None},
+    }
+    text = json.dumps(told, sort_keys=True, default=str)
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def is_finished(job: Job) -> bool:
+    """Whether the job's map is there, whole, and the tag in it bears the job's own mark.
+
+    Raises:
+        DataError: what stands there cannot be read.
+    """
+    if not all(path.exists() for path in outputs(job.out, job.options).values()):
+        return False
+    return bool(job.options.mark) and open_map(job.out).tags.get(MARK_TAG) == job.options.mark
+
+
+@functools.lru_cache(maxsize=1)
+def _model(path: Path, _: int) -> ModelFile:
+    """A model kept for the next scene, unless its file has changed since."""
+    return api.load(path).file
+
+
+def _line(error: BaseException) -> str:
+    return " ".join(str(error).split())

@@ -1,0 +1,285 @@
+"""Which scenes are meant: files, folders, lists, and STAC items on disk. Headers are not read."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+from urllib.parse import unquote, urlparse
+
+from geotl.bandfiles import images_in, is_band_folder
+from geotl.errors import BandError, DataError, OutputError
+from geotl.masks import rule_of
+from geotl.products import claim_of
+from geotl.scenes import BandSet, scene_names
+from geotl.sensors import Sensor, known_band
+
+LISTS, ITEMS = (".txt", ".lst"), (".json", ".geojson")
+_PLACED = frozenset({".tif", ".tiff", ".jp2", ".j2k"})  # pictures and arrays have no place
+_PRODUCT = ("GRANULE", "IMG_DATA", "R10m", "R20m", "R60m")
+
+
+@dataclass(frozen=True)
+class Asset:
+    """A file of a STAC item: its key, and (name, common name) of each band it says it holds."""
+
+    key: str
+    path: Path
+    bands: tuple[tuple[str, str], ...] = ()
+
+
+@dataclass(frozen=True)
+class Entry:
+    """A scene that is to be mapped.
+
+    Attributes:
+        name: unlike that of any other, and good for a file.
+        path: a file or folder; of a STAC item the JSON file.
+        assets: of a STAC item.
+        acquired: date of acquisition, where the item tells.
+    """
+
+    name: str
+    path: Path
+    assets: tuple[Asset, ...] = ()
+    acquired: str | None = None
+
+
+@dataclass(frozen=True)
+class Listing:
+    """Scenes, and whether one alone was given as such (and not a list or folder of scenes)."""
+
+    entries: tuple[Entry, ...]
+    single: bool
+
+
+def scenes_in(given: Sequence[Path], sensor: Sensor) -> Listing:
+    """The scenes that arguments stand for.
+
+    Args:
+        given: image files; folders that are a scene (band files, a product) or hold scenes, at
+            any depth; text files with a scene a line, relative to the file, # before a remark;
+            STAC items or item collections, whose assets lie relative to the JSON file.
+        sensor: whose bands the names of files are held against.
+
+    Raises:
+        DataError: nothing there, a scene given twice, or a list that cannot be read.
+    """
+    plain = [path for path in given if _is_plain(path, sensor)]
+    single = len(given) == 1 and bool(plain)
+    found = [entry for path in given for entry in _entries(path, sensor)]
+    ways = Counter(str(e.path.resolve()) for e in found if not e.assets)
+    twice = [way for way, count in ways.items() if count > 1]
+    if twice:
+        raise DataError(f"{twice[0]}: given more than once; give each scene once")
+    return Listing(tuple(_named(found)), single)
+
+
+def check_apart(given: Sequence[Path], out: Path, sensor: Sensor) -> None:
+    """Make sure that maps do not come to lie where scenes are looked for.
+
+    Raises:
+        OutputError: the output folder lies in a folder of scenes.
+    """
+    for path in given:
+        inside = path.resolve() in (out.resolve(), *out.resolve().parents)
+        if path.is_dir() and inside and not is_one_scene(path, sensor):
+            raise OutputError(
+                f"{out}: lies in the folder of scenes {path}, so that the maps would be taken for "
+                "scenes; choose a folder outside of it"
+            )
+
+
+def band_set(entry: Entry, sensor: Sensor, bands: Sequence[str]) -> BandSet:
+    """The file of each band of a STAC item: by key, else by the bands' names or common names.
+
+    Raises:
+        BandError: a band without an asset, with several, or with one that is not on disk.
+    """
+    wanted = sensor.canonical(bands)
+    files = {band: _asset_of(entry, sensor, band).path for band in wanted}
+    masks = [a.path for a in entry.assets if rule_of(a.key) or rule_of(a.path.stem)]
+    claim = claim_of([entry.name, *(path.stem for path in files.values())])
+    images = tuple(dict.fromkeys([*files.values(), *masks]))
+    return BandSet(entry.path, files, images, claim, entry.acquired)
+
+
+def only_file(entry: Entry, sensor: Sensor, bands: Sequence[str]) -> Path | None:
+    """The one asset of a STAC item that holds all bands wanted, None where there is no such."""
+    wanted = set(sensor.canonical(bands))
+    for asset in entry.assets:
+        held = {known_band(sensor, word) for pair in asset.bands for word in pair if word}
+        if len(asset.bands) > 1 and wanted <= held:
+            _check_on_disk(entry, asset)
+            return asset.path
+    return None
+
+
+def _is_plain(path: Path, sensor: Sensor) -> bool:
+    """Whether a path is a scene by itself."""
+    if path.is_dir():
+        return is_one_scene(path, sensor)
+    return path.suffix.lower() not in (*LISTS, *ITEMS)
+
+
+def is_one_scene(folder: Path, sensor: Sensor) -> bool:
+    """Whether a folder is one scene: a product, or one file for each band."""
+    if folder.suffix.upper() == ".SAFE" or any((folder / name).is_dir() for name in _PRODUCT):
+        return True
+    images = images_in(folder)
+    if images:
+        return is_band_folder(folder, sensor)
+    inner = [p for p in folder.iterdir() if p.is_dir() and not p.name.startswith(".")]
+    return len(inner) == 1 and is_one_scene(inner[0], sensor)
+
+
+def _entries(path: Path, sensor: Sensor) -> list[Entry]:
+    if not path.exists():
+        raise DataError(f"{path}: no such file or folder; check the path")
+    if path.is_dir() and not is_one_scene(path, sensor):
+        found = list(_under(path, sensor))
+        if not found:
+            raise DataError(
+                f"{path}: holds no scenes; allowed in it: GeoTIFF or JPEG 2000 files, folders with "
+                "a file for each band, products"
+            )
+        return [Entry("", scene) for scene in found]
+    if path.suffix.lower() in LISTS and path.is_file():
+        return [e for line in _lines(path) for e in _entries(line, sensor)]
+    if path.suffix.lower() in ITEMS and path.is_file():
+        return _items(path)
+    return [Entry("", path)]
+
+
+def _under(folder: Path, sensor: Sensor) -> Iterator[Path]:
+    """Scenes in a folder and the folders below; masks belong to the scene beside them."""
+    for path in images_in(folder):
+        if path.suffix.lower() in _PLACED and rule_of(path.stem) is None:
+            yield path
+    for path in sorted(p for p in folder.iterdir() if p.is_dir() and not p.name.startswith(".")):
+        if is_one_scene(path, sensor):
+            yield path
+        else:
+            yield from _under(path, sensor)
+
+
+def _lines(path: Path) -> list[Path]:
+    try:
+        text = path.read_text(encoding="utf-8-sig")
+    except (OSError, UnicodeDecodeError) as error:
+        raise DataError(f"{path}: cannot be read ({error}); give a text file in UTF-8") from error
+    told = [line.strip() for line in text.splitlines()]
+    found = [path.parent / line for line in told if line and not line.startswith("#")]
+    if not found:
+        raise DataError(f"{path}: lists no scene; write a path a line")
+    return found
+
+
+def _items(path: Path) -> list[Entry]:
+    """The items of a STAC JSON file."""
+    try:
+        told = json.loads(path.read_text(encoding="utf-8-sig"))
+    except (OSError, ValueError) as error:
+        raise DataError(f"{path}: cannot be read as JSON ({error}); save it again") from error
+    kind = told.get("type") if isinstance(told, dict) else None
+    features = [told] if kind == "Feature" else []
+    if kind == "FeatureCollection":
+        features = told.get("features") or []
+    if not features or not all(isinstance(f, dict) and f.get("assets") for f in features):
+        raise DataError(
+            f"{path}: not a STAC item or item collection with assets (its type is {kind!r}); save "
+            "the items of a search, such as pystac's ItemCollection.save_object"
+        )
+    return [_item(path, feature) for feature in features]
+
+
+def _item(path: Path, told: Mapping[str, Any]) -> Entry:
+    assets = [
+        Asset(str(key), place, _bands(asset))
+        for key, asset in told["assets"].items()
+        if (place := _place(path, asset)) is not None
+    ]
+    when = str((told.get("properties") or {}).get("datetime") or "")
+    name = str(told.get("id") or path.stem)
+    return Entry(name, path, tuple(assets), when[:10] or None)
+
+
+def _place(path: Path, asset: Mapping[str, Any]) -> Path | None:
+    """Where an asset lies; None for one that is no image.
+
+    One on the network stays in the list under its address, so that wanting it is an error that
+    names it.
+    """
+    href = str(asset.get("href") or "")
+    address = urlparse(href) if "://" in href else None
+    plain = unquote(address.path) if address else href
+    if Path(plain).suffix.lower() not in _PLACED | {".vrt"}:
+        return None
+    if address and address.scheme != "file":
+        return Path(href)
+    return path.parent / plain
+
+
+def _bands(asset: Mapping[str, Any]) -> tuple[tuple[str, str], ...]:
+    """Names and common names of an asset's bands, of STAC 1.0 (eo:bands) and 1.1 (bands)."""
+    bands = asset.get("eo:bands") or asset.get("bands") or []
+    return tuple(
+        (str(b.get("name") or ""), str(b.get("common_name") or b.get("eo:common_name") or ""))
+        for b in bands
+        if isinstance(b, dict)
+    )
+
+
+def _asset_of(entry: Entry, sensor: Sensor, band: str) -> Asset:
+    """The one asset that is a band.
+
+    Raises:
+        BandError: none, several, or one on the network.
+    """
+    alone = [(a, (a.key, *(a.bands[0] if a.bands else ("", "")))) for a in entry.assets
+             if len(a.bands) <= 1]  # fmt: skip
+    for way in range(3):
+        found = [a for a, words in alone if words[way] and known_band(sensor, words[way]) == band]
+        if len(found) == 1:
+            _check_on_disk(entry, found[0])
+            return found[0]
+        if found:
+            keys = ", ".join(a.key for a in found)
+            raise BandError(
+                f"{entry.path}: item {entry.name}: band {band} of sensor {sensor.name} in several "
+                f"assets ({keys}); take all but one out"
+            )
+    raise BandError(
+        f"{entry.path}: item {entry.name}: band {band} of sensor {sensor.name} in none of its "
+        f"assets ({', '.join(a.key for a in entry.assets) or 'no images'}); choose the sensor "
+        "with --sensor"
+    )
+
+
+def _check_on_disk(entry: Entry, asset: Asset) -> None:
+    if re.match(r"[a-z0-9+]+:/", str(asset.path)):
+        raise BandError(
+            f"{entry.path}: item {entry.name}: asset {asset.key} lies at {asset.path}, not on "
+            "disk; download the items' assets and save the JSON with their new places"
+        )
+
+
+def _named(entries: Sequence[Entry]) -> list[Entry]:
+    """Entries under names that differ from each other and suit a file system."""
+    paths = iter(scene_names([e.path for e in entries if not e.assets]))
+    names = [e.name if e.assets else next(paths) for e in entries]
+    used: set[str] = set()
+    found = []
+    for entry, name in zip(entries, names, strict=True):
+        plain = re.sub(r"[^\w.\-+]+", "_", name).strip("._") or "scene"
+        told, number = plain, 1
+        while told.casefold() in used:
+            number += 1
+            told = f"{plain}-{number}"
+        used.add(told.casefold())
+        found.append(replace(entry, name=told))
+    return found
