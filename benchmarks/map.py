@@ -1,6 +1,6 @@
 """Mapping a large scene: time, peak memory, and the rate beside torchgeo's grid sampler.
 
-    python benchmarks/map.py [--side 6000] [--peer-side 1536] [--rounds 3] [--skip-peer]
+    python benchmarks/map.py [--side 6000] [--peer-side 3072] [--rounds 3] [--skip-peer]
 
 A scene of side x side x 13 uint16 is made on the spot, and a ResNet-18 of random weights (speed
 does not hang on them) maps it at 64-px windows and a 32-px step. Each map is a process of its own,
@@ -145,7 +145,7 @@ def told(values: list[float]) -> str:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--side", type=int, default=6000)
-    parser.add_argument("--peer-side", type=int, default=1536)
+    parser.add_argument("--peer-side", type=int, default=3072)
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--skip-peer", action="store_true")
     args = parser.parse_args()
