@@ -83,12 +83,15 @@ def area_name(square_metres: float) -> str:
 
 
 def subtitle(facts: MapFacts) -> str:
-    """One line under the title: date, ground and classes."""
+    """One line under the title: date, ground, classes, and where the model does not apply."""
     there = int((facts.areas.pixels > 0).sum())
     ground = facts.ground(facts.mapped_m2, int(facts.areas.pixels.sum()))
     classes = f"{there} of {len(facts.classes)} classes found"
     when = f"imagery of {facts.acquired}" if facts.acquired else "imagery of unknown date"
-    return f"{when}  ·  {ground} mapped  ·  {classes}"
+    told = [when, f"{ground} mapped", classes]
+    if facts.outside is not None:
+        told.append(f"{100 * facts.outside:.3g} % of it unlike the training tiles")
+    return "  ·  ".join(told)
 
 
 def accuracy_line(facts: MapFacts) -> str:

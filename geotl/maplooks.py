@@ -134,6 +134,16 @@ def counts_of(path: Path) -> NDArray[np.int64]:
     return found
 
 
+def outside_of(path: Path) -> float:
+    """Share of the mapped cells outside the area of applicability, of its file (1 is inside).
+
+    Raises:
+        DataError: the file is damaged.
+    """
+    counts = counts_of(path)
+    return float(counts[0] / max(int(counts[:2].sum()), 1))
+
+
 def mean_of(counts: NDArray[np.int64]) -> float:
     """Mean of the values counted, 255 aside; nan without any.
 

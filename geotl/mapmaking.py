@@ -17,6 +17,7 @@ from geotl.errors import DataError
 from geotl.files import write_text
 from geotl.imagerycheck import check_radiometry, range_of
 from geotl.interest import Interest, whole
+from geotl.maplooks import outside_of
 from geotl.mapoutput import check_output, left_over, put_in_place
 from geotl.mappage import Seen, show
 from geotl.mapping import Plan, sweep_scene
@@ -84,13 +85,16 @@ def map_scene(
             raise DataError(f"{scene.path}: no window with enough valid pixels, so nothing to map")
         tags = provenance(task, told, sheet.note, plan)
         made, areas = _made(task, plan, sheet, tags, line)
+        outside = outside_of(made["applicability"]) if "applicability" in made else None
         if options.page:
-            made |= show(sheet.folder / "drawing" / "done", made, Seen(task, areas, tags, targets))
+            seen = Seen(task, areas, tags, targets, outside)
+            made |= show(sheet.folder / "drawing" / "done", made, seen)
     put_in_place(made, targets, folder)
     windows = int(sheet.seen.sum())
     drop(folder)
     lines = [
         *areas_lines(areas, model.contract.classes),
+        *_outside_lines(outside),
         f"{windows} windows, {plan.sweep.mode} mode, {time.perf_counter() - begun:.0f} s",
         *(f"{path.name}: left as it was, of an earlier map" for path in left_over(out, targets)),
         f"map      {out}",
@@ -98,6 +102,14 @@ def map_scene(
     for text in lines:
         say(text)
     return Mapped(targets, areas, agreement, plan.sweep.mode, tuple(lines))
+
+
+def _outside_lines(outside: float | None) -> list[str]:
+    """What share of the map the model's accuracy says nothing of; nothing where unknown."""
+    if outside is None:
+        return []
+    told = "the accuracy says nothing of it" if outside > 0 else "the model applies throughout"
+    return [f"applicability: {100 * outside:.3g} % is unlike the training tiles; {told}"]
 
 
 def _check_scene(model: ModelFile, scene: Imagery, *, force: bool) -> None:

@@ -36,6 +36,7 @@ class Seen:
     areas: Areas
     tags: Mapping[str, str]
     targets: Mapping[str, Path]
+    outside: float | None  # share of mapped cells unlike the training tiles, None if unknown
 
 
 def show(folder: Path, made: Mapping[str, Path], seen: Seen) -> dict[str, Path]:
@@ -53,14 +54,13 @@ def show(folder: Path, made: Mapping[str, Path], seen: Seen) -> dict[str, Path]:
     scene, model, cells = task.scene, task.model, task.interest.cells
     look = read_look(made, cells.on(task.grid.on(scene.grid)))
     look = replace(look, picture=picture_of(scene, look, cells, task.grid.posting))
-    inside = counts_of(made["applicability"]) if "applicability" in made else None
     facts = MapFacts(
         scene=scene.name, acquired=scene.acquired,
         classes=model.contract.classes, colours=model.contract.colours,
         areas=seen.areas, tags=seen.tags, forced=task.options.force,
         confidence=mean_of(counts_of(made["confidence"])),
         metrics=model.notes.get("metrics", {}),
-        outside=None if inside is None else float(inside[0] / max(int(inside[:2].sum()), 1)),
+        outside=seen.outside,
         trained_on=tuple(model.notes.get("training", {}).get("dates", ())),
         files=tuple(path.name for path in seen.targets.values()),
     )  # fmt: skip
