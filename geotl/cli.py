@@ -13,6 +13,7 @@ from geotl import __version__
 from geotl.cli_accuracy import add_accuracy
 from geotl.cli_check import add_check
 from geotl.cli_curves import add_curve
+from geotl.cli_export import add_export
 from geotl.cli_labels import add_chips
 from geotl.cli_map import add_map
 from geotl.cli_suggest import add_suggest
@@ -144,6 +145,7 @@ def _parser() -> argparse.ArgumentParser:
     evaluate.set_defaults(command=_evaluate)
     add_accuracy(commands, common)
     add_check(commands, common)
+    add_export(commands, common)
     add_map(commands, common)
     add_chips(commands, common)
     add_suggest(commands, common)

@@ -194,7 +194,7 @@ class TileClassifier(nn.Module):
     def _frozen_at(self, standard: Tensor, px: int | None) -> Frozen:
         x = standard if px is None else resize(standard, px)
         x = x.contiguous(memory_format=torch.channels_last)
-        pooled = [x.new_zeros(len(x), 0, dtype=torch.float32)]
+        pooled = [x.new_zeros(x.shape[0], 0, dtype=torch.float32)]
         for name in self._frozen_names():
             x = self.backbone.stages[name](x)
             if name in self.spec.stages:

@@ -48,6 +48,7 @@ def test_no_module_imports_in_a_circle() -> None:
      ("torchgeo", {"datasets", "published"}), ("torchgeo.datasets", {"datasets"}),
      ("lightning", {"callbacks", "engine", "training"}),
      ("matplotlib", {"cartography", "checkfigures", "curvefigures", "figures", "mapfigures"}),
+     ("onnx", {"onnxfiles"}), ("onnxruntime", {"onnxfiles"}),
      ("distributed", {"manyscenes"}), ("dask", set()),
      ("geopandas", {"vectors"}), ("pyogrio", {"vectors"}),
      ("pyproj", {"groundareas", "positions", "resampling", "vectors"})],
@@ -72,7 +73,9 @@ def test_the_command_line_starts_without_heavy_imports() -> None:
         assert not imports(name, lazy=False) & (heavy | {"geotl.curves"})
 
 
-@pytest.mark.parametrize("library", ["torchgeo", "xarray", "rioxarray", "distributed"])
+@pytest.mark.parametrize(
+    "library", ["torchgeo", "xarray", "rioxarray", "distributed", "onnx", "openvino"]
+)
 def test_what_is_an_extra_is_only_imported_where_it_is_used(library: str) -> None:
     users = {n for n in MODULES if any(i.startswith(library) for i in imports(n, lazy=False))}
     assert not users

@@ -1,0 +1,99 @@
+"""ONNX files of geotl: their passport, the hash they are sealed with, and what refuses them.
+
+The only place that imports onnx and onnxruntime at the level of files. Opset 18 with IR version 9
+is what onnxruntime 1.17 still reads (QGIS's Deepness pins it).
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from geotl.errors import ModelError
+
+OPSET, IR_VERSION = 18, 9
+PASSPORT, SEAL = "geotl", "geotl_seal"
+_BLANK = "0" * 64
+
+
+def seal(proto: Any, path: Path, told: Mapping[str, Any], more: Mapping[str, str] = {}) -> None:
+    """Write a model with its passport, and the hash of all its other bytes in the file itself.
+
+    Args:
+        proto: an onnx.ModelProto.
+        path: to write to.
+        told: the passport.
+        more: further metadata, as other programs want it.
+    """
+    del proto.metadata_props[:]
+    for key, value in {PASSPORT: json.dumps(told), **more, SEAL: _BLANK}.items():
+        entry = proto.metadata_props.add()
+        entry.key, entry.value = key, value
+    content = proto.SerializeToString(deterministic=True)
+    path.write_bytes(_sealed(content))
+
+
+def _sealed(content: bytes) -> bytes:
+    blank = _place(content)
+    digest = hashlib.sha256(content).hexdigest().encode()
+    return content[:blank] + digest + content[blank + 64 :]
+
+
+def _place(content: bytes) -> int:
+    """Where the seal's 64 hexadecimal digits stand; -1 without one."""
+    mark = SEAL.encode() + b"\x12\x40"  # the field that follows the key, and its length
+    at = content.rfind(mark)
+    return at + len(mark) if at >= 0 else -1
+
+
+def read_passport(path: Path) -> dict[str, Any]:
+    """What an ONNX file of geotl says of itself, after its seal was checked.
+
+    Raises:
+        ModelError: not there, not ONNX, not exported by geotl, or altered since.
+    """
+    if not path.is_file():
+        raise ModelError(f"{path}: no such file; export one with geotl export MODEL --format onnx")
+    content = path.read_bytes()
+    at = _place(content)
+    if at < 0:
+        raise ModelError(
+            f"{path}: not an ONNX file that geotl exported; make one with geotl export MODEL "
+            "--format onnx"
+        )
+    blank = content[:at] + _BLANK.encode() + content[at + 64 :]
+    if hashlib.sha256(blank).hexdigest().encode() != content[at : at + 64]:
+        raise ModelError(
+            f"{path}: its content is not what geotl wrote (its seal is broken): damaged in copying "
+            "or altered; copy it again, or export the model anew"
+        )
+    import onnx
+
+    proto = onnx.load_model_from_string(content)
+    held = {entry.key: entry.value for entry in proto.metadata_props}
+    told: dict[str, Any] = json.loads(held[PASSPORT])
+    return told
+
+
+def open_session(path: Path, threads: int | None = None) -> Any:
+    """An onnxruntime session on the CPU.
+
+    Raises:
+        ModelError: onnxruntime is not installed, or cannot read the file.
+    """
+    try:
+        import onnxruntime
+    except ImportError as error:
+        raise ModelError(
+            f"{path}: running it needs onnxruntime; pip install 'geotl[onnx]'"
+        ) from error
+    options = onnxruntime.SessionOptions()
+    if threads:
+        options.intra_op_num_threads = threads
+    try:
+        return onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+    except onnxruntime.capi.onnxruntime_pybind11_state.InvalidProtobuf as error:
+        raise ModelError(f"{path}: onnxruntime cannot read it ({error})") from error

@@ -1,0 +1,49 @@
+"""What an exported file says of itself: a model's contract as plain values that any program reads.
+
+It travels as JSON beside or inside each export, and is all that mapping with one needs to know.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Any
+
+import numpy as np
+
+from geotl import __version__
+from geotl.files import sha256_of
+from geotl.imagerycheck import range_of, training_resolution_m
+from geotl.modelfile import ModelFile
+
+PASSPORT_VERSION = 1
+
+
+def passport(model: ModelFile, *, views: int, precision: str) -> dict[str, Any]:
+    """A model's passport, of values that JSON holds.
+
+    Args:
+        model: whose.
+        views: flips and quarter turns that the export averages over.
+        precision: number format of the export's network.
+    """
+    contract, companions = model.contract, model.companions
+    seen = range_of(companions.examples, companions.example_valid)
+    training = model.notes.get("training", {})
+    held = dataclasses.asdict(contract)
+    held["spec"]["views"] = views
+    return {
+        "passport_version": PASSPORT_VERSION,
+        "geotl": __version__,
+        "precision": precision,
+        "model_sha256": sha256_of(model.path) if model.path else None,
+        "resolution_m": training_resolution_m(
+            companions.footprints, training.get("crs", []), contract.tile_px
+        ),
+        "examples": {"mean": _figures(seen.mean), "sd": _figures(seen.sd)},
+        "result": model.notes.get("metrics", {}).get("headline"),
+        "contract": held,
+    }
+
+
+def _figures(values: np.ndarray[Any, Any]) -> list[float]:
+    return [float(f"{value:.8g}") for value in values]
