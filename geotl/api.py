@@ -12,6 +12,7 @@ import torch
 from numpy.typing import NDArray
 
 from geotl import modelfile
+from geotl.cachefolder import cache_folder
 from geotl.catalogue import index_tiles, list_tiles
 from geotl.device import Precision, autocast, choose_device
 from geotl.errors import BandError, DataError, nearest
@@ -19,7 +20,6 @@ from geotl.evaluation import Evaluation, evaluate, softmax
 from geotl.loading import read_tiles, to_batch
 from geotl.model import view_logits
 from geotl.modelfile import ModelFile
-from geotl.runfolder import cache_folder
 from geotl.scenes import MaskChoice
 from geotl.sensors import Sensor, rescaled
 

@@ -3,12 +3,23 @@
 from __future__ import annotations
 
 import contextlib
+import functools
+import json
+import platform
+import time
 from contextlib import AbstractContextManager
+from pathlib import Path
 from typing import Literal
 
 import torch
+from torch.nn import functional as F
+
+from geotl.cachefolder import cache_folder
+from geotl.errors import OutputError
+from geotl.files import write_text
 
 Precision = Literal["auto", "float32", "bfloat16"]
+LEAST_GAIN = 1.25  # so that a noisy moment does not decide
 
 
 def choose_device() -> torch.device:
@@ -21,25 +32,82 @@ def choose_device() -> torch.device:
 
 
 def bfloat16_gains(device: torch.device) -> bool:
-    """Whether bfloat16 is faster on the device: on a CPU with AMX tiles alone.
+    """Whether bfloat16 is faster on the device.
 
-    AVX512-BF16 without AMX was measured slower than float32 on these convolutions.
+    A CPU with AMX tiles gains always. With AVX512-BF16 alone some gain twofold and others lose, so
+    it is measured once per machine and number of threads, and kept in the cache folder.
     """
     if device.type == "cuda":
         return bool(torch.cuda.is_bf16_supported(including_emulation=False))
-    if device.type == "cpu":
-        return bool(torch.cpu._is_amx_tile_supported())
-    return False
+    if device.type != "cpu":
+        return False
+    if torch.cpu._is_amx_tile_supported():
+        return True
+    return bool(torch.cpu._is_avx512_bf16_supported()) and _remembered_gain() >= LEAST_GAIN
+
+
+def settled(precision: Precision, device: torch.device) -> Literal["float32", "bfloat16"]:
+    """The number format that a precision stands for: `auto` is bfloat16 where the device gains."""
+    if precision != "auto":
+        return precision
+    return "bfloat16" if bfloat16_gains(device) else "float32"
 
 
 def autocast(device: torch.device, precision: Precision) -> AbstractContextManager[object]:
     """The autocast context for a precision; `auto` means bfloat16 where the device gains."""
-    wanted = precision == "bfloat16" or (precision == "auto" and bfloat16_gains(device))
-    return torch.autocast(device.type, dtype=torch.bfloat16) if wanted else contextlib.nullcontext()
+    if settled(precision, device) == "float32":
+        return contextlib.nullcontext()
+    return torch.autocast(device.type, dtype=torch.bfloat16)
 
 
 def describe(device: torch.device, precision: Precision) -> str:
     """One phrase for logs and reports, such as `cpu, 2 threads, bfloat16`."""
-    wanted = precision == "bfloat16" or (precision == "auto" and bfloat16_gains(device))
     where = f"cpu, {torch.get_num_threads()} threads" if device.type == "cpu" else str(device)
-    return f"{where}, {'bfloat16' if wanted else 'float32'}"
+    return f"{where}, {settled(precision, device)}"
+
+
+def _remembered_gain() -> float:
+    """How many times as fast bfloat16 is, as measured when this machine was first asked."""
+    return _gain_of(torch.get_num_threads())
+
+
+@functools.cache
+def _gain_of(threads: int) -> float:
+    path = cache_folder() / "bfloat16.json"
+    key = f"{platform.node()}, {cpu_name()}, {threads} threads, torch {torch.__version__}"
+    known: dict[str, float] = {}
+    if path.is_file():
+        with contextlib.suppress(ValueError):  # half of a file is as good as none
+            known = json.loads(path.read_text(encoding="utf-8"))
+    if key not in known:
+        known[key] = round(measured_gain(), 3)
+        with contextlib.suppress(OutputError):  # a cache that cannot be written is measured again
+            write_text(path, json.dumps(known, indent=1))
+    return float(known[key])
+
+
+def cpu_name() -> str:
+    """The processor's own name where the system tells it, else its architecture."""
+    told = Path("/proc/cpuinfo")
+    lines = told.read_text(encoding="utf-8").splitlines() if told.is_file() else []
+    named = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
+    return named[0] if named else platform.machine()
+
+
+def measured_gain(rounds: int = 5) -> float:
+    """How many times as fast a stack of ResNet's convolutions is in bfloat16, best of rounds."""
+    last = torch.channels_last
+    kernel = torch.full((64, 64, 3, 3), 1 / 576).contiguous(memory_format=last)  # draws no numbers
+    image = torch.ones(32, 64, 16, 16).contiguous(memory_format=last)
+    best = {False: float("inf"), True: float("inf")}
+    with torch.inference_mode():
+        for number in range(2 * rounds + 2):
+            half = bool(number % 2)
+            begun = time.perf_counter()
+            with torch.autocast("cpu", torch.bfloat16, enabled=half):
+                x = image
+                for _ in range(4):
+                    x = F.conv2d(x, kernel, padding=1)
+            if number >= 2:  # the first of each warms up
+                best[half] = min(best[half], time.perf_counter() - begun)
+    return best[False] / best[True]

@@ -16,7 +16,7 @@ import lightning
 import torch
 from lightning.pytorch.callbacks import ModelCheckpoint
 
-from geotl.device import Precision, bfloat16_gains
+from geotl.device import Precision, settled
 
 
 def checkpoints(
@@ -58,7 +58,7 @@ def interrupts(trainer: lightning.Trainer) -> Iterator[None]:
 
 def lightning_precision(precision: Precision, device: torch.device) -> Any:
     """A precision as Lightning names it."""
-    wanted = precision == "bfloat16" or (precision == "auto" and bfloat16_gains(device))
+    wanted = settled(precision, device) == "bfloat16"
     return "bf16-mixed" if wanted else "32-true"
 
 

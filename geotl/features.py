@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from geotl.device import Precision, autocast
+from geotl.device import Precision, autocast, settled
 from geotl.files import whole_file
 from geotl.loading import Pack, batch
 from geotl.model import TileClassifier, over_views
@@ -79,10 +79,11 @@ def cached_features(
     Tiles with invalid pixels are kept apart: theirs hang on what those are filled with, which is of
     each draw's training tiles, so that repeated draws compute no more than these anew.
     """
+    fmt = settled(precision, next(model.parameters()).device)
 
     def kept(some: Ints, *, filled: bool) -> Floats:
         state = state_fingerprint(model, filled=filled)
-        told = f"{state}{pack.fingerprint}{precision}{torch.get_num_threads()}"
+        told = f"{state}{pack.fingerprint}{fmt}{torch.get_num_threads()}"
         key = hashlib.sha256(told.encode() + some.tobytes()).hexdigest()[:32]
         path = folder / f"features-{key}.npy"
         if not path.exists():

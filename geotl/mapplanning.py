@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from geotl.applicability import Applicability, area_of_applicability
+from geotl.device import settled
 from geotl.errors import DataError
 from geotl.mapping import Block, Plan, span_of, to_network, window_shares
 from geotl.maptask import Task
@@ -28,7 +29,8 @@ def settled_plan(task: Task, say: Say) -> tuple[Plan, float | None]:
     """
     options, network = task.options, task.model.network
     area = _area(task, say)
-    sweep = Sweep(network, task.grid.px, task.views, "exact", area, options.precision)
+    precision = settled(options.precision, next(network.parameters()).device)
+    sweep = Sweep(network, task.grid.px, task.views, "exact", area, precision)
     plan = Plan(
         task.grid, sweep, task.model.contract.sensor, max(options.block_px, task.grid.px),
         options.min_valid, task.interest.windows(task.grid),

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from geotl.augment import Augmentation
 from geotl.averaging import adapt_batchnorm
 from geotl.backbones import Backbone, build_backbone
+from geotl.cachefolder import cache_folder
 from geotl.catalogue import index_tiles
 from geotl.device import choose_device
 from geotl.drawing import Draw, Say, Source, make_draw, settle_split, shows_random
@@ -25,7 +26,6 @@ from geotl.presets import settled
 from geotl.progress import ProgressLine
 from geotl.radiometry import IMAGENET, as_dn
 from geotl.recipe import Recipe, resolve_root, resolve_weights
-from geotl.runfolder import cache_folder
 from geotl.sensors import Sensor, custom_sensor, get_sensor
 from geotl.strategies import Plan
 from geotl.surveying import survey, survey_unlabelled

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 from pathlib import Path
 from typing import Any
 
@@ -57,13 +56,3 @@ def read_metrics(folder: Path) -> dict[str, Any]:
     """The metrics of a finished run."""
     told: dict[str, Any] = json.loads((folder / METRICS).read_text(encoding="utf-8"))
     return told
-
-
-def cache_folder() -> Path:
-    """Where packed tiles and frozen features are kept between runs.
-
-    GEOTL_CACHE, else geotl under XDG_CACHE_HOME, else ~/.cache/geotl. It may be deleted at will.
-    """
-    if given := os.environ.get("GEOTL_CACHE"):
-        return Path(given)
-    return Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache")) / "geotl"

@@ -157,7 +157,7 @@ def test_unseen_windows_are_none_that_a_point_would_be_refused_in(
 def test_features_are_those_of_the_coreset(made: tuple[Path, Path, Path]) -> None:
     model = load(made[2])
     held = model.file.companions
-    features, chances = look(model, held.examples, held.example_valid, "float32")
+    features, chances = look(model, held.examples, held.example_valid, "auto")
     nearest = np.linalg.norm(features[:, None] - held.features[None], axis=2).min(axis=1)
     assert (nearest < 1e-3).all()  # each example is a training tile of the coreset
     fill = model.network.normalise.fill.numpy().astype(float)
