@@ -12,14 +12,24 @@ import numpy as np
 from numpy.typing import NDArray
 
 from geotl.chipfiles import rejected_csv
-from geotl.comparing import Tally, answers_of, compare, fit_draw, judge, unlabelled_head
+from geotl.comparing import (
+    Tally,
+    answers_of,
+    compare,
+    fit_draw,
+    judge,
+    judged_features,
+    unlabelled_head,
+)
 from geotl.device import choose_device, describe
 from geotl.drawing import Draw, Say, Source, make_draw, split_words
 from geotl.errors import BandError, DataError
-from geotl.evaluation import evaluate
+from geotl.evaluation import evaluate, softmax
+from geotl.features import raw_features
 from geotl.files import write_text
 from geotl.fingerprints import wanted_bands
 from geotl.heads import Linear
+from geotl.insights import Insight, gather
 from geotl.keeping import colours_of, save_models, versions
 from geotl.preparing import caching_note, make_backbone, read_source, recipe_sensor, settle
 from geotl.publishing import Answers, Outcome, publish
@@ -27,7 +37,7 @@ from geotl.recipe import Recipe, dump, resolve_root
 from geotl.runfolder import holds_run, open_run, read_metrics
 from geotl.scoring import Interval
 from geotl.settings import SPATIAL
-from geotl.strategies import Fitted
+from geotl.strategies import Fitted, standardised
 from geotl.variogram import Variogram
 from geotl.weights import WeightReport
 
@@ -181,6 +191,25 @@ def keep(recipe: Recipe, source: Source, first: Judged, outcome: Outcome) -> dic
     return publish(
         outcome, source.pack, names=source.index.names, most=recipe.evaluate.mistakes,
         colours=colours_of(recipe, source), rgb=rgb_positions(source),
+        insight=insight_of(recipe, source, first) if recipe.evaluate.explain else None,
+    )  # fmt: skip
+
+
+def insight_of(recipe: Recipe, source: Source, first: Judged) -> Insight:
+    """The kept network explained, on the tiles it was judged on."""
+    told = answers_of(source, first.draw, first.fitted, first.logits)
+    fitted, place = first.fitted, {int(row): i for i, row in enumerate(told.rows)}
+
+    def features(rows: Ints) -> Floats:
+        if fitted.features is None:
+            raw = raw_features(fitted.network, source.pack, rows, precision=recipe.train.precision)
+            return np.asarray(standardised(fitted.network, raw).mean(axis=1))
+        held = judged_features(recipe, source, first.draw, fitted).mean(axis=1)
+        return np.asarray(held[[place[int(row)] for row in rows]])
+
+    return gather(
+        fitted.network, source.pack, told.rows, told.truth,
+        softmax(told.logits, told.temperature), features=features, seed=recipe.seed,
     )  # fmt: skip
 
 

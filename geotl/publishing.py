@@ -15,11 +15,11 @@ from geotl import curvefigures, figures
 from geotl.evaluation import Evaluation, Spread, headline, plain, softmax
 from geotl.files import write_text
 from geotl.heads import Chosen
+from geotl.insights import Insight, looks, pictures_of
 from geotl.labels import Rejection
 from geotl.learningcurve import Gain
 from geotl.loading import Pack
 from geotl.optimism import Optimism
-from geotl.rendering import quicklook, stretch_limits
 from geotl.report import (
     Picture,
     ReportContent,
@@ -161,8 +161,12 @@ class Outcome:
 def publish(
     outcome: Outcome, pack: Pack,
     *, names: Sequence[str], most: int, colours: Sequence[str], rgb: Sequence[int],
+    insight: Insight | None = None,
 ) -> dict[str, Any]:  # fmt: skip
-    """Write everything for people; metrics.json last, which marks the run as finished."""
+    """Write everything for people; metrics.json last, which marks the run as finished.
+
+    `insight` explains the network that is kept, on the first of the tiles judged.
+    """
     out, result, told = outcome.out, outcome.result, outcome.answers
     rows, truth = told.rows, told.truth
     chances = softmax(told.logits, told.temperature)
@@ -188,6 +192,10 @@ def publish(
             "Confidence against accuracy", "Before and after temperature scaling.",
         ),
     }  # fmt: skip
+    if insight is not None:
+        pictures |= pictures_of(
+            insight, pack, rows, truth, chances, classes=result.classes, colours=colours, rgb=rgb
+        )
     if outcome.variogram is not None:
         pictures["variogram"] = Picture(
             curvefigures.variogram_figure(outcome.variogram, outcome.block_m),
@@ -245,14 +253,7 @@ def mistakes(
     said = chances.argmax(axis=1)
     wrong = np.flatnonzero((said != truth) & (truth >= 0))
     wrong = wrong[np.argsort(-chances[wrong].max(axis=1), kind="stable")][:most]
-    some = rows[:: max(1, len(rows) // 64)]
-    sample = np.concatenate(list(pack.images[some]), axis=1)
-    known = None if pack.valid is None else np.concatenate(list(pack.valid[some]), axis=1)
-    limits = stretch_limits(sample, known, rgb)
-    shown = [
-        quicklook(pack.images[i], None if pack.valid is None else pack.valid[i], rgb, limits)
-        for i in rows[wrong]
-    ]
+    shown = looks(pack, rows, rgb)(rows[wrong])
     return figures.mistakes_figure(
         shown, [classes[i] for i in truth[wrong]], [classes[i] for i in said[wrong]],
         chances[wrong].max(axis=1).tolist(), most=most,

@@ -231,6 +231,7 @@ class Evaluate(Section):
         "scene; null: where the strategy is a probe",
     )
     mistakes: int = Field(24, ge=0, le=200, description="mistakes drawn in the report [tiles]")
+    explain: bool = Field(True, description="what the network looks at, and tiles by likeness")
 
 
 class Recipe(Section):

@@ -59,12 +59,20 @@ def test_a_run_leaves_everything_it_promises(tiles: Path, tmp_path: Path, strate
     assert run(tiles, out, f"strategy={strategy}") == 0
     left = {p.name for p in out.iterdir()}
     wanted = {"recipe.yaml", "metrics.json", "predictions.csv", "confusion.png", "curves.png",
-              "mistakes.png", "report.html", "model.safetensors", "weights.txt"}  # fmt: skip
+              "mistakes.png", "evidence.png", "embedding.png", "pairs.png", "report.html",
+              "model.safetensors", "weights.txt"}  # fmt: skip
     assert wanted <= left
     metrics = json.loads((out / "metrics.json").read_text())
     assert metrics["tiles"] == 24
     assert set(metrics["baselines"]) == {"band mean and sd, logistic", "majority class"}
     assert len((out / "predictions.csv").read_text().splitlines()) == 25
+
+
+def test_explanations_can_be_left_out(tiles: Path, tmp_path: Path) -> None:
+    out = tmp_path / "run"
+    assert run(tiles, out, "evaluate.explain=false") == 0
+    assert not {p.name for p in out.iterdir()} & {"evidence.png", "embedding.png"}
+    assert "Tiles by likeness" not in (out / "report.html").read_text()
 
 
 def test_a_saved_model_gives_its_example_logits_again(tiles: Path, tmp_path: Path) -> None:

@@ -1,0 +1,153 @@
+"""Figures of what a network's answers rest on: evidence, likeness of tiles, pairs mixed up."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.colors import LinearSegmentedColormap
+from numpy.typing import NDArray
+
+from geotl.figures import FAINT, GREY, INK, RULE, canvas, encoded, message, plain_axes, shortened
+from geotl.rendering import Pixels
+
+Floats = NDArray[np.floating]
+_HEAT = LinearSegmentedColormap.from_list(
+    "heat", [(1.0, 0.45, 0.0, 0.0), (1.0, 0.45, 0.0, 0.55), (1.0, 0.93, 0.2, 0.9)]
+)
+SIDE = 1.45  # inches of a tile
+
+
+def evidence_figure(
+    tiles: Sequence[Pixels], falls: Sequence[Floats], names: Sequence[str], sure: Sequence[float]
+) -> bytes:
+    """Tiles, and beside each the same in grey with what its class rests on laid over it.
+
+    Args:
+        tiles: uint8 [h,w,3].
+        falls: of the log-odds of the class where the tile is covered [k,k].
+        names: classes.
+        sure: probabilities of these.
+    """
+    if not tiles:
+        return message("No tile was named rightly, so there is nothing to explain.")
+    columns = min(3, len(tiles))
+    rows = math.ceil(len(tiles) / columns)
+    cell, high = 2 * SIDE + 0.3, SIDE + 0.42
+    figure = canvas(columns * cell, rows * high)
+    figure.set_layout_engine("none")
+    width, height = columns * cell, rows * high
+    for number, (tile, fall, name, share) in enumerate(zip(tiles, falls, names, sure, strict=True)):
+        left = (number % columns) * cell
+        low = height - (number // columns) * high - SIDE - 0.02
+        for place in (0, 1):
+            at = (left + place * (SIDE + 0.06)) / width
+            axes = figure.add_axes((at, low / height, SIDE / width, SIDE / height))
+            axes.set_axis_off()
+            if place == 0:
+                axes.imshow(tile, interpolation="nearest")
+                _under(axes, shortened(name, 28), f"{share:.0%} sure", FAINT)
+            else:
+                _overlay(axes, tile, fall)
+                _under(axes, "", f"odds fall up to {_times(float(fall.max()))}", FAINT)
+    return encoded(figure)
+
+
+def _overlay(axes: Axes, tile: Pixels, fall: Floats) -> None:
+    grey = tile.astype(float).mean(axis=2)
+    axes.imshow(grey, cmap="gray", vmin=0, vmax=255, interpolation="nearest")
+    top = float(fall.max())
+    shown = np.clip(fall / top, 0, 1) if top > 0 else np.zeros_like(fall)
+    high, wide = grey.shape
+    axes.imshow(
+        shown, cmap=_HEAT, vmin=0, vmax=1, interpolation="bilinear",
+        extent=(-0.5, wide - 0.5, high - 0.5, -0.5),
+    )  # fmt: skip
+
+
+def _times(fall: float) -> str:
+    """A fall of log-odds in words.
+
+    >>> _times(0.0), _times(1.0), _times(20.0)
+    ('not at all', '2.7-fold', 'over 1,000-fold')
+    """
+    if fall <= 0:
+        return "not at all"
+    return "over 1,000-fold" if fall > math.log(1000) else f"{math.exp(fall):.1f}-fold"
+
+
+def _under(axes: Axes, first: str, second: str, colour: str) -> None:
+    for line, (text, tint) in enumerate(((first, INK), (second, colour))):
+        axes.annotate(
+            text, (0, 0), xycoords="axes fraction", xytext=(0, -3 - 10 * line),
+            textcoords="offset points", va="top", fontsize=7.5, color=tint,
+        )  # fmt: skip
+
+
+def embedding_figure(
+    places: Floats, truth: NDArray[np.int64], wrong: NDArray[np.bool_],
+    classes: Sequence[str], colours: Sequence[str],
+) -> bytes:  # fmt: skip
+    """Tiles in the plane, coloured by their class; those named wrongly have a dark ring.
+
+    Each class's name stands at the middle of its tiles, so that colour is not needed to read it.
+    """
+    if len(places) < 3:
+        return message("Too few tiles to lay out.")
+    figure = canvas(7.4, 5.6)
+    axes = figure.add_subplot()
+    for k, (name, colour) in enumerate(zip(classes, colours, strict=True)):
+        own = truth == k
+        if not own.any():
+            continue
+        right, missed = places[own & ~wrong], places[own & wrong]
+        axes.scatter(right[:, 0], right[:, 1], s=16, color=colour, alpha=0.75, linewidths=0)
+        axes.scatter(
+            missed[:, 0], missed[:, 1], s=26, color=colour, edgecolors=INK, linewidths=1.1, zorder=3
+        )
+        middle = np.median(places[own], axis=0)
+        axes.annotate(
+            shortened(name, 24), middle, ha="center", va="center", fontsize=8.5, color=INK,
+            bbox={"boxstyle": "round,pad=0.2", "fc": "white", "ec": colour, "alpha": 0.85},
+            zorder=4,
+        )  # fmt: skip
+    plain_axes(axes)
+    axes.set(xticks=[], yticks=[], aspect="equal")
+    axes.margins(0.08)
+    axes.spines[:].set_visible(True)
+    axes.spines[:].set_color(RULE)
+    return encoded(figure)
+
+
+def pairs_figure(
+    rows: Sequence[Sequence[Pixels]], titles: Sequence[str], notes: Sequence[str]
+) -> bytes:
+    """A row of tiles for each pair of classes mixed up, what they are and were taken for before.
+
+    Args:
+        rows: of each pair the tiles, uint8 [h,w,3].
+        titles: of each pair, such as `River → Highway`.
+        notes: a remark under each title.
+    """
+    if not rows:
+        return message("No two classes were mixed up.")
+    side, names = 1.1, 2.6
+    columns = max(map(len, rows))
+    width, height = names + columns * (side + 0.08), len(rows) * (side + 0.12)
+    figure = canvas(width, height)
+    figure.set_layout_engine("none")
+    for number, (tiles, title, note) in enumerate(zip(rows, titles, notes, strict=True)):
+        low = height - number * (side + 0.12) - side
+        middle = (low + side / 2) / height
+        for shift, text, colour, size in ((0.1, title, INK, 9), (-0.1, note, FAINT, 8)):
+            figure.text(0, middle + shift / height, text, va="center", fontsize=size, color=colour)
+        for at, tile in enumerate(tiles):
+            left = names + at * (side + 0.08)
+            axes = figure.add_axes((left / width, low / height, side / width, side / height))
+            axes.imshow(tile, interpolation="nearest")
+            axes.set(xticks=[], yticks=[])
+            axes.spines[:].set_color(GREY)
+            axes.spines[:].set_linewidth(0.5)
+    return encoded(figure)
