@@ -133,7 +133,7 @@ def pairs_figure(
     """
     if not rows:
         return message("No two classes were mixed up.")
-    side, names = 1.1, 2.6
+    side, names = 1.1, 1.9
     columns = max(map(len, rows))
     width, height = names + columns * (side + 0.08), len(rows) * (side + 0.12)
     figure = canvas(width, height)
