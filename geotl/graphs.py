@@ -76,6 +76,11 @@ def _without_debugging(archive: io.BytesIO) -> bytes:
 
 def write_onnx(module: Deployed, tiles: Tensor, path: Path, told: Mapping[str, Any]) -> None:
     """Write one ONNX file for any batch size, that says what it is and is sealed with its hash."""
+    seal(onnx_graph(module, tiles), path, told)
+
+
+def onnx_graph(module: Deployed, tiles: Tensor) -> Any:
+    """A deployed network as an onnx.ModelProto for any batch size, of tiles as for `exported`."""
     graph = exported(module, tiles)
     program = torch.onnx.export(
         graph, dynamo=True, opset_version=OPSET, input_names=[INPUT], output_names=list(OUTPUTS),
@@ -87,20 +92,20 @@ def write_onnx(module: Deployed, tiles: Tensor, path: Path, told: Mapping[str, A
     proto.ir_version = IR_VERSION
     for node in proto.graph.node:  # where in PyTorch's graph it came from
         del node.metadata_props[:]
-    seal(proto, path, told)
+    return proto
 
 
 def run_pt2(path: Path) -> Runner:
     """Run a file of torch.export."""
     module = torch.export.load(path).module()
-    return _of_torch(module)
+    return running(module)
 
 
 def run_torchscript(path: Path) -> Runner:
     """Run a file of TorchScript."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", FutureWarning)  # as in write_torchscript
-        return _of_torch(torch.jit.load(str(path), map_location="cpu"))  # type: ignore[no-untyped-call]
+        return running(torch.jit.load(str(path), map_location="cpu"))  # type: ignore[no-untyped-call]
 
 
 def run_onnx(path: Path) -> Runner:
@@ -114,7 +119,9 @@ def run_onnx(path: Path) -> Runner:
     return run
 
 
-def _of_torch(module: Callable[[Tensor], tuple[Tensor, Tensor]]) -> Runner:
+def running(module: Callable[[Tensor], tuple[Tensor, Tensor]]) -> Runner:
+    """Run a module of PyTorch's, a deployed network or one that was loaded."""
+
     def run(tiles: Floats) -> tuple[Floats, Floats]:
         with torch.no_grad():
             chances, logits = module(torch.from_numpy(tiles))
