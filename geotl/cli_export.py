@@ -6,7 +6,7 @@ import argparse
 from pathlib import Path
 from typing import Any
 
-FORMATS = ("onnx", "pt2", "torchscript")
+FORMATS = ("onnx", "pt2", "torchscript", "safetensors")
 
 
 def add_export(commands: Any, common: argparse.ArgumentParser) -> None:
@@ -41,13 +41,18 @@ def add_export(commands: Any, common: argparse.ArgumentParser) -> None:
 
 
 def _export(args: argparse.Namespace) -> None:
-    from geotl.exporting import Rounding, export_graph
+    from geotl.exporting import BARE_FORMAT, Rounding, export_bare, export_graph
     from geotl.modelfile import load
 
+    say = _silent if args.quiet else print
+    rounding = Rounding(args.precision, args.tiles, args.max_loss)
+    if args.form == BARE_FORMAT:
+        rounding.check(args.form, args.views)
+        export_bare(load(args.model), args.out, overwrite=args.overwrite, say=say)
+        return
     export_graph(
         load(args.model), args.form, args.out, views=args.views, overwrite=args.overwrite,
-        rounding=Rounding(args.precision, args.tiles, args.max_loss),
-        say=_silent if args.quiet else print,
+        rounding=rounding, say=say,
     )  # fmt: skip
 
 

@@ -19,18 +19,20 @@ from geotl.graphs import (
     run_onnx,
     run_pt2,
     run_torchscript,
+    running,
     write_onnx,
     write_pt2,
     write_torchscript,
 )  # fmt: skip
 from geotl.lightening import folded, halved
-from geotl.modelfile import ModelFile
+from geotl.modelfile import ModelFile, bare, load, save
 from geotl.onnxfiles import read_proto, seal
 from geotl.parity import LIMITS, Limits, Parity, Precision, compare, example_tiles
 from geotl.passports import passport
 from geotl.roundingloss import Loss, halves, judge, raw_batches
 
 GraphFormat = Literal["onnx", "pt2", "torchscript"]
+BARE_FORMAT = "safetensors"
 Say = Callable[[str], None]
 
 
@@ -64,7 +66,7 @@ class Rounding:
     tiles: Path | None = None
     most_lost: float = 1.0
 
-    def check(self, form: GraphFormat) -> None:
+    def check(self, form: str, views: int | None = None) -> None:
         """Refuse what does not go together.
 
         Raises:
@@ -75,6 +77,8 @@ class Rounding:
                 f"--precision {self.precision}: only for --format onnx; {form} is written in "
                 "float32"
             )
+        if form == BARE_FORMAT and views is not None:
+            raise SettingError(f"--views: not for --format {form}; geotl map and predict choose")
         if self.precision == "int8" and self.tiles is None:
             raise SettingError(
                 "--precision int8: give labelled tiles with --tiles DATA, to measure ranges on one "
@@ -133,6 +137,31 @@ def export_graph(
         check_parity(path, found, LIMITS[rounding.precision])
     say(f"{form.ljust(8)} {path} ({path.stat().st_size / 1e6:.1f} MB)")
     return Exported(path, found, loss)
+
+
+def export_bare(
+    model: ModelFile, path: Path, *, overwrite: bool = False, say: Say = print
+) -> Exported:
+    """Export a model as a safetensors file with nothing of its training tiles.
+
+    Args:
+        model: to export.
+        path: to write to; it appears only once it has been loaded and found to say the same.
+        overwrite: replace what is there.
+        say: told every line.
+
+    Raises:
+        OutputError: the file exists or cannot be written.
+        UnfinishedError: it does not say what the model says; nothing is left.
+    """
+    check_absent(path, overwrite=overwrite)
+    with whole_file(path) as part:
+        save(part, bare(model))
+        found = compare(deployed(model), running(deployed(load(part))), example_tiles(model))
+        say(str(found))
+        check_parity(path, found, LIMITS["float32"])
+    say(f"{BARE_FORMAT} {path} ({path.stat().st_size / 1e6:.1f} MB)")
+    return Exported(path, found)
 
 
 def check_parity(path: Path, found: Parity, limits: Limits) -> None:
