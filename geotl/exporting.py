@@ -29,6 +29,7 @@ from geotl.modelfile import ModelFile, bare, load, save
 from geotl.onnxfiles import read_proto, seal
 from geotl.parity import LIMITS, Limits, Parity, Precision, compare, example_tiles
 from geotl.passports import passport
+from geotl.quantising import quantise
 from geotl.roundingloss import Loss, halves, judge, raw_batches
 
 GraphFormat = Literal["onnx", "pt2", "torchscript"]
@@ -193,8 +194,6 @@ def write_int8(
         DataError: tiles that cannot be used.
         UnfinishedError: rounding costs more than it may.
     """
-    from geotl.quantising import quantise
-
     contract = model.contract
     found = halves(contract, rounding.tiles or "")
     tiles = torch.from_numpy(_several(example_tiles(model)))

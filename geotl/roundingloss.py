@@ -91,9 +91,9 @@ class Loss:
         """In one line."""
         lost = self.points
         return (
-            f"accuracy on {self.tiles} tiles: float32 {self.before}, int8 {self.after}; lost "
-            f"{lost.value:.2f} points [{lost.low:.2f}, {lost.high:.2f}] (ranges measured on "
-            f"{self.calibrated} other tiles)"
+            f"accuracy on {self.tiles} tiles: float32 {self.before}, int8 {self.after}; difference "
+            f"{0 - lost.value:+.2f} points [{0 - lost.high:+.2f}, {0 - lost.low:+.2f}] (ranges "
+            f"measured on {self.calibrated} other tiles)"
         )
 
 

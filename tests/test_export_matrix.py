@@ -33,9 +33,17 @@ def made(name: str, bands: int, views: int, cut: str | None = None, pool: str = 
 
 
 def tiles(bands: int, px: int) -> np.ndarray:
-    """Raw tiles [7,C,S,S] with holes, two pixels larger than the larger input."""
+    """Raw tiles [7,C,S,S] with holes, two pixels larger than the larger input.
+
+    They differ as tiles of classes do, in level and texture: features of mere noise would hardly
+    differ, and standardised they would be rounding errors drawn large.
+    """
     random = np.random.default_rng(4)
-    made = random.integers(1, 10_000, (7, bands, px + 2, px + 2)).astype(np.float32)
+    level = random.uniform(300, 9000, (7, bands, 1, 1))
+    coarse = random.normal(0, 0.4, (7, bands, 5, 5)).repeat(px // 5 + 2, 2).repeat(px // 5 + 2, 3)
+    noise = random.normal(0, 0.05, (7, bands, px + 2, px + 2))
+    made = level * np.exp(coarse[:, :, : px + 2, : px + 2] + noise)
+    made = made.clip(1, 10_000).astype(np.float32)
     made[0, :, :5] = 0
     made[1, 0, 5:9] = np.nan
     return made
