@@ -1,7 +1,8 @@
 """int8 for an ONNX file: ranges of its convolutions' values measured on tiles, then rounded.
 
 Static quantisation in QDQ form, weights by output channel. Weights take 7 of the 8 bits, since
-processors without VNNI add pairs of products in 16 bits and would cut the largest off. With `onnxfiles` the only place that imports onnxruntime.
+processors without VNNI add pairs of products in 16 bits and would cut the largest off. With
+`onnxfiles` the only place that imports onnxruntime.
 """
 
 from __future__ import annotations
