@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check -q
 
-.PHONY: demo test lint bench clean
+.PHONY: demo test test-export lint bench clean
 
 demo: $(VENV)/.installed
 	$(BIN)/geotl run sample_source --out runs/sample_source --resume
@@ -14,6 +14,10 @@ demo: $(VENV)/.installed
 
 test: $(VENV)/.tested lint
 	$(BIN)/python -m pytest
+
+# Every backbone to ONNX and torch.export, with 1, 3 and 5 bands, 1 and 4 views.
+test-export: $(VENV)/.tested
+	$(BIN)/python -m pytest tests/test_export_matrix.py -m export_matrix
 
 lint: $(VENV)/.tested
 	$(BIN)/ruff check .

@@ -12,16 +12,16 @@ import torch
 from numpy.typing import NDArray
 
 from geotl import modelfile
-from geotl.cachefolder import cache_folder
-from geotl.catalogue import index_tiles, list_tiles
+from geotl.catalogue import list_tiles
 from geotl.device import Precision, autocast, choose_device
-from geotl.errors import BandError, DataError, nearest
+from geotl.errors import BandError, DataError
 from geotl.evaluation import Evaluation, evaluate, softmax
-from geotl.loading import read_tiles, to_batch
+from geotl.labelledtiles import labelled_tiles, tile_blocks
+from geotl.loading import to_batch
 from geotl.model import view_logits
 from geotl.modelfile import ModelFile
 from geotl.scenes import MaskChoice
-from geotl.sensors import Sensor, rescaled
+from geotl.sensors import Sensor
 
 if TYPE_CHECKING:
     import xarray as xr
@@ -100,7 +100,8 @@ class Model:
             return self._predictions(self._array_blocks(tiles), (), precision)
         given = [tiles] if isinstance(tiles, str | Path) else list(tiles)
         paths = list_tiles(given, sensor or self.file.contract.sensor)
-        return self._predictions(self._file_blocks(paths, sensor), tuple(paths), precision)
+        blocks = tile_blocks(self.file.contract, paths, sensor)
+        return self._predictions(blocks, tuple(paths), precision)
 
     def evaluate(self, data: str | Path, *, sensor: Sensor | None = None) -> Evaluation:
         """Judge the model on labelled tiles: class folders, a manifest, or a torchgeo data set.
@@ -111,22 +112,8 @@ class Model:
         Raises:
             DataError: a class the model does not know, or tiles that cannot be read.
         """
-        levels = {name.count("/") + 1 for name in self.classes}
-        index = index_tiles(
-            data,
-            cache=cache_folder() / "datasets",
-            sensor=sensor or self.file.contract.sensor,
-            class_depth=levels.pop() if len(levels) == 1 else 1,
-        )
-        unknown = [name for name in index.classes if name not in self.classes]
-        if unknown:
-            raise DataError(
-                f"{data}: class {unknown[0]!r} is not one of the model's; "
-                f"{nearest(unknown[0], self.classes)}"
-            )
+        index, truth = labelled_tiles(self.file.contract, data, sensor)
         found = self.predict([tile.path for tile in index.tiles], sensor=sensor)
-        known = np.array([self.classes.index(name) for name in index.classes])
-        truth = known[index.labels]
         temperature = float(self.network.temperature)
         return evaluate(found.logits, truth, self.classes, temperature=temperature)
 
@@ -188,24 +175,6 @@ class Model:
             valid = np.isfinite(part)
             nodata = self.file.contract.sensor.nodata
             yield part, valid if nodata is None else valid & (part != nodata)
-
-    def _file_blocks(
-        self, paths: Sequence[Path], sensor: Sensor | None
-    ) -> Iterator[tuple[NDArray[Any], NDArray[np.bool_] | None]]:
-        contract = self.file.contract
-        own = sensor or contract.sensor
-        file_bands = contract.file_bands if sensor is None else None
-        blocks = read_tiles(
-            paths,
-            own,
-            contract.bands,
-            file_bands,
-            tile_px=contract.tile_px,
-            fit=contract.fit,
-            block=128,
-        )
-        for images, valid in blocks:
-            yield rescaled(images, own, contract.sensor), valid
 
     def _predictions(
         self,

@@ -52,4 +52,6 @@ def deployed(model: ModelFile, views: int | None = None) -> Deployed:
         views: flips and quarter turns to average over, None for the model's own.
     """
     network = copy.deepcopy(model.network).to("cpu", torch.float32).eval().requires_grad_(False)
+    # torch.export.save takes tensors in channels_last for slices of larger ones, and warns.
+    network = network.to(memory_format=torch.contiguous_format)
     return Deployed(network, views or model.contract.spec.views).eval()

@@ -34,6 +34,10 @@ class WeightsError(GeoTLError, ValueError):
     """A weight file that does not fit the network it was given for."""
 
 
+class SettingError(GeoTLError, ValueError):
+    """Options of a command that do not go together."""
+
+
 class ModelError(GeoTLError, ValueError):
     """A model file that is damaged, foreign, or of an unknown format version."""
 

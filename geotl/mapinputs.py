@@ -7,7 +7,6 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from geotl.errors import DataError
-from geotl.imagerycheck import training_resolution_m
 from geotl.interest import Interest, of_box, of_file
 from geotl.maptask import MapOptions, window_grid
 from geotl.modelfile import ModelFile
@@ -46,10 +45,7 @@ def open_for(
 
 def at_training_resolution(model: ModelFile, scene: Scene) -> Scene:
     """The scene itself, or resampled where its pixels on the ground are of another size."""
-    training = model.notes.get("training", {})
-    wanted = training_resolution_m(
-        model.companions.footprints, training.get("crs", []), model.contract.tile_px
-    )
+    wanted = model.resolution_m
     if wanted is None:
         return scene
     grid = scene.grid

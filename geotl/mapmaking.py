@@ -15,7 +15,7 @@ import numpy as np
 from geotl.drawnmaps import MOST_CLASSES, Areas, Drawing, draw, finish
 from geotl.errors import DataError
 from geotl.files import write_text
-from geotl.imagerycheck import check_radiometry, range_of
+from geotl.imagerycheck import check_radiometry
 from geotl.interest import Interest, whole
 from geotl.maplooks import outside_of
 from geotl.mapoutput import check_output, left_over, put_in_place
@@ -114,12 +114,11 @@ def _outside_lines(outside: float | None) -> list[str]:
 
 def _check_scene(model: ModelFile, scene: Imagery, *, force: bool) -> None:
     """Make sure that the model can map a scene, before anything is written."""
-    contract, companions = model.contract, model.companions
+    contract = model.contract
     if len(contract.classes) > MOST_CLASSES:
         raise DataError(f"{model.path}: {len(contract.classes)} classes; a map holds at most 254")
     if not force:
-        known = range_of(companions.examples, companions.example_valid)
-        check_radiometry(scene, known, contract.sensor, contract.bands)
+        check_radiometry(scene, model.seen, contract.sensor, contract.bands)
 
 
 def _made(

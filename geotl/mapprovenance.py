@@ -9,15 +9,13 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from geotl import __version__
 from geotl.errors import ModelError
 from geotl.files import sha256_of
 from geotl.mapping import Plan
 from geotl.maptask import Task
 from geotl.modelfile import ModelFile
-from geotl.raster import Grid, opened
+from geotl.raster import opened
 from geotl.sampledesign import FOOTPRINTS_TAG
 from geotl.scenes import Scene
 from geotl.windows import Imagery
@@ -99,7 +97,7 @@ def provenance(
     contract, model = task.model.contract, task.model
     agreement = note.get("agreement")
     versions = model.notes.get("versions", {})
-    boxes = footprints_in(model, task.scene.grid)
+    boxes = model.ground.get(str(task.scene.grid.crs), [])
     return {
         "GEOTL_VERSION": str(told["geotl"]),
         "GEOTL_DATE": str(note["date"]),
@@ -116,10 +114,3 @@ def provenance(
         **({FOOTPRINTS_TAG: json.dumps(boxes)} if boxes else {}),
         **{f"CLASS_{value}": name for value, name in enumerate(contract.classes)},
     }
-
-
-def footprints_in(model: ModelFile, grid: Grid) -> list[list[float]]:
-    """Left, bottom, right, top of training tiles known in a grid's reference system."""
-    systems = model.notes.get("training", {}).get("crs", [])
-    boxes = zip(model.companions.footprints.tolist(), systems, strict=False)
-    return [box for box, crs in boxes if crs == grid.crs and np.isfinite(box).all()]

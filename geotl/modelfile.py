@@ -22,12 +22,13 @@ from safetensors.numpy import save_file
 from geotl.backbones import build_backbone
 from geotl.errors import ModelError
 from geotl.files import whole_file
+from geotl.imagerycheck import Range, range_of, training_resolution_m
 from geotl.model import FeatureSpec, Normalise, TileClassifier
 from geotl.sensors import Sensor, sensor_from
 from geotl.shaping import Fit
 
 FORMAT_VERSION = 1
-KEY = "geotl"
+KEY, BARE = "geotl", "bare"
 EXAMPLES, CORESET = 32, 2000
 
 
@@ -86,14 +87,88 @@ class Companions:
 class ModelFile:
     """A model in memory: network, contract, companions, and notes (recipe, metrics, …).
 
-    `path` is the file it was loaded from, None for one that was not.
+    `held` is None in a bare file, which carries nothing of the training tiles; `path` is the file
+    it was loaded from, None for one that was not.
     """
 
     network: TileClassifier
     contract: Contract
-    companions: Companions
+    held: Companions | None
     notes: dict[str, Any] = field(default_factory=dict)
     path: Path | None = None
+
+    @property
+    def companions(self) -> Companions:
+        """What later work draws on.
+
+        Raises:
+            ModelError: the file is bare.
+        """
+        if self.held is None:
+            raise ModelError(
+                f"{self.path}: a bare file, without example tiles, features and footprints of the "
+                "training tiles, which this needs; give the model.safetensors it was exported from"
+            )
+        return self.held
+
+    @property
+    def resolution_m(self) -> float | None:
+        """Side of a training pixel in metres, None where unknown."""
+        if self.held is None:
+            given: float | None = self.notes[BARE]["resolution_m"]
+            return given
+        return training_resolution_m(self.held.footprints, self._systems, self.contract.tile_px)
+
+    @property
+    def seen(self) -> Range:
+        """Mean and standard deviation of the example tiles' bands."""
+        if self.held is None:
+            told = self.notes[BARE]
+            return Range(np.array(told["mean"]), np.array(told["sd"]))
+        return range_of(self.held.examples, self.held.example_valid)
+
+    @property
+    def ground(self) -> dict[str, list[list[float]]]:
+        """Left, bottom, right, top of the training tiles whose place is known, by system."""
+        found: dict[str, list[list[float]]] = {}
+        boxes = [] if self.held is None else self.held.footprints.tolist()
+        for box, crs in zip(boxes, self._systems, strict=False):
+            if crs and np.isfinite(box).all():
+                found.setdefault(crs, []).append(box)
+        return found
+
+    @property
+    def _systems(self) -> list[str | None]:
+        return list(self.notes.get("training", {}).get("crs", []))
+
+
+def bare(model: ModelFile) -> ModelFile:
+    """A model without anything of its training tiles: what `geotl predict` and `map` need.
+
+    Left are the network, the contract, the headline of its accuracy, versions and the digests of
+    its weights' files; size of a training pixel, and mean and sd of the bands, by which a scene is
+    checked. No tile, feature, footprint, date, recipe or path.
+    """
+    seen, notes = model.seen, model.notes
+    told = {
+        "versions": notes.get("versions", {}),
+        "metrics": {"headline": notes.get("metrics", {}).get("headline", "not judged")},
+        "weights": _nameless(notes.get("weights", {})),
+        BARE: {
+            "resolution_m": model.resolution_m, "mean": seen.mean.tolist(), "sd": seen.sd.tolist()
+        },
+    }  # fmt: skip
+    return ModelFile(model.network, model.contract, None, told)
+
+
+def _nameless(weights: Mapping[str, Any]) -> dict[str, Any]:
+    """Weight files by their own names, without folders, and digests."""
+    files = weights.get("chain") or ([weights] if weights else [])
+    kept = [
+        {"source": Path(str(file.get("source"))).name, "sha256": file.get("sha256")}
+        for file in files
+    ]
+    return {"chain": kept} if kept else {}
 
 
 def save(path: Path, model: ModelFile) -> None:
@@ -106,8 +181,8 @@ def save(path: Path, model: ModelFile) -> None:
         name: value.detach().cpu().contiguous().numpy()
         for name, value in model.network.state_dict().items()
     }
-    for name in (f.name for f in dataclasses.fields(Companions)):
-        tensors[f"companions.{name}"] = np.ascontiguousarray(getattr(model.companions, name))
+    for name in (f.name for f in dataclasses.fields(Companions) if model.held is not None):
+        tensors[f"companions.{name}"] = np.ascontiguousarray(getattr(model.held, name))
     header = {"format_version": FORMAT_VERSION, **dataclasses.asdict(model.contract), **model.notes}
     text = json.dumps(header, sort_keys=True, allow_nan=False)
     with whole_file(path) as part:
@@ -158,7 +233,8 @@ def load(path: str | Path) -> ModelFile:
         tensors = {name: stream.get_tensor(name) for name in stream.keys()}  # noqa: SIM118
     names = [f.name for f in dataclasses.fields(Companions)]
     try:
-        companions = Companions(**{n: tensors.pop(f"companions.{n}") for n in names})
+        there = {n: tensors.pop(f"companions.{n}") for n in names if BARE not in header}
+        companions = Companions(**there) if there else None
         network = _network(contract)
         network.load_state_dict({n: torch.from_numpy(v) for n, v in tensors.items()})
     except (KeyError, RuntimeError) as error:
@@ -220,6 +296,7 @@ def describe_file(path: Path) -> str:
         "classes": ", ".join(header["classes"]),
         "weights": _ancestry(header.get("weights", {})),
         "result": header.get("metrics", {}).get("headline", "not judged"),
+        **({"bare": "nothing of the training tiles is in it"} if BARE in header else {}),
     }
     return "\n".join(f"{name.ljust(8)} {text}" for name, text in lines.items())
 

@@ -78,6 +78,13 @@ def read_passport(path: Path) -> dict[str, Any]:
     return told
 
 
+def read_proto(path: Path) -> Any:
+    """A file as an onnx.ModelProto, whoever wrote it."""
+    import onnx
+
+    return onnx.load(path)
+
+
 def open_session(path: Path, threads: int | None = None) -> Any:
     """An onnxruntime session on the CPU.
 

@@ -49,7 +49,7 @@ def test_no_module_imports_in_a_circle() -> None:
      ("lightning", {"callbacks", "engine", "training"}),
      ("matplotlib", {"cartography", "checkfigures", "curvefigures", "explainfigures",
                      "figures", "mapfigures"}),
-     ("onnx", {"onnxfiles"}), ("onnxruntime", {"onnxfiles"}),
+     ("onnx", {"onnxfiles"}), ("onnxruntime", {"onnxfiles", "quantising"}),
      ("distributed", {"manyscenes"}), ("dask", set()),
      ("geopandas", {"vectors"}), ("pyogrio", {"vectors"}),
      ("pyproj", {"groundareas", "positions", "resampling", "vectors"})],

@@ -1,0 +1,142 @@
+"""What rounding a network costs: two files judged on the same tiles, and the difference's interval.
+
+Pure, but for the tiles that are read.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from geotl.errors import DataError
+from geotl.graphs import Floats, Runner
+from geotl.labelledtiles import labelled_tiles, tile_blocks
+from geotl.modelfile import Contract
+from geotl.scoring import Interval, wilson
+from geotl.splits import Split, by_group, stratified
+
+MOST_CALIBRATING, BATCH = 256, 4
+_Z = 1.96
+
+
+@dataclass(frozen=True)
+class Halves:
+    """Labelled tiles in two halves that share no copy, and no group where groups are known.
+
+    Attributes:
+        measured: files of at most 256 tiles, spread over the classes, to measure ranges on.
+        judged: files of the other half.
+        truth: their classes among the model's [n].
+    """
+
+    measured: tuple[Path, ...]
+    judged: tuple[Path, ...]
+    truth: NDArray[np.int64]
+
+
+def halves(contract: Contract, data: str | Path) -> Halves:
+    """Divide labelled tiles, always alike.
+
+    Raises:
+        DataError: tiles that cannot be read or divided, or a class the model does not know.
+    """
+    index, truth = labelled_tiles(contract, data)
+    groups = [tile.group for tile in index.tiles]
+    content = [tile.content for tile in index.tiles]
+    split = (
+        by_group(groups, truth, 0.5, seed=0, content=content, names=contract.classes)
+        if all(groups)
+        else stratified(truth, 0.5, seed=0, content=content, names=contract.classes)
+    )
+    return _halves([tile.path for tile in index.tiles], truth, split)
+
+
+def _halves(paths: list[Path], truth: NDArray[np.int64], split: Split) -> Halves:
+    order = np.random.default_rng(0).permutation(split.train)[:MOST_CALIBRATING]
+    return Halves(
+        tuple(paths[i] for i in order), tuple(paths[i] for i in split.test), truth[split.test]
+    )
+
+
+def raw_batches(contract: Contract, paths: tuple[Path, ...], size: int = BATCH) -> Iterator[Floats]:
+    """Tiles [n,C,S,S] as an export takes them, what is not valid NaN."""
+    for images, valid in tile_blocks(contract, paths, block=size):
+        yield np.where(valid, images.astype(np.float32), np.float32(np.nan))
+
+
+@dataclass(frozen=True)
+class Loss:
+    """Accuracy of a network and of its rounded form on the same tiles.
+
+    Attributes:
+        before: share named right, with its interval.
+        after: the same, rounded.
+        points: what was lost, in percentage points, with its interval; below 0 is a gain.
+        tiles: how many were judged.
+        calibrated: how many others the ranges were measured on.
+    """
+
+    before: Interval
+    after: Interval
+    points: Interval
+    tiles: int
+    calibrated: int
+
+    def __str__(self) -> str:
+        """In one line."""
+        lost = self.points
+        return (
+            f"accuracy on {self.tiles} tiles: float32 {self.before}, int8 {self.after}; difference "
+            f"{0 - lost.value:+.2f} points [{0 - lost.high:+.2f}, {0 - lost.low:+.2f}] (ranges "
+            f"measured on {self.calibrated} other tiles)"
+        )
+
+
+def judge(
+    runners: tuple[Runner, Runner], contract: Contract, found: Halves, size: int = 64
+) -> Loss:
+    """Let a file and its rounded form name the judged half, batch by batch."""
+    said: list[list[NDArray[np.int64]]] = [[], []]
+    for tiles in raw_batches(contract, found.judged, size):
+        for rows, runner in zip(said, runners, strict=True):
+            rows.append(runner(tiles)[0].argmax(axis=1))
+    right = [np.concatenate(rows) == found.truth for rows in said]
+    n = len(found.truth)
+    return Loss(
+        wilson(int(right[0].sum()), n),
+        wilson(int(right[1].sum()), n),
+        points_lost(right[0], right[1]),
+        n,
+        len(found.measured),
+    )
+
+
+def points_lost(before: NDArray[np.bool_], after: NDArray[np.bool_]) -> Interval:
+    """Percentage points of accuracy lost on the same tiles, with a 95 % interval.
+
+    Half a tile is added to each cell of the table of pairs, which holds the interval's level in
+    small samples too, and of no disagreement leaves an interval of a width (Agresti & Min 2005,
+    doi 10.1002/sim.1781).
+
+    Raises:
+        DataError: no tiles.
+
+    >>> right = np.ones(100, bool)
+    >>> points_lost(right, np.arange(100) >= 3)
+    Interval(value=3.0, low=-0.85..., high=6.74...)
+    >>> points_lost(right, right).value
+    0.0
+    """
+    n = len(before)
+    if not n:
+        raise DataError("no labelled tile to judge rounding on; give more with --tiles")
+    lost, gained = int((before & ~after).sum()), int((~before & after).sum())
+    b, c, total = lost + 0.5, gained + 0.5, n + 2
+    middle, spread = (b - c) / total, math.sqrt((b + c) - (b - c) ** 2 / total) / total
+    ends = (100 * (middle - _Z * spread), 100 * (middle + _Z * spread))
+    return Interval(100 * (lost - gained) / n, *ends)

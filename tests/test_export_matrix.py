@@ -1,0 +1,114 @@
+"""Every backbone exported to ONNX and torch.export: `make test-export`; one a family always."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from geotl.backbones import REGISTRY, build_backbone
+from geotl.deployed import Deployed
+from geotl.exporting import KINDS
+from geotl.lightening import folded, halved
+from geotl.model import FeatureSpec, Normalise, TileClassifier
+from geotl.parity import LIMITS, compare
+
+SMALLEST = {"lenet": "lenet5", "alexnet": "alexnet", "vgg": "vgg11_bn", "inception": "googlenet",
+            "resnet": "resnet18", "squeezenet": "squeezenet1_1"}  # fmt: skip
+EARLY = {"vgg": "block3", "resnet": "layer2", "alexnet": "conv3"}  # cut here to be quick
+POOLS = ("mean", "root_mean", "mean_log", "mean_sd")
+
+
+def made(name: str, bands: int, views: int, cut: str | None = None, pool: str = "mean") -> Deployed:
+    """A random network for so many bands whose logits spread like a trained one's."""
+    body, _ = build_backbone(name, [f"b{i}" for i in range(bands)], cut_after=cut, seed=2)
+    sizes = (max(body.min_px, 32), max(body.min_px, 32) + 8)  # one is enlarged, none or one shrunk
+    spec = FeatureSpec(tuple(body.stages)[-2:], pool, sizes, views=views)
+    normalise = Normalise([3000.0] * bands, [1500.0] * bands, nodata=0.0)
+    network = TileClassifier(body, normalise, spec, 4).eval().requires_grad_(False)
+    network.set_feature_scale(network.features(torch.from_numpy(tiles(bands, sizes[1]))))
+    # Deep random networks have channels that hardly vary. Drawn to unit sd they are rounding errors:
+    # PyTorch then differs from itself (batches of 1 and 7, VGG-16) by more than the limit.
+    network.feature_sd.clamp_(min=0.1 * float(network.feature_sd.median()))
+    return Deployed(network, views).eval()
+
+
+def tiles(bands: int, px: int) -> np.ndarray:
+    """Raw tiles [7,C,S,S] with holes, two pixels larger than the larger input.
+
+    They differ as tiles of classes do, in level and texture: features of mere noise would hardly
+    differ, and standardised they would be rounding errors drawn large.
+    """
+    random = np.random.default_rng(4)
+    level = random.uniform(300, 9000, (7, bands, 1, 1))
+    coarse = random.normal(0, 0.4, (7, bands, 5, 5)).repeat(px // 5 + 2, 2).repeat(px // 5 + 2, 3)
+    noise = random.normal(0, 0.05, (7, bands, px + 2, px + 2))
+    made = level * np.exp(coarse[:, :, : px + 2, : px + 2] + noise)
+    made = made.clip(1, 10_000).astype(np.float32)
+    made[0, :, :5] = 0
+    made[1, 0, 5:9] = np.nan
+    return made
+
+
+def exported(form: str, module: Deployed, raw: np.ndarray, path: Path) -> None:
+    KINDS[form].write(module, torch.from_numpy(raw[:3]), path, {})
+
+
+def check(name: str, bands: int, views: int, form: str, folder: Path, **how) -> None:
+    module = made(name, bands, views, **how)
+    raw = tiles(bands, module.network.spec.input_px[1])
+    out = folder / f"m{KINDS[form].suffix}"
+    exported(form, module, raw, out)
+    found = compare(module, KINDS[form].run(out), raw)
+    assert found.fault(LIMITS["float32"]) is None, found
+    assert module(torch.from_numpy(raw))[1].std() > 0.01  # the network says something
+
+
+@pytest.mark.parametrize("form", ["onnx", "pt2"])
+@pytest.mark.parametrize("family", list(SMALLEST))
+def test_one_of_each_family(family, form, tmp_path, one_thread):
+    bands, views = (1, 1) if family == "lenet" else (5, 4) if form == "onnx" else (3, 1)
+    pool = POOLS[len(family) % 4]
+    check(SMALLEST[family], bands, views, form, tmp_path, cut=EARLY.get(family), pool=pool)
+
+
+def test_every_family_has_its_smallest():
+    families = {spec.family for spec in REGISTRY.values()}
+    assert {REGISTRY[name].family: name for name in SMALLEST.values()} == SMALLEST
+    assert set(SMALLEST) == families
+
+
+@pytest.mark.export_matrix
+@pytest.mark.parametrize("form", ["onnx", "pt2"])
+@pytest.mark.parametrize("views", [1, 4])
+@pytest.mark.parametrize("bands", [1, 3, 5])
+@pytest.mark.parametrize("name", list(REGISTRY))
+def test_every_backbone(name, bands, views, form, tmp_path):
+    check(name, bands, views, form, tmp_path)
+
+
+@pytest.mark.export_matrix
+@pytest.mark.parametrize("name", list(REGISTRY))
+def test_every_backbone_in_half_precision(name, tmp_path):
+    module = made(name, 3, 1)
+    raw = tiles(3, module.network.spec.input_px[1])
+    exported("onnx", halved(module), raw, tmp_path / "m.onnx")
+    found = compare(module, KINDS["onnx"].run(tmp_path / "m.onnx"), raw)
+    print(name, found)
+    assert found.fault(LIMITS["float16"]) is None, found
+
+
+@pytest.mark.parametrize("name", ["resnet18", "googlenet", "vgg11_bn"])
+def test_folding_changes_no_answer(name):
+    module = made(name, 3, 1, cut=EARLY.get(REGISTRY[name].family))
+    for layer in module.modules():
+        if isinstance(layer, torch.nn.BatchNorm2d):  # statistics worth folding
+            layer.running_mean.normal_(0, 0.1)
+            layer.running_var.uniform_(0.5, 2)
+    raw = torch.from_numpy(tiles(3, module.network.spec.input_px[1]))
+    light = folded(module)
+    assert not [m for m in light.modules() if isinstance(m, torch.nn.BatchNorm2d)]
+    assert [m for m in module.modules() if isinstance(m, torch.nn.BatchNorm2d)]
+    np.testing.assert_allclose(light(raw)[1], module(raw)[1], atol=2e-4)
