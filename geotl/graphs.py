@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import warnings
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -52,16 +52,20 @@ def write_torchscript(module: Deployed, tiles: Tensor, path: Path, told: Mapping
 
 def write_onnx(module: Deployed, tiles: Tensor, path: Path, told: Mapping[str, Any]) -> None:
     """Write one ONNX file for any batch size, that says what it is and is sealed with its hash."""
-    graph = exported(module, tiles)
+    seal(onnx_of(exported(module, tiles), OUTPUTS), path, told)
+
+
+def onnx_of(graph: torch.export.ExportedProgram, outputs: Sequence[str]) -> Any:
+    """An onnx.ModelProto that onnxruntime 1.17 still reads, of a graph with one input."""
     program = torch.onnx.export(
-        graph, dynamo=True, opset_version=OPSET, input_names=[INPUT], output_names=list(OUTPUTS),
+        graph, dynamo=True, opset_version=OPSET, input_names=[INPUT], output_names=list(outputs),
         verbose=False,
     )  # fmt: skip
     if program is None:
         raise RuntimeError("torch.onnx.export gave nothing")
     proto = program.model_proto
     proto.ir_version = IR_VERSION
-    seal(proto, path, told)
+    return proto
 
 
 def run_pt2(path: Path) -> Runner:
