@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from geotl.deepnesstiles import TileLayout, metadata, tile_layout
 from geotl.deployed import INPUT, Deployed, deployed
-from geotl.errors import UnfinishedError
+from geotl.errors import DataError, UnfinishedError
 from geotl.exporting import check_absent
 from geotl.files import whole_file
 from geotl.graphs import onnx_of
@@ -49,6 +49,15 @@ class DeepnessOptions:
     step_px: int | None = None
     views: int | None = None
     resolution_m: float | None = None
+
+    def __post_init__(self) -> None:
+        """Check what can be checked without a model.
+
+        Raises:
+            DataError: a resolution that is not above 0.
+        """
+        if self.resolution_m is not None and not self.resolution_m > 0:
+            raise DataError(f"resolution {self.resolution_m:g}: allowed is above 0 m")
 
 
 @dataclass(frozen=True)
@@ -190,12 +199,12 @@ def mapped(raw: Floats, single: Deployed, layout: TileLayout) -> NDArray[np.floa
     """What `geotl map` in exact mode at a posting of 1 px says of an image: [1+K,S,S].
 
     Args:
-        raw: pixels [C,S,S], NaN where invalid.
+        raw: pixels [C,S,S], NaN or the sensor's nodata where invalid.
         single: the model, deployed.
         layout: whose windows.
     """
     grid, side = _grid(layout), slice(0, layout.tile_px)
-    valid = np.isfinite(raw)
+    valid = np.isfinite(raw) & (raw != float(single.network.normalise.nodata))
     fill = single.network.normalise.fill.numpy().reshape(-1, 1, 1)
     sweep = Sweep(
         single.network, layout.window_px, len(single.views), "exact", None, "float32", batch=32
