@@ -39,7 +39,7 @@ class DeepnessOptions:
     """How a model is spread over the plugin's tiles.
 
     Attributes:
-        tile_px: side of a tile, None for the largest up to 512 px or four windows that fits.
+        tile_px: side of a tile, None for the largest up to 512 px or four windows that goes.
         step_px: pixels between windows, None for half a window.
         views: flips and quarter turns averaged; one unless told otherwise, as in `geotl map`.
         resolution_m: size of a pixel where the model does not know it.

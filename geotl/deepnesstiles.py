@@ -65,7 +65,8 @@ def tile_layout(
     Args:
         window_px: side of a window.
         step_px: pixels between windows, None for half a window.
-        tile_px: side of a tile, None for the largest up to 512 px or four windows that fits.
+        tile_px: side of a tile, None for the largest up to 512 px or four windows that goes with
+            one grid of windows.
 
     Raises:
         DataError: a step beyond 1 to the window, or a tile that windows do not fill or whose
@@ -79,30 +80,29 @@ def tile_layout(
     step = max(1, window_px // 2) if step_px is None else step_px
     if not 1 <= step <= window_px:
         raise DataError(f"step {step}: allowed is 1 to the model's window, {window_px} px")
+    if tile_px is not None:
+        return _of_size(tile_px, window_px, step)
     wanted = max(TILE_PX, WINDOWS * window_px)
     fits = window_px + (wanted - window_px) // step * step
-    tile = fits if tile_px is None else tile_px
-    if tile < window_px or (tile - window_px) % step:
-        below = window_px + max(0, tile - window_px) // step * step
+    found = [_of_size(tile, window_px, step) for tile in range(fits, fits // 2, -step)]
+    return next((layout for layout in found if layout.aligned), found[0])
+
+
+def _of_size(tile: int, window: int, step: int) -> TileLayout:
+    if tile < window or (tile - window) % step:
+        below = window + max(0, tile - window) // step * step
         raise DataError(
-            f"tile size {tile}: windows of {window_px} px, {step} px apart, do not fill it; "
+            f"tile size {tile}: windows of {window} px, {step} px apart, do not fill it; "
             f"{below} and {below + step} px would do"
         )
-    return TileLayout(tile, window_px, step, _overlap(window_px, step, tile))
-
-
-def _overlap(window: int, step: int, tile: int) -> int:
-    hides = [
-        percent for percent in range(100)
-        if overlap_px(tile, percent) // 2 >= window - step and overlap_px(tile, percent) % 2 == 0
-    ]  # fmt: skip
-    on_grid = [p for p in hides if (tile - overlap_px(tile, p)) % step == 0]
-    if not hides:
+    tiles = [TileLayout(tile, window, step, percent) for percent in range(100)]
+    hiding = [found for found in tiles if (tile - found.stride_px) // 2 >= window - step]
+    if not hiding:
         raise DataError(
             f"tile size {tile}: too small to hide tiles' edges with windows of {window} px, {step} "
             f"px apart; take {2 * window} px or more, or a larger step"
         )
-    return (on_grid or hides)[0]
+    return next((found for found in hiding if found.aligned), hiding[0])
 
 
 def metadata(

@@ -87,12 +87,12 @@ def test_a_scene_that_steps_do_not_fill(model, small, tmp_path):
 
 def test_the_sample_scene_at_the_usual_tile_size(tmp_path):
     samples = ROOT / "sample_tiles"
-    of = {"pasture": [], "broadleaf_forest": [], "residential": []}
-    for name in of:
+    tiles = []
+    for name in ("pasture", "broadleaf_forest", "residential"):
         for path in sorted((samples / "target" / name).glob("*.tif"))[:8]:
             with rasterio.open(path) as tile:
-                of[name].append(tile.read(LAYERS)[:, :PX, :PX])
-    learned = np.concatenate([np.stack(tiles) for tiles in of.values()]), np.repeat([0, 1, 2], 8)
+                tiles.append(tile.read(LAYERS)[:, :PX, :PX])
+    learned = np.stack(tiles), np.repeat([0, 1, 2], 8)
     model = made_model(tmp_path / "m.safetensors", sensor="sentinel2_l2a_n0400", learned=learned)
     out = tmp_path / "d.onnx"
     assert main(["export", str(model), "--format", "deepness", "-o", str(out), "-q"]) == 0
@@ -182,16 +182,23 @@ def test_views_are_averaged(model, small, tmp_path):
     assert read_passport(out)["contract"]["spec"]["views"] == 4
 
 
-@given(st.integers(4, 256), st.integers(0, 255))
-def test_tiles_hide_their_edges(window, less):
-    step = max(1, window - less)
+@given(st.integers(4, 256), st.integers(1, 4))
+def test_tiles_hide_their_edges(window, part):
+    step = -(-window // part)
     layout = tile_layout(window, step)
     overlap = overlap_px(layout.tile_px, layout.overlap_percent)
     assert (layout.tile_px - window) % step == 0
-    assert overlap % 2 == 0
     assert overlap // 2 >= window - step
-    assert 0 < layout.stride_px == layout.tile_px - overlap
-    assert 0 <= layout.overlap_percent < 100
+    assert layout.stride_px == layout.tile_px - overlap > 0
+    assert layout.aligned
+    assert layout.stride_px % step == 0
+
+
+def test_tiles_whose_windows_lie_on_several_grids_are_told_of():
+    layout = tile_layout(25, 12, 241)
+    assert not layout.aligned
+    assert "the map may differ" in advice(layout, BANDS, "a sensor", 10.0)[2]
+    assert len(advice(tile_layout(64), BANDS, "a sensor", 10.0)) == 2
 
 
 @pytest.mark.parametrize(
