@@ -11,7 +11,7 @@ import pytest
 import rasterio
 import torch
 from conftest import ROOT
-from deepness_plugin import name_pixels
+from deepness_plugin import missing, name_pixels
 from hypothesis import given
 from hypothesis import strategies as st
 from made_maps import BANDS, CLASSES, PX, made_model, made_pixels, patches, write_scene
@@ -76,13 +76,19 @@ def test_the_plugin_makes_the_map_of_geotl_map(model, small, tmp_path):
 
 
 def test_a_scene_that_steps_do_not_fill(model, small, tmp_path):
-    # The plugin lays tiles from the north of a layer that it grew northwards, geotl map from the
-    # layer's own corner: windows lie up to half a step apart, which moves what is named along the
-    # edges of fields.
+    # The plugin lays tiles from the north of a layer that it grew northwards, geotl map windows
+    # from the layer's own corner: up to half a step apart, which moves the edges of fields.
     scene = scene_of(tmp_path / "s.tif", 297, 361)
     wanted = mapped(model, scene, tmp_path / "m.tif")
     found = name_pixels(small, scene)
     assert 0.85 <= (found == wanted)[PX:-PX, PX:-PX].mean() < AGREEMENT
+    # Begun where a window of the plugin begins, the map is the plugin's again.
+    below = -missing((297, 361), 160, 128)[0] % (PX // 2)
+    assert below > 0
+    with rasterio.open(scene) as source:
+        rest = write_scene(tmp_path / "rest.tif", source.read()[:, below:], nodata=0)
+    wanted = mapped(model, rest, tmp_path / "rest_m.tif")
+    assert (found[below:] == wanted)[PX:-PX, PX:-PX].mean() >= AGREEMENT
 
 
 def test_the_sample_scene_at_the_usual_tile_size(tmp_path):
