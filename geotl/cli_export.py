@@ -3,10 +3,19 @@
 from __future__ import annotations
 
 import argparse
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-FORMATS = ("onnx", "pt2", "torchscript", "safetensors")
+from geotl.errors import SettingError
+
+GRAPHS = ("onnx", "pt2", "torchscript")
+FORMATS = (*GRAPHS, "safetensors", "deepness", "mlm", "hub")
+_ONLY = {  # an option that some formats alone have a use for, as argparse names it
+    "views": (*GRAPHS, "deepness", "hub"),
+    "tile_size": ("deepness",), "step": ("deepness",), "resolution": ("deepness",),
+    "asset": ("mlm",), "licence": ("mlm", "hub"), "data_licence": ("hub",),
+}  # fmt: skip
 
 
 def add_export(commands: Any, common: argparse.ArgumentParser) -> None:
@@ -14,15 +23,30 @@ def add_export(commands: Any, common: argparse.ArgumentParser) -> None:
     made = commands.add_parser(
         "export", parents=[common], help="write a model in another format, checked against it",
         description="One file that takes raw pixel values and gives calibrated probabilities: "
-        "geotl export MODEL --format onnx -o model.onnx",
+        "geotl export MODEL --format onnx -o model.onnx; or what says of it what it is: --format "
+        "mlm -o item.json, or a folder to publish: --format hub -o FOLDER",
     )  # fmt: skip
     made.add_argument("model", type=Path, metavar="MODEL")
     made.add_argument("--format", choices=FORMATS, required=True, dest="form")
     made.add_argument("-o", "--out", type=Path, required=True, metavar="PATH")
     made.add_argument(
         "--views", type=int, choices=[1, 2, 4, 8],
-        help="flips and quarter turns averaged (the model's)",
+        help="flips and quarter turns averaged (the model's; deepness: 1)",
     )  # fmt: skip
+    _rounding(made)
+    deepness = made.add_argument_group("for the Deepness plugin of QGIS (--format deepness)")
+    deepness.add_argument("--tile-size", type=int, metavar="PX", help="of the plugin (512) [px]")
+    deepness.add_argument("--step", type=int, help="between windows (half a window) [px]")
+    deepness.add_argument(
+        "--resolution", type=float, metavar="M", help="of a pixel, if the model knows none [m]"
+    )
+    _publishing(made)
+    made.add_argument("--overwrite", action="store_true", help="replace what is there")
+    made.add_argument("-q", "--quiet", action="store_true", help="print nothing")
+    made.set_defaults(command=_export)
+
+
+def _rounding(made: argparse.ArgumentParser) -> None:
     made.add_argument(
         "--precision", choices=["float32", "float16", "int8"], default="float32",
         help="number format of the network in an ONNX file (float32)",
@@ -35,24 +59,76 @@ def add_export(commands: Any, common: argparse.ArgumentParser) -> None:
         "--max-loss", type=float, default=1.0, metavar="POINTS",
         help="percentage points of accuracy that int8 may cost (1)",
     )  # fmt: skip
-    made.add_argument("--overwrite", action="store_true", help="replace what is there")
-    made.add_argument("-q", "--quiet", action="store_true", help="print nothing")
-    made.set_defaults(command=_export)
+
+
+def _publishing(made: argparse.ArgumentParser) -> None:
+    told = made.add_argument_group("for what says what the model is (--format mlm, hub)")
+    told.add_argument(
+        "--asset", type=Path, action="append", metavar="FILE",
+        help="a further file that the STAC item names, such as the model's ONNX file (mlm)",
+    )  # fmt: skip
+    told.add_argument("--licence", help="of the model, such as CC-BY-4.0 (mlm, hub)")
+    told.add_argument("--data-licence", help="of imagery and labels (hub)")
 
 
 def _export(args: argparse.Namespace) -> None:
-    from geotl.exporting import BARE_FORMAT, Rounding, export_bare, export_graph
+    from geotl.exporting import Rounding
+
+    for option, forms in _ONLY.items():
+        if getattr(args, option) is not None and args.form not in forms:
+            raise SettingError(
+                f"--{option.replace('_', '-')}: means nothing to --format {args.form}; it belongs "
+                f"to --format {' and '.join(forms)}"
+            )
+    Rounding(args.precision, args.tiles, args.max_loss).check(args.form)
+    writers: dict[str, Callable[[argparse.Namespace, Callable[[str], None]], None]] = {
+        "safetensors": _bare, "deepness": _deepness, "mlm": _item, "hub": _hub,
+    }  # fmt: skip
+    writers.get(args.form, _graph)(args, _silent if args.quiet else print)
+
+
+def _graph(args: argparse.Namespace, say: Callable[[str], None]) -> None:
+    from geotl.exporting import Rounding, export_graph
     from geotl.modelfile import load
 
-    say = _silent if args.quiet else print
-    rounding = Rounding(args.precision, args.tiles, args.max_loss)
-    if args.form == BARE_FORMAT:
-        rounding.check(args.form, args.views)
-        export_bare(load(args.model), args.out, overwrite=args.overwrite, say=say)
-        return
     export_graph(
         load(args.model), args.form, args.out, views=args.views, overwrite=args.overwrite,
-        rounding=rounding, say=say,
+        rounding=Rounding(args.precision, args.tiles, args.max_loss), say=say,
+    )  # fmt: skip
+
+
+def _bare(args: argparse.Namespace, say: Callable[[str], None]) -> None:
+    from geotl.exporting import export_bare
+    from geotl.modelfile import load
+
+    export_bare(load(args.model), args.out, overwrite=args.overwrite, say=say)
+
+
+def _deepness(args: argparse.Namespace, say: Callable[[str], None]) -> None:
+    from geotl.deepness import DeepnessOptions, export_deepness
+    from geotl.modelfile import load
+
+    options = DeepnessOptions(args.tile_size, args.step, args.views, args.resolution)
+    export_deepness(load(args.model), args.out, options, overwrite=args.overwrite, say=say)
+
+
+def _item(args: argparse.Namespace, say: Callable[[str], None]) -> None:
+    from geotl.itemfiles import write_item
+    from geotl.modelfile import load
+
+    write_item(
+        load(args.model), args.out, args.asset or [], licence=args.licence,
+        overwrite=args.overwrite, say=say,
+    )  # fmt: skip
+
+
+def _hub(args: argparse.Namespace, say: Callable[[str], None]) -> None:
+    from geotl.hubfolder import Terms, write_hub
+    from geotl.modelfile import load
+
+    write_hub(
+        load(args.model), args.out, terms=Terms(args.licence, args.data_licence),
+        views=args.views, overwrite=args.overwrite, say=say,
     )  # fmt: skip
 
 

@@ -36,12 +36,16 @@ class Deployed(nn.Module):
 
     def forward(self, image: Tensor) -> tuple[Tensor, Tensor]:
         """Name a batch."""
-        standard = self.network.normalise(image)
+        calibrated = self.of_standard(self.network.normalise(image))
+        return torch.softmax(calibrated, dim=1), calibrated
+
+    def of_standard(self, standard: Tensor) -> Tensor:
+        """Calibrated logits [N,K] of pixels that are standardised already."""
         stacked = torch.cat([turn_view(standard, view) for view in self.views])
         logits = self.network.classify(self.network.features_of(stacked))
-        mean = logits.view(len(self.views), image.shape[0], -1).mean(dim=0)
-        calibrated = mean / self.network.temperature
-        return torch.softmax(calibrated, dim=1), calibrated
+        mean = logits.view(len(self.views), standard.shape[0], -1).mean(dim=0)
+        calibrated: Tensor = mean / self.network.temperature
+        return calibrated
 
 
 def deployed(model: ModelFile, views: int | None = None) -> Deployed:

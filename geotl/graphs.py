@@ -9,7 +9,7 @@ from __future__ import annotations
 import io
 import json
 import warnings
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -76,14 +76,13 @@ def _without_debugging(archive: io.BytesIO) -> bytes:
 
 def write_onnx(module: Deployed, tiles: Tensor, path: Path, told: Mapping[str, Any]) -> None:
     """Write one ONNX file for any batch size, that says what it is and is sealed with its hash."""
-    seal(onnx_graph(module, tiles), path, told)
+    seal(onnx_of(exported(module, tiles), OUTPUTS), path, told)
 
 
-def onnx_graph(module: Deployed, tiles: Tensor) -> Any:
-    """A deployed network as an onnx.ModelProto for any batch size, of tiles as for `exported`."""
-    graph = exported(module, tiles)
+def onnx_of(graph: torch.export.ExportedProgram, outputs: Sequence[str]) -> Any:
+    """An onnx.ModelProto that onnxruntime 1.17 still reads, of a graph with one input."""
     program = torch.onnx.export(
-        graph, dynamo=True, opset_version=OPSET, input_names=[INPUT], output_names=list(OUTPUTS),
+        graph, dynamo=True, opset_version=OPSET, input_names=[INPUT], output_names=list(outputs),
         verbose=False,
     )  # fmt: skip
     if program is None:

@@ -40,9 +40,10 @@ def made_model(
     path: Path, *, backbone: str = "resnet18", cut_after: str = "layer1",
     stages: tuple[str, ...] = ("layer1",), spec: dict | None = None,
     sensor: str = "sentinel2_l2a", bands: tuple[str, ...] = BANDS, scale: float = 1.0,
+    learned: tuple[np.ndarray, np.ndarray] | None = None,
 ) -> Path:  # fmt: skip
-    """A model file: random network, its head by the classes' mean features."""
-    tiles, labels = made_tiles()
+    """A model file: random network, its head by the mean features of made tiles, or others'."""
+    tiles, labels = learned or made_tiles()
     tiles = (tiles[:, : len(bands)] * scale).astype(tiles.dtype if scale == 1 else np.uint8)
     known = get_sensor(sensor)
     nm = known.wavelengths(bands)
