@@ -9,17 +9,15 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from geotl import __version__
 from geotl.errors import ModelError
 from geotl.files import sha256_of
 from geotl.mapping import Plan
 from geotl.maptask import Task
-from geotl.modelfile import ModelFile
-from geotl.raster import Grid, opened
+from geotl.raster import opened
 from geotl.sampledesign import FOOTPRINTS_TAG
 from geotl.scenes import Scene
+from geotl.served import Mapper
 from geotl.windows import Imagery
 
 MARK_TAG = "GEOTL_JOB"
@@ -44,7 +42,7 @@ def notes(task: Task, plan: Plan) -> dict[str, Any]:
         "sensor": asdict(scene.sensor),
         "windows": [grid.px, grid.step, grid.posting, plan.block_px],
         "look": [sweep.mode, sweep.views, sweep.precision, plan.min_valid],
-        "device": sweep.network.normalise.fill.device.type,
+        "engine": [sweep.engine, sweep.device],
         "options": asdict(task.options) | dict.fromkeys(["overwrite", "force", "page", "mark"]),
         "interest": task.interest.told,
     }
@@ -55,7 +53,7 @@ def key_of(told: Mapping[str, Any]) -> str:
     return hashlib.sha256(json.dumps(told, sort_keys=True, default=str).encode()).hexdigest()
 
 
-def model_digest(model: ModelFile) -> str:
+def model_digest(model: Mapper) -> str:
     """SHA-256 of the file a model was loaded from.
 
     Raises:
@@ -99,13 +97,14 @@ def provenance(
     contract, model = task.model.contract, task.model
     agreement = note.get("agreement")
     versions = model.notes.get("versions", {})
-    boxes = footprints_in(model, task.scene.grid)
+    boxes = model.ground.get(str(task.scene.grid.crs), [])
     return {
         "GEOTL_VERSION": str(told["geotl"]),
         "GEOTL_DATE": str(note["date"]),
         "GEOTL_MODEL_SHA256": str(told["model"]),
         "GEOTL_SCENE": Path(str(told["scene"])).name,
         "GEOTL_MODE": plan.sweep.mode,
+        "GEOTL_ENGINE": plan.sweep.engine,
         "GEOTL_VIEWS": str(plan.sweep.views),
         "GEOTL_WINDOW_PX": str(plan.grid.px),
         "GEOTL_STEP_PX": str(plan.grid.step),
@@ -116,10 +115,3 @@ def provenance(
         **({FOOTPRINTS_TAG: json.dumps(boxes)} if boxes else {}),
         **{f"CLASS_{value}": name for value, name in enumerate(contract.classes)},
     }
-
-
-def footprints_in(model: ModelFile, grid: Grid) -> list[list[float]]:
-    """Left, bottom, right, top of training tiles known in a grid's reference system."""
-    systems = model.notes.get("training", {}).get("crs", [])
-    boxes = zip(model.companions.footprints.tolist(), systems, strict=False)
-    return [box for box, crs in boxes if crs == grid.crs and np.isfinite(box).all()]

@@ -22,6 +22,7 @@ from safetensors.numpy import save_file
 from geotl.backbones import build_backbone
 from geotl.errors import ModelError
 from geotl.files import whole_file
+from geotl.imagerycheck import Range, range_of, training_resolution_m
 from geotl.model import FeatureSpec, Normalise, TileClassifier
 from geotl.sensors import Sensor, sensor_from
 from geotl.shaping import Fit
@@ -95,6 +96,31 @@ class ModelFile:
     notes: dict[str, Any] = field(default_factory=dict)
     path: Path | None = None
 
+    @property
+    def resolution_m(self) -> float | None:
+        """Side of a training pixel in metres, None where unknown."""
+        return training_resolution_m(
+            self.companions.footprints, self._systems, self.contract.tile_px
+        )
+
+    @property
+    def seen(self) -> Range:
+        """Mean and standard deviation of the example tiles' bands."""
+        return range_of(self.companions.examples, self.companions.example_valid)
+
+    @property
+    def ground(self) -> dict[str, list[list[float]]]:
+        """Left, bottom, right, top of the training tiles whose place is known, by system."""
+        found: dict[str, list[list[float]]] = {}
+        for box, crs in zip(self.companions.footprints.tolist(), self._systems, strict=False):
+            if crs and np.isfinite(box).all():
+                found.setdefault(crs, []).append(box)
+        return found
+
+    @property
+    def _systems(self) -> list[str | None]:
+        return list(self.notes.get("training", {}).get("crs", []))
+
 
 def save(path: Path, model: ModelFile) -> None:
     """Write the file whole or not at all.
@@ -125,6 +151,11 @@ def read_header(path: Path) -> dict[str, Any]:
     """
     if not path.is_file():
         raise ModelError(f"{path}: no such model file; train one with geotl run")
+    if path.suffix.lower() == ".onnx":
+        raise ModelError(
+            f"{path}: an exported file, which geotl map, predict and evaluate take; this needs the "
+            "model itself: give the model.safetensors it was exported from"
+        )
     try:
         with safe_open(str(path), framework="numpy") as stream:
             metadata = stream.metadata() or {}
@@ -153,7 +184,7 @@ def load(path: str | Path) -> ModelFile:
     """
     path = Path(path)
     header = read_header(path)
-    contract = _contract(header)
+    contract = contract_from(header)
     with safe_open(str(path), framework="numpy") as stream:
         tensors = {name: stream.get_tensor(name) for name in stream.keys()}  # noqa: SIM118
     names = [f.name for f in dataclasses.fields(Companions)]
@@ -169,7 +200,8 @@ def load(path: str | Path) -> ModelFile:
     return ModelFile(network.eval(), contract, companions, notes, path)
 
 
-def _contract(header: dict[str, Any]) -> Contract:
+def contract_from(header: Mapping[str, Any]) -> Contract:
+    """A contract from its plain values, as `dataclasses.asdict` and JSON make them."""
     held = {f.name: header[f.name] for f in dataclasses.fields(Contract)}
     for name in ("bands", "wavelengths", "classes", "colours"):
         held[name] = tuple(held[name])

@@ -9,7 +9,7 @@ import torch
 from numpy.typing import NDArray
 
 from geotl.deployed import Deployed
-from geotl.graphs import Floats, Runner
+from geotl.engines import Floats, Runner
 from geotl.modelfile import ModelFile
 
 BATCHES = (1, 7)

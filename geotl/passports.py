@@ -12,10 +12,10 @@ import numpy as np
 
 from geotl import __version__
 from geotl.files import sha256_of
-from geotl.imagerycheck import range_of, training_resolution_m
 from geotl.modelfile import ModelFile
 
 PASSPORT_VERSION = 1
+TOLD = ("metrics", "recipe", "versions")  # of a model's notes: what maps tell of it
 
 
 def passport(model: ModelFile, *, views: int, precision: str) -> dict[str, Any]:
@@ -26,9 +26,7 @@ def passport(model: ModelFile, *, views: int, precision: str) -> dict[str, Any]:
         views: flips and quarter turns that the export averages over.
         precision: number format of the export's network.
     """
-    contract, companions = model.contract, model.companions
-    seen = range_of(companions.examples, companions.example_valid)
-    training = model.notes.get("training", {})
+    contract, seen, training = model.contract, model.seen, model.notes.get("training", {})
     held = dataclasses.asdict(contract)
     held["spec"]["views"] = views
     return {
@@ -36,12 +34,15 @@ def passport(model: ModelFile, *, views: int, precision: str) -> dict[str, Any]:
         "geotl": __version__,
         "precision": precision,
         "model_sha256": sha256_of(model.path) if model.path else None,
-        "resolution_m": training_resolution_m(
-            companions.footprints, training.get("crs", []), contract.tile_px
-        ),
+        "resolution_m": model.resolution_m,
         "examples": {"mean": _figures(seen.mean), "sd": _figures(seen.sd)},
         "result": model.notes.get("metrics", {}).get("headline"),
         "contract": held,
+        "ground": model.ground,
+        "notes": {
+            **{key: model.notes[key] for key in TOLD if key in model.notes},
+            "training": {key: training[key] for key in ("dates", "tiles") if key in training},
+        },
     }
 
 
