@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from geotl.deployed import INPUT, OUTPUTS
 from geotl.errors import ModelError
-from geotl.onnxfiles import open_session
+from geotl.onnxfiles import open_session, session_faults
 
 EngineName = Literal["onnxruntime", "openvino"]
 ENGINES: tuple[EngineName, ...] = get_args(EngineName)
@@ -78,10 +78,13 @@ def open_runner(path: Path, engine: EngineName, *, precision: str, threads: int)
     """
     if engine == "openvino":
         return _openvino(path, precision, threads)
-    session = open_session(path, threads)
+    session, faults = open_session(path, threads), session_faults()
 
     def run(tiles: Floats) -> tuple[Floats, Floats]:
-        chances, logits = session.run(list(OUTPUTS), {INPUT: tiles})
+        try:
+            chances, logits = session.run(list(OUTPUTS), {INPUT: tiles})
+        except faults as error:
+            raise _stopped(path, "onnxruntime", error) from error
         return np.asarray(chances, np.float32), np.asarray(logits, np.float32)
 
     return run
@@ -100,11 +103,18 @@ def _openvino(path: Path, precision: str, threads: int) -> Runner:
         raise ModelError(f"{path}: openvino cannot read it ({told})") from error
 
     def run(tiles: Floats) -> tuple[Floats, Floats]:
-        found = compiled({INPUT: tiles})
+        try:
+            found = compiled({INPUT: tiles})
+        except RuntimeError as error:
+            raise _stopped(path, "openvino", error) from error
         chances, logits = (np.array(found[name], np.float32) for name in OUTPUTS)  # its memory
         return chances, logits
 
     return run
+
+
+def _stopped(path: Path, engine: EngineName, error: Exception) -> ModelError:
+    return ModelError(f"{path}: {engine} failed on a batch ({' '.join(str(error).split())})")
 
 
 def version_of(engine: EngineName) -> str:

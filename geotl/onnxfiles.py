@@ -1,8 +1,8 @@
 """ONNX files of geotl: their passport, the hash they are sealed with, and what refuses them.
 
-The only place that imports onnxruntime; a passport is read without any library, so that either engine
-is enough on a machine that serves. Opset 18 with IR version 9
-is what onnxruntime 1.17 still reads (QGIS's Deepness pins it).
+The only place that imports onnxruntime; a passport is read without any library, so that either
+engine is enough on a machine that serves. Opset 18 with IR version 9 is what onnxruntime 1.17 still
+reads (QGIS's Deepness pins it).
 """
 
 from __future__ import annotations
@@ -142,5 +142,17 @@ def open_session(path: Path, threads: int | None = None) -> Any:
         options.intra_op_num_threads = threads
     try:
         return onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
-    except onnxruntime.capi.onnxruntime_pybind11_state.InvalidProtobuf as error:
-        raise ModelError(f"{path}: onnxruntime cannot read it ({error})") from error
+    except session_faults() as error:
+        told = " ".join(str(error).split())
+        raise ModelError(
+            f"{path}: onnxruntime {onnxruntime.__version__} cannot read it; export it anew, or "
+            f"update onnxruntime ({told})"
+        ) from error
+
+
+def session_faults() -> tuple[type[Exception], ...]:
+    """What onnxruntime raises: exceptions of its own, with nothing in common but Exception."""
+    from onnxruntime.capi import onnxruntime_pybind11_state as held
+
+    known = vars(held).values()
+    return tuple(one for one in known if isinstance(one, type) and issubclass(one, Exception))
