@@ -234,9 +234,15 @@ def _backbones(args: argparse.Namespace) -> None:
 
 
 def _inspect(args: argparse.Namespace) -> None:
+    from geotl.engines import is_exported
     from geotl.modelfile import describe_file, read_header
+    from geotl.onnxfiles import read_passport
+    from geotl.served import describe_exported
 
-    print(json.dumps(read_header(args.model), indent=2) if args.json else describe_file(args.model))
+    read, told = (read_header, describe_file)
+    if is_exported(args.model):
+        read, told = (read_passport, describe_exported)
+    print(json.dumps(read(args.model), indent=2) if args.json else told(args.model))
 
 
 def _predict(args: argparse.Namespace) -> None:

@@ -153,8 +153,8 @@ def read_header(path: Path) -> dict[str, Any]:
         raise ModelError(f"{path}: no such model file; train one with geotl run")
     if path.suffix.lower() == ".onnx":
         raise ModelError(
-            f"{path}: an exported file, which geotl map, predict and evaluate take; this needs the "
-            "model itself: give the model.safetensors it was exported from"
+            f"{path}: an exported file, which geotl map, predict, evaluate and inspect take; this "
+            "needs the model itself: give the model.safetensors it was exported from"
         )
     try:
         with safe_open(str(path), framework="numpy") as stream:
@@ -238,10 +238,15 @@ def _network(contract: Contract) -> TileClassifier:
 def describe_file(path: Path) -> str:
     """What a model file holds, in a few lines for people."""
     header = read_header(path)
+    return describe(f"{path} (format {header['format_version']})", header)
+
+
+def describe(name: str, header: Mapping[str, Any]) -> str:
+    """A contract and notes, as plain values, in a few lines for people."""
     sensor, spec = header["sensor"], header["spec"]
     stages = " + ".join(spec["stages"])
     lines = {
-        "model": f"{path} (format {header['format_version']})",
+        "model": name,
         "network": f"{header['backbone']} up to {header['cut_after'] or 'its last stage'}, "
         f"pooled after {stages}, {spec['views']} views",
         "bands": ", ".join(header["bands"]),

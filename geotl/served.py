@@ -15,7 +15,7 @@ from geotl.applicability import Applicability
 from geotl.engines import Floats, Runner, engine_for, open_runner, version_of
 from geotl.errors import DataError, ModelError
 from geotl.imagerycheck import Range
-from geotl.modelfile import Contract, ModelFile, contract_from
+from geotl.modelfile import Contract, ModelFile, contract_from, describe
 from geotl.onnxfiles import read_passport
 from geotl.passports import PASSPORT_VERSION
 from geotl.sweeping import Ints, Mode, Said
@@ -141,6 +141,18 @@ def open_served(path: Path, engine: str | None = None) -> ServedModel:
         len(contract.classes), precision, version_of(chosen),
     )  # fmt: skip
     return ServedModel(contract, resolution, seen, ground, notes, path, sweep)
+
+
+def describe_exported(path: Path) -> str:
+    """What an exported file says of itself, in a few lines for people; no engine is needed.
+
+    Raises:
+        ModelError: as `read_passport`.
+    """
+    told = read_passport(path)
+    origin = {"source": "of the model exported", "sha256": told["model_sha256"]}
+    header = {**told["contract"], "metrics": told["notes"].get("metrics", {}), "weights": origin}
+    return describe(f"{path} (ONNX, {told['precision']})", header)
 
 
 def check_precision(model: ServedModel, wanted: str) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import json
 import shutil
 import sys
 from pathlib import Path
@@ -318,8 +319,21 @@ def test_what_needs_the_network_says_so(exported, scene, tmp_path, capsys):
         main(["suggest", str(exported), str(scene), "-n", "2", "-o", str(tmp_path / "s.gpkg")]) == 2
     )
     assert "model.safetensors that it was exported from" in one_line(capsys)
-    assert main(["inspect", str(exported)]) == 2
-    assert "exported file" in one_line(capsys)
+    with pytest.raises(ModelError, match=r"an exported file, .* give the model.safetensors"):
+        load(exported)
+
+
+def test_it_is_inspected_without_an_engine(model, exported, capsys, monkeypatch):
+    for name in ("onnx", *ENGINES):
+        monkeypatch.setitem(sys.modules, name, None)
+    assert main(["inspect", str(exported)]) == 0
+    mine = capsys.readouterr().out.splitlines()
+    assert main(["inspect", str(model)]) == 0
+    its = capsys.readouterr().out.splitlines()
+    assert mine[0] == f"model    {exported} (ONNX, float32)"
+    assert [n for n, (a, b) in enumerate(zip(mine, its, strict=True)) if a != b] == [0, 6]
+    assert main(["inspect", str(exported), "--json"]) == 0
+    assert json.loads(capsys.readouterr().out) == read_passport(exported)
 
 
 @pytest.mark.parametrize(("precision", "hint"), [("float32", "f32"), ("float16", None)])
