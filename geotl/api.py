@@ -14,19 +14,23 @@ from numpy.typing import NDArray
 from geotl import modelfile
 from geotl.catalogue import list_tiles
 from geotl.device import Precision, autocast, choose_device
-from geotl.errors import BandError, DataError
+from geotl.engines import engine_for, is_exported
+from geotl.errors import BandError, DataError, ModelError
 from geotl.evaluation import Evaluation, evaluate, softmax
 from geotl.labelledtiles import labelled_tiles, tile_blocks
 from geotl.loading import to_batch
-from geotl.model import view_logits
+from geotl.model import TileClassifier, view_logits
 from geotl.modelfile import ModelFile
 from geotl.scenes import MaskChoice
 from geotl.sensors import Sensor
+from geotl.served import Mapper, ServedModel, check_precision, open_served
 
 if TYPE_CHECKING:
     import xarray as xr
 
     from geotl.maptask import MapOptions
+
+_Tiles = tuple[NDArray[Any], NDArray[np.bool_] | None]  # [N,C,S,S] and its valid pixels
 
 
 @dataclass(frozen=True)
@@ -35,7 +39,7 @@ class Predictions:
 
     Attributes:
         classes: names, in the order of the columns.
-        logits: float64 [N, K], before temperature scaling.
+        logits: float64 [N, K], before temperature scaling; after it from an exported file.
         probabilities: calibrated, [N, K].
         paths: the tiles' files, () for an array.
     """
@@ -58,12 +62,38 @@ class Predictions:
 
 
 class Model:
-    """A trained model, ready to predict."""
+    """A trained model, or one exported to ONNX, ready to predict and to map."""
 
-    def __init__(self, file: ModelFile) -> None:
-        """Put the network on the best device at hand."""
+    def __init__(self, file: Mapper) -> None:
+        """Put the network on the best device at hand; an exported file is run on the CPU."""
         self.file, self.device = file, choose_device()
-        self.network = file.network.to(self.device).eval()
+        if isinstance(file, ModelFile):
+            file.network.to(self.device).eval()
+
+    @property
+    def whole(self) -> ModelFile:
+        """The model file, with its network and what goes with it.
+
+        Raises:
+            ModelError: an exported file, which has neither.
+        """
+        if isinstance(self.file, ModelFile):
+            return self.file
+        raise ModelError(
+            f"{self.file.path}: an exported file does not show its network; this needs the "
+            "model.safetensors that it was exported from"
+        )
+
+    @property
+    def network(self) -> TileClassifier:
+        """The network, on its device; see `whole`."""
+        return self.whole.network
+
+    @property
+    def temperature(self) -> float:
+        """What logits of `predict` are divided by: 1 for an exported file, which has done it."""
+        held = self.file
+        return float(held.network.temperature) if isinstance(held, ModelFile) else 1.0
 
     @property
     def classes(self) -> tuple[str, ...]:
@@ -114,8 +144,7 @@ class Model:
         """
         index, truth = labelled_tiles(self.file.contract, data, sensor)
         found = self.predict([tile.path for tile in index.tiles], sensor=sensor)
-        temperature = float(self.network.temperature)
-        return evaluate(found.logits, truth, self.classes, temperature=temperature)
+        return evaluate(found.logits, truth, self.classes, temperature=self.temperature)
 
     def map(
         self,
@@ -159,9 +188,7 @@ class Model:
             quiet=quiet,
         )  # fmt: skip
 
-    def _array_blocks(
-        self, tiles: NDArray[Any]
-    ) -> Iterator[tuple[NDArray[Any], NDArray[np.bool_] | None]]:
+    def _array_blocks(self, tiles: NDArray[Any]) -> Iterator[_Tiles]:
         stack = tiles[None] if tiles.ndim == 3 else tiles
         if stack.ndim != 4 or stack.shape[1] != len(self.bands):
             raise BandError(
@@ -177,26 +204,46 @@ class Model:
             yield part, valid if nodata is None else valid & (part != nodata)
 
     def _predictions(
-        self,
-        blocks: Iterator[tuple[NDArray[Any], NDArray[np.bool_] | None]],
-        paths: tuple[Path, ...],
-        precision: Precision,
+        self, blocks: Iterator[_Tiles], paths: tuple[Path, ...], precision: Precision
     ) -> Predictions:
-        fill = self.network.normalise.fill.cpu().numpy().astype(np.float64)
-        parts = []
-        for images, valid in blocks:
-            image = to_batch(images, valid, fill=fill, device=self.device)["image"]
+        if isinstance(self.file, ServedModel):
+            check_precision(self.file, precision)
+            parts = [self._served_logits(self.file, *tiles) for tiles in blocks]
+        else:
             with torch.inference_mode(), autocast(self.device, precision):
-                parts.append(view_logits(self.network, image).double().cpu().numpy())
+                parts = [self._network_logits(*tiles) for tiles in blocks]
         logits = np.concatenate(parts) if parts else np.zeros((0, len(self.classes)))
-        chances = softmax(logits, float(self.network.temperature))
-        return Predictions(self.classes, logits, chances, paths)
+        return Predictions(self.classes, logits, softmax(logits, self.temperature), paths)
+
+    def _network_logits(
+        self, images: NDArray[Any], valid: NDArray[np.bool_] | None
+    ) -> NDArray[np.float64]:
+        fill = self.network.normalise.fill.cpu().numpy().astype(np.float64)
+        image = to_batch(images, valid, fill=fill, device=self.device)["image"]
+        logits: NDArray[np.float64] = view_logits(self.network, image).double().cpu().numpy()
+        return logits
+
+    def _served_logits(
+        self, file: ServedModel, images: NDArray[Any], valid: NDArray[np.bool_] | None
+    ) -> NDArray[np.float64]:
+        fill = file.sweep.fill.astype(np.float64)
+        image = to_batch(images, valid, fill=fill)["image"].numpy()
+        return file.sweep.judged(image)[1].astype(np.float64)
 
 
-def load(path: str | Path) -> Model:
-    """Load a model file.
+def load(path: str | Path, *, engine: str | None = None) -> Model:
+    """Load a model file, or one that was exported to ONNX.
+
+    Args:
+        path: a .safetensors file; or a .onnx file, which is enough by itself.
+        engine: what runs an exported file: onnxruntime (if None) or openvino.
 
     Raises:
-        ModelError: not there, damaged, or not a geotl model.
+        ModelError: not there, damaged, or not of geotl; an engine that is not installed, or one
+            named for a model file.
     """
+    path = Path(path)
+    if is_exported(path):
+        return Model(open_served(path, engine))
+    engine_for(path, engine)
     return Model(modelfile.load(path))

@@ -15,7 +15,7 @@ from geotl.cli_check import add_check
 from geotl.cli_curves import add_curve
 from geotl.cli_export import add_export
 from geotl.cli_labels import add_chips
-from geotl.cli_map import add_map
+from geotl.cli_map import add_engine, add_map
 from geotl.cli_suggest import add_suggest
 from geotl.errors import GeoTLError, UnfinishedError
 
@@ -131,6 +131,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     predict.add_argument("-o", "--output", type=Path, required=True, metavar="CSV")
     predict.add_argument("--sensor", help="the tiles' sensor, if not the model's")
+    add_engine(predict)
     predict.set_defaults(command=_predict)
 
     evaluate = commands.add_parser("evaluate", parents=[common], help="judge a model on tiles")
@@ -142,6 +143,7 @@ def _parser() -> argparse.ArgumentParser:
         help="folder of class folders, manifest, or torchgeo:NAME:FOLDER",
     )
     evaluate.add_argument("--sensor", help="the tiles' sensor, if not the model's")
+    add_engine(evaluate)
     evaluate.set_defaults(command=_evaluate)
     add_accuracy(commands, common)
     add_check(commands, common)
@@ -232,9 +234,15 @@ def _backbones(args: argparse.Namespace) -> None:
 
 
 def _inspect(args: argparse.Namespace) -> None:
+    from geotl.engines import is_exported
     from geotl.modelfile import describe_file, read_header
+    from geotl.onnxfiles import read_passport
+    from geotl.served import describe_exported
 
-    print(json.dumps(read_header(args.model), indent=2) if args.json else describe_file(args.model))
+    read, told = (read_header, describe_file)
+    if is_exported(args.model):
+        read, told = (read_passport, describe_exported)
+    print(json.dumps(read(args.model), indent=2) if args.json else told(args.model))
 
 
 def _predict(args: argparse.Namespace) -> None:
@@ -243,7 +251,7 @@ def _predict(args: argparse.Namespace) -> None:
     from geotl.report import predictions_csv
     from geotl.sensors import get_sensor
 
-    model = load(args.model)
+    model = load(args.model, engine=args.engine)
     found = model.predict(args.tiles, sensor=get_sensor(args.sensor) if args.sensor else None)
     paths = [str(path) for path in found.paths]
     write_text(args.output, predictions_csv(paths, None, found.probabilities, found.classes))
@@ -254,7 +262,7 @@ def _evaluate(args: argparse.Namespace) -> None:
     from geotl.api import load
     from geotl.sensors import get_sensor
 
-    model = load(args.model)
+    model = load(args.model, engine=args.engine)
     sensor = get_sensor(args.sensor) if args.sensor else None
     result = model.evaluate(args.data, sensor=sensor)
     print(result.headline)

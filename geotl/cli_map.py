@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from geotl.maptask import MapOptions
     from geotl.scenejobs import Reading
     from geotl.scenelists import Entry
+    from geotl.sensors import Sensor
 
 _MAPS = (".tif", ".tiff")
 
@@ -27,6 +28,7 @@ def add_map(commands: Any, common: argparse.ArgumentParser) -> None:
         "of each of several scenes in a folder: geotl map MODEL SCENES -o FOLDER",
     )  # fmt: skip
     made.add_argument("model", type=Path, metavar="MODEL")
+    add_engine(made)
     made.add_argument(
         "scenes", nargs="+", type=Path, metavar="SCENE",
         help="image files, folders of band files, products; folders of such; .txt with a scene a "
@@ -41,6 +43,14 @@ def add_map(commands: Any, common: argparse.ArgumentParser) -> None:
     _sharing(made)
     made.add_argument("-q", "--quiet", action="store_true", help="no progress")
     made.set_defaults(command=_map)
+
+
+def add_engine(made: argparse.ArgumentParser) -> None:
+    """Add the choice of what runs an exported file."""
+    made.add_argument(
+        "--engine", choices=["onnxruntime", "openvino"],
+        help="runs MODEL where it is an exported .onnx file (onnxruntime)",
+    )  # fmt: skip
 
 
 def _reading(made: argparse.ArgumentParser) -> None:
@@ -98,12 +108,11 @@ def _sharing(made: argparse.ArgumentParser) -> None:
 
 
 def _map(args: argparse.Namespace) -> None:
-    from geotl.modelfile import read_header
     from geotl.scenelists import check_apart, scenes_in
-    from geotl.sensors import get_sensor, sensor_from
+    from geotl.sensors import get_sensor
 
-    header = read_header(args.model)
-    sensor = get_sensor(args.sensor) if args.sensor else sensor_from(header["sensor"])
+    own = _checked_sensor(args)
+    sensor = get_sensor(args.sensor) if args.sensor else own
     listing = scenes_in(args.scenes, sensor)
     to_file = args.out.suffix.lower() in _MAPS
     if listing.single or (len(listing.entries) == 1 and to_file):
@@ -117,10 +126,26 @@ def _map(args: argparse.Namespace) -> None:
     _map_several(args, listing.entries)
 
 
+def _checked_sensor(args: argparse.Namespace) -> Sensor:
+    """The model's sensor; what its file cannot do is refused before any scene is looked at."""
+    from geotl.engines import engine_for, is_exported
+    from geotl.maptask import check_options
+    from geotl.modelfile import read_header
+    from geotl.sensors import sensor_from
+    from geotl.served import open_served
+
+    if is_exported(args.model):
+        served = open_served(args.model, args.engine)
+        check_options(served, _options(args))
+        return served.contract.sensor
+    engine_for(args.model, args.engine)
+    return sensor_from(read_header(args.model)["sensor"])
+
+
 def _map_one(args: argparse.Namespace, entry: Entry) -> None:
     from geotl.scenejobs import Job, run_job
 
-    job = Job(entry, args.model, args.out, _options(args), _reading_of(args))
+    job = Job(entry, args.model, args.out, _options(args), _reading_of(args), args.engine)
     run_job(job, quiet=args.quiet, say=_silent if args.quiet else print)
 
 
@@ -130,7 +155,7 @@ def _map_several(args: argparse.Namespace, entries: Sequence[Entry]) -> None:
 
     options, reading = _options(args), _reading_of(args)
     jobs = [
-        Job(entry, args.model, args.out / f"{entry.name}.tif", options, reading)
+        Job(entry, args.model, args.out / f"{entry.name}.tif", options, reading, args.engine)
         for entry in entries
     ]
     map_many(

@@ -53,7 +53,7 @@ def _suggest(args: argparse.Namespace) -> None:
     model = load(args.model)
     sensor = get_sensor(args.sensor) if args.sensor else None
     mask = None if args.mask == "none" else args.mask
-    scenes = open_for(model.file, args.scenes, sensor=sensor, mask=mask)
+    scenes = open_for(model.whole, args.scenes, sensor=sensor, mask=mask)
     labels = None
     if args.labels:
         crs = scenes[0].grid.crs

@@ -12,10 +12,10 @@ from typing import Any, Literal
 import torch
 
 from geotl.deployed import Deployed, deployed
+from geotl.engines import Runner
 from geotl.errors import OutputError, SettingError, UnfinishedError
 from geotl.files import whole_file
 from geotl.graphs import (
-    Runner,
     run_onnx,
     run_pt2,
     run_torchscript,

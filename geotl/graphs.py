@@ -13,16 +13,13 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 
 from geotl.deployed import INPUT, OUTPUTS, Deployed
-from geotl.onnxfiles import IR_VERSION, OPSET, open_session, seal
+from geotl.engines import Floats, Runner, open_runner
+from geotl.onnxfiles import IR_VERSION, OPSET, seal
 
-Floats = NDArray[np.float32]
-Runner = Callable[[Floats], tuple[Floats, Floats]]  # tiles [N,C,S,S] to probabilities and logits
 PASSPORT_FILE = "geotl.json"
 _WRITTEN_BY_ITSELF = ("version", ".data/version", ".data/serialization_id")
 
@@ -109,13 +106,7 @@ def run_torchscript(path: Path) -> Runner:
 
 def run_onnx(path: Path) -> Runner:
     """Run an ONNX file in onnxruntime on the CPU."""
-    session = open_session(path)
-
-    def run(tiles: Floats) -> tuple[Floats, Floats]:
-        chances, logits = session.run(list(OUTPUTS), {INPUT: tiles})
-        return np.asarray(chances, np.float32), np.asarray(logits, np.float32)
-
-    return run
+    return open_runner(path, "onnxruntime", precision="float32", threads=torch.get_num_threads())
 
 
 def running(module: Callable[[Tensor], tuple[Tensor, Tensor]]) -> Runner:

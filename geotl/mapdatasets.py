@@ -15,17 +15,18 @@ from geotl.dataarrays import need_rioxarray, scene_of
 from geotl.mapinputs import at_training_resolution, interest_in, open_for
 from geotl.mapmaking import map_scene
 from geotl.maptask import MapOptions
-from geotl.modelfile import Contract, ModelFile
+from geotl.modelfile import Contract
 from geotl.raster import read
 from geotl.scenes import MaskChoice, Scene
 from geotl.sensors import Sensor
+from geotl.served import Mapper
 
 if TYPE_CHECKING:
     import xarray as xr
 
 
 def mapped_dataset(
-    model: ModelFile, scene: str | Path | xr.DataArray, out: str | Path | None,
+    model: Mapper, scene: str | Path | xr.DataArray, out: str | Path | None,
     options: MapOptions | None = None, *, sensor: Sensor | None = None, mask: MaskChoice = "auto",
     aoi: str | Path | None = None, bbox: Sequence[float] | None = None, quiet: bool = True,
 ) -> xr.Dataset:  # fmt: skip
@@ -66,7 +67,7 @@ def read_map(files: Mapping[str, Path], contract: Contract) -> xr.Dataset:
 
 
 def _opened(
-    model: ModelFile, scene: str | Path | xr.DataArray, sensor: Sensor | None, mask: MaskChoice
+    model: Mapper, scene: str | Path | xr.DataArray, sensor: Sensor | None, mask: MaskChoice
 ) -> Scene:
     if isinstance(scene, str | Path):
         return open_for(model, scene, sensor=sensor, mask=mask)

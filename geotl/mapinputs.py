@@ -9,19 +9,19 @@ from pathlib import Path
 from geotl.errors import DataError
 from geotl.interest import Interest, of_box, of_file
 from geotl.maptask import MapOptions, window_grid
-from geotl.modelfile import ModelFile
 from geotl.positions import in_metres
 from geotl.raster import Grid
 from geotl.resampling import resampled
 from geotl.scenes import MaskChoice, Scene, open_scene
 from geotl.sensors import Sensor
+from geotl.served import Mapper
 from geotl.windows import Imagery
 
 _SAME = 0.05  # of a pixel's side: resolutions that need no resampling
 
 
 def open_for(
-    model: ModelFile, path: str | Path, *, sensor: Sensor | None = None, mask: MaskChoice = "auto"
+    model: Mapper, path: str | Path, *, sensor: Sensor | None = None, mask: MaskChoice = "auto"
 ) -> Scene:
     """A scene in a model's bands, brought to the resolution of its training tiles if known.
 
@@ -43,7 +43,7 @@ def open_for(
     return at_training_resolution(model, scene)
 
 
-def at_training_resolution(model: ModelFile, scene: Scene) -> Scene:
+def at_training_resolution(model: Mapper, scene: Scene) -> Scene:
     """The scene itself, or resampled where its pixels on the ground are of another size."""
     wanted = model.resolution_m
     if wanted is None:

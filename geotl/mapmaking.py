@@ -26,8 +26,8 @@ from geotl.mappolygons import write_polygons
 from geotl.mapprovenance import key_of, notes, provenance
 from geotl.maptables import areas_csv, areas_lines
 from geotl.maptask import AREAS, POLYGONS, MapOptions, Task, outputs, window_grid
-from geotl.modelfile import ModelFile
 from geotl.progress import ProgressLine
+from geotl.served import Mapper
 from geotl.sheets import Sheet, drop
 from geotl.sweeping import Mode
 from geotl.windows import Imagery
@@ -45,7 +45,7 @@ class Mapped:
 
 
 def map_scene(
-    model: ModelFile, scene: Imagery, out: Path, options: MapOptions,
+    model: Mapper, scene: Imagery, out: Path, options: MapOptions,
     *, interest: Interest | None = None, quiet: bool = False, say: Say = print,
 ) -> Mapped:  # fmt: skip
     """Map a scene with a model into a GeoTIFF and what belongs to it.
@@ -112,7 +112,7 @@ def _outside_lines(outside: float | None) -> list[str]:
     return [f"applicability: {100 * outside:.3g} % is unlike the training tiles; {told}"]
 
 
-def _check_scene(model: ModelFile, scene: Imagery, *, force: bool) -> None:
+def _check_scene(model: Mapper, scene: Imagery, *, force: bool) -> None:
     """Make sure that the model can map a scene, before anything is written."""
     contract = model.contract
     if len(contract.classes) > MOST_CLASSES:

@@ -9,12 +9,11 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 
 from geotl.sensors import Sensor, rescaled
 from geotl.sheets import FULL, Sheet, open_sheet
-from geotl.sweeping import HALO_PX, Sweep, look
+from geotl.sweeping import HALO_PX, Looker
 from geotl.windowgrid import WindowGrid
 from geotl.windows import Imagery, Window
 
@@ -37,7 +36,7 @@ class Plan:
     """
 
     grid: WindowGrid
-    sweep: Sweep
+    sweep: Looker
     sensor: Sensor
     block_px: int
     min_valid: float
@@ -92,7 +91,7 @@ def sweep_scene(
     grid, parts = plan.grid, blocks_of(plan.grid, plan.block_px)
     sheet = open_sheet(
         folder, key, note, windows=(len(grid.rows), len(grid.cols)), cells=grid.cells,
-        classes=plan.sweep.network.head.out_features, posting=grid.posting, blocks=len(parts),
+        classes=plan.sweep.classes, posting=grid.posting, blocks=len(parts),
     )  # fmt: skip
     left = [n for n in range(len(parts)) if not sheet.done[n]]
     for n, pixels in _read_ahead(plan, scene, parts, left):
@@ -163,7 +162,7 @@ def _fill_in(plan: Plan, sheet: Sheet, block: Block, sensor: Sensor, pixels: Pix
     if not seen.any():
         return
     image = to_network(plan, data, valid, sensor)
-    said = look(plan.sweep, image, rows, cols, grid.step)
+    said = plan.sweep.look(image, rows, cols, grid.step)
     sheet.probabilities[here] = np.where(seen[..., None], np.rint(said.probabilities * FULL), 0)
     sheet.index[here] = np.where(seen, said.index, 0)
     sheet.seen[here] = seen
@@ -171,13 +170,11 @@ def _fill_in(plan: Plan, sheet: Sheet, block: Block, sensor: Sensor, pixels: Pix
 
 def to_network(
     plan: Plan, data: NDArray[Any], valid: NDArray[np.bool_], sensor: Sensor
-) -> torch.Tensor:
+) -> NDArray[np.float32]:
     """A block's pixels [C,H,W] in the network's own digital numbers, invalid ones filled."""
-    network = plan.sweep.network
-    image = rescaled(data, sensor, plan.sensor).astype(np.float32)
-    fill = network.normalise.fill.cpu().numpy().reshape(-1, 1, 1)
-    np.copyto(image, fill, where=~valid)
-    return torch.from_numpy(image).to(network.normalise.fill.device)
+    image: NDArray[np.float32] = rescaled(data, sensor, plan.sensor).astype(np.float32)
+    np.copyto(image, plan.sweep.fill.reshape(-1, 1, 1), where=~valid)
+    return image
 
 
 def window_shares(

@@ -12,8 +12,10 @@ from geotl.applicability import Applicability, area_of_applicability
 from geotl.device import settled
 from geotl.errors import DataError
 from geotl.mapping import Block, Plan, span_of, to_network, window_shares
-from geotl.maptask import Task
-from geotl.sweeping import Sweep, check_dense, look
+from geotl.maptask import Task, check_options
+from geotl.modelfile import ModelFile
+from geotl.served import ServedModel
+from geotl.sweeping import Looker, Sweep, check_dense
 from geotl.windows import Imagery
 
 Say = Callable[[str], None]
@@ -27,14 +29,15 @@ def settled_plan(task: Task, say: Say) -> tuple[Plan, float | None]:
     Raises:
         DataError: dense mode was asked for and does not go.
     """
-    options, network = task.options, task.model.network
-    area = _area(task, say)
+    model, options = task.model, task.options
+    if isinstance(model, ServedModel):
+        check_options(model, options)
+        return _plan(task, model.sweep), None
+    network = model.network
+    area = _area(model, task, say)
     precision = settled(options.precision, next(network.parameters()).device)
     sweep = Sweep(network, task.grid.px, task.views, "exact", area, precision)
-    plan = Plan(
-        task.grid, sweep, task.model.contract.sensor, max(options.block_px, task.grid.px),
-        options.min_valid, task.interest.windows(task.grid),
-    )  # fmt: skip
+    plan = _plan(task, sweep)
     if options.mode == "exact":
         return plan, None
     try:
@@ -45,7 +48,7 @@ def settled_plan(task: Task, say: Say) -> tuple[Plan, float | None]:
         say(f"exact mode, as {error}")
         return plan, None
     dense = replace(plan, sweep=replace(sweep, mode="dense"))
-    agreement = agreement_of(dense, task.scene)
+    agreement = agreement_of(dense, plan, task.scene)
     if agreement is None:
         return dense, None
     words = f"dense and exact mode name {100 * agreement:.1f} % of a sample of windows alike"
@@ -56,13 +59,19 @@ def settled_plan(task: Task, say: Say) -> tuple[Plan, float | None]:
     return dense, agreement
 
 
-def agreement_of(plan: Plan, scene: Imagery) -> float | None:
-    """Share of windows, in a few blocks spread over the scene, that both modes name alike.
+def _plan(task: Task, sweep: Looker) -> Plan:
+    return Plan(
+        task.grid, sweep, task.model.contract.sensor, max(task.options.block_px, task.grid.px),
+        task.options.min_valid, task.interest.windows(task.grid),
+    )  # fmt: skip
+
+
+def agreement_of(plan: Plan, exact: Plan, scene: Imagery) -> float | None:
+    """Share of windows, in a few blocks spread over the scene, that two plans name alike.
 
     Each block is read with its surroundings, as in mapping. None where no window counts.
     """
     grid = plan.grid
-    exact = replace(plan.sweep, mode="exact")
     same, seen = 0, 0
     each = max(1, round(np.sqrt(SAMPLE / 9)))
     for rows in _spread(grid.rows, each):
@@ -78,19 +87,19 @@ def agreement_of(plan: Plan, scene: Imagery) -> float | None:
                 continue
             image = to_network(plan, data, valid, scene.sensor)
             first, second = (
-                look(sweep, image, *place, grid.step).probabilities.argmax(axis=-1)
-                for sweep in (exact, plan.sweep)
+                one.sweep.look(image, *place, grid.step).probabilities.argmax(axis=-1)
+                for one in (exact, plan)
             )
             same += int((first == second)[counts].sum())
             seen += int(counts.sum())
     return same / seen if seen else None
 
 
-def _area(task: Task, say: Say) -> Applicability | None:
+def _area(model: ModelFile, task: Task, say: Say) -> Applicability | None:
     """What dissimilarity is measured with, None where it is not asked for."""
     if not task.options.applicability:
         return None
-    companions, trained = task.model.companions, task.model.contract.spec.views
+    companions, trained = model.companions, model.contract.spec.views
     if task.views != trained:
         say(f"applicability: with {task.views} views, where the training tiles' features are means "
             f"of {trained}, windows look less like them than they are; --views {trained} compares "

@@ -14,10 +14,10 @@ from geotl.errors import ModelError
 from geotl.files import sha256_of
 from geotl.mapping import Plan
 from geotl.maptask import Task
-from geotl.modelfile import ModelFile
 from geotl.raster import opened
 from geotl.sampledesign import FOOTPRINTS_TAG
 from geotl.scenes import Scene
+from geotl.served import Mapper
 from geotl.windows import Imagery
 
 MARK_TAG = "GEOTL_JOB"
@@ -42,7 +42,7 @@ def notes(task: Task, plan: Plan) -> dict[str, Any]:
         "sensor": asdict(scene.sensor),
         "windows": [grid.px, grid.step, grid.posting, plan.block_px],
         "look": [sweep.mode, sweep.views, sweep.precision, plan.min_valid],
-        "device": sweep.network.normalise.fill.device.type,
+        "engine": [sweep.engine, sweep.device],
         "options": asdict(task.options) | dict.fromkeys(["overwrite", "force", "page", "mark"]),
         "interest": task.interest.told,
     }
@@ -53,7 +53,7 @@ def key_of(told: Mapping[str, Any]) -> str:
     return hashlib.sha256(json.dumps(told, sort_keys=True, default=str).encode()).hexdigest()
 
 
-def model_digest(model: ModelFile) -> str:
+def model_digest(model: Mapper) -> str:
     """SHA-256 of the file a model was loaded from.
 
     Raises:
@@ -104,6 +104,7 @@ def provenance(
         "GEOTL_MODEL_SHA256": str(told["model"]),
         "GEOTL_SCENE": Path(str(told["scene"])).name,
         "GEOTL_MODE": plan.sweep.mode,
+        "GEOTL_ENGINE": plan.sweep.engine,
         "GEOTL_VIEWS": str(plan.sweep.views),
         "GEOTL_WINDOW_PX": str(plan.grid.px),
         "GEOTL_STEP_PX": str(plan.grid.step),

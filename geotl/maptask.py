@@ -10,7 +10,7 @@ from geotl.device import Precision
 from geotl.drawnmaps import Layer, layers
 from geotl.errors import DataError
 from geotl.interest import Interest
-from geotl.modelfile import ModelFile
+from geotl.served import Mapper, ServedModel, check_precision
 from geotl.windowgrid import WindowGrid
 from geotl.windows import Imagery
 
@@ -75,7 +75,7 @@ class MapOptions:
 class Task:
     """A model that looks at a scene, through windows, at what is of interest."""
 
-    model: ModelFile
+    model: Mapper
     scene: Imagery
     grid: WindowGrid
     options: MapOptions
@@ -94,6 +94,31 @@ class Task:
             self.model.contract.classes, probabilities=self.options.probabilities,
             applicability=self.options.applicability, entropy=self.options.entropy,
         )  # fmt: skip
+
+
+def check_options(model: ServedModel, options: MapOptions) -> None:
+    """Make sure that a map wants nothing that an exported file cannot give.
+
+    Raises:
+        DataError: dense mode, applicability, or other views or numbers than were exported.
+    """
+    sweep, whole = model.sweep, "give the model.safetensors that it was exported from"
+    if options.mode == "dense":
+        raise DataError(
+            f"{model.path}: --mode dense looks inside the network, which an exported file does not "
+            f"show; leave it away, or {whole}"
+        )
+    if options.applicability:
+        raise DataError(
+            f"{model.path}: --applicability compares features, which an exported file does not "
+            f"give; leave it away, or {whole}"
+        )
+    if options.views not in (None, sweep.views):
+        raise DataError(
+            f"{model.path}: exported with {sweep.views} views, not {options.views}; leave --views "
+            f"away, or export it anew with --views {options.views}"
+        )
+    check_precision(model, options.precision)
 
 
 def window_grid(scene: Imagery, px: int, options: MapOptions) -> WindowGrid:

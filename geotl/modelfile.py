@@ -200,6 +200,11 @@ def read_header(path: Path) -> dict[str, Any]:
     """
     if not path.is_file():
         raise ModelError(f"{path}: no such model file; train one with geotl run")
+    if path.suffix.lower() == ".onnx":
+        raise ModelError(
+            f"{path}: an exported file, which geotl map, predict, evaluate and inspect take; this "
+            "needs the model itself: give the model.safetensors it was exported from"
+        )
     try:
         with safe_open(str(path), framework="numpy") as stream:
             metadata = stream.metadata() or {}
@@ -228,7 +233,7 @@ def load(path: str | Path) -> ModelFile:
     """
     path = Path(path)
     header = read_header(path)
-    contract = _contract(header)
+    contract = contract_from(header)
     with safe_open(str(path), framework="numpy") as stream:
         tensors = {name: stream.get_tensor(name) for name in stream.keys()}  # noqa: SIM118
     names = [f.name for f in dataclasses.fields(Companions)]
@@ -245,7 +250,8 @@ def load(path: str | Path) -> ModelFile:
     return ModelFile(network.eval(), contract, companions, notes, path)
 
 
-def _contract(header: dict[str, Any]) -> Contract:
+def contract_from(header: Mapping[str, Any]) -> Contract:
+    """A contract from its plain values, as `dataclasses.asdict` and JSON make them."""
     held = {f.name: header[f.name] for f in dataclasses.fields(Contract)}
     for name in ("bands", "wavelengths", "classes", "colours"):
         held[name] = tuple(held[name])
@@ -282,10 +288,15 @@ def _network(contract: Contract) -> TileClassifier:
 def describe_file(path: Path) -> str:
     """What a model file holds, in a few lines for people."""
     header = read_header(path)
+    return describe(f"{path} (format {header['format_version']})", header)
+
+
+def describe(name: str, header: Mapping[str, Any]) -> str:
+    """A contract and notes, as plain values, in a few lines for people."""
     sensor, spec = header["sensor"], header["spec"]
     stages = " + ".join(spec["stages"])
     lines = {
-        "model": f"{path} (format {header['format_version']})",
+        "model": name,
         "network": f"{header['backbone']} up to {header['cut_after'] or 'its last stage'}, "
         f"pooled after {stages}, {spec['views']} views",
         "bands": ", ".join(header["bands"]),

@@ -1,14 +1,15 @@
 """ONNX files of geotl: their passport, the hash they are sealed with, and what refuses them.
 
-The only place that imports onnx and onnxruntime at the level of files. Opset 18 with IR version 9
-is what onnxruntime 1.17 still reads (QGIS's Deepness pins it).
+The only place that imports onnxruntime; a passport is read without any library, so that either
+engine is enough on a machine that serves. Opset 18 with IR version 9 is what onnxruntime 1.17 still
+reads (QGIS's Deepness pins it).
 """
 
 from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,7 @@ from geotl.errors import ModelError
 OPSET, IR_VERSION = 18, 9
 PASSPORT, SEAL = "geotl", "geotl_seal"
 _BLANK = "0" * 64
+_METADATA_PROPS = 14  # field of onnx.ModelProto (onnx.proto)
 
 
 def seal(proto: Any, path: Path, told: Mapping[str, Any], more: Mapping[str, str] = {}) -> None:
@@ -70,11 +72,12 @@ def read_passport(path: Path) -> dict[str, Any]:
             f"{path}: its content is not what geotl wrote (its seal is broken): damaged in copying "
             "or altered; copy it again, or export the model anew"
         )
-    import onnx
-
-    proto = onnx.load_model_from_string(content)
-    held = {entry.key: entry.value for entry in proto.metadata_props}
-    told: dict[str, Any] = json.loads(held[PASSPORT])
+    try:
+        told: dict[str, Any] = json.loads(_metadata(content)[PASSPORT])
+    except (IndexError, KeyError, ValueError) as error:
+        raise ModelError(
+            f"{path}: its seal holds, but its passport cannot be read; export the model anew"
+        ) from error
     return told
 
 
@@ -83,6 +86,48 @@ def read_proto(path: Path) -> Any:
     import onnx
 
     return onnx.load(path)
+def _metadata(content: bytes) -> dict[str, str]:
+    """Metadata of a serialised onnx.ModelProto, without the library: field 14, key and value.
+
+    Raises:
+        IndexError: cut short.
+        ValueError: not such a message.
+    """
+    entries = [_fields(value) for number, value in _walk(content) if number == _METADATA_PROPS]
+    return {entry[1].decode(): entry[2].decode() for entry in entries}
+
+
+def _fields(content: bytes) -> dict[int, bytes]:
+    return dict(_walk(content))
+
+
+def _walk(content: bytes) -> Iterator[tuple[int, bytes]]:
+    """Number and content of every field of a protobuf message that has a length."""
+    at = 0
+    while at < len(content):
+        tag, at = _varint(content, at)
+        if tag & 7 == 2:
+            length, at = _varint(content, at)
+            yield tag >> 3, content[at : at + length]
+            at += length
+        elif tag & 7 == 0:
+            _, at = _varint(content, at)
+        else:
+            at += {1: 8, 5: 4}[tag & 7]
+
+
+def _varint(content: bytes, at: int) -> tuple[int, int]:
+    """A number of seven bits a byte, the lowest first, and where it ends.
+
+    >>> _varint(bytes([0xAC, 0x02]), 0)
+    (300, 2)
+    """
+    value, shift = 0, 0
+    while True:
+        value |= (content[at] & 127) << shift
+        at, shift = at + 1, shift + 7
+        if not content[at - 1] & 128:
+            return value, at
 
 
 def open_session(path: Path, threads: int | None = None) -> Any:
@@ -102,5 +147,17 @@ def open_session(path: Path, threads: int | None = None) -> Any:
         options.intra_op_num_threads = threads
     try:
         return onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
-    except onnxruntime.capi.onnxruntime_pybind11_state.InvalidProtobuf as error:
-        raise ModelError(f"{path}: onnxruntime cannot read it ({error})") from error
+    except session_faults() as error:
+        told = " ".join(str(error).split())
+        raise ModelError(
+            f"{path}: onnxruntime {onnxruntime.__version__} cannot read it; export it anew, or "
+            f"update onnxruntime ({told})"
+        ) from error
+
+
+def session_faults() -> tuple[type[Exception], ...]:
+    """What onnxruntime raises: exceptions of its own, with nothing in common but Exception."""
+    from onnxruntime.capi import onnxruntime_pybind11_state as held
+
+    known = vars(held).values()
+    return tuple(one for one in known if isinstance(one, type) and issubclass(one, Exception))

@@ -10,7 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from geotl.deployed import Deployed
-from geotl.graphs import Floats, Runner, running
+from geotl.engines import Floats, Runner
+from geotl.graphs import running
 from geotl.modelfile import ModelFile
 
 Precision = Literal["float32", "float16", "int8"]

@@ -15,6 +15,7 @@ from geotl.files import sha256_of
 from geotl.modelfile import ModelFile
 
 PASSPORT_VERSION = 1
+TOLD = ("metrics", "recipe", "versions")  # of a model's notes: what maps tell of it
 
 
 def passport(model: ModelFile, *, views: int, precision: str) -> dict[str, Any]:
@@ -25,7 +26,7 @@ def passport(model: ModelFile, *, views: int, precision: str) -> dict[str, Any]:
         views: flips and quarter turns that the export averages over.
         precision: number format of the export's network.
     """
-    contract, seen = model.contract, model.seen
+    contract, seen, training = model.contract, model.seen, model.notes.get("training", {})
     held = dataclasses.asdict(contract)
     held["spec"]["views"] = views
     return {
@@ -37,6 +38,11 @@ def passport(model: ModelFile, *, views: int, precision: str) -> dict[str, Any]:
         "examples": {"mean": _figures(seen.mean), "sd": _figures(seen.sd)},
         "result": model.notes.get("metrics", {}).get("headline"),
         "contract": held,
+        "ground": model.ground,
+        "notes": {
+            **{key: model.notes[key] for key in TOLD if key in model.notes},
+            "training": {key: training[key] for key in ("dates", "tiles") if key in training},
+        },
     }
 
 

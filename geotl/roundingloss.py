@@ -13,8 +13,8 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from geotl.engines import Floats, Runner
 from geotl.errors import DataError
-from geotl.graphs import Floats, Runner
 from geotl.labelledtiles import labelled_tiles, tile_blocks
 from geotl.modelfile import Contract
 from geotl.scoring import Interval, wilson

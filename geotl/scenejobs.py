@@ -16,17 +16,18 @@ import torch
 
 from geotl import __version__, api
 from geotl.classmaps import open_map
+from geotl.engines import engine_for
 from geotl.errors import GeoTLError, OutsideError
 from geotl.files import sha256_of
 from geotl.mapinputs import at_training_resolution, interest_in, open_for
 from geotl.mapmaking import Mapped, map_scene
 from geotl.mapprovenance import MARK_TAG, file_states
 from geotl.maptask import MapOptions, outputs
-from geotl.modelfile import ModelFile
 from geotl.scenefiles import beside
 from geotl.scenelists import Entry, band_set, only_file
 from geotl.scenes import Scene, open_bands, open_scene
 from geotl.sensors import get_sensor
+from geotl.served import Mapper
 
 Status = Literal["mapped", "kept", "skipped", "failed"]
 
@@ -52,13 +53,14 @@ class Reading:
 
 @dataclass(frozen=True)
 class Job:
-    """A scene to be mapped into `out` with a model file."""
+    """A scene to be mapped into `out` with a model file, or an exported one that `engine` runs."""
 
     entry: Entry
     model: Path
     out: Path
     options: MapOptions
     reading: Reading = Reading()
+    engine: str | None = None
 
 
 @dataclass(frozen=True)
@@ -78,7 +80,8 @@ def run_job(job: Job, *, quiet: bool, say: Callable[[str], None]) -> Mapped:
         DataError: a scene that the model cannot map.
         OutputError: an output that exists, or cannot be written.
     """
-    model = _model(job.model, job.model.stat().st_mtime_ns if job.model.exists() else 0)
+    changed = job.model.stat().st_mtime_ns if job.model.exists() else 0
+    model = _model(job.model, job.engine, changed)
     scene, reading = open_entry(model, job.entry, job.reading), job.reading
     interest = interest_in(
         scene, model.contract.tile_px, job.options,
@@ -115,7 +118,7 @@ def attempt(job: Job, share: int) -> Outcome:
     return Outcome(job.entry.name, "mapped", lines[-2] if len(lines) > 1 else "", seconds)
 
 
-def open_entry(model: ModelFile, entry: Entry, reading: Reading) -> Scene:
+def open_entry(model: Mapper, entry: Entry, reading: Reading) -> Scene:
     """An entry's scene in the model's bands and at its resolution.
 
     Raises:
@@ -144,6 +147,7 @@ def mark_of(job: Job) -> str:
 
     Raises:
         DataError: a scene or area of interest that is not there.
+        ModelError: an engine that is not there.
     """
     path, aoi, mask = job.entry.path, job.reading.aoi, job.reading.mask
     files = [a.path for a in job.entry.assets] or [path, *([] if path.is_dir() else beside(path))]
@@ -152,6 +156,7 @@ def mark_of(job: Job) -> str:
     told = {
         "geotl": __version__,
         "model": sha256_of(job.model),
+        "engine": engine_for(job.model, job.engine),
         "files": [state[1:] for file in files for state in file_states(file)],
         "options": asdict(job.options) | dict.fromkeys(["overwrite", "force", "page", "mark"]),
         "reading": asdict(job.reading) | {"aoi": sha256_of(aoi) if aoi else None},
@@ -172,9 +177,9 @@ def is_finished(job: Job) -> bool:
 
 
 @functools.lru_cache(maxsize=1)
-def _model(path: Path, _: int) -> ModelFile:
+def _model(path: Path, engine: str | None, _: int) -> Mapper:
     """A model kept for the next scene, unless its file has changed since."""
-    return api.load(path).file
+    return api.load(path, engine=engine).file
 
 
 def _line(error: BaseException) -> str:

@@ -158,10 +158,10 @@ def suggest(
     """
     if n < 1:
         raise DataError(f"-n: given {n}; allowed: at least 1")
-    held = model.file.companions
+    held = model.whole.companions
     area = area_of_applicability(held.features, held.folds)
     rules = ChipRules(model.file.contract.tile_px, step_px=step_px)
-    ground = training_ground(model.file)
+    ground = training_ground(model.whole)
     known = label_shapes(labels, scenes, rules.chip_px) if labels else []
     occupied = [Occupied(scene.grid, [*ground, *known]) for scene in scenes]
     pool = _Pool(area, len(model.classes), n * POOL * _overlap(rules), outside=outside)
@@ -176,7 +176,7 @@ def suggest(
         pool.found.features, normalised_entropy(pool.found.chances), index * area.mean_distance,
         boxes, index <= area.threshold, n=n, seed=seed,
     )  # fmt: skip
-    notes = [*unknown_ground(model.file, ground), *resolution_notes(model.file, scenes)]
+    notes = [*unknown_ground(model.whole, ground), *resolution_notes(model.whole, scenes)]
     return _told(model, scenes, pool, rows, wanted=n, notes=notes)
 
 

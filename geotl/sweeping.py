@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, Protocol
 
 import numpy as np
 import torch
@@ -50,6 +50,32 @@ class Sweep:
     precision: Precision = "auto"
     batch: int = 128
 
+    @property
+    def fill(self) -> NDArray[np.float32]:
+        """Raw values [C] that stand for invalid pixels."""
+        fill: NDArray[np.float32] = self.network.normalise.fill.cpu().numpy()
+        return fill
+
+    @property
+    def classes(self) -> int:
+        """Number of classes."""
+        return self.network.head.out_features
+
+    @property
+    def device(self) -> str:
+        """Kind of device that computes."""
+        return self.network.normalise.fill.device.type
+
+    @property
+    def engine(self) -> str:
+        """What runs the network, with its version."""
+        return f"torch {torch.__version__}"
+
+    def look(self, image: NDArray[np.float32], rows: Ints, cols: Ints, step: int) -> Said:
+        """What the network says of windows of a block; see `look`."""
+        on_device = torch.from_numpy(image).to(self.network.normalise.fill.device)
+        return look(self, on_device, rows, cols, step)
+
 
 @dataclass(frozen=True)
 class Said:
@@ -57,6 +83,49 @@ class Said:
 
     probabilities: NDArray[np.float32]
     index: NDArray[np.float32]
+
+
+class Looker(Protocol):
+    """Whatever looks at the windows of a block: `Sweep`, or an exported file (`served`)."""
+
+    @property
+    def px(self) -> int:
+        """Side of a window in pixels."""
+
+    @property
+    def views(self) -> int:
+        """Flips and quarter turns averaged."""
+
+    @property
+    def mode(self) -> Mode:
+        """Each window by itself, or all at once."""
+
+    @property
+    def area(self) -> Applicability | None:
+        """What measures dissimilarity, None where it is not measured."""
+
+    @property
+    def precision(self) -> str:
+        """Number format of the network."""
+
+    @property
+    def fill(self) -> NDArray[np.float32]:
+        """Raw values [C] that stand for invalid pixels."""
+
+    @property
+    def classes(self) -> int:
+        """Number of classes."""
+
+    @property
+    def device(self) -> str:
+        """Kind of device that computes."""
+
+    @property
+    def engine(self) -> str:
+        """What runs the network, with its version."""
+
+    def look(self, image: NDArray[np.float32], rows: Ints, cols: Ints, step: int) -> Said:
+        """What the network says of windows of a block [C,H,W]; see `look`."""
 
 
 @torch.inference_mode()
