@@ -29,7 +29,11 @@ def exported(module: Deployed, tiles: Tensor) -> torch.export.ExportedProgram:
     """torch.export's graph for any batch size, of tiles [N,C,S,S] with N >= 2."""
     batch = torch.export.Dim("batch", min=1)
     with torch.no_grad():
-        return torch.export.export(module, (tiles,), dynamic_shapes={INPUT: {0: batch}})
+        graph = torch.export.export(module, (tiles,), dynamic_shapes={INPUT: {0: batch}})
+    for part in graph.graph_module.modules():
+        for node in part.graph.nodes if isinstance(part, torch.fx.GraphModule) else ():
+            node.meta.pop("stack_trace", None)  # folders of this machine, in every file made of it
+    return graph
 
 
 def write_pt2(module: Deployed, tiles: Tensor, path: Path, told: Mapping[str, Any]) -> None:

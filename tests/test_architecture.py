@@ -48,7 +48,7 @@ def test_no_module_imports_in_a_circle() -> None:
      ("torchgeo", {"datasets", "published"}), ("torchgeo.datasets", {"datasets"}),
      ("lightning", {"callbacks", "engine", "training"}),
      ("matplotlib", {"cartography", "checkfigures", "curvefigures", "figures", "mapfigures"}),
-     ("onnx", {"onnxfiles"}), ("onnxruntime", {"onnxfiles"}),
+     ("huggingface_hub", {"hubmodel"}), ("onnx", {"onnxfiles"}), ("onnxruntime", {"onnxfiles"}),
      ("distributed", {"manyscenes"}), ("dask", set()),
      ("geopandas", {"vectors"}), ("pyogrio", {"vectors"}),
      ("pyproj", {"groundareas", "positions", "resampling", "vectors"})],
