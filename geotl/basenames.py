@@ -23,7 +23,7 @@ _WHOLE = re.compile(rf"{_START}[^\n:]*")
 
 
 def without_folders(text: str) -> str:
-    """A text whose absolute paths are cut to their last name; addresses of the web stay.
+    r"""A text whose absolute paths are cut to their last name; addresses of the web stay.
 
     A path that is the whole text may hold blanks; one inside a sentence ends at the first.
 
@@ -31,7 +31,7 @@ def without_folders(text: str) -> str:
     'resnet18.pth'
     >>> without_folders("first convolution of /home/ann/w.pth, https://x.org/a/b, 1/2, ../data")
     'first convolution of w.pth, https://x.org/a/b, 1/2, ../data'
-    >>> without_folders("torchgeo:EuroSAT:/home/ann/eurosat/"), without_folders(r"C:\\Lab\\m.pth")
+    >>> without_folders("torchgeo:EuroSAT:/home/ann/eurosat/"), without_folders(r"C:\Lab\m.pth")
     ('torchgeo:EuroSAT:eurosat', 'm.pth')
     """
     if _WHOLE.fullmatch(text) and re.search(r"[/\\]", text[1:]):

@@ -15,6 +15,7 @@ import shapely
 
 from geotl.errors import OutputError
 from geotl.files import sha256_of
+from geotl.mlm import bounds_of
 
 _NAME = re.compile(r"[a-zA-Z][a-zA-Z0-9_.\-\s]+[a-zA-Z0-9]")
 _WORLD = (-180.0, -90.0, 180.0, 90.0)
@@ -46,7 +47,7 @@ def faults(item: Mapping[str, Any], folder: Path) -> Iterator[str]:
             "from a letter to a letter or digit; rename the recipe"
         )
     yield from _dates(told)
-    yield from _place(item)
+    yield from place_faults(item)
     yield from _bands(told)
     for one in told["mlm:input"]:
         yield from _input(one, told)
@@ -80,7 +81,7 @@ def _dates(told: Mapping[str, Any]) -> Iterator[str]:
         yield f"start_datetime {start} is after end_datetime {end}"
 
 
-def _place(item: Mapping[str, Any]) -> Iterator[str]:
+def place_faults(item: Mapping[str, Any]) -> Iterator[str]:
     """No geometry and no bbox, or a valid geometry in degrees and the bbox around it."""
     if item["geometry"] is None:
         if "bbox" in item:
@@ -95,18 +96,9 @@ def _place(item: Mapping[str, Any]) -> Iterator[str]:
         a > b for a, b in zip(bounds[2:], _WORLD[2:], strict=True)
     ):
         yield f"geometry: reaches beyond the world's degrees {bounds}"
-    west, south, east, north = item.get("bbox", (float("nan"),) * 4)
-    sides = [(west, east)] if west <= east else [(west, 180.0), (-180.0, east)]
-    box = shapely.union_all([shapely.box(left, south, right, north) for left, right in sides])
-    around = box.buffer(_SLACK)
-    alike = [abs(south - bounds[1]), abs(north - bounds[3])]
-    reached = sum(bool(ground.intersects(_edge(x, south, north))) for x in (west, east))
-    if not around.covers(ground) or max(alike) > _SLACK or reached < 2:
-        yield f"bbox {item.get('bbox')}: is not the box around the geometry {list(bounds)}"
-
-
-def _edge(x: float, south: float, north: float) -> shapely.Geometry:
-    return shapely.LineString([(x, south), (x, north)]).buffer(_SLACK)
+    box, around = item.get("bbox", []), bounds_of(ground)
+    if len(box) != 4 or any(abs(a - b) > _SLACK for a, b in zip(box, around, strict=True)):
+        yield f"bbox {box}: is not the box around the geometry, {around}"
 
 
 def _bands(told: Mapping[str, Any]) -> Iterator[str]:

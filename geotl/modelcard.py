@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -11,6 +10,7 @@ import shapely
 
 from geotl import __version__
 from geotl.basenames import shareable_recipe
+from geotl.cardheader import SCORES, front_matter
 from geotl.families import REGISTRY
 from geotl.mlm import bounds_of
 from geotl.modelfacts import (
@@ -31,10 +31,6 @@ from geotl.modelfile import ModelFile
 from geotl.yamltext import write
 
 UNSTATED = "not stated; ask"
-_NAMES = {
-    "overall": "overall accuracy", "balanced": "balanced accuracy", "kappa": "kappa",
-    "macro_f1": "macro F1",
-}  # fmt: skip
 _WEAK_F1, _FEW = 0.5, 30
 
 
@@ -62,7 +58,7 @@ def model_card(model: ModelFile, facts: CardFacts) -> str:
     """The whole README."""
     recipe, accuracy = recipe_of(model), accuracy_of(model)
     parts = [
-        f"---\n{write(front_matter(model, facts))}---",
+        f"---\n{write(front_matter(model, facts.licence))}---",
         f"# {title_of(recipe)}",
         _first_words(model, accuracy),
         _at_a_glance(model, facts, accuracy),
@@ -76,56 +72,6 @@ def model_card(model: ModelFile, facts: CardFacts) -> str:
         *_provenance(model),
     ]
     return "\n\n".join(parts) + "\n"
-
-
-def front_matter(model: ModelFile, facts: CardFacts) -> dict[str, Any]:
-    """What model hubs read of a card."""
-    recipe, accuracy = recipe_of(model), accuracy_of(model)
-    sensor = model.contract.sensor.name.partition("_")[0].replace("sentinel2", "sentinel-2")
-    told: dict[str, Any] = {
-        **_licence(facts.licence),
-        "library_name": "geotl",
-        "pipeline_tag": "image-classification",
-        "tags": [
-            "geotl", "remote-sensing", "earth-observation", "scene-classification", "land-cover",
-            "transfer-learning", sensor, model.contract.backbone, "onnx", "safetensors", "stac",
-        ],
-        "metrics": ["accuracy", "f1"],
-    }  # fmt: skip
-    base = [one["source"] for one in lineage_of(model)]
-    if base and base[-1].count("/") == 1 and not base[-1].endswith((".pth", ".pt", ".safetensors")):
-        told["base_model"] = base[-1]
-    if accuracy is not None:
-        told["model-index"] = [{"name": name_of(recipe), "results": [_result(recipe, accuracy)]}]
-    return told
-
-
-def _licence(licence: str | None) -> dict[str, str]:
-    """As hubs list licences: short words in small letters, others under a name of their own.
-
-    >>> _licence("CC-BY-4.0"), _licence("Terms of the lab")
-    ({'license': 'cc-by-4.0'}, {'license': 'other', 'license_name': 'Terms of the lab'})
-    """
-    if licence is None:
-        return {"license": "unknown"}
-    if re.fullmatch(r"[\w.+-]+", licence):
-        return {"license": licence.lower()}
-    return {"license": "other", "license_name": licence}
-
-
-def _result(recipe: Mapping[str, Any], accuracy: Accuracy) -> dict[str, Any]:
-    data = ", ".join(sources_of(recipe)[:1]) or "tiles"
-    keys = {"overall": "accuracy", "macro_f1": "f1"}
-    metrics = [
-        {"type": kind, "value": round(accuracy.figures[key].value, 4),
-         "name": f"{_NAMES[key]}, split {accuracy.split}"}
-        for key, kind in keys.items() if key in accuracy.figures
-    ]  # fmt: skip
-    return {
-        "task": {"type": "image-classification", "name": "scene classification"},
-        "dataset": {"type": data, "name": data, "split": f"held out ({accuracy.split})"},
-        "metrics": metrics,
-    }
 
 
 def _first_words(model: ModelFile, accuracy: Accuracy | None) -> str:
@@ -262,7 +208,7 @@ def _accuracy(model: ModelFile, accuracy: Accuracy | None) -> list[str]:
         before, after = accuracy.calibration
         told.append(f"The calibration error is {after:.3f} ({before:.3f} before temperature "
                     "scaling).")  # fmt: skip
-    rows = [(_NAMES.get(key, key), str(held)) for key, held in accuracy.figures.items()]
+    rows = [(SCORES.get(key, key), str(held)) for key, held in accuracy.figures.items()]
     rows = sorted(rows, key=lambda row: row[0] != "overall accuracy")
     parts = ["## Accuracy", " ".join(told), _table(("Score", "Value [95 %]"), rows)]
     return [*parts, *_splits(accuracy), *_mixed_up(accuracy), *_rivals(accuracy)]
@@ -313,8 +259,8 @@ def _limits(model: ModelFile, facts: CardFacts, accuracy: Accuracy | None) -> li
     sensor = contract.sensor
     told = [
         "**Applicability.** What the model says of ground unlike its training tiles is little "
-        "worth, and its probabilities do not show it. `geotl map --applicability` draws where it applies "
-        "(Meyer & Pebesma 2021).",
+        "worth, and its probabilities do not show it. `geotl map --applicability` draws where it "
+        "applies (Meyer & Pebesma 2021).",
         f"**Radiometry.** It was trained on {sensor.title}: {sensor.measures} = DN × "
         f"{sensor.scale:g} {'-' if sensor.offset < 0 else '+'} {abs(sensor.offset):g}. Other "
         "processing levels and baselines have other numbers; `geotl map --sensor` converts "

@@ -31,8 +31,8 @@ _GEOMETRY = {
         for kind, held in _TYPES.items()
     ]
 }  # fmt: skip
-_NUMBERS = ("int8 int16 int32 int64 uint8 uint16 uint32 uint64 float16 float32 float64 cint16 "
-            "cint32 cfloat32 cfloat64 other").split()  # fmt: skip
+_WHOLE = [f"{sign}int{bits}" for sign in ("", "u") for bits in (8, 16, 32, 64)]
+_NUMBERS = [*_WHOLE, "float16", "float32", "float64", "cint16", "cint32", "cfloat32", "cfloat64"]
 STAND_INS: dict[str, Any] = {
     "https://geojson.org/schema/Geometry.json": _GEOMETRY,
     "https://geojson.org/schema/Feature.json": {
