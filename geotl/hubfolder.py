@@ -182,12 +182,16 @@ def _write_example(model: ModelFile, folder: Path) -> tuple[str, float]:
 
 
 def example_of(model: ModelFile) -> NDArray[Any]:
-    """The example tile [C,S,S], raw, with the most valid pixels, and of these the clearest."""
+    """A raw example tile [C,S,S]: of those with the most valid pixels, one middling clear.
+
+    What is clear to the last digit, such as open water, would show little.
+    """
     companions = model.companions
     valid = companions.example_valid.reshape(len(companions.examples), -1).mean(axis=1)
-    order = np.sort(companions.example_logits, axis=1)
+    whole = np.flatnonzero(valid == valid.max())
+    order = np.sort(companions.example_logits[whole], axis=1)
     clear = order[:, -1] - order[:, -2]
-    return np.asarray(companions.examples[np.lexsort((clear, valid))[-1]])
+    return np.asarray(companions.examples[whole[np.argsort(clear, kind="stable")[len(whole) // 2]]])
 
 
 def _write_json(path: Path, told: Mapping[str, Any]) -> None:

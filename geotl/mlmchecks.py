@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
@@ -166,7 +167,7 @@ def _assets(assets: Mapping[str, Mapping[str, Any]], folder: Path) -> Iterator[s
             continue
         if ("mlm:artifact_type" in one) != ("mlm:model" in one.get("roles", [])):
             yield f"asset {key}: mlm:artifact_type and the role mlm:model belong together"
-        path = folder / unquote(address.path)
+        path = Path(os.path.normpath(folder / unquote(address.path)))
         if not path.is_file():
             yield f"asset {key}: {path} is not there"
         elif one.get("file:size") != path.stat().st_size:

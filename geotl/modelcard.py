@@ -107,7 +107,7 @@ def _at_a_glance(model: ModelFile, facts: CardFacts, accuracy: Accuracy | None) 
         ("Accuracy", _short(accuracy)),
         ("Licence", f"model: {facts.licence or UNSTATED}; data: {facts.data_licence or UNSTATED}"),
     ]  # fmt: skip
-    return _table(("", ""), [(f"**{name}**", told) for name, told in rows])
+    return _table(("In short", ""), [(f"**{name}**", told) for name, told in rows])
 
 
 def _short(accuracy: Accuracy | None) -> str:
@@ -149,18 +149,24 @@ def _training(model: ModelFile, facts: CardFacts, recipe: Mapping[str, Any]) -> 
     told = [f"{len(model.companions.footprints):,} labelled tiles"]
     told[0] += f" from {_listed(sources)}." if sources else "."
     told.append(f"Imagery of {_span(days)}." if days else "When it was taken is not recorded.")
-    if facts.ground is None:
-        told.append("Where the tiles lie is not recorded.")
-    else:
-        west, south, east, north = bounds_of(facts.ground)
-        told.append(
-            f"The tiles lie between {_degrees(west, 'EW')} and {_degrees(east, 'EW')}, "
-            f"{_degrees(south, 'NS')} and {_degrees(north, 'NS')}; the outline is in `mlm.json`."
-        )
+    told.append(_place(facts.ground))
+    if facts.ground is not None:
+        told.append("The outline is in `mlm.json`.")
     told.append(_strategy(recipe))
     note = str(recipe.get("note") or "").strip()
     return ["## What it was trained on", " ".join(part for part in told if part),
             *([f"> {note}"] if note else [])]  # fmt: skip
+
+
+def _place(ground: shapely.Geometry | None) -> str:
+    """Between which meridians and parallels the training tiles lie."""
+    if ground is None:
+        return "Where the training tiles lie is not recorded."
+    west, south, east, north = bounds_of(ground)
+    return (
+        f"The training tiles lie between {_degrees(west, 'EW')} and {_degrees(east, 'EW')}, "
+        f"{_degrees(south, 'NS')} and {_degrees(north, 'NS')}."
+    )
 
 
 def _strategy(recipe: Mapping[str, Any]) -> str:
@@ -257,14 +263,14 @@ def _rivals(accuracy: Accuracy) -> list[str]:
 def _limits(model: ModelFile, facts: CardFacts, accuracy: Accuracy | None) -> list[str]:
     contract, days = model.contract, dates_of(model)
     sensor = contract.sensor
+    shift = f" {'-' if sensor.offset < 0 else '+'} {abs(sensor.offset):g}" if sensor.offset else ""
     told = [
         "**Applicability.** What the model says of ground unlike its training tiles is little "
         "worth, and its probabilities do not show it. `geotl map --applicability` draws where it "
         "applies (Meyer & Pebesma 2021).",
         f"**Radiometry.** It was trained on {sensor.title}: {sensor.measures} = DN × "
-        f"{sensor.scale:g} {'-' if sensor.offset < 0 else '+'} {abs(sensor.offset):g}. Other "
-        "processing levels and baselines have other numbers; `geotl map --sensor` converts "
-        "between those it knows, an ONNX file cannot tell.",
+        f"{sensor.scale:g}{shift}. Other processing levels and baselines have other numbers; "
+        "`geotl map --sensor` converts between those it knows, an ONNX file cannot tell.",
     ]
     if len(days) == 1:
         told.append(f"**Season.** All imagery is of one day, {days[0]}; other seasons, other "
@@ -273,7 +279,8 @@ def _limits(model: ModelFile, facts: CardFacts, accuracy: Accuracy | None) -> li
         told.append(f"**Season.** Imagery is of {_span(days)}; it knows no other season.")
     else:
         told.append("**Season.** The dates of the imagery are not recorded.")
-    size = f" of {facts.resolution_m:.3g}-m pixels" if facts.resolution_m else ""
+    told.append(f"**Place.** {_place(facts.ground)} It was not tried elsewhere.")
+    size = f" of {facts.resolution_m:.3g} m each" if facts.resolution_m else ""
     told.append(
         f"**Scale.** A tile is {contract.tile_px} × {contract.tile_px} pixels{size}, and has one "
         "class: what is smaller than a tile is not mapped, and mixed tiles get one name."
@@ -307,13 +314,13 @@ def _files(model: ModelFile, facts: CardFacts) -> list[str]:
     rows = [(f"`{name}`", _size(size), f"`{digest[:16]}…`", what)
             for name, size, digest, what in facts.files]  # fmt: skip
     companions = model.companions
-    place = "footprints" if facts.ground is not None else "no places"
+    place = ", the footprints of all" if facts.ground is not None else ""
     return [
         "## Files",
         _table(("File", "Size", "sha256", "What it is"), rows),
         f"`model.safetensors` holds {len(companions.examples)} of the training tiles, features of "
-        f"{len(companions.features):,}, {place} of all, and the recipe: publish it only where "
-        "those may be public. Nothing in this folder is pickled, and no folder of the machine it "
+        f"{len(companions.features):,}{place} and the recipe: publish it only where those may be "
+        "public. Nothing in this folder is pickled, and no folder of the machine it "
         "was made on is named.",
     ]
 

@@ -244,6 +244,12 @@ def test_the_same_file_gives_the_same_item(model, folder, exports, item):
     assert json.loads((folder / "item.json").read_text()) == item
 
 
+def test_an_item_may_lie_in_a_folder_that_is_made_for_it(model, folder):
+    told = write_item(load(model), folder / "new" / "item.json", say=lambda _: None)
+    assert told["assets"]["model"]["href"] == "../model.safetensors"
+    assert list(faults(told, folder / "new")) == []
+
+
 def test_ground_far_apart_and_across_the_date_line():
     two = [(500000.0, 5e6, 500640.0, 5000640.0), (800000.0, 5e6, 800640.0, 5000640.0)]
     far = ground_in_degrees([*two, None], ["EPSG:32633", "EPSG:32633", None])
