@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import os
+import shutil
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -51,6 +52,57 @@ def whole_file(path: Path) -> Iterator[Path]:
     finally:
         if part is not None and part.exists():
             part.unlink()
+
+
+@contextlib.contextmanager
+def whole_folder(path: Path) -> Iterator[Path]:
+    """Yield a temporary folder beside `path`; let it take that place if nothing was raised.
+
+    An error leaves the folder that stood at `path` before, untouched, and no half-written one.
+
+    Raises:
+        OutputError: the place cannot be written, or the disk is full.
+
+    >>> import tempfile
+    >>> folder = Path(tempfile.mkdtemp()) / "out"
+    >>> with whole_folder(folder) as part:
+    ...     _ = (part / "a.txt").write_text("all of it")
+    >>> [p.name for p in folder.parent.iterdir()], [p.name for p in folder.iterdir()]
+    (['out'], ['a.txt'])
+    """
+    path = Path(path)
+    part: Path | None = None
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        part = Path(tempfile.mkdtemp(dir=path.parent, prefix=f".{path.name}-"))
+        yield part
+        part.chmod(0o755)
+        _take_place(part, path)
+    except OSError as error:
+        if isinstance(error, OutputError):
+            raise
+        raise OutputError(
+            f"{path}: could not be written ({error.strerror or error}); free some space or choose "
+            "another folder with --out; what was written before is intact"
+        ) from error
+    finally:
+        if part is not None:
+            shutil.rmtree(part, ignore_errors=True)  # gone already where all went well
+
+
+def _take_place(part: Path, path: Path) -> None:
+    """Rename a folder to where another may stand, which is put back if that fails."""
+    if not path.exists():
+        part.replace(path)
+        return
+    aside = Path(tempfile.mkdtemp(dir=path.parent, prefix=f".{path.name}-old-"))
+    path.replace(aside)  # an empty folder gives way
+    try:
+        part.replace(path)
+    except OSError:
+        aside.replace(path)
+        raise
+    shutil.rmtree(aside)
 
 
 def write_text(path: Path, text: str) -> None:

@@ -86,6 +86,8 @@ def read_proto(path: Path) -> Any:
     import onnx
 
     return onnx.load(path)
+
+
 def _metadata(content: bytes) -> dict[str, str]:
     """Metadata of a serialised onnx.ModelProto, without the library: field 14, key and value.
 

@@ -11,11 +11,12 @@ from typing import Any
 import numpy as np
 
 from geotl import __version__
+from geotl.basenames import shareable, shareable_recipe
 from geotl.files import sha256_of
 from geotl.modelfile import ModelFile
 
 PASSPORT_VERSION = 1
-TOLD = ("metrics", "recipe", "versions")  # of a model's notes: what maps tell of it
+TOLD = ("metrics", "versions")  # of a model's notes: what maps tell of it
 
 
 def passport(model: ModelFile, *, views: int, precision: str) -> dict[str, Any]:
@@ -40,7 +41,12 @@ def passport(model: ModelFile, *, views: int, precision: str) -> dict[str, Any]:
         "contract": held,
         "ground": model.ground,
         "notes": {
-            **{key: model.notes[key] for key in TOLD if key in model.notes},
+            **{key: shareable(model.notes[key]) for key in TOLD if key in model.notes},
+            **(
+                {"recipe": shareable_recipe(model.notes["recipe"])}
+                if "recipe" in model.notes
+                else {}
+            ),
             "training": {key: training[key] for key in ("dates", "tiles") if key in training},
         },
     }

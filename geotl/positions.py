@@ -19,6 +19,7 @@ Flags = NDArray[np.bool_]
 Box = tuple[float, float, float, float]
 
 _TRUE_SCALE = 0.01  # a projection's metres may differ from the ground's by this share
+_APART_M = 50_000.0  # tiles nearer to each other than this are one area
 _SLACK = 1e-6  # of a tile's side: neighbours whose edges meet share no pixel
 
 
@@ -112,6 +113,59 @@ def in_metres(footprints: Sequence[Box | None], crs: Sequence[str | None]) -> Fl
             )
         boxes[rows] = _moved(_given(footprints, rows), system, *middle)
     return boxes
+
+
+def ground_in_degrees(
+    footprints: Sequence[Box | None], crs: Sequence[str | None]
+) -> shapely.Geometry | None:
+    """The ground of tiles in longitude and latitude (WGS 84), None if no position is known.
+
+    Tiles less than 50 km apart share a convex hull; what lies beyond 180 degrees of longitude is
+    cut there. Degrees are rounded to six decimals (0.1 m).
+
+    Raises:
+        DataError: a reference system that is unknown or cannot be transformed.
+
+    >>> ground = ground_in_degrees([(500000, 0, 510000, 1000), None], ["EPSG:32633", None])
+    >>> ground.geom_type, [round(edge, 4) for edge in ground.bounds]
+    ('Polygon', [15.0, 0.0, 15.0899, 0.009])
+    """
+    plane = in_metres(footprints, crs)
+    known = np.flatnonzero(np.isfinite(plane).all(axis=1))
+    if not len(known):
+        return None
+    corners = np.full((len(plane), 4, 2), np.nan)
+    for system, rows in _by_system(footprints, crs).items():
+        box = _given(footprints, rows)[:, [[0, 1], [2, 1], [2, 3], [0, 3]]]
+        east, north = _transform(system, CRS("EPSG:4326"), box[..., 0], box[..., 1])
+        corners[rows] = np.stack([east, north], axis=-1)
+    near_by = shapely.box(*plane[known].T)
+    areas = shapely.get_parts(shapely.union_all(shapely.buffer(near_by, _APART_M / 2)))
+    tile, area = shapely.STRtree(areas).query(near_by)  # each lies in one of them
+    inside, group = shapely.intersects(near_by[tile], areas[area]), known[tile]
+    hulls = [_hull(corners[group[inside & (area == n)]]) for n in range(len(areas))]
+    ground = shapely.set_precision(shapely.union_all(hulls), 1e-6)
+    return _anticlockwise(shapely.normalize(ground))
+
+
+def _anticlockwise(ground: shapely.Geometry) -> shapely.Geometry:
+    """Polygons with their outer rings anticlockwise, as GeoJSON has them (RFC 7946)."""
+    if ground.geom_type == "Polygon":
+        return shapely.geometry.polygon.orient(ground)
+    if ground.geom_type == "MultiPolygon":
+        return shapely.multipolygons([_anticlockwise(part) for part in ground.geoms])
+    return ground
+
+
+def _hull(corners: Floats) -> shapely.Geometry:
+    """Convex hull of corners [n,4,2] in degrees, cut at 180 degrees where it crosses them."""
+    points = corners.reshape(-1, 2).copy()
+    if np.ptp(points[:, 0]) <= 180:
+        return shapely.convex_hull(shapely.multipoints(points))
+    points[points[:, 0] < 0, 0] += 360
+    whole = shapely.convex_hull(shapely.multipoints(points))
+    east, west = (whole & shapely.box(*sides) for sides in ((0, -90, 180, 90), (180, -90, 360, 90)))
+    return east | shapely.transform(west, lambda xy: xy - [360, 0])
 
 
 def need_positions(layout: Layout, names: Sequence[str]) -> None:

@@ -41,6 +41,15 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 
 
 @pytest.fixture(scope="session")
+def schema_root() -> Path:
+    """The folder of published JSON schemas: GEOTL_SCHEMAS, or ../shared/schemas from the root."""
+    folder = Path(os.environ.get("GEOTL_SCHEMAS", ROOT.parent / "shared" / "schemas"))
+    if not folder.is_dir():
+        pytest.skip(f"published JSON schemas not found at {folder} (set GEOTL_SCHEMAS)")
+    return folder
+
+
+@pytest.fixture(scope="session")
 def real_data() -> Path:
     """The real data's folder; use it only in tests marked real_data."""
     return data_root()

@@ -50,7 +50,7 @@ def test_no_module_imports_in_a_circle() -> None:
      ("matplotlib", {"cartography", "checkfigures", "curvefigures", "explainfigures",
                      "figures", "mapfigures"}),
      ("onnx", {"onnxfiles"}), ("onnxruntime", {"onnxfiles", "quantising"}),
-     ("openvino", {"engines"}),
+     ("openvino", {"engines"}), ("huggingface_hub", {"hubmodel"}),
      ("distributed", {"manyscenes"}), ("dask", set()),
      ("geopandas", {"vectors"}), ("pyogrio", {"vectors"}),
      ("pyproj", {"groundareas", "positions", "resampling", "vectors"})],

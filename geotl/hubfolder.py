@@ -1,0 +1,198 @@
+"""A model as a folder to publish: the model, its ONNX file, what both are, and an example."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from geotl import __version__, modelfile, raster
+from geotl.basenames import shareable, shareable_recipe
+from geotl.errors import OutputError
+from geotl.exporting import export_graph
+from geotl.files import sha256_of, whole_folder
+from geotl.graphs import run_onnx
+from geotl.itemfiles import training_ground_of, write_item
+from geotl.modelcard import CardFacts, model_card
+from geotl.modelfile import ModelFile
+from geotl.onnxfiles import read_passport
+from geotl.parity import TOLERANCE
+
+MODEL, ONNX, ITEM, CARD, CONFIG = (
+    "model.safetensors", "model.onnx", "mlm.json", "README.md", "config.json"
+)  # fmt: skip
+ARRAY, RASTER, EXPECTED, LFS = "example.npy", "example.tif", "example.json", ".gitattributes"
+FILES = (MODEL, ONNX, ITEM, CARD, CONFIG, ARRAY, RASTER, EXPECTED, LFS)
+LIBRARY = "geotl"
+_MEANING = {
+    MODEL: "the model, for geotl", ONNX: "the model, for ONNX runtimes", CONFIG: "facts for hubs",
+    ARRAY: "an example tile, raw values [C, S, S]", RASTER: "the same with its bands' names",
+    EXPECTED: "what the model says of it", ITEM: "the STAC item (Machine Learning Model 1.5.2)",
+}  # fmt: skip
+Say = Callable[[str], None]
+
+
+@dataclass(frozen=True)
+class Terms:
+    """Licences of a model and of the data it was trained on, None where they are not stated."""
+
+    model: str | None = None
+    data: str | None = None
+
+
+def write_hub(
+    model: ModelFile, folder: Path, *, terms: Terms | None = None, views: int | None = None,
+    overwrite: bool = False, say: Say = print,
+) -> Path:  # fmt: skip
+    """Write a folder that a model hub takes, whole or not at all.
+
+    Args:
+        model: to publish.
+        folder: to write; it may be an earlier one of these where `overwrite` is set.
+        terms: licences.
+        views: flips and quarter turns the ONNX file averages, None for the model's own.
+        overwrite: replace an earlier one.
+        say: told every line.
+
+    Raises:
+        OutputError: the folder holds anything else, or cannot be written.
+        UnfinishedError: the ONNX file does not say what the model says; nothing is left.
+    """
+    folder = Path(folder)
+    check_folder(folder, overwrite=overwrite)
+
+    def told(line: str) -> None:
+        say(line.replace(str(part), str(folder)))
+
+    with whole_folder(folder) as part:
+        fill_hub(model, part, terms or Terms(), views, told)
+    say(f"hub      {folder} ({', '.join(FILES)})")
+    return folder
+
+
+def fill_hub(
+    model: ModelFile, folder: Path, terms: Terms, views: int | None = None, say: Say = print
+) -> None:
+    """Write all files into an empty folder."""
+    modelfile.save(folder / MODEL, shareable_model(model))
+    kept = modelfile.load(folder / MODEL)
+    export_graph(kept, "onnx", folder / ONNX, views=views, say=say)
+    example = _write_example(kept, folder)
+    _write_json(folder / CONFIG, config_of(kept))
+    (folder / LFS).write_text(
+        "".join(f"*.{end} filter=lfs diff=lfs merge=lfs -text\n"
+                for end in ("safetensors", "onnx", "npy", "tif"))
+    )  # fmt: skip
+    ground = training_ground_of(kept)
+    px_m = read_passport(folder / ONNX)["resolution_m"]
+    listed = [(name, (folder / name).stat().st_size, sha256_of(folder / name), _MEANING[name])
+              for name in (MODEL, ONNX, ARRAY, RASTER, EXPECTED, CONFIG)]  # fmt: skip
+    facts = CardFacts(terms.model, terms.data, ground, px_m, listed, example)
+    (folder / CARD).write_text(model_card(kept, facts), encoding="utf-8")
+    others = [folder / name for name in (ONNX, ARRAY, RASTER, EXPECTED, CARD)]
+    write_item(kept, folder / ITEM, others, licence=terms.model, say=say)
+
+
+def shareable_model(model: ModelFile) -> ModelFile:
+    """A model whose notes name no folder of the machine it was made on; its tensors are the same.
+
+    `published_from` is the sha256 of the file it was read from.
+    """
+    notes = {key: shareable(held) for key, held in model.notes.items() if key != "recipe"}
+    if "recipe" in model.notes:
+        notes["recipe"] = shareable_recipe(model.notes["recipe"])
+    if model.path is not None:
+        notes.setdefault("published_from", sha256_of(model.path))
+    return dataclasses.replace(model, notes=notes, path=None)
+
+
+def config_of(model: ModelFile) -> dict[str, Any]:
+    """What hubs and programs read before the model itself."""
+    contract = model.contract
+    classes = list(contract.classes)
+    return {
+        "architectures": ["HubModel"], "library_name": LIBRARY, "model_type": LIBRARY,
+        "geotl_version": __version__, "format_version": modelfile.FORMAT_VERSION,
+        "backbone": contract.backbone, "cut_after": contract.cut_after,
+        "task": "image-classification", "classes": classes,
+        "colours": list(contract.colours),
+        "id2label": {str(at): name for at, name in enumerate(classes)},
+        "label2id": {name: at for at, name in enumerate(classes)},
+        "num_labels": len(classes), "bands": list(contract.bands),
+        "num_channels": len(contract.bands), "image_size": contract.tile_px,
+        "sensor": {"name": contract.sensor.name, "scale": contract.sensor.scale,
+                   "offset": contract.sensor.offset, "nodata": contract.sensor.nodata},
+        "input": "raw digital numbers; normalisation is inside", "views": contract.spec.views,
+    }  # fmt: skip
+
+
+def check_folder(folder: Path, *, overwrite: bool) -> None:
+    """Refuse a folder that holds anything but an earlier export that may be replaced.
+
+    Raises:
+        OutputError: it does.
+    """
+    if folder.is_file():
+        raise OutputError(f"{folder}: is a file; choose a folder with --out")
+    inside = {entry.name for entry in folder.iterdir()} if folder.exists() else set()
+    if not inside:
+        return
+    other = sorted(inside - set(FILES))
+    if other or not _is_hub(folder):
+        named = other[0] if other else sorted(inside)[0]
+        raise OutputError(
+            f"{folder}: holds what no export to a hub wrote ({named}), which would be lost; choose "
+            "another folder with --out"
+        )
+    if not overwrite:
+        raise OutputError(f"{folder}: exists; choose another folder or give --overwrite")
+
+
+def _is_hub(folder: Path) -> bool:
+    try:
+        told = json.loads((folder / CONFIG).read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return False
+    return isinstance(told, Mapping) and told.get("library_name") == LIBRARY
+
+
+def _write_example(model: ModelFile, folder: Path) -> tuple[str, float]:
+    """Write an example tile and what the ONNX file says of it: the class and its probability."""
+    tile = example_of(model)
+    np.save(folder / ARRAY, tile)
+    contract, (_, height, width) = model.contract, tile.shape
+    grid = raster.Grid(None, (1.0, 0.0, 0.0, 0.0, -1.0, float(height)), width, height)
+    raster.write(folder / RASTER, tile, grid, contract.bands, contract.sensor.nodata)
+    chances, logits = (part[0] for part in run_onnx(folder / ONNX)(tile[None].astype(np.float32)))
+    at = int(chances.argmax())
+    _write_json(folder / EXPECTED, {
+        "array": ARRAY, "raster": RASTER, "shape": list(tile.shape), "dtype": tile.dtype.name,
+        "bands": list(contract.bands), "class": contract.classes[at],
+        "probabilities": dict(zip(contract.classes, map(float, chances), strict=True)),
+        "logits": dict(zip(contract.classes, map(float, logits), strict=True)),
+        "logits_within": TOLERANCE,
+    })  # fmt: skip
+    return contract.classes[at], float(chances[at])
+
+
+def example_of(model: ModelFile) -> NDArray[Any]:
+    """A raw example tile [C,S,S]: of those with the most valid pixels, one middling clear.
+
+    What is clear to the last digit, such as open water, would show little.
+    """
+    companions = model.companions
+    valid = companions.example_valid.reshape(len(companions.examples), -1).mean(axis=1)
+    whole = np.flatnonzero(valid == valid.max())
+    order = np.sort(companions.example_logits[whole], axis=1)
+    clear = order[:, -1] - order[:, -2]
+    return np.asarray(companions.examples[whole[np.argsort(clear, kind="stable")[len(whole) // 2]]])
+
+
+def _write_json(path: Path, told: Mapping[str, Any]) -> None:
+    path.write_text(json.dumps(told, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")

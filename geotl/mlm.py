@@ -1,0 +1,287 @@
+"""A model as a SpatioTemporal Asset Catalog item with the Machine Learning Model extension.
+
+STAC 1.1.0 (https://github.com/radiantearth/stac-spec) and MLM 1.5.2
+(https://stac-extensions.github.io/mlm/v1.5.2/schema.json), as plain values; nothing is read here.
+
+What a caller has to do to the pixels is nothing: every file takes digital numbers and normalises
+inside. `value_scaling` says what is done before the model is called, so it is null; the mean and
+standard deviation inside stand among the hyperparameters, and what a digital number means stands
+in `bands`.
+"""
+
+from __future__ import annotations
+
+import datetime
+import re
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import shapely
+
+from geotl import __version__
+from geotl.deployed import INPUT, OUTPUTS
+from geotl.families import REGISTRY
+from geotl.mlmassets import Asset
+from geotl.modelfacts import (
+    SPLITS,
+    accuracy_json,
+    accuracy_of,
+    dates_of,
+    lineage_of,
+    name_of,
+    parameters_of,
+    recipe_of,
+    sources_of,
+    tiles_by_class,
+    title_of,
+)
+from geotl.modelfile import Contract, ModelFile
+
+STAC_VERSION = "1.1.0"
+EXTENSIONS = tuple(
+    f"https://stac-extensions.github.io/{name}/schema.json"
+    for name in (
+        "mlm/v1.5.2", "classification/v1.1.0", "raster/v2.0.0", "eo/v2.0.0", "file/v2.1.0",
+    )
+)  # fmt: skip
+TASK = "scene-classification"
+_COMMON = frozenset({
+    "pan", "coastal", "blue", "green", "green05", "yellow", "red", "rededge", "rededge071",
+    "rededge075", "rededge078", "nir", "nir08", "nir09", "cirrus", "swir16", "swir22", "lwir",
+    "lwir11", "lwir12",
+})  # fmt: skip
+_VERSION = re.compile(r"\d+\.\d+\.\d+([+-][0-9a-zA-Z.-]+)?")
+
+
+def mlm_item(
+    model: ModelFile, assets: Sequence[Asset], *, ground: shapely.Geometry | None,
+    written: datetime.datetime, licence: str | None = None,
+) -> dict[str, Any]:  # fmt: skip
+    """A model's item.
+
+    Args:
+        model: whose.
+        assets: its files, the model's own first.
+        ground: where its training tiles lay in degrees, None where that is not known.
+        written: when the model's file was written, which dates the item where no imagery does.
+        licence: of the model, as SPDX names it; None leaves it unsaid.
+    """
+    recipe = recipe_of(model)
+    name = name_of(recipe)
+    item: dict[str, Any] = {
+        "type": "Feature",
+        "stac_version": STAC_VERSION,
+        "stac_extensions": list(EXTENSIONS),
+        "id": f"{re.sub(r'[^a-zA-Z0-9_-]+', '-', name)}-{assets[0].sha256[:12]}",
+        "geometry": None if ground is None else shapely.geometry.mapping(ground),
+    }
+    if ground is not None:
+        item["bbox"] = bounds_of(ground)
+    item["properties"] = {
+        "title": title_of(recipe), "description": description_of(model, ground),
+        **_dates(dates_of(model), written), **_licence(licence),
+        "bands": bands_of(model), **_mlm(model, name, recipe), **_own(model, recipe),
+    }  # fmt: skip
+    item["links"] = []
+    names = [{"name": band} for band in model.contract.bands]
+    item["assets"] = {
+        one.key: one.entry() | ({"bands": names} if one.is_model else {}) for one in assets
+    }
+    made: dict[str, Any] = _plain(item)
+    return made
+
+
+def bounds_of(ground: shapely.Geometry) -> list[float]:
+    """West, south, east, north; west is the larger where the ground crosses 180 degrees.
+
+    >>> bounds_of(shapely.union_all([shapely.box(179, 0, 180, 1), shapely.box(-180, 0, -178, 1)]))
+    [179.0, 0.0, -178.0, 1.0]
+    """
+    west, south, east, north = ground.bounds
+    if (west, east) == (-180, 180):
+        parts = [part.bounds for part in shapely.get_parts(ground)]
+        if not any(left <= 0 <= right for left, _, right, _ in parts):
+            west = min(left for left, *_ in parts if left > 0)
+            east = max(right for _, _, right, _ in parts if right < 0)
+    return [west, south, east, north]
+
+
+def description_of(model: ModelFile, ground: shapely.Geometry | None) -> str:
+    """What a model is, what it takes, and what is not known of it."""
+    contract = model.contract
+    tiles = len(model.companions.footprints)
+    told = [
+        f"Names tiles of {contract.tile_px} x {contract.tile_px} pixels and "
+        f"{len(contract.bands)} bands of {contract.sensor.title} as one of "
+        f"{len(contract.classes)} classes. Trained on {tiles} tiles.",
+        "Every model file takes raw digital numbers: normalisation, adaptation to the bands, "
+        "resizing, averaging over flips and turns, and temperature scaling are inside. Scale no "
+        "values before. NaN and the nodata value count as not seen.",
+    ]
+    if ground is None:
+        told.append("Where the training tiles lay is not known, so there is no geometry.")
+    if not dates_of(model):
+        told.append(
+            "When the training imagery was taken is not known; datetime is when the model file "
+            "was written."
+        )
+    return " ".join(told)
+
+
+def bands_of(model: ModelFile) -> list[dict[str, Any]]:
+    """The input bands as STAC 1.1 describes bands, in the model's order."""
+    contract = model.contract
+    return [_band(contract, name) for name in contract.bands]
+
+
+def _band(contract: Contract, name: str) -> dict[str, Any]:
+    sensor, band = contract.sensor, contract.sensor.band(name)
+    common = [word for word in (name, *band.aliases) if word in _COMMON]
+    units = {"reflectance": "1", "share": "1", "kelvin": "K"}
+    told = {
+        "name": name, "eo:common_name": common[0] if common else None,
+        "eo:center_wavelength": band.wavelength_nm and round(band.wavelength_nm / 1000, 6),
+        "nodata": sensor.nodata, "unit": units.get(sensor.unit(name)),
+        "raster:scale": sensor.scale, "raster:offset": sensor.offset,
+        "raster:spatial_resolution": band.resolution_m,
+    }  # fmt: skip
+    return {key: value for key, value in told.items() if value is not None}
+
+
+def _mlm(model: ModelFile, name: str, recipe: Mapping[str, Any]) -> dict[str, Any]:
+    contract, versions = model.contract, model.notes.get("versions", {})
+    chain = lineage_of(model)
+    told: dict[str, Any] = {
+        "mlm:name": name,
+        "mlm:architecture": REGISTRY[contract.backbone].title
+        + (f", up to {contract.cut_after}" if contract.cut_after else ""),
+        "mlm:tasks": [TASK],
+        "mlm:framework": "PyTorch",
+        "mlm:total_parameters": parameters_of(model),
+        "mlm:pretrained": bool(chain),
+        "mlm:pretrained_source": ", then ".join(map(_weights, chain)) or None,
+        "mlm:accelerator": None,
+        "mlm:input": [_input(contract)],
+        "mlm:output": [_output(contract, output) for output in OUTPUTS],
+        "mlm:hyperparameters": hyperparameters(model, recipe),
+    }
+    if _VERSION.fullmatch(str(versions.get("torch", ""))):
+        told["mlm:framework_version"] = versions["torch"]
+    return told
+
+
+def _weights(one: Mapping[str, Any]) -> str:
+    return f"{one['source']} (sha256 {one['sha256']})"
+
+
+def _input(contract: Contract) -> dict[str, Any]:
+    side = contract.tile_px
+    return {
+        "name": INPUT,
+        "description": f"Raw digital numbers of {contract.sensor.title} as float32, in the order "
+        f"of `bands`; nothing is scaled before. Exported graphs take tiles of {side} x {side} "
+        "pixels; geotl crops or pads others.",
+        "bands": list(contract.bands),
+        "input": {
+            "shape": [-1, len(contract.bands), side, side],
+            "dim_order": ["batch", "bands", "height", "width"],
+            "data_type": "float32",
+        },
+        "value_scaling": None, "resize_type": None, "pre_processing_function": None,
+    }  # fmt: skip
+
+
+def _output(contract: Contract, name: str) -> dict[str, Any]:
+    told = {
+        "probabilities": "Calibrated probabilities of the classes; they sum to one.",
+        "logits": "Their logits: means over views, divided by the temperature already.",
+    }
+    return {
+        "name": name, "description": told[name], "tasks": [TASK],
+        "result": {
+            "shape": [-1, len(contract.classes)], "dim_order": ["batch", "class"],
+            "data_type": "float32",
+        },
+        "classification:classes": classes_of(contract.classes, contract.colours),
+        "post_processing_function": None,
+    }  # fmt: skip
+
+
+def classes_of(classes: Sequence[str], colours: Sequence[str]) -> list[dict[str, Any]]:
+    """Class objects, with names of the letters allowed there and the real ones as titles.
+
+    >>> classes_of(["wet field", "wet-field"], ["#11AA22", "#000000"])
+    [{'value': 0, 'name': 'wet_field', 'title': 'wet field', 'description': 'wet field',
+      'color_hint': '11AA22'},
+     {'value': 1, 'name': 'wet-field', 'title': 'wet-field', 'description': 'wet-field',
+      'color_hint': '000000'}]
+    """
+    made: list[dict[str, Any]] = []
+    for value, (title, colour) in enumerate(zip(classes, colours, strict=True)):
+        name = re.sub(r"[^0-9A-Za-z_-]+", "_", title).strip("_") or f"class_{value}"
+        if name in {one["name"] for one in made}:
+            name = f"{name}_{value}"
+        made.append({"value": value, "name": name, "title": title, "description": title,
+                     "color_hint": colour.removeprefix("#")})  # fmt: skip
+    return made
+
+
+def hyperparameters(model: ModelFile, recipe: Mapping[str, Any]) -> dict[str, Any]:
+    """How a model was trained, what its graph does inside, and with what it was computed."""
+    spec, normalise = model.contract.spec, model.network.normalise
+    probes = recipe.get("strategy") in ("probe", None)
+    parts = ("strategy", "seed", "freeze_until", "split", "model", "probe" if probes else "train")
+    told: dict[str, Any] = {part: recipe[part] for part in parts if recipe.get(part) is not None}
+    if not probes:
+        told["augment"] = recipe.get("augment")
+    inside = {
+        "mean": _figures(normalise.mean.tolist()), "stddev": _figures(normalise.sd.tolist()),
+        "fill": _figures(normalise.fill.tolist()), "input_px": list(spec.input_px),
+        "pool": spec.pool, "stages": list(spec.stages), "views": spec.views,
+        "temperature": float(f"{float(model.network.temperature):.8g}"),
+    }  # fmt: skip
+    return {**told, "inside_the_graph": inside, "versions": model.notes.get("versions", {})}
+
+
+def _own(model: ModelFile, recipe: Mapping[str, Any]) -> dict[str, Any]:
+    """What no extension has a place for."""
+    sensor, accuracy = model.contract.sensor, accuracy_of(model)
+    told: dict[str, Any] = {
+        "geotl:version": __version__,
+        "geotl:sensor": {"name": sensor.name, "title": sensor.title, "source": sensor.source},
+        "geotl:training": {
+            "tiles": len(model.companions.footprints), "by_class": tiles_by_class(model),
+            "dates": dates_of(model), "sources": sources_of(recipe),
+        },
+    }  # fmt: skip
+    if accuracy is not None:
+        how = SPLITS.get(accuracy.split)
+        told["geotl:accuracy"] = accuracy_json(accuracy) | ({"held_out": how} if how else {})
+    return told
+
+
+def _dates(days: Sequence[str], written: datetime.datetime) -> dict[str, Any]:
+    """The item's dates: from the first to the last day of imagery, else when it was written."""
+    if days:
+        first, last = f"{days[0][:10]}T00:00:00Z", f"{days[-1][:10]}T23:59:59Z"
+        return {"datetime": None, "start_datetime": first, "end_datetime": last}
+    told = written.astimezone(datetime.UTC).replace(microsecond=0, tzinfo=None)
+    return {"datetime": f"{told.isoformat()}Z"}
+
+
+def _licence(licence: str | None) -> dict[str, str]:
+    """The licence where it is told; what is no SPDX word is "other", as STAC asks for."""
+    if licence is None:
+        return {}
+    return {"license": licence if re.fullmatch(r"[\w\-.+]+", licence) else "other"}
+
+
+def _figures(values: Sequence[float]) -> list[float]:
+    return [float(f"{value:.8g}") for value in values]
+
+
+def _plain(value: Any) -> Any:
+    """Tuples as lists, as JSON has them."""
+    if isinstance(value, Mapping):
+        return {key: _plain(held) for key, held in value.items()}
+    return [_plain(held) for held in value] if isinstance(value, list | tuple) else value

@@ -1,0 +1,176 @@
+"""What must hold for a model's STAC item beyond what its published schemas ask for."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+from urllib.parse import unquote, urlsplit
+
+import shapely
+
+from geotl.errors import OutputError
+from geotl.files import sha256_of
+from geotl.mlm import bounds_of
+
+_NAME = re.compile(r"[a-zA-Z][a-zA-Z0-9_.\-\s]+[a-zA-Z0-9]")
+_WORLD = (-180.0, -90.0, 180.0, 90.0)
+_SLACK = 1e-6  # degrees
+
+
+def check_item(item: Mapping[str, Any], folder: Path) -> None:
+    """Refuse an item with a fault.
+
+    Args:
+        item: as it will be written.
+        folder: where it will lie, which its files are named from.
+
+    Raises:
+        OutputError: it has one; the message names the first and counts the others.
+    """
+    found = list(faults(item, folder))
+    if found:
+        more = f" (and {len(found) - 1} more)" if len(found) > 1 else ""
+        raise OutputError(f"STAC item not written: {found[0]}{more}")
+
+
+def faults(item: Mapping[str, Any], folder: Path) -> Iterator[str]:
+    """A line for each fault, such as "mlm:name 'x': ..."."""
+    told = item["properties"]
+    if not _NAME.fullmatch(str(told.get("mlm:name", ""))):
+        yield (
+            f"mlm:name {told.get('mlm:name')!r}: allowed are letters, digits, blanks and _ . -, "
+            "from a letter to a letter or digit; rename the recipe"
+        )
+    yield from _dates(told)
+    yield from place_faults(item)
+    yield from _bands(told)
+    for one in told["mlm:input"]:
+        yield from _input(one, told)
+    for one in told["mlm:output"]:
+        yield from _shape(one, one["result"])
+        yield from _classes(one)
+    yield from _assets(item["assets"], folder)
+    try:
+        json.dumps(item, allow_nan=False)
+    except ValueError as error:
+        yield f"a figure that JSON cannot hold ({error})"
+
+
+def _dates(told: Mapping[str, Any]) -> Iterator[str]:
+    """One moment, or a start that is not after an end; all in UTC."""
+    start, end = told.get("start_datetime"), told.get("end_datetime")
+    if (start is None) != (end is None) or (told.get("datetime") is None and start is None):
+        yield "dates: give datetime, or start_datetime and end_datetime"
+        return
+    read = {}
+    for key in ("datetime", "start_datetime", "end_datetime"):
+        if told.get(key) is not None:
+            try:
+                read[key] = datetime.fromisoformat(told[key].replace("Z", "+00:00"))
+            except ValueError:
+                yield f"{key} {told[key]!r}: no date and time such as 2017-02-16T00:00:00Z"
+                return
+            if not told[key].endswith(("Z", "+00:00")):
+                yield f"{key} {told[key]!r}: not in UTC"
+    if start is not None and read["start_datetime"] > read["end_datetime"]:
+        yield f"start_datetime {start} is after end_datetime {end}"
+
+
+def place_faults(item: Mapping[str, Any]) -> Iterator[str]:
+    """No geometry and no bbox, or a valid geometry in degrees and the bbox around it."""
+    if item["geometry"] is None:
+        if "bbox" in item:
+            yield "bbox: given without a geometry"
+        return
+    ground = shapely.geometry.shape(item["geometry"])
+    if ground.is_empty or not ground.is_valid:
+        yield f"geometry: {shapely.is_valid_reason(ground)}"
+        return
+    bounds = ground.bounds
+    if any(a < b for a, b in zip(bounds[:2], _WORLD[:2], strict=True)) or any(
+        a > b for a, b in zip(bounds[2:], _WORLD[2:], strict=True)
+    ):
+        yield f"geometry: reaches beyond the world's degrees {bounds}"
+    box, around = item.get("bbox", []), bounds_of(ground)
+    if len(box) != 4 or any(abs(a - b) > _SLACK for a, b in zip(box, around, strict=True)):
+        yield f"bbox {box}: is not the box around the geometry, {around}"
+
+
+def _bands(told: Mapping[str, Any]) -> Iterator[str]:
+    names = [band.get("name") for band in told.get("bands", [])]
+    for name, count in Counter(names).items():
+        if count > 1:
+            yield f"bands: {name} is listed {count} times"
+
+
+def _input(one: Mapping[str, Any], told: Mapping[str, Any]) -> Iterator[str]:
+    bands = [b if isinstance(b, str) else b["name"] for b in one.get("bands", [])]
+    listed = [band.get("name") for band in told.get("bands", [])]
+    for name in bands:
+        if name not in listed:
+            yield f"input {one['name']}: band {name} is not among properties.bands"
+    shape = one["input"]
+    if bands and "bands" not in shape["dim_order"]:
+        yield f"input {one['name']}: has bands, but no dimension 'bands' in {shape['dim_order']}"
+    yield from _shape(one, shape)
+    sizes = dict(zip(shape["dim_order"], shape["shape"], strict=False))
+    if bands and sizes.get("bands") != len(bands):
+        yield f"input {one['name']}: {len(bands)} bands, but room for {sizes.get('bands')}"
+    scaling = one.get("value_scaling")
+    if scaling is not None and len(scaling) not in (1, len(bands)):
+        yield (
+            f"input {one['name']}: value_scaling has {len(scaling)} entries; allowed: 1, or one "
+            f"for each of {len(bands)} bands"
+        )
+
+
+def _shape(one: Mapping[str, Any], shape: Mapping[str, Any]) -> Iterator[str]:
+    if len(shape["shape"]) != len(shape["dim_order"]):
+        yield f"{one['name']}: shape {shape['shape']} does not fit dim_order {shape['dim_order']}"
+    for size in shape["shape"]:
+        if size == 0 or size < -1:
+            yield f"{one['name']}: a size of {size} in its shape; allowed: 1 and more, or -1"
+
+
+def _classes(one: Mapping[str, Any]) -> Iterator[str]:
+    """Values from 0 upwards, names that differ, colours of six hexadecimal digits."""
+    classes: Sequence[Mapping[str, Any]] = one.get("classification:classes", [])
+    values = [held["value"] for held in classes]
+    if values != list(range(len(values))):
+        yield f"output {one['name']}: class values {values} are not 0, 1, 2 and so on"
+    sizes = dict(zip(one["result"]["dim_order"], one["result"]["shape"], strict=False))
+    if classes and sizes.get("class") not in (None, len(classes)):
+        yield f"output {one['name']}: {len(classes)} classes, but room for {sizes['class']}"
+    if len({held["name"] for held in classes}) < len(classes):
+        yield f"output {one['name']}: two classes of one name"
+    for held in classes:
+        if not re.fullmatch(r"[0-9A-Za-z-_]+", held["name"]):
+            yield f"output {one['name']}: class name {held['name']!r}: letters, digits, _ and -"
+        if not re.fullmatch(r"[0-9A-Fa-f]{6}", held.get("color_hint", "000000")):
+            yield f"class {held['name']}: color_hint {held['color_hint']!r} is not six hex digits"
+
+
+def _assets(assets: Mapping[str, Mapping[str, Any]], folder: Path) -> Iterator[str]:
+    """Every file there, at a relative address, of the size and checksum stated."""
+    if not any("mlm:model" in one.get("roles", []) for one in assets.values()):
+        yield "assets: none has the role mlm:model"
+    for key, one in assets.items():
+        address = urlsplit(one["href"])
+        if address.scheme or address.netloc or one["href"].startswith("/"):
+            yield f"asset {key}: href {one['href']} is not relative to the item"
+            continue
+        if ("mlm:artifact_type" in one) != ("mlm:model" in one.get("roles", [])):
+            yield f"asset {key}: mlm:artifact_type and the role mlm:model belong together"
+        path = Path(os.path.normpath(folder / unquote(address.path)))
+        if not path.is_file():
+            yield f"asset {key}: {path} is not there"
+        elif one.get("file:size") != path.stat().st_size:
+            yield f"asset {key}: {path} has {path.stat().st_size} bytes, not {one.get('file:size')}"
+        elif one.get("file:checksum") != f"1220{sha256_of(path)}":
+            yield f"asset {key}: file:checksum is not that of {path}"
