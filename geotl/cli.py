@@ -131,6 +131,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     predict.add_argument("-o", "--output", type=Path, required=True, metavar="CSV")
     predict.add_argument("--sensor", help="the tiles' sensor, if not the model's")
+    predict.add_argument("--precision", choices=["auto", "float32", "bfloat16"], default="auto")
     add_engine(predict)
     predict.set_defaults(command=_predict)
 
@@ -252,7 +253,8 @@ def _predict(args: argparse.Namespace) -> None:
     from geotl.sensors import get_sensor
 
     model = load(args.model, engine=args.engine)
-    found = model.predict(args.tiles, sensor=get_sensor(args.sensor) if args.sensor else None)
+    sensor = get_sensor(args.sensor) if args.sensor else None
+    found = model.predict(args.tiles, sensor=sensor, precision=args.precision)
     paths = [str(path) for path in found.paths]
     write_text(args.output, predictions_csv(paths, None, found.probabilities, found.classes))
     print(f"{len(paths)} tiles named in {args.output}")

@@ -22,7 +22,7 @@ from geotl.itemfiles import training_ground_of, write_item
 from geotl.modelcard import CardFacts, model_card
 from geotl.modelfile import ModelFile
 from geotl.onnxfiles import read_passport
-from geotl.parity import TOLERANCE
+from geotl.parity import LIMITS
 
 MODEL, ONNX, ITEM, CARD, CONFIG = (
     "model.safetensors", "model.onnx", "mlm.json", "README.md", "config.json"
@@ -176,7 +176,7 @@ def _write_example(model: ModelFile, folder: Path) -> tuple[str, float]:
         "bands": list(contract.bands), "class": contract.classes[at],
         "probabilities": dict(zip(contract.classes, map(float, chances), strict=True)),
         "logits": dict(zip(contract.classes, map(float, logits), strict=True)),
-        "logits_within": TOLERANCE,
+        "logits_within": LIMITS["float32"].logits,
     })  # fmt: skip
     return contract.classes[at], float(chances[at])
 

@@ -123,6 +123,11 @@ def open_served(path: Path, engine: str | None = None) -> ServedModel:
             f"{path}: passport of version {told.get('passport_version')}, this geotl reads "
             f"{PASSPORT_VERSION}; export the model anew, or install geotl {told.get('geotl')}"
         )
+    if "deepness" in told:
+        raise ModelError(
+            f"{path}: made for QGIS's Deepness plugin, which feeds it scaled pixels; export the "
+            "model with --format onnx to map or predict with it"
+        )
     chosen = engine_for(path, engine)
     if chosen is None:
         raise ModelError(f"{path}: not an exported file; its name must end in .onnx")

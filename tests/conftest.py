@@ -84,6 +84,12 @@ def one_thread():
     torch.set_num_threads(threads)
 
 
+@pytest.fixture
+def float32_only(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As on a machine where bfloat16 gains nothing: what is compared with float32 is float32."""
+    monkeypatch.setattr("geotl.device.bfloat16_gains", lambda _: False)
+
+
 @pytest.fixture(scope="module")
 def own_cache(tmp_path_factory: pytest.TempPathFactory):
     """A cache of packed tiles and features for the module alone."""

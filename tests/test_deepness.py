@@ -27,7 +27,7 @@ from geotl.onnxfiles import open_session, read_passport
 from geotl.spreading import Spread
 from geotl.windowgrid import WindowGrid
 
-pytestmark = pytest.mark.usefixtures("one_thread")
+pytestmark = pytest.mark.usefixtures("one_thread", "float32_only")
 LAYERS = (1, 2, 3, 7)  # of the sample scene: B02, B03, B04, B08
 AGREEMENT = 0.99  # of pixels a window off the scene's edges
 

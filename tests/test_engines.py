@@ -31,7 +31,7 @@ from geotl.scenejobs import Job, mark_of
 from geotl.scenelists import Entry
 from geotl.served import open_served
 
-pytestmark = pytest.mark.usefixtures("one_thread")
+pytestmark = pytest.mark.usefixtures("one_thread", "float32_only")
 AS_TORCH = ["--mode", "exact", "--precision", "float32", "--views", "2"]
 
 
