@@ -8,7 +8,8 @@ from typing import Any
 
 from geotl.errors import OutputError
 
-FORMATS = ("onnx", "pt2", "torchscript", "mlm", "hub")
+GRAPHS = ("onnx", "pt2", "torchscript")
+FORMATS = (*GRAPHS, "mlm", "hub")
 
 
 def add_export(commands: Any, common: argparse.ArgumentParser) -> None:
@@ -54,7 +55,7 @@ def _export(args: argparse.Namespace) -> None:
         from geotl.hubfolder import Terms, write_hub
 
         terms = Terms(args.licence, args.data_licence)
-        write_hub(model, args.out, terms=terms, views=args.views, overwrite=args.overwrite, say=say)
+        write_hub(model, args.out, terms=terms, overwrite=args.overwrite, say=say)
         return
     from geotl.exporting import export_graph
 
@@ -70,6 +71,7 @@ def _check_options(args: argparse.Namespace) -> None:
         OutputError: there is one.
     """
     for option, given, forms in (
+        ("--views", args.views, GRAPHS),
         ("--asset", args.asset, ("mlm",)),
         ("--licence", args.licence, ("mlm", "hub")),
         ("--data-licence", args.data_licence, ("hub",)),

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from geotl import modelfile
 from geotl.errors import ModelError
-from geotl.hubfolder import FILES, LIBRARY, MODEL, Terms, fill_hub
+from geotl.hubfolder import FILES, LIBRARY, MODEL, Terms, fill_hub, write_config
 
 try:
     from huggingface_hub import ModelHubMixin, snapshot_download
@@ -88,8 +88,11 @@ class HubModel(
         if self.folder is None:
             fill_hub(self.model.file, save_directory, Terms(), say=_silent)
             return
+        if self.folder.resolve() == save_directory.resolve():
+            write_config(self.model.file, save_directory)  # the mixin has taken it away
+            return
         for name in FILES:
-            if (self.folder / name).is_file() and self.folder.resolve() != save_directory.resolve():
+            if (self.folder / name).is_file():
                 shutil.copyfile(self.folder / name, save_directory / name)
 
 
