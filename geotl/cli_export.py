@@ -12,7 +12,7 @@ from geotl.errors import SettingError
 GRAPHS = ("onnx", "pt2", "torchscript")
 FORMATS = (*GRAPHS, "safetensors", "deepness", "mlm", "hub")
 _ONLY = {  # an option that some formats alone have a use for, as argparse names it
-    "views": (*GRAPHS, "deepness", "hub"),
+    "views": (*GRAPHS, "deepness"),
     "tile_size": ("deepness",), "step": ("deepness",), "resolution": ("deepness",),
     "asset": ("mlm",), "licence": ("mlm", "hub"), "data_licence": ("hub",),
 }  # fmt: skip
@@ -128,7 +128,7 @@ def _hub(args: argparse.Namespace, say: Callable[[str], None]) -> None:
 
     write_hub(
         load(args.model), args.out, terms=Terms(args.licence, args.data_licence),
-        views=args.views, overwrite=args.overwrite, say=say,
+        overwrite=args.overwrite, say=say,
     )  # fmt: skip
 
 

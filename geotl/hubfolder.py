@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -47,8 +48,8 @@ class Terms:
 
 
 def write_hub(
-    model: ModelFile, folder: Path, *, terms: Terms | None = None, views: int | None = None,
-    overwrite: bool = False, say: Say = print,
+    model: ModelFile, folder: Path, *, terms: Terms | None = None, overwrite: bool = False,
+    say: Say = print,
 ) -> Path:  # fmt: skip
     """Write a folder that a model hub takes, whole or not at all.
 
@@ -56,7 +57,6 @@ def write_hub(
         model: to publish.
         folder: to write; it may be an earlier one of these where `overwrite` is set.
         terms: licences.
-        views: flips and quarter turns the ONNX file averages, None for the model's own.
         overwrite: replace an earlier one.
         say: told every line.
 
@@ -71,20 +71,20 @@ def write_hub(
         say(line.replace(str(part), str(folder)))
 
     with whole_folder(folder) as part:
-        fill_hub(model, part, terms or Terms(), views, told)
+        fill_hub(model, part, terms or Terms(), told)
     say(f"hub      {folder} ({', '.join(FILES)})")
     return folder
 
 
-def fill_hub(
-    model: ModelFile, folder: Path, terms: Terms, views: int | None = None, say: Say = print
-) -> None:
+def fill_hub(model: ModelFile, folder: Path, terms: Terms, say: Say = print) -> None:
     """Write all files into an empty folder."""
     modelfile.save(folder / MODEL, shareable_model(model))
+    if model.path is not None:  # the item is dated by it, and so repeats
+        os.utime(folder / MODEL, ns=(model.path.stat().st_atime_ns, model.path.stat().st_mtime_ns))
     kept = modelfile.load(folder / MODEL)
-    export_graph(kept, "onnx", folder / ONNX, views=views, say=say)
+    export_graph(kept, "onnx", folder / ONNX, say=say)
     example = _write_example(kept, folder)
-    _write_json(folder / CONFIG, config_of(kept))
+    write_config(kept, folder)
     (folder / LFS).write_text(
         "".join(f"*.{end} filter=lfs diff=lfs merge=lfs -text\n"
                 for end in ("safetensors", "onnx", "npy", "tif"))
@@ -130,6 +130,11 @@ def config_of(model: ModelFile) -> dict[str, Any]:
                    "offset": contract.sensor.offset, "nodata": contract.sensor.nodata},
         "input": "raw digital numbers; normalisation is inside", "views": contract.spec.views,
     }  # fmt: skip
+
+
+def write_config(model: ModelFile, folder: Path) -> None:
+    """Write config.json."""
+    _write_json(folder / CONFIG, config_of(model))
 
 
 def check_folder(folder: Path, *, overwrite: bool) -> None:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from geotl import modelfile
 from geotl.errors import ModelError
-from geotl.hubfolder import FILES, LIBRARY, MODEL, Terms, fill_hub
+from geotl.hubfolder import FILES, LIBRARY, MODEL, Terms, fill_hub, write_config
 
 try:
     from huggingface_hub import ModelHubMixin, snapshot_download
@@ -85,11 +85,17 @@ class HubModel(
 
     def _save_pretrained(self, save_directory: Path) -> None:
         """Write the whole folder: a copy of the one it came from, else made anew."""
+        file = self.model.file
+        if not isinstance(file, modelfile.ModelFile):
+            raise ModelError(f"{file.path}: an exported file cannot be published; give its model")
         if self.folder is None:
-            fill_hub(self.model.file, save_directory, Terms(), say=_silent)
+            fill_hub(file, save_directory, Terms(), say=_silent)
+            return
+        if self.folder.resolve() == save_directory.resolve():
+            write_config(file, save_directory)  # the mixin has taken it away
             return
         for name in FILES:
-            if (self.folder / name).is_file() and self.folder.resolve() != save_directory.resolve():
+            if (self.folder / name).is_file():
                 shutil.copyfile(self.folder / name, save_directory / name)
 
 

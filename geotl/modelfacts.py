@@ -69,12 +69,12 @@ def recipe_of(model: ModelFile) -> dict[str, Any]:
 def name_of(recipe: Mapping[str, Any]) -> str:
     """A model's name, in letters, digits, dots, hyphens, underscores and blanks alone.
 
-    >>> name_of({"name": "  2024/Forêts d'Île "}), name_of({})
-    ('model 2024 For ts d le', 'geotl model')
+    >>> name_of({"name": "  2024/Forêts "}), name_of({"name": "ab"}), name_of({"name": "лес"})
+    ('model 2024 For ts', 'model ab', 'model')
     """
     kept = re.sub(r"[^a-zA-Z0-9_.-]+", " ", str(recipe.get("name") or "geotl model"))
     kept = kept.strip(" ._-")
-    return kept if re.match(r"[a-zA-Z].+", kept) else f"model {kept}".strip()
+    return kept if re.match(r"[a-zA-Z]..", kept) else f"model {kept}".strip()
 
 
 def title_of(recipe: Mapping[str, Any]) -> str:

@@ -89,6 +89,7 @@ def test_its_model_is_the_model(folder, model):
     assert ours.contract == theirs.contract
     assert theirs.notes["metrics"] == ours.notes["metrics"]
     assert theirs.notes["published_from"] == sha256_of(model)
+    assert theirs.path.stat().st_mtime == ours.path.stat().st_mtime
     assert "root: tiles" in theirs.notes["recipe"]
     # What is published once is published again unchanged.
     again = hubfolder.shareable_model(theirs)
@@ -246,6 +247,9 @@ def test_from_pretrained_reads_a_folder_without_network(folder):
 @pytest.mark.usefixtures("offline")
 def test_save_pretrained_copies_the_published_folder(folder, tmp_path):
     HubModel.from_pretrained(str(folder)).save_pretrained(tmp_path / "copy")
+    for name in FILES:
+        assert (tmp_path / "copy" / name).read_bytes() == (folder / name).read_bytes(), name
+    HubModel.from_pretrained(tmp_path / "copy").save_pretrained(tmp_path / "copy")
     for name in FILES:
         assert (tmp_path / "copy" / name).read_bytes() == (folder / name).read_bytes(), name
 

@@ -236,6 +236,8 @@ def test_an_item_is_not_overwritten_and_options_mean_something(model, folder, it
     given = ["--format", "onnx", "-o", str(folder / "y.onnx"), "--licence", "MIT"]
     assert main(["export", str(model), *given]) == 2
     assert "--licence: means nothing to --format onnx" in capsys.readouterr().err
+    assert main(["export", str(model), "--format", "mlm", "-o", str(out), "--views", "2"]) == 2
+    assert "--views: means nothing to --format mlm" in capsys.readouterr().err
 
 
 def test_the_same_file_gives_the_same_item(model, folder, exports, item):
