@@ -20,14 +20,14 @@ from geotl.interest import Interest, whole
 from geotl.mapoutput import check_output, left_over, put_in_place
 from geotl.mappage import Seen, show
 from geotl.mapping import Plan, sweep_scene
-from geotl.mapplanning import Say, settled_plan
+from geotl.mapplanning import Say, exact_plan, planned, settled
 from geotl.mappolygons import write_polygons
 from geotl.mapprovenance import key_of, notes, provenance
 from geotl.maptables import areas_csv, areas_lines
 from geotl.maptask import AREAS, POLYGONS, MapOptions, Task, outputs, window_grid
 from geotl.modelfile import ModelFile
 from geotl.progress import ProgressLine
-from geotl.sheets import Sheet, drop
+from geotl.sheets import Sheet, drop, note_of
 from geotl.sweeping import Mode
 from geotl.windows import Imagery
 
@@ -72,9 +72,13 @@ def map_scene(
     _check_scene(model, scene, force=options.force)
     grid = window_grid(scene, model.contract.tile_px, options)
     task = Task(model, scene, grid, options, interest or whole(grid))
-    plan, agreement = settled_plan(task, say)
-    told = notes(task, plan)
-    note = {"date": f"{datetime.now(UTC):%Y-%m-%dT%H:%M:%SZ}", "agreement": agreement}
+    exact = exact_plan(task, say)
+    told = notes(task, exact)
+    # A run that goes on looks as it did before: what was chosen then is kept with the sheet.
+    note = note_of(folder, key_of(told)) or {"date": _now(), **settled(task, exact)}
+    plan = planned(exact, note)
+    if note["told"]:
+        say(note["told"])
     with ProgressLine(quiet=quiet) as line:
         sheet = sweep_scene(
             plan, scene, folder, key=key_of(told), note=note, progress=line.counter("blocks")
@@ -97,7 +101,11 @@ def map_scene(
     ]
     for text in lines:
         say(text)
-    return Mapped(targets, areas, agreement, plan.sweep.mode, tuple(lines))
+    return Mapped(targets, areas, note["agreement"], plan.sweep.mode, tuple(lines))
+
+
+def _now() -> str:
+    return f"{datetime.now(UTC):%Y-%m-%dT%H:%M:%SZ}"
 
 
 def _check_scene(model: ModelFile, scene: Imagery, *, force: bool) -> None:
