@@ -18,7 +18,6 @@ from geotl.files import write_text
 from geotl.imagerycheck import check_radiometry, range_of
 from geotl.interest import Interest, whole
 from geotl.mapoutput import check_output, left_over, put_in_place
-from geotl.mappage import Seen, show
 from geotl.mapping import Plan, sweep_scene
 from geotl.mapplanning import Say, exact_plan, planned, settled
 from geotl.mappolygons import write_polygons
@@ -89,6 +88,8 @@ def map_scene(
         tags = provenance(task, told, sheet.note, plan)
         made, areas = _made(task, plan, sheet, tags, line)
         if options.page:
+            from geotl.mappage import Seen, show  # matplotlib, when there is something to draw
+
             made |= show(sheet.folder / "drawing" / "done", made, Seen(task, areas, tags, targets))
     put_in_place(made, targets, folder)
     windows = int(sheet.seen.sum())
