@@ -1,9 +1,9 @@
 """Augmentation of a batch on its own device: any number of bands, aware of validity.
 
-With `disturbances`, split from it, the only place that imports kornia. Every random figure is
-drawn from one torch.Generator on the CPU, so that a batch is the same on every device. Flips
-and quarter turns move pixels and change none; a free rotation, a change of scale and a crop are
-composed into one resampling.
+With `disturbances`, split from it, the only place that imports kornia, where it is called: networks
+that only turn views need none of it. Every random figure is drawn from one torch.Generator on the
+CPU, so that a batch is the same on every device. Flips and quarter turns move pixels and change
+none; a free rotation, a change of scale and a crop are composed into one resampling.
 """
 
 from __future__ import annotations
@@ -14,7 +14,6 @@ from dataclasses import dataclass
 from typing import Literal
 
 import torch
-from kornia.geometry.transform import get_affine_matrix2d, warp_affine
 from torch import Tensor
 
 from geotl.disturbances import blank, blur, draw_dropped, draw_rectangles, relight
@@ -262,6 +261,8 @@ def _affine(angle: Tensor, zoom: Tensor, aim: Tensor, size: tuple[int, int]) -> 
 
     `aim` in -1..1 (x, y) chooses the point within the room that the turned window has.
     """
+    from kornia.geometry.transform import get_affine_matrix2d
+
     height, width = size
     cosine, sine = angle.deg2rad().cos().abs(), angle.deg2rad().sin().abs()
     reach_x = (width * cosine + height * sine) / zoom
@@ -308,6 +309,8 @@ def _warped(image: Tensor, valid: Tensor, matrices: Tensor, fill: Tensor) -> tup
 
 
 def _sampled(x: Tensor, matrices: Tensor, size: tuple[int, int]) -> Tensor:
+    from kornia.geometry.transform import warp_affine
+
     sampled: Tensor = warp_affine(
         x, matrices, size, mode="bilinear", padding_mode="zeros", align_corners=True
     )

@@ -9,7 +9,6 @@ from __future__ import annotations
 import math
 
 import torch
-from kornia.filters import gaussian_blur2d
 from torch import Tensor
 
 ASPECT = (0.3, 1 / 0.3)  # height over width of an erased rectangle (Zhong et al. 2020)
@@ -26,6 +25,8 @@ def blur(image: Tensor, valid: Tensor, sigma_px: Tensor) -> Tensor:
         valid: bool [N, 1 or C, H, W].
         sigma_px: sd of each tile's Gaussian [N] in pixels; 0 changes nothing.
     """
+    from kornia.filters import gaussian_blur2d
+
     side = 2 * math.ceil(3 * float(sigma_px.max())) + 1
     sigma = sigma_px.clamp(min=0.05).to(image)[:, None].expand(-1, 2)  # at 0.05 px: the identity
     known = valid.to(image.dtype)

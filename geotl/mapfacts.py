@@ -184,7 +184,10 @@ def _of_the_windows(tags: Mapping[str, str]) -> str:
         agreed = f"named {100 * float(tags['GEOTL_DENSE_AGREEMENT']):.1f} % of them alike"
     except (KeyError, ValueError):  # "not measured"
         agreed = "was not compared with exact mode"
+    corrected = (
+        "" if tags.get("GEOTL_DENSE_CORRECTION", "none") == "none" else ", its features corrected,"
+    )
     return (
-        "Dense mode: the network ran once over large blocks; on a sample of windows it "
+        f"Dense mode: the network ran once over large blocks; on a sample of windows it{corrected} "
         f"{agreed}, set beside exact mode."
     )

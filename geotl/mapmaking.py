@@ -19,16 +19,15 @@ from geotl.imagerycheck import check_radiometry
 from geotl.interest import Interest, whole
 from geotl.maplooks import outside_of
 from geotl.mapoutput import check_output, left_over, put_in_place
-from geotl.mappage import Seen, show
 from geotl.mapping import Plan, sweep_scene
-from geotl.mapplanning import Say, settled_plan
+from geotl.mapplanning import Say, exact_plan, planned, settled
 from geotl.mappolygons import write_polygons
 from geotl.mapprovenance import key_of, notes, provenance
 from geotl.maptables import areas_csv, areas_lines
 from geotl.maptask import AREAS, POLYGONS, MapOptions, Task, outputs, window_grid
 from geotl.progress import ProgressLine
 from geotl.served import Mapper
-from geotl.sheets import Sheet, drop
+from geotl.sheets import Sheet, drop, note_of
 from geotl.sweeping import Mode
 from geotl.windows import Imagery
 
@@ -73,9 +72,13 @@ def map_scene(
     _check_scene(model, scene, force=options.force)
     grid = window_grid(scene, model.contract.tile_px, options)
     task = Task(model, scene, grid, options, interest or whole(grid))
-    plan, agreement = settled_plan(task, say)
-    told = notes(task, plan)
-    note = {"date": f"{datetime.now(UTC):%Y-%m-%dT%H:%M:%SZ}", "agreement": agreement}
+    exact = exact_plan(task, say)
+    told = notes(task, exact)
+    # A run that goes on looks as it did before: what was chosen then is kept with the sheet.
+    note = note_of(folder, key_of(told)) or {"date": _now(), **settled(task, exact)}
+    plan = planned(exact, note)
+    if note["told"]:
+        say(note["told"])
     with ProgressLine(quiet=quiet) as line:
         sheet = sweep_scene(
             plan, scene, folder, key=key_of(told), note=note, progress=line.counter("blocks")
@@ -87,6 +90,8 @@ def map_scene(
         made, areas = _made(task, plan, sheet, tags, line)
         outside = outside_of(made["applicability"]) if "applicability" in made else None
         if options.page:
+            from geotl.mappage import Seen, show  # matplotlib, when there is something to draw
+
             seen = Seen(task, areas, tags, targets, outside)
             made |= show(sheet.folder / "drawing" / "done", made, seen)
     put_in_place(made, targets, folder)
@@ -101,7 +106,11 @@ def map_scene(
     ]
     for text in lines:
         say(text)
-    return Mapped(targets, areas, agreement, plan.sweep.mode, tuple(lines))
+    return Mapped(targets, areas, note["agreement"], plan.sweep.mode, tuple(lines))
+
+
+def _now() -> str:
+    return f"{datetime.now(UTC):%Y-%m-%dT%H:%M:%SZ}"
 
 
 def _outside_lines(outside: float | None) -> list[str]:

@@ -290,6 +290,7 @@ def _provenance(facts: MapFacts) -> str:
         "Window [px]": tags.get("GEOTL_WINDOW_PX"), "Step [px]": tags.get("GEOTL_STEP_PX"),
         "Views averaged": tags.get("GEOTL_VIEWS"),
         "Dense and exact agree": tags.get("GEOTL_DENSE_AGREEMENT"),
+        "Dense features corrected": tags.get("GEOTL_DENSE_CORRECTION"),
         "Mapped": tags.get("GEOTL_DATE"), "geotl": tags.get("GEOTL_VERSION"),
         "Trained with": tags.get("GEOTL_TRAINED_WITH"),
         "Files": ", ".join(facts.files),

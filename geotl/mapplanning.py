@@ -2,97 +2,140 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
+from functools import partial
+from itertools import pairwise, product
+from typing import Any
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 
 from geotl.applicability import Applicability, area_of_applicability
-from geotl.device import settled
+from geotl.densecorrection import Sample, Verdict, from_note, judged
+from geotl.device import settled as number_format
 from geotl.errors import DataError
 from geotl.mapping import Block, Plan, span_of, to_network, window_shares
 from geotl.maptask import Task, check_options
 from geotl.modelfile import ModelFile
 from geotl.served import ServedModel
-from geotl.sweeping import Looker, Sweep, check_dense
+from geotl.sweeping import Looker, Mode, Sweep, check_dense, classes_of, features_at
 from geotl.windows import Imagery
 
 Say = Callable[[str], None]
-SAMPLE = 200  # windows looked at both ways
+EACH = 5  # rows and columns of windows in each of nine blocks that are looked at both ways
 LEAST_AGREEMENT = 0.95
 
 
-def settled_plan(task: Task, say: Say) -> tuple[Plan, float | None]:
-    """How windows will be looked at, and how often dense and exact mode agree on a sample.
+def exact_plan(task: Task, say: Say) -> Plan:
+    """What is to be swept, window by window."""
+    options = task.options
+    return Plan(
+        task.grid, _looker(task, say), task.model.contract.sensor,
+        max(options.block_px, task.grid.px), options.min_valid, task.interest.windows(task.grid),
+    )  # fmt: skip
+
+
+def _looker(task: Task, say: Say) -> Looker:
+    model, options = task.model, task.options
+    if isinstance(model, ServedModel):
+        check_options(model, options)
+        return model.sweep
+    area = _area(model, task, say)
+    precision = number_format(options.precision, next(model.network.parameters()).device)
+    return Sweep(model.network, task.grid.px, task.views, "exact", area, precision)
+
+
+def settled(task: Task, plan: Plan) -> dict[str, Any]:
+    """How windows will be looked at, in plain values to be kept with the sheet.
+
+    Returns:
+        mode; agreement and plain, how often both modes name a sampled window alike, with and
+        without the correction (None where not measured); windows, how many were sampled;
+        correction, as `Correction.noted` gives it, or None; told, one line for people or "".
 
     Raises:
         DataError: dense mode was asked for and does not go.
     """
-    model, options = task.model, task.options
-    if isinstance(model, ServedModel):
-        check_options(model, options)
-        return _plan(task, model.sweep), None
-    network = model.network
-    area = _area(model, task, say)
-    precision = settled(options.precision, next(network.parameters()).device)
-    sweep = Sweep(network, task.grid.px, task.views, "exact", area, precision)
-    plan = _plan(task, sweep)
-    if options.mode == "exact":
-        return plan, None
+    asked, sweep = task.options.mode, plan.sweep
+    if asked == "exact" or not isinstance(sweep, Sweep):
+        return _settled("exact")
     try:
-        check_dense(network, task.grid.px, task.grid.step)
+        check_dense(sweep.network, task.grid.px, task.grid.step)
     except DataError as error:
-        if options.mode == "dense":
+        if asked == "dense":
             raise
-        say(f"exact mode, as {error}")
-        return plan, None
-    dense = replace(plan, sweep=replace(sweep, mode="dense"))
-    agreement = agreement_of(dense, plan, task.scene)
-    if agreement is None:
-        return dense, None
-    words = f"dense and exact mode name {100 * agreement:.1f} % of a sample of windows alike"
-    if options.mode == "auto" and agreement < LEAST_AGREEMENT:
-        say(f"exact mode: {words}, fewer than {100 * LEAST_AGREEMENT:.0f} %")
-        return plan, agreement
-    say(f"dense mode: {words}")
-    return dense, agreement
+        return _settled("exact", told=f"exact mode, as {error}")
+    sample = sample_of(plan, sweep, task.scene)
+    if sample is None:
+        return _settled("dense")
+    verdict = judged(sample, partial(classes_of, sweep))
+    if asked == "auto" and verdict.agreement < LEAST_AGREEMENT:
+        told = f"exact mode: {_words(verdict)}, fewer than {100 * LEAST_AGREEMENT:.0f} %"
+        return _settled("exact", verdict, told)
+    return _settled("dense", verdict, f"dense mode: {_words(verdict)}")
 
 
-def _plan(task: Task, sweep: Looker) -> Plan:
-    return Plan(
-        task.grid, sweep, task.model.contract.sensor, max(task.options.block_px, task.grid.px),
-        task.options.min_valid, task.interest.windows(task.grid),
-    )  # fmt: skip
+def planned(plan: Plan, choice: Mapping[str, Any]) -> Plan:
+    """The plan of exact mode as `settled` chose it to be."""
+    if not isinstance(plan.sweep, Sweep):
+        return plan
+    correction = from_note(choice["correction"])
+    return replace(plan, sweep=replace(plan.sweep, mode=choice["mode"], correction=correction))
 
 
-def agreement_of(plan: Plan, exact: Plan, scene: Imagery) -> float | None:
-    """Share of windows, in a few blocks spread over the scene, that two plans name alike.
+def sample_of(plan: Plan, sweep: Sweep, scene: Imagery) -> Sample | None:
+    """Windows of a few blocks spread over the part of interest, looked at both ways.
 
     Each block is read with its surroundings, as in mapping. None where no window counts.
     """
-    grid = plan.grid
-    same, seen = 0, 0
-    each = max(1, round(np.sqrt(SAMPLE / 9)))
-    for rows in _spread(grid.rows, each):
-        for cols in _spread(grid.cols, each):
-            if not plan.wanted[rows, cols].any():
-                continue
-            span = span_of(plan, Block(rows, cols))
-            data, valid = scene.read(span)
-            place = grid.rows[rows] - span.row, grid.cols[cols] - span.col
-            shares = window_shares(np.all(valid, axis=0), *place, grid.px)
-            counts = plan.wanted[rows, cols] & (shares >= plan.min_valid)
-            if not counts.any():
-                continue
-            image = to_network(plan, data, valid, scene.sensor)
-            first, second = (
-                one.sweep.look(image, *place, grid.step).probabilities.argmax(axis=-1)
-                for one in (exact, plan)
-            )
-            same += int((first == second)[counts].sum())
-            seen += int(counts.sum())
-    return same / seen if seen else None
+    exact = replace(sweep, mode="exact", correction=None)
+    both = (exact, replace(exact, mode="dense"))
+    dense = replace(plan, sweep=both[1])
+    found: dict[str, list[torch.Tensor]] = {"exact": [], "dense": []}
+    halves: list[NDArray[np.bool_]] = []
+    for block, half in _spread(plan):
+        span = span_of(dense, block)
+        data, valid = scene.read(span)
+        place = (
+            plan.grid.rows[block.rows] - span.row, plan.grid.cols[block.cols] - span.col
+        )  # fmt: skip
+        shares = window_shares(np.all(valid, axis=0), *place, plan.grid.px)
+        counts = plan.wanted[block.rows, block.cols] & (shares >= plan.min_valid)
+        if not counts.any():
+            continue
+        image = sweep.on_device(to_network(plan, data, valid, scene.sensor))
+        chosen = torch.from_numpy(counts)
+        for one in both:
+            features = features_at(one, image, *place, plan.grid.step)
+            found[one.mode].append(features[chosen.flatten().to(features.device)])
+        halves.append(np.full(int(counts.sum()), half))
+    if not halves:
+        return None
+    return Sample(torch.cat(found["dense"]), torch.cat(found["exact"]), np.concatenate(halves))
+
+
+def _settled(mode: Mode, verdict: Verdict | None = None, told: str = "") -> dict[str, Any]:
+    correction = verdict.correction if verdict and mode == "dense" else None
+    return {
+        "mode": mode, "told": told,
+        "agreement": verdict and verdict.agreement, "plain": verdict and verdict.plain,
+        "windows": verdict.windows if verdict else 0,
+        "correction": correction and correction.noted(),
+    }  # fmt: skip
+
+
+def _words(verdict: Verdict) -> str:
+    alike = (
+        f"dense and exact mode name {100 * verdict.agreement:.1f} % of a sample of windows alike"
+    )
+    if verdict.correction is None:
+        return alike
+    return (
+        f"{alike} after a {verdict.correction.kind} of features fitted on others "
+        f"({100 * verdict.plain:.1f} % before)"
+    )
 
 
 def _area(model: ModelFile, task: Task, say: Say) -> Applicability | None:
@@ -107,8 +150,29 @@ def _area(model: ModelFile, task: Task, say: Say) -> Applicability | None:
     return area_of_applicability(companions.features, companions.folds)
 
 
-def _spread(firsts: NDArray[np.int64], each: int) -> list[slice]:
-    """Runs of `each` regular windows at the beginning, middle and end of an axis."""
-    count = max(1, len(firsts) - 1)
-    starts = sorted({0, max(0, (count - each) // 2), max(0, count - each)})
-    return [slice(start, min(start + each, count)) for start in starts]
+def _spread(plan: Plan) -> Iterator[tuple[Block, bool]]:
+    """Up to nine blocks that share no window, and by turns the half that each belongs to."""
+    wanted = plan.wanted[: max(1, len(plan.grid.rows) - 1), : max(1, len(plan.grid.cols) - 1)]
+    if not wanted.any():  # the last windows may be off the step, so they are not looked at
+        return
+    rows, cols = (_runs(np.flatnonzero(wanted.any(axis=axis))) for axis in (1, 0))
+    for n, (r, c) in enumerate(product(rows, cols)):
+        yield Block(r, c), n % 2 == 0
+
+
+def _runs(used: NDArray[np.int64]) -> list[slice]:
+    """Runs of windows in the middle of each third of those used along an axis.
+
+    >>> _runs(np.arange(30))
+    [slice(2, 7, None), slice(12, 17, None), slice(22, 27, None)]
+    >>> _runs(np.arange(4, 6))
+    [slice(4, 5, None), slice(5, 6, None)]
+    """
+    begin, end = int(used[0]), int(used[-1]) + 1
+    edges = np.linspace(begin, end, min(3, end - begin) + 1).astype(int).tolist()
+    found = []
+    for low, high in pairwise(edges):
+        count = min(EACH, high - low)
+        start = low + (high - low - count) // 2
+        found.append(slice(start, start + count))
+    return found

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from geotl import __version__
+from geotl.densecorrection import from_note
 from geotl.errors import ModelError
 from geotl.files import sha256_of
 from geotl.mapping import Plan
@@ -24,7 +25,7 @@ MARK_TAG = "GEOTL_JOB"
 
 
 def notes(task: Task, plan: Plan) -> dict[str, Any]:
-    """Everything that the pixels of a map depend on.
+    """Everything that the pixels of a map depend on, but for what `mapplanning.settled` chose.
 
     Raises:
         ModelError: a model that is in no file.
@@ -41,7 +42,7 @@ def notes(task: Task, plan: Plan) -> dict[str, Any]:
         "grid": asdict(scene.grid),
         "sensor": asdict(scene.sensor),
         "windows": [grid.px, grid.step, grid.posting, plan.block_px],
-        "look": [sweep.mode, sweep.views, sweep.precision, plan.min_valid],
+        "look": [sweep.views, sweep.precision, plan.min_valid],
         "engine": [sweep.engine, sweep.device],
         "options": asdict(task.options) | dict.fromkeys(["overwrite", "force", "page", "mark"]),
         "interest": task.interest.told,
@@ -91,7 +92,7 @@ def provenance(
     Args:
         task: what was mapped with what.
         told: as `notes` gives them.
-        note: kept when the sweep began: its date, and the agreement of both modes.
+        note: kept when the sweep began: its date, and what `mapplanning.settled` gave.
         plan: how windows were looked at.
     """
     contract, model = task.model.contract, task.model
@@ -109,9 +110,21 @@ def provenance(
         "GEOTL_WINDOW_PX": str(plan.grid.px),
         "GEOTL_STEP_PX": str(plan.grid.step),
         "GEOTL_DENSE_AGREEMENT": "not measured" if agreement is None else f"{agreement:.4f}",
+        "GEOTL_DENSE_CORRECTION": _corrected(note),
         "GEOTL_RECIPE": str(model.notes.get("recipe", "")),
         "GEOTL_TRAINED_WITH": ", ".join(f"{k} {v}" for k, v in versions.items()),
         **({MARK_TAG: task.options.mark} if task.options.mark else {}),
         **({FOOTPRINTS_TAG: json.dumps(boxes)} if boxes else {}),
         **{f"CLASS_{value}": name for value, name in enumerate(contract.classes)},
     }
+
+
+def _corrected(note: Mapping[str, Any]) -> str:
+    """What was done to dense features, and how often both modes agreed without it."""
+    correction = from_note(note["correction"])
+    if correction is None:
+        return "none"
+    return (
+        f"{correction.kind} of {len(correction.shift)} features by {note['windows']} windows, "
+        f"without it {note['plain']:.4f}, values {correction.digest[:16]}"
+    )

@@ -13,8 +13,6 @@ from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.spatial import cKDTree
-from scipy.stats import chisquare
 
 from geotl.olofsson import Counts
 
@@ -109,6 +107,8 @@ def simple_warning(counts: Counts, weights: Floats) -> str | None:
     >>> simple_warning(np.array([88, 12]), np.array([0.9, 0.1])) is None
     True
     """
+    from scipy.stats import chisquare  # most of a second, which a map need not wait for
+
     there = weights > 0
     if there.sum() < 2 or not counts.sum():
         return None
@@ -152,4 +152,6 @@ def within_boxes(xy: Floats, boxes: Floats) -> NDArray[np.bool_]:
 
 def _nearest(places: Floats) -> float:
     """Mean distance to the nearest other place."""
+    from scipy.spatial import cKDTree
+
     return float(cKDTree(places).query(places, k=2)[0][:, 1].mean())

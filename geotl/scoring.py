@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from scipy.stats import t as student
+from scipy.special import stdtrit  # Student's t; scipy.stats takes most of a second to import
 
 from geotl.errors import DataError
 
@@ -171,7 +171,7 @@ def mean_interval(values: ArrayLike) -> Interval:
     if len(column) < 2:
         return Interval(mean, math.nan, math.nan)
     error = float(column.std(ddof=1)) / math.sqrt(len(column))
-    reach = float(student.ppf(0.975, len(column) - 1)) * error
+    reach = float(stdtrit(len(column) - 1, 0.975)) * error
     return Interval(mean, mean - reach, mean + reach)
 
 

@@ -90,6 +90,16 @@ def open_sheet(
     return Sheet(folder, held["note"], **arrays)
 
 
+def note_of(folder: Path, key: str) -> Mapping[str, Any] | None:
+    """The note of a sheet of this key that was begun and not finished, None if there is none.
+
+    Raises:
+        OutputError: a folder with other things in it.
+    """
+    held = _held(folder)
+    return None if held is None or held["key"] != key else dict(held["note"])
+
+
 def drop(folder: Path) -> None:
     """Take a sheet away."""
     if _held(folder) is not None:

@@ -2,13 +2,14 @@
 
 Exact: every window goes through the network as a tile would. Dense: the backbone runs once over the
 block, its features are pooled over each window, and the head is applied to these. The two differ
-where a window's edge, padded with zeros in the one, sees its surroundings in the other.
+where a window's edge, padded with zeros in the one, sees its surroundings in the other; a
+correction of the features, measured on windows looked at both ways, makes up for some of that.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal, Protocol
 
 import numpy as np
@@ -19,6 +20,7 @@ from torch.nn import functional as F
 
 from geotl.applicability import Applicability
 from geotl.augment import turn_view
+from geotl.densecorrection import Correction
 from geotl.device import Precision, autocast
 from geotl.errors import DataError
 from geotl.model import TileClassifier, over_views, pool_windows, view_numbers
@@ -40,6 +42,7 @@ class Sweep:
         area: measures dissimilarity, None not to.
         precision: number format of the network.
         batch: windows computed at once in exact mode.
+        correction: of the features in dense mode, None for none.
     """
 
     network: TileClassifier
@@ -49,6 +52,7 @@ class Sweep:
     area: Applicability | None
     precision: Precision = "auto"
     batch: int = 128
+    correction: Correction | None = None
 
     @property
     def fill(self) -> NDArray[np.float32]:
@@ -73,8 +77,11 @@ class Sweep:
 
     def look(self, image: NDArray[np.float32], rows: Ints, cols: Ints, step: int) -> Said:
         """What the network says of windows of a block; see `look`."""
-        on_device = torch.from_numpy(image).to(self.network.normalise.fill.device)
-        return look(self, on_device, rows, cols, step)
+        return look(self, self.on_device(image), rows, cols, step)
+
+    def on_device(self, image: NDArray[np.float32]) -> Tensor:
+        """Pixels where the network is."""
+        return torch.from_numpy(image).to(self.network.normalise.fill.device)
 
 
 @dataclass(frozen=True)
@@ -162,6 +169,24 @@ def look(sweep: Sweep, image: Tensor, rows: Ints, cols: Ints, step: int) -> Said
     return said
 
 
+@torch.inference_mode()
+def features_at(sweep: Sweep, image: Tensor, rows: Ints, cols: Ints, step: int) -> Tensor:
+    """Features [r*q,V,D] of windows on the step, neither standardised nor corrected.
+
+    The arguments are those of `look`; all windows at once, so they should be few.
+    """
+    if sweep.mode == "dense":
+        return _dense_features(sweep, image, rows, cols, step)
+    return torch.cat(list(_exact_features(sweep, image, rows, cols)))
+
+
+@torch.inference_mode()
+def classes_of(sweep: Sweep, features: Tensor) -> Ints:
+    """Classes [N] of features [N,V,D] that are not standardised."""
+    said = _judged(replace(sweep, area=None), sweep.network.standardise(features))
+    return np.asarray(said.probabilities.argmax(axis=-1))
+
+
 def check_dense(network: TileClassifier, px: int, step: int) -> None:
     """Make sure that windows' features can be cut out of a block's.
 
@@ -213,16 +238,27 @@ def _put(said: Said, part: Said, rows: NDArray[np.bool_], cols: NDArray[np.bool_
 
 
 def _exact(sweep: Sweep, image: Tensor, rows: Ints, cols: Ints) -> Said:
-    # Standardised once for the block, not once for every window over a pixel, and laid out as
-    # convolutions want it, so that windows are copied only.
-    standard = sweep.network.normalise(image[None])[0].permute(1, 2, 0).contiguous()
-    parts = [_judged(sweep, _features_of(sweep, batch))
-             for batch in _batches(standard, rows, cols, sweep.px, sweep.batch)]  # fmt: skip
+    standardise = sweep.network.standardise
+    parts = [
+        _judged(sweep, standardise(some)) for some in _exact_features(sweep, image, rows, cols)
+    ]
     shape = len(rows), len(cols)
     return Said(
         np.concatenate([p.probabilities for p in parts]).reshape(*shape, -1),
         np.concatenate([p.index for p in parts]).reshape(shape),
     )
+
+
+def _exact_features(sweep: Sweep, image: Tensor, rows: Ints, cols: Ints) -> Iterator[Tensor]:
+    """Features [n,V,D], not standardised, of windows batch by batch."""
+    # Pixels are standardised once for the block, not once for every window over them, and laid out
+    # as convolutions want them, so that windows are copied only.
+    network = sweep.network
+    standard = network.normalise(image[None])[0].permute(1, 2, 0).contiguous()
+    for batch in _batches(standard, rows, cols, sweep.px, sweep.batch):
+        with autocast(standard.device, sweep.precision):
+            found = over_views(lambda x: network.finish(network.frozen_of(x)), batch, sweep.views)
+        yield found
 
 
 def _batches(block: Tensor, rows: Ints, cols: Ints, px: int, batch: int) -> Iterator[Tensor]:
@@ -234,14 +270,8 @@ def _batches(block: Tensor, rows: Ints, cols: Ints, px: int, batch: int) -> Iter
         yield windows.permute(0, 3, 1, 2)
 
 
-def _features_of(sweep: Sweep, standard: Tensor) -> Tensor:
-    """Features [N,V,D] of windows of standardised pixels, view by view."""
-    with autocast(standard.device, sweep.precision):
-        return over_views(sweep.network.features_of, standard, sweep.views)
-
-
 def _judged(sweep: Sweep, features: Tensor) -> Said:
-    """Probabilities of features [N,V,D], averaged over views as logits, and their index."""
+    """Probabilities of standardised features [N,V,D], views averaged as logits, and their index."""
     logits = sweep.network.classify(features).double().mean(dim=1)
     chances = torch.softmax(logits / sweep.network.temperature.double(), dim=1)
     index = np.zeros(len(features), np.float32)
@@ -267,14 +297,22 @@ class _Lattice:
 
 
 def _dense(sweep: Sweep, image: Tensor, rows: Ints, cols: Ints, step: int) -> Said:
-    """All windows on the step from (rows[0], cols[0]), from one pass over the block a view."""
+    """All windows on the step from (rows[0], cols[0])."""
+    features = _dense_features(sweep, image, rows, cols, step)
+    if sweep.correction is not None:
+        features = sweep.correction.applied(features)
+    said = _judged(sweep, sweep.network.standardise(features))
+    shape = len(rows), len(cols)
+    return Said(said.probabilities.reshape(*shape, -1), said.index.reshape(shape))
+
+
+def _dense_features(sweep: Sweep, image: Tensor, rows: Ints, cols: Ints, step: int) -> Tensor:
+    """Features [r*q,V,D], not standardised, from one pass over the block a view."""
     top, above, high = _context(rows, image.shape[1], sweep.px, step)
     left, before, wide = _context(cols, image.shape[2], sweep.px, step)
     lattice = _Lattice(len(rows), len(cols), step, (top, high, left, wide), (above, before))
     views = [_dense_view(sweep, image, lattice, view) for view in view_numbers(sweep.views)]
-    said = _judged(sweep, torch.stack(views, dim=1))
-    shape = len(rows), len(cols)
-    return Said(said.probabilities.reshape(*shape, -1), said.index.reshape(shape))
+    return torch.stack(views, dim=1)
 
 
 def _context(firsts: Ints, length: int, px: int, step: int) -> tuple[int, int, int]:
@@ -290,7 +328,7 @@ def _context(firsts: Ints, length: int, px: int, step: int) -> tuple[int, int, i
 
 
 def _dense_view(sweep: Sweep, image: Tensor, lattice: _Lattice, view: int) -> Tensor:
-    """Standardised features [r*q, D] of one view of every window."""
+    """Features [r*q, D], not standardised, of one view of every window."""
     network = sweep.network
     top, high, left, wide = lattice.span
     block = network.normalise(image[None, :, top : top + high, left : left + wide])
@@ -305,7 +343,7 @@ def _dense_view(sweep: Sweep, image: Tensor, lattice: _Lattice, view: int) -> Te
                 if name in network.spec.stages:
                     maps = _turned_back(x.float(), view)
                     pooled.append(_pooled(sweep, name, maps, lattice, side))
-    return network.standardise(torch.cat(pooled, dim=1))
+    return torch.cat(pooled, dim=1)
 
 
 def _resized(block: Tensor, side: int, px: int) -> Tensor:

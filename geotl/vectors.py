@@ -1,6 +1,7 @@
 """Points and polygons on disk, and positions brought from one reference system to another.
 
-The only module that imports geopandas, pyogrio and pyproj.
+The only module that imports geopandas and pyogrio, inside functions: half a second, which maps
+seldom need.
 """
 
 from __future__ import annotations
@@ -13,13 +14,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import geopandas
 import numpy as np
-import pyogrio
 import pyproj
 import shapely
 from numpy.typing import NDArray
-from pyogrio.errors import DataSourceError
 from pyproj.exceptions import ProjError
 
 from geotl.errors import DataError, nearest
@@ -97,6 +95,8 @@ def field_names(path: str | Path, *, layer: str | None = None) -> tuple[str, ...
         raise DataError(f"{path}: no such file; check the path")
     if path.suffix.lower() in CSV_SUFFIXES:
         return tuple(csv_rows(_csv_text(path), path)[0])
+    import pyogrio
+
     held = pyogrio.read_info(path, layer=_layer_of(path, layer))["fields"]
     return tuple(str(name) for name in held)
 
@@ -157,6 +157,9 @@ def write_features(
     Raises:
         OutputError: the folder cannot be written, or the disk is full.
     """
+    import geopandas
+    import pyogrio
+
     path = Path(path)
     shapes = np.empty(len(geometries), dtype=object)
     shapes[:] = list(geometries)
@@ -216,9 +219,11 @@ def _centimetre(crs: str) -> float:
 
 
 def _layer_of(path: Path, wanted: str | None) -> str:
+    import pyogrio
+
     try:
         layers = [str(name) for name, _ in pyogrio.list_layers(path)]
-    except DataSourceError as error:
+    except pyogrio.errors.DataSourceError as error:
         reason = " ".join(str(error).replace(str(path), "the file").split())
         raise DataError(
             f"{path}: cannot be read as points or polygons ({reason}); save it as a GeoPackage"
@@ -235,6 +240,8 @@ def _layer_of(path: Path, wanted: str | None) -> str:
 
 
 def _from_layer(path: Path, layer: str, fields: Sequence[str], crs: str | None) -> Features:
+    import pyogrio
+
     held = [str(name) for name in pyogrio.read_info(path, layer=layer)["fields"]]
     _check_fields(path, fields, held)
     with warnings.catch_warnings(record=True) as told:  # GDAL's, handed on as notes

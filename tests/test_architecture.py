@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import ast
 import functools
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -73,6 +75,17 @@ def test_the_command_line_starts_without_heavy_imports() -> None:
     heavy = {"torch", "geotl.pipeline", "geotl.api", "rasterio", "lightning", "geopandas"}
     for name in (module for module in MODULES if module.startswith("cli")):
         assert not imports(name, lazy=False) & (heavy | {"geotl.curves"})
+
+
+def test_a_map_begins_without_what_it_does_not_need() -> None:
+    """In a process of its own; each of these takes a part of a second and none is always used."""
+    late = {"matplotlib", "kornia", "geopandas", "pandas", "pyogrio", "scipy.stats", "lightning"}
+    words = "import sys, geotl.mapmaking, geotl.scenejobs; print(*sys.modules)"
+    run = functools.partial(subprocess.run, capture_output=True, text=True, check=True)
+    found = run([sys.executable, "-c", words], cwd=PACKAGE.parent)
+    loaded = set(found.stdout.split())
+    assert "geotl.mapplanning" in loaded
+    assert not loaded & late
 
 
 @pytest.mark.parametrize(

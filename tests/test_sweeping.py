@@ -10,10 +10,11 @@ import torch
 from torch import nn
 
 from geotl.applicability import area_of_applicability
+from geotl.densecorrection import fitted
 from geotl.errors import DataError
 from geotl.model import FeatureSpec, Normalise, TileClassifier, feature_width
 from geotl.stages import Backbone, BackboneSpec
-from geotl.sweeping import Sweep, check_dense, look
+from geotl.sweeping import Sweep, check_dense, features_at, look
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 PX = 16
@@ -76,6 +77,19 @@ def test_dense_equals_exact_where_edges_have_no_say(spec):
     assert exact.probabilities.std() > 0.01
     np.testing.assert_allclose(dense.probabilities, exact.probabilities, atol=1e-5)
     np.testing.assert_allclose(dense.index, exact.index, rtol=1e-3)
+
+
+@pytest.mark.parametrize("views", [1, 4])
+def test_where_edges_have_no_say_there_is_nothing_to_correct(views):
+    made, image = network(unit_length=True), 100 + 40 * torch.randn(3, 88, 104)
+    rows, cols = (np.arange(0, n - PX + 1, 8) for n in image.shape[1:])
+    dense, exact = (
+        features_at(Sweep(made, PX, views, mode, None, "float32", 7), image, rows, cols, 8)
+        for mode in ("dense", "exact")
+    )
+    found = fitted("shift and scale", dense, exact)
+    torch.testing.assert_close(found.scale, torch.ones_like(found.scale), atol=1e-4, rtol=0)
+    torch.testing.assert_close(found.shift, torch.zeros_like(found.shift), atol=1e-4, rtol=0)
 
 
 def test_exact_is_what_the_network_says_of_each_window_in_whatever_batches():

@@ -1,0 +1,148 @@
+"""Features of windows looked at all at once, brought to what each window's own would be.
+
+Where a network pads windows with zeros, their edges shift every feature that is pooled over them;
+within a block there are no such edges. On windows looked at both ways the shift is seen and undone:
+feature by feature, the same for every flip and quarter turn. Least squares would name some more
+windows alike, but draws all features towards their mean, and the map towards its common classes.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+Kind = Literal["shift", "shift and scale"]
+KINDS: tuple[Kind, ...] = ("shift", "shift and scale")  # the simpler first
+LEAST_WINDOWS = 24  # in each half of a sample, for a correction to be measured at all
+MOST_SCALE = 4.0  # a feature that hardly varies in a sample is not drawn out further
+
+
+@dataclass(frozen=True)
+class Correction:
+    """What dense features [..., D] are multiplied by and then moved by; both [D], not standardised.
+
+    They are those of before standardisation and before the length is set.
+    """
+
+    kind: Kind
+    scale: Tensor
+    shift: Tensor
+
+    def applied(self, features: Tensor) -> Tensor:
+        """Corrected features, on the device of the given ones."""
+        return features * self.scale.to(features.device) + self.shift.to(features.device)
+
+    def noted(self) -> dict[str, Any]:
+        """Plain values that come back exactly by `from_note`."""
+        return {"kind": self.kind, "scale": self.scale.tolist(), "shift": self.shift.tolist()}
+
+    @property
+    def digest(self) -> str:
+        """SHA-256 of the values."""
+        return hashlib.sha256(json.dumps(self.noted()).encode()).hexdigest()
+
+
+def from_note(note: Mapping[str, Any] | None) -> Correction | None:
+    """The correction that `noted` gave, None for None.
+
+    >>> made = Correction("shift", torch.ones(2), torch.tensor([0.1, -3.0]))
+    >>> from_note(json.loads(json.dumps(made.noted()))).digest == made.digest
+    True
+    """
+    if note is None:
+        return None
+    return Correction(note["kind"], torch.tensor(note["scale"]), torch.tensor(note["shift"]))
+
+
+def fitted(kind: Kind, dense: Tensor, exact: Tensor) -> Correction:
+    """The correction after which dense features have the exact ones' mean (and spread).
+
+    Args:
+        kind: mean alone, or mean and standard deviation.
+        dense: features [N,V,D] of N windows in V views, looked at all at once.
+        exact: the same windows, each by itself.
+
+    >>> dense = torch.tensor([[[0.0]], [[2.0]]])
+    >>> fitted("shift and scale", dense, 3 * dense - 1).applied(dense).flatten().tolist()
+    [-1.0, 5.0]
+    """
+    before, after = (x.detach().double().cpu().flatten(0, 1) for x in (dense, exact))
+    scale = torch.ones(before.shape[-1], dtype=torch.float64)
+    if kind == "shift and scale":
+        spread, wanted = before.std(dim=0, correction=0), after.std(dim=0, correction=0)
+        ratio = (wanted / spread).clamp(1 / MOST_SCALE, MOST_SCALE)
+        scale = torch.where(spread > 0, ratio, scale)
+    shift = after.mean(dim=0) - scale * before.mean(dim=0)
+    return Correction(kind, scale.float(), shift.float())
+
+
+@dataclass(frozen=True)
+class Sample:
+    """Windows looked at both ways.
+
+    Attributes:
+        dense: features [N,V,D], not standardised, all at once.
+        exact: the same, each window by itself.
+        half: bool [N]: which of two halves, of other ground, a window belongs to.
+    """
+
+    dense: Tensor
+    exact: Tensor
+    half: NDArray[np.bool_]
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """How often both ways name a window alike, on windows that had no part in the correction.
+
+    Attributes:
+        correction: fitted to all windows of the sample; None where none helps.
+        agreement: share named alike, each half by the correction of the other.
+        plain: share named alike without a correction.
+        windows: how many the sample holds.
+    """
+
+    correction: Correction | None
+    agreement: float
+    plain: float
+    windows: int
+
+
+def judged(sample: Sample, name: Callable[[Tensor], NDArray[np.int64]]) -> Verdict:
+    """The correction, none among them, that names most windows as exact mode does.
+
+    Args:
+        sample: windows looked at both ways.
+        name: classes [N] of features [N,V,D] that are not standardised.
+    """
+    wanted, windows = name(sample.exact), len(sample.half)
+    plain = float((name(sample.dense) == wanted).mean())
+    best: tuple[float, Kind | None] = (plain, None)
+    if min(int(sample.half.sum()), int((~sample.half).sum())) >= LEAST_WINDOWS:
+        for kind in KINDS:
+            found = _held_out(kind, sample, name, wanted)
+            best = max(best, (found, kind), key=lambda entry: entry[0])
+    agreement, chosen = best
+    correction = fitted(chosen, sample.dense, sample.exact) if chosen else None
+    return Verdict(correction, agreement, plain, windows)
+
+
+def _held_out(
+    kind: Kind, sample: Sample, name: Callable[[Tensor], NDArray[np.int64]],
+    wanted: NDArray[np.int64],
+) -> float:  # fmt: skip
+    """Share of windows named as wanted by the correction that the other half's windows give."""
+    same = 0
+    for half in (sample.half, ~sample.half):
+        learnt, held = torch.from_numpy(~half), torch.from_numpy(half)
+        fit = fitted(kind, sample.dense[learnt], sample.exact[learnt])
+        same += int((name(fit.applied(sample.dense[held])) == wanted[half]).sum())
+    return same / len(wanted)
