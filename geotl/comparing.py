@@ -33,6 +33,7 @@ Flags = NDArray[np.bool_]
 
 
 RANDOM_SPLIT = "network, random split"
+MOST_TRAINING = 2000  # training tiles that a network trained whole is judged on again
 HOW = {"blocks": "blocked", "group": "by group", "scene": "by scene"}
 
 
@@ -129,11 +130,31 @@ def judge(recipe: Recipe, source: Source, draw: Draw, fitted: Fitted) -> Floats:
         return predict_rows(
             fitted.network, source.pack, draw.split.test, precision=recipe.train.precision
         )
-    scaled = judged_features(recipe, source, draw, fitted)
+    return head_logits(fitted, judged_features(recipe, source, draw, fitted))
+
+
+def head_logits(fitted: Fitted, features: Floats) -> Floats:
+    """Logits [n, K] of a fitted head on standardised features [n, V, D], averaged over views."""
     weight = fitted.network.head.weight.detach().cpu().numpy()
-    return np.asarray(
-        scaled.mean(axis=1) @ weight.T + fitted.network.head.bias.detach().cpu().numpy()
-    )
+    bias = fitted.network.head.bias.detach().cpu().numpy()
+    return np.asarray(features.mean(axis=1) @ weight.T + bias)
+
+
+def training_count(
+    recipe: Recipe, source: Source, draw: Draw, fitted: Fitted, most: int = MOST_TRAINING
+) -> tuple[int, int]:
+    """How many training tiles the finished network names rightly, in evaluation mode, and of many.
+
+    At most `most` tiles are looked at, drawn by the recipe's seed; of a probe, all.
+    """
+    rows = draw.split.train
+    if fitted.features is not None:
+        said = head_logits(fitted, fitted.features)
+    else:
+        random = np.random.default_rng([recipe.seed, draw.number, 7])
+        rows = np.sort(random.permutation(rows)[:most])
+        said = predict_rows(fitted.network, source.pack, rows, precision=recipe.train.precision)
+    return int((said.argmax(axis=1) == source.labels[rows]).sum()), len(rows)
 
 
 def answers_of(source: Source, draw: Draw, fitted: Fitted, logits: Floats) -> Answers:

@@ -255,14 +255,18 @@ def report_html(content: ReportContent) -> str:
     """
     sections = {name: _section_body(name, content) for name in SECTIONS}
     filled = {name: body for name, body in sections.items() if body}
-    body = "\n".join(
-        f'<section id="{name}" aria-labelledby="{name}-heading">\n'
-        f'<h2 id="{name}-heading">{SECTIONS[name]}</h2>\n{text}</section>'
-        for name, text in filled.items()
-    )
+    body = "\n".join(section_html(name, SECTIONS[name], text) for name, text in filled.items())
     links = "".join(f'<li><a href="#{name}">{SECTIONS[name]}</a></li>' for name in filled)
     nav = f'<nav aria-label="Sections"><ul>{links}</ul></nav>' if len(filled) > 2 else ""
     return page_html(content.title, f"{top_html(content)}{nav}\n{body}\n")
+
+
+def section_html(name: str, heading: str, body: str) -> str:
+    """A section of a page, with its heading."""
+    return (
+        f'<section id="{escape(name)}" aria-labelledby="{escape(name)}-heading">\n'
+        f'<h2 id="{escape(name)}-heading">{escape(heading)}</h2>\n{body}</section>'
+    )
 
 
 def page_html(
