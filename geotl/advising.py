@@ -12,6 +12,20 @@ MOST_NAMED = 4
 
 
 @dataclass(frozen=True)
+class Stand:
+    """Where a network stands, which regularisers it has, and what to try next."""
+
+    verdict: Verdict
+    regularisers: tuple[Regulariser, ...]
+    steps: tuple[Step, ...]
+
+    def on(self, kind: str | None = None) -> str:
+        """The regularisers that are on, of a kind or of both, in words."""
+        held = [r.name for r in self.regularisers if r.state == "on" and kind in (None, r.kind)]
+        return ", ".join(held) or "none"
+
+
+@dataclass(frozen=True)
 class Step:
     """One thing to try.
 

@@ -42,7 +42,8 @@ class Tally:
     """Scores and confusion matrices by method, draw by draw, and the network's answers.
 
     `paired` tells of each tile judged whether it was named rightly without and with unlabelled
-    pixels.
+    pixels; `learnt` of each draw how many training tiles the finished network names rightly, of how
+    many.
     """
 
     scores: dict[str, list[dict[str, float]]] = field(default_factory=dict)
@@ -50,6 +51,7 @@ class Tally:
     seconds: list[float] = field(default_factory=list)
     answers: list[Answers] = field(default_factory=list)
     paired: list[tuple[Flags, Flags]] = field(default_factory=list)
+    learnt: list[tuple[int, int]] = field(default_factory=list)
 
     def add(self, method: str, truth: Ints, logits: Floats, classes: int) -> None:
         """Note how a method did on one draw."""
@@ -78,6 +80,17 @@ class Tally:
             return None
         how, pooled = HOW[recipe.split.method], recipe.split.kfold is not None
         return optimism(how, random, self.counts("network"), pooled=pooled)
+
+    def training(self, *, folds: bool) -> Interval:
+        """Accuracy on the training tiles of the first draw, or of all folds.
+
+        A tile learns in every fold but one; for the interval it counts once.
+        """
+        if not folds:
+            return wilson(*self.learnt[0])
+        right, looked_at = np.sum(self.learnt, axis=0).tolist()
+        times = max(1, len(self.learnt) - 1)
+        return wilson(round(right / times), round(looked_at / times))
 
     def gain(self, source: Source) -> Gain | None:
         """What unlabelled pixels added, paired over draws, or over the tiles of a single one."""

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 from geotl.errors import DataError
 from geotl.scoring import Interval
@@ -55,6 +55,14 @@ class Verdict:
         if self.between:
             return f"{TITLES[self.word]}: {' or '.join(map(_doing, self.between))}"
         return TITLES[self.word]
+
+    def to_dict(self) -> dict[str, Any]:
+        """The verdict as JSON files hold it."""
+        return {
+            "word": self.word, "between": list(self.between), "train": self.train,
+            "validation": self.validation, "gap": self.gap, "target": self.target,
+            "because": self.because,
+        }  # fmt: skip
 
     def line(self) -> str:
         """The verdict in one line.

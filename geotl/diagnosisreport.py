@@ -134,7 +134,7 @@ def write_diagnosis(folder: Path, found: Diagnosis) -> list[Path]:
 def as_json(found: Diagnosis) -> str:
     """Everything found, as JSON."""
     told = {
-        "verdict": verdict_json(found.verdict), "strategy": found.strategy,
+        "verdict": found.verdict.to_dict(), "strategy": found.strategy,
         "next": [asdict(step) for step in found.steps],
         "regularisers": [
             {"name": r.name, "kind": r.kind, "state": r.state, "setting": r.setting}
@@ -144,15 +144,6 @@ def as_json(found: Diagnosis) -> str:
         "curve": list(found.curve[1]) if found.curve else None,
     }  # fmt: skip
     return json.dumps(plain(told), indent=2, ensure_ascii=False) + "\n"
-
-
-def verdict_json(verdict: Verdict) -> dict[str, Any]:
-    """A verdict as metrics hold it."""
-    return {
-        "word": verdict.word, "between": list(verdict.between), "train": verdict.train,
-        "validation": verdict.validation, "gap": verdict.gap, "target": verdict.target,
-        "because": verdict.because,
-    }  # fmt: skip
 
 
 def _pictures(found: Diagnosis) -> dict[str, Picture]:

@@ -36,6 +36,7 @@ NAMES = {
 }
 SECTIONS = {  # id -> heading, in the page's order
     "baselines": "Against the baselines",
+    "stand": "Where do you stand",
     "scores": "Scores",
     "optimism": "Random and spatial splits",
     "draws": "Repeated draws",
@@ -80,8 +81,8 @@ class Picture:
 class ReportContent:
     """What a report says. Sections without content are left out.
 
-    `tables` and `pictures` are put under the section they are keyed by: one of SECTIONS (a
-    picture named "confusion" stands with "classes", "variogram" with "optimism"). `keys` are the
+    `words` (sentences), `tables` and `pictures` are put under the section they are keyed by: one of
+    SECTIONS (a picture named "confusion" stands with "classes", "variogram" with "optimism"). `keys` are the
     figures on top: label, value, remark. `commands` are pairs of what a command does and the
     command.
     """
@@ -95,6 +96,7 @@ class ReportContent:
     cautions: tuple[str, ...] = ()
     tables: Mapping[str, Table] = field(default_factory=dict)
     pictures: Mapping[str, Picture] = field(default_factory=dict)
+    words: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     commands: tuple[tuple[str, str], ...] = ()
     recipe: str = ""
     kind: str = "report"
@@ -329,7 +331,7 @@ def top_html(content: ReportContent) -> str:
 
 def _section_body(name: str, content: ReportContent) -> str:
     """Everything that stands under one heading; empty where there is nothing."""
-    parts = []
+    parts = [f"<p>{escape(text)}</p>\n" for text in content.words.get(name, ())]
     if name in content.tables:
         parts.append(table_html(content.tables[name]))
     shown = {"classes": ("confusion",), "optimism": ("variogram",)}.get(name, ())
