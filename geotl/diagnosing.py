@@ -56,6 +56,18 @@ class Verdict:
             return f"{TITLES[self.word]}: {' or '.join(map(_doing, self.between))}"
         return TITLES[self.word]
 
+    @property
+    def headline(self) -> str:
+        """The word with the gap and what is wanted, in a few words.
+
+        >>> diagnose(exact(.99), exact(.70), .9).headline
+        'Overfitting: a gap of 29.0 points, validation accuracy 0.700 against a target of 0.9'
+        """
+        aim = "" if self.target is None else f" against a target of {self.target:g}"
+        gap = f"a gap of {100 * self.gap.value:.1f} points"
+        joint = "; " if self.between else ": "
+        return f"{self.title}{joint}{gap}, validation accuracy {self.validation.value:.3f}{aim}"
+
     def to_dict(self) -> dict[str, Any]:
         """The verdict as JSON files hold it."""
         return {
@@ -157,7 +169,7 @@ def _by_target(
 ) -> tuple[Word, tuple[str, ...], str]:
     """Training accuracy against the target first, then validation accuracy."""
     learnt, general = side(train, target), side(validation, target)
-    told = f"the training tiles are named rightly at {shown(train)}"
+    told = f"accuracy on the training tiles is {shown(train)}"
     if general == "above":
         easier = (
             "; the training tiles are harder than the judged ones, so look at how both were chosen"

@@ -171,7 +171,7 @@ def concluded(
     facts = {
         "Recipe": recipe.name,
         "Strategy": recipe.strategy,
-        "Training tiles": f"{len(setup.draw.split.train):,}, of which {held['train'][1]:,} judged",
+        "Training tiles": f"{len(setup.draw.split.train):,}; accuracy read on {held['train'][1]:,}",
         "Validation tiles": f"{judged:,} of {setup.all_judged:,}, never learnt from",
         "Device": describe(choose_device(), recipe.train.precision),
         "Seed": str(recipe.seed),

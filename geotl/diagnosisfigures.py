@@ -69,8 +69,7 @@ def epochs_figure(history: Sequence[Part], best: int | None, verdict: Verdict) -
         axes.xaxis.set_major_locator(MaxNLocator(6, integer=True))
     _finished(left, max(epochs), verdict)
     _target(left, verdict.target)
-    left.yaxis.set_major_formatter(PercentFormatter(1.0, decimals=0))
-    left.set_ylim(top=1.03)
+    _percent(left)
     figure.legend(*left.get_legend_handles_labels(), loc="outside lower center", ncols=3,
                   frameon=False, fontsize=9, labelcolor=INK)  # fmt: skip
     return encoded(figure)
@@ -114,8 +113,7 @@ def head_figure(head: Part, target: float | None) -> bytes:
     what = "shrinkage" if head["kind"] == "discriminant" else "C, inverse penalty"
     axes.set_xlabel(f"{what}   (regularised \N{RIGHTWARDS ARROW} free)")
     _target(axes, target)
-    axes.yaxis.set_major_formatter(PercentFormatter(1.0, decimals=0))
-    axes.set_ylim(top=1.03)
+    _percent(axes)
     figure.legend(*axes.get_legend_handles_labels(), loc="outside lower center", ncols=2,
                   frameon=False, fontsize=9, labelcolor=INK)  # fmt: skip
     return encoded(figure)
@@ -165,6 +163,14 @@ def rates_figure(found: Part, own: float) -> bytes:
     figure.legend(*axes.get_legend_handles_labels(), loc="outside lower center", ncols=2,
                   frameon=False, fontsize=9, labelcolor=INK)  # fmt: skip
     return encoded(figure)
+
+
+def _percent(axes: Axes) -> None:
+    """Accuracies in whole percent, up to 100."""
+    low = axes.get_ylim()[0]
+    axes.set_ylim(max(-0.02, min(low, 0.9)), 1.02)
+    axes.yaxis.set_major_locator(MaxNLocator(7, steps=[1, 2, 5, 10]))
+    axes.yaxis.set_major_formatter(PercentFormatter(1.0, decimals=0))
 
 
 def _target(axes: Axes, target: float | None, *, across: bool = False) -> None:

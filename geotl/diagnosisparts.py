@@ -42,7 +42,7 @@ MOST_PATH = 2000  # training tiles above which a probe's path is not fitted anew
 HELD_BYTES = 512 << 20  # of the tiles that are learnt by heart
 PATHS: Mapping[str, Sequence[float]] = {
     "logistic": (1e-4, 1e-3, 1e-2, 1e-1, 1.0, 1e1, 1e2, 1e3),
-    "discriminant": (0.95, 0.8, 0.4, 0.2, 0.1, 0.05, 0.01, 0.001),
+    "discriminant": (0.8, 0.4, 0.2, 0.1, 0.05, 0.01, 0.001),
 }
 
 

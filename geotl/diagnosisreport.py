@@ -201,6 +201,7 @@ def _curves(standing: Part, verdict: Verdict) -> Picture:
 def page(found: Diagnosis, pictures: Mapping[str, Picture]) -> str:
     """The whole diagnosis as one self-contained page."""
     verdict, top = found.verdict, _top(found)
+    rates = rate_line(found.parts["rates"], found.lr).removeprefix("learning rate: ")
     shown_of = {name: figure_html(picture) for name, picture in pictures.items()}
     parts = [
         top_html(top),
@@ -208,7 +209,7 @@ def page(found: Diagnosis, pictures: Mapping[str, Picture]) -> str:
         section_html("next", "What to try next", steps_html(found.steps)),
         section_html("capacity", "Can it overfit at all?", _capacity_html(found, shown_of)),
         section_html("curves", "Learning curves", shown_of["curves"]),
-        section_html("rates", "Learning rate", _sentence(rate_line(found.parts["rates"], found.lr))
+        section_html("rates", "Learning rate", _sentence(rates)
                      + shown_of.get("rates", "")),
         section_html("regularisers", "Regularisers: what is on, what is off",
                      table_html(regularisers_table(found.regularisers))),
@@ -225,7 +226,7 @@ def _top(found: Diagnosis) -> ReportContent:
     verdict, own = found.verdict, found.parts["own"]
     target = "none stated" if verdict.target is None else f"{verdict.target:.3f}"
     return ReportContent(
-        title=found.title, headline=verdict.title, kind="diagnosis",
+        title=found.title, headline=verdict.headline, kind="diagnosis",
         loses=verdict.word in ("under", "over"),
         keys=(
             ("Training accuracy", f"{verdict.train.value:.3f}", _ends(verdict.train)),
@@ -241,7 +242,9 @@ def stand_html(verdict: Verdict) -> str:
     """What a verdict rests on, in words."""
     return _sentence(verdict.because) + (
         '<p class="note">Both accuracies are read in evaluation mode. An accuracy counts as on one '
-        "side of the target only when its whole 95 % interval (Wilson) is.</p>\n"
+        "side of the target only when its whole 95 % interval (Wilson) is. A recipe changed "
+        "because of the judged tiles has in part been fitted to them: keep some apart for the "
+        "figure that you publish.</p>\n"
     )
 
 

@@ -82,9 +82,9 @@ class ReportContent:
     """What a report says. Sections without content are left out.
 
     `words` (sentences), `tables` and `pictures` are put under the section they are keyed by: one of
-    SECTIONS (a picture named "confusion" stands with "classes", "variogram" with "optimism"). `keys` are the
-    figures on top: label, value, remark. `commands` are pairs of what a command does and the
-    command.
+    SECTIONS (a picture named "confusion" stands with "classes", "variogram" with "optimism").
+    `keys` are the figures on top: label, value, remark. `commands` are pairs of what a command does
+    and the command.
     """
 
     title: str
