@@ -148,6 +148,11 @@ def _against_overfitting(found: Sequence[Regulariser], strategy: str) -> tuple[S
                           "each epoch shows other pixels under the same label"))  # fmt: skip
     if strategy == "probe":
         penalty = next(one for one in found if one.name.startswith("penalty"))
+        if penalty.change.startswith("probe.shrinkages"):  # only a discriminant learns from them
+            steps.append(Step(
+                "Let tiles without labels take part", "probe.unlabelled=soft_labels",
+                "their pixels say how features spread; the gain is measured and reported apart",
+            ))  # fmt: skip
         steps.append(Step(
             "Press the head harder", penalty.change,
             "the folds have chosen already, so little is to be expected; the gap of a probe with "

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
-from matplotlib.ticker import MaxNLocator, PercentFormatter
+from matplotlib.ticker import FuncFormatter, MaxNLocator, PercentFormatter
 
 from geotl.diagnosing import Verdict
 from geotl.figures import BLUE, FAINT, GREY, INK, ORANGE, canvas, encoded, message, plain_axes
@@ -158,7 +158,8 @@ def rates_figure(found: Part, own: float) -> bytes:
                          label=f"{name}: {rate:.1e}")  # fmt: skip
     plain_axes(axes, "loss while the learning rate rises")
     axes.set_xscale("log")
-    axes.set_ylim(0, min(float(np.max(found["loss"])), 1.6 * float(smooth[:20].max())) * 1.05)
+    axes.set_ylim(0, 1.08 * float(smooth.max()))
+    axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:.0e}"))
     axes.set_xlabel("learning rate of the head")
     figure.legend(*axes.get_legend_handles_labels(), loc="outside lower center", ncols=2,
                   frameon=False, fontsize=9, labelcolor=INK)  # fmt: skip

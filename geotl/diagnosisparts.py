@@ -18,7 +18,7 @@ from geotl.features import raw_features
 from geotl.frozen import Tiles, frozen_bytes
 from geotl.heads import Linear, logistic
 from geotl.model import TileClassifier
-from geotl.preparing import build_network, feature_source, make_plan
+from geotl.preparing import build_network, class_weights_of, feature_source, make_plan
 from geotl.ratefinding import range_test
 from geotl.recipe import Recipe
 from geotl.regularising import everything_off
@@ -103,8 +103,8 @@ def _head_path(recipe: Recipe, source: Source, draw: Draw, fitted: Fitted) -> Pa
     if len(labels) <= MOST_PATH:
         settings |= set(PATHS[kind])
     pixels, truth = judged_features(recipe, source, draw, fitted), source.labels[draw.split.test]
-    fit = head_fit(kind, len(source.index.classes), recipe.train.class_weights
-                   if recipe.train.class_weights in ("none", "balanced") else "none")  # fmt: skip
+    weights = "balanced" if recipe.train.balanced_sampling else class_weights_of(recipe, source)
+    fit = head_fit(kind, len(source.index.classes), weights)
     path = []
     for setting in sorted(settings, reverse=kind == "discriminant"):
         row: Part = {"setting": setting, "folds": folds.get(setting)}

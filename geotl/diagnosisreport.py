@@ -168,7 +168,8 @@ def _pictures(found: Diagnosis) -> dict[str, Picture]:
         made["capacity"] = Picture(
             capacity_figure(learnt), "Tiles learnt by heart",
             "Only evaluation mode counts: in training mode, batch normalisation standardises each "
-            "batch by itself and flatters the network.",
+            "batch by itself and flatters the network. The dashed line is read before each step, "
+            "as a training log is.",
         )  # fmt: skip
     if "none" not in found.parts["rates"]:
         made["rates"] = Picture(

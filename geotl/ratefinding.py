@@ -25,9 +25,9 @@ Floats = NDArray[np.float64]
 Told = Callable[[int, int], None]
 
 LOWEST, HIGHEST = 1e-6, 1.0
-SMOOTHING = 0.9
-DIVERGED = 4.0  # times the least smoothed loss: no need to go on
-SKIPPED = 5  # steps at the start and before the end that suggest nothing
+WIDTH = 0.04  # sd of the smoothing, as a share of the steps
+DIVERGED = 2.0  # times the loss of the first steps: no need to go on
+FIRST = 5  # steps that say what the loss was
 
 
 @dataclass(frozen=True)
@@ -49,24 +49,27 @@ class RateRange:
     tenth: float | None
 
 
-def smoothed(loss: ArrayLike, share: float = SMOOTHING) -> Floats:
-    """Exponential moving average without the bias towards its start.
+def smoothed(loss: ArrayLike) -> Floats:
+    """The loss smoothed by a Gaussian to both sides alike, so that its minimum does not lag.
 
-    >>> smoothed([2.0, 2.0, 2.0]).round(12).tolist()
-    [2.0, 2.0, 2.0]
+    What lies above the loss of the first steps counts as if it were twice that, at most: else a
+    last value near infinity would drown the minimum before it.
+
+    >>> smoothed([2.0, 2.0, 2.0, 1e9]).round(1).tolist()
+    [2.0, 2.0, 2.0, 4.0]
     """
-    average, found = 0.0, []
-    for count, value in enumerate(np.asarray(loss, np.float64), 1):
-        average = share * average + (1 - share) * float(value)
-        found.append(average / (1 - share**count))
-    return np.asarray(found)
+    held = np.asarray(loss, np.float64)
+    clipped = np.minimum(held, DIVERGED * np.median(held[:FIRST]))
+    places = np.arange(len(held))
+    sd = max(0.3, WIDTH * len(held))
+    weights = np.exp(-0.5 * ((places[:, None] - places) / sd) ** 2)
+    return np.asarray(weights @ clipped / weights.sum(axis=1))
 
 
 def suggest(rates: ArrayLike, smooth: ArrayLike) -> tuple[float | None, float | None]:
     """(rate of the steepest descent, a tenth of the rate at the minimum) of a smoothed loss.
 
-    What comes after the minimum suggests nothing, nor do the first few steps, in which the average
-    still settles.
+    None where the loss never falls by a twentieth. What comes after the minimum suggests nothing.
 
     >>> across = np.geomspace(1e-5, 1, 51)
     >>> falls = 2 / (1 + (across / 1e-3)) + across**2
@@ -76,12 +79,11 @@ def suggest(rates: ArrayLike, smooth: ArrayLike) -> tuple[float | None, float | 
     (None, None)
     """
     x, y = np.log10(np.asarray(rates, np.float64)), np.asarray(smooth, np.float64)
-    least = SKIPPED + int(np.argmin(y[SKIPPED:])) if len(y) > 2 * SKIPPED else 0
-    if least <= SKIPPED + 1 or y[least] >= 0.98 * y[SKIPPED]:
+    least = int(np.argmin(y)) if len(y) else 0
+    if least < FIRST or y[least] > 0.95 * y[:FIRST].mean():
         return None, None
-    slope = np.gradient(y[: least + 1], x[: least + 1])
-    steepest = SKIPPED + int(np.argmin(slope[SKIPPED:]))
-    return float(10 ** x[steepest]), float(10 ** (x[least] - 1))
+    slope = np.gradient(y, x)[:least]
+    return float(10 ** x[int(np.argmin(slope))]), float(10 ** (x[least] - 1))
 
 
 def range_test(
@@ -143,7 +145,6 @@ def _sweep(
         optimiser.step()
         if told:
             told(number + 1, len(rates))
-        smooth = smoothed(loss)
-        if number > SKIPPED and smooth[-1] > DIVERGED * smooth.min():
+        if number > FIRST and np.median(loss[-3:]) > DIVERGED * np.median(loss[:FIRST]):
             break
     return loss
