@@ -110,6 +110,20 @@ def test_a_diagnosis_cut_short_keeps_the_parts_that_were_done(
     assert (out / "diagnosis.json").exists()
 
 
+def test_the_label_count_curve_is_the_commands_own_and_is_kept(
+    tiles: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    out, calls = tmp_path / "d", []
+    real = diagnosis.curve
+    monkeypatch.setattr(diagnosis, "curve", lambda *a, **b: calls.append(1) or real(*a, **b))
+    for _ in range(2):
+        assert diagnosed(tiles, out, "strategy=probe", "probe.views=1", options=("--curve",)) == 0
+    assert len(calls) == 1
+    assert (out / "curve" / "curve.csv").exists()
+    assert "What more labels bring" in (out / "diagnosis.html").read_text()
+    assert found(out)["curve"][0].startswith("labels alone")
+
+
 def test_another_recipe_in_the_folder_is_refused(
     tiles: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
