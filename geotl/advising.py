@@ -132,7 +132,7 @@ def _against_overfitting(found: Sequence[Regulariser], strategy: str) -> tuple[S
     """More labels first, then regularisers that are off, then those that are on, harder."""
     steps = [Step(
         "Add labels where the network is unsure: geotl suggest; what they would bring: geotl curve",
-        "", "more labels are the ideal remedy: nothing else adds information",
+        "", "more labels are the ideal remedy: they add what no regulariser can",
     )]  # fmt: skip
     states = {one.name: one for one in found}
     transfer = states["transfer"]

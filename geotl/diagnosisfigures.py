@@ -41,6 +41,7 @@ def standing_figure(rows: Sequence[tuple[str, Interval, bool]], target: float | 
     axes.set_yticks(range(len(rows)), [name for name, _, _ in rows])
     axes.tick_params(axis="y", labelcolor=INK)
     axes.set_xlabel("accuracy in evaluation mode, 95 % interval")
+    axes.xaxis.set_major_locator(MaxNLocator(7, steps=[1, 2, 5, 10]))
     axes.xaxis.set_major_formatter(PercentFormatter(1.0, decimals=0))
     return encoded(figure)
 

@@ -29,6 +29,7 @@ from geotl.report import (
     figure_html,
     page_html,
     section_html,
+    steps_html,
     table_html,
     top_html,
 )
@@ -247,17 +248,6 @@ def stand_html(verdict: Verdict) -> str:
         "because of the judged tiles has in part been fitted to them: keep some apart for the "
         "figure that you publish.</p>\n"
     )
-
-
-def steps_html(steps: Sequence[Step]) -> str:
-    """Steps as a list, each with the keys to change and what it should do."""
-    items = "".join(
-        f'<li><p class="said">{escape(step.do)}</p>'
-        + (f"<pre><code>{escape(step.change)}</code></pre>" if step.change else "")
-        + f"<p>{escape(step.why[:1].upper() + step.why[1:])}.</p></li>\n"
-        for step in steps
-    )
-    return f'<ol class="steps">{items}</ol>\n'
 
 
 def regularisers_table(found: Sequence[Regulariser]) -> Table:

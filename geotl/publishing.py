@@ -232,20 +232,13 @@ def stand_picture(stand: Stand) -> Picture:
 
 def stand_words(stand: Stand, recipe: str) -> tuple[str, ...]:
     """Where the network stands and what that rests on, in sentences."""
-    told = (stand.verdict.line(), stand.verdict.because)
-    line, because = (text[:1].upper() + text[1:] for text in told)
+    because = stand.verdict.because
     return (
-        f"{line}.", f"{because}.",
+        f"{stand.verdict.title}. {because[:1].upper()}{because[1:]}.",
         f"Regularisers on, explicit: {stand.on('explicit')}; implicit: {stand.on('implicit')}.",
         f"Whether the network can overfit at all, its learning curves against the target and the "
         f"learning rates that suit it: geotl diagnose {recipe}",
     )  # fmt: skip
-
-
-def stand_table(stand: Stand) -> Table:
-    """What to try next."""
-    rows = tuple((step.do, step.change or "\N{EN DASH}", step.why) for step in stand.steps)
-    return Table(("Try next", "Key of the recipe", "Why"), rows)
 
 
 def one_of_many(draws: int, kfold: int | None = None) -> tuple[str, ...]:
@@ -345,7 +338,6 @@ def report_content(
         tables["draws"] = draws_table(outcome.spreads)
     words = {}
     if outcome.stand is not None:
-        tables["stand"] = stand_table(outcome.stand)
         words["stand"] = stand_words(outcome.stand, str(outcome.out / "recipe.yaml"))
     if outcome.rejected:
         tables["rejected"] = rejected_table(outcome.rejected)
@@ -366,6 +358,7 @@ def report_content(
         ),
         tables=tables,
         words=words,
+        steps=outcome.stand.steps if outcome.stand else (),
         pictures=pictures,
         commands=(
             ("Name new tiles", f"geotl predict {model} TILES -o predictions.csv"),

@@ -21,6 +21,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import ArrayLike
 
+from geotl.advising import Step
 from geotl.evaluation import Evaluation, Interval, Spread
 from geotl.files import write_text
 from geotl.pagestyle import STYLE
@@ -83,8 +84,8 @@ class ReportContent:
 
     `words` (sentences), `tables` and `pictures` are put under the section they are keyed by: one of
     SECTIONS (a picture named "confusion" stands with "classes", "variogram" with "optimism").
-    `keys` are the figures on top: label, value, remark. `commands` are pairs of what a command does
-    and the command.
+    `keys` are the figures on top: label, value, remark. `steps` are what to try next, `commands`
+    pairs of what a command does and the command.
     """
 
     title: str
@@ -97,6 +98,7 @@ class ReportContent:
     tables: Mapping[str, Table] = field(default_factory=dict)
     pictures: Mapping[str, Picture] = field(default_factory=dict)
     words: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    steps: tuple[Step, ...] = ()
     commands: tuple[tuple[str, str], ...] = ()
     recipe: str = ""
     kind: str = "report"
@@ -337,6 +339,8 @@ def _section_body(name: str, content: ReportContent) -> str:
     shown = {"classes": ("confusion",), "optimism": ("variogram",)}.get(name, ())
     keys = (name, *shown)
     parts += [figure_html(content.pictures[key]) for key in keys if key in content.pictures]
+    if name == "stand" and content.steps:
+        parts += ["<p>What to try next, the most promising first:</p>\n", steps_html(content.steps)]
     if name == "use":
         parts += [
             f"<p>{escape(does)}</p>\n<pre><code>{escape(command)}</code></pre>\n"
@@ -346,6 +350,17 @@ def _section_body(name: str, content: ReportContent) -> str:
         text = escape(content.recipe.strip())
         parts.append(f'<pre class="recipe"><code>{text}</code></pre>\n')
     return "".join(parts)
+
+
+def steps_html(steps: Sequence[Step]) -> str:
+    """Steps as a list, each with the keys to change and what it should do."""
+    items = "".join(
+        f'<li><p class="said">{escape(step.do)}</p>'
+        + (f"<pre><code>{escape(step.change)}</code></pre>" if step.change else "")
+        + f"<p>{escape(step.why[:1].upper() + step.why[1:])}.</p></li>\n"
+        for step in steps
+    )
+    return f'<ol class="steps">{items}</ol>\n'
 
 
 def table_html(table: Table) -> str:

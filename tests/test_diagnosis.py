@@ -200,7 +200,8 @@ def test_a_run_says_where_it_stands(
     page = (out / "report.html").read_text()
     assert "Where do you stand" in page
     assert "evaluation mode" in page
-    assert "target 0.990" in page
+    assert "target of 0.99" in page
+    assert '<ol class="steps">' in page
 
 
 def test_of_folds_each_training_tile_counts_once() -> None:
