@@ -13,6 +13,7 @@ from geotl import __version__
 from geotl.cli_accuracy import add_accuracy
 from geotl.cli_check import add_check
 from geotl.cli_curves import add_curve
+from geotl.cli_diagnose import add_diagnose
 from geotl.cli_export import add_export
 from geotl.cli_labels import add_chips
 from geotl.cli_map import add_engine, add_map
@@ -99,6 +100,7 @@ def _parser() -> argparse.ArgumentParser:
     run.set_defaults(command=_run)
 
     add_curve(commands, told)
+    add_diagnose(commands, told)
 
     augment = commands.add_parser(
         "augment", parents=[told], help="show what a recipe's augmentation makes of a tile",

@@ -33,6 +33,7 @@ Flags = NDArray[np.bool_]
 
 
 RANDOM_SPLIT = "network, random split"
+MOST_TRAINING = 2000  # training tiles that a network trained whole is judged on again
 HOW = {"blocks": "blocked", "group": "by group", "scene": "by scene"}
 
 
@@ -41,7 +42,8 @@ class Tally:
     """Scores and confusion matrices by method, draw by draw, and the network's answers.
 
     `paired` tells of each tile judged whether it was named rightly without and with unlabelled
-    pixels.
+    pixels; `learnt` of each draw how many training tiles the finished network names rightly, of how
+    many.
     """
 
     scores: dict[str, list[dict[str, float]]] = field(default_factory=dict)
@@ -49,6 +51,7 @@ class Tally:
     seconds: list[float] = field(default_factory=list)
     answers: list[Answers] = field(default_factory=list)
     paired: list[tuple[Flags, Flags]] = field(default_factory=list)
+    learnt: list[tuple[int, int]] = field(default_factory=list)
 
     def add(self, method: str, truth: Ints, logits: Floats, classes: int) -> None:
         """Note how a method did on one draw."""
@@ -77,6 +80,17 @@ class Tally:
             return None
         how, pooled = HOW[recipe.split.method], recipe.split.kfold is not None
         return optimism(how, random, self.counts("network"), pooled=pooled)
+
+    def training(self, *, folds: bool) -> Interval:
+        """Accuracy on the training tiles of the first draw, or of all folds.
+
+        A tile learns in every fold but one; for the interval it counts once.
+        """
+        if not folds:
+            return wilson(*self.learnt[0])
+        right, looked_at = np.sum(self.learnt, axis=0).tolist()
+        times = max(1, len(self.learnt) - 1)
+        return wilson(round(right / times), round(looked_at / times))
 
     def gain(self, source: Source) -> Gain | None:
         """What unlabelled pixels added, paired over draws, or over the tiles of a single one."""
@@ -129,11 +143,31 @@ def judge(recipe: Recipe, source: Source, draw: Draw, fitted: Fitted) -> Floats:
         return predict_rows(
             fitted.network, source.pack, draw.split.test, precision=recipe.train.precision
         )
-    scaled = judged_features(recipe, source, draw, fitted)
+    return head_logits(fitted, judged_features(recipe, source, draw, fitted))
+
+
+def head_logits(fitted: Fitted, features: Floats) -> Floats:
+    """Logits [n, K] of a fitted head on standardised features [n, V, D], averaged over views."""
     weight = fitted.network.head.weight.detach().cpu().numpy()
-    return np.asarray(
-        scaled.mean(axis=1) @ weight.T + fitted.network.head.bias.detach().cpu().numpy()
-    )
+    bias = fitted.network.head.bias.detach().cpu().numpy()
+    return np.asarray(features.mean(axis=1) @ weight.T + bias)
+
+
+def training_count(
+    recipe: Recipe, source: Source, draw: Draw, fitted: Fitted, most: int = MOST_TRAINING
+) -> tuple[int, int]:
+    """How many training tiles the finished network names rightly, in evaluation mode, and of many.
+
+    At most `most` tiles are looked at, drawn by the recipe's seed; of a probe, all.
+    """
+    rows = draw.split.train
+    if fitted.features is not None:
+        said = head_logits(fitted, fitted.features)
+    else:
+        random = np.random.default_rng([recipe.seed, draw.number, 7])
+        rows = np.sort(random.permutation(rows)[:most])
+        said = predict_rows(fitted.network, source.pack, rows, precision=recipe.train.precision)
+    return int((said.argmax(axis=1) == source.labels[rows]).sum()), len(rows)
 
 
 def answers_of(source: Source, draw: Draw, fitted: Fitted, logits: Floats) -> Answers:

@@ -27,6 +27,10 @@ a { color: var(--blue); }
 .finding p { max-width: none; margin: 0 0 .3rem; overflow-wrap: anywhere; }
 .finding .said { font-weight: 600; }
 .finding details { color: var(--faint); font-size: .87rem; overflow-wrap: anywhere; }
+.steps { padding-left: 1.4rem; margin: 0; }
+.steps li { margin: 0 0 .9rem; break-inside: avoid; }
+.steps .said { font-weight: 600; margin: 0 0 .3rem; }
+.steps pre { margin: 0 0 .3rem; padding: .35rem .7rem; }
 .keys { display: grid; grid-template-columns: repeat(auto-fit, minmax(11rem, 1fr)); gap: .8rem;
   margin: 1.4rem 0; }
 .keys > div { border: 1px solid var(--rule); border-radius: 6px; padding: .7rem .9rem; }

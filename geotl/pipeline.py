@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from geotl.advising import Stand, next_steps
 from geotl.chipfiles import rejected_csv
 from geotl.comparing import (
     Tally,
@@ -19,9 +20,11 @@ from geotl.comparing import (
     fit_draw,
     judge,
     judged_features,
+    training_count,
     unlabelled_head,
 )
 from geotl.device import choose_device, describe
+from geotl.diagnosing import diagnose
 from geotl.drawing import Draw, Say, Source, make_draw, split_words
 from geotl.errors import BandError, DataError
 from geotl.evaluation import evaluate, softmax
@@ -34,9 +37,11 @@ from geotl.keeping import colours_of, save_models, versions
 from geotl.preparing import caching_note, make_backbone, read_source, recipe_sensor, settle
 from geotl.publishing import Answers, Outcome, publish
 from geotl.recipe import Recipe, dump, resolve_root
+from geotl.regularising import regularisers
 from geotl.runfolder import holds_run, open_run, read_metrics
 from geotl.scoring import Interval
 from geotl.settings import SPATIAL
+from geotl.stages import batchnorm_use
 from geotl.strategies import Fitted, standardised
 from geotl.variogram import Variogram
 from geotl.weights import WeightReport
@@ -115,6 +120,7 @@ def judge_draw(
         say(report.summary())
         if note := caching_note(recipe, source):
             say(note)
+    tally.learnt.append(training_count(recipe, source, draw, fitted))
     logits = judge(recipe, source, draw, fitted)
     head, extra = None, None
     if recipe.probe.unlabelled != "none":
@@ -166,7 +172,17 @@ def conclude(
         note=recipe.note,
         warnings=chip_warnings(source),
         rejected=source.placement.rejected if source.placement else (),
+        stand=stand_of(recipe, fitted, tally.training(folds=bool(folds)), result.overall),
     )
+
+
+def stand_of(recipe: Recipe, fitted: Fitted, train: Interval, judged: Interval) -> Stand:
+    """Where the network stands between under- and overfitting, and what to try."""
+    verdict = diagnose(train, judged, recipe.evaluate.target)
+    batchnorm = batchnorm_use(fitted.network.backbone)
+    found = tuple(regularisers(recipe.model_dump(), batchnorm=batchnorm))
+    steps = next_steps(verdict, found, recipe.strategy, more_tiles=False)
+    return Stand(verdict, found, steps)
 
 
 def variogram_of(recipe: Recipe, source: Source) -> Variogram | None:

@@ -12,6 +12,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from geotl import curvefigures, figures
+from geotl.advising import Stand
+from geotl.diagnosisfigures import standing_figure
 from geotl.evaluation import Evaluation, Spread, headline, plain, softmax
 from geotl.files import write_text
 from geotl.heads import Chosen
@@ -96,6 +98,7 @@ class Outcome:
     note: str = ""
     warnings: tuple[str, ...] = ()
     rejected: tuple[Rejection, ...] = ()
+    stand: Stand | None = None
 
     @property
     def draws(self) -> int:
@@ -125,6 +128,7 @@ class Outcome:
         seconds = np.median(self.fit_seconds)
         said = [self.optimism.words()] if self.optimism else []
         said += [self.gain.words(what)] if self.gain else []
+        said += [self.stand.verdict.line()] if self.stand else []
         return [self.headline(), *rows, *said, f"fitted in {seconds:.1f} s a {what} (median)"]
 
     def metrics(self) -> dict[str, Any]:
@@ -135,6 +139,8 @@ class Outcome:
             for name, spreads in self.spreads.items()
         }
         told["fit_seconds"] = self.fit_seconds
+        if self.stand is not None:
+            told["diagnosis"] = self.stand.verdict.to_dict()
         if self.kfold:
             told["kfold"] = self.kfold
         if self.optimism is not None:
@@ -201,6 +207,8 @@ def publish(
             curvefigures.variogram_figure(outcome.variogram, outcome.block_m),
             "Dissimilarity of tiles by distance", outcome.variogram.summary() + ".",
         )  # fmt: skip
+    if outcome.stand is not None:
+        pictures["stand"] = stand_picture(outcome.stand)
     for name, picture in pictures.items():
         figures.write_png(out / f"{name}.png", picture.png)
     write_report(out / "report.html", report_content(outcome, pictures, colours))
@@ -218,6 +226,27 @@ def learning_picture(outcome: Outcome) -> Picture:
     chosen = outcome.chosen.setting if outcome.chosen else 0.0
     png = figures.penalties_figure(list(told), list(told.values()), chosen, outcome.head_setting)
     return Picture(png, "Fold accuracy by setting", "The head's setting, chosen by the folds.")
+
+
+def stand_picture(stand: Stand) -> Picture:
+    """Accuracies on tiles learnt from and on others, against the target."""
+    found = stand.verdict
+    rows = [("training tiles", found.train, True), ("judged tiles", found.validation, False)]
+    return Picture(
+        standing_figure(rows, found.target), "Accuracies of training and judged tiles",
+        "Both in evaluation mode, with 95 % intervals (Wilson).",
+    )  # fmt: skip
+
+
+def stand_words(stand: Stand, recipe: str) -> tuple[str, ...]:
+    """Where the network stands and what that rests on, in sentences."""
+    because = stand.verdict.because
+    return (
+        f"{stand.verdict.title}. {because[:1].upper()}{because[1:]}.",
+        f"Regularisers on, explicit: {stand.on('explicit')}; implicit: {stand.on('implicit')}.",
+        f"Whether the network can overfit at all, its learning curves against the target and the "
+        f"learning rates that suit it: geotl diagnose {recipe}",
+    )  # fmt: skip
 
 
 def one_of_many(draws: int, kfold: int | None = None) -> tuple[str, ...]:
@@ -308,6 +337,9 @@ def report_content(
         tables["folds"] = draws_table(outcome.spreads, "folds, each counting alike")
     elif outcome.draws > 1:
         tables["draws"] = draws_table(outcome.spreads)
+    words = {}
+    if outcome.stand is not None:
+        words["stand"] = stand_words(outcome.stand, str(outcome.out / "recipe.yaml"))
     if outcome.rejected:
         tables["rejected"] = rejected_table(outcome.rejected)
     if outcome.optimism is not None:
@@ -326,6 +358,8 @@ def report_content(
             *cautions(result),
         ),
         tables=tables,
+        words=words,
+        steps=outcome.stand.steps if outcome.stand else (),
         pictures=pictures,
         commands=(
             ("Name new tiles", f"geotl predict {model} TILES -o predictions.csv"),

@@ -21,6 +21,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import ArrayLike
 
+from geotl.advising import Step
 from geotl.evaluation import Evaluation, Interval, Spread
 from geotl.files import write_text
 from geotl.pagestyle import STYLE
@@ -36,6 +37,7 @@ NAMES = {
 }
 SECTIONS = {  # id -> heading, in the page's order
     "baselines": "Against the baselines",
+    "stand": "Where do you stand",
     "scores": "Scores",
     "optimism": "Random and spatial splits",
     "draws": "Repeated draws",
@@ -83,10 +85,10 @@ class Picture:
 class ReportContent:
     """What a report says. Sections without content are left out.
 
-    `tables` and `pictures` are put under the section they are keyed by: one of SECTIONS (a
-    picture named "confusion" stands with "classes", "variogram" with "optimism"). `keys` are the
-    figures on top: label, value, remark. `commands` are pairs of what a command does and the
-    command.
+    `words` (sentences), `tables` and `pictures` are put under the section they are keyed by: one of
+    SECTIONS (a picture named "confusion" stands with "classes", "variogram" with "optimism").
+    `keys` are the figures on top: label, value, remark. `steps` are what to try next, `commands`
+    pairs of what a command does and the command.
     """
 
     title: str
@@ -98,6 +100,8 @@ class ReportContent:
     cautions: tuple[str, ...] = ()
     tables: Mapping[str, Table] = field(default_factory=dict)
     pictures: Mapping[str, Picture] = field(default_factory=dict)
+    words: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    steps: tuple[Step, ...] = ()
     commands: tuple[tuple[str, str], ...] = ()
     recipe: str = ""
     kind: str = "report"
@@ -258,14 +262,18 @@ def report_html(content: ReportContent) -> str:
     """
     sections = {name: _section_body(name, content) for name in SECTIONS}
     filled = {name: body for name, body in sections.items() if body}
-    body = "\n".join(
-        f'<section id="{name}" aria-labelledby="{name}-heading">\n'
-        f'<h2 id="{name}-heading">{SECTIONS[name]}</h2>\n{text}</section>'
-        for name, text in filled.items()
-    )
+    body = "\n".join(section_html(name, SECTIONS[name], text) for name, text in filled.items())
     links = "".join(f'<li><a href="#{name}">{SECTIONS[name]}</a></li>' for name in filled)
     nav = f'<nav aria-label="Sections"><ul>{links}</ul></nav>' if len(filled) > 2 else ""
     return page_html(content.title, f"{top_html(content)}{nav}\n{body}\n")
+
+
+def section_html(name: str, heading: str, body: str) -> str:
+    """A section of a page, with its heading."""
+    return (
+        f'<section id="{escape(name)}" aria-labelledby="{escape(name)}-heading">\n'
+        f'<h2 id="{escape(name)}-heading">{escape(heading)}</h2>\n{body}</section>'
+    )
 
 
 def page_html(
@@ -328,12 +336,14 @@ def top_html(content: ReportContent) -> str:
 
 def _section_body(name: str, content: ReportContent) -> str:
     """Everything that stands under one heading; empty where there is nothing."""
-    parts = []
+    parts = [f"<p>{escape(text)}</p>\n" for text in content.words.get(name, ())]
     if name in content.tables:
         parts.append(table_html(content.tables[name]))
     shown = {"classes": ("confusion",), "optimism": ("variogram",)}.get(name, ())
     keys = (name, *shown)
     parts += [figure_html(content.pictures[key]) for key in keys if key in content.pictures]
+    if name == "stand" and content.steps:
+        parts += ["<p>What to try next, the most promising first:</p>\n", steps_html(content.steps)]
     if name == "use":
         parts += [
             f"<p>{escape(does)}</p>\n<pre><code>{escape(command)}</code></pre>\n"
@@ -343,6 +353,17 @@ def _section_body(name: str, content: ReportContent) -> str:
         text = escape(content.recipe.strip())
         parts.append(f'<pre class="recipe"><code>{text}</code></pre>\n')
     return "".join(parts)
+
+
+def steps_html(steps: Sequence[Step]) -> str:
+    """Steps as a list, each with the keys to change and what it should do."""
+    items = "".join(
+        f'<li><p class="said">{escape(step.do)}</p>'
+        + (f"<pre><code>{escape(step.change)}</code></pre>" if step.change else "")
+        + f"<p>{escape(step.why[:1].upper() + step.why[1:])}.</p></li>\n"
+        for step in steps
+    )
+    return f'<ol class="steps">{items}</ol>\n'
 
 
 def table_html(table: Table) -> str:

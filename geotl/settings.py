@@ -15,6 +15,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BeforeValidator, Field, Strict, model_validator
 
+from geotl.judging import Evaluate
 from geotl.labelling import Labels, Scenes
 from geotl.learning import Augment, Section, Train
 
@@ -210,28 +211,6 @@ class Probe(Section):
         description="divisor of the logits that soft labels are made from [factor]",
     )
     rounds: int = Field(5, ge=1, le=20, description="rounds of labelling and fitting [rounds]")
-
-
-class Evaluate(Section):
-    """How the result is judged, and beside what."""
-
-    bootstrap_rounds: int = Field(
-        1000, ge=0, le=100000, description="resamplings behind the intervals; 0: none [rounds]"
-    )
-    baselines: bool = Field(True, description="majority, band statistics and frozen probe beside")
-    random_weights: bool = Field(True, description="the same recipe from random weights beside")
-    rgb_only: bool | None = Field(
-        None,
-        description="the same recipe on red, green, blue beside; null: their frozen probe, beside "
-        "pretrained networks of these and other bands",
-    )
-    random_split: bool | None = Field(
-        None,
-        description="the same recipe on a random split of the same sizes, beside blocks, group or "
-        "scene; null: where the strategy is a probe",
-    )
-    mistakes: int = Field(24, ge=0, le=200, description="mistakes drawn in the report [tiles]")
-    explain: bool = Field(True, description="what the network looks at, and tiles by likeness")
 
 
 class Recipe(Section):

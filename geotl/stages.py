@@ -308,6 +308,14 @@ def _hold(backbone: Backbone) -> None:
     backbone.train(backbone.training)
 
 
+def batchnorm_use(backbone: Backbone) -> Literal["none", "trained", "held"]:
+    """Whether batch normalisation takes part in training, or keeps to stored statistics."""
+    norms = [m for m in backbone.modules() if isinstance(m, SteadyBatchNorm2d)]
+    if not norms:
+        return "none"
+    return "held" if all(norm.held for norm in norms) else "trained"
+
+
 def parameter_groups(
     backbone: Backbone, head: nn.Module, *, lr: float, lr_decay: float, weight_decay: float
 ) -> list[dict[str, Any]]:

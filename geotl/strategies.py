@@ -108,10 +108,7 @@ def fit_strategy(
     """
     if plan.strategy == "probe":
         return probe(copy.deepcopy(base), train, folds, plan, features)
-    if plan.strategy == "probe_then_finetune":
-        start = probe(copy.deepcopy(base), train, folds, plan, features).chosen
-        if start is not None:
-            plan = replace(plan, head_settings=(start.setting,), heat=start.temperature)
+    plan = with_head_chosen(base, train, folds, plan, features)
     if not folds:
         final, history = _trained(
             base, train, None, plan, folder=folder / "final", features=features
@@ -129,6 +126,18 @@ def fit_strategy(
     )
     final.temperature.fill_(fit_temperature(logits, truth))
     return Fitted(final, None, history)
+
+
+def with_head_chosen(
+    base: TileClassifier, train: Tiles, folds: Folds, plan: Plan, features: FeatureSource
+) -> Plan:
+    """The plan with the setting and temperature of the head that a training begins from, if any."""
+    if plan.strategy != "probe_then_finetune":
+        return plan
+    start = probe(copy.deepcopy(base), train, folds, plan, features).chosen
+    if start is None:
+        return plan
+    return replace(plan, head_settings=(start.setting,), heat=start.temperature)
 
 
 def _chosen(
@@ -230,6 +239,18 @@ def _trained(
     stop_after: int | None = None,
 ) -> tuple[TileClassifier, History]:
     """Train a copy of the network as the strategy says."""
+    network = starting(base, train, plan, features)
+    history = fit(
+        network, train, plan.settings, folder=folder, held_out=held_out,
+        stop_after=stop_after, resume=plan.resume, quiet=plan.quiet,
+    )  # fmt: skip
+    return network.eval(), history
+
+
+def starting(
+    base: TileClassifier, train: Tiles, plan: Plan, features: FeatureSource
+) -> TileClassifier:
+    """A copy of the network as its training begins: scaled or probed, and frozen so far."""
     network = copy.deepcopy(base)
     if plan.strategy == "probe_then_finetune":
         network = probe(network, train, [], plan, features).network
@@ -244,11 +265,7 @@ def _trained(
     network.frozen_until = upto
     if plan.hold_batchnorm:
         hold_batchnorm(network.backbone)
-    history = fit(
-        network, train, plan.settings, folder=folder, held_out=held_out,
-        stop_after=stop_after, resume=plan.resume, quiet=plan.quiet,
-    )  # fmt: skip
-    return network.eval(), history
+    return network
 
 
 def frozen_stage(network: TileClassifier, plan: Plan) -> str | None:

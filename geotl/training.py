@@ -141,9 +141,18 @@ class Learner(lightning.LightningModule):
 
     def training_step(self, _: Any, batch_idx: int) -> Tensor:
         """Loss of one batch."""
-        self.thaw(self.current_epoch)
-        positions = self.order(self.current_epoch)[batch_idx]
-        origin = derived_seed(self.settings.seed, self.current_epoch, batch_idx)
+        cost, loss, hits = self.batch_loss(self.current_epoch, batch_idx)
+        self.log_dict(
+            {"train_loss": loss, "train_accuracy": hits.float().mean()},
+            on_step=False, on_epoch=True, batch_size=len(hits),
+        )  # fmt: skip
+        return cost
+
+    def batch_loss(self, epoch: int, number: int) -> tuple[Tensor, Tensor, Tensor]:
+        """What a batch costs, penalties included, its loss alone, and which tiles were right."""
+        self.thaw(epoch)
+        positions = self.order(epoch)[number]
+        origin = derived_seed(self.settings.seed, epoch, number)
         torch.manual_seed(origin)  # dropout draws from the global generator
         mix = self._mix(len(positions), origin)
         parts = self.parts(positions, origin, mix)
@@ -151,14 +160,11 @@ class Learner(lightning.LightningModule):
         logits = self.model.classify(self.model.standardise(features))
         truth = torch.from_numpy(self.train_tiles.labels[positions]).to(logits.device)
         loss, main = self._loss(logits, truth, mix)
-        hits = (logits.argmax(1) == main).float().mean()
-        self.log_dict(
-            {"train_loss": loss, "train_accuracy": hits},
-            on_step=False, on_epoch=True, batch_size=len(positions),
-        )  # fmt: skip
+        cost = loss
         if self.settings.l2 > 0:
-            loss = loss + l2_penalty(decaying(self.model.parameters()), self.settings.l2)
-        return loss + self.auxiliary.loss(tapped, lambda found: self._loss(found, truth, mix)[0])
+            cost = cost + l2_penalty(decaying(self.model.parameters()), self.settings.l2)
+        cost = cost + self.auxiliary.loss(tapped, lambda found: self._loss(found, truth, mix)[0])
+        return cost, loss, logits.argmax(1) == main
 
     def _mix(self, count: int, origin: int) -> Mix | None:
         kind = self.settings.augmentation

@@ -1,0 +1,208 @@
+"""What to try next, from where a network stands and which regularisers are on; in plain words."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from geotl.diagnosing import Verdict, side, tiles_to_tell
+from geotl.regularising import Regulariser, written
+
+MOST_NAMED = 4
+
+
+@dataclass(frozen=True)
+class Stand:
+    """Where a network stands, which regularisers it has, and what to try next."""
+
+    verdict: Verdict
+    regularisers: tuple[Regulariser, ...]
+    steps: tuple[Step, ...]
+
+    def on(self, kind: str | None = None) -> str:
+        """The regularisers that are on, of a kind or of both, in words."""
+        held = [r.name for r in self.regularisers if r.state == "on" and kind in (None, r.kind)]
+        return ", ".join(held) or "none"
+
+
+@dataclass(frozen=True)
+class Step:
+    """One thing to try.
+
+    Attributes:
+        do: what, in a sentence.
+        change: keys and values of the recipe, as they are written after its name; may be empty.
+        why: what it should do.
+    """
+
+    do: str
+    change: str
+    why: str
+
+    def line(self) -> str:
+        """The step in one line."""
+        return f"{self.do}: {self.change}" if self.change else self.do
+
+
+def next_steps(
+    verdict: Verdict, found: Sequence[Regulariser], strategy: str,
+    *, stage_one: float | None = None, more_tiles: bool = True,
+) -> tuple[Step, ...]:  # fmt: skip
+    """What to try, the most promising first.
+
+    Args:
+        verdict: where the network stands.
+        found: its regularisers.
+        strategy: what is trained.
+        stage_one: training accuracy with every regulariser off, where that was measured.
+        more_tiles: whether judged tiles are left that a larger sample could take in.
+    """
+    if verdict.word == "under":
+        return _against_underfitting(verdict, found, strategy, stage_one)
+    if verdict.word == "over":
+        return _against_overfitting(found, strategy)
+    if verdict.word == "just right":
+        return _when_right(verdict)
+    told = _to_tell(verdict, more_tiles=more_tiles)
+    rest = _against_overfitting(found, strategy)[:1] if "over" in verdict.between else ()
+    return (*told, *rest)
+
+
+def _against_underfitting(
+    verdict: Verdict, found: Sequence[Regulariser], strategy: str, stage_one: float | None
+) -> tuple[Step, ...]:
+    """First overfit: regularisers off, then capacity, then the labels themselves."""
+    target = verdict.target
+    on = [one for one in found if one.kind == "explicit" and one.state == "on" and one.off]
+    off = " ".join(_pairs(one) for one in on)
+    reached = stage_one is not None and target is not None and stage_one >= target
+    steps: list[Step] = []
+    if strategy == "probe":
+        steps.append(Step(
+            "Let the folds choose among weaker penalties", _freer_head(found),
+            "a probe's only regulariser is its penalty" + (
+                f"; with none its training accuracy is {stage_one:.3f}" if stage_one else ""
+            ),
+        ))  # fmt: skip
+    elif off and (reached or stage_one is None):
+        why = "the network must first be able to overfit"
+        if reached:
+            why = f"without them the network reaches {stage_one:.3f} on its training tiles"
+        steps.append(Step("Turn regularisers off, or down", off, why))
+    if not reached:
+        steps += _more_capacity(strategy)
+    if strategy != "probe":
+        steps.append(Step(
+            "Train longer, or at the rate that the range test suggests",
+            "train.epochs=100 train.lr=RATE", "the optimiser may not have arrived yet",
+        ))  # fmt: skip
+    steps.append(Step(
+        "Look at the labels: geotl check FOLDER", "",
+        "no network fits labels that contradict each other",
+    ))  # fmt: skip
+    return tuple(steps)
+
+
+def _more_capacity(strategy: str) -> list[Step]:
+    """Give the network more to learn with."""
+    if strategy == "probe":
+        return [
+            Step("Give the head richer features", "model.cut_after=null model.stages=null",
+                 "a linear head can only separate what the frozen features separate"),
+            Step("Train stages too", "strategy=probe_then_finetune",
+                 "frozen features cannot adapt to your tiles"),
+        ]  # fmt: skip
+    freer = {"finetune": "strategy=full", "probe_then_finetune": "strategy=full"}.get(strategy, "")
+    steps = [Step("Take a larger network", "model.backbone=resnet50 (geotl backbones lists all)",
+                  "more parameters fit more")]  # fmt: skip
+    if freer:
+        steps.insert(0, Step("Let every stage learn", freer, "frozen stages cannot adapt"))
+    return steps
+
+
+def _freer_head(found: Sequence[Regulariser]) -> str:
+    """A wider choice on the side of less penalty."""
+    told = next(one.setting for one in found if one.name.startswith("penalty"))
+    if told.startswith("probe.penalties"):
+        return "probe.penalties=[0.1,1,10,100,1000]"
+    return "probe.shrinkages=[0.01,0.05,0.1,0.2,0.4]"
+
+
+def _against_overfitting(found: Sequence[Regulariser], strategy: str) -> tuple[Step, ...]:
+    """More labels first, then regularisers that are off, then those that are on, harder."""
+    steps = [Step(
+        "Add labels where the network is unsure: geotl suggest; what they would bring: geotl curve",
+        "", "more labels are the ideal remedy: they add what no regulariser can",
+    )]  # fmt: skip
+    states = {one.name: one for one in found}
+    transfer = states["transfer"]
+    if transfer.state == "off":
+        steps.append(Step("Begin from pretrained weights", transfer.change,
+                          "transfer leaves less to learn from few labels"))  # fmt: skip
+    off = [one for one in found if one.kind == "explicit" and one.state == "off" and one.change]
+    usual = ("augmentation: flips and quarter turns", "flips", "quarter turns", "free rotation",
+             "change of scale", "noise")  # fmt: skip
+    augment = [one.change for one in off if one.name in usual][:MOST_NAMED]
+    if augment:
+        steps.append(Step("Vary the training tiles more", " ".join(augment),
+                          "each epoch shows other pixels under the same label"))  # fmt: skip
+    if strategy == "probe":
+        penalty = next(one for one in found if one.name.startswith("penalty"))
+        if penalty.change.startswith("probe.shrinkages"):  # only a discriminant learns from them
+            steps.append(Step(
+                "Let tiles without labels take part", "probe.unlabelled=soft_labels",
+                "their pixels say how features spread; the gain is measured and reported apart",
+            ))  # fmt: skip
+        steps.append(Step(
+            "Press the head harder", penalty.change,
+            "the folds have chosen already, so little is to be expected; the gap of a probe with "
+            "more features than labels is often harmless",
+        ))  # fmt: skip
+        return tuple(steps)
+    decay = states["weight decay"]
+    steps.append(Step("More weight decay", decay.change, "smaller weights, a smoother answer"))
+    if states["dropout"].state == "off":
+        steps.append(Step("Dropout before the head", states["dropout"].change,
+                          "no feature can be relied on alone"))  # fmt: skip
+    if states["frozen stages"].state == "off":
+        steps.append(Step("Freeze early stages", states["frozen stages"].change,
+                          "fewer parameters to fit with few labels"))  # fmt: skip
+    return tuple(steps)
+
+
+def _when_right(verdict: Verdict) -> tuple[Step, ...]:
+    """The target is reached."""
+    gap = 100 * verdict.gap.value
+    more = ""
+    if verdict.gap.low > 0:
+        more = f"; the gap of {gap:.1f} points says that regularising may still give some of it"
+    return (
+        Step("Keep the recipe, and judge once on tiles that played no part in choosing it", "",
+             "a recipe that was changed by looking at the judged tiles has, in a way, seen them"),
+        Step(f"Or state a higher target{more}", "evaluate.target=HIGHER", "to go on"),
+    )  # fmt: skip
+
+
+def _to_tell(verdict: Verdict, *, more_tiles: bool) -> tuple[Step, ...]:
+    """What would let the verdict be told."""
+    if verdict.target is None:
+        return (Step("State the accuracy that you need", "evaluate.target=0.9",
+                     "under and just right differ in nothing but the target"),)  # fmt: skip
+    steps = []
+    for accuracy, what in ((verdict.train, "train on"), (verdict.validation, "judge on")):
+        if side(accuracy, verdict.target) != "unknown":
+            continue
+        needed = tiles_to_tell(accuracy.value, verdict.target)
+        do = f"Label more tiles to {what}"
+        if what == "judge on" and more_tiles:
+            do = "Judge on more tiles (--judged)"
+        count = "an accuracy so near the target cannot be told from it: call it reached, or not, "
+        count += "as you prefer"
+        if needed is not None:
+            count = f"about {needed:,} at the same accuracy would tell it from the target"
+        steps.append(Step(do, "", count))
+    return tuple(steps)
+
+
+def _pairs(one: Regulariser) -> str:
+    return " ".join(f"{key}={written(value)}" for key, value in (one.off or {}).items())

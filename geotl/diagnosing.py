@@ -1,0 +1,219 @@
+"""Where a network stands between under- and overfitting: two accuracies and a target in, words out.
+
+The lecture's strategy: first overfit, so that capacity is certain, then regularise. So training
+accuracy is held against the target first, and only then accuracy on tiles never learnt from. Both
+are read in evaluation mode. An accuracy counts as on one side of the target when all of its 95 %
+interval is; else more tiles are asked for.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from geotl.errors import DataError
+from geotl.scoring import Interval
+
+Word = Literal["under", "over", "just right", "cannot be told yet"]
+Side = Literal["below", "above", "unknown"]
+HARMLESS_GAP = 0.05  # without a target: a gap surely smaller says nothing of overfitting
+MOST_TILES, Z = 10**6, 1.96
+
+TITLES = {
+    "under": "Underfitting",
+    "over": "Overfitting",
+    "just right": "Just right",
+    "cannot be told yet": "Cannot be told yet",
+}
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """Where a network stands, and what that rests on.
+
+    Attributes:
+        word: under, over, just right, or cannot be told yet.
+        between: what it may be, where it cannot be told.
+        train, validation: accuracies with their 95 % intervals.
+        gap: training minus validation accuracy.
+        target: accuracy wanted; None if none was stated.
+        because: what the word rests on, in one or two sentences.
+    """
+
+    word: Word
+    between: tuple[str, ...]
+    train: Interval
+    validation: Interval
+    gap: Interval
+    target: float | None
+    because: str
+
+    @property
+    def title(self) -> str:
+        """The word as a headline."""
+        if self.between:
+            return f"{TITLES[self.word]}: {' or '.join(map(_doing, self.between))}"
+        return TITLES[self.word]
+
+    @property
+    def headline(self) -> str:
+        """The word with the gap and what is wanted, in a few words.
+
+        >>> diagnose(exact(.99), exact(.70), .9).headline
+        'Overfitting: a gap of 29.0 points, validation accuracy 0.700 against a target of 0.9'
+        """
+        aim = "" if self.target is None else f" against a target of {self.target:g}"
+        gap = f"a gap of {100 * self.gap.value:.1f} points"
+        joint = "; " if self.between else ": "
+        return f"{self.title}{joint}{gap}, validation accuracy {self.validation.value:.3f}{aim}"
+
+    def to_dict(self) -> dict[str, Any]:
+        """The verdict as JSON files hold it."""
+        return {
+            "word": self.word, "between": list(self.between), "train": self.train,
+            "validation": self.validation, "gap": self.gap, "target": self.target,
+            "because": self.because,
+        }  # fmt: skip
+
+    def line(self) -> str:
+        """The verdict in one line.
+
+        >>> diagnose(exact(.60), exact(.58), .9).line()
+        'underfitting: training accuracy 0.600, validation 0.580, target 0.900, gap +2.0 points'
+        """
+        aim = "no target" if self.target is None else f"target {self.target:.3f}"
+        title = self.title[0].lower() + self.title[1:]
+        return (
+            f"{title}: training accuracy {shown(self.train)}, validation "
+            f"{shown(self.validation)}, {aim}, gap {100 * self.gap.value:+.1f} points"
+        )
+
+
+def exact(value: float) -> Interval:
+    """An accuracy without uncertainty."""
+    return Interval(value, value, value)
+
+
+def shown(accuracy: Interval) -> str:
+    """An accuracy with its interval, if it has any width."""
+    return str(accuracy) if accuracy.low < accuracy.high else f"{accuracy.value:.3f}"
+
+
+def diagnose(train: Interval, validation: Interval, target: float | None = None) -> Verdict:
+    """Say where a network stands.
+
+    Args:
+        train: accuracy on the tiles learnt from, in evaluation mode.
+        validation: accuracy on tiles never learnt from.
+        target: the accuracy wanted; None judges by the gap alone.
+
+    Raises:
+        DataError: a target outside (0, 1).
+
+    >>> [diagnose(exact(a), exact(b), .9).word for a, b in ((.60, .58), (.99, .70), (.93, .91))]
+    ['under', 'over', 'just right']
+    >>> from geotl.scoring import wilson
+    >>> diagnose(exact(.95), wilson(44, 50), .9).between
+    ('over', 'just right')
+    """
+    if target is not None and not 0 < target < 1:
+        raise DataError(f"target: given {target:g}; allowed: above 0 and below 1, such as 0.9")
+    gap = difference(train, validation)
+    found = _by_gap(gap) if target is None else _by_target(train, validation, target)
+    word, between, because = found
+    return Verdict(word, between, train, validation, gap, target, because)
+
+
+def difference(first: Interval, second: Interval) -> Interval:
+    """First minus second accuracy, by Newcombe's hybrid of two Wilson intervals (1998, method 10).
+
+    >>> from geotl.scoring import wilson
+    >>> print(difference(wilson(56, 70), wilson(48, 80)))
+    0.200 [0.052, 0.334]
+    """
+    gap = first.value - second.value
+    down = math.hypot(first.value - first.low, second.high - second.value)
+    up = math.hypot(first.high - first.value, second.value - second.low)
+    return Interval(gap, gap - down, gap + up)
+
+
+def side(accuracy: Interval, target: float) -> Side:
+    """On which side of the target an accuracy is, as far as is known.
+
+    >>> from geotl.scoring import wilson
+    >>> side(wilson(70, 100), .9), side(wilson(88, 100), .9), side(exact(.9), .9)
+    ('below', 'unknown', 'above')
+    """
+    if accuracy.low >= target:
+        return "above"
+    return "below" if accuracy.high < target else "unknown"
+
+
+def tiles_to_tell(value: float, target: float) -> int | None:
+    """How many tiles would tell this accuracy from the target; None: more than a million.
+
+    Wilson's interval leaves the target t out where |value - t| > z sqrt(t (1 - t) / n).
+
+    >>> tiles_to_tell(.88, .9), tiles_to_tell(.8, .9), tiles_to_tell(.9, .9)
+    (865, 35, None)
+    """
+    apart = (value - target) ** 2
+    if apart * MOST_TILES < Z**2 * target * (1 - target):
+        return None
+    return math.ceil(Z**2 * target * (1 - target) / apart)
+
+
+def _by_target(
+    train: Interval, validation: Interval, target: float
+) -> tuple[Word, tuple[str, ...], str]:
+    """Training accuracy against the target first, then validation accuracy."""
+    learnt, general = side(train, target), side(validation, target)
+    told = f"accuracy on the training tiles is {shown(train)}"
+    if general == "above":
+        easier = (
+            "; the training tiles are harder than the judged ones, so look at how both were chosen"
+            if learnt == "below" else ""
+        )  # fmt: skip
+        return "just right", (), f"tiles never learnt from reach the target{easier}"
+    if learnt == "below":
+        return "under", (), (
+            f"{told}, below the target of {target:g}: the network does not even fit what it has "
+            "seen, so how it does elsewhere is not yet the question"
+        )  # fmt: skip
+    if learnt == "above" and general == "below":
+        return "over", (), (
+            f"{told}, at or above the target of {target:g}, but tiles never learnt from stay below "
+            f"it, at {shown(validation)}: the network learns, but not what holds elsewhere"
+        )  # fmt: skip
+    if learnt == "above":
+        return "cannot be told yet", ("over", "just right"), (
+            f"{told}, above the target, but the interval of the tiles never learnt from, "
+            f"{shown(validation)}, holds the target of {target:g}"
+        )  # fmt: skip
+    other = "over" if general == "below" else "just right"
+    return "cannot be told yet", ("under", other), (
+        f"the interval of the training accuracy, {shown(train)}, holds the target of {target:g}"
+    )  # fmt: skip
+
+
+def _by_gap(gap: Interval) -> tuple[Word, tuple[str, ...], str]:
+    """Without a target only overfitting can be told, from the gap."""
+    told = (
+        f"no target was stated, so this rests on the gap alone: {100 * gap.value:+.1f} points "
+        f"[{100 * gap.low:+.1f}, {100 * gap.high:+.1f}]"
+    )
+    aim = f"{100 * HARMLESS_GAP:.0f} points"
+    if gap.low > HARMLESS_GAP:
+        return "over", (), f"{told}, surely more than {aim}"
+    if gap.high < HARMLESS_GAP:
+        return "cannot be told yet", ("under", "just right"), (
+            f"{told}, surely less than {aim}, so no overfitting shows; whether the network fits "
+            "well enough, only a target can tell (evaluate.target)"
+        )  # fmt: skip
+    return "cannot be told yet", ("over", "just right"), f"{told}, which may be {aim} or not"
+
+
+def _doing(word: str) -> str:
+    """A word of the verdict as a noun."""
+    return {"under": "underfitting", "over": "overfitting"}.get(word, word)

@@ -1,0 +1,206 @@
+"""The regularisers of a recipe: which there are, which are on, and what turns each off.
+
+Explicit ones are there to regularise (weight decay, dropout, augmentation); of implicit ones
+(early stopping, batch normalisation, gradient descent, transfer) that is a side effect: so the
+lecture sorts them. Settings come as plain values by section, as a recipe dumps them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Literal
+
+Kind = Literal["explicit", "implicit"]
+Settings = Mapping[str, Any]
+State = Literal["on", "off", "not in play"]
+
+
+@dataclass(frozen=True)
+class Regulariser:
+    """A regulariser of a recipe.
+
+    Attributes:
+        name: what it is called.
+        kind: explicit or implicit.
+        state: on, off, or not in play where the strategy has no use for it.
+        setting: what the recipe says of it, or why it is not in play.
+        change: key=value that turns it on, or further up; empty where nothing does.
+        off: keys and values that turn it off.
+    """
+
+    name: str
+    kind: Kind
+    state: State
+    setting: str
+    change: str = ""
+    off: Mapping[str, Any] | None = None
+
+
+@dataclass(frozen=True)
+class _Key:
+    """A regulariser that one key holds: its value when off, and one worth trying."""
+
+    name: str
+    key: str
+    off: Any
+    attempt: str
+
+
+_AUGMENTATIONS = (
+    _Key("flips", "augment.flips", False, "true"),
+    _Key("quarter turns", "augment.quarter_turns", False, "true"),
+    _Key("free rotation", "augment.rotate_deg", 0.0, "20"),
+    _Key("change of scale", "augment.scale", (1.0, 1.0), "[0.9,1.1]"),
+    _Key("crop", "augment.crop", 1.0, "0.8"),
+    _Key("noise", "augment.noise", 0.0, "0.1"),
+    _Key("blur", "augment.blur", 0.0, "1.0"),
+    _Key("brightness", "augment.brightness", 0.0, "0.1"),
+    _Key("contrast", "augment.contrast", 0.0, "0.1"),
+    _Key("missing bands", "augment.band_dropout", 0.0, "0.1"),
+    _Key("erasing", "augment.erase", 0.0, "0.25"),
+    _Key("mixup", "augment.mixup", 0.0, "0.2"),
+    _Key("cutmix", "augment.cutmix", 0.0, "1.0"),
+)
+_EXPLICIT = (
+    _Key("weight decay", "train.weight_decay", 0.0, "0.1"),
+    _Key("weight decay in the cost (L2)", "train.l2", 0.0, "0.001"),
+    _Key("dropout", "model.dropout", 0.0, "0.3"),
+    _Key("label smoothing", "train.label_smoothing", 0.0, "0.1"),
+    *_AUGMENTATIONS,
+)
+NOT_TRAINED = "a probe's head is solved for, not trained"
+
+
+def value_of(settings: Settings, key: str) -> Any:
+    """The value of a dotted key.
+
+    >>> value_of({"train": {"lr": 0.1}}, "train.lr")
+    0.1
+    """
+    for part in key.split("."):
+        settings = settings[part]
+    return settings
+
+
+def regularisers(settings: Settings, *, batchnorm: str) -> list[Regulariser]:
+    """Every regulariser of a settled recipe, explicit ones first.
+
+    Args:
+        settings: the recipe's values by section.
+        batchnorm: how the network normalises by the batch: none, trained or held.
+    """
+    probe = settings["strategy"] == "probe"
+    explicit = _of_a_probe(settings) if probe else [_by_key(settings, one) for one in _EXPLICIT]
+    return explicit + _implicit(settings, batchnorm, probe=probe)
+
+
+def everything_off() -> dict[str, Any]:
+    """Keys and values of a training in which every regulariser that has a switch is off.
+
+    Transfer, batch normalisation and gradient descent have none: without them it would be another
+    network or another start.
+    """
+    off = {one.key: one.off for one in _EXPLICIT}
+    return off | {"train.patience": 0, "train.swa_from": None, "train.unfreeze_every": 0}
+
+
+def _by_key(settings: Settings, one: _Key) -> Regulariser:
+    value = value_of(settings, one.key)
+    on = not _same(value, one.off)
+    return Regulariser(
+        one.name, "explicit", "on" if on else "off", f"{one.key}={written(value)}",
+        "" if on and isinstance(value, bool) else f"{one.key}={_stronger(one, value, on=on)}",
+        {one.key: one.off},
+    )  # fmt: skip
+
+
+def _stronger(one: _Key, value: Any, *, on: bool) -> str:
+    """A value worth trying: the usual one where it is off; ten times weight decay that is on."""
+    if on and one.key in ("train.weight_decay", "train.l2"):
+        return f"{min(1.0, 10 * value):g}"
+    return one.attempt
+
+
+def _of_a_probe(settings: Settings) -> list[Regulariser]:
+    told = settings["probe"]
+    if told["head"] == "logistic":
+        key, values, harder = "probe.penalties", told["penalties"], f"[{min(told['penalties']):g}]"
+    else:
+        key, values = "probe.shrinkages", told["shrinkages"]
+        harder = f"[{min(0.9, 2 * max(values)):g}]"
+    views = told["views"]
+    decay = Regulariser(
+        "penalty of the head (its weight decay)", "explicit", "on",
+        f"{key}={written(values)}, chosen by folds inside the labels", f"{key}={harder}",
+    )  # fmt: skip
+    turned = Regulariser(
+        "augmentation: flips and quarter turns", "explicit", "on" if views > 1 else "off",
+        f"probe.views={views}", "" if views == 8 else "probe.views=8", {"probe.views": 1},
+    )  # fmt: skip
+    idle = [
+        Regulariser(name, "explicit", "not in play", NOT_TRAINED)
+        for name in ("dropout", "other augmentation", "label smoothing")
+    ]
+    return [decay, turned, *idle]
+
+
+def _implicit(settings: Settings, batchnorm: str, *, probe: bool) -> list[Regulariser]:
+    train, model = settings["train"], settings["model"]
+    weights = model["weights"]
+    transfer = Regulariser(
+        "transfer", "implicit", "off" if weights == "none" else "on", f"model.weights={weights}",
+        "model.weights=FILE" if weights == "none" else "", {"model.weights": "none"},
+    )  # fmt: skip
+    patience = train["patience"]
+    if probe:
+        stop = Regulariser("early stopping", "implicit", "not in play", NOT_TRAINED)
+        descent = Regulariser("gradient descent", "implicit", "not in play", NOT_TRAINED)
+    else:
+        stop = Regulariser(
+            "early stopping", "implicit", "on" if patience else "off",
+            f"train.patience={patience}; a fold inside the labels chooses the epoch",
+            f"train.patience={max(2, patience // 2) if patience else 8}", {"train.patience": 0},
+        )  # fmt: skip
+        descent = Regulariser(
+            "gradient descent", "implicit", "on",
+            f"train.optimizer={train['optimizer']}, train.batch_size={train['batch_size']}, "
+            f"train.lr={train['lr']:g}", f"train.batch_size={max(1, train['batch_size'] // 2)}",
+        )  # fmt: skip
+    return [stop, _normalisation(batchnorm), descent, transfer, _freezing(settings, probe=probe)]
+
+
+def _normalisation(batchnorm: str) -> Regulariser:
+    told: dict[str, tuple[State, str]] = {
+        "none": ("off", "the backbone has none"),
+        "trained": ("on", "of the stages that are trained"),
+        "held": ("not in play", "kept on stored statistics, which vary nothing"),
+    }
+    return Regulariser("batch normalisation", "implicit", *told[batchnorm])
+
+
+def _freezing(settings: Settings, *, probe: bool) -> Regulariser:
+    strategy, until = settings["strategy"], settings["freeze_until"]
+    frozen = probe or strategy in ("finetune", "probe_then_finetune")
+    told = f"strategy={strategy}" + (f", freeze_until={until}" if until else "")
+    change = "" if probe else "strategy=probe" if frozen else "strategy=finetune"
+    return Regulariser("frozen stages", "implicit", "on" if frozen else "off", told, change)
+
+
+def _same(value: Any, other: Any) -> bool:
+    """Whether two settings are equal, lists and tuples alike."""
+    many = isinstance(value, list | tuple)
+    return tuple(value) == tuple(other) if many else bool(value == other)
+
+
+def written(value: Any) -> str:
+    """A value as it is written on the command line.
+
+    >>> written(False), written(0.0), written((1.0, 1.1)), written("none")
+    ('false', '0', '[1,1.1]', 'none')
+    """
+    if isinstance(value, bool):
+        return str(value).lower()
+    if isinstance(value, list | tuple):
+        return "[" + ",".join(f"{one:g}" for one in value) + "]"
+    return f"{value:g}" if isinstance(value, int | float) else str(value)
