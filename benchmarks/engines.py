@@ -153,7 +153,7 @@ def read(path: Path) -> np.ndarray:
 
 def told(values: list[float]) -> str:
     """Median and range."""
-    return f"{statistics.median(values):.0f} ({min(values):.0f}-{max(values):.0f})"
+    return f"{statistics.median(values):.3g} ({min(values):.3g}-{max(values):.3g})"
 
 
 def measured(name: str, model: Path, folder: Path, args: argparse.Namespace) -> None:

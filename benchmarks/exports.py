@@ -43,7 +43,7 @@ def written(
     made = {("safetensors", "float32", "torch"): (bare, running(deployed(load(bare))))}
     for form, precision in FILES:
         path = folder / f"{precision}{KINDS[form].suffix}"
-        rounding = Rounding(precision, data if precision == "int8" else None)
+        rounding = Rounding(precision, data if precision == "int8" else None, 100.0)
         export_graph(model, form, path, rounding=rounding)
         made[form, precision, "onnxruntime" if form == "onnx" else "torch"] = (
             path, KINDS[form].run(path)

@@ -29,7 +29,7 @@ def made(name: str, bands: int, views: int, cut: str | None = None, pool: str = 
     normalise = Normalise([3000.0] * bands, [1500.0] * bands, nodata=0.0)
     network = TileClassifier(body, normalise, spec, 4).eval().requires_grad_(False)
     network.set_feature_scale(network.features(torch.from_numpy(tiles(bands, sizes[1]))))
-    # Deep random networks have channels that hardly vary; at unit sd they are rounding errors:
+    # Deep random networks have channels that hardly vary; drawn to unit sd they are mere rounding:
     # PyTorch then differs from itself (batches of 1 and 7, VGG-16) by more than the limit.
     network.feature_sd.clamp_(min=0.1 * float(network.feature_sd.median()))
     return Deployed(network, views).eval()
