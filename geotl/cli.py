@@ -16,6 +16,7 @@ from geotl.cli_curves import add_curve
 from geotl.cli_export import add_export
 from geotl.cli_labels import add_chips
 from geotl.cli_map import add_map
+from geotl.cli_study import add_study
 from geotl.cli_suggest import add_suggest
 from geotl.errors import GeoTLError, UnfinishedError
 
@@ -99,6 +100,7 @@ def _parser() -> argparse.ArgumentParser:
     run.set_defaults(command=_run)
 
     add_curve(commands, told)
+    add_study(commands, told)
 
     augment = commands.add_parser(
         "augment", parents=[told], help="show what a recipe's augmentation makes of a tile",

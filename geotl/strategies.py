@@ -102,6 +102,7 @@ def fit_strategy(
         base: with its first weights; not changed.
         train: rows of the pack and their labels.
         folds: (fit, held out) positions among the training tiles; [] if there is but one a class.
+            Without folds, or with `choice_folds` 0, all epochs are run.
         plan: how.
         folder: for checkpoints and logs.
         features: raw features [n, V, D] of rows of the pack, computed or from a cache.
@@ -112,7 +113,7 @@ def fit_strategy(
         start = probe(copy.deepcopy(base), train, folds, plan, features).chosen
         if start is not None:
             plan = replace(plan, head_settings=(start.setting,), heat=start.temperature)
-    if not folds:
+    if not folds or not plan.settings.choice_folds:
         final, history = _trained(
             base, train, None, plan, folder=folder / "final", features=features
         )

@@ -47,7 +47,8 @@ def test_no_module_imports_in_a_circle() -> None:
      ("torchvision.models", {"families", "published"}),
      ("torchgeo", {"datasets", "published"}), ("torchgeo.datasets", {"datasets"}),
      ("lightning", {"callbacks", "engine", "training"}),
-     ("matplotlib", {"cartography", "checkfigures", "curvefigures", "figures", "mapfigures"}),
+     ("matplotlib", {"cartography", "checkfigures", "curvefigures", "figures", "mapfigures",
+                    "studyfigures"}),
      ("onnx", {"onnxfiles"}), ("onnxruntime", {"onnxfiles"}),
      ("distributed", {"manyscenes"}), ("dask", set()),
      ("geopandas", {"vectors"}), ("pyogrio", {"vectors"}),
@@ -64,13 +65,15 @@ def test_only_the_pipeline_and_the_cli_know_the_recipe() -> None:
     users = {n for n in MODULES if own(n) & {"recipe", "settings", "learning"}}
     parts = {"pipeline", "preparing", "drawing", "comparing", "keeping", "presets", "previewing"}
     parts |= {"curves", "surveying", "labelling"}
-    assert users <= parts | {"cli", "cli_check", "cli_curves", "recipe", "settings"}
+    parts |= {"study", "studyadvice", "studyfits", "studyfound", "studyrace", "studyreport"}
+    parts |= {"studytrials"}
+    assert users <= parts | {"cli", "cli_check", "cli_curves", "cli_study", "recipe", "settings"}
 
 
 def test_the_command_line_starts_without_heavy_imports() -> None:
     heavy = {"torch", "geotl.pipeline", "geotl.api", "rasterio", "lightning", "geopandas"}
     for name in (module for module in MODULES if module.startswith("cli")):
-        assert not imports(name, lazy=False) & (heavy | {"geotl.curves"})
+        assert not imports(name, lazy=False) & (heavy | {"geotl.curves", "geotl.study"})
 
 
 @pytest.mark.parametrize(
