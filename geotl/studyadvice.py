@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from geotl.comparing import fit_draw, judge
 from geotl.drawing import Draw, Source
-from geotl.errors import RecipeError
+from geotl.errors import DataError, RecipeError
 from geotl.learningcurve import gain
 from geotl.recipe import Recipe
 from geotl.scoring import Interval, wilson
@@ -38,23 +38,31 @@ def recommend(found: Found, race: Race, parts: Sequence[Part], told: Told) -> No
         *combined(found, AS_IT_IS, "the recipe with what helped"),
         *combined(found, TRAINED, "fine-tuned, with what helped"),
     ]
-    jobs = [(one, part) for part in parts for one in made]
-    for done, (one, part) in enumerate(jobs, start=1):
-        if len(made) == 1 or not race.fit(one.recipe, part):
-            break
-        told(done, len(jobs))
+    confirm(race, [one.recipe for one in made] if len(made) > 1 else [], parts, told)
     base = race.of(found.recipe)
     fresh = {part.number: base[part.number] for part in parts if part.number in base}
-    found.candidates = [
-        made[0] if not fresh else replace(made[0], errors=mean_errors([*fresh.values()]))
-    ]
-    for one in made[1:]:
+    found.candidates = []
+    for one in made:
         own = {n: e for n, e in race.of(one.recipe).items() if n in fresh}
-        against = effect(own, fresh)
-        found.candidates.append(
-            replace(one, errors=mean_errors([*own.values()]), against=against) if against else one
-        )
+        errors = mean_errors([*own.values()]) if own else None
+        against = None if one is made[0] else effect(own, fresh)
+        found.candidates.append(replace(one, errors=errors, against=against))
     found.recommended = best_of(found.candidates)
+
+
+def confirm(race: Race, recipes: Sequence[Recipe], parts: Sequence[Part], told: Told) -> None:
+    """Fit candidates to folds that chose nothing, as far as the time budget goes.
+
+    One that cannot be fitted, such as a combination that contradicts the network, has no errors.
+    """
+    jobs = [(recipe, part) for part in parts for recipe in recipes]
+    for done, (recipe, part) in enumerate(jobs, start=1):
+        try:
+            if not race.fit(recipe, part):
+                return
+        except DataError:  # kept in the fit's record, and told as "not confirmed"
+            continue
+        told(done, len(jobs))
 
 
 def best_of(candidates: Sequence[Candidate]) -> Candidate:
