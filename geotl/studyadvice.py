@@ -21,22 +21,23 @@ from geotl.errors import DataError, RecipeError
 from geotl.learningcurve import gain
 from geotl.recipe import Recipe
 from geotl.scoring import Interval, wilson
-from geotl.studyeffects import FEWEST, effect, mean_errors
+from geotl.studyeffects import effect, mean_errors
 from geotl.studyfits import Part
 from geotl.studyfound import Candidate, Found, Verdict
 from geotl.studyrace import Race, Told
 from geotl.studytrials import AS_IT_IS, TRAINED, Start, alternative, changed
 
 Flags = NDArray[np.bool_]
-AS_GIVEN = "the recipe as it is"
+AS_GIVEN, HELPED, BARE = "the recipe as it is", "with what helped", "every regulariser off"
 
 
 def recommend(found: Found, race: Race, parts: Sequence[Part], told: Told) -> None:
     """Set the candidates beside each other on folds that chose nothing, and take one."""
+    scratch = found.bases[TRAINED].strategy == "scratch"
     made = [
         Candidate(AS_GIVEN, found.recipe),
-        *combined(found, AS_IT_IS, "the recipe with what helped"),
-        *combined(found, TRAINED, "fine-tuned, with what helped"),
+        *combined(found, AS_IT_IS, AS_GIVEN),
+        *combined(found, TRAINED, "trained" if scratch else "fine-tuned"),
     ]
     confirm(race, [one.recipe for one in made] if len(made) > 1 else [], parts, told)
     base = race.of(found.recipe)
@@ -69,7 +70,7 @@ def best_of(candidates: Sequence[Candidate]) -> Candidate:
     """The first, unless others are better beyond doubt: then the best of these in the mean."""
     better = [
         one for one in candidates[1:]
-        if one.against is not None and one.against.parts >= FEWEST and one.against.falls
+        if one.against is not None and one.against.falls
     ]  # fmt: skip
     return min(better, key=lambda one: one.against.validation.value if one.against else 0.0,
                default=candidates[0])  # fmt: skip
@@ -96,7 +97,7 @@ def combined(found: Found, start: Start, name: str) -> list[Candidate]:
         taken[key] = value
     if not taken and start == AS_IT_IS:
         return []
-    return [Candidate(name, recipe, tuple(taken))]
+    return [Candidate(f"{name}, {HELPED if taken else BARE}", recipe, tuple(taken))]
 
 
 def helpful(found: Found, start: Start) -> list[tuple[str, Any]]:
@@ -106,14 +107,16 @@ def helpful(found: Found, start: Start) -> list[tuple[str, Any]]:
         if row.start != start or row.effect is None or row.refused:
             continue
         other = alternative(base, row.trial)
-        value, ends = row.effect.validation.value, row.effect.validation
         if other is None:
             continue
-        turned_on = _value(other, row.trial.key) == row.trial.on
-        if turned_on and ends.high < 0:
-            told.append((value, row.trial.key, row.trial.on))
-        elif not turned_on and ends.low > 0:
-            told.append((-value, row.trial.key, row.trial.off))
+        change, turned_on = (
+            row.effect.validation.value,
+            _value(other, row.trial.key) == row.trial.on,
+        )
+        if turned_on and row.effect.falls:
+            told.append((change, row.trial.key, row.trial.on))
+        elif not turned_on and row.effect.rises:
+            told.append((-change, row.trial.key, row.trial.off))
     return [(key, value) for _, key, value in sorted(told, key=lambda one: one[0])]
 
 

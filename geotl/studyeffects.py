@@ -20,7 +20,7 @@ from geotl.errors import DataError
 from geotl.scoring import Interval
 
 Word = Literal[
-    "a regulariser here", "fits better", "no visible effect", "hurts here", "could not be run"
+    "a regulariser here", "fits better", "no visible effect", "hurts here", "too few folds yet"
 ]
 FEWEST = 3  # parts behind a first judgement, so that there is an sd worth the name
 
@@ -62,7 +62,12 @@ class Effect:
     @property
     def falls(self) -> bool:
         """First clause: validation error goes down."""
-        return self.validation.high < 0
+        return self.parts >= FEWEST and self.validation.high < 0
+
+    @property
+    def rises(self) -> bool:
+        """Whether validation error goes up."""
+        return self.parts >= FEWEST and self.validation.low > 0
 
     @property
     def training_stays(self) -> bool:
@@ -74,7 +79,9 @@ class Effect:
         """What the two clauses come to."""
         if self.falls:
             return "a regulariser here" if self.training_stays else "fits better"
-        return "hurts here" if self.validation.low > 0 else "no visible effect"
+        if self.parts < FEWEST:
+            return "too few folds yet"
+        return "hurts here" if self.rises else "no visible effect"
 
 
 def paired(on: ArrayLike, off: ArrayLike, held: float, fitted: float) -> tuple[Interval, float]:

@@ -68,6 +68,9 @@ def _changes(axes: Axes, changes: Sequence[Interval], rows: Sequence[EffectRow])
         value, low, high = (100 * part for part in found)
         if np.isfinite(low):
             axes.plot([low, high], [place, place], color=colour, linewidth=2.0, alpha=0.5)
+        for end, mark, beyond in ((-reach, "<", low < -reach), (reach, ">", high > reach)):
+            if beyond:  # the interval goes on past the axis
+                axes.plot(end, place, mark, color=colour, markersize=5, clip_on=False)
         axes.plot(value, place, "o", color=colour, markersize=5.5)
     axes.set_xlim(-reach, reach)
 

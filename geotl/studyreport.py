@@ -43,7 +43,8 @@ def plan_lines(found: Found, unseen: int) -> Iterator[str]:
         f"folds, each with a seed of its own; {unseen} judged tiles are left alone until the end"
     )
     for start in found.bases:
-        yield f"{sum(row.start == start for row in found.rows)} trials on {title(found, start)}"
+        count = sum(row.start == start for row in found.rows)
+        yield f"{count} {'trial' if count == 1 else 'trials'} on {title(found, start)}"
 
 
 def title(found: Found, start: Start) -> str:
@@ -151,8 +152,8 @@ def chance_line(found: Found) -> str:
     """How many of the intervals exclude 0 by chance alone."""
     count = sum(row.effect is not None for row in found.rows)
     return (
-        f"Of {count} such intervals about {max(1, round(0.05 * count))} exclude 0 by chance: what "
-        "helped is therefore tried once more on folds that chose nothing."
+        f"Of {count} such intervals {0.05 * count:.1f} exclude 0 by chance in the mean: what helped "
+        "is therefore tried once more on folds that chose nothing."
     )
 
 

@@ -274,11 +274,14 @@ def setting(key: str, value: object) -> str:
     """
     if key == "strategy":
         return "none"
-    if isinstance(value, bool) or key in ("augment", "model.weights", "model.normalise"):
+    if isinstance(value, bool) or key in _SAID_BY_NAME:
         return ""
     if isinstance(value, tuple):
         return ",".join(f"{one:g}" for one in value)
     return f"{value:g}" if isinstance(value, (int, float)) else str(value)
+
+
+_SAID_BY_NAME = {"augment", "model.weights", "model.normalise", "model.adabn", "train.choice_folds"}
 
 
 def _kept_stages(recipe: Recipe) -> tuple[str, ...]:

@@ -172,6 +172,12 @@ def test_only_parts_that_both_sides_have_are_compared() -> None:
     assert effect({}, off) is None
 
 
+def test_two_folds_say_nothing_yet() -> None:
+    found = effect(parts([0.0] * 2, [0.0] * 2), parts([0.0] * 2, [0.9] * 2))
+    assert found is not None
+    assert (found.word, found.falls) == ("too few folds yet", False)
+
+
 def test_halving_keeps_the_better_half_and_more_folds_come_at_each_rung() -> None:
     assert better_half({"a": 0.1, "b": 0.0, "c": -0.2, "d": 0.3, "e": 0.2}) == {"c", "b", "a"}
     assert [rungs(n) for n in (3, 4, 10, 16)] == [(3,), (3, 4), (3, 5, 10), (4, 8, 16)]
