@@ -152,8 +152,8 @@ def chance_line(found: Found) -> str:
     """How many of the intervals exclude 0 by chance alone."""
     count = sum(row.effect is not None for row in found.rows)
     return (
-        f"Of {count} such intervals {0.05 * count:.1f} exclude 0 by chance in the mean: what helped "
-        "is therefore tried once more on folds that chose nothing."
+        f"Of {count} such intervals {0.05 * count:.1f} exclude 0 by chance in the mean, so what "
+        "helped is tried once more on folds that chose nothing."
     )
 
 
@@ -174,11 +174,10 @@ def candidate_words(one: Candidate) -> str:
     takes = f" ({', '.join(f'{key}={shown_key(one.recipe, key)}' for key in one.changes)})"
     line = one.name + (takes if one.changes else "")
     if one.errors is not None:
-        line += f": validation error {100 * one.errors.validation:.1f} %"
+        line += f": {errors_words(one.errors)}"
     if one.against is not None:
-        return (
-            f"{line}, {points(one.against.validation, one.against.sd)} against the recipe as it is"
-        )
+        change = points(one.against.validation, one.against.sd)
+        return f"{line}; validation error {change} against the recipe as it is"
     return line if one.errors is not None else f"{line}: not confirmed"
 
 
