@@ -11,6 +11,7 @@ from matplotlib.lines import Line2D
 
 from geotl.figures import BLUE, FAINT, GREY, INK, ORANGE, canvas, encoded, message, plain_axes
 from geotl.scoring import Interval
+from geotl.studyeffects import FEWEST
 
 GOOD = ("a regulariser here", "fits better")
 
@@ -29,7 +30,8 @@ def effects_figure(panels: Mapping[str, Sequence[EffectRow]]) -> bytes:
     """Draw changes in validation error with intervals, those in training error beside them.
 
     Panels stand one below the other, rows in the order given, first on top. Blue lowers
-    validation error, orange raises it, grey has no visible effect.
+    validation error, orange raises it, grey has no visible effect; hollow dots stand on too few
+    folds to say.
     """
     if not panels:
         return message("Nothing was measured.")
@@ -62,22 +64,26 @@ def effects_figure(panels: Mapping[str, Sequence[EffectRow]]) -> bytes:
 def _changes(axes: Axes, changes: Sequence[Interval], rows: Sequence[EffectRow]) -> None:
     """Dots with intervals around the line of no change."""
     axes.axvline(0, color=FAINT, linewidth=0.9)
-    reach = 100 * _reach(changes)
+    reach = 100 * _reach(changes, rows)
     for place, (found, row) in enumerate(zip(changes, rows, strict=True)):
         colour = BLUE if row.word in GOOD else ORANGE if row.word == "hurts here" else GREY
         value, low, high = (100 * part for part in found)
-        if np.isfinite(low):
+        if row.folds >= FEWEST and np.isfinite(low):
             axes.plot([low, high], [place, place], color=colour, linewidth=2.0, alpha=0.5)
         for end, mark, beyond in ((-reach, "<", low < -reach), (reach, ">", high > reach)):
-            if beyond:  # the interval goes on past the axis
+            if beyond and row.folds >= FEWEST:  # the interval goes on past the axis
                 axes.plot(end, place, mark, color=colour, markersize=5, clip_on=False)
-        axes.plot(value, place, "o", color=colour, markersize=5.5)
+        inside = colour if row.folds >= FEWEST else "white"  # hollow: too few folds yet
+        axes.plot(value, place, "o", color=colour, markersize=5.5, markerfacecolor=inside)
     axes.set_xlim(-reach, reach)
 
 
-def _reach(changes: Sequence[Interval]) -> float:
+def _reach(changes: Sequence[Interval], rows: Sequence[EffectRow]) -> float:
     """Half the width of the axis: all values, and the intervals but for the widest few."""
     values = np.abs([found.value for found in changes])
-    ends = np.abs([end for found in changes for end in found[1:] if np.isfinite(end)])
+    ends = np.abs(
+        [end for found, row in zip(changes, rows, strict=True) for end in found[1:]
+         if row.folds >= FEWEST and np.isfinite(end)]
+    )  # fmt: skip
     wide = float(np.quantile(ends, 0.9)) if len(ends) else 0.0
     return max(0.02, 1.08 * float(values.max()), 1.08 * wide)

@@ -18,7 +18,7 @@ from geotl.progress import duration
 from geotl.recipe import Recipe
 from geotl.scoring import Interval
 from geotl.settings import shown
-from geotl.studyeffects import Effect, Errors
+from geotl.studyeffects import FEWEST, Effect, Errors
 from geotl.studyfigures import EffectRow, effects_figure
 from geotl.studyfound import Candidate, Found, Row, Verdict
 from geotl.studytrials import AS_IT_IS, SAME, TRAINED, Start
@@ -31,6 +31,11 @@ CAPACITY = 0.05  # training error up to which a network has shown that it can ov
 RULE = (
     "No visible effect: the 95 % interval of the paired difference in validation error includes 0 "
     "(Student's t over folds, widened because folds share tiles: Nadeau & Bengio 2003)."
+)
+COLUMNS = (
+    "Changes are on minus off, in points of per cent: mean ± sd over folds [95 % interval]. "
+    "Clauses of a regulariser: validation error goes down / training error does not. Time: of a "
+    "fit, on over off."
 )
 HEADER = ("technique", "validation error", "training error", "clauses", "folds", "time", "verdict")
 
@@ -58,7 +63,7 @@ def found_lines(found: Found, out: Path) -> Iterator[str]:
     """All that is printed when a study is done."""
     for start in found.bases:
         yield from ("", *start_lines(found, start))
-    yield from ("", RULE, chance_line(found), "")
+    yield from ("", COLUMNS, RULE, chance_line(found), "")
     yield from advice_lines(found)
     if not found.finished:
         yield "the time budget is spent; --resume with a larger --budget goes on from there"
@@ -124,10 +129,12 @@ def cells(row: Row) -> tuple[str, ...]:
             "",
             f"{row.word}{': ' + row.refused if row.refused else ''}",
         )
-    clauses = f"{_yes(found.falls)}/{_yes(found.training_stays)}"
+    known = found.parts >= FEWEST
     return (
-        row.name, points(found.validation, found.sd), points(found.training, found.training_sd),
-        clauses, str(found.parts), f"x{found.on.seconds / max(found.off.seconds, 1e-3):.1f}",
+        row.name, points(found.validation, found.sd, ends=known),
+        points(found.training, found.training_sd, ends=known),
+        f"{_yes(found.falls)}/{_yes(found.training_stays)}" if known else "",
+        str(found.parts), f"x{found.on.seconds / max(found.off.seconds, 1e-3):.1f}",
         row.word if not row.refused else f"{row.word}: {row.refused}",
     )  # fmt: skip
 
@@ -136,14 +143,14 @@ def _yes(held: bool) -> str:
     return "yes" if held else "no"
 
 
-def points(difference: Interval, sd: float) -> str:
-    """A difference of shares in points, its sd over folds and its interval.
+def points(difference: Interval, sd: float, *, ends: bool = True) -> str:
+    """A difference of shares in points, its sd over folds and, of folds enough, its interval.
 
     >>> points(Interval(-0.05, -0.08, -0.02), 0.031)
     '-5.0 ± 3.1 [-8.0, -2.0]'
     """
     value, low, high = (100 * part + 0.0 for part in difference)
-    if math.isnan(low):
+    if not ends or math.isnan(low):
         return f"{value:+.1f}"
     return f"{value:+.1f} ± {100 * sd:.1f} [{low:+.1f}, {high:+.1f}]"
 
@@ -253,9 +260,7 @@ def study_md(found: Found) -> str:
         if start == AS_IT_IS and found.not_for_probe:
             lines += [f"Does not apply to a probe: {', '.join(found.not_for_probe)}.", ""]
     lines += [
-        "Differences are on minus off, in points of per cent, mean ± sd over folds with 95 % "
-        "interval. Clauses: validation error goes down / training error does not.", "",
-        RULE, "", chance_line(found), "", "## Recommended", "",
+        COLUMNS, "", RULE, "", chance_line(found), "", "## Recommended", "",
         *(f"- {line}" for line in advice_lines(found)),
     ]  # fmt: skip
     return "\n".join(lines) + "\n"
