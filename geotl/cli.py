@@ -17,6 +17,7 @@ from geotl.cli_diagnose import add_diagnose
 from geotl.cli_export import add_export
 from geotl.cli_labels import add_chips
 from geotl.cli_map import add_engine, add_map
+from geotl.cli_study import add_study
 from geotl.cli_suggest import add_suggest
 from geotl.errors import GeoTLError, UnfinishedError
 
@@ -101,6 +102,7 @@ def _parser() -> argparse.ArgumentParser:
 
     add_curve(commands, told)
     add_diagnose(commands, told)
+    add_study(commands, told)
 
     augment = commands.add_parser(
         "augment", parents=[told], help="show what a recipe's augmentation makes of a tile",

@@ -119,8 +119,8 @@ class Train(Section):
         0.5, gt=0, le=1, description="level learning rate while averaging [share of the peak]"
     )
     choice_folds: int = Field(
-        1, ge=1, le=20, description="folds that choose the number of epochs, by their median, "
-        "and the temperature [folds]",
+        1, ge=0, le=20, description="folds that choose the number of epochs, by their median, "
+        "and the temperature; 0: none, all epochs are run and the temperature stays 1 [folds]",
     )  # fmt: skip
 
 

@@ -181,7 +181,7 @@ def make_plan(
         head=probe.head,
         head_settings=probe.penalties if probe.head == "logistic" else probe.shrinkages,
         freeze_until=recipe.freeze_until,
-        hold_batchnorm=report.folded_batchnorm,
+        hold_batchnorm=report.folded_batchnorm or recipe.model.hold_batchnorm,
         settings=settings,
         quiet=quiet,
         resume=resume,

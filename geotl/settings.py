@@ -163,6 +163,11 @@ class Model(Section):
         "training", description="whose mean and sd: the training tiles' or the weights' own"
     )
     dropout: float = Field(0.0, ge=0, le=0.9, description="dropout before the head [fraction]")
+    hold_batchnorm: bool = Field(
+        False,
+        description="keep batch normalisation on stored statistics while training, as always where "
+        "weights hold it folded; a random network's, mean 0 and sd 1, normalise nothing",
+    )
     adabn: Literal["none", "training", "transductive"] = Field(
         "none",
         description="measure the weights' batch normalisation anew on the training tiles, or on "

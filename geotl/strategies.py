@@ -102,6 +102,7 @@ def fit_strategy(
         base: with its first weights; not changed.
         train: rows of the pack and their labels.
         folds: (fit, held out) positions among the training tiles; [] if there is but one a class.
+            Without folds, or with `choice_folds` 0, all epochs are run.
         plan: how.
         folder: for checkpoints and logs.
         features: raw features [n, V, D] of rows of the pack, computed or from a cache.
@@ -109,7 +110,7 @@ def fit_strategy(
     if plan.strategy == "probe":
         return probe(copy.deepcopy(base), train, folds, plan, features)
     plan = with_head_chosen(base, train, folds, plan, features)
-    if not folds:
+    if not folds or not plan.settings.choice_folds:
         final, history = _trained(
             base, train, None, plan, folder=folder / "final", features=features
         )

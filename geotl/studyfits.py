@@ -1,0 +1,165 @@
+"""The fits of a study: on folds inside the training labels, each kept as a small file.
+
+A study holds the labelled tiles of one draw and nothing else: the tiles that a run is judged on
+are not in the source that its trials see.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import tempfile
+import time
+from collections.abc import Generator
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from geotl.comparing import fit_draw, judge
+from geotl.drawing import Draw, Source, folds_inside
+from geotl.errors import DataError, GeoTLError
+from geotl.files import write_text
+from geotl.loading import Unread, packed
+from geotl.recipe import Recipe, dump
+from geotl.shaping import Pixels
+from geotl.splits import Split
+from geotl.studyeffects import Errors
+from geotl.studytrials import changed
+
+Ints = NDArray[np.int64]
+
+FORMAT = 1  # of the records; another number makes every fit anew
+
+
+@dataclass(frozen=True)
+class Part:
+    """One way to hold tiles out: a fold of the labels, with the seed of all that is random.
+
+    The tiles of `draw.split.train` are learnt from, those of `draw.split.test` held out.
+    """
+
+    number: int
+    seed: int
+    draw: Draw
+
+
+def labelled_source(source: Source, rows: Ints, cache: Path) -> Source:
+    """A source of some tiles alone, packed below a cache folder."""
+    whole = source.pack
+    key = hashlib.sha256(f"rows of {whole.fingerprint}".encode() + rows.tobytes()).hexdigest()
+
+    def pixels() -> Generator[Pixels, None, None]:
+        for row in rows:
+            image = np.asarray(whole.images[row])
+            known = np.ones(image.shape, bool) if whole.valid is None else whole.valid[row]
+            yield image, np.asarray(known)
+
+    def unread() -> Unread:
+        return Unread(
+            pixels(), (len(rows), *whole.images.shape[1:]), whole.images.dtype, whole.bands,
+            [whole.footprints[row] for row in rows], [whole.crs[row] for row in rows],
+            [whole.acquired[row] for row in rows],
+        )  # fmt: skip
+
+    tiles = tuple(source.index.tiles[row] for row in rows)
+    return Source(
+        replace(source.index, tiles=tiles), source.sensor,
+        packed(cache / key[:32], key, unread), quiet=True,
+    )  # fmt: skip
+
+
+def make_part(recipe: Recipe, labelled: Source, number: int) -> Part:
+    """Part n of a study: fold n of the first round of folds, then of a second round, and so on.
+
+    Folds go by the units of a spatial split (blocks, groups, scenes), as everywhere.
+
+    Raises:
+        DataError: too few labels for folds.
+    """
+    everything, none = np.arange(len(labelled.index), dtype=np.int64), np.zeros(0, np.int64)
+    whole = Draw(0, Split(everything, none, none), [])
+    first = folds_inside(recipe, labelled, whole)
+    if not first:
+        raise DataError(
+            "one label a class: a study judges by folds inside the labels, for which each class "
+            "needs two at least; label more, or raise split.shots"
+        )
+    seeded = changed(recipe, {"seed": recipe.seed + number})
+    dealt = changed(recipe, {"seed": recipe.seed + number // len(first)})
+    folds = folds_inside(dealt, labelled, whole) or first
+    fit, held = folds[number % len(folds)]
+    draw = Draw(0, Split(everything[fit], everything[held], none), [])
+    return Part(number, seeded.seed, replace(draw, folds=folds_inside(seeded, labelled, draw)))
+
+
+def of_part(recipe: Recipe, part: Part) -> Recipe:
+    """The recipe with a part's seed; a probe's features of all labelled tiles are shared."""
+    draws = 2 if recipe.strategy == "probe" else 1
+    return changed(recipe, {"seed": part.seed, "split.kfold": None, "split.draws": draws})
+
+
+class Fits:
+    """Fits recipes to parts, and keeps what each gave: a fit is made once.
+
+    Attributes:
+        labelled: the labelled tiles.
+        folder: for the records, one file each.
+        made: fits made anew by this object.
+    """
+
+    def __init__(self, labelled: Source, folder: Path) -> None:
+        """Keep the records in `folder`."""
+        self.labelled, self.folder, self.made = labelled, folder, 0
+
+    def known(self, recipe: Recipe, part: Part) -> bool:
+        """Whether this fit was made."""
+        return self._place(recipe, part).exists()
+
+    def errors(self, recipe: Recipe, part: Part) -> Errors:
+        """Errors of a recipe on a part, from its record or by fitting.
+
+        Raises:
+            GeoTLError: the recipe cannot be fitted to these tiles; that is kept too.
+        """
+        place = self._place(recipe, part)
+        if not place.exists():
+            self.made += 1
+            try:
+                told = asdict(self._fit(of_part(recipe, part), part))
+            except OSError:  # a full disk is no trait of the recipe
+                raise
+            except GeoTLError as error:
+                told = {"refused": str(error)}
+            write_text(place, json.dumps({"format": FORMAT, "part": part.number} | told) + "\n")
+        found = json.loads(place.read_text(encoding="utf-8"))
+        if "refused" in found:
+            raise DataError(found["refused"])
+        return Errors(**{name: found[name] for name in Errors.__dataclass_fields__})
+
+    def _place(self, recipe: Recipe, part: Part) -> Path:
+        """Where the record of a fit lies: under a hash of its resolved recipe and its tiles."""
+        digest = hashlib.sha256(f"{FORMAT}\n{dump(of_part(recipe, part))}".encode())
+        split = part.draw.split
+        digest.update(self.labelled.pack.fingerprint.encode())
+        digest.update(split.train.tobytes() + b"held out" + split.test.tobytes())
+        return self.folder / f"{digest.hexdigest()[:32]}.json"
+
+    def _fit(self, recipe: Recipe, part: Part) -> Errors:
+        split, source = part.draw.split, self.labelled
+        begun = time.perf_counter()
+        with tempfile.TemporaryDirectory(prefix="geotl-study-") as scratch:
+            fitted, _ = fit_draw(
+                recipe, source, part.draw, Path(scratch), resume=False, quiet=True
+            )  # fmt: skip
+        seconds = time.perf_counter() - begun
+
+        def error(rows: Ints) -> float:
+            draw = replace(part.draw, split=replace(split, test=rows))
+            said = judge(recipe, source, draw, fitted).argmax(axis=1)
+            return float(np.mean(said != source.labels[rows]))
+
+        return Errors(
+            error(split.train), error(split.test), len(split.train), len(split.test), seconds
+        )

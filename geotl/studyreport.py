@@ -1,0 +1,330 @@
+"""What a study found, in words, tables and a recipe ready to run."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import math
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from geotl import yamltext
+from geotl.figures import write_png
+from geotl.files import write_text
+from geotl.progress import duration
+from geotl.recipe import Recipe
+from geotl.scoring import Interval
+from geotl.settings import shown
+from geotl.studyeffects import FEWEST, Effect, Errors
+from geotl.studyfigures import EffectRow, effects_figure
+from geotl.studyfound import Candidate, Found, Row, Verdict
+from geotl.studytrials import AS_IT_IS, SAME, TRAINED, Start
+
+TITLES: dict[Start, str] = {
+    AS_IT_IS: "the recipe as it is",
+    TRAINED: "its fine-tuned variant, every regulariser off",
+}
+CAPACITY = 0.05  # training error up to which a network has shown that it can overfit
+RULE = (
+    "No visible effect: the 95 % interval of the paired difference in validation error includes 0 "
+    "(Student's t over folds, widened because folds share tiles: Nadeau & Bengio 2003)."
+)
+COLUMNS = (
+    "Changes are on minus off, in points of per cent: mean ± sd over folds [95 % interval]. "
+    "Clauses of a regulariser: validation error goes down / training error does not. Time: of a "
+    "fit, on over off."
+)
+HEADER = ("technique", "validation error", "training error", "clauses", "folds", "time", "verdict")
+
+
+def plan_lines(found: Found, unseen: int) -> Iterator[str]:
+    """What is about to be tried, on what."""
+    fit, held, labels = found.tiles
+    yield (
+        f"{labels} labels: {fit} learnt from and {held} held out in a fold, up to {found.seeds} "
+        f"folds, each with a seed of its own; {unseen} judged tiles are left alone until the end"
+    )
+    for start in found.bases:
+        count = sum(row.start == start for row in found.rows)
+        yield f"{count} {'trial' if count == 1 else 'trials'} on {title(found, start)}"
+
+
+def title(found: Found, start: Start) -> str:
+    """A starting point in words."""
+    if start == TRAINED and found.bases[start].strategy == "scratch":
+        return "its variant trained from random weights, every regulariser off"
+    return TITLES[start]
+
+
+def found_lines(found: Found, out: Path) -> Iterator[str]:
+    """All that is printed when a study is done."""
+    for start in found.bases:
+        yield from ("", *start_lines(found, start))
+    yield from ("", COLUMNS, RULE, chance_line(found), "")
+    yield from advice_lines(found)
+    if not found.finished:
+        yield "the time budget is spent; --resume with a larger --budget goes on from there"
+    yield f"{found.fits} fits made in {duration(found.seconds)}"
+    yield f"table    {out / 'study.md'}"
+    yield f"figure   {out / 'study.png'}"
+    yield f"recipe   {out / 'recommended.yaml'}"
+
+
+def start_lines(found: Found, start: Start) -> Iterator[str]:
+    """A starting point and what each trial did to it, as aligned text."""
+    yield base_line(found, start)
+    table = [HEADER, *map(cells, found.ranked(start))]
+    if len(table) > 1:
+        widths = [max(map(len, column)) for column in zip(*table, strict=True)]
+        for row in table:
+            told = (cell.ljust(width) for cell, width in zip(row, widths, strict=True))
+            yield ("  " + "  ".join(told)).rstrip()
+    if start == AS_IT_IS and found.not_for_probe:
+        yield f"  does not apply to a probe: {', '.join(found.not_for_probe)}"
+
+
+def base_line(found: Found, start: Start) -> str:
+    """Errors of a starting point and the gap between them; of the trained one, its capacity."""
+    errors = found.base_errors.get(start)
+    if errors is None:
+        return f"{title(found, start)}: not reached"
+    line = f"{title(found, start)}: {errors_words(errors)}"
+    if start == AS_IT_IS:
+        return line
+    if errors.training <= CAPACITY:
+        return f"{line}; stage 1 is reached: it can overfit"
+    return (
+        f"{line}; stage 1 is NOT reached: it does not overfit yet, so that regularisers are "
+        "judged on a network that underfits; raise train.epochs or train.lr"
+    )
+
+
+def errors_words(errors: Errors) -> str:
+    """Both errors and their gap.
+
+    >>> errors_words(Errors(0.0, 0.25, 80, 20, 2.0))
+    'training error 0.0 %, validation error 25.0 %, gap 25.0 points, 2.0 s a fit'
+    """
+    gap = errors.validation - errors.training
+    return (
+        f"training error {100 * errors.training:.1f} %, validation error "
+        f"{100 * errors.validation:.1f} %, gap {100 * gap:.1f} points, "
+        f"{duration(errors.seconds)} a fit"
+    )
+
+
+def cells(row: Row) -> tuple[str, ...]:
+    """A row of the table, differences in points of per cent."""
+    found = row.effect
+    if found is None:
+        return (
+            row.name,
+            "",
+            "",
+            "",
+            "",
+            "",
+            f"{row.word}{': ' + row.refused if row.refused else ''}",
+        )
+    known = found.parts >= FEWEST
+    return (
+        row.name, points(found.validation, found.sd, ends=known),
+        points(found.training, found.training_sd, ends=known),
+        f"{_yes(found.falls)}/{_yes(found.training_stays)}" if known else "",
+        str(found.parts), f"x{found.on.seconds / max(found.off.seconds, 1e-3):.1f}",
+        row.word if not row.refused else f"{row.word}: {row.refused}",
+    )  # fmt: skip
+
+
+def _yes(held: bool) -> str:
+    return "yes" if held else "no"
+
+
+def points(difference: Interval, sd: float, *, ends: bool = True) -> str:
+    """A difference of shares in points, its sd over folds and, of folds enough, its interval.
+
+    >>> points(Interval(-0.05, -0.08, -0.02), 0.031)
+    '-5.0 ± 3.1 [-8.0, -2.0]'
+    """
+    value, low, high = (100 * part + 0.0 for part in difference)
+    if not ends or math.isnan(low):
+        return f"{value:+.1f}"
+    return f"{value:+.1f} ± {100 * sd:.1f} [{low:+.1f}, {high:+.1f}]"
+
+
+def chance_line(found: Found) -> str:
+    """How many of the intervals exclude 0 by chance alone."""
+    count = sum(row.effect is not None for row in found.rows)
+    return (
+        f"Of {count} such intervals {0.05 * count:.1f} exclude 0 by chance in the mean, so what "
+        "helped is tried once more on folds that chose nothing."
+    )
+
+
+def advice_lines(found: Found) -> Iterator[str]:
+    """The candidates, the recommendation, and what both recipes gave on unseen tiles."""
+    for one in found.candidates:
+        yield f"candidate: {candidate_words(one)}"
+    best = found.recommended
+    if best is not None:
+        why = "" if best.against else " (no candidate is better beyond doubt)"
+        yield f"recommended: {best.name}{why}"
+    if found.verdict is not None:
+        yield verdict_words(found.verdict)
+
+
+def candidate_words(one: Candidate) -> str:
+    """A candidate and its error on the folds that chose nothing."""
+    takes = f" ({', '.join(f'{key}={shown_key(one.recipe, key)}' for key in one.changes)})"
+    line = one.name + (takes if one.changes else "")
+    if one.errors is not None:
+        line += f": {errors_words(one.errors)}"
+    if one.against is not None:
+        change = points(one.against.validation, one.against.sd)
+        return f"{line}; validation error {change} against the recipe as it is"
+    return line if one.errors is not None else f"{line}: not confirmed"
+
+
+def verdict_words(verdict: Verdict) -> str:
+    """What both recipes gave on tiles that no trial saw.
+
+    >>> same = Interval(0.8, 0.7, 0.9)
+    >>> verdict_words(Verdict(same, same, Interval(0.0, 0.0, 0.0), 40))
+    'on 40 tiles that no trial saw: 0.800 [0.700, 0.900], the recipe as it is'
+    """
+    told = f"on {verdict.tiles} tiles that no trial saw: {verdict.default}, the recipe as it is"
+    if verdict.recommended == verdict.default and verdict.difference == (0.0, 0.0, 0.0):
+        return told
+    value, low, high = verdict.difference
+    word = "less accurate" if high < 0 else "at least as accurate, within the interval"
+    return (
+        f"{told}; {verdict.recommended}, the one recommended; difference {value:+.3f} "
+        f"[{low:+.3f}, {high:+.3f}]: {word}"
+    )
+
+
+def shown_key(recipe: Recipe, key: str) -> str:
+    """What a recipe says for a key, as on the command line; of a section, what differs."""
+    section, _, name = key.rpartition(".")
+    held = recipe.model_dump(mode="json", exclude_defaults=not section)
+    return shown(held[section][name] if section else held.get(name, "default"))
+
+
+def write_study(found: Found, out: Path) -> None:
+    """Write the recommended recipe, the tables and the figure; study.json, with all, comes last."""
+    write_text(out / "recommended.yaml", recommended_yaml(found, out / "recommended.yaml"))
+    write_text(out / "study.md", study_md(found))
+    write_text(out / "study.csv", study_csv(found))
+    panels = {
+        title(found, start): [_figure_row(row) for row in found.ranked(start) if row.effect]
+        for start in found.bases
+    }
+    write_png(
+        out / "study.png", effects_figure({name: rows for name, rows in panels.items() if rows})
+    )
+    write_text(
+        out / "study.json", json.dumps(study_json(found), indent=2, ensure_ascii=False) + "\n"
+    )
+
+
+def _figure_row(row: Row) -> EffectRow:
+    found: Effect | None = row.effect
+    if found is None:
+        raise ValueError(f"{row.name}: nothing was measured")
+    return EffectRow(row.name, found.validation, found.training, found.parts, row.word)
+
+
+def recommended_yaml(found: Found, path: Path) -> str:
+    """The recommended recipe, stating only what differs from the defaults; its command first."""
+    best = found.recommended or Candidate(TITLES[AS_IT_IS], found.recipe)
+    stated = best.recipe.model_dump(mode="json", exclude_defaults=True)
+    notes = [f"# Recommended by geotl study: {best.name}"]
+    if found.verdict is not None:
+        notes.append(f"# {verdict_words(found.verdict)}")
+    return "\n".join([f"# geotl run {path}", *notes, yamltext.write(stated)])
+
+
+def study_md(found: Found) -> str:
+    """The tables in Markdown."""
+    lines = [f"# Study of {found.recipe.title or found.recipe.name}", ""]
+    for start in found.bases:
+        lines += [f"## From {title(found, start)}", "", base_line(found, start), ""]
+        table = [cells(row) for row in found.ranked(start)]
+        if table:
+            lines += ["| " + " | ".join(HEADER) + " |", "|" + "---|" * len(HEADER)]
+            lines += ["| " + " | ".join(row) + " |" for row in table]
+            lines += [""]
+        if start == AS_IT_IS and found.not_for_probe:
+            lines += [f"Does not apply to a probe: {', '.join(found.not_for_probe)}.", ""]
+    lines += [
+        COLUMNS, "", RULE, "", chance_line(found), "", "## Recommended", "",
+        *(f"- {line}" for line in advice_lines(found)),
+    ]  # fmt: skip
+    return "\n".join(lines) + "\n"
+
+
+def study_csv(found: Found) -> str:
+    """A row for each trial, shares not percentages."""
+    stream = io.StringIO()
+    writer = csv.writer(stream, lineterminator="\n")
+    rows = [row_json(row) for start in found.bases for row in found.ranked(start)]
+    writer.writerow(rows[0] if rows else ["trial"])
+    writer.writerows(row.values() for row in rows)
+    return stream.getvalue()
+
+
+def row_json(row: Row) -> dict[str, Any]:
+    """A row as flat plain values; nothing where nothing was measured."""
+    trial, found = row.trial, row.effect
+    sides = {"off": "as the start" if trial.off == SAME else trial.off, "on": trial.on}
+    told: dict[str, Any] = {
+        "start": row.start, "trial": row.name, "technique": trial.technique, "kind": trial.kind,
+        "key": trial.key, **{name: _plain(value) for name, value in sides.items()},
+        "context": ", ".join(f"{k}={_plain(v)}" for k, v in trial.context.items()),
+        "note": trial.note, "verdict": row.word, "refused": row.refused,
+    }  # fmt: skip
+    for name in ("validation", "training"):
+        ends: Sequence[float | None] = getattr(found, name) if found else (None, None, None)
+        told |= {f"{name}_change": ends[0], f"{name}_low": ends[1], f"{name}_high": ends[2]}
+    told |= {
+        "validation_sd": found.sd if found else None,
+        "training_sd": found.training_sd if found else None,
+        "validation_falls": found.falls if found else None,
+        "training_does_not_fall": found.training_stays if found else None,
+        "folds": found.parts if found else 0, "dropped": row.dropped,
+        "seconds_on": found.on.seconds if found else None,
+        "seconds_off": found.off.seconds if found else None,
+    }  # fmt: skip
+    return {k: None if isinstance(v, float) and math.isnan(v) else v for k, v in told.items()}
+
+
+def _plain(value: Any) -> str:
+    """A value of a key, in short."""
+    held = (
+        value.model_dump(mode="json", exclude_defaults=True)
+        if hasattr(value, "model_dump")
+        else value
+    )
+    return shown(held)
+
+
+def study_json(found: Found) -> dict[str, Any]:
+    """All that was found, as plain values."""
+    best, verdict = found.recommended, found.verdict
+    return {
+        "labels": found.tiles[2], "learnt_from": found.tiles[0], "held_out": found.tiles[1],
+        "seeds": found.seeds, "finished": found.finished, "fits_made": found.fits,
+        "starts": {start: asdict(errors) for start, errors in found.base_errors.items()},
+        "does_not_apply_to_a_probe": found.not_for_probe,
+        "rows": [row_json(row) for start in found.bases for row in found.ranked(start)],
+        "candidates": [candidate_words(one) for one in found.candidates],
+        "recommended": best.name if best else None,
+        "unseen": None if verdict is None else {
+            "tiles": verdict.tiles, "default": verdict.default._asdict(),
+            "recommended": verdict.recommended._asdict(),
+            "difference": verdict.difference._asdict(),
+        },
+    }  # fmt: skip
