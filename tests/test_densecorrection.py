@@ -261,5 +261,5 @@ def test_the_sample_is_of_what_is_of_interest_and_its_halves_are_of_other_window
     sample = sample_of(Plan(**vars(exact) | {"wanted": wanted}), task.scene)
     assert len(sample.half) == len(sample.exact) == seen.sum()
     nowhere = Plan(**vars(exact) | {"wanted": np.zeros_like(wanted)})
-    assert sample_of(nowhere, task.scene) is None
+    assert sample_of(nowhere, nowhere.sweep, task.scene) is None
     assert [run.stop - run.start for run in _runs(np.arange(7))] == [2, 2, 3]
