@@ -258,7 +258,7 @@ def test_the_sample_is_of_what_is_of_interest_and_its_halves_are_of_other_window
     assert seen.max() == 1
     assert not seen[~wanted].any()
     assert {half for _, half in blocks} == {True, False}
-    sample = sample_of(Plan(**vars(exact) | {"wanted": wanted}), task.scene)
+    sample = sample_of(Plan(**vars(exact) | {"wanted": wanted}), exact.sweep, task.scene)
     assert len(sample.half) == len(sample.exact) == seen.sum()
     nowhere = Plan(**vars(exact) | {"wanted": np.zeros_like(wanted)})
     assert sample_of(nowhere, nowhere.sweep, task.scene) is None
