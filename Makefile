@@ -1,4 +1,4 @@
-# make demo: train, judge and save on the sample tiles.  make test: everything that is checked.
+# make demo: train, judge and save on the sample tiles, map the sample scene, export.  make test: everything that is checked.
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
@@ -10,7 +10,9 @@ demo: $(VENV)/.installed
 	$(BIN)/geotl run sample_source --out runs/sample_source --resume
 	$(BIN)/geotl run sample_target --out runs/sample_target --resume
 	$(BIN)/geotl run sample_scene --out runs/sample_scene --resume
-	@echo "Look at runs/sample_target/report.html and runs/sample_scene/report.html"
+	$(BIN)/geotl map runs/sample_scene/model.safetensors sample_tiles/scene.tif -o runs/map/map.tif --overwrite
+	$(BIN)/geotl export runs/sample_scene/model.safetensors --format onnx -o runs/export/model.onnx --overwrite
+	@echo "Look at runs/sample_target/report.html, runs/sample_scene/report.html and runs/map/map.html"
 
 test: $(VENV)/.tested lint
 	$(BIN)/python -m pytest
@@ -37,7 +39,7 @@ $(VENV)/.made: constraints.txt
 	touch $@
 
 $(VENV)/.installed: $(VENV)/.made pyproject.toml
-	$(PIP) install -c constraints.txt -e .
+	$(PIP) install -c constraints.txt -e '.[onnx]'
 	touch $@
 
 $(VENV)/.tested: $(VENV)/.installed

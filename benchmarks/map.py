@@ -95,6 +95,49 @@ def mapped(model: Path, scene: Path, folder: Path, mode: str) -> tuple[float, fl
     return float(told[-2]), float(told[-1]) / 1e6, count
 
 
+def repeated(scene: Path, side: int, large: int) -> Path:
+    """A scene repeated over a larger one, as a VRT that takes no space."""
+    across = -(-large // side)
+    parts = [(r * side, c * side) for r in range(across) for c in range(across)]
+    with rasterio.open(scene) as source:
+        names = source.descriptions
+    bands = "".join(
+        f'<VRTRasterBand dataType="UInt16" band="{band}"><Description>{name}</Description>'
+        "<NoDataValue>0</NoDataValue>"
+        + "".join(
+            f'<SimpleSource><SourceFilename relativeToVRT="0">{scene}</SourceFilename>'
+            f'<SourceBand>{band}</SourceBand><SrcRect xOff="0" yOff="0" xSize="{side}" '
+            f'ySize="{side}"/><DstRect xOff="{col}" yOff="{row}" xSize="{side}" ySize="{side}"/>'
+            "</SimpleSource>"
+            for row, col in parts
+        )
+        + "</VRTRasterBand>"
+        for band, name in enumerate(names, start=1)
+    )
+    path = scene.with_name("large.vrt")
+    path.write_text(
+        f'<VRTDataset rasterXSize="{large}" rasterYSize="{large}"><SRS>EPSG:32633</SRS>'
+        f"<GeoTransform>500000, 10, 0, 5000000, 0, -10</GeoTransform>{bands}</VRTDataset>"
+    )
+    return path
+
+
+def peak_of_a_while(model: Path, scene: Path, folder: Path, mode: str, seconds: float) -> float:
+    """Peak memory in GB of `geotl map` within its first seconds, after which it is ended."""
+    command = ["map", str(model), str(scene), "-o", str(folder / "large.tif"), "--step", str(STEP),
+               "--mode", mode, "--overwrite", "-q"]  # fmt: skip
+    with subprocess.Popen([sys.executable, "-m", "geotl", *command]) as process:
+        begun, peak = time.perf_counter(), 0
+        while process.poll() is None and time.perf_counter() - begun < seconds:
+            time.sleep(1)
+            lines = Path(f"/proc/{process.pid}/status").read_text().splitlines()
+            peak = max(peak, *(int(x.split()[1]) for x in lines if x.startswith("VmHWM")))
+        if process.poll() is not None:
+            raise SystemExit(f"geotl map ended with {process.returncode}")
+        process.kill()
+    return peak / 1e6
+
+
 def torchgeo_loop(model: Path, scene: Path, side: int) -> float:
     """Windows a second of torchgeo's own way over a corner of the scene."""
     from torch.utils.data import DataLoader
@@ -148,6 +191,7 @@ def main() -> None:
     parser.add_argument("--peer-side", type=int, default=3072)
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--skip-peer", action="store_true")
+    parser.add_argument("--large", type=int, help="side of a scene begun for a minute, its memory")
     args = parser.parse_args()
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
@@ -165,6 +209,11 @@ def main() -> None:
                 f"{windows / seconds:.0f} windows/s, peak memory {peak:.2f} GB",
                 flush=True,
             )
+            if args.large:
+                large = repeated(scene, args.side, args.large)
+                peak = peak_of_a_while(model, large, folder, mode, 60)
+                print(f"{args.large} x {args.large} x 13, {mode}, its first minute: peak memory "
+                      f"{peak:.2f} GB", flush=True)  # fmt: skip
         rates: dict[str, list[float]] = {}
         for _ in range(args.rounds):
             rates.setdefault("bare network", []).append(bare_rate(model))
