@@ -15,6 +15,7 @@ from geotl.cli_check import add_check
 from geotl.cli_curves import add_curve
 from geotl.cli_export import add_export
 from geotl.cli_labels import add_chips
+from geotl.cli_lecture import add_lecture
 from geotl.cli_map import add_map
 from geotl.cli_suggest import add_suggest
 from geotl.errors import GeoTLError, UnfinishedError
@@ -146,6 +147,7 @@ def _parser() -> argparse.ArgumentParser:
     add_accuracy(commands, common)
     add_check(commands, common)
     add_export(commands, common)
+    add_lecture(commands, common)
     add_map(commands, common)
     add_chips(commands, common)
     add_suggest(commands, common)

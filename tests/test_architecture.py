@@ -47,7 +47,8 @@ def test_no_module_imports_in_a_circle() -> None:
      ("torchvision.models", {"families", "published"}),
      ("torchgeo", {"datasets", "published"}), ("torchgeo.datasets", {"datasets"}),
      ("lightning", {"callbacks", "engine", "training"}),
-     ("matplotlib", {"cartography", "checkfigures", "curvefigures", "figures", "mapfigures"}),
+     ("matplotlib", {"cartography", "checkfigures", "curvefigures", "figures",
+                     "lecturefigures", "mapfigures"}),
      ("onnx", {"onnxfiles"}), ("onnxruntime", {"onnxfiles"}),
      ("distributed", {"manyscenes"}), ("dask", set()),
      ("geopandas", {"vectors"}), ("pyogrio", {"vectors"}),
@@ -63,8 +64,8 @@ def test_a_library_has_one_place(library: str, place: set[str]) -> None:
 def test_only_the_pipeline_and_the_cli_know_the_recipe() -> None:
     users = {n for n in MODULES if own(n) & {"recipe", "settings", "learning"}}
     parts = {"pipeline", "preparing", "drawing", "comparing", "keeping", "presets", "previewing"}
-    parts |= {"curves", "surveying", "labelling"}
-    assert users <= parts | {"cli", "cli_check", "cli_curves", "recipe", "settings"}
+    parts |= {"curves", "surveying", "labelling", "lecturerecipes", "lecturetiles", "lecturing"}
+    assert users <= parts | {"cli", "cli_check", "cli_curves", "cli_lecture", "recipe", "settings"}
 
 
 def test_the_command_line_starts_without_heavy_imports() -> None:
