@@ -162,7 +162,9 @@ def lenet5(numbers: Pictured) -> Shown:
     a, b = torch.tensor(0.7), torch.tensor(1.1)
     bent = float((torch.tanh(a + b) - torch.tanh(a) - torch.tanh(b)).abs())
     bent_sigmoid = float((torch.sigmoid(a + b) - torch.sigmoid(a) - torch.sigmoid(b)).abs())
-    weight = next(m for m in model.stages["c3"].modules() if isinstance(m, nn.Conv2d)).weight
+    weight = next(
+        m for m in model.stages["c3"].modules() if isinstance(m, nn.Conv2d)
+    ).weight.detach()
     apart = float((weight[:, 1:] - weight[:, :-1]).abs().max())
     shared = 16 * (25 + 1)
     findings = {

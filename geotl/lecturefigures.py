@@ -25,10 +25,10 @@ def panels_figure(panels: Sequence[Panel], columns: int = 0) -> bytes:
     wide = max(sum(_width(panel) for panel in row) for row in rows)
     heights = [max(_height(panel) for panel in row) for row in rows]
     figure = canvas(wide, sum(heights))
-    bands = np.ravel(figure.subfigures(len(rows), 1, height_ratios=heights))
+    bands = np.ravel(figure.subfigures(len(rows), 1, squeeze=False, height_ratios=heights))
     for band, row in zip(bands, rows, strict=True):
         widths = [_width(panel) for panel in row]
-        parts = np.ravel(band.subfigures(1, len(row), width_ratios=widths))
+        parts = np.ravel(band.subfigures(1, len(row), squeeze=False, width_ratios=widths))
         for part, panel in zip(parts, row, strict=True):
             _draw(part, panel)
     return encoded(figure)

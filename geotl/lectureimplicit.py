@@ -227,11 +227,14 @@ def standardised_bands(numbers: Standardised) -> tuple[float, float]:
     """How far the standardised training bands are from mean 0 and sd 1, at most."""
     source, rows = sample(numbers.region, numbers.bands), draw(numbers, 0).split.train
     own = statistics(source.pack, rows)
-    image = batch(source.pack, rows, fill=own.fill)["image"].double()
+    held = batch(source.pack, rows, fill=own.fill)
     plane = (1, -1, 1, 1)
-    z = (image - torch.from_numpy(own.mean).view(plane)) / torch.from_numpy(own.sd).view(plane)
-    mean, sd = z.mean((0, 2, 3)), z.std((0, 2, 3), correction=0)
-    return float(mean.abs().max()), float((sd - 1).abs().max())
+    mean, sd = (torch.from_numpy(x).view(plane) for x in (own.mean, own.sd))
+    z = ((held["image"].double() - mean) / sd).transpose(0, 1)
+    seen = held["valid"].expand_as(held["image"]).transpose(0, 1)
+    bands = [values[known] for values, known in zip(z, seen, strict=True)]
+    away = [(float(b.mean().abs()), float((b.std(correction=0) - 1).abs())) for b in bands]
+    return max(m for m, _ in away), max(s for _, s in away)
 
 
 def batchnorm_derivation(numbers: Batchnorm) -> Shown:

@@ -348,8 +348,8 @@ def coherence(kernels: Tensor) -> Floats:
     1.0
     """
     grey = kernels.double().sum(dim=1)
-    down = (grey[:, 1:, :-1] - grey[:, :-1, :-1]).flatten(1)
-    right = (grey[:, :-1, 1:] - grey[:, :-1, :-1]).flatten(1)
+    down = (grey[:, 2:, 1:-1] - grey[:, :-2, 1:-1]).flatten(1)
+    right = (grey[:, 1:-1, 2:] - grey[:, 1:-1, :-2]).flatten(1)
     yy, xx, xy = (down * down).sum(1), (right * right).sum(1), (down * right).sum(1)
     found = ((xx - yy).square() + 4 * xy.square()).sqrt() / (xx + yy).clamp_min(1e-12)
     return np.asarray(found.numpy())
