@@ -59,7 +59,7 @@ def parameter_table(numbers: Table) -> Shown:
         f"{own:,}" + (f" ({whole:,} with auxiliary)" if whole != own else "")
         for own, whole in (counts[name] for name in numbers.names)
     ]
-    titles = tuple(get_backbone(name).title.split(",")[0] for name in numbers.names)
+    titles = tuple(get_backbone(name).title.split(" (")[0] for name in numbers.names)
     panel = Bars(
         "parameters with the stock head", titles, {"": plain}, label="parameters",
         words={"": words}, log=True,

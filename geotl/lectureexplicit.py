@@ -16,6 +16,7 @@ from torch.nn import functional as F
 from geotl.augment import Augmentation, augment
 from geotl.batches import derived_seed
 from geotl.drawing import Draw, Source
+from geotl.errors import RecipeError, nearest
 from geotl.lecturepanels import (
     Bars,
     Effect,
@@ -46,7 +47,8 @@ def augmentation(numbers: Varied) -> Shown:
     kind = Augmentation(**numbers.augment.model_dump(), zero_dn=ZERO_DN)
     harm = numbers.judge or numbers.augment
     altered = Augmentation(**harm.model_dump(), zero_dn=ZERO_DN)
-    images, captions = drawn_tiles(source, first, kind, tile=0, seed=numbers.seed)
+    tile = _first_of(source, first, numbers.shown)
+    images, captions = drawn_tiles(source, first, kind, tile=tile, seed=numbers.seed)
     promise = promises(source, first, kind)
     arms: list[list[Learnt]] = [[], []]
     robust = np.zeros((2, numbers.seeds))
@@ -75,6 +77,18 @@ def augmentation(numbers: Varied) -> Shown:
     )
     values = {n: e.values() for n, e in zip(("altered", "judged", "train"), effects, strict=True)}
     return Shown(findings, values, panels)
+
+
+def _first_of(source: Source, rows: Draw, name: str) -> int:
+    """Position among the training tiles of the first one of a class.
+
+    Raises:
+        RecipeError: there is no such class.
+    """
+    classes = source.index.classes
+    if name not in classes:
+        raise RecipeError(f"shown: given {name}; {nearest(name, classes)}")
+    return int(np.flatnonzero(source.labels[rows.split.train] == classes.index(name))[0])
 
 
 def _definition(train: Effect, judged: Effect) -> Finding:
@@ -135,7 +149,7 @@ def promises(source: Source, rows: Draw, kind: Augmentation) -> Finding:
         return Finding(
             image.shape == before.shape and share >= 0.8,
             f"the size stays {image.shape[-1]} px, at least {share:.0%} of each tile's pixels stay "
-            "valid, invented corners are marked and filled",
+            f"valid, {'invented corners are marked and filled' if share < 1 else 'none invented'}",
         )
     if kind.erase > 0 or kind.band_dropout > 0:
         blank = torch.where(valid, 0.0, image - fill.view(1, -1, 1, 1))[:, :, 2:, 2:]

@@ -8,9 +8,9 @@ from collections.abc import Sequence
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import SubFigure
-from matplotlib.ticker import FuncFormatter, PercentFormatter
+from matplotlib.ticker import FuncFormatter, MaxNLocator, NullFormatter, PercentFormatter
 
-from geotl.figures import BLUE, FAINT, GREY, INK, ORANGE, canvas, encoded, plain_axes
+from geotl.figures import BLUE, FAINT, GREY, INK, ORANGE, RULE, canvas, encoded, plain_axes
 from geotl.lecturepanels import Bars, Histograms, Lines, Panel, Pictures, Series
 from geotl.rendering import default_colours
 
@@ -73,13 +73,20 @@ def _lines(axes: Axes, panel: Lines) -> None:
         _series(axes, series, colour)
     if panel.log_x:
         axes.set_xscale("log")
+        _plain_ticks(axes, panel)
     if panel.log_y:
         axes.set_yscale("log")
+        axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+        axes.yaxis.set_minor_formatter(NullFormatter())
     plain_axes(axes, panel.title)
     axes.set_xlabel(panel.x)
     axes.set_ylabel(panel.y)
     if panel.percent:
         axes.yaxis.set_major_formatter(PercentFormatter(1.0, decimals=0))
+    if panel.limits is not None:
+        axes.set_ylim(*panel.limits)
+    if panel.x in ("epoch", "step", "stage"):
+        axes.xaxis.set_major_locator(MaxNLocator(6, integer=True))
     for place, (at, text) in enumerate(panel.marks.items()):
         axes.axvline(at, color=GREY, linewidth=1, linestyle=(0, (2, 2)), zorder=1)
         axes.annotate(
@@ -93,6 +100,14 @@ def _lines(axes: Axes, panel: Lines) -> None:
             xytext=(0, 3), textcoords="offset points", fontsize=8, color=FAINT,
         )  # fmt: skip
     _legend(axes, [series.name for series in panel.series])
+
+
+def _plain_ticks(axes: Axes, panel: Lines) -> None:
+    """Ticks of a logarithmic axis where there are values, written out; a marked one by its mark."""
+    places = sorted({float(x) for series in panel.series for x in np.ravel(series.x)})
+    names = [panel.marks[x].split()[-1] if x in panel.marks else f"{x:g}" for x in places]
+    axes.set_xticks(places, names)
+    axes.set_xticks([], minor=True)
 
 
 def _series(axes: Axes, series: Series, colour: str) -> None:
@@ -138,21 +153,30 @@ def _bars(axes: Axes, panel: Bars) -> None:
     axes.invert_yaxis()
     if panel.log:
         axes.set_xscale("log")
+        axes.xaxis.set_minor_formatter(NullFormatter())
     plain_axes(axes, panel.title, grid="x")
     axes.tick_params(axis="y", labelcolor=INK)
     axes.set_xlabel(panel.label)
     if panel.percent:
         axes.xaxis.set_major_formatter(PercentFormatter(1.0, decimals=0))
-    elif not panel.log:
-        axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,.4g}"))
+    else:
+        axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: _short(value)))
     if panel.words:
         low, high = axes.get_xlim()
         axes.set_xlim(low, high * 30 if panel.log else low + (high - low) * 1.3)
     if count > 1:
         axes.legend(
-            frameon=False, fontsize=8, labelcolor=INK, loc="lower left", bbox_to_anchor=(0, -0.5),
-            ncols=min(count, 3),
+            frameon=False, fontsize=8, labelcolor=INK, loc="upper left", ncols=min(count, 3),
+            bbox_to_anchor=(0, -(0.55 if panel.label else 0.3) / _height(panel)),
         )  # fmt: skip
+
+
+def _short(value: float) -> str:
+    """A figure on an axis: thousands as k, millions as M."""
+    for unit, word in ((1e6, " M"), (1e3, " k")):
+        if abs(value) >= unit:
+            return f"{value / unit:g}{word}"
+    return f"{value:g}"
 
 
 def _histograms(axes: Axes, panel: Histograms) -> None:
@@ -174,10 +198,13 @@ def _pictures(part: SubFigure, panel: Pictures) -> None:
     rows = math.ceil(len(panel.images) / panel.columns)
     part.suptitle(panel.title, fontsize=11, color=INK, fontweight="bold", ha="left", x=0.02)
     for place, axes in enumerate(np.ravel(part.subplots(rows, panel.columns, squeeze=False))):
-        axes.set_axis_off()
         if place >= len(panel.images):
+            axes.set_axis_off()
             continue
         image = np.asarray(panel.images[place])
         axes.imshow(image, cmap="gray", interpolation="nearest")
+        axes.set_xticks([])
+        axes.set_yticks([])
+        axes.spines[:].set_color(RULE)
         if place < len(panel.captions):
-            axes.set_title(panel.captions[place], y=-0.03, va="top", fontsize=7, color=INK)
+            axes.set_title(panel.captions[place], y=0, pad=-4, va="top", fontsize=7, color=INK)

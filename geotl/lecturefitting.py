@@ -66,7 +66,7 @@ def _fit_panel(title: str, learnt: Learnt, target: float) -> Lines:
         f"{title} ({learnt.train:.2f}, {learnt.judged:.2f})", "epoch", "accuracy",
         (Series("training", epochs, curve(learnt.history, "train_accuracy")),
          Series("judged", epochs, curve(learnt.history, "val_accuracy"))),
-        percent=True, level=(target, "target"),
+        percent=True, level=(target, "target"), limits=(0.0, 1.02),
     )  # fmt: skip
 
 

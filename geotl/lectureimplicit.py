@@ -16,12 +16,14 @@ from geotl.lecturepanels import Effect, Finding, Histograms, Lines, Series, Show
 from geotl.lecturerecipes import Batchnorm, Descent, Normalised, Standardised, Stopping
 from geotl.lecturetiles import (
     Learnt,
+    accuracy,
     curve,
     draw,
     learn,
     network,
     sample,
     settings_of,
+    tiles_of,
 )
 from geotl.loading import batch, statistics
 from geotl.stages import SteadyBatchNorm2d
@@ -112,6 +114,7 @@ def early_stopping(numbers: Stopping) -> Shown:
     source = sample(numbers.region, numbers.bands)
     stopped: list[Learnt] = []
     whole: list[Learnt] = []
+    kept_gaps: list[float] = []
     for number in range(numbers.seeds):
         rows, seed = draw(numbers, number), numbers.seed + number
         start = network(source, rows.split.train, numbers, seed)
@@ -119,12 +122,12 @@ def early_stopping(numbers: Stopping) -> Shown:
         for kept, patience in ((stopped, numbers.patience), (whole, 0)):
             settings = replace(plain, patience=patience)
             kept.append(learn(start, source, rows, settings, watch=True))
+        sides = (tiles_of(source, part) for part in (rows.split.train, rows.split.test))
+        train, judged = (accuracy(stopped[-1].kept, side) for side in sides)
+        kept_gaps.append(train - judged)
     ran = [len(one.history.epochs) for one in stopped]
     same = [_same_weights(a.kept, b.kept) for a, b in zip(stopped, whole, strict=True)]
-    loss = Effect.of(
-        [curve(one.history, "val_loss")[-1] for one in whole],
-        [curve(one.history, "val_loss").min() for one in stopped],
-    )
+    gap = Effect.of([one.gap for one in whole], kept_gaps)
     best = [(a.history.best_epoch + 1, b.history.best_epoch + 1)
             for a, b in zip(stopped, whole, strict=True)]  # fmt: skip
     findings = {
@@ -132,7 +135,9 @@ def early_stopping(numbers: Stopping) -> Shown:
             max(ran) < numbers.epochs,
             f"stopped after {', '.join(map(str, ran))} of {numbers.epochs} epochs",
         ),
-        "overfitting": Finding(loss.falls, loss.words("held-out loss, last epoch -> stopped")),
+        "overfitting": Finding(
+            gap.falls, gap.words("training minus held-out accuracy, last epoch -> stopped")
+        ),
         "checkpoint": Finding(
             all(same),
             f"both kept the same weights, bit for bit, in {sum(same)} of {len(same)} seeds "
@@ -146,7 +151,7 @@ def early_stopping(numbers: Stopping) -> Shown:
          Series("held out", curve(first, "epoch") + 1, curve(first, "val_loss"))),
         marks={best[0][0]: f"kept: {best[0][0]}", run: f"stopped: {run}"}, log_y=True,
     )  # fmt: skip
-    values = {"epochs_run": ran, "kept_epochs": best, "same": same, "loss": loss.values()}
+    values = {"epochs_run": ran, "kept_epochs": best, "same": same, "gap": gap.values()}
     return Shown(findings, values, (panel,))
 
 
@@ -163,7 +168,7 @@ def houses(count: int, seed: int) -> tuple[Floats, Floats]:
     """Simulated houses: surface [m2] and rooms [count, 2], and prices [count] in thousands."""
     random = np.random.default_rng(seed)
     surface = random.normal(150.0, 50.0, count).clip(20)
-    rooms = random.integers(1, 7, count) + 0.004 * (surface - 150)
+    rooms = random.integers(1, 7, count).astype(np.float64)
     price = 2.0 * surface + 15.0 * rooms + random.normal(0, 10, count)
     return np.stack([surface, rooms], axis=1), price
 

@@ -27,7 +27,10 @@ class Series:
 
 @dataclass(frozen=True)
 class Lines:
-    """A panel of series; `marks` are vertical lines with a word, `level` a horizontal one."""
+    """A panel of series; `marks` are vertical lines with a word, `level` a horizontal one.
+
+    `limits` are those of y, where panels are to be compared.
+    """
 
     title: str
     x: str
@@ -38,6 +41,7 @@ class Lines:
     percent: bool = False
     marks: Mapping[float, str] = field(default_factory=dict)
     level: tuple[float, str] | None = None
+    limits: tuple[float, float] | None = None
 
 
 @dataclass(frozen=True)

@@ -154,6 +154,7 @@ class Varied(Trained):
 
     augment: Augment = Field(Augment(), description="the augmentation shown and trained with")
     judge: Augment | None = Field(None, description="what is done to the judged tiles")
+    shown: Text = Field("residential", description="class of the tile that is shown")
 
 
 class Masks(Levels):

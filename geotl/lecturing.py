@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from geotl import (
+    __version__,
     lecturearchitectures,
     lectureexplicit,
     lecturefitting,
@@ -88,8 +89,9 @@ def _told(name: str, recipe: LectureRecipe, numbers: Any, shown: Shown) -> dict[
 
 
 def _fingerprint(recipe: LectureRecipe, numbers: Any) -> str:
-    """Of all that a recipe states, so that a changed one is run again."""
-    told = json.dumps([recipe.model_dump(mode="json"), numbers.model_dump(mode="json")])
+    """Of all that a recipe states and geotl's version, so that what changed is run again."""
+    stated = [recipe.model_dump(mode="json"), numbers.model_dump(mode="json"), __version__]
+    told = json.dumps(stated)
     return hashlib.sha256(told.encode()).hexdigest()
 
 
