@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import time
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -12,9 +11,9 @@ import torch
 from torch import Tensor, nn
 
 from geotl.backbones import Backbone, build_backbone, get_backbone
-from geotl.lecturepanels import Bars, Effect, Finding, Lines, Pictures, Series, Shown
-from geotl.lecturerecipes import Bottleneck, Levels, Pictured, Residual, Table
-from geotl.lecturetiles import Learnt, curve, draw, learn, network, sample, settings_of
+from geotl.lecturepanels import Bars, Finding, Pictures, Shown
+from geotl.lecturerecipes import Bottleneck, Levels, Pictured, Table
+from geotl.lecturetiles import draw, sample
 from geotl.loading import batch, statistics
 
 SLIDE = {"lenet5": 60e3, "alexnet": 60e6, "vgg16": 138e6}  # what the slides say
@@ -85,7 +84,7 @@ def bottleneck(numbers: Bottleneck) -> Shown:
     direct, reduced = multiplications(
         numbers.side, numbers.channels, numbers.filters, numbers.kernel, numbers.narrow
     )
-    wide = {"kernel_size": numbers.kernel, "padding": numbers.kernel // 2}
+    wide: dict[str, Any] = {"kernel_size": numbers.kernel, "padding": numbers.kernel // 2}
     layers: tuple[nn.Module, nn.Module] = (
         nn.Conv2d(numbers.channels, numbers.filters, **wide),
         nn.Sequential(
@@ -254,7 +253,7 @@ def parallel_filters(numbers: Pictured) -> Shown:
     """A block of GoogLeNet: several kernels side by side, their outputs put together."""
     bands = sample(numbers.region, numbers.bands).pack.bands
     model, _ = build_backbone("googlenet", bands, seed=numbers.seed, cut_after="inception3")
-    block = model.stages["inception3"].inception3a
+    block: Any = model.stages["inception3"].inception3a
     branches = dict(block.named_children())
     sizes = {
         name: [m.kernel_size[0] for m in branch.modules() if isinstance(m, nn.Conv2d)]
@@ -344,100 +343,6 @@ def vgg16(_: Levels) -> Shown:
     return Shown(findings, values, (panel,))
 
 
-def zeroed_residual(numbers: Levels) -> Shown:
-    """A residual block whose second batch normalisation gives zero lets its input through."""
-    model, _ = build_backbone("resnet18", ["grey"], seed=numbers.seed, cut_after="layer1")
-    model.eval()
-    block = model.stages["layer1"][0]
-    generator = torch.Generator().manual_seed(numbers.seed)
-    x = torch.rand(2, 64, 10, 10, generator=generator)
-    with torch.inference_mode():
-        before = float((block(x) - x).abs().max())
-        nn.init.zeros_(block.bn2.weight)
-        nn.init.zeros_(block.bn2.bias)
-        after = float((block(x) - x).abs().max())
-        without = float((PlainBlock(block)(x) - x).abs().max())
-    findings = {
-        "identity": Finding(
-            after == 0,
-            f"the output differs from the input by {before:.2f}, with gamma and beta of the second "
-            f"batch normalisation at zero by {after:g}",
-        ),
-        "shortcut": Finding(
-            without > 0,
-            f"without the shortcut the same block differs by {without:.2f}: it gives zero",
-        ),
-    }
-    panel = Bars(
-        "largest difference from the input",
-        ("random weights", "second batch norm zeroed", "zeroed, no shortcut"),
-        {"": [before, after, without]},
-        words={"": [f"{v:.2f}" for v in (before, after, without)]},
-    )
-    return Shown(findings, {"before": before, "after": after, "without": without}, (panel,))
-
-
-class PlainBlock(nn.Module):
-    """A basic residual block without its shortcut; the same layers."""
-
-    def __init__(self, block: Any) -> None:
-        """Take over a torchvision BasicBlock's layers."""
-        super().__init__()
-        self.conv1, self.bn1, self.relu = block.conv1, block.bn1, block.relu
-        self.conv2, self.bn2 = block.conv2, block.bn2
-
-    def forward(self, x: Tensor) -> Tensor:
-        """Two convolutions, each normalised and rectified, [N, C, h, w]."""
-        x = self.relu(self.bn1(self.conv1(x)))
-        found: Tensor = self.relu(self.bn2(self.conv2(x)))
-        return found
-
-
-def without_shortcuts(backbone: Backbone) -> Backbone:
-    """A copy of a ResNet of basic blocks without its shortcuts; what is left keeps its weights."""
-    plain = copy.deepcopy(backbone)
-    for name, stage in plain.stages.items():
-        if name != "stem":
-            for place, block in enumerate(stage):
-                stage[place] = PlainBlock(block)
-    return plain
-
-
-def plain_or_residual(numbers: Residual) -> Shown:
-    """The same layers with and without shortcuts: training loss and accuracy."""
-    source = sample(numbers.region, numbers.bands)
-    arms: list[list[Learnt]] = [[], []]
-    for number in range(numbers.seeds):
-        rows, seed = draw(numbers, number), numbers.seed + number
-        residual = network(source, rows.split.train, numbers, seed)
-        plain = copy.deepcopy(residual)
-        plain.backbone = without_shortcuts(residual.backbone)
-        for side, start in enumerate((plain, residual)):
-            arms[side].append(learn(start, source, rows, settings_of(numbers, seed)))
-    loss = Effect.of(*([float(curve(o.history, "train_loss")[-1]) for o in a] for a in arms))
-    train, judged = (
-        Effect.of(*([getattr(o, n) for o in a] for a in arms)) for n in ("train", "judged")
-    )
-    layers = sum(isinstance(m, nn.Conv2d) and m.kernel_size != (1, 1) for m in plain.modules())
-    findings = {
-        "easier": Finding(
-            loss.falls,
-            f"{layers} convolutions deep, {loss.words('training loss after the last epoch')}",
-        ),
-        "training_error": Finding(train.rises, train.words("training accuracy")),
-        "judged": Finding(judged.rises, judged.words("judged accuracy")),
-    }
-    epochs = curve(arms[0][0].history, "epoch") + 1
-    series = []
-    for name, arm in (("residual", arms[1]), ("plain", arms[0])):
-        held = np.stack([curve(one.history, "train_loss") for one in arm])
-        sd = held.std(axis=0, ddof=1) if len(held) > 1 else None
-        series.append(Series(name, epochs, held.mean(0), sd))
-    panel = Lines(f"training loss, {layers} convolutions", "epoch", "loss", tuple(series))
-    values = {"loss": loss.values(), "train": train.values(), "judged": judged.values()}
-    return Shown(findings, values, (panel,))
-
-
 DEMONSTRATIONS: Mapping[str, Callable[[Any], Shown]] = {
     "parameter_table": parameter_table,
     "bottleneck": bottleneck,
@@ -445,6 +350,4 @@ DEMONSTRATIONS: Mapping[str, Callable[[Any], Shown]] = {
     "alexnet": alexnet,
     "parallel_filters": parallel_filters,
     "vgg16": vgg16,
-    "zeroed_residual": zeroed_residual,
-    "plain_or_residual": plain_or_residual,
 }

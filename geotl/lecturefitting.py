@@ -18,7 +18,7 @@ from geotl.heads import logistic
 from geotl.learningcurve import LearningCurve, learning_curve
 from geotl.lecturepanels import Bars, Effect, Finding, Lines, Series, Shown, sd_of, spread
 from geotl.lecturerecipes import Capacity, MoreLabels, ThreeFits, TwoStages, Widths
-from geotl.lecturetiles import Learnt, curve, draw, learn, network, sample, settings_of
+from geotl.lecturetiles import Learnt, compared, curve, draw, learn, network, sample, settings_of
 from geotl.model import FeatureSpec, Normalise, TileClassifier
 
 Floats = NDArray[np.floating]
@@ -105,7 +105,7 @@ def capacity_check(numbers: Capacity) -> Shown:
 
 
 def _steps(path: Floats) -> Floats:
-    return np.arange(1, len(path) + 1)
+    return np.arange(1.0, len(path) + 1)
 
 
 def _first(accuracy: Floats) -> int | None:
@@ -213,7 +213,8 @@ def _full_batch(layer: nn.Module, x: Tensor, truth: Tensor, numbers: Widths) -> 
 def two_stages(numbers: TwoStages) -> Shown:
     """Overfit with every regulariser off, then turn them on: the lecture's strategy."""
     source = sample(numbers.region, numbers.bands)
-    first, second = [], []
+    first: list[Learnt] = []
+    second: list[Learnt] = []
     for number in range(numbers.seeds):
         rows, seed = draw(numbers, number), numbers.seed + number
         plain = settings_of(numbers, seed)
@@ -228,10 +229,7 @@ def two_stages(numbers: TwoStages) -> Shown:
 
 def stages_shown(first: list[Learnt], second: list[Learnt], target: float) -> Shown:
     """Both stages compared: capacity, gap, and the two clauses of the definition."""
-    train, judged, gap = (
-        Effect.of([getattr(one, name) for one in first], [getattr(one, name) for one in second])
-        for name in ("train", "judged", "gap")
-    )
+    train, judged, gap = (compared((first, second), n) for n in ("train", "judged", "gap"))
     reached = bool((train.off >= target).all())
     findings = {
         "capacity": Finding(

@@ -17,6 +17,8 @@ from geotl.lecturerecipes import Batchnorm, Descent, Normalised, Standardised, S
 from geotl.lecturetiles import (
     Learnt,
     accuracy,
+    band,
+    compared,
     curve,
     draw,
     learn,
@@ -24,6 +26,7 @@ from geotl.lecturetiles import (
     sample,
     settings_of,
     tiles_of,
+    waited,
 )
 from geotl.loading import batch, statistics
 from geotl.stages import SteadyBatchNorm2d
@@ -326,9 +329,12 @@ def batchnorm_training(numbers: Normalised) -> Shown:
             own = numbers.model_copy(update={"backbone": name})
             start = network(source, rows.split.train, own, seed)
             kept.append(learn(start, source, rows, settings_of(numbers, seed), watch=True))
-    waits = Effect.of(*([waited(one, numbers) for one in arm] for arm in (plain, normalised)))
-    judged = Effect.of(*([one.judged for one in arm] for arm in (plain, normalised)))
-    gap = Effect.of(*([one.gap for one in arm] for arm in (plain, normalised)))
+    arms = (plain, normalised)
+    waits = Effect.of(
+        *([waited(o, "train_accuracy", numbers.target, numbers.epochs) for o in a] for a in arms)
+    )
+    judged = compared(arms, "judged")
+    gap = compared(arms, "gap")
     findings = {
         "easier": Finding(
             waits.falls,
@@ -339,30 +345,16 @@ def batchnorm_training(numbers: Normalised) -> Shown:
         "generalises": Finding(judged.rises, judged.words("judged accuracy")),
         "overfitting": Finding(gap.falls, gap.words("gap")),
     }
-    epochs = curve(plain[0].history, "epoch") + 1
     panels = tuple(
         Lines(
             title, "epoch", "accuracy",
-            (_band("with batch normalisation", normalised, column, epochs),
-             _band("without", plain, column, epochs)), percent=True,
+            (band("with batch normalisation", normalised, column),
+             band("without", plain, column)), percent=True,
         )
         for title, column in (("training", "train_accuracy"), ("judged", "val_accuracy"))
     )  # fmt: skip
     values = {"epochs": waits.values(), "judged": judged.values(), "gap": gap.values()}
     return Shown(findings, values, panels)
-
-
-def waited(learnt: Learnt, numbers: Normalised) -> int:
-    """Epochs until the training accuracy reached the target; one more than all if it never did."""
-    reached = np.flatnonzero(curve(learnt.history, "train_accuracy") >= numbers.target)
-    return int(reached[0]) + 1 if len(reached) else numbers.epochs + 1
-
-
-def _band(name: str, arm: list[Learnt], column: str, epochs: Floats) -> Series:
-    """Mean and sd over seeds of a history's column."""
-    found = np.stack([curve(one.history, column) for one in arm])
-    sd = found.std(axis=0, ddof=1) if len(found) > 1 else None
-    return Series(name, epochs, found.mean(axis=0), sd)
 
 
 DEMONSTRATIONS: Mapping[str, Callable[[Any], Shown]] = {

@@ -20,6 +20,7 @@ from geotl.cachefolder import cache_folder
 from geotl.catalogue import index_tiles
 from geotl.drawing import Draw, Source
 from geotl.fingerprints import fingerprint
+from geotl.lecturepanels import Effect, Series
 from geotl.lecturerecipes import Drawn, Trained
 from geotl.loading import pack, statistics
 from geotl.model import FeatureSpec, Normalise, TileClassifier
@@ -166,3 +167,22 @@ def accuracy(model: TileClassifier, tiles: Tiles) -> float:
 def curve(history: History, name: str) -> NDArray[np.float64]:
     """A column of a history, epoch by epoch."""
     return np.array([row[name] for row in history.epochs])
+
+
+def waited(learnt: Learnt, column: str, goal: float, epochs: int) -> int:
+    """Epochs until a column of the history reached a goal; one more than all if it never did."""
+    reached = np.flatnonzero(curve(learnt.history, column) >= goal)
+    return int(reached[0]) + 1 if len(reached) else epochs + 1
+
+
+def band(name: str, arm: Sequence[Learnt], column: str) -> Series:
+    """Mean of a history's column over seeds by epoch, with its sd."""
+    found = np.stack([curve(one.history, column) for one in arm])
+    sd = found.std(axis=0, ddof=1) if len(found) > 1 else None
+    return Series(name, curve(arm[0].history, "epoch") + 1, found.mean(axis=0), sd)
+
+
+def compared(arms: Sequence[Sequence[Learnt]], name: str) -> Effect:
+    """A figure of trainings without and with, such as train, judged or gap."""
+    off, on = ([getattr(one, name) for one in arm] for arm in arms)
+    return Effect.of(off, on)

@@ -12,9 +12,12 @@ from typing import Any
 from geotl import (
     __version__,
     lecturearchitectures,
+    lectureaugmentation,
     lectureexplicit,
     lecturefitting,
     lectureimplicit,
+    lectureresidual,
+    lecturestages,
     lecturetransfer,
 )
 from geotl.errors import ModelError
@@ -34,8 +37,11 @@ DEMONSTRATIONS: Mapping[str, Callable[[Any], Shown]] = {
     **lecturefitting.DEMONSTRATIONS,
     **lectureimplicit.DEMONSTRATIONS,
     **lectureexplicit.DEMONSTRATIONS,
+    **lectureaugmentation.DEMONSTRATIONS,
     **lecturetransfer.DEMONSTRATIONS,
+    **lecturestages.DEMONSTRATIONS,
     **lecturearchitectures.DEMONSTRATIONS,
+    **lectureresidual.DEMONSTRATIONS,
 }
 
 

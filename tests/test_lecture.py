@@ -15,9 +15,12 @@ from torch import nn
 
 from geotl import (
     lecturearchitectures,
+    lectureaugmentation,
     lectureexplicit,
     lecturefitting,
     lectureimplicit,
+    lectureresidual,
+    lecturestages,
     lecturetransfer,
     lecturing,
 )
@@ -222,7 +225,7 @@ KINDS = {
 def test_augmentations_keep_their_promises(kind: Augmentation) -> None:
     numbers = NUMBERS["augmentation"](shots=4)
     source, rows = sample(numbers.region, numbers.bands), draw(numbers, 0)
-    found = lectureexplicit.promises(source, rows, kind)
+    found = lectureaugmentation.promises(source, rows, kind)
     assert found.held, found.measured
 
 
@@ -232,10 +235,10 @@ def test_a_broken_augmentation_does_not_pass(name: str, monkeypatch: pytest.Monk
         after = augment(batch, *args, **more)
         return after | {"image": after["image"] * 1.05 + 1}
 
-    monkeypatch.setattr(lectureexplicit, "augment", broken)
+    monkeypatch.setattr(lectureaugmentation, "augment", broken)
     numbers = NUMBERS["augmentation"](shots=4)
     source, rows = sample(numbers.region, numbers.bands), draw(numbers, 0)
-    assert not lectureexplicit.promises(source, rows, KINDS[name]).held
+    assert not lectureaugmentation.promises(source, rows, KINDS[name]).held
 
 
 def test_dropout_takes_three_in_ten_and_scales_the_rest() -> None:
@@ -298,7 +301,7 @@ def test_a_frozen_stage_stays_and_one_that_is_let_go_is_told(
 ) -> None:
     assert held(lecturetransfer.search_space(transferred))["frozen"]
     monkeypatch.setattr(lecturetransfer, "freeze", lambda backbone, upto: freeze(backbone, None))
-    loose = lecturetransfer._trained(transferred, 0, pretrained=True, upto=None)
+    loose = lecturetransfer.trained(transferred, 0, pretrained=True, upto=None)
     assert lecturetransfer.distances(loose[0], loose[1].last)["stem"] > 0
     assert not lecturetransfer._same_state(loose[0], loose[1].last, "stem")
 
@@ -333,10 +336,10 @@ def test_coherence_tells_an_edge_from_noise_and_a_blob() -> None:
     noise = torch.randn(200, 4, 7, 7, generator=torch.Generator().manual_seed(0))
     y, x = torch.meshgrid(torch.arange(-3.0, 4), torch.arange(-3.0, 4), indexing="ij")
     blob = torch.exp(-(x * x + y * y) / 4).expand(1, 1, 7, 7)
-    assert lecturetransfer.coherence(edge)[0] == pytest.approx(1)
-    assert lecturetransfer.coherence(slanted)[0] > 0.95
-    assert lecturetransfer.coherence(noise).mean() < 0.3
-    assert lecturetransfer.coherence(blob)[0] < 0.2
+    assert lecturestages.coherence(edge)[0] == pytest.approx(1)
+    assert lecturestages.coherence(slanted)[0] > 0.95
+    assert lecturestages.coherence(noise).mean() < 0.3
+    assert lecturestages.coherence(blob)[0] < 0.2
 
 
 # ------------------------------------------------------------------------------- architectures
@@ -382,14 +385,14 @@ def test_googlenets_block_is_several_kernels_put_together() -> None:
 
 
 def test_a_zeroed_residual_block_is_the_identity_and_a_plain_one_is_not() -> None:
-    assert held(lecturearchitectures.zeroed_residual(Levels())) == {
+    assert held(lectureresidual.zeroed_residual(Levels())) == {
         "identity": True, "shortcut": True,
     }  # fmt: skip
 
 
 def test_plain_and_residual_have_the_same_weights_but_for_the_shortcuts() -> None:
     residual, _ = build_backbone("resnet18", ["grey"], cut_after="layer2", seed=2)
-    plain = lecturearchitectures.without_shortcuts(residual)
+    plain = lectureresidual.without_shortcuts(residual)
     mine, theirs = plain.state_dict(), residual.state_dict()
     assert {name for name in theirs if name not in mine} == {
         name for name in theirs if "downsample" in name
