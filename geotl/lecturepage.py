@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import base64
 from collections.abc import Mapping, Sequence
 from html import escape
 from pathlib import Path
@@ -10,6 +9,7 @@ from typing import Any
 
 from geotl.lecturerecipes import PARTS
 from geotl.pagestyle import STYLE
+from geotl.report import Picture, figure_html
 
 Told = Mapping[str, Any]
 OWN = """
@@ -54,7 +54,6 @@ def page_of(told: Sequence[Told], pictures: Mapping[str, Path]) -> str:
 
 def _one(told: Told, picture: Path) -> str:
     """One demonstration: title, claims with what was measured, figure, note and command."""
-    encoded = base64.b64encode(picture.read_bytes()).decode()
     title = told["title"]
     note = told["note"]
     remark = (
@@ -66,8 +65,7 @@ def _one(told: Told, picture: Path) -> str:
     return (
         f'<h3 id="{told["name"]}"><span lang="fr">{escape(title["fr"])}</span> / '
         f"{escape(title['en'])}</h3>{''.join(map(_claim, told['claims']))}"
-        f'<figure><img alt="{escape(title["en"], quote=True)}" '
-        f'src="data:image/png;base64,{encoded}"></figure>{remark}'
+        f"{figure_html(Picture(picture.read_bytes(), title['en']))}{remark}"
         f"<pre>geotl lecture {told['name']}</pre>"
     )
 
