@@ -92,12 +92,13 @@ def _lines(axes: Axes, panel: Lines) -> None:
         axes.annotate(
             text, (at, 0.02 + 0.09 * place), xycoords=("data", "axes fraction"), xytext=(3, 0),
             textcoords="offset points", fontsize=8, color=FAINT,
+            bbox={"facecolor": "white", "alpha": 0.8, "pad": 1, "linewidth": 0},
         )  # fmt: skip
     if panel.level is not None:
         axes.axhline(panel.level[0], color=GREY, linewidth=1, linestyle=(0, (2, 2)), zorder=1)
         axes.annotate(
-            panel.level[1], (1, panel.level[0]), xycoords=("axes fraction", "data"), ha="right",
-            xytext=(0, 3), textcoords="offset points", fontsize=8, color=FAINT,
+            panel.level[1], (0, panel.level[0]), xycoords=("axes fraction", "data"),
+            xytext=(3, 3), textcoords="offset points", fontsize=8, color=FAINT,
         )  # fmt: skip
     _legend(axes, [series.name for series in panel.series])
 
