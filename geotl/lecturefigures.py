@@ -76,8 +76,7 @@ def _lines(axes: Axes, panel: Lines) -> None:
         _plain_ticks(axes, panel)
     if panel.log_y:
         axes.set_yscale("log")
-        axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
-        axes.yaxis.set_minor_formatter(NullFormatter())
+        _plain_powers(axes)
     plain_axes(axes, panel.title)
     axes.set_xlabel(panel.x)
     axes.set_ylabel(panel.y)
@@ -101,6 +100,12 @@ def _lines(axes: Axes, panel: Lines) -> None:
             xytext=(3, 3), textcoords="offset points", fontsize=8, color=FAINT,
         )  # fmt: skip
     _legend(axes, [series.name for series in panel.series])
+
+
+def _plain_powers(axes: Axes) -> None:
+    """Powers on a logarithmic y axis written out, since figures here parse no mathematics."""
+    axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+    axes.yaxis.set_minor_formatter(NullFormatter())
 
 
 def _plain_ticks(axes: Axes, panel: Lines) -> None:
@@ -189,6 +194,7 @@ def _histograms(axes: Axes, panel: Histograms) -> None:
         axes.hist(values, bins, histtype="step", color=colour, linewidth=1.4, label=name)
     if panel.log:
         axes.set_yscale("log")
+        _plain_powers(axes)
     plain_axes(axes, panel.title)
     axes.set_xlabel(panel.x)
     axes.set_ylabel("count")
