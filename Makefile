@@ -1,10 +1,11 @@
 # make demo: train, judge and save on the sample tiles, map the sample scene, export.  make test: everything that is checked.
+# make lecture: every technique of the lecture shown, on one page.
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check -q
 
-.PHONY: demo test test-export lint bench clean
+.PHONY: demo test test-export lint bench lecture clean
 
 demo: $(VENV)/.installed
 	$(BIN)/geotl run sample_source --out runs/sample_source --resume
@@ -25,6 +26,10 @@ lint: $(VENV)/.tested
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+
+lecture: $(VENV)/.installed
+	$(BIN)/geotl lecture --all --out runs/lecture
+	@echo "Look at runs/lecture/index.html"
 
 bench: $(VENV)/.tested
 	$(BIN)/python benchmarks/presets.py

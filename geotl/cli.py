@@ -16,6 +16,7 @@ from geotl.cli_curves import add_curve
 from geotl.cli_diagnose import add_diagnose
 from geotl.cli_export import add_export
 from geotl.cli_labels import add_chips
+from geotl.cli_lecture import add_lecture
 from geotl.cli_map import add_engine, add_map
 from geotl.cli_study import add_study
 from geotl.cli_suggest import add_suggest
@@ -153,6 +154,7 @@ def _parser() -> argparse.ArgumentParser:
     add_accuracy(commands, common)
     add_check(commands, common)
     add_export(commands, common)
+    add_lecture(commands, common)
     add_map(commands, common)
     add_chips(commands, common)
     add_suggest(commands, common)

@@ -24,6 +24,7 @@ __all__ = [
     "Recipe",
     "available",
     "dump",
+    "lectures",
     "load",
     "reference",
     "resolve_root",
@@ -35,6 +36,7 @@ __all__ = [
 ]
 
 Node = Mapping[str, Any]
+LECTURE = "lecture/"  # the folder of recipes of another kind: demonstrations, not runs
 
 
 def load(source: str | Path | None, overrides: Sequence[str] = ()) -> Recipe:
@@ -83,13 +85,22 @@ def _schema() -> dict[str, Any]:
 
 
 def shipped() -> dict[str, Path]:
-    """Name and file of every recipe that comes with geotl."""
-    return _recipes_in(_shipped_folder("recipes"))
+    """Name and file of every recipe that comes with geotl, but for the lecture's."""
+    return _runnable(_recipes_in(_shipped_folder("recipes")))
 
 
 def available() -> dict[str, Path]:
     """Name and file of every recipe found by name: those in ./recipes, then the shipped."""
-    return shipped() | _recipes_in(Path("recipes"))
+    return shipped() | _runnable(_recipes_in(Path("recipes")))
+
+
+def lectures() -> dict[str, Path]:
+    """Name and file of every recipe of the lecture, which `geotl lecture` reads."""
+    return _recipes_in(_shipped_folder("recipes") / LECTURE.rstrip("/"))
+
+
+def _runnable(found: Mapping[str, Path]) -> dict[str, Path]:
+    return {name: path for name, path in found.items() if not name.startswith(LECTURE)}
 
 
 def titles() -> dict[str, str]:
@@ -185,6 +196,9 @@ def _locate(source: str) -> tuple[Path | None, list[str]]:
     known = available()
     if source in known:
         return known[source], []
+    if source.removeprefix(LECTURE) in lectures():
+        name = source.removeprefix(LECTURE)
+        return None, [f"{source}: a demonstration of the lecture; geotl lecture {name} runs it"]
     hint = nearest(source, known) if known else "none are there"
     return None, [f"{source}: no recipe of that name; {hint} (a file's name ends with .yaml)"]
 

@@ -50,7 +50,8 @@ def test_no_module_imports_in_a_circle() -> None:
      ("torchgeo", {"datasets", "published"}), ("torchgeo.datasets", {"datasets"}),
      ("lightning", {"callbacks", "engine", "training"}),
      ("matplotlib", {"cartography", "checkfigures", "curvefigures", "diagnosisfigures",
-                     "explainfigures", "figures", "mapfigures", "studyfigures"}),
+                     "explainfigures", "figures", "lecturefigures", "mapfigures",
+                     "studyfigures"}),
      ("onnx", {"onnxfiles"}), ("onnxruntime", {"onnxfiles", "quantising"}),
      ("openvino", {"engines"}), ("huggingface_hub", {"hubmodel"}),
      ("distributed", {"manyscenes"}), ("dask", set()),
@@ -69,8 +70,8 @@ def test_only_the_pipeline_and_the_cli_know_the_recipe() -> None:
     parts = {"pipeline", "preparing", "drawing", "comparing", "keeping", "presets", "previewing"}
     parts |= {"curves", "surveying", "labelling", "judging", "diagnosis", "diagnosisparts"}
     parts |= {"study", "studyadvice", "studyfits", "studyfound", "studyrace", "studyreport"}
-    parts |= {"studytrials"}
-    commands = {"cli", "cli_check", "cli_curves", "cli_diagnose", "cli_study"}
+    parts |= {"studytrials", "lecturerecipes", "lecturetiles", "lecturing"}
+    commands = {"cli", "cli_check", "cli_curves", "cli_diagnose", "cli_lecture", "cli_study"}
     assert users <= parts | commands | {"recipe", "settings"}
 
 

@@ -1,0 +1,308 @@
+"""Explicit regularisation shown: dropout, weight decay, and what one key changes."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from geotl.lecturepanels import (
+    Bars,
+    Effect,
+    Finding,
+    Histograms,
+    Lines,
+    Pictures,
+    Series,
+    Shown,
+    sd_of,
+    spread,
+)
+from geotl.lecturerecipes import Decay, Gradient, Masks, Switched
+from geotl.lecturetiles import Learnt, compared, draw, learn, network, sample, settings_of
+from geotl.loading import batch
+from geotl.losses import decaying, l2_penalty
+from geotl.model import TileClassifier
+from geotl.training import TrainSettings
+
+Floats = NDArray[np.float64]
+
+
+def definition(train: Effect, judged: Effect) -> Finding:
+    """The lecture's definition of a regulariser, and which of its two clauses held."""
+    return Finding(
+        judged.rises and not train.rises,
+        f"{judged.words('judged accuracy')}; {train.words('training accuracy')}",
+    )
+
+
+def pairs(title: str, names: tuple[str, ...], effects: tuple[Effect, ...]) -> Bars:
+    """Bars of means without and with, sds at their ends."""
+    sides = ("off", "on")
+    return Bars(
+        title, names,
+        {side: [float(getattr(one, side).mean()) for one in effects] for side in sides},
+        sds={side: [sd_of(getattr(one, side)) for one in effects] for side in sides},
+        percent=True,
+    )  # fmt: skip
+
+
+def dropout_masks(numbers: Masks) -> Shown:
+    """Neurons switched off at random in training, survivors scaled up, all on in use."""
+    layer = nn.Dropout(numbers.p)
+    random = np.random.default_rng(numbers.seed)
+    values = torch.from_numpy(random.uniform(0.5, 1.5, numbers.neurons)).float()
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(numbers.seed)
+        passed = torch.stack([layer(values) for _ in range(numbers.passes)])
+    off = passed == 0
+    share = float(off.float().mean())
+    factors = (passed / values)[~off]
+    factor, wanted = float(factors.mean()), 1 / (1 - numbers.p)
+    means = passed.mean(1)
+    error = 4 * float(means.std()) / numbers.passes**0.5
+    away = abs(float(means.mean() - values.mean()))
+    layer.eval()
+    still = torch.equal(layer(values), values)
+    never = int((~off).all(0).sum())
+    findings = {
+        "switched": Finding(
+            abs(share - numbers.p) < 0.01 and never == 0,
+            f"share switched off {share:.3f} (p = {numbers.p:g}); neurons never off in "
+            f"{numbers.passes} passes: {never}",
+        ),
+        "scale": Finding(
+            float((factors - wanted).abs().max()) < 1e-5 and away < error,
+            f"survivors are multiplied by {factor:.4f} = 1/(1-p); the mean moves by {away:.1e} "
+            f"(expected below {error:.1e})",
+        ),
+        "use": Finding(still, "in evaluation mode the values come out bit for bit"),
+    }
+    masks = tuple((~off[i, :400]).numpy().reshape(20, 20).astype(float) for i in range(6))
+    panels = (
+        Pictures("white: on, black: off", masks, tuple(f"pass {i + 1}" for i in range(6))),
+        Histograms(
+            "mean of all neurons, pass by pass", "mean",
+            {f"training ({numbers.passes} passes)": means.numpy()}, bins=30,
+        ),
+    )  # fmt: skip
+    found = {"off": share, "factor": factor, "mean_moved": away, "never_off": never}
+    return Shown(findings, found, panels)
+
+
+def one_key(numbers: Switched) -> Shown:
+    """Two trainings that differ in one key: the gap and both clauses of the definition."""
+    source = sample(numbers.region, numbers.bands)
+    arms: list[list[Learnt]] = [[], []]
+    for number in range(numbers.seeds):
+        rows, seed = draw(numbers, number), numbers.seed + number
+        for side, value in enumerate((0.0, numbers.value)):
+            dropout = value if numbers.key == "dropout" else 0.0
+            start = network(source, rows.split.train, numbers, seed, dropout=dropout)
+            settings = with_key(settings_of(numbers, seed), numbers.key, value)
+            arms[side].append(learn(start, source, rows, settings))
+    train, judged, gap = (compared(arms, name) for name in ("train", "judged", "gap"))
+    findings = {
+        "gap": Finding(gap.falls, gap.words("training minus judged accuracy")),
+        "definition": definition(train, judged),
+    }
+    names = ("training accuracy", "judged accuracy", "gap")
+    panel = pairs(f"{numbers.key} 0 and {numbers.value:g}", names, (train, judged, gap))
+    values = {"train": train.values(), "judged": judged.values(), "gap": gap.values()}
+    return Shown(findings, values, (panel,))
+
+
+def with_key(settings: TrainSettings, key: str, value: float) -> TrainSettings:
+    """Settings with one key changed; dropout is the network's, so nothing changes here."""
+    if key == "l2":
+        return replace(settings, l2=value)
+    if key == "label_smoothing":
+        return replace(settings, label_smoothing=value)
+    if key == "mixup":
+        return replace(settings, augmentation=replace(settings.augmentation, mixup=value))
+    return settings
+
+
+def decay_gradient(numbers: Gradient) -> Shown:
+    """What lambda times the sum of squares adds to each weight's gradient, and to a step of SGD."""
+    model, image, labels = _small(numbers)
+    plain = gradients(model, image, labels, 0.0)
+    penalised = gradients(model, image, labels, numbers.penalty)
+    weights = {n: p.detach() for n, p in model.named_parameters()}
+    added = {name: penalised[name] - plain[name] for name in plain}
+    decays = {name for name, w in weights.items() if w.ndim >= 2}
+    away = max(float((added[n] - 2 * numbers.penalty * weights[n]).abs().max()) for n in decays)
+    bias = max(float(added[n].abs().max()) for n in weights.keys() - decays)
+    step = sgd_difference(model, image, labels, numbers)
+    count = sum(w.numel() for w in weights.values())
+    over_m = max(
+        float((added[n] - 2 * numbers.penalty / count * weights[n]).abs().max()) for n in decays
+    )
+    findings = {
+        "gradient": Finding(
+            away < 2e-8, f"the gradient grows by 2 lambda w, to {away:.0e} ({len(decays)} tensors)"
+        ),
+        "bias": Finding(bias == 0, f"the biases' gradients change by {bias:.0e}"),
+        "sgd": Finding(
+            step < 2e-8,
+            f"a step with weight_decay = 2 lambda ends at the same weights, to {step:.0e}",
+        ),
+        "over_m": Finding(
+            over_m < 2e-8,
+            f"with m = {count:,} the gradient would be {count:,} times less: off by {over_m:.0e}",
+        ),
+    }
+    w = torch.cat([weights[n].flatten() for n in sorted(decays)]).numpy()
+    found = torch.cat([added[n].flatten() for n in sorted(decays)]).numpy()
+    some = np.random.default_rng(numbers.seed).permutation(len(w))[:1500]
+    ends = np.array([w.min(), w.max()])
+    panel = Lines(
+        "what the penalty adds", "weight w", "added gradient",
+        (Series("measured", w[some], found[some], dots=True),
+         Series("2 lambda w", ends, 2 * numbers.penalty * ends)),
+    )  # fmt: skip
+    return Shown(findings, {"away": away, "bias": bias, "step": step, "m": count}, (panel,))
+
+
+def _small(numbers: Gradient) -> tuple[TileClassifier, Tensor, Tensor]:
+    """A LeNet-5 in double precision and a batch of tiles for it."""
+    from geotl.lecturerecipes import Trained
+
+    own = Trained(**numbers.model_dump(include=set(Trained.model_fields) - {"lr"}) | {
+        "backbone": "lenet5", "cut_after": None})  # fmt: skip
+    source, rows = sample(numbers.region, numbers.bands), draw(numbers, 0).split.train
+    model = network(source, rows, own, numbers.seed).double()
+    fill = model.normalise.fill.numpy()
+    image = batch(source.pack, rows[:32], fill=fill)["image"].double()
+    return model, image, torch.from_numpy(source.labels[rows[:32]])
+
+
+def gradients(
+    model: TileClassifier, image: Tensor, labels: Tensor, penalty: float
+) -> dict[str, Tensor]:
+    """Gradients of cross-entropy plus the penalty, by parameter."""
+    model.zero_grad()
+    loss = F.cross_entropy(_logits(model, image), labels)
+    (loss + l2_penalty(decaying(model.parameters()), penalty)).backward()  # type: ignore[no-untyped-call]
+    return {n: torch.as_tensor(p.grad).clone() for n, p in model.named_parameters()}
+
+
+def _logits(model: TileClassifier, image: Tensor) -> Tensor:
+    """Logits in the model's own precision (`classify` is in single)."""
+    features = model.standardise(model.finish(model.frozen_of(model.normalise(image))).double())
+    found: Tensor = model.head(features)
+    return found
+
+
+def sgd_difference(
+    model: TileClassifier, image: Tensor, labels: Tensor, numbers: Gradient
+) -> float:
+    """How far a step with the penalty is from one with weight_decay = 2 lambda, at most."""
+    ends = []
+    for penalty, decay in ((numbers.penalty, 0.0), (0.0, 2 * numbers.penalty)):
+        own = copy.deepcopy(model)
+        some = [p for p in own.parameters() if p.ndim >= 2]
+        rest = [p for p in own.parameters() if p.ndim < 2]
+        groups: list[dict[str, Any]] = [{"params": some, "weight_decay": decay}, {"params": rest}]
+        optimizer = torch.optim.SGD(groups, lr=numbers.lr)
+        gradients(own, image, labels, penalty)
+        optimizer.step()
+        ends.append([p.detach() for p in own.parameters()])
+    return max(float((a - b).abs().max()) for a, b in zip(*ends, strict=True))
+
+
+def _decayed(numbers: Decay, number: int, penalty: float) -> Learnt:
+    """SGD with this lambda; start, draw and order are the same for every lambda."""
+    source, rows = sample(numbers.region, numbers.bands), draw(numbers, number)
+    seed = numbers.seed + number
+    start = network(source, rows.split.train, numbers, seed)
+    settings = replace(settings_of(numbers, seed), optimizer="sgd", l2=penalty)
+    return learn(start, source, rows, settings)
+
+
+def weights_of(model: TileClassifier) -> Floats:
+    """All weights that decay, in one row."""
+    return np.concatenate(
+        [p.detach().double().numpy().ravel() for p in decaying(model.parameters())]
+    )
+
+
+def weight_histograms(numbers: Decay) -> Shown:
+    """The weights after the same training without and with decay, and before it."""
+    source, rows = sample(numbers.region, numbers.bands), draw(numbers, 0)
+    start = weights_of(network(source, rows.split.train, numbers, numbers.seed))
+    low, high = numbers.penalties[0], numbers.penalties[-1]
+    held = {p: [weights_of(_decayed(numbers, n, p).last) for n in range(numbers.seeds)]
+            for p in (low, high)}  # fmt: skip
+    norm = Effect.of(*([float(np.linalg.norm(w)) for w in held[p]] for p in (low, high)))
+    large = Effect.of(*([float(np.mean(np.abs(w) > np.abs(start).max())) for w in held[p]]
+                        for p in (low, high)))  # fmt: skip
+    top = Effect.of(*([float(np.quantile(np.abs(w), 0.99)) for w in held[p]] for p in (low, high)))
+    findings = {
+        "smaller": Finding(norm.falls, norm.words("norm of all weights", 2)),
+        "large": Finding(top.falls, top.words("size that 1 % of the weights exceed")),
+    }
+    panel = Histograms(
+        "weights after the same training", "weight",
+        {f"lambda {low:g}": held[low][0], f"lambda {high:g}": held[high][0], "before": start},
+        log=True,
+    )  # fmt: skip
+    values = {"norm": norm.values(), "top": top.values(), "beyond_start": large.values()}
+    return Shown(findings, values, (panel,))
+
+
+def lambda_sweep(numbers: Decay) -> Shown:
+    """Norm and accuracy by lambda: the same start, draws and order for every lambda."""
+    found = np.zeros((3, numbers.seeds, len(numbers.penalties)))
+    for number in range(numbers.seeds):
+        for place, penalty in enumerate(numbers.penalties):
+            learnt = _decayed(numbers, number, penalty)
+            norm = float(np.linalg.norm(weights_of(learnt.last)))
+            found[:, number, place] = norm, learnt.train, learnt.judged
+    down = bool((np.diff(found[0], axis=1) < 0).all())
+    mean = found.mean(axis=1)
+    best = int(mean[2].argmax())
+    gain = Effect.of(found[2, :, 0], found[2, :, best])
+    findings = {
+        "degree": Finding(
+            down,
+            "norm by lambda "
+            + ", ".join(
+                f"{p:g}: {spread(n, 1)}" for p, n in zip(numbers.penalties, found[0].T, strict=True)
+            ),
+        ),
+        "better": Finding(
+            gain.rises,
+            f"best lambda {numbers.penalties[best]:g} of {len(numbers.penalties)}, chosen on the "
+            f"judged tiles themselves: {gain.words('judged accuracy')}",
+        ),
+    }
+    least = min(p for p in numbers.penalties if p > 0)
+    across = [p or least / 10 for p in numbers.penalties]
+    sds = np.array([[sd_of(column) for column in part.T] for part in found])
+    zero = {across[0]: "lambda 0"} if numbers.penalties[0] == 0 else {}
+    panels = (
+        Lines("norm of the weights", "lambda", "norm", (Series("", across, mean[0], sds[0]),),
+              log_x=True, marks=zero),
+        Lines("accuracy", "lambda", "accuracy",
+              (Series("training", across, mean[1], sds[1]),
+               Series("judged", across, mean[2], sds[2])), log_x=True, percent=True, marks=zero),
+    )  # fmt: skip
+    names = ("norm", "train", "judged")
+    return Shown(findings, dict(zip(names, found, strict=True)), panels)
+
+
+DEMONSTRATIONS: Mapping[str, Callable[[Any], Shown]] = {
+    "dropout_masks": dropout_masks,
+    "one_key": one_key,
+    "decay_gradient": decay_gradient,
+    "weight_histograms": weight_histograms,
+    "lambda_sweep": lambda_sweep,
+}

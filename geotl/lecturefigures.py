@@ -1,0 +1,217 @@
+"""The figures of the lecture's demonstrations, drawn from plain data as PNG bytes."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import SubFigure
+from matplotlib.ticker import FuncFormatter, MaxNLocator, NullFormatter, PercentFormatter
+
+from geotl.figures import BLUE, FAINT, GREY, INK, ORANGE, RULE, canvas, encoded, plain_axes
+from geotl.lecturepanels import Bars, Histograms, Lines, Panel, Pictures, Series
+from geotl.rendering import default_colours
+
+COLOURS = (BLUE, ORANGE, GREY, *default_colours(12)[2:])
+PANEL_IN, HIGH_IN, TILE_IN = 3.7, 3.2, 1.12
+
+
+def panels_figure(panels: Sequence[Panel], columns: int = 0) -> bytes:
+    """Draw panels side by side, `columns` in a row (0: all)."""
+    across = columns or len(panels)
+    rows = [panels[start : start + across] for start in range(0, len(panels), across)]
+    wide = max(sum(_width(panel) for panel in row) for row in rows)
+    heights = [max(_height(panel) for panel in row) for row in rows]
+    figure = canvas(wide, sum(heights))
+    bands = np.ravel(figure.subfigures(len(rows), 1, squeeze=False, height_ratios=heights))
+    for band, row in zip(bands, rows, strict=True):
+        widths = [_width(panel) for panel in row]
+        parts = np.ravel(band.subfigures(1, len(row), squeeze=False, width_ratios=widths))
+        for part, panel in zip(parts, row, strict=True):
+            _draw(part, panel)
+    return encoded(figure)
+
+
+def _width(panel: Panel) -> float:
+    """Width of a panel in inches."""
+    if isinstance(panel, Pictures):
+        return max(2.0, TILE_IN * min(panel.columns, len(panel.images)) + 0.2)
+    if isinstance(panel, Bars):
+        longest = max(map(len, panel.names))
+        return PANEL_IN + 0.07 * longest
+    return PANEL_IN + (0.3 if isinstance(panel, Lines) else 0)
+
+
+def _height(panel: Panel) -> float:
+    if isinstance(panel, Pictures):
+        caption = 0.2 * max([0, *(1 + text.count("\n") for text in panel.captions)])
+        rows = math.ceil(len(panel.images) / panel.columns)
+        return max(1.6, (TILE_IN + caption) * rows + 0.4)
+    if isinstance(panel, Bars):
+        return max(2.2, 1.0 + 0.24 * len(panel.names) * max(1.0, 0.75 * len(panel.groups)))
+    return HIGH_IN
+
+
+def _draw(part: SubFigure, panel: Panel) -> None:
+    """Draw one panel into its part of the figure."""
+    if isinstance(panel, Pictures):
+        _pictures(part, panel)
+        return
+    axes = part.subplots()
+    if isinstance(panel, Lines):
+        _lines(axes, panel)
+    elif isinstance(panel, Bars):
+        _bars(axes, panel)
+    else:
+        _histograms(axes, panel)
+
+
+def _lines(axes: Axes, panel: Lines) -> None:
+    for colour, series in zip(COLOURS, panel.series, strict=False):
+        _series(axes, series, colour)
+    if panel.log_x:
+        axes.set_xscale("log")
+        _plain_ticks(axes, panel)
+    if panel.log_y:
+        axes.set_yscale("log")
+        _plain_powers(axes)
+    plain_axes(axes, panel.title)
+    axes.set_xlabel(panel.x)
+    axes.set_ylabel(panel.y)
+    if panel.percent:
+        axes.yaxis.set_major_formatter(PercentFormatter(1.0, decimals=0))
+    if panel.limits is not None:
+        axes.set_ylim(*panel.limits)
+    if panel.x in ("epoch", "step", "stage"):
+        axes.xaxis.set_major_locator(MaxNLocator(6, integer=True))
+    for place, (at, text) in enumerate(panel.marks.items()):
+        axes.axvline(at, color=GREY, linewidth=1, linestyle=(0, (2, 2)), zorder=1)
+        axes.annotate(
+            text, (at, 0.02 + 0.09 * place), xycoords=("data", "axes fraction"), xytext=(3, 0),
+            textcoords="offset points", fontsize=8, color=FAINT,
+            bbox={"facecolor": "white", "alpha": 0.8, "pad": 1, "linewidth": 0},
+        )  # fmt: skip
+    if panel.level is not None:
+        axes.axhline(panel.level[0], color=GREY, linewidth=1, linestyle=(0, (2, 2)), zorder=1)
+        axes.annotate(
+            panel.level[1], (0, panel.level[0]), xycoords=("axes fraction", "data"),
+            xytext=(3, 3), textcoords="offset points", fontsize=8, color=FAINT,
+        )  # fmt: skip
+    _legend(axes, [series.name for series in panel.series])
+
+
+def _plain_powers(axes: Axes) -> None:
+    """Powers on a logarithmic y axis written out, since figures here parse no mathematics."""
+    axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+    axes.yaxis.set_minor_formatter(NullFormatter())
+
+
+def _plain_ticks(axes: Axes, panel: Lines) -> None:
+    """Ticks of a logarithmic axis where there are values, written out; a marked one by its mark."""
+    places = sorted({float(x) for series in panel.series for x in np.ravel(series.x)})
+    names = [panel.marks[x].split()[-1] if x in panel.marks else f"{x:g}" for x in places]
+    axes.set_xticks(places, names)
+    axes.set_xticks([], minor=True)
+
+
+def _series(axes: Axes, series: Series, colour: str) -> None:
+    """A line with its band, or dots."""
+    x, y = np.asarray(series.x, float), np.asarray(series.y, float)
+    if series.dots:
+        axes.scatter(x, y, 9, color=colour, alpha=0.6, linewidths=0, label=series.name)
+        return
+    few = "o" if len(x) <= 12 else ""
+    style: str | tuple[int, tuple[int, int]] = (0, (4, 2)) if series.dashed else "-"
+    axes.plot(
+        x, y, color=colour, linewidth=1.8, linestyle=style, marker=few, markersize=4,
+        label=series.name,
+    )  # fmt: skip
+    if series.sd is not None:
+        sd = np.nan_to_num(np.asarray(series.sd, float))
+        axes.fill_between(x, y - sd, y + sd, color=colour, alpha=0.15, linewidth=0)
+
+
+def _legend(axes: Axes, names: Sequence[str]) -> None:
+    if any(names):
+        axes.legend(frameon=False, fontsize=8, labelcolor=INK, loc="best")
+
+
+def _bars(axes: Axes, panel: Bars) -> None:
+    """Horizontal bars, the first name on top, the groups of a name beside each other."""
+    count, places = len(panel.groups), np.arange(len(panel.names), dtype=float)
+    thick = 0.78 / count
+    for number, (name, values) in enumerate(panel.groups.items()):
+        at = places + (number - (count - 1) / 2) * thick
+        sds = panel.sds.get(name)
+        axes.barh(
+            at, values, thick * 0.92, color=COLOURS[number], label=name, xerr=sds,
+            error_kw={"ecolor": INK, "elinewidth": 1, "capsize": 2},
+        )  # fmt: skip
+        ends = np.asarray(values, float) + (0 if sds is None else np.nan_to_num(sds))
+        for place, end, word in zip(at, ends, panel.words.get(name, ()), strict=False):
+            axes.annotate(
+                word, (max(float(end), 0.0), place), xytext=(4, 0), textcoords="offset points",
+                va="center", fontsize=8, color=INK,
+            )  # fmt: skip
+    axes.set_yticks(places, panel.names)
+    axes.invert_yaxis()
+    if panel.log:
+        axes.set_xscale("log")
+        axes.xaxis.set_minor_formatter(NullFormatter())
+    plain_axes(axes, panel.title, grid="x")
+    axes.tick_params(axis="y", labelcolor=INK)
+    axes.set_xlabel(panel.label)
+    if panel.percent:
+        axes.xaxis.set_major_formatter(PercentFormatter(1.0, decimals=0))
+    else:
+        axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: _short(value)))
+    if panel.words:
+        low, high = axes.get_xlim()
+        axes.set_xlim(low, high * 30 if panel.log else low + (high - low) * 1.3)
+    if count > 1:
+        axes.legend(
+            frameon=False, fontsize=8, labelcolor=INK, loc="upper left", ncols=min(count, 3),
+            bbox_to_anchor=(0, -(0.55 if panel.label else 0.3) / _height(panel)),
+        )  # fmt: skip
+
+
+def _short(value: float) -> str:
+    """A figure on an axis: thousands as k, millions as M."""
+    for unit, word in ((1e6, " M"), (1e3, " k")):
+        if abs(value) >= unit:
+            return f"{value / unit:g}{word}"
+    return f"{value:g}"
+
+
+def _histograms(axes: Axes, panel: Histograms) -> None:
+    held = {name: np.ravel(np.asarray(values, float)) for name, values in panel.values.items()}
+    together = np.concatenate(list(held.values()))
+    bins = np.linspace(together.min(), together.max(), panel.bins + 1).tolist()
+    for colour, (name, values) in zip(COLOURS, held.items(), strict=False):
+        axes.hist(values, bins, histtype="stepfilled", alpha=0.25, color=colour, linewidth=0)
+        axes.hist(values, bins, histtype="step", color=colour, linewidth=1.4, label=name)
+    if panel.log:
+        axes.set_yscale("log")
+        _plain_powers(axes)
+    plain_axes(axes, panel.title)
+    axes.set_xlabel(panel.x)
+    axes.set_ylabel("count")
+    _legend(axes, list(held) if len(held) > 1 else [])
+
+
+def _pictures(part: SubFigure, panel: Pictures) -> None:
+    rows = math.ceil(len(panel.images) / panel.columns)
+    part.suptitle(panel.title, fontsize=11, color=INK, fontweight="bold", ha="left", x=0.02)
+    for place, axes in enumerate(np.ravel(part.subplots(rows, panel.columns, squeeze=False))):
+        if place >= len(panel.images):
+            axes.set_axis_off()
+            continue
+        image = np.asarray(panel.images[place])
+        axes.imshow(image, cmap="gray", interpolation="nearest")
+        axes.set_xticks([])
+        axes.set_yticks([])
+        axes.spines[:].set_color(RULE)
+        if place < len(panel.captions):
+            axes.set_title(panel.captions[place], y=0, pad=-4, va="top", fontsize=7, color=INK)

@@ -1,0 +1,309 @@
+"""Under- and overfitting shown: too small, too free, just right; memorising; width; more labels."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from geotl.augment import Augmentation
+from geotl.backbones import build_backbone
+from geotl.heads import logistic
+from geotl.learningcurve import LearningCurve, learning_curve
+from geotl.lecturepanels import Bars, Effect, Finding, Lines, Series, Shown, sd_of, spread
+from geotl.lecturerecipes import Capacity, MoreLabels, ThreeFits, TwoStages, Widths
+from geotl.lecturetiles import Learnt, compared, curve, draw, learn, network, sample, settings_of
+from geotl.model import FeatureSpec, Normalise, TileClassifier
+
+Floats = NDArray[np.floating]
+WORDS = {"under": "underfitting", "over": "overfitting", "right": "just right"}
+
+
+def standing(train: float, judged: float, target: float) -> str:
+    """Where two accuracies stand against a target: under, over, or right.
+
+    >>> [standing(a, b, 0.9) for a, b in ((0.60, 0.58), (0.99, 0.70), (0.93, 0.91))]
+    ['under', 'over', 'right']
+    """
+    if train < target:
+        return "under"
+    return "over" if judged < target else "right"
+
+
+def three_fits(numbers: ThreeFits) -> Shown:
+    """A network too small, one free to overfit, and the same one regularised, on one draw."""
+    source, rows = sample(numbers.region, numbers.bands), draw(numbers, 0)
+    plain = settings_of(numbers, numbers.seed)
+    tiny = numbers.model_copy(update={"backbone": numbers.small, "cut_after": numbers.small_cut})
+    held_back = replace(plain, weight_decay=0.05, augmentation=Augmentation())
+    trials = {
+        "under": (network(source, rows.split.train, tiny, numbers.seed), plain),
+        "over": (network(source, rows.split.train, numbers, numbers.seed), plain),
+        "right": (network(source, rows.split.train, numbers, numbers.seed), held_back),
+    }
+    panels, findings, values = [], {}, {}
+    for wanted, (start, settings) in trials.items():
+        learnt = learn(start, source, rows, settings, watch=True)
+        found = standing(learnt.train, learnt.judged, numbers.target)
+        told = f"training {learnt.train:.3f}, judged {learnt.judged:.3f}"
+        findings[wanted] = Finding(
+            found == wanted, f"{WORDS[found]}: {told}, target {numbers.target:.2f}"
+        )
+        values[wanted] = {"train": learnt.train, "judged": learnt.judged, "found": found}
+        panels.append(_fit_panel(WORDS[found], learnt, numbers.target))
+    return Shown(findings, values, tuple(panels))
+
+
+def _fit_panel(title: str, learnt: Learnt, target: float) -> Lines:
+    epochs = curve(learnt.history, "epoch") + 1
+    return Lines(
+        f"{title} ({learnt.train:.2f}, {learnt.judged:.2f})", "epoch", "accuracy",
+        (Series("training", epochs, curve(learnt.history, "train_accuracy")),
+         Series("judged", epochs, curve(learnt.history, "val_accuracy"))),
+        percent=True, level=(target, "target"), limits=(0.0, 1.02),
+    )  # fmt: skip
+
+
+def capacity_check(numbers: Capacity) -> Shown:
+    """Noise with random labels learnt by heart; read in evaluation mode, and in training mode."""
+    generator = torch.Generator().manual_seed(numbers.seed)
+    noise = torch.randn(numbers.tiles, 1, 32, 32, generator=generator)
+    labels = torch.randint(numbers.classes, (numbers.tiles,), generator=generator)
+    plain = memorise(_bare("lenet5", numbers), noise, labels, numbers.lr, numbers.steps)
+    trap = memorise(_bare(numbers.trap, numbers), noise, labels, numbers.lr, numbers.trap_steps)
+    first = _first(plain[:, 1])
+    by_heart = first is not None
+    looks, real = _first(trap[:, 0]), float(trap[-1, 1])
+    early = looks is not None and float(trap[looks - 1, 1]) < 1.0
+    told = (
+        f"training mode: 100 % at step {looks}, evaluation mode: {trap[looks - 1, 1]:.0%} there, "
+        f"{real:.0%} at step {len(trap)}"
+        if looks is not None
+        else f"training mode reached {trap[:, 0].max():.0%} in {len(trap)} steps"
+    )
+    reached = f"100 % at step {first}" if by_heart else f"{plain[-1, 1]:.0%} at the end"
+    findings = {
+        "memorise": Finding(by_heart, f"lenet5, {numbers.tiles} tiles, evaluation mode: {reached}"),
+        "trap": Finding(early, f"{numbers.trap}, {told}"),
+    }
+    panels = tuple(
+        Lines(
+            name, "step", "accuracy on its own tiles",
+            (Series("evaluation mode", _steps(path), path[:, 1]),
+             Series("training mode", _steps(path), path[:, 0], dashed=True)),
+            percent=True,
+        )
+        for name, path in (("lenet5 (no batch normalisation)", plain), (numbers.trap, trap))
+    )  # fmt: skip
+    return Shown(findings, {"lenet5_step": first, "trap_step": looks, "path": trap}, panels)
+
+
+def _steps(path: Floats) -> Floats:
+    return np.arange(1.0, len(path) + 1)
+
+
+def _first(accuracy: Floats) -> int | None:
+    """The first step, from 1, at which all were right; None if there is none."""
+    right = np.flatnonzero(accuracy == 1.0)
+    return int(right[0]) + 1 if len(right) else None
+
+
+def _bare(backbone: str, numbers: Capacity) -> TileClassifier:
+    """A network for grey noise, standard already."""
+    built, _ = build_backbone(backbone, ["grey"], seed=numbers.seed)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(numbers.seed)
+        spec = FeatureSpec(built.stage_names[-1:], views=1)
+        return TileClassifier(built, Normalise([0.0], [1.0]), spec, numbers.classes)
+
+
+def memorise(
+    model: TileClassifier, images: Tensor, labels: Tensor, lr: float, steps: int
+) -> NDArray[np.float64]:
+    """Learn tiles [N, C, S, S] by heart with Adam, all in one batch; stop where it is done.
+
+    Returns:
+        Accuracy on them after each step, in training mode and in evaluation mode [steps, 2].
+    """
+    adam = torch.optim.Adam(model.parameters(), lr=lr)
+    path: list[tuple[float, float]] = []
+    model.train()
+    logits = model(images)
+    while len(path) < steps and not (path and path[-1][1] == 1.0):
+        adam.zero_grad()
+        F.cross_entropy(logits, labels).backward()  # type: ignore[no-untyped-call]
+        adam.step()
+        model.eval()
+        with torch.inference_mode():
+            in_use = _share(model(images), labels)
+        model.train()
+        logits = model(images)  # the next step's, and this one's accuracy in training mode
+        path.append((_share(logits, labels), in_use))
+    return np.array(path)
+
+
+def _share(logits: Tensor, labels: Tensor) -> float:
+    return float((logits.argmax(1) == labels).float().mean())
+
+
+def width_sweep(numbers: Widths) -> Shown:
+    """One hidden layer on band statistics, wider and wider: training and judged error."""
+    source = sample(numbers.region, numbers.bands)
+    table = source.band_table
+    errors = np.zeros((2, numbers.seeds, len(numbers.widths)))
+    for number in range(numbers.seeds):
+        rows = draw(numbers, number).split
+        own = table[rows.train]
+        scaled = torch.from_numpy((table - own.mean(0)) / own.std(0)).float()
+        truth = torch.from_numpy(source.labels)
+        for place, width in enumerate(numbers.widths):
+            layer = _hidden(scaled.shape[1], width, len(source.index.classes), number)
+            _full_batch(layer, scaled[rows.train], truth[rows.train], numbers)
+            for side, part in enumerate((rows.train, rows.test)):
+                with torch.no_grad():
+                    errors[side, number, place] = 1 - _share(layer(scaled[part]), truth[part])
+    mean, sds = errors.mean(axis=1), np.array([[sd_of(c) for c in e.T] for e in errors])
+    steps_up = np.diff(mean[0])
+    allowed = np.maximum(sds[0][1:], 1e-12)
+    cured = bool((steps_up <= allowed).all() and mean[0, -1] < 0.5 * mean[0, 0])
+    gap = Effect.of(*(errors[1, :, i] - errors[0, :, i] for i in (0, -1)))
+    narrow, wide = numbers.widths[0], numbers.widths[-1]
+    findings = {
+        "cure": Finding(
+            cured,
+            f"training error {spread(errors[0, :, 0])} with {narrow} neurons, "
+            f"{spread(errors[0, :, -1])} with {wide}; largest rise between neighbours "
+            f"{max(0.0, float(steps_up.max())):.3f}",
+        ),
+        "overfit": Finding(
+            gap.rises, gap.words(f"judged minus training error, {narrow} to {wide}")
+        ),
+    }
+    panel = Lines(
+        "error by width", "hidden neurons", "error",
+        (Series("training", numbers.widths, mean[0], sds[0]),
+         Series("judged", numbers.widths, mean[1], sds[1])),
+        log_x=True, percent=True,
+    )  # fmt: skip
+    return Shown(findings, {"widths": numbers.widths, "errors": errors}, (panel,))
+
+
+def _hidden(features: int, width: int, classes: int, seed: int) -> nn.Sequential:
+    """One hidden layer of tanh neurons, at random from a seed."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        return nn.Sequential(nn.Linear(features, width), nn.Tanh(), nn.Linear(width, classes))
+
+
+def _full_batch(layer: nn.Module, x: Tensor, truth: Tensor, numbers: Widths) -> None:
+    """Adam on all tiles at once."""
+    adam = torch.optim.Adam(layer.parameters(), lr=numbers.lr)
+    for _ in range(numbers.steps):
+        adam.zero_grad()
+        F.cross_entropy(layer(x), truth).backward()  # type: ignore[no-untyped-call]
+        adam.step()
+
+
+def two_stages(numbers: TwoStages) -> Shown:
+    """Overfit with every regulariser off, then turn them on: the lecture's strategy."""
+    source = sample(numbers.region, numbers.bands)
+    first: list[Learnt] = []
+    second: list[Learnt] = []
+    for number in range(numbers.seeds):
+        rows, seed = draw(numbers, number), numbers.seed + number
+        plain = settings_of(numbers, seed)
+        held_back = replace(plain, l2=numbers.l2, augmentation=Augmentation())
+        for kept, dropout, settings in (
+            (first, 0.0, plain), (second, numbers.dropout, held_back),
+        ):  # fmt: skip
+            start = network(source, rows.split.train, numbers, seed, dropout=dropout)
+            kept.append(learn(start, source, rows, settings))
+    return stages_shown(first, second, numbers.target)
+
+
+def stages_shown(first: list[Learnt], second: list[Learnt], target: float) -> Shown:
+    """Both stages compared: capacity, gap, and the two clauses of the definition."""
+    train, judged, gap = (compared((first, second), n) for n in ("train", "judged", "gap"))
+    reached = bool((train.off >= target).all())
+    findings = {
+        "capacity": Finding(
+            reached, f"stage 1 training accuracy {spread(train.off)}, target {target:.2f}"
+        ),
+        "gap": Finding(gap.falls, gap.words("gap")),
+        "clause_validation": Finding(judged.rises, judged.words("judged accuracy")),
+        "clause_training": Finding(not train.rises, train.words("training accuracy")),
+    }
+    panel = Bars(
+        "stage 1: all off, stage 2: all on", ("training accuracy", "judged accuracy", "gap"),
+        {"stage 1": _means("off", train, judged, gap), "stage 2": _means("on", train, judged, gap)},
+        sds={"stage 1": _sds("off", train, judged, gap), "stage 2": _sds("on", train, judged, gap)},
+        percent=True,
+    )  # fmt: skip
+    values = {"train": train.values(), "judged": judged.values(), "gap": gap.values()}
+    return Shown(findings, values, (panel,))
+
+
+def _means(side: str, *effects: Effect) -> list[float]:
+    return [float(getattr(one, side).mean()) for one in effects]
+
+
+def _sds(side: str, *effects: Effect) -> list[float]:
+    return [sd_of(getattr(one, side)) for one in effects]
+
+
+def more_labels(numbers: MoreLabels) -> Shown:
+    """A linear head on band statistics by labels a class, next to free and regularised."""
+    source = sample(numbers.region, numbers.bands)
+    table, truth = source.band_table, source.labels
+    found = np.zeros((2, numbers.seeds, len(numbers.sizes)))
+    for number in range(numbers.seeds):
+        for place, size in enumerate(numbers.sizes):
+            rows = draw(numbers, number, shots=size).split
+            own = table[rows.train]
+            scaled = ((table - own.mean(0)) / own.std(0))[:, None]
+            for kind, penalty in enumerate((numbers.free, numbers.penalised)):
+                head = logistic(
+                    scaled[rows.train], truth[rows.train], penalty,
+                    num_classes=len(source.index.classes),
+                )  # fmt: skip
+                said = head.logits(scaled[rows.test]).argmax(1)
+                found[kind, number, place] = np.mean(said == truth[rows.test])
+    curves = [learning_curve(numbers.sizes, part) for part in found]
+    more = Effect.of(found[0, :, 0], found[0, :, -1])
+    few = Effect.of(found[0, :, 0], found[1, :, 0])
+    findings = {
+        "ideal": Finding(
+            more.rises,
+            more.words(
+                f"judged accuracy, {numbers.sizes[0]} to {numbers.sizes[-1]} labels a class"
+            ),
+        ),
+        "few": Finding(
+            few.rises, few.words(f"penalty off to on at {numbers.sizes[0]} labels a class")
+        ),
+    }
+    panel = Lines(
+        "judged accuracy by labels", "labels a class", "accuracy",
+        (_curve_series("next to no penalty", curves[0]), _curve_series("penalised", curves[1])),
+        log_x=True, percent=True,
+    )  # fmt: skip
+    return Shown(findings, {"sizes": numbers.sizes, "accuracy": found}, (panel,))
+
+
+def _curve_series(name: str, found: LearningCurve) -> Series:
+    return Series(name, found.shots, found.mean, found.sd)
+
+
+DEMONSTRATIONS: Mapping[str, Callable[[Any], Shown]] = {
+    "three_fits": three_fits,
+    "capacity_check": capacity_check,
+    "width_sweep": width_sweep,
+    "two_stages": two_stages,
+    "more_labels": more_labels,
+}

@@ -1,0 +1,366 @@
+"""Implicit regularisation shown: gradient descent, early stopping, standardising, batch norm."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from geotl.lecturepanels import Effect, Finding, Histograms, Lines, Series, Shown
+from geotl.lecturerecipes import Batchnorm, Descent, Normalised, Standardised, Stopping
+from geotl.lecturetiles import (
+    Learnt,
+    accuracy,
+    band,
+    compared,
+    curve,
+    draw,
+    learn,
+    network,
+    sample,
+    settings_of,
+    tiles_of,
+    waited,
+)
+from geotl.loading import batch, statistics
+from geotl.stages import SteadyBatchNorm2d
+
+Floats = NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class Descended:
+    """A gradient descent: squared error and distance to a point after each step, and its end."""
+
+    loss: Floats
+    distance: Floats
+    end: Floats
+
+
+def descend(
+    matrix: Floats, target: Floats, start: Floats, steps: int, to: Floats | None = None
+) -> Descended:
+    """Gradient descent on the mean squared error of matrix @ w, at the rate 1 / L.
+
+    Args:
+        matrix: [n, m].
+        target: [n].
+        start: [m].
+        steps: how many.
+        to: point [m] to which distances are told; the start if None.
+    """
+    count = len(target)
+    rate = count / np.linalg.norm(matrix, 2) ** 2
+    w, goal = start.copy(), start if to is None else to
+    loss, distance = [], []
+    for _ in range(steps):
+        residual = matrix @ w - target
+        loss.append(float(residual @ residual) / count)
+        distance.append(float(np.linalg.norm(w - goal)))
+        w -= rate * (matrix.T @ residual) / count
+    return Descended(np.array(loss), np.array(distance), w)
+
+
+def gradient_descent(numbers: Descent) -> Shown:
+    """Fewer equations than unknowns: of all exact solutions, zero leads to the smallest."""
+    random = np.random.default_rng(numbers.seed)
+    matrix = random.standard_normal((numbers.rows, numbers.columns))
+    target = random.standard_normal(numbers.rows)
+    least = np.linalg.pinv(matrix) @ target
+    start = random.standard_normal(numbers.columns)
+    zero = descend(matrix, target, np.zeros(numbers.columns), numbers.steps, least)
+    other = descend(matrix, target, start, numbers.steps, least)
+    away = float(np.abs(zero.end - least).max())
+    norms = [float(np.linalg.norm(w)) for w in (zero.end, other.end)]
+    exact = max(float(np.abs(matrix @ w - target).max()) for w in (zero.end, other.end))
+    findings = {
+        "least": Finding(
+            away < 1e-10,
+            f"from zero it ends {away:.0e} from the pseudoinverse's solution, of norm "
+            f"{norms[0]:.3f}",
+        ),
+        "start": Finding(
+            exact < 1e-10 and norms[1] > 1.01 * norms[0],
+            f"from a random start the equations hold as well (to {exact:.0e}), but the norm is "
+            f"{norms[1]:.3f}",
+        ),
+    }
+    steps = np.arange(numbers.steps)
+    panels = (
+        Lines(
+            "both fit the data", "step", "mean squared error",
+            (Series("from zero", steps, _seen(zero.loss)),
+             Series("from a random start", steps, _seen(other.loss))), log_y=True,
+        ),
+        Lines(
+            "one finds the least-norm solution", "step", "distance to the pseudoinverse's",
+            (Series("from zero", steps, _seen(zero.distance)),
+             Series("from a random start", steps, _seen(other.distance))), log_y=True,
+        ),
+    )  # fmt: skip
+    return Shown(findings, {"away": away, "norms": norms, "residual": exact}, panels)
+
+
+def _seen(values: Floats) -> Floats:
+    """Values that a logarithmic axis can show."""
+    return np.maximum(values, 1e-32)
+
+
+def early_stopping(numbers: Stopping) -> Shown:
+    """The same training stopped early, and run to its end with a checkpoint of its best epoch."""
+    source = sample(numbers.region, numbers.bands)
+    stopped: list[Learnt] = []
+    whole: list[Learnt] = []
+    kept_gaps: list[float] = []
+    for number in range(numbers.seeds):
+        rows, seed = draw(numbers, number), numbers.seed + number
+        start = network(source, rows.split.train, numbers, seed)
+        plain = replace(settings_of(numbers, seed), schedule="one_cycle")
+        for kept, patience in ((stopped, numbers.patience), (whole, 0)):
+            settings = replace(plain, patience=patience)
+            kept.append(learn(start, source, rows, settings, watch=True))
+        sides = (tiles_of(source, part) for part in (rows.split.train, rows.split.test))
+        train, judged = (accuracy(stopped[-1].kept, side) for side in sides)
+        kept_gaps.append(train - judged)
+    ran = [len(one.history.epochs) for one in stopped]
+    same = [_same_weights(a.kept, b.kept) for a, b in zip(stopped, whole, strict=True)]
+    gap = Effect.of([one.gap for one in whole], kept_gaps)
+    best = [(a.history.best_epoch + 1, b.history.best_epoch + 1)
+            for a, b in zip(stopped, whole, strict=True)]  # fmt: skip
+    findings = {
+        "earlier": Finding(
+            max(ran) < numbers.epochs,
+            f"stopped after {', '.join(map(str, ran))} of {numbers.epochs} epochs",
+        ),
+        "overfitting": Finding(
+            gap.falls, gap.words("training minus held-out accuracy, last epoch -> stopped")
+        ),
+        "checkpoint": Finding(
+            all(same),
+            f"both kept the same weights, bit for bit, in {sum(same)} of {len(same)} seeds "
+            f"(epochs {', '.join(f'{a} and {b}' for a, b in best)})",
+        ),
+    }
+    first, run = whole[0].history, len(stopped[0].history.epochs)
+    panel = Lines(
+        "one training, seed by seed the same batches", "epoch", "loss",
+        (Series("training", curve(first, "epoch") + 1, curve(first, "train_loss")),
+         Series("held out", curve(first, "epoch") + 1, curve(first, "val_loss"))),
+        marks={best[0][0]: f"kept: {best[0][0]}", run: f"stopped: {run}"}, log_y=True,
+    )  # fmt: skip
+    values = {"epochs_run": ran, "kept_epochs": best, "same": same, "gap": gap.values()}
+    return Shown(findings, values, (panel,))
+
+
+def _same_weights(one: nn.Module, other: nn.Module) -> bool:
+    """Whether all parameters and buffers are the same bits (nan counting as itself)."""
+    held = other.state_dict()
+    return all(
+        torch.equal(torch.nan_to_num(tensor), torch.nan_to_num(held[name]))
+        for name, tensor in one.state_dict().items()
+    )
+
+
+def houses(count: int, seed: int) -> tuple[Floats, Floats]:
+    """Simulated houses: surface [m2] and rooms [count, 2], and prices [count] in thousands."""
+    random = np.random.default_rng(seed)
+    surface = random.normal(150.0, 50.0, count).clip(20)
+    rooms = random.integers(1, 7, count).astype(np.float64)
+    price = 2.0 * surface + 15.0 * rooms + random.normal(0, 10, count)
+    return np.stack([surface, rooms], axis=1), price
+
+
+def design(attributes: Floats) -> Floats:
+    """Attributes [n, k] with a column of ones before them."""
+    return np.hstack([np.ones((len(attributes), 1)), attributes])
+
+
+def conditioning(attributes: Floats) -> float:
+    """Condition number of the least-squares Hessian X'X, with an intercept.
+
+    >>> round(conditioning(np.array([[1.0], [-1.0]])), 6)
+    1.0
+    """
+    return float(np.linalg.cond(design(attributes)) ** 2)
+
+
+def standardisation(numbers: Standardised) -> Shown:
+    """(X - mean) / sd: of the tiles' bands, and of two attributes that differ in scale."""
+    source, rows = sample(numbers.region, numbers.bands), draw(numbers, 0).split.train
+    mean_away, sd_away = standardised_bands(numbers)
+    raw, price = houses(numbers.houses, numbers.seed)
+    scaled = (raw - raw.mean(0)) / raw.std(0)
+    conditions = conditioning(raw), conditioning(scaled)
+    paths = [descend(design(x), price, np.zeros(3), numbers.steps).loss for x in (raw, scaled)]
+    least = float(np.linalg.lstsq(design(raw), price, rcond=None)[1][0]) / len(price)
+    excess = [path / least - 1 for path in paths]
+    ratio = [float(x[:, 0].std() / x[:, 1].std()) for x in (raw, scaled)]
+    findings = {
+        "zero_one": Finding(
+            max(mean_away, sd_away) < 1e-5,
+            f"over {len(rows)} training tiles the bands' means are within {mean_away:.0e} of 0, "
+            f"their sds within {sd_away:.0e} of 1",
+        ),
+        "alike": Finding(
+            abs(ratio[1] - 1) < 1e-9,
+            f"the surface's sd is {ratio[0]:.0f} times that of the rooms, then {ratio[1]:.0f}",
+        ),
+        "easier": Finding(
+            conditions[1] < conditions[0] and excess[1][-1] < excess[0][-1],
+            f"condition number {conditions[0]:.1e} -> {conditions[1]:.1f}; error above the least "
+            f"possible after {numbers.steps} steps {excess[0][-1]:.1%} -> {excess[1][-1]:.1e}",
+        ),
+    }
+    steps = np.arange(numbers.steps)
+    panels = (
+        Lines("as measured", "surface [m2]", "rooms",
+              (Series("", raw[:, 0], raw[:, 1], dots=True),)),
+        Lines("standardised", "surface", "rooms",
+              (Series("", scaled[:, 0], scaled[:, 1], dots=True),)),
+        Lines("gradient descent", "step", "error above the least",
+              (Series("standardised", steps, np.maximum(excess[1], 1e-12)),
+               Series("as measured", steps, np.maximum(excess[0], 1e-12))), log_y=True),
+    )  # fmt: skip
+    values = {"condition": conditions, "mean": mean_away, "sd": sd_away, "bands": source.pack.bands}
+    return Shown(findings, values, panels)
+
+
+def standardised_bands(numbers: Standardised) -> tuple[float, float]:
+    """How far the standardised training bands are from mean 0 and sd 1, at most."""
+    source, rows = sample(numbers.region, numbers.bands), draw(numbers, 0).split.train
+    own = statistics(source.pack, rows)
+    held = batch(source.pack, rows, fill=own.fill)
+    plane = (1, -1, 1, 1)
+    mean, sd = (torch.from_numpy(x).view(plane) for x in (own.mean, own.sd))
+    z = ((held["image"].double() - mean) / sd).transpose(0, 1)
+    seen = held["valid"].expand_as(held["image"]).transpose(0, 1)
+    bands = [values[known] for values, known in zip(z, seen, strict=True)]
+    away = [(float(b.mean().abs()), float((b.std(correction=0) - 1).abs())) for b in bands]
+    return max(m for m, _ in away), max(s for _, s in away)
+
+
+def batchnorm_derivation(numbers: Batchnorm) -> Shown:
+    """Gamma Z + beta: what standardises, what undoes it, and what a batch has to do with it."""
+    source, rows = sample(numbers.region, numbers.bands), draw(numbers, 0).split.train
+    own = statistics(source.pack, rows)
+    image = batch(source.pack, rows[: numbers.tiles], fill=own.fill)["image"]
+    bands = len(source.pack.bands)
+    generator = torch.Generator().manual_seed(numbers.seed)
+    kernels = torch.randn(8, bands, 3, 3, generator=generator) / math.sqrt(9 * bands)
+    plane = (1, -1, 1, 1)
+    scaled = (image - torch.from_numpy(own.mean).float().view(plane)) / torch.from_numpy(
+        own.sd
+    ).float().view(plane)
+    z = torch.nn.functional.conv2d(scaled, kernels) * 3 + 5
+    away = derivation(z)
+    layer = SteadyBatchNorm2d(8, momentum=1.0)
+    batched = layer(z).detach()
+    half = len(z) // 2
+    layer(z[:half])  # what is kept is now of other tiles
+    layer.eval()
+    away["modes"] = float((layer(z[half:]) - batched[half:]).detach().abs().max())
+    findings = {
+        "derivation": Finding(
+            away["affine"] < 1e-5,
+            f"gamma = 1/sigma, beta = -mu/sigma: the layer gives (Z - mu)/sigma to "
+            f"{away['affine']:.0e}",
+        ),
+        "identity": Finding(
+            away["identity"] < 1e-4,
+            f"gamma = sqrt(v + eps), beta = mu: the layer gives Z back to {away['identity']:.0e}",
+        ),
+        "batch": Finding(
+            away["biased"] < 1e-5 and away["unbiased"] < 1e-5,
+            f"the batch's own variance divides by n (to {away['biased']:.0e}), the one kept for "
+            f"use by n - 1 (to {away['unbiased']:.0e}); with another batch's figures the same "
+            f"tiles come out up to {away['modes']:.2f} apart",
+        ),
+    }
+    channel = z[:, 0].detach().numpy()
+    panels = (
+        Histograms("a channel before", "Z", {"Z": channel}),
+        Histograms("after", "gamma Z + beta", {"z": batched[:, 0].numpy()}),
+    )
+    return Shown(findings, away, panels)
+
+
+def derivation(z: Tensor) -> dict[str, float]:
+    """How far a batch normalisation is from the lecture's formulas on maps [N, C, h, w].
+
+    Returns:
+        The largest differences: `affine` of gamma Z + beta with gamma = 1/sigma, beta = -mu/sigma;
+        `identity` of gamma = sqrt(v + eps), beta = mu; `biased` and `unbiased` of the variances.
+    """
+    channels, plane = z.shape[1], (1, -1, 1, 1)
+    mean, variance = z.mean((0, 2, 3)), z.var((0, 2, 3), correction=0)
+    layer = SteadyBatchNorm2d(channels, momentum=1.0)
+    sigma = (variance + layer.eps).sqrt()
+    gamma, beta = 1 / sigma, -mean / sigma
+    affine = gamma.view(plane) * z + beta.view(plane)
+    with torch.no_grad():
+        given = layer(z)
+        kept = torch.as_tensor(layer.running_var)
+        layer.weight.copy_(sigma)
+        layer.bias.copy_(mean)
+        back = layer(z)
+    by_n = given.var((0, 2, 3), correction=0) - variance / (variance + layer.eps)
+    return {
+        "affine": float((given - affine).abs().max()),
+        "identity": float((back - z).abs().max()),
+        "biased": float(by_n.abs().max()),
+        "unbiased": float((kept / z.var((0, 2, 3), correction=1) - 1).abs().max()),
+    }
+
+
+def batchnorm_training(numbers: Normalised) -> Shown:
+    """A VGG without and with batch normalisation, the same convolutions at the start."""
+    source = sample(numbers.region, numbers.bands)
+    plain: list[Learnt] = []
+    normalised: list[Learnt] = []
+    for number in range(numbers.seeds):
+        rows, seed = draw(numbers, number), numbers.seed + number
+        for kept, name in ((plain, numbers.backbone), (normalised, f"{numbers.backbone}_bn")):
+            own = numbers.model_copy(update={"backbone": name})
+            start = network(source, rows.split.train, own, seed)
+            kept.append(learn(start, source, rows, settings_of(numbers, seed), watch=True))
+    arms = (plain, normalised)
+    waits = Effect.of(
+        *([waited(o, "train_accuracy", numbers.target, numbers.epochs) for o in a] for a in arms)
+    )
+    judged = compared(arms, "judged")
+    gap = compared(arms, "gap")
+    findings = {
+        "easier": Finding(
+            waits.falls,
+            waits.words(
+                f"epochs to {numbers.target:.0%} in training (never: {numbers.epochs + 1})", 1
+            ),
+        ),
+        "generalises": Finding(judged.rises, judged.words("judged accuracy")),
+        "overfitting": Finding(gap.falls, gap.words("gap")),
+    }
+    panels = tuple(
+        Lines(
+            title, "epoch", "accuracy",
+            (band("with batch normalisation", normalised, column),
+             band("without", plain, column)), percent=True,
+        )
+        for title, column in (("training", "train_accuracy"), ("judged", "val_accuracy"))
+    )  # fmt: skip
+    values = {"epochs": waits.values(), "judged": judged.values(), "gap": gap.values()}
+    return Shown(findings, values, panels)
+
+
+DEMONSTRATIONS: Mapping[str, Callable[[Any], Shown]] = {
+    "gradient_descent": gradient_descent,
+    "early_stopping": early_stopping,
+    "standardisation": standardisation,
+    "batchnorm_derivation": batchnorm_derivation,
+    "batchnorm_training": batchnorm_training,
+}

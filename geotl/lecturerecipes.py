@@ -1,0 +1,326 @@
+"""The recipes of the lecture: what each claims, and the numbers of its demonstration.
+
+A recipe is data: a title and claims in French and English, the name of a demonstration, and the
+numbers that differ from its defaults. They stand in recipes/lecture/, apart from those that
+`geotl run` reads.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, Field, Strict, ValidationError
+
+from geotl import yamltext
+from geotl.errors import RecipeError, nearest
+from geotl.learning import Augment, Section
+from geotl.recipe import lectures
+
+Text = Annotated[str, Field(min_length=1)]
+Count = Annotated[int, Field(ge=1, le=100_000)]
+Rate = Annotated[float, Field(gt=0, le=10)]
+Penalty = Annotated[float, Field(ge=0, le=1e6)]
+Part = Literal["fitting", "implicit", "explicit", "transfer", "architectures"]
+PARTS: Mapping[str, str] = {
+    "fitting": "Sous- et sur-apprentissage / Under- and overfitting",
+    "implicit": "Régularisation implicite / Implicit regularisation",
+    "explicit": "Régularisation explicite / Explicit regularisation",
+    "transfer": "Apprentissage par transfert / Transfer learning",
+    "architectures": "Architectures intéressantes / Architectures of interest",
+}
+
+
+class Both(Section):
+    """A text in both languages."""
+
+    fr: Text = Field(description="in French")
+    en: Text = Field(description="in English")
+
+
+class Drawn(Section):
+    """Tiles drawn from the samples; sites are never on both sides."""
+
+    region: Literal["source", "target"] = Field("source", description="region of the sample tiles")
+    bands: Annotated[tuple[Text, ...], Strict(False)] = Field(
+        ("B02", "B03", "B04", "B08"), min_length=1, description="bands used"
+    )
+    shots: int = Field(10, ge=1, le=40, description="tiles a class to learn from [tiles]")
+    judged: int = Field(270, ge=9, le=400, description="most tiles judged on [tiles]")
+    seeds: int = Field(3, ge=1, le=50, description="repetitions, each with its own draw [seeds]")
+    seed: int = Field(0, ge=0, description="the first seed")
+
+
+class Trained(Drawn):
+    """A small training on sample tiles."""
+
+    backbone: Text = Field("resnet18", description="name of the backbone")
+    cut_after: Text | None = Field("layer1", description="last stage kept; null: all")
+    input_px: int | None = Field(None, ge=8, le=128, description="side the network sees [px]")
+    epochs: int = Field(12, ge=1, le=200, description="passes over the tiles [epochs]")
+    batch_size: int = Field(32, ge=2, le=512, description="tiles in a batch [tiles]")
+    lr: Rate = Field(0.003, description="peak learning rate [1/step]")
+
+
+class Levels(Section):
+    """Numbers of a demonstration without training on tiles."""
+
+    seed: int = Field(0, ge=0, description="of everything random")
+
+
+class ThreeFits(Trained):
+    """A network too small, one too free, one just right."""
+
+    target: float = Field(0.9, gt=0, lt=1, description="accuracy wanted [fraction]")
+    small: Text = Field("lenet5", description="backbone of the network that is too small")
+    small_cut: Text = Field("c1", description="its last stage kept")
+
+
+class Capacity(Levels):
+    """Noise with random labels learnt by heart."""
+
+    tiles: int = Field(64, ge=4, le=256, description="tiles of noise [tiles]")
+    classes: int = Field(10, ge=2, le=64, description="classes of the random labels [classes]")
+    steps: int = Field(100, ge=1, le=2000, description="most steps [steps]")
+    lr: Rate = Field(0.001, description="Adam's rate [1/step]")
+    trap: Text = Field("resnet18", description="batch-normalised backbone read in both modes")
+    trap_steps: int = Field(12, ge=1, le=500, description="steps of that backbone [steps]")
+
+
+class Widths(Drawn):
+    """One hidden layer, wider and wider."""
+
+    widths: Annotated[tuple[Count, ...], Strict(False)] = Field(
+        (1, 2, 4, 8, 16, 32), min_length=2, description="hidden neurons [neurons]"
+    )
+    steps: int = Field(400, ge=1, le=10_000, description="steps of Adam [steps]")
+    lr: Rate = Field(0.02, description="Adam's rate [1/step]")
+
+
+class TwoStages(Trained):
+    """Overfit first, then regularise."""
+
+    target: float = Field(0.95, gt=0, lt=1, description="training accuracy of stage 1 [fraction]")
+    l2: Penalty = Field(0.001, description="lambda of stage 2")
+    dropout: float = Field(0.3, ge=0, lt=1, description="dropout of stage 2 [fraction]")
+
+
+class MoreLabels(Drawn):
+    """A linear head by labels a class."""
+
+    sizes: Annotated[tuple[Count, ...], Strict(False)] = Field(
+        (5, 10, 20, 40), min_length=2, description="labels a class [tiles]"
+    )
+    free: Penalty = Field(1e5, description="C of the free head: next to no penalty")
+    penalised: Penalty = Field(1.0, description="C of the regularised head (smaller is stronger)")
+
+
+class Descent(Levels):
+    """Gradient descent on fewer equations than unknowns."""
+
+    rows: int = Field(20, ge=2, le=500, description="equations")
+    columns: int = Field(100, ge=3, le=2000, description="unknowns")
+    steps: int = Field(400, ge=1, le=100_000, description="steps [steps]")
+
+
+class Stopping(Trained):
+    """Early stopping beside a checkpoint."""
+
+    patience: int = Field(3, ge=1, le=50, description="epochs without gain [epochs]")
+
+
+class Standardised(Drawn):
+    """Attributes of one scale."""
+
+    houses: int = Field(500, ge=10, le=100_000, description="houses simulated")
+    steps: int = Field(60, ge=1, le=10_000, description="steps of gradient descent [steps]")
+
+
+class Batchnorm(Drawn):
+    """Batch normalisation on a batch of maps."""
+
+    tiles: int = Field(64, ge=4, le=400, description="tiles in the batch [tiles]")
+
+
+class Normalised(Trained):
+    """Training without and with batch normalisation."""
+
+    target: float = Field(0.8, gt=0, lt=1, description="training accuracy waited for [fraction]")
+
+
+class Varied(Trained):
+    """Training without and with an augmentation."""
+
+    augment: Augment = Field(Augment(), description="the augmentation shown and trained with")
+    judge: Augment | None = Field(None, description="what is done to the judged tiles")
+    shown: Text = Field("residential", description="class of the tile that is shown")
+
+
+class Masks(Levels):
+    """Dropout's masks."""
+
+    p: float = Field(0.3, gt=0, lt=1, description="chance of a neuron to be off [fraction]")
+    neurons: int = Field(1000, ge=10, le=100_000, description="neurons")
+    passes: int = Field(200, ge=2, le=5000, description="forward passes")
+
+
+class Switched(Trained):
+    """Training with one key off and on."""
+
+    key: Literal["dropout", "l2", "label_smoothing", "mixup"] = Field(
+        "dropout", description="the one key that differs"
+    )
+    value: float = Field(0.3, ge=0, le=10, description="its value where it is on")
+
+
+class Decay(Trained):
+    """The same training at several lambdas."""
+
+    penalties: Annotated[tuple[Penalty, ...], Strict(False)] = Field(
+        (0.0, 0.0001, 0.001, 0.01, 0.1), min_length=2, description="lambdas, rising"
+    )
+
+
+class Gradient(Drawn):
+    """What the penalty adds to a gradient."""
+
+    penalty: Penalty = Field(0.05, description="lambda")
+    lr: Rate = Field(0.1, description="SGD's rate [1/step]")
+
+
+class Transferred(Trained):
+    """A training from pretrained weights."""
+
+    region: Literal["source", "target"] = Field("target", description="region of the task")
+    weights: Text | None = Field(None, description="weight file; null: pretrained on the source")
+    source_epochs: int = Field(12, ge=1, le=200, description="epochs on the source [epochs]")
+    source_shots: int = Field(30, ge=1, le=40, description="source tiles a class [tiles]")
+    goal: float = Field(0.6, gt=0, lt=1, description="judged accuracy waited for [fraction]")
+
+
+class Table(Levels):
+    """Parameters of backbones."""
+
+    names: Annotated[tuple[Text, ...], Strict(False)] = Field(
+        ("lenet5", "alexnet", "googlenet", "inception_v3", "vgg16", "resnet18", "resnet50"),
+        min_length=1, description="backbones",
+    )  # fmt: skip
+
+
+class Bottleneck(Levels):
+    """A wide convolution without and with a 1x1 before it."""
+
+    side: Count = Field(28, description="side of the map [px]")
+    channels: Count = Field(192, description="channels coming in")
+    filters: Count = Field(32, description="filters of the wide kernel")
+    kernel: int = Field(5, ge=3, le=15, description="side of the wide kernel [px]")
+    narrow: Count = Field(16, description="channels after the 1x1 convolution")
+    repeats: int = Field(20, ge=1, le=1000, description="timed passes")
+
+
+class Pictured(Drawn):
+    """A network looked into with a tile."""
+
+
+class Residual(Trained):
+    """The same layers without and with shortcuts."""
+
+    backbone: Text = Field("resnet34", description="a ResNet of basic blocks")
+    cut_after: Text | None = Field("layer3", description="last stage kept; null: all")
+    input_px: int | None = Field(24, ge=8, le=128, description="side the network sees [px]")
+
+
+NUMBERS: Mapping[str, type[Section]] = {
+    "three_fits": ThreeFits, "capacity_check": Capacity, "width_sweep": Widths,
+    "two_stages": TwoStages, "more_labels": MoreLabels,
+    "gradient_descent": Descent, "early_stopping": Stopping, "standardisation": Standardised,
+    "batchnorm_derivation": Batchnorm, "batchnorm_training": Normalised,
+    "augmentation": Varied, "dropout_masks": Masks, "one_key": Switched,
+    "decay_gradient": Gradient, "weight_histograms": Decay, "lambda_sweep": Decay,
+    "transfer_or_random": Transferred, "search_space": Transferred, "freezing_depth": Transferred,
+    "first_kernels": Transferred, "stage_probes": Transferred,
+    "parameter_table": Table, "bottleneck": Bottleneck, "lenet5": Pictured, "alexnet": Levels,
+    "parallel_filters": Pictured, "vgg16": Levels, "zeroed_residual": Levels,
+    "plain_or_residual": Residual,
+}  # fmt: skip
+
+
+class LectureRecipe(Section):
+    """A recipe of the lecture, as its file states it; `numbers` are checked by NUMBERS."""
+
+    part: Part = Field(description="part of the lecture")
+    title: Both = Field(description="its title")
+    demonstration: Text = Field(description="name of the demonstration")
+    claims: dict[str, Both] = Field(min_length=1, description="what the lecture claims, by a key")
+    note: Both | None = Field(None, description="what the slide has wrong, or leaves out")
+    numbers: dict[str, Any] = Field({}, description="numbers that differ from the defaults")
+
+
+def load_lecture(
+    source: str | Path, overrides: Sequence[str] = ()
+) -> tuple[str, LectureRecipe, Any]:
+    """A recipe's name, the recipe, and its numbers with `key=value` laid over them.
+
+    Raises:
+        RecipeError: no such recipe, or every fault found, one a line.
+    """
+    path = _path(str(source))
+    stated, faults = yamltext.parse(path.read_text(encoding="utf-8"))
+    if faults or not isinstance(stated, dict):
+        raise RecipeError("\n".join(f"{path}: {f}" for f in faults or ["not keys with values"]))
+    recipe: LectureRecipe = _checked(LectureRecipe, stated, str(path))
+    if recipe.demonstration not in NUMBERS:
+        hint = nearest(recipe.demonstration, NUMBERS)
+        raise RecipeError(f"{path}: demonstration: given {recipe.demonstration!r}; {hint}")
+    kind = NUMBERS[recipe.demonstration]
+    _checked(kind, recipe.numbers, f"{path}: numbers")
+    given = dict(map(_override, overrides))
+    numbers = _checked(kind, recipe.numbers | given, f"{path.stem}: command line")
+    return path.stem, recipe, numbers
+
+
+def _path(source: str) -> Path:
+    """The file of a name, or the file itself."""
+    if source.endswith((".yaml", ".yml")):
+        path = Path(source).expanduser()
+        if not path.is_file():
+            raise RecipeError(f"{source}: no such file; geotl lecture --list tells the names")
+        return path
+    known = lectures()
+    name = source.removeprefix("lecture/")
+    if name not in known:
+        raise RecipeError(f"{source}: no recipe of the lecture; {nearest(name, known)}")
+    return known[name]
+
+
+def _override(text: str) -> tuple[str, Any]:
+    key, equals, value = text.partition("=")
+    parsed, faults = yamltext.parse(value)
+    if not equals or faults:
+        raise RecipeError(f"command line: {text!r}; allowed: key=value, such as seeds=5")
+    return key.strip(), parsed
+
+
+def _checked(kind: type[BaseModel], values: Mapping[str, Any], where: str) -> Any:
+    """Values as a model of this kind.
+
+    Raises:
+        RecipeError: with every fault, one a line.
+    """
+    try:
+        return kind.model_validate(dict(values))
+    except ValidationError as error:
+        lines = [_fault(kind, entry) for entry in error.errors(include_url=False)]
+        raise RecipeError("\n".join(f"{where}: {line}" for line in lines)) from error
+
+
+def _fault(kind: type[BaseModel], entry: Any) -> str:
+    """One line: the key, what was given, what is allowed."""
+    key = ".".join(map(str, entry["loc"]))
+    if entry["type"] == "extra_forbidden":
+        fields = Augment.model_fields if "." in key else kind.model_fields
+        hint = nearest(str(entry["loc"][-1]), fields)
+        return f"{key}: given {entry['input']!r}, but there is no such key; {hint}"
+    told = entry["msg"][0].lower() + entry["msg"][1:]
+    return f"{key}: given {entry['input']!r}; {told}"

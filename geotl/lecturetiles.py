@@ -1,0 +1,188 @@
+"""Sample tiles and small trainings for the lecture's demonstrations, on the toolkit's own parts."""
+
+from __future__ import annotations
+
+import copy
+import functools
+import tempfile
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from geotl.augment import Augmentation
+from geotl.backbones import build_backbone
+from geotl.blocks import draw_from
+from geotl.cachefolder import cache_folder
+from geotl.catalogue import index_tiles
+from geotl.drawing import Draw, Source
+from geotl.fingerprints import fingerprint
+from geotl.lecturepanels import Effect, Series
+from geotl.lecturerecipes import Drawn, Trained
+from geotl.loading import pack, statistics
+from geotl.model import FeatureSpec, Normalise, TileClassifier
+from geotl.recipe import resolve_sample
+from geotl.sensors import get_sensor
+from geotl.splits import by_units, numbered
+from geotl.strategies import predict_rows
+from geotl.training import History, Tiles, TrainSettings, fit
+
+Ints = NDArray[np.int64]
+SENSOR = "sentinel2_l2a_n0400"
+PLAIN = Augmentation(flips=False, quarter_turns=False)
+Changed = Callable[[TileClassifier], None]
+
+
+@functools.lru_cache(maxsize=4)
+def sample(region: str, bands: tuple[str, ...]) -> Source:
+    """The sample tiles of a region in these bands, packed in the cache folder."""
+    sensor = get_sensor(SENSOR)
+    index = index_tiles(
+        resolve_sample("region", f"sample:{region}", folders=True),
+        cache=cache_folder() / "datasets", sensor=sensor, table="tiles.csv", class_depth=1,
+        say=lambda _: None,
+    )  # fmt: skip
+    names = sensor.canonical(bands)
+    folder = cache_folder() / "packs" / fingerprint(index, sensor, bands=names)[:32]
+    return Source(index, sensor, pack(index, sensor, bands=names, folder=folder), quiet=True)
+
+
+def draw(numbers: Drawn, number: int, *, shots: int | None = None) -> Draw:
+    """One draw: some tiles a class to learn from, at most `judged` of other sites to judge on.
+
+    One that is smaller is part of the larger of the same number.
+    """
+    source, seed = sample(numbers.region, numbers.bands), numbers.seed + number
+    labels, contents = source.labels, source.index.contents
+    sites = numbered([tile.group for tile in source.index.tiles])
+    whole = by_units(sites, labels, 0.3, seed=seed, content=contents)
+    split = draw_from(whole, labels, shots or numbers.shots, seed=seed, content=contents)
+    test = np.random.default_rng(seed).permutation(split.test)[: numbers.judged]
+    return Draw(number, replace(split, test=np.sort(test)), [])
+
+
+def tiles_of(source: Source, rows: Ints) -> Tiles:
+    """Rows of the sample with their labels."""
+    return Tiles(source.pack, rows, source.labels[rows])
+
+
+def network(
+    source: Source, rows: Ints, numbers: Trained, seed: int, *,
+    cut_after: str | None = None, dropout: float = 0.0, weights: str = "none",
+    stages: Sequence[str] = (),
+) -> TileClassifier:  # fmt: skip
+    """A network that normalises by these training rows, its first weights from the seed.
+
+    Args:
+        source: the tiles.
+        rows: the training tiles.
+        numbers: the backbone and the size it sees.
+        seed: of what is random.
+        cut_after: the last stage kept; None for the numbers' own.
+        dropout: before the head.
+        weights: file of the backbone's weights.
+        stages: pooled into features; () for the last.
+    """
+    bands = source.pack.bands
+    backbone, _ = build_backbone(
+        numbers.backbone, bands, source.sensor.wavelengths(bands), weights=weights,
+        cut_after=cut_after or numbers.cut_after, seed=seed,
+    )  # fmt: skip
+    own = statistics(source.pack, rows)
+    normalise = Normalise(
+        own.mean.tolist(), own.sd.tolist(), own.fill.tolist(), source.sensor.nodata
+    )
+    size = (numbers.input_px,) if numbers.input_px else ()
+    spec = FeatureSpec(tuple(stages) or backbone.stage_names[-1:], "mean", size, views=1)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        return TileClassifier(backbone, normalise, spec, len(source.index.classes), dropout=dropout)
+
+
+def settings_of(numbers: Trained, seed: int) -> TrainSettings:
+    """Plain training: no decay, nothing varied, one rate for all stages, no early stop."""
+    return TrainSettings(
+        epochs=numbers.epochs, batch_size=numbers.batch_size, lr=numbers.lr, lr_decay=1.0,
+        weight_decay=0.0, patience=0, precision="float32", schedule="cosine", seed=seed,
+        augmentation=PLAIN,
+    )  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Learnt:
+    """A training: its last and its kept network, its epochs, and accuracies in evaluation mode.
+
+    `kept` has the weights of the epoch whose held-out loss was least, `last` those of the last.
+    """
+
+    last: TileClassifier
+    kept: TileClassifier
+    history: History
+    train: float
+    judged: float
+
+    @property
+    def gap(self) -> float:
+        """Training minus judged accuracy."""
+        return self.train - self.judged
+
+
+def learn(
+    start: TileClassifier, source: Source, rows: Draw, settings: TrainSettings,
+    *, watch: bool = False,
+) -> Learnt:  # fmt: skip
+    """Train a copy of a network on a draw.
+
+    Args:
+        start: with its first weights, and frozen what is; not changed.
+        source: the tiles.
+        rows: which of them are learnt from and judged on.
+        settings: how.
+        watch: judge after every epoch; the epoch of least judged loss is then `kept`.
+    """
+    made = copy.deepcopy(start)
+    train, judged = (tiles_of(source, part) for part in (rows.split.train, rows.split.test))
+    with tempfile.TemporaryDirectory(prefix="geotl-lecture-") as folder:
+        history = fit(
+            made, train, settings, folder=Path(folder), held_out=judged if watch else None,
+            quiet=True,
+        )  # fmt: skip
+        state = torch.load(Path(folder) / "last.ckpt", weights_only=True)["state_dict"]
+    last = copy.deepcopy(made)
+    last.load_state_dict(
+        {k.removeprefix("model."): v for k, v in state.items() if k.startswith("model.")}
+    )
+    return Learnt(last, made, history, accuracy(last, train), accuracy(last, judged))
+
+
+def accuracy(model: TileClassifier, tiles: Tiles) -> float:
+    """Share of tiles named rightly, in evaluation mode."""
+    logits = predict_rows(model, tiles.pack, tiles.rows, precision="float32")
+    return float(np.mean(logits.argmax(axis=1) == tiles.labels))
+
+
+def curve(history: History, name: str) -> NDArray[np.float64]:
+    """A column of a history, epoch by epoch."""
+    return np.array([row[name] for row in history.epochs])
+
+
+def waited(learnt: Learnt, column: str, goal: float, epochs: int) -> int:
+    """Epochs until a column of the history reached a goal; one more than all if it never did."""
+    reached = np.flatnonzero(curve(learnt.history, column) >= goal)
+    return int(reached[0]) + 1 if len(reached) else epochs + 1
+
+
+def band(name: str, arm: Sequence[Learnt], column: str) -> Series:
+    """Mean of a history's column over seeds by epoch, with its sd."""
+    found = np.stack([curve(one.history, column) for one in arm])
+    sd = found.std(axis=0, ddof=1) if len(found) > 1 else None
+    return Series(name, curve(arm[0].history, "epoch") + 1, found.mean(axis=0), sd)
+
+
+def compared(arms: Sequence[Sequence[Learnt]], name: str) -> Effect:
+    """A figure of trainings without and with, such as train, judged or gap."""
+    off, on = ([getattr(one, name) for one in arm] for arm in arms)
+    return Effect.of(off, on)
