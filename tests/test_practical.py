@@ -6,6 +6,7 @@ import base64
 import gzip
 import importlib
 import io
+import shutil
 import struct
 import subprocess
 import sys
@@ -100,6 +101,8 @@ def test_the_committed_notebook_is_small_and_tells_nothing_of_a_machine(committe
     assert not any(word in told for word in ("/home", "/tmp", "/work", "/root", str(Path.home())))
     assert all(not cell.metadata for cell in committed.cells)  # execution times would stand there
     assert len(pictures_of(committed)) == 4
+    kinds = [[o.output_type for o in cell.get("outputs", ())] for cell in committed.cells]
+    assert all(cell.count("stream") <= 1 for cell in kinds)  # not cut where time happened to cut
 
 
 def test_the_committed_notebook_says_what_the_lecture_says(committed):
@@ -118,10 +121,16 @@ def test_the_readme_quotes_the_committed_notebook(committed):
     assert not set(lines) - set(printed(committed).splitlines())
 
 
-def test_the_notebook_runs_on_the_user_s_files(users_files, tmp_path, monkeypatch):
-    """One epoch on made files in MNIST's format: 28 px, one channel, ten classes."""
+@pytest.fixture
+def quick(monkeypatch):
+    """One epoch, on geotl as it stands beside this test."""
     monkeypatch.setenv("GEOTL_PRACTICAL_EPOCHS", "1")
     monkeypatch.setenv("PYTHONPATH", str(ROOT))
+    monkeypatch.delenv("GEOTL_MNIST", raising=False)
+
+
+def test_the_notebook_runs_on_the_user_s_files(users_files, tmp_path, quick):
+    """Made files in MNIST's format: 28 px, one channel, ten classes."""
     out = tmp_path / "practical.ipynb"
     assert own("make_practical").main(["--data", str(users_files), "--out", str(out)]) == 0
     book = own("nbformat").read(str(out), as_version=4)
@@ -129,8 +138,24 @@ def test_the_notebook_runs_on_the_user_s_files(users_files, tmp_path, monkeypatc
     assert "Fashion-MNIST: 100 images to learn from, 50 to be judged on" in told
     assert "here:  35,650" in told
     assert "70 images to learn from, 30 to validate on" in told
+    assert "numbers that mean something else" not in told  # they do already
     assert str(users_files) not in out.read_text()
     assert len(pictures_of(book)) == 4
+
+
+def test_the_notebook_trains_a_right_lenet_on_the_tiles(tmp_path, quick, monkeypatch):
+    """In a student's folder, where the exercises have become the solutions."""
+    builder = own("make_practical")
+    folder = tmp_path / "practical"
+    shutil.copytree(HERE, folder, ignore=shutil.ignore_patterns("__pycache__", "outputs"))
+    shutil.copytree(folder / "solutions", folder / "exercises", dirs_exist_ok=True)
+    monkeypatch.setattr(builder, "HERE", folder)
+    book = builder.executed(builder.notebook((folder / "practical.py").read_text()))
+    told = printed(book)
+    assert told.count("juste | right") == 4
+    assert "LeNet-5, sample tiles, source: overall accuracy" in told
+    assert "numbers that mean something else" in told
+    assert len(pictures_of(book)) == 5
 
 
 def test_a_cell_that_fails_is_one_line_and_writes_nothing(tmp_path, monkeypatch, capsys):
@@ -247,7 +272,10 @@ SOLVED = {name: (HERE / "solutions" / f"{name}.py").read_text() for name in EXER
         ("lenet5", "torch.optim.Adam(", "torch.optim.SGD(", "not Adam 0.01"),
         ("lenet5", "made.parameters()", "list(made.parameters())[:-1]", "does not hold all"),
         ("lenet5", "write_png(path, curves_figure(history))", "pass", "no file"),
-        ("lenet5", "curves_figure(history)", "curves_figure([])", "accuracy is not to be seen"),
+        ("lenet5", "curves_figure(history)", "curves_figure([])", "train_loss is not to be seen"),
+        ("lenet5", "curves_figure(history)",
+         "curves_figure([{**row, 'val_accuracy': 1} for row in history])",
+         "val_accuracy is not to be seen"),
         ("bug_standardise", "x_train.mean(), x_train.std()", "0, 1", "not 0 and 1"),
         ("bug_standardise", "(x_test - mean) / sd", "(x_test - x_test.mean()) / x_test.std()",
          "the same pixel"),
@@ -271,23 +299,27 @@ def test_other_mistakes_are_seen_too(tmp_path, name, right, wrong, words):
     assert "\n" not in found
 
 
-def test_a_student_reads_one_line(tmp_path):
-    def ran(*arguments: str) -> tuple[int, str]:
-        done = subprocess.run(
-            [sys.executable, "docs/practical/check.py", *arguments],
-            cwd=ROOT, env=None, capture_output=True, text=True, check=False,
-        )  # fmt: skip
-        return done.returncode, done.stdout + done.stderr
+def test_a_student_reads_one_line():
+    done = subprocess.run(
+        [sys.executable, "docs/practical/check.py", "exercises/bug_encoder.py"],
+        cwd=ROOT, capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert (done.returncode, done.stdout.count("\n"), done.stderr) == (1, 1, "")
+    assert "glacier" in done.stdout
 
-    code, said = ran("exercises/bug_encoder.py")
-    assert (code, said.count("\n")) == (1, 1)
-    assert "glacier" in said
+
+def test_names_and_files_that_will_not_do_are_one_line_too(tmp_path, capsys):
+    check = own("check")
+    assert check.main(["solutions/bug_encoder"]) == 0
     broken = tmp_path / "bug_encoder.py"
     broken.write_text("def encoded(:\n")
-    code, said = ran(str(broken))
-    assert (code, said.count("\n")) == (1, 1)
-    assert "SyntaxError" in said
-    assert "ligne | line 1" in said
-    code, said = ran("exercises/nothing.py")
-    assert (code, said.count("\n")) == (2, 1)
-    assert "exercises/lenet5.py" in said
+    assert check.main([str(broken)]) == 1
+    said = capsys.readouterr().out.splitlines()
+    assert len(said) == 2
+    assert said[0] == "bug_encoder: juste | right"
+    assert "SyntaxError" in said[1]
+    assert "ligne | line 1" in said[1]
+    assert check.main(["exercises/nothing.py"]) == 2
+    told = capsys.readouterr().err
+    assert told.count("\n") == 1
+    assert "exercises/lenet5.py" in told

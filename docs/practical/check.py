@@ -16,6 +16,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
+import matplotlib
 import numpy as np
 import torch
 from matplotlib.figure import Figure
@@ -51,7 +52,7 @@ def check_lenet5(answer: ModuleType) -> None:
             f"network: the layers are {' '.join(found)}; wanted {' '.join(ORDER)}",
         )
     rates = [m.p for m in made.modules() if isinstance(m, KINDS["drop"])]
-    if rates != [DROPOUT] * 4:
+    if set(rates) != {DROPOUT}:
         raise Wrong(f"network : dropout {rates}, attendu 0,3", f"network: dropout {rates}, not 0.3")
     count = sum(p.numel() for p in made.parameters())
     if count != PARAMETERS:
@@ -87,33 +88,35 @@ def _check_adam(optimizer: torch.optim.Optimizer, made: nn.Module) -> None:
         )
 
 
-def _history(*, rising: bool) -> list[dict[str, float]]:
-    """Five epochs whose four columns differ at every epoch."""
-    rows = [
+def _history(flat: str = "") -> list[dict[str, float]]:
+    """Five epochs whose four columns differ at every epoch, but for one that may be flat."""
+    return [
         {"epoch": e, "train_loss": 2 / e, "val_loss": 2.5 / e,
          "train_accuracy": 0.9 - 0.5 / e, "val_accuracy": 0.8 - 0.5 / e}
+        | ({flat: 0.6} if flat else {})
         for e in (1.0, 2.0, 3.0, 4.0, 5.0)
     ]  # fmt: skip
-    return rows if rising else [{**r, "train_accuracy": 0.1, "val_accuracy": 0.1} for r in rows]
 
 
 def _check_plot(plot: Callable[[list[dict[str, float]], Path], None]) -> None:
-    """It writes a picture that is not empty, and another one for another history."""
-    pictures: list[Any] = []
+    """It writes a picture that is not empty, and another one when any column is another."""
     with tempfile.TemporaryDirectory() as folder:
-        for name, rising in (("one.png", True), ("two.png", False)):
-            path = Path(folder) / name
-            plot(_history(rising=rising), path)
-            if not path.is_file():
-                raise Wrong("plot : aucun fichier écrit", "plot: no file was written")
-            pictures.append(imread(path, format="png"))
-    if pictures[0].std() == 0:
-        raise Wrong("plot : la figure est vide", "plot: the figure is empty")
-    if np.array_equal(*pictures):
-        raise Wrong(
-            "plot : l'exactitude ne se voit pas dans la figure",
-            "plot: accuracy is not to be seen in the figure",
-        )
+        first = _drawn(plot, Path(folder) / "first.png")
+        if first.std() == 0:
+            raise Wrong("plot : la figure est vide", "plot: the figure is empty")
+        for column in list(_history()[0])[1:]:
+            if np.array_equal(first, _drawn(plot, Path(folder) / f"{column}.png", column)):
+                raise Wrong(
+                    f"plot : {column} ne se voit pas dans la figure",
+                    f"plot: {column} is not to be seen in the figure",
+                )
+
+
+def _drawn(plot: Callable[..., None], path: Path, flat: str = "") -> Any:
+    plot(_history(flat), path)
+    if not path.is_file():
+        raise Wrong("plot : aucun fichier écrit", "plot: no file was written")
+    return imread(path, format="png")
 
 
 def check_bug_standardise(answer: ModuleType) -> None:
@@ -138,7 +141,7 @@ def check_bug_standardise(answer: ModuleType) -> None:
 
 def check_bug_figure(answer: ModuleType) -> None:
     """Each line is a column of the history, and axis and legend name that column."""
-    history, drawn = _history(rising=True), set()
+    history, drawn = _history(), set()
     figure: Figure = answer.curves(history)
     for axes in figure.axes:
         legend = axes.get_legend()
@@ -199,7 +202,7 @@ CHECKS: dict[str, Callable[[ModuleType], None]] = {
 def fault(path: Path) -> str | None:
     """What is wrong with an answer, in one line; None if it is right."""
     try:
-        CHECKS[path.stem](_imported(path))
+        CHECKS[path.stem](imported(path))
     except Wrong as wrong:
         return str(wrong)
     except NotImplementedError as error:
@@ -210,7 +213,8 @@ def fault(path: Path) -> str | None:
     return None
 
 
-def _imported(path: Path) -> ModuleType:
+def imported(path: Path) -> ModuleType:
+    """An answer as a module, from its file as it is now."""
     spec = importlib.util.spec_from_file_location(f"answer_{path.stem}", path)
     if spec is None or spec.loader is None:
         raise ImportError(f"{path.name} is not Python")
@@ -224,12 +228,13 @@ def _place(error: BaseException, path: Path) -> str:
     if isinstance(error, SyntaxError):
         return f" (ligne | line {error.lineno})"
     frames = traceback.extract_tb(error.__traceback__)
-    own = [frame for frame in frames if Path(frame.filename) == path]
+    own = [frame for frame in frames if Path(frame.filename).resolve() == path.resolve()]
     return f" ({own[-1].name}, ligne | line {own[-1].lineno})" if own else ""
 
 
 def main(arguments: list[str]) -> int:
     """Check one exercise."""
+    matplotlib.use("Agg")  # no window opens
     given = Path(arguments[0]) if len(arguments) == 1 else Path()
     places = [one.with_suffix(".py") for one in (given, HERE / given) if one.name]
     path = next((place.resolve() for place in places if place.is_file()), None)

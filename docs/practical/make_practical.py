@@ -70,7 +70,7 @@ def executed(book: NotebookNode, *, data: Path | None = None) -> NotebookNode:
         env = {**os.environ, **own} | ({"GEOTL_MNIST": str(data.resolve())} if data else {})
         client = NotebookClient(
             book, config=_private(Path(outputs)), kernel_name="python3", timeout=SECONDS,
-            record_timing=False,
+            record_timing=False, coalesce_streams=True,
             resources={"metadata": {"path": str(HERE)}},
         )  # fmt: skip
         try:

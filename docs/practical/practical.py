@@ -21,6 +21,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from check import CHECKS, fault, imported
 from IPython.display import Image, display
 from pictures import load
 from practice import fit, judged, scaled, shifted, shown, summary, trainable
@@ -234,7 +235,26 @@ print(verdict.line())
 # - `exercises/bug_standardise.py`, `bug_figure.py`, `bug_encoder.py` : trouvez l'erreur dans
 #   chacun. *Find the mistake in each.*
 #
-# Les trois erreurs étaient dans le notebook du cours. / *The three mistakes were in the lecture's
-# notebook.* Pour savoir / *to know*:
+# Les trois erreurs étaient dans le notebook du cours. *The three mistakes were in the lecture's
+# notebook.* Pour savoir, ici ou dans un terminal, *to know, here or in a terminal*:
 #
 #     python docs/practical/check.py exercises/lenet5.py
+
+# %%
+for name in CHECKS:
+    print(f"{name}: {fault(Path('exercises', name + '.py')) or 'juste | right'}")
+
+# %% [markdown]
+# Une fois juste, votre LeNet-5 apprend ici. *Once it is right, your LeNet-5 learns here.*
+
+# %%
+if fault(Path("exercises/lenet5.py")) is None:
+    answer = imported(Path("exercises/lenet5.py"))
+    learn, held = first.learn.split(0.3)
+    lenet = answer.network(x.shape[1], x.shape[2], len(first.classes))
+    history = fit(lenet, answer.optimizer(lenet), learn, held, epochs=EPOCHS)
+    answer.plot(history, OUT / "lenet5.png")
+    display(Image(OUT / "lenet5.png"))
+    print(f"LeNet-5, {first.name}: {judged(lenet, first.judge, first.classes).headline}")
+else:
+    print("LeNet-5: pas encore juste | not right yet")
