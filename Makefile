@@ -30,9 +30,10 @@ bench: $(VENV)/.tested
 	$(BIN)/python benchmarks/accuracy.py --backbone squeezenet1_1
 	$(BIN)/python benchmarks/peers.py
 
-# The executed notebook of docs/practical; DATA=FOLDER for your own MNIST and Fashion-MNIST files.
+# The executed notebook of docs/practical; with DATA=FOLDER practical_mnist.ipynb,
+# on your own MNIST and Fashion-MNIST files.
 practical: $(VENV)/.tested
-	$(BIN)/python docs/practical/make_practical.py $(if $(DATA),--data $(DATA))
+	$(BIN)/python docs/practical/make_practical.py $(if $(DATA),--data $(DATA) --out docs/practical/practical_mnist.ipynb)
 
 # The environment is made anew when the pins change, and added to when pyproject.toml does.
 $(VENV)/.made: constraints.txt

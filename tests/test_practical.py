@@ -158,12 +158,26 @@ def test_the_notebook_trains_a_right_lenet_on_the_tiles(tmp_path, quick, monkeyp
     assert len(pictures_of(book)) == 5
 
 
-def test_a_cell_that_fails_is_one_line_and_writes_nothing(tmp_path, monkeypatch, capsys):
+@pytest.mark.parametrize(
+    ("cell", "words"),
+    [
+        ("raise ValueError('no such thing')", "a cell failed: ValueError: no such thing"),
+        ("import os; os._exit(3)", "did not run to its end: Kernel died"),
+        ("import sys; print('careful', file=sys.stderr)", "wrote to standard error: careful"),
+        ("import pictures; pictures.load('nowhere')", "DataError: nowhere: no MNIST/raw/train-"),
+    ],
+)
+def test_a_cell_that_fails_is_one_line_and_writes_nothing(
+    tmp_path, monkeypatch, capsys, quick, cell, words
+):
     builder = own("make_practical")
-    (tmp_path / "bad.py").write_text("# %%\nraise ValueError('no such thing')\n")
+    (tmp_path / "bad.py").write_text(f"# %%\n{cell}\n")
     monkeypatch.setattr(builder, "SOURCE", tmp_path / "bad.py")
     assert builder.main(["--out", str(tmp_path / "x.ipynb")]) == 2
-    assert capsys.readouterr().err == "bad.py: a cell failed: ValueError: no such thing\n"
+    told = capsys.readouterr().err
+    assert told.startswith("bad.py: ")
+    assert words in told
+    assert told.count("\n") == 1
     assert not (tmp_path / "x.ipynb").exists()
 
 

@@ -16,7 +16,7 @@ from pathlib import Path
 
 import nbformat
 from nbclient import NotebookClient
-from nbclient.exceptions import CellExecutionError
+from nbclient.exceptions import CellExecutionError, CellTimeoutError, DeadKernelError
 from nbformat import NotebookNode
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook
 from traitlets.config import Config
@@ -76,9 +76,11 @@ def executed(book: NotebookNode, *, data: Path | None = None) -> NotebookNode:
         try:
             client.execute(env=env)
         except CellExecutionError as error:
-            raise DataError(
-                f"{SOURCE.name}: a cell failed: {error.ename}: {error.evalue}"
-            ) from error
+            said = f"a cell failed: {error.ename}: {error.evalue}"
+            raise DataError(f"{SOURCE.name}: {said}") from error
+        except (CellTimeoutError, DeadKernelError) as error:
+            said = " ".join(str(error).split())
+            raise DataError(f"{SOURCE.name}: did not run to its end: {said[:200]}") from error
     book.metadata.kernelspec, book.metadata.language_info = about, language
     for cell in book.cells:
         cell.metadata.clear()
