@@ -5,7 +5,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check -q
 
-.PHONY: demo test test-export lint bench lecture clean
+.PHONY: demo test test-export lint bench lecture practical clean
 
 demo: $(VENV)/.installed
 	$(BIN)/geotl run sample_source --out runs/sample_source --resume
@@ -36,6 +36,11 @@ bench: $(VENV)/.tested
 	$(BIN)/python benchmarks/accuracy.py
 	$(BIN)/python benchmarks/accuracy.py --backbone squeezenet1_1
 	$(BIN)/python benchmarks/peers.py
+
+# The executed notebook of docs/practical; with DATA=FOLDER practical_mnist.ipynb,
+# on your own MNIST and Fashion-MNIST files.
+practical: $(VENV)/.tested
+	$(BIN)/python docs/practical/make_practical.py $(if $(DATA),--data $(DATA) --out docs/practical/practical_mnist.ipynb)
 
 # The environment is made anew when the pins change, and added to when pyproject.toml does.
 $(VENV)/.made: constraints.txt

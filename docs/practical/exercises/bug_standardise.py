@@ -1,0 +1,21 @@
+"""Trouvez l'erreur / spot the bug: les images avant le réseau / images before the network.
+
+The network learns well and is then bad on the very images it has learnt. Why?
+
+python docs/practical/check.py exercises/bug_standardise.py
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+Floats = NDArray[np.float64]
+
+
+def prepared(train: NDArray[np.uint8], test: NDArray[np.uint8]) -> tuple[Floats, Floats]:
+    """Training and test images, bytes [N, C, S, S], as the network gets them."""
+    x_train, x_test = train / 255, test / 255
+    mean, sd = x_train.mean(), x_train.std()
+    x_train = (x_train - mean) / sd
+    return x_train, x_test

@@ -1,0 +1,15 @@
+"""The mistake: training is standardised, evaluation is only divided by 255."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+Floats = NDArray[np.float64]
+
+
+def prepared(train: NDArray[np.uint8], test: NDArray[np.uint8]) -> tuple[Floats, Floats]:
+    """Both sides get the same; mean and sd are the training images' alone."""
+    x_train, x_test = train / 255, test / 255
+    mean, sd = x_train.mean(), x_train.std()
+    return (x_train - mean) / sd, (x_test - mean) / sd
