@@ -50,7 +50,7 @@ def test_no_module_imports_in_a_circle() -> None:
      ("torchgeo", {"datasets", "published"}), ("torchgeo.datasets", {"datasets"}),
      ("lightning", {"callbacks", "engine", "training"}),
      ("matplotlib", {"cartography", "checkfigures", "curvefigures", "diagnosisfigures",
-                     "explainfigures", "figures", "mapfigures"}),
+                     "explainfigures", "figures", "mapfigures", "syntheticfigures"}),
      ("onnx", {"onnxfiles"}), ("onnxruntime", {"onnxfiles", "quantising"}),
      ("openvino", {"engines"}), ("huggingface_hub", {"hubmodel"}),
      ("distributed", {"manyscenes"}), ("dask", set()),
@@ -68,13 +68,16 @@ def test_only_the_pipeline_and_the_cli_know_the_recipe() -> None:
     users = {n for n in MODULES if own(n) & {"recipe", "settings", "learning"}}
     parts = {"pipeline", "preparing", "drawing", "comparing", "keeping", "presets", "previewing"}
     parts |= {"curves", "surveying", "labelling", "judging", "diagnosis", "diagnosisparts"}
+    parts |= {"generation", "generationparts", "cli_generate"}
     assert users <= parts | {"cli", "cli_check", "cli_curves", "cli_diagnose", "recipe", "settings"}
 
 
 def test_the_command_line_starts_without_heavy_imports() -> None:
     heavy = {"torch", "geotl.pipeline", "geotl.api", "rasterio", "lightning", "geopandas"}
     for name in (module for module in MODULES if module.startswith("cli")):
-        assert not imports(name, lazy=False) & (heavy | {"geotl.curves", "geotl.diagnosis"})
+        assert not imports(name, lazy=False) & (
+            heavy | {"geotl.curves", "geotl.diagnosis", "geotl.generation"}
+        )
 
 
 def test_a_map_begins_without_what_it_does_not_need() -> None:
