@@ -256,7 +256,7 @@ def _generator_step(
     critic.requires_grad_(requires_grad=False)
     made = generator(noise, classes)
     loss = -critic(_in_views(made, random), classes).mean()
-    (loss + SEEKING * _sameness(made, noise)).backward()  # type: ignore[no-untyped-call]
+    (loss + SEEKING * _sameness(made, noise)).backward()
     critic.requires_grad_(requires_grad=True)
     adam.step()
 
