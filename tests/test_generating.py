@@ -346,3 +346,9 @@ def test_the_random_split_beside_a_spatial_one_goes_without_them(prepared, tmp_p
 def test_options_out_of_range_are_told(option: str, tiles: Path, recipe_file, capsys) -> None:
     assert main(["generate", str(recipe_file), *settings(tiles), option, "0", "-q"]) == 2
     assert f"{option}: given 0" in capsys.readouterr().err
+
+
+def test_a_curve_refuses_them(folder: Path, tiles: Path, recipe_file: Path, capsys) -> None:
+    told = ["curve", str(recipe_file), *settings(tiles, f"data.synthetic={folder}"), "-q"]
+    assert main([*told, "--out", str(folder.parent / "curve")]) == 2
+    assert "small draws of a curve" in capsys.readouterr().err
