@@ -15,6 +15,7 @@ from geotl.cli_check import add_check
 from geotl.cli_curves import add_curve
 from geotl.cli_diagnose import add_diagnose
 from geotl.cli_export import add_export
+from geotl.cli_generate import add_generate
 from geotl.cli_labels import add_chips
 from geotl.cli_lecture import add_lecture
 from geotl.cli_map import add_engine, add_map
@@ -104,6 +105,7 @@ def _parser() -> argparse.ArgumentParser:
     add_curve(commands, told)
     add_diagnose(commands, told)
     add_study(commands, told)
+    add_generate(commands, told)
 
     augment = commands.add_parser(
         "augment", parents=[told], help="show what a recipe's augmentation makes of a tile",

@@ -48,7 +48,7 @@ def _check(args: argparse.Namespace) -> None:
 
     recipe = _recipe(args)
     sensor = recipe_sensor(recipe)
-    source = read_source(recipe, sensor, _silent, quiet=args.quiet)
+    source = read_source(recipe, sensor, _silent, quiet=args.quiet).real
     if source.placement is not None:
         print("\n".join((*source.placement.notes, *source.placement.summary())))
     sizes = _sizes(source, recipe.data.file_bands)

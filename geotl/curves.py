@@ -53,6 +53,11 @@ def curve(
     Raises:
         GeoTLError: input that cannot be used; too few tiles for the sizes.
     """
+    if recipe.data.synthetic is not None:
+        raise DataError(
+            f"data.synthetic: given {recipe.data.synthetic}, whose generator saw more tiles than "
+            "the small draws of a curve; allowed: null"
+        )
     holds_run(out, resume=False)
     sensor = recipe_sensor(recipe)
     source = read_source(recipe, sensor, say, quiet=quiet)

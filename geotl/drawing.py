@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import hashlib
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any
@@ -21,7 +22,7 @@ from geotl.positions import Layout, locate, need_positions
 from geotl.recipe import Recipe
 from geotl.sensors import Sensor
 from geotl.settings import SPATIAL
-from geotl.tiles import TileIndex
+from geotl.tiles import LEARN_ONLY, TileIndex
 from geotl.variogram import Variogram, suggest_block_m, variogram
 
 Ints = NDArray[np.int64]
@@ -48,6 +49,17 @@ class Source:
     def labels(self) -> Ints:
         """Class of each tile."""
         return self.index.labels
+
+    @functools.cached_property
+    def real(self) -> Source:
+        """Itself without its synthetic tiles, which come last."""
+        tiles = self.index.tiles
+        count = sum(tile.sources is None for tile in tiles)
+        if count == len(tiles):
+            return self
+        return replace(
+            self, index=replace(self.index, tiles=tiles[:count]), pack=_first_of(self.pack, count)
+        )
 
     @functools.cached_property
     def band_table(self) -> NDArray[np.float64]:
@@ -83,8 +95,58 @@ class Draw:
     cleared: int = 0
 
 
+def _first_of(pack: Pack, count: int) -> Pack:
+    """The first tiles of a pack, as a pack of its own over the same arrays."""
+    return replace(
+        pack, images=pack.images[:count], valid=None if pack.valid is None else pack.valid[:count],
+        fingerprint=hashlib.sha256(f"{pack.fingerprint} {count}".encode()).hexdigest(),
+        footprints=pack.footprints[:count], crs=pack.crs[:count], acquired=pack.acquired[:count],
+    )  # fmt: skip
+
+
 def make_draw(recipe: Recipe, source: Source, number: int) -> Draw:
-    """Split the tiles for one draw; draw n of seed s is draw 0 of seed s + n, but for folds."""
+    """Split the tiles for one draw; draw n of seed s is draw 0 of seed s + n, but for folds.
+
+    Synthetic tiles play no part in it, and join the training side in the end.
+
+    Raises:
+        DataError: tiles that cannot be split so, or synthetic ones that saw more than this draw's
+            training side.
+    """
+    return with_synthetic(_real_draw(recipe, source.real, number), source.index)
+
+
+def with_synthetic(draw: Draw, index: TileIndex) -> Draw:
+    """A draw with the index's synthetic tiles, which come last, on its training side.
+
+    The folds stay as they are, of real tiles alone on both sides: a generator has seen every tile
+    that a fold would hold out.
+
+    Raises:
+        DataError: a synthetic tile is judged on, or its generator saw a tile that is not learnt
+            from in this draw.
+    """
+    rows = [row for row, tile in enumerate(index.tiles) if tile.sources is not None]
+    side = draw.split
+    if wrong := sorted(set(rows) & set(side.test.tolist())):
+        raise DataError(
+            f"{index.tiles[wrong[0]].path}: a synthetic tile is judged on; {LEARN_ONLY}"
+        )
+    learnt = {index.tiles[row].content for row in side.train}
+    judged = {index.tiles[row].content for row in side.test}
+    for row in rows:
+        beyond = (index.tiles[row].sources or frozenset()) - learnt
+        if beyond:
+            raise DataError(
+                f"{index.tiles[row].path}: its generator learnt from {len(beyond)} tiles outside "
+                f"the training side of draw {draw.number + 1}, {len(beyond & judged)} of them "
+                "judged; generate tiles for this recipe, with its seed, split and shots"
+            )
+    train = np.concatenate([side.train, np.setdiff1d(rows, side.train)]).astype(np.int64)
+    return replace(draw, split=replace(side, train=train))
+
+
+def _real_draw(recipe: Recipe, source: Source, number: int) -> Draw:
     told, index = recipe.split, source.index
     if told.method in SPATIAL:
         return spatial_draw(recipe, source, number)
@@ -190,10 +252,15 @@ def spatial_units(recipe: Recipe, source: Source, seed: int) -> tuple[Ints, str]
 
 
 def random_draw(recipe: Recipe, source: Source, draw: Draw) -> Draw:
-    """A random split of the same sizes as a spatial draw; of its folds, the random fold."""
-    told, labels = recipe.split, source.labels
+    """A random split of the same sizes as a spatial draw; of its folds, the random fold.
+
+    It goes without synthetic tiles, whose generator saw tiles that are judged in it.
+    """
+    told, source = recipe.split, source.real
+    labels, own = source.labels, draw.split.train
     seed = recipe.seed if told.kfold else recipe.seed + draw.number
-    split = at_random(draw.split, labels, seed=seed, content=source.index.contents)
+    sides = replace(draw.split, train=own[own < len(labels)])
+    split = at_random(sides, labels, seed=seed, content=source.index.contents)
     folds = splits.folds(labels[split.train], told.folds, seed=recipe.seed + draw.number)
     return Draw(draw.number, split, folds)
 

@@ -113,8 +113,16 @@ def write_text(path: Path, text: str) -> None:
 
 def sha256_of(path: Path) -> str:
     """SHA-256 of a file's content, in hexadecimal, read in blocks of 1 MiB."""
-    digest = hashlib.sha256()
+    return sha256_and_mark(path, b"")[0]
+
+
+def sha256_and_mark(path: Path, mark: bytes) -> tuple[str, bool]:
+    """`sha256_of` a file, and whether the mark stands anywhere in it, in the same reading."""
+    digest, found, end = hashlib.sha256(), False, b""
     with Path(path).open("rb") as stream:
         while block := stream.read(1 << 20):
             digest.update(block)
-    return digest.hexdigest()
+            if mark and not found:
+                found = mark in end + block
+                end = block[-len(mark) :]
+    return digest.hexdigest(), found

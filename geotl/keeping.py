@@ -66,11 +66,12 @@ def make_contract(recipe: Recipe, source: Source, fitted: Fitted) -> Contract:
 
 
 def make_companions(recipe: Recipe, source: Source, draw: Draw, fitted: Fitted) -> Companions:
-    """Example tiles with their logits, a coreset of features, and footprints; of training tiles."""
+    """Training tiles kept: real ones as examples with their logits and as features; footprints."""
     rows = draw.split.train
     random = np.random.default_rng([recipe.seed, 1])
-    some = np.sort(random.permutation(len(rows))[:EXAMPLES])
-    kept = np.sort(random.permutation(len(rows))[:CORESET])
+    real = np.flatnonzero([source.index.tiles[row].sources is None for row in rows])
+    some = np.sort(random.permutation(real)[:EXAMPLES])
+    kept = np.sort(random.permutation(real)[:CORESET])
     packed = source.pack
     held = np.full(len(rows), -1, np.int64)
     for number, (_, out) in enumerate(draw.folds):

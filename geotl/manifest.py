@@ -10,7 +10,7 @@ from geotl.errors import DataError, nearest
 from geotl.imagefiles import SUFFIXES
 from geotl.sensors import Sensor
 from geotl.tables import CSV_SUFFIXES, GEOJSON_SUFFIXES, Faults, Row, read_table
-from geotl.tiles import Tile, TileIndex, below, check_classes, class_name, contents_of
+from geotl.tiles import LEARN_ONLY, Tile, TileIndex, below, check_classes, class_name, contents_of
 
 
 def is_manifest(path: Path) -> bool:
@@ -22,8 +22,12 @@ def is_manifest(path: Path) -> bool:
     return path.suffix.lower() in CSV_SUFFIXES | GEOJSON_SUFFIXES and not path.is_dir()
 
 
-def index_manifest(path: str | Path, *, sensor: Sensor | None = None) -> TileIndex:
+def index_manifest(
+    path: str | Path, *, sensor: Sensor | None = None, synthetic: bool = False
+) -> TileIndex:
     """List the tiles that a manifest names, sorted by path, whatever the order of its rows.
+
+    Synthetic tiles are refused unless they are wanted: see `tiles.contents_of`.
 
     Paths are below the manifest's own folder, or absolute. Each row needs `path` and `label`;
     `split`, `group`, `x`, `y` and `crs` are taken where they are given: see `tables.read_table`.
@@ -38,10 +42,12 @@ def index_manifest(path: str | Path, *, sensor: Sensor | None = None) -> TileInd
     for row in rows:
         if row.label is None:
             faults.add(row.line, f"gives {row.path!r} no label; fill the column label")
+        if row.synthetic and not synthetic:
+            faults.add(row.line, f"marks {row.path!r} synthetic; {LEARN_ONLY}")
     faults.check()
     classes = tuple(sorted({class_name(row.label or "") for row in rows}))
     check_classes(classes, path)
-    contents = contents_of(files, sensor)
+    contents = contents_of(files, sensor, synthetic=synthetic)
     tiles = [
         Tile(file, classes.index(class_name(row.label or "")), row.group, row.split, content,
              row.centre, row.crs)

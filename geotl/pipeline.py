@@ -190,7 +190,7 @@ def variogram_of(recipe: Recipe, source: Source) -> Variogram | None:
     if recipe.split.method != "blocks":
         return None
     try:
-        return source.variogram
+        return source.real.variogram
     except DataError:  # too few places: the side of the blocks was given by hand
         return None
 

@@ -29,6 +29,7 @@ from geotl.recipe import Recipe, resolve_root, resolve_weights
 from geotl.sensors import Sensor, custom_sensor, get_sensor
 from geotl.strategies import Plan
 from geotl.surveying import survey, survey_unlabelled
+from geotl.syntheticfiles import read_synthetic
 from geotl.tiles import TileIndex
 from geotl.training import TrainSettings
 from geotl.weights import WeightReport
@@ -70,6 +71,10 @@ def read_tiles(recipe: Recipe, sensor: Sensor, say: Say, *, quiet: bool) -> tupl
         resolve_root(data.root), cache=cache_folder() / "datasets", sensor=sensor,
         table=data.table, class_depth=data.class_depth, say=say,
     )  # fmt: skip
+    if data.synthetic is not None:
+        made = read_synthetic(data.synthetic, index.classes, sensor)
+        index = replace(index, tiles=(*index.tiles, *made))
+        say(f"{data.synthetic}: {len(made)} synthetic tiles, which are learnt from alone")
     names = ("bands", "file_bands", "tile_px", "fit")
     options: dict[str, Any] = {name: getattr(data, name) for name in names}
     folder = cache_folder() / "packs" / fingerprint(index, sensor, **options)[:32]
@@ -80,10 +85,10 @@ def read_tiles(recipe: Recipe, sensor: Sensor, say: Say, *, quiet: bool) -> tupl
 
 def settle(recipe: Recipe, source: Source, say: Say) -> Recipe:
     """The recipe with a strategy for the labels at hand, where it leaves that open."""
-    recipe = settle_split(recipe, source, say)
+    recipe = settle_split(recipe, source.real, say)
     if recipe.strategy != "auto":
         return recipe
-    drawn = make_draw(recipe, source, 0).split.train
+    drawn = make_draw(recipe, source.real, 0).split.train
     counts = np.bincount(source.labels[drawn], minlength=len(source.index.classes))
     found, line = settled(recipe, float(np.median(counts)), source.pack.images.shape[-1])
     say(line)

@@ -43,7 +43,7 @@ def preview(recipe: Recipe, path: Path, *, tile: int = 0, say: Say = print) -> N
         DataError: there is no such training tile.
     """
     sensor = recipe_sensor(recipe)
-    source = read_source(recipe, sensor, say)
+    source = read_source(recipe, sensor, say).real
     draw = make_draw(settle_split(recipe, source, say), source, 0)
     rows = draw.split.train
     if not 0 <= tile < len(rows):

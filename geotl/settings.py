@@ -86,6 +86,10 @@ class Data(Section):
         "pad_or_crop", description="what happens to tiles of another size"
     )
     table: Text = Field("tiles.csv", description="table of path, split, group in the root")
+    synthetic: Text | None = Field(
+        None,
+        description="folder that geotl generate wrote: its tiles are learnt from and never judged",
+    )
     colours: dict[str, Colour] | None = Field(None, description="map colour of each class")
 
 
@@ -276,6 +280,17 @@ _RULES = (
         ("data.scenes", "labels.path"),
         lambda scenes, path: bool(scenes) != (path is not None),
         "given {0} with labels.path {1}; allowed: both, or neither",
+    ),
+    _Rule(
+        ("data.synthetic", "data.scenes"),
+        lambda folder, scenes: folder is not None and bool(scenes),
+        "given {0} with data.scenes; allowed: null (chips join synthetic tiles in geotl generate)",
+    ),
+    _Rule(
+        ("data.synthetic", "split.draws", "split.kfold"),
+        lambda folder, draws, kfold: folder is not None and (draws > 1 or kfold is not None),
+        "given {0} with split.draws {1} and split.kfold {2}; allowed: 1 and null, since its "
+        "generator learnt from one draw (geotl generate compares over several)",
     ),
     _Rule(
         ("labels.unlabelled", "data.scenes"),

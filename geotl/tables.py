@@ -20,6 +20,7 @@ from geotl.raster import known_crs
 CSV_SUFFIXES = frozenset({".csv"})
 GEOJSON_SUFFIXES = frozenset({".geojson", ".json"})
 _MOST_FAULTS = 20
+_REAL = ("", "0", "false", "no")  # what a column "synthetic" says of a real tile
 _DEGREES = "EPSG:4326"  # what GeoJSON without a word on it is in (RFC 7946)
 
 
@@ -32,6 +33,7 @@ class Row:
         path: of the tile, as written, with forward slashes.
         label: its class, if told; `split` and `group` likewise.
         centre: position (x, y) of its middle in `crs`, if told.
+        synthetic: whether it is told to be made by a generator.
     """
 
     line: int
@@ -41,6 +43,7 @@ class Row:
     group: str | None = None
     centre: tuple[float, float] | None = None
     crs: str | None = None
+    synthetic: bool = False
 
 
 @dataclass
@@ -69,9 +72,9 @@ class Faults:
 def read_table(path: Path, faults: Faults) -> list[Row]:
     """The rows of a CSV or GeoJSON file; what is wrong with single rows goes to `faults`.
 
-    A CSV has a first line of column names: `path` and any of label, split, group, x, y, crs;
-    commas or semicolons. GeoJSON holds features with a Point or no geometry, and the same names
-    among their properties; positions are in its `crs` member, else in EPSG:4326.
+    A CSV has a first line of column names: `path` and any of label, split, group, x, y, crs,
+    synthetic; commas or semicolons. GeoJSON holds features with a Point or no geometry, and the
+    same names among their properties; positions are in its `crs` member, else in EPSG:4326.
 
     Raises:
         DataError: the file cannot be read at all.
@@ -92,7 +95,8 @@ def read_table(path: Path, faults: Faults) -> list[Row]:
         else:
             seen[name] = line
             told = {key: cells.get(key) or None for key in ("label", "split", "group")}
-            rows.append(Row(line, name, **told, centre=centre, crs=crs))
+            made = cells.get("synthetic", "").lower() not in _REAL
+            rows.append(Row(line, name, **told, centre=centre, crs=crs, synthetic=made))
     return rows
 
 

@@ -15,12 +15,17 @@ from numpy.typing import NDArray
 
 from geotl.bandfiles import band_in_name, images_in, is_band_folder
 from geotl.errors import DataError, nearest
-from geotl.files import sha256_of
+from geotl.files import sha256_and_mark
 from geotl.imagefiles import SUFFIXES
 from geotl.sensors import Sensor
 from geotl.tables import Faults, Row, read_table
 
 DEFAULT_TABLE = "tiles.csv"
+SYNTHETIC = "GEOTL_SYNTHETIC"  # the tag that marks a tile as made by a generator
+LEARN_ONLY = (
+    "such tiles may be learnt from and never judged on: take them out, and name the folder that "
+    "geotl generate wrote in data.synthetic"
+)
 _READERS = 4
 
 
@@ -38,6 +43,7 @@ class Tile:
             position comes first.
         scene: name of the scene it was cut from, None for a tile of its own.
         chip: the chip's name, None for a tile of its own.
+        sources: of a synthetic tile, the contents of those its generator learnt from; else None.
     """
 
     path: Path
@@ -49,6 +55,7 @@ class Tile:
     crs: str | None = None
     scene: str | None = None
     chip: str | None = None
+    sources: frozenset[str] | None = None
 
     def name(self, root: Path) -> str:
         """The path below a root, with forward slashes; a chip's own name."""
@@ -150,14 +157,28 @@ def list_images(paths: Iterable[str | Path], sensor: Sensor | None = None) -> li
     return list(found)
 
 
-def contents_of(paths: Sequence[Path], sensor: Sensor | None) -> list[str]:
+def contents_of(
+    paths: Sequence[Path], sensor: Sensor | None, *, synthetic: bool = False
+) -> list[str]:
     """What each tile's bytes hash to, so that copies are found whatever they are called.
 
+    Args:
+        paths: the tiles.
+        sensor: whose bands the names of files tell.
+        synthetic: whether tiles marked so are wanted; else they are refused, since whoever lists
+            tiles may judge on them.
+
     Raises:
-        DataError: a file that cannot be read.
+        DataError: a file that cannot be read, or a synthetic tile.
     """
     with ThreadPoolExecutor(_READERS) as pool:
-        return list(pool.map(lambda path: _content(path, sensor), paths))
+        found = list(pool.map(lambda path: _content(path, sensor), paths))
+    marked = [path for path, (_, mark) in zip(paths, found, strict=True) if mark]
+    if marked and not synthetic:
+        raise DataError(
+            f"{marked[0]}: a synthetic tile, one of {len(marked)} among {len(paths)}; {LEARN_ONLY}"
+        )
+    return [content for content, _ in found]
 
 
 def below(path: Path, root: Path) -> str:
@@ -204,13 +225,17 @@ def _suffixes() -> str:
     return ", ".join(sorted(SUFFIXES))
 
 
-def _content(path: Path, sensor: Sensor | None) -> str:
+def _content(path: Path, sensor: Sensor | None) -> tuple[str, bool]:
+    """A tile's content, and whether it bears the mark of a synthetic one."""
+    mark = SYNTHETIC.encode()
     try:
         if not path.is_dir():
-            return sha256_of(path)
+            return sha256_and_mark(path, mark)
         named = [(band_in_name(p.stem, sensor) if sensor else None, p) for p in images_in(path)]
-        parts = sorted(f"{band} {sha256_of(file)}" for band, file in named)
-        return hashlib.sha256("\n".join(parts).encode()).hexdigest()
+        read = [(band, *sha256_and_mark(file, mark)) for band, file in named]
+        parts = sorted(f"{band} {content}" for band, content, _ in read)
+        whole = hashlib.sha256("\n".join(parts).encode()).hexdigest()
+        return whole, any(marked for *_, marked in read)
     except OSError as error:
         raise DataError(
             f"{path}: cannot be read ({error.strerror or error}); check the file and its rights"
@@ -304,6 +329,8 @@ def _with_table(tiles: tuple[Tile, ...], root: Path, table: str) -> tuple[Tile, 
         if name not in known:
             hint = nearest(name, sorted(known)[:5000])
             faults.add(row.line, f"names {name!r}, which is not among the tiles; {hint}")
+        if row.synthetic:
+            faults.add(row.line, f"marks {name!r} synthetic; {LEARN_ONLY}")
     faults.check()
     nothing = Row(0, "")
     rows = [told.get(below(tile.path, root), nothing) for tile in tiles]

@@ -51,7 +51,7 @@ def test_no_module_imports_in_a_circle() -> None:
      ("lightning", {"callbacks", "engine", "training"}),
      ("matplotlib", {"cartography", "checkfigures", "curvefigures", "diagnosisfigures",
                      "explainfigures", "figures", "lecturefigures", "mapfigures",
-                     "studyfigures"}),
+                     "studyfigures", "syntheticfigures"}),
      ("onnx", {"onnxfiles"}), ("onnxruntime", {"onnxfiles", "quantising"}),
      ("openvino", {"engines"}), ("huggingface_hub", {"hubmodel"}),
      ("distributed", {"manyscenes"}), ("dask", set()),
@@ -71,14 +71,15 @@ def test_only_the_pipeline_and_the_cli_know_the_recipe() -> None:
     parts |= {"curves", "surveying", "labelling", "judging", "diagnosis", "diagnosisparts"}
     parts |= {"study", "studyadvice", "studyfits", "studyfound", "studyrace", "studyreport"}
     parts |= {"studytrials", "lecturerecipes", "lecturetiles", "lecturing"}
-    commands = {"cli", "cli_check", "cli_curves", "cli_diagnose", "cli_lecture", "cli_study"}
-    assert users <= parts | commands | {"recipe", "settings"}
+    parts |= {"generation", "generationparts"}
+    commands = {"cli", "cli_check", "cli_curves", "cli_diagnose", "cli_generate", "cli_lecture"}
+    assert users <= parts | commands | {"cli_study", "recipe", "settings"}
 
 
 def test_the_command_line_starts_without_heavy_imports() -> None:
     heavy = {"torch", "geotl.pipeline", "geotl.api", "rasterio", "lightning", "geopandas"}
     for name in (module for module in MODULES if module.startswith("cli")):
-        late = {"geotl.curves", "geotl.diagnosis", "geotl.study"}
+        late = {"geotl.curves", "geotl.diagnosis", "geotl.generation", "geotl.study"}
         assert not imports(name, lazy=False) & (heavy | late)
 
 

@@ -1,0 +1,282 @@
+"""`geotl generate`: synthetic tiles from a recipe's training tiles, and whether they help.
+
+The generator learns from the training side of a draw and from nothing else, anew for each draw.
+The tiles of the first draw are kept.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+import numpy as np
+
+from geotl.diagnosisparts import sampled
+from geotl.drawing import Draw, Say, Source, make_draw
+from geotl.errors import DataError, OutputError
+from geotl.figures import write_png
+from geotl.files import whole_folder, write_text
+from geotl.fingerprints import wanted_bands
+from geotl.generating import GanSettings
+from geotl.generationparts import Likeness, Made, Tried, in_pixels, make_tiles, try_out
+from geotl.learningcurve import Gain, gain
+from geotl.pipeline import rgb_positions
+from geotl.preparing import make_backbone, read_source, recipe_sensor, settle
+from geotl.progress import ProgressLine
+from geotl.recipe import Recipe, dump, resolve_root
+from geotl.rendering import quicklook, stretch_limits
+from geotl.runfolder import RECIPE
+from geotl.scoring import Interval
+from geotl.syntheticfigures import synthetic_sheet
+from geotl.syntheticfiles import write_synthetic
+
+JSON_NAME, SHEET_NAME = "generation.json", "sheet.png"
+SHOWN = 5  # tiles of each kind and class on the sheet
+LIKE = 64  # training tiles whose values are shown from black to white
+
+
+@dataclass(frozen=True)
+class Generation:
+    """What came of it.
+
+    Attributes:
+        recipe: settled.
+        source: the real tiles.
+        settings: of the generator.
+        made: synthetic tiles of the first draw.
+        pixels, features: how these compare with the real ones.
+        named: share of them that the network fitted without them names as they are meant.
+        accuracy: of every draw, without and with them.
+        gained: the paired difference.
+    """
+
+    recipe: Recipe
+    source: Source
+    settings: GanSettings
+    made: Made
+    pixels: Likeness
+    features: Likeness
+    named: float
+    accuracy: tuple[tuple[float, float], ...]
+    gained: Gain
+
+
+def generate(
+    recipe: Recipe, out: Path,
+    *, per_class: int = 20, steps: int = 1000, draws: int | None = None, judged: int = 1000,
+    quiet: bool = False, say: Say = print,
+) -> Generation:  # fmt: skip
+    """Train a generator on a recipe's training tiles, write what it makes, and try it out.
+
+    Args:
+        recipe: whose data, draws, network and strategy are taken.
+        out: a folder that is not there, or empty: tiles in class folders, tiles.csv, sources.txt,
+            sheet.png, generation.json, recipe.yaml. It appears whole or not at all.
+        per_class: tiles made of each class.
+        steps: of the generator's training.
+        draws: draws to compare on, each with a generator of its own; None for the recipe's.
+        judged: judge on at most so many tiles.
+        quiet: no progress.
+        say: told every line.
+
+    Raises:
+        GeoTLError: input, weights or output that cannot be used.
+    """
+    for name, given in (("--per-class", per_class), ("--steps", steps), ("--judged", judged)):
+        if given < 1:
+            raise DataError(f"{name}: given {given}; allowed: at least 1")
+    if out.is_file() or (out.is_dir() and any(out.iterdir())):
+        raise OutputError(f"{out}: is not an empty folder; choose another with --out")
+    recipe, source = _prepared(recipe, say, quiet=quiet)
+    count = _draws(recipe, draws)
+    settings = GanSettings(steps=steps)
+    found: list[tuple[Draw, Made, Tried]] = []
+    for number in range(count):
+        draw = sampled(make_draw(recipe, source, number), judged, recipe.seed)
+        with ProgressLine(quiet=quiet) as line:
+            told = line.counter(f"training the generator, draw {number + 1}/{count}")
+            made = make_tiles(
+                source, draw, settings, per_class=per_class, seed=recipe.seed + number, told=told
+            )
+        with TemporaryDirectory(prefix="geotl-generate-") as folder:
+            tried = try_out(recipe, source, draw, made, Path(folder), quiet=quiet)
+        found.append((draw, made, tried))
+    done = _concluded(recipe, source, settings, found)
+    with whole_folder(out) as part:
+        _write(part, done)
+    for text in lines(done):
+        say(text)
+    say(f"tiles    {out / 'tiles.csv'}\nsheet    {out / SHEET_NAME}")
+    return done
+
+
+def _prepared(recipe: Recipe, say: Say, *, quiet: bool) -> tuple[Recipe, Source]:
+    """The recipe settled and its real tiles read, for the labels alone."""
+    if recipe.data.synthetic is not None:
+        raise DataError("data.synthetic: given to geotl generate, which learns from real tiles")
+    if not recipe.data.scenes:
+        resolve_root(recipe.data.root)
+    sensor = recipe_sensor(recipe)
+    make_backbone(recipe, sensor, wanted_bands(sensor, recipe.data.bands))  # weights told first
+    source = read_source(recipe, sensor, say, quiet=quiet)
+    recipe = settle(recipe, source, say)
+    probe = recipe.probe.model_copy(update={"unlabelled": "none"})
+    return recipe.model_copy(update={"probe": probe}), source
+
+
+def _draws(recipe: Recipe, given: int | None) -> int:
+    """How many draws are compared.
+
+    Raises:
+        DataError: fewer than one, or more than there are folds.
+    """
+    most = recipe.split.kfold
+    count = recipe.split.draws if given is None else given
+    if count < 1 or (most and count > most):
+        raise DataError(f"--draws: given {count}; allowed: 1 to {most or 1000}")
+    return count
+
+
+def _concluded(
+    recipe: Recipe, source: Source, settings: GanSettings, found: Sequence[tuple[Draw, Made, Tried]]
+) -> Generation:
+    _, made, tried = found[0]
+    pairs = [(float(one.without.mean()), float(one.with_them.mean())) for *_, one in found]
+    if len(found) > 1:
+        interval, word = gain([a for a, _ in pairs], [b for _, b in pairs])
+    else:
+        interval, word = gain(tried.without, tried.with_them)
+    return Generation(
+        recipe=recipe, source=source, settings=settings, made=made,
+        pixels=in_pixels(source, made), features=tried.features,
+        named=float(np.mean(tried.named == made.labels)), accuracy=tuple(pairs),
+        gained=Gain("synthetic tiles", Interval(*interval), word, len(found)),
+    )  # fmt: skip
+
+
+def lines(done: Generation) -> list[str]:
+    """What came of it, for the screen."""
+    made, classes = done.made, done.source.index.classes
+    held = done.source.pack.images
+    without, with_them = np.mean(done.accuracy, axis=0)
+    each = len(made.labels) // len(classes)
+    unit = "fold" if done.recipe.split.kfold else "draw"
+    return [
+        f"learnt   {done.settings.steps} steps from {len(made.rows)} training tiles of "
+        f"{len(classes)} classes, {held.shape[-1]}x{held.shape[-1]} px, {held.shape[1]} bands",
+        f"made     {len(made.labels)} tiles, {each} a class, {made.images.dtype.name}, each band "
+        "within the range seen",
+        *(_like_words(name, like) for name, like in _spaces(done).items()),
+        f"named    {done.named:.0%} of them as they are meant, by the network that never saw them",
+        f"accuracy {without:.3f} without them, {with_them:.3f} with them learnt from too, on the "
+        "same judged tiles",
+        f"gain     {done.gained.words(unit)}",
+    ]
+
+
+def _spaces(done: Generation) -> dict[str, Likeness]:
+    return {"features": done.features, "pixels": done.pixels}
+
+
+def _like_words(name: str, like: Likeness) -> str:
+    """Distance, copies and diversity in one space."""
+    found = like.novelty
+    ratio = _ratio(like)
+    varied = "cannot be told" if np.isnan(ratio) else f"{ratio:.0%} of that of real tiles"
+    return (
+        f"{name:<8} nearest real tile {np.median(found.nearest):.2f} sd away (median), two real "
+        f"tiles at least {found.closest_real:.2f}: {int(found.copies.sum())} copies; diversity "
+        f"within a class {varied}"
+    )
+
+
+def _ratio(like: Likeness) -> float:
+    """Mean over the classes of how varied synthetic tiles are, real ones counting 1."""
+    ratios = np.array(like.made) / np.array(like.real)
+    return float(np.nanmean(ratios)) if np.isfinite(ratios).any() else float("nan")
+
+
+def report(done: Generation) -> dict[str, Any]:
+    """What came of it, as plain values for JSON; what is not known is null."""
+    classes, made = done.source.index.classes, done.made
+    names = _file_names(done)
+    spaces = {
+        name: {
+            "unit": "standard deviations, root mean square",
+            "closest_real_pair": _plain(like.novelty.closest_real),
+            "nearest_real": {
+                "least": float(like.novelty.nearest.min()),
+                "median": float(np.median(like.novelty.nearest)),
+            },
+            "copies": [names[i] for i in np.flatnonzero(like.novelty.copies)],
+            "diversity": {
+                k: {"real": _plain(a), "synthetic": _plain(b)}
+                for k, a, b in zip(classes, like.real, like.made, strict=True)
+            },
+            "diversity_ratio": _plain(_ratio(like)),
+        }
+        for name, like in _spaces(done).items()
+    }
+    return {
+        "generator": vars(done.settings) | {"seed": done.recipe.seed},
+        "training_tiles": len(made.rows),
+        "tiles": len(made.labels),
+        "classes": list(classes),
+        **spaces,
+        "named_as_meant": done.named,
+        "accuracy": [{"without": a, "with": b} for a, b in done.accuracy],
+        "gain": {k: _plain(v) for k, v in done.gained.difference._asdict().items()}
+        | {"word": done.gained.word, "paired_over": done.gained.draws},
+    }  # fmt: skip
+
+
+def _file_names(done: Generation) -> list[str]:
+    """Tiles as they are called in the folder, in order."""
+    labels = done.made.labels
+    place = [int((labels[:i] == label).sum()) for i, label in enumerate(labels)]
+    classes = done.source.index.classes
+    return [f"{classes[k]}/synthetic_{n:04d}.tif" for k, n in zip(labels, place, strict=True)]
+
+
+def _plain(value: float) -> float | None:
+    return float(value) if np.isfinite(value) else None
+
+
+def _write(folder: Path, done: Generation) -> None:
+    index = done.source.index
+    write_synthetic(
+        folder, done.made.images, done.made.labels, classes=index.classes,
+        bands=done.source.pack.bands, sources=done.made.sources,
+    )  # fmt: skip
+    write_text(folder / RECIPE, dump(done.recipe))
+    write_text(folder / JSON_NAME, json.dumps(report(done), indent=1, allow_nan=False) + "\n")
+    write_png(folder / SHEET_NAME, sheet(done))
+
+
+def sheet(done: Generation) -> bytes:
+    """Real tiles beside synthetic ones, stretched alike."""
+    made, pack, rgb = done.made, done.source.pack, rgb_positions(done.source)
+    some = np.sort(np.random.default_rng(done.recipe.seed).permutation(made.rows)[:LIKE])
+    held = np.asarray(pack.images[some])
+    seen = None if pack.valid is None else np.asarray(pack.valid[some])
+    limits = stretch_limits(held, seen, rgb)
+    flagged = done.features.novelty.copies | done.pixels.novelty.copies
+    rows, copies = {}, {}
+    for label, name in enumerate(done.source.index.classes):
+        real = made.rows[done.source.labels[made.rows] == label][:SHOWN]
+        mine = np.flatnonzero(made.labels == label)[:SHOWN]
+        rows[name] = (
+            [quicklook(pack.images[row], None if pack.valid is None else pack.valid[row], rgb,
+                       limits) for row in real],
+            [quicklook(made.images[row], None, rgb, limits) for row in mine],
+        )  # fmt: skip
+        copies[name] = flagged[mine].tolist()
+    note = (
+        f"{done.settings.steps} steps, seed {done.recipe.seed}; all tiles stretched alike; framed: "
+        f"nearer to a real tile than two real tiles are ({int(flagged.sum())} of {len(flagged)})"
+    )
+    return synthetic_sheet(rows, copies, f"{done.recipe.name}: real and synthetic tiles", note)

@@ -1,0 +1,209 @@
+"""One draw of `geotl generate`: a generator trained, its tiles judged, and what they add."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Generator, Iterable
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from geotl.augment import VIEWS, turn_view
+from geotl.comparing import fit_draw, head_logits, judge
+from geotl.device import choose_device
+from geotl.drawing import Draw, Source, with_synthetic
+from geotl.features import raw_features
+from geotl.generating import GanSettings, made_tiles, train_generator
+from geotl.loading import Unread, packed
+from geotl.novelty import Novelty, diversity, novelty
+from geotl.recipe import Recipe
+from geotl.shaping import Pixels
+from geotl.splits import Split
+from geotl.strategies import Fitted, standardised
+from geotl.synthesis import Space, space_of, standardised_tiles
+from geotl.tiles import Tile
+
+Ints = NDArray[np.int64]
+Floats = NDArray[np.floating]
+Told = Callable[[int, int], None]
+
+MOST_TILES = 2000  # training tiles that a generator learns from
+
+
+@dataclass(frozen=True)
+class Made:
+    """Synthetic tiles of one draw.
+
+    Attributes:
+        images: [M, C, S, S] in the native type.
+        labels: class of each [M].
+        rows: of the training tiles that the generator learnt from.
+        sources: their contents.
+        space: in which it learnt.
+    """
+
+    images: NDArray[Any]
+    labels: Ints
+    rows: Ints
+    sources: tuple[str, ...]
+    space: Space
+
+
+@dataclass(frozen=True)
+class Likeness:
+    """How synthetic tiles compare with real ones in one space: see `novelty`.
+
+    `real` and `made` hold the mean distance between two tiles of a class, by class.
+    """
+
+    novelty: Novelty
+    real: list[float]
+    made: list[float]
+
+
+@dataclass(frozen=True)
+class Tried:
+    """What a network named rightly of the judged tiles, learning without and with synthetic ones.
+
+    `named` are the classes the first network sees in the synthetic tiles.
+    """
+
+    without: NDArray[np.bool_]
+    with_them: NDArray[np.bool_]
+    named: Ints
+    features: Likeness
+
+
+def make_tiles(
+    source: Source, draw: Draw, settings: GanSettings, *, per_class: int, seed: int, told: Told
+) -> Made:
+    """Train a generator on a draw's training tiles, on no others, and have it make tiles.
+
+    Args:
+        source: the tiles.
+        draw: whose training side is learnt from, at most MOST_TILES of it, drawn by seed.
+        settings: of the generator.
+        per_class: tiles made of each class.
+        seed: of the training and the noise.
+        told: told of steps done.
+    """
+    rows = draw.split.train
+    if len(rows) > MOST_TILES:
+        rows = np.sort(np.random.default_rng([seed, 17]).permutation(rows)[:MOST_TILES])
+    space, labels = space_of(source.pack, rows), source.labels[rows]
+    tiles = torch.from_numpy(standardised_tiles(source.pack, rows, space)).to(choose_device())
+    classes = len(source.index.classes)
+    generator = train_generator(
+        tiles, torch.from_numpy(labels).to(tiles.device), classes, settings, seed=seed, told=told
+    )
+    wanted = np.repeat(np.arange(classes, dtype=np.int64), per_class)
+    made = made_tiles(generator, torch.from_numpy(wanted), seed=seed).numpy()
+    contents = source.index.contents
+    return Made(space.in_dn(made), wanted, rows, tuple(contents[row] for row in rows), space)
+
+
+def beside(source: Source, draw: Draw, made: Made, folder: Path) -> tuple[Source, Draw]:
+    """A draw's own tiles with the synthetic ones behind them, as a source with a pack of its own.
+
+    The draw handed back is the same without them; `with_synthetic` lets them join.
+    """
+    rows = np.concatenate([draw.split.train, draw.split.test])
+    own, pack = source.index, source.pack
+    tiles = [own.tiles[row] for row in rows]
+    for number, (image, label) in enumerate(zip(made.images, made.labels.tolist(), strict=True)):
+        content = hashlib.sha256(image.tobytes()).hexdigest()
+        tiles.append(Tile(folder / f"{number}", label, None, None, content,
+                          sources=frozenset(made.sources)))  # fmt: skip
+    nothing = [None] * len(made.labels)
+
+    def unread() -> Unread:
+        return Unread(
+            _pixels(source, rows, made), (len(tiles), *pack.images.shape[1:]), pack.images.dtype,
+            pack.bands, *([*(kept[row] for row in rows), *nothing]
+                          for kept in (pack.footprints, pack.crs, pack.acquired)),
+        )  # fmt: skip
+
+    key = hashlib.sha256(f"{pack.fingerprint}{rows.tolist()}".encode() + made.images.tobytes())
+    joined = packed(folder, key.hexdigest(), unread)
+    count = len(draw.split.train)
+    split = Split(np.arange(count), np.arange(count, len(rows)), np.zeros(0, np.int64))
+    told = replace(source, index=replace(own, tiles=tuple(tiles)), pack=joined, unlabelled=None)
+    return told, replace(draw, split=split)
+
+
+def _pixels(source: Source, rows: Ints, made: Made) -> Generator[Pixels, None, None]:
+    pack = source.pack
+    everything = np.ones(pack.images.shape[1:], dtype=bool)
+    for row in rows:
+        yield np.asarray(pack.images[row]), everything if pack.valid is None else pack.valid[row]
+    for image in made.images:
+        yield image, everything
+
+
+def try_out(
+    recipe: Recipe, source: Source, draw: Draw, made: Made, folder: Path, *, quiet: bool
+) -> Tried:
+    """Fit the recipe to a draw without and with its synthetic tiles, and judge on the same tiles.
+
+    Args:
+        recipe: whose strategy is fitted.
+        source: the tiles.
+        draw: who learns and who judges.
+        made: tiles whose generator learnt from this draw.
+        folder: for what need not stay.
+        quiet: no progress.
+    """
+    joined, alone = beside(source, draw, made, folder / "pack")
+    both = with_synthetic(alone, joined.index)
+    truth = joined.labels[alone.split.test]
+    found = {}
+    for name, one in (("without", alone), ("with", both)):
+        fitted, _ = fit_draw(recipe, joined, one, folder / name, resume=False, quiet=quiet)
+        found[name] = judge(recipe, joined, one, fitted).argmax(axis=1) == truth
+        if name == "without":
+            held = np.searchsorted(draw.split.train, made.rows)
+            features, named = _seen(recipe, joined, both, made, fitted, held=held)
+    return Tried(found["without"], found["with"], named, features)
+
+
+def _seen(
+    recipe: Recipe, joined: Source, both: Draw, made: Made, fitted: Fitted, *, held: Ints
+) -> tuple[Likeness, Ints]:
+    """How synthetic and real training tiles compare in the features of a network, and its names.
+
+    Features are averaged over the recipe's views; `held` are the generator's tiles among the rows.
+    """
+    rows = both.split.train
+    raw = raw_features(fitted.network, joined.pack, rows, precision=recipe.train.precision)
+    scaled = standardised(fitted.network, raw)
+    new = slice(len(rows) - len(made.labels), None)
+    flat = scaled.mean(axis=1)
+    like = _likeness(flat[new], flat[held], [flat[held]], made, joined.labels[rows[held]])
+    return like, head_logits(fitted, scaled[new]).argmax(axis=1)
+
+
+def in_pixels(source: Source, made: Made) -> Likeness:
+    """How synthetic and real tiles compare pixel by pixel, the real ones in all eight views."""
+    real = standardised_tiles(source.pack, made.rows, made.space)
+    tiles = made.space.standardised(made.images)
+    turned = (turn_view(torch.from_numpy(real), view).numpy() for view in range(VIEWS))
+    views = (one.reshape(len(one), -1) for one in turned)
+    labels = source.labels[made.rows]
+    return _likeness(
+        tiles.reshape(len(tiles), -1), real.reshape(len(real), -1), views, made, labels
+    )
+
+
+def _likeness(
+    tiles: Floats, plain: Floats, views: Iterable[Floats], made: Made, labels: Ints
+) -> Likeness:
+    classes = int(made.labels.max()) + 1
+    return Likeness(
+        novelty(tiles, views, made.sources),
+        diversity(plain, labels, classes),
+        diversity(tiles, made.labels, classes),
+    )
