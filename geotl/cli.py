@@ -8,6 +8,7 @@ import json
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from geotl import __version__
 from geotl.cli_accuracy import add_accuracy
@@ -93,28 +94,7 @@ def _parser() -> argparse.ArgumentParser:
     told.add_argument("recipe", help="a recipe's name or YAML file (geotl recipe list)")
     told.add_argument("overrides", nargs="*", metavar="key=value", help="settings to change")
 
-    run = commands.add_parser(
-        "run", parents=[told], help="train, judge and save a model",
-        description="Run a recipe: geotl run eurosat_rgb data.root=FOLDER split.shots=10",
-    )  # fmt: skip
-    run.add_argument("--out", type=Path, help="folder to write into (runs/NAME)")
-    run.add_argument("--resume", action="store_true", help="go on with the run in that folder")
-    run.add_argument("-q", "--quiet", action="store_true", help="no progress")
-    run.set_defaults(command=_run)
-
-    add_curve(commands, told)
-    add_diagnose(commands, told)
-    add_study(commands, told)
-    add_generate(commands, told)
-
-    augment = commands.add_parser(
-        "augment", parents=[told], help="show what a recipe's augmentation makes of a tile",
-        description="A training tile and eight draws: geotl augment RECIPE --preview FILE.png",
-    )  # fmt: skip
-    augment.add_argument("--preview", type=Path, required=True, metavar="PNG", help="the sheet")
-    augment.add_argument("--tile", type=int, default=0, help="which training tile, from 0 (0)")
-    augment.set_defaults(command=_augment)
-
+    _recipe_runners(commands, told)
     recipe = commands.add_parser("recipe", help="list, show or check recipes, or print the schema")
     _recipe_commands(recipe, common, told)
 
@@ -161,6 +141,31 @@ def _parser() -> argparse.ArgumentParser:
     add_chips(commands, common)
     add_suggest(commands, common)
     return parser
+
+
+def _recipe_runners(commands: Any, told: argparse.ArgumentParser) -> None:
+    """The commands that take a recipe and settings."""
+    run = commands.add_parser(
+        "run", parents=[told], help="train, judge and save a model",
+        description="Run a recipe: geotl run eurosat_rgb data.root=FOLDER split.shots=10",
+    )  # fmt: skip
+    run.add_argument("--out", type=Path, help="folder to write into (runs/NAME)")
+    run.add_argument("--resume", action="store_true", help="go on with the run in that folder")
+    run.add_argument("-q", "--quiet", action="store_true", help="no progress")
+    run.set_defaults(command=_run)
+
+    add_curve(commands, told)
+    add_diagnose(commands, told)
+    add_study(commands, told)
+    add_generate(commands, told)
+
+    augment = commands.add_parser(
+        "augment", parents=[told], help="show what a recipe's augmentation makes of a tile",
+        description="A training tile and eight draws: geotl augment RECIPE --preview FILE.png",
+    )  # fmt: skip
+    augment.add_argument("--preview", type=Path, required=True, metavar="PNG", help="the sheet")
+    augment.add_argument("--tile", type=int, default=0, help="which training tile, from 0 (0)")
+    augment.set_defaults(command=_augment)
 
 
 def _recipe_commands(
