@@ -23,6 +23,7 @@ from geotl.cli_map import add_engine, add_map
 from geotl.cli_study import add_study
 from geotl.cli_suggest import add_suggest
 from geotl.errors import GeoTLError, UnfinishedError
+from geotl.saying import say, sayer
 
 _NOT_WRITTEN = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EACCES, errno.EROFS)
 
@@ -190,10 +191,9 @@ def _run(args: argparse.Namespace) -> None:
     recipe = load(args.recipe, args.overrides)
     from geotl.pipeline import run
 
-    say = _silent if args.quiet else _say
     run(
         recipe, args.out or Path("runs") / recipe.name,
-        resume=args.resume, quiet=args.quiet, say=say,
+        resume=args.resume, quiet=args.quiet, say=sayer(quiet=args.quiet),
     )  # fmt: skip
 
 
@@ -203,15 +203,7 @@ def _augment(args: argparse.Namespace) -> None:
     recipe = load(args.recipe, args.overrides)
     from geotl.previewing import preview
 
-    preview(recipe, args.preview, tile=args.tile, say=_say)
-
-
-def _say(line: str) -> None:
-    print(line, flush=True)
-
-
-def _silent(line: str) -> None:
-    """Say nothing."""
+    preview(recipe, args.preview, tile=args.tile, say=say)
 
 
 def _recipe_list(_: argparse.Namespace) -> None:

@@ -7,6 +7,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from geotl.saying import silent
+
 if TYPE_CHECKING:
     from geotl.drawing import Source
     from geotl.recipe import Recipe
@@ -48,7 +50,7 @@ def _check(args: argparse.Namespace) -> None:
 
     recipe = _recipe(args)
     sensor = recipe_sensor(recipe)
-    source = read_source(recipe, sensor, _silent, quiet=args.quiet).real
+    source = read_source(recipe, sensor, silent, quiet=args.quiet).real
     if source.placement is not None:
         print("\n".join((*source.placement.notes, *source.placement.summary())))
     sizes = _sizes(source, recipe.data.file_bands)
@@ -89,7 +91,3 @@ def _recipe(args: argparse.Namespace) -> Recipe:
     if tiles or args.data.startswith(("sample:", "torchgeo:")):
         return load(None, [f"data.root={args.data}", *sensor, *args.overrides])
     return load(args.data, [*sensor, *args.overrides])
-
-
-def _silent(_: str) -> None:
-    """Say nothing: what was read is told with what was found."""

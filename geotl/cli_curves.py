@@ -6,6 +6,8 @@ import argparse
 from pathlib import Path
 from typing import Any
 
+from geotl.saying import say
+
 
 def add_curve(commands: Any, told: argparse.ArgumentParser) -> None:
     """Add the command to a parser's subcommands; `told` holds recipe and overrides."""
@@ -31,9 +33,5 @@ def _curve(args: argparse.Namespace) -> None:
 
     curve(
         recipe, args.out or Path("runs") / f"{recipe.name}-curve",
-        shots=args.shots, draws=args.draws, quiet=args.quiet, say=_say,
+        shots=args.shots, draws=args.draws, quiet=args.quiet, say=say,
     )  # fmt: skip
-
-
-def _say(line: str) -> None:
-    print(line, flush=True)

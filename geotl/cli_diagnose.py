@@ -6,6 +6,8 @@ import argparse
 from pathlib import Path
 from typing import Any
 
+from geotl.saying import say
+
 
 def add_diagnose(commands: Any, told: argparse.ArgumentParser) -> None:
     """Add the command to a parser's subcommands; `told` holds recipe and overrides."""
@@ -32,9 +34,5 @@ def _diagnose(args: argparse.Namespace) -> None:
 
     diagnose(
         recipe, args.out or Path("runs") / f"{recipe.name}-diagnosis",
-        quick=args.quick, judged=args.judged, with_curve=args.curve, quiet=args.quiet, say=_say,
+        quick=args.quick, judged=args.judged, with_curve=args.curve, quiet=args.quiet, say=say,
     )  # fmt: skip
-
-
-def _say(line: str) -> None:
-    print(line, flush=True)

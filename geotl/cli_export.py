@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from geotl.errors import SettingError
+from geotl.saying import sayer
 
 GRAPHS = ("onnx", "pt2", "torchscript")
 FORMATS = (*GRAPHS, "safetensors", "deepness", "mlm", "hub")
@@ -84,7 +85,7 @@ def _export(args: argparse.Namespace) -> None:
     writers: dict[str, Callable[[argparse.Namespace, Callable[[str], None]], None]] = {
         "safetensors": _bare, "deepness": _deepness, "mlm": _item, "hub": _hub,
     }  # fmt: skip
-    writers.get(args.form, _graph)(args, _silent if args.quiet else print)
+    writers.get(args.form, _graph)(args, sayer(quiet=args.quiet))
 
 
 def _graph(args: argparse.Namespace, say: Callable[[str], None]) -> None:
@@ -130,7 +131,3 @@ def _hub(args: argparse.Namespace, say: Callable[[str], None]) -> None:
         load(args.model), args.out, terms=Terms(args.licence, args.data_licence),
         overwrite=args.overwrite, say=say,
     )  # fmt: skip
-
-
-def _silent(_: str) -> None:
-    """Say nothing."""

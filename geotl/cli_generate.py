@@ -6,6 +6,8 @@ import argparse
 from pathlib import Path
 from typing import Any
 
+from geotl.saying import say
+
 
 def add_generate(commands: Any, told: argparse.ArgumentParser) -> None:
     """Add the command to a parser's subcommands; `told` holds recipe and overrides."""
@@ -32,9 +34,5 @@ def _generate(args: argparse.Namespace) -> None:
 
     generate(
         recipe, args.out or Path("runs") / f"{recipe.name}-synthetic", per_class=args.per_class,
-        steps=args.steps, draws=args.draws, judged=args.judged, quiet=args.quiet, say=_say,
+        steps=args.steps, draws=args.draws, judged=args.judged, quiet=args.quiet, say=say,
     )  # fmt: skip
-
-
-def _say(line: str) -> None:
-    print(line, flush=True)

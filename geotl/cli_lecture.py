@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from geotl.errors import RecipeError
+from geotl.saying import say
 
 
 def add_lecture(commands: Any, common: argparse.ArgumentParser) -> None:
@@ -34,14 +35,14 @@ def _lecture(args: argparse.Namespace) -> None:
     elif args.all:
         from geotl.lecturing import show_all
 
-        show_all(args.out, quiet=args.quiet, say=_say)
+        show_all(args.out, quiet=args.quiet, say=say)
     else:
         from geotl.lecturerecipes import load_lecture
 
         load_lecture(args.name, args.overrides)  # faults are told before heavy imports
         from geotl.lecturing import show
 
-        show(args.name, args.out, args.overrides, say=_say)
+        show(args.name, args.out, args.overrides, say=say)
 
 
 def _list() -> None:
@@ -55,7 +56,3 @@ def _list() -> None:
         for name, recipe in found:
             if recipe.part == part:
                 print(f"  {name.ljust(width)}  {recipe.title.fr} / {recipe.title.en}")
-
-
-def _say(line: str) -> None:
-    print(line, flush=True)

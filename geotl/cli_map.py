@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import argparse
-import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from geotl.errors import OutputError
+from geotl.saying import complain, sayer
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -146,7 +146,7 @@ def _map_one(args: argparse.Namespace, entry: Entry) -> None:
     from geotl.scenejobs import Job, run_job
 
     job = Job(entry, args.model, args.out, _options(args), _reading_of(args), args.engine)
-    run_job(job, quiet=args.quiet, say=_silent if args.quiet else print)
+    run_job(job, quiet=args.quiet, say=sayer(quiet=args.quiet))
 
 
 def _map_several(args: argparse.Namespace, entries: Sequence[Entry]) -> None:
@@ -160,7 +160,7 @@ def _map_several(args: argparse.Namespace, entries: Sequence[Entry]) -> None:
     ]
     map_many(
         jobs, args.out, Crew(args.scheduler, args.workers, args.retries), quiet=args.quiet,
-        say=_silent if args.quiet else _say, complain=_complain,
+        say=sayer(quiet=args.quiet), complain=complain,
     )  # fmt: skip
 
 
@@ -183,15 +183,3 @@ def _options(args: argparse.Namespace) -> MapOptions:
         entropy=args.entropy, polygons=args.polygons, min_area_m2=args.min_area,
         force=args.force, overwrite=args.overwrite, page=not args.no_page,
     )  # fmt: skip
-
-
-def _say(line: str) -> None:
-    print(line, flush=True)
-
-
-def _complain(line: str) -> None:
-    print(line, file=sys.stderr, flush=True)
-
-
-def _silent(_: str) -> None:
-    """Say nothing."""

@@ -6,6 +6,8 @@ import argparse
 from pathlib import Path
 from typing import Any
 
+from geotl.saying import say
+
 
 def add_study(commands: Any, told: argparse.ArgumentParser) -> None:
     """Add the command to a parser's subcommands; `told` holds recipe and overrides."""
@@ -39,9 +41,5 @@ def _study(args: argparse.Namespace) -> None:
 
     study(
         recipe, args.out or Path("runs") / f"{recipe.name}-study", only=args.only,
-        seeds=args.seeds, budget=args.budget, resume=args.resume, quiet=args.quiet, say=_say,
+        seeds=args.seeds, budget=args.budget, resume=args.resume, quiet=args.quiet, say=say,
     )  # fmt: skip
-
-
-def _say(line: str) -> None:
-    print(line, flush=True)

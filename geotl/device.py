@@ -43,7 +43,10 @@ def bfloat16_gains(device: torch.device) -> bool:
         return False
     if torch.cpu._is_amx_tile_supported():
         return True
-    return bool(torch.cpu._is_avx512_bf16_supported()) and _remembered_gain() >= LEAST_GAIN
+    return (
+        bool(torch.cpu._is_avx512_bf16_supported())
+        and _gain_of(torch.get_num_threads()) >= LEAST_GAIN
+    )
 
 
 def settled(precision: Precision, device: torch.device) -> Literal["float32", "bfloat16"]:
@@ -66,13 +69,9 @@ def describe(device: torch.device, precision: Precision) -> str:
     return f"{where}, {settled(precision, device)}"
 
 
-def _remembered_gain() -> float:
-    """How many times as fast bfloat16 is, as measured when this machine was first asked."""
-    return _gain_of(torch.get_num_threads())
-
-
 @functools.cache
 def _gain_of(threads: int) -> float:
+    """How many times as fast bfloat16 is, as measured when this machine was first asked."""
     path = cache_folder() / "bfloat16.json"
     key = f"{platform.node()}, {cpu_name()}, {threads} threads, torch {torch.__version__}"
     known: dict[str, float] = {}

@@ -33,7 +33,6 @@ from geotl.quantising import quantise
 from geotl.roundingloss import Loss, halves, judge, raw_batches
 
 GraphFormat = Literal["onnx", "pt2", "torchscript"]
-BARE_FORMAT = "safetensors"
 Say = Callable[[str], None]
 
 
@@ -67,7 +66,7 @@ class Rounding:
     tiles: Path | None = None
     most_lost: float = 1.0
 
-    def check(self, form: str, views: int | None = None) -> None:
+    def check(self, form: str) -> None:
         """Refuse what does not go together.
 
         Raises:
@@ -78,8 +77,6 @@ class Rounding:
                 f"--precision {self.precision}: only for --format onnx; {form} is written in "
                 "float32"
             )
-        if form == BARE_FORMAT and views is not None:
-            raise SettingError(f"--views: not for --format {form}; geotl map and predict choose")
         if self.precision == "int8" and self.tiles is None:
             raise SettingError(
                 "--precision int8: give labelled tiles with --tiles DATA, to measure ranges on one "
@@ -161,7 +158,7 @@ def export_bare(
         found = compare(deployed(model), running(deployed(load(part))), example_tiles(model))
         say(str(found))
         check_parity(path, found, LIMITS["float32"])
-    say(f"{BARE_FORMAT} {path} ({path.stat().st_size / 1e6:.1f} MB)")
+    say(f"safetensors {path} ({path.stat().st_size / 1e6:.1f} MB)")
     return Exported(path, found)
 
 

@@ -14,6 +14,7 @@ from torch.nn import functional as F
 
 from geotl.augment import Augmentation
 from geotl.backbones import build_backbone
+from geotl.capacity import Memorised, memorise, noise_tiles
 from geotl.heads import logistic
 from geotl.learningcurve import LearningCurve, learning_curve
 from geotl.lecturepanels import Bars, Effect, Finding, Lines, Series, Shown, sd_of, spread
@@ -72,46 +73,53 @@ def _fit_panel(title: str, learnt: Learnt, target: float) -> Lines:
 
 def capacity_check(numbers: Capacity) -> Shown:
     """Noise with random labels learnt by heart; read in evaluation mode, and in training mode."""
-    generator = torch.Generator().manual_seed(numbers.seed)
-    noise = torch.randn(numbers.tiles, 1, 32, 32, generator=generator)
-    labels = torch.randint(numbers.classes, (numbers.tiles,), generator=generator)
-    plain = memorise(_bare("lenet5", numbers), noise, labels, numbers.lr, numbers.steps)
-    trap = memorise(_bare(numbers.trap, numbers), noise, labels, numbers.lr, numbers.trap_steps)
-    first = _first(plain[:, 1])
-    by_heart = first is not None
-    looks, real = _first(trap[:, 0]), float(trap[-1, 1])
-    early = looks is not None and float(trap[looks - 1, 1]) < 1.0
-    told = (
-        f"training mode: 100 % at step {looks}, evaluation mode: {trap[looks - 1, 1]:.0%} there, "
-        f"{real:.0%} at step {len(trap)}"
-        if looks is not None
-        else f"training mode reached {trap[:, 0].max():.0%} in {len(trap)} steps"
+    plain = _by_heart("lenet5", numbers, numbers.steps)
+    trap = _by_heart(numbers.trap, numbers, numbers.trap_steps)
+    looks = trap.looked_perfect
+    reached = (
+        f"100 % at step {plain.steps}" if plain.by_heart else f"{plain.accuracy:.0%} at the end"
     )
-    reached = f"100 % at step {first}" if by_heart else f"{plain[-1, 1]:.0%} at the end"
+    told = (
+        f"training mode: 100 % at step {looks}, evaluation mode: {trap.path[looks - 1][2]:.0%} "
+        f"there, {trap.accuracy:.0%} at step {trap.steps}"
+        if looks is not None
+        else f"training mode reached {max(one for _, one, _ in trap.path):.0%} in {trap.steps} "
+        "steps, never before evaluation mode"
+    )
     findings = {
-        "memorise": Finding(by_heart, f"lenet5, {numbers.tiles} tiles, evaluation mode: {reached}"),
-        "trap": Finding(early, f"{numbers.trap}, {told}"),
+        "memorise": Finding(
+            plain.by_heart, f"lenet5, {plain.tiles} tiles, evaluation mode: {reached}"
+        ),
+        "trap": Finding(looks is not None, f"{numbers.trap}, {told}"),
     }
     panels = tuple(
-        Lines(
-            name, "step", "accuracy on its own tiles",
-            (Series("evaluation mode", _steps(path), path[:, 1]),
-             Series("training mode", _steps(path), path[:, 0], dashed=True)),
-            percent=True,
-        )
-        for name, path in (("lenet5 (no batch normalisation)", plain), (numbers.trap, trap))
+        _memorised_panel(name, found)
+        for name, found in (("lenet5 (no batch normalisation)", plain), (numbers.trap, trap))
+    )
+    first = plain.steps if plain.by_heart else None
+    values = {"lenet5_step": first, "trap_step": looks, "path": np.array(trap.path)}
+    return Shown(findings, values, panels)
+
+
+def _by_heart(backbone: str, numbers: Capacity, steps: int) -> Memorised:
+    """How a network took to learning noise, all tiles in one batch."""
+    tiles = noise_tiles(
+        np.zeros(1), np.ones(1), 32, numbers.classes, count=numbers.tiles, seed=numbers.seed
+    )
+    return memorise(
+        _bare(backbone, numbers), tiles, lr=numbers.lr, steps=steps, batch_size=numbers.tiles,
+        seed=numbers.seed,
     )  # fmt: skip
-    return Shown(findings, {"lenet5_step": first, "trap_step": looks, "path": trap}, panels)
 
 
-def _steps(path: Floats) -> Floats:
-    return np.arange(1.0, len(path) + 1)
-
-
-def _first(accuracy: Floats) -> int | None:
-    """The first step, from 1, at which all were right; None if there is none."""
-    right = np.flatnonzero(accuracy == 1.0)
-    return int(right[0]) + 1 if len(right) else None
+def _memorised_panel(name: str, found: Memorised) -> Lines:
+    steps, training, use = np.array(found.path).T
+    return Lines(
+        name, "step", "accuracy on its own tiles",
+        (Series("evaluation mode", steps, use),
+         Series("training mode", steps, training, dashed=True)),
+        percent=True,
+    )  # fmt: skip
 
 
 def _bare(backbone: str, numbers: Capacity) -> TileClassifier:
@@ -121,31 +129,6 @@ def _bare(backbone: str, numbers: Capacity) -> TileClassifier:
         torch.manual_seed(numbers.seed)
         spec = FeatureSpec(built.stage_names[-1:], views=1)
         return TileClassifier(built, Normalise([0.0], [1.0]), spec, numbers.classes)
-
-
-def memorise(
-    model: TileClassifier, images: Tensor, labels: Tensor, lr: float, steps: int
-) -> NDArray[np.float64]:
-    """Learn tiles [N, C, S, S] by heart with Adam, all in one batch; stop where it is done.
-
-    Returns:
-        Accuracy on them after each step, in training mode and in evaluation mode [steps, 2].
-    """
-    adam = torch.optim.Adam(model.parameters(), lr=lr)
-    path: list[tuple[float, float]] = []
-    model.train()
-    logits = model(images)
-    while len(path) < steps and not (path and path[-1][1] == 1.0):
-        adam.zero_grad()
-        F.cross_entropy(logits, labels).backward()  # type: ignore[no-untyped-call]
-        adam.step()
-        model.eval()
-        with torch.inference_mode():
-            in_use = _share(model(images), labels)
-        model.train()
-        logits = model(images)  # the next step's, and this one's accuracy in training mode
-        path.append((_share(logits, labels), in_use))
-    return np.array(path)
 
 
 def _share(logits: Tensor, labels: Tensor) -> float:

@@ -102,7 +102,8 @@ def everything_off() -> dict[str, Any]:
     network or another start.
     """
     off = {one.key: one.off for one in _EXPLICIT}
-    return off | {"train.patience": 0, "train.swa_from": None, "train.unfreeze_every": 0}
+    implicit = {"train.patience": 0, "train.choice_folds": 0, "train.swa_from": None}
+    return off | implicit | {"train.unfreeze_every": 0}
 
 
 def _by_key(settings: Settings, one: _Key) -> Regulariser:
@@ -152,22 +153,28 @@ def _implicit(settings: Settings, batchnorm: str, *, probe: bool) -> list[Regula
         "transfer", "implicit", "off" if weights == "none" else "on", f"model.weights={weights}",
         "model.weights=FILE" if weights == "none" else "", {"model.weights": "none"},
     )  # fmt: skip
-    patience = train["patience"]
     if probe:
         stop = Regulariser("early stopping", "implicit", "not in play", NOT_TRAINED)
         descent = Regulariser("gradient descent", "implicit", "not in play", NOT_TRAINED)
     else:
-        stop = Regulariser(
-            "early stopping", "implicit", "on" if patience else "off",
-            f"train.patience={patience}; a fold inside the labels chooses the epoch",
-            f"train.patience={max(2, patience // 2) if patience else 8}", {"train.patience": 0},
-        )  # fmt: skip
+        stop = _early_stopping(train["patience"], train["choice_folds"])
         descent = Regulariser(
             "gradient descent", "implicit", "on",
             f"train.optimizer={train['optimizer']}, train.batch_size={train['batch_size']}, "
             f"train.lr={train['lr']:g}", f"train.batch_size={max(1, train['batch_size'] // 2)}",
         )  # fmt: skip
     return [stop, _normalisation(batchnorm), descent, transfer, _freezing(settings, probe=probe)]
+
+
+def _early_stopping(patience: int, folds: int) -> Regulariser:
+    """On where folds inside the labels choose the epoch, be it only the best of all epochs."""
+    return Regulariser(
+        "early stopping", "implicit", "on" if folds else "off",
+        f"train.patience={patience}, train.choice_folds={folds}: "
+        + ("folds inside the labels choose the epoch" if folds else "all epochs are run"),
+        f"train.patience={max(2, patience // 2) if patience else 8}" if folds
+        else "train.choice_folds=1", {"train.patience": 0, "train.choice_folds": 0},
+    )  # fmt: skip
 
 
 def _normalisation(batchnorm: str) -> Regulariser:

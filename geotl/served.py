@@ -155,8 +155,9 @@ def describe_exported(path: Path) -> str:
         ModelError: as `read_passport`.
     """
     told = read_passport(path)
+    metrics = told.get("notes", {}).get("metrics", {})
     origin = {"source": "of the model exported", "sha256": told["model_sha256"]}
-    header = {**told["contract"], "metrics": told["notes"].get("metrics", {}), "weights": origin}
+    header = {**told["contract"], "metrics": metrics, "weights": origin}
     return describe(f"{path} (ONNX, {told['precision']})", header)
 
 

@@ -60,6 +60,11 @@ def study(
     """
     if seeds < FEWEST:
         raise DataError(f"--seeds: given {seeds}; allowed: at least {FEWEST}")
+    if recipe.data.synthetic is not None:
+        raise DataError(
+            "data.synthetic: given to geotl study, which makes its own of every fold's tiles; "
+            "leave it out, and see what gan_tiles gives"
+        )
     if not recipe.data.scenes:
         resolve_root(recipe.data.root)  # told before anything else
     holds_run(out, resume=resume)
@@ -84,7 +89,7 @@ def study(
         run_rows(found, race, parts[:seeds], line.counter)
         recommend(found, race, parts[seeds:], line.counter("confirming, fits"))
         line.show("judging on the tiles that no trial saw", now=True)
-        found.verdict = judged_once(found, source, draw)
+        found.verdict = judged_once(found, source, draw, out)
     found.fits, found.seconds, found.finished = race.fits.made, race.seconds, not race.over
     write_study(found, out)
     for told in found_lines(found, out):

@@ -24,6 +24,7 @@ from geotl.scoring import Interval, wilson
 from geotl.studyeffects import effect, mean_errors
 from geotl.studyfits import Part
 from geotl.studyfound import Candidate, Found, Verdict
+from geotl.studygan import Generators, Joined, is_generated, kept, plain
 from geotl.studyrace import Race, Told
 from geotl.studytrials import AS_IT_IS, TRAINED, Start, alternative, changed
 
@@ -128,20 +129,34 @@ def _value(recipe: Recipe, key: str) -> Any:
     return at
 
 
-def judged_once(found: Found, source: Source, draw: Draw) -> Verdict:
-    """Fit the recipe as it is and the recommended one to all labels; judge both on unseen tiles."""
+def judged_once(found: Found, source: Source, draw: Draw, out: Path) -> Verdict:
+    """Fit the recipe as it is and the recommended one to all labels; judge both on unseen tiles.
 
-    def right(recipe: Recipe) -> Flags:
+    Tiles that the recommended one asks a generator for are made of all labels and kept in `out`.
+    """
+    default = _right(plain(found.recipe, source, draw))
+    best, own = found.recommended, default
+    if best is not None and best.name != AS_GIVEN and is_generated(best.recipe):
+        generators = Generators()
+        made, _ = generators.tiles(best.recipe, source, draw)
         with tempfile.TemporaryDirectory(prefix="geotl-study-") as scratch:
-            fitted, _ = fit_draw(recipe, source, draw, Path(scratch), resume=False, quiet=True)
-        said = judge(recipe, source, draw, fitted).argmax(axis=1)
-        return np.asarray(said == source.labels[draw.split.test])
-
-    default = right(found.recipe)
-    best = found.recommended
-    own = default if best is None or best.name == AS_GIVEN else right(best.recipe)
+            own = _right(generators.join(best.recipe, source, draw, Path(scratch) / "pack"))
+        runs = kept(best.recipe, source, made, out / "synthetic")
+        found.recommended = replace(best, recipe=runs)
+    elif best is not None and best.name != AS_GIVEN:
+        own = _right(plain(best.recipe, source, draw))
     count = len(default)
     return Verdict(
         wilson(int(default.sum()), count), wilson(int(own.sum()), count),
         Interval(0.0, 0.0, 0.0) if own is default else gain(default, own)[0], count,
     )  # fmt: skip
+
+
+def _right(own: Joined) -> Flags:
+    """Which of the judged tiles a recipe names rightly, fitted to all labels."""
+    with tempfile.TemporaryDirectory(prefix="geotl-study-") as scratch:
+        fitted, _ = fit_draw(
+            own.recipe, own.source, own.draw, Path(scratch), resume=False, quiet=True
+        )  # fmt: skip
+    said = judge(own.recipe, own.source, own.draw, fitted).argmax(axis=1)
+    return np.asarray(said == own.source.labels[own.draw.split.test])

@@ -25,7 +25,9 @@ from geotl.loading import Unread, packed
 from geotl.recipe import Recipe, dump
 from geotl.shaping import Pixels
 from geotl.splits import Split
+from geotl.strategies import Fitted
 from geotl.studyeffects import Errors
+from geotl.studygan import Generators, Joined, is_generated, plain
 from geotl.studytrials import changed
 
 Ints = NDArray[np.int64]
@@ -96,7 +98,7 @@ def make_part(recipe: Recipe, labelled: Source, number: int) -> Part:
 
 def of_part(recipe: Recipe, part: Part) -> Recipe:
     """The recipe with a part's seed; a probe's features of all labelled tiles are shared."""
-    draws = 2 if recipe.strategy == "probe" else 1
+    draws = 2 if recipe.strategy == "probe" and not is_generated(recipe) else 1
     return changed(recipe, {"seed": part.seed, "split.kfold": None, "split.draws": draws})
 
 
@@ -112,6 +114,7 @@ class Fits:
     def __init__(self, labelled: Source, folder: Path) -> None:
         """Keep the records in `folder`."""
         self.labelled, self.folder, self.made = labelled, folder, 0
+        self._generators = Generators()
 
     def known(self, recipe: Recipe, part: Part) -> bool:
         """Whether this fit was made."""
@@ -147,19 +150,20 @@ class Fits:
         return self.folder / f"{digest.hexdigest()[:32]}.json"
 
     def _fit(self, recipe: Recipe, part: Part) -> Errors:
-        split, source = part.draw.split, self.labelled
-        begun = time.perf_counter()
         with tempfile.TemporaryDirectory(prefix="geotl-study-") as scratch:
-            fitted, _ = fit_draw(
-                recipe, source, part.draw, Path(scratch), resume=False, quiet=True
-            )  # fmt: skip
-        seconds = time.perf_counter() - begun
+            folder, own = Path(scratch), plain(recipe, self.labelled, part.draw)
+            if is_generated(recipe):
+                own = self._generators.join(recipe, own.source, own.draw, folder / "pack")
+            begun = time.perf_counter()
+            fitted, _ = fit_draw(own.recipe, own.source, own.draw, folder, resume=False, quiet=True)
+            seconds = own.seconds + time.perf_counter() - begun
+            held = own.draw.split.test
+            shares = [wrong_share(own, fitted, rows) for rows in (own.real, held)]
+        return Errors(shares[0], shares[1], len(own.real), len(held), seconds)
 
-        def error(rows: Ints) -> float:
-            draw = replace(part.draw, split=replace(split, test=rows))
-            said = judge(recipe, source, draw, fitted).argmax(axis=1)
-            return float(np.mean(said != source.labels[rows]))
 
-        return Errors(
-            error(split.train), error(split.test), len(split.train), len(split.test), seconds
-        )
+def wrong_share(own: Joined, fitted: Fitted, rows: Ints) -> float:
+    """Share of some tiles that a fitted network names wrongly, in evaluation mode."""
+    draw = replace(own.draw, split=replace(own.draw.split, test=rows))
+    said = judge(own.recipe, own.source, draw, fitted).argmax(axis=1)
+    return float(np.mean(said != own.source.labels[rows]))

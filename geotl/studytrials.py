@@ -15,6 +15,7 @@ from geotl.errors import RecipeError, nearest
 from geotl.learning import Augment
 from geotl.presets import two_sizes
 from geotl.recipe import Recipe
+from geotl.regularising import everything_off
 from geotl.settings import contradictions
 
 Start = Literal["as it is", "trained"]
@@ -23,6 +24,8 @@ AS_IT_IS: Final = "as it is"
 TRAINED: Final = "trained"
 EPOCHS, PATIENCE = 15, 5  # of trials whose recipe says nothing of epochs
 SAME = "same"  # an `off` that is what the start says
+GENERATED: Final = "generated"  # a `data.synthetic` whose generator learns anew from every fold
+GAN_TILES = 20  # of each class
 
 
 @dataclass(frozen=True)
@@ -53,17 +56,19 @@ class Trial:
         return f"{self.technique} {setting(self.key, self.on)}".strip()
 
 
-AUGMENT_OFF = Augment(flips=False, quarter_turns=False)
 AUGMENT_ALL = Augment(
     rotate_deg=20.0, scale=(0.9, 1.1), crop=0.8, noise=0.1, blur=0.5, brightness=0.1, contrast=0.1
 )
 NO_REGULARISER: Mapping[str, Any] = {
-    "train.weight_decay": 0.0, "train.l2": 0.0, "train.label_smoothing": 0.0,
-    "train.swa_from": None, "train.choice_folds": 0, "train.unfreeze_every": 0,
-    "train.patience": PATIENCE, "model.dropout": 0.0, "model.adabn": "none",
+    **everything_off(), "train.patience": PATIENCE, "model.adabn": "none",
     "model.hold_batchnorm": False, "model.normalise": "training", "probe.views": 1,
-    "probe.unlabelled": "none", "augment": AUGMENT_OFF,
+    "probe.unlabelled": "none",
 }  # fmt: skip
+
+MADE_TILES = Trial(
+    "gan_tiles", "explicit", "data.synthetic", GENERATED,
+    note=f"{GAN_TILES} tiles a class of a generator that learns from the fold's own tiles",
+)  # fmt: skip
 
 # What is tried on a network in training. Add a line to try another technique.
 ON_TRAINING: tuple[Trial, ...] = (
@@ -87,6 +92,7 @@ ON_TRAINING: tuple[Trial, ...] = (
           note="flips, quarter turns, rotation, scale, crop, noise, blur, brightness, contrast"),
     Trial("label_smoothing", "explicit", "train.label_smoothing", 0.1),
     Trial("mixup", "explicit", "augment.mixup", 0.2),
+    MADE_TILES,
     Trial("early_stopping", "implicit", "train.choice_folds", 1,
           note=f"a fold of the labels chooses the epochs, patience {PATIENCE}"),
     Trial("weight_averaging", "implicit", "train.swa_from", 0.5),
@@ -153,6 +159,7 @@ def probe_trials(recipe: Recipe, tile_px: int, *, folded: bool) -> list[Trial]:
         Trial("unit_length", "probe", "model.unit_length", True, False),
         Trial("pooling", "probe", "model.pool", "root_mean", "mean"),
         Trial("sizes", "probe", "model.input_px", two_sizes(tile_px), ()),
+        MADE_TILES,
     ]
     if model.weights != "none":
         own = {"model.normalise": "training"}
@@ -213,7 +220,8 @@ def pair(base: Recipe, trial: Trial) -> tuple[Recipe, Recipe]:
 def changed(recipe: Recipe, changes: Mapping[str, Any]) -> Recipe:
     """The recipe with other values for some keys, whole sections among them.
 
-    Without weights a checksum and stages missing from their file mean nothing and go too.
+    Without weights a checksum and stages missing from their file mean nothing and go too; with
+    synthetic tiles there is one draw, which their generator learns from.
 
     Raises:
         RecipeError: the result contradicts itself.
@@ -223,6 +231,8 @@ def changed(recipe: Recipe, changes: Mapping[str, Any]) -> Recipe:
     """
     if changes.get("model.weights") == "none":
         changes = {**changes, "model.sha256": None, "model.fresh": ()}
+    if changes.get("data.synthetic"):
+        changes = {**changes, "split.draws": 1}
     for key, value in changes.items():
         section, _, name = key.rpartition(".")
         if section:
@@ -281,7 +291,10 @@ def setting(key: str, value: object) -> str:
     return f"{value:g}" if isinstance(value, (int, float)) else str(value)
 
 
-_SAID_BY_NAME = {"augment", "model.weights", "model.normalise", "model.adabn", "train.choice_folds"}
+_SAID_BY_NAME = {
+    "augment", "data.synthetic", "model.weights", "model.normalise", "model.adabn",
+    "train.choice_folds",
+}  # fmt: skip
 
 
 def _kept_stages(recipe: Recipe) -> tuple[str, ...]:

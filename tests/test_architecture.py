@@ -69,8 +69,8 @@ def test_only_the_pipeline_and_the_cli_know_the_recipe() -> None:
     users = {n for n in MODULES if own(n) & {"recipe", "settings", "learning"}}
     parts = {"pipeline", "preparing", "drawing", "comparing", "keeping", "presets", "previewing"}
     parts |= {"curves", "surveying", "labelling", "judging", "diagnosis", "diagnosisparts"}
-    parts |= {"study", "studyadvice", "studyfits", "studyfound", "studyrace", "studyreport"}
-    parts |= {"studytrials", "lecturerecipes", "lecturetiles", "lecturing"}
+    parts |= {"study", "studyadvice", "studyfits", "studyfound", "studygan", "studyrace"}
+    parts |= {"studyreport", "studytrials", "lecturerecipes", "lecturetiles", "lecturing"}
     parts |= {"generation", "generationparts"}
     commands = {"cli", "cli_check", "cli_curves", "cli_diagnose", "cli_generate", "cli_lecture"}
     assert users <= parts | commands | {"cli_study", "recipe", "settings"}

@@ -85,9 +85,9 @@ def test_training_mode_makes_a_resnet_look_perfect_and_evaluation_mode_does_not(
     numbers = Capacity(steps=1, trap_steps=2)
     shown = lecturefitting.capacity_check(numbers)
     assert held(shown)["trap"]
-    looks, in_use = shown.values["path"][shown.values["trap_step"] - 1]
+    _, looks, in_use = shown.values["path"][shown.values["trap_step"] - 1]
     assert looks == 1.0
-    assert in_use < 0.5
+    assert in_use < 0.8
     steady = numbers.model_copy(update={"trap": "lenet5", "trap_steps": 60})
     assert not held(lecturefitting.capacity_check(steady))["trap"]
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -200,6 +201,7 @@ def test_a_spent_budget_ends_well_and_a_resumed_study_equals_the_uninterrupted(
     timed = ("seconds_on", "seconds_off")
     for told in (one, two):
         told["fits_made"], told["starts"] = 0, {}
+        told["candidates"] = [re.sub(r", \S+ s a fit", "", one) for one in told["candidates"]]
         for row in told["rows"]:
             row.update(dict.fromkeys(timed))
     assert one == two
