@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,6 +14,7 @@ from geotl.classmaps import open_map, read_block, windows
 from geotl.drawnmaps import NODATA
 from geotl.errors import BandError
 from geotl.kernels import rgb_positions
+from geotl.mapping import Thumb
 from geotl.raster import Grid, opened
 from geotl.rendering import quicklook
 from geotl.scenes import Scene
@@ -20,6 +22,7 @@ from geotl.windows import Imagery, Window
 
 MOST_PX = 1500
 Bytes = NDArray[np.uint8]
+Pixels = tuple[NDArray[Any], NDArray[np.bool_]]
 
 
 @dataclass(frozen=True)
@@ -88,37 +91,76 @@ def read_look(files: Mapping[str, Path], grid: Grid, *, most_px: int = MOST_PX) 
     return Look(small, planes[0], planes[1], each)
 
 
-def picture_of(scene: Imagery, look: Look, cells: Window, posting: int) -> Bytes | None:
-    """The ground of a look in the scene's red, green and blue, at most 1,500 pixels along a side.
+def thumb_of(scene: Imagery, cells: tuple[int, int], posting: int) -> Thumb | None:
+    """The picture that mapping a whole scene gathers; None where it must be read by itself.
+
+    A masked scene's clouds are to be seen, and one without red, green and blue shows nothing.
+
+    Args:
+        scene: to be mapped.
+        cells: rows and columns of its map.
+        posting: side of a cell in pixels of the scene.
+    """
+    rgb = None if not isinstance(scene, Scene) or scene.mask is not None else _rgb_of(scene)
+    if rgb is None:
+        return None
+    grid = scene.grid
+    each, _, shape = _framed(cells, posting, (grid.height, grid.width))
+    return Thumb(rgb, each, shape)
+
+
+def picture_of(
+    scene: Imagery, cells: Window, posting: int, held: Pixels | None = None
+) -> Bytes | None:
+    """The ground of a map in the scene's red, green and blue, at most 1,500 pixels along a side.
 
     Args:
         scene: that was mapped.
-        look: of the map.
         cells: the map's cells among those of the whole scene.
         posting: side of a cell in pixels of the scene.
+        held: picture and validity [3,h,w], [h,w] as gathered for `thumb_of`; None to read it.
 
     Raises:
         DataError: a scene that cannot be read any more.
     """
-    if not isinstance(scene, Scene):
+    rgb = _rgb_of(scene) if isinstance(scene, Scene) else None
+    if not isinstance(scene, Scene) or rgb is None:
         return None
-    try:
-        rgb = rgb_positions(scene.bands, scene.sensor.wavelengths(scene.bands))
-    except BandError:  # there is nothing to look at without the three
-        return None
-    step = posting * look.each
-    whole = look.grid.height * step, look.grid.width * step  # it may reach beyond the scene
     top, left = cells.row * posting, cells.col * posting
-    high = min(whole[0], scene.grid.height - top)
-    wide = min(whole[1], scene.grid.width - left)
-    each = each_of(*whole, MOST_PX)
-    shape = max(1, high // each), max(1, wide // each)
-    data, valid = scene.coarse(Window(top, left, high, wide), rgb, shape)
+    room = scene.grid.height - top, scene.grid.width - left
+    each, whole, shape = _framed((cells.height, cells.width), posting, room)
+    if held is None:
+        high, wide = min(whole[0], room[0]), min(whole[1], room[1])
+        data, valid = scene.coarse(Window(top, left, high, wide), rgb, shape)
+    else:
+        data, valid = held[0], np.broadcast_to(held[1], held[0].shape)
     shown = quicklook(data, valid, (0, 1, 2))
     shown[~valid.all(axis=0)] = 255
     picture = np.full((-(-whole[0] // each), -(-whole[1] // each), 3), 255, np.uint8)
     picture[: shape[0], : shape[1]] = shown
     return picture
+
+
+def _rgb_of(scene: Scene) -> tuple[int, ...] | None:
+    """Positions of a scene's red, green and blue; None without the three."""
+    try:
+        return tuple(rgb_positions(scene.bands, scene.sensor.wavelengths(scene.bands)))
+    except BandError:  # there is nothing to look at
+        return None
+
+
+def _framed(
+    cells: tuple[int, int], posting: int, room: tuple[int, int]
+) -> tuple[int, tuple[int, int], tuple[int, int]]:
+    """Of a map's picture: pixels in one, ground of the look in pixels, rows and columns in it.
+
+    The look's last pixels may reach beyond the scene, of which `room` pixels are left.
+    """
+    step = posting * each_of(*cells, MOST_PX)
+    whole = -(-cells[0] * posting // step) * step, -(-cells[1] * posting // step) * step
+    each = each_of(*whole, MOST_PX)
+    shape = tuple(max(1, min(n, left) // each) for n, left in zip(whole, room, strict=True))
+    return each, whole, (shape[0], shape[1])
 
 
 def counts_of(path: Path) -> NDArray[np.int64]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import shutil
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -17,7 +17,7 @@ from geotl.errors import DataError
 from geotl.files import write_text
 from geotl.imagerycheck import check_radiometry
 from geotl.interest import Interest, whole
-from geotl.maplooks import outside_of
+from geotl.maplooks import Pixels, outside_of, thumb_of
 from geotl.mapoutput import check_output, left_over, put_in_place
 from geotl.mapping import Plan, sweep_scene
 from geotl.mapplanning import Say, exact_plan, planned, settled
@@ -77,6 +77,8 @@ def map_scene(
     # A run that goes on looks as it did before: what was chosen then is kept with the sheet.
     note = note_of(folder, key_of(told)) or {"date": _now(), **settled(task, exact)}
     plan = planned(exact, note)
+    if plan.wanted.all():
+        plan = replace(plan, thumb=thumb_of(scene, grid.cells, grid.posting))
     if note["told"]:
         say(note["told"])
     with ProgressLine(quiet=quiet) as line:
@@ -92,7 +94,7 @@ def map_scene(
         if options.page:
             from geotl.mappage import Seen, show  # matplotlib, when there is something to draw
 
-            seen = Seen(task, areas, tags, targets, outside)
+            seen = Seen(task, areas, tags, targets, outside, _picture(sheet))
             made |= show(sheet.folder / "drawing" / "done", made, seen)
     put_in_place(made, targets, folder)
     windows = int(sheet.seen.sum())
@@ -107,6 +109,13 @@ def map_scene(
     for text in lines:
         say(text)
     return Mapped(targets, areas, note["agreement"], plan.sweep.mode, tuple(lines))
+
+
+def _picture(sheet: Sheet) -> Pixels | None:
+    """The scene as it was gathered while it was read."""
+    if sheet.picture is None or sheet.shown is None:
+        return None
+    return sheet.picture, sheet.shown
 
 
 def _now() -> str:

@@ -20,7 +20,7 @@ from geotl.files import whole_file, write_text
 from geotl.graticule import lattice
 from geotl.groundareas import ground_of
 from geotl.mapfacts import MapFacts, honest_notes, subtitle
-from geotl.maplooks import Look, counts_of, mean_of, picture_of, read_look
+from geotl.maplooks import Look, Pixels, counts_of, mean_of, picture_of, read_look
 from geotl.maptask import PAGE, SHEET, Task
 from geotl.pagescript import MAP_SCRIPT, MAP_STYLE
 from geotl.report import Cell, ReportContent, Table, page_html, table_html, top_html
@@ -37,6 +37,7 @@ class Seen:
     tags: Mapping[str, str]
     targets: Mapping[str, Path]
     outside: float | None  # share of mapped cells unlike the training tiles, None if unknown
+    picture: Pixels | None = None  # of the scene, where mapping gathered it
 
 
 def show(folder: Path, made: Mapping[str, Path], seen: Seen) -> dict[str, Path]:
@@ -53,7 +54,7 @@ def show(folder: Path, made: Mapping[str, Path], seen: Seen) -> dict[str, Path]:
     task = seen.task
     scene, model, cells = task.scene, task.model, task.interest.cells
     look = read_look(made, cells.on(task.grid.on(scene.grid)))
-    look = replace(look, picture=picture_of(scene, look, cells, task.grid.posting))
+    look = replace(look, picture=picture_of(scene, cells, task.grid.posting, seen.picture))
     facts = MapFacts(
         scene=scene.name, acquired=scene.acquired,
         classes=model.contract.classes, colours=model.contract.colours,

@@ -23,6 +23,21 @@ AHEAD = 2  # blocks read before they are needed
 
 
 @dataclass(frozen=True)
+class Thumb:
+    """A picture of the whole scene that is gathered while its blocks are read anyway.
+
+    Attributes:
+        bands: positions of those shown.
+        each: every so manieth pixel is taken, from the middle.
+        shape: rows and columns of the picture.
+    """
+
+    bands: tuple[int, ...]
+    each: int
+    shape: tuple[int, int]
+
+
+@dataclass(frozen=True)
 class Plan:
     """What is to be swept, and how.
 
@@ -33,6 +48,7 @@ class Plan:
         block_px: side of the blocks in pixels; at least a window.
         min_valid: least share of a window's pixels that are valid in every band.
         wanted: bool [R,Q]: windows of interest.
+        thumb: gathered beside; None for no picture.
     """
 
     grid: WindowGrid
@@ -41,6 +57,7 @@ class Plan:
     block_px: int
     min_valid: float
     wanted: NDArray[np.bool_]
+    thumb: Thumb | None = None
 
 
 @dataclass(frozen=True)
@@ -89,9 +106,11 @@ def sweep_scene(
         DataError: a scene that cannot be read.
     """
     grid, parts = plan.grid, blocks_of(plan.grid, plan.block_px)
+    thumb = plan.thumb
     sheet = open_sheet(
         folder, key, note, windows=(len(grid.rows), len(grid.cols)), cells=grid.cells,
         classes=plan.sweep.classes, posting=grid.posting, blocks=len(parts),
+        picture=None if thumb is None else ((len(thumb.bands), *thumb.shape), scene.dtype),
     )  # fmt: skip
     left = [n for n in range(len(parts)) if not sheet.done[n]]
     for n, pixels in _read_ahead(plan, scene, parts, left):
@@ -159,6 +178,8 @@ def _fill_in(plan: Plan, sheet: Sheet, block: Block, sensor: Sensor, pixels: Pix
     seen = window_shares(whole, rows, cols, grid.px) >= plan.min_valid
     seen &= plan.wanted[here]
     _count(plan, sheet, block, whole, span)
+    if plan.thumb is not None:
+        _gather(plan, plan.thumb, sheet, block, pixels)
     if not seen.any():
         return
     image = to_network(plan, data, valid, sensor)
@@ -198,17 +219,42 @@ def window_shares(
 def _count(plan: Plan, sheet: Sheet, block: Block, whole: NDArray[np.bool_], span: Window) -> None:
     """Count the valid pixels of the cells that begin in this block."""
     grid = plan.grid
-    (top, low), (left, right) = (
-        _own(firsts, where, length)
-        for firsts, where, length in (
-            (grid.rows, block.rows, grid.height), (grid.cols, block.cols, grid.width)
-        )
-    )  # fmt: skip
+    (top, low), (left, right) = _owned(grid, block)
     part = whole[top - span.row : low - span.row, left - span.col : right - span.col]
     p = grid.posting
     rows, cols = (np.arange(0, n, p) for n in part.shape)
     counted = np.add.reduceat(np.add.reduceat(part, rows, axis=0, dtype=np.int64), cols, axis=1)
     sheet.cover[top // p : top // p + len(rows), left // p : left // p + len(cols)] = counted
+
+
+def _gather(plan: Plan, thumb: Thumb, sheet: Sheet, block: Block, pixels: Pixels) -> None:
+    """Take every so manieth pixel of those that a block has to itself into the picture."""
+    if sheet.picture is None or sheet.shown is None:
+        return
+    span, (down, across) = span_of(plan, block), _owned(plan.grid, block)
+    rows, to_rows = _every(thumb.each, down, thumb.shape[0])
+    cols, to_cols = _every(thumb.each, across, thumb.shape[1])
+    here = np.ix_(np.array(thumb.bands), rows - span.row, cols - span.col)
+    sheet.picture[:, to_rows, to_cols] = pixels[0][here]
+    sheet.shown[to_rows, to_cols] = pixels[1][here].all(axis=0)
+
+
+def _every(each: int, own: tuple[int, int], most: int) -> tuple[NDArray[np.int64], slice]:
+    """Middles of the runs of `each` pixels that begin in a span, and their places in a picture.
+
+    >>> _every(4, (5, 14), 9)
+    (array([ 6, 10]), slice(1, 3, None))
+    """
+    half = each // 2
+    begin, end = (min(most, -(-(edge - half) // each)) for edge in own)
+    return np.arange(begin, end) * each + half, slice(begin, end)
+
+
+def _owned(grid: WindowGrid, block: Block) -> tuple[tuple[int, int], tuple[int, int]]:
+    """The rows and the columns of pixels that a block has to itself, from and to."""
+    return (
+        _own(grid.rows, block.rows, grid.height), _own(grid.cols, block.cols, grid.width)
+    )  # fmt: skip
 
 
 def _own(firsts: NDArray[np.int64], where: slice, length: int) -> tuple[int, int]:

@@ -36,6 +36,8 @@ class Sheet:
         seen: windows that count [R,Q].
         cover: valid pixels of each cell [H,W].
         done: blocks finished [B].
+        picture: some bands of every so manieth pixel [b,h,w], None where none is kept.
+        shown: which of these are valid [h,w].
     """
 
     folder: Path
@@ -45,10 +47,13 @@ class Sheet:
     seen: NDArray[np.bool_]
     cover: NDArray[np.unsignedinteger[Any]]
     done: NDArray[np.bool_]
+    picture: NDArray[Any] | None = None
+    shown: NDArray[np.bool_] | None = None
 
     def keep(self) -> None:
         """Bring to disk what has been written."""
-        for array in (self.probabilities, self.index, self.seen, self.cover, self.done):
+        kept = self.probabilities, self.index, self.seen, self.cover, self.done
+        for array in (*kept, self.picture, self.shown):
             if isinstance(array, np.memmap):
                 array.flush()
 
@@ -56,6 +61,7 @@ class Sheet:
 def open_sheet(
     folder: Path, key: str, note: Mapping[str, Any], *,
     windows: tuple[int, int], cells: tuple[int, int], classes: int, posting: int, blocks: int,
+    picture: tuple[tuple[int, int, int], np.dtype[Any]] | None = None,
 ) -> Sheet:  # fmt: skip
     """Go on with the sheet in a folder if it has this key, else begin it anew.
 
@@ -68,6 +74,7 @@ def open_sheet(
         classes: how many.
         posting: side of a cell in pixels.
         blocks: how many.
+        picture: shape [b,h,w] and type of the picture; None for none.
 
     Raises:
         OutputError: a foreign folder, or a disk that is full.
@@ -79,6 +86,8 @@ def open_sheet(
         "cover": (cells, np.min_scalar_type(posting**2)),
         "done": ((blocks,), np.dtype(bool)),
     }
+    if picture is not None:
+        shapes |= {"picture": picture, "shown": (picture[0][1:], np.dtype(bool))}
     held = _held(folder)
     if held is None or held["key"] != key:
         _begin(folder, {"kind": _KIND, "key": key, "note": dict(note)}, shapes)

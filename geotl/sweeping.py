@@ -21,7 +21,7 @@ from torch.nn import functional as F
 from geotl.applicability import Applicability
 from geotl.augment import turn_view
 from geotl.densecorrection import Correction
-from geotl.device import Precision, autocast
+from geotl.device import Precision, autocast, settled
 from geotl.errors import DataError
 from geotl.model import TileClassifier, over_views, pool_windows, view_numbers
 
@@ -254,11 +254,18 @@ def _exact_features(sweep: Sweep, image: Tensor, rows: Ints, cols: Ints) -> Iter
     # Pixels are standardised once for the block, not once for every window over them, and laid out
     # as convolutions want them, so that windows are copied only.
     network = sweep.network
-    standard = network.normalise(image[None])[0].permute(1, 2, 0).contiguous()
+    standard = network.normalise(image[None])[0]
+    if settled(sweep.precision, image.device) == "bfloat16" and not _resizes(sweep):
+        standard = standard.bfloat16()  # as the first convolution rounds it, but once a pixel
+    standard = standard.permute(1, 2, 0).contiguous()
     for batch in _batches(standard, rows, cols, sweep.px, sweep.batch):
         with autocast(standard.device, sweep.precision):
             found = over_views(lambda x: network.finish(network.frozen_of(x)), batch, sweep.views)
         yield found
+
+
+def _resizes(sweep: Sweep) -> bool:
+    return any(size not in {None, sweep.px} for size in sweep.network.sizes)
 
 
 def _batches(block: Tensor, rows: Ints, cols: Ints, px: int, batch: int) -> Iterator[Tensor]:

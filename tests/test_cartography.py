@@ -199,24 +199,20 @@ def test_the_scene_is_seen_on_the_ground_of_the_map(tmp_path: Path) -> None:
     sensor = get_sensor("sentinel2_l2a")
     scene = open_scene(scene_file(tmp_path), sensor, ["B02", "B03", "B04"])
     cells = Window(1, 2, 4, 5)  # of 8 pixels each
-    grid = Grid(scene.grid.crs, (80.0, 0.0, 500160.0, 0.0, -80.0, 4599920.0), 4, 5)
-    look = Look(grid, np.zeros((4, 5), np.uint8), np.zeros((4, 5), np.uint8), 1)
-    seen = picture_of(scene, look, cells, 8)
+    seen = picture_of(scene, cells, 8)
     assert seen is not None
     assert seen.shape == (32, 40, 3)
     assert (np.diff(seen[5, :, 0].astype(int)) >= 0).all()
     assert seen[5, -1, 0] == 255
-    whole = Look(grid, np.zeros((8, 10), np.uint8), np.zeros((8, 10), np.uint8), 1)
-    whole = replace(whole, grid=replace(grid, height=8, width=11))
-    white = picture_of(scene, whole, Window(0, 0, 8, 11), 8)
+    white = picture_of(scene, Window(0, 0, 8, 11), 8)
     assert white is not None
     assert white.shape == (64, 88, 3)
     assert (white[:8, :8] == 255).all()
     assert (white[60:] == 255).all()
     assert (white[:, 80:] == 255).all()
-    assert picture_of(MadeScene(), look, cells, 8) is None
+    assert picture_of(MadeScene(), cells, 8) is None
     near = open_scene(scene_file(tmp_path), sensor, ["B02", "B03"])
-    assert picture_of(near, look, cells, 8) is None
+    assert picture_of(near, cells, 8) is None
 
 
 @pytest.mark.parametrize("onto", [20.0, WEST])

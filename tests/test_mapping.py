@@ -14,7 +14,7 @@ from made_maps import BANDS, PX, made_model, made_pixels, patches, write_scene
 
 from geotl.api import load
 from geotl.errors import OutputError
-from geotl.mapping import Plan, blocks_of, sweep_scene, window_shares
+from geotl.mapping import Plan, Thumb, blocks_of, sweep_scene, window_shares
 from geotl.scenes import open_scene
 from geotl.sensors import get_sensor
 from geotl.sheets import open_sheet
@@ -109,6 +109,17 @@ def test_a_sweep_cut_off_goes_on_and_computes_nothing_twice(network, scene, tmp_
         np.testing.assert_array_equal(getattr(again, name), getattr(whole, name))
     anew = sweep_scene(plan, scene, tmp_path / "cut", key="other", note={"n": 4})
     assert anew.note == {"n": 4}
+
+
+@pytest.mark.parametrize(("each", "block_px"), [(1, 64), (3, 64), (4, 100), (7, 1000)])
+def test_a_picture_is_gathered_of_every_so_manieth_pixel(network, scene, tmp_path, each, block_px):
+    shape = scene.grid.height // each, scene.grid.width // each
+    plan = replace(plan_of(network, scene, block_px=block_px), thumb=Thumb((2, 0), each, shape))
+    sheet = sweep_scene(plan, scene, tmp_path / "s", key="k", note={})
+    data, valid = scene.read(Window(0, 0, scene.grid.height, scene.grid.width))
+    rows, cols = (np.arange(n) * each + each // 2 for n in shape)
+    np.testing.assert_array_equal(sheet.picture, data[np.ix_([2, 0], rows, cols)])
+    np.testing.assert_array_equal(sheet.shown, valid.all(axis=0)[np.ix_(rows, cols)])
 
 
 def test_blocks_of_no_interest_are_not_read(network, scene, tmp_path):
