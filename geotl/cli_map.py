@@ -76,7 +76,7 @@ def _looking(made: argparse.ArgumentParser) -> None:
         "--views", type=int, choices=[1, 2, 4, 8],
         help="flips and quarter turns averaged (1; with --applicability the model's)",
     )  # fmt: skip
-    made.add_argument("--block-px", type=int, default=768, help="read at once (768) [px]")
+    made.add_argument("--block-px", type=int, default=1024, help="read at once (1024) [px]")
     made.add_argument("--min-valid", type=float, default=0.5, help="of a window (0.5)")
     made.add_argument("--precision", choices=["auto", "float32", "bfloat16"], default="auto")
 

@@ -48,7 +48,7 @@ class MapOptions:
     posting_px: int | None = None
     mode: Literal["auto", "exact", "dense"] = "auto"
     views: Literal[1, 2, 4, 8] | None = None
-    block_px: int = 768
+    block_px: int = 1024
     min_valid: float = 0.5
     precision: Precision = "auto"
     probabilities: bool = False

@@ -7,6 +7,7 @@ at once, at the end, by the recipe as it is and by the one recommended.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 
 from geotl.cachefolder import cache_folder
@@ -84,8 +85,9 @@ def study(
     open_run(out, dump(settled), resume=resume)
     for told in plan_lines(found, len(draw.split.test)):
         say(told)
-    race = Race(Fits(labelled, out / "trials"), budget)
     with ProgressLine(quiet=quiet) as line:
+        learning = partial(line.counter, "training a fold's generator, steps")
+        race = Race(Fits(labelled, out / "trials", learning), budget)
         run_rows(found, race, parts[:seeds], line.counter)
         recommend(found, race, parts[seeds:], line.counter("confirming, fits"))
         line.show("judging on the tiles that no trial saw", now=True)

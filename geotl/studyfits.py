@@ -27,7 +27,7 @@ from geotl.shaping import Pixels
 from geotl.splits import Split
 from geotl.strategies import Fitted
 from geotl.studyeffects import Errors
-from geotl.studygan import Generators, Joined, is_generated, plain
+from geotl.studygan import Begin, Generators, Joined, is_generated, plain
 from geotl.studytrials import changed
 
 Ints = NDArray[np.int64]
@@ -111,10 +111,10 @@ class Fits:
         made: fits made anew by this object.
     """
 
-    def __init__(self, labelled: Source, folder: Path) -> None:
-        """Keep the records in `folder`."""
+    def __init__(self, labelled: Source, folder: Path, begin: Begin | None = None) -> None:
+        """Keep the records in `folder`; `begin` as `Generators` takes it."""
         self.labelled, self.folder, self.made = labelled, folder, 0
-        self._generators = Generators()
+        self._generators = Generators(begin)
 
     def known(self, recipe: Recipe, part: Part) -> bool:
         """Whether this fit was made."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -11,10 +12,12 @@ from numpy.typing import NDArray
 
 from geotl.drawing import Draw, Source, with_synthetic
 from geotl.generating import GanSettings
-from geotl.generationparts import Made, beside, make_tiles
+from geotl.generationparts import Made, Told, beside, make_tiles
 from geotl.recipe import Recipe
 from geotl.studytrials import GAN_TILES, GENERATED, changed
 from geotl.syntheticfiles import write_synthetic
+
+Begin = Callable[[], Told]
 
 STEPS = 300  # of a generator's training: 40 s on two cores for 64-px tiles
 
@@ -48,11 +51,16 @@ def is_generated(recipe: Recipe) -> bool:
     return recipe.data.synthetic == GENERATED
 
 
+def _nobody(_done: int, _steps: int) -> None:
+    """Nobody listens."""
+
+
 class Generators:
     """Trains a generator for a draw, and holds the last one's tiles: several trials want them."""
 
-    def __init__(self) -> None:
-        """Hold nothing yet."""
+    def __init__(self, begin: Begin | None = None) -> None:
+        """Hold nothing yet; `begin` gives, for each generator, what is told of its steps."""
+        self.begin = begin
         self._last: tuple[object, Made, float] | None = None
 
     def tiles(self, recipe: Recipe, source: Source, draw: Draw) -> tuple[Made, float]:
@@ -66,7 +74,7 @@ class Generators:
             begun = time.perf_counter()
             made = make_tiles(
                 source, draw, GanSettings(steps=STEPS), per_class=GAN_TILES, seed=recipe.seed,
-                told=lambda _done, _steps: None,
+                told=self.begin() if self.begin else _nobody,
             )  # fmt: skip
             self._last = (key, made, time.perf_counter() - begun)
         return self._last[1:]

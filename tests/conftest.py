@@ -50,6 +50,14 @@ def schema_root() -> Path:
 
 
 @pytest.fixture(scope="session")
+def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The usual small model; a test that alters a model makes its own."""
+    from made_maps import made_model  # which builds on this module
+
+    return made_model(tmp_path_factory.mktemp("model") / "model.safetensors")
+
+
+@pytest.fixture(scope="session")
 def real_data() -> Path:
     """The real data's folder; use it only in tests marked real_data."""
     return data_root()

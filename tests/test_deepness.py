@@ -33,11 +33,6 @@ AGREEMENT = 0.99  # of pixels a window off the scene's edges
 
 
 @pytest.fixture(scope="module")
-def model(tmp_path_factory) -> Path:
-    return made_model(tmp_path_factory.mktemp("model") / "model.safetensors")
-
-
-@pytest.fixture(scope="module")
 def small(model, tmp_path_factory) -> Path:
     """Tiles of 160 px, so that a small scene has several."""
     out = tmp_path_factory.mktemp("small") / "small.onnx"

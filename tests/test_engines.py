@@ -14,7 +14,7 @@ import onnx
 import pytest
 import rasterio
 from conftest import write_tile
-from made_maps import BANDS, CLASSES, made_model, made_pixels, made_tiles, patches, write_scene
+from made_maps import BANDS, CLASSES, made_pixels, made_tiles, patches, write_scene
 from rasterio.transform import from_origin
 
 import geotl
@@ -33,11 +33,6 @@ from geotl.served import open_served
 
 pytestmark = pytest.mark.usefixtures("one_thread", "float32_only")
 AS_TORCH = ["--mode", "exact", "--precision", "float32", "--views", "2"]
-
-
-@pytest.fixture(scope="module")
-def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return made_model(tmp_path_factory.mktemp("model") / "model.safetensors")
 
 
 @pytest.fixture(scope="module")

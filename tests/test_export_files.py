@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from made_maps import CLASSES, made_model, made_tiles, patches, write_scene
+from made_maps import CLASSES, made_tiles, patches, write_scene
 from made_maps import made_pixels as pixels_of
 
 import geotl
@@ -47,11 +47,6 @@ assert not torch.cuda.is_available()
 from geotl.cli import main
 sys.exit(main(["export", sys.argv[1], "--format", sys.argv[2], "-o", sys.argv[3]]))
 """
-
-
-@pytest.fixture(scope="module")
-def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return made_model(tmp_path_factory.mktemp("model") / "model.safetensors")
 
 
 @pytest.fixture(scope="module")

@@ -9,7 +9,7 @@ import numpy as np
 import onnx
 import pytest
 import torch
-from made_maps import CLASSES, PX, made_model
+from made_maps import CLASSES, PX
 
 import geotl
 from geotl import exporting
@@ -22,11 +22,6 @@ from geotl.onnxfiles import read_passport
 from geotl.parity import example_tiles
 
 FORMATS = tuple(KINDS)
-
-
-@pytest.fixture(scope="module")
-def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return made_model(tmp_path_factory.mktemp("model") / "model.safetensors")
 
 
 @pytest.fixture(scope="module")

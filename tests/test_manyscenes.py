@@ -36,11 +36,6 @@ SLOW = MapOptions(step_px=8, mode="exact", views=8, block_px=48, precision="floa
 QUICK = MapOptions(mode="exact", precision="float32", page=False)
 
 
-@pytest.fixture(scope="module")
-def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return made_model(tmp_path_factory.mktemp("model") / "model.safetensors")
-
-
 def scene(path: Path, number: int, squares: int = 8) -> Path:
     pixels = made_pixels(patches(squares, squares, seed=number), 20, seed=number)
     return write_scene(path, pixels, transform=from_origin(500000 + 1200 * number, 4600000, 10, 10))

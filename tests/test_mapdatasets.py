@@ -9,7 +9,7 @@ import pytest
 import rasterio
 import rioxarray
 import xarray as xr
-from made_maps import BANDS, CLASSES, COLOURS, made_model, made_pixels, patches, write_scene
+from made_maps import BANDS, CLASSES, COLOURS, made_pixels, patches, write_scene
 
 import geotl
 from geotl.cli import main
@@ -18,11 +18,6 @@ from geotl.maptask import MapOptions
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 OPTIONS = MapOptions(mode="exact", step_px=8, precision="float32", probabilities=True, entropy=True)
-
-
-@pytest.fixture(scope="module")
-def model(tmp_path_factory):
-    return made_model(tmp_path_factory.mktemp("model") / "m.safetensors")
 
 
 @pytest.fixture(scope="module")

@@ -29,7 +29,6 @@ from made_maps import (
     PX,
     boxes,
     checkers,
-    made_model,
     made_pixels,
     patches,
     write_scene,
@@ -50,11 +49,6 @@ from geotl.sampledesign import training_boxes
 pytestmark = pytest.mark.usefixtures("one_thread")
 STEP = 8
 EXACT = ("--mode", "exact", "--step", str(STEP), "--precision", "float32")
-
-
-@pytest.fixture(scope="module")
-def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return made_model(tmp_path_factory.mktemp("model") / "model.safetensors")
 
 
 @pytest.fixture(scope="module")

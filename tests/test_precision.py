@@ -10,7 +10,7 @@ import numpy as np
 import onnx
 import pytest
 from conftest import write_tile
-from made_maps import BANDS, CLASSES, PX, made_model, made_pixels
+from made_maps import BANDS, CLASSES, PX, made_pixels
 
 from geotl import exporting
 from geotl.cli import main
@@ -35,11 +35,6 @@ for path in sys.argv[2:]:
     assert abs(found[0][:1] - found[1]).max() < 1e-4
     np.save(path + ".npy", found[0])
 """
-
-
-@pytest.fixture(scope="module")
-def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return made_model(tmp_path_factory.mktemp("model") / "model.safetensors")
 
 
 @pytest.fixture(scope="module")
