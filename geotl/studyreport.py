@@ -148,8 +148,10 @@ def points(difference: Interval, sd: float, *, ends: bool = True) -> str:
 
     >>> points(Interval(-0.05, -0.08, -0.02), 0.031)
     '-5.0 ± 3.1 [-8.0, -2.0]'
+    >>> points(Interval(-1e-9, -0.08, 0.08), 0.1)
+    '+0.0 ± 10.0 [-8.0, +8.0]'
     """
-    value, low, high = (100 * part + 0.0 for part in difference)
+    value, low, high = (round(100 * part, 1) + 0.0 for part in difference)  # no minus before 0
     if not ends or math.isnan(low):
         return f"{value:+.1f}"
     return f"{value:+.1f} ± {100 * sd:.1f} [{low:+.1f}, {high:+.1f}]"
