@@ -4,6 +4,8 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check -q
+# Beside a clone called geotl, `import geotl` would find that folder before setuptools' own hook.
+EDITABLE := --config-settings editable_mode=compat -e
 
 .PHONY: demo test test-export lint bench lecture practical clean
 
@@ -49,11 +51,11 @@ $(VENV)/.made: constraints.txt
 	touch $@
 
 $(VENV)/.installed: $(VENV)/.made pyproject.toml
-	$(PIP) install -c constraints.txt -e '.[onnx]'
+	$(PIP) install -c constraints.txt $(EDITABLE) '.[onnx]'
 	touch $@
 
 $(VENV)/.tested: $(VENV)/.installed
-	$(PIP) install -c constraints.txt -e '.[test]'
+	$(PIP) install -c constraints.txt $(EDITABLE) '.[test]'
 	touch $@
 
 clean:

@@ -95,3 +95,9 @@ def test_without_the_wheel_there_is_no_geotl(installed):
     """The test above would otherwise say nothing: the sources are not to be found."""
     with pytest.raises(AssertionError, match="No module named 'geotl'"):
         alone(installed.parent / "nothing", "-c", "import geotl")
+
+
+def test_beside_a_clone_of_the_same_name_it_is_still_found(tmp_path: Path) -> None:
+    (tmp_path / "geotl").mkdir()  # as a clone is called, whose package lies a folder deeper
+    code = "import geotl; print(geotl.load.__name__)"
+    assert ran([sys.executable, "-c", code], cwd=tmp_path).strip() == "load"
