@@ -51,6 +51,7 @@ $(VENV)/.made: constraints.txt
 	touch $@
 
 $(VENV)/.installed: $(VENV)/.made pyproject.toml
+	@echo "Installing PyTorch and what else geotl needs; this takes minutes, and says nothing until it is done"
 	$(PIP) install -c constraints.txt $(EDITABLE) '.[onnx]'
 	touch $@
 
