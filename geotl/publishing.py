@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from geotl import curvefigures, figures
 from geotl.advising import Stand
+from geotl.calibrating import calibration_caption, distrust
 from geotl.diagnosisfigures import standing_figure
 from geotl.evaluation import Evaluation, Spread, headline, plain, softmax
 from geotl.files import write_text
@@ -129,6 +130,7 @@ class Outcome:
         said = [self.optimism.words()] if self.optimism else []
         said += [self.gain.words(what)] if self.gain else []
         said += [self.stand.verdict.line()] if self.stand else []
+        said += [doubt] if (doubt := distrust(self.result.after)) else []
         return [self.headline(), *rows, *said, f"fitted in {seconds:.1f} s a {what} (median)"]
 
     def metrics(self) -> dict[str, Any]:
@@ -195,7 +197,7 @@ def publish(
         ),
         "calibration": Picture(
             figures.calibration_figure(result.before, result.after, result.temperature),
-            "Confidence against accuracy", "Before and after temperature scaling.",
+            "Confidence against accuracy", calibration_caption(result.after),
         ),
     }  # fmt: skip
     if insight is not None:
@@ -356,6 +358,7 @@ def report_content(
             *one_of_many(outcome.draws, outcome.kfold),
             *outcome.warnings,
             *cautions(result),
+            *filter(None, [distrust(result.after)]),
         ),
         tables=tables,
         words=words,

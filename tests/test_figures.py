@@ -10,7 +10,7 @@ import pytest
 from matplotlib.image import imread
 
 from geotl import figures
-from geotl.evaluation import evaluate, wilson
+from geotl.evaluation import evaluate, reliability, wilson
 from geotl.figures import (
     baselines_figure,
     calibration_figure,
@@ -208,6 +208,23 @@ def test_calibration_states_both_errors(monkeypatch):
     seen = texts(monkeypatch, lambda: calibration_figure(found.before, found.after, 4.0))
     assert f"as trained: error {found.before.error:.3f}" in seen
     assert f"temperature 4.00: error {found.after.error:.3f}" in seen
+
+
+def test_calibration_keeps_dots_whole_and_those_of_few_tiles_pale(monkeypatch):
+    caught = []
+    monkeypatch.setattr(figures, "encoded", caught.append)
+    chances = [[0.9999, 0.0001]] * 71 + [[0.7, 0.3]] * 4
+    bins = reliability(chances, [0] * 64 + [1] * 7 + [0] * 4)
+    calibration_figure(bins, bins, 1.0)
+    for axes in caught[0].axes:
+        caught[0].draw_without_rendering()
+        pale, full = axes.collections[1], axes.collections[3]
+        assert pale.get_offsets().tolist() == [[pytest.approx(0.7), 1.0]]
+        assert pale.get_sizes()[0] < full.get_sizes()[0]
+        assert tuple(pale.get_facecolor()[0]) != tuple(full.get_facecolor()[0])
+        radius = np.sqrt(full.get_sizes()[0]) / 2 * caught[0].dpi / 72
+        middle = axes.transData.transform(full.get_offsets()[0])[0]
+        assert middle + radius <= axes.bbox.x1
 
 
 def test_a_png_is_written_whole(tmp_path):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from itertools import pairwise
 
 import numpy as np
 import pytest
@@ -96,4 +97,4 @@ def test_the_figure_spreads_the_sizes_over_its_width(shots: list[int], monkeypat
     np.testing.assert_allclose((low, high), (0.9 * shots[0], 1.08 * last))
     seen[0].draw_without_rendering()
     boxes = [tick.get_window_extent() for tick in axes.get_xticklabels()]
-    assert not any(one.overlaps(two) for one, two in zip(boxes, boxes[1:], strict=False))
+    assert not any(one.overlaps(two) for one, two in pairwise(boxes))
