@@ -218,7 +218,8 @@ def penalties_figure(
     """Draw held-out accuracy by setting of the head: the curve of a probe, which has no epochs.
 
     `penalties` are the settings that were tried, `accuracy` their mean over the folds inside the
-    training labels, and `name` says what the settings are.
+    training labels, and `name` says what the settings are. `chosen`, by the folds' log-loss, need
+    not be where accuracy is highest.
     """
     if not len(penalties):
         return message("No penalties were tried, so there is no curve.")
@@ -227,14 +228,15 @@ def penalties_figure(
     order = np.argsort(penalties)
     across, up = np.asarray(penalties, float)[order], np.asarray(accuracy, float)[order]
     axes.plot(across, up, color=BLUE, linewidth=2, marker="o", markersize=4)
+    late = chosen > float(np.median(across))  # its name goes where there is room
     axes.axvline(chosen, color=GREY, linewidth=1, linestyle=(0, (2, 2)))
     axes.annotate(
-        f"chosen: {chosen:g}",
+        f"chosen by log-loss: {chosen:g}",
         (chosen, 1.0),
         xycoords=("data", "axes fraction"),
-        xytext=(-4 if chosen == across[-1] else 4, -10),
+        xytext=(-4 if late else 4, -10),
         textcoords="offset points",
-        ha="right" if chosen == across[-1] else "left",
+        ha="right" if late else "left",
         fontsize=9,
         color=FAINT,
     )

@@ -45,6 +45,10 @@ from geotl.weights import WeightReport
 Ints = NDArray[np.int64]
 Floats = NDArray[np.floating]
 MOST_REJECTED = 60  # rows of a table in the report
+HEAD_CHOICE = (
+    "The head's setting is the one of least log-loss in the folds, after temperature scaling. "
+    "Accuracy, drawn here, is a coarse picture of it and may be higher at another setting."
+)
 
 
 @dataclass(frozen=True)
@@ -227,7 +231,7 @@ def learning_picture(outcome: Outcome) -> Picture:
     told = outcome.chosen.fold_accuracy if outcome.chosen else {}
     chosen = outcome.chosen.setting if outcome.chosen else 0.0
     png = figures.penalties_figure(list(told), list(told.values()), chosen, outcome.head_setting)
-    return Picture(png, "Fold accuracy by setting", "The head's setting, chosen by the folds.")
+    return Picture(png, "Fold accuracy by setting", HEAD_CHOICE)
 
 
 def stand_picture(stand: Stand) -> Picture:

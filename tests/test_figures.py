@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 from matplotlib.image import imread
 
-from geotl import figures
+from geotl import diagnosisfigures, figures
+from geotl.diagnosisfigures import head_figure
 from geotl.evaluation import evaluate, reliability, wilson
 from geotl.figures import (
     baselines_figure,
@@ -131,11 +132,21 @@ def test_nothing_to_draw_is_said_in_words(monkeypatch):
     assert "Nothing" in " ".join(texts(monkeypatch, lambda: baselines_figure([])))
 
 
-def test_the_chosen_penalty_is_named(monkeypatch):
+def test_the_chosen_penalty_is_named_with_what_chose_it(monkeypatch):
     tried, found = [0.4, 0.1, 0.2], [0.5, 0.6, 0.7]
     seen = texts(monkeypatch, lambda: penalties_figure(tried, found, 0.1, "shrinkage"))
-    assert {"chosen: 0.1", "shrinkage", "0.1", "0.2", "0.4"} <= set(seen)
+    assert {"chosen by log-loss: 0.1", "shrinkage", "0.1", "0.2", "0.4"} <= set(seen)
     assert not [text for text in seen if "$" in text]
+
+
+@pytest.mark.parametrize(("folds", "said"), [(0.6, "chosen by log-loss in the folds: 0.4"),
+                                             (None, "taken: 0.4")])  # fmt: skip
+def test_the_curve_of_a_diagnosis_says_what_chose_the_head(monkeypatch, folds, said):
+    caught = []
+    monkeypatch.setattr(diagnosisfigures, "encoded", caught.append)
+    path = [{"setting": s, "folds": folds, "train": 0.9} for s in (0.1, 0.4)]
+    head_figure({"kind": "discriminant", "chosen": 0.4, "path": path}, None)
+    assert said in [text.get_text() for text in caught[0].legends[0].get_texts()]
 
 
 def tiles(n: int) -> np.ndarray:
