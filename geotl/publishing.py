@@ -206,7 +206,15 @@ def publish(
     }  # fmt: skip
     if insight is not None:
         pictures |= pictures_of(
-            insight, pack, rows, truth, chances, classes=result.classes, colours=colours, rgb=rgb
+            insight,
+            pack,
+            rows,
+            truth,
+            chances,
+            classes=result.classes,
+            colours=colours,
+            rgb=rgb,
+            folds=outcome.kfold,
         )
     if outcome.variogram is not None:
         pictures["variogram"] = Picture(
