@@ -66,11 +66,11 @@ def learning_curve_figure(curves: Mapping[str, LearningCurve]) -> bytes:
         ticks |= {*curve.shots.tolist(), *(shots for shots, _ in curve.extrapolated())}
         _extrapolation(axes, curve, name, colour)
     last = max(float(curve.shots[-1]) for curve in curves.values())
+    axes.set_xscale("log")
+    axes.set_xlim(0.9 * min(ticks), 1.08 * max(ticks))
     if max(ticks) > last:
         axes.axvspan(last, 1.08 * max(ticks), color=FAINT, alpha=0.08, linewidth=0)
-        axes.set_xlim(right=1.08 * max(ticks))
     plain_axes(axes, "accuracy by labels a class")
-    axes.set_xscale("log")
     axes.set_xticks(sorted(ticks), [f"{tick:g}" for tick in sorted(ticks)])
     axes.set_xticks([], minor=True)
     axes.set_xlabel("labels a class")

@@ -102,8 +102,10 @@ def head_figure(head: Part, target: float | None) -> bytes:
         if known:
             axes.plot(*zip(*known, strict=True), color=colour, linestyle=style, marker="o",
                       markersize=4, linewidth=1.8, label=label)  # fmt: skip
+    folds = any(row.get("folds") is not None for row in path)
+    how = "chosen by log-loss in the folds" if folds else "taken"
     axes.axvline(head["chosen"], color=GREY, linewidth=1, linestyle=(0, (2, 2)), zorder=1,
-                 label=f"chosen: {head['chosen']:g}")  # fmt: skip
+                 label=f"{how}: {head['chosen']:g}")  # fmt: skip
     plain_axes(axes, "accuracy, from a head pressed hard to a free one")
     axes.set_xscale("log")
     if head["kind"] == "discriminant":

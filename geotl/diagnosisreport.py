@@ -189,7 +189,8 @@ def _curves(standing: Part, verdict: Verdict) -> Picture:
         return Picture(
             head_figure(standing["head"], verdict.target), "Accuracy by setting of the head",
             "A probe has no epochs. Its curve runs from a head that is pressed hard (underfits) to "
-            "a free one (may overfit). The folds inside the labels choose; the judged tiles only "
+            "a free one (may overfit). The folds inside the labels choose, by least log-loss after "
+            "temperature scaling, of which accuracy is a coarse picture; the judged tiles only "
             "show.",
         )  # fmt: skip
     return Picture(

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.colors import LinearSegmentedColormap
+from matplotlib.lines import Line2D
 from numpy.typing import NDArray
 
 from geotl.figures import FAINT, GREY, INK, RULE, canvas, encoded, message, plain_axes, shortened
@@ -18,6 +19,8 @@ _HEAT = LinearSegmentedColormap.from_list(
     "heat", [(1.0, 0.45, 0.0, 0.0), (1.0, 0.45, 0.0, 0.55), (1.0, 0.93, 0.2, 0.9)]
 )
 SIDE = 1.45  # inches of a tile
+SHAPES = ("o", "s", "^", "D", "v", "P", "X")  # of classes, beside their colours
+MOST_IN_COLUMN = 24  # classes that fit beside the plot, one under the other
 
 
 def evidence_figure(
@@ -90,35 +93,52 @@ def embedding_figure(
     places: Floats, truth: NDArray[np.int64], wrong: NDArray[np.bool_],
     classes: Sequence[str], colours: Sequence[str],
 ) -> bytes:  # fmt: skip
-    """Tiles in the plane, coloured by their class; those named wrongly have a dark ring.
+    """Tiles in the plane, marked by their class; those named wrongly have a dark ring.
 
-    Each class's name stands at the middle of its tiles, so that colour is not needed to read it.
+    Classes differ in colour and in shape, so that grey paper will do; their names stand beside the
+    plot, where they hide no tile.
     """
     if len(places) < 3:
         return message("Too few tiles to lay out.")
-    figure = canvas(7.4, 5.6)
+    figure = canvas(8.4, 5.6)
     axes = figure.add_subplot()
-    for k, (name, colour) in enumerate(zip(classes, colours, strict=True)):
-        own = truth == k
-        if not own.any():
-            continue
-        right, missed = places[own & ~wrong], places[own & wrong]
-        axes.scatter(right[:, 0], right[:, 1], s=16, color=colour, alpha=0.75, linewidths=0)
-        axes.scatter(
-            missed[:, 0], missed[:, 1], s=26, color=colour, edgecolors=INK, linewidths=1.1, zorder=3
+    shown = [k for k in range(len(classes)) if (truth == k).any()]
+    for k in shown:
+        _class_marks(
+            axes, places[truth == k], wrong[truth == k], colours[k], SHAPES[k % len(SHAPES)]
         )
-        middle = np.median(places[own], axis=0)
-        axes.annotate(
-            shortened(name, 24), middle, ha="center", va="center", fontsize=8.5, color=INK,
-            bbox={"boxstyle": "round,pad=0.2", "fc": "white", "ec": colour, "alpha": 0.85},
-            zorder=4,
-        )  # fmt: skip
+    marks = [_mark(SHAPES[k % len(SHAPES)], colours[k], shortened(classes[k], 24)) for k in shown]
+    marks.append(_mark("o", "none", "named wrongly", INK))
     plain_axes(axes)
     axes.set(xticks=[], yticks=[], aspect="equal")
-    axes.margins(0.08)
+    axes.margins(0.05)
     axes.spines[:].set_visible(True)
     axes.spines[:].set_color(RULE)
+    figure.legend(
+        handles=marks, loc="outside right upper", frameon=False, fontsize=9, labelcolor=INK,
+        ncols=math.ceil(len(marks) / MOST_IN_COLUMN), handletextpad=0.3,
+    )  # fmt: skip
     return encoded(figure)
+
+
+def _class_marks(
+    axes: Axes, places: Floats, wrong: NDArray[np.bool_], colour: str, shape: str
+) -> None:
+    """The tiles of one class; the rings of those named wrongly lie on top of all."""
+    for missed, size, edge, width in ((False, 20, GREY, 0.3), (True, 32, INK, 1.1)):
+        some = places[wrong == missed]
+        axes.scatter(
+            some[:, 0], some[:, 1], s=size, color=colour, marker=shape, edgecolors=edge,
+            linewidths=width, zorder=3 if missed else 2,
+        )  # fmt: skip
+
+
+def _mark(shape: str, colour: str, name: str, edge: str = GREY) -> Line2D:
+    """A line of the legend."""
+    return Line2D(
+        [], [], linestyle="", marker=shape, markersize=6, markerfacecolor=colour,
+        markeredgecolor=edge, markeredgewidth=0.4 if edge == GREY else 1.1, label=name,
+    )  # fmt: skip
 
 
 def pairs_figure(

@@ -22,7 +22,7 @@ from matplotlib.text import Text
 from matplotlib.ticker import MaxNLocator, PercentFormatter
 from numpy.typing import ArrayLike, NDArray
 
-from geotl.evaluation import Reliability
+from geotl.evaluation import FEWEST_TILES, Reliability
 from geotl.files import whole_file
 from geotl.rendering import Pixels, default_colours, quicklook, stretch_limits
 
@@ -43,6 +43,7 @@ __all__ = [
 DPI = 144  # twice the 72 points an inch has: sharp on dense screens and on paper
 INK, FAINT, RULE = "#1d2733", "#5b6773", "#d5dbe1"
 BLUE, ORANGE, GREY = "#0b5fa5", "#c8560a", "#7b8794"
+PALE = "#a9c4dc"  # blue, for what says next to nothing
 RIGHT = LinearSegmentedColormap.from_list("right", ["#f3f8fc", "#a9cdea", "#2f7fc1", "#08457e"])
 WRONG = LinearSegmentedColormap.from_list("wrong", ["#fff4ea", "#fcc48d", "#e8832c", "#a83f00"])
 
@@ -217,7 +218,8 @@ def penalties_figure(
     """Draw held-out accuracy by setting of the head: the curve of a probe, which has no epochs.
 
     `penalties` are the settings that were tried, `accuracy` their mean over the folds inside the
-    training labels, and `name` says what the settings are.
+    training labels, and `name` says what the settings are. `chosen`, by the folds' log-loss, need
+    not be where accuracy is highest.
     """
     if not len(penalties):
         return message("No penalties were tried, so there is no curve.")
@@ -226,14 +228,15 @@ def penalties_figure(
     order = np.argsort(penalties)
     across, up = np.asarray(penalties, float)[order], np.asarray(accuracy, float)[order]
     axes.plot(across, up, color=BLUE, linewidth=2, marker="o", markersize=4)
+    late = chosen > float(np.median(across))  # its name goes where there is room
     axes.axvline(chosen, color=GREY, linewidth=1, linestyle=(0, (2, 2)))
     axes.annotate(
-        f"chosen: {chosen:g}",
+        f"chosen by log-loss: {chosen:g}",
         (chosen, 1.0),
         xycoords=("data", "axes fraction"),
-        xytext=(-4 if chosen == across[-1] else 4, -10),
+        xytext=(-4 if late else 4, -10),
         textcoords="offset points",
-        ha="right" if chosen == across[-1] else "left",
+        ha="right" if late else "left",
         fontsize=9,
         color=FAINT,
     )
@@ -342,30 +345,32 @@ def calibration_figure(before: Reliability, after: Reliability, temperature: flo
     """Draw accuracy against confidence before and after temperature scaling.
 
     On the diagonal a stated 80 % is right in 80 of 100 cases. A dot's area goes with the number
-    of tiles in its bin.
+    of tiles in its bin; bins of fewer than FEWEST_TILES are small and pale.
     """
     figure = canvas(7.0, 3.7)
     titles = ("as trained", f"temperature {temperature:.2f}")
     panels = figure.subplots(1, 2, sharey=True)
     for axes, title, bins in zip(panels, titles, (before, after), strict=True):
-        filled = bins.count > 0
-        areas = 240.0 * bins.count[filled] / max(int(bins.count.sum()), 1) + 14.0
         axes.plot([0, 1], [0, 1], color=GREY, linewidth=1, linestyle=(0, (3, 3)))
-        axes.vlines(
-            bins.confidence[filled],
-            bins.confidence[filled],
-            bins.accuracy[filled],
-            color=ORANGE,
-            linewidth=1.6,
-            alpha=0.7,
-        )
-        axes.scatter(bins.confidence[filled], bins.accuracy[filled], areas, color=BLUE, zorder=3)
+        for few in (True, False):
+            _bins(axes, bins, few=few)
         plain_axes(axes, f"{title}: error {bins.error:.3f}")
-        axes.set(xlim=(0, 1.04), ylim=(-0.03, 1.04), aspect="equal", xlabel="confidence")
+        axes.set(xlim=(-0.06, 1.06), ylim=(-0.06, 1.06), aspect="equal", xlabel="confidence")
         axes.xaxis.set_major_formatter(PercentFormatter(1.0, decimals=0))
         axes.yaxis.set_major_formatter(PercentFormatter(1.0, decimals=0))
     panels[0].set_ylabel("accuracy")
     return encoded(figure)
+
+
+def _bins(axes: Axes, bins: Reliability, *, few: bool) -> None:
+    """Bins of confidence with their gaps: those of few tiles, or those that say something."""
+    shown = (bins.count > 0) & ((bins.count < FEWEST_TILES) == few)
+    sure, right = bins.confidence[shown], bins.accuracy[shown]
+    areas = 14.0 if few else 24.0 + 220.0 * bins.count[shown] / max(int(bins.count.sum()), 1)
+    axes.vlines(
+        sure, sure, right, color=ORANGE, linewidth=0.8 if few else 1.6, alpha=0.3 if few else 0.8
+    )
+    axes.scatter(sure, right, areas, color=PALE if few else BLUE, zorder=3, clip_on=False)
 
 
 def sheet_figure(

@@ -78,9 +78,13 @@ def gather(
 
 def pictures_of(
     insight: Insight, pack: Pack, rows: Ints, truth: Ints, chances: Floats,
-    *, classes: Sequence[str], colours: Sequence[str], rgb: Sequence[int],
+    *, classes: Sequence[str], colours: Sequence[str], rgb: Sequence[int], folds: int | None = None,
 ) -> dict[str, Picture]:  # fmt: skip
-    """The report's pictures of evidence, likeness and pairs mixed up."""
+    """The report's pictures of evidence, likeness and pairs mixed up.
+
+    Where `folds` were judged one after the other, the insight is into the first one's network.
+    """
+    whose = f" Of {folds} folds, the first is shown, whose network was kept." if folds else ""
     look = looks(pack, rows, rgb)
     evidence, at = insight.evidence, insight.embedding.rows
     pairs = confused_pairs(truth, chances)
@@ -91,13 +95,13 @@ def pictures_of(
                 look([e.row for e in evidence]), [e.fall for e in evidence],
                 [classes[e.named] for e in evidence], [e.confidence for e in evidence],
             ),
-            "Parts of tiles that their names rest on", _EVIDENCE,
+            "Parts of tiles that their names rest on", f"{_EVIDENCE}{whose}",
         ),
         "embedding": Picture(
             explainfigures.embedding_figure(
                 insight.embedding.places, truth[at], said[at] != truth[at], classes, colours
             ),
-            "Judged tiles by likeness of their features", _EMBEDDING,
+            "Judged tiles by likeness of their features", f"{_EMBEDDING}{whose}",
         ),
         "pairs": Picture(
             explainfigures.pairs_figure(

@@ -55,6 +55,9 @@ th, td { padding: .38rem .8rem; text-align: left; vertical-align: baseline; whit
   border-bottom: 1px solid var(--rule); }
 th:first-child { padding-left: 0; }
 td:last-child { white-space: normal; }
+#regularisers tbody th { white-space: normal; }
+#regularisers td:last-child, #weights td:last-child { white-space: normal; min-width: 9rem;
+  overflow-wrap: anywhere; }
 thead th { color: var(--faint); font-size: .82rem; font-weight: 600; white-space: nowrap;
   border-bottom: 1.5px solid #aeb8c2; }
 tbody th { font-weight: 400; }

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from geotl import curvefigures, figures
 from geotl.advising import Stand
+from geotl.calibrating import calibration_caption, distrust
 from geotl.diagnosisfigures import standing_figure
 from geotl.evaluation import Evaluation, Spread, headline, plain, softmax
 from geotl.files import write_text
@@ -44,6 +45,10 @@ from geotl.weights import WeightReport
 Ints = NDArray[np.int64]
 Floats = NDArray[np.floating]
 MOST_REJECTED = 60  # rows of a table in the report
+HEAD_CHOICE = (
+    "The head's setting is the one of least log-loss in the folds, after temperature scaling. "
+    "Accuracy, drawn here, is a coarse picture of it and may be higher at another setting."
+)
 
 
 @dataclass(frozen=True)
@@ -129,6 +134,7 @@ class Outcome:
         said = [self.optimism.words()] if self.optimism else []
         said += [self.gain.words(what)] if self.gain else []
         said += [self.stand.verdict.line()] if self.stand else []
+        said += [doubt] if (doubt := distrust(self.result.after)) else []
         return [self.headline(), *rows, *said, f"fitted in {seconds:.1f} s a {what} (median)"]
 
     def metrics(self) -> dict[str, Any]:
@@ -195,12 +201,20 @@ def publish(
         ),
         "calibration": Picture(
             figures.calibration_figure(result.before, result.after, result.temperature),
-            "Confidence against accuracy", "Before and after temperature scaling.",
+            "Confidence against accuracy", calibration_caption(result.after),
         ),
     }  # fmt: skip
     if insight is not None:
         pictures |= pictures_of(
-            insight, pack, rows, truth, chances, classes=result.classes, colours=colours, rgb=rgb
+            insight,
+            pack,
+            rows,
+            truth,
+            chances,
+            classes=result.classes,
+            colours=colours,
+            rgb=rgb,
+            folds=outcome.kfold,
         )
     if outcome.variogram is not None:
         pictures["variogram"] = Picture(
@@ -225,7 +239,7 @@ def learning_picture(outcome: Outcome) -> Picture:
     told = outcome.chosen.fold_accuracy if outcome.chosen else {}
     chosen = outcome.chosen.setting if outcome.chosen else 0.0
     png = figures.penalties_figure(list(told), list(told.values()), chosen, outcome.head_setting)
-    return Picture(png, "Fold accuracy by setting", "The head's setting, chosen by the folds.")
+    return Picture(png, "Fold accuracy by setting", HEAD_CHOICE)
 
 
 def stand_picture(stand: Stand) -> Picture:
@@ -356,6 +370,7 @@ def report_content(
             *one_of_many(outcome.draws, outcome.kfold),
             *outcome.warnings,
             *cautions(result),
+            *filter(None, [distrust(result.after)]),
         ),
         tables=tables,
         words=words,

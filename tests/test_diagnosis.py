@@ -6,14 +6,17 @@ import json
 from pathlib import Path
 
 import pytest
+from browser import CHROMIUM, Browser
 from test_pipeline import SMALL, made_tiles, run
 
 from geotl import diagnosis, diagnosisparts
 from geotl.cli import main
 from geotl.comparing import Tally
 from geotl.diagnosisparts import Extent, without_regularisers
+from geotl.diagnosisreport import regularisers_table
 from geotl.recipe import load
 from geotl.regularising import regularisers
+from geotl.report import page_html, section_html, table_html
 from geotl.scoring import wilson
 
 pytestmark = pytest.mark.usefixtures("one_thread", "own_cache")
@@ -210,3 +213,21 @@ def test_of_folds_each_training_tile_counts_once() -> None:
     pooled = tally.training(folds=True)
     assert pooled == wilson(9, 12)
     assert tally.training(folds=False) == wilson(8, 8)
+
+
+@pytest.mark.skipif(CHROMIUM is None, reason="no chromium: the table was not laid out")
+@pytest.mark.parametrize("width", [500, 1200])
+def test_a_long_setting_is_wrapped_and_not_cut_off(tmp_path: Path, width: int) -> None:
+    long = load("sample_target", ["strategy=probe", f"model.weights=runs/{'a_long_name/' * 9}m.st"])
+    table = regularisers_table(regularisers(long.model_dump(), batchnorm="none"))
+    body = section_html("regularisers", "Regularisers", table_html(table))
+    (tmp_path / "page.html").write_text(page_html("made", body))
+    with Browser(width) as browser:
+        browser.call("Emulation.setDeviceMetricsOverride", width=width, height=900,
+                     deviceScaleFactor=1, mobile=False)  # fmt: skip
+        browser.call("Page.navigate", url=(tmp_path / "page.html").as_uri())
+        browser.until("!!document.querySelector('td')")
+        assert browser.value(
+            "(() => { const s = document.querySelector('.scroll'); "
+            "return s.scrollWidth <= s.clientWidth; })()"
+        )

@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 import torch
 
+from geotl import explainfigures
 from geotl.explainfigures import embedding_figure, evidence_figure, pairs_figure
-from geotl.explaining import CELLS, confused_pairs, embedded, occlusion, typical
+from geotl.explaining import CELLS, Embedding, confused_pairs, embedded, occlusion, typical
+from geotl.insights import Insight, pictures_of
+from geotl.loading import Pack
 from geotl.model import Normalise
 
 
@@ -77,3 +82,34 @@ def test_figures_say_when_there_is_nothing_to_draw():
         np.zeros((2, 2)), np.zeros(2, int), np.zeros(2, bool), ["a"], ["#000000"]
     )
     assert few.startswith(b"\x89PNG")
+
+
+def test_the_names_of_classes_stand_beside_the_tiles(monkeypatch):
+    caught = []
+    monkeypatch.setattr(explainfigures, "encoded", caught.append)
+    random, truth = np.random.default_rng(0), np.arange(90) % 30
+    names, colours = [f"class {k}" for k in range(31)], ["#336699"] * 31
+    embedding_figure(random.normal(size=(90, 2)), truth, truth == 0, names, colours)
+    (figure,) = caught
+    figure.draw_without_rendering()
+    (axes,), (legend,) = figure.axes, figure.legends
+    assert [t.get_text() for t in legend.get_texts()] == [*names[:30], "named wrongly"]
+    assert not axes.texts
+    assert legend.get_window_extent().x0 >= axes.bbox.x1
+    assert legend.get_window_extent().y0 >= figure.bbox.y0
+
+
+def test_captions_say_whose_fold_is_explained():
+    images, none = np.zeros((2, 3, 8, 8), np.uint16), (None, None)
+    pack = Pack(images, None, ("r", "g", "b"), "", Path("pack"), none, none, none)
+    layout = Embedding(np.arange(2), np.zeros((2, 2)))
+    told = {
+        folds: pictures_of(
+            Insight((), layout), pack, np.arange(2), np.arange(2), np.eye(2),
+            classes=["a", "b"], colours=["#000000", "#ffffff"], rgb=(0, 1, 2), folds=folds,
+        )
+        for folds in (None, 5)
+    }  # fmt: skip
+    for name in ("evidence", "embedding"):
+        assert "Of 5 folds, the first is shown" in told[5][name].caption
+        assert "folds" not in told[None][name].caption

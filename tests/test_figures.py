@@ -9,8 +9,9 @@ import numpy as np
 import pytest
 from matplotlib.image import imread
 
-from geotl import figures
-from geotl.evaluation import evaluate, wilson
+from geotl import diagnosisfigures, figures
+from geotl.diagnosisfigures import head_figure
+from geotl.evaluation import evaluate, reliability, wilson
 from geotl.figures import (
     baselines_figure,
     calibration_figure,
@@ -131,11 +132,21 @@ def test_nothing_to_draw_is_said_in_words(monkeypatch):
     assert "Nothing" in " ".join(texts(monkeypatch, lambda: baselines_figure([])))
 
 
-def test_the_chosen_penalty_is_named(monkeypatch):
+def test_the_chosen_penalty_is_named_with_what_chose_it(monkeypatch):
     tried, found = [0.4, 0.1, 0.2], [0.5, 0.6, 0.7]
     seen = texts(monkeypatch, lambda: penalties_figure(tried, found, 0.1, "shrinkage"))
-    assert {"chosen: 0.1", "shrinkage", "0.1", "0.2", "0.4"} <= set(seen)
+    assert {"chosen by log-loss: 0.1", "shrinkage", "0.1", "0.2", "0.4"} <= set(seen)
     assert not [text for text in seen if "$" in text]
+
+
+@pytest.mark.parametrize(("folds", "said"), [(0.6, "chosen by log-loss in the folds: 0.4"),
+                                             (None, "taken: 0.4")])  # fmt: skip
+def test_the_curve_of_a_diagnosis_says_what_chose_the_head(monkeypatch, folds, said):
+    caught = []
+    monkeypatch.setattr(diagnosisfigures, "encoded", caught.append)
+    path = [{"setting": s, "folds": folds, "train": 0.9} for s in (0.1, 0.4)]
+    head_figure({"kind": "discriminant", "chosen": 0.4, "path": path}, None)
+    assert said in [text.get_text() for text in caught[0].legends[0].get_texts()]
 
 
 def tiles(n: int) -> np.ndarray:
@@ -208,6 +219,23 @@ def test_calibration_states_both_errors(monkeypatch):
     seen = texts(monkeypatch, lambda: calibration_figure(found.before, found.after, 4.0))
     assert f"as trained: error {found.before.error:.3f}" in seen
     assert f"temperature 4.00: error {found.after.error:.3f}" in seen
+
+
+def test_calibration_keeps_dots_whole_and_those_of_few_tiles_pale(monkeypatch):
+    caught = []
+    monkeypatch.setattr(figures, "encoded", caught.append)
+    chances = [[0.9999, 0.0001]] * 71 + [[0.7, 0.3]] * 4
+    bins = reliability(chances, [0] * 64 + [1] * 7 + [0] * 4)
+    calibration_figure(bins, bins, 1.0)
+    for axes in caught[0].axes:
+        caught[0].draw_without_rendering()
+        pale, full = axes.collections[1], axes.collections[3]
+        assert pale.get_offsets().tolist() == [[pytest.approx(0.7), 1.0]]
+        assert pale.get_sizes()[0] < full.get_sizes()[0]
+        assert tuple(pale.get_facecolor()[0]) != tuple(full.get_facecolor()[0])
+        radius = np.sqrt(full.get_sizes()[0]) / 2 * caught[0].dpi / 72
+        middle = axes.transData.transform(full.get_offsets()[0])[0]
+        assert middle + radius <= axes.bbox.x1
 
 
 def test_a_png_is_written_whole(tmp_path):

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import math
+from itertools import pairwise
 
 import numpy as np
 import pytest
 
+from geotl import curvefigures
+from geotl.curvefigures import learning_curve_figure
 from geotl.curves import curve_csv, curve_lines
 from geotl.errors import DataError
 from geotl.learningcurve import fit_power_law, gain, learning_curve
@@ -78,3 +81,20 @@ def test_what_is_extrapolated_is_called_so_everywhere() -> None:
     assert beyond.strip().startswith("extrapolated, not measured: ")
     one = {"labels alone": learning_curve(SHOTS, draws[:1])}
     assert "nan" not in "".join(curve_lines(one)) + curve_csv(one)
+
+
+@pytest.mark.parametrize("shots", [[2, 5], [2, 5, 10], [1, 2, 5, 10, 20]])
+def test_the_figure_spreads_the_sizes_over_its_width(shots: list[int], monkeypatch) -> None:
+    seen = []
+    monkeypatch.setattr(curvefigures, "encoded", seen.append)
+    truth = 0.9 - 0.5 * np.array(shots, float) ** -0.6
+    draws = truth + np.random.default_rng(0).normal(0, 0.01, (6, len(shots)))
+    curve = learning_curve(shots, draws)
+    learning_curve_figure({"labels alone": curve})
+    (axes,) = seen[0].axes
+    low, high = axes.get_xlim()
+    last = max([shots[-1], *(beyond for beyond, _ in curve.extrapolated())])
+    np.testing.assert_allclose((low, high), (0.9 * shots[0], 1.08 * last))
+    seen[0].draw_without_rendering()
+    boxes = [tick.get_window_extent() for tick in axes.get_xticklabels()]
+    assert not any(one.overlaps(two) for one, two in pairwise(boxes))

@@ -1,0 +1,76 @@
+"""Confidences that cannot be believed are told; chance and few tiles are not taken for it."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from types import SimpleNamespace
+from typing import cast
+
+import numpy as np
+import pytest
+
+from geotl.calibrating import MOST_ERROR, calibration_caption, distrust, error_by_chance
+from geotl.evaluation import Reliability, Spread, evaluate, reliability
+from geotl.publishing import Answers, Outcome, report_content
+from geotl.weights import WeightReport
+
+
+def sincere(seed: int, judged: int) -> Reliability:
+    """Tiles of two classes that are right as often as their confidence says."""
+    random = np.random.default_rng(seed)
+    sure = random.uniform(0.5, 1.0, judged)
+    right = random.uniform(size=judged) < sure
+    return reliability(np.stack([sure, 1 - sure], axis=1), np.where(right, 0, 1))
+
+
+def stated(sure: float, right: int, judged: int) -> Reliability:
+    """Tiles of one confidence, so many of them right."""
+    return reliability([[sure, 1 - sure]] * judged, [0] * right + [1] * (judged - right))
+
+
+def test_overconfidence_is_told_with_its_points() -> None:
+    bins = stated(0.9999, 64, 71)
+    assert bins.error > MOST_ERROR
+    assert distrust(bins).startswith("Confidences are too high by 10 points")
+    assert "0.098 on 71 judged tiles" in distrust(bins)
+    assert distrust(bins) in calibration_caption(bins)
+
+
+def test_underconfidence_is_told_too() -> None:
+    assert distrust(stated(0.6, 98, 100)).startswith("Confidences are too low by 38 points")
+
+
+def test_errors_that_cancel_are_told_as_both() -> None:
+    rows = [[0.99, 0.01]] * 200 + [[0.55, 0.45]] * 200
+    truth = [0] * 160 + [1] * 40 + [0] * 150 + [1] * 50
+    assert "some too high and some too low" in distrust(reliability(rows, truth))
+
+
+@pytest.mark.parametrize("bins", [stated(0.9999, 20, 25), stated(0.9, 66, 75), stated(0.9, 27, 30),
+                                  reliability(np.zeros((0, 2)), [])])  # fmt: skip
+def test_few_tiles_and_small_errors_are_passed_over(bins: Reliability) -> None:
+    assert distrust(bins) == ""
+    assert "say next to nothing" in calibration_caption(bins)
+
+
+@pytest.mark.parametrize("judged", [40, 100, 400])
+def test_chance_alone_seldom_speaks(judged: int) -> None:
+    found = [sincere(seed, judged) for seed in range(300)]
+    assert sum(bool(distrust(bins)) for bins in found) <= 18
+    assert np.median([bins.error / error_by_chance(bins) for bins in found]) > 0.4
+
+
+@pytest.mark.parametrize(("bins", "told"), [(stated(0.9999, 64, 71), True),
+                                            (stated(0.9, 64, 71), False)])  # fmt: skip
+def test_a_run_prints_it_and_its_report_warns(bins: Reliability, told: bool) -> None:
+    logits = np.log([[0.9, 0.1]] * 71)
+    result = replace(evaluate(logits, [0] * 64 + [1] * 7, ["a", "b"], rounds=2), after=bins)
+    weights = cast("WeightReport", SimpleNamespace(source="", sha256="", counted=str, notes=()))
+    answers = cast("Answers", None)
+    outcome = Outcome(
+        Path("run"), "made", "", result, {"network": {"overall": Spread(0.9, 0.0, 1)}}, [1.0], {},
+        weights, None, None, answers,
+    )  # fmt: skip
+    for said in (outcome.lines(), report_content(outcome, {}, []).cautions):
+        assert any("Confidences are too high" in line for line in said) == told
