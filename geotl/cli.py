@@ -118,6 +118,7 @@ def _parser() -> argparse.ArgumentParser:
         help="files, folders, folders of band files, or manifests (.csv, .geojson)",
     )
     predict.add_argument("-o", "--output", type=Path, required=True, metavar="CSV")
+    predict.add_argument("--overwrite", action="store_true", help="replace the file if it is there")
     predict.add_argument("--sensor", help="the tiles' sensor, if not the model's")
     predict.add_argument("--precision", choices=["auto", "float32", "bfloat16"], default="auto")
     add_engine(predict)
@@ -253,10 +254,11 @@ def _inspect(args: argparse.Namespace) -> None:
 
 def _predict(args: argparse.Namespace) -> None:
     from geotl.api import load
-    from geotl.files import write_text
+    from geotl.files import check_absent, write_text
     from geotl.report import predictions_csv
     from geotl.sensors import get_sensor
 
+    check_absent(args.output, overwrite=args.overwrite)
     model = load(args.model, engine=args.engine)
     sensor = get_sensor(args.sensor) if args.sensor else None
     found = model.predict(args.tiles, sensor=sensor, precision=args.precision)

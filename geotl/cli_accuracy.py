@@ -72,6 +72,7 @@ def _add_sample(commands: Any, common: argparse.ArgumentParser) -> None:
     sample.add_argument(
         "-o", "--output", type=Path, metavar="GPKG", help="write the points; else plan only"
     )
+    sample.add_argument("--overwrite", action="store_true", help="replace the file if it is there")
     sample.add_argument("-q", "--quiet", action="store_true", help="no progress")
     sample.set_defaults(command=_sample)
 
@@ -116,9 +117,12 @@ def _accuracy(args: argparse.Namespace) -> None:
 def _sample(args: argparse.Namespace) -> None:
     from geotl.accuracyreport import plan_told
     from geotl.classmaps import open_map, read_names
+    from geotl.files import check_absent
     from geotl.mapsampling import draw_sample, plan_sample
     from geotl.progress import ProgressLine
 
+    if args.output:
+        check_absent(args.output, overwrite=args.overwrite)
     of = open_map(args.map, read_names(args.names) if args.names else None)
     with ProgressLine(quiet=args.quiet) as line:
         plan = plan_sample(

@@ -416,6 +416,18 @@ def test_sampling_by_command_plans_and_draws(patches, tmp_path, capsys) -> None:
     drawn = ["sample", str(patches), "-n", "60", "--allocation", "equal", "-o", str(path), "-q"]
     assert main(drawn) == 0
     assert gpd.read_file(path)["stratum"].value_counts().tolist() == [20, 20, 20]
+    filled = gpd.read_file(path).assign(reference="wood")
+    filled.to_file(path)
+    capsys.readouterr()
+    assert main(drawn) == 2
+    told = capsys.readouterr()
+    assert told.out == ""
+    assert (
+        told.err == f"geotl: {path}: is there already; choose another name, or give --overwrite\n"
+    )
+    assert set(gpd.read_file(path)["reference"]) == {"wood"}
+    assert main([*drawn, "--overwrite"]) == 0
+    assert gpd.read_file(path)["reference"].isna().all()
     assert main(["sample", str(patches), "-n", "60", "--expected", "wader=0.9", "-q"]) == 2
     assert "did you mean 'water'" in capsys.readouterr().err
     assert main(["sample", str(patches), "-n", "60", "--minimum", "30", "-q"]) == 2

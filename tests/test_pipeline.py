@@ -95,6 +95,13 @@ def test_predict_and_evaluate_agree_with_the_run(
     model, table = str(out / "model.safetensors"), tmp_path / "p.csv"
     assert main(["predict", model, str(tiles / "water"), "-o", str(table)]) == 0
     assert len(table.read_text().splitlines()) == 13
+    table.write_text("mine")
+    again = ["predict", model, str(tiles), "-o", str(table)]
+    capsys.readouterr()
+    assert main(again) == 2
+    assert "is there already" in capsys.readouterr().err
+    assert table.read_text() == "mine"
+    assert main([*again, "--overwrite"]) == 0
     capsys.readouterr()
     assert main(["evaluate", model, str(tiles)]) == 0
     assert capsys.readouterr().out.startswith("overall accuracy ")
