@@ -121,6 +121,7 @@ def _parser() -> argparse.ArgumentParser:
     predict.add_argument("--overwrite", action="store_true", help="replace the file if it is there")
     predict.add_argument("--sensor", help="the tiles' sensor, if not the model's")
     predict.add_argument("--precision", choices=["auto", "float32", "bfloat16"], default="auto")
+    predict.add_argument("--force", action="store_true", help="name values the model never saw")
     add_engine(predict)
     predict.set_defaults(command=_predict)
 
@@ -133,6 +134,7 @@ def _parser() -> argparse.ArgumentParser:
         help="folder of class folders, manifest, or torchgeo:NAME:FOLDER",
     )
     evaluate.add_argument("--sensor", help="the tiles' sensor, if not the model's")
+    evaluate.add_argument("--force", action="store_true", help="judge on values it never saw")
     add_engine(evaluate)
     evaluate.set_defaults(command=_evaluate)
     add_accuracy(commands, common)
@@ -261,7 +263,7 @@ def _predict(args: argparse.Namespace) -> None:
     check_absent(args.output, overwrite=args.overwrite)
     model = load(args.model, engine=args.engine)
     sensor = get_sensor(args.sensor) if args.sensor else None
-    found = model.predict(args.tiles, sensor=sensor, precision=args.precision)
+    found = model.predict(args.tiles, sensor=sensor, precision=args.precision, force=args.force)
     paths = [str(path) for path in found.paths]
     write_text(args.output, predictions_csv(paths, None, found.probabilities, found.classes))
     print(f"{len(paths)} tiles named in {args.output}")
@@ -273,7 +275,7 @@ def _evaluate(args: argparse.Namespace) -> None:
 
     model = load(args.model, engine=args.engine)
     sensor = get_sensor(args.sensor) if args.sensor else None
-    result = model.evaluate(args.data, sensor=sensor)
+    result = model.evaluate(args.data, sensor=sensor, force=args.force)
     print(result.headline)
     for name, recall, count in zip(
         result.classes, result.scores.recall, result.scores.support, strict=True

@@ -11,11 +11,14 @@ from numpy.typing import NDArray
 from geotl.cachefolder import cache_folder
 from geotl.catalogue import index_tiles
 from geotl.errors import DataError, nearest
+from geotl.imagerycheck import Range, strange_bands, unlike
 from geotl.loading import read_tiles
 from geotl.modelfile import Contract
 from geotl.sensors import Sensor, rescaled
 from geotl.shaping import Pixels
 from geotl.tiles import TileIndex
+
+LOOKED_AT = 64  # tiles whose values are held against the training tiles'
 
 
 def labelled_tiles(
@@ -72,3 +75,32 @@ def tile_blocks(
         paths, own, contract.bands, file_bands, contract.tile_px, contract.fit, block=block
     ):
         yield rescaled(images, own, contract.sensor), valid
+
+
+def check_tiles(
+    contract: Contract, seen: Range, paths: Sequence[Path], sensor: Sensor | None = None
+) -> None:
+    """Refuse tiles whose values a model never saw, by those of 64 tiles spread over the list.
+
+    Args:
+        contract: the model's.
+        seen: mean and sd of its example tiles' bands.
+        paths: the tiles' files.
+        sensor: the tiles', None for the model's.
+
+    Raises:
+        DataError: most bands are strange; or a file that cannot be read.
+        BandError: bands missing.
+    """
+    at = np.unique(np.linspace(0, len(paths) - 1, min(len(paths), LOOKED_AT)).astype(int))
+    parts: list[list[NDArray[np.generic]]] = [[] for _ in contract.bands]
+    for images, valid in tile_blocks(contract, [paths[i] for i in at], sensor):
+        for band, part in enumerate(parts):
+            part.append(images[:, band][valid[:, band]])
+    values = [np.concatenate(part) for part in parts]
+    strange = strange_bands(values, seen, contract.bands, few=True)
+    if strange:
+        others = f" and {len(paths) - 1} more tiles" if len(paths) > 1 else ""
+        name = (sensor or contract.sensor).name
+        told = unlike(f"{paths[0]}{others}", strange, len(parts), name, "take them")
+        raise DataError(told)
