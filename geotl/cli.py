@@ -135,6 +135,9 @@ def _parser() -> argparse.ArgumentParser:
     )
     evaluate.add_argument("--sensor", help="the tiles' sensor, if not the model's")
     evaluate.add_argument("--force", action="store_true", help="judge on values it never saw")
+    evaluate.add_argument(
+        "--all", action="store_true", help="judge on tiles that the model learnt from, too"
+    )
     add_engine(evaluate)
     evaluate.set_defaults(command=_evaluate)
     add_accuracy(commands, common)
@@ -275,8 +278,11 @@ def _evaluate(args: argparse.Namespace) -> None:
 
     model = load(args.model, engine=args.engine)
     sensor = get_sensor(args.sensor) if args.sensor else None
-    result = model.evaluate(args.data, sensor=sensor, force=args.force)
-    print(result.headline)
+    notes: list[str] = []
+    result = model.evaluate(
+        args.data, sensor=sensor, force=args.force, learnt=args.all, say=notes.append
+    )
+    print("\n".join([result.headline, *notes]))
     for name, recall, count in zip(
         result.classes, result.scores.recall, result.scores.support, strict=True
     ):

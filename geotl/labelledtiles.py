@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -11,9 +12,10 @@ from numpy.typing import NDArray
 from geotl.cachefolder import cache_folder
 from geotl.catalogue import index_tiles
 from geotl.errors import DataError, nearest
+from geotl.fingerprints import pixel_marks
 from geotl.imagerycheck import Range, strange_bands, unlike
 from geotl.loading import read_tiles
-from geotl.modelfile import Contract
+from geotl.modelfile import MARKS, Contract
 from geotl.sensors import Sensor, rescaled
 from geotl.shaping import Pixels
 from geotl.tiles import TileIndex
@@ -104,3 +106,38 @@ def check_tiles(
         name = (sensor or contract.sensor).name
         told = unlike(f"{paths[0]}{others}", strange, len(parts), name, "take them")
         raise DataError(told)
+
+
+def marked(blocks: Iterable[Pixels], marks: list[str]) -> Iterator[Pixels]:
+    """Blocks of tiles as they come, the marks of whose pixels are put into a list."""
+    for images, valid in blocks:
+        marks += pixel_marks(images, valid)
+        yield images, valid
+
+
+def to_judge(
+    notes: Mapping[str, Any], marks: Sequence[str], *, learnt: bool, say: Callable[[str], None]
+) -> NDArray[np.int64]:
+    """Positions of the tiles that a model did not learn from, as far as its file tells.
+
+    Args:
+        notes: the model's.
+        marks: of the tiles' pixels.
+        learnt: take those it learnt from, too.
+        say: told of tiles left out or taken, and where that is not known.
+
+    Raises:
+        DataError: none is left.
+    """
+    every = np.arange(len(marks))
+    held = notes.get("training", {}).get(MARKS)
+    if held is None:
+        say("which tiles the model learnt from is not told by its file: they may be among these")
+        return every
+    met = np.isin(np.array(marks, dtype=str), np.array(held, dtype=str))
+    told = f"{met.sum()} of {len(marks)} tiles were learnt from"
+    if met.any() and met.all() and not learnt:
+        raise DataError(f"{told}, so none is left to judge the model on; give others, or --all")
+    if met.any():
+        say(f"{told} and are {'judged too' if learnt else 'left out; --all judges them too'}")
+    return every if learnt else np.flatnonzero(~met)
