@@ -405,6 +405,14 @@ def test_the_command_writes_what_it_prints(tmp_path, capsys) -> None:
     assert sum(held["adjusted_area"]["value"]) == pytest.approx(sum(held["mapped_area"]))
     assert (out / "classes.csv").read_text().count("\n") == 10
     assert (out / "areas.png").read_bytes().startswith(b"\x89PNG")
+    (out / "accuracy.json").unlink()
+    (out / "classes.csv").write_text("3,wetland")  # names of one's own, such as --names takes
+    assert main([*line, "-o", str(out)]) == 2
+    assert f"{out / 'classes.csv'}: is there already" in capsys.readouterr().err
+    assert (out / "classes.csv").read_text() == "3,wetland"
+    assert not (out / "accuracy.json").exists()
+    assert main([*line, "-o", str(out), "--overwrite"]) == 0
+    capsys.readouterr()
     assert main([*line[:3], "--layer", "pints", "-q"]) == 2
     assert "did you mean 'points'" in capsys.readouterr().err
 

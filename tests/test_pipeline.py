@@ -17,6 +17,7 @@ import geotl
 from geotl.cli import main
 from geotl.comparing import variants
 from geotl.modelfile import bare, load, read_header, save
+from geotl.passports import passport
 from geotl.recipe import load as load_recipe
 from geotl.sensors import get_sensor
 
@@ -132,6 +133,8 @@ def test_tiles_learnt_from_are_known_again_in_any_file_and_never_judged_untold(
     assert "5 of 5 tiles were learnt from, so none is left" in capsys.readouterr().err
     assert main(["evaluate", str(model), str(tiles), "--all"]) == 0
     assert "12 of 36 tiles were learnt from and are judged too" in capsys.readouterr().out
+    told_in_onnx = passport(held, views=1, precision="float32")["notes"]["training"]
+    assert set(told_in_onnx) == {"dates", "tiles"}
     bare_file = tmp_path / "bare.safetensors"
     save(bare_file, bare(held))
     assert not any(mark.encode() in bare_file.read_bytes() for mark in marks)
