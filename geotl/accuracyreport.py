@@ -142,16 +142,16 @@ def matrix_csv(found: Assessment) -> str:
     return _csv(["map \\ reference", *found.classes], rows)
 
 
+_TEXTS = {"accuracy.json": as_json, "classes.csv": classes_csv, "matrix.csv": matrix_csv}
+AREAS = "areas.png"
+FILES = (*_TEXTS, AREAS)
+
+
 def write_assessment(folder: Path, found: Assessment) -> list[Path]:
     """Write accuracy.json, classes.csv and matrix.csv, each whole or not at all."""
-    texts = {
-        "accuracy.json": as_json(found),
-        "classes.csv": classes_csv(found),
-        "matrix.csv": matrix_csv(found),
-    }
-    for name, text in texts.items():
-        write_text(folder / name, text)
-    return [folder / name for name in texts]
+    for name, text_of in _TEXTS.items():
+        write_text(folder / name, text_of(found))
+    return [folder / name for name in _TEXTS]
 
 
 def _areas(found: Assessment) -> dict[str, Estimated]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -17,13 +17,15 @@ from geotl.device import Precision, autocast, choose_device
 from geotl.engines import engine_for, is_exported
 from geotl.errors import BandError, DataError, ModelError
 from geotl.evaluation import Evaluation, evaluate, softmax
-from geotl.labelledtiles import labelled_tiles, tile_blocks
+from geotl.labelledtiles import check_tiles, labelled_tiles, marked, tile_blocks, to_judge
 from geotl.loading import to_batch
 from geotl.model import TileClassifier, view_logits
 from geotl.modelfile import ModelFile
+from geotl.saying import silent
 from geotl.scenes import MaskChoice
 from geotl.sensors import Sensor
 from geotl.served import Mapper, ServedModel, check_precision, open_served
+from geotl.shaping import Pixels
 
 if TYPE_CHECKING:
     import xarray as xr
@@ -111,6 +113,7 @@ class Model:
         *,
         sensor: Sensor | None = None,
         precision: Precision = "auto",
+        force: bool = False,
     ) -> Predictions:
         """Name tiles.
 
@@ -121,30 +124,52 @@ class Model:
             sensor: the files' sensor, if another one than the model's: bands are matched by
                 name and DN are brought to the model's scale and offset.
             precision: number format of the network.
+            force: name files' values that the model never saw, too.
 
         Raises:
-            DataError: a file that cannot be read, tiles of a wrong shape.
+            DataError: a file that cannot be read, tiles of a wrong shape, or files whose values
+                are unlike any that the model has seen.
             BandError: bands missing.
         """
         if isinstance(tiles, np.ndarray):
             return self._predictions(self._array_blocks(tiles), (), precision)
         given = [tiles] if isinstance(tiles, str | Path) else list(tiles)
         paths = list_tiles(given, sensor or self.file.contract.sensor)
-        blocks = tile_blocks(self.file.contract, paths, sensor)
+        blocks = self._file_blocks(paths, sensor, force=force)
         return self._predictions(blocks, tuple(paths), precision)
 
-    def evaluate(self, data: str | Path, *, sensor: Sensor | None = None) -> Evaluation:
+    def evaluate(
+        self,
+        data: str | Path,
+        *,
+        sensor: Sensor | None = None,
+        force: bool = False,
+        learnt: bool = False,
+        say: Callable[[str], None] = silent,
+    ) -> Evaluation:
         """Judge the model on labelled tiles: class folders, a manifest, or a torchgeo data set.
 
         Classes are matched by name; every one must be one of the model's classes. Class folders
-        nest as deep as the model's class names do.
+        nest as deep as the model's class names do. Tiles that the model learnt from, known by
+        their pixels, are left out.
+
+        Args:
+            data: the tiles.
+            sensor: theirs, None for the model's.
+            force: judge on values that the model never saw, too.
+            learnt: judge on tiles that it learnt from, too.
+            say: told how many were learnt from, or that the file does not tell.
 
         Raises:
-            DataError: a class the model does not know, or tiles that cannot be read.
+            DataError: a class the model does not know, tiles that cannot be read, values unlike
+                any that the model has seen, or nothing but tiles that it learnt from.
         """
         index, truth = labelled_tiles(self.file.contract, data, sensor)
-        found = self.predict([tile.path for tile in index.tiles], sensor=sensor)
-        return evaluate(found.logits, truth, self.classes, temperature=self.temperature)
+        paths, marks = [tile.path for tile in index.tiles], list[str]()
+        blocks = self._file_blocks(paths, sensor, force=force)
+        logits = self._predictions(marked(blocks, marks), tuple(paths), "auto").logits
+        rows = to_judge(self.file.notes, marks, learnt=learnt, say=say)
+        return evaluate(logits[rows], truth[rows], self.classes, temperature=self.temperature)
 
     def map(
         self,
@@ -187,6 +212,13 @@ class Model:
             self.file, scene, out, options, sensor=sensor, mask=mask, aoi=aoi, bbox=bbox,
             quiet=quiet,
         )  # fmt: skip
+
+    def _file_blocks(
+        self, paths: Sequence[Path], sensor: Sensor | None, *, force: bool
+    ) -> Iterator[Pixels]:
+        if not force:
+            check_tiles(self.file.contract, self.file.seen, paths, sensor)
+        return tile_blocks(self.file.contract, paths, sensor)
 
     def _array_blocks(self, tiles: NDArray[Any]) -> Iterator[_Tiles]:
         stack = tiles[None] if tiles.ndim == 3 else tiles

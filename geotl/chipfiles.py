@@ -31,17 +31,18 @@ def write_chips(
     placement: Placement,
     folder: str | Path,
     *,
+    overwrite: bool = False,
     tell: Callable[[int, int], None] | None = None,
 ) -> Path:
     """Write chips into class folders, with a manifest and the rejected labels, all or nothing.
 
-    Pixels that are not valid hold the file's nodata value. The folder may be an earlier one of
-    chips, which is replaced.
+    Pixels that are not valid hold the file's nodata value.
 
     Args:
         scenes: those the chips were placed in.
         placement: from `chips.place_chips`.
-        folder: where to write; new, empty, or nothing but chips.
+        folder: where to write; new or empty, or nothing but chips where `overwrite` is set.
+        overwrite: replace earlier chips, with whatever was changed in their manifest.
         tell: told of (chips written, all of them).
 
     Returns:
@@ -49,12 +50,12 @@ def write_chips(
 
     Raises:
         DataError: there are no chips.
-        OutputError: the folder holds anything else, or cannot be written.
+        OutputError: the folder holds anything already, or cannot be written.
     """
     folder = Path(folder)
     if not placement.chips:
         raise DataError(f"{folder}: not written; {'; '.join(placement.summary())}")
-    _check_folder(folder)
+    check_folder(folder, overwrite=overwrite)
     try:
         folder.parent.mkdir(parents=True, exist_ok=True)
         part = Path(tempfile.mkdtemp(dir=folder.parent, prefix=f".{folder.name}-"))
@@ -166,8 +167,12 @@ def _marked(
     return np.where(valid, data, data.dtype.type(free)), free
 
 
-def _check_folder(folder: Path) -> None:
-    """Refuse a folder that holds anything but chips written before."""
+def check_folder(folder: Path, *, overwrite: bool) -> None:
+    """Refuse a folder that holds anything but chips written before, which may be replaced.
+
+    Raises:
+        OutputError: it does.
+    """
     if folder.is_file():
         raise OutputError(f"{folder}: is a file; choose a folder with -o")
     if not folder.exists() or not any(folder.iterdir()):
@@ -186,6 +191,10 @@ def _check_folder(folder: Path) -> None:
         raise OutputError(
             f"{folder}: holds {foreign}, which is no chip; move it, or choose another folder with "
             "-o"
+        )
+    if not overwrite:
+        raise OutputError(
+            f"{folder}: holds chips already; choose another folder, or give --overwrite"
         )
 
 

@@ -118,8 +118,10 @@ def _parser() -> argparse.ArgumentParser:
         help="files, folders, folders of band files, or manifests (.csv, .geojson)",
     )
     predict.add_argument("-o", "--output", type=Path, required=True, metavar="CSV")
+    predict.add_argument("--overwrite", action="store_true", help="replace the file if it is there")
     predict.add_argument("--sensor", help="the tiles' sensor, if not the model's")
     predict.add_argument("--precision", choices=["auto", "float32", "bfloat16"], default="auto")
+    predict.add_argument("--force", action="store_true", help="name values the model never saw")
     add_engine(predict)
     predict.set_defaults(command=_predict)
 
@@ -132,6 +134,10 @@ def _parser() -> argparse.ArgumentParser:
         help="folder of class folders, manifest, or torchgeo:NAME:FOLDER",
     )
     evaluate.add_argument("--sensor", help="the tiles' sensor, if not the model's")
+    evaluate.add_argument("--force", action="store_true", help="judge on values it never saw")
+    evaluate.add_argument(
+        "--all", action="store_true", help="judge on tiles that the model learnt from, too"
+    )
     add_engine(evaluate)
     evaluate.set_defaults(command=_evaluate)
     add_accuracy(commands, common)
@@ -253,13 +259,14 @@ def _inspect(args: argparse.Namespace) -> None:
 
 def _predict(args: argparse.Namespace) -> None:
     from geotl.api import load
-    from geotl.files import write_text
+    from geotl.files import check_absent, write_text
     from geotl.report import predictions_csv
     from geotl.sensors import get_sensor
 
+    check_absent(args.output, overwrite=args.overwrite)
     model = load(args.model, engine=args.engine)
     sensor = get_sensor(args.sensor) if args.sensor else None
-    found = model.predict(args.tiles, sensor=sensor, precision=args.precision)
+    found = model.predict(args.tiles, sensor=sensor, precision=args.precision, force=args.force)
     paths = [str(path) for path in found.paths]
     write_text(args.output, predictions_csv(paths, None, found.probabilities, found.classes))
     print(f"{len(paths)} tiles named in {args.output}")
@@ -271,8 +278,11 @@ def _evaluate(args: argparse.Namespace) -> None:
 
     model = load(args.model, engine=args.engine)
     sensor = get_sensor(args.sensor) if args.sensor else None
-    result = model.evaluate(args.data, sensor=sensor)
-    print(result.headline)
+    notes: list[str] = []
+    result = model.evaluate(
+        args.data, sensor=sensor, force=args.force, learnt=args.all, say=notes.append
+    )
+    print("\n".join([result.headline, *notes]))
     for name, recall, count in zip(
         result.classes, result.scores.recall, result.scores.support, strict=True
     ):

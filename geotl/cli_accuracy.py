@@ -37,6 +37,7 @@ def add_accuracy(commands: Any, common: argparse.ArgumentParser) -> None:
         "-o", "--output", type=Path, metavar="FOLDER",
         help="write accuracy.json, classes.csv, matrix.csv and areas.png",
     )  # fmt: skip
+    accuracy.add_argument("--overwrite", action="store_true", help="replace files of these names")
     accuracy.add_argument("-q", "--quiet", action="store_true", help="no progress")
     accuracy.set_defaults(command=_accuracy)
     _add_sample(commands, common)
@@ -72,6 +73,7 @@ def _add_sample(commands: Any, common: argparse.ArgumentParser) -> None:
     sample.add_argument(
         "-o", "--output", type=Path, metavar="GPKG", help="write the points; else plan only"
     )
+    sample.add_argument("--overwrite", action="store_true", help="replace the file if it is there")
     sample.add_argument("-q", "--quiet", action="store_true", help="no progress")
     sample.set_defaults(command=_sample)
 
@@ -86,11 +88,14 @@ def _add_names(parser: argparse.ArgumentParser) -> None:
 
 def _accuracy(args: argparse.Namespace) -> None:
     from geotl.accuracy import assess_points, assess_raster
-    from geotl.accuracyreport import told, write_assessment
+    from geotl.accuracyreport import AREAS, FILES, told, write_assessment
     from geotl.classmaps import open_map, read_names
+    from geotl.files import check_absent
     from geotl.progress import ProgressLine
     from geotl.reference import is_raster
 
+    for name in FILES if args.output else ():
+        check_absent(args.output / name, overwrite=args.overwrite)
     of = open_map(args.map, read_names(args.names) if args.names else None)
     with ProgressLine(quiet=args.quiet) as line:
         shown = line.counter("reading the map")
@@ -108,7 +113,7 @@ def _accuracy(args: argparse.Namespace) -> None:
         from geotl.mapfigures import areas_figure
 
         written = write_assessment(args.output, found)
-        picture = args.output / "areas.png"
+        picture = args.output / AREAS
         write_png(picture, areas_figure(found))
         print("written    " + ", ".join(map(str, [*written, picture])))
 
@@ -116,9 +121,12 @@ def _accuracy(args: argparse.Namespace) -> None:
 def _sample(args: argparse.Namespace) -> None:
     from geotl.accuracyreport import plan_told
     from geotl.classmaps import open_map, read_names
+    from geotl.files import check_absent
     from geotl.mapsampling import draw_sample, plan_sample
     from geotl.progress import ProgressLine
 
+    if args.output:
+        check_absent(args.output, overwrite=args.overwrite)
     of = open_map(args.map, read_names(args.names) if args.names else None)
     with ProgressLine(quiet=args.quiet) as line:
         plan = plan_sample(

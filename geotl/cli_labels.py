@@ -21,6 +21,7 @@ def add_chips(commands: Any, common: argparse.ArgumentParser) -> None:
         help="points or polygons in any vector format, a CSV of coordinates, or a class raster",
     )  # fmt: skip
     chips.add_argument("-o", "--out", type=Path, required=True, metavar="FOLDER")
+    chips.add_argument("--overwrite", action="store_true", help="replace earlier chips")
     _what_labels_say(chips)
     _what_chips_are(chips)
     chips.add_argument("--sensor", default="rgb", help="the scenes' sensor (rgb)")
@@ -54,7 +55,7 @@ def _what_chips_are(chips: argparse.ArgumentParser) -> None:
 
 
 def _chips(args: argparse.Namespace) -> None:
-    from geotl.chipfiles import write_chips
+    from geotl.chipfiles import check_folder, write_chips
     from geotl.chips import ChipRules, place_chips
     from geotl.labelfiles import read_any
     from geotl.progress import ProgressLine
@@ -65,6 +66,7 @@ def _chips(args: argparse.Namespace) -> None:
         args.chip_px, args.purity, args.per_polygon, args.step_px, args.min_valid, args.max_cloud,
         args.seed,
     )  # fmt: skip
+    check_folder(args.out, overwrite=args.overwrite)
     mask = None if args.mask == "none" else args.mask
     scenes = open_scenes(args.scenes, get_sensor(args.sensor), args.bands, mask=mask)
     labels = read_any(
@@ -73,7 +75,13 @@ def _chips(args: argparse.Namespace) -> None:
     )  # fmt: skip
     with ProgressLine(quiet=args.quiet) as line:
         placement = place_chips(scenes, labels, rules, tell=line.counter("placing chips"))
-        manifest = write_chips(scenes, placement, args.out, tell=line.counter("writing chips"))
+        manifest = write_chips(
+            scenes,
+            placement,
+            args.out,
+            overwrite=args.overwrite,
+            tell=line.counter("writing chips"),
+        )
     print("\n".join([*placement.notes, *placement.summary(), f"written: {manifest}"]))
 
 

@@ -15,8 +15,7 @@ from numpy.typing import NDArray
 from geotl.deepnesstiles import TileLayout, metadata, tile_layout
 from geotl.deployed import INPUT, Deployed, deployed
 from geotl.errors import DataError, UnfinishedError
-from geotl.exporting import check_absent
-from geotl.files import whole_file
+from geotl.files import check_absent, whole_file
 from geotl.graphs import onnx_of
 from geotl.mapping import window_shares
 from geotl.modelfile import ModelFile

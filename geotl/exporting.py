@@ -13,8 +13,8 @@ import torch
 
 from geotl.deployed import Deployed, deployed
 from geotl.engines import Runner
-from geotl.errors import OutputError, SettingError, UnfinishedError
-from geotl.files import whole_file
+from geotl.errors import SettingError, UnfinishedError
+from geotl.files import check_absent, whole_file
 from geotl.graphs import (
     run_onnx,
     run_pt2,
@@ -208,16 +208,6 @@ def write_int8(
             )
         seal(read_proto(made), path, {**told, "rounding": dataclasses.asdict(loss)})
     return loss
-
-
-def check_absent(path: Path, *, overwrite: bool) -> None:
-    """Refuse to replace a file unless told to.
-
-    Raises:
-        OutputError: it exists.
-    """
-    if path.exists() and not overwrite:
-        raise OutputError(f"{path}: exists; choose another path or give --overwrite")
 
 
 def _several(tiles: Any) -> Any:

@@ -105,6 +105,18 @@ def _take_place(part: Path, path: Path) -> None:
     shutil.rmtree(aside)
 
 
+def check_absent(path: Path, *, overwrite: bool) -> None:
+    """Refuse to replace a file unless told to; for before anything is computed.
+
+    Raises:
+        OutputError: it is there already, or is a folder.
+    """
+    if path.is_dir():
+        raise OutputError(f"{path}: is a folder; give the name of a file")
+    if path.exists() and not overwrite:
+        raise OutputError(f"{path}: is there already; choose another name, or give --overwrite")
+
+
 def write_text(path: Path, text: str) -> None:
     """Write a UTF-8 text file whole or not at all."""
     with whole_file(path) as part:

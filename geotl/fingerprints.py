@@ -1,4 +1,4 @@
-"""What the pixels of packed tiles depend on, as one name: equal names hold equal pixels."""
+"""What the pixels of tiles depend on, and what they are, as short names: equal ones are alike."""
 
 from __future__ import annotations
 
@@ -7,6 +7,10 @@ import json
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict
 from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
 
 from geotl.bandfiles import images_in
 from geotl.files import sha256_of
@@ -45,6 +49,19 @@ def fingerprint(
     wanted = wanted_bands(sensor, bands)
     options = [PACK_FORMAT, wanted, list(file_bands or ()), tile_px, fit, asdict(sensor)]
     return hashlib.sha256(json.dumps([files, options]).encode()).hexdigest()
+
+
+def pixel_marks(images: NDArray[Any], valid: NDArray[np.bool_] | None) -> list[str]:
+    """Sixteen hexadecimal digits for the valid pixels of each tile [n,C,S,S], in any type and file.
+
+    >>> tiles = np.array([[[[1, 2]]], [[[1, 9]]]])
+    >>> first, second = pixel_marks(tiles, tiles < 9)
+    >>> len(first), first == second, [second] == pixel_marks(np.array([[[[1.0, 0.0]]]]), None)
+    (16, False, True)
+    """
+    shown = images if valid is None else np.where(valid, images, 0)
+    tiles = np.ascontiguousarray(shown, dtype=np.float32)
+    return [hashlib.blake2b(tile.tobytes(), digest_size=8).hexdigest() for tile in tiles]
 
 
 def wanted_bands(sensor: Sensor, bands: Sequence[str] | None) -> tuple[str, ...]:

@@ -1,16 +1,17 @@
-"""Whether a scene's values are such as a model has seen: radiometry and resolution."""
+"""Whether imagery's values are such as a model has seen: radiometry and resolution."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from geotl.errors import DataError
 from geotl.positions import in_metres
-from geotl.sensors import rescaled
+from geotl.sensors import Sensor, rescaled
 from geotl.windows import Imagery, Window
 
 Floats = NDArray[np.float64]
@@ -25,6 +26,16 @@ class Range:
 
     mean: Floats
     sd: Floats
+
+
+class Strange(NamedTuple):
+    """A band whose median and spread differ from the mean and sd of the training's."""
+
+    name: str
+    middle: float
+    spread: float
+    mean: float
+    sd: float
 
 
 def range_of(examples: NDArray[np.generic], valid: NDArray[np.bool_]) -> Range:
@@ -43,7 +54,7 @@ def range_of(examples: NDArray[np.generic], valid: NDArray[np.bool_]) -> Range:
     return Range(mean, np.sqrt((about**2).sum(axis=1) / count))
 
 
-def check_radiometry(scene: Imagery, known: Range, sensor: object, bands: Sequence[str]) -> None:
+def check_radiometry(scene: Imagery, known: Range, sensor: Sensor, bands: Sequence[str]) -> None:
     """Refuse values that a model never saw, such as reflectance where it knows digital numbers.
 
     Looked at are 7 x 7 places spread over the scene. A band is strange whose median lies more than
@@ -53,24 +64,56 @@ def check_radiometry(scene: Imagery, known: Range, sensor: object, bands: Sequen
     Raises:
         DataError: most bands are strange.
     """
-    sample = _sampled(scene)
-    strange = []
-    for name, found, mean, sd in zip(bands, sample, known.mean, known.sd, strict=True):
-        if len(found) < _FEWEST_PIXELS:
+    values = [rescaled(found, scene.sensor, sensor) for found in _sampled(scene)]
+    strange = strange_bands(values, known, bands)
+    if strange:
+        raise DataError(unlike(str(scene.path), strange, len(bands), scene.sensor.name, "map"))
+
+
+def strange_bands(
+    values: Sequence[NDArray[np.generic]], known: Range, bands: Sequence[str], *, few: bool = False
+) -> list[Strange]:
+    """The bands whose values a model never saw; none unless they are most of them.
+
+    Args:
+        values: of each band, valid ones, in the model's digital numbers.
+        known: of the model's example tiles.
+        bands: their names.
+        few: a few tiles, which may all be of one cover: they may well vary less than training
+            tiles did, unless they are much smaller too, as reflectance is beside digital numbers.
+    """
+    found = []
+    for name, made, mean, sd in zip(bands, values, known.mean, known.sd, strict=True):
+        if len(made) < _FEWEST_PIXELS:
             continue
-        made = np.asarray(rescaled(found, scene.sensor, sensor), dtype=np.float64)  # type: ignore[arg-type]
-        middle, spread = float(np.median(made)), float(made.std())
+        exact = made.astype(np.float64)
+        middle, spread = float(np.median(exact)), float(exact.std())
         ratio = spread / max(sd, 1e-9)
-        if abs(middle - mean) > FARTHEST_SD * sd or not 1 / LARGEST_RATIO < ratio < LARGEST_RATIO:
-            strange.append((name, middle, spread, mean, sd))
-    if 2 * len(strange) > len(bands):
-        name, middle, spread, mean, sd = strange[0]
-        raise DataError(
-            f"{scene.path}: values unlike any that the model has seen in {len(strange)} of "
-            f"{len(bands)} bands (such as {name}: {middle:.4g} ± {spread:.2g} here, {mean:.4g} ± "
-            f"{sd:.2g} in training); name the sensor and processing with --sensor (now "
-            f"{scene.sensor.name}), or --force to map all the same"
+        narrow = ratio <= 1 / LARGEST_RATIO and not (
+            few and abs(middle) * LARGEST_RATIO > abs(mean)
         )
+        if abs(middle - mean) > FARTHEST_SD * sd or narrow or ratio >= LARGEST_RATIO:
+            found.append(Strange(name, middle, spread, float(mean), float(sd)))
+    return found if 2 * len(found) > len(bands) else []
+
+
+def unlike(what: str, strange: Sequence[Strange], bands: int, sensor: str, verb: str) -> str:
+    """The words that refuse imagery of which most bands are strange.
+
+    Args:
+        what: the imagery.
+        strange: bands, from `strange_bands`.
+        bands: how many there are.
+        sensor: name of the one that the imagery was taken to be of.
+        verb: what --force does all the same.
+    """
+    one = strange[0]
+    return (
+        f"{what}: values unlike any that the model has seen in {len(strange)} of {bands} bands "
+        f"(such as {one.name}: {one.middle:.4g} ± {one.spread:.2g} here, {one.mean:.4g} ± "
+        f"{one.sd:.2g} in training); name the sensor and processing with --sensor (now {sensor}), "
+        f"or --force to {verb} all the same"
+    )
 
 
 def _sampled(scene: Imagery) -> list[NDArray[np.generic]]:

@@ -11,8 +11,7 @@ from typing import Any
 import shapely
 
 from geotl.errors import ModelError
-from geotl.exporting import check_absent
-from geotl.files import write_text
+from geotl.files import check_absent, write_text
 from geotl.mlm import mlm_item
 from geotl.mlmassets import assets_of
 from geotl.mlmchecks import check_item

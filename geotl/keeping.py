@@ -14,8 +14,10 @@ from numpy.typing import NDArray
 from geotl.drawing import Draw, Source
 from geotl.errors import RecipeError
 from geotl.features import raw_features
+from geotl.fingerprints import pixel_marks
 from geotl.heads import Linear
-from geotl.modelfile import CORESET, EXAMPLES, Companions, Contract, ModelFile, save
+from geotl.loading import Pack
+from geotl.modelfile import CORESET, EXAMPLES, MARKS, Companions, Contract, ModelFile, save
 from geotl.recipe import Recipe, dump
 from geotl.rendering import default_colours
 from geotl.strategies import Fitted, install, predict_rows, standardised
@@ -23,6 +25,7 @@ from geotl.weights import WeightReport
 
 Ints = NDArray[np.int64]
 Floats = NDArray[np.floating]
+_BLOCK = 256
 
 
 def save_models(
@@ -101,11 +104,23 @@ def kept_features(fitted: Fitted, source: Source, kept: Ints, rows: Ints, recipe
 
 
 def training_notes(source: Source, draw: Draw) -> dict[str, Any]:
-    """Where and when the training tiles were taken, as far as is known."""
+    """Where and when the training tiles were taken, if known, and marks of their pixels."""
     rows = draw.split.train
     crs = [source.pack.crs[i] for i in rows]
     dates = sorted({d for d in (source.pack.acquired[i] for i in rows) if d})
-    return {"tiles": len(rows), "crs": crs if any(crs) else [], "dates": dates}
+    return {
+        "tiles": len(rows), "crs": crs if any(crs) else [], "dates": dates,
+        MARKS: tile_marks(source.pack, rows),
+    }  # fmt: skip
+
+
+def tile_marks(pack: Pack, rows: Ints) -> list[str]:
+    """Marks of some of a pack's tiles, by which a model knows again what it learnt from."""
+    found: list[str] = []
+    for start in range(0, len(rows), _BLOCK):
+        part = rows[start : start + _BLOCK]
+        found += pixel_marks(pack.images[part], None if pack.valid is None else pack.valid[part])
+    return found
 
 
 def colours_of(recipe: Recipe, source: Source) -> tuple[str, ...]:

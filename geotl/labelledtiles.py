@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -11,11 +12,15 @@ from numpy.typing import NDArray
 from geotl.cachefolder import cache_folder
 from geotl.catalogue import index_tiles
 from geotl.errors import DataError, nearest
+from geotl.fingerprints import pixel_marks
+from geotl.imagerycheck import Range, strange_bands, unlike
 from geotl.loading import read_tiles
-from geotl.modelfile import Contract
+from geotl.modelfile import MARKS, Contract
 from geotl.sensors import Sensor, rescaled
 from geotl.shaping import Pixels
 from geotl.tiles import TileIndex
+
+LOOKED_AT = 64  # tiles whose values are held against the training tiles'
 
 
 def labelled_tiles(
@@ -72,3 +77,67 @@ def tile_blocks(
         paths, own, contract.bands, file_bands, contract.tile_px, contract.fit, block=block
     ):
         yield rescaled(images, own, contract.sensor), valid
+
+
+def check_tiles(
+    contract: Contract, seen: Range, paths: Sequence[Path], sensor: Sensor | None = None
+) -> None:
+    """Refuse tiles whose values a model never saw, by those of 64 tiles spread over the list.
+
+    Args:
+        contract: the model's.
+        seen: mean and sd of its example tiles' bands.
+        paths: the tiles' files.
+        sensor: the tiles', None for the model's.
+
+    Raises:
+        DataError: most bands are strange; or a file that cannot be read.
+        BandError: bands missing.
+    """
+    at = np.unique(np.linspace(0, len(paths) - 1, min(len(paths), LOOKED_AT)).astype(int))
+    parts: list[list[NDArray[np.generic]]] = [[] for _ in contract.bands]
+    for images, valid in tile_blocks(contract, [paths[i] for i in at], sensor):
+        for band, part in enumerate(parts):
+            part.append(images[:, band][valid[:, band]])
+    values = [np.concatenate(part) for part in parts]
+    strange = strange_bands(values, seen, contract.bands, few=True)
+    if strange:
+        others = f" and {len(paths) - 1} more tiles" if len(paths) > 1 else ""
+        name = (sensor or contract.sensor).name
+        told = unlike(f"{paths[0]}{others}", strange, len(parts), name, "take them")
+        raise DataError(told)
+
+
+def marked(blocks: Iterable[Pixels], marks: list[str]) -> Iterator[Pixels]:
+    """Blocks of tiles as they come, the marks of whose pixels are put into a list."""
+    for images, valid in blocks:
+        marks += pixel_marks(images, valid)
+        yield images, valid
+
+
+def to_judge(
+    notes: Mapping[str, Any], marks: Sequence[str], *, learnt: bool, say: Callable[[str], None]
+) -> NDArray[np.int64]:
+    """Positions of the tiles that a model did not learn from, as far as its file tells.
+
+    Args:
+        notes: the model's.
+        marks: of the tiles' pixels.
+        learnt: take those it learnt from, too.
+        say: told of tiles left out or taken, and where that is not known.
+
+    Raises:
+        DataError: none is left.
+    """
+    every = np.arange(len(marks))
+    held = notes.get("training", {}).get(MARKS)
+    if held is None:
+        say("which tiles the model learnt from is not told by its file: they may be among these")
+        return every
+    met = np.isin(np.array(marks, dtype=str), np.array(held, dtype=str))
+    told = f"{met.sum()} of {len(marks)} tiles were learnt from"
+    if met.any() and met.all() and not learnt:
+        raise DataError(f"{told}, so none is left to judge the model on; give others, or --all")
+    if met.any():
+        say(f"{told} and are {'judged too' if learnt else 'left out; --all judges them too'}")
+    return every if learnt else np.flatnonzero(~met)

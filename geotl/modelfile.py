@@ -29,6 +29,7 @@ from geotl.shaping import Fit
 
 FORMAT_VERSION = 1
 KEY, BARE = "geotl", "bare"
+MARKS = "marks"  # of the training tiles' pixels, in the note `training`; earlier files have none
 EXAMPLES, CORESET = 32, 2000
 
 

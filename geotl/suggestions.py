@@ -16,6 +16,7 @@ from geotl.applicability import Applicability, area_of_applicability
 from geotl.candidates import Candidates, candidates, empty
 from geotl.chips import ChipRules
 from geotl.errors import BandError, DataError, OutputError
+from geotl.files import check_absent
 from geotl.labels import Labels
 from geotl.modelfile import ModelFile
 from geotl.occupied import Occupied, label_shapes
@@ -215,10 +216,7 @@ def check_target(path: Path, *, overwrite: bool) -> None:
         raise OutputError(
             f"{path}: points are written as a GeoPackage; give a name ending in .gpkg"
         )
-    if path.is_dir():
-        raise OutputError(f"{path}: is a folder; give the name of a file")
-    if path.exists() and not overwrite:
-        raise OutputError(f"{path}: is there already; choose another name, or give --overwrite")
+    check_absent(path, overwrite=overwrite)
 
 
 class _Pool:

@@ -405,6 +405,14 @@ def test_the_command_writes_what_it_prints(tmp_path, capsys) -> None:
     assert sum(held["adjusted_area"]["value"]) == pytest.approx(sum(held["mapped_area"]))
     assert (out / "classes.csv").read_text().count("\n") == 10
     assert (out / "areas.png").read_bytes().startswith(b"\x89PNG")
+    (out / "accuracy.json").unlink()
+    (out / "classes.csv").write_text("3,wetland")  # names of one's own, such as --names takes
+    assert main([*line, "-o", str(out)]) == 2
+    assert f"{out / 'classes.csv'}: is there already" in capsys.readouterr().err
+    assert (out / "classes.csv").read_text() == "3,wetland"
+    assert not (out / "accuracy.json").exists()
+    assert main([*line, "-o", str(out), "--overwrite"]) == 0
+    capsys.readouterr()
     assert main([*line[:3], "--layer", "pints", "-q"]) == 2
     assert "did you mean 'points'" in capsys.readouterr().err
 
@@ -416,6 +424,18 @@ def test_sampling_by_command_plans_and_draws(patches, tmp_path, capsys) -> None:
     drawn = ["sample", str(patches), "-n", "60", "--allocation", "equal", "-o", str(path), "-q"]
     assert main(drawn) == 0
     assert gpd.read_file(path)["stratum"].value_counts().tolist() == [20, 20, 20]
+    filled = gpd.read_file(path).assign(reference="wood")
+    filled.to_file(path)
+    capsys.readouterr()
+    assert main(drawn) == 2
+    told = capsys.readouterr()
+    assert told.out == ""
+    assert (
+        told.err == f"geotl: {path}: is there already; choose another name, or give --overwrite\n"
+    )
+    assert set(gpd.read_file(path)["reference"]) == {"wood"}
+    assert main([*drawn, "--overwrite"]) == 0
+    assert gpd.read_file(path)["reference"].isna().all()
     assert main(["sample", str(patches), "-n", "60", "--expected", "wader=0.9", "-q"]) == 2
     assert "did you mean 'water'" in capsys.readouterr().err
     assert main(["sample", str(patches), "-n", "60", "--minimum", "30", "-q"]) == 2

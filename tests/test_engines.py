@@ -126,12 +126,43 @@ def test_tiles_are_named_as_the_model_names_them(engine, model, exported, tmp_pa
 
 
 def test_it_is_judged_as_the_model_is(model, exported, tmp_path):
-    tiles, labels = made_tiles(2)
-    for n, (tile, label) in enumerate(zip(tiles, labels, strict=True)):
-        write_tile(tmp_path / CLASSES[label] / f"{n}.tif", tile, names=list(BANDS))
+    write_labelled(tmp_path, 1.0)
     wanted, found = (geotl.load(path).evaluate(tmp_path) for path in (model, exported))
     assert found.headline == wanted.headline
     assert found.scores.overall == wanted.scores.overall
+
+
+def write_labelled(folder: Path, scale: float, dtype: str = "uint16") -> Path:
+    tiles, labels = made_tiles(2)
+    for n, (tile, label) in enumerate(zip(tiles, labels, strict=True)):
+        made = (tile * scale).astype(dtype)
+        write_tile(folder / CLASSES[label] / f"{n}.tif", made, names=list(BANDS))
+    return folder
+
+
+@pytest.mark.parametrize("kind", ["model", "exported"])
+def test_tiles_of_values_never_seen_are_refused(kind, request, tmp_path, capsys):
+    """Digital numbers nine times too large, and reflectance; tiles of one cover are no such."""
+    path = str(request.getfixturevalue(kind))
+    table = tmp_path / "p.csv"
+    for scale, dtype in ((9.0, "uint16"), (1e-4, "float32")):
+        tiles = write_labelled(tmp_path / dtype, scale, dtype)
+        for command in (["predict", path, str(tiles), "-o", str(table)],
+                        ["evaluate", path, str(tiles)]):  # fmt: skip
+            assert main(command) == 2
+            told = one_line(capsys)
+            assert "5 more tiles: values unlike any that the model has seen" in told
+            assert "--sensor (now sentinel2_l2a), or --force" in told
+            assert not table.exists()
+            assert main([*command, "--force"]) == 0
+            capsys.readouterr()
+            table.unlink(missing_ok=True)
+    fine = write_labelled(tmp_path / "fine", 1.0)
+    assert main(["predict", path, str(fine), "-o", str(table)]) == 0
+    for name in CLASSES:
+        one = next((fine / name).glob("*.tif"))
+        assert main(["predict", path, str(one), "-o", str(table), "--overwrite"]) == 0
+    assert main(["evaluate", path, str(fine)]) == 0
 
 
 @pytest.mark.parametrize("engine", ENGINES)

@@ -16,7 +16,8 @@ from safetensors.numpy import load_file
 import geotl
 from geotl.cli import main
 from geotl.comparing import variants
-from geotl.modelfile import load, read_header
+from geotl.modelfile import bare, load, read_header, save
+from geotl.passports import passport
 from geotl.recipe import load as load_recipe
 from geotl.sensors import get_sensor
 
@@ -95,11 +96,50 @@ def test_predict_and_evaluate_agree_with_the_run(
     model, table = str(out / "model.safetensors"), tmp_path / "p.csv"
     assert main(["predict", model, str(tiles / "water"), "-o", str(table)]) == 0
     assert len(table.read_text().splitlines()) == 13
+    table.write_text("mine")
+    again = ["predict", model, str(tiles), "-o", str(table)]
+    capsys.readouterr()
+    assert main(again) == 2
+    assert "is there already" in capsys.readouterr().err
+    assert table.read_text() == "mine"
+    assert main([*again, "--overwrite"]) == 0
     capsys.readouterr()
     assert main(["evaluate", model, str(tiles)]) == 0
-    assert capsys.readouterr().out.startswith("overall accuracy ")
+    told = capsys.readouterr().out
+    assert told.startswith("overall accuracy ")
+    assert "12 of 36 tiles were learnt from and are left out; --all" in told
+    assert told.count(" of 8 tiles") == 3
     assert main(["inspect", model]) == 0
     assert "B02, B03, B04, B08" in capsys.readouterr().out
+
+
+def test_tiles_learnt_from_are_known_again_in_any_file_and_never_judged_untold(
+    tiles: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run(tiles, tmp_path / "run") == 0
+    model = tmp_path / "run" / "model.safetensors"
+    held = load(model)
+    marks = held.notes["training"]["marks"]
+    assert len(set(marks)) == 12
+    assert {len(mark) for mark in marks} == {16}
+    for number, row in enumerate(held.companions.labels[:4]):  # the examples, written anew
+        name = held.contract.classes[row]
+        picture = held.companions.examples[number].astype(np.float32)
+        write_tile(tmp_path / "own" / name / f"{number}.tif", picture, names=BANDS)
+    (tmp_path / "own" / "field").mkdir(exist_ok=True)
+    write_tile(tmp_path / "own" / "town" / "t.tif", picture, names=BANDS)
+    capsys.readouterr()
+    assert main(["evaluate", str(model), str(tmp_path / "own")]) == 2
+    assert "5 of 5 tiles were learnt from, so none is left" in capsys.readouterr().err
+    assert main(["evaluate", str(model), str(tiles), "--all"]) == 0
+    assert "12 of 36 tiles were learnt from and are judged too" in capsys.readouterr().out
+    told_in_onnx = passport(held, views=1, precision="float32")["notes"]["training"]
+    assert set(told_in_onnx) == {"dates", "tiles"}
+    bare_file = tmp_path / "bare.safetensors"
+    save(bare_file, bare(held))
+    assert not any(mark.encode() in bare_file.read_bytes() for mark in marks)
+    assert main(["evaluate", str(bare_file), str(tiles)]) == 0
+    assert "is not told by its file" in capsys.readouterr().out
 
 
 def test_shuffled_bands_give_the_same_answer(tiles: Path, tmp_path: Path) -> None:
