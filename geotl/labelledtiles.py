@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from geotl.cachefolder import cache_folder
 from geotl.catalogue import index_tiles
-from geotl.errors import DataError, nearest
+from geotl.errors import DataError, nearest, needed_by_model
 from geotl.loading import read_tiles
 from geotl.modelfile import Contract
 from geotl.sensors import Sensor, rescaled
@@ -68,7 +68,8 @@ def tile_blocks(
     """
     own = sensor or contract.sensor
     file_bands = contract.file_bands if sensor is None else None
-    for images, valid in read_tiles(
-        paths, own, contract.bands, file_bands, contract.tile_px, contract.fit, block=block
-    ):
-        yield rescaled(images, own, contract.sensor), valid
+    with needed_by_model("tiles", own.name):
+        for images, valid in read_tiles(
+            paths, own, contract.bands, file_bands, contract.tile_px, contract.fit, block=block
+        ):
+            yield rescaled(images, own, contract.sensor), valid

@@ -89,6 +89,23 @@ def refused(capsys: pytest.CaptureFixture[str], code: int, told: str) -> str:
     return error
 
 
+@pytest.mark.parametrize("folder", [False, True], ids=["file", "folder"])
+@pytest.mark.parametrize("command", ["map", "predict"])
+def test_a_band_the_model_needs_cannot_be_left_out(model, tmp_path, capsys, command, folder):
+    pixels, given = made_pixels(patches(2, 2), 48), tmp_path / "given"
+    if folder:
+        given.mkdir()
+        for name, plane in zip(BANDS[:3], pixels, strict=False):
+            write_tile(given / f"x_{name}.tif", plane[None])
+    else:
+        given = write_tile(given.with_suffix(".tif"), pixels[:3], names=list(BANDS[:3]))
+    what = "a scene" if command == "map" else "tiles"
+    code = main([command, str(model), str(given), "-o", str(tmp_path / "out.tif")])
+    told = refused(capsys, code, f"{given}: no band B08, which this model needs; give {what} that")
+    assert "data." not in told
+    assert "x_" not in told
+
+
 # --- what a map says -------------------------------------------------------------------------
 
 
