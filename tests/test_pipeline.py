@@ -223,8 +223,13 @@ def test_a_folder_with_another_run_is_refused_and_kept(
     out = tmp_path / "run"
     run(tiles, out)
     before = (out / "model.safetensors").read_bytes()
-    assert run(tiles, out) == 2
-    assert "holds another run" in capsys.readouterr().err
+    for changed, told in [
+        ((), "already finished; --resume prints"), (("split.shots=2",), "holds another run"),
+        (("seed=1",), "holds another run"), (("data.root=nowhere",), "nowhere"),
+        (("model.weights=missing.pth",), "missing.pth"),
+    ]:  # fmt: skip
+        assert run(tiles, out, *changed) == 2
+        assert told in capsys.readouterr().err
     assert run(tiles, out, "seed=1", options=("-q", "--resume")) == 2
     assert "another recipe" in capsys.readouterr().err
     assert run(tiles, out, options=("-q", "--resume")) == 0
