@@ -8,6 +8,7 @@ import hashlib
 import itertools
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -653,6 +654,7 @@ def test_where_dense_mode_does_not_go_it_says_so(model, scene, tmp_path, capsys)
     told = capsys.readouterr().out
     assert "exact mode (dense mode needs a step that is a multiple of 4 px)\n" in told
     assert "choose" not in told
+    assert re.search(r"[0-9,]+ windows, exact mode, 1 view, \d+ s\n", told)
     assert open_map(tmp_path / "m.tif").tags["GEOTL_MODE"] == "exact"
 
 
