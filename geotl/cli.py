@@ -292,7 +292,7 @@ def _predict(args: argparse.Namespace) -> None:
     found = model.predict(args.tiles, sensor=sensor, precision=args.precision)
     paths = [str(path) for path in found.paths]
     write_text(args.output, predictions_csv(paths, None, found.probabilities, found.classes))
-    print(f"{len(paths)} tiles named in {args.output}")
+    print(f"{found}; written to {args.output}")
 
 
 def _evaluate(args: argparse.Namespace) -> None:

@@ -94,8 +94,13 @@ def test_predict_and_evaluate_agree_with_the_run(
     run(tiles, out)
     model, table = str(out / "model.safetensors"), tmp_path / "p.csv"
     assert main(["predict", model, str(tiles / "water"), "-o", str(table)]) == 0
-    assert len(table.read_text().splitlines()) == 13
-    capsys.readouterr()
+    rows = table.read_text().splitlines()
+    assert len(rows) == 13
+    found = geotl.load(model).predict(tiles / "water")
+    assert capsys.readouterr().out == f"{found}; written to {table}\n"
+    assert sum(found.counts.values()) == 12
+    assert repr(found) == f"<Predictions of {found}>"
+    assert "array" not in repr(found)
     assert main(["evaluate", model, str(tiles)]) == 0
     assert capsys.readouterr().out.startswith("overall accuracy ")
     assert main(["inspect", model]) == 0
