@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -16,7 +16,7 @@ from geotl.groundareas import areal_scales
 from geotl.mapsurvey import Progress, Survey, cross, survey
 from geotl.olofsson import AreaEstimate, Counts, Floats, census, estimate, too_few
 from geotl.reference import References, as_classes, read_reference
-from geotl.sampledesign import Design, simple_warning
+from geotl.sampledesign import Design, simple_warning, training_boxes
 from geotl.samplejudging import judge, placement_warnings
 
 _AREA_OFF = 0.01  # share by which a projection may change areas before it is told
@@ -167,11 +167,25 @@ def assess_raster(
         sampled=False,
         rejected={},
         warnings=tuple(_projection(of)),
-        notes=() if same_grid(of.grid, reference.grid) else (_LAID,),
+        notes=tuple(_raster_notes(of, reference)),
     )
 
 
+def _raster_notes(of: ClassMap, reference: ClassMap) -> Iterator[str]:
+    """What the figures of a census count, and what they do not."""
+    if not same_grid(of.grid, reference.grid):
+        yield _LAID
+    yield _COUNTED
+    if len(training_boxes(of.tags)):
+        yield _LEARNT
+
+
 _LAID = "the reference lies on another grid; it was laid on the map's by nearest neighbour"
+_COUNTED = (
+    "pixels without a reference are left out, of the mapped areas too, which may be less than in "
+    "the map's own table"
+)
+_LEARNT = "ground that the model learnt from counts like any other where it lies in the reference"
 
 
 def _rejected(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -61,6 +62,26 @@ class Predictions:
         """Probability of that class, [N]."""
         best: NDArray[np.float64] = self.probabilities.max(axis=1)
         return best
+
+    @property
+    def counts(self) -> dict[str, int]:
+        """How many tiles are of each class, commonest first; classes of none are left out."""
+        return dict(Counter(self.labels).most_common())
+
+    def __str__(self) -> str:
+        """Tiles by class in a line.
+
+        >>> chances = np.array([[0.2, 0.8], [0.9, 0.1], [0.1, 0.9]])
+        >>> print(Predictions(("field", "wood"), np.log(chances), chances))
+        3 tiles: wood 2, field 1
+        """
+        told = ", ".join(f"{name} {count}" for name, count in self.counts.items())
+        number = len(self.probabilities)
+        return f"{number} tile{'' if number == 1 else 's'}" + (f": {told}" if told else "")
+
+    def __repr__(self) -> str:
+        """As `str`, without the arrays."""
+        return f"<Predictions of {self}>"
 
 
 class Model:

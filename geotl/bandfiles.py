@@ -14,7 +14,8 @@ from typing import TypeVar
 import numpy as np
 
 from geotl.alignment import align, resample
-from geotl.errors import BandError, DataError
+from geotl.bands import listed
+from geotl.errors import BandError, DataError, MissingBandError
 from geotl.imagefiles import SUFFIXES, describe, read
 from geotl.raster import Raster, RasterInfo
 from geotl.sensors import Sensor, known_band
@@ -164,19 +165,24 @@ def band_files(
     told = [(band_in_name(path.stem, sensor), path) for path in images]
     if not set(wanted) <= {band for band, _ in told}:
         told = [(band or _described(path, sensor), path) for band, path in told]
-    found = {}
-    for band in wanted:
-        mine = finest_named([path for name, path in told if name == band])
-        if len(mine) != 1:
-            held = ", ".join(path.name for path in images) or "no images"
+    found = {band: finest_named([path for name, path in told if name == band]) for band in wanted}
+    rule = (
+        "a tile's folder holds one file for each band, its name ending with the band's, such as "
+        "_B02.tif"
+    )
+    missing = [band for band, mine in found.items() if not mine]
+    if missing:
+        held = ", ".join(path.name for path in images) or "no images"
+        raise MissingBandError(
+            f"{folder}: band {listed(missing)}: not in {held}; {rule} (choose bands with "
+            "data.bands)",
+            missing, folder,
+        )  # fmt: skip
+    for band, mine in found.items():
+        if len(mine) > 1:
             names = ", ".join(path.name for path in mine)
-            how = f"in {len(mine)} files ({names})" if mine else f"not in {held}"
-            raise BandError(
-                f"{folder}: band {band}: {how}; a tile's folder holds one file for each band, its "
-                "name ending with the band's, such as _B02.tif (choose bands with data.bands)"
-            )
-        found[band] = mine[0]
-    return found
+            raise BandError(f"{folder}: band {band}: in {len(mine)} files ({names}); {rule}")
+    return {band: mine[0] for band, mine in found.items()}
 
 
 def finest_named(paths: Sequence[Path]) -> list[Path]:

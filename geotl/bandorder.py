@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 from collections.abc import Sequence
 
-from geotl.errors import BandError
+from geotl.errors import BandError, MissingBandError
 from geotl.raster import Raster, RasterInfo
 from geotl.sensors import Sensor, known_band, match_bands
 
@@ -25,6 +25,8 @@ def band_positions(
     order = tuple(file_bands) if file_bands else None
     try:
         return _matched(sensor, image.band_names, described, tuple(bands), order)
+    except MissingBandError as error:
+        raise MissingBandError(f"{image.path}: {error}", error.bands, image.path) from error
     except BandError as error:
         raise BandError(f"{image.path}: {error}") from error
 

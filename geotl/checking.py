@@ -62,6 +62,7 @@ def check_tiles(
     pack: Pack,
     *,
     sizes: Sequence[tuple[int, int]] = (),
+    apart: bool = False,
     progress: Progress | None = None,
 ) -> Checked:
     """Look at labelled tiles from every side.
@@ -71,6 +72,7 @@ def check_tiles(
         sensor: whose DN they hold.
         pack: their pixels.
         sizes: height and width of each file, where there are files.
+        apart: whether the split at hand keeps neighbours on one side.
         progress: called with tiles done and tiles in all.
     """
     facts, labels, names = tile_facts(pack, progress), index.labels, index.names
@@ -89,8 +91,8 @@ def check_tiles(
         *radiometry_findings(facts.quantiles, pack.bands, sensor, pack.images.dtype),
         *validity_findings(facts, labels, index.classes, names, sensor),
         *twin_findings("duplicate", whole, labels, names),
-        *twin_findings("near-duplicate", near, labels, names),
-        *twin_findings("overlap", other, labels, names),
+        *twin_findings("near-duplicate", near, labels, names, apart=apart),
+        *twin_findings("overlap", other, labels, names, apart=apart),
         *_across_splits([*whole, *near, *other], index),
         *_outlying(far, names, index, labels),
         *_ungrouped(index, pack),
@@ -171,9 +173,12 @@ def validity_findings(
 
 
 def twin_findings(
-    kind: str, pairs: Sequence[Pair], labels: Ints, names: Sequence[str]
+    kind: str, pairs: Sequence[Pair], labels: Ints, names: Sequence[str], *, apart: bool = False
 ) -> Iterator[Finding]:
-    """Tiles that show the same ground, those of different classes apart: their labels conflict."""
+    """Tiles that show the same ground, those of different classes apart: their labels conflict.
+
+    With `apart` a spatial split is at hand, and none is advised.
+    """
     known = [p for p in pairs if labels[p.first] >= 0 and labels[p.second] >= 0]
     against = [p for p in known if labels[p.first] != labels[p.second]]
     grave = [p for p in against if p.share >= 0.5]
@@ -194,13 +199,19 @@ def twin_findings(
     remedy = {
         "duplicate": "keep one of each; copies are kept on one side of a split here, but count "
         "twice in every figure",
-        "near-duplicate": "keep one of each, or keep them together (split.method=blocks, or one "
-        "group in tiles.csv and split.method=group): on both sides of a split they flatter the "
-        "accuracy",
-        "overlap": "split by blocks or by group, never at random: shared pixels on both sides "
-        "flatter the accuracy",
-    }[kind]
-    yield Finding("doubtful", kind, said, remedy, _paired(rest, names))
+        "near-duplicate": "keep one of each"
+        + ("" if apart else ", or keep them together (split.method=blocks, or one group in "
+           "tiles.csv and split.method=group)")
+        + ": on both sides of a split they flatter the accuracy",
+        "overlap": "the recipe's split sets training tiles that share ground with a judged one "
+        "aside" if apart
+        else "split by blocks or by group, never at random: shared pixels on both sides flatter "
+        "the accuracy",
+    }[kind]  # fmt: skip
+    settled = apart and kind == "overlap"
+    yield Finding(
+        "worth knowing" if settled else "doubtful", kind, said, remedy, _paired(rest, names)
+    )
 
 
 def _conflict(kind: str, pairs: Sequence[Pair], names: Sequence[str]) -> Finding:

@@ -62,13 +62,15 @@ class Placement:
     def summary(self) -> tuple[str, ...]:
         """Counts of chips and labels by class and by reason, one line each."""
         covered = {chip.label_id for chip in self.chips}
+        labels = len(covered) + len(self.rejected)
+        share = f"{len(covered)} of {labels}" if self.rejected else f"{labels}"
         lines = [
-            f"{len(self.chips)} chips of {len(covered)} labels: "
+            f"{len(self.chips)} chips from {share} labels: "
             + (_counted(chip.class_name for chip in self.chips) or "none")
         ]
         reasons = Counter(one.reason for one in self.rejected)
         if reasons:
-            lines.append(f"{len(self.rejected)} labels rejected:")
+            lines.append(f"rejected {len(self.rejected)}:")
         for reason, count in reasons.most_common():
             told = _counted(
                 one.class_name or "no class" for one in self.rejected if one.reason == reason

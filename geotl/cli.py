@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import errno
 import json
+import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -26,16 +27,45 @@ from geotl.errors import GeoTLError, UnfinishedError
 from geotl.saying import say, sayer
 
 _NOT_WRITTEN = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EACCES, errno.EROFS)
+_UNREAD = 141  # as a shell tells of SIGPIPE
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run a command: 0 when done, 2 for input that cannot be used, 130 when interrupted.
 
-    1 where a part failed and the rest was finished.
+    1 where a part failed and the rest was finished; 141 where what reads the lines reads no more,
+    as `head` does.
     """
-    args = _parsed(argv)
+    try:
+        return _commanded(argv)
+    except BrokenPipeError:
+        if not _unread():
+            raise
+        return _UNREAD
+
+
+def _unread() -> bool:
+    """Whether nobody reads standard output or else error any more; that one is then let go."""
+    for stream in (sys.stdout, sys.stderr):
+        try:
+            print(file=stream, flush=True)
+        except BrokenPipeError:
+            nowhere = os.open(os.devnull, os.O_WRONLY)
+            os.dup2(nowhere, stream.fileno())  # or Python would tell of it once more at its end
+            os.close(nowhere)
+            return True
+    return False
+
+
+def _commanded(argv: Sequence[str] | None) -> int:
+    try:
+        args = _parsed(argv)
+    except SystemExit:  # of --help
+        print(end="", flush=True)
+        raise
     try:
         args.command(args)
+        print(end="", flush=True)
     except UnfinishedError as error:
         return min(1, _refused(error, debug=args.debug))
     except GeoTLError as error:
@@ -269,7 +299,7 @@ def _predict(args: argparse.Namespace) -> None:
     found = model.predict(args.tiles, sensor=sensor, precision=args.precision, force=args.force)
     paths = [str(path) for path in found.paths]
     write_text(args.output, predictions_csv(paths, None, found.probabilities, found.classes))
-    print(f"{len(paths)} tiles named in {args.output}")
+    print(f"{found}; written to {args.output}")
 
 
 def _evaluate(args: argparse.Namespace) -> None:

@@ -19,7 +19,9 @@ def add_check(commands: Any, common: argparse.ArgumentParser) -> None:
     check = commands.add_parser(
         "check", parents=[common], help="look at labelled tiles before training",
         description="Counts, sizes, radiometry, nodata, duplicates, overlaps, label conflicts and "
-        "outliers, with remedies: geotl check DATA --sensor sentinel2_l2a -o folder",
+        "outliers, with remedies: geotl check DATA --sensor sentinel2_l2a -o folder; for class "
+        "folders of tiles that hold some of its bands: geotl check DATA --sensor sentinel2_l2a "
+        "data.bands=B02,B03,B04,B08",
     )  # fmt: skip
     check.add_argument(
         "data", metavar="DATA",
@@ -47,6 +49,7 @@ def _check(args: argparse.Namespace) -> None:
     from geotl.pipeline import rgb_positions
     from geotl.preparing import read_source, recipe_sensor
     from geotl.progress import ProgressLine
+    from geotl.settings import SPATIAL
 
     recipe = _recipe(args)
     sensor = recipe_sensor(recipe)
@@ -56,8 +59,9 @@ def _check(args: argparse.Namespace) -> None:
     sizes = _sizes(source, recipe.data.file_bands)
     with ProgressLine(quiet=args.quiet) as line:
         found = check_tiles(
-            source.index, sensor, source.pack, sizes=sizes, progress=line.counter("looking")
-        )
+            source.index, sensor, source.pack, sizes=sizes,
+            apart=recipe.split.method in SPATIAL, progress=line.counter("looking"),
+        )  # fmt: skip
     print(told(found))
     if args.output:
         written = write_check(

@@ -7,7 +7,9 @@ The command line prints it and ends with exit code 2.
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
 
 
 class GeoTLError(Exception):
@@ -24,6 +26,20 @@ class DataError(GeoTLError, ValueError):
 
 class BandError(DataError):
     """Bands that are missing, unknown or not named."""
+
+
+class MissingBandError(BandError):
+    """Bands that are not there.
+
+    Attributes:
+        bands: their names.
+        place: the file or folder without them, None if not known.
+    """
+
+    def __init__(self, message: str, bands: Sequence[str] = (), place: Path | None = None) -> None:
+        """Say so, and keep what the message is made of."""
+        super().__init__(message)
+        self.bands, self.place = tuple(bands), place
 
 
 class OutsideError(DataError):
@@ -48,6 +64,28 @@ class OutputError(GeoTLError, OSError):
 
 class UnfinishedError(GeoTLError):
     """Work of which a part failed; what was finished is there (exit code 1)."""
+
+
+@contextmanager
+def needed_by_model(given: str, sensor: str) -> Iterator[None]:
+    """Tell of bands missing from what a model is given, whose bands nobody can choose.
+
+    Args:
+        given: what is to have them, such as a scene.
+        sensor: name of the one that they were looked for under.
+
+    Raises:
+        BandError: in place of a `MissingBandError`.
+    """
+    try:
+        yield
+    except MissingBandError as error:
+        names, them = ", ".join(error.bands), "it" if len(error.bands) == 1 else "them"
+        has = "have" if given == "tiles" else "has"
+        raise BandError(
+            f"{error.place or given}: no band {names}, which this model needs; give {given} that "
+            f"{has} {them}, or name the sensor with --sensor (now {sensor})"
+        ) from error
 
 
 def nearest(name: str, allowed: Iterable[str]) -> str:

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from geotl.cachefolder import cache_folder
 from geotl.catalogue import index_tiles
-from geotl.errors import DataError, nearest
+from geotl.errors import DataError, nearest, needed_by_model
 from geotl.fingerprints import pixel_marks
 from geotl.imagerycheck import Range, strange_bands, unlike
 from geotl.loading import read_tiles
@@ -73,10 +73,11 @@ def tile_blocks(
     """
     own = sensor or contract.sensor
     file_bands = contract.file_bands if sensor is None else None
-    for images, valid in read_tiles(
-        paths, own, contract.bands, file_bands, contract.tile_px, contract.fit, block=block
-    ):
-        yield rescaled(images, own, contract.sensor), valid
+    with needed_by_model("tiles", own.name):
+        for images, valid in read_tiles(
+            paths, own, contract.bands, file_bands, contract.tile_px, contract.fit, block=block
+        ):
+            yield rescaled(images, own, contract.sensor), valid
 
 
 def check_tiles(

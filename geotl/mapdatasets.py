@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from geotl.dataarrays import need_rioxarray, scene_of
+from geotl.errors import needed_by_model
 from geotl.mapinputs import at_training_resolution, interest_in, open_for
 from geotl.mapmaking import map_scene
 from geotl.maptask import MapOptions
@@ -72,8 +73,9 @@ def _opened(
     if isinstance(scene, str | Path):
         return open_for(model, scene, sensor=sensor, mask=mask)
     contract = model.contract
-    file_bands = None if sensor else contract.file_bands
-    found = scene_of(scene, sensor or contract.sensor, contract.bands, file_bands=file_bands)
+    file_bands, own = None if sensor else contract.file_bands, sensor or contract.sensor
+    with needed_by_model("a scene", own.name):
+        found = scene_of(scene, own, contract.bands, file_bands=file_bands)
     return at_training_resolution(model, found)
 
 

@@ -6,7 +6,7 @@ import math
 from collections.abc import Sequence
 from pathlib import Path
 
-from geotl.errors import DataError
+from geotl.errors import DataError, needed_by_model
 from geotl.interest import Interest, of_box, of_file
 from geotl.maptask import MapOptions, window_grid
 from geotl.positions import in_metres
@@ -37,9 +37,9 @@ def open_for(
     """
     contract = model.contract
     file_bands = None if sensor else contract.file_bands
-    scene = open_scene(
-        path, sensor or contract.sensor, contract.bands, file_bands=file_bands, mask=mask
-    )
+    own = sensor or contract.sensor
+    with needed_by_model("a scene", own.name):
+        scene = open_scene(path, own, contract.bands, file_bands=file_bands, mask=mask)
     return at_training_resolution(model, scene)
 
 

@@ -97,12 +97,13 @@ def map_scene(
             seen = Seen(task, areas, tags, targets, outside, _picture(sheet))
             made |= show(sheet.folder / "drawing" / "done", made, seen)
     put_in_place(made, targets, folder)
-    windows = int(sheet.seen.sum())
+    windows, views = int(sheet.seen.sum()), plan.sweep.views
     drop(folder)
     lines = [
         *areas_lines(areas, model.contract.classes),
         *_outside_lines(outside),
-        f"{windows} windows, {plan.sweep.mode} mode, {time.perf_counter() - begun:.0f} s",
+        f"{windows:,} windows, {plan.sweep.mode} mode, {views} view{'s' if views > 1 else ''}, "
+        f"{time.perf_counter() - begun:.0f} s",
         *(f"{path.name}: left as it was, of an earlier map" for path in left_over(out, targets)),
         f"map      {out}",
     ]

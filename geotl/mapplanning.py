@@ -15,12 +15,19 @@ from numpy.typing import NDArray
 from geotl.applicability import Applicability, area_of_applicability
 from geotl.densecorrection import Sample, Verdict, from_note, judged
 from geotl.device import settled as number_format
-from geotl.errors import DataError
 from geotl.mapping import Block, Plan, span_of, to_network, window_shares
 from geotl.maptask import Task, check_options
 from geotl.modelfile import ModelFile
 from geotl.served import ServedModel
-from geotl.sweeping import Looker, Mode, Sweep, check_dense, classes_of, features_at
+from geotl.sweeping import (
+    DenseError,
+    Looker,
+    Mode,
+    Sweep,
+    check_dense,
+    classes_of,
+    features_at,
+)
 from geotl.windows import Imagery
 
 Say = Callable[[str], None]
@@ -63,10 +70,10 @@ def settled(task: Task, plan: Plan) -> dict[str, Any]:
         return _settled("exact")
     try:
         check_dense(sweep.network, task.grid.px, task.grid.step)
-    except DataError as error:
+    except DenseError as error:
         if asked == "dense":
             raise
-        return _settled("exact", told=f"exact mode, as {error}")
+        return _settled("exact", told=f"exact mode (dense mode needs {error.needs})")
     sample = sample_of(plan, sweep, task.scene)
     if sample is None:
         return _settled("dense")

@@ -24,6 +24,7 @@ from geotl.errors import ModelError
 from geotl.files import whole_file
 from geotl.imagerycheck import Range, range_of, training_resolution_m
 from geotl.model import FeatureSpec, Normalise, TileClassifier
+from geotl.scoring import Interval
 from geotl.sensors import Sensor, sensor_from
 from geotl.shaping import Fit
 
@@ -307,10 +308,29 @@ def describe(name: str, header: Mapping[str, Any]) -> str:
         "tiles": f"{header['tile_px']} px",
         "classes": ", ".join(header["classes"]),
         "weights": _ancestry(header.get("weights", {})),
-        "result": header.get("metrics", {}).get("headline", "not judged"),
+        "result": _judged(header.get("metrics", {})),
         **({"bare": "nothing of the training tiles is in it"} if BARE in header else {}),
     }
     return "\n".join(f"{name.ljust(8)} {text}" for name, text in lines.items())
+
+
+def _judged(metrics: Mapping[str, Any]) -> str:
+    """How a run came out, and how the model that is kept did, where these are not the same.
+
+    >>> repeats = {"network": {"overall": {"mean": 0.938, "sd": 0.06, "draws": 3}}}
+    >>> own = {"value": 0.867, "low": 0.621, "high": 0.963}
+    >>> print(_judged({"headline": "0.938 (3 draws)", "draws": repeats, "overall_accuracy": own}))
+    0.938 (3 draws)
+             the model kept, of the first draw: overall accuracy 0.867 [0.621, 0.963]
+    """
+    told = str(metrics.get("headline", "not judged"))
+    repeats = metrics.get("draws", {}).get("network", {}).get("overall", {}).get("draws", 1)
+    if metrics.get("kfold"):
+        return f"{told}; the model kept is the first fold's"
+    if repeats < 2 or "overall_accuracy" not in metrics:
+        return told
+    own = Interval(**metrics["overall_accuracy"])
+    return f"{told}\n{' ' * 9}the model kept, of the first draw: overall accuracy {own}"
 
 
 def _ancestry(weights: Mapping[str, Any]) -> str:

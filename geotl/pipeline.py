@@ -34,11 +34,18 @@ from geotl.fingerprints import wanted_bands
 from geotl.heads import Linear
 from geotl.insights import Insight, gather
 from geotl.keeping import colours_of, save_models, versions
-from geotl.preparing import caching_note, make_backbone, read_source, recipe_sensor, settle
+from geotl.preparing import (
+    caching_note,
+    check_imagery,
+    make_backbone,
+    read_source,
+    recipe_sensor,
+    settle,
+)
 from geotl.publishing import Answers, Outcome, publish
-from geotl.recipe import Recipe, dump, resolve_root
+from geotl.recipe import Recipe, dump
 from geotl.regularising import regularisers
-from geotl.runfolder import holds_run, open_run, read_metrics
+from geotl.runfolder import finished_alike, holds_run, open_run, read_metrics
 from geotl.scoring import Interval
 from geotl.settings import SPATIAL
 from geotl.stages import batchnorm_use
@@ -76,12 +83,12 @@ def run(
     Raises:
         GeoTLError: input, weights or output that cannot be used; the message says what to do.
     """
-    if not recipe.data.scenes:
-        resolve_root(recipe.data.root)  # told before anything else
     sensor = recipe_sensor(recipe)
-    holds_run(out, resume=resume)  # a folder that cannot be had is told before anything is read
+    check_imagery(recipe, sensor)  # told before anything else, then weights and folder
     started = time.perf_counter()
-    make_backbone(recipe, sensor, wanted_bands(sensor, recipe.data.bands))  # weights told first
+    make_backbone(recipe, sensor, wanted_bands(sensor, recipe.data.bands))
+    given = recipe.model_dump(mode="json", include={"seed", "data", "labels"})
+    holds_run(out, resume=resume or finished_alike(out, given))
     source = read_source(recipe, sensor, say, quiet=quiet)
     recipe = settle(recipe, source, say)
     if open_run(out, dump(recipe), resume=resume):

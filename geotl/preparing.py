@@ -15,9 +15,10 @@ from geotl.averaging import adapt_batchnorm
 from geotl.backbones import Backbone, build_backbone
 from geotl.cachefolder import cache_folder
 from geotl.catalogue import index_tiles
+from geotl.datasets import PREFIX
 from geotl.device import choose_device
 from geotl.drawing import Draw, Say, Source, make_draw, settle_split, shows_random
-from geotl.errors import RecipeError, nearest
+from geotl.errors import DataError, RecipeError, nearest
 from geotl.features import cached_features
 from geotl.loading import Pack, fingerprint, pack, statistics
 from geotl.losses import ClassWeights
@@ -28,7 +29,7 @@ from geotl.radiometry import IMAGENET, as_dn
 from geotl.recipe import Recipe, resolve_root, resolve_weights
 from geotl.sensors import Sensor, custom_sensor, get_sensor
 from geotl.strategies import Plan
-from geotl.surveying import survey, survey_unlabelled
+from geotl.surveying import recipe_scenes, survey, survey_unlabelled
 from geotl.syntheticfiles import read_synthetic
 from geotl.tiles import TileIndex
 from geotl.training import TrainSettings
@@ -45,6 +46,25 @@ def recipe_sensor(recipe: Recipe) -> Sensor:
         return get_sensor(recipe.data.sensor)
     bands = [band.model_dump() for band in own.bands]
     return custom_sensor("custom", bands, own.scale, own.offset, own.nodata)
+
+
+def check_imagery(recipe: Recipe, sensor: Sensor) -> None:
+    """Make sure that what a recipe names is there; no pixel is read.
+
+    Raises:
+        RecipeError: no root is given.
+        DataError: nothing lies there, or a scene that cannot be used.
+        BandError: bands missing from a scene.
+    """
+    if recipe.data.scenes:
+        recipe_scenes(recipe, sensor)
+        return
+    root = resolve_root(recipe.data.root)
+    if not (str(root).startswith(PREFIX) or root.exists()):
+        raise DataError(
+            f"{root}: no such folder or manifest; set data.root to the folder of class folders, or "
+            "to a manifest"
+        )
 
 
 def read_source(recipe: Recipe, sensor: Sensor, say: Say, *, quiet: bool = False) -> Source:

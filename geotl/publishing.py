@@ -133,7 +133,8 @@ class Outcome:
         seconds = np.median(self.fit_seconds)
         said = [self.optimism.words()] if self.optimism else []
         said += [self.gain.words(what)] if self.gain else []
-        said += [self.stand.verdict.line()] if self.stand else []
+        which = "" if self.draws == 1 or self.kfold else " (first draw, whose model is kept)"
+        said += [self.stand.verdict.line() + which] if self.stand else []
         said += [doubt] if (doubt := distrust(self.result.after)) else []
         return [self.headline(), *rows, *said, f"fitted in {seconds:.1f} s a {what} (median)"]
 

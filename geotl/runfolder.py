@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from geotl import yamltext
 from geotl.errors import OutputError
 from geotl.files import write_text
 
@@ -34,13 +36,32 @@ def holds_run(folder: Path, *, resume: bool) -> bool:
     return begun
 
 
+def finished_alike(folder: Path, given: Mapping[str, Any]) -> bool:
+    """Whether a folder's run is finished and is, or may be, of these sections of a recipe.
+
+    Some keys are settled only when tiles are read, so `open_run` has the last word.
+    """
+    held, finished = folder / RECIPE, folder / METRICS
+    if not (held.is_file() and finished.is_file()):
+        return False
+    told, faults = yamltext.parse(held.read_text(encoding="utf-8"))
+    same = isinstance(told, dict) and all(told.get(key) == own for key, own in given.items())
+    return same and not faults
+
+
 def open_run(folder: Path, recipe: str, *, resume: bool) -> bool:
     """Make a folder ready for a run with this resolved recipe; tell whether it is finished.
 
     Raises:
-        OutputError: see `holds_run`; or a resumed run's recipe differs.
+        OutputError: see `holds_run`; or a resumed run's recipe differs; or it is finished, and
+            was not to be resumed.
     """
-    held = folder / RECIPE
+    held, finished = folder / RECIPE, folder / METRICS
+    if finished.is_file() and not resume and held.read_text(encoding="utf-8") == recipe:
+        raise OutputError(
+            f"{folder}: this run is already finished; --resume prints its result again, and "
+            "another folder with --out repeats it"
+        )
     if not holds_run(folder, resume=resume):
         write_text(held, recipe)
         return False
@@ -49,7 +70,7 @@ def open_run(folder: Path, recipe: str, *, resume: bool) -> bool:
             f"{folder}: holds a run of another recipe ({held}); repeat its settings to "
             "resume it, or choose another folder with --out"
         )
-    return (folder / METRICS).exists()
+    return finished.exists()
 
 
 def read_metrics(folder: Path) -> dict[str, Any]:

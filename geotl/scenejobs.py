@@ -17,7 +17,7 @@ import torch
 from geotl import __version__, api
 from geotl.classmaps import open_map
 from geotl.engines import engine_for
-from geotl.errors import GeoTLError, OutsideError
+from geotl.errors import GeoTLError, OutsideError, needed_by_model
 from geotl.files import sha256_of
 from geotl.mapinputs import at_training_resolution, interest_in, open_for
 from geotl.mapmaking import Mapped, map_scene
@@ -26,7 +26,7 @@ from geotl.maptask import MapOptions, outputs
 from geotl.scenefiles import beside
 from geotl.scenelists import Entry, band_set, only_file
 from geotl.scenes import Scene, open_bands, open_scene
-from geotl.sensors import get_sensor
+from geotl.sensors import Sensor, get_sensor
 from geotl.served import Mapper
 
 Status = Literal["mapped", "kept", "skipped", "failed"]
@@ -126,20 +126,26 @@ def open_entry(model: Mapper, entry: Entry, reading: Reading) -> Scene:
         BandError: bands missing.
     """
     sensor = get_sensor(reading.sensor) if reading.sensor else None
-    contract, own = model.contract, sensor or model.contract.sensor
+    own = sensor or model.contract.sensor
     if not entry.assets:
         scene = open_for(model, entry.path, sensor=sensor, mask=reading.mask)
         return replace(scene, name=entry.name)
-    whole = only_file(entry, own, contract.bands)
-    if whole is not None:
-        file_bands = None if sensor else contract.file_bands
-        scene = open_scene(
-            whole, own, contract.bands, file_bands=file_bands, mask=reading.mask, name=entry.name
-        )
-    else:
-        of = band_set(entry, own, contract.bands)
-        scene = open_bands(of, own, contract.bands, mask=reading.mask, name=entry.name)
+    with needed_by_model("a scene", own.name):
+        scene = _of_assets(model, entry, reading, own)
     return at_training_resolution(model, scene)
+
+
+def _of_assets(model: Mapper, entry: Entry, reading: Reading, own: Sensor) -> Scene:
+    """A STAC item's scene, from its one file of several bands or one for each band."""
+    contract = model.contract
+    whole = only_file(entry, own, contract.bands)
+    if whole is None:
+        of = band_set(entry, own, contract.bands)
+        return open_bands(of, own, contract.bands, mask=reading.mask, name=entry.name)
+    file_bands = None if reading.sensor else contract.file_bands
+    return open_scene(
+        whole, own, contract.bands, file_bands=file_bands, mask=reading.mask, name=entry.name
+    )
 
 
 def mark_of(job: Job) -> str:

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from geotl.bands import Band, Sensor, Unit, band_key, listed
-from geotl.errors import BandError, DataError, nearest
+from geotl.errors import BandError, DataError, MissingBandError, nearest
 from geotl.sensortable import SENSORS
 
 __all__ = [
@@ -159,9 +159,10 @@ def match_bands(
     missing = [name for name in names if name not in {found for found, _ in there}]
     if missing:
         held = listed([name or "(unnamed)" for name in available])
-        raise BandError(
+        raise MissingBandError(
             f"band {listed(missing)}: missing from a file that holds {held}; choose other bands "
-            f"with data.bands, or the sensor that made the file (now {sensor.name})"
+            f"with data.bands, or the sensor that made the file (now {sensor.name})",
+            missing,
         )
     for name, count in Counter(found for found, _ in there).items():
         if count > 1 and name in names:

@@ -15,7 +15,7 @@ from geotl.api import Model
 from geotl.applicability import Applicability, area_of_applicability
 from geotl.candidates import Candidates, candidates, empty
 from geotl.chips import ChipRules
-from geotl.errors import BandError, DataError, OutputError
+from geotl.errors import BandError, DataError, MissingBandError, OutputError, needed_by_model
 from geotl.files import check_absent
 from geotl.labels import Labels
 from geotl.modelfile import ModelFile
@@ -117,15 +117,17 @@ def open_for(
     """
     held = model.contract
     file_bands = held.file_bands if sensor is None else None
-    try:
-        return open_scenes(
-            paths, sensor or held.sensor, held.bands, file_bands=file_bands, mask=mask
-        )
-    except BandError as error:
-        raise BandError(
-            f"{error}; the model takes {', '.join(held.bands)} of {held.sensor.title}: give scenes "
-            "that hold these, and name their sensor with --sensor if it is another"
-        ) from error
+    own = sensor or held.sensor
+    with needed_by_model("a scene", own.name):
+        try:
+            return open_scenes(paths, own, held.bands, file_bands=file_bands, mask=mask)
+        except MissingBandError:
+            raise
+        except BandError as error:
+            raise BandError(
+                f"{error}; the model takes {', '.join(held.bands)} of {held.sensor.title}: give "
+                "scenes that hold these, and name their sensor with --sensor if it is another"
+            ) from error
 
 
 def suggest(

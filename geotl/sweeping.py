@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
+from math import gcd, lcm
 from typing import Literal, Protocol
 
 import numpy as np
@@ -90,6 +91,15 @@ class Said:
 
     probabilities: NDArray[np.float32]
     index: NDArray[np.float32]
+
+
+class DenseError(DataError):
+    """Dense mode does not go; `needs` tells what it would take."""
+
+    def __init__(self, message: str, needs: str) -> None:
+        """Say so, and keep what it would take."""
+        super().__init__(message)
+        self.needs = needs
 
 
 class Looker(Protocol):
@@ -191,15 +201,17 @@ def check_dense(network: TileClassifier, px: int, step: int) -> None:
     """Make sure that windows' features can be cut out of a block's.
 
     Raises:
-        DataError: a stage whose pixels do not lie evenly on the windows, a step off its grid, or
+        DenseError: a stage whose pixels do not lie evenly on the windows, a step off its grid, or
             a block that cannot be resampled evenly.
     """
+    steps = f"a step that is a multiple of {dense_step(network, px)} px"
     for size in network.sizes:
         side = size or px
         if (side * step) % px:
-            raise DataError(
+            raise DenseError(
                 f"dense mode: a step of {step} px is {side * step / px:.4g} px at the network's "
-                f"size of {side}; choose a step that makes it whole, or --mode exact"
+                f"size of {side}; choose a step that makes it whole, or --mode exact",
+                steps,
             )
         moved = side * step // px
         probe = torch.zeros(1, len(network.backbone.bands), side, side + moved)
@@ -210,16 +222,24 @@ def check_dense(network: TileClassifier, px: int, step: int) -> None:
             high, wide = shapes[stage]
             if moved % stride or side % stride:
                 fault = f"step of {step}" if moved % stride else f"window of {px}"
-                raise DataError(
+                raise DenseError(
                     f"dense mode: stage {stage} has one pixel in {stride * px / side:.4g} of the "
                     f"scene's, of which a {fault} px is no multiple; choose another --step, or "
-                    "--mode exact"
+                    "--mode exact",
+                    f"tiles whose side is a multiple of {stride} px" if side % stride else steps,
                 )
             if (high, wide) != (side // stride, (side + moved) // stride):
-                raise DataError(
+                raise DenseError(
                     f"dense mode: stage {stage} of {network.backbone.name} does not keep its edges "
-                    f"({high} px of {side} at stride {stride}); choose --mode exact"
+                    f"({high} px of {side} at stride {stride}); choose --mode exact",
+                    f"a network that keeps its edges, unlike {network.backbone.name}",
                 )
+
+
+def dense_step(network: TileClassifier, px: int) -> int:
+    """Steps in pixels that are multiples of this lie on every stage's grid."""
+    wide = [px * network.backbone.strides[stage] for stage in network.spec.stages]
+    return lcm(*(n // gcd(size or px, n) for size in network.sizes for n in wide))
 
 
 def _shapes(network: TileClassifier, probe: Tensor) -> dict[str, tuple[int, int]]:

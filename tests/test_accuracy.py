@@ -180,7 +180,14 @@ def test_a_raster_is_a_census(patches, tmp_path) -> None:
     assert found.result.areas_m2.value == pytest.approx(100 * matrix.sum(axis=0))
     assert np.isnan(found.result.overall.se)
     assert not found.sampled
-    assert found.notes == ()
+    (counted,) = found.notes
+    assert "pixels without a reference are left out" in counted
+    taught = write_map(
+        tmp_path / "taught.tif",
+        worse,
+        tags={"GEOTL_TRAINING_FOOTPRINTS": "[[500000, 4599000, 500100, 4599100]]"},
+    )
+    assert "the model learnt from" in assess_raster(open_map(taught), patches, None, None).notes[1]
 
 
 def test_a_reference_on_another_grid_is_laid_on_the_maps(tmp_path) -> None:

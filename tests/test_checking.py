@@ -259,3 +259,22 @@ def test_ground_partly_shared_by_two_classes_is_only_doubtful() -> None:
     ]
     whole = list(twin_findings("overlap", [Pair(0, 1, 0.99)], labels, names))
     assert [one.gravity for one in whole] == ["wrong"]
+
+
+@pytest.mark.parametrize("kind", ["near-duplicate", "overlap"])
+def test_a_spatial_split_is_not_advised_where_the_recipe_has_it(kind):
+    pairs, labels = [Pair(0, 1, 0.4)], np.array([0, 0])
+    (random,) = twin_findings(kind, pairs, labels, ["a", "b"])
+    (spatial,) = twin_findings(kind, pairs, labels, ["a", "b"], apart=True)
+    assert "blocks" in random.remedy
+    assert "blocks" not in spatial.remedy
+    assert spatial.said == random.said
+
+
+def test_the_sample_scenes_own_split_is_not_advised(capsys):
+    assert main(["check", "sample_scene", "-q"]) == 0
+    told = capsys.readouterr().out
+    assert "blocks" not in told
+    assert "the recipe's split sets training tiles" in told
+    assert main(["check", "sample_scene", "split.method=stratified", "-q"]) == 0
+    assert "split.method=blocks" in capsys.readouterr().out

@@ -131,7 +131,7 @@ def test_an_interrupted_writing_leaves_what_was_there(tmp_path) -> None:
 def test_no_chips_is_an_error_that_says_why(tmp_path) -> None:
     scene = MadeScene()
     scene.valid[:] = False
-    with pytest.raises(DataError, match=r"0 chips of 0 labels: none; 5 labels rejected:.*nodata"):
+    with pytest.raises(DataError, match=r"0 chips from 0 of 5 labels: none; rejected 5:.*nodata"):
         write_chips([scene], placed_in(scene), tmp_path / "out")
     assert not (tmp_path / "out").exists()
 
@@ -152,7 +152,7 @@ def test_the_command_cuts_the_sample_scene_and_tells_what_it_left(tmp_path, caps
     points = ["chips", str(folder / "scene.tif"), str(folder / "labels.gpkg"), "--layer", "points"]
     assert main([*points, *told, "--map", "river=", "--map", "pasture=grass"]) == 0
     out = capsys.readouterr().out
-    assert "221 chips of 221 labels" in out
+    assert "221 chips from 221 of " in out
     assert "dropped class 30: river 30" in out
     index = index_manifest(tmp_path / "chips.csv")
     assert len(index) == 221
@@ -164,7 +164,7 @@ def test_the_command_cuts_the_sample_scene_and_tells_what_it_left(tmp_path, caps
     assert main([*squares, *told]) == 2
     assert "holds chips already" in capsys.readouterr().err
     assert main([*squares, *told, "--overwrite"]) == 0
-    assert "424 chips of 424 labels" in capsys.readouterr().out
+    assert "424 chips from 424 " in capsys.readouterr().out
 
 
 @pytest.mark.real_data
@@ -175,7 +175,7 @@ def test_the_command_cuts_band_files_of_three_resolutions(real_data, tmp_path, c
     words += ["--chip-px", "32", "--bands", "B02", "B8A", "B10", "--map", "scrub="]
     assert main(["chips", str(folder), str(labels), *words]) == 0
     index = index_manifest(tmp_path / "chips.csv")
-    assert f"{len(index)} chips of 67 labels" in capsys.readouterr().out
+    assert f"{len(index)} chips from 67 " in capsys.readouterr().out
     assert len({tile.group for tile in index.tiles}) == 67
 
 

@@ -113,7 +113,7 @@ def test_one_window_of_one_class_is_kept_once_and_of_two_classes_never() -> None
     assert set(by_label(placed)) == {"1", "6"}
     assert placed.rejected[1].detail == "its window is also that of 4, 5"
     assert placed.summary() == (
-        "2 chips of 2 labels: a 1, b 1", "4 labels rejected:", "  conflict 3: a 2, b 1",
+        "2 chips from 2 of 6 labels: a 1, b 1", "rejected 4:", "  conflict 3: a 2, b 1",
         "  duplicate 1: a 1")  # fmt: skip
 
 

@@ -8,6 +8,7 @@ import hashlib
 import itertools
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -87,6 +88,23 @@ def refused(capsys: pytest.CaptureFixture[str], code: int, told: str) -> str:
     assert error.count("\n") == 1
     assert told in error, error
     return error
+
+
+@pytest.mark.parametrize("folder", [False, True], ids=["file", "folder"])
+@pytest.mark.parametrize("command", ["map", "predict"])
+def test_a_band_the_model_needs_cannot_be_left_out(model, tmp_path, capsys, command, folder):
+    pixels, given = made_pixels(patches(2, 2), 48), tmp_path / "given"
+    if folder:
+        given.mkdir()
+        for name, plane in zip(BANDS[:3], pixels, strict=False):
+            write_tile(given / f"x_{name}.tif", plane[None])
+    else:
+        given = write_tile(given.with_suffix(".tif"), pixels[:3], names=list(BANDS[:3]))
+    what = "a scene" if command == "map" else "tiles"
+    code = main([command, str(model), str(given), "-o", str(tmp_path / "out.tif")])
+    told = refused(capsys, code, f"{given}: no band B08, which this model needs; give {what} that")
+    assert "data." not in told
+    assert "x_" not in told
 
 
 # --- what a map says -------------------------------------------------------------------------
@@ -633,7 +651,10 @@ def test_where_dense_mode_does_not_go_it_says_so(model, scene, tmp_path, capsys)
     code = run(model, scene, tmp_path / "m.tif", "--mode", "dense", "--step", "6")
     refused(capsys, code, "step of 6 px is no multiple")
     assert main(["map", str(model), str(scene), "-o", str(tmp_path / "m.tif"), "--step", "6"]) == 0
-    assert "exact mode, as dense mode: stage layer1" in capsys.readouterr().out
+    told = capsys.readouterr().out
+    assert "exact mode (dense mode needs a step that is a multiple of 4 px)\n" in told
+    assert "choose" not in told
+    assert re.search(r"[0-9,]+ windows, exact mode, 1 view, \d+ s\n", told)
     assert open_map(tmp_path / "m.tif").tags["GEOTL_MODE"] == "exact"
 
 

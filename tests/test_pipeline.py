@@ -47,11 +47,11 @@ def tiles(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return made_tiles(tmp_path_factory.mktemp("tiles"))
 
 
-def run(tiles: Path, out: Path, *more: str, options: tuple[str, ...] = ()) -> int:
+def run(tiles: Path, out: Path, *more: str, options: tuple[str, ...] = ("-q",)) -> int:
     recipe = out.parent / "small.yaml"
     recipe.write_text("title: small\n")
     settings = [f"data.root={tiles}", *SMALL, *more]
-    return main(["run", str(recipe), *settings, "--out", str(out), "-q", *options])
+    return main(["run", str(recipe), *settings, "--out", str(out), *options])
 
 
 @pytest.mark.parametrize("strategy", ["probe", "scratch"])
@@ -95,10 +95,15 @@ def test_predict_and_evaluate_agree_with_the_run(
     run(tiles, out)
     model, table = str(out / "model.safetensors"), tmp_path / "p.csv"
     assert main(["predict", model, str(tiles / "water"), "-o", str(table)]) == 0
-    assert len(table.read_text().splitlines()) == 13
+    rows = table.read_text().splitlines()
+    assert len(rows) == 13
+    found = geotl.load(model).predict(tiles / "water")
+    assert capsys.readouterr().out.endswith(f"{found}; written to {table}\n")
+    assert sum(found.counts.values()) == 12
+    assert repr(found) == f"<Predictions of {found}>"
+    assert "array" not in repr(found)
     table.write_text("mine")
     again = ["predict", model, str(tiles), "-o", str(table)]
-    capsys.readouterr()
     assert main(again) == 2
     assert "is there already" in capsys.readouterr().err
     assert table.read_text() == "mine"
@@ -263,11 +268,16 @@ def test_a_folder_with_another_run_is_refused_and_kept(
     out = tmp_path / "run"
     run(tiles, out)
     before = (out / "model.safetensors").read_bytes()
-    assert run(tiles, out) == 2
-    assert "holds another run" in capsys.readouterr().err
-    assert run(tiles, out, "seed=1", options=("--resume",)) == 2
+    for changed, told in [
+        ((), "already finished; --resume prints"), (("split.shots=2",), "holds another run"),
+        (("seed=1",), "holds another run"), (("data.root=nowhere",), "nowhere"),
+        (("model.weights=missing.pth",), "missing.pth"),
+    ]:  # fmt: skip
+        assert run(tiles, out, *changed) == 2
+        assert told in capsys.readouterr().err
+    assert run(tiles, out, "seed=1", options=("-q", "--resume")) == 2
     assert "another recipe" in capsys.readouterr().err
-    assert run(tiles, out, options=("--resume",)) == 0
+    assert run(tiles, out, options=("-q", "--resume")) == 0
     assert (out / "model.safetensors").read_bytes() == before
 
 
@@ -414,11 +424,18 @@ def test_what_a_run_leaves_can_be_read_by_others(tiles: Path, tmp_path: Path) ->
 
 @pytest.mark.parametrize("draws", [1, 2])
 def test_figures_of_one_draw_among_several_are_named_as_such(
-    tiles: Path, tmp_path: Path, draws: int
+    tiles: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], draws: int
 ) -> None:
-    assert run(tiles, tmp_path / "run", f"split.draws={draws}") == 0
-    report = (tmp_path / "run" / "report.html").read_text()
-    assert ("of the first draw" in report) == (draws > 1)
+    out, many = tmp_path / "run", draws > 1
+    assert run(tiles, out, f"split.draws={draws}", options=()) == 0
+    (stand,) = (line for line in capsys.readouterr().out.splitlines() if ", validation " in line)
+    assert stand.endswith(" (first draw, whose model is kept)") == many
+    assert ("of the first draw" in (out / "report.html").read_text()) == many
+    assert main(["inspect", str(out / "model.safetensors")]) == 0
+    told, metrics = capsys.readouterr().out, json.loads((out / "metrics.json").read_text())
+    assert metrics["headline"] in told
+    own = "the model kept, of the first draw: overall accuracy "
+    assert (f"{own}{metrics['overall_accuracy']['value']:.3f}" in told) == many
 
 
 def test_evaluate_names_classes_without_tiles(

@@ -1,6 +1,9 @@
 """Recipes: defaults, overrides, every fault at once, schema, reference."""
 
 import json
+import os
+import subprocess
+import sys
 from pathlib import Path
 
 import jsonschema
@@ -462,3 +465,15 @@ def test_the_reference_in_docs_is_up_to_date():
     assert written == reference(), (
         "write it again: from geotl.recipe import reference; print(reference(), end='')"
     )
+
+
+@pytest.mark.parametrize("words", [["recipe", "schema"], ["recipe", "list"], ["recipe", "--help"]])
+def test_a_pipe_that_nobody_reads_is_no_fault(words):
+    unread, written = os.pipe()
+    os.close(unread)
+    done = subprocess.run(
+        [sys.executable, "-m", "geotl", *words], stdout=written, stderr=subprocess.PIPE, check=False
+    )
+    os.close(written)
+    assert done.stderr == b""
+    assert done.returncode in {0, 141}  # argparse swallows the fault of a help text

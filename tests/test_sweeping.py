@@ -14,7 +14,7 @@ from geotl.densecorrection import fitted
 from geotl.errors import DataError
 from geotl.model import FeatureSpec, Normalise, TileClassifier, feature_width
 from geotl.stages import Backbone, BackboneSpec
-from geotl.sweeping import Sweep, check_dense, features_at, look
+from geotl.sweeping import Sweep, check_dense, dense_step, features_at, look
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 PX = 16
@@ -129,6 +129,19 @@ def test_where_dense_mode_does_not_go_is_one_line_with_the_remedy(spec, px, step
         return
     with pytest.raises(DataError, match=rf"{told}.*(--step|--mode exact)"):
         check_dense(network(**spec), px, step)
+
+
+@pytest.mark.parametrize(("sizes", "px"), [((None,), 16), ((24,), 16), ((16, 32), 16)])
+def test_a_step_that_dense_mode_needs_is_the_least_that_goes(sizes, px):
+    made = network(input_px=sizes) if sizes != (None,) else network()
+    goes = []
+    for step in range(1, px + 1):
+        try:
+            check_dense(made, px, step)
+        except DataError:
+            continue
+        goes.append(step)
+    assert goes == [step for step in range(1, px + 1) if step % dense_step(made, px) == 0]
 
 
 def test_a_network_that_cuts_its_edges_off_is_refused():
