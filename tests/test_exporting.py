@@ -19,7 +19,7 @@ from geotl.exporting import KINDS, export_graph
 from geotl.graphs import run_onnx
 from geotl.modelfile import load
 from geotl.onnxfiles import read_passport
-from geotl.parity import example_tiles
+from geotl.parity import LIMITS, Parity, example_tiles
 
 FORMATS = tuple(KINDS)
 
@@ -123,3 +123,13 @@ def test_pt2_carries_the_passport(model, tmp_path):
     extra = {"geotl.json": ""}
     torch.export.load(out, extra_files=extra)
     assert json.loads(extra["geotl.json"])["contract"]["tile_px"] == PX
+
+
+@pytest.mark.parametrize(
+    ("apart", "largest", "kept"),
+    [(9e-5, 1.0, True), (2e-4, 1.0, False), (1e-3, 15146.0, True), (2e-2, 15146.0, False),
+     (float("nan"), 15146.0, False)],
+)  # fmt: skip
+def test_logits_may_differ_by_roundings_of_the_largest(apart, largest, kept):
+    found = Parity(24, apart, 0.0, 1.0, largest)
+    assert (found.fault(LIMITS["float32"]) is None) == kept
