@@ -149,7 +149,8 @@ def test_predict_and_evaluate_take_every_format(trained, tmp_path, capsys, way):
 
 
 @pytest.mark.parametrize(
-    ("way", "said"), [("npy", "cannot be read as an array"), ("band files", "band B04: not in")]
+    ("way", "said"),
+    [("npy", "cannot be read as an array"), ("band files", "no band B04, which this model needs")],
 )
 def test_a_faulty_tile_to_predict_is_one_line(trained, tmp_path, capsys, way, said):
     root = laid_out(tmp_path / "tiles", way)
