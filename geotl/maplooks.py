@@ -130,7 +130,7 @@ def picture_of(
     room = scene.grid.height - top, scene.grid.width - left
     each, whole, shape = _framed((cells.height, cells.width), posting, room)
     if held is None:
-        high, wide = min(whole[0], room[0]), min(whole[1], room[1])
+        high, wide = (min(n * each, left) for n, left in zip(shape, room, strict=True))
         data, valid = scene.coarse(Window(top, left, high, wide), rgb, shape)
     else:
         data, valid = held[0], np.broadcast_to(held[1], held[0].shape)

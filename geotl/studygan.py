@@ -19,7 +19,7 @@ from geotl.syntheticfiles import write_synthetic
 
 Begin = Callable[[], Told]
 
-STEPS = 300  # of a generator's training: 40 s on two cores for 64-px tiles
+STEPS = 300  # of a generator's training, of which a study has many
 
 
 @dataclass(frozen=True)

@@ -16,11 +16,12 @@ from made_sheets import UTM, made_facts, made_look, made_values, written_map
 from pyproj import Geod, Transformer
 from rasterio.transform import Affine, from_origin
 
+from geotl import maplooks
 from geotl.cartography import laid_out, legend_entries, map_figure, rgb_of
 from geotl.graticule import graticule, lattice
 from geotl.groundareas import ground_of
 from geotl.mapfacts import MapFacts, area_name, source_line
-from geotl.maplooks import Look, counts_of, each_of, mean_of, picture_of, read_look
+from geotl.maplooks import Look, counts_of, each_of, mean_of, picture_of, read_look, thumb_of
 from geotl.raster import Grid
 from geotl.resampling import resampled
 from geotl.scenes import open_scene
@@ -213,6 +214,25 @@ def test_the_scene_is_seen_on_the_ground_of_the_map(tmp_path: Path) -> None:
     assert picture_of(MadeScene(), cells, 8) is None
     near = open_scene(scene_file(tmp_path), sensor, ["B02", "B03"])
     assert picture_of(near, cells, 8) is None
+
+
+def test_the_picture_gathered_while_mapping_is_the_one_that_would_be_read(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(maplooks, "MOST_PX", 16)  # so that several pixels become one
+    scene = open_scene(scene_file(tmp_path), get_sensor("sentinel2_l2a"), ["B02", "B03", "B04"])
+    thumb = thumb_of(scene, (8, 10), 8)
+    assert thumb is not None
+    assert (thumb.bands, thumb.each, thumb.shape) == ((2, 1, 0), 8, (7, 10))
+    data, valid = scene.read(Window(0, 0, 60, 80))
+    rows, cols = (np.arange(n) * thumb.each + thumb.each // 2 for n in thumb.shape)
+    held = data[np.ix_(thumb.bands, rows, cols)], valid.all(axis=0)[np.ix_(rows, cols)]
+    cells = Window(0, 0, 8, 10)
+    np.testing.assert_array_equal(
+        picture_of(scene, cells, 8, held), picture_of(scene, cells, 8)
+    )  # fmt: skip
+    assert thumb_of(replace(scene, mask=object()), (8, 10), 8) is None  # clouds are to be seen
+    assert thumb_of(MadeScene(), (8, 10), 8) is None
 
 
 @pytest.mark.parametrize("onto", [20.0, WEST])

@@ -12,7 +12,7 @@ from torch import nn
 from geotl.applicability import area_of_applicability
 from geotl.densecorrection import fitted
 from geotl.errors import DataError
-from geotl.model import FeatureSpec, Normalise, TileClassifier, feature_width
+from geotl.model import FeatureSpec, Normalise, TileClassifier, feature_width, over_views
 from geotl.stages import Backbone, BackboneSpec
 from geotl.sweeping import Sweep, check_dense, dense_step, features_at, look
 
@@ -152,3 +152,14 @@ def test_a_network_that_cuts_its_edges_off_is_refused():
     made = TileClassifier(body, Normalise([0.0] * 3, [1.0] * 3), FeatureSpec(("one",)), 2).eval()
     with pytest.raises(DataError, match="does not keep its edges"):
         check_dense(made, 16, 8)
+
+
+@pytest.mark.parametrize("views", [1, 4])
+def test_pixels_rounded_once_a_block_give_the_bits_of_windows_rounded_each(views):
+    made, image = network(), steady_at_edges(40, 48)
+    rows, cols = np.array([0, 8, 24]), np.array([0, 16, 32])
+    found = features_at(Sweep(made, PX, views, "exact", None, "bfloat16"), image, rows, cols, 8)
+    windows = torch.stack([image[:, r : r + PX, c : c + PX] for r in rows for c in cols])
+    with torch.inference_mode(), torch.autocast("cpu", torch.bfloat16):
+        wanted = over_views(made.features, windows, views)
+    assert torch.equal(made.standardise(found), wanted)
