@@ -22,7 +22,6 @@ from pathlib import Path
 import numpy as np
 import shapely
 
-from geotl.api import Model
 from geotl.candidates import look
 from geotl.chips import ChipRules, place_chips
 from geotl.classrasters import raster_labels
@@ -37,6 +36,7 @@ from geotl.preparing import read_source, recipe_sensor
 from geotl.recipe import Recipe, load, resolve_sample
 from geotl.scenes import Scene
 from geotl.scoring import confusion, mean_interval, scores
+from geotl.served import on_device
 from geotl.splits import Split, folds
 from geotl.suggesting import normalised_entropy
 from geotl.suggestions import suggest
@@ -98,10 +98,10 @@ def fitted(it: World, rows: np.ndarray, test: np.ndarray, seed: int, out: Path):
         make_companions(it.recipe, it.source, draw, made),
         {"training": training_notes(it.source, draw)},
     )  # fmt: skip
-    return Model(held), judge(it.recipe, it.source, draw, made)
+    return on_device(held), judge(it.recipe, it.source, draw, made)
 
 
-def by_suggest(it: World, model: Model, kept: Labels, pool: np.ndarray, seed: int) -> list[int]:
+def by_suggest(it: World, model: ModelFile, kept: Labels, pool: np.ndarray, seed: int) -> list[int]:
     """The ten that geotl suggest names."""
     found = suggest(model, [it.scene], 10, labels=kept, step_px=STEP, seed=seed, outside=True)
     a, _, left, _, _, top = it.scene.grid.transform
@@ -109,12 +109,12 @@ def by_suggest(it: World, model: Model, kept: Labels, pool: np.ndarray, seed: in
     return [it.row_of[window] for window in places]
 
 
-def at_random(it: World, model: Model, kept: Labels, pool: np.ndarray, seed: int) -> list[int]:
+def at_random(it: World, model: ModelFile, kept: Labels, pool: np.ndarray, seed: int) -> list[int]:
     """Ten windows drawn at random."""
     return apart(it, np.random.default_rng([seed, len(pool)]).permutation(pool))
 
 
-def by_entropy(it: World, model: Model, kept: Labels, pool: np.ndarray, seed: int) -> list[int]:
+def by_entropy(it: World, model: ModelFile, kept: Labels, pool: np.ndarray, seed: int) -> list[int]:
     """The ten most uncertain."""
     packed = it.source.pack
     parts = [np.asarray(packed.images[pool[i : i + 64]]) for i in range(0, len(pool), 64)]

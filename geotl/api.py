@@ -12,10 +12,8 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from geotl import modelfile
 from geotl.catalogue import list_tiles
 from geotl.device import Precision, autocast, choose_device
-from geotl.engines import engine_for, is_exported
 from geotl.errors import BandError, DataError, ModelError
 from geotl.evaluation import Evaluation, evaluate, softmax
 from geotl.labelledtiles import check_tiles, labelled_tiles, marked, tile_blocks, to_judge
@@ -25,7 +23,7 @@ from geotl.modelfile import ModelFile
 from geotl.saying import silent
 from geotl.scenes import MaskChoice
 from geotl.sensors import Sensor
-from geotl.served import Mapper, ServedModel, check_precision, open_served
+from geotl.served import Mapper, ServedModel, check_precision, on_device, open_predictor
 from geotl.shaping import Pixels
 
 if TYPE_CHECKING:
@@ -91,7 +89,7 @@ class Model:
         """Put the network on the best device at hand; an exported file is run on the CPU."""
         self.file, self.device = file, choose_device()
         if isinstance(file, ModelFile):
-            file.network.to(self.device).eval()
+            on_device(file)
 
     @property
     def whole(self) -> ModelFile:
@@ -295,8 +293,4 @@ def load(path: str | Path, *, engine: str | None = None) -> Model:
         ModelError: not there, damaged, or not of geotl; an engine that is not installed, or one
             named for a model file.
     """
-    path = Path(path)
-    if is_exported(path):
-        return Model(open_served(path, engine))
-    engine_for(path, engine)
-    return Model(modelfile.load(path))
+    return Model(open_predictor(Path(path), engine))

@@ -18,8 +18,8 @@ from torch import Tensor
 
 from geotl.disturbances import blank, blur, draw_dropped, draw_rectangles, relight
 from geotl.errors import DataError
+from geotl.model import VIEWS, turn_view
 
-VIEWS = 8
 LEAST_VALID = 0.8  # share of the output's pixels that must come from inside the tile
 
 
@@ -102,23 +102,6 @@ class Augmentation:
     def resamples(self) -> bool:
         """Whether pixels are interpolated."""
         return self.rotate_deg > 0 or tuple(self.scale) != (1.0, 1.0) or self.crop < 1
-
-
-def turn_view(x: Tensor, view: int) -> Tensor:
-    """One of the eight views of [..., S, S]: quarter turns 0..3, mirrored then turned 4..7.
-
-    Raises:
-        DataError: there is no such view.
-
-    >>> turn_view(torch.tensor([[1, 2], [3, 4]]), 1).tolist()
-    [[2, 4], [1, 3]]
-    >>> turn_view(torch.tensor([[1, 2], [3, 4]]), 4).tolist()
-    [[2, 1], [4, 3]]
-    """
-    if not 0 <= view < VIEWS:
-        raise DataError(f"view {view} does not exist; there are 0 to {VIEWS - 1}")
-    mirrored = torch.flip(x, (-1,)) if view >= 4 else x
-    return torch.rot90(mirrored, view % 4, (-2, -1)) if view % 4 else mirrored
 
 
 def augment(

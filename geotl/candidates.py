@@ -11,12 +11,12 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from geotl.api import Model
 from geotl.chips import ChipRules, lattice_blocks
-from geotl.device import Precision, autocast
+from geotl.device import Precision, autocast, choose_device
 from geotl.evaluation import softmax
 from geotl.loading import to_batch
 from geotl.model import over_views
+from geotl.modelfile import ModelFile
 from geotl.occupied import Occupied
 from geotl.placing import sight_of
 from geotl.sensors import rescaled
@@ -72,7 +72,7 @@ class Looked:
 
 
 def candidates(
-    model: Model,
+    model: ModelFile,
     scenes: Sequence[Imagery],
     occupied: Sequence[Occupied],
     rules: ChipRules,
@@ -115,7 +115,7 @@ def _read(scenes: Sequence[Imagery], at: tuple[int, Window]) -> Block:
 
 
 def _looked(
-    model: Model, scene: Imagery, block: Window, pixels: Block,
+    model: ModelFile, scene: Imagery, block: Window, pixels: Block,
     *, number: int, occupied: Occupied, rules: ChipRules,
 ) -> Looked:  # fmt: skip
     images, valid, cloudy = pixels
@@ -125,14 +125,14 @@ def _looked(
     windows = [Window(block.row + r, block.col + c, size, size) for r, c in corners.tolist()]
     free = ~occupied.meets(windows)
     corners = corners[free]
-    wanted = model.file.contract.sensor
+    wanted = model.contract.sensor
     parts: list[tuple[Floats, Floats]] = []
     for start in range(0, len(corners), BATCH):
         some = [np.s_[:, r : r + size, c : c + size] for r, c in corners[start : start + BATCH]]
         stack = np.stack([images[part] for part in some])
         seen = np.stack([valid[part] for part in some])
         parts.append(look(model, rescaled(stack, scene.sensor, wanted), seen))
-    none = empty(model.network.head.in_features, len(model.classes))
+    none = empty(model.network.head.in_features, len(model.contract.classes))
     parts.insert(0, (none.features, none.chances))
     features, chances = (np.concatenate(told) for told in zip(*parts, strict=True))
     return Looked(
@@ -167,16 +167,18 @@ def seen_squares(
 
 
 def look(
-    model: Model, images: NDArray[Any], valid: NDArray[np.bool_], precision: Precision = "auto"
+    model: ModelFile, images: NDArray[Any], valid: NDArray[np.bool_], precision: Precision = "auto"
 ) -> tuple[Floats, Floats]:
     """Standardised features [n, D] and calibrated probabilities [n, K] of raw windows [n,C,S,S].
 
     The head is linear, so that logits of features averaged over views are averaged logits.
     """
     network = model.network
+    device = choose_device()
+    network.to(device).eval()
     fill = network.normalise.fill.cpu().numpy().astype(np.float64)
-    image = to_batch(images, valid, fill=fill, device=model.device)["image"]
-    with torch.inference_mode(), autocast(model.device, precision):
+    image = to_batch(images, valid, fill=fill, device=device)["image"]
+    with torch.inference_mode(), autocast(device, precision):
         features = over_views(network.features, image, network.spec.views).float().mean(dim=1)
         logits = network.classify(features)
     chances = softmax(logits.double().cpu().numpy(), float(network.temperature))

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from geotl import __version__
+from geotl._version import __version__
 from geotl.cli_accuracy import add_accuracy
 from geotl.cli_check import add_check
 from geotl.cli_curves import add_curve

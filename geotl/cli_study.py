@@ -38,8 +38,10 @@ def _study(args: argparse.Namespace) -> None:
 
     recipe = load(args.recipe, args.overrides)
     from geotl.study import study
+    from geotl.studygan import Generators
 
     study(
         recipe, args.out or Path("runs") / f"{recipe.name}-study", only=args.only,
         seeds=args.seeds, budget=args.budget, resume=args.resume, quiet=args.quiet, say=say,
+        generator=Generators,
     )  # fmt: skip

@@ -50,10 +50,10 @@ def _suggest(args: argparse.Namespace) -> None:
     from geotl.suggestions import check_target, open_for, suggest, write_suggestions
 
     check_target(args.output, overwrite=args.overwrite)
-    model = load(args.model)
+    model = load(args.model).whole
     sensor = get_sensor(args.sensor) if args.sensor else None
     mask = None if args.mask == "none" else args.mask
-    scenes = open_for(model.whole, args.scenes, sensor=sensor, mask=mask)
+    scenes = open_for(model, args.scenes, sensor=sensor, mask=mask)
     labels = None
     if args.labels:
         crs = scenes[0].grid.crs
@@ -67,5 +67,5 @@ def _suggest(args: argparse.Namespace) -> None:
     print("\n".join(found.lines()))
     print(
         f"{len(found)} points in {args.output}: fill in the field class, then train with "
-        f"labels.path={args.output} labels.chip_px={model.file.contract.tile_px}"
+        f"labels.path={args.output} labels.chip_px={model.contract.tile_px}"
     )

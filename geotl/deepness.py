@@ -13,13 +13,13 @@ import torch
 from numpy.typing import NDArray
 
 from geotl.deepnesstiles import TileLayout, metadata, tile_layout
-from geotl.deployed import INPUT, Deployed, deployed
+from geotl.deployed import Deployed, deployed
 from geotl.errors import DataError, UnfinishedError
 from geotl.files import check_absent, whole_file
 from geotl.graphs import onnx_of
 from geotl.mapping import window_shares
 from geotl.modelfile import ModelFile
-from geotl.onnxfiles import open_session, seal
+from geotl.onnxfiles import INPUT, open_session, seal
 from geotl.parity import example_tiles
 from geotl.passports import passport
 from geotl.spreading import PER_UNIT, Spread

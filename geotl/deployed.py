@@ -11,11 +11,8 @@ import copy
 import torch
 from torch import Tensor, nn
 
-from geotl.augment import turn_view
-from geotl.model import TileClassifier, view_numbers
+from geotl.model import TileClassifier, turn_view, view_numbers
 from geotl.modelfile import ModelFile
-
-INPUT, OUTPUTS = "image", ("probabilities", "logits")
 
 
 class Deployed(nn.Module):

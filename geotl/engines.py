@@ -14,9 +14,8 @@ from typing import Literal, get_args
 import numpy as np
 from numpy.typing import NDArray
 
-from geotl.deployed import INPUT, OUTPUTS
 from geotl.errors import ModelError
-from geotl.onnxfiles import open_session, session_faults
+from geotl.onnxfiles import INPUT, OUTPUTS, open_session, session_faults
 
 EngineName = Literal["onnxruntime", "openvino"]
 ENGINES: tuple[EngineName, ...] = get_args(EngineName)

@@ -10,9 +10,9 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from geotl.augment import VIEWS, Augmentation, turn_view
+from geotl.augment import Augmentation
 from geotl.loading import Pack, batch
-from geotl.model import Frozen, TileClassifier
+from geotl.model import VIEWS, Frozen, TileClassifier, turn_view
 
 Ints = NDArray[np.int64]
 

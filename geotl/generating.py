@@ -26,8 +26,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.nn.utils.parametrizations import spectral_norm
 
-from geotl.augment import VIEWS, turn_view
 from geotl.errors import DataError
+from geotl.model import VIEWS, turn_view
 
 Told = Callable[[int, int], None]
 

@@ -12,13 +12,13 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from geotl.augment import VIEWS, turn_view
 from geotl.comparing import fit_draw, head_logits, judge
 from geotl.device import choose_device
 from geotl.drawing import Draw, Source, with_synthetic
 from geotl.features import raw_features
 from geotl.generating import GanSettings, made_tiles, train_generator
 from geotl.loading import Unread, packed
+from geotl.model import VIEWS, turn_view
 from geotl.novelty import Novelty, diversity, novelty
 from geotl.recipe import Recipe
 from geotl.shaping import Pixels

@@ -16,9 +16,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from geotl.deployed import INPUT, OUTPUTS, Deployed
+from geotl.deployed import Deployed
 from geotl.engines import Floats, Runner, open_runner
-from geotl.onnxfiles import IR_VERSION, OPSET, seal
+from geotl.onnxfiles import INPUT, IR_VERSION, OPSET, OUTPUTS, seal
 
 PASSPORT_FILE = "geotl.json"
 _WRITTEN_BY_ITSELF = ("version", ".data/version", ".data/serialization_id")

@@ -13,7 +13,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from geotl import __version__, modelfile, raster
+from geotl import modelfile, raster
+from geotl._version import __version__
 from geotl.basenames import shareable, shareable_recipe
 from geotl.errors import OutputError
 from geotl.exporting import export_graph

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from safetensors.torch import load_file, save_file
 from torch.nn import functional as F
 
-from geotl import __version__
+from geotl._version import __version__
 from geotl.backbones import get_backbone
 from geotl.cachefolder import cache_folder
 from geotl.drawing import Source

@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import Any
 
 from geotl import (
-    __version__,
     lecturearchitectures,
     lectureaugmentation,
     lectureexplicit,
@@ -20,6 +19,7 @@ from geotl import (
     lecturestages,
     lecturetransfer,
 )
+from geotl._version import __version__
 from geotl.errors import ModelError
 from geotl.evaluation import plain
 from geotl.figures import write_png

@@ -9,7 +9,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from geotl import __version__
+from geotl._version import __version__
 from geotl.densecorrection import from_note
 from geotl.errors import ModelError
 from geotl.files import sha256_of

@@ -18,8 +18,7 @@ from typing import Any
 
 import shapely
 
-from geotl import __version__
-from geotl.deployed import INPUT, OUTPUTS
+from geotl._version import __version__
 from geotl.families import REGISTRY
 from geotl.mlmassets import Asset
 from geotl.modelfacts import (
@@ -36,6 +35,7 @@ from geotl.modelfacts import (
     title_of,
 )
 from geotl.modelfile import Contract, ModelFile
+from geotl.onnxfiles import INPUT, OUTPUTS
 
 STAC_VERSION = "1.1.0"
 EXTENSIONS = tuple(

@@ -14,12 +14,13 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from geotl.augment import turn_view
 from geotl.backbones import Backbone
-from geotl.errors import ModelError
+from geotl.errors import DataError, ModelError
 
 Pool = Literal["mean", "mean_sd", "mean_log", "root_mean"]
 Padding = Literal["zeros", "replicate", "reflect"]
+
+VIEWS = 8
 
 
 @dataclass(frozen=True)
@@ -276,6 +277,23 @@ def view_numbers(views: int) -> tuple[int, ...]:
     ((0, 4), (0, 1, 2, 3))
     """
     return {1: (0,), 2: (0, 4), 4: (0, 1, 2, 3), 8: tuple(range(8))}[views]
+
+
+def turn_view(x: Tensor, view: int) -> Tensor:
+    """One of the eight views of [..., S, S]: quarter turns 0..3, mirrored then turned 4..7.
+
+    Raises:
+        DataError: there is no such view.
+
+    >>> turn_view(torch.tensor([[1, 2], [3, 4]]), 1).tolist()
+    [[2, 4], [1, 3]]
+    >>> turn_view(torch.tensor([[1, 2], [3, 4]]), 4).tolist()
+    [[2, 1], [4, 3]]
+    """
+    if not 0 <= view < VIEWS:
+        raise DataError(f"view {view} does not exist; there are 0 to {VIEWS - 1}")
+    mirrored = torch.flip(x, (-1,)) if view >= 4 else x
+    return torch.rot90(mirrored, view % 4, (-2, -1)) if view % 4 else mirrored
 
 
 def over_views(compute: Callable[[Tensor], Tensor], image: Tensor, views: int) -> Tensor:

@@ -8,7 +8,7 @@ from typing import Any
 
 import shapely
 
-from geotl import __version__
+from geotl._version import __version__
 from geotl.basenames import shareable_recipe
 from geotl.cardheader import SCORES, front_matter
 from geotl.families import REGISTRY

@@ -16,7 +16,9 @@ from typing import Any
 from geotl.errors import ModelError
 
 OPSET, IR_VERSION = 18, 9
+INPUT, OUTPUTS = "image", ("probabilities", "logits")
 PASSPORT, SEAL = "geotl", "geotl_seal"
+PASSPORT_VERSION = 1
 _BLANK = "0" * 64
 _METADATA_PROPS = 14  # field of onnx.ModelProto (onnx.proto)
 

@@ -10,12 +10,12 @@ from typing import Any
 
 import numpy as np
 
-from geotl import __version__
+from geotl._version import __version__
 from geotl.basenames import shareable, shareable_recipe
 from geotl.files import sha256_of
 from geotl.modelfile import ModelFile
+from geotl.onnxfiles import PASSPORT_VERSION
 
-PASSPORT_VERSION = 1
 TOLD = ("metrics", "versions")  # of a model's notes: what maps tell of it
 
 

@@ -14,7 +14,7 @@ from typing import Literal
 
 import torch
 
-from geotl import __version__, api
+from geotl._version import __version__
 from geotl.classmaps import open_map
 from geotl.engines import engine_for
 from geotl.errors import GeoTLError, OutsideError, needed_by_model
@@ -27,7 +27,7 @@ from geotl.scenefiles import beside
 from geotl.scenelists import Entry, band_set, only_file
 from geotl.scenes import Scene, open_bands, open_scene
 from geotl.sensors import Sensor, get_sensor
-from geotl.served import Mapper
+from geotl.served import Mapper, open_predictor
 
 Status = Literal["mapped", "kept", "skipped", "failed"]
 
@@ -185,7 +185,7 @@ def is_finished(job: Job) -> bool:
 @functools.lru_cache(maxsize=1)
 def _model(path: Path, engine: str | None, _: int) -> Mapper:
     """A model kept for the next scene, unless its file has changed since."""
-    return api.load(path, engine=engine).file
+    return open_predictor(path, engine)
 
 
 def _line(error: BaseException) -> str:

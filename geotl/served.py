@@ -12,12 +12,12 @@ import torch
 from numpy.typing import NDArray
 
 from geotl.applicability import Applicability
-from geotl.engines import Floats, Runner, engine_for, open_runner, version_of
+from geotl.device import choose_device
+from geotl.engines import Floats, Runner, engine_for, is_exported, open_runner, version_of
 from geotl.errors import DataError, ModelError
 from geotl.imagerycheck import Range
-from geotl.modelfile import Contract, ModelFile, contract_from, describe
-from geotl.onnxfiles import read_passport
-from geotl.passports import PASSPORT_VERSION
+from geotl.modelfile import Contract, ModelFile, contract_from, describe, load
+from geotl.onnxfiles import PASSPORT_VERSION, read_passport
 from geotl.sweeping import Ints, Mode, Said
 
 BATCH = 128  # tiles times views that go through the network at once
@@ -105,6 +105,29 @@ class ServedModel:
 
 
 Mapper = ModelFile | ServedModel
+
+
+def open_predictor(path: Path, engine: str | None = None) -> Mapper:
+    """Open a model file, its network on the best device at hand, or one exported to ONNX.
+
+    Args:
+        path: a .safetensors file, or a .onnx file, which is enough by itself.
+        engine: what runs an exported file: onnxruntime (if None) or openvino.
+
+    Raises:
+        ModelError: not there, damaged, or not of geotl; an engine that is not installed, or one
+            named for a model file.
+    """
+    if is_exported(path):
+        return open_served(path, engine)
+    engine_for(path, engine)
+    return on_device(load(path))
+
+
+def on_device(model: ModelFile) -> ModelFile:
+    """A model file with its network on the best device at hand, in evaluation mode."""
+    model.network.to(choose_device()).eval()
+    return model
 
 
 def open_served(path: Path, engine: str | None = None) -> ServedModel:

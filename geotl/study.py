@@ -6,7 +6,7 @@ at once, at the end, by the recipe as it is and by the one recommended.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
 
@@ -20,7 +20,7 @@ from geotl.recipe import Recipe, dump, resolve_root
 from geotl.runfolder import holds_run, open_run
 from geotl.studyadvice import judged_once, recommend
 from geotl.studyeffects import FEWEST
-from geotl.studyfits import Fits, labelled_source, make_part
+from geotl.studyfits import Begin, Fits, TileGenerator, labelled_source, make_part
 from geotl.studyfound import Found, Row
 from geotl.studyrace import Race, run_rows
 from geotl.studyreport import found_lines, plan_lines, write_study
@@ -43,6 +43,7 @@ def study(
     recipe: Recipe, out: Path,
     *, only: Sequence[str] = (), seeds: int = SEEDS, budget: float | None = None,
     resume: bool = False, quiet: bool = False, say: Say = print,
+    generator: Callable[[Begin], TileGenerator] | None = None,
 ) -> Found:  # fmt: skip
     """Try every technique on the labels of a recipe's first draw; write table, figure and advice.
 
@@ -55,6 +56,7 @@ def study(
         resume: go on with the study in that folder; fits that were made are not made again.
         quiet: no progress.
         say: told every line.
+        generator: gives what makes synthetic tiles; without it generated tiles are not tried.
 
     Raises:
         GeoTLError: input that cannot be used.
@@ -80,6 +82,8 @@ def study(
         recipe, settled, only, tile_px=source.pack.images.shape[-1],
         folded=report.folded_batchnorm,
     )  # fmt: skip
+    if generator is None:
+        found.without_generator()
     found.seeds, split = seeds, parts[0].draw.split
     found.tiles = (len(split.train), len(split.test), len(draw.split.train))
     open_run(out, dump(settled), resume=resume)
@@ -87,11 +91,12 @@ def study(
         say(told)
     with ProgressLine(quiet=quiet) as line:
         learning = partial(line.counter, "training a fold's generator, steps")
-        race = Race(Fits(labelled, out / "trials", learning), budget)
+        makes = generator(learning) if generator else None
+        race = Race(Fits(labelled, out / "trials", makes), budget)
         run_rows(found, race, parts[:seeds], line.counter)
         recommend(found, race, parts[seeds:], line.counter("confirming, fits"))
         line.show("judging on the tiles that no trial saw", now=True)
-        found.verdict = judged_once(found, source, draw, out)
+        found.verdict = judged_once(found, source, draw, out, makes)
     found.fits, found.seconds, found.finished = race.fits.made, race.seconds, not race.over
     write_study(found, out)
     for told in found_lines(found, out):

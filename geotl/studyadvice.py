@@ -22,9 +22,8 @@ from geotl.learningcurve import gain
 from geotl.recipe import Recipe
 from geotl.scoring import Interval, wilson
 from geotl.studyeffects import effect, mean_errors
-from geotl.studyfits import Part
+from geotl.studyfits import Joined, Part, TileGenerator, is_generated, plain
 from geotl.studyfound import Candidate, Found, Verdict
-from geotl.studygan import Generators, Joined, is_generated, kept, plain
 from geotl.studyrace import Race, Told
 from geotl.studytrials import AS_IT_IS, TRAINED, Start, alternative, changed
 
@@ -129,19 +128,19 @@ def _value(recipe: Recipe, key: str) -> Any:
     return at
 
 
-def judged_once(found: Found, source: Source, draw: Draw, out: Path) -> Verdict:
+def judged_once(
+    found: Found, source: Source, draw: Draw, out: Path, generator: TileGenerator | None = None
+) -> Verdict:
     """Fit the recipe as it is and the recommended one to all labels; judge both on unseen tiles.
 
     Tiles that the recommended one asks a generator for are made of all labels and kept in `out`.
     """
     default = _right(plain(found.recipe, source, draw))
     best, own = found.recommended, default
-    if best is not None and best.name != AS_GIVEN and is_generated(best.recipe):
-        generators = Generators()
-        made, _ = generators.tiles(best.recipe, source, draw)
+    if best is not None and generator is not None and is_generated(best.recipe):
         with tempfile.TemporaryDirectory(prefix="geotl-study-") as scratch:
-            own = _right(generators.join(best.recipe, source, draw, Path(scratch) / "pack"))
-        runs = kept(best.recipe, source, made, out / "synthetic")
+            own = _right(generator.join(best.recipe, source, draw, Path(scratch) / "pack"))
+        runs = generator.keep(best.recipe, source, draw, out / "synthetic")
         found.recommended = replace(best, recipe=runs)
     elif best is not None and best.name != AS_GIVEN:
         own = _right(plain(best.recipe, source, draw))

@@ -10,9 +10,10 @@ import hashlib
 import json
 import tempfile
 import time
-from collections.abc import Generator
+from collections.abc import Callable, Generator
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
+from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -27,10 +28,10 @@ from geotl.shaping import Pixels
 from geotl.splits import Split
 from geotl.strategies import Fitted
 from geotl.studyeffects import Errors
-from geotl.studygan import Begin, Generators, Joined, is_generated, plain
-from geotl.studytrials import changed
+from geotl.studytrials import GENERATED, changed
 
 Ints = NDArray[np.int64]
+Begin = Callable[[], Callable[[int, int], None]]
 
 FORMAT = 1  # of the records; another number makes every fit anew
 
@@ -45,6 +46,45 @@ class Part:
     number: int
     seed: int
     draw: Draw
+
+
+@dataclass(frozen=True)
+class Joined:
+    """What is fitted, and on which tiles.
+
+    Attributes:
+        recipe: for a source that holds its synthetic tiles already.
+        source: the tiles.
+        draw: who learns and who is held out.
+        real: those learnt from that are real.
+        seconds: that a generator's training took.
+    """
+
+    recipe: Recipe
+    source: Source
+    draw: Draw
+    real: NDArray[np.int64]
+    seconds: float = 0.0
+
+
+def plain(recipe: Recipe, source: Source, draw: Draw) -> Joined:
+    """A draw of real tiles alone."""
+    return Joined(recipe, source, draw, draw.split.train)
+
+
+def is_generated(recipe: Recipe) -> bool:
+    """Whether a recipe asks for tiles of a generator that learns anew."""
+    return recipe.data.synthetic == GENERATED
+
+
+class TileGenerator(Protocol):
+    """What makes synthetic tiles of a draw's training tiles; `synthetic` has the one there is."""
+
+    def join(self, recipe: Recipe, source: Source, draw: Draw, scratch: Path) -> Joined:
+        """The tiles of a draw with the synthetic ones behind them, on the training side alone."""
+
+    def keep(self, recipe: Recipe, source: Source, draw: Draw, folder: Path) -> Recipe:
+        """Write a draw's synthetic tiles into a folder; the recipe that reads them from there."""
 
 
 def labelled_source(source: Source, rows: Ints, cache: Path) -> Source:
@@ -111,10 +151,12 @@ class Fits:
         made: fits made anew by this object.
     """
 
-    def __init__(self, labelled: Source, folder: Path, begin: Begin | None = None) -> None:
-        """Keep the records in `folder`; `begin` as `Generators` takes it."""
+    def __init__(
+        self, labelled: Source, folder: Path, generator: TileGenerator | None = None
+    ) -> None:
+        """Keep the records in `folder`; recipes with generated tiles need a generator."""
         self.labelled, self.folder, self.made = labelled, folder, 0
-        self._generators = Generators(begin)
+        self.generator = generator
 
     def known(self, recipe: Recipe, part: Part) -> bool:
         """Whether this fit was made."""
@@ -152,8 +194,8 @@ class Fits:
     def _fit(self, recipe: Recipe, part: Part) -> Errors:
         with tempfile.TemporaryDirectory(prefix="geotl-study-") as scratch:
             folder, own = Path(scratch), plain(recipe, self.labelled, part.draw)
-            if is_generated(recipe):
-                own = self._generators.join(recipe, own.source, own.draw, folder / "pack")
+            if is_generated(recipe) and self.generator is not None:
+                own = self.generator.join(recipe, own.source, own.draw, folder / "pack")
             begun = time.perf_counter()
             fitted, _ = fit_draw(own.recipe, own.source, own.draw, folder, resume=False, quiet=True)
             seconds = own.seconds + time.perf_counter() - begun

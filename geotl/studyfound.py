@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from geotl.recipe import Recipe
 from geotl.scoring import Interval
 from geotl.studyeffects import Effect, Errors
-from geotl.studytrials import Start, Trial
+from geotl.studytrials import GENERATED, Start, Trial
 
 
 @dataclass
@@ -92,6 +92,12 @@ class Found:
     fits: int = 0
     seconds: float = 0.0
     finished: bool = True
+
+    def without_generator(self) -> None:
+        """Leave generated tiles untried."""
+        for row in self.rows:
+            if row.trial.on == GENERATED:
+                row.refused = "not tried: no generator of tiles was given"
 
     @property
     def folds(self) -> int:

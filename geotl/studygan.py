@@ -3,52 +3,17 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
-
-import numpy as np
-from numpy.typing import NDArray
 
 from geotl.drawing import Draw, Source, with_synthetic
 from geotl.generating import GanSettings
-from geotl.generationparts import Made, Told, beside, make_tiles
+from geotl.generationparts import Made, beside, make_tiles
 from geotl.recipe import Recipe
-from geotl.studytrials import GAN_TILES, GENERATED, changed
+from geotl.studyfits import Begin, Joined
+from geotl.studytrials import GAN_TILES, changed
 from geotl.syntheticfiles import write_synthetic
 
-Begin = Callable[[], Told]
-
 STEPS = 300  # of a generator's training, of which a study has many
-
-
-@dataclass(frozen=True)
-class Joined:
-    """What is fitted, and on which tiles.
-
-    Attributes:
-        recipe: for a source that holds its synthetic tiles already.
-        source: the tiles.
-        draw: who learns and who is held out.
-        real: those learnt from that are real.
-        seconds: that a generator's training took.
-    """
-
-    recipe: Recipe
-    source: Source
-    draw: Draw
-    real: NDArray[np.int64]
-    seconds: float = 0.0
-
-
-def plain(recipe: Recipe, source: Source, draw: Draw) -> Joined:
-    """A draw of real tiles alone."""
-    return Joined(recipe, source, draw, draw.split.train)
-
-
-def is_generated(recipe: Recipe) -> bool:
-    """Whether a recipe asks for tiles of a generator that learns anew."""
-    return recipe.data.synthetic == GENERATED
 
 
 def _nobody(_done: int, _steps: int) -> None:
@@ -88,11 +53,11 @@ class Generators:
             real_only, both, with_synthetic(alone, both.index), alone.split.train, seconds
         )  # fmt: skip
 
-
-def kept(recipe: Recipe, source: Source, made: Made, folder: Path) -> Recipe:
-    """Write the tiles that a recipe asks for, and name their folder in it, so that it runs."""
-    write_synthetic(
-        folder, made.images, made.labels, classes=source.index.classes,
-        bands=source.pack.bands, sources=made.sources,
-    )  # fmt: skip
-    return changed(recipe, {"data.synthetic": str(folder)})
+    def keep(self, recipe: Recipe, source: Source, draw: Draw, folder: Path) -> Recipe:
+        """Write the tiles that a recipe asks for, and name their folder in it, so that it runs."""
+        made, _ = self.tiles(recipe, source, draw)
+        write_synthetic(
+            folder, made.images, made.labels, classes=source.index.classes,
+            bands=source.pack.bands, sources=made.sources,
+        )  # fmt: skip
+        return changed(recipe, {"data.synthetic": str(folder)})

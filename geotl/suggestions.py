@@ -11,7 +11,6 @@ import numpy as np
 import shapely
 from numpy.typing import NDArray
 
-from geotl.api import Model
 from geotl.applicability import Applicability, area_of_applicability
 from geotl.candidates import Candidates, candidates, empty
 from geotl.chips import ChipRules
@@ -131,7 +130,7 @@ def open_for(
 
 
 def suggest(
-    model: Model,
+    model: ModelFile,
     scenes: Sequence[Imagery],
     n: int,
     *,
@@ -161,13 +160,13 @@ def suggest(
     """
     if n < 1:
         raise DataError(f"-n: given {n}; allowed: at least 1")
-    held = model.whole.companions
+    held = model.companions
     area = area_of_applicability(held.features, held.folds)
-    rules = ChipRules(model.file.contract.tile_px, step_px=step_px)
-    ground = training_ground(model.whole)
+    rules = ChipRules(model.contract.tile_px, step_px=step_px)
+    ground = training_ground(model)
     known = label_shapes(labels, scenes, rules.chip_px) if labels else []
     occupied = [Occupied(scene.grid, [*ground, *known]) for scene in scenes]
-    pool = _Pool(area, len(model.classes), n * POOL * _overlap(rules), outside=outside)
+    pool = _Pool(area, len(model.contract.classes), n * POOL * _overlap(rules), outside=outside)
     for looked in candidates(model, scenes, occupied, rules, progress=progress):
         pool.counts.update(windows=looked.windows, taken=looked.taken, unseen=looked.unseen)
         pool.add(looked.found)
@@ -179,7 +178,7 @@ def suggest(
         pool.found.features, normalised_entropy(pool.found.chances), index * area.mean_distance,
         boxes, index <= area.threshold, n=n, seed=seed,
     )  # fmt: skip
-    notes = [*unknown_ground(model.whole, ground), *resolution_notes(model.whole, scenes)]
+    notes = [*unknown_ground(model, ground), *resolution_notes(model, scenes)]
     return _told(model, scenes, pool, rows, wanted=n, notes=notes)
 
 
@@ -262,11 +261,11 @@ def _ground(
 
 
 def _told(
-    model: Model, scenes: Sequence[Imagery], pool: _Pool, rows: Ints, *, wanted: int,
+    model: ModelFile, scenes: Sequence[Imagery], pool: _Pool, rows: Ints, *, wanted: int,
     notes: Sequence[str],
 ) -> Suggestions:  # fmt: skip
     held = pool.found.rows(rows)
-    half, crs = model.file.contract.tile_px // 2, str(scenes[0].grid.crs)
+    half, crs = model.contract.tile_px // 2, str(scenes[0].grid.crs)
     points = []
     for of, (row, col) in zip(held.scene.tolist(), held.corners.tolist(), strict=True):
         grid = scenes[of].grid
@@ -275,7 +274,7 @@ def _told(
     return Suggestions(
         points=tuple(points),
         crs=crs,
-        classes=tuple(model.classes[k] for k in held.chances.argmax(axis=1)),
+        classes=tuple(model.contract.classes[k] for k in held.chances.argmax(axis=1)),
         confidence=tuple(held.chances.max(axis=1).tolist()),
         entropy=tuple(normalised_entropy(held.chances).tolist()),
         dissimilarity=tuple(pool.index[rows].tolist()),

@@ -20,11 +20,10 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from geotl.applicability import Applicability
-from geotl.augment import turn_view
 from geotl.densecorrection import Correction
 from geotl.device import Precision, autocast, settled
 from geotl.errors import DataError
-from geotl.model import TileClassifier, over_views, pool_windows, view_numbers
+from geotl.model import TileClassifier, over_views, pool_windows, turn_view, view_numbers
 
 Mode = Literal["exact", "dense"]
 Ints = NDArray[np.int64]

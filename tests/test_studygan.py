@@ -56,7 +56,7 @@ def opened(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> SimpleNamespace:
 def test_a_folds_generator_learns_from_the_folds_own_tiles_and_serves_both_starts(
     opened: SimpleNamespace, tmp_path: Path
 ) -> None:
-    fits = Fits(opened.labelled, tmp_path / "trials")
+    fits = Fits(opened.labelled, tmp_path / "trials", studygan.Generators())
     for number in range(2):
         part = make_part(opened.settled, opened.labelled, number)
         for base in (opened.settled, trained_start(opened.given)):
@@ -94,7 +94,7 @@ def test_a_recommended_recipe_with_generated_tiles_runs_to_the_same_accuracy(
     _, on = pair(opened.settled, MADE_TILES)
     bases = {AS_IT_IS: opened.settled, TRAINED: trained_start(opened.given)}
     found = Found(opened.settled, bases, recommended=Candidate("with what helped", on))
-    verdict = judged_once(found, opened.source, opened.draw, out)
+    verdict = judged_once(found, opened.source, opened.draw, out, studygan.Generators())
     assert len(opened.learnt) == 1
     np.testing.assert_array_equal(opened.learnt[0].split.train, opened.draw.split.train)
     assert found.recommended is not None

@@ -71,13 +71,13 @@ def test_a_point_that_is_labelled_gives_exactly_its_window(
     labels = read_labels(out, field="class", crs_to=scenes[0].grid.crs)
     placed = place_chips(scenes, labels, ChipRules(PX))
     assert not placed.rejected
-    model = load(made[2])
+    model = load(made[2]).whole
     for chip, row in zip(placed.chips, table.itertuples(), strict=True):
         pixels, valid = scenes[0].read(chip.window)
         assert chip.window.row % 5 == 0
         assert chip.window.col % 5 == 0
         chances = look(model, pixels[None], valid[None])[1][0]
-        assert model.classes[chances.argmax()] == row.suggested
+        assert model.contract.classes[chances.argmax()] == row.suggested
         assert chances.max() == pytest.approx(row.confidence, abs=1e-5)
 
 
@@ -114,18 +114,18 @@ def test_windows_keep_off_labelled_ground_and_each_other(
 def test_training_ground_is_left_alone_in_a_scene_of_another_system(
     made: tuple[Path, Path, Path], tmp_path: Path
 ) -> None:
-    model = load(made[2])
+    model = load(made[2]).whole
     with rasterio.open(made[0]) as image:
         pixels = image.read()
     there = geopandas.GeoSeries([shapely.Point(500960, 4599040)], crs="EPSG:32633")
     x, y = there.to_crs("EPSG:32632").get_coordinates().to_numpy()[0]
     other = write_tile(tmp_path / "other.tif", pixels, names=BANDS, crs="EPSG:32632",
                        transform=from_origin(x - 960, y + 960, 10, 10))  # fmt: skip
-    scene = open_for(model.file, [other])[0]
-    taken = Occupied(scene.grid, training_ground(model.file))
+    scene = open_for(model, [other])[0]
+    taken = Occupied(scene.grid, training_ground(model))
     seen = next(iter(candidates(model, [scene], [taken], ChipRules(PX))))
     assert 30 < seen.taken < 130
-    place = geopandas.GeoSeries([shape for shape, _ in training_ground(model.file)],
+    place = geopandas.GeoSeries([shape for shape, _ in training_ground(model)],
                                 crs="EPSG:32633").to_crs("EPSG:32632")  # fmt: skip
     for row, col in seen.found.corners.tolist():
         left, top = scene.grid.at(col, row)
@@ -136,8 +136,8 @@ def test_training_ground_is_left_alone_in_a_scene_of_another_system(
 def test_unseen_windows_are_none_that_a_point_would_be_refused_in(
     made: tuple[Path, Path, Path],
 ) -> None:
-    model = load(made[2])
-    scene = open_for(model.file, [made[0]])[0]
+    model = load(made[2]).whole
+    scene = open_for(model, [made[0]])[0]
     rules = ChipRules(PX, step_px=1)
     found = [
         (corner, one) for one in candidates(model, [scene], [Occupied(scene.grid, [])],
@@ -155,8 +155,8 @@ def test_unseen_windows_are_none_that_a_point_would_be_refused_in(
 
 
 def test_features_are_those_of_the_coreset(made: tuple[Path, Path, Path]) -> None:
-    model = load(made[2])
-    held = model.file.companions
+    model = load(made[2]).whole
+    held = model.companions
     features, chances = look(model, held.examples, held.example_valid, "auto")
     nearest = np.linalg.norm(features[:, None] - held.features[None], axis=2).min(axis=1)
     assert (nearest < 1e-3).all()  # each example is a training tile of the coreset
@@ -170,10 +170,10 @@ def test_features_are_those_of_the_coreset(made: tuple[Path, Path, Path]) -> Non
 def test_fewer_inside_than_wanted_are_fewer_and_it_is_said(
     made: tuple[Path, Path, Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    model = load(made[2])
-    scene = open_for(model.file, [made[0]])[0]
+    model = load(made[2]).whole
+    scene = open_for(model, [made[0]])[0]
     found = suggest(model, [scene], 500)
-    area = area_of_applicability(model.file.companions.features, model.file.companions.folds)
+    area = area_of_applicability(model.companions.features, model.companions.folds)
     assert 0 < len(found) < 500
     assert max(found.dissimilarity) <= area.threshold
     assert any("fewer than the 500 wanted" in line for line in found.lines())
@@ -185,8 +185,8 @@ def test_fewer_inside_than_wanted_are_fewer_and_it_is_said(
 
 
 def test_same_seed_same_points(made: tuple[Path, Path, Path]) -> None:
-    model = load(made[2])
-    scene = open_for(model.file, [made[0]])[0]
+    model = load(made[2]).whole
+    scene = open_for(model, [made[0]])[0]
     first, second = (suggest(model, [scene], 5, outside=True, seed=4) for _ in range(2))
     assert first == second
 
@@ -224,13 +224,13 @@ def test_what_cannot_be_is_one_clear_line(
 def test_a_scene_of_other_pixels_is_warned_of(
     made: tuple[Path, Path, Path], tmp_path: Path
 ) -> None:
-    model = load(made[2])
-    assert training_px_m(model.file) == pytest.approx(10)
+    model = load(made[2]).whole
+    assert training_px_m(model) == pytest.approx(10)
     with rasterio.open(made[0]) as image:
         pixels = image.read()
     coarse = write_tile(tmp_path / "coarse.tif", pixels, names=BANDS,
                         transform=from_origin(700000, 4600000, 20, 20))  # fmt: skip
-    found = suggest(model, open_for(model.file, [coarse, made[0]]), 4, outside=True)
+    found = suggest(model, open_for(model, [coarse, made[0]]), 4, outside=True)
     assert [note.split(":")[0] for note in found.notes] == ["coarse"]
     assert "20 m" in found.notes[0]
 

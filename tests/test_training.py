@@ -118,7 +118,7 @@ def test_cached_frozen_views_train_like_computed_ones(tiles: Tiles, tmp_path: Pa
     assert learner.cache is not None
     learner.model.eval()
     taken = learner.cache.take(torch.tensor([2, 5]), torch.tensor([0, 3]))
-    from geotl.augment import turn_view
+    from geotl.model import turn_view
 
     image = torch.from_numpy(np.asarray(tiles.pack.images[[2, 5]])).float()
     turned = torch.stack([turn_view(image[0], 0), turn_view(image[1], 3)])
