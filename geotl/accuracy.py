@@ -12,7 +12,7 @@ import numpy as np
 
 from geotl.classmaps import ClassMap, open_map, same_grid
 from geotl.errors import DataError
-from geotl.groundareas import areal_scales
+from geotl.io.geodesy import areal_scales
 from geotl.mapsurvey import Progress, Survey, cross, survey
 from geotl.olofsson import AreaEstimate, Counts, Floats, census, estimate, too_few
 from geotl.reference import References, as_classes, read_reference

@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from geotl.accuracy import Assessment
-from geotl.files import write_text
+from geotl.io.files import write_text
 from geotl.mapsampling import Plan
 from geotl.olofsson import Estimated
 from geotl.reference import some

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from geotl.errors import DataError
-from geotl.raster import Grid
+from geotl.io.raster import Grid
 
 _ROUNDING = 1e-6  # of a pixel: what a transform's decimals leave open
 

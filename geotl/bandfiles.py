@@ -16,8 +16,8 @@ import numpy as np
 from geotl.alignment import align, resample
 from geotl.bands import listed
 from geotl.errors import BandError, DataError, MissingBandError
-from geotl.imagefiles import SUFFIXES, describe, read
-from geotl.raster import Raster, RasterInfo
+from geotl.io.images import SUFFIXES, describe, read
+from geotl.io.raster import Raster, RasterInfo
 from geotl.sensors import Sensor, known_band
 
 Image = TypeVar("Image", Raster, RasterInfo)

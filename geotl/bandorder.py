@@ -6,7 +6,7 @@ import functools
 from collections.abc import Sequence
 
 from geotl.errors import BandError, MissingBandError
-from geotl.raster import Raster, RasterInfo
+from geotl.io.raster import Raster, RasterInfo
 from geotl.sensors import Sensor, known_band, match_bands
 
 

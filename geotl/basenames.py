@@ -8,7 +8,7 @@ from __future__ import annotations
 import re
 from typing import Any
 
-from geotl.yamltext import parse, write
+from geotl.io.yaml import parse, write
 
 _HOME, _DRIVE, _SHARE = (
     r"(?<![\w.])~[\w.-]*[/\\]",

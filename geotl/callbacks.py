@@ -7,7 +7,7 @@ from typing import Any
 import lightning
 from lightning.pytorch.callbacks import Callback
 
-from geotl.progress import ProgressLine, duration
+from geotl.console import ProgressLine, duration
 
 
 class EpochLine(Callback):

@@ -23,7 +23,7 @@ from numpy.typing import NDArray
 
 from geotl.figures import FAINT, INK, RULE, canvas, encoded, shortened
 from geotl.graticule import bar_length, graticule, length_name
-from geotl.groundareas import Ground, ground_of
+from geotl.io.geodesy import Ground, ground_of
 from geotl.mapfacts import MapFacts, source_line, subtitle
 from geotl.maplooks import Look
 

@@ -14,8 +14,9 @@ from numpy.typing import NDArray
 from geotl.checkfigures import centres_figure, contact_figure, pairs_figure
 from geotl.checking import Checked
 from geotl.figures import write_png
-from geotl.files import write_text
 from geotl.findings import GRAVITIES, Finding
+from geotl.io.files import write_text
+from geotl.io.vector import positions
 from geotl.likeness import Pair
 from geotl.rendering import Pixels, quicklook, stretch_limits
 from geotl.report import (
@@ -29,7 +30,6 @@ from geotl.report import (
     top_html,
 )
 from geotl.tilefacts import QUANTILES
-from geotl.vectors import positions
 
 Floats = NDArray[np.float64]
 

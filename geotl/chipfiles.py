@@ -14,11 +14,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from geotl import raster
 from geotl.chips import Chip, Placement
 from geotl.errors import DataError, OutputError
+from geotl.io import raster
+from geotl.io.vector import write_features
 from geotl.labels import Rejection
-from geotl.vectors import write_features
 from geotl.windows import Imagery
 
 MANIFEST, REJECTED, REJECTED_PLACES = "chips.csv", "rejected.csv", "rejected.gpkg"

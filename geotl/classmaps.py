@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 
 from geotl.classrasters import ClassRaster, classes_on, value_names
 from geotl.errors import DataError
-from geotl.raster import Grid, opened
+from geotl.io.raster import Grid, opened
 from geotl.tiles import class_name
 from geotl.windows import Window
 

@@ -289,7 +289,7 @@ def _inspect(args: argparse.Namespace) -> None:
 
 def _predict(args: argparse.Namespace) -> None:
     from geotl.api import load
-    from geotl.files import check_absent, write_text
+    from geotl.io.files import check_absent, write_text
     from geotl.report import predictions_csv
     from geotl.sensors import get_sensor
 

@@ -90,8 +90,8 @@ def _accuracy(args: argparse.Namespace) -> None:
     from geotl.accuracy import assess_points, assess_raster
     from geotl.accuracyreport import AREAS, FILES, told, write_assessment
     from geotl.classmaps import open_map, read_names
-    from geotl.files import check_absent
-    from geotl.progress import ProgressLine
+    from geotl.console import ProgressLine
+    from geotl.io.files import check_absent
     from geotl.reference import is_raster
 
     for name in FILES if args.output else ():
@@ -121,9 +121,9 @@ def _accuracy(args: argparse.Namespace) -> None:
 def _sample(args: argparse.Namespace) -> None:
     from geotl.accuracyreport import plan_told
     from geotl.classmaps import open_map, read_names
-    from geotl.files import check_absent
+    from geotl.console import ProgressLine
+    from geotl.io.files import check_absent
     from geotl.mapsampling import draw_sample, plan_sample
-    from geotl.progress import ProgressLine
 
     if args.output:
         check_absent(args.output, overwrite=args.overwrite)

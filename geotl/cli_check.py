@@ -46,9 +46,9 @@ def add_check(commands: Any, common: argparse.ArgumentParser) -> None:
 def _check(args: argparse.Namespace) -> None:
     from geotl.checking import check_tiles
     from geotl.checkreport import told, write_check
+    from geotl.console import ProgressLine
     from geotl.pipeline import rgb_positions
     from geotl.preparing import read_source, recipe_sensor
-    from geotl.progress import ProgressLine
     from geotl.settings import SPATIAL
 
     recipe = _recipe(args)

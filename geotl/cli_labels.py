@@ -57,8 +57,8 @@ def _what_chips_are(chips: argparse.ArgumentParser) -> None:
 def _chips(args: argparse.Namespace) -> None:
     from geotl.chipfiles import check_folder, write_chips
     from geotl.chips import ChipRules, place_chips
+    from geotl.console import ProgressLine
     from geotl.labelfiles import read_any
-    from geotl.progress import ProgressLine
     from geotl.scenes import open_scenes
     from geotl.sensors import get_sensor
 

@@ -7,7 +7,7 @@ import shapely
 from numpy.typing import NDArray
 from shapely import affinity
 
-from geotl.raster import Grid
+from geotl.io.raster import Grid
 from geotl.windows import Window
 
 Floats = NDArray[np.float64]

@@ -13,14 +13,14 @@ from numpy.typing import NDArray
 
 from geotl import splits
 from geotl.comparing import fit_draw, judge, unlabelled_head, with_what
+from geotl.console import ProgressLine
 from geotl.curvefigures import learning_curve_figure
 from geotl.drawing import Draw, Say, Source, make_draw, with_shots
 from geotl.errors import DataError
 from geotl.figures import write_png
-from geotl.files import write_text
+from geotl.io.files import write_text
 from geotl.learningcurve import LearningCurve, gain, learning_curve
 from geotl.preparing import read_source, recipe_sensor, settle
-from geotl.progress import ProgressLine
 from geotl.recipe import Recipe, dump
 from geotl.runfolder import RECIPE, holds_run
 

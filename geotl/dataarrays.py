@@ -15,9 +15,9 @@ from geotl import products
 from geotl.alignment import axis
 from geotl.bandorder import band_positions
 from geotl.errors import DataError
-from geotl.imagefiles import check_numbers
+from geotl.io.images import check_numbers
+from geotl.io.raster import Grid, RasterInfo
 from geotl.masks import Span
-from geotl.raster import Grid, RasterInfo
 from geotl.scenelayers import Pixels
 from geotl.scenes import Scene, check_grid
 from geotl.sensors import Sensor

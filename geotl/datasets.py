@@ -22,8 +22,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from geotl.errors import DataError, OutputError, nearest
-from geotl.files import write_text
-from geotl.raster import Grid, write
+from geotl.io.files import write_text
+from geotl.io.raster import Grid, write
 
 PREFIX = "torchgeo:"
 MANIFEST = "tiles.csv"

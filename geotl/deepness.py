@@ -15,8 +15,8 @@ from numpy.typing import NDArray
 from geotl.deepnesstiles import TileLayout, metadata, tile_layout
 from geotl.deployed import Deployed, deployed
 from geotl.errors import DataError, UnfinishedError
-from geotl.files import check_absent, whole_file
 from geotl.graphs import onnx_of
+from geotl.io.files import check_absent, whole_file
 from geotl.mapping import window_shares
 from geotl.modelfile import ModelFile
 from geotl.onnxfiles import INPUT, open_session, seal

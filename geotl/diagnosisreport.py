@@ -20,7 +20,7 @@ from geotl.diagnosisfigures import (
 )
 from geotl.evaluation import plain
 from geotl.figures import write_png
-from geotl.files import write_text
+from geotl.io.files import write_text
 from geotl.regularising import Regulariser
 from geotl.report import (
     Picture,

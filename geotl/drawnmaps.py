@@ -11,9 +11,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from geotl.groundareas import row_areas_m2
+from geotl.io.geodesy import row_areas_m2
+from geotl.io.raster import Grid
 from geotl.mapfiles import TILE_PX, Overviews, Tally, check_written, map_writer, to_cog
-from geotl.raster import Grid
 from geotl.sheets import FULL, Sheet
 from geotl.windowgrid import WindowGrid, blend
 from geotl.windows import Window

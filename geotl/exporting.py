@@ -14,7 +14,6 @@ import torch
 from geotl.deployed import Deployed, deployed
 from geotl.engines import Runner
 from geotl.errors import SettingError, UnfinishedError
-from geotl.files import check_absent, whole_file
 from geotl.graphs import (
     run_onnx,
     run_pt2,
@@ -24,6 +23,7 @@ from geotl.graphs import (
     write_pt2,
     write_torchscript,
 )  # fmt: skip
+from geotl.io.files import check_absent, whole_file
 from geotl.lightening import folded, halved
 from geotl.modelfile import ModelFile, bare, load, save
 from geotl.onnxfiles import read_proto, seal

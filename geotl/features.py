@@ -11,7 +11,7 @@ import torch
 from numpy.typing import NDArray
 
 from geotl.device import Precision, autocast, settled
-from geotl.files import whole_file
+from geotl.io.files import whole_file
 from geotl.loading import Pack, batch
 from geotl.model import TileClassifier, over_views
 

@@ -23,7 +23,7 @@ from matplotlib.ticker import MaxNLocator, PercentFormatter
 from numpy.typing import ArrayLike, NDArray
 
 from geotl.evaluation import FEWEST_TILES, Reliability
-from geotl.files import whole_file
+from geotl.io.files import whole_file
 from geotl.rendering import Pixels, default_colours, quicklook, stretch_limits
 
 __all__ = [

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from geotl.bandfiles import images_in
-from geotl.files import sha256_of
+from geotl.io.files import sha256_of
 from geotl.sensors import Sensor
 from geotl.shaping import Fit
 from geotl.tiles import TileIndex

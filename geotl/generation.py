@@ -15,18 +15,18 @@ from typing import Any
 
 import numpy as np
 
+from geotl.console import ProgressLine
 from geotl.diagnosisparts import sampled
 from geotl.drawing import Draw, Say, Source, make_draw
 from geotl.errors import DataError, OutputError
 from geotl.figures import write_png
-from geotl.files import whole_folder, write_text
 from geotl.fingerprints import wanted_bands
 from geotl.generating import GanSettings
 from geotl.generationparts import Likeness, Made, Tried, in_pixels, make_tiles, try_out
+from geotl.io.files import whole_folder, write_text
 from geotl.learningcurve import Gain, gain
 from geotl.pipeline import rgb_positions
 from geotl.preparing import make_backbone, read_source, recipe_sensor, settle
-from geotl.progress import ProgressLine
 from geotl.recipe import Recipe, dump, resolve_root
 from geotl.rendering import quicklook, stretch_limits
 from geotl.runfolder import RECIPE

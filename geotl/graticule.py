@@ -11,8 +11,8 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from geotl.raster import Grid
-from geotl.vectors import positions
+from geotl.io.raster import Grid
+from geotl.io.vector import positions
 
 Floats = NDArray[np.float64]
 _DEGREES = "EPSG:4326"

@@ -13,13 +13,14 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from geotl import modelfile, raster
+from geotl import modelfile
 from geotl._version import __version__
 from geotl.basenames import shareable, shareable_recipe
 from geotl.errors import OutputError
 from geotl.exporting import export_graph
-from geotl.files import sha256_of, whole_folder
 from geotl.graphs import run_onnx
+from geotl.io import raster
+from geotl.io.files import sha256_of, whole_folder
 from geotl.itemfiles import training_ground_of, write_item
 from geotl.modelcard import CardFacts, model_card
 from geotl.modelfile import ModelFile

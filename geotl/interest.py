@@ -12,8 +12,8 @@ import shapely
 from numpy.typing import NDArray
 
 from geotl.errors import DataError, OutsideError
-from geotl.raster import Grid
-from geotl.vectors import read_features, transformed
+from geotl.io.raster import Grid
+from geotl.io.vector import read_features, transformed
 from geotl.windowgrid import WindowGrid
 from geotl.windows import Window
 

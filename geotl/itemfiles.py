@@ -11,7 +11,7 @@ from typing import Any
 import shapely
 
 from geotl.errors import ModelError
-from geotl.files import check_absent, write_text
+from geotl.io.files import check_absent, write_text
 from geotl.mlm import mlm_item
 from geotl.mlmassets import assets_of
 from geotl.mlmchecks import check_item

@@ -11,8 +11,8 @@ from typing import Any, Literal
 import shapely
 
 from geotl.errors import DataError, nearest
+from geotl.io.vector import Features, read_features, transformed
 from geotl.tiles import class_name
-from geotl.vectors import Features, read_features, transformed
 
 Reason = Literal[
     "missing geometry",

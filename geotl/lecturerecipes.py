@@ -13,8 +13,8 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, Field, Strict, ValidationError
 
-from geotl import yamltext
 from geotl.errors import RecipeError, nearest
+from geotl.io import yaml
 from geotl.learning import Augment, Section
 from geotl.recipe import lectures
 
@@ -266,7 +266,7 @@ def load_lecture(
         RecipeError: no such recipe, or every fault found, one a line.
     """
     path = _path(str(source))
-    stated, faults = yamltext.parse(path.read_text(encoding="utf-8"))
+    stated, faults = yaml.parse(path.read_text(encoding="utf-8"))
     if faults or not isinstance(stated, dict):
         raise RecipeError("\n".join(f"{path}: {f}" for f in faults or ["not keys with values"]))
     recipe: LectureRecipe = _checked(LectureRecipe, stated, str(path))
@@ -296,7 +296,7 @@ def _path(source: str) -> Path:
 
 def _override(text: str) -> tuple[str, Any]:
     key, equals, value = text.partition("=")
-    parsed, faults = yamltext.parse(value)
+    parsed, faults = yaml.parse(value)
     if not equals or faults:
         raise RecipeError(f"command line: {text!r}; allowed: key=value, such as seeds=5")
     return key.strip(), parsed

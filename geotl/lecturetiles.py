@@ -16,10 +16,10 @@ from numpy.typing import NDArray
 from geotl.augment import Augmentation
 from geotl.backbones import build_backbone
 from geotl.blocks import draw_from
-from geotl.cachefolder import cache_folder
 from geotl.catalogue import index_tiles
 from geotl.drawing import Draw, Source
 from geotl.fingerprints import fingerprint
+from geotl.io.cachefolder import cache_folder
 from geotl.lecturepanels import Effect, Series
 from geotl.lecturerecipes import Drawn, Trained
 from geotl.loading import pack, statistics

@@ -17,10 +17,10 @@ from torch.nn import functional as F
 
 from geotl._version import __version__
 from geotl.backbones import get_backbone
-from geotl.cachefolder import cache_folder
 from geotl.drawing import Source
 from geotl.features import raw_features
-from geotl.files import sha256_of, whole_file
+from geotl.io.cachefolder import cache_folder
+from geotl.io.files import sha256_of, whole_file
 from geotl.lecturepanels import Bars, Effect, Finding, Lines, Shown, sd_of, spread
 from geotl.lecturerecipes import Transferred
 from geotl.lecturetiles import (

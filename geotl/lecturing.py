@@ -20,15 +20,15 @@ from geotl import (
     lecturetransfer,
 )
 from geotl._version import __version__
+from geotl.console import ProgressLine
 from geotl.errors import ModelError
 from geotl.evaluation import plain
 from geotl.figures import write_png
-from geotl.files import write_text
+from geotl.io.files import write_text
 from geotl.lecturefigures import panels_figure
 from geotl.lecturepage import page_of
 from geotl.lecturepanels import Shown
 from geotl.lecturerecipes import PARTS, LectureRecipe, load_lecture
-from geotl.progress import ProgressLine
 from geotl.recipe import lectures
 
 Say = Callable[[str], None]

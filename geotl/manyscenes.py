@@ -13,11 +13,11 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from geotl.console import ProgressLine
 from geotl.errors import DataError, OutputError, UnfinishedError
-from geotl.files import write_text
+from geotl.io.files import write_text
 from geotl.maptask import AREAS, outputs
 from geotl.mosaics import areas_table, overlapping, write_mosaics
-from geotl.progress import ProgressLine
 from geotl.scenejobs import Job, Outcome, attempt, cores, is_finished, mark_of
 
 Say = Callable[[str], None]

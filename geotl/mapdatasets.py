@@ -13,11 +13,11 @@ import numpy as np
 
 from geotl.dataarrays import need_rioxarray, scene_of
 from geotl.errors import needed_by_model
+from geotl.io.raster import read
 from geotl.mapinputs import at_training_resolution, interest_in, open_for
 from geotl.mapmaking import map_scene
 from geotl.maptask import MapOptions
 from geotl.modelfile import Contract
-from geotl.raster import read
 from geotl.scenes import MaskChoice, Scene
 from geotl.sensors import Sensor
 from geotl.served import Mapper

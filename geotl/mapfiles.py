@@ -21,7 +21,7 @@ from rasterio.transform import Affine
 from rasterio.windows import Window as RasterioWindow
 
 from geotl.errors import OutputError
-from geotl.raster import Grid, gdal_settings
+from geotl.io.raster import Grid, gdal_settings
 from geotl.windows import Window
 
 Overviews = Literal["mode", "nearest", "average"]

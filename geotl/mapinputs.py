@@ -8,9 +8,9 @@ from pathlib import Path
 
 from geotl.errors import DataError, needed_by_model
 from geotl.interest import Interest, of_box, of_file
+from geotl.io.raster import Grid
 from geotl.maptask import MapOptions, window_grid
 from geotl.positions import in_metres
-from geotl.raster import Grid
 from geotl.resampling import resampled
 from geotl.scenes import MaskChoice, Scene, open_scene
 from geotl.sensors import Sensor

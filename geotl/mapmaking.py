@@ -12,11 +12,12 @@ from typing import Any
 
 import numpy as np
 
+from geotl.console import ProgressLine
 from geotl.drawnmaps import MOST_CLASSES, Areas, Drawing, draw, finish
 from geotl.errors import DataError
-from geotl.files import write_text
 from geotl.imagerycheck import check_radiometry
 from geotl.interest import Interest, whole
+from geotl.io.files import write_text
 from geotl.maplooks import Pixels, outside_of, thumb_of
 from geotl.mapoutput import check_output, left_over, put_in_place
 from geotl.mapping import Plan, sweep_scene
@@ -25,7 +26,6 @@ from geotl.mappolygons import write_polygons
 from geotl.mapprovenance import key_of, notes, provenance
 from geotl.maptables import areas_csv, areas_lines
 from geotl.maptask import AREAS, POLYGONS, MapOptions, Task, outputs, window_grid
-from geotl.progress import ProgressLine
 from geotl.served import Mapper
 from geotl.sheets import Sheet, drop, note_of
 from geotl.sweeping import Mode

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 from geotl.errors import OutputError
-from geotl.files import write_text
+from geotl.io.files import write_text
 
 _PLACING = "placing.json"
 _BESIDE = ".aux.xml"

@@ -16,9 +16,9 @@ import numpy as np
 
 from geotl.cartography import confidence_ramp, jpeg, map_figure, rgb_of
 from geotl.drawnmaps import Areas
-from geotl.files import whole_file, write_text
 from geotl.graticule import lattice
-from geotl.groundareas import ground_of
+from geotl.io.files import whole_file, write_text
+from geotl.io.geodesy import ground_of
 from geotl.mapfacts import MapFacts, honest_notes, subtitle
 from geotl.maplooks import Look, Pixels, counts_of, mean_of, picture_of, read_look
 from geotl.maptask import PAGE, SHEET, Task

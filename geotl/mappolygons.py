@@ -15,9 +15,9 @@ from rasterio import features
 from rasterio.errors import RasterioError
 
 from geotl.errors import DataError, OutputError
-from geotl.groundareas import polygon_areas_m2, row_areas_m2
-from geotl.raster import Grid, opened
-from geotl.vectors import write_features
+from geotl.io.geodesy import polygon_areas_m2, row_areas_m2
+from geotl.io.raster import Grid, opened
+from geotl.io.vector import write_features
 
 LAYER = "classes"
 

@@ -12,10 +12,10 @@ from numpy.typing import NDArray
 
 from geotl.classmaps import ClassMap
 from geotl.errors import DataError, nearest
+from geotl.io.vector import write_features
 from geotl.mapsurvey import Progress, random_pixels, survey
 from geotl.olofsson import Allocation, Counts, allocate, sample_size
 from geotl.reference import INCLUSION, REFERENCE, STRATUM
-from geotl.vectors import write_features
 
 Floats = NDArray[np.float64]
 

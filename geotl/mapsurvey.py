@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from geotl.classmaps import ClassMap, read_block, windows
 from geotl.errors import DataError
-from geotl.groundareas import row_areas_m2
+from geotl.io.geodesy import row_areas_m2
 from geotl.windows import Window
 
 Ints = NDArray[np.int64]

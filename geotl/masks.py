@@ -14,8 +14,8 @@ from numpy.typing import NDArray
 from geotl.alignment import Axis, cover
 from geotl.bandfiles import finest_named
 from geotl.errors import DataError
-from geotl.raster import Grid
-from geotl.rasterwindows import WindowReader
+from geotl.io.raster import Grid
+from geotl.io.rasterwindows import WindowReader
 
 Rule = Literal["scl", "qa_pixel", "nonzero"]
 Span = tuple[int, int]  # rows or columns of a grid, from and up to

@@ -12,7 +12,7 @@ from typing import Any
 from urllib.parse import quote
 
 from geotl.errors import ModelError, OutputError
-from geotl.files import sha256_of
+from geotl.io.files import sha256_of
 
 _PASSPORT = "geotl.json"  # as `graphs` names it inside the archives of torch
 

@@ -15,7 +15,7 @@ from urllib.parse import unquote, urlsplit
 import shapely
 
 from geotl.errors import OutputError
-from geotl.files import sha256_of
+from geotl.io.files import sha256_of
 from geotl.mlm import bounds_of
 
 _NAME = re.compile(r"[a-zA-Z][a-zA-Z0-9_.\-\s]+[a-zA-Z0-9]")

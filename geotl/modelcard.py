@@ -12,6 +12,7 @@ from geotl._version import __version__
 from geotl.basenames import shareable_recipe
 from geotl.cardheader import SCORES, front_matter
 from geotl.families import REGISTRY
+from geotl.io.yaml import write
 from geotl.mlm import bounds_of
 from geotl.modelfacts import (
     SPATIAL,
@@ -28,7 +29,6 @@ from geotl.modelfacts import (
     title_of,
 )
 from geotl.modelfile import ModelFile
-from geotl.yamltext import write
 
 UNSTATED = "not stated; ask"
 _WEAK_F1, _FEW = 0.5, 30
@@ -132,7 +132,7 @@ def _how_to_run(facts: CardFacts) -> list[str]:
         "cat predictions.csv\n```",
         "With geotl from Python (extra `hub`; a hub's `owner/name` may stand in place of the "
         "folder):",
-        "```python\nimport numpy as np\nfrom geotl.hubmodel import HubModel\n"
+        "```python\nimport numpy as np\nfrom geotl.hub import HubModel\n"
         'model = HubModel.from_pretrained(".")\nsaid = model.predict(np.load("example.npy"))\n'
         "print(said.labels[0], said.confidence[0])\n```",
         "Without geotl or PyTorch, in onnxruntime:",

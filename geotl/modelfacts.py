@@ -14,9 +14,9 @@ import numpy as np
 from scipy.stats import t as student
 
 from geotl.basenames import shareable
+from geotl.io.yaml import parse
 from geotl.modelfile import ModelFile
 from geotl.scoring import Interval, wilson
-from geotl.yamltext import parse
 
 SPATIAL = {"blocks": "blocked", "group": "by group", "scene": "by scene"}
 SPLITS = {

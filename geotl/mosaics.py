@@ -15,8 +15,8 @@ import shapely
 from geotl.classmaps import ClassMap, open_map
 from geotl.drawnmaps import NODATA
 from geotl.errors import DataError
-from geotl.files import write_text
-from geotl.raster import Grid
+from geotl.io.files import write_text
+from geotl.io.raster import Grid
 
 _ALL = "(all scenes)"
 _HEAD = ["scene", "value", "class", "pixels", "square_metres", "hectares", "percent"]

@@ -12,7 +12,7 @@ import numpy as np
 
 from geotl._version import __version__
 from geotl.basenames import shareable, shareable_recipe
-from geotl.files import sha256_of
+from geotl.io.files import sha256_of
 from geotl.modelfile import ModelFile
 from geotl.onnxfiles import PASSPORT_VERSION
 

@@ -29,10 +29,10 @@ from geotl.drawing import Draw, Say, Source, make_draw, split_words
 from geotl.errors import BandError, DataError
 from geotl.evaluation import evaluate, softmax
 from geotl.features import raw_features
-from geotl.files import write_text
 from geotl.fingerprints import wanted_bands
 from geotl.heads import Linear
 from geotl.insights import Insight, gather
+from geotl.io.files import write_text
 from geotl.keeping import colours_of, save_models, versions
 from geotl.preparing import (
     caching_note,

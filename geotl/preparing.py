@@ -13,18 +13,18 @@ from numpy.typing import NDArray
 from geotl.augment import Augmentation
 from geotl.averaging import adapt_batchnorm
 from geotl.backbones import Backbone, build_backbone
-from geotl.cachefolder import cache_folder
 from geotl.catalogue import index_tiles
+from geotl.console import ProgressLine
 from geotl.datasets import PREFIX
 from geotl.device import choose_device
 from geotl.drawing import Draw, Say, Source, make_draw, settle_split, shows_random
 from geotl.errors import DataError, RecipeError, nearest
 from geotl.features import cached_features
+from geotl.io.cachefolder import cache_folder
 from geotl.loading import Pack, fingerprint, pack, statistics
 from geotl.losses import ClassWeights
 from geotl.model import FeatureSpec, Normalise, TileClassifier
 from geotl.presets import settled
-from geotl.progress import ProgressLine
 from geotl.radiometry import IMAGENET, as_dn
 from geotl.recipe import Recipe, resolve_root, resolve_weights
 from geotl.sensors import Sensor, custom_sensor, get_sensor

@@ -18,7 +18,7 @@ import torchvision.models
 from torch import nn
 
 from geotl.errors import WeightsError, nearest
-from geotl.files import sha256_of
+from geotl.io.files import sha256_of
 from geotl.kernels import RGB
 from geotl.radiometry import Normalisation, WeightUnit, of_pictures
 from geotl.sensors import SENSORS, Sensor, Unit, known_band

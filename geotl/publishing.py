@@ -16,9 +16,9 @@ from geotl.advising import Stand
 from geotl.calibrating import calibration_caption, distrust
 from geotl.diagnosisfigures import standing_figure
 from geotl.evaluation import Evaluation, Spread, headline, plain, softmax
-from geotl.files import write_text
 from geotl.heads import Chosen
 from geotl.insights import Insight, looks, pictures_of
+from geotl.io.files import write_text
 from geotl.labels import Rejection
 from geotl.learningcurve import Gain
 from geotl.loading import Pack

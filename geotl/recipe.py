@@ -16,8 +16,8 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from geotl import yamltext
 from geotl.errors import RecipeError, nearest
+from geotl.io import yaml
 from geotl.settings import SPATIAL, Keys, Recipe, contradictions, shown
 
 __all__ = [
@@ -70,7 +70,7 @@ def load(source: str | Path | None, overrides: Sequence[str] = ()) -> Recipe:
 
 def dump(recipe: Recipe) -> str:
     """The whole recipe as YAML, every default written out; `load` reads it back equal."""
-    return yamltext.write(recipe.model_dump(mode="json"))
+    return yaml.write(recipe.model_dump(mode="json"))
 
 
 def schema() -> dict[str, Any]:
@@ -206,7 +206,7 @@ def _locate(source: str) -> tuple[Path | None, list[str]]:
 def _read(path: Path) -> tuple[dict[str, Any], list[str]]:
     """What a file states, and the faults that keep it from being read."""
     try:
-        stated, faults = yamltext.parse(path.read_text(encoding="utf-8-sig"))
+        stated, faults = yaml.parse(path.read_text(encoding="utf-8-sig"))
     except UnicodeDecodeError:
         return {}, ["not UTF-8 text; a recipe is a YAML file"]
     except OSError as error:
@@ -248,7 +248,7 @@ def _override_value(text: str, node: Node) -> tuple[Any, list[str]]:
         return text, []
     if kind == "array" and not text.lstrip().startswith("["):
         text = f"[{text}]"
-    return yamltext.parse(text)
+    return yaml.parse(text)
 
 
 def _imply(stated: dict[str, Any], given: dict[tuple[str, ...], Any], stem: str) -> None:

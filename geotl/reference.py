@@ -13,9 +13,9 @@ from numpy.typing import NDArray
 
 from geotl.classmaps import ClassMap
 from geotl.errors import DataError, nearest
+from geotl.io.raster import Grid
+from geotl.io.vector import Features, field_names, positions, read_features
 from geotl.labels import name_of
-from geotl.raster import Grid
-from geotl.vectors import Features, field_names, positions, read_features
 
 Floats = NDArray[np.float64]
 

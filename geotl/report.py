@@ -23,7 +23,7 @@ from numpy.typing import ArrayLike
 
 from geotl.advising import Step
 from geotl.evaluation import Evaluation, Interval, Spread
-from geotl.files import write_text
+from geotl.io.files import write_text
 from geotl.pagestyle import STYLE
 from geotl.scoring import UNLABELLED
 

@@ -22,8 +22,8 @@ from numpy.typing import NDArray
 from pyproj import CRS, Transformer
 
 from geotl.errors import DataError
+from geotl.io.raster import Grid
 from geotl.masks import Span
-from geotl.raster import Grid
 from geotl.scenelayers import Pixels
 from geotl.scenes import Scene, check_grid
 from geotl.windows import Imagery, Window

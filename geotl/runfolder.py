@@ -7,9 +7,9 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from geotl import yamltext
 from geotl.errors import OutputError
-from geotl.files import write_text
+from geotl.io import yaml
+from geotl.io.files import write_text
 
 RECIPE, METRICS = "recipe.yaml", "metrics.json"
 
@@ -44,7 +44,7 @@ def finished_alike(folder: Path, given: Mapping[str, Any]) -> bool:
     held, finished = folder / RECIPE, folder / METRICS
     if not (held.is_file() and finished.is_file()):
         return False
-    told, faults = yamltext.parse(held.read_text(encoding="utf-8"))
+    told, faults = yaml.parse(held.read_text(encoding="utf-8"))
     same = isinstance(told, dict) and all(told.get(key) == own for key, own in given.items())
     return same and not faults
 

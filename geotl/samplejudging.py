@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from geotl.classmaps import ClassMap
-from geotl.groundareas import distances_m
+from geotl.io.geodesy import distances_m
 from geotl.mapsurvey import Progress, Survey, random_pixels
 from geotl.reference import References, some
 from geotl.sampledesign import (

@@ -18,7 +18,7 @@ from geotl._version import __version__
 from geotl.classmaps import open_map
 from geotl.engines import engine_for
 from geotl.errors import GeoTLError, OutsideError, needed_by_model
-from geotl.files import sha256_of
+from geotl.io.files import sha256_of
 from geotl.mapinputs import at_training_resolution, interest_in, open_for
 from geotl.mapmaking import Mapped, map_scene
 from geotl.mapprovenance import MARK_TAG, file_states

@@ -10,9 +10,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from geotl.alignment import Axis, resample
+from geotl.io.raster import gdal_settings
+from geotl.io.rasterwindows import WindowReader
 from geotl.masks import Span
-from geotl.raster import gdal_settings
-from geotl.rasterwindows import WindowReader
 
 Pixels = tuple[NDArray[Any], NDArray[np.bool_]]
 

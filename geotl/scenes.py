@@ -22,10 +22,10 @@ from geotl.alignment import align
 from geotl.bandfiles import band_files, check_band, finest_of
 from geotl.bandorder import band_positions
 from geotl.errors import DataError
-from geotl.imagefiles import check_numbers
+from geotl.io.images import check_numbers
+from geotl.io.raster import Grid
+from geotl.io.rasterwindows import NOWHERE, WindowReader
 from geotl.masks import Span, find_mask, open_mask, rule_of
-from geotl.raster import Grid
-from geotl.rasterwindows import NOWHERE, WindowReader
 from geotl.scenelayers import Layer, Pixels, Stack
 from geotl.sensors import Sensor
 from geotl.windows import Window

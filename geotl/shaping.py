@@ -14,10 +14,11 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional as F
 
-from geotl import bandfiles, imagefiles
+from geotl import bandfiles
 from geotl.bandorder import band_positions
 from geotl.errors import DataError
-from geotl.raster import Raster, RasterInfo
+from geotl.io import images
+from geotl.io.raster import Raster, RasterInfo
 from geotl.sensors import Sensor
 
 Fit = Literal["pad_or_crop", "resize"]
@@ -52,7 +53,7 @@ def load_images(
         if path.is_dir():
             raster = bandfiles.read_folder(path, sensor, bands)
         else:
-            raster = imagefiles.read(path, band_count=count)
+            raster = images.read(path, band_count=count)
         return to_image(raster, sensor, bands, file_bands, tile_px, fit)
 
     return in_order(load, paths)
@@ -74,7 +75,7 @@ def check_headers(
     def check(path: Path) -> RasterInfo:
         if path.is_dir():
             return bandfiles.describe_folder(path, sensor, bands)
-        info = imagefiles.describe(path, band_count=count)
+        info = images.describe(path, band_count=count)
         band_positions(info, sensor, bands, file_bands)
         return info
 

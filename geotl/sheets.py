@@ -18,7 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from geotl.errors import OutputError
-from geotl.files import write_text
+from geotl.io.files import write_text
 
 FULL = 65535
 _NOTE, _KIND = "sweep.json", "geotl_sweep"

@@ -10,12 +10,12 @@ from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
 
-from geotl.cachefolder import cache_folder
+from geotl.console import ProgressLine
 from geotl.drawing import Say, make_draw
 from geotl.errors import DataError
 from geotl.fingerprints import wanted_bands
+from geotl.io.cachefolder import cache_folder
 from geotl.preparing import make_backbone, read_source, recipe_sensor, settle
-from geotl.progress import ProgressLine
 from geotl.recipe import Recipe, dump, resolve_root
 from geotl.runfolder import holds_run, open_run
 from geotl.studyadvice import judged_once, recommend

@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 from geotl.comparing import fit_draw, judge
 from geotl.drawing import Draw, Source, folds_inside
 from geotl.errors import DataError, GeoTLError
-from geotl.files import write_text
+from geotl.io.files import write_text
 from geotl.loading import Unread, packed
 from geotl.recipe import Recipe, dump
 from geotl.shaping import Pixels

@@ -11,10 +11,10 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from geotl import yamltext
+from geotl.console import duration
 from geotl.figures import write_png
-from geotl.files import write_text
-from geotl.progress import duration
+from geotl.io import yaml
+from geotl.io.files import write_text
 from geotl.recipe import Recipe
 from geotl.scoring import Interval
 from geotl.settings import shown
@@ -246,7 +246,7 @@ def recommended_yaml(found: Found, path: Path) -> str:
     notes = [f"# Recommended by geotl study: {best.name}"]
     if found.verdict is not None:
         notes.append(f"# {verdict_words(found.verdict)}")
-    return "\n".join([f"# geotl run {path}", *notes, yamltext.write(stated)])
+    return "\n".join([f"# geotl run {path}", *notes, yaml.write(stated)])
 
 
 def study_md(found: Found) -> str:

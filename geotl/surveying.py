@@ -8,10 +8,10 @@ from pathlib import Path
 
 from geotl.chipping import pack_chips, pack_unlabelled
 from geotl.chips import ChipRules, Placement, place_chips
+from geotl.console import ProgressLine
 from geotl.errors import DataError
 from geotl.labelfiles import read_any
 from geotl.loading import Pack
-from geotl.progress import ProgressLine
 from geotl.recipe import Recipe, resolve_sample
 from geotl.scenes import Scene, open_scenes
 from geotl.sensors import Sensor

@@ -13,11 +13,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from geotl import raster
 from geotl.errors import DataError, nearest
-from geotl.files import write_text
+from geotl.io import raster
+from geotl.io.files import write_text
+from geotl.io.raster import Grid
 from geotl.manifest import index_manifest
-from geotl.raster import Grid
 from geotl.sensors import Sensor
 from geotl.tiles import DEFAULT_TABLE, SYNTHETIC, Tile
 

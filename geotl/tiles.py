@@ -15,10 +15,10 @@ from numpy.typing import NDArray
 
 from geotl.bandfiles import band_in_name, images_in, is_band_folder
 from geotl.errors import DataError, nearest
-from geotl.files import sha256_and_mark
-from geotl.imagefiles import SUFFIXES
+from geotl.io.files import sha256_and_mark
+from geotl.io.images import SUFFIXES
+from geotl.io.tables import Faults, Row, read_table
 from geotl.sensors import Sensor
-from geotl.tables import Faults, Row, read_table
 
 DEFAULT_TABLE = "tiles.csv"
 SYNTHETIC = "GEOTL_SYNTHETIC"  # the tag that marks a tile as made by a generator

@@ -19,7 +19,7 @@ from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
 from geotl.errors import WeightsError
-from geotl.files import sha256_of
+from geotl.io.files import sha256_of
 from geotl.radiometry import Normalisation, from_dn
 from geotl.sensors import sensor_from
 

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from scipy import sparse
 
 from geotl.errors import DataError
-from geotl.raster import Grid
+from geotl.io.raster import Grid
 
 Ints = NDArray[np.int64]
 Floats = NDArray[np.float64]

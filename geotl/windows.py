@@ -10,7 +10,7 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from geotl.raster import Grid
+from geotl.io.raster import Grid
 from geotl.sensors import Sensor
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
-from geotl.raster import Grid
+from geotl.io.raster import Grid
 from geotl.sensors import Sensor, get_sensor
 from geotl.windows import Window
 

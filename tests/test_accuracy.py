@@ -15,12 +15,12 @@ from geotl.accuracy import assess_points, assess_raster
 from geotl.classmaps import open_map, read_names, windows
 from geotl.cli import main
 from geotl.errors import DataError
-from geotl.groundareas import areal_scales, row_areas_m2
+from geotl.io.geodesy import areal_scales, row_areas_m2
+from geotl.io.raster import Grid
 from geotl.mapfigures import areas_figure
 from geotl.mapsampling import draw_sample, plan_sample
 from geotl.mapsurvey import random_pixels, survey
 from geotl.olofsson import estimate
-from geotl.raster import Grid
 
 ROOT = Path(__file__).resolve().parent.parent
 SAMPLE = ROOT / "sample_tiles"

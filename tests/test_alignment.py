@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from geotl.alignment import align, resample
 from geotl.errors import DataError
-from geotl.raster import Grid
+from geotl.io.raster import Grid
 
 EAST, NORTH = 500000.0, 4600000.0
 

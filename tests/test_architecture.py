@@ -1,4 +1,4 @@
-"""Modules import only downwards; special libraries have one place each."""
+"""The order of the packages: each imports only from those below it; libraries have their place."""
 
 from __future__ import annotations
 
@@ -10,17 +10,34 @@ from pathlib import Path
 
 import pytest
 
-PACKAGE = Path(__file__).resolve().parent.parent / "geotl"
-MODULES = sorted(p.stem for p in PACKAGE.glob("*.py") if not p.stem.startswith("__"))
+ROOT = Path(__file__).resolve().parent.parent
+PACKAGE = ROOT / "geotl"
+
+ORDER = (  # bottom up
+    "io", "imagery", "data", "evaluation", "reporting", "models",
+    "training", "experiments", "studies",
+    "inference", "mapping", "export",
+    "lecture", "synthetic", "cli",
+)  # fmt: skip
+LEARN = {"training", "experiments", "studies", "lecture", "synthetic"}
+USE = {"inference", "mapping", "export"}
+WINGS = {"lecture", "synthetic"}
+
+
+def dotted(path: Path) -> str:
+    return ".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__")
+
+
+FILES = {dotted(path): path for path in sorted(PACKAGE.rglob("*.py"))}
+PLACED = [name for name in FILES if name.split(".")[1:2] and name.split(".")[1] in ORDER]
 
 
 @functools.cache
 def imports(name: str, *, lazy: bool = True) -> frozenset[str]:
-    """Dotted names that a module imports, inside functions too unless told otherwise."""
-    tree = ast.parse((PACKAGE / f"{name}.py").read_text())
-    nodes = ast.walk(tree) if lazy else tree.body
+    """Dotted names that a module imports, inside functions too unless `lazy` is False."""
+    tree = ast.parse(FILES[name].read_text())
     found: set[str] = set()
-    for node in nodes:
+    for node in ast.walk(tree) if lazy else tree.body:
         if isinstance(node, ast.Import):
             found |= {alias.name for alias in node.names}
         elif isinstance(node, ast.ImportFrom) and node.module:
@@ -29,11 +46,16 @@ def imports(name: str, *, lazy: bool = True) -> frozenset[str]:
 
 
 def own(name: str) -> set[str]:
-    return {m for m in MODULES if m != name and f"geotl.{m}" in imports(name)}
+    return {i for i in imports(name) if i in FILES and i not in {name, "geotl"}}
+
+
+def package(name: str) -> str:
+    """The package of a module; for one at the root its own name."""
+    return [*name.split("."), ""][1]
 
 
 def test_no_module_imports_in_a_circle() -> None:
-    left = {name: own(name) for name in MODULES}
+    left = {name: own(name) for name in FILES}
     while left:
         free = [name for name, needs in left.items() if not needs & left.keys()]
         assert free, f"a circle among {sorted(left)}"
@@ -41,56 +63,69 @@ def test_no_module_imports_in_a_circle() -> None:
             del left[name]
 
 
+@pytest.mark.parametrize("name", PLACED)
+def test_a_package_imports_only_from_those_below_it(name: str) -> None:
+    here = package(name)
+    for other in own(name):
+        there = package(other)
+        if there not in ORDER:
+            continue
+        assert ORDER.index(there) <= ORDER.index(here), f"{name} imports {other}"
+        assert not (here in LEARN and there in USE), f"{name} imports {other}"
+        assert not (here in USE and there in LEARN), f"{name} imports {other}"
+        assert there not in WINGS or here in {there, "cli", "synthetic"}, f"{name} imports {other}"
+
+
+@pytest.mark.parametrize("name", ORDER)
+def test_a_package_begins_with_nothing_but_what_it_is(name: str) -> None:
+    body = ast.parse((PACKAGE / name / "__init__.py").read_text()).body
+    assert len(body) == 1
+    assert isinstance(body[0], ast.Expr)
+
+
 @pytest.mark.parametrize(
-    ("library", "place"),
-    [("rasterio", {"raster", "rasterpixels", "rasterwindows", "classrasters", "mapfiles",
-                   "mappolygons"}),
-     ("kornia", {"augment", "disturbances"}),
-     ("torchvision.models", {"families", "published"}),
-     ("torchgeo", {"datasets", "published"}), ("torchgeo.datasets", {"datasets"}),
-     ("lightning", {"callbacks", "engine", "training"}),
-     ("matplotlib", {"cartography", "checkfigures", "curvefigures", "diagnosisfigures",
-                     "explainfigures", "figures", "lecturefigures", "mapfigures",
-                     "studyfigures", "syntheticfigures"}),
-     ("onnx", {"onnxfiles"}), ("onnxruntime", {"onnxfiles", "quantising"}),
-     ("openvino", {"engines"}), ("huggingface_hub", {"hubmodel"}),
-     ("distributed", {"manyscenes"}), ("dask", set()),
-     ("geopandas", {"vectors"}), ("pyogrio", {"vectors"}),
-     ("pyproj", {"groundareas", "positions", "resampling", "vectors"})],
-)  # fmt: skip
-def test_a_library_has_one_place(library: str, place: set[str]) -> None:
+    ("library", "packages"),
+    [
+        ("rasterio", {"io", "data", "mapping"}),
+        ("kornia", {"training"}),
+        ("torchvision.models", {"models"}),
+        ("torchgeo", {"data", "models"}),
+        ("lightning", {"training"}),
+        ("matplotlib", {"reporting", "mapping", "studies", "lecture", "synthetic"}),
+        ("onnx", {"inference"}),
+        ("onnxruntime", {"inference", "export"}),
+        ("openvino", {"inference"}),
+        ("huggingface_hub", {"hub"}),
+        ("distributed", {"mapping"}),
+        ("geopandas", {"io"}),
+        ("pyogrio", {"io"}),
+        ("pyproj", {"io", "imagery", "data"}),
+        ("pydantic", {"experiments", "lecture"}),
+    ],
+)
+def test_a_library_has_its_packages(library: str, packages: set[str]) -> None:
     users = {
-        n for n in MODULES if any(i == library or i.startswith(f"{library}.") for i in imports(n))
+        package(name)
+        for name in FILES
+        if any(i == library or i.startswith(f"{library}.") for i in imports(name))
     }
-    assert users == place
-
-
-def test_only_the_pipeline_and_the_cli_know_the_recipe() -> None:
-    users = {n for n in MODULES if own(n) & {"recipe", "settings", "learning"}}
-    parts = {"pipeline", "preparing", "drawing", "comparing", "keeping", "presets", "previewing"}
-    parts |= {"curves", "surveying", "labelling", "judging", "diagnosis", "diagnosisparts"}
-    parts |= {"study", "studyadvice", "studyfits", "studyfound", "studygan", "studyrace"}
-    parts |= {"studyreport", "studytrials", "lecturerecipes", "lecturetiles", "lecturing"}
-    parts |= {"generation", "generationparts"}
-    commands = {"cli", "cli_check", "cli_curves", "cli_diagnose", "cli_generate", "cli_lecture"}
-    assert users <= parts | commands | {"cli_study", "recipe", "settings"}
+    assert users == packages
 
 
 def test_the_command_line_starts_without_heavy_imports() -> None:
-    heavy = {"torch", "geotl.pipeline", "geotl.api", "rasterio", "lightning", "geopandas"}
-    for name in (module for module in MODULES if module.startswith("cli")):
-        late = {"geotl.curves", "geotl.diagnosis", "geotl.generation", "geotl.study"}
-        assert not imports(name, lazy=False) & (heavy | late)
+    words = "import sys, geotl.cli.main; print(*sys.modules)"
+    run = functools.partial(subprocess.run, capture_output=True, text=True, check=True)
+    loaded = set(run([sys.executable, "-c", words], cwd=ROOT).stdout.split())
+    assert not loaded & {"torch", "rasterio", "lightning", "geopandas", "numpy", "pydantic"}
 
 
 def test_a_map_begins_without_what_it_does_not_need() -> None:
     """In a process of its own; each of these takes a part of a second and none is always used."""
     late = {"matplotlib", "kornia", "geopandas", "pandas", "pyogrio", "scipy.stats", "lightning"}
-    words = "import sys, geotl.mapmaking, geotl.scenejobs; print(*sys.modules)"
+    words = "import sys, geotl.mapping.run, geotl.mapping.jobs; print(*sys.modules)"
     run = functools.partial(subprocess.run, capture_output=True, text=True, check=True)
-    found = run([sys.executable, "-c", words], cwd=PACKAGE.parent)
-    loaded = set(found.stdout.split())
-    assert "geotl.mapplanning" in loaded
+    loaded = set(run([sys.executable, "-c", words], cwd=ROOT).stdout.split())
+    assert "geotl.mapping.plan" in loaded
     assert not loaded & late
 
 
@@ -98,12 +133,10 @@ def test_a_map_begins_without_what_it_does_not_need() -> None:
     "library", ["torchgeo", "xarray", "rioxarray", "distributed", "onnx", "openvino"]
 )
 def test_what_is_an_extra_is_only_imported_where_it_is_used(library: str) -> None:
-    users = {n for n in MODULES if any(i.startswith(library) for i in imports(n, lazy=False))}
+    users = {n for n in FILES if any(i.startswith(library) for i in imports(n, lazy=False))}
     assert not users
 
 
-def test_modules_stay_short() -> None:
-    long = {
-        n: c for n in MODULES if (c := len((PACKAGE / f"{n}.py").read_text().splitlines())) > 450
-    }
-    assert not long
+@pytest.mark.parametrize("name", FILES)
+def test_a_module_has_at_most_500_lines(name: str) -> None:
+    assert len(FILES[name].read_text().splitlines()) <= 500

@@ -24,7 +24,7 @@ from geotl.backbones import (
     parameter_groups,
 )
 from geotl.errors import BandError, ModelError, WeightsError
-from geotl.files import sha256_of
+from geotl.io.files import sha256_of
 from geotl.radiometry import IMAGENET
 
 pytestmark = pytest.mark.usefixtures("one_thread")

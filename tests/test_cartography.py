@@ -19,10 +19,10 @@ from rasterio.transform import Affine, from_origin
 from geotl import maplooks
 from geotl.cartography import laid_out, legend_entries, map_figure, rgb_of
 from geotl.graticule import graticule, lattice
-from geotl.groundareas import ground_of
+from geotl.io.geodesy import ground_of
+from geotl.io.raster import Grid
 from geotl.mapfacts import MapFacts, area_name, source_line
 from geotl.maplooks import Look, counts_of, each_of, mean_of, picture_of, read_look, thumb_of
-from geotl.raster import Grid
 from geotl.resampling import resampled
 from geotl.scenes import open_scene
 from geotl.sensors import get_sensor

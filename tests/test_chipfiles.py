@@ -11,15 +11,15 @@ import shapely
 from conftest import ROOT
 from made_scenes import UTM, MadeScene
 
-from geotl import raster
 from geotl.chipfiles import write_chips
 from geotl.chips import ChipRules, place_chips
 from geotl.cli import main
 from geotl.cli_labels import mapping_of
 from geotl.errors import DataError, OutputError
+from geotl.io import raster
+from geotl.io.vector import read_features
 from geotl.labels import Label, Labels, Rejection
 from geotl.manifest import index_manifest
-from geotl.vectors import read_features
 from geotl.windows import Window
 
 

@@ -14,14 +14,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from made_scenes import UTM, MadeScene, made_grid
 
-from geotl import raster
 from geotl.chips import Chip, ChipRules, Placement, place_chips
 from geotl.classrasters import raster_labels
 from geotl.coverage import on_pixels, pixel_shares
 from geotl.errors import DataError
+from geotl.io import raster
+from geotl.io.vector import transformed
 from geotl.labels import Label, Labels, read_labels
 from geotl.placing import windows_of
-from geotl.vectors import transformed
 from geotl.windows import Window
 
 HAVEL = "sentinel2_l1c_havel"

@@ -12,7 +12,7 @@ from hub import make_file, own_hub
 from safetensors.numpy import load_file
 
 from geotl.cli import main
-from geotl.files import sha256_of
+from geotl.io.files import sha256_of
 from geotl.modelfile import read_header
 
 IMAGENET_FILE = "ResNet18_Weights.IMAGENET1K_V1"

@@ -13,8 +13,10 @@ from conftest import write_tile
 from full_disk import full_disk
 from rasterio.errors import NotGeoreferencedWarning
 
-from geotl import imagefiles, loading, raster
+from geotl import loading
 from geotl.errors import BandError, DataError, OutputError
+from geotl.io import images as imagefiles
+from geotl.io import raster
 from geotl.loading import batch, fingerprint, pack, read_tiles, statistics, to_batch
 from geotl.sensors import SENSORS, custom_sensor, to_reflectance
 from geotl.shaping import to_image

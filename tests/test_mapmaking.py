@@ -42,9 +42,9 @@ import geotl
 from geotl.applicability import area_of_applicability
 from geotl.classmaps import open_map
 from geotl.cli import main
+from geotl.console import ProgressLine
+from geotl.io.raster import Grid
 from geotl.mapinputs import pixel_m
-from geotl.progress import ProgressLine
-from geotl.raster import Grid
 from geotl.sampledesign import training_boxes
 
 pytestmark = pytest.mark.usefixtures("one_thread")

@@ -16,9 +16,9 @@ from rasterio.features import rasterize
 from rasterio.transform import from_origin
 
 from geotl.errors import DataError, OutputError
-from geotl.groundareas import row_areas_m2
+from geotl.io.geodesy import row_areas_m2
+from geotl.io.raster import describe
 from geotl.mappolygons import write_polygons
-from geotl.raster import describe
 
 CLASSES = ("field, wet", "town", "water")
 PLACES = {

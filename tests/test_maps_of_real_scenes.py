@@ -12,7 +12,7 @@ import geotl
 from geotl import modelfile
 from geotl.classmaps import open_map
 from geotl.cli import main
-from geotl.raster import read
+from geotl.io.raster import read
 from geotl.scenes import open_scene
 from geotl.sensors import get_sensor
 from geotl.windows import Window

@@ -11,9 +11,9 @@ import torch
 from test_regularisers import network
 
 from geotl.callbacks import EpochLine
+from geotl.console import ProgressLine
 from geotl.frozen import Tiles
 from geotl.loading import Pack
-from geotl.progress import ProgressLine
 from geotl.training import TrainSettings, fit
 
 

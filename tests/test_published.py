@@ -17,7 +17,7 @@ from geotl.backbones import REGISTRY, build_backbone, describe_backbone, freeze,
 from geotl.cli import main
 from geotl.drawing import make_draw
 from geotl.errors import RecipeError, WeightsError
-from geotl.files import sha256_of
+from geotl.io.files import sha256_of
 from geotl.modelfile import read_header
 from geotl.preparing import build_network, read_source
 from geotl.published import _torchgeo_file, published_file, torchgeo_names

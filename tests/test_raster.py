@@ -16,7 +16,7 @@ from rasterio.enums import ColorInterp
 from rasterio.errors import NotGeoreferencedWarning
 
 from geotl.errors import DataError, OutputError
-from geotl.raster import Grid, describe, read, write
+from geotl.io.raster import Grid, describe, read, write
 
 RNG = np.random.default_rng(0)
 SCENE = RNG.integers(1, 4000, (4, 48, 32)).astype(np.uint16)

@@ -12,8 +12,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from geotl import recipe as module
-from geotl import yamltext
 from geotl.errors import GeoTLError, RecipeError
+from geotl.io import yaml
 from geotl.recipe import (
     Recipe,
     available,
@@ -128,7 +128,7 @@ def test_any_learning_rate_survives_the_command_line(lr):
 def test_any_text_survives_the_command_line_and_the_saved_recipe(text):
     recipe = load("eurosat_rgb", [f"data.root={text}", f"title={text}"])
     assert recipe.data.root == text
-    assert yamltext.parse(dump(recipe)) == (recipe.model_dump(mode="json"), [])
+    assert yaml.parse(dump(recipe)) == (recipe.model_dump(mode="json"), [])
 
 
 def test_a_saved_recipe_loads_equal(stating):
@@ -148,7 +148,7 @@ def test_a_saved_recipe_loads_equal(stating):
 
 
 def test_a_saved_recipe_states_every_key():
-    stated = yamltext.parse(dump(Recipe()))[0]
+    stated = yaml.parse(dump(Recipe()))[0]
     assert stated == json.loads(Recipe().model_dump_json())
     assert stated["train"]["epochs"] == 40
 

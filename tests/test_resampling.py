@@ -13,7 +13,7 @@ from rasterio.warp import Resampling, reproject, transform_bounds
 
 from geotl.bandfiles import read_folder
 from geotl.errors import DataError
-from geotl.raster import Grid
+from geotl.io.raster import Grid
 from geotl.resampling import resampled
 from geotl.scenes import open_scene
 from geotl.sensors import SENSORS

@@ -16,10 +16,10 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from rasterio.transform import from_origin
 
-from geotl import rasterwindows
 from geotl.bandfiles import read_folder
 from geotl.errors import BandError, DataError
-from geotl.raster import read
+from geotl.io import rasterwindows
+from geotl.io.raster import read
 from geotl.scenes import open_scene, open_scenes
 from geotl.sensors import SENSORS, custom_sensor, to_reflectance
 from geotl.windows import Window, pixel_of

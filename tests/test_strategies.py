@@ -16,9 +16,9 @@ from test_pipeline import BANDS, SMALL, made_tiles, run
 
 from geotl import comparing, preparing, strategies
 from geotl.cli import main
+from geotl.console import ProgressLine
 from geotl.drawing import make_draw
 from geotl.preparing import caching_note, read_source, recipe_sensor
-from geotl.progress import ProgressLine
 from geotl.recipe import load
 from geotl.training import History, Tiles
 

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from safetensors.torch import save_file
 
 from geotl.errors import BandError, WeightsError
-from geotl.files import sha256_of
+from geotl.io.files import sha256_of
 from geotl.kernels import (
     RGB,
     RGB_NM,

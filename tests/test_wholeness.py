@@ -8,8 +8,8 @@ import rasterio
 from conftest import write_tile
 
 from geotl.errors import DataError
+from geotl.io.raster import describe, read
 from geotl.loading import pack
-from geotl.raster import describe, read
 from geotl.sensors import custom_sensor
 from geotl.tiles import index_folder
 

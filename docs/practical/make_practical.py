@@ -22,7 +22,7 @@ from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook
 from traitlets.config import Config
 
 from geotl.errors import DataError, GeoTLError
-from geotl.files import write_text
+from geotl.io.files import write_text
 
 HERE = Path(__file__).resolve().parent
 SOURCE, NOTEBOOK = HERE / "practical.py", HERE / "practical.ipynb"

@@ -33,7 +33,7 @@ from geotl.diagnosing import diagnose
 from geotl.evaluation import commonest
 from geotl.families import REGISTRY
 from geotl.figures import confusion_figure, curves_figure, sheet_figure, write_png
-from geotl.files import write_text
+from geotl.io.files import write_text
 from geotl.model import Normalise
 from geotl.scoring import wilson
 

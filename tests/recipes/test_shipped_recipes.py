@@ -6,7 +6,7 @@ from pathlib import Path
 import jsonschema
 import pytest
 
-from geotl import yamltext
+from geotl.io import yaml
 from geotl.recipe import Recipe, load, schema, shipped
 from geotl.sensors import get_sensor
 
@@ -51,7 +51,7 @@ def test_its_first_line_is_the_command_that_runs_it(path):
 
 @pytest.mark.parametrize("path", FILES, ids=NAMES)
 def test_it_states_only_what_differs_and_fits_the_schema(path):
-    stated, faults = yamltext.parse(path.read_text(encoding="utf-8"))
+    stated, faults = yaml.parse(path.read_text(encoding="utf-8"))
     assert faults == []
     jsonschema.validate(stated, schema())
     defaults = dict(leaves(Recipe().model_dump(mode="json")))

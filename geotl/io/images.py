@@ -8,9 +8,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from geotl import raster
 from geotl.errors import BandError, DataError
-from geotl.raster import Grid, Raster, RasterInfo
+from geotl.io import raster
+from geotl.io.raster import Grid, Raster, RasterInfo
 
 ARRAYS = frozenset({".npy"})
 SUFFIXES = frozenset({".tif", ".tiff", ".jpg", ".jpeg", ".png", ".jp2", ".j2k"}) | ARRAYS

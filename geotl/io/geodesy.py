@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from pyproj import CRS, Geod, Proj, Transformer
 
 from geotl.errors import DataError
-from geotl.raster import Grid
+from geotl.io.raster import Grid
 
 Floats = NDArray[np.float64]
 _DEGREES = "EPSG:4326"

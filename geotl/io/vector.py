@@ -21,9 +21,9 @@ from numpy.typing import NDArray
 from pyproj.exceptions import ProjError
 
 from geotl.errors import DataError, nearest
-from geotl.files import whole_file
-from geotl.raster import known_crs
-from geotl.tables import CSV_SUFFIXES, csv_rows, number
+from geotl.io.files import whole_file
+from geotl.io.raster import known_crs
+from geotl.io.tables import CSV_SUFFIXES, csv_rows, number
 
 Geometries = NDArray[np.object_]
 

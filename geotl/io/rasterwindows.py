@@ -16,8 +16,8 @@ from numpy.typing import NDArray
 from rasterio.windows import Window
 
 from geotl.errors import DataError
-from geotl.raster import Grid, RasterInfo, gdal, info_of, opened
-from geotl.rasterpixels import pixels
+from geotl.io.raster import Grid, RasterInfo, gdal, info_of, opened
+from geotl.io.rasterpixels import pixels
 
 _IDLE = 128  # data sets kept open while nobody reads them: a scene of 13 files, several threads
 NOWHERE = (1.0, 0.0, 0.0, 0.0, 1.0, 0.0)  # GDAL's answer for a file that tells no position

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from geotl.errors import DataError
-from geotl.raster import known_crs
+from geotl.io.raster import known_crs
 
 CSV_SUFFIXES = frozenset({".csv"})
 GEOJSON_SUFFIXES = frozenset({".geojson", ".json"})

@@ -28,9 +28,9 @@ from rasterio.io import MemoryFile
 from rasterio.transform import Affine
 
 from geotl.errors import DataError
-from geotl.files import whole_file
-from geotl.rasterpixels import pixels
-from geotl.wholeness import check_jpeg2000, check_png
+from geotl.io.files import whole_file
+from geotl.io.integrity import check_jpeg2000, check_png
+from geotl.io.rasterpixels import pixels
 
 NamesFrom = Literal["descriptions", "colours", "none"]
 
