@@ -19,9 +19,9 @@ import rasterio
 from rasterio.transform import from_origin
 
 from geotl.cli import main
+from geotl.imagery.scene import open_scene
+from geotl.imagery.windows import Window
 from geotl.modelfile import ModelFile, load
-from geotl.scenes import open_scene
-from geotl.windows import Window
 
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT / "tests"))

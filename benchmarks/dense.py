@@ -19,10 +19,10 @@ from torch import Tensor
 import geotl
 from geotl import mapplanning
 from geotl.densecorrection import KINDS, Correction, fitted
+from geotl.imagery.sensors import get_sensor
 from geotl.interest import whole
 from geotl.mapinputs import open_for
 from geotl.maptask import MapOptions, Task, window_grid
-from geotl.sensors import get_sensor
 from geotl.sweeping import classes_of
 
 

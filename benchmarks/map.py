@@ -26,9 +26,9 @@ from rasterio.transform import from_origin
 
 from geotl.backbones import build_backbone
 from geotl.device import autocast
+from geotl.imagery.sensors import get_sensor
 from geotl.model import FeatureSpec, Normalise, TileClassifier
 from geotl.modelfile import Companions, Contract, ModelFile, load, save
-from geotl.sensors import get_sensor
 
 PX, STEP, CLASSES = 64, 32, 10
 SENSOR = get_sensor("sentinel2_l1c")

@@ -27,6 +27,8 @@ from geotl.chips import ChipRules, place_chips
 from geotl.classrasters import raster_labels
 from geotl.comparing import fit_draw, judge
 from geotl.drawing import Draw, Source
+from geotl.imagery.scene import Scene
+from geotl.imagery.windows import Window
 from geotl.keeping import make_companions, make_contract, training_notes
 from geotl.labels import Label, Labels
 from geotl.learningcurve import gain
@@ -34,14 +36,12 @@ from geotl.modelfile import ModelFile
 from geotl.placing import window_about
 from geotl.preparing import read_source, recipe_sensor
 from geotl.recipe import Recipe, load, resolve_sample
-from geotl.scenes import Scene
 from geotl.scoring import confusion, mean_interval, scores
 from geotl.served import on_device
 from geotl.splits import Split, folds
 from geotl.suggesting import normalised_entropy
 from geotl.suggestions import suggest
 from geotl.surveying import recipe_scenes
-from geotl.windows import Window
 
 PX, STEP, BLOCK = 40, 20, 4
 BANDS = "[B02,B03,B04,B05,B06,B07,B08,B8A,B11,B12]"

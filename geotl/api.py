@@ -16,13 +16,13 @@ from geotl.catalogue import list_tiles
 from geotl.device import Precision, autocast, choose_device
 from geotl.errors import BandError, DataError, ModelError
 from geotl.evaluation import Evaluation, evaluate, softmax
+from geotl.imagery.scene import MaskChoice
+from geotl.imagery.sensors import Sensor
 from geotl.labelledtiles import check_tiles, labelled_tiles, marked, tile_blocks, to_judge
 from geotl.loading import to_batch
 from geotl.model import TileClassifier, view_logits
 from geotl.modelfile import ModelFile
 from geotl.saying import silent
-from geotl.scenes import MaskChoice
-from geotl.sensors import Sensor
 from geotl.served import Mapper, ServedModel, check_precision, on_device, open_predictor
 from geotl.shaping import Pixels
 

@@ -14,14 +14,14 @@ from numpy.typing import NDArray
 from geotl.chips import ChipRules, lattice_blocks
 from geotl.device import Precision, autocast, choose_device
 from geotl.evaluation import softmax
+from geotl.imagery.sensors import rescaled
+from geotl.imagery.windows import Imagery, Window
 from geotl.loading import to_batch
 from geotl.model import over_views
 from geotl.modelfile import ModelFile
 from geotl.occupied import Occupied
 from geotl.placing import sight_of
-from geotl.sensors import rescaled
 from geotl.shaping import in_order
-from geotl.windows import Imagery, Window
 
 Floats = NDArray[np.floating]
 Ints = NDArray[np.int64]

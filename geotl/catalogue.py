@@ -6,8 +6,8 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 
 from geotl.datasets import PREFIX, copy_data_set
+from geotl.imagery.sensors import Sensor
 from geotl.manifest import index_manifest, is_manifest, list_manifest
-from geotl.sensors import Sensor
 from geotl.tiles import DEFAULT_TABLE, TileIndex, index_folder, list_images
 
 

@@ -10,10 +10,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from geotl.findings import Finding, by_gravity, many
+from geotl.imagery.sensors import Sensor
 from geotl.likeness import Pair, copies, near_copies, overlaps
 from geotl.loading import Pack, Progress
 from geotl.radiometrycheck import radiometry_findings, saturation_finding
-from geotl.sensors import Sensor
 from geotl.tilefacts import TileFacts, tile_facts
 from geotl.tiles import TileIndex
 

@@ -16,10 +16,10 @@ from numpy.typing import NDArray
 
 from geotl.chips import Chip, Placement
 from geotl.errors import DataError, OutputError
+from geotl.imagery.windows import Imagery
 from geotl.io import raster
 from geotl.io.vector import write_features
 from geotl.labels import Rejection
-from geotl.windows import Imagery
 
 MANIFEST, REJECTED, REJECTED_PLACES = "chips.csv", "rejected.csv", "rejected.gpkg"
 _COLUMNS = ("path", "label", "group", "x", "y", "crs", "label_id", "scene", "row", "col")

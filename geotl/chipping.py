@@ -11,10 +11,10 @@ from pathlib import Path
 import numpy as np
 
 from geotl.chips import Chip
+from geotl.imagery.windows import Imagery
 from geotl.loading import Pack, Progress, Unread, packed
 from geotl.shaping import Pixels, in_order
 from geotl.tiles import Tile, TileIndex, check_classes
-from geotl.windows import Imagery
 
 
 def pack_chips(

@@ -12,10 +12,10 @@ import shapely
 from geotl.classrasters import ClassRaster, classes_on
 from geotl.coverage import on_pixels, window_shares
 from geotl.errors import DataError
+from geotl.imagery.windows import Imagery, Window
 from geotl.io.vector import Geometries, transformed
 from geotl.labels import Label, Labels, Reason, Rejection
 from geotl.placing import ChipRules, Refused, most_telling, sight, some_of, windows_of
-from geotl.windows import Imagery, Window
 
 __all__ = ["Chip", "ChipRules", "Placement", "lattice_blocks", "place_chips"]
 

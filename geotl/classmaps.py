@@ -19,9 +19,9 @@ from numpy.typing import NDArray
 
 from geotl.classrasters import ClassRaster, classes_on, value_names
 from geotl.errors import DataError
+from geotl.imagery.windows import Window
 from geotl.io.raster import Grid, opened
 from geotl.tiles import class_name
-from geotl.windows import Window
 
 Ints = NDArray[np.int64]
 Block = tuple[NDArray[Any], NDArray[np.bool_]]

@@ -289,9 +289,9 @@ def _inspect(args: argparse.Namespace) -> None:
 
 def _predict(args: argparse.Namespace) -> None:
     from geotl.api import load
+    from geotl.imagery.sensors import get_sensor
     from geotl.io.files import check_absent, write_text
     from geotl.report import predictions_csv
-    from geotl.sensors import get_sensor
 
     check_absent(args.output, overwrite=args.overwrite)
     model = load(args.model, engine=args.engine)
@@ -304,7 +304,7 @@ def _predict(args: argparse.Namespace) -> None:
 
 def _evaluate(args: argparse.Namespace) -> None:
     from geotl.api import load
-    from geotl.sensors import get_sensor
+    from geotl.imagery.sensors import get_sensor
 
     model = load(args.model, engine=args.engine)
     sensor = get_sensor(args.sensor) if args.sensor else None

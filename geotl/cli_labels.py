@@ -58,9 +58,9 @@ def _chips(args: argparse.Namespace) -> None:
     from geotl.chipfiles import check_folder, write_chips
     from geotl.chips import ChipRules, place_chips
     from geotl.console import ProgressLine
+    from geotl.imagery.scene import open_scenes
+    from geotl.imagery.sensors import get_sensor
     from geotl.labelfiles import read_any
-    from geotl.scenes import open_scenes
-    from geotl.sensors import get_sensor
 
     rules = ChipRules(
         args.chip_px, args.purity, args.per_polygon, args.step_px, args.min_valid, args.max_cloud,

@@ -12,10 +12,10 @@ from geotl.saying import complain, sayer
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from geotl.imagery.scene_list import Entry
+    from geotl.imagery.sensors import Sensor
     from geotl.maptask import MapOptions
     from geotl.scenejobs import Reading
-    from geotl.scenelists import Entry
-    from geotl.sensors import Sensor
 
 _MAPS = (".tif", ".tiff")
 
@@ -108,8 +108,8 @@ def _sharing(made: argparse.ArgumentParser) -> None:
 
 
 def _map(args: argparse.Namespace) -> None:
-    from geotl.scenelists import check_apart, scenes_in
-    from geotl.sensors import get_sensor
+    from geotl.imagery.scene_list import check_apart, scenes_in
+    from geotl.imagery.sensors import get_sensor
 
     own = _checked_sensor(args)
     sensor = get_sensor(args.sensor) if args.sensor else own
@@ -129,9 +129,9 @@ def _map(args: argparse.Namespace) -> None:
 def _checked_sensor(args: argparse.Namespace) -> Sensor:
     """The model's sensor; what its file cannot do is refused before any scene is looked at."""
     from geotl.engines import engine_for, is_exported
+    from geotl.imagery.sensors import sensor_from
     from geotl.maptask import check_options
     from geotl.modelfile import read_header
-    from geotl.sensors import sensor_from
     from geotl.served import open_served
 
     if is_exported(args.model):

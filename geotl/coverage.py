@@ -7,8 +7,8 @@ import shapely
 from numpy.typing import NDArray
 from shapely import affinity
 
+from geotl.imagery.windows import Window
 from geotl.io.raster import Grid
-from geotl.windows import Window
 
 Floats = NDArray[np.float64]
 

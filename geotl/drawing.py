@@ -17,10 +17,10 @@ from geotl.blocks import at_random, block_units, clear, clear_folds, draw_from, 
 from geotl.chips import Placement
 from geotl.errors import DataError, RecipeError
 from geotl.heads import Folds
+from geotl.imagery.sensors import Sensor
 from geotl.loading import Pack
 from geotl.positions import Layout, locate, need_positions
 from geotl.recipe import Recipe
-from geotl.sensors import Sensor
 from geotl.settings import SPATIAL
 from geotl.tiles import LEARN_ONLY, TileIndex
 from geotl.variogram import Variogram, suggest_block_m, variogram

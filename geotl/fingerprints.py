@@ -12,9 +12,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from geotl.bandfiles import images_in
+from geotl.imagery.band_files import images_in
+from geotl.imagery.sensors import Sensor
 from geotl.io.files import sha256_of
-from geotl.sensors import Sensor
 from geotl.shaping import Fit
 from geotl.tiles import TileIndex
 

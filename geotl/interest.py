@@ -12,10 +12,10 @@ import shapely
 from numpy.typing import NDArray
 
 from geotl.errors import DataError, OutsideError
+from geotl.imagery.windows import Window
 from geotl.io.raster import Grid
 from geotl.io.vector import read_features, transformed
 from geotl.windowgrid import WindowGrid
-from geotl.windows import Window
 
 
 @dataclass(frozen=True)

@@ -12,11 +12,11 @@ from numpy.typing import NDArray
 from geotl.catalogue import index_tiles
 from geotl.errors import DataError, nearest, needed_by_model
 from geotl.fingerprints import pixel_marks
+from geotl.imagery.sensors import Sensor, rescaled
 from geotl.imagerycheck import Range, strange_bands, unlike
 from geotl.io.cachefolder import cache_folder
 from geotl.loading import read_tiles
 from geotl.modelfile import MARKS, Contract
-from geotl.sensors import Sensor, rescaled
 from geotl.shaping import Pixels
 from geotl.tiles import TileIndex
 

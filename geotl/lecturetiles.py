@@ -19,13 +19,13 @@ from geotl.blocks import draw_from
 from geotl.catalogue import index_tiles
 from geotl.drawing import Draw, Source
 from geotl.fingerprints import fingerprint
+from geotl.imagery.sensors import get_sensor
 from geotl.io.cachefolder import cache_folder
 from geotl.lecturepanels import Effect, Series
 from geotl.lecturerecipes import Drawn, Trained
 from geotl.loading import pack, statistics
 from geotl.model import FeatureSpec, Normalise, TileClassifier
 from geotl.recipe import resolve_sample
-from geotl.sensors import get_sensor
 from geotl.splits import by_units, numbered
 from geotl.strategies import predict_rows
 from geotl.training import History, Tiles, TrainSettings, fit

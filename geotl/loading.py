@@ -20,9 +20,9 @@ from torch import Tensor
 
 from geotl.errors import DataError, OutputError
 from geotl.fingerprints import PACK_FORMAT, fingerprint, wanted_bands
+from geotl.imagery.sensors import Sensor
 from geotl.io.files import whole_file, write_text
 from geotl.io.raster import RasterInfo
-from geotl.sensors import Sensor
 from geotl.shaping import Fit, Pixels, check_headers, common_size, load_images, to_image
 from geotl.tiles import Tile, TileIndex
 

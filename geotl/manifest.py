@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from geotl.bandfiles import is_band_folder
 from geotl.errors import DataError, nearest
+from geotl.imagery.band_files import is_band_folder
+from geotl.imagery.sensors import Sensor
 from geotl.io.images import SUFFIXES
 from geotl.io.tables import CSV_SUFFIXES, GEOJSON_SUFFIXES, Faults, Row, read_table
-from geotl.sensors import Sensor
 from geotl.tiles import LEARN_ONLY, Tile, TileIndex, below, check_classes, class_name, contents_of
 
 

@@ -11,15 +11,15 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from geotl.dataarrays import need_rioxarray, scene_of
 from geotl.errors import needed_by_model
+from geotl.imagery.scene import MaskChoice, Scene
+from geotl.imagery.sensors import Sensor
+from geotl.imagery.xarray_scene import need_rioxarray, scene_of
 from geotl.io.raster import read
 from geotl.mapinputs import at_training_resolution, interest_in, open_for
 from geotl.mapmaking import map_scene
 from geotl.maptask import MapOptions
 from geotl.modelfile import Contract
-from geotl.scenes import MaskChoice, Scene
-from geotl.sensors import Sensor
 from geotl.served import Mapper
 
 if TYPE_CHECKING:

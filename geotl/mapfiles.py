@@ -21,8 +21,8 @@ from rasterio.transform import Affine
 from rasterio.windows import Window as RasterioWindow
 
 from geotl.errors import OutputError
+from geotl.imagery.windows import Window
 from geotl.io.raster import Grid, gdal_settings
-from geotl.windows import Window
 
 Overviews = Literal["mode", "nearest", "average"]
 TILE_PX = 512

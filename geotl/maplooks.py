@@ -13,12 +13,12 @@ from numpy.typing import NDArray
 from geotl.classmaps import open_map, read_block, windows
 from geotl.drawnmaps import NODATA
 from geotl.errors import BandError
+from geotl.imagery.scene import Scene
+from geotl.imagery.windows import Imagery, Window
 from geotl.io.raster import Grid, opened
 from geotl.kernels import rgb_positions
 from geotl.mapping import Thumb
 from geotl.rendering import quicklook
-from geotl.scenes import Scene
-from geotl.windows import Imagery, Window
 
 MOST_PX = 1500
 Bytes = NDArray[np.uint8]

@@ -15,6 +15,7 @@ import numpy as np
 from geotl.console import ProgressLine
 from geotl.drawnmaps import MOST_CLASSES, Areas, Drawing, draw, finish
 from geotl.errors import DataError
+from geotl.imagery.windows import Imagery
 from geotl.imagerycheck import check_radiometry
 from geotl.interest import Interest, whole
 from geotl.io.files import write_text
@@ -29,7 +30,6 @@ from geotl.maptask import AREAS, POLYGONS, MapOptions, Task, outputs, window_gri
 from geotl.served import Mapper
 from geotl.sheets import Sheet, drop, note_of
 from geotl.sweeping import Mode
-from geotl.windows import Imagery
 
 
 @dataclass(frozen=True)

@@ -11,11 +11,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from geotl.sensors import Sensor, rescaled
+from geotl.imagery.sensors import Sensor, rescaled
+from geotl.imagery.windows import Imagery, Window
 from geotl.sheets import FULL, Sheet, open_sheet
 from geotl.sweeping import HALO_PX, Looker
 from geotl.windowgrid import WindowGrid
-from geotl.windows import Imagery, Window
 
 Progress = Callable[[int, int], None]
 Pixels = tuple[NDArray[Any], NDArray[np.bool_]]

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from geotl.applicability import Applicability, area_of_applicability
 from geotl.densecorrection import Sample, Verdict, from_note, judged
 from geotl.device import settled as number_format
+from geotl.imagery.windows import Imagery
 from geotl.mapping import Block, Plan, span_of, to_network, window_shares
 from geotl.maptask import Task, check_options
 from geotl.modelfile import ModelFile
@@ -28,7 +29,6 @@ from geotl.sweeping import (
     classes_of,
     features_at,
 )
-from geotl.windows import Imagery
 
 Say = Callable[[str], None]
 EACH = 5  # rows and columns of windows in each of nine blocks that are looked at both ways

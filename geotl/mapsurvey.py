@@ -14,8 +14,8 @@ from numpy.typing import NDArray
 
 from geotl.classmaps import ClassMap, read_block, windows
 from geotl.errors import DataError
+from geotl.imagery.windows import Window
 from geotl.io.geodesy import row_areas_m2
-from geotl.windows import Window
 
 Ints = NDArray[np.int64]
 Floats = NDArray[np.float64]

@@ -9,10 +9,10 @@ from typing import Literal
 from geotl.device import Precision
 from geotl.drawnmaps import Layer, layers
 from geotl.errors import DataError
+from geotl.imagery.windows import Imagery
 from geotl.interest import Interest
 from geotl.served import Mapper, ServedModel, check_precision
 from geotl.windowgrid import WindowGrid
-from geotl.windows import Imagery
 
 AREAS, POLYGONS, SHEET, PAGE = "areas", "polygons", "sheet", "page"
 

@@ -21,11 +21,11 @@ from safetensors.numpy import save_file
 
 from geotl.backbones import build_backbone
 from geotl.errors import ModelError
+from geotl.imagery.sensors import Sensor, sensor_from
 from geotl.imagerycheck import Range, range_of, training_resolution_m
 from geotl.io.files import whole_file
 from geotl.model import FeatureSpec, Normalise, TileClassifier
 from geotl.scoring import Interval
-from geotl.sensors import Sensor, sensor_from
 from geotl.shaping import Fit
 
 FORMAT_VERSION = 1

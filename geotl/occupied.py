@@ -10,11 +10,11 @@ from numpy.typing import NDArray
 
 from geotl.coverage import on_pixels
 from geotl.errors import DataError
+from geotl.imagery.windows import Imagery, Window
 from geotl.io.raster import Grid
 from geotl.io.vector import Geometries, transformed
 from geotl.labels import Labels
 from geotl.placing import window_about
-from geotl.windows import Imagery, Window
 
 Shapes = list[tuple[shapely.Geometry, str]]  # each with its reference system
 

@@ -14,8 +14,8 @@ from numpy.typing import NDArray
 
 from geotl.coverage import pixel_shares, window_shares
 from geotl.errors import DataError
+from geotl.imagery.windows import Imagery, Window
 from geotl.labels import Reason
-from geotl.windows import Imagery, Window
 
 Refused = tuple[Reason, str]  # why, and what exactly
 Place = TypeVar("Place")

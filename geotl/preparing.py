@@ -20,6 +20,7 @@ from geotl.device import choose_device
 from geotl.drawing import Draw, Say, Source, make_draw, settle_split, shows_random
 from geotl.errors import DataError, RecipeError, nearest
 from geotl.features import cached_features
+from geotl.imagery.sensors import Sensor, custom_sensor, get_sensor
 from geotl.io.cachefolder import cache_folder
 from geotl.loading import Pack, fingerprint, pack, statistics
 from geotl.losses import ClassWeights
@@ -27,7 +28,6 @@ from geotl.model import FeatureSpec, Normalise, TileClassifier
 from geotl.presets import settled
 from geotl.radiometry import IMAGENET, as_dn
 from geotl.recipe import Recipe, resolve_root, resolve_weights
-from geotl.sensors import Sensor, custom_sensor, get_sensor
 from geotl.strategies import Plan
 from geotl.surveying import recipe_scenes, survey, survey_unlabelled
 from geotl.syntheticfiles import read_synthetic

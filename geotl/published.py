@@ -18,10 +18,10 @@ import torchvision.models
 from torch import nn
 
 from geotl.errors import WeightsError, nearest
+from geotl.imagery.sensors import SENSORS, Sensor, Unit, known_band
 from geotl.io.files import sha256_of
 from geotl.kernels import RGB
 from geotl.radiometry import Normalisation, WeightUnit, of_pictures
-from geotl.sensors import SENSORS, Sensor, Unit, known_band
 from geotl.stages import BackboneSpec
 from geotl.weights import WeightFile, refusal, tensors_of
 

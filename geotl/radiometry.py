@@ -11,8 +11,8 @@ from dataclasses import dataclass
 from typing import Literal
 
 from geotl.errors import RecipeError
+from geotl.imagery.sensors import Sensor, Unit
 from geotl.kernels import RGB, RGB_NM, RGB_REACH_NM, same_bands
-from geotl.sensors import Sensor, Unit
 
 WeightUnit = Unit | Literal["unknown"]
 Figures = tuple[list[float], list[float]]
@@ -56,7 +56,7 @@ def from_dn(
 ) -> Normalisation:
     """Mean and sd in a sensor's DN as what they measure.
 
-    >>> from geotl.sensors import SENSORS
+    >>> from geotl.imagery.sensors import SENSORS
     >>> from_dn(SENSORS["sentinel2_l2a_n0400"], ["B04"], [3000.0], [500.0]).sd
     (0.05,)
     """
@@ -81,7 +81,7 @@ def as_dn(
     Raises:
         RecipeError: a band has no counterpart, or the two are in different units.
 
-    >>> from geotl.sensors import SENSORS
+    >>> from geotl.imagery.sensors import SENSORS
     >>> as_dn(IMAGENET, SENSORS["rgb"], ["blue"], eight_bit=True)
     ([103.53], [57.375])
     """

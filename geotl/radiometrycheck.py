@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
 from geotl.findings import Finding, many
-from geotl.sensors import Sensor
+from geotl.imagery.sensors import Sensor
 from geotl.tilefacts import QUANTILES
 
 Floats = NDArray[np.float64]

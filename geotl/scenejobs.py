@@ -18,15 +18,15 @@ from geotl._version import __version__
 from geotl.classmaps import open_map
 from geotl.engines import engine_for
 from geotl.errors import GeoTLError, OutsideError, needed_by_model
+from geotl.imagery.scene import Scene, open_bands, open_scene
+from geotl.imagery.scene_list import Entry, band_set, only_file
+from geotl.imagery.scenefiles import beside
+from geotl.imagery.sensors import Sensor, get_sensor
 from geotl.io.files import sha256_of
 from geotl.mapinputs import at_training_resolution, interest_in, open_for
 from geotl.mapmaking import Mapped, map_scene
 from geotl.mapprovenance import MARK_TAG, file_states
 from geotl.maptask import MapOptions, outputs
-from geotl.scenefiles import beside
-from geotl.scenelists import Entry, band_set, only_file
-from geotl.scenes import Scene, open_bands, open_scene
-from geotl.sensors import Sensor, get_sensor
 from geotl.served import Mapper, open_predictor
 
 Status = Literal["mapped", "kept", "skipped", "failed"]

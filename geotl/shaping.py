@@ -14,12 +14,12 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional as F
 
-from geotl import bandfiles
-from geotl.bandorder import band_positions
 from geotl.errors import DataError
+from geotl.imagery import band_files
+from geotl.imagery.bandorder import band_positions
+from geotl.imagery.sensors import Sensor
 from geotl.io import images
 from geotl.io.raster import Raster, RasterInfo
-from geotl.sensors import Sensor
 
 Fit = Literal["pad_or_crop", "resize"]
 Pixels = tuple[NDArray[Any], NDArray[np.bool_]]
@@ -51,7 +51,7 @@ def load_images(
 
     def load(path: Path) -> Pixels:
         if path.is_dir():
-            raster = bandfiles.read_folder(path, sensor, bands)
+            raster = band_files.read_folder(path, sensor, bands)
         else:
             raster = images.read(path, band_count=count)
         return to_image(raster, sensor, bands, file_bands, tile_px, fit)
@@ -74,7 +74,7 @@ def check_headers(
 
     def check(path: Path) -> RasterInfo:
         if path.is_dir():
-            return bandfiles.describe_folder(path, sensor, bands)
+            return band_files.describe_folder(path, sensor, bands)
         info = images.describe(path, band_count=count)
         band_positions(info, sensor, bands, file_bands)
         return info

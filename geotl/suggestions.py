@@ -15,17 +15,17 @@ from geotl.applicability import Applicability, area_of_applicability
 from geotl.candidates import Candidates, candidates, empty
 from geotl.chips import ChipRules
 from geotl.errors import BandError, DataError, MissingBandError, OutputError, needed_by_model
+from geotl.imagery.scene import MaskChoice, Scene, open_scenes
+from geotl.imagery.sensors import Sensor
+from geotl.imagery.windows import Imagery, Window
 from geotl.io.files import check_absent
 from geotl.io.vector import transformed, write_features
 from geotl.labels import Labels
 from geotl.modelfile import ModelFile
 from geotl.occupied import Occupied, label_shapes
 from geotl.positions import Box, in_metres
-from geotl.scenes import MaskChoice, Scene, open_scenes
-from geotl.sensors import Sensor
 from geotl.suggesting import choose, most_uncertain, normalised_entropy
 from geotl.trainingground import resolution_notes, training_ground, unknown_ground
-from geotl.windows import Imagery, Window
 
 Ints = NDArray[np.int64]
 Progress = Callable[[int, int], None]

@@ -10,11 +10,11 @@ from geotl.chipping import pack_chips, pack_unlabelled
 from geotl.chips import ChipRules, Placement, place_chips
 from geotl.console import ProgressLine
 from geotl.errors import DataError
+from geotl.imagery.scene import Scene, open_scenes
+from geotl.imagery.sensors import Sensor
 from geotl.labelfiles import read_any
 from geotl.loading import Pack
 from geotl.recipe import Recipe, resolve_sample
-from geotl.scenes import Scene, open_scenes
-from geotl.sensors import Sensor
 from geotl.tiles import TileIndex
 from geotl.unlabelledwindows import draw_windows
 

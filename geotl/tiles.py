@@ -13,12 +13,12 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from geotl.bandfiles import band_in_name, images_in, is_band_folder
 from geotl.errors import DataError, nearest
+from geotl.imagery.band_files import band_in_name, images_in, is_band_folder
+from geotl.imagery.sensors import Sensor
 from geotl.io.files import sha256_and_mark
 from geotl.io.images import SUFFIXES
 from geotl.io.tables import Faults, Row, read_table
-from geotl.sensors import Sensor
 
 DEFAULT_TABLE = "tiles.csv"
 SYNTHETIC = "GEOTL_SYNTHETIC"  # the tag that marks a tile as made by a generator

@@ -9,10 +9,10 @@ import numpy as np
 
 from geotl.chips import Chip, ChipRules
 from geotl.errors import DataError
+from geotl.imagery.windows import Imagery, Window
 from geotl.occupied import Occupied, Shapes, ground_of
 from geotl.placing import sight
 from geotl.shaping import in_order
-from geotl.windows import Imagery, Window
 
 Place = tuple[int, Window]  # number of the scene, and the window
 

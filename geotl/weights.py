@@ -19,9 +19,9 @@ from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
 from geotl.errors import WeightsError
+from geotl.imagery.sensors import sensor_from
 from geotl.io.files import sha256_of
 from geotl.radiometry import Normalisation, from_dn
-from geotl.sensors import sensor_from
 
 Status = Literal["loaded", "adapted", "fresh", "missing", "unused"]
 Lineage = tuple[dict[str, Any], ...]

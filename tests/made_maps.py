@@ -10,9 +10,9 @@ from conftest import write_tile
 
 from geotl import modelfile
 from geotl.backbones import build_backbone
+from geotl.imagery.sensors import get_sensor
 from geotl.model import FeatureSpec, Normalise, TileClassifier, over_views
 from geotl.modelfile import Companions, Contract, ModelFile
-from geotl.sensors import get_sensor
 
 BANDS = ("B02", "B03", "B04", "B08")
 CLASSES = ("field, wet", "town", "water")

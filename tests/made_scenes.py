@@ -7,9 +7,9 @@ from pathlib import Path
 
 import numpy as np
 
+from geotl.imagery.sensors import Sensor, get_sensor
+from geotl.imagery.windows import Window
 from geotl.io.raster import Grid
-from geotl.sensors import Sensor, get_sensor
-from geotl.windows import Window
 
 UTM = "EPSG:32633"
 

@@ -5,8 +5,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from geotl.alignment import align, resample
 from geotl.errors import DataError
+from geotl.imagery.alignment import align, resample
 from geotl.io.raster import Grid
 
 EAST, NORTH = 500000.0, 4600000.0

@@ -9,10 +9,10 @@ import rasterio
 from conftest import write_tile
 from rasterio.transform import from_origin
 
-from geotl.bandfiles import band_in_name, is_band_folder, read_folder
 from geotl.errors import BandError, DataError
+from geotl.imagery.band_files import band_in_name, is_band_folder, read_folder
+from geotl.imagery.sensors import SENSORS, custom_sensor
 from geotl.loading import fingerprint, pack, read_tiles, statistics
-from geotl.sensors import SENSORS, custom_sensor
 from geotl.tiles import index_folder, list_images
 
 L2A, L1C = SENSORS["sentinel2_l2a"], SENSORS["sentinel2_l1c"]

@@ -19,14 +19,14 @@ from rasterio.transform import Affine, from_origin
 from geotl import maplooks
 from geotl.cartography import laid_out, legend_entries, map_figure, rgb_of
 from geotl.graticule import graticule, lattice
+from geotl.imagery.resampling import resampled
+from geotl.imagery.scene import open_scene
+from geotl.imagery.sensors import get_sensor
+from geotl.imagery.windows import Window
 from geotl.io.geodesy import ground_of
 from geotl.io.raster import Grid
 from geotl.mapfacts import MapFacts, area_name, source_line
 from geotl.maplooks import Look, counts_of, each_of, mean_of, picture_of, read_look, thumb_of
-from geotl.resampling import resampled
-from geotl.scenes import open_scene
-from geotl.sensors import get_sensor
-from geotl.windows import Window
 
 DEGREES = Grid("EPSG:4326", (0.01, 0.0, 10.0, 0.0, -0.01, 66.0), 200, 300)
 WEST = Grid("EPSG:32632", (10.0, 0, 1000400.0, 0, -10.0, 4617500.0), 70, 100)

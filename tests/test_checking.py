@@ -14,10 +14,10 @@ from rasterio.transform import from_origin
 from geotl.checking import balance_findings, check_tiles, outliers, twin_findings, validity_findings
 from geotl.checkreport import told, verdict
 from geotl.cli import main
+from geotl.imagery.sensors import SENSORS, Sensor, custom_sensor
 from geotl.likeness import Pair, copies, near_copies, overlaps
 from geotl.loading import pack
 from geotl.radiometrycheck import radiometry_findings
-from geotl.sensors import SENSORS, Sensor, custom_sensor
 from geotl.tilefacts import QUANTILES, tile_facts
 from geotl.tiles import index_folder
 

@@ -16,11 +16,11 @@ from geotl.chips import ChipRules, place_chips
 from geotl.cli import main
 from geotl.cli_labels import mapping_of
 from geotl.errors import DataError, OutputError
+from geotl.imagery.windows import Window
 from geotl.io import raster
 from geotl.io.vector import read_features
 from geotl.labels import Label, Labels, Rejection
 from geotl.manifest import index_manifest
-from geotl.windows import Window
 
 
 def placed_in(scene: MadeScene):

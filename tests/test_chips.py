@@ -18,11 +18,11 @@ from geotl.chips import Chip, ChipRules, Placement, place_chips
 from geotl.classrasters import raster_labels
 from geotl.coverage import on_pixels, pixel_shares
 from geotl.errors import DataError
+from geotl.imagery.windows import Window
 from geotl.io import raster
 from geotl.io.vector import transformed
 from geotl.labels import Label, Labels, read_labels
 from geotl.placing import windows_of
-from geotl.windows import Window
 
 HAVEL = "sentinel2_l1c_havel"
 OSM = "gis_osm_landuse-water_a_free_1_area-10000-to-500000.gpkg"

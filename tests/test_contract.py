@@ -21,8 +21,8 @@ from geotl.backbones import (
     parameter_groups,
 )
 from geotl.errors import DataError, ModelError
+from geotl.imagery.sensors import custom_sensor
 from geotl.model import FeatureSpec, Normalise, TileClassifier
-from geotl.sensors import custom_sensor
 from geotl.stages import SteadyBatchNorm2d
 
 pytestmark = pytest.mark.usefixtures("one_thread")

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from made_scenes import made_grid
 
 from geotl.coverage import on_pixels, pixel_shares, window_shares
-from geotl.windows import Window
+from geotl.imagery.windows import Window
 
 BLOCK = Window(-2, 1, 9, 11)
 places = st.floats(-4, 14, allow_nan=False, width=32)

@@ -10,11 +10,11 @@ import rioxarray
 import xarray as xr
 from conftest import ROOT, write_tile
 
-from geotl.dataarrays import scene_of
 from geotl.errors import BandError, DataError
-from geotl.scenes import open_scene
-from geotl.sensors import SENSORS, custom_sensor
-from geotl.windows import Window
+from geotl.imagery.scene import open_scene
+from geotl.imagery.sensors import SENSORS, custom_sensor
+from geotl.imagery.windows import Window
+from geotl.imagery.xarray_scene import scene_of
 
 L2A = SENSORS["sentinel2_l2a"]
 NAMES = ["B04", "B08", "B02"]

@@ -12,8 +12,8 @@ from conftest import write_tile
 from geotl import datasets
 from geotl.catalogue import index_tiles
 from geotl.errors import DataError
+from geotl.imagery.sensors import SENSORS
 from geotl.loading import pack
-from geotl.sensors import SENSORS
 
 torchgeo = pytest.importorskip("torchgeo.datasets", reason="torchgeo is an optional extra")
 

@@ -16,14 +16,14 @@ from geotl.classmaps import open_map
 from geotl.cli import main
 from geotl.console import ProgressLine
 from geotl.densecorrection import KINDS, LEAST_WINDOWS, Sample, fitted, from_note, judged
+from geotl.imagery.scene import open_scene
+from geotl.imagery.sensors import get_sensor
+from geotl.imagery.windows import Window
 from geotl.interest import whole
 from geotl.mapping import Plan
 from geotl.mapplanning import _runs, _spread, planned, sample_of, settled
 from geotl.maptask import MapOptions, Task, window_grid
-from geotl.scenes import open_scene
-from geotl.sensors import get_sensor
 from geotl.sweeping import Sweep, look
-from geotl.windows import Window
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 VIEWS = 2

@@ -23,12 +23,12 @@ from geotl.cli import main
 from geotl.engines import ENGINES, open_runner
 from geotl.errors import DataError, ModelError
 from geotl.exporting import export_graph
+from geotl.imagery.scene_list import Entry
 from geotl.maptask import MapOptions
 from geotl.modelfile import load
 from geotl.onnxfiles import read_passport, seal
 from geotl.passports import PASSPORT_VERSION
 from geotl.scenejobs import Job, mark_of
-from geotl.scenelists import Entry
 from geotl.served import open_served
 
 pytestmark = pytest.mark.usefixtures("one_thread", "float32_only")

@@ -16,9 +16,9 @@ from safetensors.numpy import load_file
 import geotl
 from geotl.api import Model
 from geotl.cli import main
+from geotl.imagery.sensors import custom_sensor
 from geotl.loading import pack, statistics
 from geotl.modelfile import read_header
-from geotl.sensors import custom_sensor
 from geotl.tiles import index_folder
 
 pytestmark = pytest.mark.usefixtures("one_thread", "own_cache")

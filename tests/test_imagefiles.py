@@ -9,9 +9,9 @@ import pytest
 from conftest import write_tile
 
 from geotl.errors import BandError, DataError
+from geotl.imagery.sensors import SENSORS, custom_sensor
 from geotl.io.images import bands_first, describe, read
 from geotl.loading import pack, read_tiles, statistics
-from geotl.sensors import SENSORS, custom_sensor
 from geotl.tiles import index_folder
 
 RNG = np.random.default_rng(4)

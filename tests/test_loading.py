@@ -15,10 +15,10 @@ from rasterio.errors import NotGeoreferencedWarning
 
 from geotl import loading
 from geotl.errors import BandError, DataError, OutputError
+from geotl.imagery.sensors import SENSORS, custom_sensor, to_reflectance
 from geotl.io import images as imagefiles
 from geotl.io import raster
 from geotl.loading import batch, fingerprint, pack, read_tiles, statistics, to_batch
-from geotl.sensors import SENSORS, custom_sensor, to_reflectance
 from geotl.shaping import to_image
 from geotl.tiles import index_folder
 

@@ -9,9 +9,9 @@ from conftest import write_tile
 
 from geotl.catalogue import index_tiles, list_tiles
 from geotl.errors import DataError
+from geotl.imagery.sensors import SENSORS, custom_sensor
 from geotl.loading import fingerprint, pack
 from geotl.manifest import index_manifest
-from geotl.sensors import SENSORS, custom_sensor
 
 L2A = SENSORS["sentinel2_l2a"]
 PLAIN = custom_sensor("plain", [{"name": "B02"}, {"name": "B03"}])

@@ -23,11 +23,11 @@ from rasterio.transform import from_origin
 from geotl import manyscenes
 from geotl.cli import main
 from geotl.errors import DataError, OutputError, UnfinishedError
+from geotl.imagery.scene_list import Entry, scenes_in
+from geotl.imagery.sensors import get_sensor
 from geotl.manyscenes import Crew, map_many
 from geotl.maptask import MapOptions
 from geotl.scenejobs import Job, Reading, attempt, is_finished, mark_of, run_job
-from geotl.scenelists import Entry, scenes_in
-from geotl.sensors import get_sensor
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 distributed = pytest.importorskip("distributed", reason="many scenes need dask.distributed")

@@ -14,13 +14,13 @@ from made_maps import BANDS, PX, made_model, made_pixels, patches, write_scene
 
 from geotl.api import load
 from geotl.errors import OutputError
+from geotl.imagery.scene import open_scene
+from geotl.imagery.sensors import get_sensor
+from geotl.imagery.windows import Window
 from geotl.mapping import Plan, Thumb, blocks_of, sweep_scene, window_shares
-from geotl.scenes import open_scene
-from geotl.sensors import get_sensor
 from geotl.sheets import open_sheet
 from geotl.sweeping import Sweep
 from geotl.windowgrid import WindowGrid
-from geotl.windows import Window
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 L2A = get_sensor("sentinel2_l2a")

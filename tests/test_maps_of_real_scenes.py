@@ -12,10 +12,10 @@ import geotl
 from geotl import modelfile
 from geotl.classmaps import open_map
 from geotl.cli import main
+from geotl.imagery.scene import open_scene
+from geotl.imagery.sensors import get_sensor
+from geotl.imagery.windows import Window
 from geotl.io.raster import read
-from geotl.scenes import open_scene
-from geotl.sensors import get_sensor
-from geotl.windows import Window
 
 pytestmark = [pytest.mark.real_data, pytest.mark.usefixtures("one_thread", "own_cache")]
 RGB = ("red", "green", "blue")

@@ -16,10 +16,10 @@ from safetensors.numpy import load_file
 import geotl
 from geotl.cli import main
 from geotl.comparing import variants
+from geotl.imagery.sensors import get_sensor
 from geotl.modelfile import bare, load, read_header, save
 from geotl.passports import passport
 from geotl.recipe import load as load_recipe
-from geotl.sensors import get_sensor
 
 pytestmark = pytest.mark.usefixtures("one_thread", "own_cache")
 

@@ -17,13 +17,13 @@ from geotl.backbones import REGISTRY, build_backbone, describe_backbone, freeze,
 from geotl.cli import main
 from geotl.drawing import make_draw
 from geotl.errors import RecipeError, WeightsError
+from geotl.imagery.sensors import SENSORS
 from geotl.io.files import sha256_of
 from geotl.modelfile import read_header
 from geotl.preparing import build_network, read_source
 from geotl.published import _torchgeo_file, published_file, torchgeo_names
 from geotl.radiometry import IMAGENET, Normalisation, as_dn, from_dn
 from geotl.recipe import load
-from geotl.sensors import SENSORS
 
 models = pytest.importorskip("torchgeo.models", reason="needs the extra torchgeo")
 

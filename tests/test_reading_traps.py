@@ -19,8 +19,8 @@ from safetensors.numpy import load_file
 
 import geotl
 from geotl.cli import main
+from geotl.imagery.sensors import SENSORS, custom_sensor, to_reflectance
 from geotl.loading import batch, pack, statistics
-from geotl.sensors import SENSORS, custom_sensor, to_reflectance
 from geotl.tiles import index_folder
 
 BANDS = ("B02", "B03", "B04", "B08")

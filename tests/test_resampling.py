@@ -11,13 +11,13 @@ from hypothesis import strategies as st
 from rasterio.transform import from_origin
 from rasterio.warp import Resampling, reproject, transform_bounds
 
-from geotl.bandfiles import read_folder
 from geotl.errors import DataError
+from geotl.imagery.band_files import read_folder
+from geotl.imagery.resampling import resampled
+from geotl.imagery.scene import open_scene
+from geotl.imagery.sensors import SENSORS
+from geotl.imagery.windows import Window
 from geotl.io.raster import Grid
-from geotl.resampling import resampled
-from geotl.scenes import open_scene
-from geotl.sensors import SENSORS
-from geotl.windows import Window
 
 L2A, L1C = SENSORS["sentinel2_l2a"], SENSORS["sentinel2_l1c"]
 RNG = np.random.default_rng(8)

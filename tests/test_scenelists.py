@@ -11,10 +11,10 @@ from conftest import write_tile
 from made_maps import BANDS, made_pixels, patches, write_scene
 
 from geotl.errors import BandError, DataError, OutputError
-from geotl.scenelists import band_set, check_apart, is_one_scene, only_file, scenes_in
-from geotl.scenes import open_bands, open_scene
-from geotl.sensors import get_sensor
-from geotl.windows import Window
+from geotl.imagery.scene import open_bands, open_scene
+from geotl.imagery.scene_list import band_set, check_apart, is_one_scene, only_file, scenes_in
+from geotl.imagery.sensors import get_sensor
+from geotl.imagery.windows import Window
 
 L2A = get_sensor("sentinel2_l2a")
 PIXELS = made_pixels(patches(3, 3), 8)

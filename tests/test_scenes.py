@@ -16,13 +16,13 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from rasterio.transform import from_origin
 
-from geotl.bandfiles import read_folder
 from geotl.errors import BandError, DataError
+from geotl.imagery.band_files import read_folder
+from geotl.imagery.scene import open_scene, open_scenes
+from geotl.imagery.sensors import SENSORS, custom_sensor, to_reflectance
+from geotl.imagery.windows import Window, pixel_of
 from geotl.io import rasterwindows
 from geotl.io.raster import read
-from geotl.scenes import open_scene, open_scenes
-from geotl.sensors import SENSORS, custom_sensor, to_reflectance
-from geotl.windows import Window, pixel_of
 
 L1C, L2A, N0400 = (SENSORS[f"sentinel2_{n}"] for n in ("l1c", "l2a", "l2a_n0400"))
 LANDSAT = SENSORS["landsat8_sr"]

@@ -12,8 +12,8 @@ from conftest import ROOT, write_tile
 import geotl
 from geotl.cli import main
 from geotl.errors import BandError
+from geotl.imagery.sensors import SENSORS
 from geotl.loading import read_tiles
-from geotl.sensors import SENSORS
 
 
 def pixels(path: Path, sensor: str, bands: list[str]) -> np.ndarray:

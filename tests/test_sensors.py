@@ -8,9 +8,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from geotl.bands import band_key
 from geotl.errors import BandError, DataError
-from geotl.sensors import (
+from geotl.imagery.bands import band_key
+from geotl.imagery.sensors import (
     SENSORS,
     custom_sensor,
     get_sensor,

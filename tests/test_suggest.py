@@ -18,13 +18,13 @@ from geotl.applicability import area_of_applicability
 from geotl.candidates import candidates, look
 from geotl.chips import ChipRules, place_chips
 from geotl.cli import main
+from geotl.imagery.scene import open_scenes
+from geotl.imagery.sensors import get_sensor
 from geotl.labels import read_labels
 from geotl.loading import to_batch
 from geotl.model import over_views, view_logits
 from geotl.occupied import Occupied
 from geotl.placing import window_about, windows_of
-from geotl.scenes import open_scenes
-from geotl.sensors import get_sensor
 from geotl.suggesting import choose
 from geotl.suggestions import open_for, suggest
 from geotl.trainingground import training_ground, training_px_m

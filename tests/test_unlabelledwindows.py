@@ -21,12 +21,12 @@ from geotl.cli import main
 from geotl.comparing import Tally, fit_draw, unlabelled_head
 from geotl.drawing import Source, make_draw
 from geotl.errors import DataError
+from geotl.imagery.windows import Window
 from geotl.io.vector import positions
 from geotl.occupied import Occupied, ground_of
 from geotl.preparing import read_source, recipe_sensor
 from geotl.recipe import Recipe, load
 from geotl.unlabelledwindows import draw_windows
-from geotl.windows import Window
 
 pytestmark = pytest.mark.usefixtures("one_thread", "own_cache")
 

@@ -18,7 +18,7 @@ LOADS = """
 import geotl
 from geotl.loading import fingerprint
 from geotl.recipe import load, resolve_root
-from geotl.sensors import get_sensor
+from geotl.imagery.sensors import get_sensor
 from geotl.shaping import load_images
 from geotl.tiles import index_folder
 

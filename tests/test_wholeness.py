@@ -8,9 +8,9 @@ import rasterio
 from conftest import write_tile
 
 from geotl.errors import DataError
+from geotl.imagery.sensors import custom_sensor
 from geotl.io.raster import describe, read
 from geotl.loading import pack
-from geotl.sensors import custom_sensor
 from geotl.tiles import index_folder
 
 RNG = np.random.default_rng(3)

@@ -17,10 +17,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from geotl.errors import DataError
+from geotl.imagery.sensors import get_sensor
 from geotl.loading import read_tiles
 from geotl.recipe import resolve_root
 from geotl.rendering import quicklook
-from geotl.sensors import get_sensor
 from geotl.splits import Split, by_group, stratified
 from geotl.tiles import index_folder
 

@@ -6,9 +6,9 @@ from pathlib import Path
 import jsonschema
 import pytest
 
+from geotl.imagery.sensors import get_sensor
 from geotl.io import yaml
 from geotl.recipe import Recipe, load, schema, shipped
-from geotl.sensors import get_sensor
 
 ROOT = Path(__file__).resolve().parents[2]
 ALL = sorted((ROOT / "recipes").rglob("*.yaml"))

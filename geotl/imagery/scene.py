@@ -17,18 +17,18 @@ from typing import Any, Literal, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from geotl import products, scenefiles
-from geotl.alignment import align
-from geotl.bandfiles import band_files, check_band, finest_of
-from geotl.bandorder import band_positions
 from geotl.errors import DataError
+from geotl.imagery import products, scenefiles
+from geotl.imagery.alignment import align
+from geotl.imagery.band_files import band_files, check_band, finest_of
+from geotl.imagery.bandorder import band_positions
+from geotl.imagery.cloud_masks import Span, find_mask, open_mask, rule_of
+from geotl.imagery.scenelayers import Layer, Pixels, Stack
+from geotl.imagery.sensors import Sensor
+from geotl.imagery.windows import Window
 from geotl.io.images import check_numbers
 from geotl.io.raster import Grid
 from geotl.io.rasterwindows import NOWHERE, WindowReader
-from geotl.masks import Span, find_mask, open_mask, rule_of
-from geotl.scenelayers import Layer, Pixels, Stack
-from geotl.sensors import Sensor
-from geotl.windows import Window
 
 MaskChoice = Literal["auto"] | Path | str | None
 _DRIFT = 1e-3  # of a pixel, over the whole image: what a transform's decimals leave open

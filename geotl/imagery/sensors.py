@@ -14,9 +14,9 @@ from typing import Any
 
 import numpy as np
 
-from geotl.bands import Band, Sensor, Unit, band_key, listed
 from geotl.errors import BandError, DataError, MissingBandError, nearest
-from geotl.sensortable import SENSORS
+from geotl.imagery.bands import Band, Sensor, Unit, band_key, listed
+from geotl.imagery.sensor_table import SENSORS
 
 __all__ = [
     "SENSORS",

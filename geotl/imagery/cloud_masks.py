@@ -11,9 +11,9 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from geotl.alignment import Axis, cover
-from geotl.bandfiles import finest_named
 from geotl.errors import DataError
+from geotl.imagery.alignment import Axis, cover
+from geotl.imagery.band_files import finest_named
 from geotl.io.raster import Grid
 from geotl.io.rasterwindows import WindowReader
 

@@ -57,7 +57,7 @@ class Sensor:
         Raises:
             BandError: the sensor has no such band.
 
-        >>> from geotl.sensors import SENSORS
+        >>> from geotl.imagery.sensors import SENSORS
         >>> SENSORS["sentinel2_l2a"].band("Red").name
         'B04'
         """
@@ -81,7 +81,7 @@ class Sensor:
         Raises:
             BandError: a band is unknown or asked for twice.
 
-        >>> from geotl.sensors import SENSORS
+        >>> from geotl.imagery.sensors import SENSORS
         >>> SENSORS["sentinel2_l1c"].canonical(["nir", "B4"])
         ('B08', 'B04')
         """
@@ -97,7 +97,7 @@ class Sensor:
     def wavelengths(self, names: Sequence[str]) -> tuple[float | None, ...]:
         """Central wavelengths in nm of the bands named; None where it is not known.
 
-        >>> from geotl.sensors import SENSORS
+        >>> from geotl.imagery.sensors import SENSORS
         >>> SENSORS["rgb"].wavelengths(["blue", "red"])
         (490.0, 665.0)
         """
@@ -106,7 +106,7 @@ class Sensor:
     def unit(self, name: str) -> Unit:
         """What DN * scale + offset is in a band: reflectance, a share of full scale, or kelvin.
 
-        >>> from geotl.sensors import SENSORS
+        >>> from geotl.imagery.sensors import SENSORS
         >>> SENSORS["landsat5_toa"].unit("red"), SENSORS["landsat5_toa"].unit("B6")
         ('reflectance', 'kelvin')
         """

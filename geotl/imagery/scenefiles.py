@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
-from geotl.bandfiles import images_in
 from geotl.errors import DataError
-from geotl.products import Claim, claim_in, claim_of
+from geotl.imagery.band_files import images_in
+from geotl.imagery.products import Claim, claim_in, claim_of
 
 _METADATA = ("MTD_MSI*.xml", "*_MTL.txt")
 _ABOVE = 4  # folders between a band's file and its SAFE

@@ -11,12 +11,12 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import unquote, urlparse
 
-from geotl.bandfiles import images_in, is_band_folder
 from geotl.errors import BandError, DataError, OutputError
-from geotl.masks import rule_of
-from geotl.products import claim_of
-from geotl.scenes import BandSet, scene_names
-from geotl.sensors import Sensor, known_band
+from geotl.imagery.band_files import images_in, is_band_folder
+from geotl.imagery.cloud_masks import rule_of
+from geotl.imagery.products import claim_of
+from geotl.imagery.scene import BandSet, scene_names
+from geotl.imagery.sensors import Sensor, known_band
 
 LISTS, ITEMS = (".txt", ".lst"), (".json", ".geojson")
 _PLACED = frozenset({".tif", ".tiff", ".jp2", ".j2k"})  # pictures and arrays have no place

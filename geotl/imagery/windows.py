@@ -10,8 +10,8 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from geotl.imagery.sensors import Sensor
 from geotl.io.raster import Grid
-from geotl.sensors import Sensor
 
 
 @dataclass(frozen=True, order=True)

@@ -9,10 +9,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from geotl.alignment import Axis, resample
+from geotl.imagery.alignment import Axis, resample
+from geotl.imagery.cloud_masks import Span
 from geotl.io.raster import gdal_settings
 from geotl.io.rasterwindows import WindowReader
-from geotl.masks import Span
 
 Pixels = tuple[NDArray[Any], NDArray[np.bool_]]
 

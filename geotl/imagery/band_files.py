@@ -13,12 +13,12 @@ from typing import TypeVar
 
 import numpy as np
 
-from geotl.alignment import align, resample
-from geotl.bands import listed
 from geotl.errors import BandError, DataError, MissingBandError
+from geotl.imagery.alignment import align, resample
+from geotl.imagery.bands import listed
+from geotl.imagery.sensors import Sensor, known_band
 from geotl.io.images import SUFFIXES, describe, read
 from geotl.io.raster import Raster, RasterInfo
-from geotl.sensors import Sensor, known_band
 
 Image = TypeVar("Image", Raster, RasterInfo)
 _MOST_WORDS = 3  # of a band's name, such as red_edge_1
@@ -28,7 +28,7 @@ _RESOLUTION = re.compile(r"\d+m", re.IGNORECASE)
 def band_in_name(stem: str, sensor: Sensor) -> str | None:
     """The band a file's name ends with, by name or alias; a resolution such as 10m may follow.
 
-    >>> from geotl.sensors import SENSORS
+    >>> from geotl.imagery.sensors import SENSORS
     >>> l2a = SENSORS["sentinel2_l2a"]
     >>> [band_in_name(n, l2a) for n in ("S2A_75_43_B01", "T33UUU_B8A_20m", "x_narrow_nir", "mask")]
     ['B01', 'B8A', 'B8A', None]

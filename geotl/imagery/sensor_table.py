@@ -19,7 +19,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 
-from geotl.bands import Band, Sensor
+from geotl.imagery.bands import Band, Sensor
 
 # Other names: ESA's unpadded numbers (Earth Engine, SNAP) and STAC's common names.
 _MSI = (

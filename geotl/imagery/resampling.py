@@ -22,11 +22,11 @@ from numpy.typing import NDArray
 from pyproj import CRS, Transformer
 
 from geotl.errors import DataError
+from geotl.imagery.cloud_masks import Span
+from geotl.imagery.scene import Scene, check_grid
+from geotl.imagery.scenelayers import Pixels
+from geotl.imagery.windows import Imagery, Window
 from geotl.io.raster import Grid
-from geotl.masks import Span
-from geotl.scenelayers import Pixels
-from geotl.scenes import Scene, check_grid
-from geotl.windows import Imagery, Window
 
 _MOST_POINTS = 64  # along a pixel's side: enough for 10 m to 640 m
 _LOCAL = threading.local()  # pyproj's transformers belong to one thread each

@@ -11,16 +11,16 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from geotl import products
-from geotl.alignment import axis
-from geotl.bandorder import band_positions
 from geotl.errors import DataError
+from geotl.imagery import products
+from geotl.imagery.alignment import axis
+from geotl.imagery.bandorder import band_positions
+from geotl.imagery.cloud_masks import Span
+from geotl.imagery.scene import Scene, check_grid
+from geotl.imagery.scenelayers import Pixels
+from geotl.imagery.sensors import Sensor
 from geotl.io.images import check_numbers
 from geotl.io.raster import Grid, RasterInfo
-from geotl.masks import Span
-from geotl.scenelayers import Pixels
-from geotl.scenes import Scene, check_grid
-from geotl.sensors import Sensor
 
 if TYPE_CHECKING:
     import xarray as xr

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from geotl.errors import DataError
-from geotl.sensors import SENSORS, Sensor
+from geotl.imagery.sensors import SENSORS, Sensor
 
 _SAFE = re.compile(r"S2[A-Z]_MSI(L1C|L2A)_\d{8}T\d{6}_N(\d\d)(\d\d)_", re.IGNORECASE)
 _LANDSAT = re.compile(

@@ -6,8 +6,8 @@ import functools
 from collections.abc import Sequence
 
 from geotl.errors import BandError, MissingBandError
+from geotl.imagery.sensors import Sensor, known_band, match_bands
 from geotl.io.raster import Raster, RasterInfo
-from geotl.sensors import Sensor, known_band, match_bands
 
 
 def band_positions(
@@ -54,7 +54,7 @@ def _matched(
 def _completed(sensor: Sensor, colours: tuple[str | None, ...]) -> tuple[str | None, ...]:
     """A file's colours, or the sensor's stated order where that only adds to what they say.
 
-    >>> from geotl.sensors import SENSORS
+    >>> from geotl.imagery.sensors import SENSORS
     >>> _completed(SENSORS["naip"], ("red", "green", "blue", None))
     ('red', 'green', 'blue', 'nir')
     >>> _completed(SENSORS["naip"], ("blue", "green", "red", None))

@@ -1,0 +1,1 @@
+"""Sensors, products and scenes: windows of pixels with their validity."""
