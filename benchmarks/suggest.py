@@ -23,22 +23,22 @@ import numpy as np
 import shapely
 
 from geotl.candidates import look
-from geotl.chips import ChipRules, place_chips
-from geotl.classrasters import raster_labels
 from geotl.comparing import fit_draw, judge
+from geotl.data.chips import ChipRules, place_chips
+from geotl.data.classrasters import raster_labels
+from geotl.data.labels import Label, Labels
+from geotl.data.placement import window_about
+from geotl.data.splits import Split, folds
 from geotl.drawing import Draw, Source
 from geotl.imagery.scene import Scene
 from geotl.imagery.windows import Window
 from geotl.keeping import make_companions, make_contract, training_notes
-from geotl.labels import Label, Labels
 from geotl.learningcurve import gain
 from geotl.modelfile import ModelFile
-from geotl.placing import window_about
 from geotl.preparing import read_source, recipe_sensor
 from geotl.recipe import Recipe, load, resolve_sample
 from geotl.scoring import confusion, mean_interval, scores
 from geotl.served import on_device
-from geotl.splits import Split, folds
 from geotl.suggesting import normalised_entropy
 from geotl.suggestions import suggest
 from geotl.surveying import recipe_scenes

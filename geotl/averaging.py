@@ -10,8 +10,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from geotl.data.tile_array import Pack, batch
 from geotl.errors import ModelError
-from geotl.loading import Pack, batch
 from geotl.model import TileClassifier
 from geotl.stages import Backbone, SteadyBatchNorm2d
 

@@ -11,17 +11,17 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from geotl.chips import ChipRules, lattice_blocks
+from geotl.data.chips import ChipRules, lattice_blocks
+from geotl.data.occupied import Occupied
+from geotl.data.placement import sight_of
+from geotl.data.read_tile import in_order
+from geotl.data.tile_array import to_batch
 from geotl.device import Precision, autocast, choose_device
 from geotl.evaluation import softmax
 from geotl.imagery.sensors import rescaled
 from geotl.imagery.windows import Imagery, Window
-from geotl.loading import to_batch
 from geotl.model import over_views
 from geotl.modelfile import ModelFile
-from geotl.occupied import Occupied
-from geotl.placing import sight_of
-from geotl.shaping import in_order
 
 Floats = NDArray[np.floating]
 Ints = NDArray[np.int64]

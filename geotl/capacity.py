@@ -20,8 +20,8 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from geotl.batches import epoch_order
+from geotl.data.tile_array import Pack
 from geotl.frozen import FrozenViews, Tiles
-from geotl.loading import Pack
 from geotl.model import Frozen, TileClassifier
 from geotl.stages import parameter_groups
 

@@ -12,12 +12,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from geotl.checkfigures import centres_figure, contact_figure, pairs_figure
-from geotl.checking import Checked
+from geotl.data.checks import Checked
+from geotl.data.findings import GRAVITIES, Finding
+from geotl.data.likeness import Pair
+from geotl.data.tile_statistics import QUANTILES
 from geotl.figures import write_png
-from geotl.findings import GRAVITIES, Finding
 from geotl.io.files import write_text
 from geotl.io.vector import positions
-from geotl.likeness import Pair
 from geotl.rendering import Pixels, quicklook, stretch_limits
 from geotl.report import (
     Cell,
@@ -29,7 +30,6 @@ from geotl.report import (
     table_html,
     top_html,
 )
-from geotl.tilefacts import QUANTILES
 
 Floats = NDArray[np.float64]
 

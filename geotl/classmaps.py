@@ -17,11 +17,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from geotl.classrasters import ClassRaster, classes_on, value_names
+from geotl.data.classrasters import ClassRaster, classes_on, value_names
+from geotl.data.tiles import class_name
 from geotl.errors import DataError
 from geotl.imagery.windows import Window
 from geotl.io.raster import Grid, opened
-from geotl.tiles import class_name
 
 Ints = NDArray[np.int64]
 Block = tuple[NDArray[Any], NDArray[np.bool_]]

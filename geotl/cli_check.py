@@ -44,9 +44,9 @@ def add_check(commands: Any, common: argparse.ArgumentParser) -> None:
 
 
 def _check(args: argparse.Namespace) -> None:
-    from geotl.checking import check_tiles
     from geotl.checkreport import told, write_check
     from geotl.console import ProgressLine
+    from geotl.data.checks import check_tiles
     from geotl.pipeline import rgb_positions
     from geotl.preparing import read_source, recipe_sensor
     from geotl.settings import SPATIAL
@@ -76,7 +76,7 @@ def _check(args: argparse.Namespace) -> None:
 
 def _sizes(source: Source, file_bands: Sequence[str] | None) -> list[tuple[int, int]]:
     """Rows and columns of each tile's file; none for chips, which are of one size."""
-    from geotl.shaping import check_headers
+    from geotl.data.read_tile import check_headers
 
     if source.placement is not None:
         return []

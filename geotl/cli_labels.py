@@ -55,12 +55,12 @@ def _what_chips_are(chips: argparse.ArgumentParser) -> None:
 
 
 def _chips(args: argparse.Namespace) -> None:
-    from geotl.chipfiles import check_folder, write_chips
-    from geotl.chips import ChipRules, place_chips
     from geotl.console import ProgressLine
+    from geotl.data.chip_files import check_folder, write_chips
+    from geotl.data.chips import ChipRules, place_chips
+    from geotl.data.labelfiles import read_any
     from geotl.imagery.scene import open_scenes
     from geotl.imagery.sensors import get_sensor
-    from geotl.labelfiles import read_any
 
     rules = ChipRules(
         args.chip_px, args.purity, args.per_polygon, args.step_px, args.min_valid, args.max_cloud,

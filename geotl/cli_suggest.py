@@ -45,8 +45,8 @@ def add_suggest(commands: Any, common: argparse.ArgumentParser) -> None:
 def _suggest(args: argparse.Namespace) -> None:
     from geotl.api import load
     from geotl.console import ProgressLine
+    from geotl.data.labels import read_labels
     from geotl.imagery.sensors import get_sensor
-    from geotl.labels import read_labels
     from geotl.suggestions import check_target, open_for, suggest, write_suggestions
 
     check_target(args.output, overwrite=args.overwrite)

@@ -8,9 +8,9 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.ticker import FuncFormatter, PercentFormatter
 
+from geotl.data.variogram import Variogram
 from geotl.figures import BLUE, FAINT, GREY, INK, ORANGE, canvas, encoded, plain_axes
 from geotl.learningcurve import LearningCurve
-from geotl.variogram import Variogram
 
 COLOURS = (BLUE, ORANGE, GREY)
 

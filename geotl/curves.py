@@ -11,10 +11,10 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from geotl import splits
 from geotl.comparing import fit_draw, judge, unlabelled_head, with_what
 from geotl.console import ProgressLine
 from geotl.curvefigures import learning_curve_figure
+from geotl.data import splits
 from geotl.drawing import Draw, Say, Source, make_draw, with_shots
 from geotl.errors import DataError
 from geotl.figures import write_png

@@ -16,6 +16,7 @@ from typing import Any
 from geotl.advising import next_steps
 from geotl.console import ProgressLine
 from geotl.curves import curve, curve_lines
+from geotl.data.fingerprints import wanted_bands
 from geotl.device import choose_device, describe
 from geotl.diagnosing import diagnose as judged_as
 from geotl.diagnosisparts import (
@@ -31,7 +32,6 @@ from geotl.diagnosisparts import (
 from geotl.diagnosisreport import Diagnosis, lines, write_diagnosis
 from geotl.drawing import Draw, Say, Source, make_draw
 from geotl.errors import DataError
-from geotl.fingerprints import wanted_bands
 from geotl.io.files import write_text
 from geotl.preparing import make_backbone, read_source, recipe_sensor, settle
 from geotl.recipe import Recipe, dump, resolve_root

@@ -11,19 +11,26 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from geotl import splits
 from geotl.baselines import band_statistics
-from geotl.blocks import at_random, block_units, clear, clear_folds, draw_from, unit_folds
-from geotl.chips import Placement
+from geotl.data import splits
+from geotl.data.chips import Placement
+from geotl.data.footprints import Layout, locate, need_positions
+from geotl.data.spatial_splits import (
+    at_random,
+    block_units,
+    clear,
+    clear_folds,
+    draw_from,
+    unit_folds,
+)
+from geotl.data.tile_array import Pack
+from geotl.data.tiles import LEARN_ONLY, TileIndex
+from geotl.data.variogram import Variogram, suggest_block_m, variogram
 from geotl.errors import DataError, RecipeError
 from geotl.heads import Folds
 from geotl.imagery.sensors import Sensor
-from geotl.loading import Pack
-from geotl.positions import Layout, locate, need_positions
 from geotl.recipe import Recipe
 from geotl.settings import SPATIAL
-from geotl.tiles import LEARN_ONLY, TileIndex
-from geotl.variogram import Variogram, suggest_block_m, variogram
 
 Ints = NDArray[np.int64]
 Say = Callable[[str], None]

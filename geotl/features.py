@@ -10,9 +10,9 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from geotl.data.tile_array import Pack, batch
 from geotl.device import Precision, autocast, settled
 from geotl.io.files import whole_file
-from geotl.loading import Pack, batch
 from geotl.model import TileClassifier, over_views
 
 Floats = NDArray[np.float32]

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from geotl.augment import Augmentation
-from geotl.loading import Pack, batch
+from geotl.data.tile_array import Pack, batch
 from geotl.model import VIEWS, Frozen, TileClassifier, turn_view
 
 Ints = NDArray[np.int64]

@@ -16,11 +16,12 @@ from typing import Any
 import numpy as np
 
 from geotl.console import ProgressLine
+from geotl.data.fingerprints import wanted_bands
+from geotl.data.syntheticfiles import write_synthetic
 from geotl.diagnosisparts import sampled
 from geotl.drawing import Draw, Say, Source, make_draw
 from geotl.errors import DataError, OutputError
 from geotl.figures import write_png
-from geotl.fingerprints import wanted_bands
 from geotl.generating import GanSettings
 from geotl.generationparts import Likeness, Made, Tried, in_pixels, make_tiles, try_out
 from geotl.io.files import whole_folder, write_text
@@ -32,7 +33,6 @@ from geotl.rendering import quicklook, stretch_limits
 from geotl.runfolder import RECIPE
 from geotl.scoring import Interval
 from geotl.syntheticfigures import synthetic_sheet
-from geotl.syntheticfiles import write_synthetic
 
 JSON_NAME, SHEET_NAME = "generation.json", "sheet.png"
 SHOWN = 5  # tiles of each kind and class on the sheet

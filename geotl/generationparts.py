@@ -13,19 +13,19 @@ import torch
 from numpy.typing import NDArray
 
 from geotl.comparing import fit_draw, head_logits, judge
+from geotl.data.read_tile import Pixels
+from geotl.data.splits import Split
+from geotl.data.tile_array import Unread, packed
+from geotl.data.tiles import Tile
 from geotl.device import choose_device
 from geotl.drawing import Draw, Source, with_synthetic
 from geotl.features import raw_features
 from geotl.generating import GanSettings, made_tiles, train_generator
-from geotl.loading import Unread, packed
 from geotl.model import VIEWS, turn_view
 from geotl.novelty import Novelty, diversity, novelty
 from geotl.recipe import Recipe
-from geotl.shaping import Pixels
-from geotl.splits import Split
 from geotl.strategies import Fitted, standardised
 from geotl.synthesis import Space, space_of, standardised_tiles
-from geotl.tiles import Tile
 
 Ints = NDArray[np.int64]
 Floats = NDArray[np.floating]

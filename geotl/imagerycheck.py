@@ -9,10 +9,10 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from geotl.data.footprints import in_metres
 from geotl.errors import DataError
 from geotl.imagery.sensors import Sensor, rescaled
 from geotl.imagery.windows import Imagery, Window
-from geotl.positions import in_metres
 
 Floats = NDArray[np.float64]
 FARTHEST_SD, LARGEST_RATIO = 5.0, 20.0

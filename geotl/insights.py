@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from geotl import explainfigures, figures
+from geotl.data.tile_array import Pack, batch
 from geotl.explaining import (
     MOST_EMBEDDED,
     Embedding,
@@ -18,7 +19,6 @@ from geotl.explaining import (
     occlusion,
     typical,
 )
-from geotl.loading import Pack, batch
 from geotl.model import TileClassifier
 from geotl.rendering import Pixels, quicklook, stretch_limits
 from geotl.report import Picture

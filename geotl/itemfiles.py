@@ -10,13 +10,13 @@ from typing import Any
 
 import shapely
 
+from geotl.data.footprints import ground_in_degrees
 from geotl.errors import ModelError
 from geotl.io.files import check_absent, write_text
 from geotl.mlm import mlm_item
 from geotl.mlmassets import assets_of
 from geotl.mlmchecks import check_item
 from geotl.modelfile import ModelFile
-from geotl.positions import ground_in_degrees
 
 Say = Callable[[str], None]
 

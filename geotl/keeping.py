@@ -11,12 +11,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from geotl.data.fingerprints import pixel_marks
+from geotl.data.tile_array import Pack
 from geotl.drawing import Draw, Source
 from geotl.errors import RecipeError
 from geotl.features import raw_features
-from geotl.fingerprints import pixel_marks
 from geotl.heads import Linear
-from geotl.loading import Pack
 from geotl.modelfile import CORESET, EXAMPLES, MARKS, Companions, Contract, ModelFile, save
 from geotl.recipe import Recipe, dump
 from geotl.rendering import default_colours

@@ -9,16 +9,16 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from geotl.catalogue import index_tiles
+from geotl.data.catalogue import index_tiles
+from geotl.data.fingerprints import pixel_marks
+from geotl.data.read_tile import Pixels
+from geotl.data.tile_array import read_tiles
+from geotl.data.tiles import TileIndex
 from geotl.errors import DataError, nearest, needed_by_model
-from geotl.fingerprints import pixel_marks
 from geotl.imagery.sensors import Sensor, rescaled
 from geotl.imagerycheck import Range, strange_bands, unlike
 from geotl.io.cachefolder import cache_folder
-from geotl.loading import read_tiles
 from geotl.modelfile import MARKS, Contract
-from geotl.shaping import Pixels
-from geotl.tiles import TileIndex
 
 LOOKED_AT = 64  # tiles whose values are held against the training tiles'
 

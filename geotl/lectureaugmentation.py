@@ -12,13 +12,13 @@ from torch import Tensor
 
 from geotl.augment import Augmentation, augment
 from geotl.batches import derived_seed
+from geotl.data.tile_array import batch, statistics
 from geotl.drawing import Draw, Source
 from geotl.errors import RecipeError, nearest
 from geotl.lectureexplicit import definition, pairs
 from geotl.lecturepanels import Effect, Finding, Pictures, Shown
 from geotl.lecturerecipes import Varied
 from geotl.lecturetiles import Learnt, compared, draw, learn, network, sample, settings_of
-from geotl.loading import batch, statistics
 from geotl.model import TileClassifier
 from geotl.previewing import drawn_tiles
 

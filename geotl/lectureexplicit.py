@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from geotl.data.tile_array import batch
 from geotl.lecturepanels import (
     Bars,
     Effect,
@@ -27,7 +28,6 @@ from geotl.lecturepanels import (
 )
 from geotl.lecturerecipes import Decay, Gradient, Masks, Switched
 from geotl.lecturetiles import Learnt, compared, draw, learn, network, sample, settings_of
-from geotl.loading import batch
 from geotl.losses import decaying, l2_penalty
 from geotl.model import TileClassifier
 from geotl.training import TrainSettings

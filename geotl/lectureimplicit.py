@@ -12,6 +12,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from geotl.data.tile_array import batch, statistics
 from geotl.lecturepanels import Effect, Finding, Histograms, Lines, Series, Shown
 from geotl.lecturerecipes import Batchnorm, Descent, Normalised, Standardised, Stopping
 from geotl.lecturetiles import (
@@ -28,7 +29,6 @@ from geotl.lecturetiles import (
     tiles_of,
     waited,
 )
-from geotl.loading import batch, statistics
 from geotl.stages import SteadyBatchNorm2d
 
 Floats = NDArray[np.float64]

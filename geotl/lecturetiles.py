@@ -15,18 +15,18 @@ from numpy.typing import NDArray
 
 from geotl.augment import Augmentation
 from geotl.backbones import build_backbone
-from geotl.blocks import draw_from
-from geotl.catalogue import index_tiles
+from geotl.data.catalogue import index_tiles
+from geotl.data.fingerprints import fingerprint
+from geotl.data.spatial_splits import draw_from
+from geotl.data.splits import by_units, numbered
+from geotl.data.tile_array import pack, statistics
 from geotl.drawing import Draw, Source
-from geotl.fingerprints import fingerprint
 from geotl.imagery.sensors import get_sensor
 from geotl.io.cachefolder import cache_folder
 from geotl.lecturepanels import Effect, Series
 from geotl.lecturerecipes import Drawn, Trained
-from geotl.loading import pack, statistics
 from geotl.model import FeatureSpec, Normalise, TileClassifier
 from geotl.recipe import resolve_sample
-from geotl.splits import by_units, numbered
 from geotl.strategies import predict_rows
 from geotl.training import History, Tiles, TrainSettings, fit
 

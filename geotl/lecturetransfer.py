@@ -17,6 +17,7 @@ from torch.nn import functional as F
 
 from geotl._version import __version__
 from geotl.backbones import get_backbone
+from geotl.data.tile_array import batch
 from geotl.drawing import Source
 from geotl.features import raw_features
 from geotl.io.cachefolder import cache_folder
@@ -35,7 +36,6 @@ from geotl.lecturetiles import (
     settings_of,
     waited,
 )
-from geotl.loading import batch
 from geotl.model import TileClassifier
 from geotl.stages import freeze
 

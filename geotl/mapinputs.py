@@ -6,6 +6,7 @@ import math
 from collections.abc import Sequence
 from pathlib import Path
 
+from geotl.data.footprints import in_metres
 from geotl.errors import DataError, needed_by_model
 from geotl.imagery.resampling import resampled
 from geotl.imagery.scene import MaskChoice, Scene, open_scene
@@ -14,7 +15,6 @@ from geotl.imagery.windows import Imagery
 from geotl.interest import Interest, of_box, of_file
 from geotl.io.raster import Grid
 from geotl.maptask import MapOptions, window_grid
-from geotl.positions import in_metres
 from geotl.served import Mapper
 
 _SAME = 0.05  # of a pixel's side: resolutions that need no resampling

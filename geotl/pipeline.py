@@ -12,7 +12,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from geotl.advising import Stand, next_steps
-from geotl.chipfiles import rejected_csv
 from geotl.comparing import (
     Tally,
     answers_of,
@@ -23,13 +22,15 @@ from geotl.comparing import (
     training_count,
     unlabelled_head,
 )
+from geotl.data.chip_files import rejected_csv
+from geotl.data.fingerprints import wanted_bands
+from geotl.data.variogram import Variogram
 from geotl.device import choose_device, describe
 from geotl.diagnosing import diagnose
 from geotl.drawing import Draw, Say, Source, make_draw, split_words
 from geotl.errors import BandError, DataError
 from geotl.evaluation import evaluate, softmax
 from geotl.features import raw_features
-from geotl.fingerprints import wanted_bands
 from geotl.heads import Linear
 from geotl.insights import Insight, gather
 from geotl.io.files import write_text
@@ -50,7 +51,6 @@ from geotl.scoring import Interval
 from geotl.settings import SPATIAL
 from geotl.stages import batchnorm_use
 from geotl.strategies import Fitted, standardised
-from geotl.variogram import Variogram
 from geotl.weights import WeightReport
 
 Ints = NDArray[np.int64]

@@ -11,10 +11,10 @@ from torch import Tensor
 
 from geotl.augment import Augmentation, augment
 from geotl.batches import derived_seed
+from geotl.data.tile_array import batch, statistics
 from geotl.drawing import Draw, Say, Source, make_draw, settle_split
 from geotl.errors import DataError
 from geotl.figures import sheet_figure, write_png
-from geotl.loading import batch, statistics
 from geotl.mixing import Mix, draw_mix, mix_tiles
 from geotl.pipeline import rgb_positions
 from geotl.preparing import augmentation_of, read_source, recipe_sensor

@@ -14,14 +14,15 @@ from numpy.typing import NDArray
 from geotl import curvefigures, figures
 from geotl.advising import Stand
 from geotl.calibrating import calibration_caption, distrust
+from geotl.data.labels import Rejection
+from geotl.data.tile_array import Pack
+from geotl.data.variogram import Variogram
 from geotl.diagnosisfigures import standing_figure
 from geotl.evaluation import Evaluation, Spread, headline, plain, softmax
 from geotl.heads import Chosen
 from geotl.insights import Insight, looks, pictures_of
 from geotl.io.files import write_text
-from geotl.labels import Rejection
 from geotl.learningcurve import Gain
-from geotl.loading import Pack
 from geotl.optimism import Optimism
 from geotl.report import (
     Picture,
@@ -39,7 +40,6 @@ from geotl.report import (
 from geotl.runfolder import METRICS
 from geotl.scoring import Interval
 from geotl.training import History
-from geotl.variogram import Variogram
 from geotl.weights import WeightReport
 
 Ints = NDArray[np.int64]

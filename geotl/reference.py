@@ -12,10 +12,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from geotl.classmaps import ClassMap
+from geotl.data.labels import name_of
 from geotl.errors import DataError, nearest
 from geotl.io.raster import Grid
 from geotl.io.vector import Features, field_names, positions, read_features
-from geotl.labels import name_of
 
 Floats = NDArray[np.float64]
 

@@ -16,10 +16,10 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from geotl.data.tile_array import Pack, batch
 from geotl.device import Precision, autocast
 from geotl.evaluation import fit_temperature
 from geotl.heads import Chosen, Fit, Folds, Linear, choose, discriminant, logistic, one_hot
-from geotl.loading import Pack, batch
 from geotl.losses import ClassWeights
 from geotl.model import TileClassifier, view_logits
 from geotl.stages import freeze, hold_batchnorm

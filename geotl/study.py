@@ -11,9 +11,9 @@ from functools import partial
 from pathlib import Path
 
 from geotl.console import ProgressLine
+from geotl.data.fingerprints import wanted_bands
 from geotl.drawing import Say, make_draw
 from geotl.errors import DataError
-from geotl.fingerprints import wanted_bands
 from geotl.io.cachefolder import cache_folder
 from geotl.preparing import make_backbone, read_source, recipe_sensor, settle
 from geotl.recipe import Recipe, dump, resolve_root

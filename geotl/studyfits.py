@@ -19,13 +19,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from geotl.comparing import fit_draw, judge
+from geotl.data.read_tile import Pixels
+from geotl.data.splits import Split
+from geotl.data.tile_array import Unread, packed
 from geotl.drawing import Draw, Source, folds_inside
 from geotl.errors import DataError, GeoTLError
 from geotl.io.files import write_text
-from geotl.loading import Unread, packed
 from geotl.recipe import Recipe, dump
-from geotl.shaping import Pixels
-from geotl.splits import Split
 from geotl.strategies import Fitted
 from geotl.studyeffects import Errors
 from geotl.studytrials import GENERATED, changed

@@ -5,13 +5,13 @@ from __future__ import annotations
 import time
 from pathlib import Path
 
+from geotl.data.syntheticfiles import write_synthetic
 from geotl.drawing import Draw, Source, with_synthetic
 from geotl.generating import GanSettings
 from geotl.generationparts import Made, beside, make_tiles
 from geotl.recipe import Recipe
 from geotl.studyfits import Begin, Joined
 from geotl.studytrials import GAN_TILES, changed
-from geotl.syntheticfiles import write_synthetic
 
 STEPS = 300  # of a generator's training, of which a study has many
 

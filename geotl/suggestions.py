@@ -13,17 +13,17 @@ from numpy.typing import NDArray
 
 from geotl.applicability import Applicability, area_of_applicability
 from geotl.candidates import Candidates, candidates, empty
-from geotl.chips import ChipRules
+from geotl.data.chips import ChipRules
+from geotl.data.footprints import Box, in_metres
+from geotl.data.labels import Labels
+from geotl.data.occupied import Occupied, label_shapes
 from geotl.errors import BandError, DataError, MissingBandError, OutputError, needed_by_model
 from geotl.imagery.scene import MaskChoice, Scene, open_scenes
 from geotl.imagery.sensors import Sensor
 from geotl.imagery.windows import Imagery, Window
 from geotl.io.files import check_absent
 from geotl.io.vector import transformed, write_features
-from geotl.labels import Labels
 from geotl.modelfile import ModelFile
-from geotl.occupied import Occupied, label_shapes
-from geotl.positions import Box, in_metres
 from geotl.suggesting import choose, most_uncertain, normalised_entropy
 from geotl.trainingground import resolution_notes, training_ground, unknown_ground
 

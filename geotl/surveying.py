@@ -6,17 +6,17 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from geotl.chipping import pack_chips, pack_unlabelled
-from geotl.chips import ChipRules, Placement, place_chips
 from geotl.console import ProgressLine
+from geotl.data.chipping import pack_chips, pack_unlabelled
+from geotl.data.chips import ChipRules, Placement, place_chips
+from geotl.data.labelfiles import read_any
+from geotl.data.tile_array import Pack
+from geotl.data.tiles import TileIndex
+from geotl.data.unlabelledwindows import draw_windows
 from geotl.errors import DataError
 from geotl.imagery.scene import Scene, open_scenes
 from geotl.imagery.sensors import Sensor
-from geotl.labelfiles import read_any
-from geotl.loading import Pack
 from geotl.recipe import Recipe, resolve_sample
-from geotl.tiles import TileIndex
-from geotl.unlabelledwindows import draw_windows
 
 
 def survey(

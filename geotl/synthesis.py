@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from geotl.loading import Pack, batch, statistics
+from geotl.data.tile_array import Pack, batch, statistics
 
 Floats = NDArray[np.floating]
 Ints = NDArray[np.int64]

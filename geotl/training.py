@@ -27,11 +27,11 @@ from geotl.averaging import WeightAverage, measuring, moving_norms
 from geotl.batches import derived_seed, epoch_order
 from geotl.callbacks import EpochLine
 from geotl.console import ProgressLine
+from geotl.data.tile_array import batch
 from geotl.device import Precision
 from geotl.engine import checkpoints, history, interrupts, lightning_precision, quiet_lightning
 from geotl.frozen import FrozenViews, Tiles, cacheable_views, frozen_bytes
 from geotl.io.files import whole_file, write_text
-from geotl.loading import batch
 from geotl.losses import ClassWeights, class_weights, cross_entropy, decaying, l2_penalty, smoothed
 from geotl.mixing import Mix, draw_mix, mix_tiles, mix_values
 from geotl.model import Frozen, TileClassifier

@@ -6,10 +6,10 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from geotl.data.footprints import in_metres
+from geotl.data.occupied import Shapes, footprint_shapes
 from geotl.imagery.windows import Imagery
 from geotl.modelfile import ModelFile
-from geotl.occupied import Shapes, footprint_shapes
-from geotl.positions import in_metres
 
 OFF = 0.2  # share by which a scene's pixels may differ from the training tiles'
 

@@ -12,7 +12,7 @@ from torch.nn import functional as F
 from geotl.augment import Augmentation
 from geotl.auxiliary import AuxiliaryHeads, active_auxiliaries
 from geotl.backbones import REGISTRY, build_backbone, freeze
-from geotl.loading import Pack
+from geotl.data.tile_array import Pack
 from geotl.model import FeatureSpec, Normalise, TileClassifier
 from geotl.training import Learner, Tiles, TrainSettings, fit
 

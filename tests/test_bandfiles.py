@@ -9,11 +9,11 @@ import rasterio
 from conftest import write_tile
 from rasterio.transform import from_origin
 
+from geotl.data.tile_array import fingerprint, pack, read_tiles, statistics
+from geotl.data.tiles import index_folder, list_images
 from geotl.errors import BandError, DataError
 from geotl.imagery.band_files import band_in_name, is_band_folder, read_folder
 from geotl.imagery.sensors import SENSORS, custom_sensor
-from geotl.loading import fingerprint, pack, read_tiles, statistics
-from geotl.tiles import index_folder, list_images
 
 L2A, L1C = SENSORS["sentinel2_l2a"], SENSORS["sentinel2_l1c"]
 RGB = SENSORS["rgb"]

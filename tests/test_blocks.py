@@ -7,7 +7,8 @@ import pytest
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
-from geotl.blocks import (
+from geotl.data.footprints import Layout, locate, near
+from geotl.data.spatial_splits import (
     at_random,
     block_of,
     block_units,
@@ -16,9 +17,8 @@ from geotl.blocks import (
     draw_from,
     unit_folds,
 )
+from geotl.data.splits import Split, by_units
 from geotl.errors import DataError
-from geotl.positions import Layout, locate, near
-from geotl.splits import Split, by_units
 
 UTM33 = "EPSG:32633"
 

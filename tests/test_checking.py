@@ -11,15 +11,21 @@ import pytest
 import rasterio
 from rasterio.transform import from_origin
 
-from geotl.checking import balance_findings, check_tiles, outliers, twin_findings, validity_findings
 from geotl.checkreport import told, verdict
 from geotl.cli import main
+from geotl.data.checks import (
+    balance_findings,
+    check_tiles,
+    outliers,
+    twin_findings,
+    validity_findings,
+)
+from geotl.data.likeness import Pair, copies, near_copies, overlaps
+from geotl.data.radiometrycheck import radiometry_findings
+from geotl.data.tile_array import pack
+from geotl.data.tile_statistics import QUANTILES, tile_facts
+from geotl.data.tiles import index_folder
 from geotl.imagery.sensors import SENSORS, Sensor, custom_sensor
-from geotl.likeness import Pair, copies, near_copies, overlaps
-from geotl.loading import pack
-from geotl.radiometrycheck import radiometry_findings
-from geotl.tilefacts import QUANTILES, tile_facts
-from geotl.tiles import index_folder
 
 ROOT = Path(__file__).resolve().parent.parent
 S2 = SENSORS["sentinel2_l2a_n0400"]

@@ -11,16 +11,16 @@ import shapely
 from conftest import ROOT
 from made_scenes import UTM, MadeScene
 
-from geotl.chipfiles import write_chips
-from geotl.chips import ChipRules, place_chips
 from geotl.cli import main
 from geotl.cli_labels import mapping_of
+from geotl.data.chip_files import write_chips
+from geotl.data.chips import ChipRules, place_chips
+from geotl.data.labels import Label, Labels, Rejection
+from geotl.data.manifest import index_manifest
 from geotl.errors import DataError, OutputError
 from geotl.imagery.windows import Window
 from geotl.io import raster
 from geotl.io.vector import read_features
-from geotl.labels import Label, Labels, Rejection
-from geotl.manifest import index_manifest
 
 
 def placed_in(scene: MadeScene):

@@ -14,15 +14,15 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from made_scenes import UTM, MadeScene, made_grid
 
-from geotl.chips import Chip, ChipRules, Placement, place_chips
-from geotl.classrasters import raster_labels
-from geotl.coverage import on_pixels, pixel_shares
+from geotl.data.chips import Chip, ChipRules, Placement, place_chips
+from geotl.data.classrasters import raster_labels
+from geotl.data.coverage import on_pixels, pixel_shares
+from geotl.data.labels import Label, Labels, read_labels
+from geotl.data.placement import windows_of
 from geotl.errors import DataError
 from geotl.imagery.windows import Window
 from geotl.io import raster
 from geotl.io.vector import transformed
-from geotl.labels import Label, Labels, read_labels
-from geotl.placing import windows_of
 
 HAVEL = "sentinel2_l1c_havel"
 OSM = "gis_osm_landuse-water_a_free_1_area-10000-to-500000.gpkg"
@@ -173,7 +173,7 @@ def test_a_large_polygon_is_looked_at_in_blocks(monkeypatch) -> None:
     scene = MadeScene(grid=made_grid(300, 420))
     labels = labels_of(("a", at(scene, 200, 150).buffer(1400)))
     whole = place_chips([scene], labels, ChipRules(8, purity=1.0))
-    monkeypatch.setattr("geotl.placing._BLOCK_PX", 50)
+    monkeypatch.setattr("geotl.data.placement._BLOCK_PX", 50)
     scene.reads.clear()
     parts = place_chips([scene], labels, ChipRules(8, purity=1.0))
     assert max(max(w.height, w.width) for w in scene.reads) <= 57

@@ -9,11 +9,11 @@ import pytest
 import rasterio
 from conftest import write_tile
 
-from geotl import datasets
-from geotl.catalogue import index_tiles
+from geotl.data import torchgeo_datasets
+from geotl.data.catalogue import index_tiles
+from geotl.data.tile_array import pack
 from geotl.errors import DataError
 from geotl.imagery.sensors import SENSORS
-from geotl.loading import pack
 
 torchgeo = pytest.importorskip("torchgeo.datasets", reason="torchgeo is an optional extra")
 
@@ -86,7 +86,7 @@ def test_it_is_copied_once_and_again_where_its_files_changed(tmp_path, eurosat, 
         written.append(given)
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(datasets, "write_text", fails)
+    monkeypatch.setattr(torchgeo_datasets, "write_text", fails)
     with pytest.raises(KeyboardInterrupt):
         index(eurosat, tmp_path)
     assert not list((tmp_path / "cache").iterdir())
@@ -154,13 +154,13 @@ class Held:
 )
 def test_samples_that_are_no_labelled_tiles_are_refused(tmp_path, sample, said):
     with pytest.raises(DataError, match=said):
-        list(datasets._write_split(Held([sample]), None, tmp_path, "torchgeo:Held:x"))
+        list(torchgeo_datasets._write_split(Held([sample]), None, tmp_path, "torchgeo:Held:x"))
 
 
 def test_fractions_and_nan_are_kept_as_they_are(tmp_path):
     image = RNG.normal(0, 1, (2, 4, 4)).astype(np.float32)
     image[0, 0, 0] = np.nan
-    ((path, label),) = datasets._write_split(
+    ((path, label),) = torchgeo_datasets._write_split(
         Held([{"image": image, "label": 1}]), "train", tmp_path, "torchgeo:Held:x"
     )
     assert label == "v"

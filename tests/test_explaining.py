@@ -9,10 +9,10 @@ import pytest
 import torch
 
 from geotl import explainfigures
+from geotl.data.tile_array import Pack
 from geotl.explainfigures import embedding_figure, evidence_figure, pairs_figure
 from geotl.explaining import CELLS, Embedding, confused_pairs, embedded, occlusion, typical
 from geotl.insights import Insight, pictures_of
-from geotl.loading import Pack
 from geotl.model import Normalise
 
 

@@ -10,8 +10,8 @@ import pytest
 import torch
 
 from geotl.backbones import build_backbone
+from geotl.data.tile_array import Pack
 from geotl.features import cached_features
-from geotl.loading import Pack
 from geotl.model import FeatureSpec, Normalise, TileClassifier
 
 

@@ -16,10 +16,10 @@ from safetensors.numpy import load_file
 import geotl
 from geotl.api import Model
 from geotl.cli import main
+from geotl.data.tile_array import pack, statistics
+from geotl.data.tiles import index_folder
 from geotl.imagery.sensors import custom_sensor
-from geotl.loading import pack, statistics
 from geotl.modelfile import read_header
-from geotl.tiles import index_folder
 
 pytestmark = pytest.mark.usefixtures("one_thread", "own_cache")
 

@@ -14,6 +14,8 @@ import torch
 from conftest import write_tile
 
 from geotl.cli import main
+from geotl.data.syntheticfiles import read_synthetic
+from geotl.data.tiles import index_folder
 from geotl.drawing import make_draw, random_draw, with_synthetic
 from geotl.errors import DataError
 from geotl.generating import (
@@ -30,8 +32,6 @@ from geotl.modelfile import load as load_model
 from geotl.novelty import novelty
 from geotl.preparing import read_source, recipe_sensor, settle
 from geotl.recipe import load
-from geotl.syntheticfiles import read_synthetic
-from geotl.tiles import index_folder
 
 pytestmark = pytest.mark.usefixtures("one_thread", "own_cache")
 

@@ -8,11 +8,11 @@ import numpy as np
 import pytest
 from conftest import write_tile
 
+from geotl.data.tile_array import pack, read_tiles, statistics
+from geotl.data.tiles import index_folder
 from geotl.errors import BandError, DataError
 from geotl.imagery.sensors import SENSORS, custom_sensor
 from geotl.io.images import bands_first, describe, read
-from geotl.loading import pack, read_tiles, statistics
-from geotl.tiles import index_folder
 
 RNG = np.random.default_rng(4)
 BANDS = ("B02", "B03", "B04", "B08")

@@ -17,8 +17,8 @@ from safetensors.numpy import load_file
 from test_surveying import BANDS, SMALL, made_scene, over, run
 
 from geotl.cli import main
+from geotl.data.tile_array import statistics
 from geotl.drawing import make_draw
-from geotl.loading import statistics
 from geotl.preparing import read_source, recipe_sensor
 from geotl.recipe import load
 

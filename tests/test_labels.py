@@ -12,11 +12,11 @@ from conftest import ROOT, write_tile
 from made_scenes import UTM
 from rasterio.warp import Resampling, reproject
 
-from geotl.classrasters import classes_on, raster_labels
+from geotl.data.classrasters import classes_on, raster_labels
+from geotl.data.labels import read_labels
 from geotl.errors import DataError
 from geotl.io.raster import Grid
 from geotl.io.vector import read_features, transformed, write_features
-from geotl.labels import read_labels
 
 SQUARE = shapely.box(500100, 4599700, 500300, 4599900)
 BOWTIE = shapely.Polygon([(0, 0), (10, 10), (10, 0), (0, 10)])

@@ -13,14 +13,14 @@ from conftest import write_tile
 from full_disk import full_disk
 from rasterio.errors import NotGeoreferencedWarning
 
-from geotl import loading
+from geotl.data import tile_array
+from geotl.data.read_tile import to_image
+from geotl.data.tile_array import batch, fingerprint, pack, read_tiles, statistics, to_batch
+from geotl.data.tiles import index_folder
 from geotl.errors import BandError, DataError, OutputError
 from geotl.imagery.sensors import SENSORS, custom_sensor, to_reflectance
 from geotl.io import images as imagefiles
 from geotl.io import raster
-from geotl.loading import batch, fingerprint, pack, read_tiles, statistics, to_batch
-from geotl.shaping import to_image
-from geotl.tiles import index_folder
 
 RNG = np.random.default_rng(0)
 BANDS = ("B02", "B03", "B04", "B08")
@@ -294,7 +294,7 @@ def test_statistics_by_blocks_equal_numpys_in_any_order(tmp_path, where, monkeyp
         data[1, :3] = 0
     packed = pack(tiles_in(tmp_path / "t", tiles, nodata=0), PLAIN, folder=where)
     whole = statistics(packed, range(9))
-    monkeypatch.setattr(loading, "_STATISTICS_BLOCK", 3000)
+    monkeypatch.setattr(tile_array, "_STATISTICS_BLOCK", 3000)
     blocks, shuffled = statistics(packed, range(9)), statistics(packed, RNG.permutation(9))
     pixels = np.ma.masked_array(packed.images, ~packed.valid).astype(np.float64)
     for found in (whole, blocks):
@@ -441,7 +441,7 @@ def test_a_pack_cut_off_by_a_kill_is_made_anew(tmp_path, where):
     whole = pack(index, PLAIN, folder=where)
     expected = np.array(whole.images)
     shape = whole.images.shape
-    (where / "pack.json").write_text(json.dumps({"geotl_pack": loading.PACK_FORMAT}))
+    (where / "pack.json").write_text(json.dumps({"geotl_pack": tile_array.PACK_FORMAT}))
     np.save(where / "images.npy", np.zeros(shape, np.uint16))
     (where / ".images-abc.npy").write_bytes(b"half")
     np.testing.assert_array_equal(pack(index, PLAIN, folder=where).images, expected)

@@ -7,11 +7,11 @@ import numpy as np
 import pytest
 from conftest import write_tile
 
-from geotl.catalogue import index_tiles, list_tiles
+from geotl.data.catalogue import index_tiles, list_tiles
+from geotl.data.manifest import index_manifest
+from geotl.data.tile_array import fingerprint, pack
 from geotl.errors import DataError
 from geotl.imagery.sensors import SENSORS, custom_sensor
-from geotl.loading import fingerprint, pack
-from geotl.manifest import index_manifest
 
 L2A = SENSORS["sentinel2_l2a"]
 PLAIN = custom_sensor("plain", [{"name": "B02"}, {"name": "B03"}])

@@ -15,6 +15,7 @@ from made_notes import SECRETS, noted_model
 from published_schemas import schema_errors
 
 from geotl.cli import main
+from geotl.data.footprints import ground_in_degrees
 from geotl.errors import ModelError, OutputError
 from geotl.exporting import export_graph
 from geotl.itemfiles import write_item
@@ -22,7 +23,6 @@ from geotl.mlm import bounds_of, mlm_item
 from geotl.mlmassets import assets_of
 from geotl.mlmchecks import faults, place_faults
 from geotl.modelfile import load
-from geotl.positions import ground_in_degrees
 
 
 @pytest.fixture(scope="module")

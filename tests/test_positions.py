@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 from pyproj import Geod, Transformer
 
+from geotl.data.footprints import in_metres, locate, near, need_positions
 from geotl.errors import DataError
-from geotl.positions import in_metres, locate, near, need_positions
 
 UTM33 = "EPSG:32633"
 

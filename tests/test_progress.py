@@ -12,8 +12,8 @@ from test_regularisers import network
 
 from geotl.callbacks import EpochLine
 from geotl.console import ProgressLine
+from geotl.data.tile_array import Pack
 from geotl.frozen import Tiles
-from geotl.loading import Pack
 from geotl.training import TrainSettings, fit
 
 

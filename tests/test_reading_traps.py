@@ -19,9 +19,9 @@ from safetensors.numpy import load_file
 
 import geotl
 from geotl.cli import main
+from geotl.data.tile_array import batch, pack, statistics
+from geotl.data.tiles import index_folder
 from geotl.imagery.sensors import SENSORS, custom_sensor, to_reflectance
-from geotl.loading import batch, pack, statistics
-from geotl.tiles import index_folder
 
 BANDS = ("B02", "B03", "B04", "B08")
 PLAIN = custom_sensor("plain", [{"name": name} for name in BANDS])

@@ -14,10 +14,10 @@ from geotl.augment import Augmentation
 from geotl.averaging import adapt_batchnorm
 from geotl.backbones import build_backbone
 from geotl.batches import balanced
+from geotl.data.tile_array import Pack, batch
 from geotl.errors import ModelError
 from geotl.frozen import Tiles
 from geotl.heads import logistic
-from geotl.loading import Pack, batch
 from geotl.losses import class_weights, cross_entropy, decaying, l2_penalty, smoothed
 from geotl.model import FeatureSpec, Normalise, TileClassifier
 from geotl.schedules import cosine, one_cycle, rate_factor

@@ -11,9 +11,9 @@ from conftest import ROOT, write_tile
 
 import geotl
 from geotl.cli import main
+from geotl.data.tile_array import read_tiles
 from geotl.errors import BandError
 from geotl.imagery.sensors import SENSORS
-from geotl.loading import read_tiles
 
 
 def pixels(path: Path, sensor: str, bands: list[str]) -> np.ndarray:

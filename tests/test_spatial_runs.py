@@ -12,10 +12,10 @@ from conftest import write_tile
 from rasterio.transform import from_origin
 
 from geotl.cli import main
+from geotl.data.tiles import TileIndex
 from geotl.drawing import make_draw, settle_split
 from geotl.preparing import read_source, recipe_sensor
 from geotl.recipe import load
-from geotl.tiles import TileIndex
 
 pytestmark = pytest.mark.usefixtures("one_thread", "own_cache")
 

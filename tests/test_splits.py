@@ -5,8 +5,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from geotl.data.splits import by_column, by_group, folds, k_shot, stratified
 from geotl.errors import DataError
-from geotl.splits import by_column, by_group, folds, k_shot, stratified
 
 LABELS = np.repeat([0, 1, 2], [20, 30, 50])
 

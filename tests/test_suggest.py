@@ -16,15 +16,15 @@ from test_surveying import BANDS, PX, SMALL, made_scene
 from geotl.api import load
 from geotl.applicability import area_of_applicability
 from geotl.candidates import candidates, look
-from geotl.chips import ChipRules, place_chips
 from geotl.cli import main
+from geotl.data.chips import ChipRules, place_chips
+from geotl.data.labels import read_labels
+from geotl.data.occupied import Occupied
+from geotl.data.placement import window_about, windows_of
+from geotl.data.tile_array import to_batch
 from geotl.imagery.scene import open_scenes
 from geotl.imagery.sensors import get_sensor
-from geotl.labels import read_labels
-from geotl.loading import to_batch
 from geotl.model import over_views, view_logits
-from geotl.occupied import Occupied
-from geotl.placing import window_about, windows_of
 from geotl.suggesting import choose
 from geotl.suggestions import open_for, suggest
 from geotl.trainingground import training_ground, training_px_m

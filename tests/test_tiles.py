@@ -5,8 +5,8 @@ import hashlib
 import numpy as np
 import pytest
 
+from geotl.data.tiles import index_folder, list_images
 from geotl.errors import DataError
-from geotl.tiles import index_folder, list_images
 
 
 def folder(root, names):

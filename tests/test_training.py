@@ -12,7 +12,7 @@ import torch
 
 from geotl.augment import Augmentation
 from geotl.backbones import build_backbone
-from geotl.loading import Pack
+from geotl.data.tile_array import Pack
 from geotl.model import FeatureSpec, Normalise, TileClassifier
 from geotl.stages import freeze
 from geotl.training import Learner, Tiles, TrainSettings, cacheable_views, epoch_order, fit

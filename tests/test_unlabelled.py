@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from geotl.data.splits import folds
 from geotl.heads import choose, discriminant, discriminant_of, one_hot
-from geotl.splits import folds
 from geotl.unlabelled import agreed, confident, propagated, with_unlabelled
 
 METHODS = ("soft_labels", "pseudo_labels", "consistency", "propagation")

@@ -5,10 +5,10 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from geotl.blocks import block_of
+from geotl.data.footprints import locate
+from geotl.data.spatial_splits import block_of
+from geotl.data.variogram import SHAPES, suggest_block_m, variogram
 from geotl.errors import DataError
-from geotl.positions import locate
-from geotl.variogram import SHAPES, suggest_block_m, variogram
 
 PLACES = np.random.default_rng(0).uniform(0, 6000, (300, 2))
 

@@ -16,11 +16,11 @@ pytest.importorskip("build", reason="building a wheel needs build")
 
 LOADS = """
 import geotl
-from geotl.loading import fingerprint
+from geotl.data.tile_array import fingerprint
 from geotl.recipe import load, resolve_root
 from geotl.imagery.sensors import get_sensor
-from geotl.shaping import load_images
-from geotl.tiles import index_folder
+from geotl.data.read_tile import load_images
+from geotl.data.tiles import index_folder
 
 recipe = load("sample_target")
 root = resolve_root(recipe.data.root)

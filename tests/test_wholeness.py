@@ -7,11 +7,11 @@ import pytest
 import rasterio
 from conftest import write_tile
 
+from geotl.data.tile_array import pack
+from geotl.data.tiles import index_folder
 from geotl.errors import DataError
 from geotl.imagery.sensors import custom_sensor
 from geotl.io.raster import describe, read
-from geotl.loading import pack
-from geotl.tiles import index_folder
 
 RNG = np.random.default_rng(3)
 BANDS = ("B02", "B03", "B04", "B08")

@@ -16,13 +16,13 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from geotl.data.splits import Split, by_group, stratified
+from geotl.data.tile_array import read_tiles
+from geotl.data.tiles import index_folder
 from geotl.errors import DataError
 from geotl.imagery.sensors import get_sensor
-from geotl.loading import read_tiles
 from geotl.recipe import resolve_root
 from geotl.rendering import quicklook
-from geotl.splits import Split, by_group, stratified
-from geotl.tiles import index_folder
 
 FOLDER = "GEOTL_MNIST"  # the environment variable that names the folder
 LEARNT = 1024  # images to learn from, where there are as many

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from geotl.loading import Pack, Progress
+from geotl.data.tile_array import Pack, Progress
 
 Floats = NDArray[np.float64]
 

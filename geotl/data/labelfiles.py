@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from pathlib import Path
 
-from geotl.classrasters import ClassRaster, raster_labels
-from geotl.labels import Labels, read_labels
+from geotl.data.classrasters import ClassRaster, raster_labels
+from geotl.data.labels import Labels, read_labels
 
 RASTERS = (".tif", ".tiff", ".vrt", ".img", ".jp2")
 

@@ -9,13 +9,13 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from geotl.findings import Finding, by_gravity, many
+from geotl.data.findings import Finding, by_gravity, many
+from geotl.data.likeness import Pair, copies, near_copies, overlaps
+from geotl.data.radiometrycheck import radiometry_findings, saturation_finding
+from geotl.data.tile_array import Pack, Progress
+from geotl.data.tile_statistics import TileFacts, tile_facts
+from geotl.data.tiles import TileIndex
 from geotl.imagery.sensors import Sensor
-from geotl.likeness import Pair, copies, near_copies, overlaps
-from geotl.loading import Pack, Progress
-from geotl.radiometrycheck import radiometry_findings, saturation_finding
-from geotl.tilefacts import TileFacts, tile_facts
-from geotl.tiles import TileIndex
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]

@@ -5,12 +5,20 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
+from geotl.data.tiles import (
+    LEARN_ONLY,
+    Tile,
+    TileIndex,
+    below,
+    check_classes,
+    class_name,
+    contents_of,
+)
 from geotl.errors import DataError, nearest
 from geotl.imagery.band_files import is_band_folder
 from geotl.imagery.sensors import Sensor
 from geotl.io.images import SUFFIXES
 from geotl.io.tables import CSV_SUFFIXES, GEOJSON_SUFFIXES, Faults, Row, read_table
-from geotl.tiles import LEARN_ONLY, Tile, TileIndex, below, check_classes, class_name, contents_of
 
 
 def is_manifest(path: Path) -> bool:

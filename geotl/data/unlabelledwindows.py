@@ -7,12 +7,12 @@ from functools import partial
 
 import numpy as np
 
-from geotl.chips import Chip, ChipRules
+from geotl.data.chips import Chip, ChipRules
+from geotl.data.occupied import Occupied, Shapes, ground_of
+from geotl.data.placement import sight
+from geotl.data.read_tile import in_order
 from geotl.errors import DataError
 from geotl.imagery.windows import Imagery, Window
-from geotl.occupied import Occupied, Shapes, ground_of
-from geotl.placing import sight
-from geotl.shaping import in_order
 
 Place = tuple[int, Window]  # number of the scene, and the window
 

@@ -10,11 +10,11 @@ from pathlib import Path
 
 import numpy as np
 
-from geotl.chips import Chip
+from geotl.data.chips import Chip
+from geotl.data.read_tile import Pixels, in_order
+from geotl.data.tile_array import Pack, Progress, Unread, packed
+from geotl.data.tiles import Tile, TileIndex, check_classes
 from geotl.imagery.windows import Imagery
-from geotl.loading import Pack, Progress, Unread, packed
-from geotl.shaping import Pixels, in_order
-from geotl.tiles import Tile, TileIndex, check_classes
 
 
 def pack_chips(

@@ -12,10 +12,10 @@ import numpy as np
 import shapely
 from numpy.typing import NDArray
 
-from geotl.coverage import pixel_shares, window_shares
+from geotl.data.coverage import pixel_shares, window_shares
+from geotl.data.labels import Reason
 from geotl.errors import DataError
 from geotl.imagery.windows import Imagery, Window
-from geotl.labels import Reason
 
 Refused = tuple[Reason, str]  # why, and what exactly
 Place = TypeVar("Place")

@@ -8,13 +8,13 @@ import numpy as np
 import shapely
 from numpy.typing import NDArray
 
-from geotl.coverage import on_pixels
+from geotl.data.coverage import on_pixels
+from geotl.data.labels import Labels
+from geotl.data.placement import window_about
 from geotl.errors import DataError
 from geotl.imagery.windows import Imagery, Window
 from geotl.io.raster import Grid
 from geotl.io.vector import Geometries, transformed
-from geotl.labels import Labels
-from geotl.placing import window_about
 
 Shapes = list[tuple[shapely.Geometry, str]]  # each with its reference system
 

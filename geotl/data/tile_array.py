@@ -18,13 +18,13 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from geotl.data.fingerprints import PACK_FORMAT, fingerprint, wanted_bands
+from geotl.data.read_tile import Fit, Pixels, check_headers, common_size, load_images, to_image
+from geotl.data.tiles import Tile, TileIndex
 from geotl.errors import DataError, OutputError
-from geotl.fingerprints import PACK_FORMAT, fingerprint, wanted_bands
 from geotl.imagery.sensors import Sensor
 from geotl.io.files import whole_file, write_text
 from geotl.io.raster import RasterInfo
-from geotl.shaping import Fit, Pixels, check_headers, common_size, load_images, to_image
-from geotl.tiles import Tile, TileIndex
 
 __all__ = ["Fit", "Pack", "Pixels", "Statistics", "Unread", "batch", "fingerprint", "pack"]
 __all__ += ["packed", "read_tiles", "statistics", "to_batch", "to_image"]

@@ -7,9 +7,9 @@ from collections.abc import Iterator, Sequence
 import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
-from geotl.findings import Finding, many
+from geotl.data.findings import Finding, many
+from geotl.data.tile_statistics import QUANTILES
 from geotl.imagery.sensors import Sensor
-from geotl.tilefacts import QUANTILES
 
 Floats = NDArray[np.float64]
 

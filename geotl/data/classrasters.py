@@ -14,11 +14,11 @@ import rasterio.shutil
 from numpy.typing import NDArray
 from rasterio.io import MemoryFile
 
+from geotl.data.labels import OTHERS, mapped
+from geotl.data.tiles import class_name
 from geotl.errors import DataError, nearest
 from geotl.io.raster import Grid, describe, opened
 from geotl.io.vector import positions
-from geotl.labels import OTHERS, mapped
-from geotl.tiles import class_name
 
 _CLASS_TAG = re.compile(r"class_(\d+)", re.IGNORECASE)
 _MOST_PX = 4096  # side of what is read of a class raster at once

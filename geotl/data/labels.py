@@ -10,9 +10,9 @@ from typing import Any, Literal
 
 import shapely
 
+from geotl.data.tiles import class_name
 from geotl.errors import DataError, nearest
 from geotl.io.vector import Features, read_features, transformed
-from geotl.tiles import class_name
 
 Reason = Literal[
     "missing geometry",

@@ -17,9 +17,9 @@ from numpy.typing import NDArray
 from scipy.optimize import least_squares
 from scipy.spatial.distance import pdist
 
-from geotl.blocks import block_of
+from geotl.data.footprints import Layout
+from geotl.data.spatial_splits import block_of
 from geotl.errors import DataError
-from geotl.positions import Layout
 
 Floats = NDArray[np.float64]
 Counts = NDArray[np.int64]

@@ -13,13 +13,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from geotl.data.manifest import index_manifest
+from geotl.data.tiles import DEFAULT_TABLE, SYNTHETIC, Tile
 from geotl.errors import DataError, nearest
 from geotl.imagery.sensors import Sensor
 from geotl.io import raster
 from geotl.io.files import write_text
 from geotl.io.raster import Grid
-from geotl.manifest import index_manifest
-from geotl.tiles import DEFAULT_TABLE, SYNTHETIC, Tile
 
 SOURCES, SOURCES_TAG = "sources.txt", "GEOTL_SOURCES"
 HEADER = ("path", "label", "split", "synthetic", "sources")

@@ -14,9 +14,8 @@ from numpy.typing import ArrayLike, NDArray
 from scipy.sparse import coo_matrix
 from scipy.sparse.csgraph import connected_components
 
-from geotl.errors import DataError
-from geotl.positions import Layout, Rows, near
-from geotl.splits import (
+from geotl.data.footprints import Layout, Rows, near
+from geotl.data.splits import (
     Split,
     class_counts,
     columns,
@@ -27,6 +26,7 @@ from geotl.splits import (
     numbered,
     split_of,
 )
+from geotl.errors import DataError
 
 Floats = NDArray[np.float64]
 Folds = list[tuple[Rows, Rows]]

@@ -9,13 +9,13 @@ from dataclasses import dataclass
 import numpy as np
 import shapely
 
-from geotl.classrasters import ClassRaster, classes_on
-from geotl.coverage import on_pixels, window_shares
+from geotl.data.classrasters import ClassRaster, classes_on
+from geotl.data.coverage import on_pixels, window_shares
+from geotl.data.labels import Label, Labels, Reason, Rejection
+from geotl.data.placement import ChipRules, Refused, most_telling, sight, some_of, windows_of
 from geotl.errors import DataError
 from geotl.imagery.windows import Imagery, Window
 from geotl.io.vector import Geometries, transformed
-from geotl.labels import Label, Labels, Reason, Rejection
-from geotl.placing import ChipRules, Refused, most_telling, sight, some_of, windows_of
 
 __all__ = ["Chip", "ChipRules", "Placement", "lattice_blocks", "place_chips"]
 

@@ -14,12 +14,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from geotl.chips import Chip, Placement
+from geotl.data.chips import Chip, Placement
+from geotl.data.labels import Rejection
 from geotl.errors import DataError, OutputError
 from geotl.imagery.windows import Imagery
 from geotl.io import raster
 from geotl.io.vector import write_features
-from geotl.labels import Rejection
 
 MANIFEST, REJECTED, REJECTED_PLACES = "chips.csv", "rejected.csv", "rejected.gpkg"
 _COLUMNS = ("path", "label", "group", "x", "y", "crs", "label_id", "scene", "row", "col")

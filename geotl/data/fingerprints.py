@@ -12,11 +12,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from geotl.data.read_tile import Fit
+from geotl.data.tiles import TileIndex
 from geotl.imagery.band_files import images_in
 from geotl.imagery.sensors import Sensor
 from geotl.io.files import sha256_of
-from geotl.shaping import Fit
-from geotl.tiles import TileIndex
 
 PACK_FORMAT = 1
 # Files beside an image from which GDAL takes masks, band names and nodata.

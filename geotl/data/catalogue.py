@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from pathlib import Path
 
-from geotl.datasets import PREFIX, copy_data_set
+from geotl.data.manifest import index_manifest, is_manifest, list_manifest
+from geotl.data.tiles import DEFAULT_TABLE, TileIndex, index_folder, list_images
+from geotl.data.torchgeo_datasets import PREFIX, copy_data_set
 from geotl.imagery.sensors import Sensor
-from geotl.manifest import index_manifest, is_manifest, list_manifest
-from geotl.tiles import DEFAULT_TABLE, TileIndex, index_folder, list_images
 
 
 def index_tiles(
