@@ -18,12 +18,12 @@ import numpy as np
 import torch
 
 from geotl.deployed import deployed
+from geotl.evaluation.metrics import wilson
 from geotl.exporting import KINDS, GraphFormat, Rounding, export_bare, export_graph
 from geotl.graphs import Floats, Runner, running
 from geotl.modelfile import ModelFile, load
 from geotl.parity import Precision
 from geotl.roundingloss import halves, raw_batches
-from geotl.scoring import wilson
 
 FILES: tuple[tuple[GraphFormat, Precision], ...] = (
     ("onnx", "float32"), ("onnx", "float16"), ("onnx", "int8"), ("pt2", "float32"),

@@ -30,14 +30,14 @@ from geotl.data.labels import Label, Labels
 from geotl.data.placement import window_about
 from geotl.data.splits import Split, folds
 from geotl.drawing import Draw, Source
+from geotl.evaluation.learning_curve import gain
+from geotl.evaluation.metrics import confusion, mean_interval, scores
 from geotl.imagery.scene import Scene
 from geotl.imagery.windows import Window
 from geotl.keeping import make_companions, make_contract, training_notes
-from geotl.learningcurve import gain
 from geotl.modelfile import ModelFile
 from geotl.preparing import read_source, recipe_sensor
 from geotl.recipe import Recipe, load, resolve_sample
-from geotl.scoring import confusion, mean_interval, scores
 from geotl.served import on_device
 from geotl.suggesting import normalised_entropy
 from geotl.suggestions import suggest

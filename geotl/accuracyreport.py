@@ -13,11 +13,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike
 
-from geotl.accuracy import Assessment
+from geotl.evaluation.area_estimation import Estimated
+from geotl.evaluation.map_accuracy import Assessment
+from geotl.evaluation.mapsampling import Plan
+from geotl.evaluation.reference_points import some
 from geotl.io.files import write_text
-from geotl.mapsampling import Plan
-from geotl.olofsson import Estimated
-from geotl.reference import some
 
 _HECTARE_M2 = 1e4
 

@@ -17,7 +17,7 @@ from geotl.data.read_tile import Pixels
 from geotl.data.tile_array import to_batch
 from geotl.device import Precision, autocast, choose_device
 from geotl.errors import BandError, DataError, ModelError
-from geotl.evaluation import Evaluation, evaluate, softmax
+from geotl.evaluation.evaluate import Evaluation, evaluate, softmax
 from geotl.imagery.scene import MaskChoice
 from geotl.imagery.sensors import Sensor
 from geotl.labelledtiles import check_tiles, labelled_tiles, marked, tile_blocks, to_judge

@@ -17,7 +17,7 @@ from geotl.data.placement import sight_of
 from geotl.data.read_tile import in_order
 from geotl.data.tile_array import to_batch
 from geotl.device import Precision, autocast, choose_device
-from geotl.evaluation import softmax
+from geotl.evaluation.evaluate import softmax
 from geotl.imagery.sensors import rescaled
 from geotl.imagery.windows import Imagery, Window
 from geotl.model import over_views

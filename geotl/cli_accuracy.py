@@ -87,12 +87,12 @@ def _add_names(parser: argparse.ArgumentParser) -> None:
 
 
 def _accuracy(args: argparse.Namespace) -> None:
-    from geotl.accuracy import assess_points, assess_raster
     from geotl.accuracyreport import AREAS, FILES, told, write_assessment
-    from geotl.classmaps import open_map, read_names
     from geotl.console import ProgressLine
+    from geotl.evaluation.class_map import open_map, read_names
+    from geotl.evaluation.map_accuracy import assess_points, assess_raster
+    from geotl.evaluation.reference_points import is_raster
     from geotl.io.files import check_absent
-    from geotl.reference import is_raster
 
     for name in FILES if args.output else ():
         check_absent(args.output / name, overwrite=args.overwrite)
@@ -120,10 +120,10 @@ def _accuracy(args: argparse.Namespace) -> None:
 
 def _sample(args: argparse.Namespace) -> None:
     from geotl.accuracyreport import plan_told
-    from geotl.classmaps import open_map, read_names
     from geotl.console import ProgressLine
+    from geotl.evaluation.class_map import open_map, read_names
+    from geotl.evaluation.mapsampling import draw_sample, plan_sample
     from geotl.io.files import check_absent
-    from geotl.mapsampling import draw_sample, plan_sample
 
     if args.output:
         check_absent(args.output, overwrite=args.overwrite)

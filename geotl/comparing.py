@@ -12,16 +12,16 @@ from numpy.typing import NDArray
 from geotl.baselines import band_statistics_logits
 from geotl.drawing import Draw, Say, Source, random_draw, shows_random
 from geotl.errors import BandError, DataError
-from geotl.evaluation import Spread, commonest, summarise_draws
+from geotl.evaluation.evaluate import Spread, commonest, summarise_draws
+from geotl.evaluation.learning_curve import Gain, gain
+from geotl.evaluation.metrics import Counts, Interval, Scores, confusion, scores, wilson
+from geotl.evaluation.optimism import Optimism, optimism
 from geotl.heads import Linear
 from geotl.kernels import rgb_positions as rgb_bands
-from geotl.learningcurve import Gain, gain
 from geotl.model import TileClassifier
-from geotl.optimism import Optimism, optimism
 from geotl.preparing import build_network, feature_source, make_plan
 from geotl.publishing import Answers
 from geotl.recipe import Recipe
-from geotl.scoring import Counts, Interval, Scores, confusion, scores, wilson
 from geotl.strategies import Fitted, Plan, fit_strategy, frozen_stage, predict_rows, standardised
 from geotl.training import Tiles
 from geotl.unlabelled import with_unlabelled

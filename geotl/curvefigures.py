@@ -9,8 +9,8 @@ from matplotlib.axes import Axes
 from matplotlib.ticker import FuncFormatter, PercentFormatter
 
 from geotl.data.variogram import Variogram
+from geotl.evaluation.learning_curve import LearningCurve
 from geotl.figures import BLUE, FAINT, GREY, INK, ORANGE, canvas, encoded, plain_axes
-from geotl.learningcurve import LearningCurve
 
 COLOURS = (BLUE, ORANGE, GREY)
 

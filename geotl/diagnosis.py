@@ -13,12 +13,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from geotl.advising import next_steps
 from geotl.console import ProgressLine
 from geotl.curves import curve, curve_lines
 from geotl.data.fingerprints import wanted_bands
 from geotl.device import choose_device, describe
-from geotl.diagnosing import diagnose as judged_as
 from geotl.diagnosisparts import (
     QUICK,
     Extent,
@@ -32,12 +30,14 @@ from geotl.diagnosisparts import (
 from geotl.diagnosisreport import Diagnosis, lines, write_diagnosis
 from geotl.drawing import Draw, Say, Source, make_draw
 from geotl.errors import DataError
+from geotl.evaluation.advising import next_steps
+from geotl.evaluation.metrics import wilson
+from geotl.evaluation.overfitting import diagnose as judged_as
+from geotl.evaluation.regularisers import regularisers
 from geotl.io.files import write_text
 from geotl.preparing import make_backbone, read_source, recipe_sensor, settle
 from geotl.recipe import Recipe, dump, resolve_root
-from geotl.regularising import regularisers
 from geotl.runfolder import holds_run, open_run
-from geotl.scoring import wilson
 
 
 @dataclass(frozen=True)

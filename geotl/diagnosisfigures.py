@@ -10,9 +10,9 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.ticker import FuncFormatter, MaxNLocator, PercentFormatter
 
-from geotl.diagnosing import Verdict
+from geotl.evaluation.metrics import Interval
+from geotl.evaluation.overfitting import Verdict
 from geotl.figures import BLUE, FAINT, GREY, INK, ORANGE, canvas, encoded, message, plain_axes
-from geotl.scoring import Interval
 
 DASHES = (0, (4, 3))
 Part = Mapping[str, Any]

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from geotl.capacity import Memorised, memorise, noise_tiles
 from geotl.comparing import fit_draw, head_logits, judge, judged_features, training_count
 from geotl.drawing import Draw, Source
+from geotl.evaluation.regularisers import everything_off
 from geotl.features import raw_features
 from geotl.frozen import Tiles, frozen_bytes
 from geotl.heads import Linear, logistic
@@ -21,7 +22,6 @@ from geotl.model import TileClassifier
 from geotl.preparing import build_network, class_weights_of, feature_source, make_plan
 from geotl.ratefinding import range_test
 from geotl.recipe import Recipe
-from geotl.regularising import everything_off
 from geotl.stages import batchnorm_use
 from geotl.strategies import (
     Fitted,

@@ -9,8 +9,6 @@ from html import escape
 from pathlib import Path
 from typing import Any
 
-from geotl.advising import Step
-from geotl.diagnosing import Verdict, shown
 from geotl.diagnosisfigures import (
     capacity_figure,
     epochs_figure,
@@ -18,10 +16,13 @@ from geotl.diagnosisfigures import (
     rates_figure,
     standing_figure,
 )
-from geotl.evaluation import plain
+from geotl.evaluation.advising import Step
+from geotl.evaluation.evaluate import plain
+from geotl.evaluation.metrics import Interval, wilson
+from geotl.evaluation.overfitting import Verdict, shown
+from geotl.evaluation.regularisers import Regulariser
 from geotl.figures import write_png
 from geotl.io.files import write_text
-from geotl.regularising import Regulariser
 from geotl.report import (
     Picture,
     ReportContent,
@@ -33,7 +34,6 @@ from geotl.report import (
     table_html,
     top_html,
 )
-from geotl.scoring import Interval, wilson
 
 Part = Mapping[str, Any]
 JSON_NAME, PAGE_NAME = "diagnosis.json", "diagnosis.html"

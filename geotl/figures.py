@@ -22,7 +22,7 @@ from matplotlib.text import Text
 from matplotlib.ticker import MaxNLocator, PercentFormatter
 from numpy.typing import ArrayLike, NDArray
 
-from geotl.evaluation import FEWEST_TILES, Reliability
+from geotl.evaluation.evaluate import FEWEST_TILES, Reliability
 from geotl.io.files import whole_file
 from geotl.rendering import Pixels, default_colours, quicklook, stretch_limits
 

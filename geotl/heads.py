@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from scipy.linalg import cho_factor, cho_solve
 from sklearn.linear_model import LogisticRegression
 
-from geotl.evaluation import fit_temperature, softmax
+from geotl.evaluation.evaluate import fit_temperature, softmax
 from geotl.losses import ClassWeights, class_weights
 
 Floats = NDArray[np.floating]

@@ -15,8 +15,8 @@ from torch.nn import functional as F
 from geotl.augment import Augmentation
 from geotl.backbones import build_backbone
 from geotl.capacity import Memorised, memorise, noise_tiles
+from geotl.evaluation.learning_curve import LearningCurve, learning_curve
 from geotl.heads import logistic
-from geotl.learningcurve import LearningCurve, learning_curve
 from geotl.lecturepanels import Bars, Effect, Finding, Lines, Series, Shown, sd_of, spread
 from geotl.lecturerecipes import Capacity, MoreLabels, ThreeFits, TwoStages, Widths
 from geotl.lecturetiles import Learnt, compared, curve, draw, learn, network, sample, settings_of

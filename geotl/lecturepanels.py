@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from geotl.scoring import mean_interval
+from geotl.evaluation.metrics import mean_interval
 
 
 @dataclass(frozen=True)

@@ -22,7 +22,7 @@ from geotl import (
 from geotl._version import __version__
 from geotl.console import ProgressLine
 from geotl.errors import ModelError
-from geotl.evaluation import plain
+from geotl.evaluation.evaluate import plain
 from geotl.figures import write_png
 from geotl.io.files import write_text
 from geotl.lecturefigures import panels_figure

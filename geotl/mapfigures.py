@@ -10,9 +10,9 @@ from matplotlib.axes import Axes
 from matplotlib.lines import Line2D
 from matplotlib.ticker import MaxNLocator, PercentFormatter, StrMethodFormatter
 
-from geotl.accuracy import Assessment
+from geotl.evaluation.area_estimation import Estimated, Floats
+from geotl.evaluation.map_accuracy import Assessment
 from geotl.figures import BLUE, FAINT, GREY, INK, ORANGE, canvas, encoded, plain_axes, shortened
-from geotl.olofsson import Estimated, Floats
 
 _STEP = 0.16  # how far the two marks of a class stand from its line
 

@@ -10,9 +10,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from geotl.classmaps import open_map, read_block, windows
 from geotl.drawnmaps import NODATA
 from geotl.errors import BandError
+from geotl.evaluation.class_map import open_map, read_block, windows
 from geotl.imagery.scene import Scene
 from geotl.imagery.windows import Imagery, Window
 from geotl.io.raster import Grid, opened

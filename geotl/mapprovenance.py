@@ -12,13 +12,13 @@ from typing import Any
 from geotl._version import __version__
 from geotl.densecorrection import from_note
 from geotl.errors import ModelError
+from geotl.evaluation.sample_design import FOOTPRINTS_TAG
 from geotl.imagery.scene import Scene
 from geotl.imagery.windows import Imagery
 from geotl.io.files import sha256_of
 from geotl.io.raster import opened
 from geotl.mapping import Plan
 from geotl.maptask import Task
-from geotl.sampledesign import FOOTPRINTS_TAG
 from geotl.served import Mapper
 
 MARK_TAG = "GEOTL_JOB"

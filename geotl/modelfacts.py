@@ -14,9 +14,9 @@ import numpy as np
 from scipy.stats import t as student
 
 from geotl.basenames import shareable
+from geotl.evaluation.metrics import Interval, wilson
 from geotl.io.yaml import parse
 from geotl.modelfile import ModelFile
-from geotl.scoring import Interval, wilson
 
 SPATIAL = {"blocks": "blocked", "group": "by group", "scene": "by scene"}
 SPLITS = {

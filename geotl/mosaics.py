@@ -12,9 +12,9 @@ from xml.sax.saxutils import escape
 
 import shapely
 
-from geotl.classmaps import ClassMap, open_map
 from geotl.drawnmaps import NODATA
 from geotl.errors import DataError
+from geotl.evaluation.class_map import ClassMap, open_map
 from geotl.io.files import write_text
 from geotl.io.raster import Grid
 

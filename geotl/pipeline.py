@@ -11,7 +11,6 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from geotl.advising import Stand, next_steps
 from geotl.comparing import (
     Tally,
     answers_of,
@@ -26,10 +25,13 @@ from geotl.data.chip_files import rejected_csv
 from geotl.data.fingerprints import wanted_bands
 from geotl.data.variogram import Variogram
 from geotl.device import choose_device, describe
-from geotl.diagnosing import diagnose
 from geotl.drawing import Draw, Say, Source, make_draw, split_words
 from geotl.errors import BandError, DataError
-from geotl.evaluation import evaluate, softmax
+from geotl.evaluation.advising import Stand, next_steps
+from geotl.evaluation.evaluate import evaluate, softmax
+from geotl.evaluation.metrics import Interval
+from geotl.evaluation.overfitting import diagnose
+from geotl.evaluation.regularisers import regularisers
 from geotl.features import raw_features
 from geotl.heads import Linear
 from geotl.insights import Insight, gather
@@ -45,9 +47,7 @@ from geotl.preparing import (
 )
 from geotl.publishing import Answers, Outcome, publish
 from geotl.recipe import Recipe, dump
-from geotl.regularising import regularisers
 from geotl.runfolder import finished_alike, holds_run, open_run, read_metrics
-from geotl.scoring import Interval
 from geotl.settings import SPATIAL
 from geotl.stages import batchnorm_use
 from geotl.strategies import Fitted, standardised

@@ -12,18 +12,19 @@ import numpy as np
 from numpy.typing import NDArray
 
 from geotl import curvefigures, figures
-from geotl.advising import Stand
-from geotl.calibrating import calibration_caption, distrust
 from geotl.data.labels import Rejection
 from geotl.data.tile_array import Pack
 from geotl.data.variogram import Variogram
 from geotl.diagnosisfigures import standing_figure
-from geotl.evaluation import Evaluation, Spread, headline, plain, softmax
+from geotl.evaluation.advising import Stand
+from geotl.evaluation.calibration import calibration_caption, distrust
+from geotl.evaluation.evaluate import Evaluation, Spread, headline, plain, softmax
+from geotl.evaluation.learning_curve import Gain
+from geotl.evaluation.metrics import Interval
+from geotl.evaluation.optimism import Optimism
 from geotl.heads import Chosen
 from geotl.insights import Insight, looks, pictures_of
 from geotl.io.files import write_text
-from geotl.learningcurve import Gain
-from geotl.optimism import Optimism
 from geotl.report import (
     Picture,
     ReportContent,
@@ -38,7 +39,6 @@ from geotl.report import (
     write_report,
 )
 from geotl.runfolder import METRICS
-from geotl.scoring import Interval
 from geotl.training import History
 from geotl.weights import WeightReport
 

@@ -21,11 +21,11 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import ArrayLike
 
-from geotl.advising import Step
-from geotl.evaluation import Evaluation, Interval, Spread
+from geotl.evaluation.advising import Step
+from geotl.evaluation.evaluate import Evaluation, Interval, Spread
+from geotl.evaluation.metrics import UNLABELLED
 from geotl.io.files import write_text
 from geotl.pagestyle import STYLE
-from geotl.scoring import UNLABELLED
 
 Cell = str | int | float | None
 
@@ -190,7 +190,7 @@ def draws_table(
 def cautions(result: Evaluation) -> tuple[str, ...]:
     """What a reader should know before relying on the figures.
 
-    >>> from geotl.evaluation import evaluate
+    >>> from geotl.evaluation.evaluate import evaluate
     >>> cautions(evaluate([[1.0, 0.0]] * 9, [0] * 9, ["wood", "field"]))[0]
     'Fewer than 5 tiles judged: field. Their scores say next to nothing.'
     """

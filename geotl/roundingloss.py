@@ -16,9 +16,9 @@ from numpy.typing import NDArray
 from geotl.data.splits import Split, by_group, stratified
 from geotl.engines import Floats, Runner
 from geotl.errors import DataError
+from geotl.evaluation.metrics import Interval, wilson
 from geotl.labelledtiles import labelled_tiles, tile_blocks
 from geotl.modelfile import Contract
-from geotl.scoring import Interval, wilson
 
 MOST_CALIBRATING, BATCH = 256, 4
 _Z = 1.96

@@ -15,9 +15,9 @@ from typing import Literal
 import torch
 
 from geotl._version import __version__
-from geotl.classmaps import open_map
 from geotl.engines import engine_for
 from geotl.errors import GeoTLError, OutsideError, needed_by_model
+from geotl.evaluation.class_map import open_map
 from geotl.imagery.scene import Scene, open_bands, open_scene
 from geotl.imagery.scene_list import Entry, band_set, only_file
 from geotl.imagery.scenefiles import beside

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from geotl.data.tile_array import Pack, batch
 from geotl.device import Precision, autocast
-from geotl.evaluation import fit_temperature
+from geotl.evaluation.evaluate import fit_temperature
 from geotl.heads import Chosen, Fit, Folds, Linear, choose, discriminant, logistic, one_hot
 from geotl.losses import ClassWeights
 from geotl.model import TileClassifier, view_logits

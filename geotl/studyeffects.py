@@ -17,7 +17,7 @@ from numpy.typing import ArrayLike
 from scipy.stats import t as student
 
 from geotl.errors import DataError
-from geotl.scoring import Interval
+from geotl.evaluation.metrics import Interval
 
 Word = Literal[
     "a regulariser here", "fits better", "no visible effect", "hurts here", "too few folds yet"

@@ -9,8 +9,8 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.lines import Line2D
 
+from geotl.evaluation.metrics import Interval
 from geotl.figures import BLUE, FAINT, GREY, INK, ORANGE, canvas, encoded, message, plain_axes
-from geotl.scoring import Interval
 from geotl.studyeffects import FEWEST
 
 GOOD = ("a regulariser here", "fits better")

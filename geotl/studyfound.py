@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+from geotl.evaluation.metrics import Interval
 from geotl.recipe import Recipe
-from geotl.scoring import Interval
 from geotl.studyeffects import Effect, Errors
 from geotl.studytrials import GENERATED, Start, Trial
 

@@ -12,11 +12,11 @@ from pathlib import Path
 from typing import Any
 
 from geotl.console import duration
+from geotl.evaluation.metrics import Interval
 from geotl.figures import write_png
 from geotl.io import yaml
 from geotl.io.files import write_text
 from geotl.recipe import Recipe
-from geotl.scoring import Interval
 from geotl.settings import shown
 from geotl.studyeffects import FEWEST, Effect, Errors
 from geotl.studyfigures import EffectRow, effects_figure

@@ -12,10 +12,10 @@ from typing import Any, Final, Literal
 
 from geotl.backbones import get_backbone
 from geotl.errors import RecipeError, nearest
+from geotl.evaluation.regularisers import everything_off
 from geotl.learning import Augment
 from geotl.presets import two_sizes
 from geotl.recipe import Recipe
-from geotl.regularising import everything_off
 from geotl.settings import contradictions
 
 Start = Literal["as it is", "trained"]

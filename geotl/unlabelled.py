@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from scipy import sparse
 from scipy.sparse.linalg import cg
 
-from geotl.evaluation import softmax
+from geotl.evaluation.evaluate import softmax
 from geotl.heads import Chosen, Linear, discriminant_of, one_hot
 
 Floats = NDArray[np.floating]

@@ -11,16 +11,16 @@ import pytest
 import rasterio
 from rasterio.transform import from_origin
 
-from geotl.accuracy import assess_points, assess_raster
-from geotl.classmaps import open_map, read_names, windows
 from geotl.cli import main
 from geotl.errors import DataError
+from geotl.evaluation.area_estimation import estimate
+from geotl.evaluation.class_map import open_map, read_names, windows
+from geotl.evaluation.map_accuracy import assess_points, assess_raster
+from geotl.evaluation.mapsampling import draw_sample, plan_sample
+from geotl.evaluation.mapsurvey import random_pixels, survey
 from geotl.io.geodesy import areal_scales, row_areas_m2
 from geotl.io.raster import Grid
 from geotl.mapfigures import areas_figure
-from geotl.mapsampling import draw_sample, plan_sample
-from geotl.mapsurvey import random_pixels, survey
-from geotl.olofsson import estimate
 
 ROOT = Path(__file__).resolve().parent.parent
 SAMPLE = ROOT / "sample_tiles"

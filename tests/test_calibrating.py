@@ -10,8 +10,8 @@ from typing import cast
 import numpy as np
 import pytest
 
-from geotl.calibrating import MOST_ERROR, calibration_caption, distrust, error_by_chance
-from geotl.evaluation import Reliability, Spread, evaluate, reliability
+from geotl.evaluation.calibration import MOST_ERROR, calibration_caption, distrust, error_by_chance
+from geotl.evaluation.evaluate import Reliability, Spread, evaluate, reliability
 from geotl.publishing import Answers, Outcome, report_content
 from geotl.weights import WeightReport
 

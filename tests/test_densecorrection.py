@@ -12,10 +12,10 @@ from made_maps import PX, made_model, made_pixels, patches, write_scene
 
 import geotl
 from geotl import mapmaking
-from geotl.classmaps import open_map
 from geotl.cli import main
 from geotl.console import ProgressLine
 from geotl.densecorrection import KINDS, LEAST_WINDOWS, Sample, fitted, from_note, judged
+from geotl.evaluation.class_map import open_map
 from geotl.imagery.scene import open_scene
 from geotl.imagery.sensors import get_sensor
 from geotl.imagery.windows import Window

@@ -6,12 +6,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from geotl.advising import next_steps
-from geotl.diagnosing import diagnose, difference, exact, side, tiles_to_tell
 from geotl.errors import DataError
+from geotl.evaluation.advising import next_steps
+from geotl.evaluation.metrics import wilson
+from geotl.evaluation.overfitting import diagnose, difference, exact, side, tiles_to_tell
+from geotl.evaluation.regularisers import everything_off, regularisers, value_of
 from geotl.recipe import Recipe
-from geotl.regularising import everything_off, regularisers, value_of
-from geotl.scoring import wilson
 
 
 @pytest.mark.parametrize(

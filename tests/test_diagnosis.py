@@ -14,10 +14,10 @@ from geotl.cli import main
 from geotl.comparing import Tally
 from geotl.diagnosisparts import Extent, without_regularisers
 from geotl.diagnosisreport import regularisers_table
+from geotl.evaluation.metrics import wilson
+from geotl.evaluation.regularisers import regularisers
 from geotl.recipe import load
-from geotl.regularising import regularisers
 from geotl.report import page_html, section_html, table_html
-from geotl.scoring import wilson
 
 pytestmark = pytest.mark.usefixtures("one_thread", "own_cache")
 

@@ -11,7 +11,7 @@ import torch
 from torchmetrics.functional.classification import multiclass_calibration_error
 
 from geotl.errors import DataError
-from geotl.evaluation import (
+from geotl.evaluation.evaluate import (
     Spread,
     commonest,
     evaluate,

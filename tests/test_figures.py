@@ -11,7 +11,7 @@ from matplotlib.image import imread
 
 from geotl import diagnosisfigures, figures
 from geotl.diagnosisfigures import head_figure
-from geotl.evaluation import evaluate, reliability, wilson
+from geotl.evaluation.evaluate import evaluate, reliability, wilson
 from geotl.figures import (
     baselines_figure,
     calibration_figure,

@@ -23,13 +23,13 @@ import geotl
 from geotl import hubfolder
 from geotl.cli import main
 from geotl.errors import ModelError
+from geotl.evaluation.metrics import wilson
 from geotl.graphs import run_onnx
 from geotl.hub import HubModel, published
 from geotl.hubfolder import FILES, Terms, write_hub
 from geotl.io.files import sha256_of
 from geotl.mlmchecks import faults
 from geotl.modelfile import load
-from geotl.scoring import wilson
 
 
 @pytest.fixture(scope="module")

@@ -12,8 +12,8 @@ from geotl import curvefigures
 from geotl.curvefigures import learning_curve_figure
 from geotl.curves import curve_csv, curve_lines
 from geotl.errors import DataError
-from geotl.learningcurve import fit_power_law, gain, learning_curve
-from geotl.scoring import mean_interval
+from geotl.evaluation.learning_curve import fit_power_law, gain, learning_curve
+from geotl.evaluation.metrics import mean_interval
 
 SHOTS = np.array([2, 5, 10, 20, 50])
 

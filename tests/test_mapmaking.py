@@ -40,12 +40,12 @@ from rio_cogeo import cog_validate
 
 import geotl
 from geotl.applicability import area_of_applicability
-from geotl.classmaps import open_map
 from geotl.cli import main
 from geotl.console import ProgressLine
+from geotl.evaluation.class_map import open_map
+from geotl.evaluation.sample_design import training_boxes
 from geotl.io.raster import Grid
 from geotl.mapinputs import pixel_m
-from geotl.sampledesign import training_boxes
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 STEP = 8

@@ -10,8 +10,8 @@ import torch
 
 import geotl
 from geotl import modelfile
-from geotl.classmaps import open_map
 from geotl.cli import main
+from geotl.evaluation.class_map import open_map
 from geotl.imagery.scene import open_scene
 from geotl.imagery.sensors import get_sensor
 from geotl.imagery.windows import Window

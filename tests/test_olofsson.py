@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from geotl.errors import DataError
-from geotl.olofsson import allocate, estimate, sample_size, too_few
+from geotl.evaluation.area_estimation import allocate, estimate, sample_size, too_few
 
 MATRIX = [[66, 0, 5, 4], [0, 55, 8, 12], [1, 0, 153, 11], [2, 1, 9, 313]]
 PIXELS = [2e5, 1.5e5, 3.2e6, 6.45e6]

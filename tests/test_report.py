@@ -11,7 +11,7 @@ from html.parser import HTMLParser
 import numpy as np
 import pytest
 
-from geotl.evaluation import Spread, evaluate, wilson
+from geotl.evaluation.evaluate import Spread, evaluate, wilson
 from geotl.figures import confusion_figure
 from geotl.report import (
     SECTIONS,

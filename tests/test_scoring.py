@@ -12,7 +12,7 @@ from sklearn import metrics
 from torchmetrics.functional.classification import multiclass_accuracy, multiclass_cohen_kappa
 
 from geotl.errors import DataError
-from geotl.scoring import bootstrap, bootstrap_matrix, confusion, scores, wilson
+from geotl.evaluation.metrics import bootstrap, bootstrap_matrix, confusion, scores, wilson
 
 
 def made(seed: int, n: int = 400, classes: int = 5) -> tuple[np.ndarray, np.ndarray]:

@@ -29,13 +29,13 @@ from torch import nn
 from torch.nn import functional as F
 
 from geotl.augment import Augmentation, augment
-from geotl.diagnosing import diagnose
-from geotl.evaluation import commonest
+from geotl.evaluation.overfitting import diagnose
+from geotl.evaluation.evaluate import commonest
 from geotl.families import REGISTRY
 from geotl.figures import confusion_figure, curves_figure, sheet_figure, write_png
 from geotl.io.files import write_text
 from geotl.model import Normalise
-from geotl.scoring import wilson
+from geotl.evaluation.metrics import wilson
 
 torch.manual_seed(0)
 torch.set_num_threads(1)  # the same figures on every run

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from geotl.batches import derived_seed, epoch_order
-from geotl.evaluation import Evaluation, evaluate
+from geotl.evaluation.evaluate import Evaluation, evaluate
 from geotl.losses import cross_entropy, smoothed
 
 Change = Callable[[Tensor, torch.Generator], Tensor]

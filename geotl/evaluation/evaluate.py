@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from geotl.errors import DataError
-from geotl.scoring import (
+from geotl.evaluation.metrics import (
     UNLABELLED,
     Counts,
     Floats,

@@ -12,8 +12,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from geotl.classmaps import ClassMap, read_block, windows
 from geotl.errors import DataError
+from geotl.evaluation.class_map import ClassMap, read_block, windows
 from geotl.imagery.windows import Window
 from geotl.io.geodesy import row_areas_m2
 

@@ -10,14 +10,14 @@ from pathlib import Path
 
 import numpy as np
 
-from geotl.classmaps import ClassMap, open_map, same_grid
 from geotl.errors import DataError
+from geotl.evaluation.area_estimation import AreaEstimate, Counts, Floats, census, estimate, too_few
+from geotl.evaluation.class_map import ClassMap, open_map, same_grid
+from geotl.evaluation.mapsurvey import Progress, Survey, cross, survey
+from geotl.evaluation.reference_points import References, as_classes, read_reference
+from geotl.evaluation.sample_design import Design, simple_warning, training_boxes
+from geotl.evaluation.samplejudging import judge, placement_warnings
 from geotl.io.geodesy import areal_scales
-from geotl.mapsurvey import Progress, Survey, cross, survey
-from geotl.olofsson import AreaEstimate, Counts, Floats, census, estimate, too_few
-from geotl.reference import References, as_classes, read_reference
-from geotl.sampledesign import Design, simple_warning, training_boxes
-from geotl.samplejudging import judge, placement_warnings
 
 _AREA_OFF = 0.01  # share by which a projection may change areas before it is told
 

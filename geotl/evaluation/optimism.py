@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from geotl.scoring import Interval, mean_interval
+from geotl.evaluation.metrics import Interval, mean_interval
 
 
 @dataclass(frozen=True)

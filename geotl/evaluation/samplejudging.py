@@ -9,11 +9,10 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from geotl.classmaps import ClassMap
-from geotl.io.geodesy import distances_m
-from geotl.mapsurvey import Progress, Survey, random_pixels
-from geotl.reference import References, some
-from geotl.sampledesign import (
+from geotl.evaluation.class_map import ClassMap
+from geotl.evaluation.mapsurvey import Progress, Survey, random_pixels
+from geotl.evaluation.reference_points import References, some
+from geotl.evaluation.sample_design import (
     Design,
     Floats,
     clustered_warning,
@@ -21,6 +20,7 @@ from geotl.sampledesign import (
     training_boxes,
     within_boxes,
 )
+from geotl.io.geodesy import distances_m
 
 _DRAWS = 199  # random draws that the points' distances are set against
 

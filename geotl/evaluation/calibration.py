@@ -6,7 +6,7 @@ import math
 
 import numpy as np
 
-from geotl.evaluation import FEWEST_TILES, Reliability
+from geotl.evaluation.evaluate import FEWEST_TILES, Reliability
 
 MOST_ERROR = 0.05  # calibration error beyond which a reader is told
 LEAST_JUDGED = 30  # tiles below which the error is noise for the most part
@@ -33,7 +33,7 @@ def distrust(bins: Reliability) -> str:
     Told where the calibration error exceeds MOST_ERROR and what chance explains, on LEAST_JUDGED
     tiles or more.
 
-    >>> from geotl.evaluation import reliability
+    >>> from geotl.evaluation.evaluate import reliability
     >>> distrust(reliability([[0.99, 0.01]] * 75, [0] * 66 + [1] * 9))
     'Confidences are too high by 11 points after temperature scaling (calibration error 0.110 on \
 75 judged tiles): do not read them as chances of being right.'

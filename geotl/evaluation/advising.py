@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from geotl.diagnosing import Verdict, side, tiles_to_tell
-from geotl.regularising import Regulariser, written
+from geotl.evaluation.overfitting import Verdict, side, tiles_to_tell
+from geotl.evaluation.regularisers import Regulariser, written
 
 MOST_NAMED = 4
 

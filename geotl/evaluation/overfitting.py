@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from geotl.errors import DataError
-from geotl.scoring import Interval
+from geotl.evaluation.metrics import Interval
 
 Word = Literal["under", "over", "just right", "cannot be told yet"]
 Side = Literal["below", "above", "unknown"]
@@ -113,7 +113,7 @@ def diagnose(train: Interval, validation: Interval, target: float | None = None)
 
     >>> [diagnose(exact(a), exact(b), .9).word for a, b in ((.60, .58), (.99, .70), (.93, .91))]
     ['under', 'over', 'just right']
-    >>> from geotl.scoring import wilson
+    >>> from geotl.evaluation.metrics import wilson
     >>> diagnose(exact(.95), wilson(44, 50), .9).between
     ('over', 'just right')
     """
@@ -128,7 +128,7 @@ def diagnose(train: Interval, validation: Interval, target: float | None = None)
 def difference(first: Interval, second: Interval) -> Interval:
     """First minus second accuracy, by Newcombe's hybrid of two Wilson intervals (1998, method 10).
 
-    >>> from geotl.scoring import wilson
+    >>> from geotl.evaluation.metrics import wilson
     >>> print(difference(wilson(56, 70), wilson(48, 80)))
     0.200 [0.052, 0.334]
     """
@@ -141,7 +141,7 @@ def difference(first: Interval, second: Interval) -> Interval:
 def side(accuracy: Interval, target: float) -> Side:
     """On which side of the target an accuracy is, as far as is known.
 
-    >>> from geotl.scoring import wilson
+    >>> from geotl.evaluation.metrics import wilson
     >>> side(wilson(70, 100), .9), side(wilson(88, 100), .9), side(exact(.9), .9)
     ('below', 'unknown', 'above')
     """

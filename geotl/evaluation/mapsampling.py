@@ -10,12 +10,12 @@ import numpy as np
 import shapely
 from numpy.typing import NDArray
 
-from geotl.classmaps import ClassMap
 from geotl.errors import DataError, nearest
+from geotl.evaluation.area_estimation import Allocation, Counts, allocate, sample_size
+from geotl.evaluation.class_map import ClassMap
+from geotl.evaluation.mapsurvey import Progress, random_pixels, survey
+from geotl.evaluation.reference_points import INCLUSION, REFERENCE, STRATUM
 from geotl.io.vector import write_features
-from geotl.mapsurvey import Progress, random_pixels, survey
-from geotl.olofsson import Allocation, Counts, allocate, sample_size
-from geotl.reference import INCLUSION, REFERENCE, STRATUM
 
 Floats = NDArray[np.float64]
 

@@ -11,9 +11,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from geotl.classmaps import ClassMap
 from geotl.data.labels import name_of
 from geotl.errors import DataError, nearest
+from geotl.evaluation.class_map import ClassMap
 from geotl.io.raster import Grid
 from geotl.io.vector import Features, field_names, positions, read_features
 

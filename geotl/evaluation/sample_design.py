@@ -14,7 +14,7 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from geotl.olofsson import Counts
+from geotl.evaluation.area_estimation import Counts
 
 Floats = NDArray[np.float64]
 Design = Literal["stratified", "simple", "none"]

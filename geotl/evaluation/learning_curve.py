@@ -14,7 +14,7 @@ from numpy.typing import ArrayLike, NDArray
 from scipy.optimize import minimize_scalar
 
 from geotl.errors import DataError
-from geotl.scoring import Interval, mean_interval
+from geotl.evaluation.metrics import Interval, mean_interval
 
 Floats = NDArray[np.float64]
 

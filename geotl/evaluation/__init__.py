@@ -1,0 +1,1 @@
+"""Numbers in, judgement out: scores, intervals, calibration, map accuracy and areas."""
