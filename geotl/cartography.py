@@ -21,11 +21,11 @@ from matplotlib.image import imsave
 from matplotlib.patches import Polygon, Rectangle
 from numpy.typing import NDArray
 
-from geotl.figures import FAINT, INK, RULE, canvas, encoded, shortened
 from geotl.graticule import bar_length, graticule, length_name
 from geotl.io.geodesy import Ground, ground_of
 from geotl.mapfacts import MapFacts, source_line, subtitle
 from geotl.maplooks import Look
+from geotl.reporting.figures import FAINT, INK, RULE, canvas, encoded, shortened
 
 SHEET_IN, _MARGIN, _GAP = 10.6, 0.4, 0.4
 _ROW, _NAME_PT = 0.215, 9.0  # of the legend

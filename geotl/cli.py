@@ -291,7 +291,7 @@ def _predict(args: argparse.Namespace) -> None:
     from geotl.api import load
     from geotl.imagery.sensors import get_sensor
     from geotl.io.files import check_absent, write_text
-    from geotl.report import predictions_csv
+    from geotl.reporting.html import predictions_csv
 
     check_absent(args.output, overwrite=args.overwrite)
     model = load(args.model, engine=args.engine)

@@ -87,12 +87,12 @@ def _add_names(parser: argparse.ArgumentParser) -> None:
 
 
 def _accuracy(args: argparse.Namespace) -> None:
-    from geotl.accuracyreport import AREAS, FILES, told, write_assessment
     from geotl.console import ProgressLine
     from geotl.evaluation.class_map import open_map, read_names
     from geotl.evaluation.map_accuracy import assess_points, assess_raster
     from geotl.evaluation.reference_points import is_raster
     from geotl.io.files import check_absent
+    from geotl.reporting.accuracy_report import AREAS, FILES, told, write_assessment
 
     for name in FILES if args.output else ():
         check_absent(args.output / name, overwrite=args.overwrite)
@@ -109,8 +109,8 @@ def _accuracy(args: argparse.Namespace) -> None:
             )  # fmt: skip
     print(told(found))
     if args.output:
-        from geotl.figures import write_png
-        from geotl.mapfigures import areas_figure
+        from geotl.reporting.figures import write_png
+        from geotl.reporting.mapfigures import areas_figure
 
         written = write_assessment(args.output, found)
         picture = args.output / AREAS
@@ -119,11 +119,11 @@ def _accuracy(args: argparse.Namespace) -> None:
 
 
 def _sample(args: argparse.Namespace) -> None:
-    from geotl.accuracyreport import plan_told
     from geotl.console import ProgressLine
     from geotl.evaluation.class_map import open_map, read_names
     from geotl.evaluation.mapsampling import draw_sample, plan_sample
     from geotl.io.files import check_absent
+    from geotl.reporting.accuracy_report import plan_told
 
     if args.output:
         check_absent(args.output, overwrite=args.overwrite)

@@ -44,11 +44,11 @@ def add_check(commands: Any, common: argparse.ArgumentParser) -> None:
 
 
 def _check(args: argparse.Namespace) -> None:
-    from geotl.checkreport import told, write_check
     from geotl.console import ProgressLine
     from geotl.data.checks import check_tiles
     from geotl.pipeline import rgb_positions
     from geotl.preparing import read_source, recipe_sensor
+    from geotl.reporting.check_report import told, write_check
     from geotl.settings import SPATIAL
 
     recipe = _recipe(args)

@@ -13,15 +13,15 @@ from numpy.typing import NDArray
 
 from geotl.comparing import fit_draw, judge, unlabelled_head, with_what
 from geotl.console import ProgressLine
-from geotl.curvefigures import learning_curve_figure
 from geotl.data import splits
 from geotl.drawing import Draw, Say, Source, make_draw, with_shots
 from geotl.errors import DataError
 from geotl.evaluation.learning_curve import LearningCurve, gain, learning_curve
-from geotl.figures import write_png
 from geotl.io.files import write_text
 from geotl.preparing import read_source, recipe_sensor, settle
 from geotl.recipe import Recipe, dump
+from geotl.reporting.curve_figures import learning_curve_figure
+from geotl.reporting.figures import write_png
 from geotl.runfolder import RECIPE, holds_run
 
 Floats = NDArray[np.float64]

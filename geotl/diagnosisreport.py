@@ -9,21 +9,21 @@ from html import escape
 from pathlib import Path
 from typing import Any
 
-from geotl.diagnosisfigures import (
+from geotl.evaluation.advising import Step
+from geotl.evaluation.evaluate import plain
+from geotl.evaluation.metrics import Interval, wilson
+from geotl.evaluation.overfitting import Verdict, shown
+from geotl.evaluation.regularisers import Regulariser
+from geotl.io.files import write_text
+from geotl.reporting.diagnosisfigures import (
     capacity_figure,
     epochs_figure,
     head_figure,
     rates_figure,
     standing_figure,
 )
-from geotl.evaluation.advising import Step
-from geotl.evaluation.evaluate import plain
-from geotl.evaluation.metrics import Interval, wilson
-from geotl.evaluation.overfitting import Verdict, shown
-from geotl.evaluation.regularisers import Regulariser
-from geotl.figures import write_png
-from geotl.io.files import write_text
-from geotl.report import (
+from geotl.reporting.figures import write_png
+from geotl.reporting.html import (
     Picture,
     ReportContent,
     Table,

@@ -23,14 +23,14 @@ from geotl.drawing import Draw, Say, Source, make_draw
 from geotl.errors import DataError, OutputError
 from geotl.evaluation.learning_curve import Gain, gain
 from geotl.evaluation.metrics import Interval
-from geotl.figures import write_png
 from geotl.generating import GanSettings
 from geotl.generationparts import Likeness, Made, Tried, in_pixels, make_tiles, try_out
 from geotl.io.files import whole_folder, write_text
 from geotl.pipeline import rgb_positions
 from geotl.preparing import make_backbone, read_source, recipe_sensor, settle
 from geotl.recipe import Recipe, dump, resolve_root
-from geotl.rendering import quicklook, stretch_limits
+from geotl.reporting.figures import write_png
+from geotl.reporting.rendering import quicklook, stretch_limits
 from geotl.runfolder import RECIPE
 from geotl.syntheticfigures import synthetic_sheet
 

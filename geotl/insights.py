@@ -8,7 +8,6 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from geotl import explainfigures, figures
 from geotl.data.tile_array import Pack, batch
 from geotl.explaining import (
     MOST_EMBEDDED,
@@ -20,8 +19,9 @@ from geotl.explaining import (
     typical,
 )
 from geotl.model import TileClassifier
-from geotl.rendering import Pixels, quicklook, stretch_limits
-from geotl.report import Picture
+from geotl.reporting import explain_figures, figures
+from geotl.reporting.html import Picture
+from geotl.reporting.rendering import Pixels, quicklook, stretch_limits
 
 Ints = NDArray[np.int64]
 Floats = NDArray[np.floating]
@@ -91,20 +91,20 @@ def pictures_of(
     said = chances.argmax(axis=1)
     return {
         "evidence": Picture(
-            explainfigures.evidence_figure(
+            explain_figures.evidence_figure(
                 look([e.row for e in evidence]), [e.fall for e in evidence],
                 [classes[e.named] for e in evidence], [e.confidence for e in evidence],
             ),
             "Parts of tiles that their names rest on", f"{_EVIDENCE}{whose}",
         ),
         "embedding": Picture(
-            explainfigures.embedding_figure(
+            explain_figures.embedding_figure(
                 insight.embedding.places, truth[at], said[at] != truth[at], classes, colours
             ),
             "Judged tiles by likeness of their features", f"{_EMBEDDING}{whose}",
         ),
         "pairs": Picture(
-            explainfigures.pairs_figure(
+            explain_figures.pairs_figure(
                 [look(rows[pair.at]) for pair in pairs],
                 [_arrow(classes[pair.truth], classes[pair.said]) for pair in pairs],
                 [f"{pair.count} of {pair.of} tiles" for pair in pairs],

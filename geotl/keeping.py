@@ -19,7 +19,7 @@ from geotl.features import raw_features
 from geotl.heads import Linear
 from geotl.modelfile import CORESET, EXAMPLES, MARKS, Companions, Contract, ModelFile, save
 from geotl.recipe import Recipe, dump
-from geotl.rendering import default_colours
+from geotl.reporting.rendering import default_colours
 from geotl.strategies import Fitted, install, predict_rows, standardised
 from geotl.weights import WeightReport
 

@@ -10,9 +10,19 @@ from matplotlib.axes import Axes
 from matplotlib.figure import SubFigure
 from matplotlib.ticker import FuncFormatter, MaxNLocator, NullFormatter, PercentFormatter
 
-from geotl.figures import BLUE, FAINT, GREY, INK, ORANGE, RULE, canvas, encoded, plain_axes
 from geotl.lecturepanels import Bars, Histograms, Lines, Panel, Pictures, Series
-from geotl.rendering import default_colours
+from geotl.reporting.figures import (
+    BLUE,
+    FAINT,
+    GREY,
+    INK,
+    ORANGE,
+    RULE,
+    canvas,
+    encoded,
+    plain_axes,
+)
+from geotl.reporting.rendering import default_colours
 
 COLOURS = (BLUE, ORANGE, GREY, *default_colours(12)[2:])
 PANEL_IN, HIGH_IN, TILE_IN = 3.7, 3.2, 1.12

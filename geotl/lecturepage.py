@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from geotl.lecturerecipes import PARTS
-from geotl.pagestyle import STYLE
-from geotl.report import Picture, figure_html
+from geotl.reporting.html import Picture, figure_html
+from geotl.reporting.pagestyle import STYLE
 
 Told = Mapping[str, Any]
 OWN = """

@@ -23,13 +23,13 @@ from geotl._version import __version__
 from geotl.console import ProgressLine
 from geotl.errors import ModelError
 from geotl.evaluation.evaluate import plain
-from geotl.figures import write_png
 from geotl.io.files import write_text
 from geotl.lecturefigures import panels_figure
 from geotl.lecturepage import page_of
 from geotl.lecturepanels import Shown
 from geotl.lecturerecipes import PARTS, LectureRecipe, load_lecture
 from geotl.recipe import lectures
+from geotl.reporting.figures import write_png
 
 Say = Callable[[str], None]
 Told = Mapping[str, Any]

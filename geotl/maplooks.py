@@ -18,7 +18,7 @@ from geotl.imagery.windows import Imagery, Window
 from geotl.io.raster import Grid, opened
 from geotl.kernels import rgb_positions
 from geotl.mapping import Thumb
-from geotl.rendering import quicklook
+from geotl.reporting.rendering import quicklook
 
 MOST_PX = 1500
 Bytes = NDArray[np.uint8]

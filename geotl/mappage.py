@@ -23,7 +23,7 @@ from geotl.mapfacts import MapFacts, honest_notes, subtitle
 from geotl.maplooks import Look, Pixels, counts_of, mean_of, picture_of, read_look
 from geotl.maptask import PAGE, SHEET, Task
 from geotl.pagescript import MAP_SCRIPT, MAP_STYLE
-from geotl.report import Cell, ReportContent, Table, page_html, table_html, top_html
+from geotl.reporting.html import Cell, ReportContent, Table, page_html, table_html, top_html
 
 _LAYERS = {"classes": "Classes", "confidence": "Confidence", "picture": "Picture of the scene"}
 

@@ -11,11 +11,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from geotl import curvefigures, figures
 from geotl.data.labels import Rejection
 from geotl.data.tile_array import Pack
 from geotl.data.variogram import Variogram
-from geotl.diagnosisfigures import standing_figure
 from geotl.evaluation.advising import Stand
 from geotl.evaluation.calibration import calibration_caption, distrust
 from geotl.evaluation.evaluate import Evaluation, Spread, headline, plain, softmax
@@ -25,7 +23,9 @@ from geotl.evaluation.optimism import Optimism
 from geotl.heads import Chosen
 from geotl.insights import Insight, looks, pictures_of
 from geotl.io.files import write_text
-from geotl.report import (
+from geotl.reporting import curve_figures, figures
+from geotl.reporting.diagnosisfigures import standing_figure
+from geotl.reporting.html import (
     Picture,
     ReportContent,
     Table,
@@ -219,7 +219,7 @@ def publish(
         )
     if outcome.variogram is not None:
         pictures["variogram"] = Picture(
-            curvefigures.variogram_figure(outcome.variogram, outcome.block_m),
+            curve_figures.variogram_figure(outcome.variogram, outcome.block_m),
             "Dissimilarity of tiles by distance", outcome.variogram.summary() + ".",
         )  # fmt: skip
     if outcome.stand is not None:

@@ -10,7 +10,17 @@ from matplotlib.axes import Axes
 from matplotlib.lines import Line2D
 
 from geotl.evaluation.metrics import Interval
-from geotl.figures import BLUE, FAINT, GREY, INK, ORANGE, canvas, encoded, message, plain_axes
+from geotl.reporting.figures import (
+    BLUE,
+    FAINT,
+    GREY,
+    INK,
+    ORANGE,
+    canvas,
+    encoded,
+    message,
+    plain_axes,
+)
 from geotl.studyeffects import FEWEST
 
 GOOD = ("a regulariser here", "fits better")

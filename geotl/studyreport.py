@@ -13,10 +13,10 @@ from typing import Any
 
 from geotl.console import duration
 from geotl.evaluation.metrics import Interval
-from geotl.figures import write_png
 from geotl.io import yaml
 from geotl.io.files import write_text
 from geotl.recipe import Recipe
+from geotl.reporting.figures import write_png
 from geotl.settings import shown
 from geotl.studyeffects import FEWEST, Effect, Errors
 from geotl.studyfigures import EffectRow, effects_figure

@@ -7,8 +7,8 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 from matplotlib.patches import Rectangle
 
-from geotl.figures import FAINT, INK, ORANGE, canvas, encoded, shortened
-from geotl.rendering import Pixels
+from geotl.reporting.figures import FAINT, INK, ORANGE, canvas, encoded, shortened
+from geotl.reporting.rendering import Pixels
 
 CELL, GAP, NAME, HEAD, FOOT = 0.82, 0.05, 1.5, 0.62, 0.34  # inches
 

@@ -12,7 +12,7 @@ from geotl.drawnmaps import Areas
 from geotl.io.raster import Grid
 from geotl.mapfacts import MapFacts
 from geotl.maplooks import Look
-from geotl.rendering import default_colours
+from geotl.reporting.rendering import default_colours
 
 UTM = Grid("EPSG:32633", (200.0, 0.0, 340000.0, 0.0, -200.0, 5860000.0), 30, 40)
 METRICS = {

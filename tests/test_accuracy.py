@@ -20,7 +20,7 @@ from geotl.evaluation.mapsampling import draw_sample, plan_sample
 from geotl.evaluation.mapsurvey import random_pixels, survey
 from geotl.io.geodesy import areal_scales, row_areas_m2
 from geotl.io.raster import Grid
-from geotl.mapfigures import areas_figure
+from geotl.reporting.mapfigures import areas_figure
 
 ROOT = Path(__file__).resolve().parent.parent
 SAMPLE = ROOT / "sample_tiles"

@@ -11,7 +11,6 @@ import pytest
 import rasterio
 from rasterio.transform import from_origin
 
-from geotl.checkreport import told, verdict
 from geotl.cli import main
 from geotl.data.checks import (
     balance_findings,
@@ -26,6 +25,7 @@ from geotl.data.tile_array import pack
 from geotl.data.tile_statistics import QUANTILES, tile_facts
 from geotl.data.tiles import index_folder
 from geotl.imagery.sensors import SENSORS, Sensor, custom_sensor
+from geotl.reporting.check_report import told, verdict
 
 ROOT = Path(__file__).resolve().parent.parent
 S2 = SENSORS["sentinel2_l2a_n0400"]

@@ -17,7 +17,7 @@ from geotl.diagnosisreport import regularisers_table
 from geotl.evaluation.metrics import wilson
 from geotl.evaluation.regularisers import regularisers
 from geotl.recipe import load
-from geotl.report import page_html, section_html, table_html
+from geotl.reporting.html import page_html, section_html, table_html
 
 pytestmark = pytest.mark.usefixtures("one_thread", "own_cache")
 

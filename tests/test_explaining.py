@@ -8,12 +8,12 @@ import numpy as np
 import pytest
 import torch
 
-from geotl import explainfigures
 from geotl.data.tile_array import Pack
-from geotl.explainfigures import embedding_figure, evidence_figure, pairs_figure
 from geotl.explaining import CELLS, Embedding, confused_pairs, embedded, occlusion, typical
 from geotl.insights import Insight, pictures_of
 from geotl.model import Normalise
+from geotl.reporting import explain_figures
+from geotl.reporting.explain_figures import embedding_figure, evidence_figure, pairs_figure
 
 
 class Corner(torch.nn.Module):
@@ -86,7 +86,7 @@ def test_figures_say_when_there_is_nothing_to_draw():
 
 def test_the_names_of_classes_stand_beside_the_tiles(monkeypatch):
     caught = []
-    monkeypatch.setattr(explainfigures, "encoded", caught.append)
+    monkeypatch.setattr(explain_figures, "encoded", caught.append)
     random, truth = np.random.default_rng(0), np.arange(90) % 30
     names, colours = [f"class {k}" for k in range(31)], ["#336699"] * 31
     embedding_figure(random.normal(size=(90, 2)), truth, truth == 0, names, colours)

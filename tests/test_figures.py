@@ -9,10 +9,10 @@ import numpy as np
 import pytest
 from matplotlib.image import imread
 
-from geotl import diagnosisfigures, figures
-from geotl.diagnosisfigures import head_figure
 from geotl.evaluation.evaluate import evaluate, reliability, wilson
-from geotl.figures import (
+from geotl.reporting import diagnosisfigures, figures
+from geotl.reporting.diagnosisfigures import head_figure
+from geotl.reporting.figures import (
     baselines_figure,
     calibration_figure,
     confusion_figure,

@@ -8,12 +8,12 @@ from itertools import pairwise
 import numpy as np
 import pytest
 
-from geotl import curvefigures
-from geotl.curvefigures import learning_curve_figure
 from geotl.curves import curve_csv, curve_lines
 from geotl.errors import DataError
 from geotl.evaluation.learning_curve import fit_power_law, gain, learning_curve
 from geotl.evaluation.metrics import mean_interval
+from geotl.reporting import curve_figures
+from geotl.reporting.curve_figures import learning_curve_figure
 
 SHOTS = np.array([2, 5, 10, 20, 50])
 
@@ -86,7 +86,7 @@ def test_what_is_extrapolated_is_called_so_everywhere() -> None:
 @pytest.mark.parametrize("shots", [[2, 5], [2, 5, 10], [1, 2, 5, 10, 20]])
 def test_the_figure_spreads_the_sizes_over_its_width(shots: list[int], monkeypatch) -> None:
     seen = []
-    monkeypatch.setattr(curvefigures, "encoded", seen.append)
+    monkeypatch.setattr(curve_figures, "encoded", seen.append)
     truth = 0.9 - 0.5 * np.array(shots, float) ** -0.6
     draws = truth + np.random.default_rng(0).normal(0, 0.01, (6, len(shots)))
     curve = learning_curve(shots, draws)

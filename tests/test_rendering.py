@@ -7,7 +7,7 @@ import re
 import numpy as np
 import pytest
 
-from geotl.rendering import INVALID, default_colours, quicklook, stretch_limits
+from geotl.reporting.rendering import INVALID, default_colours, quicklook, stretch_limits
 
 # Machado et al. 2009, severity 1: what a deuteranope sees, on linear RGB.
 DEUTERANOPE = np.array(

@@ -12,8 +12,8 @@ import numpy as np
 import pytest
 
 from geotl.evaluation.evaluate import Spread, evaluate, wilson
-from geotl.figures import confusion_figure
-from geotl.report import (
+from geotl.reporting.figures import confusion_figure
+from geotl.reporting.html import (
     SECTIONS,
     Picture,
     ReportContent,

@@ -22,7 +22,7 @@ from geotl.data.tiles import index_folder
 from geotl.errors import DataError
 from geotl.imagery.sensors import get_sensor
 from geotl.recipe import resolve_root
-from geotl.rendering import quicklook
+from geotl.reporting.rendering import quicklook
 
 FOLDER = "GEOTL_MNIST"  # the environment variable that names the folder
 LEARNT = 1024  # images to learn from, where there are as many

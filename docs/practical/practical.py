@@ -32,7 +32,7 @@ from geotl.augment import Augmentation, augment
 from geotl.evaluation.overfitting import diagnose
 from geotl.evaluation.evaluate import commonest
 from geotl.families import REGISTRY
-from geotl.figures import confusion_figure, curves_figure, sheet_figure, write_png
+from geotl.reporting.figures import confusion_figure, curves_figure, sheet_figure, write_png
 from geotl.io.files import write_text
 from geotl.model import Normalise
 from geotl.evaluation.metrics import wilson

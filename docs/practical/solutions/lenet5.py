@@ -7,7 +7,7 @@ from pathlib import Path
 import torch
 from torch import nn
 
-from geotl.figures import curves_figure, write_png
+from geotl.reporting.figures import curves_figure, write_png
 
 
 def network(bands: int, px: int, classes: int) -> nn.Module:

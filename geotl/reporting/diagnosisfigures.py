@@ -12,7 +12,17 @@ from matplotlib.ticker import FuncFormatter, MaxNLocator, PercentFormatter
 
 from geotl.evaluation.metrics import Interval
 from geotl.evaluation.overfitting import Verdict
-from geotl.figures import BLUE, FAINT, GREY, INK, ORANGE, canvas, encoded, message, plain_axes
+from geotl.reporting.figures import (
+    BLUE,
+    FAINT,
+    GREY,
+    INK,
+    ORANGE,
+    canvas,
+    encoded,
+    message,
+    plain_axes,
+)
 
 DASHES = (0, (4, 3))
 Part = Mapping[str, Any]

@@ -25,7 +25,7 @@ from geotl.evaluation.advising import Step
 from geotl.evaluation.evaluate import Evaluation, Interval, Spread
 from geotl.evaluation.metrics import UNLABELLED
 from geotl.io.files import write_text
-from geotl.pagestyle import STYLE
+from geotl.reporting.pagestyle import STYLE
 
 Cell = str | int | float | None
 

@@ -11,8 +11,18 @@ from matplotlib.colors import LinearSegmentedColormap
 from matplotlib.lines import Line2D
 from numpy.typing import NDArray
 
-from geotl.figures import FAINT, GREY, INK, RULE, canvas, encoded, message, plain_axes, shortened
-from geotl.rendering import Pixels
+from geotl.reporting.figures import (
+    FAINT,
+    GREY,
+    INK,
+    RULE,
+    canvas,
+    encoded,
+    message,
+    plain_axes,
+    shortened,
+)
+from geotl.reporting.rendering import Pixels
 
 Floats = NDArray[np.floating]
 _HEAT = LinearSegmentedColormap.from_list(

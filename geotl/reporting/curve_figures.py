@@ -10,7 +10,7 @@ from matplotlib.ticker import FuncFormatter, PercentFormatter
 
 from geotl.data.variogram import Variogram
 from geotl.evaluation.learning_curve import LearningCurve
-from geotl.figures import BLUE, FAINT, GREY, INK, ORANGE, canvas, encoded, plain_axes
+from geotl.reporting.figures import BLUE, FAINT, GREY, INK, ORANGE, canvas, encoded, plain_axes
 
 COLOURS = (BLUE, ORANGE, GREY)
 

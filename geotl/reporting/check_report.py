@@ -11,16 +11,15 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from geotl.checkfigures import centres_figure, contact_figure, pairs_figure
 from geotl.data.checks import Checked
 from geotl.data.findings import GRAVITIES, Finding
 from geotl.data.likeness import Pair
 from geotl.data.tile_statistics import QUANTILES
-from geotl.figures import write_png
 from geotl.io.files import write_text
 from geotl.io.vector import positions
-from geotl.rendering import Pixels, quicklook, stretch_limits
-from geotl.report import (
+from geotl.reporting.checkfigures import centres_figure, contact_figure, pairs_figure
+from geotl.reporting.figures import write_png
+from geotl.reporting.html import (
     Cell,
     Picture,
     ReportContent,
@@ -30,6 +29,7 @@ from geotl.report import (
     table_html,
     top_html,
 )
+from geotl.reporting.rendering import Pixels, quicklook, stretch_limits
 
 Floats = NDArray[np.float64]
 

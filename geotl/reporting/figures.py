@@ -24,7 +24,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from geotl.evaluation.evaluate import FEWEST_TILES, Reliability
 from geotl.io.files import whole_file
-from geotl.rendering import Pixels, default_colours, quicklook, stretch_limits
+from geotl.reporting.rendering import Pixels, default_colours, quicklook, stretch_limits
 
 __all__ = [
     "baselines_figure",

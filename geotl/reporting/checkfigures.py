@@ -8,8 +8,8 @@ import numpy as np
 from matplotlib.ticker import MaxNLocator, StrMethodFormatter
 from numpy.typing import NDArray
 
-from geotl.figures import FAINT, INK, canvas, encoded, message, plain_axes, shortened
-from geotl.rendering import Pixels, default_colours
+from geotl.reporting.figures import FAINT, INK, canvas, encoded, message, plain_axes, shortened
+from geotl.reporting.rendering import Pixels, default_colours
 
 
 def centres_figure(

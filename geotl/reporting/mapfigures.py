@@ -12,7 +12,17 @@ from matplotlib.ticker import MaxNLocator, PercentFormatter, StrMethodFormatter
 
 from geotl.evaluation.area_estimation import Estimated, Floats
 from geotl.evaluation.map_accuracy import Assessment
-from geotl.figures import BLUE, FAINT, GREY, INK, ORANGE, canvas, encoded, plain_axes, shortened
+from geotl.reporting.figures import (
+    BLUE,
+    FAINT,
+    GREY,
+    INK,
+    ORANGE,
+    canvas,
+    encoded,
+    plain_axes,
+    shortened,
+)
 
 _STEP = 0.16  # how far the two marks of a class stand from its line
 
