@@ -21,7 +21,7 @@ from rasterio.transform import from_origin
 from geotl.cli import main
 from geotl.imagery.scene import open_scene
 from geotl.imagery.windows import Window
-from geotl.modelfile import ModelFile, load
+from geotl.models.model_file import ModelFile, load
 
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT / "tests"))

@@ -34,9 +34,9 @@ from geotl.api import load
 from geotl.cli import main as geotl
 from geotl.engines import ENGINES
 from geotl.exporting import export_graph
-from geotl.model import over_views
-from geotl.modelfile import ModelFile, read_header
-from geotl.modelfile import load as load_file
+from geotl.models.classifier import over_views
+from geotl.models.model_file import ModelFile, read_header
+from geotl.models.model_file import load as load_file
 from geotl.served import BATCH
 
 ENGINES_AND_TORCH = ("torch", *ENGINES)

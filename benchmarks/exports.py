@@ -21,7 +21,7 @@ from geotl.deployed import deployed
 from geotl.evaluation.metrics import wilson
 from geotl.exporting import KINDS, GraphFormat, Rounding, export_bare, export_graph
 from geotl.graphs import Floats, Runner, running
-from geotl.modelfile import ModelFile, load
+from geotl.models.model_file import ModelFile, load
 from geotl.parity import Precision
 from geotl.roundingloss import halves, raw_batches
 

@@ -24,11 +24,11 @@ import rasterio
 import torch
 from rasterio.transform import from_origin
 
-from geotl.backbones import build_backbone
-from geotl.device import autocast
 from geotl.imagery.sensors import get_sensor
-from geotl.model import FeatureSpec, Normalise, TileClassifier
-from geotl.modelfile import Companions, Contract, ModelFile, load, save
+from geotl.models.classifier import FeatureSpec, Normalise, TileClassifier
+from geotl.models.device import autocast
+from geotl.models.model_file import Companions, Contract, ModelFile, load, save
+from geotl.models.registry import build_backbone
 
 PX, STEP, CLASSES = 64, 32, 10
 SENSOR = get_sensor("sentinel2_l1c")

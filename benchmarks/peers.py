@@ -29,7 +29,7 @@ from torchgeo.trainers import ClassificationTask
 from torchvision.models import resnet18
 
 from geotl import comparing, drawing, preparing
-from geotl.radiometry import IMAGENET
+from geotl.models.normalisation import IMAGENET
 from geotl.recipe import load
 
 HERE = Path(__file__).resolve().parent.parent

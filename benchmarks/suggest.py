@@ -35,7 +35,7 @@ from geotl.evaluation.metrics import confusion, mean_interval, scores
 from geotl.imagery.scene import Scene
 from geotl.imagery.windows import Window
 from geotl.keeping import make_companions, make_contract, training_notes
-from geotl.modelfile import ModelFile
+from geotl.models.model_file import ModelFile
 from geotl.preparing import read_source, recipe_sensor
 from geotl.recipe import Recipe, load, resolve_sample
 from geotl.served import on_device

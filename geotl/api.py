@@ -15,14 +15,14 @@ from numpy.typing import NDArray
 from geotl.data.catalogue import list_tiles
 from geotl.data.read_tile import Pixels
 from geotl.data.tile_array import to_batch
-from geotl.device import Precision, autocast, choose_device
 from geotl.errors import BandError, DataError, ModelError
 from geotl.evaluation.evaluate import Evaluation, evaluate, softmax
 from geotl.imagery.scene import MaskChoice
 from geotl.imagery.sensors import Sensor
 from geotl.labelledtiles import check_tiles, labelled_tiles, marked, tile_blocks, to_judge
-from geotl.model import TileClassifier, view_logits
-from geotl.modelfile import ModelFile
+from geotl.models.classifier import TileClassifier, view_logits
+from geotl.models.device import Precision, autocast, choose_device
+from geotl.models.model_file import ModelFile
 from geotl.saying import silent
 from geotl.served import Mapper, ServedModel, check_precision, on_device, open_predictor
 

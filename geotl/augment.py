@@ -18,7 +18,7 @@ from torch import Tensor
 
 from geotl.disturbances import blank, blur, draw_dropped, draw_rectangles, relight
 from geotl.errors import DataError
-from geotl.model import VIEWS, turn_view
+from geotl.models.classifier import VIEWS, turn_view
 
 LEAST_VALID = 0.8  # share of the output's pixels that must come from inside the tile
 

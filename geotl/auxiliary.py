@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping, Sequence
 import torch
 from torch import Tensor, nn
 
-from geotl.backbones import Auxiliary, Backbone, get_backbone
+from geotl.models.registry import Auxiliary, Backbone, get_backbone
 
 
 def active_auxiliaries(backbone: Backbone, weight: float | None) -> tuple[Auxiliary, ...]:

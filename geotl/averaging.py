@@ -12,8 +12,8 @@ from torch import Tensor, nn
 
 from geotl.data.tile_array import Pack, batch
 from geotl.errors import ModelError
-from geotl.model import TileClassifier
-from geotl.stages import Backbone, SteadyBatchNorm2d
+from geotl.models.backbone import Backbone, SteadyBatchNorm2d
+from geotl.models.classifier import TileClassifier
 
 _BLOCK = 64  # tiles whose statistics are taken together
 

@@ -16,12 +16,12 @@ from geotl.data.occupied import Occupied
 from geotl.data.placement import sight_of
 from geotl.data.read_tile import in_order
 from geotl.data.tile_array import to_batch
-from geotl.device import Precision, autocast, choose_device
 from geotl.evaluation.evaluate import softmax
 from geotl.imagery.sensors import rescaled
 from geotl.imagery.windows import Imagery, Window
-from geotl.model import over_views
-from geotl.modelfile import ModelFile
+from geotl.models.classifier import over_views
+from geotl.models.device import Precision, autocast, choose_device
+from geotl.models.model_file import ModelFile
 
 Floats = NDArray[np.floating]
 Ints = NDArray[np.int64]

@@ -22,8 +22,8 @@ from torch.nn import functional as F
 from geotl.batches import epoch_order
 from geotl.data.tile_array import Pack
 from geotl.frozen import FrozenViews, Tiles
-from geotl.model import Frozen, TileClassifier
-from geotl.stages import parameter_groups
+from geotl.models.backbone import parameter_groups
+from geotl.models.classifier import Frozen, TileClassifier
 
 Ints = NDArray[np.int64]
 Told = Callable[[int, int], None]

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from geotl.modelfacts import Accuracy, accuracy_of, lineage_of, name_of, recipe_of, sources_of
-from geotl.modelfile import ModelFile
+from geotl.models.model_file import ModelFile
 
 SCORES = {
     "overall": "overall accuracy", "balanced": "balanced accuracy", "kappa": "kappa",

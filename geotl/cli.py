@@ -270,14 +270,14 @@ def _recipe_schema(_: argparse.Namespace) -> None:
 
 
 def _backbones(args: argparse.Namespace) -> None:
-    from geotl.backbones import describe_backbone
+    from geotl.models.registry import describe_backbone
 
     print(describe_backbone(args.name))
 
 
 def _inspect(args: argparse.Namespace) -> None:
     from geotl.engines import is_exported
-    from geotl.modelfile import describe_file, read_header
+    from geotl.models.model_file import describe_file, read_header
     from geotl.onnxfiles import read_passport
     from geotl.served import describe_exported
 

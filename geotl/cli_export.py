@@ -90,7 +90,7 @@ def _export(args: argparse.Namespace) -> None:
 
 def _graph(args: argparse.Namespace, say: Callable[[str], None]) -> None:
     from geotl.exporting import Rounding, export_graph
-    from geotl.modelfile import load
+    from geotl.models.model_file import load
 
     export_graph(
         load(args.model), args.form, args.out, views=args.views, overwrite=args.overwrite,
@@ -100,14 +100,14 @@ def _graph(args: argparse.Namespace, say: Callable[[str], None]) -> None:
 
 def _bare(args: argparse.Namespace, say: Callable[[str], None]) -> None:
     from geotl.exporting import export_bare
-    from geotl.modelfile import load
+    from geotl.models.model_file import load
 
     export_bare(load(args.model), args.out, overwrite=args.overwrite, say=say)
 
 
 def _deepness(args: argparse.Namespace, say: Callable[[str], None]) -> None:
     from geotl.deepness import DeepnessOptions, export_deepness
-    from geotl.modelfile import load
+    from geotl.models.model_file import load
 
     options = DeepnessOptions(args.tile_size, args.step, args.views, args.resolution)
     export_deepness(load(args.model), args.out, options, overwrite=args.overwrite, say=say)
@@ -115,7 +115,7 @@ def _deepness(args: argparse.Namespace, say: Callable[[str], None]) -> None:
 
 def _item(args: argparse.Namespace, say: Callable[[str], None]) -> None:
     from geotl.itemfiles import write_item
-    from geotl.modelfile import load
+    from geotl.models.model_file import load
 
     write_item(
         load(args.model), args.out, args.asset or [], licence=args.licence,
@@ -125,7 +125,7 @@ def _item(args: argparse.Namespace, say: Callable[[str], None]) -> None:
 
 def _hub(args: argparse.Namespace, say: Callable[[str], None]) -> None:
     from geotl.hubfolder import Terms, write_hub
-    from geotl.modelfile import load
+    from geotl.models.model_file import load
 
     write_hub(
         load(args.model), args.out, terms=Terms(args.licence, args.data_licence),

@@ -131,7 +131,7 @@ def _checked_sensor(args: argparse.Namespace) -> Sensor:
     from geotl.engines import engine_for, is_exported
     from geotl.imagery.sensors import sensor_from
     from geotl.maptask import check_options
-    from geotl.modelfile import read_header
+    from geotl.models.model_file import read_header
     from geotl.served import open_served
 
     if is_exported(args.model):

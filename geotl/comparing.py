@@ -17,15 +17,15 @@ from geotl.evaluation.learning_curve import Gain, gain
 from geotl.evaluation.metrics import Counts, Interval, Scores, confusion, scores, wilson
 from geotl.evaluation.optimism import Optimism, optimism
 from geotl.heads import Linear
-from geotl.kernels import rgb_positions as rgb_bands
-from geotl.model import TileClassifier
+from geotl.models.classifier import TileClassifier
+from geotl.models.first_conv import rgb_positions as rgb_bands
+from geotl.models.weights import WeightReport
 from geotl.preparing import build_network, feature_source, make_plan
 from geotl.publishing import Answers
 from geotl.recipe import Recipe
 from geotl.strategies import Fitted, Plan, fit_strategy, frozen_stage, predict_rows, standardised
 from geotl.training import Tiles
 from geotl.unlabelled import with_unlabelled
-from geotl.weights import WeightReport
 
 Ints = NDArray[np.int64]
 Floats = NDArray[np.floating]

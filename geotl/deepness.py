@@ -18,7 +18,7 @@ from geotl.errors import DataError, UnfinishedError
 from geotl.graphs import onnx_of
 from geotl.io.files import check_absent, whole_file
 from geotl.mapping import window_shares
-from geotl.modelfile import ModelFile
+from geotl.models.model_file import ModelFile
 from geotl.onnxfiles import INPUT, open_session, seal
 from geotl.parity import example_tiles
 from geotl.passports import passport

@@ -11,8 +11,8 @@ import copy
 import torch
 from torch import Tensor, nn
 
-from geotl.model import TileClassifier, turn_view, view_numbers
-from geotl.modelfile import ModelFile
+from geotl.models.classifier import TileClassifier, turn_view, view_numbers
+from geotl.models.model_file import ModelFile
 
 
 class Deployed(nn.Module):

@@ -16,7 +16,6 @@ from typing import Any
 from geotl.console import ProgressLine
 from geotl.curves import curve, curve_lines
 from geotl.data.fingerprints import wanted_bands
-from geotl.device import choose_device, describe
 from geotl.diagnosisparts import (
     QUICK,
     Extent,
@@ -35,6 +34,7 @@ from geotl.evaluation.metrics import wilson
 from geotl.evaluation.overfitting import diagnose as judged_as
 from geotl.evaluation.regularisers import regularisers
 from geotl.io.files import write_text
+from geotl.models.device import choose_device, describe
 from geotl.preparing import make_backbone, read_source, recipe_sensor, settle
 from geotl.recipe import Recipe, dump, resolve_root
 from geotl.runfolder import holds_run, open_run

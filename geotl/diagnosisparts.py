@@ -18,11 +18,11 @@ from geotl.evaluation.regularisers import everything_off
 from geotl.features import raw_features
 from geotl.frozen import Tiles, frozen_bytes
 from geotl.heads import Linear, logistic
-from geotl.model import TileClassifier
+from geotl.models.backbone import batchnorm_use
+from geotl.models.classifier import TileClassifier
 from geotl.preparing import build_network, class_weights_of, feature_source, make_plan
 from geotl.ratefinding import range_test
 from geotl.recipe import Recipe
-from geotl.stages import batchnorm_use
 from geotl.strategies import (
     Fitted,
     head_fit,

@@ -16,7 +16,7 @@ import lightning
 import torch
 from lightning.pytorch.callbacks import ModelCheckpoint
 
-from geotl.device import Precision, settled
+from geotl.models.device import Precision, settled
 
 
 def checkpoints(

@@ -14,7 +14,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from geotl.model import TileClassifier
+from geotl.models.classifier import TileClassifier
 
 Ints = NDArray[np.int64]
 Floats = NDArray[np.floating]

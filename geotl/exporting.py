@@ -25,7 +25,7 @@ from geotl.graphs import (
 )  # fmt: skip
 from geotl.io.files import check_absent, whole_file
 from geotl.lightening import folded, halved
-from geotl.modelfile import ModelFile, bare, load, save
+from geotl.models.model_file import ModelFile, bare, load, save
 from geotl.onnxfiles import read_proto, seal
 from geotl.parity import LIMITS, Limits, Parity, Precision, compare, example_tiles
 from geotl.passports import passport

@@ -11,9 +11,9 @@ import torch
 from numpy.typing import NDArray
 
 from geotl.data.tile_array import Pack, batch
-from geotl.device import Precision, autocast, settled
 from geotl.io.files import whole_file
-from geotl.model import TileClassifier, over_views
+from geotl.models.classifier import TileClassifier, over_views
+from geotl.models.device import Precision, autocast, settled
 
 Floats = NDArray[np.float32]
 Ints = NDArray[np.int64]

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from geotl.augment import Augmentation
 from geotl.data.tile_array import Pack, batch
-from geotl.model import VIEWS, Frozen, TileClassifier, turn_view
+from geotl.models.classifier import VIEWS, Frozen, TileClassifier, turn_view
 
 Ints = NDArray[np.int64]
 

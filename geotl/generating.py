@@ -27,7 +27,7 @@ from torch import Tensor, nn
 from torch.nn.utils.parametrizations import spectral_norm
 
 from geotl.errors import DataError
-from geotl.model import VIEWS, turn_view
+from geotl.models.classifier import VIEWS, turn_view
 
 Told = Callable[[int, int], None]
 

@@ -9,9 +9,9 @@ import shutil
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from geotl import modelfile
 from geotl.errors import ModelError
 from geotl.hubfolder import FILES, LIBRARY, MODEL, Terms, fill_hub, write_config
+from geotl.models import model_file
 
 try:
     from huggingface_hub import ModelHubMixin, snapshot_download
@@ -86,7 +86,7 @@ class HubModel(
     def _save_pretrained(self, save_directory: Path) -> None:
         """Write the whole folder: a copy of the one it came from, else made anew."""
         file = self.model.file
-        if not isinstance(file, modelfile.ModelFile):
+        if not isinstance(file, model_file.ModelFile):
             raise ModelError(f"{file.path}: an exported file cannot be published; give its model")
         if self.folder is None:
             fill_hub(file, save_directory, Terms(), say=_silent)
@@ -107,7 +107,7 @@ def published(path: str | Path) -> HubModel:
     """
     from geotl.api import Model
 
-    return HubModel(Model(modelfile.load(path)))
+    return HubModel(Model(model_file.load(path)))
 
 
 def _is_path(given: str | Path) -> bool:

@@ -13,7 +13,6 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from geotl import modelfile
 from geotl._version import __version__
 from geotl.basenames import shareable, shareable_recipe
 from geotl.errors import OutputError
@@ -23,7 +22,8 @@ from geotl.io import raster
 from geotl.io.files import sha256_of, whole_folder
 from geotl.itemfiles import training_ground_of, write_item
 from geotl.modelcard import CardFacts, model_card
-from geotl.modelfile import ModelFile
+from geotl.models import model_file
+from geotl.models.model_file import ModelFile
 from geotl.onnxfiles import read_passport
 from geotl.parity import LIMITS
 
@@ -80,10 +80,10 @@ def write_hub(
 
 def fill_hub(model: ModelFile, folder: Path, terms: Terms, say: Say = print) -> None:
     """Write all files into an empty folder."""
-    modelfile.save(folder / MODEL, shareable_model(model))
+    model_file.save(folder / MODEL, shareable_model(model))
     if model.path is not None:  # the item is dated by it, and so repeats
         os.utime(folder / MODEL, ns=(model.path.stat().st_atime_ns, model.path.stat().st_mtime_ns))
-    kept = modelfile.load(folder / MODEL)
+    kept = model_file.load(folder / MODEL)
     export_graph(kept, "onnx", folder / ONNX, say=say)
     example = _write_example(kept, folder)
     write_config(kept, folder)
@@ -120,7 +120,7 @@ def config_of(model: ModelFile) -> dict[str, Any]:
     classes = list(contract.classes)
     return {
         "architectures": ["HubModel"], "library_name": LIBRARY, "model_type": LIBRARY,
-        "geotl_version": __version__, "format_version": modelfile.FORMAT_VERSION,
+        "geotl_version": __version__, "format_version": model_file.FORMAT_VERSION,
         "backbone": contract.backbone, "cut_after": contract.cut_after,
         "task": "image-classification", "classes": classes,
         "colours": list(contract.colours),

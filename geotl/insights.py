@@ -18,7 +18,7 @@ from geotl.explaining import (
     occlusion,
     typical,
 )
-from geotl.model import TileClassifier
+from geotl.models.classifier import TileClassifier
 from geotl.reporting import explain_figures, figures
 from geotl.reporting.html import Picture
 from geotl.reporting.rendering import Pixels, quicklook, stretch_limits

@@ -16,7 +16,7 @@ from geotl.io.files import check_absent, write_text
 from geotl.mlm import mlm_item
 from geotl.mlmassets import assets_of
 from geotl.mlmchecks import check_item
-from geotl.modelfile import ModelFile
+from geotl.models.model_file import ModelFile
 
 Say = Callable[[str], None]
 

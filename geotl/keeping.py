@@ -17,11 +17,11 @@ from geotl.drawing import Draw, Source
 from geotl.errors import RecipeError
 from geotl.features import raw_features
 from geotl.heads import Linear
-from geotl.modelfile import CORESET, EXAMPLES, MARKS, Companions, Contract, ModelFile, save
+from geotl.models.model_file import CORESET, EXAMPLES, MARKS, Companions, Contract, ModelFile, save
+from geotl.models.weights import WeightReport
 from geotl.recipe import Recipe, dump
 from geotl.reporting.rendering import default_colours
 from geotl.strategies import Fitted, install, predict_rows, standardised
-from geotl.weights import WeightReport
 
 Ints = NDArray[np.int64]
 Floats = NDArray[np.floating]

@@ -16,9 +16,9 @@ from geotl.data.tile_array import read_tiles
 from geotl.data.tiles import TileIndex
 from geotl.errors import DataError, nearest, needed_by_model
 from geotl.imagery.sensors import Sensor, rescaled
-from geotl.imagerycheck import Range, strange_bands, unlike
 from geotl.io.cachefolder import cache_folder
-from geotl.modelfile import MARKS, Contract
+from geotl.models.input_domain import Range, strange_bands, unlike
+from geotl.models.model_file import MARKS, Contract
 
 LOOKED_AT = 64  # tiles whose values are held against the training tiles'
 

@@ -19,7 +19,7 @@ from geotl.lectureexplicit import definition, pairs
 from geotl.lecturepanels import Effect, Finding, Pictures, Shown
 from geotl.lecturerecipes import Varied
 from geotl.lecturetiles import Learnt, compared, draw, learn, network, sample, settings_of
-from geotl.model import TileClassifier
+from geotl.models.classifier import TileClassifier
 from geotl.previewing import drawn_tiles
 
 ZERO_DN = 1000.0  # of Sentinel-2 since baseline 04.00: brightness scales from there

@@ -29,7 +29,7 @@ from geotl.lecturepanels import (
 from geotl.lecturerecipes import Decay, Gradient, Masks, Switched
 from geotl.lecturetiles import Learnt, compared, draw, learn, network, sample, settings_of
 from geotl.losses import decaying, l2_penalty
-from geotl.model import TileClassifier
+from geotl.models.classifier import TileClassifier
 from geotl.training import TrainSettings
 
 Floats = NDArray[np.float64]

@@ -29,7 +29,7 @@ from geotl.lecturetiles import (
     tiles_of,
     waited,
 )
-from geotl.stages import SteadyBatchNorm2d
+from geotl.models.backbone import SteadyBatchNorm2d
 
 Floats = NDArray[np.float64]
 

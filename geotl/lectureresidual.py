@@ -9,7 +9,6 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from geotl.backbones import Backbone, build_backbone
 from geotl.lecturepanels import Bars, Effect, Finding, Lines, Shown
 from geotl.lecturerecipes import Levels, Residual
 from geotl.lecturetiles import (
@@ -23,6 +22,7 @@ from geotl.lecturetiles import (
     sample,
     settings_of,
 )
+from geotl.models.registry import Backbone, build_backbone
 
 
 def zeroed_residual(numbers: Levels) -> Shown:

@@ -16,7 +16,7 @@ from geotl.lecturepanels import Effect, Finding, Lines, Pictures, Series, Shown,
 from geotl.lecturerecipes import Transferred
 from geotl.lecturetiles import draw, sample, tiles_of
 from geotl.lecturetransfer import distances, source_numbers, started, trained
-from geotl.stages import first_conv_of
+from geotl.models.backbone import first_conv_of
 
 Floats = NDArray[np.float64]
 PENALTY = 0.1  # of the probes

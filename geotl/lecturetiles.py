@@ -14,7 +14,6 @@ import torch
 from numpy.typing import NDArray
 
 from geotl.augment import Augmentation
-from geotl.backbones import build_backbone
 from geotl.data.catalogue import index_tiles
 from geotl.data.fingerprints import fingerprint
 from geotl.data.spatial_splits import draw_from
@@ -25,7 +24,8 @@ from geotl.imagery.sensors import get_sensor
 from geotl.io.cachefolder import cache_folder
 from geotl.lecturepanels import Effect, Series
 from geotl.lecturerecipes import Drawn, Trained
-from geotl.model import FeatureSpec, Normalise, TileClassifier
+from geotl.models.classifier import FeatureSpec, Normalise, TileClassifier
+from geotl.models.registry import build_backbone
 from geotl.recipe import resolve_sample
 from geotl.strategies import predict_rows
 from geotl.training import History, Tiles, TrainSettings, fit

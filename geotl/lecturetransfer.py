@@ -16,7 +16,6 @@ from safetensors.torch import load_file, save_file
 from torch.nn import functional as F
 
 from geotl._version import __version__
-from geotl.backbones import get_backbone
 from geotl.data.tile_array import batch
 from geotl.drawing import Source
 from geotl.features import raw_features
@@ -36,8 +35,9 @@ from geotl.lecturetiles import (
     settings_of,
     waited,
 )
-from geotl.model import TileClassifier
-from geotl.stages import freeze
+from geotl.models.backbone import freeze
+from geotl.models.classifier import TileClassifier
+from geotl.models.registry import get_backbone
 
 Ints = NDArray[np.int64]
 Floats = NDArray[np.float64]

@@ -19,7 +19,7 @@ from geotl.io.raster import read
 from geotl.mapinputs import at_training_resolution, interest_in, open_for
 from geotl.mapmaking import map_scene
 from geotl.maptask import MapOptions
-from geotl.modelfile import Contract
+from geotl.models.model_file import Contract
 from geotl.served import Mapper
 
 if TYPE_CHECKING:

@@ -16,8 +16,8 @@ from geotl.evaluation.class_map import open_map, read_block, windows
 from geotl.imagery.scene import Scene
 from geotl.imagery.windows import Imagery, Window
 from geotl.io.raster import Grid, opened
-from geotl.kernels import rgb_positions
 from geotl.mapping import Thumb
+from geotl.models.first_conv import rgb_positions
 from geotl.reporting.rendering import quicklook
 
 MOST_PX = 1500

@@ -14,11 +14,11 @@ from numpy.typing import NDArray
 
 from geotl.applicability import Applicability, area_of_applicability
 from geotl.densecorrection import Sample, Verdict, from_note, judged
-from geotl.device import settled as number_format
 from geotl.imagery.windows import Imagery
 from geotl.mapping import Block, Plan, span_of, to_network, window_shares
 from geotl.maptask import Task, check_options
-from geotl.modelfile import ModelFile
+from geotl.models.device import settled as number_format
+from geotl.models.model_file import ModelFile
 from geotl.served import ServedModel
 from geotl.sweeping import (
     DenseError,

@@ -6,11 +6,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from geotl.device import Precision
 from geotl.drawnmaps import Layer, layers
 from geotl.errors import DataError
 from geotl.imagery.windows import Imagery
 from geotl.interest import Interest
+from geotl.models.device import Precision
 from geotl.served import Mapper, ServedModel, check_precision
 from geotl.windowgrid import WindowGrid
 

@@ -19,7 +19,6 @@ from typing import Any
 import shapely
 
 from geotl._version import __version__
-from geotl.families import REGISTRY
 from geotl.mlmassets import Asset
 from geotl.modelfacts import (
     SPLITS,
@@ -34,7 +33,8 @@ from geotl.modelfacts import (
     tiles_by_class,
     title_of,
 )
-from geotl.modelfile import Contract, ModelFile
+from geotl.models.families import REGISTRY
+from geotl.models.model_file import Contract, ModelFile
 from geotl.onnxfiles import INPUT, OUTPUTS
 
 STAC_VERSION = "1.1.0"

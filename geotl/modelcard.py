@@ -11,7 +11,6 @@ import shapely
 from geotl._version import __version__
 from geotl.basenames import shareable_recipe
 from geotl.cardheader import SCORES, front_matter
-from geotl.families import REGISTRY
 from geotl.io.yaml import write
 from geotl.mlm import bounds_of
 from geotl.modelfacts import (
@@ -28,7 +27,8 @@ from geotl.modelfacts import (
     tiles_by_class,
     title_of,
 )
-from geotl.modelfile import ModelFile
+from geotl.models.families import REGISTRY
+from geotl.models.model_file import ModelFile
 
 UNSTATED = "not stated; ask"
 _WEAK_F1, _FEW = 0.5, 30

@@ -16,7 +16,7 @@ from scipy.stats import t as student
 from geotl.basenames import shareable
 from geotl.evaluation.metrics import Interval, wilson
 from geotl.io.yaml import parse
-from geotl.modelfile import ModelFile
+from geotl.models.model_file import ModelFile
 
 SPATIAL = {"blocks": "blocked", "group": "by group", "scene": "by scene"}
 SPLITS = {

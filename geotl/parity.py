@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from geotl.deployed import Deployed
 from geotl.engines import Floats, Runner
 from geotl.graphs import running
-from geotl.modelfile import ModelFile
+from geotl.models.model_file import ModelFile
 
 Precision = Literal["float32", "float16", "int8"]
 BATCHES = (1, 7)

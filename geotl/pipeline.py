@@ -24,7 +24,6 @@ from geotl.comparing import (
 from geotl.data.chip_files import rejected_csv
 from geotl.data.fingerprints import wanted_bands
 from geotl.data.variogram import Variogram
-from geotl.device import choose_device, describe
 from geotl.drawing import Draw, Say, Source, make_draw, split_words
 from geotl.errors import BandError, DataError
 from geotl.evaluation.advising import Stand, next_steps
@@ -37,6 +36,9 @@ from geotl.heads import Linear
 from geotl.insights import Insight, gather
 from geotl.io.files import write_text
 from geotl.keeping import colours_of, save_models, versions
+from geotl.models.backbone import batchnorm_use
+from geotl.models.device import choose_device, describe
+from geotl.models.weights import WeightReport
 from geotl.preparing import (
     caching_note,
     check_imagery,
@@ -49,9 +51,7 @@ from geotl.publishing import Answers, Outcome, publish
 from geotl.recipe import Recipe, dump
 from geotl.runfolder import finished_alike, holds_run, open_run, read_metrics
 from geotl.settings import SPATIAL
-from geotl.stages import batchnorm_use
 from geotl.strategies import Fitted, standardised
-from geotl.weights import WeightReport
 
 Ints = NDArray[np.int64]
 Floats = NDArray[np.floating]

@@ -23,6 +23,7 @@ from geotl.evaluation.optimism import Optimism
 from geotl.heads import Chosen
 from geotl.insights import Insight, looks, pictures_of
 from geotl.io.files import write_text
+from geotl.models.weights import WeightReport
 from geotl.reporting import curve_figures, figures
 from geotl.reporting.diagnosisfigures import standing_figure
 from geotl.reporting.html import (
@@ -40,7 +41,6 @@ from geotl.reporting.html import (
 )
 from geotl.runfolder import METRICS
 from geotl.training import History
-from geotl.weights import WeightReport
 
 Ints = NDArray[np.int64]
 Floats = NDArray[np.floating]

@@ -18,7 +18,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from geotl.errors import DataError
 from geotl.frozen import Tiles
-from geotl.model import TileClassifier
+from geotl.models.classifier import TileClassifier
 from geotl.training import Learner, TrainSettings
 
 Floats = NDArray[np.float64]

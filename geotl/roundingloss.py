@@ -18,7 +18,7 @@ from geotl.engines import Floats, Runner
 from geotl.errors import DataError
 from geotl.evaluation.metrics import Interval, wilson
 from geotl.labelledtiles import labelled_tiles, tile_blocks
-from geotl.modelfile import Contract
+from geotl.models.model_file import Contract
 
 MOST_CALIBRATING, BATCH = 256, 4
 _Z = 1.96

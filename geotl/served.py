@@ -12,11 +12,11 @@ import torch
 from numpy.typing import NDArray
 
 from geotl.applicability import Applicability
-from geotl.device import choose_device
 from geotl.engines import Floats, Runner, engine_for, is_exported, open_runner, version_of
 from geotl.errors import DataError, ModelError
-from geotl.imagerycheck import Range
-from geotl.modelfile import Contract, ModelFile, contract_from, describe, load
+from geotl.models.device import choose_device
+from geotl.models.input_domain import Range
+from geotl.models.model_file import Contract, ModelFile, contract_from, describe, load
 from geotl.onnxfiles import PASSPORT_VERSION, read_passport
 from geotl.sweeping import Ints, Mode, Said
 

@@ -17,12 +17,12 @@ import torch
 from numpy.typing import NDArray
 
 from geotl.data.tile_array import Pack, batch
-from geotl.device import Precision, autocast
 from geotl.evaluation.evaluate import fit_temperature
 from geotl.heads import Chosen, Fit, Folds, Linear, choose, discriminant, logistic, one_hot
 from geotl.losses import ClassWeights
-from geotl.model import TileClassifier, view_logits
-from geotl.stages import freeze, hold_batchnorm
+from geotl.models.backbone import freeze, hold_batchnorm
+from geotl.models.classifier import TileClassifier, view_logits
+from geotl.models.device import Precision, autocast
 from geotl.training import History, Tiles, TrainSettings, fit
 
 Floats = NDArray[np.floating]

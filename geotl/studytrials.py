@@ -10,10 +10,10 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final, Literal
 
-from geotl.backbones import get_backbone
 from geotl.errors import RecipeError, nearest
 from geotl.evaluation.regularisers import everything_off
 from geotl.learning import Augment
+from geotl.models.registry import get_backbone
 from geotl.presets import two_sizes
 from geotl.recipe import Recipe
 from geotl.settings import contradictions

@@ -23,7 +23,7 @@ from geotl.imagery.sensors import Sensor
 from geotl.imagery.windows import Imagery, Window
 from geotl.io.files import check_absent
 from geotl.io.vector import transformed, write_features
-from geotl.modelfile import ModelFile
+from geotl.models.model_file import ModelFile
 from geotl.suggesting import choose, most_uncertain, normalised_entropy
 from geotl.trainingground import resolution_notes, training_ground, unknown_ground
 

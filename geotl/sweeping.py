@@ -21,9 +21,15 @@ from torch.nn import functional as F
 
 from geotl.applicability import Applicability
 from geotl.densecorrection import Correction
-from geotl.device import Precision, autocast, settled
 from geotl.errors import DataError
-from geotl.model import TileClassifier, over_views, pool_windows, turn_view, view_numbers
+from geotl.models.classifier import (
+    TileClassifier,
+    over_views,
+    pool_windows,
+    turn_view,
+    view_numbers,
+)
+from geotl.models.device import Precision, autocast, settled
 
 Mode = Literal["exact", "dense"]
 Ints = NDArray[np.int64]

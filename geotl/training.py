@@ -28,15 +28,15 @@ from geotl.batches import derived_seed, epoch_order
 from geotl.callbacks import EpochLine
 from geotl.console import ProgressLine
 from geotl.data.tile_array import batch
-from geotl.device import Precision
 from geotl.engine import checkpoints, history, interrupts, lightning_precision, quiet_lightning
 from geotl.frozen import FrozenViews, Tiles, cacheable_views, frozen_bytes
 from geotl.io.files import whole_file, write_text
 from geotl.losses import ClassWeights, class_weights, cross_entropy, decaying, l2_penalty, smoothed
 from geotl.mixing import Mix, draw_mix, mix_tiles, mix_values
-from geotl.model import Frozen, TileClassifier
+from geotl.models.backbone import freeze, parameter_groups
+from geotl.models.classifier import Frozen, TileClassifier
+from geotl.models.device import Precision
 from geotl.schedules import Schedule, rate_factor
-from geotl.stages import freeze, parameter_groups
 
 __all__ = ["History", "Learner", "Tiles", "TrainSettings", "cacheable_views", "epoch_order", "fit"]
 

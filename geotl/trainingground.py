@@ -9,7 +9,7 @@ import numpy as np
 from geotl.data.footprints import in_metres
 from geotl.data.occupied import Shapes, footprint_shapes
 from geotl.imagery.windows import Imagery
-from geotl.modelfile import ModelFile
+from geotl.models.model_file import ModelFile
 
 OFF = 0.2  # share by which a scene's pixels may differ from the training tiles'
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from geotl.backbones import REGISTRY, Backbone, build_backbone
+from geotl.models.registry import REGISTRY, Backbone, build_backbone
 
 
 def own_hub(folder: Path, patch: pytest.MonkeyPatch) -> Path:

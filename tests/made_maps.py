@@ -8,11 +8,11 @@ import numpy as np
 import torch
 from conftest import write_tile
 
-from geotl import modelfile
-from geotl.backbones import build_backbone
 from geotl.imagery.sensors import get_sensor
-from geotl.model import FeatureSpec, Normalise, TileClassifier, over_views
-from geotl.modelfile import Companions, Contract, ModelFile
+from geotl.models import model_file
+from geotl.models.classifier import FeatureSpec, Normalise, TileClassifier, over_views
+from geotl.models.model_file import Companions, Contract, ModelFile
+from geotl.models.registry import build_backbone
 
 BANDS = ("B02", "B03", "B04", "B08")
 CLASSES = ("field, wet", "town", "water")
@@ -72,7 +72,7 @@ def made_model(
     )  # fmt: skip
     notes = {"recipe": "title: made\n", "versions": {"geotl": "0", "torch": "1"},
              "training": {"crs": ["EPSG:32633"] * len(tiles)}}  # fmt: skip
-    modelfile.save(path, ModelFile(network, contract, companions, notes))
+    model_file.save(path, ModelFile(network, contract, companions, notes))
     return path
 
 

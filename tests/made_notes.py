@@ -8,7 +8,7 @@ from typing import Any
 
 from made_maps import CLASSES, made_model
 
-from geotl import modelfile
+from geotl.models import model_file
 
 SECRETS = ("/srv/secret-lab", "secret-lab", "/home/ann", "C:\\Users")
 _SPREAD = {"draws": 5, "mean": 0.7, "sd": 0.1}
@@ -47,7 +47,7 @@ METRICS: dict[str, Any] = {
 
 def noted_model(path: Path, **changed: Any) -> Path:
     """Write a model whose notes are full; `changed` replaces some of them."""
-    made = modelfile.load(made_model(path))
+    made = model_file.load(made_model(path))
     notes = {
         **made.notes, "recipe": RECIPE, "metrics": METRICS,
         "versions": {"geotl": "0.1.0", "torch": "2.15.0"},
@@ -55,5 +55,5 @@ def noted_model(path: Path, **changed: Any) -> Path:
         "training": made.notes["training"] | {"tiles": 24, "dates": ["2017-02-16", "2017-07-01"]},
         **changed,
     }  # fmt: skip
-    modelfile.save(path, dataclasses.replace(made, notes=notes))
+    model_file.save(path, dataclasses.replace(made, notes=notes))
     return path

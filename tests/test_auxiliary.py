@@ -11,9 +11,9 @@ from torch.nn import functional as F
 
 from geotl.augment import Augmentation
 from geotl.auxiliary import AuxiliaryHeads, active_auxiliaries
-from geotl.backbones import REGISTRY, build_backbone, freeze
 from geotl.data.tile_array import Pack
-from geotl.model import FeatureSpec, Normalise, TileClassifier
+from geotl.models.classifier import FeatureSpec, Normalise, TileClassifier
+from geotl.models.registry import REGISTRY, build_backbone, freeze
 from geotl.training import Learner, Tiles, TrainSettings, fit
 
 pytestmark = pytest.mark.usefixtures("one_thread")

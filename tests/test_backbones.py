@@ -13,7 +13,10 @@ import torchvision
 from safetensors.torch import save_file
 from torch import nn
 
-from geotl.backbones import (
+from geotl.errors import BandError, ModelError, WeightsError
+from geotl.io.files import sha256_of
+from geotl.models.normalisation import IMAGENET
+from geotl.models.registry import (
     REGISTRY,
     Backbone,
     build_backbone,
@@ -23,9 +26,6 @@ from geotl.backbones import (
     hold_batchnorm,
     parameter_groups,
 )
-from geotl.errors import BandError, ModelError, WeightsError
-from geotl.io.files import sha256_of
-from geotl.radiometry import IMAGENET
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 

@@ -10,12 +10,12 @@ import pytest
 import torch
 
 from geotl.augment import Augmentation
-from geotl.backbones import build_backbone
 from geotl.capacity import Memorised, memorise, noise_tiles
 from geotl.errors import DataError
-from geotl.model import FeatureSpec, Normalise, TileClassifier
+from geotl.models.backbone import freeze
+from geotl.models.classifier import FeatureSpec, Normalise, TileClassifier
+from geotl.models.registry import build_backbone
 from geotl.ratefinding import range_test
-from geotl.stages import freeze
 from geotl.training import Tiles, TrainSettings
 
 pytestmark = pytest.mark.usefixtures("one_thread")

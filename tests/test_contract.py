@@ -11,8 +11,12 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from geotl import modelfile
-from geotl.backbones import (
+from geotl.errors import DataError, ModelError
+from geotl.imagery.sensors import custom_sensor
+from geotl.models import model_file
+from geotl.models.backbone import SteadyBatchNorm2d
+from geotl.models.classifier import FeatureSpec, Normalise, TileClassifier
+from geotl.models.registry import (
     REGISTRY,
     Backbone,
     build_backbone,
@@ -20,10 +24,6 @@ from geotl.backbones import (
     get_backbone,
     parameter_groups,
 )
-from geotl.errors import DataError, ModelError
-from geotl.imagery.sensors import custom_sensor
-from geotl.model import FeatureSpec, Normalise, TileClassifier
-from geotl.stages import SteadyBatchNorm2d
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -133,8 +133,8 @@ def test_freezing_decay_and_the_model_file(
     assert kept == [True] * upto + [False] * (len(stages) - upto)
 
     path = tmp_path / "model.safetensors"
-    modelfile.save(path, modelfile.ModelFile(network, contract(network), companions(network)))
-    again = modelfile.load(path).network
+    model_file.save(path, model_file.ModelFile(network, contract(network), companions(network)))
+    again = model_file.load(path).network
     path.unlink()
     assert same(again, bits(network))
     assert again.frozen_until == last
@@ -143,9 +143,9 @@ def test_freezing_decay_and_the_model_file(
         torch.testing.assert_close(again(image), network(image), atol=1e-4, rtol=1e-4)
 
 
-def contract(network: TileClassifier) -> modelfile.Contract:
+def contract(network: TileClassifier) -> model_file.Contract:
     backbone = network.backbone
-    return modelfile.Contract(
+    return model_file.Contract(
         backbone=backbone.name, cut_after=None, frozen_until=network.frozen_until,
         bands=backbone.bands, wavelengths=backbone.wavelengths,
         sensor=custom_sensor("custom", [{"name": b} for b in backbone.bands]),
@@ -154,9 +154,9 @@ def contract(network: TileClassifier) -> modelfile.Contract:
     )  # fmt: skip
 
 
-def companions(network: TileClassifier) -> modelfile.Companions:
+def companions(network: TileClassifier) -> model_file.Companions:
     image = tiles(network.backbone).numpy()
-    return modelfile.Companions(
+    return model_file.Companions(
         examples=image, example_valid=np.ones(image.shape, bool),
         example_logits=np.zeros((2, 3), np.float32), features=np.zeros((2, 4), np.float32),
         labels=np.zeros(2, np.int64), folds=np.zeros(2, np.int64), footprints=np.zeros((2, 4)),

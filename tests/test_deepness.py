@@ -22,7 +22,7 @@ from geotl.deepness import DeepnessOptions, advice, as_the_plugin, export_deepne
 from geotl.deepnesstiles import metadata, overlap_px, tile_layout
 from geotl.deployed import deployed
 from geotl.errors import DataError, OutputError
-from geotl.modelfile import load
+from geotl.models.model_file import load
 from geotl.onnxfiles import open_session, read_passport
 from geotl.spreading import Spread
 from geotl.windowgrid import WindowGrid

@@ -7,8 +7,15 @@ import json
 import pytest
 import torch
 
-from geotl import device
-from geotl.device import LEAST_GAIN, autocast, bfloat16_gains, describe, measured_gain, settled
+from geotl.models import device
+from geotl.models.device import (
+    LEAST_GAIN,
+    autocast,
+    bfloat16_gains,
+    describe,
+    measured_gain,
+    settled,
+)
 
 CPU = torch.device("cpu")
 

@@ -25,7 +25,7 @@ from geotl.errors import DataError, ModelError
 from geotl.exporting import export_graph
 from geotl.imagery.scene_list import Entry
 from geotl.maptask import MapOptions
-from geotl.modelfile import load
+from geotl.models.model_file import load
 from geotl.onnxfiles import read_passport, seal
 from geotl.passports import PASSPORT_VERSION
 from geotl.scenejobs import Job, mark_of

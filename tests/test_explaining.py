@@ -11,7 +11,7 @@ import torch
 from geotl.data.tile_array import Pack
 from geotl.explaining import CELLS, Embedding, confused_pairs, embedded, occlusion, typical
 from geotl.insights import Insight, pictures_of
-from geotl.model import Normalise
+from geotl.models.classifier import Normalise
 from geotl.reporting import explain_figures
 from geotl.reporting.explain_figures import embedding_figure, evidence_figure, pairs_figure
 

@@ -8,11 +8,11 @@ import numpy as np
 import pytest
 import torch
 
-from geotl.backbones import REGISTRY, build_backbone
 from geotl.deployed import Deployed
 from geotl.exporting import KINDS
 from geotl.lightening import folded, halved
-from geotl.model import FeatureSpec, Normalise, TileClassifier
+from geotl.models.classifier import FeatureSpec, Normalise, TileClassifier
+from geotl.models.registry import REGISTRY, build_backbone
 from geotl.parity import LIMITS, Limits, compare
 
 SMALLEST = {"lenet": "lenet5", "alexnet": "alexnet", "vgg": "vgg11_bn", "inception": "googlenet",

@@ -17,7 +17,7 @@ from geotl.cli import main
 from geotl.errors import ModelError, OutputError, UnfinishedError
 from geotl.exporting import KINDS, export_graph
 from geotl.graphs import run_onnx
-from geotl.modelfile import load
+from geotl.models.model_file import load
 from geotl.onnxfiles import read_passport
 from geotl.parity import LIMITS, Parity, example_tiles
 

@@ -9,10 +9,10 @@ import numpy as np
 import pytest
 import torch
 
-from geotl.backbones import build_backbone
 from geotl.data.tile_array import Pack
 from geotl.features import cached_features
-from geotl.model import FeatureSpec, Normalise, TileClassifier
+from geotl.models.classifier import FeatureSpec, Normalise, TileClassifier
+from geotl.models.registry import build_backbone
 
 
 def made_pack(folder: Path) -> Pack:

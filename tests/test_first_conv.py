@@ -9,8 +9,8 @@ import pytest
 import torch
 import torchvision
 
-from geotl.backbones import Backbone, build_backbone, freeze, parameter_groups
 from geotl.errors import BandError, WeightsError
+from geotl.models.registry import Backbone, build_backbone, freeze, parameter_groups
 
 RGB = (("red", "green", "blue"), (665.0, 560.0, 490.0))
 RGBN = (("blue", "green", "red", "nir"), (490.0, 560.0, 665.0, 842.0))

@@ -19,7 +19,7 @@ from geotl.cli import main
 from geotl.data.tile_array import pack, statistics
 from geotl.data.tiles import index_folder
 from geotl.imagery.sensors import custom_sensor
-from geotl.modelfile import read_header
+from geotl.models.model_file import read_header
 
 pytestmark = pytest.mark.usefixtures("one_thread", "own_cache")
 

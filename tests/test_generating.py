@@ -28,7 +28,7 @@ from geotl.generating import (
     train_generator,
 )
 from geotl.generationparts import beside, make_tiles
-from geotl.modelfile import load as load_model
+from geotl.models.model_file import load as load_model
 from geotl.novelty import novelty
 from geotl.preparing import read_source, recipe_sensor, settle
 from geotl.recipe import load

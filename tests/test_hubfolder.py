@@ -29,7 +29,7 @@ from geotl.hub import HubModel, published
 from geotl.hubfolder import FILES, Terms, write_hub
 from geotl.io.files import sha256_of
 from geotl.mlmchecks import faults
-from geotl.modelfile import load
+from geotl.models.model_file import load
 
 
 @pytest.fixture(scope="module")

@@ -25,7 +25,6 @@ from geotl import (
     lecturing,
 )
 from geotl.augment import Augmentation, augment
-from geotl.backbones import build_backbone
 from geotl.lecturepanels import Bars, Effect, Histograms, Lines, Pictures, Series
 from geotl.lecturerecipes import (
     NUMBERS,
@@ -44,8 +43,9 @@ from geotl.lecturerecipes import (
     load_lecture,
 )
 from geotl.lecturetiles import draw, learn, network, sample, settings_of
-from geotl.model import FeatureSpec, Normalise, TileClassifier
-from geotl.stages import freeze
+from geotl.models.backbone import freeze
+from geotl.models.classifier import FeatureSpec, Normalise, TileClassifier
+from geotl.models.registry import build_backbone
 from geotl.training import Learner
 
 SMALL = {"shots": 2, "judged": 18, "seeds": 2, "epochs": 2}

@@ -13,7 +13,7 @@ from safetensors.numpy import load_file
 
 from geotl.cli import main
 from geotl.io.files import sha256_of
-from geotl.modelfile import read_header
+from geotl.models.model_file import read_header
 
 IMAGENET_FILE = "ResNet18_Weights.IMAGENET1K_V1"
 BANDS = ["B02", "B03", "B04", "B08"]

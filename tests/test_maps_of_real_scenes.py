@@ -9,13 +9,13 @@ import pytest
 import torch
 
 import geotl
-from geotl import modelfile
 from geotl.cli import main
 from geotl.evaluation.class_map import open_map
 from geotl.imagery.scene import open_scene
 from geotl.imagery.sensors import get_sensor
 from geotl.imagery.windows import Window
 from geotl.io.raster import read
+from geotl.models import model_file
 
 pytestmark = [pytest.mark.real_data, pytest.mark.usefixtures("one_thread", "own_cache")]
 RGB = ("red", "green", "blue")
@@ -38,9 +38,9 @@ def model(real_data: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     code = main(["run", str(place / "small.yaml"), *settings, "--out", str(place / "run"), "-q"])
     assert code == 0
     path = place / "run" / "model.safetensors"
-    held = modelfile.load(path)
+    held = model_file.load(path)
     held.network.temperature.fill_(8.0)  # so that a winter scene, far from all, is not all 0 and 1
-    modelfile.save(path, held)
+    model_file.save(path, held)
     return path
 
 

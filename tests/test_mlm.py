@@ -22,7 +22,7 @@ from geotl.itemfiles import write_item
 from geotl.mlm import bounds_of, mlm_item
 from geotl.mlmassets import assets_of
 from geotl.mlmchecks import faults, place_faults
-from geotl.modelfile import load
+from geotl.models.model_file import load
 
 
 @pytest.fixture(scope="module")

@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 import torch
 
-from geotl.backbones import build_backbone
-from geotl.model import FeatureSpec, Normalise, TileClassifier
+from geotl.models.classifier import FeatureSpec, Normalise, TileClassifier
+from geotl.models.registry import build_backbone
 from geotl.sweeping import Sweep, look
 
 ROWS = np.arange(0, 97, 16)
@@ -51,7 +51,7 @@ def test_every_convolution_pads_as_the_model_says() -> None:
 def test_a_saved_model_keeps_its_padding(tmp_path: Path) -> None:
     from test_pipeline import made_tiles, run
 
-    from geotl.modelfile import load
+    from geotl.models.model_file import load
 
     tiles = made_tiles(tmp_path / "tiles", 6)
     out = tmp_path / "run"

@@ -17,7 +17,7 @@ import geotl
 from geotl.cli import main
 from geotl.comparing import variants
 from geotl.imagery.sensors import get_sensor
-from geotl.modelfile import bare, load, read_header, save
+from geotl.models.model_file import bare, load, read_header, save
 from geotl.passports import passport
 from geotl.recipe import load as load_recipe
 

@@ -13,16 +13,16 @@ from conftest import write_tile
 from hub import make_file, own_hub
 
 import geotl
-from geotl.backbones import REGISTRY, build_backbone, describe_backbone, freeze, get_backbone
 from geotl.cli import main
 from geotl.drawing import make_draw
 from geotl.errors import RecipeError, WeightsError
 from geotl.imagery.sensors import SENSORS
 from geotl.io.files import sha256_of
-from geotl.modelfile import read_header
+from geotl.models.model_file import read_header
+from geotl.models.normalisation import IMAGENET, Normalisation, as_dn, from_dn
+from geotl.models.pretrained import _torchgeo_file, published_file, torchgeo_names
+from geotl.models.registry import REGISTRY, build_backbone, describe_backbone, freeze, get_backbone
 from geotl.preparing import build_network, read_source
-from geotl.published import _torchgeo_file, published_file, torchgeo_names
-from geotl.radiometry import IMAGENET, Normalisation, as_dn, from_dn
 from geotl.recipe import load
 
 models = pytest.importorskip("torchgeo.models", reason="needs the extra torchgeo")
@@ -122,7 +122,7 @@ def within(mixed: torch.Tensor, kernel: torch.Tensor) -> bool:
 @pytest.mark.parametrize("group", GROUPS)
 def test_every_entry_of_torchgeo_says_which_bands_it_is_for(group, monkeypatch):
     """No file is read: the tables here must know every entry that the library has."""
-    monkeypatch.setattr("geotl.published._cached_file", lambda entry, source, known: known)
+    monkeypatch.setattr("geotl.models.pretrained._cached_file", lambda entry, source, known: known)
     units = set()
     for entry in getattr(models, group):
         known = _torchgeo_file(entry)

@@ -12,16 +12,16 @@ import torch
 
 from geotl.augment import Augmentation
 from geotl.averaging import adapt_batchnorm
-from geotl.backbones import build_backbone
 from geotl.batches import balanced
 from geotl.data.tile_array import Pack, batch
 from geotl.errors import ModelError
 from geotl.frozen import Tiles
 from geotl.heads import logistic
 from geotl.losses import class_weights, cross_entropy, decaying, l2_penalty, smoothed
-from geotl.model import FeatureSpec, Normalise, TileClassifier
+from geotl.models.backbone import freeze, hold_batchnorm
+from geotl.models.classifier import FeatureSpec, Normalise, TileClassifier
+from geotl.models.registry import build_backbone
 from geotl.schedules import cosine, one_cycle, rate_factor
-from geotl.stages import freeze, hold_batchnorm
 from geotl.training import Learner, TrainSettings, fit
 
 pytestmark = pytest.mark.usefixtures("one_thread")

@@ -24,7 +24,7 @@ from geotl.data.placement import window_about, windows_of
 from geotl.data.tile_array import to_batch
 from geotl.imagery.scene import open_scenes
 from geotl.imagery.sensors import get_sensor
-from geotl.model import over_views, view_logits
+from geotl.models.classifier import over_views, view_logits
 from geotl.suggesting import choose
 from geotl.suggestions import open_for, suggest
 from geotl.trainingground import training_ground, training_px_m

@@ -15,7 +15,7 @@ from conftest import write_tile
 from safetensors.numpy import load_file
 
 from geotl.cli import main
-from geotl.modelfile import read_header
+from geotl.models.model_file import read_header
 
 pytestmark = pytest.mark.usefixtures("one_thread", "own_cache")
 

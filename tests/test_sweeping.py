@@ -12,8 +12,14 @@ from torch import nn
 from geotl.applicability import area_of_applicability
 from geotl.densecorrection import fitted
 from geotl.errors import DataError
-from geotl.model import FeatureSpec, Normalise, TileClassifier, feature_width, over_views
-from geotl.stages import Backbone, BackboneSpec
+from geotl.models.backbone import Backbone, BackboneSpec
+from geotl.models.classifier import (
+    FeatureSpec,
+    Normalise,
+    TileClassifier,
+    feature_width,
+    over_views,
+)
 from geotl.sweeping import Sweep, check_dense, dense_step, features_at, look
 
 pytestmark = pytest.mark.usefixtures("one_thread")

@@ -11,10 +11,10 @@ import pytest
 import torch
 
 from geotl.augment import Augmentation
-from geotl.backbones import build_backbone
 from geotl.data.tile_array import Pack
-from geotl.model import FeatureSpec, Normalise, TileClassifier
-from geotl.stages import freeze
+from geotl.models.backbone import freeze
+from geotl.models.classifier import FeatureSpec, Normalise, TileClassifier
+from geotl.models.registry import build_backbone
 from geotl.training import Learner, Tiles, TrainSettings, cacheable_views, epoch_order, fit
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -118,7 +118,7 @@ def test_cached_frozen_views_train_like_computed_ones(tiles: Tiles, tmp_path: Pa
     assert learner.cache is not None
     learner.model.eval()
     taken = learner.cache.take(torch.tensor([2, 5]), torch.tensor([0, 3]))
-    from geotl.model import turn_view
+    from geotl.models.classifier import turn_view
 
     image = torch.from_numpy(np.asarray(tiles.pack.images[[2, 5]])).float()
     turned = torch.stack([turn_view(image[0], 0), turn_view(image[1], 3)])

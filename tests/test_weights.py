@@ -16,7 +16,7 @@ from safetensors.torch import save_file
 
 from geotl.errors import BandError, WeightsError
 from geotl.io.files import sha256_of
-from geotl.kernels import (
+from geotl.models.first_conv import (
     RGB,
     RGB_NM,
     adapt_first_conv,
@@ -28,7 +28,7 @@ from geotl.kernels import (
     rgb_positions,
     same_bands,
 )
-from geotl.weights import WeightFile, check_values, read_weight_file, strip_prefixes
+from geotl.models.weights import WeightFile, check_values, read_weight_file, strip_prefixes
 
 TENSORS = {"conv1.weight": torch.arange(12.0).view(1, 3, 2, 2), "bn1.bias": torch.ones(4)}
 S2_NM = (

@@ -31,10 +31,10 @@ from torch.nn import functional as F
 from geotl.augment import Augmentation, augment
 from geotl.evaluation.overfitting import diagnose
 from geotl.evaluation.evaluate import commonest
-from geotl.families import REGISTRY
+from geotl.models.families import REGISTRY
 from geotl.reporting.figures import confusion_figure, curves_figure, sheet_figure, write_png
 from geotl.io.files import write_text
-from geotl.model import Normalise
+from geotl.models.classifier import Normalise
 from geotl.evaluation.metrics import wilson
 
 torch.manual_seed(0)

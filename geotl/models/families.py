@@ -16,8 +16,8 @@ from torch import nn
 from torchvision.models.googlenet import InceptionAux as GoogLeNetAuxiliary
 from torchvision.models.inception import InceptionAux as InceptionV3Auxiliary
 
-from geotl.published import torchvision_names
-from geotl.stages import Auxiliary, BackboneSpec, SteadyBatchNorm2d
+from geotl.models.backbone import Auxiliary, BackboneSpec, SteadyBatchNorm2d
+from geotl.models.pretrained import torchvision_names
 
 CENTRED = ((0.5, 0.5, 0.5), (0.5, 0.5, 0.5))  # what torchvision's transform_input comes to
 

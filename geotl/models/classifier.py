@@ -14,8 +14,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from geotl.backbones import Backbone
 from geotl.errors import DataError, ModelError
+from geotl.models.registry import Backbone
 
 Pool = Literal["mean", "mean_sd", "mean_log", "root_mean"]
 Padding = Literal["zeros", "replicate", "reflect"]

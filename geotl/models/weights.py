@@ -21,7 +21,7 @@ from torch import Tensor
 from geotl.errors import WeightsError
 from geotl.imagery.sensors import sensor_from
 from geotl.io.files import sha256_of
-from geotl.radiometry import Normalisation, from_dn
+from geotl.models.normalisation import Normalisation, from_dn
 
 Status = Literal["loaded", "adapted", "fresh", "missing", "unused"]
 Lineage = tuple[dict[str, Any], ...]

@@ -20,10 +20,10 @@ from torch import nn
 from geotl.errors import WeightsError, nearest
 from geotl.imagery.sensors import SENSORS, Sensor, Unit, known_band
 from geotl.io.files import sha256_of
-from geotl.kernels import RGB
-from geotl.radiometry import Normalisation, WeightUnit, of_pictures
-from geotl.stages import BackboneSpec
-from geotl.weights import WeightFile, refusal, tensors_of
+from geotl.models.backbone import BackboneSpec
+from geotl.models.first_conv import RGB
+from geotl.models.normalisation import Normalisation, WeightUnit, of_pictures
+from geotl.models.weights import WeightFile, refusal, tensors_of
 
 _NAME = re.compile(r"(?:torchgeo:)?\w+_Weights\.\w+")
 _INSTALL = "pip install 'geotl[torchgeo]'"

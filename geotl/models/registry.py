@@ -14,11 +14,7 @@ from pathlib import Path
 import torch
 
 from geotl.errors import ModelError, WeightsError, nearest
-from geotl.families import REGISTRY
-from geotl.fitting import FirstConv, load_weights, random_report, silence_other_bands
-from geotl.published import is_published, published_file, torchgeo_names
-from geotl.radiometry import of_pictures
-from geotl.stages import (
+from geotl.models.backbone import (
     Auxiliary,
     Backbone,
     BackboneSpec,
@@ -28,7 +24,11 @@ from geotl.stages import (
     skeleton,
     stage_position,
 )
-from geotl.weights import WeightFile, WeightReport, read_weight_file
+from geotl.models.families import REGISTRY
+from geotl.models.normalisation import of_pictures
+from geotl.models.pretrained import is_published, published_file, torchgeo_names
+from geotl.models.weight_loading import FirstConv, load_weights, random_report, silence_other_bands
+from geotl.models.weights import WeightFile, WeightReport, read_weight_file
 
 __all__ = [
     "REGISTRY",

@@ -12,7 +12,7 @@ from typing import Literal
 
 from geotl.errors import RecipeError
 from geotl.imagery.sensors import Sensor, Unit
-from geotl.kernels import RGB, RGB_NM, RGB_REACH_NM, same_bands
+from geotl.models.first_conv import RGB, RGB_NM, RGB_REACH_NM, same_bands
 
 WeightUnit = Unit | Literal["unknown"]
 Figures = tuple[list[float], list[float]]

@@ -19,14 +19,14 @@ from numpy.typing import NDArray
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save_file
 
-from geotl.backbones import build_backbone
 from geotl.data.read_tile import Fit
 from geotl.errors import ModelError
 from geotl.evaluation.metrics import Interval
 from geotl.imagery.sensors import Sensor, sensor_from
-from geotl.imagerycheck import Range, range_of, training_resolution_m
 from geotl.io.files import whole_file
-from geotl.model import FeatureSpec, Normalise, TileClassifier
+from geotl.models.classifier import FeatureSpec, Normalise, TileClassifier
+from geotl.models.input_domain import Range, range_of, training_resolution_m
+from geotl.models.registry import build_backbone
 
 FORMAT_VERSION = 1
 KEY, BARE = "geotl", "bare"

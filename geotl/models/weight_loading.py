@@ -10,7 +10,8 @@ import numpy as np
 from torch import Tensor
 
 from geotl.errors import WeightsError
-from geotl.kernels import (
+from geotl.models.backbone import Backbone, BackboneSpec, first_conv_of, silence_bands, skeleton
+from geotl.models.first_conv import (
     RGB,
     RGB_NM,
     Bands,
@@ -23,8 +24,7 @@ from geotl.kernels import (
     rgb_positions,
     same_bands,
 )
-from geotl.stages import Backbone, BackboneSpec, first_conv_of, silence_bands, skeleton
-from geotl.weights import (
+from geotl.models.weights import (
     Slot,
     Status,
     TensorRow,
