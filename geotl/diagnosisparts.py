@@ -11,19 +11,19 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from geotl.capacity import Memorised, memorise, noise_tiles
 from geotl.comparing import fit_draw, head_logits, judge, judged_features, training_count
 from geotl.drawing import Draw, Source
 from geotl.evaluation.regularisers import everything_off
-from geotl.features import raw_features
-from geotl.frozen import Tiles, frozen_bytes
-from geotl.heads import Linear, logistic
 from geotl.models.backbone import batchnorm_use
 from geotl.models.classifier import TileClassifier
 from geotl.preparing import build_network, class_weights_of, feature_source, make_plan
-from geotl.ratefinding import range_test
 from geotl.recipe import Recipe
-from geotl.strategies import (
+from geotl.training.capacity import Memorised, memorise, noise_tiles
+from geotl.training.features import raw_features
+from geotl.training.frozen import Tiles, frozen_bytes
+from geotl.training.heads import Linear, logistic
+from geotl.training.lr_finder import range_test
+from geotl.training.strategies import (
     Fitted,
     head_fit,
     predict_rows,

@@ -11,7 +11,6 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from geotl.baselines import band_statistics
 from geotl.data import splits
 from geotl.data.chips import Placement
 from geotl.data.footprints import Layout, locate, need_positions
@@ -27,10 +26,11 @@ from geotl.data.tile_array import Pack
 from geotl.data.tiles import LEARN_ONLY, TileIndex
 from geotl.data.variogram import Variogram, suggest_block_m, variogram
 from geotl.errors import DataError, RecipeError
-from geotl.heads import Folds
 from geotl.imagery.sensors import Sensor
 from geotl.recipe import Recipe
 from geotl.settings import SPATIAL
+from geotl.training.baselines import band_statistics
+from geotl.training.heads import Folds
 
 Ints = NDArray[np.int64]
 Say = Callable[[str], None]

@@ -18,14 +18,14 @@ from geotl.data.splits import Split
 from geotl.data.tile_array import Unread, packed
 from geotl.data.tiles import Tile
 from geotl.drawing import Draw, Source, with_synthetic
-from geotl.features import raw_features
 from geotl.generating import GanSettings, made_tiles, train_generator
 from geotl.models.classifier import VIEWS, turn_view
 from geotl.models.device import choose_device
 from geotl.novelty import Novelty, diversity, novelty
 from geotl.recipe import Recipe
-from geotl.strategies import Fitted, standardised
 from geotl.synthesis import Space, space_of, standardised_tiles
+from geotl.training.features import raw_features
+from geotl.training.strategies import Fitted, standardised
 
 Ints = NDArray[np.int64]
 Floats = NDArray[np.floating]

@@ -15,13 +15,13 @@ from geotl.data.fingerprints import pixel_marks
 from geotl.data.tile_array import Pack
 from geotl.drawing import Draw, Source
 from geotl.errors import RecipeError
-from geotl.features import raw_features
-from geotl.heads import Linear
 from geotl.models.model_file import CORESET, EXAMPLES, MARKS, Companions, Contract, ModelFile, save
 from geotl.models.weights import WeightReport
 from geotl.recipe import Recipe, dump
 from geotl.reporting.rendering import default_colours
-from geotl.strategies import Fitted, install, predict_rows, standardised
+from geotl.training.features import raw_features
+from geotl.training.heads import Linear
+from geotl.training.strategies import Fitted, install, predict_rows, standardised
 
 Ints = NDArray[np.int64]
 Floats = NDArray[np.floating]

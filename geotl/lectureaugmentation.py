@@ -10,8 +10,6 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from geotl.augment import Augmentation, augment
-from geotl.batches import derived_seed
 from geotl.data.tile_array import batch, statistics
 from geotl.drawing import Draw, Source
 from geotl.errors import RecipeError, nearest
@@ -21,6 +19,8 @@ from geotl.lecturerecipes import Varied
 from geotl.lecturetiles import Learnt, compared, draw, learn, network, sample, settings_of
 from geotl.models.classifier import TileClassifier
 from geotl.previewing import drawn_tiles
+from geotl.training.augment import Augmentation, augment
+from geotl.training.batches import derived_seed
 
 ZERO_DN = 1000.0  # of Sentinel-2 since baseline 04.00: brightness scales from there
 

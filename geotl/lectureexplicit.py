@@ -28,9 +28,9 @@ from geotl.lecturepanels import (
 )
 from geotl.lecturerecipes import Decay, Gradient, Masks, Switched
 from geotl.lecturetiles import Learnt, compared, draw, learn, network, sample, settings_of
-from geotl.losses import decaying, l2_penalty
 from geotl.models.classifier import TileClassifier
-from geotl.training import TrainSettings
+from geotl.training.learner import TrainSettings
+from geotl.training.losses import decaying, l2_penalty
 
 Floats = NDArray[np.float64]
 

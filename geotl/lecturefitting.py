@@ -12,15 +12,15 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from geotl.augment import Augmentation
-from geotl.capacity import Memorised, memorise, noise_tiles
 from geotl.evaluation.learning_curve import LearningCurve, learning_curve
-from geotl.heads import logistic
 from geotl.lecturepanels import Bars, Effect, Finding, Lines, Series, Shown, sd_of, spread
 from geotl.lecturerecipes import Capacity, MoreLabels, ThreeFits, TwoStages, Widths
 from geotl.lecturetiles import Learnt, compared, curve, draw, learn, network, sample, settings_of
 from geotl.models.classifier import FeatureSpec, Normalise, TileClassifier
 from geotl.models.registry import build_backbone
+from geotl.training.augment import Augmentation
+from geotl.training.capacity import Memorised, memorise, noise_tiles
+from geotl.training.heads import logistic
 
 Floats = NDArray[np.floating]
 WORDS = {"under": "underfitting", "over": "overfitting", "right": "just right"}

@@ -13,7 +13,6 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from geotl.augment import Augmentation
 from geotl.data.catalogue import index_tiles
 from geotl.data.fingerprints import fingerprint
 from geotl.data.spatial_splits import draw_from
@@ -27,8 +26,9 @@ from geotl.lecturerecipes import Drawn, Trained
 from geotl.models.classifier import FeatureSpec, Normalise, TileClassifier
 from geotl.models.registry import build_backbone
 from geotl.recipe import resolve_sample
-from geotl.strategies import predict_rows
-from geotl.training import History, Tiles, TrainSettings, fit
+from geotl.training.augment import Augmentation
+from geotl.training.learner import History, Tiles, TrainSettings, fit
+from geotl.training.strategies import predict_rows
 
 Ints = NDArray[np.int64]
 SENSOR = "sentinel2_l2a_n0400"

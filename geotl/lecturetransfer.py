@@ -18,7 +18,6 @@ from torch.nn import functional as F
 from geotl._version import __version__
 from geotl.data.tile_array import batch
 from geotl.drawing import Source
-from geotl.features import raw_features
 from geotl.io.cachefolder import cache_folder
 from geotl.io.files import sha256_of, whole_file
 from geotl.lecturepanels import Bars, Effect, Finding, Lines, Shown, sd_of, spread
@@ -38,6 +37,7 @@ from geotl.lecturetiles import (
 from geotl.models.backbone import freeze
 from geotl.models.classifier import TileClassifier
 from geotl.models.registry import get_backbone
+from geotl.training.features import raw_features
 
 Ints = NDArray[np.int64]
 Floats = NDArray[np.float64]

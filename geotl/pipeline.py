@@ -31,8 +31,6 @@ from geotl.evaluation.evaluate import evaluate, softmax
 from geotl.evaluation.metrics import Interval
 from geotl.evaluation.overfitting import diagnose
 from geotl.evaluation.regularisers import regularisers
-from geotl.features import raw_features
-from geotl.heads import Linear
 from geotl.insights import Insight, gather
 from geotl.io.files import write_text
 from geotl.keeping import colours_of, save_models, versions
@@ -51,7 +49,9 @@ from geotl.publishing import Answers, Outcome, publish
 from geotl.recipe import Recipe, dump
 from geotl.runfolder import finished_alike, holds_run, open_run, read_metrics
 from geotl.settings import SPATIAL
-from geotl.strategies import Fitted, standardised
+from geotl.training.features import raw_features
+from geotl.training.heads import Linear
+from geotl.training.strategies import Fitted, standardised
 
 Ints = NDArray[np.int64]
 Floats = NDArray[np.floating]

@@ -10,8 +10,6 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from geotl.augment import Augmentation
-from geotl.averaging import adapt_batchnorm
 from geotl.console import ProgressLine
 from geotl.data.catalogue import index_tiles
 from geotl.data.syntheticfiles import read_synthetic
@@ -20,10 +18,8 @@ from geotl.data.tiles import TileIndex
 from geotl.data.torchgeo_datasets import PREFIX
 from geotl.drawing import Draw, Say, Source, make_draw, settle_split, shows_random
 from geotl.errors import DataError, RecipeError, nearest
-from geotl.features import cached_features
 from geotl.imagery.sensors import Sensor, custom_sensor, get_sensor
 from geotl.io.cachefolder import cache_folder
-from geotl.losses import ClassWeights
 from geotl.models.classifier import FeatureSpec, Normalise, TileClassifier
 from geotl.models.device import choose_device
 from geotl.models.normalisation import IMAGENET, as_dn
@@ -31,9 +27,13 @@ from geotl.models.registry import Backbone, build_backbone
 from geotl.models.weights import WeightReport
 from geotl.presets import settled
 from geotl.recipe import Recipe, resolve_root, resolve_weights
-from geotl.strategies import Plan
 from geotl.surveying import recipe_scenes, survey, survey_unlabelled
-from geotl.training import TrainSettings
+from geotl.training.augment import Augmentation
+from geotl.training.averaging import adapt_batchnorm
+from geotl.training.features import cached_features
+from geotl.training.learner import TrainSettings
+from geotl.training.losses import ClassWeights
+from geotl.training.strategies import Plan
 
 Ints = NDArray[np.int64]
 Floats = NDArray[np.floating]

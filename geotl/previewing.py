@@ -9,17 +9,17 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from geotl.augment import Augmentation, augment
-from geotl.batches import derived_seed
 from geotl.data.tile_array import batch, statistics
 from geotl.drawing import Draw, Say, Source, make_draw, settle_split
 from geotl.errors import DataError
-from geotl.mixing import Mix, draw_mix, mix_tiles
 from geotl.pipeline import rgb_positions
 from geotl.preparing import augmentation_of, read_source, recipe_sensor
 from geotl.recipe import Recipe
 from geotl.reporting.figures import sheet_figure, write_png
 from geotl.reporting.rendering import Pixels, quicklook, stretch_limits
+from geotl.training.augment import Augmentation, augment
+from geotl.training.batches import derived_seed
+from geotl.training.mixing import Mix, draw_mix, mix_tiles
 
 DRAWS = 8
 LIKE = 64  # training tiles whose values are shown from black to white

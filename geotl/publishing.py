@@ -20,7 +20,6 @@ from geotl.evaluation.evaluate import Evaluation, Spread, headline, plain, softm
 from geotl.evaluation.learning_curve import Gain
 from geotl.evaluation.metrics import Interval
 from geotl.evaluation.optimism import Optimism
-from geotl.heads import Chosen
 from geotl.insights import Insight, looks, pictures_of
 from geotl.io.files import write_text
 from geotl.models.weights import WeightReport
@@ -40,7 +39,8 @@ from geotl.reporting.html import (
     write_report,
 )
 from geotl.runfolder import METRICS
-from geotl.training import History
+from geotl.training.heads import Chosen
+from geotl.training.learner import History
 
 Ints = NDArray[np.int64]
 Floats = NDArray[np.floating]

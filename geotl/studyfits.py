@@ -26,9 +26,9 @@ from geotl.drawing import Draw, Source, folds_inside
 from geotl.errors import DataError, GeoTLError
 from geotl.io.files import write_text
 from geotl.recipe import Recipe, dump
-from geotl.strategies import Fitted
 from geotl.studyeffects import Errors
 from geotl.studytrials import GENERATED, changed
+from geotl.training.strategies import Fitted
 
 Ints = NDArray[np.int64]
 Begin = Callable[[], Callable[[int, int], None]]

@@ -5,9 +5,9 @@ from __future__ import annotations
 import pytest
 import torch
 
-from geotl.augment import Augmentation, augment, draw_warps
 from geotl.errors import DataError
 from geotl.models.classifier import VIEWS, turn_view
+from geotl.training.augment import Augmentation, augment, draw_warps
 
 NONE = {"flips": False, "quarter_turns": False}
 SD = {1: torch.tensor([2.0]), 5: torch.tensor([1.0, 2.0, 30.0, 0.5, 1000.0])}

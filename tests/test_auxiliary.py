@@ -9,12 +9,12 @@ import pytest
 import torch
 from torch.nn import functional as F
 
-from geotl.augment import Augmentation
-from geotl.auxiliary import AuxiliaryHeads, active_auxiliaries
 from geotl.data.tile_array import Pack
 from geotl.models.classifier import FeatureSpec, Normalise, TileClassifier
 from geotl.models.registry import REGISTRY, build_backbone, freeze
-from geotl.training import Learner, Tiles, TrainSettings, fit
+from geotl.training.augment import Augmentation
+from geotl.training.auxiliary import AuxiliaryHeads, active_auxiliaries
+from geotl.training.learner import Learner, Tiles, TrainSettings, fit
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 

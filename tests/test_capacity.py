@@ -9,14 +9,14 @@ import numpy as np
 import pytest
 import torch
 
-from geotl.augment import Augmentation
-from geotl.capacity import Memorised, memorise, noise_tiles
 from geotl.errors import DataError
 from geotl.models.backbone import freeze
 from geotl.models.classifier import FeatureSpec, Normalise, TileClassifier
 from geotl.models.registry import build_backbone
-from geotl.ratefinding import range_test
-from geotl.training import Tiles, TrainSettings
+from geotl.training.augment import Augmentation
+from geotl.training.capacity import Memorised, memorise, noise_tiles
+from geotl.training.learner import Tiles, TrainSettings
+from geotl.training.lr_finder import range_test
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 

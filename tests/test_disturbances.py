@@ -7,9 +7,9 @@ import pytest
 import torch
 from scipy.ndimage import gaussian_filter
 
-from geotl.augment import Augmentation, augment
-from geotl.disturbances import blur, draw_dropped, draw_rectangles, relight
 from geotl.imagery.sensors import get_sensor, to_reflectance
+from geotl.training.augment import Augmentation, augment
+from geotl.training.disturbances import blur, draw_dropped, draw_rectangles, relight
 
 PLAIN = {"flips": False, "quarter_turns": False}
 KINDS = [

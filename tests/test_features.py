@@ -10,9 +10,9 @@ import pytest
 import torch
 
 from geotl.data.tile_array import Pack
-from geotl.features import cached_features
 from geotl.models.classifier import FeatureSpec, Normalise, TileClassifier
 from geotl.models.registry import build_backbone
+from geotl.training.features import cached_features
 
 
 def made_pack(folder: Path) -> Pack:

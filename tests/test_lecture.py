@@ -24,7 +24,6 @@ from geotl import (
     lecturetransfer,
     lecturing,
 )
-from geotl.augment import Augmentation, augment
 from geotl.lecturepanels import Bars, Effect, Histograms, Lines, Pictures, Series
 from geotl.lecturerecipes import (
     NUMBERS,
@@ -46,7 +45,8 @@ from geotl.lecturetiles import draw, learn, network, sample, settings_of
 from geotl.models.backbone import freeze
 from geotl.models.classifier import FeatureSpec, Normalise, TileClassifier
 from geotl.models.registry import build_backbone
-from geotl.training import Learner
+from geotl.training.augment import Augmentation, augment
+from geotl.training.learner import Learner
 
 SMALL = {"shots": 2, "judged": 18, "seeds": 2, "epochs": 2}
 

@@ -10,11 +10,11 @@ import pytest
 import torch
 from test_regularisers import network
 
-from geotl.callbacks import EpochLine
 from geotl.console import ProgressLine
 from geotl.data.tile_array import Pack
-from geotl.frozen import Tiles
-from geotl.training import TrainSettings, fit
+from geotl.training.callbacks import EpochLine
+from geotl.training.frozen import Tiles
+from geotl.training.learner import TrainSettings, fit
 
 
 class Terminal(io.StringIO):
@@ -106,7 +106,7 @@ def test_training_tells_epoch_losses_and_time(
     monkeypatch.setenv("COLUMNS", "120")
     stream = kind()
     monkeypatch.setattr(
-        "geotl.training.EpochLine",
+        "geotl.training.learner.EpochLine",
         lambda _: EpochLine(ProgressLine(stream=stream, clock=Clock(4.0))),
     )
     settings = TrainSettings(epochs=3, batch_size=4, precision="float32")
@@ -130,14 +130,14 @@ def test_an_interrupted_training_leaves_a_clean_terminal(
 ) -> None:
     stream = Terminal()
     monkeypatch.setattr(
-        "geotl.training.EpochLine",
+        "geotl.training.learner.EpochLine",
         lambda _: EpochLine(ProgressLine(stream=stream, clock=Clock(4.0))),
     )
 
     def stop(*_: object) -> torch.Tensor:
         raise RuntimeError
 
-    monkeypatch.setattr("geotl.training.l2_penalty", stop)
+    monkeypatch.setattr("geotl.training.learner.l2_penalty", stop)
     settings = TrainSettings(epochs=3, batch_size=4, precision="float32", l2=0.1)
     with pytest.raises(RuntimeError):
         fit(network(), tiles, settings, folder=tmp_path / "a", held_out=tiles)

@@ -10,19 +10,19 @@ import numpy as np
 import pytest
 import torch
 
-from geotl.augment import Augmentation
-from geotl.averaging import adapt_batchnorm
-from geotl.batches import balanced
 from geotl.data.tile_array import Pack, batch
 from geotl.errors import ModelError
-from geotl.frozen import Tiles
-from geotl.heads import logistic
-from geotl.losses import class_weights, cross_entropy, decaying, l2_penalty, smoothed
 from geotl.models.backbone import freeze, hold_batchnorm
 from geotl.models.classifier import FeatureSpec, Normalise, TileClassifier
 from geotl.models.registry import build_backbone
-from geotl.schedules import cosine, one_cycle, rate_factor
-from geotl.training import Learner, TrainSettings, fit
+from geotl.training.augment import Augmentation
+from geotl.training.averaging import adapt_batchnorm
+from geotl.training.batches import balanced
+from geotl.training.frozen import Tiles
+from geotl.training.heads import logistic
+from geotl.training.learner import Learner, TrainSettings, fit
+from geotl.training.losses import class_weights, cross_entropy, decaying, l2_penalty, smoothed
+from geotl.training.schedules import cosine, one_cycle, rate_factor
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -140,7 +140,7 @@ def test_stages_wait_for_their_epoch_bit_for_bit(tiles: Tiles, tmp_path: Path) -
             return step(self, held, batch_idx)
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("geotl.training.Learner", Watched)
+        patch.setattr("geotl.training.learner.Learner", Watched)
         model = network()
         fit(model, tiles, settings, folder=tmp_path / "a", quiet=True)
     moved = {part: [seen[e][part] != seen[e + 1][part] for e in range(4)] for part in seen[0]}

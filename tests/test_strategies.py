@@ -14,13 +14,13 @@ from conftest import write_tile
 from safetensors.numpy import load_file
 from test_pipeline import BANDS, SMALL, made_tiles, run
 
-from geotl import comparing, preparing, strategies
+from geotl import comparing, preparing
 from geotl.cli import main
 from geotl.console import ProgressLine
 from geotl.drawing import make_draw
 from geotl.preparing import caching_note, read_source, recipe_sensor
 from geotl.recipe import load
-from geotl.training import History, Tiles
+from geotl.training.learner import History, Tiles, strategies
 
 pytestmark = pytest.mark.usefixtures("one_thread", "own_cache")
 
@@ -261,8 +261,8 @@ def test_the_preview_is_a_sheet_and_repeats_to_the_byte(
 
 
 def test_the_preview_marks_what_is_not_there(tiles: Path, tmp_path: Path) -> None:
-    from geotl.augment import Augmentation
     from geotl.previewing import STRIPES, drawn_tiles
+    from geotl.training.augment import Augmentation
 
     recipe = recipe_of(tiles, tmp_path)
     source = source_of(recipe, tiles)

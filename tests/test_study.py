@@ -13,17 +13,17 @@ import torch
 from test_pipeline import SMALL, made_tiles, run
 
 from geotl import studytrials
-from geotl.batches import epoch_order
 from geotl.cli import main
 from geotl.drawing import make_draw
 from geotl.errors import DataError
 from geotl.preparing import build_network, make_plan, read_source, recipe_sensor, settle
 from geotl.recipe import load
-from geotl.strategies import fit_strategy
 from geotl.studyfits import Fits, labelled_source, make_part, of_part
 from geotl.studyfound import Found
 from geotl.studytrials import Trial, changed, pair
-from geotl.training import Tiles
+from geotl.training.batches import epoch_order
+from geotl.training.learner import Tiles
+from geotl.training.strategies import fit_strategy
 
 pytestmark = pytest.mark.usefixtures("one_thread", "own_cache")
 

@@ -10,12 +10,12 @@ import numpy as np
 import pytest
 import torch
 
-from geotl.augment import Augmentation
 from geotl.data.tile_array import Pack
 from geotl.models.backbone import freeze
 from geotl.models.classifier import FeatureSpec, Normalise, TileClassifier
 from geotl.models.registry import build_backbone
-from geotl.training import Learner, Tiles, TrainSettings, cacheable_views, epoch_order, fit
+from geotl.training.augment import Augmentation
+from geotl.training.learner import Learner, Tiles, TrainSettings, cacheable_views, epoch_order, fit
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 

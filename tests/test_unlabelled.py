@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 from geotl.data.splits import folds
-from geotl.heads import choose, discriminant, discriminant_of, one_hot
-from geotl.unlabelled import agreed, confident, propagated, with_unlabelled
+from geotl.training.heads import choose, discriminant, discriminant_of, one_hot
+from geotl.training.semi_supervised import agreed, confident, propagated, with_unlabelled
 
 METHODS = ("soft_labels", "pseudo_labels", "consistency", "propagation")
 

@@ -28,7 +28,7 @@ from practice import fit, judged, scaled, shifted, shown, summary, trainable
 from torch import nn
 from torch.nn import functional as F
 
-from geotl.augment import Augmentation, augment
+from geotl.training.augment import Augmentation, augment
 from geotl.evaluation.overfitting import diagnose
 from geotl.evaluation.evaluate import commonest
 from geotl.models.families import REGISTRY

@@ -16,9 +16,9 @@ from pictures import Pictures
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from geotl.batches import derived_seed, epoch_order
 from geotl.evaluation.evaluate import Evaluation, evaluate
-from geotl.losses import cross_entropy, smoothed
+from geotl.training.batches import derived_seed, epoch_order
+from geotl.training.losses import cross_entropy, smoothed
 
 Change = Callable[[Tensor, torch.Generator], Tensor]
 History = list[dict[str, float]]

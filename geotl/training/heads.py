@@ -16,7 +16,7 @@ from scipy.linalg import cho_factor, cho_solve
 from sklearn.linear_model import LogisticRegression
 
 from geotl.evaluation.evaluate import fit_temperature, softmax
-from geotl.losses import ClassWeights, class_weights
+from geotl.training.losses import ClassWeights, class_weights
 
 Floats = NDArray[np.floating]
 Ints = NDArray[np.int64]

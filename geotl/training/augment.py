@@ -16,9 +16,9 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from geotl.disturbances import blank, blur, draw_dropped, draw_rectangles, relight
 from geotl.errors import DataError
 from geotl.models.classifier import VIEWS, turn_view
+from geotl.training.disturbances import blank, blur, draw_dropped, draw_rectangles, relight
 
 LEAST_VALID = 0.8  # share of the output's pixels that must come from inside the tile
 

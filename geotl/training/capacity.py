@@ -19,11 +19,11 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional as F
 
-from geotl.batches import epoch_order
 from geotl.data.tile_array import Pack
-from geotl.frozen import FrozenViews, Tiles
 from geotl.models.backbone import parameter_groups
 from geotl.models.classifier import Frozen, TileClassifier
+from geotl.training.batches import epoch_order
+from geotl.training.frozen import FrozenViews, Tiles
 
 Ints = NDArray[np.int64]
 Told = Callable[[int, int], None]

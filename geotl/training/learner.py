@@ -21,22 +21,35 @@ from torch import Tensor
 from torch.nn import functional as F
 from torch.utils.data import DataLoader
 
-from geotl.augment import Augmentation, augment
-from geotl.auxiliary import AuxiliaryHeads
-from geotl.averaging import WeightAverage, measuring, moving_norms
-from geotl.batches import derived_seed, epoch_order
-from geotl.callbacks import EpochLine
 from geotl.console import ProgressLine
 from geotl.data.tile_array import batch
-from geotl.engine import checkpoints, history, interrupts, lightning_precision, quiet_lightning
-from geotl.frozen import FrozenViews, Tiles, cacheable_views, frozen_bytes
 from geotl.io.files import whole_file, write_text
-from geotl.losses import ClassWeights, class_weights, cross_entropy, decaying, l2_penalty, smoothed
-from geotl.mixing import Mix, draw_mix, mix_tiles, mix_values
 from geotl.models.backbone import freeze, parameter_groups
 from geotl.models.classifier import Frozen, TileClassifier
 from geotl.models.device import Precision
-from geotl.schedules import Schedule, rate_factor
+from geotl.training.augment import Augmentation, augment
+from geotl.training.auxiliary import AuxiliaryHeads
+from geotl.training.averaging import WeightAverage, measuring, moving_norms
+from geotl.training.batches import derived_seed, epoch_order
+from geotl.training.callbacks import EpochLine
+from geotl.training.frozen import FrozenViews, Tiles, cacheable_views, frozen_bytes
+from geotl.training.losses import (
+    ClassWeights,
+    class_weights,
+    cross_entropy,
+    decaying,
+    l2_penalty,
+    smoothed,
+)
+from geotl.training.mixing import Mix, draw_mix, mix_tiles, mix_values
+from geotl.training.schedules import Schedule, rate_factor
+from geotl.training.trainer import (
+    checkpoints,
+    history,
+    interrupts,
+    lightning_precision,
+    quiet_lightning,
+)
 
 __all__ = ["History", "Learner", "Tiles", "TrainSettings", "cacheable_views", "epoch_order", "fit"]
 

@@ -17,9 +17,9 @@ import torch
 from numpy.typing import ArrayLike, NDArray
 
 from geotl.errors import DataError
-from geotl.frozen import Tiles
 from geotl.models.classifier import TileClassifier
-from geotl.training import Learner, TrainSettings
+from geotl.training.frozen import Tiles
+from geotl.training.learner import Learner, TrainSettings
 
 Floats = NDArray[np.float64]
 Told = Callable[[int, int], None]

@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from geotl.disturbances import rectangles
+from geotl.training.disturbances import rectangles
 
 
 @dataclass(frozen=True)

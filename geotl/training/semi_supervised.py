@@ -16,7 +16,7 @@ from scipy import sparse
 from scipy.sparse.linalg import cg
 
 from geotl.evaluation.evaluate import softmax
-from geotl.heads import Chosen, Linear, discriminant_of, one_hot
+from geotl.training.heads import Chosen, Linear, discriminant_of, one_hot
 
 Floats = NDArray[np.floating]
 Ints = NDArray[np.int64]

@@ -18,12 +18,12 @@ from numpy.typing import NDArray
 
 from geotl.data.tile_array import Pack, batch
 from geotl.evaluation.evaluate import fit_temperature
-from geotl.heads import Chosen, Fit, Folds, Linear, choose, discriminant, logistic, one_hot
-from geotl.losses import ClassWeights
 from geotl.models.backbone import freeze, hold_batchnorm
 from geotl.models.classifier import TileClassifier, view_logits
 from geotl.models.device import Precision, autocast
-from geotl.training import History, Tiles, TrainSettings, fit
+from geotl.training.heads import Chosen, Fit, Folds, Linear, choose, discriminant, logistic, one_hot
+from geotl.training.learner import History, Tiles, TrainSettings, fit
+from geotl.training.losses import ClassWeights
 
 Floats = NDArray[np.floating]
 Ints = NDArray[np.int64]

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from geotl.data.tile_array import Pack
-from geotl.heads import Folds, choose, logistic
+from geotl.training.heads import Folds, choose, logistic
 
 Ints = NDArray[np.int64]
 PENALTIES = (0.01, 0.1, 1.0, 10.0, 100.0)

@@ -10,9 +10,9 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from geotl.augment import Augmentation
 from geotl.data.tile_array import Pack, batch
 from geotl.models.classifier import VIEWS, Frozen, TileClassifier, turn_view
+from geotl.training.augment import Augmentation
 
 Ints = NDArray[np.int64]
 

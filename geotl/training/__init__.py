@@ -1,0 +1,1 @@
+"""Augmentation, losses, heads and the training of networks."""
