@@ -18,12 +18,12 @@ from torch import Tensor
 
 import geotl
 from geotl import mapplanning
-from geotl.densecorrection import KINDS, Correction, fitted
 from geotl.imagery.sensors import get_sensor
+from geotl.inference.dense_correction import KINDS, Correction, fitted
+from geotl.inference.sliding_window import classes_of
 from geotl.interest import whole
 from geotl.mapinputs import open_for
 from geotl.maptask import MapOptions, Task, window_grid
-from geotl.sweeping import classes_of
 
 
 def least_squares(dense: Tensor, exact: Tensor) -> Correction:

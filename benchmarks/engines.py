@@ -32,12 +32,12 @@ from rasterio.transform import from_origin
 
 from geotl.api import load
 from geotl.cli import main as geotl
-from geotl.engines import ENGINES
 from geotl.exporting import export_graph
+from geotl.inference.engines import ENGINES
+from geotl.inference.onnx_model import BATCH
 from geotl.models.classifier import over_views
 from geotl.models.model_file import ModelFile, read_header
 from geotl.models.model_file import load as load_file
-from geotl.served import BATCH
 
 ENGINES_AND_TORCH = ("torch", *ENGINES)
 SECONDS = 6.0  # of one measurement on ready batches

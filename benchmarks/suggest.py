@@ -22,7 +22,6 @@ from pathlib import Path
 import numpy as np
 import shapely
 
-from geotl.candidates import look
 from geotl.comparing import fit_draw, judge
 from geotl.data.chips import ChipRules, place_chips
 from geotl.data.classrasters import raster_labels
@@ -34,13 +33,14 @@ from geotl.evaluation.learning_curve import gain
 from geotl.evaluation.metrics import confusion, mean_interval, scores
 from geotl.imagery.scene import Scene
 from geotl.imagery.windows import Window
+from geotl.inference.active_learning import suggest
+from geotl.inference.candidates import look
+from geotl.inference.onnx_model import on_device
+from geotl.inference.suggesting import normalised_entropy
 from geotl.keeping import make_companions, make_contract, training_notes
 from geotl.models.model_file import ModelFile
 from geotl.preparing import read_source, recipe_sensor
 from geotl.recipe import Recipe, load, resolve_sample
-from geotl.served import on_device
-from geotl.suggesting import normalised_entropy
-from geotl.suggestions import suggest
 from geotl.surveying import recipe_scenes
 
 PX, STEP, BLOCK = 40, 20, 4

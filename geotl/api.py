@@ -19,12 +19,24 @@ from geotl.errors import BandError, DataError, ModelError
 from geotl.evaluation.evaluate import Evaluation, evaluate, softmax
 from geotl.imagery.scene import MaskChoice
 from geotl.imagery.sensors import Sensor
-from geotl.labelledtiles import check_tiles, labelled_tiles, marked, tile_blocks, to_judge
+from geotl.inference.labelled_tiles import (
+    check_tiles,
+    labelled_tiles,
+    marked,
+    tile_blocks,
+    to_judge,
+)
+from geotl.inference.onnx_model import (
+    Mapper,
+    ServedModel,
+    check_precision,
+    on_device,
+    open_predictor,
+)
 from geotl.models.classifier import TileClassifier, view_logits
 from geotl.models.device import Precision, autocast, choose_device
 from geotl.models.model_file import ModelFile
 from geotl.saying import silent
-from geotl.served import Mapper, ServedModel, check_precision, on_device, open_predictor
 
 if TYPE_CHECKING:
     import xarray as xr

@@ -276,10 +276,10 @@ def _backbones(args: argparse.Namespace) -> None:
 
 
 def _inspect(args: argparse.Namespace) -> None:
-    from geotl.engines import is_exported
+    from geotl.inference.engines import is_exported
+    from geotl.inference.onnx_file import read_passport
+    from geotl.inference.onnx_model import describe_exported
     from geotl.models.model_file import describe_file, read_header
-    from geotl.onnxfiles import read_passport
-    from geotl.served import describe_exported
 
     read, told = (read_header, describe_file)
     if is_exported(args.model):

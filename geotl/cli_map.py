@@ -128,11 +128,11 @@ def _map(args: argparse.Namespace) -> None:
 
 def _checked_sensor(args: argparse.Namespace) -> Sensor:
     """The model's sensor; what its file cannot do is refused before any scene is looked at."""
-    from geotl.engines import engine_for, is_exported
     from geotl.imagery.sensors import sensor_from
+    from geotl.inference.engines import engine_for, is_exported
+    from geotl.inference.onnx_model import open_served
     from geotl.maptask import check_options
     from geotl.models.model_file import read_header
-    from geotl.served import open_served
 
     if is_exported(args.model):
         served = open_served(args.model, args.engine)

@@ -47,7 +47,7 @@ def _suggest(args: argparse.Namespace) -> None:
     from geotl.console import ProgressLine
     from geotl.data.labels import read_labels
     from geotl.imagery.sensors import get_sensor
-    from geotl.suggestions import check_target, open_for, suggest, write_suggestions
+    from geotl.inference.active_learning import check_target, open_for, suggest, write_suggestions
 
     check_target(args.output, overwrite=args.overwrite)
     model = load(args.model).whole

@@ -16,15 +16,15 @@ from geotl.deepnesstiles import TileLayout, metadata, tile_layout
 from geotl.deployed import Deployed, deployed
 from geotl.errors import DataError, UnfinishedError
 from geotl.graphs import onnx_of
+from geotl.inference.onnx_file import INPUT, open_session, seal
+from geotl.inference.sliding_window import Sweep, look
+from geotl.inference.window_grid import WindowGrid, blend
 from geotl.io.files import check_absent, whole_file
 from geotl.mapping import window_shares
 from geotl.models.model_file import ModelFile
-from geotl.onnxfiles import INPUT, open_session, seal
 from geotl.parity import example_tiles
 from geotl.passports import passport
 from geotl.spreading import PER_UNIT, Spread
-from geotl.sweeping import Sweep, look
-from geotl.windowgrid import WindowGrid, blend
 
 Floats = NDArray[np.float32]
 Say = Callable[[str], None]

@@ -12,7 +12,6 @@ from typing import Any, Literal
 import torch
 
 from geotl.deployed import Deployed, deployed
-from geotl.engines import Runner
 from geotl.errors import SettingError, UnfinishedError
 from geotl.graphs import (
     run_onnx,
@@ -23,10 +22,11 @@ from geotl.graphs import (
     write_pt2,
     write_torchscript,
 )  # fmt: skip
+from geotl.inference.engines import Runner
+from geotl.inference.onnx_file import read_proto, seal
 from geotl.io.files import check_absent, whole_file
 from geotl.lightening import folded, halved
 from geotl.models.model_file import ModelFile, bare, load, save
-from geotl.onnxfiles import read_proto, seal
 from geotl.parity import LIMITS, Limits, Parity, Precision, compare, example_tiles
 from geotl.passports import passport
 from geotl.quantising import quantise

@@ -17,8 +17,8 @@ import torch
 from torch import Tensor
 
 from geotl.deployed import Deployed
-from geotl.engines import Floats, Runner, open_runner
-from geotl.onnxfiles import INPUT, IR_VERSION, OPSET, OUTPUTS, seal
+from geotl.inference.engines import Floats, Runner, open_runner
+from geotl.inference.onnx_file import INPUT, IR_VERSION, OPSET, OUTPUTS, seal
 
 PASSPORT_FILE = "geotl.json"
 _WRITTEN_BY_ITSELF = ("version", ".data/version", ".data/serialization_id")

@@ -18,13 +18,13 @@ from geotl.basenames import shareable, shareable_recipe
 from geotl.errors import OutputError
 from geotl.exporting import export_graph
 from geotl.graphs import run_onnx
+from geotl.inference.onnx_file import read_passport
 from geotl.io import raster
 from geotl.io.files import sha256_of, whole_folder
 from geotl.itemfiles import training_ground_of, write_item
 from geotl.modelcard import CardFacts, model_card
 from geotl.models import model_file
 from geotl.models.model_file import ModelFile
-from geotl.onnxfiles import read_passport
 from geotl.parity import LIMITS
 
 MODEL, ONNX, ITEM, CARD, CONFIG = (

@@ -13,9 +13,9 @@ from numpy.typing import NDArray
 
 from geotl.errors import DataError, OutsideError
 from geotl.imagery.windows import Window
+from geotl.inference.window_grid import WindowGrid
 from geotl.io.raster import Grid
 from geotl.io.vector import read_features, transformed
-from geotl.windowgrid import WindowGrid
 
 
 @dataclass(frozen=True)

@@ -15,12 +15,12 @@ from geotl.errors import needed_by_model
 from geotl.imagery.scene import MaskChoice, Scene
 from geotl.imagery.sensors import Sensor
 from geotl.imagery.xarray_scene import need_rioxarray, scene_of
+from geotl.inference.onnx_model import Mapper
 from geotl.io.raster import read
 from geotl.mapinputs import at_training_resolution, interest_in, open_for
 from geotl.mapmaking import map_scene
 from geotl.maptask import MapOptions
 from geotl.models.model_file import Contract
-from geotl.served import Mapper
 
 if TYPE_CHECKING:
     import xarray as xr

@@ -16,6 +16,8 @@ from geotl.console import ProgressLine
 from geotl.drawnmaps import MOST_CLASSES, Areas, Drawing, draw, finish
 from geotl.errors import DataError
 from geotl.imagery.windows import Imagery
+from geotl.inference.onnx_model import Mapper
+from geotl.inference.sliding_window import Mode
 from geotl.interest import Interest, whole
 from geotl.io.files import write_text
 from geotl.maplooks import Pixels, outside_of, thumb_of
@@ -27,9 +29,7 @@ from geotl.mapprovenance import key_of, notes, provenance
 from geotl.maptables import areas_csv, areas_lines
 from geotl.maptask import AREAS, POLYGONS, MapOptions, Task, outputs, window_grid
 from geotl.models.input_domain import check_radiometry
-from geotl.served import Mapper
 from geotl.sheets import Sheet, drop, note_of
-from geotl.sweeping import Mode
 
 
 @dataclass(frozen=True)

@@ -12,15 +12,11 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from geotl.applicability import Applicability, area_of_applicability
-from geotl.densecorrection import Sample, Verdict, from_note, judged
 from geotl.imagery.windows import Imagery
-from geotl.mapping import Block, Plan, span_of, to_network, window_shares
-from geotl.maptask import Task, check_options
-from geotl.models.device import settled as number_format
-from geotl.models.model_file import ModelFile
-from geotl.served import ServedModel
-from geotl.sweeping import (
+from geotl.inference.applicability import Applicability, area_of_applicability
+from geotl.inference.dense_correction import Sample, Verdict, from_note, judged
+from geotl.inference.onnx_model import ServedModel
+from geotl.inference.sliding_window import (
     DenseError,
     Looker,
     Mode,
@@ -29,6 +25,10 @@ from geotl.sweeping import (
     classes_of,
     features_at,
 )
+from geotl.mapping import Block, Plan, span_of, to_network, window_shares
+from geotl.maptask import Task, check_options
+from geotl.models.device import settled as number_format
+from geotl.models.model_file import ModelFile
 
 Say = Callable[[str], None]
 EACH = 5  # rows and columns of windows in each of nine blocks that are looked at both ways

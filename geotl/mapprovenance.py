@@ -10,16 +10,16 @@ from pathlib import Path
 from typing import Any
 
 from geotl._version import __version__
-from geotl.densecorrection import from_note
 from geotl.errors import ModelError
 from geotl.evaluation.sample_design import FOOTPRINTS_TAG
 from geotl.imagery.scene import Scene
 from geotl.imagery.windows import Imagery
+from geotl.inference.dense_correction import from_note
+from geotl.inference.onnx_model import Mapper
 from geotl.io.files import sha256_of
 from geotl.io.raster import opened
 from geotl.mapping import Plan
 from geotl.maptask import Task
-from geotl.served import Mapper
 
 MARK_TAG = "GEOTL_JOB"
 

@@ -9,10 +9,10 @@ from typing import Literal
 from geotl.drawnmaps import Layer, layers
 from geotl.errors import DataError
 from geotl.imagery.windows import Imagery
+from geotl.inference.onnx_model import Mapper, ServedModel, check_precision
+from geotl.inference.window_grid import WindowGrid
 from geotl.interest import Interest
 from geotl.models.device import Precision
-from geotl.served import Mapper, ServedModel, check_precision
-from geotl.windowgrid import WindowGrid
 
 AREAS, POLYGONS, SHEET, PAGE = "areas", "polygons", "sheet", "page"
 

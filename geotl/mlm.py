@@ -19,6 +19,7 @@ from typing import Any
 import shapely
 
 from geotl._version import __version__
+from geotl.inference.onnx_file import INPUT, OUTPUTS
 from geotl.mlmassets import Asset
 from geotl.modelfacts import (
     SPLITS,
@@ -35,7 +36,6 @@ from geotl.modelfacts import (
 )
 from geotl.models.families import REGISTRY
 from geotl.models.model_file import Contract, ModelFile
-from geotl.onnxfiles import INPUT, OUTPUTS
 
 STAC_VERSION = "1.1.0"
 EXTENSIONS = tuple(

@@ -169,7 +169,7 @@ def _passport_in(path: Path) -> Mapping[str, Any]:
         ModelError: nothing.
     """
     if path.suffix.lower() == ".onnx":
-        from geotl.onnxfiles import read_passport
+        from geotl.inference.onnx_file import read_passport
 
         return read_passport(path)
     if path.suffix.lower() == ".safetensors":

@@ -10,8 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from geotl.deployed import Deployed
-from geotl.engines import Floats, Runner
 from geotl.graphs import running
+from geotl.inference.engines import Floats, Runner
 from geotl.models.model_file import ModelFile
 
 Precision = Literal["float32", "float16", "int8"]

@@ -12,9 +12,9 @@ import numpy as np
 
 from geotl._version import __version__
 from geotl.basenames import shareable, shareable_recipe
+from geotl.inference.onnx_file import PASSPORT_VERSION
 from geotl.io.files import sha256_of
 from geotl.models.model_file import ModelFile
-from geotl.onnxfiles import PASSPORT_VERSION
 
 TOLD = ("metrics", "versions")  # of a model's notes: what maps tell of it
 

@@ -15,7 +15,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from geotl.onnxfiles import INPUT
+from geotl.inference.onnx_file import INPUT
 
 Floats = NDArray[np.float32]
 LAYERS = ("Conv", "Relu")  # a rectifier after a convolution becomes part of its rounding

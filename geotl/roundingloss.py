@@ -14,10 +14,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from geotl.data.splits import Split, by_group, stratified
-from geotl.engines import Floats, Runner
 from geotl.errors import DataError
 from geotl.evaluation.metrics import Interval, wilson
-from geotl.labelledtiles import labelled_tiles, tile_blocks
+from geotl.inference.engines import Floats, Runner
+from geotl.inference.labelled_tiles import labelled_tiles, tile_blocks
 from geotl.models.model_file import Contract
 
 MOST_CALIBRATING, BATCH = 256, 4

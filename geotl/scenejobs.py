@@ -15,19 +15,19 @@ from typing import Literal
 import torch
 
 from geotl._version import __version__
-from geotl.engines import engine_for
 from geotl.errors import GeoTLError, OutsideError, needed_by_model
 from geotl.evaluation.class_map import open_map
 from geotl.imagery.scene import Scene, open_bands, open_scene
 from geotl.imagery.scene_list import Entry, band_set, only_file
 from geotl.imagery.scenefiles import beside
 from geotl.imagery.sensors import Sensor, get_sensor
+from geotl.inference.engines import engine_for
+from geotl.inference.onnx_model import Mapper, open_predictor
 from geotl.io.files import sha256_of
 from geotl.mapinputs import at_training_resolution, interest_in, open_for
 from geotl.mapmaking import Mapped, map_scene
 from geotl.mapprovenance import MARK_TAG, file_states
 from geotl.maptask import MapOptions, outputs
-from geotl.served import Mapper, open_predictor
 
 Status = Literal["mapped", "kept", "skipped", "failed"]
 

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from geotl.deployed import Deployed
 from geotl.errors import DataError
-from geotl.windowgrid import WindowGrid
+from geotl.inference.window_grid import WindowGrid
 
 PER_UNIT = 255.0  # what comes in was divided by it
 SLACK = 1e-6  # of a nodata value: division and product in float32 move it by 1.2e-7

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 from scipy.spatial.distance import cdist
 
-from geotl.applicability import area_of_applicability
 from geotl.errors import DataError
+from geotl.inference.applicability import area_of_applicability
 
 
 def test_the_index_is_the_nearest_distance_over_the_mean_one() -> None:

@@ -22,10 +22,10 @@ from geotl.deepness import DeepnessOptions, advice, as_the_plugin, export_deepne
 from geotl.deepnesstiles import metadata, overlap_px, tile_layout
 from geotl.deployed import deployed
 from geotl.errors import DataError, OutputError
+from geotl.inference.onnx_file import open_session, read_passport
+from geotl.inference.window_grid import WindowGrid
 from geotl.models.model_file import load
-from geotl.onnxfiles import open_session, read_passport
 from geotl.spreading import Spread
-from geotl.windowgrid import WindowGrid
 
 pytestmark = pytest.mark.usefixtures("one_thread", "float32_only")
 LAYERS = (1, 2, 3, 7)  # of the sample scene: B02, B03, B04, B08

@@ -14,16 +14,16 @@ import geotl
 from geotl import mapmaking
 from geotl.cli import main
 from geotl.console import ProgressLine
-from geotl.densecorrection import KINDS, LEAST_WINDOWS, Sample, fitted, from_note, judged
 from geotl.evaluation.class_map import open_map
 from geotl.imagery.scene import open_scene
 from geotl.imagery.sensors import get_sensor
 from geotl.imagery.windows import Window
+from geotl.inference.dense_correction import KINDS, LEAST_WINDOWS, Sample, fitted, from_note, judged
+from geotl.inference.sliding_window import Sweep, look
 from geotl.interest import whole
 from geotl.mapping import Plan
 from geotl.mapplanning import _runs, _spread, planned, sample_of, settled
 from geotl.maptask import MapOptions, Task, window_grid
-from geotl.sweeping import Sweep, look
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 VIEWS = 2

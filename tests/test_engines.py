@@ -18,18 +18,18 @@ from made_maps import BANDS, CLASSES, made_pixels, made_tiles, patches, write_sc
 from rasterio.transform import from_origin
 
 import geotl
-from geotl import onnxfiles, served
 from geotl.cli import main
-from geotl.engines import ENGINES, open_runner
 from geotl.errors import DataError, ModelError
 from geotl.exporting import export_graph
 from geotl.imagery.scene_list import Entry
+from geotl.inference import onnx_file, onnx_model
+from geotl.inference.engines import ENGINES, open_runner
+from geotl.inference.onnx_file import read_passport, seal
+from geotl.inference.onnx_model import open_served
 from geotl.maptask import MapOptions
 from geotl.models.model_file import load
-from geotl.onnxfiles import read_passport, seal
 from geotl.passports import PASSPORT_VERSION
 from geotl.scenejobs import Job, mark_of
-from geotl.served import open_served
 
 pytestmark = pytest.mark.usefixtures("one_thread", "float32_only")
 AS_TORCH = ["--mode", "exact", "--precision", "float32", "--views", "2"]
@@ -317,7 +317,7 @@ def test_another_passport_is_refused(exported, tmp_path):
 
 def test_metadata_is_read_as_onnx_reads_it(exported):
     held = {entry.key: entry.value for entry in onnx.load(exported).metadata_props}
-    assert onnxfiles._metadata(exported.read_bytes()) == held
+    assert onnx_file._metadata(exported.read_bytes()) == held
 
 
 def test_an_engine_for_a_model_file_is_refused(model, scene, tmp_path, capsys):
@@ -387,7 +387,7 @@ def test_a_batch_that_fails_is_told_in_geotls_words(engine, exported):
 
 def test_engines_use_as_many_threads_as_torch(exported, monkeypatch):
     told = []
-    monkeypatch.setattr(served.torch, "get_num_threads", lambda: 5)
-    monkeypatch.setattr(served, "open_runner", lambda *_, threads, **__: told.append(threads))
+    monkeypatch.setattr(onnx_model.torch, "get_num_threads", lambda: 5)
+    monkeypatch.setattr(onnx_model, "open_runner", lambda *_, threads, **__: told.append(threads))
     open_served(exported)
     assert told == [5]

@@ -17,8 +17,8 @@ from geotl.cli import main
 from geotl.errors import ModelError, OutputError, UnfinishedError
 from geotl.exporting import KINDS, export_graph
 from geotl.graphs import run_onnx
+from geotl.inference.onnx_file import read_passport
 from geotl.models.model_file import load
-from geotl.onnxfiles import read_passport
 from geotl.parity import LIMITS, Parity, example_tiles
 
 FORMATS = tuple(KINDS)

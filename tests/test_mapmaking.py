@@ -39,11 +39,11 @@ from rasterio.transform import Affine, from_origin
 from rio_cogeo import cog_validate
 
 import geotl
-from geotl.applicability import area_of_applicability
 from geotl.cli import main
 from geotl.console import ProgressLine
 from geotl.evaluation.class_map import open_map
 from geotl.evaluation.sample_design import training_boxes
+from geotl.inference.applicability import area_of_applicability
 from geotl.io.raster import Grid
 from geotl.mapinputs import pixel_m
 

@@ -17,10 +17,10 @@ from geotl.errors import OutputError
 from geotl.imagery.scene import open_scene
 from geotl.imagery.sensors import get_sensor
 from geotl.imagery.windows import Window
+from geotl.inference.sliding_window import Sweep
+from geotl.inference.window_grid import WindowGrid
 from geotl.mapping import Plan, Thumb, blocks_of, sweep_scene, window_shares
 from geotl.sheets import open_sheet
-from geotl.sweeping import Sweep
-from geotl.windowgrid import WindowGrid
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 L2A = get_sensor("sentinel2_l2a")

@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 import torch
 
+from geotl.inference.sliding_window import Sweep, look
 from geotl.models.classifier import FeatureSpec, Normalise, TileClassifier
 from geotl.models.registry import build_backbone
-from geotl.sweeping import Sweep, look
 
 ROWS = np.arange(0, 97, 16)
 

@@ -18,8 +18,8 @@ from geotl.deployed import deployed
 from geotl.errors import DataError, UnfinishedError
 from geotl.exporting import Rounding, export_graph
 from geotl.graphs import run_onnx
+from geotl.inference.onnx_file import read_passport
 from geotl.models.model_file import load
-from geotl.onnxfiles import read_passport
 from geotl.parity import LIMITS, compare, example_tiles
 from geotl.roundingloss import MOST_CALIBRATING, halves, judge, points_lost, raw_batches
 

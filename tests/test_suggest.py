@@ -14,8 +14,6 @@ from rasterio.transform import from_origin
 from test_surveying import BANDS, PX, SMALL, made_scene
 
 from geotl.api import load
-from geotl.applicability import area_of_applicability
-from geotl.candidates import candidates, look
 from geotl.cli import main
 from geotl.data.chips import ChipRules, place_chips
 from geotl.data.labels import read_labels
@@ -24,10 +22,12 @@ from geotl.data.placement import window_about, windows_of
 from geotl.data.tile_array import to_batch
 from geotl.imagery.scene import open_scenes
 from geotl.imagery.sensors import get_sensor
+from geotl.inference.active_learning import open_for, suggest
+from geotl.inference.applicability import area_of_applicability
+from geotl.inference.candidates import candidates, look
+from geotl.inference.suggesting import choose
+from geotl.inference.trainingground import training_ground, training_px_m
 from geotl.models.classifier import over_views, view_logits
-from geotl.suggesting import choose
-from geotl.suggestions import open_for, suggest
-from geotl.trainingground import training_ground, training_px_m
 
 pytestmark = pytest.mark.usefixtures("one_thread", "own_cache")
 

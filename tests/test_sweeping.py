@@ -9,9 +9,10 @@ import pytest
 import torch
 from torch import nn
 
-from geotl.applicability import area_of_applicability
-from geotl.densecorrection import fitted
 from geotl.errors import DataError
+from geotl.inference.applicability import area_of_applicability
+from geotl.inference.dense_correction import fitted
+from geotl.inference.sliding_window import Sweep, check_dense, dense_step, features_at, look
 from geotl.models.backbone import Backbone, BackboneSpec
 from geotl.models.classifier import (
     FeatureSpec,
@@ -20,7 +21,6 @@ from geotl.models.classifier import (
     feature_width,
     over_views,
 )
-from geotl.sweeping import Sweep, check_dense, dense_step, features_at, look
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 PX = 16

@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from geotl.errors import DataError
-from geotl.windowgrid import WindowGrid, blend, bump, offsets
+from geotl.inference.window_grid import WindowGrid, blend, bump, offsets
 
 
 @st.composite

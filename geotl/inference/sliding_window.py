@@ -19,9 +19,9 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional as F
 
-from geotl.applicability import Applicability
-from geotl.densecorrection import Correction
 from geotl.errors import DataError
+from geotl.inference.applicability import Applicability
+from geotl.inference.dense_correction import Correction
 from geotl.models.classifier import (
     TileClassifier,
     over_views,

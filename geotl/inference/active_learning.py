@@ -11,8 +11,6 @@ import numpy as np
 import shapely
 from numpy.typing import NDArray
 
-from geotl.applicability import Applicability, area_of_applicability
-from geotl.candidates import Candidates, candidates, empty
 from geotl.data.chips import ChipRules
 from geotl.data.footprints import Box, in_metres
 from geotl.data.labels import Labels
@@ -21,11 +19,13 @@ from geotl.errors import BandError, DataError, MissingBandError, OutputError, ne
 from geotl.imagery.scene import MaskChoice, Scene, open_scenes
 from geotl.imagery.sensors import Sensor
 from geotl.imagery.windows import Imagery, Window
+from geotl.inference.applicability import Applicability, area_of_applicability
+from geotl.inference.candidates import Candidates, candidates, empty
+from geotl.inference.suggesting import choose, most_uncertain, normalised_entropy
+from geotl.inference.trainingground import resolution_notes, training_ground, unknown_ground
 from geotl.io.files import check_absent
 from geotl.io.vector import transformed, write_features
 from geotl.models.model_file import ModelFile
-from geotl.suggesting import choose, most_uncertain, normalised_entropy
-from geotl.trainingground import resolution_notes, training_ground, unknown_ground
 
 Ints = NDArray[np.int64]
 Progress = Callable[[int, int], None]

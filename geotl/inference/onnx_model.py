@@ -11,14 +11,14 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from geotl.applicability import Applicability
-from geotl.engines import Floats, Runner, engine_for, is_exported, open_runner, version_of
 from geotl.errors import DataError, ModelError
+from geotl.inference.applicability import Applicability
+from geotl.inference.engines import Floats, Runner, engine_for, is_exported, open_runner, version_of
+from geotl.inference.onnx_file import PASSPORT_VERSION, read_passport
+from geotl.inference.sliding_window import Ints, Mode, Said
 from geotl.models.device import choose_device
 from geotl.models.input_domain import Range
 from geotl.models.model_file import Contract, ModelFile, contract_from, describe, load
-from geotl.onnxfiles import PASSPORT_VERSION, read_passport
-from geotl.sweeping import Ints, Mode, Said
 
 BATCH = 128  # tiles times views that go through the network at once
 

@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from geotl.errors import ModelError
-from geotl.onnxfiles import INPUT, OUTPUTS, open_session, session_faults
+from geotl.inference.onnx_file import INPUT, OUTPUTS, open_session, session_faults
 
 EngineName = Literal["onnxruntime", "openvino"]
 ENGINES: tuple[EngineName, ...] = get_args(EngineName)

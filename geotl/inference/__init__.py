@@ -1,0 +1,1 @@
+"""A model over windows of scenes: predictions, applicability, where to label next."""
