@@ -17,13 +17,13 @@ import torch
 from torch import Tensor
 
 import geotl
-from geotl import mapplanning
 from geotl.imagery.sensors import get_sensor
 from geotl.inference.dense_correction import KINDS, Correction, fitted
 from geotl.inference.sliding_window import classes_of
-from geotl.interest import whole
-from geotl.mapinputs import open_for
-from geotl.maptask import MapOptions, Task, window_grid
+from geotl.mapping.blocks import plan as mapplanning
+from geotl.mapping.interest import whole
+from geotl.mapping.mapinputs import open_for
+from geotl.mapping.task import MapOptions, Task, window_grid
 
 
 def least_squares(dense: Tensor, exact: Tensor) -> Correction:

@@ -41,7 +41,7 @@ from geotl.saying import silent
 if TYPE_CHECKING:
     import xarray as xr
 
-    from geotl.maptask import MapOptions
+    from geotl.mapping.task import MapOptions
 
 _Tiles = tuple[NDArray[Any], NDArray[np.bool_] | None]  # [N,C,S,S] and its valid pixels
 
@@ -237,7 +237,7 @@ class Model:
             DataError: a scene that the model cannot map, or no xarray.
             OutputError: an output that exists, or cannot be written.
         """
-        from geotl.mapdatasets import mapped_dataset
+        from geotl.mapping.mapdatasets import mapped_dataset
 
         return mapped_dataset(
             self.file, scene, out, options, sensor=sensor, mask=mask, aoi=aoi, bbox=bbox,

@@ -14,8 +14,8 @@ if TYPE_CHECKING:
 
     from geotl.imagery.scene_list import Entry
     from geotl.imagery.sensors import Sensor
-    from geotl.maptask import MapOptions
-    from geotl.scenejobs import Reading
+    from geotl.mapping.jobs import Reading
+    from geotl.mapping.task import MapOptions
 
 _MAPS = (".tif", ".tiff")
 
@@ -131,7 +131,7 @@ def _checked_sensor(args: argparse.Namespace) -> Sensor:
     from geotl.imagery.sensors import sensor_from
     from geotl.inference.engines import engine_for, is_exported
     from geotl.inference.onnx_model import open_served
-    from geotl.maptask import check_options
+    from geotl.mapping.task import check_options
     from geotl.models.model_file import read_header
 
     if is_exported(args.model):
@@ -143,15 +143,15 @@ def _checked_sensor(args: argparse.Namespace) -> Sensor:
 
 
 def _map_one(args: argparse.Namespace, entry: Entry) -> None:
-    from geotl.scenejobs import Job, run_job
+    from geotl.mapping.jobs import Job, run_job
 
     job = Job(entry, args.model, args.out, _options(args), _reading_of(args), args.engine)
     run_job(job, quiet=args.quiet, say=sayer(quiet=args.quiet))
 
 
 def _map_several(args: argparse.Namespace, entries: Sequence[Entry]) -> None:
-    from geotl.manyscenes import Crew, map_many
-    from geotl.scenejobs import Job
+    from geotl.mapping.jobs import Job
+    from geotl.mapping.many_scenes import Crew, map_many
 
     options, reading = _options(args), _reading_of(args)
     jobs = [
@@ -165,7 +165,7 @@ def _map_several(args: argparse.Namespace, entries: Sequence[Entry]) -> None:
 
 
 def _reading_of(args: argparse.Namespace) -> Reading:
-    from geotl.scenejobs import Reading
+    from geotl.mapping.jobs import Reading
 
     return Reading(
         args.sensor, None if args.mask == "none" else args.mask, args.aoi,
@@ -174,7 +174,7 @@ def _reading_of(args: argparse.Namespace) -> Reading:
 
 
 def _options(args: argparse.Namespace) -> MapOptions:
-    from geotl.maptask import MapOptions
+    from geotl.mapping.task import MapOptions
 
     return MapOptions(
         step_px=args.step, posting_px=args.posting, mode=args.mode, views=args.views,

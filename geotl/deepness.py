@@ -20,7 +20,7 @@ from geotl.inference.onnx_file import INPUT, open_session, seal
 from geotl.inference.sliding_window import Sweep, look
 from geotl.inference.window_grid import WindowGrid, blend
 from geotl.io.files import check_absent, whole_file
-from geotl.mapping import window_shares
+from geotl.mapping.blocks import window_shares
 from geotl.models.model_file import ModelFile
 from geotl.parity import example_tiles
 from geotl.passports import passport

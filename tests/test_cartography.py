@@ -16,17 +16,17 @@ from made_sheets import UTM, made_facts, made_look, made_values, written_map
 from pyproj import Geod, Transformer
 from rasterio.transform import Affine, from_origin
 
-from geotl import maplooks
-from geotl.cartography import laid_out, legend_entries, map_figure, rgb_of
-from geotl.graticule import graticule, lattice
 from geotl.imagery.resampling import resampled
 from geotl.imagery.scene import open_scene
 from geotl.imagery.sensors import get_sensor
 from geotl.imagery.windows import Window
 from geotl.io.geodesy import ground_of
 from geotl.io.raster import Grid
-from geotl.mapfacts import MapFacts, area_name, source_line
-from geotl.maplooks import Look, counts_of, each_of, mean_of, picture_of, read_look, thumb_of
+from geotl.mapping.blocks import preview
+from geotl.mapping.cartography import laid_out, legend_entries, map_figure, rgb_of
+from geotl.mapping.graticule import graticule, lattice
+from geotl.mapping.mapfacts import MapFacts, area_name, source_line
+from geotl.mapping.preview import Look, counts_of, each_of, mean_of, picture_of, read_look, thumb_of
 
 DEGREES = Grid("EPSG:4326", (0.01, 0.0, 10.0, 0.0, -0.01, 66.0), 200, 300)
 WEST = Grid("EPSG:32632", (10.0, 0, 1000400.0, 0, -10.0, 4617500.0), 70, 100)
@@ -219,7 +219,7 @@ def test_the_scene_is_seen_on_the_ground_of_the_map(tmp_path: Path) -> None:
 def test_the_picture_gathered_while_mapping_is_the_one_that_would_be_read(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(maplooks, "MOST_PX", 16)  # so that several pixels become one
+    monkeypatch.setattr(preview, "MOST_PX", 16)  # so that several pixels become one
     scene = open_scene(scene_file(tmp_path), get_sensor("sentinel2_l2a"), ["B02", "B03", "B04"])
     thumb = thumb_of(scene, (8, 10), 8)
     assert thumb is not None

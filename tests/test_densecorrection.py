@@ -11,7 +11,6 @@ import torch
 from made_maps import PX, made_model, made_pixels, patches, write_scene
 
 import geotl
-from geotl import mapmaking
 from geotl.cli import main
 from geotl.console import ProgressLine
 from geotl.evaluation.class_map import open_map
@@ -20,10 +19,11 @@ from geotl.imagery.sensors import get_sensor
 from geotl.imagery.windows import Window
 from geotl.inference.dense_correction import KINDS, LEAST_WINDOWS, Sample, fitted, from_note, judged
 from geotl.inference.sliding_window import Sweep, look
-from geotl.interest import whole
-from geotl.mapping import Plan
-from geotl.mapplanning import _runs, _spread, planned, sample_of, settled
-from geotl.maptask import MapOptions, Task, window_grid
+from geotl.mapping.blocks import Plan
+from geotl.mapping.blocks import run as mapmaking
+from geotl.mapping.interest import whole
+from geotl.mapping.plan import _runs, _spread, planned, sample_of, settled
+from geotl.mapping.task import MapOptions, Task, window_grid
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 VIEWS = 2

@@ -26,10 +26,10 @@ from geotl.inference import onnx_file, onnx_model
 from geotl.inference.engines import ENGINES, open_runner
 from geotl.inference.onnx_file import read_passport, seal
 from geotl.inference.onnx_model import open_served
-from geotl.maptask import MapOptions
+from geotl.mapping.jobs import Job, mark_of
+from geotl.mapping.task import MapOptions
 from geotl.models.model_file import load
 from geotl.passports import PASSPORT_VERSION
-from geotl.scenejobs import Job, mark_of
 
 pytestmark = pytest.mark.usefixtures("one_thread", "float32_only")
 AS_TORCH = ["--mode", "exact", "--precision", "float32", "--views", "2"]

@@ -19,7 +19,7 @@ from geotl.cli import main
 from geotl.deployed import deployed
 from geotl.errors import ModelError
 from geotl.exporting import KINDS, export_bare, export_graph
-from geotl.maptask import MapOptions
+from geotl.mapping.task import MapOptions
 from geotl.models.model_file import ModelFile, load, read_header, save
 from geotl.parity import example_tiles
 

@@ -20,14 +20,14 @@ from conftest import write_tile
 from made_maps import BANDS, made_model, made_pixels, patches, write_scene
 from rasterio.transform import from_origin
 
-from geotl import manyscenes
 from geotl.cli import main
 from geotl.errors import DataError, OutputError, UnfinishedError
 from geotl.imagery.scene_list import Entry, scenes_in
 from geotl.imagery.sensors import get_sensor
-from geotl.manyscenes import Crew, map_many
-from geotl.maptask import MapOptions
-from geotl.scenejobs import Job, Reading, attempt, is_finished, mark_of, run_job
+from geotl.mapping.blocks import many_scenes
+from geotl.mapping.jobs import Job, Reading, attempt, is_finished, mark_of, run_job
+from geotl.mapping.many_scenes import Crew, map_many
+from geotl.mapping.task import MapOptions
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 distributed = pytest.importorskip("distributed", reason="many scenes need dask.distributed")
@@ -147,7 +147,7 @@ def test_what_is_finished_is_kept(shared: dict, monkeypatch: pytest.MonkeyPatch)
     def nobody(*_: object) -> None:
         raise AssertionError("a process was started for what is finished")
 
-    monkeypatch.setattr(manyscenes, "_client", nobody)
+    monkeypatch.setattr(many_scenes, "_client", nobody)
     jobs, lines = shared["jobs"][1:], []
     before = {job.out: job.out.stat().st_mtime_ns for job in jobs}
     found = map_many(jobs, shared["folder"], Crew(), quiet=True, say=lines.append)

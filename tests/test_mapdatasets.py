@@ -14,7 +14,7 @@ from made_maps import BANDS, CLASSES, COLOURS, made_pixels, patches, write_scene
 import geotl
 from geotl.cli import main
 from geotl.errors import DataError
-from geotl.maptask import MapOptions
+from geotl.mapping.task import MapOptions
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 OPTIONS = MapOptions(mode="exact", step_px=8, precision="float32", probabilities=True, entropy=True)

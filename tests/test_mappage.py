@@ -13,9 +13,9 @@ from browser import CHROMIUM, Browser
 from made_sheets import METRICS, UTM, made_facts, made_look
 from test_report import Page
 
-from geotl.cartography import map_figure
-from geotl.mapfacts import honest_notes
-from geotl.mappage import map_html
+from geotl.mapping.cartography import map_figure
+from geotl.mapping.mapfacts import honest_notes
+from geotl.mapping.page import map_html
 
 NASTY = '</script><b>wood & "water"\''
 NAMES = [NASTY, "class 1", "class 2", "class 3"]

@@ -19,8 +19,8 @@ from geotl.imagery.sensors import get_sensor
 from geotl.imagery.windows import Window
 from geotl.inference.sliding_window import Sweep
 from geotl.inference.window_grid import WindowGrid
-from geotl.mapping import Plan, Thumb, blocks_of, sweep_scene, window_shares
-from geotl.sheets import open_sheet
+from geotl.mapping.blocks import Plan, Thumb, blocks_of, sweep_scene, window_shares
+from geotl.mapping.window_store import open_sheet
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 L2A = get_sensor("sentinel2_l2a")

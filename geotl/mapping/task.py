@@ -6,12 +6,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from geotl.drawnmaps import Layer, layers
 from geotl.errors import DataError
 from geotl.imagery.windows import Imagery
 from geotl.inference.onnx_model import Mapper, ServedModel, check_precision
 from geotl.inference.window_grid import WindowGrid
-from geotl.interest import Interest
+from geotl.mapping.interest import Interest
+from geotl.mapping.layers import Layer, layers
 from geotl.models.device import Precision
 
 AREAS, POLYGONS, SHEET, PAGE = "areas", "polygons", "sheet", "page"

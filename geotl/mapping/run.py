@@ -13,23 +13,23 @@ from typing import Any
 import numpy as np
 
 from geotl.console import ProgressLine
-from geotl.drawnmaps import MOST_CLASSES, Areas, Drawing, draw, finish
 from geotl.errors import DataError
 from geotl.imagery.windows import Imagery
 from geotl.inference.onnx_model import Mapper
 from geotl.inference.sliding_window import Mode
-from geotl.interest import Interest, whole
 from geotl.io.files import write_text
-from geotl.maplooks import Pixels, outside_of, thumb_of
-from geotl.mapoutput import check_output, left_over, put_in_place
-from geotl.mapping import Plan, sweep_scene
-from geotl.mapplanning import Say, exact_plan, planned, settled
-from geotl.mappolygons import write_polygons
-from geotl.mapprovenance import key_of, notes, provenance
-from geotl.maptables import areas_csv, areas_lines
-from geotl.maptask import AREAS, POLYGONS, MapOptions, Task, outputs, window_grid
+from geotl.mapping.blocks import Plan, sweep_scene
+from geotl.mapping.interest import Interest, whole
+from geotl.mapping.layers import MOST_CLASSES, Areas, Drawing, draw, finish
+from geotl.mapping.mappolygons import write_polygons
+from geotl.mapping.maptables import areas_csv, areas_lines
+from geotl.mapping.outputs import check_output, left_over, put_in_place
+from geotl.mapping.plan import Say, exact_plan, planned, settled
+from geotl.mapping.preview import Pixels, outside_of, thumb_of
+from geotl.mapping.provenance import key_of, notes, provenance
+from geotl.mapping.task import AREAS, POLYGONS, MapOptions, Task, outputs, window_grid
+from geotl.mapping.window_store import Sheet, drop, note_of
 from geotl.models.input_domain import check_radiometry
-from geotl.sheets import Sheet, drop, note_of
 
 
 @dataclass(frozen=True)
@@ -92,7 +92,7 @@ def map_scene(
         made, areas = _made(task, plan, sheet, tags, line)
         outside = outside_of(made["applicability"]) if "applicability" in made else None
         if options.page:
-            from geotl.mappage import Seen, show  # matplotlib, when there is something to draw
+            from geotl.mapping.page import Seen, show  # matplotlib, when there is something to draw
 
             seen = Seen(task, areas, tags, targets, outside, _picture(sheet))
             made |= show(sheet.folder / "drawing" / "done", made, seen)

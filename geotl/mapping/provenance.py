@@ -18,8 +18,8 @@ from geotl.inference.dense_correction import from_note
 from geotl.inference.onnx_model import Mapper
 from geotl.io.files import sha256_of
 from geotl.io.raster import opened
-from geotl.mapping import Plan
-from geotl.maptask import Task
+from geotl.mapping.blocks import Plan
+from geotl.mapping.task import Task
 
 MARK_TAG = "GEOTL_JOB"
 

@@ -10,13 +10,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from geotl.drawnmaps import NODATA
 from geotl.errors import BandError
 from geotl.evaluation.class_map import open_map, read_block, windows
 from geotl.imagery.scene import Scene
 from geotl.imagery.windows import Imagery, Window
 from geotl.io.raster import Grid, opened
-from geotl.mapping import Thumb
+from geotl.mapping.blocks import Thumb
+from geotl.mapping.layers import NODATA
 from geotl.models.first_conv import rgb_positions
 from geotl.reporting.rendering import quicklook
 

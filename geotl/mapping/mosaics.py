@@ -12,11 +12,11 @@ from xml.sax.saxutils import escape
 
 import shapely
 
-from geotl.drawnmaps import NODATA
 from geotl.errors import DataError
 from geotl.evaluation.class_map import ClassMap, open_map
 from geotl.io.files import write_text
 from geotl.io.raster import Grid
+from geotl.mapping.layers import NODATA
 
 _ALL = "(all scenes)"
 _HEAD = ["scene", "value", "class", "pixels", "square_metres", "hectares", "percent"]

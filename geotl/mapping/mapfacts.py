@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from geotl.drawnmaps import Areas
+from geotl.mapping.layers import Areas
 
 
 @dataclass(frozen=True)

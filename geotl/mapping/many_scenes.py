@@ -16,9 +16,9 @@ from typing import Any
 from geotl.console import ProgressLine
 from geotl.errors import DataError, OutputError, UnfinishedError
 from geotl.io.files import write_text
-from geotl.maptask import AREAS, outputs
-from geotl.mosaics import areas_table, overlapping, write_mosaics
-from geotl.scenejobs import Job, Outcome, attempt, cores, is_finished, mark_of
+from geotl.mapping.jobs import Job, Outcome, attempt, cores, is_finished, mark_of
+from geotl.mapping.mosaics import areas_table, overlapping, write_mosaics
+from geotl.mapping.task import AREAS, outputs
 
 Say = Callable[[str], None]
 

@@ -17,9 +17,9 @@ from geotl.imagery.sensors import Sensor
 from geotl.imagery.xarray_scene import need_rioxarray, scene_of
 from geotl.inference.onnx_model import Mapper
 from geotl.io.raster import read
-from geotl.mapinputs import at_training_resolution, interest_in, open_for
-from geotl.mapmaking import map_scene
-from geotl.maptask import MapOptions
+from geotl.mapping.mapinputs import at_training_resolution, interest_in, open_for
+from geotl.mapping.run import map_scene
+from geotl.mapping.task import MapOptions
 from geotl.models.model_file import Contract
 
 if TYPE_CHECKING:

@@ -13,9 +13,9 @@ from geotl.imagery.scene import MaskChoice, Scene, open_scene
 from geotl.imagery.sensors import Sensor
 from geotl.imagery.windows import Imagery
 from geotl.inference.onnx_model import Mapper
-from geotl.interest import Interest, of_box, of_file
 from geotl.io.raster import Grid
-from geotl.maptask import MapOptions, window_grid
+from geotl.mapping.interest import Interest, of_box, of_file
+from geotl.mapping.task import MapOptions, window_grid
 
 _SAME = 0.05  # of a pixel's side: resolutions that need no resampling
 

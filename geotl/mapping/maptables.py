@@ -7,7 +7,7 @@ import io
 import math
 from collections.abc import Sequence
 
-from geotl.drawnmaps import Areas
+from geotl.mapping.layers import Areas
 
 NOT_MAPPED = "(valid, not mapped)"
 

@@ -21,10 +21,10 @@ from matplotlib.image import imsave
 from matplotlib.patches import Polygon, Rectangle
 from numpy.typing import NDArray
 
-from geotl.graticule import bar_length, graticule, length_name
 from geotl.io.geodesy import Ground, ground_of
-from geotl.mapfacts import MapFacts, source_line, subtitle
-from geotl.maplooks import Look
+from geotl.mapping.graticule import bar_length, graticule, length_name
+from geotl.mapping.mapfacts import MapFacts, source_line, subtitle
+from geotl.mapping.preview import Look
 from geotl.reporting.figures import FAINT, INK, RULE, canvas, encoded, shortened
 
 SHEET_IN, _MARGIN, _GAP = 10.6, 0.4, 0.4

@@ -24,10 +24,10 @@ from geotl.imagery.sensors import Sensor, get_sensor
 from geotl.inference.engines import engine_for
 from geotl.inference.onnx_model import Mapper, open_predictor
 from geotl.io.files import sha256_of
-from geotl.mapinputs import at_training_resolution, interest_in, open_for
-from geotl.mapmaking import Mapped, map_scene
-from geotl.mapprovenance import MARK_TAG, file_states
-from geotl.maptask import MapOptions, outputs
+from geotl.mapping.mapinputs import at_training_resolution, interest_in, open_for
+from geotl.mapping.provenance import MARK_TAG, file_states
+from geotl.mapping.run import Mapped, map_scene
+from geotl.mapping.task import MapOptions, outputs
 
 Status = Literal["mapped", "kept", "skipped", "failed"]
 

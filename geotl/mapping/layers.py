@@ -15,8 +15,8 @@ from geotl.imagery.windows import Window
 from geotl.inference.window_grid import WindowGrid, blend
 from geotl.io.geodesy import row_areas_m2
 from geotl.io.raster import Grid
-from geotl.mapfiles import TILE_PX, Overviews, Tally, check_written, map_writer, to_cog
-from geotl.sheets import FULL, Sheet
+from geotl.mapping.mapfiles import TILE_PX, Overviews, Tally, check_written, map_writer, to_cog
+from geotl.mapping.window_store import FULL, Sheet
 
 NODATA = 255
 MOST_CLASSES = 254

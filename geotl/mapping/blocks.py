@@ -15,7 +15,7 @@ from geotl.imagery.sensors import Sensor, rescaled
 from geotl.imagery.windows import Imagery, Window
 from geotl.inference.sliding_window import HALO_PX, Looker
 from geotl.inference.window_grid import WindowGrid
-from geotl.sheets import FULL, Sheet, open_sheet
+from geotl.mapping.window_store import FULL, Sheet, open_sheet
 
 Progress = Callable[[int, int], None]
 Pixels = tuple[NDArray[Any], NDArray[np.bool_]]

@@ -25,8 +25,8 @@ from geotl.inference.sliding_window import (
     classes_of,
     features_at,
 )
-from geotl.mapping import Block, Plan, span_of, to_network, window_shares
-from geotl.maptask import Task, check_options
+from geotl.mapping.blocks import Block, Plan, span_of, to_network, window_shares
+from geotl.mapping.task import Task, check_options
 from geotl.models.device import settled as number_format
 from geotl.models.model_file import ModelFile
 

@@ -1,0 +1,1 @@
+"""`geotl map`: a scene predicted block by block and written as maps."""
