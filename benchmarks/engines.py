@@ -32,7 +32,7 @@ from rasterio.transform import from_origin
 
 from geotl.api import load
 from geotl.cli import main as geotl
-from geotl.exporting import export_graph
+from geotl.export.exporter import export_graph
 from geotl.inference.engines import ENGINES
 from geotl.inference.onnx_model import BATCH
 from geotl.models.classifier import over_views

@@ -17,13 +17,13 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from geotl.deployed import deployed
 from geotl.evaluation.metrics import wilson
-from geotl.exporting import KINDS, GraphFormat, Rounding, export_bare, export_graph
-from geotl.graphs import Floats, Runner, running
+from geotl.export.deployable import deployed
+from geotl.export.exporter import KINDS, GraphFormat, Rounding, export_bare, export_graph
+from geotl.export.graphs import Floats, Runner, running
+from geotl.export.parity import Precision
+from geotl.export.roundingloss import halves, raw_batches
 from geotl.models.model_file import ModelFile, load
-from geotl.parity import Precision
-from geotl.roundingloss import halves, raw_batches
 
 FILES: tuple[tuple[GraphFormat, Precision], ...] = (
     ("onnx", "float32"), ("onnx", "float16"), ("onnx", "int8"), ("pt2", "float32"),

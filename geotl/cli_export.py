@@ -73,7 +73,7 @@ def _publishing(made: argparse.ArgumentParser) -> None:
 
 
 def _export(args: argparse.Namespace) -> None:
-    from geotl.exporting import Rounding
+    from geotl.export.exporter import Rounding
 
     for option, forms in _ONLY.items():
         if getattr(args, option) is not None and args.form not in forms:
@@ -89,7 +89,7 @@ def _export(args: argparse.Namespace) -> None:
 
 
 def _graph(args: argparse.Namespace, say: Callable[[str], None]) -> None:
-    from geotl.exporting import Rounding, export_graph
+    from geotl.export.exporter import Rounding, export_graph
     from geotl.models.model_file import load
 
     export_graph(
@@ -99,14 +99,14 @@ def _graph(args: argparse.Namespace, say: Callable[[str], None]) -> None:
 
 
 def _bare(args: argparse.Namespace, say: Callable[[str], None]) -> None:
-    from geotl.exporting import export_bare
+    from geotl.export.exporter import export_bare
     from geotl.models.model_file import load
 
     export_bare(load(args.model), args.out, overwrite=args.overwrite, say=say)
 
 
 def _deepness(args: argparse.Namespace, say: Callable[[str], None]) -> None:
-    from geotl.deepness import DeepnessOptions, export_deepness
+    from geotl.export.qgis_deepness import DeepnessOptions, export_deepness
     from geotl.models.model_file import load
 
     options = DeepnessOptions(args.tile_size, args.step, args.views, args.resolution)
@@ -114,7 +114,7 @@ def _deepness(args: argparse.Namespace, say: Callable[[str], None]) -> None:
 
 
 def _item(args: argparse.Namespace, say: Callable[[str], None]) -> None:
-    from geotl.itemfiles import write_item
+    from geotl.export.itemfiles import write_item
     from geotl.models.model_file import load
 
     write_item(
@@ -124,7 +124,7 @@ def _item(args: argparse.Namespace, say: Callable[[str], None]) -> None:
 
 
 def _hub(args: argparse.Namespace, say: Callable[[str], None]) -> None:
-    from geotl.hubfolder import Terms, write_hub
+    from geotl.export.hub_folder import Terms, write_hub
     from geotl.models.model_file import load
 
     write_hub(

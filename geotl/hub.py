@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from geotl.errors import ModelError
-from geotl.hubfolder import FILES, LIBRARY, MODEL, Terms, fill_hub, write_config
+from geotl.export.hub_folder import FILES, LIBRARY, MODEL, Terms, fill_hub, write_config
 from geotl.models import model_file
 
 try:

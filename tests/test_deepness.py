@@ -16,16 +16,16 @@ from hypothesis import given
 from hypothesis import strategies as st
 from made_maps import BANDS, CLASSES, PX, made_model, made_pixels, patches, write_scene
 
-from geotl import deepness
 from geotl.cli import main
-from geotl.deepness import DeepnessOptions, advice, as_the_plugin, export_deepness
-from geotl.deepnesstiles import metadata, overlap_px, tile_layout
-from geotl.deployed import deployed
 from geotl.errors import DataError, OutputError
+from geotl.export import qgis_deepness
+from geotl.export.deepnesstiles import metadata, overlap_px, tile_layout
+from geotl.export.deployable import deployed
+from geotl.export.qgis_deepness import DeepnessOptions, advice, as_the_plugin, export_deepness
+from geotl.export.spreading import Spread
 from geotl.inference.onnx_file import open_session, read_passport
 from geotl.inference.window_grid import WindowGrid
 from geotl.models.model_file import load
-from geotl.spreading import Spread
 
 pytestmark = pytest.mark.usefixtures("one_thread", "float32_only")
 LAYERS = (1, 2, 3, 7)  # of the sample scene: B02, B03, B04, B08
@@ -246,7 +246,7 @@ def test_a_resolution_is_given(model, tmp_path, capsys):
 
 
 def test_what_differs_from_its_model_is_not_kept(model, tmp_path, monkeypatch, capsys):
-    monkeypatch.setattr(deepness, "PER_UNIT", 256.0)  # what the plugin does, misunderstood
+    monkeypatch.setattr(qgis_deepness, "PER_UNIT", 256.0)  # what the plugin does, misunderstood
     arguments = ["--format", "deepness", "--tile-size", "96", "-o", str(tmp_path / "d.onnx")]
     assert main(["export", str(model), *arguments]) == 1
     assert "nothing was kept" in capsys.readouterr().err

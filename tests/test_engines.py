@@ -20,7 +20,8 @@ from rasterio.transform import from_origin
 import geotl
 from geotl.cli import main
 from geotl.errors import DataError, ModelError
-from geotl.exporting import export_graph
+from geotl.export.exporter import export_graph
+from geotl.export.metadata import PASSPORT_VERSION
 from geotl.imagery.scene_list import Entry
 from geotl.inference import onnx_file, onnx_model
 from geotl.inference.engines import ENGINES, open_runner
@@ -29,7 +30,6 @@ from geotl.inference.onnx_model import open_served
 from geotl.mapping.jobs import Job, mark_of
 from geotl.mapping.task import MapOptions
 from geotl.models.model_file import load
-from geotl.passports import PASSPORT_VERSION
 
 pytestmark = pytest.mark.usefixtures("one_thread", "float32_only")
 AS_TORCH = ["--mode", "exact", "--precision", "float32", "--views", "2"]

@@ -16,12 +16,12 @@ from made_maps import made_pixels as pixels_of
 
 import geotl
 from geotl.cli import main
-from geotl.deployed import deployed
 from geotl.errors import ModelError
-from geotl.exporting import KINDS, export_bare, export_graph
+from geotl.export.deployable import deployed
+from geotl.export.exporter import KINDS, export_bare, export_graph
+from geotl.export.parity import example_tiles
 from geotl.mapping.task import MapOptions
 from geotl.models.model_file import ModelFile, load, read_header, save
-from geotl.parity import example_tiles
 
 ALONE = """
 import sys

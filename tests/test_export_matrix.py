@@ -8,12 +8,12 @@ import numpy as np
 import pytest
 import torch
 
-from geotl.deployed import Deployed
-from geotl.exporting import KINDS
-from geotl.lightening import folded, halved
+from geotl.export.deployable import Deployed
+from geotl.export.exporter import KINDS
+from geotl.export.lightening import folded, halved
+from geotl.export.parity import LIMITS, Limits, compare
 from geotl.models.classifier import FeatureSpec, Normalise, TileClassifier
 from geotl.models.registry import REGISTRY, build_backbone
-from geotl.parity import LIMITS, Limits, compare
 
 SMALLEST = {"lenet": "lenet5", "alexnet": "alexnet", "vgg": "vgg11_bn", "inception": "googlenet",
             "resnet": "resnet18", "squeezenet": "squeezenet1_1"}  # fmt: skip

@@ -12,14 +12,14 @@ import torch
 from made_maps import CLASSES, PX
 
 import geotl
-from geotl import exporting
 from geotl.cli import main
 from geotl.errors import ModelError, OutputError, UnfinishedError
-from geotl.exporting import KINDS, export_graph
-from geotl.graphs import run_onnx
+from geotl.export import exporter
+from geotl.export.exporter import KINDS, export_graph
+from geotl.export.graphs import run_onnx
+from geotl.export.parity import LIMITS, Parity, example_tiles
 from geotl.inference.onnx_file import read_passport
 from geotl.models.model_file import load
-from geotl.parity import LIMITS, Parity, example_tiles
 
 FORMATS = tuple(KINDS)
 
@@ -102,8 +102,8 @@ def test_what_differs_from_its_model_is_not_kept(model, tmp_path, monkeypatch, c
         run = real(path)
         return lambda tiles: tuple(part + np.float32(0.01) for part in run(tiles))
 
-    kinds = {**KINDS, "pt2": exporting.Kind(KINDS["pt2"].write, wrong, ".pt2")}
-    monkeypatch.setattr(exporting, "KINDS", kinds)
+    kinds = {**KINDS, "pt2": exporter.Kind(KINDS["pt2"].write, wrong, ".pt2")}
+    monkeypatch.setattr(exporter, "KINDS", kinds)
     with pytest.raises(UnfinishedError, match="nothing was kept"):
         export_graph(load(model), "pt2", tmp_path / "m.pt2")
     assert main(["export", str(model), "--format", "pt2", "-o", str(tmp_path / "m.pt2")]) == 1

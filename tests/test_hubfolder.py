@@ -20,15 +20,15 @@ from made_notes import SECRETS, noted_model
 from published_schemas import schema_errors
 
 import geotl
-from geotl import hubfolder
 from geotl.cli import main
 from geotl.errors import ModelError
 from geotl.evaluation.metrics import wilson
-from geotl.graphs import run_onnx
+from geotl.export import hub_folder
+from geotl.export.graphs import run_onnx
+from geotl.export.hub_folder import FILES, Terms, write_hub
+from geotl.export.stac_checks import faults
 from geotl.hub import HubModel, published
-from geotl.hubfolder import FILES, Terms, write_hub
 from geotl.io.files import sha256_of
-from geotl.mlmchecks import faults
 from geotl.models.model_file import load
 
 
@@ -92,7 +92,7 @@ def test_its_model_is_the_model(folder, model):
     assert theirs.path.stat().st_mtime == ours.path.stat().st_mtime
     assert "root: tiles" in theirs.notes["recipe"]
     # What is published once is published again unchanged.
-    again = hubfolder.shareable_model(theirs)
+    again = hub_folder.shareable_model(theirs)
     assert again.notes == theirs.notes
 
 
@@ -195,8 +195,8 @@ def test_a_folder_is_whole_or_not_there(model, folder, tmp_path, monkeypatch, ca
     def refused(*args: object, **options: object) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(hubfolder, "export_graph", copied)
-    monkeypatch.setattr(hubfolder, "write_item", refused)
+    monkeypatch.setattr(hub_folder, "export_graph", copied)
+    monkeypatch.setattr(hub_folder, "write_item", refused)
     own = shutil.copytree(folder, tmp_path / "own")
     given = ["export", str(model), "--format", "hub", "--overwrite", "-o"]
     for out in (tmp_path / "new", own):
@@ -217,7 +217,7 @@ def test_an_earlier_export_is_replaced_only_when_told(folder, model, tmp_path, m
     assert "notes.txt" in capsys.readouterr().err
     (own / "notes.txt").unlink()
     assert {path.name: path.read_bytes() for path in own.iterdir()} == before
-    monkeypatch.setattr(hubfolder, "fill_hub", lambda model, part, *_: (part / "new").touch())
+    monkeypatch.setattr(hub_folder, "fill_hub", lambda model, part, *_: (part / "new").touch())
     assert main([*given, "--overwrite"]) == 0
     assert [path.name for path in own.iterdir()] == ["new"]
     assert {path.name for path in tmp_path.iterdir()} == {"own"}
@@ -297,7 +297,7 @@ def test_push_to_hub_uploads_the_folder(folder, monkeypatch):
 
 
 def test_licences_that_are_no_short_words_have_a_name(model):
-    from geotl.cardheader import front_matter
+    from geotl.export.cardheader import front_matter
 
     told = front_matter(load(model), "Terms of the lab")
     assert (told["license"], told["license_name"]) == ("other", "Terms of the lab")

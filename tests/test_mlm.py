@@ -17,11 +17,11 @@ from published_schemas import schema_errors
 from geotl.cli import main
 from geotl.data.footprints import ground_in_degrees
 from geotl.errors import ModelError, OutputError
-from geotl.exporting import export_graph
-from geotl.itemfiles import write_item
-from geotl.mlm import bounds_of, mlm_item
-from geotl.mlmassets import assets_of
-from geotl.mlmchecks import faults, place_faults
+from geotl.export.exporter import export_graph
+from geotl.export.itemfiles import write_item
+from geotl.export.mlmassets import assets_of
+from geotl.export.stac_checks import faults, place_faults
+from geotl.export.stac_mlm import bounds_of, mlm_item
 from geotl.models.model_file import load
 
 
@@ -204,7 +204,7 @@ def test_a_wrong_item_is_not_written(model, folder, monkeypatch):
         made["properties"]["mlm:name"] = "?"
         return made
 
-    monkeypatch.setattr("geotl.itemfiles.mlm_item", wrong)
+    monkeypatch.setattr("geotl.export.itemfiles.mlm_item", wrong)
     with pytest.raises(OutputError, match="STAC item not written: mlm:name"):
         write_item(load(model), folder / "wrong.json")
     assert not (folder / "wrong.json").exists()

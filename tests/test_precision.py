@@ -12,16 +12,16 @@ import pytest
 from conftest import write_tile
 from made_maps import BANDS, CLASSES, PX, made_pixels
 
-from geotl import exporting
 from geotl.cli import main
-from geotl.deployed import deployed
 from geotl.errors import DataError, UnfinishedError
-from geotl.exporting import Rounding, export_graph
-from geotl.graphs import run_onnx
+from geotl.export import exporter
+from geotl.export.deployable import deployed
+from geotl.export.exporter import Rounding, export_graph
+from geotl.export.graphs import run_onnx
+from geotl.export.parity import LIMITS, compare, example_tiles
+from geotl.export.roundingloss import MOST_CALIBRATING, halves, judge, points_lost, raw_batches
 from geotl.inference.onnx_file import read_passport
 from geotl.models.model_file import load
-from geotl.parity import LIMITS, compare, example_tiles
-from geotl.roundingloss import MOST_CALIBRATING, halves, judge, points_lost, raw_batches
 
 HALF, SINGLE, INT8 = onnx.TensorProto.FLOAT16, onnx.TensorProto.FLOAT, onnx.TensorProto.INT8
 RUNNER = """
@@ -171,7 +171,7 @@ def test_the_same_tiles_give_the_same_bytes(model, labelled, files, tmp_path):
 
 
 def test_too_large_a_loss_is_refused(model, labelled, tmp_path, monkeypatch, capsys):
-    real = exporting.quantise
+    real = exporter.quantise
 
     def ruined(full: Path, path: Path, batches) -> None:
         real(full, path, batches)
@@ -181,7 +181,7 @@ def test_too_large_a_loss_is_refused(model, labelled, tmp_path, monkeypatch, cap
                 entry.raw_data = bytes(len(entry.raw_data))
         onnx.save(proto, path)
 
-    monkeypatch.setattr(exporting, "quantise", ruined)
+    monkeypatch.setattr(exporter, "quantise", ruined)
     out = tmp_path / "m.onnx"
     given = ["export", str(model), "--format", "onnx", "-o", str(out), "--precision", "int8"]
     given += ["--tiles", str(labelled)]
@@ -231,7 +231,7 @@ def test_halves_share_no_tile_and_no_group(model, labelled, tmp_path):
 
 def test_calibration_is_bounded_and_the_judged_half_unseen(model, labelled, monkeypatch):
     seen: list[np.ndarray] = []
-    real = exporting.quantise
+    real = exporter.quantise
 
     def watched(full: Path, path: Path, batches) -> None:
         def each():
@@ -241,7 +241,7 @@ def test_calibration_is_bounded_and_the_judged_half_unseen(model, labelled, monk
 
         real(full, path, each())
 
-    monkeypatch.setattr(exporting, "quantise", watched)
+    monkeypatch.setattr(exporter, "quantise", watched)
     out = labelled.parent / "watched.onnx"
     export_graph(load(model), "onnx", out, rounding=Rounding("int8", labelled), say=lambda _: None)
     assert max(map(len, seen)) <= 4

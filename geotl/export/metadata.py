@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from geotl._version import __version__
-from geotl.basenames import shareable, shareable_recipe
+from geotl.export.basenames import shareable, shareable_recipe
 from geotl.inference.onnx_file import PASSPORT_VERSION
 from geotl.io.files import sha256_of
 from geotl.models.model_file import ModelFile

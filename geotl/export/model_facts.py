@@ -13,8 +13,8 @@ from typing import Any
 import numpy as np
 from scipy.stats import t as student
 
-from geotl.basenames import shareable
 from geotl.evaluation.metrics import Interval, wilson
+from geotl.export.basenames import shareable
 from geotl.io.yaml import parse
 from geotl.models.model_file import ModelFile
 

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, fx, nn
 from torch.nn.utils.fusion import fuse_conv_bn_weights
 
-from geotl.deployed import Deployed
+from geotl.export.deployable import Deployed
 
 
 class ToHalf(nn.Module):

@@ -14,18 +14,18 @@ import numpy as np
 from numpy.typing import NDArray
 
 from geotl._version import __version__
-from geotl.basenames import shareable, shareable_recipe
 from geotl.errors import OutputError
-from geotl.exporting import export_graph
-from geotl.graphs import run_onnx
+from geotl.export.basenames import shareable, shareable_recipe
+from geotl.export.exporter import export_graph
+from geotl.export.graphs import run_onnx
+from geotl.export.itemfiles import training_ground_of, write_item
+from geotl.export.model_card import CardFacts, model_card
+from geotl.export.parity import LIMITS
 from geotl.inference.onnx_file import read_passport
 from geotl.io import raster
 from geotl.io.files import sha256_of, whole_folder
-from geotl.itemfiles import training_ground_of, write_item
-from geotl.modelcard import CardFacts, model_card
 from geotl.models import model_file
 from geotl.models.model_file import ModelFile
-from geotl.parity import LIMITS
 
 MODEL, ONNX, ITEM, CARD, CONFIG = (
     "model.safetensors", "model.onnx", "mlm.json", "README.md", "config.json"

@@ -15,8 +15,8 @@ from urllib.parse import unquote, urlsplit
 import shapely
 
 from geotl.errors import OutputError
+from geotl.export.stac_mlm import bounds_of
 from geotl.io.files import sha256_of
-from geotl.mlm import bounds_of
 
 _NAME = re.compile(r"[a-zA-Z][a-zA-Z0-9_.\-\s]+[a-zA-Z0-9]")
 _WORLD = (-180.0, -90.0, 180.0, 90.0)

@@ -9,8 +9,8 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from geotl.deployed import Deployed
-from geotl.graphs import running
+from geotl.export.deployable import Deployed
+from geotl.export.graphs import running
 from geotl.inference.engines import Floats, Runner
 from geotl.models.model_file import ModelFile
 

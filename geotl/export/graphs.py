@@ -16,7 +16,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from geotl.deployed import Deployed
+from geotl.export.deployable import Deployed
 from geotl.inference.engines import Floats, Runner, open_runner
 from geotl.inference.onnx_file import INPUT, IR_VERSION, OPSET, OUTPUTS, seal
 

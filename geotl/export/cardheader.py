@@ -6,7 +6,14 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
-from geotl.modelfacts import Accuracy, accuracy_of, lineage_of, name_of, recipe_of, sources_of
+from geotl.export.model_facts import (
+    Accuracy,
+    accuracy_of,
+    lineage_of,
+    name_of,
+    recipe_of,
+    sources_of,
+)
 from geotl.models.model_file import ModelFile
 
 SCORES = {

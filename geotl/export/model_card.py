@@ -9,11 +9,9 @@ from typing import Any
 import shapely
 
 from geotl._version import __version__
-from geotl.basenames import shareable_recipe
-from geotl.cardheader import SCORES, front_matter
-from geotl.io.yaml import write
-from geotl.mlm import bounds_of
-from geotl.modelfacts import (
+from geotl.export.basenames import shareable_recipe
+from geotl.export.cardheader import SCORES, front_matter
+from geotl.export.model_facts import (
     SPATIAL,
     SPLITS,
     Accuracy,
@@ -27,6 +25,8 @@ from geotl.modelfacts import (
     tiles_by_class,
     title_of,
 )
+from geotl.export.stac_mlm import bounds_of
+from geotl.io.yaml import write
 from geotl.models.families import REGISTRY
 from geotl.models.model_file import ModelFile
 

@@ -19,9 +19,8 @@ from typing import Any
 import shapely
 
 from geotl._version import __version__
-from geotl.inference.onnx_file import INPUT, OUTPUTS
-from geotl.mlmassets import Asset
-from geotl.modelfacts import (
+from geotl.export.mlmassets import Asset
+from geotl.export.model_facts import (
     SPLITS,
     accuracy_json,
     accuracy_of,
@@ -34,6 +33,7 @@ from geotl.modelfacts import (
     tiles_by_class,
     title_of,
 )
+from geotl.inference.onnx_file import INPUT, OUTPUTS
 from geotl.models.families import REGISTRY
 from geotl.models.model_file import Contract, ModelFile
 

@@ -12,10 +12,10 @@ import shapely
 
 from geotl.data.footprints import ground_in_degrees
 from geotl.errors import ModelError
+from geotl.export.mlmassets import assets_of
+from geotl.export.stac_checks import check_item
+from geotl.export.stac_mlm import mlm_item
 from geotl.io.files import check_absent, write_text
-from geotl.mlm import mlm_item
-from geotl.mlmassets import assets_of
-from geotl.mlmchecks import check_item
 from geotl.models.model_file import ModelFile
 
 Say = Callable[[str], None]

@@ -11,9 +11,9 @@ from typing import Any, Literal
 
 import torch
 
-from geotl.deployed import Deployed, deployed
 from geotl.errors import SettingError, UnfinishedError
-from geotl.graphs import (
+from geotl.export.deployable import Deployed, deployed
+from geotl.export.graphs import (
     run_onnx,
     run_pt2,
     run_torchscript,
@@ -22,15 +22,15 @@ from geotl.graphs import (
     write_pt2,
     write_torchscript,
 )  # fmt: skip
+from geotl.export.lightening import folded, halved
+from geotl.export.metadata import passport
+from geotl.export.parity import LIMITS, Limits, Parity, Precision, compare, example_tiles
+from geotl.export.quantise import quantise
+from geotl.export.roundingloss import Loss, halves, judge, raw_batches
 from geotl.inference.engines import Runner
 from geotl.inference.onnx_file import read_proto, seal
 from geotl.io.files import check_absent, whole_file
-from geotl.lightening import folded, halved
 from geotl.models.model_file import ModelFile, bare, load, save
-from geotl.parity import LIMITS, Limits, Parity, Precision, compare, example_tiles
-from geotl.passports import passport
-from geotl.quantising import quantise
-from geotl.roundingloss import Loss, halves, judge, raw_batches
 
 GraphFormat = Literal["onnx", "pt2", "torchscript"]
 Say = Callable[[str], None]

@@ -12,8 +12,8 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from geotl.deployed import Deployed
 from geotl.errors import DataError
+from geotl.export.deployable import Deployed
 from geotl.inference.window_grid import WindowGrid
 
 PER_UNIT = 255.0  # what comes in was divided by it

@@ -12,19 +12,19 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from geotl.deepnesstiles import TileLayout, metadata, tile_layout
-from geotl.deployed import Deployed, deployed
 from geotl.errors import DataError, UnfinishedError
-from geotl.graphs import onnx_of
+from geotl.export.deepnesstiles import TileLayout, metadata, tile_layout
+from geotl.export.deployable import Deployed, deployed
+from geotl.export.graphs import onnx_of
+from geotl.export.metadata import passport
+from geotl.export.parity import example_tiles
+from geotl.export.spreading import PER_UNIT, Spread
 from geotl.inference.onnx_file import INPUT, open_session, seal
 from geotl.inference.sliding_window import Sweep, look
 from geotl.inference.window_grid import WindowGrid, blend
 from geotl.io.files import check_absent, whole_file
 from geotl.mapping.blocks import window_shares
 from geotl.models.model_file import ModelFile
-from geotl.parity import example_tiles
-from geotl.passports import passport
-from geotl.spreading import PER_UNIT, Spread
 
 Floats = NDArray[np.float32]
 Say = Callable[[str], None]

@@ -1,0 +1,1 @@
+"""Models for other programs: ONNX, pt2, QGIS, STAC, hub folder."""
