@@ -21,8 +21,8 @@ from pathlib import Path
 import numpy as np
 from halves import half_of
 
-from geotl.pipeline import run
-from geotl.recipe import load
+from geotl.experiments.recipe import load
+from geotl.experiments.run import run
 
 HERE = Path(__file__).resolve().parent.parent
 NETWORKS = {

@@ -23,11 +23,11 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from geotl.comparing import fit_draw, judge
 from geotl.data.variogram import suggest_block_m
-from geotl.drawing import Draw, Source, make_draw, random_draw
-from geotl.preparing import read_source, recipe_sensor, settle
-from geotl.recipe import Recipe, load
+from geotl.experiments.build import read_source, recipe_sensor, settle
+from geotl.experiments.compare import fit_draw, judge
+from geotl.experiments.draws import Draw, Source, make_draw, random_draw
+from geotl.experiments.recipe import Recipe, load
 from geotl.training.baselines import band_statistics_logits
 
 HERE = Path(__file__).resolve().parent.parent

@@ -28,9 +28,10 @@ from torch.utils.data import DataLoader, TensorDataset
 from torchgeo.trainers import ClassificationTask
 from torchvision.models import resnet18
 
-from geotl import comparing, drawing, preparing
+from geotl.experiments import build, compare
+from geotl.experiments import draws as drawing
+from geotl.experiments.recipe import load
 from geotl.models.normalisation import IMAGENET
-from geotl.recipe import load
 
 HERE = Path(__file__).resolve().parent.parent
 WEIGHTS = "weights/resnet18-imagenet1k_v1-conv1_to_layer3.pth"
@@ -122,16 +123,14 @@ def ours(data: Path, name: str, shots: int, draw: int) -> tuple[float, float]:
         os.environ["GEOTL_CACHE"] = scratch
         recipe = load(name, [f"data.root={data / name}", f"model.weights={data / WEIGHTS}",
                              f"split.shots={shots}"])  # fmt: skip
-        sensor = preparing.recipe_sensor(recipe)
-        source = preparing.read_source(recipe, sensor, lambda _: None, quiet=True)
-        recipe = preparing.settle(recipe, source, lambda _: None)
+        sensor = build.recipe_sensor(recipe)
+        source = build.read_source(recipe, sensor, lambda _: None, quiet=True)
+        recipe = build.settle(recipe, source, lambda _: None)
         begun = time.perf_counter()
         made = drawing.make_draw(recipe, source, draw)
-        fitted, _ = comparing.fit_draw(
-            recipe, source, made, Path(scratch), resume=False, quiet=True
-        )
+        fitted, _ = compare.fit_draw(recipe, source, made, Path(scratch), resume=False, quiet=True)
         seconds = time.perf_counter() - begun
-        logits = comparing.judge(recipe, source, made, fitted)
+        logits = compare.judge(recipe, source, made, fitted)
         truth = source.labels[made.split.test]
         return seconds, float((logits.argmax(1) == truth).mean())
 
@@ -149,9 +148,7 @@ def main() -> None:
     recipe = load(name, [f"data.root={args.data / name}", f"model.weights={args.data / WEIGHTS}"])
     with tempfile.TemporaryDirectory() as scratch:
         os.environ["GEOTL_CACHE"] = scratch
-        source = preparing.read_source(
-            recipe, preparing.recipe_sensor(recipe), lambda _: None, quiet=True
-        )
+        source = build.read_source(recipe, build.recipe_sensor(recipe), lambda _: None, quiet=True)
         pixels = torch.from_numpy(np.array(source.pack.images)).float() / 255
     image, label = (pixels - MEAN) / SD, torch.from_numpy(source.labels)
     rivals = {f"torchgeo, lr {rate:g}": torchgeo(rate) for rate in (1e-3, 1e-4, 1e-2)}

@@ -19,8 +19,8 @@ from pathlib import Path
 import numpy as np
 from halves import half_of
 
-from geotl.pipeline import run
-from geotl.recipe import load, resolve_root
+from geotl.experiments.recipe import load, resolve_root
+from geotl.experiments.run import run
 
 HERE = Path(__file__).resolve().parent.parent
 WEIGHTS = "weights/resnet18-imagenet1k_v1-conv1_to_layer3.pth"

@@ -22,26 +22,26 @@ from pathlib import Path
 import numpy as np
 import shapely
 
-from geotl.comparing import fit_draw, judge
 from geotl.data.chips import ChipRules, place_chips
 from geotl.data.classrasters import raster_labels
 from geotl.data.labels import Label, Labels
 from geotl.data.placement import window_about
 from geotl.data.splits import Split, folds
-from geotl.drawing import Draw, Source
 from geotl.evaluation.learning_curve import gain
 from geotl.evaluation.metrics import confusion, mean_interval, scores
+from geotl.experiments.build import read_source, recipe_sensor
+from geotl.experiments.compare import fit_draw, judge
+from geotl.experiments.draws import Draw, Source
+from geotl.experiments.recipe import Recipe, load, resolve_sample
+from geotl.experiments.save import make_companions, make_contract, training_notes
+from geotl.experiments.surveying import recipe_scenes
 from geotl.imagery.scene import Scene
 from geotl.imagery.windows import Window
 from geotl.inference.active_learning import suggest
 from geotl.inference.candidates import look
 from geotl.inference.onnx_model import on_device
 from geotl.inference.suggesting import normalised_entropy
-from geotl.keeping import make_companions, make_contract, training_notes
 from geotl.models.model_file import ModelFile
-from geotl.preparing import read_source, recipe_sensor
-from geotl.recipe import Recipe, load, resolve_sample
-from geotl.surveying import recipe_scenes
 
 PX, STEP, BLOCK = 40, 20, 4
 BANDS = "[B02,B03,B04,B05,B06,B07,B08,B8A,B11,B12]"

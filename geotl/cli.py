@@ -222,10 +222,10 @@ def _recipe_commands(
 
 
 def _run(args: argparse.Namespace) -> None:
-    from geotl.recipe import load
+    from geotl.experiments.recipe import load
 
     recipe = load(args.recipe, args.overrides)
-    from geotl.pipeline import run
+    from geotl.experiments.run import run
 
     run(
         recipe, args.out or Path("runs") / recipe.name,
@@ -234,16 +234,16 @@ def _run(args: argparse.Namespace) -> None:
 
 
 def _augment(args: argparse.Namespace) -> None:
-    from geotl.recipe import load
+    from geotl.experiments.recipe import load
 
     recipe = load(args.recipe, args.overrides)
-    from geotl.previewing import preview
+    from geotl.experiments.augmentation_preview import preview
 
     preview(recipe, args.preview, tile=args.tile, say=say)
 
 
 def _recipe_list(_: argparse.Namespace) -> None:
-    from geotl.recipe import titles
+    from geotl.experiments.recipe import titles
 
     found = titles()
     width = max(map(len, found), default=0)
@@ -252,19 +252,19 @@ def _recipe_list(_: argparse.Namespace) -> None:
 
 
 def _recipe_show(args: argparse.Namespace) -> None:
-    from geotl.recipe import dump, load
+    from geotl.experiments.recipe import dump, load
 
     print(dump(load(args.recipe, args.overrides)), end="")
 
 
 def _recipe_check(args: argparse.Namespace) -> None:
-    from geotl.recipe import load
+    from geotl.experiments.recipe import load
 
     print(f"{load(args.recipe, args.overrides).name}: no faults")
 
 
 def _recipe_schema(_: argparse.Namespace) -> None:
-    from geotl.recipe import schema
+    from geotl.experiments.recipe import schema
 
     print(json.dumps(schema(), indent=2))
 

@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any
 from geotl.saying import silent
 
 if TYPE_CHECKING:
-    from geotl.drawing import Source
-    from geotl.recipe import Recipe
+    from geotl.experiments.draws import Source
+    from geotl.experiments.recipe import Recipe
 
 
 def add_check(commands: Any, common: argparse.ArgumentParser) -> None:
@@ -46,10 +46,10 @@ def add_check(commands: Any, common: argparse.ArgumentParser) -> None:
 def _check(args: argparse.Namespace) -> None:
     from geotl.console import ProgressLine
     from geotl.data.checks import check_tiles
-    from geotl.pipeline import rgb_positions
-    from geotl.preparing import read_source, recipe_sensor
+    from geotl.experiments.build import read_source, recipe_sensor
+    from geotl.experiments.run import rgb_positions
+    from geotl.experiments.schema import SPATIAL
     from geotl.reporting.check_report import told, write_check
-    from geotl.settings import SPATIAL
 
     recipe = _recipe(args)
     sensor = recipe_sensor(recipe)
@@ -87,7 +87,7 @@ def _sizes(source: Source, file_bands: Sequence[str] | None) -> list[tuple[int, 
 
 def _recipe(args: argparse.Namespace) -> Recipe:
     """The recipe named, or one made of the tiles and the sensor named."""
-    from geotl.recipe import load
+    from geotl.experiments.recipe import load
 
     sensor = [f"data.sensor={args.sensor}"] if args.sensor else []
     path = Path(args.data).expanduser()

@@ -26,7 +26,7 @@ def add_curve(commands: Any, told: argparse.ArgumentParser) -> None:
 
 
 def _curve(args: argparse.Namespace) -> None:
-    from geotl.recipe import load
+    from geotl.experiments.recipe import load
 
     recipe = load(args.recipe, args.overrides)
     from geotl.curves import curve

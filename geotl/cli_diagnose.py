@@ -26,7 +26,7 @@ def add_diagnose(commands: Any, told: argparse.ArgumentParser) -> None:
 
 
 def _diagnose(args: argparse.Namespace) -> None:
-    from geotl.recipe import load
+    from geotl.experiments.recipe import load
 
     target = [] if args.target is None else [f"evaluate.target={args.target}"]
     recipe = load(args.recipe, [*args.overrides, *target])

@@ -27,7 +27,7 @@ def add_generate(commands: Any, told: argparse.ArgumentParser) -> None:
 
 
 def _generate(args: argparse.Namespace) -> None:
-    from geotl.recipe import load
+    from geotl.experiments.recipe import load
 
     recipe = load(args.recipe, args.overrides)
     from geotl.generation import generate

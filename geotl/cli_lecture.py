@@ -46,8 +46,8 @@ def _lecture(args: argparse.Namespace) -> None:
 
 
 def _list() -> None:
+    from geotl.experiments.recipe import lectures
     from geotl.lecturerecipes import PARTS, load_lecture
-    from geotl.recipe import lectures
 
     found = [load_lecture(name)[:2] for name in lectures()]
     width = max((len(name) for name, _ in found), default=0)

@@ -34,7 +34,7 @@ def add_study(commands: Any, told: argparse.ArgumentParser) -> None:
 
 
 def _study(args: argparse.Namespace) -> None:
-    from geotl.recipe import load
+    from geotl.experiments.recipe import load
 
     recipe = load(args.recipe, args.overrides)
     from geotl.study import study

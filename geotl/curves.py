@@ -11,18 +11,18 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from geotl.comparing import fit_draw, judge, unlabelled_head, with_what
 from geotl.console import ProgressLine
 from geotl.data import splits
-from geotl.drawing import Draw, Say, Source, make_draw, with_shots
 from geotl.errors import DataError
 from geotl.evaluation.learning_curve import LearningCurve, gain, learning_curve
+from geotl.experiments.build import read_source, recipe_sensor, settle
+from geotl.experiments.compare import fit_draw, judge, unlabelled_head, with_what
+from geotl.experiments.draws import Draw, Say, Source, make_draw, with_shots
+from geotl.experiments.recipe import Recipe, dump
+from geotl.experiments.runfolder import RECIPE, holds_run
 from geotl.io.files import write_text
-from geotl.preparing import read_source, recipe_sensor, settle
-from geotl.recipe import Recipe, dump
 from geotl.reporting.curve_figures import learning_curve_figure
 from geotl.reporting.figures import write_png
-from geotl.runfolder import RECIPE, holds_run
 
 Floats = NDArray[np.float64]
 

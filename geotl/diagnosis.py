@@ -27,17 +27,17 @@ from geotl.diagnosisparts import (
     standing,
 )
 from geotl.diagnosisreport import Diagnosis, lines, write_diagnosis
-from geotl.drawing import Draw, Say, Source, make_draw
 from geotl.errors import DataError
 from geotl.evaluation.advising import next_steps
 from geotl.evaluation.metrics import wilson
 from geotl.evaluation.overfitting import diagnose as judged_as
 from geotl.evaluation.regularisers import regularisers
+from geotl.experiments.build import make_backbone, read_source, recipe_sensor, settle
+from geotl.experiments.draws import Draw, Say, Source, make_draw
+from geotl.experiments.recipe import Recipe, dump, resolve_root
+from geotl.experiments.runfolder import holds_run, open_run
 from geotl.io.files import write_text
 from geotl.models.device import choose_device, describe
-from geotl.preparing import make_backbone, read_source, recipe_sensor, settle
-from geotl.recipe import Recipe, dump, resolve_root
-from geotl.runfolder import holds_run, open_run
 
 
 @dataclass(frozen=True)

@@ -11,13 +11,13 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from geotl.comparing import fit_draw, head_logits, judge, judged_features, training_count
-from geotl.drawing import Draw, Source
 from geotl.evaluation.regularisers import everything_off
+from geotl.experiments.build import build_network, class_weights_of, feature_source, make_plan
+from geotl.experiments.compare import fit_draw, head_logits, judge, judged_features, training_count
+from geotl.experiments.draws import Draw, Source
+from geotl.experiments.recipe import Recipe
 from geotl.models.backbone import batchnorm_use
 from geotl.models.classifier import TileClassifier
-from geotl.preparing import build_network, class_weights_of, feature_source, make_plan
-from geotl.recipe import Recipe
 from geotl.training.capacity import Memorised, memorise, noise_tiles
 from geotl.training.features import raw_features
 from geotl.training.frozen import Tiles, frozen_bytes

@@ -19,19 +19,19 @@ from geotl.console import ProgressLine
 from geotl.data.fingerprints import wanted_bands
 from geotl.data.syntheticfiles import write_synthetic
 from geotl.diagnosisparts import sampled
-from geotl.drawing import Draw, Say, Source, make_draw
 from geotl.errors import DataError, OutputError
 from geotl.evaluation.learning_curve import Gain, gain
 from geotl.evaluation.metrics import Interval
+from geotl.experiments.build import make_backbone, read_source, recipe_sensor, settle
+from geotl.experiments.draws import Draw, Say, Source, make_draw
+from geotl.experiments.recipe import Recipe, dump, resolve_root
+from geotl.experiments.run import rgb_positions
+from geotl.experiments.runfolder import RECIPE
 from geotl.generating import GanSettings
 from geotl.generationparts import Likeness, Made, Tried, in_pixels, make_tiles, try_out
 from geotl.io.files import whole_folder, write_text
-from geotl.pipeline import rgb_positions
-from geotl.preparing import make_backbone, read_source, recipe_sensor, settle
-from geotl.recipe import Recipe, dump, resolve_root
 from geotl.reporting.figures import write_png
 from geotl.reporting.rendering import quicklook, stretch_limits
-from geotl.runfolder import RECIPE
 from geotl.syntheticfigures import synthetic_sheet
 
 JSON_NAME, SHEET_NAME = "generation.json", "sheet.png"

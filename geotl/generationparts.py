@@ -12,17 +12,17 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from geotl.comparing import fit_draw, head_logits, judge
 from geotl.data.read_tile import Pixels
 from geotl.data.splits import Split
 from geotl.data.tile_array import Unread, packed
 from geotl.data.tiles import Tile
-from geotl.drawing import Draw, Source, with_synthetic
+from geotl.experiments.compare import fit_draw, head_logits, judge
+from geotl.experiments.draws import Draw, Source, with_synthetic
+from geotl.experiments.recipe import Recipe
 from geotl.generating import GanSettings, made_tiles, train_generator
 from geotl.models.classifier import VIEWS, turn_view
 from geotl.models.device import choose_device
 from geotl.novelty import Novelty, diversity, novelty
-from geotl.recipe import Recipe
 from geotl.synthesis import Space, space_of, standardised_tiles
 from geotl.training.features import raw_features
 from geotl.training.strategies import Fitted, standardised

@@ -11,14 +11,14 @@ import torch
 from torch import Tensor
 
 from geotl.data.tile_array import batch, statistics
-from geotl.drawing import Draw, Source
 from geotl.errors import RecipeError, nearest
+from geotl.experiments.augmentation_preview import drawn_tiles
+from geotl.experiments.draws import Draw, Source
 from geotl.lectureexplicit import definition, pairs
 from geotl.lecturepanels import Effect, Finding, Pictures, Shown
 from geotl.lecturerecipes import Varied
 from geotl.lecturetiles import Learnt, compared, draw, learn, network, sample, settings_of
 from geotl.models.classifier import TileClassifier
-from geotl.previewing import drawn_tiles
 from geotl.training.augment import Augmentation, augment
 from geotl.training.batches import derived_seed
 

@@ -14,9 +14,9 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, Field, Strict, ValidationError
 
 from geotl.errors import RecipeError, nearest
+from geotl.experiments.recipe import lectures
+from geotl.experiments.sections import Augment, Section
 from geotl.io import yaml
-from geotl.learning import Augment, Section
-from geotl.recipe import lectures
 
 Text = Annotated[str, Field(min_length=1)]
 Count = Annotated[int, Field(ge=1, le=100_000)]

@@ -18,14 +18,14 @@ from geotl.data.fingerprints import fingerprint
 from geotl.data.spatial_splits import draw_from
 from geotl.data.splits import by_units, numbered
 from geotl.data.tile_array import pack, statistics
-from geotl.drawing import Draw, Source
+from geotl.experiments.draws import Draw, Source
+from geotl.experiments.recipe import resolve_sample
 from geotl.imagery.sensors import get_sensor
 from geotl.io.cachefolder import cache_folder
 from geotl.lecturepanels import Effect, Series
 from geotl.lecturerecipes import Drawn, Trained
 from geotl.models.classifier import FeatureSpec, Normalise, TileClassifier
 from geotl.models.registry import build_backbone
-from geotl.recipe import resolve_sample
 from geotl.training.augment import Augmentation
 from geotl.training.learner import History, Tiles, TrainSettings, fit
 from geotl.training.strategies import predict_rows

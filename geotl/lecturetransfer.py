@@ -17,7 +17,7 @@ from torch.nn import functional as F
 
 from geotl._version import __version__
 from geotl.data.tile_array import batch
-from geotl.drawing import Source
+from geotl.experiments.draws import Source
 from geotl.io.cachefolder import cache_folder
 from geotl.io.files import sha256_of, whole_file
 from geotl.lecturepanels import Bars, Effect, Finding, Lines, Shown, sd_of, spread

@@ -23,12 +23,12 @@ from geotl._version import __version__
 from geotl.console import ProgressLine
 from geotl.errors import ModelError
 from geotl.evaluation.evaluate import plain
+from geotl.experiments.recipe import lectures
 from geotl.io.files import write_text
 from geotl.lecturefigures import panels_figure
 from geotl.lecturepage import page_of
 from geotl.lecturepanels import Shown
 from geotl.lecturerecipes import PARTS, LectureRecipe, load_lecture
-from geotl.recipe import lectures
 from geotl.reporting.figures import write_png
 
 Say = Callable[[str], None]

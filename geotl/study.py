@@ -12,12 +12,12 @@ from pathlib import Path
 
 from geotl.console import ProgressLine
 from geotl.data.fingerprints import wanted_bands
-from geotl.drawing import Say, make_draw
 from geotl.errors import DataError
+from geotl.experiments.build import make_backbone, read_source, recipe_sensor, settle
+from geotl.experiments.draws import Say, make_draw
+from geotl.experiments.recipe import Recipe, dump, resolve_root
+from geotl.experiments.runfolder import holds_run, open_run
 from geotl.io.cachefolder import cache_folder
-from geotl.preparing import make_backbone, read_source, recipe_sensor, settle
-from geotl.recipe import Recipe, dump, resolve_root
-from geotl.runfolder import holds_run, open_run
 from geotl.studyadvice import judged_once, recommend
 from geotl.studyeffects import FEWEST
 from geotl.studyfits import Begin, Fits, TileGenerator, labelled_source, make_part

@@ -15,12 +15,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from geotl.comparing import fit_draw, judge
-from geotl.drawing import Draw, Source
 from geotl.errors import DataError, RecipeError
 from geotl.evaluation.learning_curve import gain
 from geotl.evaluation.metrics import Interval, wilson
-from geotl.recipe import Recipe
+from geotl.experiments.compare import fit_draw, judge
+from geotl.experiments.draws import Draw, Source
+from geotl.experiments.recipe import Recipe
 from geotl.studyeffects import effect, mean_errors
 from geotl.studyfits import Joined, Part, TileGenerator, is_generated, plain
 from geotl.studyfound import Candidate, Found, Verdict

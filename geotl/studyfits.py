@@ -18,14 +18,14 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from geotl.comparing import fit_draw, judge
 from geotl.data.read_tile import Pixels
 from geotl.data.splits import Split
 from geotl.data.tile_array import Unread, packed
-from geotl.drawing import Draw, Source, folds_inside
 from geotl.errors import DataError, GeoTLError
+from geotl.experiments.compare import fit_draw, judge
+from geotl.experiments.draws import Draw, Source, folds_inside
+from geotl.experiments.recipe import Recipe, dump
 from geotl.io.files import write_text
-from geotl.recipe import Recipe, dump
 from geotl.studyeffects import Errors
 from geotl.studytrials import GENERATED, changed
 from geotl.training.strategies import Fitted

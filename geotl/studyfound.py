@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from geotl.evaluation.metrics import Interval
-from geotl.recipe import Recipe
+from geotl.experiments.recipe import Recipe
 from geotl.studyeffects import Effect, Errors
 from geotl.studytrials import GENERATED, Start, Trial
 

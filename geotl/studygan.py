@@ -6,10 +6,10 @@ import time
 from pathlib import Path
 
 from geotl.data.syntheticfiles import write_synthetic
-from geotl.drawing import Draw, Source, with_synthetic
+from geotl.experiments.draws import Draw, Source, with_synthetic
+from geotl.experiments.recipe import Recipe
 from geotl.generating import GanSettings
 from geotl.generationparts import Made, beside, make_tiles
-from geotl.recipe import Recipe
 from geotl.studyfits import Begin, Joined
 from geotl.studytrials import GAN_TILES, changed
 

@@ -10,7 +10,7 @@ import time
 from collections.abc import Callable, Iterable, Sequence
 
 from geotl.errors import GeoTLError
-from geotl.recipe import Recipe, dump
+from geotl.experiments.recipe import Recipe, dump
 from geotl.studyeffects import Errors, better_half, effect, mean_errors, rungs
 from geotl.studyfits import Fits, Part
 from geotl.studyfound import Found, Row

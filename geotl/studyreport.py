@@ -13,11 +13,11 @@ from typing import Any
 
 from geotl.console import duration
 from geotl.evaluation.metrics import Interval
+from geotl.experiments.recipe import Recipe
+from geotl.experiments.schema import shown
 from geotl.io import yaml
 from geotl.io.files import write_text
-from geotl.recipe import Recipe
 from geotl.reporting.figures import write_png
-from geotl.settings import shown
 from geotl.studyeffects import FEWEST, Effect, Errors
 from geotl.studyfigures import EffectRow, effects_figure
 from geotl.studyfound import Candidate, Found, Row, Verdict

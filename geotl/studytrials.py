@@ -12,11 +12,11 @@ from typing import Any, Final, Literal
 
 from geotl.errors import RecipeError, nearest
 from geotl.evaluation.regularisers import everything_off
-from geotl.learning import Augment
+from geotl.experiments.presets import two_sizes
+from geotl.experiments.recipe import Recipe
+from geotl.experiments.schema import contradictions
+from geotl.experiments.sections import Augment
 from geotl.models.registry import get_backbone
-from geotl.presets import two_sizes
-from geotl.recipe import Recipe
-from geotl.settings import contradictions
 
 Start = Literal["as it is", "trained"]
 Kind = Literal["explicit", "implicit", "transfer", "architecture", "probe"]

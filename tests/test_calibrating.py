@@ -12,8 +12,8 @@ import pytest
 
 from geotl.evaluation.calibration import MOST_ERROR, calibration_caption, distrust, error_by_chance
 from geotl.evaluation.evaluate import Reliability, Spread, evaluate, reliability
+from geotl.experiments.report import Answers, Outcome, report_content
 from geotl.models.weights import WeightReport
-from geotl.publishing import Answers, Outcome, report_content
 
 
 def sincere(seed: int, judged: int) -> Reliability:

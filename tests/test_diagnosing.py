@@ -11,7 +11,7 @@ from geotl.evaluation.advising import next_steps
 from geotl.evaluation.metrics import wilson
 from geotl.evaluation.overfitting import diagnose, difference, exact, side, tiles_to_tell
 from geotl.evaluation.regularisers import everything_off, regularisers, value_of
-from geotl.recipe import Recipe
+from geotl.experiments.recipe import Recipe
 
 
 @pytest.mark.parametrize(

@@ -11,12 +11,12 @@ from test_pipeline import SMALL, made_tiles, run
 
 from geotl import diagnosis, diagnosisparts
 from geotl.cli import main
-from geotl.comparing import Tally
 from geotl.diagnosisparts import Extent, without_regularisers
 from geotl.diagnosisreport import regularisers_table
 from geotl.evaluation.metrics import wilson
 from geotl.evaluation.regularisers import regularisers
-from geotl.recipe import load
+from geotl.experiments.compare import Tally
+from geotl.experiments.recipe import load
 from geotl.reporting.html import page_html, section_html, table_html
 
 pytestmark = pytest.mark.usefixtures("one_thread", "own_cache")

@@ -13,7 +13,7 @@ from full_disk import full_disk
 from safetensors.numpy import load_file
 from test_pipeline import made_tiles, run
 
-from geotl.recipe import load
+from geotl.experiments.recipe import load
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 

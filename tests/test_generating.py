@@ -16,8 +16,10 @@ from conftest import write_tile
 from geotl.cli import main
 from geotl.data.syntheticfiles import read_synthetic
 from geotl.data.tiles import index_folder
-from geotl.drawing import make_draw, random_draw, with_synthetic
 from geotl.errors import DataError
+from geotl.experiments.build import read_source, recipe_sensor, settle
+from geotl.experiments.draws import make_draw, random_draw, with_synthetic
+from geotl.experiments.recipe import load
 from geotl.generating import (
     BOUND,
     Critic,
@@ -30,8 +32,6 @@ from geotl.generating import (
 from geotl.generationparts import beside, make_tiles
 from geotl.models.model_file import load as load_model
 from geotl.novelty import novelty
-from geotl.preparing import read_source, recipe_sensor, settle
-from geotl.recipe import load
 
 pytestmark = pytest.mark.usefixtures("one_thread", "own_cache")
 

@@ -18,9 +18,9 @@ from test_surveying import BANDS, SMALL, made_scene, over, run
 
 from geotl.cli import main
 from geotl.data.tile_array import statistics
-from geotl.drawing import make_draw
-from geotl.preparing import read_source, recipe_sensor
-from geotl.recipe import load
+from geotl.experiments.build import read_source, recipe_sensor
+from geotl.experiments.draws import make_draw
+from geotl.experiments.recipe import load
 
 pytestmark = pytest.mark.usefixtures("one_thread", "own_cache")
 

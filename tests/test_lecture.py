@@ -408,7 +408,7 @@ def test_plain_and_residual_have_the_same_weights_but_for_the_shortcuts() -> Non
 def test_all_go_on_one_page_and_finished_ones_are_kept(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    from geotl.recipe import lectures
+    from geotl.experiments.recipe import lectures
 
     some = {n: p for n, p in lectures().items() if n in ("gradient_descent", "dropout_masks")}
     monkeypatch.setattr(lecturing, "lectures", lambda: some)
@@ -442,7 +442,7 @@ def test_claims_that_nobody_answers_are_refused(tmp_path: Path) -> None:
 
 
 def load_text(name: str) -> str:
-    from geotl.recipe import lectures
+    from geotl.experiments.recipe import lectures
 
     return lectures()[name].read_text(encoding="utf-8")
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
-from geotl.recipe import available, lectures
+from geotl.experiments.recipe import available, lectures
 
 ROOT = Path(__file__).resolve().parents[1]
 TEXT = (ROOT / "docs" / "LECTURE.md").read_text(encoding="utf-8")

@@ -15,11 +15,11 @@ from safetensors.numpy import load_file
 
 import geotl
 from geotl.cli import main
-from geotl.comparing import variants
+from geotl.experiments.compare import variants
+from geotl.experiments.recipe import load as load_recipe
 from geotl.export.metadata import passport
 from geotl.imagery.sensors import get_sensor
 from geotl.models.model_file import bare, load, read_header, save
-from geotl.recipe import load as load_recipe
 
 pytestmark = pytest.mark.usefixtures("one_thread", "own_cache")
 

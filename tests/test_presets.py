@@ -5,10 +5,10 @@ from __future__ import annotations
 import pytest
 
 from geotl.errors import RecipeError
-from geotl.pipeline import run
-from geotl.presets import PRESETS, regime, settled, two_sizes
-from geotl.recipe import dump, load
-from geotl.settings import Recipe
+from geotl.experiments.presets import PRESETS, regime, settled, two_sizes
+from geotl.experiments.recipe import dump, load
+from geotl.experiments.run import run
+from geotl.experiments.schema import Recipe
 
 
 def recipe(tmp_path, text: str = "{}", *overrides: str) -> Recipe:

@@ -14,16 +14,16 @@ from hub import make_file, own_hub
 
 import geotl
 from geotl.cli import main
-from geotl.drawing import make_draw
 from geotl.errors import RecipeError, WeightsError
+from geotl.experiments.build import build_network, read_source
+from geotl.experiments.draws import make_draw
+from geotl.experiments.recipe import load
 from geotl.imagery.sensors import SENSORS
 from geotl.io.files import sha256_of
 from geotl.models.model_file import read_header
 from geotl.models.normalisation import IMAGENET, Normalisation, as_dn, from_dn
 from geotl.models.pretrained import _torchgeo_file, published_file, torchgeo_names
 from geotl.models.registry import REGISTRY, build_backbone, describe_backbone, freeze, get_backbone
-from geotl.preparing import build_network, read_source
-from geotl.recipe import load
 
 models = pytest.importorskip("torchgeo.models", reason="needs the extra torchgeo")
 

@@ -11,10 +11,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from geotl import recipe as module
 from geotl.errors import GeoTLError, RecipeError
-from geotl.io import yaml
-from geotl.recipe import (
+from geotl.experiments import recipe as module
+from geotl.experiments.recipe import (
     Recipe,
     available,
     dump,
@@ -25,6 +24,7 @@ from geotl.recipe import (
     schema,
     titles,
 )
+from geotl.io import yaml
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -393,7 +393,7 @@ def test_recipes_and_tiles_are_found_inside_an_installed_package(tmp_path, monke
     stranger = tmp_path / "site-packages" / "recipes"
     stranger.mkdir()
     (stranger / "two.yaml").write_text("title: of another project")
-    monkeypatch.setattr(module, "__file__", str(package / "recipe.py"))
+    monkeypatch.setattr(geotl, "__file__", str(package / "__init__.py"))
     assert list(module.shipped()) == ["one"]
     assert resolve_root("sample:target") == package / "sample_tiles" / "target"
 
@@ -402,7 +402,7 @@ def test_the_sample_tiles_are_found_by_name(tmp_path, monkeypatch):
     (tmp_path / "pyproject.toml").touch()
     (tmp_path / "geotl").mkdir()
     (tmp_path / "sample_tiles" / "source").mkdir(parents=True)
-    monkeypatch.setattr(module, "__file__", str(tmp_path / "geotl" / "recipe.py"))
+    monkeypatch.setattr(geotl, "__file__", str(tmp_path / "geotl" / "__init__.py"))
     assert resolve_root("sample:source") == tmp_path / "sample_tiles" / "source"
     with pytest.raises(RecipeError, match="did you mean 'source'"):
         resolve_root("sample:sorce")
@@ -463,7 +463,7 @@ def test_every_number_has_a_unit_or_is_a_count_of_nothing():
 def test_the_reference_in_docs_is_up_to_date():
     written = (ROOT / "docs" / "RECIPES.md").read_text(encoding="utf-8")
     assert written == reference(), (
-        "write it again: from geotl.recipe import reference; print(reference(), end='')"
+        "write it again: from geotl.experiments.recipe import reference; print(reference(), end='')"
     )
 
 

@@ -13,9 +13,9 @@ from rasterio.transform import from_origin
 
 from geotl.cli import main
 from geotl.data.tiles import TileIndex
-from geotl.drawing import make_draw, settle_split
-from geotl.preparing import read_source, recipe_sensor
-from geotl.recipe import load
+from geotl.experiments.build import read_source, recipe_sensor
+from geotl.experiments.draws import make_draw, settle_split
+from geotl.experiments.recipe import load
 
 pytestmark = pytest.mark.usefixtures("one_thread", "own_cache")
 

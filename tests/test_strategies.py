@@ -14,12 +14,12 @@ from conftest import write_tile
 from safetensors.numpy import load_file
 from test_pipeline import BANDS, SMALL, made_tiles, run
 
-from geotl import comparing, preparing
 from geotl.cli import main
 from geotl.console import ProgressLine
-from geotl.drawing import make_draw
-from geotl.preparing import caching_note, read_source, recipe_sensor
-from geotl.recipe import load
+from geotl.experiments import build, compare
+from geotl.experiments.build import caching_note, read_source, recipe_sensor
+from geotl.experiments.draws import make_draw
+from geotl.experiments.recipe import load
 from geotl.training.learner import History, Tiles, strategies
 
 pytestmark = pytest.mark.usefixtures("one_thread", "own_cache")
@@ -60,7 +60,7 @@ def test_the_median_of_the_folds_chooses_the_epochs_and_all_their_logits_the_tem
                        "split.folds=3")  # fmt: skip
     source = source_of(recipe, tiles)
     draw = make_draw(recipe, source, 0)
-    network, report = preparing.build_network(recipe, source, draw)
+    network, report = build.build_network(recipe, source, draw)
     best, asked, pooled = iter([6, 2, 5, 0]), [], []
 
     def trained(base, train, held_out, plan, *, folder, features, stop_after=None):
@@ -73,11 +73,11 @@ def test_the_median_of_the_folds_chooses_the_epochs_and_all_their_logits_the_tem
 
     monkeypatch.setattr(strategies, "_trained", trained)
     monkeypatch.setattr(strategies, "fit_temperature", temperature)
-    plan = preparing.make_plan(recipe, source, report, draw, resume=False, quiet=True)
+    plan = build.make_plan(recipe, source, report, draw, resume=False, quiet=True)
     rows = draw.split.train
     fitted = strategies.fit_strategy(
         network, Tiles(source.pack, rows, source.labels[rows]), draw.folds, plan,
-        folder=tmp_path / "x", features=preparing.feature_source(recipe, source),
+        folder=tmp_path / "x", features=build.feature_source(recipe, source),
     )  # fmt: skip
     assert fitted.history is not None
     assert fitted.history.best_epoch == wanted
@@ -106,10 +106,10 @@ def test_fine_tuning_sets_out_from_the_probes_calibrated_logits(
         )  # fmt: skip
         source = source_of(recipe, tiles)
         draw = make_draw(recipe, source, 0)
-        fitted, _ = comparing.fit_draw(
+        fitted, _ = compare.fit_draw(
             recipe, source, draw, tmp_path / strategy, resume=False, quiet=True
         )
-        logits[strategy] = comparing.judge(recipe, source, draw, fitted)
+        logits[strategy] = compare.judge(recipe, source, draw, fitted)
         heat = float(fitted.chosen.temperature) if fitted.chosen else heat
     assert heat > 1.2
     np.testing.assert_allclose(
@@ -147,7 +147,7 @@ def test_adabn_measures_what_it_says_and_changes_no_weight(
                        "model.backbone=resnet18", "model.cut_after=layer1")  # fmt: skip
     source = source_of(recipe, tiles)
     draw = make_draw(recipe, source, 0)
-    network, report = preparing.build_network(recipe, source, draw)
+    network, report = build.build_network(recipe, source, draw)
     rows = np.arange(36) if kind == "transductive" else draw.split.train
     stem = network.backbone.stages["stem"]
     image = torch.from_numpy(np.asarray(source.pack.images[rows]).astype(np.float32))
@@ -223,21 +223,19 @@ def test_reading_and_features_tell_how_far_they_are(
     stream, now = io.StringIO(), iter(range(0, 10_000, 11))
     monkeypatch.setenv("GEOTL_CACHE", str(tmp_path / "cache"))
     monkeypatch.setattr(
-        preparing, "ProgressLine",
+        build, "ProgressLine",
         lambda quiet: ProgressLine(quiet=quiet, stream=stream, clock=lambda: float(next(now))),
     )  # fmt: skip
     recipe = recipe_of(tiles, tmp_path)
     source = read_source(recipe, recipe_sensor(recipe), lambda _: None)
     draw = make_draw(recipe, source, 0)
-    network, _ = preparing.build_network(recipe, source, draw)
-    preparing.feature_source(recipe, source)(network, draw.split.train)
+    network, _ = build.build_network(recipe, source, draw)
+    build.feature_source(recipe, source)(network, draw.split.train)
     text = stream.getvalue()
     assert "reading tiles  36/36  0.0 s left" in text
     assert "computing features  12/12" in text
     before = len(text)
-    preparing.feature_source(recipe, preparing.replace(source, quiet=True))(
-        network, draw.split.test
-    )
+    build.feature_source(recipe, build.replace(source, quiet=True))(network, draw.split.test)
     assert len(stream.getvalue()) == before
 
 
@@ -261,7 +259,7 @@ def test_the_preview_is_a_sheet_and_repeats_to_the_byte(
 
 
 def test_the_preview_marks_what_is_not_there(tiles: Path, tmp_path: Path) -> None:
-    from geotl.previewing import STRIPES, drawn_tiles
+    from geotl.experiments.augmentation_preview import STRIPES, drawn_tiles
     from geotl.training.augment import Augmentation
 
     recipe = recipe_of(tiles, tmp_path)

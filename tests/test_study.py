@@ -14,10 +14,10 @@ from test_pipeline import SMALL, made_tiles, run
 
 from geotl import studytrials
 from geotl.cli import main
-from geotl.drawing import make_draw
 from geotl.errors import DataError
-from geotl.preparing import build_network, make_plan, read_source, recipe_sensor, settle
-from geotl.recipe import load
+from geotl.experiments.build import build_network, make_plan, read_source, recipe_sensor, settle
+from geotl.experiments.draws import make_draw
+from geotl.experiments.recipe import load
 from geotl.studyfits import Fits, labelled_source, make_part, of_part
 from geotl.studyfound import Found
 from geotl.studytrials import Trial, changed, pair

@@ -14,10 +14,10 @@ from test_pipeline import SMALL, made_tiles
 
 from geotl import studygan
 from geotl.cli import main
-from geotl.drawing import Draw, Source, make_draw
+from geotl.experiments.build import read_source, recipe_sensor, settle
+from geotl.experiments.draws import Draw, Source, make_draw
+from geotl.experiments.recipe import load
 from geotl.generationparts import Made
-from geotl.preparing import read_source, recipe_sensor, settle
-from geotl.recipe import load
 from geotl.studyadvice import judged_once
 from geotl.studyfits import Fits, labelled_source, make_part
 from geotl.studyfound import Candidate, Found

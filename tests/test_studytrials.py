@@ -11,7 +11,7 @@ from scipy.stats import t as student
 from geotl import studytrials
 from geotl.errors import DataError, RecipeError
 from geotl.evaluation.metrics import Interval
-from geotl.recipe import Recipe, load
+from geotl.experiments.recipe import Recipe, load
 from geotl.studyadvice import best_of, combined
 from geotl.studyeffects import Effect, Errors, better_half, effect, paired, rungs
 from geotl.studyfound import Candidate, Found, Row

@@ -17,16 +17,16 @@ from safetensors.numpy import load_file
 from test_surveying import BANDS, PX, SMALL, made_scene
 
 from geotl.cli import main
-from geotl.comparing import Tally, fit_draw, unlabelled_head
 from geotl.data.chips import Chip, ChipRules
 from geotl.data.occupied import Occupied, ground_of
 from geotl.data.unlabelledwindows import draw_windows
-from geotl.drawing import Source, make_draw
 from geotl.errors import DataError
+from geotl.experiments.build import read_source, recipe_sensor
+from geotl.experiments.compare import Tally, fit_draw, unlabelled_head
+from geotl.experiments.draws import Source, make_draw
+from geotl.experiments.recipe import Recipe, load
 from geotl.imagery.windows import Window
 from geotl.io.vector import positions
-from geotl.preparing import read_source, recipe_sensor
-from geotl.recipe import Recipe, load
 
 pytestmark = pytest.mark.usefixtures("one_thread", "own_cache")
 

@@ -17,7 +17,7 @@ pytest.importorskip("build", reason="building a wheel needs build")
 LOADS = """
 import geotl
 from geotl.data.tile_array import fingerprint
-from geotl.recipe import load, resolve_root
+from geotl.experiments.recipe import load, resolve_root
 from geotl.imagery.sensors import get_sensor
 from geotl.data.read_tile import load_images
 from geotl.data.tiles import index_folder

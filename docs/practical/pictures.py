@@ -20,8 +20,8 @@ from geotl.data.splits import Split, by_group, stratified
 from geotl.data.tile_array import read_tiles
 from geotl.data.tiles import index_folder
 from geotl.errors import DataError
+from geotl.experiments.recipe import resolve_root
 from geotl.imagery.sensors import get_sensor
-from geotl.recipe import resolve_root
 from geotl.reporting.rendering import quicklook
 
 FOLDER = "GEOTL_MNIST"  # the environment variable that names the folder

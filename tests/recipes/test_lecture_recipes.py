@@ -10,9 +10,9 @@ import pytest
 
 from geotl.cli import main
 from geotl.errors import RecipeError
+from geotl.experiments.recipe import available, lectures, load, titles
 from geotl.lecturerecipes import NUMBERS, PARTS, LectureRecipe, load_lecture
 from geotl.lecturing import DEMONSTRATIONS, show
-from geotl.recipe import available, lectures, load, titles
 
 ROOT = Path(__file__).resolve().parents[2]
 FILES = sorted((ROOT / "recipes" / "lecture").rglob("*.yaml"))

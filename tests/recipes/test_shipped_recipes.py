@@ -6,9 +6,9 @@ from pathlib import Path
 import jsonschema
 import pytest
 
+from geotl.experiments.recipe import Recipe, load, schema, shipped
 from geotl.imagery.sensors import get_sensor
 from geotl.io import yaml
-from geotl.recipe import Recipe, load, schema, shipped
 
 ROOT = Path(__file__).resolve().parents[2]
 ALL = sorted((ROOT / "recipes").rglob("*.yaml"))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pydantic import Field
 
-from geotl.learning import Section
+from geotl.experiments.sections import Section
 
 
 class Evaluate(Section):

@@ -11,7 +11,24 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from geotl.comparing import (
+from geotl.data.chip_files import rejected_csv
+from geotl.data.fingerprints import wanted_bands
+from geotl.data.variogram import Variogram
+from geotl.errors import BandError, DataError
+from geotl.evaluation.advising import Stand, next_steps
+from geotl.evaluation.evaluate import evaluate, softmax
+from geotl.evaluation.metrics import Interval
+from geotl.evaluation.overfitting import diagnose
+from geotl.evaluation.regularisers import regularisers
+from geotl.experiments.build import (
+    caching_note,
+    check_imagery,
+    make_backbone,
+    read_source,
+    recipe_sensor,
+    settle,
+)
+from geotl.experiments.compare import (
     Tally,
     answers_of,
     compare,
@@ -21,34 +38,17 @@ from geotl.comparing import (
     training_count,
     unlabelled_head,
 )
-from geotl.data.chip_files import rejected_csv
-from geotl.data.fingerprints import wanted_bands
-from geotl.data.variogram import Variogram
-from geotl.drawing import Draw, Say, Source, make_draw, split_words
-from geotl.errors import BandError, DataError
-from geotl.evaluation.advising import Stand, next_steps
-from geotl.evaluation.evaluate import evaluate, softmax
-from geotl.evaluation.metrics import Interval
-from geotl.evaluation.overfitting import diagnose
-from geotl.evaluation.regularisers import regularisers
-from geotl.insights import Insight, gather
+from geotl.experiments.draws import Draw, Say, Source, make_draw, split_words
+from geotl.experiments.insights import Insight, gather
+from geotl.experiments.recipe import Recipe, dump
+from geotl.experiments.report import Answers, Outcome, publish
+from geotl.experiments.runfolder import finished_alike, holds_run, open_run, read_metrics
+from geotl.experiments.save import colours_of, save_models, versions
+from geotl.experiments.schema import SPATIAL
 from geotl.io.files import write_text
-from geotl.keeping import colours_of, save_models, versions
 from geotl.models.backbone import batchnorm_use
 from geotl.models.device import choose_device, describe
 from geotl.models.weights import WeightReport
-from geotl.preparing import (
-    caching_note,
-    check_imagery,
-    make_backbone,
-    read_source,
-    recipe_sensor,
-    settle,
-)
-from geotl.publishing import Answers, Outcome, publish
-from geotl.recipe import Recipe, dump
-from geotl.runfolder import finished_alike, holds_run, open_run, read_metrics
-from geotl.settings import SPATIAL
 from geotl.training.features import raw_features
 from geotl.training.heads import Linear
 from geotl.training.strategies import Fitted, standardised

@@ -10,11 +10,11 @@ import torch
 from torch import Tensor
 
 from geotl.data.tile_array import batch, statistics
-from geotl.drawing import Draw, Say, Source, make_draw, settle_split
 from geotl.errors import DataError
-from geotl.pipeline import rgb_positions
-from geotl.preparing import augmentation_of, read_source, recipe_sensor
-from geotl.recipe import Recipe
+from geotl.experiments.build import augmentation_of, read_source, recipe_sensor
+from geotl.experiments.draws import Draw, Say, Source, make_draw, settle_split
+from geotl.experiments.recipe import Recipe
+from geotl.experiments.run import rgb_positions
 from geotl.reporting.figures import sheet_figure, write_png
 from geotl.reporting.rendering import Pixels, quicklook, stretch_limits
 from geotl.training.augment import Augmentation, augment

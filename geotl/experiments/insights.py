@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from geotl.data.tile_array import Pack, batch
-from geotl.explaining import (
+from geotl.experiments.explain import (
     MOST_EMBEDDED,
     Embedding,
     Evidence,

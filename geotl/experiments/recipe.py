@@ -16,9 +16,10 @@ from typing import Any
 
 from pydantic import ValidationError
 
+import geotl
 from geotl.errors import RecipeError, nearest
+from geotl.experiments.schema import SPATIAL, Keys, Recipe, contradictions, shown
 from geotl.io import yaml
-from geotl.settings import SPATIAL, Keys, Recipe, contradictions, shown
 
 __all__ = [
     "Recipe",
@@ -155,7 +156,7 @@ def reference() -> str:
         "",
         "A recipe states only what differs from these defaults. On the command line each key is",
         "set as `key=value`, such as `split.shots=10`; a list as `data.bands=B02,B03,B04`.",
-        "This page is what `geotl.recipe.reference()` returns; a test holds it to that.",
+        "This page is what `geotl.experiments.recipe.reference()` returns; a test compares them.",
         "",
         "| key | default | unit | allowed | meaning |",
         "|---|---|---|---|---|",
@@ -174,7 +175,7 @@ def _split_unit(description: str) -> tuple[str, str]:
 
 def _shipped_folder(name: str) -> Path:
     """A folder beside the package in a checkout, inside it when installed from a wheel."""
-    package = Path(__file__).resolve().parent
+    package = Path(geotl.__file__).resolve().parent
     inside, beside = package / name, package.parent / name
     is_checkout = (package.parent / "pyproject.toml").is_file()
     return beside if is_checkout and beside.is_dir() else inside

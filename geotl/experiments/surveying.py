@@ -14,9 +14,9 @@ from geotl.data.tile_array import Pack
 from geotl.data.tiles import TileIndex
 from geotl.data.unlabelledwindows import draw_windows
 from geotl.errors import DataError
+from geotl.experiments.recipe import Recipe, resolve_sample
 from geotl.imagery.scene import Scene, open_scenes
 from geotl.imagery.sensors import Sensor
-from geotl.recipe import Recipe, resolve_sample
 
 
 def survey(

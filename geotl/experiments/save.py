@@ -13,11 +13,11 @@ from numpy.typing import NDArray
 
 from geotl.data.fingerprints import pixel_marks
 from geotl.data.tile_array import Pack
-from geotl.drawing import Draw, Source
 from geotl.errors import RecipeError
+from geotl.experiments.draws import Draw, Source
+from geotl.experiments.recipe import Recipe, dump
 from geotl.models.model_file import CORESET, EXAMPLES, MARKS, Companions, Contract, ModelFile, save
 from geotl.models.weights import WeightReport
-from geotl.recipe import Recipe, dump
 from geotl.reporting.rendering import default_colours
 from geotl.training.features import raw_features
 from geotl.training.heads import Linear

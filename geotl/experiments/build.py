@@ -16,8 +16,11 @@ from geotl.data.syntheticfiles import read_synthetic
 from geotl.data.tile_array import Pack, fingerprint, pack, statistics
 from geotl.data.tiles import TileIndex
 from geotl.data.torchgeo_datasets import PREFIX
-from geotl.drawing import Draw, Say, Source, make_draw, settle_split, shows_random
 from geotl.errors import DataError, RecipeError, nearest
+from geotl.experiments.draws import Draw, Say, Source, make_draw, settle_split, shows_random
+from geotl.experiments.presets import settled
+from geotl.experiments.recipe import Recipe, resolve_root, resolve_weights
+from geotl.experiments.surveying import recipe_scenes, survey, survey_unlabelled
 from geotl.imagery.sensors import Sensor, custom_sensor, get_sensor
 from geotl.io.cachefolder import cache_folder
 from geotl.models.classifier import FeatureSpec, Normalise, TileClassifier
@@ -25,9 +28,6 @@ from geotl.models.device import choose_device
 from geotl.models.normalisation import IMAGENET, as_dn
 from geotl.models.registry import Backbone, build_backbone
 from geotl.models.weights import WeightReport
-from geotl.presets import settled
-from geotl.recipe import Recipe, resolve_root, resolve_weights
-from geotl.surveying import recipe_scenes, survey, survey_unlabelled
 from geotl.training.augment import Augmentation
 from geotl.training.averaging import adapt_batchnorm
 from geotl.training.features import cached_features

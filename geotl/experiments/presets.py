@@ -10,8 +10,8 @@ from collections.abc import Iterator, Mapping
 from typing import Any, Literal
 
 from geotl.errors import RecipeError
-from geotl.recipe import Recipe
-from geotl.settings import contradictions
+from geotl.experiments.recipe import Recipe
+from geotl.experiments.schema import contradictions
 
 Regime = Literal["scarce", "some", "many"]
 SCARCE, SOME = 20, 200  # labels a class up to which a regime reaches

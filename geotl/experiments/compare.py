@@ -9,18 +9,18 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from geotl.drawing import Draw, Say, Source, random_draw, shows_random
 from geotl.errors import BandError, DataError
 from geotl.evaluation.evaluate import Spread, commonest, summarise_draws
 from geotl.evaluation.learning_curve import Gain, gain
 from geotl.evaluation.metrics import Counts, Interval, Scores, confusion, scores, wilson
 from geotl.evaluation.optimism import Optimism, optimism
+from geotl.experiments.build import build_network, feature_source, make_plan
+from geotl.experiments.draws import Draw, Say, Source, random_draw, shows_random
+from geotl.experiments.recipe import Recipe
+from geotl.experiments.report import Answers
 from geotl.models.classifier import TileClassifier
 from geotl.models.first_conv import rgb_positions as rgb_bands
 from geotl.models.weights import WeightReport
-from geotl.preparing import build_network, feature_source, make_plan
-from geotl.publishing import Answers
-from geotl.recipe import Recipe
 from geotl.training.baselines import band_statistics_logits
 from geotl.training.heads import Linear
 from geotl.training.learner import Tiles

@@ -20,7 +20,8 @@ from geotl.evaluation.evaluate import Evaluation, Spread, headline, plain, softm
 from geotl.evaluation.learning_curve import Gain
 from geotl.evaluation.metrics import Interval
 from geotl.evaluation.optimism import Optimism
-from geotl.insights import Insight, looks, pictures_of
+from geotl.experiments.insights import Insight, looks, pictures_of
+from geotl.experiments.runfolder import METRICS
 from geotl.io.files import write_text
 from geotl.models.weights import WeightReport
 from geotl.reporting import curve_figures, figures
@@ -38,7 +39,6 @@ from geotl.reporting.html import (
     scores_table,
     write_report,
 )
-from geotl.runfolder import METRICS
 from geotl.training.heads import Chosen
 from geotl.training.learner import History
 

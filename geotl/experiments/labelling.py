@@ -6,7 +6,7 @@ from typing import Annotated
 
 from pydantic import Field, Strict
 
-from geotl.learning import Section
+from geotl.experiments.sections import Section
 
 Word = Annotated[str, Field(min_length=1)]
 

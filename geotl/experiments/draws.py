@@ -26,9 +26,9 @@ from geotl.data.tile_array import Pack
 from geotl.data.tiles import LEARN_ONLY, TileIndex
 from geotl.data.variogram import Variogram, suggest_block_m, variogram
 from geotl.errors import DataError, RecipeError
+from geotl.experiments.recipe import Recipe
+from geotl.experiments.schema import SPATIAL
 from geotl.imagery.sensors import Sensor
-from geotl.recipe import Recipe
-from geotl.settings import SPATIAL
 from geotl.training.baselines import band_statistics
 from geotl.training.heads import Folds
 

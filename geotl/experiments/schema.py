@@ -15,9 +15,9 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BeforeValidator, Field, Strict, model_validator
 
-from geotl.judging import Evaluate
-from geotl.labelling import Labels, Scenes
-from geotl.learning import Augment, Section, Train
+from geotl.experiments.judging import Evaluate
+from geotl.experiments.labelling import Labels, Scenes
+from geotl.experiments.sections import Augment, Section, Train
 
 Text = Annotated[str, Field(min_length=1)]
 Names = Annotated[tuple[Text, ...], Strict(False)]

@@ -1,0 +1,1 @@
+"""Recipes, and `geotl run`: from a recipe to a run folder."""
