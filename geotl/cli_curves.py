@@ -29,7 +29,7 @@ def _curve(args: argparse.Namespace) -> None:
     from geotl.experiments.recipe import load
 
     recipe = load(args.recipe, args.overrides)
-    from geotl.curves import curve
+    from geotl.studies.learning_curve import curve
 
     curve(
         recipe, args.out or Path("runs") / f"{recipe.name}-curve",

@@ -30,7 +30,7 @@ def _diagnose(args: argparse.Namespace) -> None:
 
     target = [] if args.target is None else [f"evaluate.target={args.target}"]
     recipe = load(args.recipe, [*args.overrides, *target])
-    from geotl.diagnosis import diagnose
+    from geotl.studies.diagnosis import diagnose
 
     diagnose(
         recipe, args.out or Path("runs") / f"{recipe.name}-diagnosis",

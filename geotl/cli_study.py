@@ -37,7 +37,7 @@ def _study(args: argparse.Namespace) -> None:
     from geotl.experiments.recipe import load
 
     recipe = load(args.recipe, args.overrides)
-    from geotl.study import study
+    from geotl.studies.study import study
     from geotl.studygan import Generators
 
     study(

@@ -18,7 +18,6 @@ import numpy as np
 from geotl.console import ProgressLine
 from geotl.data.fingerprints import wanted_bands
 from geotl.data.syntheticfiles import write_synthetic
-from geotl.diagnosisparts import sampled
 from geotl.errors import DataError, OutputError
 from geotl.evaluation.learning_curve import Gain, gain
 from geotl.evaluation.metrics import Interval
@@ -32,6 +31,7 @@ from geotl.generationparts import Likeness, Made, Tried, in_pixels, make_tiles, 
 from geotl.io.files import whole_folder, write_text
 from geotl.reporting.figures import write_png
 from geotl.reporting.rendering import quicklook, stretch_limits
+from geotl.studies.diagnosisparts import sampled
 from geotl.syntheticfigures import synthetic_sheet
 
 JSON_NAME, SHEET_NAME = "generation.json", "sheet.png"

@@ -9,15 +9,15 @@ import pytest
 from browser import CHROMIUM, Browser
 from test_pipeline import SMALL, made_tiles, run
 
-from geotl import diagnosis, diagnosisparts
 from geotl.cli import main
-from geotl.diagnosisparts import Extent, without_regularisers
-from geotl.diagnosisreport import regularisers_table
 from geotl.evaluation.metrics import wilson
 from geotl.evaluation.regularisers import regularisers
 from geotl.experiments.compare import Tally
 from geotl.experiments.recipe import load
 from geotl.reporting.html import page_html, section_html, table_html
+from geotl.studies import diagnosis, diagnosisparts
+from geotl.studies.diagnosis_report import regularisers_table
+from geotl.studies.diagnosisparts import Extent, without_regularisers
 
 pytestmark = pytest.mark.usefixtures("one_thread", "own_cache")
 

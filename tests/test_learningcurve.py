@@ -8,12 +8,12 @@ from itertools import pairwise
 import numpy as np
 import pytest
 
-from geotl.curves import curve_csv, curve_lines
 from geotl.errors import DataError
 from geotl.evaluation.learning_curve import fit_power_law, gain, learning_curve
 from geotl.evaluation.metrics import mean_interval
 from geotl.reporting import curve_figures
 from geotl.reporting.curve_figures import learning_curve_figure
+from geotl.studies.learning_curve import curve_csv, curve_lines
 
 SHOTS = np.array([2, 5, 10, 20, 50])
 

@@ -233,7 +233,7 @@ def test_a_curve_leaves_table_figure_and_lines(
 def test_all_sizes_of_a_draw_are_judged_on_the_same_tiles(
     patchy: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    import geotl.curves as module
+    import geotl.studies.learning_curve as module
 
     seen: list[tuple[int, int, tuple[int, ...]]] = []
     judge = module.judge

@@ -12,15 +12,15 @@ import pytest
 import torch
 from test_pipeline import SMALL, made_tiles, run
 
-from geotl import studytrials
 from geotl.cli import main
 from geotl.errors import DataError
 from geotl.experiments.build import build_network, make_plan, read_source, recipe_sensor, settle
 from geotl.experiments.draws import make_draw
 from geotl.experiments.recipe import load
-from geotl.studyfits import Fits, labelled_source, make_part, of_part
-from geotl.studyfound import Found
-from geotl.studytrials import Trial, changed, pair
+from geotl.studies import study_techniques
+from geotl.studies.study_fits import Fits, labelled_source, make_part, of_part
+from geotl.studies.study_techniques import Trial, changed, pair
+from geotl.studies.studyfound import Found
 from geotl.training.batches import epoch_order
 from geotl.training.learner import Tiles
 from geotl.training.strategies import fit_strategy
@@ -93,9 +93,9 @@ def test_a_round_of_parts_holds_every_label_out_once(opened: SimpleNamespace) ->
 
 
 def trials_of(opened: SimpleNamespace) -> list[tuple[object, Trial]]:
-    base = studytrials.trained_start(opened.given)
-    trained = studytrials.training_trials(opened.given, base, folded=False)
-    probing = studytrials.probe_trials(opened.settled, 32, folded=False)
+    base = study_techniques.trained_start(opened.given)
+    trained = study_techniques.training_trials(opened.given, base, folded=False)
+    probing = study_techniques.probe_trials(opened.settled, 32, folded=False)
     return [(base, t) for t in trained] + [(opened.settled, t) for t in probing]
 
 
@@ -210,7 +210,7 @@ def test_a_spent_budget_ends_well_and_a_resumed_study_equals_the_uninterrupted(
 def test_a_trial_that_cannot_be_run_says_why_and_the_others_go_on(
     tiles: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(studytrials, "FAMILIES", ("alexnet",))
+    monkeypatch.setattr(study_techniques, "FAMILIES", ("alexnet",))
     out, path = tmp_path / "study", tmp_path / "small.yaml"
     path.write_text("title: small\n")
     settings = [f"data.root={tiles}", *SMALL, "train.epochs=2"]
@@ -249,7 +249,7 @@ def test_without_a_fold_that_chooses_all_epochs_are_run(
     opened: SimpleNamespace, tmp_path: Path
 ) -> None:
     part = opened.parts[0]
-    recipe = of_part(studytrials.trained_start(opened.given), part)
+    recipe = of_part(study_techniques.trained_start(opened.given), part)
     epochs = {}
     for folds in (0, 1):
         told = changed(recipe, {"train.choice_folds": folds, "train.epochs": 3})
@@ -271,7 +271,7 @@ def test_held_batch_normalisation_keeps_its_statistics_while_training(
     opened: SimpleNamespace, tmp_path: Path
 ) -> None:
     part = opened.parts[0]
-    base = of_part(studytrials.trained_start(opened.given), part)
+    base = of_part(study_techniques.trained_start(opened.given), part)
     trial = next(t for _, t in trials_of(opened) if t.name == "batch_norm")
     moved = {}
     for held, side in zip((True, False), pair(base, trial), strict=True):

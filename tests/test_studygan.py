@@ -18,11 +18,18 @@ from geotl.experiments.build import read_source, recipe_sensor, settle
 from geotl.experiments.draws import Draw, Source, make_draw
 from geotl.experiments.recipe import load
 from geotl.generationparts import Made
-from geotl.studyadvice import judged_once
-from geotl.studyfits import Fits, labelled_source, make_part
-from geotl.studyfound import Candidate, Found
-from geotl.studyreport import recommended_yaml
-from geotl.studytrials import AS_IT_IS, MADE_TILES, TRAINED, changed, pair, trained_start
+from geotl.studies.study_fits import Fits, labelled_source, make_part
+from geotl.studies.study_report import recommended_yaml
+from geotl.studies.study_techniques import (
+    AS_IT_IS,
+    MADE_TILES,
+    TRAINED,
+    changed,
+    pair,
+    trained_start,
+)
+from geotl.studies.studyadvice import judged_once
+from geotl.studies.studyfound import Candidate, Found
 
 pytestmark = pytest.mark.usefixtures("one_thread", "own_cache")
 

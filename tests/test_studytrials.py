@@ -8,22 +8,22 @@ import numpy as np
 import pytest
 from scipy.stats import t as student
 
-from geotl import studytrials
 from geotl.errors import DataError, RecipeError
 from geotl.evaluation.metrics import Interval
 from geotl.experiments.recipe import Recipe, load
-from geotl.studyadvice import best_of, combined
-from geotl.studyeffects import Effect, Errors, better_half, effect, paired, rungs
-from geotl.studyfound import Candidate, Found, Row
-from geotl.studyreport import study_csv, study_md
-from geotl.studytrials import AS_IT_IS, TRAINED, Trial, alternative, changed, pair
+from geotl.studies import study_techniques
+from geotl.studies.study_effects import Effect, Errors, better_half, effect, paired, rungs
+from geotl.studies.study_report import study_csv, study_md
+from geotl.studies.study_techniques import AS_IT_IS, TRAINED, Trial, alternative, changed, pair
+from geotl.studies.studyadvice import best_of, combined
+from geotl.studies.studyfound import Candidate, Found, Row
 
 WEIGHTS = ["model.weights=w.pth", "split.shots=10"]
 PROBE = load(None, [*WEIGHTS, "strategy=probe"])
 GIVEN = load(None, WEIGHTS)
-BASE = studytrials.trained_start(GIVEN)
-TRAINING = studytrials.training_trials(GIVEN, BASE, folded=False)
-PROBING = studytrials.probe_trials(PROBE, 64, folded=False)
+BASE = study_techniques.trained_start(GIVEN)
+TRAINING = study_techniques.training_trials(GIVEN, BASE, folded=False)
+PROBING = study_techniques.probe_trials(PROBE, 64, folded=False)
 # The lecture's list: COVERAGE's regularisers, transfer, freezing, families.
 WANTED = {
     "weight_decay", "dropout", "flips", "quarter_turns", "rotation", "crop", "noise", "blur",
@@ -73,22 +73,26 @@ def test_every_technique_of_the_lecture_has_a_trial_and_trials_have_names_of_the
 
 def test_the_trained_start_has_every_regulariser_off() -> None:
     loud = changed(GIVEN, {"train.l2": 0.1, "model.dropout": 0.5, "augment.noise": 0.2})
-    base = studytrials.trained_start(loud)
+    base = study_techniques.trained_start(loud)
     assert base.strategy == "finetune"
     assert (base.train.l2, base.train.weight_decay, base.model.dropout) == (0, 0, 0)
     assert (base.train.label_smoothing, base.train.choice_folds, base.probe.views) == (0, 0, 1)
     off = base.augment.model_dump()
     assert off | {"flips": False, "quarter_turns": False, "noise": 0.0} == off
-    assert studytrials.trained_start(Recipe()).strategy == "scratch"
-    assert studytrials.trained_start(load(None, [*WEIGHTS, "train.epochs=7"])).train.epochs == 7
+    assert study_techniques.trained_start(Recipe()).strategy == "scratch"
+    assert (
+        study_techniques.trained_start(load(None, [*WEIGHTS, "train.epochs=7"])).train.epochs == 7
+    )
 
 
 def test_folded_batch_norm_and_networks_without_are_not_asked_for_it() -> None:
-    folded = studytrials.training_trials(GIVEN, BASE, folded=True)
+    folded = study_techniques.training_trials(GIVEN, BASE, folded=True)
     names = {trial.technique for trial in TRAINING} - {trial.technique for trial in folded}
     assert names == {"batch_norm_tuned"}
     plain = load(None, ["model.backbone=lenet5"])
-    trials = studytrials.training_trials(plain, studytrials.trained_start(plain), folded=False)
+    trials = study_techniques.training_trials(
+        plain, study_techniques.trained_start(plain), folded=False
+    )
     assert not {"batch_norm", "freezing", "pretrained"} & {trial.technique for trial in trials}
 
 
@@ -99,10 +103,10 @@ def test_without_weights_their_checksum_goes_too() -> None:
 
 
 def test_only_takes_known_techniques() -> None:
-    names = {trial.technique for trial in studytrials.chosen(TRAINING, ["dropout", "mixup"])}
+    names = {trial.technique for trial in study_techniques.chosen(TRAINING, ["dropout", "mixup"])}
     assert names == {"dropout", "mixup"}
     with pytest.raises(RecipeError, match="did you mean 'dropout'"):
-        studytrials.chosen(TRAINING, ["dropuot"])
+        study_techniques.chosen(TRAINING, ["dropuot"])
 
 
 def test_a_section_that_contradicts_itself_is_told() -> None:
@@ -111,10 +115,10 @@ def test_a_section_that_contradicts_itself_is_told() -> None:
 
 
 def test_what_does_not_apply_to_a_probe_is_said() -> None:
-    said = studytrials.not_for_a_probe(PROBE)
+    said = study_techniques.not_for_a_probe(PROBE)
     assert {"dropout", "mixup", "early_stopping", "freezing"} <= set(said)
     assert not {"views", "weight_decay"} & set(said)
-    assert studytrials.not_for_a_probe(BASE) == []
+    assert study_techniques.not_for_a_probe(BASE) == []
 
 
 # ------------------------------------------------------------------ effects
@@ -210,7 +214,7 @@ def test_what_helped_is_combined_and_a_key_is_taken_once_from_its_best() -> None
 
 def test_single_augmentations_and_all_together_exclude_each_other() -> None:
     (one,) = combined(found_of(("all_augmentation", -0.08), ("noise 0.1", -0.02)), TRAINED, "")
-    assert one.recipe.augment == studytrials.AUGMENT_ALL
+    assert one.recipe.augment == study_techniques.AUGMENT_ALL
     (one,) = combined(found_of(("all_augmentation", -0.02), ("noise 0.1", -0.08)), TRAINED, "")
     assert difference(BASE, one.recipe) == {"augment.noise"}
 

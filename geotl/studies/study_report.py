@@ -18,10 +18,10 @@ from geotl.experiments.schema import shown
 from geotl.io import yaml
 from geotl.io.files import write_text
 from geotl.reporting.figures import write_png
-from geotl.studyeffects import FEWEST, Effect, Errors
-from geotl.studyfigures import EffectRow, effects_figure
-from geotl.studyfound import Candidate, Found, Row, Verdict
-from geotl.studytrials import AS_IT_IS, SAME, TRAINED, Start
+from geotl.studies.study_effects import FEWEST, Effect, Errors
+from geotl.studies.study_techniques import AS_IT_IS, SAME, TRAINED, Start
+from geotl.studies.studyfigures import EffectRow, effects_figure
+from geotl.studies.studyfound import Candidate, Found, Row, Verdict
 
 TITLES: dict[Start, str] = {
     AS_IT_IS: "the recipe as it is",

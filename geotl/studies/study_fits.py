@@ -26,8 +26,8 @@ from geotl.experiments.compare import fit_draw, judge
 from geotl.experiments.draws import Draw, Source, folds_inside
 from geotl.experiments.recipe import Recipe, dump
 from geotl.io.files import write_text
-from geotl.studyeffects import Errors
-from geotl.studytrials import GENERATED, changed
+from geotl.studies.study_effects import Errors
+from geotl.studies.study_techniques import GENERATED, changed
 from geotl.training.strategies import Fitted
 
 Ints = NDArray[np.int64]

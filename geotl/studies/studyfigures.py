@@ -21,7 +21,7 @@ from geotl.reporting.figures import (
     message,
     plain_axes,
 )
-from geotl.studyeffects import FEWEST
+from geotl.studies.study_effects import FEWEST
 
 GOOD = ("a regulariser here", "fits better")
 

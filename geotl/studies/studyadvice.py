@@ -21,11 +21,11 @@ from geotl.evaluation.metrics import Interval, wilson
 from geotl.experiments.compare import fit_draw, judge
 from geotl.experiments.draws import Draw, Source
 from geotl.experiments.recipe import Recipe
-from geotl.studyeffects import effect, mean_errors
-from geotl.studyfits import Joined, Part, TileGenerator, is_generated, plain
-from geotl.studyfound import Candidate, Found, Verdict
-from geotl.studyrace import Race, Told
-from geotl.studytrials import AS_IT_IS, TRAINED, Start, alternative, changed
+from geotl.studies.study_effects import effect, mean_errors
+from geotl.studies.study_fits import Joined, Part, TileGenerator, is_generated, plain
+from geotl.studies.study_techniques import AS_IT_IS, TRAINED, Start, alternative, changed
+from geotl.studies.studyfound import Candidate, Found, Verdict
+from geotl.studies.studyrace import Race, Told
 
 Flags = NDArray[np.bool_]
 AS_GIVEN, HELPED, BARE = "the recipe as it is", "with what helped", "every regulariser off"

@@ -7,8 +7,8 @@ from dataclasses import dataclass, field
 
 from geotl.evaluation.metrics import Interval
 from geotl.experiments.recipe import Recipe
-from geotl.studyeffects import Effect, Errors
-from geotl.studytrials import GENERATED, Start, Trial
+from geotl.studies.study_effects import Effect, Errors
+from geotl.studies.study_techniques import GENERATED, Start, Trial
 
 
 @dataclass

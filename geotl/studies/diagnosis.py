@@ -14,19 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from geotl.console import ProgressLine
-from geotl.curves import curve, curve_lines
 from geotl.data.fingerprints import wanted_bands
-from geotl.diagnosisparts import (
-    QUICK,
-    Extent,
-    Part,
-    noise_by_heart,
-    own_by_heart,
-    rate_range,
-    sampled,
-    standing,
-)
-from geotl.diagnosisreport import Diagnosis, lines, write_diagnosis
 from geotl.errors import DataError
 from geotl.evaluation.advising import next_steps
 from geotl.evaluation.metrics import wilson
@@ -38,6 +26,18 @@ from geotl.experiments.recipe import Recipe, dump, resolve_root
 from geotl.experiments.runfolder import holds_run, open_run
 from geotl.io.files import write_text
 from geotl.models.device import choose_device, describe
+from geotl.studies.diagnosis_report import Diagnosis, lines, write_diagnosis
+from geotl.studies.diagnosisparts import (
+    QUICK,
+    Extent,
+    Part,
+    noise_by_heart,
+    own_by_heart,
+    rate_range,
+    sampled,
+    standing,
+)
+from geotl.studies.learning_curve import curve, curve_lines
 
 
 @dataclass(frozen=True)

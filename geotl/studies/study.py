@@ -18,13 +18,10 @@ from geotl.experiments.draws import Say, make_draw
 from geotl.experiments.recipe import Recipe, dump, resolve_root
 from geotl.experiments.runfolder import holds_run, open_run
 from geotl.io.cachefolder import cache_folder
-from geotl.studyadvice import judged_once, recommend
-from geotl.studyeffects import FEWEST
-from geotl.studyfits import Begin, Fits, TileGenerator, labelled_source, make_part
-from geotl.studyfound import Found, Row
-from geotl.studyrace import Race, run_rows
-from geotl.studyreport import found_lines, plan_lines, write_study
-from geotl.studytrials import (
+from geotl.studies.study_effects import FEWEST
+from geotl.studies.study_fits import Begin, Fits, TileGenerator, labelled_source, make_part
+from geotl.studies.study_report import found_lines, plan_lines, write_study
+from geotl.studies.study_techniques import (
     AS_IT_IS,
     TRAINED,
     Start,
@@ -35,6 +32,9 @@ from geotl.studytrials import (
     trained_start,
     training_trials,
 )
+from geotl.studies.studyadvice import judged_once, recommend
+from geotl.studies.studyfound import Found, Row
+from geotl.studies.studyrace import Race, run_rows
 
 SEEDS = 10
 

@@ -11,10 +11,10 @@ from collections.abc import Callable, Iterable, Sequence
 
 from geotl.errors import GeoTLError
 from geotl.experiments.recipe import Recipe, dump
-from geotl.studyeffects import Errors, better_half, effect, mean_errors, rungs
-from geotl.studyfits import Fits, Part
-from geotl.studyfound import Found, Row
-from geotl.studytrials import pair
+from geotl.studies.study_effects import Errors, better_half, effect, mean_errors, rungs
+from geotl.studies.study_fits import Fits, Part
+from geotl.studies.study_techniques import pair
+from geotl.studies.studyfound import Found, Row
 
 Told = Callable[[int, int], None]
 

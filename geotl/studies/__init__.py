@@ -1,0 +1,1 @@
+"""Many fits of one recipe: learning curve, diagnosis, study of techniques."""
