@@ -33,21 +33,21 @@ def _lecture(args: argparse.Namespace) -> None:
     if args.list:
         _list()
     elif args.all:
-        from geotl.lecturing import show_all
+        from geotl.lecture.run import show_all
 
         show_all(args.out, quiet=args.quiet, say=say)
     else:
-        from geotl.lecturerecipes import load_lecture
+        from geotl.lecture.recipes import load_lecture
 
         load_lecture(args.name, args.overrides)  # faults are told before heavy imports
-        from geotl.lecturing import show
+        from geotl.lecture.run import show
 
         show(args.name, args.out, args.overrides, say=say)
 
 
 def _list() -> None:
     from geotl.experiments.recipe import lectures
-    from geotl.lecturerecipes import PARTS, load_lecture
+    from geotl.lecture.recipes import PARTS, load_lecture
 
     found = [load_lecture(name)[:2] for name in lectures()]
     width = max((len(name) for name, _ in found), default=0)

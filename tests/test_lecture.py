@@ -13,19 +13,19 @@ import pytest
 import torch
 from torch import nn
 
-from geotl import (
-    lecturearchitectures,
+from geotl.lecture import (
+    architectures,
+    explicit,
+    fitting,
+    implicit,
     lectureaugmentation,
-    lectureexplicit,
-    lecturefitting,
-    lectureimplicit,
     lectureresidual,
     lecturestages,
-    lecturetransfer,
-    lecturing,
+    run,
+    transfer,
 )
-from geotl.lecturepanels import Bars, Effect, Histograms, Lines, Pictures, Series
-from geotl.lecturerecipes import (
+from geotl.lecture.lecturepanels import Bars, Effect, Histograms, Lines, Pictures, Series
+from geotl.lecture.recipes import (
     NUMBERS,
     Batchnorm,
     Bottleneck,
@@ -41,7 +41,7 @@ from geotl.lecturerecipes import (
     Transferred,
     load_lecture,
 )
-from geotl.lecturetiles import draw, learn, network, sample, settings_of
+from geotl.lecture.samples import draw, learn, network, sample, settings_of
 from geotl.models.backbone import freeze
 from geotl.models.classifier import FeatureSpec, Normalise, TileClassifier
 from geotl.models.registry import build_backbone
@@ -69,27 +69,27 @@ def held(shown) -> dict[str, bool]:
 
 def test_where_a_network_stands_against_a_target_of_point_nine() -> None:
     pairs = ((0.60, 0.58), (0.99, 0.70), (0.93, 0.91))
-    found = [lecturefitting.standing(*pair, 0.9) for pair in pairs]
+    found = [fitting.standing(*pair, 0.9) for pair in pairs]
     assert found == ["under", "over", "right"]
 
 
 def test_lenet5_learns_noise_by_heart_and_one_that_does_not_learn_is_told() -> None:
     numbers = Capacity(trap="lenet5", trap_steps=1)
-    assert held(lecturefitting.capacity_check(numbers))["memorise"]
+    assert held(fitting.capacity_check(numbers))["memorise"]
     lazy = numbers.model_copy(update={"lr": 1e-9, "steps": 3})
-    assert not held(lecturefitting.capacity_check(lazy))["memorise"]
+    assert not held(fitting.capacity_check(lazy))["memorise"]
 
 
 def test_training_mode_makes_a_resnet_look_perfect_and_evaluation_mode_does_not() -> None:
     """The trap of the capacity check; without batch normalisation there is none."""
     numbers = Capacity(steps=1, trap_steps=2)
-    shown = lecturefitting.capacity_check(numbers)
+    shown = fitting.capacity_check(numbers)
     assert held(shown)["trap"]
     _, looks, in_use = shown.values["path"][shown.values["trap_step"] - 1]
     assert looks == 1.0
     assert in_use < 0.8
     steady = numbers.model_copy(update={"trap": "lenet5", "trap_steps": 60})
-    assert not held(lecturefitting.capacity_check(steady))["trap"]
+    assert not held(fitting.capacity_check(steady))["trap"]
 
 
 def test_stages_that_gain_nothing_do_not_pass() -> None:
@@ -97,10 +97,10 @@ def test_stages_that_gain_nothing_do_not_pass() -> None:
         "gap": property(lambda self: self.train - self.judged)})  # fmt: skip
     same = [one(0.99, 0.7 + 0.01 * i) for i in range(3)]
     better = [one(0.95, 0.8 + 0.01 * i) for i in range(3)]
-    assert held(lecturefitting.stages_shown(same, better, 0.9)) == {
+    assert held(fitting.stages_shown(same, better, 0.9)) == {
         "capacity": True, "gap": True, "clause_validation": True, "clause_training": True,
     }  # fmt: skip
-    assert held(lecturefitting.stages_shown(same, same, 0.995)) == {
+    assert held(fitting.stages_shown(same, same, 0.995)) == {
         "capacity": False, "gap": False, "clause_validation": False, "clause_training": True,
     }  # fmt: skip
 
@@ -118,10 +118,10 @@ def test_an_effect_is_visible_only_beyond_its_interval() -> None:
 
 
 def test_gradient_descent_from_zero_ends_at_the_pseudoinverses_solution() -> None:
-    shown = lectureimplicit.gradient_descent(Descent())
+    shown = implicit.gradient_descent(Descent())
     assert held(shown) == {"least": True, "start": True}
     assert shown.values["away"] < 1e-14
-    short = lectureimplicit.gradient_descent(Descent(steps=5))
+    short = implicit.gradient_descent(Descent(steps=5))
     assert not held(short)["least"]
 
 
@@ -129,7 +129,7 @@ def test_from_elsewhere_gradient_descent_keeps_what_no_equation_sees() -> None:
     random = np.random.default_rng(1)
     matrix, target = random.standard_normal((4, 9)), random.standard_normal(4)
     start = random.standard_normal(9)
-    end = lectureimplicit.descend(matrix, target, start, 3000).end
+    end = implicit.descend(matrix, target, start, 3000).end
     unseen = np.eye(9) - np.linalg.pinv(matrix) @ matrix
     np.testing.assert_allclose(unseen @ end, unseen @ start, atol=1e-10)
 
@@ -160,7 +160,7 @@ def test_early_stopping_and_checkpoint_keep_the_same_epoch(
 
 
 def test_standardised_bands_have_mean_0_and_sd_1_and_houses_are_well_conditioned() -> None:
-    shown = lectureimplicit.standardisation(Standardised(shots=3))
+    shown = implicit.standardisation(Standardised(shots=3))
     assert held(shown) == {"zero_one": True, "alike": True, "easier": True}
     assert shown.values["mean"] < 1e-5
     assert shown.values["sd"] < 1e-5
@@ -173,13 +173,13 @@ def test_conditioning_is_that_of_the_hessian() -> None:
     attributes = np.random.default_rng(0).normal(5, 3, (40, 2))
     whole = np.hstack([np.ones((40, 1)), attributes])
     wanted = np.linalg.cond(whole.T @ whole)
-    assert lectureimplicit.conditioning(attributes) == pytest.approx(wanted, rel=1e-6)
+    assert implicit.conditioning(attributes) == pytest.approx(wanted, rel=1e-6)
 
 
 def test_gamma_and_beta_of_the_lecture_standardise_and_undo_it() -> None:
     generator = torch.Generator().manual_seed(0)
     z = 4 + 3 * torch.randn(16, 8, 10, 10, generator=generator)
-    away = lectureimplicit.derivation(z)
+    away = implicit.derivation(z)
     assert away["affine"] < 5e-6
     assert away["identity"] < 1e-5
     assert away["biased"] < 1e-5
@@ -194,9 +194,9 @@ def test_a_batch_norm_with_another_variance_does_not_pass(monkeypatch: pytest.Mo
             return super().forward(x) * 1.01
 
     numbers = Batchnorm(shots=2, tiles=16)
-    assert all(held(lectureimplicit.batchnorm_derivation(numbers)).values())
-    monkeypatch.setattr(lectureimplicit, "SteadyBatchNorm2d", Wrong)
-    assert not any(held(lectureimplicit.batchnorm_derivation(numbers)).values())
+    assert all(held(implicit.batchnorm_derivation(numbers)).values())
+    monkeypatch.setattr(implicit, "SteadyBatchNorm2d", Wrong)
+    assert not any(held(implicit.batchnorm_derivation(numbers)).values())
 
 
 def test_vgg_with_and_without_batch_norm_begin_with_the_same_convolutions() -> None:
@@ -242,7 +242,7 @@ def test_a_broken_augmentation_does_not_pass(name: str, monkeypatch: pytest.Monk
 
 
 def test_dropout_takes_three_in_ten_and_scales_the_rest() -> None:
-    shown = lectureexplicit.dropout_masks(Masks())
+    shown = explicit.dropout_masks(Masks())
     assert held(shown) == {"switched": True, "scale": True, "use": True}
     assert shown.values["off"] == pytest.approx(0.3, abs=0.003)
     assert shown.values["factor"] == pytest.approx(1.4286, abs=1e-4)
@@ -256,32 +256,32 @@ def test_a_dropout_that_does_not_scale_and_never_rests_does_not_pass(
             return x * (torch.rand_like(x) >= self.p)
 
     monkeypatch.setattr(nn, "Dropout", Unscaled)
-    found = held(lectureexplicit.dropout_masks(Masks()))
+    found = held(explicit.dropout_masks(Masks()))
     assert found == {"switched": True, "scale": False, "use": False}
 
 
 def test_decay_adds_twice_lambda_w_and_not_over_m(monkeypatch: pytest.MonkeyPatch) -> None:
     numbers = Gradient(shots=2)
-    shown = lectureexplicit.decay_gradient(numbers)
+    shown = explicit.decay_gradient(numbers)
     assert held(shown) == {"gradient": True, "bias": True, "sgd": True, "over_m": False}
     assert shown.values["away"] < 2e-8
     assert shown.values["bias"] == 0
-    penalty = lectureexplicit.l2_penalty
-    monkeypatch.setattr(lectureexplicit, "l2_penalty", lambda p, s: penalty(p, s) / 2)
-    assert held(lectureexplicit.decay_gradient(numbers)) == {
+    penalty = explicit.l2_penalty
+    monkeypatch.setattr(explicit, "l2_penalty", lambda p, s: penalty(p, s) / 2)
+    assert held(explicit.decay_gradient(numbers)) == {
         "gradient": False, "bias": True, "sgd": False, "over_m": False,
     }  # fmt: skip
 
 
 def test_a_penalty_on_biases_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(lectureexplicit, "decaying", list)
-    assert not held(lectureexplicit.decay_gradient(Gradient(shots=2)))["bias"]
+    monkeypatch.setattr(explicit, "decaying", list)
+    assert not held(explicit.decay_gradient(Gradient(shots=2)))["bias"]
 
 
 @pytest.mark.parametrize("key", ["l2", "label_smoothing", "mixup", "dropout"])
 def test_pairs_differ_in_one_key(key: str) -> None:
     plain = settings_of(NUMBERS["one_key"](), 3)
-    off, on = (dataclasses.asdict(lectureexplicit.with_key(plain, key, v)) for v in (0.0, 0.3))
+    off, on = (dataclasses.asdict(explicit.with_key(plain, key, v)) for v in (0.0, 0.3))
     assert off == dataclasses.asdict(plain)
     flat = [{**d, **d.pop("augmentation")} for d in (off, on)]
     differing = [name for name in flat[0] if flat[0].get(name) != flat[1].get(name)]
@@ -299,11 +299,11 @@ def transferred() -> Transferred:
 def test_a_frozen_stage_stays_and_one_that_is_let_go_is_told(
     transferred: Transferred, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    assert held(lecturetransfer.search_space(transferred))["frozen"]
-    monkeypatch.setattr(lecturetransfer, "freeze", lambda backbone, upto: freeze(backbone, None))
-    loose = lecturetransfer.trained(transferred, 0, pretrained=True, upto=None)
-    assert lecturetransfer.distances(loose[0], loose[1].last)["stem"] > 0
-    assert not lecturetransfer._same_state(loose[0], loose[1].last, "stem")
+    assert held(transfer.search_space(transferred))["frozen"]
+    monkeypatch.setattr(transfer, "freeze", lambda backbone, upto: freeze(backbone, None))
+    loose = transfer.trained(transferred, 0, pretrained=True, upto=None)
+    assert transfer.distances(loose[0], loose[1].last)["stem"] > 0
+    assert not transfer._same_state(loose[0], loose[1].last, "stem")
 
 
 def test_both_arms_share_head_draw_and_order_and_differ_in_the_backbone(
@@ -311,8 +311,8 @@ def test_both_arms_share_head_draw_and_order_and_differ_in_the_backbone(
 ) -> None:
     source = sample(transferred.region, transferred.bands)
     rows = draw(transferred, 0).split
-    random, no = lecturetransfer.started(transferred, source, rows.train, 0, pretrained=False)
-    tuned, sha = lecturetransfer.started(transferred, source, rows.train, 0, pretrained=True)
+    random, no = transfer.started(transferred, source, rows.train, 0, pretrained=False)
+    tuned, sha = transfer.started(transferred, source, rows.train, 0, pretrained=True)
     assert torch.equal(random.head.weight, tuned.head.weight)
     first = "stages.stem.conv1.weight"
     assert not torch.equal(random.backbone.state_dict()[first], tuned.backbone.state_dict()[first])
@@ -346,7 +346,7 @@ def test_coherence_tells_an_edge_from_noise_and_a_blob() -> None:
 
 
 def test_the_table_has_the_known_counts() -> None:
-    shown = lecturearchitectures.parameter_table(Table())
+    shown = architectures.parameter_table(Table())
     assert {name: tuple(v.values()) for name, v in shown.values.items()} == {
         "lenet5": (61_706, 61_706), "alexnet": (61_100_840, 61_100_840),
         "googlenet": (6_624_904, 13_004_888), "inception_v3": (23_834_568, 27_161_264),
@@ -354,17 +354,17 @@ def test_the_table_has_the_known_counts() -> None:
         "resnet50": (25_557_032, 25_557_032),
     }  # fmt: skip
     assert held(shown) == {"counts": True, "fewer": True}
-    assert not held(lecturearchitectures.parameter_table(Table(names=("resnet18",))))["counts"]
+    assert not held(architectures.parameter_table(Table(names=("resnet18",))))["counts"]
 
 
 def test_the_1x1_convolution_saves_nine_multiplications_in_ten() -> None:
-    assert lecturearchitectures.multiplications(28, 192, 32, 5, 16) == (120_422_400, 12_443_648)
+    assert architectures.multiplications(28, 192, 32, 5, 16) == (120_422_400, 12_443_648)
     wide = Bottleneck(narrow=2000, repeats=1, side=4)
-    assert not held(lecturearchitectures.bottleneck(wide))["multiplications"]
+    assert not held(architectures.bottleneck(wide))["multiplications"]
 
 
 def test_lenet5s_slide_is_right_in_three_statements_and_wrong_in_two() -> None:
-    shown = lecturearchitectures.lenet5(Pictured(shots=1))
+    shown = architectures.lenet5(Pictured(shots=1))
     assert held(shown) == {
         "parameters": True, "grey": True, "after_pooling": True, "linear": False,
         "same_filters": False,
@@ -373,13 +373,13 @@ def test_lenet5s_slide_is_right_in_three_statements_and_wrong_in_two() -> None:
 
 
 def test_vgg16_is_13_convolutions_of_3x3_and_5_pools_of_2x2_and_no_inception() -> None:
-    shown = lecturearchitectures.vgg16(Levels())
+    shown = architectures.vgg16(Levels())
     assert held(shown) == {"kernels": True, "pools": True, "parameters": True, "inception": False}
     assert shown.values["fc6"] == 102_764_544
 
 
 def test_googlenets_block_is_several_kernels_put_together() -> None:
-    shown = lecturearchitectures.parallel_filters(Pictured(shots=1))
+    shown = architectures.parallel_filters(Pictured(shots=1))
     assert held(shown) == {"parallel": True, "one_by_one": True, "no_choice": False}
     assert list(shown.values["widths"].values()) == [64, 128, 32, 32]
 
@@ -411,8 +411,8 @@ def test_all_go_on_one_page_and_finished_ones_are_kept(
     from geotl.experiments.recipe import lectures
 
     some = {n: p for n, p in lectures().items() if n in ("gradient_descent", "dropout_masks")}
-    monkeypatch.setattr(lecturing, "lectures", lambda: some)
-    page = lecturing.show_all(tmp_path, quiet=True)
+    monkeypatch.setattr(run, "lectures", lambda: some)
+    page = run.show_all(tmp_path, quiet=True)
     html = page.read_text(encoding="utf-8")
     assert html.count("data:image/png;base64,") == 2
     assert not re.search(r"(src|href)=\"(?!data:|#)", html)
@@ -425,12 +425,12 @@ def test_all_go_on_one_page_and_finished_ones_are_kept(
     def refused(*_: object, **__: object) -> None:
         raise AssertionError("run again though finished")
 
-    monkeypatch.setattr(lecturing, "show", refused)
-    assert lecturing.show_all(tmp_path, quiet=True).read_text(encoding="utf-8") == html
+    monkeypatch.setattr(run, "show", refused)
+    assert run.show_all(tmp_path, quiet=True).read_text(encoding="utf-8") == html
     path = tmp_path / "dropout_masks.json"
     path.write_text(json.dumps(json.loads(path.read_text()) | {"recipe": "of another time"}))
     with pytest.raises(AssertionError, match="run again"):
-        lecturing.show_all(tmp_path, quiet=True)
+        run.show_all(tmp_path, quiet=True)
 
 
 def test_claims_that_nobody_answers_are_refused(tmp_path: Path) -> None:
@@ -438,7 +438,7 @@ def test_claims_that_nobody_answers_are_refused(tmp_path: Path) -> None:
     text = load_text("gradient_descent").replace("  start:", "  begin:")
     path.write_text(text, encoding="utf-8")
     with pytest.raises(ValueError, match="name the claims so"):
-        lecturing.show(str(path), tmp_path)
+        run.show(str(path), tmp_path)
 
 
 def load_text(name: str) -> str:
@@ -448,7 +448,7 @@ def load_text(name: str) -> str:
 
 
 def test_every_kind_of_panel_is_drawn() -> None:
-    from geotl.lecturefigures import panels_figure
+    from geotl.lecture.figures import panels_figure
 
     tile = np.zeros((4, 4))
     panels = (

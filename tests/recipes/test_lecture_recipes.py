@@ -11,8 +11,8 @@ import pytest
 from geotl.cli import main
 from geotl.errors import RecipeError
 from geotl.experiments.recipe import available, lectures, load, titles
-from geotl.lecturerecipes import NUMBERS, PARTS, LectureRecipe, load_lecture
-from geotl.lecturing import DEMONSTRATIONS, show
+from geotl.lecture.recipes import NUMBERS, PARTS, LectureRecipe, load_lecture
+from geotl.lecture.run import DEMONSTRATIONS, show
 
 ROOT = Path(__file__).resolve().parents[2]
 FILES = sorted((ROOT / "recipes" / "lecture").rglob("*.yaml"))

@@ -11,9 +11,9 @@ import torch
 from torch import Tensor, nn
 
 from geotl.data.tile_array import batch, statistics
-from geotl.lecturepanels import Bars, Finding, Pictures, Shown
-from geotl.lecturerecipes import Bottleneck, Levels, Pictured, Table
-from geotl.lecturetiles import draw, sample
+from geotl.lecture.lecturepanels import Bars, Finding, Pictures, Shown
+from geotl.lecture.recipes import Bottleneck, Levels, Pictured, Table
+from geotl.lecture.samples import draw, sample
 from geotl.models.registry import Backbone, build_backbone, get_backbone
 
 SLIDE = {"lenet5": 60e3, "alexnet": 60e6, "vgg16": 138e6}  # what the slides say

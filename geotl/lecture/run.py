@@ -9,38 +9,38 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from geotl import (
-    lecturearchitectures,
-    lectureaugmentation,
-    lectureexplicit,
-    lecturefitting,
-    lectureimplicit,
-    lectureresidual,
-    lecturestages,
-    lecturetransfer,
-)
 from geotl._version import __version__
 from geotl.console import ProgressLine
 from geotl.errors import ModelError
 from geotl.evaluation.evaluate import plain
 from geotl.experiments.recipe import lectures
 from geotl.io.files import write_text
-from geotl.lecturefigures import panels_figure
-from geotl.lecturepage import page_of
-from geotl.lecturepanels import Shown
-from geotl.lecturerecipes import PARTS, LectureRecipe, load_lecture
+from geotl.lecture import (
+    architectures,
+    explicit,
+    fitting,
+    implicit,
+    lectureaugmentation,
+    lectureresidual,
+    lecturestages,
+    transfer,
+)
+from geotl.lecture.figures import panels_figure
+from geotl.lecture.lecturepage import page_of
+from geotl.lecture.lecturepanels import Shown
+from geotl.lecture.recipes import PARTS, LectureRecipe, load_lecture
 from geotl.reporting.figures import write_png
 
 Say = Callable[[str], None]
 Told = Mapping[str, Any]
 DEMONSTRATIONS: Mapping[str, Callable[[Any], Shown]] = {
-    **lecturefitting.DEMONSTRATIONS,
-    **lectureimplicit.DEMONSTRATIONS,
-    **lectureexplicit.DEMONSTRATIONS,
+    **fitting.DEMONSTRATIONS,
+    **implicit.DEMONSTRATIONS,
+    **explicit.DEMONSTRATIONS,
     **lectureaugmentation.DEMONSTRATIONS,
-    **lecturetransfer.DEMONSTRATIONS,
+    **transfer.DEMONSTRATIONS,
     **lecturestages.DEMONSTRATIONS,
-    **lecturearchitectures.DEMONSTRATIONS,
+    **architectures.DEMONSTRATIONS,
     **lectureresidual.DEMONSTRATIONS,
 }
 

@@ -14,10 +14,10 @@ from geotl.data.tile_array import batch, statistics
 from geotl.errors import RecipeError, nearest
 from geotl.experiments.augmentation_preview import drawn_tiles
 from geotl.experiments.draws import Draw, Source
-from geotl.lectureexplicit import definition, pairs
-from geotl.lecturepanels import Effect, Finding, Pictures, Shown
-from geotl.lecturerecipes import Varied
-from geotl.lecturetiles import Learnt, compared, draw, learn, network, sample, settings_of
+from geotl.lecture.explicit import definition, pairs
+from geotl.lecture.lecturepanels import Effect, Finding, Pictures, Shown
+from geotl.lecture.recipes import Varied
+from geotl.lecture.samples import Learnt, compared, draw, learn, network, sample, settings_of
 from geotl.models.classifier import TileClassifier
 from geotl.training.augment import Augmentation, augment
 from geotl.training.batches import derived_seed

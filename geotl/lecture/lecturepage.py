@@ -7,7 +7,7 @@ from html import escape
 from pathlib import Path
 from typing import Any
 
-from geotl.lecturerecipes import PARTS
+from geotl.lecture.recipes import PARTS
 from geotl.reporting.html import Picture, figure_html
 from geotl.reporting.pagestyle import STYLE
 

@@ -10,7 +10,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import SubFigure
 from matplotlib.ticker import FuncFormatter, MaxNLocator, NullFormatter, PercentFormatter
 
-from geotl.lecturepanels import Bars, Histograms, Lines, Panel, Pictures, Series
+from geotl.lecture.lecturepanels import Bars, Histograms, Lines, Panel, Pictures, Series
 from geotl.reporting.figures import (
     BLUE,
     FAINT,

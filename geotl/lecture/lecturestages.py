@@ -10,10 +10,19 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from geotl.lecturepanels import Effect, Finding, Lines, Pictures, Series, Shown, sd_of, spread
-from geotl.lecturerecipes import Transferred
-from geotl.lecturetiles import draw, sample, tiles_of
-from geotl.lecturetransfer import distances, source_numbers, started, trained
+from geotl.lecture.lecturepanels import (
+    Effect,
+    Finding,
+    Lines,
+    Pictures,
+    Series,
+    Shown,
+    sd_of,
+    spread,
+)
+from geotl.lecture.recipes import Transferred
+from geotl.lecture.samples import draw, sample, tiles_of
+from geotl.lecture.transfer import distances, source_numbers, started, trained
 from geotl.models.backbone import first_conv_of
 from geotl.training.features import raw_features
 from geotl.training.heads import logistic

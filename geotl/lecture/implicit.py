@@ -13,9 +13,9 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from geotl.data.tile_array import batch, statistics
-from geotl.lecturepanels import Effect, Finding, Histograms, Lines, Series, Shown
-from geotl.lecturerecipes import Batchnorm, Descent, Normalised, Standardised, Stopping
-from geotl.lecturetiles import (
+from geotl.lecture.lecturepanels import Effect, Finding, Histograms, Lines, Series, Shown
+from geotl.lecture.recipes import Batchnorm, Descent, Normalised, Standardised, Stopping
+from geotl.lecture.samples import (
     Learnt,
     accuracy,
     band,

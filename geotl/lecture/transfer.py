@@ -20,9 +20,9 @@ from geotl.data.tile_array import batch
 from geotl.experiments.draws import Source
 from geotl.io.cachefolder import cache_folder
 from geotl.io.files import sha256_of, whole_file
-from geotl.lecturepanels import Bars, Effect, Finding, Lines, Shown, sd_of, spread
-from geotl.lecturerecipes import Transferred
-from geotl.lecturetiles import (
+from geotl.lecture.lecturepanels import Bars, Effect, Finding, Lines, Shown, sd_of, spread
+from geotl.lecture.recipes import Transferred
+from geotl.lecture.samples import (
     Learnt,
     band,
     compared,

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from geotl.data.tile_array import batch
-from geotl.lecturepanels import (
+from geotl.lecture.lecturepanels import (
     Bars,
     Effect,
     Finding,
@@ -26,8 +26,8 @@ from geotl.lecturepanels import (
     sd_of,
     spread,
 )
-from geotl.lecturerecipes import Decay, Gradient, Masks, Switched
-from geotl.lecturetiles import Learnt, compared, draw, learn, network, sample, settings_of
+from geotl.lecture.recipes import Decay, Gradient, Masks, Switched
+from geotl.lecture.samples import Learnt, compared, draw, learn, network, sample, settings_of
 from geotl.models.classifier import TileClassifier
 from geotl.training.learner import TrainSettings
 from geotl.training.losses import decaying, l2_penalty
@@ -173,7 +173,7 @@ def decay_gradient(numbers: Gradient) -> Shown:
 
 def _small(numbers: Gradient) -> tuple[TileClassifier, Tensor, Tensor]:
     """A LeNet-5 in double precision and a batch of tiles for it."""
-    from geotl.lecturerecipes import Trained
+    from geotl.lecture.recipes import Trained
 
     own = Trained(**numbers.model_dump(include=set(Trained.model_fields) - {"lr"}) | {
         "backbone": "lenet5", "cut_after": None})  # fmt: skip

@@ -22,8 +22,8 @@ from geotl.experiments.draws import Draw, Source
 from geotl.experiments.recipe import resolve_sample
 from geotl.imagery.sensors import get_sensor
 from geotl.io.cachefolder import cache_folder
-from geotl.lecturepanels import Effect, Series
-from geotl.lecturerecipes import Drawn, Trained
+from geotl.lecture.lecturepanels import Effect, Series
+from geotl.lecture.recipes import Drawn, Trained
 from geotl.models.classifier import FeatureSpec, Normalise, TileClassifier
 from geotl.models.registry import build_backbone
 from geotl.training.augment import Augmentation

@@ -9,9 +9,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from geotl.lecturepanels import Bars, Effect, Finding, Lines, Shown
-from geotl.lecturerecipes import Levels, Residual
-from geotl.lecturetiles import (
+from geotl.lecture.lecturepanels import Bars, Effect, Finding, Lines, Shown
+from geotl.lecture.recipes import Levels, Residual
+from geotl.lecture.samples import (
     Learnt,
     band,
     compared,

@@ -13,9 +13,9 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from geotl.evaluation.learning_curve import LearningCurve, learning_curve
-from geotl.lecturepanels import Bars, Effect, Finding, Lines, Series, Shown, sd_of, spread
-from geotl.lecturerecipes import Capacity, MoreLabels, ThreeFits, TwoStages, Widths
-from geotl.lecturetiles import Learnt, compared, curve, draw, learn, network, sample, settings_of
+from geotl.lecture.lecturepanels import Bars, Effect, Finding, Lines, Series, Shown, sd_of, spread
+from geotl.lecture.recipes import Capacity, MoreLabels, ThreeFits, TwoStages, Widths
+from geotl.lecture.samples import Learnt, compared, curve, draw, learn, network, sample, settings_of
 from geotl.models.classifier import FeatureSpec, Normalise, TileClassifier
 from geotl.models.registry import build_backbone
 from geotl.training.augment import Augmentation

@@ -1,0 +1,1 @@
+"""The lecture's demonstrations; only the command line imports them."""
