@@ -30,7 +30,7 @@ def _generate(args: argparse.Namespace) -> None:
     from geotl.experiments.recipe import load
 
     recipe = load(args.recipe, args.overrides)
-    from geotl.generation import generate
+    from geotl.synthetic.generate import generate
 
     generate(
         recipe, args.out or Path("runs") / f"{recipe.name}-synthetic", per_class=args.per_class,

@@ -38,7 +38,7 @@ def _study(args: argparse.Namespace) -> None:
 
     recipe = load(args.recipe, args.overrides)
     from geotl.studies.study import study
-    from geotl.studygan import Generators
+    from geotl.synthetic.study import Generators
 
     study(
         recipe, args.out or Path("runs") / f"{recipe.name}-study", only=args.only,

@@ -20,7 +20,8 @@ from geotl.errors import DataError
 from geotl.experiments.build import read_source, recipe_sensor, settle
 from geotl.experiments.draws import make_draw, random_draw, with_synthetic
 from geotl.experiments.recipe import load
-from geotl.generating import (
+from geotl.models.model_file import load as load_model
+from geotl.synthetic.gan import (
     BOUND,
     Critic,
     GanSettings,
@@ -29,9 +30,8 @@ from geotl.generating import (
     made_tiles,
     train_generator,
 )
-from geotl.generationparts import beside, make_tiles
-from geotl.models.model_file import load as load_model
-from geotl.novelty import novelty
+from geotl.synthetic.novelty import novelty
+from geotl.synthetic.trial import beside, make_tiles
 
 pytestmark = pytest.mark.usefixtures("one_thread", "own_cache")
 

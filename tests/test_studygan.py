@@ -12,12 +12,10 @@ import numpy as np
 import pytest
 from test_pipeline import SMALL, made_tiles
 
-from geotl import studygan
 from geotl.cli import main
 from geotl.experiments.build import read_source, recipe_sensor, settle
 from geotl.experiments.draws import Draw, Source, make_draw
 from geotl.experiments.recipe import load
-from geotl.generationparts import Made
 from geotl.studies.study_fits import Fits, labelled_source, make_part
 from geotl.studies.study_report import recommended_yaml
 from geotl.studies.study_techniques import (
@@ -30,6 +28,8 @@ from geotl.studies.study_techniques import (
 )
 from geotl.studies.studyadvice import judged_once
 from geotl.studies.studyfound import Candidate, Found
+from geotl.synthetic import study
+from geotl.synthetic.trial import Made
 
 pytestmark = pytest.mark.usefixtures("one_thread", "own_cache")
 
@@ -46,14 +46,14 @@ def opened(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> SimpleNamespace:
     draw = make_draw(settled, source, 0)
     labelled = labelled_source(source, draw.split.train, tmp_path / "packs")
     learnt: list[Draw] = []
-    real = studygan.make_tiles
+    real = study.make_tiles
 
     def noted(source: Source, draw: Draw, *args: Any, **kwargs: Any) -> Made:
         learnt.append(draw)
         return real(source, draw, *args, **kwargs)
 
-    monkeypatch.setattr(studygan, "make_tiles", noted)
-    monkeypatch.setattr(studygan, "STEPS", 3)
+    monkeypatch.setattr(study, "make_tiles", noted)
+    monkeypatch.setattr(study, "STEPS", 3)
     return SimpleNamespace(
         tiles=tiles, given=given, settled=settled, source=source, draw=draw, labelled=labelled,
         learnt=learnt,
@@ -63,7 +63,7 @@ def opened(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> SimpleNamespace:
 def test_a_folds_generator_learns_from_the_folds_own_tiles_and_serves_both_starts(
     opened: SimpleNamespace, tmp_path: Path
 ) -> None:
-    fits = Fits(opened.labelled, tmp_path / "trials", studygan.Generators())
+    fits = Fits(opened.labelled, tmp_path / "trials", study.Generators())
     for number in range(2):
         part = make_part(opened.settled, opened.labelled, number)
         for base in (opened.settled, trained_start(opened.given)):
@@ -82,7 +82,7 @@ def test_generated_tiles_join_those_learnt_from_and_are_never_held_out(
 ) -> None:
     part = make_part(opened.settled, opened.labelled, 0)
     _, on = pair(opened.settled, MADE_TILES)
-    own = studygan.Generators().join(on, opened.labelled, part.draw, tmp_path / "pack")
+    own = study.Generators().join(on, opened.labelled, part.draw, tmp_path / "pack")
     index, split = own.source.index, own.draw.split
     classes = len(index.classes)
     made = [row for row, tile in enumerate(index.tiles) if tile.sources is not None]
@@ -101,7 +101,7 @@ def test_a_recommended_recipe_with_generated_tiles_runs_to_the_same_accuracy(
     _, on = pair(opened.settled, MADE_TILES)
     bases = {AS_IT_IS: opened.settled, TRAINED: trained_start(opened.given)}
     found = Found(opened.settled, bases, recommended=Candidate("with what helped", on))
-    verdict = judged_once(found, opened.source, opened.draw, out, studygan.Generators())
+    verdict = judged_once(found, opened.source, opened.draw, out, study.Generators())
     assert len(opened.learnt) == 1
     np.testing.assert_array_equal(opened.learnt[0].split.train, opened.draw.split.train)
     assert found.recommended is not None

@@ -8,10 +8,10 @@ from pathlib import Path
 from geotl.data.syntheticfiles import write_synthetic
 from geotl.experiments.draws import Draw, Source, with_synthetic
 from geotl.experiments.recipe import Recipe
-from geotl.generating import GanSettings
-from geotl.generationparts import Made, beside, make_tiles
 from geotl.studies.study_fits import Begin, Joined
 from geotl.studies.study_techniques import GAN_TILES, changed
+from geotl.synthetic.gan import GanSettings
+from geotl.synthetic.trial import Made, beside, make_tiles
 
 STEPS = 300  # of a generator's training, of which a study has many
 

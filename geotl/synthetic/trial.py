@@ -19,11 +19,11 @@ from geotl.data.tiles import Tile
 from geotl.experiments.compare import fit_draw, head_logits, judge
 from geotl.experiments.draws import Draw, Source, with_synthetic
 from geotl.experiments.recipe import Recipe
-from geotl.generating import GanSettings, made_tiles, train_generator
 from geotl.models.classifier import VIEWS, turn_view
 from geotl.models.device import choose_device
-from geotl.novelty import Novelty, diversity, novelty
-from geotl.synthesis import Space, space_of, standardised_tiles
+from geotl.synthetic.gan import GanSettings, made_tiles, train_generator
+from geotl.synthetic.novelty import Novelty, diversity, novelty
+from geotl.synthetic.synthesis import Space, space_of, standardised_tiles
 from geotl.training.features import raw_features
 from geotl.training.strategies import Fitted, standardised
 

@@ -26,13 +26,13 @@ from geotl.experiments.draws import Draw, Say, Source, make_draw
 from geotl.experiments.recipe import Recipe, dump, resolve_root
 from geotl.experiments.run import rgb_positions
 from geotl.experiments.runfolder import RECIPE
-from geotl.generating import GanSettings
-from geotl.generationparts import Likeness, Made, Tried, in_pixels, make_tiles, try_out
 from geotl.io.files import whole_folder, write_text
 from geotl.reporting.figures import write_png
 from geotl.reporting.rendering import quicklook, stretch_limits
 from geotl.studies.diagnosisparts import sampled
-from geotl.syntheticfigures import synthetic_sheet
+from geotl.synthetic.gan import GanSettings
+from geotl.synthetic.syntheticfigures import synthetic_sheet
+from geotl.synthetic.trial import Likeness, Made, Tried, in_pixels, make_tiles, try_out
 
 JSON_NAME, SHEET_NAME = "generation.json", "sheet.png"
 SHOWN = 5  # tiles of each kind and class on the sheet

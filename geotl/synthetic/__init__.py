@@ -1,0 +1,1 @@
+"""Synthetic training tiles by a GAN; only the command line imports them."""
