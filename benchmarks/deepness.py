@@ -18,7 +18,7 @@ import numpy as np
 import rasterio
 from rasterio.transform import from_origin
 
-from geotl.cli import main
+from geotl.cli.main import main
 from geotl.imagery.scene import open_scene
 from geotl.imagery.windows import Window
 from geotl.models.model_file import ModelFile, load

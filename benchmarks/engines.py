@@ -31,7 +31,7 @@ from map import make_model
 from rasterio.transform import from_origin
 
 from geotl.api import load
-from geotl.cli import main as geotl
+from geotl.cli.main import main as geotl
 from geotl.export.exporter import export_graph
 from geotl.inference.engines import ENGINES
 from geotl.inference.onnx_model import BATCH

@@ -81,7 +81,7 @@ def mapped(model: Path, scene: Path, folder: Path, mode: str) -> tuple[float, fl
     command = ["map", str(model), str(scene), "-o", str(out), "--step", str(STEP), "--mode", mode,
                "--overwrite", "-q"]  # fmt: skip
     program = (
-        "import resource, sys, time; from geotl.cli import main; begun = time.perf_counter();"
+        "import resource, sys, time; from geotl.cli.main import main; begun = time.perf_counter();"
         "code = main(sys.argv[1:]); peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss;"
         "print(code, time.perf_counter() - begun, peak)"
     )

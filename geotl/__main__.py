@@ -2,6 +2,6 @@
 
 import sys
 
-from geotl.cli import main
+from geotl.cli.main import main
 
 sys.exit(main())

@@ -11,7 +11,7 @@ import pytest
 import rasterio
 from rasterio.transform import from_origin
 
-from geotl.cli import main
+from geotl.cli.main import main
 from geotl.errors import DataError
 from geotl.evaluation.area_estimation import estimate
 from geotl.evaluation.class_map import open_map, read_names, windows

@@ -11,7 +11,7 @@ import pytest
 import rasterio
 from rasterio.transform import from_origin
 
-from geotl.cli import main
+from geotl.cli.main import main
 from geotl.data.checks import (
     balance_findings,
     check_tiles,

@@ -11,8 +11,8 @@ import shapely
 from conftest import ROOT
 from made_scenes import UTM, MadeScene
 
-from geotl.cli import main
-from geotl.cli_labels import mapping_of
+from geotl.cli.data import mapping_of
+from geotl.cli.main import main
 from geotl.data.chip_files import write_chips
 from geotl.data.chips import ChipRules, place_chips
 from geotl.data.labels import Label, Labels, Rejection

@@ -16,7 +16,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from made_maps import BANDS, CLASSES, PX, made_model, made_pixels, patches, write_scene
 
-from geotl.cli import main
+from geotl.cli.main import main
 from geotl.errors import DataError, OutputError
 from geotl.export import qgis_deepness
 from geotl.export.deepnesstiles import metadata, overlap_px, tile_layout

@@ -11,7 +11,7 @@ import torch
 from made_maps import PX, made_model, made_pixels, patches, write_scene
 
 import geotl
-from geotl.cli import main
+from geotl.cli.main import main
 from geotl.console import ProgressLine
 from geotl.evaluation.class_map import open_map
 from geotl.imagery.scene import open_scene

@@ -9,7 +9,7 @@ import pytest
 from browser import CHROMIUM, Browser
 from test_pipeline import SMALL, made_tiles, run
 
-from geotl.cli import main
+from geotl.cli.main import main
 from geotl.evaluation.metrics import wilson
 from geotl.evaluation.regularisers import regularisers
 from geotl.experiments.compare import Tally

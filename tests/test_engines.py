@@ -18,7 +18,7 @@ from made_maps import BANDS, CLASSES, made_pixels, made_tiles, patches, write_sc
 from rasterio.transform import from_origin
 
 import geotl
-from geotl.cli import main
+from geotl.cli.main import main
 from geotl.errors import DataError, ModelError
 from geotl.export.exporter import export_graph
 from geotl.export.metadata import PASSPORT_VERSION

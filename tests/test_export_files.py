@@ -15,7 +15,7 @@ from made_maps import CLASSES, made_tiles, patches, write_scene
 from made_maps import made_pixels as pixels_of
 
 import geotl
-from geotl.cli import main
+from geotl.cli.main import main
 from geotl.errors import ModelError
 from geotl.export.deployable import deployed
 from geotl.export.exporter import KINDS, export_bare, export_graph
@@ -44,7 +44,7 @@ assert not [name for name in sys.modules if name.split(".")[0] == "geotl"]
 FROM_ELSEWHERE = """
 import sys, torch
 assert not torch.cuda.is_available()
-from geotl.cli import main
+from geotl.cli.main import main
 sys.exit(main(["export", sys.argv[1], "--format", sys.argv[2], "-o", sys.argv[3]]))
 """
 

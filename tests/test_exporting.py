@@ -12,7 +12,7 @@ import torch
 from made_maps import CLASSES, PX
 
 import geotl
-from geotl.cli import main
+from geotl.cli.main import main
 from geotl.errors import ModelError, OutputError, UnfinishedError
 from geotl.export import exporter
 from geotl.export.exporter import KINDS, export_graph

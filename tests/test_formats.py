@@ -15,7 +15,7 @@ from safetensors.numpy import load_file
 
 import geotl
 from geotl.api import Model
-from geotl.cli import main
+from geotl.cli.main import main
 from geotl.data.tile_array import pack, statistics
 from geotl.data.tiles import index_folder
 from geotl.imagery.sensors import custom_sensor

@@ -13,7 +13,7 @@ import rasterio
 import torch
 from conftest import write_tile
 
-from geotl.cli import main
+from geotl.cli.main import main
 from geotl.data.syntheticfiles import read_synthetic
 from geotl.data.tiles import index_folder
 from geotl.errors import DataError

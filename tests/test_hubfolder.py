@@ -20,7 +20,7 @@ from made_notes import SECRETS, noted_model
 from published_schemas import schema_errors
 
 import geotl
-from geotl.cli import main
+from geotl.cli.main import main
 from geotl.errors import ModelError
 from geotl.evaluation.metrics import wilson
 from geotl.export import hub_folder

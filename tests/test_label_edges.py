@@ -16,7 +16,7 @@ from rasterio.transform import Affine
 from safetensors.numpy import load_file
 from test_surveying import BANDS, SMALL, made_scene, over, run
 
-from geotl.cli import main
+from geotl.cli.main import main
 from geotl.data.tile_array import statistics
 from geotl.experiments.build import read_source, recipe_sensor
 from geotl.experiments.draws import make_draw

@@ -11,7 +11,7 @@ from conftest import write_tile
 from hub import make_file, own_hub
 from safetensors.numpy import load_file
 
-from geotl.cli import main
+from geotl.cli.main import main
 from geotl.io.files import sha256_of
 from geotl.models.model_file import read_header
 

@@ -20,7 +20,7 @@ from conftest import write_tile
 from made_maps import BANDS, made_model, made_pixels, patches, write_scene
 from rasterio.transform import from_origin
 
-from geotl.cli import main
+from geotl.cli.main import main
 from geotl.errors import DataError, OutputError, UnfinishedError
 from geotl.imagery.scene_list import Entry, scenes_in
 from geotl.imagery.sensors import get_sensor
@@ -298,7 +298,7 @@ def test_one_scene_stays_one_map(model: Path, tmp_path: Path) -> None:
 
 
 def test_help_needs_neither_dask_nor_torch() -> None:
-    code = "import sys; from geotl.cli import main\ntry: main(['map', '--help'])\n"
+    code = "import sys; from geotl.cli.main import main\ntry: main(['map', '--help'])\n"
     code += "except SystemExit: print(sorted({'torch', 'distributed'} & set(sys.modules)))"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.splitlines()[-1] == "[]"

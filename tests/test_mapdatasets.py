@@ -12,7 +12,7 @@ import xarray as xr
 from made_maps import BANDS, CLASSES, COLOURS, made_pixels, patches, write_scene
 
 import geotl
-from geotl.cli import main
+from geotl.cli.main import main
 from geotl.errors import DataError
 from geotl.mapping.task import MapOptions
 

@@ -39,7 +39,7 @@ from rasterio.transform import Affine, from_origin
 from rio_cogeo import cog_validate
 
 import geotl
-from geotl.cli import main
+from geotl.cli.main import main
 from geotl.console import ProgressLine
 from geotl.evaluation.class_map import open_map
 from geotl.evaluation.sample_design import training_boxes

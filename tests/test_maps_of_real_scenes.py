@@ -9,7 +9,7 @@ import pytest
 import torch
 
 import geotl
-from geotl.cli import main
+from geotl.cli.main import main
 from geotl.evaluation.class_map import open_map
 from geotl.imagery.scene import open_scene
 from geotl.imagery.sensors import get_sensor

@@ -14,7 +14,7 @@ from made_maps import BANDS, CLASSES, PX, made_model
 from made_notes import SECRETS, noted_model
 from published_schemas import schema_errors
 
-from geotl.cli import main
+from geotl.cli.main import main
 from geotl.data.footprints import ground_in_degrees
 from geotl.errors import ModelError, OutputError
 from geotl.export.exporter import export_graph

@@ -14,7 +14,7 @@ from conftest import write_tile
 from safetensors.numpy import load_file
 
 import geotl
-from geotl.cli import main
+from geotl.cli.main import main
 from geotl.experiments.compare import variants
 from geotl.experiments.recipe import load as load_recipe
 from geotl.export.metadata import passport

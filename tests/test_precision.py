@@ -12,7 +12,7 @@ import pytest
 from conftest import write_tile
 from made_maps import BANDS, CLASSES, PX, made_pixels
 
-from geotl.cli import main
+from geotl.cli.main import main
 from geotl.errors import DataError, UnfinishedError
 from geotl.export import exporter
 from geotl.export.deployable import deployed

@@ -13,7 +13,7 @@ from conftest import write_tile
 from hub import make_file, own_hub
 
 import geotl
-from geotl.cli import main
+from geotl.cli.main import main
 from geotl.errors import RecipeError, WeightsError
 from geotl.experiments.build import build_network, read_source
 from geotl.experiments.draws import make_draw

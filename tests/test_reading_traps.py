@@ -18,7 +18,7 @@ from rasterio.warp import Resampling, calculate_default_transform, reproject
 from safetensors.numpy import load_file
 
 import geotl
-from geotl.cli import main
+from geotl.cli.main import main
 from geotl.data.tile_array import batch, pack, statistics
 from geotl.data.tiles import index_folder
 from geotl.imagery.sensors import SENSORS, custom_sensor, to_reflectance

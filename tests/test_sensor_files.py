@@ -10,7 +10,7 @@ import rasterio
 from conftest import ROOT, write_tile
 
 import geotl
-from geotl.cli import main
+from geotl.cli.main import main
 from geotl.data.tile_array import read_tiles
 from geotl.errors import BandError
 from geotl.imagery.sensors import SENSORS

@@ -11,7 +11,7 @@ import pytest
 from conftest import write_tile
 from rasterio.transform import from_origin
 
-from geotl.cli import main
+from geotl.cli.main import main
 from geotl.data.tiles import TileIndex
 from geotl.experiments.build import read_source, recipe_sensor
 from geotl.experiments.draws import make_draw, settle_split

@@ -14,7 +14,7 @@ from conftest import write_tile
 from safetensors.numpy import load_file
 from test_pipeline import BANDS, SMALL, made_tiles, run
 
-from geotl.cli import main
+from geotl.cli.main import main
 from geotl.console import ProgressLine
 from geotl.experiments import build, compare
 from geotl.experiments.build import caching_note, read_source, recipe_sensor

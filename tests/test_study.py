@@ -12,7 +12,7 @@ import pytest
 import torch
 from test_pipeline import SMALL, made_tiles, run
 
-from geotl.cli import main
+from geotl.cli.main import main
 from geotl.errors import DataError
 from geotl.experiments.build import build_network, make_plan, read_source, recipe_sensor, settle
 from geotl.experiments.draws import make_draw

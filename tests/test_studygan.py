@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from test_pipeline import SMALL, made_tiles
 
-from geotl.cli import main
+from geotl.cli.main import main
 from geotl.experiments.build import read_source, recipe_sensor, settle
 from geotl.experiments.draws import Draw, Source, make_draw
 from geotl.experiments.recipe import load

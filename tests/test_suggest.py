@@ -14,7 +14,7 @@ from rasterio.transform import from_origin
 from test_surveying import BANDS, PX, SMALL, made_scene
 
 from geotl.api import load
-from geotl.cli import main
+from geotl.cli.main import main
 from geotl.data.chips import ChipRules, place_chips
 from geotl.data.labels import read_labels
 from geotl.data.occupied import Occupied

@@ -14,7 +14,7 @@ import shapely
 from conftest import write_tile
 from safetensors.numpy import load_file
 
-from geotl.cli import main
+from geotl.cli.main import main
 from geotl.models.model_file import read_header
 
 pytestmark = pytest.mark.usefixtures("one_thread", "own_cache")

@@ -16,7 +16,7 @@ from made_scenes import MadeScene, made_grid
 from safetensors.numpy import load_file
 from test_surveying import BANDS, PX, SMALL, made_scene
 
-from geotl.cli import main
+from geotl.cli.main import main
 from geotl.data.chips import Chip, ChipRules
 from geotl.data.occupied import Occupied, ground_of
 from geotl.data.unlabelledwindows import draw_windows

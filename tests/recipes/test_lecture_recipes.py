@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from geotl.cli import main
+from geotl.cli.main import main
 from geotl.errors import RecipeError
 from geotl.experiments.recipe import available, lectures, load, titles
 from geotl.lecture.recipes import NUMBERS, PARTS, LectureRecipe, load_lecture

@@ -12,17 +12,17 @@ from pathlib import Path
 from typing import Any
 
 from geotl._version import __version__
-from geotl.cli_accuracy import add_accuracy
-from geotl.cli_check import add_check
-from geotl.cli_curves import add_curve
-from geotl.cli_diagnose import add_diagnose
-from geotl.cli_export import add_export
-from geotl.cli_generate import add_generate
-from geotl.cli_labels import add_chips
-from geotl.cli_lecture import add_lecture
-from geotl.cli_map import add_engine, add_map
-from geotl.cli_study import add_study
-from geotl.cli_suggest import add_suggest
+from geotl.cli.accuracy import add_accuracy
+from geotl.cli.cli_check import add_check
+from geotl.cli.cli_curves import add_curve
+from geotl.cli.cli_diagnose import add_diagnose
+from geotl.cli.cli_generate import add_generate
+from geotl.cli.cli_lecture import add_lecture
+from geotl.cli.cli_suggest import add_suggest
+from geotl.cli.data import add_chips
+from geotl.cli.export import add_export
+from geotl.cli.map import add_engine, add_map
+from geotl.cli.recipes import add_study
 from geotl.errors import GeoTLError, UnfinishedError
 from geotl.saying import say, sayer
 

@@ -1,0 +1,1 @@
+"""The commands; heavy imports wait inside the functions."""
