@@ -22,7 +22,7 @@ test: $(VENV)/.tested lint
 
 # Every backbone to ONNX and torch.export, with 1, 3 and 5 bands, 1 and 4 views.
 test-export: $(VENV)/.tested
-	$(BIN)/python -m pytest tests/test_export_matrix.py -m export_matrix
+	$(BIN)/python -m pytest tests/export/test_export_matrix.py -m export_matrix
 
 lint: $(VENV)/.tested
 	$(BIN)/ruff check .

@@ -4,7 +4,7 @@
     python benchmarks/deepness.py havel MODEL [--size 704 704]     a part of the Havel scene
 
 The model must be one of such tiles or of that scene. What the plugin does is done without QGIS
-(tests/deepness_plugin.py).
+(tests/helpers/deepness_plugin.py).
 """
 
 from __future__ import annotations
@@ -25,8 +25,8 @@ from geotl.models.model_file import ModelFile, load
 
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT / "tests"))
-from conftest import data_root, write_tile  # noqa: E402
-from deepness_plugin import name_pixels  # noqa: E402
+from helpers.deepness_plugin import name_pixels  # noqa: E402
+from helpers.tiles import data_root, write_tile  # noqa: E402
 
 ROWS, COLS, SEED = 20, 18, 4
 

@@ -20,7 +20,7 @@ import geotl
 from geotl.imagery.sensors import get_sensor
 from geotl.inference.dense_correction import KINDS, Correction, fitted
 from geotl.inference.sliding_window import classes_of
-from geotl.mapping.blocks import plan as mapplanning
+from geotl.mapping import plan as mapplanning
 from geotl.mapping.interest import whole
 from geotl.mapping.mapinputs import open_for
 from geotl.mapping.task import MapOptions, Task, window_grid

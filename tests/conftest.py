@@ -6,21 +6,12 @@ import os
 from pathlib import Path
 
 import hypothesis
-import numpy as np
 import pytest
-import rasterio
 import torch
-from rasterio.transform import from_origin
-
-ROOT = Path(__file__).resolve().parent.parent
+from helpers.tiles import ROOT, data_root
 
 hypothesis.settings.register_profile("geotl", deadline=None)  # how busy a machine is is no fault
 hypothesis.settings.load_profile("geotl")
-
-
-def data_root() -> Path:
-    """The folder of real imagery: GEOTL_DATA, or ../shared/data from the project's root."""
-    return Path(os.environ.get("GEOTL_DATA", ROOT.parent / "shared" / "data"))
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
@@ -52,7 +43,7 @@ def schema_root() -> Path:
 @pytest.fixture(scope="session")
 def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The usual small model; a test that alters a model makes its own."""
-    from made_maps import made_model  # which builds on this module
+    from helpers.map_fixtures import made_model  # which builds on this module
 
     return made_model(tmp_path_factory.mktemp("model") / "model.safetensors")
 
@@ -61,26 +52,6 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def real_data() -> Path:
     """The real data's folder; use it only in tests marked real_data."""
     return data_root()
-
-
-def write_tile(path: Path, data: np.ndarray, *, names: list[str] | None = None, **profile) -> Path:
-    """Write [C,H,W] as a georeferenced GeoTIFF, with band names as descriptions."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    count, height, width = data.shape
-    settings = {
-        "driver": "GTiff",
-        "count": count,
-        "height": height,
-        "width": width,
-        "dtype": data.dtype.name,
-        "crs": "EPSG:32633",
-        "transform": from_origin(500000, 4600000, 10, 10),
-    } | profile
-    with rasterio.open(path, "w", **settings) as target:
-        target.write(data)
-        if names:
-            target.descriptions = tuple(names)
-    return path
 
 
 @pytest.fixture(scope="module")

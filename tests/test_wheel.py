@@ -10,7 +10,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from conftest import ROOT
+from helpers.tiles import ROOT
 
 pytest.importorskip("build", reason="building a wheel needs build")
 

@@ -1,0 +1,317 @@
+"""Weights that torchgeo publishes: found by name, their bands, their scaling, their credit."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from helpers.hub_cache import make_file, own_hub
+from helpers.tiles import write_tile
+
+import geotl
+from geotl.cli.main import main
+from geotl.errors import RecipeError, WeightsError
+from geotl.experiments.build import build_network, read_source
+from geotl.experiments.draws import make_draw
+from geotl.experiments.recipe import load
+from geotl.imagery.sensors import SENSORS
+from geotl.io.files import sha256_of
+from geotl.models.model_file import read_header
+from geotl.models.normalisation import IMAGENET, Normalisation, as_dn, from_dn
+from geotl.models.pretrained import _torchgeo_file, published_file, torchgeo_names
+from geotl.models.registry import REGISTRY, build_backbone, describe_backbone, freeze, get_backbone
+
+models = pytest.importorskip("torchgeo.models", reason="needs the extra torchgeo")
+
+# torchgeo's entry -> (sensor of its bands, what a number in its files measures)
+TOA, SR, KELVIN = (0.4 / 256, 0.0), (0.3 / 256, 0.0), (70 / 256, 248.15)
+ENTRIES = {
+    "SENTINEL2_RGB_MOCO": ("sentinel2_l1c", [(1e-4, 0.0)] * 3),
+    "SENTINEL2_ALL_MOCO": ("sentinel2_l1c", [(1e-4, 0.0)] * 13),
+    "LANDSAT_TM_TOA_MOCO": ("landsat5_toa", [*[TOA] * 5, KELVIN, TOA]),
+    "LANDSAT_ETM_TOA_SIMCLR": ("landsat7_toa", [*[TOA] * 5, KELVIN, KELVIN, TOA, TOA]),
+    "LANDSAT_ETM_SR_MOCO": ("landsat7_sr", [SR] * 6),
+    "LANDSAT_OLI_TIRS_TOA_MOCO": ("landsat8_toa", [*[TOA] * 9, KELVIN, KELVIN]),
+    "LANDSAT_OLI_SR_SIMCLR": ("landsat8_sr", [SR] * 7),
+}
+GROUPS = ["ResNet18_Weights", "ResNet50_Weights", "ResNet152_Weights"]
+
+
+@pytest.fixture(scope="module", autouse=True)
+def hub(tmp_path_factory):
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("GEOTL_CACHE", str(tmp_path_factory.mktemp("cache")))
+        yield own_hub(tmp_path_factory.mktemp("hub"), patch)
+
+
+def cached(hub: Path, entry, **options):
+    """The file of an entry, made in the cache, and the backbone it holds."""
+    path = hub / Path(entry.url).name
+    bands = entry.meta.get("bands") or ("red", "green", "blue")
+    return path, make_file(path, [str(band) for band in bands], **options)
+
+
+def normalise_steps(entry) -> torch.nn.Sequential:
+    return torch.nn.Sequential(*(t for t in entry.transforms if type(t).__name__ == "Normalize"))
+
+
+@pytest.mark.parametrize("name", sorted(ENTRIES))
+def test_weights_of_each_sensor_meet_their_own_bands_and_numbers(hub, name):
+    entry = models.ResNet18_Weights[name]
+    path, made = cached(hub, entry)
+    sensor = SENSORS[ENTRIES[name][0]]
+    bands = sensor.canonical(entry.meta["bands"])
+    network, report = build_backbone(
+        "resnet18", bands, sensor.wavelengths(bands),
+        weights=f"torchgeo:ResNet18_Weights.{name}", cut_after="layer1",
+    )  # fmt: skip
+    assert report.sha256 == sha256_of(path)
+    assert report.source == f"torchgeo:ResNet18_Weights.{name}"
+    assert all(
+        torch.equal(value, network.state_dict()[key]) for key, value in made.state_dict().items()
+    )
+    freeze(network, "layer1")
+    assert entry.meta["publication"] in report.summary()
+    assert entry.meta["dataset"] in json.dumps(report.provenance())
+
+    # torchgeo's transforms on its own numbers, ours on what the tiles' sensor writes for them
+    own = torch.rand(1, len(bands), 4, 4, generator=torch.Generator().manual_seed(1)) * 255
+    measured = torch.stack([own[0, i] * by + zero for i, (by, zero) in enumerate(ENTRIES[name][1])])
+    expected = normalise_steps(entry)(own.clone())[0]
+    mean, sd = as_dn(report.normalisation, sensor, bands, eight_bit=False)
+    for i in range(len(bands)):
+        dn = (measured[i] - sensor.offset) / sensor.scale
+        np.testing.assert_allclose((dn - mean[i]) / sd[i], expected[i], atol=1e-4)
+
+
+def test_other_bands_and_orders_are_met_by_wavelength(hub):
+    _, made = cached(hub, models.ResNet18_Weights.SENTINEL2_ALL_MOCO)
+    kernels = made.state_dict()["stages.stem.conv1.weight"]
+
+    def first(sensor: str, *names: str) -> torch.Tensor:
+        bands = SENSORS[sensor].canonical(names)
+        network, report = build_backbone(
+            "resnet18", bands, SENSORS[sensor].wavelengths(bands), cut_after="stem",
+            weights="torchgeo:ResNet18_Weights.SENTINEL2_ALL_MOCO",
+        )  # fmt: skip
+        assert report.count("adapted") == 1
+        return network.state_dict()["stages.stem.conv1.weight"]
+
+    every = SENSORS["sentinel2_l1c"].names
+    assert torch.equal(first("sentinel2_l1c", *every[::-1]), kernels.flip(1))
+    # B4 is red on Landsat 8 and infrared on Landsat 5, whatever Sentinel-2 calls B04
+    eight = first("landsat8_sr", "B2", "B3", "B4")
+    five = first("landsat5_sr", "B2", "B3", "B4")
+    red, green, nir = every.index("B04"), every.index("B03"), every.index("B08")
+    assert torch.equal(eight[:, 1], kernels[:, green])
+    assert within(eight[:, 2], kernels[:, red])
+    assert within(five[:, 1], kernels[:, red])
+    assert within(five[:, 2], kernels[:, nir])
+    assert not within(five[:, 2], kernels[:, red])
+
+
+def within(mixed: torch.Tensor, kernel: torch.Tensor) -> bool:
+    """Whether one kernel has a part in a mixture of kernels that are independent of each other."""
+    return float(torch.corrcoef(torch.stack([mixed.flatten(), kernel.flatten()]))[0, 1]) > 0.15
+
+
+@pytest.mark.parametrize("group", GROUPS)
+def test_every_entry_of_torchgeo_says_which_bands_it_is_for(group, monkeypatch):
+    """No file is read: the tables here must know every entry that the library has."""
+    monkeypatch.setattr("geotl.models.pretrained._cached_file", lambda entry, source, known: known)
+    units = set()
+    for entry in getattr(models, group):
+        known = _torchgeo_file(entry)
+        assert len(known.bands) == len(set(known.bands)) == entry.meta["in_chans"]
+        optical = entry.name.startswith(("SENTINEL2", "LANDSAT", "FMOW"))
+        placed = [nm is not None for name, nm in zip(known.bands, known.wavelengths, strict=True)
+                  if name != "NDVI"]  # fmt: skip
+        assert all(placed) == optical
+        if entry.meta["dataset"] in ("SSL4EO-S12", "SSL4EO-L", "fMoW Dataset") and optical:
+            assert "unknown" not in known.units
+        units |= set(known.units)
+    assert units - {"unknown"}
+    backbone = group.partition("_")[0].lower()
+    if backbone in REGISTRY:
+        listed = {f"torchgeo:{entry}" for entry in getattr(models, group)}
+        assert set(torchgeo_names(REGISTRY[backbone])) == listed
+        assert all(name in describe_backbone(backbone) for name in listed)
+
+
+# names
+
+
+def test_a_bare_name_means_torchgeo_only_where_torchvision_has_none(hub):
+    cached(hub, models.ResNet18_Weights.SENTINEL2_RGB_MOCO)
+    spec = get_backbone("resnet18")
+    assert published_file(spec, "ResNet18_Weights.SENTINEL2_RGB_MOCO").source.startswith("torchgeo")
+    with pytest.raises(WeightsError, match=r"resnet18-f37072fd\.pth"):  # torchvision's own
+        published_file(spec, "ResNet18_Weights.IMAGENET1K_V1")
+    with pytest.raises(WeightsError, match=r"IMAGENET1K_V1.*did you mean 'SENTINEL2_ALL_MOCO'"):
+        published_file(spec, "torchgeo:ResNet18_Weights.SENTINEL2_ALL_MOCA")
+    with pytest.raises(WeightsError, match=r"none of resnet18's.*for$"):
+        published_file(spec, "torchgeo:ResNet50_Weights.SENTINEL2_ALL_MOCO")
+
+
+def test_without_torchgeo_the_remedy_is_one_line(hub, monkeypatch, capsys, tmp_path):
+    monkeypatch.setitem(sys.modules, "torchgeo", None)
+    recipe = tmp_path / "r.yaml"
+    recipe.write_text(f"data: {{root: {tiles_in(tmp_path / 'tiles')}, sensor: sentinel2_l2a}}\n")
+    for name in ("torchgeo:ResNet18_Weights.SENTINEL2_ALL_MOCO", "ResNet18_Weights.ANY"):
+        given = [f"model.weights={name}", "data.bands=B02,B03,B04,B08", "split.folds=2"]
+        out = str(tmp_path / name.partition(".")[2])
+        assert main(["run", str(recipe), *given, "--out", out, "-q"]) == 2
+        message = capsys.readouterr().err
+        assert message.count("\n") == 1
+        assert "pip install 'geotl[torchgeo]'" in message
+        assert name in message
+    assert torchgeo_names(get_backbone("lenet5")) == ()
+
+
+def test_a_file_that_is_not_there_or_not_whole_is_named(hub):
+    entry = models.ResNet18_Weights.LANDSAT_TM_TOA_SIMCLR
+    path = hub / Path(entry.url).name
+    bands = SENSORS["landsat5_toa"].names
+    options = {"weights": f"torchgeo:{entry}", "cut_after": "layer1"}
+    with pytest.raises(WeightsError, match=rf"put the file at {path}") as caught:
+        build_backbone("resnet18", bands, **options)
+    assert "\n" not in str(caught.value)
+    path.write_bytes(b"cut short")
+    with pytest.raises(WeightsError, match="damaged"):
+        build_backbone("resnet18", bands, **options)
+    make_file(path, ["a", "b", "c"])
+    with pytest.raises(WeightsError, match="takes 3 bands, not the 7 it is for"):
+        build_backbone("resnet18", bands, **options)
+
+
+# the weights' own normalisation
+
+
+def test_imagenets_figures_on_eight_bit_pictures_are_what_they_always_were():
+    for sensor in ("rgb", "eurosat_rgb"):
+        mean, sd = as_dn(IMAGENET, SENSORS[sensor], ["blue", "red"], eight_bit=True)
+        assert mean == [255 * 0.406, 255 * 0.485]
+        assert sd == [255 * 0.225, 255 * 0.229]
+
+
+def test_figures_are_met_by_name_by_wavelength_or_because_all_share_them():
+    known = Normalisation(
+        ("B04", "x"), (664.6, None), (0.1, 0.2), (0.5, 0.6), ("reflectance", "reflectance")
+    )
+    assert as_dn(known, SENSORS["sentinel2_l2a"], ["B04"], eight_bit=False) == ([1000.0], [5000.0])
+    mean, sd = as_dn(known, SENSORS["landsat8_sr"], ["red"], eight_bit=False)
+    assert mean[0] * 2.75e-5 - 0.2 == pytest.approx(0.1)
+    assert sd[0] * 2.75e-5 == pytest.approx(0.5)
+    with pytest.raises(RecipeError, match=r"on B04, x and tell nothing of band B08; allowed: tr"):
+        as_dn(known, SENSORS["sentinel2_l2a"], ["B08"], eight_bit=False)
+    alike = from_dn(SENSORS["sentinel2_l1c"], ["B02", "B03"], [0.0, 0.0], [1e4, 1e4])
+    assert as_dn(alike, SENSORS["planetscope8"], ["yellow"], eight_bit=False)[0] == [0.0]
+    with pytest.raises(RecipeError, match="nothing of band B6"):
+        as_dn(alike, SENSORS["landsat5_toa"], ["B6"], eight_bit=False)
+
+
+@pytest.mark.parametrize(
+    ("known", "sensor", "band", "eight_bit", "says"),
+    [
+        (IMAGENET, "sentinel2_l2a", "B04", False, "shares of the full scale.*with reflectance"),
+        (IMAGENET, "naip", "nir", True, "tell nothing of band nir"),
+        ("SENTINEL2_RGB_MOCO", "rgb", "red", True, "saw reflectance in band B04, for tiles with 8"),
+        ("SENTINEL2_RGB_SECO", "sentinel2_l2a", "B04", False, "meaning is not published"),
+    ],
+)
+def test_figures_that_do_not_apply_are_one_clear_line(hub, known, sensor, band, eight_bit, says):
+    if isinstance(known, str):
+        entry = models.ResNet18_Weights[known]
+        cached(hub, entry)
+        known = published_file(get_backbone("resnet18"), f"torchgeo:{entry}").normalisation
+    with pytest.raises(RecipeError, match=rf"model\.normalise: given weights.*{says}") as caught:
+        as_dn(known, SENSORS[sensor], [band], eight_bit=eight_bit)
+    assert "allowed: training" in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+BANDS = ["B02", "B03", "B04", "B08"]
+LEVELS = np.array([400, 700, 900, 2600])
+
+
+def tiles_in(root: Path, *, plus: int = 0, flip: bool = False) -> Path:
+    """Two classes of constant-per-band tiles; one row of them is nodata."""
+    for k, name in enumerate(["crop", "wood"]):
+        for i in range(6):
+            data = np.empty((4, 32, 32), np.uint16)
+            data[:] = (LEVELS + 150 * k + 20 * i + plus)[:, None, None]
+            data[:, 0] = 0
+            names = BANDS[::-1] if flip else BANDS
+            path = root / name / f"{i}.tif"
+            write_tile(path, data[::-1] if flip else data, names=names)
+    return root
+
+
+def test_order_and_offset_leave_the_standardised_tensors_as_they_are(hub, tmp_path):
+    """Trap 5: constant tiles in two orders, with and without baseline 04.00's offset."""
+    entry = models.ResNet18_Weights.SENTINEL2_ALL_MOCO
+    cached(hub, entry)
+    seen = {}
+    for sensor, plus in (("sentinel2_l2a", 0), ("sentinel2_l2a_n0400", 1000)):
+        for flip in (False, True):
+            root = tiles_in(tmp_path / f"{sensor}{flip}", plus=plus, flip=flip)
+            recipe = tmp_path / "r.yaml"
+            recipe.write_text(
+                f"data: {{root: {root}, sensor: {sensor}, bands: [{', '.join(BANDS)}]}}"
+            )
+            told = load(recipe, [f"model.weights=torchgeo:{entry}", "model.normalise=weights",
+                                 "model.cut_after=layer1", "split.folds=2"])  # fmt: skip
+            source = read_source(told, SENSORS[sensor], lambda _: None)
+            network, report = build_network(told, source, make_draw(told, source, 0))
+            images = torch.from_numpy(np.asarray(source.pack.images).astype(np.float32))
+            seen[sensor, flip] = network.normalise(images), network.features(images)
+    standard, features = seen["sentinel2_l2a", False]
+    valid = standard[:, :, 1:]
+    np.testing.assert_allclose(valid[0, :, 0, 0], LEVELS / 10000, atol=1e-6)
+    blank = standard[0, :, 0, 0].numpy() * 10000 - LEVELS  # nodata: the training tiles' mean
+    assert ((blank > 50) & (blank < 200)).all()
+    for other, found in seen.values():
+        torch.testing.assert_close(other, standard, atol=2e-6, rtol=0)
+        torch.testing.assert_close(found, features, atol=1e-4, rtol=1e-4)
+    assert "standardised as the weights' were" in report.summary()
+
+
+def test_a_run_keeps_the_weights_figures_in_the_model(hub, tmp_path, capsys):
+    entry = models.ResNet50_Weights.SENTINEL2_ALL_SOFTCON
+    path, _ = cached(hub, entry, network="resnet50")
+    old = tiles_in(tmp_path / "old")
+    new = tiles_in(tmp_path / "new", plus=1000)
+    recipe = tmp_path / "r.yaml"
+    recipe.write_text(f"""
+data: {{root: {old}, sensor: sentinel2_l2a, bands: [{", ".join(BANDS)}]}}
+split: {{shots: 3, folds: 2}}
+model:
+  backbone: resnet50
+  weights: {entry}
+  sha256: {sha256_of(path)}
+  cut_after: layer1
+  normalise: weights
+evaluate: {{bootstrap_rounds: 20, random_weights: false}}
+""")
+    run = ["run", str(recipe)]
+    bad = [f"model.sha256={'0' * 64}", "-q", "--out", str(tmp_path / "bad")]
+    assert main([*run, *bad]) == 2
+    assert sha256_of(path) in capsys.readouterr().err
+    assert main([*run, "-q", "--out", str(tmp_path / "run")]) == 0
+    model = geotl.load(tmp_path / "run" / "model.safetensors")
+    at = [list(entry.meta["bands"]).index(name) for name in ("B2", "B3", "B4", "B8")]
+    own = normalise_steps(entry)[0]
+    np.testing.assert_allclose(model.network.normalise.mean, np.array(own.mean)[at], rtol=1e-5)
+    np.testing.assert_allclose(model.network.normalise.sd, np.array(own.std)[at], rtol=1e-5)
+    weights = read_header(tmp_path / "run" / "model.safetensors")["weights"]
+    assert weights["source"] == f"torchgeo:{entry}"
+    assert weights["normalisation"]["units"] == ["reflectance"] * 13
+    assert any("2405.20462" in note for note in weights["notes"])
+    assert [file["sha256"] for file in weights["chain"]] == [sha256_of(path)]
+    before = model.predict(old)
+    after = model.predict(new, sensor=SENSORS["sentinel2_l2a_n0400"])
+    np.testing.assert_allclose(before.logits, after.logits, atol=1e-3)
