@@ -23,6 +23,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from geotl.arrays import Bools
 from geotl.data.variogram import suggest_block_m
 from geotl.experiments.build import read_source, recipe_sensor, settle
 from geotl.experiments.compare import fit_draw, judge
@@ -42,7 +43,6 @@ TRIED = (
     ("model.stages=layer1,layer2",), ("model.first_conv=repeat",), ("model.first_conv=random",),
     ("model.first_conv=rgb_only",), ("labels.chip_px=12",), ("labels.chip_px=8",),
 )  # fmt: skip
-Bools = NDArray[np.bool_]
 
 
 def source_of(data: Path, more: Sequence[str], say: Callable[[str], None]) -> tuple[Recipe, Source]:

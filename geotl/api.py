@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -12,8 +12,9 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from geotl.arrays import Bools, Float64s, Pixels
+from geotl.console import Log, silent
 from geotl.data.catalogue import list_tiles
-from geotl.data.read_tile import Pixels
 from geotl.data.tile_array import to_batch
 from geotl.errors import BandError, DataError, ModelError
 from geotl.evaluation.evaluate import Evaluation, evaluate, softmax
@@ -36,14 +37,13 @@ from geotl.inference.onnx_model import (
 from geotl.models.classifier import TileClassifier, view_logits
 from geotl.models.device import Precision, autocast, choose_device
 from geotl.models.model_file import ModelFile
-from geotl.saying import silent
 
 if TYPE_CHECKING:
     import xarray as xr
 
     from geotl.mapping.task import MapOptions
 
-_Tiles = tuple[NDArray[Any], NDArray[np.bool_] | None]  # [N,C,S,S] and its valid pixels
+_Tiles = tuple[NDArray[Any], Bools | None]  # [N,C,S,S] and its valid pixels
 
 
 @dataclass(frozen=True)
@@ -58,8 +58,8 @@ class Predictions:
     """
 
     classes: tuple[str, ...]
-    logits: NDArray[np.float64]
-    probabilities: NDArray[np.float64]
+    logits: Float64s
+    probabilities: Float64s
     paths: tuple[Path, ...] = ()
 
     @property
@@ -68,9 +68,9 @@ class Predictions:
         return [self.classes[i] for i in self.probabilities.argmax(axis=1)]
 
     @property
-    def confidence(self) -> NDArray[np.float64]:
+    def confidence(self) -> Float64s:
         """Probability of that class, [N]."""
-        best: NDArray[np.float64] = self.probabilities.max(axis=1)
+        best: Float64s = self.probabilities.max(axis=1)
         return best
 
     @property
@@ -176,7 +176,7 @@ class Model:
         sensor: Sensor | None = None,
         force: bool = False,
         learnt: bool = False,
-        say: Callable[[str], None] = silent,
+        say: Log = silent,
     ) -> Evaluation:
         """Judge the model on labelled tiles: class folders, a manifest, or a torchgeo data set.
 
@@ -278,17 +278,15 @@ class Model:
         logits = np.concatenate(parts) if parts else np.zeros((0, len(self.classes)))
         return Predictions(self.classes, logits, softmax(logits, self.temperature), paths)
 
-    def _network_logits(
-        self, images: NDArray[Any], valid: NDArray[np.bool_] | None
-    ) -> NDArray[np.float64]:
+    def _network_logits(self, images: NDArray[Any], valid: Bools | None) -> Float64s:
         fill = self.network.normalise.fill.cpu().numpy().astype(np.float64)
         image = to_batch(images, valid, fill=fill, device=self.device)["image"]
-        logits: NDArray[np.float64] = view_logits(self.network, image).double().cpu().numpy()
+        logits: Float64s = view_logits(self.network, image).double().cpu().numpy()
         return logits
 
     def _served_logits(
-        self, file: ServedModel, images: NDArray[Any], valid: NDArray[np.bool_] | None
-    ) -> NDArray[np.float64]:
+        self, file: ServedModel, images: NDArray[Any], valid: Bools | None
+    ) -> Float64s:
         fill = file.sweep.fill.astype(np.float64)
         image = to_batch(images, valid, fill=fill)["image"].numpy()
         return file.sweep.judged(image)[1].astype(np.float64)

@@ -1,7 +1,8 @@
-"""How far a long piece of work is: one line that overwrites itself, or a few plain ones.
+"""What a command prints: lines of its result, and how far a long piece of work is.
 
-On a terminal the line is written over and gone at the end; into a file or a pipe a plain line
-goes at most every ten seconds, so that a log stays readable.
+Progress is one line that overwrites itself, or a few plain ones: on a terminal the line is
+written over and gone at the end; into a file or a pipe a plain line goes at most every ten
+seconds, so that a log stays readable.
 """
 
 from __future__ import annotations
@@ -12,6 +13,9 @@ import time
 from collections.abc import Callable
 from types import TracebackType
 from typing import TextIO
+
+Log = Callable[[str], None]  # takes a line of text
+Progress = Callable[[int, int], None]  # takes what is done, and how much there is in all
 
 PLAIN_EVERY_S, DRAWN_EVERY_S = 10.0, 0.1
 
@@ -57,7 +61,7 @@ class ProgressLine:
             self.stream.write(text + "\n")
         self.stream.flush()
 
-    def counter(self, what: str) -> Callable[[int, int], None]:
+    def counter(self, what: str) -> Progress:
         """A function of (done, in all) that shows how far `what` is, and how long it will take."""
         begun = self.clock()
 
@@ -99,3 +103,22 @@ def duration(seconds: float) -> str:
     if seconds < 120:
         return f"{seconds:.0f} s"
     return f"{seconds / 60:.0f} min" if seconds < 7200 else f"{seconds / 3600:.0f} h"
+
+
+def say(line: str) -> None:
+    """A line of the result, at once, so that a log can be followed."""
+    print(line, flush=True)
+
+
+def complain(line: str) -> None:
+    """A line about what went wrong, beside the result."""
+    print(line, file=sys.stderr, flush=True)
+
+
+def silent(_: str) -> None:
+    """Nothing."""
+
+
+def sayer(*, quiet: bool) -> Log:
+    """What says the lines that a quiet command goes without."""
+    return silent if quiet else say

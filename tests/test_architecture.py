@@ -127,7 +127,7 @@ def test_a_library_has_its_packages(library: str, packages: set[str]) -> None:
 
 
 def test_the_command_line_starts_without_heavy_imports() -> None:
-    words = "import sys, geotl.cli.main.main; print(*sys.modules)"
+    words = "import sys, geotl.cli.main; print(*sys.modules)"
     run = functools.partial(subprocess.run, capture_output=True, text=True, check=True)
     loaded = set(run([sys.executable, "-c", words], cwd=ROOT).stdout.split())
     assert not loaded & {"torch", "rasterio", "lightning", "geopandas", "numpy", "pydantic"}
@@ -136,10 +136,10 @@ def test_the_command_line_starts_without_heavy_imports() -> None:
 def test_a_map_begins_without_what_it_does_not_need() -> None:
     """In a process of its own; each of these takes a part of a second and none is always used."""
     late = {"matplotlib", "kornia", "geopandas", "pandas", "pyogrio", "scipy.stats", "lightning"}
-    words = "import sys, geotl.mapping.blocks.run, geotl.mapping.blocks.jobs; print(*sys.modules)"
+    words = "import sys, geotl.mapping.run, geotl.mapping.jobs; print(*sys.modules)"
     run = functools.partial(subprocess.run, capture_output=True, text=True, check=True)
     loaded = set(run([sys.executable, "-c", words], cwd=ROOT).stdout.split())
-    assert "geotl.mapping.blocks.plan" in loaded
+    assert "geotl.mapping.plan" in loaded
     assert not loaded & late
 
 

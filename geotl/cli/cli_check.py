@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from geotl.saying import silent
+from geotl.console import silent
 
 if TYPE_CHECKING:
     from geotl.experiments.draws import Source

@@ -6,7 +6,7 @@ import argparse
 from pathlib import Path
 from typing import Any
 
-from geotl.saying import say
+from geotl.console import say
 
 
 def add_curve(commands: Any, told: argparse.ArgumentParser) -> None:

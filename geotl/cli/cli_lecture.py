@@ -6,8 +6,8 @@ import argparse
 from pathlib import Path
 from typing import Any
 
+from geotl.console import say
 from geotl.errors import RecipeError
-from geotl.saying import say
 
 
 def add_lecture(commands: Any, common: argparse.ArgumentParser) -> None:

@@ -7,8 +7,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from geotl.console import Log, sayer
 from geotl.errors import SettingError
-from geotl.saying import sayer
 
 GRAPHS = ("onnx", "pt2", "torchscript")
 FORMATS = (*GRAPHS, "safetensors", "deepness", "mlm", "hub")
@@ -82,13 +82,13 @@ def _export(args: argparse.Namespace) -> None:
                 f"to --format {' and '.join(forms)}"
             )
     Rounding(args.precision, args.tiles, args.max_loss).check(args.form)
-    writers: dict[str, Callable[[argparse.Namespace, Callable[[str], None]], None]] = {
+    writers: dict[str, Callable[[argparse.Namespace, Log], None]] = {
         "safetensors": _bare, "deepness": _deepness, "mlm": _item, "hub": _hub,
     }  # fmt: skip
     writers.get(args.form, _graph)(args, sayer(quiet=args.quiet))
 
 
-def _graph(args: argparse.Namespace, say: Callable[[str], None]) -> None:
+def _graph(args: argparse.Namespace, say: Log) -> None:
     from geotl.export.exporter import Rounding, export_graph
     from geotl.models.model_file import load
 
@@ -98,14 +98,14 @@ def _graph(args: argparse.Namespace, say: Callable[[str], None]) -> None:
     )  # fmt: skip
 
 
-def _bare(args: argparse.Namespace, say: Callable[[str], None]) -> None:
+def _bare(args: argparse.Namespace, say: Log) -> None:
     from geotl.export.exporter import export_bare
     from geotl.models.model_file import load
 
     export_bare(load(args.model), args.out, overwrite=args.overwrite, say=say)
 
 
-def _deepness(args: argparse.Namespace, say: Callable[[str], None]) -> None:
+def _deepness(args: argparse.Namespace, say: Log) -> None:
     from geotl.export.qgis_deepness import DeepnessOptions, export_deepness
     from geotl.models.model_file import load
 
@@ -113,7 +113,7 @@ def _deepness(args: argparse.Namespace, say: Callable[[str], None]) -> None:
     export_deepness(load(args.model), args.out, options, overwrite=args.overwrite, say=say)
 
 
-def _item(args: argparse.Namespace, say: Callable[[str], None]) -> None:
+def _item(args: argparse.Namespace, say: Log) -> None:
     from geotl.export.itemfiles import write_item
     from geotl.models.model_file import load
 
@@ -123,7 +123,7 @@ def _item(args: argparse.Namespace, say: Callable[[str], None]) -> None:
     )  # fmt: skip
 
 
-def _hub(args: argparse.Namespace, say: Callable[[str], None]) -> None:
+def _hub(args: argparse.Namespace, say: Log) -> None:
     from geotl.export.hub_folder import Terms, write_hub
     from geotl.models.model_file import load
 

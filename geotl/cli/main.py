@@ -23,8 +23,8 @@ from geotl.cli.data import add_chips
 from geotl.cli.export import add_export
 from geotl.cli.map import add_engine, add_map
 from geotl.cli.recipes import add_study
+from geotl.console import say, sayer
 from geotl.errors import GeoTLError, UnfinishedError
-from geotl.saying import say, sayer
 
 _NOT_WRITTEN = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EACCES, errno.EROFS)
 _UNREAD = 141  # as a shell tells of SIGPIPE

@@ -6,8 +6,8 @@ import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from geotl.console import complain, sayer
 from geotl.errors import OutputError
-from geotl.saying import complain, sayer
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

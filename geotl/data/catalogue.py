@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from pathlib import Path
 
+from geotl.console import Log
 from geotl.data.manifest import index_manifest, is_manifest, list_manifest
 from geotl.data.tiles import DEFAULT_TABLE, TileIndex, index_folder, list_images
 from geotl.data.torchgeo_datasets import PREFIX, copy_data_set
@@ -18,7 +19,7 @@ def index_tiles(
     sensor: Sensor | None = None,
     table: str = DEFAULT_TABLE,
     class_depth: int = 1,
-    say: Callable[[str], None] = print,
+    say: Log = print,
 ) -> TileIndex:
     """The labelled tiles of a folder of class folders, a manifest, or a torchgeo data set.
 

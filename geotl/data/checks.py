@@ -7,18 +7,16 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
 
+from geotl.arrays import Float64s, Int64s
+from geotl.console import Progress
 from geotl.data.findings import Finding, by_gravity, many
 from geotl.data.likeness import Pair, copies, near_copies, overlaps
 from geotl.data.radiometrycheck import radiometry_findings, saturation_finding
-from geotl.data.tile_array import Pack, Progress
+from geotl.data.tile_array import Pack
 from geotl.data.tile_statistics import TileFacts, tile_facts
 from geotl.data.tiles import TileIndex
 from geotl.imagery.sensors import Sensor
-
-Floats = NDArray[np.float64]
-Ints = NDArray[np.int64]
 
 FEW, SCARCE = 10, 5  # tiles of a class below which it is told, and below which nothing is learnt
 _UNEVEN = 10.0  # times as many tiles in the largest class as in the smallest
@@ -104,7 +102,7 @@ def check_tiles(
     )
 
 
-def balance_findings(labels: Ints, classes: Sequence[str]) -> Iterator[Finding]:
+def balance_findings(labels: Int64s, classes: Sequence[str]) -> Iterator[Finding]:
     """Classes with few tiles, classes of very different size, tiles without a class.
 
     >>> found = balance_findings(np.array([0] * 60 + [1] * 4), ["field", "wood"])
@@ -138,7 +136,7 @@ def balance_findings(labels: Ints, classes: Sequence[str]) -> Iterator[Finding]:
 
 
 def validity_findings(
-    facts: TileFacts, labels: Ints, classes: Sequence[str], names: Sequence[str], sensor: Sensor
+    facts: TileFacts, labels: Int64s, classes: Sequence[str], names: Sequence[str], sensor: Sensor
 ) -> Iterator[Finding]:
     """Tiles that are mostly nodata, classes that differ in it, and zeros that look like it."""
     empty = np.flatnonzero(facts.valid < 1 - _INVALID)
@@ -173,7 +171,7 @@ def validity_findings(
 
 
 def twin_findings(
-    kind: str, pairs: Sequence[Pair], labels: Ints, names: Sequence[str], *, apart: bool = False
+    kind: str, pairs: Sequence[Pair], labels: Int64s, names: Sequence[str], *, apart: bool = False
 ) -> Iterator[Finding]:
     """Tiles that show the same ground, those of different classes apart: their labels conflict.
 
@@ -230,7 +228,7 @@ def _conflict(kind: str, pairs: Sequence[Pair], names: Sequence[str]) -> Finding
     )  # fmt: skip
 
 
-def outliers(figures: Floats, labels: Ints) -> list[tuple[int, float]]:
+def outliers(figures: Float64s, labels: Int64s) -> list[tuple[int, float]]:
     """Tiles far from their class, as (position, distance), the farthest first.
 
     The distance is the root mean square, over all figures [N,F] of a tile, of its deviations from
@@ -253,7 +251,7 @@ def outliers(figures: Floats, labels: Ints) -> list[tuple[int, float]]:
 
 
 def _outlying(
-    far: Sequence[tuple[int, float]], names: Sequence[str], index: TileIndex, labels: Ints
+    far: Sequence[tuple[int, float]], names: Sequence[str], index: TileIndex, labels: Int64s
 ) -> Iterator[Finding]:
     if far:
         told = ", ".join(f"{names[i]} ({index.classes[labels[i]]}, {d:.0f})" for i, d in far[:3])
@@ -309,5 +307,5 @@ def _paired(pairs: Sequence[Pair], names: Sequence[str]) -> tuple[str, ...]:
     return tuple(f"{names[p.first]} = {names[p.second]}" for p in pairs)
 
 
-def _mean(values: Floats) -> float:
+def _mean(values: Float64s) -> float:
     return float(values.mean()) if values.size else 0.0

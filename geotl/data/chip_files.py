@@ -7,13 +7,15 @@ import io
 import re
 import shutil
 import tempfile
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from geotl.arrays import Bools
+from geotl.console import Progress
 from geotl.data.chips import Chip, Placement
 from geotl.data.labels import Rejection
 from geotl.errors import DataError, OutputError
@@ -32,7 +34,7 @@ def write_chips(
     folder: str | Path,
     *,
     overwrite: bool = False,
-    tell: Callable[[int, int], None] | None = None,
+    tell: Progress | None = None,
 ) -> Path:
     """Write chips into class folders, with a manifest and the rejected labels, all or nothing.
 
@@ -87,7 +89,7 @@ def _fill(
     folder: Path,
     scenes: Sequence[Imagery],
     placement: Placement,
-    tell: Callable[[int, int], None] | None,
+    tell: Progress | None,
 ) -> None:
     by_name = {scene.name: scene for scene in scenes}
     paths = _paths(placement.chips)
@@ -149,7 +151,7 @@ def _safe(name: str) -> str:
 
 
 def _marked(
-    data: NDArray[Any], valid: NDArray[np.bool_], usual: float | None
+    data: NDArray[Any], valid: Bools, usual: float | None
 ) -> tuple[NDArray[Any], float | None]:
     """Pixels with those that are not valid set to a nodata value, which no valid one has."""
     if valid.all():

@@ -10,9 +10,11 @@ from pathlib import Path
 
 import numpy as np
 
+from geotl.arrays import Pixels
+from geotl.console import Progress
 from geotl.data.chips import Chip
-from geotl.data.read_tile import Pixels, in_order
-from geotl.data.tile_array import Pack, Progress, Unread, packed
+from geotl.data.read_tile import in_order
+from geotl.data.tile_array import Pack, Unread, packed
 from geotl.data.tiles import Tile, TileIndex, check_classes
 from geotl.imagery.windows import Imagery
 

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import shapely
 
+from geotl.console import Progress
 from geotl.data.classrasters import ClassRaster, classes_on
 from geotl.data.coverage import on_pixels, window_shares
 from geotl.data.labels import Label, Labels, Reason, Rejection
@@ -19,7 +20,6 @@ from geotl.io.vector import Geometries, transformed
 
 __all__ = ["Chip", "ChipRules", "Placement", "lattice_blocks", "place_chips"]
 
-Tell = Callable[[int, int], None]
 _BLOCK_PX = 512  # side of what is looked at together of a lattice
 _ROUNDING = 1e-9  # of a share
 
@@ -84,7 +84,7 @@ def place_chips(
     labels: Labels | ClassRaster,
     rules: ChipRules,
     *,
-    tell: Tell | None = None,
+    tell: Progress | None = None,
 ) -> Placement:
     """Find the windows of scenes that show what labels name.
 
@@ -234,7 +234,7 @@ def _rejections(labels: Sequence[Label], rejected: dict[int, Refused]) -> Iterat
 
 
 def _from_raster(
-    scenes: Sequence[Imagery], labels: ClassRaster, rules: ChipRules, tell: Tell | None
+    scenes: Sequence[Imagery], labels: ClassRaster, rules: ChipRules, tell: Progress | None
 ) -> Placement:
     chips: list[Chip] = []
     rejected: list[Rejection] = []

@@ -11,9 +11,9 @@ from xml.etree import ElementTree
 
 import numpy as np
 import rasterio.shutil
-from numpy.typing import NDArray
 from rasterio.io import MemoryFile
 
+from geotl.arrays import Bools, Int64s
 from geotl.data.labels import OTHERS, mapped
 from geotl.data.tiles import class_name
 from geotl.errors import DataError, nearest
@@ -91,7 +91,7 @@ def raster_labels(
     return ClassRaster(path, info.grid, held, mapping, info.nodata[0])
 
 
-def classes_on(labels: ClassRaster, grid: Grid) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:
+def classes_on(labels: ClassRaster, grid: Grid) -> tuple[Int64s, Bools]:
     """Values [h,w] of a class raster on another grid, and where there are any.
 
     Each pixel takes the value at its middle (nearest neighbour), in whatever reference system;
@@ -116,7 +116,7 @@ def classes_on(labels: ClassRaster, grid: Grid) -> tuple[NDArray[np.int64], NDAr
     return values, inside
 
 
-def _in_quarters(labels: ClassRaster, grid: Grid) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:
+def _in_quarters(labels: ClassRaster, grid: Grid) -> tuple[Int64s, Bools]:
     """`classes_on` in parts, so that a class raster far finer than the grid is not read whole."""
     axis = 0 if grid.height >= grid.width else 1
     half = (grid.height, grid.width)[axis] // 2
@@ -132,7 +132,7 @@ def _in_quarters(labels: ClassRaster, grid: Grid) -> tuple[NDArray[np.int64], ND
     return np.concatenate(values, axis=axis), np.concatenate(inside, axis=axis)
 
 
-def _looked_up(coarse: Grid, grid: Grid) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+def _looked_up(coarse: Grid, grid: Grid) -> tuple[Int64s, Int64s]:
     """Columns and rows [h,w] of the pixels in which the middles of another grid's lie."""
     rows, cols = np.mgrid[: grid.height, : grid.width] + 0.5
     x, y = grid.at(cols.ravel(), rows.ravel())

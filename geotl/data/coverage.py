@@ -7,10 +7,9 @@ import shapely
 from numpy.typing import NDArray
 from shapely import affinity
 
+from geotl.arrays import Float64s
 from geotl.imagery.windows import Window
 from geotl.io.raster import Grid
-
-Floats = NDArray[np.float64]
 
 
 def on_pixels(shape: shapely.Geometry, grid: Grid) -> shapely.Geometry:
@@ -29,7 +28,7 @@ def on_pixels(shape: shapely.Geometry, grid: Grid) -> shapely.Geometry:
     return affinity.affine_transform(near, (e / size, -b / size, -d / size, a / size, 0.0, 0.0))
 
 
-def pixel_shares(area: shapely.Geometry, window: Window) -> Floats:
+def pixel_shares(area: shapely.Geometry, window: Window) -> Float64s:
     """Share of each pixel [h,w] of a window that lies in a (multi)polygon, from 0 to 1.
 
     Exact but for rounding: each edge is cut where it crosses from one pixel to the next, and
@@ -53,7 +52,7 @@ def pixel_shares(area: shapely.Geometry, window: Window) -> Floats:
     return np.clip(0.0 - np.cumsum(sums, axis=1)[:, :-1], 0.0, 1.0)
 
 
-def window_shares(pixels: NDArray[np.generic], size_px: int) -> Floats:
+def window_shares(pixels: NDArray[np.generic], size_px: int) -> Float64s:
     """Mean of each square of `size_px` pixels within [h,w], by its upper left pixel.
 
     >>> window_shares(np.array([[1, 0, 0], [1, 0, 0]]), 2).tolist()
@@ -66,7 +65,7 @@ def window_shares(pixels: NDArray[np.generic], size_px: int) -> Floats:
     return np.asarray(sums[s:, s:] - sums[:-s, s:] - sums[s:, :-s] + sums[:-s, :-s]) / (s * s)
 
 
-def _accumulate(sums: Floats, start: Floats, end: Floats) -> None:
+def _accumulate(sums: Float64s, start: Float64s, end: Float64s) -> None:
     """Add each edge's signed area, as differences along the rows, to `sums` [h,w+1]."""
     height, width = sums.shape[0], sums.shape[1] - 1
     near = (np.minimum(start, end)[:, 1] < height) & (np.maximum(start, end)[:, 1] > 0)
@@ -81,7 +80,7 @@ def _accumulate(sums: Floats, start: Floats, end: Floats) -> None:
     np.add.at(sums, (row, col + 1), drop * (x - col))
 
 
-def _pieces(start: Floats, end: Floats) -> tuple[Floats, Floats]:
+def _pieces(start: Float64s, end: Float64s) -> tuple[Float64s, Float64s]:
     """Edges cut at every whole row and column they cross: starts and ends [M,2]."""
     count = np.arange(len(start))
     edge, along = [count, count], [np.zeros(len(start)), np.ones(len(start))]

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from geotl.arrays import Bools
 from geotl.data.read_tile import Fit
 from geotl.data.tiles import TileIndex
 from geotl.imagery.band_files import images_in
@@ -51,7 +52,7 @@ def fingerprint(
     return hashlib.sha256(json.dumps([files, options]).encode()).hexdigest()
 
 
-def pixel_marks(images: NDArray[Any], valid: NDArray[np.bool_] | None) -> list[str]:
+def pixel_marks(images: NDArray[Any], valid: Bools | None) -> list[str]:
     """Sixteen hexadecimal digits for the valid pixels of each tile [n,C,S,S], in any type and file.
 
     >>> tiles = np.array([[[[1, 2]]], [[[1, 9]]]])

@@ -7,15 +7,12 @@ from dataclasses import dataclass
 
 import numpy as np
 import shapely
-from numpy.typing import NDArray
 from pyproj import CRS, Proj, Transformer
 from pyproj.exceptions import CRSError, ProjError
 
+from geotl.arrays import Bools, Float64s, Int64s
 from geotl.errors import DataError
 
-Floats = NDArray[np.float64]
-Rows = NDArray[np.int64]
-Flags = NDArray[np.bool_]
 Box = tuple[float, float, float, float]
 
 _TRUE_SCALE = 0.01  # a projection's metres may differ from the ground's by this share
@@ -32,21 +29,21 @@ class Layout:
         shared: pairs of tiles whose footprints share ground [M,2], the smaller row first.
     """
 
-    boxes: Floats
-    shared: Rows
+    boxes: Float64s
+    shared: Int64s
 
     @property
-    def known(self) -> Flags:
+    def known(self) -> Bools:
         """Whether the position of each tile is known, [N]."""
         return np.asarray(np.isfinite(self.boxes).all(axis=1))
 
     @property
-    def centres(self) -> Floats:
+    def centres(self) -> Float64s:
         """Middle (x, y) of each tile in metres, [N,2]."""
         return np.asarray((self.boxes[:, :2] + self.boxes[:, 2:]) / 2)
 
     @property
-    def sides(self) -> Floats:
+    def sides(self) -> Float64s:
         """The longer side of each tile in metres, [N]; 0 where only its centre is known."""
         return np.asarray((self.boxes[:, 2:] - self.boxes[:, :2]).max(axis=1))
 
@@ -82,7 +79,7 @@ def locate(footprints: Sequence[Box | None], crs: Sequence[str | None]) -> Layou
     return Layout(boxes, np.unique(np.concatenate(pairs), axis=0))
 
 
-def in_metres(footprints: Sequence[Box | None], crs: Sequence[str | None]) -> Floats:
+def in_metres(footprints: Sequence[Box | None], crs: Sequence[str | None]) -> Float64s:
     """Footprints in metres of one plane, float64 [N,4]; nan where box or system is not known.
 
     A projected system that all share is kept (units other than metres are converted) unless its
@@ -157,7 +154,7 @@ def _anticlockwise(ground: shapely.Geometry) -> shapely.Geometry:
     return ground
 
 
-def _hull(corners: Floats) -> shapely.Geometry:
+def _hull(corners: Float64s) -> shapely.Geometry:
     """Convex hull of corners [n,4,2] in degrees, cut at 180 degrees where it crosses them."""
     points = corners.reshape(-1, 2).copy()
     if np.ptp(points[:, 0]) <= 180:
@@ -183,7 +180,7 @@ def need_positions(layout: Layout, names: Sequence[str]) -> None:
         )
 
 
-def near(layout: Layout, rows: Rows, others: Rows, buffer_m: float) -> Flags:
+def near(layout: Layout, rows: Int64s, others: Int64s, buffer_m: float) -> Bools:
     """Which of `rows` share ground with some tile of `others`, or lie nearer to one than a buffer.
 
     Distances are between the footprints' edges. Tiles without a position are near to nothing.
@@ -209,13 +206,13 @@ def near(layout: Layout, rows: Rows, others: Rows, buffer_m: float) -> Flags:
     return np.asarray(hit[rows])
 
 
-def _gaps(a: Floats, b: Floats) -> Floats:
+def _gaps(a: Float64s, b: Float64s) -> Float64s:
     """Distances between boxes [n,4], pair by pair; 0 where they meet."""
     apart = np.maximum(np.maximum(a[:, :2] - b[:, 2:], b[:, :2] - a[:, 2:]), 0)
     return np.asarray(np.hypot(apart[:, 0], apart[:, 1]))
 
 
-def _sharing(boxes: Floats) -> Rows:
+def _sharing(boxes: Float64s) -> Int64s:
     """Pairs of boxes [n,4] that share ground, [m,2]; a point shares what it lies on."""
     geometries = shapely.box(*boxes.T)
     one, two = shapely.STRtree(geometries).query(geometries)
@@ -227,7 +224,7 @@ def _sharing(boxes: Floats) -> Rows:
     return np.asarray(np.stack([one, two], axis=1)[share.all(axis=1)], dtype=np.int64)
 
 
-def _by_system(footprints: Sequence[Box | None], crs: Sequence[str | None]) -> dict[CRS, Rows]:
+def _by_system(footprints: Sequence[Box | None], crs: Sequence[str | None]) -> dict[CRS, Int64s]:
     """Rows with a known position, by reference system."""
     named: dict[str, list[int]] = {}
     for row, (box, name) in enumerate(zip(footprints, crs, strict=True)):
@@ -246,12 +243,12 @@ def _by_system(footprints: Sequence[Box | None], crs: Sequence[str | None]) -> d
     return {system: np.array(sorted(rows), np.int64) for system, rows in found.values()}
 
 
-def _given(footprints: Sequence[Box | None], rows: Rows) -> Floats:
+def _given(footprints: Sequence[Box | None], rows: Int64s) -> Float64s:
     return np.array([footprints[row] for row in rows], dtype=np.float64).reshape(-1, 4)
 
 
 def _middle(
-    footprints: Sequence[Box | None], systems: dict[CRS, Rows]
+    footprints: Sequence[Box | None], systems: dict[CRS, Int64s]
 ) -> tuple[float, float] | None:
     """Longitude and latitude of the tiles' mean direction; None for a system without the Earth."""
     directions = [np.zeros((0, 3))]
@@ -280,7 +277,7 @@ def _unit_m(system: CRS, middle: tuple[float, float] | None) -> float | None:
     return float(system.axis_info[0].unit_conversion_factor) if system.axis_info else 1.0
 
 
-def _moved(boxes: Floats, system: CRS, longitude: float, latitude: float) -> Floats:
+def _moved(boxes: Float64s, system: CRS, longitude: float, latitude: float) -> Float64s:
     """Boxes around the corners and the middles of the edges of boxes, in a local plane."""
     plane = CRS(f"+proj=aeqd +lon_0={longitude} +lat_0={latitude} +datum=WGS84 +units=m")
     across, up = np.meshgrid([0.0, 0.5, 1.0], [0.0, 0.5, 1.0])
@@ -291,7 +288,7 @@ def _moved(boxes: Floats, system: CRS, longitude: float, latitude: float) -> Flo
     return np.stack([x.min(1), y.min(1), x.max(1), y.max(1)], axis=1)
 
 
-def _transform(system: CRS, target: CRS, x: Floats, y: Floats) -> Floats:
+def _transform(system: CRS, target: CRS, x: Float64s, y: Float64s) -> Float64s:
     """Positions in another system, as (x, y)."""
     try:
         moved = Transformer.from_crs(system, target, always_xy=True).transform(x, y, errcheck=True)

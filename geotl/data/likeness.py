@@ -8,10 +8,10 @@ from dataclasses import dataclass
 
 import numpy as np
 import shapely
-from numpy.typing import NDArray
+
+from geotl.arrays import Float32s
 
 Box = tuple[float, float, float, float]
-Ints = NDArray[np.int64]
 
 SAME = 0.98  # correlation of two thumbnails from which tiles are called near-copies
 _EVEN = 0.25  # share of the typical contrast below which a tile is too even to be told apart
@@ -36,7 +36,7 @@ class Pair:
     turned: bool = False
 
 
-def near_copies(thumbs: NDArray[np.float32], same: float = SAME) -> list[Pair]:
+def near_copies(thumbs: Float32s, same: float = SAME) -> list[Pair]:
     """Pairs of tiles whose thumbnails correlate over all bands, by `same` or more.
 
     Each tile's thumbnail [C,s,s] is taken about its band means and scaled to length 1; tiles with
@@ -103,7 +103,7 @@ def copies(contents: Sequence[str]) -> list[list[int]]:
     return [group for group in by_content.values() if len(group) > 1]
 
 
-def _views(unit: NDArray[np.float32]) -> Iterable[NDArray[np.float32]]:
+def _views(unit: Float32s) -> Iterable[Float32s]:
     for mirrored in (unit, unit[..., ::-1]):
         for quarter in range(4):
             yield np.ascontiguousarray(np.rot90(mirrored, quarter, axes=(2, 3)))

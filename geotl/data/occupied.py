@@ -6,8 +6,8 @@ from collections.abc import Sequence
 
 import numpy as np
 import shapely
-from numpy.typing import NDArray
 
+from geotl.arrays import Bools, Float64s
 from geotl.data.coverage import on_pixels
 from geotl.data.labels import Labels
 from geotl.data.placement import window_about
@@ -39,7 +39,7 @@ class Occupied:
             laid += [on_pixels(shape, grid) for shape in there if shape is not None]
         self._tree = shapely.STRtree(laid)
 
-    def meets(self, windows: Sequence[Window]) -> NDArray[np.bool_]:
+    def meets(self, windows: Sequence[Window]) -> Bools:
         """Which windows share ground with a shape, [n].
 
         >>> grid = Grid("EPSG:32633", (10.0, 0.0, 0.0, 0.0, -10.0, 0.0), 64, 64)
@@ -60,7 +60,7 @@ def ground_of(grid: Grid, windows: Sequence[Window]) -> Shapes:
     return [(shapely.box(*window.on(grid).bounds), str(grid.crs)) for window in windows]
 
 
-def footprint_shapes(footprints: NDArray[np.float64], crs: Sequence[str | None]) -> Shapes:
+def footprint_shapes(footprints: Float64s, crs: Sequence[str | None]) -> Shapes:
     """Footprints [N,4] (left, bottom, right, top) whose place is known, a point where of no size.
 
     >>> boxes = np.array([[0.0, 0, 10, 10], [5, 5, 5, 5], [np.nan] * 4])

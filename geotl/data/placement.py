@@ -10,8 +10,8 @@ from typing import TypeVar
 
 import numpy as np
 import shapely
-from numpy.typing import NDArray
 
+from geotl.arrays import Bools, Float64s, UInt8s
 from geotl.data.coverage import pixel_shares, window_shares
 from geotl.data.labels import Reason
 from geotl.errors import DataError
@@ -117,10 +117,10 @@ class Sight:
         cloud: share of cloudy ones.
     """
 
-    good: NDArray[np.bool_]
-    veiled: NDArray[np.bool_]
-    valid: NDArray[np.float64]
-    cloud: NDArray[np.float64]
+    good: Bools
+    veiled: Bools
+    valid: Float64s
+    cloud: Float64s
 
 
 def sight(scene: Imagery, window: Window, rules: ChipRules) -> Sight:
@@ -128,12 +128,12 @@ def sight(scene: Imagery, window: Window, rules: ChipRules) -> Sight:
     return sight_of(*_seen(scene, window), rules)
 
 
-def _seen(scene: Imagery, window: Window) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
+def _seen(scene: Imagery, window: Window) -> tuple[Float64s, Bools]:
     """Share of bands in which each pixel [h,w] is valid, and whether it is cloudy."""
     return scene.read(window)[1].mean(axis=0), scene.cloudy(window)
 
 
-def sight_of(valid: NDArray[np.float64], cloudy: NDArray[np.bool_], rules: ChipRules) -> Sight:
+def sight_of(valid: Float64s, cloudy: Bools, rules: ChipRules) -> Sight:
     """All squares of `chip_px` pixels, of each pixel's share of valid bands and clouds [h,w]."""
     share, cloud = window_shares(valid, rules.chip_px), window_shares(cloudy, rules.chip_px)
     without = window_shares(np.maximum(valid, cloudy), rules.chip_px)
@@ -230,9 +230,7 @@ def _blocks(rows: tuple[int, int], cols: tuple[int, int]) -> Iterator[Window]:
             )
 
 
-def _see(
-    scene: Imagery, block: Window, pure: NDArray[np.bool_], rules: ChipRules
-) -> Refused | None:
+def _see(scene: Imagery, block: Window, pure: Bools, rules: ChipRules) -> Refused | None:
     """Take those that cannot be seen out of `pure`; tell why if none is left.
 
     Only the part of the scene is read in which pure windows lie.
@@ -265,15 +263,15 @@ class Starts:
     def __init__(self) -> None:
         """Begin without any."""
         self.count = 0
-        self._blocks: list[tuple[Window, NDArray[np.uint8]]] = []
+        self._blocks: list[tuple[Window, UInt8s]] = []
 
-    def add(self, block: Window, good: NDArray[np.bool_]) -> None:
+    def add(self, block: Window, good: Bools) -> None:
         """Take in a block's."""
         if good.any():
             self.count += int(good.sum())
             self._blocks.append((block, np.packbits(good)))
 
-    def __iter__(self) -> Iterator[tuple[Window, NDArray[np.bool_]]]:
+    def __iter__(self) -> Iterator[tuple[Window, Bools]]:
         """The blocks that hold any, from top to bottom."""
         for block, bits in self._blocks:
             count = block.height * block.width
@@ -333,7 +331,7 @@ def _filled(starts: Starts, size: int, taken: Sequence[tuple[int, int]]) -> list
     return found
 
 
-def _take(free: NDArray[np.bool_], row: int, col: int, size: int) -> None:
+def _take(free: Bools, row: int, col: int, size: int) -> None:
     free[
         max(0, row - size + 1) : max(0, row + size), max(0, col - size + 1) : max(0, col + size)
     ] = False

@@ -5,13 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 
 import numpy as np
-from numpy.typing import DTypeLike, NDArray
+from numpy.typing import DTypeLike
 
+from geotl.arrays import Float64s
 from geotl.data.findings import Finding, many
 from geotl.data.tile_statistics import QUANTILES
 from geotl.imagery.sensors import Sensor
-
-Floats = NDArray[np.float64]
 
 _LOW, _HIGH = -0.1, 1.6  # reflectance beyond which the 1st and 99th percentile cannot be right
 _KELVIN = (180.0, 350.0)
@@ -21,7 +20,7 @@ _FULL = 0.05  # share of saturated pixels from which it is told
 
 
 def radiometry_findings(
-    quantiles: Floats, bands: Sequence[str], sensor: Sensor, dtype: DTypeLike
+    quantiles: Float64s, bands: Sequence[str], sensor: Sensor, dtype: DTypeLike
 ) -> list[Finding]:
     """What the range of the values tells against the sensor.
 
@@ -56,7 +55,7 @@ def radiometry_findings(
 
 
 def _scaling(
-    at: dict[float, Floats], optical: Sequence[int], sensor: Sensor, dtype: np.dtype
+    at: dict[float, Float64s], optical: Sequence[int], sensor: Sensor, dtype: np.dtype
 ) -> Iterator[Finding]:
     """8-bit or reflectance values under a sensor whose DN count in ten-thousandths."""
     if not optical or sensor.scale > 1e-3:
@@ -76,7 +75,7 @@ def _scaling(
 
 
 def _range(
-    at: dict[float, Floats], bands: Sequence[str], which: Sequence[int], sensor: Sensor
+    at: dict[float, Float64s], bands: Sequence[str], which: Sequence[int], sensor: Sensor
 ) -> Iterator[Finding]:
     """Percentiles that no ground has."""
     for i in which:
@@ -95,7 +94,7 @@ def _range(
             )  # fmt: skip
 
 
-def _offset(at: dict[float, Floats], optical: Sequence[int], sensor: Sensor) -> list[Finding]:
+def _offset(at: dict[float, Float64s], optical: Sequence[int], sensor: Sensor) -> list[Finding]:
     """Sentinel-2's offset of 1000 DN, there without being declared, or declared without being."""
     if not sensor.name.startswith("sentinel2"):
         return []
@@ -127,7 +126,7 @@ def _offset(at: dict[float, Floats], optical: Sequence[int], sensor: Sensor) -> 
     return []
 
 
-def saturation_finding(full: Floats, names: Sequence[str]) -> Finding | None:
+def saturation_finding(full: Float64s, names: Sequence[str]) -> Finding | None:
     """Tiles with many pixels at the type's largest value."""
     there = np.flatnonzero(full > _FULL)
     if not there.size:

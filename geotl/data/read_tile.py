@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional as F
 
+from geotl.arrays import Bools, Pixels
 from geotl.errors import DataError
 from geotl.imagery import band_files
 from geotl.imagery.bandorder import band_positions
@@ -22,7 +23,6 @@ from geotl.io import images
 from geotl.io.raster import Raster, RasterInfo
 
 Fit = Literal["pad_or_crop", "resize"]
-Pixels = tuple[NDArray[Any], NDArray[np.bool_]]
 
 
 _READERS = 4
@@ -140,7 +140,7 @@ def in_order(
             yield waiting.popleft().result()
 
 
-def _centred(data: NDArray[Any], valid: NDArray[np.bool_], px: int) -> Pixels:
+def _centred(data: NDArray[Any], valid: Bools, px: int) -> Pixels:
     """Crop what is too large and pad what is too small, about the centre; padding is invalid."""
     out = np.zeros((len(data), px, px), dtype=data.dtype)
     known = np.zeros(out.shape, dtype=bool)
@@ -161,7 +161,7 @@ def _overlap(side: int, px: int) -> tuple[slice, slice]:
     return slice(old, old + kept), slice(new, new + kept)
 
 
-def _resized(data: NDArray[Any], valid: NDArray[np.bool_], px: int) -> Pixels:
+def _resized(data: NDArray[Any], valid: Bools, px: int) -> Pixels:
     """Resample bilinearly from valid pixels alone; valid where at least half of the weight is."""
     weight = torch.from_numpy(valid.astype(np.float64))[None]
     known = np.where(valid, data, 0).astype(np.float64)

@@ -10,11 +10,12 @@ from __future__ import annotations
 from collections.abc import Hashable, Sequence
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 from scipy.sparse import coo_matrix
 from scipy.sparse.csgraph import connected_components
 
-from geotl.data.footprints import Layout, Rows, near
+from geotl.arrays import Float64s, Int64s
+from geotl.data.footprints import Layout, near
 from geotl.data.splits import (
     Split,
     class_counts,
@@ -28,11 +29,10 @@ from geotl.data.splits import (
 )
 from geotl.errors import DataError
 
-Floats = NDArray[np.float64]
-Folds = list[tuple[Rows, Rows]]
+Folds = list[tuple[Int64s, Int64s]]
 
 
-def block_of(boxes: Floats, block_m: float, *, seed: int) -> Rows:
+def block_of(boxes: Float64s, block_m: float, *, seed: int) -> Int64s:
     """The square block that the centre of each box [N,4] lies in, numbered from 0.
 
     Where the blocks begin is drawn by the seed.
@@ -55,7 +55,7 @@ def block_units(
     seed: int,
     groups: Sequence[str | None] | None = None,
     content: Sequence[str] | None = None,
-) -> Rows:
+) -> Int64s:
     """What a split keeps whole: the tiles of each block, numbered from 0.
 
     Tiles of one group (a label polygon, a site) and copies go to the block of their middle
@@ -87,7 +87,7 @@ def block_units(
 
 
 def unit_folds(
-    unit: Rows,
+    unit: Int64s,
     labels: ArrayLike,
     n: int,
     *,
@@ -164,7 +164,7 @@ def clear(
 
 
 def clear_folds(
-    train: Rows, labels: Rows, n: int, *, seed: int, unit: Rows, layout: Layout,
+    train: Int64s, labels: Int64s, n: int, *, seed: int, unit: Int64s, layout: Layout,
     buffer_m: float,
 ) -> Folds:  # fmt: skip
     """Folds inside the training tiles, by the units that the split went by, as (fit, held out).
@@ -239,19 +239,19 @@ def at_random(
     return split_of(len(label), place[split.train], place[split.test], key)
 
 
-def _chain(keys: Sequence[Hashable]) -> Rows:
+def _chain(keys: Sequence[Hashable]) -> Int64s:
     """Links [m,2] from each row to the first of the same key; None links nothing."""
     first: dict[Hashable, int] = {}
     rows = [(row, first.setdefault(key, row)) for row, key in enumerate(keys) if key is not None]
     return np.array(rows, dtype=np.int64).reshape(-1, 2)
 
 
-def _first(part: Rows) -> Rows:
+def _first(part: Int64s) -> Int64s:
     """The first row of each part."""
     return np.unique(part, return_index=True)[1].astype(np.int64)
 
 
-def _joined(count: int, links: Rows) -> Rows:
+def _joined(count: int, links: Int64s) -> Int64s:
     """Which part of the graph of links each row belongs to."""
     graph = coo_matrix((np.ones(len(links)), (links[:, 0], links[:, 1])), shape=(count, count))
     return np.asarray(connected_components(graph, directed=False)[1], dtype=np.int64)

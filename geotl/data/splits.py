@@ -10,11 +10,10 @@ from collections.abc import Hashable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 
+from geotl.arrays import Bools, Int64s
 from geotl.errors import DataError, nearest
-
-Rows = NDArray[np.int64]
 
 _TRIALS = 200
 _SIDES = {
@@ -39,9 +38,9 @@ class Split:
         set_aside: tiles left out: copies of training tiles, and tiles without a label or side.
     """
 
-    train: Rows
-    test: Rows
-    set_aside: Rows
+    train: Int64s
+    test: Int64s
+    set_aside: Int64s
 
 
 def k_shot(
@@ -199,7 +198,7 @@ def by_group(
 
 
 def by_units(
-    unit: Rows,
+    unit: Int64s,
     labels: ArrayLike,
     test_fraction: float,
     *,
@@ -222,7 +221,7 @@ def by_units(
 
 def folds(
     labels: ArrayLike, n: int, *, seed: int, groups: Sequence[Hashable] | None = None
-) -> list[tuple[Rows, Rows]]:
+) -> list[tuple[Int64s, Int64s]]:
     """Stratified folds inside the training labels, as (fit, held out) positions.
 
     Each class is dealt over the folds as evenly as it goes, groups whole. There are fewer folds
@@ -263,7 +262,7 @@ def folds(
     return pairs
 
 
-def columns(labels: ArrayLike, content: Sequence[str] | None) -> tuple[Rows, Sequence[Hashable]]:
+def columns(labels: ArrayLike, content: Sequence[str] | None) -> tuple[Int64s, Sequence[Hashable]]:
     """Labels as int64, and what tells copies apart: contents, or else the rows themselves."""
     label = np.asarray(labels).astype(np.int64)
     key: Sequence[Hashable] = range(len(label)) if content is None else content
@@ -284,7 +283,7 @@ def check_fraction(fraction: float) -> None:
 
 
 def _first_of_each(
-    order: Rows, key: Sequence[Hashable], taken: set[Hashable] | dict[Hashable, bool]
+    order: Int64s, key: Sequence[Hashable], taken: set[Hashable] | dict[Hashable, bool]
 ) -> list[int]:
     """The first row of each content in an order, but for contents already taken."""
     fresh: dict[Hashable, int] = {}
@@ -294,7 +293,7 @@ def _first_of_each(
     return list(fresh.values())
 
 
-def split_of(count: int, train: Rows, test: Rows, key: Sequence[Hashable]) -> Split:
+def split_of(count: int, train: Int64s, test: Int64s, key: Sequence[Hashable]) -> Split:
     """Sort the sides and set aside every test tile that is a copy of a training tile."""
     learnt = {key[row] for row in train}
     kept = np.array([row for row in test if key[row] not in learnt], dtype=np.int64)
@@ -303,7 +302,7 @@ def split_of(count: int, train: Rows, test: Rows, key: Sequence[Hashable]) -> Sp
     return Split(train, np.sort(kept), aside)
 
 
-def checked(split: Split, label: Rows, names: Sequence[str] | None) -> Split:
+def checked(split: Split, label: Int64s, names: Sequence[str] | None) -> Split:
     """The split, if both sides have tiles and no tested class lacks training tiles."""
     if not len(split.train) or not len(split.test):
         raise DataError("the split leaves one side without tiles; change the column or the groups")
@@ -315,7 +314,7 @@ def checked(split: Split, label: Rows, names: Sequence[str] | None) -> Split:
     return split
 
 
-def numbered(groups: Sequence[Hashable]) -> Rows:
+def numbered(groups: Sequence[Hashable]) -> Int64s:
     """Groups as numbers 0.. in order of appearance."""
     missing = sum(group is None or group == "" for group in groups)
     if missing:
@@ -327,7 +326,7 @@ def numbered(groups: Sequence[Hashable]) -> Rows:
     return np.array([numbers.setdefault(group, len(numbers)) for group in groups], dtype=np.int64)
 
 
-def linked(unit: Rows, key: Sequence[Hashable]) -> Rows:
+def linked(unit: Int64s, key: Sequence[Hashable]) -> Int64s:
     """Groups joined where they share a copy, renumbered 0.. in order of appearance."""
     parent = list(range(int(unit.max(initial=0)) + 1))
 
@@ -342,7 +341,7 @@ def linked(unit: Rows, key: Sequence[Hashable]) -> Rows:
     return numbered([top(int(group)) for group in unit])
 
 
-def class_counts(unit: Rows, label: Rows) -> Rows:
+def class_counts(unit: Int64s, label: Int64s) -> Int64s:
     """Labelled tiles of each unit and class, [units, classes]."""
     known = label >= 0
     counts = np.zeros((int(unit.max()) + 1, int(label.max(initial=0)) + 1), dtype=np.int64)
@@ -350,7 +349,7 @@ def class_counts(unit: Rows, label: Rows) -> Rows:
     return counts
 
 
-def best_groups(counts: Rows, fraction: float, random: np.random.Generator) -> NDArray[np.bool_]:
+def best_groups(counts: Int64s, fraction: float, random: np.random.Generator) -> Bools:
     """Which units to test, bool [units]: class shares nearest to the fraction."""
     total = counts.sum(axis=0)
     present = total > 0
@@ -366,7 +365,7 @@ def best_groups(counts: Rows, fraction: float, random: np.random.Generator) -> N
     return best
 
 
-def deal(counts: Rows, n: int, random: np.random.Generator) -> Rows:
+def deal(counts: Int64s, n: int, random: np.random.Generator) -> Int64s:
     """A fold for each unit: the largest first, each to the fold that has least of its classes."""
     order = random.permutation(len(counts))
     order = order[np.argsort(-counts[order].max(axis=1), kind="stable")]
@@ -381,7 +380,7 @@ def deal(counts: Rows, n: int, random: np.random.Generator) -> Rows:
     return fold
 
 
-def _without_orphans(held: Rows, unit: Rows, label: Rows) -> Rows:
+def _without_orphans(held: Int64s, unit: Int64s, label: Int64s) -> Int64s:
     """Held-out rows without the units that hold all of some class's tiles, one unit a class."""
     for value in np.unique(label[held]):
         mine = np.flatnonzero(label == value)

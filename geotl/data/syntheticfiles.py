@@ -10,9 +10,9 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 from numpy.typing import NDArray
 
+from geotl.arrays import Int64s
 from geotl.data.manifest import index_manifest
 from geotl.data.tiles import DEFAULT_TABLE, SYNTHETIC, Tile
 from geotl.errors import DataError, nearest
@@ -25,8 +25,6 @@ SOURCES, SOURCES_TAG = "sources.txt", "GEOTL_SOURCES"
 HEADER = ("path", "label", "split", "synthetic", "sources")
 DIGITS = 16  # of each source's hash, in a tile's own tags
 
-Ints = NDArray[np.int64]
-
 
 def digest_of(sources: Sequence[str]) -> str:
     """One SHA-256 for the contents a generator learnt from, whatever their order.
@@ -38,7 +36,7 @@ def digest_of(sources: Sequence[str]) -> str:
 
 
 def write_synthetic(
-    folder: Path, images: NDArray[Any], labels: Ints, *,
+    folder: Path, images: NDArray[Any], labels: Int64s, *,
     classes: Sequence[str], bands: Sequence[str], sources: Sequence[str],
 ) -> list[Path]:  # fmt: skip
     """Write tiles into class folders, each marked, and tell of them in tiles.csv and sources.txt.

@@ -18,8 +18,10 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from geotl.arrays import Bools, Float64s, Int64s, Pixels
+from geotl.console import Progress
 from geotl.data.fingerprints import PACK_FORMAT, fingerprint, wanted_bands
-from geotl.data.read_tile import Fit, Pixels, check_headers, common_size, load_images, to_image
+from geotl.data.read_tile import Fit, check_headers, common_size, load_images, to_image
 from geotl.data.tiles import Tile, TileIndex
 from geotl.errors import DataError, OutputError
 from geotl.imagery.sensors import Sensor
@@ -29,7 +31,6 @@ from geotl.io.raster import RasterInfo
 __all__ = ["Fit", "Pack", "Pixels", "Statistics", "Unread", "batch", "fingerprint", "pack"]
 __all__ += ["packed", "read_tiles", "statistics", "to_batch", "to_image"]
 
-Progress = Callable[[int, int], None]
 Box = tuple[float, float, float, float]
 
 _IMAGES, _VALID, _NOTE = "images.npy", "valid.npy", "pack.json"
@@ -53,7 +54,7 @@ class Pack:
     """
 
     images: NDArray[Any]
-    valid: NDArray[np.bool_] | None
+    valid: Bools | None
     bands: tuple[str, ...]
     fingerprint: str
     folder: Path
@@ -74,10 +75,10 @@ class Statistics:
     number of valid pixels behind the figures.
     """
 
-    mean: NDArray[np.float64]
-    sd: NDArray[np.float64]
-    fill: NDArray[np.float64]
-    count: NDArray[np.int64]
+    mean: Float64s
+    sd: Float64s
+    fill: Float64s
+    count: Int64s
 
 
 def pack(
@@ -238,7 +239,7 @@ def batch(
     pack: Pack,
     rows: Sequence[int] | NDArray[np.integer[Any]],
     *,
-    fill: NDArray[np.float64],
+    fill: Float64s,
     device: torch.device | str = "cpu",
 ) -> dict[str, Tensor]:
     """Some tiles as a batch: image float32 [N,C,S,S] in DN, valid bool [N,C,S,S] or [N,1,S,S].
@@ -256,9 +257,9 @@ def batch(
 
 def to_batch(
     images: NDArray[Any],
-    valid: NDArray[np.bool_] | None,
+    valid: Bools | None,
     *,
-    fill: NDArray[np.float64],
+    fill: Float64s,
     device: torch.device | str = "cpu",
 ) -> dict[str, Tensor]:
     """Arrays [N,C,S,S] as a batch: see `batch`; valid None means that every pixel is.
@@ -389,9 +390,7 @@ def _clear(folder: Path) -> None:
         path.unlink(missing_ok=True)
 
 
-def _merged(
-    before: tuple[int, float, float], values: NDArray[np.float64]
-) -> tuple[int, float, float]:
+def _merged(before: tuple[int, float, float], values: Float64s) -> tuple[int, float, float]:
     """Count, mean and sum of squared deviations with more values added."""
     n, mean, square = before
     more = values.size
@@ -406,7 +405,7 @@ def _merged(
     )
 
 
-def _check_seen(pack: Pack, count: NDArray[np.int64]) -> None:
+def _check_seen(pack: Pack, count: Int64s) -> None:
     if not count.any():
         raise DataError("no valid training pixel to take statistics from; give more tiles")
     empty = [band for band, n in zip(pack.bands, count, strict=True) if n == 0]

@@ -8,9 +8,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from geotl.data.tile_array import Pack, Progress
-
-Floats = NDArray[np.float64]
+from geotl.arrays import Bools, Float32s, Float64s
+from geotl.console import Progress
+from geotl.data.tile_array import Pack
 
 THUMB_PX = 16
 QUANTILES = (0.0, 0.001, 0.01, 0.5, 0.99, 0.999, 1.0)
@@ -34,13 +34,13 @@ class TileFacts:
             pixels take the tile's mean.
     """
 
-    mean: Floats
-    sd: Floats
-    valid: Floats
-    blank: Floats
-    full: Floats
-    quantiles: Floats
-    thumbs: NDArray[np.float32]
+    mean: Float64s
+    sd: Float64s
+    valid: Float64s
+    blank: Float64s
+    full: Float64s
+    quantiles: Float64s
+    thumbs: Float32s
 
 
 def tile_facts(pack: Pack, progress: Progress | None = None) -> TileFacts:
@@ -69,7 +69,7 @@ def tile_facts(pack: Pack, progress: Progress | None = None) -> TileFacts:
     )
 
 
-def _figures(image: NDArray[Any], known: NDArray[np.bool_]) -> tuple[NDArray[Any], ...]:
+def _figures(image: NDArray[Any], known: Bools) -> tuple[NDArray[Any], ...]:
     """Means, sds, shares and thumbs of a block [n,C,S,S]."""
     values = image.astype(np.float64)
     number = np.maximum(known.sum(axis=(2, 3)), 1)
@@ -84,7 +84,7 @@ def _figures(image: NDArray[Any], known: NDArray[np.bool_]) -> tuple[NDArray[Any
     return mean, sd, known.mean(axis=(1, 2, 3)), blank, full, thumbs
 
 
-def _shrunk(values: Floats) -> Floats:
+def _shrunk(values: Float64s) -> Float64s:
     """Means of boxes [n,C,s,s] of images [n,C,S,S], s at most 16; the boxes differ by a pixel."""
     side = values.shape[-1]
     to = min(THUMB_PX, side)
@@ -94,14 +94,14 @@ def _shrunk(values: Floats) -> Floats:
     return np.asarray(summed / np.outer(width, width))
 
 
-def _sampled(image: NDArray[Any], known: NDArray[np.bool_], stride: int) -> Floats:
+def _sampled(image: NDArray[Any], known: Bools, stride: int) -> Float64s:
     """Every stride-th pixel of a block, by band [C,n], nan where it is not valid."""
     flat = np.moveaxis(image, 1, 0).reshape(image.shape[1], -1)[:, ::stride]
     seen = np.moveaxis(known, 1, 0).reshape(image.shape[1], -1)[:, ::stride]
     return np.where(seen, flat.astype(np.float64), np.nan)
 
 
-def _quantiles(values: Floats) -> Floats:
+def _quantiles(values: Float64s) -> Float64s:
     found = np.full((len(QUANTILES), len(values)), np.nan)
     for band, row in enumerate(values):
         seen = row[np.isfinite(row)]

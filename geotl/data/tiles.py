@@ -11,8 +11,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
-from numpy.typing import NDArray
 
+from geotl.arrays import Int64s
 from geotl.errors import DataError, nearest
 from geotl.imagery.band_files import band_in_name, images_in, is_band_folder
 from geotl.imagery.sensors import Sensor
@@ -81,7 +81,7 @@ class TileIndex:
         return len(self.tiles)
 
     @property
-    def labels(self) -> NDArray[np.int64]:
+    def labels(self) -> Int64s:
         """Class of each tile, int64 [N]; -1 where there is none."""
         return np.array([-1 if t.label is None else t.label for t in self.tiles], dtype=np.int64)
 

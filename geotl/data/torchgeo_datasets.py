@@ -14,13 +14,14 @@ import json
 import shutil
 import tempfile
 import typing
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from geotl.console import Log
 from geotl.errors import DataError, OutputError, nearest
 from geotl.io.files import write_text
 from geotl.io.raster import Grid, write
@@ -47,7 +48,7 @@ def parse(root: str) -> tuple[str, Path]:
     return name, Path(folder).expanduser().absolute()
 
 
-def copy_data_set(root: str, cache: Path, say: Callable[[str], None] = print) -> Path:
+def copy_data_set(root: str, cache: Path, say: Log = print) -> Path:
     """Write a torchgeo data set's samples as tiles below `cache`, once; return their manifest.
 
     The tiles carry the band names that the data set states. torchgeo hands out float32: whole

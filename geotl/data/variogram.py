@@ -13,16 +13,14 @@ from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
-from numpy.typing import NDArray
 from scipy.optimize import least_squares
 from scipy.spatial.distance import pdist
 
+from geotl.arrays import Float64s, Int64s
 from geotl.data.footprints import Layout
 from geotl.data.spatial_splits import block_of
 from geotl.errors import DataError
 
-Floats = NDArray[np.float64]
-Counts = NDArray[np.int64]
 Shape = Literal["exponential", "spherical"]
 
 MOST_TILES = 2000  # whose pairs are compared; a random part of more
@@ -48,16 +46,16 @@ class Variogram:
         reached: whether that lies within the distances seen; if not, `range_m` is the largest one.
     """
 
-    lag_m: Floats
-    gamma: Floats
-    pairs: Counts
+    lag_m: Float64s
+    gamma: Float64s
+    pairs: Int64s
     shape: Shape
     nugget: float
     sill: float
     range_m: float
     reached: bool
 
-    def model(self, distance_m: Floats) -> Floats:
+    def model(self, distance_m: Float64s) -> Float64s:
         """Dissimilarity that the fitted model gives at some distances."""
         rise = SHAPES[self.shape](distance_m / max(self.range_m, 1e-9))
         return np.asarray(self.nugget + (self.sill - self.nugget) * rise)
@@ -74,22 +72,22 @@ class Variogram:
         return f"tiles resemble each other up to {self.range_m:,.0f} m ({self.shape} variogram)"
 
 
-def _spherical(share: Floats) -> Floats:
+def _spherical(share: Float64s) -> Float64s:
     inside = np.minimum(share, 1.0)
     return np.asarray(1.5 * inside - 0.5 * inside**3)
 
 
-def _exponential(share: Floats) -> Floats:
+def _exponential(share: Float64s) -> Float64s:
     return np.asarray(1.0 - np.exp(-3.0 * share))
 
 
-SHAPES: dict[Shape, Callable[[Floats], Floats]] = {
+SHAPES: dict[Shape, Callable[[Float64s], Float64s]] = {
     "exponential": _exponential,
     "spherical": _spherical,
 }
 
 
-def variogram(centres: Floats, features: Floats, *, seed: int = 0) -> Variogram:
+def variogram(centres: Float64s, features: Float64s, *, seed: int = 0) -> Variogram:
     """The variogram of features [N,D] at places [N,2] in metres, and the model that fits best.
 
     Features are standardised and count alike. Distances go up to half of the extent, in bins that
@@ -114,7 +112,7 @@ def variogram(centres: Floats, features: Floats, *, seed: int = 0) -> Variogram:
     return min(fits, key=lambda fit: fit[0])[1]
 
 
-def _binned(places: Floats, values: Floats) -> tuple[Floats, Floats, Counts]:
+def _binned(places: Float64s, values: Float64s) -> tuple[Float64s, Float64s, Int64s]:
     """Mean distance, half the mean squared difference and the number of pairs in each bin."""
     distance = pdist(places)
     unlike = pdist(values, "sqeuclidean") / (2.0 * values.shape[1])
@@ -134,12 +132,12 @@ def _binned(places: Floats, values: Floats) -> tuple[Floats, Floats, Counts]:
     return lag, gamma, pairs[kept].astype(np.int64)
 
 
-def _fitted(shape: Shape, lag: Floats, gamma: Floats, pairs: Counts) -> tuple[float, Variogram]:
+def _fitted(shape: Shape, lag: Float64s, gamma: Float64s, pairs: Int64s) -> tuple[float, Variogram]:
     """Weighted squared misfit of a shape's best model, and the variogram with it."""
     furthest, top = float(lag[-1]), float(gamma.max())
     weight = np.sqrt(pairs / pairs.sum())
 
-    def miss(p: Floats) -> Floats:
+    def miss(p: Float64s) -> Float64s:
         model = p[0] + p[1] * SHAPES[shape](lag / p[2])
         return np.asarray(weight * (gamma / np.maximum(model, 1e-6 * top) - 1.0))
 

@@ -19,12 +19,11 @@ from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 
+from geotl.arrays import Float64s, Int64s
 from geotl.errors import DataError
 
-Floats = NDArray[np.float64]
-Counts = NDArray[np.int64]
 Allocation = Literal["proportional", "equal", "neyman"]
 ALLOCATIONS: tuple[Allocation, ...] = ("proportional", "equal", "neyman")
 
@@ -36,21 +35,21 @@ _FEWEST = 2  # points in a stratum that a variance needs
 class Estimated:
     """Estimates with their standard errors, of one shape; intervals are value ± 1.96 SE."""
 
-    value: Floats
-    se: Floats
+    value: Float64s
+    se: Float64s
 
     @property
-    def margin(self) -> Floats:
+    def margin(self) -> Float64s:
         """Half the width of the 95 % interval."""
         return Z_95 * self.se
 
     @property
-    def low(self) -> Floats:
+    def low(self) -> Float64s:
         """Lower end of the 95 % interval (it may lie below 0)."""
         return self.value - self.margin
 
     @property
-    def high(self) -> Floats:
+    def high(self) -> Float64s:
         """Upper end of the 95 % interval (that of a share may lie above 1)."""
         return self.value + self.margin
 
@@ -70,13 +69,13 @@ class AreaEstimate:
         areas_m2: error-adjusted area of each class.
     """
 
-    matrix: Counts
-    weights: Floats
-    proportions: Floats
+    matrix: Int64s
+    weights: Float64s
+    proportions: Float64s
     overall: Estimated
     users: Estimated
     producers: Estimated
-    mapped_m2: Floats
+    mapped_m2: Float64s
     areas_m2: Estimated
 
 
@@ -192,7 +191,7 @@ def allocate(
     method: Allocation = "proportional",
     expected_users: ArrayLike = 0.8,
     available: ArrayLike | None = None,
-) -> Counts:
+) -> Int64s:
     """Divide n points among the strata, at least `minimum` in each that is mapped (section 5.1.2).
 
     Classes whose share of the points would fall below the minimum are raised to it, and the rest
@@ -231,7 +230,7 @@ def allocate(
     return _rounded(_bounded(wanted, n, least, np.where(there, most, 0)), n, most)
 
 
-def too_few(matrix: ArrayLike, mapped_pixels: ArrayLike) -> Counts:
+def too_few(matrix: ArrayLike, mapped_pixels: ArrayLike) -> Int64s:
     """Positions of the mapped classes with fewer points than a variance needs.
 
     >>> too_few([[3, 0, 0], [0, 1, 0], [0, 0, 0]], [10, 10, 0]).tolist()
@@ -241,7 +240,7 @@ def too_few(matrix: ArrayLike, mapped_pixels: ArrayLike) -> Counts:
     return np.flatnonzero((pixels > 0) & (counts.sum(axis=1) < _FEWEST))
 
 
-def _checked(matrix: ArrayLike, mapped_pixels: ArrayLike) -> tuple[Counts, Floats]:
+def _checked(matrix: ArrayLike, mapped_pixels: ArrayLike) -> tuple[Int64s, Float64s]:
     counts = np.asarray(matrix, dtype=np.int64)
     pixels = np.asarray(mapped_pixels, dtype=np.float64)
     if counts.ndim != 2 or counts.shape != (len(pixels), len(pixels)) or (counts < 0).any():
@@ -260,12 +259,14 @@ def _checked(matrix: ArrayLike, mapped_pixels: ArrayLike) -> tuple[Counts, Float
     return counts, pixels
 
 
-def _freedom(rows: Counts) -> Floats:
+def _freedom(rows: Int64s) -> Float64s:
     """n_i - 1, nan where that leaves no variance."""
     return np.where(rows < _FEWEST, np.nan, rows - 1.0)
 
 
-def _se_of_producers(producers: Floats, pixels: Floats, shares: Floats, spread: Floats) -> Floats:
+def _se_of_producers(
+    producers: Float64s, pixels: Float64s, shares: Float64s, spread: Float64s
+) -> Float64s:
     """Equation 7: SE of producer's accuracy; `spread` is s_ij (1 - s_ij) / (n_i - 1) [K,K]."""
     square = pixels[:, None] ** 2 * spread
     own = np.diag(square)
@@ -276,14 +277,14 @@ def _se_of_producers(producers: Floats, pixels: Floats, shares: Floats, spread: 
     return np.asarray(np.sqrt(np.maximum(variance, 0.0)))
 
 
-def _shares(weights: ArrayLike) -> Floats:
+def _shares(weights: ArrayLike) -> Float64s:
     shares = np.asarray(weights, dtype=np.float64)
     if shares.ndim != 1 or not np.isfinite(shares).all() or (shares < 0).any() or not shares.any():
         raise DataError("mapped shares must be a row of figures of 0 or more, and not all 0")
     return np.asarray(shares / shares.sum())
 
 
-def _spread(expected_users: ArrayLike, classes: int) -> Floats:
+def _spread(expected_users: ArrayLike, classes: int) -> Float64s:
     """S_i = sqrt(U_i (1 - U_i)) of each class."""
     users = np.asarray(expected_users, dtype=np.float64)
     if users.shape not in ((), (classes,)) or not ((users >= 0) & (users <= 1)).all():
@@ -294,7 +295,7 @@ def _spread(expected_users: ArrayLike, classes: int) -> Floats:
     return np.asarray(np.broadcast_to(np.sqrt(users * (1 - users)), (classes,)), dtype=np.float64)
 
 
-def _bounded(wanted: Floats, n: int, least: Counts, most: Counts) -> Floats:
+def _bounded(wanted: Float64s, n: int, least: Int64s, most: Int64s) -> Float64s:
     """Shares of n in proportion to `wanted` that keep within their bounds, found by bisection.
 
     Each class gets clip(scale * wanted, least, most); the sum grows with the scale.
@@ -315,7 +316,7 @@ def _bounded(wanted: Floats, n: int, least: Counts, most: Counts) -> Floats:
     return np.asarray(np.clip(high * wanted, least, most), dtype=np.float64)
 
 
-def _rounded(exact: Floats, n: int, most: Counts) -> Counts:
+def _rounded(exact: Float64s, n: int, most: Int64s) -> Int64s:
     """Whole numbers that sum to n, the largest remainders rounded up."""
     whole = np.floor(exact + 1e-9).astype(np.int64)
     remainder = np.where(whole < most, exact - whole, -1.0)

@@ -15,16 +15,13 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
+from geotl.arrays import Pixels
 from geotl.data.classrasters import ClassRaster, classes_on, value_names
 from geotl.data.tiles import class_name
 from geotl.errors import DataError
 from geotl.imagery.windows import Window
 from geotl.io.raster import Grid, opened
-
-Ints = NDArray[np.int64]
-Block = tuple[NDArray[Any], NDArray[np.bool_]]
 
 _BLOCK_PIXELS = 1 << 22  # held at once: 4 Mi pixels
 
@@ -91,7 +88,7 @@ def open_map(path: str | Path, names: Mapping[int, str] | None = None) -> ClassM
         )
 
 
-def read_block(of: ClassMap, window: Window, *, on: Grid | None = None) -> Block:
+def read_block(of: ClassMap, window: Window, *, on: Grid | None = None) -> Pixels:
     """Values and validity, both [h,w], of a window of a map.
 
     Args:

@@ -14,11 +14,10 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import ArrayLike
 
+from geotl.arrays import Float64s, Int64s
 from geotl.errors import DataError
 from geotl.evaluation.metrics import (
     UNLABELLED,
-    Counts,
-    Floats,
     Interval,
     Scores,
     bootstrap,
@@ -86,10 +85,10 @@ class Spread(NamedTuple):
 class Reliability:
     """Confidence against accuracy in equal-width bins of confidence; empty bins are nan."""
 
-    edges: Floats
-    confidence: Floats
-    accuracy: Floats
-    count: Counts
+    edges: Float64s
+    confidence: Float64s
+    accuracy: Float64s
+    count: Int64s
 
     @property
     def error(self) -> float:
@@ -102,7 +101,7 @@ class Reliability:
         return float((gap * self.count[filled]).sum() / total)
 
 
-def _usable(logits: ArrayLike, truth: ArrayLike) -> tuple[Floats, Counts]:
+def _usable(logits: ArrayLike, truth: ArrayLike) -> tuple[Float64s, Int64s]:
     """Logits [N, K] as float64 and their truths, without the unlabelled rows.
 
     A log-probability of -inf (a probability that underflowed to 0) is lifted to a floor far
@@ -124,7 +123,7 @@ def _usable(logits: ArrayLike, truth: ArrayLike) -> tuple[Floats, Counts]:
     return rows[known], labels[known]
 
 
-def softmax(logits: ArrayLike, temperature: float | Floats = 1.0) -> Floats:
+def softmax(logits: ArrayLike, temperature: float | Float64s = 1.0) -> Float64s:
     """Turn logits [N, K] into probabilities, divided by `temperature` (of each row, or all) first.
 
     >>> softmax([[0.0, 0.0]]).tolist()
@@ -281,7 +280,7 @@ class Evaluation:
     """
 
     classes: tuple[str, ...]
-    matrix: Counts
+    matrix: Int64s
     scores: Scores
     overall: Interval
     intervals: dict[str, Interval]
@@ -333,7 +332,7 @@ def evaluate(
     truth: ArrayLike,
     classes: Sequence[str],
     *,
-    temperature: float | Floats = 1.0,
+    temperature: float | Float64s = 1.0,
     seed: int = 0,
     rounds: int = 1000,
     rivals: Mapping[str, Interval] | None = None,

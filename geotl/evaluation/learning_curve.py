@@ -10,13 +10,12 @@ import math
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 from scipy.optimize import minimize_scalar
 
+from geotl.arrays import Float64s
 from geotl.errors import DataError
 from geotl.evaluation.metrics import Interval, mean_interval
-
-Floats = NDArray[np.float64]
 
 FEWEST_SIZES = 3  # a law with three parameters needs as many
 BEYOND = (2, 5)  # times the largest size measured
@@ -32,7 +31,7 @@ class PowerLaw:
     b: float
     c: float
 
-    def at(self, shots: ArrayLike) -> Floats:
+    def at(self, shots: ArrayLike) -> Float64s:
         """Accuracy at some numbers of labels a class.
 
         >>> PowerLaw(0.9, 0.4, 0.5).at([4, 100]).tolist()
@@ -51,24 +50,24 @@ class LearningCurve:
         law: fitted to the means; None with fewer than three sizes.
     """
 
-    shots: Floats
-    draws: Floats
+    shots: Float64s
+    draws: Float64s
     law: PowerLaw | None
 
     @property
-    def mean(self) -> Floats:
+    def mean(self) -> Float64s:
         """Mean over draws [S]."""
         return np.asarray(self.draws.mean(axis=0))
 
     @property
-    def sd(self) -> Floats:
+    def sd(self) -> Float64s:
         """Sample standard deviation over draws [S]; nan of a single draw."""
         if len(self.draws) < 2:
             return np.full(len(self.shots), math.nan)
         return np.asarray(self.draws.std(axis=0, ddof=1))
 
     @property
-    def interval(self) -> tuple[Floats, Floats]:
+    def interval(self) -> tuple[Float64s, Float64s]:
         """Ends of the 95 % interval of the mean over draws (Student's t), within 0 and 1."""
         found = [mean_interval(column) for column in self.draws.T]
         low, high = np.array([[i.low, i.high] for i in found]).T
@@ -138,7 +137,7 @@ def fit_power_law(shots: ArrayLike, accuracy: ArrayLike) -> PowerLaw:
     return _given_exponent(c, sizes, values)[1]
 
 
-def _given_exponent(c: float, sizes: Floats, values: Floats) -> tuple[float, PowerLaw]:
+def _given_exponent(c: float, sizes: Float64s, values: Float64s) -> tuple[float, PowerLaw]:
     """Squared misfit of the best a <= 1 and b >= 0 for an exponent, and the law."""
     falling = sizes**-c
     about = falling - falling.mean()

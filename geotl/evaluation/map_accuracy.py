@@ -10,10 +10,12 @@ from pathlib import Path
 
 import numpy as np
 
+from geotl.arrays import Float64s, Int64s
+from geotl.console import Progress
 from geotl.errors import DataError
-from geotl.evaluation.area_estimation import AreaEstimate, Counts, Floats, census, estimate, too_few
+from geotl.evaluation.area_estimation import AreaEstimate, census, estimate, too_few
 from geotl.evaluation.class_map import ClassMap, open_map, same_grid
-from geotl.evaluation.mapsurvey import Progress, Survey, cross, survey
+from geotl.evaluation.mapsurvey import Survey, cross, survey
 from geotl.evaluation.reference_points import References, as_classes, read_reference
 from geotl.evaluation.sample_design import Design, simple_warning, training_boxes
 from geotl.evaluation.samplejudging import judge, placement_warnings
@@ -217,7 +219,7 @@ def _classes(
     return tuple(name for name in ordered if name in there)
 
 
-def _by_class(of: ClassMap, by_value: Mapping[int, float], classes: Sequence[str]) -> Floats:
+def _by_class(of: ClassMap, by_value: Mapping[int, float], classes: Sequence[str]) -> Float64s:
     totals: Counter[str] = Counter()
     for value, amount in by_value.items():
         totals[of.name(value)] += amount  # type: ignore[assignment]
@@ -229,7 +231,7 @@ def _colours(of: ClassMap, classes: Sequence[str]) -> tuple[str, ...]:
     return tuple(known.get(name, "") for name in classes)
 
 
-def _few(matrix: Counts, sizes: Floats, classes: Sequence[str]) -> list[str]:
+def _few(matrix: Int64s, sizes: Float64s, classes: Sequence[str]) -> list[str]:
     """Lines on mapped classes with too few points to estimate from."""
     found = []
     rows = matrix.sum(axis=1)
@@ -243,7 +245,7 @@ def _few(matrix: Counts, sizes: Floats, classes: Sequence[str]) -> list[str]:
     return found
 
 
-def _certain(matrix: Counts, classes: Sequence[str]) -> list[str]:
+def _certain(matrix: Int64s, classes: Sequence[str]) -> list[str]:
     """A line on classes without an error among their points."""
     rows, right = matrix.sum(axis=1), np.diag(matrix)
     sure = [

@@ -8,16 +8,15 @@ from pathlib import Path
 
 import numpy as np
 import shapely
-from numpy.typing import NDArray
 
+from geotl.arrays import Float64s, Int64s
+from geotl.console import Progress
 from geotl.errors import DataError, nearest
-from geotl.evaluation.area_estimation import Allocation, Counts, allocate, sample_size
+from geotl.evaluation.area_estimation import Allocation, allocate, sample_size
 from geotl.evaluation.class_map import ClassMap
-from geotl.evaluation.mapsurvey import Progress, random_pixels, survey
+from geotl.evaluation.mapsurvey import random_pixels, survey
 from geotl.evaluation.reference_points import INCLUSION, REFERENCE, STRATUM
 from geotl.io.vector import write_features
-
-Floats = NDArray[np.float64]
 
 _MINIMUM = 50  # points in a class: what the paper's examples keep to
 _EXPECTED = 0.8  # user's accuracy where nothing is said
@@ -36,9 +35,9 @@ class Plan:
     """
 
     classes: tuple[str, ...]
-    pixels: Counts
-    expected: Floats
-    points: Counts
+    pixels: Int64s
+    expected: Float64s
+    points: Int64s
     se_overall: float
 
 
@@ -88,7 +87,7 @@ def plan_sample(
     return Plan(tuple(counted), pixels, users, points, expected_error(pixels, users, points))
 
 
-def expected_error(pixels: Counts, users: Floats, points: Counts) -> float:
+def expected_error(pixels: Int64s, users: Float64s, points: Int64s) -> float:
     """Standard error of overall accuracy with so many points in each class (equation 5).
 
     >>> expected_error(np.array([900, 100]), np.array([0.8, 0.8]), np.array([90, 10])).__round__(4)

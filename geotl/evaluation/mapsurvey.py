@@ -6,20 +6,18 @@ Everything is found in one pass over the map's blocks, so memory is bounded by a
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
+from geotl.arrays import Bools, Float64s, Int64s
+from geotl.console import Progress
 from geotl.errors import DataError
 from geotl.evaluation.class_map import ClassMap, read_block, windows
 from geotl.imagery.windows import Window
 from geotl.io.geodesy import row_areas_m2
-
-Ints = NDArray[np.int64]
-Floats = NDArray[np.float64]
-Progress = Callable[[int, int], None]
 
 _MOST_CLASSES = 1024
 _DENSE = 1 << 20  # a range of values that is tallied in a table
@@ -41,14 +39,14 @@ class Survey:
     pixels: Mapping[int, int]
     areas_m2: Mapping[int, float] | None
     nodata: int
-    value: Ints
+    value: Int64s
     status: NDArray[np.str_]
 
 
 def survey(
     of: ClassMap,
-    cols: Floats | None = None,
-    rows: Floats | None = None,
+    cols: Float64s | None = None,
+    rows: Float64s | None = None,
     progress: Progress | None = None,
 ) -> Survey:
     """Count a map's classes, and read it at places given in fractional columns and rows.
@@ -92,14 +90,14 @@ def survey(
 
 def random_pixels(
     of: ClassMap, most: int, seed: int, progress: Progress | None = None
-) -> dict[str, tuple[Ints, Ints]]:
+) -> dict[str, tuple[Int64s, Int64s]]:
     """Up to `most` random pixels of each class by name, as (rows, cols) in random order.
 
     Every pixel has a random key that hangs on the seed and its place alone, and those with the
     smallest keys are taken: a simple random sample without replacement in each class, the same
     however the file is cut into blocks. Asked for more, it begins with the same pixels.
     """
-    kept: dict[str, tuple[NDArray[np.uint64], Ints]] = {}
+    kept: dict[str, tuple[NDArray[np.uint64], Int64s]] = {}
     places = windows(of.tile, of.grid)
     for done, window in enumerate(places, 1):
         values, valid = read_block(of, window)
@@ -148,7 +146,7 @@ def cross(
     return {pair: (counts[pair], areas[pair]) for pair in sorted(counts)}
 
 
-def _tally(values: Ints, sizes: Floats) -> dict[int, tuple[int, float]]:
+def _tally(values: Int64s, sizes: Float64s) -> dict[int, tuple[int, float]]:
     """How often each value stands there, and the sum of its sizes."""
     if not values.size:
         return {}
@@ -163,19 +161,19 @@ def _tally(values: Ints, sizes: Floats) -> dict[int, tuple[int, float]]:
     return {int(found[i]): (int(number[i]), float(total[i])) for i in there}
 
 
-def _areas_of(per_row: Floats | None, window: Window, chosen: NDArray[np.bool_]) -> Floats:
+def _areas_of(per_row: Float64s | None, window: Window, chosen: Bools) -> Float64s:
     """Area of each chosen pixel of a window; 0 where areas are not known."""
     if per_row is None:
         return np.zeros(int(chosen.sum()))
     return np.repeat(per_row[window.row : window.row + window.height], chosen.sum(axis=1))
 
 
-def _inside(window: Window, col: Ints, row: Ints) -> NDArray[np.bool_]:
+def _inside(window: Window, col: Int64s, row: Int64s) -> Bools:
     down, across = row - window.row, col - window.col
     return (down >= 0) & (down < window.height) & (across >= 0) & (across < window.width)
 
 
-def _keys(window: Window, width: int, seed: int) -> tuple[NDArray[np.uint64], Ints]:
+def _keys(window: Window, width: int, seed: int) -> tuple[NDArray[np.uint64], Int64s]:
     """A random key and the position in the map of each pixel of a window, both [h,w].
 
     SplitMix64 (Steele, Lea & Flood 2014) of the position, begun at a place that the seed tells.

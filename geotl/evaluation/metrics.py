@@ -14,10 +14,8 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy.special import stdtrit  # Student's t; scipy.stats takes most of a second to import
 
+from geotl.arrays import Float64s, Int64s
 from geotl.errors import DataError
-
-Floats = NDArray[np.float64]
-Counts = NDArray[np.int64]
 
 UNLABELLED = -1
 
@@ -46,13 +44,13 @@ class Scores:
     balanced: float
     kappa: float
     macro_f1: float
-    precision: Floats
-    recall: Floats
-    f1: Floats
-    support: Counts
+    precision: Float64s
+    recall: Float64s
+    f1: Float64s
+    support: Int64s
 
 
-def check_labels(values: ArrayLike, name: str, n: int, lowest: int) -> Counts:
+def check_labels(values: ArrayLike, name: str, n: int, lowest: int) -> Int64s:
     """Check that labels are one row of whole numbers from `lowest` to n-1.
 
     Raises:
@@ -76,7 +74,7 @@ def check_labels(values: ArrayLike, name: str, n: int, lowest: int) -> Counts:
     return array.astype(np.int64)
 
 
-def confusion(truth: ArrayLike, predicted: ArrayLike, n: int) -> Counts:
+def confusion(truth: ArrayLike, predicted: ArrayLike, n: int) -> Int64s:
     """Count the tiles of each truth (row) given each name (column), as [n, n].
 
     Raises:
@@ -94,7 +92,7 @@ def confusion(truth: ArrayLike, predicted: ArrayLike, n: int) -> Counts:
     return cells.reshape(n, n).astype(np.int64)
 
 
-def _mean_defined(values: Floats) -> Floats:
+def _mean_defined(values: Float64s) -> Float64s:
     """Mean over the last axis of what is not nan; nan where nothing is left."""
     defined = ~np.isnan(values)
     with np.errstate(invalid="ignore"):  # 0 / 0 is the nan that is wanted
@@ -103,7 +101,7 @@ def _mean_defined(values: Floats) -> Floats:
         )
 
 
-def _summaries(hits: NDArray[Any], truth: NDArray[Any], given: NDArray[Any]) -> dict[str, Floats]:
+def _summaries(hits: NDArray[Any], truth: NDArray[Any], given: NDArray[Any]) -> dict[str, Float64s]:
     """Overall, balanced, kappa and macro F1 from [..., K] hits, row sums and column sums."""
     total = truth.sum(-1).astype(np.float64)
     with np.errstate(divide="ignore", invalid="ignore"):  # 0 / 0 is the nan that is wanted
@@ -199,7 +197,7 @@ def bootstrap_matrix(matrix: ArrayLike, *, seed: int, rounds: int = 1000) -> dic
     return {name: _percentiles(float(point[name]), values) for name, values in drawn.items()}
 
 
-def _percentiles(value: float, drawn: Floats) -> Interval:
+def _percentiles(value: float, drawn: Float64s) -> Interval:
     """The central 95 % of the rounds in which the score was defined."""
     defined = drawn[~np.isnan(drawn)]
     if not len(defined):

@@ -9,15 +9,13 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
+from geotl.arrays import Float64s
 from geotl.data.labels import name_of
 from geotl.errors import DataError, nearest
 from geotl.evaluation.class_map import ClassMap
 from geotl.io.raster import Grid
 from geotl.io.vector import Features, field_names, positions, read_features
-
-Floats = NDArray[np.float64]
 
 STRATUM, INCLUSION, REFERENCE = "stratum", "inclusion_probability", "reference"
 _FIELDS = (REFERENCE, "class", "label", "class_name")
@@ -41,10 +39,10 @@ class References:
     path: Path
     ids: tuple[str, ...]
     labels: tuple[str | None, ...]
-    cols: Floats
-    rows: Floats
+    cols: Float64s
+    rows: Float64s
     strata: tuple[str | None, ...] | None
-    inclusion: Floats | None
+    inclusion: Float64s | None
     notes: tuple[str, ...]
 
 
@@ -169,7 +167,7 @@ def _class_field(path: Path, held: Sequence[str]) -> str:
     )
 
 
-def _placed(found: Features, of: ClassMap) -> tuple[Floats, Floats]:
+def _placed(found: Features, of: ClassMap) -> tuple[Float64s, Float64s]:
     """Fractional columns and rows of points in a map, nan where there is no place."""
     kinds = {shape.geom_type for shape in found.geometries if shape is not None}
     if kinds - {"Point"}:
@@ -187,7 +185,7 @@ def _placed(found: Features, of: ClassMap) -> tuple[Floats, Floats]:
     return _pixels(of.grid, xy)
 
 
-def _pixels(grid: Grid, xy: Floats) -> tuple[Floats, Floats]:
+def _pixels(grid: Grid, xy: Float64s) -> tuple[Float64s, Float64s]:
     """Fractional columns and rows of positions [N,2]: the inverse of `Grid.at`.
 
     >>> grid = Grid("EPSG:32633", (10.0, 0.0, 500000.0, 0.0, -10.0, 4600000.0), 391, 517)

@@ -12,11 +12,9 @@ from collections.abc import Mapping, Sequence
 from typing import Literal
 
 import numpy as np
-from numpy.typing import NDArray
 
-from geotl.evaluation.area_estimation import Counts
+from geotl.arrays import Bools, Float64s, Int64s
 
-Floats = NDArray[np.float64]
 Design = Literal["stratified", "simple", "none"]
 DESIGNS: tuple[Design, ...] = ("stratified", "simple", "none")
 
@@ -27,7 +25,7 @@ _FEWEST_NEAR = 10  # points below which nearest neighbours say nothing
 
 def drawn_faults(
     strata: Sequence[str | None],
-    inclusion: Floats,
+    inclusion: Float64s,
     mapped: Sequence[str | None],
     pixels: Mapping[str, int],
 ) -> list[str]:
@@ -66,7 +64,7 @@ def drawn_faults(
     return faults
 
 
-def clustering(places: Floats, drawn: Sequence[Floats]) -> tuple[float, float, float]:
+def clustering(places: Float64s, drawn: Sequence[Float64s]) -> tuple[float, float, float]:
     """Mean distance to the nearest other point, the mean of random draws, and a p-value.
 
     Clark & Evans' (1954) measure, set against random pixels of the same classes rather than
@@ -86,7 +84,7 @@ def clustering(places: Floats, drawn: Sequence[Floats]) -> tuple[float, float, f
     return own, float(others.mean()), float((1 + (others <= own).sum()) / (1 + len(others)))
 
 
-def clustered_warning(places: Floats, drawn: Sequence[Floats]) -> str | None:
+def clustered_warning(places: Float64s, drawn: Sequence[Float64s]) -> str | None:
     """A line on clustered points, None where they lie as random pixels of their classes would."""
     if len(places) < _FEWEST_NEAR or not drawn:
         return None
@@ -99,7 +97,7 @@ def clustered_warning(places: Floats, drawn: Sequence[Floats]) -> str | None:
     )
 
 
-def simple_warning(counts: Counts, weights: Floats) -> str | None:
+def simple_warning(counts: Int64s, weights: Float64s) -> str | None:
     """A line on points by mapped class that a simple random sample would hardly give.
 
     >>> simple_warning(np.array([50, 50]), np.array([0.9, 0.1]))[:43]
@@ -121,7 +119,7 @@ def simple_warning(counts: Counts, weights: Floats) -> str | None:
     )
 
 
-def training_boxes(tags: Mapping[str, str]) -> Floats:
+def training_boxes(tags: Mapping[str, str]) -> Float64s:
     """Footprints [N,4] (left, bottom, right, top) of training tiles, as a map's tags tell them.
 
     They stand in the tag GEOTL_TRAINING_FOOTPRINTS as JSON, in the map's reference system; an
@@ -137,7 +135,7 @@ def training_boxes(tags: Mapping[str, str]) -> Floats:
     return held if held.ndim == 2 and held.shape[1] == 4 else np.zeros((0, 4))
 
 
-def within_boxes(xy: Floats, boxes: Floats) -> NDArray[np.bool_]:
+def within_boxes(xy: Float64s, boxes: Float64s) -> Bools:
     """Which positions [N,2] lie in any of some boxes [M,4].
 
     >>> within_boxes(np.array([[5.0, 5.0], [11.0, 5.0]]), np.array([[0.0, 0, 10, 10]])).tolist()
@@ -150,7 +148,7 @@ def within_boxes(xy: Floats, boxes: Floats) -> NDArray[np.bool_]:
     return found
 
 
-def _nearest(places: Floats) -> float:
+def _nearest(places: Float64s) -> float:
     """Mean distance to the nearest other place."""
     from scipy.spatial import cKDTree
 

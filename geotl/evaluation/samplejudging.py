@@ -7,14 +7,14 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
 
+from geotl.arrays import Bools, Float64s
+from geotl.console import Progress
 from geotl.evaluation.class_map import ClassMap
-from geotl.evaluation.mapsurvey import Progress, Survey, random_pixels
+from geotl.evaluation.mapsurvey import Survey, random_pixels
 from geotl.evaluation.reference_points import References, some
 from geotl.evaluation.sample_design import (
     Design,
-    Floats,
     clustered_warning,
     drawn_faults,
     training_boxes,
@@ -96,7 +96,7 @@ def placement_warnings(
     of: ClassMap,
     points: References,
     mapped: Sequence[str | None],
-    used: NDArray[np.bool_],
+    used: Bools,
     *,
     drawn: bool,
     progress: Progress | None = None,
@@ -122,7 +122,7 @@ def placement_warnings(
     return found
 
 
-def _sharing(ids: Sequence[str], rows: Floats, cols: Floats) -> list[str]:
+def _sharing(ids: Sequence[str], rows: Float64s, cols: Float64s) -> list[str]:
     pixels = np.column_stack([np.floor(rows), np.floor(cols)])
     _, first = np.unique(pixels, axis=0, return_index=True)
     twice = sorted(set(range(len(ids))) - set(first.tolist()))
@@ -132,7 +132,7 @@ def _sharing(ids: Sequence[str], rows: Floats, cols: Floats) -> list[str]:
     return [f"{len(twice)} points lie in a pixel that another one stands for ({which}); drop them"]
 
 
-def _trained_on(of: ClassMap, ids: Sequence[str], rows: Floats, cols: Floats) -> list[str]:
+def _trained_on(of: ClassMap, ids: Sequence[str], rows: Float64s, cols: Float64s) -> list[str]:
     boxes = training_boxes(of.tags)
     xy = np.array([of.grid.at(c, r) for c, r in zip(cols.tolist(), rows.tolist(), strict=True)])
     inside = np.flatnonzero(within_boxes(xy, boxes))
@@ -145,7 +145,7 @@ def _trained_on(of: ClassMap, ids: Sequence[str], rows: Floats, cols: Floats) ->
     ]
 
 
-def _random_draws(of: ClassMap, wanted: Counter[str], progress: Progress | None) -> list[Floats]:
+def _random_draws(of: ClassMap, wanted: Counter[str], progress: Progress | None) -> list[Float64s]:
     """Draws of as many random pixels of each class, as places in metres [N,2]."""
     pool = random_pixels(of, 10 * max(wanted.values()), 0, progress)
     random = np.random.default_rng(0)

@@ -9,14 +9,16 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from geotl.arrays import UInt8s
+from geotl.console import Log
 from geotl.data.tile_array import batch, statistics
 from geotl.errors import DataError
 from geotl.experiments.build import augmentation_of, read_source, recipe_sensor
-from geotl.experiments.draws import Draw, Say, Source, make_draw, settle_split
+from geotl.experiments.draws import Draw, Source, make_draw, settle_split
 from geotl.experiments.recipe import Recipe
 from geotl.experiments.run import rgb_positions
 from geotl.reporting.figures import sheet_figure, write_png
-from geotl.reporting.rendering import Pixels, quicklook, stretch_limits
+from geotl.reporting.rendering import quicklook, stretch_limits
 from geotl.training.augment import Augmentation, augment
 from geotl.training.batches import derived_seed
 from geotl.training.mixing import Mix, draw_mix, mix_tiles
@@ -27,7 +29,7 @@ COMPANY = 8  # tiles of a batch, from which a mix takes its partner
 STRIPES = (168, 222)  # two greys in turn: no data, invented by a rotation, or erased
 
 
-def preview(recipe: Recipe, path: Path, *, tile: int = 0, say: Say = print) -> None:
+def preview(recipe: Recipe, path: Path, *, tile: int = 0, say: Log = print) -> None:
     """Write a sheet of nine: a training tile as it is, and as eight batches would show it.
 
     Noise is in units of the bands' sd over the training tiles, also where a recipe normalises
@@ -70,7 +72,7 @@ def _features(kind: Augmentation) -> list[str]:
 
 def drawn_tiles(
     source: Source, draw: Draw, kind: Augmentation, *, tile: int, seed: int
-) -> tuple[list[Pixels], list[str]]:
+) -> tuple[list[UInt8s], list[str]]:
     """Pictures and captions of a training tile, as it is and in each draw.
 
     Returns:
@@ -126,7 +128,7 @@ def _missing(bands: Sequence[str], lost: Sequence[int]) -> str:
 
 def _picture(
     image: np.ndarray, valid: np.ndarray, rgb: Sequence[int], limits: np.ndarray
-) -> Pixels:
+) -> UInt8s:
     """A quicklook with stripes where no band shown has data; a single missing band is its fill."""
     shown = quicklook(image, None, rgb, limits)
     planes = np.broadcast_to(valid, image.shape)[list(rgb)]

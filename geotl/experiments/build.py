@@ -8,16 +8,16 @@ from typing import Any
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 
-from geotl.console import ProgressLine
+from geotl.arrays import Floats, Int64s
+from geotl.console import Log, ProgressLine
 from geotl.data.catalogue import index_tiles
 from geotl.data.syntheticfiles import read_synthetic
 from geotl.data.tile_array import Pack, fingerprint, pack, statistics
 from geotl.data.tiles import TileIndex
 from geotl.data.torchgeo_datasets import PREFIX
 from geotl.errors import DataError, RecipeError, nearest
-from geotl.experiments.draws import Draw, Say, Source, make_draw, settle_split, shows_random
+from geotl.experiments.draws import Draw, Source, make_draw, settle_split, shows_random
 from geotl.experiments.presets import settled
 from geotl.experiments.recipe import Recipe, resolve_root, resolve_weights
 from geotl.experiments.surveying import recipe_scenes, survey, survey_unlabelled
@@ -34,9 +34,6 @@ from geotl.training.features import cached_features
 from geotl.training.learner import TrainSettings
 from geotl.training.losses import ClassWeights
 from geotl.training.strategies import Plan
-
-Ints = NDArray[np.int64]
-Floats = NDArray[np.floating]
 
 
 def recipe_sensor(recipe: Recipe) -> Sensor:
@@ -67,7 +64,7 @@ def check_imagery(recipe: Recipe, sensor: Sensor) -> None:
         )
 
 
-def read_source(recipe: Recipe, sensor: Sensor, say: Say, *, quiet: bool = False) -> Source:
+def read_source(recipe: Recipe, sensor: Sensor, say: Log, *, quiet: bool = False) -> Source:
     """Index the tiles, or place chips in scenes, and pack them or find them packed."""
     placed, extra = None, None
     if recipe.data.scenes:
@@ -84,7 +81,7 @@ def read_source(recipe: Recipe, sensor: Sensor, say: Say, *, quiet: bool = False
     return Source(index, sensor, packed, quiet, placed, extra)
 
 
-def read_tiles(recipe: Recipe, sensor: Sensor, say: Say, *, quiet: bool) -> tuple[TileIndex, Pack]:
+def read_tiles(recipe: Recipe, sensor: Sensor, say: Log, *, quiet: bool) -> tuple[TileIndex, Pack]:
     """Index and pack the tiles below a recipe's root."""
     data = recipe.data
     index = index_tiles(
@@ -103,7 +100,7 @@ def read_tiles(recipe: Recipe, sensor: Sensor, say: Say, *, quiet: bool) -> tupl
         return index, pack(index, sensor, folder=folder, progress=told, **options)
 
 
-def settle(recipe: Recipe, source: Source, say: Say) -> Recipe:
+def settle(recipe: Recipe, source: Source, say: Log) -> Recipe:
     """The recipe with a strategy for the labels at hand, where it leaves that open."""
     recipe = settle_split(recipe, source.real, say)
     if recipe.strategy != "auto":
@@ -248,7 +245,7 @@ def caching_note(recipe: Recipe, source: Source) -> str | None:
     return f"frozen stages are computed anew in each epoch, for the new pixels of {named}"
 
 
-def feature_source(recipe: Recipe, source: Source) -> Callable[[TileClassifier, Ints], Floats]:
+def feature_source(recipe: Recipe, source: Source) -> Callable[[TileClassifier, Int64s], Floats]:
     """Frozen features, computed once and then found in the cache.
 
     Repeated draws share the features of all tiles; a single draw computes what it needs.
@@ -256,7 +253,7 @@ def feature_source(recipe: Recipe, source: Source) -> Callable[[TileClassifier, 
     everything = np.arange(len(source.pack), dtype=np.int64)
     shared = recipe.split.draws > 1 or shows_random(recipe)
 
-    def features(network: TileClassifier, rows: Ints) -> Floats:
+    def features(network: TileClassifier, rows: Int64s) -> Floats:
         wanted = everything if shared else rows
         with ProgressLine(quiet=source.quiet) as line:
             held = cached_features(

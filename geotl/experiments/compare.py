@@ -7,15 +7,16 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
-from numpy.typing import NDArray
 
+from geotl.arrays import Bools, Floats, Int64s
+from geotl.console import Log
 from geotl.errors import BandError, DataError
 from geotl.evaluation.evaluate import Spread, commonest, summarise_draws
 from geotl.evaluation.learning_curve import Gain, gain
-from geotl.evaluation.metrics import Counts, Interval, Scores, confusion, scores, wilson
+from geotl.evaluation.metrics import Interval, Scores, confusion, scores, wilson
 from geotl.evaluation.optimism import Optimism, optimism
 from geotl.experiments.build import build_network, feature_source, make_plan
-from geotl.experiments.draws import Draw, Say, Source, random_draw, shows_random
+from geotl.experiments.draws import Draw, Source, random_draw, shows_random
 from geotl.experiments.recipe import Recipe
 from geotl.experiments.report import Answers
 from geotl.models.classifier import TileClassifier
@@ -34,11 +35,6 @@ from geotl.training.strategies import (
     standardised,
 )
 
-Ints = NDArray[np.int64]
-Floats = NDArray[np.floating]
-Flags = NDArray[np.bool_]
-
-
 RANDOM_SPLIT = "network, random split"
 MOST_TRAINING = 2000  # training tiles that a network trained whole is judged on again
 HOW = {"blocks": "blocked", "group": "by group", "scene": "by scene"}
@@ -54,13 +50,13 @@ class Tally:
     """
 
     scores: dict[str, list[dict[str, float]]] = field(default_factory=dict)
-    matrices: dict[str, list[Counts]] = field(default_factory=dict)
+    matrices: dict[str, list[Int64s]] = field(default_factory=dict)
     seconds: list[float] = field(default_factory=list)
     answers: list[Answers] = field(default_factory=list)
-    paired: list[tuple[Flags, Flags]] = field(default_factory=list)
+    paired: list[tuple[Bools, Bools]] = field(default_factory=list)
     learnt: list[tuple[int, int]] = field(default_factory=list)
 
-    def add(self, method: str, truth: Ints, logits: Floats, classes: int) -> None:
+    def add(self, method: str, truth: Int64s, logits: Floats, classes: int) -> None:
         """Note how a method did on one draw."""
         matrix = confusion(truth, logits.argmax(1), classes)
         self.scores.setdefault(method, []).append(_summary(scores(matrix)))
@@ -74,7 +70,7 @@ class Tally:
         """Accuracy of every method, all folds together."""
         return {m: wilson(*np.sum(self.counts(m), axis=0).tolist()) for m in self.matrices}
 
-    def rivals(self, names: Iterable[str], truth: Ints) -> dict[str, Interval]:
+    def rivals(self, names: Iterable[str], truth: Int64s) -> dict[str, Interval]:
         """Intervals of the network's rivals, all folds together."""
         majority = commonest(truth, int(truth.max()) + 1)[1]
         pooled = self.pooled()
@@ -193,7 +189,7 @@ def judged_features(recipe: Recipe, source: Source, draw: Draw, fitted: Fitted) 
 
 def compare(
     recipe: Recipe, source: Source, draw: Draw, logits: Floats,
-    *, extra: Floats | None, tally: Tally, out: Path, quiet: bool, say: Say,
+    *, extra: Floats | None, tally: Tally, out: Path, quiet: bool, say: Log,
 ) -> dict[str, Interval]:  # fmt: skip
     """Judge the baselines on the same tiles, note every method's scores, return intervals.
 

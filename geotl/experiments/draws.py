@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import functools
 import hashlib
-from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
+from geotl.arrays import Float64s, Int64s
+from geotl.console import Log
 from geotl.data import splits
 from geotl.data.chips import Placement
 from geotl.data.footprints import Layout, locate, need_positions
@@ -32,9 +32,6 @@ from geotl.imagery.sensors import Sensor
 from geotl.training.baselines import band_statistics
 from geotl.training.heads import Folds
 
-Ints = NDArray[np.int64]
-Say = Callable[[str], None]
-
 
 @dataclass(frozen=True)
 class Source:
@@ -53,7 +50,7 @@ class Source:
     unlabelled: Pack | None = None
 
     @property
-    def labels(self) -> Ints:
+    def labels(self) -> Int64s:
         """Class of each tile."""
         return self.index.labels
 
@@ -69,7 +66,7 @@ class Source:
         )
 
     @functools.cached_property
-    def band_table(self) -> NDArray[np.float64]:
+    def band_table(self) -> Float64s:
         """Mean and sd of each tile's bands, the same for every draw."""
         return band_statistics(self.pack, np.arange(len(self.index), dtype=np.int64))
 
@@ -232,7 +229,7 @@ def folds_inside(recipe: Recipe, source: Source, draw: Draw) -> Folds:
     )  # fmt: skip
 
 
-def spatial_units(recipe: Recipe, source: Source, seed: int) -> tuple[Ints, str]:
+def spatial_units(recipe: Recipe, source: Source, seed: int) -> tuple[Int64s, str]:
     """What each tile cannot be parted from, and what such units are called in messages.
 
     Raises:
@@ -278,7 +275,7 @@ def shows_random(recipe: Recipe) -> bool:
     return recipe.split.method in SPATIAL and (recipe.strategy == "probe" if told is None else told)
 
 
-def settle_split(recipe: Recipe, source: Source, say: Say) -> Recipe:
+def settle_split(recipe: Recipe, source: Source, say: Log) -> Recipe:
     """The recipe with the side of its blocks and the number of its folds, where it leaves them.
 
     Raises:

@@ -11,13 +11,11 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 
+from geotl.arrays import Floats, Int64s
 from geotl.models.classifier import TileClassifier
 
-Ints = NDArray[np.int64]
-Floats = NDArray[np.floating]
 CELLS = 8  # of a tile's side, in each of which evidence is one figure
 MOST_EMBEDDED = 1000  # tiles
 
@@ -36,7 +34,7 @@ class Evidence:
 class Embedding:
     """Tiles in a plane where those of like features lie close: places [n,2], of `rows` [n]."""
 
-    rows: Ints
+    rows: Int64s
     places: Floats
 
 
@@ -55,10 +53,10 @@ class Pair:
     said: int
     count: int
     of: int
-    at: Ints
+    at: Int64s
 
 
-def typical(truth: Ints, chances: Floats) -> Ints:
+def typical(truth: Int64s, chances: Floats) -> Int64s:
     """Of each class the tile named rightly with the highest probability; none where none was.
 
     >>> typical(np.array([0, 0, 1]), np.array([[.6, .4], [.9, .1], [.7, .3]])).tolist()
@@ -73,7 +71,7 @@ def typical(truth: Ints, chances: Floats) -> Ints:
     return np.array(found, np.int64)
 
 
-def confused_pairs(truth: Ints, chances: Floats, *, most: int = 6, tiles: int = 6) -> list[Pair]:
+def confused_pairs(truth: Int64s, chances: Floats, *, most: int = 6, tiles: int = 6) -> list[Pair]:
     """The pairs of classes mixed up most often, and tiles of each.
 
     >>> pairs = confused_pairs(np.array([0, 0, 1]), np.array([[.4, .6], [.1, .9], [.2, .8]]))

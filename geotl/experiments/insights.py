@@ -6,8 +6,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
 
+from geotl.arrays import Floats, Int64s, UInt8s
 from geotl.data.tile_array import Pack, batch
 from geotl.experiments.explain import (
     MOST_EMBEDDED,
@@ -21,10 +21,8 @@ from geotl.experiments.explain import (
 from geotl.models.classifier import TileClassifier
 from geotl.reporting import explain_figures, figures
 from geotl.reporting.html import Picture
-from geotl.reporting.rendering import Pixels, quicklook, stretch_limits
+from geotl.reporting.rendering import quicklook, stretch_limits
 
-Ints = NDArray[np.int64]
-Floats = NDArray[np.floating]
 MOST_CLASSES = 24  # of which evidence is shown
 _EVIDENCE = (
     "Of each class the tile named rightly with the most confidence; beside it, the parts that its "
@@ -48,8 +46,8 @@ class Insight:
 
 
 def gather(
-    network: TileClassifier, pack: Pack, rows: Ints, truth: Ints, chances: Floats,
-    *, features: Callable[[Ints], Floats], seed: int,
+    network: TileClassifier, pack: Pack, rows: Int64s, truth: Int64s, chances: Floats,
+    *, features: Callable[[Int64s], Floats], seed: int,
 ) -> Insight:  # fmt: skip
     """Explain a network on the tiles it was judged on.
 
@@ -77,7 +75,7 @@ def gather(
 
 
 def pictures_of(
-    insight: Insight, pack: Pack, rows: Ints, truth: Ints, chances: Floats,
+    insight: Insight, pack: Pack, rows: Int64s, truth: Int64s, chances: Floats,
     *, classes: Sequence[str], colours: Sequence[str], rgb: Sequence[int], folds: int | None = None,
 ) -> dict[str, Picture]:  # fmt: skip
     """The report's pictures of evidence, likeness and pairs mixed up.
@@ -120,15 +118,15 @@ def _arrow(truth: str, said: str) -> str:
 
 
 def looks(
-    pack: Pack, rows: Ints, rgb: Sequence[int]
-) -> Callable[[Sequence[int] | Ints], list[Pixels]]:
+    pack: Pack, rows: Int64s, rgb: Sequence[int]
+) -> Callable[[Sequence[int] | Int64s], list[UInt8s]]:
     """What renders tiles of a pack on one stretch for all, that of some of `rows`."""
     some = rows[:: max(1, len(rows) // 64)]
     sample = np.concatenate(list(pack.images[some]), axis=1)
     known = None if pack.valid is None else np.concatenate(list(pack.valid[some]), axis=1)
     limits = stretch_limits(sample, known, rgb)
 
-    def render(wanted: Sequence[int] | Ints) -> list[Pixels]:
+    def render(wanted: Sequence[int] | Int64s) -> list[UInt8s]:
         return [
             quicklook(pack.images[i], None if pack.valid is None else pack.valid[i], rgb, limits)
             for i in wanted

@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
+from geotl.arrays import Float64s, Floats, Int64s
 from geotl.data.labels import Rejection
 from geotl.data.tile_array import Pack
 from geotl.data.variogram import Variogram
@@ -42,8 +42,6 @@ from geotl.reporting.html import (
 from geotl.training.heads import Chosen
 from geotl.training.learner import History
 
-Ints = NDArray[np.int64]
-Floats = NDArray[np.floating]
 MOST_REJECTED = 60  # rows of a table in the report
 HEAD_CHOICE = (
     "The head's setting is the one of least log-loss in the folds, after temperature scaling. "
@@ -62,10 +60,10 @@ class Answers:
         temperature: that each row of logits is divided by [n]; folds differ in it.
     """
 
-    rows: Ints
-    truth: Ints
+    rows: Int64s
+    truth: Int64s
     logits: Floats
-    temperature: NDArray[np.float64]
+    temperature: Float64s
 
     @classmethod
     def joined(cls, parts: Sequence[Answers]) -> Answers:
@@ -290,7 +288,7 @@ def baseline_rows(outcome: Outcome) -> list[tuple[str, float, float, float]]:
 
 
 def mistakes(
-    pack: Pack, rows: Ints, truth: Ints, chances: Floats, classes: Sequence[str],
+    pack: Pack, rows: Int64s, truth: Int64s, chances: Floats, classes: Sequence[str],
     *, most: int, rgb: Sequence[int],
 ) -> bytes:  # fmt: skip
     """The figure of tiles named wrongly, on one stretch for all."""

@@ -9,8 +9,9 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
+from geotl.arrays import Floats, Int64s
+from geotl.console import Log
 from geotl.data.chip_files import rejected_csv
 from geotl.data.fingerprints import wanted_bands
 from geotl.data.variogram import Variogram
@@ -38,7 +39,7 @@ from geotl.experiments.compare import (
     training_count,
     unlabelled_head,
 )
-from geotl.experiments.draws import Draw, Say, Source, make_draw, split_words
+from geotl.experiments.draws import Draw, Source, make_draw, split_words
 from geotl.experiments.insights import Insight, gather
 from geotl.experiments.recipe import Recipe, dump
 from geotl.experiments.report import Answers, Outcome, publish
@@ -52,10 +53,6 @@ from geotl.models.weights import WeightReport
 from geotl.training.features import raw_features
 from geotl.training.heads import Linear
 from geotl.training.strategies import Fitted, standardised
-
-Ints = NDArray[np.int64]
-Floats = NDArray[np.floating]
-
 
 HEAD_SETTINGS = {
     "logistic": "C (inverse penalty; further right is freer)",
@@ -76,7 +73,7 @@ class Judged:
 
 
 def run(
-    recipe: Recipe, out: Path, *, resume: bool = False, quiet: bool = False, say: Say = print
+    recipe: Recipe, out: Path, *, resume: bool = False, quiet: bool = False, say: Log = print
 ) -> dict[str, Any]:
     """Run a recipe into a folder and return its metrics.
 
@@ -114,7 +111,7 @@ def run(
 
 def judge_draw(
     recipe: Recipe, source: Source, number: int, tally: Tally, out: Path,
-    *, resume: bool, quiet: bool, say: Say,
+    *, resume: bool, quiet: bool, say: Log,
 ) -> Judged:  # fmt: skip
     """Fit one draw, judge it and its rivals, and say how it went."""
     draw = make_draw(recipe, source, number)
@@ -223,7 +220,7 @@ def insight_of(recipe: Recipe, source: Source, first: Judged) -> Insight:
     told = answers_of(source, first.draw, first.fitted, first.logits)
     fitted, place = first.fitted, {int(row): i for i, row in enumerate(told.rows)}
 
-    def features(rows: Ints) -> Floats:
+    def features(rows: Int64s) -> Floats:
         if fitted.features is None:
             raw = raw_features(fitted.network, source.pack, rows, precision=recipe.train.precision)
             return np.asarray(standardised(fitted.network, raw).mean(axis=1))

@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
+from geotl.arrays import Floats, Int64s
 from geotl.data.fingerprints import pixel_marks
 from geotl.data.tile_array import Pack
 from geotl.errors import RecipeError
@@ -23,8 +23,6 @@ from geotl.training.features import raw_features
 from geotl.training.heads import Linear
 from geotl.training.strategies import Fitted, install, predict_rows, standardised
 
-Ints = NDArray[np.int64]
-Floats = NDArray[np.floating]
 _BLOCK = 256
 
 
@@ -95,7 +93,9 @@ def make_companions(recipe: Recipe, source: Source, draw: Draw, fitted: Fitted) 
     )  # fmt: skip
 
 
-def kept_features(fitted: Fitted, source: Source, kept: Ints, rows: Ints, recipe: Recipe) -> Floats:
+def kept_features(
+    fitted: Fitted, source: Source, kept: Int64s, rows: Int64s, recipe: Recipe
+) -> Floats:
     """Standardised features [n, V, D] of some training tiles: a probe's own, else computed anew."""
     if fitted.features is not None:
         return np.asarray(fitted.features[kept])
@@ -114,7 +114,7 @@ def training_notes(source: Source, draw: Draw) -> dict[str, Any]:
     }  # fmt: skip
 
 
-def tile_marks(pack: Pack, rows: Ints) -> list[str]:
+def tile_marks(pack: Pack, rows: Int64s) -> list[str]:
     """Marks of some of a pack's tiles, by which a model knows again what it learnt from."""
     found: list[str] = []
     for start in range(0, len(rows), _BLOCK):

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from geotl.console import ProgressLine
+from geotl.console import Log, ProgressLine
 from geotl.data.chipping import pack_chips, pack_unlabelled
 from geotl.data.chips import ChipRules, Placement, place_chips
 from geotl.data.labelfiles import read_any
@@ -20,7 +20,7 @@ from geotl.imagery.sensors import Sensor
 
 
 def survey(
-    recipe: Recipe, sensor: Sensor, cache: Path, say: Callable[[str], None], *, quiet: bool
+    recipe: Recipe, sensor: Sensor, cache: Path, say: Log, *, quiet: bool
 ) -> tuple[TileIndex, Pack, Placement]:
     """Place and pack the chips of a recipe's labels; what was placed and rejected is said.
 
@@ -54,7 +54,7 @@ def survey_unlabelled(
     sensor: Sensor,
     placed: Placement,
     cache: Path,
-    say: Callable[[str], None],
+    say: Log,
     *,
     quiet: bool,
 ) -> Pack | None:

@@ -11,6 +11,7 @@ from typing import Any, Literal
 
 import torch
 
+from geotl.console import Log
 from geotl.errors import SettingError, UnfinishedError
 from geotl.export.deployable import Deployed, deployed
 from geotl.export.graphs import (
@@ -33,7 +34,6 @@ from geotl.io.files import check_absent, whole_file
 from geotl.models.model_file import ModelFile, bare, load, save
 
 GraphFormat = Literal["onnx", "pt2", "torchscript"]
-Say = Callable[[str], None]
 
 
 @dataclass(frozen=True)
@@ -99,7 +99,7 @@ class Exported:
 
 def export_graph(
     model: ModelFile, form: GraphFormat, path: Path, *, views: int | None = None,
-    rounding: Rounding = Rounding(), overwrite: bool = False, say: Say = print,
+    rounding: Rounding = Rounding(), overwrite: bool = False, say: Log = print,
 ) -> Exported:  # fmt: skip
     """Export a model as a graph that takes raw pixels and gives calibrated probabilities.
 
@@ -138,7 +138,7 @@ def export_graph(
 
 
 def export_bare(
-    model: ModelFile, path: Path, *, overwrite: bool = False, say: Say = print
+    model: ModelFile, path: Path, *, overwrite: bool = False, say: Log = print
 ) -> Exported:
     """Export a model as a safetensors file with nothing of its training tiles.
 
@@ -175,7 +175,7 @@ def check_parity(path: Path, found: Parity, limits: Limits) -> None:
 
 def write_int8(
     model: ModelFile, module: Deployed, path: Path, told: Mapping[str, Any], rounding: Rounding,
-    *, say: Say,
+    *, say: Log,
 ) -> Loss:  # fmt: skip
     """Write a rounded ONNX file, and judge it beside the unrounded one.
 

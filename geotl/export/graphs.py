@@ -16,8 +16,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from geotl.arrays import Float32s
 from geotl.export.deployable import Deployed
-from geotl.inference.engines import Floats, Runner, open_runner
+from geotl.inference.engines import Runner, open_runner
 from geotl.inference.onnx_file import INPUT, IR_VERSION, OPSET, OUTPUTS, seal
 
 PASSPORT_FILE = "geotl.json"
@@ -112,7 +113,7 @@ def run_onnx(path: Path) -> Runner:
 def running(module: Callable[[Tensor], tuple[Tensor, Tensor]]) -> Runner:
     """Run a module of PyTorch's, a deployed network or one that was loaded."""
 
-    def run(tiles: Floats) -> tuple[Floats, Floats]:
+    def run(tiles: Float32s) -> tuple[Float32s, Float32s]:
         with torch.no_grad():
             chances, logits = module(torch.from_numpy(tiles))
         return chances.numpy(), logits.numpy()

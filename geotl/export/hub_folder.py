@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from geotl._version import __version__
+from geotl.console import Log
 from geotl.errors import OutputError
 from geotl.export.basenames import shareable, shareable_recipe
 from geotl.export.exporter import export_graph
@@ -38,7 +39,6 @@ _MEANING = {
     ARRAY: "an example tile, raw values [C, S, S]", RASTER: "the same with its bands' names",
     EXPECTED: "what the model says of it", ITEM: "the STAC item (Machine Learning Model 1.5.2)",
 }  # fmt: skip
-Say = Callable[[str], None]
 
 
 @dataclass(frozen=True)
@@ -51,7 +51,7 @@ class Terms:
 
 def write_hub(
     model: ModelFile, folder: Path, *, terms: Terms | None = None, overwrite: bool = False,
-    say: Say = print,
+    say: Log = print,
 ) -> Path:  # fmt: skip
     """Write a folder that a model hub takes, whole or not at all.
 
@@ -78,7 +78,7 @@ def write_hub(
     return folder
 
 
-def fill_hub(model: ModelFile, folder: Path, terms: Terms, say: Say = print) -> None:
+def fill_hub(model: ModelFile, folder: Path, terms: Terms, say: Log = print) -> None:
     """Write all files into an empty folder."""
     model_file.save(folder / MODEL, shareable_model(model))
     if model.path is not None:  # the item is dated by it, and so repeats

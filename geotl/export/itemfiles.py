@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import datetime
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import shapely
 
+from geotl.console import Log
 from geotl.data.footprints import ground_in_degrees
 from geotl.errors import ModelError
 from geotl.export.mlmassets import assets_of
@@ -18,12 +19,10 @@ from geotl.export.stac_mlm import mlm_item
 from geotl.io.files import check_absent, write_text
 from geotl.models.model_file import ModelFile
 
-Say = Callable[[str], None]
-
 
 def write_item(
     model: ModelFile, path: Path, others: Sequence[Path] = (), *, licence: str | None = None,
-    overwrite: bool = False, say: Say = print,
+    overwrite: bool = False, say: Log = print,
 ) -> dict[str, Any]:  # fmt: skip
     """Write the STAC item of a model and further files, after all checks.
 

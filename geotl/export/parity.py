@@ -7,11 +7,11 @@ from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
-from numpy.typing import NDArray
 
+from geotl.arrays import Float32s
 from geotl.export.deployable import Deployed
 from geotl.export.graphs import running
-from geotl.inference.engines import Floats, Runner
+from geotl.inference.engines import Runner
 from geotl.models.model_file import ModelFile
 
 Precision = Literal["float32", "float16", "int8"]
@@ -88,14 +88,14 @@ class Parity:
         )
 
 
-def example_tiles(model: ModelFile) -> Floats:
+def example_tiles(model: ModelFile) -> Float32s:
     """A model's example tiles [n,C,S,S], raw float32, their invalid pixels NaN."""
     companions = model.companions
     raw = companions.examples.astype(np.float32)
     return np.where(companions.example_valid, raw, np.float32(np.nan))
 
 
-def compare(module: Deployed, runner: Runner, tiles: NDArray[np.float32]) -> Parity:
+def compare(module: Deployed, runner: Runner, tiles: Float32s) -> Parity:
     """Run a file on tiles [n,C,S,S] in every batch size, the last batch short, and compare."""
     wanted = _in_batches(running(module), tiles, max(BATCHES))
     apart = np.zeros(2)
@@ -111,7 +111,7 @@ def compare(module: Deployed, runner: Runner, tiles: NDArray[np.float32]) -> Par
     )  # fmt: skip
 
 
-def _in_batches(runner: Runner, tiles: Floats, size: int) -> tuple[Floats, Floats]:
+def _in_batches(runner: Runner, tiles: Float32s, size: int) -> tuple[Float32s, Float32s]:
     """Probabilities and logits of all tiles, so many at a time."""
     parts = [runner(tiles[at : at + size]) for at in range(0, len(tiles), size)]
     chances, logits = zip(*parts, strict=True)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -12,6 +11,8 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from geotl.arrays import Bools, Float32s, Float64s
+from geotl.console import Log
 from geotl.errors import DataError, UnfinishedError
 from geotl.export.deepnesstiles import TileLayout, metadata, tile_layout
 from geotl.export.deployable import Deployed, deployed
@@ -26,8 +27,6 @@ from geotl.io.files import check_absent, whole_file
 from geotl.mapping.blocks import window_shares
 from geotl.models.model_file import ModelFile
 
-Floats = NDArray[np.float32]
-Say = Callable[[str], None]
 OUTPUT = "probabilities"
 MIN_VALID = 0.5  # of a window's pixels, as in `geotl map`
 TOLERANCE = 1e-4  # of probabilities
@@ -90,7 +89,7 @@ class ForDeepness:
 
 def export_deepness(
     model: ModelFile, path: Path, options: DeepnessOptions = DeepnessOptions(), *,
-    overwrite: bool = False, say: Say = print,
+    overwrite: bool = False, say: Log = print,
 ) -> ForDeepness:  # fmt: skip
     """Export a model as a Segmentor that the Deepness plugin reads.
 
@@ -131,7 +130,7 @@ def export_deepness(
     return ForDeepness(path, layout, found)
 
 
-def as_the_plugin(raw: NDArray[Any]) -> Floats:
+def as_the_plugin(raw: NDArray[Any]) -> Float32s:
     """Raw pixels as the plugin gives them to a model with mean 0 and standard deviation 1.
 
     >>> as_the_plugin(np.array([0, 255, 10000], np.uint16)).tolist()
@@ -140,7 +139,7 @@ def as_the_plugin(raw: NDArray[Any]) -> Floats:
     return np.asarray(raw * 1.0 / PER_UNIT, np.float32)
 
 
-def mosaic(tiles: Floats, side: int) -> Floats:
+def mosaic(tiles: Float32s, side: int) -> Float32s:
     """Tiles [n,C,s,s] over and over as one image [C,side,side], its last window's worth NaN.
 
     >>> mosaic(np.arange(2, dtype=np.float32).reshape(2, 1, 1, 1), 3)[0].tolist()
@@ -178,14 +177,14 @@ def _grid(layout: TileLayout) -> WindowGrid:
 
 
 def _write(
-    spread: Spread, raw: Floats, path: Path, told: dict[str, Any], more: dict[str, str]
+    spread: Spread, raw: Float32s, path: Path, told: dict[str, Any], more: dict[str, str]
 ) -> None:
     with torch.no_grad():
         graph = torch.export.export(spread, (torch.from_numpy(as_the_plugin(raw[None])),))
     seal(onnx_of(graph, [OUTPUT]), path, told, more)
 
 
-def _compare(path: Path, raw: Floats, single: Deployed, layout: TileLayout) -> SpreadParity:
+def _compare(path: Path, raw: Float32s, single: Deployed, layout: TileLayout) -> SpreadParity:
     """Run a file on an image [C,S,S] and look at the same windows as `geotl map` does."""
     found = open_session(path).run([OUTPUT], {INPUT: as_the_plugin(raw[None])})[0][0]
     wanted = mapped(raw, single, layout)
@@ -194,7 +193,7 @@ def _compare(path: Path, raw: Floats, single: Deployed, layout: TileLayout) -> S
     )
 
 
-def mapped(raw: Floats, single: Deployed, layout: TileLayout) -> NDArray[np.float64]:
+def mapped(raw: Float32s, single: Deployed, layout: TileLayout) -> Float64s:
     """What `geotl map` in exact mode at a posting of 1 px says of an image: [1+K,S,S].
 
     Args:
@@ -210,7 +209,7 @@ def mapped(raw: Floats, single: Deployed, layout: TileLayout) -> NDArray[np.floa
     )
     image = torch.from_numpy(np.where(valid, raw, fill))
     said = look(sweep, image, grid.rows, grid.cols, grid.step).probabilities
-    whole: NDArray[np.bool_] = np.all(valid, axis=0)
+    whole: Bools = np.all(valid, axis=0)
     known = window_shares(whole, grid.rows, grid.cols, grid.px) >= MIN_VALID
     chances = blend(grid, said, known, side, side).transpose(2, 0, 1)
     drawn = whole & np.isfinite(chances[0])

@@ -12,16 +12,13 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-import numpy as np
-from numpy.typing import NDArray
-
+from geotl.arrays import Float32s
 from geotl.inference.onnx_file import INPUT
 
-Floats = NDArray[np.float32]
 LAYERS = ("Conv", "Relu")  # a rectifier after a convolution becomes part of its rounding
 
 
-def quantise(full: Path, path: Path, batches: Iterable[Floats]) -> None:
+def quantise(full: Path, path: Path, batches: Iterable[Float32s]) -> None:
     """Write the int8 form of an ONNX file.
 
     Args:
@@ -46,13 +43,13 @@ def quantise(full: Path, path: Path, batches: Iterable[Floats]) -> None:
         )
 
 
-def _reader(batches: Iterable[Floats]) -> object:
+def _reader(batches: Iterable[Float32s]) -> object:
     from onnxruntime.quantization import CalibrationDataReader
 
     left = iter(batches)
 
     class Reader(CalibrationDataReader):  # type: ignore[misc]
-        def get_next(self) -> dict[str, Floats] | None:
+        def get_next(self) -> dict[str, Float32s] | None:
             tiles = next(left, None)
             return None if tiles is None else {INPUT: tiles}
 

@@ -11,12 +11,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from numpy.typing import NDArray
 
+from geotl.arrays import Bools, Float32s, Int64s
 from geotl.data.splits import Split, by_group, stratified
 from geotl.errors import DataError
 from geotl.evaluation.metrics import Interval, wilson
-from geotl.inference.engines import Floats, Runner
+from geotl.inference.engines import Runner
 from geotl.inference.labelled_tiles import labelled_tiles, tile_blocks
 from geotl.models.model_file import Contract
 
@@ -36,7 +36,7 @@ class Halves:
 
     measured: tuple[Path, ...]
     judged: tuple[Path, ...]
-    truth: NDArray[np.int64]
+    truth: Int64s
 
 
 def halves(contract: Contract, data: str | Path) -> Halves:
@@ -56,14 +56,16 @@ def halves(contract: Contract, data: str | Path) -> Halves:
     return _halves([tile.path for tile in index.tiles], truth, split)
 
 
-def _halves(paths: list[Path], truth: NDArray[np.int64], split: Split) -> Halves:
+def _halves(paths: list[Path], truth: Int64s, split: Split) -> Halves:
     order = np.random.default_rng(0).permutation(split.train)[:MOST_CALIBRATING]
     return Halves(
         tuple(paths[i] for i in order), tuple(paths[i] for i in split.test), truth[split.test]
     )
 
 
-def raw_batches(contract: Contract, paths: tuple[Path, ...], size: int = BATCH) -> Iterator[Floats]:
+def raw_batches(
+    contract: Contract, paths: tuple[Path, ...], size: int = BATCH
+) -> Iterator[Float32s]:
     """Tiles [n,C,S,S] as an export takes them, what is not valid NaN."""
     for images, valid in tile_blocks(contract, paths, block=size):
         yield np.where(valid, images.astype(np.float32), np.float32(np.nan))
@@ -101,7 +103,7 @@ def judge(
     runners: tuple[Runner, Runner], contract: Contract, found: Halves, size: int = 64
 ) -> Loss:
     """Let a file and its rounded form name the judged half, batch by batch."""
-    said: list[list[NDArray[np.int64]]] = [[], []]
+    said: list[list[Int64s]] = [[], []]
     for tiles in raw_batches(contract, found.judged, size):
         for rows, runner in zip(said, runners, strict=True):
             rows.append(runner(tiles)[0].argmax(axis=1))
@@ -116,7 +118,7 @@ def judge(
     )
 
 
-def points_lost(before: NDArray[np.bool_], after: NDArray[np.bool_]) -> Interval:
+def points_lost(before: Bools, after: Bools) -> Interval:
     """Percentage points of accuracy lost on the same tiles, with a 95 % interval.
 
     Half a tile is added to each cell of the table of pairs, which holds the interval's level in

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from geotl.arrays import Bools, Float64s, Int64s
 from geotl.errors import DataError
 from geotl.io.raster import Grid
 
@@ -26,11 +27,11 @@ class Axis:
         share: weight of `high`, from 0 to 1, [n].
     """
 
-    nearest: NDArray[np.int64]
-    inside: NDArray[np.bool_]
-    low: NDArray[np.int64]
-    high: NDArray[np.int64]
-    share: NDArray[np.float64]
+    nearest: Int64s
+    inside: Bools
+    low: Int64s
+    high: Int64s
+    share: Float64s
 
     def part(self, start: int, stop: int) -> tuple[tuple[int, int], Axis]:
         """Fine pixels from `start` up to `stop`, placed on none but the coarse pixels they need.
@@ -130,8 +131,8 @@ def cover(fine: Grid, mask: Grid) -> tuple[Axis, Axis]:
 
 
 def resample(
-    data: NDArray[Any], valid: NDArray[np.bool_], rows: Axis, columns: Axis
-) -> tuple[NDArray[Any], NDArray[np.bool_]]:
+    data: NDArray[Any], valid: Bools, rows: Axis, columns: Axis
+) -> tuple[NDArray[Any], Bools]:
     """A coarse band [h,w] on a fine grid [H,W], and its validity.
 
     Validity is that of the coarse pixel in which a fine pixel's middle lies. Values are
@@ -152,11 +153,11 @@ def resample(
 _DISAGREE = "they do not cover the same ground; put the files of one tile in its folder"
 
 
-def _between(image: NDArray[np.float64], rows: Axis, columns: Axis) -> NDArray[np.float64]:
+def _between(image: Float64s, rows: Axis, columns: Axis) -> Float64s:
     """Bilinear interpolation along the rows, then along the columns."""
     down = rows.share[:, None]
     tall = image[rows.low] * (1 - down) + image[rows.high] * down
-    out: NDArray[np.float64] = (
+    out: Float64s = (
         tall[:, columns.low] * (1 - columns.share) + tall[:, columns.high] * columns.share
     )
     return out
@@ -171,7 +172,7 @@ def _laid(fine: Grid, coarse: Grid) -> tuple[tuple[float, float], tuple[float, f
     return (float(onto[1, 1]), float(onto[0, 0])), (float(onto[1, 2]), float(onto[0, 2]))
 
 
-def _matrix(grid: Grid) -> NDArray[np.float64]:
+def _matrix(grid: Grid) -> Float64s:
     return np.array([grid.transform[:3], grid.transform[3:], (0.0, 0.0, 1.0)])
 
 

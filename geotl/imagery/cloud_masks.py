@@ -11,6 +11,7 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from geotl.arrays import Bools
 from geotl.errors import DataError
 from geotl.imagery.alignment import Axis, cover
 from geotl.imagery.band_files import finest_named
@@ -34,7 +35,7 @@ _NAMED: tuple[tuple[Rule, re.Pattern[str]], ...] = tuple(
 )
 
 
-def judged(codes: NDArray[Any], rule: Rule) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
+def judged(codes: NDArray[Any], rule: Rule) -> tuple[Bools, Bools]:
     """Which pixels are cloudy, shaded or the like, and which were not measured at all.
 
     Args:
@@ -96,7 +97,7 @@ class CloudMask:
         """The mask's file."""
         return self.reader.path
 
-    def read(self, rows: Span, columns: Span) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
+    def read(self, rows: Span, columns: Span) -> tuple[Bools, Bools]:
         """What is cloudy and what is fill, both [h,w], in rows and columns of the scene."""
         needed_rows, down = self.rows.part(*rows)
         needed_columns, across = self.columns.part(*columns)

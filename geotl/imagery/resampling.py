@@ -21,18 +21,17 @@ import numpy as np
 from numpy.typing import NDArray
 from pyproj import CRS, Transformer
 
+from geotl.arrays import Bools, Float64s, Int64s, Pixels
 from geotl.errors import DataError
 from geotl.imagery.cloud_masks import Span
 from geotl.imagery.scene import Scene, check_grid
-from geotl.imagery.scenelayers import Pixels
 from geotl.imagery.windows import Imagery, Window
 from geotl.io.raster import Grid
 
 _MOST_POINTS = 64  # along a pixel's side: enough for 10 m to 640 m
 _LOCAL = threading.local()  # pyproj's transformers belong to one thread each
 _DECIMALS = 6  # of a pixel that a transform leaves sure
-Whole = NDArray[np.int64]
-Places = tuple[NDArray[np.float64], NDArray[np.float64]]
+Places = tuple[Float64s, Float64s]
 
 
 def resampled(scene: Imagery, onto: float | Grid, *, name: str | None = None) -> Scene:
@@ -135,7 +134,7 @@ class _Warp:
             np.stack([_ended(plane, bool).take(flat) for plane in valid]),
         )
 
-    def cloudy(self, rows: Span, columns: Span) -> NDArray[np.bool_]:
+    def cloudy(self, rows: Span, columns: Span) -> Bools:
         places = self.places(rows, columns)
         window = _around(places, self.scene.grid)
         shape = rows[1] - rows[0], columns[1] - columns[0]
@@ -163,10 +162,10 @@ class _Warp:
     def _plane(
         self,
         data: NDArray[Any],
-        valid: NDArray[np.bool_],
+        valid: Bools,
         points: _Points,
         shape: tuple[int, int],
-    ) -> tuple[NDArray[Any], NDArray[np.bool_]]:
+    ) -> tuple[NDArray[Any], Bools]:
         """One band: every valid point between valid pixels, then the mean of a pixel's points."""
         known = _ended(np.where(valid, data, 0), np.float64)
         present = _ended(valid, np.float64)
@@ -183,7 +182,7 @@ class _Warp:
             value = np.rint(value)
         return value.astype(data.dtype), enough
 
-    def _mean(self, points: NDArray[Any], shape: tuple[int, int]) -> NDArray[np.float64]:
+    def _mean(self, points: NDArray[Any], shape: tuple[int, int]) -> Float64s:
         down, across = self.points
         split = points.reshape(shape[0], down, shape[1], across)
         total = np.zeros(shape)
@@ -202,7 +201,7 @@ class _WarpedMask:
         mask = self.warp.scene.mask if isinstance(self.warp.scene, Scene) else None
         return mask.path if mask else None
 
-    def read(self, rows: Span, columns: Span) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
+    def read(self, rows: Span, columns: Span) -> tuple[Bools, Bools]:
         cloudy = self.warp.cloudy(rows, columns)
         return cloudy, np.zeros_like(cloudy)
 
@@ -240,8 +239,8 @@ class _Points:
         corners: each of the four pixels about a point, and its bilinear weight.
     """
 
-    nearest: Whole
-    corners: tuple[tuple[Whole, NDArray[np.float64]], ...]
+    nearest: Int64s
+    corners: tuple[tuple[Int64s, Float64s], ...]
 
 
 def _among(places: Places, window: Window) -> _Points:
@@ -257,7 +256,7 @@ def _among(places: Places, window: Window) -> _Points:
     return _Points(_flat(np.floor(row), np.floor(col), window), corners)
 
 
-def _flat(row: NDArray[np.float64], col: NDArray[np.float64], window: Window) -> Whole:
+def _flat(row: Float64s, col: Float64s, window: Window) -> Int64s:
     """Places in a flattened window; the one behind its end for what lies beyond it."""
     row, col = row - window.row, col - window.col
     inside = (row >= 0) & (row < window.height) & (col >= 0) & (col < window.width)

@@ -15,15 +15,15 @@ from pathlib import Path
 from typing import Any, Literal, Protocol
 
 import numpy as np
-from numpy.typing import NDArray
 
+from geotl.arrays import Bools, Pixels
 from geotl.errors import DataError
 from geotl.imagery import products, scenefiles
 from geotl.imagery.alignment import align
 from geotl.imagery.band_files import band_files, check_band, finest_of
 from geotl.imagery.bandorder import band_positions
 from geotl.imagery.cloud_masks import Span, find_mask, open_mask, rule_of
-from geotl.imagery.scenelayers import Layer, Pixels, Stack
+from geotl.imagery.scenelayers import Layer, Stack
 from geotl.imagery.sensors import Sensor
 from geotl.imagery.windows import Window
 from geotl.io.images import check_numbers
@@ -60,7 +60,7 @@ class Mask(Protocol):
         """The mask's file, None where it is in none."""
         ...
 
-    def read(self, rows: Span, columns: Span) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
+    def read(self, rows: Span, columns: Span) -> tuple[Bools, Bools]:
         """What is cloudy and what is fill, both [h,w], in rows and columns inside the grid."""
         ...
 
@@ -117,7 +117,7 @@ class Scene:
         rows = window.row, window.row + window.height
         return self.source.coarse(rows, (window.col, window.col + window.width), bands, shape)
 
-    def cloudy(self, window: Window) -> NDArray[np.bool_]:
+    def cloudy(self, window: Window) -> Bools:
         """Which pixels [h,w] the mask calls cloud, shadow or the like; not those it calls fill.
 
         Raises:

@@ -9,12 +9,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from geotl.arrays import Bools, Pixels
 from geotl.imagery.alignment import Axis, resample
 from geotl.imagery.cloud_masks import Span
 from geotl.io.raster import gdal_settings
 from geotl.io.rasterwindows import WindowReader
-
-Pixels = tuple[NDArray[Any], NDArray[np.bool_]]
 
 
 @dataclass(frozen=True)
@@ -48,7 +47,7 @@ class Layer:
     def _stored(self, rows: Span, columns: Span) -> Pixels:
         return self._known(*self.reader.read(rows, columns, self.positions))
 
-    def _known(self, data: NDArray[Any], valid: NDArray[np.bool_]) -> Pixels:
+    def _known(self, data: NDArray[Any], valid: Bools) -> Pixels:
         return data, valid if self.nodata is None else valid & (data != self.nodata)
 
     def close(self) -> None:

@@ -10,6 +10,7 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from geotl.arrays import Bools
 from geotl.imagery.sensors import Sensor
 from geotl.io.raster import Grid
 
@@ -102,7 +103,7 @@ class Imagery(Protocol):
     @property
     def acquired(self) -> str | None: ...  # noqa: D102
 
-    def read(self, window: Window) -> tuple[NDArray[Any], NDArray[np.bool_]]:
+    def read(self, window: Window) -> tuple[NDArray[Any], Bools]:
         """Pixels in their native type and their validity, both [C,h,w].
 
         Beyond the scene, at nodata, NaN and under a cloud mask nothing is valid. Any thread may
@@ -110,6 +111,6 @@ class Imagery(Protocol):
         """
         ...
 
-    def cloudy(self, window: Window) -> NDArray[np.bool_]:
+    def cloudy(self, window: Window) -> Bools:
         """Which pixels [h,w] the scene's own mask calls cloud, shadow or the like."""
         ...

@@ -11,13 +11,13 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from geotl.arrays import Pixels
 from geotl.errors import DataError
 from geotl.imagery import products
 from geotl.imagery.alignment import axis
 from geotl.imagery.bandorder import band_positions
 from geotl.imagery.cloud_masks import Span
 from geotl.imagery.scene import Scene, check_grid
-from geotl.imagery.scenelayers import Pixels
 from geotl.imagery.sensors import Sensor
 from geotl.io.images import check_numbers
 from geotl.io.raster import Grid, RasterInfo

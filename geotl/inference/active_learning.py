@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import shapely
-from numpy.typing import NDArray
 
+from geotl.arrays import Int64s
+from geotl.console import Progress
 from geotl.data.chips import ChipRules
 from geotl.data.footprints import Box, in_metres
 from geotl.data.labels import Labels
@@ -26,9 +27,6 @@ from geotl.inference.trainingground import resolution_notes, training_ground, un
 from geotl.io.files import check_absent
 from geotl.io.vector import transformed, write_features
 from geotl.models.model_file import ModelFile
-
-Ints = NDArray[np.int64]
-Progress = Callable[[int, int], None]
 
 POOL = 10  # times as many uncertain windows as are wanted, of which the diverse are chosen
 
@@ -261,7 +259,7 @@ def _ground(
 
 
 def _told(
-    model: ModelFile, scenes: Sequence[Imagery], pool: _Pool, rows: Ints, *, wanted: int,
+    model: ModelFile, scenes: Sequence[Imagery], pool: _Pool, rows: Int64s, *, wanted: int,
     notes: Sequence[str],
 ) -> Suggestions:  # fmt: skip
     held = pool.found.rows(rows)

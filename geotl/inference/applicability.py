@@ -10,12 +10,10 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
 
+from geotl.arrays import Bools, Float64s, Floats, Int64s
 from geotl.errors import DataError
 
-Floats = NDArray[np.floating]
-Ints = NDArray[np.int64]
 _BLOCK = 1024  # rows whose distances are held at once
 
 
@@ -27,7 +25,7 @@ class Applicability:
     mean_distance: float
     threshold: float
 
-    def index(self, features: Floats) -> NDArray[np.float64]:
+    def index(self, features: Floats) -> Float64s:
         """Dissimilarity index [m] of features [m, D]: nearest training tile over mean distance.
 
         >>> area = area_of_applicability(np.array([[0.0], [1.0], [2.0]]), np.array([0, 1, 2]))
@@ -37,12 +35,12 @@ class Applicability:
         parts = [block.min(axis=1) for block in _distances(features, self.features)]
         return np.concatenate([np.zeros(0), *parts]) / self.mean_distance
 
-    def inside(self, features: Floats) -> NDArray[np.bool_]:
+    def inside(self, features: Floats) -> Bools:
         """Whether each of the features [m, D] lies in the area of applicability."""
         return self.index(features) <= self.threshold
 
 
-def area_of_applicability(features: Floats, folds: Ints) -> Applicability:
+def area_of_applicability(features: Floats, folds: Int64s) -> Applicability:
     """Fit index and threshold to training features.
 
     The threshold is min(Q75 + 1.5 IQR, largest) of the training tiles' own index, each measured
@@ -77,7 +75,7 @@ def area_of_applicability(features: Floats, folds: Ints) -> Applicability:
     return Applicability(rows, mean, float(min(high + 1.5 * (high - low), own.max())))
 
 
-def _distances(ours: Floats, theirs: Floats) -> Iterator[NDArray[np.float64]]:
+def _distances(ours: Floats, theirs: Floats) -> Iterator[Float64s]:
     """Euclidean distances, block by block of rows: [<=1024, len(theirs)]."""
     other = np.asarray(theirs, dtype=np.float64)
     length = np.einsum("ij,ij->i", other, other)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, fields
 from functools import partial
 from typing import Any
@@ -11,6 +11,8 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from geotl.arrays import Bools, Floats, Int64s
+from geotl.console import Progress
 from geotl.data.chips import ChipRules, lattice_blocks
 from geotl.data.occupied import Occupied
 from geotl.data.placement import sight_of
@@ -22,10 +24,6 @@ from geotl.imagery.windows import Imagery, Window
 from geotl.models.classifier import over_views
 from geotl.models.device import Precision, autocast, choose_device
 from geotl.models.model_file import ModelFile
-
-Floats = NDArray[np.floating]
-Ints = NDArray[np.int64]
-Progress = Callable[[int, int], None]
 
 BATCH = 64  # windows that the network sees together
 
@@ -41,8 +39,8 @@ class Candidates:
         chances: calibrated class probabilities [n, K].
     """
 
-    scene: Ints
-    corners: Ints
+    scene: Int64s
+    corners: Int64s
     features: Floats
     chances: Floats
 
@@ -50,7 +48,7 @@ class Candidates:
         """Number of windows."""
         return len(self.scene)
 
-    def rows(self, rows: Ints | NDArray[np.bool_]) -> Candidates:
+    def rows(self, rows: Int64s | Bools) -> Candidates:
         """Some of them."""
         return Candidates(*(getattr(self, field.name)[rows] for field in fields(self)))
 
@@ -106,7 +104,7 @@ def candidates(
             progress(done + 1, len(blocks))
 
 
-Block = tuple[NDArray[Any], NDArray[np.bool_], NDArray[np.bool_]]  # pixels, valid, cloudy
+Block = tuple[NDArray[Any], Bools, Bools]  # pixels, valid, cloudy
 
 
 def _read(scenes: Sequence[Imagery], at: tuple[int, Window]) -> Block:
@@ -150,9 +148,7 @@ def empty(width: int, classes: int) -> Candidates:
     )
 
 
-def seen_squares(
-    valid: NDArray[np.bool_], cloudy: NDArray[np.bool_], rules: ChipRules
-) -> NDArray[np.bool_]:
+def seen_squares(valid: Bools, cloudy: Bools, rules: ChipRules) -> Bools:
     """Squares, by their upper left pixel, that a point in their centre pixel would get as a chip.
 
     Args:
@@ -167,7 +163,7 @@ def seen_squares(
 
 
 def look(
-    model: ModelFile, images: NDArray[Any], valid: NDArray[np.bool_], precision: Precision = "auto"
+    model: ModelFile, images: NDArray[Any], valid: Bools, precision: Precision = "auto"
 ) -> tuple[Floats, Floats]:
     """Standardised features [n, D] and calibrated probabilities [n, K] of raw windows [n,C,S,S].
 

@@ -14,10 +14,10 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
-import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
+
+from geotl.arrays import Bools, Int64s
 
 Kind = Literal["shift", "shift and scale"]
 KINDS: tuple[Kind, ...] = ("shift", "shift and scale")  # the simpler first
@@ -96,7 +96,7 @@ class Sample:
 
     dense: Tensor
     exact: Tensor
-    half: NDArray[np.bool_]
+    half: Bools
 
 
 @dataclass(frozen=True)
@@ -116,7 +116,7 @@ class Verdict:
     windows: int
 
 
-def judged(sample: Sample, name: Callable[[Tensor], NDArray[np.int64]]) -> Verdict:
+def judged(sample: Sample, name: Callable[[Tensor], Int64s]) -> Verdict:
     """The correction, none among them, that names most windows as exact mode does.
 
     Args:
@@ -136,8 +136,8 @@ def judged(sample: Sample, name: Callable[[Tensor], NDArray[np.int64]]) -> Verdi
 
 
 def _held_out(
-    kind: Kind, sample: Sample, name: Callable[[Tensor], NDArray[np.int64]],
-    wanted: NDArray[np.int64],
+    kind: Kind, sample: Sample, name: Callable[[Tensor], Int64s],
+    wanted: Int64s,
 ) -> float:  # fmt: skip
     """Share of windows named as wanted by the correction that the other half's windows give."""
     same = 0

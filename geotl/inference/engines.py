@@ -12,16 +12,17 @@ from pathlib import Path
 from typing import Literal, get_args
 
 import numpy as np
-from numpy.typing import NDArray
 
+from geotl.arrays import Float32s
 from geotl.errors import ModelError
 from geotl.inference.onnx_file import INPUT, OUTPUTS, open_session, session_faults
 
 EngineName = Literal["onnxruntime", "openvino"]
 ENGINES: tuple[EngineName, ...] = get_args(EngineName)
 SUFFIX = ".onnx"
-Floats = NDArray[np.float32]
-Runner = Callable[[Floats], tuple[Floats, Floats]]  # tiles [N,C,S,S] to probabilities and logits
+Runner = Callable[
+    [Float32s], tuple[Float32s, Float32s]
+]  # tiles [N,C,S,S] to probabilities and logits
 _EXTRA = {"onnxruntime": "geotl[onnx]", "openvino": "geotl[openvino]"}
 
 
@@ -79,7 +80,7 @@ def open_runner(path: Path, engine: EngineName, *, precision: str, threads: int)
         return _openvino(path, precision, threads)
     session, faults = open_session(path, threads), session_faults()
 
-    def run(tiles: Floats) -> tuple[Floats, Floats]:
+    def run(tiles: Float32s) -> tuple[Float32s, Float32s]:
         try:
             chances, logits = session.run(list(OUTPUTS), {INPUT: tiles})
         except faults as error:
@@ -101,7 +102,7 @@ def _openvino(path: Path, precision: str, threads: int) -> Runner:
         told = " ".join(str(error).split())
         raise ModelError(f"{path}: openvino cannot read it ({told})") from error
 
-    def run(tiles: Floats) -> tuple[Floats, Floats]:
+    def run(tiles: Float32s) -> tuple[Float32s, Float32s]:
         try:
             found = compiled({INPUT: tiles})
         except RuntimeError as error:

@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from geotl.arrays import Int64s, Pixels
+from geotl.console import Log
 from geotl.data.catalogue import index_tiles
 from geotl.data.fingerprints import pixel_marks
-from geotl.data.read_tile import Pixels
 from geotl.data.tile_array import read_tiles
 from geotl.data.tiles import TileIndex
 from geotl.errors import DataError, nearest, needed_by_model
@@ -25,7 +26,7 @@ LOOKED_AT = 64  # tiles whose values are held against the training tiles'
 
 def labelled_tiles(
     contract: Contract, data: str | Path, sensor: Sensor | None = None
-) -> tuple[TileIndex, NDArray[np.int64]]:
+) -> tuple[TileIndex, Int64s]:
     """Tiles of class folders, a manifest or a torchgeo data set, and their classes for a model.
 
     Args:
@@ -116,9 +117,7 @@ def marked(blocks: Iterable[Pixels], marks: list[str]) -> Iterator[Pixels]:
         yield images, valid
 
 
-def to_judge(
-    notes: Mapping[str, Any], marks: Sequence[str], *, learnt: bool, say: Callable[[str], None]
-) -> NDArray[np.int64]:
+def to_judge(notes: Mapping[str, Any], marks: Sequence[str], *, learnt: bool, say: Log) -> Int64s:
     """Positions of the tiles that a model did not learn from, as far as its file tells.
 
     Args:

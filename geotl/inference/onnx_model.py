@@ -9,13 +9,13 @@ from typing import Any
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 
+from geotl.arrays import Float32s, Int64s
 from geotl.errors import DataError, ModelError
 from geotl.inference.applicability import Applicability
-from geotl.inference.engines import Floats, Runner, engine_for, is_exported, open_runner, version_of
+from geotl.inference.engines import Runner, engine_for, is_exported, open_runner, version_of
 from geotl.inference.onnx_file import PASSPORT_VERSION, read_passport
-from geotl.inference.sliding_window import Ints, Mode, Said
+from geotl.inference.sliding_window import Mode, Said
 from geotl.models.device import choose_device
 from geotl.models.input_domain import Range
 from geotl.models.model_file import Contract, ModelFile, contract_from, describe, load
@@ -49,7 +49,7 @@ class ServedSweep:
     device: str = "cpu"
 
     @property
-    def fill(self) -> NDArray[np.float32]:
+    def fill(self) -> Float32s:
         """Raw values [C] that stand for invalid pixels: NaN, which the graph knows."""
         return np.full(self.bands, np.nan, np.float32)
 
@@ -58,7 +58,7 @@ class ServedSweep:
         """Windows computed at once; the graph stacks their views."""
         return max(1, BATCH // self.views)
 
-    def judged(self, tiles: Floats) -> tuple[Floats, Floats]:
+    def judged(self, tiles: Float32s) -> tuple[Float32s, Float32s]:
         """Probabilities and calibrated logits [N,K] of raw tiles [N,C,S,S], N in any number."""
         parts = [
             self.runner(np.ascontiguousarray(tiles[at : at + self.batch]))
@@ -68,13 +68,13 @@ class ServedSweep:
         chances, logits = (np.concatenate([none, *(part[i] for part in parts)]) for i in (0, 1))
         return chances, logits
 
-    def look(self, image: Floats, rows: Ints, cols: Ints, step: int) -> Said:
+    def look(self, image: Float32s, rows: Int64s, cols: Int64s, step: int) -> Said:
         """What the file says of windows of a block [C,H,W]; see `sweeping.look`."""
         parts = [self.runner(windows)[0] for windows in self._windows(image, rows, cols)]
         shape = len(rows), len(cols)
         return Said(np.concatenate(parts).reshape(*shape, -1), np.zeros(shape, np.float32))
 
-    def _windows(self, image: Floats, rows: Ints, cols: Ints) -> Iterator[Floats]:
+    def _windows(self, image: Float32s, rows: Int64s, cols: Int64s) -> Iterator[Float32s]:
         places = [(int(r), int(c)) for r in rows for c in cols]
         for start in range(0, len(places), self.batch):
             part = places[start : start + self.batch]

@@ -15,10 +15,10 @@ from typing import Literal, Protocol
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional as F
 
+from geotl.arrays import Bools, Float32s, Int64s
 from geotl.errors import DataError
 from geotl.inference.applicability import Applicability
 from geotl.inference.dense_correction import Correction
@@ -32,7 +32,6 @@ from geotl.models.classifier import (
 from geotl.models.device import Precision, autocast, settled
 
 Mode = Literal["exact", "dense"]
-Ints = NDArray[np.int64]
 HALO_PX = 64  # of surroundings that a dense block sees beyond its windows
 
 
@@ -61,9 +60,9 @@ class Sweep:
     correction: Correction | None = None
 
     @property
-    def fill(self) -> NDArray[np.float32]:
+    def fill(self) -> Float32s:
         """Raw values [C] that stand for invalid pixels."""
-        fill: NDArray[np.float32] = self.network.normalise.fill.cpu().numpy()
+        fill: Float32s = self.network.normalise.fill.cpu().numpy()
         return fill
 
     @property
@@ -81,11 +80,11 @@ class Sweep:
         """What runs the network, with its version."""
         return f"torch {torch.__version__}"
 
-    def look(self, image: NDArray[np.float32], rows: Ints, cols: Ints, step: int) -> Said:
+    def look(self, image: Float32s, rows: Int64s, cols: Int64s, step: int) -> Said:
         """What the network says of windows of a block; see `look`."""
         return look(self, self.on_device(image), rows, cols, step)
 
-    def on_device(self, image: NDArray[np.float32]) -> Tensor:
+    def on_device(self, image: Float32s) -> Tensor:
         """Pixels where the network is."""
         return torch.from_numpy(image).to(self.network.normalise.fill.device)
 
@@ -94,8 +93,8 @@ class Sweep:
 class Said:
     """Calibrated probabilities [r,q,K] and dissimilarity index [r,q] (0 where not measured)."""
 
-    probabilities: NDArray[np.float32]
-    index: NDArray[np.float32]
+    probabilities: Float32s
+    index: Float32s
 
 
 class DenseError(DataError):
@@ -131,7 +130,7 @@ class Looker(Protocol):
         """Number format of the network."""
 
     @property
-    def fill(self) -> NDArray[np.float32]:
+    def fill(self) -> Float32s:
         """Raw values [C] that stand for invalid pixels."""
 
     @property
@@ -146,12 +145,12 @@ class Looker(Protocol):
     def engine(self) -> str:
         """What runs the network, with its version."""
 
-    def look(self, image: NDArray[np.float32], rows: Ints, cols: Ints, step: int) -> Said:
+    def look(self, image: Float32s, rows: Int64s, cols: Int64s, step: int) -> Said:
         """What the network says of windows of a block [C,H,W]; see `look`."""
 
 
 @torch.inference_mode()
-def look(sweep: Sweep, image: Tensor, rows: Ints, cols: Ints, step: int) -> Said:
+def look(sweep: Sweep, image: Tensor, rows: Int64s, cols: Int64s, step: int) -> Said:
     """What the network says of the windows at some rows and columns of a block.
 
     Args:
@@ -185,7 +184,7 @@ def look(sweep: Sweep, image: Tensor, rows: Ints, cols: Ints, step: int) -> Said
 
 
 @torch.inference_mode()
-def features_at(sweep: Sweep, image: Tensor, rows: Ints, cols: Ints, step: int) -> Tensor:
+def features_at(sweep: Sweep, image: Tensor, rows: Int64s, cols: Int64s, step: int) -> Tensor:
     """Features [r*q,V,D] of windows on the step, neither standardised nor corrected.
 
     The arguments are those of `look`; all windows at once, so they should be few.
@@ -196,7 +195,7 @@ def features_at(sweep: Sweep, image: Tensor, rows: Ints, cols: Ints, step: int) 
 
 
 @torch.inference_mode()
-def classes_of(sweep: Sweep, features: Tensor) -> Ints:
+def classes_of(sweep: Sweep, features: Tensor) -> Int64s:
     """Classes [N] of features [N,V,D] that are not standardised."""
     said = _judged(replace(sweep, area=None), sweep.network.standardise(features))
     return np.asarray(said.probabilities.argmax(axis=-1))
@@ -252,17 +251,17 @@ def _shapes(network: TileClassifier, probe: Tensor) -> dict[str, tuple[int, int]
     return {name: (x.shape[-2], x.shape[-1]) for name, x in outputs.items()}
 
 
-def _regular(firsts: Ints, step: int) -> NDArray[np.bool_]:
+def _regular(firsts: Int64s, step: int) -> Bools:
     """Which windows lie on the step counted from the first."""
     return np.asarray((firsts - firsts[0]) % step == 0)
 
 
-def _put(said: Said, part: Said, rows: NDArray[np.bool_], cols: NDArray[np.bool_]) -> None:
+def _put(said: Said, part: Said, rows: Bools, cols: Bools) -> None:
     where = np.ix_(rows, cols)
     said.probabilities[where], said.index[where] = part.probabilities, part.index
 
 
-def _exact(sweep: Sweep, image: Tensor, rows: Ints, cols: Ints) -> Said:
+def _exact(sweep: Sweep, image: Tensor, rows: Int64s, cols: Int64s) -> Said:
     standardise = sweep.network.standardise
     parts = [
         _judged(sweep, standardise(some)) for some in _exact_features(sweep, image, rows, cols)
@@ -274,7 +273,7 @@ def _exact(sweep: Sweep, image: Tensor, rows: Ints, cols: Ints) -> Said:
     )
 
 
-def _exact_features(sweep: Sweep, image: Tensor, rows: Ints, cols: Ints) -> Iterator[Tensor]:
+def _exact_features(sweep: Sweep, image: Tensor, rows: Int64s, cols: Int64s) -> Iterator[Tensor]:
     """Features [n,V,D], not standardised, of windows batch by batch."""
     # Pixels are standardised once for the block, not once for every window over them, and laid out
     # as convolutions want them, so that windows are copied only.
@@ -293,7 +292,7 @@ def _resizes(sweep: Sweep) -> bool:
     return any(size not in {None, sweep.px} for size in sweep.network.sizes)
 
 
-def _batches(block: Tensor, rows: Ints, cols: Ints, px: int, batch: int) -> Iterator[Tensor]:
+def _batches(block: Tensor, rows: Int64s, cols: Int64s, px: int, batch: int) -> Iterator[Tensor]:
     """Windows [N,C,px,px] of a block [H,W,C], channels last in memory."""
     places = [(int(r), int(c)) for r in rows for c in cols]
     for start in range(0, len(places), batch):
@@ -328,7 +327,7 @@ class _Lattice:
     lead: tuple[int, int]
 
 
-def _dense(sweep: Sweep, image: Tensor, rows: Ints, cols: Ints, step: int) -> Said:
+def _dense(sweep: Sweep, image: Tensor, rows: Int64s, cols: Int64s, step: int) -> Said:
     """All windows on the step from (rows[0], cols[0])."""
     features = _dense_features(sweep, image, rows, cols, step)
     if sweep.correction is not None:
@@ -338,7 +337,7 @@ def _dense(sweep: Sweep, image: Tensor, rows: Ints, cols: Ints, step: int) -> Sa
     return Said(said.probabilities.reshape(*shape, -1), said.index.reshape(shape))
 
 
-def _dense_features(sweep: Sweep, image: Tensor, rows: Ints, cols: Ints, step: int) -> Tensor:
+def _dense_features(sweep: Sweep, image: Tensor, rows: Int64s, cols: Int64s, step: int) -> Tensor:
     """Features [r*q,V,D], not standardised, from one pass over the block a view."""
     top, above, high = _context(rows, image.shape[1], sweep.px, step)
     left, before, wide = _context(cols, image.shape[2], sweep.px, step)
@@ -347,7 +346,7 @@ def _dense_features(sweep: Sweep, image: Tensor, rows: Ints, cols: Ints, step: i
     return torch.stack(views, dim=1)
 
 
-def _context(firsts: Ints, length: int, px: int, step: int) -> tuple[int, int, int]:
+def _context(firsts: Int64s, length: int, px: int, step: int) -> tuple[int, int, int]:
     """Start of the block read along an axis, windows' start in it, and its length.
 
     The halo is a whole number of steps, so that the stages' pixels stay where they are.

@@ -9,16 +9,13 @@ a core-set approach"), with each distance weighted by the window's uncertainty.
 from __future__ import annotations
 
 import numpy as np
-from numpy.typing import NDArray
 
-Floats = NDArray[np.floating]
-Ints = NDArray[np.int64]
-Flags = NDArray[np.bool_]
+from geotl.arrays import Bools, Float64s, Floats, Int64s
 
 _SLACK = 1e-6  # of a window's side: neighbours whose edges meet are apart
 
 
-def normalised_entropy(chances: Floats) -> NDArray[np.float64]:
+def normalised_entropy(chances: Floats) -> Float64s:
     """Uncertainty [n] of class probabilities [n, K]: Shannon entropy over log K, from 0 to 1.
 
     >>> normalised_entropy(np.array([[0.5, 0.5], [1.0, 0.0]])).tolist()
@@ -29,7 +26,7 @@ def normalised_entropy(chances: Floats) -> NDArray[np.float64]:
     return np.asarray(np.abs(terms.sum(axis=1)) / np.log(max(known.shape[1], 2)))
 
 
-def most_uncertain(uncertainty: Floats, most: int) -> Ints:
+def most_uncertain(uncertainty: Floats, most: int) -> Int64s:
     """Rows of the most uncertain, in rising order; of equals the first.
 
     >>> most_uncertain(np.array([0.1, 0.9, 0.5, 0.9]), 2).tolist()
@@ -43,11 +40,11 @@ def choose(
     uncertainty: Floats,
     known: Floats,
     boxes: Floats,
-    inside: Flags,
+    inside: Bools,
     *,
     n: int,
     seed: int = 0,
-) -> Ints:
+) -> Int64s:
     """Rows of up to n windows, in the order chosen: those inside first, then the others.
 
     Each time the window with the largest product of uncertainty and distance to what is known
@@ -82,7 +79,7 @@ def choose(
     return tied[np.array(chosen, dtype=np.int64)]
 
 
-def meeting(box: Floats, boxes: Floats) -> Flags:
+def meeting(box: Floats, boxes: Floats) -> Bools:
     """Which boxes [m, 4] share ground with one box; edges may meet.
 
     >>> meeting(np.array([0.0, 0, 1, 1]), np.array([[0.5, 0, 1.5, 1], [1, 0, 2, 1]])).tolist()

@@ -15,11 +15,9 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import sparse
 
+from geotl.arrays import Bools, Float64s, Int64s
 from geotl.errors import DataError
 from geotl.io.raster import Grid
-
-Ints = NDArray[np.int64]
-Floats = NDArray[np.float64]
 
 
 @dataclass(frozen=True)
@@ -50,12 +48,12 @@ class WindowGrid:
             raise DataError(f"posting {self.posting}: allowed is 1 to the step, {self.step} px")
 
     @cached_property
-    def rows(self) -> Ints:
+    def rows(self) -> Int64s:
         """First pixel row of each row of windows."""
         return offsets(self.height, self.px, self.step)
 
     @cached_property
-    def cols(self) -> Ints:
+    def cols(self) -> Int64s:
         """First pixel column of each column of windows."""
         return offsets(self.width, self.px, self.step)
 
@@ -87,7 +85,7 @@ class WindowGrid:
         return Grid(grid.crs, (a * p, b * p, c, d * p, e * p, f), *self.cells)
 
 
-def offsets(length: int, px: int, step: int) -> Ints:
+def offsets(length: int, px: int, step: int) -> Int64s:
     """First pixel of each window along an axis; the last window ends with the axis.
 
     >>> offsets(10, 4, 4).tolist(), offsets(8, 4, 4).tolist()
@@ -97,7 +95,7 @@ def offsets(length: int, px: int, step: int) -> Ints:
     return found if found[-1] == length - px else np.append(found, length - px)
 
 
-def bump(px: int) -> Floats:
+def bump(px: int) -> Float64s:
     """Weight of each pixel of a window along an axis: a raised cosine, nowhere 0.
 
     >>> bump(4).round(3).tolist()
@@ -106,7 +104,7 @@ def bump(px: int) -> Floats:
     return np.asarray(np.sin(np.pi * (np.arange(px) + 0.5) / px) ** 2)
 
 
-def weights(firsts: Ints, length: int, px: int, posting: int) -> sparse.csr_matrix:
+def weights(firsts: Int64s, length: int, px: int, posting: int) -> sparse.csr_matrix:
     """Weight of every window in every cell along an axis, [windows, cells]: the bump's sum."""
     cells = -(-length // posting)
     pixel = (firsts[:, None] + np.arange(px)).ravel()
@@ -118,9 +116,9 @@ def weights(firsts: Ints, length: int, px: int, posting: int) -> sparse.csr_matr
 
 
 def blend(
-    grid: WindowGrid, values: NDArray[Any], known: NDArray[np.bool_],
+    grid: WindowGrid, values: NDArray[Any], known: Bools,
     rows: slice, cols: slice,
-) -> Floats:  # fmt: skip
+) -> Float64s:  # fmt: skip
     """Cells of a part of the map: weighed means [h,w,K] of windows' values [R,Q,K].
 
     Only the windows over the part are looked at, and the result is the same in whatever parts

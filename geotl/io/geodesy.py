@@ -11,15 +11,15 @@ import shapely
 from numpy.typing import NDArray
 from pyproj import CRS, Geod, Proj, Transformer
 
+from geotl.arrays import Float64s
 from geotl.errors import DataError
 from geotl.io.raster import Grid
 
-Floats = NDArray[np.float64]
 _DEGREES = "EPSG:4326"
 
 
 @functools.lru_cache(maxsize=8)
-def row_areas_m2(grid: Grid) -> Floats | None:
+def row_areas_m2(grid: Grid) -> Float64s | None:
     """Area of a pixel of each row in square metres [H]; None without a reference system.
 
     In a projected system it is that of the transform, in its linear unit. In a geographic one it
@@ -50,7 +50,7 @@ def row_areas_m2(grid: Grid) -> Floats | None:
     return _cells(crs, edges, abs(math.radians(a)) * (unit / math.radians(1.0)))
 
 
-def polygon_areas_m2(polygons: NDArray[np.object_], crs: str) -> Floats:
+def polygon_areas_m2(polygons: NDArray[np.object_], crs: str) -> Float64s:
     """Areas [N] in square metres of polygons in two dimensions.
 
     In a projected system they are those of the plane, in its linear unit. In a geographic one the
@@ -67,18 +67,18 @@ def polygon_areas_m2(polygons: NDArray[np.object_], crs: str) -> Floats:
     if not system.is_geographic:
         return np.asarray(shapely.area(polygons) * unit**2)
 
-    def laid(xy: Floats) -> Floats:
+    def laid(xy: Float64s) -> Float64s:
         return np.column_stack([xy[:, 0] * unit, _below(system, xy[:, 1] * unit)])
 
     return np.asarray(shapely.area(shapely.transform(polygons, laid)))
 
 
-def _cells(crs: CRS, edges: Floats, width: float) -> Floats:
+def _cells(crs: CRS, edges: Float64s, width: float) -> Float64s:
     """Areas between parallels at `edges` [H+1] and meridians `width` apart, all in radians."""
     return np.asarray(np.abs(np.diff(_below(crs, edges))) * width)
 
 
-def _below(crs: CRS, latitudes: Floats) -> Floats:
+def _below(crs: CRS, latitudes: Float64s) -> Float64s:
     """Area in m2 between the equator and parallels (in radians), for each radian of longitude."""
     geod = crs.get_geod() or Geod(ellps="WGS84")
     sine = np.sin(np.clip(latitudes, -math.pi / 2, math.pi / 2))
@@ -108,7 +108,7 @@ def areal_scales(grid: Grid) -> tuple[float, float]:
     return (float(usable.min()), float(usable.max())) if usable.size else (1.0, 1.0)
 
 
-def distances_m(grid: Grid, cols: Floats, rows: Floats) -> Floats:
+def distances_m(grid: Grid, cols: Float64s, rows: Float64s) -> Float64s:
     """Positions in metres [N,2], good for distances, of places given in pixels.
 
     In a geographic system an equirectangular projection about the middle latitude.

@@ -27,6 +27,7 @@ from rasterio.errors import CRSError, NotGeoreferencedWarning, RasterioError
 from rasterio.io import MemoryFile
 from rasterio.transform import Affine
 
+from geotl.arrays import Bools
 from geotl.errors import DataError
 from geotl.io.files import whole_file
 from geotl.io.integrity import check_jpeg2000, check_png
@@ -151,7 +152,7 @@ class Raster:
 
     path: Path
     data: NDArray[Any]
-    valid: NDArray[np.bool_]
+    valid: Bools
     grid: Grid
     band_names: tuple[str | None, ...]
     acquired: str | None = None

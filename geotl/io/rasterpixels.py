@@ -10,6 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 from rasterio.enums import MaskFlags
 
+from geotl.arrays import Bools, UInt8s
+
 
 def pixels(
     source: Any,
@@ -19,7 +21,7 @@ def pixels(
     *,
     paletted: bool = False,
     shape: tuple[int, int] | None = None,
-) -> tuple[NDArray[Any], NDArray[np.bool_]]:
+) -> tuple[NDArray[Any], Bools]:
     """Bands of an open data set and their validity, both [C,h,w].
 
     Args:
@@ -51,7 +53,7 @@ def pixels(
 
 def _validity(
     source: Any, data: NDArray[Any], bands: Sequence[int], alpha: int | None, window: Any
-) -> NDArray[np.bool_]:
+) -> Bools:
     """Every reason for which a pixel may not count: GDAL itself looks at the first one only."""
     shape = data.shape[1:]
     valid = np.ones(data.shape, dtype=bool)
@@ -69,8 +71,8 @@ def _validity(
 
 
 def _through_palette(
-    indices: NDArray[Any], valid: NDArray[np.bool_], palette: Mapping[int, tuple[int, ...]]
-) -> tuple[NDArray[np.uint8], NDArray[np.bool_]]:
+    indices: NDArray[Any], valid: Bools, palette: Mapping[int, tuple[int, ...]]
+) -> tuple[UInt8s, Bools]:
     """Colours [3,H,W] of palette indices [H,W]; transparent entries are not valid."""
     table = np.zeros((256, 4), dtype=np.uint8)
     for index, colour in palette.items():

@@ -10,11 +10,11 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import rasterio
 from numpy.typing import NDArray
 from rasterio.windows import Window
 
+from geotl.arrays import Bools
 from geotl.errors import DataError
 from geotl.io.raster import Grid, RasterInfo, gdal, info_of, opened
 from geotl.io.rasterpixels import pixels
@@ -55,7 +55,7 @@ class WindowReader:
         columns: tuple[int, int],
         positions: Sequence[int] | None = None,
         shape: tuple[int, int] | None = None,
-    ) -> tuple[NDArray[Any], NDArray[np.bool_]]:
+    ) -> tuple[NDArray[Any], Bools]:
         """Pixels and validity [C,h,w] of rows and columns (from, to) inside the image.
 
         `positions` are those of bands among `info.band_names`; None for all. `shape` asks for

@@ -20,6 +20,7 @@ import shapely
 from numpy.typing import NDArray
 from pyproj.exceptions import ProjError
 
+from geotl.arrays import Float64s
 from geotl.errors import DataError, nearest
 from geotl.io.files import whole_file
 from geotl.io.raster import known_crs
@@ -122,7 +123,7 @@ def transformed(geometries: Geometries, source: str, target: str) -> Geometries:
     return np.asarray(moved, dtype=object)
 
 
-def positions(xy: NDArray[np.float64], source: str, target: str) -> NDArray[np.float64]:
+def positions(xy: Float64s, source: str, target: str) -> Float64s:
     """Positions [N,2] as x, y in another reference system; infinite where there is none.
 
     >>> positions(np.array([[15.0, 0.0]]), "EPSG:4326", "EPSG:32633").round(3).tolist()
@@ -192,7 +193,7 @@ def _transformer(source: str, target: str) -> pyproj.Transformer:
         ) from error
 
 
-def _spacing(geometries: Geometries, source: str, target: str) -> NDArray[np.float64]:
+def _spacing(geometries: Geometries, source: str, target: str) -> Float64s:
     """Longest edge [N] each geometry may have: an arc's height falls with its length squared."""
     tolerance = _centimetre(target)
     spacing = np.full(len(geometries), np.inf)

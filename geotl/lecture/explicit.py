@@ -9,10 +9,10 @@ from typing import Any
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from geotl.arrays import Float64s
 from geotl.data.tile_array import batch
 from geotl.lecture.lecturepanels import (
     Bars,
@@ -31,8 +31,6 @@ from geotl.lecture.samples import Learnt, compared, draw, learn, network, sample
 from geotl.models.classifier import TileClassifier
 from geotl.training.learner import TrainSettings
 from geotl.training.losses import decaying, l2_penalty
-
-Floats = NDArray[np.float64]
 
 
 def definition(train: Effect, judged: Effect) -> Finding:
@@ -227,7 +225,7 @@ def _decayed(numbers: Decay, number: int, penalty: float) -> Learnt:
     return learn(start, source, rows, settings)
 
 
-def weights_of(model: TileClassifier) -> Floats:
+def weights_of(model: TileClassifier) -> Float64s:
     """All weights that decay, in one row."""
     return np.concatenate(
         [p.detach().double().numpy().ravel() for p in decaying(model.parameters())]

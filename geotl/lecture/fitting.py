@@ -8,7 +8,6 @@ from typing import Any
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -22,7 +21,6 @@ from geotl.training.augment import Augmentation
 from geotl.training.capacity import Memorised, memorise, noise_tiles
 from geotl.training.heads import logistic
 
-Floats = NDArray[np.floating]
 WORDS = {"under": "underfitting", "over": "overfitting", "right": "just right"}
 
 

@@ -9,9 +9,9 @@ from typing import Any
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from geotl.arrays import Float64s
 from geotl.data.tile_array import batch, statistics
 from geotl.lecture.lecturepanels import Effect, Finding, Histograms, Lines, Series, Shown
 from geotl.lecture.recipes import Batchnorm, Descent, Normalised, Standardised, Stopping
@@ -31,20 +31,18 @@ from geotl.lecture.samples import (
 )
 from geotl.models.backbone import SteadyBatchNorm2d
 
-Floats = NDArray[np.float64]
-
 
 @dataclass(frozen=True)
 class Descended:
     """A gradient descent: squared error and distance to a point after each step, and its end."""
 
-    loss: Floats
-    distance: Floats
-    end: Floats
+    loss: Float64s
+    distance: Float64s
+    end: Float64s
 
 
 def descend(
-    matrix: Floats, target: Floats, start: Floats, steps: int, to: Floats | None = None
+    matrix: Float64s, target: Float64s, start: Float64s, steps: int, to: Float64s | None = None
 ) -> Descended:
     """Gradient descent on the mean squared error of matrix @ w, at the rate 1 / L.
 
@@ -107,7 +105,7 @@ def gradient_descent(numbers: Descent) -> Shown:
     return Shown(findings, {"away": away, "norms": norms, "residual": exact}, panels)
 
 
-def _seen(values: Floats) -> Floats:
+def _seen(values: Float64s) -> Float64s:
     """Values that a logarithmic axis can show."""
     return np.maximum(values, 1e-32)
 
@@ -167,7 +165,7 @@ def _same_weights(one: nn.Module, other: nn.Module) -> bool:
     )
 
 
-def houses(count: int, seed: int) -> tuple[Floats, Floats]:
+def houses(count: int, seed: int) -> tuple[Float64s, Float64s]:
     """Simulated houses: surface [m2] and rooms [count, 2], and prices [count] in thousands."""
     random = np.random.default_rng(seed)
     surface = random.normal(150.0, 50.0, count).clip(20)
@@ -176,12 +174,12 @@ def houses(count: int, seed: int) -> tuple[Floats, Floats]:
     return np.stack([surface, rooms], axis=1), price
 
 
-def design(attributes: Floats) -> Floats:
+def design(attributes: Float64s) -> Float64s:
     """Attributes [n, k] with a column of ones before them."""
     return np.hstack([np.ones((len(attributes), 1)), attributes])
 
 
-def conditioning(attributes: Floats) -> float:
+def conditioning(attributes: Float64s) -> float:
     """Condition number of the least-squares Hessian X'X, with an intercept.
 
     >>> round(conditioning(np.array([[1.0], [-1.0]])), 6)

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from geotl.arrays import Float64s
 from geotl.evaluation.metrics import mean_interval
 
 
@@ -117,8 +118,8 @@ class Effect:
     False
     """
 
-    off: NDArray[np.float64]
-    on: NDArray[np.float64]
+    off: Float64s
+    on: Float64s
 
     @classmethod
     def of(cls, off: ArrayLike, on: ArrayLike) -> Effect:
@@ -126,7 +127,7 @@ class Effect:
         return cls(np.asarray(off, np.float64), np.asarray(on, np.float64))
 
     @property
-    def change(self) -> NDArray[np.float64]:
+    def change(self) -> Float64s:
         """With minus without, for each seed."""
         return self.on - self.off
 

@@ -10,6 +10,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from geotl.arrays import Float64s
 from geotl.lecture.lecturepanels import (
     Effect,
     Finding,
@@ -27,7 +28,6 @@ from geotl.models.backbone import first_conv_of
 from geotl.training.features import raw_features
 from geotl.training.heads import logistic
 
-Floats = NDArray[np.float64]
 PENALTY = 0.1  # of the probes
 
 
@@ -66,7 +66,7 @@ def first_kernels(numbers: Transferred) -> Shown:
     return Shown(findings, values, panels)
 
 
-def coherence(kernels: Tensor) -> Floats:
+def coherence(kernels: Tensor) -> Float64s:
     """How much of a kernel's structure lies in one direction, [O] in 0..1, of [O, C, k, k].
 
     Of the structure tensor J summed over the kernel: (l1 - l2) / (l1 + l2) of its eigenvalues

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from geotl._version import __version__
-from geotl.console import ProgressLine
+from geotl.console import Log, ProgressLine
 from geotl.errors import ModelError
 from geotl.evaluation.evaluate import plain
 from geotl.experiments.recipe import lectures
@@ -31,7 +31,6 @@ from geotl.lecture.lecturepanels import Shown
 from geotl.lecture.recipes import PARTS, LectureRecipe, load_lecture
 from geotl.reporting.figures import write_png
 
-Say = Callable[[str], None]
 Told = Mapping[str, Any]
 DEMONSTRATIONS: Mapping[str, Callable[[Any], Shown]] = {
     **fitting.DEMONSTRATIONS,
@@ -46,7 +45,7 @@ DEMONSTRATIONS: Mapping[str, Callable[[Any], Shown]] = {
 
 
 def show(
-    source: str, out: Path, overrides: Sequence[str] = (), *, say: Say = print
+    source: str, out: Path, overrides: Sequence[str] = (), *, say: Log = print
 ) -> dict[str, Any]:
     """Run one recipe; write NAME.png and NAME.json into a folder and tell what held.
 
@@ -114,7 +113,7 @@ def lines(told: Told) -> list[str]:
     return found
 
 
-def show_all(out: Path, *, quiet: bool = False, say: Say = print) -> Path:
+def show_all(out: Path, *, quiet: bool = False, say: Log = print) -> Path:
     """Run every recipe, those that are finished kept, and gather them on one page."""
     names = sorted(lectures(), key=_place)
     told = []

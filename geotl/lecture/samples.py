@@ -11,8 +11,8 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 
+from geotl.arrays import Float64s, Int64s
 from geotl.data.catalogue import index_tiles
 from geotl.data.fingerprints import fingerprint
 from geotl.data.spatial_splits import draw_from
@@ -30,7 +30,6 @@ from geotl.training.augment import Augmentation
 from geotl.training.learner import History, Tiles, TrainSettings, fit
 from geotl.training.strategies import predict_rows
 
-Ints = NDArray[np.int64]
 SENSOR = "sentinel2_l2a_n0400"
 PLAIN = Augmentation(flips=False, quarter_turns=False)
 Changed = Callable[[TileClassifier], None]
@@ -64,13 +63,13 @@ def draw(numbers: Drawn, number: int, *, shots: int | None = None) -> Draw:
     return Draw(number, replace(split, test=np.sort(test)), [])
 
 
-def tiles_of(source: Source, rows: Ints) -> Tiles:
+def tiles_of(source: Source, rows: Int64s) -> Tiles:
     """Rows of the sample with their labels."""
     return Tiles(source.pack, rows, source.labels[rows])
 
 
 def network(
-    source: Source, rows: Ints, numbers: Trained, seed: int, *,
+    source: Source, rows: Int64s, numbers: Trained, seed: int, *,
     cut_after: str | None = None, dropout: float = 0.0, weights: str = "none",
     stages: Sequence[str] = (),
 ) -> TileClassifier:  # fmt: skip
@@ -164,7 +163,7 @@ def accuracy(model: TileClassifier, tiles: Tiles) -> float:
     return float(np.mean(logits.argmax(axis=1) == tiles.labels))
 
 
-def curve(history: History, name: str) -> NDArray[np.float64]:
+def curve(history: History, name: str) -> Float64s:
     """A column of a history, epoch by epoch."""
     return np.array([row[name] for row in history.epochs])
 

@@ -11,11 +11,11 @@ from typing import Any
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from safetensors.torch import load_file, save_file
 from torch.nn import functional as F
 
 from geotl._version import __version__
+from geotl.arrays import Float64s, Int64s
 from geotl.data.tile_array import batch
 from geotl.experiments.draws import Source
 from geotl.io.cachefolder import cache_folder
@@ -39,8 +39,6 @@ from geotl.models.classifier import TileClassifier
 from geotl.models.registry import get_backbone
 from geotl.training.features import raw_features
 
-Ints = NDArray[np.int64]
-Floats = NDArray[np.float64]
 PENALTY = 0.1  # of the probes
 
 
@@ -76,7 +74,7 @@ def pretrained_file(numbers: Transferred) -> Path:
 def started(
     numbers: Transferred,
     source: Source,
-    rows: Ints,
+    rows: Int64s,
     seed: int,
     *,
     pretrained: bool,
@@ -263,13 +261,15 @@ def freezing_depth(numbers: Transferred) -> Shown:
     return Shown(findings, values, panels)
 
 
-def _deepest(judged: Floats, names: Sequence[str]) -> Finding:
+def _deepest(judged: Float64s, names: Sequence[str]) -> Finding:
     """Whether keeping even the deepest stage from learning costs accuracy."""
     found = Effect.of(judged[:, 0], judged[:, -1])
     return Finding(found.falls, found.words(f"judged accuracy, nothing frozen -> {names[-1]}"))
 
 
-def images_per_second(model: TileClassifier, source: Source, rows: Ints, passes: int = 5) -> float:
+def images_per_second(
+    model: TileClassifier, source: Source, rows: Int64s, passes: int = 5
+) -> float:
     """Images a second through forward and backward, the frozen part without gradients.
 
     The best of some passes, so that a busy machine matters less.

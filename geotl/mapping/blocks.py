@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,14 +11,14 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from geotl.arrays import Bools, Float32s, Float64s, Int64s, Pixels
+from geotl.console import Progress
 from geotl.imagery.sensors import Sensor, rescaled
 from geotl.imagery.windows import Imagery, Window
 from geotl.inference.sliding_window import HALO_PX, Looker
 from geotl.inference.window_grid import WindowGrid
 from geotl.mapping.window_store import FULL, Sheet, open_sheet
 
-Progress = Callable[[int, int], None]
-Pixels = tuple[NDArray[Any], NDArray[np.bool_]]
 AHEAD = 2  # blocks read before they are needed
 
 
@@ -56,7 +56,7 @@ class Plan:
     sensor: Sensor
     block_px: int
     min_valid: float
-    wanted: NDArray[np.bool_]
+    wanted: Bools
     thumb: Thumb | None = None
 
 
@@ -124,7 +124,7 @@ def sweep_scene(
     return sheet
 
 
-def _runs(firsts: NDArray[np.int64], step: int, each: int) -> Iterator[slice]:
+def _runs(firsts: Int64s, step: int, each: int) -> Iterator[slice]:
     """Slices of `each` windows; one moved back from the step stays with those before it."""
     count = len(firsts)
     regular = count - 1 if count > 1 and firsts[-1] - firsts[-2] != step else count
@@ -172,7 +172,7 @@ def _fill_in(plan: Plan, sheet: Sheet, block: Block, sensor: Sensor, pixels: Pix
     """Look at a block's windows and write down what they say."""
     grid, span = plan.grid, span_of(plan, block)
     data, valid = pixels
-    whole: NDArray[np.bool_] = np.all(valid, axis=0)
+    whole: Bools = np.all(valid, axis=0)
     rows, cols = grid.rows[block.rows] - span.row, grid.cols[block.cols] - span.col
     here = block.rows, block.cols
     seen = window_shares(whole, rows, cols, grid.px) >= plan.min_valid
@@ -189,18 +189,14 @@ def _fill_in(plan: Plan, sheet: Sheet, block: Block, sensor: Sensor, pixels: Pix
     sheet.seen[here] = seen
 
 
-def to_network(
-    plan: Plan, data: NDArray[Any], valid: NDArray[np.bool_], sensor: Sensor
-) -> NDArray[np.float32]:
+def to_network(plan: Plan, data: NDArray[Any], valid: Bools, sensor: Sensor) -> Float32s:
     """A block's pixels [C,H,W] in the network's own digital numbers, invalid ones filled."""
-    image: NDArray[np.float32] = rescaled(data, sensor, plan.sensor).astype(np.float32)
+    image: Float32s = rescaled(data, sensor, plan.sensor).astype(np.float32)
     np.copyto(image, plan.sweep.fill.reshape(-1, 1, 1), where=~valid)
     return image
 
 
-def window_shares(
-    whole: NDArray[np.bool_], rows: NDArray[np.int64], cols: NDArray[np.int64], px: int
-) -> NDArray[np.float64]:
+def window_shares(whole: Bools, rows: Int64s, cols: Int64s, px: int) -> Float64s:
     """Share of pixels that are valid in each window, [len(rows), len(cols)].
 
     >>> window_shares(np.eye(4, dtype=bool), np.array([0, 2]), np.array([0, 1]), 2).tolist()
@@ -216,7 +212,7 @@ def window_shares(
     return np.asarray(inside / px**2)
 
 
-def _count(plan: Plan, sheet: Sheet, block: Block, whole: NDArray[np.bool_], span: Window) -> None:
+def _count(plan: Plan, sheet: Sheet, block: Block, whole: Bools, span: Window) -> None:
     """Count the valid pixels of the cells that begin in this block."""
     grid = plan.grid
     (top, low), (left, right) = _owned(grid, block)
@@ -239,7 +235,7 @@ def _gather(plan: Plan, thumb: Thumb, sheet: Sheet, block: Block, pixels: Pixels
     sheet.shown[to_rows, to_cols] = pixels[1][here].all(axis=0)
 
 
-def _every(each: int, own: tuple[int, int], most: int) -> tuple[NDArray[np.int64], slice]:
+def _every(each: int, own: tuple[int, int], most: int) -> tuple[Int64s, slice]:
     """Middles of the runs of `each` pixels that begin in a span, and their places in a picture.
 
     >>> _every(4, (5, 14), 9)
@@ -257,7 +253,7 @@ def _owned(grid: WindowGrid, block: Block) -> tuple[tuple[int, int], tuple[int, 
     )  # fmt: skip
 
 
-def _own(firsts: NDArray[np.int64], where: slice, length: int) -> tuple[int, int]:
+def _own(firsts: Int64s, where: slice, length: int) -> tuple[int, int]:
     """The pixels along an axis that a block has to itself: up to the next block's first window."""
     start, end = int(firsts[where.start]), length
     if where.stop < len(firsts):

@@ -19,8 +19,8 @@ from matplotlib.figure import Figure
 from matplotlib.font_manager import FontProperties
 from matplotlib.image import imsave
 from matplotlib.patches import Polygon, Rectangle
-from numpy.typing import NDArray
 
+from geotl.arrays import UInt8s
 from geotl.io.geodesy import Ground, ground_of
 from geotl.mapping.graticule import bar_length, graticule, length_name
 from geotl.mapping.mapfacts import MapFacts, source_line, subtitle
@@ -32,7 +32,6 @@ _ROW, _NAME_PT = 0.215, 9.0  # of the legend
 _NARROW = 1.7  # what stands under a map may be wider than it
 _UNDER = 0.66  # below a map: names of meridians, scale bar
 _HEAD = 0.26  # above a panel: its name
-Bytes = NDArray[np.uint8]
 
 
 @dataclass(frozen=True)
@@ -61,13 +60,13 @@ class Layout:
     height: float
 
 
-def confidence_ramp() -> Bytes:
+def confidence_ramp() -> UInt8s:
     """Colours [101,3] of confidence from 0 to 100 percent, from dark to light for any eye."""
     shades = np.asarray(colormaps["cividis"](np.linspace(0, 1, 101)))
     return np.asarray(np.rint(255 * shades[:, :3]), dtype=np.uint8)
 
 
-def coloured(values: Bytes, colours: Bytes) -> Bytes:
+def coloured(values: UInt8s, colours: UInt8s) -> UInt8s:
     """Values [h,w] as colours with opacity [h,w,4]; what has no colour [K,3] is see-through.
 
     >>> coloured(np.array([[1, 255]], np.uint8), np.array([[9, 9, 9], [1, 2, 3]], np.uint8))
@@ -76,11 +75,11 @@ def coloured(values: Bytes, colours: Bytes) -> Bytes:
     """
     table = np.zeros((256, 4), np.uint8)
     table[: len(colours), :3], table[: len(colours), 3] = colours, 255
-    found: Bytes = table[values]
+    found: UInt8s = table[values]
     return found
 
 
-def rgb_of(colours: Sequence[str]) -> Bytes:
+def rgb_of(colours: Sequence[str]) -> UInt8s:
     """Colours #rrggbb as numbers [K,3].
 
     >>> rgb_of(["#0072b2"]).tolist()
@@ -90,7 +89,7 @@ def rgb_of(colours: Sequence[str]) -> Bytes:
     return np.array(told, dtype=np.uint8).reshape(-1, 3)
 
 
-def jpeg(picture: Bytes) -> bytes:
+def jpeg(picture: UInt8s) -> bytes:
     """A picture [h,w,3] as JPEG."""
     stream = io.BytesIO()
     imsave(stream, picture, format="jpeg", pil_kwargs={"quality": 85})
@@ -216,7 +215,7 @@ def _heading(figure: Figure, layout: Layout, facts: MapFacts) -> None:
     figure.text(left, 0.5 / high, told, va="top", fontsize=7.5, color=FAINT, linespacing=1.4)
 
 
-def _panel(figure: Figure, layout: Layout, box: Box, image: Bytes, look: Look) -> Axes:
+def _panel(figure: Figure, layout: Layout, box: Box, image: UInt8s, look: Look) -> Axes:
     """A picture of the map over hatched paper, with parallels and meridians."""
     axes = _axes(figure, layout, box)
     height, width = image.shape[:2]

@@ -9,12 +9,11 @@ from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
-from numpy.typing import NDArray
 
+from geotl.arrays import Float64s
 from geotl.io.raster import Grid
 from geotl.io.vector import positions
 
-Floats = NDArray[np.float64]
 _DEGREES = "EPSG:4326"
 _SECONDS = (  # steps between lines, in seconds of arc
     *(0.1, 0.2, 0.5, 1, 2, 5, 10, 15, 30, 60, 120, 300, 600, 900, 1800, 3600, 7200),
@@ -36,7 +35,7 @@ class Line:
 
     kind: Literal["parallel", "meridian"]
     name: str
-    places: Floats
+    places: Float64s
     label_at: float | None
 
 
@@ -70,7 +69,7 @@ def graticule(grid: Grid, most: tuple[int, int] = (4, 4)) -> list[Line]:
     return found
 
 
-def lattice(grid: Grid, side: int = 9) -> Floats | None:
+def lattice(grid: Grid, side: int = 9) -> Float64s | None:
     """Longitude and latitude [side,side,2] of places spread evenly over a grid, corners included.
 
     None where they are not known.
@@ -143,7 +142,7 @@ def _named(degrees: float, step: float, ends: str) -> str:
     return text + side
 
 
-def _line(kind: Literal["parallel", "meridian"], name: str, along: Floats, grid: Grid) -> Line:
+def _line(kind: Literal["parallel", "meridian"], name: str, along: Float64s, grid: Grid) -> Line:
     xy = positions(along, _DEGREES, str(grid.crs))
     a, b, c, d, e, f = grid.transform
     x, y, area = xy[:, 0] - c, xy[:, 1] - f, a * e - b * d
@@ -158,7 +157,7 @@ def _line(kind: Literal["parallel", "meridian"], name: str, along: Floats, grid:
     return Line(kind, name, np.column_stack([col, row]), at if inside else None)
 
 
-def _crossing(along: Floats, level: float, across: Floats) -> float | None:
+def _crossing(along: Float64s, level: float, across: Float64s) -> float | None:
     """Where a line takes a level first: what `across` is there, None where it does not."""
     above = along - level
     if len(above) == 0:

@@ -9,8 +9,8 @@ from typing import Any
 
 import numpy as np
 import shapely
-from numpy.typing import NDArray
 
+from geotl.arrays import Bools
 from geotl.errors import DataError, OutsideError
 from geotl.imagery.windows import Window
 from geotl.inference.window_grid import WindowGrid
@@ -34,7 +34,7 @@ class Interest:
     area: shapely.Geometry | None
     told: str
 
-    def shown(self, window: Window) -> NDArray[np.bool_]:
+    def shown(self, window: Window) -> Bools:
         """Which cells [h,w] of a window have their middle in the area."""
         if self.area is None or self.grid is None:
             return np.ones((window.height, window.width), dtype=bool)
@@ -44,7 +44,7 @@ class Interest:
         x, y = a * cols + b * rows + c, d * cols + e * rows + f
         return np.asarray(shapely.contains_xy(self.area, x, y), dtype=bool)
 
-    def windows(self, grid: WindowGrid) -> NDArray[np.bool_]:
+    def windows(self, grid: WindowGrid) -> Bools:
         """Which windows [R,Q] have weight in some cell of interest."""
         p, cells = grid.posting, self.cells
         rows, cols = (

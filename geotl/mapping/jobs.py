@@ -7,7 +7,6 @@ import hashlib
 import json
 import os
 import time
-from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Literal
@@ -15,6 +14,7 @@ from typing import Literal
 import torch
 
 from geotl._version import __version__
+from geotl.console import Log
 from geotl.errors import GeoTLError, OutsideError, needed_by_model
 from geotl.evaluation.class_map import open_map
 from geotl.imagery.scene import Scene, open_bands, open_scene
@@ -73,7 +73,7 @@ class Outcome:
     seconds: float = 0.0
 
 
-def run_job(job: Job, *, quiet: bool, say: Callable[[str], None]) -> Mapped:
+def run_job(job: Job, *, quiet: bool, say: Log) -> Mapped:
     """Map a job's scene.
 
     Raises:

@@ -11,6 +11,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from geotl.arrays import Bools, Float64s, Int64s, UInt8s
+from geotl.console import Progress
 from geotl.imagery.windows import Window
 from geotl.inference.window_grid import WindowGrid, blend
 from geotl.io.geodesy import row_areas_m2
@@ -21,9 +23,7 @@ from geotl.mapping.window_store import FULL, Sheet
 NODATA = 255
 MOST_CLASSES = 254
 _CLASSES = 16  # up to so many, blocks of TILE_PX cells are drawn at once
-Floats = NDArray[np.float64]
-Shown = Callable[[Window], NDArray[np.bool_]]
-Progress = Callable[[int, int], None]
+Shown = Callable[[Window], Bools]
 
 
 @dataclass(frozen=True)
@@ -44,8 +44,8 @@ class Areas:
     In m2 everything is nan where the scene has no reference system.
     """
 
-    pixels: NDArray[np.int64]
-    square_metres: Floats
+    pixels: Int64s
+    square_metres: Float64s
     unmapped_pixels: int
     unmapped_square_metres: float
 
@@ -166,13 +166,11 @@ class _Ledger:
         self._pixels, self._metres = np.zeros(count, np.int64), np.zeros(count)
         self._left_px, self._left_m2 = 0, 0.0
 
-    def enter(
-        self, block: Window, said: NDArray[np.int64], known: NDArray[np.bool_]
-    ) -> NDArray[np.bool_]:
+    def enter(self, block: Window, said: Int64s, known: Bools) -> Bools:
         """Enter a block's classes [h,w]; returns which of its cells are drawn."""
         grid, here = self._of.grid, self._of.shown(block)
         cover = _cover(self._of.sheet, block) * here
-        drawn: NDArray[np.bool_] = here & known & (2 * cover >= _extent(grid, block))
+        drawn: Bools = here & known & (2 * cover >= _extent(grid, block))
         ground = _ground(self._rows, grid, block) * cover
         count = len(self._pixels)
         self._pixels += np.bincount(said[drawn], cover[drawn], count).astype(np.int64)
@@ -194,7 +192,7 @@ def _blocks(within: Window, classes: int) -> Iterator[Window]:
             yield Window(row, col, min(side, below - row), min(side, right - col))
 
 
-def _blended(sheet: Sheet, grid: WindowGrid, block: Window) -> tuple[Floats, Floats]:
+def _blended(sheet: Sheet, grid: WindowGrid, block: Window) -> tuple[Float64s, Float64s]:
     """Probabilities [h,w,K] (0 where unknown) and dissimilarity [h,w] (nan there) of cells."""
     rows = slice(block.row, block.row + block.height)
     cols = slice(block.col, block.col + block.width)
@@ -203,12 +201,12 @@ def _blended(sheet: Sheet, grid: WindowGrid, block: Window) -> tuple[Floats, Flo
     return np.nan_to_num(chances), index
 
 
-def _cover(sheet: Sheet, block: Window) -> NDArray[np.int64]:
+def _cover(sheet: Sheet, block: Window) -> Int64s:
     part = sheet.cover[block.row : block.row + block.height, block.col : block.col + block.width]
     return part.astype(np.int64)
 
 
-def _extent(grid: WindowGrid, block: Window) -> NDArray[np.int64]:
+def _extent(grid: WindowGrid, block: Window) -> Int64s:
     """Pixels of the scene in each cell: fewer in those that reach beyond it."""
     sides = []
     for start, count, length in ((block.row, block.height, grid.height),
@@ -218,7 +216,7 @@ def _extent(grid: WindowGrid, block: Window) -> NDArray[np.int64]:
     return np.asarray(np.outer(*sides))
 
 
-def _ground(areas: Floats | None, grid: WindowGrid, block: Window) -> Floats:
+def _ground(areas: Float64s | None, grid: WindowGrid, block: Window) -> Float64s:
     """Square metres of one pixel in each row of cells, [h,1]; nan without a reference system."""
     if areas is None:
         return np.full((block.height, 1), np.nan)
@@ -226,7 +224,7 @@ def _ground(areas: Floats | None, grid: WindowGrid, block: Window) -> Floats:
 
 
 def _shown(
-    wanted: Collection[str], chances: Floats, index: Floats, drawn: NDArray[np.bool_],
+    wanted: Collection[str], chances: Float64s, index: Float64s, drawn: Bools,
     threshold: float,
 ) -> Iterator[tuple[str, NDArray[Any]]]:  # fmt: skip
     """What each layer holds of a block, [C,h,w]."""
@@ -245,5 +243,5 @@ def _shown(
     yield "classes", np.where(drawn, chances.argmax(axis=-1), NODATA).astype(np.uint8)[None]
 
 
-def _percent(share: Floats, drawn: NDArray[np.bool_]) -> NDArray[np.uint8]:
+def _percent(share: Float64s, drawn: Bools) -> UInt8s:
     return np.where(drawn, np.rint(100 * np.clip(share, 0, 1)), NODATA).astype(np.uint8)

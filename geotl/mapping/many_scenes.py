@@ -7,20 +7,18 @@ from __future__ import annotations
 
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from geotl.console import ProgressLine
+from geotl.console import Log, ProgressLine
 from geotl.errors import DataError, OutputError, UnfinishedError
 from geotl.io.files import write_text
 from geotl.mapping.jobs import Job, Outcome, attempt, cores, is_finished, mark_of
 from geotl.mapping.mosaics import areas_table, overlapping, write_mosaics
 from geotl.mapping.task import AREAS, outputs
-
-Say = Callable[[str], None]
 
 
 @dataclass(frozen=True)
@@ -58,8 +56,8 @@ def workers_for(scenes: int, cores: int) -> int:
 
 
 def map_many(
-    jobs: Sequence[Job], folder: Path, crew: Crew, *, quiet: bool = False, say: Say = print,
-    complain: Say = print,
+    jobs: Sequence[Job], folder: Path, crew: Crew, *, quiet: bool = False, say: Log = print,
+    complain: Log = print,
 ) -> list[Outcome]:  # fmt: skip
     """Map scenes into a folder; a mosaic and one table of areas are written beside the maps.
 
@@ -241,7 +239,7 @@ def _told(outcome: Outcome, *, final: bool) -> str:
     return f"{outcome.name}: {outcome.status}: {outcome.told}{again}"
 
 
-def _finish(jobs: Sequence[Job], folder: Path, say: Say) -> None:
+def _finish(jobs: Sequence[Job], folder: Path, say: Log) -> None:
     """Mosaics and areas of the maps there are."""
     if not jobs:
         return
@@ -258,7 +256,7 @@ def _finish(jobs: Sequence[Job], folder: Path, say: Say) -> None:
     say(f"mosaic   {', '.join(str(path) for path in mosaics)}{top}")
 
 
-def _sum_up(outcomes: Sequence[Outcome], say: Say) -> None:
+def _sum_up(outcomes: Sequence[Outcome], say: Log) -> None:
     """Say how many scenes went how.
 
     Raises:

@@ -8,8 +8,8 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
+from geotl.arrays import Float64s
 from geotl.mapping.layers import Areas
 
 
@@ -49,7 +49,7 @@ class MapFacts:
         return f"Land cover: {self.scene}"
 
     @property
-    def shares(self) -> NDArray[np.float64]:
+    def shares(self) -> Float64s:
         """Percent of the valid ground by class, and at the end what was not mapped [K + 1]."""
         pixels = np.append(self.areas.pixels, self.areas.unmapped_pixels)
         return np.asarray(100 * pixels / max(int(pixels.sum()), 1))

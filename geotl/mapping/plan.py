@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from functools import partial
 from itertools import pairwise, product
@@ -10,8 +10,9 @@ from typing import Any
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 
+from geotl.arrays import Bools, Int64s
+from geotl.console import Log
 from geotl.imagery.windows import Imagery
 from geotl.inference.applicability import Applicability, area_of_applicability
 from geotl.inference.dense_correction import Sample, Verdict, from_note, judged
@@ -30,12 +31,11 @@ from geotl.mapping.task import Task, check_options
 from geotl.models.device import settled as number_format
 from geotl.models.model_file import ModelFile
 
-Say = Callable[[str], None]
 EACH = 5  # rows and columns of windows in each of nine blocks that are looked at both ways
 LEAST_AGREEMENT = 0.95
 
 
-def exact_plan(task: Task, say: Say) -> Plan:
+def exact_plan(task: Task, say: Log) -> Plan:
     """What is to be swept, window by window."""
     options = task.options
     return Plan(
@@ -44,7 +44,7 @@ def exact_plan(task: Task, say: Say) -> Plan:
     )  # fmt: skip
 
 
-def _looker(task: Task, say: Say) -> Looker:
+def _looker(task: Task, say: Log) -> Looker:
     model, options = task.model, task.options
     if isinstance(model, ServedModel):
         check_options(model, options)
@@ -101,7 +101,7 @@ def sample_of(plan: Plan, sweep: Sweep, scene: Imagery) -> Sample | None:
     both = (exact, replace(exact, mode="dense"))
     dense = replace(plan, sweep=both[1])
     found: dict[str, list[torch.Tensor]] = {"exact": [], "dense": []}
-    halves: list[NDArray[np.bool_]] = []
+    halves: list[Bools] = []
     for block, half in _spread(plan):
         span = span_of(dense, block)
         data, valid = scene.read(span)
@@ -145,7 +145,7 @@ def _words(verdict: Verdict) -> str:
     )
 
 
-def _area(model: ModelFile, task: Task, say: Say) -> Applicability | None:
+def _area(model: ModelFile, task: Task, say: Log) -> Applicability | None:
     """What dissimilarity is measured with, None where it is not asked for."""
     if not task.options.applicability:
         return None
@@ -167,7 +167,7 @@ def _spread(plan: Plan) -> Iterator[tuple[Block, bool]]:
         yield Block(r, c), n % 2 == 0
 
 
-def _runs(used: NDArray[np.int64]) -> list[slice]:
+def _runs(used: Int64s) -> list[slice]:
     """Runs of windows in the middle of each third of those used along an axis.
 
     >>> _runs(np.arange(30))

@@ -5,11 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
+from geotl.arrays import Int64s, Pixels, UInt8s
 from geotl.errors import BandError
 from geotl.evaluation.class_map import open_map, read_block, windows
 from geotl.imagery.scene import Scene
@@ -21,8 +20,6 @@ from geotl.models.first_conv import rgb_positions
 from geotl.reporting.rendering import quicklook
 
 MOST_PX = 1500
-Bytes = NDArray[np.uint8]
-Pixels = tuple[NDArray[Any], NDArray[np.bool_]]
 
 
 @dataclass(frozen=True)
@@ -39,10 +36,10 @@ class Look:
     """
 
     grid: Grid
-    classes: Bytes
-    confidence: Bytes
+    classes: UInt8s
+    confidence: UInt8s
     each: int
-    picture: Bytes | None = None
+    picture: UInt8s | None = None
 
 
 def each_of(height: int, width: int, most_px: int) -> int:
@@ -111,7 +108,7 @@ def thumb_of(scene: Imagery, cells: tuple[int, int], posting: int) -> Thumb | No
 
 def picture_of(
     scene: Imagery, cells: Window, posting: int, held: Pixels | None = None
-) -> Bytes | None:
+) -> UInt8s | None:
     """The ground of a map in the scene's red, green and blue, at most 1,500 pixels along a side.
 
     Args:
@@ -163,7 +160,7 @@ def _framed(
     return each, whole, (shape[0], shape[1])
 
 
-def counts_of(path: Path) -> NDArray[np.int64]:
+def counts_of(path: Path) -> Int64s:
     """How many pixels of a file of bytes hold each value, [256].
 
     Raises:
@@ -186,7 +183,7 @@ def outside_of(path: Path) -> float:
     return float(counts[0] / max(int(counts[:2].sum()), 1))
 
 
-def mean_of(counts: NDArray[np.int64]) -> float:
+def mean_of(counts: Int64s) -> float:
     """Mean of the values counted, 255 aside; nan without any.
 
     >>> counts = np.zeros(256, np.int64)

@@ -12,7 +12,8 @@ from typing import Any
 
 import numpy as np
 
-from geotl.console import ProgressLine
+from geotl.arrays import Pixels
+from geotl.console import Log, ProgressLine
 from geotl.errors import DataError
 from geotl.imagery.windows import Imagery
 from geotl.inference.onnx_model import Mapper
@@ -24,8 +25,8 @@ from geotl.mapping.layers import MOST_CLASSES, Areas, Drawing, draw, finish
 from geotl.mapping.mappolygons import write_polygons
 from geotl.mapping.maptables import areas_csv, areas_lines
 from geotl.mapping.outputs import check_output, left_over, put_in_place
-from geotl.mapping.plan import Say, exact_plan, planned, settled
-from geotl.mapping.preview import Pixels, outside_of, thumb_of
+from geotl.mapping.plan import exact_plan, planned, settled
+from geotl.mapping.preview import outside_of, thumb_of
 from geotl.mapping.provenance import key_of, notes, provenance
 from geotl.mapping.task import AREAS, POLYGONS, MapOptions, Task, outputs, window_grid
 from geotl.mapping.window_store import Sheet, drop, note_of
@@ -45,7 +46,7 @@ class Mapped:
 
 def map_scene(
     model: Mapper, scene: Imagery, out: Path, options: MapOptions,
-    *, interest: Interest | None = None, quiet: bool = False, say: Say = print,
+    *, interest: Interest | None = None, quiet: bool = False, say: Log = print,
 ) -> Mapped:  # fmt: skip
     """Map a scene with a model into a GeoTIFF and what belongs to it.
 

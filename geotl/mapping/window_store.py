@@ -17,6 +17,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from geotl.arrays import Bools, Float32s
 from geotl.errors import OutputError
 from geotl.io.files import write_text
 
@@ -43,12 +44,12 @@ class Sheet:
     folder: Path
     note: Mapping[str, Any]
     probabilities: NDArray[np.uint16]
-    index: NDArray[np.float32]
-    seen: NDArray[np.bool_]
+    index: Float32s
+    seen: Bools
     cover: NDArray[np.unsignedinteger[Any]]
-    done: NDArray[np.bool_]
+    done: Bools
     picture: NDArray[Any] | None = None
-    shown: NDArray[np.bool_] | None = None
+    shown: Bools | None = None
 
     def keep(self) -> None:
         """Bring to disk what has been written."""

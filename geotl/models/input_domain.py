@@ -9,12 +9,12 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from geotl.arrays import Bools, Float64s
 from geotl.data.footprints import in_metres
 from geotl.errors import DataError
 from geotl.imagery.sensors import Sensor, rescaled
 from geotl.imagery.windows import Imagery, Window
 
-Floats = NDArray[np.float64]
 FARTHEST_SD, LARGEST_RATIO = 5.0, 20.0
 _SIDE_PX, _PLACES = 64, 49
 _FEWEST_PIXELS = 200
@@ -24,8 +24,8 @@ _FEWEST_PIXELS = 200
 class Range:
     """Mean and standard deviation [C] of a model's example tiles, in its digital numbers."""
 
-    mean: Floats
-    sd: Floats
+    mean: Float64s
+    sd: Float64s
 
 
 class Strange(NamedTuple):
@@ -38,7 +38,7 @@ class Strange(NamedTuple):
     sd: float
 
 
-def range_of(examples: NDArray[np.generic], valid: NDArray[np.bool_]) -> Range:
+def range_of(examples: NDArray[np.generic], valid: Bools) -> Range:
     """Mean and sd of each band over the valid pixels of example tiles [n,C,S,S].
 
     >>> tiles = np.array([[[[1, 3], [0, 0]]]])
@@ -130,7 +130,7 @@ def _sampled(scene: Imagery) -> list[NDArray[np.generic]]:
 
 
 def training_resolution_m(
-    footprints: Floats, crs: Sequence[str | None], tile_px: int
+    footprints: Float64s, crs: Sequence[str | None], tile_px: int
 ) -> float | None:
     """Size in metres of a training pixel, from the tiles' footprints; None where unknown.
 

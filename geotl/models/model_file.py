@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save_file
 
+from geotl.arrays import Bools, Float32s, Float64s, Int64s
 from geotl.data.read_tile import Fit
 from geotl.errors import ModelError
 from geotl.evaluation.metrics import Interval
@@ -77,12 +78,12 @@ class Companions:
     """
 
     examples: NDArray[Any]
-    example_valid: NDArray[np.bool_]
-    example_logits: NDArray[np.float32]
-    features: NDArray[np.float32]
-    labels: NDArray[np.int64]
-    folds: NDArray[np.int64]
-    footprints: NDArray[np.float64]
+    example_valid: Bools
+    example_logits: Float32s
+    features: Float32s
+    labels: Int64s
+    folds: Int64s
+    footprints: Float64s
 
 
 @dataclass(frozen=True)

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from geotl.arrays import Bools, Float64s, Int64s, UInt8s
 from geotl.data.checks import Checked
 from geotl.data.findings import GRAVITIES, Finding
 from geotl.data.likeness import Pair
@@ -29,9 +30,7 @@ from geotl.reporting.html import (
     table_html,
     top_html,
 )
-from geotl.reporting.rendering import Pixels, quicklook, stretch_limits
-
-Floats = NDArray[np.float64]
+from geotl.reporting.rendering import quicklook, stretch_limits
 
 _TOLD = 6  # tiles named on the screen under a finding
 _LISTED = 40  # and on the page
@@ -130,7 +129,7 @@ def _pictures(found: Checked, rgb: Sequence[int], per_class: int) -> dict[str, P
     return pictures
 
 
-def _contact(found: Checked, rgb: Sequence[int], limits: Floats, per_class: int) -> Picture:
+def _contact(found: Checked, rgb: Sequence[int], limits: Float64s, per_class: int) -> Picture:
     """The first tiles of each class in a fixed random order."""
     rows = []
     for label, name in enumerate(found.index.classes):
@@ -175,8 +174,8 @@ def _twins(found: Checked, chosen: Sequence[Pair], rgb: Sequence[int]) -> Pictur
     )
 
 
-def _outliers(found: Checked, rgb: Sequence[int], limits: Floats) -> Picture:
-    rows: dict[str, list[Pixels]] = {}
+def _outliers(found: Checked, rgb: Sequence[int], limits: Float64s) -> Picture:
+    rows: dict[str, list[UInt8s]] = {}
     for place, _ in found.far[:_PAIRS]:
         name = found.index.classes[found.index.labels[place]]
         rows.setdefault(name, []).append(_look(found, place, rgb, limits))
@@ -187,19 +186,17 @@ def _outliers(found: Checked, rgb: Sequence[int], limits: Floats) -> Picture:
     )
 
 
-def _look(found: Checked, place: int, rgb: Sequence[int], limits: Floats) -> Pixels:
+def _look(found: Checked, place: int, rgb: Sequence[int], limits: Float64s) -> UInt8s:
     image, valid = _pixels(found, np.array([place]))
     return quicklook(image[0], None if valid is None else valid[0], rgb, limits)
 
 
-def _pixels(
-    found: Checked, rows: NDArray[np.int64]
-) -> tuple[NDArray[Any], NDArray[np.bool_] | None]:
+def _pixels(found: Checked, rows: Int64s) -> tuple[NDArray[Any], Bools | None]:
     valid = None if found.pack.valid is None else np.asarray(found.pack.valid[rows])
     return np.asarray(found.pack.images[rows]), valid
 
 
-def _centres(found: Checked) -> tuple[Floats, str] | None:
+def _centres(found: Checked) -> tuple[Float64s, str] | None:
     """Middles of the tiles [N,2] in their one system, else in degrees; None if none is known."""
     systems = sorted({crs for crs in found.pack.crs if crs})
     if not systems:

@@ -6,15 +6,13 @@ from collections.abc import Sequence
 
 import numpy as np
 from matplotlib.ticker import MaxNLocator, StrMethodFormatter
-from numpy.typing import NDArray
 
+from geotl.arrays import Float64s, Int64s, UInt8s
 from geotl.reporting.figures import FAINT, INK, canvas, encoded, message, plain_axes, shortened
-from geotl.reporting.rendering import Pixels, default_colours
+from geotl.reporting.rendering import default_colours
 
 
-def centres_figure(
-    places: NDArray[np.float64], labels: NDArray[np.int64], classes: Sequence[str], crs: str
-) -> bytes:
+def centres_figure(places: Float64s, labels: Int64s, classes: Sequence[str], crs: str) -> bytes:
     """Draw where tiles lie [N,2], coloured by class; nan for those whose place is not known."""
     known = np.isfinite(places).all(axis=1) & (labels >= 0)
     if not known.any():
@@ -45,7 +43,7 @@ def centres_figure(
     return encoded(figure)
 
 
-def contact_figure(rows: Sequence[tuple[str, Sequence[Pixels]]]) -> bytes:
+def contact_figure(rows: Sequence[tuple[str, Sequence[UInt8s]]]) -> bytes:
     """Lay tiles [h,w,3] out in rows, one for each class, its name and a second line before them."""
     side, gap, head = 0.92, 0.06, 1.75
     across = max((len(tiles) for _, tiles in rows), default=1)
@@ -67,7 +65,7 @@ def contact_figure(rows: Sequence[tuple[str, Sequence[Pixels]]]) -> bytes:
     return encoded(figure)
 
 
-def pairs_figure(pairs: Sequence[tuple[Pixels, Pixels, str, str]]) -> bytes:
+def pairs_figure(pairs: Sequence[tuple[UInt8s, UInt8s, str, str]]) -> bytes:
     """Show pairs of tiles side by side, with a caption under each."""
     side, gap, foot, across = 1.1, 0.04, 0.42, 3
     cell = 2 * side + gap + 0.25

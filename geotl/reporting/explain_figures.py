@@ -9,8 +9,8 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.colors import LinearSegmentedColormap
 from matplotlib.lines import Line2D
-from numpy.typing import NDArray
 
+from geotl.arrays import Bools, Floats, Int64s, UInt8s
 from geotl.reporting.figures import (
     FAINT,
     GREY,
@@ -22,9 +22,7 @@ from geotl.reporting.figures import (
     plain_axes,
     shortened,
 )
-from geotl.reporting.rendering import Pixels
 
-Floats = NDArray[np.floating]
 _HEAT = LinearSegmentedColormap.from_list(
     "heat", [(1.0, 0.45, 0.0, 0.0), (1.0, 0.45, 0.0, 0.55), (1.0, 0.93, 0.2, 0.9)]
 )
@@ -34,7 +32,7 @@ MOST_IN_COLUMN = 24  # classes that fit beside the plot, one under the other
 
 
 def evidence_figure(
-    tiles: Sequence[Pixels], falls: Sequence[Floats], names: Sequence[str], sure: Sequence[float]
+    tiles: Sequence[UInt8s], falls: Sequence[Floats], names: Sequence[str], sure: Sequence[float]
 ) -> bytes:
     """Tiles, and beside each the same in grey with what its class rests on laid over it.
 
@@ -68,7 +66,7 @@ def evidence_figure(
     return encoded(figure)
 
 
-def _overlay(axes: Axes, tile: Pixels, fall: Floats) -> None:
+def _overlay(axes: Axes, tile: UInt8s, fall: Floats) -> None:
     grey = tile.astype(float).mean(axis=2)
     axes.imshow(grey, cmap="gray", vmin=0, vmax=255, interpolation="nearest")
     top = float(fall.max())
@@ -100,7 +98,7 @@ def _under(axes: Axes, first: str, second: str, colour: str) -> None:
 
 
 def embedding_figure(
-    places: Floats, truth: NDArray[np.int64], wrong: NDArray[np.bool_],
+    places: Floats, truth: Int64s, wrong: Bools,
     classes: Sequence[str], colours: Sequence[str],
 ) -> bytes:  # fmt: skip
     """Tiles in the plane, marked by their class; those named wrongly have a dark ring.
@@ -131,9 +129,7 @@ def embedding_figure(
     return encoded(figure)
 
 
-def _class_marks(
-    axes: Axes, places: Floats, wrong: NDArray[np.bool_], colour: str, shape: str
-) -> None:
+def _class_marks(axes: Axes, places: Floats, wrong: Bools, colour: str, shape: str) -> None:
     """The tiles of one class; the rings of those named wrongly lie on top of all."""
     for missed, size, edge, width in ((False, 20, GREY, 0.3), (True, 32, INK, 1.1)):
         some = places[wrong == missed]
@@ -152,7 +148,7 @@ def _mark(shape: str, colour: str, name: str, edge: str = GREY) -> Line2D:
 
 
 def pairs_figure(
-    rows: Sequence[Sequence[Pixels]], titles: Sequence[str], notes: Sequence[str]
+    rows: Sequence[Sequence[UInt8s]], titles: Sequence[str], notes: Sequence[str]
 ) -> bytes:
     """A row of tiles for each pair of classes mixed up, what they are and were taken for before.
 

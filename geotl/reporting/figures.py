@@ -20,11 +20,12 @@ from matplotlib.colors import LinearSegmentedColormap
 from matplotlib.figure import Figure
 from matplotlib.text import Text
 from matplotlib.ticker import MaxNLocator, PercentFormatter
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 
+from geotl.arrays import Float64s, Int64s, UInt8s
 from geotl.evaluation.evaluate import FEWEST_TILES, Reliability
 from geotl.io.files import whole_file
-from geotl.reporting.rendering import Pixels, default_colours, quicklook, stretch_limits
+from geotl.reporting.rendering import default_colours, quicklook, stretch_limits
 
 __all__ = [
     "baselines_figure",
@@ -126,7 +127,7 @@ def confusion_figure(matrix: ArrayLike, classes: Sequence[str], title: str = "")
     return encoded(figure)
 
 
-def _cell_counts(axes: Axes, counts: NDArray[np.int64], share: NDArray[np.float64]) -> None:
+def _cell_counts(axes: Axes, counts: Int64s, share: Float64s) -> None:
     """Write the counts into the cells, white where the colour below is dark."""
     size = 9 if counts.max(initial=0) < 1000 else 7
     for (row, column), count in np.ndenumerate(counts):
@@ -144,7 +145,7 @@ def _cell_counts(axes: Axes, counts: NDArray[np.int64], share: NDArray[np.float6
             )
 
 
-def _column(history: Sequence[Mapping[str, Any]], name: str) -> NDArray[np.float64]:
+def _column(history: Sequence[Mapping[str, Any]], name: str) -> Float64s:
     """One column of a training history; nan where a row has none."""
     cells = [row.get(name) for row in history]
     return np.array([math.nan if c is None or c == "" else float(c) for c in cells])
@@ -180,8 +181,8 @@ def curves_figure(history: Sequence[Mapping[str, Any]], best_epoch: int | None =
 
 def _curve_panel(
     axes: Axes,
-    epochs: NDArray[np.float64],
-    lines: Mapping[str, NDArray[np.float64]],
+    epochs: Float64s,
+    lines: Mapping[str, Float64s],
     label: str,
     best_epoch: int | None,
 ) -> None:
@@ -251,7 +252,7 @@ def penalties_figure(
 
 
 def mistakes_figure(
-    quicklooks: Sequence[Pixels] | Pixels,
+    quicklooks: Sequence[UInt8s] | UInt8s,
     truth: Sequence[str],
     predicted: Sequence[str],
     confidence: Sequence[float],
@@ -374,7 +375,7 @@ def _bins(axes: Axes, bins: Reliability, *, few: bool) -> None:
 
 
 def sheet_figure(
-    quicklooks: Sequence[Pixels], captions: Sequence[str], title: str, note: str, columns: int = 3
+    quicklooks: Sequence[UInt8s], captions: Sequence[str], title: str, note: str, columns: int = 3
 ) -> bytes:
     """Lay tiles [h, w, 3] out in rows, a caption under each, a title above, a note below."""
     side, gap, head, foot = 2.0, 0.3, 0.42, 0.34

@@ -10,7 +10,8 @@ from matplotlib.axes import Axes
 from matplotlib.lines import Line2D
 from matplotlib.ticker import MaxNLocator, PercentFormatter, StrMethodFormatter
 
-from geotl.evaluation.area_estimation import Estimated, Floats
+from geotl.arrays import Float64s
+from geotl.evaluation.area_estimation import Estimated
 from geotl.evaluation.map_accuracy import Assessment
 from geotl.reporting.figures import (
     BLUE,
@@ -79,7 +80,7 @@ def _dots(
         axes.plot(value, place + shift, "o", color=colour, markersize=6)
 
 
-def _mapped(axes: Axes, values: Floats) -> None:
+def _mapped(axes: Axes, values: Float64s) -> None:
     places = [place + _STEP for place in range(len(values))]
     axes.plot(
         values, places, "D", markerfacecolor="white", markeredgecolor=GREY, markeredgewidth=1.5,

@@ -9,9 +9,9 @@ import colorsys
 from collections.abc import Sequence
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 
-Pixels = NDArray[np.uint8]
+from geotl.arrays import Bools, Float64s, UInt8s
 
 INVALID = 168  # the grey that pixels without data are shown in
 
@@ -46,9 +46,7 @@ def default_colours(n: int) -> tuple[str, ...]:
     return tuple(colours)
 
 
-def stretch_limits(
-    images: ArrayLike, valid: ArrayLike | None, rgb: Sequence[int]
-) -> NDArray[np.float64]:
+def stretch_limits(images: ArrayLike, valid: ArrayLike | None, rgb: Sequence[int]) -> Float64s:
     """Find the 2nd and 98th percentile of three bands over valid pixels, as [2, 3].
 
     `images` is [..., C, H, W]; `valid` the same, or with one band, or None. Give several tiles
@@ -68,7 +66,7 @@ def stretch_limits(
     return limits
 
 
-def _valid_like(valid: ArrayLike | None, shape: tuple[int, ...]) -> NDArray[np.bool_]:
+def _valid_like(valid: ArrayLike | None, shape: tuple[int, ...]) -> Bools:
     """Spread a validity mask ([H, W], one band or all bands) over every band."""
     mask = np.ones((1, 1), bool) if valid is None else np.asarray(valid, dtype=bool)
     if mask.ndim == len(shape) - 1 and mask.ndim > 2:  # [N, H, W]: the band axis is missing
@@ -81,7 +79,7 @@ def quicklook(
     valid: ArrayLike | None,
     rgb: Sequence[int],
     limits: ArrayLike | None = None,
-) -> Pixels:
+) -> UInt8s:
     """Render one tile [C, H, W] as uint8 [H, W, 3], stretched from its 2nd to 98th percentile.
 
     `rgb` are the positions of the bands shown as red, green and blue. `limits` [2, 3] replace

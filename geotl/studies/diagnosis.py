@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from geotl.console import ProgressLine
+from geotl.console import Log, ProgressLine
 from geotl.data.fingerprints import wanted_bands
 from geotl.errors import DataError
 from geotl.evaluation.advising import next_steps
@@ -21,7 +21,7 @@ from geotl.evaluation.metrics import wilson
 from geotl.evaluation.overfitting import diagnose as judged_as
 from geotl.evaluation.regularisers import regularisers
 from geotl.experiments.build import make_backbone, read_source, recipe_sensor, settle
-from geotl.experiments.draws import Draw, Say, Source, make_draw
+from geotl.experiments.draws import Draw, Source, make_draw
 from geotl.experiments.recipe import Recipe, dump, resolve_root
 from geotl.experiments.runfolder import holds_run, open_run
 from geotl.io.files import write_text
@@ -56,7 +56,7 @@ class _Setup:
 def diagnose(
     recipe: Recipe, out: Path,
     *, quick: bool = False, judged: int | None = None, with_curve: bool = False,
-    quiet: bool = False, say: Say = print,
+    quiet: bool = False, say: Log = print,
 ) -> Diagnosis:  # fmt: skip
     """Say where a recipe's network stands, and write figures, page and JSON.
 
@@ -99,7 +99,7 @@ def diagnose(
 
 
 def _prepared(
-    recipe: Recipe, out: Path, *, quick: bool, judged: int | None, quiet: bool, say: Say
+    recipe: Recipe, out: Path, *, quick: bool, judged: int | None, quiet: bool, say: Log
 ) -> tuple[_Setup, Recipe]:
     """Tiles read, the recipe settled, the folder opened; with the recipe that has the target."""
     if not recipe.data.scenes:

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 
+from geotl.arrays import Floats, Int64s
+from geotl.console import Progress
 from geotl.evaluation.regularisers import everything_off
 from geotl.experiments.build import build_network, class_weights_of, feature_source, make_plan
 from geotl.experiments.compare import fit_draw, head_logits, judge, judged_features, training_count
@@ -32,9 +33,6 @@ from geotl.training.strategies import (
     with_head_chosen,
 )
 
-Ints = NDArray[np.int64]
-Floats = NDArray[np.floating]
-Told = Callable[[int, int], None]
 Part = dict[str, Any]
 
 FREE = 1e6  # inverse penalty of a head that is as good as free
@@ -119,7 +117,7 @@ def _head_path(recipe: Recipe, source: Source, draw: Draw, fitted: Fitted) -> Pa
     return {"kind": kind, "chosen": chosen.setting, "path": path}
 
 
-def _accuracy(head: Linear, features: Floats, labels: Ints) -> float:
+def _accuracy(head: Linear, features: Floats, labels: Int64s) -> float:
     return float(np.mean(head.logits(features).argmax(axis=1) == labels))
 
 
@@ -135,7 +133,9 @@ def without_regularisers(recipe: Recipe) -> Recipe:
     return made.model_copy(update={"probe": probe, "strategy": start})
 
 
-def noise_by_heart(recipe: Recipe, source: Source, draw: Draw, extent: Extent, told: Told) -> Part:
+def noise_by_heart(
+    recipe: Recipe, source: Source, draw: Draw, extent: Extent, told: Progress
+) -> Part:
     """Whether the recipe's network, every regulariser off, learns noise with random labels."""
     bare = without_regularisers(recipe)
     base, report = build_network(bare, source, draw)
@@ -146,7 +146,7 @@ def noise_by_heart(recipe: Recipe, source: Source, draw: Draw, extent: Extent, t
         mean, sd, source.pack.images.shape[-1], len(source.index.classes), seed=recipe.seed
     )
 
-    def features(network: TileClassifier, rows: Ints) -> Floats:
+    def features(network: TileClassifier, rows: Int64s) -> Floats:
         return raw_features(network, noise.pack, rows, precision=recipe.train.precision)
 
     if bare.strategy == "probe":
@@ -158,7 +158,9 @@ def noise_by_heart(recipe: Recipe, source: Source, draw: Draw, extent: Extent, t
     return _told(memorise(network, noise, steps=extent.noise_steps, seed=recipe.seed, told=told))
 
 
-def own_by_heart(recipe: Recipe, source: Source, draw: Draw, extent: Extent, told: Told) -> Part:
+def own_by_heart(
+    recipe: Recipe, source: Source, draw: Draw, extent: Extent, told: Progress
+) -> Part:
     """Stage one of the lecture: the training tiles with every regulariser off, and the gap then."""
     if recipe.strategy == "probe":
         return _own_probe(recipe, source, draw, told)
@@ -187,7 +189,7 @@ def _some(recipe: Recipe, source: Source, draw: Draw, base: TileClassifier, most
     return Tiles(source.pack, some, source.labels[some])
 
 
-def _own_probe(recipe: Recipe, source: Source, draw: Draw, told: Told) -> Part:
+def _own_probe(recipe: Recipe, source: Source, draw: Draw, told: Progress) -> Part:
     """Whether a free linear head on the frozen features separates the training tiles."""
     network, _ = build_network(recipe, source, draw)
     features, rows = feature_source(recipe, source), draw.split.train
@@ -207,7 +209,7 @@ def _own_probe(recipe: Recipe, source: Source, draw: Draw, told: Told) -> Part:
     }
 
 
-def rate_range(recipe: Recipe, source: Source, draw: Draw, extent: Extent, told: Told) -> Part:
+def rate_range(recipe: Recipe, source: Source, draw: Draw, extent: Extent, told: Progress) -> Part:
     """The range test of the recipe's own training; of a probe, why there is none."""
     if recipe.strategy == "probe":
         return {"none": "a probe has no learning rate: its head is solved for, not trained"}
@@ -220,7 +222,7 @@ def rate_range(recipe: Recipe, source: Source, draw: Draw, extent: Extent, told:
     return asdict(range_test(network, tiles, plan.settings, steps=extent.rates, told=told))
 
 
-def _solved(features: Floats, labels: Ints, classes: int) -> Part:
+def _solved(features: Floats, labels: Int64s, classes: int) -> Part:
     """How a free linear head fits features, in the words of tiles learnt by heart."""
     accuracy = _accuracy(logistic(features, labels, FREE, num_classes=classes), features, labels)
     return _told(Memorised(len(labels), 0, ((0, accuracy, accuracy),)))

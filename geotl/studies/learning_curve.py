@@ -9,22 +9,20 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
-from numpy.typing import NDArray
 
-from geotl.console import ProgressLine
+from geotl.arrays import Int64s
+from geotl.console import Log, ProgressLine
 from geotl.data import splits
 from geotl.errors import DataError
 from geotl.evaluation.learning_curve import LearningCurve, gain, learning_curve
 from geotl.experiments.build import read_source, recipe_sensor, settle
 from geotl.experiments.compare import fit_draw, judge, unlabelled_head, with_what
-from geotl.experiments.draws import Draw, Say, Source, make_draw, with_shots
+from geotl.experiments.draws import Draw, Source, make_draw, with_shots
 from geotl.experiments.recipe import Recipe, dump
 from geotl.experiments.runfolder import RECIPE, holds_run
 from geotl.io.files import write_text
 from geotl.reporting.curve_figures import learning_curve_figure
 from geotl.reporting.figures import write_png
-
-Floats = NDArray[np.float64]
 
 SIZES = (2, 5, 10, 20, 50, 100, 200)
 DRAWS = 10
@@ -34,7 +32,7 @@ HEADER = ("curve", "labels_per_class", "kind", "mean", "sd", "low", "high", "dra
 
 def curve(
     recipe: Recipe, out: Path,
-    *, shots: Sequence[int] = (), draws: int | None = None, quiet: bool = False, say: Say = print,
+    *, shots: Sequence[int] = (), draws: int | None = None, quiet: bool = False, say: Log = print,
 ) -> dict[str, LearningCurve]:  # fmt: skip
     """Fit a recipe to growing numbers of labels a class, and write table, figure and recipe.
 
@@ -112,7 +110,7 @@ def _sizes(recipe: Recipe, source: Source, draws: int, given: Sequence[int]) -> 
     return fits
 
 
-def _smallest_class(source: Source, rows: NDArray[np.int64]) -> int:
+def _smallest_class(source: Source, rows: Int64s) -> int:
     """Different tiles of the smallest class among some rows."""
     contents = source.index.contents
     different = list({contents[row]: row for row in rows}.values())

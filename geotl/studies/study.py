@@ -10,11 +10,11 @@ from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
 
-from geotl.console import ProgressLine
+from geotl.console import Log, ProgressLine
 from geotl.data.fingerprints import wanted_bands
 from geotl.errors import DataError
 from geotl.experiments.build import make_backbone, read_source, recipe_sensor, settle
-from geotl.experiments.draws import Say, make_draw
+from geotl.experiments.draws import make_draw
 from geotl.experiments.recipe import Recipe, dump, resolve_root
 from geotl.experiments.runfolder import holds_run, open_run
 from geotl.io.cachefolder import cache_folder
@@ -42,7 +42,7 @@ SEEDS = 10
 def study(
     recipe: Recipe, out: Path,
     *, only: Sequence[str] = (), seeds: int = SEEDS, budget: float | None = None,
-    resume: bool = False, quiet: bool = False, say: Say = print,
+    resume: bool = False, quiet: bool = False, say: Log = print,
     generator: Callable[[Begin], TileGenerator] | None = None,
 ) -> Found:  # fmt: skip
     """Try every technique on the labels of a recipe's first draw; write table, figure and advice.

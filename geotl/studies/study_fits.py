@@ -16,9 +16,9 @@ from pathlib import Path
 from typing import Protocol
 
 import numpy as np
-from numpy.typing import NDArray
 
-from geotl.data.read_tile import Pixels
+from geotl.arrays import Int64s, Pixels
+from geotl.console import Progress
 from geotl.data.splits import Split
 from geotl.data.tile_array import Unread, packed
 from geotl.errors import DataError, GeoTLError
@@ -30,8 +30,7 @@ from geotl.studies.study_effects import Errors
 from geotl.studies.study_techniques import GENERATED, changed
 from geotl.training.strategies import Fitted
 
-Ints = NDArray[np.int64]
-Begin = Callable[[], Callable[[int, int], None]]
+Begin = Callable[[], Progress]
 
 FORMAT = 1  # of the records; another number makes every fit anew
 
@@ -63,7 +62,7 @@ class Joined:
     recipe: Recipe
     source: Source
     draw: Draw
-    real: NDArray[np.int64]
+    real: Int64s
     seconds: float = 0.0
 
 
@@ -87,7 +86,7 @@ class TileGenerator(Protocol):
         """Write a draw's synthetic tiles into a folder; the recipe that reads them from there."""
 
 
-def labelled_source(source: Source, rows: Ints, cache: Path) -> Source:
+def labelled_source(source: Source, rows: Int64s, cache: Path) -> Source:
     """A source of some tiles alone, packed below a cache folder."""
     whole = source.pack
     key = hashlib.sha256(f"rows of {whole.fingerprint}".encode() + rows.tobytes()).hexdigest()
@@ -204,7 +203,7 @@ class Fits:
         return Errors(shares[0], shares[1], len(own.real), len(held), seconds)
 
 
-def wrong_share(own: Joined, fitted: Fitted, rows: Ints) -> float:
+def wrong_share(own: Joined, fitted: Fitted, rows: Int64s) -> float:
     """Share of some tiles that a fitted network names wrongly, in evaluation mode."""
     draw = replace(own.draw, split=replace(own.draw.split, test=rows))
     said = judge(own.recipe, own.source, draw, fitted).argmax(axis=1)

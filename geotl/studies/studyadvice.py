@@ -13,8 +13,9 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
+from geotl.arrays import Bools
+from geotl.console import Progress
 from geotl.errors import DataError, RecipeError
 from geotl.evaluation.learning_curve import gain
 from geotl.evaluation.metrics import Interval, wilson
@@ -25,13 +26,12 @@ from geotl.studies.study_effects import effect, mean_errors
 from geotl.studies.study_fits import Joined, Part, TileGenerator, is_generated, plain
 from geotl.studies.study_techniques import AS_IT_IS, TRAINED, Start, alternative, changed
 from geotl.studies.studyfound import Candidate, Found, Verdict
-from geotl.studies.studyrace import Race, Told
+from geotl.studies.studyrace import Race
 
-Flags = NDArray[np.bool_]
 AS_GIVEN, HELPED, BARE = "the recipe as it is", "with what helped", "every regulariser off"
 
 
-def recommend(found: Found, race: Race, parts: Sequence[Part], told: Told) -> None:
+def recommend(found: Found, race: Race, parts: Sequence[Part], told: Progress) -> None:
     """Set the candidates beside each other on folds that chose nothing, and take one."""
     scratch = found.bases[TRAINED].strategy == "scratch"
     made = [
@@ -51,7 +51,7 @@ def recommend(found: Found, race: Race, parts: Sequence[Part], told: Told) -> No
     found.recommended = best_of(found.candidates)
 
 
-def confirm(race: Race, recipes: Sequence[Recipe], parts: Sequence[Part], told: Told) -> None:
+def confirm(race: Race, recipes: Sequence[Recipe], parts: Sequence[Part], told: Progress) -> None:
     """Fit candidates to folds that chose nothing, as far as the time budget goes.
 
     One that cannot be fitted, such as a combination that contradicts the network, has no errors.
@@ -151,7 +151,7 @@ def judged_once(
     )  # fmt: skip
 
 
-def _right(own: Joined) -> Flags:
+def _right(own: Joined) -> Bools:
     """Which of the judged tiles a recipe names rightly, fitted to all labels."""
     with tempfile.TemporaryDirectory(prefix="geotl-study-") as scratch:
         fitted, _ = fit_draw(

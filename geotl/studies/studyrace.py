@@ -9,14 +9,13 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterable, Sequence
 
+from geotl.console import Progress
 from geotl.errors import GeoTLError
 from geotl.experiments.recipe import Recipe, dump
 from geotl.studies.study_effects import Errors, better_half, effect, mean_errors, rungs
 from geotl.studies.study_fits import Fits, Part
 from geotl.studies.study_techniques import pair
 from geotl.studies.studyfound import Found, Row
-
-Told = Callable[[int, int], None]
 
 
 class Race:
@@ -52,7 +51,7 @@ class Race:
 
 
 def run_rows(
-    found: Found, race: Race, parts: Sequence[Part], counter: Callable[[str], Told]
+    found: Found, race: Race, parts: Sequence[Part], counter: Callable[[str], Progress]
 ) -> None:
     """Fit both sides of every row, rung by rung, and note the effects.
 
@@ -80,7 +79,7 @@ def run_rows(
 
 
 def _run_rung(
-    found: Found, race: Race, parts: Sequence[Part], rows: Sequence[Row], told: Told
+    found: Found, race: Race, parts: Sequence[Part], rows: Sequence[Row], told: Progress
 ) -> None:
     """Fit starting points and rows on some more parts, a part after the other."""
     total, count = len(parts) * (len(found.bases) + len(rows)), 0

@@ -18,7 +18,6 @@ from __future__ import annotations
 import copy
 import itertools
 import math
-from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
@@ -26,10 +25,9 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.nn.utils.parametrizations import spectral_norm
 
+from geotl.console import Progress
 from geotl.errors import DataError
 from geotl.models.classifier import VIEWS, turn_view
-
-Told = Callable[[int, int], None]
 
 LEAST_PX = 8
 BOUND = 6.0  # standard deviations that a made pixel keeps within
@@ -158,7 +156,7 @@ class Critic(nn.Module):
 
 def train_generator(
     tiles: Tensor, labels: Tensor, classes: int, settings: GanSettings,
-    *, seed: int, told: Told | None = None,
+    *, seed: int, told: Progress | None = None,
 ) -> Generator:  # fmt: skip
     """Train a generator on tiles, and on nothing else.
 

@@ -15,14 +15,14 @@ from typing import Any
 
 import numpy as np
 
-from geotl.console import ProgressLine
+from geotl.console import Log, ProgressLine
 from geotl.data.fingerprints import wanted_bands
 from geotl.data.syntheticfiles import write_synthetic
 from geotl.errors import DataError, OutputError
 from geotl.evaluation.learning_curve import Gain, gain
 from geotl.evaluation.metrics import Interval
 from geotl.experiments.build import make_backbone, read_source, recipe_sensor, settle
-from geotl.experiments.draws import Draw, Say, Source, make_draw
+from geotl.experiments.draws import Draw, Source, make_draw
 from geotl.experiments.recipe import Recipe, dump, resolve_root
 from geotl.experiments.run import rgb_positions
 from geotl.experiments.runfolder import RECIPE
@@ -68,7 +68,7 @@ class Generation:
 def generate(
     recipe: Recipe, out: Path,
     *, per_class: int = 20, steps: int = 1000, draws: int | None = None, judged: int = 1000,
-    quiet: bool = False, say: Say = print,
+    quiet: bool = False, say: Log = print,
 ) -> Generation:  # fmt: skip
     """Train a generator on a recipe's training tiles, write what it makes, and try it out.
 
@@ -114,7 +114,7 @@ def generate(
     return done
 
 
-def _prepared(recipe: Recipe, say: Say, *, quiet: bool) -> tuple[Recipe, Source]:
+def _prepared(recipe: Recipe, say: Log, *, quiet: bool) -> tuple[Recipe, Source]:
     """The recipe settled and its real tiles read, for the labels alone."""
     if recipe.data.synthetic is not None:
         raise DataError("data.synthetic: given to geotl generate, which learns from real tiles")

@@ -9,12 +9,9 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
 
+from geotl.arrays import Bools, Float64s, Floats, Int64s
 from geotl.errors import DataError
-
-Floats = NDArray[np.floating]
-Ints = NDArray[np.int64]
 
 
 @dataclass(frozen=True)
@@ -29,11 +26,11 @@ class Novelty:
     """
 
     nearest: Floats
-    row: Ints
+    row: Int64s
     closest_real: float
 
     @property
-    def copies(self) -> NDArray[np.bool_]:
+    def copies(self) -> Bools:
         """Which lie nearer to a real tile than any two real tiles do to each other [M]."""
         if not np.isfinite(self.closest_real):
             return np.zeros(len(self.nearest), dtype=bool)
@@ -77,7 +74,7 @@ def novelty(made: Floats, views: Iterable[Floats], contents: Sequence[str]) -> N
     return Novelty(nearest, row, closest)
 
 
-def distances(a: Floats, b: Floats) -> NDArray[np.float64]:
+def distances(a: Floats, b: Floats) -> Float64s:
     """Root mean square differences [M, N] of rows [M, D] and [N, D].
 
     >>> distances(np.array([[1.0, 1.0]]), np.array([[1.0, 1.0], [4.0, 5.0]])).tolist()
@@ -88,7 +85,7 @@ def distances(a: Floats, b: Floats) -> NDArray[np.float64]:
     return np.asarray(np.sqrt(np.maximum(square, 0) / a.shape[1]))
 
 
-def diversity(tiles: Floats, labels: Ints, classes: int) -> list[float]:
+def diversity(tiles: Floats, labels: Int64s, classes: int) -> list[float]:
     """Mean distance between two tiles of a class, for each class; nan with fewer than two.
 
     >>> diversity(np.array([[0.0], [2.0], [5.0]]), np.array([0, 0, 1]), 2)

@@ -8,10 +8,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from geotl.arrays import Float32s, Float64s, Floats, Int64s
 from geotl.data.tile_array import Pack, batch, statistics
-
-Floats = NDArray[np.floating]
-Ints = NDArray[np.int64]
 
 _BLOCK = 256
 
@@ -20,13 +18,13 @@ _BLOCK = 256
 class Space:
     """Each band's mean, sd and seen range, in DN, float64 [C], and the tiles' native type."""
 
-    mean: NDArray[np.float64]
-    sd: NDArray[np.float64]
-    low: NDArray[np.float64]
-    high: NDArray[np.float64]
+    mean: Float64s
+    sd: Float64s
+    low: Float64s
+    high: Float64s
     dtype: np.dtype[Any]
 
-    def standardised(self, tiles: Floats) -> NDArray[np.float32]:
+    def standardised(self, tiles: Floats) -> Float32s:
         """DN [N, C, S, S] minus the mean, over the sd; a band without contrast becomes 0."""
         sd = np.where(self.sd > 0, self.sd, 1.0)
         return np.asarray(
@@ -47,7 +45,7 @@ class Space:
         return np.clip(values, _planes(self.low), _planes(self.high)).astype(self.dtype)
 
 
-def space_of(pack: Pack, rows: Ints) -> Space:
+def space_of(pack: Pack, rows: Int64s) -> Space:
     """The space of some tiles: mean, sd and range of their valid pixels, and of no others.
 
     Raises:
@@ -64,11 +62,11 @@ def space_of(pack: Pack, rows: Ints) -> Space:
     return Space(own.mean, own.sd, low, high, pack.images.dtype)
 
 
-def standardised_tiles(pack: Pack, rows: Ints, space: Space) -> NDArray[np.float32]:
+def standardised_tiles(pack: Pack, rows: Int64s, space: Space) -> Float32s:
     """Packed tiles [n, C, S, S] in a space; invalid pixels become 0, the mean."""
     held = batch(pack, rows, fill=space.mean)["image"].numpy()
     return space.standardised(held)
 
 
-def _planes(values: NDArray[np.float64]) -> NDArray[np.float64]:
+def _planes(values: Float64s) -> Float64s:
     return values.reshape(-1, 1, 1)

@@ -7,14 +7,14 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 from matplotlib.patches import Rectangle
 
+from geotl.arrays import UInt8s
 from geotl.reporting.figures import FAINT, INK, ORANGE, canvas, encoded, shortened
-from geotl.reporting.rendering import Pixels
 
 CELL, GAP, NAME, HEAD, FOOT = 0.82, 0.05, 1.5, 0.62, 0.34  # inches
 
 
 def synthetic_sheet(
-    rows: Mapping[str, tuple[Sequence[Pixels], Sequence[Pixels]]],
+    rows: Mapping[str, tuple[Sequence[UInt8s], Sequence[UInt8s]]],
     copies: Mapping[str, Sequence[bool]], title: str, note: str,
 ) -> bytes:  # fmt: skip
     """Draw a row for each class: its real tiles [h, w, 3] on the left, synthetic on the right.

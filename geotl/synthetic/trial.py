@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Generator, Iterable
+from collections.abc import Generator, Iterable
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -12,7 +12,8 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from geotl.data.read_tile import Pixels
+from geotl.arrays import Bools, Floats, Int64s, Pixels
+from geotl.console import Progress
 from geotl.data.splits import Split
 from geotl.data.tile_array import Unread, packed
 from geotl.data.tiles import Tile
@@ -26,10 +27,6 @@ from geotl.synthetic.novelty import Novelty, diversity, novelty
 from geotl.synthetic.synthesis import Space, space_of, standardised_tiles
 from geotl.training.features import raw_features
 from geotl.training.strategies import Fitted, standardised
-
-Ints = NDArray[np.int64]
-Floats = NDArray[np.floating]
-Told = Callable[[int, int], None]
 
 MOST_TILES = 2000  # training tiles that a generator learns from
 
@@ -47,8 +44,8 @@ class Made:
     """
 
     images: NDArray[Any]
-    labels: Ints
-    rows: Ints
+    labels: Int64s
+    rows: Int64s
     sources: tuple[str, ...]
     space: Space
 
@@ -72,14 +69,14 @@ class Tried:
     `named` are the classes the first network sees in the synthetic tiles.
     """
 
-    without: NDArray[np.bool_]
-    with_them: NDArray[np.bool_]
-    named: Ints
+    without: Bools
+    with_them: Bools
+    named: Int64s
     features: Likeness
 
 
 def make_tiles(
-    source: Source, draw: Draw, settings: GanSettings, *, per_class: int, seed: int, told: Told
+    source: Source, draw: Draw, settings: GanSettings, *, per_class: int, seed: int, told: Progress
 ) -> Made:
     """Train a generator on a draw's training tiles, on no others, and have it make tiles.
 
@@ -135,7 +132,7 @@ def beside(source: Source, draw: Draw, made: Made, folder: Path) -> tuple[Source
     return told, replace(draw, split=split)
 
 
-def _pixels(source: Source, rows: Ints, made: Made) -> Generator[Pixels, None, None]:
+def _pixels(source: Source, rows: Int64s, made: Made) -> Generator[Pixels, None, None]:
     pack = source.pack
     everything = np.ones(pack.images.shape[1:], dtype=bool)
     for row in rows:
@@ -171,8 +168,8 @@ def try_out(
 
 
 def _seen(
-    recipe: Recipe, joined: Source, both: Draw, made: Made, fitted: Fitted, *, held: Ints
-) -> tuple[Likeness, Ints]:
+    recipe: Recipe, joined: Source, both: Draw, made: Made, fitted: Fitted, *, held: Int64s
+) -> tuple[Likeness, Int64s]:
     """How synthetic and real training tiles compare in the features of a network, and its names.
 
     Features are averaged over the recipe's views; `held` are the generator's tiles among the rows.
@@ -199,7 +196,7 @@ def in_pixels(source: Source, made: Made) -> Likeness:
 
 
 def _likeness(
-    tiles: Floats, plain: Floats, views: Iterable[Floats], made: Made, labels: Ints
+    tiles: Floats, plain: Floats, views: Iterable[Floats], made: Made, labels: Int64s
 ) -> Likeness:
     classes = int(made.labels.max()) + 1
     return Likeness(

@@ -7,9 +7,9 @@ from contextlib import contextmanager
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from geotl.arrays import Int64s
 from geotl.data.tile_array import Pack, batch
 from geotl.errors import ModelError
 from geotl.models.backbone import Backbone, SteadyBatchNorm2d
@@ -80,7 +80,7 @@ def measuring(norms: Sequence[nn.BatchNorm2d]) -> Iterator[None]:
 
 
 def adapt_batchnorm(
-    model: TileClassifier, pack: Pack, rows: NDArray[np.int64], *, folded: bool, seed: int
+    model: TileClassifier, pack: Pack, rows: Int64s, *, folded: bool, seed: int
 ) -> None:
     """Measure a network's batch normalisation on other tiles than it was trained on (AdaBN).
 

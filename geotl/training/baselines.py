@@ -5,16 +5,15 @@ from __future__ import annotations
 import functools
 
 import numpy as np
-from numpy.typing import NDArray
 
+from geotl.arrays import Float64s, Floats, Int64s
 from geotl.data.tile_array import Pack
 from geotl.training.heads import Folds, choose, logistic
 
-Ints = NDArray[np.int64]
 PENALTIES = (0.01, 0.1, 1.0, 10.0, 100.0)
 
 
-def band_statistics(pack: Pack, rows: Ints) -> NDArray[np.float64]:
+def band_statistics(pack: Pack, rows: Int64s) -> Float64s:
     """Mean and standard deviation of each band over a tile's valid pixels, [len(rows), 2C].
 
     A band without a valid pixel counts as 0 in both.
@@ -32,8 +31,8 @@ def band_statistics(pack: Pack, rows: Ints) -> NDArray[np.float64]:
 
 
 def band_statistics_logits(
-    table: NDArray[np.float64], train: Ints, labels: Ints, test: Ints, *, folds: Folds, classes: int
-) -> NDArray[np.floating]:
+    table: Float64s, train: Int64s, labels: Int64s, test: Int64s, *, folds: Folds, classes: int
+) -> Floats:
     """Logits [len(test), K] of logistic regression on band statistics, its penalty by folds.
 
     Args:

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import numpy as np
-from numpy.typing import NDArray
 
-Ints = NDArray[np.int64]
+from geotl.arrays import Int64s
 
 
 def derived_seed(seed: int, epoch: int, step: int) -> int:
@@ -19,8 +18,8 @@ def derived_seed(seed: int, epoch: int, step: int) -> int:
 
 
 def epoch_order(
-    count: int, batch_size: int, seed: int, epoch: int, *, labels: Ints | None = None
-) -> list[Ints]:
+    count: int, batch_size: int, seed: int, epoch: int, *, labels: Int64s | None = None
+) -> list[Int64s]:
     """Positions of each batch of an epoch; a last batch of one tile joins the one before.
 
     With labels, every class is drawn equally often (see `balanced`).
@@ -36,7 +35,7 @@ def epoch_order(
     return parts
 
 
-def balanced(labels: Ints, random: np.random.Generator) -> Ints:
+def balanced(labels: Int64s, random: np.random.Generator) -> Int64s:
     """As many positions as there are labels, each class as often as every other (or once more).
 
     The tiles of a class come round in a random order, so that none comes twice more often.

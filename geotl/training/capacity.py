@@ -9,24 +9,21 @@ in use it is right on one tile in five.
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional as F
 
+from geotl.arrays import Float64s, Int64s
+from geotl.console import Progress
 from geotl.data.tile_array import Pack
 from geotl.models.backbone import parameter_groups
 from geotl.models.classifier import Frozen, TileClassifier
 from geotl.training.batches import epoch_order
 from geotl.training.frozen import FrozenViews, Tiles
-
-Ints = NDArray[np.int64]
-Told = Callable[[int, int], None]
 
 NOISE_TILES = 64
 BLOCK = 128  # tiles judged at once
@@ -65,7 +62,7 @@ class Memorised:
 
 
 def noise_tiles(
-    mean: NDArray[np.float64], sd: NDArray[np.float64], px: int, classes: int,
+    mean: Float64s, sd: Float64s, px: int, classes: int,
     *, count: int = NOISE_TILES, seed: int = 0,
 ) -> Tiles:  # fmt: skip
     """Tiles of Gaussian noise [count, C, px, px] with random labels, every class among them.
@@ -95,7 +92,7 @@ def noise_tiles(
 def memorise(
     network: TileClassifier, tiles: Tiles,
     *, lr: float = 1e-3, steps: int = 300, batch_size: int = NOISE_TILES, seed: int = 0,
-    told: Told | None = None,
+    told: Progress | None = None,
 ) -> Memorised:  # fmt: skip
     """Train in place with Adam and nothing else, until every tile is named rightly, or give up.
 
@@ -133,7 +130,7 @@ def memorise(
 
 def _step(
     network: TileClassifier, adam: torch.optim.Optimizer, held: FrozenViews, labels: Tensor,
-    positions: Ints,
+    positions: Int64s,
 ) -> int:  # fmt: skip
     """One step of training; how many of the batch it named rightly in training mode."""
     network.train()

@@ -3,21 +3,17 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 
+from geotl.arrays import Bools, Float32s, Int64s
+from geotl.console import Progress
 from geotl.data.tile_array import Pack, batch
 from geotl.io.files import whole_file
 from geotl.models.classifier import TileClassifier, over_views
 from geotl.models.device import Precision, autocast, settled
-
-Floats = NDArray[np.float32]
-Ints = NDArray[np.int64]
-Progress = Callable[[int, int], None]
 
 
 def state_fingerprint(model: TileClassifier, *, filled: bool = True) -> str:
@@ -41,17 +37,17 @@ def state_fingerprint(model: TileClassifier, *, filled: bool = True) -> str:
 def raw_features(
     model: TileClassifier,
     pack: Pack,
-    rows: Ints,
+    rows: Int64s,
     *,
     precision: Precision = "auto",
     batch_size: int = 128,
     progress: Progress | None = None,
-) -> Floats:
+) -> Float32s:
     """Features before standardisation, [len(rows), views, D] float32, of packed tiles."""
     device = next(model.parameters()).device
     model.eval()
     fill = model.normalise.fill.cpu().numpy().astype(np.float64)
-    out: list[Floats] = []
+    out: list[Float32s] = []
     for start in range(0, len(rows), batch_size):
         part = rows[start : start + batch_size]
         image = batch(pack, part, fill=fill, device=device)["image"]
@@ -68,12 +64,12 @@ def raw_features(
 def cached_features(
     model: TileClassifier,
     pack: Pack,
-    rows: Ints,
+    rows: Int64s,
     folder: Path,
     *,
     precision: Precision = "auto",
     progress: Progress | None = None,
-) -> Floats:
+) -> Float32s:
     """`raw_features`, kept in `folder` under the fingerprint of model, tiles and rows.
 
     Tiles with invalid pixels are kept apart: theirs hang on what those are filled with, which is of
@@ -81,7 +77,7 @@ def cached_features(
     """
     fmt = settled(precision, next(model.parameters()).device)
 
-    def kept(some: Ints, *, filled: bool) -> Floats:
+    def kept(some: Int64s, *, filled: bool) -> Float32s:
         state = state_fingerprint(model, filled=filled)
         told = f"{state}{pack.fingerprint}{fmt}{torch.get_num_threads()}"
         key = hashlib.sha256(told.encode() + some.tobytes()).hexdigest()[:32]
@@ -90,7 +86,7 @@ def cached_features(
             features = raw_features(model, pack, some, precision=precision, progress=progress)
             with whole_file(path) as part, part.open("wb") as stream:
                 np.save(stream, features, allow_pickle=False)
-        held: Floats = np.load(path, mmap_mode="r", allow_pickle=False)
+        held: Float32s = np.load(path, mmap_mode="r", allow_pickle=False)
         return held
 
     holed = _holed(pack, rows)
@@ -102,7 +98,7 @@ def cached_features(
     return together
 
 
-def _holed(pack: Pack, rows: Ints) -> NDArray[np.bool_]:
+def _holed(pack: Pack, rows: Int64s) -> Bools:
     """Whether each of the tiles has an invalid pixel; read in blocks of 256."""
     if pack.valid is None:
         return np.zeros(len(rows), bool)

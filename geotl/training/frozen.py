@@ -7,14 +7,12 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 
+from geotl.arrays import Int64s
 from geotl.data.tile_array import Pack, batch
 from geotl.models.classifier import VIEWS, Frozen, TileClassifier, turn_view
 from geotl.training.augment import Augmentation
-
-Ints = NDArray[np.int64]
 
 
 @dataclass(frozen=True)
@@ -22,8 +20,8 @@ class Tiles:
     """Rows of a pack with their labels; `labels[i]` belongs to `rows[i]`."""
 
     pack: Pack
-    rows: Ints
-    labels: Ints
+    rows: Int64s
+    labels: Int64s
 
 
 class FrozenViews:

@@ -11,16 +11,14 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
 from scipy.linalg import cho_factor, cho_solve
 from sklearn.linear_model import LogisticRegression
 
+from geotl.arrays import Floats, Int64s
 from geotl.evaluation.evaluate import fit_temperature, softmax
 from geotl.training.losses import ClassWeights, class_weights
 
-Floats = NDArray[np.floating]
-Ints = NDArray[np.int64]
-Folds = Sequence[tuple[Ints, Ints]]
+Folds = Sequence[tuple[Int64s, Int64s]]
 
 
 @dataclass(frozen=True)
@@ -36,7 +34,7 @@ class Linear:
         return np.asarray(rows @ self.weight.T + self.bias)
 
 
-Fit = Callable[[Floats, Ints, float], Linear]
+Fit = Callable[[Floats, Int64s, float], Linear]
 
 
 @dataclass(frozen=True)
@@ -55,14 +53,14 @@ class Chosen:
     head: Linear
     setting: float
     fold_accuracy: dict[float, float]
-    fold_rows: Ints
+    fold_rows: Int64s
     fold_logits: Floats
     temperature: float
 
 
 def logistic(
     features: Floats,
-    labels: Ints,
+    labels: Int64s,
     penalty: float,
     *,
     num_classes: int,
@@ -125,7 +123,7 @@ def _scatter(features: Floats, shares: Floats) -> Floats:
     return np.asarray(scaled.T @ scaled / features.shape[1])
 
 
-def one_hot(labels: Ints, num_classes: int) -> Floats:
+def one_hot(labels: Int64s, num_classes: int) -> Floats:
     """Labels [N] as shares [N, K].
 
     >>> one_hot(np.array([1, 0]), 2).tolist()
@@ -135,7 +133,7 @@ def one_hot(labels: Ints, num_classes: int) -> Floats:
 
 
 def choose(
-    features: Floats, labels: Ints, folds: Folds, fit: Fit, settings: Sequence[float]
+    features: Floats, labels: Int64s, folds: Folds, fit: Fit, settings: Sequence[float]
 ) -> Chosen:
     """Fit a head at each setting in each fold, keep the setting of least calibrated log-loss.
 
@@ -160,7 +158,7 @@ def choose(
     return Chosen(fit(features, labels, best), best, accuracy, held, logits[best], loss[best][1])
 
 
-def _calibrated_loss(logits: Floats, truth: Ints) -> tuple[float, float]:
+def _calibrated_loss(logits: Floats, truth: Int64s) -> tuple[float, float]:
     """Negative log-likelihood at the best temperature, and that temperature."""
     temperature = fit_temperature(logits, truth)
     chance = softmax(logits, temperature)[np.arange(len(truth)), truth]

@@ -16,11 +16,11 @@ import numpy as np
 import torch
 from lightning.pytorch.callbacks import EarlyStopping
 from lightning.pytorch.loggers import CSVLogger, TensorBoardLogger
-from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional as F
 from torch.utils.data import DataLoader
 
+from geotl.arrays import Int64s
 from geotl.console import ProgressLine
 from geotl.data.tile_array import batch
 from geotl.io.files import whole_file, write_text
@@ -53,7 +53,6 @@ from geotl.training.trainer import (
 
 __all__ = ["History", "Learner", "Tiles", "TrainSettings", "cacheable_views", "epoch_order", "fit"]
 
-Ints = NDArray[np.int64]
 CACHE_BYTES = 2 << 30  # above this the frozen stages are computed anew in each epoch
 
 
@@ -144,7 +143,7 @@ class Learner(lightning.LightningModule):
             return None
         return DataLoader(np.arange(len(self.held_out.rows)), batch_size=128)  # type: ignore[arg-type]
 
-    def order(self, epoch: int) -> list[Ints]:
+    def order(self, epoch: int) -> list[Int64s]:
         """Positions of the tiles in each batch of an epoch."""
         settings, labels = self.settings, self.train_tiles.labels
         return epoch_order(
@@ -197,7 +196,7 @@ class Learner(lightning.LightningModule):
             shares = mix_values(shares, mix)
         return cross_entropy(logits, shares, self.class_weights), shares.argmax(1)
 
-    def parts(self, positions: Ints, origin: int, mix: Mix | None = None) -> list[Frozen]:
+    def parts(self, positions: Int64s, origin: int, mix: Mix | None = None) -> list[Frozen]:
         """What the frozen stages give for a batch, varied and mixed as its origin says.
 
         Mixed after the frozen stages, both what they hand on and what was pooled from them is

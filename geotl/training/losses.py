@@ -7,16 +7,15 @@ from typing import Literal
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional as F
+
+from geotl.arrays import Float64s, Int64s
 
 ClassWeights = Literal["none", "balanced"] | tuple[float, ...]
 
 
-def class_weights(
-    kind: ClassWeights, labels: NDArray[np.int64], num_classes: int
-) -> NDArray[np.float64] | None:
+def class_weights(kind: ClassWeights, labels: Int64s, num_classes: int) -> Float64s | None:
     """Weight of each class [K]; None where all weigh the same.
 
     `balanced` is n / (K n_k) over the K classes present (King & Zeng 2001), so that the tiles'

@@ -9,20 +9,18 @@ from __future__ import annotations
 
 import copy
 import math
-from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
 import torch
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 
+from geotl.arrays import Float64s
+from geotl.console import Progress
 from geotl.errors import DataError
 from geotl.models.classifier import TileClassifier
 from geotl.training.frozen import Tiles
 from geotl.training.learner import Learner, TrainSettings
-
-Floats = NDArray[np.float64]
-Told = Callable[[int, int], None]
 
 LOWEST, HIGHEST = 1e-6, 1.0
 WIDTH = 0.04  # sd of the smoothing, as a share of the steps
@@ -49,7 +47,7 @@ class RateRange:
     tenth: float | None
 
 
-def smoothed(loss: ArrayLike) -> Floats:
+def smoothed(loss: ArrayLike) -> Float64s:
     """The loss smoothed by a Gaussian to both sides alike, so that its minimum does not lag.
 
     What lies above the loss of the first steps counts as if it were twice that, at most: else a
@@ -89,7 +87,7 @@ def suggest(rates: ArrayLike, smooth: ArrayLike) -> tuple[float | None, float | 
 def range_test(
     network: TileClassifier, tiles: Tiles, settings: TrainSettings,
     *, steps: int = 100, lowest: float = LOWEST, highest: float = HIGHEST,
-    told: Told | None = None,
+    told: Progress | None = None,
 ) -> RateRange:  # fmt: skip
     """Sweep the head's learning rate over the recipe's own training, on a copy of the network.
 
@@ -124,8 +122,8 @@ def range_test(
 
 
 def _sweep(
-    network: TileClassifier, tiles: Tiles, settings: TrainSettings, rates: Floats,
-    told: Told | None,
+    network: TileClassifier, tiles: Tiles, settings: TrainSettings, rates: Float64s,
+    told: Progress | None,
 ) -> list[float]:  # fmt: skip
     """Loss of each batch while the rate rises; stopped where it has diverged."""
     learner = Learner(network, tiles, None, settings)

@@ -11,15 +11,13 @@ from collections.abc import Callable
 from typing import Literal
 
 import numpy as np
-from numpy.typing import NDArray
 from scipy import sparse
 from scipy.sparse.linalg import cg
 
+from geotl.arrays import Floats, Int64s
 from geotl.evaluation.evaluate import softmax
 from geotl.training.heads import Chosen, Linear, discriminant_of, one_hot
 
-Floats = NDArray[np.floating]
-Ints = NDArray[np.int64]
 Method = Literal["soft_labels", "pseudo_labels", "consistency", "propagation"]
 Shares = Callable[[Linear, Floats], Floats]
 
@@ -28,7 +26,7 @@ NEIGHBOURS, SPREAD = 10, 0.9  # of the graph; Zhou et al. 2004 take a spread nea
 
 def with_unlabelled(
     features: Floats,
-    labels: Ints,
+    labels: Int64s,
     unlabelled: Floats,
     start: Chosen,
     *,

@@ -14,8 +14,8 @@ from typing import Literal
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 
+from geotl.arrays import Floats, Int64s
 from geotl.data.tile_array import Pack, batch
 from geotl.evaluation.evaluate import fit_temperature
 from geotl.models.backbone import freeze, hold_batchnorm
@@ -25,10 +25,8 @@ from geotl.training.heads import Chosen, Fit, Folds, Linear, choose, discriminan
 from geotl.training.learner import History, Tiles, TrainSettings, fit
 from geotl.training.losses import ClassWeights
 
-Floats = NDArray[np.floating]
-Ints = NDArray[np.int64]
 Strategy = Literal["probe", "finetune", "probe_then_finetune", "full", "scratch"]
-FeatureSource = Callable[[TileClassifier, Ints], Floats]
+FeatureSource = Callable[[TileClassifier, Int64s], Floats]
 
 
 @dataclass(frozen=True)
@@ -149,7 +147,7 @@ def _chosen(
     *,
     folder: Path,
     features: FeatureSource,
-) -> tuple[History, Floats, Ints]:
+) -> tuple[History, Floats, Int64s]:
     """The first fold's history with the epoch that the folds choose, and held-out logits, truth.
 
     Of the folds' best epochs the (lower) median is taken, so that no single one decides.
@@ -225,7 +223,7 @@ def cool(network: TileClassifier, heat: float) -> None:
         network.temperature.fill_(1.0)
 
 
-def _part(tiles: Tiles, positions: Ints) -> Tiles:
+def _part(tiles: Tiles, positions: Int64s) -> Tiles:
     return Tiles(tiles.pack, tiles.rows[positions], tiles.labels[positions])
 
 
@@ -279,7 +277,7 @@ def frozen_stage(network: TileClassifier, plan: Plan) -> str | None:
 
 @torch.inference_mode()
 def predict_rows(
-    network: TileClassifier, pack: Pack, rows: Ints, *, precision: Precision = "auto"
+    network: TileClassifier, pack: Pack, rows: Int64s, *, precision: Precision = "auto"
 ) -> Floats:
     """Logits [len(rows), K] of packed tiles, averaged over the network's views."""
     device = next(network.parameters()).device

@@ -7,14 +7,12 @@ python docs/practical/check.py exercises/bug_encoder.py
 
 from __future__ import annotations
 
-import numpy as np
-from numpy.typing import NDArray
 from sklearn.preprocessing import LabelEncoder
 
-Numbers = NDArray[np.int64]
+from geotl.arrays import Int64s
 
 
-def encoded(train: list[str], test: list[str]) -> tuple[Numbers, Numbers, list[str]]:
+def encoded(train: list[str], test: list[str]) -> tuple[Int64s, Int64s, list[str]]:
     """Class numbers of training and test tiles, and the classes in the order of the numbers."""
     encoder = LabelEncoder().fit(train + test)
     return encoder.transform(train), encoder.transform(test), list(encoder.classes_)
