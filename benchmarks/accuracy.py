@@ -35,8 +35,11 @@ MOST_OF_A_HALF = {"eurosat_rgb": 40, "ucmerced": 5}
 
 def cases(half: str, only: str) -> list[tuple[str, int]]:
     """Data sets and labels a class that leave enough tiles to judge on."""
-    return [(name, shots) for name, shots in CASES
-            if only in name and (half == "both" or shots <= MOST_OF_A_HALF[name])]  # fmt: skip
+    return [
+        (name, shots)
+        for name, shots in CASES
+        if only in name and (half == "both" or shots <= MOST_OF_A_HALF[name])
+    ]
 
 
 def main() -> None:
@@ -56,20 +59,28 @@ def main() -> None:
             root = half_of(args.data / name, args.half, Path(scratch) / f"half_{name}{shots}")
             recipe = load(
                 name,
-                [f"data.root={root}", f"model.backbone={args.backbone}",
-                 f"model.weights={args.data / weights}", f"model.cut_after={last}",
-                 f"split.shots={shots}", f"split.draws={args.draws}",
-                 "probe.unlabelled=soft_labels"],
-            )  # fmt: skip
+                [
+                    f"data.root={root}",
+                    f"model.backbone={args.backbone}",
+                    f"model.weights={args.data / weights}",
+                    f"model.cut_after={last}",
+                    f"split.shots={shots}",
+                    f"split.draws={args.draws}",
+                    "probe.unlabelled=soft_labels",
+                ],
+            )
             begun, out = time.perf_counter(), Path(scratch) / f"{name}{shots}"
             found = run(recipe, out, quiet=True, say=lambda _: None)
             for method, told in found["draws"].items():
                 mean, sd = told["overall"]["mean"], told["overall"]["sd"] or 0.0
                 print(f"{name:12} {shots:6}  {method:34} {100 * mean:.1f} ± {100 * sd:.1f} %")
             size = (out / "model.safetensors").stat().st_size / 1e6
-            print(f"{'':20} fitted in {np.median(found['fit_seconds']):.1f} s a draw (median), "
-                  f"model file {size:.1f} MB, all draws and baselines "
-                  f"{time.perf_counter() - begun:.0f} s", flush=True)  # fmt: skip
+            print(
+                f"{'':20} fitted in {np.median(found['fit_seconds']):.1f} s a draw (median), "
+                f"model file {size:.1f} MB, all draws and baselines "
+                f"{time.perf_counter() - begun:.0f} s",
+                flush=True,
+            )
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e6
     print(f"peak memory {peak:.1f} GB")
 

@@ -50,9 +50,13 @@ def part_of_havel(model: ModelFile, path: Path, size: tuple[int, int]) -> None:
     data, _ = scene.read(Window(0, 200, *size))
     a, _, left, _, e, top = scene.grid.transform
     write_tile(
-        path, data.astype(np.uint16), names=list(contract.bands), nodata=0, crs=scene.grid.crs,
+        path,
+        data.astype(np.uint16),
+        names=list(contract.bands),
+        nodata=0,
+        crs=scene.grid.crs,
         transform=from_origin(left + 200 * a, top, a, -e),
-    )  # fmt: skip
+    )
 
 
 def compare(model: Path, raster: Path, folder: Path) -> None:
@@ -66,8 +70,10 @@ def compare(model: Path, raster: Path, folder: Path) -> None:
         wanted = source.read(1)
     same = name_pixels(out, raster) == np.where(wanted == 255, 0, wanted + 1)
     px = load(model).contract.tile_px
-    print(f"{same.shape[0]} x {same.shape[1]} px, named alike: all {100 * same.mean():.4f} %, "
-          f"a window off the edges {100 * same[px:-px, px:-px].mean():.4f} %")  # fmt: skip
+    print(
+        f"{same.shape[0]} x {same.shape[1]} px, named alike: all {100 * same.mean():.4f} %, "
+        f"a window off the edges {100 * same[px:-px, px:-px].mean():.4f} %"
+    )
 
 
 def run() -> None:

@@ -41,8 +41,9 @@ def corrected(how: str, dense: Tensor, exact: Tensor, learnt: Tensor, held: Tens
         return dense[held]
     if how.endswith(", each view"):
         kind, views = how.removesuffix(", each view"), range(dense.shape[1])
-        parts = [corrected(kind, dense[:, v : v + 1], exact[:, v : v + 1], learnt, held)
-                 for v in views]  # fmt: skip
+        parts = [
+            corrected(kind, dense[:, v : v + 1], exact[:, v : v + 1], learnt, held) for v in views
+        ]
         return torch.cat(parts, dim=1)
     make = least_squares if how == "least squares" else lambda d, e: fitted(how, d, e)
     return make(dense[learnt], exact[learnt]).applied(dense[held])

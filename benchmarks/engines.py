@@ -66,9 +66,17 @@ def make_scene(path: Path, model: ModelFile, side: int) -> Path:
     plane = seen.mean[:, None, None] + seen.sd[:, None, None] * (field_[:, :side, :side] + noise)
     dtype = model.companions.examples.dtype
     with rasterio.open(
-        path, "w", driver="GTiff", width=side, height=side, count=len(bands), dtype=dtype.name,
-        crs="EPSG:32633", transform=from_origin(5e5, 5e6, 10, 10), compress="deflate",
-    ) as to:  # fmt: skip
+        path,
+        "w",
+        driver="GTiff",
+        width=side,
+        height=side,
+        count=len(bands),
+        dtype=dtype.name,
+        crs="EPSG:32633",
+        transform=from_origin(5e5, 5e6, 10, 10),
+        compress="deflate",
+    ) as to:
         to.descriptions = bands
         to.write(plane.clip(1, np.iinfo(dtype).max if dtype.kind in "iu" else None).astype(dtype))
     return path
@@ -170,11 +178,15 @@ def measured(name: str, model: Path, folder: Path, args: argparse.Namespace) -> 
             goal = out / f"{engine}.tif"
             row.add("mapped", *apart(map_rate, model, exported, engine, scene, goal))
     title = f"{name}: {len(whole.contract.bands)} bands, {whole.contract.tile_px} px, "
-    print(f"\n| {title}{spec.views} views | ready batches, windows/s | peak GB "
-          f"| geotl map, {args.side} px, windows/s | peak GB |\n|---|---|---|---|---|")  # fmt: skip
+    print(
+        f"\n| {title}{spec.views} views | ready batches, windows/s | peak GB "
+        f"| geotl map, {args.side} px, windows/s | peak GB |\n|---|---|---|---|---|"
+    )
     for engine, row in rows.items():
-        print(f"| {engine} | {told(row.ready)} | {row.peaks['ready']:.2f} "
-              f"| {told(row.mapped)} | {row.peaks['mapped']:.2f} |")  # fmt: skip
+        print(
+            f"| {engine} | {told(row.ready)} | {row.peaks['ready']:.2f} "
+            f"| {told(row.mapped)} | {row.peaks['mapped']:.2f} |"
+        )
     print(f"\nBeside torch's map: {alike(out)}.", flush=True)
 
 

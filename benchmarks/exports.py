@@ -26,12 +26,23 @@ from geotl.export.roundingloss import halves, raw_batches
 from geotl.models.model_file import ModelFile, load
 
 FILES: tuple[tuple[GraphFormat, Precision], ...] = (
-    ("onnx", "float32"), ("onnx", "float16"), ("onnx", "int8"), ("pt2", "float32"),
+    ("onnx", "float32"),
+    ("onnx", "float16"),
+    ("onnx", "int8"),
+    ("pt2", "float32"),
     ("torchscript", "float32"),
-)  # fmt: skip
+)
 BATCH = 16
-COLUMNS = ("format", "precision", "runtime", "MB", "tiles/s, median (range)", "accuracy",
-           "named as the model", "largest difference of probabilities")  # fmt: skip
+COLUMNS = (
+    "format",
+    "precision",
+    "runtime",
+    "MB",
+    "tiles/s, median (range)",
+    "accuracy",
+    "named as the model",
+    "largest difference of probabilities",
+)
 
 
 def written(
@@ -46,8 +57,9 @@ def written(
         rounding = Rounding(precision, data if precision == "int8" else None, 100.0)
         export_graph(model, form, path, rounding=rounding)
         made[form, precision, "onnxruntime" if form == "onnx" else "torch"] = (
-            path, KINDS[form].run(path)
-        )  # fmt: skip
+            path,
+            KINDS[form].run(path),
+        )
         if form == "onnx" and (found := openvino_runner(path)):
             made[form, precision, "openvino"] = path, found
     return made
@@ -93,8 +105,10 @@ def main(say: Callable[[str], None] = print) -> None:
     wanted = np.concatenate([own(tiles)[0] for tiles in batches])
     with tempfile.TemporaryDirectory() as folder:
         files = written(model, args.data, Path(folder))
-        say(f"\n{len(found.truth)} tiles judged; batches of {BATCH}, "
-            f"{torch.get_num_threads()} threads, {args.rounds} rounds")  # fmt: skip
+        say(
+            f"\n{len(found.truth)} tiles judged; batches of {BATCH}, "
+            f"{torch.get_num_threads()} threads, {args.rounds} rounds"
+        )
         say("\n| " + " | ".join(COLUMNS) + " |\n" + "|---" * len(COLUMNS) + "|")
         rows = {("model file", "float32", "torch"): (args.model, own), **files}
         for names, (path, run) in rows.items():
@@ -103,9 +117,11 @@ def main(say: Callable[[str], None] = print) -> None:
             right = wilson(int((label == found.truth).sum()), len(label))
             alike = 100 * (label == wanted.argmax(axis=1)).mean()
             speed = rate(run, batches[0], args.rounds)
-            say(f"| {' | '.join(names)} | {path.stat().st_size / 1e6:.1f} | "
+            say(
+                f"| {' | '.join(names)} | {path.stat().st_size / 1e6:.1f} | "
                 f"{statistics.median(speed):.0f} ({speed[0]:.0f}-{speed[-1]:.0f}) | {right} | "
-                f"{alike:.2f} % | {np.abs(chances - wanted).max():.1e} |")  # fmt: skip
+                f"{alike:.2f} % | {np.abs(chances - wanted).max():.1e} |"
+            )
 
 
 if __name__ == "__main__":

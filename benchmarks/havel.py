@@ -37,19 +37,38 @@ RESNET18 = "weights/resnet18-imagenet1k_v1-conv1_to_layer3.pth"
 BANDS = {"13 bands": (), "RGB": ("data.bands=B04,B03,B02",)}
 CHOOSING = 2  # folds by which settings were chosen
 TRIED = (
-    (), ("model.input_px=64",), ("model.input_px=128",), ("model.input_px=32,64",),
-    ("model.input_px=32",), ("probe.views=8",), ("model.unit_length=true",), ("model.pool=mean",),
-    ("model.pool=mean_sd",), ("probe.head=logistic", "probe.views=1"), ("model.stages=layer1",),
-    ("model.stages=layer1,layer2",), ("model.first_conv=repeat",), ("model.first_conv=random",),
-    ("model.first_conv=rgb_only",), ("labels.chip_px=12",), ("labels.chip_px=8",),
-)  # fmt: skip
+    (),
+    ("model.input_px=64",),
+    ("model.input_px=128",),
+    ("model.input_px=32,64",),
+    ("model.input_px=32",),
+    ("probe.views=8",),
+    ("model.unit_length=true",),
+    ("model.pool=mean",),
+    ("model.pool=mean_sd",),
+    ("probe.head=logistic", "probe.views=1"),
+    ("model.stages=layer1",),
+    ("model.stages=layer1,layer2",),
+    ("model.first_conv=repeat",),
+    ("model.first_conv=random",),
+    ("model.first_conv=rgb_only",),
+    ("labels.chip_px=12",),
+    ("labels.chip_px=8",),
+)
 
 
 def source_of(data: Path, more: Sequence[str], say: Callable[[str], None]) -> tuple[Recipe, Source]:
     """The recipe with its split settled, and its chips."""
     folder = data / "sentinel2_l1c_havel"
-    recipe = load("havel_osm", [f"data.scenes={folder}", f"labels.path={folder / OSM}",
-                                f"model.weights={data / RESNET18}", *more])  # fmt: skip
+    recipe = load(
+        "havel_osm",
+        [
+            f"data.scenes={folder}",
+            f"labels.path={folder / OSM}",
+            f"model.weights={data / RESNET18}",
+            *more,
+        ],
+    )
     source = read_source(recipe, recipe_sensor(recipe), say, quiet=True)
     return settle(recipe, source, say), source
 
@@ -58,9 +77,13 @@ def band_means(recipe: Recipe, source: Source, draw: Draw, out: Path) -> NDArray
     """Logits of band statistics."""
     train, test = draw.split.train, draw.split.test
     return band_statistics_logits(
-        source.band_table, train, source.labels[train], test,
-        folds=draw.folds, classes=len(source.index.classes),
-    )  # fmt: skip
+        source.band_table,
+        train,
+        source.labels[train],
+        test,
+        folds=draw.folds,
+        classes=len(source.index.classes),
+    )
 
 
 def network(recipe: Recipe, source: Source, draw: Draw, out: Path) -> NDArray[np.floating]:
@@ -70,9 +93,12 @@ def network(recipe: Recipe, source: Source, draw: Draw, out: Path) -> NDArray[np
 
 
 def judged(
-    method: Callable[..., NDArray[np.floating]], recipe: Recipe, source: Source, draw: Draw,
+    method: Callable[..., NDArray[np.floating]],
+    recipe: Recipe,
+    source: Source,
+    draw: Draw,
     out: Path,
-) -> tuple[NDArray[np.int64], Bools]:  # fmt: skip
+) -> tuple[NDArray[np.int64], Bools]:
     """The chips judged in a draw, and which were named rightly."""
     rows = draw.split.test
     return rows, method(recipe, source, draw, out).argmax(axis=1) == source.labels[rows]
@@ -141,9 +167,10 @@ def main() -> None:
             blank = {"weights": "none"}
             fresh = recipe.model_copy(update={"model": recipe.model.model_copy(update=blank)})
             methods = [
-                ("ImageNet ResNet-18", network, recipe), ("random weights", network, fresh),
+                ("ImageNet ResNet-18", network, recipe),
+                ("random weights", network, fresh),
                 ("mean and sd, logistic", band_means, recipe),
-            ]  # fmt: skip
+            ]
             for name, method, variant in methods:
                 rows.append([f"{bands}, {name}", *row_of(method, variant, source, out)])
     print(f"\n| | blocked | folds {CHOOSING + 1} to 5 alone | random | s, blocked | peak GB |")

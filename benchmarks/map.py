@@ -38,11 +38,21 @@ def make_scene(path: Path, side: int) -> Path:
     """Smooth fields with noise, 13 named bands, tiled and compressed as products are."""
     random = np.random.default_rng(0)
     profile = {
-        "driver": "GTiff", "width": side, "height": side, "count": 13, "dtype": "uint16",
-        "crs": "EPSG:32633", "transform": from_origin(5e5, 5e6, 10, 10), "tiled": True,
-        "blockxsize": 512, "blockysize": 512, "compress": "deflate", "zlevel": 1, "predictor": 2,
+        "driver": "GTiff",
+        "width": side,
+        "height": side,
+        "count": 13,
+        "dtype": "uint16",
+        "crs": "EPSG:32633",
+        "transform": from_origin(5e5, 5e6, 10, 10),
+        "tiled": True,
+        "blockxsize": 512,
+        "blockysize": 512,
+        "compress": "deflate",
+        "zlevel": 1,
+        "predictor": 2,
         "nodata": 0,
-    }  # fmt: skip
+    }
     with rasterio.open(path, "w", **profile) as to:
         to.descriptions = SENSOR.names
         for row in range(0, side, 512):
@@ -62,15 +72,28 @@ def make_model(path: Path) -> Path:
     network = TileClassifier(backbone, Normalise([1800.0] * 13, [700.0] * 13), spec, CLASSES)
     examples = np.random.default_rng(1).normal(1800, 700, (4, 13, PX, PX)).clip(1).astype(np.uint16)
     contract = Contract(
-        "resnet18", "layer4", None, bands, SENSOR.wavelengths(bands), SENSOR, None, PX,
-        "pad_or_crop", tuple(f"class {i}" for i in range(CLASSES)),
-        tuple(f"#{i:02x}{2 * i:02x}{3 * i:02x}" for i in range(CLASSES)), spec,
-    )  # fmt: skip
+        "resnet18",
+        "layer4",
+        None,
+        bands,
+        SENSOR.wavelengths(bands),
+        SENSOR,
+        None,
+        PX,
+        "pad_or_crop",
+        tuple(f"class {i}" for i in range(CLASSES)),
+        tuple(f"#{i:02x}{2 * i:02x}{3 * i:02x}" for i in range(CLASSES)),
+        spec,
+    )
     companions = Companions(
-        examples, np.ones(examples.shape, bool), np.zeros((4, CLASSES), np.float32),
-        np.zeros((4, 512), np.float32), np.zeros(4, np.int64), np.arange(4),
+        examples,
+        np.ones(examples.shape, bool),
+        np.zeros((4, CLASSES), np.float32),
+        np.zeros((4, 512), np.float32),
+        np.zeros(4, np.int64),
+        np.arange(4),
         np.full((4, 4), np.nan),
-    )  # fmt: skip
+    )
     save(path, ModelFile(network.eval(), contract, companions, {"metrics": {}, "recipe": ""}))
     return path
 
@@ -78,8 +101,19 @@ def make_model(path: Path) -> Path:
 def mapped(model: Path, scene: Path, folder: Path, mode: str) -> tuple[float, float, int]:
     """Seconds, peak memory in GB and windows of one `geotl map` in a process of its own."""
     out = folder / f"{mode}.tif"
-    command = ["map", str(model), str(scene), "-o", str(out), "--step", str(STEP), "--mode", mode,
-               "--overwrite", "-q"]  # fmt: skip
+    command = [
+        "map",
+        str(model),
+        str(scene),
+        "-o",
+        str(out),
+        "--step",
+        str(STEP),
+        "--mode",
+        mode,
+        "--overwrite",
+        "-q",
+    ]
     program = (
         "import resource, sys, time; from geotl.cli.main import main; begun = time.perf_counter();"
         "code = main(sys.argv[1:]); peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss;"
@@ -124,8 +158,19 @@ def repeated(scene: Path, side: int, large: int) -> Path:
 
 def peak_of_a_while(model: Path, scene: Path, folder: Path, mode: str, seconds: float) -> float:
     """Peak memory in GB of `geotl map` within its first seconds, after which it is ended."""
-    command = ["map", str(model), str(scene), "-o", str(folder / "large.tif"), "--step", str(STEP),
-               "--mode", mode, "--overwrite", "-q"]  # fmt: skip
+    command = [
+        "map",
+        str(model),
+        str(scene),
+        "-o",
+        str(folder / "large.tif"),
+        "--step",
+        str(STEP),
+        "--mode",
+        mode,
+        "--overwrite",
+        "-q",
+    ]
     with subprocess.Popen([sys.executable, "-m", "geotl", *command]) as process:
         begun, peak = time.perf_counter(), 0
         while process.poll() is None and time.perf_counter() - begun < seconds:
@@ -212,8 +257,11 @@ def main() -> None:
             if args.large:
                 large = repeated(scene, args.side, args.large)
                 peak = peak_of_a_while(model, large, folder, mode, 60)
-                print(f"{args.large} x {args.large} x 13, {mode}, its first minute: peak memory "
-                      f"{peak:.2f} GB", flush=True)  # fmt: skip
+                print(
+                    f"{args.large} x {args.large} x 13, {mode}, its first minute: peak memory "
+                    f"{peak:.2f} GB",
+                    flush=True,
+                )
         rates: dict[str, list[float]] = {}
         for _ in range(args.rounds):
             rates.setdefault("bare network", []).append(bare_rate(model))
@@ -228,8 +276,10 @@ def main() -> None:
         print(f"{'':26} windows/s: median (range)   / torchgeo   / bare network")
         for method, values in rates.items():
             beside = ratio(values, base) if base else "not run"
-            print(f"{method:26} {told(values):24} {beside:>10} "
-                  f"{ratio(values, rates['bare network']):>12}")  # fmt: skip
+            print(
+                f"{method:26} {told(values):24} {beside:>10} "
+                f"{ratio(values, rates['bare network']):>12}"
+            )
 
 
 def ratio(values: list[float], base: list[float]) -> str:

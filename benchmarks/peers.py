@@ -66,9 +66,13 @@ def torchgeo(rate: float) -> Callable[[Tensor, Tensor, Path, int], nn.Module]:
         task = ClassificationTask(model="resnet18", in_channels=3, num_classes=classes, lr=rate)
         task.model = cut_network(weights, classes)
         trainer = lightning.Trainer(
-            max_epochs=EPOCHS, logger=False, enable_checkpointing=False,
-            enable_progress_bar=False, enable_model_summary=False, accelerator="cpu",
-        )  # fmt: skip
+            max_epochs=EPOCHS,
+            logger=False,
+            enable_checkpointing=False,
+            enable_progress_bar=False,
+            enable_model_summary=False,
+            accelerator="cpu",
+        )
         tiles = AsDict(image, label)
         # its scheduler insists on a validation loss; the drawn tiles are the only labels there are
         trainer.fit(task, DataLoader(tiles, BATCH, shuffle=True), DataLoader(tiles, BATCH))
@@ -81,8 +85,7 @@ def fastai_style(image: Tensor, label: Tensor, weights: Path, classes: int) -> n
     """fine_tune as fastai documents it: frozen epoch, then discriminative one-cycle."""
     network = cut_network(weights, classes).train()
     body = [p for n, p in network.named_parameters() if not n.startswith("fc")]
-    early = [p for n, p in network.named_parameters()
-             if n.startswith(("conv1", "bn1", "layer1"))]  # fmt: skip
+    early = [p for n, p in network.named_parameters() if n.startswith(("conv1", "bn1", "layer1"))]
     late = [p for p in body if all(p is not e for e in early)]
     cycle(network, [(list(network.fc.parameters()), 2e-3)], 1, image, label)
     rates = [(early, 1e-3 / 100), (late, 1e-3 / 10), (list(network.fc.parameters()), 1e-3)]
@@ -97,9 +100,12 @@ def cycle(network: nn.Module, groups: list, epochs: int, image: Tensor, label: T
     )
     loader = DataLoader(TensorDataset(image, label), batch_size=BATCH, shuffle=True)
     schedule = torch.optim.lr_scheduler.OneCycleLR(
-        optimizer, [rate for _, rate in groups], epochs=epochs, steps_per_epoch=len(loader),
+        optimizer,
+        [rate for _, rate in groups],
+        epochs=epochs,
+        steps_per_epoch=len(loader),
         pct_start=0.3,
-    )  # fmt: skip
+    )
     for _ in range(epochs):
         for x, y in loader:
             flipped = torch.flip(x, [3]) if torch.rand(()) < 0.5 else x
@@ -121,8 +127,10 @@ def ours(data: Path, name: str, shots: int, draw: int) -> tuple[float, float]:
     """The shipped recipe on one draw from cold: (seconds to a fitted model, accuracy)."""
     with tempfile.TemporaryDirectory() as scratch:
         os.environ["GEOTL_CACHE"] = scratch
-        recipe = load(name, [f"data.root={data / name}", f"model.weights={data / WEIGHTS}",
-                             f"split.shots={shots}"])  # fmt: skip
+        recipe = load(
+            name,
+            [f"data.root={data / name}", f"model.weights={data / WEIGHTS}", f"split.shots={shots}"],
+        )
         sensor = build.recipe_sensor(recipe)
         source = build.read_source(recipe, sensor, lambda _: None, quiet=True)
         recipe = build.settle(recipe, source, lambda _: None)
@@ -180,9 +188,12 @@ def print_table(shots: int, table: dict[str, list[tuple[float, float]]]) -> None
         ratio = statistics.median(o / s for o, s in zip(base, seconds, strict=True))
         scores = [100 * a for _, a in rows]
         spread = statistics.stdev(scores) if len(scores) > 1 else 0.0
-        print(f"{rival:32} {statistics.mean(scores):5.1f} ± {spread:3.1f} %   "
-              f"{statistics.median(seconds):6.1f} ({min(seconds):.1f}-{max(seconds):.1f})"
-              f"{'':12}{ratio:.2f}", flush=True)  # fmt: skip
+        print(
+            f"{rival:32} {statistics.mean(scores):5.1f} ± {spread:3.1f} %   "
+            f"{statistics.median(seconds):6.1f} ({min(seconds):.1f}-{max(seconds):.1f})"
+            f"{'':12}{ratio:.2f}",
+            flush=True,
+        )
 
 
 def name_of(shots: int) -> str:

@@ -51,8 +51,12 @@ UNLABELLED = {
 }
 SIZES = {"eurosat_rgb": ("64", "64,128"), "ucmerced": ("128", "96,192"), "sample": ("40", "40,80")}
 CASES = [("eurosat_rgb", 10), ("ucmerced", 4), ("sample", 10), ("eurosat_rgb", 40)]
-QUICK = ["evaluate.baselines=false", "evaluate.random_weights=false", "evaluate.rgb_only=false",
-         "evaluate.bootstrap_rounds=0"]  # fmt: skip
+QUICK = [
+    "evaluate.baselines=false",
+    "evaluate.random_weights=false",
+    "evaluate.rgb_only=false",
+    "evaluate.bootstrap_rounds=0",
+]
 
 
 def settings_of(name: str, data: Path, scratch: Path) -> list[str]:
@@ -62,8 +66,10 @@ def settings_of(name: str, data: Path, scratch: Path) -> list[str]:
         if not (source / "model.safetensors").exists():
             run(load("sample_source", QUICK), source, quiet=True, say=lambda _: None)
         weights, root = source / "model.safetensors", resolve_root("sample:target")
-        kind = ["data.sensor=sentinel2_l2a_n0400",
-                "data.bands=B02,B03,B04,B05,B06,B07,B08,B8A,B11,B12"]  # fmt: skip
+        kind = [
+            "data.sensor=sentinel2_l2a_n0400",
+            "data.bands=B02,B03,B04,B05,B06,B07,B08,B8A,B11,B12",
+        ]
     else:
         weights, root = data / WEIGHTS, data / name
         kind = ["model.normalise=weights"]
@@ -77,8 +83,10 @@ def accuracy(overrides: list[str], out: Path) -> tuple[dict[str, tuple[float, fl
     """Mean and sd of overall accuracy of each method in %, and median seconds a draw."""
     recipe = load(blank(out), overrides)
     found = run(recipe, out / "run", quiet=True, say=lambda _: None)
-    scores = {name: (100 * told["overall"]["mean"], 100 * (told["overall"]["sd"] or 0.0))
-              for name, told in found["draws"].items()}  # fmt: skip
+    scores = {
+        name: (100 * told["overall"]["mean"], 100 * (told["overall"]["sd"] or 0.0))
+        for name, told in found["draws"].items()
+    }
     return scores, float(np.median(found["fit_seconds"]))
 
 
@@ -113,17 +121,38 @@ def main() -> None:
                 draws = args.slow_draws if slow else args.draws
                 if draws == 0:
                     continue
-                report(name, shots, candidate,
-                       [*base, *told, f"model.input_px={SIZES[name][two]}",
-                        f"split.shots={shots}", f"split.draws={draws}", *QUICK],
-                       scratch / f"{name}{shots}_{number}")  # fmt: skip
+                report(
+                    name,
+                    shots,
+                    candidate,
+                    [
+                        *base,
+                        *told,
+                        f"model.input_px={SIZES[name][two]}",
+                        f"split.shots={shots}",
+                        f"split.draws={draws}",
+                        *QUICK,
+                    ],
+                    scratch / f"{name}{shots}_{number}",
+                )
             for rule, told in UNLABELLED.items():
                 if args.only not in rule:
                     continue
-                report(name, shots, f"{rule} (unlabelled)",
-                       [*base, *ROOT, *told, f"model.input_px={SIZES[name][1]}",
-                        f"split.shots={shots}", f"split.draws={args.draws}", *QUICK],
-                       scratch / f"{name}{shots}_{rule}".replace(" ", "_"))  # fmt: skip
+                report(
+                    name,
+                    shots,
+                    f"{rule} (unlabelled)",
+                    [
+                        *base,
+                        *ROOT,
+                        *told,
+                        f"model.input_px={SIZES[name][1]}",
+                        f"split.shots={shots}",
+                        f"split.draws={args.draws}",
+                        *QUICK,
+                    ],
+                    scratch / f"{name}{shots}_{rule}".replace(" ", "_"),
+                )
 
 
 def report(name: str, shots: int, candidate: str, overrides: list[str], out: Path) -> None:

@@ -46,11 +46,20 @@ from geotl.models.model_file import ModelFile
 PX, STEP, BLOCK = 40, 20, 4
 BANDS = "[B02,B03,B04,B05,B06,B07,B08,B8A,B11,B12]"
 RECIPE = [
-    "data.scenes=[sample:scene.tif]", "data.sensor=sentinel2_l2a_n0400", f"data.bands={BANDS}",
-    "labels.path=sample:truth.tif", f"labels.chip_px={PX}", f"labels.step_px={STEP}",
-    "labels.purity=0.01", "model.cut_after=layer3", "model.pool=root_mean",
-    "model.unit_length=true", "strategy=probe", "probe.views=4", "probe.head=discriminant",
-]  # fmt: skip
+    "data.scenes=[sample:scene.tif]",
+    "data.sensor=sentinel2_l2a_n0400",
+    f"data.bands={BANDS}",
+    "labels.path=sample:truth.tif",
+    f"labels.chip_px={PX}",
+    f"labels.step_px={STEP}",
+    "labels.purity=0.01",
+    "model.cut_after=layer3",
+    "model.pool=root_mean",
+    "model.unit_length=true",
+    "strategy=probe",
+    "probe.views=4",
+    "probe.head=discriminant",
+]
 
 
 @dataclass(frozen=True)
@@ -94,10 +103,11 @@ def fitted(it: World, rows: np.ndarray, test: np.ndarray, seed: int, out: Path):
     draw = Draw(seed, Split(np.sort(rows), test, rest), folds(labels[np.sort(rows)], 5, seed=seed))
     made, _ = fit_draw(it.recipe, it.source, draw, out, resume=False, quiet=True)
     held = ModelFile(
-        made.network, make_contract(it.recipe, it.source, made),
+        made.network,
+        make_contract(it.recipe, it.source, made),
         make_companions(it.recipe, it.source, draw, made),
         {"training": training_notes(it.source, draw)},
-    )  # fmt: skip
+    )
     return on_device(held), judge(it.recipe, it.source, draw, made)
 
 
@@ -135,14 +145,17 @@ def apart(it: World, order: np.ndarray) -> list[int]:
 
 
 WAYS: dict[str, Callable[..., list[int]]] = {
-    "random": at_random, "most uncertain": by_entropy, "geotl suggest": by_suggest,
-}  # fmt: skip
+    "random": at_random,
+    "most uncertain": by_entropy,
+    "geotl suggest": by_suggest,
+}
 
 
 def clear(it: World, open_to: np.ndarray, taken: list[int]) -> np.ndarray:
     """Windows that share no pixel with those taken."""
-    return np.array([r for r in open_to
-                     if not any(it.windows[r].meets(it.windows[f]) for f in taken)])  # fmt: skip
+    return np.array(
+        [r for r in open_to if not any(it.windows[r].meets(it.windows[f]) for f in taken)]
+    )
 
 
 def one_seed(it: World, seed: int, start: int, rounds: int, out: Path) -> dict[str, np.ndarray]:
@@ -150,17 +163,26 @@ def one_seed(it: World, seed: int, start: int, rounds: int, out: Path) -> dict[s
     labels, classes = it.source.labels, len(it.source.index.classes)
     blocks = judged_blocks(it.scene.grid.height, seed)
     touched = np.array([any(w.meets(b) for b in blocks) for w in it.windows])
-    within = np.array([w.row % PX == w.col % PX == 0 and touched[i] and it.pure[i]
-                       for i, w in enumerate(it.windows)])  # fmt: skip
+    within = np.array(
+        [
+            w.row % PX == w.col % PX == 0 and touched[i] and it.pure[i]
+            for i, w in enumerate(it.windows)
+        ]
+    )
     test, open_to = np.flatnonzero(within), np.flatnonzero(~touched)
     random = np.random.default_rng(seed)
     first: list[int] = []
     for k in range(classes):
-        mine = [row for row in random.permutation(open_to[labels[open_to] == k]).tolist()
-                if not any(it.windows[row].meets(it.windows[f]) for f in first)]  # fmt: skip
+        mine = [
+            row
+            for row in random.permutation(open_to[labels[open_to] == k]).tolist()
+            if not any(it.windows[row].meets(it.windows[f]) for f in first)
+        ]
         first += mine[:start]
-    areas = [Label(str(i), "judged", shapely.box(*b.on(it.scene.grid).bounds))
-             for i, b in enumerate(blocks)]  # fmt: skip
+    areas = [
+        Label(str(i), "judged", shapely.box(*b.on(it.scene.grid).bounds))
+        for i, b in enumerate(blocks)
+    ]
     kept = Labels(Path("judged"), tuple(areas), (), str(it.scene.grid.crs))
     found = {}
     for name, choose in WAYS.items():
@@ -172,8 +194,11 @@ def one_seed(it: World, seed: int, start: int, rounds: int, out: Path) -> dict[s
             if number < rounds:
                 rows += choose(it, model, kept, clear(it, open_to, rows), seed)
         found[name] = np.array(told)
-    print(f"seed {seed}: {len(test)} judged; " + ", ".join(
-        f"{n} {a[0, 0]:.3f} to {a[-1, 0]:.3f}" for n, a in found.items()), flush=True)  # fmt: skip
+    print(
+        f"seed {seed}: {len(test)} judged; "
+        + ", ".join(f"{n} {a[0, 0]:.3f} to {a[-1, 0]:.3f}" for n, a in found.items()),
+        flush=True,
+    )
     return found
 
 
@@ -187,8 +212,10 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as scratch:
         os.environ["GEOTL_CACHE"] = f"{scratch}/cache"
         it = world(load(None, [*RECIPE, f"model.weights={args.weights}"]))
-        runs = [one_seed(it, seed, args.start, args.rounds, Path(scratch) / "fit")
-                for seed in range(args.seeds)]  # fmt: skip
+        runs = [
+            one_seed(it, seed, args.start, args.rounds, Path(scratch) / "fit")
+            for seed in range(args.seeds)
+        ]
     first = args.start * len(it.source.index.classes)
     for column, what in enumerate(("overall", "balanced")):
         print(f"\n{what} accuracy, {args.seeds} seeds, weights {Path(args.weights).name}")

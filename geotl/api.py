@@ -240,9 +240,16 @@ class Model:
         from geotl.mapping.mapdatasets import mapped_dataset
 
         return mapped_dataset(
-            self.file, scene, out, options, sensor=sensor, mask=mask, aoi=aoi, bbox=bbox,
+            self.file,
+            scene,
+            out,
+            options,
+            sensor=sensor,
+            mask=mask,
+            aoi=aoi,
+            bbox=bbox,
             quiet=quiet,
-        )  # fmt: skip
+        )
 
     def _file_blocks(
         self, paths: Sequence[Path], sensor: Sensor | None, *, force: bool

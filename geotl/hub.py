@@ -27,9 +27,11 @@ if TYPE_CHECKING:
 
 
 class HubModel(
-    ModelHubMixin, library_name=LIBRARY, pipeline_tag="image-classification",
+    ModelHubMixin,
+    library_name=LIBRARY,
+    pipeline_tag="image-classification",
     tags=["geotl", "remote-sensing", "land-cover"],
-):  # fmt: skip
+):
     """A model that names tiles, with `from_pretrained`, `save_pretrained` and `push_to_hub`.
 
     `model` is the same as `geotl.load` gives; it maps scenes and judges itself too.

@@ -14,11 +14,22 @@ ROOT = Path(__file__).resolve().parent.parent
 PACKAGE = ROOT / "geotl"
 
 ORDER = (  # bottom up
-    "io", "imagery", "data", "evaluation", "reporting", "models",
-    "training", "experiments", "studies",
-    "inference", "mapping", "export",
-    "lecture", "synthetic", "cli",
-)  # fmt: skip
+    "io",
+    "imagery",
+    "data",
+    "evaluation",
+    "reporting",
+    "models",
+    "training",
+    "experiments",
+    "studies",
+    "inference",
+    "mapping",
+    "export",
+    "lecture",
+    "synthetic",
+    "cli",
+)
 LEARN = {"training", "experiments", "studies", "lecture", "synthetic"}
 USE = {"inference", "mapping", "export"}
 WINGS = {"lecture", "synthetic"}

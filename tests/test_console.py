@@ -100,9 +100,12 @@ def tiles(tmp_path: Path) -> Tiles:
 
 @pytest.mark.parametrize("kind", [Terminal, io.StringIO])
 def test_training_tells_epoch_losses_and_time(
-    tiles: Tiles, tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
-    capfd: pytest.CaptureFixture[str], kind: type[io.StringIO],
-) -> None:  # fmt: skip
+    tiles: Tiles,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capfd: pytest.CaptureFixture[str],
+    kind: type[io.StringIO],
+) -> None:
     monkeypatch.setenv("COLUMNS", "120")
     stream = kind()
     monkeypatch.setattr(

@@ -144,9 +144,14 @@ def test_a_group_holds_one_class_and_several_tiles():
 
 @pytest.mark.parametrize(
     ("region", "name", "site"),
-    [("source", "river", 3), ("source", "cropland", 31), ("target", "orchard", 0),
-     ("target", "residential", 10), ("target", "wetland", 5)],
-)  # fmt: skip
+    [
+        ("source", "river", 3),
+        ("source", "cropland", 31),
+        ("target", "orchard", 0),
+        ("target", "residential", 10),
+        ("target", "wetland", 5),
+    ],
+)
 def test_a_site_made_again_agrees_within_1_dn(maker, region, name, site):
     tiles = maker.make_site(maker.REGIONS[region], name, site, maker.SEED)
     for number, (dn, corner) in enumerate(tiles):

@@ -59,8 +59,20 @@ def installed(tmp_path_factory) -> Path:
     ran([sys.executable, "-m", "build", "--wheel", *isolation, "-o", str(place), str(source)])
     wheel = next(place.glob("*.whl"))
     target = place / "site"
-    ran([sys.executable, "-m", "pip", "install", "-q", "--no-deps", "--target", str(target),
-         "--no-index", str(wheel)])  # fmt: skip
+    ran(
+        [
+            sys.executable,
+            "-m",
+            "pip",
+            "install",
+            "-q",
+            "--no-deps",
+            "--target",
+            str(target),
+            "--no-index",
+            str(wheel),
+        ]
+    )
     shutil.rmtree(source)
     return target
 
@@ -78,8 +90,10 @@ def alone(installed: Path, *arguments: str) -> str:
 
 def test_the_wheel_brings_its_recipes_and_sample_tiles(installed):
     listed = alone(installed, "-m", "geotl", "recipe", "list").splitlines()
-    shipped = {p.relative_to(ROOT / "recipes").with_suffix("").as_posix()
-               for p in (ROOT / "recipes").rglob("*.yaml")}  # fmt: skip
+    shipped = {
+        p.relative_to(ROOT / "recipes").with_suffix("").as_posix()
+        for p in (ROOT / "recipes").rglob("*.yaml")
+    }
     lecture = {name.removeprefix("lecture/") for name in shipped if name.startswith("lecture/")}
     assert {line.split()[0] for line in listed} == {n for n in shipped if "/" not in n}
     shown = alone(installed, "-m", "geotl", "lecture", "--list").splitlines()

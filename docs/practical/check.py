@@ -91,11 +91,16 @@ def _check_adam(optimizer: torch.optim.Optimizer, made: nn.Module) -> None:
 def _history(flat: str = "") -> list[dict[str, float]]:
     """Five epochs whose four columns differ at every epoch, but for one that may be flat."""
     return [
-        {"epoch": e, "train_loss": 2 / e, "val_loss": 2.5 / e,
-         "train_accuracy": 0.9 - 0.5 / e, "val_accuracy": 0.8 - 0.5 / e}
+        {
+            "epoch": e,
+            "train_loss": 2 / e,
+            "val_loss": 2.5 / e,
+            "train_accuracy": 0.9 - 0.5 / e,
+            "val_accuracy": 0.8 - 0.5 / e,
+        }
         | ({flat: 0.6} if flat else {})
         for e in (1.0, 2.0, 3.0, 4.0, 5.0)
-    ]  # fmt: skip
+    ]
 
 
 def _check_plot(plot: Callable[[list[dict[str, float]], Path], None]) -> None:

@@ -69,10 +69,14 @@ def executed(book: NotebookNode, *, data: Path | None = None) -> NotebookNode:
         own = {"GEOTL_PRACTICAL_OUT": outputs, "PYTHONHASHSEED": "0"}
         env = {**os.environ, **own} | ({"GEOTL_MNIST": str(data.resolve())} if data else {})
         client = NotebookClient(
-            book, config=_private(Path(outputs)), kernel_name="python3", timeout=SECONDS,
-            record_timing=False, coalesce_streams=True,
+            book,
+            config=_private(Path(outputs)),
+            kernel_name="python3",
+            timeout=SECONDS,
+            record_timing=False,
+            coalesce_streams=True,
             resources={"metadata": {"path": str(HERE)}},
-        )  # fmt: skip
+        )
         try:
             client.execute(env=env)
         except CellExecutionError as error:

@@ -147,11 +147,14 @@ sheet(nine, [str(n) for n in range(1, 10)], "Nine previews of one image", names[
 # %%
 def small_cnn(bands, px, classes):
     return nn.Sequential(
-        nn.Conv2d(bands, 16, 5), nn.ReLU(),
-        nn.Conv2d(16, 8, 5), nn.BatchNorm2d(8), nn.ReLU(),
+        nn.Conv2d(bands, 16, 5),
+        nn.ReLU(),
+        nn.Conv2d(16, 8, 5),
+        nn.BatchNorm2d(8),
+        nn.ReLU(),
         nn.Flatten(),
         nn.Linear(8 * (px - 8) ** 2, classes),
-    )  # fmt: skip
+    )
 
 
 print(f"MNIST: {trainable(small_cnn(1, 28, 10)):,} trainable parameters")
@@ -163,8 +166,10 @@ network = nn.Sequential(standardise, small_cnn(x.shape[1], x.shape[2], len(first
 sgd = torch.optim.SGD(network.parameters(), lr=0.1)
 history = fit(network, sgd, first.learn, epochs=EPOCHS, batch_size=128, change=change)
 for row in history[:: max(1, len(history) // 5)]:
-    print(f"epoch {row['epoch']:3.0f}  loss {row['train_loss']:.3f}  "
-          f"accuracy {row['train_accuracy']:.3f}")  # fmt: skip
+    print(
+        f"epoch {row['epoch']:3.0f}  loss {row['train_loss']:.3f}  "
+        f"accuracy {row['train_accuracy']:.3f}"
+    )
 
 # %% [markdown]
 # ## 6. Le même modèle, tel quel, sur un autre jeu
@@ -188,8 +193,7 @@ print(f"{second.name}, unchanged: {unchanged.headline}")
 if first.classes == second.classes:
     moved = (second.judge.labels + 1) % len(second.classes)
     other = type(second.judge)(second.judge.images, moved)
-    print(f"   numbers that mean something else: "
-          f"{judged(network, other, second.classes).headline}")  # fmt: skip
+    print(f"   numbers that mean something else: {judged(network, other, second.classes).headline}")
 most, chance = commonest(second.judge.labels, len(second.classes))
 print(f"   always answering {second.classes[most]}: accuracy {chance}")
 
@@ -220,8 +224,10 @@ display(Image(curves))
 
 # %%
 print(f"{second.name}, retrained: {judged(again, second.judge, second.classes).headline}")
-right = [round(history[-1][f"{side}_accuracy"] * len(part))
-         for side, part in (("train", learn), ("val", held))]  # fmt: skip
+right = [
+    round(history[-1][f"{side}_accuracy"] * len(part))
+    for side, part in (("train", learn), ("val", held))
+]
 verdict = diagnose(wilson(right[0], len(learn)), wilson(right[1], len(held)), target=0.9)
 print(verdict.line())
 

@@ -12,15 +12,19 @@ from geotl.errors import DataError
 def add_accuracy(commands: Any, common: argparse.ArgumentParser) -> None:
     """Add both commands to the parser of all; `common` holds the options that all share."""
     accuracy = commands.add_parser(
-        "accuracy", parents=[common], help="judge a class map, and estimate the areas of classes",
+        "accuracy",
+        parents=[common],
+        help="judge a class map, and estimate the areas of classes",
         description="Accuracies and error-adjusted areas with 95 %% intervals (Olofsson et al. "
         "2014): geotl accuracy map.tif points.gpkg -o folder",
-    )  # fmt: skip
+    )
     accuracy.add_argument("map", type=Path, metavar="MAP", help="class raster")
     accuracy.add_argument(
-        "reference", type=Path, metavar="REFERENCE",
+        "reference",
+        type=Path,
+        metavar="REFERENCE",
         help="points in any vector format, a CSV (x, y or lon, lat, and class), or a class raster",
-    )  # fmt: skip
+    )
     accuracy.add_argument("--field", help="that holds the class (reference, class or label)")
     accuracy.add_argument("--layer", help="which layer of the points")
     accuracy.add_argument("--crs", help="reference system of points whose file tells none")
@@ -29,14 +33,18 @@ def add_accuracy(commands: Any, common: argparse.ArgumentParser) -> None:
         "--reference-names", type=Path, metavar="FILE", help="the same for a reference raster"
     )
     accuracy.add_argument(
-        "--design", choices=("stratified", "simple", "none"),
+        "--design",
+        choices=("stratified", "simple", "none"),
         help="how the points were drawn: at random in each mapped class, at random over the map, "
         "or not at random; those of geotl sample tell themselves",
-    )  # fmt: skip
+    )
     accuracy.add_argument(
-        "-o", "--output", type=Path, metavar="FOLDER",
+        "-o",
+        "--output",
+        type=Path,
+        metavar="FOLDER",
         help="write accuracy.json, classes.csv, matrix.csv and areas.png",
-    )  # fmt: skip
+    )
     accuracy.add_argument("--overwrite", action="store_true", help="replace files of these names")
     accuracy.add_argument("-q", "--quiet", action="store_true", help="no progress")
     accuracy.set_defaults(command=_accuracy)
@@ -45,29 +53,40 @@ def add_accuracy(commands: Any, common: argparse.ArgumentParser) -> None:
 
 def _add_sample(commands: Any, common: argparse.ArgumentParser) -> None:
     sample = commands.add_parser(
-        "sample", parents=[common], help="draw points to judge a class map by",
+        "sample",
+        parents=[common],
+        help="draw points to judge a class map by",
         description="A stratified random sample of a map's pixels: geotl sample map.tif -n 300 -o "
         "points.gpkg; fill in the field reference, then geotl accuracy map.tif points.gpkg",
-    )  # fmt: skip
+    )
     sample.add_argument("map", type=Path, metavar="MAP", help="class raster")
     size = sample.add_mutually_exclusive_group(required=True)
     size.add_argument("-n", type=int, metavar="POINTS", help="points in all")
     size.add_argument(
-        "--target-se", type=float, metavar="SE",
+        "--target-se",
+        type=float,
+        metavar="SE",
         help="as many as this standard error of overall accuracy asks for, such as 0.01",
-    )  # fmt: skip
+    )
     sample.add_argument(
-        "--allocation", choices=("proportional", "equal", "neyman"), default="proportional",
+        "--allocation",
+        choices=("proportional", "equal", "neyman"),
+        default="proportional",
         help="how points are divided among classes (proportional to mapped area)",
-    )  # fmt: skip
+    )
     sample.add_argument(
-        "--minimum", type=int, metavar="POINTS",
+        "--minimum",
+        type=int,
+        metavar="POINTS",
         help="points that each class gets at least (50, or half an equal share of -n)",
-    )  # fmt: skip
+    )
     sample.add_argument(
-        "--expected", action="append", default=[], metavar="[CLASS=]SHARE",
+        "--expected",
+        action="append",
+        default=[],
+        metavar="[CLASS=]SHARE",
         help="user's accuracy that is expected, of a class or of all others (0.8)",
-    )  # fmt: skip
+    )
     _add_names(sample)
     sample.add_argument("--seed", type=int, default=0, help="same seed, same points (0)")
     sample.add_argument(
@@ -80,10 +99,12 @@ def _add_sample(commands: Any, common: argparse.ArgumentParser) -> None:
 
 def _add_names(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
-        "--names", type=Path, metavar="FILE",
+        "--names",
+        type=Path,
+        metavar="FILE",
         help="names of the map's classes, a line each such as 3,wetland; values of one name are "
         "joined (else the map's own names)",
-    )  # fmt: skip
+    )
 
 
 def _accuracy(args: argparse.Namespace) -> None:
@@ -104,9 +125,14 @@ def _accuracy(args: argparse.Namespace) -> None:
             found = assess_raster(of, args.reference, names, shown)
         else:
             found = assess_points(
-                of, args.reference, field=args.field, layer=args.layer, crs=args.crs,
-                design=args.design, progress=shown,
-            )  # fmt: skip
+                of,
+                args.reference,
+                field=args.field,
+                layer=args.layer,
+                crs=args.crs,
+                design=args.design,
+                progress=shown,
+            )
     print(told(found))
     if args.output:
         from geotl.reporting.figures import write_png
@@ -130,10 +156,14 @@ def _sample(args: argparse.Namespace) -> None:
     of = open_map(args.map, read_names(args.names) if args.names else None)
     with ProgressLine(quiet=args.quiet) as line:
         plan = plan_sample(
-            of, n=args.n, se_overall=args.target_se or 0.0, allocation=args.allocation,
-            minimum=args.minimum, expected=_expected(args.expected),
+            of,
+            n=args.n,
+            se_overall=args.target_se or 0.0,
+            allocation=args.allocation,
+            minimum=args.minimum,
+            expected=_expected(args.expected),
             progress=line.counter("counting the map's pixels"),
-        )  # fmt: skip
+        )
         print(plan_told(plan))
         if args.output:
             told = line.counter("drawing points")

@@ -17,25 +17,31 @@ if TYPE_CHECKING:
 def add_check(commands: Any, common: argparse.ArgumentParser) -> None:
     """Add the command to the parser of all; `common` holds the options that all share."""
     check = commands.add_parser(
-        "check", parents=[common], help="look at labelled tiles before training",
+        "check",
+        parents=[common],
+        help="look at labelled tiles before training",
         description="Counts, sizes, radiometry, nodata, duplicates, overlaps, label conflicts and "
         "outliers, with remedies: geotl check DATA --sensor sentinel2_l2a -o folder; for class "
         "folders of tiles that hold some of its bands: geotl check DATA --sensor sentinel2_l2a "
         "data.bands=B02,B03,B04,B08",
-    )  # fmt: skip
+    )
     check.add_argument(
-        "data", metavar="DATA",
+        "data",
+        metavar="DATA",
         help="folder of class folders, manifest (.csv, .geojson), sample:NAME, "
         "torchgeo:NAME:FOLDER, or a recipe's name or YAML file",
-    )  # fmt: skip
+    )
     check.add_argument(
         "overrides", nargs="*", metavar="key=value", help="settings to change (data.root=FOLDER)"
     )
     check.add_argument("--sensor", help="the tiles' sensor (rgb, or the recipe's)")
     check.add_argument(
-        "-o", "--output", type=Path, metavar="FOLDER",
+        "-o",
+        "--output",
+        type=Path,
+        metavar="FOLDER",
         help="write check.html, check.json and the pictures",
-    )  # fmt: skip
+    )
     check.add_argument(
         "--per-class", type=int, default=8, metavar="N", help="tiles on the contact sheet (8)"
     )
@@ -59,9 +65,13 @@ def _check(args: argparse.Namespace) -> None:
     sizes = _sizes(source, recipe.data.file_bands)
     with ProgressLine(quiet=args.quiet) as line:
         found = check_tiles(
-            source.index, sensor, source.pack, sizes=sizes,
-            apart=recipe.split.method in SPATIAL, progress=line.counter("looking"),
-        )  # fmt: skip
+            source.index,
+            sensor,
+            source.pack,
+            sizes=sizes,
+            apart=recipe.split.method in SPATIAL,
+            progress=line.counter("looking"),
+        )
     print(told(found))
     if args.output:
         written = write_check(

@@ -12,13 +12,19 @@ from geotl.console import say
 def add_curve(commands: Any, told: argparse.ArgumentParser) -> None:
     """Add the command to a parser's subcommands; `told` holds recipe and overrides."""
     parser = commands.add_parser(
-        "curve", parents=[told], help="accuracy against labels a class, over repeated draws",
+        "curve",
+        parents=[told],
+        help="accuracy against labels a class, over repeated draws",
         description="Fit a recipe to growing numbers of labels: geotl curve RECIPE --shots 5 10 20",
-    )  # fmt: skip
+    )
     parser.add_argument(
-        "--shots", type=int, nargs="+", default=[], metavar="K",
+        "--shots",
+        type=int,
+        nargs="+",
+        default=[],
+        metavar="K",
         help="labels a class (2 5 10 20 50 100 200, as far as the tiles go)",
-    )  # fmt: skip
+    )
     parser.add_argument("--draws", type=int, metavar="N", help="repetitions (the recipe's, or 10)")
     parser.add_argument("--out", type=Path, help="folder to write into (runs/NAME-curve)")
     parser.add_argument("-q", "--quiet", action="store_true", help="no progress")
@@ -32,6 +38,10 @@ def _curve(args: argparse.Namespace) -> None:
     from geotl.studies.learning_curve import curve
 
     curve(
-        recipe, args.out or Path("runs") / f"{recipe.name}-curve",
-        shots=args.shots, draws=args.draws, quiet=args.quiet, say=say,
-    )  # fmt: skip
+        recipe,
+        args.out or Path("runs") / f"{recipe.name}-curve",
+        shots=args.shots,
+        draws=args.draws,
+        quiet=args.quiet,
+        say=say,
+    )

@@ -12,10 +12,12 @@ from geotl.console import say
 def add_diagnose(commands: Any, told: argparse.ArgumentParser) -> None:
     """Add the command to a parser's subcommands; `told` holds recipe and overrides."""
     parser = commands.add_parser(
-        "diagnose", parents=[told], help="say whether a recipe under- or overfits, and what to try",
+        "diagnose",
+        parents=[told],
+        help="say whether a recipe under- or overfits, and what to try",
         description="Capacity, learning curves, learning rate and a verdict: "
         "geotl diagnose RECIPE --target 0.9",
-    )  # fmt: skip
+    )
     parser.add_argument("--target", type=float, help="accuracy wanted (the recipe's, or none)")
     parser.add_argument("--quick", action="store_true", help="fewer tiles and steps")
     parser.add_argument("--judged", type=int, metavar="N", help="tiles judged (1000; quick: 300)")
@@ -33,6 +35,11 @@ def _diagnose(args: argparse.Namespace) -> None:
     from geotl.studies.diagnosis import diagnose
 
     diagnose(
-        recipe, args.out or Path("runs") / f"{recipe.name}-diagnosis",
-        quick=args.quick, judged=args.judged, with_curve=args.curve, quiet=args.quiet, say=say,
-    )  # fmt: skip
+        recipe,
+        args.out or Path("runs") / f"{recipe.name}-diagnosis",
+        quick=args.quick,
+        judged=args.judged,
+        with_curve=args.curve,
+        quiet=args.quiet,
+        say=say,
+    )

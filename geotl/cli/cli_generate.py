@@ -12,11 +12,12 @@ from geotl.console import say
 def add_generate(commands: Any, told: argparse.ArgumentParser) -> None:
     """Add the command to a parser's subcommands; `told` holds recipe and overrides."""
     parser = commands.add_parser(
-        "generate", parents=[told],
+        "generate",
+        parents=[told],
         help="make synthetic training tiles (GAN), and say whether they help",
         description="A generator learns from a recipe's training tiles alone; what it makes is "
         "marked, written and tried out: geotl generate RECIPE --out FOLDER",
-    )  # fmt: skip
+    )
     parser.add_argument("--out", type=Path, help="folder to write into (runs/NAME-synthetic)")
     parser.add_argument("--per-class", type=int, default=20, metavar="N", help="tiles made (20)")
     parser.add_argument("--steps", type=int, default=1000, metavar="N", help="of training (1000)")
@@ -33,6 +34,12 @@ def _generate(args: argparse.Namespace) -> None:
     from geotl.synthetic.generate import generate
 
     generate(
-        recipe, args.out or Path("runs") / f"{recipe.name}-synthetic", per_class=args.per_class,
-        steps=args.steps, draws=args.draws, judged=args.judged, quiet=args.quiet, say=say,
-    )  # fmt: skip
+        recipe,
+        args.out or Path("runs") / f"{recipe.name}-synthetic",
+        per_class=args.per_class,
+        steps=args.steps,
+        draws=args.draws,
+        judged=args.judged,
+        quiet=args.quiet,
+        say=say,
+    )

@@ -13,9 +13,11 @@ from geotl.errors import RecipeError
 def add_lecture(commands: Any, common: argparse.ArgumentParser) -> None:
     """Add the command to a parser's subcommands."""
     parser = commands.add_parser(
-        "lecture", parents=[common], help="show a technique of the lecture, and what holds of it",
+        "lecture",
+        parents=[common],
+        help="show a technique of the lecture, and what holds of it",
         description="Run a demonstration: geotl lecture dropout_masks p=0.5",
-    )  # fmt: skip
+    )
     parser.add_argument("name", nargs="?", help="a recipe of the lecture (--list), or its file")
     parser.add_argument("overrides", nargs="*", metavar="key=value", help="numbers to change")
     parser.add_argument("--list", action="store_true", help="the recipes, by part of the lecture")

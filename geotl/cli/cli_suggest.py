@@ -10,11 +10,13 @@ from typing import Any
 def add_suggest(commands: Any, common: argparse.ArgumentParser) -> None:
     """Add `geotl suggest` to the commands."""
     suggest = commands.add_parser(
-        "suggest", parents=[common], help="propose where in scenes to label next",
+        "suggest",
+        parents=[common],
+        help="propose where in scenes to label next",
         description="Uncertain and diverse windows inside the model's area of applicability, as "
         "points whose field class is to be filled in: geotl suggest MODEL SCENE.tif -n 50 -o "
         "suggestions.gpkg",
-    )  # fmt: skip
+    )
     suggest.add_argument("model", type=Path, metavar="MODEL")
     suggest.add_argument("scenes", nargs="+", type=Path, metavar="SCENE", help="files or folders")
     suggest.add_argument("-n", type=int, default=50, metavar="POINTS", help="how many (50)")
@@ -25,10 +27,12 @@ def add_suggest(commands: Any, common: argparse.ArgumentParser) -> None:
         "--mask", default="auto", help="of clouds: auto (the scene's own), none, or a file (auto)"
     )
     suggest.add_argument(
-        "--labels", type=Path, metavar="FILE",
+        "--labels",
+        type=Path,
+        metavar="FILE",
         help="points or polygons labelled already, whose ground is left alone, as the model's "
         "training tiles' is",
-    )  # fmt: skip
+    )
     suggest.add_argument("--field", default="class", help="field that holds their class (class)")
     suggest.add_argument("--layer", help="layer of the labels' file, if it holds several")
     suggest.add_argument(
@@ -60,9 +64,15 @@ def _suggest(args: argparse.Namespace) -> None:
         labels = read_labels(args.labels, layer=args.layer, field=args.field, crs_to=crs)
     with ProgressLine(quiet=args.quiet) as line:
         found = suggest(
-            model, scenes, args.n, labels=labels, step_px=args.step, outside=args.outside,
-            seed=args.seed, progress=line.counter("looking through scenes"),
-        )  # fmt: skip
+            model,
+            scenes,
+            args.n,
+            labels=labels,
+            step_px=args.step,
+            outside=args.outside,
+            seed=args.seed,
+            progress=line.counter("looking through scenes"),
+        )
     write_suggestions(args.output, found, overwrite=args.overwrite)
     print("\n".join(found.lines()))
     print(

@@ -12,14 +12,18 @@ from geotl.errors import DataError
 def add_chips(commands: Any, common: argparse.ArgumentParser) -> None:
     """Add `geotl chips` to the commands."""
     chips = commands.add_parser(
-        "chips", parents=[common], help="cut chips out of scenes where labels lie",
+        "chips",
+        parents=[common],
+        help="cut chips out of scenes where labels lie",
         description="Write chips and a manifest: geotl chips SCENE.tif LABELS.gpkg -o FOLDER",
-    )  # fmt: skip
+    )
     chips.add_argument("scenes", nargs="+", type=Path, metavar="SCENE", help="files or folders")
     chips.add_argument(
-        "labels", type=Path, metavar="LABELS",
+        "labels",
+        type=Path,
+        metavar="LABELS",
         help="points or polygons in any vector format, a CSV of coordinates, or a class raster",
-    )  # fmt: skip
+    )
     chips.add_argument("-o", "--out", type=Path, required=True, metavar="FOLDER")
     chips.add_argument("--overwrite", action="store_true", help="replace earlier chips")
     _what_labels_say(chips)
@@ -39,9 +43,14 @@ def _what_labels_say(chips: argparse.ArgumentParser) -> None:
     chips.add_argument("--id-field", help="field of ids (the file's own numbering)")
     chips.add_argument("--crs", help="the labels' reference system, where their file is silent")
     chips.add_argument(
-        "--map", nargs="+", default=[], action="extend", metavar="old=new", dest="mapping",
+        "--map",
+        nargs="+",
+        default=[],
+        action="extend",
+        metavar="old=new",
+        dest="mapping",
         help="rename or join classes; old= drops one, *= drops all that are not listed",
-    )  # fmt: skip
+    )
 
 
 def _what_chips_are(chips: argparse.ArgumentParser) -> None:
@@ -63,16 +72,26 @@ def _chips(args: argparse.Namespace) -> None:
     from geotl.imagery.sensors import get_sensor
 
     rules = ChipRules(
-        args.chip_px, args.purity, args.per_polygon, args.step_px, args.min_valid, args.max_cloud,
+        args.chip_px,
+        args.purity,
+        args.per_polygon,
+        args.step_px,
+        args.min_valid,
+        args.max_cloud,
         args.seed,
-    )  # fmt: skip
+    )
     check_folder(args.out, overwrite=args.overwrite)
     mask = None if args.mask == "none" else args.mask
     scenes = open_scenes(args.scenes, get_sensor(args.sensor), args.bands, mask=mask)
     labels = read_any(
-        args.labels, layer=args.layer, field=args.field, crs_to=scenes[0].grid.crs,
-        id_field=args.id_field, mapping=mapping_of(args.mapping), crs=args.crs,
-    )  # fmt: skip
+        args.labels,
+        layer=args.layer,
+        field=args.field,
+        crs_to=scenes[0].grid.crs,
+        id_field=args.id_field,
+        mapping=mapping_of(args.mapping),
+        crs=args.crs,
+    )
     with ProgressLine(quiet=args.quiet) as line:
         placement = place_chips(scenes, labels, rules, tell=line.counter("placing chips"))
         manifest = write_chips(

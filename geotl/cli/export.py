@@ -14,26 +14,34 @@ GRAPHS = ("onnx", "pt2", "torchscript")
 FORMATS = (*GRAPHS, "safetensors", "deepness", "mlm", "hub")
 _ONLY = {  # an option that some formats alone have a use for, as argparse names it
     "views": (*GRAPHS, "deepness"),
-    "tile_size": ("deepness",), "step": ("deepness",), "resolution": ("deepness",),
-    "asset": ("mlm",), "licence": ("mlm", "hub"), "data_licence": ("hub",),
-}  # fmt: skip
+    "tile_size": ("deepness",),
+    "step": ("deepness",),
+    "resolution": ("deepness",),
+    "asset": ("mlm",),
+    "licence": ("mlm", "hub"),
+    "data_licence": ("hub",),
+}
 
 
 def add_export(commands: Any, common: argparse.ArgumentParser) -> None:
     """Add `geotl export` to the commands."""
     made = commands.add_parser(
-        "export", parents=[common], help="write a model in another format, checked against it",
+        "export",
+        parents=[common],
+        help="write a model in another format, checked against it",
         description="One file that takes raw pixel values and gives calibrated probabilities: "
         "geotl export MODEL --format onnx -o model.onnx; or what says of it what it is: --format "
         "mlm -o item.json, or a folder to publish: --format hub -o FOLDER",
-    )  # fmt: skip
+    )
     made.add_argument("model", type=Path, metavar="MODEL")
     made.add_argument("--format", choices=FORMATS, required=True, dest="form")
     made.add_argument("-o", "--out", type=Path, required=True, metavar="PATH")
     made.add_argument(
-        "--views", type=int, choices=[1, 2, 4, 8],
+        "--views",
+        type=int,
+        choices=[1, 2, 4, 8],
         help="flips and quarter turns averaged (the model's; deepness: 1)",
-    )  # fmt: skip
+    )
     _rounding(made)
     deepness = made.add_argument_group("for the Deepness plugin of QGIS (--format deepness)")
     deepness.add_argument("--tile-size", type=int, metavar="PX", help="of the plugin (512) [px]")
@@ -49,25 +57,35 @@ def add_export(commands: Any, common: argparse.ArgumentParser) -> None:
 
 def _rounding(made: argparse.ArgumentParser) -> None:
     made.add_argument(
-        "--precision", choices=["float32", "float16", "int8"], default="float32",
+        "--precision",
+        choices=["float32", "float16", "int8"],
+        default="float32",
         help="number format of the network in an ONNX file (float32)",
-    )  # fmt: skip
+    )
     made.add_argument(
-        "--tiles", type=Path, metavar="DATA",
+        "--tiles",
+        type=Path,
+        metavar="DATA",
         help="labelled tiles for int8: ranges are measured on one half, its loss on the other",
-    )  # fmt: skip
+    )
     made.add_argument(
-        "--max-loss", type=float, default=1.0, metavar="POINTS",
+        "--max-loss",
+        type=float,
+        default=1.0,
+        metavar="POINTS",
         help="percentage points of accuracy that int8 may cost (1)",
-    )  # fmt: skip
+    )
 
 
 def _publishing(made: argparse.ArgumentParser) -> None:
     told = made.add_argument_group("for what says what the model is (--format mlm, hub)")
     told.add_argument(
-        "--asset", type=Path, action="append", metavar="FILE",
+        "--asset",
+        type=Path,
+        action="append",
+        metavar="FILE",
         help="a further file that the STAC item names, such as the model's ONNX file (mlm)",
-    )  # fmt: skip
+    )
     told.add_argument("--licence", help="of the model, such as CC-BY-4.0 (mlm, hub)")
     told.add_argument("--data-licence", help="of imagery and labels (hub)")
 
@@ -83,8 +101,11 @@ def _export(args: argparse.Namespace) -> None:
             )
     Rounding(args.precision, args.tiles, args.max_loss).check(args.form)
     writers: dict[str, Callable[[argparse.Namespace, Log], None]] = {
-        "safetensors": _bare, "deepness": _deepness, "mlm": _item, "hub": _hub,
-    }  # fmt: skip
+        "safetensors": _bare,
+        "deepness": _deepness,
+        "mlm": _item,
+        "hub": _hub,
+    }
     writers.get(args.form, _graph)(args, sayer(quiet=args.quiet))
 
 
@@ -93,9 +114,14 @@ def _graph(args: argparse.Namespace, say: Log) -> None:
     from geotl.models.model_file import load
 
     export_graph(
-        load(args.model), args.form, args.out, views=args.views, overwrite=args.overwrite,
-        rounding=Rounding(args.precision, args.tiles, args.max_loss), say=say,
-    )  # fmt: skip
+        load(args.model),
+        args.form,
+        args.out,
+        views=args.views,
+        overwrite=args.overwrite,
+        rounding=Rounding(args.precision, args.tiles, args.max_loss),
+        say=say,
+    )
 
 
 def _bare(args: argparse.Namespace, say: Log) -> None:
@@ -118,9 +144,13 @@ def _item(args: argparse.Namespace, say: Log) -> None:
     from geotl.models.model_file import load
 
     write_item(
-        load(args.model), args.out, args.asset or [], licence=args.licence,
-        overwrite=args.overwrite, say=say,
-    )  # fmt: skip
+        load(args.model),
+        args.out,
+        args.asset or [],
+        licence=args.licence,
+        overwrite=args.overwrite,
+        say=say,
+    )
 
 
 def _hub(args: argparse.Namespace, say: Log) -> None:
@@ -128,6 +158,9 @@ def _hub(args: argparse.Namespace, say: Log) -> None:
     from geotl.models.model_file import load
 
     write_hub(
-        load(args.model), args.out, terms=Terms(args.licence, args.data_licence),
-        overwrite=args.overwrite, say=say,
-    )  # fmt: skip
+        load(args.model),
+        args.out,
+        terms=Terms(args.licence, args.data_licence),
+        overwrite=args.overwrite,
+        say=say,
+    )

@@ -183,9 +183,11 @@ def _parser() -> argparse.ArgumentParser:
 def _recipe_runners(commands: Any, told: argparse.ArgumentParser) -> None:
     """The commands that take a recipe and settings."""
     run = commands.add_parser(
-        "run", parents=[told], help="train, judge and save a model",
+        "run",
+        parents=[told],
+        help="train, judge and save a model",
         description="Run a recipe: geotl run eurosat_rgb data.root=FOLDER split.shots=10",
-    )  # fmt: skip
+    )
     run.add_argument("--out", type=Path, help="folder to write into (runs/NAME)")
     run.add_argument("--resume", action="store_true", help="go on with the run in that folder")
     run.add_argument("-q", "--quiet", action="store_true", help="no progress")
@@ -197,9 +199,11 @@ def _recipe_runners(commands: Any, told: argparse.ArgumentParser) -> None:
     add_generate(commands, told)
 
     augment = commands.add_parser(
-        "augment", parents=[told], help="show what a recipe's augmentation makes of a tile",
+        "augment",
+        parents=[told],
+        help="show what a recipe's augmentation makes of a tile",
         description="A training tile and eight draws: geotl augment RECIPE --preview FILE.png",
-    )  # fmt: skip
+    )
     augment.add_argument("--preview", type=Path, required=True, metavar="PNG", help="the sheet")
     augment.add_argument("--tile", type=int, default=0, help="which training tile, from 0 (0)")
     augment.set_defaults(command=_augment)
@@ -228,9 +232,12 @@ def _run(args: argparse.Namespace) -> None:
     from geotl.experiments.run import run
 
     run(
-        recipe, args.out or Path("runs") / recipe.name,
-        resume=args.resume, quiet=args.quiet, say=sayer(quiet=args.quiet),
-    )  # fmt: skip
+        recipe,
+        args.out or Path("runs") / recipe.name,
+        resume=args.resume,
+        quiet=args.quiet,
+        say=sayer(quiet=args.quiet),
+    )
 
 
 def _augment(args: argparse.Namespace) -> None:

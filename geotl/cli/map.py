@@ -23,17 +23,22 @@ _MAPS = (".tif", ".tiff")
 def add_map(commands: Any, common: argparse.ArgumentParser) -> None:
     """Add `geotl map` to the commands."""
     made = commands.add_parser(
-        "map", parents=[common], help="map the land cover of a scene with a model",
+        "map",
+        parents=[common],
+        help="map the land cover of a scene with a model",
         description="A finished, georeferenced map: geotl map MODEL SCENE -o map.tif; or a map "
         "of each of several scenes in a folder: geotl map MODEL SCENES -o FOLDER",
-    )  # fmt: skip
+    )
     made.add_argument("model", type=Path, metavar="MODEL")
     add_engine(made)
     made.add_argument(
-        "scenes", nargs="+", type=Path, metavar="SCENE",
+        "scenes",
+        nargs="+",
+        type=Path,
+        metavar="SCENE",
         help="image files, folders of band files, products; folders of such; .txt with a scene a "
         "line; STAC items or an item collection (.json) whose assets are on disk",
-    )  # fmt: skip
+    )
     made.add_argument(
         "-o", "--out", type=Path, required=True, metavar="MAP.tif", help="or a folder, for several"
     )
@@ -48,9 +53,10 @@ def add_map(commands: Any, common: argparse.ArgumentParser) -> None:
 def add_engine(made: argparse.ArgumentParser) -> None:
     """Add the choice of what runs an exported file."""
     made.add_argument(
-        "--engine", choices=["onnxruntime", "openvino"],
+        "--engine",
+        choices=["onnxruntime", "openvino"],
         help="runs MODEL where it is an exported .onnx file (onnxruntime)",
-    )  # fmt: skip
+    )
 
 
 def _reading(made: argparse.ArgumentParser) -> None:
@@ -59,9 +65,12 @@ def _reading(made: argparse.ArgumentParser) -> None:
     made.add_argument("--force", action="store_true", help="map values the model never saw")
     made.add_argument("--aoi", type=Path, metavar="FILE", help="polygons, in any system")
     made.add_argument(
-        "--bbox", nargs=4, type=float, metavar=("LEFT", "BOTTOM", "RIGHT", "TOP"),
+        "--bbox",
+        nargs=4,
+        type=float,
+        metavar=("LEFT", "BOTTOM", "RIGHT", "TOP"),
         help="in the scene's system, or --bbox-crs",
-    )  # fmt: skip
+    )
     made.add_argument("--bbox-crs", metavar="CRS", help="such as EPSG:4326")
 
 
@@ -69,13 +78,17 @@ def _looking(made: argparse.ArgumentParser) -> None:
     made.add_argument("--step", type=int, help="between windows (half a window) [px]")
     made.add_argument("--posting", type=int, help="side of the map's cells (the step) [px]")
     made.add_argument(
-        "--mode", choices=["auto", "exact", "dense"], default="auto",
+        "--mode",
+        choices=["auto", "exact", "dense"],
+        default="auto",
         help="each window by itself, or all at once (auto: at once if it agrees)",
-    )  # fmt: skip
+    )
     made.add_argument(
-        "--views", type=int, choices=[1, 2, 4, 8],
+        "--views",
+        type=int,
+        choices=[1, 2, 4, 8],
         help="flips and quarter turns averaged (1; with --applicability the model's)",
-    )  # fmt: skip
+    )
     made.add_argument("--block-px", type=int, default=1024, help="read at once (1024) [px]")
     made.add_argument("--min-valid", type=float, default=0.5, help="of a window (0.5)")
     made.add_argument("--precision", choices=["auto", "float32", "bfloat16"], default="auto")
@@ -87,9 +100,12 @@ def _writing(made: argparse.ArgumentParser) -> None:
     made.add_argument("--entropy", action="store_true", help="how mixed the answer is")
     made.add_argument("--polygons", action="store_true", help="of the classes, as a GeoPackage")
     made.add_argument(
-        "--min-area", type=float, default=0.0, metavar="M2",
+        "--min-area",
+        type=float,
+        default=0.0,
+        metavar="M2",
         help="smaller polygons become part of their largest neighbour (0) [m2]",
-    )  # fmt: skip
+    )
     made.add_argument("--no-page", action="store_true", help="no map.png and map.html beside it")
     made.add_argument("--overwrite", action="store_true", help="replace what is there")
 
@@ -99,9 +115,11 @@ def _sharing(made: argparse.ArgumentParser) -> None:
         "--scheduler", metavar="ADDRESS", help="of a Dask cluster that sees the same files"
     )
     made.add_argument(
-        "--workers", type=int, metavar="N",
+        "--workers",
+        type=int,
+        metavar="N",
         help="processes for several scenes (one for every four cores)",
-    )  # fmt: skip
+    )
     made.add_argument(
         "--retries", type=int, default=1, metavar="N", help="of a scene that failed (1)"
     )
@@ -159,27 +177,44 @@ def _map_several(args: argparse.Namespace, entries: Sequence[Entry]) -> None:
         for entry in entries
     ]
     map_many(
-        jobs, args.out, Crew(args.scheduler, args.workers, args.retries), quiet=args.quiet,
-        say=sayer(quiet=args.quiet), complain=complain,
-    )  # fmt: skip
+        jobs,
+        args.out,
+        Crew(args.scheduler, args.workers, args.retries),
+        quiet=args.quiet,
+        say=sayer(quiet=args.quiet),
+        complain=complain,
+    )
 
 
 def _reading_of(args: argparse.Namespace) -> Reading:
     from geotl.mapping.jobs import Reading
 
     return Reading(
-        args.sensor, None if args.mask == "none" else args.mask, args.aoi,
-        tuple(args.bbox) if args.bbox else None, args.bbox_crs,
-    )  # fmt: skip
+        args.sensor,
+        None if args.mask == "none" else args.mask,
+        args.aoi,
+        tuple(args.bbox) if args.bbox else None,
+        args.bbox_crs,
+    )
 
 
 def _options(args: argparse.Namespace) -> MapOptions:
     from geotl.mapping.task import MapOptions
 
     return MapOptions(
-        step_px=args.step, posting_px=args.posting, mode=args.mode, views=args.views,
-        block_px=args.block_px, min_valid=args.min_valid, precision=args.precision,
-        probabilities=args.probabilities, applicability=args.applicability,
-        entropy=args.entropy, polygons=args.polygons, min_area_m2=args.min_area,
-        force=args.force, overwrite=args.overwrite, page=not args.no_page,
-    )  # fmt: skip
+        step_px=args.step,
+        posting_px=args.posting,
+        mode=args.mode,
+        views=args.views,
+        block_px=args.block_px,
+        min_valid=args.min_valid,
+        precision=args.precision,
+        probabilities=args.probabilities,
+        applicability=args.applicability,
+        entropy=args.entropy,
+        polygons=args.polygons,
+        min_area_m2=args.min_area,
+        force=args.force,
+        overwrite=args.overwrite,
+        page=not args.no_page,
+    )

@@ -12,18 +12,26 @@ from geotl.console import say
 def add_study(commands: Any, told: argparse.ArgumentParser) -> None:
     """Add the command to a parser's subcommands; `told` holds recipe and overrides."""
     parser = commands.add_parser(
-        "study", parents=[told], help="try every regulariser on your own labels",
+        "study",
+        parents=[told],
+        help="try every regulariser on your own labels",
         description="On and off in pairs that differ in one key, judged by folds inside the "
         "labels, and a recommended recipe: geotl study RECIPE --budget 20 --out FOLDER",
-    )  # fmt: skip
+    )
     parser.add_argument(
-        "--only", nargs="+", default=[], metavar="NAME",
+        "--only",
+        nargs="+",
+        default=[],
+        metavar="NAME",
         help="techniques to try, such as dropout weight_decay early_stopping (all)",
-    )  # fmt: skip
+    )
     parser.add_argument(
-        "--seeds", type=int, default=10, metavar="N",
+        "--seeds",
+        type=int,
+        default=10,
+        metavar="N",
         help="folds, each with a seed of its own, that a trial gets at most (10)",
-    )  # fmt: skip
+    )
     parser.add_argument(
         "--budget", type=float, metavar="MINUTES", help="time that trials may take (no bound)"
     )
@@ -41,7 +49,13 @@ def _study(args: argparse.Namespace) -> None:
     from geotl.synthetic.study import Generators
 
     study(
-        recipe, args.out or Path("runs") / f"{recipe.name}-study", only=args.only,
-        seeds=args.seeds, budget=args.budget, resume=args.resume, quiet=args.quiet, say=say,
+        recipe,
+        args.out or Path("runs") / f"{recipe.name}-study",
+        only=args.only,
+        seeds=args.seeds,
+        budget=args.budget,
+        resume=args.resume,
+        quiet=args.quiet,
+        say=say,
         generator=Generators,
-    )  # fmt: skip
+    )

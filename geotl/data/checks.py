@@ -113,26 +113,30 @@ def balance_findings(labels: Int64s, classes: Sequence[str]) -> Iterator[Finding
     few = [f"{classes[i]} ({counts[i]})" for i in np.flatnonzero(counts < FEW).tolist()]
     if few:
         yield Finding(
-            "wrong" if (counts < SCARCE).any() else "doubtful", "few tiles",
+            "wrong" if (counts < SCARCE).any() else "doubtful",
+            "few tiles",
             f"fewer than {FEW} tiles: {', '.join(few)}",
             "label more of these classes, or join them with a class they resemble; scores of a "
             f"class judged on fewer than {SCARCE} tiles say next to nothing",
-        )  # fmt: skip
+        )
     least, most = int(counts.min()), int(counts.max())
     if least and most / least >= _UNEVEN:
         yield Finding(
-            "worth knowing", "imbalance",
+            "worth knowing",
+            "imbalance",
             f"{classes[int(counts.argmax())]} has {most / least:.0f} times as many tiles as "
             f"{classes[int(counts.argmin())]} ({most} and {least})",
             "read balanced accuracy beside overall accuracy; train.class_weights=balanced or "
             "train.balanced_sampling=true evens them out",
-        )  # fmt: skip
+        )
     without = int((labels < 0).sum())
     if without:
         yield Finding(
-            "worth knowing", "no label", f"{many(without, 'tile', 'has', 'have')} no class",
+            "worth knowing",
+            "no label",
+            f"{many(without, 'tile', 'has', 'have')} no class",
             "they take no part in training or judging; probe.unlabelled may use them",
-        )  # fmt: skip
+        )
 
 
 def validity_findings(
@@ -143,31 +147,34 @@ def validity_findings(
     if empty.size:
         order = empty[np.argsort(facts.valid[empty])].tolist()
         yield Finding(
-            "doubtful", "nodata",
+            "doubtful",
+            "nodata",
             f"{many(len(order), 'tile', 'has', 'have')} more than {_INVALID:.0%} of the pixels "
             "without data",
             "take them out: a network may learn the shape of the gap",
             tuple(names[i] for i in order),
-        )  # fmt: skip
+        )
     shares = np.array([_mean(1 - facts.valid[labels == k]) for k in range(len(classes))])
     if shares.max(initial=0) > 0.05 and shares.max() > 3 * max(float(np.median(shares)), 1e-9):
         worst = int(shares.argmax())
         yield Finding(
-            "doubtful", "nodata by class",
+            "doubtful",
+            "nodata by class",
             f"{shares[worst]:.0%} of the pixels of {classes[worst]} have no data, "
             f"{np.median(shares):.0%} of a typical class",
             "nodata may give the class away; take tiles of the others from the same edges, or "
             "leave such tiles out",
-        )  # fmt: skip
+        )
     blank = np.flatnonzero(facts.blank > _BLANK)
     if blank.size and sensor.nodata is None:
         yield Finding(
-            "doubtful", "zeros",
+            "doubtful",
+            "zeros",
             f"{many(len(blank), 'tile', 'has', 'have')} more than {_BLANK:.0%} of the pixels at 0 "
             "in every band, and no nodata value is declared",
             "if 0 stands for no data, declare it (gdal_edit.py -a_nodata 0)",
             tuple(names[i] for i in blank.tolist()),
-        )  # fmt: skip
+        )
 
 
 def twin_findings(
@@ -198,14 +205,19 @@ def twin_findings(
         "duplicate": "keep one of each; copies are kept on one side of a split here, but count "
         "twice in every figure",
         "near-duplicate": "keep one of each"
-        + ("" if apart else ", or keep them together (split.method=blocks, or one group in "
-           "tiles.csv and split.method=group)")
+        + (
+            ""
+            if apart
+            else ", or keep them together (split.method=blocks, or one group in "
+            "tiles.csv and split.method=group)"
+        )
         + ": on both sides of a split they flatter the accuracy",
         "overlap": "the recipe's split sets training tiles that share ground with a judged one "
-        "aside" if apart
+        "aside"
+        if apart
         else "split by blocks or by group, never at random: shared pixels on both sides flatter "
         "the accuracy",
-    }[kind]  # fmt: skip
+    }[kind]
     settled = apart and kind == "overlap"
     yield Finding(
         "worth knowing" if settled else "doubtful", kind, said, remedy, _paired(rest, names)
@@ -215,17 +227,20 @@ def twin_findings(
 def _conflict(kind: str, pairs: Sequence[Pair], names: Sequence[str]) -> Finding:
     """Two classes for the same pixels; where only part of the ground is shared, it may be right."""
     what = {
-        "duplicate": "the same pixels", "near-duplicate": "all but the same pixels",
+        "duplicate": "the same pixels",
+        "near-duplicate": "all but the same pixels",
         "overlap": "at least half of their ground in common",
-    }[kind]  # fmt: skip
+    }[kind]
     partly = kind == "overlap" and max(p.share for p in pairs) < _WHOLE
     return Finding(
-        "doubtful" if partly else "wrong", "label conflict",
+        "doubtful" if partly else "wrong",
+        "label conflict",
         f"{many(len(pairs), 'pair', 'has', 'have')} {what} and different classes",
-        "choose smaller chips, so that each shows its own class, or take both out" if partly
+        "choose smaller chips, so that each shows its own class, or take both out"
+        if partly
         else "look at both and settle the class, or take both out",
         _paired(pairs, names),
-    )  # fmt: skip
+    )
 
 
 def outliers(figures: Float64s, labels: Int64s) -> list[tuple[int, float]]:
@@ -256,12 +271,13 @@ def _outlying(
     if far:
         told = ", ".join(f"{names[i]} ({index.classes[labels[i]]}, {d:.0f})" for i, d in far[:3])
         yield Finding(
-            "worth knowing", "outlier",
+            "worth knowing",
+            "outlier",
             f"{many(len(far), 'tile')} far from the rest of the class in band means and "
             f"contrasts, by robust standard deviations: {told}",
             "look at them: clouds, a wrong label, or a rare face of the class",
             tuple(names[i] for i, _ in far[:_LISTED]),
-        )  # fmt: skip
+        )
 
 
 def _sizes(counted: Counter[tuple[int, int]], side: int) -> Iterator[Finding]:
@@ -269,38 +285,40 @@ def _sizes(counted: Counter[tuple[int, int]], side: int) -> Iterator[Finding]:
     if other:
         told = ", ".join(f"{w}x{h} ({n})" for (h, w), n in counted.most_common(4))
         yield Finding(
-            "worth knowing", "sizes",
+            "worth knowing",
+            "sizes",
             f"{many(other, 'tile', 'is', 'are')} not {side}x{side} px, as the others are: {told}",
             "they are padded or cropped about their middle; data.fit=resize resamples them, "
             "data.tile_px chooses another size",
-        )  # fmt: skip
+        )
 
 
 def _across_splits(pairs: Sequence[Pair], index: TileIndex) -> Iterator[Finding]:
     """Tiles that show the same on both sides of a split that the table tells."""
     sides = [tile.split for tile in index.tiles]
     both = [
-        p for p in pairs
-        if sides[p.first] and sides[p.second] and sides[p.first] != sides[p.second]
-    ]  # fmt: skip
+        p for p in pairs if sides[p.first] and sides[p.second] and sides[p.first] != sides[p.second]
+    ]
     if both:
         yield Finding(
-            "wrong", "leak",
+            "wrong",
+            "leak",
             f"{many(len(both), 'pair')} of tiles that show the same, on both sides of the "
             "split that the table gives",
             "put both on one side: what is judged on must not have been learnt",
             _paired(both, index.names),
-        )  # fmt: skip
+        )
 
 
 def _ungrouped(index: TileIndex, pack: Pack) -> Iterator[Finding]:
     if not any(pack.footprints) and not any(tile.group for tile in index.tiles):
         yield Finding(
-            "worth knowing", "no places",
+            "worth knowing",
+            "no places",
             "the tiles tell neither where they lie nor which belong together",
             "neighbouring tiles on both sides of a random split flatter the accuracy: give a group "
             "or x, y and crs for each tile in tiles.csv, if you know them",
-        )  # fmt: skip
+        )
 
 
 def _paired(pairs: Sequence[Pair], names: Sequence[str]) -> tuple[str, ...]:

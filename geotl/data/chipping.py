@@ -49,10 +49,17 @@ def pack_chips(
     ordered = _ordered(chips)
     contents, pack = _packed(scenes, ordered, cache, progress)
     tiles = tuple(
-        Tile(named[chip.scene].path, classes.index(chip.class_name), chip.label_id, None, content,
-             scene=chip.scene, chip=f"{chip.scene}/{chip.id}")
+        Tile(
+            named[chip.scene].path,
+            classes.index(chip.class_name),
+            chip.label_id,
+            None,
+            content,
+            scene=chip.scene,
+            chip=f"{chip.scene}/{chip.id}",
+        )
         for chip, content in zip(ordered, contents, strict=True)
-    )  # fmt: skip
+    )
     return TileIndex(where.parent.absolute(), classes, tiles), pack
 
 

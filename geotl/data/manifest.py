@@ -57,10 +57,17 @@ def index_manifest(
     check_classes(classes, path)
     contents = contents_of(files, sensor, synthetic=synthetic)
     tiles = [
-        Tile(file, classes.index(class_name(row.label or "")), row.group, row.split, content,
-             row.centre, row.crs)
+        Tile(
+            file,
+            classes.index(class_name(row.label or "")),
+            row.group,
+            row.split,
+            content,
+            row.centre,
+            row.crs,
+        )
         for row, file, content in zip(rows, files, contents, strict=True)
-    ]  # fmt: skip
+    ]
     root = path.parent
     return TileIndex(root, classes, tuple(sorted(tiles, key=lambda tile: below(tile.path, root))))
 

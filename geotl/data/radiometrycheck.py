@@ -64,14 +64,18 @@ def _scaling(
     told = f"sensor {sensor.name} counts reflectance in steps of {sensor.scale:g}"
     if top <= 255 and dtype.kind in "iu":
         yield Finding(
-            "wrong", "8-bit values", f"no value above {top:.0f}, where {told}",
+            "wrong",
+            "8-bit values",
+            f"no value above {top:.0f}, where {told}",
             "name the sensor that made these pictures (data.sensor=rgb for 8-bit pictures)",
-        )  # fmt: skip
+        )
     elif top <= 2.0 and dtype.kind == "f":
         yield Finding(
-            "wrong", "reflectance", f"no value above {top:.3g}, where {told}",
+            "wrong",
+            "reflectance",
+            f"no value above {top:.3g}, where {told}",
             "describe a sensor of scale 1 and offset 0 under data.custom_sensor",
-        )  # fmt: skip
+        )
 
 
 def _range(
@@ -87,11 +91,12 @@ def _range(
         if low < least or high > most:
             what = {"share": "share of full scale"}.get(unit, unit)
             yield Finding(
-                "wrong", "range",
+                "wrong",
+                "range",
                 f"{bands[i]}: 1st to 99th percentile is {low:.3g} to {high:.3g} ({what}) by sensor "
                 f"{sensor.name}, beyond {least:g} to {most:g}",
                 "check data.sensor, its scale and offset, and the nodata value",
-            )  # fmt: skip
+            )
 
 
 def _offset(at: dict[float, Float64s], optical: Sequence[int], sensor: Sensor) -> list[Finding]:
@@ -103,26 +108,28 @@ def _offset(at: dict[float, Float64s], optical: Sequence[int], sensor: Sensor) -
     if sensor.offset == 0 and len(dark) >= 3 and dark.min() >= _NEAR[0] and dark.min() <= _NEAR[1]:
         return [
             Finding(
-                "doubtful", "offset",
+                "doubtful",
+                "offset",
                 f"the darkest pixels have {dark.min():.0f} DN or more in every band, as since "
                 "processing baseline 04.00 (January 2022), which adds 1000; the sensor named has "
                 "no such offset",
                 f"if the product is of baseline 04.00 or later, data.sensor={offset}",
             )
-        ]  # fmt: skip
+        ]
     darker = at[0.01][list(optical)]
     if sensor.offset < 0 and darker.min() < _OFFSET_DN - 300:
         share = darker.min() * sensor.scale + sensor.offset
         return [
             Finding(
-                "doubtful", "offset",
+                "doubtful",
+                "offset",
                 f"a hundredth of the pixels have {darker.min():.0f} DN or less, which by sensor "
                 f"{sensor.name} is a reflectance of {share:.2f}; before processing baseline 04.00 "
                 "there was no offset",
                 f"if the product is older, or was brought back to the old scale, "
                 f"data.sensor={plain}",
             )
-        ]  # fmt: skip
+        ]
     return []
 
 
@@ -133,9 +140,10 @@ def saturation_finding(full: Float64s, names: Sequence[str]) -> Finding | None:
         return None
     order = there[np.argsort(-full[there])].tolist()
     return Finding(
-        "worth knowing", "saturated",
+        "worth knowing",
+        "saturated",
         f"{many(len(order), 'tile', 'has', 'have')} more than {_FULL:.0%} of the pixels at the "
         "largest value that the type holds",
         "clouds, snow or roofs may be over-exposed; look at them",
         tuple(names[i] for i in order),
-    )  # fmt: skip
+    )

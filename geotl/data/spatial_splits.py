@@ -164,9 +164,15 @@ def clear(
 
 
 def clear_folds(
-    train: Int64s, labels: Int64s, n: int, *, seed: int, unit: Int64s, layout: Layout,
+    train: Int64s,
+    labels: Int64s,
+    n: int,
+    *,
+    seed: int,
+    unit: Int64s,
+    layout: Layout,
     buffer_m: float,
-) -> Folds:  # fmt: skip
+) -> Folds:
     """Folds inside the training tiles, by the units that the split went by, as (fit, held out).
 
     What touches a held-out tile is not fitted; a fold that loses a class by that is left out.

@@ -36,9 +36,14 @@ def digest_of(sources: Sequence[str]) -> str:
 
 
 def write_synthetic(
-    folder: Path, images: NDArray[Any], labels: Int64s, *,
-    classes: Sequence[str], bands: Sequence[str], sources: Sequence[str],
-) -> list[Path]:  # fmt: skip
+    folder: Path,
+    images: NDArray[Any],
+    labels: Int64s,
+    *,
+    classes: Sequence[str],
+    bands: Sequence[str],
+    sources: Sequence[str],
+) -> list[Path]:
     """Write tiles into class folders, each marked, and tell of them in tiles.csv and sources.txt.
 
     A tile's tags hold the mark and the first 16 digits of each source's hash; sources.txt holds

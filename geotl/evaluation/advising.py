@@ -45,9 +45,13 @@ class Step:
 
 
 def next_steps(
-    verdict: Verdict, found: Sequence[Regulariser], strategy: str,
-    *, stage_one: float | None = None, more_tiles: bool = True,
-) -> tuple[Step, ...]:  # fmt: skip
+    verdict: Verdict,
+    found: Sequence[Regulariser],
+    strategy: str,
+    *,
+    stage_one: float | None = None,
+    more_tiles: bool = True,
+) -> tuple[Step, ...]:
     """What to try, the most promising first.
 
     Args:
@@ -78,12 +82,14 @@ def _against_underfitting(
     reached = stage_one is not None and target is not None and stage_one >= target
     steps: list[Step] = []
     if strategy == "probe":
-        steps.append(Step(
-            "Let the folds choose among weaker penalties", _freer_head(found),
-            "a probe's only regulariser is its penalty" + (
-                f"; with none its training accuracy is {stage_one:.3f}" if stage_one else ""
-            ),
-        ))  # fmt: skip
+        steps.append(
+            Step(
+                "Let the folds choose among weaker penalties",
+                _freer_head(found),
+                "a probe's only regulariser is its penalty"
+                + (f"; with none its training accuracy is {stage_one:.3f}" if stage_one else ""),
+            )
+        )
     elif off and (reached or stage_one is None):
         why = "the network must first be able to overfit"
         if reached:
@@ -92,14 +98,20 @@ def _against_underfitting(
     if not reached:
         steps += _more_capacity(strategy)
     if strategy != "probe":
-        steps.append(Step(
-            "Train longer, or at the rate that the range test suggests",
-            "train.epochs=100 train.lr=RATE", "the optimiser may not have arrived yet",
-        ))  # fmt: skip
-    steps.append(Step(
-        "Look at the labels: geotl check FOLDER", "",
-        "no network fits labels that contradict each other",
-    ))  # fmt: skip
+        steps.append(
+            Step(
+                "Train longer, or at the rate that the range test suggests",
+                "train.epochs=100 train.lr=RATE",
+                "the optimiser may not have arrived yet",
+            )
+        )
+    steps.append(
+        Step(
+            "Look at the labels: geotl check FOLDER",
+            "",
+            "no network fits labels that contradict each other",
+        )
+    )
     return tuple(steps)
 
 
@@ -107,14 +119,25 @@ def _more_capacity(strategy: str) -> list[Step]:
     """Give the network more to learn with."""
     if strategy == "probe":
         return [
-            Step("Give the head richer features", "model.cut_after=null model.stages=null",
-                 "a linear head can only separate what the frozen features separate"),
-            Step("Train stages too", "strategy=probe_then_finetune",
-                 "frozen features cannot adapt to your tiles"),
-        ]  # fmt: skip
+            Step(
+                "Give the head richer features",
+                "model.cut_after=null model.stages=null",
+                "a linear head can only separate what the frozen features separate",
+            ),
+            Step(
+                "Train stages too",
+                "strategy=probe_then_finetune",
+                "frozen features cannot adapt to your tiles",
+            ),
+        ]
     freer = {"finetune": "strategy=full", "probe_then_finetune": "strategy=full"}.get(strategy, "")
-    steps = [Step("Take a larger network", "model.backbone=resnet50 (geotl backbones lists all)",
-                  "more parameters fit more")]  # fmt: skip
+    steps = [
+        Step(
+            "Take a larger network",
+            "model.backbone=resnet50 (geotl backbones lists all)",
+            "more parameters fit more",
+        )
+    ]
     if freer:
         steps.insert(0, Step("Let every stage learn", freer, "frozen stages cannot adapt"))
     return steps
@@ -130,43 +153,80 @@ def _freer_head(found: Sequence[Regulariser]) -> str:
 
 def _against_overfitting(found: Sequence[Regulariser], strategy: str) -> tuple[Step, ...]:
     """More labels first, then regularisers that are off, then those that are on, harder."""
-    steps = [Step(
-        "Add labels where the network is unsure: geotl suggest; what they would bring: geotl curve",
-        "", "more labels are the ideal remedy: they add what no regulariser can",
-    )]  # fmt: skip
+    steps = [
+        Step(
+            "Add labels where the network is unsure: geotl suggest; what they would bring: "
+            "geotl curve",
+            "",
+            "more labels are the ideal remedy: they add what no regulariser can",
+        )
+    ]
     states = {one.name: one for one in found}
     transfer = states["transfer"]
     if transfer.state == "off":
-        steps.append(Step("Begin from pretrained weights", transfer.change,
-                          "transfer leaves less to learn from few labels"))  # fmt: skip
+        steps.append(
+            Step(
+                "Begin from pretrained weights",
+                transfer.change,
+                "transfer leaves less to learn from few labels",
+            )
+        )
     off = [one for one in found if one.kind == "explicit" and one.state == "off" and one.change]
-    usual = ("augmentation: flips and quarter turns", "flips", "quarter turns", "free rotation",
-             "change of scale", "noise")  # fmt: skip
+    usual = (
+        "augmentation: flips and quarter turns",
+        "flips",
+        "quarter turns",
+        "free rotation",
+        "change of scale",
+        "noise",
+    )
     augment = [one.change for one in off if one.name in usual][:MOST_NAMED]
     if augment:
-        steps.append(Step("Vary the training tiles more", " ".join(augment),
-                          "each epoch shows other pixels under the same label"))  # fmt: skip
+        steps.append(
+            Step(
+                "Vary the training tiles more",
+                " ".join(augment),
+                "each epoch shows other pixels under the same label",
+            )
+        )
     if strategy == "probe":
         penalty = next(one for one in found if one.name.startswith("penalty"))
         if penalty.change.startswith("probe.shrinkages"):  # only a discriminant learns from them
-            steps.append(Step(
-                "Let tiles without labels take part", "probe.unlabelled=soft_labels",
-                "their pixels say how features spread; the gain is measured and reported apart",
-            ))  # fmt: skip
-        steps.append(Step(
-            "Press the head harder", penalty.change,
-            "the folds have chosen already, so little is to be expected; the gap of a probe with "
-            "more features than labels is often harmless",
-        ))  # fmt: skip
+            steps.append(
+                Step(
+                    "Let tiles without labels take part",
+                    "probe.unlabelled=soft_labels",
+                    "their pixels say how features spread; the gain is measured and reported apart",
+                )
+            )
+        steps.append(
+            Step(
+                "Press the head harder",
+                penalty.change,
+                "the folds have chosen already, so little is to be expected; the gap of "
+                "a probe with "
+                "more features than labels is often harmless",
+            )
+        )
         return tuple(steps)
     decay = states["weight decay"]
     steps.append(Step("More weight decay", decay.change, "smaller weights, a smoother answer"))
     if states["dropout"].state == "off":
-        steps.append(Step("Dropout before the head", states["dropout"].change,
-                          "no feature can be relied on alone"))  # fmt: skip
+        steps.append(
+            Step(
+                "Dropout before the head",
+                states["dropout"].change,
+                "no feature can be relied on alone",
+            )
+        )
     if states["frozen stages"].state == "off":
-        steps.append(Step("Freeze early stages", states["frozen stages"].change,
-                          "fewer parameters to fit with few labels"))  # fmt: skip
+        steps.append(
+            Step(
+                "Freeze early stages",
+                states["frozen stages"].change,
+                "fewer parameters to fit with few labels",
+            )
+        )
     return tuple(steps)
 
 
@@ -177,17 +237,25 @@ def _when_right(verdict: Verdict) -> tuple[Step, ...]:
     if verdict.gap.low > 0:
         more = f"; the gap of {gap:.1f} points says that regularising may still give some of it"
     return (
-        Step("Keep the recipe, and judge once on tiles that played no part in choosing it", "",
-             "a recipe that was changed by looking at the judged tiles has, in a way, seen them"),
+        Step(
+            "Keep the recipe, and judge once on tiles that played no part in choosing it",
+            "",
+            "a recipe that was changed by looking at the judged tiles has, in a way, seen them",
+        ),
         Step(f"Or state a higher target{more}", "evaluate.target=HIGHER", "to go on"),
-    )  # fmt: skip
+    )
 
 
 def _to_tell(verdict: Verdict, *, more_tiles: bool) -> tuple[Step, ...]:
     """What would let the verdict be told."""
     if verdict.target is None:
-        return (Step("State the accuracy that you need", "evaluate.target=0.9",
-                     "under and just right differ in nothing but the target"),)  # fmt: skip
+        return (
+            Step(
+                "State the accuracy that you need",
+                "evaluate.target=0.9",
+                "under and just right differ in nothing but the target",
+            ),
+        )
     steps = []
     for accuracy, what in ((verdict.train, "train on"), (verdict.validation, "judge on")):
         if side(accuracy, verdict.target) != "unknown":

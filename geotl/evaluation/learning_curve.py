@@ -130,9 +130,11 @@ def fit_power_law(shots: ArrayLike, accuracy: ArrayLike) -> PowerLaw:
     best = int(np.argmin(losses))
     ends = (tried[max(best - 1, 0)], tried[min(best + 1, len(tried) - 1)])
     found = minimize_scalar(
-        lambda c: _given_exponent(c, sizes, values)[0], bounds=ends, method="bounded",
+        lambda c: _given_exponent(c, sizes, values)[0],
+        bounds=ends,
+        method="bounded",
         options={"xatol": 1e-6},
-    )  # fmt: skip
+    )
     c = float(found.x) if found.fun <= losses[best] else float(tried[best])
     return _given_exponent(c, sizes, values)[1]
 

@@ -147,9 +147,12 @@ def assess_raster(
     ours = Counter({a: 0 for a, _ in pairs})
     values = sorted({b for _, b in pairs})
     told = as_classes(
-        [reference.name(v) for v in values], [f"of value {v}" for v in values], of, ours,
+        [reference.name(v) for v in values],
+        [f"of value {v}" for v in values],
+        of,
+        ours,
         reference.path,
-    )  # fmt: skip
+    )
     theirs = dict(zip(values, told, strict=True))
     classes = _classes(of, ours, told)
     matrix, sizes = np.zeros((2, len(classes), len(classes)))
@@ -199,12 +202,16 @@ def _rejected(
         points.ids, points.cols, found.status.tolist(), labels, strict=True
     ):
         reason = (
-            "without a place" if np.isnan(x)
-            else "outside the map" if status == "outside"
-            else "on nodata of the map" if status
-            else "without a class" if label is None
+            "without a place"
+            if np.isnan(x)
+            else "outside the map"
+            if status == "outside"
+            else "on nodata of the map"
+            if status
+            else "without a class"
+            if label is None
             else None
-        )  # fmt: skip
+        )
         if reason:
             why.setdefault(reason, []).append(name)
     return {reason: tuple(ids) for reason, ids in why.items()}

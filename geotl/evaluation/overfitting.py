@@ -71,10 +71,14 @@ class Verdict:
     def to_dict(self) -> dict[str, Any]:
         """The verdict as JSON files hold it."""
         return {
-            "word": self.word, "between": list(self.between), "train": self.train,
-            "validation": self.validation, "gap": self.gap, "target": self.target,
+            "word": self.word,
+            "between": list(self.between),
+            "train": self.train,
+            "validation": self.validation,
+            "gap": self.gap,
+            "target": self.target,
             "because": self.because,
-        }  # fmt: skip
+        }
 
     def line(self) -> str:
         """The verdict in one line.
@@ -173,28 +177,45 @@ def _by_target(
     if general == "above":
         easier = (
             "; the training tiles are harder than the judged ones, so look at how both were chosen"
-            if learnt == "below" else ""
-        )  # fmt: skip
+            if learnt == "below"
+            else ""
+        )
         return "just right", (), f"tiles never learnt from reach the target{easier}"
     if learnt == "below":
-        return "under", (), (
-            f"{told}, below the target of {target:g}: the network does not even fit what it has "
-            "seen, so how it does elsewhere is not yet the question"
-        )  # fmt: skip
+        return (
+            "under",
+            (),
+            (
+                f"{told}, below the target of {target:g}: the network does not even fit "
+                "what it has "
+                "seen, so how it does elsewhere is not yet the question"
+            ),
+        )
     if learnt == "above" and general == "below":
-        return "over", (), (
-            f"{told}, at or above the target of {target:g}, but tiles never learnt from stay below "
-            f"it, at {shown(validation)}: the network learns, but not what holds elsewhere"
-        )  # fmt: skip
+        return (
+            "over",
+            (),
+            (
+                f"{told}, at or above the target of {target:g}, but tiles never learnt "
+                "from stay below "
+                f"it, at {shown(validation)}: the network learns, but not what holds elsewhere"
+            ),
+        )
     if learnt == "above":
-        return "cannot be told yet", ("over", "just right"), (
-            f"{told}, above the target, but the interval of the tiles never learnt from, "
-            f"{shown(validation)}, holds the target of {target:g}"
-        )  # fmt: skip
+        return (
+            "cannot be told yet",
+            ("over", "just right"),
+            (
+                f"{told}, above the target, but the interval of the tiles never learnt from, "
+                f"{shown(validation)}, holds the target of {target:g}"
+            ),
+        )
     other = "over" if general == "below" else "just right"
-    return "cannot be told yet", ("under", other), (
-        f"the interval of the training accuracy, {shown(train)}, holds the target of {target:g}"
-    )  # fmt: skip
+    return (
+        "cannot be told yet",
+        ("under", other),
+        (f"the interval of the training accuracy, {shown(train)}, holds the target of {target:g}"),
+    )
 
 
 def _by_gap(gap: Interval) -> tuple[Word, tuple[str, ...], str]:
@@ -207,10 +228,15 @@ def _by_gap(gap: Interval) -> tuple[Word, tuple[str, ...], str]:
     if gap.low > HARMLESS_GAP:
         return "over", (), f"{told}, surely more than {aim}"
     if gap.high < HARMLESS_GAP:
-        return "cannot be told yet", ("under", "just right"), (
-            f"{told}, surely less than {aim}, so no overfitting shows; whether the network fits "
-            "well enough, only a target can tell (evaluate.target)"
-        )  # fmt: skip
+        return (
+            "cannot be told yet",
+            ("under", "just right"),
+            (
+                f"{told}, surely less than {aim}, so no overfitting shows; whether the "
+                "network fits "
+                "well enough, only a target can tell (evaluate.target)"
+            ),
+        )
     return "cannot be told yet", ("over", "just right"), f"{told}, which may be {aim} or not"
 
 

@@ -110,10 +110,13 @@ def _by_key(settings: Settings, one: _Key) -> Regulariser:
     value = value_of(settings, one.key)
     on = not _same(value, one.off)
     return Regulariser(
-        one.name, "explicit", "on" if on else "off", f"{one.key}={written(value)}",
+        one.name,
+        "explicit",
+        "on" if on else "off",
+        f"{one.key}={written(value)}",
         "" if on and isinstance(value, bool) else f"{one.key}={_stronger(one, value, on=on)}",
         {one.key: one.off},
-    )  # fmt: skip
+    )
 
 
 def _stronger(one: _Key, value: Any, *, on: bool) -> str:
@@ -132,13 +135,20 @@ def _of_a_probe(settings: Settings) -> list[Regulariser]:
         harder = f"[{min(0.9, 2 * max(values)):g}]"
     views = told["views"]
     decay = Regulariser(
-        "penalty of the head (its weight decay)", "explicit", "on",
-        f"{key}={written(values)}, chosen by folds inside the labels", f"{key}={harder}",
-    )  # fmt: skip
+        "penalty of the head (its weight decay)",
+        "explicit",
+        "on",
+        f"{key}={written(values)}, chosen by folds inside the labels",
+        f"{key}={harder}",
+    )
     turned = Regulariser(
-        "augmentation: flips and quarter turns", "explicit", "on" if views > 1 else "off",
-        f"probe.views={views}", "" if views == 8 else "probe.views=8", {"probe.views": 1},
-    )  # fmt: skip
+        "augmentation: flips and quarter turns",
+        "explicit",
+        "on" if views > 1 else "off",
+        f"probe.views={views}",
+        "" if views == 8 else "probe.views=8",
+        {"probe.views": 1},
+    )
     idle = [
         Regulariser(name, "explicit", "not in play", NOT_TRAINED)
         for name in ("dropout", "other augmentation", "label smoothing")
@@ -150,31 +160,42 @@ def _implicit(settings: Settings, batchnorm: str, *, probe: bool) -> list[Regula
     train, model = settings["train"], settings["model"]
     weights = model["weights"]
     transfer = Regulariser(
-        "transfer", "implicit", "off" if weights == "none" else "on", f"model.weights={weights}",
-        "model.weights=FILE" if weights == "none" else "", {"model.weights": "none"},
-    )  # fmt: skip
+        "transfer",
+        "implicit",
+        "off" if weights == "none" else "on",
+        f"model.weights={weights}",
+        "model.weights=FILE" if weights == "none" else "",
+        {"model.weights": "none"},
+    )
     if probe:
         stop = Regulariser("early stopping", "implicit", "not in play", NOT_TRAINED)
         descent = Regulariser("gradient descent", "implicit", "not in play", NOT_TRAINED)
     else:
         stop = _early_stopping(train["patience"], train["choice_folds"])
         descent = Regulariser(
-            "gradient descent", "implicit", "on",
+            "gradient descent",
+            "implicit",
+            "on",
             f"train.optimizer={train['optimizer']}, train.batch_size={train['batch_size']}, "
-            f"train.lr={train['lr']:g}", f"train.batch_size={max(1, train['batch_size'] // 2)}",
-        )  # fmt: skip
+            f"train.lr={train['lr']:g}",
+            f"train.batch_size={max(1, train['batch_size'] // 2)}",
+        )
     return [stop, _normalisation(batchnorm), descent, transfer, _freezing(settings, probe=probe)]
 
 
 def _early_stopping(patience: int, folds: int) -> Regulariser:
     """On where folds inside the labels choose the epoch, be it only the best of all epochs."""
     return Regulariser(
-        "early stopping", "implicit", "on" if folds else "off",
+        "early stopping",
+        "implicit",
+        "on" if folds else "off",
         f"train.patience={patience}, train.choice_folds={folds}: "
         + ("folds inside the labels choose the epoch" if folds else "all epochs are run"),
-        f"train.patience={max(2, patience // 2) if patience else 8}" if folds
-        else "train.choice_folds=1", {"train.patience": 0, "train.choice_folds": 0},
-    )  # fmt: skip
+        f"train.patience={max(2, patience // 2) if patience else 8}"
+        if folds
+        else "train.choice_folds=1",
+        {"train.patience": 0, "train.choice_folds": 0},
+    )
 
 
 def _normalisation(batchnorm: str) -> Regulariser:

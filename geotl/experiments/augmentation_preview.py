@@ -110,9 +110,12 @@ def _varied(
         return held, ""
     height, width = held["image"].shape[-2:]
     mix: Mix = draw_mix(
-        len(held["image"]), (height, width), kind.mixup, kind.cutmix,
+        len(held["image"]),
+        (height, width),
+        kind.mixup,
+        kind.cutmix,
         np.random.default_rng([origin, 1]),
-    )  # fmt: skip
+    )
     if mix.box is None and kind.mixup_of == "features":
         return held, ""
     own = 1.0 if int(mix.partner[0]) == 0 else float(mix.share[0])

@@ -85,9 +85,13 @@ def read_tiles(recipe: Recipe, sensor: Sensor, say: Log, *, quiet: bool) -> tupl
     """Index and pack the tiles below a recipe's root."""
     data = recipe.data
     index = index_tiles(
-        resolve_root(data.root), cache=cache_folder() / "datasets", sensor=sensor,
-        table=data.table, class_depth=data.class_depth, say=say,
-    )  # fmt: skip
+        resolve_root(data.root),
+        cache=cache_folder() / "datasets",
+        sensor=sensor,
+        table=data.table,
+        class_depth=data.class_depth,
+        say=say,
+    )
     if data.synthetic is not None:
         made = read_synthetic(data.synthetic, index.classes, sensor)
         index = replace(index, tiles=(*index.tiles, *made))
@@ -123,10 +127,16 @@ def make_backbone(
     """
     told = recipe.model
     return build_backbone(
-        told.backbone, bands, sensor.wavelengths(bands),
-        weights=resolve_weights(told.weights), cut_after=told.cut_after,
-        first_conv=told.first_conv, fresh=told.fresh, sha256=told.sha256, seed=recipe.seed,
-    )  # fmt: skip
+        told.backbone,
+        bands,
+        sensor.wavelengths(bands),
+        weights=resolve_weights(told.weights),
+        cut_after=told.cut_after,
+        first_conv=told.first_conv,
+        fresh=told.fresh,
+        sha256=told.sha256,
+        seed=recipe.seed,
+    )
 
 
 def build_network(
@@ -148,9 +158,13 @@ def build_network(
     names = list(backbone.stages)
     stages = told.stages or tuple(names[1:] if len(names) > 1 else names)
     spec = FeatureSpec(
-        tuple(stages), told.pool, tuple(told.input_px), recipe.probe.views, told.unit_length,
+        tuple(stages),
+        told.pool,
+        tuple(told.input_px),
+        recipe.probe.views,
+        told.unit_length,
         told.padding,
-    )  # fmt: skip
+    )
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(recipe.seed + draw.number)  # the head's first weights
         network = TileClassifier(
@@ -257,9 +271,13 @@ def feature_source(recipe: Recipe, source: Source) -> Callable[[TileClassifier, 
         wanted = everything if shared else rows
         with ProgressLine(quiet=source.quiet) as line:
             held = cached_features(
-                network, source.pack, wanted, cache_folder() / "features",
-                precision=recipe.train.precision, progress=line.counter("computing features"),
-            )  # fmt: skip
+                network,
+                source.pack,
+                wanted,
+                cache_folder() / "features",
+                precision=recipe.train.precision,
+                progress=line.counter("computing features"),
+            )
         return np.asarray(held[rows] if shared else held)
 
     return features

@@ -188,9 +188,17 @@ def judged_features(recipe: Recipe, source: Source, draw: Draw, fitted: Fitted) 
 
 
 def compare(
-    recipe: Recipe, source: Source, draw: Draw, logits: Floats,
-    *, extra: Floats | None, tally: Tally, out: Path, quiet: bool, say: Log,
-) -> dict[str, Interval]:  # fmt: skip
+    recipe: Recipe,
+    source: Source,
+    draw: Draw,
+    logits: Floats,
+    *,
+    extra: Floats | None,
+    tally: Tally,
+    out: Path,
+    quiet: bool,
+    say: Log,
+) -> dict[str, Interval]:
     """Judge the baselines on the same tiles, note every method's scores, return intervals.
 
     `extra` are the logits of the head that saw the unlabelled tiles, if there is one.
@@ -199,13 +207,23 @@ def compare(
     others: dict[str, Floats] = {}
     if recipe.evaluate.baselines:
         others["band mean and sd, logistic"] = band_statistics_logits(
-            source.band_table, draw.split.train, source.labels[draw.split.train], draw.split.test,
-            folds=draw.folds, classes=classes,
-        )  # fmt: skip
+            source.band_table,
+            draw.split.train,
+            source.labels[draw.split.train],
+            draw.split.test,
+            folds=draw.folds,
+            classes=classes,
+        )
     for name, variant in variants(recipe, source).items():
         try:
-            made, _ = fit_draw(variant, source, draw, out / "beside" / name.replace(" ", "_"),
-                               resume=False, quiet=quiet)  # fmt: skip
+            made, _ = fit_draw(
+                variant,
+                source,
+                draw,
+                out / "beside" / name.replace(" ", "_"),
+                resume=False,
+                quiet=quiet,
+            )
         except BandError as error:  # weights that know no red, green or blue
             if recipe.evaluate.rgb_only:
                 raise
@@ -215,8 +233,14 @@ def compare(
     tally.add("network", truth, logits, classes)
     if shows_random(recipe):
         other = random_draw(recipe, source, draw)
-        made, _ = fit_draw(quiet_probe(recipe), source, other, out / "beside" / "random_split",
-                           resume=False, quiet=quiet)  # fmt: skip
+        made, _ = fit_draw(
+            quiet_probe(recipe),
+            source,
+            other,
+            out / "beside" / "random_split",
+            resume=False,
+            quiet=quiet,
+        )
         held = judge(recipe, source, other, made)
         tally.add(RANDOM_SPLIT, source.labels[other.split.test], held, classes)
     if extra is not None:
@@ -294,10 +318,15 @@ def unlabelled_head(
     pixels = judged_features(recipe, source, draw, fitted)
     others = pixels if source.unlabelled is None else scene_features(recipe, source, fitted)
     head = with_unlabelled(
-        fitted.features, source.labels[draw.split.train], others, fitted.chosen,
-        method=recipe.probe.unlabelled, softness=recipe.probe.softness,
-        threshold=recipe.probe.threshold, rounds=recipe.probe.rounds,
-    )  # fmt: skip
+        fitted.features,
+        source.labels[draw.split.train],
+        others,
+        fitted.chosen,
+        method=recipe.probe.unlabelled,
+        softness=recipe.probe.softness,
+        threshold=recipe.probe.threshold,
+        rounds=recipe.probe.rounds,
+    )
     return head, head.logits(pixels)
 
 
@@ -317,6 +346,8 @@ def scene_features(recipe: Recipe, source: Source, fitted: Fitted) -> Floats:
 
 def _summary(result: Scores) -> dict[str, float]:
     return {
-        "overall": result.overall, "balanced": result.balanced,
-        "kappa": result.kappa, "macro_f1": result.macro_f1,
-    }  # fmt: skip
+        "overall": result.overall,
+        "balanced": result.balanced,
+        "kappa": result.kappa,
+        "macro_f1": result.macro_f1,
+    }

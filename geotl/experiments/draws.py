@@ -102,10 +102,14 @@ class Draw:
 def _first_of(pack: Pack, count: int) -> Pack:
     """The first tiles of a pack, as a pack of its own over the same arrays."""
     return replace(
-        pack, images=pack.images[:count], valid=None if pack.valid is None else pack.valid[:count],
+        pack,
+        images=pack.images[:count],
+        valid=None if pack.valid is None else pack.valid[:count],
         fingerprint=hashlib.sha256(f"{pack.fingerprint} {count}".encode()).hexdigest(),
-        footprints=pack.footprints[:count], crs=pack.crs[:count], acquired=pack.acquired[:count],
-    )  # fmt: skip
+        footprints=pack.footprints[:count],
+        crs=pack.crs[:count],
+        acquired=pack.acquired[:count],
+    )
 
 
 def make_draw(recipe: Recipe, source: Source, number: int) -> Draw:
@@ -177,17 +181,25 @@ def spatial_draw(recipe: Recipe, source: Source, number: int) -> Draw:
         split = made[number]
     elif unit.any():
         split = splits.by_units(
-            unit, labels, told.test_fraction, seed=seed,
-            content=index.contents, names=index.classes,
-        )  # fmt: skip
+            unit,
+            labels,
+            told.test_fraction,
+            seed=seed,
+            content=index.contents,
+            names=index.classes,
+        )
     else:
         raise DataError(f"one of the {what} holds all tiles: at least two are needed")
     before = len(split.train)
     groups = [tile.group for tile in index.tiles]
     split = clear(
-        split, source.layout, labels,
-        buffer_m=told.buffer_m, groups=groups, names=index.classes,
-    )  # fmt: skip
+        split,
+        source.layout,
+        labels,
+        buffer_m=told.buffer_m,
+        groups=groups,
+        names=index.classes,
+    )
     draw = Draw(number, split, [], before - len(split.train))
     if told.shots:
         return with_shots(recipe, source, draw, told.shots)
@@ -201,9 +213,13 @@ def with_shots(recipe: Recipe, source: Source, draw: Draw, shots: int) -> Draw:
         DataError: a class with fewer different training tiles.
     """
     split = draw_from(
-        draw.split, source.labels, shots, seed=recipe.seed + draw.number,
-        content=source.index.contents, names=source.index.classes,
-    )  # fmt: skip
+        draw.split,
+        source.labels,
+        shots,
+        seed=recipe.seed + draw.number,
+        content=source.index.contents,
+        names=source.index.classes,
+    )
     drawn = replace(draw, split=split)
     return replace(drawn, folds=folds_inside(recipe, source, drawn))
 
@@ -224,9 +240,14 @@ def folds_inside(recipe: Recipe, source: Source, draw: Draw) -> Folds:
         named = all(group is not None for group in groups)
         unit = splits.numbered(groups if named else train.tolist())
     return clear_folds(
-        train, labels, told.folds, seed=seed, unit=unit, layout=source.layout,
+        train,
+        labels,
+        told.folds,
+        seed=seed,
+        unit=unit,
+        layout=source.layout,
         buffer_m=told.buffer_m,
-    )  # fmt: skip
+    )
 
 
 def spatial_units(recipe: Recipe, source: Source, seed: int) -> tuple[Int64s, str]:

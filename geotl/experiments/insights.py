@@ -46,9 +46,15 @@ class Insight:
 
 
 def gather(
-    network: TileClassifier, pack: Pack, rows: Int64s, truth: Int64s, chances: Floats,
-    *, features: Callable[[Int64s], Floats], seed: int,
-) -> Insight:  # fmt: skip
+    network: TileClassifier,
+    pack: Pack,
+    rows: Int64s,
+    truth: Int64s,
+    chances: Floats,
+    *,
+    features: Callable[[Int64s], Floats],
+    seed: int,
+) -> Insight:
     """Explain a network on the tiles it was judged on.
 
     Args:
@@ -75,9 +81,17 @@ def gather(
 
 
 def pictures_of(
-    insight: Insight, pack: Pack, rows: Int64s, truth: Int64s, chances: Floats,
-    *, classes: Sequence[str], colours: Sequence[str], rgb: Sequence[int], folds: int | None = None,
-) -> dict[str, Picture]:  # fmt: skip
+    insight: Insight,
+    pack: Pack,
+    rows: Int64s,
+    truth: Int64s,
+    chances: Floats,
+    *,
+    classes: Sequence[str],
+    colours: Sequence[str],
+    rgb: Sequence[int],
+    folds: int | None = None,
+) -> dict[str, Picture]:
     """The report's pictures of evidence, likeness and pairs mixed up.
 
     Where `folds` were judged one after the other, the insight is into the first one's network.
@@ -90,16 +104,20 @@ def pictures_of(
     return {
         "evidence": Picture(
             explain_figures.evidence_figure(
-                look([e.row for e in evidence]), [e.fall for e in evidence],
-                [classes[e.named] for e in evidence], [e.confidence for e in evidence],
+                look([e.row for e in evidence]),
+                [e.fall for e in evidence],
+                [classes[e.named] for e in evidence],
+                [e.confidence for e in evidence],
             ),
-            "Parts of tiles that their names rest on", f"{_EVIDENCE}{whose}",
+            "Parts of tiles that their names rest on",
+            f"{_EVIDENCE}{whose}",
         ),
         "embedding": Picture(
             explain_figures.embedding_figure(
                 insight.embedding.places, truth[at], said[at] != truth[at], classes, colours
             ),
-            "Judged tiles by likeness of their features", f"{_EMBEDDING}{whose}",
+            "Judged tiles by likeness of their features",
+            f"{_EMBEDDING}{whose}",
         ),
         "pairs": Picture(
             explain_figures.pairs_figure(
@@ -110,7 +128,7 @@ def pictures_of(
             "Pairs of classes mixed up most often",
             "What the tiles are, and what they were taken for; the most confident first.",
         ),
-    }  # fmt: skip
+    }
 
 
 def _arrow(truth: str, said: str) -> str:

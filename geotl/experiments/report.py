@@ -170,10 +170,15 @@ class Outcome:
 
 
 def publish(
-    outcome: Outcome, pack: Pack,
-    *, names: Sequence[str], most: int, colours: Sequence[str], rgb: Sequence[int],
+    outcome: Outcome,
+    pack: Pack,
+    *,
+    names: Sequence[str],
+    most: int,
+    colours: Sequence[str],
+    rgb: Sequence[int],
     insight: Insight | None = None,
-) -> dict[str, Any]:  # fmt: skip
+) -> dict[str, Any]:
     """Write everything for people; metrics.json last, which marks the run as finished.
 
     `insight` explains the network that is kept, on the first of the tiles judged.
@@ -187,22 +192,26 @@ def publish(
     pictures = {
         "confusion": Picture(
             figures.confusion_figure(result.matrix, result.classes),
-            "Confusion matrix", "Rows are the truth, columns what the network said.",
+            "Confusion matrix",
+            "Rows are the truth, columns what the network said.",
         ),
         "mistakes": Picture(
             mistakes(pack, rows, truth, chances, result.classes, most=most, rgb=rgb),
-            "Tiles named wrongly", "The most confident mistakes first.",
+            "Tiles named wrongly",
+            "The most confident mistakes first.",
         ),
         "curves": learning_picture(outcome),
         "baselines": Picture(
             figures.baselines_figure(baseline_rows(outcome), "This network"),
-            "Accuracies of the network and its rivals", "Overall accuracy with 95 % intervals.",
+            "Accuracies of the network and its rivals",
+            "Overall accuracy with 95 % intervals.",
         ),
         "calibration": Picture(
             figures.calibration_figure(result.before, result.after, result.temperature),
-            "Confidence against accuracy", calibration_caption(result.after),
+            "Confidence against accuracy",
+            calibration_caption(result.after),
         ),
-    }  # fmt: skip
+    }
     if insight is not None:
         pictures |= pictures_of(
             insight,
@@ -218,8 +227,9 @@ def publish(
     if outcome.variogram is not None:
         pictures["variogram"] = Picture(
             curve_figures.variogram_figure(outcome.variogram, outcome.block_m),
-            "Dissimilarity of tiles by distance", outcome.variogram.summary() + ".",
-        )  # fmt: skip
+            "Dissimilarity of tiles by distance",
+            outcome.variogram.summary() + ".",
+        )
     if outcome.stand is not None:
         pictures["stand"] = stand_picture(outcome.stand)
     for name, picture in pictures.items():
@@ -246,9 +256,10 @@ def stand_picture(stand: Stand) -> Picture:
     found = stand.verdict
     rows = [("training tiles", found.train, True), ("judged tiles", found.validation, False)]
     return Picture(
-        standing_figure(rows, found.target), "Accuracies of training and judged tiles",
+        standing_figure(rows, found.target),
+        "Accuracies of training and judged tiles",
         "Both in evaluation mode, with 95 % intervals (Wilson).",
-    )  # fmt: skip
+    )
 
 
 def stand_words(stand: Stand, recipe: str) -> tuple[str, ...]:
@@ -259,7 +270,7 @@ def stand_words(stand: Stand, recipe: str) -> tuple[str, ...]:
         f"Regularisers on, explicit: {stand.on('explicit')}; implicit: {stand.on('implicit')}.",
         f"Whether the network can overfit at all, its learning curves against the target and the "
         f"learning rates that suit it: geotl diagnose {recipe}",
-    )  # fmt: skip
+    )
 
 
 def one_of_many(draws: int, kfold: int | None = None) -> tuple[str, ...]:
@@ -288,18 +299,27 @@ def baseline_rows(outcome: Outcome) -> list[tuple[str, float, float, float]]:
 
 
 def mistakes(
-    pack: Pack, rows: Int64s, truth: Int64s, chances: Floats, classes: Sequence[str],
-    *, most: int, rgb: Sequence[int],
-) -> bytes:  # fmt: skip
+    pack: Pack,
+    rows: Int64s,
+    truth: Int64s,
+    chances: Floats,
+    classes: Sequence[str],
+    *,
+    most: int,
+    rgb: Sequence[int],
+) -> bytes:
     """The figure of tiles named wrongly, on one stretch for all."""
     said = chances.argmax(axis=1)
     wrong = np.flatnonzero((said != truth) & (truth >= 0))
     wrong = wrong[np.argsort(-chances[wrong].max(axis=1), kind="stable")][:most]
     shown = looks(pack, rows, rgb)(rows[wrong])
     return figures.mistakes_figure(
-        shown, [classes[i] for i in truth[wrong]], [classes[i] for i in said[wrong]],
-        chances[wrong].max(axis=1).tolist(), most=most,
-    )  # fmt: skip
+        shown,
+        [classes[i] for i in truth[wrong]],
+        [classes[i] for i in said[wrong]],
+        chances[wrong].max(axis=1).tolist(),
+        most=most,
+    )
 
 
 def optimism_table(found: Optimism) -> Table:
@@ -318,13 +338,16 @@ def gain_facts(outcome: Outcome) -> dict[str, str]:
 
 def rejected_table(rejected: Sequence[Rejection]) -> Table:
     """The labels that gave no chip, by reason; the first of very many."""
-    rows = sorted(((one.reason, one.class_name, one.label_id, one.detail) for one in rejected),
-                  key=lambda row: row[0])  # fmt: skip
+    rows = sorted(
+        ((one.reason, one.class_name, one.label_id, one.detail) for one in rejected),
+        key=lambda row: row[0],
+    )
     more = f" The first {MOST_REJECTED} of {len(rows)}." if len(rows) > MOST_REJECTED else ""
     return Table(
-        ("Reason", "Class", "Label", "What exactly"), tuple(rows[:MOST_REJECTED]),
+        ("Reason", "Class", "Label", "What exactly"),
+        tuple(rows[:MOST_REJECTED]),
         note=f"All of them, with their ids, are in rejected.csv.{more}",
-    )  # fmt: skip
+    )
 
 
 def report_content(
@@ -339,13 +362,14 @@ def report_content(
         "weights": Table(
             ("What", "Value"),
             (
-                ("Source", weights.source), ("SHA-256", weights.sha256),
+                ("Source", weights.source),
+                ("SHA-256", weights.sha256),
                 ("Tensors", weights.counted()),
                 *(("Note", note) for note in weights.notes),
             ),
             note="Every tensor is listed in weights.txt.",
         ),
-    }  # fmt: skip
+    }
     if outcome.kfold:
         tables["folds"] = draws_table(outcome.spreads, "folds, each counting alike")
     elif outcome.draws > 1:

@@ -110,9 +110,16 @@ def run(
 
 
 def judge_draw(
-    recipe: Recipe, source: Source, number: int, tally: Tally, out: Path,
-    *, resume: bool, quiet: bool, say: Log,
-) -> Judged:  # fmt: skip
+    recipe: Recipe,
+    source: Source,
+    number: int,
+    tally: Tally,
+    out: Path,
+    *,
+    resume: bool,
+    quiet: bool,
+    say: Log,
+) -> Judged:
     """Fit one draw, judge it and its rivals, and say how it went."""
     draw = make_draw(recipe, source, number)
     begun = time.perf_counter()
@@ -151,9 +158,14 @@ def conclude(
     told = Answers.joined(tally.answers) if folds else tally.answers[0]
     rivals = tally.rivals(first.rivals, told.truth) if folds else first.rivals
     result = evaluate(
-        told.logits, told.truth, source.index.classes, temperature=told.temperature,
-        seed=recipe.seed, rounds=recipe.evaluate.bootstrap_rounds or 1, rivals=rivals,
-    )  # fmt: skip
+        told.logits,
+        told.truth,
+        source.index.classes,
+        temperature=told.temperature,
+        seed=recipe.seed,
+        rounds=recipe.evaluate.bootstrap_rounds or 1,
+        rivals=rivals,
+    )
     return Outcome(
         out=out,
         title=recipe.title or recipe.name,
@@ -204,15 +216,24 @@ def keep(recipe: Recipe, source: Source, first: Judged, outcome: Outcome) -> dic
     if source.placement is not None:
         write_text(outcome.out / "rejected.csv", rejected_csv(source.placement.rejected))
     save_models(
-        recipe, source, first.draw, first.fitted,
-        report=first.weights, metrics=outcome.metrics(), out=outcome.out,
+        recipe,
+        source,
+        first.draw,
+        first.fitted,
+        report=first.weights,
+        metrics=outcome.metrics(),
+        out=outcome.out,
         unlabelled=first.unlabelled,
-    )  # fmt: skip
+    )
     return publish(
-        outcome, source.pack, names=source.index.names, most=recipe.evaluate.mistakes,
-        colours=colours_of(recipe, source), rgb=rgb_positions(source),
+        outcome,
+        source.pack,
+        names=source.index.names,
+        most=recipe.evaluate.mistakes,
+        colours=colours_of(recipe, source),
+        rgb=rgb_positions(source),
         insight=insight_of(recipe, source, first) if recipe.evaluate.explain else None,
-    )  # fmt: skip
+    )
 
 
 def insight_of(recipe: Recipe, source: Source, first: Judged) -> Insight:
@@ -228,9 +249,14 @@ def insight_of(recipe: Recipe, source: Source, first: Judged) -> Insight:
         return np.asarray(held[[place[int(row)] for row in rows]])
 
     return gather(
-        fitted.network, source.pack, told.rows, told.truth,
-        softmax(told.logits, told.temperature), features=features, seed=recipe.seed,
-    )  # fmt: skip
+        fitted.network,
+        source.pack,
+        told.rows,
+        told.truth,
+        softmax(told.logits, told.temperature),
+        features=features,
+        seed=recipe.seed,
+    )
 
 
 def rgb_positions(source: Source) -> tuple[int, int, int]:

@@ -27,14 +27,25 @@ _BLOCK = 256
 
 
 def save_models(
-    recipe: Recipe, source: Source, draw: Draw, fitted: Fitted,
-    *, report: WeightReport, metrics: Mapping[str, Any], out: Path, unlabelled: Linear | None,
-) -> None:  # fmt: skip
+    recipe: Recipe,
+    source: Source,
+    draw: Draw,
+    fitted: Fitted,
+    *,
+    report: WeightReport,
+    metrics: Mapping[str, Any],
+    out: Path,
+    unlabelled: Linear | None,
+) -> None:
     """Write model.safetensors, and beside it the one that saw unlabelled tiles, if asked for."""
     notes = {
-        "recipe": dump(recipe), "metrics": dict(metrics), "weights": report.provenance(),
-        "versions": versions(), "seed": recipe.seed, "training": training_notes(source, draw),
-    }  # fmt: skip
+        "recipe": dump(recipe),
+        "metrics": dict(metrics),
+        "weights": report.provenance(),
+        "versions": versions(),
+        "seed": recipe.seed,
+        "training": training_notes(source, draw),
+    }
     contract = make_contract(recipe, source, fitted)
     companions = make_companions(recipe, source, draw, fitted)
     save(out / "model.safetensors", ModelFile(fitted.network, contract, companions, notes))
@@ -83,14 +94,14 @@ def make_companions(recipe: Recipe, source: Source, draw: Draw, fitted: Fitted) 
     return Companions(
         examples=images,
         example_valid=np.ones(images.shape, bool) if valid is None else valid,
-        example_logits=predict_rows(
-            fitted.network, packed, rows[some], precision="float32"
-        ).astype(np.float32),
+        example_logits=predict_rows(fitted.network, packed, rows[some], precision="float32").astype(
+            np.float32
+        ),
         features=kept_features(fitted, source, kept, rows, recipe).mean(axis=1),
         labels=source.labels[rows[kept]],
         folds=held[kept],
         footprints=np.array([packed.footprints[i] or unknown for i in rows], np.float64),
-    )  # fmt: skip
+    )
 
 
 def kept_features(
@@ -109,9 +120,11 @@ def training_notes(source: Source, draw: Draw) -> dict[str, Any]:
     crs = [source.pack.crs[i] for i in rows]
     dates = sorted({d for d in (source.pack.acquired[i] for i in rows) if d})
     return {
-        "tiles": len(rows), "crs": crs if any(crs) else [], "dates": dates,
+        "tiles": len(rows),
+        "crs": crs if any(crs) else [],
+        "dates": dates,
         MARKS: tile_marks(source.pack, rows),
-    }  # fmt: skip
+    }
 
 
 def tile_marks(pack: Pack, rows: Int64s) -> list[str]:

@@ -35,14 +35,16 @@ ClassWeights = Annotated[
                 {
                     "type": "object",
                     "additionalProperties": {
-                        "type": "number", "exclusiveMinimum": 0, "maximum": 1000,
+                        "type": "number",
+                        "exclusiveMinimum": 0,
+                        "maximum": 1000,
                     },
                 },
                 {"type": "string", "enum": ["none", "balanced"]},
             ]
         }
     ),
-]  # fmt: skip
+]
 
 
 class Train(Section):
@@ -69,10 +71,12 @@ class Train(Section):
     )
     cache_views: bool = Field(True, description="compute frozen stages once per view")
     auxiliary: float | None = Field(
-        None, ge=0, le=1,
+        None,
+        ge=0,
+        le=1,
         description="weight of the auxiliary classifiers' losses; null: the paper's (GoogLeNet "
         "0.3, Szegedy 2015; Inception v3 0.4, Szegedy 2016); 0: none [factor]",
-    )  # fmt: skip
+    )
     schedule: Literal["one_cycle", "cosine"] = Field(
         "one_cycle",
         description="learning rate: one cycle (Smith & Topin 2018), or warm-up and half a cosine "
@@ -97,9 +101,11 @@ class Train(Section):
         "2 lambda / m, as some notes have it, does not follow from that cost)",
     )
     label_smoothing: float = Field(
-        0.0, ge=0, lt=1, description="share of a label spread over all classes (Szegedy 2016) "
-        "[fraction]",
-    )  # fmt: skip
+        0.0,
+        ge=0,
+        lt=1,
+        description="share of a label spread over all classes (Szegedy 2016) [fraction]",
+    )
     class_weights: ClassWeights = Field(
         "none",
         description="weights of the classes in the loss; balanced is n / (K n_k) (King & Zeng "
@@ -119,9 +125,12 @@ class Train(Section):
         0.5, gt=0, le=1, description="level learning rate while averaging [share of the peak]"
     )
     choice_folds: int = Field(
-        1, ge=0, le=20, description="folds that choose the number of epochs, by their median, "
+        1,
+        ge=0,
+        le=20,
+        description="folds that choose the number of epochs, by their median, "
         "and the temperature; 0: none, all epochs are run and the temperature stays 1 [folds]",
-    )  # fmt: skip
+    )
 
 
 class Augment(Section):
@@ -141,9 +150,11 @@ class Augment(Section):
         0.0, ge=0, lt=1, description="reflectance times 1 -+ up to this [fraction]"
     )
     contrast: float = Field(
-        0.0, ge=0, lt=1, description="distance from the band's mean times 1 -+ up to this "
-        "[fraction]",
-    )  # fmt: skip
+        0.0,
+        ge=0,
+        lt=1,
+        description="distance from the band's mean times 1 -+ up to this [fraction]",
+    )
     band_dropout: float = Field(
         0.0, ge=0, lt=1, description="chance of each band to be missing, never all [probability]"
     )
@@ -161,9 +172,12 @@ class Augment(Section):
         0.0, ge=0, le=10, description="a of Beta(a, a) of mixup; 0: off (Zhang 2018)"
     )
     cutmix: float = Field(
-        0.0, ge=0, le=10, description="a of Beta(a, a) of cutmix; 0: off; with mixup, batches take "
+        0.0,
+        ge=0,
+        le=10,
+        description="a of Beta(a, a) of cutmix; 0: off; with mixup, batches take "
         "turns at random (Yun 2019)",
-    )  # fmt: skip
+    )
     mixup_of: Literal["tiles", "features"] = Field(
         "tiles",
         description="mix pixels, or what the frozen stages give (manifold mixup, Verma 2019), "

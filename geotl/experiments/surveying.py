@@ -31,9 +31,14 @@ def survey(
     scenes = recipe_scenes(recipe, sensor)
     path = resolve_sample("labels.path", str(told.path))
     labels = read_any(
-        path, layer=told.layer, field=told.field, crs_to=scenes[0].grid.crs,
-        id_field=told.id_field, mapping=told.names, crs=told.crs,
-    )  # fmt: skip
+        path,
+        layer=told.layer,
+        field=told.field,
+        crs_to=scenes[0].grid.crs,
+        id_field=told.id_field,
+        mapping=told.names,
+        crs=told.crs,
+    )
     rules = chip_rules(recipe)
     with ProgressLine(quiet=quiet) as line:
         placed = place_chips(scenes, labels, rules, tell=line.counter("placing chips"))
@@ -85,9 +90,14 @@ def chip_rules(recipe: Recipe) -> ChipRules:
     """What a recipe's chips must be."""
     told = recipe.labels
     return ChipRules(
-        told.chip_px, told.purity, told.per_polygon, told.step_px, told.min_valid, told.max_cloud,
+        told.chip_px,
+        told.purity,
+        told.per_polygon,
+        told.step_px,
+        told.min_valid,
+        told.max_cloud,
         recipe.seed,
-    )  # fmt: skip
+    )
 
 
 def unmasked(scenes: Sequence[Scene], mask: str | None) -> tuple[str, ...]:

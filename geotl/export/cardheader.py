@@ -17,9 +17,11 @@ from geotl.export.model_facts import (
 from geotl.models.model_file import ModelFile
 
 SCORES = {
-    "overall": "overall accuracy", "balanced": "balanced accuracy", "kappa": "kappa",
+    "overall": "overall accuracy",
+    "balanced": "balanced accuracy",
+    "kappa": "kappa",
     "macro_f1": "macro F1",
-}  # fmt: skip
+}
 
 
 def front_matter(model: ModelFile, licence: str | None) -> dict[str, Any]:
@@ -31,11 +33,20 @@ def front_matter(model: ModelFile, licence: str | None) -> dict[str, Any]:
         "library_name": "geotl",
         "pipeline_tag": "image-classification",
         "tags": [
-            "geotl", "remote-sensing", "earth-observation", "scene-classification", "land-cover",
-            "transfer-learning", sensor, model.contract.backbone, "onnx", "safetensors", "stac",
+            "geotl",
+            "remote-sensing",
+            "earth-observation",
+            "scene-classification",
+            "land-cover",
+            "transfer-learning",
+            sensor,
+            model.contract.backbone,
+            "onnx",
+            "safetensors",
+            "stac",
         ],
         "metrics": ["accuracy", "f1"],
-    }  # fmt: skip
+    }
     base = [one["source"] for one in lineage_of(model)]
     if base and base[-1].count("/") == 1 and not base[-1].endswith((".pth", ".pt", ".safetensors")):
         told["base_model"] = base[-1]
@@ -61,10 +72,14 @@ def _result(recipe: Mapping[str, Any], accuracy: Accuracy) -> dict[str, Any]:
     data = ", ".join(sources_of(recipe)[:1]) or "tiles"
     keys = {"overall": "accuracy", "macro_f1": "f1"}
     metrics = [
-        {"type": kind, "value": round(accuracy.figures[key].value, 4),
-         "name": f"{SCORES[key]}, split {accuracy.split}"}
-        for key, kind in keys.items() if key in accuracy.figures
-    ]  # fmt: skip
+        {
+            "type": kind,
+            "value": round(accuracy.figures[key].value, 4),
+            "name": f"{SCORES[key]}, split {accuracy.split}",
+        }
+        for key, kind in keys.items()
+        if key in accuracy.figures
+    ]
     return {
         "task": {"type": "image-classification", "name": "scene classification"},
         "dataset": {"type": data, "name": data, "split": f"held out ({accuracy.split})"},

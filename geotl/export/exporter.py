@@ -22,7 +22,7 @@ from geotl.export.graphs import (
     write_onnx,
     write_pt2,
     write_torchscript,
-)  # fmt: skip
+)
 from geotl.export.lightening import folded, halved
 from geotl.export.metadata import passport
 from geotl.export.parity import LIMITS, Limits, Parity, Precision, compare, example_tiles
@@ -98,9 +98,15 @@ class Exported:
 
 
 def export_graph(
-    model: ModelFile, form: GraphFormat, path: Path, *, views: int | None = None,
-    rounding: Rounding = Rounding(), overwrite: bool = False, say: Log = print,
-) -> Exported:  # fmt: skip
+    model: ModelFile,
+    form: GraphFormat,
+    path: Path,
+    *,
+    views: int | None = None,
+    rounding: Rounding = Rounding(),
+    overwrite: bool = False,
+    say: Log = print,
+) -> Exported:
     """Export a model as a graph that takes raw pixels and gives calibrated probabilities.
 
     Args:
@@ -174,9 +180,14 @@ def check_parity(path: Path, found: Parity, limits: Limits) -> None:
 
 
 def write_int8(
-    model: ModelFile, module: Deployed, path: Path, told: Mapping[str, Any], rounding: Rounding,
-    *, say: Log,
-) -> Loss:  # fmt: skip
+    model: ModelFile,
+    module: Deployed,
+    path: Path,
+    told: Mapping[str, Any],
+    rounding: Rounding,
+    *,
+    say: Log,
+) -> Loss:
     """Write a rounded ONNX file, and judge it beside the unrounded one.
 
     Args:

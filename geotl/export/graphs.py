@@ -80,9 +80,13 @@ def write_onnx(module: Deployed, tiles: Tensor, path: Path, told: Mapping[str, A
 def onnx_of(graph: torch.export.ExportedProgram, outputs: Sequence[str]) -> Any:
     """An onnx.ModelProto that onnxruntime 1.17 still reads, of a graph with one input."""
     program = torch.onnx.export(
-        graph, dynamo=True, opset_version=OPSET, input_names=[INPUT], output_names=list(outputs),
+        graph,
+        dynamo=True,
+        opset_version=OPSET,
+        input_names=[INPUT],
+        output_names=list(outputs),
         verbose=False,
-    )  # fmt: skip
+    )
     if program is None:
         raise RuntimeError("torch.onnx.export gave nothing")
     proto = program.model_proto

@@ -29,16 +29,24 @@ from geotl.models import model_file
 from geotl.models.model_file import ModelFile
 
 MODEL, ONNX, ITEM, CARD, CONFIG = (
-    "model.safetensors", "model.onnx", "mlm.json", "README.md", "config.json"
-)  # fmt: skip
+    "model.safetensors",
+    "model.onnx",
+    "mlm.json",
+    "README.md",
+    "config.json",
+)
 ARRAY, RASTER, EXPECTED, LFS = "example.npy", "example.tif", "example.json", ".gitattributes"
 FILES = (MODEL, ONNX, ITEM, CARD, CONFIG, ARRAY, RASTER, EXPECTED, LFS)
 LIBRARY = "geotl"
 _MEANING = {
-    MODEL: "the model, for geotl", ONNX: "the model, for ONNX runtimes", CONFIG: "facts for hubs",
-    ARRAY: "an example tile, raw values [C, S, S]", RASTER: "the same with its bands' names",
-    EXPECTED: "what the model says of it", ITEM: "the STAC item (Machine Learning Model 1.5.2)",
-}  # fmt: skip
+    MODEL: "the model, for geotl",
+    ONNX: "the model, for ONNX runtimes",
+    CONFIG: "facts for hubs",
+    ARRAY: "an example tile, raw values [C, S, S]",
+    RASTER: "the same with its bands' names",
+    EXPECTED: "what the model says of it",
+    ITEM: "the STAC item (Machine Learning Model 1.5.2)",
+}
 
 
 @dataclass(frozen=True)
@@ -50,9 +58,13 @@ class Terms:
 
 
 def write_hub(
-    model: ModelFile, folder: Path, *, terms: Terms | None = None, overwrite: bool = False,
+    model: ModelFile,
+    folder: Path,
+    *,
+    terms: Terms | None = None,
+    overwrite: bool = False,
     say: Log = print,
-) -> Path:  # fmt: skip
+) -> Path:
     """Write a folder that a model hub takes, whole or not at all.
 
     Args:
@@ -88,13 +100,17 @@ def fill_hub(model: ModelFile, folder: Path, terms: Terms, say: Log = print) -> 
     example = _write_example(kept, folder)
     write_config(kept, folder)
     (folder / LFS).write_text(
-        "".join(f"*.{end} filter=lfs diff=lfs merge=lfs -text\n"
-                for end in ("safetensors", "onnx", "npy", "tif"))
-    )  # fmt: skip
+        "".join(
+            f"*.{end} filter=lfs diff=lfs merge=lfs -text\n"
+            for end in ("safetensors", "onnx", "npy", "tif")
+        )
+    )
     ground = training_ground_of(kept)
     px_m = read_passport(folder / ONNX)["resolution_m"]
-    listed = [(name, (folder / name).stat().st_size, sha256_of(folder / name), _MEANING[name])
-              for name in (MODEL, ONNX, ARRAY, RASTER, EXPECTED, CONFIG)]  # fmt: skip
+    listed = [
+        (name, (folder / name).stat().st_size, sha256_of(folder / name), _MEANING[name])
+        for name in (MODEL, ONNX, ARRAY, RASTER, EXPECTED, CONFIG)
+    ]
     facts = CardFacts(terms.model, terms.data, ground, px_m, listed, example)
     (folder / CARD).write_text(model_card(kept, facts), encoding="utf-8")
     others = [folder / name for name in (ONNX, ARRAY, RASTER, EXPECTED, CARD)]
@@ -119,19 +135,31 @@ def config_of(model: ModelFile) -> dict[str, Any]:
     contract = model.contract
     classes = list(contract.classes)
     return {
-        "architectures": ["HubModel"], "library_name": LIBRARY, "model_type": LIBRARY,
-        "geotl_version": __version__, "format_version": model_file.FORMAT_VERSION,
-        "backbone": contract.backbone, "cut_after": contract.cut_after,
-        "task": "image-classification", "classes": classes,
+        "architectures": ["HubModel"],
+        "library_name": LIBRARY,
+        "model_type": LIBRARY,
+        "geotl_version": __version__,
+        "format_version": model_file.FORMAT_VERSION,
+        "backbone": contract.backbone,
+        "cut_after": contract.cut_after,
+        "task": "image-classification",
+        "classes": classes,
         "colours": list(contract.colours),
         "id2label": {str(at): name for at, name in enumerate(classes)},
         "label2id": {name: at for at, name in enumerate(classes)},
-        "num_labels": len(classes), "bands": list(contract.bands),
-        "num_channels": len(contract.bands), "image_size": contract.tile_px,
-        "sensor": {"name": contract.sensor.name, "scale": contract.sensor.scale,
-                   "offset": contract.sensor.offset, "nodata": contract.sensor.nodata},
-        "input": "raw digital numbers; normalisation is inside", "views": contract.spec.views,
-    }  # fmt: skip
+        "num_labels": len(classes),
+        "bands": list(contract.bands),
+        "num_channels": len(contract.bands),
+        "image_size": contract.tile_px,
+        "sensor": {
+            "name": contract.sensor.name,
+            "scale": contract.sensor.scale,
+            "offset": contract.sensor.offset,
+            "nodata": contract.sensor.nodata,
+        },
+        "input": "raw digital numbers; normalisation is inside",
+        "views": contract.spec.views,
+    }
 
 
 def write_config(model: ModelFile, folder: Path) -> None:
@@ -178,13 +206,20 @@ def _write_example(model: ModelFile, folder: Path) -> tuple[str, float]:
     raster.write(folder / RASTER, tile, grid, contract.bands, contract.sensor.nodata)
     chances, logits = (part[0] for part in run_onnx(folder / ONNX)(tile[None].astype(np.float32)))
     at = int(chances.argmax())
-    _write_json(folder / EXPECTED, {
-        "array": ARRAY, "raster": RASTER, "shape": list(tile.shape), "dtype": tile.dtype.name,
-        "bands": list(contract.bands), "class": contract.classes[at],
-        "probabilities": dict(zip(contract.classes, map(float, chances), strict=True)),
-        "logits": dict(zip(contract.classes, map(float, logits), strict=True)),
-        "logits_within": LIMITS["float32"].logits,
-    })  # fmt: skip
+    _write_json(
+        folder / EXPECTED,
+        {
+            "array": ARRAY,
+            "raster": RASTER,
+            "shape": list(tile.shape),
+            "dtype": tile.dtype.name,
+            "bands": list(contract.bands),
+            "class": contract.classes[at],
+            "probabilities": dict(zip(contract.classes, map(float, chances), strict=True)),
+            "logits": dict(zip(contract.classes, map(float, logits), strict=True)),
+            "logits_within": LIMITS["float32"].logits,
+        },
+    )
     return contract.classes[at], float(chances[at])
 
 

@@ -21,9 +21,14 @@ from geotl.models.model_file import ModelFile
 
 
 def write_item(
-    model: ModelFile, path: Path, others: Sequence[Path] = (), *, licence: str | None = None,
-    overwrite: bool = False, say: Log = print,
-) -> dict[str, Any]:  # fmt: skip
+    model: ModelFile,
+    path: Path,
+    others: Sequence[Path] = (),
+    *,
+    licence: str | None = None,
+    overwrite: bool = False,
+    say: Log = print,
+) -> dict[str, Any]:
     """Write the STAC item of a model and further files, after all checks.
 
     Args:

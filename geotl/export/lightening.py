@@ -76,6 +76,11 @@ def _absorb(conv: nn.Conv2d, norm: nn.BatchNorm2d) -> None:
         raise RuntimeError("a batch normalisation without stored statistics cannot be folded")
     with torch.no_grad():
         conv.weight, conv.bias = fuse_conv_bn_weights(
-            conv.weight, conv.bias, norm.running_mean, norm.running_var, norm.eps, norm.weight,
+            conv.weight,
+            conv.bias,
+            norm.running_mean,
+            norm.running_var,
+            norm.eps,
+            norm.weight,
             norm.bias,
-        )  # fmt: skip
+        )

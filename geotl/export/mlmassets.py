@@ -44,9 +44,14 @@ class Asset:
     def entry(self) -> dict[str, Any]:
         """As the item lists it; a multihash begins with the code and the length of sha2-256."""
         return {
-            "href": self.href, "type": self.media, "title": self.title, "roles": list(self.roles),
-            "file:size": self.size, "file:checksum": f"1220{self.sha256}", **self.more,
-        }  # fmt: skip
+            "href": self.href,
+            "type": self.media,
+            "title": self.title,
+            "roles": list(self.roles),
+            "file:size": self.size,
+            "file:checksum": f"1220{self.sha256}",
+            **self.more,
+        }
 
 
 @dataclass(frozen=True)
@@ -62,21 +67,31 @@ _BYTES = "application/octet-stream"
 _RUNS = ("mlm:model", "mlm:compiled", "model", "data")
 _SORTS = {
     ".safetensors": _Sort(
-        "model", "The model: weights, contract and example tiles, for geotl", _BYTES,
+        "model",
+        "The model: weights, contract and example tiles, for geotl",
+        _BYTES,
         ("mlm:model", "mlm:weights", "model", "weights", "data"),
         {"mlm:artifact_type": "safetensors.torch.save_file"},
     ),
     ".onnx": _Sort(
-        "model-onnx", "The model as ONNX: raw pixels in, calibrated probabilities out",
-        f"{_BYTES}; application=onnx", _RUNS,
+        "model-onnx",
+        "The model as ONNX: raw pixels in, calibrated probabilities out",
+        f"{_BYTES}; application=onnx",
+        _RUNS,
         {"mlm:artifact_type": "onnx", "mlm:framework": "ONNX"},
     ),
     ".pt2": _Sort(
-        "model-pt2", "The model as torch.export's program", f"{_BYTES}; framework=pytorch", _RUNS,
+        "model-pt2",
+        "The model as torch.export's program",
+        f"{_BYTES}; framework=pytorch",
+        _RUNS,
         {"mlm:artifact_type": "torch.export.save"},
     ),
     ".pt": _Sort(
-        "model-torchscript", "The model as TorchScript", f"{_BYTES}; framework=pytorch", _RUNS,
+        "model-torchscript",
+        "The model as TorchScript",
+        f"{_BYTES}; framework=pytorch",
+        _RUNS,
         {"mlm:artifact_type": "torch.jit.save", "mlm:compile_method": "jit"},
     ),
     ".npy": _Sort("array", "An array of raw pixel values", _BYTES, ("data",)),
@@ -86,7 +101,7 @@ _SORTS = {
     ".html": _Sort("report", "The report of the run", "text/html", ("metadata",)),
     ".yaml": _Sort("recipe", "The recipe of the run", "application/yaml", ("metadata",)),
     ".png": _Sort("picture", "A picture", "image/png", ("overview",)),
-}  # fmt: skip
+}
 _OTHER = _Sort("file", "A further file", _BYTES, ("data",))
 
 
@@ -127,9 +142,16 @@ def described(path: Path, item: Path, used: set[str]) -> Asset:
         again += 1
         key = f"{sort.key}-{again}"
     return Asset(
-        key, path, _href(path, item), sort.title, sort.media, sort.roles, path.stat().st_size,
-        sha256_of(path), sort.more,
-    )  # fmt: skip
+        key,
+        path,
+        _href(path, item),
+        sort.title,
+        sort.media,
+        sort.roles,
+        path.stat().st_size,
+        sha256_of(path),
+        sort.more,
+    )
 
 
 def _href(path: Path, item: Path) -> str:

@@ -95,18 +95,27 @@ def _at_a_glance(model: ModelFile, facts: CardFacts, accuracy: Accuracy | None) 
     size = f", {facts.resolution_m:.3g} m" if facts.resolution_m else ""
     rows = [
         ("Task", "scene classification: one class for a tile"),
-        ("Input", f"`image`, float32 [N, {len(contract.bands)}, {contract.tile_px}, "
-                  f"{contract.tile_px}], raw digital numbers{size}; bands in this order: "
-                  + ", ".join(contract.bands)),
+        (
+            "Input",
+            f"`image`, float32 [N, {len(contract.bands)}, {contract.tile_px}, "
+            f"{contract.tile_px}], raw digital numbers{size}; bands in this order: "
+            + ", ".join(contract.bands),
+        ),
         ("Output", f"`probabilities` and `logits`, float32 [N, {len(contract.classes)}]"),
-        ("Network", f"{network}; {parameters_of(model) / 1e6:.3g} million parameters; mean over "
-                    f"{contract.spec.views} flips and turns"),
+        (
+            "Network",
+            f"{network}; {parameters_of(model) / 1e6:.3g} million parameters; mean over "
+            f"{contract.spec.views} flips and turns",
+        ),
         ("Pretrained", ", then ".join(f"`{name}`" for name in chain) or "no: random weights"),
-        ("Trained on", f"{len(model.companions.footprints):,} labelled tiles"
-                       + (f", imagery of {_span(days)}" if days else "")),
+        (
+            "Trained on",
+            f"{len(model.companions.footprints):,} labelled tiles"
+            + (f", imagery of {_span(days)}" if days else ""),
+        ),
         ("Accuracy", _short(accuracy)),
         ("Licence", f"model: {facts.licence or UNSTATED}; data: {facts.data_licence or UNSTATED}"),
-    ]  # fmt: skip
+    ]
     return _table(("In short", ""), [(f"**{name}**", told) for name, told in rows])
 
 
@@ -154,8 +163,11 @@ def _training(model: ModelFile, facts: CardFacts, recipe: Mapping[str, Any]) -> 
         told.append("The outline is in `mlm.json`.")
     told.append(_strategy(recipe))
     note = str(recipe.get("note") or "").strip()
-    return ["## What it was trained on", " ".join(part for part in told if part),
-            *([f"> {note}"] if note else [])]  # fmt: skip
+    return [
+        "## What it was trained on",
+        " ".join(part for part in told if part),
+        *([f"> {note}"] if note else []),
+    ]
 
 
 def _place(ground: shapely.Geometry | None) -> str:
@@ -208,12 +220,15 @@ def _accuracy(model: ModelFile, accuracy: Accuracy | None) -> list[str]:
     if accuracy.repeats is not None:
         count, mean, sd = accuracy.repeats
         what = "folds" if model.notes["metrics"].get("kfold") else "draws of the labels"
-        told.append(f"Over {count} {what} the overall accuracy is {mean:.3f} ± {sd:.3f} (mean, "
-                    "standard deviation).")  # fmt: skip
+        told.append(
+            f"Over {count} {what} the overall accuracy is {mean:.3f} ± {sd:.3f} (mean, "
+            "standard deviation)."
+        )
     if accuracy.calibration is not None:
         before, after = accuracy.calibration
-        told.append(f"The calibration error is {after:.3f} ({before:.3f} before temperature "
-                    "scaling).")  # fmt: skip
+        told.append(
+            f"The calibration error is {after:.3f} ({before:.3f} before temperature scaling)."
+        )
     rows = [(SCORES.get(key, key), str(held)) for key, held in accuracy.figures.items()]
     rows = sorted(rows, key=lambda row: row[0] != "overall accuracy")
     parts = ["## Accuracy", " ".join(told), _table(("Score", "Value [95 %]"), rows)]
@@ -247,8 +262,10 @@ def _mixed_up(accuracy: Accuracy) -> list[str]:
     """The pairs most often taken for each other."""
     if not accuracy.mistakes:
         return []
-    told = [f"{truth} taken for {said} ({count} of {of})"
-            for truth, said, count, of in accuracy.mistakes]  # fmt: skip
+    told = [
+        f"{truth} taken for {said} ({count} of {of})"
+        for truth, said, count, of in accuracy.mistakes
+    ]
     return [f"Most frequent mistakes: {', '.join(told)}."]
 
 
@@ -273,8 +290,10 @@ def _limits(model: ModelFile, facts: CardFacts, accuracy: Accuracy | None) -> li
         "`geotl map --sensor` converts between those it knows, an ONNX file cannot tell.",
     ]
     if len(days) == 1:
-        told.append(f"**Season.** All imagery is of one day, {days[0]}; other seasons, other "
-                    "weather and other years look different.")  # fmt: skip
+        told.append(
+            f"**Season.** All imagery is of one day, {days[0]}; other seasons, other "
+            "weather and other years look different."
+        )
     elif days:
         told.append(f"**Season.** Imagery is of {_span(days)}; it knows no other season.")
     else:
@@ -311,8 +330,10 @@ def _licences(facts: CardFacts) -> list[str]:
 
 
 def _files(model: ModelFile, facts: CardFacts) -> list[str]:
-    rows = [(f"`{name}`", _size(size), f"`{digest[:16]}…`", what)
-            for name, size, digest, what in facts.files]  # fmt: skip
+    rows = [
+        (f"`{name}`", _size(size), f"`{digest[:16]}…`", what)
+        for name, size, digest, what in facts.files
+    ]
     companions = model.companions
     place = ", the footprints of all" if facts.ground is not None else ""
     return [
@@ -329,15 +350,19 @@ def _provenance(model: ModelFile) -> list[str]:
     chain = lineage_of(model)
     rows = [(f"`{one['source']}`", f"`{one['sha256']}`") for one in chain]
     versions = ", ".join(f"{name} {v}" for name, v in model.notes.get("versions", {}).items())
-    parts = ["## Provenance", f"Trained with {versions or 'unknown versions'}; exported with "
-             f"geotl {__version__}."]  # fmt: skip
+    parts = [
+        "## Provenance",
+        f"Trained with {versions or 'unknown versions'}; exported with geotl {__version__}.",
+    ]
     if rows:
         parts.append("Weights it descends from, oldest first:")
         parts.append(_table(("File", "sha256"), rows))
     recipe = shareable_recipe(str(model.notes.get("recipe", ""))).strip()
     if recipe:
-        parts.append(f"<details>\n<summary>The recipe, which repeats the training</summary>\n\n"
-                     f"```yaml\n{recipe}\n```\n\n</details>")  # fmt: skip
+        parts.append(
+            f"<details>\n<summary>The recipe, which repeats the training</summary>\n\n"
+            f"```yaml\n{recipe}\n```\n\n</details>"
+        )
     return parts
 
 

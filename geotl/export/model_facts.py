@@ -96,8 +96,14 @@ def sources_of(recipe: Mapping[str, Any]) -> list[str]:
 def lineage_of(model: ModelFile) -> list[dict[str, Any]]:
     """Every weight file that had a part in a model, oldest first, by last name, with its hash."""
     chain = model.notes.get("weights", {}).get("chain") or []
-    return [{"source": shareable(one.get("source")), "sha256": one.get("sha256"),
-             "notes": shareable(one.get("notes", []))} for one in chain]  # fmt: skip
+    return [
+        {
+            "source": shareable(one.get("source")),
+            "sha256": one.get("sha256"),
+            "notes": shareable(one.get("notes", [])),
+        }
+        for one in chain
+    ]
 
 
 def dates_of(model: ModelFile) -> list[str]:
@@ -155,14 +161,17 @@ def accuracy_json(found: Accuracy) -> dict[str, Any]:
     """The same as plain values."""
     ends = {name: _ends(figure) for name, figure in found.figures.items()}
     told = {
-        "judged_tiles": found.tiles, "split": found.split, **ends,
-        "overall_spatial_split": _ends(found.spatial), "overall_random_split": _ends(found.random),
+        "judged_tiles": found.tiles,
+        "split": found.split,
+        **ends,
+        "overall_spatial_split": _ends(found.spatial),
+        "overall_random_split": _ends(found.random),
         "classes": {
             name: {key: round(value, 4) for key, value in held.items()}
             for name, held in found.classes.items()
         },
         "compared_with": {name: _ends(held) for name, held in found.rivals.items()},
-    }  # fmt: skip
+    }
     return {key: held for key, held in told.items() if held}
 
 
@@ -176,8 +185,10 @@ def _mistakes(
     """
     found = [
         (classes[i], classes[j], int(count), int(sum(row)))
-        for i, row in enumerate(confusion) for j, count in enumerate(row) if i != j and count
-    ]  # fmt: skip
+        for i, row in enumerate(confusion)
+        for j, count in enumerate(row)
+        if i != j and count
+    ]
     return sorted(found, key=lambda one: -one[2])[:5]
 
 

@@ -106,9 +106,12 @@ def compare(module: Deployed, runner: Runner, tiles: Float32s) -> Parity:
         apart = np.maximum(apart, gaps)  # NaN stays NaN
         alike.append(found[0].argmax(axis=1) == wanted[0].argmax(axis=1))
     return Parity(
-        len(tiles) * len(BATCHES), float(apart[1]), float(apart[0]), float(np.mean(alike)),
+        len(tiles) * len(BATCHES),
+        float(apart[1]),
+        float(apart[0]),
+        float(np.mean(alike)),
         float(np.abs(wanted[1]).max()),
-    )  # fmt: skip
+    )
 
 
 def _in_batches(runner: Runner, tiles: Float32s, size: int) -> tuple[Float32s, Float32s]:

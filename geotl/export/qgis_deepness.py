@@ -88,9 +88,13 @@ class ForDeepness:
 
 
 def export_deepness(
-    model: ModelFile, path: Path, options: DeepnessOptions = DeepnessOptions(), *,
-    overwrite: bool = False, say: Log = print,
-) -> ForDeepness:  # fmt: skip
+    model: ModelFile,
+    path: Path,
+    options: DeepnessOptions = DeepnessOptions(),
+    *,
+    overwrite: bool = False,
+    say: Log = print,
+) -> ForDeepness:
     """Export a model as a Segmentor that the Deepness plugin reads.
 
     Args:

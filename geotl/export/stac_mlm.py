@@ -41,22 +41,49 @@ STAC_VERSION = "1.1.0"
 EXTENSIONS = tuple(
     f"https://stac-extensions.github.io/{name}/schema.json"
     for name in (
-        "mlm/v1.5.2", "classification/v1.1.0", "raster/v2.0.0", "eo/v2.0.0", "file/v2.1.0",
+        "mlm/v1.5.2",
+        "classification/v1.1.0",
+        "raster/v2.0.0",
+        "eo/v2.0.0",
+        "file/v2.1.0",
     )
-)  # fmt: skip
+)
 TASK = "scene-classification"
-_COMMON = frozenset({
-    "pan", "coastal", "blue", "green", "green05", "yellow", "red", "rededge", "rededge071",
-    "rededge075", "rededge078", "nir", "nir08", "nir09", "cirrus", "swir16", "swir22", "lwir",
-    "lwir11", "lwir12",
-})  # fmt: skip
+_COMMON = frozenset(
+    {
+        "pan",
+        "coastal",
+        "blue",
+        "green",
+        "green05",
+        "yellow",
+        "red",
+        "rededge",
+        "rededge071",
+        "rededge075",
+        "rededge078",
+        "nir",
+        "nir08",
+        "nir09",
+        "cirrus",
+        "swir16",
+        "swir22",
+        "lwir",
+        "lwir11",
+        "lwir12",
+    }
+)
 _VERSION = re.compile(r"\d+\.\d+\.\d+([+-][0-9a-zA-Z.-]+)?")
 
 
 def mlm_item(
-    model: ModelFile, assets: Sequence[Asset], *, ground: shapely.Geometry | None,
-    written: datetime.datetime, licence: str | None = None,
-) -> dict[str, Any]:  # fmt: skip
+    model: ModelFile,
+    assets: Sequence[Asset],
+    *,
+    ground: shapely.Geometry | None,
+    written: datetime.datetime,
+    licence: str | None = None,
+) -> dict[str, Any]:
     """A model's item.
 
     Args:
@@ -78,10 +105,14 @@ def mlm_item(
     if ground is not None:
         item["bbox"] = bounds_of(ground)
     item["properties"] = {
-        "title": title_of(recipe), "description": description_of(model, ground),
-        **_dates(dates_of(model), written), **_licence(licence),
-        "bands": bands_of(model), **_mlm(model, name, recipe), **_own(model, recipe),
-    }  # fmt: skip
+        "title": title_of(recipe),
+        "description": description_of(model, ground),
+        **_dates(dates_of(model), written),
+        **_licence(licence),
+        "bands": bands_of(model),
+        **_mlm(model, name, recipe),
+        **_own(model, recipe),
+    }
     item["links"] = []
     names = [{"name": band} for band in model.contract.bands]
     item["assets"] = {
@@ -139,12 +170,15 @@ def _band(contract: Contract, name: str) -> dict[str, Any]:
     common = [word for word in (name, *band.aliases) if word in _COMMON]
     units = {"reflectance": "1", "share": "1", "kelvin": "K"}
     told = {
-        "name": name, "eo:common_name": common[0] if common else None,
+        "name": name,
+        "eo:common_name": common[0] if common else None,
         "eo:center_wavelength": band.wavelength_nm and round(band.wavelength_nm / 1000, 6),
-        "nodata": sensor.nodata, "unit": units.get(sensor.unit(name)),
-        "raster:scale": sensor.scale, "raster:offset": sensor.offset,
+        "nodata": sensor.nodata,
+        "unit": units.get(sensor.unit(name)),
+        "raster:scale": sensor.scale,
+        "raster:offset": sensor.offset,
         "raster:spatial_resolution": band.resolution_m,
-    }  # fmt: skip
+    }
     return {key: value for key, value in told.items() if value is not None}
 
 
@@ -187,8 +221,10 @@ def _input(contract: Contract) -> dict[str, Any]:
             "dim_order": ["batch", "bands", "height", "width"],
             "data_type": "float32",
         },
-        "value_scaling": None, "resize_type": None, "pre_processing_function": None,
-    }  # fmt: skip
+        "value_scaling": None,
+        "resize_type": None,
+        "pre_processing_function": None,
+    }
 
 
 def _output(contract: Contract, name: str) -> dict[str, Any]:
@@ -197,14 +233,17 @@ def _output(contract: Contract, name: str) -> dict[str, Any]:
         "logits": "Their logits: means over views, divided by the temperature already.",
     }
     return {
-        "name": name, "description": told[name], "tasks": [TASK],
+        "name": name,
+        "description": told[name],
+        "tasks": [TASK],
         "result": {
-            "shape": [-1, len(contract.classes)], "dim_order": ["batch", "class"],
+            "shape": [-1, len(contract.classes)],
+            "dim_order": ["batch", "class"],
             "data_type": "float32",
         },
         "classification:classes": classes_of(contract.classes, contract.colours),
         "post_processing_function": None,
-    }  # fmt: skip
+    }
 
 
 def classes_of(classes: Sequence[str], colours: Sequence[str]) -> list[dict[str, Any]]:
@@ -221,8 +260,15 @@ def classes_of(classes: Sequence[str], colours: Sequence[str]) -> list[dict[str,
         name = re.sub(r"[^0-9A-Za-z_-]+", "_", title).strip("_") or f"class_{value}"
         if name in {one["name"] for one in made}:
             name = f"{name}_{value}"
-        made.append({"value": value, "name": name, "title": title, "description": title,
-                     "color_hint": colour.removeprefix("#")})  # fmt: skip
+        made.append(
+            {
+                "value": value,
+                "name": name,
+                "title": title,
+                "description": title,
+                "color_hint": colour.removeprefix("#"),
+            }
+        )
     return made
 
 
@@ -235,11 +281,15 @@ def hyperparameters(model: ModelFile, recipe: Mapping[str, Any]) -> dict[str, An
     if not probes:
         told["augment"] = recipe.get("augment")
     inside = {
-        "mean": _figures(normalise.mean.tolist()), "stddev": _figures(normalise.sd.tolist()),
-        "fill": _figures(normalise.fill.tolist()), "input_px": list(spec.input_px),
-        "pool": spec.pool, "stages": list(spec.stages), "views": spec.views,
+        "mean": _figures(normalise.mean.tolist()),
+        "stddev": _figures(normalise.sd.tolist()),
+        "fill": _figures(normalise.fill.tolist()),
+        "input_px": list(spec.input_px),
+        "pool": spec.pool,
+        "stages": list(spec.stages),
+        "views": spec.views,
         "temperature": float(f"{float(model.network.temperature):.8g}"),
-    }  # fmt: skip
+    }
     return {**told, "inside_the_graph": inside, "versions": model.notes.get("versions", {})}
 
 
@@ -250,10 +300,12 @@ def _own(model: ModelFile, recipe: Mapping[str, Any]) -> dict[str, Any]:
         "geotl:version": __version__,
         "geotl:sensor": {"name": sensor.name, "title": sensor.title, "source": sensor.source},
         "geotl:training": {
-            "tiles": len(model.companions.footprints), "by_class": tiles_by_class(model),
-            "dates": dates_of(model), "sources": sources_of(recipe),
+            "tiles": len(model.companions.footprints),
+            "by_class": tiles_by_class(model),
+            "dates": dates_of(model),
+            "sources": sources_of(recipe),
         },
-    }  # fmt: skip
+    }
     if accuracy is not None:
         how = SPLITS.get(accuracy.split)
         told["geotl:accuracy"] = accuracy_json(accuracy) | ({"held_out": how} if how else {})

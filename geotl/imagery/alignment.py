@@ -95,9 +95,7 @@ def align(fine: Grid, coarse: Grid) -> tuple[Axis, Axis]:
         steps, starts, (coarse.height, coarse.width), (fine.height, fine.width), strict=True
     ):
         if max(abs(start), abs(start + step * many - few)) >= 1:
-            raise DataError(
-                f"covers {_box(coarse)}, the finest band {_box(fine)}: {_DISAGREE}"
-            )  # fmt: skip
+            raise DataError(f"covers {_box(coarse)}, the finest band {_box(fine)}: {_DISAGREE}")
     return (
         axis(coarse.height, fine.height, steps[0], starts[0]),
         axis(coarse.width, fine.width, steps[1], starts[1]),

@@ -176,8 +176,9 @@ def band_files(
         raise MissingBandError(
             f"{folder}: band {listed(missing)}: not in {held}; {rule} (choose bands with "
             "data.bands)",
-            missing, folder,
-        )  # fmt: skip
+            missing,
+            folder,
+        )
     for band, mine in found.items():
         if len(mine) > 1:
             names = ", ".join(path.name for path in mine)

@@ -55,10 +55,17 @@ def resampled(scene: Imagery, onto: float | Grid, *, name: str | None = None) ->
     warp = _Warp(scene, grid, _points(scene, grid))
     masked = not isinstance(scene, Scene) or scene.mask is not None
     return Scene(
-        name or scene.name, scene.path, grid, scene.bands, scene.sensor, scene.dtype,
-        scene.acquired, warp, _WarpedMask(warp) if masked else None,
+        name or scene.name,
+        scene.path,
+        grid,
+        scene.bands,
+        scene.sensor,
+        scene.dtype,
+        scene.acquired,
+        warp,
+        _WarpedMask(warp) if masked else None,
         scene.parts if isinstance(scene, Scene) else (),
-    )  # fmt: skip
+    )
 
 
 def grid_of(grid: Grid, resolution_m: float) -> Grid:
@@ -213,9 +220,13 @@ def _around(places: Places, grid: Grid) -> Window | None:
     """The window of the scene whose pixels points may take from; None if none lies on it."""
     row, col = places
     near = (
-        np.isfinite(row) & np.isfinite(col)
-        & (row > -1) & (row < grid.height + 1) & (col > -1) & (col < grid.width + 1)
-    )  # fmt: skip
+        np.isfinite(row)
+        & np.isfinite(col)
+        & (row > -1)
+        & (row < grid.height + 1)
+        & (col > -1)
+        & (col < grid.width + 1)
+    )
     if not near.any():
         return None
     top, left = (math.floor(p[near].min() - 0.5) for p in places)

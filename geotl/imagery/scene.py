@@ -194,9 +194,13 @@ def open_scene(
 
 
 def open_bands(
-    of: BandSet, sensor: Sensor, bands: Sequence[str], *, mask: MaskChoice = "auto",
+    of: BandSet,
+    sensor: Sensor,
+    bands: Sequence[str],
+    *,
+    mask: MaskChoice = "auto",
     name: str | None = None,
-) -> Scene:  # fmt: skip
+) -> Scene:
     """Open a scene of one file for each band, wherever these lie.
 
     Args:
@@ -225,9 +229,17 @@ def open_bands(
         for r in readers
     )
     return Scene(
-        name or _short(of.path), of.path, grid, tuple(bands), sensor, dtype, of.acquired,
-        Stack(layers), _mask(mask, of.images, grid), () if of.path.is_dir() else of.images,
-    )  # fmt: skip
+        name or _short(of.path),
+        of.path,
+        grid,
+        tuple(bands),
+        sensor,
+        dtype,
+        of.acquired,
+        Stack(layers),
+        _mask(mask, of.images, grid),
+        () if of.path.is_dir() else of.images,
+    )
 
 
 def open_scenes(
@@ -323,10 +335,16 @@ def _of_file(  # noqa: PLR0917 - what open_scene was given
     else:
         laid = _mask(mask, scenefiles.beside(path), info.grid)
     return Scene(
-        name or _short(path), path, info.grid, bands, sensor, info.dtype,
+        name or _short(path),
+        path,
+        info.grid,
+        bands,
+        sensor,
+        info.dtype,
         info.acquired or products.date_in([path.stem]),
-        Layer(reader, positions, sensor.nodata), laid,
-    )  # fmt: skip
+        Layer(reader, positions, sensor.nodata),
+        laid,
+    )
 
 
 def _of_folder(

@@ -240,8 +240,11 @@ def _asset_of(entry: Entry, sensor: Sensor, band: str) -> Asset:
     Raises:
         BandError: none, several, or one on the network.
     """
-    alone = [(a, (a.key, *(a.bands[0] if a.bands else ("", "")))) for a in entry.assets
-             if len(a.bands) <= 1]  # fmt: skip
+    alone = [
+        (a, (a.key, *(a.bands[0] if a.bands else ("", ""))))
+        for a in entry.assets
+        if len(a.bands) <= 1
+    ]
     for way in range(3):
         found = [a for a, words in alone if words[way] and known_band(sensor, words[way]) == band]
         if len(found) == 1:

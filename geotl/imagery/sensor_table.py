@@ -227,10 +227,17 @@ _PLANET8 = replace(
         Band("nir", 865.0, 3.0, ("B8",)),
     ),
     file_order=(
-        "coastal_blue", "blue", "green_i", "green", "yellow", "red", "rededge", "nir",
+        "coastal_blue",
+        "blue",
+        "green_i",
+        "green",
+        "yellow",
+        "red",
+        "rededge",
+        "nir",
     ),
     source="Planet, ortho_analytic_8b_sr: reflectance = DN / 10000, fill 0",
-)  # fmt: skip
+)
 SENSORS: dict[str, Sensor] = {
     sensor.name: sensor
     for sensor in (

@@ -62,17 +62,29 @@ def scene_of(
     check_grid(path, grid)
     names = _band_names(array)
     info = RasterInfo(
-        path, "DataArray", array.dtype, grid, names,
-        "descriptions" if any(names) else "none", (None,) * len(names), None,
-    )  # fmt: skip
+        path,
+        "DataArray",
+        array.dtype,
+        grid,
+        names,
+        "descriptions" if any(names) else "none",
+        (None,) * len(names),
+        None,
+    )
     positions = band_positions(info, sensor, wanted, file_bands)
     _check_decoded(array, path, sensor)
     products.check_scaling(path, [_scaling(array)] * len(wanted), sensor, wanted)
     nodata = tuple(v for v in (array.rio.nodata, sensor.nodata) if v is not None)
     return Scene(
-        name, path, grid, wanted, sensor, array.dtype, products.date_in([path.stem, name]),
+        name,
+        path,
+        grid,
+        wanted,
+        sensor,
+        array.dtype,
+        products.date_in([path.stem, name]),
         _ArraySource(array, positions, tuple(float(v) for v in nodata)),
-    )  # fmt: skip
+    )
 
 
 @dataclass(frozen=True)

@@ -173,9 +173,14 @@ def suggest(
     boxes = in_metres(*_ground(pool.found, scenes, rules))
     index = pool.index
     rows = choose(
-        pool.found.features, normalised_entropy(pool.found.chances), index * area.mean_distance,
-        boxes, index <= area.threshold, n=n, seed=seed,
-    )  # fmt: skip
+        pool.found.features,
+        normalised_entropy(pool.found.chances),
+        index * area.mean_distance,
+        boxes,
+        index <= area.threshold,
+        n=n,
+        seed=seed,
+    )
     notes = [*unknown_ground(model, ground), *resolution_notes(model, scenes)]
     return _told(model, scenes, pool, rows, wanted=n, notes=notes)
 
@@ -237,8 +242,10 @@ class _Pool:
         found = Candidates.joined([self.found, found])
         index = np.concatenate([self.index, index])
         inside, sure = index <= self.area.threshold, normalised_entropy(found.chances)
-        kept = [side[most_uncertain(sure[side], self.most)]
-                for side in (np.flatnonzero(inside), np.flatnonzero(~inside))]  # fmt: skip
+        kept = [
+            side[most_uncertain(sure[side], self.most)]
+            for side in (np.flatnonzero(inside), np.flatnonzero(~inside))
+        ]
         rows = np.concatenate(kept)
         self.found, self.index = found.rows(rows), index[rows]
 
@@ -259,9 +266,14 @@ def _ground(
 
 
 def _told(
-    model: ModelFile, scenes: Sequence[Imagery], pool: _Pool, rows: Int64s, *, wanted: int,
+    model: ModelFile,
+    scenes: Sequence[Imagery],
+    pool: _Pool,
+    rows: Int64s,
+    *,
+    wanted: int,
     notes: Sequence[str],
-) -> Suggestions:  # fmt: skip
+) -> Suggestions:
     held = pool.found.rows(rows)
     half, crs = model.contract.tile_px // 2, str(scenes[0].grid.crs)
     points = []

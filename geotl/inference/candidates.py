@@ -92,14 +92,22 @@ def candidates(
     Raises:
         DataError: a scene that cannot be read.
     """
-    blocks = [(number, block) for number, scene in enumerate(scenes)
-              for block in lattice_blocks(scene, rules)]  # fmt: skip
+    blocks = [
+        (number, block)
+        for number, scene in enumerate(scenes)
+        for block in lattice_blocks(scene, rules)
+    ]
     read = in_order(partial(_read, scenes), blocks, readers=1)
     for done, ((number, block), pixels) in enumerate(zip(blocks, read, strict=True)):
         yield _looked(
-            model, scenes[number], block, pixels,
-            number=number, occupied=occupied[number], rules=rules,
-        )  # fmt: skip
+            model,
+            scenes[number],
+            block,
+            pixels,
+            number=number,
+            occupied=occupied[number],
+            rules=rules,
+        )
         if progress:
             progress(done + 1, len(blocks))
 
@@ -113,9 +121,15 @@ def _read(scenes: Sequence[Imagery], at: tuple[int, Window]) -> Block:
 
 
 def _looked(
-    model: ModelFile, scene: Imagery, block: Window, pixels: Block,
-    *, number: int, occupied: Occupied, rules: ChipRules,
-) -> Looked:  # fmt: skip
+    model: ModelFile,
+    scene: Imagery,
+    block: Window,
+    pixels: Block,
+    *,
+    number: int,
+    occupied: Occupied,
+    rules: ChipRules,
+) -> Looked:
     images, valid, cloudy = pixels
     size, step = rules.chip_px, rules.step_px or rules.chip_px
     good = seen_squares(valid, cloudy, rules)[::step, ::step]
@@ -134,10 +148,16 @@ def _looked(
     parts.insert(0, (none.features, none.chances))
     features, chances = (np.concatenate(told) for told in zip(*parts, strict=True))
     return Looked(
-        good.size, int((~free).sum()), int((~good).sum()),
-        Candidates(np.full(len(corners), number, np.int64),
-                   corners + np.array([block.row, block.col]), features, chances),
-    )  # fmt: skip
+        good.size,
+        int((~free).sum()),
+        int((~good).sum()),
+        Candidates(
+            np.full(len(corners), number, np.int64),
+            corners + np.array([block.row, block.col]),
+            features,
+            chances,
+        ),
+    )
 
 
 def empty(width: int, classes: int) -> Candidates:

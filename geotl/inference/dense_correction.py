@@ -136,9 +136,11 @@ def judged(sample: Sample, name: Callable[[Tensor], Int64s]) -> Verdict:
 
 
 def _held_out(
-    kind: Kind, sample: Sample, name: Callable[[Tensor], Int64s],
+    kind: Kind,
+    sample: Sample,
+    name: Callable[[Tensor], Int64s],
     wanted: Int64s,
-) -> float:  # fmt: skip
+) -> float:
     """Share of windows named as wanted by the correction that the other half's windows give."""
     same = 0
     for half in (sample.half, ~sample.half):

@@ -165,9 +165,14 @@ def open_served(path: Path, engine: str | None = None) -> ServedModel:
         ) from error
     runner = open_runner(path, chosen, precision=precision, threads=torch.get_num_threads())
     sweep = ServedSweep(
-        runner, contract.tile_px, contract.spec.views, len(contract.bands),
-        len(contract.classes), precision, version_of(chosen),
-    )  # fmt: skip
+        runner,
+        contract.tile_px,
+        contract.spec.views,
+        len(contract.bands),
+        len(contract.classes),
+        precision,
+        version_of(chosen),
+    )
     return ServedModel(contract, resolution, seen, ground, notes, path, sweep)
 
 

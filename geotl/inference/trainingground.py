@@ -47,8 +47,11 @@ def resolution_notes(model: ModelFile, scenes: Sequence[Imagery]) -> list[str]:
 def training_px_m(model: ModelFile) -> float:
     """Median side of a training pixel in metres, by the tiles' footprints; nan if unknown."""
     boxes = model.companions.footprints.tolist()
-    known = [(tuple(box), of) for box, of in zip(boxes, _systems(model), strict=True)
-             if of is not None and box[2] > box[0]]  # fmt: skip
+    known = [
+        (tuple(box), of)
+        for box, of in zip(boxes, _systems(model), strict=True)
+        if of is not None and box[2] > box[0]
+    ]
     side = model.contract.tile_px
     return _px_m([box for box, _ in known], [of for _, of in known], (side, side))
 

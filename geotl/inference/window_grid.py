@@ -116,9 +116,12 @@ def weights(firsts: Int64s, length: int, px: int, posting: int) -> sparse.csr_ma
 
 
 def blend(
-    grid: WindowGrid, values: NDArray[Any], known: Bools,
-    rows: slice, cols: slice,
-) -> Float64s:  # fmt: skip
+    grid: WindowGrid,
+    values: NDArray[Any],
+    known: Bools,
+    rows: slice,
+    cols: slice,
+) -> Float64s:
     """Cells of a part of the map: weighed means [h,w,K] of windows' values [R,Q,K].
 
     Only the windows over the part are looked at, and the result is the same in whatever parts

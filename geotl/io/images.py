@@ -27,9 +27,15 @@ def describe(path: Path, *, band_count: int | None = None) -> RasterInfo:
     if path.suffix.lower() in ARRAYS:
         data = _mapped(path, band_count)
         return RasterInfo(
-            path, "NPY", data.dtype, _grid(data), (None,) * len(data), "none",
-            (None,) * len(data), None,
-        )  # fmt: skip
+            path,
+            "NPY",
+            data.dtype,
+            _grid(data),
+            (None,) * len(data),
+            "none",
+            (None,) * len(data),
+            None,
+        )
     info = raster.describe(path, band_count=band_count)
     check_numbers(path, info.dtype)
     return info

@@ -46,23 +46,28 @@ def parameter_table(numbers: Table) -> Shown:
     findings = {
         "counts": Finding(
             bool(away) and max(away.values()) < NEAR,
-            ", ".join(f"{n} {counts[n][0]:,} (slide {v:,.0f}, {away[n]:.1%} off)"
-                      for n, v in said.items()),
+            ", ".join(
+                f"{n} {counts[n][0]:,} (slide {v:,.0f}, {away[n]:.1%} off)" for n, v in said.items()
+            ),
         ),
         "fewer": Finding(
             bool(rest) and max(counts[n][0] for n in rest) < large,
             ", ".join(f"{n} {counts[n][0]:,}" for n in rest) + f"; AlexNet and VGG from {large:,}",
         ),
-    }  # fmt: skip
+    }
     words = [
         f"{own:,}" + (f" ({whole:,} with auxiliary)" if whole != own else "")
         for own, whole in (counts[name] for name in numbers.names)
     ]
     titles = tuple(get_backbone(name).title.split(" (")[0] for name in numbers.names)
     panel = Bars(
-        "parameters with the stock head", titles, {"": plain}, label="parameters",
-        words={"": words}, log=True,
-    )  # fmt: skip
+        "parameters with the stock head",
+        titles,
+        {"": plain},
+        label="parameters",
+        words={"": words},
+        log=True,
+    )
     return Shown(findings, {n: {"own": a, "all": b} for n, (a, b) in counts.items()}, (panel,))
 
 
@@ -88,10 +93,11 @@ def bottleneck(numbers: Bottleneck) -> Shown:
     layers: tuple[nn.Module, nn.Module] = (
         nn.Conv2d(numbers.channels, numbers.filters, **wide),
         nn.Sequential(
-            nn.Conv2d(numbers.channels, numbers.narrow, 1), nn.ReLU(),
+            nn.Conv2d(numbers.channels, numbers.narrow, 1),
+            nn.ReLU(),
             nn.Conv2d(numbers.narrow, numbers.filters, **wide),
         ),
-    )  # fmt: skip
+    )
     generator = torch.Generator().manual_seed(numbers.seed)
     x = torch.randn(4, numbers.channels, numbers.side, numbers.side, generator=generator)
     seconds = [_fastest(layer, x, numbers.repeats) for layer in layers]
@@ -108,11 +114,19 @@ def bottleneck(numbers: Bottleneck) -> Shown:
     }
     names = (f"{numbers.kernel}x{numbers.kernel} directly", f"1x1 to {numbers.narrow} first")
     panels = (
-        Bars("multiplications", names, {"": [direct, reduced]},
-             words={"": [f"{direct / 1e6:.1f} million", f"{reduced / 1e6:.1f} million"]}),
-        Bars("milliseconds, four maps", names, {"": [1000 * s for s in seconds]},
-             words={"": [f"{1000 * s:.1f} ms" for s in seconds]}),
-    )  # fmt: skip
+        Bars(
+            "multiplications",
+            names,
+            {"": [direct, reduced]},
+            words={"": [f"{direct / 1e6:.1f} million", f"{reduced / 1e6:.1f} million"]},
+        ),
+        Bars(
+            "milliseconds, four maps",
+            names,
+            {"": [1000 * s for s in seconds]},
+            words={"": [f"{1000 * s:.1f} ms" for s in seconds]},
+        ),
+    )
     return Shown(findings, {"multiplications": (direct, reduced), "seconds": seconds}, panels)
 
 
@@ -187,10 +201,14 @@ def lenet5(numbers: Pictured) -> Shown:
     maps = [grey[0, 0], *outputs["c1"][0, :3], *outputs["c3"][0, :4]]
     names = ["tile 32x32", *["c1 14x14"] * 3, *["c3 5x5"] * 4]
     panels = (
-        Pictures("a grey tile and what the first stages make of it",
-                 tuple(np.asarray(m) for m in maps), tuple(names), columns=4),
+        Pictures(
+            "a grey tile and what the first stages make of it",
+            tuple(np.asarray(m) for m in maps),
+            tuple(names),
+            columns=4,
+        ),
         _stage_bars(model, "parameters by stage"),
-    )  # fmt: skip
+    )
     return Shown(findings, {"dense": dense, "sparse": sparse, "layers": kinds}, panels)
 
 
@@ -213,8 +231,10 @@ def alexnet(_: Levels) -> Shown:
     """AlexNet beside LeNet-5: the same plan, much larger, with ReLU."""
     with torch.device("meta"):
         both = {name: get_backbone(name).build() for name in ("lenet5", "alexnet")}
-    kinds = {n: [type(m).__name__ for s in stages.values() for m in _layers(s)]
-             for n, stages in both.items()}  # fmt: skip
+    kinds = {
+        n: [type(m).__name__ for s in stages.values() for m in _layers(s)]
+        for n, stages in both.items()
+    }
     first = next(m for m in both["alexnet"]["conv1"].modules() if isinstance(m, nn.Conv2d))
     small, large = (get_backbone(n).parameters for n in ("lenet5", "alexnet"))
     activations = {k for k in kinds["alexnet"] if k in ("ReLU", "Tanh", "Sigmoid")}
@@ -243,9 +263,12 @@ def alexnet(_: Levels) -> Shown:
     head = large - sum(counts.values())
     names = (*counts, "three dense layers")
     panel = Bars(
-        "where AlexNet's parameters lie", names, {"": [*counts.values(), head]},
-        words={"": [f"{c:,}" for c in (*counts.values(), head)]}, label="parameters",
-    )  # fmt: skip
+        "where AlexNet's parameters lie",
+        names,
+        {"": [*counts.values(), head]},
+        words={"": [f"{c:,}" for c in (*counts.values(), head)]},
+        label="parameters",
+    )
     return Shown(findings, {"lenet5": small, "alexnet": large, "head": head}, (panel,))
 
 
@@ -336,9 +359,12 @@ def vgg16(_: Levels) -> Shown:
     names = (*counts, "fc6", "fc7 and fc8")
     held = [*counts.values(), fc6, rest]
     panel = Bars(
-        "where VGG-16's parameters lie", names, {"": held}, words={"": [f"{c:,}" for c in held]},
+        "where VGG-16's parameters lie",
+        names,
+        {"": held},
+        words={"": [f"{c:,}" for c in held]},
         label="parameters",
-    )  # fmt: skip
+    )
     values = {"parameters": spec.parameters, "fc6": fc6, "body": body}
     return Shown(findings, values, (panel,))
 

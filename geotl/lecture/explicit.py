@@ -45,11 +45,12 @@ def pairs(title: str, names: tuple[str, ...], effects: tuple[Effect, ...]) -> Ba
     """Bars of means without and with, sds at their ends."""
     sides = ("off", "on")
     return Bars(
-        title, names,
+        title,
+        names,
         {side: [float(getattr(one, side).mean()) for one in effects] for side in sides},
         sds={side: [sd_of(getattr(one, side)) for one in effects] for side in sides},
         percent=True,
-    )  # fmt: skip
+    )
 
 
 def dropout_masks(numbers: Masks) -> Shown:
@@ -87,10 +88,12 @@ def dropout_masks(numbers: Masks) -> Shown:
     panels = (
         Pictures("white: on, black: off", masks, tuple(f"pass {i + 1}" for i in range(6))),
         Histograms(
-            "mean of all neurons, pass by pass", "mean",
-            {f"training ({numbers.passes} passes)": means.numpy()}, bins=30,
+            "mean of all neurons, pass by pass",
+            "mean",
+            {f"training ({numbers.passes} passes)": means.numpy()},
+            bins=30,
         ),
-    )  # fmt: skip
+    )
     found = {"off": share, "factor": factor, "mean_moved": away, "never_off": never}
     return Shown(findings, found, panels)
 
@@ -162,10 +165,14 @@ def decay_gradient(numbers: Gradient) -> Shown:
     some = np.random.default_rng(numbers.seed).permutation(len(w))[:1500]
     ends = np.array([w.min(), w.max()])
     panel = Lines(
-        "what the penalty adds", "weight w", "added gradient",
-        (Series("measured", w[some], found[some], dots=True),
-         Series("2 lambda w", ends, 2 * numbers.penalty * ends)),
-    )  # fmt: skip
+        "what the penalty adds",
+        "weight w",
+        "added gradient",
+        (
+            Series("measured", w[some], found[some], dots=True),
+            Series("2 lambda w", ends, 2 * numbers.penalty * ends),
+        ),
+    )
     return Shown(findings, {"away": away, "bias": bias, "step": step, "m": count}, (panel,))
 
 
@@ -173,8 +180,10 @@ def _small(numbers: Gradient) -> tuple[TileClassifier, Tensor, Tensor]:
     """A LeNet-5 in double precision and a batch of tiles for it."""
     from geotl.lecture.recipes import Trained
 
-    own = Trained(**numbers.model_dump(include=set(Trained.model_fields) - {"lr"}) | {
-        "backbone": "lenet5", "cut_after": None})  # fmt: skip
+    own = Trained(
+        **numbers.model_dump(include=set(Trained.model_fields) - {"lr"})
+        | {"backbone": "lenet5", "cut_after": None}
+    )
     source, rows = sample(numbers.region, numbers.bands), draw(numbers, 0).split.train
     model = network(source, rows, own, numbers.seed).double()
     fill = model.normalise.fill.numpy()
@@ -237,21 +246,25 @@ def weight_histograms(numbers: Decay) -> Shown:
     source, rows = sample(numbers.region, numbers.bands), draw(numbers, 0)
     start = weights_of(network(source, rows.split.train, numbers, numbers.seed))
     low, high = numbers.penalties[0], numbers.penalties[-1]
-    held = {p: [weights_of(_decayed(numbers, n, p).last) for n in range(numbers.seeds)]
-            for p in (low, high)}  # fmt: skip
+    held = {
+        p: [weights_of(_decayed(numbers, n, p).last) for n in range(numbers.seeds)]
+        for p in (low, high)
+    }
     norm = Effect.of(*([float(np.linalg.norm(w)) for w in held[p]] for p in (low, high)))
-    large = Effect.of(*([float(np.mean(np.abs(w) > np.abs(start).max())) for w in held[p]]
-                        for p in (low, high)))  # fmt: skip
+    large = Effect.of(
+        *([float(np.mean(np.abs(w) > np.abs(start).max())) for w in held[p]] for p in (low, high))
+    )
     top = Effect.of(*([float(np.quantile(np.abs(w), 0.99)) for w in held[p]] for p in (low, high)))
     findings = {
         "smaller": Finding(norm.falls, norm.words("norm of all weights", 2)),
         "large": Finding(top.falls, top.words("size that 1 % of the weights exceed")),
     }
     panel = Histograms(
-        "weights after the same training", "weight",
+        "weights after the same training",
+        "weight",
         {f"lambda {low:g}": held[low][0], f"lambda {high:g}": held[high][0], "before": start},
         log=True,
-    )  # fmt: skip
+    )
     values = {"norm": norm.values(), "top": top.values(), "beyond_start": large.values()}
     return Shown(findings, values, (panel,))
 
@@ -287,12 +300,27 @@ def lambda_sweep(numbers: Decay) -> Shown:
     sds = np.array([[sd_of(column) for column in part.T] for part in found])
     zero = {across[0]: "lambda 0"} if numbers.penalties[0] == 0 else {}
     panels = (
-        Lines("norm of the weights", "lambda", "norm", (Series("", across, mean[0], sds[0]),),
-              log_x=True, marks=zero),
-        Lines("accuracy", "lambda", "accuracy",
-              (Series("training", across, mean[1], sds[1]),
-               Series("judged", across, mean[2], sds[2])), log_x=True, percent=True, marks=zero),
-    )  # fmt: skip
+        Lines(
+            "norm of the weights",
+            "lambda",
+            "norm",
+            (Series("", across, mean[0], sds[0]),),
+            log_x=True,
+            marks=zero,
+        ),
+        Lines(
+            "accuracy",
+            "lambda",
+            "accuracy",
+            (
+                Series("training", across, mean[1], sds[1]),
+                Series("judged", across, mean[2], sds[2]),
+            ),
+            log_x=True,
+            percent=True,
+            marks=zero,
+        ),
+    )
     names = ("norm", "train", "judged")
     return Shown(findings, dict(zip(names, found, strict=True)), panels)
 

@@ -99,16 +99,26 @@ def _lines(axes: Axes, panel: Lines) -> None:
     for place, (at, text) in enumerate(panel.marks.items()):
         axes.axvline(at, color=GREY, linewidth=1, linestyle=(0, (2, 2)), zorder=1)
         axes.annotate(
-            text, (at, 0.02 + 0.09 * place), xycoords=("data", "axes fraction"), xytext=(3, 0),
-            textcoords="offset points", fontsize=8, color=FAINT,
+            text,
+            (at, 0.02 + 0.09 * place),
+            xycoords=("data", "axes fraction"),
+            xytext=(3, 0),
+            textcoords="offset points",
+            fontsize=8,
+            color=FAINT,
             bbox={"facecolor": "white", "alpha": 0.8, "pad": 1, "linewidth": 0},
-        )  # fmt: skip
+        )
     if panel.level is not None:
         axes.axhline(panel.level[0], color=GREY, linewidth=1, linestyle=(0, (2, 2)), zorder=1)
         axes.annotate(
-            panel.level[1], (0, panel.level[0]), xycoords=("axes fraction", "data"),
-            xytext=(3, 3), textcoords="offset points", fontsize=8, color=FAINT,
-        )  # fmt: skip
+            panel.level[1],
+            (0, panel.level[0]),
+            xycoords=("axes fraction", "data"),
+            xytext=(3, 3),
+            textcoords="offset points",
+            fontsize=8,
+            color=FAINT,
+        )
     _legend(axes, [series.name for series in panel.series])
 
 
@@ -135,9 +145,15 @@ def _series(axes: Axes, series: Series, colour: str) -> None:
     few = "o" if len(x) <= 12 else ""
     style: str | tuple[int, tuple[int, int]] = (0, (4, 2)) if series.dashed else "-"
     axes.plot(
-        x, y, color=colour, linewidth=1.8, linestyle=style, marker=few, markersize=4,
+        x,
+        y,
+        color=colour,
+        linewidth=1.8,
+        linestyle=style,
+        marker=few,
+        markersize=4,
         label=series.name,
-    )  # fmt: skip
+    )
     if series.sd is not None:
         sd = np.nan_to_num(np.asarray(series.sd, float))
         axes.fill_between(x, y - sd, y + sd, color=colour, alpha=0.15, linewidth=0)
@@ -156,15 +172,25 @@ def _bars(axes: Axes, panel: Bars) -> None:
         at = places + (number - (count - 1) / 2) * thick
         sds = panel.sds.get(name)
         axes.barh(
-            at, values, thick * 0.92, color=COLOURS[number], label=name, xerr=sds,
+            at,
+            values,
+            thick * 0.92,
+            color=COLOURS[number],
+            label=name,
+            xerr=sds,
             error_kw={"ecolor": INK, "elinewidth": 1, "capsize": 2},
-        )  # fmt: skip
+        )
         ends = np.asarray(values, float) + (0 if sds is None else np.nan_to_num(sds))
         for place, end, word in zip(at, ends, panel.words.get(name, ()), strict=False):
             axes.annotate(
-                word, (max(float(end), 0.0), place), xytext=(4, 0), textcoords="offset points",
-                va="center", fontsize=8, color=INK,
-            )  # fmt: skip
+                word,
+                (max(float(end), 0.0), place),
+                xytext=(4, 0),
+                textcoords="offset points",
+                va="center",
+                fontsize=8,
+                color=INK,
+            )
     axes.set_yticks(places, panel.names)
     axes.invert_yaxis()
     if panel.log:
@@ -182,9 +208,13 @@ def _bars(axes: Axes, panel: Bars) -> None:
         axes.set_xlim(low, high * 30 if panel.log else low + (high - low) * 1.3)
     if count > 1:
         axes.legend(
-            frameon=False, fontsize=8, labelcolor=INK, loc="upper left", ncols=min(count, 3),
+            frameon=False,
+            fontsize=8,
+            labelcolor=INK,
+            loc="upper left",
+            ncols=min(count, 3),
             bbox_to_anchor=(0, -(0.55 if panel.label else 0.3) / _height(panel)),
-        )  # fmt: skip
+        )
 
 
 def _short(value: float) -> str:

@@ -62,11 +62,17 @@ def three_fits(numbers: ThreeFits) -> Shown:
 def _fit_panel(title: str, learnt: Learnt, target: float) -> Lines:
     epochs = curve(learnt.history, "epoch") + 1
     return Lines(
-        f"{title} ({learnt.train:.2f}, {learnt.judged:.2f})", "epoch", "accuracy",
-        (Series("training", epochs, curve(learnt.history, "train_accuracy")),
-         Series("judged", epochs, curve(learnt.history, "val_accuracy"))),
-        percent=True, level=(target, "target"), limits=(0.0, 1.02),
-    )  # fmt: skip
+        f"{title} ({learnt.train:.2f}, {learnt.judged:.2f})",
+        "epoch",
+        "accuracy",
+        (
+            Series("training", epochs, curve(learnt.history, "train_accuracy")),
+            Series("judged", epochs, curve(learnt.history, "val_accuracy")),
+        ),
+        percent=True,
+        level=(target, "target"),
+        limits=(0.0, 1.02),
+    )
 
 
 def capacity_check(numbers: Capacity) -> Shown:
@@ -105,19 +111,27 @@ def _by_heart(backbone: str, numbers: Capacity, steps: int) -> Memorised:
         np.zeros(1), np.ones(1), 32, numbers.classes, count=numbers.tiles, seed=numbers.seed
     )
     return memorise(
-        _bare(backbone, numbers), tiles, lr=numbers.lr, steps=steps, batch_size=numbers.tiles,
+        _bare(backbone, numbers),
+        tiles,
+        lr=numbers.lr,
+        steps=steps,
+        batch_size=numbers.tiles,
         seed=numbers.seed,
-    )  # fmt: skip
+    )
 
 
 def _memorised_panel(name: str, found: Memorised) -> Lines:
     steps, training, use = np.array(found.path).T
     return Lines(
-        name, "step", "accuracy on its own tiles",
-        (Series("evaluation mode", steps, use),
-         Series("training mode", steps, training, dashed=True)),
+        name,
+        "step",
+        "accuracy on its own tiles",
+        (
+            Series("evaluation mode", steps, use),
+            Series("training mode", steps, training, dashed=True),
+        ),
         percent=True,
-    )  # fmt: skip
+    )
 
 
 def _bare(backbone: str, numbers: Capacity) -> TileClassifier:
@@ -167,11 +181,16 @@ def width_sweep(numbers: Widths) -> Shown:
         ),
     }
     panel = Lines(
-        "error by width", "hidden neurons", "error",
-        (Series("training", numbers.widths, mean[0], sds[0]),
-         Series("judged", numbers.widths, mean[1], sds[1])),
-        log_x=True, percent=True,
-    )  # fmt: skip
+        "error by width",
+        "hidden neurons",
+        "error",
+        (
+            Series("training", numbers.widths, mean[0], sds[0]),
+            Series("judged", numbers.widths, mean[1], sds[1]),
+        ),
+        log_x=True,
+        percent=True,
+    )
     return Shown(findings, {"widths": numbers.widths, "errors": errors}, (panel,))
 
 
@@ -201,8 +220,9 @@ def two_stages(numbers: TwoStages) -> Shown:
         plain = settings_of(numbers, seed)
         held_back = replace(plain, l2=numbers.l2, augmentation=Augmentation())
         for kept, dropout, settings in (
-            (first, 0.0, plain), (second, numbers.dropout, held_back),
-        ):  # fmt: skip
+            (first, 0.0, plain),
+            (second, numbers.dropout, held_back),
+        ):
             start = network(source, rows.split.train, numbers, seed, dropout=dropout)
             kept.append(learn(start, source, rows, settings))
     return stages_shown(first, second, numbers.target)
@@ -221,11 +241,12 @@ def stages_shown(first: list[Learnt], second: list[Learnt], target: float) -> Sh
         "clause_training": Finding(not train.rises, train.words("training accuracy")),
     }
     panel = Bars(
-        "stage 1: all off, stage 2: all on", ("training accuracy", "judged accuracy", "gap"),
+        "stage 1: all off, stage 2: all on",
+        ("training accuracy", "judged accuracy", "gap"),
         {"stage 1": _means("off", train, judged, gap), "stage 2": _means("on", train, judged, gap)},
         sds={"stage 1": _sds("off", train, judged, gap), "stage 2": _sds("on", train, judged, gap)},
         percent=True,
-    )  # fmt: skip
+    )
     values = {"train": train.values(), "judged": judged.values(), "gap": gap.values()}
     return Shown(findings, values, (panel,))
 
@@ -250,9 +271,11 @@ def more_labels(numbers: MoreLabels) -> Shown:
             scaled = ((table - own.mean(0)) / own.std(0))[:, None]
             for kind, penalty in enumerate((numbers.free, numbers.penalised)):
                 head = logistic(
-                    scaled[rows.train], truth[rows.train], penalty,
+                    scaled[rows.train],
+                    truth[rows.train],
+                    penalty,
                     num_classes=len(source.index.classes),
-                )  # fmt: skip
+                )
                 said = head.logits(scaled[rows.test]).argmax(1)
                 found[kind, number, place] = np.mean(said == truth[rows.test])
     curves = [learning_curve(numbers.sizes, part) for part in found]
@@ -270,10 +293,13 @@ def more_labels(numbers: MoreLabels) -> Shown:
         ),
     }
     panel = Lines(
-        "judged accuracy by labels", "labels a class", "accuracy",
+        "judged accuracy by labels",
+        "labels a class",
+        "accuracy",
         (_curve_series("next to no penalty", curves[0]), _curve_series("penalised", curves[1])),
-        log_x=True, percent=True,
-    )  # fmt: skip
+        log_x=True,
+        percent=True,
+    )
     return Shown(findings, {"sizes": numbers.sizes, "accuracy": found}, (panel,))
 
 

@@ -92,16 +92,26 @@ def gradient_descent(numbers: Descent) -> Shown:
     steps = np.arange(numbers.steps)
     panels = (
         Lines(
-            "both fit the data", "step", "mean squared error",
-            (Series("from zero", steps, _seen(zero.loss)),
-             Series("from a random start", steps, _seen(other.loss))), log_y=True,
+            "both fit the data",
+            "step",
+            "mean squared error",
+            (
+                Series("from zero", steps, _seen(zero.loss)),
+                Series("from a random start", steps, _seen(other.loss)),
+            ),
+            log_y=True,
         ),
         Lines(
-            "one finds the least-norm solution", "step", "distance to the pseudoinverse's",
-            (Series("from zero", steps, _seen(zero.distance)),
-             Series("from a random start", steps, _seen(other.distance))), log_y=True,
+            "one finds the least-norm solution",
+            "step",
+            "distance to the pseudoinverse's",
+            (
+                Series("from zero", steps, _seen(zero.distance)),
+                Series("from a random start", steps, _seen(other.distance)),
+            ),
+            log_y=True,
         ),
-    )  # fmt: skip
+    )
     return Shown(findings, {"away": away, "norms": norms, "residual": exact}, panels)
 
 
@@ -129,8 +139,10 @@ def early_stopping(numbers: Stopping) -> Shown:
     ran = [len(one.history.epochs) for one in stopped]
     same = [_same_weights(a.kept, b.kept) for a, b in zip(stopped, whole, strict=True)]
     gap = Effect.of([one.gap for one in whole], kept_gaps)
-    best = [(a.history.best_epoch + 1, b.history.best_epoch + 1)
-            for a, b in zip(stopped, whole, strict=True)]  # fmt: skip
+    best = [
+        (a.history.best_epoch + 1, b.history.best_epoch + 1)
+        for a, b in zip(stopped, whole, strict=True)
+    ]
     findings = {
         "earlier": Finding(
             max(ran) < numbers.epochs,
@@ -147,11 +159,16 @@ def early_stopping(numbers: Stopping) -> Shown:
     }
     first, run = whole[0].history, len(stopped[0].history.epochs)
     panel = Lines(
-        "one training, seed by seed the same batches", "epoch", "loss",
-        (Series("training", curve(first, "epoch") + 1, curve(first, "train_loss")),
-         Series("held out", curve(first, "epoch") + 1, curve(first, "val_loss"))),
-        marks={best[0][0]: f"kept: {best[0][0]}", run: f"stopped: {run}"}, log_y=True,
-    )  # fmt: skip
+        "one training, seed by seed the same batches",
+        "epoch",
+        "loss",
+        (
+            Series("training", curve(first, "epoch") + 1, curve(first, "train_loss")),
+            Series("held out", curve(first, "epoch") + 1, curve(first, "val_loss")),
+        ),
+        marks={best[0][0]: f"kept: {best[0][0]}", run: f"stopped: {run}"},
+        log_y=True,
+    )
     values = {"epochs_run": ran, "kept_epochs": best, "same": same, "gap": gap.values()}
     return Shown(findings, values, (panel,))
 
@@ -217,14 +234,23 @@ def standardisation(numbers: Standardised) -> Shown:
     }
     steps = np.arange(numbers.steps)
     panels = (
-        Lines("as measured", "surface [m2]", "rooms",
-              (Series("", raw[:, 0], raw[:, 1], dots=True),)),
-        Lines("standardised", "surface", "rooms",
-              (Series("", scaled[:, 0], scaled[:, 1], dots=True),)),
-        Lines("gradient descent", "step", "error above the least",
-              (Series("standardised", steps, np.maximum(excess[1], 1e-12)),
-               Series("as measured", steps, np.maximum(excess[0], 1e-12))), log_y=True),
-    )  # fmt: skip
+        Lines(
+            "as measured", "surface [m2]", "rooms", (Series("", raw[:, 0], raw[:, 1], dots=True),)
+        ),
+        Lines(
+            "standardised", "surface", "rooms", (Series("", scaled[:, 0], scaled[:, 1], dots=True),)
+        ),
+        Lines(
+            "gradient descent",
+            "step",
+            "error above the least",
+            (
+                Series("standardised", steps, np.maximum(excess[1], 1e-12)),
+                Series("as measured", steps, np.maximum(excess[0], 1e-12)),
+            ),
+            log_y=True,
+        ),
+    )
     values = {"condition": conditions, "mean": mean_away, "sd": sd_away, "bands": source.pack.bands}
     return Shown(findings, values, panels)
 
@@ -345,12 +371,14 @@ def batchnorm_training(numbers: Normalised) -> Shown:
     }
     panels = tuple(
         Lines(
-            title, "epoch", "accuracy",
-            (band("with batch normalisation", normalised, column),
-             band("without", plain, column)), percent=True,
+            title,
+            "epoch",
+            "accuracy",
+            (band("with batch normalisation", normalised, column), band("without", plain, column)),
+            percent=True,
         )
         for title, column in (("training", "train_accuracy"), ("judged", "val_accuracy"))
-    )  # fmt: skip
+    )
     values = {"epochs": waits.values(), "judged": judged.values(), "gap": gap.values()}
     return Shown(findings, values, panels)
 

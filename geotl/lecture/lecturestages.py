@@ -97,9 +97,12 @@ def stage_probes(numbers: Transferred) -> Shown:
     table = np.zeros((2, 2, numbers.seeds, 0))
     columns = []
     stages = started(
-        numbers, sample(numbers.region, numbers.bands), draw(numbers, 0).split.train,
-        numbers.seed, pretrained=False,
-    )[0].backbone.stage_names  # fmt: skip
+        numbers,
+        sample(numbers.region, numbers.bands),
+        draw(numbers, 0).split.train,
+        numbers.seed,
+        pretrained=False,
+    )[0].backbone.stage_names
     for stage in stages:
         found = np.zeros((2, 2, numbers.seeds))
         for number in range(numbers.seeds):
@@ -129,15 +132,22 @@ def stage_probes(numbers: Transferred) -> Shown:
     }
     panels = tuple(
         Lines(
-            title, "stage", "accuracy of a linear probe",
+            title,
+            "stage",
+            "accuracy of a linear probe",
             tuple(
-                Series(name, np.arange(len(stages)) + 1, table[side, place].mean(0),
-                       np.array([sd_of(c) for c in table[side, place].T]))
+                Series(
+                    name,
+                    np.arange(len(stages)) + 1,
+                    table[side, place].mean(0),
+                    np.array([sd_of(c) for c in table[side, place].T]),
+                )
                 for side, name in ((1, "pretrained"), (0, "random"))
-            ), percent=True,
+            ),
+            percent=True,
         )
         for place, title in enumerate(("on the task's region", "on the source's region"))
-    )  # fmt: skip
+    )
     return Shown(findings, {"stages": stages, "accuracy": table, "deep": deep.values()}, panels)
 
 

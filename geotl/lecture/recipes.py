@@ -204,8 +204,9 @@ class Table(Levels):
 
     names: Annotated[tuple[Text, ...], Strict(False)] = Field(
         ("lenet5", "alexnet", "googlenet", "inception_v3", "vgg16", "resnet18", "resnet50"),
-        min_length=1, description="backbones",
-    )  # fmt: skip
+        min_length=1,
+        description="backbones",
+    )
 
 
 class Bottleneck(Levels):
@@ -232,18 +233,36 @@ class Residual(Trained):
 
 
 NUMBERS: Mapping[str, type[Section]] = {
-    "three_fits": ThreeFits, "capacity_check": Capacity, "width_sweep": Widths,
-    "two_stages": TwoStages, "more_labels": MoreLabels,
-    "gradient_descent": Descent, "early_stopping": Stopping, "standardisation": Standardised,
-    "batchnorm_derivation": Batchnorm, "batchnorm_training": Normalised,
-    "augmentation": Varied, "dropout_masks": Masks, "one_key": Switched,
-    "decay_gradient": Gradient, "weight_histograms": Decay, "lambda_sweep": Decay,
-    "transfer_or_random": Transferred, "search_space": Transferred, "freezing_depth": Transferred,
-    "first_kernels": Transferred, "stage_probes": Transferred,
-    "parameter_table": Table, "bottleneck": Bottleneck, "lenet5": Pictured, "alexnet": Levels,
-    "parallel_filters": Pictured, "vgg16": Levels, "zeroed_residual": Levels,
+    "three_fits": ThreeFits,
+    "capacity_check": Capacity,
+    "width_sweep": Widths,
+    "two_stages": TwoStages,
+    "more_labels": MoreLabels,
+    "gradient_descent": Descent,
+    "early_stopping": Stopping,
+    "standardisation": Standardised,
+    "batchnorm_derivation": Batchnorm,
+    "batchnorm_training": Normalised,
+    "augmentation": Varied,
+    "dropout_masks": Masks,
+    "one_key": Switched,
+    "decay_gradient": Gradient,
+    "weight_histograms": Decay,
+    "lambda_sweep": Decay,
+    "transfer_or_random": Transferred,
+    "search_space": Transferred,
+    "freezing_depth": Transferred,
+    "first_kernels": Transferred,
+    "stage_probes": Transferred,
+    "parameter_table": Table,
+    "bottleneck": Bottleneck,
+    "lenet5": Pictured,
+    "alexnet": Levels,
+    "parallel_filters": Pictured,
+    "vgg16": Levels,
+    "zeroed_residual": Levels,
     "plain_or_residual": Residual,
-}  # fmt: skip
+}
 
 
 class LectureRecipe(Section):

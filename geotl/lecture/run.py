@@ -77,10 +77,14 @@ def _told(name: str, recipe: LectureRecipe, numbers: Any, shown: Shown) -> dict[
             f"{', '.join(shown.findings)}; name the claims so in the recipe"
         )
     claims = [
-        {"key": key, **claim.model_dump(), "held": bool(shown.findings[key].held),
-         "measured": shown.findings[key].measured}
+        {
+            "key": key,
+            **claim.model_dump(),
+            "held": bool(shown.findings[key].held),
+            "measured": shown.findings[key].measured,
+        }
         for key, claim in recipe.claims.items()
-    ]  # fmt: skip
+    ]
     return {
         "name": name,
         "part": recipe.part,

@@ -41,9 +41,12 @@ def sample(region: str, bands: tuple[str, ...]) -> Source:
     sensor = get_sensor(SENSOR)
     index = index_tiles(
         resolve_sample("region", f"sample:{region}", folders=True),
-        cache=cache_folder() / "datasets", sensor=sensor, table="tiles.csv", class_depth=1,
+        cache=cache_folder() / "datasets",
+        sensor=sensor,
+        table="tiles.csv",
+        class_depth=1,
         say=lambda _: None,
-    )  # fmt: skip
+    )
     names = sensor.canonical(bands)
     folder = cache_folder() / "packs" / fingerprint(index, sensor, bands=names)[:32]
     return Source(index, sensor, pack(index, sensor, bands=names, folder=folder), quiet=True)
@@ -69,10 +72,16 @@ def tiles_of(source: Source, rows: Int64s) -> Tiles:
 
 
 def network(
-    source: Source, rows: Int64s, numbers: Trained, seed: int, *,
-    cut_after: str | None = None, dropout: float = 0.0, weights: str = "none",
+    source: Source,
+    rows: Int64s,
+    numbers: Trained,
+    seed: int,
+    *,
+    cut_after: str | None = None,
+    dropout: float = 0.0,
+    weights: str = "none",
     stages: Sequence[str] = (),
-) -> TileClassifier:  # fmt: skip
+) -> TileClassifier:
     """A network that normalises by these training rows, its first weights from the seed.
 
     Args:
@@ -87,9 +96,13 @@ def network(
     """
     bands = source.pack.bands
     backbone, _ = build_backbone(
-        numbers.backbone, bands, source.sensor.wavelengths(bands), weights=weights,
-        cut_after=cut_after or numbers.cut_after, seed=seed,
-    )  # fmt: skip
+        numbers.backbone,
+        bands,
+        source.sensor.wavelengths(bands),
+        weights=weights,
+        cut_after=cut_after or numbers.cut_after,
+        seed=seed,
+    )
     own = statistics(source.pack, rows)
     normalise = Normalise(
         own.mean.tolist(), own.sd.tolist(), own.fill.tolist(), source.sensor.nodata
@@ -104,10 +117,17 @@ def network(
 def settings_of(numbers: Trained, seed: int) -> TrainSettings:
     """Plain training: no decay, nothing varied, one rate for all stages, no early stop."""
     return TrainSettings(
-        epochs=numbers.epochs, batch_size=numbers.batch_size, lr=numbers.lr, lr_decay=1.0,
-        weight_decay=0.0, patience=0, precision="float32", schedule="cosine", seed=seed,
+        epochs=numbers.epochs,
+        batch_size=numbers.batch_size,
+        lr=numbers.lr,
+        lr_decay=1.0,
+        weight_decay=0.0,
+        patience=0,
+        precision="float32",
+        schedule="cosine",
+        seed=seed,
         augmentation=PLAIN,
-    )  # fmt: skip
+    )
 
 
 @dataclass(frozen=True)
@@ -130,9 +150,13 @@ class Learnt:
 
 
 def learn(
-    start: TileClassifier, source: Source, rows: Draw, settings: TrainSettings,
-    *, watch: bool = False,
-) -> Learnt:  # fmt: skip
+    start: TileClassifier,
+    source: Source,
+    rows: Draw,
+    settings: TrainSettings,
+    *,
+    watch: bool = False,
+) -> Learnt:
     """Train a copy of a network on a draw.
 
     Args:
@@ -146,9 +170,13 @@ def learn(
     train, judged = (tiles_of(source, part) for part in (rows.split.train, rows.split.test))
     with tempfile.TemporaryDirectory(prefix="geotl-lecture-") as folder:
         history = fit(
-            made, train, settings, folder=Path(folder), held_out=judged if watch else None,
+            made,
+            train,
+            settings,
+            folder=Path(folder),
+            held_out=judged if watch else None,
             quiet=True,
-        )  # fmt: skip
+        )
         state = torch.load(Path(folder) / "last.ckpt", weights_only=True)["state_dict"]
     last = copy.deepcopy(made)
     last.load_state_dict(

@@ -57,8 +57,18 @@ def pretrained_file(numbers: Transferred) -> Path:
     task = source_numbers(numbers)
     source, rows = sample(task.region, task.bands), draw(task, 0)
     start = network(source, rows.split.train, task, numbers.seed)
-    keys = ("region", "bands", "shots", "epochs", "backbone", "cut_after", "input_px", "batch_size",
-            "lr", "seed")  # fmt: skip
+    keys = (
+        "region",
+        "bands",
+        "shots",
+        "epochs",
+        "backbone",
+        "cut_after",
+        "input_px",
+        "batch_size",
+        "lr",
+        "seed",
+    )
     told = {key: getattr(task, key) for key in keys} | {"geotl": __version__}
     told |= {"tiles": source.pack.fingerprint, "threads": torch.get_num_threads()}
     digest = hashlib.sha256(json.dumps(told, sort_keys=True).encode()).hexdigest()[:32]
@@ -149,14 +159,21 @@ def transfer_or_random(numbers: Transferred) -> Shown:
         band("random", arms[0], "val_accuracy"),
     )
     panel = Lines(
-        "judged accuracy, mean ± sd over seeds", "epoch", "accuracy", series, percent=True,
+        "judged accuracy, mean ± sd over seeds",
+        "epoch",
+        "accuracy",
+        series,
+        percent=True,
         level=(numbers.goal, "waited for"),
-    )  # fmt: skip
+    )
     path = Path(numbers.weights).expanduser() if numbers.weights else pretrained_file(numbers)
     values = {
-        "wait": wait.values(), "judged": judged.values(), "gap": gap.values(),
-        "first": first.values(), "weights_sha256": sha256_of(path),
-    }  # fmt: skip
+        "wait": wait.values(),
+        "judged": judged.values(),
+        "gap": gap.values(),
+        "first": first.values(),
+        "weights_sha256": sha256_of(path),
+    }
     return Shown(findings, values, (panel,))
 
 
@@ -175,8 +192,10 @@ def distances(before: TileClassifier, after: TileClassifier) -> dict[str, float]
 def search_space(numbers: Transferred) -> Shown:
     """How far training moves each stage from random, pretrained and partly frozen weights."""
     kinds: Mapping[str, tuple[bool, bool]] = {
-        "random": (False, False), "pretrained": (True, False), "first stage frozen": (True, True),
-    }  # fmt: skip
+        "random": (False, False),
+        "pretrained": (True, False),
+        "first stage frozen": (True, True),
+    }
     found: dict[str, list[dict[str, float]]] = {name: [] for name in kinds}
     untouched = []
     for number in range(numbers.seeds):
@@ -201,11 +220,12 @@ def search_space(numbers: Transferred) -> Shown:
         ),
     }
     panel = Bars(
-        "distance from the first weights", stages,
+        "distance from the first weights",
+        stages,
         {name: part.mean(axis=0).tolist() for name, part in table.items()},
         label="over the weights' norm",
         sds={name: [sd_of(c) for c in part.T] for name, part in table.items()},
-    )  # fmt: skip
+    )
     return Shown(findings, {"stages": stages, **table}, (panel,))
 
 
@@ -250,14 +270,30 @@ def freezing_depth(numbers: Transferred) -> Shown:
         "specific": _deepest(judged, names),
     }
     panels = (
-        Bars("judged accuracy", names, {"": judged.mean(0).tolist()},
-             sds={"": [sd_of(c) for c in judged.T]},
-             words={"": [spread(c) for c in judged.T]}, label="frozen", percent=True),
-        Bars("images a second in training", names, {"": speed}, label="images/s",
-             words={"": [f"{n:,} learn" for n in learning]}),
-    )  # fmt: skip
-    values = {"frozen": names, "judged": judged, "images_s": speed, "parameters": learning,
-              "distance": moved}  # fmt: skip
+        Bars(
+            "judged accuracy",
+            names,
+            {"": judged.mean(0).tolist()},
+            sds={"": [sd_of(c) for c in judged.T]},
+            words={"": [spread(c) for c in judged.T]},
+            label="frozen",
+            percent=True,
+        ),
+        Bars(
+            "images a second in training",
+            names,
+            {"": speed},
+            label="images/s",
+            words={"": [f"{n:,} learn" for n in learning]},
+        ),
+    )
+    values = {
+        "frozen": names,
+        "judged": judged,
+        "images_s": speed,
+        "parameters": learning,
+        "distance": moved,
+    }
     return Shown(findings, values, panels)
 
 

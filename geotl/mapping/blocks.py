@@ -85,9 +85,14 @@ def blocks_of(grid: WindowGrid, block_px: int) -> list[Block]:
 
 
 def sweep_scene(
-    plan: Plan, scene: Imagery, folder: Path,
-    *, key: str, note: Mapping[str, Any], progress: Progress | None = None,
-) -> Sheet:  # fmt: skip
+    plan: Plan,
+    scene: Imagery,
+    folder: Path,
+    *,
+    key: str,
+    note: Mapping[str, Any],
+    progress: Progress | None = None,
+) -> Sheet:
     """Let the network look at every window of interest, and keep what it says.
 
     Blocks already done under the same key are not computed again; the next ones are read while
@@ -108,10 +113,16 @@ def sweep_scene(
     grid, parts = plan.grid, blocks_of(plan.grid, plan.block_px)
     thumb = plan.thumb
     sheet = open_sheet(
-        folder, key, note, windows=(len(grid.rows), len(grid.cols)), cells=grid.cells,
-        classes=plan.sweep.classes, posting=grid.posting, blocks=len(parts),
+        folder,
+        key,
+        note,
+        windows=(len(grid.rows), len(grid.cols)),
+        cells=grid.cells,
+        classes=plan.sweep.classes,
+        posting=grid.posting,
+        blocks=len(parts),
         picture=None if thumb is None else ((len(thumb.bands), *thumb.shape), scene.dtype),
-    )  # fmt: skip
+    )
     left = [n for n in range(len(parts)) if not sheet.done[n]]
     for n, pixels in _read_ahead(plan, scene, parts, left):
         if pixels is not None:
@@ -206,9 +217,11 @@ def window_shares(whole: Bools, rows: Int64s, cols: Int64s, px: int) -> Float64s
     total[1:, 1:] = whole.cumsum(axis=0, dtype=np.int64).cumsum(axis=1)
     below, right = rows + px, cols + px
     inside = (
-        total[np.ix_(below, right)] - total[np.ix_(rows, right)]
-        - total[np.ix_(below, cols)] + total[np.ix_(rows, cols)]
-    )  # fmt: skip
+        total[np.ix_(below, right)]
+        - total[np.ix_(rows, right)]
+        - total[np.ix_(below, cols)]
+        + total[np.ix_(rows, cols)]
+    )
     return np.asarray(inside / px**2)
 
 
@@ -248,9 +261,7 @@ def _every(each: int, own: tuple[int, int], most: int) -> tuple[Int64s, slice]:
 
 def _owned(grid: WindowGrid, block: Block) -> tuple[tuple[int, int], tuple[int, int]]:
     """The rows and the columns of pixels that a block has to itself, from and to."""
-    return (
-        _own(grid.rows, block.rows, grid.height), _own(grid.cols, block.cols, grid.width)
-    )  # fmt: skip
+    return (_own(grid.rows, block.rows, grid.height), _own(grid.cols, block.cols, grid.width))
 
 
 def _own(firsts: Int64s, where: slice, length: int) -> tuple[int, int]:

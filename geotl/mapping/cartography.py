@@ -199,18 +199,24 @@ def _width(figure: Figure, text: str, points: float = _NAME_PT) -> float:
 
 def _axes(figure: Figure, layout: Layout, box: Box) -> Axes:
     return figure.add_axes(
-        (box.left / SHEET_IN, 1 - box.bottom / layout.height,
-         max(box.width, 0.01) / SHEET_IN, max(box.height, 0.01) / layout.height)
-    )  # fmt: skip
+        (
+            box.left / SHEET_IN,
+            1 - box.bottom / layout.height,
+            max(box.width, 0.01) / SHEET_IN,
+            max(box.height, 0.01) / layout.height,
+        )
+    )
 
 
 def _heading(figure: Figure, layout: Layout, facts: MapFacts) -> None:
     left, high = _MARGIN / SHEET_IN, layout.height
     title = shortened(facts.title, 78)
-    figure.text(left, 1 - _MARGIN / high, title, va="top", fontsize=16, color=INK,
-                fontweight="bold")  # fmt: skip
-    figure.text(left, 1 - (_MARGIN + 0.36) / high, subtitle(facts), va="top", fontsize=10,
-                color=FAINT)  # fmt: skip
+    figure.text(
+        left, 1 - _MARGIN / high, title, va="top", fontsize=16, color=INK, fontweight="bold"
+    )
+    figure.text(
+        left, 1 - (_MARGIN + 0.36) / high, subtitle(facts), va="top", fontsize=10, color=FAINT
+    )
     told = textwrap.fill(source_line(facts), 172)
     figure.text(left, 0.5 / high, told, va="top", fontsize=7.5, color=FAINT, linespacing=1.4)
 
@@ -234,16 +240,30 @@ def _panel(figure: Figure, layout: Layout, box: Box, image: UInt8s, look: Look) 
         if line.kind == "meridian":
             ends = _towards(line.label_at, width, box.width, ("left", "right"))
             axes.annotate(
-                line.name, (line.label_at, height), xytext=(0, -3), textcoords="offset points",
-                ha=ends, va="top", fontsize=7, color=FAINT, annotation_clip=False,
-            )  # fmt: skip
+                line.name,
+                (line.label_at, height),
+                xytext=(0, -3),
+                textcoords="offset points",
+                ha=ends,
+                va="top",
+                fontsize=7,
+                color=FAINT,
+                annotation_clip=False,
+            )
         else:
             ends = _towards(line.label_at, height, box.height, ("top", "bottom"))
             axes.annotate(
-                line.name, (0, line.label_at), xytext=(-3, 0), textcoords="offset points",
-                ha="right", va=ends, rotation=90, fontsize=7, color=FAINT,
+                line.name,
+                (0, line.label_at),
+                xytext=(-3, 0),
+                textcoords="offset points",
+                ha="right",
+                va=ends,
+                rotation=90,
+                fontsize=7,
+                color=FAINT,
                 annotation_clip=False,
-            )  # fmt: skip
+            )
     axes.set(xlim=(0, width), ylim=(height, 0), xticks=[], yticks=[])
     axes.spines[:].set_color("#8a96a2")
     axes.spines[:].set_linewidth(0.8)
@@ -265,8 +285,9 @@ def _scale(figure: Figure, layout: Layout, ground: Ground | None, look: Look) ->
     axes.set(xlim=(0, strip.width), ylim=(strip.height, 0))
     axes.set_axis_off()
     if ground is None:
-        axes.text(0, 0.1, "no reference system: no scale, no north", fontsize=8, color=FAINT,
-                  va="top")  # fmt: skip
+        axes.text(
+            0, 0.1, "no reference system: no scale, no north", fontsize=8, color=FAINT, va="top"
+        )
         return
     per_inch = ground.across_m * look.grid.width / max(box.width, 0.01)
     most = min(0.5 * strip.width, 2.6) * per_inch
@@ -275,14 +296,25 @@ def _scale(figure: Figure, layout: Layout, ground: Ground | None, look: Look) ->
     for part in range(4):
         axes.add_patch(
             Rectangle(
-                (part * long / 4, 0.08), long / 4, 0.07, linewidth=0.8, edgecolor=INK,
+                (part * long / 4, 0.08),
+                long / 4,
+                0.07,
+                linewidth=0.8,
+                edgecolor=INK,
                 facecolor=INK if part % 2 == 0 else "white",
             )
-        )  # fmt: skip
+        )
     short = long < 0.75
     axes.text(0, 0.2, "" if short else "0", fontsize=8, color=INK, va="top", ha="left")
-    axes.text(0 if short else long, 0.2, length_name(metres), fontsize=8, color=INK, va="top",
-              ha="left" if short else "right")  # fmt: skip
+    axes.text(
+        0 if short else long,
+        0.2,
+        length_name(metres),
+        fontsize=8,
+        color=INK,
+        va="top",
+        ha="left" if short else "right",
+    )
     if ground.changes:
         axes.text(0, 0.36, "along the middle parallel", fontsize=7, color=FAINT, va="top")
     _north(axes, strip.width - 0.25, 0.2, ground.north_deg)
@@ -300,11 +332,16 @@ def _north(axes: Axes, x: float, y: float, degrees: float) -> None:
 
     axes.add_patch(Polygon([at(0, 0.18), at(-0.08, -0.1), at(0, -0.04)], color=INK, linewidth=0))
     axes.add_patch(
-        Polygon([at(0, 0.18), at(0.08, -0.1), at(0, -0.04)], facecolor="white", edgecolor=INK,
-                linewidth=0.7)
-    )  # fmt: skip
-    axes.text(*at(0.17, 0.02), "N", fontsize=8.5, color=INK, ha="center", va="center",
-              fontweight="bold")  # fmt: skip
+        Polygon(
+            [at(0, 0.18), at(0.08, -0.1), at(0, -0.04)],
+            facecolor="white",
+            edgecolor=INK,
+            linewidth=0.7,
+        )
+    )
+    axes.text(
+        *at(0.17, 0.02), "N", fontsize=8.5, color=INK, ha="center", va="center", fontweight="bold"
+    )
 
 
 def _ramp(figure: Figure, layout: Layout) -> None:
@@ -335,15 +372,25 @@ def _legend(figure: Figure, layout: Layout, entries: Sequence[tuple[str, str | N
         left, top = (place // rows) * wide, 0.3 + (place % rows) * _ROW
         axes.add_patch(
             Rectangle(
-                (left + 0.01, top), 0.22, 0.14, linewidth=0.6,
+                (left + 0.01, top),
+                0.22,
+                0.14,
+                linewidth=0.6,
                 edgecolor="#c3cbd3" if colour is None else "#5b6773",
-                facecolor=colour or "white", hatch="/////" if colour is None else None,
+                facecolor=colour or "white",
+                hatch="/////" if colour is None else None,
             )
-        )  # fmt: skip
+        )
         text = name
         while len(text) > 4 and _width(figure, text) > room:
             text = shortened(name, len(text) - 1)
-        axes.text(left + 0.31, top + 0.07, text, fontsize=_NAME_PT, color=INK,
-                  va="center_baseline")  # fmt: skip
-        axes.text(left + reach, top + 0.07, share, fontsize=_NAME_PT, color=FAINT, ha="right",
-                  va="center_baseline")  # fmt: skip
+        axes.text(left + 0.31, top + 0.07, text, fontsize=_NAME_PT, color=INK, va="center_baseline")
+        axes.text(
+            left + reach,
+            top + 0.07,
+            share,
+            fontsize=_NAME_PT,
+            color=FAINT,
+            ha="right",
+            va="center_baseline",
+        )

@@ -50,9 +50,10 @@ class Interest:
         rows, cols = (
             (firsts < (start + count) * p) & (firsts + grid.px > start * p)
             for firsts, start, count in (
-                (grid.rows, cells.row, cells.height), (grid.cols, cells.col, cells.width)
+                (grid.rows, cells.row, cells.height),
+                (grid.cols, cells.col, cells.width),
             )
-        )  # fmt: skip
+        )
         return np.asarray(rows[:, None] & cols[None])
 
 

@@ -84,9 +84,13 @@ def run_job(job: Job, *, quiet: bool, say: Log) -> Mapped:
     model = _model(job.model, job.engine, changed)
     scene, reading = open_entry(model, job.entry, job.reading), job.reading
     interest = interest_in(
-        scene, model.contract.tile_px, job.options,
-        aoi=reading.aoi, bbox=reading.bbox, bbox_crs=reading.bbox_crs,
-    )  # fmt: skip
+        scene,
+        model.contract.tile_px,
+        job.options,
+        aoi=reading.aoi,
+        bbox=reading.bbox,
+        bbox_crs=reading.bbox_crs,
+    )
     return map_scene(model, scene, job.out, job.options, interest=interest, quiet=quiet, say=say)
 
 

@@ -134,9 +134,14 @@ def draw(
 
 
 def finish(
-    wanted: Mapping[str, Layer], folder: Path, tallies: Mapping[str, Tally], *,
-    classes: Sequence[str], colours: Sequence[str], tags: Mapping[str, str],
-) -> dict[str, Path]:  # fmt: skip
+    wanted: Mapping[str, Layer],
+    folder: Path,
+    tallies: Mapping[str, Tally],
+    *,
+    classes: Sequence[str],
+    colours: Sequence[str],
+    tags: Mapping[str, str],
+) -> dict[str, Path]:
     """Turn the layers into cloud-optimised GeoTIFFs in `folder/done`, and read them back.
 
     Raises:
@@ -148,9 +153,14 @@ def finish(
         part, path = folder / f"{name}.tif", folder / "done" / f"map{told.suffix}.tif"
         plain = name == "classes"
         to_cog(
-            part, path, overviews=told.overviews, tags=tags, descriptions=told.bands,
-            names=classes if plain else (), colours=colours if plain else (),
-        )  # fmt: skip
+            part,
+            path,
+            overviews=told.overviews,
+            tags=tags,
+            descriptions=told.bands,
+            names=classes if plain else (),
+            colours=colours if plain else (),
+        )
         check_written(path, tallies[name])
         part.unlink()
         made[name] = path
@@ -209,8 +219,10 @@ def _cover(sheet: Sheet, block: Window) -> Int64s:
 def _extent(grid: WindowGrid, block: Window) -> Int64s:
     """Pixels of the scene in each cell: fewer in those that reach beyond it."""
     sides = []
-    for start, count, length in ((block.row, block.height, grid.height),
-                                 (block.col, block.width, grid.width)):  # fmt: skip
+    for start, count, length in (
+        (block.row, block.height, grid.height),
+        (block.col, block.width, grid.width),
+    ):
         first = (start + np.arange(count)) * grid.posting
         sides.append(np.minimum(first + grid.posting, length) - first)
     return np.asarray(np.outer(*sides))
@@ -224,9 +236,12 @@ def _ground(areas: Float64s | None, grid: WindowGrid, block: Window) -> Float64s
 
 
 def _shown(
-    wanted: Collection[str], chances: Float64s, index: Float64s, drawn: Bools,
+    wanted: Collection[str],
+    chances: Float64s,
+    index: Float64s,
+    drawn: Bools,
     threshold: float,
-) -> Iterator[tuple[str, NDArray[Any]]]:  # fmt: skip
+) -> Iterator[tuple[str, NDArray[Any]]]:
     """What each layer holds of a block, [C,h,w]."""
     most = np.log(max(2, chances.shape[-1]))
     if "entropy" in wanted:

@@ -56,9 +56,14 @@ def workers_for(scenes: int, cores: int) -> int:
 
 
 def map_many(
-    jobs: Sequence[Job], folder: Path, crew: Crew, *, quiet: bool = False, say: Log = print,
+    jobs: Sequence[Job],
+    folder: Path,
+    crew: Crew,
+    *,
+    quiet: bool = False,
+    say: Log = print,
     complain: Log = print,
-) -> list[Outcome]:  # fmt: skip
+) -> list[Outcome]:
     """Map scenes into a folder; a mosaic and one table of areas are written beside the maps.
 
     Scenes that were mapped before, with the same model and options, are kept.
@@ -206,12 +211,16 @@ def _client(stack: ExitStack, crew: Crew, scenes: int) -> tuple[Any, int, int]:
     workers = min(crew.workers or workers_for(scenes, cores()), scenes)
     cluster = stack.enter_context(
         LocalCluster(
-            n_workers=workers, threads_per_worker=1, processes=True, memory_limit=None,
-            dashboard_address=None, silence_logs="CRITICAL",
+            n_workers=workers,
+            threads_per_worker=1,
+            processes=True,
+            memory_limit=None,
+            dashboard_address=None,
+            silence_logs="CRITICAL",
             scheduler_kwargs={"allowed_failures": 0},
             env={"OMP_NUM_THREADS": str(max(1, cores() // workers))},
         )
-    )  # fmt: skip
+    )
     return stack.enter_context(Client(cluster)), workers, workers
 
 

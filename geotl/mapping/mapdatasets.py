@@ -27,10 +27,17 @@ if TYPE_CHECKING:
 
 
 def mapped_dataset(
-    model: Mapper, scene: str | Path | xr.DataArray, out: str | Path | None,
-    options: MapOptions | None = None, *, sensor: Sensor | None = None, mask: MaskChoice = "auto",
-    aoi: str | Path | None = None, bbox: Sequence[float] | None = None, quiet: bool = True,
-) -> xr.Dataset:  # fmt: skip
+    model: Mapper,
+    scene: str | Path | xr.DataArray,
+    out: str | Path | None,
+    options: MapOptions | None = None,
+    *,
+    sensor: Sensor | None = None,
+    mask: MaskChoice = "auto",
+    aoi: str | Path | None = None,
+    bbox: Sequence[float] | None = None,
+    quiet: bool = True,
+) -> xr.Dataset:
     """Map a scene and hand out the map; arguments as `api.Model.map` takes them.
 
     Raises:
@@ -46,9 +53,14 @@ def mapped_dataset(
             folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="geotl-map-")))
             out, options = folder / "map.tif", replace(options, page=False)
         made = map_scene(
-            model, opened, Path(out), options, interest=interest, quiet=quiet,
+            model,
+            opened,
+            Path(out),
+            options,
+            interest=interest,
+            quiet=quiet,
             say=_silent if quiet else print,
-        )  # fmt: skip
+        )
         return read_map(made.files, model.contract)
 
 

@@ -78,12 +78,24 @@ def map_writer(
         OutputError: the folder cannot be written, or the disk is full.
     """
     profile = {
-        "driver": "GTiff", "count": count, "height": grid.height, "width": grid.width,
-        "dtype": dtype, "crs": grid.crs, "transform": Affine(*grid.transform), "nodata": nodata,
-        "tiled": True, "blockxsize": TILE_PX, "blockysize": TILE_PX, "compress": "deflate",
-        "predictor": 2 if np.dtype(dtype).kind == "u" else 3, "photometric": "minisblack",
-        "interleave": "band", "bigtiff": "if_safer", "sparse_ok": True,
-    }  # fmt: skip
+        "driver": "GTiff",
+        "count": count,
+        "height": grid.height,
+        "width": grid.width,
+        "dtype": dtype,
+        "crs": grid.crs,
+        "transform": Affine(*grid.transform),
+        "nodata": nodata,
+        "tiled": True,
+        "blockxsize": TILE_PX,
+        "blockysize": TILE_PX,
+        "compress": "deflate",
+        "predictor": 2 if np.dtype(dtype).kind == "u" else 3,
+        "photometric": "minisblack",
+        "interleave": "band",
+        "bigtiff": "if_safer",
+        "sparse_ok": True,
+    }
     try:
         with gdal_settings(), rasterio.open(path, "w", **profile) as stream:
             yield MapWriter(stream, path)
@@ -92,9 +104,15 @@ def map_writer(
 
 
 def to_cog(
-    part: Path, path: Path, *, overviews: Overviews, tags: Mapping[str, str],
-    descriptions: Sequence[str], names: Sequence[str] = (), colours: Sequence[str] = (),
-) -> None:  # fmt: skip
+    part: Path,
+    path: Path,
+    *,
+    overviews: Overviews,
+    tags: Mapping[str, str],
+    descriptions: Sequence[str],
+    names: Sequence[str] = (),
+    colours: Sequence[str] = (),
+) -> None:
     """Turn a GeoTIFF into a cloud-optimised one, with what people and programs read in it.
 
     Args:
@@ -144,9 +162,14 @@ def check_written(path: Path, tally: Tally) -> None:
 
 def _copy(part: Path, path: Path, overviews: Overviews, names: Sequence[str]) -> None:
     options = {
-        "driver": "COG", "compress": "deflate", "predictor": "yes", "blocksize": TILE_PX,
-        "overview_resampling": overviews, "bigtiff": "if_safer", "num_threads": 2,
-    }  # fmt: skip
+        "driver": "COG",
+        "compress": "deflate",
+        "predictor": "yes",
+        "blocksize": TILE_PX,
+        "overview_resampling": overviews,
+        "bigtiff": "if_safer",
+        "num_threads": 2,
+    }
     if not names:
         rio_shutil.copy(part, path, **options)
         return

@@ -56,9 +56,14 @@ def at_training_resolution(model: Mapper, scene: Scene) -> Scene:
 
 
 def interest_in(
-    scene: Imagery, px: int, options: MapOptions, *, aoi: str | Path | None = None,
-    bbox: Sequence[float] | None = None, bbox_crs: str | None = None,
-) -> Interest | None:  # fmt: skip
+    scene: Imagery,
+    px: int,
+    options: MapOptions,
+    *,
+    aoi: str | Path | None = None,
+    bbox: Sequence[float] | None = None,
+    bbox_crs: str | None = None,
+) -> Interest | None:
     """The part of a scene to map, None for all of it.
 
     Args:

@@ -23,9 +23,13 @@ LAYER = "classes"
 
 
 def write_polygons(
-    source: Path, path: Path, classes: Sequence[str], *, min_area_m2: float = 0.0,
+    source: Path,
+    path: Path,
+    classes: Sequence[str],
+    *,
+    min_area_m2: float = 0.0,
     date: str | None = None,
-) -> int:  # fmt: skip
+) -> int:
     """Write a polygon for each connected region of a class: its name, value and area in m2.
 
     Pixels are connected over edges, not corners. GDAL goes through the map row by row; what is

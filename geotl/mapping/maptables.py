@@ -45,14 +45,21 @@ def _rows(areas: Areas, classes: Sequence[str]) -> list[tuple[int | str, str, in
         )
     ]
     rows: list[tuple[int | str, str, int, float]] = [
-        *told, ("", NOT_MAPPED, areas.unmapped_pixels, areas.unmapped_square_metres),
-    ]  # fmt: skip
+        *told,
+        ("", NOT_MAPPED, areas.unmapped_pixels, areas.unmapped_square_metres),
+    ]
     total = sum(pixels for _, _, pixels, _ in rows)
     return [
-        (value, name, pixels, _number(metres, 1, 2), _number(metres, 1e4, 4),
-         f"{100 * pixels / max(total, 1):.2f}")
+        (
+            value,
+            name,
+            pixels,
+            _number(metres, 1, 2),
+            _number(metres, 1e4, 4),
+            f"{100 * pixels / max(total, 1):.2f}",
+        )
         for value, name, pixels, metres in rows
-    ]  # fmt: skip
+    ]
 
 
 def _number(metres: float, unit: float, digits: int) -> str:

@@ -57,15 +57,19 @@ def show(folder: Path, made: Mapping[str, Path], seen: Seen) -> dict[str, Path]:
     look = read_look(made, cells.on(task.grid.on(scene.grid)))
     look = replace(look, picture=picture_of(scene, cells, task.grid.posting, seen.picture))
     facts = MapFacts(
-        scene=scene.name, acquired=scene.acquired,
-        classes=model.contract.classes, colours=model.contract.colours,
-        areas=seen.areas, tags=seen.tags, forced=task.options.force,
+        scene=scene.name,
+        acquired=scene.acquired,
+        classes=model.contract.classes,
+        colours=model.contract.colours,
+        areas=seen.areas,
+        tags=seen.tags,
+        forced=task.options.force,
         confidence=mean_of(counts_of(made["confidence"])),
         metrics=model.notes.get("metrics", {}),
         outside=seen.outside,
         trained_on=tuple(model.notes.get("training", {}).get("dates", ())),
         files=tuple(path.name for path in seen.targets.values()),
-    )  # fmt: skip
+    )
     return write_sheet_and_page(folder, look, facts)
 
 
@@ -122,24 +126,45 @@ def _top(facts: MapFacts) -> ReportContent:
     """Title, accuracy in front, key figures and cautions."""
     judged = facts.metrics.get("overall_accuracy")
     keys = [
-        ("Mapped", facts.ground(facts.mapped_m2, int(facts.areas.pixels.sum())),
-         f"{100 - float(facts.shares[-1]):.1f} % of the valid ground"),
-        ("Mean confidence", f"{facts.confidence:.0f} %" if math.isfinite(facts.confidence) else "–",
-         "of the cells mapped"),
-    ]  # fmt: skip
+        (
+            "Mapped",
+            facts.ground(facts.mapped_m2, int(facts.areas.pixels.sum())),
+            f"{100 - float(facts.shares[-1]):.1f} % of the valid ground",
+        ),
+        (
+            "Mean confidence",
+            f"{facts.confidence:.0f} %" if math.isfinite(facts.confidence) else "–",
+            "of the cells mapped",
+        ),
+    ]
     headline = "The model was never judged"
     if judged:
         headline = f"The model's {facts.metrics['headline']}, on tiles; not of this map itself"
-        keys.insert(0, ("Overall accuracy", f"{judged['value']:.3f}",
-                        f"{judged['low']:.3f} to {judged['high']:.3f}, 95 % interval"))  # fmt: skip
+        keys.insert(
+            0,
+            (
+                "Overall accuracy",
+                f"{judged['value']:.3f}",
+                f"{judged['low']:.3f} to {judged['high']:.3f}, 95 % interval",
+            ),
+        )
     if facts.outside is not None:
-        keys.append(("Unlike the training", f"{100 * facts.outside:.1f} %",
-                     "of the cells, outside the area of applicability"))  # fmt: skip
+        keys.append(
+            (
+                "Unlike the training",
+                f"{100 * facts.outside:.1f} %",
+                "of the cells, outside the area of applicability",
+            )
+        )
     return ReportContent(
-        title=facts.title, headline=headline, kind="map",
+        title=facts.title,
+        headline=headline,
+        kind="map",
         loses=bool(not judged or facts.metrics.get("loses_to_a_baseline")),
-        summary=subtitle(facts), keys=tuple(keys), cautions=tuple(honest_notes(facts)),
-    )  # fmt: skip
+        summary=subtitle(facts),
+        keys=tuple(keys),
+        cautions=tuple(honest_notes(facts)),
+    )
 
 
 def _viewer(look: Look, facts: MapFacts, sheet: bytes) -> str:
@@ -207,11 +232,21 @@ def _legend(facts: MapFacts) -> str:
             f'<button type="button" class="pick" data-value="{k}" aria-pressed="false">{name}'
             "</button>"
         )
-        rows.append(_row(facts.colours[k], button, metres if metric else None, pixels,
-                         float(facts.shares[k])))  # fmt: skip
+        rows.append(
+            _row(
+                facts.colours[k], button, metres if metric else None, pixels, float(facts.shares[k])
+            )
+        )
     left = float(facts.areas.unmapped_square_metres)
-    rows.append(_row(None, "valid, not mapped", left if metric else None,
-                     facts.areas.unmapped_pixels, float(facts.shares[-1])))  # fmt: skip
+    rows.append(
+        _row(
+            None,
+            "valid, not mapped",
+            left if metric else None,
+            facts.areas.unmapped_pixels,
+            float(facts.shares[-1]),
+        )
+    )
     unit = "Hectares" if metric else "Pixels"
     return (
         '<div class="scroll"><table class="legend">\n<thead><tr><th scope="col">Class</th>'
@@ -241,8 +276,12 @@ def _accuracy(facts: MapFacts) -> str:
     metrics = facts.metrics
     if not metrics.get("headline"):
         return "<p>Nothing is known: the model was not judged.</p>\n"
-    names = {"overall": "Overall accuracy", "balanced": "Balanced accuracy", "kappa": "Kappa",
-             "macro_f1": "Macro F1"}  # fmt: skip
+    names = {
+        "overall": "Overall accuracy",
+        "balanced": "Balanced accuracy",
+        "kappa": "Kappa",
+        "macro_f1": "Macro F1",
+    }
     held = {"overall": metrics["overall_accuracy"]} | {
         k: v for k, v in metrics.get("bootstrap", {}).items() if k != "overall"
     }
@@ -269,12 +308,14 @@ def _accuracy(facts: MapFacts) -> str:
         parts.append(
             table_html(
                 Table(
-                    ("Class", "Tiles", "Precision", "Recall"), tuple(rows), swatches=swatches,
+                    ("Class", "Tiles", "Precision", "Recall"),
+                    tuple(rows),
+                    swatches=swatches,
                     note="Precision: how often ground so named is right (user's accuracy). "
                     "Recall: how much of the class is found (producer's accuracy).",
                 )
             )
-        )  # fmt: skip
+        )
     return "".join(parts)
 
 
@@ -287,16 +328,20 @@ def _provenance(facts: MapFacts) -> str:
     """What the map's tags say, in words, and the files that belong to it."""
     tags = facts.tags
     pairs = {
-        "Scene": tags.get("GEOTL_SCENE"), "Acquired": facts.acquired,
-        "Model (sha256)": tags.get("GEOTL_MODEL_SHA256"), "Mode": tags.get("GEOTL_MODE"),
-        "Window [px]": tags.get("GEOTL_WINDOW_PX"), "Step [px]": tags.get("GEOTL_STEP_PX"),
+        "Scene": tags.get("GEOTL_SCENE"),
+        "Acquired": facts.acquired,
+        "Model (sha256)": tags.get("GEOTL_MODEL_SHA256"),
+        "Mode": tags.get("GEOTL_MODE"),
+        "Window [px]": tags.get("GEOTL_WINDOW_PX"),
+        "Step [px]": tags.get("GEOTL_STEP_PX"),
         "Views averaged": tags.get("GEOTL_VIEWS"),
         "Dense and exact agree": tags.get("GEOTL_DENSE_AGREEMENT"),
         "Dense features corrected": tags.get("GEOTL_DENSE_CORRECTION"),
-        "Mapped": tags.get("GEOTL_DATE"), "geotl": tags.get("GEOTL_VERSION"),
+        "Mapped": tags.get("GEOTL_DATE"),
+        "geotl": tags.get("GEOTL_VERSION"),
         "Trained with": tags.get("GEOTL_TRAINED_WITH"),
         "Files": ", ".join(facts.files),
-    }  # fmt: skip
+    }
     rows = tuple((name, value) for name, value in pairs.items() if value)
     found = table_html(Table(("What", "Value"), rows))
     if recipe := tags.get("GEOTL_RECIPE"):
@@ -315,15 +360,21 @@ def _data(look: Look, facts: MapFacts) -> dict[str, Any]:
     if look.picture is not None:
         picture = "data:image/jpeg;base64," + base64.b64encode(jpeg(look.picture)).decode("ascii")
     return {
-        "width": look.grid.width, "height": look.grid.height,
-        "classes": _packed(look.classes), "confidence": _packed(look.confidence),
-        "names": list(facts.classes), "colours": rgb_of(facts.colours).tolist(),
-        "ramp": confidence_ramp().tolist(), "picture": picture,
-        "transform": list(look.grid.transform), "metric": ground is not None,
-        "across": ground.across_m if ground else 1.0, "down": ground.down_m if ground else 1.0,
+        "width": look.grid.width,
+        "height": look.grid.height,
+        "classes": _packed(look.classes),
+        "confidence": _packed(look.confidence),
+        "names": list(facts.classes),
+        "colours": rgb_of(facts.colours).tolist(),
+        "ramp": confidence_ramp().tolist(),
+        "picture": picture,
+        "transform": list(look.grid.transform),
+        "metric": ground is not None,
+        "across": ground.across_m if ground else 1.0,
+        "down": ground.down_m if ground else 1.0,
         "north": ground.north_deg if ground else 0.0,
         "lattice": None if places is None else places.round(7).tolist(),
-    }  # fmt: skip
+    }
 
 
 def _packed(values: np.ndarray[Any, Any]) -> str:

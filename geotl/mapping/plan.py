@@ -39,9 +39,13 @@ def exact_plan(task: Task, say: Log) -> Plan:
     """What is to be swept, window by window."""
     options = task.options
     return Plan(
-        task.grid, _looker(task, say), task.model.contract.sensor,
-        max(options.block_px, task.grid.px), options.min_valid, task.interest.windows(task.grid),
-    )  # fmt: skip
+        task.grid,
+        _looker(task, say),
+        task.model.contract.sensor,
+        max(options.block_px, task.grid.px),
+        options.min_valid,
+        task.interest.windows(task.grid),
+    )
 
 
 def _looker(task: Task, say: Log) -> Looker:
@@ -105,9 +109,7 @@ def sample_of(plan: Plan, sweep: Sweep, scene: Imagery) -> Sample | None:
     for block, half in _spread(plan):
         span = span_of(dense, block)
         data, valid = scene.read(span)
-        place = (
-            plan.grid.rows[block.rows] - span.row, plan.grid.cols[block.cols] - span.col
-        )  # fmt: skip
+        place = (plan.grid.rows[block.rows] - span.row, plan.grid.cols[block.cols] - span.col)
         shares = window_shares(np.all(valid, axis=0), *place, plan.grid.px)
         counts = plan.wanted[block.rows, block.cols] & (shares >= plan.min_valid)
         if not counts.any():
@@ -126,11 +128,13 @@ def sample_of(plan: Plan, sweep: Sweep, scene: Imagery) -> Sample | None:
 def _settled(mode: Mode, verdict: Verdict | None = None, told: str = "") -> dict[str, Any]:
     correction = verdict.correction if verdict and mode == "dense" else None
     return {
-        "mode": mode, "told": told,
-        "agreement": verdict and verdict.agreement, "plain": verdict and verdict.plain,
+        "mode": mode,
+        "told": told,
+        "agreement": verdict and verdict.agreement,
+        "plain": verdict and verdict.plain,
         "windows": verdict.windows if verdict else 0,
         "correction": correction and correction.noted(),
-    }  # fmt: skip
+    }
 
 
 def _words(verdict: Verdict) -> str:
@@ -151,9 +155,11 @@ def _area(model: ModelFile, task: Task, say: Log) -> Applicability | None:
         return None
     companions, trained = model.companions, model.contract.spec.views
     if task.views != trained:
-        say(f"applicability: with {task.views} views, where the training tiles' features are means "
+        say(
+            f"applicability: with {task.views} views, where the training tiles' features are means "
             f"of {trained}, windows look less like them than they are; --views {trained} compares "
-            "like with like")  # fmt: skip
+            "like with like"
+        )
     return area_of_applicability(companions.features, companions.folds)
 
 

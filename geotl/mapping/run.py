@@ -45,9 +45,15 @@ class Mapped:
 
 
 def map_scene(
-    model: Mapper, scene: Imagery, out: Path, options: MapOptions,
-    *, interest: Interest | None = None, quiet: bool = False, say: Log = print,
-) -> Mapped:  # fmt: skip
+    model: Mapper,
+    scene: Imagery,
+    out: Path,
+    options: MapOptions,
+    *,
+    interest: Interest | None = None,
+    quiet: bool = False,
+    say: Log = print,
+) -> Mapped:
     """Map a scene with a model into a GeoTIFF and what belongs to it.
 
     A run that was killed goes on where it was, and gives the same files as if it had not been; the
@@ -149,20 +155,31 @@ def _made(
     shutil.rmtree(work, ignore_errors=True)
     work.mkdir()
     drawing = Drawing(
-        sheet, task.grid, task.grid.on(task.scene.grid), task.interest.cells,
-        plan.sweep.area.threshold if plan.sweep.area else np.inf, task.interest.shown,
-    )  # fmt: skip
+        sheet,
+        task.grid,
+        task.grid.on(task.scene.grid),
+        task.interest.cells,
+        plan.sweep.area.threshold if plan.sweep.area else np.inf,
+        task.interest.shown,
+    )
     areas, tallies = draw(drawing, task.layers, work, line.counter("drawing"))
     made = finish(
-        task.layers, work, tallies,
-        classes=contract.classes, colours=contract.colours, tags=tags,
-    )  # fmt: skip
+        task.layers,
+        work,
+        tallies,
+        classes=contract.classes,
+        colours=contract.colours,
+        tags=tags,
+    )
     made[AREAS] = work / "done" / "map_areas.csv"
     write_text(made[AREAS], areas_csv(areas, contract.classes))
     if task.options.polygons:
         made[POLYGONS] = work / "done" / "map_polygons.gpkg"
         write_polygons(
-            made["classes"], made[POLYGONS], contract.classes,
-            min_area_m2=task.options.min_area_m2, date=str(sheet.note["date"]),
-        )  # fmt: skip
+            made["classes"],
+            made[POLYGONS],
+            contract.classes,
+            min_area_m2=task.options.min_area_m2,
+            date=str(sheet.note["date"]),
+        )
     return made, areas

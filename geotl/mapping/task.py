@@ -91,9 +91,11 @@ class Task:
     def layers(self) -> dict[str, Layer]:
         """The rasters wanted, by name."""
         return layers(
-            self.model.contract.classes, probabilities=self.options.probabilities,
-            applicability=self.options.applicability, entropy=self.options.entropy,
-        )  # fmt: skip
+            self.model.contract.classes,
+            probabilities=self.options.probabilities,
+            applicability=self.options.applicability,
+            entropy=self.options.entropy,
+        )
 
 
 def check_options(model: ServedModel, options: MapOptions) -> None:
@@ -144,9 +146,11 @@ def outputs(out: Path, options: MapOptions) -> dict[str, Path]:
     ['map_confidence.tif', 'map_areas.csv', 'map.png', 'map.html', 'map.tif']
     """
     wanted = layers(
-        (), probabilities=options.probabilities, applicability=options.applicability,
+        (),
+        probabilities=options.probabilities,
+        applicability=options.applicability,
         entropy=options.entropy,
-    )  # fmt: skip
+    )
     rasters = {n: out.with_name(f"{out.stem}{w.suffix}{out.suffix}") for n, w in wanted.items()}
     classes = rasters.pop("classes")
     tables = {AREAS: out.with_name(f"{out.stem}_areas.csv")}

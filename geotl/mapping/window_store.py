@@ -60,10 +60,17 @@ class Sheet:
 
 
 def open_sheet(
-    folder: Path, key: str, note: Mapping[str, Any], *,
-    windows: tuple[int, int], cells: tuple[int, int], classes: int, posting: int, blocks: int,
+    folder: Path,
+    key: str,
+    note: Mapping[str, Any],
+    *,
+    windows: tuple[int, int],
+    cells: tuple[int, int],
+    classes: int,
+    posting: int,
+    blocks: int,
     picture: tuple[tuple[int, int, int], np.dtype[Any]] | None = None,
-) -> Sheet:  # fmt: skip
+) -> Sheet:
     """Go on with the sheet in a folder if it has this key, else begin it anew.
 
     Args:
@@ -134,9 +141,10 @@ def _held(folder: Path) -> dict[str, Any] | None:
 
 
 def _begin(
-    folder: Path, told: Mapping[str, Any],
+    folder: Path,
+    told: Mapping[str, Any],
     shapes: Mapping[str, tuple[tuple[int, ...], np.dtype[Any]]],
-) -> None:  # fmt: skip
+) -> None:
     """An empty sheet whose space on the disk is taken; its key comes last, when all is there."""
     drop(folder)
     try:

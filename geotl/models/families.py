@@ -30,12 +30,19 @@ GOOGLENET_PARTS = {
     "inception5": ("maxpool4", "inception5a", "inception5b"),
 }
 INCEPTION_PARTS = {
-    "stem": ("Conv2d_1a_3x3", "Conv2d_2a_3x3", "Conv2d_2b_3x3", "maxpool1",
-             "Conv2d_3b_1x1", "Conv2d_4a_3x3", "maxpool2"),
+    "stem": (
+        "Conv2d_1a_3x3",
+        "Conv2d_2a_3x3",
+        "Conv2d_2b_3x3",
+        "maxpool1",
+        "Conv2d_3b_1x1",
+        "Conv2d_4a_3x3",
+        "maxpool2",
+    ),
     "mixed5": ("Mixed_5b", "Mixed_5c", "Mixed_5d"),
     "mixed6": ("Mixed_6a", "Mixed_6b", "Mixed_6c", "Mixed_6d", "Mixed_6e"),
     "mixed7": ("Mixed_7a", "Mixed_7b", "Mixed_7c"),
-}  # fmt: skip
+}
 ALEXNET_LAYERS = {"conv1": 3, "conv2": 6, "conv3": 8, "conv4": 10, "conv5": 13}
 SQUEEZENET_LAYERS = {"stem": 3, "fire2_3": 5, "fire4_5": 8, "fire6_7": 11, "fire8_9": 13}
 
@@ -124,76 +131,123 @@ def _inception_auxiliary(channels: int, num_classes: int) -> nn.Module:
 def _resnet(depth: int, widths: tuple[int, ...], parameters: int) -> BackboneSpec:
     name, strides = f"resnet{depth}", (4, 4, 8, 16, 32)
     return BackboneSpec(
-        name, "resnet", f"ResNet-{depth} (He 2016)",
+        name,
+        "resnet",
+        f"ResNet-{depth} (He 2016)",
         ("stem", "layer1", "layer2", "layer3", "layer4"),
-        channels=widths, strides=strides, least_px=strides,
-        prefixes=("", "layer1.", "layer2.", "layer3.", "layer4."), head=("fc.",),
-        parameters=parameters, weights=torchvision_names(name), build=partial(_resnet_stages, name),
-    )  # fmt: skip
+        channels=widths,
+        strides=strides,
+        least_px=strides,
+        prefixes=("", "layer1.", "layer2.", "layer3.", "layer4."),
+        head=("fc.",),
+        parameters=parameters,
+        weights=torchvision_names(name),
+        build=partial(_resnet_stages, name),
+    )
 
 
 def _vgg(depth: int, normalised: bool, parameters: int) -> BackboneSpec:
     name, strides = f"vgg{depth}_bn" if normalised else f"vgg{depth}", (2, 4, 8, 16, 32)
     extra = ", batch-normalised" if normalised else ""
     return BackboneSpec(
-        name, "vgg", f"VGG-{depth} (Simonyan 2015){extra}",
+        name,
+        "vgg",
+        f"VGG-{depth} (Simonyan 2015){extra}",
         tuple(f"block{i}" for i in range(1, 6)),
-        channels=(64, 128, 256, 512, 512), strides=strides, least_px=strides,
-        prefixes=("features.",) * 5, head=("classifier.",),
-        parameters=parameters, weights=torchvision_names(name), build=partial(_vgg_stages, name),
-    )  # fmt: skip
+        channels=(64, 128, 256, 512, 512),
+        strides=strides,
+        least_px=strides,
+        prefixes=("features.",) * 5,
+        head=("classifier.",),
+        parameters=parameters,
+        weights=torchvision_names(name),
+        build=partial(_vgg_stages, name),
+    )
 
 
 _NARROW, _WIDE = (64, 64, 128, 256, 512), (64, 256, 512, 1024, 2048)
 
 LENET5 = BackboneSpec(
-    "lenet5", "lenet", "LeNet-5 (LeCun 1998, dense C3), all convolutional",
+    "lenet5",
+    "lenet",
+    "LeNet-5 (LeCun 1998, dense C3), all convolutional",
     ("c1", "c3", "c5", "f6"),
-    channels=(6, 16, 120, 84), strides=(2, 4, 4, 4), least_px=(6, 16, 32, 32),
-    prefixes=("c1.", "c3.", "c5.", "f6."), head=("output.",),
-    parameters=61_706, weights=(), build=_lenet_stages,
-)  # fmt: skip
+    channels=(6, 16, 120, 84),
+    strides=(2, 4, 4, 4),
+    least_px=(6, 16, 32, 32),
+    prefixes=("c1.", "c3.", "c5.", "f6."),
+    head=("output.",),
+    parameters=61_706,
+    weights=(),
+    build=_lenet_stages,
+)
 
 ALEXNET = BackboneSpec(
-    "alexnet", "alexnet", "AlexNet (Krizhevsky 2012, 2014)", tuple(ALEXNET_LAYERS),
-    channels=(64, 192, 384, 256, 256), strides=(8, 16, 16, 16, 32), least_px=(15, 31, 31, 31, 63),
-    prefixes=("features.",) * 5, head=("classifier.",),
-    parameters=61_100_840, weights=torchvision_names("alexnet"),
+    "alexnet",
+    "alexnet",
+    "AlexNet (Krizhevsky 2012, 2014)",
+    tuple(ALEXNET_LAYERS),
+    channels=(64, 192, 384, 256, 256),
+    strides=(8, 16, 16, 16, 32),
+    least_px=(15, 31, 31, 31, 63),
+    prefixes=("features.",) * 5,
+    head=("classifier.",),
+    parameters=61_100_840,
+    weights=torchvision_names("alexnet"),
     build=partial(_feature_stages, "alexnet", ALEXNET_LAYERS),
-)  # fmt: skip
+)
 
 SQUEEZENET = BackboneSpec(
-    "squeezenet1_1", "squeezenet", "SqueezeNet 1.1 (Iandola 2016)", tuple(SQUEEZENET_LAYERS),
-    channels=(64, 128, 256, 384, 512), strides=(4, 4, 8, 16, 16), least_px=(5, 5, 9, 17, 17),
-    prefixes=("features.",) * 5, head=("classifier.",),
-    parameters=1_235_496, weights=torchvision_names("squeezenet1_1"),
+    "squeezenet1_1",
+    "squeezenet",
+    "SqueezeNet 1.1 (Iandola 2016)",
+    tuple(SQUEEZENET_LAYERS),
+    channels=(64, 128, 256, 384, 512),
+    strides=(4, 4, 8, 16, 16),
+    least_px=(5, 5, 9, 17, 17),
+    prefixes=("features.",) * 5,
+    head=("classifier.",),
+    parameters=1_235_496,
+    weights=torchvision_names("squeezenet1_1"),
     build=partial(_feature_stages, "squeezenet1_1", SQUEEZENET_LAYERS),
-)  # fmt: skip
+)
 
 GOOGLENET = BackboneSpec(
-    "googlenet", "inception", "GoogLeNet (Szegedy 2015), batch-normalised",
+    "googlenet",
+    "inception",
+    "GoogLeNet (Szegedy 2015), batch-normalised",
     tuple(GOOGLENET_PARTS),
-    channels=(192, 480, 512, 528, 832, 1024), strides=(8, 8, 16, 16, 16, 32),
+    channels=(192, 480, 512, 528, 832, 1024),
+    strides=(8, 8, 16, 16, 16, 32),
     least_px=(7, 7, 15, 15, 15, 15),
-    prefixes=("",) * 6, head=("fc.", "aux1.", "aux2."),
-    parameters=6_624_904, weights=torchvision_names("googlenet"),
+    prefixes=("",) * 6,
+    head=("fc.", "aux1.", "aux2."),
+    parameters=6_624_904,
+    weights=torchvision_names("googlenet"),
     build=partial(_inception_stages, "googlenet", GOOGLENET_PARTS),
     normalisation=CENTRED,
     auxiliary=(
         Auxiliary("inception4a", 0.3, partial(_googlenet_auxiliary, 512)),
         Auxiliary("inception4b_d", 0.3, partial(_googlenet_auxiliary, 528)),
     ),
-)  # fmt: skip
+)
 
 INCEPTION_V3 = BackboneSpec(
-    "inception_v3", "inception", "Inception v3 (Szegedy 2016)", tuple(INCEPTION_PARTS),
-    channels=(192, 288, 768, 2048), strides=(8, 8, 16, 32), least_px=(27, 27, 43, 75),
-    prefixes=("",) * 4, head=("fc.", "AuxLogits."),
-    parameters=23_834_568, weights=torchvision_names("inception_v3"),
+    "inception_v3",
+    "inception",
+    "Inception v3 (Szegedy 2016)",
+    tuple(INCEPTION_PARTS),
+    channels=(192, 288, 768, 2048),
+    strides=(8, 8, 16, 32),
+    least_px=(27, 27, 43, 75),
+    prefixes=("",) * 4,
+    head=("fc.", "AuxLogits."),
+    parameters=23_834_568,
+    weights=torchvision_names("inception_v3"),
     build=partial(_inception_stages, "inception_v3", INCEPTION_PARTS),
     normalisation=CENTRED,
     auxiliary=(Auxiliary("mixed6", 0.4, partial(_inception_auxiliary, 768)),),
-)  # fmt: skip
+)
 
 REGISTRY: dict[str, BackboneSpec] = {
     spec.name: spec

@@ -158,9 +158,11 @@ def bare(model: ModelFile) -> ModelFile:
         "metrics": {"headline": notes.get("metrics", {}).get("headline", "not judged")},
         "weights": _nameless(notes.get("weights", {})),
         BARE: {
-            "resolution_m": model.resolution_m, "mean": seen.mean.tolist(), "sd": seen.sd.tolist()
+            "resolution_m": model.resolution_m,
+            "mean": seen.mean.tolist(),
+            "sd": seen.sd.tolist(),
         },
-    }  # fmt: skip
+    }
     return ModelFile(model.network, model.contract, None, told)
 
 

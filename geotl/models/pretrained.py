@@ -223,9 +223,14 @@ def _cached_file(entry: Any, source: str, known: Normalisation) -> WeightFile:
     if published is not None and not digest.startswith(published.group(1)):
         notes = (*notes, f"{path.name} is not the file published under that name")
     return WeightFile(
-        source, digest, tensors_of(path, held), bands=known.bands, wavelengths=known.wavelengths,
-        normalisation=known, notes=notes,
-    )  # fmt: skip
+        source,
+        digest,
+        tensors_of(path, held),
+        bands=known.bands,
+        wavelengths=known.wavelengths,
+        normalisation=known,
+        notes=notes,
+    )
 
 
 def _credit(meta: Mapping[str, Any]) -> tuple[str, ...]:

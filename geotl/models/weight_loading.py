@@ -110,9 +110,14 @@ def load_weights(
         )
     rows += [TensorRow(name, "unused", None, None, None) for name in source.outside]
     return WeightReport(
-        source.source, source.sha256, tuple(rows), source.normalisation, folded, tuple(notes),
+        source.source,
+        source.sha256,
+        tuple(rows),
+        source.normalisation,
+        folded,
+        tuple(notes),
         source.lineage,
-    )  # fmt: skip
+    )
 
 
 def _first_row(

@@ -87,7 +87,10 @@ def as_json(found: Checked) -> str:
         "invalid_share": float(1 - found.facts.valid.mean()),
         "findings": [
             {
-                "gravity": one.gravity, "kind": one.kind, "said": one.said, "remedy": one.remedy,
+                "gravity": one.gravity,
+                "kind": one.kind,
+                "said": one.said,
+                "remedy": one.remedy,
                 "tiles": list(one.tiles),
             }
             for one in found.findings
@@ -96,7 +99,7 @@ def as_json(found: Checked) -> str:
         "near_duplicates": [_pair(pair, names) for pair in found.near],
         "overlaps": [_pair(pair, names) for pair in found.overlapping],
         "outliers": [{"tile": names[i], "distance": round(d, 3)} for i, d in found.far],
-    }  # fmt: skip
+    }
     return json.dumps(held, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
 
 
@@ -231,9 +234,11 @@ def _page(found: Checked, pictures: dict[str, Picture], title: str) -> str:
     parts.append(_section("Classes", table_html(_class_table(found))))
     parts.append(_section("Ranges", table_html(_range_table(found))))
     headings = {
-        "contact": "Contact sheet", "centres": "Places", "pairs": "Tiles that look alike",
+        "contact": "Contact sheet",
+        "centres": "Places",
+        "pairs": "Tiles that look alike",
         "outliers": "Outliers",
-    }  # fmt: skip
+    }
     parts += [_section(headings[name], figure_html(p)) for name, p in pictures.items()]
     return page_html(title, "\n".join(parts) + "\n")
 
@@ -266,11 +271,13 @@ def _class_table(found: Checked) -> Table:
     labels = found.index.labels
     rows = tuple(
         (
-            name, number, number / max(len(labels), 1),
+            name,
+            number,
+            number / max(len(labels), 1),
             float(1 - found.facts.valid[labels == i].mean()) if number else None,
         )
         for i, (name, number) in enumerate(_counts(found).items())
-    )  # fmt: skip
+    )
     return Table(("Class", "Tiles", "Share of tiles", "Pixels without data"), rows)
 
 

@@ -26,9 +26,13 @@ def centres_figure(places: Float64s, labels: Int64s, classes: Sequence[str], crs
     ):
         mine = known & (labels == label)
         axes.scatter(
-            places[mine, 0], places[mine, 1], size, color=colour, linewidths=0,
+            places[mine, 0],
+            places[mine, 1],
+            size,
+            color=colour,
+            linewidths=0,
             label=f"{shortened(name, 28)} ({int(mine.sum())})",
-        )  # fmt: skip
+        )
     plain_axes(axes, f"Where the tiles lie ({shortened(crs, 40)})")
     axes.set_aspect("equal", adjustable="datalim")
     axes.xaxis.set_major_locator(MaxNLocator(5))
@@ -37,9 +41,15 @@ def centres_figure(places: Float64s, labels: Int64s, classes: Sequence[str], crs
     axes.xaxis.set_major_formatter(StrMethodFormatter(decimals))
     axes.yaxis.set_major_formatter(StrMethodFormatter(decimals))
     axes.legend(
-        frameon=False, fontsize=8.5, labelcolor=INK, loc="upper left", bbox_to_anchor=(1.0, 1.0),
-        markerscale=float(np.sqrt(30 / size)), handletextpad=0.2, borderaxespad=0.2,
-    )  # fmt: skip
+        frameon=False,
+        fontsize=8.5,
+        labelcolor=INK,
+        loc="upper left",
+        bbox_to_anchor=(1.0, 1.0),
+        markerscale=float(np.sqrt(30 / size)),
+        handletextpad=0.2,
+        borderaxespad=0.2,
+    )
     return encoded(figure)
 
 
@@ -54,9 +64,14 @@ def contact_figure(rows: Sequence[tuple[str, Sequence[UInt8s]]]) -> bytes:
         low = height - (line + 1) * (side + gap) + gap
         first, _, second = name.partition("\n")
         figure.text(
-            (head - 0.12) / width, (low + side / 2) / height, f"{shortened(first, 22)}\n{second}",
-            ha="right", va="center", fontsize=8.5, color=INK,
-        )  # fmt: skip
+            (head - 0.12) / width,
+            (low + side / 2) / height,
+            f"{shortened(first, 22)}\n{second}",
+            ha="right",
+            va="center",
+            fontsize=8.5,
+            color=INK,
+        )
         for cell, tile in enumerate(tiles):
             left = head + cell * (side + gap)
             axes = figure.add_axes((left / width, low / height, side / width, side / height))
@@ -82,7 +97,11 @@ def pairs_figure(pairs: Sequence[tuple[UInt8s, UInt8s, str, str]]) -> bytes:
             axes.set_axis_off()
         for line, (text, colour) in enumerate(((below, INK), (faint, FAINT))):
             figure.text(
-                left / width, (low - 0.04 - 0.14 * line) / height, shortened(text, 46), va="top",
-                fontsize=7, color=colour,
-            )  # fmt: skip
+                left / width,
+                (low - 0.04 - 0.14 * line) / height,
+                shortened(text, 46),
+                va="top",
+                fontsize=7,
+                color=colour,
+            )
     return encoded(figure)

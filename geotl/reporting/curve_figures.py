@@ -47,10 +47,15 @@ def _mark(axes: Axes, place: float, text: str, colour: str, height: float) -> No
     axes.axvline(place, color=colour, linewidth=1.2, linestyle=(0, (3, 2)))
     left = place > 0.6 * max(axes.get_xlim()[1], place)
     axes.annotate(
-        text, (place, height), xycoords=("data", "axes fraction"),
-        xytext=(-4 if left else 4, 0), textcoords="offset points",
-        ha="right" if left else "left", fontsize=9, color=INK,
-    )  # fmt: skip
+        text,
+        (place, height),
+        xycoords=("data", "axes fraction"),
+        xytext=(-4 if left else 4, 0),
+        textcoords="offset points",
+        ha="right" if left else "left",
+        fontsize=9,
+        color=INK,
+    )
 
 
 def learning_curve_figure(curves: Mapping[str, LearningCurve]) -> bytes:
@@ -86,8 +91,12 @@ def _extrapolation(axes: Axes, curve: LearningCurve, name: str, colour: str) -> 
         return
     beyond = np.geomspace(curve.shots[-1], curve.extrapolated()[-1][0], 60)
     axes.plot(
-        beyond, curve.law.at(beyond), color=colour, linewidth=1.6, linestyle=(0, (4, 3)),
+        beyond,
+        curve.law.at(beyond),
+        color=colour,
+        linewidth=1.6,
+        linestyle=(0, (4, 3)),
         label=f"{name}, extrapolated",
-    )  # fmt: skip
+    )
     for shots, ends in curve.extrapolated_intervals().items():
         axes.plot([shots, shots], ends, color=colour, linewidth=1, alpha=0.6)

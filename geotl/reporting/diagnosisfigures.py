@@ -39,11 +39,24 @@ def standing_figure(rows: Sequence[tuple[str, Interval, bool]], target: float | 
     axes = figure.add_subplot()
     for place, (_, accuracy, learnt) in enumerate(rows):
         colour = ORANGE if learnt else BLUE
-        axes.plot([accuracy.low, accuracy.high], [place, place], color=colour, linewidth=2.4,
-                  solid_capstyle="butt", alpha=0.55)  # fmt: skip
+        axes.plot(
+            [accuracy.low, accuracy.high],
+            [place, place],
+            color=colour,
+            linewidth=2.4,
+            solid_capstyle="butt",
+            alpha=0.55,
+        )
         axes.plot(accuracy.value, place, "o", color=colour, markersize=7)
-        axes.annotate(f"{accuracy.value:.3f}", (accuracy.value, place), xytext=(0, 6),
-                      textcoords="offset points", ha="center", fontsize=9, color=INK)  # fmt: skip
+        axes.annotate(
+            f"{accuracy.value:.3f}",
+            (accuracy.value, place),
+            xytext=(0, 6),
+            textcoords="offset points",
+            ha="center",
+            fontsize=9,
+            color=INK,
+        )
     lows = [accuracy.low for _, accuracy, _ in rows] + ([target] if target else [])
     axes.set(ylim=(len(rows) - 0.4, -0.75), xlim=(max(0.0, min(lows) - 0.05), 1.02))
     plain_axes(axes, "", grid="x")
@@ -70,19 +83,33 @@ def epochs_figure(history: Sequence[Part], best: int | None, verdict: Verdict) -
         ):
             values = [row.get(f"{name}_{kind}", math.nan) for row in history]
             if np.isfinite(values).any():
-                axes.plot(epochs, values, color=colour, linewidth=1.8, label=label,
-                          marker="o" if len(epochs) < 15 else "", markersize=3.5)  # fmt: skip
+                axes.plot(
+                    epochs,
+                    values,
+                    color=colour,
+                    linewidth=1.8,
+                    label=label,
+                    marker="o" if len(epochs) < 15 else "",
+                    markersize=3.5,
+                )
         if best is not None:
-            axes.axvline(best, color=GREY, linewidth=1, linestyle=(0, (2, 2)), zorder=1,
-                         label="kept epoch")  # fmt: skip
+            axes.axvline(
+                best, color=GREY, linewidth=1, linestyle=(0, (2, 2)), zorder=1, label="kept epoch"
+            )
         plain_axes(axes, kind)
         axes.set_xlabel("epoch")
         axes.xaxis.set_major_locator(MaxNLocator(6, integer=True))
     _finished(left, max(epochs), verdict)
     _target(left, verdict.target)
     _percent(left)
-    figure.legend(*left.get_legend_handles_labels(), loc="outside lower center", ncols=3,
-                  frameon=False, fontsize=9, labelcolor=INK)  # fmt: skip
+    figure.legend(
+        *left.get_legend_handles_labels(),
+        loc="outside lower center",
+        ncols=3,
+        frameon=False,
+        fontsize=9,
+        labelcolor=INK,
+    )
     return encoded(figure)
 
 
@@ -94,8 +121,16 @@ def _finished(axes: Axes, last: float, verdict: Verdict) -> None:
         (verdict.validation, BLUE, "finished, judged tiles"),
     ):
         ends = [[accuracy.value - accuracy.low], [accuracy.high - accuracy.value]]
-        axes.errorbar([place], [accuracy.value], yerr=ends, fmt="D", color=colour, markersize=5,
-                      elinewidth=1.4, label=name)  # fmt: skip
+        axes.errorbar(
+            [place],
+            [accuracy.value],
+            yerr=ends,
+            fmt="D",
+            color=colour,
+            markersize=5,
+            elinewidth=1.4,
+            label=name,
+        )
 
 
 def head_figure(head: Part, target: float | None) -> bytes:
@@ -110,12 +145,25 @@ def head_figure(head: Part, target: float | None) -> bytes:
     ):
         known = [(row["setting"], row[name]) for row in path if row.get(name) is not None]
         if known:
-            axes.plot(*zip(*known, strict=True), color=colour, linestyle=style, marker="o",
-                      markersize=4, linewidth=1.8, label=label)  # fmt: skip
+            axes.plot(
+                *zip(*known, strict=True),
+                color=colour,
+                linestyle=style,
+                marker="o",
+                markersize=4,
+                linewidth=1.8,
+                label=label,
+            )
     folds = any(row.get("folds") is not None for row in path)
     how = "chosen by log-loss in the folds" if folds else "taken"
-    axes.axvline(head["chosen"], color=GREY, linewidth=1, linestyle=(0, (2, 2)), zorder=1,
-                 label=f"{how}: {head['chosen']:g}")  # fmt: skip
+    axes.axvline(
+        head["chosen"],
+        color=GREY,
+        linewidth=1,
+        linestyle=(0, (2, 2)),
+        zorder=1,
+        label=f"{how}: {head['chosen']:g}",
+    )
     plain_axes(axes, "accuracy, from a head pressed hard to a free one")
     axes.set_xscale("log")
     if head["kind"] == "discriminant":
@@ -127,8 +175,14 @@ def head_figure(head: Part, target: float | None) -> bytes:
     axes.set_xlabel(f"{what}   (regularised \N{RIGHTWARDS ARROW} free)")
     _target(axes, target)
     _percent(axes)
-    figure.legend(*axes.get_legend_handles_labels(), loc="outside lower center", ncols=2,
-                  frameon=False, fontsize=9, labelcolor=INK)  # fmt: skip
+    figure.legend(
+        *axes.get_legend_handles_labels(),
+        loc="outside lower center",
+        ncols=2,
+        frameon=False,
+        fontsize=9,
+        labelcolor=INK,
+    )
     return encoded(figure)
 
 
@@ -139,10 +193,25 @@ def capacity_figure(parts: Mapping[str, Part]) -> bytes:
     for axes, (name, part) in zip(panels, parts.items(), strict=True):
         steps, training, use = zip(*part["path"], strict=True)
         mark = "o" if len(steps) < 25 else ""
-        axes.plot(steps, training, color=ORANGE, linewidth=1.5, linestyle=DASHES, marker=mark,
-                  markersize=3, label="in training mode")  # fmt: skip
-        axes.plot(steps, use, color=BLUE, linewidth=2, marker=mark, markersize=3.5,
-                  label="in evaluation mode")  # fmt: skip
+        axes.plot(
+            steps,
+            training,
+            color=ORANGE,
+            linewidth=1.5,
+            linestyle=DASHES,
+            marker=mark,
+            markersize=3,
+            label="in training mode",
+        )
+        axes.plot(
+            steps,
+            use,
+            color=BLUE,
+            linewidth=2,
+            marker=mark,
+            markersize=3.5,
+            label="in evaluation mode",
+        )
         plain_axes(axes, name)
         axes.set_xlabel("step")
         axes.xaxis.set_major_locator(MaxNLocator(6, integer=True))
@@ -167,15 +236,22 @@ def rates_figure(found: Part, own: float) -> bytes:
         (own, INK, "the recipe's train.lr"),
     ):
         if rate is not None:
-            axes.axvline(rate, color=colour, linewidth=1.4, linestyle=DASHES,
-                         label=f"{name}: {rate:.1e}")  # fmt: skip
+            axes.axvline(
+                rate, color=colour, linewidth=1.4, linestyle=DASHES, label=f"{name}: {rate:.1e}"
+            )
     plain_axes(axes, "loss while the learning rate rises")
     axes.set_xscale("log")
     axes.set_ylim(0, 1.08 * float(smooth.max()))
     axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:.0e}"))
     axes.set_xlabel("learning rate of the head")
-    figure.legend(*axes.get_legend_handles_labels(), loc="outside lower center", ncols=2,
-                  frameon=False, fontsize=9, labelcolor=INK)  # fmt: skip
+    figure.legend(
+        *axes.get_legend_handles_labels(),
+        loc="outside lower center",
+        ncols=2,
+        frameon=False,
+        fontsize=9,
+        labelcolor=INK,
+    )
     return encoded(figure)
 
 
@@ -195,7 +271,11 @@ def _target(axes: Axes, target: float | None, *, across: bool = False) -> None:
     draw(target, color=INK, linewidth=1.1, linestyle=(0, (5, 2)), zorder=1)
     place: tuple[float, float] = (target, 1.0) if across else (0.0, target)
     axes.annotate(
-        f"target {target:g}", place,
+        f"target {target:g}",
+        place,
         xycoords=("data", "axes fraction") if across else ("axes fraction", "data"),
-        xytext=(3, -9) if across else (3, 3), textcoords="offset points", fontsize=8.5, color=INK,
-    )  # fmt: skip
+        xytext=(3, -9) if across else (3, 3),
+        textcoords="offset points",
+        fontsize=8.5,
+        color=INK,
+    )

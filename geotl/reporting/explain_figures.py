@@ -73,9 +73,13 @@ def _overlay(axes: Axes, tile: UInt8s, fall: Floats) -> None:
     shown = np.clip(fall / top, 0, 1) if top > 0 else np.zeros_like(fall)
     high, wide = grey.shape
     axes.imshow(
-        shown, cmap=_HEAT, vmin=0, vmax=1, interpolation="bilinear",
+        shown,
+        cmap=_HEAT,
+        vmin=0,
+        vmax=1,
+        interpolation="bilinear",
         extent=(-0.5, wide - 0.5, high - 0.5, -0.5),
-    )  # fmt: skip
+    )
 
 
 def _times(fall: float) -> str:
@@ -92,15 +96,24 @@ def _times(fall: float) -> str:
 def _under(axes: Axes, first: str, second: str, colour: str) -> None:
     for line, (text, tint) in enumerate(((first, INK), (second, colour))):
         axes.annotate(
-            text, (0, 0), xycoords="axes fraction", xytext=(0, -3 - 10 * line),
-            textcoords="offset points", va="top", fontsize=7.5, color=tint,
-        )  # fmt: skip
+            text,
+            (0, 0),
+            xycoords="axes fraction",
+            xytext=(0, -3 - 10 * line),
+            textcoords="offset points",
+            va="top",
+            fontsize=7.5,
+            color=tint,
+        )
 
 
 def embedding_figure(
-    places: Floats, truth: Int64s, wrong: Bools,
-    classes: Sequence[str], colours: Sequence[str],
-) -> bytes:  # fmt: skip
+    places: Floats,
+    truth: Int64s,
+    wrong: Bools,
+    classes: Sequence[str],
+    colours: Sequence[str],
+) -> bytes:
     """Tiles in the plane, marked by their class; those named wrongly have a dark ring.
 
     Classes differ in colour and in shape, so that grey paper will do; their names stand beside the
@@ -123,9 +136,14 @@ def embedding_figure(
     axes.spines[:].set_visible(True)
     axes.spines[:].set_color(RULE)
     figure.legend(
-        handles=marks, loc="outside right upper", frameon=False, fontsize=9, labelcolor=INK,
-        ncols=math.ceil(len(marks) / MOST_IN_COLUMN), handletextpad=0.3,
-    )  # fmt: skip
+        handles=marks,
+        loc="outside right upper",
+        frameon=False,
+        fontsize=9,
+        labelcolor=INK,
+        ncols=math.ceil(len(marks) / MOST_IN_COLUMN),
+        handletextpad=0.3,
+    )
     return encoded(figure)
 
 
@@ -134,17 +152,30 @@ def _class_marks(axes: Axes, places: Floats, wrong: Bools, colour: str, shape: s
     for missed, size, edge, width in ((False, 20, GREY, 0.3), (True, 32, INK, 1.1)):
         some = places[wrong == missed]
         axes.scatter(
-            some[:, 0], some[:, 1], s=size, color=colour, marker=shape, edgecolors=edge,
-            linewidths=width, zorder=3 if missed else 2,
-        )  # fmt: skip
+            some[:, 0],
+            some[:, 1],
+            s=size,
+            color=colour,
+            marker=shape,
+            edgecolors=edge,
+            linewidths=width,
+            zorder=3 if missed else 2,
+        )
 
 
 def _mark(shape: str, colour: str, name: str, edge: str = GREY) -> Line2D:
     """A line of the legend."""
     return Line2D(
-        [], [], linestyle="", marker=shape, markersize=6, markerfacecolor=colour,
-        markeredgecolor=edge, markeredgewidth=0.4 if edge == GREY else 1.1, label=name,
-    )  # fmt: skip
+        [],
+        [],
+        linestyle="",
+        marker=shape,
+        markersize=6,
+        markerfacecolor=colour,
+        markeredgecolor=edge,
+        markeredgewidth=0.4 if edge == GREY else 1.1,
+        label=name,
+    )
 
 
 def pairs_figure(

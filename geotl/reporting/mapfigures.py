@@ -74,29 +74,52 @@ def _dots(
     ):
         if math.isfinite(low):
             axes.plot(
-                [max(low, 0.0), min(high, most)], [place + shift] * 2, color=colour,
-                linewidth=3, alpha=0.4, solid_capstyle="butt",
-            )  # fmt: skip
+                [max(low, 0.0), min(high, most)],
+                [place + shift] * 2,
+                color=colour,
+                linewidth=3,
+                alpha=0.4,
+                solid_capstyle="butt",
+            )
         axes.plot(value, place + shift, "o", color=colour, markersize=6)
 
 
 def _mapped(axes: Axes, values: Float64s) -> None:
     places = [place + _STEP for place in range(len(values))]
     axes.plot(
-        values, places, "D", markerfacecolor="white", markeredgecolor=GREY, markeredgewidth=1.5,
+        values,
+        places,
+        "D",
+        markerfacecolor="white",
+        markeredgecolor=GREY,
+        markeredgewidth=1.5,
         markersize=5.5,
-    )  # fmt: skip
+    )
 
 
 def _legend(axes: Axes, entries: Sequence[tuple[str, str, bool]]) -> None:
     marks = [
         Line2D(
-            [], [], linestyle="", marker="o" if filled else "D", markersize=6, label=name,
-            markerfacecolor=colour if filled else "white", markeredgecolor=colour,
+            [],
+            [],
+            linestyle="",
+            marker="o" if filled else "D",
+            markersize=6,
+            label=name,
+            markerfacecolor=colour if filled else "white",
+            markeredgecolor=colour,
         )
         for name, colour, filled in entries
-    ]  # fmt: skip
+    ]
     axes.legend(
-        handles=marks, frameon=False, fontsize=9, labelcolor=FAINT, ncols=2, loc="lower right",
-        bbox_to_anchor=(1.0, 1.0), handletextpad=0.1, columnspacing=1.0, borderaxespad=0.2,
-    )  # fmt: skip
+        handles=marks,
+        frameon=False,
+        fontsize=9,
+        labelcolor=FAINT,
+        ncols=2,
+        loc="lower right",
+        bbox_to_anchor=(1.0, 1.0),
+        handletextpad=0.1,
+        columnspacing=1.0,
+        borderaxespad=0.2,
+    )

@@ -54,10 +54,15 @@ class _Setup:
 
 
 def diagnose(
-    recipe: Recipe, out: Path,
-    *, quick: bool = False, judged: int | None = None, with_curve: bool = False,
-    quiet: bool = False, say: Log = print,
-) -> Diagnosis:  # fmt: skip
+    recipe: Recipe,
+    out: Path,
+    *,
+    quick: bool = False,
+    judged: int | None = None,
+    with_curve: bool = False,
+    quiet: bool = False,
+    say: Log = print,
+) -> Diagnosis:
     """Say where a recipe's network stands, and write figures, page and JSON.
 
     Args:
@@ -77,18 +82,45 @@ def diagnose(
     setup, recipe = _prepared(recipe, out, quick=quick, judged=judged, quiet=quiet, say=say)
     with ProgressLine(quiet=quiet) as line:
         parts = {
-            "standing": _kept(setup, "standing", lambda: standing(
-                setup.recipe, setup.source, setup.draw, out / "fit", quiet=quiet)),
-            "noise": _kept(setup, "noise", lambda: noise_by_heart(
-                setup.recipe, setup.source, setup.draw, setup.extent,
-                line.counter("learning noise by heart"))),
-            "own": _kept(setup, "own", lambda: own_by_heart(
-                setup.recipe, setup.source, setup.draw, setup.extent,
-                line.counter("learning the training tiles by heart"))),
-            "rates": _kept(setup, "rates", lambda: rate_range(
-                setup.recipe, setup.source, setup.draw, setup.extent,
-                line.counter("trying learning rates"))),
-        }  # fmt: skip
+            "standing": _kept(
+                setup,
+                "standing",
+                lambda: standing(setup.recipe, setup.source, setup.draw, out / "fit", quiet=quiet),
+            ),
+            "noise": _kept(
+                setup,
+                "noise",
+                lambda: noise_by_heart(
+                    setup.recipe,
+                    setup.source,
+                    setup.draw,
+                    setup.extent,
+                    line.counter("learning noise by heart"),
+                ),
+            ),
+            "own": _kept(
+                setup,
+                "own",
+                lambda: own_by_heart(
+                    setup.recipe,
+                    setup.source,
+                    setup.draw,
+                    setup.extent,
+                    line.counter("learning the training tiles by heart"),
+                ),
+            ),
+            "rates": _kept(
+                setup,
+                "rates",
+                lambda: rate_range(
+                    setup.recipe,
+                    setup.source,
+                    setup.draw,
+                    setup.extent,
+                    line.counter("trying learning rates"),
+                ),
+            ),
+        }
     shown = _curve(setup) if with_curve else None
     found = concluded(setup, recipe, parts, shown)
     written = write_diagnosis(out, found)
@@ -165,9 +197,12 @@ def concluded(
     found = regularisers(recipe.model_dump(), batchnorm=held["batchnorm"])
     judged = len(setup.draw.split.test)
     steps = next_steps(
-        verdict, found, recipe.strategy, stage_one=parts["own"]["accuracy"],
+        verdict,
+        found,
+        recipe.strategy,
+        stage_one=parts["own"]["accuracy"],
         more_tiles=judged < setup.all_judged,
-    )  # fmt: skip
+    )
     facts = {
         "Recipe": recipe.name,
         "Strategy": recipe.strategy,
@@ -177,7 +212,14 @@ def concluded(
         "Seed": str(recipe.seed),
     }
     return Diagnosis(
-        title=recipe.title or recipe.name, strategy=recipe.strategy, verdict=verdict, steps=steps,
-        regularisers=tuple(found), parts=parts, lr=recipe.train.lr, facts=facts, curve=shown,
+        title=recipe.title or recipe.name,
+        strategy=recipe.strategy,
+        verdict=verdict,
+        steps=steps,
+        regularisers=tuple(found),
+        parts=parts,
+        lr=recipe.train.lr,
+        facts=facts,
+        curve=shown,
         recipe=dump(recipe),
-    )  # fmt: skip
+    )

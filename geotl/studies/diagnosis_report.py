@@ -84,11 +84,14 @@ def lines(found: Diagnosis) -> list[str]:
     """The verdict and what it rests on, in a few printed lines."""
     on = [one.name for one in found.regularisers if one.state == "on"]
     said = [
-        found.verdict.line(), f"  because {found.verdict.because}",
-        capacity_line(found.parts["noise"], "64 tiles of noise"), found.first_stage,
-        f"regularisers on: {', '.join(on) or 'none'}", rate_line(found.parts["rates"], found.lr),
+        found.verdict.line(),
+        f"  because {found.verdict.because}",
+        capacity_line(found.parts["noise"], "64 tiles of noise"),
+        found.first_stage,
+        f"regularisers on: {', '.join(on) or 'none'}",
+        rate_line(found.parts["rates"], found.lr),
         "next, the most promising first:",
-    ]  # fmt: skip
+    ]
     return said + [f"  {n}. {step.line()}" for n, step in enumerate(found.steps, 1)]
 
 
@@ -135,15 +138,17 @@ def write_diagnosis(folder: Path, found: Diagnosis) -> list[Path]:
 def as_json(found: Diagnosis) -> str:
     """Everything found, as JSON."""
     told = {
-        "verdict": found.verdict.to_dict(), "strategy": found.strategy,
+        "verdict": found.verdict.to_dict(),
+        "strategy": found.strategy,
         "next": [asdict(step) for step in found.steps],
         "regularisers": [
             {"name": r.name, "kind": r.kind, "state": r.state, "setting": r.setting}
             for r in found.regularisers
         ],
-        "facts": dict(found.facts), "parts": found.parts,
+        "facts": dict(found.facts),
+        "parts": found.parts,
         "curve": list(found.curve[1]) if found.curve else None,
-    }  # fmt: skip
+    }
     return json.dumps(plain(told), indent=2, ensure_ascii=False) + "\n"
 
 
@@ -158,28 +163,33 @@ def _pictures(found: Diagnosis) -> dict[str, Picture]:
     ]
     made = {
         "standing": Picture(
-            standing_figure(rows, found.verdict.target), "Accuracies against the target",
+            standing_figure(rows, found.verdict.target),
+            "Accuracies against the target",
             "The recipe as it is, and below it stage 1: every regulariser off.",
         ),
         "curves": _curves(standing, found.verdict),
-    }  # fmt: skip
-    learnt = {"64 tiles of noise, random labels": found.parts["noise"],
-              "your training tiles": own}  # fmt: skip
+    }
+    learnt = {"64 tiles of noise, random labels": found.parts["noise"], "your training tiles": own}
     if own["steps"]:
         made["capacity"] = Picture(
-            capacity_figure(learnt), "Tiles learnt by heart",
+            capacity_figure(learnt),
+            "Tiles learnt by heart",
             "Only evaluation mode counts: in training mode, batch normalisation standardises each "
             "batch by itself and flatters the network. The dashed line is read before each step, "
             "as a training log is.",
-        )  # fmt: skip
+        )
     if "none" not in found.parts["rates"]:
         made["rates"] = Picture(
-            rates_figure(found.parts["rates"], found.lr), "Learning-rate range test",
+            rates_figure(found.parts["rates"], found.lr),
+            "Learning-rate range test",
             "One batch a rate, on a copy of the network.",
-        )  # fmt: skip
+        )
     if found.curve:
-        made["labels"] = Picture(found.curve[0], "Accuracy by labels a class",
-                                 "All sizes of a draw are judged on the same tiles.")  # fmt: skip
+        made["labels"] = Picture(
+            found.curve[0],
+            "Accuracy by labels a class",
+            "All sizes of a draw are judged on the same tiles.",
+        )
     return made
 
 
@@ -187,18 +197,20 @@ def _curves(standing: Part, verdict: Verdict) -> Picture:
     """Learning curves: by epoch, or for a probe by how hard its head is pressed."""
     if standing["head"] is not None:
         return Picture(
-            head_figure(standing["head"], verdict.target), "Accuracy by setting of the head",
+            head_figure(standing["head"], verdict.target),
+            "Accuracy by setting of the head",
             "A probe has no epochs. Its curve runs from a head that is pressed hard (underfits) to "
             "a free one (may overfit). The folds inside the labels choose, by least log-loss after "
             "temperature scaling, of which accuracy is a coarse picture; the judged tiles only "
             "show.",
-        )  # fmt: skip
+        )
     return Picture(
-        epochs_figure(standing["history"], standing["best_epoch"], verdict), "Learning curves",
+        epochs_figure(standing["history"], standing["best_epoch"], verdict),
+        "Learning curves",
         "The training line is read while training: with augmentation and dropout on, and weights "
         "still changing, so it may lie below the held-out one. The diamonds are the finished "
         "network in evaluation mode; the verdict rests on these.",
-    )  # fmt: skip
+    )
 
 
 def page(found: Diagnosis, pictures: Mapping[str, Picture]) -> str:
@@ -212,11 +224,13 @@ def page(found: Diagnosis, pictures: Mapping[str, Picture]) -> str:
         section_html("next", "What to try next", steps_html(found.steps)),
         section_html("capacity", "Can it overfit at all?", _capacity_html(found, shown_of)),
         section_html("curves", "Learning curves", shown_of["curves"]),
-        section_html("rates", "Learning rate", _sentence(rates)
-                     + shown_of.get("rates", "")),
-        section_html("regularisers", "Regularisers: what is on, what is off",
-                     table_html(regularisers_table(found.regularisers))),
-    ]  # fmt: skip
+        section_html("rates", "Learning rate", _sentence(rates) + shown_of.get("rates", "")),
+        section_html(
+            "regularisers",
+            "Regularisers: what is on, what is off",
+            table_html(regularisers_table(found.regularisers)),
+        ),
+    ]
     if found.curve:
         told = "".join(_sentence(line.strip()) for line in found.curve[1][-2:])
         parts.append(section_html("labels", "What more labels bring", shown_of["labels"] + told))
@@ -229,7 +243,9 @@ def _top(found: Diagnosis) -> ReportContent:
     verdict, own = found.verdict, found.parts["own"]
     target = "none stated" if verdict.target is None else f"{verdict.target:.3f}"
     return ReportContent(
-        title=found.title, headline=verdict.headline, kind="diagnosis",
+        title=found.title,
+        headline=verdict.headline,
+        kind="diagnosis",
         loses=verdict.word in ("under", "over"),
         keys=(
             ("Training accuracy", f"{verdict.train.value:.3f}", _ends(verdict.train)),
@@ -238,7 +254,7 @@ def _top(found: Diagnosis) -> ReportContent:
             ("Stage 1, all off", f"{own['accuracy']:.3f}", "training accuracy"),
         ),
         facts=found.facts,
-    )  # fmt: skip
+    )
 
 
 def stand_html(verdict: Verdict) -> str:
@@ -255,10 +271,11 @@ def regularisers_table(found: Sequence[Regulariser]) -> Table:
     """Regularisers with their state."""
     rows = tuple((one.name, one.kind, one.state, one.setting) for one in found)
     return Table(
-        ("Regulariser", "Kind", "State", "The recipe says"), rows,
+        ("Regulariser", "Kind", "State", "The recipe says"),
+        rows,
         note="Explicit: meant to regularise. Implicit: meant for something else, and regularises "
         "on the side.",
-    )  # fmt: skip
+    )
 
 
 def _capacity_html(found: Diagnosis, pictures: Mapping[str, str]) -> str:
@@ -271,8 +288,9 @@ def _capacity_html(found: Diagnosis, pictures: Mapping[str, str]) -> str:
         "<p>The network is a frozen probe: what is asked here is only whether a linear head on its "
         "features can name the tiles. With more features than tiles it nearly always can, so a "
         "pass says little, and a failure much.</p>\n"
-        if found.strategy == "probe" else ""
-    )  # fmt: skip
+        if found.strategy == "probe"
+        else ""
+    )
     return (
         f"<p>{lead}</p>\n{_sentence(what)}{_sentence(found.first_stage)}{probe}"
         f"{pictures.get('capacity', '')}"

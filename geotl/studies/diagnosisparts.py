@@ -241,6 +241,9 @@ def _flat(raw: Floats, network: TileClassifier) -> torch.Tensor:
 
 def _told(found: Memorised) -> Part:
     return {
-        "tiles": found.tiles, "steps": found.steps, "accuracy": found.accuracy,
-        "path": found.path, "looked_perfect": found.looked_perfect,
-    }  # fmt: skip
+        "tiles": found.tiles,
+        "steps": found.steps,
+        "accuracy": found.accuracy,
+        "path": found.path,
+        "looked_perfect": found.looked_perfect,
+    }

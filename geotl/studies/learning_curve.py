@@ -31,9 +31,14 @@ HEADER = ("curve", "labels_per_class", "kind", "mean", "sd", "low", "high", "dra
 
 
 def curve(
-    recipe: Recipe, out: Path,
-    *, shots: Sequence[int] = (), draws: int | None = None, quiet: bool = False, say: Log = print,
-) -> dict[str, LearningCurve]:  # fmt: skip
+    recipe: Recipe,
+    out: Path,
+    *,
+    shots: Sequence[int] = (),
+    draws: int | None = None,
+    quiet: bool = False,
+    say: Log = print,
+) -> dict[str, LearningCurve]:
     """Fit a recipe to growing numbers of labels a class, and write table, figure and recipe.
 
     All sizes of a draw are judged on the same tiles, and its smaller sets are part of its larger
@@ -124,18 +129,26 @@ def _base(recipe: Recipe, source: Source, number: int, most: int) -> Draw:
         whole = recipe.split.model_copy(update={"shots": None})
         return make_draw(recipe.model_copy(update={"split": whole}), source, number)
     split = splits.k_shot(
-        source.labels, most, seed=recipe.seed + number,
-        content=source.index.contents, names=source.index.classes,
-    )  # fmt: skip
+        source.labels,
+        most,
+        seed=recipe.seed + number,
+        content=source.index.contents,
+        names=source.index.classes,
+    )
     if not len(split.test):
         raise DataError(f"{most} labels a class leave no tile to judge on; give fewer with --shots")
     return Draw(number, split, [])
 
 
 def _measured(
-    recipe: Recipe, source: Source, bases: Sequence[Draw], sizes: Sequence[int],
-    *, out: Path, quiet: bool,
-) -> dict[str, LearningCurve]:  # fmt: skip
+    recipe: Recipe,
+    source: Source,
+    bases: Sequence[Draw],
+    sizes: Sequence[int],
+    *,
+    out: Path,
+    quiet: bool,
+) -> dict[str, LearningCurve]:
     """Accuracies of every draw at every size, as one curve or two."""
     several = recipe.split.model_copy(update={"draws": max(2, len(bases))})  # features are shared
     shared = recipe.model_copy(update={"split": several})

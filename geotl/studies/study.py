@@ -40,11 +40,17 @@ SEEDS = 10
 
 
 def study(
-    recipe: Recipe, out: Path,
-    *, only: Sequence[str] = (), seeds: int = SEEDS, budget: float | None = None,
-    resume: bool = False, quiet: bool = False, say: Log = print,
+    recipe: Recipe,
+    out: Path,
+    *,
+    only: Sequence[str] = (),
+    seeds: int = SEEDS,
+    budget: float | None = None,
+    resume: bool = False,
+    quiet: bool = False,
+    say: Log = print,
     generator: Callable[[Begin], TileGenerator] | None = None,
-) -> Found:  # fmt: skip
+) -> Found:
     """Try every technique on the labels of a recipe's first draw; write table, figure and advice.
 
     Args:
@@ -79,9 +85,12 @@ def study(
     labelled = labelled_source(source, draw.split.train, cache_folder() / "packs")
     parts = [make_part(settled, labelled, number) for number in range(2 * seeds)]
     found = plan(
-        recipe, settled, only, tile_px=source.pack.images.shape[-1],
+        recipe,
+        settled,
+        only,
+        tile_px=source.pack.images.shape[-1],
         folded=report.folded_batchnorm,
-    )  # fmt: skip
+    )
     if generator is None:
         found.without_generator()
     found.seeds, split = seeds, parts[0].draw.split

@@ -99,16 +99,22 @@ def labelled_source(source: Source, rows: Int64s, cache: Path) -> Source:
 
     def unread() -> Unread:
         return Unread(
-            pixels(), (len(rows), *whole.images.shape[1:]), whole.images.dtype, whole.bands,
-            [whole.footprints[row] for row in rows], [whole.crs[row] for row in rows],
+            pixels(),
+            (len(rows), *whole.images.shape[1:]),
+            whole.images.dtype,
+            whole.bands,
+            [whole.footprints[row] for row in rows],
+            [whole.crs[row] for row in rows],
             [whole.acquired[row] for row in rows],
-        )  # fmt: skip
+        )
 
     tiles = tuple(source.index.tiles[row] for row in rows)
     return Source(
-        replace(source.index, tiles=tiles), source.sensor,
-        packed(cache / key[:32], key, unread), quiet=True,
-    )  # fmt: skip
+        replace(source.index, tiles=tiles),
+        source.sensor,
+        packed(cache / key[:32], key, unread),
+        quiet=True,
+    )
 
 
 def make_part(recipe: Recipe, labelled: Source, number: int) -> Part:

@@ -131,12 +131,14 @@ def cells(row: Row) -> tuple[str, ...]:
         )
     known = found.parts >= FEWEST
     return (
-        row.name, points(found.validation, found.sd, ends=known),
+        row.name,
+        points(found.validation, found.sd, ends=known),
         points(found.training, found.training_sd, ends=known),
         f"{_yes(found.falls)}/{_yes(found.training_stays)}" if known else "",
-        str(found.parts), f"x{found.on.seconds / max(found.off.seconds, 1e-3):.1f}",
+        str(found.parts),
+        f"x{found.on.seconds / max(found.off.seconds, 1e-3):.1f}",
         row.word if not row.refused else f"{row.word}: {row.refused}",
-    )  # fmt: skip
+    )
 
 
 def _yes(held: bool) -> str:
@@ -262,9 +264,16 @@ def study_md(found: Found) -> str:
         if start == AS_IT_IS and found.not_for_probe:
             lines += [f"Does not apply to a probe: {', '.join(found.not_for_probe)}.", ""]
     lines += [
-        COLUMNS, "", RULE, "", chance_line(found), "", "## Recommended", "",
+        COLUMNS,
+        "",
+        RULE,
+        "",
+        chance_line(found),
+        "",
+        "## Recommended",
+        "",
         *(f"- {line}" for line in advice_lines(found)),
-    ]  # fmt: skip
+    ]
     return "\n".join(lines) + "\n"
 
 
@@ -283,11 +292,17 @@ def row_json(row: Row) -> dict[str, Any]:
     trial, found = row.trial, row.effect
     sides = {"off": "as the start" if trial.off == SAME else trial.off, "on": trial.on}
     told: dict[str, Any] = {
-        "start": row.start, "trial": row.name, "technique": trial.technique, "kind": trial.kind,
-        "key": trial.key, **{name: _plain(value) for name, value in sides.items()},
+        "start": row.start,
+        "trial": row.name,
+        "technique": trial.technique,
+        "kind": trial.kind,
+        "key": trial.key,
+        **{name: _plain(value) for name, value in sides.items()},
         "context": ", ".join(f"{k}={_plain(v)}" for k, v in trial.context.items()),
-        "note": trial.note, "verdict": row.word, "refused": row.refused,
-    }  # fmt: skip
+        "note": trial.note,
+        "verdict": row.word,
+        "refused": row.refused,
+    }
     for name in ("validation", "training"):
         ends: Sequence[float | None] = getattr(found, name) if found else (None, None, None)
         told |= {f"{name}_change": ends[0], f"{name}_low": ends[1], f"{name}_high": ends[2]}
@@ -296,10 +311,11 @@ def row_json(row: Row) -> dict[str, Any]:
         "training_sd": found.training_sd if found else None,
         "validation_falls": found.falls if found else None,
         "training_does_not_fall": found.training_stays if found else None,
-        "folds": found.parts if found else 0, "dropped": row.dropped,
+        "folds": found.parts if found else 0,
+        "dropped": row.dropped,
         "seconds_on": found.on.seconds if found else None,
         "seconds_off": found.off.seconds if found else None,
-    }  # fmt: skip
+    }
     return {k: None if isinstance(v, float) and math.isnan(v) else v for k, v in told.items()}
 
 
@@ -317,16 +333,23 @@ def study_json(found: Found) -> dict[str, Any]:
     """All that was found, as plain values."""
     best, verdict = found.recommended, found.verdict
     return {
-        "labels": found.tiles[2], "learnt_from": found.tiles[0], "held_out": found.tiles[1],
-        "seeds": found.seeds, "finished": found.finished, "fits_made": found.fits,
+        "labels": found.tiles[2],
+        "learnt_from": found.tiles[0],
+        "held_out": found.tiles[1],
+        "seeds": found.seeds,
+        "finished": found.finished,
+        "fits_made": found.fits,
         "starts": {start: asdict(errors) for start, errors in found.base_errors.items()},
         "does_not_apply_to_a_probe": found.not_for_probe,
         "rows": [row_json(row) for start in found.bases for row in found.ranked(start)],
         "candidates": [candidate_words(one) for one in found.candidates],
         "recommended": best.name if best else None,
-        "unseen": None if verdict is None else {
-            "tiles": verdict.tiles, "default": verdict.default._asdict(),
+        "unseen": None
+        if verdict is None
+        else {
+            "tiles": verdict.tiles,
+            "default": verdict.default._asdict(),
             "recommended": verdict.recommended._asdict(),
             "difference": verdict.difference._asdict(),
         },
-    }  # fmt: skip
+    }

@@ -60,15 +60,22 @@ AUGMENT_ALL = Augment(
     rotate_deg=20.0, scale=(0.9, 1.1), crop=0.8, noise=0.1, blur=0.5, brightness=0.1, contrast=0.1
 )
 NO_REGULARISER: Mapping[str, Any] = {
-    **everything_off(), "train.patience": PATIENCE, "model.adabn": "none",
-    "model.hold_batchnorm": False, "model.normalise": "training", "probe.views": 1,
+    **everything_off(),
+    "train.patience": PATIENCE,
+    "model.adabn": "none",
+    "model.hold_batchnorm": False,
+    "model.normalise": "training",
+    "probe.views": 1,
     "probe.unlabelled": "none",
-}  # fmt: skip
+}
 
 MADE_TILES = Trial(
-    "gan_tiles", "explicit", "data.synthetic", GENERATED,
+    "gan_tiles",
+    "explicit",
+    "data.synthetic",
+    GENERATED,
     note=f"{GAN_TILES} tiles a class of a generator that learns from the fold's own tiles",
-)  # fmt: skip
+)
 
 # What is tried on a network in training. Add a line to try another technique.
 ON_TRAINING: tuple[Trial, ...] = (
@@ -88,16 +95,26 @@ ON_TRAINING: tuple[Trial, ...] = (
     Trial("contrast", "explicit", "augment.contrast", 0.1),
     Trial("erasing", "explicit", "augment.erase", 0.5),
     Trial("band_dropout", "explicit", "augment.band_dropout", 0.1),
-    Trial("all_augmentation", "explicit", "augment", AUGMENT_ALL,
-          note="flips, quarter turns, rotation, scale, crop, noise, blur, brightness, contrast"),
+    Trial(
+        "all_augmentation",
+        "explicit",
+        "augment",
+        AUGMENT_ALL,
+        note="flips, quarter turns, rotation, scale, crop, noise, blur, brightness, contrast",
+    ),
     Trial("label_smoothing", "explicit", "train.label_smoothing", 0.1),
     Trial("mixup", "explicit", "augment.mixup", 0.2),
     MADE_TILES,
-    Trial("early_stopping", "implicit", "train.choice_folds", 1,
-          note=f"a fold of the labels chooses the epochs, patience {PATIENCE}"),
+    Trial(
+        "early_stopping",
+        "implicit",
+        "train.choice_folds",
+        1,
+        note=f"a fold of the labels chooses the epochs, patience {PATIENCE}",
+    ),
     Trial("weight_averaging", "implicit", "train.swa_from", 0.5),
     Trial("views", "explicit", "probe.views", 8, note="answers averaged over flips and turns"),
-)  # fmt: skip
+)
 
 
 FAMILIES = ("lenet5", "alexnet", "squeezenet1_1", "resnet18")
@@ -117,17 +134,26 @@ def training_trials(recipe: Recipe, base: Recipe, *, folded: bool) -> list[Trial
     name, weights, found = base.model.backbone, recipe.model.weights, list(ON_TRAINING)
     if weights != "none":
         found += [
-            Trial("weights_statistics", "transfer", "model.normalise", "weights",
-                  note=AS_THE_WEIGHTS),
-            Trial("pretrained", "transfer", "model.weights", weights, "none",
-                  {"strategy": "full"}, "all stages trained on both sides"),
-        ]  # fmt: skip
+            Trial(
+                "weights_statistics", "transfer", "model.normalise", "weights", note=AS_THE_WEIGHTS
+            ),
+            Trial(
+                "pretrained",
+                "transfer",
+                "model.weights",
+                weights,
+                "none",
+                {"strategy": "full"},
+                "all stages trained on both sides",
+            ),
+        ]
     if base.strategy == "finetune":
         stages = _kept_stages(base)
         found += [
             Trial("freezing", "transfer", "freeze_until", stage, note="the last frozen stage")
-            for stage in stages if stage != (base.freeze_until or stages[-2])
-        ]  # fmt: skip
+            for stage in stages
+            if stage != (base.freeze_until or stages[-2])
+        ]
         found.append(Trial("freezing", "transfer", "strategy", "full", note="nothing frozen"))
     hold = "model.hold_batchnorm"
     if has_batchnorm(name):
@@ -137,10 +163,18 @@ def training_trials(recipe: Recipe, base: Recipe, *, folded: bool) -> list[Trial
         why = "off: held on the weights' statistics"
         found.append(Trial("batch_norm_tuned", "implicit", hold, False, True, note=why))
     found += [
-        Trial("backbone", "architecture", "model.backbone", other, name, WHOLE,
-              f"whole networks from random weights; off: {name}")
-        for other in FAMILIES if other != name
-    ]  # fmt: skip
+        Trial(
+            "backbone",
+            "architecture",
+            "model.backbone",
+            other,
+            name,
+            WHOLE,
+            f"whole networks from random weights; off: {name}",
+        )
+        for other in FAMILIES
+        if other != name
+    ]
     return found
 
 
@@ -164,10 +198,16 @@ def probe_trials(recipe: Recipe, tile_px: int, *, folded: bool) -> list[Trial]:
     if model.weights != "none":
         own = {"model.normalise": "training"}
         found += [
-            Trial("weights_statistics", "transfer", "model.normalise", "weights", "training",
-                  note=AS_THE_WEIGHTS),
+            Trial(
+                "weights_statistics",
+                "transfer",
+                "model.normalise",
+                "weights",
+                "training",
+                note=AS_THE_WEIGHTS,
+            ),
             Trial("pretrained", "transfer", "model.weights", model.weights, "none", own),
-        ]  # fmt: skip
+        ]
     if model.weights != "none" and has_batchnorm(model.backbone) and not folded:
         why = "its statistics measured anew on the training tiles (AdaBN)"
         found.append(Trial("batch_norm", "implicit", "model.adabn", "training", "none", note=why))
@@ -292,9 +332,13 @@ def setting(key: str, value: object) -> str:
 
 
 _SAID_BY_NAME = {
-    "augment", "data.synthetic", "model.weights", "model.normalise", "model.adabn",
+    "augment",
+    "data.synthetic",
+    "model.weights",
+    "model.normalise",
+    "model.adabn",
     "train.choice_folds",
-}  # fmt: skip
+}
 
 
 def _kept_stages(recipe: Recipe) -> tuple[str, ...]:

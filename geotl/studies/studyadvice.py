@@ -68,12 +68,12 @@ def confirm(race: Race, recipes: Sequence[Recipe], parts: Sequence[Part], told: 
 
 def best_of(candidates: Sequence[Candidate]) -> Candidate:
     """The first, unless others are better beyond doubt: then the best of these in the mean."""
-    better = [
-        one for one in candidates[1:]
-        if one.against is not None and one.against.falls
-    ]  # fmt: skip
-    return min(better, key=lambda one: one.against.validation.value if one.against else 0.0,
-               default=candidates[0])  # fmt: skip
+    better = [one for one in candidates[1:] if one.against is not None and one.against.falls]
+    return min(
+        better,
+        key=lambda one: one.against.validation.value if one.against else 0.0,
+        default=candidates[0],
+    )
 
 
 def combined(found: Found, start: Start, name: str) -> list[Candidate]:
@@ -87,8 +87,10 @@ def combined(found: Found, start: Start, name: str) -> list[Candidate]:
         return []
     recipe, taken = base, dict[str, Any]()
     for key, value in helpful(found, start):
-        if any(key == other or key.startswith(f"{other}.") or other.startswith(f"{key}.")
-               for other in taken):  # fmt: skip
+        if any(
+            key == other or key.startswith(f"{other}.") or other.startswith(f"{key}.")
+            for other in taken
+        ):
             continue
         try:
             recipe = changed(recipe, {key: value})
@@ -146,9 +148,11 @@ def judged_once(
         own = _right(plain(best.recipe, source, draw))
     count = len(default)
     return Verdict(
-        wilson(int(default.sum()), count), wilson(int(own.sum()), count),
-        Interval(0.0, 0.0, 0.0) if own is default else gain(default, own)[0], count,
-    )  # fmt: skip
+        wilson(int(default.sum()), count),
+        wilson(int(own.sum()), count),
+        Interval(0.0, 0.0, 0.0) if own is default else gain(default, own)[0],
+        count,
+    )
 
 
 def _right(own: Joined) -> Bools:
@@ -156,6 +160,6 @@ def _right(own: Joined) -> Bools:
     with tempfile.TemporaryDirectory(prefix="geotl-study-") as scratch:
         fitted, _ = fit_draw(
             own.recipe, own.source, own.draw, Path(scratch), resume=False, quiet=True
-        )  # fmt: skip
+        )
     said = judge(own.recipe, own.source, own.draw, fitted).argmax(axis=1)
     return np.asarray(said == own.source.labels[own.draw.split.test])

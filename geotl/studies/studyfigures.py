@@ -66,8 +66,12 @@ def effects_figure(panels: Mapping[str, Sequence[EffectRow]]) -> bytes:
         handles=[
             Line2D([], [], color=c, marker="o", linewidth=2, label=n) for n, c in marks.items()
         ],
-        loc="outside lower center", ncols=3, frameon=False, fontsize=9, labelcolor=INK,
-    )  # fmt: skip
+        loc="outside lower center",
+        ncols=3,
+        frameon=False,
+        fontsize=9,
+        labelcolor=INK,
+    )
     return encoded(figure)
 
 
@@ -92,8 +96,12 @@ def _reach(changes: Sequence[Interval], rows: Sequence[EffectRow]) -> float:
     """Half the width of the axis: all values, and the intervals but for the widest few."""
     values = np.abs([found.value for found in changes])
     ends = np.abs(
-        [end for found, row in zip(changes, rows, strict=True) for end in found[1:]
-         if row.folds >= FEWEST and np.isfinite(end)]
-    )  # fmt: skip
+        [
+            end
+            for found, row in zip(changes, rows, strict=True)
+            for end in found[1:]
+            if row.folds >= FEWEST and np.isfinite(end)
+        ]
+    )
     wide = float(np.quantile(ends, 0.9)) if len(ends) else 0.0
     return max(0.02, 1.08 * float(values.max()), 1.08 * wide)

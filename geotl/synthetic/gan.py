@@ -155,9 +155,14 @@ class Critic(nn.Module):
 
 
 def train_generator(
-    tiles: Tensor, labels: Tensor, classes: int, settings: GanSettings,
-    *, seed: int, told: Progress | None = None,
-) -> Generator:  # fmt: skip
+    tiles: Tensor,
+    labels: Tensor,
+    classes: int,
+    settings: GanSettings,
+    *,
+    seed: int,
+    told: Progress | None = None,
+) -> Generator:
     """Train a generator on tiles, and on nothing else.
 
     Classes are drawn alike, whatever their number of tiles. The generator handed back is the
@@ -229,9 +234,12 @@ def _drawn(of_class: list[Tensor], count: int, random: torch.Generator) -> Tenso
 
 
 def _critic_step(
-    generator: Generator, critic: Critic, adam: torch.optim.Optimizer,
-    real: tuple[Tensor, Tensor], random: torch.Generator,
-) -> None:  # fmt: skip
+    generator: Generator,
+    critic: Critic,
+    adam: torch.optim.Optimizer,
+    real: tuple[Tensor, Tensor],
+    random: torch.Generator,
+) -> None:
     tiles, labels = real
     with torch.no_grad():
         made = generator(_noise(generator, len(labels), random).to(tiles), labels)
@@ -243,9 +251,12 @@ def _critic_step(
 
 
 def _generator_step(
-    generator: Generator, critic: Critic, adam: torch.optim.Optimizer, labels: Tensor,
+    generator: Generator,
+    critic: Critic,
+    adam: torch.optim.Optimizer,
+    labels: Tensor,
     random: torch.Generator,
-) -> None:  # fmt: skip
+) -> None:
     """One step; the batch holds two tiles of each class, so that they can be told to differ."""
     adam.zero_grad()
     half = labels[: max(1, len(labels) // 2)]

@@ -66,10 +66,16 @@ class Generation:
 
 
 def generate(
-    recipe: Recipe, out: Path,
-    *, per_class: int = 20, steps: int = 1000, draws: int | None = None, judged: int = 1000,
-    quiet: bool = False, say: Log = print,
-) -> Generation:  # fmt: skip
+    recipe: Recipe,
+    out: Path,
+    *,
+    per_class: int = 20,
+    steps: int = 1000,
+    draws: int | None = None,
+    judged: int = 1000,
+    quiet: bool = False,
+    say: Log = print,
+) -> Generation:
     """Train a generator on a recipe's training tiles, write what it makes, and try it out.
 
     Args:
@@ -151,11 +157,16 @@ def _concluded(
     else:
         interval, word = gain(tried.without, tried.with_them)
     return Generation(
-        recipe=recipe, source=source, settings=settings, made=made,
-        pixels=in_pixels(source, made), features=tried.features,
-        named=float(np.mean(tried.named == made.labels)), accuracy=tuple(pairs),
+        recipe=recipe,
+        source=source,
+        settings=settings,
+        made=made,
+        pixels=in_pixels(source, made),
+        features=tried.features,
+        named=float(np.mean(tried.named == made.labels)),
+        accuracy=tuple(pairs),
         gained=Gain("synthetic tiles", Interval(*interval), word, len(found)),
-    )  # fmt: skip
+    )
 
 
 def lines(done: Generation) -> list[str]:
@@ -231,7 +242,7 @@ def report(done: Generation) -> dict[str, Any]:
         "accuracy": [{"without": a, "with": b} for a, b in done.accuracy],
         "gain": {k: _plain(v) for k, v in done.gained.difference._asdict().items()}
         | {"word": done.gained.word, "paired_over": done.gained.draws},
-    }  # fmt: skip
+    }
 
 
 def _file_names(done: Generation) -> list[str]:
@@ -249,9 +260,13 @@ def _plain(value: float) -> float | None:
 def _write(folder: Path, done: Generation) -> None:
     index = done.source.index
     write_synthetic(
-        folder, done.made.images, done.made.labels, classes=index.classes,
-        bands=done.source.pack.bands, sources=done.made.sources,
-    )  # fmt: skip
+        folder,
+        done.made.images,
+        done.made.labels,
+        classes=index.classes,
+        bands=done.source.pack.bands,
+        sources=done.made.sources,
+    )
     write_text(folder / RECIPE, dump(done.recipe))
     write_text(folder / JSON_NAME, json.dumps(report(done), indent=1, allow_nan=False) + "\n")
     write_png(folder / SHEET_NAME, sheet(done))
@@ -270,10 +285,14 @@ def sheet(done: Generation) -> bytes:
         real = made.rows[done.source.labels[made.rows] == label][:SHOWN]
         mine = np.flatnonzero(made.labels == label)[:SHOWN]
         rows[name] = (
-            [quicklook(pack.images[row], None if pack.valid is None else pack.valid[row], rgb,
-                       limits) for row in real],
+            [
+                quicklook(
+                    pack.images[row], None if pack.valid is None else pack.valid[row], rgb, limits
+                )
+                for row in real
+            ],
             [quicklook(made.images[row], None, rgb, limits) for row in mine],
-        )  # fmt: skip
+        )
         copies[name] = flagged[mine].tolist()
     note = (
         f"{done.settings.steps} steps, seed {done.recipe.seed}; all tiles stretched alike; framed: "

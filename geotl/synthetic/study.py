@@ -38,9 +38,13 @@ class Generators:
         if self._last is None or self._last[0] != key:
             begun = time.perf_counter()
             made = make_tiles(
-                source, draw, GanSettings(steps=STEPS), per_class=GAN_TILES, seed=recipe.seed,
+                source,
+                draw,
+                GanSettings(steps=STEPS),
+                per_class=GAN_TILES,
+                seed=recipe.seed,
                 told=self.begin() if self.begin else _nobody,
-            )  # fmt: skip
+            )
             self._last = (key, made, time.perf_counter() - begun)
         return self._last[1:]
 
@@ -51,13 +55,17 @@ class Generators:
         real_only = changed(recipe, {"data.synthetic": None})
         return Joined(
             real_only, both, with_synthetic(alone, both.index), alone.split.train, seconds
-        )  # fmt: skip
+        )
 
     def keep(self, recipe: Recipe, source: Source, draw: Draw, folder: Path) -> Recipe:
         """Write the tiles that a recipe asks for, and name their folder in it, so that it runs."""
         made, _ = self.tiles(recipe, source, draw)
         write_synthetic(
-            folder, made.images, made.labels, classes=source.index.classes,
-            bands=source.pack.bands, sources=made.sources,
-        )  # fmt: skip
+            folder,
+            made.images,
+            made.labels,
+            classes=source.index.classes,
+            bands=source.pack.bands,
+            sources=made.sources,
+        )
         return changed(recipe, {"data.synthetic": str(folder)})

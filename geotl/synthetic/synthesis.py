@@ -27,9 +27,7 @@ class Space:
     def standardised(self, tiles: Floats) -> Float32s:
         """DN [N, C, S, S] minus the mean, over the sd; a band without contrast becomes 0."""
         sd = np.where(self.sd > 0, self.sd, 1.0)
-        return np.asarray(
-            (tiles - _planes(self.mean)) / _planes(sd), dtype=np.float32
-        )  # fmt: skip
+        return np.asarray((tiles - _planes(self.mean)) / _planes(sd), dtype=np.float32)
 
     def in_dn(self, tiles: Floats) -> NDArray[Any]:
         """Standardised tiles [N, C, S, S] in the native type, within the range seen.

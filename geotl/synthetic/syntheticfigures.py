@@ -15,8 +15,10 @@ CELL, GAP, NAME, HEAD, FOOT = 0.82, 0.05, 1.5, 0.62, 0.34  # inches
 
 def synthetic_sheet(
     rows: Mapping[str, tuple[Sequence[UInt8s], Sequence[UInt8s]]],
-    copies: Mapping[str, Sequence[bool]], title: str, note: str,
-) -> bytes:  # fmt: skip
+    copies: Mapping[str, Sequence[bool]],
+    title: str,
+    note: str,
+) -> bytes:
     """Draw a row for each class: its real tiles [h, w, 3] on the left, synthetic on the right.
 
     Args:
@@ -35,9 +37,13 @@ def synthetic_sheet(
     for line, (name, (real, made)) in enumerate(rows.items()):
         low = height - HEAD - (line + 1) * (CELL + GAP)
         figure.text(
-            0.06 / width, (low + CELL / 2) / height, shortened(name), va="center", fontsize=8,
+            0.06 / width,
+            (low + CELL / 2) / height,
+            shortened(name),
+            va="center",
+            fontsize=8,
             color=INK,
-        )  # fmt: skip
+        )
         marks = [*[False] * len(real), *copies.get(name, [False] * len(made))]
         starts = [NAME + i * (CELL + GAP) for i in range(len(real))]
         starts += [second + i * (CELL + GAP) for i in range(len(made))]

@@ -113,16 +113,22 @@ def beside(source: Source, draw: Draw, made: Made, folder: Path) -> tuple[Source
     tiles = [own.tiles[row] for row in rows]
     for number, (image, label) in enumerate(zip(made.images, made.labels.tolist(), strict=True)):
         content = hashlib.sha256(image.tobytes()).hexdigest()
-        tiles.append(Tile(folder / f"{number}", label, None, None, content,
-                          sources=frozenset(made.sources)))  # fmt: skip
+        tiles.append(
+            Tile(folder / f"{number}", label, None, None, content, sources=frozenset(made.sources))
+        )
     nothing = [None] * len(made.labels)
 
     def unread() -> Unread:
         return Unread(
-            _pixels(source, rows, made), (len(tiles), *pack.images.shape[1:]), pack.images.dtype,
-            pack.bands, *([*(kept[row] for row in rows), *nothing]
-                          for kept in (pack.footprints, pack.crs, pack.acquired)),
-        )  # fmt: skip
+            _pixels(source, rows, made),
+            (len(tiles), *pack.images.shape[1:]),
+            pack.images.dtype,
+            pack.bands,
+            *(
+                [*(kept[row] for row in rows), *nothing]
+                for kept in (pack.footprints, pack.crs, pack.acquired)
+            ),
+        )
 
     key = hashlib.sha256(f"{pack.fingerprint}{rows.tolist()}".encode() + made.images.tobytes())
     joined = packed(folder, key.hexdigest(), unread)

@@ -90,12 +90,18 @@ class Augmentation:
         """What of it makes pixels that no view of a tile has, so that no cache can hold them."""
         mixed = self.mixup_of == "tiles"
         changes = {
-            "rotate_deg": self.rotate_deg, "scale": tuple(self.scale) != (1.0, 1.0),
-            "crop": self.crop < 1, "noise": self.noise, "blur": self.blur,
-            "brightness": self.brightness, "contrast": self.contrast,
-            "band_dropout": self.band_dropout, "erase": self.erase,
-            "mixup": self.mixup and mixed, "cutmix": self.cutmix,
-        }  # fmt: skip
+            "rotate_deg": self.rotate_deg,
+            "scale": tuple(self.scale) != (1.0, 1.0),
+            "crop": self.crop < 1,
+            "noise": self.noise,
+            "blur": self.blur,
+            "brightness": self.brightness,
+            "contrast": self.contrast,
+            "band_dropout": self.band_dropout,
+            "erase": self.erase,
+            "mixup": self.mixup and mixed,
+            "cutmix": self.cutmix,
+        }
         return tuple(name for name, on in changes.items() if on)
 
     @property

@@ -62,9 +62,14 @@ class Memorised:
 
 
 def noise_tiles(
-    mean: Float64s, sd: Float64s, px: int, classes: int,
-    *, count: int = NOISE_TILES, seed: int = 0,
-) -> Tiles:  # fmt: skip
+    mean: Float64s,
+    sd: Float64s,
+    px: int,
+    classes: int,
+    *,
+    count: int = NOISE_TILES,
+    seed: int = 0,
+) -> Tiles:
     """Tiles of Gaussian noise [count, C, px, px] with random labels, every class among them.
 
     Args:
@@ -82,18 +87,29 @@ def noise_tiles(
     images = (standard * spread.reshape(plane) + mean.reshape(plane)).astype(np.float32)
     nobody = (None,) * count
     pack = Pack(
-        images, None, tuple(f"noise {i}" for i in range(len(mean))), f"noise-{seed}", Path(),
-        nobody, nobody, nobody,
-    )  # fmt: skip
+        images,
+        None,
+        tuple(f"noise {i}" for i in range(len(mean))),
+        f"noise-{seed}",
+        Path(),
+        nobody,
+        nobody,
+        nobody,
+    )
     labels = random.permutation(np.arange(count) % classes).astype(np.int64)
     return Tiles(pack, np.arange(count, dtype=np.int64), labels)
 
 
 def memorise(
-    network: TileClassifier, tiles: Tiles,
-    *, lr: float = 1e-3, steps: int = 300, batch_size: int = NOISE_TILES, seed: int = 0,
+    network: TileClassifier,
+    tiles: Tiles,
+    *,
+    lr: float = 1e-3,
+    steps: int = 300,
+    batch_size: int = NOISE_TILES,
+    seed: int = 0,
     told: Progress | None = None,
-) -> Memorised:  # fmt: skip
+) -> Memorised:
     """Train in place with Adam and nothing else, until every tile is named rightly, or give up.
 
     One view, no decay, no dropout, one rate for all that is trainable; what is frozen stays. The
@@ -129,9 +145,12 @@ def memorise(
 
 
 def _step(
-    network: TileClassifier, adam: torch.optim.Optimizer, held: FrozenViews, labels: Tensor,
+    network: TileClassifier,
+    adam: torch.optim.Optimizer,
+    held: FrozenViews,
+    labels: Tensor,
     positions: Int64s,
-) -> int:  # fmt: skip
+) -> int:
     """One step of training; how many of the batch it named rightly in training mode."""
     network.train()
     chosen = torch.from_numpy(positions)

@@ -87,8 +87,11 @@ class TrainSettings:
     @property
     def swa_epoch(self) -> int | None:
         """The first epoch (from 0) after which the weights are averaged; None: none is."""
-        return None if self.swa_from is None else min(int(self.swa_from * self.epochs),
-                                                      self.epochs - 1)  # fmt: skip
+        return (
+            None
+            if self.swa_from is None
+            else min(int(self.swa_from * self.epochs), self.epochs - 1)
+        )
 
 
 @dataclass(frozen=True)
@@ -147,17 +150,22 @@ class Learner(lightning.LightningModule):
         """Positions of the tiles in each batch of an epoch."""
         settings, labels = self.settings, self.train_tiles.labels
         return epoch_order(
-            len(labels), settings.batch_size, settings.seed, epoch,
+            len(labels),
+            settings.batch_size,
+            settings.seed,
+            epoch,
             labels=labels if settings.balanced_sampling else None,
-        )  # fmt: skip
+        )
 
     def training_step(self, _: Any, batch_idx: int) -> Tensor:
         """Loss of one batch."""
         cost, loss, hits = self.batch_loss(self.current_epoch, batch_idx)
         self.log_dict(
             {"train_loss": loss, "train_accuracy": hits.float().mean()},
-            on_step=False, on_epoch=True, batch_size=len(hits),
-        )  # fmt: skip
+            on_step=False,
+            on_epoch=True,
+            batch_size=len(hits),
+        )
         return cost
 
     def batch_loss(self, epoch: int, number: int) -> tuple[Tensor, Tensor, Tensor]:
@@ -280,15 +288,18 @@ class Learner(lightning.LightningModule):
         self.log_dict(
             {"val_loss": F.cross_entropy(logits, truth), "val_accuracy": hits},
             batch_size=len(part),
-        )  # fmt: skip
+        )
 
     def configure_optimizers(self) -> Any:
         """Rates geometric by stage, decay on matrices alone, one schedule per training."""
         settings = self.settings
         groups = parameter_groups(
-            self.model.backbone, torch.nn.ModuleList([self.model.head, self.auxiliary]),
-            lr=settings.lr, lr_decay=settings.lr_decay, weight_decay=settings.weight_decay,
-        )  # fmt: skip
+            self.model.backbone,
+            torch.nn.ModuleList([self.model.head, self.auxiliary]),
+            lr=settings.lr,
+            lr_decay=settings.lr_decay,
+            weight_decay=settings.weight_decay,
+        )
         if settings.optimizer == "adamw":
             chosen: torch.optim.Optimizer = torch.optim.AdamW(groups)
         else:

@@ -85,10 +85,15 @@ def suggest(rates: ArrayLike, smooth: ArrayLike) -> tuple[float | None, float | 
 
 
 def range_test(
-    network: TileClassifier, tiles: Tiles, settings: TrainSettings,
-    *, steps: int = 100, lowest: float = LOWEST, highest: float = HIGHEST,
+    network: TileClassifier,
+    tiles: Tiles,
+    settings: TrainSettings,
+    *,
+    steps: int = 100,
+    lowest: float = LOWEST,
+    highest: float = HIGHEST,
     told: Progress | None = None,
-) -> RateRange:  # fmt: skip
+) -> RateRange:
     """Sweep the head's learning rate over the recipe's own training, on a copy of the network.
 
     Batches, augmentation, optimiser and the ratio of rates between stages are the training's.
@@ -122,9 +127,12 @@ def range_test(
 
 
 def _sweep(
-    network: TileClassifier, tiles: Tiles, settings: TrainSettings, rates: Float64s,
+    network: TileClassifier,
+    tiles: Tiles,
+    settings: TrainSettings,
+    rates: Float64s,
     told: Progress | None,
-) -> list[float]:  # fmt: skip
+) -> list[float]:
     """Loss of each batch while the rate rises; stopped where it has diverged."""
     learner = Learner(network, tiles, None, settings)
     learner.setup("fit")

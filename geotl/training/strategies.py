@@ -240,9 +240,15 @@ def _trained(
     """Train a copy of the network as the strategy says."""
     network = starting(base, train, plan, features)
     history = fit(
-        network, train, plan.settings, folder=folder, held_out=held_out,
-        stop_after=stop_after, resume=plan.resume, quiet=plan.quiet,
-    )  # fmt: skip
+        network,
+        train,
+        plan.settings,
+        folder=folder,
+        held_out=held_out,
+        stop_after=stop_after,
+        resume=plan.resume,
+        quiet=plan.quiet,
+    )
     return network.eval(), history
 
 

@@ -32,9 +32,12 @@ def checkpoints(
         enable_version_counter=False,
     )
     best = ModelCheckpoint(
-        folder, filename="best", monitor="val_loss", save_weights_only=True,
+        folder,
+        filename="best",
+        monitor="val_loss",
+        save_weights_only=True,
         enable_version_counter=False,
-    )  # fmt: skip
+    )
     return last, best if judged else None
 
 
@@ -77,11 +80,15 @@ def quiet_lightning() -> Iterator[None]:
     try:
         with warnings.catch_warnings():
             for told in (
-                ".*does not have many workers.*", ".*exists and is not empty.*",
-                ".*checkpoint that ended before the epoch.*", ".*Experiment logs directory.*",
-                ".*LeafSpec.*", ".*in eval mode at the start.*", ".*no `val_dataloader`.*",
+                ".*does not have many workers.*",
+                ".*exists and is not empty.*",
+                ".*checkpoint that ended before the epoch.*",
+                ".*Experiment logs directory.*",
+                ".*LeafSpec.*",
+                ".*in eval mode at the start.*",
+                ".*no `val_dataloader`.*",
                 ".*isinstance.treespec.*",
-            ):  # fmt: skip
+            ):
                 warnings.filterwarnings("ignore", told)
             yield
     finally:

@@ -42,10 +42,17 @@ def scenery(seed: int, size: int = 32, bands: int = 3) -> np.ndarray:
 def write(path: Path, data: np.ndarray, place: int) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     with rasterio.open(
-        path, "w", driver="GTiff", count=len(data), height=data.shape[1], width=data.shape[2],
-        dtype=data.dtype.name, crs="EPSG:32633", nodata=0,
+        path,
+        "w",
+        driver="GTiff",
+        count=len(data),
+        height=data.shape[1],
+        width=data.shape[2],
+        dtype=data.dtype.name,
+        crs="EPSG:32633",
+        nodata=0,
         transform=from_origin(500000 + 1000 * place, 4600000, 10, 10),
-    ) as to:  # fmt: skip
+    ) as to:
         to.write(data)
         to.descriptions = BANDS[: len(data)]
 
@@ -168,8 +175,10 @@ def test_the_range_is_held_against_the_sensor(name, low, high, dtype, kind) -> N
 
 
 BANDS_OF = {
-    "sentinel2_l2a": BANDS, "sentinel2_l2a_n0400": BANDS, "rgb": ("red", "green", "blue"),
-}  # fmt: skip
+    "sentinel2_l2a": BANDS,
+    "sentinel2_l2a_n0400": BANDS,
+    "rgb": ("red", "green", "blue"),
+}
 
 
 def test_kelvin_is_no_reflectance() -> None:

@@ -49,8 +49,12 @@ def test_chips_are_tiles_that_training_takes_as_they_are(tmp_path) -> None:
     for tile in index.tiles:
         row = rows[tile.path.relative_to(tmp_path / "out").as_posix()]
         assert tile.group == row["label_id"]
-        chip = next(c for c in placed.chips if (c.window.row, c.window.col, c.scene) == (
-            int(row["row"]), int(row["col"]), row["scene"]))  # fmt: skip
+        chip = next(
+            c
+            for c in placed.chips
+            if (c.window.row, c.window.col, c.scene)
+            == (int(row["row"]), int(row["col"]), row["scene"])
+        )
         held = raster.read(tile.path)
         data, valid = scene.read(chip.window)
         assert held.grid == chip.window.on(scene.grid)

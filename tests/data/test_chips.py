@@ -99,13 +99,21 @@ def test_what_cannot_be_seen_is_told_from_what_is_not_there() -> None:
     placed = place_chips([own], labels, ChipRules(8))
     assert reasons(placed) == {"1": "nodata", "2": "cloudy"}
     assert [one.detail for one in placed.rejected] == [
-        "its own pixel has no data", "its own pixel is under cloud"]  # fmt: skip
+        "its own pixel has no data",
+        "its own pixel is under cloud",
+    ]
 
 
 def test_one_window_of_one_class_is_kept_once_and_of_two_classes_never() -> None:
     scene = MadeScene()
-    spots = [("a", 50, 50), ("a", 50.5, 50.5), ("a", 80, 80), ("b", 80, 80), ("a", 80.1, 80),
-             ("b", 20, 20)]  # fmt: skip
+    spots = [
+        ("a", 50, 50),
+        ("a", 50.5, 50.5),
+        ("a", 80, 80),
+        ("b", 80, 80),
+        ("a", 80.1, 80),
+        ("b", 20, 20),
+    ]
     placed = place_chips(
         [scene], labels_of(*((name, at(scene, x, y)) for name, x, y in spots)), ChipRules(8)
     )
@@ -113,8 +121,11 @@ def test_one_window_of_one_class_is_kept_once_and_of_two_classes_never() -> None
     assert set(by_label(placed)) == {"1", "6"}
     assert placed.rejected[1].detail == "its window is also that of 4, 5"
     assert placed.summary() == (
-        "2 chips from 2 of 6 labels: a 1, b 1", "rejected 4:", "  conflict 3: a 2, b 1",
-        "  duplicate 1: a 1")  # fmt: skip
+        "2 chips from 2 of 6 labels: a 1, b 1",
+        "rejected 4:",
+        "  conflict 3: a 2, b 1",
+        "  duplicate 1: a 1",
+    )
 
 
 def test_a_polygon_is_packed_at_the_best_offset() -> None:
@@ -191,7 +202,10 @@ def test_a_label_is_taken_from_the_first_scene_in_which_it_can_be_used() -> None
     labels = labels_of(*(("a", at(first, *spot)) for spot in spots))
     placed = place_chips([first, second], labels, ChipRules(8))
     assert {chip.label_id: chip.scene for chip in placed.chips} == {
-        "1": "first", "2": "second", "3": "second"}  # fmt: skip
+        "1": "first",
+        "2": "second",
+        "3": "second",
+    }
     assert reasons(placed) == {"4": "outside", "5": "cloudy"}
 
 
@@ -221,9 +235,17 @@ def test_scenes_and_labels_that_cannot_meet_are_one_line() -> None:
 
 
 @pytest.mark.parametrize(
-    ("name", "value"), [("chip_px", 0), ("purity", 0.0), ("purity", 1.5), ("step_px", 0),
-                        ("per_polygon", 0), ("min_valid", -1.0), ("max_cloud", 2.0)],
-)  # fmt: skip
+    ("name", "value"),
+    [
+        ("chip_px", 0),
+        ("purity", 0.0),
+        ("purity", 1.5),
+        ("step_px", 0),
+        ("per_polygon", 0),
+        ("min_valid", -1.0),
+        ("max_cloud", 2.0),
+    ],
+)
 def test_rules_out_of_range_are_refused(name, value) -> None:
     with pytest.raises(DataError, match=f"{name}: given {value}; allowed"):
         ChipRules(**{"chip_px": 8, name: value})
@@ -242,8 +264,10 @@ def test_a_class_raster_gives_squares_of_one_class(tmp_path) -> None:
     assert found.keys() == whole - {(0, 24), (8, 24)}
     assert {found[0, 0], found[24, 8]} == {"farm"}
     assert reasons(placed) == {
-        "made:0,24": "nodata", "made:8,24": "cloudy",
-        **{f"made:{r},16": "impure" for r in (0, 8, 16, 24)}}  # fmt: skip
+        "made:0,24": "nodata",
+        "made:8,24": "cloudy",
+        **{f"made:{r},16": "impure" for r in (0, 8, 16, 24)},
+    }
     joined = raster_labels(path, names={"1": "land", "2": "land"})
     assert len(place_chips([scene], joined, ChipRules(8)).chips) == 18
     dropped = raster_labels(path, names={"1": "farm", "*": None})
@@ -255,8 +279,12 @@ def test_reprojected_labels_give_the_same_chips(crs) -> None:
     scene = MadeScene()
     rng = np.random.default_rng(5)
     points = [at(scene, *np.floor(spot)) for spot in rng.uniform(8, 110, (40, 2))]  # pixels' edges
-    hulls = [shapely.MultiPoint([scene.grid.at(*xy) for xy in rng.uniform(0, 60, (6, 2)) + shift])
-             .convex_hull for shift in (0, 30, 60)]  # fmt: skip
+    hulls = [
+        shapely.MultiPoint(
+            [scene.grid.at(*xy) for xy in rng.uniform(0, 60, (6, 2)) + shift]
+        ).convex_hull
+        for shift in (0, 30, 60)
+    ]
     shapes = np.array([*points, *shapely.segmentize(hulls, 20)], dtype=object)
     names = ["a"] * 40 + ["b", "c", "d"]
     rules = ChipRules(7, purity=0.77)

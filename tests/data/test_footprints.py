@@ -55,8 +55,11 @@ def test_the_date_line_divides_nothing() -> None:
 @pytest.mark.parametrize("crs", [UTM33, "EPSG:4326"])
 def test_neighbours_that_only_touch_share_no_ground(crs: str) -> None:
     step = 0.1
-    boxes = [(9 + i * step, 45 + j * step, 9 + (i + 1) * step, 45 + (j + 1) * step)
-             for i in range(4) for j in range(4)]  # fmt: skip
+    boxes = [
+        (9 + i * step, 45 + j * step, 9 + (i + 1) * step, 45 + (j + 1) * step)
+        for i in range(4)
+        for j in range(4)
+    ]
     assert not len(locate(boxes, [crs] * 16).shared)
     wider = [(a - 0.001, b, c, d) for a, b, c, d in boxes[:1]] + boxes[1:]
     grown = [(a, b, c + 0.001, d) for a, b, c, d in boxes]

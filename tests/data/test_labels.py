@@ -75,10 +75,19 @@ def test_every_feature_is_a_label_or_rejected_by_its_reason(tmp_path) -> None:
     rules = {"water": None, "grass": "meadow", "gras": "meadow"}
     found = read_labels(path, field="kind", crs_to=UTM, mapping=rules)
     assert [(one.id, one.class_name) for one in found.labels] == [
-        ("1", "farm"), ("2", "farm"), ("10", "meadow")]  # fmt: skip
+        ("1", "farm"),
+        ("2", "farm"),
+        ("10", "meadow"),
+    ]
     assert [(one.label_id, one.reason) for one in found.rejected] == [
-        ("3", "missing geometry"), ("4", "missing geometry"), ("5", "no class"), ("6", "no class"),
-        ("7", "dropped class"), ("8", "unusable geometry"), ("9", "unusable geometry")]  # fmt: skip
+        ("3", "missing geometry"),
+        ("4", "missing geometry"),
+        ("5", "no class"),
+        ("6", "no class"),
+        ("7", "dropped class"),
+        ("8", "unusable geometry"),
+        ("9", "unusable geometry"),
+    ]
     assert found.labels[2].geometry.area == pytest.approx(50)
     told = "\n".join(found.notes)
     assert "'gras', which no label has; did you mean 'grass'" in told
@@ -197,9 +206,14 @@ def test_classes_in_another_system_are_those_that_warping_finds(tmp_path) -> Non
     expected = np.full((50, 50), 255, "uint8")
     with rasterio.open(path) as source:
         reproject(
-            rasterio.band(source, 1), expected, dst_crs=there.crs, dst_nodata=255, tolerance=0,
-            dst_transform=rasterio.Affine(*there.transform), resampling=Resampling.nearest,
-        )  # fmt: skip
+            rasterio.band(source, 1),
+            expected,
+            dst_crs=there.crs,
+            dst_nodata=255,
+            tolerance=0,
+            dst_transform=rasterio.Affine(*there.transform),
+            resampling=Resampling.nearest,
+        )
     assert inside.sum() > 300
     assert (inside == (expected != 255)).mean() > 0.99
     both = inside & (expected != 255)

@@ -162,10 +162,13 @@ def test_every_fault_of_a_geojson_is_told_with_its_line(folder):
         feature((1, 2), path="tiles/a.tif", label="water"),
         feature((1, 2), path="tiles/aa.tif", label="water"),
         feature((1, 2), path="tiles/b.tif"),
-        {"type": "Feature", "geometry": {"type": "Polygon", "coordinates": []},
-         "properties": {"path": "tiles/deep/c.tif", "label": "x"}},
+        {
+            "type": "Feature",
+            "geometry": {"type": "Polygon", "coordinates": []},
+            "properties": {"path": "tiles/deep/c.tif", "label": "x"},
+        },
         {"type": "Feature", "geometry": None},
-    ]  # fmt: skip
+    ]
     path = geojson(folder, told, note={"features": [1, 2]})
     lines = [n for n, row in enumerate(path.read_text().splitlines(), 1) if row == "  {"]
     with pytest.raises(DataError) as caught:

@@ -184,8 +184,12 @@ def test_the_random_split_has_the_same_sizes_and_tests_each_tile_once(seed: int,
 
 def test_the_random_split_tests_no_copy_of_what_it_learnt() -> None:
     labels, content = np.zeros(40, int), [str(i % 25) for i in range(40)]
-    split = at_random(Split(np.arange(20), np.arange(20, 40), np.zeros(0, np.int64)), labels,
-                      seed=0, content=content)  # fmt: skip
+    split = at_random(
+        Split(np.arange(20), np.arange(20, 40), np.zeros(0, np.int64)),
+        labels,
+        seed=0,
+        content=content,
+    )
     assert not {content[i] for i in split.train} & {content[i] for i in split.test}
 
 

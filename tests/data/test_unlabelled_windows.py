@@ -36,8 +36,10 @@ RULES = ChipRules(12, seed=5)
 def chips_in(scene: MadeScene, count: int) -> list[Chip]:
     random = np.random.default_rng(1)
     corners = zip(random.integers(0, 108, count), random.integers(0, 148, count), strict=True)
-    return [Chip(f"{i}", f"{i}", "a", scene.name, Window(int(r), int(c), 12, 12))
-            for i, (r, c) in enumerate(corners)]  # fmt: skip
+    return [
+        Chip(f"{i}", f"{i}", "a", scene.name, Window(int(r), int(c), 12, 12))
+        for i, (r, c) in enumerate(corners)
+    ]
 
 
 def test_windows_lie_off_every_chip_in_every_scene() -> None:
@@ -63,14 +65,18 @@ def test_ground_of_chips_is_known_in_a_scene_of_another_system() -> None:
     """The same ground in two systems: chips that cover one scene leave no room in the other."""
     first = MadeScene("first", grid=made_grid(60, 60))
     left, bottom, right, top = first.grid.bounds
-    x, y = positions(np.array([[(left + right) / 2, (bottom + top) / 2]]), "EPSG:32633",
-                     "EPSG:32632")[0]  # fmt: skip
+    x, y = positions(
+        np.array([[(left + right) / 2, (bottom + top) / 2]]), "EPSG:32633", "EPSG:32632"
+    )[0]
     corner = (10.0, 0.0, x - 150, 0.0, -10.0, y + 150)
     second = MadeScene(
         "second", grid=replace(made_grid(30, 30), crs="EPSG:32632", transform=corner)
     )
-    cover = [Chip(f"{r}.{c}", "1", "a", "first", Window(r, c, 12, 12))
-             for r in range(0, 60, 12) for c in range(0, 60, 12)]  # fmt: skip
+    cover = [
+        Chip(f"{r}.{c}", "1", "a", "first", Window(r, c, 12, 12))
+        for r in range(0, 60, 12)
+        for c in range(0, 60, 12)
+    ]
     with pytest.raises(DataError, match=r"labels\.unlabelled"):
         draw_windows([first, second], cover, RULES, 10)
     assert draw_windows([second], cover[:0], RULES, 10)
@@ -110,8 +116,14 @@ def sparse_scene(folder: Path) -> tuple[Path, Path]:
 
 
 def settings(scene: Path, labels: Path) -> list[str]:
-    return [*SMALL, "probe.head=discriminant", f"data.scenes={scene}", f"labels.path={labels}",
-            f"labels.chip_px={PX}", "split.test_fraction=0.5"]  # fmt: skip
+    return [
+        *SMALL,
+        "probe.head=discriminant",
+        f"data.scenes={scene}",
+        f"labels.path={labels}",
+        f"labels.chip_px={PX}",
+        "split.test_fraction=0.5",
+    ]
 
 
 def with_windows(recipe: Recipe, count: int) -> tuple[Recipe, Source]:
@@ -172,8 +184,10 @@ def test_a_run_reports_the_scene_beside_with_its_word(
         assert "network, with unlabelled scene" in told["draws"]
         assert "network, with unlabelled tiles" not in told["draws"]
         found = told["unlabelled"]
-        means = [told["draws"][n]["overall"]["mean"]
-                 for n in ("network", "network, with unlabelled scene")]  # fmt: skip
+        means = [
+            told["draws"][n]["overall"]["mean"]
+            for n in ("network", "network, with unlabelled scene")
+        ]
         assert found["difference"]["value"] == pytest.approx(means[1] - means[0], abs=1e-9)
         assert found["word"] in ("gained", "not gained")
         assert "25 unlabelled windows drawn" in said
@@ -182,8 +196,10 @@ def test_a_run_reports_the_scene_beside_with_its_word(
         assert "unlabelled scene" in (out / "report.html").read_text()
     again = tmp_path / "again"
     assert main(["run", str(recipe), *given, "--out", str(again), "-q"]) == 0
-    first, second = (load_file(tmp_path / n / "model_unlabelled.safetensors")["head.weight"]
-                     for n in ("one", "again"))  # fmt: skip
+    first, second = (
+        load_file(tmp_path / n / "model_unlabelled.safetensors")["head.weight"]
+        for n in ("one", "again")
+    )
     np.testing.assert_array_equal(first, second)
 
 
@@ -197,16 +213,19 @@ def test_a_curve_tells_of_the_scene(tmp_path: Path, capsys: pytest.CaptureFixtur
     assert main([*command, "--out", str(out), "-q"]) == 0
     with (out / "curve.csv").open() as stream:
         assert {r["curve"] for r in csv.DictReader(stream)} == {
-            "labels alone", "with unlabelled scene",
-        }  # fmt: skip
+            "labels alone",
+            "with unlabelled scene",
+        }
     assert "unlabelled scene at 2 labels a class" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize(
     ("more", "said"),
-    [(["labels.unlabelled=5", "probe.unlabelled=none"], "with probe.unlabelled none"),
-     (["labels.unlabelled=-1"], "labels.unlabelled")],
-)  # fmt: skip
+    [
+        (["labels.unlabelled=5", "probe.unlabelled=none"], "with probe.unlabelled none"),
+        (["labels.unlabelled=-1"], "labels.unlabelled"),
+    ],
+)
 def test_contradictions_are_one_clear_line(
     tmp_path: Path, more: list[str], said: str, capsys: pytest.CaptureFixture[str]
 ) -> None:

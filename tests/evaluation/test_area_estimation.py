@@ -75,9 +75,12 @@ def test_a_proportional_matrix_gives_simple_proportions(classes: int, seed: int)
 
 @settings(max_examples=200, deadline=None)
 @given(
-    st.integers(1, 8), st.integers(0, 600), st.integers(0, 40), st.integers(0, 2**32 - 1),
+    st.integers(1, 8),
+    st.integers(0, 600),
+    st.integers(0, 40),
+    st.integers(0, 2**32 - 1),
     st.sampled_from(["proportional", "equal", "neyman"]),
-)  # fmt: skip
+)
 def test_allocations_sum_to_n_and_keep_their_bounds(classes, n, minimum, seed, method) -> None:
     random = np.random.default_rng(seed)
     pixels = random.integers(0, 300, classes)

@@ -47,8 +47,15 @@ def test_errors_that_cancel_are_told_as_both() -> None:
     assert "some too high and some too low" in distrust(reliability(rows, truth))
 
 
-@pytest.mark.parametrize("bins", [stated(0.9999, 20, 25), stated(0.9, 66, 75), stated(0.9, 27, 30),
-                                  reliability(np.zeros((0, 2)), [])])  # fmt: skip
+@pytest.mark.parametrize(
+    "bins",
+    [
+        stated(0.9999, 20, 25),
+        stated(0.9, 66, 75),
+        stated(0.9, 27, 30),
+        reliability(np.zeros((0, 2)), []),
+    ],
+)
 def test_few_tiles_and_small_errors_are_passed_over(bins: Reliability) -> None:
     assert distrust(bins) == ""
     assert "say next to nothing" in calibration_caption(bins)
@@ -61,16 +68,26 @@ def test_chance_alone_seldom_speaks(judged: int) -> None:
     assert np.median([bins.error / error_by_chance(bins) for bins in found]) > 0.4
 
 
-@pytest.mark.parametrize(("bins", "told"), [(stated(0.9999, 64, 71), True),
-                                            (stated(0.9, 64, 71), False)])  # fmt: skip
+@pytest.mark.parametrize(
+    ("bins", "told"), [(stated(0.9999, 64, 71), True), (stated(0.9, 64, 71), False)]
+)
 def test_a_run_prints_it_and_its_report_warns(bins: Reliability, told: bool) -> None:
     logits = np.log([[0.9, 0.1]] * 71)
     result = replace(evaluate(logits, [0] * 64 + [1] * 7, ["a", "b"], rounds=2), after=bins)
     weights = cast("WeightReport", SimpleNamespace(source="", sha256="", counted=str, notes=()))
     answers = cast("Answers", None)
     outcome = Outcome(
-        Path("run"), "made", "", result, {"network": {"overall": Spread(0.9, 0.0, 1)}}, [1.0], {},
-        weights, None, None, answers,
-    )  # fmt: skip
+        Path("run"),
+        "made",
+        "",
+        result,
+        {"network": {"overall": Spread(0.9, 0.0, 1)}},
+        [1.0],
+        {},
+        weights,
+        None,
+        None,
+        answers,
+    )
     for said in (outcome.lines(), report_content(outcome, {}, []).cautions):
         assert any("Confidences are too high" in line for line in said) == told

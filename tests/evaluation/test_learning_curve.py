@@ -25,8 +25,10 @@ def test_a_known_law_is_found_again(a: float, b: float, c: float) -> None:
     np.testing.assert_allclose(law.at([100, 250]), a - b * np.array([100.0, 250]) ** -c, atol=2e-3)
 
 
-@pytest.mark.parametrize("values", [[0.5, 0.6, 0.7, 0.8, 0.9], [0.9, 0.8, 0.8, 0.7, 0.7],
-                                    [0.6] * 5, [0.2, 0.9, 0.3, 0.8, 1.0]])  # fmt: skip
+@pytest.mark.parametrize(
+    "values",
+    [[0.5, 0.6, 0.7, 0.8, 0.9], [0.9, 0.8, 0.8, 0.7, 0.7], [0.6] * 5, [0.2, 0.9, 0.3, 0.8, 1.0]],
+)
 def test_no_law_promises_more_than_one_or_falls(values: list[float]) -> None:
     law = fit_power_law(SHOTS, values)
     assert law.a <= 1

@@ -30,10 +30,15 @@ NAMES = ("forest", "water", "field")
 def write_map(path: Path, values: np.ndarray, *, names=NAMES, tags=None, **profile) -> Path:
     """A class map of 10 m pixels with names as tags, nodata 255."""
     settings = {
-        "driver": "GTiff", "count": 1, "height": values.shape[0], "width": values.shape[1],
-        "dtype": values.dtype.name, "crs": "EPSG:32633", "nodata": 255,
+        "driver": "GTiff",
+        "count": 1,
+        "height": values.shape[0],
+        "width": values.shape[1],
+        "dtype": values.dtype.name,
+        "crs": "EPSG:32633",
+        "nodata": 255,
         "transform": from_origin(500000, 4600000, 10, 10),
-    } | profile  # fmt: skip
+    } | profile
     with rasterio.open(path, "w", **settings) as to:
         to.write(values, 1)
         to.update_tags(**{f"CLASS_{i}": n for i, n in enumerate(names)}, **(tags or {}))
@@ -284,9 +289,11 @@ def test_web_mercator_is_told_to_enlarge(tmp_path) -> None:
     grid = Grid("EPSG:3857", (10.0, 0.0, 3e5, 0.0, -10.0, 6.1e6), 100, 100)
     assert areal_scales(grid)[0] == pytest.approx(2.23, abs=0.02)
     of = write_map(
-        tmp_path / "m.tif", random_values(5), crs="EPSG:3857",
+        tmp_path / "m.tif",
+        random_values(5),
+        crs="EPSG:3857",
         transform=from_origin(3e5, 6.1e6, 10, 10),
-    )  # fmt: skip
+    )
     found = assess_raster(open_map(of), of, None, None)
     assert "enlarges areas by 2.2" in found.warnings[0]
 

@@ -105,11 +105,18 @@ def test_captions_say_whose_fold_is_explained():
     layout = Embedding(np.arange(2), np.zeros((2, 2)))
     told = {
         folds: pictures_of(
-            Insight((), layout), pack, np.arange(2), np.arange(2), np.eye(2),
-            classes=["a", "b"], colours=["#000000", "#ffffff"], rgb=(0, 1, 2), folds=folds,
+            Insight((), layout),
+            pack,
+            np.arange(2),
+            np.arange(2),
+            np.eye(2),
+            classes=["a", "b"],
+            colours=["#000000", "#ffffff"],
+            rgb=(0, 1, 2),
+            folds=folds,
         )
         for folds in (None, 5)
-    }  # fmt: skip
+    }
     for name in ("evidence", "embedding"):
         assert "Of 5 folds, the first is shown" in told[5][name].caption
         assert "folds" not in told[None][name].caption

@@ -58,9 +58,16 @@ def test_a_run_tells_and_keeps_what_auto_became(tmp_path, monkeypatch):
     monkeypatch.setenv("GEOTL_CACHE", str(tmp_path / "cache"))
     told = load(
         "sample_target",
-        ["model.weights=none", "split.shots=2", "split.draws=1", "model.backbone=lenet5",
-         "model.cut_after=c3", "evaluate.baselines=false", "model.input_px=32"],
-    )  # fmt: skip
+        [
+            "model.weights=none",
+            "split.shots=2",
+            "split.draws=1",
+            "model.backbone=lenet5",
+            "model.cut_after=c3",
+            "evaluate.baselines=false",
+            "model.input_px=32",
+        ],
+    )
     told = told.model_copy(update={"strategy": "auto"})
     lines: list[str] = []
     run(told, tmp_path / "run", quiet=True, say=lines.append)

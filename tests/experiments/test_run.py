@@ -35,9 +35,20 @@ def test_a_run_leaves_everything_it_promises(tiles: Path, tmp_path: Path, strate
     out = tmp_path / "run"
     assert run(tiles, out, f"strategy={strategy}") == 0
     left = {p.name for p in out.iterdir()}
-    wanted = {"recipe.yaml", "metrics.json", "predictions.csv", "confusion.png", "curves.png",
-              "mistakes.png", "evidence.png", "embedding.png", "pairs.png", "report.html",
-              "model.safetensors", "weights.txt"}  # fmt: skip
+    wanted = {
+        "recipe.yaml",
+        "metrics.json",
+        "predictions.csv",
+        "confusion.png",
+        "curves.png",
+        "mistakes.png",
+        "evidence.png",
+        "embedding.png",
+        "pairs.png",
+        "report.html",
+        "model.safetensors",
+        "weights.txt",
+    }
     assert wanted <= left
     metrics = json.loads((out / "metrics.json").read_text())
     assert metrics["tiles"] == 24
@@ -245,10 +256,12 @@ def test_a_folder_with_another_run_is_refused_and_kept(
     run(tiles, out)
     before = (out / "model.safetensors").read_bytes()
     for changed, told in [
-        ((), "already finished; --resume prints"), (("split.shots=2",), "holds another run"),
-        (("seed=1",), "holds another run"), (("data.root=nowhere",), "nowhere"),
+        ((), "already finished; --resume prints"),
+        (("split.shots=2",), "holds another run"),
+        (("seed=1",), "holds another run"),
+        (("data.root=nowhere",), "nowhere"),
         (("model.weights=missing.pth",), "missing.pth"),
-    ]:  # fmt: skip
+    ]:
         assert run(tiles, out, *changed) == 2
         assert told in capsys.readouterr().err
     assert run(tiles, out, "seed=1", options=("-q", "--resume")) == 2
@@ -290,8 +303,13 @@ def squeezenet(tmp_path_factory: pytest.TempPathFactory) -> list[str]:
     torch.manual_seed(0)
     path = tmp_path_factory.mktemp("weights") / "squeezenet.pth"
     torch.save(torchvision.models.squeezenet1_1(weights=None).state_dict(), path)
-    return ["model.backbone=squeezenet1_1", f"model.weights={path}", "train.epochs=1",
-            "probe.views=1", "evaluate.random_weights=false"]  # fmt: skip
+    return [
+        "model.backbone=squeezenet1_1",
+        f"model.weights={path}",
+        "train.epochs=1",
+        "probe.views=1",
+        "evaluate.random_weights=false",
+    ]
 
 
 @pytest.mark.parametrize(
@@ -361,8 +379,12 @@ def test_a_run_says_where_the_first_stage_trains(
 def test_bands_that_start_at_zero_are_probed_or_trained_but_not_frozen(
     tiles: Path, tmp_path: Path, squeezenet: list[str], capsys: pytest.CaptureFixture[str]
 ) -> None:
-    zero = [*squeezenet, "model.first_conv=zero", "evaluate.rgb_only=false",
-            "evaluate.baselines=false"]  # fmt: skip
+    zero = [
+        *squeezenet,
+        "model.first_conv=zero",
+        "evaluate.rgb_only=false",
+        "evaluate.baselines=false",
+    ]
     assert run(tiles, tmp_path / "a", *zero, "strategy=finetune") == 2
     assert "start at zero) and cannot be frozen" in capsys.readouterr().err
     assert run(tiles, tmp_path / "b", *zero) == 0

@@ -44,8 +44,20 @@ def test_chips_on_disk_give_the_same_model_as_the_scene_itself(
     made: tuple[Path, Path], tmp_path: Path
 ) -> None:
     assert run(tmp_path / "direct", *over(made)) == 0
-    cut = ["chips", str(made[0]), str(made[1]), "-o", str(tmp_path / "chips"), "--chip-px",
-           str(PX), "--sensor", "sentinel2_l2a", "--bands", *BANDS, "-q"]  # fmt: skip
+    cut = [
+        "chips",
+        str(made[0]),
+        str(made[1]),
+        "-o",
+        str(tmp_path / "chips"),
+        "--chip-px",
+        str(PX),
+        "--sensor",
+        "sentinel2_l2a",
+        "--bands",
+        *BANDS,
+        "-q",
+    ]
     assert main(cut) == 0
     manifest = tmp_path / "chips" / "chips.csv"
     assert run(tmp_path / "cut", f"data.root={manifest}") == 0
@@ -71,14 +83,22 @@ def test_a_changed_pixel_is_read_anew(made: tuple[Path, Path], tmp_path: Path) -
 
 @pytest.mark.parametrize(
     ("settings", "told"),
-    [(["labels.field=clas"], "class"), (["labels.path=nowhere.gpkg"], "nowhere.gpkg"),
-     (["data.scenes=nowhere.tif"], "nowhere.tif"), (["labels.chip_px=512"], "chips"),
-     (["data.bands=B01"], "B01"), (["labels.names={field: water}"], None)],
-)  # fmt: skip
+    [
+        (["labels.field=clas"], "class"),
+        (["labels.path=nowhere.gpkg"], "nowhere.gpkg"),
+        (["data.scenes=nowhere.tif"], "nowhere.tif"),
+        (["labels.chip_px=512"], "chips"),
+        (["data.bands=B01"], "B01"),
+        (["labels.names={field: water}"], None),
+    ],
+)
 def test_scenes_and_labels_that_cannot_be_used_are_one_clear_line(
-    made: tuple[Path, Path], tmp_path: Path, settings: list[str], told: str | None,
+    made: tuple[Path, Path],
+    tmp_path: Path,
+    settings: list[str],
+    told: str | None,
     capsys: pytest.CaptureFixture[str],
-) -> None:  # fmt: skip
+) -> None:
     code = run(tmp_path / "run", *over(made), *settings)
     error = capsys.readouterr().err.strip()
     if told is None:

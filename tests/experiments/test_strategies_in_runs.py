@@ -37,8 +37,13 @@ def tiles(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def source_model(tiles: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A ResNet of live batch normalisation, trained for an epoch."""
     out = tmp_path_factory.mktemp("source") / "run"
-    settings = ("strategy=scratch", "model.backbone=resnet18", "model.cut_after=layer1",
-                "train.epochs=1", *QUIET)  # fmt: skip
+    settings = (
+        "strategy=scratch",
+        "model.backbone=resnet18",
+        "model.cut_after=layer1",
+        "train.epochs=1",
+        *QUIET,
+    )
     assert run(tiles, out, *settings) == 0
     return out / "model.safetensors"
 
@@ -57,8 +62,9 @@ def source_of(recipe, tiles: Path):
 def test_the_median_of_the_folds_chooses_the_epochs_and_all_their_logits_the_temperature(
     tiles: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, folds: int, wanted: int
 ) -> None:
-    recipe = recipe_of(tiles, tmp_path, "strategy=scratch", f"train.choice_folds={folds}",
-                       "split.folds=3")  # fmt: skip
+    recipe = recipe_of(
+        tiles, tmp_path, "strategy=scratch", f"train.choice_folds={folds}", "split.folds=3"
+    )
     source = source_of(recipe, tiles)
     draw = make_draw(recipe, source, 0)
     network, report = build.build_network(recipe, source, draw)
@@ -77,9 +83,13 @@ def test_the_median_of_the_folds_chooses_the_epochs_and_all_their_logits_the_tem
     plan = build.make_plan(recipe, source, report, draw, resume=False, quiet=True)
     rows = draw.split.train
     fitted = strategies.fit_strategy(
-        network, Tiles(source.pack, rows, source.labels[rows]), draw.folds, plan,
-        folder=tmp_path / "x", features=build.feature_source(recipe, source),
-    )  # fmt: skip
+        network,
+        Tiles(source.pack, rows, source.labels[rows]),
+        draw.folds,
+        plan,
+        folder=tmp_path / "x",
+        features=build.feature_source(recipe, source),
+    )
     assert fitted.history is not None
     assert fitted.history.best_epoch == wanted
     assert [name for name, _ in asked] == [*["fold", "fold_1", "fold_2"][:folds], "final"]
@@ -101,10 +111,18 @@ def test_fine_tuning_sets_out_from_the_probes_calibrated_logits(
     logits, heat = {}, 1.0
     for strategy in ("probe", "probe_then_finetune"):
         recipe = recipe_of(
-            tiles, tmp_path, f"strategy={strategy}", f"model.weights={source_model}",
-            "model.backbone=resnet18", "model.cut_after=layer1", "probe.head=discriminant",
-            "train.lr=1e-12", "train.epochs=1", "train.weight_decay=0", "freeze_until=layer1",
-        )  # fmt: skip
+            tiles,
+            tmp_path,
+            f"strategy={strategy}",
+            f"model.weights={source_model}",
+            "model.backbone=resnet18",
+            "model.cut_after=layer1",
+            "probe.head=discriminant",
+            "train.lr=1e-12",
+            "train.epochs=1",
+            "train.weight_decay=0",
+            "freeze_until=layer1",
+        )
         source = source_of(recipe, tiles)
         draw = make_draw(recipe, source, 0)
         fitted, _ = compare.fit_draw(
@@ -123,15 +141,31 @@ def test_a_run_with_everything_on_leaves_a_model(
 ) -> None:
     out = tmp_path / "run"
     settings = (
-        "strategy=probe_then_finetune", f"model.weights={source_model}", "freeze_until=stem",
-        "model.backbone=resnet18", "model.cut_after=layer1", "model.adabn=training",
-        "model.dropout=0.2", "train.schedule=cosine", "train.unfreeze_every=1",
-        "train.l2=1e-4", "train.label_smoothing=0.1", "train.balanced_sampling=true",
-        "train.class_weights={field: 1, town: 2, water: 0.5}", "train.swa_from=0.5",
-        "train.choice_folds=2", "augment.mixup=0.2", "augment.cutmix=1", "augment.blur=1",
-        "augment.brightness=0.2", "augment.contrast=0.2", "augment.band_dropout=0.2",
-        "augment.erase=0.3", "augment.rotate_deg=10", *QUIET,
-    )  # fmt: skip
+        "strategy=probe_then_finetune",
+        f"model.weights={source_model}",
+        "freeze_until=stem",
+        "model.backbone=resnet18",
+        "model.cut_after=layer1",
+        "model.adabn=training",
+        "model.dropout=0.2",
+        "train.schedule=cosine",
+        "train.unfreeze_every=1",
+        "train.l2=1e-4",
+        "train.label_smoothing=0.1",
+        "train.balanced_sampling=true",
+        "train.class_weights={field: 1, town: 2, water: 0.5}",
+        "train.swa_from=0.5",
+        "train.choice_folds=2",
+        "augment.mixup=0.2",
+        "augment.cutmix=1",
+        "augment.blur=1",
+        "augment.brightness=0.2",
+        "augment.contrast=0.2",
+        "augment.band_dropout=0.2",
+        "augment.erase=0.3",
+        "augment.rotate_deg=10",
+        *QUIET,
+    )
     assert run(tiles, out, *settings) == 0
     assert capsys.readouterr().err == ""
     held = load_file(out / "model.safetensors")
@@ -144,8 +178,14 @@ def test_adabn_measures_what_it_says_and_changes_no_weight(
     tiles: Path, tmp_path: Path, source_model: Path, kind: str
 ) -> None:
     """The stem's first statistics are those of the tiles' first convolution."""
-    recipe = recipe_of(tiles, tmp_path, f"model.weights={source_model}", f"model.adabn={kind}",
-                       "model.backbone=resnet18", "model.cut_after=layer1")  # fmt: skip
+    recipe = recipe_of(
+        tiles,
+        tmp_path,
+        f"model.weights={source_model}",
+        f"model.adabn={kind}",
+        "model.backbone=resnet18",
+        "model.cut_after=layer1",
+    )
     source = source_of(recipe, tiles)
     draw = make_draw(recipe, source, 0)
     network, report = build.build_network(recipe, source, draw)
@@ -166,9 +206,18 @@ def test_adabn_on_folded_weights_is_one_line(
     real_data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     weights = real_data / "weights" / "resnet18-imagenet1k_v1-conv1_to_layer3.pth"
-    code = main(["run", "eurosat_rgb", f"data.root={real_data / 'eurosat_rgb'}",
-                 f"model.weights={weights}", "model.adabn=training", "--out",
-                 str(tmp_path / "run"), "-q"])  # fmt: skip
+    code = main(
+        [
+            "run",
+            "eurosat_rgb",
+            f"data.root={real_data / 'eurosat_rgb'}",
+            f"model.weights={weights}",
+            "model.adabn=training",
+            "--out",
+            str(tmp_path / "run"),
+            "-q",
+        ]
+    )
     assert code == 2
     told = capsys.readouterr().err
     assert told.count("\n") == 1
@@ -224,9 +273,10 @@ def test_reading_and_features_tell_how_far_they_are(
     stream, now = io.StringIO(), iter(range(0, 10_000, 11))
     monkeypatch.setenv("GEOTL_CACHE", str(tmp_path / "cache"))
     monkeypatch.setattr(
-        build, "ProgressLine",
+        build,
+        "ProgressLine",
         lambda quiet: ProgressLine(quiet=quiet, stream=stream, clock=lambda: float(next(now))),
-    )  # fmt: skip
+    )
     recipe = recipe_of(tiles, tmp_path)
     source = read_source(recipe, recipe_sensor(recipe), lambda _: None)
     draw = make_draw(recipe, source, 0)
@@ -247,8 +297,13 @@ def test_the_preview_is_a_sheet_and_repeats_to_the_byte(
     recipe.write_text("title: small\n")
     sheets = []
     for name in ("a.png", "b.png"):
-        settings = [f"data.root={tiles}", *SMALL, "augment.rotate_deg=30", "augment.mixup=0.4",
-                    "augment.band_dropout=0.4"]  # fmt: skip
+        settings = [
+            f"data.root={tiles}",
+            *SMALL,
+            "augment.rotate_deg=30",
+            "augment.mixup=0.4",
+            "augment.band_dropout=0.4",
+        ]
         assert main(["augment", str(recipe), "--preview", str(tmp_path / name), *settings]) == 0
         sheets.append((tmp_path / name).read_bytes())
     assert sheets[0].startswith(b"\x89PNG")

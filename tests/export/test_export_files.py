@@ -74,8 +74,11 @@ def test_a_file_opens_without_geotl(form, model, packages, tmp_path):
     np.save(tmp_path / "tiles.npy", tiles)
     done = subprocess.run(  # -I and -S: no paths of the environment, no .pth files, not this folder
         [sys.executable, "-I", "-S", "-c", ALONE, packages, form, out, tmp_path / "tiles.npy"],
-        capture_output=True, text=True, cwd=tmp_path, check=False,
-    )  # fmt: skip
+        capture_output=True,
+        text=True,
+        cwd=tmp_path,
+        check=False,
+    )
     assert done.returncode == 0, done.stderr
     for size in (1, 7):
         found = np.load(f"{out}.{size}.npz")

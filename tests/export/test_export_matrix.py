@@ -15,16 +15,27 @@ from geotl.export.parity import LIMITS, Limits, compare
 from geotl.models.classifier import FeatureSpec, Normalise, TileClassifier
 from geotl.models.registry import REGISTRY, build_backbone
 
-SMALLEST = {"lenet": "lenet5", "alexnet": "alexnet", "vgg": "vgg11_bn", "inception": "googlenet",
-            "resnet": "resnet18", "squeezenet": "squeezenet1_1"}  # fmt: skip
+SMALLEST = {
+    "lenet": "lenet5",
+    "alexnet": "alexnet",
+    "vgg": "vgg11_bn",
+    "inception": "googlenet",
+    "resnet": "resnet18",
+    "squeezenet": "squeezenet1_1",
+}
 EARLY = {"vgg": "block3", "resnet": "layer2", "alexnet": "conv3"}  # cut here to be quick
 POOLS = ("mean", "root_mean", "mean_log", "mean_sd")
 
 
 def made(
-    name: str, bands: int, views: int, cut: str | None = None, pool: str = "mean",
-    *, branches: float = 1.0,
-) -> Deployed:  # fmt: skip
+    name: str,
+    bands: int,
+    views: int,
+    cut: str | None = None,
+    pool: str = "mean",
+    *,
+    branches: float = 1.0,
+) -> Deployed:
     """A random network for so many bands whose logits spread like a trained one's.
 
     `branches` weighs what each residual block adds.

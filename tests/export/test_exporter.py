@@ -127,9 +127,14 @@ def test_pt2_carries_the_passport(model, tmp_path):
 
 @pytest.mark.parametrize(
     ("apart", "largest", "kept"),
-    [(9e-5, 1.0, True), (2e-4, 1.0, False), (1e-3, 15146.0, True), (2e-2, 15146.0, False),
-     (float("nan"), 15146.0, False)],
-)  # fmt: skip
+    [
+        (9e-5, 1.0, True),
+        (2e-4, 1.0, False),
+        (1e-3, 15146.0, True),
+        (2e-2, 15146.0, False),
+        (float("nan"), 15146.0, False),
+    ],
+)
 def test_logits_may_differ_by_roundings_of_the_largest(apart, largest, kept):
     found = Parity(24, apart, 0.0, 1.0, largest)
     assert (found.fault(LIMITS["float32"]) is None) == kept

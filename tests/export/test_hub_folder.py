@@ -71,8 +71,15 @@ def test_the_folder_holds_what_it_should(folder):
 
 
 def test_nothing_in_it_names_a_folder_of_the_lab_or_of_this_machine(folder, model):
-    places = [*SECRETS, str(ROOT), str(Path(sys.prefix)), str(model.parent), str(folder.parent),
-              "site-packages", "labels of 2020.gpkg/"]  # fmt: skip
+    places = [
+        *SECRETS,
+        str(ROOT),
+        str(Path(sys.prefix)),
+        str(model.parent),
+        str(folder.parent),
+        "site-packages",
+        "labels of 2020.gpkg/",
+    ]
     assert str(SECRETS[0]).encode() in model.read_bytes()  # so that the test can fail
     for path in folder.iterdir():
         content = path.read_bytes()
@@ -130,9 +137,11 @@ def test_the_card_runs_as_it_says(folder, tmp_path):
     (tools / "geotl").write_text(f'#!/bin/sh\nexec "{sys.executable}" -m geotl "$@"\n')
     (tools / "geotl").chmod(0o755)
     env = os.environ | {
-        "PATH": f"{tools}:{os.environ['PATH']}", "PYTHONPATH": str(ROOT), "HF_HUB_OFFLINE": "1",
+        "PATH": f"{tools}:{os.environ['PATH']}",
+        "PYTHONPATH": str(ROOT),
+        "HF_HUB_OFFLINE": "1",
         "OMP_NUM_THREADS": "1",
-    }  # fmt: skip
+    }
     wanted = json.loads((own / "example.json").read_text())["class"]
     for kind, code in blocks:
         command = ["bash", "-ec", code] if kind == "bash" else [sys.executable, "-c", code]
@@ -151,8 +160,9 @@ def test_the_card_has_the_header_that_hubs_read(folder):
     assert {"remote-sensing", "onnx", "sentinel-2"} <= set(header["tags"])
     (result,) = header["model-index"][0]["results"]
     assert {one["type"]: one["value"] for one in result["metrics"]} == {
-        "accuracy": 0.73, "f1": 0.73,
-    }  # fmt: skip
+        "accuracy": 0.73,
+        "f1": 0.73,
+    }
     from huggingface_hub import ModelCard
 
     read = ModelCard.load(folder / "README.md")
@@ -165,12 +175,20 @@ def test_the_card_tells_the_truth(folder):
     page = markdown.markdown(body, extensions=["tables", "fenced_code"])
     text = re.sub(r"<[^>]+>", "", page)
     for word in (
-        "spatial: blocked", "0.733", str(wilson(102, 120)), "that much is optimism",
-        "field, wet taken for town (9 of 40)", "Hardly told from the others (F1 0.20)",
-        "majority class", "2017-02-16 to 2017-07-01 (2 days)", "15.00° E", "resnet18.pth",
-        "Imagery and labels it was trained on: not stated; ask", "CC-BY-4.0",
+        "spatial: blocked",
+        "0.733",
+        str(wilson(102, 120)),
+        "that much is optimism",
+        "field, wet taken for town (9 of 40)",
+        "Hardly told from the others (F1 0.20)",
+        "majority class",
+        "2017-02-16 to 2017-07-01 (2 days)",
+        "15.00° E",
+        "resnet18.pth",
+        "Imagery and labels it was trained on: not stated; ask",
+        "CC-BY-4.0",
         "reflectance = DN × 0.0001",
-    ):  # fmt: skip
+    ):
         assert word in text or word in body, word
     for name, colour in zip(CLASSES, load(folder / "model.safetensors").contract.colours):  # noqa: B905
         assert f"| {name} | `{colour}`" in body

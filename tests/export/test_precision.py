@@ -126,8 +126,10 @@ def test_onnxruntime_1_17_itself_says_the_same(model, files, tmp_path):
     np.save(tmp_path / "tiles.npy", tiles)
     told = subprocess.run(
         [os.environ["GEOTL_ORT117"], "-c", RUNNER, tmp_path / "tiles.npy", *files.values()],
-        check=True, capture_output=True, text=True,
-    )  # fmt: skip
+        check=True,
+        capture_output=True,
+        text=True,
+    )
     assert told.stdout.startswith("1.17.")
     for path in files.values():
         wanted = run_onnx(path)(tiles)[0]
@@ -197,13 +199,15 @@ def test_too_large_a_loss_is_refused(model, labelled, tmp_path, monkeypatch, cap
 
 @pytest.mark.parametrize(
     ("given", "told"),
-    [(["--precision", "int8"], "give labelled tiles with --tiles"),
-     (["--precision", "int8", "--tiles", "nowhere"], "nowhere"),
-     (["--precision", "float16", "--tiles", "nowhere"], "only for --precision int8"),
-     (["--precision", "float16", "--format", "pt2"], "only for --format onnx"),
-     (["--precision", "int8", "--tiles", "x", "--max-loss", "-1"], "allowed: 0 or more"),
-     (["--precision", "int8", "--tiles", "x", "--max-loss", "nan"], "allowed: 0 or more")],
-)  # fmt: skip
+    [
+        (["--precision", "int8"], "give labelled tiles with --tiles"),
+        (["--precision", "int8", "--tiles", "nowhere"], "nowhere"),
+        (["--precision", "float16", "--tiles", "nowhere"], "only for --precision int8"),
+        (["--precision", "float16", "--format", "pt2"], "only for --format onnx"),
+        (["--precision", "int8", "--tiles", "x", "--max-loss", "-1"], "allowed: 0 or more"),
+        (["--precision", "int8", "--tiles", "x", "--max-loss", "nan"], "allowed: 0 or more"),
+    ],
+)
 def test_what_does_not_go_together_is_one_line(given, told, model, tmp_path, capsys):
     out = tmp_path / "m.onnx"
     assert main(["export", str(model), "--format", "onnx", "-o", str(out), *given]) == 2

@@ -42,8 +42,24 @@ def small(model, tmp_path_factory) -> Path:
 
 def mapped(model: Path, scene: Path, out: Path, *more: str) -> np.ndarray:
     """Classes as geotl map says them, numbered as the plugin does: 0 none, then the model's."""
-    arguments = ["map", str(model), str(scene), "-o", str(out), "--mode", "exact", "--posting", "1",
-                 "--precision", "float32", "--mask", "none", "--no-page", "-q", *more]  # fmt: skip
+    arguments = [
+        "map",
+        str(model),
+        str(scene),
+        "-o",
+        str(out),
+        "--mode",
+        "exact",
+        "--posting",
+        "1",
+        "--precision",
+        "float32",
+        "--mask",
+        "none",
+        "--no-page",
+        "-q",
+        *more,
+    ]
     assert main(arguments) == 0
     with rasterio.open(out) as source:
         found = source.read(1)
@@ -204,11 +220,15 @@ def test_tiles_whose_windows_lie_on_several_grids_are_told_of():
 
 @pytest.mark.parametrize(
     ("options", "said"),
-    [(["--tile-size", "100"], "96 and 112 px would do"), (["--step", "0"], "allowed is 1 to"),
-     (["--step", "33"], "allowed is 1 to the model's window, 32 px"),
-     (["--step", "1"], "parts to be computed"), (["--tile-size", "32"], "too small to hide"),
-     (["--resolution", "0"], "above 0")],
-)  # fmt: skip
+    [
+        (["--tile-size", "100"], "96 and 112 px would do"),
+        (["--step", "0"], "allowed is 1 to"),
+        (["--step", "33"], "allowed is 1 to the model's window, 32 px"),
+        (["--step", "1"], "parts to be computed"),
+        (["--tile-size", "32"], "too small to hide"),
+        (["--resolution", "0"], "above 0"),
+    ],
+)
 def test_what_does_not_go_is_refused(options, said, model, tmp_path, capsys):
     arguments = ["export", str(model), "--format", "deepness", "-o", str(tmp_path / "d.onnx")]
     assert main([*arguments, *options]) == 2

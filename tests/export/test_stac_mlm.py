@@ -70,9 +70,15 @@ def test_the_published_schemas_take_it(item, schema_root):
 
 @pytest.mark.parametrize(
     ("where", "value"),
-    [("mlm:name", "1 model"), ("mlm:tasks", ["land-cover"]), ("mlm:accelerator", "cpu"),
-     ("datetime", "2017-02-16"), ("mlm:unknown", 1), ("mlm:framework_version", "2.15")],
-)  # fmt: skip
+    [
+        ("mlm:name", "1 model"),
+        ("mlm:tasks", ["land-cover"]),
+        ("mlm:accelerator", "cpu"),
+        ("datetime", "2017-02-16"),
+        ("mlm:unknown", 1),
+        ("mlm:framework_version", "2.15"),
+    ],
+)
 def test_the_published_schemas_would_refuse_others(where, value, item, schema_root):
     wrong = copy.deepcopy(item)
     wrong["properties"][where] = value
@@ -132,8 +138,10 @@ def test_it_names_no_folder_of_the_lab(item):
     assert not [word for word in SECRETS if word in text]
     assert f"resnet18.pth (sha256 {'ab' * 32})" in item["properties"]["mlm:pretrained_source"]
     assert item["properties"]["geotl:training"]["sources"] == [
-        "tiles", "scene.tif", "labels of 2020.gpkg",
-    ]  # fmt: skip
+        "tiles",
+        "scene.tif",
+        "labels of 2020.gpkg",
+    ]
 
 
 def test_classes_have_names_that_stac_takes_and_their_own_as_titles(item):
@@ -186,11 +194,14 @@ SCALING = [{"type": "z-score", "mean": 0, "stddev": 1}]
         ("properties/start_datetime", "2017-01-01T00:00:00+01:00", "not in UTC"),
         ("bbox", [0.0, 0.0, 1.0, 1.0], "is not the box"),
         ("bbox", [-180.0, -90.0, 180.0, 90.0], "is not the box"),
-        ("geometry", {"type": "Polygon", "coordinates": [[[0, 0], [1, 1], [1, 0], [0, 1], [0, 0]]]},
-         "Self-intersection"),
+        (
+            "geometry",
+            {"type": "Polygon", "coordinates": [[[0, 0], [1, 1], [1, 0], [0, 1], [0, 0]]]},
+            "Self-intersection",
+        ),
         ("properties/geotl:version", float("nan"), "JSON cannot hold"),
     ],
-)  # fmt: skip
+)
 def test_our_own_checks_find(way, value, told, item, folder):
     assert list(faults(item, folder)) == []
     wrong = copy.deepcopy(item)

@@ -30,14 +30,25 @@ class Browser:
             os.dup2(kept[1], 4)
 
         command = [
-            str(CHROMIUM), "--headless", "--no-sandbox", "--disable-gpu", "--remote-debugging-pipe",
-            "--no-first-run", "--disable-extensions", "--disable-dev-shm-usage",
-            f"--user-data-dir={self.profile.name}", f"--window-size={width},{height}",
-        ]  # fmt: skip
+            str(CHROMIUM),
+            "--headless",
+            "--no-sandbox",
+            "--disable-gpu",
+            "--remote-debugging-pipe",
+            "--no-first-run",
+            "--disable-extensions",
+            "--disable-dev-shm-usage",
+            f"--user-data-dir={self.profile.name}",
+            f"--window-size={width},{height}",
+        ]
         self.process = subprocess.Popen(
-            command, preexec_fn=wire, close_fds=False, start_new_session=True,  # noqa: PLW1509
-            stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
-        )  # fmt: skip
+            command,
+            preexec_fn=wire,  # noqa: PLW1509
+            close_fds=False,
+            start_new_session=True,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+        )
         os.close(theirs)
         os.close(answers)
         self.asked: list[str] = []
@@ -103,8 +114,9 @@ class Browser:
         raise AssertionError(f"{expression} never came true; errors: {self.errors}")
 
     def value(self, expression: str) -> Any:
-        told = self.call("Runtime.evaluate", expression=expression, returnByValue=True,
-                         awaitPromise=True)  # fmt: skip
+        told = self.call(
+            "Runtime.evaluate", expression=expression, returnByValue=True, awaitPromise=True
+        )
         assert "exceptionDetails" not in told, told
         return told["result"].get("value")
 

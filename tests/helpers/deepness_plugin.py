@@ -15,9 +15,12 @@ import rasterio
 
 
 def name_pixels(
-    model: Path, raster: Path, *, bands: tuple[int, ...] | None = None,
+    model: Path,
+    raster: Path,
+    *,
+    bands: tuple[int, ...] | None = None,
     threshold: float | None = None,
-) -> np.ndarray:  # fmt: skip
+) -> np.ndarray:
     """Class of every pixel uint8 [H,W], as the plugin finds it.
 
     Args:
@@ -32,8 +35,11 @@ def name_pixels(
     assert batch == 1
     assert len(out_of.shape) == 4
     assert out_of.shape[2] == out_of.shape[3] == side
-    told = {k: json.loads(v) for k, v in session.get_modelmeta().custom_metadata_map.items()
-            if k not in ("geotl", "geotl_seal")}  # fmt: skip
+    told = {
+        k: json.loads(v)
+        for k, v in session.get_modelmeta().custom_metadata_map.items()
+        if k not in ("geotl", "geotl_seal")
+    }
     assert told["model_type"].capitalize() == "Segmentor"
     assert told["tile_size"] == side
     assert [int(key) for key in told["class_names"]] == list(range(out_of.shape[1]))
@@ -54,8 +60,10 @@ def name_pixels(
         said[said < least] = 0.0
         named = np.argmax(said, axis=1)[0]
         down, across = kept(r, rows, side, overlap), kept(c, cols, side, overlap)
-        place = np.s_[r * stride + down.start : r * stride + down.stop,
-                      c * stride + across.start : c * stride + across.stop]  # fmt: skip
+        place = np.s_[
+            r * stride + down.start : r * stride + down.stop,
+            c * stride + across.start : c * stride + across.stop,
+        ]
         image[place] = named[down, across]
     return image[above:, : layer.shape[1]]
 

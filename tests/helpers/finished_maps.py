@@ -16,11 +16,12 @@ from geotl.reporting.rendering import default_colours
 
 UTM = Grid("EPSG:32633", (200.0, 0.0, 340000.0, 0.0, -200.0, 5860000.0), 30, 40)
 METRICS = {
-    "headline": "overall accuracy 0.886 [0.845, 0.917]", "tiles": 306,
+    "headline": "overall accuracy 0.886 [0.845, 0.917]",
+    "tiles": 306,
     "overall_accuracy": {"value": 0.8856, "low": 0.8451, "high": 0.9166},
     "bootstrap": {"kappa": {"value": 0.871, "low": 0.827, "high": 0.911}},
     "per_class": {"class 1": {"support": 34, "precision": 0.9, "recall": 0.8, "f1": 0.85}},
-}  # fmt: skip
+}
 
 
 def made_values(grid: Grid = UTM, classes: int = 4) -> tuple[np.ndarray, np.ndarray]:
@@ -44,13 +45,20 @@ def made_facts(look: Look, names: list[str] | None = None, classes: int = 4, **m
     pixels = np.bincount(look.classes[look.classes < 255], minlength=len(names))
     left = int((look.classes == 255).sum())
     areas = Areas(pixels, pixels * 4e4, left, left * 4e4)
-    tags = {"GEOTL_MODEL_SHA256": "ab" * 32, "GEOTL_MODE": "exact", "GEOTL_SCENE": "made.tif",
-            "GEOTL_WINDOW_PX": "64", "GEOTL_STEP_PX": "20", "GEOTL_VERSION": "0.1.0",
-            "GEOTL_DATE": "2026-11-25T04:00:00+00:00"}  # fmt: skip
+    tags = {
+        "GEOTL_MODEL_SHA256": "ab" * 32,
+        "GEOTL_MODE": "exact",
+        "GEOTL_SCENE": "made.tif",
+        "GEOTL_WINDOW_PX": "64",
+        "GEOTL_STEP_PX": "20",
+        "GEOTL_VERSION": "0.1.0",
+        "GEOTL_DATE": "2026-11-25T04:00:00+00:00",
+    }
     colours = default_colours(len(names))
     settings = {"acquired": "2022-10-02", "metrics": METRICS, "confidence": 61.0} | more
-    return MapFacts("made", classes=tuple(names), colours=colours, areas=areas, tags=tags,
-                    **settings)  # fmt: skip
+    return MapFacts(
+        "made", classes=tuple(names), colours=colours, areas=areas, tags=tags, **settings
+    )
 
 
 def written_map(folder: Path, grid: Grid = UTM) -> dict[str, Path]:

@@ -18,10 +18,16 @@ PX = 12
 
 
 SMALL = [
-    "data.sensor=sentinel2_l2a", "data.bands=[B02,B03,B04,B08]", "model.backbone=lenet5",
-    "model.input_px=32", "strategy=probe", "probe.views=1", "split.folds=2",
-    "evaluate.bootstrap_rounds=20", "evaluate.baselines=false",
-]  # fmt: skip
+    "data.sensor=sentinel2_l2a",
+    "data.bands=[B02,B03,B04,B08]",
+    "model.backbone=lenet5",
+    "model.input_px=32",
+    "strategy=probe",
+    "probe.views=1",
+    "split.folds=2",
+    "evaluate.bootstrap_rounds=20",
+    "evaluate.baselines=false",
+]
 
 
 def made_scene(folder: Path) -> tuple[Path, Path]:
@@ -35,8 +41,10 @@ def made_scene(folder: Path) -> tuple[Path, Path]:
     noisy[:, :20, -20:] = 0
     scene = write_tile(folder / "scene.tif", noisy, names=BANDS)
     rows, cols = np.divmod(np.arange(side * side), side)
-    points = [shapely.Point(500000 + 160 * c + 85, 4600000 - 160 * r - 85)
-              for r, c in zip(rows, cols, strict=True)]  # fmt: skip
+    points = [
+        shapely.Point(500000 + 160 * c + 85, 4600000 - 160 * r - 85)
+        for r, c in zip(rows, cols, strict=True)
+    ]
     table = {"class": [("field", "town", "water")[k] for k in classes.ravel()]}
     labels = folder / "labels.gpkg"
     geopandas.GeoDataFrame(table, geometry=points, crs="EPSG:32633").to_file(labels)

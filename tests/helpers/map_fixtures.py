@@ -37,11 +37,17 @@ def made_tiles(count: int = 8) -> tuple[np.ndarray, np.ndarray]:
 
 
 def made_model(
-    path: Path, *, backbone: str = "resnet18", cut_after: str = "layer1",
-    stages: tuple[str, ...] = ("layer1",), spec: dict | None = None,
-    sensor: str = "sentinel2_l2a", bands: tuple[str, ...] = BANDS, scale: float = 1.0,
+    path: Path,
+    *,
+    backbone: str = "resnet18",
+    cut_after: str = "layer1",
+    stages: tuple[str, ...] = ("layer1",),
+    spec: dict | None = None,
+    sensor: str = "sentinel2_l2a",
+    bands: tuple[str, ...] = BANDS,
+    scale: float = 1.0,
     learned: tuple[np.ndarray, np.ndarray] | None = None,
-) -> Path:  # fmt: skip
+) -> Path:
     """A model file: random network, its head by the mean features of made tiles, or others'."""
     tiles, labels = learned or made_tiles()
     tiles = (tiles[:, : len(bands)] * scale).astype(tiles.dtype if scale == 1 else np.uint8)
@@ -63,15 +69,33 @@ def made_model(
         network.temperature.copy_(torch.tensor(float(seen.shape[1])))
         logits = over_views(network, image, told.views).mean(dim=1)
     contract = Contract(
-        backbone, cut_after, None, tuple(bands), nm, known, None, PX, "pad_or_crop", CLASSES,
-        COLOURS, network.spec,
-    )  # fmt: skip
+        backbone,
+        cut_after,
+        None,
+        tuple(bands),
+        nm,
+        known,
+        None,
+        PX,
+        "pad_or_crop",
+        CLASSES,
+        COLOURS,
+        network.spec,
+    )
     companions = Companions(
-        tiles, np.ones(tiles.shape, bool), logits.numpy().astype(np.float32), seen.numpy(),
-        labels, np.arange(len(tiles)) % 2, boxes(len(tiles)),
-    )  # fmt: skip
-    notes = {"recipe": "title: made\n", "versions": {"geotl": "0", "torch": "1"},
-             "training": {"crs": ["EPSG:32633"] * len(tiles)}}  # fmt: skip
+        tiles,
+        np.ones(tiles.shape, bool),
+        logits.numpy().astype(np.float32),
+        seen.numpy(),
+        labels,
+        np.arange(len(tiles)) % 2,
+        boxes(len(tiles)),
+    )
+    notes = {
+        "recipe": "title: made\n",
+        "versions": {"geotl": "0", "torch": "1"},
+        "training": {"crs": ["EPSG:32633"] * len(tiles)},
+    }
     model_file.save(path, ModelFile(network, contract, companions, notes))
     return path
 

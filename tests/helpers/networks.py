@@ -17,8 +17,12 @@ def network(frozen: str | None = "stem", cut: str = "layer2", dropout: float = 0
     )
     torch.manual_seed(1)
     made = TileClassifier(
-        backbone, Normalise([90.0] * 4, [50.0] * 4), FeatureSpec(("layer1", cut), views=1), 3,
-        dropout=dropout, frozen_until=frozen,
-    )  # fmt: skip
+        backbone,
+        Normalise([90.0] * 4, [50.0] * 4),
+        FeatureSpec(("layer1", cut), views=1),
+        3,
+        dropout=dropout,
+        frozen_until=frozen,
+    )
     freeze(backbone, frozen, allow_random=True)
     return made.to(memory_format=torch.channels_last)

@@ -29,31 +29,42 @@ split:
   block_m: 2000.0
 """
 WEIGHTS = {
-    "source": "/srv/secret-lab/weights/resnet18.pth", "sha256": "ab" * 32,
-    "notes": ["read from /home/ann/w.pth"], "tensors": {"loaded": 3},
-}  # fmt: skip
+    "source": "/srv/secret-lab/weights/resnet18.pth",
+    "sha256": "ab" * 32,
+    "notes": ["read from /home/ann/w.pth"],
+    "tensors": {"loaded": 3},
+}
 METRICS: dict[str, Any] = {
-    "headline": "overall accuracy 0.730", "overall_accuracy": _INTERVAL, "tiles": 120, "kfold": 5,
-    "classes": list(CLASSES), "confusion": [[30, 9, 1], [2, 38, 0], [0, 1, 39]],
+    "headline": "overall accuracy 0.730",
+    "overall_accuracy": _INTERVAL,
+    "tiles": 120,
+    "kfold": 5,
+    "classes": list(CLASSES),
+    "confusion": [[30, 9, 1], [2, 38, 0], [0, 1, 39]],
     "per_class": dict.fromkeys(CLASSES[:2], _CLASS) | {CLASSES[2]: _CLASS | {"f1": 0.2}},
     "bootstrap": {"overall": _INTERVAL, "macro_f1": _INTERVAL},
     "draws": {"network": {"overall": _SPREAD}, "network, random split": {"overall": _SPREAD}},
-    "optimism": {"random": 0.85, "spatial": 0.73,
-                 "difference": {"value": 0.12, "low": 0.02, "high": 0.22}},
+    "optimism": {
+        "random": 0.85,
+        "spatial": 0.73,
+        "difference": {"value": 0.12, "low": 0.02, "high": 0.22},
+    },
     "baselines": {"majority class": {"value": 0.4, "low": 0.3, "high": 0.5}},
     "calibration": {"error_before": 0.2, "error_after": 0.1},
-}  # fmt: skip
+}
 
 
 def noted_model(path: Path, **changed: Any) -> Path:
     """Write a model whose notes are full; `changed` replaces some of them."""
     made = model_file.load(made_model(path))
     notes = {
-        **made.notes, "recipe": RECIPE, "metrics": METRICS,
+        **made.notes,
+        "recipe": RECIPE,
+        "metrics": METRICS,
         "versions": {"geotl": "0.1.0", "torch": "2.15.0"},
         "weights": {**WEIGHTS, "chain": [WEIGHTS]},
         "training": made.notes["training"] | {"tiles": 24, "dates": ["2017-02-16", "2017-07-01"]},
         **changed,
-    }  # fmt: skip
+    }
     model_file.save(path, dataclasses.replace(made, notes=notes))
     return path

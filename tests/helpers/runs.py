@@ -13,10 +13,15 @@ BANDS = ["B02", "B03", "B04", "B08"]
 
 
 SMALL = [
-    "data.sensor=sentinel2_l2a", "data.bands=[B02,B03,B04,B08]", "model.backbone=lenet5",
-    "split.shots=4", "split.folds=2", "train.epochs=3", "train.batch_size=4",
+    "data.sensor=sentinel2_l2a",
+    "data.bands=[B02,B03,B04,B08]",
+    "model.backbone=lenet5",
+    "split.shots=4",
+    "split.folds=2",
+    "train.epochs=3",
+    "train.batch_size=4",
     "evaluate.bootstrap_rounds=50",
-]  # fmt: skip
+]
 
 
 def made_tiles(root: Path, count: int = 12) -> Path:

@@ -26,25 +26,33 @@ _TYPES = {
 }
 _GEOMETRY = {
     "oneOf": [
-        {"type": "object", "required": ["type", "coordinates"],
-         "properties": {"type": {"const": kind}, "coordinates": held}}
+        {
+            "type": "object",
+            "required": ["type", "coordinates"],
+            "properties": {"type": {"const": kind}, "coordinates": held},
+        }
         for kind, held in _TYPES.items()
     ]
-}  # fmt: skip
+}
 _WHOLE = [f"{sign}int{bits}" for sign in ("", "u") for bits in (8, 16, 32, 64)]
 _NUMBERS = [*_WHOLE, "float16", "float32", "float64", "cint16", "cint32", "cfloat32", "cfloat64"]
 STAND_INS: dict[str, Any] = {
     "https://geojson.org/schema/Geometry.json": _GEOMETRY,
     "https://geojson.org/schema/Feature.json": {
-        "type": "object", "required": ["type", "properties", "geometry"],
-        "properties": {"type": {"const": "Feature"}, "properties": {"type": "object"},
-                       "geometry": {"oneOf": [{"type": "null"}, _GEOMETRY]}},
+        "type": "object",
+        "required": ["type", "properties", "geometry"],
+        "properties": {
+            "type": {"const": "Feature"},
+            "properties": {"type": "object"},
+            "geometry": {"oneOf": [{"type": "null"}, _GEOMETRY]},
+        },
     },
     f"{EXTENSIONS}/raster/v1.1.0/schema.json": {
-        "definitions": {"bands": {"items": {"properties": {
-            "data_type": {"type": "string", "enum": _NUMBERS}}}}},
+        "definitions": {
+            "bands": {"items": {"properties": {"data_type": {"type": "string", "enum": _NUMBERS}}}}
+        },
     },
-}  # fmt: skip
+}
 
 
 def schema_errors(item: dict[str, Any], folder: Path) -> list[str]:
@@ -75,6 +83,7 @@ def schema_errors(item: dict[str, Any], folder: Path) -> list[str]:
         check = Draft7Validator(
             registry.contents(name), registry=registry, format_checker=FormatChecker()
         )
-        found += [f"{name}: {list(e.absolute_path)} {e.message[:300]}" for e in
-                  check.iter_errors(one)]  # fmt: skip
+        found += [
+            f"{name}: {list(e.absolute_path)} {e.message[:300]}" for e in check.iter_errors(one)
+        ]
     return found

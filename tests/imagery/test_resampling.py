@@ -123,10 +123,15 @@ def test_another_reference_system_agrees_with_gdal(tmp_path):
     got, valid = whole(resampled(open_scene(path, L2A, ["B04"]), grid))
     theirs = np.zeros((70, 60), np.float32)
     reproject(
-        data[0], theirs, src_transform=from_origin(500000, 4600000, 10, 10),
-        src_crs="EPSG:32633", dst_transform=rasterio.Affine(*grid.transform), dst_crs="EPSG:32632",
-        resampling=Resampling.bilinear, tolerance=0,
-    )  # fmt: skip
+        data[0],
+        theirs,
+        src_transform=from_origin(500000, 4600000, 10, 10),
+        src_crs="EPSG:32633",
+        dst_transform=rasterio.Affine(*grid.transform),
+        dst_crs="EPSG:32632",
+        resampling=Resampling.bilinear,
+        tolerance=0,
+    )
     both = valid[0] & (theirs > 0)
     inner = both[5:-5, 5:-5]
     assert inner.mean() > 0.6
@@ -136,8 +141,13 @@ def test_another_reference_system_agrees_with_gdal(tmp_path):
 
 
 def test_grids_that_cannot_be(scene, tmp_path):
-    path = write_tile(tmp_path / "d.tif", np.ones((1, 9, 9), np.uint16), names=["B04"],
-                      crs="EPSG:4326", transform=from_origin(15, 41, 1e-4, 1e-4))  # fmt: skip
+    path = write_tile(
+        tmp_path / "d.tif",
+        np.ones((1, 9, 9), np.uint16),
+        names=["B04"],
+        crs="EPSG:4326",
+        transform=from_origin(15, 41, 1e-4, 1e-4),
+    )
     turned = Grid("EPSG:32633", (7.0, 7.0, 5e5, 7.0, -7.0, 46e5), 9, 9)
     faults = {
         "no unit of length": (open_scene(path, L2A, ["B04"]), 10.0),

@@ -103,8 +103,10 @@ def test_one_file_by_band_names_in_any_order(tmp_path):
     scene = open_scene(path, L2A, ["nir", "red"])
     np.testing.assert_array_equal(scene.read(Window(3, 4, 5, 6))[0], data[[1, 0], 3:8, 4:10])
     assert (scene.name, scene.bands, scene.acquired) == (
-        "s_20200102", ("B08", "B04"), "2020-01-02",
-    )  # fmt: skip
+        "s_20200102",
+        ("B08", "B04"),
+        "2020-01-02",
+    )
 
 
 def test_a_file_without_names_needs_them_told(tmp_path):
@@ -405,9 +407,10 @@ def test_masks_that_do_not_fit(tmp_path):
     many = write_tile(tmp_path / "many.tif", np.zeros((2, 48, 48), np.uint8))
     codes = write_tile(tmp_path / "SCL.tif", clear.astype(np.float32))
     wide = write_tile(
-        tmp_path / "wide.tif", np.zeros((1, 80, 80), np.uint8),
+        tmp_path / "wide.tif",
+        np.zeros((1, 80, 80), np.uint8),
         transform=from_origin(499900, 4600100, 10, 10),
-    )  # fmt: skip
+    )
     said = {short: "covers all of it", other: "warp the mask", many: "2 bands", codes: "float32"}
     for mask, words in said.items():
         with pytest.raises(DataError, match=words) as caught:
@@ -430,9 +433,11 @@ def test_no_place_and_turned_grids_are_refused(tmp_path):
     )
     unplaced, _ = two_bands(tmp_path / "d.tif", transform=rasterio.Affine.identity())
     for path, words in (
-        (nowhere, "no coordinate reference system"), (turned, "rotated"), (mirrored, "mirrored"),
+        (nowhere, "no coordinate reference system"),
+        (turned, "rotated"),
+        (mirrored, "mirrored"),
         (unplaced, "no position"),
-    ):  # fmt: skip
+    ):
         with pytest.raises(DataError, match=words) as caught:
             open_scene(path, L2A, ["B04"])
         assert "\n" not in str(caught.value)
@@ -441,10 +446,15 @@ def test_no_place_and_turned_grids_are_refused(tmp_path):
 
 @pytest.mark.parametrize(
     ("fault", "words"),
-    [("missing", "band B8A: not in"), ("tiles", r"band B02: in 2 files \(T33UUT_\S+, T33UUU"),
-     ("dates", r"bands of several dates: .*\(2020-05-01\).*\(2021"), ("empty", "no images"),
-     ("elsewhere", "do not cover the same ground"), ("zone", "lies in EPSG:32632")],
-)  # fmt: skip
+    [
+        ("missing", "band B8A: not in"),
+        ("tiles", r"band B02: in 2 files \(T33UUT_\S+, T33UUU"),
+        ("dates", r"bands of several dates: .*\(2020-05-01\).*\(2021"),
+        ("empty", "no images"),
+        ("elsewhere", "do not cover the same ground"),
+        ("zone", "lies in EPSG:32632"),
+    ],
+)
 def test_folders_that_are_no_scene(tmp_path, fault, words):
     folder = folder_scene(tmp_path / "s")
     stem = "T33UUU_20200501T101010"

@@ -37,9 +37,12 @@ def names(*given: Path) -> list[str]:
 def item(folder: Path, number: int, hrefs: dict[str, str], **more) -> dict:
     bands = {key: {"href": href} | more.get(key, {}) for key, href in hrefs.items()}
     return {
-        "type": "Feature", "stac_version": "1.0.0", "id": f"item/{number}",
-        "properties": {"datetime": "2022-07-06T08:56:11Z"}, "assets": bands,
-    }  # fmt: skip
+        "type": "Feature",
+        "stac_version": "1.0.0",
+        "id": f"item/{number}",
+        "properties": {"datetime": "2022-07-06T08:56:11Z"},
+        "assets": bands,
+    }
 
 
 def collection(folder: Path, *items: dict) -> Path:
@@ -106,18 +109,30 @@ def test_a_list_is_read_from_where_it_lies(tmp_path: Path) -> None:
     [
         {"B02": {}, "B03": {}, "B04": {}, "B08": {}},
         {"blue": {}, "green": {}, "red": {}, "nir": {}},
-        {"p1": {"eo:bands": [{"name": "B02"}]}, "p2": {"eo:bands": [{"name": "B03"}]},
-         "p3": {"bands": [{"name": "B04"}]}, "p4": {"eo:bands": [{"common_name": "nir"}]}},
-        {"one": {"bands": [{"name": "x", "eo:common_name": "blue"}]}, "green": {}, "red": {},
-         "nir": {}},
+        {
+            "p1": {"eo:bands": [{"name": "B02"}]},
+            "p2": {"eo:bands": [{"name": "B03"}]},
+            "p3": {"bands": [{"name": "B04"}]},
+            "p4": {"eo:bands": [{"common_name": "nir"}]},
+        },
+        {
+            "one": {"bands": [{"name": "x", "eo:common_name": "blue"}]},
+            "green": {},
+            "red": {},
+            "nir": {},
+        },
     ],
-)  # fmt: skip
+)
 def test_bands_are_found_by_key_by_name_and_by_common_name(tmp_path: Path, keys: dict) -> None:
     band_folder(tmp_path / "data" / "tile")
     hrefs = {key: f"./data/tile/x_{band}.tif" for key, band in zip(keys, BANDS, strict=True)}
-    told = item(tmp_path, 1, hrefs | {"thumbnail": "data/thumb.png", "visual": "data/tci.tif"},
-                visual={"eo:bands": [{"name": "red"}, {"name": "green"}, {"name": "blue"}]},
-                **keys)  # fmt: skip
+    told = item(
+        tmp_path,
+        1,
+        hrefs | {"thumbnail": "data/thumb.png", "visual": "data/tci.tif"},
+        visual={"eo:bands": [{"name": "red"}, {"name": "green"}, {"name": "blue"}]},
+        **keys,
+    )
     (entry,) = scenes_in([collection(tmp_path, told)], L2A).entries
     assert entry.name == "item_1"
     of = band_set(entry, L2A, BANDS)
@@ -125,8 +140,9 @@ def test_bands_are_found_by_key_by_name_and_by_common_name(tmp_path: Path, keys:
     assert of.acquired == "2022-07-06"
     opened = open_bands(of, L2A, BANDS, name=entry.name)
     whole = open_scene(tmp_path / "data" / "tile", L2A, BANDS)
-    for one, other in zip(opened.read(Window(0, 0, 24, 24)), whole.read(Window(0, 0, 24, 24)),
-                          strict=True):  # fmt: skip
+    for one, other in zip(
+        opened.read(Window(0, 0, 24, 24)), whole.read(Window(0, 0, 24, 24)), strict=True
+    ):
         assert (one == other).all()
     assert set(opened.parts) == set(of.files.values())
 
@@ -147,8 +163,9 @@ def test_a_mask_among_the_assets_counts(tmp_path: Path) -> None:
 def test_an_asset_of_all_bands_is_a_file_like_others(tmp_path: Path) -> None:
     scene(tmp_path / "whole.tif")
     bands = [{"name": name} for name in BANDS]
-    told = item(tmp_path, 1, {"image": "file://" + str(tmp_path / "whole.tif")},
-                image={"eo:bands": bands})  # fmt: skip
+    told = item(
+        tmp_path, 1, {"image": "file://" + str(tmp_path / "whole.tif")}, image={"eo:bands": bands}
+    )
     (entry,) = scenes_in([collection(tmp_path, told)], L2A).entries
     assert only_file(entry, L2A, BANDS) == tmp_path / "whole.tif"
     assert only_file(entry, L2A, [*BANDS, "B11"]) is None
@@ -158,12 +175,14 @@ def test_an_asset_of_all_bands_is_a_file_like_others(tmp_path: Path) -> None:
     ("hrefs", "words"),
     [
         ({"B02": "a.tif", "B03": "b.tif", "B04": "c.tif"}, "band B08 .* in none of its assets"),
-        ({"red": "a.tif", "B04": "b.tif", "B02": "c.tif", "B03": "d.tif", "B08": "e.tif"},
-         r"band B04 .* in several assets \(red, B04\)"),
+        (
+            {"red": "a.tif", "B04": "b.tif", "B02": "c.tif", "B03": "d.tif", "B08": "e.tif"},
+            r"band B04 .* in several assets \(red, B04\)",
+        ),
         ({b: f"https://example.org/{b}.tif?sig=1" for b in BANDS}, "not on disk; download"),
         ({b: f"s3://bucket/{b}.tif" for b in BANDS}, "not on disk; download"),
     ],
-)  # fmt: skip
+)
 def test_items_that_do_not_give_the_bands(tmp_path: Path, hrefs: dict, words: str) -> None:
     (entry,) = scenes_in([collection(tmp_path, item(tmp_path, 1, hrefs))], L2A).entries
     with pytest.raises(BandError, match=words):

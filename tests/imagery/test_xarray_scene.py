@@ -37,9 +37,12 @@ def same(one, two):
 def test_an_array_reads_as_its_file_whatever_its_axes(path):
     array, file = rioxarray.open_rasterio(path), open_scene(path, L2A, ["B02", "B04"])
     variants = (
-        array, array.transpose("y", "x", "band"), array.isel(y=slice(None, None, -1)),
-        array.isel(x=slice(None, None, -1)).load(), array.rename(y="lat", x="lon"),
-    )  # fmt: skip
+        array,
+        array.transpose("y", "x", "band"),
+        array.isel(y=slice(None, None, -1)),
+        array.isel(x=slice(None, None, -1)).load(),
+        array.rename(y="lat", x="lon"),
+    )
     for variant in variants:
         if "lat" in variant.dims:
             variant = variant.rio.set_spatial_dims("lon", "lat")  # noqa: PLW2901 - the same array

@@ -42,8 +42,14 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path, Path]:
     table[table.geometry.x < 500000 + 16 * 10 * 6].to_file(west)
     recipe = folder / "small.yaml"
     recipe.write_text("title: small\n")
-    settings = [*SMALL, "probe.views=4", f"data.scenes={scene}", f"labels.path={west}",
-                f"labels.chip_px={PX}", "split.folds=4"]  # fmt: skip
+    settings = [
+        *SMALL,
+        "probe.views=4",
+        f"data.scenes={scene}",
+        f"labels.path={west}",
+        f"labels.chip_px={PX}",
+        "split.folds=4",
+    ]
     out = folder / "run"
     assert main(["run", str(recipe), *settings, "--out", str(out), "-q"]) == 0
     return scene, west, out / "model.safetensors"
@@ -101,8 +107,10 @@ def test_windows_keep_off_labelled_ground_and_each_other(
     table["class"] = "field"
     table.to_crs("EPSG:4326").to_file(first)
     assert told(made, second, "-n", "8", "--outside", "--step", "3", "--labels", str(first)) == 0
-    points = [*geopandas.read_file(first).to_crs("EPSG:32633").geometry,
-              *geopandas.read_file(second).geometry]  # fmt: skip
+    points = [
+        *geopandas.read_file(first).to_crs("EPSG:32633").geometry,
+        *geopandas.read_file(second).geometry,
+    ]
     boxes = [shapely.box(p.x - 65, p.y - 55, p.x + 55, p.y + 65) for p in points]
     inner = shapely.buffer(boxes, -0.1)
     assert not any(a.intersects(b) for i, a in enumerate(inner) for b in inner[:i])
@@ -119,14 +127,20 @@ def test_training_ground_is_left_alone_in_a_scene_of_another_system(
         pixels = image.read()
     there = geopandas.GeoSeries([shapely.Point(500960, 4599040)], crs="EPSG:32633")
     x, y = there.to_crs("EPSG:32632").get_coordinates().to_numpy()[0]
-    other = write_tile(tmp_path / "other.tif", pixels, names=BANDS, crs="EPSG:32632",
-                       transform=from_origin(x - 960, y + 960, 10, 10))  # fmt: skip
+    other = write_tile(
+        tmp_path / "other.tif",
+        pixels,
+        names=BANDS,
+        crs="EPSG:32632",
+        transform=from_origin(x - 960, y + 960, 10, 10),
+    )
     scene = open_for(model, [other])[0]
     taken = Occupied(scene.grid, training_ground(model))
     seen = next(iter(candidates(model, [scene], [taken], ChipRules(PX))))
     assert 30 < seen.taken < 130
-    place = geopandas.GeoSeries([shape for shape, _ in training_ground(model)],
-                                crs="EPSG:32633").to_crs("EPSG:32632")  # fmt: skip
+    place = geopandas.GeoSeries(
+        [shape for shape, _ in training_ground(model)], crs="EPSG:32633"
+    ).to_crs("EPSG:32632")
     for row, col in seen.found.corners.tolist():
         left, top = scene.grid.at(col, row)
         box = shapely.box(left + 0.1, top - PX * 10 + 0.1, left + PX * 10 - 0.1, top - 0.1)
@@ -140,10 +154,10 @@ def test_unseen_windows_are_none_that_a_point_would_be_refused_in(
     scene = open_for(model, [made[0]])[0]
     rules = ChipRules(PX, step_px=1)
     found = [
-        (corner, one) for one in candidates(model, [scene], [Occupied(scene.grid, [])],
-                                            ChipRules(PX, step_px=7))
+        (corner, one)
+        for one in candidates(model, [scene], [Occupied(scene.grid, [])], ChipRules(PX, step_px=7))
         for corner in one.found.corners.tolist()
-    ]  # fmt: skip
+    ]
     got = {tuple(corner) for corner, _ in found}
     labels_at = {(r, c) for r in range(0, 192 - PX + 1, 7) for c in range(0, 192 - PX + 1, 7)}
     for row, col in labels_at:
@@ -205,14 +219,22 @@ def test_a_file_that_is_there_is_kept(
 
 @pytest.mark.parametrize(
     ("more", "said"),
-    [(["--sensor", "rgb"], "the model takes B02, B03, B04, B08"), (["-n", "0"], "-n"),
-     (["--step", "0"], "step"), (["--labels", "nowhere.gpkg"], "nowhere.gpkg"),
-     (["--labels", "WEST", "--field", "clas"], "clas"), (["--sensor", "sentinel"], "sentinel")],
-)  # fmt: skip
+    [
+        (["--sensor", "rgb"], "the model takes B02, B03, B04, B08"),
+        (["-n", "0"], "-n"),
+        (["--step", "0"], "step"),
+        (["--labels", "nowhere.gpkg"], "nowhere.gpkg"),
+        (["--labels", "WEST", "--field", "clas"], "clas"),
+        (["--sensor", "sentinel"], "sentinel"),
+    ],
+)
 def test_what_cannot_be_is_one_clear_line(
-    made: tuple[Path, Path, Path], tmp_path: Path, more: list[str], said: str,
+    made: tuple[Path, Path, Path],
+    tmp_path: Path,
+    more: list[str],
+    said: str,
     capsys: pytest.CaptureFixture[str],
-) -> None:  # fmt: skip
+) -> None:
     given = [str(made[1]) if word == "WEST" else word for word in more]
     assert told(made, tmp_path / "next.gpkg", *given) == 2
     error = capsys.readouterr().err.strip()
@@ -228,15 +250,17 @@ def test_a_scene_of_other_pixels_is_warned_of(
     assert training_px_m(model) == pytest.approx(10)
     with rasterio.open(made[0]) as image:
         pixels = image.read()
-    coarse = write_tile(tmp_path / "coarse.tif", pixels, names=BANDS,
-                        transform=from_origin(700000, 4600000, 20, 20))  # fmt: skip
+    coarse = write_tile(
+        tmp_path / "coarse.tif", pixels, names=BANDS, transform=from_origin(700000, 4600000, 20, 20)
+    )
     found = suggest(model, open_for(model, [coarse, made[0]]), 4, outside=True)
     assert [note.split(":")[0] for note in found.notes] == ["coarse"]
     assert "20 m" in found.notes[0]
 
 
-def test_nothing_left_says_why(made: tuple[Path, Path, Path], tmp_path: Path,
-                               capsys: pytest.CaptureFixture[str]) -> None:  # fmt: skip
+def test_nothing_left_says_why(
+    made: tuple[Path, Path, Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     small = write_tile(tmp_path / "small.tif", np.ones((4, 8, 8), np.uint16), names=BANDS)
     code = main(["suggest", str(made[2]), str(small), "-o", str(tmp_path / "a.gpkg"), "-q"])
     assert code == 2

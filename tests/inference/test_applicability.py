@@ -44,9 +44,9 @@ def test_no_tiles_give_no_index() -> None:
 
 
 @pytest.mark.parametrize(
-    ("features", "folds"), [(np.ones((1, 2)), [0]), (np.ones((4, 2)), [0, 1, 0, 1]),
-                            (np.eye(3), [0, 0, 0])],
-)  # fmt: skip
+    ("features", "folds"),
+    [(np.ones((1, 2)), [0]), (np.ones((4, 2)), [0, 1, 0, 1]), (np.eye(3), [0, 0, 0])],
+)
 def test_tiles_that_tell_nothing_of_likeness_are_refused(
     features: np.ndarray, folds: list[int]
 ) -> None:

@@ -114,17 +114,20 @@ def test_a_sample_too_small_to_judge_by_is_not_corrected():
 def model(tmp_path_factory) -> Path:
     """A network of three blocks at windows of 32 px: much of what it pools has seen an edge."""
     return made_model(
-        tmp_path_factory.mktemp("m") / "model.safetensors", cut_after="layer2",
-        stages=("layer1", "layer2"), spec={"views": VIEWS, "unit_length": True},
-    )  # fmt: skip
+        tmp_path_factory.mktemp("m") / "model.safetensors",
+        cut_after="layer2",
+        stages=("layer1", "layer2"),
+        spec={"views": VIEWS, "unit_length": True},
+    )
 
 
 @pytest.fixture(scope="module")
 def scene(tmp_path_factory) -> Path:
     """Three classes blended by weights that change from place to place."""
     sharp = made_pixels(patches(10, 12), 24, noise=200).astype(float)
-    soft = np.mean([np.roll(sharp, (r, c), (1, 2)) for r in range(0, 32, 4)
-                    for c in range(0, 32, 4)], axis=0)  # fmt: skip
+    soft = np.mean(
+        [np.roll(sharp, (r, c), (1, 2)) for r in range(0, 32, 4) for c in range(0, 32, 4)], axis=0
+    )
     return write_scene(tmp_path_factory.mktemp("s") / "scene.tif", soft.astype(np.uint16))
 
 
@@ -228,8 +231,10 @@ def never(*_: object) -> None:
 def test_line_and_tags_tell_of_the_correction(model, scene, tmp_path, capsys):
     tags = map_to(model, scene, tmp_path / "m.tif")
     line = capsys.readouterr().out.splitlines()[0]
-    kind, without = (tags["GEOTL_DENSE_CORRECTION"].split(" of ")[0],
-                     tags["GEOTL_DENSE_CORRECTION"].split("without it ")[1][:6])  # fmt: skip
+    kind, without = (
+        tags["GEOTL_DENSE_CORRECTION"].split(" of ")[0],
+        tags["GEOTL_DENSE_CORRECTION"].split("without it ")[1][:6],
+    )
     alike = float(tags["GEOTL_DENSE_AGREEMENT"])
     assert f"{100 * alike:.1f} % of a sample" in line
     assert f"after a {kind} of features" in line

@@ -48,9 +48,10 @@ def scene(tmp_path_factory) -> Path:
     pixels = made_pixels(patches(6, 7), 24)
     pixels[:, 20:70, 30:80] = 0  # the sensor's nodata, through windows that count
     return write_scene(
-        tmp_path_factory.mktemp("scene") / "scene.tif", pixels,
+        tmp_path_factory.mktemp("scene") / "scene.tif",
+        pixels,
         transform=from_origin(500000, 4600000, 10, 10),
-    )  # fmt: skip
+    )
 
 
 @pytest.fixture(scope="module")
@@ -147,8 +148,10 @@ def test_tiles_of_values_never_seen_are_refused(kind, request, tmp_path, capsys)
     table = tmp_path / "p.csv"
     for scale, dtype in ((9.0, "uint16"), (1e-4, "float32")):
         tiles = write_labelled(tmp_path / dtype, scale, dtype)
-        for command in (["predict", path, str(tiles), "-o", str(table)],
-                        ["evaluate", path, str(tiles)]):  # fmt: skip
+        for command in (
+            ["predict", path, str(tiles), "-o", str(table)],
+            ["evaluate", path, str(tiles)],
+        ):
             assert main(command) == 2
             told = one_line(capsys)
             assert "5 more tiles: values unlike any that the model has seen" in told
@@ -184,9 +187,7 @@ def test_the_models_resolution_is_kept(exported, model, scene):
 
 def test_a_scene_is_brought_to_the_training_resolution(exported, tmp_path):
     fine = made_pixels(patches(3, 3), 64)
-    path = write_scene(
-        tmp_path / "fine.tif", fine, transform=from_origin(500000, 4600000, 5, 5)
-    )  # fmt: skip
+    path = write_scene(tmp_path / "fine.tif", fine, transform=from_origin(500000, 4600000, 5, 5))
     assert map_of(exported, path, tmp_path / "m.tif") == 0
     with rasterio.open(tmp_path / "m.tif") as source:
         assert source.res == (160, 160)
@@ -194,9 +195,10 @@ def test_a_scene_is_brought_to_the_training_resolution(exported, tmp_path):
 
 def test_a_scene_of_other_radiometry_is_refused(exported, tmp_path, capsys):
     path = write_scene(
-        tmp_path / "s.tif", made_pixels(patches(4, 4), 32) * 9,
+        tmp_path / "s.tif",
+        made_pixels(patches(4, 4), 32) * 9,
         transform=from_origin(500000, 4600000, 10, 10),
-    )  # fmt: skip
+    )
     assert map_of(exported, path, tmp_path / "m.tif") == 2
     assert "unlike any that the model has seen" in one_line(capsys)
 
@@ -214,8 +216,19 @@ def test_several_scenes_are_mapped_and_kept(exported, scene, by_torch, tmp_path,
     for name in ("a", "b"):
         (tmp_path / "in").mkdir(exist_ok=True)
         shutil.copy(scene, tmp_path / "in" / f"{name}.tif")
-    command = ["map", str(exported), str(tmp_path / "in"), "-o", str(tmp_path / "out"), "-q",
-               "--workers", "1", "--no-page", "--engine", "openvino"]  # fmt: skip
+    command = [
+        "map",
+        str(exported),
+        str(tmp_path / "in"),
+        "-o",
+        str(tmp_path / "out"),
+        "-q",
+        "--workers",
+        "1",
+        "--no-page",
+        "--engine",
+        "openvino",
+    ]
     assert main(command) == 0
     for name in ("a", "b"):
         np.testing.assert_array_equal(pixels(tmp_path / "out" / f"{name}.tif"), pixels(by_torch))
@@ -284,8 +297,14 @@ def test_a_bad_file_is_refused_in_one_line(exported, scene, tmp_path, capsys):
     (tmp_path / "text.onnx").write_text("not ONNX at all\n")
     (tmp_path / "nothing.onnx").write_bytes(b"")
     broken, foreign = "seal is broken", "not an ONNX file that geotl exported"
-    told = {"altered": broken, "short": broken, "foreign": foreign, "text": foreign,
-            "nothing": foreign, "absent": "no such file"}  # fmt: skip
+    told = {
+        "altered": broken,
+        "short": broken,
+        "foreign": foreign,
+        "text": foreign,
+        "nothing": foreign,
+        "absent": "no such file",
+    }
     for name, words in told.items():
         bad = tmp_path / f"{name}.onnx"
         assert map_of(bad, scene, tmp_path / "m.tif") == 2

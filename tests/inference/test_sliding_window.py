@@ -35,9 +35,19 @@ def pointwise() -> dict[str, nn.Sequential]:
 
 
 SPEC = BackboneSpec(
-    "pointwise", "lenet", "1x1 convolutions alone", ("near", "far"), (6, 5), (2, 4), (2, 4),
-    ("near.", "far."), (), 0, (), pointwise,
-)  # fmt: skip
+    "pointwise",
+    "lenet",
+    "1x1 convolutions alone",
+    ("near", "far"),
+    (6, 5),
+    (2, 4),
+    (2, 4),
+    ("near.", "far."),
+    (),
+    0,
+    (),
+    pointwise,
+)
 
 
 def network(**spec) -> TileClassifier:
@@ -61,11 +71,18 @@ def steady_at_edges(height: int, width: int) -> torch.Tensor:
     return fine[:, 4 : 4 + height, 4 : 4 + width].contiguous()
 
 
-@pytest.mark.parametrize("spec", [
-    *({"pool": pool, "views": v} for pool, v in product(
-        ["mean", "mean_sd", "mean_log", "root_mean"], [1, 2, 4, 8])),
-    {"unit_length": True, "views": 4}, {"input_px": (16, 32)}, {"input_px": (8, 32), "views": 8},
-])  # fmt: skip
+@pytest.mark.parametrize(
+    "spec",
+    [
+        *(
+            {"pool": pool, "views": v}
+            for pool, v in product(["mean", "mean_sd", "mean_log", "root_mean"], [1, 2, 4, 8])
+        ),
+        {"unit_length": True, "views": 4},
+        {"input_px": (16, 32)},
+        {"input_px": (8, 32), "views": 8},
+    ],
+)
 def test_dense_equals_exact_where_edges_have_no_say(spec):
     made = network(**spec)
     known = torch.randn(40, feature_width(made.backbone, made.spec)).numpy()
@@ -76,10 +93,15 @@ def test_dense_equals_exact_where_edges_have_no_say(spec):
     if not resized:  # windows moved back to the edge are off the step
         rows, cols = np.append(rows, 90 - PX), np.append(cols, 101 - PX)
     exact, dense = (
-        look(Sweep(made, PX, spec.get("views", 1), mode, area, "float32", batch), image, rows,
-             cols, 8)
+        look(
+            Sweep(made, PX, spec.get("views", 1), mode, area, "float32", batch),
+            image,
+            rows,
+            cols,
+            8,
+        )
         for mode, batch in (("exact", 7), ("dense", 7))
-    )  # fmt: skip
+    )
     assert exact.probabilities.std() > 0.01
     np.testing.assert_allclose(dense.probabilities, exact.probabilities, atol=1e-5)
     np.testing.assert_allclose(dense.index, exact.index, rtol=1e-3)
@@ -102,8 +124,10 @@ def test_exact_is_what_the_network_says_of_each_window_in_whatever_batches():
     made = network(views=1)
     image = 100 + 40 * torch.randn(3, 40, 48)
     rows, cols = np.array([0, 9, 24]), np.array([3, 32])
-    found = [look(Sweep(made, PX, 1, "exact", None, "float32", n), image, rows, cols, 8)
-             for n in (1, 4, 100)]  # fmt: skip
+    found = [
+        look(Sweep(made, PX, 1, "exact", None, "float32", n), image, rows, cols, 8)
+        for n in (1, 4, 100)
+    ]
     for i, j in product(range(3), range(2)):
         tile = image[None, :, rows[i] : rows[i] + PX, cols[j] : cols[j] + PX]
         with torch.inference_mode():
@@ -126,9 +150,14 @@ def test_views_are_averaged_as_logits():
 
 @pytest.mark.parametrize(
     ("spec", "px", "step", "told"),
-    [({}, 16, 6, "step of 6"), ({}, 18, 8, "window of 18"), ({"input_px": (24,)}, 16, 7, "whole"),
-     ({}, 16, 8, None), ({"input_px": (32,)}, 16, 2, None)],
-)  # fmt: skip
+    [
+        ({}, 16, 6, "step of 6"),
+        ({}, 18, 8, "window of 18"),
+        ({"input_px": (24,)}, 16, 7, "whole"),
+        ({}, 16, 8, None),
+        ({"input_px": (32,)}, 16, 2, None),
+    ],
+)
 def test_where_dense_mode_does_not_go_is_one_line_with_the_remedy(spec, px, step, told):
     if told is None:
         check_dense(network(**spec), px, step)
@@ -152,8 +181,9 @@ def test_a_step_that_dense_mode_needs_is_the_least_that_goes(sizes, px):
 
 def test_a_network_that_cuts_its_edges_off_is_refused():
     valid = {"one": nn.Sequential(nn.Conv2d(3, 4, 3), nn.ReLU())}
-    spec = BackboneSpec("unpadded", "lenet", "", ("one",), (4,), (1,), (3,), ("one.",), (), 0, (),
-                        lambda: valid)  # fmt: skip
+    spec = BackboneSpec(
+        "unpadded", "lenet", "", ("one",), (4,), (1,), (3,), ("one.",), (), 0, (), lambda: valid
+    )
     body = Backbone(spec, ["a", "b", "c"], [None] * 3)
     made = TileClassifier(body, Normalise([0.0] * 3, [1.0] * 3), FeatureSpec(("one",)), 2).eval()
     with pytest.raises(DataError, match="does not keep its edges"):

@@ -76,10 +76,14 @@ def test_weights_are_symmetric_so_that_no_edge_moves():
 
 @pytest.mark.parametrize(
     ("given", "told"),
-    [((31, 99, 32, 16, 16), "smaller"), ((99, 99, 32, 33, 1), "step 33"),
-     ((99, 99, 32, 0, 1), "step 0"), ((99, 99, 32, 16, 17), "posting 17"),
-     ((99, 99, 32, 16, 0), "posting 0")],
-)  # fmt: skip
+    [
+        ((31, 99, 32, 16, 16), "smaller"),
+        ((99, 99, 32, 33, 1), "step 33"),
+        ((99, 99, 32, 0, 1), "step 0"),
+        ((99, 99, 32, 16, 17), "posting 17"),
+        ((99, 99, 32, 16, 0), "posting 0"),
+    ],
+)
 def test_what_does_not_go_is_refused(given, told):
     with pytest.raises(DataError, match=told):
         WindowGrid(*given)

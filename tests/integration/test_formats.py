@@ -26,14 +26,19 @@ pytestmark = pytest.mark.usefixtures("one_thread", "own_cache")
 BANDS = ("B02", "B03", "B04", "B08")
 CLASSES = ("field", "town", "water")
 SMALL = [
-    "model.backbone=lenet5", "split.shots=3", "split.folds=2", "probe.views=1",
-    "evaluate.bootstrap_rounds=20", "evaluate.baselines=false",
-]  # fmt: skip
+    "model.backbone=lenet5",
+    "split.shots=3",
+    "split.folds=2",
+    "probe.views=1",
+    "evaluate.bootstrap_rounds=20",
+    "evaluate.baselines=false",
+]
 CUSTOM = {"bands": [{"name": name} for name in BANDS], "scale": 1e-4, "nodata": -9999}
 SENSOR = [
-    "data.sensor=custom", f"data.custom_sensor={json.dumps(CUSTOM)}",
+    "data.sensor=custom",
+    f"data.custom_sensor={json.dumps(CUSTOM)}",
     "data.file_bands=[B02,B03,B04,B08]",
-]  # fmt: skip
+]
 
 
 def images(dtype: str) -> dict[str, list[np.ndarray]]:
@@ -99,8 +104,9 @@ def run(root: Path, out: Path, *more: str) -> int:
     recipe = out.parent / "small.yaml"
     recipe.parent.mkdir(parents=True, exist_ok=True)
     recipe.write_text("title: small\n")
-    return main(["run", str(recipe), f"data.root={root}", *SMALL, *SENSOR, *more, "-q",
-                 "--out", str(out)])  # fmt: skip
+    return main(
+        ["run", str(recipe), f"data.root={root}", *SMALL, *SENSOR, *more, "-q", "--out", str(out)]
+    )
 
 
 @pytest.fixture(scope="module")
@@ -235,8 +241,12 @@ def test_mixed_types_become_one_that_holds_both(tmp_path, types, together):
 # --- Class names ------------------------------------------------------------------------------
 
 LONG = "terres arables hors périmètres d'irrigation et cultures annuelles associées " * 2
-NAMES = ("forêt/feuillus & mixte", "forêt/<b>conifères", "sol nu/50$ {x_$",
-         f"sol nu/{LONG.strip()}")  # fmt: skip
+NAMES = (
+    "forêt/feuillus & mixte",
+    "forêt/<b>conifères",
+    "sol nu/50$ {x_$",
+    f"sol nu/{LONG.strip()}",
+)
 
 
 def test_class_names_of_any_kind_come_through_whole(tmp_path, capsys):

@@ -72,9 +72,14 @@ def test_labels_of_every_kind_in_one_file_are_used_or_listed(made, tmp_path: Pat
     with (out / "rejected.csv").open() as stream:
         found = {row["id"]: row["reason"] for row in csv.DictReader(stream)}
     assert {i: found.get(str(i)) for i in range(1, 8)} == {
-        1: "missing geometry", 2: "unusable geometry", 3: None, 4: "outside", 5: "no class",
-        6: "no class", 7: "dropped class",
-    }  # fmt: skip
+        1: "missing geometry",
+        2: "unusable geometry",
+        3: None,
+        4: "outside",
+        5: "no class",
+        6: "no class",
+        7: "dropped class",
+    }
     page = (out / "report.html").read_text()
     assert "Labels that gave no chip" in page
     assert "its window reaches 6 px beyond scene" in page
@@ -82,9 +87,12 @@ def test_labels_of_every_kind_in_one_file_are_used_or_listed(made, tmp_path: Pat
 
 @pytest.mark.parametrize(
     ("crs", "words"),
-    [(None, "labels.crs"), ("EPSG:32631", "no label is near the imagery"),
-     ("EPSG:4326", "is EPSG:4326 the system of their coordinates?")],
-)  # fmt: skip
+    [
+        (None, "labels.crs"),
+        ("EPSG:32631", "no label is near the imagery"),
+        ("EPSG:4326", "is EPSG:4326 the system of their coordinates?"),
+    ],
+)
 def test_labels_in_no_system_or_a_wrong_one(made, tmp_path, capsys, crs, words) -> None:
     labels = rewritten(made[1], tmp_path / "l.gpkg", lambda t: t.set_crs(crs, allow_override=True))
     line = refused(capsys, run(tmp_path / "run", *over((made[0], labels))))
@@ -93,8 +101,19 @@ def test_labels_in_no_system_or_a_wrong_one(made, tmp_path, capsys, crs, words) 
     if crs is None:  # told, they serve
         assert run(tmp_path / "run", *over((made[0], labels)), "labels.crs=EPSG:32633") == 0
     else:
-        told = [str(made[0]), str(labels), "-o", str(tmp_path / "c"), "--chip-px", "12", "--sensor",
-                "sentinel2_l2a", "--bands", *BANDS, "-q"]  # fmt: skip
+        told = [
+            str(made[0]),
+            str(labels),
+            "-o",
+            str(tmp_path / "c"),
+            "--chip-px",
+            "12",
+            "--sensor",
+            "sentinel2_l2a",
+            "--bands",
+            *BANDS,
+            "-q",
+        ]
         assert words in refused(capsys, main(["chips", *told]))
 
 
@@ -114,10 +133,12 @@ def same_tensors(a: Path, b: Path) -> None:
 
 @pytest.mark.parametrize(
     ("profile", "words"),
-    [({"crs": None}, "states no coordinate reference system"),
-     ({"transform": Affine(8.0, 6.0, 500000, 6.0, -8.0, 4600000)}, "rotated, sheared"),
-     ({"transform": Affine(10.0, 2.0, 500000, 0.0, -10.0, 4600000)}, "rotated, sheared")],
-)  # fmt: skip
+    [
+        ({"crs": None}, "states no coordinate reference system"),
+        ({"transform": Affine(8.0, 6.0, 500000, 6.0, -8.0, 4600000)}, "rotated, sheared"),
+        ({"transform": Affine(10.0, 2.0, 500000, 0.0, -10.0, 4600000)}, "rotated, sheared"),
+    ],
+)
 def test_scenes_without_a_place_or_turned(made, tmp_path, capsys, profile, words) -> None:
     with rasterio.open(made[0]) as image:
         scene = write_tile(tmp_path / "odd.tif", image.read(), names=BANDS, **profile)
@@ -198,9 +219,10 @@ def test_trap_6_a_points_pixel_is_the_same_by_area_and_by_point(made, tmp_path: 
         with rasterio.open(scene) as image:
             grid = image.transform
         point = geopandas.GeoDataFrame(
-            {"class": ["a", "b"]}, crs="EPSG:32633",
+            {"class": ["a", "b"]},
+            crs="EPSG:32633",
             geometry=[shapely.Point(grid @ (1.5, 1.5)), shapely.Point(grid @ (40.5, 30.5))],
-        )  # fmt: skip
+        )
         point.to_file(tmp_path / kind / "l.gpkg")
         assert (
             main(["chips", str(scene), str(tmp_path / kind / "l.gpkg"), "-o", str(out), *told]) == 0

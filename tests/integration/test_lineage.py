@@ -40,10 +40,16 @@ def place(tmp_path_factory):
 
 
 def run(root: Path, out: str, region: str, weights: object, *more: str) -> int:
-    settings = [f"data.root={root / region}", "data.bands=B02,B03,B04,B08",
-                "model.cut_after=layer1", f"model.weights={weights}", "train.epochs=1",
-                "evaluate.bootstrap_rounds=20", "evaluate.baselines=false",
-                "evaluate.random_weights=false"]  # fmt: skip
+    settings = [
+        f"data.root={root / region}",
+        "data.bands=B02,B03,B04,B08",
+        "model.cut_after=layer1",
+        f"model.weights={weights}",
+        "train.epochs=1",
+        "evaluate.bootstrap_rounds=20",
+        "evaluate.baselines=false",
+        "evaluate.random_weights=false",
+    ]
     return main(["run", str(root / "r.yaml"), *settings, *more, "-q", "--out", str(root / out)])
 
 
@@ -59,8 +65,11 @@ def test_three_generations_name_every_file_behind_them(place, capsys):
     later = ("data.sensor=sentinel2_l2a_n0400", "model.normalise=weights")
     assert run(root, "three", "b", two, pinned(two), *later) == 0
 
-    files = [(IMAGENET_FILE, sha256_of(imagenet)), (str(one), sha256_of(one)),
-             (str(two), sha256_of(two))]  # fmt: skip
+    files = [
+        (IMAGENET_FILE, sha256_of(imagenet)),
+        (str(one), sha256_of(one)),
+        (str(two), sha256_of(two)),
+    ]
     for generation, model in enumerate((one, two, three), start=1):
         weights = read_header(model)["weights"]
         chain = [(file["source"], file["sha256"]) for file in weights["chain"]]

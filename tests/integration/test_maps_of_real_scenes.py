@@ -31,10 +31,17 @@ def model(real_data: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
             (place / "tiles" / name / tile.name).symlink_to(tile)
     (place / "small.yaml").write_text("title: small\n")
     settings = [
-        f"data.root={place / 'tiles'}", "data.sensor=eurosat_rgb", "model.backbone=resnet18",
-        "model.cut_after=layer1", "strategy=probe", "probe.views=1", "split.shots=8",
-        "split.folds=2", "evaluate.bootstrap_rounds=20", "evaluate.baselines=false",
-    ]  # fmt: skip
+        f"data.root={place / 'tiles'}",
+        "data.sensor=eurosat_rgb",
+        "model.backbone=resnet18",
+        "model.cut_after=layer1",
+        "strategy=probe",
+        "probe.views=1",
+        "split.shots=8",
+        "split.folds=2",
+        "evaluate.bootstrap_rounds=20",
+        "evaluate.baselines=false",
+    ]
     code = main(["run", str(place / "small.yaml"), *settings, "--out", str(place / "run"), "-q"])
     assert code == 0
     path = place / "run" / "model.safetensors"
@@ -45,8 +52,23 @@ def model(real_data: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def mapped(model: Path, scene: Path, out: Path, *more: str) -> int:
-    return main(["map", str(model), str(scene), "-o", str(out), "-q", "--mode", "exact",
-                 "--step", "64", "--precision", "float32", *more])  # fmt: skip
+    return main(
+        [
+            "map",
+            str(model),
+            str(scene),
+            "-o",
+            str(out),
+            "-q",
+            "--mode",
+            "exact",
+            "--step",
+            "64",
+            "--precision",
+            "float32",
+            *more,
+        ]
+    )
 
 
 def test_digital_numbers_are_drawn_as_eurosat_drew_them(model, real_data, tmp_path, capsys):

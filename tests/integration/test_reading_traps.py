@@ -53,11 +53,19 @@ def run(root: Path, out: Path, *more: str) -> dict[str, np.ndarray]:
     recipe = out.parent / "small.yaml"
     recipe.write_text("title: small\n")
     told = [
-        f"data.root={root}", "data.sensor=sentinel2_l2a", "data.bands=[B02,B03,B04,B08]",
-        "model.backbone=lenet5", "model.input_px=[32]", "split.method=column", "split.folds=2",
-        "evaluate.bootstrap_rounds=10", "evaluate.baselines=false", "train.precision=float32",
-        "train.epochs=2", *more,
-    ]  # fmt: skip
+        f"data.root={root}",
+        "data.sensor=sentinel2_l2a",
+        "data.bands=[B02,B03,B04,B08]",
+        "model.backbone=lenet5",
+        "model.input_px=[32]",
+        "split.method=column",
+        "split.folds=2",
+        "evaluate.bootstrap_rounds=10",
+        "evaluate.baselines=false",
+        "train.precision=float32",
+        "train.epochs=2",
+        *more,
+    ]
     assert main(["run", str(recipe), *told, "-q", "--out", str(out)]) == 0
     return load_file(out / "model.safetensors")
 
@@ -87,8 +95,10 @@ def test_pixels_are_standardised_once_in_evaluation_and_in_prediction(tmp_path):
     np.testing.assert_allclose(found.probabilities, told, atol=2e-5)
     images = np.stack([rasterio.open(root / row["path"]).read() for row in judged])
     standard = model.network.normalise(torch.from_numpy(images.astype(np.float32)))
-    own = statistics(pack(index_folder(root), L2A, bands=BANDS, folder=tmp_path / "p"),
-                     [i for i in range(16) if i % 2 == 0])  # fmt: skip
+    own = statistics(
+        pack(index_folder(root), L2A, bands=BANDS, folder=tmp_path / "p"),
+        [i for i in range(16) if i % 2 == 0],
+    )
     expected = (images - own.mean.reshape(-1, 1, 1)) / own.sd.reshape(-1, 1, 1)
     np.testing.assert_allclose(standard.numpy(), expected, atol=1e-5)
 
@@ -132,8 +142,16 @@ def warped(path: Path) -> None:
     )
     data = np.zeros((4, height, width), np.uint16)
     for target, plane in zip(data, source, strict=True):
-        reproject(plane, target, src_transform=old, src_crs="EPSG:32633", dst_transform=new,
-                  dst_crs="EPSG:32631", dst_nodata=0, resampling=Resampling.nearest)  # fmt: skip
+        reproject(
+            plane,
+            target,
+            src_transform=old,
+            src_crs="EPSG:32633",
+            dst_transform=new,
+            dst_crs="EPSG:32631",
+            dst_nodata=0,
+            resampling=Resampling.nearest,
+        )
     assert 0.1 < (data == 0).mean() < 0.9
     write_tile(path, data, names=BANDS, nodata=0, crs="EPSG:32631", transform=new)
 

@@ -22,13 +22,21 @@ pytestmark = pytest.mark.usefixtures("one_thread", "own_cache")
 ROOT = Path(__file__).resolve().parents[2]
 BANDS = ["B02", "B03", "B04", "B08"]
 SMALL = [
-    "data.sensor=sentinel2_l2a", "data.bands=[B02,B03,B04,B08]", "model.backbone=lenet5",
-    "strategy=probe", "probe.views=1", "evaluate.bootstrap_rounds=20", "split.folds=3",
-]  # fmt: skip
-TARGET = [
-    "model.weights=none", "model.cut_after=layer1", "probe.views=1", "evaluate.rgb_only=false",
+    "data.sensor=sentinel2_l2a",
+    "data.bands=[B02,B03,B04,B08]",
+    "model.backbone=lenet5",
+    "strategy=probe",
+    "probe.views=1",
     "evaluate.bootstrap_rounds=20",
-]  # fmt: skip
+    "split.folds=3",
+]
+TARGET = [
+    "model.weights=none",
+    "model.cut_after=layer1",
+    "probe.views=1",
+    "evaluate.rgb_only=false",
+    "evaluate.bootstrap_rounds=20",
+]
 
 
 @pytest.fixture(scope="module")
@@ -44,8 +52,12 @@ def patchy(tmp_path_factory: pytest.TempPathFactory) -> Path:
             y = 4600000 + 3000 * (cell // 6) + 330 * (i // 3)
             level = 2000 + own + random.normal(0, 30, 4)
             tile = level[:, None, None] + random.normal(0, 60, (4, 32, 32))
-            write_tile(root / name / f"{place:02d}_{i}.tif", tile.clip(1).astype(np.uint16),
-                       names=BANDS, transform=from_origin(x, y, 10, 10))  # fmt: skip
+            write_tile(
+                root / name / f"{place:02d}_{i}.tif",
+                tile.clip(1).astype(np.uint16),
+                names=BANDS,
+                transform=from_origin(x, y, 10, 10),
+            )
     return root
 
 
@@ -132,8 +144,10 @@ def test_draws_by_blocks_differ_and_shots_come_from_the_training_side(patchy: Pa
         tested.append(tuple(whole.split.test))
         boxes = source.layout.boxes
         for a in whole.split.train:
-            apart = np.maximum(boxes[a, :2] - boxes[whole.split.test, 2:],
-                               boxes[whole.split.test, :2] - boxes[a, 2:]).clip(0)  # fmt: skip
+            apart = np.maximum(
+                boxes[a, :2] - boxes[whole.split.test, 2:],
+                boxes[whole.split.test, :2] - boxes[a, 2:],
+            ).clip(0)
             assert np.hypot(*apart.T).min() >= 200
     assert len(set(tested)) == 3
 
@@ -147,8 +161,9 @@ def scenes(source, names: list[str]):
 
 
 def test_each_scene_is_judged_by_the_others(patchy: Path) -> None:
-    recipe, source, _ = source_of(patchy, *SMALL, "model.weights=none", "split.method=group",
-                                  "split.kfold=2")  # fmt: skip
+    recipe, source, _ = source_of(
+        patchy, *SMALL, "model.weights=none", "split.method=group", "split.kfold=2"
+    )
     two = scenes(source, ["ab"[i % 2] for i in range(len(source.index))])
     split = recipe.split.model_copy(update={"method": "scene", "kfold": None})
     lines: list[str] = []
@@ -157,8 +172,9 @@ def test_each_scene_is_judged_by_the_others(patchy: Path) -> None:
     assert "each scene is judged by the others" in lines[0]
     for number in range(2):
         draw = make_draw(made, two, number)
-        kept = [{two.index.tiles[i].scene for i in side} for side in
-                (draw.split.train, draw.split.test)]  # fmt: skip
+        kept = [
+            {two.index.tiles[i].scene for i in side} for side in (draw.split.train, draw.split.test)
+        ]
         assert len(kept[0]) == len(kept[1]) == 1
         assert kept[0] != kept[1]
         assert draw.folds  # inside the one scene left

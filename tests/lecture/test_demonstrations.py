@@ -93,16 +93,25 @@ def test_training_mode_makes_a_resnet_look_perfect_and_evaluation_mode_does_not(
 
 
 def test_stages_that_gain_nothing_do_not_pass() -> None:
-    one = dataclasses.make_dataclass("Kept", ["train", "judged"], namespace={
-        "gap": property(lambda self: self.train - self.judged)})  # fmt: skip
+    one = dataclasses.make_dataclass(
+        "Kept",
+        ["train", "judged"],
+        namespace={"gap": property(lambda self: self.train - self.judged)},
+    )
     same = [one(0.99, 0.7 + 0.01 * i) for i in range(3)]
     better = [one(0.95, 0.8 + 0.01 * i) for i in range(3)]
     assert held(fitting.stages_shown(same, better, 0.9)) == {
-        "capacity": True, "gap": True, "clause_validation": True, "clause_training": True,
-    }  # fmt: skip
+        "capacity": True,
+        "gap": True,
+        "clause_validation": True,
+        "clause_training": True,
+    }
     assert held(fitting.stages_shown(same, same, 0.995)) == {
-        "capacity": False, "gap": False, "clause_validation": False, "clause_training": True,
-    }  # fmt: skip
+        "capacity": False,
+        "gap": False,
+        "clause_validation": False,
+        "clause_training": True,
+    }
 
 
 def test_an_effect_is_visible_only_beyond_its_interval() -> None:
@@ -269,8 +278,11 @@ def test_decay_adds_twice_lambda_w_and_not_over_m(monkeypatch: pytest.MonkeyPatc
     penalty = explicit.l2_penalty
     monkeypatch.setattr(explicit, "l2_penalty", lambda p, s: penalty(p, s) / 2)
     assert held(explicit.decay_gradient(numbers)) == {
-        "gradient": False, "bias": True, "sgd": False, "over_m": False,
-    }  # fmt: skip
+        "gradient": False,
+        "bias": True,
+        "sgd": False,
+        "over_m": False,
+    }
 
 
 def test_a_penalty_on_biases_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -348,11 +360,14 @@ def test_coherence_tells_an_edge_from_noise_and_a_blob() -> None:
 def test_the_table_has_the_known_counts() -> None:
     shown = architectures.parameter_table(Table())
     assert {name: tuple(v.values()) for name, v in shown.values.items()} == {
-        "lenet5": (61_706, 61_706), "alexnet": (61_100_840, 61_100_840),
-        "googlenet": (6_624_904, 13_004_888), "inception_v3": (23_834_568, 27_161_264),
-        "vgg16": (138_357_544, 138_357_544), "resnet18": (11_689_512, 11_689_512),
+        "lenet5": (61_706, 61_706),
+        "alexnet": (61_100_840, 61_100_840),
+        "googlenet": (6_624_904, 13_004_888),
+        "inception_v3": (23_834_568, 27_161_264),
+        "vgg16": (138_357_544, 138_357_544),
+        "resnet18": (11_689_512, 11_689_512),
         "resnet50": (25_557_032, 25_557_032),
-    }  # fmt: skip
+    }
     assert held(shown) == {"counts": True, "fewer": True}
     assert not held(architectures.parameter_table(Table(names=("resnet18",))))["counts"]
 
@@ -366,9 +381,12 @@ def test_the_1x1_convolution_saves_nine_multiplications_in_ten() -> None:
 def test_lenet5s_slide_is_right_in_three_statements_and_wrong_in_two() -> None:
     shown = architectures.lenet5(Pictured(shots=1))
     assert held(shown) == {
-        "parameters": True, "grey": True, "after_pooling": True, "linear": False,
+        "parameters": True,
+        "grey": True,
+        "after_pooling": True,
+        "linear": False,
         "same_filters": False,
-    }  # fmt: skip
+    }
     assert (shown.values["dense"], shown.values["sparse"]) == (61_706, 60_000)
 
 
@@ -386,8 +404,9 @@ def test_googlenets_block_is_several_kernels_put_together() -> None:
 
 def test_a_zeroed_residual_block_is_the_identity_and_a_plain_one_is_not() -> None:
     assert held(lectureresidual.zeroed_residual(Levels())) == {
-        "identity": True, "shortcut": True,
-    }  # fmt: skip
+        "identity": True,
+        "shortcut": True,
+    }
 
 
 def test_plain_and_residual_have_the_same_weights_but_for_the_shortcuts() -> None:
@@ -452,13 +471,26 @@ def test_every_kind_of_panel_is_drawn() -> None:
 
     tile = np.zeros((4, 4))
     panels = (
-        Lines("a", "x", "y", (Series("s", [1, 2], [3, 4], [0.1, float("nan")]),), marks={1: "m"},
-              level=(3.5, "goal"), log_x=True, log_y=True),
-        Bars("b", ("p", "q"), {"off": [1, 2], "on": [2, 3]}, sds={"on": [0.1, 0.2]},
-             words={"off": ["one", "two"]}),
+        Lines(
+            "a",
+            "x",
+            "y",
+            (Series("s", [1, 2], [3, 4], [0.1, float("nan")]),),
+            marks={1: "m"},
+            level=(3.5, "goal"),
+            log_x=True,
+            log_y=True,
+        ),
+        Bars(
+            "b",
+            ("p", "q"),
+            {"off": [1, 2], "on": [2, 3]},
+            sds={"on": [0.1, 0.2]},
+            words={"off": ["one", "two"]},
+        ),
         Histograms("c", "v", {"one": [1.0, 2.0], "two": [2.0, 2.5]}, log=True),
         Pictures("d", (tile, tile, tile), ("one", "two", "three"), columns=2),
-    )  # fmt: skip
+    )
     png = panels_figure(panels, columns=2)
     assert png[:4] == b"\x89PNG"
     assert png == panels_figure(panels, columns=2)

@@ -221,11 +221,13 @@ def test_1024_images_are_learnt_from(tmp_path):
         (lambda path: path.write_bytes(path.read_bytes()[:300]), "cannot be read"),
         (lambda path: path.write_bytes(b"<html>"), "cannot be read"),
         (lambda path: path.write_bytes(gzip.compress(b"<html>")), "not an IDX file"),
-        (lambda path: path.write_bytes(gzip.compress(gzip.decompress(path.read_bytes())[:-9])),
-         "cut short"),
+        (
+            lambda path: path.write_bytes(gzip.compress(gzip.decompress(path.read_bytes())[:-9])),
+            "cut short",
+        ),
         (lambda path: write_idx(path, np.zeros((3, 28, 28))), "images of shape (3, 28, 28)"),
     ],
-)  # fmt: skip
+)
 def test_a_file_that_will_not_do_is_told_of_in_one_line(tmp_path, spoil, words):
     write_set(tmp_path / "MNIST", 3)
     spoil(tmp_path / "MNIST" / "raw" / "t10k-images-idx3-ubyte.gz")
@@ -276,10 +278,18 @@ SOLVED = {name: (HERE / "solutions" / f"{name}.py").read_text() for name in EXER
 @pytest.mark.parametrize(
     ("name", "right", "wrong", "words"),
     [
-        ("lenet5", "nn.Linear(120, 84), nn.Tanh(), nn.Dropout(0.3)",
-         "nn.Linear(120, 84), nn.Tanh()", "wanted conv pool drop"),
-        ("lenet5", "nn.AvgPool2d(2), nn.Dropout(0.3),\n        nn.Flatten",
-         "nn.AvgPool2d(2), nn.Dropout(0.5),\n        nn.Flatten", "not 0.3"),
+        (
+            "lenet5",
+            "nn.Linear(120, 84), nn.Tanh(), nn.Dropout(0.3)",
+            "nn.Linear(120, 84), nn.Tanh()",
+            "wanted conv pool drop",
+        ),
+        (
+            "lenet5",
+            "nn.AvgPool2d(2), nn.Dropout(0.3),\n        nn.Flatten",
+            "nn.AvgPool2d(2), nn.Dropout(0.5),\n        nn.Flatten",
+            "not 0.3",
+        ),
         ("lenet5", ", padding=2", "", "mat1 and mat2"),
         ("lenet5", "120), nn", "121), nn", "mat1 and mat2"),
         ("lenet5", "lr=0.01", "lr=0.001", "not Adam 0.01"),
@@ -287,21 +297,32 @@ SOLVED = {name: (HERE / "solutions" / f"{name}.py").read_text() for name in EXER
         ("lenet5", "made.parameters()", "list(made.parameters())[:-1]", "does not hold all"),
         ("lenet5", "write_png(path, curves_figure(history))", "pass", "no file"),
         ("lenet5", "curves_figure(history)", "curves_figure([])", "train_loss is not to be seen"),
-        ("lenet5", "curves_figure(history)",
-         "curves_figure([{**row, 'val_accuracy': 1} for row in history])",
-         "val_accuracy is not to be seen"),
+        (
+            "lenet5",
+            "curves_figure(history)",
+            "curves_figure([{**row, 'val_accuracy': 1} for row in history])",
+            "val_accuracy is not to be seen",
+        ),
         ("bug_standardise", "x_train.mean(), x_train.std()", "0, 1", "not 0 and 1"),
-        ("bug_standardise", "(x_test - mean) / sd", "(x_test - x_test.mean()) / x_test.std()",
-         "the same pixel"),
+        (
+            "bug_standardise",
+            "(x_test - mean) / sd",
+            "(x_test - x_test.mean()) / x_test.std()",
+            "the same pixel",
+        ),
         ("bug_figure", '["epoch"]', '["epoch_"]', "KeyError"),
         ("bug_figure", "set_ylabel(what)", 'set_ylabel("loss")', 'is called "loss"'),
         ("bug_figure", 'f"{side} {what}"', 'f"train {what}"', "has the legend"),
         ("bug_figure", '("train", "val")', '("train",)', "without curve"),
         ("bug_encoder", ".fit(train)", ".fit(train + test)", "test labels alone"),
-        ("bug_encoder", "encoder.transform(train),", "encoder.transform(train)[::-1],",
-         "do not give the names back"),
+        (
+            "bug_encoder",
+            "encoder.transform(train),",
+            "encoder.transform(train)[::-1],",
+            "do not give the names back",
+        ),
     ],
-)  # fmt: skip
+)
 def test_other_mistakes_are_seen_too(tmp_path, name, right, wrong, words):
     text = SOLVED[name]
     assert right in text
@@ -316,8 +337,11 @@ def test_other_mistakes_are_seen_too(tmp_path, name, right, wrong, words):
 def test_a_student_reads_one_line():
     done = subprocess.run(
         [sys.executable, "docs/practical/check.py", "exercises/bug_encoder.py"],
-        cwd=ROOT, capture_output=True, text=True, check=False,
-    )  # fmt: skip
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
     assert (done.returncode, done.stdout.count("\n"), done.stderr) == (1, 1, "")
     assert "glacier" in done.stdout
 

@@ -145,25 +145,39 @@ def test_a_folder_of_something_else_is_left_alone(tmp_path):
     (tmp_path / "mine").mkdir()
     (tmp_path / "mine" / "thesis.txt").write_text("years of work")
     with pytest.raises(OutputError, match="not written by geotl"):
-        open_sheet(tmp_path / "mine", "k", {}, windows=(2, 2), cells=(2, 2), classes=3,
-                   posting=8, blocks=1)  # fmt: skip
+        open_sheet(
+            tmp_path / "mine", "k", {}, windows=(2, 2), cells=(2, 2), classes=3, posting=8, blocks=1
+        )
     assert [p.name for p in (tmp_path / "mine").iterdir()] == ["thesis.txt"]
 
 
 def test_a_full_disk_is_told_before_anything_is_computed(tmp_path):
     with full_disk(100_000), pytest.raises(OutputError, match=r"no room.*free some space"):
-        open_sheet(tmp_path / "s", "k", {}, windows=(200, 200), cells=(200, 200), classes=3,
-                   posting=8, blocks=9)  # fmt: skip
+        open_sheet(
+            tmp_path / "s",
+            "k",
+            {},
+            windows=(200, 200),
+            cells=(200, 200),
+            classes=3,
+            posting=8,
+            blocks=9,
+        )
     assert not (tmp_path / "s").exists()
 
 
 def test_dense_blocks_see_enough_around_them(network, scene, tmp_path):
     """With 64 pixels of surroundings, a stem and a first stage see all that they hang on."""
     said = [
-        sweep_scene(plan_of(network, scene, block_px=n, mode="dense"), scene,
-                    tmp_path / str(n), key="k", note={}).probabilities.astype(int)
+        sweep_scene(
+            plan_of(network, scene, block_px=n, mode="dense"),
+            scene,
+            tmp_path / str(n),
+            key="k",
+            note={},
+        ).probabilities.astype(int)
         for n in (48, 96, 500)
-    ]  # fmt: skip
+    ]
     for other in said[1:]:
         assert np.abs(said[0] - other).max() <= 2  # of 65535
 

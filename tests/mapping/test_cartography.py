@@ -109,8 +109,9 @@ def test_words_of_a_map_without_metres() -> None:
     look = made_look(replace(UTM, crs=None))
     facts = made_facts(look)
     nan = np.full(4, math.nan)
-    facts = replace(facts, areas=replace(facts.areas, square_metres=nan,
-                                         unmapped_square_metres=math.nan))  # fmt: skip
+    facts = replace(
+        facts, areas=replace(facts.areas, square_metres=nan, unmapped_square_metres=math.nan)
+    )
     assert facts.ground(facts.mapped_m2, 1176) == "1,176 px"
     assert drawn(look, facts).size
     assert "0.886" in source_line(facts)
@@ -156,8 +157,11 @@ def test_lines_of_the_graticule_lie_where_they_say(grid: Grid) -> None:
         steady = lonlat[:, 0 if line.kind == "meridian" else 1]
         assert np.ptp(steady) < 1e-6
         value, side = steady[0], line.name[-1]
-        parts = [float(p) for p in line.name.rstrip("NESW").replace("′", "°").replace("″", "°")
-                 .split("°") if p]  # fmt: skip
+        parts = [
+            float(p)
+            for p in line.name.rstrip("NESW").replace("′", "°").replace("″", "°").split("°")
+            if p
+        ]
         told = sum(part / 60**i for i, part in enumerate(parts))
         assert told == pytest.approx(abs(value), abs=1e-6)
         assert side in "°″′" or (side in "SW") == (value < 0)
@@ -228,9 +232,7 @@ def test_the_picture_gathered_while_mapping_is_the_one_that_would_be_read(
     rows, cols = (np.arange(n) * thumb.each + thumb.each // 2 for n in thumb.shape)
     held = data[np.ix_(thumb.bands, rows, cols)], valid.all(axis=0)[np.ix_(rows, cols)]
     cells = Window(0, 0, 8, 10)
-    np.testing.assert_array_equal(
-        picture_of(scene, cells, 8, held), picture_of(scene, cells, 8)
-    )  # fmt: skip
+    np.testing.assert_array_equal(picture_of(scene, cells, 8, held), picture_of(scene, cells, 8))
     assert thumb_of(replace(scene, mask=object()), (8, 10), 8) is None  # clouds are to be seen
     assert thumb_of(MadeScene(), (8, 10), 8) is None
 

@@ -90,17 +90,26 @@ def shared(model: Path, tmp_path_factory: pytest.TempPathFactory) -> dict:
     killer.start()
     jobs = jobs_of(model, folder, [broken, *scenes], SLOW)
     with pytest.raises(UnfinishedError) as error:
-        map_many(jobs, folder, Crew(workers=2), quiet=True, say=lines.append,
-                 complain=failures.append)  # fmt: skip
+        map_many(
+            jobs, folder, Crew(workers=2), quiet=True, say=lines.append, complain=failures.append
+        )
     assert killed, "nobody was killed half-way"
-    return {"root": root, "folder": folder, "scenes": scenes, "lines": lines, "jobs": jobs,
-            "failures": failures, "error": str(error.value)}  # fmt: skip
+    return {
+        "root": root,
+        "folder": folder,
+        "scenes": scenes,
+        "lines": lines,
+        "jobs": jobs,
+        "failures": failures,
+        "error": str(error.value),
+    }
 
 
 def test_a_killed_process_costs_nothing_but_time(shared: dict, model: Path) -> None:
     died = [line for line in shared["failures"] if line.startswith("s0")]
-    assert died == ["s0: failed: the process that mapped it died (killed, or out of memory); "
-                    "once more"]  # fmt: skip
+    assert died == [
+        "s0: failed: the process that mapped it died (killed, or out of memory); once more"
+    ]
     alone = shared["root"] / "alone"
     alone.mkdir()
     for job in jobs_of(model, alone, shared["scenes"], SLOW):
@@ -195,8 +204,14 @@ def stac(root: Path) -> Path:
         assets = {
             name: {"href": f"data/{k}_{name}.tif"} for name in BANDS if (k, name) != (2, "B04")
         }
-        items.append({"type": "Feature", "id": f"item {k}", "assets": assets,
-                      "properties": {"datetime": "2022-07-06T00:00:00Z"}})  # fmt: skip
+        items.append(
+            {
+                "type": "Feature",
+                "id": f"item {k}",
+                "assets": assets,
+                "properties": {"datetime": "2022-07-06T00:00:00Z"},
+            }
+        )
     path = root / "items.json"
     path.write_text(json.dumps({"type": "FeatureCollection", "features": items}))
     return path
@@ -293,8 +308,13 @@ def test_one_scene_stays_one_map(model: Path, tmp_path: Path) -> None:
     assert main(["map", str(model), str(folder), "-o", str(tmp_path / "m.tif"), "-q"]) == 0
     assert scenes_in([folder], get_sensor("sentinel2_l2a")).single
     assert sorted(p.name for p in tmp_path.glob("m*")) == [
-        "m.html", "m.png", "m.tif", "m.tif.aux.xml", "m_areas.csv", "m_confidence.tif",
-    ]  # fmt: skip
+        "m.html",
+        "m.png",
+        "m.tif",
+        "m.tif.aux.xml",
+        "m_areas.csv",
+        "m_confidence.tif",
+    ]
 
 
 def test_help_needs_neither_dask_nor_torch() -> None:

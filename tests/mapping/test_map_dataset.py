@@ -36,12 +36,17 @@ def written(model, scene, tmp_path_factory):
 
 
 def same(found: xr.Dataset, written) -> None:
-    for name, suffix in (("classes", ""), ("confidence", "_confidence"),
-                         ("probabilities", "_probabilities"), ("entropy", "_entropy")):  # fmt: skip
+    for name, suffix in (
+        ("classes", ""),
+        ("confidence", "_confidence"),
+        ("probabilities", "_probabilities"),
+        ("entropy", "_entropy"),
+    ):
         with rasterio.open(written.with_name(f"m{suffix}.tif")) as held:
             wanted = held.read()
-            np.testing.assert_array_equal(np.atleast_3d(found[name].values).reshape(wanted.shape),
-                                          wanted)  # fmt: skip
+            np.testing.assert_array_equal(
+                np.atleast_3d(found[name].values).reshape(wanted.shape), wanted
+            )
             assert found[name].rio.crs == held.crs
             assert found[name].rio.transform() == held.transform
             assert np.array_equal(found[name].rio.nodata, held.nodata, equal_nan=True)

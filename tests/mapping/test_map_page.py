@@ -151,11 +151,15 @@ def test_layers_opacity_and_single_classes_are_drawn(shown: Browser) -> None:
     shown.click("input[value=confidence]")
     sure = shown.value("JSON.parse(document.getElementById('map-data').textContent).ramp")
     assert colour_at(shown, 0.501, 0.501)[:3] == sure[look.confidence[row, col]]
-    shown.value("(() => { const o = document.getElementById('opacity'); o.value = 0; "
-                "o.dispatchEvent(new Event('input')); })()")  # fmt: skip
+    shown.value(
+        "(() => { const o = document.getElementById('opacity'); o.value = 0; "
+        "o.dispatchEvent(new Event('input')); })()"
+    )
     assert np.allclose(colour_at(shown, 0.501, 0.501)[:3], (200, 30, 30), atol=6)
-    shown.value("(() => { const o = document.getElementById('opacity'); o.value = 100; "
-                "o.dispatchEvent(new Event('input')); })()")  # fmt: skip
+    shown.value(
+        "(() => { const o = document.getElementById('opacity'); o.value = 100; "
+        "o.dispatchEvent(new Event('input')); })()"
+    )
     shown.click("input[value=classes]")
     other = (int(look.classes[row, col]) + 1) % 4
     shown.click(f".pick[data-value='{other}']")

@@ -48,8 +48,13 @@ def test_polygons_are_the_pixels(tmp_path, crs):
     held = describe(source)
     with rasterio.open(source) as stream:
         values = stream.read(1)
-        again = rasterize(zip(table.geometry, table["value"], strict=True), values.shape,
-                          fill=255, transform=stream.transform, dtype="uint8")  # fmt: skip
+        again = rasterize(
+            zip(table.geometry, table["value"], strict=True),
+            values.shape,
+            fill=255,
+            transform=stream.transform,
+            dtype="uint8",
+        )
     np.testing.assert_array_equal(again, values)
     ground = np.repeat(row_areas_m2(held.grid)[:, None], values.shape[1], axis=1)
     for k in range(3):
@@ -64,8 +69,12 @@ def test_small_regions_become_part_of_their_largest_neighbour(tmp_path):
     values[20:25, 5:10] = 0  # 25 pixels: 10000 m2
     values[30, 19:21] = 255
     source = class_map(tmp_path / "m.tif", values=values)
-    for smallest, areas in ((0, [3600, 10000]), (3600, [3600, 10000]), (3601, [10000]),
-                            (10001, [])):  # fmt: skip
+    for smallest, areas in (
+        (0, [3600, 10000]),
+        (3600, [3600, 10000]),
+        (3601, [10000]),
+        (10001, []),
+    ):
         write_polygons(source, tmp_path / "p.gpkg", CLASSES, min_area_m2=smallest)
         table = geopandas.read_file(tmp_path / "p.gpkg")
         assert sorted(table["area_m2"][table["value"] == 0].round(3)) == areas

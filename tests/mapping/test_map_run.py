@@ -32,7 +32,7 @@ from helpers.map_fixtures import (
     made_pixels,
     patches,
     write_scene,
-)  # fmt: skip
+)
 from helpers.tiles import write_tile
 from pyproj import Geod
 from rasterio.transform import Affine, from_origin
@@ -112,8 +112,16 @@ def test_a_band_the_model_needs_cannot_be_left_out(model, tmp_path, capsys, comm
 
 def test_a_map_says_what_the_model_says_of_the_windows(model, pixels, scene, tmp_path):
     """Every layer against a plain computation, window by window."""
-    got = mapped(model, scene, tmp_path / "m.tif", "--probabilities", "--entropy",
-                 "--applicability", "--views", "2")  # fmt: skip
+    got = mapped(
+        model,
+        scene,
+        tmp_path / "m.tif",
+        "--probabilities",
+        "--entropy",
+        "--applicability",
+        "--views",
+        "2",
+    )
     chances, index, cover = plainly(model, pixels, views=2)
     drawn = np.isfinite(chances[..., 0]) & (2 * cover >= extent(pixels))
     said = chances.argmax(axis=-1)
@@ -299,9 +307,12 @@ def test_another_resolution_is_brought_to_the_models(model, tmp_path, geographic
 
 @pytest.mark.parametrize(
     ("crs", "place", "ground"),
-    [("EPSG:3857", (0, 8399738, 20), 10), ("EPSG:2263", (980000, 200000, 32.8084), 10),
-     ("EPSG:32633", (500000, 4600000, 10), 10)],
-)  # fmt: skip
+    [
+        ("EPSG:3857", (0, 8399738, 20), 10),
+        ("EPSG:2263", (980000, 200000, 32.8084), 10),
+        ("EPSG:32633", (500000, 4600000, 10), 10),
+    ],
+)
 def test_pixels_are_measured_on_the_ground(crs, place, ground):
     """Web Mercator at 60 north shows everything twice as large; US feet are no metres."""
     left, top, side = place
@@ -312,16 +323,19 @@ def test_pixels_are_measured_on_the_ground(crs, place, ground):
 def test_a_south_up_scene_gives_the_same_map(model, pixels, scene, tmp_path):
     wanted = mapped(model, scene, tmp_path / "north.tif")
     bottom = 4600000 - 10 * pixels.shape[1]
-    turned = write_scene(tmp_path / "s.tif", np.ascontiguousarray(pixels[:, ::-1]), nodata=0,
-                         transform=Affine(10, 0, 500000, 0, 10, bottom))  # fmt: skip
+    turned = write_scene(
+        tmp_path / "s.tif",
+        np.ascontiguousarray(pixels[:, ::-1]),
+        nodata=0,
+        transform=Affine(10, 0, 500000, 0, 10, bottom),
+    )
     np.testing.assert_array_equal(mapped(model, turned, tmp_path / "south.tif"), wanted)
     with rasterio.open(tmp_path / "north.tif") as a, rasterio.open(tmp_path / "south.tif") as b:
         assert a.transform == b.transform
 
 
 def test_a_rotated_scene_is_refused(model, pixels, tmp_path, capsys):
-    path = write_scene(tmp_path / "s.tif", pixels,
-                       transform=Affine(8, 6, 500000, 6, -8, 4600000))  # fmt: skip
+    path = write_scene(tmp_path / "s.tif", pixels, transform=Affine(8, 6, 500000, 6, -8, 4600000))
     refused(capsys, run(model, path, tmp_path / "m.tif"), "rotated")
 
 
@@ -380,8 +394,9 @@ def test_shuffled_bands_and_another_offset_give_the_same_map(model, pixels, scen
     offset = np.where(pixels > 0, pixels + 1000, 0).astype(np.uint16)
     write_scene(tmp_path / "offset.tif", offset, nodata=0)
     mapped(model, tmp_path / "shuffled.tif", tmp_path / "b.tif", *more)
-    mapped(model, tmp_path / "offset.tif", tmp_path / "c.tif", *more, "--sensor",
-           "sentinel2_l2a_n0400")  # fmt: skip
+    mapped(
+        model, tmp_path / "offset.tif", tmp_path / "c.tif", *more, "--sensor", "sentinel2_l2a_n0400"
+    )
     for name in "bc":
         for kind in ("", "_confidence", "_probabilities"):
             np.testing.assert_array_equal(
@@ -404,8 +419,12 @@ def test_scenes_that_cannot_be_mapped_are_one_line(model, pixels, tmp_path, caps
     small = write_scene(tmp_path / "small.tif", pixels[:, :20, :90])
     empty = write_scene(tmp_path / "empty.tif", np.zeros_like(pixels), nodata=0)
     three = write_tile(tmp_path / "three.tif", pixels[:3], names=list(BANDS[:3]))
-    for path, told in ((small, "smaller than the model's window"), (empty, "nothing to map"),
-                       (three, "B08"), (tmp_path / "none.tif", "no such file")):  # fmt: skip
+    for path, told in (
+        (small, "smaller than the model's window"),
+        (empty, "nothing to map"),
+        (three, "B08"),
+        (tmp_path / "none.tif", "no such file"),
+    ):
         refused(capsys, run(model, path, tmp_path / "m.tif"), told)
         assert not (tmp_path / "m.tif").exists()
         assert not (tmp_path / ".m.tif.sweep").exists()
@@ -441,19 +460,22 @@ def test_an_area_of_interest_is_the_same_map_inside_and_nodata_outside(model, sc
     inside = shapely.contains_xy(shape, *np.meshgrid(xs, ys))
     same = whole[row : row + part.shape[0], col : col + part.shape[1]]
     np.testing.assert_array_equal(part, np.where(inside, same, 255))
-    box = mapped(model, scene, tmp_path / "box.tif", "--bbox", "500300", "4598600", "501400",
-                 "4599700")  # fmt: skip
+    box = mapped(
+        model, scene, tmp_path / "box.tif", "--bbox", "500300", "4598600", "501400", "4599700"
+    )
     assert box.shape == part.shape
     np.testing.assert_array_equal(box[inside], same[inside])
 
 
 @pytest.mark.parametrize(
     ("more", "told"),
-    [(("--bbox", "1", "2", "3", "4"), "does not meet the scene"),
-     (("--bbox", "3", "2", "1", "4"), "ascending"),
-     (("--aoi", "nowhere.gpkg"), "nowhere.gpkg"),
-     (("--aoi", "a.gpkg", "--bbox", "1", "2", "3", "4"), "give one of them")],
-)  # fmt: skip
+    [
+        (("--bbox", "1", "2", "3", "4"), "does not meet the scene"),
+        (("--bbox", "3", "2", "1", "4"), "ascending"),
+        (("--aoi", "nowhere.gpkg"), "nowhere.gpkg"),
+        (("--aoi", "a.gpkg", "--bbox", "1", "2", "3", "4"), "give one of them"),
+    ],
+)
 def test_areas_that_do_not_go_are_one_line(model, scene, tmp_path, capsys, more, told):
     refused(capsys, run(model, scene, tmp_path / "m.tif", *more), told)
 

@@ -20,15 +20,29 @@ from geotl.mapping.mosaics import areas_table, overlapping, write_mosaics
 CLASSES, COLOURS = ("field & <wet>", "town"), ("#11aa22", "#cc3344")
 
 
-def a_map(path: Path, values: np.ndarray, left: float, top: float, *, side: float = 10.0,
-          crs: str = "EPSG:32633") -> Path:  # fmt: skip
+def a_map(
+    path: Path,
+    values: np.ndarray,
+    left: float,
+    top: float,
+    *,
+    side: float = 10.0,
+    crs: str = "EPSG:32633",
+) -> Path:
     path.parent.mkdir(parents=True, exist_ok=True)
     grid = Grid(crs, (side, 0.0, left, 0.0, -side, top), *values.shape)
     part = path.with_suffix(".part.tif")
     with map_writer(part, grid, "uint8", 1, 255) as file:
         file.put(values[None].astype(np.uint8), Window(0, 0, *values.shape))
-    to_cog(part, path, overviews="mode", tags={}, descriptions=("class",), names=CLASSES,
-           colours=COLOURS)  # fmt: skip
+    to_cog(
+        part,
+        path,
+        overviews="mode",
+        tags={},
+        descriptions=("class",),
+        names=CLASSES,
+        colours=COLOURS,
+    )
     part.unlink()
     return path
 
@@ -36,8 +50,10 @@ def a_map(path: Path, values: np.ndarray, left: float, top: float, *, side: floa
 def test_a_mosaic_is_its_maps_the_later_on_top(tmp_path: Path) -> None:
     first, second = np.zeros((4, 6)), np.ones((5, 5))
     second[0, 0] = 255
-    maps = [a_map(tmp_path / "a.tif", first, 500000, 4600000),
-            a_map(tmp_path / "b.tif", second, 500040, 4599980)]  # fmt: skip
+    maps = [
+        a_map(tmp_path / "a.tif", first, 500000, 4600000),
+        a_map(tmp_path / "b.tif", second, 500040, 4599980),
+    ]
     (path,) = write_mosaics(tmp_path, maps)
     assert path == tmp_path / "mosaic.vrt"
     with rasterio.open(path) as source:
@@ -46,8 +62,9 @@ def test_a_mosaic_is_its_maps_the_later_on_top(tmp_path: Path) -> None:
         assert source.nodata == 255
         found = source.read(1)
         assert {v: source.colormap(1)[v][:3] for v in (0, 1)} == {
-            0: (17, 170, 34), 1: (204, 51, 68),
-        }  # fmt: skip
+            0: (17, 170, 34),
+            1: (204, 51, 68),
+        }
     wanted = np.full((7, 9), 255)
     wanted[:4, :6] = 0
     wanted[2:, 4:] = 1
@@ -60,8 +77,10 @@ def test_a_mosaic_is_its_maps_the_later_on_top(tmp_path: Path) -> None:
 
 
 def test_pixels_are_as_fine_as_the_finest(tmp_path: Path) -> None:
-    maps = [a_map(tmp_path / "a.tif", np.zeros((2, 2)), 500000, 4600000, side=20),
-            a_map(tmp_path / "b.tif", np.ones((3, 3)), 500040, 4600000)]  # fmt: skip
+    maps = [
+        a_map(tmp_path / "a.tif", np.zeros((2, 2)), 500000, 4600000, side=20),
+        a_map(tmp_path / "b.tif", np.ones((3, 3)), 500040, 4600000),
+    ]
     (path,) = write_mosaics(tmp_path, maps, "other")
     with rasterio.open(path) as source:
         assert source.shape == (4, 7)

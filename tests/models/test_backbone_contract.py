@@ -146,21 +146,32 @@ def test_freezing_decay_and_the_model_file(
 def contract(network: TileClassifier) -> model_file.Contract:
     backbone = network.backbone
     return model_file.Contract(
-        backbone=backbone.name, cut_after=None, frozen_until=network.frozen_until,
-        bands=backbone.bands, wavelengths=backbone.wavelengths,
+        backbone=backbone.name,
+        cut_after=None,
+        frozen_until=network.frozen_until,
+        bands=backbone.bands,
+        wavelengths=backbone.wavelengths,
         sensor=custom_sensor("custom", [{"name": b} for b in backbone.bands]),
-        file_bands=None, tile_px=backbone.min_px, fit="pad_or_crop",
-        classes=CLASSES, colours=("#000000",) * 3, spec=network.spec,
-    )  # fmt: skip
+        file_bands=None,
+        tile_px=backbone.min_px,
+        fit="pad_or_crop",
+        classes=CLASSES,
+        colours=("#000000",) * 3,
+        spec=network.spec,
+    )
 
 
 def companions(network: TileClassifier) -> model_file.Companions:
     image = tiles(network.backbone).numpy()
     return model_file.Companions(
-        examples=image, example_valid=np.ones(image.shape, bool),
-        example_logits=np.zeros((2, 3), np.float32), features=np.zeros((2, 4), np.float32),
-        labels=np.zeros(2, np.int64), folds=np.zeros(2, np.int64), footprints=np.zeros((2, 4)),
-    )  # fmt: skip
+        examples=image,
+        example_valid=np.ones(image.shape, bool),
+        example_logits=np.zeros((2, 3), np.float32),
+        features=np.zeros((2, 4), np.float32),
+        labels=np.zeros(2, np.int64),
+        folds=np.zeros(2, np.int64),
+        footprints=np.zeros((2, 4)),
+    )
 
 
 @pytest.mark.parametrize("name", sorted(REGISTRY))

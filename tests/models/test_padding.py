@@ -18,8 +18,9 @@ ROWS = np.arange(0, 97, 16)
 
 def network(padding: str) -> TileClassifier:
     """A random ResNet-18 to layer2 whose head separates windows of a random scene."""
-    backbone, _ = build_backbone("resnet18", ["red", "green", "blue"], [665, 560, 490],
-                                 cut_after="layer2", seed=1)  # fmt: skip
+    backbone, _ = build_backbone(
+        "resnet18", ["red", "green", "blue"], [665, 560, 490], cut_after="layer2", seed=1
+    )
     spec = FeatureSpec(("layer1", "layer2"), views=1, padding=padding)  # type: ignore[arg-type]
     torch.manual_seed(0)
     return TileClassifier(backbone, Normalise([0.0] * 3, [1.0] * 3), spec, 4).eval()
@@ -42,8 +43,11 @@ def test_continued_edges_bring_dense_mode_nearer_to_exact() -> None:
 
 
 def test_every_convolution_pads_as_the_model_says() -> None:
-    modes = {layer.padding_mode for layer in network("reflect").modules()
-             if isinstance(layer, torch.nn.Conv2d)}  # fmt: skip
+    modes = {
+        layer.padding_mode
+        for layer in network("reflect").modules()
+        if isinstance(layer, torch.nn.Conv2d)
+    }
     assert modes == {"reflect"}
 
 
@@ -55,8 +59,14 @@ def test_a_saved_model_keeps_its_padding(tmp_path: Path) -> None:
 
     tiles = made_tiles(tmp_path / "tiles", 6)
     out = tmp_path / "run"
-    told = ["model.padding=replicate", "strategy=probe", "probe.views=1", "split.shots=2",
-            "model.backbone=resnet18", "model.cut_after=layer1"]  # fmt: skip
+    told = [
+        "model.padding=replicate",
+        "strategy=probe",
+        "probe.views=1",
+        "split.shots=2",
+        "model.backbone=resnet18",
+        "model.cut_after=layer1",
+    ]
     assert run(tiles, out, *told) == 0
     kept = load(out / "model.safetensors")
     assert kept.contract.spec.padding == "replicate"

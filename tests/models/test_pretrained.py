@@ -66,9 +66,12 @@ def test_weights_of_each_sensor_meet_their_own_bands_and_numbers(hub, name):
     sensor = SENSORS[ENTRIES[name][0]]
     bands = sensor.canonical(entry.meta["bands"])
     network, report = build_backbone(
-        "resnet18", bands, sensor.wavelengths(bands),
-        weights=f"torchgeo:ResNet18_Weights.{name}", cut_after="layer1",
-    )  # fmt: skip
+        "resnet18",
+        bands,
+        sensor.wavelengths(bands),
+        weights=f"torchgeo:ResNet18_Weights.{name}",
+        cut_after="layer1",
+    )
     assert report.sha256 == sha256_of(path)
     assert report.source == f"torchgeo:ResNet18_Weights.{name}"
     assert all(
@@ -95,9 +98,12 @@ def test_other_bands_and_orders_are_met_by_wavelength(hub):
     def first(sensor: str, *names: str) -> torch.Tensor:
         bands = SENSORS[sensor].canonical(names)
         network, report = build_backbone(
-            "resnet18", bands, SENSORS[sensor].wavelengths(bands), cut_after="stem",
+            "resnet18",
+            bands,
+            SENSORS[sensor].wavelengths(bands),
+            cut_after="stem",
             weights="torchgeo:ResNet18_Weights.SENTINEL2_ALL_MOCO",
-        )  # fmt: skip
+        )
         assert report.count("adapted") == 1
         return network.state_dict()["stages.stem.conv1.weight"]
 
@@ -128,8 +134,11 @@ def test_every_entry_of_torchgeo_says_which_bands_it_is_for(group, monkeypatch):
         known = _torchgeo_file(entry)
         assert len(known.bands) == len(set(known.bands)) == entry.meta["in_chans"]
         optical = entry.name.startswith(("SENTINEL2", "LANDSAT", "FMOW"))
-        placed = [nm is not None for name, nm in zip(known.bands, known.wavelengths, strict=True)
-                  if name != "NDVI"]  # fmt: skip
+        placed = [
+            nm is not None
+            for name, nm in zip(known.bands, known.wavelengths, strict=True)
+            if name != "NDVI"
+        ]
         assert all(placed) == optical
         if entry.meta["dataset"] in ("SSL4EO-S12", "SSL4EO-L", "fMoW Dataset") and optical:
             assert "unknown" not in known.units
@@ -263,8 +272,15 @@ def test_order_and_offset_leave_the_standardised_tensors_as_they_are(hub, tmp_pa
             recipe.write_text(
                 f"data: {{root: {root}, sensor: {sensor}, bands: [{', '.join(BANDS)}]}}"
             )
-            told = load(recipe, [f"model.weights=torchgeo:{entry}", "model.normalise=weights",
-                                 "model.cut_after=layer1", "split.folds=2"])  # fmt: skip
+            told = load(
+                recipe,
+                [
+                    f"model.weights=torchgeo:{entry}",
+                    "model.normalise=weights",
+                    "model.cut_after=layer1",
+                    "split.folds=2",
+                ],
+            )
             source = read_source(told, SENSORS[sensor], lambda _: None)
             network, report = build_network(told, source, make_draw(told, source, 0))
             images = torch.from_numpy(np.asarray(source.pack.images).astype(np.float32))

@@ -95,9 +95,15 @@ def test_parameters_are_those_of_torchvisions_own_network(name):
 
 @pytest.mark.parametrize(
     ("name", "parameters"),
-    [("alexnet", 61_100_840), ("googlenet", 6_624_904), ("vgg16", 138_357_544),
-     ("resnet18", 11_689_512), ("resnet50", 25_557_032), ("lenet5", 61_706)],
-)  # fmt: skip
+    [
+        ("alexnet", 61_100_840),
+        ("googlenet", 6_624_904),
+        ("vgg16", 138_357_544),
+        ("resnet18", 11_689_512),
+        ("resnet50", 25_557_032),
+        ("lenet5", 61_706),
+    ],
+)
 def test_parameters_are_the_published_number(name, parameters):
     assert get_backbone(name).parameters == parameters
 
@@ -249,8 +255,10 @@ def test_rates_fall_by_stage_and_decay_spares_vectors():
     freeze(network, "stem", allow_random=True)
     groups = parameter_groups(network, head, lr=1.0, lr_decay=0.5, weight_decay=0.1)
     assert {g["name"].split(",")[0]: g["lr"] for g in groups} == {
-        "head": 1.0, "layer2": 0.5, "layer1": 0.25,
-    }  # fmt: skip
+        "head": 1.0,
+        "layer2": 0.5,
+        "layer1": 0.25,
+    }
     for group in groups:
         assert all((p.ndim >= 2) == (group["weight_decay"] == 0.1) for p in group["params"])
     chosen = [id(p) for g in groups for p in g["params"]]
@@ -306,9 +314,12 @@ def test_a_complete_file_gives_torchvisions_own_features(resnet_file):
 def test_bands_in_another_order_give_the_same_features(resnet_file):
     straight, _ = build_backbone("resnet18", *RGB, weights=str(resnet_file), cut_after="layer1")
     turned, report = build_backbone(
-        "resnet18", ("B02", "B03", "B04"), (492.4, 559.8, 664.6),
-        weights=str(resnet_file), cut_after="layer1",
-    )  # fmt: skip
+        "resnet18",
+        ("B02", "B03", "B04"),
+        (492.4, 559.8, 664.6),
+        weights=str(resnet_file),
+        cut_after="layer1",
+    )
     x = image(3)
     expected, found = straight.eval()(x), turned.eval()(x.flip(1))
     assert torch.allclose(expected["layer1"], found["layer1"], atol=1e-4)
@@ -462,8 +473,10 @@ def test_no_weights_means_all_fresh_and_says_so():
 def write_model(path: Path, network: Backbone, **changes) -> str:
     tensors = {f"backbone.{n}": t.contiguous() for n, t in network.state_dict().items()}
     contract = {
-        "backbone": network.name, "bands": network.bands, "wavelengths": network.wavelengths,
-    } | changes  # fmt: skip
+        "backbone": network.name,
+        "bands": network.bands,
+        "wavelengths": network.wavelengths,
+    } | changes
     tensors["head.weight"] = torch.ones(3, 3)
     save_file(tensors, path, metadata={"geotl": json.dumps(contract)})
     return str(path)
@@ -677,6 +690,7 @@ def test_the_real_squeezenet_gives_torchvisions_own_features(real_data):
     assert expected.std() > 0
     assert torch.allclose(found, expected, atol=1e-5 * expected.abs().max().item())
     assert {r.tensor for r in report.rows if r.status == "unused"} == {
-        "classifier.1.weight", "classifier.1.bias",
-    }  # fmt: skip
+        "classifier.1.weight",
+        "classifier.1.bias",
+    }
     freeze(network, "fire8_9")

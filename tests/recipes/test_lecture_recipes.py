@@ -20,8 +20,14 @@ NAMES = [path.stem for path in FILES]
 
 TILES = ["shots=2", "judged=18", "seeds=2"]
 SMALL = [*TILES, "epochs=2", "backbone=lenet5", "input_px=32"]
-RESNET = [*TILES, "epochs=1", "cut_after=layer1", "input_px=16", "source_epochs=1",
-          "source_shots=2"]  # fmt: skip
+RESNET = [
+    *TILES,
+    "epochs=1",
+    "cut_after=layer1",
+    "input_px=16",
+    "source_epochs=1",
+    "source_shots=2",
+]
 TINY = {
     "three_fits": [*SMALL, "cut_after=null"],
     "capacity_check": ["tiles=16", "steps=60", "trap_steps=2"],
@@ -46,9 +52,14 @@ TINY = {
     "bottleneck": ["repeats=2"],
     "lenet5": ["shots=1"],
     "parallel_filters": ["shots=1"],
-    "plain_or_residual": [*TILES, "epochs=1", "backbone=resnet18", "cut_after=layer1",
-                          "input_px=16"],
-}  # fmt: skip
+    "plain_or_residual": [
+        *TILES,
+        "epochs=1",
+        "backbone=resnet18",
+        "cut_after=layer1",
+        "input_px=16",
+    ],
+}
 FIRST = {load_lecture(name)[1].demonstration: name for name in reversed(NAMES)}
 
 
@@ -110,14 +121,17 @@ def test_geotl_run_points_to_the_command_for_a_demonstration():
 
 @pytest.mark.parametrize(
     ("args", "told"),
-    [(["dropout_mask"], "did you mean 'dropout_masks'?"),
-     (["dropout_masks", "P=0.5"], "no such key; "),
-     (["dropout_masks", "p=1.5"], "p: given 1.5"),
-     (["dropout_masks", "p"], "key=value"),
-     (["augment_noise", "augment.noise=2"], "augment"),
-     (["nowhere.yaml"], "no such file"), ([], "--list tells the names"),
-     (["dropout_masks", "--all"], "give one of")],
-)  # fmt: skip
+    [
+        (["dropout_mask"], "did you mean 'dropout_masks'?"),
+        (["dropout_masks", "P=0.5"], "no such key; "),
+        (["dropout_masks", "p=1.5"], "p: given 1.5"),
+        (["dropout_masks", "p"], "key=value"),
+        (["augment_noise", "augment.noise=2"], "augment"),
+        (["nowhere.yaml"], "no such file"),
+        ([], "--list tells the names"),
+        (["dropout_masks", "--all"], "give one of"),
+    ],
+)
 def test_faults_are_one_line_and_end_with_2(args, told, capsys):
     assert main(["lecture", *args]) == 2
     said = capsys.readouterr().err

@@ -139,8 +139,9 @@ def test_the_chosen_penalty_is_named_with_what_chose_it(monkeypatch):
     assert not [text for text in seen if "$" in text]
 
 
-@pytest.mark.parametrize(("folds", "said"), [(0.6, "chosen by log-loss in the folds: 0.4"),
-                                             (None, "taken: 0.4")])  # fmt: skip
+@pytest.mark.parametrize(
+    ("folds", "said"), [(0.6, "chosen by log-loss in the folds: 0.4"), (None, "taken: 0.4")]
+)
 def test_the_curve_of_a_diagnosis_says_what_chose_the_head(monkeypatch, folds, said):
     caught = []
     monkeypatch.setattr(diagnosisfigures, "encoded", caught.append)

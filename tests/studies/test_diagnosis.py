@@ -67,9 +67,11 @@ def test_a_probe_is_diagnosed_whole(
 
 
 def test_a_training_is_diagnosed_whole_and_a_second_start_measures_nothing_anew(
-    tiles: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
+    tiles: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
-) -> None:  # fmt: skip
+) -> None:
     out = tmp_path / "d"
     assert diagnosed(tiles, out, "strategy=scratch", "train.patience=0") == 0
     said, told = capsys.readouterr().out, found(out)
@@ -101,8 +103,9 @@ def test_a_diagnosis_cut_short_keeps_the_parts_that_were_done(
 ) -> None:
     out = tmp_path / "d"
     with monkeypatch.context() as broken:
-        broken.setattr(diagnosis, "own_by_heart", lambda *_: (_ for _ in ()).throw(
-            KeyboardInterrupt))  # fmt: skip
+        broken.setattr(
+            diagnosis, "own_by_heart", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt)
+        )
         assert diagnosed(tiles, out, "strategy=probe") == 130
     assert not (out / "diagnosis.json").exists()
     calls = []
@@ -144,9 +147,12 @@ def test_another_recipe_in_the_folder_is_refused(
     [(("--target", "90"), "evaluate.target"), (("--judged", "0"), "--judged: given 0")],
 )
 def test_bad_arguments_are_one_line(
-    tiles: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str],
-    option: tuple[str, ...], told: str,
-) -> None:  # fmt: skip
+    tiles: Path,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    option: tuple[str, ...],
+    told: str,
+) -> None:
     assert diagnosed(tiles, tmp_path / "d", "strategy=probe", options=option) == 2
     message = capsys.readouterr().err
     assert told in message
@@ -155,11 +161,21 @@ def test_bad_arguments_are_one_line(
 
 
 def test_stage_one_has_every_regulariser_off() -> None:
-    recipe = load("sample_source", ["strategy=probe_then_finetune", "model.weights=a.pth",
-                                    "model.dropout=0.4", "augment.rotate_deg=20"])  # fmt: skip
+    recipe = load(
+        "sample_source",
+        [
+            "strategy=probe_then_finetune",
+            "model.weights=a.pth",
+            "model.dropout=0.4",
+            "augment.rotate_deg=20",
+        ],
+    )
     bare = without_regularisers(recipe)
-    on = [one.name for one in regularisers(bare.model_dump(), batchnorm="trained")
-          if one.state == "on" and one.kind == "explicit"]  # fmt: skip
+    on = [
+        one.name
+        for one in regularisers(bare.model_dump(), batchnorm="trained")
+        if one.state == "on" and one.kind == "explicit"
+    ]
     assert on == []
     assert (bare.probe.views, bare.strategy) == (1, "finetune")
     assert bare.model.weights == recipe.model.weights
@@ -223,8 +239,13 @@ def test_a_long_setting_is_wrapped_and_not_cut_off(tmp_path: Path, width: int) -
     body = section_html("regularisers", "Regularisers", table_html(table))
     (tmp_path / "page.html").write_text(page_html("made", body))
     with Browser(width) as browser:
-        browser.call("Emulation.setDeviceMetricsOverride", width=width, height=900,
-                     deviceScaleFactor=1, mobile=False)  # fmt: skip
+        browser.call(
+            "Emulation.setDeviceMetricsOverride",
+            width=width,
+            height=900,
+            deviceScaleFactor=1,
+            mobile=False,
+        )
         browser.call("Page.navigate", url=(tmp_path / "page.html").as_uri())
         browser.until("!!document.querySelector('td')")
         assert browser.value(

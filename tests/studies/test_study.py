@@ -27,8 +27,14 @@ from geotl.training.strategies import fit_strategy
 
 pytestmark = pytest.mark.usefixtures("one_thread", "own_cache")
 
-RESNET = ["model.backbone=resnet18", "model.cut_after=layer1", "train.epochs=2", "probe.views=1",
-          "split.shots=6", "split.folds=3"]  # fmt: skip
+RESNET = [
+    "model.backbone=resnet18",
+    "model.cut_after=layer1",
+    "train.epochs=2",
+    "probe.views=1",
+    "split.shots=6",
+    "split.folds=3",
+]
 FEW = ["dropout", "early_stopping", "unit_length", "flips"]
 
 
@@ -41,8 +47,13 @@ def tiles(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def weights(tiles: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A model of live batch normalisation, trained for an epoch."""
     out = tmp_path_factory.mktemp("source") / "run"
-    settings = ("strategy=scratch", "model.backbone=resnet18", "model.cut_after=layer1",
-                "train.epochs=1", "evaluate.baselines=false")  # fmt: skip
+    settings = (
+        "strategy=scratch",
+        "model.backbone=resnet18",
+        "model.cut_after=layer1",
+        "train.epochs=1",
+        "evaluate.baselines=false",
+    )
     assert run(tiles, out, *settings) == 0
     return out / "model.safetensors"
 
@@ -56,8 +67,9 @@ def opened(tiles: Path, weights: Path) -> SimpleNamespace:
     draw = make_draw(settled, source, 0)
     labelled = labelled_source(source, draw.split.train, tiles.parent / "packs")
     found = [make_part(settled, labelled, number) for number in range(6)]
-    return SimpleNamespace(given=given, settled=settled, source=source, draw=draw,
-                           labelled=labelled, parts=found)  # fmt: skip
+    return SimpleNamespace(
+        given=given, settled=settled, source=source, draw=draw, labelled=labelled, parts=found
+    )
 
 
 def study(tiles: Path, weights: Path, out: Path, *options: str, more: tuple[str, ...] = ()) -> int:
@@ -104,9 +116,10 @@ def test_pairs_share_every_tensor_both_have_and_the_order_of_batches(
 ) -> None:
     """Only what a pair is about may differ: weights, the inputs' figures, adapted statistics."""
     about = {
-        "pretrained": ("backbone.",), "weights_statistics": ("normalise.",),
+        "pretrained": ("backbone.",),
+        "weights_statistics": ("normalise.",),
         "batch_norm": ("running_", "num_batches_tracked"),
-    }  # fmt: skip
+    }
     part = opened.parts[1]
     checked = 0
     for base, trial in trials_of(opened):
@@ -146,8 +159,15 @@ def test_a_study_leaves_tables_a_figure_and_a_recipe_that_runs(
     assert "stage 1 is" in said
     assert "on 18 tiles that no trial saw" in said
     left = {path.name for path in out.iterdir()}
-    assert left == {"recipe.yaml", "study.md", "study.csv", "study.json", "study.png",
-                    "recommended.yaml", "trials"}  # fmt: skip
+    assert left == {
+        "recipe.yaml",
+        "study.md",
+        "study.csv",
+        "study.json",
+        "study.png",
+        "recommended.yaml",
+        "trials",
+    }
     told = json.loads((out / "study.json").read_text())
     assert {row["technique"] for row in told["rows"]} == set(FEW)
     assert all(row["folds"] == 3 for row in told["rows"])
@@ -170,9 +190,12 @@ def test_a_study_leaves_tables_a_figure_and_a_recipe_that_runs(
 
 
 def test_a_spent_budget_ends_well_and_a_resumed_study_equals_the_uninterrupted(
-    tiles: Path, weights: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str],
+    tiles: Path,
+    weights: Path,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
     monkeypatch: pytest.MonkeyPatch,
-) -> None:  # fmt: skip
+) -> None:
     whole, cut = tmp_path / "whole", tmp_path / "cut"
     options = ("--seeds", "3", "--only", "dropout")
     assert study(tiles, weights, whole, *options) == 0
@@ -230,9 +253,13 @@ def test_a_trial_that_cannot_be_run_says_why_and_the_others_go_on(
     ],
 )
 def test_options_that_make_no_sense_are_one_line(
-    tiles: Path, weights: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str],
-    options: tuple[str, ...], said: str,
-) -> None:  # fmt: skip
+    tiles: Path,
+    weights: Path,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    options: tuple[str, ...],
+    said: str,
+) -> None:
     assert study(tiles, weights, tmp_path / "study", *options) == 2
     assert capsys.readouterr().err == f"geotl: {said}\n"
     assert not (tmp_path / "study").exists()
@@ -257,10 +284,13 @@ def test_without_a_fold_that_chooses_all_epochs_are_run(
         plan = make_plan(told, opened.labelled, report, part.draw, resume=False, quiet=True)
         rows = part.draw.split.train
         fitted = fit_strategy(
-            network, Tiles(opened.labelled.pack, rows, opened.labelled.labels[rows]),
-            part.draw.folds, plan, folder=tmp_path / str(folds),
+            network,
+            Tiles(opened.labelled.pack, rows, opened.labelled.labels[rows]),
+            part.draw.folds,
+            plan,
+            folder=tmp_path / str(folds),
             features=lambda n, r: np.zeros((len(r), 1, n.head.in_features)),
-        )  # fmt: skip
+        )
         assert fitted.history is not None
         epochs[folds] = ("val_loss" in fitted.history.epochs[-1], len(fitted.history.epochs))
         assert (float(fitted.network.temperature) == 1.0) == (folds == 0)
@@ -279,9 +309,13 @@ def test_held_batch_normalisation_keeps_its_statistics_while_training(
         plan = make_plan(side, opened.labelled, report, part.draw, resume=False, quiet=True)
         rows = part.draw.split.train
         fitted = fit_strategy(
-            network, Tiles(opened.labelled.pack, rows, opened.labelled.labels[rows]), [], plan,
-            folder=tmp_path / str(held), features=lambda n, r: np.zeros((len(r), 1, 1)),
-        )  # fmt: skip
+            network,
+            Tiles(opened.labelled.pack, rows, opened.labelled.labels[rows]),
+            [],
+            plan,
+            folder=tmp_path / str(held),
+            features=lambda n, r: np.zeros((len(r), 1, 1)),
+        )
         means = [v for k, v in fitted.network.state_dict().items() if "running_mean" in k]
         assert means
         moved[held] = any(bool(mean.any()) for mean in means)

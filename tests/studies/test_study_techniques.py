@@ -26,10 +26,25 @@ TRAINING = study_techniques.training_trials(GIVEN, BASE, folded=False)
 PROBING = study_techniques.probe_trials(PROBE, 64, folded=False)
 # The lecture's list: COVERAGE's regularisers, transfer, freezing, families.
 WANTED = {
-    "weight_decay", "dropout", "flips", "quarter_turns", "rotation", "crop", "noise", "blur",
-    "brightness", "contrast", "all_augmentation", "label_smoothing", "mixup", "early_stopping",
-    "batch_norm", "pretrained", "freezing", "backbone",
-}  # fmt: skip
+    "weight_decay",
+    "dropout",
+    "flips",
+    "quarter_turns",
+    "rotation",
+    "crop",
+    "noise",
+    "blur",
+    "brightness",
+    "contrast",
+    "all_augmentation",
+    "label_smoothing",
+    "mixup",
+    "early_stopping",
+    "batch_norm",
+    "pretrained",
+    "freezing",
+    "backbone",
+}
 
 
 def flat(recipe: Recipe) -> dict[str, str]:
@@ -199,13 +214,19 @@ def found_of(*rows: tuple[str, float]) -> Found:
     """A study of the trained start with these changes in validation error by trial."""
     known = {trial.name: trial for trial in TRAINING}
     made = [Row(TRAINED, known[name], effect_of(change)) for name, change in rows]
-    return Found(PROBE, {AS_IT_IS: PROBE, TRAINED: BASE}, rows=made,
-                 base_errors={TRAINED: errors(0, 0.4)})  # fmt: skip
+    return Found(
+        PROBE, {AS_IT_IS: PROBE, TRAINED: BASE}, rows=made, base_errors={TRAINED: errors(0, 0.4)}
+    )
 
 
 def test_what_helped_is_combined_and_a_key_is_taken_once_from_its_best() -> None:
-    found = found_of(("weight_decay 0.01", -0.05), ("weight_decay 0.1", -0.08),
-                     ("dropout 0.3", -0.02), ("mixup 0.2", 0.0), ("noise 0.1", 0.2))  # fmt: skip
+    found = found_of(
+        ("weight_decay 0.01", -0.05),
+        ("weight_decay 0.1", -0.08),
+        ("dropout 0.3", -0.02),
+        ("mixup 0.2", 0.0),
+        ("noise 0.1", 0.2),
+    )
     (one,) = combined(found, TRAINED, "tuned")
     assert difference(BASE, one.recipe) == {"train.l2", "model.dropout"}
     assert one.recipe.train.l2 == 0.1

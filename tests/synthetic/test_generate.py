@@ -38,9 +38,14 @@ pytestmark = pytest.mark.usefixtures("one_thread", "own_cache")
 BANDS = ["B02", "B03", "B04", "B08"]
 TINY = GanSettings(steps=3, batch_size=4, width=8, latent=4)
 SMALL = [
-    "data.sensor=sentinel2_l2a", "data.bands=[B02,B03,B04,B08]", "model.backbone=resnet18",
-    "model.cut_after=layer1", "strategy=probe", "split.shots=4", "split.folds=2",
-]  # fmt: skip
+    "data.sensor=sentinel2_l2a",
+    "data.bands=[B02,B03,B04,B08]",
+    "model.backbone=resnet18",
+    "model.cut_after=layer1",
+    "strategy=probe",
+    "split.shots=4",
+    "split.folds=2",
+]
 
 
 @pytest.fixture(scope="module")
@@ -266,8 +271,14 @@ def test_trap_8_marked_files_are_found_wherever_tiles_are_listed(
 
 def test_the_folder_tells_everything(folder: Path, tiles: Path) -> None:
     assert {p.name for p in folder.iterdir()} == {
-        "field", "water", "tiles.csv", "sources.txt", "sheet.png", "generation.json", "recipe.yaml",
-    }  # fmt: skip
+        "field",
+        "water",
+        "tiles.csv",
+        "sources.txt",
+        "sheet.png",
+        "generation.json",
+        "recipe.yaml",
+    }
     sources = (folder / "sources.txt").read_text().split()
     assert len(sources) == 8
     assert set(sources) <= set(index_folder(tiles).contents)

@@ -55,9 +55,14 @@ def opened(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> SimpleNamespace:
     monkeypatch.setattr(study, "make_tiles", noted)
     monkeypatch.setattr(study, "STEPS", 3)
     return SimpleNamespace(
-        tiles=tiles, given=given, settled=settled, source=source, draw=draw, labelled=labelled,
+        tiles=tiles,
+        given=given,
+        settled=settled,
+        source=source,
+        draw=draw,
+        labelled=labelled,
         learnt=learnt,
-    )  # fmt: skip
+    )
 
 
 def test_a_folds_generator_learns_from_the_folds_own_tiles_and_serves_both_starts(

@@ -13,9 +13,13 @@ from geotl.training.disturbances import blur, draw_dropped, draw_rectangles, rel
 
 PLAIN = {"flips": False, "quarter_turns": False}
 KINDS = [
-    {"blur": 1.5}, {"brightness": 0.3}, {"contrast": 0.3}, {"band_dropout": 0.4}, {"erase": 1.0},
+    {"blur": 1.5},
+    {"brightness": 0.3},
+    {"contrast": 0.3},
+    {"band_dropout": 0.4},
+    {"erase": 1.0},
     {"noise": 0.2},
-]  # fmt: skip
+]
 
 
 def made(bands: int = 4, tiles: int = 8, size: int = 24, planes: int = 1):
@@ -28,10 +32,12 @@ def made(bands: int = 4, tiles: int = 8, size: int = 24, planes: int = 1):
 def run(image, valid, seed: int = 0, fill: float = -5.0, **more):
     bands = image.shape[1]
     return augment(
-        {"image": image, "valid": valid}, Augmentation(**PLAIN, **more),
-        torch.Generator().manual_seed(seed), band_sd=torch.ones(bands),
+        {"image": image, "valid": valid},
+        Augmentation(**PLAIN, **more),
+        torch.Generator().manual_seed(seed),
+        band_sd=torch.ones(bands),
         fill=torch.full((bands,), fill),
-    )  # fmt: skip
+    )
 
 
 @pytest.mark.parametrize("kind", KINDS, ids=lambda k: next(iter(k)))

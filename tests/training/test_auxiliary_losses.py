@@ -39,8 +39,13 @@ def network(frozen: str | None = None, cut: str | None = None) -> TileClassifier
 
 
 def settings(**more: object) -> TrainSettings:
-    plain = {"epochs": 2, "batch_size": 3, "precision": "float32", "checkpoint_every_steps": 1,
-             "augmentation": Augmentation(noise=0.1)}  # fmt: skip
+    plain = {
+        "epochs": 2,
+        "batch_size": 3,
+        "precision": "float32",
+        "checkpoint_every_steps": 1,
+        "augmentation": Augmentation(noise=0.1),
+    }
     return TrainSettings(**(plain | more))  # type: ignore[arg-type]
 
 

@@ -40,15 +40,21 @@ def network(frozen: str | None = None, dropout: float = 0.3) -> TileClassifier:
     )
     torch.manual_seed(1)
     spec = FeatureSpec(("layer1",), views=1)
-    made = TileClassifier(backbone, Normalise([90.0] * 3, [50.0] * 3), spec, 3,
-                          dropout=dropout, frozen_until=frozen)  # fmt: skip
+    made = TileClassifier(
+        backbone, Normalise([90.0] * 3, [50.0] * 3), spec, 3, dropout=dropout, frozen_until=frozen
+    )
     freeze(backbone, frozen, allow_random=True)
     return made.to(memory_format=torch.channels_last)
 
 
 def settings(**more: object) -> TrainSettings:
-    plain = {"epochs": 3, "batch_size": 4, "precision": "float32", "checkpoint_every_steps": 1,
-             "augmentation": Augmentation(noise=0.1)}  # fmt: skip
+    plain = {
+        "epochs": 3,
+        "batch_size": 4,
+        "precision": "float32",
+        "checkpoint_every_steps": 1,
+        "augmentation": Augmentation(noise=0.1),
+    }
     return TrainSettings(**(plain | more))  # type: ignore[arg-type]
 
 
@@ -161,9 +167,13 @@ def test_early_stopping_restores_the_best_epoch(
 
     monkeypatch.setattr(Learner, "validation_step", told)
     history = fit(
-        network(), tiles, settings(epochs=6, patience=2), folder=tmp_path / "a",
-        held_out=tiles, quiet=True,
-    )  # fmt: skip
+        network(),
+        tiles,
+        settings(epochs=6, patience=2),
+        folder=tmp_path / "a",
+        held_out=tiles,
+        quiet=True,
+    )
     assert history.best_epoch == 2
     assert len(history.epochs) == 5
 

@@ -28,14 +28,33 @@ from geotl.training.schedules import cosine, one_cycle, rate_factor
 pytestmark = pytest.mark.usefixtures("one_thread")
 
 ALL_ON = TrainSettings(
-    epochs=4, batch_size=4, precision="float32", checkpoint_every_steps=1, patience=0,
-    schedule="cosine", unfreeze_every=1, l2=1e-3, label_smoothing=0.1, class_weights="balanced",
-    balanced_sampling=True, swa_from=0.5,
+    epochs=4,
+    batch_size=4,
+    precision="float32",
+    checkpoint_every_steps=1,
+    patience=0,
+    schedule="cosine",
+    unfreeze_every=1,
+    l2=1e-3,
+    label_smoothing=0.1,
+    class_weights="balanced",
+    balanced_sampling=True,
+    swa_from=0.5,
     augmentation=Augmentation(
-        rotate_deg=20, scale=(0.8, 1.2), crop=0.8, noise=0.1, blur=0.7, brightness=0.2,
-        contrast=0.2, band_dropout=0.2, erase=0.5, mixup=0.3, cutmix=1.0, zero_dn=10,
+        rotate_deg=20,
+        scale=(0.8, 1.2),
+        crop=0.8,
+        noise=0.1,
+        blur=0.7,
+        brightness=0.2,
+        contrast=0.2,
+        band_dropout=0.2,
+        erase=0.5,
+        mixup=0.3,
+        cutmix=1.0,
+        zero_dn=10,
     ),
-)  # fmt: skip
+)
 
 
 @pytest.fixture
@@ -146,10 +165,18 @@ def test_manifold_mixup_and_waiting_stages_are_the_same_with_and_without_the_cac
     kind = Augmentation(flips=False, quarter_turns=False, mixup=0.4, mixup_of="features")
     kept = []
     for cached in (True, False):
-        model, settings = network(dropout=0.0), TrainSettings(
-            epochs=3, batch_size=4, precision="float32", unfreeze_every=1, cache_views=cached,
-            optimizer="sgd", augmentation=kind,
-        )  # fmt: skip
+        model, settings = (
+            network(dropout=0.0),
+            TrainSettings(
+                epochs=3,
+                batch_size=4,
+                precision="float32",
+                unfreeze_every=1,
+                cache_views=cached,
+                optimizer="sgd",
+                augmentation=kind,
+            ),
+        )
         learner = Learner(model, tiles, None, settings)
         learner.setup("fit")
         assert (learner.cache is not None) == cached

@@ -13,13 +13,23 @@ from geotl.reporting.figures import curves_figure, write_png
 def network(bands: int, px: int, classes: int) -> nn.Module:
     """LeNet-5 with dropout of .3 after both pools and both hidden layers."""
     return nn.Sequential(
-        nn.Conv2d(bands, 6, 5, padding=2), nn.Tanh(), nn.AvgPool2d(2), nn.Dropout(0.3),
-        nn.Conv2d(6, 16, 5), nn.Tanh(), nn.AvgPool2d(2), nn.Dropout(0.3),
+        nn.Conv2d(bands, 6, 5, padding=2),
+        nn.Tanh(),
+        nn.AvgPool2d(2),
+        nn.Dropout(0.3),
+        nn.Conv2d(6, 16, 5),
+        nn.Tanh(),
+        nn.AvgPool2d(2),
+        nn.Dropout(0.3),
         nn.Flatten(),
-        nn.Linear(16 * ((px // 2 - 4) // 2) ** 2, 120), nn.Tanh(), nn.Dropout(0.3),
-        nn.Linear(120, 84), nn.Tanh(), nn.Dropout(0.3),
+        nn.Linear(16 * ((px // 2 - 4) // 2) ** 2, 120),
+        nn.Tanh(),
+        nn.Dropout(0.3),
+        nn.Linear(120, 84),
+        nn.Tanh(),
+        nn.Dropout(0.3),
         nn.Linear(84, classes),
-    )  # fmt: skip
+    )
 
 
 def optimizer(made: nn.Module) -> torch.optim.Optimizer:
