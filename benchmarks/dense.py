@@ -21,9 +21,8 @@ from geotl.imagery.sensors import get_sensor
 from geotl.inference.dense_correction import KINDS, Correction, fitted
 from geotl.inference.sliding_window import classes_of
 from geotl.mapping import plan as mapplanning
-from geotl.mapping.interest import whole
-from geotl.mapping.mapinputs import open_for
-from geotl.mapping.task import MapOptions, Task, window_grid
+from geotl.mapping.plan import open_for
+from geotl.mapping.task import MapOptions, Task, whole, window_grid
 
 
 def least_squares(dense: Tensor, exact: Tensor) -> Correction:

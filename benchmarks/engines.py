@@ -33,8 +33,7 @@ from rasterio.transform import from_origin
 from geotl.api import load
 from geotl.cli.main import main as geotl
 from geotl.export.exporter import export_graph
-from geotl.inference.engines import ENGINES
-from geotl.inference.onnx_model import BATCH
+from geotl.inference.onnx_model import BATCH, ENGINES
 from geotl.models.classifier import over_views
 from geotl.models.model_file import ModelFile, read_header
 from geotl.models.model_file import load as load_file

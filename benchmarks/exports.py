@@ -20,9 +20,8 @@ import torch
 from geotl.evaluation.metrics import wilson
 from geotl.export.deployable import deployed
 from geotl.export.exporter import KINDS, GraphFormat, Rounding, export_bare, export_graph
-from geotl.export.graphs import Floats, Runner, running
-from geotl.export.parity import Precision
-from geotl.export.roundingloss import halves, raw_batches
+from geotl.export.graphs import Floats, Precision, Runner, running
+from geotl.export.quantise import halves, raw_batches
 from geotl.models.model_file import ModelFile, load
 
 FILES: tuple[tuple[GraphFormat, Precision], ...] = (

@@ -24,12 +24,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from geotl.arrays import Bools
-from geotl.data.variogram import suggest_block_m
+from geotl.data.spatial_splits import suggest_block_m
 from geotl.experiments.build import read_source, recipe_sensor, settle
 from geotl.experiments.compare import fit_draw, judge
 from geotl.experiments.draws import Draw, Source, make_draw, random_draw
 from geotl.experiments.recipe import Recipe, load
-from geotl.training.baselines import band_statistics_logits
+from geotl.training.heads import band_statistics_logits
 
 HERE = Path(__file__).resolve().parent.parent
 OSM = "gis_osm_landuse-water_a_free_1_area-10000-to-500000.gpkg"

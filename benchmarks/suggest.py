@@ -23,24 +23,21 @@ import numpy as np
 import shapely
 
 from geotl.data.chips import ChipRules, place_chips
-from geotl.data.classrasters import raster_labels
-from geotl.data.labels import Label, Labels
+from geotl.data.labels import Label, Labels, raster_labels
 from geotl.data.placement import window_about
 from geotl.data.splits import Split, folds
 from geotl.evaluation.learning_curve import gain
 from geotl.evaluation.metrics import confusion, mean_interval, scores
-from geotl.experiments.build import read_source, recipe_sensor
+from geotl.experiments.build import read_source, recipe_scenes, recipe_sensor
 from geotl.experiments.compare import fit_draw, judge
 from geotl.experiments.draws import Draw, Source
 from geotl.experiments.recipe import Recipe, load, resolve_sample
 from geotl.experiments.save import make_companions, make_contract, training_notes
-from geotl.experiments.surveying import recipe_scenes
 from geotl.imagery.scene import Scene
 from geotl.imagery.windows import Window
 from geotl.inference.active_learning import suggest
-from geotl.inference.candidates import look
+from geotl.inference.candidates import look, normalised_entropy
 from geotl.inference.onnx_model import on_device
-from geotl.inference.suggesting import normalised_entropy
 from geotl.models.model_file import ModelFile
 
 PX, STEP, BLOCK = 40, 20, 4

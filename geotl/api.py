@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from geotl.arrays import Bools, Float64s, Pixels
 from geotl.console import Log, silent
-from geotl.data.catalogue import list_tiles
+from geotl.data.manifest import list_tiles
 from geotl.data.tile_array import to_batch
 from geotl.errors import BandError, DataError, ModelError
 from geotl.evaluation.evaluate import Evaluation, evaluate, softmax
@@ -237,7 +237,7 @@ class Model:
             DataError: a scene that the model cannot map, or no xarray.
             OutputError: an output that exists, or cannot be written.
         """
-        from geotl.mapping.mapdatasets import mapped_dataset
+        from geotl.mapping.run import mapped_dataset
 
         return mapped_dataset(
             self.file,

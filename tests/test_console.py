@@ -12,9 +12,9 @@ from helpers.networks import network
 
 from geotl.console import ProgressLine
 from geotl.data.tile_array import Pack
-from geotl.training.callbacks import EpochLine
-from geotl.training.frozen import Tiles
+from geotl.training.features import Tiles
 from geotl.training.learner import TrainSettings, fit
+from geotl.training.trainer import EpochLine
 
 
 class Terminal(io.StringIO):

@@ -31,7 +31,7 @@ from torch.nn import functional as F
 from geotl.training.augment import Augmentation, augment
 from geotl.evaluation.overfitting import diagnose
 from geotl.evaluation.evaluate import commonest
-from geotl.models.families import REGISTRY
+from geotl.models.registry import REGISTRY
 from geotl.reporting.figures import confusion_figure, curves_figure, sheet_figure, write_png
 from geotl.io.files import write_text
 from geotl.models.classifier import Normalise

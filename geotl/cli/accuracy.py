@@ -135,8 +135,8 @@ def _accuracy(args: argparse.Namespace) -> None:
             )
     print(told(found))
     if args.output:
+        from geotl.reporting.accuracy_report import areas_figure
         from geotl.reporting.figures import write_png
-        from geotl.reporting.mapfigures import areas_figure
 
         written = write_assessment(args.output, found)
         picture = args.output / AREAS
@@ -147,7 +147,7 @@ def _accuracy(args: argparse.Namespace) -> None:
 def _sample(args: argparse.Namespace) -> None:
     from geotl.console import ProgressLine
     from geotl.evaluation.class_map import open_map, read_names
-    from geotl.evaluation.mapsampling import draw_sample, plan_sample
+    from geotl.evaluation.reference_points import draw_sample, plan_sample
     from geotl.io.files import check_absent
     from geotl.reporting.accuracy_report import plan_told
 

@@ -1,12 +1,18 @@
-"""The command that turns labels into chips; heavy imports wait inside it."""
+"""Commands on labels and tiles: check, chips, suggest; heavy imports wait inside."""
 
 from __future__ import annotations
 
 import argparse
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
+from geotl.console import silent
 from geotl.errors import DataError
+
+if TYPE_CHECKING:
+    from geotl.experiments.draws import Source
+    from geotl.experiments.recipe import Recipe
 
 
 def add_chips(commands: Any, common: argparse.ArgumentParser) -> None:
@@ -67,7 +73,7 @@ def _chips(args: argparse.Namespace) -> None:
     from geotl.console import ProgressLine
     from geotl.data.chip_files import check_folder, write_chips
     from geotl.data.chips import ChipRules, place_chips
-    from geotl.data.labelfiles import read_any
+    from geotl.data.labels import read_any
     from geotl.imagery.scene import open_scenes
     from geotl.imagery.sensors import get_sensor
 
@@ -122,3 +128,170 @@ def mapping_of(words: list[str]) -> dict[str, str | None]:
             )
         mapping[old.strip()] = new.strip() or None
     return mapping
+
+
+def add_check(commands: Any, common: argparse.ArgumentParser) -> None:
+    """Add the command to the parser of all; `common` holds the options that all share."""
+    check = commands.add_parser(
+        "check",
+        parents=[common],
+        help="look at labelled tiles before training",
+        description="Counts, sizes, radiometry, nodata, duplicates, overlaps, label conflicts and "
+        "outliers, with remedies: geotl check DATA --sensor sentinel2_l2a -o folder; for class "
+        "folders of tiles that hold some of its bands: geotl check DATA --sensor sentinel2_l2a "
+        "data.bands=B02,B03,B04,B08",
+    )
+    check.add_argument(
+        "data",
+        metavar="DATA",
+        help="folder of class folders, manifest (.csv, .geojson), sample:NAME, "
+        "torchgeo:NAME:FOLDER, or a recipe's name or YAML file",
+    )
+    check.add_argument(
+        "overrides", nargs="*", metavar="key=value", help="settings to change (data.root=FOLDER)"
+    )
+    check.add_argument("--sensor", help="the tiles' sensor (rgb, or the recipe's)")
+    check.add_argument(
+        "-o",
+        "--output",
+        type=Path,
+        metavar="FOLDER",
+        help="write check.html, check.json and the pictures",
+    )
+    check.add_argument(
+        "--per-class", type=int, default=8, metavar="N", help="tiles on the contact sheet (8)"
+    )
+    check.add_argument("-q", "--quiet", action="store_true", help="no progress")
+    check.set_defaults(command=_check)
+
+
+def _check(args: argparse.Namespace) -> None:
+    from geotl.console import ProgressLine
+    from geotl.data.checks import check_tiles
+    from geotl.experiments.build import read_source, recipe_sensor
+    from geotl.experiments.run import rgb_positions
+    from geotl.experiments.schema import SPATIAL
+    from geotl.reporting.check_report import told, write_check
+
+    recipe = _recipe(args)
+    sensor = recipe_sensor(recipe)
+    source = read_source(recipe, sensor, silent, quiet=args.quiet).real
+    if source.placement is not None:
+        print("\n".join((*source.placement.notes, *source.placement.summary())))
+    sizes = _sizes(source, recipe.data.file_bands)
+    with ProgressLine(quiet=args.quiet) as line:
+        found = check_tiles(
+            source.index,
+            sensor,
+            source.pack,
+            sizes=sizes,
+            apart=recipe.split.method in SPATIAL,
+            progress=line.counter("looking"),
+        )
+    print(told(found))
+    if args.output:
+        written = write_check(
+            args.output,
+            found,
+            rgb_positions(source),
+            per_class=args.per_class,
+            title=Path(args.data).stem or args.data,
+        )
+        print("\nwritten  " + ", ".join(map(str, written)))
+
+
+def _sizes(source: Source, file_bands: Sequence[str] | None) -> list[tuple[int, int]]:
+    """Rows and columns of each tile's file; none for chips, which are of one size."""
+    from geotl.data.read_tile import check_headers
+
+    if source.placement is not None:
+        return []
+    paths = [tile.path for tile in source.index.tiles]
+    infos = check_headers(paths, source.sensor, source.pack.bands, file_bands)
+    return [(info.grid.height, info.grid.width) for info in infos]
+
+
+def _recipe(args: argparse.Namespace) -> Recipe:
+    """The recipe named, or one made of the tiles and the sensor named."""
+    from geotl.experiments.recipe import load
+
+    sensor = [f"data.sensor={args.sensor}"] if args.sensor else []
+    path = Path(args.data).expanduser()
+    tiles = path.is_dir() or path.suffix.lower() in {".csv", ".geojson", ".json"}
+    if tiles or args.data.startswith(("sample:", "torchgeo:")):
+        return load(None, [f"data.root={args.data}", *sensor, *args.overrides])
+    return load(args.data, [*sensor, *args.overrides])
+
+
+def add_suggest(commands: Any, common: argparse.ArgumentParser) -> None:
+    """Add `geotl suggest` to the commands."""
+    suggest = commands.add_parser(
+        "suggest",
+        parents=[common],
+        help="propose where in scenes to label next",
+        description="Uncertain and diverse windows inside the model's area of applicability, as "
+        "points whose field class is to be filled in: geotl suggest MODEL SCENE.tif -n 50 -o "
+        "suggestions.gpkg",
+    )
+    suggest.add_argument("model", type=Path, metavar="MODEL")
+    suggest.add_argument("scenes", nargs="+", type=Path, metavar="SCENE", help="files or folders")
+    suggest.add_argument("-n", type=int, default=50, metavar="POINTS", help="how many (50)")
+    suggest.add_argument("-o", "--output", type=Path, required=True, metavar="GPKG")
+    suggest.add_argument("--overwrite", action="store_true", help="replace the file if it is there")
+    suggest.add_argument("--sensor", help="the scenes' sensor, if not the model's")
+    suggest.add_argument(
+        "--mask", default="auto", help="of clouds: auto (the scene's own), none, or a file (auto)"
+    )
+    suggest.add_argument(
+        "--labels",
+        type=Path,
+        metavar="FILE",
+        help="points or polygons labelled already, whose ground is left alone, as the model's "
+        "training tiles' is",
+    )
+    suggest.add_argument("--field", default="class", help="field that holds their class (class)")
+    suggest.add_argument("--layer", help="layer of the labels' file, if it holds several")
+    suggest.add_argument(
+        "--step", type=int, metavar="PX", help="between windows looked at (a tile's side) [px]"
+    )
+    suggest.add_argument(
+        "--outside", action="store_true", help="allow windows outside the area of applicability"
+    )
+    suggest.add_argument("--seed", type=int, default=0, help="of the order among equals (0)")
+    suggest.add_argument("-q", "--quiet", action="store_true", help="no progress")
+    suggest.set_defaults(command=_suggest)
+
+
+def _suggest(args: argparse.Namespace) -> None:
+    from geotl.api import load
+    from geotl.console import ProgressLine
+    from geotl.data.labels import read_labels
+    from geotl.imagery.sensors import get_sensor
+    from geotl.inference.active_learning import check_target, open_for, suggest, write_suggestions
+
+    check_target(args.output, overwrite=args.overwrite)
+    model = load(args.model).whole
+    sensor = get_sensor(args.sensor) if args.sensor else None
+    mask = None if args.mask == "none" else args.mask
+    scenes = open_for(model, args.scenes, sensor=sensor, mask=mask)
+    labels = None
+    if args.labels:
+        crs = scenes[0].grid.crs
+        labels = read_labels(args.labels, layer=args.layer, field=args.field, crs_to=crs)
+    with ProgressLine(quiet=args.quiet) as line:
+        found = suggest(
+            model,
+            scenes,
+            args.n,
+            labels=labels,
+            step_px=args.step,
+            outside=args.outside,
+            seed=args.seed,
+            progress=line.counter("looking through scenes"),
+        )
+    write_suggestions(args.output, found, overwrite=args.overwrite)
+    print("\n".join(found.lines()))
+    print(
+        f"{len(found)} points in {args.output}: fill in the field class, then train with "
+        f"labels.path={args.output} labels.chip_px={model.contract.tile_px}"
+    )

@@ -140,7 +140,7 @@ def _deepness(args: argparse.Namespace, say: Log) -> None:
 
 
 def _item(args: argparse.Namespace, say: Log) -> None:
-    from geotl.export.itemfiles import write_item
+    from geotl.export.stac_checks import write_item
     from geotl.models.model_file import load
 
     write_item(

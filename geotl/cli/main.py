@@ -13,16 +13,10 @@ from typing import Any
 
 from geotl._version import __version__
 from geotl.cli.accuracy import add_accuracy
-from geotl.cli.cli_check import add_check
-from geotl.cli.cli_curves import add_curve
-from geotl.cli.cli_diagnose import add_diagnose
-from geotl.cli.cli_generate import add_generate
-from geotl.cli.cli_lecture import add_lecture
-from geotl.cli.cli_suggest import add_suggest
-from geotl.cli.data import add_chips
+from geotl.cli.data import add_check, add_chips, add_suggest
 from geotl.cli.export import add_export
 from geotl.cli.map import add_engine, add_map
-from geotl.cli.recipes import add_study
+from geotl.cli.recipes import add_curve, add_diagnose, add_generate, add_lecture, add_study
 from geotl.console import say, sayer
 from geotl.errors import GeoTLError, UnfinishedError
 
@@ -283,9 +277,8 @@ def _backbones(args: argparse.Namespace) -> None:
 
 
 def _inspect(args: argparse.Namespace) -> None:
-    from geotl.inference.engines import is_exported
     from geotl.inference.onnx_file import read_passport
-    from geotl.inference.onnx_model import describe_exported
+    from geotl.inference.onnx_model import describe_exported, is_exported
     from geotl.models.model_file import describe_file, read_header
 
     read, told = (read_header, describe_file)

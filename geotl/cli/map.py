@@ -147,8 +147,7 @@ def _map(args: argparse.Namespace) -> None:
 def _checked_sensor(args: argparse.Namespace) -> Sensor:
     """The model's sensor; what its file cannot do is refused before any scene is looked at."""
     from geotl.imagery.sensors import sensor_from
-    from geotl.inference.engines import engine_for, is_exported
-    from geotl.inference.onnx_model import open_served
+    from geotl.inference.onnx_model import engine_for, is_exported, open_served
     from geotl.mapping.task import check_options
     from geotl.models.model_file import read_header
 

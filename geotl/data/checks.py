@@ -11,10 +11,9 @@ import numpy as np
 from geotl.arrays import Float64s, Int64s
 from geotl.console import Progress
 from geotl.data.findings import Finding, by_gravity, many
-from geotl.data.likeness import Pair, copies, near_copies, overlaps
-from geotl.data.radiometrycheck import radiometry_findings, saturation_finding
+from geotl.data.radiometry_checks import radiometry_findings, saturation_finding
 from geotl.data.tile_array import Pack
-from geotl.data.tile_statistics import TileFacts, tile_facts
+from geotl.data.tile_statistics import Pair, TileFacts, copies, near_copies, overlaps, tile_facts
 from geotl.data.tiles import TileIndex
 from geotl.imagery.sensors import Sensor
 

@@ -1,21 +1,33 @@
-"""Labels become chips: windows of scenes with a class; every label gives some, or is rejected."""
+"""Chips placed where labels lie, and windows off all labelled ground."""
 
 from __future__ import annotations
 
 from collections import Counter, defaultdict
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 import shapely
 
+from geotl.arrays import Bools, Float64s
 from geotl.console import Progress
-from geotl.data.classrasters import ClassRaster, classes_on
-from geotl.data.coverage import on_pixels, window_shares
-from geotl.data.labels import Label, Labels, Reason, Rejection
-from geotl.data.placement import ChipRules, Refused, most_telling, sight, some_of, windows_of
+from geotl.data.labels import ClassRaster, Label, Labels, Reason, Rejection, classes_on
+from geotl.data.placement import (
+    ChipRules,
+    Refused,
+    most_telling,
+    on_pixels,
+    sight,
+    some_of,
+    window_about,
+    window_shares,
+    windows_of,
+)
+from geotl.data.read_tile import in_order
 from geotl.errors import DataError
 from geotl.imagery.windows import Imagery, Window
+from geotl.io.raster import Grid
 from geotl.io.vector import Geometries, transformed
 
 __all__ = ["Chip", "ChipRules", "Placement", "lattice_blocks", "place_chips"]
@@ -307,3 +319,164 @@ def _of_block(
 
 def _counted(names: Iterator[str]) -> str:
     return ", ".join(f"{name} {count}" for name, count in sorted(Counter(names).items()))
+
+
+Shapes = list[tuple[shapely.Geometry, str]]  # each with its reference system
+
+_SLACK = 1e-3  # of a pixel: windows whose edges meet share none
+
+
+class Occupied:
+    """Shapes on a scene's grid, asked which windows meet them."""
+
+    def __init__(self, grid: Grid, shapes: Sequence[tuple[shapely.Geometry, str]]) -> None:
+        """Lay shapes, each with its reference system, on a grid.
+
+        Raises:
+            DataError: the grid has no reference system, or positions cannot be transformed.
+        """
+        if grid.crs is None:
+            raise DataError("a scene without a reference system cannot be laid beside labels")
+        laid: list[shapely.Geometry] = []
+        for system in dict.fromkeys(crs for _, crs in shapes):
+            own = [shape for shape, crs in shapes if crs == system]
+            there = transformed(_array(own), system, grid.crs)
+            laid += [on_pixels(shape, grid) for shape in there if shape is not None]
+        self._tree = shapely.STRtree(laid)
+
+    def meets(self, windows: Sequence[Window]) -> Bools:
+        """Which windows share ground with a shape, [n].
+
+        >>> grid = Grid("EPSG:32633", (10.0, 0.0, 0.0, 0.0, -10.0, 0.0), 64, 64)
+        >>> taken = Occupied(grid, [(shapely.box(80, -160, 160, -80), "EPSG:32633")])
+        >>> taken.meets([Window(0, 0, 8, 8), Window(1, 1, 8, 8), Window(9, 9, 8, 8)]).tolist()
+        [False, True, True]
+        """
+        found = np.zeros(len(windows), dtype=bool)
+        if len(windows):
+            one = np.array([(w.col, w.row, w.col + w.width, w.row + w.height) for w in windows])
+            inner = one + np.array([_SLACK, _SLACK, -_SLACK, -_SLACK])
+            found[self._tree.query(shapely.box(*inner.T), predicate="intersects")[0]] = True
+        return found
+
+
+def ground_of(grid: Grid, windows: Sequence[Window]) -> Shapes:
+    """Windows of a grid as shapes with their reference system."""
+    return [(shapely.box(*window.on(grid).bounds), str(grid.crs)) for window in windows]
+
+
+def footprint_shapes(footprints: Float64s, crs: Sequence[str | None]) -> Shapes:
+    """Footprints [N,4] (left, bottom, right, top) whose place is known, a point where of no size.
+
+    >>> boxes = np.array([[0.0, 0, 10, 10], [5, 5, 5, 5], [np.nan] * 4])
+    >>> [shape.geom_type for shape, _ in footprint_shapes(boxes, ["EPSG:32633"] * 3)]
+    ['Polygon', 'Point']
+    """
+    return [
+        (shapely.box(*box) if box[2] > box[0] else shapely.Point(box[:2]), system)
+        for box, system in zip(footprints, crs, strict=True)
+        if system is not None and np.isfinite(box).all()
+    ]
+
+
+def label_shapes(labels: Labels, scenes: Sequence[Imagery], size_px: int) -> Shapes:
+    """Ground of labels: polygons as they are, and the chip about each point in each scene."""
+    points = [label for label in labels.labels if label.geometry.geom_type.endswith("Point")]
+    areas = [label for label in labels.labels if not label.geometry.geom_type.endswith("Point")]
+    shapes = [(label.geometry, labels.crs) for label in areas]
+    parts = shapely.get_parts(_array([label.geometry for label in points]))
+    for scene in scenes:
+        there = transformed(parts, labels.crs, str(scene.grid.crs))
+        laid = [on_pixels(point, scene.grid) for point in there if point is not None]
+        shapes += ground_of(scene.grid, [window_about(p.x, p.y, size_px) for p in laid])
+    return shapes
+
+
+def _array(shapes: Sequence[shapely.Geometry]) -> Geometries:
+    made = np.empty(len(shapes), dtype=object)
+    made[:] = shapes
+    return made
+
+
+Place = tuple[int, Window]  # number of the scene, and the window
+
+_AT_ONCE = 256  # places drawn together
+_TRIES = 40  # places looked at for each window wanted, before the ground counts as full
+
+
+def draw_windows(
+    scenes: Sequence[Imagery], chips: Sequence[Chip], rules: ChipRules, count: int
+) -> list[Chip]:
+    """Windows at random places of scenes, none on the ground of a labelled chip.
+
+    Every place where a chip fits is as likely as any other, over all scenes together. The windows
+    may share ground with each other, but none is drawn twice. Same seed and chips: same windows.
+
+    Args:
+        scenes: that are drawn from.
+        chips: labelled ones, in whichever scene: their ground is left alone in all of them.
+        rules: side of a window, how much of it must be seen, and the seed.
+        count: how many are wanted; fewer come where there is no room for more.
+
+    Returns:
+        Windows as chips without a class.
+
+    Raises:
+        DataError: no window can be drawn.
+    """
+    named = {scene.name: scene for scene in scenes}
+    ground: Shapes = []
+    for name, scene in named.items():
+        ground += ground_of(scene.grid, [chip.window for chip in chips if chip.scene == name])
+    occupied = [Occupied(scene.grid, ground) for scene in scenes]
+    found: dict[Place, None] = {}
+    for places in _draws(scenes, rules, count):
+        fresh = [place for place in _free(places, occupied) if place not in found]
+        seen = in_order(partial(_seen, scenes, rules), fresh)
+        for place, good in zip(fresh, seen, strict=True):
+            if good and len(found) < count:
+                found[place] = None
+        if len(found) >= count:
+            break
+    if not found:
+        raise DataError(
+            "labels.unlabelled: no window of the scenes is clear of labelled chips, clouds and "
+            "nodata; set it to 0, or give another scene"
+        )
+    return [
+        Chip(f"unlabelled.{number}", f"unlabelled.{number}", "", scenes[of].name, window)
+        for number, (of, window) in enumerate(found, 1)
+    ]
+
+
+def _draws(scenes: Sequence[Imagery], rules: ChipRules, count: int) -> Iterator[list[Place]]:
+    """Places drawn at random, some hundred at a time, each once in a time."""
+    size = rules.chip_px
+    across = [max(0, scene.grid.width - size + 1) for scene in scenes]
+    rooms = [max(0, s.grid.height - size + 1) * w for s, w in zip(scenes, across, strict=True)]
+    ends, random = np.cumsum(rooms), np.random.default_rng([rules.seed, 2])
+    if not ends[-1]:
+        return
+    for _ in range(-(-_TRIES * count // _AT_ONCE)):
+        numbers = random.integers(0, ends[-1], _AT_ONCE)
+        owner = np.searchsorted(ends, numbers, side="right")
+        places: dict[Place, None] = {}
+        for of, number in zip(owner.tolist(), numbers.tolist(), strict=True):
+            row, col = divmod(number - int(ends[of]) + rooms[of], across[of])
+            places[of, Window(row, col, size, size)] = None
+        yield list(places)
+
+
+def _free(places: Sequence[Place], occupied: Sequence[Occupied]) -> list[Place]:
+    """Those whose ground is not taken, in their order."""
+    taken: set[Place] = set()
+    for of, ground in enumerate(occupied):
+        own = [place for place in places if place[0] == of]
+        met = ground.meets([window for _, window in own])
+        taken |= {place for place, there in zip(own, met, strict=True) if there}
+    return [place for place in places if place not in taken]
+
+
+def _seen(scenes: Sequence[Imagery], rules: ChipRules, place: Place) -> bool:
+    of, window = place
+    return bool(sight(scenes[of], window, rules).good.all())

@@ -17,7 +17,7 @@ from torch.nn import functional as F
 from geotl.arrays import Bools, Pixels
 from geotl.errors import DataError
 from geotl.imagery import band_files
-from geotl.imagery.bandorder import band_positions
+from geotl.imagery.band_files import band_positions
 from geotl.imagery.sensors import Sensor
 from geotl.io import images
 from geotl.io.raster import Raster, RasterInfo

@@ -1,11 +1,14 @@
-"""What packed tiles look like in figures: one pass in blocks, whatever their number."""
+"""Statistics and thumbnails of all tiles in one pass; tiles that are nearly the same."""
 
 from __future__ import annotations
 
+from collections import defaultdict
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+import shapely
 from numpy.typing import NDArray
 
 from geotl.arrays import Bools, Float32s, Float64s
@@ -108,3 +111,101 @@ def _quantiles(values: Float64s) -> Float64s:
         if seen.size:
             found[:, band] = np.quantile(seen, QUANTILES)
     return found
+
+
+Box = tuple[float, float, float, float]
+
+SAME = 0.98  # correlation of two thumbnails from which tiles are called near-copies
+_EVEN = 0.25  # share of the typical contrast below which a tile is too even to be told apart
+_MOST_TURNED = 3000  # tiles up to which turned and mirrored copies are looked for too
+_MOST = 30000  # tiles up to which all pairs are looked at
+_BLOCK = 1024
+
+
+@dataclass(frozen=True)
+class Pair:
+    """Two tiles that share something, the earlier one first.
+
+    Attributes:
+        first, second: their positions.
+        share: correlation of near-copies; share of the smaller footprint that overlaps.
+        turned: one is turned or mirrored.
+    """
+
+    first: int
+    second: int
+    share: float
+    turned: bool = False
+
+
+def near_copies(thumbs: Float32s, same: float = SAME) -> list[Pair]:
+    """Pairs of tiles whose thumbnails correlate over all bands, by `same` or more.
+
+    Each tile's thumbnail [C,s,s] is taken about its band means and scaled to length 1; tiles with
+    less than a quarter of the typical contrast, such as open water, are left out, for noise and
+    slow shading are all that they hold. In up to 3,000 tiles the eight turned and mirrored views
+    are compared as well; beyond 30,000 tiles, only the first 30,000 are.
+    """
+    count = min(len(thumbs), _MOST)
+    about = thumbs[:count] - thumbs[:count].mean(axis=(2, 3), keepdims=True)
+    scale = about.std(axis=(0, 2, 3), keepdims=True)
+    about = about / np.where(scale > 0, scale, 1.0)
+    length = np.sqrt((about**2).sum(axis=(1, 2, 3)))
+    vivid = np.flatnonzero(length >= max(_EVEN * float(np.median(length)), 1e-6))
+    unit = about[vivid] / length[vivid][:, None, None, None]
+    flat = unit.reshape(len(vivid), -1)
+    found: dict[tuple[int, int], Pair] = {}
+    for turn, view in enumerate(_views(unit) if count <= _MOST_TURNED else [unit]):
+        turned = view.reshape(len(vivid), -1)
+        for start in range(0, len(vivid), _BLOCK):
+            likeness = flat[start : start + _BLOCK] @ turned[start:].T  # each pair once
+            for i, j in np.argwhere(likeness >= same).tolist():
+                a, b = int(vivid[start + i]), int(vivid[start + j])
+                if a < b and (a, b) not in found:
+                    found[a, b] = Pair(a, b, min(float(likeness[i, j]), 1.0), turn > 0)
+    return [found[key] for key in sorted(found)]
+
+
+def overlaps(footprints: Sequence[Box | None], crs: Sequence[str | None]) -> list[Pair]:
+    """Pairs of tiles of one reference system whose footprints share more than an edge.
+
+    >>> boxes = [(0.0, 0.0, 10.0, 10.0), (5.0, 0.0, 15.0, 10.0), (15.0, 0.0, 25.0, 10.0)]
+    >>> [(p.first, p.second, p.share) for p in overlaps(boxes, ["EPSG:32633"] * 3)]
+    [(0, 1, 0.5)]
+    """
+    by_crs: dict[str | None, list[int]] = defaultdict(list)
+    for place, (box, system) in enumerate(zip(footprints, crs, strict=True)):
+        if box is not None and box[2] > box[0] and box[3] > box[1]:
+            by_crs[system].append(place)
+    found = []
+    for places in by_crs.values():
+        boxes = np.array([footprints[i] for i in places], dtype=np.float64)
+        shapes = shapely.box(*boxes.T)
+        areas = shapely.area(shapes)
+        first, second = shapely.STRtree(shapes).query(shapes, predicate="intersects")
+        keep = first < second
+        first, second = first[keep], second[keep]
+        common = shapely.area(shapely.intersection(shapes[first], shapes[second]))
+        share = common / np.minimum(areas[first], areas[second])
+        for a, b, part in zip(first.tolist(), second.tolist(), share.tolist(), strict=True):
+            if part > 1e-3:  # not for rounding's sake
+                found.append(Pair(places[a], places[b], float(part)))
+    return sorted(found, key=lambda pair: (pair.first, pair.second))
+
+
+def copies(contents: Sequence[str]) -> list[list[int]]:
+    """Groups of tiles with the same content.
+
+    >>> copies(["a", "b", "a", "c"])
+    [[0, 2]]
+    """
+    by_content: dict[str, list[int]] = defaultdict(list)
+    for place, content in enumerate(contents):
+        by_content[content].append(place)
+    return [group for group in by_content.values() if len(group) > 1]
+
+
+def _views(unit: Float32s) -> Iterable[Float32s]:
+    for mirrored in (unit, unit[..., ::-1]):
+        for quarter in range(4):
+            yield np.ascontiguousarray(np.rot90(mirrored, quarter, axes=(2, 3)))

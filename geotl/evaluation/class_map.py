@@ -1,26 +1,25 @@
-"""Class maps on disk: one band of whole numbers, read block by block, and what they stand for.
-
-Names of classes come from what the user gives, else from GDAL's CategoryNames (in the file's
-.aux.xml, or in a VRT), else from tags CLASS_0, CLASS_1 ..., else they are the numbers themselves.
-Two values of one name are one class.
-"""
+"""Class maps read block by block; pixels and areas of each class."""
 
 from __future__ import annotations
 
 import math
 import re
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
-from geotl.arrays import Pixels
-from geotl.data.classrasters import ClassRaster, classes_on, value_names
+from geotl.arrays import Bools, Float64s, Int64s, Pixels
+from geotl.console import Progress
+from geotl.data.labels import ClassRaster, classes_on, value_names
 from geotl.data.tiles import class_name
 from geotl.errors import DataError
 from geotl.imagery.windows import Window
+from geotl.io.geodesy import row_areas_m2
 from geotl.io.raster import Grid, opened
 
 _BLOCK_PIXELS = 1 << 22  # held at once: 4 Mi pixels
@@ -176,3 +175,184 @@ def read_names(path: Path) -> dict[int, str]:
     if not found:
         raise DataError(f"{path}: names no class; write a line for each, such as 3,wetland")
     return found
+
+
+_MOST_CLASSES = 1024
+_DENSE = 1 << 20  # a range of values that is tallied in a table
+_GOLDEN = np.uint64(0x9E3779B97F4A7C15)
+
+
+@dataclass(frozen=True)
+class Survey:
+    """What a pass over a class map found.
+
+    Attributes:
+        pixels: by value, in ascending order of the values.
+        areas_m2: by value; None for a map without a reference system.
+        nodata: pixels that are not valid.
+        value: at each place asked for [P].
+        status: of each place [P]: "" where `value` holds, "outside" or "nodata".
+    """
+
+    pixels: Mapping[int, int]
+    areas_m2: Mapping[int, float] | None
+    nodata: int
+    value: Int64s
+    status: NDArray[np.str_]
+
+
+def survey(
+    of: ClassMap,
+    cols: Float64s | None = None,
+    rows: Float64s | None = None,
+    progress: Progress | None = None,
+) -> Survey:
+    """Count a map's classes, and read it at places given in fractional columns and rows.
+
+    A place belongs to the pixel that it lies in: floor(row), floor(col). On an edge that is the
+    pixel below or to the right; the map's own right and lower edges are outside.
+
+    Raises:
+        DataError: no valid pixel, or more than 1,024 values.
+    """
+    no_places = np.zeros(0)
+    col, row = (
+        np.floor(no_places if given is None else given).astype(np.int64) for given in (cols, rows)
+    )
+    value, status = np.zeros(len(col), np.int64), np.full(len(col), "outside", dtype="<U7")
+    per_row = row_areas_m2(of.grid)
+    pixels: Counter[int] = Counter()
+    areas: dict[int, float] = {}
+    nodata = 0
+    places = windows(of.tile, of.grid)
+    for done, window in enumerate(places, 1):
+        values, valid = read_block(of, window)
+        here_m2 = _areas_of(per_row, window, valid)
+        for found, (number, area) in _tally(values[valid].astype(np.int64), here_m2).items():
+            pixels[found] += number
+            areas[found] = areas.get(found, 0.0) + area
+        nodata += int(valid.size - valid.sum())
+        here = _inside(window, col, row)
+        at = row[here] - window.row, col[here] - window.col
+        value[here] = values[at]
+        status[here] = np.where(valid[at], "", "nodata")
+        _check_number(of, len(pixels))
+        if progress is not None:
+            progress(done, len(places))
+    if not pixels:
+        raise DataError(f"{of.path}: no valid pixel; check its nodata value ({of.nodata})")
+    ordered = {v: pixels[v] for v in sorted(pixels)}
+    sizes = None if per_row is None else {v: areas[v] for v in ordered}
+    return Survey(ordered, sizes, nodata, value, status)
+
+
+def random_pixels(
+    of: ClassMap, most: int, seed: int, progress: Progress | None = None
+) -> dict[str, tuple[Int64s, Int64s]]:
+    """Up to `most` random pixels of each class by name, as (rows, cols) in random order.
+
+    Every pixel has a random key that hangs on the seed and its place alone, and those with the
+    smallest keys are taken: a simple random sample without replacement in each class, the same
+    however the file is cut into blocks. Asked for more, it begins with the same pixels.
+    """
+    kept: dict[str, tuple[NDArray[np.uint64], Int64s]] = {}
+    places = windows(of.tile, of.grid)
+    for done, window in enumerate(places, 1):
+        values, valid = read_block(of, window)
+        keys, index = _keys(window, of.grid.width, seed)
+        for value in np.unique(values[valid]).tolist():
+            name = of.name(value)
+            before = kept.get(name, (np.zeros(0, np.uint64), np.zeros(0, np.int64)))
+            limit = before[0][-1] if len(before[0]) == most else np.iinfo(np.uint64).max
+            mine = valid & (values == value) & (keys <= limit)
+            joined = np.concatenate([before[0], keys[mine]])
+            whose = np.concatenate([before[1], index[mine]])
+            first = np.argsort(joined)[:most]  # keys differ: SplitMix64 is one to one
+            kept[name] = joined[first], whose[first]
+        _check_number(of, len(kept))
+        if progress is not None:
+            progress(done, len(places))
+    return {name: (i // of.grid.width, i % of.grid.width) for name, (_, i) in kept.items()}
+
+
+def cross(
+    first: ClassMap, second: ClassMap, progress: Progress | None = None
+) -> dict[tuple[int, int], tuple[int, float]]:
+    """Pixels and area by (value of the first map, value of the second) where both are valid.
+
+    The area is in square metres, or 0 without a reference system. The second map is laid on the
+    first one's grid by nearest neighbour where theirs differ.
+    """
+    counts: Counter[tuple[int, int]] = Counter()
+    areas: dict[tuple[int, int], float] = {}
+    per_row = row_areas_m2(first.grid)
+    places = windows(first.tile, first.grid)
+    for done, window in enumerate(places, 1):
+        ours, valid = read_block(first, window)
+        theirs, known = read_block(second, window, on=first.grid)
+        both = valid & known
+        low = int(theirs.min())
+        span = int(theirs.max()) - low + 1
+        joined = ours[both].astype(np.int64) * span + (theirs[both].astype(np.int64) - low)
+        for key, (number, area) in _tally(joined, _areas_of(per_row, window, both)).items():
+            pair = key // span, key % span + low
+            counts[pair] += number
+            areas[pair] = areas.get(pair, 0.0) + area
+        _check_number(second, len({theirs for _, theirs in counts}))
+        if progress is not None:
+            progress(done, len(places))
+    return {pair: (counts[pair], areas[pair]) for pair in sorted(counts)}
+
+
+def _tally(values: Int64s, sizes: Float64s) -> dict[int, tuple[int, float]]:
+    """How often each value stands there, and the sum of its sizes."""
+    if not values.size:
+        return {}
+    low, high = int(values.min()), int(values.max())
+    if high - low < _DENSE:
+        found, place = np.arange(low, high + 1), values - low
+    else:
+        found, place = np.unique(values, return_inverse=True)
+    number = np.bincount(place, minlength=len(found))
+    total = np.bincount(place, sizes, minlength=len(found))
+    there = np.flatnonzero(number)
+    return {int(found[i]): (int(number[i]), float(total[i])) for i in there}
+
+
+def _areas_of(per_row: Float64s | None, window: Window, chosen: Bools) -> Float64s:
+    """Area of each chosen pixel of a window; 0 where areas are not known."""
+    if per_row is None:
+        return np.zeros(int(chosen.sum()))
+    return np.repeat(per_row[window.row : window.row + window.height], chosen.sum(axis=1))
+
+
+def _inside(window: Window, col: Int64s, row: Int64s) -> Bools:
+    down, across = row - window.row, col - window.col
+    return (down >= 0) & (down < window.height) & (across >= 0) & (across < window.width)
+
+
+def _keys(window: Window, width: int, seed: int) -> tuple[NDArray[np.uint64], Int64s]:
+    """A random key and the position in the map of each pixel of a window, both [h,w].
+
+    SplitMix64 (Steele, Lea & Flood 2014) of the position, begun at a place that the seed tells.
+    """
+    rows = np.arange(window.row, window.row + window.height, dtype=np.int64)[:, None]
+    index = rows * width + np.arange(window.col, window.col + window.width, dtype=np.int64)
+    start = np.uint64(np.random.SeedSequence(seed).generate_state(1, np.uint64)[0])
+    key = index.astype(np.uint64)
+    key += np.uint64(1)
+    key *= _GOLDEN
+    key += start
+    for shift, factor in ((30, 0xBF58476D1CE4E5B9), (27, 0x94D049BB133111EB)):
+        key ^= key >> np.uint64(shift)
+        key *= np.uint64(factor)
+    key ^= key >> np.uint64(31)
+    return key, index
+
+
+def _check_number(of: ClassMap, found: int) -> None:
+    if found > _MOST_CLASSES:
+        raise DataError(
+            f"{of.path}: more than {_MOST_CLASSES} values; a class map is wanted, with one value "
+            "for each class"
+        )

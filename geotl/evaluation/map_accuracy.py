@@ -14,11 +14,15 @@ from geotl.arrays import Float64s, Int64s
 from geotl.console import Progress
 from geotl.errors import DataError
 from geotl.evaluation.area_estimation import AreaEstimate, census, estimate, too_few
-from geotl.evaluation.class_map import ClassMap, open_map, same_grid
-from geotl.evaluation.mapsurvey import Survey, cross, survey
+from geotl.evaluation.class_map import ClassMap, Survey, cross, open_map, same_grid, survey
 from geotl.evaluation.reference_points import References, as_classes, read_reference
-from geotl.evaluation.sample_design import Design, simple_warning, training_boxes
-from geotl.evaluation.samplejudging import judge, placement_warnings
+from geotl.evaluation.sample_design import (
+    Design,
+    judge,
+    placement_warnings,
+    simple_warning,
+    training_boxes,
+)
 from geotl.io.geodesy import areal_scales
 
 _AREA_OFF = 0.01  # share by which a projection may change areas before it is told

@@ -20,8 +20,7 @@ from geotl.experiments.run import rgb_positions
 from geotl.reporting.figures import sheet_figure, write_png
 from geotl.reporting.rendering import quicklook, stretch_limits
 from geotl.training.augment import Augmentation, augment
-from geotl.training.batches import derived_seed
-from geotl.training.mixing import Mix, draw_mix, mix_tiles
+from geotl.training.batches import Mix, derived_seed, draw_mix, mix_tiles
 
 DRAWS = 8
 LIKE = 64  # training tiles whose values are shown from black to white

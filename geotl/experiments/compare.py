@@ -12,9 +12,8 @@ from geotl.arrays import Bools, Floats, Int64s
 from geotl.console import Log
 from geotl.errors import BandError, DataError
 from geotl.evaluation.evaluate import Spread, commonest, summarise_draws
-from geotl.evaluation.learning_curve import Gain, gain
+from geotl.evaluation.learning_curve import Gain, Optimism, gain, optimism
 from geotl.evaluation.metrics import Interval, Scores, confusion, scores, wilson
-from geotl.evaluation.optimism import Optimism, optimism
 from geotl.experiments.build import build_network, feature_source, make_plan
 from geotl.experiments.draws import Draw, Source, random_draw, shows_random
 from geotl.experiments.recipe import Recipe
@@ -22,8 +21,7 @@ from geotl.experiments.report import Answers
 from geotl.models.classifier import TileClassifier
 from geotl.models.first_conv import rgb_positions as rgb_bands
 from geotl.models.weights import WeightReport
-from geotl.training.baselines import band_statistics_logits
-from geotl.training.heads import Linear
+from geotl.training.heads import Linear, band_statistics_logits
 from geotl.training.learner import Tiles
 from geotl.training.semi_supervised import with_unlabelled
 from geotl.training.strategies import (

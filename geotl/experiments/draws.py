@@ -15,22 +15,23 @@ from geotl.data import splits
 from geotl.data.chips import Placement
 from geotl.data.footprints import Layout, locate, need_positions
 from geotl.data.spatial_splits import (
+    Variogram,
     at_random,
     block_units,
     clear,
     clear_folds,
     draw_from,
+    suggest_block_m,
     unit_folds,
+    variogram,
 )
 from geotl.data.tile_array import Pack
 from geotl.data.tiles import LEARN_ONLY, TileIndex
-from geotl.data.variogram import Variogram, suggest_block_m, variogram
 from geotl.errors import DataError, RecipeError
 from geotl.experiments.recipe import Recipe
 from geotl.experiments.schema import SPATIAL
 from geotl.imagery.sensors import Sensor
-from geotl.training.baselines import band_statistics
-from geotl.training.heads import Folds
+from geotl.training.heads import Folds, band_statistics
 
 
 @dataclass(frozen=True)

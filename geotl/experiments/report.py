@@ -12,20 +12,19 @@ import numpy as np
 
 from geotl.arrays import Float64s, Floats, Int64s
 from geotl.data.labels import Rejection
+from geotl.data.spatial_splits import Variogram
 from geotl.data.tile_array import Pack
-from geotl.data.variogram import Variogram
-from geotl.evaluation.advising import Stand
 from geotl.evaluation.calibration import calibration_caption, distrust
 from geotl.evaluation.evaluate import Evaluation, Spread, headline, plain, softmax
-from geotl.evaluation.learning_curve import Gain
+from geotl.evaluation.learning_curve import Gain, Optimism
 from geotl.evaluation.metrics import Interval
-from geotl.evaluation.optimism import Optimism
-from geotl.experiments.insights import Insight, looks, pictures_of
-from geotl.experiments.runfolder import METRICS
+from geotl.evaluation.next_steps import Stand
+from geotl.experiments.explain import Insight, looks, pictures_of
+from geotl.experiments.save import METRICS
 from geotl.io.files import write_text
 from geotl.models.weights import WeightReport
 from geotl.reporting import curve_figures, figures
-from geotl.reporting.diagnosisfigures import standing_figure
+from geotl.reporting.curve_figures import standing_figure
 from geotl.reporting.html import (
     Picture,
     ReportContent,

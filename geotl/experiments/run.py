@@ -13,12 +13,12 @@ import numpy as np
 from geotl.arrays import Floats, Int64s
 from geotl.console import Log
 from geotl.data.chip_files import rejected_csv
-from geotl.data.fingerprints import wanted_bands
-from geotl.data.variogram import Variogram
+from geotl.data.spatial_splits import Variogram
+from geotl.data.tile_array import wanted_bands
 from geotl.errors import BandError, DataError
-from geotl.evaluation.advising import Stand, next_steps
 from geotl.evaluation.evaluate import evaluate, softmax
 from geotl.evaluation.metrics import Interval
+from geotl.evaluation.next_steps import Stand, next_steps
 from geotl.evaluation.overfitting import diagnose
 from geotl.evaluation.regularisers import regularisers
 from geotl.experiments.build import (
@@ -40,11 +40,18 @@ from geotl.experiments.compare import (
     unlabelled_head,
 )
 from geotl.experiments.draws import Draw, Source, make_draw, split_words
-from geotl.experiments.insights import Insight, gather
+from geotl.experiments.explain import Insight, gather
 from geotl.experiments.recipe import Recipe, dump
 from geotl.experiments.report import Answers, Outcome, publish
-from geotl.experiments.runfolder import finished_alike, holds_run, open_run, read_metrics
-from geotl.experiments.save import colours_of, save_models, versions
+from geotl.experiments.save import (
+    colours_of,
+    finished_alike,
+    holds_run,
+    open_run,
+    read_metrics,
+    save_models,
+    versions,
+)
 from geotl.experiments.schema import SPATIAL
 from geotl.io.files import write_text
 from geotl.models.backbone import batchnorm_use

@@ -15,9 +15,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BeforeValidator, Field, Strict, model_validator
 
-from geotl.experiments.judging import Evaluate
-from geotl.experiments.labelling import Labels, Scenes
-from geotl.experiments.sections import Augment, Section, Train
+from geotl.experiments.sections import Augment, Evaluate, Labels, Scenes, Section, Train
 
 Text = Annotated[str, Field(min_length=1)]
 Names = Annotated[tuple[Text, ...], Strict(False)]

@@ -13,8 +13,14 @@ import torch
 
 from geotl.console import Log
 from geotl.errors import SettingError, UnfinishedError
-from geotl.export.deployable import Deployed, deployed
+from geotl.export.deployable import Deployed, deployed, folded, halved
 from geotl.export.graphs import (
+    LIMITS,
+    Limits,
+    Parity,
+    Precision,
+    compare,
+    example_tiles,
     run_onnx,
     run_pt2,
     run_torchscript,
@@ -23,13 +29,10 @@ from geotl.export.graphs import (
     write_pt2,
     write_torchscript,
 )
-from geotl.export.lightening import folded, halved
 from geotl.export.metadata import passport
-from geotl.export.parity import LIMITS, Limits, Parity, Precision, compare, example_tiles
-from geotl.export.quantise import quantise
-from geotl.export.roundingloss import Loss, halves, judge, raw_batches
-from geotl.inference.engines import Runner
+from geotl.export.quantise import Loss, halves, judge, quantise, raw_batches
 from geotl.inference.onnx_file import read_proto, seal
+from geotl.inference.onnx_model import Runner
 from geotl.io.files import check_absent, whole_file
 from geotl.models.model_file import ModelFile, bare, load, save
 

@@ -16,12 +16,11 @@ from numpy.typing import NDArray
 from geotl._version import __version__
 from geotl.console import Log
 from geotl.errors import OutputError
-from geotl.export.basenames import shareable, shareable_recipe
 from geotl.export.exporter import export_graph
-from geotl.export.graphs import run_onnx
-from geotl.export.itemfiles import training_ground_of, write_item
+from geotl.export.graphs import LIMITS, run_onnx
+from geotl.export.metadata import shareable, shareable_recipe
 from geotl.export.model_card import CardFacts, model_card
-from geotl.export.parity import LIMITS
+from geotl.export.stac_checks import training_ground_of, write_item
 from geotl.inference.onnx_file import read_passport
 from geotl.io import raster
 from geotl.io.files import sha256_of, whole_folder

@@ -14,7 +14,7 @@ import numpy as np
 from scipy.stats import t as student
 
 from geotl.evaluation.metrics import Interval, wilson
-from geotl.export.basenames import shareable
+from geotl.export.metadata import shareable
 from geotl.io.yaml import parse
 from geotl.models.model_file import ModelFile
 

@@ -1,8 +1,15 @@
-"""A model exported for QGIS's Deepness plugin, compared with `geotl map` before it is kept."""
+"""A model as a Segmentor of QGIS's Deepness plugin: its tiles, its graph, its metadata.
+
+The plugin asks for a class of every pixel, so the graph predicts windows inside the plugin's tile
+and spreads each over the pixels of its cell.
+"""
 
 from __future__ import annotations
 
 import dataclasses
+import json
+import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -10,22 +17,222 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torch import Tensor, nn
 
 from geotl.arrays import Bools, Float32s, Float64s
 from geotl.console import Log
 from geotl.errors import DataError, UnfinishedError
-from geotl.export.deepnesstiles import TileLayout, metadata, tile_layout
 from geotl.export.deployable import Deployed, deployed
-from geotl.export.graphs import onnx_of
+from geotl.export.graphs import example_tiles, onnx_of
 from geotl.export.metadata import passport
-from geotl.export.parity import example_tiles
-from geotl.export.spreading import PER_UNIT, Spread
 from geotl.inference.onnx_file import INPUT, open_session, seal
 from geotl.inference.sliding_window import Sweep, look
 from geotl.inference.window_grid import WindowGrid, blend
 from geotl.io.files import check_absent, whole_file
 from geotl.mapping.blocks import window_shares
 from geotl.models.model_file import ModelFile
+
+TILE_PX, WINDOWS = 512, 4  # a tile is so large unless told otherwise, or so many windows
+NO_DATA = "no data"
+MOST_CLASSES = 254  # beside "no data"; the plugin's image of classes is uint8
+
+
+@dataclass(frozen=True)
+class TileLayout:
+    """Tiles of `tile_px` pixels, which the plugin lays `stride_px` apart.
+
+    Attributes:
+        tile_px: side of a tile; its windows begin and end with it.
+        window_px: side of a window, the model's tile.
+        step_px: pixels between windows.
+        overlap_percent: of neighbouring tiles.
+    """
+
+    tile_px: int
+    window_px: int
+    step_px: int
+    overlap_percent: int
+
+    @property
+    def stride_px(self) -> int:
+        """Pixels between tiles."""
+        return self.tile_px - overlap_px(self.tile_px, self.overlap_percent)
+
+    @property
+    def aligned(self) -> bool:
+        """Whether the windows of all tiles lie on one grid, so that no tile's edge can show."""
+        return self.stride_px % self.step_px == 0
+
+
+def overlap_px(tile_px: int, percent: int) -> int:
+    """The overlap of two tiles in pixels, computed as the plugin does.
+
+    >>> overlap_px(512, 25), overlap_px(512, 22)
+    (128, 112)
+    """
+    return int(tile_px * percent / 100 * 2) // 2
+
+
+def tile_layout(
+    window_px: int, step_px: int | None = None, tile_px: int | None = None
+) -> TileLayout:
+    """Tiles for windows of a model, with the least overlap that hides the tiles' edges.
+
+    The part kept of a tile must see every window that it sees in a whole scene, which takes a
+    window less a step on each side, and windows of neighbouring tiles should lie on one grid.
+
+    Args:
+        window_px: side of a window.
+        step_px: pixels between windows, None for half a window.
+        tile_px: side of a tile, None for the largest up to 512 px or four windows that goes with
+            one grid of windows.
+
+    Raises:
+        DataError: a step beyond 1 to the window, or a tile that windows do not fill or whose
+            edges no overlap can hide.
+
+    >>> tile_layout(64)
+    TileLayout(tile_px=512, window_px=64, step_px=32, overlap_percent=25)
+    >>> tile_layout(40), tile_layout(40).stride_px
+    (TileLayout(tile_px=500, window_px=40, step_px=20, overlap_percent=8), 460)
+    """
+    step = max(1, window_px // 2) if step_px is None else step_px
+    if not 1 <= step <= window_px:
+        raise DataError(f"step {step}: allowed is 1 to the model's window, {window_px} px")
+    if tile_px is not None:
+        return _of_size(tile_px, window_px, step)
+    wanted = max(TILE_PX, WINDOWS * window_px)
+    fits = window_px + (wanted - window_px) // step * step
+    found = [_of_size(tile, window_px, step) for tile in range(fits, fits // 2, -step)]
+    return next((layout for layout in found if layout.aligned), found[0])
+
+
+def _of_size(tile: int, window: int, step: int) -> TileLayout:
+    if tile < window or (tile - window) % step:
+        below = window + max(0, tile - window) // step * step
+        raise DataError(
+            f"tile size {tile}: windows of {window} px, {step} px apart, do not fill it; "
+            f"{below} and {below + step} px would do"
+        )
+    tiles = [TileLayout(tile, window, step, percent) for percent in range(100)]
+    hiding = [found for found in tiles if (tile - found.stride_px) // 2 >= window - step]
+    if not hiding:
+        raise DataError(
+            f"tile size {tile}: too small to hide tiles' edges with windows of {window} px, {step} "
+            f"px apart; take {2 * window} px or more, or a larger step"
+        )
+    return next((found for found in hiding if found.aligned), hiding[0])
+
+
+def metadata(
+    layout: TileLayout, classes: Sequence[str], channels: int, resolution_m: float | None
+) -> dict[str, str]:
+    """What the plugin reads of a model, by key, each value as JSON.
+
+    Class 0 is "no data": the plugin gives it every pixel whose probabilities are all below the
+    threshold, and the newer ones every pixel outside the polygons processed. The plugin's own
+    standardisation is left without effect, the removal of small segments and the threshold off.
+
+    Args:
+        layout: of its tiles.
+        classes: the model's, without "no data".
+        channels: bands of its input.
+        resolution_m: size of its pixels, None where unknown; the key is then left out.
+
+    >>> told = metadata(tile_layout(64), ["bog", "fen"], 1, 10.0)
+    >>> told["class_names"], told["resolution"], told["standardization_std"]
+    ('{"0": "no data", "1": "bog", "2": "fen"}', '1000.0', '[1.0]')
+
+    Raises:
+        DataError: more classes than the plugin has values for.
+    """
+    if len(classes) > MOST_CLASSES:
+        raise DataError(f"{len(classes)} classes: the plugin has room for {MOST_CLASSES}")
+    names = {str(number): name for number, name in enumerate([NO_DATA, *classes])}
+    told: dict[str, object] = {
+        "model_type": "Segmentor",
+        "class_names": names,
+        "tile_size": layout.tile_px,
+        "tiles_overlap": layout.overlap_percent,
+        "standardization_mean": [0.0] * channels,
+        "standardization_std": [1.0] * channels,
+        "seg_thresh": 0.0,
+        "seg_small_segment": 0,
+    }
+    if resolution_m is not None:
+        told["resolution"] = round(100 * resolution_m, 6)  # cm a pixel
+    return {key: json.dumps(value) for key, value in told.items()}
+
+
+PER_UNIT = 255.0  # what comes in was divided by it
+SLACK = 1e-6  # of a nodata value: division and product in float32 move it by 1.2e-7
+AT_ONCE_PX = 1 << 20  # pixels of windows, as the network sees them, that are computed at once
+MOST_PARTS = 64  # the network stands so often in the graph
+
+
+class Spread(nn.Module):
+    """Pixels / 255 float32 [1,C,S,S] to probabilities [1,1+K,S,S], channel 0 "no data".
+
+    Raw pixels are recovered first. Those that are not finite, or the sensor's nodata, are invalid:
+    their band is filled, and the pixel itself is "no data". A window counts with `min_valid` of its
+    pixels valid in every band; where none counts there is "no data" too. Windows are computed in
+    parts, one after another, which bounds the memory.
+    """
+
+    weight: Tensor
+    inside: Tensor
+    place: Tensor
+
+    def __init__(self, single: Deployed, grid: WindowGrid, min_valid: float) -> None:
+        """Spread what a classifier says of windows of a square grid of posting 1.
+
+        Raises:
+            DataError: too many windows for one graph.
+        """
+        super().__init__()
+        self.single, self.px, self.min_valid = single, grid.px, min_valid
+        nodata = float(single.network.normalise.nodata)
+        self.slack = SLACK * abs(nodata) if math.isfinite(nodata) else 0.0
+        largest = max(size or grid.px for size in single.network.sizes)
+        self.at_once = max(1, AT_ONCE_PX // (largest**2 * len(single.views)))
+        parts = -(-(len(grid.rows) ** 2) // self.at_once)
+        if parts > MOST_PARTS:
+            raise DataError(
+                f"{len(grid.rows) ** 2} windows in a tile of {grid.height} px at a step of "
+                f"{grid.step} px: {parts} parts to be computed one after another, more than "
+                f"{MOST_PARTS}; take a larger step, a smaller tile, or fewer views"
+            )
+        weight = grid.row_weights.toarray().astype(np.float32)
+        self.register_buffer("weight", torch.from_numpy(weight))  # [R,S]
+        self.register_buffer("inside", torch.from_numpy((weight > 0).astype(np.float32)))
+        self.register_buffer("place", torch.from_numpy(grid.rows[:, None] + np.arange(grid.px)))
+
+    def forward(self, scaled: Tensor) -> Tensor:
+        """Name every pixel of an image."""
+        raw = scaled * PER_UNIT
+        lost = self._lost(raw)
+        whole = (~lost).float().amin(dim=(0, 1))  # [S,S]
+        standard = self.single.network.normalise(torch.where(lost, float("nan"), raw))
+        share = self.inside @ whole @ self.inside.T / self.px**2
+        counts = (share >= self.min_valid).float()  # [R,R]
+        said = self._said(standard).T.reshape(-1, *counts.shape)  # [K,R,R]
+        total = self.weight.T @ counts @ self.weight
+        drawn = (total > 0) & (whole > 0)
+        sums = self.weight.T @ (said * counts) @ self.weight
+        chances = torch.where(drawn, sums / torch.where(drawn, total, 1.0), 0.0)
+        return torch.cat([(~drawn).float()[None], chances])[None]
+
+    def _lost(self, raw: Tensor) -> Tensor:
+        nodata = self.single.network.normalise.nodata
+        return ~torch.isfinite(raw) | ((raw - nodata).abs() <= self.slack)
+
+    def _said(self, standard: Tensor) -> Tensor:
+        """Probabilities [R*R,K] of every window."""
+        across = standard[0][:, :, self.place]  # [C,S,R,px]
+        windows = across[:, self.place].permute(1, 3, 0, 2, 4).flatten(0, 1)
+        parts = torch.split(windows, self.at_once)
+        return torch.cat([torch.softmax(self.single.of_standard(p), dim=1) for p in parts])
+
 
 OUTPUT = "probabilities"
 MIN_VALID = 0.5  # of a window's pixels, as in `geotl map`

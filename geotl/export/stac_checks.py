@@ -1,7 +1,8 @@
-"""What must hold for a model's STAC item beyond what its published schemas ask for."""
+"""A model's STAC item: checked beyond what its schemas say, and written."""
 
 from __future__ import annotations
 
+import datetime
 import json
 import os
 import re
@@ -14,9 +15,13 @@ from urllib.parse import unquote, urlsplit
 
 import shapely
 
-from geotl.errors import OutputError
-from geotl.export.stac_mlm import bounds_of
-from geotl.io.files import sha256_of
+from geotl.console import Log
+from geotl.data.footprints import ground_in_degrees
+from geotl.errors import ModelError, OutputError
+from geotl.export.stac_assets import assets_of
+from geotl.export.stac_mlm import bounds_of, mlm_item
+from geotl.io.files import check_absent, sha256_of, write_text
+from geotl.models.model_file import ModelFile
 
 _NAME = re.compile(r"[a-zA-Z][a-zA-Z0-9_.\-\s]+[a-zA-Z0-9]")
 _WORLD = (-180.0, -90.0, 180.0, 90.0)
@@ -174,3 +179,49 @@ def _assets(assets: Mapping[str, Mapping[str, Any]], folder: Path) -> Iterator[s
             yield f"asset {key}: {path} has {path.stat().st_size} bytes, not {one.get('file:size')}"
         elif one.get("file:checksum") != f"1220{sha256_of(path)}":
             yield f"asset {key}: file:checksum is not that of {path}"
+
+
+def write_item(
+    model: ModelFile,
+    path: Path,
+    others: Sequence[Path] = (),
+    *,
+    licence: str | None = None,
+    overwrite: bool = False,
+    say: Log = print,
+) -> dict[str, Any]:
+    """Write the STAC item of a model and further files, after all checks.
+
+    Args:
+        model: loaded from a file, which the item names.
+        path: to write to, ending in .json; files are named from there.
+        others: further files, such as the model's exports.
+        licence: of the model.
+        overwrite: replace what is there.
+        say: told every line.
+
+    Raises:
+        ModelError: a file is missing, or an export of another model.
+        OutputError: the item exists, cannot be written, or would be wrong.
+    """
+    check_absent(path, overwrite=overwrite)
+    if model.path is None:
+        raise ModelError("a model that lies in no file has no item; save it first")
+    assets = assets_of(model.path, others, path)
+    written = datetime.datetime.fromtimestamp(model.path.stat().st_mtime, datetime.UTC)
+    ground = training_ground_of(model)
+    item = mlm_item(model, assets, ground=ground, written=written, licence=licence)
+    check_item(item, path.resolve().parent)
+    write_text(path, json.dumps(item, indent=2, ensure_ascii=False, allow_nan=False) + "\n")
+    for one in assets:
+        if one.href.startswith("../"):
+            say(f"{one.path.name} lies outside of the item's folder and is named {one.href}")
+    say(f"mlm      {path} ({len(assets)} asset{'s' if len(assets) > 1 else ''})")
+    return item
+
+
+def training_ground_of(model: ModelFile) -> shapely.Geometry | None:
+    """The ground of a model's training tiles in degrees, None where it is not known."""
+    boxes = model.companions.footprints.tolist()
+    systems = model.notes.get("training", {}).get("crs") or [None] * len(boxes)
+    return ground_in_degrees([(box[0], box[1], box[2], box[3]) for box in boxes], systems)

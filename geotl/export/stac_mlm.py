@@ -19,7 +19,6 @@ from typing import Any
 import shapely
 
 from geotl._version import __version__
-from geotl.export.mlmassets import Asset
 from geotl.export.model_facts import (
     SPLITS,
     accuracy_json,
@@ -33,9 +32,10 @@ from geotl.export.model_facts import (
     tiles_by_class,
     title_of,
 )
+from geotl.export.stac_assets import Asset
 from geotl.inference.onnx_file import INPUT, OUTPUTS
-from geotl.models.families import REGISTRY
 from geotl.models.model_file import Contract, ModelFile
+from geotl.models.registry import REGISTRY
 
 STAC_VERSION = "1.1.0"
 EXTENSIONS = tuple(

@@ -13,10 +13,10 @@ from numpy.typing import NDArray
 
 from geotl.arrays import Bools
 from geotl.errors import DataError
-from geotl.imagery.alignment import Axis, cover
 from geotl.imagery.band_files import finest_named
+from geotl.imagery.windows import Axis, cover
+from geotl.io.images import WindowReader
 from geotl.io.raster import Grid
-from geotl.io.rasterwindows import WindowReader
 
 Rule = Literal["scl", "qa_pixel", "nonzero"]
 Span = tuple[int, int]  # rows or columns of a grid, from and up to

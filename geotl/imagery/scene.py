@@ -1,9 +1,4 @@
-"""Scenes read window by window: one file, or a folder with one file for each band.
-
-A scene lies on the grid of the finest band wanted. Coarser bands are laid on it as those of a
-tile are (`alignment.resample`), from the pixels that a window needs, so that reading window by
-window gives to the bit what reading the whole and cutting would give.
-"""
+"""Scenes: opened from files, folders and products, and read by windows with clouds apart."""
 
 from __future__ import annotations
 
@@ -15,20 +10,83 @@ from pathlib import Path
 from typing import Any, Literal, Protocol
 
 import numpy as np
+from numpy.typing import NDArray
 
 from geotl.arrays import Bools, Pixels
 from geotl.errors import DataError
-from geotl.imagery import products, scenefiles
-from geotl.imagery.alignment import align
-from geotl.imagery.band_files import band_files, check_band, finest_of
-from geotl.imagery.bandorder import band_positions
+from geotl.imagery import products
+from geotl.imagery.band_files import band_files, band_positions, check_band, finest_of
 from geotl.imagery.cloud_masks import Span, find_mask, open_mask, rule_of
-from geotl.imagery.scenelayers import Layer, Stack
 from geotl.imagery.sensors import Sensor
-from geotl.imagery.windows import Window
-from geotl.io.images import check_numbers
-from geotl.io.raster import Grid
-from geotl.io.rasterwindows import NOWHERE, WindowReader
+from geotl.imagery.windows import Axis, Window, align, resample
+from geotl.io.images import NOWHERE, WindowReader, check_numbers
+from geotl.io.raster import Grid, gdal_settings
+
+
+@dataclass(frozen=True)
+class Layer:
+    """Bands of a file, and their places on the scene's grid if it is another."""
+
+    reader: WindowReader
+    positions: tuple[int, ...]
+    nodata: float | None
+    places: tuple[Axis, Axis] | None = None
+
+    def read(self, rows: Span, columns: Span) -> Pixels:
+        """Pixels and validity [C,h,w] of rows and columns inside the grid."""
+        if self.places is None:
+            return self._stored(rows, columns)
+        needed_rows, down = self.places[0].part(*rows)
+        needed_columns, across = self.places[1].part(*columns)
+        data, valid = self._stored(needed_rows, needed_columns)
+        planes = [resample(d, v, down, across) for d, v in zip(data, valid, strict=True)]
+        return np.stack([d for d, _ in planes]), np.stack([v for _, v in planes])
+
+    def coarse(
+        self, rows: Span, columns: Span, bands: Sequence[int], shape: tuple[int, int]
+    ) -> Pixels:
+        """Some bands of rows and columns in fewer pixels, the nearest ones."""
+        if self.places is not None:  # within a coarse pixel the same ground
+            rows, columns = self.places[0].part(*rows)[0], self.places[1].part(*columns)[0]
+        own = [self.positions[band] for band in bands]
+        return self._known(*self.reader.read(rows, columns, own, shape))
+
+    def _stored(self, rows: Span, columns: Span) -> Pixels:
+        return self._known(*self.reader.read(rows, columns, self.positions))
+
+    def _known(self, data: NDArray[Any], valid: Bools) -> Pixels:
+        return data, valid if self.nodata is None else valid & (data != self.nodata)
+
+    def close(self) -> None:
+        """Let go of open files; reading again opens them anew."""
+        self.reader.close()
+
+
+@dataclass(frozen=True)
+class Stack:
+    """Layers of one band each."""
+
+    layers: tuple[Layer, ...]
+
+    def read(self, rows: Span, columns: Span) -> Pixels:
+        """Pixels and validity [C,h,w] of rows and columns inside the grid."""
+        with gdal_settings():
+            read = [layer.read(rows, columns) for layer in self.layers]
+        return np.concatenate([d for d, _ in read]), np.concatenate([v for _, v in read])
+
+    def coarse(
+        self, rows: Span, columns: Span, bands: Sequence[int], shape: tuple[int, int]
+    ) -> Pixels:
+        """Some bands of rows and columns in fewer pixels, the nearest ones."""
+        with gdal_settings():
+            read = [self.layers[band].coarse(rows, columns, [0], shape) for band in bands]
+        return np.concatenate([d for d, _ in read]), np.concatenate([v for _, v in read])
+
+    def close(self) -> None:
+        """Let go of open files; reading again opens them anew."""
+        for layer in self.layers:
+            layer.close()
+
 
 MaskChoice = Literal["auto"] | Path | str | None
 _DRIFT = 1e-3  # of a pixel, over the whole image: what a transform's decimals leave open
@@ -333,7 +391,7 @@ def _of_file(  # noqa: PLR0917 - what open_scene was given
     if mask == "auto" and inside is not None:
         laid: Mask | None = open_mask(path, info.grid, band=inside)
     else:
-        laid = _mask(mask, scenefiles.beside(path), info.grid)
+        laid = _mask(mask, products.beside(path), info.grid)
     return Scene(
         name or _short(path),
         path,
@@ -350,9 +408,9 @@ def _of_file(  # noqa: PLR0917 - what open_scene was given
 def _of_folder(
     path: Path, sensor: Sensor, bands: tuple[str, ...], mask: MaskChoice, name: str | None
 ) -> Scene:
-    folder, images = scenefiles.scene_folder(path)
+    folder, images = products.scene_folder(path)
     files = band_files(folder, images, sensor, bands)
-    claim = scenefiles.claim(folder, list(files.values()))
+    claim = products.claim(folder, list(files.values()))
     of = BandSet(path, files, tuple(images), claim, _acquired(folder, files))
     return open_bands(of, sensor, bands, mask=mask, name=name)
 

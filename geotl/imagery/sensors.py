@@ -15,8 +15,7 @@ from typing import Any
 import numpy as np
 
 from geotl.errors import BandError, DataError, MissingBandError, nearest
-from geotl.imagery.bands import Band, Sensor, Unit, band_key, listed
-from geotl.imagery.sensor_table import SENSORS
+from geotl.imagery.sensor_table import SENSORS, Band, Sensor, Unit, band_key, listed
 
 __all__ = [
     "SENSORS",

@@ -14,11 +14,11 @@ from numpy.typing import NDArray
 from geotl.arrays import Pixels
 from geotl.errors import DataError
 from geotl.imagery import products
-from geotl.imagery.alignment import axis
-from geotl.imagery.bandorder import band_positions
+from geotl.imagery.band_files import band_positions
 from geotl.imagery.cloud_masks import Span
 from geotl.imagery.scene import Scene, check_grid
 from geotl.imagery.sensors import Sensor
+from geotl.imagery.windows import axis
 from geotl.io.images import check_numbers
 from geotl.io.raster import Grid, RasterInfo
 

@@ -11,13 +11,12 @@ from numpy.typing import NDArray
 
 from geotl.arrays import Int64s, Pixels
 from geotl.console import Log
-from geotl.data.catalogue import index_tiles
-from geotl.data.fingerprints import pixel_marks
-from geotl.data.tile_array import read_tiles
+from geotl.data.manifest import index_tiles
+from geotl.data.tile_array import pixel_marks, read_tiles
 from geotl.data.tiles import TileIndex
 from geotl.errors import DataError, nearest, needed_by_model
 from geotl.imagery.sensors import Sensor, rescaled
-from geotl.io.cachefolder import cache_folder
+from geotl.io.files import cache_folder
 from geotl.models.input_domain import Range, strange_bands, unlike
 from geotl.models.model_file import MARKS, Contract
 

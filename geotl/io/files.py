@@ -1,4 +1,4 @@
-"""Files that appear whole or not at all, and their fingerprints."""
+"""Files and folders that appear whole or not at all, their checksums, and the cache folder."""
 
 from __future__ import annotations
 
@@ -138,3 +138,13 @@ def sha256_and_mark(path: Path, mark: bytes) -> tuple[str, bool]:
                 found = mark in end + block
                 end = block[-len(mark) :]
     return digest.hexdigest(), found
+
+
+def cache_folder() -> Path:
+    """Where packed tiles, frozen features and a machine's gains are kept between runs.
+
+    GEOTL_CACHE, else geotl under XDG_CACHE_HOME, else ~/.cache/geotl. It may be deleted at will.
+    """
+    if given := os.environ.get("GEOTL_CACHE"):
+        return Path(given)
+    return Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache")) / "geotl"

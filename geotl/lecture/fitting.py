@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from geotl.evaluation.learning_curve import LearningCurve, learning_curve
-from geotl.lecture.lecturepanels import Bars, Effect, Finding, Lines, Series, Shown, sd_of, spread
+from geotl.lecture.figures import Bars, Effect, Finding, Lines, Series, Shown, sd_of, spread
 from geotl.lecture.recipes import Capacity, MoreLabels, ThreeFits, TwoStages, Widths
 from geotl.lecture.samples import Learnt, compared, curve, draw, learn, network, sample, settings_of
 from geotl.models.classifier import FeatureSpec, Normalise, TileClassifier

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from geotl.arrays import Float64s
 from geotl.data.tile_array import batch, statistics
-from geotl.lecture.lecturepanels import Effect, Finding, Histograms, Lines, Series, Shown
+from geotl.lecture.figures import Effect, Finding, Histograms, Lines, Series, Shown
 from geotl.lecture.recipes import Batchnorm, Descent, Normalised, Standardised, Stopping
 from geotl.lecture.samples import (
     Learnt,

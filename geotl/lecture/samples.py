@@ -13,16 +13,15 @@ import numpy as np
 import torch
 
 from geotl.arrays import Float64s, Int64s
-from geotl.data.catalogue import index_tiles
-from geotl.data.fingerprints import fingerprint
+from geotl.data.manifest import index_tiles
 from geotl.data.spatial_splits import draw_from
 from geotl.data.splits import by_units, numbered
-from geotl.data.tile_array import pack, statistics
+from geotl.data.tile_array import fingerprint, pack, statistics
 from geotl.experiments.draws import Draw, Source
 from geotl.experiments.recipe import resolve_sample
 from geotl.imagery.sensors import get_sensor
-from geotl.io.cachefolder import cache_folder
-from geotl.lecture.lecturepanels import Effect, Series
+from geotl.io.files import cache_folder
+from geotl.lecture.figures import Effect, Series
 from geotl.lecture.recipes import Drawn, Trained
 from geotl.models.classifier import FeatureSpec, Normalise, TileClassifier
 from geotl.models.registry import build_backbone

@@ -18,9 +18,8 @@ from geotl._version import __version__
 from geotl.arrays import Float64s, Int64s
 from geotl.data.tile_array import batch
 from geotl.experiments.draws import Source
-from geotl.io.cachefolder import cache_folder
-from geotl.io.files import sha256_of, whole_file
-from geotl.lecture.lecturepanels import Bars, Effect, Finding, Lines, Shown, sd_of, spread
+from geotl.io.files import cache_folder, sha256_of, whole_file
+from geotl.lecture.figures import Bars, Effect, Finding, Lines, Shown, sd_of, spread
 from geotl.lecture.recipes import Transferred
 from geotl.lecture.samples import (
     Learnt,

@@ -23,8 +23,8 @@ from matplotlib.patches import Polygon, Rectangle
 from geotl.arrays import UInt8s
 from geotl.io.geodesy import Ground, ground_of
 from geotl.mapping.graticule import bar_length, graticule, length_name
-from geotl.mapping.mapfacts import MapFacts, source_line, subtitle
 from geotl.mapping.preview import Look
+from geotl.mapping.provenance import MapFacts, source_line, subtitle
 from geotl.reporting.figures import FAINT, INK, RULE, canvas, encoded, shortened
 
 SHEET_IN, _MARGIN, _GAP = 10.6, 0.4, 0.4

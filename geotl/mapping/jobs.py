@@ -17,14 +17,13 @@ from geotl._version import __version__
 from geotl.console import Log
 from geotl.errors import GeoTLError, OutsideError, needed_by_model
 from geotl.evaluation.class_map import open_map
+from geotl.imagery.products import beside
 from geotl.imagery.scene import Scene, open_bands, open_scene
 from geotl.imagery.scene_list import Entry, band_set, only_file
-from geotl.imagery.scenefiles import beside
 from geotl.imagery.sensors import Sensor, get_sensor
-from geotl.inference.engines import engine_for
-from geotl.inference.onnx_model import Mapper, open_predictor
+from geotl.inference.onnx_model import Mapper, engine_for, open_predictor
 from geotl.io.files import sha256_of
-from geotl.mapping.mapinputs import at_training_resolution, interest_in, open_for
+from geotl.mapping.plan import at_training_resolution, interest_in, open_for
 from geotl.mapping.provenance import MARK_TAG, file_states
 from geotl.mapping.run import Mapped, map_scene
 from geotl.mapping.task import MapOptions, outputs

@@ -20,9 +20,9 @@ from geotl.io.geodesy import ground_of
 from geotl.mapping.cartography import confidence_ramp, jpeg, map_figure, rgb_of
 from geotl.mapping.graticule import lattice
 from geotl.mapping.layers import Areas
-from geotl.mapping.mapfacts import MapFacts, honest_notes, subtitle
 from geotl.mapping.pagescript import MAP_SCRIPT, MAP_STYLE
 from geotl.mapping.preview import Look, counts_of, mean_of, picture_of, read_look
+from geotl.mapping.provenance import MapFacts, honest_notes, subtitle
 from geotl.mapping.task import PAGE, SHEET, Task
 from geotl.reporting.html import Cell, ReportContent, Table, page_html, table_html, top_html
 

@@ -1,36 +1,69 @@
-"""From a model and a scene to finished map files: the whole story, in order."""
+"""From a model and a scene to finished map files: the whole story, in order.
+
+A finished map can be handed out as an xarray Dataset, where xarray is installed.
+"""
 
 from __future__ import annotations
 
 import shutil
+import tempfile
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from geotl.arrays import Pixels
 from geotl.console import Log, ProgressLine
-from geotl.errors import DataError
+from geotl.errors import DataError, needed_by_model
+from geotl.imagery.scene import MaskChoice, Scene
+from geotl.imagery.sensors import Sensor
 from geotl.imagery.windows import Imagery
+from geotl.imagery.xarray_scene import need_rioxarray, scene_of
 from geotl.inference.onnx_model import Mapper
 from geotl.inference.sliding_window import Mode
 from geotl.io.files import write_text
+from geotl.io.raster import read
 from geotl.mapping.blocks import Plan, sweep_scene
-from geotl.mapping.interest import Interest, whole
 from geotl.mapping.layers import MOST_CLASSES, Areas, Drawing, draw, finish
-from geotl.mapping.mappolygons import write_polygons
-from geotl.mapping.maptables import areas_csv, areas_lines
-from geotl.mapping.outputs import check_output, left_over, put_in_place
-from geotl.mapping.plan import exact_plan, planned, settled
+from geotl.mapping.outputs import (
+    areas_csv,
+    areas_lines,
+    check_output,
+    left_over,
+    put_in_place,
+    write_polygons,
+)
+from geotl.mapping.plan import (
+    at_training_resolution,
+    exact_plan,
+    interest_in,
+    open_for,
+    planned,
+    settled,
+)
 from geotl.mapping.preview import outside_of, thumb_of
 from geotl.mapping.provenance import key_of, notes, provenance
-from geotl.mapping.task import AREAS, POLYGONS, MapOptions, Task, outputs, window_grid
+from geotl.mapping.task import (
+    AREAS,
+    POLYGONS,
+    Interest,
+    MapOptions,
+    Task,
+    outputs,
+    whole,
+    window_grid,
+)
 from geotl.mapping.window_store import Sheet, drop, note_of
 from geotl.models.input_domain import check_radiometry
+from geotl.models.model_file import Contract
+
+if TYPE_CHECKING:
+    import xarray as xr
 
 
 @dataclass(frozen=True)
@@ -183,3 +216,102 @@ def _made(
             date=str(sheet.note["date"]),
         )
     return made, areas
+
+
+def mapped_dataset(
+    model: Mapper,
+    scene: str | Path | xr.DataArray,
+    out: str | Path | None,
+    options: MapOptions | None = None,
+    *,
+    sensor: Sensor | None = None,
+    mask: MaskChoice = "auto",
+    aoi: str | Path | None = None,
+    bbox: Sequence[float] | None = None,
+    quiet: bool = True,
+) -> xr.Dataset:
+    """Map a scene and hand out the map; arguments as `api.Model.map` takes them.
+
+    Raises:
+        DataError: a scene that the model cannot map, or no xarray.
+        OutputError: an output that exists, or cannot be written.
+    """
+    need_rioxarray("a map as a data set")
+    options = options or MapOptions()
+    opened = _opened(model, scene, sensor, mask)
+    interest = interest_in(opened, model.contract.tile_px, options, aoi=aoi, bbox=bbox)
+    with ExitStack() as stack:
+        if out is None:
+            folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="geotl-map-")))
+            out, options = folder / "map.tif", replace(options, page=False)
+        made = map_scene(
+            model,
+            opened,
+            Path(out),
+            options,
+            interest=interest,
+            quiet=quiet,
+            say=_silent if quiet else print,
+        )
+        return read_map(made.files, model.contract)
+
+
+def read_map(files: Mapping[str, Path], contract: Contract) -> xr.Dataset:
+    """A map's rasters, by name, as variables of a data set over y and x.
+
+    `classes` follows the CF conventions (`flag_values`, `flag_meanings` with blanks as
+    underscores) and has the names in `class_names` and the colours in `class_colors`;
+    probabilities have an axis `class`. `rio.nodata`, the reference system and the transform are
+    those of the files.
+    """
+    import xarray as xr
+
+    found = {n: _variable(n, p, contract) for n, p in files.items() if p.suffix.startswith(".tif")}
+    first = ("classes", *(name for name in found if name != "classes"))
+    return xr.Dataset({name: found[name] for name in first})
+
+
+def _opened(
+    model: Mapper, scene: str | Path | xr.DataArray, sensor: Sensor | None, mask: MaskChoice
+) -> Scene:
+    if isinstance(scene, str | Path):
+        return open_for(model, scene, sensor=sensor, mask=mask)
+    contract = model.contract
+    file_bands, own = None if sensor else contract.file_bands, sensor or contract.sensor
+    with needed_by_model("a scene", own.name):
+        found = scene_of(scene, own, contract.bands, file_bands=file_bands)
+    return at_training_resolution(model, found)
+
+
+def _variable(name: str, path: Path, contract: Contract) -> Any:
+    """A raster as a DataArray."""
+    import xarray as xr
+
+    held = read(path)
+    a, _, c, _, e, f = held.grid.transform
+    y, x = (f + e * (np.arange(held.grid.height) + 0.5), c + a * (np.arange(held.grid.width) + 0.5))
+    several = name == "probabilities"
+    array = xr.DataArray(
+        held.data if several else held.data[0],
+        dims=("class", "y", "x") if several else ("y", "x"),
+        coords={"y": y, "x": x} | ({"class": list(contract.classes)} if several else {}),
+        name=name,
+        attrs=_attributes(name, contract),
+    )
+    placed = array.rio.write_crs(held.grid.crs).rio.write_transform()
+    return placed.rio.write_nodata(np.nan if held.data.dtype.kind == "f" else 255)
+
+
+def _attributes(name: str, contract: Contract) -> dict[str, Any]:
+    if name != "classes":
+        return {"units": "percent"} if name in ("confidence", "entropy") else {}
+    return {
+        "class_names": list(contract.classes),
+        "class_colors": list(contract.colours),
+        "flag_values": list(range(len(contract.classes))),
+        "flag_meanings": " ".join("_".join(name.split()) for name in contract.classes),
+    }
+
+
+def _silent(_: str) -> None:
+    """Say nothing."""

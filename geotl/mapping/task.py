@@ -1,18 +1,124 @@
-"""What is to be mapped with what, and how: the choices of a user, and where windows lie."""
+"""What is asked of a map: its options, its outputs, the area of interest."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
-from geotl.errors import DataError
-from geotl.imagery.windows import Imagery
+import numpy as np
+import shapely
+
+from geotl.arrays import Bools
+from geotl.errors import DataError, OutsideError
+from geotl.imagery.windows import Imagery, Window
 from geotl.inference.onnx_model import Mapper, ServedModel, check_precision
 from geotl.inference.window_grid import WindowGrid
-from geotl.mapping.interest import Interest
+from geotl.io.raster import Grid
+from geotl.io.vector import read_features, transformed
 from geotl.mapping.layers import Layer, layers
 from geotl.models.device import Precision
+
+
+@dataclass(frozen=True)
+class Interest:
+    """Cells to be drawn: a window of them, and which of these lie in the area.
+
+    Attributes:
+        cells: rows and columns of cells.
+        grid: of all cells.
+        area: in the grid's system; None for every cell.
+        told: what it is, for keys and tags.
+    """
+
+    cells: Window
+    grid: Grid | None
+    area: shapely.Geometry | None
+    told: str
+
+    def shown(self, window: Window) -> Bools:
+        """Which cells [h,w] of a window have their middle in the area."""
+        if self.area is None or self.grid is None:
+            return np.ones((window.height, window.width), dtype=bool)
+        rows = window.row + np.arange(window.height)[:, None] + 0.5
+        cols = window.col + np.arange(window.width)[None] + 0.5
+        a, b, c, d, e, f = self.grid.transform
+        x, y = a * cols + b * rows + c, d * cols + e * rows + f
+        return np.asarray(shapely.contains_xy(self.area, x, y), dtype=bool)
+
+    def windows(self, grid: WindowGrid) -> Bools:
+        """Which windows [R,Q] have weight in some cell of interest."""
+        p, cells = grid.posting, self.cells
+        rows, cols = (
+            (firsts < (start + count) * p) & (firsts + grid.px > start * p)
+            for firsts, start, count in (
+                (grid.rows, cells.row, cells.height),
+                (grid.cols, cells.col, cells.width),
+            )
+        )
+        return np.asarray(rows[:, None] & cols[None])
+
+
+def whole(grid: WindowGrid) -> Interest:
+    """All of a scene."""
+    return Interest(Window(0, 0, *grid.cells), None, None, "all")
+
+
+def of_file(path: Path, grid: WindowGrid, cells: Grid) -> Interest:
+    """The polygons of a vector file in any reference system.
+
+    Raises:
+        DataError: no polygons.
+        OutsideError: none that meets the scene.
+    """
+    found = read_features(path, layer=None, fields=[], crs=None)
+    kinds = ["" if s is None else s.geom_type for s in found.geometries]
+    areas = found.geometries[np.isin(kinds, ["Polygon", "MultiPolygon"])]
+    if not len(areas):
+        raise DataError(f"{path}: holds no polygon; an area of interest is one or more polygons")
+    there = [s for s in transformed(areas, found.crs, str(cells.crs)) if s is not None]
+    area = shapely.union_all([shapely.make_valid(s) for s in there]) if there else None
+    return _of_area(area, path, grid, cells)
+
+
+def of_box(bounds: Sequence[float], crs: str | None, grid: WindowGrid, cells: Grid) -> Interest:
+    """A box: left, bottom, right, top in the scene's reference system, or in another.
+
+    Raises:
+        DataError: an empty box.
+        OutsideError: one that does not meet the scene.
+    """
+    left, bottom, right, top = bounds
+    if not (left < right and bottom < top):
+        raise DataError(f"--bbox: given {list(bounds)}; allowed: left bottom right top, ascending")
+    shape: Any = shapely.box(left, bottom, right, top)
+    if crs is not None:
+        held = np.empty(1, dtype=object)
+        held[0] = shape
+        shape = transformed(held, crs, str(cells.crs))[0]
+    return _of_area(shape, Path("--bbox"), grid, cells)
+
+
+def _of_area(area: shapely.Geometry | None, path: Path, grid: WindowGrid, cells: Grid) -> Interest:
+    box = shapely.box(*cells.bounds)
+    met = None if area is None else shapely.intersection(area, box)
+    if met is None or shapely.area(met) == 0:
+        raise OutsideError(f"{path}: does not meet the scene, which covers {cells.bounds}")
+    a, b, c, d, e, f = cells.transform
+    turn = np.linalg.inv(np.array([[a, b, c], [d, e, f], [0, 0, 1]]))
+    left, bottom, right, top = shapely.bounds(met)
+    corners = turn @ np.array([[left, right, left, right], [bottom, bottom, top, top], [1] * 4])
+    first_col, first_row = np.floor(corners[:2].min(axis=1) + 1e-9).astype(int)
+    last_col, last_row = np.ceil(corners[:2].max(axis=1) - 1e-9).astype(int)
+    first_row, first_col = max(0, first_row), max(0, first_col)
+    last_row, last_col = min(cells.height, last_row), min(cells.width, last_col)
+    window = Window(
+        int(first_row), int(first_col), int(last_row - first_row), int(last_col - first_col)
+    )
+    shapely.prepare(area)
+    return Interest(window, cells, area, shapely.to_wkt(area, rounding_precision=6))
+
 
 AREAS, POLYGONS, SHEET, PAGE = "areas", "polygons", "sheet", "page"
 

@@ -15,8 +15,7 @@ import torch
 from torch.nn import functional as F
 
 from geotl.errors import OutputError
-from geotl.io.cachefolder import cache_folder
-from geotl.io.files import write_text
+from geotl.io.files import cache_folder, write_text
 
 Precision = Literal["auto", "float32", "bfloat16"]
 LEAST_GAIN = 1.25  # so that a noisy moment does not decide

@@ -1,16 +1,30 @@
-"""Figures of what depends on distance and on labels: the variogram and the learning curve."""
+"""Figures of learning curves, variograms and diagnoses."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
-from matplotlib.ticker import FuncFormatter, PercentFormatter
+from matplotlib.ticker import FuncFormatter, MaxNLocator, PercentFormatter
 
-from geotl.data.variogram import Variogram
+from geotl.data.spatial_splits import Variogram
 from geotl.evaluation.learning_curve import LearningCurve
-from geotl.reporting.figures import BLUE, FAINT, GREY, INK, ORANGE, canvas, encoded, plain_axes
+from geotl.evaluation.metrics import Interval
+from geotl.evaluation.overfitting import Verdict
+from geotl.reporting.figures import (
+    BLUE,
+    FAINT,
+    GREY,
+    INK,
+    ORANGE,
+    canvas,
+    encoded,
+    message,
+    plain_axes,
+)
 
 COLOURS = (BLUE, ORANGE, GREY)
 
@@ -100,3 +114,260 @@ def _extrapolation(axes: Axes, curve: LearningCurve, name: str, colour: str) -> 
     )
     for shots, ends in curve.extrapolated_intervals().items():
         axes.plot([shots, shots], ends, color=colour, linewidth=1, alpha=0.6)
+
+
+DASHES = (0, (4, 3))
+Part = Mapping[str, Any]
+
+
+def standing_figure(rows: Sequence[tuple[str, Interval, bool]], target: float | None) -> bytes:
+    """Draw accuracies with their intervals against the target, one row each.
+
+    Args:
+        rows: (name, accuracy, whether it is of tiles learnt from), top to bottom.
+        target: the accuracy wanted.
+    """
+    figure = canvas(6.8, 0.9 + 0.42 * len(rows))
+    axes = figure.add_subplot()
+    for place, (_, accuracy, learnt) in enumerate(rows):
+        colour = ORANGE if learnt else BLUE
+        axes.plot(
+            [accuracy.low, accuracy.high],
+            [place, place],
+            color=colour,
+            linewidth=2.4,
+            solid_capstyle="butt",
+            alpha=0.55,
+        )
+        axes.plot(accuracy.value, place, "o", color=colour, markersize=7)
+        axes.annotate(
+            f"{accuracy.value:.3f}",
+            (accuracy.value, place),
+            xytext=(0, 6),
+            textcoords="offset points",
+            ha="center",
+            fontsize=9,
+            color=INK,
+        )
+    lows = [accuracy.low for _, accuracy, _ in rows] + ([target] if target else [])
+    axes.set(ylim=(len(rows) - 0.4, -0.75), xlim=(max(0.0, min(lows) - 0.05), 1.02))
+    plain_axes(axes, "", grid="x")
+    _target(axes, target, across=True)
+    axes.set_yticks(range(len(rows)), [name for name, _, _ in rows])
+    axes.tick_params(axis="y", labelcolor=INK)
+    axes.set_xlabel("accuracy in evaluation mode, 95 % interval")
+    axes.xaxis.set_major_locator(MaxNLocator(7, steps=[1, 2, 5, 10]))
+    axes.xaxis.set_major_formatter(PercentFormatter(1.0, decimals=0))
+    return encoded(figure)
+
+
+def epochs_figure(history: Sequence[Part], best: int | None, verdict: Verdict) -> bytes:
+    """Draw accuracy and loss by epoch with the target, and where the finished network stands."""
+    if not history:
+        return message("No epochs were trained, so there are no curves.")
+    figure = canvas(8.6, 3.5)
+    left, right = figure.subplots(1, 2, width_ratios=(1.25, 1))
+    epochs = [row["epoch"] for row in history]
+    for axes, kind in ((left, "accuracy"), (right, "loss")):
+        for name, colour, label in (
+            ("train", ORANGE, "training, in training mode"),
+            ("val", BLUE, "held out inside the labels"),
+        ):
+            values = [row.get(f"{name}_{kind}", math.nan) for row in history]
+            if np.isfinite(values).any():
+                axes.plot(
+                    epochs,
+                    values,
+                    color=colour,
+                    linewidth=1.8,
+                    label=label,
+                    marker="o" if len(epochs) < 15 else "",
+                    markersize=3.5,
+                )
+        if best is not None:
+            axes.axvline(
+                best, color=GREY, linewidth=1, linestyle=(0, (2, 2)), zorder=1, label="kept epoch"
+            )
+        plain_axes(axes, kind)
+        axes.set_xlabel("epoch")
+        axes.xaxis.set_major_locator(MaxNLocator(6, integer=True))
+    _finished(left, max(epochs), verdict)
+    _target(left, verdict.target)
+    _percent(left)
+    figure.legend(
+        *left.get_legend_handles_labels(),
+        loc="outside lower center",
+        ncols=3,
+        frameon=False,
+        fontsize=9,
+        labelcolor=INK,
+    )
+    return encoded(figure)
+
+
+def _finished(axes: Axes, last: float, verdict: Verdict) -> None:
+    """The finished network's accuracies in evaluation mode, beside the curves."""
+    place = last + max(0.6, 0.05 * last)
+    for accuracy, colour, name in (
+        (verdict.train, ORANGE, "finished, training tiles"),
+        (verdict.validation, BLUE, "finished, judged tiles"),
+    ):
+        ends = [[accuracy.value - accuracy.low], [accuracy.high - accuracy.value]]
+        axes.errorbar(
+            [place],
+            [accuracy.value],
+            yerr=ends,
+            fmt="D",
+            color=colour,
+            markersize=5,
+            elinewidth=1.4,
+            label=name,
+        )
+
+
+def head_figure(head: Part, target: float | None) -> bytes:
+    """Draw a probe's accuracies from a head pressed hard to a free one, with the target."""
+    path = head["path"]
+    figure = canvas(6.4, 3.7)
+    axes = figure.add_subplot()
+    for name, colour, style, label in (
+        ("train", ORANGE, "-", "training tiles"),
+        ("folds", GREY, DASHES, "held out by folds inside the labels"),
+        ("validation", BLUE, "-", "judged tiles"),
+    ):
+        known = [(row["setting"], row[name]) for row in path if row.get(name) is not None]
+        if known:
+            axes.plot(
+                *zip(*known, strict=True),
+                color=colour,
+                linestyle=style,
+                marker="o",
+                markersize=4,
+                linewidth=1.8,
+                label=label,
+            )
+    folds = any(row.get("folds") is not None for row in path)
+    how = "chosen by log-loss in the folds" if folds else "taken"
+    axes.axvline(
+        head["chosen"],
+        color=GREY,
+        linewidth=1,
+        linestyle=(0, (2, 2)),
+        zorder=1,
+        label=f"{how}: {head['chosen']:g}",
+    )
+    plain_axes(axes, "accuracy, from a head pressed hard to a free one")
+    axes.set_xscale("log")
+    if head["kind"] == "discriminant":
+        axes.invert_xaxis()
+    settings = [row["setting"] for row in path]
+    axes.set_xticks(settings, [f"{setting:g}" for setting in settings])
+    axes.set_xticks([], minor=True)
+    what = "shrinkage" if head["kind"] == "discriminant" else "C, inverse penalty"
+    axes.set_xlabel(f"{what}   (regularised \N{RIGHTWARDS ARROW} free)")
+    _target(axes, target)
+    _percent(axes)
+    figure.legend(
+        *axes.get_legend_handles_labels(),
+        loc="outside lower center",
+        ncols=2,
+        frameon=False,
+        fontsize=9,
+        labelcolor=INK,
+    )
+    return encoded(figure)
+
+
+def capacity_figure(parts: Mapping[str, Part]) -> bytes:
+    """Draw how tiles were learnt by heart: as training mode shows it, and in use."""
+    figure = canvas(0.8 + 3.7 * len(parts), 3.3)
+    panels = np.ravel(figure.subplots(1, len(parts), sharey=True))
+    for axes, (name, part) in zip(panels, parts.items(), strict=True):
+        steps, training, use = zip(*part["path"], strict=True)
+        mark = "o" if len(steps) < 25 else ""
+        axes.plot(
+            steps,
+            training,
+            color=ORANGE,
+            linewidth=1.5,
+            linestyle=DASHES,
+            marker=mark,
+            markersize=3,
+            label="in training mode",
+        )
+        axes.plot(
+            steps,
+            use,
+            color=BLUE,
+            linewidth=2,
+            marker=mark,
+            markersize=3.5,
+            label="in evaluation mode",
+        )
+        plain_axes(axes, name)
+        axes.set_xlabel("step")
+        axes.xaxis.set_major_locator(MaxNLocator(6, integer=True))
+        axes.yaxis.set_major_formatter(PercentFormatter(1.0, decimals=0))
+        axes.set_ylim(-0.02, 1.04)
+    panels[-1].legend(frameon=False, fontsize=9, labelcolor=INK, loc="lower right")
+    return encoded(figure)
+
+
+def rates_figure(found: Part, own: float) -> bytes:
+    """Draw the loss by learning rate, the suggestions, and the recipe's own rate."""
+    if not found["rates"]:
+        return message("The loss was not finite at the smallest rate, so there is no curve.")
+    figure = canvas(6.4, 3.6)
+    axes = figure.add_subplot()
+    rates, smooth = np.asarray(found["rates"]), np.asarray(found["smooth"])
+    axes.plot(rates, found["loss"], color=FAINT, linewidth=0.8, alpha=0.55, label="each batch")
+    axes.plot(rates, smooth, color=BLUE, linewidth=2, label="smoothed")
+    for rate, colour, name in (
+        (found["steepest"], ORANGE, "steepest descent"),
+        (found["tenth"], GREY, "a tenth of the minimum's"),
+        (own, INK, "the recipe's train.lr"),
+    ):
+        if rate is not None:
+            axes.axvline(
+                rate, color=colour, linewidth=1.4, linestyle=DASHES, label=f"{name}: {rate:.1e}"
+            )
+    plain_axes(axes, "loss while the learning rate rises")
+    axes.set_xscale("log")
+    axes.set_ylim(0, 1.08 * float(smooth.max()))
+    axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:.0e}"))
+    axes.set_xlabel("learning rate of the head")
+    figure.legend(
+        *axes.get_legend_handles_labels(),
+        loc="outside lower center",
+        ncols=2,
+        frameon=False,
+        fontsize=9,
+        labelcolor=INK,
+    )
+    return encoded(figure)
+
+
+def _percent(axes: Axes) -> None:
+    """Accuracies in whole percent, up to 100."""
+    low = axes.get_ylim()[0]
+    axes.set_ylim(max(-0.02, min(low, 0.9)), 1.02)
+    axes.yaxis.set_major_locator(MaxNLocator(7, steps=[1, 2, 5, 10]))
+    axes.yaxis.set_major_formatter(PercentFormatter(1.0, decimals=0))
+
+
+def _target(axes: Axes, target: float | None, *, across: bool = False) -> None:
+    """The target as a line with its name."""
+    if target is None:
+        return
+    draw = axes.axvline if across else axes.axhline
+    draw(target, color=INK, linewidth=1.1, linestyle=(0, (5, 2)), zorder=1)
+    place: tuple[float, float] = (target, 1.0) if across else (0.0, target)
+    axes.annotate(
+        f"target {target:g}",
+        place,
+        xycoords=("data", "axes fraction") if across else ("axes fraction", "data"),
+        xytext=(3, -9) if across else (3, 3),
+        textcoords="offset points",
+        fontsize=8.5,
+        color=INK,
+    )

@@ -21,9 +21,9 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import ArrayLike
 
-from geotl.evaluation.advising import Step
 from geotl.evaluation.evaluate import Evaluation, Interval, Spread
 from geotl.evaluation.metrics import UNLABELLED
+from geotl.evaluation.next_steps import Step
 from geotl.io.files import write_text
 from geotl.reporting.pagestyle import STYLE
 

@@ -9,13 +9,13 @@ from html import escape
 from pathlib import Path
 from typing import Any
 
-from geotl.evaluation.advising import Step
 from geotl.evaluation.evaluate import plain
 from geotl.evaluation.metrics import Interval, wilson
+from geotl.evaluation.next_steps import Step
 from geotl.evaluation.overfitting import Verdict, shown
 from geotl.evaluation.regularisers import Regulariser
 from geotl.io.files import write_text
-from geotl.reporting.diagnosisfigures import (
+from geotl.reporting.curve_figures import (
     capacity_figure,
     epochs_figure,
     head_figure,

@@ -19,7 +19,7 @@ from geotl.experiments.build import read_source, recipe_sensor, settle
 from geotl.experiments.compare import fit_draw, judge, unlabelled_head, with_what
 from geotl.experiments.draws import Draw, Source, make_draw, with_shots
 from geotl.experiments.recipe import Recipe, dump
-from geotl.experiments.runfolder import RECIPE, holds_run
+from geotl.experiments.save import RECIPE, holds_run
 from geotl.io.files import write_text
 from geotl.reporting.curve_figures import learning_curve_figure
 from geotl.reporting.figures import write_png

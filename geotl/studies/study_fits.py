@@ -1,8 +1,4 @@
-"""The fits of a study: on folds inside the training labels, each kept as a small file.
-
-A study holds the labelled tiles of one draw and nothing else: the tiles that a run is judged on
-are not in the source that its trials see.
-"""
+"""The fits of a study: folds, recorded fits, successive halving, and their results."""
 
 from __future__ import annotations
 
@@ -10,8 +6,8 @@ import hashlib
 import json
 import tempfile
 import time
-from collections.abc import Callable, Generator
-from dataclasses import asdict, dataclass, replace
+from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Protocol
 
@@ -22,12 +18,13 @@ from geotl.console import Progress
 from geotl.data.splits import Split
 from geotl.data.tile_array import Unread, packed
 from geotl.errors import DataError, GeoTLError
+from geotl.evaluation.metrics import Interval
 from geotl.experiments.compare import fit_draw, judge
 from geotl.experiments.draws import Draw, Source, folds_inside
 from geotl.experiments.recipe import Recipe, dump
 from geotl.io.files import write_text
-from geotl.studies.study_effects import Errors
-from geotl.studies.study_techniques import GENERATED, changed
+from geotl.studies.study_effects import Effect, Errors, better_half, effect, mean_errors, rungs
+from geotl.studies.study_techniques import GENERATED, Start, Trial, changed, pair
 from geotl.training.strategies import Fitted
 
 Begin = Callable[[], Progress]
@@ -214,3 +211,202 @@ def wrong_share(own: Joined, fitted: Fitted, rows: Int64s) -> float:
     draw = replace(own.draw, split=replace(own.draw.split, test=rows))
     said = judge(own.recipe, own.source, draw, fitted).argmax(axis=1)
     return float(np.mean(said != own.source.labels[rows]))
+
+
+@dataclass
+class Row:
+    """A trial and what was found of it; `refused` says why it could not be run.
+
+    `dropped` marks one that a halving left out of the further folds.
+    """
+
+    start: Start
+    trial: Trial
+    effect: Effect | None = None
+    refused: str = ""
+    dropped: bool = False
+
+    @property
+    def name(self) -> str:
+        """The trial's name."""
+        return self.trial.name
+
+    @property
+    def word(self) -> str:
+        """What it came to, in words."""
+        if self.refused:
+            return "could not be run"
+        return self.effect.word if self.effect else "not reached"
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """A recipe that may be recommended.
+
+    Attributes:
+        name: in words.
+        recipe: ready to run.
+        changes: what it takes from the trials, as key=value.
+        errors: on folds that chose nothing.
+        against: its errors there minus those of the recipe as it is; None for that one.
+    """
+
+    name: str
+    recipe: Recipe
+    changes: tuple[str, ...] = ()
+    errors: Errors | None = None
+    against: Effect | None = None
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """Accuracies on the tiles that no trial saw, and their paired difference over these tiles."""
+
+    default: Interval
+    recommended: Interval
+    difference: Interval
+    tiles: int
+
+
+@dataclass
+class Found:
+    """All that a study found.
+
+    Attributes:
+        recipe: as it is, with everything settled.
+        bases: the starting points.
+        tiles: learnt from and held out in the first fold, labels in all.
+        seeds: folds, each with a seed of its own, that a trial is fitted on at most.
+        fits: made anew in this run.
+        finished: whether the time budget let every fit be made.
+    """
+
+    recipe: Recipe
+    bases: Mapping[Start, Recipe]
+    tiles: tuple[int, int, int] = (0, 0, 0)
+    seeds: int = 0
+    rows: list[Row] = field(default_factory=list)
+    base_errors: dict[Start, Errors] = field(default_factory=dict)
+    not_for_probe: list[str] = field(default_factory=list)
+    candidates: list[Candidate] = field(default_factory=list)
+    recommended: Candidate | None = None
+    verdict: Verdict | None = None
+    fits: int = 0
+    seconds: float = 0.0
+    finished: bool = True
+
+    def without_generator(self) -> None:
+        """Leave generated tiles untried."""
+        for row in self.rows:
+            if row.trial.on == GENERATED:
+                row.refused = "not tried: no generator of tiles was given"
+
+    @property
+    def folds(self) -> int:
+        """Most folds behind a row."""
+        return max((row.effect.parts for row in self.rows if row.effect), default=0)
+
+    def ranked(self, start: Start) -> list[Row]:
+        """Rows of a start, the greatest fall in validation error first; those without one last."""
+        own = [row for row in self.rows if row.start == start]
+        return sorted(own, key=lambda row: row.effect.validation.value if row.effect else 9.0)
+
+
+class Race:
+    """Fits in order, until the time budget is spent; what was fitted before costs nothing."""
+
+    def __init__(self, fits: Fits, minutes: float | None) -> None:
+        """Start the clock; None never ends."""
+        self.fits, self.minutes, self.begun = fits, minutes, time.perf_counter()
+        self.table: dict[str, dict[int, Errors]] = {}
+        self.over = False
+
+    @property
+    def seconds(self) -> float:
+        """Time since the start."""
+        return time.perf_counter() - self.begun
+
+    def fit(self, recipe: Recipe, part: Part) -> bool:
+        """Note a recipe's errors on a part; False where the budget does not allow the fit.
+
+        Raises:
+            DataError: the recipe cannot be fitted to these tiles.
+        """
+        late = self.minutes is not None and self.seconds > 60 * self.minutes
+        if late and not self.fits.known(recipe, part):
+            self.over = True
+            return False
+        self.of(recipe)[part.number] = self.fits.errors(recipe, part)
+        return True
+
+    def of(self, recipe: Recipe) -> dict[int, Errors]:
+        """Errors of a recipe by part."""
+        return self.table.setdefault(dump(recipe), {})
+
+
+def run_rows(
+    found: Found, race: Race, parts: Sequence[Part], counter: Callable[[str], Progress]
+) -> None:
+    """Fit both sides of every row, rung by rung, and note the effects.
+
+    Raises:
+        GeoTLError: a starting point cannot be fitted to these tiles.
+    """
+    done = 0
+    steps = rungs(len(parts))
+    for number, rung in enumerate(steps, start=1):
+        alive = [row for row in found.rows if not (row.refused or row.dropped)]
+        told = counter(f"rung {number}/{len(steps)}, fits")
+        _run_rung(found, race, parts[done:rung], alive, told)
+        for row in alive:
+            off, on = pair(found.bases[row.start], row.trial) if not row.refused else (None, None)
+            if off is not None and on is not None:
+                row.effect = effect(race.of(on), race.of(off))
+        if race.over:
+            break
+        if number < len(steps):
+            halve(alive)
+        done = rung
+    for start, base in found.bases.items():
+        if made := race.of(base):
+            found.base_errors[start] = mean_errors(list(made.values()))
+
+
+def _run_rung(
+    found: Found, race: Race, parts: Sequence[Part], rows: Sequence[Row], told: Progress
+) -> None:
+    """Fit starting points and rows on some more parts, a part after the other."""
+    total, count = len(parts) * (len(found.bases) + len(rows)), 0
+    for part in parts:
+        for base in found.bases.values():
+            if not race.fit(base, part):
+                return
+            count += 1
+            told(count, total)
+        for row in rows:
+            if not row.refused and not _fit_row(found, race, part, row):
+                return
+            count += 1
+            told(count, total)
+
+
+def _fit_row(found: Found, race: Race, part: Part, row: Row) -> bool:
+    """Fit both sides of a row on a part; a row that cannot be run says why and is left at that."""
+    try:
+        return all(race.fit(side, part) for side in pair(found.bases[row.start], row.trial))
+    except OSError:  # a full disk, not the trial's own fault
+        raise
+    except GeoTLError as error:
+        row.refused = str(error)
+        return True
+
+
+def halve(rows: Iterable[Row]) -> None:
+    """Drop the half of each start's rows whose validation error fell least."""
+    scores: dict[str, dict[str, float]] = {}
+    for row in rows:
+        if row.effect is not None and not row.refused:
+            scores.setdefault(row.start, {})[row.name] = row.effect.validation.value
+    kept = {start: better_half(own) for start, own in scores.items()}
+    for row in rows:
+        row.dropped = row.name not in kept.get(row.start, set())

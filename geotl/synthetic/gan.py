@@ -1,17 +1,4 @@
-"""A small class-conditional GAN for tiles of any band count: its two networks and their training.
-
-The generator grows a tile from noise and a class, by doublings and convolutions (DCGAN, Radford
-et al. 2016; nearest neighbours in place of transposed convolutions, which leave a chequerboard,
-Odena et al. 2016). Noise and class set the scale and shift of every layer (self-modulation, Chen
-et al. 2019) after group normalisation, so that no tile hangs on its batch. The critic is
-spectrally normalised with a projection of the class (Miyato et al. 2018; Miyato & Koyama 2018) and
-a hinge loss; it sees real and made tiles in random flips and quarter turns alike (Zhao et al.
-2020), so that few tiles are harder to learn by heart. Two tiles of a class must differ where their
-noise does (mode seeking, Mao et al. 2019). Convolutions of the generator repeat a tile's edge: with
-zeros beyond it, every tile had a frame.
-
-Everything is in standardised space: each band minus its mean, over its sd.
-"""
+"""A conditional GAN for tiles: its two networks, their training, and the space they see DN in."""
 
 from __future__ import annotations
 
@@ -19,13 +6,18 @@ import copy
 import itertools
 import math
 from dataclasses import dataclass
+from typing import Any
 
+import numpy as np
 import torch
 import torch.nn.functional as F
+from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn.utils.parametrizations import spectral_norm
 
+from geotl.arrays import Float32s, Float64s, Floats, Int64s
 from geotl.console import Progress
+from geotl.data.tile_array import Pack, batch, statistics
 from geotl.errors import DataError
 from geotl.models.classifier import VIEWS, turn_view
 
@@ -285,3 +277,62 @@ def _in_views(tiles: Tensor, random: torch.Generator) -> Tensor:
     """Each tile in one of its eight views, drawn; gradients pass through."""
     views = torch.randint(VIEWS, (len(tiles),), generator=random).tolist()
     return torch.stack([turn_view(tile, view) for tile, view in zip(tiles, views, strict=True)])
+
+
+_ROWS_AT_ONCE = 256
+
+
+@dataclass(frozen=True)
+class Space:
+    """Each band's mean, sd and seen range, in DN, float64 [C], and the tiles' native type."""
+
+    mean: Float64s
+    sd: Float64s
+    low: Float64s
+    high: Float64s
+    dtype: np.dtype[Any]
+
+    def standardised(self, tiles: Floats) -> Float32s:
+        """DN [N, C, S, S] minus the mean, over the sd; a band without contrast becomes 0."""
+        sd = np.where(self.sd > 0, self.sd, 1.0)
+        return np.asarray((tiles - _planes(self.mean)) / _planes(sd), dtype=np.float32)
+
+    def in_dn(self, tiles: Floats) -> NDArray[Any]:
+        """Standardised tiles [N, C, S, S] in the native type, within the range seen.
+
+        >>> one = np.ones(1)
+        >>> space = Space(10 * one, 2 * one, 8 * one, 13 * one, np.dtype(np.uint8))
+        >>> space.in_dn(np.array([[[[-9.0, 0.3, 9.0]]]])).tolist()
+        [[[[8, 11, 13]]]]
+        """
+        values = tiles.astype(np.float64) * _planes(self.sd) + _planes(self.mean)
+        if self.dtype.kind in "iu":
+            values = np.rint(values)
+        return np.clip(values, _planes(self.low), _planes(self.high)).astype(self.dtype)
+
+
+def space_of(pack: Pack, rows: Int64s) -> Space:
+    """The space of some tiles: mean, sd and range of their valid pixels, and of no others.
+
+    Raises:
+        DataError: no rows, or a band without a valid pixel in them.
+    """
+    own = statistics(pack, rows)
+    low, high = np.full(len(own.mean), np.inf), np.full(len(own.mean), -np.inf)
+    for start in range(0, len(rows), _ROWS_AT_ONCE):
+        part = np.asarray(rows[start : start + _ROWS_AT_ONCE])
+        held = np.asarray(pack.images)[part].astype(np.float64)
+        seen = np.True_ if pack.valid is None else np.asarray(pack.valid)[part]
+        low = np.minimum(low, np.where(seen, held, np.inf).min(axis=(0, 2, 3)))
+        high = np.maximum(high, np.where(seen, held, -np.inf).max(axis=(0, 2, 3)))
+    return Space(own.mean, own.sd, low, high, pack.images.dtype)
+
+
+def standardised_tiles(pack: Pack, rows: Int64s, space: Space) -> Float32s:
+    """Packed tiles [n, C, S, S] in a space; invalid pixels become 0, the mean."""
+    held = batch(pack, rows, fill=space.mean)["image"].numpy()
+    return space.standardised(held)
+
+
+def _planes(values: Float64s) -> Float64s:
+    return values.reshape(-1, 1, 1)

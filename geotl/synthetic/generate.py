@@ -1,23 +1,21 @@
-"""`geotl generate`: synthetic tiles from a recipe's training tiles, and whether they help.
-
-The generator learns from the training side of a draw and from nothing else, anew for each draw.
-The tiles of the first draw are kept.
-"""
+"""`geotl generate`: synthetic tiles made, written and tried out, and their sheet."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
 import numpy as np
+from matplotlib.patches import Rectangle
 
+from geotl.arrays import UInt8s
 from geotl.console import Log, ProgressLine
-from geotl.data.fingerprints import wanted_bands
-from geotl.data.syntheticfiles import write_synthetic
+from geotl.data.manifest import write_synthetic
+from geotl.data.tile_array import wanted_bands
 from geotl.errors import DataError, OutputError
 from geotl.evaluation.learning_curve import Gain, gain
 from geotl.evaluation.metrics import Interval
@@ -25,14 +23,69 @@ from geotl.experiments.build import make_backbone, read_source, recipe_sensor, s
 from geotl.experiments.draws import Draw, Source, make_draw
 from geotl.experiments.recipe import Recipe, dump, resolve_root
 from geotl.experiments.run import rgb_positions
-from geotl.experiments.runfolder import RECIPE
+from geotl.experiments.save import RECIPE
 from geotl.io.files import whole_folder, write_text
-from geotl.reporting.figures import write_png
+from geotl.reporting.figures import FAINT, INK, ORANGE, canvas, encoded, shortened, write_png
 from geotl.reporting.rendering import quicklook, stretch_limits
-from geotl.studies.diagnosisparts import sampled
+from geotl.studies.diagnosis import sampled
 from geotl.synthetic.gan import GanSettings
-from geotl.synthetic.syntheticfigures import synthetic_sheet
 from geotl.synthetic.trial import Likeness, Made, Tried, in_pixels, make_tiles, try_out
+
+CELL, GAP, NAME, HEAD, FOOT = 0.82, 0.05, 1.5, 0.62, 0.34  # inches
+
+
+def synthetic_sheet(
+    rows: Mapping[str, tuple[Sequence[UInt8s], Sequence[UInt8s]]],
+    copies: Mapping[str, Sequence[bool]],
+    title: str,
+    note: str,
+) -> bytes:
+    """Draw a row for each class: its real tiles [h, w, 3] on the left, synthetic on the right.
+
+    Args:
+        rows: pictures of real and of synthetic tiles, by class.
+        copies: which of the synthetic ones are flagged; they are framed.
+        title: above all.
+        note: below all.
+    """
+    left = max((len(real) for real, _ in rows.values()), default=1)
+    right = max((len(made) for _, made in rows.values()), default=1)
+    width = NAME + (left + right) * (CELL + GAP) + 4 * GAP
+    height = HEAD + len(rows) * (CELL + GAP) + FOOT
+    figure = canvas(width, height)
+    figure.set_layout_engine("none")  # every tile's place is worked out here
+    second = NAME + left * (CELL + GAP) + 3 * GAP
+    for line, (name, (real, made)) in enumerate(rows.items()):
+        low = height - HEAD - (line + 1) * (CELL + GAP)
+        figure.text(
+            0.06 / width,
+            (low + CELL / 2) / height,
+            shortened(name),
+            va="center",
+            fontsize=8,
+            color=INK,
+        )
+        marks = [*[False] * len(real), *copies.get(name, [False] * len(made))]
+        starts = [NAME + i * (CELL + GAP) for i in range(len(real))]
+        starts += [second + i * (CELL + GAP) for i in range(len(made))]
+        for start, tile, mark in zip(starts, [*real, *made], marks, strict=True):
+            place = (start / width, low / height, CELL / width, CELL / height)
+            axes = figure.add_axes(place)
+            axes.imshow(np.asarray(tile), interpolation="nearest")
+            axes.set_axis_off()
+            if mark:
+                frame = Rectangle((0, 0), 1, 1, transform=axes.transAxes, fill=False)
+                frame.set(edgecolor=ORANGE, linewidth=3, clip_on=False)
+                axes.add_patch(frame)
+    top = (height - HEAD + 0.06) / height
+    figure.text(NAME / width, top, "real, learnt from", fontsize=8.5, color=FAINT)
+    figure.text(second / width, top, "synthetic", fontsize=8.5, color=FAINT)
+    figure.text(
+        0.06 / width, 1 - 0.1 / height, title, va="top", fontsize=11, color=INK, fontweight="bold"
+    )
+    figure.text(0.06 / width, 0.08 / height, note, va="bottom", fontsize=7.5, color=FAINT)
+    return encoded(figure)
+
 
 JSON_NAME, SHEET_NAME = "generation.json", "sheet.png"
 SHOWN = 5  # tiles of each kind and class on the sheet

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from pathlib import Path
 
-from geotl.data.syntheticfiles import write_synthetic
+from geotl.data.manifest import write_synthetic
 from geotl.experiments.draws import Draw, Source, with_synthetic
 from geotl.experiments.recipe import Recipe
 from geotl.studies.study_fits import Begin, Joined

@@ -23,7 +23,7 @@ from geotl.data.tile_array import Pack
 from geotl.models.backbone import parameter_groups
 from geotl.models.classifier import Frozen, TileClassifier
 from geotl.training.batches import epoch_order
-from geotl.training.frozen import FrozenViews, Tiles
+from geotl.training.features import FrozenViews, Tiles
 
 NOISE_TILES = 64
 BLOCK = 128  # tiles judged at once

@@ -1,12 +1,8 @@
-"""Linear heads on frozen features, fitted in seconds; whatever is chosen, folds choose it.
-
-Features come as [N, V, D]: N tiles, V views (flips and quarter turns) of each. A view is a
-training row of its own; the views of a tile never stand on both sides of a fold. Logits are
-averaged over views, which for a linear head is the logits of the averaged features.
-"""
+"""Heads on frozen features, logistic and discriminant, and the baseline of band statistics."""
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
@@ -14,7 +10,8 @@ import numpy as np
 from scipy.linalg import cho_factor, cho_solve
 from sklearn.linear_model import LogisticRegression
 
-from geotl.arrays import Floats, Int64s
+from geotl.arrays import Float64s, Floats, Int64s
+from geotl.data.tile_array import Pack
 from geotl.evaluation.evaluate import fit_temperature, softmax
 from geotl.training.losses import ClassWeights, class_weights
 
@@ -163,3 +160,42 @@ def _calibrated_loss(logits: Floats, truth: Int64s) -> tuple[float, float]:
     temperature = fit_temperature(logits, truth)
     chance = softmax(logits, temperature)[np.arange(len(truth)), truth]
     return float(-np.log(np.maximum(chance, 1e-12)).mean()), temperature
+
+
+PENALTIES = (0.01, 0.1, 1.0, 10.0, 100.0)
+
+
+def band_statistics(pack: Pack, rows: Int64s) -> Float64s:
+    """Mean and standard deviation of each band over a tile's valid pixels, [len(rows), 2C].
+
+    A band without a valid pixel counts as 0 in both.
+    """
+    blocks = []
+    for start in range(0, len(rows), 256):
+        part = rows[start : start + 256]
+        image = pack.images[part].astype(np.float64)
+        valid = np.ones(image.shape, bool) if pack.valid is None else np.asarray(pack.valid[part])
+        count = np.maximum(valid.sum(axis=(2, 3)), 1)
+        mean = np.where(valid, image, 0.0).sum(axis=(2, 3)) / count
+        about = np.where(valid, image - mean[:, :, None, None], 0.0)
+        blocks.append(np.hstack([mean, np.sqrt((about**2).sum(axis=(2, 3)) / count)]))
+    return np.concatenate(blocks)
+
+
+def band_statistics_logits(
+    table: Float64s, train: Int64s, labels: Int64s, test: Int64s, *, folds: Folds, classes: int
+) -> Floats:
+    """Logits [len(test), K] of logistic regression on band statistics, its penalty by folds.
+
+    Args:
+        table: band statistics of all tiles, [N, 2C].
+        train: rows learnt from.
+        labels: their classes.
+        test: rows to judge.
+        folds: inside the training labels.
+        classes: how many there are.
+    """
+    mean, sd = table[train].mean(axis=0), table[train].std(axis=0)
+    scaled = ((table - mean) / np.where(sd > 0, sd, 1.0))[:, None, :]
+    fit = functools.partial(logistic, num_classes=classes)
+    return choose(scaled[train], labels, folds, fit, PENALTIES).head.logits(scaled[test])

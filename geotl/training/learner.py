@@ -28,12 +28,11 @@ from geotl.models.backbone import freeze, parameter_groups
 from geotl.models.classifier import Frozen, TileClassifier
 from geotl.models.device import Precision
 from geotl.training.augment import Augmentation, augment
-from geotl.training.auxiliary import AuxiliaryHeads
 from geotl.training.averaging import WeightAverage, measuring, moving_norms
-from geotl.training.batches import derived_seed, epoch_order
-from geotl.training.callbacks import EpochLine
-from geotl.training.frozen import FrozenViews, Tiles, cacheable_views, frozen_bytes
+from geotl.training.batches import Mix, derived_seed, draw_mix, epoch_order, mix_tiles, mix_values
+from geotl.training.features import FrozenViews, Tiles, cacheable_views, frozen_bytes
 from geotl.training.losses import (
+    AuxiliaryHeads,
     ClassWeights,
     class_weights,
     cross_entropy,
@@ -41,9 +40,9 @@ from geotl.training.losses import (
     l2_penalty,
     smoothed,
 )
-from geotl.training.mixing import Mix, draw_mix, mix_tiles, mix_values
 from geotl.training.schedules import Schedule, rate_factor
 from geotl.training.trainer import (
+    EpochLine,
     checkpoints,
     history,
     interrupts,

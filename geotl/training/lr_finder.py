@@ -19,7 +19,7 @@ from geotl.arrays import Float64s
 from geotl.console import Progress
 from geotl.errors import DataError
 from geotl.models.classifier import TileClassifier
-from geotl.training.frozen import Tiles
+from geotl.training.features import Tiles
 from geotl.training.learner import Learner, TrainSettings
 
 LOWEST, HIGHEST = 1e-6, 1.0

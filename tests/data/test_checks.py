@@ -19,10 +19,9 @@ from geotl.data.checks import (
     twin_findings,
     validity_findings,
 )
-from geotl.data.likeness import Pair, copies, near_copies, overlaps
-from geotl.data.radiometrycheck import radiometry_findings
+from geotl.data.radiometry_checks import radiometry_findings
 from geotl.data.tile_array import pack
-from geotl.data.tile_statistics import QUANTILES, tile_facts
+from geotl.data.tile_statistics import QUANTILES, Pair, copies, near_copies, overlaps, tile_facts
 from geotl.data.tiles import index_folder
 from geotl.imagery.sensors import SENSORS, Sensor, custom_sensor
 from geotl.reporting.check_report import told, verdict

@@ -12,8 +12,7 @@ from helpers.memory_scene import UTM
 from helpers.tiles import ROOT, write_tile
 from rasterio.warp import Resampling, reproject
 
-from geotl.data.classrasters import classes_on, raster_labels
-from geotl.data.labels import read_labels
+from geotl.data.labels import classes_on, raster_labels, read_labels
 from geotl.errors import DataError
 from geotl.io.raster import Grid
 from geotl.io.vector import read_features, transformed, write_features

@@ -7,8 +7,7 @@ import numpy as np
 import pytest
 from helpers.tiles import write_tile
 
-from geotl.data.catalogue import index_tiles, list_tiles
-from geotl.data.manifest import index_manifest
+from geotl.data.manifest import index_manifest, index_tiles, list_tiles
 from geotl.data.tile_array import fingerprint, pack
 from geotl.errors import DataError
 from geotl.imagery.sensors import SENSORS, custom_sensor

@@ -9,7 +9,7 @@ from helpers.memory_scene import made_grid
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from geotl.data.coverage import on_pixels, pixel_shares, window_shares
+from geotl.data.placement import on_pixels, pixel_shares, window_shares
 from geotl.imagery.windows import Window
 
 BLOCK = Window(-2, 1, 9, 11)

@@ -10,7 +10,7 @@ import rasterio
 from helpers.tiles import write_tile
 
 from geotl.data import torchgeo_datasets
-from geotl.data.catalogue import index_tiles
+from geotl.data.manifest import index_tiles
 from geotl.data.tile_array import pack
 from geotl.errors import DataError
 from geotl.imagery.sensors import SENSORS

@@ -17,9 +17,7 @@ from helpers.tiles import write_tile
 from safetensors.numpy import load_file
 
 from geotl.cli.main import main
-from geotl.data.chips import Chip, ChipRules
-from geotl.data.occupied import Occupied, ground_of
-from geotl.data.unlabelledwindows import draw_windows
+from geotl.data.chips import Chip, ChipRules, Occupied, draw_windows, ground_of
 from geotl.errors import DataError
 from geotl.experiments.build import read_source, recipe_sensor
 from geotl.experiments.compare import Tally, fit_draw, unlabelled_head

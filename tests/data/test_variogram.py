@@ -6,8 +6,7 @@ import numpy as np
 import pytest
 
 from geotl.data.footprints import locate
-from geotl.data.spatial_splits import block_of
-from geotl.data.variogram import SHAPES, suggest_block_m, variogram
+from geotl.data.spatial_splits import SHAPES, block_of, suggest_block_m, variogram
 from geotl.errors import DataError
 
 PLACES = np.random.default_rng(0).uniform(0, 6000, (300, 2))

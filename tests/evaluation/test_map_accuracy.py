@@ -14,13 +14,12 @@ from rasterio.transform import from_origin
 from geotl.cli.main import main
 from geotl.errors import DataError
 from geotl.evaluation.area_estimation import estimate
-from geotl.evaluation.class_map import open_map, read_names, windows
+from geotl.evaluation.class_map import open_map, random_pixels, read_names, survey, windows
 from geotl.evaluation.map_accuracy import assess_points, assess_raster
-from geotl.evaluation.mapsampling import draw_sample, plan_sample
-from geotl.evaluation.mapsurvey import random_pixels, survey
+from geotl.evaluation.reference_points import draw_sample, plan_sample
 from geotl.io.geodesy import areal_scales, row_areas_m2
 from geotl.io.raster import Grid
-from geotl.reporting.mapfigures import areas_figure
+from geotl.reporting.accuracy_report import areas_figure
 
 ROOT = Path(__file__).resolve().parents[2]
 SAMPLE = ROOT / "sample_tiles"

@@ -7,8 +7,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from geotl.errors import DataError
-from geotl.evaluation.advising import next_steps
 from geotl.evaluation.metrics import wilson
+from geotl.evaluation.next_steps import next_steps
 from geotl.evaluation.overfitting import diagnose, difference, exact, side, tiles_to_tell
 from geotl.evaluation.regularisers import everything_off, regularisers, value_of
 from geotl.experiments.recipe import Recipe

@@ -9,8 +9,16 @@ import pytest
 import torch
 
 from geotl.data.tile_array import Pack
-from geotl.experiments.explain import CELLS, Embedding, confused_pairs, embedded, occlusion, typical
-from geotl.experiments.insights import Insight, pictures_of
+from geotl.experiments.explain import (
+    CELLS,
+    Embedding,
+    Insight,
+    confused_pairs,
+    embedded,
+    occlusion,
+    pictures_of,
+    typical,
+)
 from geotl.models.classifier import Normalise
 from geotl.reporting import explain_figures
 from geotl.reporting.explain_figures import embedding_figure, evidence_figure, pairs_figure

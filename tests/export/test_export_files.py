@@ -19,7 +19,7 @@ from geotl.cli.main import main
 from geotl.errors import ModelError
 from geotl.export.deployable import deployed
 from geotl.export.exporter import KINDS, export_bare, export_graph
-from geotl.export.parity import example_tiles
+from geotl.export.graphs import example_tiles
 from geotl.mapping.task import MapOptions
 from geotl.models.model_file import ModelFile, load, read_header, save
 

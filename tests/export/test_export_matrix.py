@@ -8,10 +8,9 @@ import numpy as np
 import pytest
 import torch
 
-from geotl.export.deployable import Deployed
+from geotl.export.deployable import Deployed, folded, halved
 from geotl.export.exporter import KINDS
-from geotl.export.lightening import folded, halved
-from geotl.export.parity import LIMITS, Limits, compare
+from geotl.export.graphs import LIMITS, Limits, compare
 from geotl.models.classifier import FeatureSpec, Normalise, TileClassifier
 from geotl.models.registry import REGISTRY, build_backbone
 

@@ -16,8 +16,7 @@ from geotl.cli.main import main
 from geotl.errors import ModelError, OutputError, UnfinishedError
 from geotl.export import exporter
 from geotl.export.exporter import KINDS, export_graph
-from geotl.export.graphs import run_onnx
-from geotl.export.parity import LIMITS, Parity, example_tiles
+from geotl.export.graphs import LIMITS, Parity, example_tiles, run_onnx
 from geotl.inference.onnx_file import read_passport
 from geotl.models.model_file import load
 

@@ -315,7 +315,7 @@ def test_push_to_hub_uploads_the_folder(folder, monkeypatch):
 
 
 def test_licences_that_are_no_short_words_have_a_name(model):
-    from geotl.export.cardheader import front_matter
+    from geotl.export.model_card import front_matter
 
     told = front_matter(load(model), "Terms of the lab")
     assert (told["license"], told["license_name"]) == ("other", "Terms of the lab")

@@ -17,9 +17,8 @@ from geotl.errors import DataError, UnfinishedError
 from geotl.export import exporter
 from geotl.export.deployable import deployed
 from geotl.export.exporter import Rounding, export_graph
-from geotl.export.graphs import run_onnx
-from geotl.export.parity import LIMITS, compare, example_tiles
-from geotl.export.roundingloss import MOST_CALIBRATING, halves, judge, points_lost, raw_batches
+from geotl.export.graphs import LIMITS, compare, example_tiles, run_onnx
+from geotl.export.quantise import MOST_CALIBRATING, halves, judge, points_lost, raw_batches
 from geotl.inference.onnx_file import read_passport
 from geotl.models.model_file import load
 

@@ -19,10 +19,17 @@ from hypothesis import strategies as st
 from geotl.cli.main import main
 from geotl.errors import DataError, OutputError
 from geotl.export import qgis_deepness
-from geotl.export.deepnesstiles import metadata, overlap_px, tile_layout
 from geotl.export.deployable import deployed
-from geotl.export.qgis_deepness import DeepnessOptions, advice, as_the_plugin, export_deepness
-from geotl.export.spreading import Spread
+from geotl.export.qgis_deepness import (
+    DeepnessOptions,
+    Spread,
+    advice,
+    as_the_plugin,
+    export_deepness,
+    metadata,
+    overlap_px,
+    tile_layout,
+)
 from geotl.inference.onnx_file import open_session, read_passport
 from geotl.inference.window_grid import WindowGrid
 from geotl.models.model_file import load

@@ -18,9 +18,8 @@ from geotl.cli.main import main
 from geotl.data.footprints import ground_in_degrees
 from geotl.errors import ModelError, OutputError
 from geotl.export.exporter import export_graph
-from geotl.export.itemfiles import write_item
-from geotl.export.mlmassets import assets_of
-from geotl.export.stac_checks import faults, place_faults
+from geotl.export.stac_assets import assets_of
+from geotl.export.stac_checks import faults, place_faults, write_item
 from geotl.export.stac_mlm import bounds_of, mlm_item
 from geotl.models.model_file import load
 
@@ -215,7 +214,7 @@ def test_a_wrong_item_is_not_written(model, folder, monkeypatch):
         made["properties"]["mlm:name"] = "?"
         return made
 
-    monkeypatch.setattr("geotl.export.itemfiles.mlm_item", wrong)
+    monkeypatch.setattr("geotl.export.stac_checks.mlm_item", wrong)
     with pytest.raises(OutputError, match="STAC item not written: mlm:name"):
         write_item(load(model), folder / "wrong.json")
     assert not (folder / "wrong.json").exists()

@@ -21,7 +21,7 @@ from geotl.imagery.band_files import read_folder
 from geotl.imagery.scene import open_scene, open_scenes
 from geotl.imagery.sensors import SENSORS, custom_sensor, to_reflectance
 from geotl.imagery.windows import Window, pixel_of
-from geotl.io import rasterwindows
+from geotl.io import images
 from geotl.io.raster import read
 
 L1C, L2A, N0400 = (SENSORS[f"sentinel2_{n}"] for n in ("l1c", "l2a", "l2a_n0400"))
@@ -521,7 +521,7 @@ def open_files(folder: Path) -> int:
 
 @pytest.mark.skipif(not Path("/proc/self/fd").is_dir(), reason="counts open files through /proc")
 def test_threads_read_alike_and_files_are_closed(tmp_path, in_parts, monkeypatch):
-    monkeypatch.setattr(rasterwindows, "_IDLE", 5)
+    monkeypatch.setattr(images, "_IDLE", 5)
     folder = folder_scene(tmp_path / "s")
     scene, whole = open_scene(folder, L2A, SIDES), read_folder(folder, L2A, list(SIDES))
     windows = [Window(r, c, 11, 13) for r in range(0, 37, 3) for c in range(0, 35, 5)] * 4

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from geotl.errors import BandError, DataError
-from geotl.imagery.bands import band_key
+from geotl.imagery.sensor_table import band_key
 from geotl.imagery.sensors import (
     SENSORS,
     custom_sensor,

@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from geotl.errors import DataError
-from geotl.imagery.alignment import align, resample
+from geotl.imagery.windows import align, resample
 from geotl.io.raster import Grid
 
 EAST, NORTH = 500000.0, 4600000.0

@@ -15,18 +15,15 @@ from rasterio.transform import from_origin
 
 from geotl.api import load
 from geotl.cli.main import main
-from geotl.data.chips import ChipRules, place_chips
+from geotl.data.chips import ChipRules, Occupied, place_chips
 from geotl.data.labels import read_labels
-from geotl.data.occupied import Occupied
 from geotl.data.placement import window_about, windows_of
 from geotl.data.tile_array import to_batch
 from geotl.imagery.scene import open_scenes
 from geotl.imagery.sensors import get_sensor
-from geotl.inference.active_learning import open_for, suggest
+from geotl.inference.active_learning import open_for, suggest, training_ground, training_px_m
 from geotl.inference.applicability import area_of_applicability
-from geotl.inference.candidates import candidates, look
-from geotl.inference.suggesting import choose
-from geotl.inference.trainingground import training_ground, training_px_m
+from geotl.inference.candidates import candidates, choose, look
 from geotl.models.classifier import over_views, view_logits
 
 pytestmark = pytest.mark.usefixtures("one_thread", "own_cache")

@@ -21,9 +21,8 @@ from geotl.inference.dense_correction import KINDS, LEAST_WINDOWS, Sample, fitte
 from geotl.inference.sliding_window import Sweep, look
 from geotl.mapping import run as mapmaking
 from geotl.mapping.blocks import Plan
-from geotl.mapping.interest import whole
 from geotl.mapping.plan import _runs, _spread, planned, sample_of, settled
-from geotl.mapping.task import MapOptions, Task, window_grid
+from geotl.mapping.task import MapOptions, Task, whole, window_grid
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 VIEWS = 2

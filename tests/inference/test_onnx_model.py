@@ -24,9 +24,8 @@ from geotl.export.exporter import export_graph
 from geotl.export.metadata import PASSPORT_VERSION
 from geotl.imagery.scene_list import Entry
 from geotl.inference import onnx_file, onnx_model
-from geotl.inference.engines import ENGINES, open_runner
 from geotl.inference.onnx_file import read_passport, seal
-from geotl.inference.onnx_model import open_served
+from geotl.inference.onnx_model import ENGINES, open_runner, open_served
 from geotl.mapping.jobs import Job, mark_of
 from geotl.mapping.task import MapOptions
 from geotl.models.model_file import load

@@ -18,13 +18,12 @@ from geotl.lecture import (
     explicit,
     fitting,
     implicit,
-    lectureaugmentation,
     lectureresidual,
-    lecturestages,
     run,
+    stages,
     transfer,
 )
-from geotl.lecture.lecturepanels import Bars, Effect, Histograms, Lines, Pictures, Series
+from geotl.lecture.figures import Bars, Effect, Histograms, Lines, Pictures, Series
 from geotl.lecture.recipes import (
     NUMBERS,
     Batchnorm,
@@ -234,7 +233,7 @@ KINDS = {
 def test_augmentations_keep_their_promises(kind: Augmentation) -> None:
     numbers = NUMBERS["augmentation"](shots=4)
     source, rows = sample(numbers.region, numbers.bands), draw(numbers, 0)
-    found = lectureaugmentation.promises(source, rows, kind)
+    found = explicit.promises(source, rows, kind)
     assert found.held, found.measured
 
 
@@ -244,10 +243,10 @@ def test_a_broken_augmentation_does_not_pass(name: str, monkeypatch: pytest.Monk
         after = augment(batch, *args, **more)
         return after | {"image": after["image"] * 1.05 + 1}
 
-    monkeypatch.setattr(lectureaugmentation, "augment", broken)
+    monkeypatch.setattr(explicit, "augment", broken)
     numbers = NUMBERS["augmentation"](shots=4)
     source, rows = sample(numbers.region, numbers.bands), draw(numbers, 0)
-    assert not lectureaugmentation.promises(source, rows, KINDS[name]).held
+    assert not explicit.promises(source, rows, KINDS[name]).held
 
 
 def test_dropout_takes_three_in_ten_and_scales_the_rest() -> None:
@@ -348,10 +347,10 @@ def test_coherence_tells_an_edge_from_noise_and_a_blob() -> None:
     noise = torch.randn(200, 4, 7, 7, generator=torch.Generator().manual_seed(0))
     y, x = torch.meshgrid(torch.arange(-3.0, 4), torch.arange(-3.0, 4), indexing="ij")
     blob = torch.exp(-(x * x + y * y) / 4).expand(1, 1, 7, 7)
-    assert lecturestages.coherence(edge)[0] == pytest.approx(1)
-    assert lecturestages.coherence(slanted)[0] > 0.95
-    assert lecturestages.coherence(noise).mean() < 0.3
-    assert lecturestages.coherence(blob)[0] < 0.2
+    assert stages.coherence(edge)[0] == pytest.approx(1)
+    assert stages.coherence(slanted)[0] > 0.95
+    assert stages.coherence(noise).mean() < 0.3
+    assert stages.coherence(blob)[0] < 0.2
 
 
 # ------------------------------------------------------------------------------- architectures

@@ -18,7 +18,7 @@ from rasterio.transform import from_origin
 from geotl.errors import DataError, OutputError
 from geotl.io.geodesy import row_areas_m2
 from geotl.io.raster import describe
-from geotl.mapping.mappolygons import write_polygons
+from geotl.mapping.outputs import write_polygons
 
 CLASSES = ("field, wet", "town", "water")
 PLACES = {

@@ -45,7 +45,7 @@ from geotl.evaluation.class_map import open_map
 from geotl.evaluation.sample_design import training_boxes
 from geotl.inference.applicability import area_of_applicability
 from geotl.io.raster import Grid
-from geotl.mapping.mapinputs import pixel_m
+from geotl.mapping.plan import pixel_m
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 STEP = 8

@@ -14,8 +14,8 @@ from rasterio.transform import Affine
 from geotl.errors import DataError
 from geotl.imagery.windows import Window
 from geotl.io.raster import Grid
-from geotl.mapping.mapfiles import map_writer, to_cog
-from geotl.mapping.mosaics import areas_table, overlapping, write_mosaics
+from geotl.mapping.layers import map_writer, to_cog
+from geotl.mapping.many_scenes import areas_table, overlapping, write_mosaics
 
 CLASSES, COLOURS = ("field & <wet>", "town"), ("#11aa22", "#cc3344")
 

@@ -10,8 +10,9 @@ import pytest
 from matplotlib.image import imread
 
 from geotl.evaluation.evaluate import evaluate, reliability, wilson
-from geotl.reporting import diagnosisfigures, figures
-from geotl.reporting.diagnosisfigures import head_figure
+from geotl.reporting import curve_figures as diagnosisfigures
+from geotl.reporting import figures
+from geotl.reporting.curve_figures import head_figure
 from geotl.reporting.figures import (
     baselines_figure,
     calibration_figure,

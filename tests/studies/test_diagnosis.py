@@ -15,9 +15,9 @@ from geotl.evaluation.regularisers import regularisers
 from geotl.experiments.compare import Tally
 from geotl.experiments.recipe import load
 from geotl.reporting.html import page_html, section_html, table_html
-from geotl.studies import diagnosis, diagnosisparts
+from geotl.studies import diagnosis
+from geotl.studies.diagnosis import Extent, without_regularisers
 from geotl.studies.diagnosis_report import regularisers_table
-from geotl.studies.diagnosisparts import Extent, without_regularisers
 
 pytestmark = pytest.mark.usefixtures("one_thread", "own_cache")
 
@@ -185,7 +185,7 @@ def test_the_judged_tiles_are_never_learnt_from(
     tiles: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     seen: dict[str, set[int]] = {"learnt": set(), "judged": set()}
-    real = diagnosisparts.memorise
+    real = diagnosis.memorise
 
     def noting(network, held, **more):  # type: ignore[no-untyped-def]
         if held.pack.fingerprint.startswith("noise"):
@@ -197,9 +197,9 @@ def test_the_judged_tiles_are_never_learnt_from(
         seen["judged"] |= set(rows.tolist())
         return predict(network, pack, rows, **more)
 
-    predict = diagnosisparts.predict_rows
-    monkeypatch.setattr(diagnosisparts, "memorise", noting)
-    monkeypatch.setattr(diagnosisparts, "predict_rows", named)
+    predict = diagnosis.predict_rows
+    monkeypatch.setattr(diagnosis, "memorise", noting)
+    monkeypatch.setattr(diagnosis, "predict_rows", named)
     assert diagnosed(tiles, tmp_path / "d", "strategy=scratch", "train.epochs=1") == 0
     assert len(seen["learnt"]) == len(seen["judged"]) == 12
     assert not seen["learnt"] & seen["judged"]

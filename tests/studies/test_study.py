@@ -18,9 +18,8 @@ from geotl.experiments.build import build_network, make_plan, read_source, recip
 from geotl.experiments.draws import make_draw
 from geotl.experiments.recipe import load
 from geotl.studies import study_techniques
-from geotl.studies.study_fits import Fits, labelled_source, make_part, of_part
+from geotl.studies.study_fits import Fits, Found, labelled_source, make_part, of_part
 from geotl.studies.study_techniques import Trial, changed, pair
-from geotl.studies.studyfound import Found
 from geotl.training.batches import epoch_order
 from geotl.training.learner import Tiles
 from geotl.training.strategies import fit_strategy

@@ -12,11 +12,11 @@ from geotl.errors import DataError, RecipeError
 from geotl.evaluation.metrics import Interval
 from geotl.experiments.recipe import Recipe, load
 from geotl.studies import study_techniques
+from geotl.studies.study import best_of, combined
 from geotl.studies.study_effects import Effect, Errors, better_half, effect, paired, rungs
+from geotl.studies.study_fits import Candidate, Found, Row
 from geotl.studies.study_report import study_csv, study_md
 from geotl.studies.study_techniques import AS_IT_IS, TRAINED, Trial, alternative, changed, pair
-from geotl.studies.studyadvice import best_of, combined
-from geotl.studies.studyfound import Candidate, Found, Row
 
 WEIGHTS = ["model.weights=w.pth", "split.shots=10"]
 PROBE = load(None, [*WEIGHTS, "strategy=probe"])

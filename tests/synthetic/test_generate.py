@@ -14,7 +14,7 @@ import torch
 from helpers.tiles import write_tile
 
 from geotl.cli.main import main
-from geotl.data.syntheticfiles import read_synthetic
+from geotl.data.manifest import read_synthetic
 from geotl.data.tiles import index_folder
 from geotl.errors import DataError
 from geotl.experiments.build import read_source, recipe_sensor, settle
@@ -30,8 +30,7 @@ from geotl.synthetic.gan import (
     made_tiles,
     train_generator,
 )
-from geotl.synthetic.novelty import novelty
-from geotl.synthetic.trial import beside, make_tiles
+from geotl.synthetic.trial import beside, make_tiles, novelty
 
 pytestmark = pytest.mark.usefixtures("one_thread", "own_cache")
 

@@ -16,7 +16,8 @@ from geotl.cli.main import main
 from geotl.experiments.build import read_source, recipe_sensor, settle
 from geotl.experiments.draws import Draw, Source, make_draw
 from geotl.experiments.recipe import load
-from geotl.studies.study_fits import Fits, labelled_source, make_part
+from geotl.studies.study import judged_once
+from geotl.studies.study_fits import Candidate, Fits, Found, labelled_source, make_part
 from geotl.studies.study_report import recommended_yaml
 from geotl.studies.study_techniques import (
     AS_IT_IS,
@@ -26,8 +27,6 @@ from geotl.studies.study_techniques import (
     pair,
     trained_start,
 )
-from geotl.studies.studyadvice import judged_once
-from geotl.studies.studyfound import Candidate, Found
 from geotl.synthetic import study
 from geotl.synthetic.trial import Made
 

@@ -13,8 +13,8 @@ from geotl.data.tile_array import Pack
 from geotl.models.classifier import FeatureSpec, Normalise, TileClassifier
 from geotl.models.registry import REGISTRY, build_backbone, freeze
 from geotl.training.augment import Augmentation
-from geotl.training.auxiliary import AuxiliaryHeads, active_auxiliaries
 from geotl.training.learner import Learner, Tiles, TrainSettings, fit
+from geotl.training.losses import AuxiliaryHeads, active_auxiliaries
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from geotl.training.mixing import Mix, draw_mix, mix_tiles, mix_values
+from geotl.training.batches import Mix, draw_mix, mix_tiles, mix_values
 
 
 def made(bands: int = 3, tiles: int = 16, size: int = 20):

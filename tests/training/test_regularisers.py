@@ -19,7 +19,7 @@ from geotl.models.registry import build_backbone
 from geotl.training.augment import Augmentation
 from geotl.training.averaging import adapt_batchnorm
 from geotl.training.batches import balanced
-from geotl.training.frozen import Tiles
+from geotl.training.features import Tiles
 from geotl.training.heads import logistic
 from geotl.training.learner import Learner, TrainSettings, fit
 from geotl.training.losses import class_weights, cross_entropy, decaying, l2_penalty, smoothed

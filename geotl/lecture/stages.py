@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from geotl.arrays import Float64s
-from geotl.lecture.lecturepanels import (
+from geotl.lecture.figures import (
     Effect,
     Finding,
     Lines,
