@@ -17,10 +17,11 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from geotl.arrays import Floats
 from geotl.evaluation.metrics import wilson
 from geotl.export.deployable import deployed
 from geotl.export.exporter import KINDS, GraphFormat, Rounding, export_bare, export_graph
-from geotl.export.graphs import Floats, Precision, Runner, running
+from geotl.export.graphs import Precision, Runner, running
 from geotl.export.quantise import halves, raw_batches
 from geotl.models.model_file import ModelFile, load
 

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import datetime
 import json
 import os
 import re
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from datetime import datetime
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 from urllib.parse import unquote, urlsplit
@@ -208,7 +207,7 @@ def write_item(
     if model.path is None:
         raise ModelError("a model that lies in no file has no item; save it first")
     assets = assets_of(model.path, others, path)
-    written = datetime.datetime.fromtimestamp(model.path.stat().st_mtime, datetime.UTC)
+    written = datetime.fromtimestamp(model.path.stat().st_mtime, UTC)
     ground = training_ground_of(model)
     item = mlm_item(model, assets, ground=ground, written=written, licence=licence)
     check_item(item, path.resolve().parent)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
+import importlib.resources
 import os
 import shutil
 import tempfile
@@ -148,3 +149,14 @@ def cache_folder() -> Path:
     if given := os.environ.get("GEOTL_CACHE"):
         return Path(given)
     return Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache")) / "geotl"
+
+
+def asset(package: str, name: str) -> str:
+    """A style sheet or script that a package carries, to begin on a line of its own.
+
+    Args:
+        package: dotted name of the package.
+        name: of the file in its folder `assets`.
+    """
+    folder = importlib.resources.files(package) / "assets"
+    return "\n" + (folder / name).read_text(encoding="utf-8")

@@ -15,7 +15,7 @@ from geotl.console import Log, ProgressLine
 from geotl.errors import ModelError
 from geotl.evaluation.evaluate import plain
 from geotl.experiments.recipe import lectures
-from geotl.io.files import write_text
+from geotl.io.files import asset, write_text
 from geotl.lecture import (
     architectures,
     explicit,
@@ -27,18 +27,7 @@ from geotl.lecture import (
 from geotl.lecture.figures import Shown, panels_figure
 from geotl.lecture.recipes import PARTS, LectureRecipe, load_lecture
 from geotl.reporting.figures import write_png
-from geotl.reporting.html import Picture, figure_html
-from geotl.reporting.pagestyle import STYLE
-
-OWN = """
-.claim { margin: 0 0 .8rem; padding: .5rem .9rem; border-left: 4px solid var(--blue); }
-.claim.missed { border-color: var(--orange); background: #fff7f0; }
-.claim p { margin: 0; max-width: none; }
-.claim .said { font-weight: 600; }
-.claim .measured { color: var(--faint); font-size: .92rem; margin-top: .25rem; }
-h3 { font-size: 1.1rem; margin: 2.2rem 0 .5rem; }
-.claim, h3 { break-inside: avoid; break-after: avoid; }
-"""
+from geotl.reporting.html import Picture, figure_html, report_style
 
 
 def page_of(told: Sequence[Mapping[str, Any]], pictures: Mapping[str, Path]) -> str:
@@ -58,10 +47,11 @@ def page_of(told: Sequence[Mapping[str, Any]], pictures: Mapping[str, Path]) -> 
         "with geotl. A claim that did not hold there may hold elsewhere: what is told is what was "
         "measured, with the command that measures it again."
     )
+    style = report_style() + asset("geotl.lecture", "lecture.css")
     return (
         '<!doctype html><html lang="en"><head><meta charset="utf-8">'
         '<meta name="viewport" content="width=device-width, initial-scale=1">'
-        f"<title>geotl: the lecture made visible</title><style>{STYLE}{OWN}</style></head>"
+        f"<title>geotl: the lecture made visible</title><style>{style}</style></head>"
         '<body><main><p class="eyebrow">geotl lecture --all</p>'
         "<h1>La régularisation rendue visible<br>Regularisation made visible</h1>"
         f'<p class="verdict">{sum(held)} of {len(held)} claims held, in {len(told)} '

@@ -15,12 +15,11 @@ from typing import Any
 import numpy as np
 
 from geotl.arrays import Pixels
-from geotl.io.files import whole_file, write_text
+from geotl.io.files import asset, whole_file, write_text
 from geotl.io.geodesy import ground_of
 from geotl.mapping.cartography import confidence_ramp, jpeg, map_figure, rgb_of
 from geotl.mapping.graticule import lattice
 from geotl.mapping.layers import Areas
-from geotl.mapping.pagescript import MAP_SCRIPT, MAP_STYLE
 from geotl.mapping.preview import Look, counts_of, mean_of, picture_of, read_look
 from geotl.mapping.provenance import MapFacts, honest_notes, subtitle
 from geotl.mapping.task import PAGE, SHEET, Task
@@ -111,7 +110,11 @@ def map_html(look: Look, facts: MapFacts, sheet: bytes) -> str:
     safe = told.replace("<", "\\u003c")  # a class may be called </script>
     data = f'<script type="application/json" id="map-data">{safe}</script>\n'
     return page_html(
-        facts.title, "".join(parts) + data, kind="map", style=MAP_STYLE, script=MAP_SCRIPT
+        facts.title,
+        "".join(parts) + data,
+        kind="map",
+        style=asset("geotl.mapping", "map.css"),
+        script=asset("geotl.mapping", "map.js"),
     )
 
 

@@ -24,8 +24,7 @@ from numpy.typing import ArrayLike
 from geotl.evaluation.evaluate import Evaluation, Interval, Spread
 from geotl.evaluation.metrics import UNLABELLED
 from geotl.evaluation.next_steps import Step
-from geotl.io.files import write_text
-from geotl.reporting.pagestyle import STYLE
+from geotl.io.files import asset, write_text
 
 Cell = str | int | float | None
 
@@ -276,6 +275,11 @@ def section_html(name: str, heading: str, body: str) -> str:
     )
 
 
+def report_style() -> str:
+    """How every page looks, on screens and on paper."""
+    return asset("geotl.reporting", "report.css")
+
+
 def page_html(
     title: str, body: str, *, kind: str = "report", style: str = "", script: str = ""
 ) -> str:
@@ -296,7 +300,7 @@ def page_html(
         '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
         '<meta http-equiv="Content-Security-Policy" content="default-src \'none\'; '
         f"img-src data:; style-src 'unsafe-inline'{policy}\">\n"
-        f"<title>{escape(title)}: {kind}</title>\n<style>{STYLE}{style}</style>\n</head>\n"
+        f"<title>{escape(title)}: {kind}</title>\n<style>{report_style()}{style}</style>\n</head>\n"
         f"<body>\n<main>\n{body}</main>\n{last}</body>\n</html>\n"
     )
 

@@ -18,7 +18,6 @@ from geotl.lecture import (
     explicit,
     fitting,
     implicit,
-    lectureresidual,
     run,
     stages,
     transfer,
@@ -402,7 +401,7 @@ def test_googlenets_block_is_several_kernels_put_together() -> None:
 
 
 def test_a_zeroed_residual_block_is_the_identity_and_a_plain_one_is_not() -> None:
-    assert held(lectureresidual.zeroed_residual(Levels())) == {
+    assert held(architectures.zeroed_residual(Levels())) == {
         "identity": True,
         "shortcut": True,
     }
@@ -410,7 +409,7 @@ def test_a_zeroed_residual_block_is_the_identity_and_a_plain_one_is_not() -> Non
 
 def test_plain_and_residual_have_the_same_weights_but_for_the_shortcuts() -> None:
     residual, _ = build_backbone("resnet18", ["grey"], cut_after="layer2", seed=2)
-    plain = lectureresidual.without_shortcuts(residual)
+    plain = architectures.without_shortcuts(residual)
     mine, theirs = plain.state_dict(), residual.state_dict()
     assert {name for name in theirs if name not in mine} == {
         name for name in theirs if "downsample" in name

@@ -1,57 +1,3 @@
-"""The map page's own script and style: a map to move about in, without any library.
-
-Pixels come as zlib streams in base64 and are put on canvases; nothing is read back from a canvas,
-which some browsers blur on purpose. Where a browser cannot unpack them, the sheet stays.
-"""
-
-from __future__ import annotations
-
-MAP_STYLE = """
-.viewer { margin: 1.4rem 0 .6rem; }
-.viewer .still { border: 1px solid var(--rule); border-radius: 6px; }
-.viewer .live { display: none; }
-.ready .viewer .live { display: block; }
-.ready .viewer .still { display: none; }
-.tools { display: flex; flex-wrap: wrap; gap: .5rem 1.4rem; align-items: center;
-  font-size: .92rem; margin: 0 0 .6rem; }
-.tools fieldset { border: 0; padding: 0; margin: 0; display: flex; flex-wrap: wrap; gap: .9rem; }
-.tools legend { position: absolute; width: 1px; height: 1px; overflow: hidden;
-  clip-path: inset(50%); }
-.tools label { display: inline-flex; gap: .4rem; align-items: center; }
-.tools input[type=range] { width: 8rem; accent-color: var(--blue); }
-.tools input[type=radio] { accent-color: var(--blue); }
-.tools .zoom { margin-left: auto; display: flex; gap: .3rem; }
-.tools button, .pick { font: inherit; color: var(--ink); background: #fff; cursor: pointer; }
-.tools button { min-width: 2.2rem; height: 2.2rem; border: 1px solid #aeb8c2;
-  border-radius: 5px; }
-.tools button:hover { background: var(--wash); }
-.stage { position: relative; height: min(72vh, 44rem); border: 1px solid #aeb8c2;
-  border-radius: 6px; overflow: hidden; background: repeating-linear-gradient(135deg, #fff 0 6px,
-  #dfe4e9 6px 7px); }
-.stage canvas { position: absolute; inset: 0; width: 100%; height: 100%; cursor: crosshair;
-  touch-action: none; }
-.stage canvas:focus-visible { outline: 3px solid var(--blue); outline-offset: -3px; }
-.bar-of-scale { position: absolute; left: .7rem; bottom: .7rem; background: rgb(255 255 255 / .88);
-  padding: .15rem .5rem .35rem; border-radius: 4px; font-size: .8rem; pointer-events: none; }
-.bar-of-scale i { display: block; height: 5px; border: 1.5px solid var(--ink); border-top: 0; }
-.north { position: absolute; right: .7rem; top: .7rem; width: 2.1rem; height: 2.1rem;
-  background: rgb(255 255 255 / .88); border-radius: 50%; pointer-events: none; }
-.here { display: block; min-height: 1.6em; margin: .5rem 0 0; font-variant-numeric: tabular-nums; }
-.here b { font-weight: 600; }
-.legend .pick { border: 0; padding: 0; text-align: left; }
-.legend .pick:hover { text-decoration: underline; }
-.legend [aria-pressed=true] { font-weight: 700; color: var(--blue); }
-.legend .none { background: repeating-linear-gradient(135deg, #fff 0 3px, #b9c2cb 3px 4px); }
-.ramp { display: inline-block; width: 9rem; height: .7em; vertical-align: baseline;
-  border: 1px solid var(--rule); }
-@media print {
-  .ready .viewer .live, .noprint { display: none; }
-  .ready .viewer .still { display: block; }
-  .viewer .still { width: 100%; }
-}
-"""
-
-MAP_SCRIPT = """
 'use strict';
 (async () => {
   const told = JSON.parse(document.getElementById('map-data').textContent);
@@ -242,7 +188,7 @@ MAP_SCRIPT = """
 
   // map.html#at=COLUMN,ROW,ZOOM opens at that pixel.
   const opened = () => {
-    const at = /^#at=([\\d.]+),([\\d.]+)(?:,([\\d.]+))?$/.exec(location.hash);
+    const at = /^#at=([\d.]+),([\d.]+)(?:,([\d.]+))?$/.exec(location.hash);
     if (!at) return;
     const [w, h] = size();
     zoom = Number(at[3] || 8);
@@ -258,4 +204,3 @@ MAP_SCRIPT = """
   new ResizeObserver(again).observe(canvas);
   document.body.dataset.viewer = 'ready';
 })().catch(error => { document.body.dataset.viewer = `still: ${error.message}`; });
-"""
