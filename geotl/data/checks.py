@@ -13,7 +13,14 @@ from geotl.console import Progress
 from geotl.data.findings import Finding, by_gravity, many
 from geotl.data.radiometry_checks import radiometry_findings, saturation_finding
 from geotl.data.tile_array import Pack
-from geotl.data.tile_statistics import Pair, TileFacts, copies, near_copies, overlaps, tile_facts
+from geotl.data.tile_statistics import (
+    TileFacts,
+    TilePair,
+    copies,
+    near_copies,
+    overlaps,
+    tile_facts,
+)
 from geotl.data.tiles import TileIndex
 from geotl.imagery.sensors import Sensor
 
@@ -47,8 +54,8 @@ class Checked:
     facts: TileFacts
     sizes: dict[tuple[int, int], int]
     copies: list[list[int]]
-    near: list[Pair]
-    overlapping: list[Pair]
+    near: list[TilePair]
+    overlapping: list[TilePair]
     far: list[tuple[int, float]]
     findings: list[Finding]
 
@@ -81,7 +88,7 @@ def check_tiles(
     seen = copied | {(pair.first, pair.second) for pair in near}
     other = [pair for pair in shared if (pair.first, pair.second) not in seen]
     counted = Counter(sizes)
-    whole = [Pair(group[0], other, 1.0) for group in same for other in group[1:]]
+    whole = [TilePair(group[0], other, 1.0) for group in same for other in group[1:]]
     findings = [
         *balance_findings(labels, index.classes),
         *_sizes(counted, pack.images.shape[-1]),
@@ -177,7 +184,12 @@ def validity_findings(
 
 
 def twin_findings(
-    kind: str, pairs: Sequence[Pair], labels: Int64s, names: Sequence[str], *, apart: bool = False
+    kind: str,
+    pairs: Sequence[TilePair],
+    labels: Int64s,
+    names: Sequence[str],
+    *,
+    apart: bool = False,
 ) -> Iterator[Finding]:
     """Tiles that show the same ground, those of different classes apart: their labels conflict.
 
@@ -223,7 +235,7 @@ def twin_findings(
     )
 
 
-def _conflict(kind: str, pairs: Sequence[Pair], names: Sequence[str]) -> Finding:
+def _conflict(kind: str, pairs: Sequence[TilePair], names: Sequence[str]) -> Finding:
     """Two classes for the same pixels; where only part of the ground is shared, it may be right."""
     what = {
         "duplicate": "the same pixels",
@@ -292,7 +304,7 @@ def _sizes(counted: Counter[tuple[int, int]], side: int) -> Iterator[Finding]:
         )
 
 
-def _across_splits(pairs: Sequence[Pair], index: TileIndex) -> Iterator[Finding]:
+def _across_splits(pairs: Sequence[TilePair], index: TileIndex) -> Iterator[Finding]:
     """Tiles that show the same on both sides of a split that the table tells."""
     sides = [tile.split for tile in index.tiles]
     both = [
@@ -320,7 +332,7 @@ def _ungrouped(index: TileIndex, pack: Pack) -> Iterator[Finding]:
         )
 
 
-def _paired(pairs: Sequence[Pair], names: Sequence[str]) -> tuple[str, ...]:
+def _paired(pairs: Sequence[TilePair], names: Sequence[str]) -> tuple[str, ...]:
     return tuple(f"{names[p.first]} = {names[p.second]}" for p in pairs)
 
 

@@ -21,7 +21,7 @@ _SLACK = 1e-6  # of a tile's side: neighbours whose edges meet share no pixel
 
 
 @dataclass(frozen=True)
-class Layout:
+class Footprints:
     """Where tiles lie.
 
     Attributes:
@@ -48,7 +48,7 @@ class Layout:
         return np.asarray((self.boxes[:, 2:] - self.boxes[:, :2]).max(axis=1))
 
 
-def locate(footprints: Sequence[Box | None], crs: Sequence[str | None]) -> Layout:
+def locate(footprints: Sequence[Box | None], crs: Sequence[str | None]) -> Footprints:
     """Lay tiles out in metres, and find which of them share ground.
 
     Tiles of one reference system are compared in it, to the last digit; others by the boxes
@@ -76,7 +76,7 @@ def locate(footprints: Sequence[Box | None], crs: Sequence[str | None]) -> Layou
         known = np.flatnonzero(system >= 0)
         mixed = known[_sharing(boxes[known])]
         pairs.append(mixed[system[mixed[:, 0]] != system[mixed[:, 1]]])
-    return Layout(boxes, np.unique(np.concatenate(pairs), axis=0))
+    return Footprints(boxes, np.unique(np.concatenate(pairs), axis=0))
 
 
 def in_metres(footprints: Sequence[Box | None], crs: Sequence[str | None]) -> Float64s:
@@ -165,7 +165,7 @@ def _hull(corners: Float64s) -> shapely.Geometry:
     return east | shapely.transform(west, lambda xy: xy - [360, 0])
 
 
-def need_positions(layout: Layout, names: Sequence[str]) -> None:
+def need_positions(layout: Footprints, names: Sequence[str]) -> None:
     """Make sure that every tile has a position.
 
     Raises:
@@ -180,7 +180,7 @@ def need_positions(layout: Layout, names: Sequence[str]) -> None:
         )
 
 
-def near(layout: Layout, rows: Int64s, others: Int64s, buffer_m: float) -> Bools:
+def near(layout: Footprints, rows: Int64s, others: Int64s, buffer_m: float) -> Bools:
     """Which of `rows` share ground with some tile of `others`, or lie nearer to one than a buffer.
 
     Distances are between the footprints' edges. Tiles without a position are near to nothing.

@@ -35,7 +35,7 @@ from geotl.io import raster
 from geotl.io.files import write_text
 from geotl.io.images import SUFFIXES
 from geotl.io.raster import Grid
-from geotl.io.tables import CSV_SUFFIXES, GEOJSON_SUFFIXES, Faults, Row, read_table
+from geotl.io.tables import CSV_SUFFIXES, GEOJSON_SUFFIXES, Faults, TableRow, read_table
 
 
 def is_manifest(path: Path) -> bool:
@@ -103,7 +103,9 @@ def list_manifest(path: Path, sensor: Sensor | None = None) -> list[Path]:
     return files
 
 
-def _rows(path: Path, sensor: Sensor | None, faults: Faults) -> tuple[Sequence[Row], list[Path]]:
+def _rows(
+    path: Path, sensor: Sensor | None, faults: Faults
+) -> tuple[Sequence[TableRow], list[Path]]:
     """The rows whose paths are tiles, and those paths, absolute."""
     if not path.is_file():
         raise DataError(f"{path}: no such manifest; check data.root")

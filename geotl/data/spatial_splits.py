@@ -15,7 +15,7 @@ from scipy.sparse.csgraph import connected_components
 from scipy.spatial.distance import pdist
 
 from geotl.arrays import Float64s, Int64s
-from geotl.data.footprints import Layout, near
+from geotl.data.footprints import Footprints, near
 from geotl.data.splits import (
     Split,
     class_counts,
@@ -49,7 +49,7 @@ def block_of(boxes: Float64s, block_m: float, *, seed: int) -> Int64s:
 
 
 def block_units(
-    layout: Layout,
+    layout: Footprints,
     block_m: float,
     *,
     seed: int,
@@ -130,7 +130,7 @@ def unit_folds(
 
 def clear(
     split: Split,
-    layout: Layout,
+    layout: Footprints,
     labels: ArrayLike,
     *,
     buffer_m: float = 0.0,
@@ -170,7 +170,7 @@ def clear_folds(
     *,
     seed: int,
     unit: Int64s,
-    layout: Layout,
+    layout: Footprints,
     buffer_m: float,
 ) -> Folds:
     """Folds inside the training tiles, by the units that the split went by, as (fit, held out).
@@ -404,7 +404,7 @@ def _fitted(shape: Shape, lag: Float64s, gamma: Float64s, pairs: Int64s) -> tupl
 
 
 def suggest_block_m(
-    found: Variogram, layout: Layout, least_blocks: int, *, seed: int = 0
+    found: Variogram, layout: Footprints, least_blocks: int, *, seed: int = 0
 ) -> tuple[float, str]:
     """A side for square blocks in metres, and the words that say where it comes from.
 
@@ -432,7 +432,7 @@ def suggest_block_m(
     return _rounded(side), words
 
 
-def _blocks(layout: Layout, side: float, seed: int) -> int:
+def _blocks(layout: Footprints, side: float, seed: int) -> int:
     return int(block_of(layout.boxes, _rounded(side), seed=seed).max()) + 1
 
 

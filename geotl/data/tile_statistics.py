@@ -123,7 +123,7 @@ _BLOCK = 1024
 
 
 @dataclass(frozen=True)
-class Pair:
+class TilePair:
     """Two tiles that share something, the earlier one first.
 
     Attributes:
@@ -138,7 +138,7 @@ class Pair:
     turned: bool = False
 
 
-def near_copies(thumbs: Float32s, same: float = SAME) -> list[Pair]:
+def near_copies(thumbs: Float32s, same: float = SAME) -> list[TilePair]:
     """Pairs of tiles whose thumbnails correlate over all bands, by `same` or more.
 
     Each tile's thumbnail [C,s,s] is taken about its band means and scaled to length 1; tiles with
@@ -154,7 +154,7 @@ def near_copies(thumbs: Float32s, same: float = SAME) -> list[Pair]:
     vivid = np.flatnonzero(length >= max(_EVEN * float(np.median(length)), 1e-6))
     unit = about[vivid] / length[vivid][:, None, None, None]
     flat = unit.reshape(len(vivid), -1)
-    found: dict[tuple[int, int], Pair] = {}
+    found: dict[tuple[int, int], TilePair] = {}
     for turn, view in enumerate(_views(unit) if count <= _MOST_TURNED else [unit]):
         turned = view.reshape(len(vivid), -1)
         for start in range(0, len(vivid), _BLOCK):
@@ -162,11 +162,11 @@ def near_copies(thumbs: Float32s, same: float = SAME) -> list[Pair]:
             for i, j in np.argwhere(likeness >= same).tolist():
                 a, b = int(vivid[start + i]), int(vivid[start + j])
                 if a < b and (a, b) not in found:
-                    found[a, b] = Pair(a, b, min(float(likeness[i, j]), 1.0), turn > 0)
+                    found[a, b] = TilePair(a, b, min(float(likeness[i, j]), 1.0), turn > 0)
     return [found[key] for key in sorted(found)]
 
 
-def overlaps(footprints: Sequence[Box | None], crs: Sequence[str | None]) -> list[Pair]:
+def overlaps(footprints: Sequence[Box | None], crs: Sequence[str | None]) -> list[TilePair]:
     """Pairs of tiles of one reference system whose footprints share more than an edge.
 
     >>> boxes = [(0.0, 0.0, 10.0, 10.0), (5.0, 0.0, 15.0, 10.0), (15.0, 0.0, 25.0, 10.0)]
@@ -189,7 +189,7 @@ def overlaps(footprints: Sequence[Box | None], crs: Sequence[str | None]) -> lis
         share = common / np.minimum(areas[first], areas[second])
         for a, b, part in zip(first.tolist(), second.tolist(), share.tolist(), strict=True):
             if part > 1e-3:  # not for rounding's sake
-                found.append(Pair(places[a], places[b], float(part)))
+                found.append(TilePair(places[a], places[b], float(part)))
     return sorted(found, key=lambda pair: (pair.first, pair.second))
 
 

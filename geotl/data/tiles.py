@@ -18,7 +18,7 @@ from geotl.imagery.band_files import band_in_name, images_in, is_band_folder
 from geotl.imagery.sensors import Sensor
 from geotl.io.files import sha256_and_mark
 from geotl.io.images import SUFFIXES
-from geotl.io.tables import Faults, Row, read_table
+from geotl.io.tables import Faults, TableRow, read_table
 
 DEFAULT_TABLE = "tiles.csv"
 SYNTHETIC = "GEOTL_SYNTHETIC"  # the tag that marks a tile as made by a generator
@@ -332,7 +332,7 @@ def _with_table(tiles: tuple[Tile, ...], root: Path, table: str) -> tuple[Tile, 
         if row.synthetic:
             faults.add(row.line, f"marks {name!r} synthetic; {LEARN_ONLY}")
     faults.check()
-    nothing = Row(0, "")
+    nothing = TableRow(0, "")
     rows = [told.get(below(tile.path, root), nothing) for tile in tiles]
     return tuple(
         replace(t, split=row.split, group=row.group, centre=row.centre, crs=row.crs)

@@ -213,7 +213,7 @@ _EXPECTED = 0.8  # user's accuracy where nothing is said
 
 
 @dataclass(frozen=True)
-class Plan:
+class SamplePlan:
     """How many points go into which class.
 
     Attributes:
@@ -240,7 +240,7 @@ def plan_sample(
     minimum: int | None = None,
     expected: Mapping[str, float] | None = None,
     progress: Progress | None = None,
-) -> Plan:
+) -> SamplePlan:
     """Count a map's classes and divide a sample among them.
 
     Args:
@@ -274,7 +274,7 @@ def plan_sample(
     points = allocate(
         pixels, wanted, minimum, method=allocation, expected_users=users, available=pixels
     )
-    return Plan(tuple(counted), pixels, users, points, expected_error(pixels, users, points))
+    return SamplePlan(tuple(counted), pixels, users, points, expected_error(pixels, users, points))
 
 
 def expected_error(pixels: Int64s, users: Float64s, points: Int64s) -> float:
@@ -290,7 +290,7 @@ def expected_error(pixels: Int64s, users: Float64s, points: Int64s) -> float:
 
 
 def draw_sample(
-    of: ClassMap, plan: Plan, path: Path, *, seed: int = 0, progress: Progress | None = None
+    of: ClassMap, plan: SamplePlan, path: Path, *, seed: int = 0, progress: Progress | None = None
 ) -> None:
     """Draw a plan's points and write them as a GeoPackage, in the map's reference system.
 

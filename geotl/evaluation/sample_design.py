@@ -160,7 +160,7 @@ _DRAWS = 199  # random draws that the points' distances are set against
 
 
 @dataclass(frozen=True)
-class Judged:
+class DesignCheck:
     """How points were drawn.
 
     Attributes:
@@ -182,7 +182,7 @@ def judge(
     found: Survey,
     mapped: Sequence[str | None],
     design: Design | None,
-) -> Judged:
+) -> DesignCheck:
     """The design that the user tells, else the file, and what speaks against it.
 
     Args:
@@ -193,10 +193,10 @@ def judge(
         design: as the user tells it.
     """
     if design == "stratified":
-        return Judged("stratified random by mapped class, as told")
+        return DesignCheck("stratified random by mapped class, as told")
     if design == "simple":
         words = "simple random, as told; estimated by mapped class (post-stratified)"
-        return Judged(words, simple=True)
+        return DesignCheck(words, simple=True)
     if design is None and points.strata is not None and points.inclusion is not None:
         pixels: Counter[str] = Counter()
         for value, number in found.pixels.items():
@@ -204,18 +204,20 @@ def judge(
         faults = drawn_faults(points.strata, points.inclusion, mapped, pixels)
         return _drawn(points.labels, faults)
     if design == "none":
-        return Judged(
+        return DesignCheck(
             "not a probability sample, as told",
             (f"the reference is no probability sample: {_HOLDS_NOT}",),
         )
     told = f"{_HOLDS_NOT}, or tell with --design how these were drawn"
-    return Judged("not known", (f"the reference is not known to be a probability sample: {told}",))
+    return DesignCheck(
+        "not known", (f"the reference is not known to be a probability sample: {told}",)
+    )
 
 
 _HOLDS_NOT = "areas and intervals hold only for one; draw points with geotl sample"
 
 
-def _drawn(labels: Sequence[str | None], faults: Sequence[str]) -> Judged:
+def _drawn(labels: Sequence[str | None], faults: Sequence[str]) -> DesignCheck:
     """Points that come with strata and inclusion probabilities, after a look at the map."""
     missing = sum(label is None for label in labels)
     told = [
@@ -223,7 +225,7 @@ def _drawn(labels: Sequence[str | None], faults: Sequence[str]) -> Judged:
         "differ from the rest"
     ]
     words = "stratified random, as the file's strata and inclusion probabilities tell"
-    return Judged(words, (*faults, *(told if missing else ())), drawn=not faults)
+    return DesignCheck(words, (*faults, *(told if missing else ())), drawn=not faults)
 
 
 def placement_warnings(

@@ -36,7 +36,7 @@ from geotl.training.averaging import adapt_batchnorm
 from geotl.training.features import cached_features
 from geotl.training.learner import TrainSettings
 from geotl.training.losses import ClassWeights
-from geotl.training.strategies import Plan
+from geotl.training.strategies import FitPlan
 
 
 def survey(
@@ -316,7 +316,7 @@ def make_plan(
     *,
     resume: bool,
     quiet: bool,
-) -> Plan:
+) -> FitPlan:
     """The recipe's settings as the strategies take them."""
     train, probe = recipe.train, recipe.probe
     settings = TrainSettings(
@@ -327,7 +327,7 @@ def make_plan(
     )
     if recipe.strategy == "auto":
         raise RecipeError("strategy: given auto, which must be settled for the labels first")
-    return Plan(
+    return FitPlan(
         strategy=recipe.strategy,
         head=probe.head,
         head_settings=probe.penalties if probe.head == "logistic" else probe.shrinkages,

@@ -25,8 +25,8 @@ from geotl.training.heads import Linear, band_statistics_logits
 from geotl.training.learner import Tiles
 from geotl.training.semi_supervised import with_unlabelled
 from geotl.training.strategies import (
+    FitPlan,
     Fitted,
-    Plan,
     fit_strategy,
     frozen_stage,
     predict_rows,
@@ -129,7 +129,9 @@ def fit_draw(
     return fitted, with_training_note(report, network, plan)
 
 
-def with_training_note(report: WeightReport, network: TileClassifier, plan: Plan) -> WeightReport:
+def with_training_note(
+    report: WeightReport, network: TileClassifier, plan: FitPlan
+) -> WeightReport:
     """The report, saying so where the first stage trains, so that no stage can be cached."""
     if plan.strategy == "probe" or frozen_stage(network, plan) is not None:
         return report

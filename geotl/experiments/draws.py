@@ -13,7 +13,7 @@ from geotl.arrays import Float64s, Int64s
 from geotl.console import Log
 from geotl.data import splits
 from geotl.data.chips import Placement
-from geotl.data.footprints import Layout, locate, need_positions
+from geotl.data.footprints import Footprints, locate, need_positions
 from geotl.data.spatial_splits import (
     Variogram,
     at_random,
@@ -72,7 +72,7 @@ class Source:
         return band_statistics(self.pack, np.arange(len(self.index), dtype=np.int64))
 
     @functools.cached_property
-    def layout(self) -> Layout:
+    def layout(self) -> Footprints:
         """Where the tiles lie, in metres."""
         return locate(self.pack.footprints, self.pack.crs)
 

@@ -39,7 +39,7 @@ class Embedding:
 
 
 @dataclass(frozen=True)
-class Pair:
+class ConfusedPair:
     """Tiles of one class named another, the most confident first.
 
     Attributes:
@@ -71,7 +71,9 @@ def typical(truth: Int64s, chances: Floats) -> Int64s:
     return np.array(found, np.int64)
 
 
-def confused_pairs(truth: Int64s, chances: Floats, *, most: int = 6, tiles: int = 6) -> list[Pair]:
+def confused_pairs(
+    truth: Int64s, chances: Floats, *, most: int = 6, tiles: int = 6
+) -> list[ConfusedPair]:
     """The pairs of classes mixed up most often, and tiles of each.
 
     >>> pairs = confused_pairs(np.array([0, 0, 1]), np.array([[.4, .6], [.1, .9], [.2, .8]]))
@@ -86,7 +88,7 @@ def confused_pairs(truth: Int64s, chances: Floats, *, most: int = 6, tiles: int 
             at = np.flatnonzero((truth == wanted) & (said == other))
             if other != wanted and len(at):
                 ranked = at[np.argsort(-sure[at], kind="stable")][:tiles]
-                found.append(Pair(wanted, other, len(at), of, ranked))
+                found.append(ConfusedPair(wanted, other, len(at), of, ranked))
     return sorted(found, key=lambda pair: -pair.count)[:most]
 
 

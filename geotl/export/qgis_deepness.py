@@ -170,7 +170,7 @@ AT_ONCE_PX = 1 << 20  # pixels of windows, as the network sees them, that are co
 MOST_PARTS = 64  # the network stands so often in the graph
 
 
-class Spread(nn.Module):
+class PixelGraph(nn.Module):
     """Pixels / 255 float32 [1,C,S,S] to probabilities [1,1+K,S,S], channel 0 "no data".
 
     Raw pixels are recovered first. Those that are not finite, or the sensor's nodata, are invalid:
@@ -320,7 +320,7 @@ def export_deepness(
     contract = model.contract
     layout = tile_layout(contract.tile_px, options.step_px, options.tile_px)
     single = deployed(model, options.views or 1)
-    spread = Spread(single, _grid(layout), MIN_VALID).eval()
+    spread = PixelGraph(single, _grid(layout), MIN_VALID).eval()
     told = passport(model, views=len(single.views), precision="float32")
     told["resolution_m"] = options.resolution_m or told["resolution_m"]
     told["deepness"] = dataclasses.asdict(layout)
@@ -388,7 +388,7 @@ def _grid(layout: TileLayout) -> WindowGrid:
 
 
 def _write(
-    spread: Spread, raw: Float32s, path: Path, told: dict[str, Any], more: dict[str, str]
+    spread: PixelGraph, raw: Float32s, path: Path, told: dict[str, Any], more: dict[str, str]
 ) -> None:
     with torch.no_grad():
         graph = torch.export.export(spread, (torch.from_numpy(as_the_plugin(raw[None])),))

@@ -18,7 +18,7 @@ _PASSPORT = "geotl.json"  # as `graphs` names it inside the archives of torch
 
 
 @dataclass(frozen=True)
-class Asset:
+class ModelAsset:
     """One file of a model.
 
     Attributes:
@@ -105,7 +105,7 @@ _SORTS = {
 _OTHER = _Sort("file", "A further file", _BYTES, ("data",))
 
 
-def assets_of(model: Path, others: Sequence[Path], item: Path) -> list[Asset]:
+def assets_of(model: Path, others: Sequence[Path], item: Path) -> list[ModelAsset]:
     """A model's file and others, as an item at a path would name them.
 
     Args:
@@ -128,7 +128,7 @@ def assets_of(model: Path, others: Sequence[Path], item: Path) -> list[Asset]:
     return found
 
 
-def described(path: Path, item: Path, used: set[str]) -> Asset:
+def described(path: Path, item: Path, used: set[str]) -> ModelAsset:
     """One file as an item at `item` would name it, under a key that is not among those used.
 
     Raises:
@@ -141,7 +141,7 @@ def described(path: Path, item: Path, used: set[str]) -> Asset:
     while key in used:
         again += 1
         key = f"{sort.key}-{again}"
-    return Asset(
+    return ModelAsset(
         key,
         path,
         _href(path, item),

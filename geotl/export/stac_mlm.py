@@ -32,7 +32,7 @@ from geotl.export.model_facts import (
     tiles_by_class,
     title_of,
 )
-from geotl.export.stac_assets import Asset
+from geotl.export.stac_assets import ModelAsset
 from geotl.inference.onnx_file import INPUT, OUTPUTS
 from geotl.models.model_file import Contract, ModelFile
 from geotl.models.registry import REGISTRY
@@ -78,7 +78,7 @@ _VERSION = re.compile(r"\d+\.\d+\.\d+([+-][0-9a-zA-Z.-]+)?")
 
 def mlm_item(
     model: ModelFile,
-    assets: Sequence[Asset],
+    assets: Sequence[ModelAsset],
     *,
     ground: shapely.Geometry | None,
     written: datetime.datetime,

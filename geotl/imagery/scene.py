@@ -24,7 +24,7 @@ from geotl.io.raster import Grid, gdal_settings
 
 
 @dataclass(frozen=True)
-class Layer:
+class BandLayer:
     """Bands of a file, and their places on the scene's grid if it is another."""
 
     reader: WindowReader
@@ -66,7 +66,7 @@ class Layer:
 class Stack:
     """Layers of one band each."""
 
-    layers: tuple[Layer, ...]
+    layers: tuple[BandLayer, ...]
 
     def read(self, rows: Span, columns: Span) -> Pixels:
         """Pixels and validity [C,h,w] of rows and columns inside the grid."""
@@ -92,7 +92,7 @@ MaskChoice = Literal["auto"] | Path | str | None
 _DRIFT = 1e-3  # of a pixel, over the whole image: what a transform's decimals leave open
 
 
-class Source(Protocol):
+class PixelSource(Protocol):
     """Where a scene's pixels come from."""
 
     def read(self, rows: Span, columns: Span) -> Pixels:
@@ -138,7 +138,7 @@ class Scene:
     sensor: Sensor
     dtype: np.dtype[Any]
     acquired: str | None
-    source: Source
+    source: PixelSource
     mask: Mask | None = None
     parts: tuple[Path, ...] = ()  # files it lies in, where `path` does not lead to them
 
@@ -283,7 +283,7 @@ def open_bands(
     grid = finest_of(of.path, infos).grid
     products.check_claim(of.path, of.claim, sensor, dtype)
     layers = tuple(
-        Layer(r, (0,), sensor.nodata, None if r.info.grid == grid else align(grid, r.info.grid))
+        BandLayer(r, (0,), sensor.nodata, None if r.info.grid == grid else align(grid, r.info.grid))
         for r in readers
     )
     return Scene(
@@ -400,7 +400,7 @@ def _of_file(  # noqa: PLR0917 - what open_scene was given
         sensor,
         info.dtype,
         info.acquired or products.date_in([path.stem]),
-        Layer(reader, positions, sensor.nodata),
+        BandLayer(reader, positions, sensor.nodata),
         laid,
     )
 

@@ -24,7 +24,7 @@ _PRODUCT = ("GRANULE", "IMG_DATA", "R10m", "R20m", "R60m")
 
 
 @dataclass(frozen=True)
-class Asset:
+class SceneAsset:
     """A file of a STAC item: its key, and (name, common name) of each band it says it holds."""
 
     key: str
@@ -45,7 +45,7 @@ class Entry:
 
     name: str
     path: Path
-    assets: tuple[Asset, ...] = ()
+    assets: tuple[SceneAsset, ...] = ()
     acquired: str | None = None
 
 
@@ -199,7 +199,7 @@ def _items(path: Path) -> list[Entry]:
 
 def _item(path: Path, told: Mapping[str, Any]) -> Entry:
     assets = [
-        Asset(str(key), place, _bands(asset))
+        SceneAsset(str(key), place, _bands(asset))
         for key, asset in told["assets"].items()
         if (place := _place(path, asset)) is not None
     ]
@@ -234,7 +234,7 @@ def _bands(asset: Mapping[str, Any]) -> tuple[tuple[str, str], ...]:
     )
 
 
-def _asset_of(entry: Entry, sensor: Sensor, band: str) -> Asset:
+def _asset_of(entry: Entry, sensor: Sensor, band: str) -> SceneAsset:
     """The one asset that is a band.
 
     Raises:
@@ -263,7 +263,7 @@ def _asset_of(entry: Entry, sensor: Sensor, band: str) -> Asset:
     )
 
 
-def _check_on_disk(entry: Entry, asset: Asset) -> None:
+def _check_on_disk(entry: Entry, asset: SceneAsset) -> None:
     if re.match(r"[a-z0-9+]+:/", str(asset.path)):
         raise BandError(
             f"{entry.path}: item {entry.name}: asset {asset.key} lies at {asset.path}, not on "

@@ -100,7 +100,7 @@ class Sample:
 
 
 @dataclass(frozen=True)
-class Verdict:
+class Agreement:
     """How often both ways name a window alike, on windows that had no part in the correction.
 
     Attributes:
@@ -116,7 +116,7 @@ class Verdict:
     windows: int
 
 
-def judged(sample: Sample, name: Callable[[Tensor], Int64s]) -> Verdict:
+def judged(sample: Sample, name: Callable[[Tensor], Int64s]) -> Agreement:
     """The correction, none among them, that names most windows as exact mode does.
 
     Args:
@@ -132,7 +132,7 @@ def judged(sample: Sample, name: Callable[[Tensor], Int64s]) -> Verdict:
             best = max(best, (found, kind), key=lambda entry: entry[0])
     agreement, chosen = best
     correction = fitted(chosen, sample.dense, sample.exact) if chosen else None
-    return Verdict(correction, agreement, plain, windows)
+    return Agreement(correction, agreement, plain, windows)
 
 
 def _held_out(

@@ -25,7 +25,7 @@ _DEGREES = "EPSG:4326"  # what GeoJSON without a word on it is in (RFC 7946)
 
 
 @dataclass(frozen=True)
-class Row:
+class TableRow:
     """What a table says of one tile.
 
     Attributes:
@@ -69,7 +69,7 @@ class Faults:
             raise DataError("\n".join([*self.found[:_MOST_FAULTS], *tail]))
 
 
-def read_table(path: Path, faults: Faults) -> list[Row]:
+def read_table(path: Path, faults: Faults) -> list[TableRow]:
     """The rows of a CSV or GeoJSON file; what is wrong with single rows goes to `faults`.
 
     A CSV has a first line of column names: `path` and any of label, split, group, x, y, crs,
@@ -84,7 +84,7 @@ def read_table(path: Path, faults: Faults) -> list[Row]:
     except (OSError, UnicodeDecodeError) as error:
         raise DataError(f"{path}: cannot be read ({error}); save it in UTF-8") from error
     read = _from_geojson if path.suffix.lower() in GEOJSON_SUFFIXES else _from_csv
-    rows: list[Row] = []
+    rows: list[TableRow] = []
     seen: dict[str, int] = {}
     for line, cells, centre, crs in read(text, path, faults):
         name = Path(cells.get("path", "")).as_posix()
@@ -96,7 +96,7 @@ def read_table(path: Path, faults: Faults) -> list[Row]:
             seen[name] = line
             told = {key: cells.get(key) or None for key in ("label", "split", "group")}
             made = cells.get("synthetic", "").lower() not in _REAL
-            rows.append(Row(line, name, **told, centre=centre, crs=crs, synthetic=made))
+            rows.append(TableRow(line, name, **told, centre=centre, crs=crs, synthetic=made))
     return rows
 
 

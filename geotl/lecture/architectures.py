@@ -12,8 +12,8 @@ import torch
 from torch import Tensor, nn
 
 from geotl.data.tile_array import batch, statistics
-from geotl.lecture.figures import Bars, Effect, Finding, Lines, Pictures, Shown
-from geotl.lecture.recipes import Bottleneck, Levels, Pictured, Residual, Table
+from geotl.lecture.figures import Bars, ClaimResult, Lines, MeanChange, Pictures, Shown
+from geotl.lecture.recipes import BackboneTable, Bottleneck, Levels, Pictured, Residual
 from geotl.lecture.samples import (
     Learnt,
     band,
@@ -46,7 +46,7 @@ def parameters_with_auxiliaries(name: str) -> tuple[int, int]:
     return spec.parameters, spec.parameters + extra
 
 
-def parameter_table(numbers: Table) -> Shown:
+def parameter_table(numbers: BackboneTable) -> Shown:
     """Parameters of each architecture with its stock head, against what the slides say."""
     counts = {name: parameters_with_auxiliaries(name) for name in numbers.names}
     plain = [counts[name][0] for name in numbers.names]
@@ -55,13 +55,13 @@ def parameter_table(numbers: Table) -> Shown:
     rest = [n for n in ("googlenet", "resnet18", "resnet50") if n in counts]
     large = min([counts[n][0] for n in ("alexnet", "vgg16") if n in counts], default=0)
     findings = {
-        "counts": Finding(
+        "counts": ClaimResult(
             bool(away) and max(away.values()) < NEAR,
             ", ".join(
                 f"{n} {counts[n][0]:,} (slide {v:,.0f}, {away[n]:.1%} off)" for n, v in said.items()
             ),
         ),
-        "fewer": Finding(
+        "fewer": ClaimResult(
             bool(rest) and max(counts[n][0] for n in rest) < large,
             ", ".join(f"{n} {counts[n][0]:,}" for n in rest) + f"; AlexNet and VGG from {large:,}",
         ),
@@ -113,11 +113,11 @@ def bottleneck(numbers: Bottleneck) -> Shown:
     x = torch.randn(4, numbers.channels, numbers.side, numbers.side, generator=generator)
     seconds = [_fastest(layer, x, numbers.repeats) for layer in layers]
     findings = {
-        "multiplications": Finding(
+        "multiplications": ClaimResult(
             reduced < direct,
             f"{direct:,} -> {reduced:,} multiplications, {direct / reduced:.1f} times fewer",
         ),
-        "time": Finding(
+        "time": ClaimResult(
             seconds[1] < seconds[0],
             f"{1000 * seconds[0]:.1f} ms -> {1000 * seconds[1]:.1f} ms for four maps, "
             f"{seconds[0] / seconds[1]:.1f} times faster",
@@ -192,18 +192,18 @@ def lenet5(numbers: Pictured) -> Shown:
     apart = float((weight[:, 1:] - weight[:, :-1]).abs().max())
     shared = 16 * (25 + 1)
     findings = {
-        "parameters": Finding(
+        "parameters": ClaimResult(
             abs(dense / 60e3 - 1) < NEAR,
             f"{dense:,} in today's dense form, {sparse:,} as published with its sparse C3",
         ),
-        "grey": Finding(len(model.bands) == 1, f"bands: {', '.join(model.bands)}"),
-        "after_pooling": Finding(after, "c1 is " + ", ".join(kinds)),
-        "linear": Finding(
+        "grey": ClaimResult(len(model.bands) == 1, f"bands: {', '.join(model.bands)}"),
+        "after_pooling": ClaimResult(after, "c1 is " + ", ".join(kinds)),
+        "linear": ClaimResult(
             bent < 1e-6 and bent_sigmoid < 1e-6,
             f"tanh(a+b) - tanh(a) - tanh(b) = {bent:.2f} at a = 0.7, b = 1.1, of the sigmoid "
             f"{bent_sigmoid:.2f}; 0 if they were linear",
         ),
-        "same_filters": Finding(
+        "same_filters": ClaimResult(
             apart == 0,
             f"C3's kernels for neighbouring maps differ by up to {apart:.2f}; the same filter for "
             f"every map would leave C3 {shared} parameters, dense it has 2,416, as published 1,516",
@@ -251,15 +251,17 @@ def alexnet(_: Levels) -> Shown:
     activations = {k for k in kinds["alexnet"] if k in ("ReLU", "Tanh", "Sigmoid")}
     plan = [k for k in kinds["alexnet"] if k in ("Conv2d", "MaxPool2d", "ReLU")]
     findings = {
-        "rgb": Finding(
+        "rgb": ClaimResult(
             first.in_channels == 3, f"its first convolution has {first.in_channels} bands"
         ),
-        "larger": Finding(
+        "larger": ClaimResult(
             large > 100 * small,
             f"{large:,} parameters, {large / small:,.0f} times LeNet-5's {small:,}",
         ),
-        "relu": Finding(activations == {"ReLU"}, f"activations: {', '.join(sorted(activations))}"),
-        "similar": Finding(
+        "relu": ClaimResult(
+            activations == {"ReLU"}, f"activations: {', '.join(sorted(activations))}"
+        ),
+        "similar": ClaimResult(
             plan[0] == "Conv2d" and plan[-1] == "MaxPool2d",
             "convolutions and pools, then a perceptron: "
             + " ".join({"Conv2d": "C", "MaxPool2d": "P", "ReLU": "r"}[k] for k in plan)
@@ -308,15 +310,15 @@ def parallel_filters(numbers: Pictured) -> Shown:
     ones = sum(held[0] == 1 and len(held) > 1 for held in sizes.values())
     choices = [m.out_channels for m in block.modules() if isinstance(m, nn.Conv2d)]
     findings = {
-        "parallel": Finding(
+        "parallel": ClaimResult(
             len(kernels) > 1 and torch.equal(together, joined),
             f"kernels of {', '.join(f'{k}x{k}' for k in kernels)} px in {len(branches)} branches, "
             f"{' + '.join(map(str, widths.values()))} = {together.shape[1]} channels",
         ),
-        "one_by_one": Finding(
+        "one_by_one": ClaimResult(
             ones > 0, f"a 1x1 convolution comes before the wide kernel in {ones} branches"
         ),
-        "no_choice": Finding(
+        "no_choice": ClaimResult(
             len(choices) == 0,
             f"no kernel size has to be chosen, but {len(choices)} numbers of channels do, in this "
             f"block alone: {', '.join(map(str, choices))}",
@@ -347,19 +349,19 @@ def vgg16(_: Levels) -> Shown:
     body = sum(p.numel() for s in stages.values() for p in s.parameters())
     other, whole = parameters_with_auxiliaries("inception_v3")
     findings = {
-        "kernels": Finding(
+        "kernels": ClaimResult(
             kernels == {(3, 3)} and len(convolutions) == 13,
             f"{len(convolutions)} convolutions, kernels {', '.join(map(str, kernels))}",
         ),
-        "pools": Finding(
+        "pools": ClaimResult(
             sides == {(2, 2)} and len(pools) == 5, f"{len(pools)} pools of 2x2 px with step 2"
         ),
-        "parameters": Finding(
+        "parameters": ClaimResult(
             abs(spec.parameters / 138e6 - 1) < NEAR,
             f"{spec.parameters:,}, of them {fc6:,} in fc6 alone; with a head on pooled features "
             f"{body + pooled:,}",
         ),
-        "inception": Finding(
+        "inception": ClaimResult(
             whole == spec.parameters,
             f"Inception v3 has {other:,} parameters ({whole:,} with its auxiliary head), "
             f"the VGG-16 that the notebook loads {spec.parameters:,}",
@@ -405,12 +407,12 @@ def zeroed_residual(numbers: Levels) -> Shown:
         after = float((block(x) - x).abs().max())
         without = float((PlainBlock(block)(x) - x).abs().max())
     findings = {
-        "identity": Finding(
+        "identity": ClaimResult(
             after == 0,
             f"the output differs from the input by {before:.2f}, with gamma and beta of the second "
             f"batch normalisation at zero by {after:g}",
         ),
-        "shortcut": Finding(
+        "shortcut": ClaimResult(
             without > 0,
             f"without the shortcut the same block differs by {without:.2f}: it gives zero",
         ),
@@ -462,16 +464,16 @@ def plain_or_residual(numbers: Residual) -> Shown:
         plain.backbone = without_shortcuts(residual.backbone)
         for side, start in enumerate((plain, residual)):
             arms[side].append(learn(start, source, rows, settings_of(numbers, seed)))
-    loss = Effect.of(*([float(curve(o.history, "train_loss")[-1]) for o in a] for a in arms))
+    loss = MeanChange.of(*([float(curve(o.history, "train_loss")[-1]) for o in a] for a in arms))
     train, judged = compared(arms, "train"), compared(arms, "judged")
     layers = sum(isinstance(m, nn.Conv2d) and m.kernel_size != (1, 1) for m in plain.modules())
     findings = {
-        "easier": Finding(
+        "easier": ClaimResult(
             loss.falls,
             f"{layers} convolutions deep, {loss.words('training loss after the last epoch')}",
         ),
-        "training_error": Finding(train.rises, train.words("training accuracy")),
-        "judged": Finding(judged.rises, judged.words("judged accuracy")),
+        "training_error": ClaimResult(train.rises, train.words("training accuracy")),
+        "judged": ClaimResult(judged.rises, judged.words("judged accuracy")),
     }
     series = (band("residual", arms[1], "train_loss"), band("plain", arms[0], "train_loss"))
     panel = Lines(f"training loss, {layers} convolutions", "epoch", "loss", series)

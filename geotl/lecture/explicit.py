@@ -19,10 +19,10 @@ from geotl.experiments.augmentation_preview import drawn_tiles
 from geotl.experiments.draws import Draw, Source
 from geotl.lecture.figures import (
     Bars,
-    Effect,
-    Finding,
+    ClaimResult,
     Histograms,
     Lines,
+    MeanChange,
     Pictures,
     Series,
     Shown,
@@ -38,15 +38,15 @@ from geotl.training.learner import TrainSettings
 from geotl.training.losses import decaying, l2_penalty
 
 
-def definition(train: Effect, judged: Effect) -> Finding:
+def definition(train: MeanChange, judged: MeanChange) -> ClaimResult:
     """The lecture's definition of a regulariser, and which of its two clauses held."""
-    return Finding(
+    return ClaimResult(
         judged.rises and not train.rises,
         f"{judged.words('judged accuracy')}; {train.words('training accuracy')}",
     )
 
 
-def pairs(title: str, names: tuple[str, ...], effects: tuple[Effect, ...]) -> Bars:
+def pairs(title: str, names: tuple[str, ...], effects: tuple[MeanChange, ...]) -> Bars:
     """Bars of means without and with, sds at their ends."""
     sides = ("off", "on")
     return Bars(
@@ -77,17 +77,17 @@ def dropout_masks(numbers: Masks) -> Shown:
     still = torch.equal(layer(values), values)
     never = int((~off).all(0).sum())
     findings = {
-        "switched": Finding(
+        "switched": ClaimResult(
             abs(share - numbers.p) < 0.01 and never == 0,
             f"share switched off {share:.3f} (p = {numbers.p:g}); neurons never off in "
             f"{numbers.passes} passes: {never}",
         ),
-        "scale": Finding(
+        "scale": ClaimResult(
             float((factors - wanted).abs().max()) < 1e-5 and away < error,
             f"survivors are multiplied by {factor:.4f} = 1/(1-p); the mean moves by {away:.1e} "
             f"(expected below {error:.1e})",
         ),
-        "use": Finding(still, "in evaluation mode the values come out bit for bit"),
+        "use": ClaimResult(still, "in evaluation mode the values come out bit for bit"),
     }
     masks = tuple((~off[i, :400]).numpy().reshape(20, 20).astype(float) for i in range(6))
     panels = (
@@ -116,7 +116,7 @@ def one_key(numbers: Switched) -> Shown:
             arms[side].append(learn(start, source, rows, settings))
     train, judged, gap = (compared(arms, name) for name in ("train", "judged", "gap"))
     findings = {
-        "gap": Finding(gap.falls, gap.words("training minus judged accuracy")),
+        "gap": ClaimResult(gap.falls, gap.words("training minus judged accuracy")),
         "definition": definition(train, judged),
     }
     names = ("training accuracy", "judged accuracy", "gap")
@@ -152,15 +152,15 @@ def decay_gradient(numbers: Gradient) -> Shown:
         float((added[n] - 2 * numbers.penalty / count * weights[n]).abs().max()) for n in decays
     )
     findings = {
-        "gradient": Finding(
+        "gradient": ClaimResult(
             away < 2e-8, f"the gradient grows by 2 lambda w, to {away:.0e} ({len(decays)} tensors)"
         ),
-        "bias": Finding(bias == 0, f"the biases' gradients change by {bias:.0e}"),
-        "sgd": Finding(
+        "bias": ClaimResult(bias == 0, f"the biases' gradients change by {bias:.0e}"),
+        "sgd": ClaimResult(
             step < 2e-8,
             f"a step with weight_decay = 2 lambda ends at the same weights, to {step:.0e}",
         ),
-        "over_m": Finding(
+        "over_m": ClaimResult(
             over_m < 2e-8,
             f"with m = {count:,} the gradient would be {count:,} times less: off by {over_m:.0e}",
         ),
@@ -255,14 +255,16 @@ def weight_histograms(numbers: Decay) -> Shown:
         p: [weights_of(_decayed(numbers, n, p).last) for n in range(numbers.seeds)]
         for p in (low, high)
     }
-    norm = Effect.of(*([float(np.linalg.norm(w)) for w in held[p]] for p in (low, high)))
-    large = Effect.of(
+    norm = MeanChange.of(*([float(np.linalg.norm(w)) for w in held[p]] for p in (low, high)))
+    large = MeanChange.of(
         *([float(np.mean(np.abs(w) > np.abs(start).max())) for w in held[p]] for p in (low, high))
     )
-    top = Effect.of(*([float(np.quantile(np.abs(w), 0.99)) for w in held[p]] for p in (low, high)))
+    top = MeanChange.of(
+        *([float(np.quantile(np.abs(w), 0.99)) for w in held[p]] for p in (low, high))
+    )
     findings = {
-        "smaller": Finding(norm.falls, norm.words("norm of all weights", 2)),
-        "large": Finding(top.falls, top.words("size that 1 % of the weights exceed")),
+        "smaller": ClaimResult(norm.falls, norm.words("norm of all weights", 2)),
+        "large": ClaimResult(top.falls, top.words("size that 1 % of the weights exceed")),
     }
     panel = Histograms(
         "weights after the same training",
@@ -285,16 +287,16 @@ def lambda_sweep(numbers: Decay) -> Shown:
     down = bool((np.diff(found[0], axis=1) < 0).all())
     mean = found.mean(axis=1)
     best = int(mean[2].argmax())
-    gain = Effect.of(found[2, :, 0], found[2, :, best])
+    gain = MeanChange.of(found[2, :, 0], found[2, :, best])
     findings = {
-        "degree": Finding(
+        "degree": ClaimResult(
             down,
             "norm by lambda "
             + ", ".join(
                 f"{p:g}: {spread(n, 1)}" for p, n in zip(numbers.penalties, found[0].T, strict=True)
             ),
         ),
-        "better": Finding(
+        "better": ClaimResult(
             gain.rises,
             f"best lambda {numbers.penalties[best]:g} of {len(numbers.penalties)}, chosen on the "
             f"judged tiles themselves: {gain.words('judged accuracy')}",
@@ -361,11 +363,11 @@ def augmentation(numbers: Varied) -> Shown:
             learnt = learn(start, source, rows, settings)
             arms[side].append(learnt)
             robust[side, number] = altered_accuracy(learnt.last, source, rows, altered, seed)
-    found = Effect.of(*robust)
+    found = MeanChange.of(*robust)
     judged, train = compared(arms, "judged"), compared(arms, "train")
     findings = {
         "promise": promise,
-        "robust": Finding(found.rises, found.words("accuracy on judged tiles altered alike")),
+        "robust": ClaimResult(found.rises, found.words("accuracy on judged tiles altered alike")),
         "definition": definition(train, judged),
     }
     names = ("judged tiles, altered", "judged tiles, as they are", "training tiles")
@@ -409,7 +411,7 @@ def altered_accuracy(
     return right / len(part)
 
 
-def promises(source: Source, rows: Draw, kind: Augmentation) -> Finding:
+def promises(source: Source, rows: Draw, kind: Augmentation) -> ClaimResult:
     """Whether an augmentation of a batch keeps what the toolkit promises of it."""
     some = rows.split.train[:32]
     own = statistics(source.pack, rows.split.train)
@@ -426,14 +428,14 @@ def promises(source: Source, rows: Draw, kind: Augmentation) -> Finding:
     if kind.noise > 0:
         return _noise_promise(before, image, valid, sd * kind.noise)
     if kind.resamples:
-        return Finding(
+        return ClaimResult(
             image.shape == before.shape and share >= 0.8,
             f"the size stays {image.shape[-1]} px, at least {share:.0%} of each tile's pixels stay "
             f"valid, {'invented corners are marked and filled' if share < 1 else 'none invented'}",
         )
     if kind.erase > 0 or kind.band_dropout > 0:
         blank = torch.where(valid, 0.0, image - fill.view(1, -1, 1, 1))[:, :, 2:, 2:]
-        return Finding(
+        return ClaimResult(
             float(blank.abs().max()) == 0,
             f"what is taken away is marked and holds the training mean; down to {share:.0%} of a "
             "tile is left",
@@ -443,23 +445,23 @@ def promises(source: Source, rows: Draw, kind: Augmentation) -> Finding:
             torch.equal(a.flatten().sort().values, b.flatten().sort().values)
             for a, b in zip(before, image, strict=True)
         )
-        return Finding(alike, "pixels move and none changes, bit for bit")
+        return ClaimResult(alike, "pixels move and none changes, bit for bit")
     same = torch.equal(image[~valid], before[~valid])
     changed = float((image - before)[valid].abs().mean() / sd.mean())
-    return Finding(
+    return ClaimResult(
         same and changed > 0,
         f"valid pixels change by {changed:.2f} sd on average, invalid ones not at all",
     )
 
 
-def _noise_promise(before: Tensor, image: Tensor, valid: Tensor, wanted: Tensor) -> Finding:
+def _noise_promise(before: Tensor, image: Tensor, valid: Tensor, wanted: Tensor) -> ClaimResult:
     """The noise's sd against the configured one, band by band; invalid pixels untouched."""
     added = torch.where(valid, image - before, torch.zeros(()))
     count = valid.float().sum((0, 2, 3))
     ratio = (added.square().sum((0, 2, 3)) / count).sqrt() / wanted
     worst = float((ratio - 1).abs().max())
     same = torch.equal(image[~valid], before[~valid])
-    return Finding(
+    return ClaimResult(
         same and worst < 0.02,
         f"its sd is the configured one to {worst:.1%} in every band; invalid pixels "
         f"{'stay' if same else 'change'}",

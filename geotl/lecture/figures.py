@@ -99,7 +99,7 @@ Panel = Lines | Bars | Histograms | Pictures
 
 
 @dataclass(frozen=True)
-class Finding:
+class ClaimResult:
     """Whether a claim held, and what was measured."""
 
     held: bool
@@ -117,19 +117,19 @@ class Shown:
         columns: panels in a row; 0 for all.
     """
 
-    findings: Mapping[str, Finding]
+    findings: Mapping[str, ClaimResult]
     values: Mapping[str, Any]
     panels: tuple[Panel, ...]
     columns: int = 0
 
 
 @dataclass(frozen=True)
-class Effect:
+class MeanChange:
     """A difference between pairs that differ in one key: mean and sd over seeds.
 
-    >>> Effect.of([0.5, 0.6, 0.7], [0.7, 0.8, 0.9]).words("accuracy")
+    >>> MeanChange.of([0.5, 0.6, 0.7], [0.7, 0.8, 0.9]).words("accuracy")
     'accuracy 0.600 ± 0.100 -> 0.800 ± 0.100 (+0.200 ± 0.000, it rises)'
-    >>> Effect.of([0.5, 0.6, 0.7], [0.6, 0.5, 0.7]).visible
+    >>> MeanChange.of([0.5, 0.6, 0.7], [0.6, 0.5, 0.7]).visible
     False
     """
 
@@ -137,7 +137,7 @@ class Effect:
     on: Float64s
 
     @classmethod
-    def of(cls, off: ArrayLike, on: ArrayLike) -> Effect:
+    def of(cls, off: ArrayLike, on: ArrayLike) -> MeanChange:
         """Of figures without and with, a pair for each seed."""
         return cls(np.asarray(off, np.float64), np.asarray(on, np.float64))
 

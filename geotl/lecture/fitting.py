@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from geotl.evaluation.learning_curve import LearningCurve, learning_curve
-from geotl.lecture.figures import Bars, Effect, Finding, Lines, Series, Shown, sd_of, spread
+from geotl.lecture.figures import Bars, ClaimResult, Lines, MeanChange, Series, Shown, sd_of, spread
 from geotl.lecture.recipes import Capacity, MoreLabels, ThreeFits, TwoStages, Widths
 from geotl.lecture.samples import Learnt, compared, curve, draw, learn, network, sample, settings_of
 from geotl.models.classifier import FeatureSpec, Normalise, TileClassifier
@@ -51,7 +51,7 @@ def three_fits(numbers: ThreeFits) -> Shown:
         learnt = learn(start, source, rows, settings, watch=True)
         found = standing(learnt.train, learnt.judged, numbers.target)
         told = f"training {learnt.train:.3f}, judged {learnt.judged:.3f}"
-        findings[wanted] = Finding(
+        findings[wanted] = ClaimResult(
             found == wanted, f"{WORDS[found]}: {told}, target {numbers.target:.2f}"
         )
         values[wanted] = {"train": learnt.train, "judged": learnt.judged, "found": found}
@@ -91,10 +91,10 @@ def capacity_check(numbers: Capacity) -> Shown:
         "steps, never before evaluation mode"
     )
     findings = {
-        "memorise": Finding(
+        "memorise": ClaimResult(
             plain.by_heart, f"lenet5, {plain.tiles} tiles, evaluation mode: {reached}"
         ),
-        "trap": Finding(looks is not None, f"{numbers.trap}, {told}"),
+        "trap": ClaimResult(looks is not None, f"{numbers.trap}, {told}"),
     }
     panels = tuple(
         _memorised_panel(name, found)
@@ -167,16 +167,16 @@ def width_sweep(numbers: Widths) -> Shown:
     steps_up = np.diff(mean[0])
     allowed = np.maximum(sds[0][1:], 1e-12)
     cured = bool((steps_up <= allowed).all() and mean[0, -1] < 0.5 * mean[0, 0])
-    gap = Effect.of(*(errors[1, :, i] - errors[0, :, i] for i in (0, -1)))
+    gap = MeanChange.of(*(errors[1, :, i] - errors[0, :, i] for i in (0, -1)))
     narrow, wide = numbers.widths[0], numbers.widths[-1]
     findings = {
-        "cure": Finding(
+        "cure": ClaimResult(
             cured,
             f"training error {spread(errors[0, :, 0])} with {narrow} neurons, "
             f"{spread(errors[0, :, -1])} with {wide}; largest rise between neighbours "
             f"{max(0.0, float(steps_up.max())):.3f}",
         ),
-        "overfit": Finding(
+        "overfit": ClaimResult(
             gap.rises, gap.words(f"judged minus training error, {narrow} to {wide}")
         ),
     }
@@ -233,12 +233,12 @@ def stages_shown(first: list[Learnt], second: list[Learnt], target: float) -> Sh
     train, judged, gap = (compared((first, second), n) for n in ("train", "judged", "gap"))
     reached = bool((train.off >= target).all())
     findings = {
-        "capacity": Finding(
+        "capacity": ClaimResult(
             reached, f"stage 1 training accuracy {spread(train.off)}, target {target:.2f}"
         ),
-        "gap": Finding(gap.falls, gap.words("gap")),
-        "clause_validation": Finding(judged.rises, judged.words("judged accuracy")),
-        "clause_training": Finding(not train.rises, train.words("training accuracy")),
+        "gap": ClaimResult(gap.falls, gap.words("gap")),
+        "clause_validation": ClaimResult(judged.rises, judged.words("judged accuracy")),
+        "clause_training": ClaimResult(not train.rises, train.words("training accuracy")),
     }
     panel = Bars(
         "stage 1: all off, stage 2: all on",
@@ -251,11 +251,11 @@ def stages_shown(first: list[Learnt], second: list[Learnt], target: float) -> Sh
     return Shown(findings, values, (panel,))
 
 
-def _means(side: str, *effects: Effect) -> list[float]:
+def _means(side: str, *effects: MeanChange) -> list[float]:
     return [float(getattr(one, side).mean()) for one in effects]
 
 
-def _sds(side: str, *effects: Effect) -> list[float]:
+def _sds(side: str, *effects: MeanChange) -> list[float]:
     return [sd_of(getattr(one, side)) for one in effects]
 
 
@@ -279,16 +279,16 @@ def more_labels(numbers: MoreLabels) -> Shown:
                 said = head.logits(scaled[rows.test]).argmax(1)
                 found[kind, number, place] = np.mean(said == truth[rows.test])
     curves = [learning_curve(numbers.sizes, part) for part in found]
-    more = Effect.of(found[0, :, 0], found[0, :, -1])
-    few = Effect.of(found[0, :, 0], found[1, :, 0])
+    more = MeanChange.of(found[0, :, 0], found[0, :, -1])
+    few = MeanChange.of(found[0, :, 0], found[1, :, 0])
     findings = {
-        "ideal": Finding(
+        "ideal": ClaimResult(
             more.rises,
             more.words(
                 f"judged accuracy, {numbers.sizes[0]} to {numbers.sizes[-1]} labels a class"
             ),
         ),
-        "few": Finding(
+        "few": ClaimResult(
             few.rises, few.words(f"penalty off to on at {numbers.sizes[0]} labels a class")
         ),
     }

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from geotl.arrays import Float64s
 from geotl.data.tile_array import batch, statistics
-from geotl.lecture.figures import Effect, Finding, Histograms, Lines, Series, Shown
+from geotl.lecture.figures import ClaimResult, Histograms, Lines, MeanChange, Series, Shown
 from geotl.lecture.recipes import Batchnorm, Descent, Normalised, Standardised, Stopping
 from geotl.lecture.samples import (
     Learnt,
@@ -78,12 +78,12 @@ def gradient_descent(numbers: Descent) -> Shown:
     norms = [float(np.linalg.norm(w)) for w in (zero.end, other.end)]
     exact = max(float(np.abs(matrix @ w - target).max()) for w in (zero.end, other.end))
     findings = {
-        "least": Finding(
+        "least": ClaimResult(
             away < 1e-10,
             f"from zero it ends {away:.0e} from the pseudoinverse's solution, of norm "
             f"{norms[0]:.3f}",
         ),
-        "start": Finding(
+        "start": ClaimResult(
             exact < 1e-10 and norms[1] > 1.01 * norms[0],
             f"from a random start the equations hold as well (to {exact:.0e}), but the norm is "
             f"{norms[1]:.3f}",
@@ -138,20 +138,20 @@ def early_stopping(numbers: Stopping) -> Shown:
         kept_gaps.append(train - judged)
     ran = [len(one.history.epochs) for one in stopped]
     same = [_same_weights(a.kept, b.kept) for a, b in zip(stopped, whole, strict=True)]
-    gap = Effect.of([one.gap for one in whole], kept_gaps)
+    gap = MeanChange.of([one.gap for one in whole], kept_gaps)
     best = [
         (a.history.best_epoch + 1, b.history.best_epoch + 1)
         for a, b in zip(stopped, whole, strict=True)
     ]
     findings = {
-        "earlier": Finding(
+        "earlier": ClaimResult(
             max(ran) < numbers.epochs,
             f"stopped after {', '.join(map(str, ran))} of {numbers.epochs} epochs",
         ),
-        "overfitting": Finding(
+        "overfitting": ClaimResult(
             gap.falls, gap.words("training minus held-out accuracy, last epoch -> stopped")
         ),
-        "checkpoint": Finding(
+        "checkpoint": ClaimResult(
             all(same),
             f"both kept the same weights, bit for bit, in {sum(same)} of {len(same)} seeds "
             f"(epochs {', '.join(f'{a} and {b}' for a, b in best)})",
@@ -217,16 +217,16 @@ def standardisation(numbers: Standardised) -> Shown:
     excess = [path / least - 1 for path in paths]
     ratio = [float(x[:, 0].std() / x[:, 1].std()) for x in (raw, scaled)]
     findings = {
-        "zero_one": Finding(
+        "zero_one": ClaimResult(
             max(mean_away, sd_away) < 1e-5,
             f"over {len(rows)} training tiles the bands' means are within {mean_away:.0e} of 0, "
             f"their sds within {sd_away:.0e} of 1",
         ),
-        "alike": Finding(
+        "alike": ClaimResult(
             abs(ratio[1] - 1) < 1e-9,
             f"the surface's sd is {ratio[0]:.0f} times that of the rooms, then {ratio[1]:.0f}",
         ),
-        "easier": Finding(
+        "easier": ClaimResult(
             conditions[1] < conditions[0] and excess[1][-1] < excess[0][-1],
             f"condition number {conditions[0]:.1e} -> {conditions[1]:.1f}; error above the least "
             f"possible after {numbers.steps} steps {excess[0][-1]:.1%} -> {excess[1][-1]:.1e}",
@@ -290,16 +290,16 @@ def batchnorm_derivation(numbers: Batchnorm) -> Shown:
     layer.eval()
     away["modes"] = float((layer(z[half:]) - batched[half:]).detach().abs().max())
     findings = {
-        "derivation": Finding(
+        "derivation": ClaimResult(
             away["affine"] < 1e-5,
             f"gamma = 1/sigma, beta = -mu/sigma: the layer gives (Z - mu)/sigma to "
             f"{away['affine']:.0e}",
         ),
-        "identity": Finding(
+        "identity": ClaimResult(
             away["identity"] < 1e-4,
             f"gamma = sqrt(v + eps), beta = mu: the layer gives Z back to {away['identity']:.0e}",
         ),
-        "batch": Finding(
+        "batch": ClaimResult(
             away["biased"] < 1e-5 and away["unbiased"] < 1e-5,
             f"the batch's own variance divides by n (to {away['biased']:.0e}), the one kept for "
             f"use by n - 1 (to {away['unbiased']:.0e}); with another batch's figures the same "
@@ -354,20 +354,20 @@ def batchnorm_training(numbers: Normalised) -> Shown:
             start = network(source, rows.split.train, own, seed)
             kept.append(learn(start, source, rows, settings_of(numbers, seed), watch=True))
     arms = (plain, normalised)
-    waits = Effect.of(
+    waits = MeanChange.of(
         *([waited(o, "train_accuracy", numbers.target, numbers.epochs) for o in a] for a in arms)
     )
     judged = compared(arms, "judged")
     gap = compared(arms, "gap")
     findings = {
-        "easier": Finding(
+        "easier": ClaimResult(
             waits.falls,
             waits.words(
                 f"epochs to {numbers.target:.0%} in training (never: {numbers.epochs + 1})", 1
             ),
         ),
-        "generalises": Finding(judged.rises, judged.words("judged accuracy")),
-        "overfitting": Finding(gap.falls, gap.words("gap")),
+        "generalises": ClaimResult(judged.rises, judged.words("judged accuracy")),
+        "overfitting": ClaimResult(gap.falls, gap.words("gap")),
     }
     panels = tuple(
         Lines(

@@ -199,7 +199,7 @@ class Transferred(Trained):
     goal: float = Field(0.6, gt=0, lt=1, description="judged accuracy waited for [fraction]")
 
 
-class Table(Levels):
+class BackboneTable(Levels):
     """Parameters of backbones."""
 
     names: Annotated[tuple[Text, ...], Strict(False)] = Field(
@@ -254,7 +254,7 @@ NUMBERS: Mapping[str, type[Section]] = {
     "freezing_depth": Transferred,
     "first_kernels": Transferred,
     "stage_probes": Transferred,
-    "parameter_table": Table,
+    "parameter_table": BackboneTable,
     "bottleneck": Bottleneck,
     "lenet5": Pictured,
     "alexnet": Levels,

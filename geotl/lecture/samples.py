@@ -21,7 +21,7 @@ from geotl.experiments.draws import Draw, Source
 from geotl.experiments.recipe import resolve_sample
 from geotl.imagery.sensors import get_sensor
 from geotl.io.files import cache_folder
-from geotl.lecture.figures import Effect, Series
+from geotl.lecture.figures import MeanChange, Series
 from geotl.lecture.recipes import Drawn, Trained
 from geotl.models.classifier import FeatureSpec, Normalise, TileClassifier
 from geotl.models.registry import build_backbone
@@ -208,7 +208,7 @@ def band(name: str, arm: Sequence[Learnt], column: str) -> Series:
     return Series(name, curve(arm[0].history, "epoch") + 1, found.mean(axis=0), sd)
 
 
-def compared(arms: Sequence[Sequence[Learnt]], name: str) -> Effect:
+def compared(arms: Sequence[Sequence[Learnt]], name: str) -> MeanChange:
     """A figure of trainings without and with, such as train, judged or gap."""
     off, on = ([getattr(one, name) for one in arm] for arm in arms)
-    return Effect.of(off, on)
+    return MeanChange.of(off, on)

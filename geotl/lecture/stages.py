@@ -12,9 +12,9 @@ from torch import Tensor
 
 from geotl.arrays import Float64s
 from geotl.lecture.figures import (
-    Effect,
-    Finding,
+    ClaimResult,
     Lines,
+    MeanChange,
     Pictures,
     Series,
     Shown,
@@ -45,14 +45,14 @@ def first_kernels(numbers: Transferred) -> Shown:
     coherent = [coherence(k) for k in kernels]
     edges = coherent[1].mean() - coherent[0].mean()
     error = (coherent[0].var() / len(coherent[0]) + coherent[1].var() / len(coherent[1])) ** 0.5
-    shift = Effect.of([row[-1] for row in moved], [row[0] for row in moved])
+    shift = MeanChange.of([row[-1] for row in moved], [row[0] for row in moved])
     findings = {
-        "edges": Finding(
+        "edges": ClaimResult(
             bool(edges > 2 * error),
             f"mean coherence (1: one direction, 0: none) {coherent[0].mean():.3f} at random, "
             f"{coherent[1].mean():.3f} pretrained (difference {edges:+.3f} ± {error:.3f})",
         ),
-        "generic": Finding(
+        "generic": ClaimResult(
             shift.falls,
             shift.words("fine-tuning moves the deepest stage -> the first, over their norms"),
         ),
@@ -114,18 +114,18 @@ def stage_probes(numbers: Transferred) -> Shown:
         columns.append(found)
     table = np.stack(columns, axis=-1)  # [random or pretrained, task or source, seeds, stages]
     gain = table[1] - table[0]
-    deep = Effect.of(gain[0, :, 0], gain[0, :, -1])
+    deep = MeanChange.of(gain[0, :, 0], gain[0, :, -1])
     kept = table[1, 0] / table[1, 1]
-    loss = Effect.of(kept[:, 0], kept[:, -1])
+    loss = MeanChange.of(kept[:, 0], kept[:, -1])
     findings = {
-        "generic": Finding(
+        "generic": ClaimResult(
             abs(float(gain[0, :, 0].mean())) < abs(float(gain[0, :, -1].mean())),
             "pretraining adds to a probe on the task "
             + ", ".join(
                 f"{s} {spread(g, sign=True)}" for s, g in zip(stages, gain[0].T, strict=True)
             ),
         ),
-        "specific": Finding(
+        "specific": ClaimResult(
             loss.falls,
             loss.words(f"task's accuracy over the source's, {stages[0]} -> {stages[-1]}"),
         ),

@@ -19,7 +19,7 @@ from geotl.arrays import Float64s, Int64s
 from geotl.data.tile_array import batch
 from geotl.experiments.draws import Source
 from geotl.io.files import cache_folder, sha256_of, whole_file
-from geotl.lecture.figures import Bars, Effect, Finding, Lines, Shown, sd_of, spread
+from geotl.lecture.figures import Bars, ClaimResult, Lines, MeanChange, Shown, sd_of, spread
 from geotl.lecture.recipes import Transferred
 from geotl.lecture.samples import (
     Learnt,
@@ -133,25 +133,25 @@ def transfer_or_random(numbers: Transferred) -> Shown:
     for number in range(numbers.seeds):
         for side, pretrained in enumerate((False, True)):
             arms[side].append(trained(numbers, number, pretrained=pretrained, watch=True)[1])
-    wait = Effect.of(
+    wait = MeanChange.of(
         *([waited(o, "val_accuracy", numbers.goal, numbers.epochs) for o in a] for a in arms)
     )
     judged, gap = compared(arms, "judged"), compared(arms, "gap")
-    first = Effect.of(*([float(curve(o.history, "val_accuracy")[0]) for o in a] for a in arms))
+    first = MeanChange.of(*([float(curve(o.history, "val_accuracy")[0]) for o in a] for a in arms))
     spreads = sd_of(judged.off), sd_of(judged.on)
     findings = {
-        "compute": Finding(
+        "compute": ClaimResult(
             wait.falls,
             wait.words(f"epochs to {numbers.goal:.0%} judged (never: {numbers.epochs + 1})", 1),
         ),
-        "stability": Finding(
+        "stability": ClaimResult(
             spreads[1] < spreads[0],
             f"sd of the judged accuracy over {numbers.seeds} seeds {spreads[0]:.3f} -> "
             f"{spreads[1]:.3f}",
         ),
-        "overfitting": Finding(gap.falls, gap.words("training minus judged accuracy")),
-        "generalisation": Finding(judged.rises, judged.words("judged accuracy")),
-        "start": Finding(first.rises, first.words("judged accuracy after the first epoch")),
+        "overfitting": ClaimResult(gap.falls, gap.words("training minus judged accuracy")),
+        "generalisation": ClaimResult(judged.rises, judged.words("judged accuracy")),
+        "start": ClaimResult(first.rises, first.words("judged accuracy after the first epoch")),
     }
     series = (
         band("pretrained on the source", arms[1], "val_accuracy"),
@@ -206,13 +206,13 @@ def search_space(numbers: Transferred) -> Shown:
                 untouched.append(_same_state(start, learnt.last, upto))
     stages = tuple(found["random"][0])
     table = {n: np.array([[d[s] for s in stages] for d in rows]) for n, rows in found.items()}
-    whole = Effect.of(table["random"].mean(axis=1), table["pretrained"].mean(axis=1))
+    whole = MeanChange.of(table["random"].mean(axis=1), table["pretrained"].mean(axis=1))
     frozen_moved = float(table["first stage frozen"][:, 0].max())
     findings = {
-        "smaller": Finding(
+        "smaller": ClaimResult(
             whole.falls, whole.words("distance from the first weights, over their norm")
         ),
-        "frozen": Finding(
+        "frozen": ClaimResult(
             frozen_moved == 0 and all(untouched),
             f"the frozen stage moved by {frozen_moved:g}; parameters and buffers bit-identical in "
             f"{sum(untouched)} of {len(untouched)} seeds",
@@ -252,15 +252,15 @@ def freezing_depth(numbers: Transferred) -> Shown:
         moved.append(distances(start, learnt.last))
         learning.append(sum(p.numel() for p in start.parameters() if p.requires_grad))
         speed.append(images_per_second(start, source, draw(numbers, 0).split.train[:32]))
-    first_two = Effect.of(judged[:, 0], judged[:, min(2, len(depths) - 1)])
+    first_two = MeanChange.of(judged[:, 0], judged[:, min(2, len(depths) - 1)])
     faster = speed[-1] / speed[0]
     findings = {
-        "time": Finding(
+        "time": ClaimResult(
             faster >= 2,
             f"{speed[0]:.0f} images a second with nothing frozen, {speed[-1]:.0f} with the head "
             f"alone: {faster:.1f} times as many, before any caching of frozen stages",
         ),
-        "generic": Finding(
+        "generic": ClaimResult(
             not first_two.falls,
             first_two.words(
                 f"judged accuracy, nothing frozen -> frozen {names[min(2, len(depths) - 1)]}"
@@ -296,10 +296,10 @@ def freezing_depth(numbers: Transferred) -> Shown:
     return Shown(findings, values, panels)
 
 
-def _deepest(judged: Float64s, names: Sequence[str]) -> Finding:
+def _deepest(judged: Float64s, names: Sequence[str]) -> ClaimResult:
     """Whether keeping even the deepest stage from learning costs accuracy."""
-    found = Effect.of(judged[:, 0], judged[:, -1])
-    return Finding(found.falls, found.words(f"judged accuracy, nothing frozen -> {names[-1]}"))
+    found = MeanChange.of(judged[:, 0], judged[:, -1])
+    return ClaimResult(found.falls, found.words(f"judged accuracy, nothing frozen -> {names[-1]}"))
 
 
 def images_per_second(

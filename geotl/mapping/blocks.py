@@ -38,7 +38,7 @@ class Thumb:
 
 
 @dataclass(frozen=True)
-class Plan:
+class SweepPlan:
     """What is to be swept, and how.
 
     Attributes:
@@ -85,7 +85,7 @@ def blocks_of(grid: WindowGrid, block_px: int) -> list[Block]:
 
 
 def sweep_scene(
-    plan: Plan,
+    plan: SweepPlan,
     scene: Imagery,
     folder: Path,
     *,
@@ -145,7 +145,7 @@ def _runs(firsts: Int64s, step: int, each: int) -> Iterator[slice]:
 
 
 def _read_ahead(
-    plan: Plan, scene: Imagery, parts: Sequence[Block], order: Sequence[int]
+    plan: SweepPlan, scene: Imagery, parts: Sequence[Block], order: Sequence[int]
 ) -> Iterator[tuple[int, Pixels | None]]:
     """Blocks in order with their pixels, None where nothing in them is wanted."""
     with ThreadPoolExecutor(1) as pool:
@@ -164,7 +164,7 @@ def _arrived(n: int, read: Future[Pixels] | None) -> tuple[int, Pixels | None]:
     return n, read.result() if read else None
 
 
-def span_of(plan: Plan, block: Block) -> Window:
+def span_of(plan: SweepPlan, block: Block) -> Window:
     """The pixels that a block's windows need, with surroundings in dense mode, on the scene."""
     grid = plan.grid
     halo = 0 if plan.sweep.mode == "exact" else -(-HALO_PX // grid.step) * grid.step
@@ -179,7 +179,7 @@ def span_of(plan: Plan, block: Block) -> Window:
     return Window(spans[0][0], spans[1][0], spans[0][1], spans[1][1])
 
 
-def _fill_in(plan: Plan, sheet: Sheet, block: Block, sensor: Sensor, pixels: Pixels) -> None:
+def _fill_in(plan: SweepPlan, sheet: Sheet, block: Block, sensor: Sensor, pixels: Pixels) -> None:
     """Look at a block's windows and write down what they say."""
     grid, span = plan.grid, span_of(plan, block)
     data, valid = pixels
@@ -200,7 +200,7 @@ def _fill_in(plan: Plan, sheet: Sheet, block: Block, sensor: Sensor, pixels: Pix
     sheet.seen[here] = seen
 
 
-def to_network(plan: Plan, data: NDArray[Any], valid: Bools, sensor: Sensor) -> Float32s:
+def to_network(plan: SweepPlan, data: NDArray[Any], valid: Bools, sensor: Sensor) -> Float32s:
     """A block's pixels [C,H,W] in the network's own digital numbers, invalid ones filled."""
     image: Float32s = rescaled(data, sensor, plan.sensor).astype(np.float32)
     np.copyto(image, plan.sweep.fill.reshape(-1, 1, 1), where=~valid)
@@ -225,7 +225,7 @@ def window_shares(whole: Bools, rows: Int64s, cols: Int64s, px: int) -> Float64s
     return np.asarray(inside / px**2)
 
 
-def _count(plan: Plan, sheet: Sheet, block: Block, whole: Bools, span: Window) -> None:
+def _count(plan: SweepPlan, sheet: Sheet, block: Block, whole: Bools, span: Window) -> None:
     """Count the valid pixels of the cells that begin in this block."""
     grid = plan.grid
     (top, low), (left, right) = _owned(grid, block)
@@ -236,7 +236,7 @@ def _count(plan: Plan, sheet: Sheet, block: Block, whole: Bools, span: Window) -
     sheet.cover[top // p : top // p + len(rows), left // p : left // p + len(cols)] = counted
 
 
-def _gather(plan: Plan, thumb: Thumb, sheet: Sheet, block: Block, pixels: Pixels) -> None:
+def _gather(plan: SweepPlan, thumb: Thumb, sheet: Sheet, block: Block, pixels: Pixels) -> None:
     """Take every so manieth pixel of those that a block has to itself into the picture."""
     if sheet.picture is None or sheet.shown is None:
         return

@@ -63,7 +63,7 @@ class Job:
 
 
 @dataclass(frozen=True)
-class Outcome:
+class JobResult:
     """How a job went: `told` is the one line of an error, or what there is to say."""
 
     name: str
@@ -100,7 +100,7 @@ def cores() -> int:
     return os.cpu_count() or 1
 
 
-def attempt(job: Job, share: int) -> Outcome:
+def attempt(job: Job, share: int) -> JobResult:
     """Map a job's scene, and tell what came of it instead of raising.
 
     Args:
@@ -113,12 +113,12 @@ def attempt(job: Job, share: int) -> Outcome:
     try:
         run_job(job, quiet=True, say=lines.append)
     except OutsideError as error:
-        return Outcome(job.entry.name, "skipped", _line(error))
+        return JobResult(job.entry.name, "skipped", _line(error))
     except (GeoTLError, OSError, RuntimeError, MemoryError) as error:
         kind = "" if isinstance(error, GeoTLError) else f"{type(error).__name__}: "
-        return Outcome(job.entry.name, "failed", kind + _line(error))
+        return JobResult(job.entry.name, "failed", kind + _line(error))
     seconds = time.perf_counter() - begun
-    return Outcome(job.entry.name, "mapped", lines[-2] if len(lines) > 1 else "", seconds)
+    return JobResult(job.entry.name, "mapped", lines[-2] if len(lines) > 1 else "", seconds)
 
 
 def open_entry(model: Mapper, entry: Entry, reading: Reading) -> Scene:

@@ -31,7 +31,7 @@ Overviews = Literal["mode", "nearest", "average"]
 TILE_PX = 512
 
 
-class Tally:
+class ValueSum:
     """What the values written add up to, in whole numbers: the same in whatever windows."""
 
     def __init__(self) -> None:
@@ -55,7 +55,7 @@ class MapWriter:
 
     def __init__(self, stream: Any, path: Path) -> None:
         """Wrap an open data set."""
-        self._stream, self.path, self.tally = stream, path, Tally()
+        self._stream, self.path, self.tally = stream, path, ValueSum()
 
     def put(self, data: NDArray[Any], window: Window) -> None:
         """Write [C,h,w] at a window.
@@ -142,13 +142,13 @@ def to_cog(
         raise _unwritten(path, error) from error
 
 
-def check_written(path: Path, tally: Tally) -> None:
+def check_written(path: Path, tally: ValueSum) -> None:
     """Read a file back, for proof that it is whole: a full disk is not always told of.
 
     Raises:
         OutputError: it is damaged, or not what was written.
     """
-    found = Tally()
+    found = ValueSum()
     try:
         with gdal_settings(), rasterio.open(path) as stream:
             for _, at in stream.block_windows(1):
@@ -213,7 +213,7 @@ Shown = Callable[[Window], Bools]
 
 
 @dataclass(frozen=True)
-class Layer:
+class MapLayer:
     """A file of a map: its ending, type and bands, and how coarser levels are made of it."""
 
     suffix: str
@@ -259,27 +259,29 @@ class Drawing:
 
 def layers(
     classes: Sequence[str], *, probabilities: bool, applicability: bool, entropy: bool
-) -> dict[str, Layer]:
+) -> dict[str, MapLayer]:
     """The files a map consists of, the class map last."""
-    found = {"confidence": Layer("_confidence", "uint8", NODATA, "nearest", ("confidence [%]",))}
+    found = {"confidence": MapLayer("_confidence", "uint8", NODATA, "nearest", ("confidence [%]",))}
     if probabilities:
         names = tuple(f"probability of {name}" for name in classes)
-        found["probabilities"] = Layer("_probabilities", "float32", np.nan, "average", names)
+        found["probabilities"] = MapLayer("_probabilities", "float32", np.nan, "average", names)
     if applicability:
-        found["applicability"] = Layer(
+        found["applicability"] = MapLayer(
             "_applicability", "uint8", NODATA, "mode", ("inside the area of applicability",)
         )
-        found["dissimilarity"] = Layer(
+        found["dissimilarity"] = MapLayer(
             "_dissimilarity", "float32", np.nan, "average", ("dissimilarity index",)
         )
     if entropy:
-        found["entropy"] = Layer("_entropy", "uint8", NODATA, "nearest", ("entropy [% of most]",))
-    return found | {"classes": Layer("", "uint8", NODATA, "mode", ("class",))}
+        found["entropy"] = MapLayer(
+            "_entropy", "uint8", NODATA, "nearest", ("entropy [% of most]",)
+        )
+    return found | {"classes": MapLayer("", "uint8", NODATA, "mode", ("class",))}
 
 
 def draw(
-    drawing: Drawing, wanted: Mapping[str, Layer], folder: Path, progress: Progress | None = None
-) -> tuple[Areas, dict[str, Tally]]:
+    drawing: Drawing, wanted: Mapping[str, MapLayer], folder: Path, progress: Progress | None = None
+) -> tuple[Areas, dict[str, ValueSum]]:
     """Draw a part of a map into GeoTIFFs `folder/NAME.tif`, one for each layer.
 
     A cell is drawn where at least half of it is valid and a window that counts lies over it.
@@ -320,9 +322,9 @@ def draw(
 
 
 def finish(
-    wanted: Mapping[str, Layer],
+    wanted: Mapping[str, MapLayer],
     folder: Path,
-    tallies: Mapping[str, Tally],
+    tallies: Mapping[str, ValueSum],
     *,
     classes: Sequence[str],
     colours: Sequence[str],

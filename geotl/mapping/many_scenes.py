@@ -24,7 +24,7 @@ from geotl.errors import DataError, OutputError, UnfinishedError
 from geotl.evaluation.class_map import ClassMap, open_map
 from geotl.io.files import write_text
 from geotl.io.raster import Grid
-from geotl.mapping.jobs import Job, Outcome, attempt, cores, is_finished, mark_of
+from geotl.mapping.jobs import Job, JobResult, attempt, cores, is_finished, mark_of
 from geotl.mapping.layers import NODATA
 from geotl.mapping.task import AREAS, outputs
 
@@ -240,7 +240,7 @@ def map_many(
     quiet: bool = False,
     say: Log = print,
     complain: Log = print,
-) -> list[Outcome]:
+) -> list[JobResult]:
     """Map scenes into a folder; a mosaic and one table of areas are written beside the maps.
 
     Scenes that were mapped before, with the same model and options, are kept.
@@ -262,7 +262,7 @@ def map_many(
     _check_places(jobs)
     marked = [_marked(job) for job in jobs]
     kept = {job.entry.name for job in marked if _is_kept(job)}
-    found = {name: Outcome(name, "kept", "mapped before") for name in kept}
+    found = {name: JobResult(name, "kept", "mapped before") for name in kept}
     left = [job for job in marked if job.entry.name not in kept]
     if kept:
         say(f"{len(kept)} of {len(jobs)} scenes are mapped already and kept")
@@ -321,7 +321,7 @@ def _is_kept(job: Job) -> bool:
     )
 
 
-def _outcomes(jobs: Sequence[Job], crew: Crew) -> Iterator[tuple[Outcome, bool]]:
+def _outcomes(jobs: Sequence[Job], crew: Crew) -> Iterator[tuple[JobResult, bool]]:
     """What comes of jobs as it comes, and whether that is the last word on a scene."""
     if not jobs:
         return
@@ -401,24 +401,24 @@ def _client(stack: ExitStack, crew: Crew, scenes: int) -> tuple[Any, int, int]:
     return stack.enter_context(Client(cluster)), workers, workers
 
 
-def _outcome(future: Any, job: Job) -> Outcome:
+def _outcome(future: Any, job: Job) -> JobResult:
     """What a future holds; a worker that died, or an error nobody foresaw, is a failure."""
     from distributed import KilledWorker
 
     if future.status == "finished":
-        found: Outcome = future.result()
+        found: JobResult = future.result()
         return found
     if future.status == "cancelled":
-        return Outcome(job.entry.name, "failed", "the cluster was lost")
+        return JobResult(job.entry.name, "failed", "the cluster was lost")
     error = future.exception()
     if isinstance(error, KilledWorker):
-        return Outcome(
+        return JobResult(
             job.entry.name, "failed", "the process that mapped it died (killed, or out of memory)"
         )
-    return Outcome(job.entry.name, "failed", f"{type(error).__name__}: {error}")
+    return JobResult(job.entry.name, "failed", f"{type(error).__name__}: {error}")
 
 
-def _told(outcome: Outcome, *, final: bool) -> str:
+def _told(outcome: JobResult, *, final: bool) -> str:
     again = "" if final else "; once more"
     if outcome.status == "mapped":
         return f"{outcome.name}: {outcome.told}"
@@ -442,7 +442,7 @@ def _finish(jobs: Sequence[Job], folder: Path, say: Log) -> None:
     say(f"mosaic   {', '.join(str(path) for path in mosaics)}{top}")
 
 
-def _sum_up(outcomes: Sequence[Outcome], say: Log) -> None:
+def _sum_up(outcomes: Sequence[JobResult], say: Log) -> None:
     """Say how many scenes went how.
 
     Raises:

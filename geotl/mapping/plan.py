@@ -22,7 +22,7 @@ from geotl.imagery.scene import MaskChoice, Scene, open_scene
 from geotl.imagery.sensors import Sensor
 from geotl.imagery.windows import Imagery
 from geotl.inference.applicability import Applicability, area_of_applicability
-from geotl.inference.dense_correction import Sample, Verdict, from_note, judged
+from geotl.inference.dense_correction import Agreement, Sample, from_note, judged
 from geotl.inference.onnx_model import Mapper, ServedModel
 from geotl.inference.sliding_window import (
     DenseError,
@@ -34,7 +34,7 @@ from geotl.inference.sliding_window import (
     features_at,
 )
 from geotl.io.raster import Grid
-from geotl.mapping.blocks import Block, Plan, span_of, to_network, window_shares
+from geotl.mapping.blocks import Block, SweepPlan, span_of, to_network, window_shares
 from geotl.mapping.task import (
     Interest,
     MapOptions,
@@ -51,10 +51,10 @@ EACH = 5  # rows and columns of windows in each of nine blocks that are looked a
 LEAST_AGREEMENT = 0.95
 
 
-def exact_plan(task: Task, say: Log) -> Plan:
+def exact_plan(task: Task, say: Log) -> SweepPlan:
     """What is to be swept, window by window."""
     options = task.options
-    return Plan(
+    return SweepPlan(
         task.grid,
         _looker(task, say),
         task.model.contract.sensor,
@@ -74,7 +74,7 @@ def _looker(task: Task, say: Log) -> Looker:
     return Sweep(model.network, task.grid.px, task.views, "exact", area, precision)
 
 
-def settled(task: Task, plan: Plan) -> dict[str, Any]:
+def settled(task: Task, plan: SweepPlan) -> dict[str, Any]:
     """How windows will be looked at, in plain values to be kept with the sheet.
 
     Returns:
@@ -104,7 +104,7 @@ def settled(task: Task, plan: Plan) -> dict[str, Any]:
     return _settled("dense", verdict, f"dense mode: {_words(verdict)}")
 
 
-def planned(plan: Plan, choice: Mapping[str, Any]) -> Plan:
+def planned(plan: SweepPlan, choice: Mapping[str, Any]) -> SweepPlan:
     """The plan of exact mode as `settled` chose it to be."""
     if not isinstance(plan.sweep, Sweep):
         return plan
@@ -112,7 +112,7 @@ def planned(plan: Plan, choice: Mapping[str, Any]) -> Plan:
     return replace(plan, sweep=replace(plan.sweep, mode=choice["mode"], correction=correction))
 
 
-def sample_of(plan: Plan, sweep: Sweep, scene: Imagery) -> Sample | None:
+def sample_of(plan: SweepPlan, sweep: Sweep, scene: Imagery) -> Sample | None:
     """Windows of a few blocks spread over the part of interest, looked at both ways.
 
     Each block is read with its surroundings, as in mapping. None where no window counts.
@@ -141,7 +141,7 @@ def sample_of(plan: Plan, sweep: Sweep, scene: Imagery) -> Sample | None:
     return Sample(torch.cat(found["dense"]), torch.cat(found["exact"]), np.concatenate(halves))
 
 
-def _settled(mode: Mode, verdict: Verdict | None = None, told: str = "") -> dict[str, Any]:
+def _settled(mode: Mode, verdict: Agreement | None = None, told: str = "") -> dict[str, Any]:
     correction = verdict.correction if verdict and mode == "dense" else None
     return {
         "mode": mode,
@@ -153,7 +153,7 @@ def _settled(mode: Mode, verdict: Verdict | None = None, told: str = "") -> dict
     }
 
 
-def _words(verdict: Verdict) -> str:
+def _words(verdict: Agreement) -> str:
     alike = (
         f"dense and exact mode name {100 * verdict.agreement:.1f} % of a sample of windows alike"
     )
@@ -179,7 +179,7 @@ def _area(model: ModelFile, task: Task, say: Log) -> Applicability | None:
     return area_of_applicability(companions.features, companions.folds)
 
 
-def _spread(plan: Plan) -> Iterator[tuple[Block, bool]]:
+def _spread(plan: SweepPlan) -> Iterator[tuple[Block, bool]]:
     """Up to nine blocks that share no window, and by turns the half that each belongs to."""
     wanted = plan.wanted[: max(1, len(plan.grid.rows) - 1), : max(1, len(plan.grid.cols) - 1)]
     if not wanted.any():  # the last windows may be off the step, so they are not looked at

@@ -22,14 +22,14 @@ from geotl.inference.dense_correction import from_note
 from geotl.inference.onnx_model import Mapper
 from geotl.io.files import sha256_of
 from geotl.io.raster import opened
-from geotl.mapping.blocks import Plan
+from geotl.mapping.blocks import SweepPlan
 from geotl.mapping.layers import Areas
 from geotl.mapping.task import Task
 
 MARK_TAG = "GEOTL_JOB"
 
 
-def notes(task: Task, plan: Plan) -> dict[str, Any]:
+def notes(task: Task, plan: SweepPlan) -> dict[str, Any]:
     """Everything that the pixels of a map depend on, but for what `mapplanning.settled` chose.
 
     Raises:
@@ -90,7 +90,7 @@ def file_states(path: Path) -> list[tuple[str, int, int]]:
 
 
 def provenance(
-    task: Task, told: Mapping[str, Any], note: Mapping[str, Any], plan: Plan
+    task: Task, told: Mapping[str, Any], note: Mapping[str, Any], plan: SweepPlan
 ) -> dict[str, str]:
     """What a map's tags say of where it came from.
 

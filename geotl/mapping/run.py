@@ -28,7 +28,7 @@ from geotl.inference.onnx_model import Mapper
 from geotl.inference.sliding_window import Mode
 from geotl.io.files import write_text
 from geotl.io.raster import read
-from geotl.mapping.blocks import Plan, sweep_scene
+from geotl.mapping.blocks import SweepPlan, sweep_scene
 from geotl.mapping.layers import MOST_CLASSES, Areas, Drawing, draw, finish
 from geotl.mapping.outputs import (
     areas_csv,
@@ -181,7 +181,7 @@ def _check_scene(model: Mapper, scene: Imagery, *, force: bool) -> None:
 
 
 def _made(
-    task: Task, plan: Plan, sheet: Sheet, tags: Mapping[str, Any], line: ProgressLine
+    task: Task, plan: SweepPlan, sheet: Sheet, tags: Mapping[str, Any], line: ProgressLine
 ) -> tuple[dict[str, Path], Areas]:
     """Every file of the map, finished in the sheet's folder."""
     contract, work = task.model.contract, sheet.folder / "drawing"

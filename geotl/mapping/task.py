@@ -17,7 +17,7 @@ from geotl.inference.onnx_model import Mapper, ServedModel, check_precision
 from geotl.inference.window_grid import WindowGrid
 from geotl.io.raster import Grid
 from geotl.io.vector import read_features, transformed
-from geotl.mapping.layers import Layer, layers
+from geotl.mapping.layers import MapLayer, layers
 from geotl.models.device import Precision
 
 
@@ -194,7 +194,7 @@ class Task:
         return given or (self.model.contract.spec.views if self.options.applicability else 1)
 
     @property
-    def layers(self) -> dict[str, Layer]:
+    def layers(self) -> dict[str, MapLayer]:
         """The rasters wanted, by name."""
         return layers(
             self.model.contract.classes,

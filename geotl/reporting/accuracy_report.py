@@ -20,7 +20,7 @@ from numpy.typing import ArrayLike
 from geotl.arrays import Float64s
 from geotl.evaluation.area_estimation import Estimated
 from geotl.evaluation.map_accuracy import Assessment
-from geotl.evaluation.reference_points import Plan, some
+from geotl.evaluation.reference_points import SamplePlan, some
 from geotl.io.files import write_text
 from geotl.reporting.figures import (
     BLUE,
@@ -80,7 +80,7 @@ def told(found: Assessment) -> str:
     return "\n".join(lines)
 
 
-def plan_told(plan: Plan) -> str:
+def plan_told(plan: SamplePlan) -> str:
     """A plan of a sample as lines for the screen."""
     shares = plan.pixels / plan.pixels.sum()
     rows = [

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from geotl.arrays import Bools, Float64s, Int64s, UInt8s
 from geotl.data.checks import Checked
 from geotl.data.findings import GRAVITIES, Finding
-from geotl.data.tile_statistics import QUANTILES, Pair
+from geotl.data.tile_statistics import QUANTILES, TilePair
 from geotl.io.files import write_text
 from geotl.io.vector import positions
 from geotl.reporting.figures import (
@@ -251,16 +251,16 @@ def _contact(found: Checked, rgb: Sequence[int], limits: Float64s, per_class: in
     )
 
 
-def _telling(found: Checked) -> list[Pair]:
+def _telling(found: Checked) -> list[TilePair]:
     """The pairs most worth seeing: conflicts first, then the most alike."""
     labels = found.index.labels
-    whole = [Pair(group[0], other, 1.0) for group in found.copies for other in group[1:]]
+    whole = [TilePair(group[0], other, 1.0) for group in found.copies for other in group[1:]]
     pairs = [*whole, *found.near]
     pairs.sort(key=lambda p: (labels[p.first] == labels[p.second], -p.share))
     return pairs[:_PAIRS]
 
 
-def _twins(found: Checked, chosen: Sequence[Pair], rgb: Sequence[int]) -> Picture:
+def _twins(found: Checked, chosen: Sequence[TilePair], rgb: Sequence[int]) -> Picture:
     names, labels, classes = found.index.names, found.index.labels, found.index.classes
     shown = []
     for pair in chosen:
@@ -421,7 +421,7 @@ def _counts(found: Checked) -> dict[str, int]:
     return dict(zip(found.index.classes, counts, strict=True))
 
 
-def _pair(pair: Pair, names: Sequence[str]) -> dict[str, Any]:
+def _pair(pair: TilePair, names: Sequence[str]) -> dict[str, Any]:
     return {
         "first": names[pair.first],
         "second": names[pair.second],

@@ -27,14 +27,14 @@ from geotl.studies.study_effects import FEWEST, effect, mean_errors
 from geotl.studies.study_fits import (
     Begin,
     Candidate,
+    FinalTest,
     Fits,
     Found,
     Joined,
     Part,
     Race,
-    Row,
     TileGenerator,
-    Verdict,
+    TrialRow,
     is_generated,
     labelled_source,
     make_part,
@@ -160,7 +160,7 @@ def _value(recipe: Recipe, key: str) -> Any:
 
 def judged_once(
     found: Found, source: Source, draw: Draw, out: Path, generator: TileGenerator | None = None
-) -> Verdict:
+) -> FinalTest:
     """Fit the recipe as it is and the recommended one to all labels; judge both on unseen tiles.
 
     Tiles that the recommended one asks a generator for are made of all labels and kept in `out`.
@@ -175,7 +175,7 @@ def judged_once(
     elif best is not None and best.name != AS_GIVEN:
         own = _right(plain(best.recipe, source, draw))
     count = len(default)
-    return Verdict(
+    return FinalTest(
         wilson(int(default.sum()), count),
         wilson(int(own.sum()), count),
         Interval(0.0, 0.0, 0.0) if own is default else gain(default, own)[0],
@@ -292,6 +292,6 @@ def plan(
         own = probe_trials(settled, tile_px, folded=folded)
     trained = training_trials(given, bases[TRAINED], folded=folded)
     kept = chosen([*own, *trained], only)
-    rows = [Row(AS_IT_IS, trial) for trial in own if trial in kept]
-    rows += [Row(TRAINED, trial) for trial in trained if trial in kept]
+    rows = [TrialRow(AS_IT_IS, trial) for trial in own if trial in kept]
+    rows += [TrialRow(TRAINED, trial) for trial in trained if trial in kept]
     return Found(settled, bases, rows=rows, not_for_probe=not_for_a_probe(settled))

@@ -214,7 +214,7 @@ def wrong_share(own: Joined, fitted: Fitted, rows: Int64s) -> float:
 
 
 @dataclass
-class Row:
+class TrialRow:
     """A trial and what was found of it; `refused` says why it could not be run.
 
     `dropped` marks one that a halving left out of the further folds.
@@ -259,7 +259,7 @@ class Candidate:
 
 
 @dataclass(frozen=True)
-class Verdict:
+class FinalTest:
     """Accuracies on the tiles that no trial saw, and their paired difference over these tiles."""
 
     default: Interval
@@ -285,12 +285,12 @@ class Found:
     bases: Mapping[Start, Recipe]
     tiles: tuple[int, int, int] = (0, 0, 0)
     seeds: int = 0
-    rows: list[Row] = field(default_factory=list)
+    rows: list[TrialRow] = field(default_factory=list)
     base_errors: dict[Start, Errors] = field(default_factory=dict)
     not_for_probe: list[str] = field(default_factory=list)
     candidates: list[Candidate] = field(default_factory=list)
     recommended: Candidate | None = None
-    verdict: Verdict | None = None
+    verdict: FinalTest | None = None
     fits: int = 0
     seconds: float = 0.0
     finished: bool = True
@@ -306,7 +306,7 @@ class Found:
         """Most folds behind a row."""
         return max((row.effect.parts for row in self.rows if row.effect), default=0)
 
-    def ranked(self, start: Start) -> list[Row]:
+    def ranked(self, start: Start) -> list[TrialRow]:
         """Rows of a start, the greatest fall in validation error first; those without one last."""
         own = [row for row in self.rows if row.start == start]
         return sorted(own, key=lambda row: row.effect.validation.value if row.effect else 9.0)
@@ -373,7 +373,7 @@ def run_rows(
 
 
 def _run_rung(
-    found: Found, race: Race, parts: Sequence[Part], rows: Sequence[Row], told: Progress
+    found: Found, race: Race, parts: Sequence[Part], rows: Sequence[TrialRow], told: Progress
 ) -> None:
     """Fit starting points and rows on some more parts, a part after the other."""
     total, count = len(parts) * (len(found.bases) + len(rows)), 0
@@ -390,7 +390,7 @@ def _run_rung(
             told(count, total)
 
 
-def _fit_row(found: Found, race: Race, part: Part, row: Row) -> bool:
+def _fit_row(found: Found, race: Race, part: Part, row: TrialRow) -> bool:
     """Fit both sides of a row on a part; a row that cannot be run says why and is left at that."""
     try:
         return all(race.fit(side, part) for side in pair(found.bases[row.start], row.trial))
@@ -401,7 +401,7 @@ def _fit_row(found: Found, race: Race, part: Part, row: Row) -> bool:
         return True
 
 
-def halve(rows: Iterable[Row]) -> None:
+def halve(rows: Iterable[TrialRow]) -> None:
     """Drop the half of each start's rows whose validation error fell least."""
     scores: dict[str, dict[str, float]] = {}
     for row in rows:

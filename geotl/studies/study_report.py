@@ -34,7 +34,7 @@ from geotl.reporting.figures import (
     write_png,
 )
 from geotl.studies.study_effects import FEWEST, Effect, Errors
-from geotl.studies.study_fits import Candidate, Found, Row, Verdict
+from geotl.studies.study_fits import Candidate, FinalTest, Found, TrialRow
 from geotl.studies.study_techniques import AS_IT_IS, SAME, TRAINED, Start
 
 GOOD = ("a regulariser here", "fits better")
@@ -214,7 +214,7 @@ def errors_words(errors: Errors) -> str:
     )
 
 
-def cells(row: Row) -> tuple[str, ...]:
+def cells(row: TrialRow) -> tuple[str, ...]:
     """A row of the table, differences in points of per cent."""
     found = row.effect
     if found is None:
@@ -290,7 +290,7 @@ def candidate_words(one: Candidate) -> str:
     return line if one.errors is not None else f"{line}: not confirmed"
 
 
-def verdict_words(verdict: Verdict) -> str:
+def verdict_words(verdict: FinalTest) -> str:
     """What both recipes gave on tiles that no trial saw.
 
     >>> same = Interval(0.8, 0.7, 0.9)
@@ -332,7 +332,7 @@ def write_study(found: Found, out: Path) -> None:
     )
 
 
-def _figure_row(row: Row) -> EffectRow:
+def _figure_row(row: TrialRow) -> EffectRow:
     found: Effect | None = row.effect
     if found is None:
         raise ValueError(f"{row.name}: nothing was measured")
@@ -385,7 +385,7 @@ def study_csv(found: Found) -> str:
     return stream.getvalue()
 
 
-def row_json(row: Row) -> dict[str, Any]:
+def row_json(row: TrialRow) -> dict[str, Any]:
     """A row as flat plain values; nothing where nothing was measured."""
     trial, found = row.trial, row.effect
     sides = {"off": "as the start" if trial.off == SAME else trial.off, "on": trial.on}

@@ -30,7 +30,7 @@ FeatureSource = Callable[[TileClassifier, Int64s], Floats]
 
 
 @dataclass(frozen=True)
-class Plan:
+class FitPlan:
     """How a network is fitted to labels.
 
     Attributes:
@@ -89,7 +89,7 @@ def fit_strategy(
     base: TileClassifier,
     train: Tiles,
     folds: Folds,
-    plan: Plan,
+    plan: FitPlan,
     *,
     folder: Path,
     features: FeatureSource,
@@ -128,8 +128,8 @@ def fit_strategy(
 
 
 def with_head_chosen(
-    base: TileClassifier, train: Tiles, folds: Folds, plan: Plan, features: FeatureSource
-) -> Plan:
+    base: TileClassifier, train: Tiles, folds: Folds, plan: FitPlan, features: FeatureSource
+) -> FitPlan:
     """The plan with the setting and temperature of the head that a training begins from, if any."""
     if plan.strategy != "probe_then_finetune":
         return plan
@@ -143,7 +143,7 @@ def _chosen(
     base: TileClassifier,
     train: Tiles,
     folds: Folds,
-    plan: Plan,
+    plan: FitPlan,
     *,
     folder: Path,
     features: FeatureSource,
@@ -172,7 +172,7 @@ def _chosen(
 
 
 def probe(
-    network: TileClassifier, train: Tiles, folds: Folds, plan: Plan, features: FeatureSource
+    network: TileClassifier, train: Tiles, folds: Folds, plan: FitPlan, features: FeatureSource
 ) -> Fitted:
     """Freeze everything, standardise features, fit the head; its setting chosen by the folds."""
     last = list(network.backbone.stages)[-1]
@@ -231,7 +231,7 @@ def _trained(
     base: TileClassifier,
     train: Tiles,
     held_out: Tiles | None,
-    plan: Plan,
+    plan: FitPlan,
     *,
     folder: Path,
     features: FeatureSource,
@@ -253,7 +253,7 @@ def _trained(
 
 
 def starting(
-    base: TileClassifier, train: Tiles, plan: Plan, features: FeatureSource
+    base: TileClassifier, train: Tiles, plan: FitPlan, features: FeatureSource
 ) -> TileClassifier:
     """A copy of the network as its training begins: scaled or probed, and frozen so far."""
     network = copy.deepcopy(base)
@@ -273,7 +273,7 @@ def starting(
     return network
 
 
-def frozen_stage(network: TileClassifier, plan: Plan) -> str | None:
+def frozen_stage(network: TileClassifier, plan: FitPlan) -> str | None:
     """The last stage that training leaves alone."""
     if plan.strategy in ("full", "scratch"):
         return None

@@ -21,7 +21,14 @@ from geotl.data.checks import (
 )
 from geotl.data.radiometry_checks import radiometry_findings
 from geotl.data.tile_array import pack
-from geotl.data.tile_statistics import QUANTILES, Pair, copies, near_copies, overlaps, tile_facts
+from geotl.data.tile_statistics import (
+    QUANTILES,
+    TilePair,
+    copies,
+    near_copies,
+    overlaps,
+    tile_facts,
+)
 from geotl.data.tiles import index_folder
 from geotl.imagery.sensors import SENSORS, Sensor, custom_sensor
 from geotl.reporting.check_report import told, verdict
@@ -229,7 +236,7 @@ def test_outliers_are_measured_within_their_class() -> None:
 
 
 def test_pairs_without_a_class_are_no_conflict() -> None:
-    found = list(twin_findings("overlap", [Pair(0, 1, 1.0)], np.array([0, -1]), ["a", "b"]))
+    found = list(twin_findings("overlap", [TilePair(0, 1, 1.0)], np.array([0, -1]), ["a", "b"]))
     assert [one.kind for one in found] == ["overlap"]
 
 
@@ -266,18 +273,18 @@ def test_real_tiles(real_data, tmp_path, capsys, own_cache) -> None:
 
 def test_ground_partly_shared_by_two_classes_is_only_doubtful() -> None:
     labels, names = np.array([0, 1, 1]), ["a", "b", "c"]
-    part = list(twin_findings("overlap", [Pair(0, 1, 0.7), Pair(1, 2, 0.9)], labels, names))
+    part = list(twin_findings("overlap", [TilePair(0, 1, 0.7), TilePair(1, 2, 0.9)], labels, names))
     assert [(one.gravity, one.kind, one.tiles) for one in part] == [
         ("doubtful", "label conflict", ("a = b",)),
         ("doubtful", "overlap", ("b = c",)),
     ]
-    whole = list(twin_findings("overlap", [Pair(0, 1, 0.99)], labels, names))
+    whole = list(twin_findings("overlap", [TilePair(0, 1, 0.99)], labels, names))
     assert [one.gravity for one in whole] == ["wrong"]
 
 
 @pytest.mark.parametrize("kind", ["near-duplicate", "overlap"])
 def test_a_spatial_split_is_not_advised_where_the_recipe_has_it(kind):
-    pairs, labels = [Pair(0, 1, 0.4)], np.array([0, 0])
+    pairs, labels = [TilePair(0, 1, 0.4)], np.array([0, 0])
     (random,) = twin_findings(kind, pairs, labels, ["a", "b"])
     (spatial,) = twin_findings(kind, pairs, labels, ["a", "b"], apart=True)
     assert "blocks" in random.remedy

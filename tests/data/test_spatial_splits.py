@@ -7,7 +7,7 @@ import pytest
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
-from geotl.data.footprints import Layout, locate, near
+from geotl.data.footprints import Footprints, locate, near
 from geotl.data.spatial_splits import (
     at_random,
     block_of,
@@ -27,7 +27,7 @@ def squares(centres: np.ndarray, side_m: float) -> list[tuple[float, ...]]:
     return [(x - side_m / 2, y - side_m / 2, x + side_m / 2, y + side_m / 2) for x, y in centres]
 
 
-def laid(centres: np.ndarray, side_m: float) -> Layout:
+def laid(centres: np.ndarray, side_m: float) -> Footprints:
     return locate(squares(np.asarray(centres, float), side_m), [UTM33] * len(centres))
 
 
@@ -39,7 +39,7 @@ def gaps(boxes: np.ndarray, one: np.ndarray, two: np.ndarray) -> np.ndarray:
     return np.where((apart < 0).all(-1), apart.max(-1), outside)
 
 
-def check(split: Split, layout: Layout, buffer_m: float, groups=None, content=None) -> None:
+def check(split: Split, layout: Footprints, buffer_m: float, groups=None, content=None) -> None:
     rows = np.sort(np.concatenate([split.train, split.test, split.set_aside]))
     np.testing.assert_array_equal(rows, np.arange(len(layout.boxes)))
     assert gaps(layout.boxes, split.train, split.test).min() >= buffer_m - 1e-6

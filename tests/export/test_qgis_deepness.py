@@ -22,7 +22,7 @@ from geotl.export import qgis_deepness
 from geotl.export.deployable import deployed
 from geotl.export.qgis_deepness import (
     DeepnessOptions,
-    Spread,
+    PixelGraph,
     advice,
     as_the_plugin,
     export_deepness,
@@ -173,7 +173,7 @@ def test_probabilities_sum_to_one(small):
 def test_nodata_outlives_the_division(model, nodata):
     held = load(model)
     held.network.normalise.nodata.fill_(nodata)
-    spread = Spread(deployed(held, 1), WindowGrid(64, 64, PX, 16, 1), 0.5)
+    spread = PixelGraph(deployed(held, 1), WindowGrid(64, 64, PX, 16, 1), 0.5)
     raw = np.random.default_rng(0).uniform(1, 10000, (1, 4, 64, 64)).astype(np.float32)
     raw[0, :, 5, 7] = nodata
     raw[0, 2, 9, 9] = nodata
@@ -183,7 +183,7 @@ def test_nodata_outlives_the_division(model, nodata):
 
 
 def test_neighbours_of_nodata_are_kept(model):
-    spread = Spread(deployed(load(model), 1), WindowGrid(64, 64, PX, 16, 1), 0.5)
+    spread = PixelGraph(deployed(load(model), 1), WindowGrid(64, 64, PX, 16, 1), 0.5)
     spread.single.network.normalise.nodata.fill_(65535.0)
     raw = np.full((1, 4, 64, 64), 65534, np.uint16)
     with torch.no_grad():
@@ -191,7 +191,7 @@ def test_neighbours_of_nodata_are_kept(model):
 
 
 def test_parts_change_nothing(model):
-    spread = Spread(deployed(load(model), 2), WindowGrid(96, 96, PX, 16, 1), 0.5)
+    spread = PixelGraph(deployed(load(model), 2), WindowGrid(96, 96, PX, 16, 1), 0.5)
     raw = torch.from_numpy(as_the_plugin(made_pixels(patches(3, 3), 32)[None]))
     with torch.no_grad():
         at_once = spread(raw)

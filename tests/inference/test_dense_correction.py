@@ -20,7 +20,7 @@ from geotl.imagery.windows import Window
 from geotl.inference.dense_correction import KINDS, LEAST_WINDOWS, Sample, fitted, from_note, judged
 from geotl.inference.sliding_window import Sweep, look
 from geotl.mapping import run as mapmaking
-from geotl.mapping.blocks import Plan
+from geotl.mapping.blocks import SweepPlan
 from geotl.mapping.plan import _runs, _spread, planned, sample_of, settled
 from geotl.mapping.task import MapOptions, Task, whole, window_grid
 
@@ -137,7 +137,7 @@ def prepared(model: Path, scene: Path, mode: str = "dense", views: int = VIEWS) 
     grid = window_grid(opened, PX, options)
     task = Task(file, opened, grid, options, whole(grid))
     sweep = Sweep(file.network, PX, views, "exact", None, "float32")
-    return task, Plan(grid, sweep, file.contract.sensor, 256, 0.5, task.interest.windows(grid))
+    return task, SweepPlan(grid, sweep, file.contract.sensor, 256, 0.5, task.interest.windows(grid))
 
 
 @pytest.mark.parametrize("views", [1, 2])
@@ -255,15 +255,15 @@ def test_the_sample_is_of_what_is_of_interest_and_its_halves_are_of_other_window
     task, exact = prepared(model, scene, views=1)
     wanted = np.zeros_like(exact.wanted)
     wanted[9:15, 2:20] = True
-    blocks = list(_spread(Plan(**vars(exact) | {"wanted": wanted})))
+    blocks = list(_spread(SweepPlan(**vars(exact) | {"wanted": wanted})))
     seen = np.zeros(wanted.shape, int)
     for block, _ in blocks:
         seen[block.rows, block.cols] += 1
     assert seen.max() == 1
     assert not seen[~wanted].any()
     assert {half for _, half in blocks} == {True, False}
-    sample = sample_of(Plan(**vars(exact) | {"wanted": wanted}), exact.sweep, task.scene)
+    sample = sample_of(SweepPlan(**vars(exact) | {"wanted": wanted}), exact.sweep, task.scene)
     assert len(sample.half) == len(sample.exact) == seen.sum()
-    nowhere = Plan(**vars(exact) | {"wanted": np.zeros_like(wanted)})
+    nowhere = SweepPlan(**vars(exact) | {"wanted": np.zeros_like(wanted)})
     assert sample_of(nowhere, nowhere.sweep, task.scene) is None
     assert [run.stop - run.start for run in _runs(np.arange(7))] == [2, 2, 3]

@@ -22,9 +22,10 @@ from geotl.lecture import (
     stages,
     transfer,
 )
-from geotl.lecture.figures import Bars, Effect, Histograms, Lines, Pictures, Series
+from geotl.lecture.figures import Bars, Histograms, Lines, MeanChange, Pictures, Series
 from geotl.lecture.recipes import (
     NUMBERS,
+    BackboneTable,
     Batchnorm,
     Bottleneck,
     Capacity,
@@ -35,7 +36,6 @@ from geotl.lecture.recipes import (
     Pictured,
     Standardised,
     Stopping,
-    Table,
     Transferred,
     load_lecture,
 )
@@ -113,12 +113,12 @@ def test_stages_that_gain_nothing_do_not_pass() -> None:
 
 
 def test_an_effect_is_visible_only_beyond_its_interval() -> None:
-    noise = Effect.of([0.5, 0.6, 0.7], [0.7, 0.5, 0.72])
+    noise = MeanChange.of([0.5, 0.6, 0.7], [0.7, 0.5, 0.72])
     assert not noise.visible
     assert "no visible effect" in noise.words("accuracy")
-    assert Effect.of([0.5, 0.6, 0.7], [0.61, 0.7, 0.8]).rises
-    assert Effect.of([0.5, 0.6], [0.4, 0.5]).falls
-    assert not Effect.of([0.5], [0.9]).visible
+    assert MeanChange.of([0.5, 0.6, 0.7], [0.61, 0.7, 0.8]).rises
+    assert MeanChange.of([0.5, 0.6], [0.4, 0.5]).falls
+    assert not MeanChange.of([0.5], [0.9]).visible
 
 
 # ------------------------------------------------------------------------------------ implicit
@@ -356,7 +356,7 @@ def test_coherence_tells_an_edge_from_noise_and_a_blob() -> None:
 
 
 def test_the_table_has_the_known_counts() -> None:
-    shown = architectures.parameter_table(Table())
+    shown = architectures.parameter_table(BackboneTable())
     assert {name: tuple(v.values()) for name, v in shown.values.items()} == {
         "lenet5": (61_706, 61_706),
         "alexnet": (61_100_840, 61_100_840),
@@ -367,7 +367,7 @@ def test_the_table_has_the_known_counts() -> None:
         "resnet50": (25_557_032, 25_557_032),
     }
     assert held(shown) == {"counts": True, "fewer": True}
-    assert not held(architectures.parameter_table(Table(names=("resnet18",))))["counts"]
+    assert not held(architectures.parameter_table(BackboneTable(names=("resnet18",))))["counts"]
 
 
 def test_the_1x1_convolution_saves_nine_multiplications_in_ten() -> None:

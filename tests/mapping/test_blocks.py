@@ -19,7 +19,7 @@ from geotl.imagery.sensors import get_sensor
 from geotl.imagery.windows import Window
 from geotl.inference.sliding_window import Sweep
 from geotl.inference.window_grid import WindowGrid
-from geotl.mapping.blocks import Plan, Thumb, blocks_of, sweep_scene, window_shares
+from geotl.mapping.blocks import SweepPlan, Thumb, blocks_of, sweep_scene, window_shares
 from geotl.mapping.window_store import open_sheet
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -45,11 +45,11 @@ def scene(tmp_path_factory):
     )
 
 
-def plan_of(network, scene, *, posting: int = 8, block_px: int = 64, mode="exact") -> Plan:
+def plan_of(network, scene, *, posting: int = 8, block_px: int = 64, mode="exact") -> SweepPlan:
     grid = WindowGrid(scene.grid.height, scene.grid.width, PX, 8, posting)
     sweep = Sweep(network, PX, 1, mode, None, "float32", batch=50)
     wanted = np.ones((len(grid.rows), len(grid.cols)), bool)
-    return Plan(grid, sweep, L2A, block_px, 0.5, wanted)
+    return SweepPlan(grid, sweep, L2A, block_px, 0.5, wanted)
 
 
 @given(st.integers(0, 150), st.integers(0, 150), st.integers(1, 32), st.integers(1, 300))

@@ -14,7 +14,7 @@ from geotl.experiments.recipe import Recipe, load
 from geotl.studies import study_techniques
 from geotl.studies.study import best_of, combined
 from geotl.studies.study_effects import Effect, Errors, better_half, effect, paired, rungs
-from geotl.studies.study_fits import Candidate, Found, Row
+from geotl.studies.study_fits import Candidate, Found, TrialRow
 from geotl.studies.study_report import study_csv, study_md
 from geotl.studies.study_techniques import AS_IT_IS, TRAINED, Trial, alternative, changed, pair
 
@@ -213,7 +213,7 @@ def effect_of(change: float, *, spread: float = 0.01) -> Effect:
 def found_of(*rows: tuple[str, float]) -> Found:
     """A study of the trained start with these changes in validation error by trial."""
     known = {trial.name: trial for trial in TRAINING}
-    made = [Row(TRAINED, known[name], effect_of(change)) for name, change in rows]
+    made = [TrialRow(TRAINED, known[name], effect_of(change)) for name, change in rows]
     return Found(
         PROBE, {AS_IT_IS: PROBE, TRAINED: BASE}, rows=made, base_errors={TRAINED: errors(0, 0.4)}
     )
@@ -246,7 +246,7 @@ def test_what_the_start_has_and_hurts_is_turned_off() -> None:
     off = alternative(recipe, trial)
     assert off is not None
     assert not off.model.unit_length
-    found = Found(recipe, {AS_IT_IS: recipe}, rows=[Row(AS_IT_IS, trial, effect_of(0.1))])
+    found = Found(recipe, {AS_IT_IS: recipe}, rows=[TrialRow(AS_IT_IS, trial, effect_of(0.1))])
     (one,) = combined(found, AS_IT_IS, "")
     assert not one.recipe.model.unit_length
     found.rows[0].effect = effect_of(-0.1)  # it helps, and is on already
@@ -269,7 +269,7 @@ def test_the_recipe_as_it_is_stands_unless_another_is_better_beyond_doubt() -> N
 
 def test_tables_hold_every_row_and_say_what_could_not_be_run() -> None:
     found = found_of(("dropout 0.3", -0.02), ("noise 0.1", 0.2))
-    found.rows.append(Row(TRAINED, TRAINING[-1], refused="tiles too small"))
+    found.rows.append(TrialRow(TRAINED, TRAINING[-1], refused="tiles too small"))
     told = study_md(found)
     assert "| dropout 0.3 | -2.0 ± 1.0 [-3.0, -1.0] |" in told
     assert "| hurts here |" in told
