@@ -223,14 +223,14 @@ class Model:
                 keep no files.
             options: how.
             sensor: the scene's, None for the model's.
-            mask: of clouds, for a scene on disk; see `scenes.open_scene`.
+            mask: of clouds, for a scene on disk; see `scene.open_scene`.
             aoi: a file of polygons: the part to map.
             bbox: left, bottom, right, top of the part to map, in the scene's reference system.
             quiet: no progress, and nothing printed.
 
         Returns:
             Variables `classes` (value 255 is no data; names, colours and values in its attributes,
-            see `mapdatasets.read_map`), `confidence` in percent, and what else the options ask
+            see `run.read_map`), `confidence` in percent, and what else the options ask
             for. Needs xarray and rioxarray (extra `xarray`).
 
         Raises:

@@ -100,7 +100,7 @@ def place_chips(
 ) -> Placement:
     """Find the windows of scenes that show what labels name.
 
-    A point's window is centred on its pixel (see `placing.window_about`). A polygon gives as many
+    A point's window is centred on its pixel (see `placement.window_about`). A polygon gives as many
     windows as fit, each with at least `purity` of its area inside, by exact area. A class raster
     gives the squares of a lattice in which one class has at least that share of all pixels. A
     label is taken from the first scene in which it can be used. A window that two labels of one

@@ -109,7 +109,7 @@ def read_labels(
     """Read points and polygons with their classes, in the scene's reference system.
 
     Args:
-        path: any vector file, or a CSV of coordinates (see `vectors.read_features`).
+        path: any vector file, or a CSV of coordinates (see `vector.read_features`).
         layer: which of its layers, if it holds several.
         field: the field that holds the class; whole numbers serve as names ("3").
         crs_to: reference system wanted; None leaves the file's own.

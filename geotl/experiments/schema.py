@@ -1,6 +1,6 @@
 """The keys of a recipe: every setting's type, default, range and unit, and what goes together.
 
-With `learning`, this is the one place where a key is defined: the JSON Schema, the reference in
+With `sections`, this is the one place where a key is defined: the JSON Schema, the reference in
 docs/RECIPES.md and the error messages are read off these models. A unit stands in brackets
 at the end of a description.
 """

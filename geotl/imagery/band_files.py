@@ -87,7 +87,7 @@ def describe_folder(folder: Path, sensor: Sensor, bands: Sequence[str]) -> Raste
 
 
 def read_folder(folder: Path, sensor: Sensor, bands: Sequence[str]) -> Raster:
-    """Read the band files wanted onto the grid of the finest of them: see `alignment.resample`.
+    """Read the band files wanted onto the grid of the finest of them: see `windows.resample`.
 
     Pixels of the sensor's nodata value are taken out before they could bleed into others.
 

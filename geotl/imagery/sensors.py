@@ -2,7 +2,7 @@
 
 Bands are always matched by name. A file that names none is only accepted where the sensor
 states the order in which its files hold them, and then only with that very number of bands.
-What a sensor is stands in `bands`, those at hand in `sensortable`; both are offered from here.
+What a sensor is, and those at hand, stand in `sensor_table`; both are offered from here.
 """
 
 from __future__ import annotations

@@ -172,7 +172,7 @@ def open_for(
         model: whose bands are read, by name.
         paths: the scenes.
         sensor: the scenes' sensor, if another one than the model's.
-        mask: of clouds: see `scenes.open_scene`.
+        mask: of clouds: see `scene.open_scene`.
 
     Raises:
         BandError: bands missing; the message tells what the model takes.

@@ -189,7 +189,7 @@ class ServedSweep:
         return chances, logits
 
     def look(self, image: Float32s, rows: Int64s, cols: Int64s, step: int) -> Said:
-        """What the file says of windows of a block [C,H,W]; see `sweeping.look`."""
+        """What the file says of windows of a block [C,H,W]; see `sliding_window.look`."""
         parts = [self.runner(windows)[0] for windows in self._windows(image, rows, cols)]
         shape = len(rows), len(cols)
         return Said(np.concatenate(parts).reshape(*shape, -1), np.zeros(shape, np.float32))

@@ -107,7 +107,7 @@ class DenseError(DataError):
 
 
 class Looker(Protocol):
-    """Whatever looks at the windows of a block: `Sweep`, or an exported file (`served`)."""
+    """Whatever looks at the windows of a block: `Sweep`, or an exported file (`onnx_model`)."""
 
     @property
     def px(self) -> int:

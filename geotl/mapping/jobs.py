@@ -37,7 +37,7 @@ class Reading:
 
     Attributes:
         sensor: name of the scenes', None for the model's.
-        mask: of clouds, as `scenes.open_scene` takes it.
+        mask: of clouds, as `scene.open_scene` takes it.
         aoi: file of polygons: the part to map.
         bbox: left, bottom, right, top of the part to map.
         bbox_crs: the box's reference system, None for each scene's own.

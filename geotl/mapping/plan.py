@@ -217,9 +217,9 @@ def open_for(
 
     Args:
         model: whose contract the scene is to meet.
-        path: a file or folder, as `scenes.open_scene` takes it.
+        path: a file or folder, as `scene.open_scene` takes it.
         sensor: the scene's, None for the model's.
-        mask: as `scenes.open_scene` takes it.
+        mask: as `scene.open_scene` takes it.
 
     Raises:
         DataError: a scene that cannot be used.

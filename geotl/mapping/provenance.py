@@ -30,7 +30,7 @@ MARK_TAG = "GEOTL_JOB"
 
 
 def notes(task: Task, plan: SweepPlan) -> dict[str, Any]:
-    """Everything that the pixels of a map depend on, but for what `mapplanning.settled` chose.
+    """Everything that the pixels of a map depend on, but for what `plan.settled` chose.
 
     Raises:
         ModelError: a model that is in no file.
@@ -97,7 +97,7 @@ def provenance(
     Args:
         task: what was mapped with what.
         told: as `notes` gives them.
-        note: kept when the sweep began: its date, and what `mapplanning.settled` gave.
+        note: kept when the sweep began: its date, and what `plan.settled` gave.
         plan: how windows were looked at.
     """
     contract, model = task.model.contract, task.model

@@ -94,7 +94,7 @@ def map_scene(
 
     Args:
         model: loaded from a file, its network in evaluation mode on its device.
-        scene: in the model's bands, as `mapinputs.open_for` gives it.
+        scene: in the model's bands, as `plan.open_for` gives it.
         out: the class map, ending in .tif; the others stand beside it.
         options: how.
         interest: the part of the scene to map; None for all.

@@ -76,7 +76,7 @@ def load_weights(
         backbone: filled in place; its random stages are noted on it.
         spec: its entry.
         source: tensors under the weight file's names.
-        first_conv: see `backbones.build_backbone`.
+        first_conv: see `registry.build_backbone`.
         fresh: stages left at random.
         others: entries to look through for the one a misfit belongs to.
 

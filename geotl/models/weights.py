@@ -1,6 +1,6 @@
 """Weight files: reading them safely, fitting their first convolution to other bands, the table.
 
-Nothing here builds a network: `backbones` does, and asks this module for tensors by name.
+Nothing here builds a network: `registry` does, and asks this module for tensors by name.
 """
 
 from __future__ import annotations

@@ -145,7 +145,7 @@ class Made:
 
 @dataclass(frozen=True)
 class Likeness:
-    """How synthetic tiles compare with real ones in one space: see `novelty`.
+    """How synthetic tiles compare with real ones in one space: see `Novelty`.
 
     `real` and `made` hold the mean distance between two tiles of a class, by class.
     """

@@ -160,8 +160,8 @@ class Augmentation:
         band_dropout: chance of each band to be taken away; never all of a tile's.
         erase: chance of a tile to lose a rectangle (random erasing, Zhong et al. 2020).
         erase_area: least and largest share of the tile's area that the rectangle takes.
-        mixup, cutmix: a of Beta(a, a), see `mixing.draw_mix`; 0 for none. They need pairs of
-            tiles with labels, so `mixing` does them, not `augment`.
+        mixup, cutmix: a of Beta(a, a), see `batches.draw_mix`; 0 for none. They need pairs of
+            tiles with labels, so `batches` does them, not `augment`.
         mixup_of: mix pixels, or what the frozen stages give (manifold mixup).
         zero_dn: the DN of zero reflectance, from which brightness scales.
 
