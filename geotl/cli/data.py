@@ -11,8 +11,8 @@ from geotl.console import silent
 from geotl.errors import DataError
 
 if TYPE_CHECKING:
-    from geotl.experiments.draws import Source
     from geotl.experiments.recipe import Recipe
+    from geotl.experiments.samples import TileSamples
 
 
 def add_chips(commands: Any, common: argparse.ArgumentParser) -> None:
@@ -168,22 +168,21 @@ def add_check(commands: Any, common: argparse.ArgumentParser) -> None:
 def _check(args: argparse.Namespace) -> None:
     from geotl.console import ProgressLine
     from geotl.data.checks import check_tiles
-    from geotl.experiments.build import read_source, recipe_sensor
-    from geotl.experiments.run import rgb_positions
+    from geotl.experiments.samples import read_samples, recipe_sensor
     from geotl.experiments.schema import SPATIAL
     from geotl.reporting.check_report import told, write_check
 
     recipe = _recipe(args)
     sensor = recipe_sensor(recipe)
-    source = read_source(recipe, sensor, silent, quiet=args.quiet).real
-    if source.placement is not None:
-        print("\n".join((*source.placement.notes, *source.placement.summary())))
-    sizes = _sizes(source, recipe.data.file_bands)
+    samples = read_samples(recipe, sensor, silent, quiet=args.quiet).real
+    if samples.placement is not None:
+        print("\n".join((*samples.placement.notes, *samples.placement.summary())))
+    sizes = _sizes(samples, recipe.data.file_bands)
     with ProgressLine(quiet=args.quiet) as line:
         found = check_tiles(
-            source.index,
+            samples.index,
             sensor,
-            source.pack,
+            samples.pack,
             sizes=sizes,
             apart=recipe.split.method in SPATIAL,
             progress=line.counter("looking"),
@@ -193,21 +192,21 @@ def _check(args: argparse.Namespace) -> None:
         written = write_check(
             args.output,
             found,
-            rgb_positions(source),
+            samples.rgb,
             per_class=args.per_class,
             title=Path(args.data).stem or args.data,
         )
         print("\nwritten  " + ", ".join(map(str, written)))
 
 
-def _sizes(source: Source, file_bands: Sequence[str] | None) -> list[tuple[int, int]]:
+def _sizes(samples: TileSamples, file_bands: Sequence[str] | None) -> list[tuple[int, int]]:
     """Rows and columns of each tile's file; none for chips, which are of one size."""
     from geotl.data.read_tile import check_headers
 
-    if source.placement is not None:
+    if samples.placement is not None:
         return []
-    paths = [tile.path for tile in source.index.tiles]
-    infos = check_headers(paths, source.sensor, source.pack.bands, file_bands)
+    paths = [tile.path for tile in samples.index.tiles]
+    infos = check_headers(paths, samples.sensor, samples.pack.bands, file_bands)
     return [(info.grid.height, info.grid.width) for info in infos]
 
 

@@ -46,15 +46,13 @@ def _study(args: argparse.Namespace) -> None:
     from geotl.experiments.recipe import load
 
     recipe = load(args.recipe, args.overrides)
-    from geotl.studies.study import study
+    from geotl.studies.study import StudyExtent, study
     from geotl.synthetic.study import Generators
 
     study(
         recipe,
         args.out or Path("runs") / f"{recipe.name}-study",
-        only=args.only,
-        seeds=args.seeds,
-        budget=args.budget,
+        StudyExtent(args.only, args.seeds, args.budget),
         resume=args.resume,
         quiet=args.quiet,
         say=say,
@@ -158,15 +156,12 @@ def _generate(args: argparse.Namespace) -> None:
     from geotl.experiments.recipe import load
 
     recipe = load(args.recipe, args.overrides)
-    from geotl.synthetic.generate import generate
+    from geotl.synthetic.generate import Amounts, generate
 
     generate(
         recipe,
         args.out or Path("runs") / f"{recipe.name}-synthetic",
-        per_class=args.per_class,
-        steps=args.steps,
-        draws=args.draws,
-        judged=args.judged,
+        Amounts(args.per_class, args.steps, args.draws, args.judged),
         quiet=args.quiet,
         say=say,
     )

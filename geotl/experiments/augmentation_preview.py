@@ -13,10 +13,10 @@ from geotl.arrays import UInt8s
 from geotl.console import Log
 from geotl.data.tile_array import batch, statistics
 from geotl.errors import DataError
-from geotl.experiments.build import augmentation_of, read_source, recipe_sensor
-from geotl.experiments.draws import Draw, Source, make_draw, settle_split
+from geotl.experiments.build import augmentation_of
+from geotl.experiments.draws import Draw, make_draw, settle_split
 from geotl.experiments.recipe import Recipe
-from geotl.experiments.run import rgb_positions
+from geotl.experiments.samples import TileSamples, read_samples, recipe_sensor
 from geotl.reporting.figures import sheet_figure, write_png
 from geotl.reporting.rendering import quicklook, stretch_limits
 from geotl.training.augment import Augmentation, augment
@@ -44,14 +44,14 @@ def preview(recipe: Recipe, path: Path, *, tile: int = 0, say: Log = print) -> N
         DataError: there is no such training tile.
     """
     sensor = recipe_sensor(recipe)
-    source = read_source(recipe, sensor, say).real
-    draw = make_draw(settle_split(recipe, source, say), source, 0)
+    samples = read_samples(recipe, sensor, say).real
+    draw = make_draw(settle_split(recipe, samples, say), samples, 0)
     rows = draw.split.train
     if not 0 <= tile < len(rows):
         raise DataError(f"--tile: given {tile}; allowed: 0 to {len(rows) - 1}, the training tiles")
     kind = augmentation_of(recipe, sensor)
-    shown, captions = drawn_tiles(source, draw, kind, tile=tile, seed=recipe.seed)
-    name = f"{source.index.names[rows[tile]]} ({source.index.classes[source.labels[rows[tile]]]})"
+    shown, captions = drawn_tiles(samples, draw, kind, tile=tile, seed=recipe.seed)
+    name = f"{samples.names[rows[tile]]} ({samples.classes[samples.labels[rows[tile]]]})"
     on = ", ".join([*_views(kind), *kind.beyond_views, *_features(kind)]) or "nothing is varied"
     note = (
         f"{on}\nseed {recipe.seed}, epoch 0, batches 1 to {DRAWS}; "
@@ -70,7 +70,7 @@ def _features(kind: Augmentation) -> list[str]:
 
 
 def drawn_tiles(
-    source: Source, draw: Draw, kind: Augmentation, *, tile: int, seed: int
+    samples: TileSamples, draw: Draw, kind: Augmentation, *, tile: int, seed: int
 ) -> tuple[list[UInt8s], list[str]]:
     """Pictures and captions of a training tile, as it is and in each draw.
 
@@ -78,23 +78,23 @@ def drawn_tiles(
         Nine pictures [S, S, 3], and nine captions.
     """
     rows = draw.split.train
-    own = statistics(source.pack, rows)
+    own = statistics(samples.pack, rows)
     sd, fill = (torch.from_numpy(x).float() for x in (own.sd, own.fill))
-    rgb = rgb_positions(source)
+    rgb = samples.rgb
     made, captions = [], []
     for number in range(DRAWS + 1):
         others = np.random.default_rng([seed, number]).permutation(np.delete(rows, tile))
         chosen = np.concatenate([rows[tile : tile + 1], others[: COMPANY - 1]])
-        held = batch(source.pack, chosen, fill=own.fill)
+        held = batch(samples.pack, chosen, fill=own.fill)
         told = "original"
         if number:
             held, told = _varied(held, kind, derived_seed(seed, 0, number), sd=sd, fill=fill)
             told = f"draw {number}{told}"
         made.append((held["image"][0].numpy(), held["valid"][0].numpy()))
         lost = ~made[-1][1].any(axis=(1, 2))
-        captions.append(told + _missing(source.pack.bands, np.flatnonzero(lost).tolist()))
+        captions.append(told + _missing(samples.pack.bands, np.flatnonzero(lost).tolist()))
     some = np.random.default_rng(seed).permutation(rows)[:LIKE]
-    seen = batch(source.pack, some, fill=own.fill)
+    seen = batch(samples.pack, some, fill=own.fill)
     limits = stretch_limits(seen["image"].numpy(), seen["valid"].numpy(), rgb)
     return [_picture(image, valid, rgb, limits) for image, valid in made], captions
 

@@ -2,22 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from dataclasses import dataclass, field, replace
-from pathlib import Path
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
 
 import numpy as np
 
-from geotl.arrays import Bools, Floats, Int64s
-from geotl.console import Log
+from geotl.arrays import Floats, Int64s
 from geotl.errors import BandError, DataError
-from geotl.evaluation.evaluate import Spread, commonest, summarise_draws
-from geotl.evaluation.learning_curve import Gain, Optimism, gain, optimism
-from geotl.evaluation.metrics import Interval, Scores, confusion, scores, wilson
+from geotl.evaluation.evaluate import commonest
+from geotl.evaluation.metrics import confusion
 from geotl.experiments.build import build_network, feature_source, make_plan
-from geotl.experiments.draws import Draw, Source, random_draw, shows_random
+from geotl.experiments.draws import Draw, random_draw, shows_random
+from geotl.experiments.experiment import Experiment
 from geotl.experiments.recipe import Recipe
-from geotl.experiments.report import Answers
+from geotl.experiments.results import NETWORK, RANDOM_SPLIT, Answers, Comparison, compared
+from geotl.experiments.samples import TileSamples
 from geotl.models.classifier import TileClassifier
 from geotl.models.first_conv import rgb_positions as rgb_bands
 from geotl.models.weights import WeightReport
@@ -33,100 +32,38 @@ from geotl.training.strategies import (
     standardised,
 )
 
-RANDOM_SPLIT = "network, random split"
 MOST_TRAINING = 2000  # training tiles that a network trained whole is judged on again
-HOW = {"blocks": "blocked", "group": "by group", "scene": "by scene"}
 
 
-@dataclass
-class Tally:
-    """Scores and confusion matrices by method, draw by draw, and the network's answers.
+@dataclass(frozen=True)
+class FittedDraw:
+    """A network fitted to a draw's training tiles.
 
-    `paired` tells of each tile judged whether it was named rightly without and with unlabelled
-    pixels; `learnt` of each draw how many training tiles the finished network names rightly, of how
-    many.
+    Attributes:
+        draw: the split, and its folds.
+        fitted: the network with what was chosen or recorded while fitting.
+        weights: where its first weights came from.
     """
 
-    scores: dict[str, list[dict[str, float]]] = field(default_factory=dict)
-    matrices: dict[str, list[Int64s]] = field(default_factory=dict)
-    seconds: list[float] = field(default_factory=list)
-    answers: list[Answers] = field(default_factory=list)
-    paired: list[tuple[Bools, Bools]] = field(default_factory=list)
-    learnt: list[tuple[int, int]] = field(default_factory=list)
-
-    def add(self, method: str, truth: Int64s, logits: Floats, classes: int) -> None:
-        """Note how a method did on one draw."""
-        matrix = confusion(truth, logits.argmax(1), classes)
-        self.scores.setdefault(method, []).append(_summary(scores(matrix)))
-        self.matrices.setdefault(method, []).append(matrix)
-
-    def counts(self, method: str) -> list[tuple[int, int]]:
-        """Tiles named rightly and tiles judged, draw by draw."""
-        return [(int(np.trace(m)), int(m.sum())) for m in self.matrices.get(method, [])]
-
-    def pooled(self) -> dict[str, Interval]:
-        """Accuracy of every method, all folds together."""
-        return {m: wilson(*np.sum(self.counts(m), axis=0).tolist()) for m in self.matrices}
-
-    def rivals(self, names: Iterable[str], truth: Int64s) -> dict[str, Interval]:
-        """Intervals of the network's rivals, all folds together."""
-        majority = commonest(truth, int(truth.max()) + 1)[1]
-        pooled = self.pooled()
-        return {name: pooled.get(name, majority) for name in names}
-
-    def optimism(self, recipe: Recipe) -> Optimism | None:
-        """Random against spatial accuracy, where both were judged."""
-        random = self.counts(RANDOM_SPLIT)
-        if not random:
-            return None
-        how, pooled = HOW[recipe.split.method], recipe.split.kfold is not None
-        return optimism(how, random, self.counts("network"), pooled=pooled)
-
-    def training(self, *, folds: bool) -> Interval:
-        """Accuracy on the training tiles of the first draw, or of all folds.
-
-        A tile learns in every fold but one; for the interval it counts once.
-        """
-        if not folds:
-            return wilson(*self.learnt[0])
-        right, looked_at = np.sum(self.learnt, axis=0).tolist()
-        times = max(1, len(self.learnt) - 1)
-        return wilson(round(right / times), round(looked_at / times))
-
-    def gain(self, source: Source) -> Gain | None:
-        """What unlabelled pixels added, paired over draws, or over the tiles of a single one."""
-        if not self.paired:
-            return None
-        alone, both = self.paired[0]
-        if len(self.paired) > 1:
-            alone, both = (
-                np.array([np.mean(named) for named in side])
-                for side in zip(*self.paired, strict=True)
-            )
-        found, word = gain(alone, both)
-        return Gain(with_what(source).removeprefix("with "), found, word, len(self.paired))
-
-    def spreads(self) -> dict[str, dict[str, Spread]]:
-        """Mean and sd of every score, by method."""
-        return {method: summarise_draws(rows) for method, rows in self.scores.items()}
+    draw: Draw
+    fitted: Fitted
+    weights: WeightReport
 
 
-def fit_draw(
-    recipe: Recipe, source: Source, draw: Draw, out: Path, *, resume: bool, quiet: bool
-) -> tuple[Fitted, WeightReport]:
+def fit_draw(experiment: Experiment, draw: Draw) -> FittedDraw:
     """Build the network for a draw's training tiles and fit it to them."""
-    network, report = build_network(recipe, source, draw)
-    rows = draw.split.train
-    plan = make_plan(recipe, source, report, draw, resume=resume, quiet=quiet)
+    network, report = build_network(experiment, draw)
+    samples, rows = experiment.samples, draw.split.train
+    plan = make_plan(experiment, report, draw)
     fitted = fit_strategy(
         network,
-        Tiles(source.pack, rows, source.labels[rows]),
+        Tiles(samples.pack, rows, samples.labels[rows]),
         draw.folds,
         plan,
-        folder=out / "draws" / f"{draw.number:02d}",
-        features=feature_source(recipe, source),
+        folder=experiment.folder / "draws" / f"{draw.number:02d}",
+        features=feature_source(experiment),
     )
-    return fitted, with_training_note(report, network, plan)
+    return FittedDraw(draw, fitted, with_training_note(report, network, plan))
 
 
 def with_training_note(
@@ -140,13 +77,12 @@ def with_training_note(
     return replace(report, notes=(*report.notes, note))
 
 
-def judge(recipe: Recipe, source: Source, draw: Draw, fitted: Fitted) -> Floats:
+def judge(experiment: Experiment, made: FittedDraw) -> Floats:
     """Logits of the tiles judged on, averaged over views."""
-    if fitted.features is None:
-        return predict_rows(
-            fitted.network, source.pack, draw.split.test, precision=recipe.train.precision
-        )
-    return head_logits(fitted, judged_features(recipe, source, draw, fitted))
+    if made.fitted.features is None:
+        rows, precision = made.draw.split.test, experiment.recipe.train.precision
+        return predict_rows(made.fitted.network, experiment.samples.pack, rows, precision=precision)
+    return head_logits(made.fitted, judged_features(experiment, made))
 
 
 def head_logits(fitted: Fitted, features: Floats) -> Floats:
@@ -157,107 +93,100 @@ def head_logits(fitted: Fitted, features: Floats) -> Floats:
 
 
 def training_count(
-    recipe: Recipe, source: Source, draw: Draw, fitted: Fitted, most: int = MOST_TRAINING
+    experiment: Experiment, made: FittedDraw, most: int = MOST_TRAINING
 ) -> tuple[int, int]:
     """How many training tiles the finished network names rightly, in evaluation mode, and of many.
 
     At most `most` tiles are looked at, drawn by the recipe's seed; of a probe, all.
     """
-    rows = draw.split.train
+    recipe, samples, fitted = experiment.recipe, experiment.samples, made.fitted
+    rows = made.draw.split.train
     if fitted.features is not None:
         said = head_logits(fitted, fitted.features)
     else:
-        random = np.random.default_rng([recipe.seed, draw.number, 7])
+        random = np.random.default_rng([recipe.seed, made.draw.number, 7])
         rows = np.sort(random.permutation(rows)[:most])
-        said = predict_rows(fitted.network, source.pack, rows, precision=recipe.train.precision)
-    return int((said.argmax(axis=1) == source.labels[rows]).sum()), len(rows)
+        said = predict_rows(fitted.network, samples.pack, rows, precision=recipe.train.precision)
+    return int((said.argmax(axis=1) == samples.labels[rows]).sum()), len(rows)
 
 
-def answers_of(source: Source, draw: Draw, fitted: Fitted, logits: Floats) -> Answers:
+def answers_of(experiment: Experiment, made: FittedDraw, logits: Floats) -> Answers:
     """What a network said of the tiles it was judged on, as the report takes it."""
-    rows = draw.split.test
-    heat = np.full(len(rows), float(fitted.network.temperature))
-    return Answers(rows, source.labels[rows], logits, heat)
+    rows = made.draw.split.test
+    heat = np.full(len(rows), float(made.fitted.network.temperature))
+    return Answers(rows, experiment.samples.labels[rows], logits, heat)
 
 
-def judged_features(recipe: Recipe, source: Source, draw: Draw, fitted: Fitted) -> Floats:
+def judged_features(experiment: Experiment, made: FittedDraw) -> Floats:
     """Standardised features [n, V, D] of the tiles judged on, from the cache."""
-    return standardised(
-        fitted.network, feature_source(recipe, source)(fitted.network, draw.split.test)
-    )
+    network = made.fitted.network
+    return standardised(network, feature_source(experiment)(network, made.draw.split.test))
 
 
-def compare(
-    recipe: Recipe,
-    source: Source,
-    draw: Draw,
-    logits: Floats,
-    *,
-    extra: Floats | None,
-    tally: Tally,
-    out: Path,
-    quiet: bool,
-    say: Log,
-) -> dict[str, Interval]:
-    """Judge the baselines on the same tiles, note every method's scores, return intervals.
+def compare(experiment: Experiment, draw: Draw, logits: Floats, extra: Floats | None) -> Comparison:
+    """Judge the baselines on a draw's test tiles, beside the network.
 
-    `extra` are the logits of the head that saw the unlabelled tiles, if there is one.
+    Args:
+        experiment: whose baselines are fitted.
+        draw: its split.
+        logits: of the network [n,K].
+        extra: of the head that learnt from unlabelled tiles too [n,K], if there is one.
     """
-    classes, truth = len(source.index.classes), source.labels[draw.split.test]
-    others: dict[str, Floats] = {}
+    samples, test = experiment.samples, draw.split.test
+    classes, truth = len(samples.classes), samples.labels[test]
+    rivals = dict(baselines(experiment, draw))
+    methods = {} if extra is None else {f"network, {with_what(samples)}": extra}
+    rest = compared(truth, methods, rivals, classes)
+    matrices = {NETWORK: confusion(truth, logits.argmax(1), classes)}
+    if shows_random(experiment.recipe):
+        matrices[RANDOM_SPLIT] = on_random_split(experiment, draw)
+    intervals = dict(rest.rivals)
+    if experiment.recipe.evaluate.baselines:
+        intervals["majority class"] = commonest(truth, classes)[1]
+    paired = None
+    if extra is not None:
+        paired = (logits.argmax(1) == truth, extra.argmax(1) == truth)
+    return Comparison(matrices | dict(rest.matrices), intervals, paired)
+
+
+def baselines(experiment: Experiment, draw: Draw) -> Iterator[tuple[str, Floats]]:
+    """Name and logits [n,K] of each baseline on a draw's test tiles, as they are fitted."""
+    recipe, samples = experiment.recipe, experiment.samples
+    train, test = draw.split.train, draw.split.test
     if recipe.evaluate.baselines:
-        others["band mean and sd, logistic"] = band_statistics_logits(
-            source.band_table,
-            draw.split.train,
-            source.labels[draw.split.train],
-            draw.split.test,
-            folds=draw.folds,
-            classes=classes,
+        yield (
+            "band mean and sd, logistic",
+            band_statistics_logits(
+                samples.band_table,
+                train,
+                samples.labels[train],
+                test,
+                folds=draw.folds,
+                classes=len(samples.classes),
+            ),
         )
-    for name, variant in variants(recipe, source).items():
+    for name, variant in variants(recipe, samples).items():
+        beside = experiment.of(variant).inside("beside", name.replace(" ", "_"))
         try:
-            made, _ = fit_draw(
-                variant,
-                source,
-                draw,
-                out / "beside" / name.replace(" ", "_"),
-                resume=False,
-                quiet=quiet,
-            )
+            made = fit_draw(beside, draw)
         except BandError as error:  # weights that know no red, green or blue
             if recipe.evaluate.rgb_only:
                 raise
-            say(f"{name}: not shown beside; {error}")
+            experiment.log(f"{name}: not shown beside; {error}")
             continue
-        others[name] = judge(variant, source, draw, made)
-    tally.add("network", truth, logits, classes)
-    if shows_random(recipe):
-        other = random_draw(recipe, source, draw)
-        made, _ = fit_draw(
-            quiet_probe(recipe),
-            source,
-            other,
-            out / "beside" / "random_split",
-            resume=False,
-            quiet=quiet,
-        )
-        held = judge(recipe, source, other, made)
-        tally.add(RANDOM_SPLIT, source.labels[other.split.test], held, classes)
-    if extra is not None:
-        tally.add(f"network, {with_what(source)}", truth, extra, classes)
-        tally.paired.append((logits.argmax(1) == truth, extra.argmax(1) == truth))
-    for name, held in others.items():
-        tally.add(name, truth, held, classes)
-    rivals = {
-        name: wilson(int((held.argmax(1) == truth).sum()), len(truth))
-        for name, held in others.items()
-    }
-    if recipe.evaluate.baselines:
-        rivals["majority class"] = commonest(truth, classes)[1]
-    return rivals
+        yield name, judge(beside, made)
 
 
-def variants(recipe: Recipe, source: Source) -> dict[str, Recipe]:
+def on_random_split(experiment: Experiment, draw: Draw) -> Int64s:
+    """Confusion matrix [K,K] of the same network on a random split of a spatial draw's sizes."""
+    samples = experiment.samples
+    other = random_draw(experiment.recipe, samples, draw)
+    beside = experiment.of(quiet_probe(experiment.recipe)).inside("beside", "random_split")
+    logits = judge(beside, fit_draw(beside, other))
+    return confusion(samples.labels[other.split.test], logits.argmax(1), len(samples.classes))
+
+
+def variants(recipe: Recipe, samples: TileSamples) -> dict[str, Recipe]:
     """The same recipe from random weights, on red, green and blue alone, and as a probe.
 
     Unless told whether to, red, green and blue stand beside pretrained networks of these and
@@ -279,9 +208,9 @@ def variants(recipe: Recipe, source: Source) -> dict[str, Recipe]:
     rgb = {"model": recipe.model.model_copy(update={"first_conv": "rgb_only"})}
     as_probe = {"strategy": "probe", "freeze_until": None}
     told = recipe.evaluate.rgb_only
-    if told or (told is None and recipe.strategy == "probe" and rgb_worth_showing(recipe, source)):
+    if told or (told is None and recipe.strategy == "probe" and rgb_worth_showing(recipe, samples)):
         found["red, green and blue alone"] = base.model_copy(update=rgb)
-    elif told is None and rgb_worth_showing(recipe, source):
+    elif told is None and rgb_worth_showing(recipe, samples):
         found["frozen probe, red, green and blue alone"] = base.model_copy(update=rgb | as_probe)
     if recipe.evaluate.baselines and pretrained and recipe.strategy != "probe":
         found["frozen probe"] = base.model_copy(update=as_probe)
@@ -294,32 +223,31 @@ def quiet_probe(recipe: Recipe) -> Recipe:
     return recipe.model_copy(update={"probe": probe})
 
 
-def rgb_worth_showing(recipe: Recipe, source: Source) -> bool:
+def rgb_worth_showing(recipe: Recipe, samples: TileSamples) -> bool:
     """Whether a network with pretrained weights sees other bands beside red, green and blue."""
-    bands, model = source.pack.bands, recipe.model
+    bands, model = samples.pack.bands, recipe.model
     if model.weights == "none" or model.first_conv == "rgb_only":
         return False
     try:
-        return len(bands) > len(rgb_bands(bands, source.sensor.wavelengths(bands)))
+        return len(bands) > len(rgb_bands(bands, samples.sensor.wavelengths(bands)))
     except BandError:
         return False
 
 
-def unlabelled_head(
-    recipe: Recipe, source: Source, draw: Draw, fitted: Fitted
-) -> tuple[Linear, Floats]:
+def unlabelled_head(experiment: Experiment, made: FittedDraw) -> tuple[Linear, Floats]:
     """The head that learns from unlabelled pixels too, and its logits of the judged tiles.
 
     The pixels are those of windows drawn from the scenes, where there are any, so that nothing of
     the judged tiles is used (inductive); else the judged tiles' own (transductive).
     """
+    recipe, samples, fitted = experiment.recipe, experiment.samples, made.fitted
     if fitted.features is None or fitted.chosen is None or recipe.probe.unlabelled == "none":
         raise DataError("probe.unlabelled: only a probe learns from unlabelled tiles")
-    pixels = judged_features(recipe, source, draw, fitted)
-    others = pixels if source.unlabelled is None else scene_features(recipe, source, fitted)
+    pixels = judged_features(experiment, made)
+    others = pixels if samples.unlabelled is None else scene_features(experiment, fitted)
     head = with_unlabelled(
         fitted.features,
-        source.labels[draw.split.train],
+        samples.labels[made.draw.split.train],
         others,
         fitted.chosen,
         method=recipe.probe.unlabelled,
@@ -330,24 +258,16 @@ def unlabelled_head(
     return head, head.logits(pixels)
 
 
-def with_what(source: Source) -> str:
+def with_what(samples: TileSamples) -> str:
     """Whose pixels the other head saw, in words."""
-    return "with unlabelled tiles" if source.unlabelled is None else "with unlabelled scene"
+    return "with unlabelled tiles" if samples.unlabelled is None else "with unlabelled scene"
 
 
-def scene_features(recipe: Recipe, source: Source, fitted: Fitted) -> Floats:
+def scene_features(experiment: Experiment, fitted: Fitted) -> Floats:
     """Standardised features [m, V, D] of the windows that nobody labelled, from the cache."""
-    if source.unlabelled is None:
+    windows = experiment.samples.unlabelled
+    if windows is None:
         raise DataError("labels.unlabelled: no windows were drawn")
-    rows = np.arange(len(source.unlabelled), dtype=np.int64)
-    features = feature_source(recipe, replace(source, pack=source.unlabelled))
-    return standardised(fitted.network, features(fitted.network, rows))
-
-
-def _summary(result: Scores) -> dict[str, float]:
-    return {
-        "overall": result.overall,
-        "balanced": result.balanced,
-        "kappa": result.kappa,
-        "macro_f1": result.macro_f1,
-    }
+    rows = np.arange(len(windows), dtype=np.int64)
+    of_windows = replace(experiment, samples=replace(experiment.samples, pack=windows))
+    return standardised(fitted.network, feature_source(of_windows)(fitted.network, rows))

@@ -11,6 +11,8 @@ from torch import Tensor
 
 from geotl.arrays import Floats, Int64s, UInt8s
 from geotl.data.tile_array import Pack, batch
+from geotl.experiments.results import Answers
+from geotl.experiments.samples import TileSamples
 from geotl.models.classifier import TileClassifier
 from geotl.reporting import explain_figures, figures
 from geotl.reporting.html import Picture
@@ -18,6 +20,18 @@ from geotl.reporting.rendering import quicklook, stretch_limits
 
 CELLS = 8  # of a tile's side, in each of which evidence is one figure
 MOST_EMBEDDED = 1000  # tiles
+MOST_CLASSES = 24  # of which evidence is shown
+_EVIDENCE = (
+    "Of each class the tile named rightly with the most confidence; beside it, the parts that its "
+    "name rests on: covering the brightest one, a quarter of the side wide, makes the class's odds "
+    "fall the most. One view, without averaging. A network may be right for a wrong reason: bright "
+    "borders, clouds or one corner in every tile of a class deserve a look at the data."
+)
+_EMBEDDING = (
+    "Judged tiles laid out so that tiles of like features lie side by side (t-SNE of the features "
+    "that the head sees). Dark rings are tiles named wrongly. Who lies beside whom counts; sizes "
+    "of groups and the distances between them say nothing."
+)
 
 
 @dataclass(frozen=True)
@@ -154,20 +168,6 @@ def embedded(features: Floats, seed: int) -> Floats:
     return np.asarray(found)
 
 
-MOST_CLASSES = 24  # of which evidence is shown
-_EVIDENCE = (
-    "Of each class the tile named rightly with the most confidence; beside it, the parts that its "
-    "name rests on: covering the brightest one, a quarter of the side wide, makes the class's odds "
-    "fall the most. One view, without averaging. A network may be right for a wrong reason: bright "
-    "borders, clouds or one corner in every tile of a class deserve a look at the data."
-)
-_EMBEDDING = (
-    "Judged tiles laid out so that tiles of like features lie side by side (t-SNE of the features "
-    "that the head sees). Dark rings are tiles named wrongly. Who lies beside whom counts; sizes "
-    "of groups and the distances between them say nothing."
-)
-
-
 @dataclass(frozen=True)
 class Insight:
     """Evidence of each class, and judged tiles laid out by their features."""
@@ -179,9 +179,7 @@ class Insight:
 def gather(
     network: TileClassifier,
     pack: Pack,
-    rows: Int64s,
-    truth: Int64s,
-    chances: Floats,
+    answers: Answers,
     *,
     features: Callable[[Int64s], Floats],
     seed: int,
@@ -191,15 +189,14 @@ def gather(
     Args:
         network: fitted.
         pack: the tiles.
-        rows: those judged [n].
-        truth: their classes [n], -1 for none.
-        chances: what the network said of them [n,K].
+        answers: what the network said of those it was judged on.
         features: gives standardised features [m,D] of rows.
         seed: of the layout.
     """
     network.eval()
     fill = network.normalise.fill.cpu().numpy().astype(np.float64)
     device = next(network.parameters()).device
+    rows, truth, chances = answers.rows, answers.truth, answers.probabilities
     found = []
     for place in typical(truth, chances)[:MOST_CLASSES]:
         image = batch(pack, rows[[place]], fill=fill, device=device)["image"][0]
@@ -213,14 +210,9 @@ def gather(
 
 def pictures_of(
     insight: Insight,
-    pack: Pack,
-    rows: Int64s,
-    truth: Int64s,
-    chances: Floats,
-    *,
-    classes: Sequence[str],
+    samples: TileSamples,
+    answers: Answers,
     colours: Sequence[str],
-    rgb: Sequence[int],
     folds: int | None = None,
 ) -> dict[str, Picture]:
     """The report's pictures of evidence, likeness and pairs mixed up.
@@ -228,7 +220,8 @@ def pictures_of(
     Where `folds` were judged one after the other, the insight is into the first one's network.
     """
     whose = f" Of {folds} folds, the first is shown, whose network was kept." if folds else ""
-    look = looks(pack, rows, rgb)
+    rows, truth, chances = answers.rows, answers.truth, answers.probabilities
+    classes, look = samples.classes, looks(samples.pack, rows, samples.rgb)
     evidence, at = insight.evidence, insight.embedding.rows
     pairs = confused_pairs(truth, chances)
     said = chances.argmax(axis=1)

@@ -3,24 +3,25 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field, fields
-from pathlib import Path
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
 
-from geotl.arrays import Float64s, Floats, Int64s
 from geotl.data.labels import Rejection
 from geotl.data.spatial_splits import Variogram
-from geotl.data.tile_array import Pack
 from geotl.evaluation.calibration import calibration_caption, distrust
-from geotl.evaluation.evaluate import Evaluation, Spread, headline, plain, softmax
-from geotl.evaluation.learning_curve import Gain, Optimism
-from geotl.evaluation.metrics import Interval
+from geotl.evaluation.evaluate import Evaluation, headline, plain
+from geotl.evaluation.learning_curve import Optimism
 from geotl.evaluation.next_steps import Stand
+from geotl.experiments.compare import FittedDraw
+from geotl.experiments.experiment import Experiment
 from geotl.experiments.explain import Insight, looks, pictures_of
-from geotl.experiments.save import METRICS
+from geotl.experiments.recipe import dump
+from geotl.experiments.results import NETWORK, Answers, Results
+from geotl.experiments.run_folder import METRICS, RECIPE
+from geotl.experiments.save import colours_of
 from geotl.io.files import write_text
 from geotl.models.weights import WeightReport
 from geotl.reporting import curve_figures, figures
@@ -38,10 +39,12 @@ from geotl.reporting.html import (
     scores_table,
     write_report,
 )
-from geotl.training.heads import Chosen
-from geotl.training.learner import History
 
 MOST_REJECTED = 60  # rows of a table in the report
+HEAD_SETTINGS = {
+    "logistic": "C (inverse penalty; further right is freer)",
+    "discriminant": "shrinkage (further left is freer)",
+}
 HEAD_CHOICE = (
     "The head's setting is the one of least log-loss in the folds, after temperature scaling. "
     "Accuracy, drawn here, is a coarse picture of it and may be higher at another setting."
@@ -49,153 +52,155 @@ HEAD_CHOICE = (
 
 
 @dataclass(frozen=True)
-class Answers:
-    """What a network said of the tiles it was judged on.
-
-    Attributes:
-        rows: the tiles [n].
-        truth: their classes [n].
-        logits: [n, K].
-        temperature: that each row of logits is divided by [n]; folds differ in it.
-    """
-
-    rows: Int64s
-    truth: Int64s
-    logits: Floats
-    temperature: Float64s
-
-    @classmethod
-    def joined(cls, parts: Sequence[Answers]) -> Answers:
-        """Those of several folds, one after the other."""
-        names = [field.name for field in fields(cls)]
-        return cls(*(np.concatenate([getattr(part, name) for part in parts]) for name in names))
-
-
-@dataclass(frozen=True)
 class Outcome:
     """What a run found, before it is written.
 
-    `pooled` holds the accuracy of every method over all folds together, where there are folds;
-    `note` is the recipe's own, `warnings` are about the labels.
+    Attributes:
+        experiment: that was run.
+        kept: the first draw's network, which is kept.
+        results: of every draw.
+        answers: what networks said of the tiles judged: the first draw's, or those of all folds.
+        evaluation: scores of these answers.
+        stand: where the network stands between under- and overfitting, and what to try.
+        facts: what a reader wants to know of the run.
+        variogram: of the tiles, where blocks were laid by it.
+        warnings: about the labels.
     """
 
-    out: Path
-    title: str
-    recipe: str
-    result: Evaluation
-    spreads: dict[str, dict[str, Spread]]
-    fit_seconds: list[float]
-    facts: dict[str, str]
-    weights: WeightReport
-    history: History | None
-    chosen: Chosen | None
+    experiment: Experiment
+    kept: FittedDraw
+    results: Results
     answers: Answers
-    head_setting: str = "setting of the head"
-    kfold: int | None = None
-    optimism: Optimism | None = None
-    gain: Gain | None = None
+    evaluation: Evaluation
+    stand: Stand
+    facts: dict[str, str]
     variogram: Variogram | None = None
-    block_m: float | None = None
-    pooled: Mapping[str, Interval] = field(default_factory=dict)
-    note: str = ""
     warnings: tuple[str, ...] = ()
-    rejected: tuple[Rejection, ...] = ()
-    stand: Stand | None = None
+
+    @property
+    def kfold(self) -> int | None:
+        """Number of folds that are judged together, None where labels are drawn."""
+        return self.experiment.recipe.split.kfold
 
     @property
     def draws(self) -> int:
         """How often labels were drawn."""
-        return len(self.fit_seconds)
+        return len(self.results.draws)
 
     def headline(self) -> str:
         """The first line: whom the network loses to, if anybody, then its accuracy."""
         if self.kfold:
-            return f"{self.result.headline}, {self.kfold} folds together"
+            return f"{self.evaluation.headline}, {self.kfold} folds together"
         if self.draws == 1:
-            return self.result.headline
-        rivals = {
-            n: s["overall"].mean for n, s in self.spreads.items() if not n.startswith("network")
-        }
-        if "majority class" in self.result.rivals:
-            rivals["majority class"] = self.result.rivals["majority class"].value
-        return headline(self.spreads["network"]["overall"], rivals)
+            return self.evaluation.headline
+        spreads = self.results.spreads()
+        rivals = {n: s["overall"].mean for n, s in spreads.items() if not n.startswith("network")}
+        if "majority class" in self.evaluation.rivals:
+            rivals["majority class"] = self.evaluation.rivals["majority class"].value
+        return headline(spreads[NETWORK]["overall"], rivals)
 
     def lines(self) -> list[str]:
         """The result in a few printed lines."""
-        width = max(map(len, self.spreads))
         what = "fold" if self.kfold else "draw"
-        means = {name: told["overall"].over(what) for name, told in self.spreads.items()}
-        told = {name: str(accuracy) for name, accuracy in self.pooled.items()} or means
-        rows = [f"  {name.ljust(width)}  {accuracy}" for name, accuracy in told.items()]
-        seconds = np.median(self.fit_seconds)
-        said = [self.optimism.words()] if self.optimism else []
-        said += [self.gain.words(what)] if self.gain else []
+        seconds = np.median(self.results.seconds)
+        return [
+            self.headline(),
+            *self._methods(what),
+            *self._remarks(what),
+            f"fitted in {seconds:.1f} s a {what} (median)",
+        ]
+
+    def _methods(self, what: str) -> list[str]:
+        """A line for each method: its accuracy over all folds, or its mean over the draws."""
+        spreads = self.results.spreads()
+        width = max(map(len, spreads))
+        told = {name: own["overall"].over(what) for name, own in spreads.items()}
+        if self.kfold:
+            told = {name: str(accuracy) for name, accuracy in self.results.pooled().items()}
+        return [f"  {name.ljust(width)}  {accuracy}" for name, accuracy in told.items()]
+
+    def _remarks(self, what: str) -> list[str]:
+        """What must be said beside the accuracies."""
+        optimism, gain = self.results.optimism(self.experiment.recipe), self.results.gain()
         which = "" if self.draws == 1 or self.kfold else " (first draw, whose model is kept)"
-        said += [self.stand.verdict.line() + which] if self.stand else []
-        said += [doubt] if (doubt := distrust(self.result.after)) else []
-        return [self.headline(), *rows, *said, f"fitted in {seconds:.1f} s a {what} (median)"]
+        said = [optimism.words()] if optimism else []
+        said += [gain.words(what)] if gain else []
+        said += [self.stand.verdict.line() + which]
+        said += [doubt] if (doubt := distrust(self.evaluation.after)) else []
+        return said
 
     def metrics(self) -> dict[str, Any]:
         """What metrics.json holds."""
-        told = self.result.to_dict() | {"headline": self.headline()}
+        recipe, chosen = self.experiment.recipe, self.kept.fitted.chosen
+        told = self.evaluation.to_dict() | {"headline": self.headline()}
         told["draws"] = {
             name: {key: spread._asdict() for key, spread in spreads.items()}
-            for name, spreads in self.spreads.items()
+            for name, spreads in self.results.spreads().items()
         }
-        told["fit_seconds"] = self.fit_seconds
-        if self.stand is not None:
-            told["diagnosis"] = self.stand.verdict.to_dict()
+        told["fit_seconds"] = self.results.seconds
+        told["diagnosis"] = self.stand.verdict.to_dict()
         if self.kfold:
             told["kfold"] = self.kfold
-        if self.optimism is not None:
+        if optimism := self.results.optimism(recipe):
             told["optimism"] = {
-                "random": self.optimism.random,
-                "spatial": self.optimism.spatial,
-                "difference": self.optimism.interval,
+                "random": optimism.random,
+                "spatial": optimism.spatial,
+                "difference": optimism.interval,
             }
-        if self.gain is not None:
-            told["unlabelled"] = asdict(self.gain)
+        if gain := self.results.gain():
+            told["unlabelled"] = asdict(gain)
         if self.variogram is not None:
             told["variogram"] = self.variogram
-        if self.chosen is not None:
-            told["head"] = {
-                "setting": self.chosen.setting,
-                "fold_accuracy": self.chosen.fold_accuracy,
-            }
-        if self.history is not None:
-            told["training"] = asdict(self.history)
+        if chosen is not None:
+            told["head"] = {"setting": chosen.setting, "fold_accuracy": chosen.fold_accuracy}
+        if self.kept.fitted.history is not None:
+            told["training"] = asdict(self.kept.fitted.history)
         found: dict[str, Any] = plain(told)
         return found
 
 
-def publish(
-    outcome: Outcome,
-    pack: Pack,
-    *,
-    names: Sequence[str],
-    most: int,
-    colours: Sequence[str],
-    rgb: Sequence[int],
-    insight: Insight | None = None,
-) -> dict[str, Any]:
+def publish(outcome: Outcome, insight: Insight | None = None) -> dict[str, Any]:
     """Write everything for people; metrics.json last, which marks the run as finished.
 
     `insight` explains the network that is kept, on the first of the tiles judged.
     """
-    out, result, told = outcome.out, outcome.result, outcome.answers
-    rows, truth = told.rows, told.truth
-    chances = softmax(told.logits, told.temperature)
-    paths = [names[i] for i in rows]
-    write_text(out / "predictions.csv", predictions_csv(paths, truth, chances, result.classes))
-    write_text(out / "weights.txt", outcome.weights.table() + "\n")
-    pictures = {
+    samples, out, told = outcome.experiment.samples, outcome.experiment.folder, outcome.answers
+    colours = colours_of(outcome.experiment.recipe, samples)
+    paths = [samples.names[row] for row in told.rows]
+    table = predictions_csv(paths, told.truth, told.probabilities, samples.classes)
+    write_text(out / "predictions.csv", table)
+    write_text(out / "weights.txt", outcome.kept.weights.table() + "\n")
+    pictures = result_pictures(outcome)
+    if insight is not None:
+        pictures |= pictures_of(insight, samples, told, colours, outcome.kfold)
+    if outcome.variogram is not None:
+        pictures["variogram"] = Picture(
+            curve_figures.variogram_figure(
+                outcome.variogram, outcome.experiment.recipe.split.block_m
+            ),
+            "Dissimilarity of tiles by distance",
+            outcome.variogram.summary() + ".",
+        )
+    pictures["stand"] = stand_picture(outcome.stand)
+    for name, picture in pictures.items():
+        figures.write_png(out / f"{name}.png", picture.png)
+    write_report(out / "report.html", report_content(outcome, pictures, colours))
+    metrics = outcome.metrics()
+    write_text(out / METRICS, json.dumps(metrics, indent=2, sort_keys=True) + "\n")
+    return metrics
+
+
+def result_pictures(outcome: Outcome) -> dict[str, Picture]:
+    """Pictures of what was judged: confusion, mistakes, learning, baselines, calibration."""
+    result = outcome.evaluation
+    return {
         "confusion": Picture(
             figures.confusion_figure(result.matrix, result.classes),
             "Confusion matrix",
             "Rows are the truth, columns what the network said.",
         ),
         "mistakes": Picture(
-            mistakes(pack, rows, truth, chances, result.classes, most=most, rgb=rgb),
+            mistakes(outcome.experiment, outcome.answers),
             "Tiles named wrongly",
             "The most confident mistakes first.",
         ),
@@ -211,42 +216,17 @@ def publish(
             calibration_caption(result.after),
         ),
     }
-    if insight is not None:
-        pictures |= pictures_of(
-            insight,
-            pack,
-            rows,
-            truth,
-            chances,
-            classes=result.classes,
-            colours=colours,
-            rgb=rgb,
-            folds=outcome.kfold,
-        )
-    if outcome.variogram is not None:
-        pictures["variogram"] = Picture(
-            curve_figures.variogram_figure(outcome.variogram, outcome.block_m),
-            "Dissimilarity of tiles by distance",
-            outcome.variogram.summary() + ".",
-        )
-    if outcome.stand is not None:
-        pictures["stand"] = stand_picture(outcome.stand)
-    for name, picture in pictures.items():
-        figures.write_png(out / f"{name}.png", picture.png)
-    write_report(out / "report.html", report_content(outcome, pictures, colours))
-    metrics = outcome.metrics()
-    write_text(out / METRICS, json.dumps(metrics, indent=2, sort_keys=True) + "\n")
-    return metrics
 
 
 def learning_picture(outcome: Outcome) -> Picture:
     """Training curves, or for a probe the accuracy at each setting of the head."""
-    if outcome.history is not None:
-        png = figures.curves_figure(outcome.history.epochs, outcome.history.best_epoch)
+    fitted, head = outcome.kept.fitted, outcome.experiment.recipe.probe.head
+    if fitted.history is not None:
+        png = figures.curves_figure(fitted.history.epochs, fitted.history.best_epoch)
         return Picture(png, "Training curves", "Held-out labels lie inside the training labels.")
-    told = outcome.chosen.fold_accuracy if outcome.chosen else {}
-    chosen = outcome.chosen.setting if outcome.chosen else 0.0
-    png = figures.penalties_figure(list(told), list(told.values()), chosen, outcome.head_setting)
+    told = fitted.chosen.fold_accuracy if fitted.chosen else {}
+    chosen = fitted.chosen.setting if fitted.chosen else 0.0
+    png = figures.penalties_figure(list(told), list(told.values()), chosen, HEAD_SETTINGS[head])
     return Picture(png, "Fold accuracy by setting", HEAD_CHOICE)
 
 
@@ -293,29 +273,22 @@ def one_of_many(draws: int, kfold: int | None = None) -> tuple[str, ...]:
 
 def baseline_rows(outcome: Outcome) -> list[tuple[str, float, float, float]]:
     """Network and rivals with their intervals, as the figure takes them."""
-    rows = {"This network": outcome.result.overall} | outcome.result.rivals
+    rows = {"This network": outcome.evaluation.overall} | outcome.evaluation.rivals
     return [(name, *interval) for name, interval in rows.items()]
 
 
-def mistakes(
-    pack: Pack,
-    rows: Int64s,
-    truth: Int64s,
-    chances: Floats,
-    classes: Sequence[str],
-    *,
-    most: int,
-    rgb: Sequence[int],
-) -> bytes:
+def mistakes(experiment: Experiment, answers: Answers) -> bytes:
     """The figure of tiles named wrongly, on one stretch for all."""
+    samples, most = experiment.samples, experiment.recipe.evaluate.mistakes
+    truth, chances = answers.truth, answers.probabilities
     said = chances.argmax(axis=1)
     wrong = np.flatnonzero((said != truth) & (truth >= 0))
     wrong = wrong[np.argsort(-chances[wrong].max(axis=1), kind="stable")][:most]
-    shown = looks(pack, rows, rgb)(rows[wrong])
+    shown = looks(samples.pack, answers.rows, samples.rgb)(answers.rows[wrong])
     return figures.mistakes_figure(
         shown,
-        [classes[i] for i in truth[wrong]],
-        [classes[i] for i in said[wrong]],
+        [samples.classes[i] for i in truth[wrong]],
+        [samples.classes[i] for i in said[wrong]],
         chances[wrong].max(axis=1).tolist(),
         most=most,
     )
@@ -330,9 +303,8 @@ def optimism_table(found: Optimism) -> Table:
 
 def gain_facts(outcome: Outcome) -> dict[str, str]:
     """What unlabelled pixels added, as a row of the report's facts."""
-    if outcome.gain is None:
-        return {}
-    return {"Gain": outcome.gain.words("fold" if outcome.kfold else "draw")}
+    gain = outcome.results.gain()
+    return {} if gain is None else {"Gain": gain.words("fold" if outcome.kfold else "draw")}
 
 
 def rejected_table(rejected: Sequence[Rejection]) -> Table:
@@ -349,59 +321,65 @@ def rejected_table(rejected: Sequence[Rejection]) -> Table:
     )
 
 
-def report_content(
-    outcome: Outcome, pictures: dict[str, Picture], colours: Sequence[str]
-) -> ReportContent:
-    """The report's parts in place."""
-    result, weights = outcome.result, outcome.weights
+def report_tables(outcome: Outcome, colours: Sequence[str]) -> dict[str, Table]:
+    """The report's tables, by the section they stand in."""
+    result = outcome.evaluation
     tables = {
         "baselines": baselines_table(result),
         "scores": scores_table(result),
         "classes": classes_table(result, colours),
-        "weights": Table(
-            ("What", "Value"),
-            (
-                ("Source", weights.source),
-                ("SHA-256", weights.sha256),
-                ("Tensors", weights.counted()),
-                *(("Note", note) for note in weights.notes),
-            ),
-            note="Every tensor is listed in weights.txt.",
-        ),
+        "weights": weights_table(outcome.kept.weights),
     }
     if outcome.kfold:
-        tables["folds"] = draws_table(outcome.spreads, "folds, each counting alike")
+        tables["folds"] = draws_table(outcome.results.spreads(), "folds, each counting alike")
     elif outcome.draws > 1:
-        tables["draws"] = draws_table(outcome.spreads)
-    words = {}
-    if outcome.stand is not None:
-        words["stand"] = stand_words(outcome.stand, str(outcome.out / "recipe.yaml"))
-    if outcome.rejected:
-        tables["rejected"] = rejected_table(outcome.rejected)
-    if outcome.optimism is not None:
-        tables["optimism"] = optimism_table(outcome.optimism)
-    model = outcome.out / "model.safetensors"
+        tables["draws"] = draws_table(outcome.results.spreads())
+    placement = outcome.experiment.samples.placement
+    if placement is not None and placement.rejected:
+        tables["rejected"] = rejected_table(placement.rejected)
+    if optimism := outcome.results.optimism(outcome.experiment.recipe):
+        tables["optimism"] = optimism_table(optimism)
+    return tables
+
+
+def weights_table(weights: WeightReport) -> Table:
+    """Where the network's first weights came from."""
+    rows = (
+        ("Source", weights.source),
+        ("SHA-256", weights.sha256),
+        ("Tensors", weights.counted()),
+        *(("Note", note) for note in weights.notes),
+    )
+    return Table(("What", "Value"), rows, note="Every tensor is listed in weights.txt.")
+
+
+def report_content(
+    outcome: Outcome, pictures: dict[str, Picture], colours: Sequence[str]
+) -> ReportContent:
+    """The report's parts in place."""
+    result, experiment = outcome.evaluation, outcome.experiment
+    headline, model = outcome.headline(), experiment.folder / "model.safetensors"
     return ReportContent(
-        title=outcome.title,
-        headline=outcome.headline(),
-        loses=outcome.headline().startswith("The network loses"),
+        title=experiment.recipe.title or experiment.recipe.name,
+        headline=headline,
+        loses=headline.startswith("The network loses"),
         keys=key_figures(result),
         facts=outcome.facts | gain_facts(outcome),
-        summary=outcome.note,
+        summary=experiment.recipe.note,
         cautions=(
             *one_of_many(outcome.draws, outcome.kfold),
             *outcome.warnings,
             *cautions(result),
             *filter(None, [distrust(result.after)]),
         ),
-        tables=tables,
-        words=words,
-        steps=outcome.stand.steps if outcome.stand else (),
+        tables=report_tables(outcome, colours),
+        words={"stand": stand_words(outcome.stand, str(experiment.folder / RECIPE))},
+        steps=outcome.stand.steps,
         pictures=pictures,
         commands=(
             ("Name new tiles", f"geotl predict {model} TILES -o predictions.csv"),
             ("Judge it on other labelled tiles", f"geotl evaluate {model} FOLDER"),
             ("See what it holds", f"geotl inspect {model}"),
         ),
-        recipe=outcome.recipe,
+        recipe=dump(experiment.recipe),
     )

@@ -1,4 +1,4 @@
-"""The whole story: tiles to a trained, judged, saved model, readable at one sitting."""
+"""`geotl run`, the whole story: open, fit and score each split, save, report."""
 
 from __future__ import annotations
 
@@ -14,23 +14,15 @@ from geotl.arrays import Floats, Int64s
 from geotl.console import Log
 from geotl.data.chip_files import rejected_csv
 from geotl.data.spatial_splits import Variogram
-from geotl.data.tile_array import wanted_bands
-from geotl.errors import BandError, DataError
-from geotl.evaluation.evaluate import evaluate, softmax
+from geotl.errors import DataError
+from geotl.evaluation.evaluate import evaluate
 from geotl.evaluation.metrics import Interval
 from geotl.evaluation.next_steps import Stand, next_steps
 from geotl.evaluation.overfitting import diagnose
 from geotl.evaluation.regularisers import regularisers
-from geotl.experiments.build import (
-    caching_note,
-    check_imagery,
-    make_backbone,
-    read_source,
-    recipe_sensor,
-    settle,
-)
+from geotl.experiments.build import caching_note, open_experiment
 from geotl.experiments.compare import (
-    Tally,
+    FittedDraw,
     answers_of,
     compare,
     fit_draw,
@@ -38,44 +30,38 @@ from geotl.experiments.compare import (
     judged_features,
     training_count,
     unlabelled_head,
+    with_what,
 )
-from geotl.experiments.draws import Draw, Source, make_draw, split_words
+from geotl.experiments.draws import Draw, split_words
+from geotl.experiments.experiment import Experiment
 from geotl.experiments.explain import Insight, gather
 from geotl.experiments.recipe import Recipe, dump
-from geotl.experiments.report import Answers, Outcome, publish
-from geotl.experiments.save import (
-    colours_of,
-    finished_alike,
-    holds_run,
-    open_run,
-    read_metrics,
-    save_models,
-    versions,
-)
+from geotl.experiments.report import Outcome, publish
+from geotl.experiments.results import NETWORK, Answers, DrawResult, Results
+from geotl.experiments.run_folder import finished_alike, open_run, read_metrics
+from geotl.experiments.samples import TileSamples
+from geotl.experiments.save import save_models, versions
 from geotl.experiments.schema import SPATIAL
 from geotl.io.files import write_text
 from geotl.models.backbone import batchnorm_use
 from geotl.models.device import choose_device, describe
-from geotl.models.weights import WeightReport
 from geotl.training.features import raw_features
 from geotl.training.heads import Linear
 from geotl.training.strategies import Fitted, standardised
 
-HEAD_SETTINGS = {
-    "logistic": "C (inverse penalty; further right is freer)",
-    "discriminant": "shrinkage (further left is freer)",
-}
-
 
 @dataclass(frozen=True)
-class Judged:
-    """The draw that is reported and kept: the first one."""
+class ScoredDraw:
+    """One draw, fitted and scored.
 
-    draw: Draw
-    fitted: Fitted
-    logits: Floats
-    weights: WeightReport
-    rivals: dict[str, Interval]
+    Attributes:
+        made: the network.
+        result: how it and its baselines did.
+        unlabelled: the head that learnt from unlabelled pixels too, if asked for.
+    """
+
+    made: FittedDraw
+    result: DrawResult
     unlabelled: Linear | None
 
 
@@ -87,115 +73,104 @@ def run(
     Raises:
         GeoTLError: input, weights or output that cannot be used; the message says what to do.
     """
-    sensor = recipe_sensor(recipe)
-    check_imagery(recipe, sensor)  # told before anything else, then weights and folder
-    started = time.perf_counter()
-    make_backbone(recipe, sensor, wanted_bands(sensor, recipe.data.bands))
+    begun = time.perf_counter()
     given = recipe.model_dump(mode="json", include={"seed", "data", "labels"})
-    holds_run(out, resume=resume or finished_alike(out, given))
-    source = read_source(recipe, sensor, say, quiet=quiet)
-    recipe = settle(recipe, source, say)
-    if open_run(out, dump(recipe), resume=resume):
+    known = resume or finished_alike(out, given)
+    experiment = open_experiment(recipe, out, log=say, quiet=quiet, resume=known)
+    if open_run(out, dump(experiment.recipe), resume=resume):
         metrics = read_metrics(out)
         say(f"{out}: already finished. {metrics['headline']}")
         return metrics
-    say(f"computing on {describe(choose_device(), recipe.train.precision)}")
-    tally = Tally()
-    judged = (
-        judge_draw(recipe, source, number, tally, out, resume=resume, quiet=quiet, say=say)
-        for number in range(recipe.split.draws)
-    )
-    first = next(judged)
-    deque(judged, maxlen=0)  # of the other draws only the answers are kept, in the tally
-    seconds = time.perf_counter() - started
-    outcome = conclude(recipe, source, first, tally, out=out, seconds=seconds)
-    metrics = keep(recipe, source, first, outcome)
+    say(f"computing on {describe(choose_device(), experiment.recipe.train.precision)}")
+    first, results = score_draws(experiment)
+    outcome = conclude(experiment, first.made, results, time.perf_counter() - begun)
+    save(experiment, first, outcome)
+    metrics = report(experiment, first.made, outcome)
     for line in outcome.lines():
         say(line)
     say(f"model    {out / 'model.safetensors'}\nreport   {out / 'report.html'}")
     return metrics
 
 
-def judge_draw(
-    recipe: Recipe,
-    source: Source,
-    number: int,
-    tally: Tally,
-    out: Path,
-    *,
-    resume: bool,
-    quiet: bool,
-    say: Log,
-) -> Judged:
-    """Fit one draw, judge it and its rivals, and say how it went."""
-    draw = make_draw(recipe, source, number)
-    begun = time.perf_counter()
-    fitted, report = fit_draw(recipe, source, draw, out, resume=resume, quiet=quiet)
-    tally.seconds.append(time.perf_counter() - begun)
-    if number == 0:
-        if recipe.split.method in SPATIAL:
-            say(split_words(recipe, draw))
-        say(report.summary())
-        if note := caching_note(recipe, source):
-            say(note)
-    tally.learnt.append(training_count(recipe, source, draw, fitted))
-    logits = judge(recipe, source, draw, fitted)
-    head, extra = None, None
-    if recipe.probe.unlabelled != "none":
-        head, extra = unlabelled_head(recipe, source, draw, fitted)
-    rivals = compare(
-        recipe, source, draw, logits, extra=extra, tally=tally, out=out, quiet=quiet, say=say
+def score_draws(experiment: Experiment) -> tuple[ScoredDraw, Results]:
+    """Fit and score every draw; the first one's network, and the results of all."""
+    results = Results(what=with_what(experiment.samples))
+    scored = (
+        score_draw(experiment, number, results) for number in range(experiment.recipe.split.draws)
     )
-    tally.answers.append(answers_of(source, draw, fitted, logits))
-    if recipe.split.draws > 1:
-        mean = tally.spreads()["network"]["overall"]
-        if recipe.split.kfold:
-            right, judged = tally.counts("network")[-1]
-            say(f"fold {number + 1}/{recipe.split.draws}: {right} of {judged} tiles named rightly")
-        else:
-            say(f"draw {number + 1}/{recipe.split.draws}: mean overall accuracy {mean}")
-    return Judged(draw, fitted, logits, report, rivals, head)
+    first = next(scored)
+    deque(scored, maxlen=0)  # of the other draws only the results are kept
+    return first, results
 
 
-def conclude(
-    recipe: Recipe, source: Source, first: Judged, tally: Tally, *, out: Path, seconds: float
-) -> Outcome:
+def score_draw(experiment: Experiment, number: int, results: Results) -> ScoredDraw:
+    """Fit one draw, score it and its rivals, and say how it went; `results` takes its record."""
+    draw = experiment.draw(number)
+    begun = time.perf_counter()
+    made = fit_draw(experiment, draw)
+    seconds = time.perf_counter() - begun
+    if number == 0:
+        for line in opening_lines(experiment, made):
+            experiment.log(line)
+    training = training_count(experiment, made)
+    logits = judge(experiment, made)
+    head, extra = None, None
+    if experiment.recipe.probe.unlabelled != "none":
+        head, extra = unlabelled_head(experiment, made)
+    comparison = compare(experiment, draw, logits, extra)
+    result = DrawResult(comparison, answers_of(experiment, made, logits), training, seconds)
+    results.draws.append(result)
+    if line := draw_line(experiment.recipe, results):
+        experiment.log(line)
+    return ScoredDraw(made, result, head)
+
+
+def opening_lines(experiment: Experiment, made: FittedDraw) -> list[str]:
+    """What is said of the first draw: its split, its weights, and what cannot be cached."""
+    recipe = experiment.recipe
+    split = [split_words(recipe, made.draw)] if recipe.split.method in SPATIAL else []
+    note = caching_note(experiment)
+    return [*split, made.weights.summary(), *([note] if note else [])]
+
+
+def draw_line(recipe: Recipe, results: Results) -> str:
+    """What is said of each of several draws, "" of a single one."""
+    number, draws = len(results.draws), recipe.split.draws
+    if draws == 1:
+        return ""
+    if recipe.split.kfold:
+        right, judged = results.counts(NETWORK)[-1]
+        return f"fold {number}/{draws}: {right} of {judged} tiles named rightly"
+    mean = results.spreads()[NETWORK]["overall"]
+    return f"draw {number}/{draws}: mean overall accuracy {mean}"
+
+
+def conclude(experiment: Experiment, kept: FittedDraw, results: Results, seconds: float) -> Outcome:
     """What the run found, from its first draw, or from all folds together."""
-    fitted, draw, folds = first.fitted, first.draw, recipe.split.kfold
-    told = Answers.joined(tally.answers) if folds else tally.answers[0]
-    rivals = tally.rivals(first.rivals, told.truth) if folds else first.rivals
-    result = evaluate(
+    recipe, samples, folds = experiment.recipe, experiment.samples, experiment.recipe.split.kfold
+    first = results.draws[0]
+    told = Answers.joined([one.answers for one in results.draws]) if folds else first.answers
+    evaluation = evaluate(
         told.logits,
         told.truth,
-        source.index.classes,
+        samples.classes,
         temperature=told.temperature,
         seed=recipe.seed,
         rounds=recipe.evaluate.bootstrap_rounds or 1,
-        rivals=rivals,
+        rivals=results.pooled_rivals(told.truth) if folds else first.comparison.rivals,
     )
     return Outcome(
-        out=out,
-        title=recipe.title or recipe.name,
-        recipe=dump(recipe),
-        result=result,
-        spreads=tally.spreads(),
-        fit_seconds=tally.seconds,
-        facts=run_facts(recipe, source, draw, seconds),
-        weights=first.weights,
-        history=fitted.history,
-        chosen=fitted.chosen,
-        head_setting=HEAD_SETTINGS[recipe.probe.head],
+        experiment=experiment,
+        kept=kept,
+        results=results,
         answers=told,
-        kfold=folds,
-        optimism=tally.optimism(recipe),
-        gain=tally.gain(source),
-        variogram=variogram_of(recipe, source),
-        block_m=recipe.split.block_m,
-        pooled=tally.pooled() if folds else {},
-        note=recipe.note,
-        warnings=chip_warnings(source),
-        rejected=source.placement.rejected if source.placement else (),
-        stand=stand_of(recipe, fitted, tally.training(folds=bool(folds)), result.overall),
+        evaluation=evaluation,
+        stand=stand_of(
+            recipe, kept.fitted, results.training(folds=bool(folds)), evaluation.overall
+        ),
+        facts=run_facts(experiment, kept.draw, seconds),
+        variogram=variogram_of(recipe, samples),
+        warnings=chip_warnings(samples),
     )
 
 
@@ -208,80 +183,49 @@ def stand_of(recipe: Recipe, fitted: Fitted, train: Interval, judged: Interval) 
     return Stand(verdict, found, steps)
 
 
-def variogram_of(recipe: Recipe, source: Source) -> Variogram | None:
+def variogram_of(recipe: Recipe, samples: TileSamples) -> Variogram | None:
     """How far tiles resemble each other, for blocks whose report shows it; None if unknown."""
     if recipe.split.method != "blocks":
         return None
     try:
-        return source.real.variogram
+        return samples.real.variogram
     except DataError:  # too few places: the side of the blocks was given by hand
         return None
 
 
-def keep(recipe: Recipe, source: Source, first: Judged, outcome: Outcome) -> dict[str, Any]:
-    """Write the models and all that people read; return the metrics."""
-    if source.placement is not None:
-        write_text(outcome.out / "rejected.csv", rejected_csv(source.placement.rejected))
-    save_models(
-        recipe,
-        source,
-        first.draw,
-        first.fitted,
-        report=first.weights,
-        metrics=outcome.metrics(),
-        out=outcome.out,
-        unlabelled=first.unlabelled,
-    )
-    return publish(
-        outcome,
-        source.pack,
-        names=source.index.names,
-        most=recipe.evaluate.mistakes,
-        colours=colours_of(recipe, source),
-        rgb=rgb_positions(source),
-        insight=insight_of(recipe, source, first) if recipe.evaluate.explain else None,
-    )
+def save(experiment: Experiment, first: ScoredDraw, outcome: Outcome) -> None:
+    """Write the models, and which labels gave no chip."""
+    if experiment.samples.placement is not None:
+        rejected = rejected_csv(experiment.samples.placement.rejected)
+        write_text(experiment.folder / "rejected.csv", rejected)
+    save_models(experiment, first.made, outcome.metrics(), first.unlabelled)
 
 
-def insight_of(recipe: Recipe, source: Source, first: Judged) -> Insight:
+def report(experiment: Experiment, kept: FittedDraw, outcome: Outcome) -> dict[str, Any]:
+    """Write all that people read; return the metrics."""
+    explained = experiment.recipe.evaluate.explain
+    insight = insight_of(experiment, kept, outcome.results.draws[0].answers) if explained else None
+    return publish(outcome, insight)
+
+
+def insight_of(experiment: Experiment, made: FittedDraw, told: Answers) -> Insight:
     """The kept network explained, on the tiles it was judged on."""
-    told = answers_of(source, first.draw, first.fitted, first.logits)
-    fitted, place = first.fitted, {int(row): i for i, row in enumerate(told.rows)}
+    fitted, place = made.fitted, {int(row): i for i, row in enumerate(told.rows)}
+    packed, precision = experiment.samples.pack, experiment.recipe.train.precision
 
     def features(rows: Int64s) -> Floats:
         if fitted.features is None:
-            raw = raw_features(fitted.network, source.pack, rows, precision=recipe.train.precision)
+            raw = raw_features(fitted.network, packed, rows, precision=precision)
             return np.asarray(standardised(fitted.network, raw).mean(axis=1))
-        held = judged_features(recipe, source, first.draw, fitted).mean(axis=1)
+        held = judged_features(experiment, made).mean(axis=1)
         return np.asarray(held[[place[int(row)] for row in rows]])
 
-    return gather(
-        fitted.network,
-        source.pack,
-        told.rows,
-        told.truth,
-        softmax(told.logits, told.temperature),
-        features=features,
-        seed=recipe.seed,
-    )
+    return gather(fitted.network, packed, told, features=features, seed=experiment.recipe.seed)
 
 
-def rgb_positions(source: Source) -> tuple[int, int, int]:
-    """Bands to show as red, green and blue: those, else the first three (or the only one)."""
-    bands = source.pack.bands
-    try:
-        wanted = source.sensor.canonical(["red", "green", "blue"])
-    except BandError:
-        wanted = ()
-    shown = [bands.index(name) for name in wanted if name in bands]
-    if len(shown) < 3:
-        shown = [min(i, len(bands) - 1) for i in range(3)]
-    return shown[0], shown[1], shown[2]
-
-
-def chip_warnings(source: Source) -> tuple[str, ...]:
+def chip_warnings(samples: TileSamples) -> tuple[str, ...]:
     """What labels over scenes need said: notes of their reading, and that chips share labels."""
-    placed = source.placement
+    placed = samples.placement
     if placed is None:
         return ()
     labels, chips = len({chip.label_id for chip in placed.chips}), len(placed.chips)
@@ -292,9 +236,9 @@ def chip_warnings(source: Source) -> tuple[str, ...]:
     return (*placed.notes, *([alike] if chips > labels else []))
 
 
-def chips_facts(source: Source) -> dict[str, str]:
+def chips_facts(samples: TileSamples) -> dict[str, str]:
     """Where labels lie over scenes: what became of them."""
-    placed = source.placement
+    placed = samples.placement
     if placed is None:
         return {}
     used = len({chip.label_id for chip in placed.chips})
@@ -307,19 +251,19 @@ def chips_facts(source: Source) -> dict[str, str]:
     }
 
 
-def run_facts(recipe: Recipe, source: Source, draw: Draw, seconds: float) -> dict[str, str]:
+def run_facts(experiment: Experiment, draw: Draw, seconds: float) -> dict[str, str]:
     """What a reader wants to know of a run."""
-    split = draw.split
+    recipe, samples, split = experiment.recipe, experiment.samples, draw.split
     sizes = f"{len(split.train)} to learn from, {len(split.test)} judged, "
     words = split_words(recipe, draw).removeprefix("split ")
     spatial = recipe.split.method in SPATIAL
     return {
         "Recipe": recipe.name,
         "Strategy": recipe.strategy,
-        **chips_facts(source),
+        **chips_facts(samples),
         **({"Split": words} if spatial else {"Tiles": f"{sizes}{len(split.set_aside)} set aside"}),
-        "Bands": ", ".join(source.pack.bands),
-        "Sensor": source.sensor.title,
+        "Bands": ", ".join(samples.pack.bands),
+        "Sensor": samples.sensor.title,
         "Seed": str(recipe.seed),
         "Device": describe(choose_device(), recipe.train.precision),
         "Time": f"{seconds:.0f} s in all",

@@ -16,7 +16,8 @@ from geotl.arrays import Float64s
 from geotl.data.tile_array import batch, statistics
 from geotl.errors import RecipeError, nearest
 from geotl.experiments.augmentation_preview import drawn_tiles
-from geotl.experiments.draws import Draw, Source
+from geotl.experiments.draws import Draw
+from geotl.experiments.samples import TileSamples
 from geotl.lecture.figures import (
     Bars,
     ClaimResult,
@@ -380,7 +381,7 @@ def augmentation(numbers: Varied) -> Shown:
     return Shown(findings, values, panels)
 
 
-def _first_of(source: Source, rows: Draw, name: str) -> int:
+def _first_of(source: TileSamples, rows: Draw, name: str) -> int:
     """Position among the training tiles of the first one of a class.
 
     Raises:
@@ -393,7 +394,7 @@ def _first_of(source: Source, rows: Draw, name: str) -> int:
 
 
 def altered_accuracy(
-    model: TileClassifier, source: Source, rows: Draw, kind: Augmentation, seed: int
+    model: TileClassifier, source: TileSamples, rows: Draw, kind: Augmentation, seed: int
 ) -> float:
     """Accuracy on the judged tiles after an alteration, the same one for a seed."""
     part, right = rows.split.test, 0
@@ -411,7 +412,7 @@ def altered_accuracy(
     return right / len(part)
 
 
-def promises(source: Source, rows: Draw, kind: Augmentation) -> ClaimResult:
+def promises(source: TileSamples, rows: Draw, kind: Augmentation) -> ClaimResult:
     """Whether an augmentation of a batch keeps what the toolkit promises of it."""
     some = rows.split.train[:32]
     own = statistics(source.pack, rows.split.train)

@@ -17,8 +17,9 @@ from geotl.data.manifest import index_tiles
 from geotl.data.spatial_splits import draw_from
 from geotl.data.splits import by_units, numbered
 from geotl.data.tile_array import fingerprint, pack, statistics
-from geotl.experiments.draws import Draw, Source
+from geotl.experiments.draws import Draw
 from geotl.experiments.recipe import resolve_sample
+from geotl.experiments.samples import TileSamples
 from geotl.imagery.sensors import get_sensor
 from geotl.io.files import cache_folder
 from geotl.lecture.figures import MeanChange, Series
@@ -35,7 +36,7 @@ Changed = Callable[[TileClassifier], None]
 
 
 @functools.lru_cache(maxsize=4)
-def sample(region: str, bands: tuple[str, ...]) -> Source:
+def sample(region: str, bands: tuple[str, ...]) -> TileSamples:
     """The sample tiles of a region in these bands, packed in the cache folder."""
     sensor = get_sensor(SENSOR)
     index = index_tiles(
@@ -48,7 +49,7 @@ def sample(region: str, bands: tuple[str, ...]) -> Source:
     )
     names = sensor.canonical(bands)
     folder = cache_folder() / "packs" / fingerprint(index, sensor, bands=names)[:32]
-    return Source(index, sensor, pack(index, sensor, bands=names, folder=folder), quiet=True)
+    return TileSamples(index, sensor, pack(index, sensor, bands=names, folder=folder))
 
 
 def draw(numbers: Drawn, number: int, *, shots: int | None = None) -> Draw:
@@ -65,13 +66,13 @@ def draw(numbers: Drawn, number: int, *, shots: int | None = None) -> Draw:
     return Draw(number, replace(split, test=np.sort(test)), [])
 
 
-def tiles_of(source: Source, rows: Int64s) -> Tiles:
+def tiles_of(source: TileSamples, rows: Int64s) -> Tiles:
     """Rows of the sample with their labels."""
     return Tiles(source.pack, rows, source.labels[rows])
 
 
 def network(
-    source: Source,
+    source: TileSamples,
     rows: Int64s,
     numbers: Trained,
     seed: int,
@@ -150,7 +151,7 @@ class Learnt:
 
 def learn(
     start: TileClassifier,
-    source: Source,
+    source: TileSamples,
     rows: Draw,
     settings: TrainSettings,
     *,

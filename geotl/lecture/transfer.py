@@ -17,7 +17,7 @@ from torch.nn import functional as F
 from geotl._version import __version__
 from geotl.arrays import Float64s, Int64s
 from geotl.data.tile_array import batch
-from geotl.experiments.draws import Source
+from geotl.experiments.samples import TileSamples
 from geotl.io.files import cache_folder, sha256_of, whole_file
 from geotl.lecture.figures import Bars, ClaimResult, Lines, MeanChange, Shown, sd_of, spread
 from geotl.lecture.recipes import Transferred
@@ -82,7 +82,7 @@ def pretrained_file(numbers: Transferred) -> Path:
 
 def started(
     numbers: Transferred,
-    source: Source,
+    source: TileSamples,
     rows: Int64s,
     seed: int,
     *,
@@ -303,7 +303,7 @@ def _deepest(judged: Float64s, names: Sequence[str]) -> ClaimResult:
 
 
 def images_per_second(
-    model: TileClassifier, source: Source, rows: Int64s, passes: int = 5
+    model: TileClassifier, source: TileSamples, rows: Int64s, passes: int = 5
 ) -> float:
     """Images a second through forward and backward, the frozen part without gradients.
 

@@ -5,16 +5,15 @@ from __future__ import annotations
 import json
 import shutil
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import torch
 
 from geotl.arrays import Floats, Int64s
-from geotl.console import Log, Progress, ProgressLine
-from geotl.data.tile_array import wanted_bands
+from geotl.console import Log, Progress, silent
 from geotl.errors import DataError
 from geotl.evaluation.metrics import wilson
 from geotl.evaluation.next_steps import next_steps
@@ -24,28 +23,40 @@ from geotl.experiments.build import (
     build_network,
     class_weights_of,
     feature_source,
-    make_backbone,
     make_plan,
-    read_source,
-    recipe_sensor,
-    settle,
+    open_experiment,
 )
-from geotl.experiments.compare import fit_draw, head_logits, judge, judged_features, training_count
-from geotl.experiments.draws import Draw, Source, make_draw
-from geotl.experiments.recipe import Recipe, dump, resolve_root
-from geotl.experiments.save import holds_run, open_run
+from geotl.experiments.compare import (
+    FittedDraw,
+    fit_draw,
+    head_logits,
+    judge,
+    judged_features,
+    training_count,
+)
+from geotl.experiments.draws import Draw
+from geotl.experiments.experiment import Experiment
+from geotl.experiments.recipe import Recipe, dump
+from geotl.experiments.run_folder import open_run
 from geotl.io.files import write_text
 from geotl.models.backbone import batchnorm_use
 from geotl.models.classifier import TileClassifier
 from geotl.models.device import choose_device, describe
 from geotl.studies.diagnosis_report import Diagnosis, lines, write_diagnosis
 from geotl.studies.learning_curve import curve, curve_lines
+from geotl.studies.measurements import (
+    HeadPath,
+    HeadSetting,
+    Measurements,
+    OverfitCheck,
+    RateSweep,
+    Standing,
+)
 from geotl.training.capacity import Memorised, memorise, noise_tiles
 from geotl.training.features import Tiles, frozen_bytes, raw_features
 from geotl.training.heads import Linear, logistic
 from geotl.training.lr_finder import range_test
 from geotl.training.strategies import (
-    Fitted,
     head_fit,
     predict_rows,
     standardised,
@@ -53,7 +64,8 @@ from geotl.training.strategies import (
     with_head_chosen,
 )
 
-Part = dict[str, Any]
+_Part = TypeVar("_Part", Standing, OverfitCheck, RateSweep)
+NOISE, OWN = "learning noise by heart", "learning the training tiles by heart"
 
 FREE = 1e6  # inverse penalty of a head that is as good as free
 MOST_PATH = 2000  # training tiles above which a probe's path is not fitted anew
@@ -95,46 +107,49 @@ def sampled(draw: Draw, most: int, seed: int) -> Draw:
     return replace(draw, split=replace(draw.split, test=some))
 
 
-def standing(recipe: Recipe, source: Source, draw: Draw, out: Path, *, quiet: bool) -> Part:
+def standing(experiment: Experiment, draw: Draw) -> Standing:
     """Fit the recipe and count what it names rightly, of tiles learnt from and of others."""
-    fitted, _ = fit_draw(recipe, source, draw, out, resume=True, quiet=quiet)
-    truth = source.labels[draw.split.test]
-    right = int((judge(recipe, source, draw, fitted).argmax(axis=1) == truth).sum())
-    history = fitted.history
-    return {
-        "train": training_count(recipe, source, draw, fitted),
-        "validation": (right, len(truth)),
-        "batchnorm": batchnorm_use(fitted.network.backbone),
-        "history": history.epochs if history else None,
-        "best_epoch": history.best_epoch if history else None,
-        "head": _head_path(recipe, source, draw, fitted) if fitted.chosen else None,
-    }
+    fitting = replace(experiment, folder=experiment.folder / "fit", resume=True)
+    made = fit_draw(fitting, draw)
+    truth = experiment.samples.labels[draw.split.test]
+    right = int((judge(experiment, made).argmax(axis=1) == truth).sum())
+    history = made.fitted.history
+    return Standing(
+        train=training_count(experiment, made),
+        validation=(right, len(truth)),
+        batchnorm=batchnorm_use(made.fitted.network.backbone),
+        history=history.epochs if history else None,
+        best_epoch=history.best_epoch if history else None,
+        head=_head_path(experiment, made),
+    )
 
 
-def _head_path(recipe: Recipe, source: Source, draw: Draw, fitted: Fitted) -> Part:
+def _head_path(experiment: Experiment, made: FittedDraw) -> HeadPath | None:
     """Accuracies of a probe's head from hard pressed to free: its learning curve."""
-    chosen, kind = fitted.chosen, recipe.probe.head
-    if chosen is None or fitted.features is None:
-        return {}
-    labels, folds = source.labels[draw.split.train], chosen.fold_accuracy
+    recipe, samples, draw = experiment.recipe, experiment.samples, made.draw
+    chosen, kind, features = made.fitted.chosen, recipe.probe.head, made.fitted.features
+    if chosen is None or features is None:
+        return None
+    labels, folds = samples.labels[draw.split.train], chosen.fold_accuracy
     settings = set(folds) | {chosen.setting}
     if len(labels) <= MOST_PATH:
         settings |= set(PATHS[kind])
-    pixels, truth = judged_features(recipe, source, draw, fitted), source.labels[draw.split.test]
-    weights = "balanced" if recipe.train.balanced_sampling else class_weights_of(recipe, source)
-    fit = head_fit(kind, len(source.index.classes), weights)
+    pixels, truth = judged_features(experiment, made), samples.labels[draw.split.test]
+    weights = "balanced" if recipe.train.balanced_sampling else class_weights_of(recipe, samples)
+    fit = head_fit(kind, len(samples.classes), weights)
     path = []
     for setting in sorted(settings, reverse=kind == "discriminant"):
-        row: Part = {"setting": setting, "folds": folds.get(setting)}
+        row = HeadSetting(setting, folds.get(setting))
         if len(labels) <= MOST_PATH:
-            head = fit(fitted.features, labels, setting)
-            row["train"] = _accuracy(head, fitted.features, labels)
-            row["validation"] = _accuracy(head, pixels, truth)
+            head = fit(features, labels, setting)
+            scores = _accuracy(head, features, labels), _accuracy(head, pixels, truth)
+            row = HeadSetting(setting, row.folds, *scores)
         elif setting == chosen.setting:
-            row["train"] = float(np.mean(head_logits(fitted, fitted.features).argmax(1) == labels))
-            row["validation"] = float(np.mean(head_logits(fitted, pixels).argmax(1) == truth))
+            train = float(np.mean(head_logits(made.fitted, features).argmax(1) == labels))
+            validation = float(np.mean(head_logits(made.fitted, pixels).argmax(1) == truth))
+            row = HeadSetting(setting, row.folds, train, validation)
         path.append(row)
-    return {"kind": kind, "chosen": chosen.setting, "path": path}
+    return HeadPath(kind, chosen.setting, tuple(path))
 
 
 def _accuracy(head: Linear, features: Floats, labels: Int64s) -> float:
@@ -154,98 +169,99 @@ def without_regularisers(recipe: Recipe) -> Recipe:
 
 
 def noise_by_heart(
-    recipe: Recipe, source: Source, draw: Draw, extent: Extent, told: Progress
-) -> Part:
+    experiment: Experiment, draw: Draw, extent: Extent, told: Progress
+) -> OverfitCheck:
     """Whether the recipe's network, every regulariser off, learns noise with random labels."""
-    bare = without_regularisers(recipe)
-    base, report = build_network(bare, source, draw)
-    plan = make_plan(bare, source, report, draw, resume=False, quiet=True)
+    recipe, samples = experiment.recipe, experiment.samples
+    bare = replace(experiment, recipe=without_regularisers(recipe), quiet=True)
+    base, report = build_network(bare, draw)
+    plan = make_plan(bare, report, draw)
     of = base.normalise
     mean, sd = (held.cpu().numpy().astype(np.float64) for held in (of.mean, of.sd))
-    noise = noise_tiles(
-        mean, sd, source.pack.images.shape[-1], len(source.index.classes), seed=recipe.seed
-    )
+    noise = noise_tiles(mean, sd, samples.tile_px, len(samples.classes), seed=recipe.seed)
 
     def features(network: TileClassifier, rows: Int64s) -> Floats:
         return raw_features(network, noise.pack, rows, precision=recipe.train.precision)
 
-    if bare.strategy == "probe":
+    if bare.recipe.strategy == "probe":
         base.eval()
         raw = features(base, noise.rows)
         told(1, 1)
-        return _solved(_scaled_by_itself(raw), noise.labels, len(source.index.classes))
+        return _solved(_scaled_by_itself(raw), noise.labels, len(samples.classes))
     network = starting(base, noise, plan, features)
-    return _told(memorise(network, noise, steps=extent.noise_steps, seed=recipe.seed, told=told))
+    found = memorise(network, noise, steps=extent.noise_steps, seed=recipe.seed, told=told)
+    return OverfitCheck.after(found)
 
 
 def own_by_heart(
-    recipe: Recipe, source: Source, draw: Draw, extent: Extent, told: Progress
-) -> Part:
+    experiment: Experiment, draw: Draw, extent: Extent, told: Progress
+) -> OverfitCheck:
     """Stage one of the lecture: the training tiles with every regulariser off, and the gap then."""
+    recipe, samples = experiment.recipe, experiment.samples
     if recipe.strategy == "probe":
-        return _own_probe(recipe, source, draw, told)
-    bare = without_regularisers(recipe)
-    base, report = build_network(bare, source, draw)
-    plan = make_plan(bare, source, report, draw, resume=False, quiet=True)
-    tiles = _some(recipe, source, draw, base, extent.own_tiles)
-    network = starting(base, tiles, plan, feature_source(bare, source))
+        return _own_probe(experiment, draw, told)
+    bare = experiment.of(without_regularisers(recipe))
+    base, report = build_network(bare, draw)
+    plan = make_plan(replace(bare, quiet=True), report, draw)
+    tiles = _some(experiment, draw, base, extent.own_tiles)
+    network = starting(base, tiles, plan, feature_source(bare))
     batch = min(recipe.train.batch_size, len(tiles.rows))
     steps = extent.own_epochs * -(-len(tiles.rows) // batch)
     found = memorise(network, tiles, steps=steps, batch_size=batch, seed=recipe.seed, told=told)
     test = draw.split.test
-    said = predict_rows(network, source.pack, test, precision=recipe.train.precision)
-    right = int((said.argmax(axis=1) == source.labels[test]).sum())
-    return _told(found) | {"validation": (right, len(test))}
+    said = predict_rows(network, samples.pack, test, precision=recipe.train.precision)
+    right = int((said.argmax(axis=1) == samples.labels[test]).sum())
+    return OverfitCheck.after(found, (right, len(test)))
 
 
-def _some(recipe: Recipe, source: Source, draw: Draw, base: TileClassifier, most: int) -> Tiles:
+def _some(experiment: Experiment, draw: Draw, base: TileClassifier, most: int) -> Tiles:
     """Training tiles to be learnt by heart, as many as are wanted and memory holds."""
-    rows = draw.split.train
-    one = Tiles(source.pack, rows[:1], source.labels[rows[:1]])
+    samples, rows = experiment.samples, draw.split.train
+    one = Tiles(samples.pack, rows[:1], samples.labels[rows[:1]])
     each = frozen_bytes(base, one, 1)
     most = min(most, max(1, HELD_BYTES // max(1, each)))
-    random = np.random.default_rng([recipe.seed, draw.number, 13])
+    random = np.random.default_rng([experiment.recipe.seed, draw.number, 13])
     some = np.sort(random.permutation(rows)[:most])
-    return Tiles(source.pack, some, source.labels[some])
+    return Tiles(samples.pack, some, samples.labels[some])
 
 
-def _own_probe(recipe: Recipe, source: Source, draw: Draw, told: Progress) -> Part:
+def _own_probe(experiment: Experiment, draw: Draw, told: Progress) -> OverfitCheck:
     """Whether a free linear head on the frozen features separates the training tiles."""
-    network, _ = build_network(recipe, source, draw)
-    features, rows = feature_source(recipe, source), draw.split.train
-    random = np.random.default_rng([recipe.seed, draw.number, 13])
+    samples, rows = experiment.samples, draw.split.train
+    network, _ = build_network(experiment, draw)
+    features = feature_source(experiment)
+    random = np.random.default_rng([experiment.recipe.seed, draw.number, 13])
     some = np.sort(random.permutation(len(rows))[:MOST_PATH])
     raw = np.array(features(network, rows), dtype=np.float32)
     network.set_feature_scale(_flat(raw, network))
     scaled = standardised(network, raw)[some, :1]
     pixels = standardised(network, features(network, draw.split.test))[:, :1]
-    classes, truth = len(source.index.classes), source.labels[draw.split.test]
-    head = logistic(scaled, source.labels[rows[some]], FREE, num_classes=classes)
+    truth, labels = samples.labels[draw.split.test], samples.labels[rows[some]]
+    head = logistic(scaled, labels, FREE, num_classes=len(samples.classes))
     right = int((head.logits(pixels).argmax(axis=1) == truth).sum())
     told(1, 1)
-    accuracy = _accuracy(head, scaled, source.labels[rows[some]])
-    return _told(Memorised(len(some), 0, ((0, accuracy, accuracy),))) | {
-        "validation": (right, len(truth))
-    }
+    accuracy = _accuracy(head, scaled, labels)
+    found = Memorised(len(some), 0, ((0, accuracy, accuracy),))
+    return OverfitCheck.after(found, (right, len(truth)))
 
 
-def rate_range(recipe: Recipe, source: Source, draw: Draw, extent: Extent, told: Progress) -> Part:
+def rate_range(experiment: Experiment, draw: Draw, extent: Extent, told: Progress) -> RateSweep:
     """The range test of the recipe's own training; of a probe, why there is none."""
-    if recipe.strategy == "probe":
-        return {"none": "a probe has no learning rate: its head is solved for, not trained"}
-    base, report = build_network(recipe, source, draw)
-    plan = make_plan(recipe, source, report, draw, resume=False, quiet=True)
-    rows, features = draw.split.train, feature_source(recipe, source)
-    tiles = Tiles(source.pack, rows, source.labels[rows])
+    if experiment.recipe.strategy == "probe":
+        return RateSweep(None, "a probe has no learning rate: its head is solved for, not trained")
+    base, report = build_network(experiment, draw)
+    plan = make_plan(replace(experiment, quiet=True), report, draw)
+    samples, rows, features = experiment.samples, draw.split.train, feature_source(experiment)
+    tiles = Tiles(samples.pack, rows, samples.labels[rows])
     plan = with_head_chosen(base, tiles, draw.folds, plan, features)
     network = starting(base, tiles, plan, features)
-    return asdict(range_test(network, tiles, plan.settings, steps=extent.rates, told=told))
+    return RateSweep(range_test(network, tiles, plan.settings, steps=extent.rates, told=told))
 
 
-def _solved(features: Floats, labels: Int64s, classes: int) -> Part:
+def _solved(features: Floats, labels: Int64s, classes: int) -> OverfitCheck:
     """How a free linear head fits features, in the words of tiles learnt by heart."""
     accuracy = _accuracy(logistic(features, labels, FREE, num_classes=classes), features, labels)
-    return _told(Memorised(len(labels), 0, ((0, accuracy, accuracy),)))
+    return OverfitCheck.after(Memorised(len(labels), 0, ((0, accuracy, accuracy),)))
 
 
 def _scaled_by_itself(raw: Floats) -> Floats:
@@ -259,27 +275,14 @@ def _flat(raw: Floats, network: TileClassifier) -> torch.Tensor:
     return torch.from_numpy(raw.reshape(-1, raw.shape[2])).to(network.feature_mean.device)
 
 
-def _told(found: Memorised) -> Part:
-    return {
-        "tiles": found.tiles,
-        "steps": found.steps,
-        "accuracy": found.accuracy,
-        "path": found.path,
-        "looked_perfect": found.looked_perfect,
-    }
-
-
 @dataclass(frozen=True)
 class _Setup:
-    """What all parts are measured with."""
+    """What all parts are measured with: `all_judged` tiles could be judged, the draw has some."""
 
-    recipe: Recipe
-    source: Source
+    experiment: Experiment
     draw: Draw
     all_judged: int
     extent: Extent
-    out: Path
-    quiet: bool
 
 
 def diagnose(
@@ -308,50 +311,11 @@ def diagnose(
     """
     if judged is not None and judged < 1:
         raise DataError(f"--judged: given {judged}; allowed: at least 1")
-    setup, recipe = _prepared(recipe, out, quick=quick, judged=judged, quiet=quiet, say=say)
-    with ProgressLine(quiet=quiet) as line:
-        parts = {
-            "standing": _kept(
-                setup,
-                "standing",
-                lambda: standing(setup.recipe, setup.source, setup.draw, out / "fit", quiet=quiet),
-            ),
-            "noise": _kept(
-                setup,
-                "noise",
-                lambda: noise_by_heart(
-                    setup.recipe,
-                    setup.source,
-                    setup.draw,
-                    setup.extent,
-                    line.counter("learning noise by heart"),
-                ),
-            ),
-            "own": _kept(
-                setup,
-                "own",
-                lambda: own_by_heart(
-                    setup.recipe,
-                    setup.source,
-                    setup.draw,
-                    setup.extent,
-                    line.counter("learning the training tiles by heart"),
-                ),
-            ),
-            "rates": _kept(
-                setup,
-                "rates",
-                lambda: rate_range(
-                    setup.recipe,
-                    setup.source,
-                    setup.draw,
-                    setup.extent,
-                    line.counter("trying learning rates"),
-                ),
-            ),
-        }
+    opened = open_experiment(recipe, out, log=say, quiet=quiet, resume=True)
+    setup = _setup(opened, quick=quick, judged=judged)
+    measured = measure(setup)
     shown = _curve(setup) if with_curve else None
-    found = concluded(setup, recipe, parts, shown)
+    found = concluded(setup, opened.recipe, measured, shown)
     written = write_diagnosis(out, found)
     for told in lines(found):
         say(told)
@@ -359,24 +323,31 @@ def diagnose(
     return found
 
 
-def _prepared(
-    recipe: Recipe, out: Path, *, quick: bool, judged: int | None, quiet: bool, say: Log
-) -> tuple[_Setup, Recipe]:
-    """Tiles read, the recipe settled, the folder opened; with the recipe that has the target."""
-    if not recipe.data.scenes:
-        resolve_root(recipe.data.root)
-    sensor = recipe_sensor(recipe)
-    holds_run(out, resume=True)
-    make_backbone(recipe, sensor, wanted_bands(sensor, recipe.data.bands))  # weights told first
-    source = read_source(recipe, sensor, say, quiet=quiet)
-    recipe = settle(recipe, source, say)
-    bare = _alone(recipe)
-    open_run(out, dump(bare), resume=True)
-    say(f"computing on {describe(choose_device(), recipe.train.precision)}")
+def _setup(opened: Experiment, *, quick: bool, judged: int | None) -> _Setup:
+    """The folder opened, and the tiles drawn that are judged."""
+    bare = replace(opened, recipe=_alone(opened.recipe), resume=False)
+    open_run(opened.folder, dump(bare.recipe), resume=True)
+    opened.log(f"computing on {describe(choose_device(), opened.recipe.train.precision)}")
     extent = QUICK if quick else Extent()
-    whole = make_draw(recipe, source, 0)
-    draw = sampled(whole, judged or extent.judged, recipe.seed)
-    return _Setup(bare, source, draw, len(whole.split.test), extent, out, quiet), recipe
+    whole = opened.draw(0)
+    draw = sampled(whole, judged or extent.judged, opened.recipe.seed)
+    return _Setup(bare, draw, len(whole.split.test), extent)
+
+
+def measure(setup: _Setup) -> Measurements:
+    """Measure every part, or take it as it was kept."""
+    of = (setup.experiment, setup.draw)
+    with setup.experiment.progress() as line:
+
+        def counted(part: Callable[..., _Part], what: str) -> Callable[[], _Part]:
+            return lambda: part(*of, setup.extent, line.counter(what))
+
+        return Measurements(
+            _kept(setup, "standing", Standing.of, lambda: standing(*of)),
+            _kept(setup, "noise", OverfitCheck.of, counted(noise_by_heart, NOISE)),
+            _kept(setup, "own", OverfitCheck.of, counted(own_by_heart, OWN)),
+            _kept(setup, "rates", RateSweep.of, counted(rate_range, "trying learning rates")),
+        )
 
 
 def _alone(recipe: Recipe) -> Recipe:
@@ -389,53 +360,59 @@ def _alone(recipe: Recipe) -> Recipe:
     return recipe.model_copy(update={"evaluate": evaluate, "split": split, "probe": probe})
 
 
-def _kept(setup: _Setup, name: str, measure: Callable[[], Part]) -> Part:
+def _kept(
+    setup: _Setup,
+    name: str,
+    read: Callable[[Mapping[str, Any]], _Part],
+    measure_it: Callable[[], _Part],
+) -> _Part:
     """A part as it was kept, or measured now and kept, if it was measured to the same extent."""
-    path = setup.out / "parts" / f"{name}.json"
+    path = setup.experiment.folder / "parts" / f"{name}.json"
     key = [repr(setup.extent), len(setup.draw.split.test)]
     if path.exists():
         held = json.loads(path.read_text(encoding="utf-8"))
         if held["key"] == key:
-            kept: Part = held["found"]
-            return kept
-    found = measure()
-    text = json.dumps({"key": key, "found": found})
+            return read(held["found"])
+    text = json.dumps({"key": key, "found": measure_it().to_dict()})
     write_text(path, text)
-    again: Part = json.loads(text)["found"]
-    return again
+    return read(json.loads(text)["found"])
 
 
 def _curve(setup: _Setup) -> tuple[bytes, tuple[str, ...]]:
     """The label-count curve, measured by `geotl curve`'s own code or kept from before."""
-    folder = setup.out / "curve"
+    folder = setup.experiment.folder / "curve"
     told: list[str] = []
     if not (folder / "curve.csv").exists():
         shutil.rmtree(folder, ignore_errors=True)  # what was cut short there has no end
-        told = curve_lines(curve(setup.recipe, folder, quiet=setup.quiet, say=lambda _: None))
+        of = setup.experiment
+        told = curve_lines(curve(of.recipe, folder, quiet=of.quiet, say=silent))
         write_text(folder / "lines.txt", "\n".join(told))
     told = (folder / "lines.txt").read_text(encoding="utf-8").splitlines()
     return (folder / "curve.png").read_bytes(), tuple(told)
 
 
 def concluded(
-    setup: _Setup, recipe: Recipe, parts: dict[str, Part], shown: Any = None
+    setup: _Setup,
+    recipe: Recipe,
+    measured: Measurements,
+    shown: tuple[bytes, tuple[str, ...]] | None = None,
 ) -> Diagnosis:
     """Verdict and advice from what was measured."""
-    held = parts["standing"]
-    verdict = judged_as(wilson(*held["train"]), wilson(*held["validation"]), recipe.evaluate.target)
-    found = regularisers(recipe.model_dump(), batchnorm=held["batchnorm"])
+    held = measured.standing
+    verdict = judged_as(wilson(*held.train), wilson(*held.validation), recipe.evaluate.target)
+    found = regularisers(recipe.model_dump(), batchnorm=held.batchnorm)
     judged = len(setup.draw.split.test)
     steps = next_steps(
         verdict,
         found,
         recipe.strategy,
-        stage_one=parts["own"]["accuracy"],
+        stage_one=measured.own.accuracy,
         more_tiles=judged < setup.all_judged,
     )
     facts = {
         "Recipe": recipe.name,
         "Strategy": recipe.strategy,
-        "Training tiles": f"{len(setup.draw.split.train):,}; accuracy read on {held['train'][1]:,}",
+        "Training tiles": f"{len(setup.draw.split.train):,}; accuracy read on {held.train[1]:,}",
         "Validation tiles": f"{judged:,} of {setup.all_judged:,}, never learnt from",
         "Device": describe(choose_device(), recipe.train.precision),
         "Seed": str(recipe.seed),
@@ -446,7 +423,7 @@ def concluded(
         verdict=verdict,
         steps=steps,
         regularisers=tuple(found),
-        parts=parts,
+        parts=measured,
         lr=recipe.train.lr,
         facts=facts,
         curve=shown,

@@ -7,7 +7,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from html import escape
 from pathlib import Path
-from typing import Any
 
 from geotl.evaluation.evaluate import plain
 from geotl.evaluation.metrics import Interval, wilson
@@ -34,8 +33,8 @@ from geotl.reporting.html import (
     table_html,
     top_html,
 )
+from geotl.studies.measurements import Measurements, OverfitCheck, RateSweep, Standing
 
-Part = Mapping[str, Any]
 JSON_NAME, PAGE_NAME = "diagnosis.json", "diagnosis.html"
 
 
@@ -49,7 +48,7 @@ class Diagnosis:
         verdict: where the network stands.
         steps: what to try next.
         regularisers: which are on and off.
-        parts: what was measured, by name: standing, noise, own, rates.
+        parts: what was measured.
         lr: the recipe's learning rate.
         facts: how much was looked at.
         curve: figure of the label-count curve and its lines, if it was asked for.
@@ -61,7 +60,7 @@ class Diagnosis:
     verdict: Verdict
     steps: tuple[Step, ...]
     regularisers: tuple[Regulariser, ...]
-    parts: Mapping[str, Part]
+    parts: Measurements
     lr: float
     facts: Mapping[str, str] = field(default_factory=dict)
     curve: tuple[bytes, tuple[str, ...]] | None = None
@@ -70,11 +69,11 @@ class Diagnosis:
     @property
     def first_stage(self) -> str:
         """Stage one of the lecture, and the gap before and after regularising, in a sentence."""
-        own = self.parts["own"]
-        before = own["accuracy"] - _of(own["validation"]).value
+        own = self.parts.own
+        before = own.accuracy - own.validated.value
         return (
-            f"stage 1, every regulariser off: training accuracy {own['accuracy']:.3f} on "
-            f"{own['tiles']} tiles{_against(own['accuracy'], self.verdict.target)}; gap "
+            f"stage 1, every regulariser off: training accuracy {own.accuracy:.3f} on "
+            f"{own.tiles} tiles{_against(own.accuracy, self.verdict.target)}; gap "
             f"{100 * before:+.1f} points, {100 * self.verdict.gap.value:+.1f} with the recipe's "
             "regularisers"
         )
@@ -86,42 +85,43 @@ def lines(found: Diagnosis) -> list[str]:
     said = [
         found.verdict.line(),
         f"  because {found.verdict.because}",
-        capacity_line(found.parts["noise"], "64 tiles of noise"),
+        capacity_line(found.parts.noise, "64 tiles of noise"),
         found.first_stage,
         f"regularisers on: {', '.join(on) or 'none'}",
-        rate_line(found.parts["rates"], found.lr),
+        rate_line(found.parts.rates, found.lr),
         "next, the most promising first:",
     ]
     return said + [f"  {n}. {step.line()}" for n, step in enumerate(found.steps, 1)]
 
 
-def capacity_line(part: Part, what: str) -> str:
+def capacity_line(part: OverfitCheck, what: str) -> str:
     """Whether tiles were learnt by heart, in a line."""
-    if not part["steps"]:
-        done = "are separated" if part["accuracy"] == 1 else "are not separated"
+    if not part.steps:
+        done = "are separated" if part.accuracy == 1 else "are not separated"
         return (
             f"capacity: {what} with random labels {done} by a free linear head on the frozen "
-            f"features (accuracy {part['accuracy']:.3f})"
+            f"features (accuracy {part.accuracy:.3f})"
         )
-    told = f"accuracy {part['accuracy']:.3f} in evaluation mode after {part['steps']} steps"
-    if part["accuracy"] == 1:
+    told = f"accuracy {part.accuracy:.3f} in evaluation mode after {part.steps} steps"
+    if part.accuracy == 1:
         word = "learnt by heart"
     else:
         word = "NOT learnt by heart: too few steps, or too little capacity"
-    early = part["looked_perfect"]
+    early = part.looked_perfect
     trap = f"; in training mode it looked perfect at step {early} already" if early else ""
     return f"capacity: {what} with random labels {word}, {told}{trap}"
 
 
-def rate_line(part: Part, own: float) -> str:
+def rate_line(part: RateSweep, own: float) -> str:
     """What the range test suggests, in a line."""
-    if "none" in part:
-        return f"learning rate: {part['none']}"
-    if part["steepest"] is None:
+    found = part.found
+    if found is None:
+        return f"learning rate: {part.none}"
+    if found.steepest is None:
         return f"learning rate: the loss never fell: no suggestion; the recipe has {own:g}"
     return (
-        f"learning rate: steepest descent at {part['steepest']:.1e}, a tenth of the minimum's "
-        f"{part['tenth']:.1e}; the recipe has {own:g}"
+        f"learning rate: steepest descent at {found.steepest:.1e}, a tenth of the minimum's "
+        f"{found.tenth:.1e}; the recipe has {own:g}"
     )
 
 
@@ -146,7 +146,7 @@ def as_json(found: Diagnosis) -> str:
             for r in found.regularisers
         ],
         "facts": dict(found.facts),
-        "parts": found.parts,
+        "parts": found.parts.to_dict(),
         "curve": list(found.curve[1]) if found.curve else None,
     }
     return json.dumps(plain(told), indent=2, ensure_ascii=False) + "\n"
@@ -154,12 +154,12 @@ def as_json(found: Diagnosis) -> str:
 
 def _pictures(found: Diagnosis) -> dict[str, Picture]:
     """The figures, by the section they stand in."""
-    own, standing = found.parts["own"], found.parts["standing"]
+    own, standing = found.parts.own, found.parts.standing
     rows = [
         ("training tiles", found.verdict.train, True),
         ("judged tiles", found.verdict.validation, False),
-        ("all off: training tiles", _share(own["accuracy"], own["tiles"]), True),
-        ("all off: judged tiles", _of(own["validation"]), False),
+        ("all off: training tiles", _share(own.accuracy, own.tiles), True),
+        ("all off: judged tiles", own.validated, False),
     ]
     made = {
         "standing": Picture(
@@ -169,8 +169,11 @@ def _pictures(found: Diagnosis) -> dict[str, Picture]:
         ),
         "curves": _curves(standing, found.verdict),
     }
-    learnt = {"64 tiles of noise, random labels": found.parts["noise"], "your training tiles": own}
-    if own["steps"]:
+    learnt = {
+        "64 tiles of noise, random labels": found.parts.noise.to_dict(),
+        "your training tiles": own.to_dict(),
+    }
+    if own.steps:
         made["capacity"] = Picture(
             capacity_figure(learnt),
             "Tiles learnt by heart",
@@ -178,9 +181,9 @@ def _pictures(found: Diagnosis) -> dict[str, Picture]:
             "batch by itself and flatters the network. The dashed line is read before each step, "
             "as a training log is.",
         )
-    if "none" not in found.parts["rates"]:
+    if found.parts.rates.found is not None:
         made["rates"] = Picture(
-            rates_figure(found.parts["rates"], found.lr),
+            rates_figure(found.parts.rates.to_dict(), found.lr),
             "Learning-rate range test",
             "One batch a rate, on a copy of the network.",
         )
@@ -193,11 +196,11 @@ def _pictures(found: Diagnosis) -> dict[str, Picture]:
     return made
 
 
-def _curves(standing: Part, verdict: Verdict) -> Picture:
+def _curves(standing: Standing, verdict: Verdict) -> Picture:
     """Learning curves: by epoch, or for a probe by how hard its head is pressed."""
-    if standing["head"] is not None:
+    if standing.head is not None:
         return Picture(
-            head_figure(standing["head"], verdict.target),
+            head_figure(standing.to_dict()["head"], verdict.target),
             "Accuracy by setting of the head",
             "A probe has no epochs. Its curve runs from a head that is pressed hard (underfits) to "
             "a free one (may overfit). The folds inside the labels choose, by least log-loss after "
@@ -205,7 +208,7 @@ def _curves(standing: Part, verdict: Verdict) -> Picture:
             "show.",
         )
     return Picture(
-        epochs_figure(standing["history"], standing["best_epoch"], verdict),
+        epochs_figure(standing.history or [], standing.best_epoch, verdict),
         "Learning curves",
         "The training line is read while training: with augmentation and dropout on, and weights "
         "still changing, so it may lie below the held-out one. The diamonds are the finished "
@@ -216,7 +219,7 @@ def _curves(standing: Part, verdict: Verdict) -> Picture:
 def page(found: Diagnosis, pictures: Mapping[str, Picture]) -> str:
     """The whole diagnosis as one self-contained page."""
     verdict, top = found.verdict, _top(found)
-    rates = rate_line(found.parts["rates"], found.lr).removeprefix("learning rate: ")
+    rates = rate_line(found.parts.rates, found.lr).removeprefix("learning rate: ")
     shown_of = {name: figure_html(picture) for name, picture in pictures.items()}
     parts = [
         top_html(top),
@@ -240,7 +243,7 @@ def page(found: Diagnosis, pictures: Mapping[str, Picture]) -> str:
 
 
 def _top(found: Diagnosis) -> ReportContent:
-    verdict, own = found.verdict, found.parts["own"]
+    verdict, own = found.verdict, found.parts.own
     target = "none stated" if verdict.target is None else f"{verdict.target:.3f}"
     return ReportContent(
         title=found.title,
@@ -251,7 +254,7 @@ def _top(found: Diagnosis) -> ReportContent:
             ("Training accuracy", f"{verdict.train.value:.3f}", _ends(verdict.train)),
             ("Validation accuracy", f"{verdict.validation.value:.3f}", _ends(verdict.validation)),
             ("Target", target, "evaluate.target"),
-            ("Stage 1, all off", f"{own['accuracy']:.3f}", "training accuracy"),
+            ("Stage 1, all off", f"{own.accuracy:.3f}", "training accuracy"),
         ),
         facts=found.facts,
     )
@@ -283,7 +286,7 @@ def _capacity_html(found: Diagnosis, pictures: Mapping[str, str]) -> str:
         "First overfit, then regularise: a network that cannot learn its training tiles by heart "
         "with every regulariser off will not learn them with regularisers on."
     )
-    what = capacity_line(found.parts["noise"], "64 tiles of noise").removeprefix("capacity: ")
+    what = capacity_line(found.parts.noise, "64 tiles of noise").removeprefix("capacity: ")
     probe = (
         "<p>The network is a frozen probe: what is asked here is only whether a linear head on its "
         "features can name the tiles. With more features than tiles it nearly always can, so a "
@@ -299,10 +302,6 @@ def _capacity_html(found: Diagnosis, pictures: Mapping[str, str]) -> str:
 
 def _sentence(text: str) -> str:
     return f"<p>{escape(text[:1].upper() + text[1:])}.</p>\n"
-
-
-def _of(counts: Sequence[int]) -> Interval:
-    return wilson(counts[0], counts[1])
 
 
 def _share(accuracy: float, tiles: int) -> Interval:

@@ -11,15 +11,17 @@ from pathlib import Path
 import numpy as np
 
 from geotl.arrays import Int64s
-from geotl.console import Log, ProgressLine
+from geotl.console import Log
 from geotl.data import splits
+from geotl.data.samples import Samples
 from geotl.errors import DataError
 from geotl.evaluation.learning_curve import LearningCurve, gain, learning_curve
-from geotl.experiments.build import read_source, recipe_sensor, settle
+from geotl.experiments.build import open_experiment
 from geotl.experiments.compare import fit_draw, judge, unlabelled_head, with_what
-from geotl.experiments.draws import Draw, Source, make_draw, with_shots
+from geotl.experiments.draws import Draw, with_shots
+from geotl.experiments.experiment import Experiment
 from geotl.experiments.recipe import Recipe, dump
-from geotl.experiments.save import RECIPE, holds_run
+from geotl.experiments.run_folder import RECIPE
 from geotl.io.files import write_text
 from geotl.reporting.curve_figures import learning_curve_figure
 from geotl.reporting.figures import write_png
@@ -61,21 +63,18 @@ def curve(
             f"data.synthetic: given {recipe.data.synthetic}, whose generator saw more tiles than "
             "the small draws of a curve; allowed: null"
         )
-    holds_run(out, resume=False)
-    sensor = recipe_sensor(recipe)
-    source = read_source(recipe, sensor, say, quiet=quiet)
-    recipe = settle(recipe, source, say)
-    count = _draws(recipe, draws)
-    sizes = _sizes(recipe, source, count, shots)
-    bases = [_base(recipe, source, number, sizes[-1]) for number in range(count)]
+    experiment = open_experiment(recipe, out, log=say, quiet=quiet)
+    count = _draws(experiment.recipe, draws)
+    sizes = _sizes(experiment, count, shots)
+    bases = [_base(experiment, number, sizes[-1]) for number in range(count)]
     say(
-        f"{count} {'folds' if recipe.split.kfold else 'draws'} of {', '.join(map(str, sizes))} "
-        "labels a class, all sizes of a draw judged on the same tiles"
+        f"{count} {'folds' if experiment.recipe.split.kfold else 'draws'} of "
+        f"{', '.join(map(str, sizes))} labels a class, all sizes of a draw judged on the same tiles"
     )
-    found = _measured(recipe, source, bases, sizes, out=out, quiet=quiet)
+    found = _measured(experiment, bases, sizes)
     for line in curve_lines(found):
         say(line)
-    write_text(out / RECIPE, dump(recipe))
+    write_text(out / RECIPE, dump(experiment.recipe))
     write_text(out / "draws.csv", draws_csv(found))
     write_png(out / "curve.png", learning_curve_figure(found))
     write_text(out / "curve.csv", curve_csv(found))
@@ -94,18 +93,20 @@ def _draws(recipe: Recipe, given: int | None) -> int:
     return given or kfold or (own if own > 1 else DRAWS)
 
 
-def _sizes(recipe: Recipe, source: Source, draws: int, given: Sequence[int]) -> list[int]:
+def _sizes(experiment: Experiment, draws: int, given: Sequence[int]) -> list[int]:
     """Labels a class in rising order: those given, or the usual ones that every draw can fill."""
     if given:
         if min(given) < 1:
             raise DataError(f"--shots: given {min(given)}; allowed: at least 1")
         return sorted(set(given))
-    labels = source.labels
-    if recipe.split.method == "shots":
-        most = _smallest_class(source, np.flatnonzero(labels >= 0)) // 2  # half is left to judge on
+    samples = experiment.samples
+    if experiment.recipe.split.method == "shots":
+        most = (
+            _smallest_class(samples, np.flatnonzero(samples.labels >= 0)) // 2
+        )  # half is left to judge on
     else:
-        trains = (_base(recipe, source, number, 1).split.train for number in range(draws))
-        most = min(_smallest_class(source, rows) for rows in trains)
+        trains = (_base(experiment, number, 1).split.train for number in range(draws))
+        most = min(_smallest_class(samples, rows) for rows in trains)
     fits = [size for size in SIZES if size <= most]
     if len(fits) < 2:
         raise DataError(
@@ -115,25 +116,26 @@ def _sizes(recipe: Recipe, source: Source, draws: int, given: Sequence[int]) -> 
     return fits
 
 
-def _smallest_class(source: Source, rows: Int64s) -> int:
+def _smallest_class(samples: Samples, rows: Int64s) -> int:
     """Different tiles of the smallest class among some rows."""
-    contents = source.index.contents
+    contents = samples.contents
     different = list({contents[row]: row for row in rows}.values())
-    counts = np.bincount(source.labels[different], minlength=len(source.index.classes))
+    counts = np.bincount(samples.labels[different], minlength=len(samples.classes))
     return int(counts.min())
 
 
-def _base(recipe: Recipe, source: Source, number: int, most: int) -> Draw:
+def _base(experiment: Experiment, number: int, most: int) -> Draw:
     """The split that all sizes of a draw are taken from."""
+    recipe, samples = experiment.recipe, experiment.samples
     if recipe.split.method != "shots":
         whole = recipe.split.model_copy(update={"shots": None})
-        return make_draw(recipe.model_copy(update={"split": whole}), source, number)
+        return experiment.of(recipe.model_copy(update={"split": whole})).draw(number)
     split = splits.k_shot(
-        source.labels,
+        samples.labels,
         most,
         seed=recipe.seed + number,
-        content=source.index.contents,
-        names=source.index.classes,
+        content=samples.contents,
+        names=samples.classes,
     )
     if not len(split.test):
         raise DataError(f"{most} labels a class leave no tile to judge on; give fewer with --shots")
@@ -141,37 +143,32 @@ def _base(recipe: Recipe, source: Source, number: int, most: int) -> Draw:
 
 
 def _measured(
-    recipe: Recipe,
-    source: Source,
-    bases: Sequence[Draw],
-    sizes: Sequence[int],
-    *,
-    out: Path,
-    quiet: bool,
+    experiment: Experiment, bases: Sequence[Draw], sizes: Sequence[int]
 ) -> dict[str, LearningCurve]:
     """Accuracies of every draw at every size, as one curve or two."""
+    recipe, unlabelled = experiment.recipe, with_what(experiment.samples)
     several = recipe.split.model_copy(update={"draws": max(2, len(bases))})  # features are shared
-    shared = recipe.model_copy(update={"split": several})
-    names = [LABELS] if recipe.probe.unlabelled == "none" else [LABELS, with_what(source)]
+    shared = experiment.of(recipe.model_copy(update={"split": several}))
+    names = [LABELS] if recipe.probe.unlabelled == "none" else [LABELS, unlabelled]
     table = np.zeros((len(names), len(bases), len(sizes)))
-    with ProgressLine(quiet=quiet) as line:
+    with experiment.progress() as line:
         told = line.counter("fitting")
         for row, base in enumerate(bases):
             for column, size in enumerate(sizes):
-                place = out / f"shots_{size:03d}"
-                table[:, row, column] = _accuracies(shared, source, base, size, place)
+                place = shared.inside(f"shots_{size:03d}")
+                table[:, row, column] = _accuracies(place, base, size)
                 told(row * len(sizes) + column + 1, len(bases) * len(sizes))
     return {name: learning_curve(sizes, part) for name, part in zip(names, table, strict=True)}
 
 
-def _accuracies(recipe: Recipe, source: Source, base: Draw, size: int, out: Path) -> list[float]:
+def _accuracies(experiment: Experiment, base: Draw, size: int) -> list[float]:
     """Accuracy of one draw at one size; with unlabelled tiles, of the head that saw them too."""
-    draw = with_shots(recipe, source, base, size)
-    truth = source.labels[draw.split.test]
-    fitted, _ = fit_draw(recipe, source, draw, out, resume=False, quiet=True)
-    said = [judge(recipe, source, draw, fitted)]
-    if recipe.probe.unlabelled != "none":
-        said.append(unlabelled_head(recipe, source, draw, fitted)[1])
+    draw = with_shots(experiment.recipe, experiment.samples, base, size)
+    truth = experiment.samples.labels[draw.split.test]
+    made = fit_draw(experiment, draw)
+    said = [judge(experiment, made)]
+    if experiment.recipe.probe.unlabelled != "none":
+        said.append(unlabelled_head(experiment, made)[1])
     return [float(np.mean(logits.argmax(axis=1) == truth)) for logits in said]
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import tempfile
 from collections.abc import Callable, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -12,16 +12,16 @@ from typing import Any
 import numpy as np
 
 from geotl.arrays import Bools
-from geotl.console import Log, Progress, ProgressLine
-from geotl.data.tile_array import wanted_bands
+from geotl.console import Log, Progress
 from geotl.errors import DataError, RecipeError
 from geotl.evaluation.learning_curve import gain
 from geotl.evaluation.metrics import Interval, wilson
-from geotl.experiments.build import make_backbone, read_source, recipe_sensor, settle
+from geotl.experiments.build import make_backbone, open_experiment
 from geotl.experiments.compare import fit_draw, judge
-from geotl.experiments.draws import Draw, Source, make_draw
-from geotl.experiments.recipe import Recipe, dump, resolve_root
-from geotl.experiments.save import holds_run, open_run
+from geotl.experiments.draws import Draw
+from geotl.experiments.experiment import Experiment
+from geotl.experiments.recipe import Recipe, dump
+from geotl.experiments.run_folder import open_run
 from geotl.io.files import cache_folder
 from geotl.studies.study_effects import FEWEST, effect, mean_errors
 from geotl.studies.study_fits import (
@@ -30,13 +30,12 @@ from geotl.studies.study_fits import (
     FinalTest,
     Fits,
     Found,
-    Joined,
     Part,
     Race,
     TileGenerator,
     TrialRow,
     is_generated,
-    labelled_source,
+    labelled_samples,
     make_part,
     plain,
     run_rows,
@@ -159,21 +158,21 @@ def _value(recipe: Recipe, key: str) -> Any:
 
 
 def judged_once(
-    found: Found, source: Source, draw: Draw, out: Path, generator: TileGenerator | None = None
+    found: Found, experiment: Experiment, draw: Draw, generator: TileGenerator | None = None
 ) -> FinalTest:
     """Fit the recipe as it is and the recommended one to all labels; judge both on unseen tiles.
 
-    Tiles that the recommended one asks a generator for are made of all labels and kept in `out`.
+    Tiles that the recommended one asks a generator for are made of all labels and kept in the
+    experiment's folder.
     """
-    default = _right(plain(found.recipe, source, draw))
+    default = _right(experiment.of(found.recipe), draw)
     best, own = found.recommended, default
-    if best is not None and generator is not None and is_generated(best.recipe):
-        with tempfile.TemporaryDirectory(prefix="geotl-study-") as scratch:
-            own = _right(generator.join(best.recipe, source, draw, Path(scratch) / "pack"))
-        runs = generator.keep(best.recipe, source, draw, out / "synthetic")
-        found.recommended = replace(best, recipe=runs)
-    elif best is not None and best.name != AS_GIVEN:
-        own = _right(plain(best.recipe, source, draw))
+    if best is not None and best.name != AS_GIVEN:
+        own = _right(experiment.of(best.recipe), draw, generator)
+        if generator is not None and is_generated(best.recipe):
+            chosen_by_it = experiment.of(best.recipe)
+            runs = generator.keep(chosen_by_it, draw, experiment.folder / "synthetic")
+            found.recommended = replace(best, recipe=runs)
     count = len(default)
     return FinalTest(
         wilson(int(default.sum()), count),
@@ -183,26 +182,39 @@ def judged_once(
     )
 
 
-def _right(own: Joined) -> Bools:
+def _right(experiment: Experiment, draw: Draw, generator: TileGenerator | None = None) -> Bools:
     """Which of the judged tiles a recipe names rightly, fitted to all labels."""
     with tempfile.TemporaryDirectory(prefix="geotl-study-") as scratch:
-        fitted, _ = fit_draw(
-            own.recipe, own.source, own.draw, Path(scratch), resume=False, quiet=True
-        )
-    said = judge(own.recipe, own.source, own.draw, fitted).argmax(axis=1)
-    return np.asarray(said == own.source.labels[own.draw.split.test])
+        own = plain(replace(experiment, folder=Path(scratch), resume=False), draw)
+        if generator is not None and is_generated(experiment.recipe):
+            own = generator.join(own.experiment, draw)
+        said = judge(own.experiment, fit_draw(own.experiment, own.draw)).argmax(axis=1)
+    return np.asarray(said == own.experiment.samples.labels[own.draw.split.test])
 
 
-SEEDS = 10
+@dataclass(frozen=True)
+class StudyExtent:
+    """How much a study tries.
+
+    Attributes:
+        only: techniques to try; empty for all.
+        seeds: folds, each with a seed of its own, that a trial is fitted on at most.
+        budget: minutes that the fits of trials may take; None for no bound.
+    """
+
+    only: Sequence[str] = ()
+    seeds: int = 10
+    budget: float | None = None
+
+
+WHOLE = StudyExtent()
 
 
 def study(
     recipe: Recipe,
     out: Path,
+    extent: StudyExtent = WHOLE,
     *,
-    only: Sequence[str] = (),
-    seeds: int = SEEDS,
-    budget: float | None = None,
     resume: bool = False,
     quiet: bool = False,
     say: Log = print,
@@ -213,9 +225,7 @@ def study(
     Args:
         recipe: whose data, labels and network are taken.
         out: folder for study.md, study.csv, study.json, study.png, recommended.yaml and trials/.
-        only: techniques to try; empty for all.
-        seeds: folds, each with a seed of its own, that a trial is fitted on at most.
-        budget: minutes that the fits of trials may take; None for no bound.
+        extent: techniques, folds and minutes.
         resume: go on with the study in that folder; fits that were made are not made again.
         quiet: no progress.
         say: told every line.
@@ -224,45 +234,27 @@ def study(
     Raises:
         GeoTLError: input that cannot be used.
     """
-    if seeds < FEWEST:
-        raise DataError(f"--seeds: given {seeds}; allowed: at least {FEWEST}")
-    if recipe.data.synthetic is not None:
-        raise DataError(
-            "data.synthetic: given to geotl study, which makes its own of every fold's tiles; "
-            "leave it out, and see what gan_tiles gives"
-        )
-    if not recipe.data.scenes:
-        resolve_root(recipe.data.root)  # told before anything else
-    holds_run(out, resume=resume)
-    sensor = recipe_sensor(recipe)
-    _, report = make_backbone(recipe, sensor, wanted_bands(sensor, recipe.data.bands))
-    source = read_source(recipe, sensor, say, quiet=quiet)
-    settled = settle(recipe, source, say)
-    draw = make_draw(settled, source, 0)
-    labelled = labelled_source(source, draw.split.train, cache_folder() / "packs")
-    parts = [make_part(settled, labelled, number) for number in range(2 * seeds)]
-    found = plan(
-        recipe,
-        settled,
-        only,
-        tile_px=source.pack.images.shape[-1],
-        folded=report.folded_batchnorm,
-    )
+    _check(recipe, extent)
+    experiment = open_experiment(recipe, out, log=say, quiet=quiet, resume=resume)
+    draw = experiment.draw(0)
+    labelled = labelled_samples(experiment.samples, draw.split.train, cache_folder() / "packs")
+    parts = [make_part(experiment.recipe, labelled, number) for number in range(2 * extent.seeds)]
+    found = plan(recipe, experiment, extent.only)
     if generator is None:
         found.without_generator()
-    found.seeds, split = seeds, parts[0].draw.split
+    found.seeds, split = extent.seeds, parts[0].draw.split
     found.tiles = (len(split.train), len(split.test), len(draw.split.train))
-    open_run(out, dump(settled), resume=resume)
+    open_run(out, dump(experiment.recipe), resume=resume)
     for told in plan_lines(found, len(draw.split.test)):
         say(told)
-    with ProgressLine(quiet=quiet) as line:
+    with experiment.progress() as line:
         learning = partial(line.counter, "training a fold's generator, steps")
         makes = generator(learning) if generator else None
-        race = Race(Fits(labelled, out / "trials", makes), budget)
-        run_rows(found, race, parts[:seeds], line.counter)
-        recommend(found, race, parts[seeds:], line.counter("confirming, fits"))
+        race = Race(Fits(labelled, out / "trials", makes), extent.budget)
+        run_rows(found, race, parts[: extent.seeds], line.counter)
+        recommend(found, race, parts[extent.seeds :], line.counter("confirming, fits"))
         line.show("judging on the tiles that no trial saw", now=True)
-        found.verdict = judged_once(found, source, draw, out, makes)
+        found.verdict = judged_once(found, experiment, draw, makes)
     found.fits, found.seconds, found.finished = race.fits.made, race.seconds, not race.over
     write_study(found, out)
     for told in found_lines(found, out):
@@ -270,26 +262,36 @@ def study(
     return found
 
 
-def plan(
-    recipe: Recipe, settled: Recipe, only: Sequence[str], *, tile_px: int, folded: bool
-) -> Found:
+def _check(recipe: Recipe, extent: StudyExtent) -> None:
+    """Refuse what cannot be studied, before anything is read."""
+    if extent.seeds < FEWEST:
+        raise DataError(f"--seeds: given {extent.seeds}; allowed: at least {FEWEST}")
+    if recipe.data.synthetic is not None:
+        raise DataError(
+            "data.synthetic: given to geotl study, which makes its own of every fold's tiles; "
+            "leave it out, and see what gan_tiles gives"
+        )
+
+
+def plan(recipe: Recipe, experiment: Experiment, only: Sequence[str]) -> Found:
     """The starting points and the trials of each.
 
     Args:
         recipe: as given; the trained start leaves what `strategy: auto` would settle.
-        settled: the same with everything settled.
+        experiment: the same with everything settled.
         only: techniques; empty for all.
-        tile_px: side of the tiles in pixels.
-        folded: whether the weights hold batch normalisation folded.
 
     Raises:
         RecipeError: `only` names a technique that is not tried.
     """
+    settled, samples = experiment.recipe, experiment.samples
+    _, report = make_backbone(settled, samples.sensor, samples.pack.bands)
+    folded = report.folded_batchnorm
     given = recipe.model_copy(update={"split": settled.split})
     bases: dict[Start, Recipe] = {AS_IT_IS: settled, TRAINED: trained_start(given)}
     own: list[Trial] = []
     if settled.strategy == "probe":
-        own = probe_trials(settled, tile_px, folded=folded)
+        own = probe_trials(settled, samples.tile_px, folded=folded)
     trained = training_trials(given, bases[TRAINED], folded=folded)
     kept = chosen([*own, *trained], only)
     rows = [TrialRow(AS_IT_IS, trial) for trial in own if trial in kept]

@@ -15,17 +15,19 @@ import numpy as np
 
 from geotl.arrays import Int64s, Pixels
 from geotl.console import Progress
+from geotl.data.samples import Samples
 from geotl.data.splits import Split
 from geotl.data.tile_array import Unread, packed
 from geotl.errors import DataError, GeoTLError
 from geotl.evaluation.metrics import Interval
-from geotl.experiments.compare import fit_draw, judge
-from geotl.experiments.draws import Draw, Source, folds_inside
+from geotl.experiments.compare import FittedDraw, fit_draw, judge
+from geotl.experiments.draws import Draw, folds_inside
+from geotl.experiments.experiment import Experiment
 from geotl.experiments.recipe import Recipe, dump
+from geotl.experiments.samples import TileSamples
 from geotl.io.files import write_text
 from geotl.studies.study_effects import Effect, Errors, better_half, effect, mean_errors, rungs
 from geotl.studies.study_techniques import GENERATED, Start, Trial, changed, pair
-from geotl.training.strategies import Fitted
 
 Begin = Callable[[], Progress]
 
@@ -49,23 +51,21 @@ class Joined:
     """What is fitted, and on which tiles.
 
     Attributes:
-        recipe: for a source that holds its synthetic tiles already.
-        source: the tiles.
+        experiment: whose samples hold the synthetic tiles already.
         draw: who learns and who is held out.
         real: those learnt from that are real.
         seconds: that a generator's training took.
     """
 
-    recipe: Recipe
-    source: Source
+    experiment: Experiment
     draw: Draw
     real: Int64s
     seconds: float = 0.0
 
 
-def plain(recipe: Recipe, source: Source, draw: Draw) -> Joined:
+def plain(experiment: Experiment, draw: Draw) -> Joined:
     """A draw of real tiles alone."""
-    return Joined(recipe, source, draw, draw.split.train)
+    return Joined(experiment, draw, draw.split.train)
 
 
 def is_generated(recipe: Recipe) -> bool:
@@ -76,16 +76,19 @@ def is_generated(recipe: Recipe) -> bool:
 class TileGenerator(Protocol):
     """What makes synthetic tiles of a draw's training tiles; `synthetic` has the one there is."""
 
-    def join(self, recipe: Recipe, source: Source, draw: Draw, scratch: Path) -> Joined:
-        """The tiles of a draw with the synthetic ones behind them, on the training side alone."""
+    def join(self, experiment: Experiment, draw: Draw) -> Joined:
+        """The tiles of a draw with the synthetic ones behind them, on the training side alone.
 
-    def keep(self, recipe: Recipe, source: Source, draw: Draw, folder: Path) -> Recipe:
+        They are packed below the experiment's folder.
+        """
+
+    def keep(self, experiment: Experiment, draw: Draw, folder: Path) -> Recipe:
         """Write a draw's synthetic tiles into a folder; the recipe that reads them from there."""
 
 
-def labelled_source(source: Source, rows: Int64s, cache: Path) -> Source:
-    """A source of some tiles alone, packed below a cache folder."""
-    whole = source.pack
+def labelled_samples(samples: TileSamples, rows: Int64s, cache: Path) -> TileSamples:
+    """Some tiles alone, packed below a cache folder."""
+    whole = samples.pack
     key = hashlib.sha256(f"rows of {whole.fingerprint}".encode() + rows.tobytes()).hexdigest()
 
     def pixels() -> Generator[Pixels, None, None]:
@@ -105,16 +108,15 @@ def labelled_source(source: Source, rows: Int64s, cache: Path) -> Source:
             [whole.acquired[row] for row in rows],
         )
 
-    tiles = tuple(source.index.tiles[row] for row in rows)
-    return Source(
-        replace(source.index, tiles=tiles),
-        source.sensor,
+    tiles = tuple(samples.index.tiles[row] for row in rows)
+    return TileSamples(
+        replace(samples.index, tiles=tiles),
+        samples.sensor,
         packed(cache / key[:32], key, unread),
-        quiet=True,
     )
 
 
-def make_part(recipe: Recipe, labelled: Source, number: int) -> Part:
+def make_part(recipe: Recipe, labelled: Samples, number: int) -> Part:
     """Part n of a study: fold n of the first round of folds, then of a second round, and so on.
 
     Folds go by the units of a spatial split (blocks, groups, scenes), as everywhere.
@@ -122,7 +124,7 @@ def make_part(recipe: Recipe, labelled: Source, number: int) -> Part:
     Raises:
         DataError: too few labels for folds.
     """
-    everything, none = np.arange(len(labelled.index), dtype=np.int64), np.zeros(0, np.int64)
+    everything, none = np.arange(len(labelled), dtype=np.int64), np.zeros(0, np.int64)
     whole = Draw(0, Split(everything, none, none), [])
     first = folds_inside(recipe, labelled, whole)
     if not first:
@@ -154,7 +156,7 @@ class Fits:
     """
 
     def __init__(
-        self, labelled: Source, folder: Path, generator: TileGenerator | None = None
+        self, labelled: TileSamples, folder: Path, generator: TileGenerator | None = None
     ) -> None:
         """Keep the records in `folder`; recipes with generated tiles need a generator."""
         self.labelled, self.folder, self.made = labelled, folder, 0
@@ -195,22 +197,23 @@ class Fits:
 
     def _fit(self, recipe: Recipe, part: Part) -> Errors:
         with tempfile.TemporaryDirectory(prefix="geotl-study-") as scratch:
-            folder, own = Path(scratch), plain(recipe, self.labelled, part.draw)
+            fresh = Experiment(recipe, self.labelled, Path(scratch), quiet=True)
+            own = plain(fresh, part.draw)
             if is_generated(recipe) and self.generator is not None:
-                own = self.generator.join(recipe, own.source, own.draw, folder / "pack")
+                own = self.generator.join(fresh, part.draw)
             begun = time.perf_counter()
-            fitted, _ = fit_draw(own.recipe, own.source, own.draw, folder, resume=False, quiet=True)
+            made = fit_draw(own.experiment, own.draw)
             seconds = own.seconds + time.perf_counter() - begun
             held = own.draw.split.test
-            shares = [wrong_share(own, fitted, rows) for rows in (own.real, held)]
+            shares = [wrong_share(own.experiment, made, rows) for rows in (own.real, held)]
         return Errors(shares[0], shares[1], len(own.real), len(held), seconds)
 
 
-def wrong_share(own: Joined, fitted: Fitted, rows: Int64s) -> float:
+def wrong_share(experiment: Experiment, made: FittedDraw, rows: Int64s) -> float:
     """Share of some tiles that a fitted network names wrongly, in evaluation mode."""
-    draw = replace(own.draw, split=replace(own.draw.split, test=rows))
-    said = judge(own.recipe, own.source, draw, fitted).argmax(axis=1)
-    return float(np.mean(said != own.source.labels[rows]))
+    draw = replace(made.draw, split=replace(made.draw.split, test=rows))
+    said = judge(experiment, replace(made, draw=draw)).argmax(axis=1)
+    return float(np.mean(said != experiment.samples.labels[rows]))
 
 
 @dataclass

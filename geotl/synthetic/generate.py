@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -13,17 +13,17 @@ import numpy as np
 from matplotlib.patches import Rectangle
 
 from geotl.arrays import UInt8s
-from geotl.console import Log, ProgressLine
+from geotl.console import Log
 from geotl.data.manifest import write_synthetic
-from geotl.data.tile_array import wanted_bands
 from geotl.errors import DataError, OutputError
 from geotl.evaluation.learning_curve import Gain, gain
 from geotl.evaluation.metrics import Interval
-from geotl.experiments.build import make_backbone, read_source, recipe_sensor, settle
-from geotl.experiments.draws import Draw, Source, make_draw
-from geotl.experiments.recipe import Recipe, dump, resolve_root
-from geotl.experiments.run import rgb_positions
-from geotl.experiments.save import RECIPE
+from geotl.experiments.build import open_experiment
+from geotl.experiments.draws import Draw
+from geotl.experiments.experiment import Experiment
+from geotl.experiments.recipe import Recipe, dump
+from geotl.experiments.run_folder import RECIPE
+from geotl.experiments.samples import TileSamples
 from geotl.io.files import whole_folder, write_text
 from geotl.reporting.figures import FAINT, INK, ORANGE, canvas, encoded, shortened, write_png
 from geotl.reporting.rendering import quicklook, stretch_limits
@@ -31,6 +31,9 @@ from geotl.studies.diagnosis import sampled
 from geotl.synthetic.gan import GanSettings
 from geotl.synthetic.trial import Likeness, Made, Tried, in_pixels, make_tiles, try_out
 
+JSON_NAME, SHEET_NAME = "generation.json", "sheet.png"
+SHOWN = 5  # tiles of each kind and class on the sheet
+LIKE = 64  # training tiles whose values are shown from black to white
 CELL, GAP, NAME, HEAD, FOOT = 0.82, 0.05, 1.5, 0.62, 0.34  # inches
 
 
@@ -87,18 +90,13 @@ def synthetic_sheet(
     return encoded(figure)
 
 
-JSON_NAME, SHEET_NAME = "generation.json", "sheet.png"
-SHOWN = 5  # tiles of each kind and class on the sheet
-LIKE = 64  # training tiles whose values are shown from black to white
-
-
 @dataclass(frozen=True)
 class Generation:
     """What came of it.
 
     Attributes:
         recipe: settled.
-        source: the real tiles.
+        samples: the real tiles.
         settings: of the generator.
         made: synthetic tiles of the first draw.
         pixels, features: how these compare with the real ones.
@@ -108,7 +106,7 @@ class Generation:
     """
 
     recipe: Recipe
-    source: Source
+    samples: TileSamples
     settings: GanSettings
     made: Made
     pixels: Likeness
@@ -118,14 +116,39 @@ class Generation:
     gained: Gain
 
 
+@dataclass(frozen=True)
+class Amounts:
+    """How much is made and tried.
+
+    Attributes:
+        per_class: tiles made of each class.
+        steps: of the generator's training.
+        draws: draws to compare on, each with a generator of its own; None for the recipe's.
+        judged: judge on at most so many tiles.
+    """
+
+    per_class: int = 20
+    steps: int = 1000
+    draws: int | None = None
+    judged: int = 1000
+
+    def __post_init__(self) -> None:
+        """Make sure that there is something to make and to judge.
+
+        Raises:
+            DataError: a number below 1.
+        """
+        for name in ("per_class", "steps", "judged"):
+            if getattr(self, name) < 1:
+                option = name.replace("_", "-")
+                raise DataError(f"--{option}: given {getattr(self, name)}; allowed: at least 1")
+
+
 def generate(
     recipe: Recipe,
     out: Path,
+    amounts: Amounts = Amounts(),
     *,
-    per_class: int = 20,
-    steps: int = 1000,
-    draws: int | None = None,
-    judged: int = 1000,
     quiet: bool = False,
     say: Log = print,
 ) -> Generation:
@@ -135,36 +158,36 @@ def generate(
         recipe: whose data, draws, network and strategy are taken.
         out: a folder that is not there, or empty: tiles in class folders, tiles.csv, sources.txt,
             sheet.png, generation.json, recipe.yaml. It appears whole or not at all.
-        per_class: tiles made of each class.
-        steps: of the generator's training.
-        draws: draws to compare on, each with a generator of its own; None for the recipe's.
-        judged: judge on at most so many tiles.
+        amounts: tiles made, steps, draws compared, tiles judged.
         quiet: no progress.
         say: told every line.
 
     Raises:
         GeoTLError: input, weights or output that cannot be used.
     """
-    for name, given in (("--per-class", per_class), ("--steps", steps), ("--judged", judged)):
-        if given < 1:
-            raise DataError(f"{name}: given {given}; allowed: at least 1")
     if out.is_file() or (out.is_dir() and any(out.iterdir())):
         raise OutputError(f"{out}: is not an empty folder; choose another with --out")
-    recipe, source = _prepared(recipe, say, quiet=quiet)
-    count = _draws(recipe, draws)
-    settings = GanSettings(steps=steps)
+    experiment = _opened(recipe, out, say, quiet=quiet)
+    recipe, samples = experiment.recipe, experiment.samples
+    count = _draws(recipe, amounts.draws)
+    settings = GanSettings(steps=amounts.steps)
     found: list[tuple[Draw, Made, Tried]] = []
     for number in range(count):
-        draw = sampled(make_draw(recipe, source, number), judged, recipe.seed)
-        with ProgressLine(quiet=quiet) as line:
+        draw = sampled(experiment.draw(number), amounts.judged, recipe.seed)
+        with experiment.progress() as line:
             told = line.counter(f"training the generator, draw {number + 1}/{count}")
             made = make_tiles(
-                source, draw, settings, per_class=per_class, seed=recipe.seed + number, told=told
+                samples,
+                draw,
+                settings,
+                per_class=amounts.per_class,
+                seed=recipe.seed + number,
+                told=told,
             )
         with TemporaryDirectory(prefix="geotl-generate-") as folder:
-            tried = try_out(recipe, source, draw, made, Path(folder), quiet=quiet)
+            tried = try_out(replace(experiment, folder=Path(folder)), draw, made)
         found.append((draw, made, tried))
-    done = _concluded(recipe, source, settings, found)
+    done = _concluded(experiment, settings, found)
     with whole_folder(out) as part:
         _write(part, done)
     for text in lines(done):
@@ -173,18 +196,13 @@ def generate(
     return done
 
 
-def _prepared(recipe: Recipe, say: Log, *, quiet: bool) -> tuple[Recipe, Source]:
-    """The recipe settled and its real tiles read, for the labels alone."""
+def _opened(recipe: Recipe, out: Path, say: Log, *, quiet: bool) -> Experiment:
+    """The recipe resolved and its real tiles read, for the labels alone."""
     if recipe.data.synthetic is not None:
         raise DataError("data.synthetic: given to geotl generate, which learns from real tiles")
-    if not recipe.data.scenes:
-        resolve_root(recipe.data.root)
-    sensor = recipe_sensor(recipe)
-    make_backbone(recipe, sensor, wanted_bands(sensor, recipe.data.bands))  # weights told first
-    source = read_source(recipe, sensor, say, quiet=quiet)
-    recipe = settle(recipe, source, say)
-    probe = recipe.probe.model_copy(update={"unlabelled": "none"})
-    return recipe.model_copy(update={"probe": probe}), source
+    experiment = open_experiment(recipe, out, log=say, quiet=quiet)
+    probe = experiment.recipe.probe.model_copy(update={"unlabelled": "none"})
+    return experiment.of(experiment.recipe.model_copy(update={"probe": probe}))
 
 
 def _draws(recipe: Recipe, given: int | None) -> int:
@@ -201,7 +219,7 @@ def _draws(recipe: Recipe, given: int | None) -> int:
 
 
 def _concluded(
-    recipe: Recipe, source: Source, settings: GanSettings, found: Sequence[tuple[Draw, Made, Tried]]
+    experiment: Experiment, settings: GanSettings, found: Sequence[tuple[Draw, Made, Tried]]
 ) -> Generation:
     _, made, tried = found[0]
     pairs = [(float(one.without.mean()), float(one.with_them.mean())) for *_, one in found]
@@ -210,11 +228,11 @@ def _concluded(
     else:
         interval, word = gain(tried.without, tried.with_them)
     return Generation(
-        recipe=recipe,
-        source=source,
+        recipe=experiment.recipe,
+        samples=experiment.samples,
         settings=settings,
         made=made,
-        pixels=in_pixels(source, made),
+        pixels=in_pixels(experiment.samples, made),
         features=tried.features,
         named=float(np.mean(tried.named == made.labels)),
         accuracy=tuple(pairs),
@@ -224,8 +242,8 @@ def _concluded(
 
 def lines(done: Generation) -> list[str]:
     """What came of it, for the screen."""
-    made, classes = done.made, done.source.index.classes
-    held = done.source.pack.images
+    made, classes = done.made, done.samples.classes
+    held = done.samples.pack.images
     without, with_them = np.mean(done.accuracy, axis=0)
     each = len(made.labels) // len(classes)
     unit = "fold" if done.recipe.split.kfold else "draw"
@@ -266,7 +284,7 @@ def _ratio(like: Likeness) -> float:
 
 def report(done: Generation) -> dict[str, Any]:
     """What came of it, as plain values for JSON; what is not known is null."""
-    classes, made = done.source.index.classes, done.made
+    classes, made = done.samples.classes, done.made
     names = _file_names(done)
     spaces = {
         name: {
@@ -302,7 +320,7 @@ def _file_names(done: Generation) -> list[str]:
     """Tiles as they are called in the folder, in order."""
     labels = done.made.labels
     place = [int((labels[:i] == label).sum()) for i, label in enumerate(labels)]
-    classes = done.source.index.classes
+    classes = done.samples.classes
     return [f"{classes[k]}/synthetic_{n:04d}.tif" for k, n in zip(labels, place, strict=True)]
 
 
@@ -311,13 +329,12 @@ def _plain(value: float) -> float | None:
 
 
 def _write(folder: Path, done: Generation) -> None:
-    index = done.source.index
     write_synthetic(
         folder,
         done.made.images,
         done.made.labels,
-        classes=index.classes,
-        bands=done.source.pack.bands,
+        classes=done.samples.classes,
+        bands=done.samples.pack.bands,
         sources=done.made.sources,
     )
     write_text(folder / RECIPE, dump(done.recipe))
@@ -327,15 +344,15 @@ def _write(folder: Path, done: Generation) -> None:
 
 def sheet(done: Generation) -> bytes:
     """Real tiles beside synthetic ones, stretched alike."""
-    made, pack, rgb = done.made, done.source.pack, rgb_positions(done.source)
+    made, pack, rgb = done.made, done.samples.pack, done.samples.rgb
     some = np.sort(np.random.default_rng(done.recipe.seed).permutation(made.rows)[:LIKE])
     held = np.asarray(pack.images[some])
     seen = None if pack.valid is None else np.asarray(pack.valid[some])
     limits = stretch_limits(held, seen, rgb)
     flagged = done.features.novelty.copies | done.pixels.novelty.copies
     rows, copies = {}, {}
-    for label, name in enumerate(done.source.index.classes):
-        real = made.rows[done.source.labels[made.rows] == label][:SHOWN]
+    for label, name in enumerate(done.samples.classes):
+        real = made.rows[done.samples.labels[made.rows] == label][:SHOWN]
         mine = np.flatnonzero(made.labels == label)[:SHOWN]
         rows[name] = (
             [

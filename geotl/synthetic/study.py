@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import time
+from dataclasses import replace
 from pathlib import Path
 
 from geotl.data.manifest import write_synthetic
-from geotl.experiments.draws import Draw, Source, with_synthetic
+from geotl.experiments.draws import Draw, with_synthetic
+from geotl.experiments.experiment import Experiment
 from geotl.experiments.recipe import Recipe
 from geotl.studies.study_fits import Begin, Joined
 from geotl.studies.study_techniques import GAN_TILES, changed
@@ -28,44 +30,45 @@ class Generators:
         self.begin = begin
         self._last: tuple[object, Made, float] | None = None
 
-    def tiles(self, recipe: Recipe, source: Source, draw: Draw) -> tuple[Made, float]:
+    def tiles(self, experiment: Experiment, draw: Draw) -> tuple[Made, float]:
         """Tiles of a generator that learnt from a draw's training side, and the seconds it took.
 
         Raises:
             DataError: tiles too small, or a class without tiles.
         """
-        key = (source.pack.fingerprint, recipe.seed, draw.split.train.tobytes())
+        samples, seed = experiment.samples, experiment.recipe.seed
+        key = (samples.pack.fingerprint, seed, draw.split.train.tobytes())
         if self._last is None or self._last[0] != key:
             begun = time.perf_counter()
             made = make_tiles(
-                source,
+                samples,
                 draw,
                 GanSettings(steps=STEPS),
                 per_class=GAN_TILES,
-                seed=recipe.seed,
+                seed=seed,
                 told=self.begin() if self.begin else _nobody,
             )
             self._last = (key, made, time.perf_counter() - begun)
         return self._last[1:]
 
-    def join(self, recipe: Recipe, source: Source, draw: Draw, scratch: Path) -> Joined:
+    def join(self, experiment: Experiment, draw: Draw) -> Joined:
         """The tiles of a draw with the made ones behind them, which are learnt from alone."""
-        made, seconds = self.tiles(recipe, source, draw)
-        both, alone = beside(source, draw, made, scratch)
-        real_only = changed(recipe, {"data.synthetic": None})
-        return Joined(
-            real_only, both, with_synthetic(alone, both.index), alone.split.train, seconds
-        )
+        made, seconds = self.tiles(experiment, draw)
+        both, alone = beside(experiment.samples, draw, made, experiment.folder / "pack")
+        real_only = changed(experiment.recipe, {"data.synthetic": None})
+        inner = replace(experiment, recipe=real_only, samples=both)
+        return Joined(inner, with_synthetic(alone, both), alone.split.train, seconds)
 
-    def keep(self, recipe: Recipe, source: Source, draw: Draw, folder: Path) -> Recipe:
+    def keep(self, experiment: Experiment, draw: Draw, folder: Path) -> Recipe:
         """Write the tiles that a recipe asks for, and name their folder in it, so that it runs."""
-        made, _ = self.tiles(recipe, source, draw)
+        made, _ = self.tiles(experiment, draw)
+        samples = experiment.samples
         write_synthetic(
             folder,
             made.images,
             made.labels,
-            classes=source.index.classes,
-            bands=source.pack.bands,
+            classes=samples.classes,
+            bands=samples.pack.bands,
             sources=made.sources,
         )
-        return changed(recipe, {"data.synthetic": str(folder)})
+        return changed(experiment.recipe, {"data.synthetic": str(folder)})

@@ -15,12 +15,13 @@ from numpy.typing import NDArray
 from geotl.arrays import Bools, Float64s, Floats, Int64s, Pixels
 from geotl.console import Progress
 from geotl.data.splits import Split
-from geotl.data.tile_array import Unread, packed
+from geotl.data.tile_array import Pack, Unread, packed
 from geotl.data.tiles import Tile
 from geotl.errors import DataError
-from geotl.experiments.compare import fit_draw, head_logits, judge
-from geotl.experiments.draws import Draw, Source, with_synthetic
-from geotl.experiments.recipe import Recipe
+from geotl.experiments.compare import FittedDraw, fit_draw, head_logits, judge
+from geotl.experiments.draws import Draw, with_synthetic
+from geotl.experiments.experiment import Experiment
+from geotl.experiments.samples import TileSamples
 from geotl.models.classifier import VIEWS, turn_view
 from geotl.models.device import choose_device
 from geotl.synthetic.gan import (
@@ -32,7 +33,7 @@ from geotl.synthetic.gan import (
     train_generator,
 )
 from geotl.training.features import raw_features
-from geotl.training.strategies import Fitted, standardised
+from geotl.training.strategies import standardised
 
 
 @dataclass(frozen=True)
@@ -169,12 +170,18 @@ class Tried:
 
 
 def make_tiles(
-    source: Source, draw: Draw, settings: GanSettings, *, per_class: int, seed: int, told: Progress
+    samples: TileSamples,
+    draw: Draw,
+    settings: GanSettings,
+    *,
+    per_class: int,
+    seed: int,
+    told: Progress,
 ) -> Made:
     """Train a generator on a draw's training tiles, on no others, and have it make tiles.
 
     Args:
-        source: the tiles.
+        samples: the tiles.
         draw: whose training side is learnt from, at most MOST_TILES of it, drawn by seed.
         settings: of the generator.
         per_class: tiles made of each class.
@@ -184,25 +191,25 @@ def make_tiles(
     rows = draw.split.train
     if len(rows) > MOST_TILES:
         rows = np.sort(np.random.default_rng([seed, 17]).permutation(rows)[:MOST_TILES])
-    space, labels = space_of(source.pack, rows), source.labels[rows]
-    tiles = torch.from_numpy(standardised_tiles(source.pack, rows, space)).to(choose_device())
-    classes = len(source.index.classes)
+    space, labels = space_of(samples.pack, rows), samples.labels[rows]
+    tiles = torch.from_numpy(standardised_tiles(samples.pack, rows, space)).to(choose_device())
+    classes = len(samples.classes)
     generator = train_generator(
         tiles, torch.from_numpy(labels).to(tiles.device), classes, settings, seed=seed, told=told
     )
     wanted = np.repeat(np.arange(classes, dtype=np.int64), per_class)
     made = made_tiles(generator, torch.from_numpy(wanted), seed=seed).numpy()
-    contents = source.index.contents
+    contents = samples.contents
     return Made(space.in_dn(made), wanted, rows, tuple(contents[row] for row in rows), space)
 
 
-def beside(source: Source, draw: Draw, made: Made, folder: Path) -> tuple[Source, Draw]:
-    """A draw's own tiles with the synthetic ones behind them, as a source with a pack of its own.
+def beside(samples: TileSamples, draw: Draw, made: Made, folder: Path) -> tuple[TileSamples, Draw]:
+    """A draw's own tiles with the synthetic ones behind them, in a pack of their own.
 
     The draw handed back is the same without them; `with_synthetic` lets them join.
     """
     rows = np.concatenate([draw.split.train, draw.split.test])
-    own, pack = source.index, source.pack
+    own, pack = samples.index, samples.pack
     tiles = [own.tiles[row] for row in rows]
     for number, (image, label) in enumerate(zip(made.images, made.labels.tolist(), strict=True)):
         content = hashlib.sha256(image.tobytes()).hexdigest()
@@ -213,7 +220,7 @@ def beside(source: Source, draw: Draw, made: Made, folder: Path) -> tuple[Source
 
     def unread() -> Unread:
         return Unread(
-            _pixels(source, rows, made),
+            _pixels(samples.pack, rows, made),
             (len(tiles), *pack.images.shape[1:]),
             pack.images.dtype,
             pack.bands,
@@ -227,12 +234,11 @@ def beside(source: Source, draw: Draw, made: Made, folder: Path) -> tuple[Source
     joined = packed(folder, key.hexdigest(), unread)
     count = len(draw.split.train)
     split = Split(np.arange(count), np.arange(count, len(rows)), np.zeros(0, np.int64))
-    told = replace(source, index=replace(own, tiles=tuple(tiles)), pack=joined, unlabelled=None)
+    told = replace(samples, index=replace(own, tiles=tuple(tiles)), pack=joined, unlabelled=None)
     return told, replace(draw, split=split)
 
 
-def _pixels(source: Source, rows: Int64s, made: Made) -> Generator[Pixels, None, None]:
-    pack = source.pack
+def _pixels(pack: Pack, rows: Int64s, made: Made) -> Generator[Pixels, None, None]:
     everything = np.ones(pack.images.shape[1:], dtype=bool)
     for row in rows:
         yield np.asarray(pack.images[row]), everything if pack.valid is None else pack.valid[row]
@@ -240,55 +246,51 @@ def _pixels(source: Source, rows: Int64s, made: Made) -> Generator[Pixels, None,
         yield image, everything
 
 
-def try_out(
-    recipe: Recipe, source: Source, draw: Draw, made: Made, folder: Path, *, quiet: bool
-) -> Tried:
+def try_out(experiment: Experiment, draw: Draw, made: Made) -> Tried:
     """Fit the recipe to a draw without and with its synthetic tiles, and judge on the same tiles.
 
     Args:
-        recipe: whose strategy is fitted.
-        source: the tiles.
+        experiment: whose strategy is fitted, in a folder that need not stay.
         draw: who learns and who judges.
         made: tiles whose generator learnt from this draw.
-        folder: for what need not stay.
-        quiet: no progress.
     """
-    joined, alone = beside(source, draw, made, folder / "pack")
-    both = with_synthetic(alone, joined.index)
+    joined, alone = beside(experiment.samples, draw, made, experiment.folder / "pack")
+    both = with_synthetic(alone, joined)
     truth = joined.labels[alone.split.test]
     found = {}
     for name, one in (("without", alone), ("with", both)):
-        fitted, _ = fit_draw(recipe, joined, one, folder / name, resume=False, quiet=quiet)
-        found[name] = judge(recipe, joined, one, fitted).argmax(axis=1) == truth
+        inner = replace(experiment, samples=joined).inside(name)
+        fit = fit_draw(inner, one)
+        found[name] = judge(inner, fit).argmax(axis=1) == truth
         if name == "without":
             held = np.searchsorted(draw.split.train, made.rows)
-            features, named = _seen(recipe, joined, both, made, fitted, held=held)
+            features, named = _seen(inner, replace(fit, draw=both), made, held)
     return Tried(found["without"], found["with"], named, features)
 
 
 def _seen(
-    recipe: Recipe, joined: Source, both: Draw, made: Made, fitted: Fitted, *, held: Int64s
+    experiment: Experiment, fit: FittedDraw, made: Made, held: Int64s
 ) -> tuple[Likeness, Int64s]:
     """How synthetic and real training tiles compare in the features of a network, and its names.
 
     Features are averaged over the recipe's views; `held` are the generator's tiles among the rows.
     """
-    rows = both.split.train
-    raw = raw_features(fitted.network, joined.pack, rows, precision=recipe.train.precision)
-    scaled = standardised(fitted.network, raw)
+    rows, network, joined = fit.draw.split.train, fit.fitted.network, experiment.samples
+    raw = raw_features(network, joined.pack, rows, precision=experiment.recipe.train.precision)
+    scaled = standardised(network, raw)
     new = slice(len(rows) - len(made.labels), None)
     flat = scaled.mean(axis=1)
     like = _likeness(flat[new], flat[held], [flat[held]], made, joined.labels[rows[held]])
-    return like, head_logits(fitted, scaled[new]).argmax(axis=1)
+    return like, head_logits(fit.fitted, scaled[new]).argmax(axis=1)
 
 
-def in_pixels(source: Source, made: Made) -> Likeness:
+def in_pixels(samples: TileSamples, made: Made) -> Likeness:
     """How synthetic and real tiles compare pixel by pixel, the real ones in all eight views."""
-    real = standardised_tiles(source.pack, made.rows, made.space)
+    real = standardised_tiles(samples.pack, made.rows, made.space)
     tiles = made.space.standardised(made.images)
     turned = (turn_view(torch.from_numpy(real), view).numpy() for view in range(VIEWS))
     views = (one.reshape(len(one), -1) for one in turned)
-    labels = source.labels[made.rows]
+    labels = samples.labels[made.rows]
     return _likeness(
         tiles.reshape(len(tiles), -1), real.reshape(len(real), -1), views, made, labels
     )

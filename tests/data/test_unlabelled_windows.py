@@ -11,6 +11,7 @@ import geopandas
 import numpy as np
 import pytest
 import shapely
+from helpers.experiments import quietly, samples_of
 from helpers.labelled_scenes import BANDS, PX, SMALL, made_scene
 from helpers.memory_scene import MadeScene, made_grid
 from helpers.tiles import write_tile
@@ -19,10 +20,11 @@ from safetensors.numpy import load_file
 from geotl.cli.main import main
 from geotl.data.chips import Chip, ChipRules, Occupied, draw_windows, ground_of
 from geotl.errors import DataError
-from geotl.experiments.build import read_source, recipe_sensor
-from geotl.experiments.compare import Tally, fit_draw, unlabelled_head
-from geotl.experiments.draws import Source, make_draw
+from geotl.experiments.compare import fit_draw, unlabelled_head, with_what
+from geotl.experiments.draws import make_draw
 from geotl.experiments.recipe import Recipe, load
+from geotl.experiments.results import Answers, Comparison, DrawResult, Results
+from geotl.experiments.samples import TileSamples
 from geotl.imagery.windows import Window
 from geotl.io.vector import positions
 
@@ -124,10 +126,10 @@ def settings(scene: Path, labels: Path) -> list[str]:
     ]
 
 
-def with_windows(recipe: Recipe, count: int) -> tuple[Recipe, Source]:
+def with_windows(recipe: Recipe, count: int) -> tuple[Recipe, TileSamples]:
     told = recipe.labels.model_copy(update={"unlabelled": count})
     changed = recipe.model_copy(update={"labels": told})
-    return changed, read_source(changed, recipe_sensor(changed), lambda _: None, quiet=True)
+    return changed, samples_of(changed)
 
 
 @pytest.mark.parametrize("rule", ["soft_labels", "pseudo_labels", "consistency", "propagation"])
@@ -145,8 +147,8 @@ def test_judged_pixels_change_nothing_of_the_head_that_sees_the_scene(
     altered = replace(source, pack=replace(source.pack, images=images, fingerprint=f"other {rule}"))
     heads = []
     for one in (source, altered):
-        fitted, _ = fit_draw(recipe, one, draw, tmp_path, resume=False, quiet=True)
-        heads.append(unlabelled_head(recipe, one, draw, fitted)[0])
+        experiment = quietly(recipe, one, tmp_path)
+        heads.append(unlabelled_head(experiment, fit_draw(experiment, draw))[0])
     same = np.array_equal(heads[0].weight, heads[1].weight)
     assert same == (count > 0)  # without windows the head is made for the judged tiles
 
@@ -154,8 +156,9 @@ def test_judged_pixels_change_nothing_of_the_head_that_sees_the_scene(
 def test_the_scene_changes_the_head_but_not_the_network(recipe: Recipe, tmp_path: Path) -> None:
     recipe, source = with_windows(recipe, 30)
     draw = make_draw(recipe, source, 0)
-    fitted, _ = fit_draw(recipe, source, draw, tmp_path, resume=False, quiet=True)
-    head, logits = unlabelled_head(recipe, source, draw, fitted)
+    experiment = quietly(recipe, source, tmp_path)
+    made = fit_draw(experiment, draw)
+    fitted, (head, logits) = made.fitted, unlabelled_head(experiment, made)
     assert fitted.chosen is not None
     assert not np.array_equal(head.weight, fitted.chosen.head.weight)
     assert logits.shape == (len(draw.split.test), 3)
@@ -240,15 +243,21 @@ def test_contradictions_are_one_clear_line(
     assert "labels.unlabelled: given 5 without data.scenes" in capsys.readouterr().err
 
 
+def paired_result(alone: np.ndarray, both: np.ndarray) -> DrawResult:
+    none = np.zeros(0, np.int64)
+    answers = Answers(none, none, np.zeros((0, 2)), np.zeros(0))
+    return DrawResult(Comparison({}, {}, (alone, both)), answers, (1, 1), 1.0)
+
+
 def test_a_single_draw_is_paired_over_its_tiles(recipe: Recipe) -> None:
     source = with_windows(recipe, 30)[1]
-    tally = Tally()
-    assert tally.gain(source) is None
+    results = Results(what=with_what(source))
+    assert results.gain() is None
     right, wrong = np.ones(40, bool), np.zeros(40, bool)
     wrong[:20] = True
-    tally.paired.append((wrong, right))
-    found = tally.gain(source)
+    results.draws.append(paired_result(wrong, right))
+    found = results.gain()
     assert found.difference.value == pytest.approx(0.5)
     assert found.word == "gained"
-    tally.paired.append((right, right))
-    assert tally.gain(source).word == "not gained"
+    results.draws.append(paired_result(right, right))
+    assert results.gain().word == "not gained"

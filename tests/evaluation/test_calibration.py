@@ -5,15 +5,28 @@ from __future__ import annotations
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
-from typing import cast
+from typing import TYPE_CHECKING, cast
 
 import numpy as np
 import pytest
 
+from geotl.data.tiles import TileIndex
 from geotl.evaluation.calibration import MOST_ERROR, calibration_caption, distrust, error_by_chance
-from geotl.evaluation.evaluate import Reliability, Spread, evaluate, reliability
-from geotl.experiments.report import Answers, Outcome, report_content
-from geotl.models.weights import WeightReport
+from geotl.evaluation.evaluate import Reliability, evaluate, reliability
+from geotl.evaluation.metrics import wilson
+from geotl.evaluation.next_steps import Stand
+from geotl.evaluation.overfitting import diagnose
+from geotl.experiments.experiment import Experiment
+from geotl.experiments.recipe import load
+from geotl.experiments.report import Outcome, report_content
+from geotl.experiments.results import Answers, Comparison, DrawResult, Results
+from geotl.experiments.samples import TileSamples
+from geotl.imagery.sensors import get_sensor
+
+if TYPE_CHECKING:
+    from geotl.data.tile_array import Pack
+    from geotl.experiments.compare import FittedDraw
+    from geotl.models.weights import WeightReport
 
 
 def sincere(seed: int, judged: int) -> Reliability:
@@ -75,19 +88,19 @@ def test_a_run_prints_it_and_its_report_warns(bins: Reliability, told: bool) -> 
     logits = np.log([[0.9, 0.1]] * 71)
     result = replace(evaluate(logits, [0] * 64 + [1] * 7, ["a", "b"], rounds=2), after=bins)
     weights = cast("WeightReport", SimpleNamespace(source="", sha256="", counted=str, notes=()))
-    answers = cast("Answers", None)
+    none = np.zeros(0, np.int64)
+    answers = Answers(none, none, np.zeros((0, 2)), np.zeros(0))
+    methods = Comparison({"network": np.array([[64, 0], [7, 0]])}, {})
+    index = TileIndex(Path("tiles"), ("a", "b"), ())
+    samples = TileSamples(index, get_sensor("rgb"), cast("Pack", None))
     outcome = Outcome(
-        Path("run"),
-        "made",
-        "",
-        result,
-        {"network": {"overall": Spread(0.9, 0.0, 1)}},
-        [1.0],
-        {},
-        weights,
-        None,
-        None,
-        answers,
+        experiment=Experiment(load(None, []), samples, Path("run")),
+        kept=cast("FittedDraw", SimpleNamespace(weights=weights)),
+        results=Results([DrawResult(methods, answers, (1, 1), 1.0)]),
+        answers=answers,
+        evaluation=result,
+        stand=Stand(diagnose(wilson(9, 10), wilson(9, 10), None), (), ()),
+        facts={},
     )
     for said in (outcome.lines(), report_content(outcome, {}, []).cautions):
         assert any("Confidences are too high" in line for line in said) == told

@@ -9,6 +9,7 @@ import pytest
 import torch
 
 from geotl.data.tile_array import Pack
+from geotl.data.tiles import TileIndex
 from geotl.experiments.explain import (
     CELLS,
     Embedding,
@@ -19,6 +20,9 @@ from geotl.experiments.explain import (
     pictures_of,
     typical,
 )
+from geotl.experiments.results import Answers
+from geotl.experiments.samples import TileSamples
+from geotl.imagery.sensors import get_sensor
 from geotl.models.classifier import Normalise
 from geotl.reporting import explain_figures
 from geotl.reporting.explain_figures import embedding_figure, evidence_figure, pairs_figure
@@ -109,19 +113,16 @@ def test_the_names_of_classes_stand_beside_the_tiles(monkeypatch):
 
 def test_captions_say_whose_fold_is_explained():
     images, none = np.zeros((2, 3, 8, 8), np.uint16), (None, None)
-    pack = Pack(images, None, ("r", "g", "b"), "", Path("pack"), none, none, none)
+    pack = Pack(images, None, ("red", "green", "blue"), "", Path("pack"), none, none, none)
+    samples = TileSamples(TileIndex(Path("tiles"), ("a", "b"), ()), get_sensor("rgb"), pack)
     layout = Embedding(np.arange(2), np.zeros((2, 2)))
     told = {
         folds: pictures_of(
             Insight((), layout),
-            pack,
-            np.arange(2),
-            np.arange(2),
-            np.eye(2),
-            classes=["a", "b"],
-            colours=["#000000", "#ffffff"],
-            rgb=(0, 1, 2),
-            folds=folds,
+            samples,
+            Answers(np.arange(2), np.arange(2), 9 * np.eye(2), np.ones(2)),
+            ["#000000", "#ffffff"],
+            folds,
         )
         for folds in (None, 5)
     }

@@ -10,14 +10,15 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from helpers.experiments import quietly, samples_of
 from helpers.runs import BANDS, SMALL, made_tiles, run
 from helpers.tiles import write_tile
 from safetensors.numpy import load_file
 
 from geotl.cli.main import main
-from geotl.console import ProgressLine
-from geotl.experiments import build, compare
-from geotl.experiments.build import caching_note, read_source, recipe_sensor
+from geotl.console import ProgressLine, silent
+from geotl.experiments import build, compare, experiment, samples
+from geotl.experiments.build import caching_note
 from geotl.experiments.draws import make_draw
 from geotl.experiments.recipe import load
 from geotl.training import strategies
@@ -54,10 +55,6 @@ def recipe_of(tiles: Path, tmp_path: Path, *more: str):
     return load(path, [f"data.root={tiles}", *SMALL, *more])
 
 
-def source_of(recipe, tiles: Path):
-    return read_source(recipe, recipe_sensor(recipe), lambda _: None, quiet=True)
-
-
 @pytest.mark.parametrize(("folds", "wanted"), [(1, 6), (2, 2), (3, 5)])
 def test_the_median_of_the_folds_chooses_the_epochs_and_all_their_logits_the_temperature(
     tiles: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, folds: int, wanted: int
@@ -65,9 +62,9 @@ def test_the_median_of_the_folds_chooses_the_epochs_and_all_their_logits_the_tem
     recipe = recipe_of(
         tiles, tmp_path, "strategy=scratch", f"train.choice_folds={folds}", "split.folds=3"
     )
-    source = source_of(recipe, tiles)
-    draw = make_draw(recipe, source, 0)
-    network, report = build.build_network(recipe, source, draw)
+    opened = quietly(recipe, samples_of(recipe))
+    source, draw = opened.samples, opened.draw(0)
+    network, report = build.build_network(opened, draw)
     best, asked, pooled = iter([6, 2, 5, 0]), [], []
 
     def trained(base, train, held_out, plan, *, folder, features, stop_after=None):
@@ -80,7 +77,7 @@ def test_the_median_of_the_folds_chooses_the_epochs_and_all_their_logits_the_tem
 
     monkeypatch.setattr(strategies, "_trained", trained)
     monkeypatch.setattr(strategies, "fit_temperature", temperature)
-    plan = build.make_plan(recipe, source, report, draw, resume=False, quiet=True)
+    plan = build.make_plan(opened, report, draw)
     rows = draw.split.train
     fitted = strategies.fit_strategy(
         network,
@@ -88,7 +85,7 @@ def test_the_median_of_the_folds_chooses_the_epochs_and_all_their_logits_the_tem
         draw.folds,
         plan,
         folder=tmp_path / "x",
-        features=build.feature_source(recipe, source),
+        features=build.feature_source(opened),
     )
     assert fitted.history is not None
     assert fitted.history.best_epoch == wanted
@@ -123,13 +120,10 @@ def test_fine_tuning_sets_out_from_the_probes_calibrated_logits(
             "train.weight_decay=0",
             "freeze_until=layer1",
         )
-        source = source_of(recipe, tiles)
-        draw = make_draw(recipe, source, 0)
-        fitted, _ = compare.fit_draw(
-            recipe, source, draw, tmp_path / strategy, resume=False, quiet=True
-        )
-        logits[strategy] = compare.judge(recipe, source, draw, fitted)
-        heat = float(fitted.chosen.temperature) if fitted.chosen else heat
+        opened = quietly(recipe, samples_of(recipe), tmp_path / strategy)
+        made = compare.fit_draw(opened, opened.draw(0))
+        logits[strategy] = compare.judge(opened, made)
+        heat = float(made.fitted.chosen.temperature) if made.fitted.chosen else heat
     assert heat > 1.2
     np.testing.assert_allclose(
         logits["probe_then_finetune"], logits["probe"] / heat, rtol=0.02, atol=0.02
@@ -186,9 +180,9 @@ def test_adabn_measures_what_it_says_and_changes_no_weight(
         "model.backbone=resnet18",
         "model.cut_after=layer1",
     )
-    source = source_of(recipe, tiles)
-    draw = make_draw(recipe, source, 0)
-    network, report = build.build_network(recipe, source, draw)
+    opened = quietly(recipe, samples_of(recipe))
+    source, draw = opened.samples, opened.draw(0)
+    network, report = build.build_network(opened, draw)
     rows = np.arange(36) if kind == "transductive" else draw.split.train
     stem = network.backbone.stages["stem"]
     image = torch.from_numpy(np.asarray(source.pack.images[rows]).astype(np.float32))
@@ -263,7 +257,7 @@ def test_a_note_says_why_nothing_is_cached(tiles: Path, tmp_path: Path) -> None:
         ((), None),
     ):
         recipe = recipe_of(tiles, tmp_path, "strategy=finetune", *more)
-        note = caching_note(recipe, source_of(recipe, tiles))
+        note = caching_note(quietly(recipe, samples_of(recipe)))
         assert note is None if told is None else told in str(note)
 
 
@@ -272,21 +266,23 @@ def test_reading_and_features_tell_how_far_they_are(
 ) -> None:
     stream, now = io.StringIO(), iter(range(0, 10_000, 11))
     monkeypatch.setenv("GEOTL_CACHE", str(tmp_path / "cache"))
-    monkeypatch.setattr(
-        build,
-        "ProgressLine",
-        lambda quiet: ProgressLine(quiet=quiet, stream=stream, clock=lambda: float(next(now))),
-    )
+    for module in (samples, experiment):
+        monkeypatch.setattr(
+            module,
+            "ProgressLine",
+            lambda quiet: ProgressLine(quiet=quiet, stream=stream, clock=lambda: float(next(now))),
+        )
     recipe = recipe_of(tiles, tmp_path)
-    source = read_source(recipe, recipe_sensor(recipe), lambda _: None)
-    draw = make_draw(recipe, source, 0)
-    network, _ = build.build_network(recipe, source, draw)
-    build.feature_source(recipe, source)(network, draw.split.train)
+    read = samples.read_samples(recipe, samples.recipe_sensor(recipe), silent)
+    loud = experiment.Experiment(recipe, read, tmp_path)
+    draw = loud.draw(0)
+    network, _ = build.build_network(loud, draw)
+    build.feature_source(loud)(network, draw.split.train)
     text = stream.getvalue()
     assert "reading tiles  36/36  0.0 s left" in text
     assert "computing features  12/12" in text
     before = len(text)
-    build.feature_source(recipe, build.replace(source, quiet=True))(network, draw.split.test)
+    build.feature_source(quietly(recipe, read))(network, draw.split.test)
     assert len(stream.getvalue()) == before
 
 
@@ -319,7 +315,7 @@ def test_the_preview_marks_what_is_not_there(tiles: Path, tmp_path: Path) -> Non
     from geotl.training.augment import Augmentation
 
     recipe = recipe_of(tiles, tmp_path)
-    source = source_of(recipe, tiles)
+    source = samples_of(recipe)
     draw = make_draw(recipe, source, 0)
     kind = Augmentation(erase=1.0, erase_area=(0.25, 0.25))
     shown, captions = drawn_tiles(source, draw, kind, tile=0, seed=0)

@@ -11,6 +11,7 @@ import pyogrio
 import pytest
 import rasterio
 import shapely
+from helpers.experiments import samples_of
 from helpers.labelled_scenes import BANDS, SMALL, made_scene, over, run
 from helpers.tiles import write_tile
 from rasterio.transform import Affine
@@ -18,7 +19,6 @@ from safetensors.numpy import load_file
 
 from geotl.cli.main import main
 from geotl.data.tile_array import statistics
-from geotl.experiments.build import read_source, recipe_sensor
 from geotl.experiments.draws import make_draw
 from geotl.experiments.recipe import load
 
@@ -172,7 +172,7 @@ def chips_of(folder: Path, *settings: str):
     path = folder / "small.yaml"
     path.write_text("title: small\n")
     recipe = load(str(path), [*SMALL, *settings])
-    return read_source(recipe, recipe_sensor(recipe), lambda _: None, quiet=True), recipe
+    return samples_of(recipe), recipe
 
 
 def test_trap_4_nodata_is_in_no_statistics(made, tmp_path: Path) -> None:

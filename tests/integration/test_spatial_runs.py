@@ -13,9 +13,9 @@ from rasterio.transform import from_origin
 
 from geotl.cli.main import main
 from geotl.data.tiles import TileIndex
-from geotl.experiments.build import read_source, recipe_sensor
 from geotl.experiments.draws import make_draw, settle_split
 from geotl.experiments.recipe import load
+from geotl.experiments.samples import read_samples, recipe_sensor
 
 pytestmark = pytest.mark.usefixtures("one_thread", "own_cache")
 
@@ -127,7 +127,7 @@ def test_sample_tiles_by_site_and_by_block(
 def source_of(tiles: Path | str, *more: str):
     recipe = load(str(ROOT / "recipes" / "sample_target.yaml"), [f"data.root={tiles}", *more])
     lines: list[str] = []
-    source = read_source(recipe, recipe_sensor(recipe), lines.append, quiet=True)
+    source = read_samples(recipe, recipe_sensor(recipe), lines.append, quiet=True)
     return settle_split(recipe, source, lines.append), source, lines
 
 
@@ -142,7 +142,7 @@ def test_draws_by_blocks_differ_and_shots_come_from_the_training_side(patchy: Pa
         assert set(few.split.train) < set(whole.split.train)
         assert np.bincount(source.labels[few.split.train]).tolist() == [4, 4, 4]
         tested.append(tuple(whole.split.test))
-        boxes = source.layout.boxes
+        boxes = source.footprints.boxes
         for a in whole.split.train:
             apart = np.maximum(
                 boxes[a, :2] - boxes[whole.split.test, 2:],
@@ -254,9 +254,10 @@ def test_all_sizes_of_a_draw_are_judged_on_the_same_tiles(
     seen: list[tuple[int, int, tuple[int, ...]]] = []
     judge = module.judge
 
-    def listen(recipe, source, draw, fitted):
+    def listen(experiment, made):
+        draw = made.draw
         seen.append((draw.number, len(draw.split.train), tuple(draw.split.test)))
-        return judge(recipe, source, draw, fitted)
+        return judge(experiment, made)
 
     monkeypatch.setattr(module, "judge", listen)
     settings = [f"data.root={patchy}", *SMALL, "split.method=blocks", "split.kfold=3"]

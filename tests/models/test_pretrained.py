@@ -9,14 +9,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from helpers.experiments import quietly, samples_of
 from helpers.hub_cache import make_file, own_hub
 from helpers.tiles import write_tile
 
 import geotl
 from geotl.cli.main import main
 from geotl.errors import RecipeError, WeightsError
-from geotl.experiments.build import build_network, read_source
-from geotl.experiments.draws import make_draw
+from geotl.experiments.build import build_network
 from geotl.experiments.recipe import load
 from geotl.imagery.sensors import SENSORS
 from geotl.io.files import sha256_of
@@ -281,8 +281,9 @@ def test_order_and_offset_leave_the_standardised_tensors_as_they_are(hub, tmp_pa
                     "split.folds=2",
                 ],
             )
-            source = read_source(told, SENSORS[sensor], lambda _: None)
-            network, report = build_network(told, source, make_draw(told, source, 0))
+            source = samples_of(told)
+            experiment = quietly(told, source)
+            network, report = build_network(experiment, experiment.draw(0))
             images = torch.from_numpy(np.asarray(source.pack.images).astype(np.float32))
             seen[sensor, flip] = network.normalise(images), network.features(images)
     standard, features = seen["sentinel2_l2a", False]

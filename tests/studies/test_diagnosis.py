@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+import numpy as np
 import pytest
 from helpers.browser import CHROMIUM, Browser
 from helpers.runs import SMALL, made_tiles, run
@@ -12,8 +13,8 @@ from helpers.runs import SMALL, made_tiles, run
 from geotl.cli.main import main
 from geotl.evaluation.metrics import wilson
 from geotl.evaluation.regularisers import regularisers
-from geotl.experiments.compare import Tally
 from geotl.experiments.recipe import load
+from geotl.experiments.results import Answers, Comparison, DrawResult, Results
 from geotl.reporting.html import page_html, section_html, table_html
 from geotl.studies import diagnosis
 from geotl.studies.diagnosis import Extent, without_regularisers
@@ -225,10 +226,12 @@ def test_a_run_says_where_it_stands(
 
 def test_of_folds_each_training_tile_counts_once() -> None:
     """Three folds of 12 tiles: each network learns 8, so each tile counts in two networks."""
-    tally = Tally(learnt=[(8, 8), (6, 8), (4, 8)])
-    pooled = tally.training(folds=True)
-    assert pooled == wilson(9, 12)
-    assert tally.training(folds=False) == wilson(8, 8)
+    nothing, none = Comparison({}, {}), np.zeros(0, np.int64)
+    answers = Answers(none, none, np.zeros((0, 2)), np.zeros(0))
+    counts = [(8, 8), (6, 8), (4, 8)]
+    results = Results([DrawResult(nothing, answers, count, 1.0) for count in counts])
+    assert results.training(folds=True) == wilson(9, 12)
+    assert results.training(folds=False) == wilson(8, 8)
 
 
 @pytest.mark.skipif(CHROMIUM is None, reason="no chromium: the table was not laid out")

@@ -10,15 +10,16 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 import torch
+from helpers.experiments import opened as open_quietly
+from helpers.experiments import quietly
 from helpers.runs import SMALL, made_tiles, run
 
 from geotl.cli.main import main
 from geotl.errors import DataError
-from geotl.experiments.build import build_network, make_plan, read_source, recipe_sensor, settle
-from geotl.experiments.draws import make_draw
+from geotl.experiments.build import build_network, make_plan
 from geotl.experiments.recipe import load
 from geotl.studies import study_techniques
-from geotl.studies.study_fits import Fits, Found, labelled_source, make_part, of_part
+from geotl.studies.study_fits import Fits, Found, labelled_samples, make_part, of_part
 from geotl.studies.study_techniques import Trial, changed, pair
 from geotl.training.batches import epoch_order
 from geotl.training.learner import Tiles
@@ -61,10 +62,9 @@ def weights(tiles: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 def opened(tiles: Path, weights: Path) -> SimpleNamespace:
     """A study's source, labels and parts, as `study` makes them."""
     given = load(None, [f"data.root={tiles}", *SMALL, *RESNET, f"model.weights={weights}"])
-    source = read_source(given, recipe_sensor(given), lambda _: None, quiet=True)
-    settled = settle(given, source, lambda _: None)
-    draw = make_draw(settled, source, 0)
-    labelled = labelled_source(source, draw.split.train, tiles.parent / "packs")
+    experiment = open_quietly(given)
+    settled, source, draw = experiment.recipe, experiment.samples, experiment.draw(0)
+    labelled = labelled_samples(source, draw.split.train, tiles.parent / "packs")
     found = [make_part(settled, labelled, number) for number in range(6)]
     return SimpleNamespace(
         given=given, settled=settled, source=source, draw=draw, labelled=labelled, parts=found
@@ -127,8 +127,9 @@ def test_pairs_share_every_tensor_both_have_and_the_order_of_batches(
         states, orders = [], []
         for side in pair(base, trial):
             recipe = of_part(side, part)
-            network, report = build_network(recipe, opened.labelled, part.draw)
-            plan = make_plan(recipe, opened.labelled, report, part.draw, resume=False, quiet=True)
+            experiment = quietly(recipe, opened.labelled)
+            network, report = build_network(experiment, part.draw)
+            plan = make_plan(experiment, report, part.draw)
             states.append(network.state_dict())
             orders.append(epoch_order(12, plan.settings.batch_size, plan.settings.seed, 1))
         off, on = states
@@ -279,8 +280,9 @@ def test_without_a_fold_that_chooses_all_epochs_are_run(
     epochs = {}
     for folds in (0, 1):
         told = changed(recipe, {"train.choice_folds": folds, "train.epochs": 3})
-        network, report = build_network(told, opened.labelled, part.draw)
-        plan = make_plan(told, opened.labelled, report, part.draw, resume=False, quiet=True)
+        experiment = quietly(told, opened.labelled)
+        network, report = build_network(experiment, part.draw)
+        plan = make_plan(experiment, report, part.draw)
         rows = part.draw.split.train
         fitted = fit_strategy(
             network,
@@ -304,8 +306,9 @@ def test_held_batch_normalisation_keeps_its_statistics_while_training(
     trial = next(t for _, t in trials_of(opened) if t.name == "batch_norm")
     moved = {}
     for held, side in zip((True, False), pair(base, trial), strict=True):
-        network, report = build_network(side, opened.labelled, part.draw)
-        plan = make_plan(side, opened.labelled, report, part.draw, resume=False, quiet=True)
+        experiment = quietly(side, opened.labelled)
+        network, report = build_network(experiment, part.draw)
+        plan = make_plan(experiment, report, part.draw)
         rows = part.draw.split.train
         fitted = fit_strategy(
             network,
@@ -324,7 +327,7 @@ def test_held_batch_normalisation_keeps_its_statistics_while_training(
 def test_too_few_parts_found_nothing(opened: SimpleNamespace) -> None:
     found = Found(opened.settled, {})
     assert found.ranked("trained") == []
-    lone = labelled_source(
+    lone = labelled_samples(
         opened.source, opened.draw.split.train[[0, 6, 12]], Path(opened.labelled.pack.folder).parent
     )
     with pytest.raises(DataError, match="one label a class"):

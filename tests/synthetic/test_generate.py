@@ -11,15 +11,16 @@ import numpy as np
 import pytest
 import rasterio
 import torch
+from helpers.experiments import opened
 from helpers.tiles import write_tile
 
 from geotl.cli.main import main
 from geotl.data.manifest import read_synthetic
 from geotl.data.tiles import index_folder
 from geotl.errors import DataError
-from geotl.experiments.build import read_source, recipe_sensor, settle
-from geotl.experiments.draws import make_draw, random_draw, with_synthetic
+from geotl.experiments.draws import random_draw, with_synthetic
 from geotl.experiments.recipe import load
+from geotl.experiments.samples import recipe_sensor
 from geotl.models.model_file import load as load_model
 from geotl.synthetic.gan import (
     BOUND,
@@ -81,10 +82,8 @@ def folder(tiles: Path, recipe_file: Path, tmp_path_factory: pytest.TempPathFact
 
 @pytest.fixture
 def prepared(tiles: Path, recipe_file: Path):
-    recipe = load(str(recipe_file), settings(tiles))
-    source = read_source(recipe, recipe_sensor(recipe), lambda _: None, quiet=True)
-    recipe = settle(recipe, source, lambda _: None)
-    return recipe, source, make_draw(recipe, source, 0)
+    experiment = opened(load(str(recipe_file), settings(tiles)))
+    return experiment.recipe, experiment.samples, experiment.draw(0)
 
 
 # --- the networks
@@ -213,7 +212,7 @@ def joined(prepared, tmp_path: Path):
 
 def test_synthetic_tiles_join_the_training_side_and_no_fold(prepared, tmp_path: Path) -> None:
     made, source, alone = joined(prepared, tmp_path)
-    both = with_synthetic(alone, source.index)
+    both = with_synthetic(alone, source)
     new = np.setdiff1d(both.split.train, alone.split.train)
     np.testing.assert_array_equal(source.pack.images[new], made.images)
     np.testing.assert_array_equal(source.labels[new], made.labels)
@@ -228,7 +227,7 @@ def test_trap_8_a_synthetic_tile_on_the_judged_side_is_an_error(prepared, tmp_pa
     last = len(source.index) - 1
     wrong = replace(alone, split=replace(alone.split, test=np.append(alone.split.test, last)))
     with pytest.raises(DataError, match="a synthetic tile is judged on"):
-        with_synthetic(wrong, source.index)
+        with_synthetic(wrong, source)
 
 
 def test_trap_8_a_generator_that_saw_a_judged_tile_is_an_error(prepared, tmp_path: Path) -> None:
@@ -238,7 +237,7 @@ def test_trap_8_a_generator_that_saw_a_judged_tile_is_an_error(prepared, tmp_pat
     tiles[-1] = replace(tiles[-1], sources=tiles[-1].sources | {judged})
     index = replace(source.index, tiles=tuple(tiles))
     with pytest.raises(DataError, match=r"1 tiles outside the training side.* 1 of them judged"):
-        with_synthetic(alone, index)
+        with_synthetic(alone, replace(source, index=index))
 
 
 def test_trap_8_marked_files_are_found_wherever_tiles_are_listed(
@@ -346,7 +345,7 @@ def test_they_change_what_is_learnt(
 def test_the_random_split_beside_a_spatial_one_goes_without_them(prepared, tmp_path: Path) -> None:
     recipe, _, _ = prepared
     made, source, alone = joined(prepared, tmp_path)
-    other = random_draw(recipe, source, with_synthetic(alone, source.index))
+    other = random_draw(recipe, source, with_synthetic(alone, source))
     used = np.concatenate([other.split.train, other.split.test])
     assert used.max() < len(source.index) - len(made.labels)
     assert len(other.split.train) == len(alone.split.train)

@@ -10,14 +10,16 @@ from typing import Any
 
 import numpy as np
 import pytest
+from helpers.experiments import opened as open_quietly
+from helpers.experiments import quietly
 from helpers.runs import SMALL, made_tiles
 
 from geotl.cli.main import main
-from geotl.experiments.build import read_source, recipe_sensor, settle
-from geotl.experiments.draws import Draw, Source, make_draw
+from geotl.experiments.draws import Draw
 from geotl.experiments.recipe import load
+from geotl.experiments.samples import TileSamples
 from geotl.studies.study import judged_once
-from geotl.studies.study_fits import Candidate, Fits, Found, labelled_source, make_part
+from geotl.studies.study_fits import Candidate, Fits, Found, labelled_samples, make_part
 from geotl.studies.study_report import recommended_yaml
 from geotl.studies.study_techniques import (
     AS_IT_IS,
@@ -40,14 +42,13 @@ def opened(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> SimpleNamespace:
     """A small study's tiles, and a list of the draws that generators learnt from."""
     tiles = made_tiles(tmp_path / "tiles")
     given = load(None, [f"data.root={tiles}", *FEW])
-    source = read_source(given, recipe_sensor(given), lambda _: None, quiet=True)
-    settled = settle(given, source, lambda _: None)
-    draw = make_draw(settled, source, 0)
-    labelled = labelled_source(source, draw.split.train, tmp_path / "packs")
+    experiment = open_quietly(given, tmp_path / "study")
+    settled, source, draw = experiment.recipe, experiment.samples, experiment.draw(0)
+    labelled = labelled_samples(source, draw.split.train, tmp_path / "packs")
     learnt: list[Draw] = []
     real = study.make_tiles
 
-    def noted(source: Source, draw: Draw, *args: Any, **kwargs: Any) -> Made:
+    def noted(source: TileSamples, draw: Draw, *args: Any, **kwargs: Any) -> Made:
         learnt.append(draw)
         return real(source, draw, *args, **kwargs)
 
@@ -57,6 +58,7 @@ def opened(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> SimpleNamespace:
         tiles=tiles,
         given=given,
         settled=settled,
+        experiment=experiment,
         source=source,
         draw=draw,
         labelled=labelled,
@@ -86,8 +88,8 @@ def test_generated_tiles_join_those_learnt_from_and_are_never_held_out(
 ) -> None:
     part = make_part(opened.settled, opened.labelled, 0)
     _, on = pair(opened.settled, MADE_TILES)
-    own = study.Generators().join(on, opened.labelled, part.draw, tmp_path / "pack")
-    index, split = own.source.index, own.draw.split
+    own = study.Generators().join(quietly(on, opened.labelled, tmp_path), part.draw)
+    index, split = own.experiment.samples.index, own.draw.split
     classes = len(index.classes)
     made = [row for row, tile in enumerate(index.tiles) if tile.sources is not None]
     assert len(made) == 20 * classes
@@ -95,7 +97,7 @@ def test_generated_tiles_join_those_learnt_from_and_are_never_held_out(
     assert not set(made) & set(split.test)
     contents = [opened.labelled.index.contents[row] for row in part.draw.split.train]
     assert set(index.tiles[made[0]].sources or ()) == set(contents)
-    assert own.recipe.data.synthetic is None
+    assert own.experiment.recipe.data.synthetic is None
 
 
 def test_a_recommended_recipe_with_generated_tiles_runs_to_the_same_accuracy(
@@ -105,7 +107,7 @@ def test_a_recommended_recipe_with_generated_tiles_runs_to_the_same_accuracy(
     _, on = pair(opened.settled, MADE_TILES)
     bases = {AS_IT_IS: opened.settled, TRAINED: trained_start(opened.given)}
     found = Found(opened.settled, bases, recommended=Candidate("with what helped", on))
-    verdict = judged_once(found, opened.source, opened.draw, out, study.Generators())
+    verdict = judged_once(found, opened.experiment, opened.draw, study.Generators())
     assert len(opened.learnt) == 1
     np.testing.assert_array_equal(opened.learnt[0].split.train, opened.draw.split.train)
     assert found.recommended is not None

@@ -1,0 +1,190 @@
+"""What the draws of a run gave: each as one record, and figures over all of them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, fields
+
+import numpy as np
+
+from geotl.arrays import Bools, Float64s, Floats, Int64s
+from geotl.evaluation.evaluate import Spread, commonest, softmax, summarise_draws
+from geotl.evaluation.learning_curve import Gain, Optimism, gain, optimism
+from geotl.evaluation.metrics import Interval, Scores, confusion, scores, wilson
+from geotl.experiments.recipe import Recipe
+
+NETWORK, RANDOM_SPLIT = "network", "network, random split"
+HOW = {"blocks": "blocked", "group": "by group", "scene": "by scene"}
+
+
+@dataclass(frozen=True)
+class Answers:
+    """What a network said of the tiles it was judged on.
+
+    Attributes:
+        rows: the tiles [n].
+        truth: their classes [n].
+        logits: [n, K].
+        temperature: that each row of logits is divided by [n]; folds differ in it.
+    """
+
+    rows: Int64s
+    truth: Int64s
+    logits: Floats
+    temperature: Float64s
+
+    @property
+    def probabilities(self) -> Float64s:
+        """Calibrated probabilities [n, K]."""
+        return softmax(self.logits, self.temperature)
+
+    @classmethod
+    def joined(cls, parts: Sequence[Answers]) -> Answers:
+        """Those of several folds, one after the other."""
+        names = [field.name for field in fields(cls)]
+        return cls(*(np.concatenate([getattr(part, name) for part in parts]) for name in names))
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """Methods on the test tiles of one draw.
+
+    Attributes:
+        matrices: confusion matrix [K,K] of each method, the network's first.
+        rivals: accuracy of each baseline with its interval.
+        paired: whether each test tile was named rightly by the head that saw the labelled tiles
+            alone, and by the one that saw unlabelled pixels too [n]; None without the latter.
+    """
+
+    matrices: Mapping[str, Int64s]
+    rivals: Mapping[str, Interval]
+    paired: tuple[Bools, Bools] | None = None
+
+
+@dataclass(frozen=True)
+class DrawResult:
+    """What one draw gave.
+
+    Attributes:
+        comparison: every method on its test tiles.
+        answers: the network's own.
+        training: training tiles that the finished network names rightly, and how many were tried.
+        seconds: that fitting took.
+    """
+
+    comparison: Comparison
+    answers: Answers
+    training: tuple[int, int]
+    seconds: float
+
+
+@dataclass
+class Results:
+    """The results of a run's draws, in order.
+
+    Attributes:
+        draws: one record for each.
+        what: whose pixels the head that learns from unlabelled ones saw, in words.
+    """
+
+    draws: list[DrawResult] = field(default_factory=list)
+    what: str = ""
+
+    @property
+    def seconds(self) -> list[float]:
+        """Fitting time of each draw."""
+        return [one.seconds for one in self.draws]
+
+    def methods(self) -> list[str]:
+        """Every method that any draw was judged by, in order of appearance."""
+        return list(dict.fromkeys(name for one in self.draws for name in one.comparison.matrices))
+
+    def matrices(self, method: str) -> list[Int64s]:
+        """Confusion matrices of a method, draw by draw."""
+        known = (one.comparison.matrices.get(method) for one in self.draws)
+        return [matrix for matrix in known if matrix is not None]
+
+    def counts(self, method: str) -> list[tuple[int, int]]:
+        """Tiles named rightly and tiles judged, draw by draw."""
+        return [(int(np.trace(m)), int(m.sum())) for m in self.matrices(method)]
+
+    def pooled(self) -> dict[str, Interval]:
+        """Accuracy of every method, all folds together."""
+        return {m: wilson(*np.sum(self.counts(m), axis=0).tolist()) for m in self.methods()}
+
+    def pooled_rivals(self, truth: Int64s) -> dict[str, Interval]:
+        """Intervals of the network's rivals, all folds together."""
+        majority = commonest(truth, int(truth.max()) + 1)[1]
+        pooled = self.pooled()
+        return {name: pooled.get(name, majority) for name in self.draws[0].comparison.rivals}
+
+    def optimism(self, recipe: Recipe) -> Optimism | None:
+        """Random against spatial accuracy, where both were judged."""
+        random = self.counts(RANDOM_SPLIT)
+        if not random:
+            return None
+        how, pooled = HOW[recipe.split.method], recipe.split.kfold is not None
+        return optimism(how, random, self.counts(NETWORK), pooled=pooled)
+
+    def training(self, *, folds: bool) -> Interval:
+        """Accuracy on the training tiles of the first draw, or of all folds.
+
+        A tile learns in every fold but one; for the interval it counts once.
+        """
+        counts = [one.training for one in self.draws]
+        if not folds:
+            return wilson(*counts[0])
+        right, tried = np.sum(counts, axis=0).tolist()
+        times = max(1, len(counts) - 1)
+        return wilson(round(right / times), round(tried / times))
+
+    def gain(self) -> Gain | None:
+        """What unlabelled pixels added, paired over draws, or over the tiles of a single one."""
+        paired = [one.comparison.paired for one in self.draws if one.comparison.paired]
+        if not paired:
+            return None
+        alone, both = paired[0]
+        if len(paired) > 1:
+            alone, both = (
+                np.array([np.mean(named) for named in side]) for side in zip(*paired, strict=True)
+            )
+        found, word = gain(alone, both)
+        return Gain(self.what.removeprefix("with "), found, word, len(paired))
+
+    def spreads(self) -> dict[str, dict[str, Spread]]:
+        """Mean and sd of every score, by method."""
+        return {
+            method: summarise_draws([_summary(scores(m)) for m in self.matrices(method)])
+            for method in self.methods()
+        }
+
+
+def compared(
+    truth: Int64s, methods: Mapping[str, Floats], baselines: Mapping[str, Floats], classes: int
+) -> Comparison:
+    """Methods and baselines by their logits [n,K] on the same test tiles.
+
+    Args:
+        truth: classes of the tiles [n].
+        methods: logits that are no rivals of the network: its own, and those of its further heads.
+        baselines: logits of its rivals.
+        classes: how many there are.
+    """
+    matrices = {
+        name: confusion(truth, logits.argmax(1), classes)
+        for name, logits in {**methods, **baselines}.items()
+    }
+    rivals = {
+        name: wilson(int((logits.argmax(1) == truth).sum()), len(truth))
+        for name, logits in baselines.items()
+    }
+    return Comparison(matrices, rivals)
+
+
+def _summary(result: Scores) -> dict[str, float]:
+    return {
+        "overall": result.overall,
+        "balanced": result.balanced,
+        "kappa": result.kappa,
+        "macro_f1": result.macro_f1,
+    }

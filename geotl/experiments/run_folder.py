@@ -1,0 +1,79 @@
+"""A run's folder: whether it may be written into, and whether its run is finished."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from geotl.errors import OutputError
+from geotl.io import yaml
+from geotl.io.files import write_text
+
+RECIPE, METRICS = "recipe.yaml", "metrics.json"
+
+
+def holds_run(folder: Path, *, resume: bool) -> bool:
+    """Whether a folder holds a run to go on with; refuses one that may not be written into.
+
+    A folder with nothing but a recipe was refused before it began, and may be had again.
+
+    Raises:
+        OutputError: it is a file, or holds other files, or another run and `resume` is not set.
+    """
+    if folder.is_file():
+        raise OutputError(f"{folder}: is a file; choose a folder with --out")
+    inside = {entry.name for entry in folder.iterdir()} if folder.exists() else set()
+    if RECIPE not in inside and inside:
+        raise OutputError(f"{folder}: holds files that are no run; choose another with --out")
+    begun = bool(inside - {RECIPE})
+    if begun and not resume:
+        raise OutputError(
+            f"{folder}: holds another run; go on with it by --resume, or choose another "
+            "folder with --out"
+        )
+    return begun
+
+
+def finished_alike(folder: Path, given: Mapping[str, Any]) -> bool:
+    """Whether a folder's run is finished and is, or may be, of these sections of a recipe.
+
+    Some keys are settled only when tiles are read, so `open_run` has the last word.
+    """
+    held, finished = folder / RECIPE, folder / METRICS
+    if not (held.is_file() and finished.is_file()):
+        return False
+    told, faults = yaml.parse(held.read_text(encoding="utf-8"))
+    same = isinstance(told, dict) and all(told.get(key) == own for key, own in given.items())
+    return same and not faults
+
+
+def open_run(folder: Path, recipe: str, *, resume: bool) -> bool:
+    """Make a folder ready for a run with this resolved recipe; tell whether it is finished.
+
+    Raises:
+        OutputError: see `holds_run`; or a resumed run's recipe differs; or it is finished, and
+            was not to be resumed.
+    """
+    held, finished = folder / RECIPE, folder / METRICS
+    if finished.is_file() and not resume and held.read_text(encoding="utf-8") == recipe:
+        raise OutputError(
+            f"{folder}: this run is already finished; --resume prints its result again, and "
+            "another folder with --out repeats it"
+        )
+    if not holds_run(folder, resume=resume):
+        write_text(held, recipe)
+        return False
+    if held.read_text(encoding="utf-8") != recipe:
+        raise OutputError(
+            f"{folder}: holds a run of another recipe ({held}); repeat its settings to "
+            "resume it, or choose another folder with --out"
+        )
+    return finished.exists()
+
+
+def read_metrics(folder: Path) -> dict[str, Any]:
+    """The metrics of a finished run."""
+    told: dict[str, Any] = json.loads((folder / METRICS).read_text(encoding="utf-8"))
+    return told

@@ -1,0 +1,340 @@
+"""The labelled tiles of a recipe: read from class folders and lists, or cut out of scenes."""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from geotl.arrays import Float64s, Int64s
+from geotl.console import Log, ProgressLine
+from geotl.data.chip_files import pack_chips, pack_unlabelled
+from geotl.data.chips import ChipRules, Placement, draw_windows, place_chips
+from geotl.data.footprints import Footprints, locate, need_positions
+from geotl.data.labels import read_any
+from geotl.data.manifest import index_tiles, read_synthetic
+from geotl.data.spatial_splits import Variogram, variogram
+from geotl.data.tile_array import Pack, fingerprint, pack
+from geotl.data.tiles import TileIndex
+from geotl.data.torchgeo_datasets import PREFIX
+from geotl.errors import BandError, DataError
+from geotl.experiments.recipe import Recipe, resolve_root, resolve_sample
+from geotl.imagery.scene import Scene, open_scenes
+from geotl.imagery.sensors import Sensor, custom_sensor, get_sensor
+from geotl.io.files import cache_folder
+from geotl.training.heads import band_statistics
+
+
+@dataclass(frozen=True)
+class TileSamples:
+    """Labelled tiles or chips, packed: the `Samples` of a recipe whose rows are tiles.
+
+    Attributes:
+        index: the tiles, row by row, with the names of the classes.
+        sensor: whose digital numbers they hold.
+        pack: their pixels and validity.
+        placement: which labels gave chips and which did not, where labels lie over scenes.
+        unlabelled: windows of the scenes that nobody labelled.
+    """
+
+    index: TileIndex
+    sensor: Sensor
+    pack: Pack
+    placement: Placement | None = None
+    unlabelled: Pack | None = None
+
+    def __len__(self) -> int:
+        """Number of tiles."""
+        return len(self.index)
+
+    @property
+    def classes(self) -> tuple[str, ...]:
+        """Names of the classes, in the order of the labels."""
+        return self.index.classes
+
+    @functools.cached_property
+    def labels(self) -> Int64s:
+        """Class of each tile [N]."""
+        return self.index.labels
+
+    @functools.cached_property
+    def names(self) -> tuple[str, ...]:
+        """Path of each tile below the root, or the chip's own name."""
+        return self.index.names
+
+    @functools.cached_property
+    def paths(self) -> tuple[Path, ...]:
+        """The file of each tile."""
+        return tuple(tile.path for tile in self.index.tiles)
+
+    @functools.cached_property
+    def contents(self) -> tuple[str, ...]:
+        """SHA-256 of each tile."""
+        return self.index.contents
+
+    @functools.cached_property
+    def groups(self) -> tuple[str | None, ...]:
+        """Group of each tile, as its table gives it."""
+        return tuple(tile.group for tile in self.index.tiles)
+
+    @functools.cached_property
+    def scenes(self) -> tuple[str | None, ...]:
+        """The scene that each chip was cut from."""
+        return tuple(tile.scene for tile in self.index.tiles)
+
+    @functools.cached_property
+    def sides(self) -> tuple[str | None, ...]:
+        """Side of a split, as the table gives it."""
+        return tuple(tile.split for tile in self.index.tiles)
+
+    @functools.cached_property
+    def sources(self) -> tuple[frozenset[str] | None, ...]:
+        """Of a synthetic tile the contents that its generator was trained on, else None."""
+        return tuple(tile.sources for tile in self.index.tiles)
+
+    @functools.cached_property
+    def real(self) -> TileSamples:
+        """The same without its synthetic tiles, which come last."""
+        count = sum(of is None for of in self.sources)
+        if count == len(self):
+            return self
+        tiles = self.index.tiles[:count]
+        return replace(
+            self, index=replace(self.index, tiles=tiles), pack=_first_of(self.pack, count)
+        )
+
+    @functools.cached_property
+    def band_table(self) -> Float64s:
+        """Mean and sd of each tile's bands [N,2C], the same for every draw."""
+        return band_statistics(self.pack, np.arange(len(self), dtype=np.int64))
+
+    @functools.cached_property
+    def footprints(self) -> Footprints:
+        """Where the tiles lie, in metres."""
+        return locate(self.pack.footprints, self.pack.crs)
+
+    @functools.cached_property
+    def variogram(self) -> Variogram:
+        """How far the tiles' band statistics resemble each other.
+
+        Raises:
+            DataError: tiles without a position, or in too few places.
+        """
+        need_positions(self.footprints, self.names)
+        return variogram(self.footprints.centres, self.band_table)
+
+    @property
+    def tile_px(self) -> int:
+        """Side of a tile in pixels."""
+        return int(self.pack.images.shape[-1])
+
+    @property
+    def rgb(self) -> tuple[int, int, int]:
+        """Bands to show as red, green and blue: those, else the first three (or the only one)."""
+        bands = self.pack.bands
+        try:
+            wanted = self.sensor.canonical(["red", "green", "blue"])
+        except BandError:
+            wanted = ()
+        shown = [bands.index(name) for name in wanted if name in bands]
+        if len(shown) < 3:
+            shown = [min(i, len(bands) - 1) for i in range(3)]
+        return shown[0], shown[1], shown[2]
+
+
+def _first_of(pack: Pack, count: int) -> Pack:
+    """The first tiles of a pack, as a pack of its own over the same arrays."""
+    return replace(
+        pack,
+        images=pack.images[:count],
+        valid=None if pack.valid is None else pack.valid[:count],
+        fingerprint=hashlib.sha256(f"{pack.fingerprint} {count}".encode()).hexdigest(),
+        footprints=pack.footprints[:count],
+        crs=pack.crs[:count],
+        acquired=pack.acquired[:count],
+    )
+
+
+def survey(
+    recipe: Recipe, sensor: Sensor, cache: Path, say: Log, *, quiet: bool
+) -> tuple[TileIndex, Pack, Placement]:
+    """Place and pack the chips of a recipe's labels; what was placed and rejected is said.
+
+    Raises:
+        DataError: scenes or labels that cannot be used.
+    """
+    told = recipe.labels
+    scenes = recipe_scenes(recipe, sensor)
+    path = resolve_sample("labels.path", str(told.path))
+    labels = read_any(
+        path,
+        layer=told.layer,
+        field=told.field,
+        crs_to=scenes[0].grid.crs,
+        id_field=told.id_field,
+        mapping=told.names,
+        crs=told.crs,
+    )
+    rules = chip_rules(recipe)
+    with ProgressLine(quiet=quiet) as line:
+        placed = place_chips(scenes, labels, rules, tell=line.counter("placing chips"))
+        placed = replace(placed, notes=(*placed.notes, *unmasked(scenes, recipe.data.mask)))
+        for text in (*placed.notes, *placed.summary()):
+            say(text)
+        _check(path, placed)
+        index, packed = pack_chips(
+            scenes, placed.chips, cache, where=path, progress=line.counter("reading chips")
+        )
+    for scene in scenes:
+        scene.close()
+    return index, packed, placed
+
+
+def survey_unlabelled(
+    recipe: Recipe,
+    sensor: Sensor,
+    placed: Placement,
+    cache: Path,
+    say: Log,
+    *,
+    quiet: bool,
+) -> Pack | None:
+    """Draw and pack the windows of labels.unlabelled, off every chip placed; None without any.
+
+    Raises:
+        DataError: no window can be drawn.
+    """
+    told = recipe.labels
+    if not told.unlabelled:
+        return None
+    scenes = recipe_scenes(recipe, sensor)
+    drawn = draw_windows(scenes, placed.chips, chip_rules(recipe), told.unlabelled)
+    with ProgressLine(quiet=quiet) as line:
+        packed = pack_unlabelled(
+            scenes, drawn, cache, progress=line.counter("reading unlabelled windows")
+        )
+    for scene in scenes:
+        scene.close()
+    room = (
+        "" if len(drawn) == told.unlabelled else f" of {told.unlabelled} wanted: no room for more"
+    )
+    say(f"{len(drawn)} unlabelled windows drawn{room}")
+    return packed
+
+
+def chip_rules(recipe: Recipe) -> ChipRules:
+    """What a recipe's chips must be."""
+    told = recipe.labels
+    return ChipRules(
+        told.chip_px,
+        told.purity,
+        told.per_polygon,
+        told.step_px,
+        told.min_valid,
+        told.max_cloud,
+        recipe.seed,
+    )
+
+
+def unmasked(scenes: Sequence[Scene], mask: str | None) -> tuple[str, ...]:
+    """A line on the scenes in which no cloud can be told, unless the recipe wants no mask."""
+    names = [scene.name for scene in scenes if scene.mask is None]
+    if mask is None or not names:
+        return ()
+    few = ", ".join(names[:5]) + (" and more" if len(names) > 5 else "")
+    return (f"{few}: no cloud mask, so chips under cloud or shadow count as ground (data.mask)",)
+
+
+def _check(path: Path, placed: Placement) -> None:
+    """Make sure that chips of two classes are left."""
+    if len({chip.class_name for chip in placed.chips}) < 2:
+        told = "; ".join(line.strip() for line in placed.summary())
+        raise DataError(
+            f"{path}: chips of two classes at least are needed: {told}; see labels.chip_px, "
+            "labels.purity, labels.min_valid, labels.max_cloud and labels.names"
+        )
+
+
+def recipe_scenes(recipe: Recipe, sensor: Sensor) -> list[Scene]:
+    """The scenes a recipe names, opened.
+
+    Raises:
+        DataError: a scene that cannot be used.
+        BandError: bands missing.
+    """
+    data = recipe.data
+    paths = [resolve_sample("data.scenes", text) for text in data.scenes]
+    return open_scenes(paths, sensor, data.bands, file_bands=data.file_bands, mask=data.mask)
+
+
+def recipe_sensor(recipe: Recipe) -> Sensor:
+    """The sensor a recipe means."""
+    own = recipe.data.custom_sensor
+    if own is None:
+        return get_sensor(recipe.data.sensor)
+    bands = [band.model_dump() for band in own.bands]
+    return custom_sensor("custom", bands, own.scale, own.offset, own.nodata)
+
+
+def check_imagery(recipe: Recipe, sensor: Sensor) -> None:
+    """Make sure that what a recipe names is there; no pixel is read.
+
+    Raises:
+        RecipeError: no root is given.
+        DataError: nothing lies there, or a scene that cannot be used.
+        BandError: bands missing from a scene.
+    """
+    if recipe.data.scenes:
+        recipe_scenes(recipe, sensor)
+        return
+    root = resolve_root(recipe.data.root)
+    if not (str(root).startswith(PREFIX) or root.exists()):
+        raise DataError(
+            f"{root}: no such folder or manifest; set data.root to the folder of class folders, or "
+            "to a manifest"
+        )
+
+
+def read_samples(recipe: Recipe, sensor: Sensor, say: Log, *, quiet: bool = False) -> TileSamples:
+    """Index the tiles, or place chips in scenes, and pack them or find them packed."""
+    placed, extra = None, None
+    if recipe.data.scenes:
+        packs = cache_folder() / "packs"
+        index, packed, placed = survey(recipe, sensor, packs, say, quiet=quiet)
+        extra = survey_unlabelled(recipe, sensor, placed, packs, say, quiet=quiet)
+    else:
+        index, packed = read_tiles(recipe, sensor, say, quiet=quiet)
+    px = packed.images.shape[-1]
+    say(
+        f"{len(index)} tiles of {len(index.classes)} classes, {px}x{px} px, "
+        f"bands {', '.join(packed.bands)}"
+    )
+    return TileSamples(index, sensor, packed, placed, extra)
+
+
+def read_tiles(recipe: Recipe, sensor: Sensor, say: Log, *, quiet: bool) -> tuple[TileIndex, Pack]:
+    """Index and pack the tiles below a recipe's root."""
+    data = recipe.data
+    index = index_tiles(
+        resolve_root(data.root),
+        cache=cache_folder() / "datasets",
+        sensor=sensor,
+        table=data.table,
+        class_depth=data.class_depth,
+        say=say,
+    )
+    if data.synthetic is not None:
+        made = read_synthetic(data.synthetic, index.classes, sensor)
+        index = replace(index, tiles=(*index.tiles, *made))
+        say(f"{data.synthetic}: {len(made)} synthetic tiles, which are learnt from alone")
+    names = ("bands", "file_bands", "tile_px", "fit")
+    options: dict[str, Any] = {name: getattr(data, name) for name in names}
+    folder = cache_folder() / "packs" / fingerprint(index, sensor, **options)[:32]
+    with ProgressLine(quiet=quiet) as line:
+        told = line.counter("reading tiles")
+        return index, pack(index, sensor, folder=folder, progress=told, **options)
