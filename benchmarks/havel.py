@@ -24,11 +24,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from geotl.arrays import Bools
+from geotl.console import Log, silent
 from geotl.data.spatial_splits import suggest_block_m
-from geotl.experiments.build import read_source, recipe_sensor, settle
+from geotl.experiments.build import open_experiment
 from geotl.experiments.compare import fit_draw, judge
-from geotl.experiments.draws import Draw, Source, make_draw, random_draw
-from geotl.experiments.recipe import Recipe, load
+from geotl.experiments.draws import Draw, random_draw
+from geotl.experiments.experiment import Experiment
+from geotl.experiments.recipe import load
 from geotl.training.heads import band_statistics_logits
 
 HERE = Path(__file__).resolve().parent.parent
@@ -57,8 +59,8 @@ TRIED = (
 )
 
 
-def source_of(data: Path, more: Sequence[str], say: Callable[[str], None]) -> tuple[Recipe, Source]:
-    """The recipe with its split settled, and its chips."""
+def opened(data: Path, more: Sequence[str], out: Path, log: Log) -> Experiment:
+    """The recipe with its split resolved, and its chips."""
     folder = data / "sentinel2_l1c_havel"
     recipe = load(
         "havel_osm",
@@ -69,39 +71,35 @@ def source_of(data: Path, more: Sequence[str], say: Callable[[str], None]) -> tu
             *more,
         ],
     )
-    source = read_source(recipe, recipe_sensor(recipe), say, quiet=True)
-    return settle(recipe, source, say), source
+    return open_experiment(recipe, out, log=log, quiet=True, resume=True)
 
 
-def band_means(recipe: Recipe, source: Source, draw: Draw, out: Path) -> NDArray[np.floating]:
+def band_means(experiment: Experiment, draw: Draw) -> NDArray[np.floating]:
     """Logits of band statistics."""
-    train, test = draw.split.train, draw.split.test
+    source, train, test = experiment.samples, draw.split.train, draw.split.test
     return band_statistics_logits(
         source.band_table,
         train,
         source.labels[train],
         test,
         folds=draw.folds,
-        classes=len(source.index.classes),
+        classes=len(source.classes),
     )
 
 
-def network(recipe: Recipe, source: Source, draw: Draw, out: Path) -> NDArray[np.floating]:
+def network(experiment: Experiment, draw: Draw) -> NDArray[np.floating]:
     """Logits of the recipe's network."""
-    fitted, _ = fit_draw(recipe, source, draw, out, resume=False, quiet=True)
-    return judge(recipe, source, draw, fitted)
+    return judge(experiment, fit_draw(experiment, draw))
 
 
 def judged(
     method: Callable[..., NDArray[np.floating]],
-    recipe: Recipe,
-    source: Source,
+    experiment: Experiment,
     draw: Draw,
-    out: Path,
 ) -> tuple[NDArray[np.int64], Bools]:
     """The chips judged in a draw, and which were named rightly."""
     rows = draw.split.test
-    return rows, method(recipe, source, draw, out).argmax(axis=1) == source.labels[rows]
+    return rows, method(experiment, draw).argmax(axis=1) == experiment.samples.labels[rows]
 
 
 def interval(right: Bools, polygons: Sequence[str]) -> str:
@@ -113,21 +111,18 @@ def interval(right: Bools, polygons: Sequence[str]) -> str:
     return f"{100 * right.mean():.1f} [{100 * low:.1f}, {100 * high:.1f}]"
 
 
-def row_of(
-    method: Callable[..., NDArray[np.floating]], recipe: Recipe, source: Source, out: Path
-) -> list[str]:
+def row_of(method: Callable[..., NDArray[np.floating]], experiment: Experiment) -> list[str]:
     """Blocked, the folds that chose nothing alone, random, seconds and memory."""
     begun = time.perf_counter()
-    draws = [make_draw(recipe, source, n) for n in range(recipe.split.draws)]
-    blocked = [judged(method, recipe, source, draw, out) for draw in draws]
+    recipe, source = experiment.recipe, experiment.samples
+    draws = [experiment.draw(n) for n in range(recipe.split.draws)]
+    blocked = [judged(method, experiment, draw) for draw in draws]
     seconds = time.perf_counter() - begun
-    shuffled = [
-        judged(method, recipe, source, random_draw(recipe, source, draw), out) for draw in draws
-    ]
+    shuffled = [judged(method, experiment, random_draw(recipe, source, draw)) for draw in draws]
     cells = []
     for part in (blocked, blocked[CHOOSING:], shuffled):
         rows, right = (np.concatenate(column) for column in zip(*part, strict=True))
-        cells.append(interval(right, [source.index.tiles[row].group for row in rows]))
+        cells.append(interval(right, [str(source.groups[row]) for row in rows]))
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e6
     return [*cells, f"{seconds:.0f}", f"{peak:.1f}"]
 
@@ -136,11 +131,11 @@ def choose(data: Path, more: Sequence[str], out: Path) -> None:
     """Print how each setting does on the folds that choose."""
     print("| setting | network | band statistics |\n|---|---|---|")
     for settings in TRIED:
-        recipe, source = source_of(data, [*more, *settings], lambda _: None)
-        draws = [make_draw(recipe, source, n) for n in range(CHOOSING)]
+        experiment = opened(data, [*more, *settings], out, silent)
+        draws = [experiment.draw(n) for n in range(CHOOSING)]
         cells = []
         for method in (network, band_means):
-            right = [judged(method, recipe, source, draw, out)[1] for draw in draws]
+            right = [judged(method, experiment, draw)[1] for draw in draws]
             cells.append(f"{100 * np.concatenate(right).mean():.1f}")
         print(f"| {' '.join(settings) or 'as shipped'} | {' | '.join(cells)} |", flush=True)
 
@@ -160,10 +155,11 @@ def main() -> None:
             choose(args.data, args.overrides, out)
             return
         for bands, chosen in BANDS.items():
-            told = (lambda _: None) if rows else print
-            recipe, source = source_of(args.data, [*chosen, *args.overrides], told)
+            log = silent if rows else print
+            experiment = opened(args.data, [*chosen, *args.overrides], out, log)
+            source, recipe = experiment.samples, experiment.recipe
             if not rows:
-                print(suggest_block_m(source.variogram, source.layout, 5, seed=0)[1])
+                print(suggest_block_m(source.variogram, source.footprints, 5, seed=0)[1])
             blank = {"weights": "none"}
             fresh = recipe.model_copy(update={"model": recipe.model.model_copy(update=blank)})
             methods = [
@@ -172,7 +168,7 @@ def main() -> None:
                 ("mean and sd, logistic", band_means, recipe),
             ]
             for name, method, variant in methods:
-                rows.append([f"{bands}, {name}", *row_of(method, variant, source, out)])
+                rows.append([f"{bands}, {name}", *row_of(method, experiment.of(variant))])
     print(f"\n| | blocked | folds {CHOOSING + 1} to 5 alone | random | s, blocked | peak GB |")
     print("|---|---|---|---|---|---|")
     for row in rows:

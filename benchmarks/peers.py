@@ -28,9 +28,11 @@ from torch.utils.data import DataLoader, TensorDataset
 from torchgeo.trainers import ClassificationTask
 from torchvision.models import resnet18
 
+from geotl.console import silent
 from geotl.experiments import build, compare
-from geotl.experiments import draws as drawing
+from geotl.experiments.draws import make_draw
 from geotl.experiments.recipe import load
+from geotl.experiments.samples import read_samples, recipe_sensor
 from geotl.models.normalisation import IMAGENET
 
 HERE = Path(__file__).resolve().parent.parent
@@ -131,15 +133,12 @@ def ours(data: Path, name: str, shots: int, draw: int) -> tuple[float, float]:
             name,
             [f"data.root={data / name}", f"model.weights={data / WEIGHTS}", f"split.shots={shots}"],
         )
-        sensor = build.recipe_sensor(recipe)
-        source = build.read_source(recipe, sensor, lambda _: None, quiet=True)
-        recipe = build.settle(recipe, source, lambda _: None)
+        opened = build.open_experiment(recipe, Path(scratch) / "run", log=silent, quiet=True)
         begun = time.perf_counter()
-        made = drawing.make_draw(recipe, source, draw)
-        fitted, _ = compare.fit_draw(recipe, source, made, Path(scratch), resume=False, quiet=True)
+        made = compare.fit_draw(opened, opened.draw(draw))
         seconds = time.perf_counter() - begun
-        logits = compare.judge(recipe, source, made, fitted)
-        truth = source.labels[made.split.test]
+        logits = compare.judge(opened, made)
+        truth = opened.samples.labels[made.draw.split.test]
         return seconds, float((logits.argmax(1) == truth).mean())
 
 
@@ -156,7 +155,7 @@ def main() -> None:
     recipe = load(name, [f"data.root={args.data / name}", f"model.weights={args.data / WEIGHTS}"])
     with tempfile.TemporaryDirectory() as scratch:
         os.environ["GEOTL_CACHE"] = scratch
-        source = build.read_source(recipe, build.recipe_sensor(recipe), lambda _: None, quiet=True)
+        source = read_samples(recipe, recipe_sensor(recipe), silent, quiet=True)
         pixels = torch.from_numpy(np.array(source.pack.images)).float() / 255
     image, label = (pixels - MEAN) / SD, torch.from_numpy(source.labels)
     rivals = {f"torchgeo, lr {rate:g}": torchgeo(rate) for rate in (1e-3, 1e-4, 1e-2)}
@@ -167,7 +166,7 @@ def main() -> None:
             shot = recipe.model_copy(
                 update={"split": recipe.split.model_copy(update={"shots": shots})}
             )
-            split = drawing.make_draw(shot, source, draw).split
+            split = make_draw(shot, source, draw).split
             table.setdefault("geotl", []).append(ours(args.data, name, shots, draw))
             for rival, fit in rivals.items():
                 torch.manual_seed(draw)

@@ -22,16 +22,18 @@ from pathlib import Path
 import numpy as np
 import shapely
 
+from geotl.console import silent
 from geotl.data.chips import ChipRules, place_chips
 from geotl.data.labels import Label, Labels, raster_labels
 from geotl.data.placement import window_about
 from geotl.data.splits import Split, folds
 from geotl.evaluation.learning_curve import gain
 from geotl.evaluation.metrics import confusion, mean_interval, scores
-from geotl.experiments.build import read_source, recipe_scenes, recipe_sensor
 from geotl.experiments.compare import fit_draw, judge
-from geotl.experiments.draws import Draw, Source
+from geotl.experiments.draws import Draw
+from geotl.experiments.experiment import Experiment
 from geotl.experiments.recipe import Recipe, load, resolve_sample
+from geotl.experiments.samples import TileSamples, read_samples, recipe_scenes, recipe_sensor
 from geotl.experiments.save import make_companions, make_contract, training_notes
 from geotl.imagery.scene import Scene
 from geotl.imagery.windows import Window
@@ -64,7 +66,7 @@ class World:
     """The scene, its windows with their true classes, and which are pure enough to judge."""
 
     recipe: Recipe
-    source: Source
+    source: TileSamples
     scene: Scene
     windows: list[Window]
     pure: np.ndarray
@@ -76,7 +78,7 @@ class World:
 
 
 def world(recipe: Recipe) -> World:
-    source = read_source(recipe, recipe_sensor(recipe), lambda _: None, quiet=True)
+    source = read_samples(recipe, recipe_sensor(recipe), silent, quiet=True)
     placed = {f"{chip.scene}/{chip.id}": chip.window for chip in source.placement.chips}
     windows = [placed[tile.chip] for tile in source.index.tiles]
     scene = recipe_scenes(recipe, recipe_sensor(recipe))[0]
@@ -98,14 +100,15 @@ def fitted(it: World, rows: np.ndarray, test: np.ndarray, seed: int, out: Path):
     labels = it.source.labels
     rest = np.zeros(0, np.int64)
     draw = Draw(seed, Split(np.sort(rows), test, rest), folds(labels[np.sort(rows)], 5, seed=seed))
-    made, _ = fit_draw(it.recipe, it.source, draw, out, resume=False, quiet=True)
+    experiment = Experiment(it.recipe, it.source, out, quiet=True)
+    made = fit_draw(experiment, draw)
     held = ModelFile(
-        made.network,
-        make_contract(it.recipe, it.source, made),
-        make_companions(it.recipe, it.source, draw, made),
+        made.fitted.network,
+        make_contract(experiment, made.fitted),
+        make_companions(experiment, made),
         {"training": training_notes(it.source, draw)},
     )
-    return on_device(held), judge(it.recipe, it.source, draw, made)
+    return on_device(held), judge(experiment, made)
 
 
 def by_suggest(it: World, model: ModelFile, kept: Labels, pool: np.ndarray, seed: int) -> list[int]:

@@ -77,7 +77,6 @@ def network(
     numbers: Trained,
     seed: int,
     *,
-    cut_after: str | None = None,
     dropout: float = 0.0,
     weights: str = "none",
     stages: Sequence[str] = (),
@@ -89,7 +88,6 @@ def network(
         rows: the training tiles.
         numbers: the backbone and the size it sees.
         seed: of what is random.
-        cut_after: the last stage kept; None for the numbers' own.
         dropout: before the head.
         weights: file of the backbone's weights.
         stages: pooled into features; () for the last.
@@ -100,7 +98,7 @@ def network(
         bands,
         source.sensor.wavelengths(bands),
         weights=weights,
-        cut_after=cut_after or numbers.cut_after,
+        cut_after=numbers.cut_after,
         seed=seed,
     )
     own = statistics(source.pack, rows)
