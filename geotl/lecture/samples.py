@@ -25,6 +25,7 @@ from geotl.lecture.figures import MeanChange, Series
 from geotl.lecture.recipes import Drawn, Trained
 from geotl.models.classifier import FeatureSpec, Normalise, TileClassifier
 from geotl.models.registry import build_backbone
+from geotl.models.weight_loading import InitialWeights
 from geotl.training.augment import Augmentation
 from geotl.training.learner import History, Tiles, TrainSettings, fit
 from geotl.training.strategies import predict_rows
@@ -98,7 +99,7 @@ def network(
         numbers.backbone,
         bands,
         source.sensor.wavelengths(bands),
-        weights=weights,
+        initial=InitialWeights(weights),
         cut_after=cut_after or numbers.cut_after,
         seed=seed,
     )
