@@ -14,6 +14,7 @@ import torch
 
 from geotl.arrays import Float64s, Int64s
 from geotl.data.manifest import index_tiles
+from geotl.data.read_tile import TileReading
 from geotl.data.spatial_splits import draw_from
 from geotl.data.splits import by_units, numbered
 from geotl.data.tile_array import fingerprint, pack, statistics
@@ -48,8 +49,8 @@ def sample(region: str, bands: tuple[str, ...]) -> Source:
         say=lambda _: None,
     )
     names = sensor.canonical(bands)
-    folder = cache_folder() / "packs" / fingerprint(index, sensor, bands=names)[:32]
-    return Source(index, sensor, pack(index, sensor, bands=names, folder=folder), quiet=True)
+    folder = cache_folder() / "packs" / fingerprint(index, sensor, TileReading(names))[:32]
+    return Source(index, sensor, pack(index, sensor, TileReading(names), folder=folder), quiet=True)
 
 
 def draw(numbers: Drawn, number: int, *, shots: int | None = None) -> Draw:
