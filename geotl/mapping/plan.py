@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from functools import partial
 from itertools import pairwise, product
@@ -18,8 +18,7 @@ from geotl.console import Log
 from geotl.data.footprints import in_metres
 from geotl.errors import DataError, needed_by_model
 from geotl.imagery.resampling import resampled
-from geotl.imagery.scene import MaskChoice, Scene, open_scene
-from geotl.imagery.sensors import Sensor
+from geotl.imagery.scene import Scene, open_scene
 from geotl.imagery.windows import Imagery
 from geotl.inference.applicability import Applicability, area_of_applicability
 from geotl.inference.dense_correction import Agreement, Sample, from_note, judged
@@ -36,8 +35,10 @@ from geotl.inference.sliding_window import (
 from geotl.io.raster import Grid
 from geotl.mapping.blocks import Block, SweepPlan, span_of, to_network, window_shares
 from geotl.mapping.task import (
+    AS_IT_IS,
     Interest,
     MapOptions,
+    Reading,
     Task,
     check_options,
     of_box,
@@ -49,6 +50,7 @@ from geotl.models.model_file import ModelFile
 
 EACH = 5  # rows and columns of windows in each of nine blocks that are looked at both ways
 LEAST_AGREEMENT = 0.95
+_SAME = 0.05  # of a pixel's side: resolutions that need no resampling
 
 
 def exact_plan(task: Task, say: Log) -> SweepPlan:
@@ -207,29 +209,23 @@ def _runs(used: Int64s) -> list[slice]:
     return found
 
 
-_SAME = 0.05  # of a pixel's side: resolutions that need no resampling
-
-
-def open_for(
-    model: Mapper, path: str | Path, *, sensor: Sensor | None = None, mask: MaskChoice = "auto"
-) -> Scene:
+def open_for(model: Mapper, path: str | Path, reading: Reading = AS_IT_IS) -> Scene:
     """A scene in a model's bands, brought to the resolution of its training tiles if known.
 
     Args:
         model: whose contract the scene is to meet.
         path: a file or folder, as `scene.open_scene` takes it.
-        sensor: the scene's, None for the model's.
-        mask: as `scene.open_scene` takes it.
+        reading: its sensor, and the mask of clouds.
 
     Raises:
         DataError: a scene that cannot be used.
         BandError: bands missing.
     """
     contract = model.contract
-    file_bands = None if sensor else contract.file_bands
-    own = sensor or contract.sensor
+    file_bands = None if reading.sensor else contract.file_bands
+    own = reading.sensor_or(contract.sensor)
     with needed_by_model("a scene", own.name):
-        scene = open_scene(path, own, contract.bands, file_bands=file_bands, mask=mask)
+        scene = open_scene(path, own, contract.bands, file_bands=file_bands, mask=reading.mask)
     return at_training_resolution(model, scene)
 
 
@@ -245,37 +241,27 @@ def at_training_resolution(model: Mapper, scene: Scene) -> Scene:
     return scene if across == down == 1.0 else resampled(scene, coarser(grid, across, down))
 
 
-def interest_in(
-    scene: Imagery,
-    px: int,
-    options: MapOptions,
-    *,
-    aoi: str | Path | None = None,
-    bbox: Sequence[float] | None = None,
-    bbox_crs: str | None = None,
-) -> Interest | None:
+def interest_in(scene: Imagery, px: int, options: MapOptions, reading: Reading) -> Interest | None:
     """The part of a scene to map, None for all of it.
 
     Args:
         scene: the scene.
         px: side of the model's window.
         options: of the map, for its cells.
-        aoi: a file of polygons in any reference system.
-        bbox: left, bottom, right, top.
-        bbox_crs: the box's reference system, None for the scene's.
+        reading: its area of interest, a file of polygons or a box.
 
     Raises:
         DataError: both are given, or one that cannot be used.
         OutsideError: one that does not meet the scene.
     """
-    if aoi is None and bbox is None:
+    if reading.aoi is None and reading.bbox is None:
         return None
-    if aoi is not None and bbox is not None:
+    if reading.aoi is not None and reading.bbox is not None:
         raise DataError("--aoi and --bbox: give one of them")
     grid = window_grid(scene, px, options)
-    if aoi is not None:
-        return of_file(Path(aoi), grid, grid.on(scene.grid))
-    return of_box(bbox or (), bbox_crs, grid, grid.on(scene.grid))
+    if reading.aoi is not None:
+        return of_file(Path(reading.aoi), grid, grid.on(scene.grid))
+    return of_box(reading.bbox or (), reading.bbox_crs, grid, grid.on(scene.grid))
 
 
 def pixel_m(grid: Grid) -> tuple[float, float]:

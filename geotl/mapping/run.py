@@ -8,7 +8,7 @@ from __future__ import annotations
 import shutil
 import tempfile
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
@@ -20,8 +20,7 @@ import numpy as np
 from geotl.arrays import Pixels
 from geotl.console import Log, ProgressLine
 from geotl.errors import DataError, needed_by_model
-from geotl.imagery.scene import MaskChoice, Scene
-from geotl.imagery.sensors import Sensor
+from geotl.imagery.scene import Scene
 from geotl.imagery.windows import Imagery
 from geotl.imagery.xarray_scene import need_rioxarray, scene_of
 from geotl.inference.onnx_model import Mapper
@@ -50,9 +49,11 @@ from geotl.mapping.preview import outside_of, thumb_of
 from geotl.mapping.provenance import key_of, notes, provenance
 from geotl.mapping.task import (
     AREAS,
+    AS_IT_IS,
     POLYGONS,
     Interest,
     MapOptions,
+    Reading,
     Task,
     outputs,
     whole,
@@ -224,13 +225,18 @@ def mapped_dataset(
     out: str | Path | None,
     options: MapOptions | None = None,
     *,
-    sensor: Sensor | None = None,
-    mask: MaskChoice = "auto",
-    aoi: str | Path | None = None,
-    bbox: Sequence[float] | None = None,
+    reading: Reading = AS_IT_IS,
     quiet: bool = True,
 ) -> xr.Dataset:
-    """Map a scene and hand out the map; arguments as `api.Model.map` takes them.
+    """Map a scene and hand out the map.
+
+    Args:
+        model: loaded from a file, its network in evaluation mode on its device.
+        scene: a file or folder, or a DataArray with axes bands, y and x.
+        out: the class map to write; None to keep no files.
+        options: how.
+        reading: how the scene is read, and which part of it is mapped.
+        quiet: no progress, and nothing printed.
 
     Raises:
         DataError: a scene that the model cannot map, or no xarray.
@@ -238,8 +244,8 @@ def mapped_dataset(
     """
     need_rioxarray("a map as a data set")
     options = options or MapOptions()
-    opened = _opened(model, scene, sensor, mask)
-    interest = interest_in(opened, model.contract.tile_px, options, aoi=aoi, bbox=bbox)
+    opened = _opened(model, scene, reading)
+    interest = interest_in(opened, model.contract.tile_px, options, reading)
     with ExitStack() as stack:
         if out is None:
             folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="geotl-map-")))
@@ -271,13 +277,12 @@ def read_map(files: Mapping[str, Path], contract: Contract) -> xr.Dataset:
     return xr.Dataset({name: found[name] for name in first})
 
 
-def _opened(
-    model: Mapper, scene: str | Path | xr.DataArray, sensor: Sensor | None, mask: MaskChoice
-) -> Scene:
+def _opened(model: Mapper, scene: str | Path | xr.DataArray, reading: Reading) -> Scene:
     if isinstance(scene, str | Path):
-        return open_for(model, scene, sensor=sensor, mask=mask)
+        return open_for(model, scene, reading)
     contract = model.contract
-    file_bands, own = None if sensor else contract.file_bands, sensor or contract.sensor
+    own = reading.sensor_or(contract.sensor)
+    file_bands = None if reading.sensor else contract.file_bands
     with needed_by_model("a scene", own.name):
         found = scene_of(scene, own, contract.bands, file_bands=file_bands)
     return at_training_resolution(model, found)
