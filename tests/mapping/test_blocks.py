@@ -20,7 +20,7 @@ from geotl.imagery.windows import Window
 from geotl.inference.sliding_window import Sweep
 from geotl.inference.window_grid import WindowGrid
 from geotl.mapping.blocks import SweepPlan, Thumb, blocks_of, sweep_scene, window_shares
-from geotl.mapping.window_store import open_sheet
+from geotl.mapping.window_store import SheetLayout, open_sheet
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 L2A = get_sensor("sentinel2_l2a")
@@ -145,24 +145,13 @@ def test_a_folder_of_something_else_is_left_alone(tmp_path):
     (tmp_path / "mine").mkdir()
     (tmp_path / "mine" / "thesis.txt").write_text("years of work")
     with pytest.raises(OutputError, match="not written by geotl"):
-        open_sheet(
-            tmp_path / "mine", "k", {}, windows=(2, 2), cells=(2, 2), classes=3, posting=8, blocks=1
-        )
+        open_sheet(tmp_path / "mine", "k", {}, SheetLayout((2, 2), (2, 2), 3, 8, 1))
     assert [p.name for p in (tmp_path / "mine").iterdir()] == ["thesis.txt"]
 
 
 def test_a_full_disk_is_told_before_anything_is_computed(tmp_path):
     with full_disk(100_000), pytest.raises(OutputError, match=r"no room.*free some space"):
-        open_sheet(
-            tmp_path / "s",
-            "k",
-            {},
-            windows=(200, 200),
-            cells=(200, 200),
-            classes=3,
-            posting=8,
-            blocks=9,
-        )
+        open_sheet(tmp_path / "s", "k", {}, SheetLayout((200, 200), (200, 200), 3, 8, 9))
     assert not (tmp_path / "s").exists()
 
 
