@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Mapping
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from functools import partial
 from itertools import pairwise, product
 from pathlib import Path
@@ -21,7 +21,7 @@ from geotl.imagery.resampling import resampled
 from geotl.imagery.scene import Scene, open_scene
 from geotl.imagery.windows import Imagery
 from geotl.inference.applicability import Applicability, area_of_applicability
-from geotl.inference.dense_correction import Agreement, Sample, from_note, judged
+from geotl.inference.dense_correction import Agreement, Correction, Sample, from_note, judged
 from geotl.inference.onnx_model import Mapper, ServedModel
 from geotl.inference.sliding_window import (
     DenseError,
@@ -53,6 +53,57 @@ LEAST_AGREEMENT = 0.95
 _SAME = 0.05  # of a pixel's side: resolutions that need no resampling
 
 
+@dataclass(frozen=True)
+class ModeChoice:
+    """How windows will be looked at, as `settled` chose it.
+
+    Attributes:
+        mode: exact or dense.
+        told: one line for people, or "".
+        agreement: how often both modes name a sampled window alike, with the correction; None
+            where it was not measured.
+        plain: the same without the correction.
+        windows: how many were sampled.
+        correction: of dense features; None for none.
+    """
+
+    mode: Mode
+    told: str = ""
+    agreement: float | None = None
+    plain: float | None = None
+    windows: int = 0
+    correction: Correction | None = None
+
+
+@dataclass(frozen=True)
+class SweepNote:
+    """What is noted when a sweep begins: its date, and how windows are looked at.
+
+    A run that goes on looks as it did before: what was chosen then is kept with the sheet.
+    """
+
+    date: str
+    choice: ModeChoice
+
+    def noted(self) -> dict[str, Any]:
+        """Plain values that come back exactly by `of`."""
+        correction = self.choice.correction
+        values = vars(self.choice) | {"correction": correction and correction.noted()}
+        return {"date": self.date, **values}
+
+    @classmethod
+    def of(cls, note: Mapping[str, Any]) -> SweepNote:
+        """The note that `noted` gave.
+
+        >>> note = SweepNote("2026-01-01", ModeChoice("dense", agreement=0.97, windows=225))
+        >>> SweepNote.of(note.noted()) == note
+        True
+        """
+        values = dict(note)
+        date, correction = values.pop("date"), from_note(values.pop("correction"))
+        return cls(date, ModeChoice(**values, correction=correction))
+
+
 def exact_plan(task: Task, say: Log) -> SweepPlan:
     """What is to be swept, window by window."""
     options = task.options
@@ -76,42 +127,37 @@ def _looker(task: Task, say: Log) -> Looker:
     return Sweep(model.network, task.grid.px, task.views, "exact", area, precision)
 
 
-def settled(task: Task, plan: SweepPlan) -> dict[str, Any]:
-    """How windows will be looked at, in plain values to be kept with the sheet.
-
-    Returns:
-        mode; agreement and plain, how often both modes name a sampled window alike, with and
-        without the correction (None where not measured); windows, how many were sampled;
-        correction, as `Correction.noted` gives it, or None; told, one line for people or "".
+def settled(task: Task, plan: SweepPlan) -> ModeChoice:
+    """How windows will be looked at: exact, or dense where that goes and agrees with it.
 
     Raises:
         DataError: dense mode was asked for and does not go.
     """
     asked, sweep = task.options.mode, plan.sweep
     if asked == "exact" or not isinstance(sweep, Sweep):
-        return _settled("exact")
+        return ModeChoice("exact")
     try:
         check_dense(sweep.network, task.grid.px, task.grid.step)
     except DenseError as error:
         if asked == "dense":
             raise
-        return _settled("exact", told=f"exact mode (dense mode needs {error.needs})")
+        return ModeChoice("exact", f"exact mode (dense mode needs {error.needs})")
     sample = sample_of(plan, sweep, task.scene)
     if sample is None:
-        return _settled("dense")
+        return ModeChoice("dense")
     verdict = judged(sample, partial(classes_of, sweep))
     if asked == "auto" and verdict.agreement < LEAST_AGREEMENT:
         told = f"exact mode: {_words(verdict)}, fewer than {100 * LEAST_AGREEMENT:.0f} %"
-        return _settled("exact", verdict, told)
-    return _settled("dense", verdict, f"dense mode: {_words(verdict)}")
+        return _measured("exact", told, verdict)
+    return _measured("dense", f"dense mode: {_words(verdict)}", verdict)
 
 
-def planned(plan: SweepPlan, choice: Mapping[str, Any]) -> SweepPlan:
+def planned(plan: SweepPlan, choice: ModeChoice) -> SweepPlan:
     """The plan of exact mode as `settled` chose it to be."""
     if not isinstance(plan.sweep, Sweep):
         return plan
-    correction = from_note(choice["correction"])
-    return replace(plan, sweep=replace(plan.sweep, mode=choice["mode"], correction=correction))
+    sweep = replace(plan.sweep, mode=choice.mode, correction=choice.correction)
+    return replace(plan, sweep=sweep)
 
 
 def sample_of(plan: SweepPlan, sweep: Sweep, scene: Imagery) -> Sample | None:
@@ -143,16 +189,9 @@ def sample_of(plan: SweepPlan, sweep: Sweep, scene: Imagery) -> Sample | None:
     return Sample(torch.cat(found["dense"]), torch.cat(found["exact"]), np.concatenate(halves))
 
 
-def _settled(mode: Mode, verdict: Agreement | None = None, told: str = "") -> dict[str, Any]:
-    correction = verdict.correction if verdict and mode == "dense" else None
-    return {
-        "mode": mode,
-        "told": told,
-        "agreement": verdict and verdict.agreement,
-        "plain": verdict and verdict.plain,
-        "windows": verdict.windows if verdict else 0,
-        "correction": correction and correction.noted(),
-    }
+def _measured(mode: Mode, told: str, verdict: Agreement) -> ModeChoice:
+    correction = verdict.correction if mode == "dense" else None
+    return ModeChoice(mode, told, verdict.agreement, verdict.plain, verdict.windows, correction)
 
 
 def _words(verdict: Agreement) -> str:
