@@ -166,6 +166,7 @@ class ServedSweep:
     engine: str
     mode: Mode = "exact"
     area: Applicability | None = None
+    dense: None = None
     device: str = "cpu"
 
     @property
@@ -189,7 +190,7 @@ class ServedSweep:
         return chances, logits
 
     def look(self, image: Float32s, rows: Int64s, cols: Int64s, step: int) -> Said:
-        """What the file says of windows of a block [C,H,W]; see `sliding_window.look`."""
+        """What the file says of windows of a block [C,H,W]; see `WindowPredictor.look`."""
         parts = [self.runner(windows)[0] for windows in self._windows(image, rows, cols)]
         shape = len(rows), len(cols)
         return Said(np.concatenate(parts).reshape(*shape, -1), np.zeros(shape, np.float32))

@@ -15,7 +15,7 @@ from geotl.arrays import Bools, Float32s, Float64s, Int64s, Pixels
 from geotl.console import Progress
 from geotl.imagery.sensors import Sensor, rescaled
 from geotl.imagery.windows import Imagery, Window
-from geotl.inference.sliding_window import HALO_PX, Looker
+from geotl.inference.sliding_window import HALO_PX, WindowPredictor
 from geotl.inference.window_grid import WindowGrid
 from geotl.mapping.window_store import FULL, Sheet, SheetLayout, open_sheet
 
@@ -43,7 +43,7 @@ class SweepPlan:
 
     Attributes:
         grid: windows and cells over the scene.
-        sweep: how windows are looked at.
+        sweep: predicts the windows of a block.
         sensor: whose digital numbers the network takes.
         block_px: side of the blocks in pixels; at least a window.
         min_valid: least share of a window's pixels that are valid in every band.
@@ -52,7 +52,7 @@ class SweepPlan:
     """
 
     grid: WindowGrid
-    sweep: Looker
+    sweep: WindowPredictor
     sensor: Sensor
     block_px: int
     min_valid: float

@@ -25,9 +25,9 @@ from geotl.inference.dense_correction import Agreement, Correction, Sample, from
 from geotl.inference.onnx_model import Mapper, ServedModel
 from geotl.inference.sliding_window import (
     DenseError,
-    Looker,
     Mode,
     Sweep,
+    WindowPredictor,
     check_dense,
     classes_of,
     features_at,
@@ -109,7 +109,7 @@ def exact_plan(task: Task, say: Log) -> SweepPlan:
     options = task.options
     return SweepPlan(
         task.grid,
-        _looker(task, say),
+        _predictor(task, say),
         task.model.contract.sensor,
         max(options.block_px, task.grid.px),
         options.min_valid,
@@ -117,7 +117,8 @@ def exact_plan(task: Task, say: Log) -> SweepPlan:
     )
 
 
-def _looker(task: Task, say: Log) -> Looker:
+def _predictor(task: Task, say: Log) -> WindowPredictor:
+    """What predicts the windows: the exported file, or the network, window by window."""
     model, options = task.model, task.options
     if isinstance(model, ServedModel):
         check_options(model, options)
@@ -133,8 +134,8 @@ def settled(task: Task, plan: SweepPlan) -> ModeChoice:
     Raises:
         DataError: dense mode was asked for and does not go.
     """
-    asked, sweep = task.options.mode, plan.sweep
-    if asked == "exact" or not isinstance(sweep, Sweep):
+    asked, sweep = task.options.mode, plan.sweep.dense
+    if asked == "exact" or sweep is None:
         return ModeChoice("exact")
     try:
         check_dense(sweep.network, task.grid.px, task.grid.step)
@@ -154,9 +155,9 @@ def settled(task: Task, plan: SweepPlan) -> ModeChoice:
 
 def planned(plan: SweepPlan, choice: ModeChoice) -> SweepPlan:
     """The plan of exact mode as `settled` chose it to be."""
-    if not isinstance(plan.sweep, Sweep):
+    if plan.sweep.dense is None:
         return plan
-    sweep = replace(plan.sweep, mode=choice.mode, correction=choice.correction)
+    sweep = replace(plan.sweep.dense, mode=choice.mode, correction=choice.correction)
     return replace(plan, sweep=sweep)
 
 
