@@ -38,6 +38,7 @@ Runner = Callable[
     [Float32s], tuple[Float32s, Float32s]
 ]  # tiles [N,C,S,S] to probabilities and logits
 _EXTRA = {"onnxruntime": "geotl[onnx]", "openvino": "geotl[openvino]"}
+BATCH = 128  # tiles times views that go through the network at once
 
 
 def is_exported(path: Path) -> bool:
@@ -138,9 +139,6 @@ def version_of(engine: EngineName) -> str:
 
 def _installed(engine: EngineName) -> bool:
     return importlib.util.find_spec(engine) is not None
-
-
-BATCH = 128  # tiles times views that go through the network at once
 
 
 @dataclass(frozen=True)

@@ -39,6 +39,21 @@ from geotl.models.weight_loading import (
 )
 from geotl.models.weights import WeightFile, WeightReport, read_weight_file
 
+__all__ = [
+    "REGISTRY",
+    "Auxiliary",
+    "Backbone",
+    "BackboneSpec",
+    "FirstConv",
+    "WeightReport",
+    "build_backbone",
+    "describe_backbone",
+    "freeze",
+    "get_backbone",
+    "hold_batchnorm",
+    "parameter_groups",
+]
+
 CENTRED = ((0.5, 0.5, 0.5), (0.5, 0.5, 0.5))  # what torchvision's transform_input comes to
 
 GOOGLENET_PARTS = {
@@ -65,6 +80,7 @@ INCEPTION_PARTS = {
 }
 ALEXNET_LAYERS = {"conv1": 3, "conv2": 6, "conv3": 8, "conv4": 10, "conv5": 13}
 SQUEEZENET_LAYERS = {"stem": 3, "fire2_3": 5, "fire4_5": 8, "fire6_7": 11, "fire8_9": 13}
+_NARROW, _WIDE = (64, 64, 128, 256, 512), (64, 256, 512, 1024, 2048)
 
 
 def steady(module: nn.Module) -> nn.Module:
@@ -185,8 +201,6 @@ def _vgg(depth: int, normalised: bool, parameters: int) -> BackboneSpec:
     )
 
 
-_NARROW, _WIDE = (64, 64, 128, 256, 512), (64, 256, 512, 1024, 2048)
-
 LENET5 = BackboneSpec(
     "lenet5",
     "lenet",
@@ -292,22 +306,6 @@ REGISTRY: dict[str, BackboneSpec] = {
         SQUEEZENET,
     )
 }
-
-
-__all__ = [
-    "REGISTRY",
-    "Auxiliary",
-    "Backbone",
-    "BackboneSpec",
-    "FirstConv",
-    "WeightReport",
-    "build_backbone",
-    "describe_backbone",
-    "freeze",
-    "get_backbone",
-    "hold_batchnorm",
-    "parameter_groups",
-]
 
 
 def get_backbone(name: str) -> BackboneSpec:

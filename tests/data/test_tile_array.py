@@ -19,8 +19,7 @@ from geotl.data.tile_array import batch, fingerprint, pack, read_tiles, statisti
 from geotl.data.tiles import index_folder
 from geotl.errors import BandError, DataError, OutputError
 from geotl.imagery.sensors import SENSORS, custom_sensor, to_reflectance
-from geotl.io import images as imagefiles
-from geotl.io import raster
+from geotl.io import images, raster
 
 RNG = np.random.default_rng(0)
 BANDS = ("B02", "B03", "B04", "B08")
@@ -92,7 +91,7 @@ def test_each_files_pixels_are_read_once_and_not_again_for_the_same_fingerprint(
         reads[path] += 1
         return raster.read(path, **options)
 
-    monkeypatch.setattr(imagefiles, "read", counted)
+    monkeypatch.setattr(images, "read", counted)
     first = pack(index, PLAIN, folder=where)
     assert reads == Counter(tile.path for tile in index.tiles)
     again = pack(index, PLAIN, folder=where)
@@ -505,7 +504,7 @@ def test_reading_for_prediction_keeps_only_a_few_tiles_waiting(tmp_path, monkeyp
     index = tiles_in(tmp_path / "t", [noise() for _ in range(60)])
     started = []
     monkeypatch.setattr(
-        imagefiles,
+        images,
         "read",
         lambda path, **options: started.append(path) or raster.read(path, **options),
     )
