@@ -22,7 +22,7 @@ from geotl.inference.dense_correction import KINDS, Correction, fitted
 from geotl.inference.sliding_window import classes_of
 from geotl.mapping import plan as mapplanning
 from geotl.mapping.plan import open_for
-from geotl.mapping.task import MapOptions, Task, whole, window_grid
+from geotl.mapping.task import MapOptions, Reading, Task, whole, window_grid
 
 
 def least_squares(dense: Tensor, exact: Tensor) -> Correction:
@@ -59,7 +59,7 @@ def main() -> None:
     parser.add_argument("--each", type=int, default=8, help="rows and columns of windows a block")
     args = parser.parse_args()
     model = geotl.load(args.model).file
-    scene = open_for(model, args.scene, sensor=get_sensor(args.sensor))
+    scene = open_for(model, args.scene, Reading(get_sensor(args.sensor)))
     options = MapOptions(step_px=args.step, views=args.views, mode="dense")
     grid = window_grid(scene, model.contract.tile_px, options)
     plan = mapplanning.exact_plan(Task(model, scene, grid, options, whole(grid)), print)

@@ -37,7 +37,7 @@ from geotl.experiments.samples import TileSamples, read_samples, recipe_scenes, 
 from geotl.experiments.save import make_companions, make_contract, training_notes
 from geotl.imagery.scene import Scene
 from geotl.imagery.windows import Window
-from geotl.inference.active_learning import suggest
+from geotl.inference.active_learning import SuggestOptions, suggest
 from geotl.inference.candidates import look, normalised_entropy
 from geotl.inference.onnx_model import on_device
 from geotl.models.model_file import ModelFile
@@ -113,7 +113,9 @@ def fitted(it: World, rows: np.ndarray, test: np.ndarray, seed: int, out: Path):
 
 def by_suggest(it: World, model: ModelFile, kept: Labels, pool: np.ndarray, seed: int) -> list[int]:
     """The ten that geotl suggest names."""
-    found = suggest(model, [it.scene], 10, labels=kept, step_px=STEP, seed=seed, outside=True)
+    found = suggest(
+        model, [it.scene], 10, SuggestOptions(STEP, seed=seed, outside=True), labels=kept
+    )
     a, _, left, _, _, top = it.scene.grid.transform
     places = [window_about((p.x - left) / a, (top - p.y) / a, PX) for p in found.points]
     return [it.row_of[window] for window in places]

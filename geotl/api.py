@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypedDict, Unpack
 
 import numpy as np
 import torch
@@ -44,6 +44,22 @@ if TYPE_CHECKING:
     from geotl.mapping.task import MapOptions
 
 _Tiles = tuple[NDArray[Any], Bools | None]  # [N,C,S,S] and its valid pixels
+
+
+class SceneReading(TypedDict, total=False):
+    """How `Model.map` reads a scene, and which part of it is mapped; all may be left away.
+
+    Attributes:
+        sensor: the scene's, None for the model's.
+        mask: of clouds, for a scene on disk; "auto" unless given, see `scene.open_scene`.
+        aoi: a file of polygons: the part to map.
+        bbox: left, bottom, right, top of the part to map, in the scene's reference system.
+    """
+
+    sensor: Sensor | None
+    mask: MaskChoice
+    aoi: str | Path | None
+    bbox: Sequence[float] | None
 
 
 @dataclass(frozen=True)
@@ -208,11 +224,8 @@ class Model:
         out: str | Path | None = None,
         *,
         options: MapOptions | None = None,
-        sensor: Sensor | None = None,
-        mask: MaskChoice = "auto",
-        aoi: str | Path | None = None,
-        bbox: Sequence[float] | None = None,
         quiet: bool = True,
+        **reading: Unpack[SceneReading],
     ) -> xr.Dataset:
         """Map a scene, as `geotl map` does.
 
@@ -222,11 +235,9 @@ class Model:
             out: the class map to write, ending in .tif, with what belongs to it beside; None to
                 keep no files.
             options: how.
-            sensor: the scene's, None for the model's.
-            mask: of clouds, for a scene on disk; see `scene.open_scene`.
-            aoi: a file of polygons: the part to map.
-            bbox: left, bottom, right, top of the part to map, in the scene's reference system.
             quiet: no progress, and nothing printed.
+            **reading: how the scene is read and which part of it is mapped: `sensor`, `mask`,
+                `aoi` and `bbox`; see `SceneReading`.
 
         Returns:
             Variables `classes` (value 255 is no data; names, colours and values in its attributes,
@@ -238,18 +249,10 @@ class Model:
             OutputError: an output that exists, or cannot be written.
         """
         from geotl.mapping.run import mapped_dataset
+        from geotl.mapping.task import Reading
 
-        return mapped_dataset(
-            self.file,
-            scene,
-            out,
-            options,
-            sensor=sensor,
-            mask=mask,
-            aoi=aoi,
-            bbox=bbox,
-            quiet=quiet,
-        )
+        how = Reading(**reading)
+        return mapped_dataset(self.file, scene, out, options, reading=how, quiet=quiet)
 
     def _file_blocks(
         self, paths: Sequence[Path], sensor: Sensor | None, *, force: bool

@@ -266,7 +266,13 @@ def _suggest(args: argparse.Namespace) -> None:
     from geotl.console import ProgressLine
     from geotl.data.labels import read_labels
     from geotl.imagery.sensors import get_sensor
-    from geotl.inference.active_learning import check_target, open_for, suggest, write_suggestions
+    from geotl.inference.active_learning import (
+        SuggestOptions,
+        check_target,
+        open_for,
+        suggest,
+        write_suggestions,
+    )
 
     check_target(args.output, overwrite=args.overwrite)
     model = load(args.model).whole
@@ -282,10 +288,8 @@ def _suggest(args: argparse.Namespace) -> None:
             model,
             scenes,
             args.n,
+            SuggestOptions(args.step, args.outside, args.seed),
             labels=labels,
-            step_px=args.step,
-            outside=args.outside,
-            seed=args.seed,
             progress=line.counter("looking through scenes"),
         )
     write_suggestions(args.output, found, overwrite=args.overwrite)

@@ -14,8 +14,7 @@ if TYPE_CHECKING:
 
     from geotl.imagery.scene_list import Entry
     from geotl.imagery.sensors import Sensor
-    from geotl.mapping.jobs import Reading
-    from geotl.mapping.task import MapOptions
+    from geotl.mapping.task import MapOptions, Reading
 
 _MAPS = (".tif", ".tiff")
 
@@ -186,7 +185,7 @@ def _map_several(args: argparse.Namespace, entries: Sequence[Entry]) -> None:
 
 
 def _reading_of(args: argparse.Namespace) -> Reading:
-    from geotl.mapping.jobs import Reading
+    from geotl.mapping.task import Reading
 
     return Reading(
         args.sensor,

@@ -34,6 +34,11 @@ __all__ = ["Chip", "ChipRules", "Placement", "lattice_blocks", "place_chips"]
 
 _BLOCK_PX = 512  # side of what is looked at together of a lattice
 _ROUNDING = 1e-9  # of a share
+Shapes = list[tuple[shapely.Geometry, str]]  # each with its reference system
+_SLACK = 1e-3  # of a pixel: windows whose edges meet share none
+Place = tuple[int, Window]  # number of the scene, and the window
+_AT_ONCE = 256  # places drawn together
+_TRIES = 40  # places looked at for each window wanted, before the ground counts as full
 
 
 @dataclass(frozen=True)
@@ -321,11 +326,6 @@ def _counted(names: Iterator[str]) -> str:
     return ", ".join(f"{name} {count}" for name, count in sorted(Counter(names).items()))
 
 
-Shapes = list[tuple[shapely.Geometry, str]]  # each with its reference system
-
-_SLACK = 1e-3  # of a pixel: windows whose edges meet share none
-
-
 class Occupied:
     """Shapes on a scene's grid, asked which windows meet them."""
 
@@ -396,12 +396,6 @@ def _array(shapes: Sequence[shapely.Geometry]) -> Geometries:
     made = np.empty(len(shapes), dtype=object)
     made[:] = shapes
     return made
-
-
-Place = tuple[int, Window]  # number of the scene, and the window
-
-_AT_ONCE = 256  # places drawn together
-_TRIES = 40  # places looked at for each window wanted, before the ground counts as full
 
 
 def draw_windows(

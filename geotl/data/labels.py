@@ -36,6 +36,10 @@ Reason = Literal[
 OTHERS = "*"  # the mapping's key for every name it does not list
 _POINTS = ("Point", "MultiPoint")
 _AREAS = ("Polygon", "MultiPolygon")
+_CLASS_TAG = re.compile(r"class_(\d+)", re.IGNORECASE)
+_MOST_PX = 4096  # side of what is read of a class raster at once
+_ROUNDING = 1e-6  # of a pixel: what a transform's decimals leave open
+RASTERS = (".tif", ".tiff", ".vrt", ".img", ".jp2")
 
 
 @dataclass(frozen=True)
@@ -248,11 +252,6 @@ def _counts(rejected: Sequence[Rejection]) -> str:
     return ", ".join(f"{count} {reason}" for reason, count in counts)
 
 
-_CLASS_TAG = re.compile(r"class_(\d+)", re.IGNORECASE)
-_MOST_PX = 4096  # side of what is read of a class raster at once
-_ROUNDING = 1e-6  # of a pixel: what a transform's decimals leave open
-
-
 @dataclass(frozen=True)
 class ClassRaster:
     """A class raster's header, and what its values are called.
@@ -387,9 +386,6 @@ def value_names(source: Any) -> dict[int, str]:
     tags = {**source.tags(), **source.tags(1)}
     found = ((_CLASS_TAG.fullmatch(key.strip()), text) for key, text in tags.items())
     return {int(match[1]): class_name(text) for match, text in found if match}
-
-
-RASTERS = (".tif", ".tiff", ".vrt", ".img", ".jp2")
 
 
 def read_any(

@@ -37,6 +37,10 @@ from geotl.io.images import SUFFIXES
 from geotl.io.raster import Grid
 from geotl.io.tables import CSV_SUFFIXES, GEOJSON_SUFFIXES, Faults, TableRow, read_table
 
+SOURCES, SOURCES_TAG = "sources.txt", "GEOTL_SOURCES"
+HEADER = ("path", "label", "split", "synthetic", "sources")
+DIGITS = 16  # of each source's hash, in a tile's own tags
+
 
 def is_manifest(path: Path) -> bool:
     """Whether a path names a manifest, by its ending.
@@ -183,11 +187,6 @@ def list_tiles(paths: Iterable[str | Path], sensor: Sensor | None = None) -> lis
         )
         found.update(dict.fromkeys(inside))
     return list(found)
-
-
-SOURCES, SOURCES_TAG = "sources.txt", "GEOTL_SOURCES"
-HEADER = ("path", "label", "split", "synthetic", "sources")
-DIGITS = 16  # of each source's hash, in a tile's own tags
 
 
 def digest_of(sources: Sequence[str]) -> str:

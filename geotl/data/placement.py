@@ -19,6 +19,12 @@ from geotl.errors import DataError
 from geotl.imagery.windows import Imagery, Window
 from geotl.io.raster import Grid
 
+Refused = tuple[Reason, str]  # why, and what exactly
+Place = TypeVar("Place")
+_EDGE = 1e-6  # of a pixel: a point this close before an edge lies on it, as rounding may have it
+_ROUNDING = 1e-9  # of a share
+_BLOCK_PX = 512  # side of what is looked at together
+
 
 def on_pixels(shape: shapely.Geometry, grid: Grid) -> shapely.Geometry:
     """A shape of the grid's reference system in columns (x) and rows (y) of the grid.
@@ -107,14 +113,6 @@ def _pieces(start: Float64s, end: Float64s) -> tuple[Float64s, Float64s]:
     points = start[owners] + shares[:, None] * (end[owners] - start[owners])
     joined = owners[1:] == owners[:-1]
     return points[:-1][joined], points[1:][joined]
-
-
-Refused = tuple[Reason, str]  # why, and what exactly
-Place = TypeVar("Place")
-
-_EDGE = 1e-6  # of a pixel: a point this close before an edge lies on it, as rounding may have it
-_ROUNDING = 1e-9  # of a share
-_BLOCK_PX = 512  # side of what is looked at together
 
 
 @dataclass(frozen=True)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter, deque
 from collections.abc import Callable, Generator, Iterable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, TypeVar
 
@@ -23,11 +24,29 @@ from geotl.io import images
 from geotl.io.raster import Raster, RasterInfo
 
 Fit = Literal["pad_or_crop", "resize"]
-
-
 _READERS = 4
 In = TypeVar("In")
 Out = TypeVar("Out")
+
+
+@dataclass(frozen=True)
+class TileReading:
+    """How image files are read as tiles.
+
+    Attributes:
+        bands: names of the bands to keep, in order; None for all of the sensor's.
+        file_bands: names in file order, for files that name none.
+        tile_px: side of the tiles in pixels; None for the most common one.
+        fit: centre a tile of another size (invalid padding around, or a crop), or resample it.
+    """
+
+    bands: Sequence[str] | None = None
+    file_bands: Sequence[str] | None = None
+    tile_px: int | None = None
+    fit: Fit = "pad_or_crop"
+
+
+AS_THEY_ARE = TileReading()
 
 
 def load_images(

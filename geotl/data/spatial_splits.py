@@ -30,6 +30,13 @@ from geotl.data.splits import (
 from geotl.errors import DataError
 
 Folds = list[tuple[Int64s, Int64s]]
+Shape = Literal["exponential", "spherical"]
+MOST_TILES = 2000  # whose pairs are compared; a random part of more
+FEWEST_PAIRS = 20  # a bin with fewer says next to nothing
+FEWEST_BINS = 4
+BINS = 24
+CLEARLY = 2.0  # blocks are this many times the range, where the extent allows
+LEAST_STRUCTURE = 0.25  # share of the misfit of a level line that a range must explain
 
 
 def block_of(boxes: Float64s, block_m: float, *, seed: int) -> Int64s:
@@ -261,16 +268,6 @@ def _joined(count: int, links: Int64s) -> Int64s:
     """Which part of the graph of links each row belongs to."""
     graph = coo_matrix((np.ones(len(links)), (links[:, 0], links[:, 1])), shape=(count, count))
     return np.asarray(connected_components(graph, directed=False)[1], dtype=np.int64)
-
-
-Shape = Literal["exponential", "spherical"]
-
-MOST_TILES = 2000  # whose pairs are compared; a random part of more
-FEWEST_PAIRS = 20  # a bin with fewer says next to nothing
-FEWEST_BINS = 4
-BINS = 24
-CLEARLY = 2.0  # blocks are this many times the range, where the extent allows
-LEAST_STRUCTURE = 0.25  # share of the misfit of a level line that a range must explain
 
 
 @dataclass(frozen=True)

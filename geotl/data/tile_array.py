@@ -18,7 +18,14 @@ from torch import Tensor
 
 from geotl.arrays import Bools, Float64s, Int64s, Pixels
 from geotl.console import Progress
-from geotl.data.read_tile import Fit, check_headers, common_size, load_images, to_image
+from geotl.data.read_tile import (
+    AS_THEY_ARE,
+    Fit,
+    TileReading,
+    check_headers,
+    common_size,
+    load_images,
+)
 from geotl.data.tiles import Tile, TileIndex
 from geotl.errors import DataError, OutputError
 from geotl.imagery.band_files import images_in
@@ -26,7 +33,11 @@ from geotl.imagery.sensors import Sensor
 from geotl.io.files import sha256_of, whole_file, write_text
 from geotl.io.raster import RasterInfo
 
+Box = tuple[float, float, float, float]
+
 PACK_FORMAT = 1
+_IMAGES, _VALID, _NOTE = "images.npy", "valid.npy", "pack.json"
+_STATISTICS_BLOCK = 1 << 21  # values held at once as float64 (16 MiB)
 # Files beside an image from which GDAL takes masks, band names and nodata.
 _SIDECARS = (".msk", ".aux.xml")
 
@@ -34,11 +45,7 @@ _SIDECARS = (".msk", ".aux.xml")
 def fingerprint(
     index: TileIndex,
     sensor: Sensor,
-    *,
-    bands: Sequence[str] | None = None,
-    file_bands: Sequence[str] | None = None,
-    tile_px: int | None = None,
-    fit: Fit = "pad_or_crop",
+    reading: TileReading = AS_THEY_ARE,
 ) -> str:
     """Name, in 64 hexadecimal digits, everything the pixels of a pack depend on.
 
@@ -54,8 +61,14 @@ def fingerprint(
         )
         for name, tile in zip(index.names, index.tiles, strict=True)
     ]
-    wanted = wanted_bands(sensor, bands)
-    options = [PACK_FORMAT, wanted, list(file_bands or ()), tile_px, fit, asdict(sensor)]
+    options = [
+        PACK_FORMAT,
+        wanted_bands(sensor, reading.bands),
+        list(reading.file_bands or ()),
+        reading.tile_px,
+        reading.fit,
+        asdict(sensor),
+    ]
     return hashlib.sha256(json.dumps([files, options]).encode()).hexdigest()
 
 
@@ -83,15 +96,6 @@ def _sidecars(path: Path) -> Iterator[str]:
         for end in _SIDECARS:
             beside = file.with_name(file.name + end)
             yield sha256_of(beside) if beside.exists() else ""
-
-
-__all__ = ["Fit", "Pack", "Pixels", "Statistics", "Unread", "batch", "fingerprint", "pack"]
-__all__ += ["packed", "read_tiles", "statistics", "to_batch", "to_image"]
-
-Box = tuple[float, float, float, float]
-
-_IMAGES, _VALID, _NOTE = "images.npy", "valid.npy", "pack.json"
-_STATISTICS_BLOCK = 1 << 21  # values held at once as float64 (16 MiB)
 
 
 @dataclass(frozen=True)
@@ -141,11 +145,8 @@ class Statistics:
 def pack(
     index: TileIndex,
     sensor: Sensor,
+    reading: TileReading = AS_THEY_ARE,
     *,
-    bands: Sequence[str] | None = None,
-    file_bands: Sequence[str] | None = None,
-    tile_px: int | None = None,
-    fit: Fit = "pad_or_crop",
     folder: Path,
     progress: Progress | None = None,
 ) -> Pack:
@@ -154,10 +155,7 @@ def pack(
     Args:
         index: the tiles.
         sensor: whose bands they hold.
-        bands: names of the bands to keep, in order; None for all of the sensor's.
-        file_bands: names in file order, for files that name none.
-        tile_px: side of the tiles in pixels; None for the most common one.
-        fit: centre a tile of another size (invalid padding around, or a crop), or resample it.
+        reading: the bands and the size that they are brought to.
         folder: for images.npy, valid.npy (where some pixel is not valid) and pack.json alone.
         progress: called with tiles done and tiles in all.
 
@@ -167,16 +165,16 @@ def pack(
         OutputError: the folder holds other files of these names, or the disk is full; nothing
             half-written stays behind.
     """
-    key = fingerprint(index, sensor, bands=bands, file_bands=file_bands, tile_px=tile_px, fit=fit)
-    wanted = wanted_bands(sensor, bands)
+    key = fingerprint(index, sensor, reading)
+    wanted, file_bands = wanted_bands(sensor, reading.bands), reading.file_bands
     paths = [tile.path for tile in index.tiles]
 
     def unread() -> Unread:
         infos = check_headers(paths, sensor, wanted, file_bands)
-        side = tile_px or common_size(infos)
+        side = reading.tile_px or common_size(infos)
         places = [_place(info, tile) for info, tile in zip(infos, index.tiles, strict=True)]
         return Unread(
-            pixels=load_images(paths, sensor, wanted, file_bands, tile_px=side, fit=fit),
+            pixels=load_images(paths, sensor, wanted, file_bands, tile_px=side, fit=reading.fit),
             shape=(len(paths), len(wanted), side, side),
             dtype=np.result_type(*(info.dtype for info in infos)),
             bands=wanted,

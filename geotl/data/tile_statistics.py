@@ -19,6 +19,12 @@ THUMB_PX = 16
 QUANTILES = (0.0, 0.001, 0.01, 0.5, 0.99, 0.999, 1.0)
 _BLOCK_VALUES = 1 << 22
 _SAMPLED_VALUES = 1 << 21  # of each band, behind the quantiles
+Box = tuple[float, float, float, float]
+SAME = 0.98  # correlation of two thumbnails from which tiles are called near-copies
+_EVEN = 0.25  # share of the typical contrast below which a tile is too even to be told apart
+_MOST_TURNED = 3000  # tiles up to which turned and mirrored copies are looked for too
+_MOST = 30000  # tiles up to which all pairs are looked at
+_BLOCK = 1024
 
 
 @dataclass(frozen=True)
@@ -111,15 +117,6 @@ def _quantiles(values: Float64s) -> Float64s:
         if seen.size:
             found[:, band] = np.quantile(seen, QUANTILES)
     return found
-
-
-Box = tuple[float, float, float, float]
-
-SAME = 0.98  # correlation of two thumbnails from which tiles are called near-copies
-_EVEN = 0.25  # share of the typical contrast below which a tile is too even to be told apart
-_MOST_TURNED = 3000  # tiles up to which turned and mirrored copies are looked for too
-_MOST = 30000  # tiles up to which all pairs are looked at
-_BLOCK = 1024
 
 
 @dataclass(frozen=True)

@@ -23,6 +23,9 @@ from geotl.io.geodesy import row_areas_m2
 from geotl.io.raster import Grid, opened
 
 _BLOCK_PIXELS = 1 << 22  # held at once: 4 Mi pixels
+_MOST_CLASSES = 1024
+_DENSE = 1 << 20  # a range of values that is tallied in a table
+_GOLDEN = np.uint64(0x9E3779B97F4A7C15)
 
 
 @dataclass(frozen=True)
@@ -175,11 +178,6 @@ def read_names(path: Path) -> dict[int, str]:
     if not found:
         raise DataError(f"{path}: names no class; write a line for each, such as 3,wetland")
     return found
-
-
-_MOST_CLASSES = 1024
-_DENSE = 1 << 20  # a range of values that is tallied in a table
-_GOLDEN = np.uint64(0x9E3779B97F4A7C15)
 
 
 @dataclass(frozen=True)

@@ -26,6 +26,12 @@ from geotl.evaluation.sample_design import (
 from geotl.io.geodesy import areal_scales
 
 _AREA_OFF = 0.01  # share by which a projection may change areas before it is told
+_LAID = "the reference lies on another grid; it was laid on the map's by nearest neighbour"
+_COUNTED = (
+    "pixels without a reference are left out, of the mapped areas too, which may be less than in "
+    "the map's own table"
+)
+_LEARNT = "ground that the model learnt from counts like any other where it lies in the reference"
 
 
 @dataclass(frozen=True)
@@ -86,10 +92,7 @@ def assess_points(
     points = read_reference(path, of, field=field, layer=layer, crs=crs)
     found = survey(of, points.cols, points.rows, progress)
     labels = as_classes(points.labels, points.ids, of, found.pixels, points.path)
-    mapped = [
-        None if status else of.name(int(value))
-        for value, status in zip(found.value, found.status, strict=True)
-    ]
+    mapped = _mapped(of, found)
     rejected = _rejected(points, found, labels)
     used = np.array([a is not None and b is not None for a, b in zip(labels, mapped, strict=True)])
     if not used.any():
@@ -97,12 +100,7 @@ def assess_points(
         raise DataError(f"{points.path}: no point to judge {of.path} by ({told or 'it is empty'})")
     classes = _classes(of, found.pixels, labels)
     sizes = _by_class(of, found.areas_m2 or found.pixels, classes)
-    row, column = (
-        np.array([classes.index(str(name)) for name, use in zip(names, used, strict=True) if use])
-        for names in (mapped, labels)
-    )
-    matrix = np.zeros((len(classes), len(classes)), np.int64)
-    np.add.at(matrix, (row, column), 1)
+    matrix = _counted(classes, mapped, labels)
     judged = judge(of, points, found, mapped, design)
     warnings = [
         *judged.warnings,
@@ -189,12 +187,23 @@ def _raster_notes(of: ClassMap, reference: ClassMap) -> Iterator[str]:
         yield _LEARNT
 
 
-_LAID = "the reference lies on another grid; it was laid on the map's by nearest neighbour"
-_COUNTED = (
-    "pixels without a reference are left out, of the mapped areas too, which may be less than in "
-    "the map's own table"
-)
-_LEARNT = "ground that the model learnt from counts like any other where it lies in the reference"
+def _mapped(of: ClassMap, found: Survey) -> list[str | None]:
+    """Class of the map at each point, None outside it and at nodata."""
+    return [
+        None if status else of.name(int(value))
+        for value, status in zip(found.value, found.status, strict=True)
+    ]
+
+
+def _counted(
+    classes: Sequence[str], mapped: Sequence[str | None], labels: Sequence[str | None]
+) -> Int64s:
+    """Points by mapped class (rows) and reference class (columns) [K,K]; only those with both."""
+    matrix = np.zeros((len(classes), len(classes)), np.int64)
+    for there, label in zip(mapped, labels, strict=True):
+        if there is not None and label is not None:
+            matrix[classes.index(there), classes.index(label)] += 1
+    return matrix
 
 
 def _rejected(

@@ -9,6 +9,14 @@ from geotl.evaluation.overfitting import Verdict, side, tiles_to_tell
 from geotl.evaluation.regularisers import Regulariser, written
 
 MOST_NAMED = 4
+USUAL_AUGMENTATIONS = (
+    "augmentation: flips and quarter turns",
+    "flips",
+    "quarter turns",
+    "free rotation",
+    "change of scale",
+    "noise",
+)
 
 
 @dataclass(frozen=True)
@@ -153,81 +161,73 @@ def _freer_head(found: Sequence[Regulariser]) -> str:
 
 def _against_overfitting(found: Sequence[Regulariser], strategy: str) -> tuple[Step, ...]:
     """More labels first, then regularisers that are off, then those that are on, harder."""
-    steps = [
-        Step(
-            "Add labels where the network is unsure: geotl suggest; what they would bring: "
-            "geotl curve",
-            "",
-            "more labels are the ideal remedy: they add what no regulariser can",
-        )
-    ]
-    states = {one.name: one for one in found}
-    transfer = states["transfer"]
-    if transfer.state == "off":
-        steps.append(
-            Step(
-                "Begin from pretrained weights",
-                transfer.change,
-                "transfer leaves less to learn from few labels",
-            )
-        )
-    off = [one for one in found if one.kind == "explicit" and one.state == "off" and one.change]
-    usual = (
-        "augmentation: flips and quarter turns",
-        "flips",
-        "quarter turns",
-        "free rotation",
-        "change of scale",
-        "noise",
+    labels = Step(
+        "Add labels where the network is unsure: geotl suggest; what they would bring: geotl curve",
+        "",
+        "more labels are the ideal remedy: they add what no regulariser can",
     )
-    augment = [one.change for one in off if one.name in usual][:MOST_NAMED]
-    if augment:
+    harder = _harder_head(found) if strategy == "probe" else _harder_training(found)
+    return (labels, *_pretrained(found), *_augmented(found), *harder)
+
+
+def _pretrained(found: Sequence[Regulariser]) -> list[Step]:
+    """Transfer, where the network starts at random."""
+    transfer = _by_name(found)["transfer"]
+    if transfer.state != "off":
+        return []
+    why = "transfer leaves less to learn from few labels"
+    return [Step("Begin from pretrained weights", transfer.change, why)]
+
+
+def _augmented(found: Sequence[Regulariser]) -> list[Step]:
+    """The usual augmentations that are off, a few of them."""
+    off = [one for one in found if one.kind == "explicit" and one.state == "off" and one.change]
+    changes = [one.change for one in off if one.name in USUAL_AUGMENTATIONS][:MOST_NAMED]
+    if not changes:
+        return []
+    why = "each epoch shows other pixels under the same label"
+    return [Step("Vary the training tiles more", " ".join(changes), why)]
+
+
+def _harder_head(found: Sequence[Regulariser]) -> list[Step]:
+    """What regularises a probe, whose head is solved for."""
+    penalty = next(one for one in found if one.name.startswith("penalty"))
+    steps = []
+    if penalty.change.startswith("probe.shrinkages"):  # only a discriminant learns from them
         steps.append(
             Step(
-                "Vary the training tiles more",
-                " ".join(augment),
-                "each epoch shows other pixels under the same label",
+                "Let tiles without labels take part",
+                "probe.unlabelled=soft_labels",
+                "their pixels say how features spread; the gain is measured and reported apart",
             )
         )
-    if strategy == "probe":
-        penalty = next(one for one in found if one.name.startswith("penalty"))
-        if penalty.change.startswith("probe.shrinkages"):  # only a discriminant learns from them
-            steps.append(
-                Step(
-                    "Let tiles without labels take part",
-                    "probe.unlabelled=soft_labels",
-                    "their pixels say how features spread; the gain is measured and reported apart",
-                )
-            )
-        steps.append(
-            Step(
-                "Press the head harder",
-                penalty.change,
-                "the folds have chosen already, so little is to be expected; the gap of "
-                "a probe with "
-                "more features than labels is often harmless",
-            )
+    steps.append(
+        Step(
+            "Press the head harder",
+            penalty.change,
+            "the folds have chosen already, so little is to be expected; the gap of a probe with "
+            "more features than labels is often harmless",
         )
-        return tuple(steps)
-    decay = states["weight decay"]
-    steps.append(Step("More weight decay", decay.change, "smaller weights, a smoother answer"))
-    if states["dropout"].state == "off":
-        steps.append(
-            Step(
-                "Dropout before the head",
-                states["dropout"].change,
-                "no feature can be relied on alone",
-            )
-        )
-    if states["frozen stages"].state == "off":
-        steps.append(
-            Step(
-                "Freeze early stages",
-                states["frozen stages"].change,
-                "fewer parameters to fit with few labels",
-            )
-        )
-    return tuple(steps)
+    )
+    return steps
+
+
+def _harder_training(found: Sequence[Regulariser]) -> list[Step]:
+    """What regularises a network that is trained."""
+    states = _by_name(found)
+    decay, dropout, frozen = (states[name] for name in ("weight decay", "dropout", "frozen stages"))
+    steps = [Step("More weight decay", decay.change, "smaller weights, a smoother answer")]
+    if dropout.state == "off":
+        why = "no feature can be relied on alone"
+        steps.append(Step("Dropout before the head", dropout.change, why))
+    if frozen.state == "off":
+        why = "fewer parameters to fit with few labels"
+        steps.append(Step("Freeze early stages", frozen.change, why))
+    return steps
+
+
+def _by_name(found: Sequence[Regulariser]) -> dict[str, Regulariser]:
+    return {one.name: one for one in found}
 
 
 def _when_right(verdict: Verdict) -> tuple[Step, ...]:

@@ -23,6 +23,8 @@ from geotl.io.vector import Features, field_names, positions, read_features, wri
 STRATUM, INCLUSION, REFERENCE = "stratum", "inclusion_probability", "reference"
 _FIELDS = (REFERENCE, "class", "label", "class_name")
 _SUFFIXES = frozenset({".tif", ".tiff", ".vrt", ".img", ".jp2", ".png", ".bil", ".asc"})
+_MINIMUM = 50  # points in a class: what the paper's examples keep to
+_EXPECTED = 0.8  # user's accuracy where nothing is said
 
 
 @dataclass(frozen=True)
@@ -206,10 +208,6 @@ def _number(value: Any) -> float:
         return float(value)
     except (TypeError, ValueError):
         return float("nan")
-
-
-_MINIMUM = 50  # points in a class: what the paper's examples keep to
-_EXPECTED = 0.8  # user's accuracy where nothing is said
 
 
 @dataclass(frozen=True)

@@ -14,6 +14,7 @@ from typing import Any, Literal
 Kind = Literal["explicit", "implicit"]
 Settings = Mapping[str, Any]
 State = Literal["on", "off", "not in play"]
+NOT_TRAINED = "a probe's head is solved for, not trained"
 
 
 @dataclass(frozen=True)
@@ -69,7 +70,6 @@ _EXPLICIT = (
     _Key("label smoothing", "train.label_smoothing", 0.0, "0.1"),
     *_AUGMENTATIONS,
 )
-NOT_TRAINED = "a probe's head is solved for, not trained"
 
 
 def value_of(settings: Settings, key: str) -> Any:

@@ -22,6 +22,8 @@ DESIGNS: tuple[Design, ...] = ("stratified", "simple", "none")
 FOOTPRINTS_TAG = "GEOTL_TRAINING_FOOTPRINTS"
 _CLUSTERED = 0.01  # level at which points are called clustered, and a sample not simple random
 _FEWEST_NEAR = 10  # points below which nearest neighbours say nothing
+_DRAWS = 199  # random draws that the points' distances are set against
+_HOLDS_NOT = "areas and intervals hold only for one; draw points with geotl sample"
 
 
 def drawn_faults(
@@ -156,9 +158,6 @@ def _nearest(places: Float64s) -> float:
     return float(cKDTree(places).query(places, k=2)[0][:, 1].mean())
 
 
-_DRAWS = 199  # random draws that the points' distances are set against
-
-
 @dataclass(frozen=True)
 class DesignCheck:
     """How points were drawn.
@@ -212,9 +211,6 @@ def judge(
     return DesignCheck(
         "not known", (f"the reference is not known to be a probability sample: {told}",)
     )
-
-
-_HOLDS_NOT = "areas and intervals hold only for one; draw points with geotl sample"
 
 
 def _drawn(labels: Sequence[str | None], faults: Sequence[str]) -> DesignCheck:

@@ -26,6 +26,7 @@ from geotl.models.classifier import FeatureSpec, Normalise, TileClassifier
 from geotl.models.device import choose_device
 from geotl.models.normalisation import IMAGENET, as_dn
 from geotl.models.registry import Backbone, build_backbone
+from geotl.models.weight_loading import InitialWeights
 from geotl.models.weights import WeightReport
 from geotl.training.augment import Augmentation
 from geotl.training.averaging import adapt_batchnorm
@@ -84,11 +85,13 @@ def make_backbone(
         told.backbone,
         bands,
         sensor.wavelengths(bands),
-        weights=resolve_weights(told.weights),
+        initial=InitialWeights(
+            resolve_weights(told.weights),
+            first_conv=told.first_conv,
+            fresh=told.fresh,
+            sha256=told.sha256,
+        ),
         cut_after=told.cut_after,
-        first_conv=told.first_conv,
-        fresh=told.fresh,
-        sha256=told.sha256,
         seed=recipe.seed,
     )
 

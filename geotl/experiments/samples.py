@@ -7,7 +7,6 @@ import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
@@ -18,6 +17,7 @@ from geotl.data.chips import ChipRules, Placement, draw_windows, place_chips
 from geotl.data.footprints import Footprints, locate, need_positions
 from geotl.data.labels import read_any
 from geotl.data.manifest import index_tiles, read_synthetic
+from geotl.data.read_tile import TileReading
 from geotl.data.spatial_splits import Variogram, variogram
 from geotl.data.tile_array import Pack, fingerprint, pack
 from geotl.data.tiles import TileIndex
@@ -332,9 +332,8 @@ def read_tiles(recipe: Recipe, sensor: Sensor, say: Log, *, quiet: bool) -> tupl
         made = read_synthetic(data.synthetic, index.classes, sensor)
         index = replace(index, tiles=(*index.tiles, *made))
         say(f"{data.synthetic}: {len(made)} synthetic tiles, which are learnt from alone")
-    names = ("bands", "file_bands", "tile_px", "fit")
-    options: dict[str, Any] = {name: getattr(data, name) for name in names}
-    folder = cache_folder() / "packs" / fingerprint(index, sensor, **options)[:32]
+    reading = TileReading(data.bands, data.file_bands, data.tile_px, data.fit)
+    folder = cache_folder() / "packs" / fingerprint(index, sensor, reading)[:32]
     with ProgressLine(quiet=quiet) as line:
         told = line.counter("reading tiles")
-        return index, pack(index, sensor, folder=folder, progress=told, **options)
+        return index, pack(index, sensor, reading, folder=folder, progress=told)

@@ -23,6 +23,9 @@ from geotl.models.model_file import ModelFile
 
 PASSPORT_FILE = "geotl.json"
 _WRITTEN_BY_ITSELF = ("version", ".data/version", ".data/serialization_id")
+Precision = Literal["float32", "float16", "int8"]
+BATCHES = (1, 7)
+ROUNDINGS = 4 * float(np.finfo(np.float32).eps)  # of the largest logit, which no runtime avoids
 
 
 def exported(module: Deployed, tiles: Tensor) -> torch.export.ExportedProgram:
@@ -123,11 +126,6 @@ def running(module: Callable[[Tensor], tuple[Tensor, Tensor]]) -> Runner:
         return chances.numpy(), logits.numpy()
 
     return run
-
-
-Precision = Literal["float32", "float16", "int8"]
-BATCHES = (1, 7)
-ROUNDINGS = 4 * float(np.finfo(np.float32).eps)  # of the largest logit, which no runtime avoids
 
 
 @dataclass(frozen=True)

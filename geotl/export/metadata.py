@@ -28,6 +28,7 @@ _START = f"(?:{_FILE}|{_HOME}|{_DRIVE}|{_SHARE}|{_ROOT})"
 _STEP = r"[^\s/\\'\"<>|:;,()\[\]{}]+"
 _INSIDE = re.compile(rf"{_START}(?:{_STEP}[/\\]+)+({_STEP})?")
 _WHOLE = re.compile(rf"{_START}[^\n:]*")
+TOLD = ("metrics", "versions")  # of a model's notes: what maps tell of it
 
 
 def without_folders(text: str) -> str:
@@ -75,9 +76,6 @@ def shareable_recipe(text: str) -> str:
     """
     told, faults = parse(text)
     return without_folders(text) if faults or told is None else write(shareable(told))
-
-
-TOLD = ("metrics", "versions")  # of a model's notes: what maps tell of it
 
 
 def passport(model: ModelFile, *, views: int, precision: str) -> dict[str, Any]:

@@ -36,6 +36,8 @@ SCORES = {
     "kappa": "kappa",
     "macro_f1": "macro F1",
 }
+UNSTATED = "not stated; ask"
+_WEAK_F1, _FEW = 0.5, 30
 
 
 def front_matter(model: ModelFile, licence: str | None) -> dict[str, Any]:
@@ -99,10 +101,6 @@ def _result(recipe: Mapping[str, Any], accuracy: Accuracy) -> dict[str, Any]:
         "dataset": {"type": data, "name": data, "split": f"held out ({accuracy.split})"},
         "metrics": metrics,
     }
-
-
-UNSTATED = "not stated; ask"
-_WEAK_F1, _FEW = 0.5, 30
 
 
 @dataclass(frozen=True)

@@ -35,6 +35,13 @@ from geotl.models.model_file import ModelFile
 TILE_PX, WINDOWS = 512, 4  # a tile is so large unless told otherwise, or so many windows
 NO_DATA = "no data"
 MOST_CLASSES = 254  # beside "no data"; the plugin's image of classes is uint8
+PER_UNIT = 255.0  # what comes in was divided by it
+SLACK = 1e-6  # of a nodata value: division and product in float32 move it by 1.2e-7
+AT_ONCE_PX = 1 << 20  # pixels of windows, as the network sees them, that are computed at once
+MOST_PARTS = 64  # the network stands so often in the graph
+OUTPUT = "probabilities"
+MIN_VALID = 0.5  # of a window's pixels, as in `geotl map`
+TOLERANCE = 1e-4  # of probabilities
 
 
 @dataclass(frozen=True)
@@ -164,12 +171,6 @@ def metadata(
     return {key: json.dumps(value) for key, value in told.items()}
 
 
-PER_UNIT = 255.0  # what comes in was divided by it
-SLACK = 1e-6  # of a nodata value: division and product in float32 move it by 1.2e-7
-AT_ONCE_PX = 1 << 20  # pixels of windows, as the network sees them, that are computed at once
-MOST_PARTS = 64  # the network stands so often in the graph
-
-
 class PixelGraph(nn.Module):
     """Pixels / 255 float32 [1,C,S,S] to probabilities [1,1+K,S,S], channel 0 "no data".
 
@@ -232,11 +233,6 @@ class PixelGraph(nn.Module):
         windows = across[:, self.place].permute(1, 3, 0, 2, 4).flatten(0, 1)
         parts = torch.split(windows, self.at_once)
         return torch.cat([torch.softmax(self.single.of_standard(p), dim=1) for p in parts])
-
-
-OUTPUT = "probabilities"
-MIN_VALID = 0.5  # of a window's pixels, as in `geotl map`
-TOLERANCE = 1e-4  # of probabilities
 
 
 @dataclass(frozen=True)

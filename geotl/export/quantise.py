@@ -21,6 +21,8 @@ from geotl.inference.onnx_model import Runner
 from geotl.models.model_file import Contract
 
 LAYERS = ("Conv", "Relu")  # a rectifier after a convolution becomes part of its rounding
+MOST_CALIBRATING, BATCH = 256, 4
+_Z = 1.96
 
 
 def quantise(full: Path, path: Path, batches: Iterable[Float32s]) -> None:
@@ -74,10 +76,6 @@ def _without_advice() -> Iterator[None]:
         yield
     finally:
         root.removeFilter(other)
-
-
-MOST_CALIBRATING, BATCH = 256, 4
-_Z = 1.96
 
 
 @dataclass(frozen=True)

@@ -12,9 +12,12 @@ from typing import Any
 from urllib.parse import quote
 
 from geotl.errors import ModelError, OutputError
+from geotl.inference.onnx_file import read_passport
 from geotl.io.files import sha256_of
 
 _PASSPORT = "geotl.json"  # as `graphs` names it inside the archives of torch
+_BYTES = "application/octet-stream"
+_RUNS = ("mlm:model", "mlm:compiled", "model", "data")
 
 
 @dataclass(frozen=True)
@@ -63,8 +66,6 @@ class _Sort:
     more: Mapping[str, Any] = field(default_factory=dict)
 
 
-_BYTES = "application/octet-stream"
-_RUNS = ("mlm:model", "mlm:compiled", "model", "data")
 _SORTS = {
     ".safetensors": _Sort(
         "model",
@@ -191,8 +192,6 @@ def _passport_in(path: Path) -> Mapping[str, Any]:
         ModelError: nothing.
     """
     if path.suffix.lower() == ".onnx":
-        from geotl.inference.onnx_file import read_passport
-
         return read_passport(path)
     if path.suffix.lower() == ".safetensors":
         raise ModelError(f"{path}: a second model; an item describes one, with its exports")

@@ -27,6 +27,8 @@ _MSI_LEVEL = re.compile(r"MTD_MSI(L1C|L2A)", re.IGNORECASE)
 _PRODUCT_ID = re.compile(r'LANDSAT_PRODUCT_ID\s*=\s*"(\w{20,60})"')
 _DATE = re.compile(r"(?<!\d)(\d{4})(-?)(\d{2})\2(\d{2})(?=T\d{4}|\D|$)")
 _METADATA_BYTES = 1 << 20
+_METADATA = ("MTD_MSI*.xml", "*_MTL.txt")
+_ABOVE = 4  # folders between a band's file and its SAFE
 
 
 @dataclass(frozen=True)
@@ -183,10 +185,6 @@ def _is_date(text: str) -> bool:
     except ValueError:
         return False
     return True
-
-
-_METADATA = ("MTD_MSI*.xml", "*_MTL.txt")
-_ABOVE = 4  # folders between a band's file and its SAFE
 
 
 def scene_folder(path: Path) -> tuple[Path, list[Path]]:

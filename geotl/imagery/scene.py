@@ -22,6 +22,9 @@ from geotl.imagery.windows import Axis, Window, align, resample
 from geotl.io.images import NOWHERE, WindowReader, check_numbers
 from geotl.io.raster import Grid, gdal_settings
 
+MaskChoice = Literal["auto"] | Path | str | None
+_DRIFT = 1e-3  # of a pixel, over the whole image: what a transform's decimals leave open
+
 
 @dataclass(frozen=True)
 class BandLayer:
@@ -86,10 +89,6 @@ class Stack:
         """Let go of open files; reading again opens them anew."""
         for layer in self.layers:
             layer.close()
-
-
-MaskChoice = Literal["auto"] | Path | str | None
-_DRIFT = 1e-3  # of a pixel, over the whole image: what a transform's decimals leave open
 
 
 class PixelSource(Protocol):

@@ -15,6 +15,9 @@ from geotl.errors import DataError
 from geotl.imagery.sensors import Sensor
 from geotl.io.raster import Grid
 
+_ROUNDING = 1e-6  # of a pixel: what a transform's decimals leave open
+_DISAGREE = "they do not cover the same ground; put the files of one tile in its folder"
+
 
 @dataclass(frozen=True, order=True)
 class Window:
@@ -115,9 +118,6 @@ class Imagery(Protocol):
     def cloudy(self, window: Window) -> Bools:
         """Which pixels [h,w] the scene's own mask calls cloud, shadow or the like."""
         ...
-
-
-_ROUNDING = 1e-6  # of a pixel: what a transform's decimals leave open
 
 
 @dataclass(frozen=True)
@@ -251,9 +251,6 @@ def resample(
     if data.dtype.kind in "iu":
         value = np.rint(value)
     return value.astype(data.dtype), seen
-
-
-_DISAGREE = "they do not cover the same ground; put the files of one tile in its folder"
 
 
 def _between(image: Float64s, rows: Axis, columns: Axis) -> Float64s:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import astuple, dataclass
 from pathlib import Path
 
 import numpy as np
@@ -22,6 +22,7 @@ from geotl.imagery.windows import Imagery, Window
 from geotl.inference.applicability import Applicability, area_of_applicability
 from geotl.inference.candidates import (
     Candidates,
+    Looked,
     candidates,
     choose,
     empty,
@@ -33,6 +34,7 @@ from geotl.io.vector import transformed, write_features
 from geotl.models.model_file import ModelFile
 
 OFF = 0.2  # share by which a scene's pixels may differ from the training tiles'
+POOL = 10  # times as many uncertain windows as are wanted, of which the diverse are chosen
 
 
 def training_ground(model: ModelFile) -> Shapes:
@@ -94,7 +96,49 @@ def _systems(model: ModelFile) -> list[str | None]:
     return list(crs) if crs else [None] * len(model.companions.footprints)
 
 
-POOL = 10  # times as many uncertain windows as are wanted, of which the diverse are chosen
+@dataclass(frozen=True)
+class SuggestOptions:
+    """How windows to label next are looked for.
+
+    Attributes:
+        step_px: of the lattice of windows; None for the tile's side.
+        outside: allow windows outside the area of applicability, after those inside.
+        seed: of the order among equals.
+    """
+
+    step_px: int | None = None
+    outside: bool = False
+    seed: int = 0
+
+
+DEFAULTS = SuggestOptions()
+
+
+@dataclass(frozen=True)
+class WindowCounts:
+    """How many windows were looked at, and what became of them.
+
+    Attributes:
+        windows: in all.
+        taken: on labelled ground.
+        unseen: cloudy or without data.
+        inside: in the area of applicability, of those neither taken nor unseen.
+    """
+
+    windows: int = 0
+    taken: int = 0
+    unseen: int = 0
+    inside: int = 0
+
+    def __add__(self, other: WindowCounts) -> WindowCounts:
+        """The windows of both."""
+        pairs = zip(astuple(self), astuple(other), strict=True)
+        return WindowCounts(*(mine + theirs for mine, theirs in pairs))
+
+    @property
+    def free(self) -> int:
+        """Windows that could be labelled, inside the area of applicability or not."""
+        return self.windows - self.taken - self.unseen
 
 
 @dataclass(frozen=True)
@@ -109,9 +153,10 @@ class Suggestions:
         entropy: normalised, 0 to 1.
         dissimilarity: index of each; the area of applicability ends at `threshold`.
         scenes: the scene's name of each.
-        counts: windows looked at, taken, unseen and inside.
+        counts: of the windows looked at.
         threshold: of the dissimilarity.
         wanted: how many were asked for.
+        outside: whether windows outside the area of applicability were allowed.
         notes: what a reader should be told, one line each.
     """
 
@@ -122,9 +167,10 @@ class Suggestions:
     entropy: tuple[float, ...]
     dissimilarity: tuple[float, ...]
     scenes: tuple[str, ...]
-    counts: Counter[str]
+    counts: WindowCounts
     threshold: float
     wanted: int
+    outside: bool
     notes: tuple[str, ...] = ()
 
     def __len__(self) -> int:
@@ -133,16 +179,16 @@ class Suggestions:
 
     def lines(self) -> list[str]:
         """What was looked at and what is suggested, in printed lines."""
-        seen = self.counts["windows"] - self.counts["taken"] - self.counts["unseen"]
+        counts = self.counts
         said = [
             *self.notes,
-            f"{self.counts['windows']:,} windows looked at: {self.counts['taken']:,} on labelled "
-            f"ground, {self.counts['unseen']:,} cloudy or without data; of the other {seen:,}, "
-            f"{self.counts['inside']:,} inside the area of applicability (dissimilarity up to "
+            f"{counts.windows:,} windows looked at: {counts.taken:,} on labelled ground, "
+            f"{counts.unseen:,} cloudy or without data; of the other {counts.free:,}, "
+            f"{counts.inside:,} inside the area of applicability (dissimilarity up to "
             f"{self.threshold:.2f})",
         ]
         if len(self) < self.wanted:
-            out = "" if self.counts["outside allowed"] else "; --outside allows others"
+            out = "" if self.outside else "; --outside allows others"
             said.append(
                 f"fewer than the {self.wanted} wanted: {len(self)} lie there without sharing "
                 f"ground{out}"
@@ -197,11 +243,9 @@ def suggest(
     model: ModelFile,
     scenes: Sequence[Imagery],
     n: int,
+    options: SuggestOptions = DEFAULTS,
     *,
     labels: Labels | None = None,
-    step_px: int | None = None,
-    outside: bool = False,
-    seed: int = 0,
     progress: Progress | None = None,
 ) -> Suggestions:
     """Choose up to n windows of the model's tile size to label next.
@@ -212,10 +256,8 @@ def suggest(
         model: that is to get more labels.
         scenes: to look through, with the model's bands.
         n: how many are wanted.
+        options: how they are looked for.
         labels: what is labelled already, beside the model's training tiles.
-        step_px: of the lattice of windows; None for the tile's side.
-        outside: allow windows outside the area of applicability, after those inside.
-        seed: of the order among equals.
         progress: called with blocks done and blocks in all.
 
     Raises:
@@ -226,14 +268,14 @@ def suggest(
         raise DataError(f"-n: given {n}; allowed: at least 1")
     held = model.companions
     area = area_of_applicability(held.features, held.folds)
-    rules = ChipRules(model.contract.tile_px, step_px=step_px)
+    rules = ChipRules(model.contract.tile_px, step_px=options.step_px)
     ground = training_ground(model)
     known = label_shapes(labels, scenes, rules.chip_px) if labels else []
     occupied = [Occupied(scene.grid, [*ground, *known]) for scene in scenes]
-    pool = _Pool(area, len(model.contract.classes), n * POOL * _overlap(rules), outside=outside)
+    most = n * POOL * _overlap(rules)
+    pool = _Pool(area, len(model.contract.classes), most, outside=options.outside)
     for looked in candidates(model, scenes, occupied, rules, progress=progress):
-        pool.counts.update(windows=looked.windows, taken=looked.taken, unseen=looked.unseen)
-        pool.add(looked.found)
+        pool.add(looked)
     if not len(pool.found):
         raise DataError(_nothing(pool.counts, rules, scenes))
     boxes = in_metres(*_ground(pool.found, scenes, rules))
@@ -245,7 +287,7 @@ def suggest(
         boxes,
         index <= area.threshold,
         n=n,
-        seed=seed,
+        seed=options.seed,
     )
     notes = [*unknown_ground(model, ground), *resolution_notes(model, scenes)]
     return _told(model, scenes, pool, rows, wanted=n, notes=notes)
@@ -296,13 +338,14 @@ class _Pool:
         self.area, self.most, self.outside = area, most, outside
         self.found = empty(area.features.shape[1], classes)
         self.index = np.zeros(0)
-        self.counts: Counter[str] = Counter({"outside allowed": int(outside)})
+        self.counts = WindowCounts()
 
-    def add(self, found: Candidates) -> None:
+    def add(self, looked: Looked) -> None:
         """Take in a block's, and let go of the less uncertain beyond the pool's size."""
+        found = looked.found
         index = self.area.index(found.features)
         inside = index <= self.area.threshold
-        self.counts["inside"] += int(inside.sum())
+        self.counts += WindowCounts(looked.windows, looked.taken, looked.unseen, int(inside.sum()))
         if not self.outside:
             found, index = found.rows(inside), index[inside]
         found = Candidates.joined([self.found, found])
@@ -358,24 +401,24 @@ def _told(
         counts=pool.counts,
         threshold=pool.area.threshold,
         wanted=wanted,
+        outside=pool.outside,
         notes=tuple(notes),
     )
 
 
-def _nothing(counts: Counter[str], rules: ChipRules, scenes: Sequence[Imagery]) -> str:
+def _nothing(counts: WindowCounts, rules: ChipRules, scenes: Sequence[Imagery]) -> str:
     """Why there is no suggestion."""
-    size, seen = rules.chip_px, counts["windows"] - counts["taken"] - counts["unseen"]
-    names = ", ".join(scene.name for scene in scenes)
-    if not counts["windows"]:
+    size, names = rules.chip_px, ", ".join(scene.name for scene in scenes)
+    if not counts.windows:
         return f"{names}: smaller than the model's tiles of {size} px; give a larger scene"
-    if not seen:
+    if not counts.free:
         return (
-            f"{names}: of {counts['windows']} windows {counts['taken']} lie on labelled ground "
-            f"and {counts['unseen']} are cloudy or without data: none is left; give another "
+            f"{names}: of {counts.windows} windows {counts.taken} lie on labelled ground "
+            f"and {counts.unseen} are cloudy or without data: none is left; give another "
             "scene, or a smaller --step"
         )
     return (
-        f"{names}: none of {seen} windows lies in the model's area of applicability: the scene is "
-        "unlike its training tiles (another season, sensor or resolution?); --outside suggests "
-        "windows all the same"
+        f"{names}: none of {counts.free} windows lies in the model's area of applicability: the "
+        "scene is unlike its training tiles (another season, sensor or resolution?); --outside "
+        "suggests windows all the same"
     )

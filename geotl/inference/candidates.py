@@ -25,6 +25,8 @@ from geotl.models.device import Precision, autocast, choose_device
 from geotl.models.model_file import ModelFile
 
 BATCH = 64  # windows that the network sees together
+Block = tuple[NDArray[Any], Bools, Bools]  # pixels, valid, cloudy
+_SLACK = 1e-6  # of a window's side: neighbours whose edges meet are apart
 
 
 @dataclass(frozen=True)
@@ -111,9 +113,6 @@ def candidates(
             progress(done + 1, len(blocks))
 
 
-Block = tuple[NDArray[Any], Bools, Bools]  # pixels, valid, cloudy
-
-
 def _read(scenes: Sequence[Imagery], at: tuple[int, Window]) -> Block:
     number, block = at
     return *scenes[number].read(block), scenes[number].cloudy(block)
@@ -198,9 +197,6 @@ def look(
         logits = network.classify(features)
     chances = softmax(logits.double().cpu().numpy(), float(network.temperature))
     return features.cpu().numpy(), chances
-
-
-_SLACK = 1e-6  # of a window's side: neighbours whose edges meet are apart
 
 
 def normalised_entropy(chances: Floats) -> Float64s:

@@ -1,8 +1,8 @@
 """ONNX files of geotl: their passport, the hash they are sealed with, and what refuses them.
 
-The only place that imports onnxruntime; a passport is read without any library, so that either
-engine is enough on a machine that serves. Opset 18 with IR version 9 is what onnxruntime 1.17 still
-reads (QGIS's Deepness pins it).
+Onnxruntime is imported here alone, but for its quantiser in `export.quantise`; a passport is read
+without any library, so that either engine is enough on a machine that serves. Opset 18 with IR
+version 9 is what onnxruntime 1.17 still reads (QGIS's Deepness pins it).
 """
 
 from __future__ import annotations

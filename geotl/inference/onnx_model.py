@@ -38,6 +38,7 @@ Runner = Callable[
     [Float32s], tuple[Float32s, Float32s]
 ]  # tiles [N,C,S,S] to probabilities and logits
 _EXTRA = {"onnxruntime": "geotl[onnx]", "openvino": "geotl[openvino]"}
+BATCH = 128  # tiles times views that go through the network at once
 
 
 def is_exported(path: Path) -> bool:
@@ -140,9 +141,6 @@ def _installed(engine: EngineName) -> bool:
     return importlib.util.find_spec(engine) is not None
 
 
-BATCH = 128  # tiles times views that go through the network at once
-
-
 @dataclass(frozen=True)
 class ServedSweep:
     """How an exported file looks at windows: each by itself, as it was exported.
@@ -166,6 +164,7 @@ class ServedSweep:
     engine: str
     mode: Mode = "exact"
     area: Applicability | None = None
+    dense: None = None
     device: str = "cpu"
 
     @property
@@ -189,7 +188,7 @@ class ServedSweep:
         return chances, logits
 
     def look(self, image: Float32s, rows: Int64s, cols: Int64s, step: int) -> Said:
-        """What the file says of windows of a block [C,H,W]; see `sliding_window.look`."""
+        """What the file says of windows of a block [C,H,W]; see `WindowPredictor.look`."""
         parts = [self.runner(windows)[0] for windows in self._windows(image, rows, cols)]
         shape = len(rows), len(cols)
         return Said(np.concatenate(parts).reshape(*shape, -1), np.zeros(shape, np.float32))

@@ -80,6 +80,11 @@ class Sweep:
         """What runs the network, with its version."""
         return f"torch {torch.__version__}"
 
+    @property
+    def dense(self) -> Sweep | None:
+        """Itself: a network can run once over a whole block."""
+        return self
+
     def look(self, image: Float32s, rows: Int64s, cols: Int64s, step: int) -> Said:
         """What the network says of windows of a block; see `look`."""
         return look(self, self.on_device(image), rows, cols, step)
@@ -106,12 +111,26 @@ class DenseError(DataError):
         self.needs = needs
 
 
-class Looker(Protocol):
-    """Whatever looks at the windows of a block: `Sweep`, or an exported file (`onnx_model`)."""
+class WindowPredictor(Protocol):
+    """Whatever predicts the classes of the windows of a block of a scene.
 
-    @property
-    def px(self) -> int:
-        """Side of a window in pixels."""
+    Mapping reads a block, fills its invalid pixels with `fill`, asks `look` for the windows in it
+    and writes what comes back; it knows nothing else of a model. Two there are: `Sweep`, a torch
+    network, and `onnx_model.ServedSweep`, an exported file.
+
+    Another kind of model, such as a forest over the bands of single pixels, provides:
+
+    - `look`, which gives calibrated probabilities of its windows, where a pixel is a window whose
+      side and step are 1, and an index of 0 where it measures no dissimilarity;
+    - `classes` and `fill`, as many as its contract has classes and bands;
+    - `views` of 1, `mode` "exact", `area` None and `dense` None, unless it turns windows,
+      measures dissimilarity or runs over a whole block;
+    - `precision`, `device` and `engine`, which are part of what a map's pixels depend on: other
+      words make an interrupted map begin again.
+
+    The same block must give the same answer whenever it is asked, or a map that was interrupted
+    would differ from one that was not.
+    """
 
     @property
     def views(self) -> int:
@@ -119,7 +138,11 @@ class Looker(Protocol):
 
     @property
     def mode(self) -> Mode:
-        """Each window by itself, or all at once."""
+        """Each window by itself, or all at once, for which blocks have surroundings."""
+
+    @property
+    def dense(self) -> Sweep | None:
+        """The network that can also look at all windows at once; None where none is at hand."""
 
     @property
     def area(self) -> Applicability | None:
@@ -146,7 +169,17 @@ class Looker(Protocol):
         """What runs the network, with its version."""
 
     def look(self, image: Float32s, rows: Int64s, cols: Int64s, step: int) -> Said:
-        """What the network says of windows of a block [C,H,W]; see `look`."""
+        """Predict the windows at some rows and columns of a block.
+
+        Args:
+            image: raw pixels [C,H,W] in the model's own digital numbers, invalid ones filled.
+            rows: first pixel row [r] of each row of windows in the block, ascending.
+            cols: first pixel column [q] of each column of windows, ascending.
+            step: pixels between windows on the step; the last of a scene may lie off it.
+
+        Returns:
+            Probabilities [r,q,K] and dissimilarity index [r,q].
+        """
 
 
 @torch.inference_mode()

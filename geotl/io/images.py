@@ -22,7 +22,8 @@ from geotl.io.raster import Grid, Raster, RasterInfo, gdal, info_of, opened, pix
 
 ARRAYS = frozenset({".npy"})
 SUFFIXES = frozenset({".tif", ".tiff", ".jpg", ".jpeg", ".png", ".jp2", ".j2k"}) | ARRAYS
-_NOWHERE = (1.0, 0.0, 0.0, 0.0, 1.0, 0.0)
+_IDLE = 128  # data sets kept open while nobody reads them: a scene of 13 files, several threads
+NOWHERE = (1.0, 0.0, 0.0, 0.0, 1.0, 0.0)  # GDAL's answer for a file that tells no position
 
 
 def describe(path: Path, *, band_count: int | None = None) -> RasterInfo:
@@ -133,7 +134,7 @@ def _reason(error: Exception) -> str:
 
 
 def _grid(data: NDArray[Any]) -> Grid:
-    return Grid(None, _NOWHERE, data.shape[1], data.shape[2])
+    return Grid(None, NOWHERE, data.shape[1], data.shape[2])
 
 
 def check_numbers(path: Path, dtype: np.dtype[Any]) -> None:
@@ -144,10 +145,6 @@ def check_numbers(path: Path, dtype: np.dtype[Any]) -> None:
     """
     if dtype.kind not in "iuf":
         raise DataError(f"{path}: pixels of type {dtype}; allowed: integers and floats")
-
-
-_IDLE = 128  # data sets kept open while nobody reads them: a scene of 13 files, several threads
-NOWHERE = (1.0, 0.0, 0.0, 0.0, 1.0, 0.0)  # GDAL's answer for a file that tells no position
 
 
 class WindowReader:

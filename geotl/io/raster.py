@@ -28,6 +28,27 @@ from geotl.errors import DataError
 from geotl.io.files import whole_file
 from geotl.io.integrity import check_jpeg2000, check_png
 
+NamesFrom = Literal["descriptions", "colours", "none"]
+# libjpeg only warns of a file cut short and leaves the rest grey: here that is an error.
+# A VRT may hold Python code: it is never run.
+_GDAL: dict[str, Any] = {"GDAL_ERROR_ON_LIBJPEG_WARNING": "TRUE", "GDAL_VRT_ENABLE_PYTHON": "NO"}
+if "GDAL_CACHEMAX" not in os.environ:  # bytes of decoded blocks: a row of a product's inner tiles
+    _GDAL["GDAL_CACHEMAX"] = 256 << 20
+_INSIDE = threading.local()
+_PICTURES = ("JPEG", "PNG", "GIF", "WEBP")
+_PALETTED = ("PNG", "GIF")
+_JPEG2000 = (".jp2", ".j2k")
+_ACQUIRED_TAGS = (
+    "acquired",
+    "acquisition_date",
+    "acquisitiondatetime",
+    "date_acquired",
+    "sensing_time",
+    "datetime",
+    "exif_datetimeoriginal",
+    "tifftag_datetime",
+)
+
 
 def pixels(
     source: Any,
@@ -96,29 +117,6 @@ def _through_palette(
     colours = table[indices]
     seen = valid & (colours[..., 3] > 0)
     return np.moveaxis(colours[..., :3], -1, 0).copy(), np.repeat(seen[None], 3, axis=0)
-
-
-NamesFrom = Literal["descriptions", "colours", "none"]
-
-# libjpeg only warns of a file cut short and leaves the rest grey: here that is an error.
-# A VRT may hold Python code: it is never run.
-_GDAL: dict[str, Any] = {"GDAL_ERROR_ON_LIBJPEG_WARNING": "TRUE", "GDAL_VRT_ENABLE_PYTHON": "NO"}
-if "GDAL_CACHEMAX" not in os.environ:  # bytes of decoded blocks: a row of a product's inner tiles
-    _GDAL["GDAL_CACHEMAX"] = 256 << 20
-_INSIDE = threading.local()
-_PICTURES = ("JPEG", "PNG", "GIF", "WEBP")
-_PALETTED = ("PNG", "GIF")
-_JPEG2000 = (".jp2", ".j2k")
-_ACQUIRED_TAGS = (
-    "acquired",
-    "acquisition_date",
-    "acquisitiondatetime",
-    "date_acquired",
-    "sensing_time",
-    "datetime",
-    "exif_datetimeoriginal",
-    "tifftag_datetime",
-)
 
 
 @dataclass(frozen=True)

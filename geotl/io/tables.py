@@ -22,6 +22,7 @@ GEOJSON_SUFFIXES = frozenset({".geojson", ".json"})
 _MOST_FAULTS = 20
 _REAL = ("", "0", "false", "no")  # what a column "synthetic" says of a real tile
 _DEGREES = "EPSG:4326"  # what GeoJSON without a word on it is in (RFC 7946)
+Found = tuple[int, Mapping[str, str], tuple[float, float] | None, str | None]
 
 
 @dataclass(frozen=True)
@@ -98,9 +99,6 @@ def read_table(path: Path, faults: Faults) -> list[TableRow]:
             made = cells.get("synthetic", "").lower() not in _REAL
             rows.append(TableRow(line, name, **told, centre=centre, crs=crs, synthetic=made))
     return rows
-
-
-Found = tuple[int, Mapping[str, str], tuple[float, float] | None, str | None]
 
 
 def csv_rows(text: str, path: Path) -> tuple[list[str], Iterator[tuple[int, dict[str, str]]]]:

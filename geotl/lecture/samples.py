@@ -14,6 +14,7 @@ import torch
 
 from geotl.arrays import Float64s, Int64s
 from geotl.data.manifest import index_tiles
+from geotl.data.read_tile import TileReading
 from geotl.data.spatial_splits import draw_from
 from geotl.data.splits import by_units, numbered
 from geotl.data.tile_array import fingerprint, pack, statistics
@@ -26,6 +27,7 @@ from geotl.lecture.figures import MeanChange, Series
 from geotl.lecture.recipes import Drawn, Trained
 from geotl.models.classifier import FeatureSpec, Normalise, TileClassifier
 from geotl.models.registry import build_backbone
+from geotl.models.weight_loading import InitialWeights
 from geotl.training.augment import Augmentation
 from geotl.training.learner import History, Tiles, TrainSettings, fit
 from geotl.training.strategies import predict_rows
@@ -48,8 +50,8 @@ def sample(region: str, bands: tuple[str, ...]) -> TileSamples:
         say=lambda _: None,
     )
     names = sensor.canonical(bands)
-    folder = cache_folder() / "packs" / fingerprint(index, sensor, bands=names)[:32]
-    return TileSamples(index, sensor, pack(index, sensor, bands=names, folder=folder))
+    folder = cache_folder() / "packs" / fingerprint(index, sensor, TileReading(names))[:32]
+    return TileSamples(index, sensor, pack(index, sensor, TileReading(names), folder=folder))
 
 
 def draw(numbers: Drawn, number: int, *, shots: int | None = None) -> Draw:
@@ -97,7 +99,7 @@ def network(
         numbers.backbone,
         bands,
         source.sensor.wavelengths(bands),
-        weights=weights,
+        initial=InitialWeights(weights),
         cut_after=numbers.cut_after,
         seed=seed,
     )

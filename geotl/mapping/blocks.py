@@ -15,9 +15,9 @@ from geotl.arrays import Bools, Float32s, Float64s, Int64s, Pixels
 from geotl.console import Progress
 from geotl.imagery.sensors import Sensor, rescaled
 from geotl.imagery.windows import Imagery, Window
-from geotl.inference.sliding_window import HALO_PX, Looker
+from geotl.inference.sliding_window import HALO_PX, WindowPredictor
 from geotl.inference.window_grid import WindowGrid
-from geotl.mapping.window_store import FULL, Sheet, open_sheet
+from geotl.mapping.window_store import FULL, Sheet, SheetLayout, open_sheet
 
 AHEAD = 2  # blocks read before they are needed
 
@@ -43,7 +43,7 @@ class SweepPlan:
 
     Attributes:
         grid: windows and cells over the scene.
-        sweep: how windows are looked at.
+        sweep: predicts the windows of a block.
         sensor: whose digital numbers the network takes.
         block_px: side of the blocks in pixels; at least a window.
         min_valid: least share of a window's pixels that are valid in every band.
@@ -52,7 +52,7 @@ class SweepPlan:
     """
 
     grid: WindowGrid
-    sweep: Looker
+    sweep: WindowPredictor
     sensor: Sensor
     block_px: int
     min_valid: float
@@ -112,10 +112,7 @@ def sweep_scene(
     """
     grid, parts = plan.grid, blocks_of(plan.grid, plan.block_px)
     thumb = plan.thumb
-    sheet = open_sheet(
-        folder,
-        key,
-        note,
+    layout = SheetLayout(
         windows=(len(grid.rows), len(grid.cols)),
         cells=grid.cells,
         classes=plan.sweep.classes,
@@ -123,6 +120,7 @@ def sweep_scene(
         blocks=len(parts),
         picture=None if thumb is None else ((len(thumb.bands), *thumb.shape), scene.dtype),
     )
+    sheet = open_sheet(folder, key, note, layout)
     left = [n for n in range(len(parts)) if not sheet.done[n]]
     for n, pixels in _read_ahead(plan, scene, parts, left):
         if pixels is not None:

@@ -20,34 +20,15 @@ from geotl.evaluation.class_map import open_map
 from geotl.imagery.products import beside
 from geotl.imagery.scene import Scene, open_bands, open_scene
 from geotl.imagery.scene_list import Entry, band_set, only_file
-from geotl.imagery.sensors import Sensor, get_sensor
+from geotl.imagery.sensors import Sensor
 from geotl.inference.onnx_model import Mapper, engine_for, open_predictor
 from geotl.io.files import sha256_of
 from geotl.mapping.plan import at_training_resolution, interest_in, open_for
 from geotl.mapping.provenance import MARK_TAG, file_states
 from geotl.mapping.run import Mapped, map_scene
-from geotl.mapping.task import MapOptions, outputs
+from geotl.mapping.task import AS_IT_IS, MapOptions, Reading, outputs
 
 Status = Literal["mapped", "kept", "skipped", "failed"]
-
-
-@dataclass(frozen=True)
-class Reading:
-    """How scenes are read.
-
-    Attributes:
-        sensor: name of the scenes', None for the model's.
-        mask: of clouds, as `scene.open_scene` takes it.
-        aoi: file of polygons: the part to map.
-        bbox: left, bottom, right, top of the part to map.
-        bbox_crs: the box's reference system, None for each scene's own.
-    """
-
-    sensor: str | None = None
-    mask: str | None = "auto"
-    aoi: Path | None = None
-    bbox: tuple[float, ...] | None = None
-    bbox_crs: str | None = None
 
 
 @dataclass(frozen=True)
@@ -58,7 +39,7 @@ class Job:
     model: Path
     out: Path
     options: MapOptions
-    reading: Reading = Reading()
+    reading: Reading = AS_IT_IS
     engine: str | None = None
 
 
@@ -81,15 +62,8 @@ def run_job(job: Job, *, quiet: bool, say: Log) -> Mapped:
     """
     changed = job.model.stat().st_mtime_ns if job.model.exists() else 0
     model = _model(job.model, job.engine, changed)
-    scene, reading = open_entry(model, job.entry, job.reading), job.reading
-    interest = interest_in(
-        scene,
-        model.contract.tile_px,
-        job.options,
-        aoi=reading.aoi,
-        bbox=reading.bbox,
-        bbox_crs=reading.bbox_crs,
-    )
+    scene = open_entry(model, job.entry, job.reading)
+    interest = interest_in(scene, model.contract.tile_px, job.options, job.reading)
     return map_scene(model, scene, job.out, job.options, interest=interest, quiet=quiet, say=say)
 
 
@@ -128,11 +102,9 @@ def open_entry(model: Mapper, entry: Entry, reading: Reading) -> Scene:
         DataError: a scene that cannot be used.
         BandError: bands missing.
     """
-    sensor = get_sensor(reading.sensor) if reading.sensor else None
-    own = sensor or model.contract.sensor
+    own = reading.sensor_or(model.contract.sensor)
     if not entry.assets:
-        scene = open_for(model, entry.path, sensor=sensor, mask=reading.mask)
-        return replace(scene, name=entry.name)
+        return replace(open_for(model, entry.path, reading), name=entry.name)
     with needed_by_model("a scene", own.name):
         scene = _of_assets(model, entry, reading, own)
     return at_training_resolution(model, scene)
@@ -168,7 +140,7 @@ def mark_of(job: Job) -> str:
         "engine": engine_for(job.model, job.engine),
         "files": [state[1:] for file in files for state in file_states(file)],
         "options": asdict(job.options) | dict.fromkeys(["overwrite", "force", "page", "mark"]),
-        "reading": asdict(job.reading) | {"aoi": sha256_of(aoi) if aoi else None},
+        "reading": asdict(job.reading) | {"aoi": sha256_of(Path(aoi)) if aoi else None},
     }
     text = json.dumps(told, sort_keys=True, default=str)
     return hashlib.sha256(text.encode()).hexdigest()

@@ -29,6 +29,10 @@ from geotl.mapping.window_store import FULL, Sheet
 
 Overviews = Literal["mode", "nearest", "average"]
 TILE_PX = 512
+NODATA = 255
+MOST_CLASSES = 254
+_CLASSES = 16  # up to so many, blocks of TILE_PX cells are drawn at once
+Shown = Callable[[Window], Bools]
 
 
 class ValueSum:
@@ -204,12 +208,6 @@ def _unwritten(path: Path, error: Exception) -> OutputError:
         f"{path}: could not be written ({reason}); free some space or write elsewhere; nothing "
         "that stood there before is lost"
     )
-
-
-NODATA = 255
-MOST_CLASSES = 254
-_CLASSES = 16  # up to so many, blocks of TILE_PX cells are drawn at once
-Shown = Callable[[Window], Bools]
 
 
 @dataclass(frozen=True)

@@ -26,6 +26,8 @@ from geotl.mapping.layers import Areas
 
 _PLACING = "placing.json"
 _BESIDE = ".aux.xml"
+LAYER = "classes"
+NOT_MAPPED = "(valid, not mapped)"
 
 
 def check_output(
@@ -93,9 +95,6 @@ def _placed(folder: Path) -> list[str]:
     except (OSError, ValueError):
         return []
     return [str(name) for name in told]
-
-
-LAYER = "classes"
 
 
 def write_polygons(
@@ -171,9 +170,6 @@ def _regions(stream: Any, smallest: int) -> tuple[NDArray[np.object_], list[int]
     shapes = np.empty(len(found), dtype=object)
     shapes[:] = [shape for shape, _ in found]
     return shapes, [value for _, value in found]
-
-
-NOT_MAPPED = "(valid, not mapped)"
 
 
 def areas_csv(areas: Areas, classes: Sequence[str]) -> str:

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import replace
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, replace
 from functools import partial
 from itertools import pairwise, product
 from pathlib import Path
@@ -18,17 +18,16 @@ from geotl.console import Log
 from geotl.data.footprints import in_metres
 from geotl.errors import DataError, needed_by_model
 from geotl.imagery.resampling import resampled
-from geotl.imagery.scene import MaskChoice, Scene, open_scene
-from geotl.imagery.sensors import Sensor
+from geotl.imagery.scene import Scene, open_scene
 from geotl.imagery.windows import Imagery
 from geotl.inference.applicability import Applicability, area_of_applicability
-from geotl.inference.dense_correction import Agreement, Sample, from_note, judged
+from geotl.inference.dense_correction import Agreement, Correction, Sample, from_note, judged
 from geotl.inference.onnx_model import Mapper, ServedModel
 from geotl.inference.sliding_window import (
     DenseError,
-    Looker,
     Mode,
     Sweep,
+    WindowPredictor,
     check_dense,
     classes_of,
     features_at,
@@ -36,8 +35,10 @@ from geotl.inference.sliding_window import (
 from geotl.io.raster import Grid
 from geotl.mapping.blocks import Block, SweepPlan, span_of, to_network, window_shares
 from geotl.mapping.task import (
+    AS_IT_IS,
     Interest,
     MapOptions,
+    Reading,
     Task,
     check_options,
     of_box,
@@ -49,6 +50,58 @@ from geotl.models.model_file import ModelFile
 
 EACH = 5  # rows and columns of windows in each of nine blocks that are looked at both ways
 LEAST_AGREEMENT = 0.95
+_SAME = 0.05  # of a pixel's side: resolutions that need no resampling
+
+
+@dataclass(frozen=True)
+class ModeChoice:
+    """How windows will be looked at, as `settled` chose it.
+
+    Attributes:
+        mode: exact or dense.
+        told: one line for people, or "".
+        agreement: how often both modes name a sampled window alike, with the correction; None
+            where it was not measured.
+        plain: the same without the correction.
+        windows: how many were sampled.
+        correction: of dense features; None for none.
+    """
+
+    mode: Mode
+    told: str = ""
+    agreement: float | None = None
+    plain: float | None = None
+    windows: int = 0
+    correction: Correction | None = None
+
+
+@dataclass(frozen=True)
+class SweepNote:
+    """What is noted when a sweep begins: its date, and how windows are looked at.
+
+    A run that goes on looks as it did before: what was chosen then is kept with the sheet.
+    """
+
+    date: str
+    choice: ModeChoice
+
+    def noted(self) -> dict[str, Any]:
+        """Plain values that come back exactly by `of`."""
+        correction = self.choice.correction
+        values = vars(self.choice) | {"correction": correction and correction.noted()}
+        return {"date": self.date, **values}
+
+    @classmethod
+    def of(cls, note: Mapping[str, Any]) -> SweepNote:
+        """The note that `noted` gave.
+
+        >>> note = SweepNote("2026-01-01", ModeChoice("dense", agreement=0.97, windows=225))
+        >>> SweepNote.of(note.noted()) == note
+        True
+        """
+        values = dict(note)
+        date, correction = values.pop("date"), from_note(values.pop("correction"))
+        return cls(date, ModeChoice(**values, correction=correction))
 
 
 def exact_plan(task: Task, say: Log) -> SweepPlan:
@@ -56,7 +109,7 @@ def exact_plan(task: Task, say: Log) -> SweepPlan:
     options = task.options
     return SweepPlan(
         task.grid,
-        _looker(task, say),
+        _predictor(task, say),
         task.model.contract.sensor,
         max(options.block_px, task.grid.px),
         options.min_valid,
@@ -64,7 +117,8 @@ def exact_plan(task: Task, say: Log) -> SweepPlan:
     )
 
 
-def _looker(task: Task, say: Log) -> Looker:
+def _predictor(task: Task, say: Log) -> WindowPredictor:
+    """What predicts the windows: the exported file, or the network, window by window."""
     model, options = task.model, task.options
     if isinstance(model, ServedModel):
         check_options(model, options)
@@ -74,42 +128,37 @@ def _looker(task: Task, say: Log) -> Looker:
     return Sweep(model.network, task.grid.px, task.views, "exact", area, precision)
 
 
-def settled(task: Task, plan: SweepPlan) -> dict[str, Any]:
-    """How windows will be looked at, in plain values to be kept with the sheet.
-
-    Returns:
-        mode; agreement and plain, how often both modes name a sampled window alike, with and
-        without the correction (None where not measured); windows, how many were sampled;
-        correction, as `Correction.noted` gives it, or None; told, one line for people or "".
+def settled(task: Task, plan: SweepPlan) -> ModeChoice:
+    """How windows will be looked at: exact, or dense where that goes and agrees with it.
 
     Raises:
         DataError: dense mode was asked for and does not go.
     """
-    asked, sweep = task.options.mode, plan.sweep
-    if asked == "exact" or not isinstance(sweep, Sweep):
-        return _settled("exact")
+    asked, sweep = task.options.mode, plan.sweep.dense
+    if asked == "exact" or sweep is None:
+        return ModeChoice("exact")
     try:
         check_dense(sweep.network, task.grid.px, task.grid.step)
     except DenseError as error:
         if asked == "dense":
             raise
-        return _settled("exact", told=f"exact mode (dense mode needs {error.needs})")
+        return ModeChoice("exact", f"exact mode (dense mode needs {error.needs})")
     sample = sample_of(plan, sweep, task.scene)
     if sample is None:
-        return _settled("dense")
+        return ModeChoice("dense")
     verdict = judged(sample, partial(classes_of, sweep))
     if asked == "auto" and verdict.agreement < LEAST_AGREEMENT:
         told = f"exact mode: {_words(verdict)}, fewer than {100 * LEAST_AGREEMENT:.0f} %"
-        return _settled("exact", verdict, told)
-    return _settled("dense", verdict, f"dense mode: {_words(verdict)}")
+        return _measured("exact", told, verdict)
+    return _measured("dense", f"dense mode: {_words(verdict)}", verdict)
 
 
-def planned(plan: SweepPlan, choice: Mapping[str, Any]) -> SweepPlan:
+def planned(plan: SweepPlan, choice: ModeChoice) -> SweepPlan:
     """The plan of exact mode as `settled` chose it to be."""
-    if not isinstance(plan.sweep, Sweep):
+    if plan.sweep.dense is None:
         return plan
-    correction = from_note(choice["correction"])
-    return replace(plan, sweep=replace(plan.sweep, mode=choice["mode"], correction=correction))
+    sweep = replace(plan.sweep.dense, mode=choice.mode, correction=choice.correction)
+    return replace(plan, sweep=sweep)
 
 
 def sample_of(plan: SweepPlan, sweep: Sweep, scene: Imagery) -> Sample | None:
@@ -141,16 +190,9 @@ def sample_of(plan: SweepPlan, sweep: Sweep, scene: Imagery) -> Sample | None:
     return Sample(torch.cat(found["dense"]), torch.cat(found["exact"]), np.concatenate(halves))
 
 
-def _settled(mode: Mode, verdict: Agreement | None = None, told: str = "") -> dict[str, Any]:
-    correction = verdict.correction if verdict and mode == "dense" else None
-    return {
-        "mode": mode,
-        "told": told,
-        "agreement": verdict and verdict.agreement,
-        "plain": verdict and verdict.plain,
-        "windows": verdict.windows if verdict else 0,
-        "correction": correction and correction.noted(),
-    }
+def _measured(mode: Mode, told: str, verdict: Agreement) -> ModeChoice:
+    correction = verdict.correction if mode == "dense" else None
+    return ModeChoice(mode, told, verdict.agreement, verdict.plain, verdict.windows, correction)
 
 
 def _words(verdict: Agreement) -> str:
@@ -207,29 +249,23 @@ def _runs(used: Int64s) -> list[slice]:
     return found
 
 
-_SAME = 0.05  # of a pixel's side: resolutions that need no resampling
-
-
-def open_for(
-    model: Mapper, path: str | Path, *, sensor: Sensor | None = None, mask: MaskChoice = "auto"
-) -> Scene:
+def open_for(model: Mapper, path: str | Path, reading: Reading = AS_IT_IS) -> Scene:
     """A scene in a model's bands, brought to the resolution of its training tiles if known.
 
     Args:
         model: whose contract the scene is to meet.
         path: a file or folder, as `scene.open_scene` takes it.
-        sensor: the scene's, None for the model's.
-        mask: as `scene.open_scene` takes it.
+        reading: its sensor, and the mask of clouds.
 
     Raises:
         DataError: a scene that cannot be used.
         BandError: bands missing.
     """
     contract = model.contract
-    file_bands = None if sensor else contract.file_bands
-    own = sensor or contract.sensor
+    file_bands = None if reading.sensor else contract.file_bands
+    own = reading.sensor_or(contract.sensor)
     with needed_by_model("a scene", own.name):
-        scene = open_scene(path, own, contract.bands, file_bands=file_bands, mask=mask)
+        scene = open_scene(path, own, contract.bands, file_bands=file_bands, mask=reading.mask)
     return at_training_resolution(model, scene)
 
 
@@ -245,37 +281,27 @@ def at_training_resolution(model: Mapper, scene: Scene) -> Scene:
     return scene if across == down == 1.0 else resampled(scene, coarser(grid, across, down))
 
 
-def interest_in(
-    scene: Imagery,
-    px: int,
-    options: MapOptions,
-    *,
-    aoi: str | Path | None = None,
-    bbox: Sequence[float] | None = None,
-    bbox_crs: str | None = None,
-) -> Interest | None:
+def interest_in(scene: Imagery, px: int, options: MapOptions, reading: Reading) -> Interest | None:
     """The part of a scene to map, None for all of it.
 
     Args:
         scene: the scene.
         px: side of the model's window.
         options: of the map, for its cells.
-        aoi: a file of polygons in any reference system.
-        bbox: left, bottom, right, top.
-        bbox_crs: the box's reference system, None for the scene's.
+        reading: its area of interest, a file of polygons or a box.
 
     Raises:
         DataError: both are given, or one that cannot be used.
         OutsideError: one that does not meet the scene.
     """
-    if aoi is None and bbox is None:
+    if reading.aoi is None and reading.bbox is None:
         return None
-    if aoi is not None and bbox is not None:
+    if reading.aoi is not None and reading.bbox is not None:
         raise DataError("--aoi and --bbox: give one of them")
     grid = window_grid(scene, px, options)
-    if aoi is not None:
-        return of_file(Path(aoi), grid, grid.on(scene.grid))
-    return of_box(bbox or (), bbox_crs, grid, grid.on(scene.grid))
+    if reading.aoi is not None:
+        return of_file(Path(reading.aoi), grid, grid.on(scene.grid))
+    return of_box(reading.bbox or (), reading.bbox_crs, grid, grid.on(scene.grid))
 
 
 def pixel_m(grid: Grid) -> tuple[float, float]:

@@ -18,18 +18,59 @@ from geotl.errors import ModelError
 from geotl.evaluation.sample_design import FOOTPRINTS_TAG
 from geotl.imagery.scene import Scene
 from geotl.imagery.windows import Imagery
-from geotl.inference.dense_correction import from_note
 from geotl.inference.onnx_model import Mapper
 from geotl.io.files import sha256_of
 from geotl.io.raster import opened
 from geotl.mapping.blocks import SweepPlan
 from geotl.mapping.layers import Areas
+from geotl.mapping.plan import ModeChoice, SweepNote
 from geotl.mapping.task import Task
 
 MARK_TAG = "GEOTL_JOB"
 
 
-def notes(task: Task, plan: SweepPlan) -> dict[str, Any]:
+@dataclass(frozen=True)
+class SweepInputs:
+    """Everything that the pixels of a map depend on, in plain values; see `notes`.
+
+    Attributes:
+        geotl: version.
+        model: SHA-256 of its file.
+        scene: its path.
+        state: size and time of change of the scene's files.
+        mask: path of the mask of clouds, and the state of its files.
+        bands: names of the scene's.
+        grid: the scene's, as a dictionary.
+        sensor: the scene's, as a dictionary.
+        windows: side, step, posting and block in pixels.
+        look: views, number format and the least valid share of a window.
+        engine: what computes, and on what kind of device.
+        options: of the map, without those that change no pixel.
+        interest: the part mapped, in words.
+    """
+
+    geotl: str
+    model: str
+    scene: str
+    state: list[tuple[str, int, int]]
+    mask: list[Any]
+    bands: tuple[str, ...]
+    grid: dict[str, Any]
+    sensor: dict[str, Any]
+    windows: list[int]
+    look: list[Any]
+    engine: list[str]
+    options: dict[str, Any]
+    interest: str
+
+    @property
+    def key(self) -> str:
+        """A name for these inputs: others, another name."""
+        text = json.dumps(vars(self), sort_keys=True, default=str)
+        return hashlib.sha256(text.encode()).hexdigest()
+
+
+def notes(task: Task, plan: SweepPlan) -> SweepInputs:
     """Everything that the pixels of a map depend on, but for what `plan.settled` chose.
 
     Raises:
@@ -37,26 +78,21 @@ def notes(task: Task, plan: SweepPlan) -> dict[str, Any]:
     """
     scene, grid, sweep = task.scene, plan.grid, plan.sweep
     mask = scene.mask.path if isinstance(scene, Scene) and scene.mask else None
-    return {
-        "geotl": __version__,
-        "model": model_digest(task.model),
-        "scene": str(scene.path),
-        "state": scene_states(scene),
-        "mask": [str(mask), file_states(mask) if mask else []],
-        "bands": scene.bands,
-        "grid": asdict(scene.grid),
-        "sensor": asdict(scene.sensor),
-        "windows": [grid.px, grid.step, grid.posting, plan.block_px],
-        "look": [sweep.views, sweep.precision, plan.min_valid],
-        "engine": [sweep.engine, sweep.device],
-        "options": asdict(task.options) | dict.fromkeys(["overwrite", "force", "page", "mark"]),
-        "interest": task.interest.told,
-    }
-
-
-def key_of(told: Mapping[str, Any]) -> str:
-    """A name for notes: other notes, another name."""
-    return hashlib.sha256(json.dumps(told, sort_keys=True, default=str).encode()).hexdigest()
+    return SweepInputs(
+        geotl=__version__,
+        model=model_digest(task.model),
+        scene=str(scene.path),
+        state=scene_states(scene),
+        mask=[str(mask), file_states(mask) if mask else []],
+        bands=scene.bands,
+        grid=asdict(scene.grid),
+        sensor=asdict(scene.sensor),
+        windows=[grid.px, grid.step, grid.posting, plan.block_px],
+        look=[sweep.views, sweep.precision, plan.min_valid],
+        engine=[sweep.engine, sweep.device],
+        options=asdict(task.options) | dict.fromkeys(["overwrite", "force", "page", "mark"]),
+        interest=task.interest.told,
+    )
 
 
 def model_digest(model: Mapper) -> str:
@@ -89,33 +125,31 @@ def file_states(path: Path) -> list[tuple[str, int, int]]:
     return [(name, stat.st_size, stat.st_mtime_ns) for name, stat in found]
 
 
-def provenance(
-    task: Task, told: Mapping[str, Any], note: Mapping[str, Any], plan: SweepPlan
-) -> dict[str, str]:
+def provenance(task: Task, inputs: SweepInputs, note: SweepNote, plan: SweepPlan) -> dict[str, str]:
     """What a map's tags say of where it came from.
 
     Args:
         task: what was mapped with what.
-        told: as `notes` gives them.
-        note: kept when the sweep began: its date, and what `plan.settled` gave.
+        inputs: what the pixels depend on.
+        note: kept when the sweep began.
         plan: how windows were looked at.
     """
     contract, model = task.model.contract, task.model
-    agreement = note.get("agreement")
+    agreement = note.choice.agreement
     versions = model.notes.get("versions", {})
     boxes = model.ground.get(str(task.scene.grid.crs), [])
     return {
-        "GEOTL_VERSION": str(told["geotl"]),
-        "GEOTL_DATE": str(note["date"]),
-        "GEOTL_MODEL_SHA256": str(told["model"]),
-        "GEOTL_SCENE": Path(str(told["scene"])).name,
+        "GEOTL_VERSION": inputs.geotl,
+        "GEOTL_DATE": note.date,
+        "GEOTL_MODEL_SHA256": inputs.model,
+        "GEOTL_SCENE": Path(inputs.scene).name,
         "GEOTL_MODE": plan.sweep.mode,
         "GEOTL_ENGINE": plan.sweep.engine,
         "GEOTL_VIEWS": str(plan.sweep.views),
         "GEOTL_WINDOW_PX": str(plan.grid.px),
         "GEOTL_STEP_PX": str(plan.grid.step),
         "GEOTL_DENSE_AGREEMENT": "not measured" if agreement is None else f"{agreement:.4f}",
-        "GEOTL_DENSE_CORRECTION": _corrected(note),
+        "GEOTL_DENSE_CORRECTION": _corrected(note.choice),
         "GEOTL_RECIPE": str(model.notes.get("recipe", "")),
         "GEOTL_TRAINED_WITH": ", ".join(f"{k} {v}" for k, v in versions.items()),
         **({MARK_TAG: task.options.mark} if task.options.mark else {}),
@@ -124,14 +158,14 @@ def provenance(
     }
 
 
-def _corrected(note: Mapping[str, Any]) -> str:
+def _corrected(choice: ModeChoice) -> str:
     """What was done to dense features, and how often both modes agreed without it."""
-    correction = from_note(note["correction"])
+    correction = choice.correction
     if correction is None:
         return "none"
     return (
-        f"{correction.kind} of {len(correction.shift)} features by {note['windows']} windows, "
-        f"without it {note['plain']:.4f}, values {correction.digest[:16]}"
+        f"{correction.kind} of {len(correction.shift)} features by {choice.windows} windows, "
+        f"without it {choice.plain:.4f}, values {correction.digest[:16]}"
     )
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 import shutil
 import tempfile
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
@@ -20,8 +20,7 @@ import numpy as np
 from geotl.arrays import Pixels
 from geotl.console import Log, ProgressLine
 from geotl.errors import DataError, needed_by_model
-from geotl.imagery.scene import MaskChoice, Scene
-from geotl.imagery.sensors import Sensor
+from geotl.imagery.scene import Scene
 from geotl.imagery.windows import Imagery
 from geotl.imagery.xarray_scene import need_rioxarray, scene_of
 from geotl.inference.onnx_model import Mapper
@@ -39,6 +38,7 @@ from geotl.mapping.outputs import (
     write_polygons,
 )
 from geotl.mapping.plan import (
+    SweepNote,
     at_training_resolution,
     exact_plan,
     interest_in,
@@ -47,12 +47,14 @@ from geotl.mapping.plan import (
     settled,
 )
 from geotl.mapping.preview import outside_of, thumb_of
-from geotl.mapping.provenance import key_of, notes, provenance
+from geotl.mapping.provenance import SweepInputs, notes, provenance
 from geotl.mapping.task import (
     AREAS,
+    AS_IT_IS,
     POLYGONS,
     Interest,
     MapOptions,
+    Reading,
     Task,
     outputs,
     whole,
@@ -112,44 +114,109 @@ def map_scene(
     _check_scene(model, scene, force=options.force)
     grid = window_grid(scene, model.contract.tile_px, options)
     task = Task(model, scene, grid, options, interest or whole(grid))
-    exact = exact_plan(task, say)
-    told = notes(task, exact)
-    # A run that goes on looks as it did before: what was chosen then is kept with the sheet.
-    note = note_of(folder, key_of(told)) or {"date": _now(), **settled(task, exact)}
-    plan = planned(exact, note)
-    if plan.wanted.all():
-        plan = replace(plan, thumb=thumb_of(scene, grid.cells, grid.posting))
-    if note["told"]:
-        say(note["told"])
+    run = _begun(task, folder, say)
     with ProgressLine(quiet=quiet) as line:
-        sheet = sweep_scene(
-            plan, scene, folder, key=key_of(told), note=note, progress=line.counter("blocks")
-        )
-        if not sheet.seen.any():
-            drop(folder)
-            raise DataError(f"{scene.path}: no window with enough valid pixels, so nothing to map")
-        tags = provenance(task, told, sheet.note, plan)
-        made, areas = _made(task, plan, sheet, tags, line)
-        outside = outside_of(made["applicability"]) if "applicability" in made else None
-        if options.page:
-            from geotl.mapping.page import Seen, show  # matplotlib, when there is something to draw
-
-            seen = Seen(task, areas, tags, targets, outside, _picture(sheet))
-            made |= show(sheet.folder / "drawing" / "done", made, seen)
-    put_in_place(made, targets, folder)
-    windows, views = int(sheet.seen.sum()), plan.sweep.views
+        sheet = _swept(run, line)
+        drawn = _drawn(run, sheet, targets, line)
+    put_in_place(drawn.files, targets, folder)
+    windows = int(sheet.seen.sum())
     drop(folder)
     lines = [
-        *areas_lines(areas, model.contract.classes),
-        *_outside_lines(outside),
-        f"{windows:,} windows, {plan.sweep.mode} mode, {views} view{'s' if views > 1 else ''}, "
-        f"{time.perf_counter() - begun:.0f} s",
+        *areas_lines(drawn.areas, model.contract.classes),
+        *_outside_lines(drawn.outside),
+        _swept_line(run.plan, windows, time.perf_counter() - begun),
         *(f"{path.name}: left as it was, of an earlier map" for path in left_over(out, targets)),
         f"map      {out}",
     ]
     for text in lines:
         say(text)
-    return Mapped(targets, areas, note["agreement"], plan.sweep.mode, tuple(lines))
+    choice = run.note.choice
+    return Mapped(targets, drawn.areas, choice.agreement, run.plan.sweep.mode, tuple(lines))
+
+
+@dataclass(frozen=True)
+class _Run:
+    """A sweep that begins, or goes on where it was.
+
+    Attributes:
+        task: what is mapped with what.
+        folder: of the sheet.
+        inputs: what the map's pixels depend on.
+        note: kept with the sheet since it began.
+        plan: how windows are looked at.
+    """
+
+    task: Task
+    folder: Path
+    inputs: SweepInputs
+    note: SweepNote
+    plan: SweepPlan
+
+
+@dataclass(frozen=True)
+class _Drawn:
+    """A map's files, finished in the sheet's folder, by name; its areas; the share `outside`."""
+
+    files: dict[str, Path]
+    areas: Areas
+    outside: float | None
+
+
+def _begun(task: Task, folder: Path, say: Log) -> _Run:
+    """How the scene will be looked at, or was when the sweep in the folder began."""
+    exact = exact_plan(task, say)
+    inputs = notes(task, exact)
+    kept = note_of(folder, inputs.key)
+    note = SweepNote.of(kept) if kept else SweepNote(_now(), settled(task, exact))
+    plan = planned(exact, note.choice)
+    if plan.wanted.all():
+        plan = replace(plan, thumb=thumb_of(task.scene, task.grid.cells, task.grid.posting))
+    if note.choice.told:
+        say(note.choice.told)
+    return _Run(task, folder, inputs, note, plan)
+
+
+def _swept(run: _Run, line: ProgressLine) -> Sheet:
+    """Every window of interest looked at, and what was predicted kept in the folder.
+
+    Raises:
+        DataError: no window that can be looked at.
+    """
+    scene = run.task.scene
+    sheet = sweep_scene(
+        run.plan,
+        scene,
+        run.folder,
+        key=run.inputs.key,
+        note=run.note.noted(),
+        progress=line.counter("blocks"),
+    )
+    if not sheet.seen.any():
+        drop(run.folder)
+        raise DataError(f"{scene.path}: no window with enough valid pixels, so nothing to map")
+    return sheet
+
+
+def _drawn(run: _Run, sheet: Sheet, targets: Mapping[str, Path], line: ProgressLine) -> _Drawn:
+    """Every file of the map, its figure and page too where they are wanted."""
+    tags = provenance(run.task, run.inputs, run.note, run.plan)
+    files, areas = _made(run, sheet, tags, line)
+    outside = outside_of(files["applicability"]) if "applicability" in files else None
+    if run.task.options.page:
+        from geotl.mapping.page import Seen, show  # matplotlib, when there is something to draw
+
+        seen = Seen(run.task, areas, tags, targets, outside, _picture(sheet))
+        files |= show(sheet.folder / "drawing" / "done", files, seen)
+    return _Drawn(files, areas, outside)
+
+
+def _swept_line(plan: SweepPlan, windows: int, seconds: float) -> str:
+    """How many windows were looked at, and how."""
+    views = plan.sweep.views
+    return (
+        f"{windows:,} windows, {plan.sweep.mode} mode, {views} view{'s' if views > 1 else ''}, "
+        f"{seconds:.0f} s"
+    )
 
 
 def _picture(sheet: Sheet) -> Pixels | None:
@@ -181,9 +248,10 @@ def _check_scene(model: Mapper, scene: Imagery, *, force: bool) -> None:
 
 
 def _made(
-    task: Task, plan: SweepPlan, sheet: Sheet, tags: Mapping[str, Any], line: ProgressLine
+    run: _Run, sheet: Sheet, tags: Mapping[str, Any], line: ProgressLine
 ) -> tuple[dict[str, Path], Areas]:
-    """Every file of the map, finished in the sheet's folder."""
+    """The map's rasters and tables, finished in the sheet's folder."""
+    task, sweep = run.task, run.plan.sweep
     contract, work = task.model.contract, sheet.folder / "drawing"
     shutil.rmtree(work, ignore_errors=True)
     work.mkdir()
@@ -192,7 +260,7 @@ def _made(
         task.grid,
         task.grid.on(task.scene.grid),
         task.interest.cells,
-        plan.sweep.area.threshold if plan.sweep.area else np.inf,
+        sweep.area.threshold if sweep.area else np.inf,
         task.interest.shown,
     )
     areas, tallies = draw(drawing, task.layers, work, line.counter("drawing"))
@@ -213,7 +281,7 @@ def _made(
             made[POLYGONS],
             contract.classes,
             min_area_m2=task.options.min_area_m2,
-            date=str(sheet.note["date"]),
+            date=run.note.date,
         )
     return made, areas
 
@@ -224,13 +292,18 @@ def mapped_dataset(
     out: str | Path | None,
     options: MapOptions | None = None,
     *,
-    sensor: Sensor | None = None,
-    mask: MaskChoice = "auto",
-    aoi: str | Path | None = None,
-    bbox: Sequence[float] | None = None,
+    reading: Reading = AS_IT_IS,
     quiet: bool = True,
 ) -> xr.Dataset:
-    """Map a scene and hand out the map; arguments as `api.Model.map` takes them.
+    """Map a scene and hand out the map.
+
+    Args:
+        model: loaded from a file, its network in evaluation mode on its device.
+        scene: a file or folder, or a DataArray with axes bands, y and x.
+        out: the class map to write; None to keep no files.
+        options: how.
+        reading: how the scene is read, and which part of it is mapped.
+        quiet: no progress, and nothing printed.
 
     Raises:
         DataError: a scene that the model cannot map, or no xarray.
@@ -238,8 +311,8 @@ def mapped_dataset(
     """
     need_rioxarray("a map as a data set")
     options = options or MapOptions()
-    opened = _opened(model, scene, sensor, mask)
-    interest = interest_in(opened, model.contract.tile_px, options, aoi=aoi, bbox=bbox)
+    opened = _opened(model, scene, reading)
+    interest = interest_in(opened, model.contract.tile_px, options, reading)
     with ExitStack() as stack:
         if out is None:
             folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="geotl-map-")))
@@ -271,13 +344,12 @@ def read_map(files: Mapping[str, Path], contract: Contract) -> xr.Dataset:
     return xr.Dataset({name: found[name] for name in first})
 
 
-def _opened(
-    model: Mapper, scene: str | Path | xr.DataArray, sensor: Sensor | None, mask: MaskChoice
-) -> Scene:
+def _opened(model: Mapper, scene: str | Path | xr.DataArray, reading: Reading) -> Scene:
     if isinstance(scene, str | Path):
-        return open_for(model, scene, sensor=sensor, mask=mask)
+        return open_for(model, scene, reading)
     contract = model.contract
-    file_bands, own = None if sensor else contract.file_bands, sensor or contract.sensor
+    own = reading.sensor_or(contract.sensor)
+    file_bands = None if reading.sensor else contract.file_bands
     with needed_by_model("a scene", own.name):
         found = scene_of(scene, own, contract.bands, file_bands=file_bands)
     return at_training_resolution(model, found)

@@ -12,6 +12,8 @@ import shapely
 
 from geotl.arrays import Bools
 from geotl.errors import DataError, OutsideError
+from geotl.imagery.scene import MaskChoice
+from geotl.imagery.sensors import Sensor, get_sensor
 from geotl.imagery.windows import Imagery, Window
 from geotl.inference.onnx_model import Mapper, ServedModel, check_precision
 from geotl.inference.window_grid import WindowGrid
@@ -19,6 +21,40 @@ from geotl.io.raster import Grid
 from geotl.io.vector import read_features, transformed
 from geotl.mapping.layers import MapLayer, layers
 from geotl.models.device import Precision
+
+AREAS, POLYGONS, SHEET, PAGE = "areas", "polygons", "sheet", "page"
+
+
+@dataclass(frozen=True)
+class Reading:
+    """How a scene is read, and which part of it is mapped.
+
+    Attributes:
+        sensor: the scene's, or the name of a known one; None for the model's.
+        mask: of clouds, as `scene.open_scene` takes it.
+        aoi: file of polygons in any reference system: the part to map.
+        bbox: left, bottom, right, top of the part to map.
+        bbox_crs: the box's reference system, None for each scene's own.
+    """
+
+    sensor: Sensor | str | None = None
+    mask: MaskChoice = "auto"
+    aoi: str | Path | None = None
+    bbox: Sequence[float] | None = None
+    bbox_crs: str | None = None
+
+    def sensor_or(self, own: Sensor) -> Sensor:
+        """The scene's sensor, or the given one where none is named.
+
+        Raises:
+            DataError: no sensor of this name is known.
+        """
+        if not self.sensor:
+            return own
+        return get_sensor(self.sensor) if isinstance(self.sensor, str) else self.sensor
+
+
+AS_IT_IS = Reading()
 
 
 @dataclass(frozen=True)
@@ -118,9 +154,6 @@ def _of_area(area: shapely.Geometry | None, path: Path, grid: WindowGrid, cells:
     )
     shapely.prepare(area)
     return Interest(window, cells, area, shapely.to_wkt(area, rounding_precision=6))
-
-
-AREAS, POLYGONS, SHEET, PAGE = "areas", "polygons", "sheet", "page"
 
 
 @dataclass(frozen=True)

@@ -59,43 +59,55 @@ class Sheet:
                 array.flush()
 
 
-def open_sheet(
-    folder: Path,
-    key: str,
-    note: Mapping[str, Any],
-    *,
-    windows: tuple[int, int],
-    cells: tuple[int, int],
-    classes: int,
-    posting: int,
-    blocks: int,
-    picture: tuple[tuple[int, int, int], np.dtype[Any]] | None = None,
-) -> Sheet:
-    """Go on with the sheet in a folder if it has this key, else begin it anew.
+@dataclass(frozen=True)
+class SheetLayout:
+    """What a sheet has room for.
 
-    Args:
-        folder: of the sheet alone; one that geotl did not write is refused.
-        key: names everything the sheet depends on.
-        note: kept with a new sheet; a sheet gone on with keeps its first one.
+    Attributes:
         windows: rows and columns of windows.
         cells: rows and columns of the map.
         classes: how many.
         posting: side of a cell in pixels.
         blocks: how many.
         picture: shape [b,h,w] and type of the picture; None for none.
+    """
+
+    windows: tuple[int, int]
+    cells: tuple[int, int]
+    classes: int
+    posting: int
+    blocks: int
+    picture: tuple[tuple[int, int, int], np.dtype[Any]] | None = None
+
+    @property
+    def arrays(self) -> dict[str, tuple[tuple[int, ...], np.dtype[Any]]]:
+        """Shape and type of each array of the sheet, by name."""
+        arrays: dict[str, tuple[tuple[int, ...], np.dtype[Any]]] = {
+            "probabilities": ((*self.windows, self.classes), np.dtype(np.uint16)),
+            "index": (self.windows, np.dtype(np.float32)),
+            "seen": (self.windows, np.dtype(bool)),
+            "cover": (self.cells, np.min_scalar_type(self.posting**2)),
+            "done": ((self.blocks,), np.dtype(bool)),
+        }
+        if self.picture is not None:
+            arrays["picture"] = self.picture
+            arrays["shown"] = self.picture[0][1:], np.dtype(bool)
+        return arrays
+
+
+def open_sheet(folder: Path, key: str, note: Mapping[str, Any], layout: SheetLayout) -> Sheet:
+    """Go on with the sheet in a folder if it has this key, else begin it anew.
+
+    Args:
+        folder: of the sheet alone; one that geotl did not write is refused.
+        key: names everything the sheet depends on.
+        note: kept with a new sheet; a sheet gone on with keeps its first one.
+        layout: what a sheet has room for.
 
     Raises:
         OutputError: a foreign folder, or a disk that is full.
     """
-    shapes: dict[str, tuple[tuple[int, ...], np.dtype[Any]]] = {
-        "probabilities": ((*windows, classes), np.dtype(np.uint16)),
-        "index": (windows, np.dtype(np.float32)),
-        "seen": (windows, np.dtype(bool)),
-        "cover": (cells, np.min_scalar_type(posting**2)),
-        "done": ((blocks,), np.dtype(bool)),
-    }
-    if picture is not None:
-        shapes |= {"picture": picture, "shown": (picture[0][1:], np.dtype(bool))}
+    shapes = layout.arrays
     held = _held(folder)
     if held is None or held["key"] != key:
         _begin(folder, {"kind": _KIND, "key": key, "note": dict(note)}, shapes)

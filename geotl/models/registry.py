@@ -29,8 +29,30 @@ from geotl.models.backbone import (
 )
 from geotl.models.normalisation import of_pictures
 from geotl.models.pretrained import is_published, published_file, torchgeo_names, torchvision_names
-from geotl.models.weight_loading import FirstConv, load_weights, random_report, silence_other_bands
+from geotl.models.weight_loading import (
+    RANDOM,
+    FirstConv,
+    InitialWeights,
+    load_weights,
+    random_report,
+    silence_other_bands,
+)
 from geotl.models.weights import WeightFile, WeightReport, read_weight_file
+
+__all__ = [
+    "REGISTRY",
+    "Auxiliary",
+    "Backbone",
+    "BackboneSpec",
+    "FirstConv",
+    "WeightReport",
+    "build_backbone",
+    "describe_backbone",
+    "freeze",
+    "get_backbone",
+    "hold_batchnorm",
+    "parameter_groups",
+]
 
 CENTRED = ((0.5, 0.5, 0.5), (0.5, 0.5, 0.5))  # what torchvision's transform_input comes to
 
@@ -58,6 +80,7 @@ INCEPTION_PARTS = {
 }
 ALEXNET_LAYERS = {"conv1": 3, "conv2": 6, "conv3": 8, "conv4": 10, "conv5": 13}
 SQUEEZENET_LAYERS = {"stem": 3, "fire2_3": 5, "fire4_5": 8, "fire6_7": 11, "fire8_9": 13}
+_NARROW, _WIDE = (64, 64, 128, 256, 512), (64, 256, 512, 1024, 2048)
 
 
 def steady(module: nn.Module) -> nn.Module:
@@ -178,8 +201,6 @@ def _vgg(depth: int, normalised: bool, parameters: int) -> BackboneSpec:
     )
 
 
-_NARROW, _WIDE = (64, 64, 128, 256, 512), (64, 256, 512, 1024, 2048)
-
 LENET5 = BackboneSpec(
     "lenet5",
     "lenet",
@@ -287,22 +308,6 @@ REGISTRY: dict[str, BackboneSpec] = {
 }
 
 
-__all__ = [
-    "REGISTRY",
-    "Auxiliary",
-    "Backbone",
-    "BackboneSpec",
-    "FirstConv",
-    "WeightReport",
-    "build_backbone",
-    "describe_backbone",
-    "freeze",
-    "get_backbone",
-    "hold_batchnorm",
-    "parameter_groups",
-]
-
-
 def get_backbone(name: str) -> BackboneSpec:
     """The entry of that name.
 
@@ -319,11 +324,8 @@ def build_backbone(
     bands: Sequence[str],
     wavelengths: Sequence[float | None] | None = None,
     *,
-    weights: str = "none",
+    initial: InitialWeights = RANDOM,
     cut_after: str | None = None,
-    first_conv: FirstConv = "wavelength",
-    fresh: Sequence[str] = (),
-    sha256: str | None = None,
     seed: int = 0,
 ) -> tuple[Backbone, WeightReport]:
     """Build a backbone for these bands and load its weights.
@@ -332,41 +334,38 @@ def build_backbone(
         name: a key of REGISTRY.
         bands: names of the input bands, in order.
         wavelengths: their centres in nm, None where there is none.
-        weights: "none" (random), a torchvision name such as ResNet18_Weights.IMAGENET1K_V1
-            or torchgeo:ResNet18_Weights.SENTINEL2_ALL_MOCO (through the library's own loader
-            and cache), or a .pth or .safetensors file.
+        initial: the weights it begins with; random ones unless given.
         cut_after: the last stage kept; None keeps all.
-        first_conv: how the first convolution meets the bands: "wavelength" mixes the file's
-            kernels, "repeat" deals them out in turn, "mean" gives each band their mean, "zero"
-            keeps red's, green's and blue's and starts other bands at zero, "rgb_only" keeps them
-            and gives other bands no part for good, "random" starts afresh.
-        fresh: stages that start at random whatever the file holds for them.
-        sha256: the digest the file must have.
         seed: of everything random here; the global generators are left alone.
 
     Raises:
         ModelError: unknown backbone or stage.
         BandError: bands that do not fit.
         WeightsError: weights that do not fit; every tensor missing from the file must lie in a
-            stage that is cut away or named in `fresh`.
+            stage that is cut away or named in `initial.fresh`.
     """
     spec = get_backbone(name)
     nm = tuple(wavelengths) if wavelengths is not None else (None,) * len(bands)
     backbone = Backbone(spec, bands, nm, cut_after=cut_after, seed=seed)
-    for stage in fresh:
+    for stage in initial.fresh:
         stage_position(spec.stages, stage)
-    if weights == "none":
-        if first_conv == "rgb_only":
+    if initial.source == "none":
+        if initial.first_conv == "rgb_only":
             silence_other_bands(backbone)
         return backbone, random_report(backbone, spec)
-    source = _read_source(spec, weights)
-    if sha256 is not None and sha256.lower() != source.sha256:
+    source = _read_source(spec, initial.source)
+    if initial.sha256 is not None and initial.sha256.lower() != source.sha256:
         raise WeightsError(
-            f"{source.source}: sha256 is {source.sha256}, not {sha256}; another file, or damaged: "
-            "fetch it again or correct model.sha256"
+            f"{source.source}: sha256 is {source.sha256}, not {initial.sha256}; another file, or "
+            "damaged: fetch it again or correct model.sha256"
         )
     report = load_weights(
-        backbone, spec, source, first_conv=first_conv, fresh=fresh, others=tuple(REGISTRY.values())
+        backbone,
+        spec,
+        source,
+        first_conv=initial.first_conv,
+        fresh=initial.fresh,
+        others=tuple(REGISTRY.values()),
     )
     return backbone, report
 

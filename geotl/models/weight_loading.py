@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Literal
 
 import numpy as np
@@ -38,6 +38,31 @@ from geotl.models.weights import (
 
 FirstConv = Literal["wavelength", "repeat", "mean", "zero", "rgb_only", "random"]
 NEVER_FROZEN = "so its stage cannot be frozen in fine-tuning"
+
+
+@dataclass(frozen=True)
+class InitialWeights:
+    """The weights that a backbone begins with, and how they meet its bands and stages.
+
+    Attributes:
+        source: "none" (random), a torchvision name such as ResNet18_Weights.IMAGENET1K_V1
+            or torchgeo:ResNet18_Weights.SENTINEL2_ALL_MOCO (through the library's own loader
+            and cache), or a .pth or .safetensors file.
+        first_conv: how the first convolution meets the bands: "wavelength" mixes the file's
+            kernels, "repeat" deals them out in turn, "mean" gives each band their mean, "zero"
+            keeps red's, green's and blue's and starts other bands at zero, "rgb_only" keeps them
+            and gives other bands no part for good, "random" starts afresh.
+        fresh: stages that start at random whatever the file holds for them.
+        sha256: the digest the file must have; None for any.
+    """
+
+    source: str = "none"
+    first_conv: FirstConv = "wavelength"
+    fresh: Sequence[str] = ()
+    sha256: str | None = None
+
+
+RANDOM = InitialWeights()
 
 
 def random_report(backbone: Backbone, spec: BackboneSpec) -> WeightReport:
@@ -76,7 +101,7 @@ def load_weights(
         backbone: filled in place; its random stages are noted on it.
         spec: its entry.
         source: tensors under the weight file's names.
-        first_conv: see `registry.build_backbone`.
+        first_conv: see `InitialWeights`.
         fresh: stages left at random.
         others: entries to look through for the one a misfit belongs to.
 

@@ -72,7 +72,7 @@ class WeightReport:
     `normalisation` is what the file's own inputs were standardised with, if known. `lineage` is
     the provenance of the weights that the file was itself trained from, oldest first.
     `folded_batchnorm` says that batch normalisation was folded into the convolutions, so that
-    it must stay in evaluation mode while training (see `backbones.hold_batchnorm`).
+    it must stay in evaluation mode while training (see `backbone.hold_batchnorm`).
     """
 
     source: str

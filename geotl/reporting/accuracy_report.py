@@ -35,6 +35,8 @@ from geotl.reporting.figures import (
 )
 
 _HECTARE_M2 = 1e4
+AREAS = "areas.png"
+_STEP = 0.16  # how far the two marks of a class stand from its line
 
 
 def told(found: Assessment) -> str:
@@ -158,7 +160,6 @@ def matrix_csv(found: Assessment) -> str:
 
 
 _TEXTS = {"accuracy.json": as_json, "classes.csv": classes_csv, "matrix.csv": matrix_csv}
-AREAS = "areas.png"
 FILES = (*_TEXTS, AREAS)
 
 
@@ -266,9 +267,6 @@ def _table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
         ).rstrip()
         for row in (head, *rows)
     ]
-
-
-_STEP = 0.16  # how far the two marks of a class stand from its line
 
 
 def areas_figure(found: Assessment) -> bytes:

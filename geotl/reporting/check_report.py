@@ -40,6 +40,11 @@ from geotl.reporting.html import (
 )
 from geotl.reporting.rendering import default_colours, quicklook, stretch_limits
 
+_TOLD = 6  # tiles named on the screen under a finding
+_LISTED = 40  # and on the page
+_PAIRS = 12  # pairs and outliers shown
+_STRETCHED = 200  # tiles behind the pictures' common stretch
+
 
 def centres_figure(places: Float64s, labels: Int64s, classes: Sequence[str], crs: str) -> bytes:
     """Draw where tiles lie [N,2], coloured by class; nan for those whose place is not known."""
@@ -134,12 +139,6 @@ def pairs_figure(pairs: Sequence[tuple[UInt8s, UInt8s, str, str]]) -> bytes:
                 color=colour,
             )
     return encoded(figure)
-
-
-_TOLD = 6  # tiles named on the screen under a finding
-_LISTED = 40  # and on the page
-_PAIRS = 12  # pairs and outliers shown
-_STRETCHED = 200  # tiles behind the pictures' common stretch
 
 
 def told(found: Checked) -> str:

@@ -27,6 +27,8 @@ from geotl.reporting.figures import (
 )
 
 COLOURS = (BLUE, ORANGE, GREY)
+DASHES = (0, (4, 3))
+Part = Mapping[str, Any]
 
 
 def variogram_figure(found: Variogram, block_m: float | None = None) -> bytes:
@@ -114,10 +116,6 @@ def _extrapolation(axes: Axes, curve: LearningCurve, name: str, colour: str) -> 
     )
     for shots, ends in curve.extrapolated_intervals().items():
         axes.plot([shots, shots], ends, color=colour, linewidth=1, alpha=0.6)
-
-
-DASHES = (0, (4, 3))
-Part = Mapping[str, Any]
 
 
 def standing_figure(rows: Sequence[tuple[str, Interval, bool]], target: float | None) -> bytes:

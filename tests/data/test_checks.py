@@ -20,6 +20,7 @@ from geotl.data.checks import (
     validity_findings,
 )
 from geotl.data.radiometry_checks import radiometry_findings
+from geotl.data.read_tile import TileReading
 from geotl.data.tile_array import pack
 from geotl.data.tile_statistics import (
     QUANTILES,
@@ -72,7 +73,7 @@ def tiles(folder: Path, classes=("field", "wood"), each: int = 12) -> Path:
 
 def checked(folder: Path, sensor: Sensor = S2):
     index = index_folder(folder)
-    packed = pack(index, sensor, bands=BANDS, folder=folder.parent / f"{folder.name}-pack")
+    packed = pack(index, sensor, TileReading(BANDS), folder=folder.parent / f"{folder.name}-pack")
     return check_tiles(index, sensor, packed)
 
 

@@ -14,13 +14,12 @@ from helpers.tiles import write_tile
 from rasterio.errors import NotGeoreferencedWarning
 
 from geotl.data import tile_array
-from geotl.data.read_tile import to_image
+from geotl.data.read_tile import TileReading, to_image
 from geotl.data.tile_array import batch, fingerprint, pack, read_tiles, statistics, to_batch
 from geotl.data.tiles import index_folder
 from geotl.errors import BandError, DataError, OutputError
 from geotl.imagery.sensors import SENSORS, custom_sensor, to_reflectance
-from geotl.io import images as imagefiles
-from geotl.io import raster
+from geotl.io import images, raster
 
 RNG = np.random.default_rng(0)
 BANDS = ("B02", "B03", "B04", "B08")
@@ -76,7 +75,7 @@ def test_bands_are_taken_by_name_in_the_order_asked_for(tmp_path, where):
     data = noise()
     write_tile(tmp_path / "t/a/0.tif", data, names=["B02", "B03", "B04", "B08"])
     write_tile(tmp_path / "t/b/0.tif", data[::-1], names=["nir", "Red", "green", "B2"])
-    packed = pack(index_folder(tmp_path / "t"), L2A, bands=["red", "B08"], folder=where)
+    packed = pack(index_folder(tmp_path / "t"), L2A, TileReading(["red", "B08"]), folder=where)
     assert packed.bands == ("B04", "B08")
     np.testing.assert_array_equal(packed.images[0], data[[2, 3]])
     np.testing.assert_array_equal(packed.images[1], data[[2, 3]])
@@ -92,14 +91,14 @@ def test_each_files_pixels_are_read_once_and_not_again_for_the_same_fingerprint(
         reads[path] += 1
         return raster.read(path, **options)
 
-    monkeypatch.setattr(imagefiles, "read", counted)
+    monkeypatch.setattr(images, "read", counted)
     first = pack(index, PLAIN, folder=where)
     assert reads == Counter(tile.path for tile in index.tiles)
     again = pack(index, PLAIN, folder=where)
     assert sum(reads.values()) == 6
     np.testing.assert_array_equal(first.images, again.images)
     assert replace(again, images=first.images) == first
-    pack(index, PLAIN, bands=["B08"], folder=where)
+    pack(index, PLAIN, TileReading(["B08"]), folder=where)
     assert sum(reads.values()) == 12
 
 
@@ -109,10 +108,10 @@ def test_the_fingerprint_follows_all_that_the_pixels_depend_on(tmp_path):
     plain = fingerprint(index, PLAIN)
     found = {
         plain,
-        fingerprint(index, PLAIN, bands=["B02"]),
-        fingerprint(index, PLAIN, file_bands=BANDS),
-        fingerprint(index, PLAIN, tile_px=8),
-        fingerprint(index, PLAIN, fit="resize"),
+        fingerprint(index, PLAIN, TileReading(["B02"])),
+        fingerprint(index, PLAIN, TileReading(file_bands=BANDS)),
+        fingerprint(index, PLAIN, TileReading(tile_px=8)),
+        fingerprint(index, PLAIN, TileReading(fit="resize")),
         fingerprint(index, replace(PLAIN, nodata=7.0)),
     }
     assert len(found) == 6
@@ -139,7 +138,7 @@ def test_sizes_are_brought_to_the_most_common_one(tmp_path, where):
     edge[2:14, 2:14] = False
     np.testing.assert_array_equal(packed.valid[0], np.repeat(~edge[None], 4, axis=0))
     assert packed.valid[1:].all()
-    assert pack(index, PLAIN, tile_px=10, folder=where).images.shape[2:] == (10, 10)
+    assert pack(index, PLAIN, TileReading(tile_px=10), folder=where).images.shape[2:] == (10, 10)
 
 
 def test_tiles_that_are_not_square_are_centred(tmp_path, where):
@@ -213,7 +212,7 @@ def test_nodata_nan_and_masks_are_carried_into_the_batch(tmp_path, where):
 def test_the_sensors_own_nodata_counts_where_the_file_declares_none(tmp_path, where):
     data = noise()
     data[:, :5] = 0
-    packed = pack(tiles_in(tmp_path / "t", [data, noise()]), L2A, bands=BANDS, folder=where)
+    packed = pack(tiles_in(tmp_path / "t", [data, noise()]), L2A, TileReading(BANDS), folder=where)
     np.testing.assert_array_equal(packed.valid[0], data != 0)
 
 
@@ -251,7 +250,7 @@ def test_nodata_is_no_part_of_the_statistics(tmp_path, where, how):
     data, profile = halved(how)
     sensor = L2A if how == "sensor nodata" else PLAIN
     index = tiles_in(tmp_path / "t", [data, data + 0], **profile)
-    found = statistics(pack(index, sensor, bands=BANDS, folder=where), [0, 1])
+    found = statistics(pack(index, sensor, TileReading(BANDS), folder=where), [0, 1])
     np.testing.assert_array_equal(found.mean, [1000] * 4)
     np.testing.assert_array_equal(found.sd, [0] * 4)
     np.testing.assert_array_equal(found.fill, [1000] * 4)
@@ -330,7 +329,7 @@ def test_band_order_and_offset_make_no_difference_to_reflectance(tmp_path):
         digital = [round(levels[name] * 10000) + offset for name in names]
         data = np.tile(np.array(digital, np.uint16)[:, None, None], (1, 16, 16))
         index = tiles_in(tmp_path / sensor.name, [data, data], names=names)
-        packed = pack(index, sensor, bands=BANDS, folder=tmp_path / f"p{offset}")
+        packed = pack(index, sensor, TileReading(BANDS), folder=tmp_path / f"p{offset}")
         image = batch(packed, [0, 1], fill=statistics(packed, [0]).fill)["image"]
         found.append(to_reflectance(image.numpy(), sensor))
     np.testing.assert_allclose(found[0], found[1], atol=1e-7)
@@ -344,14 +343,14 @@ def test_the_order_given_by_the_user_names_files_that_name_none(tmp_path, where)
     data = noise()
     index = tiles_in(tmp_path / "t", [data, noise()], names=None)
     given = ["B08", "B04", "B03", "B02"]
-    packed = pack(index, L2A, bands=["B02", "B08"], file_bands=given, folder=where)
+    packed = pack(index, L2A, TileReading(["B02", "B08"], file_bands=given), folder=where)
     np.testing.assert_array_equal(packed.images[0], data[[3, 0]])
 
 
 def test_names_in_the_file_win_over_the_order_given(tmp_path, where):
     data = noise()
     index = tiles_in(tmp_path / "t", [data, noise()])
-    packed = pack(index, L2A, bands=BANDS, file_bands=BANDS[::-1], folder=where)
+    packed = pack(index, L2A, TileReading(BANDS, file_bands=BANDS[::-1]), folder=where)
     np.testing.assert_array_equal(packed.images[0], data)
 
 
@@ -360,7 +359,7 @@ def test_the_order_given_wins_over_colours_and_meaningless_names(tmp_path, where
     write_tile(tmp_path / "t/a/0.tif", data, names=[f"Band_{i}" for i in range(4)])
     write_tile(tmp_path / "t/a/1.tif", data, names=["B02", "B02", "B02", "B08"])
     write_tile(tmp_path / "t/b/0.tif", data)  # GDAL flags the bands red, green, blue and alpha
-    packed = pack(index_folder(tmp_path / "t"), PLAIN, file_bands=BANDS, folder=where)
+    packed = pack(index_folder(tmp_path / "t"), PLAIN, TileReading(file_bands=BANDS), folder=where)
     for image in packed.images:
         np.testing.assert_array_equal(image, data)
     assert packed.valid is None
@@ -385,9 +384,9 @@ def test_bands_that_do_not_fit_are_errors_that_name_the_file(tmp_path, where, na
     if names is None:
         write_tile(tmp_path / "t/a/0.tif", noise())
     sensor = SENSORS["sentinel2_l2a"]
-    options = {"bands": BANDS} | options
+    reading = TileReading(**({"bands": BANDS} | options))
     with pytest.raises(BandError, match=said) as caught:
-        pack(index_folder(tmp_path / "t"), sensor, folder=where, **options)
+        pack(index_folder(tmp_path / "t"), sensor, reading, folder=where)
     assert str(bad) in str(caught.value) or names is None
     assert str(tmp_path) in str(caught.value)
     assert "\n" not in str(caught.value)
@@ -397,7 +396,7 @@ def test_bands_that_do_not_fit_are_errors_that_name_the_file(tmp_path, where, na
 def test_a_band_the_sensor_does_not_know_is_an_error(tmp_path, where):
     index = tiles_in(tmp_path / "t", [noise(), noise()])
     with pytest.raises(BandError, match="B8B"):
-        pack(index, L2A, bands=["B8B"], folder=where)
+        pack(index, L2A, TileReading(["B8B"]), folder=where)
 
 
 # --- Tiles and folders that cannot be used ----------------------------------------------------
@@ -466,7 +465,7 @@ def test_other_files_in_the_folder_stay(tmp_path, where):
     where.mkdir()
     (where / "notes.txt").write_text("mine")
     pack(index, PLAIN, folder=where)
-    pack(index, PLAIN, bands=["B02"], folder=where)
+    pack(index, PLAIN, TileReading(["B02"]), folder=where)
     assert (where / "notes.txt").read_text() == "mine"
 
 
@@ -475,7 +474,7 @@ def test_a_later_pack_without_invalid_pixels_leaves_no_old_validity(tmp_path, wh
     gap[0, :3] = 0
     index = tiles_in(tmp_path / "t", [gap, noise()], nodata=0)
     assert pack(index, PLAIN, folder=where).valid is not None
-    assert pack(index, PLAIN, bands=["B08"], folder=where).valid is None
+    assert pack(index, PLAIN, TileReading(["B08"]), folder=where).valid is None
     assert not (where / "valid.npy").exists()
 
 
@@ -505,7 +504,7 @@ def test_reading_for_prediction_keeps_only_a_few_tiles_waiting(tmp_path, monkeyp
     index = tiles_in(tmp_path / "t", [noise() for _ in range(60)])
     started = []
     monkeypatch.setattr(
-        imagefiles,
+        images,
         "read",
         lambda path, **options: started.append(path) or raster.read(path, **options),
     )
@@ -529,7 +528,7 @@ def test_eurosat_ms_loads_by_name_with_b8a_last(real_data, where):
     raw = np.stack([rasterio.open(tile.path).read() for tile in index.tiles])
     np.testing.assert_array_equal(packed.images[:, packed.bands.index("B8A")], raw[:, 12])
     np.testing.assert_array_equal(packed.images[:, packed.bands.index("B09")], raw[:, 8])
-    released = pack(index, sensor, bands=sensor.file_order, folder=where)
+    released = pack(index, sensor, TileReading(sensor.file_order), folder=where)
     np.testing.assert_array_equal(released.images, raw)
     found = statistics(released, range(3))
     np.testing.assert_allclose(found.mean, raw.mean(axis=(0, 2, 3)), rtol=1e-12)

@@ -11,6 +11,7 @@ from helpers.tiles import write_tile
 
 from geotl.data import torchgeo_datasets
 from geotl.data.manifest import index_tiles
+from geotl.data.read_tile import TileReading
 from geotl.data.tile_array import pack
 from geotl.errors import DataError
 from geotl.imagery.sensors import SENSORS
@@ -54,7 +55,7 @@ def test_a_data_set_is_indexed_with_its_classes_and_splits_and_packed(tmp_path, 
     assert sorted((t.split, t.label) for t in found.tiles) == sorted(
         (side, label) for side in SIDES for label in (0, 1)
     )
-    packed = pack(found, SENSORS["eurosat_ms"], bands=ORDER, folder=tmp_path / "p")
+    packed = pack(found, SENSORS["eurosat_ms"], TileReading(ORDER), folder=tmp_path / "p")
     assert packed.images.dtype == np.uint16
     for row, tile in enumerate(found.tiles):
         original = next(Path(tmp_path / "data").rglob(tile.path.name.split("_", 1)[1]))
@@ -180,7 +181,7 @@ def test_real_eurosat_tiles_through_torchgeo_equal_the_files(real_data, tmp_path
     found = index(root, tmp_path)
     assert found.classes == ("AnnualCrop", "Pasture", "SeaLake")
     sensor = SENSORS["eurosat_ms"]
-    packed = pack(found, sensor, bands=sensor.file_order, folder=tmp_path / "p")
+    packed = pack(found, sensor, TileReading(sensor.file_order), folder=tmp_path / "p")
     assert packed.images.shape == (9, 13, 64, 64)
     assert packed.images.dtype == np.uint16
     for row, tile in enumerate(found.tiles):

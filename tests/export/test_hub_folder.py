@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import json
 import os
 import re
@@ -320,3 +321,10 @@ def test_licences_that_are_no_short_words_have_a_name(model):
     told = front_matter(load(model), "Terms of the lab")
     assert (told["license"], told["license_name"]) == ("other", "Terms of the lab")
     assert Terms() == Terms(None, None)
+
+
+def test_the_former_name_of_the_module_still_loads_and_warns(monkeypatch):
+    monkeypatch.delitem(sys.modules, "geotl.hubmodel", raising=False)
+    with pytest.warns(DeprecationWarning, match=r"geotl\.hubmodel is geotl\.hub now"):
+        former = importlib.import_module("geotl.hubmodel")
+    assert (former.HubModel, former.published) == (HubModel, published)

@@ -9,6 +9,7 @@ import rasterio
 from helpers.tiles import write_tile
 from rasterio.transform import from_origin
 
+from geotl.data.read_tile import TileReading
 from geotl.data.tile_array import fingerprint, pack, read_tiles, statistics
 from geotl.data.tiles import index_folder, list_images
 from geotl.errors import BandError, DataError
@@ -43,7 +44,7 @@ def test_a_folder_of_band_files_is_one_tile_on_the_finest_grid(tmp_path):
     planes = two_classes(tmp_path / "t")
     index = index_folder(tmp_path / "t", sensor=L2A)
     assert index.names == ("forest/tile_forest", "water/tile_water")
-    packed = pack(index, L2A, bands=["B8A", "B02", "B01"], folder=tmp_path / "p")
+    packed = pack(index, L2A, TileReading(["B8A", "B02", "B01"]), folder=tmp_path / "p")
     assert packed.images.shape == (2, 3, 24, 24)
     assert packed.images.dtype == np.uint16
     assert packed.bands == ("B8A", "B02", "B01")
@@ -59,7 +60,7 @@ def test_a_folder_of_band_files_is_one_tile_on_the_finest_grid(tmp_path):
 def test_the_finest_of_the_bands_wanted_decides(tmp_path):
     two_classes(tmp_path / "t")
     index = index_folder(tmp_path / "t", sensor=L2A)
-    packed = pack(index, L2A, bands=["B8A", "B01"], folder=tmp_path / "p")
+    packed = pack(index, L2A, TileReading(["B8A", "B01"]), folder=tmp_path / "p")
     assert packed.images.shape == (2, 2, 12, 12)
 
 
@@ -67,7 +68,7 @@ def test_prediction_reads_the_same_pixels(tmp_path):
     two_classes(tmp_path / "t")
     bands = tuple(SIDES)
     index = index_folder(tmp_path / "t", sensor=L2A)
-    packed = pack(index, L2A, bands=bands, folder=tmp_path / "p")
+    packed = pack(index, L2A, TileReading(bands), folder=tmp_path / "p")
     paths = list_images([tmp_path / "t"], L2A)
     assert paths == [tile.path for tile in index.tiles]
     assert list_images([paths[1]], L2A) == paths[1:]
@@ -86,7 +87,7 @@ def test_nodata_of_a_coarse_band_does_not_bleed(tmp_path):
             band_file(folder / "t" / name / "tile", "B02", fine, nodata=declared)
             band_file(folder / "t" / name / "tile", "B01", coarse, nodata=declared)
         index = index_folder(folder / "t", sensor=L2A)
-        packed = pack(index, L2A, bands=["B02", "B01"], folder=folder / "p")
+        packed = pack(index, L2A, TileReading(["B02", "B01"]), folder=folder / "p")
         assert packed.valid[:, 0].all()
         assert not packed.valid[:, 1, :, :12].any()
         assert packed.valid[:, 1, :, 12:].all()
@@ -202,7 +203,7 @@ def test_faults_are_one_line_that_names_the_tile(tmp_path, fault):
     else:
         (tile / "x_B01.tif").write_bytes((tile / "x_B01.tif").read_bytes()[:-20])  # the pixels
     with pytest.raises(DataError, match=said) as caught:
-        pack(index_folder(root, sensor=L2A), L2A, bands=tuple(SIDES), folder=tmp_path / "p")
+        pack(index_folder(root, sensor=L2A), L2A, TileReading(tuple(SIDES)), folder=tmp_path / "p")
     assert str(tile) in str(caught.value)
     assert "\n" not in str(caught.value)
 

@@ -21,7 +21,13 @@ from geotl.data.placement import window_about, windows_of
 from geotl.data.tile_array import to_batch
 from geotl.imagery.scene import open_scenes
 from geotl.imagery.sensors import get_sensor
-from geotl.inference.active_learning import open_for, suggest, training_ground, training_px_m
+from geotl.inference.active_learning import (
+    SuggestOptions,
+    open_for,
+    suggest,
+    training_ground,
+    training_px_m,
+)
 from geotl.inference.applicability import area_of_applicability
 from geotl.inference.candidates import candidates, choose, look
 from geotl.models.classifier import over_views, view_logits
@@ -188,7 +194,7 @@ def test_fewer_inside_than_wanted_are_fewer_and_it_is_said(
     assert 0 < len(found) < 500
     assert max(found.dissimilarity) <= area.threshold
     assert any("fewer than the 500 wanted" in line for line in found.lines())
-    more = suggest(model, [scene], 500, outside=True)
+    more = suggest(model, [scene], 500, SuggestOptions(outside=True))
     assert len(more) > len(found)
     inside = [value <= area.threshold for value in more.dissimilarity]
     assert inside == sorted(inside, reverse=True)
@@ -198,7 +204,9 @@ def test_fewer_inside_than_wanted_are_fewer_and_it_is_said(
 def test_same_seed_same_points(made: tuple[Path, Path, Path]) -> None:
     model = load(made[2]).whole
     scene = open_for(model, [made[0]])[0]
-    first, second = (suggest(model, [scene], 5, outside=True, seed=4) for _ in range(2))
+    first, second = (
+        suggest(model, [scene], 5, SuggestOptions(outside=True, seed=4)) for _ in range(2)
+    )
     assert first == second
 
 
@@ -250,7 +258,7 @@ def test_a_scene_of_other_pixels_is_warned_of(
     coarse = write_tile(
         tmp_path / "coarse.tif", pixels, names=BANDS, transform=from_origin(700000, 4600000, 20, 20)
     )
-    found = suggest(model, open_for(model, [coarse, made[0]]), 4, outside=True)
+    found = suggest(model, open_for(model, [coarse, made[0]]), 4, SuggestOptions(outside=True))
     assert [note.split(":")[0] for note in found.notes] == ["coarse"]
     assert "20 m" in found.notes[0]
 

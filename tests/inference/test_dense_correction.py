@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -19,7 +20,7 @@ from geotl.imagery.sensors import get_sensor
 from geotl.imagery.windows import Window
 from geotl.inference.dense_correction import KINDS, LEAST_WINDOWS, Sample, fitted, from_note, judged
 from geotl.inference.sliding_window import Sweep, look
-from geotl.mapping import run as mapmaking
+from geotl.mapping import run
 from geotl.mapping.blocks import SweepPlan
 from geotl.mapping.plan import _runs, _spread, planned, sample_of, settled
 from geotl.mapping.task import MapOptions, Task, whole, window_grid
@@ -153,14 +154,14 @@ def test_more_windows_that_were_never_sampled_are_named_alike(model, scene, view
     for block, _ in _spread(plan):
         fresh[block.rows, block.cols] = False
     names = {}
-    plain = planned(exact, choice | {"correction": None})
+    plain = planned(exact, replace(choice, correction=None))
     for name, how in {"exact": exact, "corrected": plan, "plain": plain}.items():
         said = look(how.sweep, image, plan.grid.rows, plan.grid.cols, 8)
         names[name] = said.probabilities.argmax(axis=-1)[fresh]
     before, after = ((names[n] == names["exact"]).mean() for n in ("plain", "corrected"))
     assert after > before + 0.03
-    assert abs(after - choice["agreement"]) < 0.1
-    assert abs(before - choice["plain"]) < 0.1
+    assert abs(after - choice.agreement) < 0.1
+    assert abs(before - choice.plain) < 0.1
 
 
 DENSE = (
@@ -207,7 +208,7 @@ def test_a_run_gone_on_with_keeps_its_correction_and_gives_the_identical_file(
     model, scene, tmp_path, monkeypatch, capsys
 ):
     """The correction is the sheet's: it is not measured again, and would be another."""
-    monkeypatch.setattr(mapmaking, "_now", lambda: "2026-01-01T00:00:00Z")
+    monkeypatch.setattr(run, "_now", lambda: "2026-01-01T00:00:00Z")
     tags = map_to(model, scene, tmp_path / "whole" / "m.tif")
     told = capsys.readouterr().out.splitlines()[0]
     with monkeypatch.context() as patch:
@@ -215,7 +216,7 @@ def test_a_run_gone_on_with_keeps_its_correction_and_gives_the_identical_file(
         with pytest.raises(KilledError):
             map_to(model, scene, tmp_path / "cut" / "m.tif", "-q")
     with monkeypatch.context() as patch:
-        patch.setattr(mapmaking, "settled", never)
+        patch.setattr(run, "settled", never)
         assert map_to(model, scene, tmp_path / "cut" / "m.tif") == tags
     assert capsys.readouterr().out.splitlines()[0] == told
     for name in ("m.tif", "m_confidence.tif", "m_areas.csv"):
@@ -247,8 +248,8 @@ def test_exact_mode_is_never_corrected(model, scene, tmp_path):
     assert planned(exact, choice).sweep == exact.sweep
     task, exact = prepared(model, scene, mode="auto")
     choice = settled(task, exact)
-    assert choice["mode"] == ("dense" if choice["agreement"] >= 0.95 else "exact")
-    assert (planned(exact, choice).sweep.correction is None) == (choice["mode"] == "exact")
+    assert choice.mode == ("dense" if choice.agreement >= 0.95 else "exact")
+    assert (planned(exact, choice).sweep.correction is None) == (choice.mode == "exact")
 
 
 def test_the_sample_is_of_what_is_of_interest_and_its_halves_are_of_other_windows(model, scene):
@@ -266,4 +267,4 @@ def test_the_sample_is_of_what_is_of_interest_and_its_halves_are_of_other_window
     assert len(sample.half) == len(sample.exact) == seen.sum()
     nowhere = SweepPlan(**vars(exact) | {"wanted": np.zeros_like(wanted)})
     assert sample_of(nowhere, nowhere.sweep, task.scene) is None
-    assert [run.stop - run.start for run in _runs(np.arange(7))] == [2, 2, 3]
+    assert [part.stop - part.start for part in _runs(np.arange(7))] == [2, 2, 3]

@@ -16,6 +16,7 @@ from safetensors.numpy import load_file
 import geotl
 from geotl.api import Model
 from geotl.cli.main import main
+from geotl.data.read_tile import TileReading
 from geotl.data.tile_array import pack, statistics
 from geotl.data.tiles import index_folder
 from geotl.imagery.sensors import custom_sensor
@@ -232,7 +233,10 @@ def test_mixed_types_become_one_that_holds_both(tmp_path, types, together):
         as_npy(tmp_path / "t" / name / "0", image.astype(kind))
     sensor = custom_sensor("two", [{"name": "x"}, {"name": "y"}])
     packed = pack(
-        index_folder(tmp_path / "t"), sensor, file_bands=["x", "y"], folder=tmp_path / "p"
+        index_folder(tmp_path / "t"),
+        sensor,
+        TileReading(file_bands=["x", "y"]),
+        folder=tmp_path / "p",
     )
     assert packed.images.dtype == np.dtype(together)
     np.testing.assert_array_equal(packed.images, planes)

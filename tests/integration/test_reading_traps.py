@@ -19,6 +19,7 @@ from safetensors.numpy import load_file
 
 import geotl
 from geotl.cli.main import main
+from geotl.data.read_tile import TileReading
 from geotl.data.tile_array import batch, pack, statistics
 from geotl.data.tiles import index_folder
 from geotl.imagery.sensors import SENSORS, custom_sensor, to_reflectance
@@ -96,7 +97,7 @@ def test_pixels_are_standardised_once_in_evaluation_and_in_prediction(tmp_path):
     images = np.stack([rasterio.open(root / row["path"]).read() for row in judged])
     standard = model.network.normalise(torch.from_numpy(images.astype(np.float32)))
     own = statistics(
-        pack(index_folder(root), L2A, bands=BANDS, folder=tmp_path / "p"),
+        pack(index_folder(root), L2A, TileReading(BANDS), folder=tmp_path / "p"),
         [i for i in range(16) if i % 2 == 0],
     )
     expected = (images - own.mean.reshape(-1, 1, 1)) / own.sd.reshape(-1, 1, 1)
@@ -173,7 +174,7 @@ def test_half_nodata_and_half_1000_have_a_mean_of_1000_and_no_sd(tmp_path, how, 
         GAPS[how](tmp_path / "t" / name / "0.tif")
     index = index_folder(tmp_path / "t", sensor=PLAIN)
     for px in (None, 40):
-        packed = pack(index, PLAIN, tile_px=px, fit=fit, folder=tmp_path / "p")
+        packed = pack(index, PLAIN, TileReading(tile_px=px, fit=fit), folder=tmp_path / "p")
         assert 0.05 < packed.valid.mean() < 0.95
         found = statistics(packed, [0, 1])
         np.testing.assert_array_equal(found.mean, [1000] * 4)
@@ -210,7 +211,7 @@ def test_constant_bands_in_two_orders_and_radiometries_give_equal_tensors(tmp_pa
             for name in ("a", "b"):
                 constant(root / name / "0", order, sensor, way)
             index = index_folder(root, sensor=sensor)
-            packed = pack(index, sensor, bands=BANDS, folder=tmp_path / "p" / root.name)
+            packed = pack(index, sensor, TileReading(BANDS), folder=tmp_path / "p" / root.name)
             image = batch(packed, [0, 1], fill=statistics(packed, [0]).fill)["image"]
             found.append(to_reflectance(image.numpy(), sensor))
     for other in found[1:]:

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from helpers.tiles import write_tile
 
+from geotl.data.read_tile import TileReading
 from geotl.data.tile_array import pack, read_tiles, statistics
 from geotl.data.tiles import index_folder
 from geotl.errors import BandError, DataError
@@ -36,7 +37,7 @@ def test_arrays_are_tiles_whatever_their_axes_and_byte_order(tmp_path):
     save(tmp_path / "t/b/0.npy", data.astype(">u2"))
     save(tmp_path / "t/b/1.npy", np.asfortranarray(data))
     index = index_folder(tmp_path / "t")
-    packed = pack(index, PLAIN, file_bands=BANDS[::-1], folder=tmp_path / "p")
+    packed = pack(index, PLAIN, TileReading(file_bands=BANDS[::-1]), folder=tmp_path / "p")
     for image in packed.images:
         np.testing.assert_array_equal(image, data[::-1])
     assert packed.images.dtype == np.dtype("uint16")
@@ -56,7 +57,9 @@ def test_the_sensors_stated_order_names_the_bands(tmp_path):
     for name in "ab":
         save(tmp_path / "t" / name / "0.npy", noise(bands=13))
     sensor = SENSORS["eurosat_ms"]
-    packed = pack(index_folder(tmp_path / "t"), sensor, bands=["B8A", "B02"], folder=tmp_path / "p")
+    packed = pack(
+        index_folder(tmp_path / "t"), sensor, TileReading(["B8A", "B02"]), folder=tmp_path / "p"
+    )
     held = np.load(tmp_path / "t/a/0.npy")
     np.testing.assert_array_equal(packed.images[0], held[[12, 1]])
 
@@ -93,7 +96,9 @@ def test_nan_infinity_and_the_sensors_nodata_are_not_valid(tmp_path):
     data[0, 0, 0], data[1, 1, 1], data[2, 2, 2] = np.nan, np.inf, -9999
     for name in "ab":
         save(tmp_path / "t" / name / "0.npy", data)
-    packed = pack(index_folder(tmp_path / "t"), PLAIN, file_bands=BANDS, folder=tmp_path / "p")
+    packed = pack(
+        index_folder(tmp_path / "t"), PLAIN, TileReading(file_bands=BANDS), folder=tmp_path / "p"
+    )
     expected = np.ones(data.shape, bool)
     expected[0, 0, 0] = expected[1, 1, 1] = expected[2, 2, 2] = False
     np.testing.assert_array_equal(packed.valid[0], expected)

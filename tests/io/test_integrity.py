@@ -7,6 +7,7 @@ import pytest
 import rasterio
 from helpers.tiles import write_tile
 
+from geotl.data.read_tile import TileReading
 from geotl.data.tile_array import pack
 from geotl.data.tiles import index_folder
 from geotl.errors import DataError
@@ -38,7 +39,7 @@ def test_jpeg_2000_tiles_are_packed_to_the_bit(tmp_path, end):
         for path in (tmp_path / "t").rglob("*.jp2"):
             path.rename(path.with_suffix(".JP2"))
     index = index_folder(tmp_path / "t")
-    packed = pack(index, PLAIN, file_bands=BANDS, folder=tmp_path / "pack")
+    packed = pack(index, PLAIN, TileReading(file_bands=BANDS), folder=tmp_path / "pack")
     found = dict(zip((tile.path.stem for tile in index.tiles), range(4), strict=True))
     for i, image in enumerate(data):
         np.testing.assert_array_equal(packed.images[found[str(i)]], image)

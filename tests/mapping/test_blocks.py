@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -17,10 +17,10 @@ from geotl.errors import OutputError
 from geotl.imagery.scene import open_scene
 from geotl.imagery.sensors import get_sensor
 from geotl.imagery.windows import Window
-from geotl.inference.sliding_window import Sweep
+from geotl.inference.sliding_window import Said, Sweep
 from geotl.inference.window_grid import WindowGrid
 from geotl.mapping.blocks import SweepPlan, Thumb, blocks_of, sweep_scene, window_shares
-from geotl.mapping.window_store import open_sheet
+from geotl.mapping.window_store import SheetLayout, open_sheet
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 L2A = get_sensor("sentinel2_l2a")
@@ -141,28 +141,51 @@ def test_blocks_of_no_interest_are_not_read(network, scene, tmp_path):
     assert not sheet.seen[~wanted].any()
 
 
+@dataclass(frozen=True)
+class Brightness:
+    """A model of single pixels: the brighter, the likelier the second class."""
+
+    views: int = 1
+    mode: str = "exact"
+    dense: None = None
+    area: None = None
+    precision: str = "float32"
+    classes: int = 2
+    device: str = "cpu"
+    engine: str = "brightness"
+
+    @property
+    def fill(self):
+        return np.full(len(BANDS), np.nan, np.float32)
+
+    def look(self, image, rows, cols, step):
+        share = np.nan_to_num(image.mean(axis=0)[np.ix_(rows, cols)] / 65535)
+        return Said(np.stack([1 - share, share], axis=-1), np.zeros(share.shape, np.float32))
+
+
+def test_whatever_predicts_windows_can_map(scene, tmp_path):
+    grid = WindowGrid(scene.grid.height, scene.grid.width, 1, 1, 1)
+    wanted = np.ones((len(grid.rows), len(grid.cols)), bool)
+    plan = SweepPlan(grid, Brightness(), L2A, 64, 1.0, wanted)
+    sheet = sweep_scene(plan, scene, tmp_path / "s", key="k", note={})
+    data, valid = scene.read(Window(0, 0, scene.grid.height, scene.grid.width))
+    whole = valid.all(axis=0)
+    np.testing.assert_array_equal(sheet.seen, whole)
+    expected = np.rint(data.astype(np.float32).mean(axis=0))
+    np.testing.assert_allclose(sheet.probabilities[..., 1][whole], expected[whole], atol=1)
+
+
 def test_a_folder_of_something_else_is_left_alone(tmp_path):
     (tmp_path / "mine").mkdir()
     (tmp_path / "mine" / "thesis.txt").write_text("years of work")
     with pytest.raises(OutputError, match="not written by geotl"):
-        open_sheet(
-            tmp_path / "mine", "k", {}, windows=(2, 2), cells=(2, 2), classes=3, posting=8, blocks=1
-        )
+        open_sheet(tmp_path / "mine", "k", {}, SheetLayout((2, 2), (2, 2), 3, 8, 1))
     assert [p.name for p in (tmp_path / "mine").iterdir()] == ["thesis.txt"]
 
 
 def test_a_full_disk_is_told_before_anything_is_computed(tmp_path):
     with full_disk(100_000), pytest.raises(OutputError, match=r"no room.*free some space"):
-        open_sheet(
-            tmp_path / "s",
-            "k",
-            {},
-            windows=(200, 200),
-            cells=(200, 200),
-            classes=3,
-            posting=8,
-            blocks=9,
-        )
+        open_sheet(tmp_path / "s", "k", {}, SheetLayout((200, 200), (200, 200), 3, 8, 9))
     assert not (tmp_path / "s").exists()
 
 

@@ -25,9 +25,9 @@ from geotl.errors import DataError, OutputError, UnfinishedError
 from geotl.imagery.scene_list import Entry, scenes_in
 from geotl.imagery.sensors import get_sensor
 from geotl.mapping import many_scenes
-from geotl.mapping.jobs import Job, Reading, attempt, is_finished, mark_of, run_job
+from geotl.mapping.jobs import Job, attempt, is_finished, mark_of, run_job
 from geotl.mapping.many_scenes import Crew, map_many
-from geotl.mapping.task import MapOptions
+from geotl.mapping.task import MapOptions, Reading
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 distributed = pytest.importorskip("distributed", reason="many scenes need dask.distributed")

@@ -11,6 +11,7 @@ import torchvision
 
 from geotl.errors import BandError, WeightsError
 from geotl.models.registry import Backbone, build_backbone, freeze, parameter_groups
+from geotl.models.weight_loading import InitialWeights
 
 RGB = (("red", "green", "blue"), (665.0, 560.0, 490.0))
 RGBN = (("blue", "green", "red", "nir"), (490.0, 560.0, 665.0, 842.0))
@@ -28,7 +29,7 @@ def file(tmp_path_factory: pytest.TempPathFactory) -> str:
 
 def stem(bands, file: str, mode: str) -> Backbone:
     return build_backbone(
-        "squeezenet1_1", *bands, weights=file, first_conv=mode, cut_after="fire2_3"
+        "squeezenet1_1", *bands, initial=InitialWeights(file, first_conv=mode), cut_after="fire2_3"
     )[0].eval()
 
 
@@ -55,7 +56,9 @@ def test_derived_kernels_keep_the_response_to_grey_and_may_be_frozen(file, bands
 @pytest.mark.parametrize("mode", ["wavelength", "repeat", "zero", "rgb_only"])
 def test_red_green_and_blue_themselves_are_untouched(file, mode) -> None:
     held = torch.load(file, weights_only=True)["features.0.weight"]
-    network, report = build_backbone("squeezenet1_1", *RGB, weights=file, first_conv=mode)
+    network, report = build_backbone(
+        "squeezenet1_1", *RGB, initial=InitialWeights(file, first_conv=mode)
+    )
     assert torch.equal(kernels(network), held)
     assert report.rows[0].status == "loaded"
     freeze(network, "stem")
@@ -76,7 +79,9 @@ def test_one_band_has_no_red_green_and_blue_to_keep(file, mode) -> None:
 
 
 def test_bands_that_start_at_zero_are_not_frozen_but_for_a_probe(file) -> None:
-    network, report = build_backbone("squeezenet1_1", *RGBN, weights=file, first_conv="zero")
+    network, report = build_backbone(
+        "squeezenet1_1", *RGBN, initial=InitialWeights(file, first_conv="zero")
+    )
     assert "start at zero are used only once trained" in report.summary()
     assert report.rows[0].status == "adapted"
     with pytest.raises(WeightsError, match=r"stem hold .*start at zero.*strategy=full"):
@@ -126,9 +131,11 @@ def test_a_grey_file_serves_any_bands(tmp_path: Path) -> None:
     torch.save(plain, tmp_path / "grey.pth")
     for mode in DERIVED:
         network, _ = build_backbone(
-            "lenet5", *RGBN, weights=str(tmp_path / "grey.pth"), first_conv=mode
+            "lenet5", *RGBN, initial=InitialWeights(str(tmp_path / "grey.pth"), first_conv=mode)
         )
         found = network.state_dict()["stages.c1.conv.weight"]
         assert same(found, plain["c1.conv.weight"].expand(-1, 4, -1, -1) / 4)
     with pytest.raises(BandError, match="bands grey: no red band"):
-        build_backbone("lenet5", *RGBN, weights=str(tmp_path / "grey.pth"), first_conv="zero")
+        build_backbone(
+            "lenet5", *RGBN, initial=InitialWeights(str(tmp_path / "grey.pth"), first_conv="zero")
+        )

@@ -24,6 +24,7 @@ from geotl.models.model_file import read_header
 from geotl.models.normalisation import IMAGENET, Normalisation, as_dn, from_dn
 from geotl.models.pretrained import _torchgeo_file, published_file, torchgeo_names
 from geotl.models.registry import REGISTRY, build_backbone, describe_backbone, freeze, get_backbone
+from geotl.models.weight_loading import InitialWeights
 
 models = pytest.importorskip("torchgeo.models", reason="needs the extra torchgeo")
 
@@ -69,7 +70,7 @@ def test_weights_of_each_sensor_meet_their_own_bands_and_numbers(hub, name):
         "resnet18",
         bands,
         sensor.wavelengths(bands),
-        weights=f"torchgeo:ResNet18_Weights.{name}",
+        initial=InitialWeights(f"torchgeo:ResNet18_Weights.{name}"),
         cut_after="layer1",
     )
     assert report.sha256 == sha256_of(path)
@@ -101,8 +102,8 @@ def test_other_bands_and_orders_are_met_by_wavelength(hub):
             "resnet18",
             bands,
             SENSORS[sensor].wavelengths(bands),
+            initial=InitialWeights("torchgeo:ResNet18_Weights.SENTINEL2_ALL_MOCO"),
             cut_after="stem",
-            weights="torchgeo:ResNet18_Weights.SENTINEL2_ALL_MOCO",
         )
         assert report.count("adapted") == 1
         return network.state_dict()["stages.stem.conv1.weight"]
@@ -185,7 +186,7 @@ def test_a_file_that_is_not_there_or_not_whole_is_named(hub):
     entry = models.ResNet18_Weights.LANDSAT_TM_TOA_SIMCLR
     path = hub / Path(entry.url).name
     bands = SENSORS["landsat5_toa"].names
-    options = {"weights": f"torchgeo:{entry}", "cut_after": "layer1"}
+    options = {"initial": InitialWeights(f"torchgeo:{entry}"), "cut_after": "layer1"}
     with pytest.raises(WeightsError, match=rf"put the file at {path}") as caught:
         build_backbone("resnet18", bands, **options)
     assert "\n" not in str(caught.value)

@@ -26,6 +26,7 @@ from geotl.models.registry import (
     hold_batchnorm,
     parameter_groups,
 )
+from geotl.models.weight_loading import InitialWeights
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -299,7 +300,7 @@ def load_torchvision(path: Path) -> nn.Module:
 
 
 def test_a_complete_file_gives_torchvisions_own_features(resnet_file):
-    network, report = build_backbone("resnet18", *RGB, weights=str(resnet_file))
+    network, report = build_backbone("resnet18", *RGB, initial=InitialWeights(str(resnet_file)))
     theirs = load_torchvision(resnet_file)
     theirs.fc = nn.Identity()
     ours = network.eval()(image(3))["layer4"].mean((2, 3))
@@ -312,12 +313,14 @@ def test_a_complete_file_gives_torchvisions_own_features(resnet_file):
 
 
 def test_bands_in_another_order_give_the_same_features(resnet_file):
-    straight, _ = build_backbone("resnet18", *RGB, weights=str(resnet_file), cut_after="layer1")
+    straight, _ = build_backbone(
+        "resnet18", *RGB, initial=InitialWeights(str(resnet_file)), cut_after="layer1"
+    )
     turned, report = build_backbone(
         "resnet18",
         ("B02", "B03", "B04"),
         (492.4, 559.8, 664.6),
-        weights=str(resnet_file),
+        initial=InitialWeights(str(resnet_file)),
         cut_after="layer1",
     )
     x = image(3)
@@ -329,9 +332,11 @@ def test_bands_in_another_order_give_the_same_features(resnet_file):
 
 def test_more_bands_keep_the_response_to_grey_and_may_be_frozen(resnet_file):
     grey = image(1)
-    three, _ = build_backbone("resnet18", *RGB, weights=str(resnet_file), cut_after="layer1")
+    three, _ = build_backbone(
+        "resnet18", *RGB, initial=InitialWeights(str(resnet_file)), cut_after="layer1"
+    )
     ten, report = build_backbone(
-        "resnet18", *bands_of(10), weights=str(resnet_file), cut_after="layer1"
+        "resnet18", *bands_of(10), initial=InitialWeights(str(resnet_file)), cut_after="layer1"
     )
     expected = three.eval()(grey.expand(-1, 3, -1, -1))["layer1"]
     found = ten.eval()(grey.expand(-1, 10, -1, -1))["layer1"]
@@ -345,22 +350,34 @@ def test_more_bands_keep_the_response_to_grey_and_may_be_frozen(resnet_file):
 def test_rgb_only_ignores_the_other_bands(resnet_file):
     bands, nm = ("nir", *RGB[0]), (842.0, *RGB[1])
     network, _ = build_backbone(
-        "resnet18", bands, nm, weights=str(resnet_file), cut_after="stem", first_conv="rgb_only"
+        "resnet18",
+        bands,
+        nm,
+        initial=InitialWeights(str(resnet_file), first_conv="rgb_only"),
+        cut_after="stem",
     )
-    three, _ = build_backbone("resnet18", *RGB, weights=str(resnet_file), cut_after="stem")
+    three, _ = build_backbone(
+        "resnet18", *RGB, initial=InitialWeights(str(resnet_file)), cut_after="stem"
+    )
     x = image(4)
     assert torch.allclose(
         network.eval()(x)["stem"], three.eval()(x[:, 1:].contiguous())["stem"], atol=1e-5
     )
     with pytest.raises(BandError, match="no blue band"):
         build_backbone(
-            "resnet18", bands[:3], nm[:3], weights=str(resnet_file), first_conv="rgb_only"
+            "resnet18",
+            bands[:3],
+            nm[:3],
+            initial=InitialWeights(str(resnet_file), first_conv="rgb_only"),
         )
 
 
 def test_a_random_first_convolution_is_told_and_never_frozen(resnet_file):
     network, report = build_backbone(
-        "resnet18", *RGB, weights=str(resnet_file), first_conv="random", cut_after="layer1"
+        "resnet18",
+        *RGB,
+        initial=InitialWeights(str(resnet_file), first_conv="random"),
+        cut_after="layer1",
     )
     assert report.rows[0].status == "fresh"
     assert "starts at random" in report.summary()
@@ -370,7 +387,7 @@ def test_a_random_first_convolution_is_told_and_never_frozen(resnet_file):
 
 def test_a_stage_named_fresh_starts_at_random_as_a_whole(resnet_file):
     network, report = build_backbone(
-        "resnet18", *RGB, weights=str(resnet_file), fresh=["layer4"], seed=2
+        "resnet18", *RGB, initial=InitialWeights(str(resnet_file), fresh=["layer4"]), seed=2
     )
     random, _ = build_backbone("resnet18", *RGB, seed=2)
     assert digest(network.stages["layer4"]) == digest(random.stages["layer4"])
@@ -394,21 +411,23 @@ def test_a_partial_file_needs_its_gaps_cut_or_named_fresh(resnet_file, tmp_path)
         WeightsError,
         match=r"part\.pth: lacks 10 tensors of layer4 .*cut_after=layer3 or .*fresh=\[layer4\]",
     ):
-        build_backbone("resnet18", *RGB, weights=file)
-    _, cut = build_backbone("resnet18", *RGB, weights=file, cut_after="layer3")
+        build_backbone("resnet18", *RGB, initial=InitialWeights(file))
+    _, cut = build_backbone("resnet18", *RGB, initial=InitialWeights(file), cut_after="layer3")
     assert cut.count("missing") == 12
     assert "12 missing (not needed)" in cut.summary()
-    _, fresh = build_backbone("resnet18", *RGB, weights=file, fresh=["layer4"])
+    _, fresh = build_backbone("resnet18", *RGB, initial=InitialWeights(file, fresh=["layer4"]))
     assert fresh.count("fresh") == 12
     with pytest.raises(WeightsError, match="of layer4"):
-        build_backbone("resnet18", *RGB, weights=file, fresh=["layer3"])
+        build_backbone("resnet18", *RGB, initial=InitialWeights(file, fresh=["layer3"]))
 
 
 def test_a_missing_batch_count_is_no_gap(resnet_file, tmp_path):
     tensors = torch.load(resnet_file, weights_only=True)
     older = {n: t for n, t in tensors.items() if not n.endswith("num_batches_tracked")}
     torch.save(older, tmp_path / "older.pth")
-    network, report = build_backbone("resnet18", *RGB, weights=str(tmp_path / "older.pth"))
+    network, report = build_backbone(
+        "resnet18", *RGB, initial=InitialWeights(str(tmp_path / "older.pth"))
+    )
     assert report.count("missing") == 20
     assert network.state_dict()["stages.stem.bn1.num_batches_tracked"] == 0
 
@@ -420,7 +439,7 @@ def test_a_file_of_another_architecture_is_named_for_what_it_is(name, resnet_fil
     with pytest.raises(
         WeightsError, match=f"another architecture, not {name} .*backbone to resnet18"
     ) as caught:
-        build_backbone(name, *RGB, weights=str(resnet_file))
+        build_backbone(name, *RGB, initial=InitialWeights(str(resnet_file)))
     assert "\n" not in str(caught.value)
     assert str(resnet_file) in str(caught.value)
 
@@ -428,14 +447,14 @@ def test_a_file_of_another_architecture_is_named_for_what_it_is(name, resnet_fil
 def test_a_deeper_file_does_not_pass_for_a_shallower_network(tmp_path):
     torch.save(torchvision.models.resnet34(weights=None).state_dict(), tmp_path / "w.pth")
     with pytest.raises(WeightsError, match=r"another architecture.*layer1\.2.*to resnet34"):
-        build_backbone("resnet18", *RGB, weights=str(tmp_path / "w.pth"))
+        build_backbone("resnet18", *RGB, initial=InitialWeights(str(tmp_path / "w.pth")))
 
 
 def test_a_digest_that_differs_is_refused(resnet_file):
     right = hashlib.sha256(resnet_file.read_bytes()).hexdigest()
-    build_backbone("resnet18", *RGB, weights=str(resnet_file), sha256=right.upper())
+    build_backbone("resnet18", *RGB, initial=InitialWeights(str(resnet_file), sha256=right.upper()))
     with pytest.raises(WeightsError, match=right):
-        build_backbone("resnet18", *RGB, weights=str(resnet_file), sha256="0" * 64)
+        build_backbone("resnet18", *RGB, initial=InitialWeights(str(resnet_file), sha256="0" * 64))
 
 
 def test_first_kernels_for_unnamed_bands_are_refused(resnet_file, tmp_path):
@@ -443,9 +462,11 @@ def test_first_kernels_for_unnamed_bands_are_refused(resnet_file, tmp_path):
     tensors["conv1.weight"] = torch.randn(64, 13, 7, 7)
     torch.save(tensors, tmp_path / "w.pth")
     with pytest.raises(WeightsError, match="takes 13 bands that the file does not name"):
-        build_backbone("resnet18", *bands_of(13), weights=str(tmp_path / "w.pth"))
+        build_backbone("resnet18", *bands_of(13), initial=InitialWeights(str(tmp_path / "w.pth")))
     _, report = build_backbone(
-        "resnet18", *bands_of(13), weights=str(tmp_path / "w.pth"), first_conv="random"
+        "resnet18",
+        *bands_of(13),
+        initial=InitialWeights(str(tmp_path / "w.pth"), first_conv="random"),
     )
     assert report.rows[0].status == "fresh"
 
@@ -455,8 +476,10 @@ def test_only_the_values_used_must_be_numbers(resnet_file, tmp_path):
     tensors["layer4.0.conv1.weight"][0] = float("nan")
     torch.save(tensors, tmp_path / "w.pth")
     with pytest.raises(WeightsError, match=r"layer4\.0\.conv1\.weight holds NaN"):
-        build_backbone("resnet18", *RGB, weights=str(tmp_path / "w.pth"))
-    build_backbone("resnet18", *RGB, weights=str(tmp_path / "w.pth"), cut_after="layer3")
+        build_backbone("resnet18", *RGB, initial=InitialWeights(str(tmp_path / "w.pth")))
+    build_backbone(
+        "resnet18", *RGB, initial=InitialWeights(str(tmp_path / "w.pth")), cut_after="layer3"
+    )
 
 
 def test_no_weights_means_all_fresh_and_says_so():
@@ -484,7 +507,9 @@ def write_model(path: Path, network: Backbone, **changes) -> str:
 
 def test_a_saved_backbone_comes_back_bit_for_bit(network, tmp_path):
     file = write_model(tmp_path / "m.safetensors", network)
-    again, report = build_backbone(network.name, network.bands, network.wavelengths, weights=file)
+    again, report = build_backbone(
+        network.name, network.bands, network.wavelengths, initial=InitialWeights(file)
+    )
     assert digest(again) == digest(network)
     assert {row.status for row in report.rows} == {"loaded"}
     freeze(again, again.stage_names[-1])
@@ -497,7 +522,7 @@ def test_a_models_bands_are_followed_by_name_and_by_wavelength(tmp_path):
     kernels = source.state_dict()["stages.c1.conv.weight"]
 
     def adapted(bands, nm):
-        network, report = build_backbone("lenet5", bands, nm, weights=file)
+        network, report = build_backbone("lenet5", bands, nm, initial=InitialWeights(file))
         assert report.count("adapted") == 1
         return network.state_dict()["stages.c1.conv.weight"]
 
@@ -513,7 +538,7 @@ def test_a_model_of_another_backbone_is_refused(tmp_path):
     source, _ = build_backbone("lenet5", ["grey"])
     file = write_model(tmp_path / "m.safetensors", source)
     with pytest.raises(WeightsError, match="another architecture, lenet5"):
-        build_backbone("resnet18", *RGB, weights=file)
+        build_backbone("resnet18", *RGB, initial=InitialWeights(file))
 
 
 # torchvision's names
@@ -556,7 +581,7 @@ def test_published_weights_come_through_the_hub_cache(hub, name, weights):
     entry = torchvision.models.get_weight(weights)
     file = hub / Path(entry.url).name
     torch.save(published_tensors(made), file)
-    network, report = build_backbone(name, *RGB, weights=weights)
+    network, report = build_backbone(name, *RGB, initial=InitialWeights(weights))
     assert same_tensors(network, made)
     assert report.sha256 == sha256_of(file)
     file.unlink()
@@ -588,7 +613,7 @@ def test_transform_input_is_a_normalisation_of_its_own(name, tmp_path):
             module.running_mean.normal_()
     torch.save(theirs.state_dict(), tmp_path / "w.pth")
     theirs.fc = nn.Identity()
-    network, report = build_backbone(name, *RGB, weights=str(tmp_path / "w.pth"))
+    network, report = build_backbone(name, *RGB, initial=InitialWeights(str(tmp_path / "w.pth")))
     assert {r.tensor.split(".")[0] for r in report.rows if r.status == "unused"} > {"fc"}
     assert report.count("missing") == 0
 
@@ -609,20 +634,20 @@ def test_transform_input_is_a_normalisation_of_its_own(name, tmp_path):
 
 def test_published_weights_that_cannot_be_had_say_where_to_put_them(hub):
     with pytest.raises(WeightsError, match=r"put the file at .*resnet18-f37072fd\.pth") as caught:
-        build_backbone("resnet18", *RGB, weights="ResNet18_Weights.IMAGENET1K_V1")
+        build_backbone("resnet18", *RGB, initial=InitialWeights("ResNet18_Weights.IMAGENET1K_V1"))
     assert "\n" not in str(caught.value)
 
 
 def test_a_damaged_file_in_the_cache_is_named(hub):
     (hub / "resnet18-f37072fd.pth").write_bytes(b"cut short")
     with pytest.raises(WeightsError, match=r"resnet18-f37072fd\.pth.*damaged"):
-        build_backbone("resnet18", *RGB, weights="ResNet18_Weights.IMAGENET1K_V1")
+        build_backbone("resnet18", *RGB, initial=InitialWeights("ResNet18_Weights.IMAGENET1K_V1"))
 
 
 @pytest.mark.parametrize("weights", ["ResNet50_Weights.IMAGENET1K_V1", "ResNet18_Weights.V9"])
 def test_published_weights_of_another_network_are_refused(weights):
     with pytest.raises(WeightsError, match=r"ResNet18_Weights\.IMAGENET1K_V1"):
-        build_backbone("resnet18", *RGB, weights=weights)
+        build_backbone("resnet18", *RGB, initial=InitialWeights(weights))
 
 
 # names and tables
@@ -634,7 +659,7 @@ def test_unknown_names_are_answered_with_the_nearest():
     with pytest.raises(ModelError, match="layer3"):
         build_backbone("resnet18", *RGB, cut_after="layer33")
     with pytest.raises(ModelError, match="layer4"):
-        build_backbone("resnet18", *RGB, fresh=["layer44"])
+        build_backbone("resnet18", *RGB, initial=InitialWeights(fresh=["layer44"]))
     with pytest.raises(BandError, match="2 bands with 3 wavelengths"):
         build_backbone("resnet18", ["a", "b"], [1.0, 2.0, 3.0])
 
@@ -658,14 +683,16 @@ def test_the_tables_name_every_backbone_stage_and_weight():
 @pytest.mark.real_data
 def test_the_real_partial_file_loads_when_cut_and_only_then(real_data):
     file = real_data / "weights" / "resnet18-imagenet1k_v1-conv1_to_layer3.pth"
-    network, report = build_backbone("resnet18", *RGB, weights=str(file), cut_after="layer3")
+    network, report = build_backbone(
+        "resnet18", *RGB, initial=InitialWeights(str(file)), cut_after="layer3"
+    )
     assert (report.count("loaded"), report.count("missing")) == (90, 24)
     assert report.folded_batchnorm
     held = torch.load(file, weights_only=True)
     assert torch.equal(network.state_dict()["stages.stem.conv1.weight"], held["conv1.weight"])
     freeze(network, "layer3")
     with pytest.raises(WeightsError, match="cut_after=layer3"):
-        build_backbone("resnet18", *RGB, weights=str(file))
+        build_backbone("resnet18", *RGB, initial=InitialWeights(str(file)))
 
 
 @pytest.mark.real_data
@@ -674,13 +701,13 @@ def test_the_real_squeezenet_is_told_from_other_architectures(real_data, name):
     file = real_data / "weights" / "squeezenet1_1-imagenet1k.pth"
     told = f"another architecture, not {name} .*model.backbone to squeezenet1_1"
     with pytest.raises(WeightsError, match=told):
-        build_backbone(name, *RGB, weights=str(file))
+        build_backbone(name, *RGB, initial=InitialWeights(str(file)))
 
 
 @pytest.mark.real_data
 def test_the_real_squeezenet_gives_torchvisions_own_features(real_data):
     file = real_data / "weights" / "squeezenet1_1-imagenet1k.pth"
-    network, report = build_backbone("squeezenet1_1", *RGB, weights=str(file))
+    network, report = build_backbone("squeezenet1_1", *RGB, initial=InitialWeights(str(file)))
     theirs = torchvision.models.squeezenet1_1(weights=None)
     theirs.load_state_dict(torch.load(file, weights_only=True))
     x = image(3)

@@ -10,8 +10,7 @@ import pytest
 from matplotlib.image import imread
 
 from geotl.evaluation.evaluate import evaluate, reliability, wilson
-from geotl.reporting import curve_figures as diagnosisfigures
-from geotl.reporting import figures
+from geotl.reporting import curve_figures, figures
 from geotl.reporting.curve_figures import head_figure
 from geotl.reporting.figures import (
     baselines_figure,
@@ -145,7 +144,7 @@ def test_the_chosen_penalty_is_named_with_what_chose_it(monkeypatch):
 )
 def test_the_curve_of_a_diagnosis_says_what_chose_the_head(monkeypatch, folds, said):
     caught = []
-    monkeypatch.setattr(diagnosisfigures, "encoded", caught.append)
+    monkeypatch.setattr(curve_figures, "encoded", caught.append)
     path = [{"setting": s, "folds": folds, "train": 0.9} for s in (0.1, 0.4)]
     head_figure({"kind": "discriminant", "chosen": 0.4, "path": path}, None)
     assert said in [text.get_text() for text in caught[0].legends[0].get_texts()]
