@@ -322,10 +322,7 @@ def unlabelled_head(
         source.labels[draw.split.train],
         others,
         fitted.chosen,
-        method=recipe.probe.unlabelled,
-        softness=recipe.probe.softness,
-        threshold=recipe.probe.threshold,
-        rounds=recipe.probe.rounds,
+        recipe.probe,
     )
     return head, head.logits(pixels)
 

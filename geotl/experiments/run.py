@@ -136,7 +136,7 @@ def judge_draw(
         if recipe.split.method in SPATIAL:
             say(split_words(recipe, draw))
         say(report.summary())
-        if note := caching_note(recipe, source):
+        if note := caching_note(recipe):
             say(note)
     tally.learnt.append(training_count(recipe, source, draw, fitted))
     logits = judge(recipe, source, draw, fitted)

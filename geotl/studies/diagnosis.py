@@ -22,13 +22,13 @@ from geotl.evaluation.overfitting import diagnose as judged_as
 from geotl.evaluation.regularisers import everything_off, regularisers
 from geotl.experiments.build import (
     build_network,
-    class_weights_of,
     feature_source,
     make_backbone,
     make_plan,
     read_source,
     recipe_sensor,
     settle,
+    training_of,
 )
 from geotl.experiments.compare import fit_draw, head_logits, judge, judged_features, training_count
 from geotl.experiments.draws import Draw, Source, make_draw
@@ -121,7 +121,7 @@ def _head_path(recipe: Recipe, source: Source, draw: Draw, fitted: Fitted) -> Pa
     if len(labels) <= MOST_PATH:
         settings |= set(PATHS[kind])
     pixels, truth = judged_features(recipe, source, draw, fitted), source.labels[draw.split.test]
-    weights = "balanced" if recipe.train.balanced_sampling else class_weights_of(recipe, source)
+    weights = training_of(recipe, source, recipe.seed).head_weights
     fit = head_fit(kind, len(source.index.classes), weights)
     path = []
     for setting in sorted(settings, reverse=kind == "discriminant"):
@@ -239,7 +239,7 @@ def rate_range(recipe: Recipe, source: Source, draw: Draw, extent: Extent, told:
     tiles = Tiles(source.pack, rows, source.labels[rows])
     plan = with_head_chosen(base, tiles, draw.folds, plan, features)
     network = starting(base, tiles, plan, features)
-    return asdict(range_test(network, tiles, plan.settings, steps=extent.rates, told=told))
+    return asdict(range_test(network, tiles, plan.training, steps=extent.rates, told=told))
 
 
 def _solved(features: Floats, labels: Int64s, classes: int) -> Part:

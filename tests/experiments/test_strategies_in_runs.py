@@ -316,7 +316,7 @@ def test_the_preview_is_a_sheet_and_repeats_to_the_byte(
 
 def test_the_preview_marks_what_is_not_there(tiles: Path, tmp_path: Path) -> None:
     from geotl.experiments.augmentation_preview import STRIPES, drawn_tiles
-    from geotl.training.augment import Augmentation
+    from geotl.training.settings import Augmentation
 
     recipe = recipe_of(tiles, tmp_path)
     source = source_of(recipe, tiles)
