@@ -262,8 +262,7 @@ def test_a_note_says_why_nothing_is_cached(tiles: Path, tmp_path: Path) -> None:
         (("augment.mixup=0.2", "augment.mixup_of=features"), None),
         ((), None),
     ):
-        recipe = recipe_of(tiles, tmp_path, "strategy=finetune", *more)
-        note = caching_note(recipe, source_of(recipe, tiles))
+        note = caching_note(recipe_of(tiles, tmp_path, "strategy=finetune", *more))
         assert note is None if told is None else told in str(note)
 
 
