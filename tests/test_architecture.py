@@ -125,7 +125,7 @@ def test_a_package_begins_with_nothing_but_what_it_is(name: str) -> None:
         ("geopandas", {"io"}),
         ("pyogrio", {"io"}),
         ("pyproj", {"io", "imagery", "data"}),
-        ("pydantic", {"experiments", "lecture"}),
+        ("pydantic", {"training", "experiments", "lecture"}),
     ],
 )
 def test_a_library_has_its_packages(library: str, packages: set[str]) -> None:
@@ -142,6 +142,14 @@ def test_the_command_line_starts_without_heavy_imports() -> None:
     run = functools.partial(subprocess.run, capture_output=True, text=True, check=True)
     loaded = set(run([sys.executable, "-c", words], cwd=ROOT).stdout.split())
     assert not loaded & {"torch", "rasterio", "lightning", "geopandas", "numpy", "pydantic"}
+
+
+def test_a_recipe_is_read_without_torch() -> None:
+    words = "import sys, geotl.experiments.recipe; print(*sys.modules)"
+    run = functools.partial(subprocess.run, capture_output=True, text=True, check=True)
+    loaded = set(run([sys.executable, "-c", words], cwd=ROOT).stdout.split())
+    assert "geotl.training.settings" in loaded
+    assert not loaded & {"torch", "rasterio", "lightning", "geopandas", "numpy"}
 
 
 def test_a_map_begins_without_what_it_does_not_need() -> None:

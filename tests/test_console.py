@@ -13,7 +13,8 @@ from helpers.networks import network
 from geotl.console import ProgressLine
 from geotl.data.tile_array import Pack
 from geotl.training.features import Tiles
-from geotl.training.learner import TrainSettings, fit
+from geotl.training.learner import Learner, fit
+from geotl.training.settings import Training, TrainSettings
 from geotl.training.trainer import EpochLine
 
 
@@ -112,8 +113,8 @@ def test_training_tells_epoch_losses_and_time(
         "geotl.training.learner.EpochLine",
         lambda _: EpochLine(ProgressLine(stream=stream, clock=Clock(4.0))),
     )
-    settings = TrainSettings(epochs=3, batch_size=4, precision="float32")
-    fit(network(), tiles, settings, folder=tmp_path / "a", held_out=tiles)
+    training = Training(TrainSettings(epochs=3, batch_size=4, precision="float32"))
+    fit(Learner(network(), tiles, tiles, training), folder=tmp_path / "a")
     text = stream.getvalue()
     assert "epoch 1/3  loss " in text
     assert "held out " in text
@@ -141,7 +142,7 @@ def test_an_interrupted_training_leaves_a_clean_terminal(
         raise RuntimeError
 
     monkeypatch.setattr("geotl.training.learner.l2_penalty", stop)
-    settings = TrainSettings(epochs=3, batch_size=4, precision="float32", l2=0.1)
+    training = Training(TrainSettings(epochs=3, batch_size=4, precision="float32", l2=0.1))
     with pytest.raises(RuntimeError):
-        fit(network(), tiles, settings, folder=tmp_path / "a", held_out=tiles)
+        fit(Learner(network(), tiles, tiles, training), folder=tmp_path / "a")
     assert stream.screen() == ""

@@ -28,7 +28,8 @@ from practice import fit, judged, scaled, shifted, shown, summary, trainable
 from torch import nn
 from torch.nn import functional as F
 
-from geotl.training.augment import Augmentation, augment
+from geotl.training.augment import augment
+from geotl.training.settings import Augmentation
 from geotl.evaluation.overfitting import diagnose
 from geotl.evaluation.evaluate import commonest
 from geotl.models.registry import REGISTRY

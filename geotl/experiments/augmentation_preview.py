@@ -13,14 +13,14 @@ from geotl.arrays import UInt8s
 from geotl.console import Log
 from geotl.data.tile_array import batch, statistics
 from geotl.errors import DataError
-from geotl.experiments.build import augmentation_of
 from geotl.experiments.draws import Draw, make_draw, settle_split
 from geotl.experiments.recipe import Recipe
 from geotl.experiments.samples import TileSamples, read_samples, recipe_sensor
 from geotl.reporting.figures import sheet_figure, write_png
 from geotl.reporting.rendering import quicklook, stretch_limits
-from geotl.training.augment import Augmentation, augment
+from geotl.training.augment import augment
 from geotl.training.batches import Mix, derived_seed, draw_mix, mix_tiles
+from geotl.training.settings import Augmentation
 
 DRAWS = 8
 LIKE = 64  # training tiles whose values are shown from black to white
@@ -49,7 +49,7 @@ def preview(recipe: Recipe, path: Path, *, tile: int = 0, say: Log = print) -> N
     rows = draw.split.train
     if not 0 <= tile < len(rows):
         raise DataError(f"--tile: given {tile}; allowed: 0 to {len(rows) - 1}, the training tiles")
-    kind = augmentation_of(recipe, sensor)
+    kind = recipe.augment
     shown, captions = drawn_tiles(samples, draw, kind, tile=tile, seed=recipe.seed)
     name = f"{samples.names[rows[tile]]} ({samples.classes[samples.labels[rows[tile]]]})"
     on = ", ".join([*_views(kind), *kind.beyond_views, *_features(kind)]) or "nothing is varied"
@@ -88,7 +88,8 @@ def drawn_tiles(
         held = batch(samples.pack, chosen, fill=own.fill)
         told = "original"
         if number:
-            held, told = _varied(held, kind, derived_seed(seed, 0, number), sd=sd, fill=fill)
+            origin, zero = derived_seed(seed, 0, number), samples.sensor.zero_dn
+            held, told = _varied(held, kind, origin, sd=sd, fill=fill, zero_dn=zero)
             told = f"draw {number}{told}"
         made.append((held["image"][0].numpy(), held["valid"][0].numpy()))
         lost = ~made[-1][1].any(axis=(1, 2))
@@ -100,11 +101,17 @@ def drawn_tiles(
 
 
 def _varied(
-    held: dict[str, Tensor], kind: Augmentation, origin: int, *, sd: Tensor, fill: Tensor
+    held: dict[str, Tensor],
+    kind: Augmentation,
+    origin: int,
+    *,
+    sd: Tensor,
+    fill: Tensor,
+    zero_dn: float,
 ) -> tuple[dict[str, Tensor], str]:
     """A batch as a training step would vary it, and what the first tile was mixed with."""
     generator = torch.Generator().manual_seed(origin)
-    held = augment(held, kind, generator, band_sd=sd, fill=fill)
+    held = augment(held, kind, generator, band_sd=sd, fill=fill, zero_dn=zero_dn)
     if not (kind.cutmix or (kind.mixup and kind.mixup_of == "tiles")):
         return held, ""
     height, width = held["image"].shape[-2:]

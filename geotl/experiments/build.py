@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -11,7 +11,6 @@ import torch
 
 from geotl.arrays import Floats, Int64s
 from geotl.console import Log
-from geotl.data.samples import Samples
 from geotl.data.tile_array import statistics, wanted_bands
 from geotl.errors import RecipeError, nearest
 from geotl.experiments.draws import Draw, make_draw, settle_split, shows_random
@@ -28,11 +27,9 @@ from geotl.models.normalisation import IMAGENET, as_dn
 from geotl.models.registry import Backbone, build_backbone
 from geotl.models.weight_loading import InitialWeights
 from geotl.models.weights import WeightReport
-from geotl.training.augment import Augmentation
 from geotl.training.averaging import adapt_batchnorm
 from geotl.training.features import cached_features
-from geotl.training.learner import TrainSettings
-from geotl.training.losses import ClassWeights
+from geotl.training.settings import Training
 from geotl.training.strategies import FitPlan
 
 
@@ -166,58 +163,49 @@ def adapted(
 
 def make_plan(experiment: Experiment, report: WeightReport, draw: Draw) -> FitPlan:
     """The recipe's settings as the strategies take them."""
-    recipe, samples = experiment.recipe, experiment.samples
-    train, probe = recipe.train, recipe.probe
-    settings = TrainSettings(
-        **{name: getattr(train, name) for name in type(train).model_fields}
-        | {"class_weights": class_weights_of(recipe, samples)},
-        seed=recipe.seed + draw.number,
-        augmentation=augmentation_of(recipe, samples.sensor),
-    )
+    recipe = experiment.recipe
+    training = training_of(recipe, experiment.samples, recipe.seed + draw.number)
     if recipe.strategy == "auto":
         raise RecipeError("strategy: given auto, which must be settled for the labels first")
     return FitPlan(
         strategy=recipe.strategy,
-        head=probe.head,
-        head_settings=probe.penalties if probe.head == "logistic" else probe.shrinkages,
+        head=recipe.probe.head,
+        head_settings=recipe.probe.head_settings,
         freeze_until=recipe.freeze_until,
         hold_batchnorm=report.folded_batchnorm or recipe.model.hold_batchnorm,
-        settings=settings,
+        training=training,
         quiet=experiment.quiet,
         resume=experiment.resume,
     )
 
 
-def augmentation_of(recipe: Recipe, sensor: Sensor) -> Augmentation:
-    """What may happen to a training tile; brightness scales from the DN of zero reflectance."""
-    return Augmentation(**recipe.augment.model_dump(), zero_dn=-sensor.offset / sensor.scale)
-
-
-def class_weights_of(recipe: Recipe, samples: Samples) -> ClassWeights:
-    """The classes' weights in the order of the index.
+def training_of(recipe: Recipe, samples: TileSamples, seed: int) -> Training:
+    """The recipe's training on these tiles, from a seed.
 
     Raises:
-        RecipeError: a mapping that names another class, or not every one.
+        RecipeError: class weights that name another class, or not every one.
     """
-    given, classes = recipe.train.class_weights, samples.classes
-    if not isinstance(given, dict):
-        return given
-    for name in given:
+    if isinstance(recipe.train.class_weights, dict):
+        _check_names(recipe.train.class_weights, samples.classes)
+    return Training(recipe.train, recipe.augment, seed, samples.classes, samples.sensor.zero_dn)
+
+
+def _check_names(weights: Mapping[str, float], classes: Sequence[str]) -> None:
+    """Make sure that weights name every class and no other."""
+    for name in weights:
         if name not in classes:
             raise RecipeError(f"train.class_weights: given {name}; {nearest(name, classes)}")
-    missing = [name for name in classes if name not in given]
+    missing = [name for name in classes if name not in weights]
     if missing:
         raise RecipeError(
             f"train.class_weights: no weight for {', '.join(missing)}; give every class one"
         )
-    return tuple(given[name] for name in classes)
 
 
-def caching_note(experiment: Experiment) -> str | None:
+def caching_note(recipe: Recipe) -> str | None:
     """Why frozen stages are computed anew in each epoch, where they could have been cached."""
-    recipe = experiment.recipe
     frozen = recipe.strategy in ("finetune", "probe_then_finetune")
-    reasons = augmentation_of(recipe, experiment.samples.sensor).beyond_views
+    reasons = recipe.augment.beyond_views
     if not (frozen and recipe.train.cache_views and reasons):
         return None
     named = ", ".join(f"augment.{name}" for name in reasons)

@@ -250,10 +250,7 @@ def unlabelled_head(experiment: Experiment, made: FittedDraw) -> tuple[Linear, F
         samples.labels[made.draw.split.train],
         others,
         fitted.chosen,
-        method=recipe.probe.unlabelled,
-        softness=recipe.probe.softness,
-        threshold=recipe.probe.threshold,
-        rounds=recipe.probe.rounds,
+        recipe.probe,
     )
     return head, head.logits(pixels)
 

@@ -18,7 +18,7 @@ from pydantic import ValidationError
 
 import geotl
 from geotl.errors import RecipeError, nearest
-from geotl.experiments.schema import SPATIAL, Keys, Recipe, contradictions, shown
+from geotl.experiments.schema import SPATIAL, Keys, Recipe, contradictions, json_schema, shown
 from geotl.io import yaml
 
 __all__ = [
@@ -82,7 +82,7 @@ def schema() -> dict[str, Any]:
 @functools.cache
 def _schema() -> dict[str, Any]:
     draft = "https://json-schema.org/draft/2020-12/schema"
-    return {"$schema": draft, **Recipe.model_json_schema()}
+    return {"$schema": draft, **json_schema()}
 
 
 def shipped() -> dict[str, Path]:

@@ -129,7 +129,7 @@ def opening_lines(experiment: Experiment, made: FittedDraw) -> list[str]:
     """What is said of the first draw: its split, its weights, and what cannot be cached."""
     recipe = experiment.recipe
     split = [split_words(recipe, made.draw)] if recipe.split.method in SPATIAL else []
-    note = caching_note(experiment)
+    note = caching_note(recipe)
     return [*split, made.weights.summary(), *([note] if note else [])]
 
 

@@ -1,8 +1,8 @@
 """The keys of a recipe: every setting's type, default, range and unit, and what goes together.
 
-With `sections`, this is the one place where a key is defined: the JSON Schema, the reference in
-docs/RECIPES.md and the error messages are read off these models. A unit stands in brackets
-at the end of a description.
+With `sections` and `training.settings`, this is the one place where a key is defined: the JSON
+Schema, the reference in docs/RECIPES.md and the error messages are read off these models. A unit
+stands in brackets at the end of a description. In the schema a section goes by its title.
 """
 
 from __future__ import annotations
@@ -13,9 +13,10 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Annotated, Any, Literal
 
-from pydantic import BeforeValidator, Field, Strict, model_validator
+from pydantic import Field, Strict, model_validator
 
-from geotl.experiments.sections import Augment, Evaluate, Labels, Scenes, Section, Train
+from geotl.experiments.sections import EvaluateSection, LabelsSection, Scenes
+from geotl.training.settings import Augmentation, ProbeSettings, Section, TrainSettings
 
 Text = Annotated[str, Field(min_length=1)]
 Names = Annotated[tuple[Text, ...], Strict(False)]
@@ -23,13 +24,6 @@ Colour = Annotated[str, Field(pattern="^#[0-9a-fA-F]{6}$")]
 Pixels = Annotated[int, Field(ge=8, le=1024)]
 Keys = tuple[str | int, ...]
 SPATIAL = ("blocks", "group", "scene")  # ways to split that keep neighbours together
-
-
-def _integer(value: object) -> object:
-    """Refuse what only equals an integer: to a Literal, true is 1 and 8.0 is 8."""
-    if type(value) is not int:
-        raise ValueError("not an integer")
-    return value
 
 
 class CustomBand(Section):
@@ -52,7 +46,7 @@ class CustomSensor(Section):
     nodata: float | None = Field(None, description="value that stands for nothing measured [DN]")
 
 
-class Data(Section):
+class DataSection(Section, title="Data"):
     """The labelled tiles."""
 
     root: Text | None = Field(
@@ -91,7 +85,7 @@ class Data(Section):
     colours: dict[str, Colour] | None = Field(None, description="map colour of each class")
 
 
-class Split(Section):
+class SplitSection(Section, title="Split"):
     """Which tiles are learnt from and which are judged on."""
 
     method: Literal["shots", "stratified", "column", "group", "blocks", "scene"] = Field(
@@ -123,7 +117,7 @@ class Split(Section):
     folds: int = Field(5, ge=2, le=20, description="folds inside the training labels [folds]")
 
 
-class Model(Section):
+class ModelSection(Section, title="Model"):
     """The network."""
 
     backbone: Text = Field("resnet18", description="name of the backbone")
@@ -177,49 +171,6 @@ class Model(Section):
     )
 
 
-class Probe(Section):
-    """The linear head on frozen features."""
-
-    views: Annotated[Literal[1, 2, 4, 8], BeforeValidator(_integer)] = Field(
-        8, description="flips and quarter turns seen [views]"
-    )
-    head: Literal["logistic", "discriminant"] = Field(
-        "logistic", description="multinomial logistic regression or shrunken linear discriminant"
-    )
-    shrinkages: Annotated[
-        tuple[Annotated[float, Field(gt=0, lt=1)], ...], Strict(False), Field(min_length=1)
-    ] = Field(
-        (0.1, 0.2, 0.4),
-        description="shrinkages of the discriminant to choose from, inside the labels [fraction]",
-    )
-    penalties: Annotated[
-        tuple[Annotated[float, Field(gt=0)], ...], Strict(False), Field(min_length=1)
-    ] = Field(
-        (0.001, 0.01, 0.1, 1.0, 10.0, 100.0),
-        description="inverse regularisation strengths to choose from, inside the labels",
-    )
-    unlabelled: Literal["none", "soft_labels", "pseudo_labels", "consistency", "propagation"] = (
-        Field(
-            "none",
-            description="what is done with the pixels of tiles not drawn, or of "
-            "labels.unlabelled windows of the scenes; reported apart",
-        )
-    )
-    threshold: float = Field(
-        0.9,
-        gt=0,
-        le=1,
-        description="least calibrated probability of a pseudo-label (Lee 2013) [fraction]",
-    )
-    softness: float = Field(
-        4.0,
-        gt=0,
-        le=100,
-        description="divisor of the logits that soft labels are made from [factor]",
-    )
-    rounds: int = Field(5, ge=1, le=20, description="rounds of labelling and fitting [rounds]")
-
-
 class Recipe(Section):
     """Every setting of a run."""
 
@@ -231,10 +182,14 @@ class Recipe(Section):
     title: str = Field("", description="one line for people")
     note: str = Field("", description="what a reader of the report should know beforehand")
     seed: int = Field(0, ge=0, lt=2**32, description="origin of all randomness")
-    data: Data = Field(Data(), description="the labelled tiles")
-    labels: Labels = Field(Labels(), description="points, polygons or a raster over scenes")
-    split: Split = Field(Split(), description="which tiles are learnt from and judged on")
-    model: Model = Field(Model(), description="the network")
+    data: DataSection = Field(DataSection(), description="the labelled tiles")
+    labels: LabelsSection = Field(
+        LabelsSection(), description="points, polygons or a raster over scenes"
+    )
+    split: SplitSection = Field(
+        SplitSection(), description="which tiles are learnt from and judged on"
+    )
+    model: ModelSection = Field(ModelSection(), description="the network")
     strategy: Literal["auto", "probe", "finetune", "probe_then_finetune", "full", "scratch"] = (
         Field(
             "auto",
@@ -246,10 +201,10 @@ class Recipe(Section):
     freeze_until: Text | None = Field(
         None, description="last frozen stage; null: the strategy's own"
     )
-    probe: Probe = Field(Probe(), description="the linear head on frozen features")
-    train: Train = Field(Train(), description="training of the network")
-    augment: Augment = Field(Augment(), description="what is varied in training tiles")
-    evaluate: Evaluate = Field(Evaluate(), description="how the result is judged")
+    probe: ProbeSettings = Field(ProbeSettings(), description="the linear head on frozen features")
+    train: TrainSettings = Field(TrainSettings(), description="training of the network")
+    augment: Augmentation = Field(Augmentation(), description="what is varied in training tiles")
+    evaluate: EvaluateSection = Field(EvaluateSection(), description="how the result is judged")
 
     @model_validator(mode="after")
     def _holds_together(self) -> Recipe:
@@ -257,6 +212,31 @@ class Recipe(Section):
         if faults:
             raise ValueError("; ".join(faults))
         return self
+
+
+def json_schema() -> dict[str, Any]:
+    """The JSON Schema of a recipe, in which a section goes by its title, whatever its class.
+
+    >>> sorted(json_schema()["$defs"])[:4]
+    ['Augment', 'CustomBand', 'CustomSensor', 'Data']
+    """
+    plain = Recipe.model_json_schema()
+    titles = {f"#/$defs/{name}": f"#/$defs/{d['title']}" for name, d in plain["$defs"].items()}
+    sections = {part["title"]: part for part in plain["$defs"].values()}
+    named: dict[str, Any] = _renamed(plain | {"$defs": dict(sorted(sections.items()))}, titles)
+    return named
+
+
+def _renamed(node: Any, references: Mapping[str, str]) -> Any:
+    """A schema with other references in place of those named."""
+    if isinstance(node, list):
+        return [_renamed(item, references) for item in node]
+    if not isinstance(node, dict):
+        return node
+    return {
+        key: references[value] if key == "$ref" else _renamed(value, references)
+        for key, value in node.items()
+    }
 
 
 @dataclass(frozen=True)

@@ -71,6 +71,16 @@ class Sensor:
         raise BandError(f"band {name!r}: not a band of sensor {self.name}; {hint}")
 
     @property
+    def zero_dn(self) -> float:
+        """The DN of a value of zero.
+
+        >>> from geotl.imagery.sensors import SENSORS
+        >>> SENSORS["sentinel2_l2a_n0400"].zero_dn
+        1000.0
+        """
+        return -self.offset / self.scale
+
+    @property
     def names(self) -> tuple[str, ...]:
         """The bands' own names, in the sensor's order."""
         return tuple(band.name for band in self.bands)

@@ -207,7 +207,7 @@ def to_reflectance(dn: np.ndarray, sensor: Sensor) -> np.ndarray:
     array([0.  , 0.25], dtype=float32)
     """
     dtype = np.result_type(dn.dtype, np.float32)
-    zero_dn = dtype.type(-sensor.offset / sensor.scale)
+    zero_dn = dtype.type(sensor.zero_dn)
     return np.asarray((dn.astype(dtype) - zero_dn) * dtype.type(sensor.scale))
 
 

@@ -22,8 +22,8 @@ from geotl.lecture.samples import (
     draw,
     learn,
     network,
+    plain_training,
     sample,
-    settings_of,
 )
 from geotl.models.registry import Backbone, build_backbone, get_backbone
 
@@ -463,7 +463,7 @@ def plain_or_residual(numbers: Residual) -> Shown:
         plain = copy.deepcopy(residual)
         plain.backbone = without_shortcuts(residual.backbone)
         for side, start in enumerate((plain, residual)):
-            arms[side].append(learn(start, source, rows, settings_of(numbers, seed)))
+            arms[side].append(learn(start, source, rows, plain_training(numbers, seed)))
     loss = MeanChange.of(*([float(curve(o.history, "train_loss")[-1]) for o in a] for a in arms))
     train, judged = compared(arms, "train"), compared(arms, "judged")
     layers = sum(isinstance(m, nn.Conv2d) and m.kernel_size != (1, 1) for m in plain.modules())

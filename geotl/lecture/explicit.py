@@ -31,12 +31,12 @@ from geotl.lecture.figures import (
     spread,
 )
 from geotl.lecture.recipes import Decay, Gradient, Masks, Switched, Varied
-from geotl.lecture.samples import Learnt, compared, draw, learn, network, sample, settings_of
+from geotl.lecture.samples import Learnt, compared, draw, learn, network, plain_training, sample
 from geotl.models.classifier import TileClassifier
-from geotl.training.augment import Augmentation, augment
+from geotl.training.augment import augment, check_order
 from geotl.training.batches import derived_seed
-from geotl.training.learner import TrainSettings
 from geotl.training.losses import decaying, l2_penalty
+from geotl.training.settings import Augmentation, Training
 
 
 def definition(train: MeanChange, judged: MeanChange) -> ClaimResult:
@@ -113,8 +113,8 @@ def one_key(numbers: Switched) -> Shown:
         for side, value in enumerate((0.0, numbers.value)):
             dropout = value if numbers.key == "dropout" else 0.0
             start = network(source, rows.split.train, numbers, seed, dropout=dropout)
-            settings = with_key(settings_of(numbers, seed), numbers.key, value)
-            arms[side].append(learn(start, source, rows, settings))
+            training = with_key(plain_training(numbers, seed), numbers.key, value)
+            arms[side].append(learn(start, source, rows, training))
     train, judged, gap = (compared(arms, name) for name in ("train", "judged", "gap"))
     findings = {
         "gap": ClaimResult(gap.falls, gap.words("training minus judged accuracy")),
@@ -126,15 +126,14 @@ def one_key(numbers: Switched) -> Shown:
     return Shown(findings, values, (panel,))
 
 
-def with_key(settings: TrainSettings, key: str, value: float) -> TrainSettings:
-    """Settings with one key changed; dropout is the network's, so nothing changes here."""
-    if key == "l2":
-        return replace(settings, l2=value)
-    if key == "label_smoothing":
-        return replace(settings, label_smoothing=value)
+def with_key(training: Training, key: str, value: float) -> Training:
+    """A training with one key changed; dropout is the network's, so nothing changes here."""
+    if key in ("l2", "label_smoothing"):
+        return training.changed(**{key: value})
     if key == "mixup":
-        return replace(settings, augmentation=replace(settings.augmentation, mixup=value))
-    return settings
+        mixed = training.augmentation.model_copy(update={"mixup": value})
+        return replace(training, augmentation=mixed)
+    return training
 
 
 def decay_gradient(numbers: Gradient) -> Shown:
@@ -236,8 +235,8 @@ def _decayed(numbers: Decay, number: int, penalty: float) -> Learnt:
     source, rows = sample(numbers.region, numbers.bands), draw(numbers, number)
     seed = numbers.seed + number
     start = network(source, rows.split.train, numbers, seed)
-    settings = replace(settings_of(numbers, seed), optimizer="sgd", l2=penalty)
-    return learn(start, source, rows, settings)
+    training = plain_training(numbers, seed).changed(optimizer="sgd", l2=penalty)
+    return learn(start, source, rows, training)
 
 
 def weights_of(model: TileClassifier) -> Float64s:
@@ -342,15 +341,12 @@ PENALTIES: Mapping[str, Callable[[Any], Shown]] = {
 }
 
 
-ZERO_DN = 1000.0  # of Sentinel-2 since baseline 04.00: brightness scales from there
-
-
 def augmentation(numbers: Varied) -> Shown:
     """What an augmentation makes of a tile, whether it keeps its promises, and what it changes."""
     source, first = sample(numbers.region, numbers.bands), draw(numbers, 0)
-    kind = Augmentation(**numbers.augment.model_dump(), zero_dn=ZERO_DN)
-    harm = numbers.judge or numbers.augment
-    altered = Augmentation(**harm.model_dump(), zero_dn=ZERO_DN)
+    kind, altered = numbers.augment, numbers.judge or numbers.augment
+    for given in (kind, altered):
+        check_order(given)
     tile = _first_of(source, first, numbers.shown)
     images, captions = drawn_tiles(source, first, kind, tile=tile, seed=numbers.seed)
     promise = promises(source, first, kind)
@@ -359,9 +355,10 @@ def augmentation(numbers: Varied) -> Shown:
     for number in range(numbers.seeds):
         rows, seed = draw(numbers, number), numbers.seed + number
         start = network(source, rows.split.train, numbers, seed)
-        plain = settings_of(numbers, seed)
-        for side, settings in enumerate((plain, replace(plain, augmentation=kind))):
-            learnt = learn(start, source, rows, settings)
+        plain = plain_training(numbers, seed)
+        varied = replace(plain, augmentation=kind, zero_dn=source.sensor.zero_dn)
+        for side, training in enumerate((plain, varied)):
+            learnt = learn(start, source, rows, training)
             arms[side].append(learnt)
             robust[side, number] = altered_accuracy(learnt.last, source, rows, altered, seed)
     found = MeanChange.of(*robust)
@@ -405,7 +402,7 @@ def altered_accuracy(
         some = part[start : start + 128]
         held = batch(source.pack, some, fill=fill)
         sd, blank = model.normalise.sd, model.normalise.fill
-        held = augment(held, kind, generator, band_sd=sd, fill=blank)
+        held = augment(held, kind, generator, band_sd=sd, fill=blank, zero_dn=source.sensor.zero_dn)
         with torch.inference_mode():
             said = model(held["image"]).argmax(1).numpy()
         right += int((said == source.labels[some]).sum())
@@ -423,7 +420,7 @@ def promises(source: TileSamples, rows: Draw, kind: Augmentation) -> ClaimResult
     held["valid"][:, :, :2, :2] = False  # a corner that is no data
     known = held["valid"]
     generator = torch.Generator().manual_seed(0)
-    after = augment(held, kind, generator, band_sd=sd, fill=fill)
+    after = augment(held, kind, generator, band_sd=sd, fill=fill, zero_dn=source.sensor.zero_dn)
     image, valid = after["image"], after["valid"]
     share = float((valid.float().mean((1, 2, 3)) / known.float().mean((1, 2, 3))).min())
     if kind.noise > 0:

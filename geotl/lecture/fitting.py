@@ -14,12 +14,21 @@ from torch.nn import functional as F
 from geotl.evaluation.learning_curve import LearningCurve, learning_curve
 from geotl.lecture.figures import Bars, ClaimResult, Lines, MeanChange, Series, Shown, sd_of, spread
 from geotl.lecture.recipes import Capacity, MoreLabels, ThreeFits, TwoStages, Widths
-from geotl.lecture.samples import Learnt, compared, curve, draw, learn, network, sample, settings_of
+from geotl.lecture.samples import (
+    Learnt,
+    compared,
+    curve,
+    draw,
+    learn,
+    network,
+    plain_training,
+    sample,
+)
 from geotl.models.classifier import FeatureSpec, Normalise, TileClassifier
 from geotl.models.registry import build_backbone
-from geotl.training.augment import Augmentation
 from geotl.training.capacity import Memorised, memorise, noise_tiles
 from geotl.training.heads import logistic
+from geotl.training.settings import Augmentation
 
 WORDS = {"under": "underfitting", "over": "overfitting", "right": "just right"}
 
@@ -38,17 +47,17 @@ def standing(train: float, judged: float, target: float) -> str:
 def three_fits(numbers: ThreeFits) -> Shown:
     """A network too small, one free to overfit, and the same one regularised, on one draw."""
     source, rows = sample(numbers.region, numbers.bands), draw(numbers, 0)
-    plain = settings_of(numbers, numbers.seed)
+    plain = plain_training(numbers, numbers.seed)
     tiny = numbers.model_copy(update={"backbone": numbers.small, "cut_after": numbers.small_cut})
-    held_back = replace(plain, weight_decay=0.05, augmentation=Augmentation())
+    held_back = replace(plain.changed(weight_decay=0.05), augmentation=Augmentation())
     trials = {
         "under": (network(source, rows.split.train, tiny, numbers.seed), plain),
         "over": (network(source, rows.split.train, numbers, numbers.seed), plain),
         "right": (network(source, rows.split.train, numbers, numbers.seed), held_back),
     }
     panels, findings, values = [], {}, {}
-    for wanted, (start, settings) in trials.items():
-        learnt = learn(start, source, rows, settings, watch=True)
+    for wanted, (start, training) in trials.items():
+        learnt = learn(start, source, rows, training, watch=True)
         found = standing(learnt.train, learnt.judged, numbers.target)
         told = f"training {learnt.train:.3f}, judged {learnt.judged:.3f}"
         findings[wanted] = ClaimResult(
@@ -217,14 +226,14 @@ def two_stages(numbers: TwoStages) -> Shown:
     second: list[Learnt] = []
     for number in range(numbers.seeds):
         rows, seed = draw(numbers, number), numbers.seed + number
-        plain = settings_of(numbers, seed)
-        held_back = replace(plain, l2=numbers.l2, augmentation=Augmentation())
-        for kept, dropout, settings in (
+        plain = plain_training(numbers, seed)
+        held_back = replace(plain.changed(l2=numbers.l2), augmentation=Augmentation())
+        for kept, dropout, training in (
             (first, 0.0, plain),
             (second, numbers.dropout, held_back),
         ):
             start = network(source, rows.split.train, numbers, seed, dropout=dropout)
-            kept.append(learn(start, source, rows, settings))
+            kept.append(learn(start, source, rows, training))
     return stages_shown(first, second, numbers.target)
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -24,8 +24,8 @@ from geotl.lecture.samples import (
     draw,
     learn,
     network,
+    plain_training,
     sample,
-    settings_of,
     tiles_of,
     waited,
 )
@@ -129,10 +129,10 @@ def early_stopping(numbers: Stopping) -> Shown:
     for number in range(numbers.seeds):
         rows, seed = draw(numbers, number), numbers.seed + number
         start = network(source, rows.split.train, numbers, seed)
-        plain = replace(settings_of(numbers, seed), schedule="one_cycle")
+        plain = plain_training(numbers, seed).changed(schedule="one_cycle")
         for kept, patience in ((stopped, numbers.patience), (whole, 0)):
-            settings = replace(plain, patience=patience)
-            kept.append(learn(start, source, rows, settings, watch=True))
+            training = plain.changed(patience=patience)
+            kept.append(learn(start, source, rows, training, watch=True))
         sides = (tiles_of(source, part) for part in (rows.split.train, rows.split.test))
         train, judged = (accuracy(stopped[-1].kept, side) for side in sides)
         kept_gaps.append(train - judged)
@@ -352,7 +352,7 @@ def batchnorm_training(numbers: Normalised) -> Shown:
         for kept, name in ((plain, numbers.backbone), (normalised, f"{numbers.backbone}_bn")):
             own = numbers.model_copy(update={"backbone": name})
             start = network(source, rows.split.train, own, seed)
-            kept.append(learn(start, source, rows, settings_of(numbers, seed), watch=True))
+            kept.append(learn(start, source, rows, plain_training(numbers, seed), watch=True))
     arms = (plain, normalised)
     waits = MeanChange.of(
         *([waited(o, "train_accuracy", numbers.target, numbers.epochs) for o in a] for a in arms)

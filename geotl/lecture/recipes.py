@@ -15,8 +15,8 @@ from pydantic import BaseModel, Field, Strict, ValidationError
 
 from geotl.errors import RecipeError, nearest
 from geotl.experiments.recipe import lectures
-from geotl.experiments.sections import Augment, Section
 from geotl.io import yaml
+from geotl.training.settings import Augmentation, Section
 
 Text = Annotated[str, Field(min_length=1)]
 Count = Annotated[int, Field(ge=1, le=100_000)]
@@ -152,8 +152,10 @@ class Normalised(Trained):
 class Varied(Trained):
     """Training without and with an augmentation."""
 
-    augment: Augment = Field(Augment(), description="the augmentation shown and trained with")
-    judge: Augment | None = Field(None, description="what is done to the judged tiles")
+    augment: Augmentation = Field(
+        Augmentation(), description="the augmentation shown and trained with"
+    )
+    judge: Augmentation | None = Field(None, description="what is done to the judged tiles")
     shown: Text = Field("residential", description="class of the tile that is shown")
 
 
@@ -338,7 +340,7 @@ def _fault(kind: type[BaseModel], entry: Any) -> str:
     """One line: the key, what was given, what is allowed."""
     key = ".".join(map(str, entry["loc"]))
     if entry["type"] == "extra_forbidden":
-        fields = Augment.model_fields if "." in key else kind.model_fields
+        fields = Augmentation.model_fields if "." in key else kind.model_fields
         hint = nearest(str(entry["loc"][-1]), fields)
         return f"{key}: given {entry['input']!r}, but there is no such key; {hint}"
     told = entry["msg"][0].lower() + entry["msg"][1:]

@@ -28,8 +28,8 @@ from geotl.lecture.recipes import Drawn, Trained
 from geotl.models.classifier import FeatureSpec, Normalise, TileClassifier
 from geotl.models.registry import build_backbone
 from geotl.models.weight_loading import InitialWeights
-from geotl.training.augment import Augmentation
-from geotl.training.learner import History, Tiles, TrainSettings, fit
+from geotl.training.learner import History, Learner, Tiles, fit
+from geotl.training.settings import Augmentation, Training, TrainSettings
 from geotl.training.strategies import predict_rows
 
 SENSOR = "sentinel2_l2a_n0400"
@@ -114,9 +114,9 @@ def network(
         return TileClassifier(backbone, normalise, spec, len(source.index.classes), dropout=dropout)
 
 
-def settings_of(numbers: Trained, seed: int) -> TrainSettings:
+def plain_training(numbers: Trained, seed: int) -> Training:
     """Plain training: no decay, nothing varied, one rate for all stages, no early stop."""
-    return TrainSettings(
+    settings = TrainSettings(
         epochs=numbers.epochs,
         batch_size=numbers.batch_size,
         lr=numbers.lr,
@@ -125,9 +125,8 @@ def settings_of(numbers: Trained, seed: int) -> TrainSettings:
         patience=0,
         precision="float32",
         schedule="cosine",
-        seed=seed,
-        augmentation=PLAIN,
     )
+    return Training(settings, PLAIN, seed)
 
 
 @dataclass(frozen=True)
@@ -153,7 +152,7 @@ def learn(
     start: TileClassifier,
     source: TileSamples,
     rows: Draw,
-    settings: TrainSettings,
+    training: Training,
     *,
     watch: bool = False,
 ) -> Learnt:
@@ -163,20 +162,14 @@ def learn(
         start: with its first weights, and frozen what is; not changed.
         source: the tiles.
         rows: which of them are learnt from and judged on.
-        settings: how.
+        training: how.
         watch: judge after every epoch; the epoch of least judged loss is then `kept`.
     """
     made = copy.deepcopy(start)
     train, judged = (tiles_of(source, part) for part in (rows.split.train, rows.split.test))
     with tempfile.TemporaryDirectory(prefix="geotl-lecture-") as folder:
-        history = fit(
-            made,
-            train,
-            settings,
-            folder=Path(folder),
-            held_out=judged if watch else None,
-            quiet=True,
-        )
+        learner = Learner(made, train, judged if watch else None, training)
+        history = fit(learner, folder=Path(folder), quiet=True)
         state = torch.load(Path(folder) / "last.ckpt", weights_only=True)["state_dict"]
     last = copy.deepcopy(made)
     last.load_state_dict(

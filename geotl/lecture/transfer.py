@@ -29,8 +29,8 @@ from geotl.lecture.samples import (
     draw,
     learn,
     network,
+    plain_training,
     sample,
-    settings_of,
     waited,
 )
 from geotl.models.backbone import freeze
@@ -73,7 +73,7 @@ def pretrained_file(numbers: Transferred) -> Path:
     digest = hashlib.sha256(json.dumps(told, sort_keys=True).encode()).hexdigest()[:32]
     path = cache_folder() / "lecture" / f"{digest}.safetensors"
     if not path.exists():
-        learnt = learn(start, source, rows, settings_of(task, numbers.seed))
+        learnt = learn(start, source, rows, plain_training(task, numbers.seed))
         state = {k: v.contiguous() for k, v in learnt.last.backbone.state_dict().items()}
         with whole_file(path) as part:
             save_file(state, part)
@@ -124,7 +124,7 @@ def trained(
     model, _ = started(numbers, source, rows.split.train, seed, pretrained=pretrained)
     freeze(model.backbone, upto)
     model.frozen_until = upto
-    return model, learn(model, source, rows, settings_of(numbers, seed), watch=watch)
+    return model, learn(model, source, rows, plain_training(numbers, seed), watch=watch)
 
 
 def transfer_or_random(numbers: Transferred) -> Shown:

@@ -21,10 +21,10 @@ from geotl.evaluation.overfitting import diagnose as judged_as
 from geotl.evaluation.regularisers import everything_off, regularisers
 from geotl.experiments.build import (
     build_network,
-    class_weights_of,
     feature_source,
     make_plan,
     open_experiment,
+    training_of,
 )
 from geotl.experiments.compare import (
     FittedDraw,
@@ -135,7 +135,7 @@ def _head_path(experiment: Experiment, made: FittedDraw) -> HeadPath | None:
     if len(labels) <= MOST_PATH:
         settings |= set(PATHS[kind])
     pixels, truth = judged_features(experiment, made), samples.labels[draw.split.test]
-    weights = "balanced" if recipe.train.balanced_sampling else class_weights_of(recipe, samples)
+    weights = training_of(recipe, samples, recipe.seed).head_weights
     fit = head_fit(kind, len(samples.classes), weights)
     path = []
     for setting in sorted(settings, reverse=kind == "discriminant"):
@@ -255,7 +255,7 @@ def rate_range(experiment: Experiment, draw: Draw, extent: Extent, told: Progres
     tiles = Tiles(samples.pack, rows, samples.labels[rows])
     plan = with_head_chosen(base, tiles, draw.folds, plan, features)
     network = starting(base, tiles, plan, features)
-    return RateSweep(range_test(network, tiles, plan.settings, steps=extent.rates, told=told))
+    return RateSweep(range_test(network, tiles, plan.training, steps=extent.rates, told=told))
 
 
 def _solved(features: Floats, labels: Int64s, classes: int) -> OverfitCheck:

@@ -15,8 +15,8 @@ from geotl.evaluation.regularisers import everything_off
 from geotl.experiments.presets import two_sizes
 from geotl.experiments.recipe import Recipe
 from geotl.experiments.schema import contradictions
-from geotl.experiments.sections import Augment
 from geotl.models.registry import get_backbone
+from geotl.training.settings import Augmentation
 
 Start = Literal["as it is", "trained"]
 Kind = Literal["explicit", "implicit", "transfer", "architecture", "probe"]
@@ -56,7 +56,7 @@ class Trial:
         return f"{self.technique} {setting(self.key, self.on)}".strip()
 
 
-AUGMENT_ALL = Augment(
+AUGMENT_ALL = Augmentation(
     rotate_deg=20.0, scale=(0.9, 1.1), crop=0.8, noise=0.1, blur=0.5, brightness=0.1, contrast=0.1
 )
 NO_REGULARISER: Mapping[str, Any] = {

@@ -10,15 +10,15 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import Literal
 
 import torch
 from torch import Tensor
 
 from geotl.errors import DataError
 from geotl.models.classifier import VIEWS, turn_view
+from geotl.training.settings import Augmentation
 
+LEAST_VALID = 0.8  # share of the output's pixels that must come from inside the tile
 ASPECT = (0.3, 1 / 0.3)  # height over width of an erased rectangle (Zhong et al. 2020)
 
 
@@ -140,94 +140,19 @@ def rectangles(
     return (down[:, :, None] & across[:, None, :])[:, None]
 
 
-LEAST_VALID = 0.8  # share of the output's pixels that must come from inside the tile
-
-
-@dataclass(frozen=True)
-class Augmentation:
-    """What may happen to a tile.
-
-    Attributes:
-        flips: mirror left-right and top-bottom, each with probability one half.
-        quarter_turns: turn by 0, 90, 180 or 270 degrees.
-        rotate_deg: turn freely by up to this many degrees either way.
-        scale: range of enlargement, drawn evenly in its logarithm; 1 leaves the size.
-        crop: the least share of the tile's area that a crop keeps; 1 crops nothing.
-        noise: sd of Gaussian noise, in units of each band's own sd.
-        blur: sd of a Gaussian blur is drawn evenly from 0 to this, in pixels.
-        brightness: reflectance is multiplied by a factor drawn evenly from 1 -+ this.
-        contrast: so is its distance from the mean of the tile's band.
-        band_dropout: chance of each band to be taken away; never all of a tile's.
-        erase: chance of a tile to lose a rectangle (random erasing, Zhong et al. 2020).
-        erase_area: least and largest share of the tile's area that the rectangle takes.
-        mixup, cutmix: a of Beta(a, a), see `batches.draw_mix`; 0 for none. They need pairs of
-            tiles with labels, so `batches` does them, not `augment`.
-        mixup_of: mix pixels, or what the frozen stages give (manifold mixup).
-        zero_dn: the DN of zero reflectance, from which brightness scales.
+def check_order(settings: Augmentation) -> None:
+    """Make sure that ranges rise; a recipe's do, by its own rules.
 
     Raises:
-        DataError: a figure outside its range.
+        DataError: the larger figure comes first.
     """
-
-    flips: bool = True
-    quarter_turns: bool = True
-    rotate_deg: float = 0.0
-    scale: tuple[float, float] = (1.0, 1.0)
-    crop: float = 1.0
-    noise: float = 0.0
-    blur: float = 0.0
-    brightness: float = 0.0
-    contrast: float = 0.0
-    band_dropout: float = 0.0
-    erase: float = 0.0
-    erase_area: tuple[float, float] = (0.02, 0.4)
-    mixup: float = 0.0
-    cutmix: float = 0.0
-    mixup_of: Literal["tiles", "features"] = "tiles"
-    zero_dn: float = 0.0
-
-    def __post_init__(self) -> None:
-        """Check the ranges."""
-        low, high = self.scale
-        if not (0 <= self.rotate_deg <= 180 and 0 < low <= high and 0 < self.crop <= 1):
-            raise DataError(
-                f"augment: rotate_deg {self.rotate_deg} must lie in 0..180, scale {self.scale} "
-                f"rise from above 0, crop {self.crop} lie above 0 and at most 1"
-            )
-        for name in ("noise", "blur", "mixup", "cutmix"):
-            figure = getattr(self, name)
-            if figure < 0 or not math.isfinite(figure):
-                raise DataError(f"augment: {name} {figure} must be 0 or more, and finite")
-        for name in ("brightness", "contrast", "band_dropout", "erase"):
-            if not 0 <= getattr(self, name) <= 1:
-                raise DataError(f"augment: {name} {getattr(self, name)} must lie in 0..1")
-        small, large = self.erase_area
-        if not 0 < small <= large < 1:
-            raise DataError(f"augment: erase_area {self.erase_area} must rise between 0 and 1")
-
-    @property
-    def beyond_views(self) -> tuple[str, ...]:
-        """What of it makes pixels that no view of a tile has, so that no cache can hold them."""
-        mixed = self.mixup_of == "tiles"
-        changes = {
-            "rotate_deg": self.rotate_deg,
-            "scale": tuple(self.scale) != (1.0, 1.0),
-            "crop": self.crop < 1,
-            "noise": self.noise,
-            "blur": self.blur,
-            "brightness": self.brightness,
-            "contrast": self.contrast,
-            "band_dropout": self.band_dropout,
-            "erase": self.erase,
-            "mixup": self.mixup and mixed,
-            "cutmix": self.cutmix,
-        }
-        return tuple(name for name, on in changes.items() if on)
-
-    @property
-    def resamples(self) -> bool:
-        """Whether pixels are interpolated."""
-        return self.rotate_deg > 0 or tuple(self.scale) != (1.0, 1.0) or self.crop < 1
+    if settings.scale[0] > settings.scale[1]:
+        raise DataError(
+            f"augment: rotate_deg {settings.rotate_deg} must lie in 0..180, scale {settings.scale} "
+            f"rise from above 0, crop {settings.crop} lie above 0 and at most 1"
+        )
+    if settings.erase_area[0] > settings.erase_area[1]:
+        raise DataError(f"augment: erase_area {settings.erase_area} must rise between 0 and 1")
 
 
 def augment(
@@ -237,6 +162,7 @@ def augment(
     *,
     band_sd: Tensor,
     fill: Tensor,
+    zero_dn: float = 0.0,
 ) -> dict[str, Tensor]:
     """Augment a batch; its other entries are handed on as they are.
 
@@ -246,6 +172,7 @@ def augment(
         generator: on the CPU; gives every random figure.
         band_sd: each band's sd [C], in the image's unit.
         fill: the value [C] that invalid pixels get.
+        zero_dn: the DN of zero reflectance, from which brightness scales.
 
     Returns:
         The batch in the same sizes. Pixels that a rotation invents are invalid and filled. At
@@ -253,15 +180,16 @@ def augment(
         the valid pixels, that tile is not resampled.
 
     Raises:
-        DataError: quarter turns of tiles that are not square.
+        DataError: quarter turns of tiles that are not square, or a range that falls.
     """
+    check_order(settings)
     image, valid = batch["image"], batch["valid"]
     image, valid = _turned(image, valid, _draw_views(settings, len(image), generator))
     if settings.resamples:
         size = (image.shape[-2], image.shape[-1])
         matrices = draw_warps(settings, len(image), size, generator)
         image, valid = _warped(image, valid, matrices.to(image), fill.to(image))
-    image = _disturbed(image, valid, settings, generator)
+    image = _disturbed(image, valid, settings, generator, zero_dn)
     if settings.noise > 0:
         noise = torch.randn(image.shape, generator=generator).to(image)
         sd = settings.noise * band_sd.to(image).view(1, -1, 1, 1)
@@ -271,7 +199,11 @@ def augment(
 
 
 def _disturbed(
-    image: Tensor, valid: Tensor, settings: Augmentation, generator: torch.Generator
+    image: Tensor,
+    valid: Tensor,
+    settings: Augmentation,
+    generator: torch.Generator,
+    zero_dn: float,
 ) -> Tensor:
     """Blur and light, each drawn only where it is on."""
     count = len(image)
@@ -280,7 +212,7 @@ def _disturbed(
     if settings.brightness > 0 or settings.contrast > 0:
         about = 2 * torch.rand((2, count), generator=generator) - 1
         brightness, contrast = 1 + settings.brightness * about[0], 1 + settings.contrast * about[1]
-        image = relight(image, valid, brightness, contrast, settings.zero_dn)
+        image = relight(image, valid, brightness, contrast, zero_dn)
     return image
 
 

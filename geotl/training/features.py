@@ -17,7 +17,7 @@ from geotl.data.tile_array import Pack, batch
 from geotl.io.files import whole_file
 from geotl.models.classifier import VIEWS, Frozen, TileClassifier, over_views, turn_view
 from geotl.models.device import Precision, autocast, settled
-from geotl.training.augment import Augmentation
+from geotl.training.settings import Augmentation
 
 
 def state_fingerprint(model: TileClassifier, *, filled: bool = True) -> str:

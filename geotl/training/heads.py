@@ -13,9 +13,11 @@ from sklearn.linear_model import LogisticRegression
 from geotl.arrays import Float64s, Floats, Int64s
 from geotl.data.tile_array import Pack
 from geotl.evaluation.evaluate import fit_temperature, softmax
-from geotl.training.losses import ClassWeights, class_weights
+from geotl.training.losses import class_weights
+from geotl.training.settings import ClassWeights
 
 Folds = Sequence[tuple[Int64s, Int64s]]
+PENALTIES = (0.01, 0.1, 1.0, 10.0, 100.0)  # of the head on band statistics
 
 
 @dataclass(frozen=True)
@@ -160,9 +162,6 @@ def _calibrated_loss(logits: Floats, truth: Int64s) -> tuple[float, float]:
     temperature = fit_temperature(logits, truth)
     chance = softmax(logits, temperature)[np.arange(len(truth)), truth]
     return float(-np.log(np.maximum(chance, 1e-12)).mean()), temperature
-
-
-PENALTIES = (0.01, 0.1, 1.0, 10.0, 100.0)
 
 
 def band_statistics(pack: Pack, rows: Int64s) -> Float64s:

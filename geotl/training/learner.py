@@ -7,15 +7,14 @@ was killed and resumed, at an epoch's end or within one, so equals the uninterru
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import lightning
 import numpy as np
 import torch
-from lightning.pytorch.callbacks import EarlyStopping
-from lightning.pytorch.loggers import CSVLogger, TensorBoardLogger
+from lightning.pytorch.callbacks import Callback, EarlyStopping
 from torch import Tensor
 from torch.nn import functional as F
 from torch.utils.data import DataLoader
@@ -26,71 +25,32 @@ from geotl.data.tile_array import batch
 from geotl.io.files import whole_file, write_text
 from geotl.models.backbone import freeze, parameter_groups
 from geotl.models.classifier import Frozen, TileClassifier
-from geotl.models.device import Precision
-from geotl.training.augment import Augmentation, augment
+from geotl.training.augment import augment
 from geotl.training.averaging import WeightAverage, measuring, moving_norms
 from geotl.training.batches import Mix, derived_seed, draw_mix, epoch_order, mix_tiles, mix_values
 from geotl.training.features import FrozenViews, Tiles, cacheable_views, frozen_bytes
 from geotl.training.losses import (
     AuxiliaryHeads,
-    ClassWeights,
     class_weights,
     cross_entropy,
     decaying,
     l2_penalty,
     smoothed,
 )
-from geotl.training.schedules import Schedule, rate_factor
+from geotl.training.schedules import rate_factor
+from geotl.training.settings import Training
 from geotl.training.trainer import (
     EpochLine,
     checkpoints,
     history,
     interrupts,
-    lightning_precision,
     quiet_lightning,
+    trainer_for,
 )
 
-__all__ = ["History", "Learner", "Tiles", "TrainSettings", "cacheable_views", "epoch_order", "fit"]
+__all__ = ["History", "Learner", "Tiles", "cacheable_views", "epoch_order", "fit"]
 
 CACHE_BYTES = 2 << 30  # above this the frozen stages are computed anew in each epoch
-
-
-@dataclass(frozen=True)
-class TrainSettings:
-    """How the trainable stages learn; the recipe's `train` section says what each means."""
-
-    epochs: int = 40
-    batch_size: int = 32
-    lr: float = 1e-3
-    lr_decay: float = 0.5
-    weight_decay: float = 0.01
-    optimizer: Literal["adamw", "sgd"] = "adamw"
-    patience: int = 8
-    precision: Precision = "auto"
-    checkpoint_every_steps: int = 0
-    cache_views: bool = True
-    schedule: Schedule = "one_cycle"
-    warmup: float = 0.1
-    unfreeze_every: int = 0
-    l2: float = 0.0
-    label_smoothing: float = 0.0
-    class_weights: ClassWeights = "none"
-    balanced_sampling: bool = False
-    swa_from: float | None = None
-    swa_lr: float = 0.5
-    choice_folds: int = 1
-    auxiliary: float | None = None
-    seed: int = 0
-    augmentation: Augmentation = field(default_factory=Augmentation)
-
-    @property
-    def swa_epoch(self) -> int | None:
-        """The first epoch (from 0) after which the weights are averaged; None: none is."""
-        return (
-            None
-            if self.swa_from is None
-            else min(int(self.swa_from * self.epochs), self.epochs - 1)
-        )
 
 
 @dataclass(frozen=True)
@@ -105,18 +65,28 @@ class Learner(lightning.LightningModule):
     """One training: the model, its tiles, and what a batch of an epoch is."""
 
     def __init__(
-        self, model: TileClassifier, train: Tiles, held_out: Tiles | None, settings: TrainSettings
+        self, model: TileClassifier, train: Tiles, held_out: Tiles | None, training: Training
     ) -> None:
-        """Take the model as it is; what is frozen was set before."""
+        """Take the model as it is; what is frozen was set before.
+
+        Args:
+            model: trained in place; what is frozen in it stays, bit for bit.
+            train: the tiles learnt from.
+            held_out: tiles inside the training labels that choose the epoch.
+            training: how.
+        """
         super().__init__()
-        self.model, self.settings = model, settings
+        settings, seed = training.settings, training.seed
+        self.model, self.settings, self.augmentation = model, settings, training.augmentation
+        self.seed, self.zero_dn = seed, training.zero_dn
         self.train_tiles, self.held_out = train, held_out
+        classes = model.head.out_features
         self.auxiliary = AuxiliaryHeads(
-            model.backbone, model.head.out_features, weight=settings.auxiliary, seed=settings.seed
+            model.backbone, classes, weight=settings.auxiliary, seed=seed
         )
         self.cache: FrozenViews | None = None
-        self.batches = len(epoch_order(len(train.rows), settings.batch_size, settings.seed, 0))
-        weights = class_weights(settings.class_weights, train.labels, model.head.out_features)
+        self.batches = len(epoch_order(len(train.rows), settings.batch_size, seed, 0))
+        weights = class_weights(training.class_weights, train.labels, classes)
         self.class_weights = None if weights is None else torch.from_numpy(weights).float()
         averaged = settings.swa_epoch is not None
         self.average = WeightAverage(list(model.parameters())) if averaged else None
@@ -127,7 +97,7 @@ class Learner(lightning.LightningModule):
         Lightning trains in whatever mode it finds, and features may have been computed before in
         evaluation mode: so the mode is set here. What is frozen or held ignores it.
         """
-        views = cacheable_views(self.settings.augmentation)
+        views = cacheable_views(self.augmentation)
         wanted = self.settings.cache_views and self.model.frozen_until and views
         if wanted and self.cache is None:
             self.model.eval()
@@ -151,7 +121,7 @@ class Learner(lightning.LightningModule):
         return epoch_order(
             len(labels),
             settings.batch_size,
-            settings.seed,
+            self.seed,
             epoch,
             labels=labels if settings.balanced_sampling else None,
         )
@@ -171,7 +141,7 @@ class Learner(lightning.LightningModule):
         """What a batch costs, penalties included, its loss alone, and which tiles were right."""
         self.thaw(epoch)
         positions = self.order(epoch)[number]
-        origin = derived_seed(self.settings.seed, epoch, number)
+        origin = derived_seed(self.seed, epoch, number)
         torch.manual_seed(origin)  # dropout draws from the global generator
         mix = self._mix(len(positions), origin)
         parts = self.parts(positions, origin, mix)
@@ -186,7 +156,7 @@ class Learner(lightning.LightningModule):
         return cost, loss, logits.argmax(1) == main
 
     def _mix(self, count: int, origin: int) -> Mix | None:
-        kind = self.settings.augmentation
+        kind = self.augmentation
         if not (kind.mixup or kind.cutmix):
             return None
         height, width = self.train_tiles.pack.images.shape[-2:]
@@ -209,7 +179,7 @@ class Learner(lightning.LightningModule):
         Mixed after the frozen stages, both what they hand on and what was pooled from them is
         the hidden representation that manifold mixup mixes (Verma et al. 2019).
         """
-        model, kind = self.model, self.settings.augmentation
+        model, kind = self.model, self.augmentation
         generator = torch.Generator().manual_seed(origin)
         hidden = mix is not None and mix.box is None and kind.mixup_of == "features"
         if self.cache is not None:
@@ -223,7 +193,7 @@ class Learner(lightning.LightningModule):
                 fill=fill.cpu().numpy().astype(np.float64),
                 device=fill.device,
             )
-            held = augment(held, kind, generator, band_sd=sd, fill=fill)
+            held = augment(held, kind, generator, band_sd=sd, fill=fill, zero_dn=self.zero_dn)
             if mix is not None and not hidden:
                 held = mix_tiles(held, mix, fill)
             found = model.frozen_part(held["image"])
@@ -265,7 +235,7 @@ class Learner(lightning.LightningModule):
         self.model.eval()
         with measuring(moving_norms(self.model.backbone)):
             for number, positions in enumerate(self.order(self.settings.epochs)):
-                origin = derived_seed(self.settings.seed, self.settings.epochs, number)
+                origin = derived_seed(self.seed, self.settings.epochs, number)
                 self.model.finish(self.parts(positions, origin))
         self.model.eval()
 
@@ -312,13 +282,23 @@ class Learner(lightning.LightningModule):
         return {"optimizer": chosen, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
 
 
+@dataclass(frozen=True)
+class _Finished:
+    """What a finished training leaves beside its checkpoints.
+
+    Attributes:
+        kept: name of the checkpoint whose weights it ends with.
+        history: one line per epoch.
+    """
+
+    kept: str
+    history: list[dict[str, float]]
+
+
 def fit(
-    model: TileClassifier,
-    train: Tiles,
-    settings: TrainSettings,
+    learner: Learner,
     *,
     folder: Path,
-    held_out: Tiles | None = None,
     stop_after: int | None = None,
     resume: bool = False,
     quiet: bool = False,
@@ -326,11 +306,8 @@ def fit(
     """Train in place; with held-out tiles, stop early and give back the best epoch's weights.
 
     Args:
-        model: what is frozen in it stays, bit for bit.
-        train: the tiles learnt from.
-        settings: how.
+        learner: the network, its tiles and how it learns.
         folder: checkpoints and logs (CSV and TensorBoard).
-        held_out: tiles inside the training labels that choose the epoch.
         stop_after: epochs to run of the schedule, None for all.
         resume: go on from the last checkpoint in `folder`, if there is one.
         quiet: no progress.
@@ -338,32 +315,28 @@ def fit(
     With weights averaged (`swa_from`) every epoch is run and the average is what is kept: no
     epoch is chosen.
     """
-    learner, device = Learner(model, train, held_out, settings), next(model.parameters()).device
     finished = folder / "finished.json"
-    if resume and finished.exists():
-        return _reopened(learner, finished)
-    judged = held_out is not None and learner.average is None
+    if not (resume and finished.exists()):
+        done = _train(learner, folder, stop_after, resume=resume, quiet=quiet)
+        write_text(finished, json.dumps(asdict(done)))
+    return _reopened(learner, finished)
+
+
+def _train(
+    learner: Learner, folder: Path, stop_after: int | None, *, resume: bool, quiet: bool
+) -> _Finished:
+    """Train, from the last checkpoint where that is wanted, and say what is kept."""
+    settings, device = learner.settings, next(learner.model.parameters()).device
+    judged = learner.held_out is not None and learner.average is None
     last, best = checkpoints(folder, settings.checkpoint_every_steps, judged)
-    callbacks: list[Any] = [EpochLine(ProgressLine(quiet=quiet)), last, *([best] if best else [])]
+    callbacks: list[Callback] = [EpochLine(ProgressLine(quiet=quiet)), last]
+    if best:
+        callbacks.append(best)
     if best and settings.patience:
         callbacks.append(EarlyStopping("val_loss", patience=settings.patience))
-    loggers = [
-        CSVLogger(folder, name="", version="csv"),
-        TensorBoardLogger(folder, name="", version="tensorboard"),
-    ]
+    epochs = min(stop_after or settings.epochs, settings.epochs)
     with quiet_lightning():
-        trainer = lightning.Trainer(
-            accelerator="auto",
-            devices=1,
-            precision=lightning_precision(settings.precision, device),
-            max_epochs=min(stop_after or settings.epochs, settings.epochs),
-            callbacks=callbacks,
-            logger=loggers,
-            log_every_n_steps=1,
-            enable_progress_bar=False,
-            enable_model_summary=False,
-            num_sanity_val_steps=0,
-        )
+        trainer = trainer_for(folder, epochs, settings.precision, device, callbacks)
         start = folder / "last.ckpt"
         with interrupts(trainer):
             trainer.fit(
@@ -375,12 +348,11 @@ def fit(
             )
     learner.to(device)  # Lightning leaves it on the CPU
     learner.thaw(None)
-    told = history(folder / "csv" / "metrics.csv")
+    lines = history(folder / "csv" / "metrics.csv")
     kept = Path(best.best_model_path if best else last.best_model_path)
     if learner.average is not None:
         kept = _averaged(learner, folder / "averaged.ckpt", trainer.current_epoch - 1)
-    write_text(finished, json.dumps({"kept": kept.name, "history": told}))
-    return _reopened(learner, finished)
+    return _Finished(kept.name, lines)
 
 
 def _averaged(learner: Learner, path: Path, epoch: int) -> Path:
@@ -391,9 +363,9 @@ def _averaged(learner: Learner, path: Path, epoch: int) -> Path:
     return path
 
 
-def _reopened(learner: Learner, finished: Path) -> History:
+def _reopened(learner: Learner, path: Path) -> History:
     """Give a learner the weights that a finished training kept."""
-    told = json.loads(finished.read_text())
-    state = torch.load(finished.parent / told["kept"], weights_only=True, map_location="cpu")
+    done = _Finished(**json.loads(path.read_text()))
+    state = torch.load(path.parent / done.kept, weights_only=True, map_location="cpu")
     learner.load_state_dict(state["state_dict"])
-    return History(told["history"], int(state["epoch"]))
+    return History(done.history, int(state["epoch"]))

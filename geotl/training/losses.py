@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import Literal
 
 import numpy as np
 import torch
@@ -12,8 +11,7 @@ from torch.nn import functional as F
 
 from geotl.arrays import Float64s, Int64s
 from geotl.models.registry import Auxiliary, Backbone, get_backbone
-
-ClassWeights = Literal["none", "balanced"] | tuple[float, ...]
+from geotl.training.settings import ClassWeights
 
 
 def class_weights(kind: ClassWeights, labels: Int64s, num_classes: int) -> Float64s | None:

@@ -20,7 +20,8 @@ from geotl.console import Progress
 from geotl.errors import DataError
 from geotl.models.classifier import TileClassifier
 from geotl.training.features import Tiles
-from geotl.training.learner import Learner, TrainSettings
+from geotl.training.learner import Learner
+from geotl.training.settings import Training
 
 LOWEST, HIGHEST = 1e-6, 1.0
 WIDTH = 0.04  # sd of the smoothing, as a share of the steps
@@ -87,7 +88,7 @@ def suggest(rates: ArrayLike, smooth: ArrayLike) -> tuple[float | None, float | 
 def range_test(
     network: TileClassifier,
     tiles: Tiles,
-    settings: TrainSettings,
+    training: Training,
     *,
     steps: int = 100,
     lowest: float = LOWEST,
@@ -102,7 +103,7 @@ def range_test(
     Args:
         network: as a training would begin with; not changed.
         tiles: the training tiles.
-        settings: of the training.
+        training: whose rates are swept.
         steps: how many rates.
         lowest: the first rate.
         highest: the last.
@@ -118,7 +119,7 @@ def range_test(
         )
     rates = np.geomspace(lowest, highest, steps)
     with torch.random.fork_rng(devices=[]):
-        loss = _sweep(copy.deepcopy(network), tiles, settings, rates, told)
+        loss = _sweep(copy.deepcopy(network), tiles, training, rates, told)
     smooth = smoothed(loss)
     steepest, tenth = suggest(rates[: len(loss)], smooth)
     return RateRange(
@@ -129,15 +130,15 @@ def range_test(
 def _sweep(
     network: TileClassifier,
     tiles: Tiles,
-    settings: TrainSettings,
+    training: Training,
     rates: Float64s,
     told: Progress | None,
 ) -> list[float]:
     """Loss of each batch while the rate rises; stopped where it has diverged."""
-    learner = Learner(network, tiles, None, settings)
+    learner = Learner(network, tiles, None, training)
     learner.setup("fit")
     optimiser = learner.configure_optimizers()["optimizer"]
-    ratios = [group["initial_lr"] / settings.lr for group in optimiser.param_groups]
+    ratios = [group["initial_lr"] / training.settings.lr for group in optimiser.param_groups]
     loss: list[float] = []
     for number, rate in enumerate(rates):
         for group, ratio in zip(optimiser.param_groups, ratios, strict=True):

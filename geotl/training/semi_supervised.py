@@ -8,7 +8,6 @@ tiles, and is reported apart from one that saw labels alone.
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Literal
 
 import numpy as np
 from scipy import sparse
@@ -17,8 +16,8 @@ from scipy.sparse.linalg import cg
 from geotl.arrays import Floats, Int64s
 from geotl.evaluation.evaluate import softmax
 from geotl.training.heads import Chosen, Linear, discriminant_of, one_hot
+from geotl.training.settings import ProbeSettings
 
-Method = Literal["soft_labels", "pseudo_labels", "consistency", "propagation"]
 Shares = Callable[[Linear, Floats], Floats]
 
 NEIGHBOURS, SPREAD = 10, 0.9  # of the graph; Zhou et al. 2004 take a spread near 1
@@ -29,52 +28,48 @@ def with_unlabelled(
     labels: Int64s,
     unlabelled: Floats,
     start: Chosen,
-    *,
-    method: Method,
-    softness: float = 4.0,
-    threshold: float = 0.9,
-    rounds: int = 5,
+    settings: ProbeSettings,
 ) -> Linear:
     """A discriminant fitted to labelled [N, V, D] and unlabelled tiles [M, V, D].
+
+    `settings.unlabelled` says how an unlabelled tile gets its shares: `soft_labels`, its class
+    probabilities of logits divided by `softness`, which is expectation-maximisation of a Gaussian
+    mixture with one covariance and equal priors (McLachlan & Peel 2000, section 3.8);
+    `pseudo_labels`, the whole tile to its class where the calibrated probability reaches
+    `threshold` (Lee 2013); `consistency`, what all views agree on, the least calibrated
+    probability that any view gives the class; `propagation`, labels spread over the graph of
+    nearest neighbours (Zhou et al. 2004). Shares are given and the head is fitted again in
+    `rounds`; propagation takes one.
 
     Args:
         features: of the labelled tiles, standardised.
         labels: their classes [N].
         unlabelled: features of tiles without labels, standardised alike.
         start: the head fitted to the labels alone, with its temperature and shrinkage.
-        method: how an unlabelled tile gets its shares: `soft_labels`, its class probabilities of
-            logits divided by `softness`, which is expectation-maximisation of a Gaussian mixture
-            with one covariance and equal priors (McLachlan & Peel 2000, section 3.8);
-            `pseudo_labels`, the whole tile to its class where the calibrated probability reaches
-            `threshold` (Lee 2013); `consistency`, what all views agree on, the least calibrated
-            probability that any view gives the class; `propagation`, labels spread over the graph
-            of nearest neighbours (Zhou et al. 2004).
-        softness: divisor of soft labels' logits.
-        threshold: least probability of a pseudo-label.
-        rounds: of giving shares and fitting again; propagation takes one.
+        settings: of the probe; `unlabelled` must name a rule.
     """
     num_classes = len(start.head.bias)
     known, head = one_hot(labels, num_classes), start.head
     centred = unlabelled.mean(axis=1, keepdims=True)
-    if method == "propagation":
+    if settings.unlabelled == "propagation":
         shares = propagated(features.mean(axis=1), known, centred[:, 0])
         return discriminant_of([(features, known), (centred, shares)], start.setting)
-    rule = share_rule(method, start.temperature, softness, threshold)
-    for _ in range(rounds):
+    rule = share_rule(settings, start.temperature)
+    for _ in range(settings.rounds):
         shares = rule(head, unlabelled)
         head = discriminant_of([(features, known), (centred, shares)], start.setting)
     return head
 
 
-def share_rule(method: Method, temperature: float, softness: float, threshold: float) -> Shares:
+def share_rule(settings: ProbeSettings, temperature: float) -> Shares:
     """The function that gives tiles [M, V, D] their shares [M, K] under a head."""
     return {
-        "soft_labels": lambda head, tiles: softmax(head.logits(tiles), softness),
+        "soft_labels": lambda head, tiles: softmax(head.logits(tiles), settings.softness),
         "pseudo_labels": lambda head, tiles: confident(
-            softmax(head.logits(tiles), temperature), threshold
+            softmax(head.logits(tiles), temperature), settings.threshold
         ),
         "consistency": lambda head, tiles: agreed(head, tiles, temperature),
-    }[method]
+    }[settings.unlabelled]
 
 
 def confident(chances: Floats, threshold: float) -> Floats:

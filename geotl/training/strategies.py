@@ -22,8 +22,8 @@ from geotl.models.backbone import freeze, hold_batchnorm
 from geotl.models.classifier import TileClassifier, view_logits
 from geotl.models.device import Precision, autocast
 from geotl.training.heads import Chosen, Fit, Folds, Linear, choose, discriminant, logistic, one_hot
-from geotl.training.learner import History, Tiles, TrainSettings, fit
-from geotl.training.losses import ClassWeights
+from geotl.training.learner import History, Learner, Tiles, fit
+from geotl.training.settings import ClassWeights, HeadKind, Training
 
 Strategy = Literal["probe", "finetune", "probe_then_finetune", "full", "scratch"]
 FeatureSource = Callable[[TileClassifier, Int64s], Floats]
@@ -38,17 +38,17 @@ class FitPlan:
         head: kind of linear head a probe gets, with the `head_settings` to choose from.
         freeze_until: last frozen stage of a fine-tuning; None for the last but one.
         hold_batchnorm: keep batch normalisation on its stored statistics while training.
-        settings: of the training.
+        training: settings, augmentation, and what they depend on.
         heat: temperature of the linear head that a probe is fine-tuned from.
         quiet, resume: no progress; go on from what an earlier run left.
     """
 
     strategy: Strategy
-    head: Literal["logistic", "discriminant"]
+    head: HeadKind
     head_settings: tuple[float, ...]
     freeze_until: str | None
     hold_batchnorm: bool
-    settings: TrainSettings
+    training: Training
     heat: float = 1.0
     quiet: bool = False
     resume: bool = False
@@ -71,9 +71,7 @@ class Fitted:
     features: Floats | None = None
 
 
-def head_fit(
-    kind: Literal["logistic", "discriminant"], num_classes: int, weights: ClassWeights = "none"
-) -> Fit:
+def head_fit(kind: HeadKind, num_classes: int, weights: ClassWeights = "none") -> Fit:
     """The function that fits a head of this kind at one setting.
 
     The discriminant has equal priors, and so weighs classes alike by itself.
@@ -108,7 +106,7 @@ def fit_strategy(
     if plan.strategy == "probe":
         return probe(copy.deepcopy(base), train, folds, plan, features)
     plan = with_head_chosen(base, train, folds, plan, features)
-    if not folds or not plan.settings.choice_folds:
+    if not folds or not plan.training.settings.choice_folds:
         final, history = _trained(
             base, train, None, plan, folder=folder / "final", features=features
         )
@@ -153,7 +151,7 @@ def _chosen(
     Of the folds' best epochs the (lower) median is taken, so that no single one decides.
     """
     histories, logits, truth = [], [], []
-    for number, (fit_rows, held_rows) in enumerate(folds[: plan.settings.choice_folds]):
+    for number, (fit_rows, held_rows) in enumerate(folds[: plan.training.settings.choice_folds]):
         held = _part(train, held_rows)
         trial, history = _trained(
             base,
@@ -164,7 +162,9 @@ def _chosen(
             features=features,
         )
         histories.append(history)
-        logits.append(predict_rows(trial, held.pack, held.rows, precision=plan.settings.precision))
+        logits.append(
+            predict_rows(trial, held.pack, held.rows, precision=plan.training.settings.precision)
+        )
         truth.append(held.labels)
     best = sorted(history.best_epoch for history in histories)[(len(histories) - 1) // 2]
     chosen = replace(histories[0], best_epoch=best)
@@ -183,9 +183,7 @@ def probe(
         torch.from_numpy(raw.reshape(-1, raw.shape[2])).to(device_of(network))
     )
     scaled = standardised(network, raw)
-    settings = plan.settings
-    weights = "balanced" if settings.balanced_sampling else settings.class_weights
-    fit_head = head_fit(plan.head, network.head.out_features, weights)
+    fit_head = head_fit(plan.head, network.head.out_features, plan.training.head_weights)
     chosen = choose(scaled, train.labels, folds, fit_head, plan.head_settings)
     install(network, chosen.head, chosen.temperature)
     return Fitted(network.eval(), chosen, None, scaled)
@@ -240,11 +238,8 @@ def _trained(
     """Train a copy of the network as the strategy says."""
     network = starting(base, train, plan, features)
     history = fit(
-        network,
-        train,
-        plan.settings,
+        Learner(network, train, held_out, plan.training),
         folder=folder,
-        held_out=held_out,
         stop_after=stop_after,
         resume=plan.resume,
         quiet=plan.quiet,

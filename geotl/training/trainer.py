@@ -7,7 +7,7 @@ import logging
 import math
 import signal
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -15,6 +15,7 @@ from typing import Any
 import lightning
 import torch
 from lightning.pytorch.callbacks import Callback, ModelCheckpoint
+from lightning.pytorch.loggers import CSVLogger, TensorBoardLogger
 
 from geotl.console import ProgressLine, duration
 from geotl.models.device import Precision, settled
@@ -58,6 +59,31 @@ def interrupts(trainer: lightning.Trainer) -> Iterator[None]:
     finally:
         if signal.getsignal(signal.SIGINT) is not before:
             signal.signal(signal.SIGINT, before)
+
+
+def trainer_for(
+    folder: Path,
+    epochs: int,
+    precision: Precision,
+    device: torch.device,
+    callbacks: Sequence[Callback],
+) -> lightning.Trainer:
+    """A trainer on one device that logs into a folder and shows nothing of its own."""
+    return lightning.Trainer(
+        accelerator="auto",
+        devices=1,
+        precision=lightning_precision(precision, device),
+        max_epochs=epochs,
+        callbacks=list(callbacks),
+        logger=[
+            CSVLogger(folder, name="", version="csv"),
+            TensorBoardLogger(folder, name="", version="tensorboard"),
+        ],
+        log_every_n_steps=1,
+        enable_progress_bar=False,
+        enable_model_summary=False,
+        num_sanity_val_steps=0,
+    )
 
 
 def lightning_precision(precision: Precision, device: torch.device) -> Any:

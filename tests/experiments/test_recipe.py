@@ -447,6 +447,19 @@ def test_the_schema_accepts_the_defaults_and_refuses_the_unknown():
         jsonschema.validate({"split": {"shot": 1}}, schema())
 
 
+def test_the_schema_names_a_section_after_its_key_whatever_its_class():
+    assert type(Recipe().split).__name__ == "SplitSection"
+    assert type(Recipe().augment).__name__ == "Augmentation"
+    sections = {
+        key: node["$ref"].removeprefix("#/$defs/")
+        for key, node in schema()["properties"].items()
+        if "$ref" in node
+    }
+    assert sections == {key: key.capitalize() for key in sections}
+    assert list(schema()["$defs"]) == sorted({*sections.values(), "CustomBand", "CustomSensor"})
+    assert all(node["title"] == name for name, node in schema()["$defs"].items())
+
+
 def test_changing_the_schema_handed_out_changes_nothing():
     schema()["properties"].clear()
     assert "seed" in schema()["properties"]

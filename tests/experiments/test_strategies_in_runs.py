@@ -256,8 +256,7 @@ def test_a_note_says_why_nothing_is_cached(tiles: Path, tmp_path: Path) -> None:
         (("augment.mixup=0.2", "augment.mixup_of=features"), None),
         ((), None),
     ):
-        recipe = recipe_of(tiles, tmp_path, "strategy=finetune", *more)
-        note = caching_note(quietly(recipe, samples_of(recipe)))
+        note = caching_note(recipe_of(tiles, tmp_path, "strategy=finetune", *more))
         assert note is None if told is None else told in str(note)
 
 
@@ -312,7 +311,7 @@ def test_the_preview_is_a_sheet_and_repeats_to_the_byte(
 
 def test_the_preview_marks_what_is_not_there(tiles: Path, tmp_path: Path) -> None:
     from geotl.experiments.augmentation_preview import STRIPES, drawn_tiles
-    from geotl.training.augment import Augmentation
+    from geotl.training.settings import Augmentation
 
     recipe = recipe_of(tiles, tmp_path)
     source = samples_of(recipe)

@@ -39,12 +39,13 @@ from geotl.lecture.recipes import (
     Transferred,
     load_lecture,
 )
-from geotl.lecture.samples import draw, learn, network, sample, settings_of
+from geotl.lecture.samples import draw, learn, network, plain_training, sample
 from geotl.models.backbone import freeze
 from geotl.models.classifier import FeatureSpec, Normalise, TileClassifier
 from geotl.models.registry import build_backbone
-from geotl.training.augment import Augmentation, augment
+from geotl.training.augment import augment
 from geotl.training.learner import Learner
+from geotl.training.settings import Augmentation
 
 SMALL = {"shots": 2, "judged": 18, "seeds": 2, "epochs": 2}
 
@@ -157,8 +158,8 @@ def test_early_stopping_and_checkpoint_keep_the_same_epoch(
     numbers = Stopping(**SMALL | {"epochs": 7}, backbone="lenet5", cut_after="c1")
     source, rows = sample(numbers.region, numbers.bands), draw(numbers, 0)
     start = network(source, rows.split.train, numbers, 0)
-    settings = dataclasses.replace(settings_of(numbers, 0), patience=patience)
-    learnt = learn(start, source, rows, settings, watch=True)
+    training = plain_training(numbers, 0).changed(patience=patience)
+    learnt = learn(start, source, rows, training, watch=True)
     assert len(learnt.history.epochs) == (5 if patience else 7)
     assert learnt.history.best_epoch == 2  # the third
     assert torch.equal(learnt.kept.head.weight, weights[2])
@@ -290,12 +291,13 @@ def test_a_penalty_on_biases_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.mark.parametrize("key", ["l2", "label_smoothing", "mixup", "dropout"])
 def test_pairs_differ_in_one_key(key: str) -> None:
-    plain = settings_of(NUMBERS["one_key"](), 3)
-    off, on = (dataclasses.asdict(explicit.with_key(plain, key, v)) for v in (0.0, 0.3))
-    assert off == dataclasses.asdict(plain)
-    flat = [{**d, **d.pop("augmentation")} for d in (off, on)]
-    differing = [name for name in flat[0] if flat[0].get(name) != flat[1].get(name)]
-    assert [d for d in differing if d != "augmentation"] == ([] if key == "dropout" else [key])
+    plain = plain_training(NUMBERS["one_key"](), 3)
+    off, on = (explicit.with_key(plain, key, value) for value in (0.0, 0.3))
+    assert off == plain
+    assert (on.seed, on.classes, on.zero_dn) == (off.seed, off.classes, off.zero_dn)
+    first, second = (t.settings.model_dump() | t.augmentation.model_dump() for t in (off, on))
+    differing = [name for name in first if first[name] != second[name]]
+    assert differing == ([] if key == "dropout" else [key])
 
 
 # ------------------------------------------------------------------------------------ transfer

@@ -131,7 +131,7 @@ def test_pairs_share_every_tensor_both_have_and_the_order_of_batches(
             network, report = build_network(experiment, part.draw)
             plan = make_plan(experiment, report, part.draw)
             states.append(network.state_dict())
-            orders.append(epoch_order(12, plan.settings.batch_size, plan.settings.seed, 1))
+            orders.append(epoch_order(12, plan.training.settings.batch_size, plan.training.seed, 1))
         off, on = states
         both = [k for k in off.keys() & on.keys() if off[k].shape == on[k].shape]
         other_head = off["head.weight"].shape != on["head.weight"].shape

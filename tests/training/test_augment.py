@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import pytest
 import torch
+from pydantic import ValidationError
 
 from geotl.errors import DataError
 from geotl.models.classifier import VIEWS, turn_view
-from geotl.training.augment import Augmentation, augment, draw_warps
+from geotl.training.augment import augment, draw_warps
+from geotl.training.settings import Augmentation
 
 NONE = {"flips": False, "quarter_turns": False}
 SD = {1: torch.tensor([2.0]), 5: torch.tensor([1.0, 2.0, 30.0, 0.5, 1000.0])}
@@ -208,9 +210,13 @@ def test_the_batch_given_is_left_as_it_was():
     assert torch.equal(out["label"], batch["label"])
 
 
-@pytest.mark.parametrize(
-    "wrong", [{"rotate_deg": 181}, {"scale": (1.2, 0.8)}, {"crop": 0.0}, {"noise": -1}]
-)
+@pytest.mark.parametrize("wrong", [{"rotate_deg": 181}, {"crop": 0.0}, {"noise": -1}])
 def test_figures_out_of_range_are_refused(wrong):
-    with pytest.raises(DataError, match="augment"):
+    with pytest.raises(ValidationError, match=next(iter(wrong))):
         Augmentation(**wrong)
+
+
+@pytest.mark.parametrize("wrong", [{"scale": (1.2, 0.8)}, {"erase_area": (0.4, 0.1)}])
+def test_ranges_that_fall_are_refused(wrong):
+    with pytest.raises(DataError, match=f"augment: .*{next(iter(wrong))}"):
+        run(make_batch(), Augmentation(**wrong))

@@ -8,14 +8,8 @@ import torch
 from scipy.ndimage import gaussian_filter
 
 from geotl.imagery.sensors import get_sensor, to_reflectance
-from geotl.training.augment import (
-    Augmentation,
-    augment,
-    blur,
-    draw_dropped,
-    draw_rectangles,
-    relight,
-)
+from geotl.training.augment import augment, blur, draw_dropped, draw_rectangles, relight
+from geotl.training.settings import Augmentation
 
 PLAIN = {"flips": False, "quarter_turns": False}
 KINDS = [

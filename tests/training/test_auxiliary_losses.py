@@ -12,9 +12,9 @@ from torch.nn import functional as F
 from geotl.data.tile_array import Pack
 from geotl.models.classifier import FeatureSpec, Normalise, TileClassifier
 from geotl.models.registry import REGISTRY, build_backbone, freeze
-from geotl.training.augment import Augmentation
-from geotl.training.learner import Learner, Tiles, TrainSettings, fit
+from geotl.training.learner import Learner, Tiles, fit
 from geotl.training.losses import AuxiliaryHeads, active_auxiliaries
+from geotl.training.settings import Augmentation, Training, TrainSettings
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -38,15 +38,15 @@ def network(frozen: str | None = None, cut: str | None = None) -> TileClassifier
     ).to(memory_format=torch.channels_last)
 
 
-def settings(**more: object) -> TrainSettings:
+def training(augmentation: Augmentation | None = None, **more: object) -> Training:
     plain = {
         "epochs": 2,
         "batch_size": 3,
         "precision": "float32",
         "checkpoint_every_steps": 1,
-        "augmentation": Augmentation(noise=0.1),
     }
-    return TrainSettings(**(plain | more))  # type: ignore[arg-type]
+    settings = TrainSettings(**(plain | more))  # type: ignore[arg-type]
+    return Training(settings, augmentation or Augmentation(noise=0.1))
 
 
 @pytest.mark.parametrize("name", [n for n, s in REGISTRY.items() if s.auxiliary])
@@ -86,7 +86,7 @@ def test_only_trained_inner_stages_get_one(frozen, cut, weight, expected) -> Non
 
 
 def test_the_loss_is_the_papers_sum(tmp_path: Path) -> None:
-    learner = Learner(network(), tiles(tmp_path), None, settings())
+    learner = Learner(network(), tiles(tmp_path), None, training())
     learner.auxiliary.eval()  # no dropout
     image = torch.rand(2, 3, 24, 24) * 255
     truth = torch.tensor([0, 1])
@@ -105,11 +105,11 @@ def test_they_train_and_leave_no_trace_in_the_network(tmp_path: Path) -> None:
     source = tiles(tmp_path)
     plain, helped = network(), network()
     names = set(helped.state_dict())
-    fit(plain, source, settings(auxiliary=0.0), folder=tmp_path / "a", quiet=True)
+    fit(Learner(plain, source, None, training(auxiliary=0.0)), folder=tmp_path / "a", quiet=True)
     state = torch.get_rng_state()
-    Learner(helped, source, None, settings())
+    Learner(helped, source, None, training())
     assert torch.equal(torch.get_rng_state(), state)
-    history = fit(helped, source, settings(), folder=tmp_path / "b", quiet=True)
+    history = fit(Learner(helped, source, None, training()), folder=tmp_path / "b", quiet=True)
     assert set(helped.state_dict()) == names
     assert not any("auxiliary" in name for name in names)
     assert len(history.epochs) == 2
@@ -128,7 +128,7 @@ def test_killed_and_resumed_equals_uninterrupted(tmp_path: Path, monkeypatch) ->
     """Their weights and dropout resume with the rest."""
     source = tiles(tmp_path)
     straight, killed, resumed = network("inception3"), network("inception3"), network("inception3")
-    fit(straight, source, settings(), folder=tmp_path / "a", quiet=True)
+    fit(Learner(straight, source, None, training()), folder=tmp_path / "a", quiet=True)
     step = Learner.training_step
 
     def until(self: Learner, held: object, batch_idx: int) -> torch.Tensor:
@@ -139,9 +139,9 @@ def test_killed_and_resumed_equals_uninterrupted(tmp_path: Path, monkeypatch) ->
     with monkeypatch.context() as patch:
         patch.setattr(Learner, "training_step", until)
         with pytest.raises(KeyError, match="killed"):
-            fit(killed, source, settings(), folder=tmp_path / "b", quiet=True)
+            fit(Learner(killed, source, None, training()), folder=tmp_path / "b", quiet=True)
     torch.manual_seed(999)
-    fit(resumed, source, settings(), folder=tmp_path / "b", resume=True, quiet=True)
+    fit(Learner(resumed, source, None, training()), folder=tmp_path / "b", resume=True, quiet=True)
     for name, tensor in straight.state_dict().items():
         held = resumed.state_dict()[name]
         assert tensor.contiguous().numpy().tobytes() == held.contiguous().numpy().tobytes(), name
@@ -150,5 +150,6 @@ def test_killed_and_resumed_equals_uninterrupted(tmp_path: Path, monkeypatch) ->
 def test_the_reported_training_loss_is_the_main_classifiers(tmp_path: Path, monkeypatch) -> None:
     """So that it can be laid beside the held-out loss."""
     monkeypatch.setattr(AuxiliaryHeads, "loss", lambda *_: torch.tensor(1e4))
-    history = fit(network(), tiles(tmp_path), settings(), folder=tmp_path / "a", quiet=True)
+    learner = Learner(network(), tiles(tmp_path), None, training())
+    history = fit(learner, folder=tmp_path / "a", quiet=True)
     assert all(epoch["train_loss"] < 1e3 for epoch in history.epochs)

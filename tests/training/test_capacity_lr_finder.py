@@ -13,10 +13,10 @@ from geotl.errors import DataError
 from geotl.models.backbone import freeze
 from geotl.models.classifier import FeatureSpec, Normalise, TileClassifier
 from geotl.models.registry import build_backbone
-from geotl.training.augment import Augmentation
 from geotl.training.capacity import Memorised, memorise, noise_tiles
-from geotl.training.learner import Tiles, TrainSettings
+from geotl.training.features import Tiles
 from geotl.training.lr_finder import range_test
+from geotl.training.settings import Training, TrainSettings
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -95,14 +95,14 @@ def test_too_few_steps_are_no_pass() -> None:
 def test_the_range_test_falls_then_diverges_and_leaves_no_trace() -> None:
     network = made("lenet5", 1, dropout=0.2).train()
     before, random = copy.deepcopy(network.state_dict()), torch.get_rng_state()
-    settings = TrainSettings(batch_size=16, augmentation=Augmentation(), lr_decay=1.0)
-    found = range_test(network, noise(1), settings, steps=80)
+    training = Training(TrainSettings(batch_size=16, lr_decay=1.0))
+    found = range_test(network, noise(1), training, steps=80)
     after = network.state_dict()
     assert all(bits(before[name]) == bits(after[name]) for name in before)
     assert torch.equal(random, torch.get_rng_state())
     assert network.training
     assert all(parameter.grad is None for parameter in network.parameters())
-    again = range_test(network, noise(1), settings, steps=80)
+    again = range_test(network, noise(1), training, steps=80)
     assert again == found
     ratio = np.diff(np.log(found.rates))
     np.testing.assert_allclose(ratio, ratio[0], rtol=1e-6)
@@ -114,8 +114,8 @@ def test_the_range_test_falls_then_diverges_and_leaves_no_trace() -> None:
 
 def test_a_training_that_cannot_fall_gets_no_suggestion() -> None:
     """Of noise with a rate far too low throughout nothing is learnt."""
-    settings = TrainSettings(batch_size=16)
-    found = range_test(made("lenet5", 1), noise(1), settings, steps=20, lowest=1e-9, highest=1e-8)
+    training = Training(TrainSettings(batch_size=16))
+    found = range_test(made("lenet5", 1), noise(1), training, steps=20, lowest=1e-9, highest=1e-8)
     assert found.steepest is None
     assert found.tenth is None
 
@@ -123,7 +123,7 @@ def test_a_training_that_cannot_fall_gets_no_suggestion() -> None:
 @pytest.mark.parametrize(("steps", "lowest"), [(5, 1e-6), (50, 2.0), (50, 0.0)])
 def test_a_sweep_that_is_none_is_refused(steps: int, lowest: float) -> None:
     with pytest.raises(DataError, match="at least 20 steps"):
-        range_test(made("lenet5", 1), noise(1), TrainSettings(), steps=steps, lowest=lowest)
+        range_test(made("lenet5", 1), noise(1), Training(), steps=steps, lowest=lowest)
 
 
 def test_a_rate_of_the_head_moves_the_stages_in_their_ratio(
@@ -137,8 +137,8 @@ def test_a_rate_of_the_head_moves_the_stages_in_their_ratio(
         return step(self, *args)
 
     monkeypatch.setattr(torch.optim.AdamW, "step", noting)
-    settings = TrainSettings(batch_size=32, lr=0.01, lr_decay=0.5)
-    range_test(made("lenet5", 1), noise(1), settings, steps=20)
+    training = Training(TrainSettings(batch_size=32, lr=0.01, lr_decay=0.5))
+    range_test(made("lenet5", 1), noise(1), training, steps=20)
     assert math.isclose(seen[0][0], 1e-6, rel_tol=1e-6)
     assert min(seen[0]) == pytest.approx(1e-6 * 0.5**4)
     assert seen[10][0] / seen[0][0] == pytest.approx(seen[10][-1] / seen[0][-1])

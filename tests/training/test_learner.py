@@ -14,8 +14,8 @@ from geotl.data.tile_array import Pack
 from geotl.models.backbone import freeze
 from geotl.models.classifier import FeatureSpec, Normalise, TileClassifier
 from geotl.models.registry import build_backbone
-from geotl.training.augment import Augmentation
-from geotl.training.learner import Learner, Tiles, TrainSettings, cacheable_views, epoch_order, fit
+from geotl.training.learner import Learner, Tiles, cacheable_views, epoch_order, fit
+from geotl.training.settings import Augmentation, Training, TrainSettings
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -47,15 +47,15 @@ def network(frozen: str | None = None, dropout: float = 0.3) -> TileClassifier:
     return made.to(memory_format=torch.channels_last)
 
 
-def settings(**more: object) -> TrainSettings:
+def training(augmentation: Augmentation | None = None, **more: object) -> Training:
     plain = {
         "epochs": 3,
         "batch_size": 4,
         "precision": "float32",
         "checkpoint_every_steps": 1,
-        "augmentation": Augmentation(noise=0.1),
     }
-    return TrainSettings(**(plain | more))  # type: ignore[arg-type]
+    settings = TrainSettings(**(plain | more))  # type: ignore[arg-type]
+    return Training(settings, augmentation or Augmentation(noise=0.1))
 
 
 def bits(model: torch.nn.Module) -> dict[str, bytes]:
@@ -78,7 +78,7 @@ def test_killed_and_resumed_equals_uninterrupted(
     """Killed at the start of an epoch (its end was reached) and within one."""
     held_out = tiles if judged else None
     straight = network()
-    fit(straight, tiles, settings(), folder=tmp_path / "a", held_out=held_out, quiet=True)
+    fit(Learner(straight, tiles, held_out, training()), folder=tmp_path / "a", quiet=True)
     killed = network()
     step = Learner.training_step
 
@@ -90,18 +90,11 @@ def test_killed_and_resumed_equals_uninterrupted(
     with monkeypatch.context() as patch:
         patch.setattr(Learner, "training_step", until)
         with pytest.raises(KilledError):
-            fit(killed, tiles, settings(), folder=tmp_path / "b", held_out=held_out, quiet=True)
+            fit(Learner(killed, tiles, held_out, training()), folder=tmp_path / "b", quiet=True)
     resumed = network()
     torch.manual_seed(999)
-    fit(
-        resumed,
-        tiles,
-        settings(),
-        folder=tmp_path / "b",
-        held_out=held_out,
-        resume=True,
-        quiet=True,
-    )
+    learner = Learner(resumed, tiles, held_out, training())
+    fit(learner, folder=tmp_path / "b", resume=True, quiet=True)
     assert bits(resumed) == bits(straight)
     assert bits(straight) != bits(network())
 
@@ -109,7 +102,7 @@ def test_killed_and_resumed_equals_uninterrupted(
 def test_frozen_stages_keep_every_bit_and_buffer(tiles: Tiles, tmp_path: Path) -> None:
     model = network(frozen="stem")
     before = bits(model)
-    fit(model, tiles, settings(), folder=tmp_path / "a", quiet=True)
+    fit(Learner(model, tiles, None, training()), folder=tmp_path / "a", quiet=True)
     model.train()
     after = bits(model)
     stem = [n for n in before if n.startswith("backbone.stages.stem")]
@@ -119,7 +112,7 @@ def test_frozen_stages_keep_every_bit_and_buffer(tiles: Tiles, tmp_path: Path) -
 
 
 def test_cached_frozen_views_train_like_computed_ones(tiles: Tiles, tmp_path: Path) -> None:
-    learner = Learner(network("stem"), tiles, None, settings(augmentation=Augmentation()))
+    learner = Learner(network("stem"), tiles, None, training(augmentation=Augmentation()))
     learner.setup("fit")
     assert learner.cache is not None
     learner.model.eval()
@@ -138,7 +131,7 @@ def test_only_views_are_cached() -> None:
 
 
 def test_decay_reaches_trainable_matrices_alone(tiles: Tiles) -> None:
-    learner = Learner(network("stem"), tiles, None, settings(weight_decay=0.5))
+    learner = Learner(network("stem"), tiles, None, training(weight_decay=0.5))
     before = {n: p.detach().clone() for n, p in learner.named_parameters()}
     optimizer = learner.configure_optimizers()["optimizer"]
     for parameter in learner.parameters():
@@ -166,14 +159,8 @@ def test_early_stopping_restores_the_best_epoch(
         self.log("val_loss", next(losses), batch_size=len(positions))
 
     monkeypatch.setattr(Learner, "validation_step", told)
-    history = fit(
-        network(),
-        tiles,
-        settings(epochs=6, patience=2),
-        folder=tmp_path / "a",
-        held_out=tiles,
-        quiet=True,
-    )
+    learner = Learner(network(), tiles, tiles, training(epochs=6, patience=2))
+    history = fit(learner, folder=tmp_path / "a", quiet=True)
     assert history.best_epoch == 2
     assert len(history.epochs) == 5
 
@@ -193,5 +180,5 @@ def test_an_interrupt_is_handed_on_and_interrupts_stay_heard(
     before = signal.getsignal(signal.SIGINT)
     monkeypatch.setattr(Learner, "training_step", interrupt)
     with pytest.raises(KeyboardInterrupt):
-        fit(network(), tiles, settings(), folder=tmp_path / "a", quiet=True)
+        fit(Learner(network(), tiles, None, training()), folder=tmp_path / "a", quiet=True)
     assert signal.getsignal(signal.SIGINT) is before

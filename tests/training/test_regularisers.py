@@ -16,31 +16,33 @@ from geotl.errors import ModelError
 from geotl.models.backbone import hold_batchnorm
 from geotl.models.classifier import FeatureSpec, Normalise, TileClassifier
 from geotl.models.registry import build_backbone
-from geotl.training.augment import Augmentation
 from geotl.training.averaging import adapt_batchnorm
 from geotl.training.batches import balanced
 from geotl.training.features import Tiles
 from geotl.training.heads import logistic
-from geotl.training.learner import Learner, TrainSettings, fit
+from geotl.training.learner import Learner, fit
 from geotl.training.losses import class_weights, cross_entropy, decaying, l2_penalty, smoothed
 from geotl.training.schedules import cosine, one_cycle, rate_factor
+from geotl.training.settings import Augmentation, Training, TrainSettings
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
-ALL_ON = TrainSettings(
-    epochs=4,
-    batch_size=4,
-    precision="float32",
-    checkpoint_every_steps=1,
-    patience=0,
-    schedule="cosine",
-    unfreeze_every=1,
-    l2=1e-3,
-    label_smoothing=0.1,
-    class_weights="balanced",
-    balanced_sampling=True,
-    swa_from=0.5,
-    augmentation=Augmentation(
+ALL_ON = Training(
+    TrainSettings(
+        epochs=4,
+        batch_size=4,
+        precision="float32",
+        checkpoint_every_steps=1,
+        patience=0,
+        schedule="cosine",
+        unfreeze_every=1,
+        l2=1e-3,
+        label_smoothing=0.1,
+        class_weights="balanced",
+        balanced_sampling=True,
+        swa_from=0.5,
+    ),
+    Augmentation(
         rotate_deg=20,
         scale=(0.8, 1.2),
         crop=0.8,
@@ -52,8 +54,8 @@ ALL_ON = TrainSettings(
         erase=0.5,
         mixup=0.3,
         cutmix=1.0,
-        zero_dn=10,
     ),
+    zero_dn=10,
 )
 
 
@@ -91,7 +93,7 @@ def test_everything_on_resumes_to_the_same_bits(
 ) -> None:
     """Killed while stages wait, at and after the start of the averaging."""
     straight, killed, resumed = network(), network(), network()
-    fit(straight, tiles, ALL_ON, folder=tmp_path / "a", quiet=True)
+    fit(Learner(straight, tiles, None, ALL_ON), folder=tmp_path / "a", quiet=True)
     step = Learner.training_step
 
     def until(self: Learner, held: object, batch_idx: int) -> torch.Tensor:
@@ -102,13 +104,15 @@ def test_everything_on_resumes_to_the_same_bits(
     with monkeypatch.context() as patch:
         patch.setattr(Learner, "training_step", until)
         with pytest.raises(KilledError):
-            fit(killed, tiles, ALL_ON, folder=tmp_path / "b", quiet=True)
+            fit(Learner(killed, tiles, None, ALL_ON), folder=tmp_path / "b", quiet=True)
     torch.manual_seed(999)
-    history = fit(resumed, tiles, ALL_ON, folder=tmp_path / "b", resume=True, quiet=True)
+    learner = Learner(resumed, tiles, None, ALL_ON)
+    history = fit(learner, folder=tmp_path / "b", resume=True, quiet=True)
     assert digest(resumed) == digest(straight) != digest(network())
     assert history.best_epoch == 3
     again = network()
-    fit(again, tiles, ALL_ON, folder=tmp_path / "b", resume=True, quiet=True)  # it is finished
+    learner = Learner(again, tiles, None, ALL_ON)
+    fit(learner, folder=tmp_path / "b", resume=True, quiet=True)  # it is finished
     assert digest(again) == digest(straight)
 
 
@@ -121,7 +125,7 @@ def test_trap_1_frozen_stages_keep_parameters_and_buffers(
         hold_batchnorm(model.backbone)
     before, rest = digest(model, "backbone.stages.stem"), digest(model, "backbone.stages.layer")
     assert any("running_mean" in n for n in model.backbone.stages["stem"].state_dict())
-    fit(model, tiles, replace(ALL_ON, epochs=2), folder=tmp_path / "a", quiet=True)
+    fit(Learner(model, tiles, None, ALL_ON.changed(epochs=2)), folder=tmp_path / "a", quiet=True)
     assert digest(model, "backbone.stages.stem") == before
     model.train()
     image = batch(tiles.pack, tiles.rows[:4], fill=np.full(4, 90.0))["image"]
@@ -132,7 +136,7 @@ def test_trap_1_frozen_stages_keep_parameters_and_buffers(
 
 
 def test_stages_wait_for_their_epoch_bit_for_bit(tiles: Tiles, tmp_path: Path) -> None:
-    settings = replace(ALL_ON, unfreeze_every=2, swa_from=None, epochs=5)
+    training = ALL_ON.changed(unfreeze_every=2, swa_from=None, epochs=5)
     seen: dict[int, dict[str, str]] = {}
     step = Learner.training_step
 
@@ -145,10 +149,8 @@ def test_stages_wait_for_their_epoch_bit_for_bit(tiles: Tiles, tmp_path: Path) -
                 }
             return step(self, held, batch_idx)
 
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("geotl.training.learner.Learner", Watched)
-        model = network()
-        fit(model, tiles, settings, folder=tmp_path / "a", quiet=True)
+    model = network()
+    fit(Watched(model, tiles, None, training), folder=tmp_path / "a", quiet=True)
     moved = {part: [seen[e][part] != seen[e + 1][part] for e in range(4)] for part in seen[0]}
     assert moved == {
         "head": [True] * 4,
@@ -165,22 +167,20 @@ def test_manifold_mixup_and_waiting_stages_are_the_same_with_and_without_the_cac
     kind = Augmentation(flips=False, quarter_turns=False, mixup=0.4, mixup_of="features")
     kept = []
     for cached in (True, False):
-        model, settings = (
-            network(dropout=0.0),
-            TrainSettings(
-                epochs=3,
-                batch_size=4,
-                precision="float32",
-                unfreeze_every=1,
-                cache_views=cached,
-                optimizer="sgd",
-                augmentation=kind,
-            ),
+        model = network(dropout=0.0)
+        settings = TrainSettings(
+            epochs=3,
+            batch_size=4,
+            precision="float32",
+            unfreeze_every=1,
+            cache_views=cached,
+            optimizer="sgd",
         )
-        learner = Learner(model, tiles, None, settings)
+        training = Training(settings, kind)
+        learner = Learner(model, tiles, None, training)
         learner.setup("fit")
         assert (learner.cache is not None) == cached
-        fit(model, tiles, settings, folder=tmp_path / str(cached), quiet=True)
+        fit(Learner(model, tiles, None, training), folder=tmp_path / str(cached), quiet=True)
         kept.append(model.state_dict())
     for name, value in kept[0].items():
         torch.testing.assert_close(value, kept[1][name], rtol=1e-3, atol=1e-4, equal_nan=True)
@@ -190,8 +190,8 @@ def test_manifold_mixup_and_waiting_stages_are_the_same_with_and_without_the_cac
 def test_what_learns_is_in_training_mode_whatever_ran_before(tiles: Tiles, cached: bool) -> None:
     """Features computed before, and the frozen stages' cache, leave evaluation mode behind."""
     model = network().eval()
-    settings = TrainSettings(precision="float32", cache_views=cached)
-    learner = Learner(model, tiles, None, settings)
+    training = Training(TrainSettings(precision="float32", cache_views=cached))
+    learner = Learner(model, tiles, None, training)
     learner.setup("fit")
     assert model.dropout.training
     assert model.backbone.stages["layer1"][0].bn1.training
@@ -200,14 +200,14 @@ def test_what_learns_is_in_training_mode_whatever_ran_before(tiles: Tiles, cache
 
 def test_mixed_tiles_are_not_cached(tiles: Tiles) -> None:
     for kind, cached in (({"mixup": 0.4}, False), ({"cutmix": 1.0}, False), ({}, True)):
-        settings = replace(ALL_ON, augmentation=Augmentation(**kind))
-        learner = Learner(network(), tiles, None, settings)
+        training = replace(ALL_ON, augmentation=Augmentation(**kind))
+        learner = Learner(network(), tiles, None, training)
         learner.setup("fit")
         assert (learner.cache is not None) == cached
 
 
 def test_the_average_is_that_of_the_epochs_ends(tiles: Tiles, tmp_path: Path) -> None:
-    settings = TrainSettings(epochs=4, batch_size=4, precision="float32", swa_from=0.5)
+    training = Training(TrainSettings(epochs=4, batch_size=4, precision="float32", swa_from=0.5))
     ends: list[dict[str, torch.Tensor]] = []
     model = network()
     rest = Learner.optimizer_step
@@ -219,7 +219,7 @@ def test_the_average_is_that_of_the_epochs_ends(tiles: Tiles, tmp_path: Path) ->
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(Learner, "optimizer_step", noting)
-        fit(model, tiles, settings, folder=tmp_path / "a", held_out=tiles, quiet=True)
+        fit(Learner(model, tiles, tiles, training), folder=tmp_path / "a", quiet=True)
     assert len(ends) == 4  # no early stop
     for name, parameter in model.named_parameters():
         mean = (ends[2][name].double() + ends[3][name].double()) / 2
@@ -228,14 +228,14 @@ def test_the_average_is_that_of_the_epochs_ends(tiles: Tiles, tmp_path: Path) ->
 
 def test_averaged_weights_get_statistics_of_their_own(tiles: Tiles, tmp_path: Path) -> None:
     """Measured again on the same passes, nothing changes; of the last epoch's they differ."""
-    settings = replace(ALL_ON, unfreeze_every=0)
+    training = ALL_ON.changed(unfreeze_every=0)
     model = network()
-    fit(model, tiles, settings, folder=tmp_path / "a", quiet=True)
+    fit(Learner(model, tiles, None, training), folder=tmp_path / "a", quiet=True)
     last = torch.load(tmp_path / "a" / "last.ckpt", weights_only=True)["state_dict"]
     name = "backbone.stages.layer1.0.bn1.running_mean"
     measured = model.state_dict()[name].clone()
     assert not torch.allclose(last[f"model.{name}"], measured, rtol=1e-3)
-    learner = Learner(model, tiles, None, settings)
+    learner = Learner(model, tiles, None, training)
     learner.settle()
     torch.testing.assert_close(model.state_dict()[name], measured)
 
@@ -245,8 +245,8 @@ def test_l2_as_the_lecture_writes_it_is_sgds_decay_of_twice_lambda(tiles: Tiles)
     penalty, ends = 0.013, []
     for l2, decay in ((penalty, 0.0), (0.0, 2 * penalty)):
         model = network().double()
-        settings = replace(ALL_ON, l2=l2, weight_decay=decay, optimizer="sgd", swa_from=None)
-        optimizer = Learner(model, tiles, None, settings).configure_optimizers()["optimizer"]
+        training = ALL_ON.changed(l2=l2, weight_decay=decay, optimizer="sgd", swa_from=None)
+        optimizer = Learner(model, tiles, None, training).configure_optimizers()["optimizer"]
         before = [p.detach().clone() for p in model.parameters()]
         for group in optimizer.param_groups:
             group["lr"] = 0.3
@@ -266,7 +266,7 @@ def test_l2_as_the_lecture_writes_it_is_sgds_decay_of_twice_lambda(tiles: Tiles)
 def test_l2_adds_exactly_twice_lambda_w_to_a_steps_gradient(tiles: Tiles) -> None:
     grads = []
     for l2 in (0.0, 0.01):
-        learner = Learner(network(dropout=0.0), tiles, None, replace(ALL_ON, l2=l2, swa_from=None))
+        learner = Learner(network(dropout=0.0), tiles, None, ALL_ON.changed(l2=l2, swa_from=None))
         learner.log_dict = lambda *_, **__: None  # type: ignore[method-assign]
         learner._trainer = type("T", (), {"current_epoch": 3, "barebones": False})()  # type: ignore[assignment]
         learner.train()

@@ -8,6 +8,7 @@ import pytest
 from geotl.data.splits import folds
 from geotl.training.heads import choose, discriminant, discriminant_of, one_hot
 from geotl.training.semi_supervised import agreed, confident, propagated, with_unlabelled
+from geotl.training.settings import ProbeSettings
 
 METHODS = ("soft_labels", "pseudo_labels", "consistency", "propagation")
 
@@ -35,7 +36,9 @@ def test_unlabelled_tiles_help_where_classes_are_clusters(method):
         features, labels = clusters(seed, 9)
         more, truth = clusters(100 + seed, 240)
         start = start_of(features, labels)
-        head = with_unlabelled(features, labels, more, start, method=method, softness=1.0)
+        head = with_unlabelled(
+            features, labels, more, start, ProbeSettings(unlabelled=method, softness=1.0)
+        )
         before = (start.head.logits(more).argmax(1) == truth).mean()
         gained.append((head.logits(more).argmax(1) == truth).mean() - before)
     assert np.mean(gained) > 0.02

@@ -1,0 +1,326 @@
+"""The settings of a training: what a recipe's sections `train`, `augment` and `probe` hold.
+
+Each is defined here alone: a recipe takes these models as its sections, and training takes them as
+they are. A unit stands in brackets at the end of a description. Nothing here needs torch, so that
+recipes are read and listed without it.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, replace
+from typing import Annotated, Any, Literal
+
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    PlainValidator,
+    Strict,
+    WithJsonSchema,
+)
+
+from geotl.training.schedules import Schedule
+
+ClassWeights = Literal["none", "balanced"] | tuple[float, ...]  # in the order of the classes
+HeadKind = Literal["logistic", "discriminant"]
+
+
+class Section(BaseModel):
+    """A group of keys: frozen, no unknown keys, no silent conversion, finite numbers."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False)
+
+
+def _class_weights(value: object) -> object:
+    """One fault for a union, instead of one for each of its kinds."""
+    if value in ("none", "balanced"):
+        return value
+    if isinstance(value, dict) and value:
+        given = [
+            w for name, w in value.items() if isinstance(name, str) and type(w) in (int, float)
+        ]
+        if len(given) == len(value) and all(0 < w <= 1000 for w in given):
+            return {str(name): float(w) for name, w in value.items()}
+    raise ValueError("not none, balanced, or a weight for each class")
+
+
+WeightsByName = Annotated[
+    Literal["none", "balanced"] | dict[str, float],
+    PlainValidator(_class_weights),
+    WithJsonSchema(
+        {
+            "anyOf": [
+                {
+                    "type": "object",
+                    "additionalProperties": {
+                        "type": "number",
+                        "exclusiveMinimum": 0,
+                        "maximum": 1000,
+                    },
+                },
+                {"type": "string", "enum": ["none", "balanced"]},
+            ]
+        }
+    ),
+]
+
+
+def _integer(value: object) -> object:
+    """Refuse what only equals an integer: to a Literal, true is 1 and 8.0 is 8."""
+    if type(value) is not int:
+        raise ValueError("not an integer")
+    return value
+
+
+class TrainSettings(Section, title="Train"):
+    """Training of the network."""
+
+    epochs: int = Field(40, ge=1, le=10000, description="passes over the training tiles [epochs]")
+    batch_size: int = Field(32, ge=1, le=4096, description="tiles in a batch [tiles]")
+    lr: float = Field(1e-3, gt=0, le=10, description="the head's peak learning rate [1/step]")
+    lr_decay: float = Field(
+        0.5, gt=0, le=1, description="learning-rate factor per stage from the head back [factor]"
+    )
+    weight_decay: float = Field(
+        0.01, ge=0, le=1, description="decay of weights of 2 or more dimensions [1/step]"
+    )
+    optimizer: Literal["adamw", "sgd"] = Field("adamw", description="the optimiser")
+    patience: int = Field(
+        8, ge=0, le=10000, description="epochs without gain before stopping; 0: never [epochs]"
+    )
+    precision: Literal["auto", "float32", "bfloat16"] = Field(
+        "auto", description="number format; auto: bfloat16 where the device gains"
+    )
+    checkpoint_every_steps: int = Field(
+        0, ge=0, description="checkpoint interval; 0: at the ends of epochs [steps]"
+    )
+    cache_views: bool = Field(True, description="compute frozen stages once per view")
+    auxiliary: float | None = Field(
+        None,
+        ge=0,
+        le=1,
+        description="weight of the auxiliary classifiers' losses; null: the paper's (GoogLeNet "
+        "0.3, Szegedy 2015; Inception v3 0.4, Szegedy 2016); 0: none [factor]",
+    )
+    schedule: Schedule = Field(
+        "one_cycle",
+        description="learning rate: one cycle (Smith & Topin 2018), or warm-up and half a cosine "
+        "(Loshchilov & Hutter 2017)",
+    )
+    warmup: float = Field(
+        0.1, ge=0, lt=1, description="share of the steps that cosine rises over [fraction]"
+    )
+    unfreeze_every: int = Field(
+        0,
+        ge=0,
+        le=10000,
+        description="epochs after which one stage more learns, from the head back; 0: all from "
+        "the start (Howard & Ruder 2018) [epochs]",
+    )
+    l2: float = Field(
+        0.0,
+        ge=0,
+        le=1,
+        description="lambda of lambda * sum(w^2) added to the loss, for weights of 2 or more "
+        "dimensions: gradient 2 lambda w, as of sgd with weight_decay 2 lambda (a gradient of "
+        "2 lambda / m, as some notes have it, does not follow from that cost)",
+    )
+    label_smoothing: float = Field(
+        0.0,
+        ge=0,
+        lt=1,
+        description="share of a label spread over all classes (Szegedy 2016) [fraction]",
+    )
+    class_weights: WeightsByName = Field(
+        "none",
+        description="weights of the classes in the loss; balanced is n / (K n_k) (King & Zeng "
+        "2001); the logistic head too",
+    )
+    balanced_sampling: bool = Field(
+        False, description="draw each class equally often; the logistic head weighs them so"
+    )
+    swa_from: float | None = Field(
+        None,
+        gt=0,
+        lt=1,
+        description="share of the epochs after which weights are averaged, all epochs being run; "
+        "null: never (Izmailov 2018) [fraction]",
+    )
+    swa_lr: float = Field(
+        0.5, gt=0, le=1, description="level learning rate while averaging [share of the peak]"
+    )
+    choice_folds: int = Field(
+        1,
+        ge=0,
+        le=20,
+        description="folds that choose the number of epochs, by their median, "
+        "and the temperature; 0: none, all epochs are run and the temperature stays 1 [folds]",
+    )
+
+    @property
+    def swa_epoch(self) -> int | None:
+        """The first epoch (from 0) after which the weights are averaged; None: none is."""
+        return (
+            None
+            if self.swa_from is None
+            else min(int(self.swa_from * self.epochs), self.epochs - 1)
+        )
+
+
+class Augmentation(Section, title="Augment"):
+    """What is varied in training tiles."""
+
+    flips: bool = Field(True, description="mirror at random")
+    quarter_turns: bool = Field(True, description="turn by quarters at random")
+    rotate_deg: float = Field(0.0, ge=0, le=180, description="largest free rotation [degrees]")
+    scale: Annotated[
+        tuple[Annotated[float, Field(gt=0, le=4)], Annotated[float, Field(gt=0, le=4)]],
+        Strict(False),
+    ] = Field((1.0, 1.0), description="least and largest magnification [factor]")
+    crop: float = Field(1.0, gt=0, le=1, description="least share of the area kept [fraction]")
+    noise: float = Field(0.0, ge=0, le=10, description="sd of Gaussian noise [sd of the band]")
+    blur: float = Field(0.0, ge=0, le=20, description="largest sd of a Gaussian blur [px]")
+    brightness: float = Field(
+        0.0, ge=0, lt=1, description="reflectance times 1 -+ up to this [fraction]"
+    )
+    contrast: float = Field(
+        0.0,
+        ge=0,
+        lt=1,
+        description="distance from the band's mean times 1 -+ up to this [fraction]",
+    )
+    band_dropout: float = Field(
+        0.0, ge=0, lt=1, description="chance of each band to be missing, never all [probability]"
+    )
+    erase: float = Field(
+        0.0, ge=0, le=1, description="chance of a rectangle to be erased (Zhong 2020) [probability]"
+    )
+    erase_area: Annotated[
+        tuple[
+            Annotated[float, Field(gt=0, lt=1)],
+            Annotated[float, Field(gt=0, lt=1)],
+        ],
+        Strict(False),
+    ] = Field((0.02, 0.4), description="least and largest share of the area erased [fraction]")
+    mixup: float = Field(
+        0.0, ge=0, le=10, description="a of Beta(a, a) of mixup; 0: off (Zhang 2018)"
+    )
+    cutmix: float = Field(
+        0.0,
+        ge=0,
+        le=10,
+        description="a of Beta(a, a) of cutmix; 0: off; with mixup, batches take "
+        "turns at random (Yun 2019)",
+    )
+    mixup_of: Literal["tiles", "features"] = Field(
+        "tiles",
+        description="mix pixels, or what the frozen stages give (manifold mixup, Verma 2019), "
+        "which can stay cached",
+    )
+
+    @property
+    def beyond_views(self) -> tuple[str, ...]:
+        """What of it makes pixels that no view of a tile has, so that no cache can hold them."""
+        mixed = self.mixup_of == "tiles"
+        changes = {
+            "rotate_deg": self.rotate_deg,
+            "scale": tuple(self.scale) != (1.0, 1.0),
+            "crop": self.crop < 1,
+            "noise": self.noise,
+            "blur": self.blur,
+            "brightness": self.brightness,
+            "contrast": self.contrast,
+            "band_dropout": self.band_dropout,
+            "erase": self.erase,
+            "mixup": self.mixup and mixed,
+            "cutmix": self.cutmix,
+        }
+        return tuple(name for name, on in changes.items() if on)
+
+    @property
+    def resamples(self) -> bool:
+        """Whether pixels are interpolated."""
+        return self.rotate_deg > 0 or tuple(self.scale) != (1.0, 1.0) or self.crop < 1
+
+
+class ProbeSettings(Section, title="Probe"):
+    """The linear head on frozen features."""
+
+    views: Annotated[Literal[1, 2, 4, 8], BeforeValidator(_integer)] = Field(
+        8, description="flips and quarter turns seen [views]"
+    )
+    head: HeadKind = Field(
+        "logistic", description="multinomial logistic regression or shrunken linear discriminant"
+    )
+    shrinkages: Annotated[
+        tuple[Annotated[float, Field(gt=0, lt=1)], ...], Strict(False), Field(min_length=1)
+    ] = Field(
+        (0.1, 0.2, 0.4),
+        description="shrinkages of the discriminant to choose from, inside the labels [fraction]",
+    )
+    penalties: Annotated[
+        tuple[Annotated[float, Field(gt=0)], ...], Strict(False), Field(min_length=1)
+    ] = Field(
+        (0.001, 0.01, 0.1, 1.0, 10.0, 100.0),
+        description="inverse regularisation strengths to choose from, inside the labels",
+    )
+    unlabelled: Literal["none", "soft_labels", "pseudo_labels", "consistency", "propagation"] = (
+        Field(
+            "none",
+            description="what is done with the pixels of tiles not drawn, or of "
+            "labels.unlabelled windows of the scenes; reported apart",
+        )
+    )
+    threshold: float = Field(
+        0.9,
+        gt=0,
+        le=1,
+        description="least calibrated probability of a pseudo-label (Lee 2013) [fraction]",
+    )
+    softness: float = Field(
+        4.0,
+        gt=0,
+        le=100,
+        description="divisor of the logits that soft labels are made from [factor]",
+    )
+    rounds: int = Field(5, ge=1, le=20, description="rounds of labelling and fitting [rounds]")
+
+    @property
+    def head_settings(self) -> tuple[float, ...]:
+        """What the one setting of this kind of head is chosen from."""
+        return self.penalties if self.head == "logistic" else self.shrinkages
+
+
+@dataclass(frozen=True)
+class Training:
+    """A training before it meets a network and tiles.
+
+    Attributes:
+        settings: how the trainable stages learn.
+        augmentation: what happens to training tiles.
+        seed: origin of order, augmentation and dropout.
+        classes: names of the classes in the order of the labels, for weights given by name.
+        zero_dn: the DN of zero reflectance, from which brightness scales.
+    """
+
+    settings: TrainSettings = field(default_factory=TrainSettings)
+    augmentation: Augmentation = field(default_factory=Augmentation)
+    seed: int = 0
+    classes: tuple[str, ...] = ()
+    zero_dn: float = 0.0
+
+    @property
+    def class_weights(self) -> ClassWeights:
+        """Weights of the classes in the loss, those given by name in the order of the classes."""
+        given = self.settings.class_weights
+        return tuple(given[name] for name in self.classes) if isinstance(given, dict) else given
+
+    @property
+    def head_weights(self) -> ClassWeights:
+        """Weights of the classes in a linear head, which stand for balanced sampling too."""
+        return "balanced" if self.settings.balanced_sampling else self.class_weights
+
+    def changed(self, **settings: Any) -> Training:
+        """This training with some settings replaced, which are not checked again."""
+        return replace(self, settings=self.settings.model_copy(update=settings))
