@@ -50,7 +50,7 @@ class Box:
 
 
 @dataclass(frozen=True)
-class SheetLayout:
+class MapLayout:
     """Where everything stands: both panels, the legend with its columns, and the sheet's height."""
 
     classes: Box
@@ -135,7 +135,7 @@ def legend_entries(facts: MapFacts) -> list[tuple[str, str | None, str]]:
     return [*found, ("not mapped", None, left)]
 
 
-def laid_out(ratio: float, entries: int, name_in: float) -> SheetLayout:
+def laid_out(ratio: float, entries: int, name_in: float) -> MapLayout:
     """Places on the sheet for maps `ratio` times as wide as high.
 
     Wide maps stand above their confidence, others beside it; the legend goes where room is left.
@@ -173,7 +173,7 @@ def laid_out(ratio: float, entries: int, name_in: float) -> SheetLayout:
         if column > legend.width or not high_up:
             legend, columns = _block(_MARGIN, main.bottom + _UNDER + 0.25, wide, entries, column)
     lowest = max(main.bottom + _UNDER, second.bottom + 0.6, legend.bottom)
-    return SheetLayout(main, second, legend, columns, lowest + 0.75)
+    return MapLayout(main, second, legend, columns, lowest + 0.75)
 
 
 def _block(left: float, top: float, width: float, entries: int, column: float) -> tuple[Box, int]:
@@ -197,7 +197,7 @@ def _width(figure: Figure, text: str, points: float = _NAME_PT) -> float:
     return float(renderer.get_text_width_height_descent(text, font, ismath=False)[0] / figure.dpi)
 
 
-def _axes(figure: Figure, layout: SheetLayout, box: Box) -> Axes:
+def _axes(figure: Figure, layout: MapLayout, box: Box) -> Axes:
     return figure.add_axes(
         (
             box.left / SHEET_IN,
@@ -208,7 +208,7 @@ def _axes(figure: Figure, layout: SheetLayout, box: Box) -> Axes:
     )
 
 
-def _heading(figure: Figure, layout: SheetLayout, facts: MapFacts) -> None:
+def _heading(figure: Figure, layout: MapLayout, facts: MapFacts) -> None:
     left, high = _MARGIN / SHEET_IN, layout.height
     title = shortened(facts.title, 78)
     figure.text(
@@ -221,7 +221,7 @@ def _heading(figure: Figure, layout: SheetLayout, facts: MapFacts) -> None:
     figure.text(left, 0.5 / high, told, va="top", fontsize=7.5, color=FAINT, linespacing=1.4)
 
 
-def _panel(figure: Figure, layout: SheetLayout, box: Box, image: UInt8s, look: Look) -> Axes:
+def _panel(figure: Figure, layout: MapLayout, box: Box, image: UInt8s, look: Look) -> Axes:
     """A picture of the map over hatched paper, with parallels and meridians."""
     axes = _axes(figure, layout, box)
     height, width = image.shape[:2]
@@ -277,7 +277,7 @@ def _towards(place: float, length: float, inches: float, ends: tuple[str, str]) 
     return ends[0] if place < near else ends[1] if place > length - near else "center"
 
 
-def _scale(figure: Figure, layout: SheetLayout, ground: Ground | None, look: Look) -> None:
+def _scale(figure: Figure, layout: MapLayout, ground: Ground | None, look: Look) -> None:
     """Scale bar and north arrow under the class map; why not, where the place is not known."""
     box = layout.classes
     strip = Box(box.left, box.bottom + 0.22, max(box.width, _NARROW), 0.4)
@@ -344,7 +344,7 @@ def _north(axes: Axes, x: float, y: float, degrees: float) -> None:
     )
 
 
-def _ramp(figure: Figure, layout: SheetLayout) -> None:
+def _ramp(figure: Figure, layout: MapLayout) -> None:
     """The colours of confidence under its panel."""
     box = layout.confidence
     bar = Box(box.left, box.bottom + 0.12, min(max(box.width, 1.6), 2.6), 0.09)
@@ -357,7 +357,7 @@ def _ramp(figure: Figure, layout: SheetLayout) -> None:
 
 
 def _legend(
-    figure: Figure, layout: SheetLayout, entries: Sequence[tuple[str, str | None, str]]
+    figure: Figure, layout: MapLayout, entries: Sequence[tuple[str, str | None, str]]
 ) -> None:
     """Swatch, name and percent of every class on the map, column by column."""
     box, columns = layout.legend, layout.columns
