@@ -273,7 +273,10 @@ def test_a_resolution_is_given(model, tmp_path, capsys):
 
 
 def test_what_differs_from_its_model_is_not_kept(model, tmp_path, monkeypatch, capsys):
-    monkeypatch.setattr(qgis_deepness, "PER_UNIT", 256.0)  # what the plugin does, misunderstood
+    def misunderstood(raw: np.ndarray) -> np.ndarray:
+        return (raw / 256.0).astype(np.float32)
+
+    monkeypatch.setattr(qgis_deepness, "as_the_plugin", misunderstood)
     arguments = ["--format", "deepness", "--tile-size", "96", "-o", str(tmp_path / "d.onnx")]
     assert main(["export", str(model), *arguments]) == 1
     assert "nothing was kept" in capsys.readouterr().err
