@@ -26,7 +26,7 @@ from geotl.experiments.recipe import Recipe, load
 from geotl.imagery.windows import Window
 from geotl.io.vector import positions
 
-pytestmark = pytest.mark.usefixtures("one_thread", "own_cache")
+pytestmark = pytest.mark.usefixtures("one_thread", "own_cache", "unrendered")
 
 RULES = ChipRules(12, seed=5)
 
