@@ -17,8 +17,10 @@ demo: $(VENV)/.installed
 	$(BIN)/geotl export runs/sample_scene/model.safetensors --format onnx -o runs/export/model.onnx --overwrite
 	@echo "Look at runs/sample_target/report.html, runs/sample_scene/report.html and runs/map/map.html"
 
+# A process for each of two cores, files whole since their tests share what they made; one thread
+# each, in what they start too.
 test: $(VENV)/.tested lint
-	$(BIN)/python -m pytest
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile
 
 # Every backbone to ONNX and torch.export, with 1, 3 and 5 bands, 1 and 4 views.
 test-export: $(VENV)/.tested

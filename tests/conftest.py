@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import io
 import os
 from pathlib import Path
+from typing import BinaryIO
 
 import hypothesis
 import pytest
 import torch
 from helpers.tiles import ROOT, data_root
+from matplotlib.figure import Figure
 
 hypothesis.settings.register_profile("geotl", deadline=None)  # how busy a machine is is no fault
 hypothesis.settings.load_profile("geotl")
@@ -67,6 +70,23 @@ def one_thread():
 def float32_only(monkeypatch: pytest.MonkeyPatch) -> None:
     """As on a machine where bfloat16 gains nothing: what is compared with float32 is float32."""
     monkeypatch.setattr("geotl.models.device.bfloat16_gains", lambda _: False)
+
+
+@pytest.fixture
+def unrendered(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Pictures are composed, but one pixel is drawn of each: half of a small run's time is spared.
+
+    For modules about what a run learns, says or keeps; tests marked rendered have theirs whole.
+    """
+    if request.node.get_closest_marker("rendered"):
+        return
+    pixel = io.BytesIO()
+    Figure(figsize=(1, 1), dpi=1).savefig(pixel, format="png", metadata={"Software": None})
+
+    def savefig(figure: Figure, stream: BinaryIO, **_: object) -> None:
+        stream.write(pixel.getvalue())
+
+    monkeypatch.setattr(Figure, "savefig", savefig)
 
 
 @pytest.fixture(scope="module")

@@ -294,7 +294,7 @@ def verdict_words(verdict: FinalTest) -> str:
     """What both recipes gave on tiles that no trial saw.
 
     >>> same = Interval(0.8, 0.7, 0.9)
-    >>> verdict_words(Verdict(same, same, Interval(0.0, 0.0, 0.0), 40))
+    >>> verdict_words(FinalTest(same, same, Interval(0.0, 0.0, 0.0), 40))
     'on 40 tiles that no trial saw: 0.800 [0.700, 0.900], the recipe as it is'
     """
     told = f"on {verdict.tiles} tiles that no trial saw: {verdict.default}, the recipe as it is"

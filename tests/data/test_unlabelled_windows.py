@@ -28,7 +28,7 @@ from geotl.experiments.samples import TileSamples
 from geotl.imagery.windows import Window
 from geotl.io.vector import positions
 
-pytestmark = pytest.mark.usefixtures("one_thread", "own_cache")
+pytestmark = pytest.mark.usefixtures("one_thread", "own_cache", "unrendered")
 
 RULES = ChipRules(12, seed=5)
 

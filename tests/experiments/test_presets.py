@@ -54,6 +54,7 @@ def test_keys_that_contradict_the_preset_are_one_clear_error(tmp_path):
         recipe(tmp_path, "freeze_until: layer2")
 
 
+@pytest.mark.usefixtures("unrendered")
 def test_a_run_tells_and_keeps_what_auto_became(tmp_path, monkeypatch):
     monkeypatch.setenv("GEOTL_CACHE", str(tmp_path / "cache"))
     told = load(

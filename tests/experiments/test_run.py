@@ -22,7 +22,7 @@ from geotl.export.metadata import passport
 from geotl.imagery.sensors import get_sensor
 from geotl.models.model_file import bare, load, read_header, save
 
-pytestmark = pytest.mark.usefixtures("one_thread", "own_cache")
+pytestmark = pytest.mark.usefixtures("one_thread", "own_cache", "unrendered")
 
 
 @pytest.fixture(scope="module")
@@ -31,6 +31,7 @@ def tiles(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.mark.parametrize("strategy", ["probe", "scratch"])
+@pytest.mark.rendered
 def test_a_run_leaves_everything_it_promises(tiles: Path, tmp_path: Path, strategy: str) -> None:
     out = tmp_path / "run"
     assert run(tiles, out, f"strategy={strategy}") == 0
@@ -239,6 +240,7 @@ def test_a_networks_scalars_keep_their_shape(tiles: Path, tmp_path: Path) -> Non
 
 
 @pytest.mark.parametrize("method", ["soft_labels", "pseudo_labels", "consistency", "propagation"])
+@pytest.mark.rendered
 def test_unlabelled_tiles_are_reported_apart(tiles: Path, tmp_path: Path, method: str) -> None:
     out = tmp_path / "run"
     assert run(tiles, out, "probe.head=discriminant", f"probe.unlabelled={method}") == 0
@@ -308,7 +310,9 @@ def squeezenet(tmp_path_factory: pytest.TempPathFactory) -> list[str]:
         f"model.weights={path}",
         "train.epochs=1",
         "probe.views=1",
+        "probe.head=logistic",
         "evaluate.random_weights=false",
+        "evaluate.explain=false",
     ]
 
 
@@ -340,6 +344,7 @@ def test_red_green_and_blue_stand_beside_pretrained_multiband_networks(
         assert (found[name].strategy == "probe") == ("probe" in name or recipe.strategy == "probe")
 
 
+@pytest.mark.rendered
 def test_the_rgb_probe_is_reported_beside(
     tiles: Path, tmp_path: Path, squeezenet: list[str]
 ) -> None:
@@ -394,7 +399,12 @@ def test_bands_that_start_at_zero_are_probed_or_trained_but_not_frozen(
 def test_tiles_too_small_for_a_network_are_refused_before_training(
     tiles: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    inception = ["model.backbone=inception_v3", "probe.views=1"]
+    inception = [
+        "model.backbone=inception_v3",
+        "probe.views=1",
+        "probe.head=logistic",
+        "evaluate.explain=false",
+    ]
     assert run(tiles, tmp_path / "a", *inception) == 2
     message = capsys.readouterr().err
     assert "32x32 px are too small: inception_v3 up to mixed7 needs 75 px" in message
@@ -421,6 +431,7 @@ def test_what_a_run_leaves_can_be_read_by_others(tiles: Path, tmp_path: Path) ->
 
 
 @pytest.mark.parametrize("draws", [1, 2])
+@pytest.mark.rendered
 def test_figures_of_one_draw_among_several_are_named_as_such(
     tiles: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], draws: int
 ) -> None:

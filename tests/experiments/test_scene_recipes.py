@@ -15,7 +15,7 @@ from safetensors.numpy import load_file
 from geotl.cli.main import main
 from geotl.models.model_file import read_header
 
-pytestmark = pytest.mark.usefixtures("one_thread", "own_cache")
+pytestmark = pytest.mark.usefixtures("one_thread", "own_cache", "unrendered")
 
 
 @pytest.fixture(scope="module")

@@ -24,7 +24,7 @@ from geotl.experiments.recipe import load
 from geotl.training import strategies
 from geotl.training.learner import History, Tiles
 
-pytestmark = pytest.mark.usefixtures("one_thread", "own_cache")
+pytestmark = pytest.mark.usefixtures("one_thread", "own_cache", "unrendered")
 
 QUIET = ("evaluate.baselines=false", "evaluate.random_weights=false")
 
@@ -285,6 +285,7 @@ def test_reading_and_features_tell_how_far_they_are(
     assert len(stream.getvalue()) == before
 
 
+@pytest.mark.rendered
 def test_the_preview_is_a_sheet_and_repeats_to_the_byte(
     tiles: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -309,6 +310,7 @@ def test_the_preview_is_a_sheet_and_repeats_to_the_byte(
     assert "--tile: given 99; allowed: 0 to 11" in capsys.readouterr().err
 
 
+@pytest.mark.rendered
 def test_the_preview_marks_what_is_not_there(tiles: Path, tmp_path: Path) -> None:
     from geotl.experiments.augmentation_preview import STRIPES, drawn_tiles
     from geotl.training.settings import Augmentation

@@ -32,7 +32,7 @@ from geotl.inference.applicability import area_of_applicability
 from geotl.inference.candidates import candidates, choose, look
 from geotl.models.classifier import over_views, view_logits
 
-pytestmark = pytest.mark.usefixtures("one_thread", "own_cache")
+pytestmark = pytest.mark.usefixtures("one_thread", "own_cache", "unrendered")
 
 
 @pytest.fixture(scope="module")

@@ -22,7 +22,7 @@ from geotl.data.tiles import index_folder
 from geotl.imagery.sensors import custom_sensor
 from geotl.models.model_file import read_header
 
-pytestmark = pytest.mark.usefixtures("one_thread", "own_cache")
+pytestmark = pytest.mark.usefixtures("one_thread", "own_cache", "unrendered")
 
 BANDS = ("B02", "B03", "B04", "B08")
 CLASSES = ("field", "town", "water")

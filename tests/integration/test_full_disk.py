@@ -15,7 +15,7 @@ from safetensors.numpy import load_file
 
 from geotl.experiments.recipe import load
 
-pytestmark = pytest.mark.usefixtures("one_thread")
+pytestmark = pytest.mark.usefixtures("one_thread", "unrendered")
 
 
 @pytest.fixture(scope="module")

@@ -22,7 +22,7 @@ from geotl.data.tile_array import statistics
 from geotl.experiments.draws import make_draw
 from geotl.experiments.recipe import load
 
-pytestmark = pytest.mark.usefixtures("one_thread", "own_cache")
+pytestmark = pytest.mark.usefixtures("one_thread", "own_cache", "unrendered")
 
 BLOCKS = [
     "split.method=blocks",

@@ -53,6 +53,7 @@ def run(root: Path, out: str, region: str, weights: object, *more: str) -> int:
     return main(["run", str(root / "r.yaml"), *settings, *more, "-q", "--out", str(root / out)])
 
 
+@pytest.mark.usefixtures("unrendered")
 def test_three_generations_name_every_file_behind_them(place, capsys):
     root, imagenet = place
     one, two, three = (root / name / "model.safetensors" for name in ("one", "two", "three"))

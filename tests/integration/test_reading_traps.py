@@ -29,6 +29,9 @@ PLAIN = custom_sensor("plain", [{"name": name} for name in BANDS])
 L2A, L2A_0400 = SENSORS["sentinel2_l2a"], SENSORS["sentinel2_l2a_n0400"]
 
 
+pytestmark = pytest.mark.usefixtures("unrendered")
+
+
 @pytest.fixture(autouse=True)
 def _own_cache(tmp_path, monkeypatch):
     monkeypatch.setenv("GEOTL_CACHE", str(tmp_path / "cache"))

@@ -61,6 +61,7 @@ def test_landsat_tiles_are_read_by_the_sensors_own_numbers(tmp_path, sensor, nam
     np.testing.assert_array_equal(pixels(path, sensor, ["nir", "red", "blue"]), [4, 3, 1])
 
 
+@pytest.mark.usefixtures("unrendered")
 def test_a_sensor_by_recipe_goes_the_whole_way(tmp_path, monkeypatch):
     """docs/modis_sensor.yaml on made tiles of two covers: trained, saved, loaded, named."""
     monkeypatch.setenv("GEOTL_CACHE", str(tmp_path / "cache"))

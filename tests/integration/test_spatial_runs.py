@@ -17,7 +17,7 @@ from geotl.experiments.draws import make_draw, settle_split
 from geotl.experiments.recipe import load
 from geotl.experiments.samples import read_samples, recipe_sensor
 
-pytestmark = pytest.mark.usefixtures("one_thread", "own_cache")
+pytestmark = pytest.mark.usefixtures("one_thread", "own_cache", "unrendered")
 
 ROOT = Path(__file__).resolve().parents[2]
 BANDS = ["B02", "B03", "B04", "B08"]
@@ -71,6 +71,7 @@ def metrics_of(out: Path) -> dict:
     return json.loads((out / "metrics.json").read_text())
 
 
+@pytest.mark.rendered
 def test_blocked_accuracy_lies_below_the_random_one_where_neighbours_are_alike(
     patchy: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -89,6 +90,7 @@ def test_blocked_accuracy_lies_below_the_random_one_where_neighbours_are_alike(
     assert (out / "variogram.png").exists()
 
 
+@pytest.mark.rendered
 def test_folds_are_reported_together_and_one_by_one(patchy: Path, tmp_path: Path) -> None:
     out = tmp_path / "run"
     blocks = ["split.method=blocks", "split.kfold=3", "split.block_m=3000"]
@@ -217,6 +219,7 @@ def curve(recipe: Path, out: Path, *more: str) -> int:
     return main(["curve", str(recipe), *more, "--out", str(out), "-q"])
 
 
+@pytest.mark.rendered
 def test_a_curve_leaves_table_figure_and_lines(
     patchy: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -280,18 +280,18 @@ SOLVED = {name: (HERE / "solutions" / f"{name}.py").read_text() for name in EXER
     [
         (
             "lenet5",
-            "nn.Linear(120, 84), nn.Tanh(), nn.Dropout(0.3)",
-            "nn.Linear(120, 84), nn.Tanh()",
+            "nn.Linear(120, 84),\n        nn.Tanh(),\n        nn.Dropout(0.3),",
+            "nn.Linear(120, 84),\n        nn.Tanh(),",
             "wanted conv pool drop",
         ),
         (
             "lenet5",
-            "nn.AvgPool2d(2), nn.Dropout(0.3),\n        nn.Flatten",
-            "nn.AvgPool2d(2), nn.Dropout(0.5),\n        nn.Flatten",
+            "nn.AvgPool2d(2),\n        nn.Dropout(0.3),\n        nn.Flatten",
+            "nn.AvgPool2d(2),\n        nn.Dropout(0.5),\n        nn.Flatten",
             "not 0.3",
         ),
         ("lenet5", ", padding=2", "", "mat1 and mat2"),
-        ("lenet5", "120), nn", "121), nn", "mat1 and mat2"),
+        ("lenet5", "120),\n", "121),\n", "mat1 and mat2"),
         ("lenet5", "lr=0.01", "lr=0.001", "not Adam 0.01"),
         ("lenet5", "torch.optim.Adam(", "torch.optim.SGD(", "not Adam 0.01"),
         ("lenet5", "made.parameters()", "list(made.parameters())[:-1]", "does not hold all"),

@@ -35,7 +35,7 @@ CASES = [(name, bands) for name in sorted(REGISTRY) for bands in BAND_NM]
 
 @functools.lru_cache(maxsize=1)
 def shared(name: str, bands: int) -> TileClassifier:
-    """One classifier for all tests of a case, which come one after another."""
+    """One classifier for all tests of a case: the scope of these sets them one after another."""
     nm = tuple(None if w is None else float(w) for w in BAND_NM[bands])
     backbone, _ = build_backbone(name, [f"b{i}" for i in range(bands)], nm, seed=7)
     torch.manual_seed(7)
@@ -93,7 +93,7 @@ def check_groups(network: TileClassifier, groups: list[dict]) -> None:
     assert rates == sorted(rates, reverse=True)
 
 
-@pytest.mark.parametrize(("name", "bands"), CASES)
+@pytest.mark.parametrize(("name", "bands"), CASES, scope="module")
 def test_stages_shapes_and_the_smallest_tile(name: str, bands: int) -> None:
     spec, network = get_backbone(name), shared(name, bands)
     backbone = network.backbone.eval()
@@ -116,7 +116,7 @@ def test_stages_shapes_and_the_smallest_tile(name: str, bands: int) -> None:
 
 
 @pytest.mark.parametrize("frozen", [True, False], ids=["frozen", "free"])
-@pytest.mark.parametrize(("name", "bands"), CASES)
+@pytest.mark.parametrize(("name", "bands"), CASES, scope="module")
 def test_freezing_decay_and_the_model_file(
     name: str, bands: int, frozen: bool, tmp_path: Path
 ) -> None:

@@ -298,6 +298,7 @@ def test_order_and_offset_leave_the_standardised_tensors_as_they_are(hub, tmp_pa
     assert "standardised as the weights' were" in report.summary()
 
 
+@pytest.mark.usefixtures("unrendered")
 def test_a_run_keeps_the_weights_figures_in_the_model(hub, tmp_path, capsys):
     entry = models.ResNet50_Weights.SENTINEL2_ALL_SOFTCON
     path, _ = cached(hub, entry, network="resnet50")

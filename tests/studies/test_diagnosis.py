@@ -20,7 +20,7 @@ from geotl.studies import diagnosis
 from geotl.studies.diagnosis import Extent, without_regularisers
 from geotl.studies.diagnosis_report import regularisers_table
 
-pytestmark = pytest.mark.usefixtures("one_thread", "own_cache")
+pytestmark = pytest.mark.usefixtures("one_thread", "own_cache", "unrendered")
 
 TINY = Extent(judged=12, noise_steps=60, own_tiles=12, own_epochs=60, rates=30)
 
@@ -46,6 +46,7 @@ def found(out: Path) -> dict:
     return json.loads((out / "diagnosis.json").read_text())
 
 
+@pytest.mark.rendered
 def test_a_probe_is_diagnosed_whole(
     tiles: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -67,6 +68,7 @@ def test_a_probe_is_diagnosed_whole(
     assert not left & {"rates.png", "capacity.png"}
 
 
+@pytest.mark.rendered
 def test_a_training_is_diagnosed_whole_and_a_second_start_measures_nothing_anew(
     tiles: Path,
     tmp_path: Path,

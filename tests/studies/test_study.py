@@ -25,7 +25,7 @@ from geotl.training.batches import epoch_order
 from geotl.training.learner import Tiles
 from geotl.training.strategies import fit_strategy
 
-pytestmark = pytest.mark.usefixtures("one_thread", "own_cache")
+pytestmark = pytest.mark.usefixtures("one_thread", "own_cache", "unrendered")
 
 RESNET = [
     "model.backbone=resnet18",
@@ -149,6 +149,7 @@ def test_pairs_share_every_tensor_both_have_and_the_order_of_batches(
     assert checked > 30
 
 
+@pytest.mark.rendered
 def test_a_study_leaves_tables_a_figure_and_a_recipe_that_runs(
     tiles: Path, weights: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

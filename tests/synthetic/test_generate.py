@@ -33,7 +33,7 @@ from geotl.synthetic.gan import (
 )
 from geotl.synthetic.trial import beside, make_tiles, novelty
 
-pytestmark = pytest.mark.usefixtures("one_thread", "own_cache")
+pytestmark = pytest.mark.usefixtures("one_thread", "own_cache", "unrendered")
 
 BANDS = ["B02", "B03", "B04", "B08"]
 TINY = GanSettings(steps=3, batch_size=4, width=8, latent=4)
@@ -296,6 +296,7 @@ def test_the_folder_tells_everything(folder: Path, tiles: Path) -> None:
     assert all(tile.sources == frozenset(sources) for tile in found)
 
 
+@pytest.mark.rendered
 def test_the_same_seed_makes_the_same_files(
     folder: Path, tiles: Path, recipe_file: Path, tmp_path: Path
 ) -> None:

@@ -32,7 +32,7 @@ from geotl.studies.study_techniques import (
 from geotl.synthetic import study
 from geotl.synthetic.trial import Made
 
-pytestmark = pytest.mark.usefixtures("one_thread", "own_cache")
+pytestmark = pytest.mark.usefixtures("one_thread", "own_cache", "unrendered")
 
 FEW = [*SMALL, "probe.views=1", "split.shots=4", "split.folds=2", "train.epochs=1"]
 
