@@ -21,8 +21,9 @@ from geotl.imagery.sensors import get_sensor
 from geotl.inference.dense_correction import KINDS, Correction, fitted
 from geotl.inference.sliding_window import classes_of
 from geotl.mapping import plan as mapplanning
+from geotl.mapping.options import MapOptions
 from geotl.mapping.plan import open_for
-from geotl.mapping.task import MapOptions, Reading, Task, whole, window_grid
+from geotl.mapping.task import Reading, Task, whole, window_grid
 
 
 def least_squares(dense: Tensor, exact: Tensor) -> Correction:

@@ -41,7 +41,7 @@ from geotl.models.model_file import ModelFile
 if TYPE_CHECKING:
     import xarray as xr
 
-    from geotl.mapping.task import MapOptions
+    from geotl.mapping.options import MapOptions
 
 _Tiles = tuple[NDArray[Any], Bools | None]  # [N,C,S,S] and its valid pixels
 

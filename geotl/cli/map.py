@@ -8,13 +8,15 @@ from typing import TYPE_CHECKING, Any
 
 from geotl.console import complain, sayer
 from geotl.errors import OutputError
+from geotl.mapping.options import CHOICES
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from geotl.imagery.scene_list import Entry
     from geotl.imagery.sensors import Sensor
-    from geotl.mapping.task import MapOptions, Reading
+    from geotl.mapping.options import MapOptions
+    from geotl.mapping.task import Reading
 
 _MAPS = (".tif", ".tiff")
 
@@ -94,9 +96,8 @@ def _looking(made: argparse.ArgumentParser) -> None:
 
 
 def _writing(made: argparse.ArgumentParser) -> None:
-    made.add_argument("--probabilities", action="store_true", help="of every class")
-    made.add_argument("--applicability", action="store_true", help="where the model applies")
-    made.add_argument("--entropy", action="store_true", help="how mixed the answer is")
+    for choice in CHOICES:
+        made.add_argument(f"--{choice.option}", action="store_true", help=choice.help)
     made.add_argument("--polygons", action="store_true", help="of the classes, as a GeoPackage")
     made.add_argument(
         "--min-area",
@@ -197,7 +198,7 @@ def _reading_of(args: argparse.Namespace) -> Reading:
 
 
 def _options(args: argparse.Namespace) -> MapOptions:
-    from geotl.mapping.task import MapOptions
+    from geotl.mapping.options import MapOptions
 
     return MapOptions(
         step_px=args.step,
@@ -207,9 +208,7 @@ def _options(args: argparse.Namespace) -> MapOptions:
         block_px=args.block_px,
         min_valid=args.min_valid,
         precision=args.precision,
-        probabilities=args.probabilities,
-        applicability=args.applicability,
-        entropy=args.entropy,
+        **{choice.option: getattr(args, choice.option) for choice in CHOICES},
         polygons=args.polygons,
         min_area_m2=args.min_area,
         force=args.force,

@@ -7,7 +7,7 @@ lecture sorts them. Settings come as plain values by section, as a recipe dumps 
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -39,7 +39,7 @@ class Regulariser:
 
 
 @dataclass(frozen=True)
-class _Key:
+class RegulariserKey:
     """A regulariser that one key holds: its value when off, and one worth trying."""
 
     name: str
@@ -48,27 +48,11 @@ class _Key:
     attempt: str
 
 
-_AUGMENTATIONS = (
-    _Key("flips", "augment.flips", False, "true"),
-    _Key("quarter turns", "augment.quarter_turns", False, "true"),
-    _Key("free rotation", "augment.rotate_deg", 0.0, "20"),
-    _Key("change of scale", "augment.scale", (1.0, 1.0), "[0.9,1.1]"),
-    _Key("crop", "augment.crop", 1.0, "0.8"),
-    _Key("noise", "augment.noise", 0.0, "0.1"),
-    _Key("blur", "augment.blur", 0.0, "1.0"),
-    _Key("brightness", "augment.brightness", 0.0, "0.1"),
-    _Key("contrast", "augment.contrast", 0.0, "0.1"),
-    _Key("missing bands", "augment.band_dropout", 0.0, "0.1"),
-    _Key("erasing", "augment.erase", 0.0, "0.25"),
-    _Key("mixup", "augment.mixup", 0.0, "0.2"),
-    _Key("cutmix", "augment.cutmix", 0.0, "1.0"),
-)
 _EXPLICIT = (
-    _Key("weight decay", "train.weight_decay", 0.0, "0.1"),
-    _Key("weight decay in the cost (L2)", "train.l2", 0.0, "0.001"),
-    _Key("dropout", "model.dropout", 0.0, "0.3"),
-    _Key("label smoothing", "train.label_smoothing", 0.0, "0.1"),
-    *_AUGMENTATIONS,
+    RegulariserKey("weight decay", "train.weight_decay", 0.0, "0.1"),
+    RegulariserKey("weight decay in the cost (L2)", "train.l2", 0.0, "0.001"),
+    RegulariserKey("dropout", "model.dropout", 0.0, "0.3"),
+    RegulariserKey("label smoothing", "train.label_smoothing", 0.0, "0.1"),
 )
 
 
@@ -83,30 +67,34 @@ def value_of(settings: Settings, key: str) -> Any:
     return settings
 
 
-def regularisers(settings: Settings, *, batchnorm: str) -> list[Regulariser]:
+def regularisers(
+    settings: Settings, augmentations: Sequence[RegulariserKey], *, batchnorm: str
+) -> list[Regulariser]:
     """Every regulariser of a settled recipe, explicit ones first.
 
     Args:
         settings: the recipe's values by section.
+        augmentations: what the training can vary in tiles; see `settings.augmentation_keys`.
         batchnorm: how the network normalises by the batch: none, trained or held.
     """
     probe = settings["strategy"] == "probe"
-    explicit = _of_a_probe(settings) if probe else [_by_key(settings, one) for one in _EXPLICIT]
+    keys = (*_EXPLICIT, *augmentations)
+    explicit = _of_a_probe(settings) if probe else [_by_key(settings, one) for one in keys]
     return explicit + _implicit(settings, batchnorm, probe=probe)
 
 
-def everything_off() -> dict[str, Any]:
+def everything_off(augmentations: Sequence[RegulariserKey]) -> dict[str, Any]:
     """Keys and values of a training in which every regulariser that has a switch is off.
 
     Transfer, batch normalisation and gradient descent have none: without them it would be another
     network or another start.
     """
-    off = {one.key: one.off for one in _EXPLICIT}
+    off = {one.key: one.off for one in (*_EXPLICIT, *augmentations)}
     implicit = {"train.patience": 0, "train.choice_folds": 0, "train.swa_from": None}
     return off | implicit | {"train.unfreeze_every": 0}
 
 
-def _by_key(settings: Settings, one: _Key) -> Regulariser:
+def _by_key(settings: Settings, one: RegulariserKey) -> Regulariser:
     value = value_of(settings, one.key)
     on = not _same(value, one.off)
     return Regulariser(
@@ -119,7 +107,7 @@ def _by_key(settings: Settings, one: _Key) -> Regulariser:
     )
 
 
-def _stronger(one: _Key, value: Any, *, on: bool) -> str:
+def _stronger(one: RegulariserKey, value: Any, *, on: bool) -> str:
     """A value worth trying: the usual one where it is off; ten times weight decay that is on."""
     if on and one.key in ("train.weight_decay", "train.l2"):
         return f"{min(1.0, 10 * value):g}"

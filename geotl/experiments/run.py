@@ -47,6 +47,7 @@ from geotl.models.backbone import batchnorm_use
 from geotl.models.device import choose_device, describe
 from geotl.training.features import raw_features
 from geotl.training.heads import Linear
+from geotl.training.settings import augmentation_keys
 from geotl.training.strategies import Fitted, standardised
 
 
@@ -178,7 +179,7 @@ def stand_of(recipe: Recipe, fitted: Fitted, train: Interval, judged: Interval) 
     """Where the network stands between under- and overfitting, and what to try."""
     verdict = diagnose(train, judged, recipe.evaluate.target)
     batchnorm = batchnorm_use(fitted.network.backbone)
-    found = tuple(regularisers(recipe.model_dump(), batchnorm=batchnorm))
+    found = tuple(regularisers(recipe.model_dump(), augmentation_keys(), batchnorm=batchnorm))
     steps = next_steps(verdict, found, recipe.strategy, more_tiles=False)
     return Stand(verdict, found, steps)
 

@@ -23,10 +23,11 @@ from geotl.imagery.scene_list import Entry, band_set, only_file
 from geotl.imagery.sensors import Sensor
 from geotl.inference.onnx_model import Mapper, engine_for, open_predictor
 from geotl.io.files import sha256_of
+from geotl.mapping.options import MapOptions
 from geotl.mapping.plan import at_training_resolution, interest_in, open_for
 from geotl.mapping.provenance import MARK_TAG, file_states
 from geotl.mapping.run import Mapped, map_scene
-from geotl.mapping.task import AS_IT_IS, MapOptions, Reading, outputs
+from geotl.mapping.task import AS_IT_IS, Reading, outputs
 
 Status = Literal["mapped", "kept", "skipped", "failed"]
 

@@ -7,7 +7,7 @@ from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 from xml.sax.saxutils import escape
 
 import numpy as np
@@ -25,11 +25,10 @@ from geotl.imagery.windows import Window
 from geotl.inference.window_grid import WindowGrid, blend
 from geotl.io.geodesy import row_areas_m2
 from geotl.io.raster import Grid, gdal_settings
+from geotl.mapping.options import NODATA, MapLayer, Overviews
 from geotl.mapping.window_store import FULL, Sheet
 
-Overviews = Literal["mode", "nearest", "average"]
 TILE_PX = 512
-NODATA = 255
 MOST_CLASSES = 254
 _CLASSES = 16  # up to so many, blocks of TILE_PX cells are drawn at once
 Shown = Callable[[Window], Bools]
@@ -211,17 +210,6 @@ def _unwritten(path: Path, error: Exception) -> OutputError:
 
 
 @dataclass(frozen=True)
-class MapLayer:
-    """A file of a map: its ending, type and bands, and how coarser levels are made of it."""
-
-    suffix: str
-    dtype: str
-    nodata: float
-    overviews: Overviews
-    bands: tuple[str, ...]
-
-
-@dataclass(frozen=True)
 class Areas:
     """Ground of each class [K] and of valid pixels that were not mapped, in m2 and in pixels.
 
@@ -253,28 +241,6 @@ class Drawing:
     within: Window
     threshold: float
     shown: Shown
-
-
-def layers(
-    classes: Sequence[str], *, probabilities: bool, applicability: bool, entropy: bool
-) -> dict[str, MapLayer]:
-    """The files a map consists of, the class map last."""
-    found = {"confidence": MapLayer("_confidence", "uint8", NODATA, "nearest", ("confidence [%]",))}
-    if probabilities:
-        names = tuple(f"probability of {name}" for name in classes)
-        found["probabilities"] = MapLayer("_probabilities", "float32", np.nan, "average", names)
-    if applicability:
-        found["applicability"] = MapLayer(
-            "_applicability", "uint8", NODATA, "mode", ("inside the area of applicability",)
-        )
-        found["dissimilarity"] = MapLayer(
-            "_dissimilarity", "float32", np.nan, "average", ("dissimilarity index",)
-        )
-    if entropy:
-        found["entropy"] = MapLayer(
-            "_entropy", "uint8", NODATA, "nearest", ("entropy [% of most]",)
-        )
-    return found | {"classes": MapLayer("", "uint8", NODATA, "mode", ("class",))}
 
 
 def draw(

@@ -25,7 +25,7 @@ from geotl.evaluation.class_map import ClassMap, open_map
 from geotl.io.files import write_text
 from geotl.io.raster import Grid
 from geotl.mapping.jobs import Job, JobResult, attempt, cores, is_finished, mark_of
-from geotl.mapping.layers import NODATA
+from geotl.mapping.options import NODATA
 from geotl.mapping.task import AREAS, outputs
 
 _ALL = "(all scenes)"

@@ -23,6 +23,7 @@ from geotl.io.geodesy import polygon_areas_m2, row_areas_m2
 from geotl.io.raster import Grid, opened
 from geotl.io.vector import write_features
 from geotl.mapping.layers import Areas
+from geotl.mapping.options import layers
 
 _PLACING = "placing.json"
 _BESIDE = ".aux.xml"
@@ -82,8 +83,8 @@ def put_in_place(made: Mapping[str, Path], targets: Mapping[str, Path], folder: 
 
 def left_over(out: Path, targets: Mapping[str, Path]) -> Sequence[Path]:
     """Files beside a map that belong to an earlier one of its name."""
-    kinds = ("confidence", "probabilities", "applicability", "dissimilarity", "entropy")
-    known = [out.with_name(f"{out.stem}_{kind}{out.suffix}") for kind in kinds]
+    suffixes = [layer.suffix for layer in layers((), None).values() if layer.suffix]
+    known = [out.with_name(f"{out.stem}{suffix}{out.suffix}") for suffix in suffixes]
     known.append(out.with_name(f"{out.stem}_polygons.gpkg"))
     known += [out.with_suffix(".png"), out.with_suffix(".html")]
     return [path for path in known if path.exists() and path not in targets.values()]

@@ -34,10 +34,10 @@ from geotl.inference.sliding_window import (
 )
 from geotl.io.raster import Grid
 from geotl.mapping.blocks import Block, SweepPlan, span_of, to_network, window_shares
+from geotl.mapping.options import MapOptions
 from geotl.mapping.task import (
     AS_IT_IS,
     Interest,
-    MapOptions,
     Reading,
     Task,
     check_options,

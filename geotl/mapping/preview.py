@@ -15,7 +15,7 @@ from geotl.imagery.scene import Scene
 from geotl.imagery.windows import Imagery, Window
 from geotl.io.raster import Grid, opened
 from geotl.mapping.blocks import Thumb
-from geotl.mapping.layers import NODATA
+from geotl.mapping.options import NODATA
 from geotl.models.first_conv import rgb_positions
 from geotl.reporting.rendering import quicklook
 

@@ -29,6 +29,7 @@ from geotl.io.files import write_text
 from geotl.io.raster import read
 from geotl.mapping.blocks import SweepPlan, sweep_scene
 from geotl.mapping.layers import MOST_CLASSES, Areas, Drawing, draw, finish
+from geotl.mapping.options import MapOptions, layers
 from geotl.mapping.outputs import (
     areas_csv,
     areas_lines,
@@ -53,7 +54,6 @@ from geotl.mapping.task import (
     AS_IT_IS,
     POLYGONS,
     Interest,
-    MapOptions,
     Reading,
     Task,
     outputs,
@@ -362,7 +362,7 @@ def _variable(name: str, path: Path, contract: Contract) -> Any:
     held = read(path)
     a, _, c, _, e, f = held.grid.transform
     y, x = (f + e * (np.arange(held.grid.height) + 0.5), c + a * (np.arange(held.grid.width) + 0.5))
-    several = name == "probabilities"
+    several = layers(contract.classes, None)[name].per_class
     array = xr.DataArray(
         held.data if several else held.data[0],
         dims=("class", "y", "x") if several else ("y", "x"),
@@ -376,7 +376,8 @@ def _variable(name: str, path: Path, contract: Contract) -> Any:
 
 def _attributes(name: str, contract: Contract) -> dict[str, Any]:
     if name != "classes":
-        return {"units": "percent"} if name in ("confidence", "entropy") else {}
+        units = layers(contract.classes, None)[name].units
+        return {"units": units} if units else {}
     return {
         "class_names": list(contract.classes),
         "class_colors": list(contract.colours),

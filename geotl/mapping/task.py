@@ -1,11 +1,11 @@
-"""What is asked of a map: its options, its outputs, the area of interest."""
+"""What is mapped: a model, a scene, the area of interest; and where its files go."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import shapely
@@ -19,8 +19,7 @@ from geotl.inference.onnx_model import Mapper, ServedModel, check_precision
 from geotl.inference.window_grid import WindowGrid
 from geotl.io.raster import Grid
 from geotl.io.vector import read_features, transformed
-from geotl.mapping.layers import MapLayer, layers
-from geotl.models.device import Precision
+from geotl.mapping.options import MapLayer, MapOptions, layers
 
 AREAS, POLYGONS, SHEET, PAGE = "areas", "polygons", "sheet", "page"
 
@@ -157,60 +156,6 @@ def _of_area(area: shapely.Geometry | None, path: Path, grid: WindowGrid, cells:
 
 
 @dataclass(frozen=True)
-class MapOptions:
-    """How a map is made.
-
-    Attributes:
-        step_px: pixels between windows; None for half a window.
-        posting_px: side of a cell of the map, which divides the step; None for the step.
-        mode: every window by itself, all at once, or (auto) at once where it agrees.
-        views: flips and quarter turns averaged; None for one, or with the applicability as many
-            as the training features it is measured against were averaged over.
-        block_px: side of the blocks read at once.
-        min_valid: least share of a window's pixels that are valid.
-        precision: number format of the network.
-        probabilities: write every class's probability too.
-        applicability: write where the model applies too.
-        entropy: write how mixed the answer is too.
-        polygons: write polygons of the classes too.
-        min_area_m2: polygons below it are given to their largest neighbour.
-        force: map whatever the values are like.
-        overwrite: replace what stands at the output.
-        page: draw the map as a PNG and as a page to look at too.
-        mark: kept in the tags, by which a finished map is known again.
-
-    Raises:
-        DataError: a figure outside its range.
-    """
-
-    step_px: int | None = None
-    posting_px: int | None = None
-    mode: Literal["auto", "exact", "dense"] = "auto"
-    views: Literal[1, 2, 4, 8] | None = None
-    block_px: int = 1024
-    min_valid: float = 0.5
-    precision: Precision = "auto"
-    probabilities: bool = False
-    applicability: bool = False
-    entropy: bool = False
-    polygons: bool = False
-    min_area_m2: float = 0.0
-    force: bool = False
-    overwrite: bool = False
-    page: bool = True
-    mark: str = ""
-
-    def __post_init__(self) -> None:
-        """Check the ranges."""
-        if not 0 < self.min_valid <= 1:
-            raise DataError(f"min-valid {self.min_valid:g}: allowed is above 0 and at most 1")
-        if self.block_px < 1:
-            raise DataError(f"block-px {self.block_px}: allowed is 1 or more")
-        if not self.min_area_m2 >= 0:
-            raise DataError(f"min-area {self.min_area_m2:g}: allowed is 0 m2 or more")
-
-
-@dataclass(frozen=True)
 class Task:
     """A model that looks at a scene, through windows, at what is of interest."""
 
@@ -229,12 +174,7 @@ class Task:
     @property
     def layers(self) -> dict[str, MapLayer]:
         """The rasters wanted, by name."""
-        return layers(
-            self.model.contract.classes,
-            probabilities=self.options.probabilities,
-            applicability=self.options.applicability,
-            entropy=self.options.entropy,
-        )
+        return layers(self.model.contract.classes, self.options)
 
 
 def check_options(model: ServedModel, options: MapOptions) -> None:
@@ -284,12 +224,7 @@ def outputs(out: Path, options: MapOptions) -> dict[str, Path]:
     >>> [path.name for path in outputs(Path("a/map.tif"), MapOptions()).values()]
     ['map_confidence.tif', 'map_areas.csv', 'map.png', 'map.html', 'map.tif']
     """
-    wanted = layers(
-        (),
-        probabilities=options.probabilities,
-        applicability=options.applicability,
-        entropy=options.entropy,
-    )
+    wanted = layers((), options)
     rasters = {n: out.with_name(f"{out.stem}{w.suffix}{out.suffix}") for n, w in wanted.items()}
     classes = rasters.pop("classes")
     tables = {AREAS: out.with_name(f"{out.stem}_areas.csv")}

@@ -56,6 +56,7 @@ from geotl.training.capacity import Memorised, memorise, noise_tiles
 from geotl.training.features import Tiles, frozen_bytes, raw_features
 from geotl.training.heads import Linear, logistic
 from geotl.training.lr_finder import range_test
+from geotl.training.settings import augmentation_keys
 from geotl.training.strategies import (
     head_fit,
     predict_rows,
@@ -159,7 +160,7 @@ def _accuracy(head: Linear, features: Floats, labels: Int64s) -> float:
 def without_regularisers(recipe: Recipe) -> Recipe:
     """The recipe with every regulariser off that has a switch, answers of one view among them."""
     made = recipe
-    for key, value in everything_off().items():
+    for key, value in everything_off(augmentation_keys()).items():
         section, _, name = key.partition(".")
         inside = getattr(made, section).model_copy(update={name: value})
         made = made.model_copy(update={section: inside})
@@ -400,7 +401,7 @@ def concluded(
     """Verdict and advice from what was measured."""
     held = measured.standing
     verdict = judged_as(wilson(*held.train), wilson(*held.validation), recipe.evaluate.target)
-    found = regularisers(recipe.model_dump(), batchnorm=held.batchnorm)
+    found = regularisers(recipe.model_dump(), augmentation_keys(), batchnorm=held.batchnorm)
     judged = len(setup.draw.split.test)
     steps = next_steps(
         verdict,

@@ -16,7 +16,7 @@ from geotl.experiments.presets import two_sizes
 from geotl.experiments.recipe import Recipe
 from geotl.experiments.schema import contradictions
 from geotl.models.registry import get_backbone
-from geotl.training.settings import Augmentation
+from geotl.training.settings import Augmentation, augmentation_keys
 
 Start = Literal["as it is", "trained"]
 Kind = Literal["explicit", "implicit", "transfer", "architecture", "probe"]
@@ -60,7 +60,7 @@ AUGMENT_ALL = Augmentation(
     rotate_deg=20.0, scale=(0.9, 1.1), crop=0.8, noise=0.1, blur=0.5, brightness=0.1, contrast=0.1
 )
 NO_REGULARISER: Mapping[str, Any] = {
-    **everything_off(),
+    **everything_off(augmentation_keys()),
     "train.patience": PATIENCE,
     "model.adabn": "none",
     "model.hold_batchnorm": False,

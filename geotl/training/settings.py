@@ -20,6 +20,7 @@ from pydantic import (
     WithJsonSchema,
 )
 
+from geotl.evaluation.regularisers import RegulariserKey
 from geotl.training.schedules import Schedule
 
 ClassWeights = Literal["none", "balanced"] | tuple[float, ...]  # in the order of the classes
@@ -168,32 +169,63 @@ class TrainSettings(Section, title="Train"):
         )
 
 
+@dataclass(frozen=True)
+class Switch:
+    """What turns a variation of tiles off and on; a field of `Augmentation` is marked with it.
+
+    Attributes:
+        title: what it is called.
+        off: the value that varies nothing.
+        attempt: a value worth trying, as it is written on the command line.
+        of_views: whether it only moves pixels between the eight views of a tile, which a cache of
+            frozen stages can hold.
+    """
+
+    title: str
+    off: Any
+    attempt: str
+    of_views: bool = False
+
+
 class Augmentation(Section, title="Augment"):
     """What is varied in training tiles."""
 
-    flips: bool = Field(True, description="mirror at random")
-    quarter_turns: bool = Field(True, description="turn by quarters at random")
-    rotate_deg: float = Field(0.0, ge=0, le=180, description="largest free rotation [degrees]")
+    flips: Annotated[bool, Switch("flips", False, "true", of_views=True)] = Field(
+        True, description="mirror at random"
+    )
+    quarter_turns: Annotated[bool, Switch("quarter turns", False, "true", of_views=True)] = Field(
+        True, description="turn by quarters at random"
+    )
+    rotate_deg: Annotated[float, Switch("free rotation", 0.0, "20")] = Field(
+        0.0, ge=0, le=180, description="largest free rotation [degrees]"
+    )
     scale: Annotated[
         tuple[Annotated[float, Field(gt=0, le=4)], Annotated[float, Field(gt=0, le=4)]],
         Strict(False),
+        Switch("change of scale", (1.0, 1.0), "[0.9,1.1]"),
     ] = Field((1.0, 1.0), description="least and largest magnification [factor]")
-    crop: float = Field(1.0, gt=0, le=1, description="least share of the area kept [fraction]")
-    noise: float = Field(0.0, ge=0, le=10, description="sd of Gaussian noise [sd of the band]")
-    blur: float = Field(0.0, ge=0, le=20, description="largest sd of a Gaussian blur [px]")
-    brightness: float = Field(
+    crop: Annotated[float, Switch("crop", 1.0, "0.8")] = Field(
+        1.0, gt=0, le=1, description="least share of the area kept [fraction]"
+    )
+    noise: Annotated[float, Switch("noise", 0.0, "0.1")] = Field(
+        0.0, ge=0, le=10, description="sd of Gaussian noise [sd of the band]"
+    )
+    blur: Annotated[float, Switch("blur", 0.0, "1.0")] = Field(
+        0.0, ge=0, le=20, description="largest sd of a Gaussian blur [px]"
+    )
+    brightness: Annotated[float, Switch("brightness", 0.0, "0.1")] = Field(
         0.0, ge=0, lt=1, description="reflectance times 1 -+ up to this [fraction]"
     )
-    contrast: float = Field(
+    contrast: Annotated[float, Switch("contrast", 0.0, "0.1")] = Field(
         0.0,
         ge=0,
         lt=1,
         description="distance from the band's mean times 1 -+ up to this [fraction]",
     )
-    band_dropout: float = Field(
+    band_dropout: Annotated[float, Switch("missing bands", 0.0, "0.1")] = Field(
         0.0, ge=0, lt=1, description="chance of each band to be missing, never all [probability]"
     )
-    erase: float = Field(
+    erase: Annotated[float, Switch("erasing", 0.0, "0.25")] = Field(
         0.0, ge=0, le=1, description="chance of a rectangle to be erased (Zhong 2020) [probability]"
     )
     erase_area: Annotated[
@@ -203,10 +235,10 @@ class Augmentation(Section, title="Augment"):
         ],
         Strict(False),
     ] = Field((0.02, 0.4), description="least and largest share of the area erased [fraction]")
-    mixup: float = Field(
+    mixup: Annotated[float, Switch("mixup", 0.0, "0.2")] = Field(
         0.0, ge=0, le=10, description="a of Beta(a, a) of mixup; 0: off (Zhang 2018)"
     )
-    cutmix: float = Field(
+    cutmix: Annotated[float, Switch("cutmix", 0.0, "1.0")] = Field(
         0.0,
         ge=0,
         le=10,
@@ -219,24 +251,23 @@ class Augmentation(Section, title="Augment"):
         "which can stay cached",
     )
 
+    @classmethod
+    def switches(cls) -> dict[str, Switch]:
+        """What turns each variation off and on, by the name of its field."""
+        marks = {name: one.metadata for name, one in cls.model_fields.items()}
+        found = ((name, mark) for name, several in marks.items() for mark in several)
+        return {name: mark for name, mark in found if isinstance(mark, Switch)}
+
     @property
     def beyond_views(self) -> tuple[str, ...]:
         """What of it makes pixels that no view of a tile has, so that no cache can hold them."""
-        mixed = self.mixup_of == "tiles"
-        changes = {
-            "rotate_deg": self.rotate_deg,
-            "scale": tuple(self.scale) != (1.0, 1.0),
-            "crop": self.crop < 1,
-            "noise": self.noise,
-            "blur": self.blur,
-            "brightness": self.brightness,
-            "contrast": self.contrast,
-            "band_dropout": self.band_dropout,
-            "erase": self.erase,
-            "mixup": self.mixup and mixed,
-            "cutmix": self.cutmix,
-        }
-        return tuple(name for name, on in changes.items() if on)
+        return tuple(
+            name
+            for name, switch in self.switches().items()
+            if not switch.of_views
+            and getattr(self, name) != switch.off
+            and not (name == "mixup" and self.mixup_of == "features")
+        )
 
     @property
     def resamples(self) -> bool:
@@ -290,6 +321,14 @@ class ProbeSettings(Section, title="Probe"):
     def head_settings(self) -> tuple[float, ...]:
         """What the one setting of this kind of head is chosen from."""
         return self.penalties if self.head == "logistic" else self.shrinkages
+
+
+def augmentation_keys() -> tuple[RegulariserKey, ...]:
+    """Every variation of tiles as a regulariser of a recipe."""
+    return tuple(
+        RegulariserKey(switch.title, f"augment.{name}", switch.off, switch.attempt)
+        for name, switch in Augmentation.switches().items()
+    )
 
 
 @dataclass(frozen=True)

@@ -12,6 +12,7 @@ from geotl.evaluation.next_steps import next_steps
 from geotl.evaluation.overfitting import diagnose, difference, exact, side, tiles_to_tell
 from geotl.evaluation.regularisers import everything_off, regularisers, value_of
 from geotl.experiments.recipe import Recipe
+from geotl.training.settings import augmentation_keys
 
 
 @pytest.mark.parametrize(
@@ -81,7 +82,10 @@ def test_a_target_outside_its_range_is_refused(target: float) -> None:
 
 def listed(*keys: str, batchnorm: str = "trained", **values: object) -> dict[str, str]:
     recipe = settings(**values)
-    return {one.name: one.state for one in regularisers(recipe, batchnorm=batchnorm)}
+    return {
+        one.name: one.state
+        for one in regularisers(recipe, augmentation_keys(), batchnorm=batchnorm)
+    }
 
 
 def settings(strategy: str = "full", **changes: object) -> dict:
@@ -93,7 +97,7 @@ def settings(strategy: str = "full", **changes: object) -> dict:
 
 
 def test_explicit_and_implicit_regularisers_are_listed_as_the_lecture_sorts_them() -> None:
-    found = regularisers(settings(), batchnorm="trained")
+    found = regularisers(settings(), augmentation_keys(), batchnorm="trained")
     kinds = {one.name: one.kind for one in found}
     assert {kinds[n] for n in ("weight decay", "dropout", "free rotation")} == {"explicit"}
     implicit = ("early stopping", "batch normalisation", "gradient descent", "transfer")
@@ -114,11 +118,11 @@ def test_what_is_on_and_off_follows_from_the_recipe() -> None:
 
 def test_everything_off_turns_every_explicit_regulariser_off() -> None:
     held = settings()
-    for key, value in everything_off().items():
+    for key, value in everything_off(augmentation_keys()).items():
         assert value_of(held, key) is not None or key == "train.swa_from"  # a key that there is
         section, _, name = key.partition(".")
         held[section] = held[section] | {name: value}
-    states = regularisers(held, batchnorm="none")
+    states = regularisers(held, augmentation_keys(), batchnorm="none")
     assert {one.state for one in states if one.kind == "explicit"} == {"off"}
     assert next(one for one in states if one.name == "early stopping").state == "off"
 
@@ -126,7 +130,7 @@ def test_everything_off_turns_every_explicit_regulariser_off() -> None:
 def advice(train: float, validation: float, target: float | None = 0.9, **more: object) -> str:
     strategy = str(more.pop("strategy", "full"))
     stage_one = more.pop("stage_one", None)
-    found = regularisers(settings(strategy, **more), batchnorm="trained")
+    found = regularisers(settings(strategy, **more), augmentation_keys(), batchnorm="trained")
     verdict = diagnose(exact(train), exact(validation), target)
     steps = next_steps(verdict, found, strategy, stage_one=stage_one)  # type: ignore[arg-type]
     return "\n".join(f"{step.do} {step.change} {step.why}" for step in steps)

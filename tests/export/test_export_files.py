@@ -20,7 +20,7 @@ from geotl.errors import ModelError
 from geotl.export.deployable import deployed
 from geotl.export.exporter import KINDS, export_bare, export_graph
 from geotl.export.graphs import example_tiles
-from geotl.mapping.task import MapOptions
+from geotl.mapping.options import MapOptions
 from geotl.models.model_file import ModelFile, load, read_header, save
 
 ALONE = """

@@ -22,8 +22,9 @@ from geotl.inference.dense_correction import KINDS, LEAST_WINDOWS, Sample, fitte
 from geotl.inference.sliding_window import Sweep, look
 from geotl.mapping import run
 from geotl.mapping.blocks import SweepPlan
+from geotl.mapping.options import MapOptions
 from geotl.mapping.plan import _runs, _spread, planned, sample_of, settled
-from geotl.mapping.task import MapOptions, Task, whole, window_grid
+from geotl.mapping.task import Task, whole, window_grid
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 VIEWS = 2

@@ -27,7 +27,7 @@ from geotl.inference import onnx_file, onnx_model
 from geotl.inference.onnx_file import read_passport, seal
 from geotl.inference.onnx_model import ENGINES, open_runner, open_served
 from geotl.mapping.jobs import Job, mark_of
-from geotl.mapping.task import MapOptions
+from geotl.mapping.options import MapOptions
 from geotl.models.model_file import load
 
 pytestmark = pytest.mark.usefixtures("one_thread", "float32_only")

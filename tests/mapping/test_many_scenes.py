@@ -27,7 +27,8 @@ from geotl.imagery.sensors import get_sensor
 from geotl.mapping import many_scenes
 from geotl.mapping.jobs import Job, attempt, is_finished, mark_of, run_job
 from geotl.mapping.many_scenes import Crew, map_many
-from geotl.mapping.task import MapOptions, Reading
+from geotl.mapping.options import MapOptions
+from geotl.mapping.task import Reading
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 distributed = pytest.importorskip("distributed", reason="many scenes need dask.distributed")

@@ -14,7 +14,7 @@ from helpers.map_fixtures import BANDS, CLASSES, COLOURS, made_pixels, patches, 
 import geotl
 from geotl.cli.main import main
 from geotl.errors import DataError
-from geotl.mapping.task import MapOptions
+from geotl.mapping.options import MapOptions
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 OPTIONS = MapOptions(mode="exact", step_px=8, precision="float32", probabilities=True, entropy=True)

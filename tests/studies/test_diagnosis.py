@@ -19,6 +19,7 @@ from geotl.reporting.html import page_html, section_html, table_html
 from geotl.studies import diagnosis
 from geotl.studies.diagnosis import Extent, without_regularisers
 from geotl.studies.diagnosis_report import regularisers_table
+from geotl.training.settings import augmentation_keys
 
 pytestmark = pytest.mark.usefixtures("one_thread", "own_cache", "unrendered")
 
@@ -176,7 +177,7 @@ def test_stage_one_has_every_regulariser_off() -> None:
     bare = without_regularisers(recipe)
     on = [
         one.name
-        for one in regularisers(bare.model_dump(), batchnorm="trained")
+        for one in regularisers(bare.model_dump(), augmentation_keys(), batchnorm="trained")
         if one.state == "on" and one.kind == "explicit"
     ]
     assert on == []
@@ -240,7 +241,9 @@ def test_of_folds_each_training_tile_counts_once() -> None:
 @pytest.mark.parametrize("width", [500, 1200])
 def test_a_long_setting_is_wrapped_and_not_cut_off(tmp_path: Path, width: int) -> None:
     long = load("sample_target", ["strategy=probe", f"model.weights=runs/{'a_long_name/' * 9}m.st"])
-    table = regularisers_table(regularisers(long.model_dump(), batchnorm="none"))
+    table = regularisers_table(
+        regularisers(long.model_dump(), augmentation_keys(), batchnorm="none")
+    )
     body = section_html("regularisers", "Regularisers", table_html(table))
     (tmp_path / "page.html").write_text(page_html("made", body))
     with Browser(width) as browser:

@@ -4,7 +4,13 @@ from __future__ import annotations
 
 import pytest
 
-from geotl.training.settings import ProbeSettings, Training, TrainSettings
+from geotl.training.settings import (
+    Augmentation,
+    ProbeSettings,
+    Training,
+    TrainSettings,
+    augmentation_keys,
+)
 
 BY_NAME = TrainSettings(class_weights={"water": 2.0, "field": 0.5})
 
@@ -38,3 +44,12 @@ def test_averaging_begins_within_the_epochs(swa_from: float | None, epoch: int |
 def test_a_head_chooses_among_the_settings_of_its_kind() -> None:
     assert ProbeSettings(head="discriminant").head_settings == (0.1, 0.2, 0.4)
     assert ProbeSettings(penalties=(1.0,)).head_settings == (1.0,)
+
+
+def test_every_variation_says_what_turns_it_off() -> None:
+    switches = Augmentation.switches()
+    assert Augmentation.model_fields.keys() - switches.keys() == {"erase_area", "mixup_of"}
+    off = Augmentation(**{name: switch.off for name, switch in switches.items()})
+    assert off.beyond_views == ()
+    keys = {key.key for key in augmentation_keys()}
+    assert keys == {f"augment.{name}" for name in switches}
