@@ -88,6 +88,15 @@ def test_a_package_imports_only_from_those_below_it() -> None:
     assert not [pair for pair in pairs if not is_allowed(*map(package, pair))]
 
 
+def test_what_stands_at_the_root_keeps_its_place() -> None:
+    """Types, errors and console lie below all packages, the faces of a model above them."""
+    base = {"arrays", "console", "errors", "_version"}
+    for name in base:
+        assert {package(other) for other in own(f"geotl.{name}")} <= base, name
+    assert not {package(other) for other in own("geotl.api")} & (LEARN | {"export", "cli"})
+    assert not {package(other) for other in own("geotl.hub")} & (LEARN | {"cli"})
+
+
 @pytest.mark.parametrize(
     ("here", "there"),
     [("io", "data"), ("training", "mapping"), ("export", "experiments"), ("synthetic", "lecture")],

@@ -105,6 +105,17 @@ def test_the_wheel_brings_its_recipes_and_sample_tiles(installed):
     assert told[4] == "(10, 64, 64)"
 
 
+def test_the_wheel_brings_every_module_and_asset(installed):
+    """Each package and each folder of assets is named in pyproject.toml."""
+    source = ROOT / "geotl"
+    wanted = {p.relative_to(source) for p in source.rglob("*.py")}
+    wanted |= {p.relative_to(source) for p in source.rglob("assets/*")}
+    assert any(path.suffix == ".js" for path in wanted)
+    assert not {path for path in wanted if not (installed / "geotl" / path).is_file()}
+    style = "from geotl.reporting.html import report_style; print(len(report_style()) > 1000)"
+    assert alone(installed, "-c", style).strip() == "True"
+
+
 def test_without_the_wheel_there_is_no_geotl(installed):
     """The test above would otherwise say nothing: the sources are not to be found."""
     with pytest.raises(AssertionError, match="No module named 'geotl'"):
