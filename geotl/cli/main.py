@@ -127,6 +127,19 @@ def _parser() -> argparse.ArgumentParser:
     backbones.add_argument("name", nargs="?", help="one of them, in detail")
     backbones.set_defaults(command=_backbones)
 
+    _model_commands(commands, common)
+    add_accuracy(commands, common)
+    add_check(commands, common)
+    add_export(commands, common)
+    add_lecture(commands, common)
+    add_map(commands, common)
+    add_chips(commands, common)
+    add_suggest(commands, common)
+    return parser
+
+
+def _model_commands(commands: Any, common: argparse.ArgumentParser) -> None:
+    """The commands that take a model and tiles."""
     inspect = commands.add_parser("inspect", parents=[common], help="what a model file holds")
     inspect.add_argument("model", type=Path, metavar="MODEL")
     inspect.add_argument("--json", action="store_true", help="the whole header, as JSON")
@@ -164,14 +177,6 @@ def _parser() -> argparse.ArgumentParser:
     )
     add_engine(evaluate)
     evaluate.set_defaults(command=_evaluate)
-    add_accuracy(commands, common)
-    add_check(commands, common)
-    add_export(commands, common)
-    add_lecture(commands, common)
-    add_map(commands, common)
-    add_chips(commands, common)
-    add_suggest(commands, common)
-    return parser
 
 
 def _recipe_runners(commands: Any, told: argparse.ArgumentParser) -> None:
