@@ -18,7 +18,7 @@ from geotl.experiments.experiment import Experiment
 from geotl.experiments.recipe import Recipe, dump
 from geotl.experiments.samples import TileSamples
 from geotl.models.model_file import CORESET, EXAMPLES, MARKS, Companions, Contract, ModelFile, save
-from geotl.reporting.rendering import default_colours
+from geotl.reporting.class_colours import class_colours
 from geotl.training.features import raw_features
 from geotl.training.heads import Linear
 from geotl.training.strategies import Fitted, install, predict_rows, standardised
@@ -132,14 +132,14 @@ def tile_marks(pack: Pack, rows: Int64s) -> list[str]:
 
 
 def colours_of(recipe: Recipe, samples: TileSamples) -> tuple[str, ...]:
-    """A colour for each class: the recipe's, else the palette's."""
+    """A colour for each class: the recipe's, else one by the meaning of its name."""
     given = recipe.data.colours or {}
     unknown = [name for name in given if name not in samples.classes]
     if unknown:
         raise RecipeError(
             f"data.colours: given {unknown[0]}; allowed: {', '.join(samples.classes)}"
         )
-    standard = default_colours(len(samples.classes))
+    standard = class_colours(samples.classes)
     return tuple(given.get(n, c) for n, c in zip(samples.classes, standard, strict=True))
 
 

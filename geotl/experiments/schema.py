@@ -82,7 +82,9 @@ class DataSection(Section, title="Data"):
         None,
         description="folder that geotl generate wrote: its tiles are learnt from and never judged",
     )
-    colours: dict[str, Colour] | None = Field(None, description="map colour of each class")
+    colours: dict[str, Colour] | None = Field(
+        None, description="map colour of each class; others by the meaning of its name"
+    )
 
 
 class SplitSection(Section, title="Split"):

@@ -18,6 +18,7 @@ from geotl.data.findings import GRAVITIES, Finding
 from geotl.data.tile_statistics import QUANTILES, TilePair
 from geotl.io.files import write_text
 from geotl.io.vector import positions
+from geotl.reporting.class_colours import class_colours
 from geotl.reporting.figures import (
     FAINT,
     INK,
@@ -38,7 +39,7 @@ from geotl.reporting.html import (
     table_html,
     top_html,
 )
-from geotl.reporting.rendering import default_colours, quicklook, stretch_limits
+from geotl.reporting.rendering import quicklook, stretch_limits
 
 _TOLD = 6  # tiles named on the screen under a finding
 _LISTED = 40  # and on the page
@@ -55,9 +56,7 @@ def centres_figure(places: Float64s, labels: Int64s, classes: Sequence[str], crs
     figure = canvas(wide, max(4.6, 0.26 * min(len(classes), 24)))
     axes = figure.add_subplot()
     size = float(np.clip(900 / max(int(known.sum()), 1), 5, 36))
-    for label, (name, colour) in enumerate(
-        zip(classes, default_colours(len(classes)), strict=True)
-    ):
+    for label, (name, colour) in enumerate(zip(classes, class_colours(classes), strict=True)):
         mine = known & (labels == label)
         axes.scatter(
             places[mine, 0],
