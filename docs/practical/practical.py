@@ -29,7 +29,7 @@ from torch import nn
 from torch.nn import functional as F
 
 from geotl.training.augment import augment
-from geotl.training.settings import Augmentation
+from geotl.training.settings import Augmentation, Light
 from geotl.evaluation.overfitting import diagnose
 from geotl.evaluation.evaluate import commonest
 from geotl.models.registry import REGISTRY
@@ -128,7 +128,8 @@ def change(images, generator):
     moved = shifted(images, 0.1, generator)
     batch = {"image": moved, "valid": torch.ones_like(moved[:, :1], dtype=torch.bool)}
     sd = torch.ones(images.shape[1])
-    return augment(batch, KIND, generator, band_sd=sd, fill=fill)["image"].clamp(0, 1)
+    varied = augment(batch, KIND, generator, band_sd=sd, fill=fill, light=Light())
+    return varied["image"].clamp(0, 1)
 
 
 nine = change(x[four[:1]].repeat(9, 1, 1, 1), torch.Generator().manual_seed(0))

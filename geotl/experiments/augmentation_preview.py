@@ -20,7 +20,7 @@ from geotl.reporting.figures import sheet_figure, write_png
 from geotl.reporting.rendering import quicklook, stretch_limits
 from geotl.training.augment import augment
 from geotl.training.batches import Mix, derived_seed, draw_mix, mix_tiles
-from geotl.training.settings import Augmentation
+from geotl.training.settings import Augmentation, Light
 
 DRAWS = 8
 LIKE = 64  # training tiles whose values are shown from black to white
@@ -88,8 +88,8 @@ def drawn_tiles(
         held = batch(samples.pack, chosen, fill=own.fill)
         told = "original"
         if number:
-            origin, zero = derived_seed(seed, 0, number), samples.sensor.zero_dn
-            held, told = _varied(held, kind, origin, sd=sd, fill=fill, zero_dn=zero)
+            origin, light = derived_seed(seed, 0, number), Light.of(samples.sensor)
+            held, told = _varied(held, kind, origin, sd=sd, fill=fill, light=light)
             told = f"draw {number}{told}"
         made.append((held["image"][0].numpy(), held["valid"][0].numpy()))
         lost = ~made[-1][1].any(axis=(1, 2))
@@ -107,11 +107,11 @@ def _varied(
     *,
     sd: Tensor,
     fill: Tensor,
-    zero_dn: float,
+    light: Light,
 ) -> tuple[dict[str, Tensor], str]:
     """A batch as a training step would vary it, and what the first tile was mixed with."""
     generator = torch.Generator().manual_seed(origin)
-    held = augment(held, kind, generator, band_sd=sd, fill=fill, zero_dn=zero_dn)
+    held = augment(held, kind, generator, band_sd=sd, fill=fill, light=light)
     if not (kind.cutmix or (kind.mixup and kind.mixup_of == "tiles")):
         return held, ""
     height, width = held["image"].shape[-2:]

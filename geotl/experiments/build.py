@@ -29,7 +29,7 @@ from geotl.models.weight_loading import InitialWeights
 from geotl.models.weights import WeightReport
 from geotl.training.averaging import adapt_batchnorm
 from geotl.training.features import cached_features
-from geotl.training.settings import Training
+from geotl.training.settings import Light, Training
 from geotl.training.strategies import FitPlan
 
 
@@ -187,7 +187,8 @@ def training_of(recipe: Recipe, samples: TileSamples, seed: int) -> Training:
     """
     if isinstance(recipe.train.class_weights, dict):
         _check_names(recipe.train.class_weights, samples.classes)
-    return Training(recipe.train, recipe.augment, seed, samples.classes, samples.sensor.zero_dn)
+    light = Light.of(samples.sensor)
+    return Training(recipe.train, recipe.augment, seed, samples.classes, light)
 
 
 def _check_names(weights: Mapping[str, float], classes: Sequence[str]) -> None:

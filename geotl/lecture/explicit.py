@@ -36,7 +36,7 @@ from geotl.models.classifier import TileClassifier
 from geotl.training.augment import augment, check_order
 from geotl.training.batches import derived_seed
 from geotl.training.losses import decaying, l2_penalty
-from geotl.training.settings import Augmentation, Training
+from geotl.training.settings import Augmentation, Light, Training
 
 
 def definition(train: MeanChange, judged: MeanChange) -> ClaimResult:
@@ -356,7 +356,7 @@ def augmentation(numbers: Varied) -> Shown:
         rows, seed = draw(numbers, number), numbers.seed + number
         start = network(source, rows.split.train, numbers, seed)
         plain = plain_training(numbers, seed)
-        varied = replace(plain, augmentation=kind, zero_dn=source.sensor.zero_dn)
+        varied = replace(plain, augmentation=kind, light=Light.of(source.sensor))
         for side, training in enumerate((plain, varied)):
             learnt = learn(start, source, rows, training)
             arms[side].append(learnt)
@@ -402,7 +402,7 @@ def altered_accuracy(
         some = part[start : start + 128]
         held = batch(source.pack, some, fill=fill)
         sd, blank = model.normalise.sd, model.normalise.fill
-        held = augment(held, kind, generator, band_sd=sd, fill=blank, zero_dn=source.sensor.zero_dn)
+        held = augment(held, kind, generator, band_sd=sd, fill=blank, light=Light.of(source.sensor))
         with torch.inference_mode():
             said = model(held["image"]).argmax(1).numpy()
         right += int((said == source.labels[some]).sum())
@@ -420,7 +420,7 @@ def promises(source: TileSamples, rows: Draw, kind: Augmentation) -> ClaimResult
     held["valid"][:, :, :2, :2] = False  # a corner that is no data
     known = held["valid"]
     generator = torch.Generator().manual_seed(0)
-    after = augment(held, kind, generator, band_sd=sd, fill=fill, zero_dn=source.sensor.zero_dn)
+    after = augment(held, kind, generator, band_sd=sd, fill=fill, light=Light.of(source.sensor))
     image, valid = after["image"], after["valid"]
     share = float((valid.float().mean((1, 2, 3)) / known.float().mean((1, 2, 3))).min())
     if kind.noise > 0:

@@ -278,8 +278,12 @@ def draw(
             place = Window(
                 block.row - within.row, block.col - within.col, block.height, block.width
             )
+            written = set()
             for name, data in _shown(files, chances, index, drawn, drawing.threshold):
                 files[name].put(data, place)
+                written.add(name)
+            if lacking := sorted(files.keys() - written):
+                raise NotImplementedError(f"layers without values in _shown: {', '.join(lacking)}")
             if progress is not None:
                 progress(done, len(blocks))
     return ledger.areas(), {name: file.tally for name, file in files.items()}

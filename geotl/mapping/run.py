@@ -371,7 +371,7 @@ def _variable(name: str, path: Path, contract: Contract) -> Any:
         attrs=_attributes(name, contract),
     )
     placed = array.rio.write_crs(held.grid.crs).rio.write_transform()
-    return placed.rio.write_nodata(np.nan if held.data.dtype.kind == "f" else 255)
+    return placed.rio.write_nodata(layers(contract.classes, None)[name].nodata)
 
 
 def _attributes(name: str, contract: Contract) -> dict[str, Any]:

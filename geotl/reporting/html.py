@@ -53,6 +53,7 @@ SECTIONS = {  # id -> heading, in the page's order
     "weights": "Where the weights come from",
     "recipe": "The recipe, resolved",
 }
+_BESIDE = ("confusion", "variogram")  # pictures that stand in the section of another name
 
 
 @dataclass(frozen=True)
@@ -258,7 +259,13 @@ def report_html(content: ReportContent) -> str:
     >>> page = report_html(ReportContent("Wood & field", "overall accuracy 0.850"))
     >>> "<h1>Wood &amp; field</h1>" in page
     True
+
+    Raises:
+        ValueError: content of a section that the page does not have.
     """
+    given = {*content.tables, *content.words, *content.pictures}
+    if lost := sorted(given - {*SECTIONS, *_BESIDE}):
+        raise ValueError(f"no section of the report: {', '.join(lost)}; enter it in SECTIONS")
     sections = {name: _section_body(name, content) for name in SECTIONS}
     filled = {name: body for name, body in sections.items() if body}
     body = "\n".join(section_html(name, SECTIONS[name], text) for name, text in filled.items())

@@ -16,7 +16,7 @@ from torch import Tensor
 
 from geotl.errors import DataError
 from geotl.models.classifier import VIEWS, turn_view
-from geotl.training.settings import Augmentation
+from geotl.training.settings import Augmentation, Light
 
 LEAST_VALID = 0.8  # share of the output's pixels that must come from inside the tile
 ASPECT = (0.3, 1 / 0.3)  # height over width of an erased rectangle (Zhong et al. 2020)
@@ -162,7 +162,7 @@ def augment(
     *,
     band_sd: Tensor,
     fill: Tensor,
-    zero_dn: float = 0.0,
+    light: Light,
 ) -> dict[str, Tensor]:
     """Augment a batch; its other entries are handed on as they are.
 
@@ -172,7 +172,7 @@ def augment(
         generator: on the CPU; gives every random figure.
         band_sd: each band's sd [C], in the image's unit.
         fill: the value [C] that invalid pixels get.
-        zero_dn: the DN of zero reflectance, from which brightness scales.
+        light: what digital numbers say of reflectance.
 
     Returns:
         The batch in the same sizes. Pixels that a rotation invents are invalid and filled. At
@@ -189,7 +189,7 @@ def augment(
         size = (image.shape[-2], image.shape[-1])
         matrices = draw_warps(settings, len(image), size, generator)
         image, valid = _warped(image, valid, matrices.to(image), fill.to(image))
-    image = _disturbed(image, valid, settings, generator, zero_dn)
+    image = _disturbed(image, valid, settings, generator, light)
     if settings.noise > 0:
         noise = torch.randn(image.shape, generator=generator).to(image)
         sd = settings.noise * band_sd.to(image).view(1, -1, 1, 1)
@@ -203,7 +203,7 @@ def _disturbed(
     valid: Tensor,
     settings: Augmentation,
     generator: torch.Generator,
-    zero_dn: float,
+    light: Light,
 ) -> Tensor:
     """Blur and light, each drawn only where it is on."""
     count = len(image)
@@ -212,7 +212,7 @@ def _disturbed(
     if settings.brightness > 0 or settings.contrast > 0:
         about = 2 * torch.rand((2, count), generator=generator) - 1
         brightness, contrast = 1 + settings.brightness * about[0], 1 + settings.contrast * about[1]
-        image = relight(image, valid, brightness, contrast, zero_dn)
+        image = relight(image, valid, brightness, contrast, light.zero_dn)
     return image
 
 

@@ -78,7 +78,7 @@ class Learner(lightning.LightningModule):
         super().__init__()
         settings, seed = training.settings, training.seed
         self.model, self.settings, self.augmentation = model, settings, training.augmentation
-        self.seed, self.zero_dn = seed, training.zero_dn
+        self.seed, self.light = seed, training.light
         self.train_tiles, self.held_out = train, held_out
         classes = model.head.out_features
         self.auxiliary = AuxiliaryHeads(
@@ -193,7 +193,7 @@ class Learner(lightning.LightningModule):
                 fill=fill.cpu().numpy().astype(np.float64),
                 device=fill.device,
             )
-            held = augment(held, kind, generator, band_sd=sd, fill=fill, zero_dn=self.zero_dn)
+            held = augment(held, kind, generator, band_sd=sd, fill=fill, light=self.light)
             if mix is not None and not hidden:
                 held = mix_tiles(held, mix, fill)
             found = model.frozen_part(held["image"])

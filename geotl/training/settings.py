@@ -21,6 +21,7 @@ from pydantic import (
 )
 
 from geotl.evaluation.regularisers import RegulariserKey
+from geotl.imagery.sensor_table import Sensor
 from geotl.training.schedules import Schedule
 
 ClassWeights = Literal["none", "balanced"] | tuple[float, ...]  # in the order of the classes
@@ -332,6 +333,24 @@ def augmentation_keys() -> tuple[RegulariserKey, ...]:
 
 
 @dataclass(frozen=True)
+class Light:
+    """What digital numbers say of reflectance, which is scale * (DN - zero_dn).
+
+    Attributes:
+        zero_dn: the DN of zero reflectance.
+        scale: reflectance of one DN.
+    """
+
+    zero_dn: float = 0.0
+    scale: float = 1.0
+
+    @classmethod
+    def of(cls, sensor: Sensor) -> Light:
+        """Of a sensor's digital numbers."""
+        return cls(sensor.zero_dn, sensor.scale)
+
+
+@dataclass(frozen=True)
 class Training:
     """A training before it meets a network and tiles.
 
@@ -340,14 +359,14 @@ class Training:
         augmentation: what happens to training tiles.
         seed: origin of order, augmentation and dropout.
         classes: names of the classes in the order of the labels, for weights given by name.
-        zero_dn: the DN of zero reflectance, from which brightness scales.
+        light: what digital numbers say of reflectance, for what varies light.
     """
 
     settings: TrainSettings = field(default_factory=TrainSettings)
     augmentation: Augmentation = field(default_factory=Augmentation)
     seed: int = 0
     classes: tuple[str, ...] = ()
-    zero_dn: float = 0.0
+    light: Light = field(default_factory=Light)
 
     @property
     def class_weights(self) -> ClassWeights:

@@ -294,7 +294,7 @@ def test_pairs_differ_in_one_key(key: str) -> None:
     plain = plain_training(NUMBERS["one_key"](), 3)
     off, on = (explicit.with_key(plain, key, value) for value in (0.0, 0.3))
     assert off == plain
-    assert (on.seed, on.classes, on.zero_dn) == (off.seed, off.classes, off.zero_dn)
+    assert (on.seed, on.classes, on.light) == (off.seed, off.classes, off.light)
     first, second = (t.settings.model_dump() | t.augmentation.model_dump() for t in (off, on))
     differing = [name for name in first if first[name] != second[name]]
     assert differing == ([] if key == "dropout" else [key])

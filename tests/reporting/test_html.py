@@ -182,3 +182,9 @@ def test_the_report_is_written_whole_as_utf8(tmp_path):
     write_report(tmp_path / "report.html", page)
     assert (tmp_path / "report.html").read_text(encoding="utf-8") == report_html(page)
     assert [path.name for path in tmp_path.iterdir()] == ["report.html"]
+
+
+def test_content_without_a_section_is_refused() -> None:
+    content = ReportContent("title", "headline", tables={"lost": Table(("a",), ((1,),))})
+    with pytest.raises(ValueError, match="no section of the report: lost; enter it in SECTIONS"):
+        report_html(content)

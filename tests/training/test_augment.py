@@ -9,7 +9,7 @@ from pydantic import ValidationError
 from geotl.errors import DataError
 from geotl.models.classifier import VIEWS, turn_view
 from geotl.training.augment import augment, draw_warps
-from geotl.training.settings import Augmentation
+from geotl.training.settings import Augmentation, Light
 
 NONE = {"flips": False, "quarter_turns": False}
 SD = {1: torch.tensor([2.0]), 5: torch.tensor([1.0, 2.0, 30.0, 0.5, 1000.0])}
@@ -33,6 +33,7 @@ def run(batch, settings: Augmentation, seed: int = 0, fill: float = -7.0):
         torch.Generator().manual_seed(seed),
         band_sd=SD[bands],
         fill=torch.full((bands,), fill),
+        light=Light(),
     )
 
 

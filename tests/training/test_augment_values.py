@@ -5,11 +5,12 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
+import yaml
 from scipy.ndimage import gaussian_filter
 
 from geotl.imagery.sensors import get_sensor, to_reflectance
 from geotl.training.augment import augment, blur, draw_dropped, draw_rectangles, relight
-from geotl.training.settings import Augmentation
+from geotl.training.settings import Augmentation, Light
 
 PLAIN = {"flips": False, "quarter_turns": False}
 KINDS = [
@@ -37,6 +38,7 @@ def run(image, valid, seed: int = 0, fill: float = -5.0, **more):
         torch.Generator().manual_seed(seed),
         band_sd=torch.ones(bands),
         fill=torch.full((bands,), fill),
+        light=Light(),
     )
 
 
@@ -145,3 +147,21 @@ def test_dropout_keeps_the_mean_and_spares_evaluation() -> None:
     torch.testing.assert_close(out[out != 0].unique(), torch.tensor([1 / 0.7]))
     assert float(out.mean()) == pytest.approx(1, abs=0.003)
     assert torch.equal(layer.eval()(ones), ones)
+
+
+@pytest.mark.parametrize("name", sorted(Augmentation.switches().keys() - {"mixup", "cutmix"}))
+def test_every_variation_varies_at_the_value_worth_trying(name: str) -> None:
+    """Mixup and cutmix mix whole batches, after this; see `training.batches`."""
+    off = {key: switch.off for key, switch in Augmentation.switches().items()}
+    attempt = yaml.safe_load(Augmentation.switches()[name].attempt)
+    image, valid = made(4)
+    batch, sd = {"image": image, "valid": valid}, torch.ones(4)
+    after = augment(
+        batch,
+        Augmentation(**{**off, name: attempt}),
+        torch.Generator().manual_seed(0),
+        band_sd=sd,
+        fill=sd,
+        light=Light(),
+    )
+    assert not torch.equal(after["image"], image)

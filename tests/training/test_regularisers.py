@@ -23,7 +23,7 @@ from geotl.training.heads import logistic
 from geotl.training.learner import Learner, fit
 from geotl.training.losses import class_weights, cross_entropy, decaying, l2_penalty, smoothed
 from geotl.training.schedules import cosine, one_cycle, rate_factor
-from geotl.training.settings import Augmentation, Training, TrainSettings
+from geotl.training.settings import Augmentation, Light, Training, TrainSettings
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -55,7 +55,7 @@ ALL_ON = Training(
         mixup=0.3,
         cutmix=1.0,
     ),
-    zero_dn=10,
+    light=Light(10.0),
 )
 
 

@@ -6,6 +6,7 @@ import pytest
 
 from geotl.training.settings import (
     Augmentation,
+    Light,
     ProbeSettings,
     Training,
     TrainSettings,
@@ -28,10 +29,10 @@ def test_a_head_is_weighed_where_the_sampling_would_balance() -> None:
 
 
 def test_a_changed_training_leaves_the_first_as_it_was() -> None:
-    first = Training(seed=3, zero_dn=1000.0)
+    first = Training(seed=3, light=Light(1000.0))
     other = first.changed(lr=0.1)
     assert (first.settings.lr, other.settings.lr) == (0.001, 0.1)
-    assert (other.seed, other.zero_dn, other.augmentation) == (3, 1000.0, first.augmentation)
+    assert (other.seed, other.light, other.augmentation) == (3, Light(1000.0), first.augmentation)
 
 
 @pytest.mark.parametrize(
