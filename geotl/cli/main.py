@@ -223,7 +223,10 @@ def _run(args: argparse.Namespace) -> None:
     from geotl.experiments.recipe import load
 
     recipe = load(args.recipe, args.overrides)
-    from geotl.experiments.run import run
+    if recipe.task == "pixels":
+        from geotl.experiments.pixels import run_pixels as run
+    else:
+        from geotl.experiments.run import run
 
     run(
         recipe,
