@@ -22,7 +22,7 @@ UNKNOWN = -1e3  # logit of a class without a training pixel
 SHRINKAGES = (0.003, 0.01, 0.03, 0.1, 0.3, 0.6, 0.9)
 PENALTIES = (1.0, 10.0, 100.0)  # C of the logistic member
 TREES = 200
-FOLD_TREES, MANY_PIXELS = 60, 1000  # trees in each fold where there are many pixels
+FOLD_TREES, MANY_PIXELS = 40, 1000  # trees in each fold where there are many pixels
 
 
 @dataclass(frozen=True)
