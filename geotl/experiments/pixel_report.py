@@ -123,7 +123,7 @@ class PixelOutcome:
     def headline(self) -> str:
         """The first line: who wins the race, and by how much."""
         first, second = self.ranked()[:2]
-        how = f"{len(self.folds)} folds {HOW[self.recipe.split.method]}"
+        how = self.folds_words()
         if first == FUSED:
             gap = points(self.differences[second])
             return f"{FUSED} wins: accuracy {self.race[FUSED]}, {how}; {gap} over {second}"
@@ -132,13 +132,17 @@ class PixelOutcome:
             f"{first} wins: accuracy {self.race[first]}, {how}; {gap} over {FUSED}, which is kept"
         )
 
+    def folds_words(self) -> str:
+        """How many folds there are, and how they were laid out."""
+        how, count = HOW[self.recipe.split.method], len(self.folds)
+        return f"{count} {how} folds" if how == "blocked" else f"{count} folds {how}"
+
     def estimate(self) -> str:
         """What the accuracy is of, and what the model was fitted on."""
-        how = HOW[self.recipe.split.method]
         drawn = " (split.shots)" if self.recipe.split.shots else ""
         every = "all " if not drawn else ""
         return (
-            f"Accuracy is estimated by {len(self.folds)} folds {how}; this model was fitted on "
+            f"Accuracy is estimated by {self.folds_words()}; this model was fitted on "
             f"{every}{self.fusion.labels} labels{drawn}."
         )
 

@@ -154,6 +154,29 @@ def load_pixel_model(path: Path) -> PixelModelFile:
         ) from error
 
 
+def describe_pixel_model(path: Path) -> str:
+    """What a pixel model's file holds, for readers.
+
+    Raises:
+        ModelError: as `load_pixel_model`.
+    """
+    file = load_pixel_model(path)
+    contract, model = file.contract, file.model
+    weights = ", ".join(f"{name} {weight:.2f}" for name, weight in model.weights.items())
+    windows = ", ".join(map(str, model.features.windows_px)) or "none"
+    trained = file.notes.get("training", {})
+    lines = [
+        f"{path}: a model of single pixels",
+        f"classes   {', '.join(contract.classes)}",
+        f"sensor    {contract.sensor.title}; bands {', '.join(contract.bands)}",
+        f"windows   {windows} px",
+        f"members   {weights} (weights)",
+        f"trained   {trained.get('labels', '?')} labels, {trained.get('pixels', '?')} pixels",
+        f"result    {file.notes.get('metrics', {}).get('headline', 'not recorded')}",
+    ]
+    return "\n".join([*lines, *filter(None, [trained.get("accuracy", "")])])
+
+
 def _rebuilt(
     path: Path, header: Mapping[str, Any], tensors: Mapping[str, NDArray[Any]]
 ) -> PixelModelFile:

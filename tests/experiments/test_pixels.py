@@ -101,7 +101,7 @@ def test_a_run_leaves_a_model_its_scores_and_a_report(finished: Path) -> None:
     page = (finished / "report.html").read_text()
     assert "The race on the same folds" in page
     assert metrics["estimate"] in page
-    assert metrics["estimate"].startswith("Accuracy is estimated by 3 folds blocked")
+    assert metrics["estimate"].startswith("Accuracy is estimated by 3 blocked folds")
     assert f"all {metrics['labels']} labels" in metrics["estimate"]
     inside = {path.name for path in finished.iterdir()}
     assert {"recipe.yaml", "race.png", "confusion.png", "calibration.png"} <= inside
@@ -127,6 +127,15 @@ def test_the_model_file_holds_members_and_all_labels(finished: Path) -> None:
     assert file.contract.resolution_m == 10
     assert set(file.model.members) == set(metrics["members"])
     assert 4600000 - 1920 < file.training.places[:, 1].min() < 4600000
+
+
+def test_inspect_tells_what_the_file_holds(
+    finished: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["inspect", str(finished / "model.safetensors")]) == 0
+    text = capsys.readouterr().out
+    assert "a model of single pixels" in text
+    assert "fitted on all" in text
 
 
 def test_the_race_is_run_on_the_same_labels(finished: Path) -> None:
