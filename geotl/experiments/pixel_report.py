@@ -6,6 +6,7 @@ import json
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -237,8 +238,13 @@ class PixelOutcome:
             "Sensor": samples.sensor.title,
             "Seed": str(self.recipe.seed),
             "Time": f"{self.seconds:.0f} s in all",
-            "Versions": ", ".join(f"{name} {number}" for name, number in versions().items()),
+            "Versions": ", ".join(f"{name} {number}" for name, number in pixel_versions().items()),
         }
+
+
+def pixel_versions() -> dict[str, str]:
+    """What the run was computed with."""
+    return {**versions(), "scikit-learn": version("scikit-learn")}
 
 
 def points(difference: Interval) -> str:
@@ -295,7 +301,7 @@ def result_pictures(outcome: PixelOutcome) -> dict[str, Picture]:
         found["blocks"] = Picture(
             curve_figures.variogram_figure(known, outcome.recipe.split.block_m),
             "Dissimilarity of labelled pixels by distance",
-            f"{known.summary()}.",
+            f"{known.summary().replace('tiles', 'labels')}.",
         )
     return found
 

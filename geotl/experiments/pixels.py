@@ -27,6 +27,7 @@ from geotl.experiments.pixel_report import (
     MAJORITY,
     FoldResult,
     PixelOutcome,
+    pixel_versions,
     publish_pixels,
     title_of,
 )
@@ -35,7 +36,7 @@ from geotl.experiments.recipe import Recipe, dump
 from geotl.experiments.results import Answers
 from geotl.experiments.run_folder import finished_alike, holds_run, open_run, read_metrics
 from geotl.experiments.samples import recipe_scenes, recipe_sensor
-from geotl.experiments.save import colours_of, versions
+from geotl.experiments.save import colours_of
 from geotl.io.files import write_text
 from geotl.models.pixel_features import BANDS
 from geotl.models.pixel_file import (
@@ -226,7 +227,7 @@ def save(opened: PixelRun, outcome: PixelOutcome, final: Draw) -> None:
     notes = {
         "recipe": dump(recipe),
         "metrics": outcome.metrics(timed=False),
-        "versions": versions(),
+        "versions": pixel_versions(),
         "seed": recipe.seed,
         "training": {
             "labels": outcome.fusion.labels,

@@ -19,8 +19,8 @@ from geotl.models.pixel_model import ForestMember, LinearMember, Member
 from geotl.training.heads import discriminant_of, one_hot
 
 UNKNOWN = -1e3  # logit of a class without a training pixel
-SHRINKAGES = (0.003, 0.01, 0.03, 0.1, 0.3, 0.6, 0.9)
-PENALTIES = (1.0, 10.0, 100.0)  # C of the logistic member
+SHRINKAGES = (0.0003, 0.001, 0.003, 0.01, 0.03, 0.1, 0.3, 0.6, 0.9)
+PENALTIES = (1.0, 10.0, 100.0, 1000.0)  # C of the logistic member
 TREES = 200
 FOLD_TREES, MANY_PIXELS = 40, 1000  # trees in each fold where there are many pixels
 
