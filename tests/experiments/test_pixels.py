@@ -10,7 +10,9 @@ from pathlib import Path
 
 import geopandas
 import numpy as np
+import pandas
 import pytest
+import rasterio
 import shapely
 from helpers.labelled_scenes import made_scene
 from safetensors.numpy import load_file
@@ -274,8 +276,6 @@ def test_features_do_not_depend_on_the_squares_they_are_read_in(
 def test_labels_without_a_band_are_told_and_used(
     made: tuple[Path, Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    import rasterio
-
     scene = tmp_path / "scene.tif"
     scene.write_bytes(made[0].read_bytes())
     with rasterio.open(scene, "r+") as image:
@@ -387,3 +387,27 @@ def test_folds_are_of_like_size(opened: PixelRun) -> None:
         opened.samples.weight[draw.split.test].sum() for draw in pixel_draws(found, opened.samples)
     ]
     assert max(weight) <= MAX_SHARE * sum(weight) / 3
+
+
+def test_scenes_test_each_other(made: tuple[Path, Path], tmp_path: Path) -> None:
+    second = tmp_path / "east.tif"
+    second.write_bytes(made[0].read_bytes())
+    with rasterio.open(second, "r+") as image:
+        image.transform = rasterio.Affine(10, 0, 520000, 0, -10, 4600000)
+    west = geopandas.read_file(made[1])
+    east = west.set_geometry(west.geometry.translate(20000, 0))
+    labels = tmp_path / "labels.gpkg"
+    pandas.concat([west, east]).to_crs("EPSG:4326").to_file(labels)
+    own = [one for one in SETTINGS if not one.startswith("split.")]
+    given = [*own, f"data.scenes=[{made[0]},{second}]", f"labels.path={labels}"]
+    recipe = load(None, [*given, "split.method=scene"])
+    opened = open_pixels(recipe, tmp_path / "run", resume=False, log=lambda _: None)
+    first, other = pixel_draws(opened.recipe, opened.samples)
+    assert {opened.samples.scenes[row] for row in first.split.test} == {"scene"}
+    assert {opened.samples.scenes[row] for row in first.split.train} == {"east"}
+    assert len(first.split.test) == len(other.split.test)
+    half = len(opened.samples) // 2
+    for values in opened.samples.features.values():
+        assert np.array_equal(values[:, :half], values[:, half:])
+    gap = opened.samples.places[half:] - opened.samples.places[:half]
+    np.testing.assert_allclose(gap, np.tile([20000.0, 0.0], (half, 1)), atol=1e-3)
