@@ -15,13 +15,14 @@ import pytest
 import rasterio
 import shapely
 from helpers.labelled_scenes import made_scene
+from helpers.tiles import write_tile
 from safetensors.numpy import load_file
 
 from geotl.cli.main import main
 from geotl.errors import RecipeError
 from geotl.experiments import pixels
 from geotl.experiments.draws import Draw
-from geotl.experiments.pixel_draws import pixel_draws, whole_draw
+from geotl.experiments.pixel_draws import MAX_SHARE, pixel_draws, settle_folds, whole_draw
 from geotl.experiments.pixel_samples import PixelSamples
 from geotl.experiments.pixels import PixelRun, fit_on, open_pixels
 from geotl.experiments.recipe import load
@@ -330,8 +331,6 @@ def test_pixels_need_scenes(tmp_path: Path, capsys: pytest.CaptureFixture[str]) 
 
 
 def test_a_class_raster_is_refused(made: tuple[Path, Path], tmp_path: Path, capsys) -> None:
-    from helpers.tiles import write_tile
-
     raster = write_tile(tmp_path / "classes.tif", np.ones((1, 9, 9), np.uint8))
     assert run(tmp_path / "run", *over(made[0], raster)) == 2
     assert "points and polygons so far" in capsys.readouterr().err
@@ -378,8 +377,6 @@ def test_the_sample_scene_in_blocks(tmp_path: Path) -> None:
 def test_folds_are_of_like_size(opened: PixelRun) -> None:
     recipe = load(None, [o for o in SETTINGS if "block_m" not in o] + over(Path("a"), Path("b")))
     lines: list[str] = []
-    from geotl.experiments.pixel_draws import MAX_SHARE, settle_folds
-
     found = settle_folds(recipe, opened.samples, lines.append)
     assert found.split.block_m
     assert "labels resemble" in lines[0]
