@@ -228,7 +228,10 @@ def _run(args: argparse.Namespace) -> None:
     from geotl.experiments.recipe import load
 
     recipe = load(args.recipe, args.overrides)
-    from geotl.experiments.run import run
+    if recipe.task == "pixels":
+        from geotl.experiments.pixels import run_pixels as run
+    else:
+        from geotl.experiments.run import run
 
     run(
         recipe,
@@ -285,8 +288,11 @@ def _inspect(args: argparse.Namespace) -> None:
     from geotl.inference.onnx_file import read_passport
     from geotl.inference.onnx_model import describe_exported, is_exported
     from geotl.models.model_file import describe_file, read_header
+    from geotl.models.pixel_file import describe_pixel_model, is_pixel_model
 
     read, told = (read_header, describe_file)
+    if is_pixel_model(args.model):
+        told = describe_pixel_model
     if is_exported(args.model):
         read, told = (read_passport, describe_exported)
     print(json.dumps(read(args.model), indent=2) if args.json else told(args.model))

@@ -83,13 +83,13 @@ class Placement:
         share = f"{len(covered)} of {labels}" if self.rejected else f"{labels}"
         lines = [
             f"{len(self.chips)} chips from {share} labels: "
-            + (_counted(chip.class_name for chip in self.chips) or "none")
+            + (counted_words(chip.class_name for chip in self.chips) or "none")
         ]
         reasons = Counter(one.reason for one in self.rejected)
         if reasons:
             lines.append(f"rejected {len(self.rejected)}:")
         for reason, count in reasons.most_common():
-            told = _counted(
+            told = counted_words(
                 one.class_name or "no class" for one in self.rejected if one.reason == reason
             )
             lines.append(f"  {reason} {count}: {told}")
@@ -121,15 +121,15 @@ def place_chips(
         DataError: a scene without a reference system, two of one name, or labels and scenes that
             do not meet at all.
     """
-    _check_scenes(scenes)
+    check_scenes(scenes)
     if isinstance(labels, ClassRaster):
         return _from_raster(scenes, labels, rules, tell)
     found: dict[int, list[tuple[str, Window]]] = {}
     faults: dict[int, list[Refused]] = defaultdict(list)
     missed = []
     for scene in scenes:
-        shapes = _shapes_on(scene, labels)
-        missed.append(not _meets(scene, shapes))
+        shapes = shapes_on(scene, labels)
+        missed.append(not meets_scene(scene, shapes))
         left = [i for i in range(len(shapes)) if i not in found]
         left.sort(key=lambda i: _first_pixel(shapes[i]))
         for done, i in enumerate(left, 1):
@@ -142,7 +142,7 @@ def place_chips(
             if tell:
                 tell(done, len(left))
     if all(missed):
-        raise DataError(_apart(scenes, labels))
+        raise DataError(apart_words(scenes, labels))
     rejected = {i: most_telling(faults[i]) for i in range(len(labels.labels)) if i not in found}
     rejected |= _settle(labels.labels, found)
     return Placement(
@@ -153,7 +153,8 @@ def place_chips(
     )
 
 
-def _check_scenes(scenes: Sequence[Imagery]) -> None:
+def check_scenes(scenes: Sequence[Imagery]) -> None:
+    """Make sure that scenes differ in name and have a reference system."""
     for name, count in Counter(scene.name for scene in scenes).items():
         if count > 1:
             raise DataError(f"{name}: {count} scenes are called so; rename one of them")
@@ -165,7 +166,7 @@ def _check_scenes(scenes: Sequence[Imagery]) -> None:
             )
 
 
-def _shapes_on(scene: Imagery, labels: Labels) -> list[shapely.Geometry | None]:
+def shapes_on(scene: Imagery, labels: Labels) -> list[shapely.Geometry | None]:
     """The labels in columns and rows of a scene, None where its system cannot express them."""
     shapes = np.empty(len(labels.labels), dtype=object)
     shapes[:] = [label.geometry for label in labels.labels]
@@ -177,7 +178,7 @@ def _first_pixel(shape: shapely.Geometry | None) -> tuple[float, float]:
     return (0.0, 0.0) if shape is None else (np.floor(shape.bounds[1]), shape.bounds[0])
 
 
-def _meets(scene: Imagery, shapes: Sequence[shapely.Geometry | None]) -> bool:
+def meets_scene(scene: Imagery, shapes: Sequence[shapely.Geometry | None]) -> bool:
     """Whether the extent of the labels, in pixels, meets the scene's."""
     left, top, right, bottom = shapely.total_bounds([s for s in shapes if s is not None])
     return bool(
@@ -189,7 +190,8 @@ def _lost(scene: Imagery) -> Refused:
     return "outside", f"beyond what {scene.grid.crs}, the system of {scene.name}, can express"
 
 
-def _apart(scenes: Sequence[Imagery], labels: Labels) -> str:
+def apart_words(scenes: Sequence[Imagery], labels: Labels) -> str:
+    """That no label is near any scene, with where both lie."""
     extent = shapely.total_bounds([label.geometry for label in labels.labels])
     where = "; ".join(
         f"{scene.name} from {_corners(scene.grid.bounds)} in {scene.grid.crs}" for scene in scenes
@@ -322,7 +324,8 @@ def _of_block(
         yield Rejection(label_id, reason, told, name, place)
 
 
-def _counted(names: Iterator[str]) -> str:
+def counted_words(names: Iterator[str]) -> str:
+    """How often each name comes, by name."""
     return ", ".join(f"{name} {count}" for name, count in sorted(Counter(names).items()))
 
 

@@ -162,14 +162,14 @@ def expected_calibration_error(probabilities: ArrayLike, truth: ArrayLike, bins:
     return reliability(probabilities, truth, bins).error
 
 
-def fit_temperature(logits: ArrayLike, truth: ArrayLike) -> float:
+def fit_temperature(logits: ArrayLike, truth: ArrayLike, weight: ArrayLike | None = None) -> float:
     """Find the temperature T that minimises the mean of -log softmax(logits / T)[truth].
 
     With b = 1/T the loss is convex and its slope is mean(E_p[z] - z_truth), so the root is
     bisected, T between 0.05 and 10,000 (Guo et al. 2017). Give logits of tiles that trained nothing
     (held-out folds), or T answers for the training set. Where the loss falls all the way to the
     coldest T, every tile is right and says nothing about doubt: 1 is returned; as it is without
-    tiles.
+    tiles. `weight` [N] is what each row counts in the mean.
 
     >>> fit_temperature([[2.0, 0.0]] * 4, [0, 0, 0, 1])  # 3 of 4 right: 2 / T = log 3
     1.82...
@@ -178,9 +178,11 @@ def fit_temperature(logits: ArrayLike, truth: ArrayLike) -> float:
     if not len(rows):
         return 1.0
     own = rows[np.arange(len(rows)), labels]
+    share = None if weight is None else np.asarray(weight)[np.asarray(truth) != UNLABELLED]
 
     def slope(temperature: float) -> float:
-        return float(((softmax(rows, temperature) * rows).sum(1) - own).mean())
+        gap = (softmax(rows, temperature) * rows).sum(1) - own
+        return float(gap.mean() if share is None else np.average(gap, weights=share))
 
     if slope(COLDEST) <= 0.0:
         return 1.0

@@ -101,7 +101,7 @@ def _mean_defined(values: Float64s) -> Float64s:
         )
 
 
-def _summaries(hits: NDArray[Any], truth: NDArray[Any], given: NDArray[Any]) -> dict[str, Float64s]:
+def summaries(hits: NDArray[Any], truth: NDArray[Any], given: NDArray[Any]) -> dict[str, Float64s]:
     """Overall, balanced, kappa and macro F1 from [..., K] hits, row sums and column sums."""
     total = truth.sum(-1).astype(np.float64)
     with np.errstate(divide="ignore", invalid="ignore"):  # 0 / 0 is the nan that is wanted
@@ -126,9 +126,9 @@ def scores(matrix: ArrayLike) -> Scores:
     >>> round(s.overall, 3), round(s.kappa, 3), s.recall.tolist()
     (0.85, 0.7, [0.8, 0.9, nan])
     """
-    cells = np.asarray(matrix, dtype=np.int64)
+    cells = np.asarray(matrix)  # whole counts, or sums of weights
     hits, truth, given = np.diagonal(cells), cells.sum(1), cells.sum(0)
-    summary = {name: float(value) for name, value in _summaries(hits, truth, given).items()}
+    summary = {name: float(value) for name, value in summaries(hits, truth, given).items()}
     with np.errstate(divide="ignore", invalid="ignore"):  # 0 / 0 is the nan that is wanted
         precision, recall = hits / given, hits / truth
         f1 = 2.0 * hits / (truth + given)
@@ -186,18 +186,18 @@ def bootstrap_matrix(matrix: ArrayLike, *, seed: int, rounds: int = 1000) -> dic
     """
     cells = np.asarray(matrix, dtype=np.int64)
     total = int(cells.sum())
-    point = _summaries(np.diagonal(cells), cells.sum(1), cells.sum(0))
+    point = summaries(np.diagonal(cells), cells.sum(1), cells.sum(0))
     if rounds < 1 or total == 0:
         return {name: Interval(float(v), math.nan, math.nan) for name, v in point.items()}
     rows, columns = np.nonzero(cells)
     draws = np.random.default_rng(seed).multinomial(total, cells[rows, columns] / total, rounds)
     one = np.eye(len(cells), dtype=np.int64)
     hits = draws @ (one[rows] * (rows == columns)[:, None])
-    drawn = _summaries(hits, draws @ one[rows], draws @ one[columns])
-    return {name: _percentiles(float(point[name]), values) for name, values in drawn.items()}
+    drawn = summaries(hits, draws @ one[rows], draws @ one[columns])
+    return {name: percentiles(float(point[name]), values) for name, values in drawn.items()}
 
 
-def _percentiles(value: float, drawn: Float64s) -> Interval:
+def percentiles(value: float, drawn: Float64s) -> Interval:
     """The central 95 % of the rounds in which the score was defined."""
     defined = drawn[~np.isnan(drawn)]
     if not len(defined):

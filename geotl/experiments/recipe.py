@@ -255,6 +255,7 @@ def _override_value(text: str, node: Node) -> tuple[Any, list[str]]:
 def _imply(stated: dict[str, Any], given: dict[tuple[str, ...], Any], stem: str) -> None:
     """Fill in what other keys imply; where file and override differ, the later word holds."""
     stated.setdefault("name", re.sub("[^a-z0-9_-]+", "-", stem.lower()).strip("-_")[:64] or "run")
+    _imply_pixels(stated, given)
     split = stated.get("split")
     if isinstance(split, dict) and split.get("shots") is not None:
         split.setdefault("method", "shots")
@@ -262,6 +263,21 @@ def _imply(stated: dict[str, Any], given: dict[tuple[str, ...], Any], stem: str)
     data = stated.get("data")
     if isinstance(data, dict) and data.get("custom_sensor") is not None:
         data.setdefault("sensor", "custom")
+
+
+def _imply_pixels(stated: dict[str, Any], given: dict[tuple[str, ...], Any]) -> None:
+    """Resolve task auto; pixels are tested in five folds of blocks unless told otherwise."""
+    task, data = given.get(("task",), stated.get("task")), stated.get("data")
+    if task == "auto":
+        own = data.get("scenes") if isinstance(data, dict) else None
+        task = "pixels" if given.get(("data", "scenes"), own) else "tiles"
+        given.pop(("task",), None)
+        stated["task"] = task
+    split = stated.setdefault("split", {}) if task == "pixels" else None
+    if isinstance(split, dict):
+        method = given.get(("split", "method"), split.setdefault("method", "blocks"))
+        if method in ("blocks", "group"):
+            split.setdefault("kfold", 5)
 
 
 def _imply_split(stated: Mapping[str, Any], given: dict[tuple[str, ...], Any]) -> None:

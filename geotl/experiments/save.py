@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from geotl.arrays import Floats, Int64s
+from geotl.data.samples import Samples
 from geotl.data.tile_array import Pack, pixel_marks
 from geotl.errors import RecipeError
 from geotl.experiments.compare import FittedDraw
@@ -131,7 +132,7 @@ def tile_marks(pack: Pack, rows: Int64s) -> list[str]:
     return found
 
 
-def colours_of(recipe: Recipe, samples: TileSamples) -> tuple[str, ...]:
+def colours_of(recipe: Recipe, samples: Samples) -> tuple[str, ...]:
     """A colour for each class: the recipe's, else one by the meaning of its name."""
     given = recipe.data.colours or {}
     unknown = [name for name in given if name not in samples.classes]

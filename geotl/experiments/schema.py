@@ -15,7 +15,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, Strict, model_validator
 
-from geotl.experiments.sections import EvaluateSection, LabelsSection, Scenes
+from geotl.experiments.sections import EvaluateSection, LabelsSection, PixelsSection, Scenes
 from geotl.training.settings import Augmentation, ProbeSettings, Section, TrainSettings
 
 Text = Annotated[str, Field(min_length=1)]
@@ -184,6 +184,12 @@ class Recipe(Section):
     title: str = Field("", description="one line for people")
     note: str = Field("", description="what a reader of the report should know beforehand")
     seed: int = Field(0, ge=0, lt=2**32, description="origin of all randomness")
+    task: Literal["auto", "tiles", "pixels"] = Field(
+        "tiles",
+        description="what is classified: tiles or chips, by a network; or each pixel of a scene, "
+        "from points and polygons (docs/PIXELS.md); auto: pixels where data.scenes is given, else "
+        "tiles",
+    )
     data: DataSection = Field(DataSection(), description="the labelled tiles")
     labels: LabelsSection = Field(
         LabelsSection(), description="points, polygons or a raster over scenes"
@@ -191,6 +197,7 @@ class Recipe(Section):
     split: SplitSection = Field(
         SplitSection(), description="which tiles are learnt from and judged on"
     )
+    pixels: PixelsSection = Field(PixelsSection(), description="models of single pixels")
     model: ModelSection = Field(ModelSection(), description="the network")
     strategy: Literal["auto", "probe", "finetune", "probe_then_finetune", "full", "scratch"] = (
         Field(
@@ -251,6 +258,44 @@ class _Rule:
 
 
 _RULES = (
+    _Rule(
+        ("task", "data.scenes"),
+        lambda task, scenes: task == "pixels" and not scenes,
+        "given pixels without data.scenes, whose pixels are classified; allowed: tiles, or give "
+        "data.scenes and labels.path",
+    ),
+    _Rule(
+        ("split.method", "task"),
+        lambda method, task: task == "pixels" and method not in SPATIAL,
+        "given {0} with task pixels; allowed: blocks, group or scene (pixels are tested by place)",
+    ),
+    _Rule(
+        ("split.kfold", "split.method", "task"),
+        lambda kfold, method, task: (
+            task == "pixels" and method in ("blocks", "group") and kfold is None
+        ),
+        "given null with task pixels; allowed: an integer, at least 2",
+    ),
+    _Rule(
+        ("strategy", "task"),
+        lambda strategy, task: task == "pixels" and strategy != "auto",
+        "given {0} with task pixels, which trains no network; allowed: auto, or task=tiles",
+    ),
+    _Rule(
+        ("model.weights", "task"),
+        lambda weights, task: task == "pixels" and weights != "none",
+        "given {0} with task pixels, which takes no network; allowed: none, or task=tiles",
+    ),
+    _Rule(
+        ("labels.unlabelled", "task"),
+        lambda count, task: task == "pixels" and count > 0,
+        "given {0} with task pixels, which uses labelled pixels alone; allowed: 0, or task=tiles",
+    ),
+    _Rule(
+        ("pixels.windows_px",),
+        lambda sides: any(side % 2 == 0 for side in sides),
+        "given {0}; allowed: odd sides, so that a window has a middle pixel",
+    ),
     _Rule(
         ("data.scenes", "data.root"),
         lambda scenes, root: bool(scenes) and root is not None,

@@ -84,3 +84,18 @@ class LabelsSection(Section, title="Labels"):
     step_px: Annotated[int, Field(ge=1)] | None = Field(
         None, description="step between chips of one polygon; null: a chip's side [px]"
     )
+    pixels_per_polygon: Annotated[int, Field(ge=1, le=10_000)] = Field(
+        20,
+        description="task pixels: most pixels of one polygon, which weigh together as one label "
+        "[pixels]",
+    )
+
+
+class PixelsSection(Section, title="Pixels"):
+    """Models of single pixels (task: pixels)."""
+
+    windows_px: Annotated[tuple[Annotated[int, Field(ge=3, le=511)], ...], Strict(False)] = Field(
+        (3, 7, 15, 33),
+        description="odd sides of the windows about a pixel whose mean, sd and gradient describe "
+        "it; empty: bands alone [px]",
+    )

@@ -36,6 +36,8 @@ NAMES = {
 }
 SECTIONS = {  # id -> heading, in the page's order
     "baselines": "Against the baselines",
+    "race": "The race on the same folds",
+    "members": "Members and their weights",
     "stand": "Where do you stand",
     "scores": "Scores",
     "optimism": "Random and spatial splits",
@@ -49,6 +51,7 @@ SECTIONS = {  # id -> heading, in the page's order
     "curves": "Training",
     "calibration": "Calibration",
     "rejected": "Labels that gave no chip",
+    "unused": "Labels that gave no pixel",
     "use": "How to use the model",
     "weights": "Where the weights come from",
     "recipe": "The recipe, resolved",
@@ -136,17 +139,18 @@ def scores_table(result: Evaluation) -> Table:
     )
 
 
-def classes_table(result: Evaluation, colours: Sequence[str] = ()) -> Table:
+def classes_table(result: Evaluation, colours: Sequence[str] = (), what: str = "Tiles") -> Table:
     """Precision, recall and F1 of each class, those with few tiles marked with an asterisk."""
     s = result.scores
     rows: list[tuple[Cell, ...]] = []
     for i, name in enumerate(result.classes):
         shares = (float(values[i]) for values in (s.precision, s.recall, s.f1))
-        rows.append((f"{name} *" if name in result.few else name, int(s.support[i]), *shares))
+        marked = f"{name} *" if name in result.few else name
+        rows.append((marked, round(float(s.support[i])), *shares))
     return Table(
-        ("Class", "Tiles", "Precision", "Recall", "F1"),
+        ("Class", what, "Precision", "Recall", "F1"),
         tuple(rows),
-        note="* judged on fewer than 5 tiles: read with care." if result.few else "",
+        note=f"* judged on fewer than 5 {what.lower()}: read with care." if result.few else "",
         bar=4,
         swatches=tuple(colours),
     )
@@ -350,7 +354,9 @@ def _section_body(name: str, content: ReportContent) -> str:
     parts = [f"<p>{escape(text)}</p>\n" for text in content.words.get(name, ())]
     if name in content.tables:
         parts.append(table_html(content.tables[name]))
-    shown = {"classes": ("confusion",), "optimism": ("variogram",)}.get(name, ())
+    shown = {"classes": ("confusion",), "optimism": ("variogram",), "folds": ("blocks",)}.get(
+        name, ()
+    )
     keys = (name, *shown)
     parts += [figure_html(content.pictures[key]) for key in keys if key in content.pictures]
     if name == "stand" and content.steps:

@@ -1,0 +1,328 @@
+"""Labels as pixels of scenes: a point gives its pixel, a polygon some, which weigh as one label."""
+
+from __future__ import annotations
+
+import math
+import zlib
+from collections import Counter, defaultdict
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import shapely
+
+from geotl.arrays import Bools, Float64s, Int64s
+from geotl.console import Progress
+from geotl.data.chips import apart_words, check_scenes, counted_words, meets_scene, shapes_on
+from geotl.data.labels import Label, Labels, Reason, Rejection
+from geotl.data.placement import Refused, most_telling, pixel_shares, window_about
+from geotl.errors import DataError
+from geotl.imagery.windows import Imagery, Window
+from geotl.io.raster import Grid
+
+Places = Int64s  # rows and columns of pixels [n,2]
+_BLOCK_PX = 512  # side of what is computed of a polygon at once
+_READ_PX = 256  # side of the squares of a scene whose pixels are read together
+_SPARE = 3  # pixels looked at for each that is wanted of a polygon, since some may be unusable
+_WHOLE = 1 - 1e-6  # share of a pixel from which it lies inside
+
+
+@dataclass(frozen=True)
+class PixelRules:
+    """How labels become pixels.
+
+    Attributes:
+        per_polygon: most pixels of one polygon.
+        seed: of the choice among a polygon's pixels.
+    """
+
+    per_polygon: int = 20
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        """Check the number of pixels.
+
+        Raises:
+            DataError: less than one.
+        """
+        if self.per_polygon < 1:
+            raise DataError(f"per_polygon: given {self.per_polygon}; allowed: 1 or more")
+
+
+@dataclass(frozen=True, order=True)
+class ScenePixel:
+    """A pixel of one of several scenes: the scene's number, row and column."""
+
+    scene: int
+    row: int
+    col: int
+
+
+@dataclass(frozen=True)
+class LabelPixel:
+    """A pixel whose class is known.
+
+    Attributes:
+        label_id: the label's; pixels of one label stay on one side of a split.
+        class_name: its class.
+        place: the pixel.
+        weight: 1 over the number of the label's pixels.
+    """
+
+    label_id: str
+    class_name: str
+    place: ScenePixel
+    weight: float
+
+
+@dataclass(frozen=True)
+class PixelPlacement:
+    """Every label, by its pixels or among the rejected, and never both.
+
+    Attributes:
+        pixels: in the order of the labels, those of one label from top to bottom.
+        rejected: labels without a pixel, those that could not be used at all first.
+        crs: reference system of the rejected ones' geometries.
+        notes: what a reader should be told, one line each.
+    """
+
+    pixels: tuple[LabelPixel, ...]
+    rejected: tuple[Rejection, ...]
+    crs: str
+    notes: tuple[str, ...] = ()
+
+    @property
+    def labels(self) -> dict[str, str]:
+        """Class of each label that has pixels, by its id."""
+        return {pixel.label_id: pixel.class_name for pixel in self.pixels}
+
+    def summary(self) -> tuple[str, ...]:
+        """Counts of pixels and labels by class and by reason, one line each."""
+        used = self.labels
+        total = len(used) + len(self.rejected)
+        share = f"{len(used)} of {total}" if self.rejected else f"{total}"
+        classes = counted_words(iter(used.values())) or "none"
+        lines = [f"{len(self.pixels)} pixels from {share} labels: {classes}"]
+        reasons = Counter(one.reason for one in self.rejected)
+        if reasons:
+            lines.append(f"rejected {len(self.rejected)}:")
+        for reason, count in reasons.most_common():
+            names = [one.class_name or "no class" for one in self.rejected if one.reason == reason]
+            lines.append(f"  {reason} {count}: {counted_words(iter(names))}")
+        return tuple(lines)
+
+
+def place_pixels(
+    scenes: Sequence[Imagery],
+    labels: Labels,
+    rules: PixelRules,
+    *,
+    tell: Progress | None = None,
+) -> PixelPlacement:
+    """Find the pixels of scenes that labels name.
+
+    A point gives the pixel that holds it. A polygon gives at most `per_polygon` pixels, drawn at
+    random among those one pixel in from its edge, else among those wholly inside, else the pixel
+    of its representative point. A pixel is usable if at least one band is valid. A label is taken
+    from the first scene in which it has a usable pixel. A pixel that two labels of one class share
+    goes to the first of them; of two classes, neither gets it.
+
+    Args:
+        scenes: read window by window.
+        labels: points and polygons.
+        rules: how many pixels a polygon gives.
+        tell: told of (scenes done, all of them).
+
+    Raises:
+        DataError: a scene without a reference system, two of one name, or labels and scenes that
+            do not meet at all.
+    """
+    check_scenes(scenes)
+    found: dict[int, list[ScenePixel]] = {}
+    faults: dict[int, list[Refused]] = defaultdict(list)
+    met = False
+    for number, scene in enumerate(scenes):
+        shapes = shapes_on(scene, labels)
+        met = met or meets_scene(scene, shapes)
+        left = {i: shape for i, shape in enumerate(shapes) if i not in found}
+        for i, got in _of_scene(scene, left, labels.labels, rules).items():
+            if isinstance(got, tuple):
+                faults[i].append(got)
+            else:
+                found[i] = [ScenePixel(number, *place) for place in got.tolist()]
+        if tell:
+            tell(number + 1, len(scenes))
+    if not met:
+        raise DataError(apart_words(scenes, labels))
+    refused = {i: most_telling(faults[i]) for i in range(len(labels.labels)) if i not in found}
+    refused |= _without_shared(labels.labels, found)
+    rejected = (_rejection(labels.labels[i], refused[i]) for i in sorted(refused))
+    pixels = tuple(_pixels(labels.labels, found, rules))
+    return PixelPlacement(pixels, (*labels.rejected, *rejected), labels.crs, labels.notes)
+
+
+def read_squares(places: Places, halo: int) -> Iterator[tuple[Int64s, Window]]:
+    """Windows that hold all pixels, square by square: which of the pixels, and the window.
+
+    A window is no larger than its pixels and `halo` pixels around them need.
+
+    >>> places = np.array([[0, 0], [10, 10], [900, 5]])
+    >>> [(rows.tolist(), window.height) for rows, window in read_squares(places, 1)]
+    [([0, 1], 13), ([2], 3)]
+    """
+    if not len(places):
+        return
+    square = np.unique(places // _READ_PX, axis=0, return_inverse=True)[1].reshape(-1)
+    order = np.argsort(square, kind="stable")
+    for rows in np.split(order, np.flatnonzero(np.diff(square[order])) + 1):
+        low, high = places[rows].min(axis=0) - halo, places[rows].max(axis=0) + halo + 1
+        yield rows, Window(int(low[0]), int(low[1]), *(int(side) for side in high - low))
+
+
+def _of_scene(
+    scene: Imagery,
+    shapes: dict[int, shapely.Geometry | None],
+    labels: Sequence[Label],
+    rules: PixelRules,
+) -> dict[int, Places | Refused]:
+    """Usable pixels of each label in a scene, by the label's number, or why there are none."""
+    wanted = {i: _candidates(shape, scene.grid, labels[i], rules) for i, shape in shapes.items()}
+    places = np.concatenate([np.zeros((0, 2), np.int64), *wanted.values()])
+    valid, cloudy = _usable(scene, places)
+    ends = np.cumsum([len(own) for own in wanted.values()])[:-1]
+    parts = (np.split(values, ends) for values in (places, valid, cloudy))
+    return {
+        i: own[good] if good.any() else _fault(scene, len(own), bool(veiled.any()))
+        for i, own, good, veiled in zip(wanted, *parts, strict=True)
+    }
+
+
+def _fault(scene: Imagery, count: int, cloudy: bool) -> Refused:
+    """Why none of a label's pixels can be used."""
+    if not count:
+        return "outside", f"no pixel of it lies in {scene.name}"
+    if cloudy:
+        return "cloudy", "its pixel is under cloud"
+    return "nodata", "its pixel has no data in any band"
+
+
+def _usable(scene: Imagery, places: Places) -> tuple[Bools, Bools]:
+    """Whether each pixel has a valid band, and whether it is under cloud, [n] each."""
+    valid, cloudy = np.zeros(len(places), bool), np.zeros(len(places), bool)
+    for rows, window in read_squares(places, 0):
+        at = tuple((places[rows] - (window.row, window.col)).T)
+        cloudy[rows] = scene.cloudy(window)[at]
+        seen = np.asarray(scene.read(window)[1].any(axis=0))
+        valid[rows] = seen[at] & ~cloudy[rows]
+    return valid, cloudy
+
+
+def _candidates(
+    shape: shapely.Geometry | None, grid: Grid, label: Label, rules: PixelRules
+) -> Places:
+    """Pixels of a label within a grid, those to be taken first in front."""
+    if shape is None:
+        return np.zeros((0, 2), np.int64)
+    if shape.geom_type.endswith("Point"):
+        return _inside(_of_points(shape), grid)
+    random = np.random.default_rng([rules.seed, zlib.crc32(label.id.encode())])
+    return _of_area(shape, grid, _SPARE * rules.per_polygon, random)
+
+
+def _of_points(points: shapely.Geometry) -> Places:
+    """The pixels of points, each once, from top to bottom."""
+    windows = (window_about(point.x, point.y, 1) for point in shapely.get_parts(points))
+    return np.array(sorted({(w.row, w.col) for w in windows}), np.int64).reshape(-1, 2)
+
+
+def _of_area(area: shapely.Geometry, grid: Grid, count: int, random: np.random.Generator) -> Places:
+    """At most `count` pixels of a polygon, drawn at random from the best kind that it has."""
+    inner, whole = RandomPlaces(count, random), RandomPlaces(count, random)
+    for block in _blocks(area, grid):
+        wide = Window(block.row - 1, block.col - 1, block.height + 2, block.width + 2)
+        full = pixel_shares(area, wide) >= _WHOLE
+        corner = (block.row, block.col)
+        inner.add(np.argwhere(_surrounded(full)) + corner)
+        whole.add(np.argwhere(full[1:-1, 1:-1]) + corner)
+    if len(inner.places) or len(whole.places):
+        return inner.places if len(inner.places) else whole.places
+    return _inside(_of_points(shapely.point_on_surface(area)), grid)
+
+
+def _surrounded(full: Bools) -> Bools:
+    """Which pixels [h,w] of [h+2,w+2] are full, and their eight neighbours too."""
+    squares = np.lib.stride_tricks.sliding_window_view(full, (3, 3))
+    return np.asarray(squares.all(axis=(2, 3)))
+
+
+def _blocks(area: shapely.Geometry, grid: Grid) -> Iterator[Window]:
+    """Parts of a grid that hold a shape's extent."""
+    left, top, right, bottom = area.bounds
+    rows = max(0, math.floor(top)), min(grid.height, math.ceil(bottom))
+    cols = max(0, math.floor(left)), min(grid.width, math.ceil(right))
+    for row in range(rows[0], rows[1], _BLOCK_PX):
+        for col in range(cols[0], cols[1], _BLOCK_PX):
+            yield Window(row, col, min(_BLOCK_PX, rows[1] - row), min(_BLOCK_PX, cols[1] - col))
+
+
+class RandomPlaces:
+    """Some of many pixels, drawn at random as they come in parts."""
+
+    def __init__(self, count: int, random: np.random.Generator) -> None:
+        """Keep at most `count`."""
+        self.count, self.random = count, random
+        self.places: Places = np.zeros((0, 2), np.int64)
+        self._chance: Float64s = np.zeros(0)
+
+    def add(self, places: Places) -> None:
+        """Take in a part's."""
+        chance = np.concatenate([self._chance, self.random.random(len(places))])
+        kept = np.argsort(chance, kind="stable")[: self.count]
+        self.places = np.concatenate([self.places, places])[kept]
+        self._chance = chance[kept]
+
+
+def _inside(places: Places, grid: Grid) -> Places:
+    good = (places >= 0).all(axis=1) & (places < (grid.height, grid.width)).all(axis=1)
+    return np.asarray(places[good])
+
+
+def _without_shared(
+    labels: Sequence[Label], found: dict[int, list[ScenePixel]]
+) -> dict[int, Refused]:
+    """Take shared pixels out of `found`; labels that are left without any, and why.
+
+    Labels of one class: the first keeps the pixel. Labels of several: none does.
+    """
+    holders: dict[ScenePixel, list[int]] = defaultdict(list)
+    for i in sorted(found):
+        for place in found[i]:
+            holders[place].append(i)
+    lost: dict[int, list[Refused]] = defaultdict(list)
+    for place, sharing in holders.items():
+        several = len({labels[i].class_name for i in sharing}) > 1
+        reason: Reason = "conflict" if several else "duplicate"
+        for i in sharing if several else sharing[1:]:
+            found[i].remove(place)
+            others = ", ".join(labels[j].id for j in sharing if j != i)
+            lost[i].append((reason, f"its pixel is also that of {others}"))
+    refused = {i: min(reasons) for i, reasons in lost.items() if not found[i]}
+    for i in refused:
+        del found[i]
+    return refused
+
+
+def _pixels(
+    labels: Sequence[Label], found: dict[int, list[ScenePixel]], rules: PixelRules
+) -> Iterator[LabelPixel]:
+    """The pixels that are kept of each label; a polygon's first ones, in the order of the draw."""
+    for i in sorted(found):
+        label, places = labels[i], found[i]
+        if not label.geometry.geom_type.endswith("Point"):
+            places = places[: rules.per_polygon]
+        for place in sorted(places):
+            yield LabelPixel(label.id, label.class_name, place, 1 / len(places))
+
+
+def _rejection(label: Label, refused: Refused) -> Rejection:
+    return Rejection(label.id, *refused, label.class_name, label.geometry)

@@ -1,0 +1,137 @@
+"""Folds of labelled pixels: every label is tested once, and no label lies on two sides."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+
+from geotl.arrays import Int64s
+from geotl.console import Log
+from geotl.data import splits
+from geotl.data.footprints import near
+from geotl.data.spatial_splits import suggest_block_m, unit_folds
+from geotl.errors import DataError
+from geotl.experiments.draws import Draw, folds_inside, settle_split, spatial_units
+from geotl.experiments.pixel_samples import PixelSamples
+from geotl.experiments.recipe import Recipe
+
+MAX_SHARE = 1.5
+NOTHING: Int64s = np.zeros(0, np.int64)
+
+
+def settle_folds(recipe: Recipe, samples: PixelSamples, log: Log) -> Recipe:
+    """The recipe with the side of its blocks and the number of its folds, where it leaves them.
+
+    Blocks are twice as wide as the variogram's range, or less where the folds would differ much
+    in size: the largest fold holds at most `MAX_SHARE` times its part of the labels, if it can.
+
+    Raises:
+        DataError: as `settle_split`.
+    """
+    if recipe.split.method == "blocks" and recipe.split.block_m is None:
+        folds = recipe.split.kfold or 2
+        tried = None
+        for blocks in (folds, 2 * folds, 4 * folds, 6 * folds, 8 * folds):
+            try:
+                side, words = suggest_block_m(
+                    samples.variogram, samples.footprints, blocks, seed=recipe.seed
+                )
+            except DataError:
+                if tried is None:
+                    raise
+                break
+            share = _largest(recipe, samples, side)
+            if tried is None or share < tried[0]:
+                tried = (share, side, words)
+            if share <= MAX_SHARE:
+                break
+        if tried is not None:
+            log(tried[2].replace("tiles", "labels"))
+            split = recipe.split.model_copy(update={"block_m": tried[1]})
+            recipe = recipe.model_copy(update={"split": split})
+    return settle_split(recipe, samples, log)
+
+
+def _largest(recipe: Recipe, samples: PixelSamples, side: float) -> float:
+    """How many times its part of the labels the largest fold holds, with blocks of this side."""
+    split = recipe.split.model_copy(update={"block_m": side})
+    unit, what = spatial_units(recipe.model_copy(update={"split": split}), samples, recipe.seed)
+    count = split.kfold or 2
+    folds = unit_folds(unit, samples.labels, count, seed=recipe.seed, what=what)
+    largest = max(float(samples.weight[fold.test].sum()) for fold in folds)
+    return largest * count / float(samples.weight.sum())
+
+
+def pixel_draws(recipe: Recipe, samples: PixelSamples) -> list[Draw]:
+    """The folds of a recipe, by blocks, labels or scenes.
+
+    A class whose labels all lie in one fold has no training label there: its labels are tested
+    all the same, and count as incorrect. So no label is lost.
+
+    Raises:
+        DataError: fewer blocks, labels or scenes than folds.
+    """
+    unit, what = spatial_units(recipe, samples, recipe.seed)
+    folds = unit_folds(unit, samples.labels, recipe.split.kfold or 2, seed=recipe.seed, what=what)
+    return [_draw(recipe, samples, number, fold) for number, fold in enumerate(folds)]
+
+
+def whole_draw(recipe: Recipe, samples: PixelSamples) -> Draw:
+    """All labels for training, with folds inside them; of split.shots, that many a class."""
+    rows = np.arange(len(samples), dtype=np.int64)
+    return _with_folds(recipe, samples, Draw(0, splits.Split(rows, NOTHING, NOTHING), []))
+
+
+def _draw(recipe: Recipe, samples: PixelSamples, number: int, split: splits.Split) -> Draw:
+    """A fold without the training pixels that share ground or a label with a test pixel."""
+    tested = {samples.groups[row] for row in split.test}
+    lost = near(samples.footprints, split.train, split.test, recipe.split.buffer_m)
+    lost |= np.array([samples.groups[row] in tested for row in split.train], bool)
+    aside = np.sort(np.concatenate([split.set_aside, split.train[lost]]))
+    kept = splits.Split(split.train[~lost], split.test, aside)
+    return _with_folds(recipe, samples, Draw(number, kept, [], int(lost.sum())))
+
+
+def _with_folds(recipe: Recipe, samples: PixelSamples, draw: Draw) -> Draw:
+    """The draw with split.shots labels a class, and with folds inside its training part."""
+    if recipe.split.shots is not None:
+        train = some_labels(
+            samples, draw.split.train, recipe.split.shots, recipe.seed + draw.number
+        )
+        draw = replace(draw, split=replace(draw.split, train=train))
+    inner = folds_inside(recipe, samples, draw)
+    if not inner:  # every fold by place lost a class
+        rows = draw.split.train
+        inner = splits.folds(
+            samples.labels[rows],
+            recipe.split.folds,
+            seed=recipe.seed + draw.number,
+            groups=[samples.groups[row] for row in rows],
+        )
+    return replace(draw, folds=inner)
+
+
+def some_labels(samples: PixelSamples, rows: Int64s, count: int, seed: int) -> Int64s:
+    """The pixels of `count` labels a class, of all where there are fewer."""
+    kept: set[str] = set()
+    for value in range(len(samples.classes)):
+        own = {samples.groups[row]: None for row in rows if samples.labels[row] == value}
+        order = np.random.default_rng([seed, value]).permutation(len(own))
+        kept |= {[*own][i] for i in order[:count]}
+    return np.array([row for row in rows if samples.groups[row] in kept], np.int64)
+
+
+def near_test(samples: PixelSamples, draw: Draw) -> int:
+    """Training labels that lie within the features' windows of a test pixel."""
+    reach_m = samples.of.halo * float(samples.footprints.sides.max())
+    rows = draw.split.train
+    close = near(samples.footprints, rows, draw.split.test, reach_m)
+    return len({samples.groups[row] for row in rows[close]})
+
+
+def lacking(samples: PixelSamples, draw: Draw) -> tuple[str, ...]:
+    """Classes that a fold tests without having a training label."""
+    known = np.unique(samples.labels[draw.split.train])
+    lost = np.setdiff1d(samples.labels[draw.split.test], known)
+    return tuple(samples.classes[value] for value in lost)

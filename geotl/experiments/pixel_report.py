@@ -1,0 +1,401 @@
+"""What a run of task pixels found, and what it leaves behind for people."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from geotl.arrays import Floats, Int64s
+from geotl.data.spatial_splits import Variogram
+from geotl.errors import DataError
+from geotl.evaluation.calibration import distrust
+from geotl.evaluation.evaluate import Evaluation, plain
+from geotl.evaluation.metrics import Interval
+from geotl.experiments.draws import Draw
+from geotl.experiments.pixel_samples import PixelSamples
+from geotl.experiments.recipe import Recipe, dump
+from geotl.experiments.results import HOW, Answers
+from geotl.experiments.run_folder import METRICS
+from geotl.experiments.save import versions
+from geotl.io.files import write_text
+from geotl.reporting import curve_figures, figures
+from geotl.reporting.html import (
+    Picture,
+    ReportContent,
+    Table,
+    classes_table,
+    key_figures,
+    predictions_csv,
+    write_report,
+)
+from geotl.training.pixel_fusion import PixelFusion
+
+FUSED, MAJORITY, LAB = "fused", "majority class", "forest, bands + 3x3 and 5x5"
+MAX_REJECTED = 60  # rows of a table in the report
+
+
+def title_of(member: str) -> str:
+    """A member's name for readers.
+
+    >>> title_of("discriminant_bands_wide")
+    'discriminant, bands + wide'
+    """
+    kind, _, blocks = member.partition("_")
+    return f"{kind}, {blocks.replace('_', ' + ')}"
+
+
+@dataclass(frozen=True)
+class FoldResult:
+    """One fold, fitted and tested.
+
+    Attributes:
+        draw: its split.
+        predicted: classes of the test pixels [n], by method.
+        logits: of the fused model before its temperature [n,K].
+        temperature: of the fused model.
+        seconds: that fitting took, by method.
+        accuracy: of the fused model, each label counting once.
+        labels: for training and for testing.
+        near: training labels within the features' windows of a test pixel.
+        lacking: classes that are tested without a training label.
+    """
+
+    draw: Draw
+    predicted: Mapping[str, Int64s]
+    logits: Floats
+    temperature: float
+    seconds: Mapping[str, float]
+    accuracy: float
+    labels: tuple[int, int]
+    near: int
+    lacking: tuple[str, ...]
+
+    def line(self, folds: int) -> str:
+        """How it went, in a line."""
+        train, test = self.labels
+        lost = f"; no training label of {', '.join(self.lacking)}" if self.lacking else ""
+        return (
+            f"fold {self.draw.number + 1}/{folds}: {self.accuracy:.1%} of {test} test labels "
+            f"correct, {train} training labels{lost} ({self.seconds[FUSED]:.1f} s)"
+        )
+
+
+@dataclass(frozen=True)
+class PixelOutcome:
+    """What a run found, before it is written.
+
+    Attributes:
+        recipe: resolved.
+        samples: the labelled pixels.
+        folds: fitted and tested, in order.
+        fusion: fitted on all labels; it is kept.
+        answers: fused predictions of all folds.
+        evaluation: scores of these.
+        race: accuracy of every method on the same folds, with intervals over blocks.
+        differences: accuracy of the fused model minus that of each other method.
+        blocks: how many blocks intervals are drawn from.
+        colours: of the classes.
+        seconds: of the whole run.
+    """
+
+    recipe: Recipe
+    samples: PixelSamples
+    folds: tuple[FoldResult, ...]
+    fusion: PixelFusion
+    answers: Answers
+    evaluation: Evaluation
+    race: Mapping[str, Interval]
+    differences: Mapping[str, Interval]
+    blocks: int
+    colours: tuple[str, ...]
+    seconds: float
+
+    def ranked(self) -> list[str]:
+        """The methods, the most accurate first; the fused model before its equals."""
+        return sorted(self.race, key=lambda name: (-round(self.race[name].value, 9), name != FUSED))
+
+    def headline(self) -> str:
+        """The first line: who wins the race, and by how much."""
+        first, second = self.ranked()[:2]
+        how = self.folds_words()
+        if first == FUSED:
+            gap = points(self.differences[second])
+            return f"{FUSED} wins: accuracy {self.race[FUSED]}, {how}; {gap} over {second}"
+        gap = points(_negative(self.differences[first]))
+        return (
+            f"{first} wins: accuracy {self.race[first]}, {how}; {gap} over {FUSED}, which is kept"
+        )
+
+    def folds_words(self) -> str:
+        """How many folds there are, and how they were laid out."""
+        how, count = HOW[self.recipe.split.method], len(self.folds)
+        return f"{count} {how} folds" if how == "blocked" else f"{count} folds {how}"
+
+    def estimate(self) -> str:
+        """What the accuracy is of, and what the model was fitted on."""
+        drawn = " (split.shots)" if self.recipe.split.shots else ""
+        every = "all " if not drawn else ""
+        return (
+            f"Accuracy is estimated by {self.folds_words()}; this model was fitted on "
+            f"{every}{self.fusion.labels} labels{drawn}."
+        )
+
+    def seconds_of(self, method: str) -> float | None:
+        """Median time of fitting a method in a fold; None for what needs no fitting."""
+        times = [one.seconds[method] for one in self.folds if method in one.seconds]
+        return float(np.median(times)) if times else None
+
+    def lines(self) -> list[str]:
+        """The result in a few printed lines."""
+        width = max(map(len, self.race))
+        rows = []
+        for name in self.ranked():
+            gap = "" if name == FUSED else points(_negative(self.differences[name]))
+            spent = self.seconds_of(name)
+            time_s = "" if spent is None else f"{spent:6.1f} s"
+            rows.append(f"  {name.ljust(width)}  {self.race[name]}  {gap:30}  {time_s}".rstrip())
+        return [self.headline(), *rows, *self.warnings(), self.estimate()]
+
+    def warnings(self) -> tuple[str, ...]:
+        """What a reader must know of the labels and the folds."""
+        lost = [
+            f"fold {one.draw.number + 1} {', '.join(one.lacking)}"
+            for one in self.folds
+            if one.lacking
+        ]
+        close = max(one.near for one in self.folds)
+        lines = [
+            f"Classes tested without a training label, so counted as incorrect: {'; '.join(lost)}."
+            if lost
+            else "",
+            f"In a fold up to {close} training labels lie within the windows of a test pixel "
+            "(split.buffer_m excludes them)."
+            if close
+            else "",
+            f"Intervals come from {self.blocks} blocks only." if self.blocks < 20 else "",
+            distrust(self.evaluation.after).replace("judged tiles", "test labels"),
+        ]
+        return (*filter(None, lines),)
+
+    def metrics(self, *, timed: bool = True) -> dict[str, Any]:
+        """What metrics.json holds; without times, the same in every run."""
+        found = self.evaluation.to_dict()
+        for key in ("tiles", "baselines", "loses_to_a_baseline", "classes_with_few_tiles"):
+            found.pop(key)
+        placement = self.samples.placement
+        found |= {
+            "headline": self.headline(),
+            "task": "pixels",
+            "estimate": self.estimate(),
+            "labels": len(placement.labels),
+            "pixels": len(placement.pixels),
+            "rejected": dict(Counter(one.reason for one in placement.rejected)),
+            "missing_bands": list(self.samples.missing()),
+            "kfold": len(self.folds),
+            "blocks": self.blocks,
+            "race": dict(self.race),
+            "differences": dict(self.differences),
+            "members": self._members(),
+            "fusion_temperature": self.fusion.temperature,
+            "warnings": list(self.warnings()),
+        }
+        if timed:
+            found["seconds"] = {"all": self.seconds} | {
+                name: self.seconds_of(name) for name in self.race
+            }
+        told: dict[str, Any] = plain(found)
+        return told
+
+    def _members(self) -> dict[str, dict[str, float]]:
+        return {
+            name: {
+                "weight": self.fusion.weights[name],
+                "setting": one.setting,
+                "temperature": one.temperature,
+            }
+            for name, one in self.fusion.members.items()
+        }
+
+    def facts(self) -> dict[str, str]:
+        """What a reader wants to know of the run."""
+        samples, placed = self.samples, self.samples.placement
+        lost = Counter(one.reason for one in placed.rejected)
+        reasons = ", ".join(f"{reason} {count}" for reason, count in lost.most_common())
+        return {
+            "Recipe": self.recipe.name,
+            "Scenes": ", ".join(scene.name for scene in samples.imagery),
+            "Labels": f"{len(placed.labels)} used, in {len(placed.pixels)} pixels; "
+            f"{sum(lost.values())} rejected" + (f" ({reasons})" if lost else ""),
+            "Bands": ", ".join(samples.of.bands),
+            "Windows": ", ".join(f"{side} px" for side in samples.of.windows_px) or "none",
+            "Sensor": samples.sensor.title,
+            "Seed": str(self.recipe.seed),
+            "Time": f"{self.seconds:.0f} s in all",
+            "Versions": ", ".join(f"{name} {number}" for name, number in pixel_versions().items()),
+        }
+
+
+def pixel_versions() -> dict[str, str]:
+    """What the run was computed with."""
+    return {**versions(), "scikit-learn": version("scikit-learn")}
+
+
+def points(difference: Interval) -> str:
+    """A difference of accuracies in percentage points, with its interval.
+
+    >>> points(Interval(0.034, 0.01, 0.058))
+    '+3.4 points [+1.0, +5.8]'
+    """
+    value, low, high = (f"{100 * part:+.1f}" for part in difference)
+    return f"{value} points [{low}, {high}]"
+
+
+def _negative(interval: Interval) -> Interval:
+    return Interval(-interval.value, -interval.high, -interval.low)
+
+
+def publish_pixels(outcome: PixelOutcome, out: Path) -> dict[str, Any]:
+    """Write everything for people; metrics.json last, which marks the run as finished."""
+    samples, answers = outcome.samples, outcome.answers
+    names = [samples.names[row] for row in answers.rows]
+    table = predictions_csv(names, answers.truth, answers.probabilities, samples.classes)
+    write_text(out / "predictions.csv", table)
+    pictures = result_pictures(outcome)
+    for name, picture in pictures.items():
+        figures.write_png(out / f"{name}.png", picture.png)
+    write_report(out / "report.html", report_content(outcome, pictures, out))
+    metrics = outcome.metrics()
+    write_text(out / METRICS, json.dumps(metrics, indent=2, sort_keys=True) + "\n")
+    return metrics
+
+
+def result_pictures(outcome: PixelOutcome) -> dict[str, Picture]:
+    """Pictures of the race, the confusion matrix, the calibration and the variogram."""
+    result = outcome.evaluation
+    found = {
+        "race": Picture(
+            figures.baselines_figure([(n, *i) for n, i in outcome.race.items()], FUSED),
+            "Accuracies of all methods",
+            f"Accuracy on the same folds, with 95 % intervals over {outcome.blocks} blocks.",
+        ),
+        "confusion": Picture(
+            figures.confusion_figure(result.matrix, result.classes),
+            "Confusion matrix",
+            "Rows are the truth, columns the predictions; each label counts once.",
+        ),
+        "calibration": Picture(
+            figures.calibration_figure(result.before, result.after, result.temperature),
+            "Confidence against accuracy",
+            "Before and after the fusion's temperature. On the dashed line confidence is the share "
+            "of correct labels.",
+        ),
+    }
+    if (known := variogram_of(outcome)) is not None:
+        found["blocks"] = Picture(
+            curve_figures.variogram_figure(known, outcome.recipe.split.block_m),
+            "Dissimilarity of labelled pixels by distance",
+            f"{known.summary().replace('tiles', 'labels')}.",
+        )
+    return found
+
+
+def variogram_of(outcome: PixelOutcome) -> Variogram | None:
+    """How far labelled pixels resemble each other, for folds by blocks; None if unknown."""
+    if outcome.recipe.split.method != "blocks":
+        return None
+    try:
+        return outcome.samples.variogram
+    except DataError:  # too few places: the side of the blocks was given by hand
+        return None
+
+
+def report_content(outcome: PixelOutcome, pictures: dict[str, Picture], out: Path) -> ReportContent:
+    """The report's parts in place."""
+    result, samples = outcome.evaluation, outcome.samples
+    notes = (*samples.missing(), *samples.placement.notes)
+    tables = {
+        "race": race_table(outcome),
+        "members": members_table(outcome),
+        "classes": classes_table(result, outcome.colours, "Labels"),
+        "folds": folds_table(outcome),
+    }
+    if samples.placement.rejected:
+        tables["unused"] = unused_table(outcome)
+    model = out / "model.safetensors"
+    return ReportContent(
+        title=outcome.recipe.title or outcome.recipe.name,
+        headline=outcome.headline(),
+        loses=outcome.ranked()[0] != FUSED,
+        keys=key_figures(result),
+        facts=outcome.facts(),
+        summary=outcome.recipe.note,
+        cautions=(outcome.estimate(), *outcome.warnings(), *notes),
+        tables=tables,
+        pictures=pictures,
+        commands=(("Map a scene", f"geotl map {model} SCENE -o map.tif"),),
+        recipe=dump(outcome.recipe),
+    )
+
+
+def race_table(outcome: PixelOutcome) -> Table:
+    """All methods on the same folds, the most accurate first."""
+    rows = []
+    for name in outcome.ranked():
+        own = outcome.race[name]
+        gap = "" if name == FUSED else points(_negative(outcome.differences[name]))
+        rows.append((name, own.value, str(own)[6:], gap, outcome.seconds_of(name)))
+    return Table(
+        ("", "Accuracy", "95 % interval", "Difference from fused", "Seconds a fold"),
+        tuple(rows),
+        note=f"Each label counts once. Intervals are of the block bootstrap over {outcome.blocks} "
+        "blocks; differences are paired. The time of fused is that of all its members.",
+        strong=outcome.ranked().index(FUSED),
+    )
+
+
+def members_table(outcome: PixelOutcome) -> Table:
+    """Members of the model that is kept, with what the folds chose."""
+    rows = tuple(
+        (title_of(name), outcome.fusion.weights[name], one.setting, one.temperature)
+        for name, one in outcome.fusion.members.items()
+    )
+    return Table(
+        ("Member", "Weight", "Setting", "Temperature"),
+        rows,
+        note="The setting is a discriminant's shrinkage, C of a logistic member, or a forest's "
+        "trees. Weights are of calibrated log-probabilities.",
+        bar=1,
+    )
+
+
+def folds_table(outcome: PixelOutcome) -> Table:
+    """Labels and accuracy of each fold."""
+    rows = tuple(
+        (f"fold {one.draw.number + 1}", *one.labels, one.near, one.accuracy)
+        for one in outcome.folds
+    )
+    return Table(
+        ("", "Training labels", "Test labels", "Training labels near a test pixel", "Accuracy"),
+        rows,
+        note="Near means within the features' windows.",
+    )
+
+
+def unused_table(outcome: PixelOutcome) -> Table:
+    """The labels that gave no pixel, by reason; the first of very many."""
+    rejected = outcome.samples.placement.rejected
+    every = ((one.reason, one.class_name, one.label_id, one.detail) for one in rejected)
+    rows = sorted(every, key=lambda row: row[0])
+    more = f" The first {MAX_REJECTED} of {len(rows)}." if len(rows) > MAX_REJECTED else ""
+    return Table(
+        ("Reason", "Class", "Label", "What exactly"),
+        tuple(rows[:MAX_REJECTED]),
+        note=f"All of them, with their ids, are in rejected.csv.{more}",
+    )

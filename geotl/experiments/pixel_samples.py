@@ -1,0 +1,310 @@
+"""The labelled pixels of a recipe: placed in its scenes, with their features."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+
+from geotl.arrays import Bools, Float32s, Float64s, Int64s
+from geotl.console import Log, Progress, ProgressLine
+from geotl.data.footprints import Footprints, locate, need_positions
+from geotl.data.labels import Labels, read_any
+from geotl.data.pixel_labels import PixelPlacement, PixelRules, place_pixels, read_squares
+from geotl.data.spatial_splits import Variogram, variogram
+from geotl.errors import DataError
+from geotl.experiments.recipe import Recipe, resolve_sample
+from geotl.experiments.samples import recipe_scenes, unmasked
+from geotl.imagery.scene import Scene
+from geotl.imagery.sensors import Sensor
+from geotl.imagery.windows import Imagery, Window
+from geotl.io.raster import Grid
+from geotl.io.vector import positions
+from geotl.models.pixel_features import BANDS, BlockFeatures, PixelFeatures
+from geotl.training.pixel_members import PixelRows
+
+LOCAL = "local"  # mean and sd in 3x3 and 5x5 pixels: of a rival in the race, of no member
+LOCAL_PX = (3, 5)
+_SIDE_PX, _PLACES = 64, 7  # of the windows that statistics of a scene are estimated from
+
+
+class SceneFacts(NamedTuple):
+    """What is kept of a scene once its pixels are read: name, path, grid and date."""
+
+    name: str
+    path: Path
+    grid: Grid
+    acquired: str | None
+
+
+@dataclass(frozen=True)
+class PixelSamples:
+    """Labelled pixels with their features: the `Samples` of a recipe whose rows are pixels.
+
+    Attributes:
+        placement: which pixels labels gave, and which labels were rejected.
+        of: how the features of the model are computed.
+        features: [D,N] by block, those of the model and `LOCAL`.
+        valid: which bands of each pixel are valid [C,N].
+        sensor: whose digital numbers the scenes hold.
+        imagery: the scenes, by the numbers that the placement gives them.
+    """
+
+    placement: PixelPlacement
+    of: PixelFeatures
+    features: Mapping[str, Float32s]
+    valid: Bools
+    sensor: Sensor
+    imagery: tuple[SceneFacts, ...]
+
+    def __len__(self) -> int:
+        """Number of pixels."""
+        return len(self.placement.pixels)
+
+    @functools.cached_property
+    def classes(self) -> tuple[str, ...]:
+        """Names of the classes, sorted."""
+        return tuple(sorted({pixel.class_name for pixel in self.placement.pixels}))
+
+    @functools.cached_property
+    def labels(self) -> Int64s:
+        """Class of each pixel [N]."""
+        number = {name: i for i, name in enumerate(self.classes)}
+        return np.array([number[p.class_name] for p in self.placement.pixels], np.int64)
+
+    @functools.cached_property
+    def weight(self) -> Float64s:
+        """What each pixel counts [N]; those of one label sum to 1."""
+        return np.array([pixel.weight for pixel in self.placement.pixels])
+
+    @functools.cached_property
+    def names(self) -> tuple[str, ...]:
+        """Label, scene, row and column of each pixel."""
+        return tuple(
+            f"{pixel.label_id}@{content}"
+            for pixel, content in zip(self.placement.pixels, self.contents, strict=True)
+        )
+
+    @functools.cached_property
+    def contents(self) -> tuple[str, ...]:
+        """Scene, row and column: no two pixels are copies of each other."""
+        places = (pixel.place for pixel in self.placement.pixels)
+        return tuple(f"{self.imagery[p.scene].name}:{p.row},{p.col}" for p in places)
+
+    @functools.cached_property
+    def paths(self) -> tuple[Path, ...]:
+        """The file of each pixel's scene."""
+        return tuple(self.imagery[pixel.place.scene].path for pixel in self.placement.pixels)
+
+    @functools.cached_property
+    def groups(self) -> tuple[str, ...]:
+        """The label of each pixel, whose pixels stay on one side of a split."""
+        return tuple(pixel.label_id for pixel in self.placement.pixels)
+
+    @functools.cached_property
+    def scenes(self) -> tuple[str, ...]:
+        """The scene of each pixel."""
+        return tuple(self.imagery[pixel.place.scene].name for pixel in self.placement.pixels)
+
+    @property
+    def sides(self) -> tuple[str | None, ...]:
+        """No table gives pixels a side of a split."""
+        return (None,) * len(self)
+
+    @property
+    def sources(self) -> tuple[frozenset[str] | None, ...]:
+        """No pixel is synthetic."""
+        return (None,) * len(self)
+
+    @property
+    def real(self) -> PixelSamples:
+        """All of them."""
+        return self
+
+    @functools.cached_property
+    def footprints(self) -> Footprints:
+        """Where the pixels lie, in metres."""
+        boxes, systems = [], []
+        for place in (pixel.place for pixel in self.placement.pixels):
+            grid = Window(place.row, place.col, 1, 1).on(self.imagery[place.scene].grid)
+            boxes.append(grid.bounds)
+            systems.append(grid.crs)
+        return locate(boxes, systems)
+
+    @functools.cached_property
+    def band_table(self) -> Float64s:
+        """The features of the bands alone [N,D], for the variogram."""
+        return self.features[BANDS].T.astype(np.float64)
+
+    @functools.cached_property
+    def variogram(self) -> Variogram:
+        """How far the pixels' bands resemble each other.
+
+        Raises:
+            DataError: pixels in too few places.
+        """
+        need_positions(self.footprints, self.names)
+        return variogram(self.footprints.centres, self.band_table)
+
+    @functools.cached_property
+    def places(self) -> Float64s:
+        """X and y of the pixels' middles in the first scene's reference system [N,2]."""
+        first = str(self.imagery[0].grid.crs)
+        found = np.zeros((len(self), 2))
+        for number, scene in enumerate(self.imagery):
+            own = [i for i, p in enumerate(self.placement.pixels) if p.place.scene == number]
+            at = [self.placement.pixels[i].place for i in own]
+            middles = [scene.grid.at(place.col + 0.5, place.row + 0.5) for place in at]
+            if own:
+                xy = np.array(middles, np.float64)
+                found[own] = positions(xy, str(scene.grid.crs), first)
+        return found
+
+    def rows(self, some: Int64s, blocks: Sequence[str], seed: int) -> PixelRows:
+        """Some pixels with some blocks of features, as members are fitted to them."""
+        features = {block: self.features[block][:, some] for block in blocks}
+        return PixelRows(features, self.labels[some], self.weight[some], len(self.classes), seed)
+
+    def missing(self) -> tuple[str, ...]:
+        """A line for each band that some labels lack."""
+        lines = []
+        total = len(self.placement.labels)
+        for band, valid in zip(self.of.bands, self.valid, strict=True):
+            lost = {group for group, good in zip(self.groups, valid, strict=True) if not good}
+            if lost:
+                lines.append(
+                    f"{len(lost)} of {total} labels have no {band}: it counts as its mean there"
+                )
+        return tuple(lines)
+
+
+def read_pixels(recipe: Recipe, sensor: Sensor, log: Log, *, quiet: bool = False) -> PixelSamples:
+    """Place a recipe's labels in its scenes and compute the features of their pixels.
+
+    Raises:
+        DataError: scenes or labels that cannot be used.
+    """
+    scenes = recipe_scenes(recipe, sensor)
+    labels = recipe_labels(recipe, str(scenes[0].grid.crs))
+    rules = PixelRules(recipe.labels.pixels_per_polygon, recipe.seed)
+    with ProgressLine(quiet=quiet) as line:
+        placed = place_pixels(scenes, labels, rules, tell=line.counter("placing labels"))
+        clouds = (note.replace("chips", "pixels") for note in unmasked(scenes, recipe.data.mask))
+        placed = replace(placed, notes=(*placed.notes, *clouds))
+        _check(labels.path, placed, recipe.split.kfold or 2)
+        of = scene_features(scenes, sensor, recipe.pixels.windows_px)
+        features, valid = _features(scenes, placed, of, line.counter("reading pixels"))
+    facts = tuple(SceneFacts(s.name, s.path, s.grid, s.acquired) for s in scenes)
+    for scene in scenes:
+        scene.close()
+    samples = PixelSamples(placed, of, features, valid, sensor, facts)
+    for text in (*placed.notes, *placed.summary(), *samples.missing()):
+        log(text)
+    return samples
+
+
+def recipe_labels(recipe: Recipe, crs: str) -> Labels:
+    """A recipe's points and polygons in a reference system.
+
+    Raises:
+        DataError: a class raster, or what `read_any` raises.
+    """
+    given = recipe.labels
+    path = resolve_sample("labels.path", str(given.path))
+    labels = read_any(
+        path,
+        layer=given.layer,
+        field=given.field,
+        crs_to=crs,
+        id_field=given.id_field,
+        mapping=given.names,
+        crs=given.crs,
+    )
+    if not isinstance(labels, Labels):
+        raise DataError(f"{path}: a class raster; task pixels takes points and polygons so far")
+    return labels
+
+
+def _check(path: Path, placed: PixelPlacement, folds: int) -> None:
+    """Make sure that labels of two classes are left, and one for each fold at least."""
+    lines = "; ".join(line.strip() for line in placed.summary())
+    if len({*placed.labels.values()}) < 2:
+        raise DataError(f"{path}: labels of two classes at least are needed: {lines}")
+    if len(placed.labels) < folds:
+        raise DataError(
+            f"{path}: {len(placed.labels)} labels can be used, fewer than the {folds} folds of "
+            f"split.kfold; label more places, or lower it: {lines}"
+        )
+
+
+def scene_features(
+    scenes: Sequence[Imagery], sensor: Sensor, windows_px: tuple[int, ...]
+) -> PixelFeatures:
+    """How features are computed: mean and sd of the bands over windows spread over the scenes.
+
+    No label takes part in these statistics.
+    """
+    bands = scenes[0].bands
+    total = np.zeros((3, len(bands)))
+    for scene in scenes:
+        for window in _spread(scene.grid):
+            data, valid = scene.read(window)
+            values = np.where(valid, data.astype(np.float64), 0.0)
+            total += [x.sum(axis=(1, 2)) for x in (valid, values, values * values)]
+    count = np.maximum(total[0], 1)
+    mean = total[1] / count
+    sd = np.sqrt(np.maximum(total[2] / count - mean * mean, 0.0))
+    return PixelFeatures(
+        bands,
+        sensor.wavelengths(bands),
+        tuple(mean.tolist()),
+        tuple(np.where(sd > 0, sd, 1.0).tolist()),
+        sensor.zero_dn,
+        windows_px,
+    )
+
+
+def _spread(grid: Grid) -> Iterator[Window]:
+    """Windows spread evenly over a grid, its corners included."""
+    height, width = min(_SIDE_PX, grid.height), min(_SIDE_PX, grid.width)
+    rows = np.unique(np.linspace(0, grid.height - height, _PLACES).astype(int))
+    for row in rows.tolist():
+        for col in np.unique(np.linspace(0, grid.width - width, _PLACES).astype(int)).tolist():
+            yield Window(row, col, height, width)
+
+
+def _features(
+    scenes: Sequence[Scene], placed: PixelPlacement, of: PixelFeatures, progress: Progress
+) -> tuple[dict[str, Float32s], Bools]:
+    """Features [D,N] by block and validity of the bands [C,N], read square by square."""
+    local = replace(of, windows_px=LOCAL_PX)
+    places = np.array([[p.place.row, p.place.col] for p in placed.pixels], np.int64)
+    owner = np.array([p.place.scene for p in placed.pixels])
+    names = of.names
+    table = {block: np.zeros((len(names[block]), len(owner)), np.float32) for block in names}
+    table[LOCAL] = np.zeros((2 * len(LOCAL_PX) * len(of.bands), len(owner)), np.float32)
+    valid = np.zeros((len(of.bands), len(owner)), bool)
+    done = 0
+    for number, scene in enumerate(scenes):
+        own = np.flatnonzero(owner == number)
+        for some, window in read_squares(places[own], max(of.halo, local.halo)):
+            rows = own[some]
+            data, good = scene.read(window)
+            at = (places[rows] - (window.row, window.col)).T
+            for block, values in BlockFeatures(of, data, good).at(*at).items():
+                table[block][:, rows] = values
+            table[LOCAL][:, rows] = _local(BlockFeatures(local, data, good).at(*at)["wide"], of)
+            valid[:, rows] = good[:, at[0], at[1]]
+            done += len(rows)
+            progress(done, len(owner))
+    return table, valid
+
+
+def _local(wide: Float32s, of: PixelFeatures) -> Float32s:
+    """Mean and sd, without the gradient, of the windows of `LOCAL_PX` [D,n]."""
+    by_window = wide.reshape(len(LOCAL_PX), 3, len(of.bands), -1)[:, :2]
+    return by_window.reshape(-1, wide.shape[1])

@@ -1,0 +1,256 @@
+"""`geotl run` of task pixels, the whole story: read, fit and score each fold, save, report."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from geotl.arrays import Float64s, Int64s
+from geotl.console import Log, ProgressLine, silent
+from geotl.data.chip_files import rejected_csv
+from geotl.evaluation.weighted import (
+    WeightedRows,
+    evaluate_weighted,
+    weighted_accuracies,
+    weighted_differences,
+)
+from geotl.experiments.draws import Draw, spatial_units
+from geotl.experiments.pixel_draws import lacking, near_test, pixel_draws, settle_folds, whole_draw
+from geotl.experiments.pixel_report import (
+    FUSED,
+    LAB,
+    MAJORITY,
+    FoldResult,
+    PixelOutcome,
+    pixel_versions,
+    publish_pixels,
+    title_of,
+)
+from geotl.experiments.pixel_samples import LOCAL, PixelSamples, read_pixels
+from geotl.experiments.recipe import Recipe, dump
+from geotl.experiments.results import Answers
+from geotl.experiments.run_folder import finished_alike, holds_run, open_run, read_metrics
+from geotl.experiments.samples import recipe_scenes, recipe_sensor
+from geotl.experiments.save import colours_of
+from geotl.io.files import write_text
+from geotl.models.pixel_features import BANDS
+from geotl.models.pixel_file import (
+    PixelContract,
+    PixelModelFile,
+    TrainingPixels,
+    save_pixel_model,
+)
+from geotl.training.pixel_fusion import PixelFusion, fit_fusion, since
+from geotl.training.pixel_members import TREES, fit_forest
+
+MAX_KEPT = 2000  # training pixels that are kept in the model file
+
+
+@dataclass(frozen=True)
+class PixelRun:
+    """A resolved recipe with its pixels, the folder it writes into, and where its lines go.
+
+    Attributes:
+        recipe: resolved: nothing in it is left open.
+        samples: the labelled pixels.
+        folder: what is written goes into it.
+        log: takes the lines of the result.
+        quiet: show no progress.
+    """
+
+    recipe: Recipe
+    samples: PixelSamples
+    folder: Path
+    log: Log = silent
+    quiet: bool = False
+
+
+def run_pixels(
+    recipe: Recipe, out: Path, *, resume: bool = False, quiet: bool = False, say: Log = print
+) -> dict[str, Any]:
+    """Run a recipe of task pixels into a folder and return its metrics.
+
+    Raises:
+        GeoTLError: input or output that cannot be used; the message says what to do.
+    """
+    begun = time.perf_counter()
+    given = recipe.model_dump(mode="json", include={"seed", "task", "data", "labels"})
+    opened = open_pixels(recipe, out, resume=resume or finished_alike(out, given), log=say)
+    opened = replace(opened, quiet=quiet)
+    if open_run(out, dump(opened.recipe), resume=resume):
+        metrics = read_metrics(out)
+        say(f"{out}: already finished. {metrics['headline']}")
+        return metrics
+    folds = list(score_folds(opened))
+    final = whole_draw(opened.recipe, opened.samples)
+    fusion = fit_on(opened, final)
+    outcome = conclude(opened, folds, fusion, since(begun))
+    save(opened, outcome, final)
+    metrics = publish_pixels(outcome, out)
+    for line in outcome.lines():
+        say(line)
+    say(f"model    {out / 'model.safetensors'}\nreport   {out / 'report.html'}")
+    return metrics
+
+
+def open_pixels(recipe: Recipe, folder: Path, *, resume: bool, log: Log) -> PixelRun:
+    """Check what a recipe names, read its pixels, and resolve its split.
+
+    Raises:
+        GeoTLError: input or a folder that cannot be used; the message says what to do.
+    """
+    sensor = recipe_sensor(recipe)
+    for scene in recipe_scenes(recipe, sensor):
+        scene.close()
+    holds_run(folder, resume=resume)
+    samples = read_pixels(recipe, sensor, log)
+    return PixelRun(settle_folds(recipe, samples, log), samples, folder, log)
+
+
+def score_folds(opened: PixelRun) -> Iterator[FoldResult]:
+    """Fit and score each fold, and say how it went."""
+    draws = pixel_draws(opened.recipe, opened.samples)
+    with ProgressLine(quiet=opened.quiet) as line:
+        progress = line.counter("fitting folds")
+        for draw in draws:
+            result = score_fold(opened, draw)
+            progress(draw.number + 1, len(draws))
+            opened.log(result.line(len(draws)))
+            yield result
+
+
+def score_fold(opened: PixelRun, draw: Draw) -> FoldResult:
+    """Fit the fusion and its rivals on a fold's training pixels, and predict its test pixels."""
+    begun = time.perf_counter()
+    samples, seed = opened.samples, opened.recipe.seed
+    fusion = fit_on(opened, draw)
+    seconds = {FUSED: since(begun)}
+    model = fusion.model(samples.of, samples.classes)
+    test = samples.rows(draw.split.test, (*samples.of.names, LOCAL), seed)
+    after = model.log_probabilities(test.features)
+    predicted = {FUSED: after.argmax(axis=1)}
+    for name, one in fusion.members.items():
+        predicted[title_of(name)] = one.member.log_probabilities(test.features).argmax(axis=1)
+        seconds[title_of(name)] = one.seconds
+    begun = time.perf_counter()
+    train = samples.rows(draw.split.train, (BANDS, LOCAL), seed)
+    rival = fit_forest(train, (BANDS, LOCAL), TREES)
+    predicted[LAB] = rival.log_probabilities(test.features).argmax(axis=1)
+    seconds[LAB] = since(begun)
+    most = np.bincount(train.labels, train.weight, len(samples.classes)).argmax()
+    predicted[MAJORITY] = np.full(len(test.labels), most)
+    truth, weight = test.labels, test.weight
+    share = float(np.average(predicted[FUSED] == truth, weights=weight))
+    return FoldResult(
+        draw=draw,
+        predicted=predicted,
+        logits=after * fusion.temperature,
+        temperature=fusion.temperature,
+        seconds=seconds,
+        accuracy=share,
+        labels=(fusion.labels, round(float(weight.sum()))),
+        near=near_test(samples, draw),
+        lacking=lacking(samples, draw),
+    )
+
+
+def fit_on(opened: PixelRun, draw: Draw) -> PixelFusion:
+    """The fusion of a draw's training pixels."""
+    samples = opened.samples
+    rows = samples.rows(draw.split.train, tuple(samples.of.names), opened.recipe.seed)
+    return fit_fusion(rows, draw.folds)
+
+
+def conclude(
+    opened: PixelRun, folds: list[FoldResult], fusion: PixelFusion, seconds: float
+) -> PixelOutcome:
+    """What the run found, from all folds together."""
+    recipe, samples = opened.recipe, opened.samples
+    answers = Answers.joined([_answers(samples, one) for one in folds])
+    unit = spatial_units(recipe, samples, recipe.seed)[0][answers.rows]
+    block = np.unique(unit, return_inverse=True)[1].reshape(-1).astype(np.int64)
+    rows = WeightedRows(answers.truth, samples.weight[answers.rows], block)
+    chance: dict[str, int] = {"seed": recipe.seed, "rounds": recipe.evaluate.bootstrap_rounds}
+    evaluation = evaluate_weighted(
+        np.asarray(answers.logits, np.float64),
+        rows,
+        samples.classes,
+        temperature=answers.temperature,
+        **chance,
+    )
+    correct = {
+        name: np.concatenate([one.predicted[name] for one in folds]) == answers.truth
+        for name in folds[0].predicted
+    }
+    others = {name: own for name, own in correct.items() if name != FUSED}
+    return PixelOutcome(
+        recipe=recipe,
+        samples=samples,
+        folds=tuple(folds),
+        fusion=fusion,
+        answers=answers,
+        evaluation=evaluation,
+        race=weighted_accuracies(rows, correct, **chance),
+        differences=weighted_differences(rows, correct[FUSED], others, **chance),
+        blocks=int(block.max()) + 1,
+        colours=colours_of(recipe, samples),
+        seconds=seconds,
+    )
+
+
+def _answers(samples: PixelSamples, one: FoldResult) -> Answers:
+    """A fold's fused predictions."""
+    rows = one.draw.split.test
+    heat = np.full(len(rows), one.temperature)
+    return Answers(rows, samples.labels[rows], one.logits, heat)
+
+
+def save(opened: PixelRun, outcome: PixelOutcome, final: Draw) -> None:
+    """Write the model that is fitted on all labels, and which labels gave no pixel."""
+    recipe, samples, folder = opened.recipe, opened.samples, opened.folder
+    if samples.placement.rejected:
+        write_text(folder / "rejected.csv", rejected_csv(samples.placement.rejected))
+    contract = PixelContract(
+        bands=samples.of.bands,
+        wavelengths=samples.of.wavelengths,
+        sensor=samples.sensor,
+        file_bands=recipe.data.file_bands,
+        classes=samples.classes,
+        colours=outcome.colours,
+        resolution_m=float(samples.footprints.sides[0]),
+    )
+    notes = {
+        "recipe": dump(recipe),
+        "metrics": outcome.metrics(timed=False),
+        "versions": pixel_versions(),
+        "seed": recipe.seed,
+        "training": {
+            "labels": outcome.fusion.labels,
+            "pixels": len(final.split.train),
+            "crs": sorted({str(scene.grid.crs) for scene in samples.imagery}),
+            "dates": sorted({scene.acquired for scene in samples.imagery if scene.acquired}),
+            "accuracy": outcome.estimate(),
+        },
+    }
+    model = outcome.fusion.model(samples.of, samples.classes)
+    kept = training_pixels(samples, final.split.train, list(outcome.folds), recipe.seed)
+    path = folder / "model.safetensors"
+    save_pixel_model(path, PixelModelFile(model, contract, kept, notes))
+
+
+def training_pixels(
+    samples: PixelSamples, train: Int64s, folds: list[FoldResult], seed: int
+) -> TrainingPixels:
+    """What the model file keeps of training pixels: some of very many, drawn by the seed."""
+    some = np.sort(np.random.default_rng([seed, 1]).permutation(train)[:MAX_KEPT])
+    fold = np.full(len(samples), -1, np.int64)
+    for one in folds:
+        fold[one.draw.split.test] = one.draw.number
+    table = np.concatenate([samples.features[block] for block in samples.of.names])
+    places: Float64s = samples.places[some]
+    return TrainingPixels(table[:, some].T.copy(), samples.labels[some], fold[some], places)

@@ -1,0 +1,220 @@
+"""The file of a pixel model: arrays and a JSON contract in one safetensors file.
+
+It has the same header key and format version as a network's model file, and `kind: pixels`.
+Nothing is unpickled to load it, forests included.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from safetensors import SafetensorError, safe_open
+from safetensors.numpy import save_file
+
+from geotl.arrays import Float32s, Float64s, Int64s
+from geotl.errors import ModelError
+from geotl.imagery.sensors import Sensor, sensor_from
+from geotl.io.files import whole_file
+from geotl.models.input_domain import Range
+from geotl.models.model_file import FORMAT_VERSION, KEY, read_header
+from geotl.models.pixel_features import PixelFeatures
+from geotl.models.pixel_model import ForestMember, LinearMember, Member, PixelModel
+
+KIND = "pixels"
+MEMBERS: Mapping[str, type[LinearMember] | type[ForestMember]] = {
+    "linear": LinearMember,
+    "forest": ForestMember,
+}
+
+
+@dataclass(frozen=True)
+class PixelContract:
+    """What a pixel model is and what imagery it takes; new imagery is checked against it.
+
+    Attributes:
+        bands: names of its input bands, in order, and their `wavelengths` in nm.
+        sensor: radiometry and band names of the scenes it was trained on.
+        file_bands: names in file order, for files that name none.
+        classes: names in the order of the probabilities, with their `colours` (#rrggbb).
+        resolution_m: side of a training pixel in metres, None where unknown.
+    """
+
+    bands: tuple[str, ...]
+    wavelengths: tuple[float | None, ...]
+    sensor: Sensor
+    file_bands: tuple[str, ...] | None
+    classes: tuple[str, ...]
+    colours: tuple[str, ...]
+    resolution_m: float | None
+
+
+@dataclass(frozen=True)
+class TrainingPixels:
+    """What is kept of the pixels that a model was fitted to.
+
+    Attributes:
+        features: standardised [m,D], all blocks one after the other, at most 2,000 pixels.
+        labels: their classes [m].
+        folds: the fold each was held out in, -1 for none [m].
+        places: x and y of their middles in the first scene's reference system [m,2].
+    """
+
+    features: Float32s
+    labels: Int64s
+    folds: Int64s
+    places: Float64s
+
+
+@dataclass(frozen=True)
+class PixelModelFile:
+    """A pixel model in memory: members and fusion, contract, training pixels, and notes.
+
+    `notes` holds recipe, metrics, versions, seed and training, as a network's model file does;
+    `path` is the file it was loaded from.
+    """
+
+    model: PixelModel
+    contract: PixelContract
+    training: TrainingPixels
+    notes: dict[str, Any] = field(default_factory=dict)
+    path: Path | None = None
+
+    @property
+    def seen(self) -> Range:
+        """Mean and standard deviation of the bands over the training scene."""
+        features = self.model.features
+        return Range(np.array(features.mean), np.array(features.sd))
+
+
+def save_pixel_model(path: Path, file: PixelModelFile) -> None:
+    """Write the file whole or not at all.
+
+    Raises:
+        OutputError: the disk is full or the folder cannot be written.
+    """
+    model = file.model
+    tensors: dict[str, NDArray[Any]] = {"log_priors": model.log_priors}
+    for name, member in model.members.items():
+        tensors |= {f"members.{name}.{key}": value for key, value in _arrays(member).items()}
+    for one in dataclasses.fields(TrainingPixels):
+        tensors[f"training.{one.name}"] = getattr(file.training, one.name)
+    header = {
+        "format_version": FORMAT_VERSION,
+        "kind": KIND,
+        "contract": dataclasses.asdict(file.contract),
+        "features": dataclasses.asdict(model.features),
+        "members": {
+            name: {"kind": _kind(member), "blocks": list(member.blocks)}
+            for name, member in model.members.items()
+        },
+        "temperatures": dict(model.temperatures),
+        "weights": dict(model.weights),
+        "notes": file.notes,
+    }
+    text = json.dumps(header, sort_keys=True, allow_nan=False)
+    plain = {name: np.ascontiguousarray(value) for name, value in tensors.items()}
+    with whole_file(path) as part:
+        try:
+            save_file(plain, part, metadata={KEY: text})
+        except SafetensorError as error:  # a full disk, in its own words
+            raise OSError(str(error)) from error
+
+
+def is_pixel_model(path: Path) -> bool:
+    """Whether a model file holds a pixel model; a header that cannot be read does not."""
+    try:
+        return read_header(path).get("kind") == KIND
+    except ModelError:
+        return False
+
+
+def load_pixel_model(path: Path) -> PixelModelFile:
+    """Rebuild a pixel model from its file.
+
+    Raises:
+        ModelError: as `read_header`; a network's file, or tensors that do not fit the contract.
+    """
+    header = read_header(path)
+    if header.get("kind") != KIND:
+        raise ModelError(f"{path}: a model of tiles, not of pixels")
+    with safe_open(str(path), framework="numpy") as stream:
+        tensors = {name: stream.get_tensor(name) for name in stream.keys()}  # noqa: SIM118
+    try:
+        return _rebuilt(path, header, tensors)
+    except (KeyError, TypeError, ValueError) as error:
+        raise ModelError(
+            f"{path}: tensors do not fit the contract ({error}); train anew"
+        ) from error
+
+
+def describe_pixel_model(path: Path) -> str:
+    """What a pixel model's file holds, for readers.
+
+    Raises:
+        ModelError: as `load_pixel_model`.
+    """
+    file = load_pixel_model(path)
+    contract, model = file.contract, file.model
+    weights = ", ".join(f"{name} {weight:.2f}" for name, weight in model.weights.items())
+    windows = ", ".join(map(str, model.features.windows_px)) or "none"
+    trained = file.notes.get("training", {})
+    lines = [
+        f"{path}: a model of single pixels",
+        f"classes   {', '.join(contract.classes)}",
+        f"sensor    {contract.sensor.title}; bands {', '.join(contract.bands)}",
+        f"windows   {windows} px",
+        f"members   {weights} (weights)",
+        f"trained   {trained.get('labels', '?')} labels, {trained.get('pixels', '?')} pixels",
+        f"result    {file.notes.get('metrics', {}).get('headline', 'not recorded')}",
+    ]
+    return "\n".join([*lines, *filter(None, [trained.get("accuracy", "")])])
+
+
+def _rebuilt(
+    path: Path, header: Mapping[str, Any], tensors: Mapping[str, NDArray[Any]]
+) -> PixelModelFile:
+    told, contract = dict(header["features"]), dict(header["contract"])
+    features = PixelFeatures(**{k: _tupled(v) for k, v in told.items()})
+    contract |= {k: _tupled(v) for k, v in contract.items() if k != "sensor"}
+    contract["sensor"] = sensor_from(contract["sensor"])
+    members: dict[str, Member] = {}
+    for name, one in header["members"].items():
+        mark = f"members.{name}."
+        arrays = {k.removeprefix(mark): v for k, v in tensors.items() if k.startswith(mark)}
+        members[name] = MEMBERS[one["kind"]](blocks=tuple(one["blocks"]), **arrays)
+    names = [one.name for one in dataclasses.fields(TrainingPixels)]
+    return PixelModelFile(
+        PixelModel(
+            features,
+            tuple(contract["classes"]),
+            members,
+            header["temperatures"],
+            header["weights"],
+            tensors["log_priors"],
+        ),
+        PixelContract(**contract),
+        TrainingPixels(**{name: tensors[f"training.{name}"] for name in names}),
+        header["notes"],
+        path,
+    )
+
+
+def _tupled(value: Any) -> Any:
+    return tuple(value) if isinstance(value, list) else value
+
+
+def _kind(member: Member) -> str:
+    return next(name for name, kind in MEMBERS.items() if isinstance(member, kind))
+
+
+def _arrays(member: Member) -> dict[str, NDArray[Any]]:
+    """A member's arrays by the names of its fields."""
+    names = [one.name for one in dataclasses.fields(MEMBERS[_kind(member)]) if one.name != "blocks"]
+    return {name: getattr(member, name) for name in names}

@@ -1,0 +1,214 @@
+"""The fusion of a pixel model's members: calibrated and weighted by folds inside the training part.
+
+Each member's setting, its temperature and its weight come from predictions for held-out pixels.
+Then all members are fitted on all training pixels. The weights minimise the log-loss of the
+logarithmic pool (Genest & Zidek 1986) over the simplex, and are drawn to equal ones where labels
+are few.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from scipy.special import log_softmax
+
+from geotl.arrays import Float64s, Int64s
+from geotl.evaluation.evaluate import fit_temperature
+from geotl.models.pixel_features import BANDS, WIDE, PixelFeatures
+from geotl.models.pixel_model import Member, PixelModel, calibrated, fused
+from geotl.training.heads import Folds
+from geotl.training.pixel_members import (
+    FOLD_TREES,
+    MANY_PIXELS,
+    PENALTIES,
+    SHRINKAGES,
+    TREES,
+    Fitter,
+    PixelRows,
+    fit_discriminant,
+    fit_forest,
+    fit_logistic,
+)
+
+EQUAL_LABELS = 100.0  # with so many labels, weights are halfway between equal and fitted ones
+_STEPS = 300  # of the exponentiated gradient
+LEAST_LOG = -14.0  # a log-probability below this counts as this
+
+
+@dataclass(frozen=True)
+class MemberRecipe:
+    """How a member is fitted.
+
+    Attributes:
+        fitter: from pixels, blocks and a setting to a member.
+        blocks: of features that it takes.
+        settings: to choose from; the middle one where there are no folds.
+    """
+
+    fitter: Fitter
+    blocks: tuple[str, ...]
+    settings: tuple[float, ...]
+
+
+BOTH = (BANDS, WIDE)
+MEMBERS: Mapping[str, MemberRecipe] = {
+    "discriminant_bands": MemberRecipe(fit_discriminant, (BANDS,), SHRINKAGES),
+    "discriminant_wide": MemberRecipe(fit_discriminant, (WIDE,), SHRINKAGES),
+    "discriminant_bands_wide": MemberRecipe(fit_discriminant, BOTH, SHRINKAGES),
+    "logistic_bands_wide": MemberRecipe(fit_logistic, BOTH, PENALTIES),
+    "forest_bands": MemberRecipe(fit_forest, (BANDS,), (TREES,)),
+    "forest_bands_wide": MemberRecipe(fit_forest, BOTH, (TREES,)),
+}
+
+
+@dataclass(frozen=True)
+class FittedMember:
+    """A member with what the folds chose for it.
+
+    Attributes:
+        member: fitted on all training pixels.
+        setting: of least log-loss after calibration.
+        temperature: of its log-probabilities.
+        held_out: its calibrated log-probabilities of the held-out pixels [n,K].
+        seconds: that choosing and fitting took.
+    """
+
+    member: Member
+    setting: float
+    temperature: float
+    held_out: Float64s
+    seconds: float
+
+
+@dataclass(frozen=True)
+class PixelFusion:
+    """Fitted members and how they are fused.
+
+    Attributes:
+        members: by name.
+        weights: of the members' calibrated log-probabilities, by name; they sum to 1.
+        temperature: that the weighted sum is divided by.
+        labels: how many labels were fitted.
+    """
+
+    members: Mapping[str, FittedMember]
+    weights: Mapping[str, float]
+    temperature: float
+    labels: int
+
+    def model(self, features: PixelFeatures, classes: Sequence[str]) -> PixelModel:
+        """The model of these members, with the fusion's temperature inside its weights."""
+        return PixelModel(
+            features,
+            tuple(classes),
+            {name: one.member for name, one in self.members.items()},
+            {name: one.temperature for name, one in self.members.items()},
+            {name: weight / self.temperature for name, weight in self.weights.items()},
+            np.zeros(len(classes)),
+        )
+
+
+def fit_fusion(rows: PixelRows, folds: Folds) -> PixelFusion:
+    """Fit, calibrate and weigh all members that the pixels have features for.
+
+    Args:
+        rows: training pixels.
+        folds: (fit, held out) positions inside them; a label's pixels lie on one side.
+    """
+    recipes = {name: one for name, one in MEMBERS.items() if {*one.blocks} <= {*rows.features}}
+    held = np.concatenate([np.zeros(0, np.int64), *(out for _, out in folds)])
+    members = {name: fit_member(rows, folds, one) for name, one in recipes.items()}
+    truth, weight = rows.labels[held], rows.weight[held]
+    several = [one.held_out for one in members.values()]
+    shares = pool_weights(several, truth, weight)
+    pooled = fused(several, shares.tolist(), np.zeros(rows.count))
+    temperature = fit_temperature(pooled, truth, weight)
+    labels = round(float(rows.weight.sum()))
+    return PixelFusion(
+        members, dict(zip(members, shares.tolist(), strict=True)), temperature, labels
+    )
+
+
+def fit_member(rows: PixelRows, folds: Folds, recipe: MemberRecipe) -> FittedMember:
+    """Choose a member's setting and temperature by the folds, and fit it on all pixels."""
+    begun = time.perf_counter()
+    middle = recipe.settings[len(recipe.settings) // 2]
+    if not folds:
+        member = recipe.fitter(rows, recipe.blocks, middle)
+        return FittedMember(member, middle, 1.0, np.zeros((0, rows.count)), since(begun))
+    held = np.concatenate([out for _, out in folds])
+    truth, weight = rows.labels[held], rows.weight[held]
+    parts = [(rows.part(fit), rows.part(out)) for fit, out in folds]
+    tried = {setting: _held_out(parts, recipe, setting) for setting in recipe.settings}
+    temperatures = {setting: fit_temperature(own, truth, weight) for setting, own in tried.items()}
+    scaled = {setting: _floored(own, temperatures[setting]) for setting, own in tried.items()}
+    best = min(tried, key=lambda setting: log_loss(scaled[setting], truth, weight))
+    member = recipe.fitter(rows, recipe.blocks, best)
+    return FittedMember(member, best, temperatures[best], scaled[best], since(begun))
+
+
+def since(begun: float) -> float:
+    """Seconds since a reading of `time.perf_counter`."""
+    return time.perf_counter() - begun
+
+
+def _held_out(
+    parts: Sequence[tuple[PixelRows, PixelRows]], recipe: MemberRecipe, setting: float
+) -> Float64s:
+    """Log-probabilities of the held-out pixels [n,K], fold after fold."""
+    if recipe.fitter is fit_forest and len(parts[0][0].labels) > MANY_PIXELS:
+        setting = FOLD_TREES
+    return np.concatenate(
+        [
+            recipe.fitter(fit, recipe.blocks, setting).log_probabilities(out.features)
+            for fit, out in parts
+        ]
+    )
+
+
+def _floored(log_probabilities: Float64s, temperature: float) -> Float64s:
+    """Calibrated log-probabilities, none below `LEAST_LOG`."""
+    return np.maximum(calibrated(log_probabilities, temperature), LEAST_LOG)
+
+
+def log_loss(log_probabilities: Float64s, truth: Int64s, weight: Float64s) -> float:
+    """Weighted mean of -log p of the true classes.
+
+    >>> round(log_loss(np.log([[0.5, 0.5]]), np.array([0]), np.array([1.0])), 3)
+    0.693
+    """
+    own = log_probabilities[np.arange(len(truth)), truth]
+    return float(-np.average(own, weights=weight))
+
+
+def pool_weights(
+    members: Sequence[Float64s], truth: Int64s, weight: Float64s, equal: float = EQUAL_LABELS
+) -> Float64s:
+    """Weights [M] of calibrated members [n,K] that sum to 1.
+
+    They minimise the log-loss of the pool over the simplex (convex; exponentiated gradient,
+    Kivinen & Warmuth 1997), then are mixed with equal ones: with n labels, n / (n + `equal`) of
+    the fitted weights.
+
+    >>> good, bad = np.log([[0.9, 0.1]] * 50), np.log([[0.4, 0.6]] * 50)
+    >>> found = pool_weights([good, bad], np.zeros(50, np.int64), np.ones(50), equal=0)
+    >>> bool(found[0] > 0.99)
+    True
+    """
+    share = np.full(len(members), 1 / len(members))
+    if not len(truth):
+        return share
+    several, rows = np.stack(members), np.arange(len(truth))
+    mass = weight / weight.sum()
+    own = several[:, rows, truth]
+    best = share
+    for _ in range(_STEPS):
+        chance = np.exp(log_softmax(np.tensordot(best, several, 1), axis=1))
+        slope = ((several * chance).sum(axis=2) - own) @ mass
+        best = best * np.exp(-(slope - slope.min()))
+        best = best / best.sum()
+    labels = float(weight.sum())
+    return (labels * best + equal * share) / (labels + equal)

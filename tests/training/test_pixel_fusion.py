@@ -1,0 +1,128 @@
+"""Members of pixel models and their fusion, on made features."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from sklearn.ensemble import RandomForestClassifier
+
+from geotl.models.pixel_model import LinearMember
+from geotl.training import pixel_fusion
+from geotl.training.pixel_fusion import MemberRecipe, fit_fusion, fit_member, pool_weights
+from geotl.training.pixel_members import (
+    PixelRows,
+    fit_discriminant,
+    fit_forest,
+    fit_logistic,
+    forest_member,
+)
+
+
+def made(count: int = 120, classes: int = 3, seed: int = 0) -> PixelRows:
+    """Pixels whose classes differ in a few of their features."""
+    random = np.random.default_rng(seed)
+    labels = np.arange(count) % classes
+    bands = random.normal(size=(5, count)) + 3 * np.eye(5)[:, :classes] @ np.eye(classes)[:, labels]
+    wide = 100 + 7 * random.normal(size=(12, count)) + 9 * labels
+    features = {"bands": bands.astype(np.float32), "wide": wide.astype(np.float32)}
+    return PixelRows(features, labels.astype(np.int64), np.ones(count), classes)
+
+
+def halves(count: int) -> list[tuple[np.ndarray, np.ndarray]]:
+    rows = np.arange(count)
+    return [(rows[rows % 4 != k], rows[rows % 4 == k]) for k in range(4)]
+
+
+@pytest.fixture
+def few_trees(monkeypatch: pytest.MonkeyPatch) -> None:
+    small = {
+        name: MemberRecipe(
+            one.fitter, one.blocks, (9,) if one.fitter is fit_forest else one.settings
+        )
+        for name, one in pixel_fusion.MEMBERS.items()
+    }
+    monkeypatch.setattr(pixel_fusion, "MEMBERS", small)
+
+
+@pytest.mark.parametrize("classes", [2, 5])
+def test_a_forest_as_arrays_is_scikit_learns(classes: int) -> None:
+    rows = made(300, classes)
+    solver = RandomForestClassifier(30, random_state=1)
+    solver.fit(rows.table(("bands", "wide")), rows.labels)
+    own = forest_member(solver, ("bands", "wide"), classes)
+    fresh = made(200, classes, seed=9)
+    # Some values lie exactly on thresholds of the trees.
+    fresh.features["bands"][:, :50] = rows.features["bands"][:, :50]
+    wanted = np.maximum(solver.predict_proba(fresh.table(("bands", "wide"))), 1e-6)
+    found = np.exp(own.log_probabilities(fresh.features))
+    np.testing.assert_allclose(found, wanted / wanted.sum(1, keepdims=True), atol=1e-6)
+
+
+@pytest.mark.parametrize("fitter", [fit_discriminant, fit_logistic, fit_forest])
+def test_a_class_without_pixels_is_all_but_impossible(fitter) -> None:
+    rows = made()
+    rows = rows.part(np.flatnonzero(rows.labels != 1))
+    member = fitter(rows, ("bands", "wide"), 9 if fitter is fit_forest else 0.1)
+    found = member.log_probabilities(rows.features)
+    assert np.isfinite(found).all()
+    assert found[:, 1].max() < -10
+
+
+@pytest.mark.parametrize("fitter", [fit_discriminant, fit_logistic])
+def test_pixels_of_one_polygon_weigh_as_one_label(fitter) -> None:
+    once = made()
+    times = np.where(np.arange(120) < 40, 5, 1)
+    many = once.part(np.repeat(np.arange(120), times))
+    many.weight[:] = np.repeat(1 / times, times)
+    first, second = (fitter(rows, ("bands", "wide"), 0.5) for rows in (once, many))
+    np.testing.assert_allclose(first.weight, second.weight, rtol=2e-2, atol=2e-3)
+
+
+def test_the_scale_of_a_feature_does_not_matter() -> None:
+    rows = made()
+    scaled = {block: values * np.float32(8) + 16 for block, values in rows.features.items()}
+    other = PixelRows(scaled, rows.labels, rows.weight, 3)
+    first, second = (fit_discriminant(one, ("bands", "wide"), 0.1) for one in (rows, other))
+    np.testing.assert_allclose(
+        first.log_probabilities(rows.features), second.log_probabilities(scaled), atol=1e-2
+    )
+
+
+def test_the_fusion_is_calibrated_and_reproducible(few_trees: None) -> None:
+    rows = made()
+    first, again = (fit_fusion(rows, halves(120)) for _ in range(2))
+    assert first.weights == again.weights
+    assert sum(first.weights.values()) == pytest.approx(1)
+    assert min(first.weights.values()) > 0
+    assert first.labels == 120
+    forest, same = (f.members["forest_bands"].member for f in (first, again))
+    assert np.array_equal(forest.threshold, same.threshold)
+
+
+def test_bands_alone_leave_out_the_members_with_windows(few_trees: None) -> None:
+    rows = made()
+    alone = PixelRows({"bands": rows.features["bands"]}, rows.labels, rows.weight, 3)
+    assert [*fit_fusion(alone, halves(120)).members] == ["discriminant_bands", "forest_bands"]
+
+
+def test_without_folds_members_count_alike(few_trees: None) -> None:
+    found = fit_fusion(made(3), [])
+    assert [*found.weights.values()] == pytest.approx([1 / 6] * 6)
+    assert found.temperature == 1
+
+
+def test_a_member_keeps_the_setting_of_least_held_out_loss() -> None:
+    rows = made()
+    found = fit_member(rows, halves(120), MemberRecipe(fit_discriminant, ("bands",), (0.01, 0.999)))
+    assert isinstance(found.member, LinearMember)
+    assert found.setting in (0.01, 0.999)
+    assert found.held_out.shape == (120, 3)
+
+
+def test_few_labels_draw_the_weights_to_equal_ones() -> None:
+    good, bad = np.log([[0.9, 0.1]] * 20), np.log([[0.4, 0.6]] * 20)
+    truth, weight = np.zeros(20, np.int64), np.ones(20)
+    fitted = pool_weights([good, bad], truth, weight, equal=0)
+    drawn = pool_weights([good, bad], truth, weight, equal=20)
+    np.testing.assert_allclose(drawn, (fitted + 0.5) / 2)
+    assert pool_weights([good, bad], truth[:0], weight[:0]).tolist() == [0.5, 0.5]
