@@ -129,6 +129,16 @@ class PixelModel:
         return np.asarray(log_softmax(total, axis=1))
 
 
+def members_line(weights: Mapping[str, float]) -> str:
+    """The members that take part, with their weights, heaviest first.
+
+    >>> members_line({"bands": 0.25, "wide": 0.75, "forest": 0.0})
+    'wide 0.75, bands 0.25'
+    """
+    order = sorted(weights, key=lambda name: -weights[name])
+    return ", ".join(f"{name} {weights[name]:.2f}" for name in order if weights[name] > 0)
+
+
 def calibrated(log_probabilities: Float64s, temperature: float) -> Float64s:
     """Log-probabilities [n,K] divided by a temperature and normalised again."""
     return np.asarray(log_softmax(log_probabilities / temperature, axis=1))
