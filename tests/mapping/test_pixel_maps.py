@@ -126,7 +126,7 @@ def test_the_sample_scene_is_mapped_alike_at_any_block_size(tmp_path):
     with rasterio.open(ROOT / "sample_tiles" / "truth.tif") as held:
         truth = held.read(1)
     there = (truth != 255) & (found[1024][""][0] != 255)
-    assert (found[1024][""][0] == truth)[there].mean() > 0.8
+    assert (found[1024][""][0] == truth)[there].mean() > 0.7
 
 
 def sample_model(path: Path, scene: Path) -> None:
