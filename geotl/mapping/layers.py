@@ -280,6 +280,7 @@ def draw(
             )
             for name, data in _shown(files, chances, index, drawn, drawing.threshold):
                 files[name].put(data, place)
+            drawing.sheet.forget()
             if progress is not None:
                 progress(done, len(blocks))
     return ledger.areas(), {name: file.tally for name, file in files.items()}
