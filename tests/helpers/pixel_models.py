@@ -31,7 +31,7 @@ def linear_member(
     """Logistic regression on features [D,n] by block."""
     rows = np.concatenate([features[name] for name in blocks]).T
     fit = LogisticRegression(C=0.01, max_iter=200).fit(rows, labels)
-    return LinearMember(blocks, fit.coef_, fit.intercept_)
+    return LinearMember(blocks, fit.coef_.astype(float), fit.intercept_.astype(float))
 
 
 def forest_member(

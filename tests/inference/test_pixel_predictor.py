@@ -5,9 +5,10 @@ from __future__ import annotations
 import numpy as np
 import pytest
 from helpers.map_fixtures import BANDS, CLASSES, LEVEL, made_model, made_pixels, patches
-from helpers.pixel_models import made_pixel_model
+from helpers.pixel_models import forest_member, made_pixel_model
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from sklearn.ensemble import RandomForestClassifier
 
 from geotl.api import load
 from geotl.errors import DataError, ModelError
@@ -115,6 +116,39 @@ def test_probabilities_are_those_of_the_fusion(file, image, monkeypatch):
     np.testing.assert_allclose(said, plain, atol=2e-6)
     np.testing.assert_allclose(said.sum(axis=-1), 1, atol=1e-5)
     assert said.shape[-1] == predictor.classes == len(CLASSES)
+
+
+def test_the_fast_way_gives_the_fusions_probabilities(file, image):
+    """Normalised once at the end, instead of member by member."""
+    block = BlockFeatures(file.model.features, image, np.isfinite(image))
+    values = {k: v.reshape(len(v), -1) for k, v in block.strip(slice(30, 34)).items()}
+    plain = np.exp(file.model.log_probabilities(values))
+    np.testing.assert_allclose(file.model.probabilities(values).T, plain, atol=1e-12)
+
+
+@pytest.mark.parametrize("depth", [1, 4, 5, None])
+def test_a_forests_arrays_give_what_scikit_learn_gives(depth):
+    """Pixels go down several levels at a time; those in a leaf stay there."""
+    random = np.random.default_rng(4)
+    rows = random.normal(size=(500, 6)).astype(np.float32)
+    labels = (rows[:, 0] + random.normal(size=500) > 0) + 2 * (rows[:, 3] > 1)
+    values = {OF_BANDS: np.ascontiguousarray(rows[:, :2].T), WIDE: rows[:, 2:].T.copy()}
+    told = {"n_estimators": 9, "max_depth": depth, "random_state": 0}
+    member = forest_member((OF_BANDS, WIDE), values, labels, **told)
+    fitted = RandomForestClassifier(**told).fit(rows, labels)
+    plain = np.maximum(fitted.predict_proba(rows), 1e-6)
+    found = np.exp(member.log_probabilities(values))
+    np.testing.assert_allclose(found, plain / plain.sum(axis=1, keepdims=True), atol=1e-6)
+
+
+@pytest.mark.parametrize("threads", [2, 3])
+def test_threads_change_no_bit(file, image, monkeypatch, threads):
+    predictor = PixelPredictor(file.model)
+    monkeypatch.setattr(pixel_predictor, "STRIP_PX", 400)
+    one = predictor.look(image, np.arange(HIGH), np.arange(WIDTH), 1).probabilities
+    monkeypatch.setattr(pixel_predictor.torch, "get_num_threads", lambda: threads)
+    several = predictor.look(image, np.arange(HIGH), np.arange(WIDTH), 1).probabilities
+    np.testing.assert_array_equal(one, several)
 
 
 def test_what_is_invalid_never_bleeds(file, image):

@@ -22,6 +22,7 @@ from geotl.evaluation.sample_design import training_boxes
 from geotl.imagery.scene import open_scene
 from geotl.imagery.sensors import get_sensor
 from geotl.imagery.windows import Window
+from geotl.mapping.window_store import SheetLayout, open_sheet
 from geotl.models.pixel_features import BlockFeatures, PixelFeatures
 from geotl.models.pixel_file import TrainingPixels, load_pixel_model, save_pixel_model
 
@@ -151,7 +152,7 @@ def sample_model(path: Path, scene: Path) -> None:
     )
     rows, cols = places.T
     values, labels = BlockFeatures(features, data, valid).at(rows, cols), truth[rows, cols]
-    fusion = made_fusion(features, values, labels.astype(np.int64), classes, n_estimators=20)
+    fusion = made_fusion(features, values, labels.astype(np.int64), classes, n_estimators=8)
     training = TrainingPixels(
         np.concatenate(list(values.values())).T.copy(),
         labels.astype(np.int64),
@@ -225,6 +226,25 @@ def test_an_area_of_interest_has_the_pixels_of_the_whole_map(model, scene, tmp_p
     box = ("500330", "4599000", "501010", "4599710")
     part = mapped(model, scene, tmp_path / "part" / "m.tif", "--bbox", *box, "--block-px", "50")[""]
     np.testing.assert_array_equal(part, whole[:, 29:100, 33:101])
+
+
+@pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="memory is told by Linux alone")
+def test_what_is_kept_on_disk_takes_no_memory(tmp_path):
+    """Probabilities of all pixels of a scene are more than a machine may hold."""
+
+    def held() -> int:
+        lines = Path("/proc/self/status").read_text().splitlines()
+        return next(int(line.split()[1]) for line in lines if line.startswith("RssFile"))
+
+    sheet = open_sheet(tmp_path / "s", "k", {}, SheetLayout((1000, 2000), (9, 9), 10, 1, 4))
+    before = held()
+    sheet.probabilities[:] = 7
+    assert held() - before > 30_000
+    sheet.keep()
+    assert held() - before < 5_000
+    assert (sheet.probabilities == 7).all()
+    sheet.forget()
+    assert held() - before < 5_000
 
 
 def test_a_map_says_which_members_made_it(model, scene, tmp_path):
@@ -307,6 +327,16 @@ def test_inspect_tells_what_a_pixel_model_is(model, capsys):
     assert len(told.splitlines()) < 13
     assert main(["inspect", str(model), "--json"]) == 0
     assert json.loads(capsys.readouterr().out)["kind"] == "pixels"
+
+
+def test_several_scenes_are_mapped_into_a_folder(model, pixels, tmp_path):
+    """Each as it would be alone."""
+    for name, part in {"a": pixels[:, :60, :70], "b": pixels[:, 60:, 70:]}.items():
+        write_scene(tmp_path / "in" / f"{name}.tif", np.ascontiguousarray(part), nodata=0)
+    words = ["map", str(model), str(tmp_path / "in"), "-o", str(tmp_path / "out"), "-q"]
+    assert main([*words, "--workers", "1"]) == 0
+    alone = mapped(model, tmp_path / "in" / "b.tif", tmp_path / "b.tif", "--no-page")
+    np.testing.assert_array_equal(layers_of(tmp_path / "out" / "b.tif")[""], alone[""])
 
 
 def test_a_scene_without_a_band_is_told(model, pixels, tmp_path, capsys):
