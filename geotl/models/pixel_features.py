@@ -210,16 +210,18 @@ class BlockFeatures:
             if count is None:
                 count = _integral(seen, halo, narrow)
                 counts.append((seen, count))
-            z = self._standardised(self._dn[band : band + 1], seen[None], slice(band, band + 1))[0]
-            np.clip(z, -_CLIP, _CLIP, out=z)
-            z *= _UNIT
-            levels = np.rint(z, out=z).astype(np.int32)
-            squares = levels.astype(np.int64)
-            squares *= squares
-            found.append(
-                _Integrals(count, _integral(levels, halo, narrow), _integral(squares, halo))
-            )
+            levels = self._levels(band)
+            first = _integral(levels, halo, narrow)
+            found.append(_Integrals(count, first, _integral(np.square(levels), halo)))
         return found
+
+    def _levels(self, band: int) -> Int64s:
+        """Standardised values [H,W] of a band in whole numbers, 0 where invalid."""
+        here = slice(band, band + 1)
+        z = self._standardised(self._dn[here], self.valid[here], here)[0]
+        np.clip(z, -_CLIP, _CLIP, out=z)
+        z *= _UNIT
+        return np.asarray(np.rint(z, out=z), np.int64)
 
     def _standardised(
         self, dn: NDArray[np.generic], valid: Bools, bands: slice = slice(None)
@@ -323,6 +325,12 @@ def _statistics(
     spread -= mean * mean
     np.maximum(spread, 0.0, out=spread)
     np.sqrt(spread, out=spread)
+    for plane, values in zip(planes, (mean, spread, _gradient(first, mean, numbers)), strict=True):
+        np.divide(values, _UNIT, out=plane, casting="same_kind")
+
+
+def _gradient(first: _Sums, mean: Float64s, numbers: _Numbers) -> Float64s:
+    """Length of the difference of opposite halves' means; the window's where a half is empty."""
     halves = [part / number for part, number in zip(first.parts[1:], numbers.halves, strict=True)]
     for part, none in zip(halves, numbers.empty or (), strict=False):
         np.copyto(part, mean, where=none)
@@ -332,9 +340,7 @@ def _statistics(
     right *= right
     below *= below
     right += below
-    np.sqrt(right, out=right)
-    for plane, values in zip(planes, (mean, spread, right), strict=True):
-        np.divide(values, _UNIT, out=plane, casting="same_kind")
+    return np.sqrt(right, out=right)
 
 
 def _window_sum(part: _Integers, side: int) -> _Integers:
