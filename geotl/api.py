@@ -27,8 +27,8 @@ from geotl.inference.labelled_tiles import (
     tile_blocks,
     to_judge,
 )
+from geotl.inference.mapper import Mapper
 from geotl.inference.onnx_model import (
-    Mapper,
     ServedModel,
     check_precision,
     on_device,
@@ -36,7 +36,7 @@ from geotl.inference.onnx_model import (
 )
 from geotl.models.classifier import TileClassifier, view_logits
 from geotl.models.device import Precision, autocast, choose_device
-from geotl.models.model_file import ModelFile
+from geotl.models.model_file import ModelFile, not_of_tiles
 
 if TYPE_CHECKING:
     import xarray as xr
@@ -111,7 +111,7 @@ class Predictions:
 
 
 class Model:
-    """A trained model, or one exported to ONNX, ready to predict and to map."""
+    """A trained model, or one exported to ONNX, ready to predict and to map; of pixels, to map."""
 
     def __init__(self, file: Mapper) -> None:
         """Put the network on the best device at hand; an exported file is run on the CPU."""
@@ -124,14 +124,25 @@ class Model:
         """The model file, with its network and what goes with it.
 
         Raises:
-            ModelError: an exported file, which has neither.
+            ModelError: an exported file or a model of pixels, which have neither.
         """
-        if isinstance(self.file, ModelFile):
-            return self.file
+        if isinstance(self._of_tiles, ModelFile):
+            return self._of_tiles
         raise ModelError(
             f"{self.file.path}: an exported file does not show its network; this needs the "
             "model.safetensors that it was exported from"
         )
+
+    @property
+    def _of_tiles(self) -> ModelFile | ServedModel:
+        """The file, which takes tiles.
+
+        Raises:
+            ModelError: a model of pixels.
+        """
+        if isinstance(self.file, ModelFile | ServedModel):
+            return self.file
+        raise not_of_tiles(self.file.path, "pixels")
 
     @property
     def network(self) -> TileClassifier:
@@ -178,10 +189,11 @@ class Model:
                 are unlike any that the model has seen.
             BandError: bands missing.
         """
+        held = self._of_tiles
         if isinstance(tiles, np.ndarray):
             return self._predictions(self._array_blocks(tiles), (), precision)
         given = [tiles] if isinstance(tiles, str | Path) else list(tiles)
-        paths = list_tiles(given, sensor or self.file.contract.sensor)
+        paths = list_tiles(given, sensor or held.contract.sensor)
         blocks = self._file_blocks(paths, sensor, force=force)
         return self._predictions(blocks, tuple(paths), precision)
 
@@ -211,7 +223,7 @@ class Model:
             DataError: a class the model does not know, tiles that cannot be read, values unlike
                 any that the model has seen, or nothing but tiles that it learnt from.
         """
-        index, truth = labelled_tiles(self.file.contract, data, sensor)
+        index, truth = labelled_tiles(self._of_tiles.contract, data, sensor)
         paths, marks = [tile.path for tile in index.tiles], list[str]()
         blocks = self._file_blocks(paths, sensor, force=force)
         logits = self._predictions(marked(blocks, marks), tuple(paths), "auto").logits
@@ -257,9 +269,10 @@ class Model:
     def _file_blocks(
         self, paths: Sequence[Path], sensor: Sensor | None, *, force: bool
     ) -> Iterator[Pixels]:
+        held = self._of_tiles
         if not force:
-            check_tiles(self.file.contract, self.file.seen, paths, sensor)
-        return tile_blocks(self.file.contract, paths, sensor)
+            check_tiles(held.contract, held.seen, paths, sensor)
+        return tile_blocks(held.contract, paths, sensor)
 
     def _array_blocks(self, tiles: NDArray[Any]) -> Iterator[_Tiles]:
         stack = tiles[None] if tiles.ndim == 3 else tiles

@@ -288,13 +288,13 @@ def _inspect(args: argparse.Namespace) -> None:
     from geotl.inference.onnx_file import read_passport
     from geotl.inference.onnx_model import describe_exported, is_exported
     from geotl.models.model_file import describe_file, read_header
-    from geotl.models.pixel_file import describe_pixel_model, is_pixel_model
+    from geotl.models.pixel_file import describe_pixel_file, is_pixel_model
 
     read, told = (read_header, describe_file)
-    if is_pixel_model(args.model):
-        told = describe_pixel_model
     if is_exported(args.model):
         read, told = (read_passport, describe_exported)
+    elif is_pixel_model(args.model):
+        told = describe_pixel_file
     print(json.dumps(read(args.model), indent=2) if args.json else told(args.model))
 
 

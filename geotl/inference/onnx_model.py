@@ -18,6 +18,7 @@ import torch
 from geotl.arrays import Float32s, Int64s
 from geotl.errors import DataError, ModelError
 from geotl.inference.applicability import Applicability
+from geotl.inference.mapper import Mapper
 from geotl.inference.onnx_file import (
     INPUT,
     OUTPUTS,
@@ -30,6 +31,7 @@ from geotl.inference.sliding_window import Mode, Said
 from geotl.models.device import choose_device
 from geotl.models.input_domain import Range
 from geotl.models.model_file import Contract, ModelFile, contract_from, describe, load
+from geotl.models.pixel_file import is_pixel_model, load_pixel_model
 
 EngineName = Literal["onnxruntime", "openvino"]
 ENGINES: tuple[EngineName, ...] = get_args(EngineName)
@@ -223,14 +225,12 @@ class ServedModel:
     sweep: ServedSweep
 
 
-Mapper = ModelFile | ServedModel
-
-
 def open_predictor(path: Path, engine: str | None = None) -> Mapper:
     """Open a model file, its network on the best device at hand, or one exported to ONNX.
 
     Args:
-        path: a .safetensors file, or a .onnx file, which is enough by itself.
+        path: a .safetensors file of a network or of a pixel model, or a .onnx file, which is
+            enough by itself.
         engine: what runs an exported file: onnxruntime (if None) or openvino.
 
     Raises:
@@ -239,8 +239,24 @@ def open_predictor(path: Path, engine: str | None = None) -> Mapper:
     """
     if is_exported(path):
         return open_served(path, engine)
+    if is_pixel_model(path):
+        check_engine(path, engine)
+        return load_pixel_model(path)
     engine_for(path, engine)
     return on_device(load(path))
+
+
+def check_engine(path: Path, engine: str | None) -> None:
+    """Make sure that no engine is named for a pixel model.
+
+    Raises:
+        ModelError: one is.
+    """
+    if engine is not None:
+        raise ModelError(
+            f"{path}: --engine {engine} runs exported files alone, not a model of pixels; leave "
+            "it away"
+        )
 
 
 def on_device(model: ModelFile) -> ModelFile:

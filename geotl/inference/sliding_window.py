@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from math import gcd, lcm
-from typing import Literal, Protocol
+from typing import Literal, Protocol, runtime_checkable
 
 import numpy as np
 import torch
@@ -85,6 +85,10 @@ class Sweep:
         """Itself: a network can run once over a whole block."""
         return self
 
+    def halo_px(self, step: int) -> int:
+        """Pixels around a block that dense mode sees: a whole number of steps, none in exact."""
+        return 0 if self.mode == "exact" else -(-HALO_PX // step) * step
+
     def look(self, image: Float32s, rows: Int64s, cols: Int64s, step: int) -> Said:
         """What the network says of windows of a block; see `look`."""
         return look(self, self.on_device(image), rows, cols, step)
@@ -115,10 +119,11 @@ class WindowPredictor(Protocol):
     """Whatever predicts the classes of the windows of a block of a scene.
 
     Mapping reads a block, fills its invalid pixels with `fill`, asks `look` for the windows in it
-    and writes what comes back; it knows nothing else of a model. Two there are: `Sweep`, a torch
-    network, and `onnx_model.ServedSweep`, an exported file.
+    and writes what comes back; it knows nothing else of a model. Three there are: `Sweep`, a torch
+    network, `onnx_model.ServedSweep`, an exported file, and `pixel_predictor.PixelPredictor`,
+    members on single pixels. What sees more than its windows states it; see `Surrounded`.
 
-    Another kind of model, such as a forest over the bands of single pixels, provides:
+    Another kind of model provides:
 
     - `look`, which gives calibrated probabilities of its windows, where a pixel is a window whose
       side and step are 1, and an index of 0 where it measures no dissimilarity;
@@ -180,6 +185,23 @@ class WindowPredictor(Protocol):
         Returns:
             Probabilities [r,q,K] and dissimilarity index [r,q].
         """
+
+
+@runtime_checkable
+class Surrounded(Protocol):
+    """What a predictor states besides whose answers depend on pixels around its windows."""
+
+    def halo_px(self, step: int) -> int:
+        """Pixels around a block's windows that are read with them, where the scene has them.
+
+        Args:
+            step: pixels between windows.
+        """
+
+
+def halo_of(predictor: WindowPredictor, step: int) -> int:
+    """Pixels around a block's windows that a predictor wants to see; 0 where it states none."""
+    return predictor.halo_px(step) if isinstance(predictor, Surrounded) else 0
 
 
 @torch.inference_mode()

@@ -15,7 +15,7 @@ from geotl.arrays import Bools, Float32s, Float64s, Int64s, Pixels
 from geotl.console import Progress
 from geotl.imagery.sensors import Sensor, rescaled
 from geotl.imagery.windows import Imagery, Window
-from geotl.inference.sliding_window import HALO_PX, WindowPredictor
+from geotl.inference.sliding_window import WindowPredictor, halo_of
 from geotl.inference.window_grid import WindowGrid
 from geotl.mapping.window_store import FULL, Sheet, SheetLayout, open_sheet
 
@@ -163,9 +163,9 @@ def _arrived(n: int, read: Future[Pixels] | None) -> tuple[int, Pixels | None]:
 
 
 def span_of(plan: SweepPlan, block: Block) -> Window:
-    """The pixels that a block's windows need, with surroundings in dense mode, on the scene."""
+    """The pixels that a block's windows need, with the predictor's halo, on the scene."""
     grid = plan.grid
-    halo = 0 if plan.sweep.mode == "exact" else -(-HALO_PX // grid.step) * grid.step
+    halo = halo_of(plan.sweep, grid.step)
     spans = []
     for firsts, length in (
         (grid.rows[block.rows], grid.height),
@@ -211,6 +211,8 @@ def window_shares(whole: Bools, rows: Int64s, cols: Int64s, px: int) -> Float64s
     >>> window_shares(np.eye(4, dtype=bool), np.array([0, 2]), np.array([0, 1]), 2).tolist()
     [[0.5, 0.25], [0.0, 0.25]]
     """
+    if px == 1:
+        return whole[np.ix_(rows, cols)].astype(np.float64)
     total = np.zeros((whole.shape[0] + 1, whole.shape[1] + 1), np.int64)
     total[1:, 1:] = whole.cumsum(axis=0, dtype=np.int64).cumsum(axis=1)
     below, right = rows + px, cols + px

@@ -21,7 +21,8 @@ from geotl.imagery.products import beside
 from geotl.imagery.scene import Scene, open_bands, open_scene
 from geotl.imagery.scene_list import Entry, band_set, only_file
 from geotl.imagery.sensors import Sensor
-from geotl.inference.onnx_model import Mapper, engine_for, open_predictor
+from geotl.inference.mapper import Mapper
+from geotl.inference.onnx_model import engine_for, open_predictor
 from geotl.io.files import sha256_of
 from geotl.mapping.options import MapOptions
 from geotl.mapping.plan import at_training_resolution, interest_in, open_for

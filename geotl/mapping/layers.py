@@ -284,6 +284,7 @@ def draw(
                 written.add(name)
             if lacking := sorted(files.keys() - written):
                 raise NotImplementedError(f"layers without values in _shown: {', '.join(lacking)}")
+            drawing.sheet.forget()
             if progress is not None:
                 progress(done, len(blocks))
     return ledger.areas(), {name: file.tally for name, file in files.items()}

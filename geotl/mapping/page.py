@@ -21,7 +21,7 @@ from geotl.mapping.cartography import confidence_ramp, jpeg, map_figure, rgb_of
 from geotl.mapping.graticule import lattice
 from geotl.mapping.layers import Areas
 from geotl.mapping.preview import Look, counts_of, mean_of, picture_of, read_look
-from geotl.mapping.provenance import MapFacts, honest_notes, subtitle
+from geotl.mapping.provenance import MEMBERS_TAG, MapFacts, honest_notes, subtitle
 from geotl.mapping.task import PAGE, SHEET, Task
 from geotl.reporting.html import Cell, ReportContent, Table, page_html, table_html, top_html
 
@@ -142,7 +142,9 @@ def _top(facts: MapFacts) -> ReportContent:
     ]
     headline = "The model was never judged"
     if judged:
-        headline = f"The model's {facts.metrics['headline']}, on tiles; not of this map itself"
+        headline = (
+            f"The model's {facts.metrics['headline']}, on {facts.samples}; not of this map itself"
+        )
         keys.insert(
             0,
             (
@@ -296,6 +298,12 @@ def _accuracy(facts: MapFacts) -> str:
         "one class; a window of the map may hold several, so the map's own accuracy can differ, "
         "and is lower along borders."
     )
+    if facts.members:
+        note = (
+            f"On {metrics.get('pixels', '?')} labelled pixels that chose nothing. Labels tend to "
+            "lie within purer ground, so the map's own accuracy can differ, and is lower along "
+            "borders."
+        )
     parts = [table_html(Table(("Score", "Value", "95 % interval"), tuple(scores), note=note))]
     if by_class := metrics.get("per_class"):
         rows: list[tuple[Cell, ...]] = [
@@ -311,7 +319,7 @@ def _accuracy(facts: MapFacts) -> str:
         parts.append(
             table_html(
                 Table(
-                    ("Class", "Tiles", "Precision", "Recall"),
+                    ("Class", facts.samples.capitalize(), "Precision", "Recall"),
                     tuple(rows),
                     swatches=swatches,
                     note="Precision: how often ground so named is right (user's accuracy). "
@@ -334,12 +342,7 @@ def _provenance(facts: MapFacts) -> str:
         "Scene": tags.get("GEOTL_SCENE"),
         "Acquired": facts.acquired,
         "Model (sha256)": tags.get("GEOTL_MODEL_SHA256"),
-        "Mode": tags.get("GEOTL_MODE"),
-        "Window [px]": tags.get("GEOTL_WINDOW_PX"),
-        "Step [px]": tags.get("GEOTL_STEP_PX"),
-        "Views averaged": tags.get("GEOTL_VIEWS"),
-        "Dense and exact agree": tags.get("GEOTL_DENSE_AGREEMENT"),
-        "Dense features corrected": tags.get("GEOTL_DENSE_CORRECTION"),
+        **_how(tags),
         "Mapped": tags.get("GEOTL_DATE"),
         "geotl": tags.get("GEOTL_VERSION"),
         "Trained with": tags.get("GEOTL_TRAINED_WITH"),
@@ -353,6 +356,20 @@ def _provenance(facts: MapFacts) -> str:
             f'<pre class="recipe"><code>{escape(recipe.strip())}</code></pre></details>\n'
         )
     return found
+
+
+def _how(tags: Mapping[str, str]) -> dict[str, str | None]:
+    """How a class came about: by members of pixels, or by windows that a network saw."""
+    if MEMBERS_TAG in tags:
+        return {"Members and weights": tags[MEMBERS_TAG]}
+    return {
+        "Mode": tags.get("GEOTL_MODE"),
+        "Window [px]": tags.get("GEOTL_WINDOW_PX"),
+        "Step [px]": tags.get("GEOTL_STEP_PX"),
+        "Views averaged": tags.get("GEOTL_VIEWS"),
+        "Dense and exact agree": tags.get("GEOTL_DENSE_AGREEMENT"),
+        "Dense features corrected": tags.get("GEOTL_DENSE_CORRECTION"),
+    }
 
 
 def _data(look: Look, facts: MapFacts) -> dict[str, Any]:

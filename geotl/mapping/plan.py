@@ -16,13 +16,15 @@ import torch
 from geotl.arrays import Bools, Int64s
 from geotl.console import Log
 from geotl.data.footprints import in_metres
-from geotl.errors import DataError, needed_by_model
+from geotl.errors import DataError, ModelError, needed_by_model
 from geotl.imagery.resampling import resampled
 from geotl.imagery.scene import Scene, open_scene
 from geotl.imagery.windows import Imagery
 from geotl.inference.applicability import Applicability, area_of_applicability
 from geotl.inference.dense_correction import Agreement, Correction, Sample, from_note, judged
-from geotl.inference.onnx_model import Mapper, ServedModel
+from geotl.inference.mapper import Mapper
+from geotl.inference.onnx_model import ServedModel
+from geotl.inference.pixel_predictor import PixelPredictor
 from geotl.inference.sliding_window import (
     DenseError,
     Mode,
@@ -41,12 +43,14 @@ from geotl.mapping.task import (
     Reading,
     Task,
     check_options,
+    check_pixel_options,
     of_box,
     of_file,
     window_grid,
 )
 from geotl.models.device import settled as number_format
 from geotl.models.model_file import ModelFile
+from geotl.models.pixel_file import PixelModelFile
 
 EACH = 5  # rows and columns of windows in each of nine blocks that are looked at both ways
 LEAST_AGREEMENT = 0.95
@@ -118,11 +122,16 @@ def exact_plan(task: Task, say: Log) -> SweepPlan:
 
 
 def _predictor(task: Task, say: Log) -> WindowPredictor:
-    """What predicts the windows: the exported file, or the network, window by window."""
+    """What predicts the windows: members of pixels, the exported file, or the network."""
     model, options = task.model, task.options
+    if isinstance(model, PixelModelFile):
+        check_pixel_options(model.path, options)
+        return PixelPredictor(model.model)
     if isinstance(model, ServedModel):
         check_options(model, options)
         return model.sweep
+    if not isinstance(model, ModelFile):
+        raise ModelError(f"{model.path}: holds no model that maps")
     area = _area(model, task, say)
     precision = number_format(options.precision, next(model.network.parameters()).device)
     return Sweep(model.network, task.grid.px, task.views, "exact", area, precision)

@@ -18,15 +18,18 @@ from geotl.errors import ModelError
 from geotl.evaluation.sample_design import FOOTPRINTS_TAG
 from geotl.imagery.scene import Scene
 from geotl.imagery.windows import Imagery
-from geotl.inference.onnx_model import Mapper
+from geotl.inference.mapper import Mapper
 from geotl.io.files import sha256_of
 from geotl.io.raster import opened
 from geotl.mapping.blocks import SweepPlan
 from geotl.mapping.layers import Areas
 from geotl.mapping.plan import ModeChoice, SweepNote
 from geotl.mapping.task import Task
+from geotl.models.pixel_file import PixelModelFile
+from geotl.models.pixel_model import members_line
 
 MARK_TAG = "GEOTL_JOB"
+MEMBERS_TAG = "GEOTL_MEMBERS"  # of a model of pixels
 
 
 @dataclass(frozen=True)
@@ -152,10 +155,18 @@ def provenance(task: Task, inputs: SweepInputs, note: SweepNote, plan: SweepPlan
         "GEOTL_DENSE_CORRECTION": _corrected(note.choice),
         "GEOTL_RECIPE": str(model.notes.get("recipe", "")),
         "GEOTL_TRAINED_WITH": ", ".join(f"{k} {v}" for k, v in versions.items()),
+        **_members(model),
         **({MARK_TAG: task.options.mark} if task.options.mark else {}),
         **({FOOTPRINTS_TAG: json.dumps(boxes)} if boxes else {}),
         **{f"CLASS_{value}": name for value, name in enumerate(contract.classes)},
     }
+
+
+def _members(model: Mapper) -> dict[str, str]:
+    """What a model of pixels is made of, as a tag; nothing for a network."""
+    if not isinstance(model, PixelModelFile):
+        return {}
+    return {MEMBERS_TAG: members_line(model.model.weights)}
 
 
 def _corrected(choice: ModeChoice) -> str:
@@ -198,6 +209,16 @@ class MapFacts:
     trained_on: tuple[str, ...] = ()
     files: tuple[str, ...] = ()
     forced: bool = False
+
+    @property
+    def members(self) -> str:
+        """Members of a model of pixels, with their weights; "" for a network's map."""
+        return self.tags.get(MEMBERS_TAG, "")
+
+    @property
+    def samples(self) -> str:
+        """What the model was tested on: tiles or pixels."""
+        return "pixels" if self.members else "tiles"
 
     @property
     def title(self) -> str:
@@ -254,8 +275,8 @@ def accuracy_line(facts: MapFacts) -> str:
     """The model's accuracy in one phrase."""
     if not facts.metrics.get("headline"):
         return "the model was not judged"
-    tiles = facts.metrics.get("tiles")
-    on = f" on {tiles:,} tiles that chose nothing" if isinstance(tiles, int) else ""
+    count = facts.metrics.get(facts.samples)
+    on = f" on {count:,} {facts.samples} that chose nothing" if isinstance(count, int) else ""
     return f"{facts.metrics['headline']}{on}"
 
 
@@ -263,12 +284,17 @@ def source_line(facts: MapFacts) -> str:
     """Where the map comes from, in a few sentences."""
     tags = facts.tags
     dated = f", {facts.acquired}" if facts.acquired else ""
+    how = (
+        f"Windows of {tags.get('GEOTL_WINDOW_PX', '?')} px every {tags.get('GEOTL_STEP_PX', '?')} "
+        f"px, {tags.get('GEOTL_MODE', '?')} mode"
+    )
+    if facts.members:
+        how = f"A class for every pixel, by {facts.members}"
     return (
         f"Scene {tags.get('GEOTL_SCENE', facts.scene)}{dated}. Model "
-        f"{tags.get('GEOTL_MODEL_SHA256', '')[:12]}: {accuracy_line(facts)}. Windows of "
-        f"{tags.get('GEOTL_WINDOW_PX', '?')} px every {tags.get('GEOTL_STEP_PX', '?')} px, "
-        f"{tags.get('GEOTL_MODE', '?')} mode. Areas are counted from the map and carry its "
-        f"errors. geotl {tags.get('GEOTL_VERSION', '')}, {tags.get('GEOTL_DATE', '')[:10]}."
+        f"{tags.get('GEOTL_MODEL_SHA256', '')[:12]}: {accuracy_line(facts)}. {how}. Areas are "
+        f"counted from the map and carry its errors. geotl "
+        f"{tags.get('GEOTL_VERSION', '')}, {tags.get('GEOTL_DATE', '')[:10]}."
     )
 
 
@@ -282,7 +308,7 @@ def honest_notes(facts: MapFacts) -> list[str]:
         )
     found += _of_the_model(facts)
     found += _of_the_ground(facts)
-    found.append(_of_the_windows(facts.tags))
+    found.append(_of_the_windows(facts.tags) if not facts.members else _of_the_pixels(facts))
     return found
 
 
@@ -291,6 +317,12 @@ def _of_the_model(facts: MapFacts) -> list[str]:
     metrics = facts.metrics
     if not metrics.get("headline"):
         found.append("The model was never judged, so nothing is known of this map's accuracy.")
+    elif facts.members:
+        found.append(
+            f"The model's accuracy ({accuracy_line(facts)}) is of labelled pixels, which may be "
+            "purer than the ground between them. Judge the map itself: geotl sample, then geotl "
+            "accuracy, which corrects the areas too."
+        )
     else:
         found.append(
             f"The model's accuracy ({accuracy_line(facts)}) is of labelled tiles, each filled by "
@@ -298,9 +330,11 @@ def _of_the_model(facts: MapFacts) -> list[str]:
             "sample, then geotl accuracy, which corrects the areas too."
         )
     if metrics.get("loses_to_a_baseline"):
-        found.append("On the judged tiles a plain baseline was more accurate than this model.")
-    if few := metrics.get("classes_with_few_tiles"):
-        found.append(f"Judged on fewer than 5 tiles: {', '.join(few)}.")
+        found.append(
+            f"On the judged {facts.samples} a plain baseline was more accurate than this model."
+        )
+    if few := metrics.get(f"classes_with_few_{facts.samples}"):
+        found.append(f"Judged on fewer than 5 {facts.samples}: {', '.join(few)}.")
     if facts.acquired and facts.trained_on and facts.acquired not in facts.trained_on:
         when = ", ".join(facts.trained_on[:3]) + (", …" if len(facts.trained_on) > 3 else "")
         found.append(
@@ -312,7 +346,9 @@ def _of_the_model(facts: MapFacts) -> list[str]:
 
 def _of_the_ground(facts: MapFacts) -> list[str]:
     found = []
-    if facts.outside is None:
+    if facts.outside is None and facts.members:
+        found.append("Where the model applies was not looked into.")
+    elif facts.outside is None:
         found.append(
             "Where the model applies was not looked into; --applicability maps it, and tells what "
             "share of the scene is unlike all training tiles."
@@ -331,6 +367,13 @@ def _of_the_ground(facts: MapFacts) -> list[str]:
             "windows around it."
         )
     return found
+
+
+def _of_the_pixels(facts: MapFacts) -> str:
+    return (
+        "Every pixel that is valid in all bands got a class of its own, from its values and those "
+        f"of valid pixels around it: {facts.members} (members of the model and their weights)."
+    )
 
 
 def _of_the_windows(tags: Mapping[str, str]) -> str:

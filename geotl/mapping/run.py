@@ -23,7 +23,7 @@ from geotl.errors import DataError, needed_by_model
 from geotl.imagery.scene import Scene
 from geotl.imagery.windows import Imagery
 from geotl.imagery.xarray_scene import need_rioxarray, scene_of
-from geotl.inference.onnx_model import Mapper
+from geotl.inference.mapper import Mapper, MapperContract
 from geotl.inference.sliding_window import Mode
 from geotl.io.files import write_text
 from geotl.io.raster import read
@@ -62,7 +62,6 @@ from geotl.mapping.task import (
 )
 from geotl.mapping.window_store import Sheet, drop, note_of
 from geotl.models.input_domain import check_radiometry
-from geotl.models.model_file import Contract
 
 if TYPE_CHECKING:
     import xarray as xr
@@ -193,7 +192,10 @@ def _swept(run: _Run, line: ProgressLine) -> Sheet:
     )
     if not sheet.seen.any():
         drop(run.folder)
-        raise DataError(f"{scene.path}: no window with enough valid pixels, so nothing to map")
+        lacks = "no window with enough valid pixels"
+        if run.plan.grid.px == 1:
+            lacks = "no pixel that is valid in every band"
+        raise DataError(f"{scene.path}: {lacks}, so nothing to map")
     return sheet
 
 
@@ -212,6 +214,8 @@ def _drawn(run: _Run, sheet: Sheet, targets: Mapping[str, Path], line: ProgressL
 
 def _swept_line(plan: SweepPlan, windows: int, seconds: float) -> str:
     """How many windows were looked at, and how."""
+    if plan.grid.px == 1:
+        return f"{windows:,} pixels, each by itself, {seconds:.0f} s"
     views = plan.sweep.views
     return (
         f"{windows:,} windows, {plan.sweep.mode} mode, {views} view{'s' if views > 1 else ''}, "
@@ -329,7 +333,7 @@ def mapped_dataset(
         return read_map(made.files, model.contract)
 
 
-def read_map(files: Mapping[str, Path], contract: Contract) -> xr.Dataset:
+def read_map(files: Mapping[str, Path], contract: MapperContract) -> xr.Dataset:
     """A map's rasters, by name, as variables of a data set over y and x.
 
     `classes` follows the CF conventions (`flag_values`, `flag_meanings` with blanks as
@@ -355,7 +359,7 @@ def _opened(model: Mapper, scene: str | Path | xr.DataArray, reading: Reading) -
     return at_training_resolution(model, found)
 
 
-def _variable(name: str, path: Path, contract: Contract) -> Any:
+def _variable(name: str, path: Path, contract: MapperContract) -> Any:
     """A raster as a DataArray."""
     import xarray as xr
 
@@ -374,7 +378,7 @@ def _variable(name: str, path: Path, contract: Contract) -> Any:
     return placed.rio.write_nodata(layers(contract.classes, None)[name].nodata)
 
 
-def _attributes(name: str, contract: Contract) -> dict[str, Any]:
+def _attributes(name: str, contract: MapperContract) -> dict[str, Any]:
     if name != "classes":
         units = layers(contract.classes, None)[name].units
         return {"units": units} if units else {}

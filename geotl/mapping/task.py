@@ -15,11 +15,13 @@ from geotl.errors import DataError, OutsideError
 from geotl.imagery.scene import MaskChoice
 from geotl.imagery.sensors import Sensor, get_sensor
 from geotl.imagery.windows import Imagery, Window
-from geotl.inference.onnx_model import Mapper, ServedModel, check_precision
+from geotl.inference.mapper import Mapper
+from geotl.inference.onnx_model import ServedModel, check_precision
 from geotl.inference.window_grid import WindowGrid
 from geotl.io.raster import Grid
 from geotl.io.vector import read_features, transformed
 from geotl.mapping.options import MapLayer, MapOptions, layers
+from geotl.models.model_file import ModelFile
 
 AREAS, POLYGONS, SHEET, PAGE = "areas", "polygons", "sheet", "page"
 
@@ -168,8 +170,9 @@ class Task:
     @property
     def views(self) -> int:
         """Flips and quarter turns averaged."""
-        given = self.options.views
-        return given or (self.model.contract.spec.views if self.options.applicability else 1)
+        if self.options.views or not isinstance(self.model, ModelFile):
+            return self.options.views or 1
+        return self.model.contract.spec.views if self.options.applicability else 1
 
     @property
     def layers(self) -> dict[str, MapLayer]:
@@ -200,6 +203,27 @@ def check_options(model: ServedModel, options: MapOptions) -> None:
             f"away, or export it anew with --views {options.views}"
         )
     check_precision(model, options.precision)
+
+
+def check_pixel_options(path: Path | None, options: MapOptions) -> None:
+    """Make sure that a map wants nothing that a model of pixels does not give.
+
+    Raises:
+        DataError: dense mode, views, a step or posting beyond a pixel, applicability, bfloat16.
+    """
+    faults = {
+        "--mode dense": (options.mode == "dense", "which has no network"),
+        "--views": (options.views not in (None, 1), "which turns no windows"),
+        "--step": (options.step_px not in (None, 1), "which gives every pixel a class"),
+        "--posting": (options.posting_px not in (None, 1), "which gives every pixel a class"),
+        "--applicability": (options.applicability, "which does not measure it yet"),
+        "--precision bfloat16": (options.precision == "bfloat16", "which computes in float32"),
+    }
+    for name, (asked, reason) in faults.items():
+        if asked:
+            raise DataError(
+                f"{path}: {name} does not go with a model of pixels, {reason}; leave it away"
+            )
 
 
 def window_grid(scene: Imagery, px: int, options: MapOptions) -> WindowGrid:

@@ -7,6 +7,7 @@ computed: a disk that is full says so then, not in the middle.
 from __future__ import annotations
 
 import json
+import mmap
 import os
 import shutil
 from collections.abc import Mapping
@@ -52,11 +53,23 @@ class Sheet:
     shown: Bools | None = None
 
     def keep(self) -> None:
-        """Bring to disk what has been written."""
+        """Bring to disk what has been written, and out of this process's memory."""
+        for array in self._arrays:
+            array.flush()
+        self.forget()
+
+    def forget(self) -> None:
+        """Give back the memory that what was read or written takes; the files hold it."""
+        for array in self._arrays:
+            if isinstance(array.base, mmap.mmap) and hasattr(mmap, "MADV_DONTNEED"):
+                array.base.madvise(mmap.MADV_DONTNEED)
+
+    @property
+    def _arrays(self) -> list[np.memmap[Any, Any]]:
+        """Those that lie on disk."""
         kept = self.probabilities, self.index, self.seen, self.cover, self.done
-        for array in (*kept, self.picture, self.shown):
-            if isinstance(array, np.memmap):
-                array.flush()
+        every = (*kept, self.picture, self.shown)
+        return [array for array in every if isinstance(array, np.memmap)]
 
 
 @dataclass(frozen=True)

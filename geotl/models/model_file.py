@@ -238,6 +238,8 @@ def load(path: str | Path) -> ModelFile:
     """
     path = Path(path)
     header = read_header(path)
+    if "kind" in header:
+        raise not_of_tiles(path, header["kind"])
     contract = contract_from(header)
     with safe_open(str(path), framework="numpy") as stream:
         tensors = {name: stream.get_tensor(name) for name in stream.keys()}  # noqa: SIM118
@@ -253,6 +255,14 @@ def load(path: str | Path) -> ModelFile:
     known = {f.name for f in dataclasses.fields(Contract)} | {"format_version"}
     notes = {key: value for key, value in header.items() if key not in known}
     return ModelFile(network.eval(), contract, companions, notes, path)
+
+
+def not_of_tiles(path: Path | None, kind: str) -> ModelError:
+    """The error of a file that holds another kind of model, where a network of tiles is needed."""
+    return ModelError(
+        f"{path}: a model of {kind}, which this does not take; map scenes with it (geotl map), "
+        "judge the map (geotl accuracy), or train a model of tiles (a recipe with task: tiles)"
+    )
 
 
 def contract_from(header: Mapping[str, Any]) -> Contract:
@@ -311,18 +321,18 @@ def describe(name: str, header: Mapping[str, Any]) -> str:
         "tiles": f"{header['tile_px']} px",
         "classes": ", ".join(header["classes"]),
         "weights": _ancestry(header.get("weights", {})),
-        "result": _judged(header.get("metrics", {})),
+        "result": result_lines(header.get("metrics", {})),
         **({"bare": "nothing of the training tiles is in it"} if BARE in header else {}),
     }
     return "\n".join(f"{name.ljust(8)} {text}" for name, text in lines.items())
 
 
-def _judged(metrics: Mapping[str, Any]) -> str:
+def result_lines(metrics: Mapping[str, Any]) -> str:
     """How a run came out, and how the model that is kept did, where these are not the same.
 
     >>> repeats = {"network": {"overall": {"mean": 0.938, "sd": 0.06, "draws": 3}}}
-    >>> own = {"value": 0.867, "low": 0.621, "high": 0.963}
-    >>> print(_judged({"headline": "0.938 (3 draws)", "draws": repeats, "overall_accuracy": own}))
+    >>> own = {"overall_accuracy": {"value": 0.867, "low": 0.621, "high": 0.963}}
+    >>> print(result_lines({"headline": "0.938 (3 draws)", "draws": repeats, **own}))
     0.938 (3 draws)
              the model kept, of the first draw: overall accuracy 0.867 [0.621, 0.963]
     """

@@ -14,6 +14,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from itertools import combinations
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -22,6 +23,7 @@ from geotl.arrays import Bools, Float32s, Float64s, Int64s
 from geotl.errors import DataError
 
 Features = Mapping[str, Float32s]  # [D, ...] by block
+_Integers = NDArray[np.signedinteger[Any]]
 WINDOWS_PX = (3, 7, 15, 33)
 BANDS, WIDE = "bands", "wide"
 REGIONS_NM: Mapping[str, tuple[float, float]] = {
@@ -99,10 +101,89 @@ class PixelFeatures:
         return {BANDS: tuple(bands)} | ({WIDE: tuple(wide)} if wide else {})
 
 
+@dataclass(frozen=True)
+class _Integrals:
+    """Integral images of one band: of its valid pixels, its values and their squares.
+
+    Bands whose pixels are valid together share one `count`.
+    """
+
+    count: _Integers
+    first: _Integers
+    second: Int64s
+
+
+@dataclass(frozen=True)
+class _Sums:
+    """Sums over a window about each pixel of a strip, and over its halves, each [h,w]."""
+
+    whole: NDArray[Any]
+    right: NDArray[Any]
+    left: NDArray[Any]
+    below: NDArray[Any]
+    above: NDArray[Any]
+
+    @classmethod
+    def of(cls, integral: _Integers, strip: _Strip, half: int) -> _Sums:
+        """From an integral image, by plain slices of it."""
+        side = 2 * half + 1
+        high, wide = strip.height, strip.width
+        part = strip.around(integral, half)
+        tall = part[side:] - part[:-side]
+        broad = part[:, side:] - part[:, :-side]
+        return cls(
+            tall[:, side:] - tall[:, :wide],
+            tall[:, side:] - tall[:, half + 1 : half + 1 + wide],
+            tall[:, half : half + wide] - tall[:, :wide],
+            broad[side:] - broad[half + 1 : half + 1 + high],
+            broad[half : half + high] - broad[:high],
+        )
+
+    @property
+    def parts(self) -> tuple[NDArray[Any], ...]:
+        """The window and its halves."""
+        return self.whole, self.right, self.left, self.below, self.above
+
+
+@dataclass(frozen=True)
+class _Strip:
+    """Some rows and columns of a block whose integral images are `halo` wider on every side."""
+
+    row: int
+    col: int
+    height: int
+    width: int
+    halo: int
+
+    def around(self, integral: _Integers, half: int) -> _Integers:
+        """The part of an integral image that windows of 2 * half + 1 pixels need."""
+        row, col, more = self.row + self.halo - half, self.col + self.halo - half, 2 * half + 1
+        return integral[row : row + self.height + more, col : col + self.width + more]
+
+
+@dataclass(frozen=True)
+class _Numbers:
+    """How many valid pixels lie in a window and in its halves, at least 1, as float64 [h,w].
+
+    `empty` says where there is none, for each half; None where every half has some.
+    """
+
+    whole: Float64s
+    halves: tuple[Float64s, ...]
+    empty: tuple[Bools, ...] | None
+
+    @classmethod
+    def of(cls, sums: _Sums) -> _Numbers:
+        """From sums of validity."""
+        whole, *halves = (np.maximum(part, 1).astype(np.float64) for part in sums.parts)
+        empty = tuple(part == 0 for part in sums.parts[1:])
+        return cls(whole, tuple(halves), empty if any(e.any() for e in empty) else None)
+
+
 class BlockFeatures:
     """The features of a block of a scene, computed strip by strip or at single pixels.
 
-    Memory is three integral images a band, and what is asked for.
+    Memory is the integral images of the bands, 12 bytes a pixel and band, and what is asked for.
     """
 
     def __init__(self, of: PixelFeatures, image: NDArray[np.generic], valid: Bools) -> None:
@@ -113,45 +194,92 @@ class BlockFeatures:
             image: digital numbers [C,H,W].
             valid: which of them are valid [C,H,W].
         """
-        mean, sd = (np.asarray(x, np.float64)[:, None, None] for x in (of.mean, of.sd))
         self.of, self.valid = of, valid
         self._dn = image
-        self._z = np.where(valid, (image.astype(np.float64) - mean) / sd, 0.0)
-        self._sums: list[tuple[Int64s, Int64s, Int64s]] = []
+        self._sums: list[_Integrals] = []
         if of.windows_px:
-            self._sums = [self._integrals(z, v) for z, v in zip(self._z, valid, strict=True)]
+            self._sums = self._integrals()
 
-    def _integrals(self, z: Float64s, valid: Bools) -> tuple[Int64s, Int64s, Int64s]:
-        whole = np.rint(np.clip(z, -_CLIP, _CLIP) * _UNIT).astype(np.int64)
-        parts = (whole, whole * whole, valid.astype(np.int64))
-        count, first, second = (_integral(x, self.of.halo) for x in (parts[2], *parts[:2]))
-        return count, first, second
+    def _integrals(self) -> list[_Integrals]:
+        """Integral images of every band."""
+        halo, narrow = self.of.halo, _narrow(self.of.windows_px)
+        counts: list[tuple[Bools, _Integers]] = []
+        found = []
+        for band, seen in enumerate(self.valid):
+            count = next((held for v, held in counts if np.array_equal(v, seen)), None)
+            if count is None:
+                count = _integral(seen, halo, narrow)
+                counts.append((seen, count))
+            levels = self._levels(band)
+            first = _integral(levels, halo, narrow)
+            found.append(_Integrals(count, first, _integral(np.square(levels), halo)))
+        return found
 
-    def strip(self, rows: slice) -> dict[str, Float32s]:
-        """Features [D,h,W] of some rows of the block, by block of features."""
-        found = {BANDS: self._bands(self._dn[:, rows], self._z[:, rows], self.valid[:, rows])}
+    def _levels(self, band: int) -> Int64s:
+        """Standardised values [H,W] of a band in whole numbers, 0 where invalid."""
+        here = slice(band, band + 1)
+        z = self._standardised(self._dn[here], self.valid[here], here)[0]
+        np.clip(z, -_CLIP, _CLIP, out=z)
+        z *= _UNIT
+        return np.asarray(np.rint(z, out=z), np.int64)
+
+    def _standardised(
+        self, dn: NDArray[np.generic], valid: Bools, bands: slice = slice(None)
+    ) -> Float64s:
+        """Digital numbers [C,...] less the mean, over the sd, 0 where invalid."""
+        shape = (-1, *[1] * (dn.ndim - 1))
+        mean, sd = (np.asarray(x, np.float64)[bands] for x in (self.of.mean, self.of.sd))
+        z = dn.astype(np.float64)
+        z -= mean.reshape(shape)
+        z /= sd.reshape(shape)
+        z[~valid] = 0.0
+        return z
+
+    def strip(self, rows: slice, cols: slice = slice(None)) -> dict[str, Float32s]:
+        """Features [D,h,w] of some rows and columns of the block, by block of features."""
+        here = np.s_[:, rows, cols]
+        found = {BANDS: self._bands(self._dn[here], self.valid[here])}
         if self.of.windows_px:
-            height, width = self._z.shape[1:]
-            down = np.arange(height)[rows]
-            found[WIDE] = self._wide(down[:, None], np.arange(width)[None])
+            (top, low, _), (left, right, _) = (
+                part.indices(length)
+                for part, length in zip((rows, cols), self.valid.shape[1:], strict=True)
+            )
+            found[WIDE] = self._wide_strip(_Strip(top, left, low - top, right - left, self.of.halo))
         return found
 
     def at(self, rows: Int64s, cols: Int64s) -> dict[str, Float32s]:
         """Features [D,n] of single pixels of the block."""
         here = np.s_[:, rows, cols]
-        found = {BANDS: self._bands(self._dn[here], self._z[here], self.valid[here])}
+        found = {BANDS: self._bands(self._dn[here], self.valid[here])}
         if self.of.windows_px:
             found[WIDE] = self._wide(rows, cols)
         return found
 
-    def _bands(self, dn: NDArray[np.generic], z: Float64s, valid: Bools) -> Float32s:
+    def _bands(self, dn: NDArray[np.generic], valid: Bools) -> Float32s:
         """Standardised values, 0 where invalid, and normalised differences, 0 likewise."""
-        light = np.maximum(dn.astype(np.float64) - self.of.zero_dn, 1e-6)
-        planes = [*z]
-        for a, b in self.of.pairs:
-            ratio = (light[a] - light[b]) / (light[a] + light[b])
-            planes.append(np.where(valid[a] & valid[b], ratio, 0.0))
-        return np.stack(planes).astype(np.float32)
+        pairs = self.of.pairs
+        found = np.empty((len(dn) + len(pairs), *dn.shape[1:]), np.float32)
+        found[: len(dn)] = self._standardised(dn, valid)
+        light = dn.astype(np.float64)
+        light -= self.of.zero_dn
+        np.maximum(light, 1e-6, out=light)
+        for plane, (a, b) in zip(found[len(dn) :], pairs, strict=True):
+            plane[...] = (light[a] - light[b]) / (light[a] + light[b])
+            plane[~(valid[a] & valid[b])] = 0.0
+        return found
+
+    def _wide_strip(self, strip: _Strip) -> Float32s:
+        """As `_wide`, of every pixel of a strip."""
+        bands, sides = len(self._sums), self.of.windows_px
+        found = np.empty((len(sides), 3, bands, strip.height, strip.width), np.float32)
+        for planes, side in zip(found, sides, strict=True):
+            numbers: dict[int, _Numbers] = {}
+            for band, sums in enumerate(self._sums):
+                key = id(sums.count)
+                if key not in numbers:
+                    numbers[key] = _Numbers.of(_Sums.of(sums.count, strip, side // 2))
+                _statistics(sums, numbers[key], strip, side // 2, planes[:, band])
+        return found.reshape(-1, strip.height, strip.width)
 
     def _wide(self, rows: Int64s, cols: Int64s) -> Float32s:
         """Mean, sd and gradient in every window about the pixels at rows and cols (broadcast)."""
@@ -163,19 +291,20 @@ class BlockFeatures:
         return np.stack(planes).astype(np.float32)
 
     def _of_window(
-        self, sums: tuple[Int64s, Int64s, Int64s], rows: Int64s, cols: Int64s, half: int
+        self, sums: _Integrals, rows: Int64s, cols: Int64s, half: int
     ) -> tuple[Float64s, Float64s, Float64s]:
         """Mean, sd and gradient of one band in one window; 0 where nothing in it is valid."""
         halo = self.of.halo
         top, low = rows + halo - half, rows + halo + half + 1
         left, right = cols + halo - half, cols + halo + half + 1
-        count, first, second = (_box(x, top, low, left, right) for x in sums)
+        three = (sums.count, sums.first, sums.second)
+        count, first, second = (_box(x, top, low, left, right) for x in three)
         number = np.maximum(count, 1)
         mean = first / number
         sd = np.sqrt(np.maximum(second / number - mean * mean, 0.0))
 
         def mean_of(top: Int64s, low: Int64s, left: Int64s, right: Int64s) -> Float64s:
-            number, total = (_box(x, top, low, left, right) for x in sums[:2])
+            number, total = (_box(x, top, low, left, right) for x in three[:2])
             return np.where(number > 0, total / np.maximum(number, 1), mean)
 
         across = mean_of(top, low, left + half + 1, right) - mean_of(
@@ -186,22 +315,66 @@ class BlockFeatures:
         return mean / _UNIT, sd / _UNIT, gradient / _UNIT
 
 
-def _integral(values: Int64s, halo: int) -> Int64s:
+def _statistics(
+    sums: _Integrals, numbers: _Numbers, strip: _Strip, half: int, planes: Float32s
+) -> None:
+    """Write mean, sd and gradient of one band in one window into planes [3,h,w]."""
+    first = _Sums.of(sums.first, strip, half)
+    mean = first.whole / numbers.whole
+    spread = _window_sum(strip.around(sums.second, half), 2 * half + 1) / numbers.whole
+    spread -= mean * mean
+    np.maximum(spread, 0.0, out=spread)
+    np.sqrt(spread, out=spread)
+    for plane, values in zip(planes, (mean, spread, _gradient(first, mean, numbers)), strict=True):
+        np.divide(values, _UNIT, out=plane, casting="same_kind")
+
+
+def _gradient(first: _Sums, mean: Float64s, numbers: _Numbers) -> Float64s:
+    """Length of the difference of opposite halves' means; the window's where a half is empty."""
+    halves = [part / number for part, number in zip(first.parts[1:], numbers.halves, strict=True)]
+    for part, none in zip(halves, numbers.empty or (), strict=False):
+        np.copyto(part, mean, where=none)
+    right, left, below, above = halves
+    right -= left
+    below -= above
+    right *= right
+    below *= below
+    right += below
+    return np.sqrt(right, out=right)
+
+
+def _window_sum(part: _Integers, side: int) -> _Integers:
+    """Sums over windows of `side` pixels, from the part of an integral image about them."""
+    tall = part[side:] - part[:-side]
+    return np.asarray(tall[:, side:] - tall[:, :-side])
+
+
+def _narrow(windows_px: tuple[int, ...]) -> type[np.signedinteger[Any]]:
+    """The type whose differences hold every window's sum, though the integral image wraps."""
+    largest = int(_CLIP * _UNIT) * max(windows_px) ** 2
+    return np.int32 if largest <= np.iinfo(np.int32).max else np.int64
+
+
+def _integral(
+    values: NDArray[Any], halo: int, dtype: type[np.signedinteger[Any]] = np.int64
+) -> _Integers:
     """Sums of all values above and to the left, of an array widened by zeros on every side."""
-    wide = np.pad(values, ((halo + 1, halo), (halo + 1, halo)))
+    height, width = values.shape
+    wide = np.zeros((height + 2 * halo + 1, width + 2 * halo + 1), dtype)
+    wide[halo + 1 : halo + 1 + height, halo + 1 : halo + 1 + width] = values
     np.cumsum(wide, axis=0, out=wide)
     np.cumsum(wide, axis=1, out=wide)
     return wide
 
 
-def _box(integral: Int64s, top: Int64s, low: Int64s, left: Int64s, right: Int64s) -> Int64s:
+def _box(integral: _Integers, top: Int64s, low: Int64s, left: Int64s, right: Int64s) -> _Integers:
     """Sums over the rows top to low and the columns left to right (ends excluded).
 
     >>> whole = _integral(np.arange(9, dtype=np.int64).reshape(3, 3), 1)
     >>> int(_box(whole, np.array(1), np.array(3), np.array(1), np.array(3)))
     8
     """
-    found: Int64s = (
+    found: _Integers = (
         integral[low, right] - integral[top, right] - integral[low, left] + integral[top, left]
     )
     return found

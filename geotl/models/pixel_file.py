@@ -23,9 +23,9 @@ from geotl.errors import ModelError
 from geotl.imagery.sensors import Sensor, sensor_from
 from geotl.io.files import whole_file
 from geotl.models.input_domain import Range
-from geotl.models.model_file import FORMAT_VERSION, KEY, read_header
+from geotl.models.model_file import FORMAT_VERSION, KEY, read_header, result_lines
 from geotl.models.pixel_features import PixelFeatures
-from geotl.models.pixel_model import ForestMember, LinearMember, Member, PixelModel
+from geotl.models.pixel_model import ForestMember, LinearMember, Member, PixelModel, members_line
 
 KIND = "pixels"
 MEMBERS: Mapping[str, type[LinearMember] | type[ForestMember]] = {
@@ -53,6 +53,11 @@ class PixelContract:
     classes: tuple[str, ...]
     colours: tuple[str, ...]
     resolution_m: float | None
+
+    @property
+    def tile_px(self) -> int:
+        """Side of what gets a class, in pixels: 1."""
+        return 1
 
 
 @dataclass(frozen=True)
@@ -91,6 +96,20 @@ class PixelModelFile:
         """Mean and standard deviation of the bands over the training scene."""
         features = self.model.features
         return Range(np.array(features.mean), np.array(features.sd))
+
+    @property
+    def resolution_m(self) -> float | None:
+        """Side of a training pixel in metres, None where unknown."""
+        return self.contract.resolution_m
+
+    @property
+    def ground(self) -> dict[str, list[list[float]]]:
+        """Left, bottom, right, top of the kept training pixels, as points, by system."""
+        told = self.notes.get("training", {}).get("crs")
+        crs = told if isinstance(told, str) else next(iter(told or ()), None)
+        places = self.training.places
+        there = places[np.isfinite(places).all(axis=1)]
+        return {crs: np.hstack([there, there]).tolist()} if crs and len(there) else {}
 
 
 def save_pixel_model(path: Path, file: PixelModelFile) -> None:
@@ -135,6 +154,31 @@ def is_pixel_model(path: Path) -> bool:
         return False
 
 
+def describe_pixel_file(path: Path) -> str:
+    """What a pixel model's file holds, in a few lines for people."""
+    header = read_header(path)
+    contract, sensor = header["contract"], header["contract"]["sensor"]
+    sides = header["features"]["windows_px"]
+    members = [f"{name} ({one['kind']})" for name, one in header["members"].items()]
+    around = f"and windows of {', '.join(map(str, sides))} px about it" if sides else "alone"
+    side, trained = contract["resolution_m"], header["notes"].get("training", {})
+    lines = {
+        "model": f"{path} (format {header['format_version']}, of pixels)",
+        "members": ", ".join(members),
+        "weights": members_line(header["weights"]) or "none",
+        "sees": f"a pixel's bands {around}",
+        "bands": ", ".join(contract["bands"]),
+        "sensor": f"{sensor['title']}: {sensor.get('measures', 'reflectance')} = "
+        f"DN * {sensor['scale']:g} + {sensor['offset']:g}",
+        "pixels": f"{side:g} m" if side else "of unknown size",
+        "classes": ", ".join(contract["classes"]),
+        "trained": f"on {trained.get('labels', '?')} labels, {trained.get('pixels', '?')} pixels",
+        "result": result_lines(header["notes"].get("metrics", {})),
+        **({"estimate": trained["accuracy"]} if "accuracy" in trained else {}),
+    }
+    return "\n".join(f"{name.ljust(8)} {text}" for name, text in lines.items())
+
+
 def load_pixel_model(path: Path) -> PixelModelFile:
     """Rebuild a pixel model from its file.
 
@@ -152,29 +196,6 @@ def load_pixel_model(path: Path) -> PixelModelFile:
         raise ModelError(
             f"{path}: tensors do not fit the contract ({error}); train anew"
         ) from error
-
-
-def describe_pixel_model(path: Path) -> str:
-    """What a pixel model's file holds, for readers.
-
-    Raises:
-        ModelError: as `load_pixel_model`.
-    """
-    file = load_pixel_model(path)
-    contract, model = file.contract, file.model
-    weights = ", ".join(f"{name} {weight:.2f}" for name, weight in model.weights.items())
-    windows = ", ".join(map(str, model.features.windows_px)) or "none"
-    trained = file.notes.get("training", {})
-    lines = [
-        f"{path}: a model of single pixels",
-        f"classes   {', '.join(contract.classes)}",
-        f"sensor    {contract.sensor.title}; bands {', '.join(contract.bands)}",
-        f"windows   {windows} px",
-        f"members   {weights} (weights)",
-        f"trained   {trained.get('labels', '?')} labels, {trained.get('pixels', '?')} pixels",
-        f"result    {file.notes.get('metrics', {}).get('headline', 'not recorded')}",
-    ]
-    return "\n".join([*lines, *filter(None, [trained.get("accuracy", "")])])
 
 
 def _rebuilt(

@@ -9,16 +9,18 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy.special import log_softmax
 
-from geotl.arrays import Float32s, Float64s, Int64s
+from geotl.arrays import Bools, Float32s, Float64s, Int64s
 from geotl.models.pixel_features import Features, PixelFeatures
 
 FLOOR = 1e-6  # least probability that a forest gives a class
+LEVELS = 4  # of a tree that pixels go down before those in leaves are set aside
 
 
 class Member(Protocol):
@@ -48,16 +50,20 @@ class LinearMember:
     weight: Float64s
     bias: Float64s
 
-    def log_probabilities(self, features: Features) -> Float64s:
-        """Log-probabilities [n,K] of pixels with features [D,n] by block."""
-        logits = np.repeat(self.bias[None], _count(features), axis=0)
+    def logits(self, features: Features) -> Float64s:
+        """Logits [K,n] of pixels with features [D,n] by block."""
+        logits = np.repeat(self.bias[:, None], _count(features), axis=1)
         start = 0
         for block in self.blocks:
             rows = features[block]
             weight = self.weight[:, start : start + len(rows)]
-            logits = logits + (weight.astype(np.float32) @ rows).T
+            logits += weight.astype(np.float32) @ rows
             start += len(rows)
-        return np.asarray(log_softmax(logits, axis=1))
+        return logits
+
+    def log_probabilities(self, features: Features) -> Float64s:
+        """Log-probabilities [n,K] of pixels with features [D,n] by block."""
+        return np.asarray(log_softmax(np.ascontiguousarray(self.logits(features).T), axis=1))
 
 
 @dataclass(frozen=True)
@@ -85,18 +91,56 @@ class ForestMember:
         """Log of the trees' mean shares [n,K], of pixels with features [D,n] by block."""
         rows = np.concatenate([features[block] for block in self.blocks])
         total = np.zeros((rows.shape[1], self.shares.shape[1]))
-        pixel = np.arange(rows.shape[1])
+        begin = self._steps.feature * rows.shape[1]  # where in all values a node's feature begins
         for root in self.roots:
-            node = np.full(rows.shape[1], root, np.int32)
-            inner = pixel
-            while len(inner):
-                at = node[inner]
-                goes_left = rows[self.feature[at], inner] <= self.threshold[at]
-                node[inner] = np.where(goes_left, self.left[at], self.right[at])
-                inner = inner[self.feature[node[inner]] >= 0]
-            total += self.shares[node]
+            total += self.shares[self._leaves(rows, begin, root)]
         shares = np.maximum(total / len(self.roots), FLOOR)
         return np.asarray(np.log(shares / shares.sum(axis=1, keepdims=True)))
+
+    @cached_property
+    def _steps(self) -> _Steps:
+        return _Steps.of(self)
+
+    def _leaves(self, rows: Float32s, begin: NDArray[np.intp], root: int) -> NDArray[np.intp]:
+        """The leaf of a tree in which each pixel [n] with features [D,n] ends."""
+        steps, values = self._steps, rows.ravel()
+        leaf = np.full(rows.shape[1], root, np.intp)
+        at, pixel = leaf.copy(), np.arange(rows.shape[1])
+        while len(at):
+            for _ in range(LEVELS):  # pixels that are in a leaf stay there
+                goes_left = values.take(begin.take(at) + pixel) <= self.threshold.take(at)
+                at *= 2
+                at += goes_left
+                at = steps.child.take(at)
+            leaf[pixel] = at
+            going = np.flatnonzero(steps.inner.take(at))
+            at, pixel = at[going], pixel[going]
+        return leaf
+
+
+@dataclass(frozen=True)
+class _Steps:
+    """A forest's nodes for many pixels together: a leaf leads to itself.
+
+    Attributes:
+        feature: that a node splits, 0 in a leaf [M].
+        child: right and left one of each node by turns [2M].
+        inner: which nodes are no leaves [M].
+    """
+
+    feature: NDArray[np.intp]
+    child: NDArray[np.intp]
+    inner: Bools
+
+    @classmethod
+    def of(cls, forest: ForestMember) -> _Steps:
+        """Of a forest's arrays."""
+        inner = forest.feature >= 0
+        sides = [
+            np.where(inner, side, np.arange(len(inner))) for side in (forest.right, forest.left)
+        ]
+        feature = np.where(inner, forest.feature, 0).astype(np.intp)
+        return cls(feature, np.stack(sides, axis=1).ravel().astype(np.intp), inner)
 
 
 @dataclass(frozen=True)
@@ -128,6 +172,31 @@ class PixelModel:
                 total = total + weight * calibrated(own, self.temperatures[name])
         return np.asarray(log_softmax(total, axis=1))
 
+    def probabilities(self, features: Features) -> Float64s:
+        """Fused probabilities [K,n] of pixels with features [D,n] by block, for many pixels.
+
+        They are those of `log_probabilities` but for rounding: what members are normalised by
+        is the same for all classes of a pixel, so it is left out until the end.
+        """
+        total = np.repeat(self.log_priors[:, None], _count(features), axis=1)
+        for name, weight in self.weights.items():
+            if weight > 0:
+                total += weight / self.temperatures[name] * _scores(self.members[name], features)
+        total -= total.max(axis=0)
+        np.exp(total, out=total)
+        total /= total.sum(axis=0)
+        return total
+
+
+def members_line(weights: Mapping[str, float]) -> str:
+    """The members that take part, with their weights, heaviest first.
+
+    >>> members_line({"bands": 0.25, "wide": 0.75, "forest": 0.0})
+    'wide 0.75, bands 0.25'
+    """
+    order = sorted(weights, key=lambda name: -weights[name])
+    return ", ".join(f"{name} {weights[name]:.2f}" for name in order if weights[name] > 0)
+
 
 def calibrated(log_probabilities: Float64s, temperature: float) -> Float64s:
     """Log-probabilities [n,K] divided by a temperature and normalised again."""
@@ -143,6 +212,13 @@ def fused(members: Sequence[Float64s], weights: Sequence[float], log_priors: Flo
     """
     total = sum(weight * own for weight, own in zip(weights, members, strict=True))
     return np.asarray(log_softmax(total + log_priors, axis=1))
+
+
+def _scores(member: Member, features: Features) -> Float64s:
+    """Log-probabilities [K,n] of a member, each pixel's but for a constant."""
+    if isinstance(member, LinearMember):
+        return member.logits(features)
+    return member.log_probabilities(features).T
 
 
 def _count(features: Features) -> int:

@@ -1,0 +1,249 @@
+"""Mapping every pixel of a scene with a pixel model: seconds, rate and peak memory, by part.
+
+    python benchmarks/pixel_map.py [--side 2048] [--trees 200] [--rounds 3] [--parts-only]
+
+A scene of side x side x 10 uint16 is made on the spot. The members are fitted to random labels
+(speed does not depend on them): two linear ones on bands and on windows of 3, 7, 15 and 33 px, and
+a forest of depth 12. First each part is timed on a block of 1,024 pixels, in seconds of the
+processor a megapixel (what else runs does not count), median and range over the rounds; then
+`geotl map` maps the scene without and with the forest, each in a process of its own, so that its
+peak memory is its own (pages of its files included).
+"""
+
+from __future__ import annotations
+
+import argparse
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import rasterio
+from rasterio.transform import from_origin
+from sklearn.ensemble import RandomForestClassifier
+
+from geotl.imagery.sensors import get_sensor
+from geotl.inference.pixel_predictor import PixelPredictor
+from geotl.models.pixel_features import BlockFeatures, PixelFeatures
+from geotl.models.pixel_file import (
+    PixelContract,
+    PixelModelFile,
+    TrainingPixels,
+    save_pixel_model,
+)
+from geotl.models.pixel_model import ForestMember, LinearMember, PixelModel
+
+SENSOR = get_sensor("sentinel2_l2a")
+BANDS = ("B02", "B03", "B04", "B05", "B06", "B07", "B08", "B8A", "B11", "B12")
+CLASSES, DEPTH, BLOCK = 10, 12, 1024
+MAPPED = """
+import resource, sys
+from geotl.cli.main import main
+code, used = main(sys.argv[1:]), resource.getrusage(resource.RUSAGE_SELF)
+print(used.ru_maxrss, used.ru_utime + used.ru_stime)
+sys.exit(code)
+"""
+
+
+def made_pixels(height: int, width: int, random: np.random.Generator) -> np.ndarray:
+    """Smooth fields with noise, uint16 [10,height,width]."""
+    field = random.integers(500, 3000, (len(BANDS), height // 16 + 1, width // 16 + 1))
+    part = field.repeat(16, axis=1).repeat(16, axis=2)[:, :height, :width]
+    return (part + random.integers(0, 60, part.shape)).astype(np.uint16)
+
+
+def make_scene(path: Path, side: int) -> Path:
+    """A scene of 10 named bands, tiled and compressed as products are."""
+    random = np.random.default_rng(0)
+    profile = {
+        "driver": "GTiff",
+        "width": side,
+        "height": side,
+        "count": len(BANDS),
+        "dtype": "uint16",
+        "crs": "EPSG:32633",
+        "transform": from_origin(5e5, 5e6, 10, 10),
+        "tiled": True,
+        "blockxsize": 512,
+        "blockysize": 512,
+        "compress": "deflate",
+        "zlevel": 1,
+        "predictor": 2,
+        "nodata": 0,
+    }
+    with rasterio.open(path, "w", **profile) as to:
+        to.descriptions = BANDS
+        for row in range(0, side, 512):
+            part = made_pixels(min(512, side - row), side, random)
+            to.write(part, window=((row, row + part.shape[1]), (0, side)))
+    return path
+
+
+def forest_of(rows: np.ndarray, labels: np.ndarray, trees: int) -> ForestMember:
+    """A forest of depth 12 on features [n,D]."""
+    fitted = RandomForestClassifier(trees, max_depth=DEPTH, random_state=0).fit(rows, labels)
+    trees_of = [one.tree_ for one in fitted.estimators_]
+    start = np.cumsum([0, *(tree.node_count for tree in trees_of)])
+    held: list[list[np.ndarray]] = [[], [], [], [], []]
+    for tree, first in zip(trees_of, start, strict=False):
+        leaf = tree.children_left < 0
+        held[0].append(np.where(leaf, -1, tree.feature))
+        held[1].append(tree.threshold)
+        held[2].append(np.where(leaf, 0, tree.children_left + first))
+        held[3].append(np.where(leaf, 0, tree.children_right + first))
+        held[4].append(tree.value[:, 0] / tree.value[:, 0].sum(axis=1, keepdims=True))
+    types = (np.int32, np.float32, np.int32, np.int32, np.float32)
+    joined = (np.concatenate(x).astype(t) for x, t in zip(held, types, strict=True))
+    return ForestMember(("bands", "wide"), start[:-1].astype(np.int64), *joined)
+
+
+def make_models(folder: Path, trees: int) -> dict[str, tuple[Path, PixelModel]]:
+    """Model files without and with a forest, fitted to random labels."""
+    random = np.random.default_rng(1)
+    pixels = made_pixels(300, 300, random)
+    flat = pixels.reshape(len(BANDS), -1).astype(float)
+    features = PixelFeatures(
+        BANDS,
+        SENSOR.wavelengths(BANDS),
+        tuple(flat.mean(axis=1).tolist()),
+        tuple(flat.std(axis=1).tolist()),
+        0.0,
+    )
+    rows, cols = random.integers(0, 300, (2, 4000))
+    values = BlockFeatures(features, pixels, pixels > 0).at(rows, cols)
+    labels = np.arange(4000) % CLASSES
+    every = np.concatenate(list(values.values())).T
+    width = len(values["bands"])
+    linear = {
+        name: LinearMember(
+            blocks, random.normal(0, 0.1, (CLASSES, wide)), random.normal(0, 1, CLASSES)
+        )
+        for name, blocks, wide in (
+            ("bands", ("bands",), width),
+            ("wide", ("bands", "wide"), every.shape[1]),
+        )
+    }
+    found = {}
+    for name, members in (
+        ("linear", linear),
+        ("fused", linear | {"forest": forest_of(every, labels, trees)}),
+    ):
+        weights = dict.fromkeys(members, 1 / len(members))
+        model = PixelModel(
+            features,
+            tuple(f"class {k}" for k in range(CLASSES)),
+            members,
+            dict.fromkeys(members, 1.0),
+            weights,
+            np.zeros(CLASSES),
+        )
+        path = folder / f"{name}.safetensors"
+        save_pixel_model(path, _file(model, every[:100], labels[:100]))
+        found[name] = (path, model)
+    return found
+
+
+def _file(model: PixelModel, values: np.ndarray, labels: np.ndarray) -> PixelModelFile:
+    contract = PixelContract(
+        BANDS,
+        model.features.wavelengths,
+        SENSOR,
+        None,
+        model.classes,
+        tuple(f"#{k:02x}{2 * k:02x}{3 * k:02x}" for k in range(CLASSES)),
+        10.0,
+    )
+    count = len(labels)
+    training = TrainingPixels(
+        values.astype(np.float32), labels, np.arange(count) % 3, np.full((count, 2), np.nan)
+    )
+    return PixelModelFile(model, contract, training, {"metrics": {}, "recipe": "", "versions": {}})
+
+
+def timed(what: str, megapixels: float, rounds: int, work: Callable[[], object]) -> None:
+    """Print seconds a megapixel of some work, median and range."""
+    spent = []
+    for _ in range(rounds):
+        begun = time.process_time()
+        work()
+        spent.append((time.process_time() - begun) / megapixels)
+    told = f"{statistics.median(spent):.2f} ({min(spent):.2f} to {max(spent):.2f})"
+    print(f"{what:45} {told} s a megapixel", flush=True)
+
+
+def time_parts(models: dict[str, tuple[Path, PixelModel]], rounds: int) -> None:
+    """Features, members and both, on one block held in memory."""
+    linear, fused = models["linear"][1], models["fused"][1]
+    of = linear.features
+    side = BLOCK + 2 * of.halo
+    image = made_pixels(side, side, np.random.default_rng(3)).astype(np.float32)
+    valid = np.ones(image.shape, bool)
+    block, cut = BlockFeatures(of, image, valid), slice(of.halo, of.halo + BLOCK)
+    strips = [slice(row, row + 32) for row in range(of.halo, of.halo + BLOCK, 32)]
+    area = BLOCK * BLOCK / 1e6
+    timed("integral images", area, rounds, lambda: BlockFeatures(of, image, valid))
+    timed("features", area, rounds, lambda: [block.strip(rows, cut) for rows in strips])
+    strip = block.strip(strips[0], cut)
+    flat = {
+        name: np.ascontiguousarray(x.reshape(len(x), -1)[:, :8192]) for name, x in strip.items()
+    }
+    for name, member in fused.members.items():
+        once = 1 if name == "forest" else rounds
+
+        def probabilities(member: object = member) -> object:
+            return member.log_probabilities(flat)  # type: ignore[attr-defined]
+
+        timed(f"member {name}", 8192 / 1e6, once, probabilities)
+    where = np.arange(of.halo, of.halo + BLOCK)
+    whole = PixelPredictor(linear)
+    timed(
+        "all but reading and writing, without forest",
+        area,
+        rounds,
+        lambda: whole.look(image, where, where, 1),
+    )
+
+
+def mapped(model: Path, scene: Path, out: Path, side: int) -> None:
+    """Print seconds, rate and peak memory of one `geotl map`."""
+    words = ["map", str(model), str(scene), "-o", str(out), "--no-page", "--force", "-q"]
+    begun = time.perf_counter()
+    ran = subprocess.run(
+        [sys.executable, "-c", MAPPED, *words], capture_output=True, text=True, check=True
+    )
+    spent, area = time.perf_counter() - begun, side * side / 1e6
+    peak, used = (float(word) for word in ran.stdout.split()[-2:])
+    print(
+        f"geotl map, {model.stem:34} {spent:.1f} s, {area / spent:.2f} megapixels a second; of the "
+        f"processor {used:.1f} s, {used / area:.2f} s a megapixel; peak {peak / 2**20:.2f} GB",
+        flush=True,
+    )
+
+
+def main() -> None:
+    """Print the table."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--side", type=int, default=2048, help="of the scene [px]")
+    parser.add_argument("--trees", type=int, default=200, help="of the forest")
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--parts-only", action="store_true", help="map no scene")
+    parser.add_argument("--skip-forest", action="store_true", help="map without the forest alone")
+    args = parser.parse_args()
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        models = make_models(folder, args.trees)
+        time_parts(models, args.rounds)
+        if args.parts_only:
+            return
+        scene = make_scene(folder / "scene.tif", args.side)
+        for kind, (path, _) in models.items():
+            if kind == "linear" or not args.skip_forest:
+                mapped(path, scene, folder / f"{kind}.tif", args.side)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,109 @@
+"""What a pixel model predicts of the pixels of one block of a scene, strip by strip.
+
+Every pixel's answer has the same bits in whatever block it is computed: features come from sums of
+whole numbers, and members see pixels in batches of one size, so that a matrix product takes the
+same way for each of them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+
+from geotl.arrays import Float32s, Int64s
+from geotl.inference.sliding_window import Mode, Said
+from geotl.models.pixel_features import BlockFeatures
+from geotl.models.pixel_model import PixelModel
+
+BATCH_PX = 8192  # pixels that members see together, always so many
+STRIP_PX = 4 * BATCH_PX  # of a block that are described together
+
+
+@dataclass(frozen=True)
+class PixelPredictor:
+    """How a pixel model predicts a block, in which a pixel is a window of side and step 1.
+
+    Attributes:
+        model: members and their fusion.
+        views: pixels are not turned.
+        mode: each pixel by itself.
+        area: dissimilarity is not measured.
+        dense: there is no network.
+        precision: of the features.
+        device: that computes.
+    """
+
+    model: PixelModel
+    views: int = 1
+    mode: Mode = "exact"
+    area: None = None
+    dense: None = None
+    precision: str = "float32"
+    device: str = "cpu"
+
+    @property
+    def fill(self) -> Float32s:
+        """Raw values [C] that stand for invalid pixels: NaN, by which they are known."""
+        return np.full(len(self.model.features.bands), np.nan, np.float32)
+
+    @property
+    def classes(self) -> int:
+        """Number of classes."""
+        return len(self.model.classes)
+
+    @property
+    def engine(self) -> str:
+        """What computes, with its version."""
+        return f"numpy {np.__version__}"
+
+    def halo_px(self, step: int) -> int:
+        """Pixels around a block that its pixels' features depend on, at any `step`."""
+        return self.model.features.halo
+
+    def look(self, image: Float32s, rows: Int64s, cols: Int64s, step: int) -> Said:
+        """Predict the pixels at some rows and columns of a block; see `WindowPredictor.look`."""
+        block = BlockFeatures(self.model.features, image, np.isfinite(image))
+        across = slice(int(cols[0]), int(cols[-1]) + 1)
+        found = np.empty((len(rows), len(cols), self.classes), np.float32)
+
+        def fill_in(part: slice) -> None:
+            down = slice(int(rows[part][0]), int(rows[part][-1]) + 1)
+            found[part] = self._probabilities(block.strip(down, across)).reshape(found[part].shape)
+
+        with ThreadPoolExecutor(torch.get_num_threads()) as pool:
+            list(pool.map(fill_in, _strips(len(rows), len(cols))))
+        return Said(found, np.zeros(found.shape[:2], np.float32))
+
+    def _probabilities(self, features: Mapping[str, Float32s]) -> Float32s:
+        """Probabilities [h*W,K] of the pixels of a strip with features [D,h,W] by block."""
+        flat = {name: rows.reshape(len(rows), -1) for name, rows in features.items()}
+        count = next(iter(flat.values())).shape[1]
+        found = np.empty((count, self.classes), np.float32)
+        for start in range(0, count, BATCH_PX):
+            batch = {name: _batch(rows, start) for name, rows in flat.items()}
+            told = self.model.probabilities(batch)
+            found[start : start + BATCH_PX] = told[:, : count - start].T
+        return found
+
+
+def _strips(height: int, width: int) -> Iterator[slice]:
+    """Rows of a block, so many together that they hold about STRIP_PX pixels.
+
+    >>> list(_strips(5, STRIP_PX // 2))
+    [slice(0, 2, None), slice(2, 4, None), slice(4, 5, None)]
+    """
+    each = max(1, STRIP_PX // width)
+    for start in range(0, height, each):
+        yield slice(start, min(start + each, height))
+
+
+def _batch(rows: Float32s, start: int) -> Float32s:
+    """Features [D,BATCH_PX] from a pixel on; the last batch is made up with zeros."""
+    part = rows[:, start : start + BATCH_PX]
+    if part.shape[1] == BATCH_PX:
+        return part
+    return np.pad(part, ((0, 0), (0, BATCH_PX - part.shape[1])))
