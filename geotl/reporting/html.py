@@ -16,6 +16,7 @@ import struct
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from html import escape
+from itertools import chain
 from pathlib import Path
 
 import numpy as np
@@ -56,7 +57,11 @@ SECTIONS = {  # id -> heading, in the page's order
     "weights": "Where the weights come from",
     "recipe": "The recipe, resolved",
 }
-_BESIDE = ("confusion", "variogram")  # pictures that stand in the section of another name
+PICTURES_IN = {  # sections with a picture of another name
+    "classes": ("confusion",),
+    "optimism": ("variogram",),
+    "folds": ("blocks",),
+}
 
 
 @dataclass(frozen=True)
@@ -268,7 +273,7 @@ def report_html(content: ReportContent) -> str:
         ValueError: content of a section that the page does not have.
     """
     given = {*content.tables, *content.words, *content.pictures}
-    if lost := sorted(given - {*SECTIONS, *_BESIDE}):
+    if lost := sorted(given - {*SECTIONS, *chain(*PICTURES_IN.values())}):
         raise ValueError(f"no section of the report: {', '.join(lost)}; enter it in SECTIONS")
     sections = {name: _section_body(name, content) for name in SECTIONS}
     filled = {name: body for name, body in sections.items() if body}
@@ -354,9 +359,7 @@ def _section_body(name: str, content: ReportContent) -> str:
     parts = [f"<p>{escape(text)}</p>\n" for text in content.words.get(name, ())]
     if name in content.tables:
         parts.append(table_html(content.tables[name]))
-    shown = {"classes": ("confusion",), "optimism": ("variogram",), "folds": ("blocks",)}.get(
-        name, ()
-    )
+    shown = PICTURES_IN.get(name, ())
     keys = (name, *shown)
     parts += [figure_html(content.pictures[key]) for key in keys if key in content.pictures]
     if name == "stand" and content.steps:

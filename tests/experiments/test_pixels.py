@@ -137,7 +137,7 @@ def test_inspect_tells_what_the_file_holds(
 ) -> None:
     assert main(["inspect", str(finished / "model.safetensors")]) == 0
     text = capsys.readouterr().out
-    assert "a model of single pixels" in text
+    assert "of pixels)" in text
     assert "fitted on all" in text
 
 
