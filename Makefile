@@ -1,4 +1,4 @@
-# make demo: train, judge and save on the sample tiles, map the sample scene, export.  make test: everything that is checked.
+# make demo: train, judge and save on the sample tiles, map the sample scene by windows and by pixels, export.  make test: everything that is checked.
 # make lecture: every technique of the lecture shown, on one page.
 PYTHON ?= python3
 VENV := .venv
@@ -15,7 +15,10 @@ demo: $(VENV)/.installed
 	$(BIN)/geotl run sample_scene --out runs/sample_scene --resume
 	$(BIN)/geotl map runs/sample_scene/model.safetensors sample_tiles/scene.tif -o runs/map/map.tif --overwrite
 	$(BIN)/geotl export runs/sample_scene/model.safetensors --format onnx -o runs/export/model.onnx --overwrite
-	@echo "Look at runs/sample_target/report.html, runs/sample_scene/report.html and runs/map/map.html"
+	$(BIN)/geotl run sample_pixels --out runs/sample_pixels --resume
+	$(BIN)/geotl map runs/sample_pixels/model.safetensors sample_tiles/scene.tif -o runs/pixels/map.tif --overwrite
+	$(BIN)/geotl accuracy runs/pixels/map.tif sample_tiles/truth.tif
+	@echo "Look at runs/sample_target/report.html, runs/sample_pixels/report.html, runs/map/map.html and runs/pixels/map.html"
 
 # A process for each of two cores, files whole since their tests share what they made; one thread
 # each, in what they start too.

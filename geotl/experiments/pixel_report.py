@@ -363,7 +363,7 @@ def race_table(outcome: PixelOutcome) -> Table:
 def members_table(outcome: PixelOutcome) -> Table:
     """Members of the model that is kept, with what the folds chose."""
     rows = tuple(
-        (title_of(name), outcome.fusion.weights[name], one.setting, one.temperature)
+        (title_of(name), outcome.fusion.weights[name], f"{one.setting:g}", one.temperature)
         for name, one in outcome.fusion.members.items()
     )
     return Table(

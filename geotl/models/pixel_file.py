@@ -23,7 +23,7 @@ from geotl.errors import ModelError
 from geotl.imagery.sensors import Sensor, sensor_from
 from geotl.io.files import whole_file
 from geotl.models.input_domain import Range
-from geotl.models.model_file import FORMAT_VERSION, KEY, read_header, result_lines
+from geotl.models.model_file import FORMAT_VERSION, KEY, read_header
 from geotl.models.pixel_features import PixelFeatures
 from geotl.models.pixel_model import ForestMember, LinearMember, Member, PixelModel, members_line
 
@@ -173,7 +173,7 @@ def describe_pixel_file(path: Path) -> str:
         "pixels": f"{side:g} m" if side else "of unknown size",
         "classes": ", ".join(contract["classes"]),
         "trained": f"on {trained.get('labels', '?')} labels, {trained.get('pixels', '?')} pixels",
-        "result": result_lines(header["notes"].get("metrics", {})),
+        "result": header["notes"].get("metrics", {}).get("headline", "not tested"),
         **({"estimate": trained["accuracy"]} if "accuracy" in trained else {}),
     }
     return "\n".join(f"{name.ljust(8)} {text}" for name, text in lines.items())
