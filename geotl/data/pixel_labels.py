@@ -83,7 +83,7 @@ class PixelPlacement:
         pixels: in the order of the labels, those of one label from top to bottom.
         rejected: labels without a pixel, those that could not be used at all first.
         crs: reference system of the rejected ones' geometries.
-        notes: what a reader should be told, one line each.
+        notes: warnings and remarks on the labels, one line each.
     """
 
     pixels: tuple[LabelPixel, ...]
@@ -131,7 +131,7 @@ def place_pixels(
         scenes: read window by window.
         labels: points and polygons.
         rules: how many pixels a polygon gives.
-        tell: told of (scenes done, all of them).
+        tell: called with scenes done and scenes in all.
 
     Raises:
         DataError: a scene without a reference system, two of one name, or labels and scenes that

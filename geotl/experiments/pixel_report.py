@@ -210,8 +210,8 @@ class PixelOutcome:
             found["seconds"] = {"all": self.seconds} | {
                 name: self.seconds_of(name) for name in self.race
             }
-        told: dict[str, Any] = plain(found)
-        return told
+        metrics: dict[str, Any] = plain(found)
+        return metrics
 
     def _members(self) -> dict[str, dict[str, float]]:
         return {

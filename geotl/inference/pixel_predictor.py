@@ -85,8 +85,8 @@ class PixelPredictor:
         found = np.empty((count, self.classes), np.float32)
         for start in range(0, count, BATCH_PX):
             batch = {name: _batch(rows, start) for name, rows in flat.items()}
-            told = self.model.probabilities(batch)
-            found[start : start + BATCH_PX] = told[:, : count - start].T
+            probabilities = self.model.probabilities(batch)
+            found[start : start + BATCH_PX] = probabilities[:, : count - start].T
         return found
 
 

@@ -105,8 +105,8 @@ class PixelModelFile:
     @property
     def ground(self) -> dict[str, list[list[float]]]:
         """Left, bottom, right, top of the kept training pixels, as points, by system."""
-        told = self.notes.get("training", {}).get("crs")
-        crs = told if isinstance(told, str) else next(iter(told or ()), None)
+        systems = self.notes.get("training", {}).get("crs")
+        crs = systems if isinstance(systems, str) else next(iter(systems or ()), None)
         places = self.training.places
         there = places[np.isfinite(places).all(axis=1)]
         return {crs: np.hstack([there, there]).tolist()} if crs and len(there) else {}
@@ -194,15 +194,15 @@ def load_pixel_model(path: Path) -> PixelModelFile:
         return _rebuilt(path, header, tensors)
     except (KeyError, TypeError, ValueError) as error:
         raise ModelError(
-            f"{path}: tensors do not fit the contract ({error}); train anew"
+            f"{path}: tensors do not fit the contract ({error}); train again"
         ) from error
 
 
 def _rebuilt(
     path: Path, header: Mapping[str, Any], tensors: Mapping[str, NDArray[Any]]
 ) -> PixelModelFile:
-    told, contract = dict(header["features"]), dict(header["contract"])
-    features = PixelFeatures(**{k: _tupled(v) for k, v in told.items()})
+    settings, contract = dict(header["features"]), dict(header["contract"])
+    features = PixelFeatures(**{k: _tupled(v) for k, v in settings.items()})
     contract |= {k: _tupled(v) for k, v in contract.items() if k != "sensor"}
     contract["sensor"] = sensor_from(contract["sensor"])
     members: dict[str, Member] = {}

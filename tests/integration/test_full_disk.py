@@ -54,7 +54,7 @@ def readable(folder: Path) -> set[str]:
     [
         (1_000, True, {"probe": "run/recipe.yaml", "scratch": "run/recipe.yaml"}),
         (20_000, False, {"probe": "images.npy", "scratch": "images.npy"}),
-        (2_000, True, {"probe": "features-", "scratch": "run"}),
+        (3_000, True, {"probe": "features-", "scratch": "run"}),
         (310_000, False, {"probe": "run/model.safetensors", "scratch": "run"}),
     ],
 )
