@@ -68,7 +68,7 @@ class Placement:
         chips: in the order of the labels, those of one label from top to bottom.
         rejected: labels without a chip, those that could not be used at all first.
         crs: reference system of the rejected ones' geometries.
-        notes: what a reader should be told, one line each.
+        notes: warnings and remarks on the labels, one line each.
     """
 
     chips: tuple[Chip, ...]
@@ -81,19 +81,9 @@ class Placement:
         covered = {chip.label_id for chip in self.chips}
         labels = len(covered) + len(self.rejected)
         share = f"{len(covered)} of {labels}" if self.rejected else f"{labels}"
-        lines = [
-            f"{len(self.chips)} chips from {share} labels: "
-            + (counted_words(chip.class_name for chip in self.chips) or "none")
-        ]
-        reasons = Counter(one.reason for one in self.rejected)
-        if reasons:
-            lines.append(f"rejected {len(self.rejected)}:")
-        for reason, count in reasons.most_common():
-            told = counted_words(
-                one.class_name or "no class" for one in self.rejected if one.reason == reason
-            )
-            lines.append(f"  {reason} {count}: {told}")
-        return tuple(lines)
+        classes = counted_words(chip.class_name for chip in self.chips) or "none"
+        line = f"{len(self.chips)} chips from {share} labels: {classes}"
+        return (line, *rejected_lines(self.rejected))
 
 
 def place_chips(
@@ -327,6 +317,22 @@ def _of_block(
 def counted_words(names: Iterator[str]) -> str:
     """How often each name comes, by name."""
     return ", ".join(f"{name} {count}" for name, count in sorted(Counter(names).items()))
+
+
+def rejected_lines(rejected: Sequence[Rejection]) -> list[str]:
+    """How many labels were rejected, by reason and class; no line where none was.
+
+    >>> rejected_lines([Rejection("1", "nodata", "", "water"), Rejection("2", "nodata", "")])
+    ['rejected 2:', '  nodata 2: no class 1, water 1']
+    >>> rejected_lines([])
+    []
+    """
+    reasons = Counter(one.reason for one in rejected)
+    lines = [f"rejected {len(rejected)}:"] if rejected else []
+    for reason, count in reasons.most_common():
+        names = (one.class_name or "no class" for one in rejected if one.reason == reason)
+        lines.append(f"  {reason} {count}: {counted_words(names)}")
+    return lines
 
 
 class Occupied:

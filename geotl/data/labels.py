@@ -59,7 +59,7 @@ class Label:
 
 @dataclass(frozen=True)
 class Rejection:
-    """A label that gave no chip, and why.
+    """A label that gave no chip and no pixel, and why.
 
     Attributes:
         label_id: the label's.

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import zlib
-from collections import Counter, defaultdict
+from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
@@ -13,7 +13,14 @@ import shapely
 
 from geotl.arrays import Bools, Float64s, Int64s
 from geotl.console import Progress
-from geotl.data.chips import apart_words, check_scenes, counted_words, meets_scene, shapes_on
+from geotl.data.chips import (
+    apart_words,
+    check_scenes,
+    counted_words,
+    meets_scene,
+    rejected_lines,
+    shapes_on,
+)
 from geotl.data.labels import Label, Labels, Reason, Rejection
 from geotl.data.placement import Refused, most_telling, pixel_shares, window_about
 from geotl.errors import DataError
@@ -102,14 +109,8 @@ class PixelPlacement:
         total = len(used) + len(self.rejected)
         share = f"{len(used)} of {total}" if self.rejected else f"{total}"
         classes = counted_words(iter(used.values())) or "none"
-        lines = [f"{len(self.pixels)} pixels from {share} labels: {classes}"]
-        reasons = Counter(one.reason for one in self.rejected)
-        if reasons:
-            lines.append(f"rejected {len(self.rejected)}:")
-        for reason, count in reasons.most_common():
-            names = [one.class_name or "no class" for one in self.rejected if one.reason == reason]
-            lines.append(f"  {reason} {count}: {counted_words(iter(names))}")
-        return tuple(lines)
+        line = f"{len(self.pixels)} pixels from {share} labels: {classes}"
+        return (line, *rejected_lines(self.rejected))
 
 
 def place_pixels(

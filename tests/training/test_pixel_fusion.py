@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from scipy.special import logsumexp
 from sklearn.ensemble import RandomForestClassifier
 
-from geotl.models.pixel_model import LinearMember
+from geotl.evaluation.evaluate import fit_temperature
+from geotl.models.pixel_features import PixelFeatures
+from geotl.models.pixel_model import LinearMember, calibrated, fused
 from geotl.training import pixel_fusion
-from geotl.training.pixel_fusion import MemberRecipe, fit_fusion, fit_member, pool_weights
+from geotl.training.pixel_fusion import MemberRecipe, fit_fusion, fit_member, log_loss, pool_weights
 from geotl.training.pixel_members import (
     PixelRows,
     fit_discriminant,
@@ -26,6 +29,13 @@ def made(count: int = 120, classes: int = 3, seed: int = 0) -> PixelRows:
     wide = 100 + 7 * random.normal(size=(12, count)) + 9 * labels
     features = {"bands": bands.astype(np.float32), "wide": wide.astype(np.float32)}
     return PixelRows(features, labels.astype(np.int64), np.ones(count), classes)
+
+
+def noisy() -> PixelRows:
+    """As made, but every fifth pixel has another class: fitted members are too sure of theirs."""
+    rows = made()
+    labels = np.where(np.arange(120) % 5 == 0, (rows.labels + 1) % 3, rows.labels)
+    return PixelRows(rows.features, labels, rows.weight, 3)
 
 
 def halves(count: int) -> list[tuple[np.ndarray, np.ndarray]]:
@@ -111,12 +121,48 @@ def test_without_folds_members_count_alike(few_trees: None) -> None:
     assert found.temperature == 1
 
 
-def test_a_member_keeps_the_setting_of_least_held_out_loss() -> None:
-    rows = made()
-    found = fit_member(rows, halves(120), MemberRecipe(fit_discriminant, ("bands",), (0.01, 0.999)))
+@pytest.mark.parametrize("settings", [(0.01, 0.999), (0.999, 0.01)])
+def test_a_member_keeps_the_setting_of_least_held_out_loss(settings: tuple[float, float]) -> None:
+    rows = noisy()
+    found = fit_member(rows, halves(120), MemberRecipe(fit_discriminant, ("bands",), settings))
+    order = np.concatenate([out for _, out in halves(120)])
+    truth, weight = rows.labels[order], rows.weight[order]
+
+    def alone(setting: float) -> float:
+        one = MemberRecipe(fit_discriminant, ("bands",), (setting,))
+        return log_loss(fit_member(rows, halves(120), one).held_out, truth, weight)
+
     assert isinstance(found.member, LinearMember)
-    assert found.setting in (0.01, 0.999)
-    assert found.held_out.shape == (120, 3)
+    assert found.setting == min(settings, key=alone)
+    assert log_loss(found.held_out, truth, weight) == min(alone(one) for one in settings)
+
+
+def test_members_weights_and_fusion_are_calibrated_on_held_out_pixels(few_trees: None) -> None:
+    rows = noisy()
+    found = fit_fusion(rows, halves(120))
+    order = np.concatenate([out for _, out in halves(120)])
+    truth, weight = rows.labels[order], rows.weight[order]
+    several = [one.held_out for one in found.members.values()]
+    for one in found.members.values():
+        assert fit_temperature(one.held_out, truth, weight) == pytest.approx(1, abs=0.02)
+    assert [*found.weights.values()] == pool_weights(several, truth, weight).tolist()
+    assert max(found.weights.values()) > 1.2 * min(found.weights.values())
+    pooled = fused(several, [*found.weights.values()], np.zeros(3))
+    assert found.temperature == fit_temperature(pooled, truth, weight)
+    assert found.temperature != pytest.approx(1, abs=0.02)
+
+
+def test_the_model_holds_the_temperature_of_the_fusion(few_trees: None) -> None:
+    rows = noisy()
+    found = fit_fusion(rows, halves(120))
+    model = found.model(PixelFeatures(("a",), (None,), (0.0,), (1.0,), 0.0), "abc")
+    logs = [
+        calibrated(one.member.log_probabilities(rows.features), one.temperature)
+        for one in found.members.values()
+    ]
+    pooled = fused(logs, [*found.weights.values()], np.zeros(3)) / found.temperature
+    wanted = np.exp(pooled - logsumexp(pooled, axis=1, keepdims=True))
+    np.testing.assert_allclose(model.probabilities(rows.features).T, wanted, atol=1e-5)
 
 
 def test_few_labels_draw_the_weights_to_equal_ones() -> None:
