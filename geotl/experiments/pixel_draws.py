@@ -84,10 +84,8 @@ def whole_draw(recipe: Recipe, samples: PixelSamples) -> Draw:
 
 
 def _draw(recipe: Recipe, samples: PixelSamples, number: int, split: splits.Split) -> Draw:
-    """A fold without the training pixels that share ground or a label with a test pixel."""
-    tested = {samples.groups[row] for row in split.test}
+    """A fold without the training pixels in reach of a test pixel; units keep labels whole."""
     lost = near(samples.footprints, split.train, split.test, recipe.split.buffer_m)
-    lost |= np.array([samples.groups[row] in tested for row in split.train], bool)
     aside = np.sort(np.concatenate([split.set_aside, split.train[lost]]))
     kept = splits.Split(split.train[~lost], split.test, aside)
     return _with_folds(recipe, samples, Draw(number, kept, [], int(lost.sum())))

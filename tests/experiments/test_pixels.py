@@ -21,7 +21,7 @@ from safetensors.numpy import load_file
 from geotl.cli.main import main
 from geotl.errors import RecipeError
 from geotl.experiments import pixels
-from geotl.experiments.draws import Draw
+from geotl.experiments.draws import Draw, spatial_units
 from geotl.experiments.pixel_draws import MAX_SHARE, pixel_draws, settle_folds, whole_draw
 from geotl.experiments.pixel_samples import PixelSamples
 from geotl.experiments.pixels import PixelRun, fit_on, open_pixels
@@ -179,19 +179,25 @@ def test_polygons_give_pixels_that_weigh_as_one_label(opened: PixelRun) -> None:
     assert len(set(samples.contents)) == len(samples)
 
 
-def test_no_polygon_is_on_both_sides_of_any_fold(opened: PixelRun) -> None:
+def test_no_polygon_and_no_block_is_on_both_sides_of_any_fold(opened: PixelRun) -> None:
     samples, tested = opened.samples, []
-    group = np.array(samples.groups)
+    label = np.array(samples.groups)
+    block = spatial_units(opened.recipe, samples, opened.recipe.seed)[0]
+
+    def assert_apart(rows: np.ndarray, others: np.ndarray) -> None:
+        assert not {*label[rows]} & {*label[others]}
+        assert not {*block[rows]} & {*block[others]}
+
     for draw in pixel_draws(opened.recipe, samples):
         train, test = draw.split.train, draw.split.test
-        assert not {*group[train]} & {*group[test]}
+        assert_apart(train, test)
         assert draw.folds
         for fit, held in draw.folds:
-            assert not {*group[train[fit]]} & {*group[train[held]]}
+            assert_apart(train[fit], train[held])
         tested += test.tolist()
     assert sorted(tested) == list(range(len(samples)))
     for fit, held in whole_draw(opened.recipe, samples).folds:
-        assert not {*group[fit]} & {*group[held]}
+        assert_apart(fit, held)
 
 
 @pytest.mark.parametrize("settings", [["split.method=group"], ["split.buffer_m=150"]])
