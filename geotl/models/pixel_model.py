@@ -189,13 +189,15 @@ class PixelModel:
 
 
 def members_line(weights: Mapping[str, float]) -> str:
-    """The members that take part, with their weights, heaviest first.
+    """The members that take part, with their shares of all weights, heaviest first.
 
-    >>> members_line({"bands": 0.25, "wide": 0.75, "forest": 0.0})
+    A model's weights sum to 1 over the fusion's temperature; their shares are those of the report.
+
+    >>> members_line({"bands": 0.5, "wide": 1.5, "forest": 0.0})
     'wide 0.75, bands 0.25'
     """
-    order = sorted(weights, key=lambda name: -weights[name])
-    return ", ".join(f"{name} {weights[name]:.2f}" for name in order if weights[name] > 0)
+    total, order = sum(weights.values()), sorted(weights, key=lambda name: -weights[name])
+    return ", ".join(f"{name} {weights[name] / total:.2f}" for name in order if weights[name] > 0)
 
 
 def calibrated(log_probabilities: Float64s, temperature: float) -> Float64s:
