@@ -162,10 +162,11 @@ def place_pixels(
     return PixelPlacement(pixels, (*labels.rejected, *rejected), labels.crs, labels.notes)
 
 
-def read_squares(places: Places, halo: int) -> Iterator[tuple[Int64s, Window]]:
+def read_squares(places: Places, halo: int, step: int = 1) -> Iterator[tuple[Int64s, Window]]:
     """Windows that hold all pixels, square by square: which of the pixels, and the window.
 
-    A window is no larger than its pixels and `halo` pixels around them need.
+    A window is no larger than its pixels and `halo` pixels around them need, and begins at
+    multiples of `step`.
 
     >>> places = np.array([[0, 0], [10, 10], [900, 5]])
     >>> [(rows.tolist(), window.height) for rows, window in read_squares(places, 1)]
@@ -176,7 +177,8 @@ def read_squares(places: Places, halo: int) -> Iterator[tuple[Int64s, Window]]:
     square = np.unique(places // _READ_PX, axis=0, return_inverse=True)[1].reshape(-1)
     order = np.argsort(square, kind="stable")
     for rows in np.split(order, np.flatnonzero(np.diff(square[order])) + 1):
-        low, high = places[rows].min(axis=0) - halo, places[rows].max(axis=0) + halo + 1
+        low = (places[rows].min(axis=0) - halo) // step * step
+        high = places[rows].max(axis=0) + halo + 1
         yield rows, Window(int(low[0]), int(low[1]), *(int(side) for side in high - low))
 
 

@@ -122,7 +122,7 @@ def some_labels(samples: PixelSamples, rows: Int64s, count: int, seed: int) -> I
 
 def near_test(samples: PixelSamples, draw: Draw) -> int:
     """Training labels that lie within the features' windows of a test pixel."""
-    reach_m = samples.of.halo * float(samples.footprints.sides.max())
+    reach_m = samples.reach_px * float(samples.footprints.sides.max())
     rows = draw.split.train
     close = near(samples.footprints, rows, draw.split.test, reach_m)
     return len({samples.groups[row] for row in rows[close]})

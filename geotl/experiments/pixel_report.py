@@ -38,6 +38,7 @@ from geotl.reporting.html import (
 from geotl.training.pixel_fusion import PixelFusion
 
 FUSED, MAJORITY, LAB = "fused", "majority class", "forest, bands + 3x3 and 5x5"
+RANDOM_WEIGHTS = "discriminant, deep at random"
 MAX_REJECTED = 60  # rows of a table in the report
 
 
@@ -235,11 +236,21 @@ class PixelOutcome:
             f"{sum(lost.values())} rejected" + (f" ({reasons})" if lost else ""),
             "Bands": ", ".join(samples.of.bands),
             "Windows": ", ".join(f"{side} px" for side in samples.of.windows_px) or "none",
+            "Network": self._network(),
             "Sensor": samples.sensor.title,
             "Seed": str(self.recipe.seed),
             "Time": f"{self.seconds:.0f} s in all",
             "Versions": ", ".join(f"{name} {number}" for name, number in pixel_versions().items()),
         }
+
+    def _network(self) -> str:
+        """The network whose stages describe pixels, and its weights."""
+        networks = self.samples.networks
+        if networks is None:
+            return "none (model.weights names no weights)"
+        deep = networks.given
+        source = Path(networks.report.source).name
+        return f"{deep.backbone.name} of {source}, read after {', '.join(deep.stages)}"
 
 
 def pixel_versions() -> dict[str, str]:

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
+from numpy.typing import NDArray
 
 from geotl.arrays import Bools, Float32s, Float64s, Int64s
 from geotl.console import Log, Progress, ProgressLine
@@ -17,6 +18,7 @@ from geotl.data.labels import Labels, read_any
 from geotl.data.pixel_labels import PixelPlacement, PixelRules, place_pixels, read_squares
 from geotl.data.spatial_splits import Variogram, variogram
 from geotl.errors import DataError
+from geotl.experiments.pixel_networks import UNTRAINED, DeepNetworks, deep_networks
 from geotl.experiments.recipe import Recipe, resolve_sample
 from geotl.experiments.samples import recipe_scenes, unmasked
 from geotl.imagery.scene import Scene
@@ -24,7 +26,9 @@ from geotl.imagery.sensors import Sensor
 from geotl.imagery.windows import Imagery, Window
 from geotl.io.raster import Grid
 from geotl.io.vector import positions
-from geotl.models.pixel_features import BANDS, BlockFeatures, PixelFeatures
+from geotl.models.deep_features import DEEP, DeepFeatures
+from geotl.models.pixel_features import BANDS, WIDE, BlockFeatures, PixelFeatures
+from geotl.models.pixel_model import BLOCKS
 from geotl.training.pixel_members import PixelRows
 
 LOCAL = "local"  # mean and sd in 3x3 and 5x5 pixels: of a rival in the race, of no member
@@ -48,10 +52,11 @@ class PixelSamples:
     Attributes:
         placement: which pixels labels gave, and which labels were rejected.
         of: how the features of the model are computed.
-        features: [D,N] by block, those of the model and `LOCAL`.
+        features: [D,N] by block, those of the model, `LOCAL` and `UNTRAINED`.
         valid: which bands of each pixel are valid [C,N].
         sensor: whose digital numbers the scenes hold.
         imagery: the scenes, by the numbers that the placement gives them.
+        networks: whose stages are features too, None without one.
     """
 
     placement: PixelPlacement
@@ -60,10 +65,22 @@ class PixelSamples:
     valid: Bools
     sensor: Sensor
     imagery: tuple[SceneFacts, ...]
+    networks: DeepNetworks | None = None
 
     def __len__(self) -> int:
         """Number of pixels."""
         return len(self.placement.pixels)
+
+    @property
+    def blocks(self) -> tuple[str, ...]:
+        """The blocks of features that members may take."""
+        return tuple(block for block in BLOCKS if block in self.features)
+
+    @property
+    def reach_px(self) -> int:
+        """Pixels around a pixel that its features depend on."""
+        fields = self.networks.given.fields.values() if self.networks else ()
+        return max([self.of.halo, *(field.reach for field in fields)])
 
     @functools.cached_property
     def classes(self) -> tuple[str, ...]:
@@ -189,6 +206,7 @@ def read_pixels(recipe: Recipe, sensor: Sensor, log: Log, *, quiet: bool = False
         DataError: scenes or labels that cannot be used.
     """
     scenes = recipe_scenes(recipe, sensor)
+    networks = deep_networks(recipe, sensor, scenes[0].bands)
     labels = recipe_labels(recipe, str(scenes[0].grid.crs))
     rules = PixelRules(recipe.labels.pixels_per_polygon, recipe.seed)
     with ProgressLine(quiet=quiet) as line:
@@ -197,11 +215,14 @@ def read_pixels(recipe: Recipe, sensor: Sensor, log: Log, *, quiet: bool = False
         placed = replace(placed, notes=(*placed.notes, *clouds))
         _check(labels.path, placed, recipe.split.kfold or 2)
         of = scene_features(scenes, sensor, recipe.pixels.windows_px)
-        features, valid = _features(scenes, placed, of, line.counter("reading pixels"))
+        reader = _Reader(of, networks)
+        features, valid = reader.read(scenes, placed, line.counter("reading pixels"))
     facts = tuple(SceneFacts(s.name, s.path, s.grid, s.acquired) for s in scenes)
     for scene in scenes:
         scene.close()
-    samples = PixelSamples(placed, of, features, valid, sensor, facts)
+    samples = PixelSamples(placed, of, features, valid, sensor, facts, networks)
+    if networks is not None:
+        log(networks.report.summary())
     for text in (*placed.notes, *placed.summary(), *samples.missing()):
         log(text)
     return samples
@@ -277,31 +298,61 @@ def _spread(grid: Grid) -> Iterator[Window]:
             yield Window(row, col, height, width)
 
 
-def _features(
-    scenes: Sequence[Scene], placed: PixelPlacement, of: PixelFeatures, progress: Progress
-) -> tuple[dict[str, Float32s], Bools]:
-    """Features [D,N] by block and validity of the bands [C,N], read square by square."""
-    local = replace(of, windows_px=LOCAL_PX)
-    places = np.array([[p.place.row, p.place.col] for p in placed.pixels], np.int64)
-    owner = np.array([p.place.scene for p in placed.pixels])
-    names = of.names
-    table = {block: np.zeros((len(names[block]), len(owner)), np.float32) for block in names}
-    table[LOCAL] = np.zeros((2 * len(LOCAL_PX) * len(of.bands), len(owner)), np.float32)
-    valid = np.zeros((len(of.bands), len(owner)), bool)
-    done = 0
-    for number, scene in enumerate(scenes):
-        own = np.flatnonzero(owner == number)
-        for some, window in read_squares(places[own], max(of.halo, local.halo)):
-            rows = own[some]
-            data, good = scene.read(window)
-            at = (places[rows] - (window.row, window.col)).T
-            for block, values in BlockFeatures(of, data, good).at(*at).items():
-                table[block][:, rows] = values
-            table[LOCAL][:, rows] = _local(BlockFeatures(local, data, good).at(*at)["wide"], of)
-            valid[:, rows] = good[:, at[0], at[1]]
-            done += len(rows)
-            progress(done, len(owner))
-    return table, valid
+@dataclass(frozen=True)
+class _Reader:
+    """Reads features of single pixels, square by square.
+
+    Attributes:
+        of: how bands and windows describe pixels.
+        networks: whose stages do so too.
+    """
+
+    of: PixelFeatures
+    networks: DeepNetworks | None
+
+    @property
+    def deep(self) -> dict[str, DeepFeatures]:
+        """The networks by the name of their block."""
+        if self.networks is None:
+            return {}
+        several = {DEEP: self.networks.given, UNTRAINED: self.networks.untrained}
+        return {block: one for block, one in several.items() if one is not None}
+
+    def read(
+        self, scenes: Sequence[Scene], placed: PixelPlacement, progress: Progress
+    ) -> tuple[dict[str, Float32s], Bools]:
+        """Features [D,N] by block and validity of the bands [C,N]."""
+        places = np.array([[p.place.row, p.place.col] for p in placed.pixels], np.int64)
+        owner = np.array([p.place.scene for p in placed.pixels])
+        table: dict[str, Float32s] = {}
+        valid = np.zeros((len(self.of.bands), len(owner)), bool)
+        halo = max(self.of.halo, max(LOCAL_PX) // 2, *(one.halo for one in self.deep.values()))
+        step = max([1, *(one.stride for one in self.deep.values())])
+        done = 0
+        for number, scene in enumerate(scenes):
+            own = np.flatnonzero(owner == number)
+            for some, window in read_squares(places[own], halo, step):
+                rows, (data, good) = own[some], scene.read(window)
+                at = (places[rows] - (window.row, window.col)).T
+                for block, values in self._of_window(data, good, *at).items():
+                    empty = np.zeros((len(values), len(owner)), np.float32)
+                    table.setdefault(block, empty)[:, rows] = values
+                valid[:, rows] = good[:, at[0], at[1]]
+                done += len(rows)
+                progress(done, len(owner))
+        return table, valid
+
+    def _of_window(
+        self, data: NDArray[np.generic], good: Bools, rows: Int64s, cols: Int64s
+    ) -> dict[str, Float32s]:
+        """Features [D,n] by block of the pixels of a window."""
+        block = BlockFeatures(self.of, data, good)
+        local = BlockFeatures(replace(self.of, windows_px=LOCAL_PX), data, good)
+        found = block.at(rows, cols)
+        found[LOCAL] = _local(local.at(rows, cols)[WIDE], self.of)
+        for name, deep in self.deep.items():
+            found[name] = deep.at(block.standardised(), rows, cols)
+        return found
 
 
 def _local(wide: Float32s, of: PixelFeatures) -> Float32s:

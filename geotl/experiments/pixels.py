@@ -21,10 +21,12 @@ from geotl.evaluation.weighted import (
 )
 from geotl.experiments.draws import Draw, spatial_units
 from geotl.experiments.pixel_draws import lacking, near_test, pixel_draws, settle_folds, whole_draw
+from geotl.experiments.pixel_networks import UNTRAINED
 from geotl.experiments.pixel_report import (
     FUSED,
     LAB,
     MAJORITY,
+    RANDOM_WEIGHTS,
     FoldResult,
     PixelOutcome,
     pixel_versions,
@@ -45,8 +47,9 @@ from geotl.models.pixel_file import (
     TrainingPixels,
     save_pixel_model,
 )
-from geotl.training.pixel_fusion import PixelFusion, fit_fusion, since
-from geotl.training.pixel_members import TREES, fit_forest
+from geotl.training.heads import Folds
+from geotl.training.pixel_fusion import MemberRecipe, PixelFusion, fit_fusion, fit_member, since
+from geotl.training.pixel_members import SHRINKAGES, TREES, fit_discriminant, fit_forest
 
 MAX_KEPT = 2000  # training pixels that are kept in the model file
 
@@ -131,17 +134,17 @@ def score_fold(opened: PixelRun, draw: Draw) -> FoldResult:
     fusion = fit_on(opened, draw)
     seconds = {FUSED: since(begun)}
     model = fusion.model(samples.of, samples.classes)
-    test = samples.rows(draw.split.test, (*samples.of.names, LOCAL), seed)
+    test = samples.rows(draw.split.test, tuple(samples.features), seed)
     after = model.log_probabilities(test.features)
     predicted = {FUSED: after.argmax(axis=1)}
     for name, one in fusion.members.items():
         predicted[title_of(name)] = one.member.log_probabilities(test.features).argmax(axis=1)
         seconds[title_of(name)] = one.seconds
-    begun = time.perf_counter()
-    train = samples.rows(draw.split.train, (BANDS, LOCAL), seed)
-    rival = fit_forest(train, (BANDS, LOCAL), TREES)
-    predicted[LAB] = rival.log_probabilities(test.features).argmax(axis=1)
-    seconds[LAB] = since(begun)
+    train = samples.rows(draw.split.train, tuple(samples.features), seed)
+    for name, (recipe, folds) in rivals(samples, draw).items():
+        one = fit_member(train, folds, recipe)
+        predicted[name] = one.member.log_probabilities(test.features).argmax(axis=1)
+        seconds[name] = one.seconds
     most = np.bincount(train.labels, train.weight, len(samples.classes)).argmax()
     predicted[MAJORITY] = np.full(len(test.labels), most)
     truth, weight = test.labels, test.weight
@@ -159,10 +162,21 @@ def score_fold(opened: PixelRun, draw: Draw) -> FoldResult:
     )
 
 
+def rivals(samples: PixelSamples, draw: Draw) -> dict[str, tuple[MemberRecipe, Folds]]:
+    """What else takes part in the race and in no fusion, each with the folds that it needs."""
+    found: dict[str, tuple[MemberRecipe, Folds]] = {
+        LAB: (MemberRecipe(fit_forest, (BANDS, LOCAL), (TREES,)), [])
+    }
+    if UNTRAINED in samples.features:
+        one = MemberRecipe(fit_discriminant, (UNTRAINED,), SHRINKAGES)
+        found[RANDOM_WEIGHTS] = (one, draw.folds)
+    return found
+
+
 def fit_on(opened: PixelRun, draw: Draw) -> PixelFusion:
     """The fusion of a draw's training pixels."""
     samples = opened.samples
-    rows = samples.rows(draw.split.train, tuple(samples.of.names), opened.recipe.seed)
+    rows = samples.rows(draw.split.train, samples.blocks, opened.recipe.seed)
     return fit_fusion(rows, draw.folds)
 
 
@@ -237,7 +251,10 @@ def save(opened: PixelRun, outcome: PixelOutcome, final: Draw) -> None:
             "accuracy": outcome.estimate(),
         },
     }
-    model = outcome.fusion.model(samples.of, samples.classes)
+    if samples.networks is not None:
+        notes["weights"] = samples.networks.report.provenance()
+    deep = samples.networks.given if samples.networks else None
+    model = outcome.fusion.model(samples.of, samples.classes, deep)
     kept = training_pixels(samples, final.split.train, list(outcome.folds), recipe.seed)
     path = folder / "model.safetensors"
     save_pixel_model(path, PixelModelFile(model, contract, kept, notes))
@@ -251,6 +268,6 @@ def training_pixels(
     fold = np.full(len(samples), -1, np.int64)
     for one in folds:
         fold[one.draw.split.test] = one.draw.number
-    table = np.concatenate([samples.features[block] for block in samples.of.names])
+    table = np.concatenate([samples.features[block] for block in samples.blocks])
     places: Float64s = samples.places[some]
     return TrainingPixels(table[:, some].T.copy(), samples.labels[some], fold[some], places)

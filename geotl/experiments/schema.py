@@ -282,9 +282,20 @@ _RULES = (
         "given {0} with task pixels, which trains no network; allowed: auto, or task=tiles",
     ),
     _Rule(
-        ("model.weights", "task"),
-        lambda weights, task: task == "pixels" and weights != "none",
-        "given {0} with task pixels, which takes no network; allowed: none, or task=tiles",
+        ("model.normalise", "task"),
+        lambda kind, task: task == "pixels" and kind != "training",
+        "given {0} with task pixels, whose network sees the scene's bands in their own standard "
+        "deviations; allowed: training, or task=tiles",
+    ),
+    _Rule(
+        ("model.adabn", "task"),
+        lambda kind, task: task == "pixels" and kind != "none",
+        "given {0} with task pixels, whose network stays as it is; allowed: none, or task=tiles",
+    ),
+    _Rule(
+        ("model.backbone", "task"),
+        lambda name, task: task != "pixels" and name == "none",
+        "given none, which task pixels alone takes; allowed: the name of a network",
     ),
     _Rule(
         ("labels.unlabelled", "task"),

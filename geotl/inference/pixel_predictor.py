@@ -1,8 +1,8 @@
 """What a pixel model predicts of the pixels of one block of a scene, strip by strip.
 
 Every pixel's answer has the same bits in whatever block it is computed: features come from sums of
-whole numbers, and members see pixels in batches of one size, so that a matrix product takes the
-same way for each of them.
+whole numbers, members see pixels in batches of one size, so that a matrix product takes the same
+way for each of them, and the network sees tiles whose corners lie on one lattice over the scene.
 """
 
 from __future__ import annotations
@@ -16,11 +16,13 @@ import torch
 
 from geotl.arrays import Float32s, Int64s
 from geotl.inference.sliding_window import Mode, Said
+from geotl.models.deep_features import DEEP, DeepFeatures
 from geotl.models.pixel_features import BlockFeatures
 from geotl.models.pixel_model import PixelModel
 
 BATCH_PX = 8192  # pixels that members see together, always so many
 STRIP_PX = 4 * BATCH_PX  # of a block that are described together
+TILE_PX = 1024  # side of what the network sees at once, without the halo; of about any stride
 
 
 @dataclass(frozen=True)
@@ -60,34 +62,88 @@ class PixelPredictor:
         """What computes, with its version."""
         return f"numpy {np.__version__}"
 
+    @property
+    def lattice_px(self) -> int:
+        """Blocks begin at multiples of this."""
+        return 1 if self.model.deep is None else TILE_PX
+
     def halo_px(self, step: int) -> int:
         """Pixels around a block that its pixels' features depend on, at any `step`."""
-        return self.model.features.halo
+        return self.model.halo
 
     def look(self, image: Float32s, rows: Int64s, cols: Int64s, step: int) -> Said:
-        """Predict the pixels at some rows and columns of a block; see `WindowPredictor.look`."""
+        """Predict the pixels at some rows and columns of a block; see `WindowPredictor.look`.
+
+        With a network, the first row and column lie on multiples of `lattice_px` of the scene.
+        """
         block = BlockFeatures(self.model.features, image, np.isfinite(image))
-        across = slice(int(cols[0]), int(cols[-1]) + 1)
+        down, across = (slice(int(at[0]), int(at[-1]) + 1) for at in (rows, cols))
+        logits = self._deep_logits(block, down, across)
         found = np.empty((len(rows), len(cols), self.classes), np.float32)
 
         def fill_in(part: slice) -> None:
-            down = slice(int(rows[part][0]), int(rows[part][-1]) + 1)
-            found[part] = self._probabilities(block.strip(down, across)).reshape(found[part].shape)
+            begin = down.start
+            strip = block.strip(slice(begin + part.start, begin + part.stop), across)
+            own = None if logits is None else logits[:, part]
+            found[part] = self._probabilities(strip, own).reshape(found[part].shape)
 
         with ThreadPoolExecutor(torch.get_num_threads()) as pool:
             list(pool.map(fill_in, _strips(len(rows), len(cols))))
         return Said(found, np.zeros(found.shape[:2], np.float32))
 
-    def _probabilities(self, features: Mapping[str, Float32s]) -> Float32s:
+    def _deep_logits(self, block: BlockFeatures, down: slice, across: slice) -> Float32s | None:
+        """What linear members give the network's features [K,h,w]; None without such members."""
+        deep, weight = self.model.deep, self.model.linear.get(DEEP)
+        if deep is None or weight is None:
+            return None
+        shape = (len(weight), down.stop - down.start, across.stop - across.start)
+        found, image = np.empty(shape, np.float32), block.standardised()
+        for top, low in _tiles(down):
+            for left, right in _tiles(across):
+                part = _around(image, deep, (top, low), (left, right))
+                here = np.s_[:, top - down.start : low - down.start]
+                found[here][..., left - across.start : right - across.start] = deep.logits(
+                    part, weight
+                )
+        return found
+
+    def _probabilities(self, features: Mapping[str, Float32s], logits: Float32s | None) -> Float32s:
         """Probabilities [h*W,K] of the pixels of a strip with features [D,h,W] by block."""
         flat = {name: rows.reshape(len(rows), -1) for name, rows in features.items()}
+        more = None if logits is None else logits.reshape(len(logits), -1)
         count = next(iter(flat.values())).shape[1]
         found = np.empty((count, self.classes), np.float32)
         for start in range(0, count, BATCH_PX):
             batch = {name: _batch(rows, start) for name, rows in flat.items()}
-            probabilities = self.model.probabilities(batch)
+            own = None if more is None else _batch(more, start)
+            probabilities = self.model.probabilities(batch, own)
             found[start : start + BATCH_PX] = probabilities[:, : count - start].T
         return found
+
+
+def _tiles(span: slice) -> Iterator[tuple[int, int]]:
+    """Begin and end of the tiles of a span, TILE_PX each but for the last.
+
+    >>> list(_tiles(slice(5, 2000)))
+    [(5, 1029), (1029, 2000)]
+    """
+    for start in range(span.start, span.stop, TILE_PX):
+        yield start, min(start + TILE_PX, span.stop)
+
+
+def _around(
+    image: Float32s, deep: DeepFeatures, rows: tuple[int, int], cols: tuple[int, int]
+) -> Float32s:
+    """A tile of an image [C,H,W] with the network's halo, 0 beyond the image."""
+    halo, (height, width) = deep.halo, image.shape[1:]
+    pads = [
+        (max(0, halo - begin), max(0, end + halo - length))
+        for (begin, end), length in ((rows, height), (cols, width))
+    ]
+    part = image[
+        :, max(0, rows[0] - halo) : rows[1] + halo, max(0, cols[0] - halo) : cols[1] + halo
+    ]
+    return np.ascontiguousarray(np.pad(part, ((0, 0), *pads)))
 
 
 def _strips(height: int, width: int) -> Iterator[slice]:

@@ -110,12 +110,14 @@ class SweepNote:
 
 def exact_plan(task: Task, say: Log) -> SweepPlan:
     """What is to be swept, window by window."""
-    options = task.options
+    options, predictor = task.options, _predictor(task, say)
+    lattice = predictor.lattice_px if isinstance(predictor, PixelPredictor) else 1
+    least = max(options.block_px, task.grid.px)
     return SweepPlan(
         task.grid,
-        _predictor(task, say),
+        predictor,
         task.model.contract.sensor,
-        max(options.block_px, task.grid.px),
+        -(-least // lattice) * lattice,
         options.min_valid,
         task.interest.windows(task.grid),
     )

@@ -255,6 +255,10 @@ class BlockFeatures:
             found[WIDE] = self._wide(rows, cols)
         return found
 
+    def standardised(self) -> Float32s:
+        """The block's values [C,H,W] in standard deviations from the mean, 0 where invalid."""
+        return self._standardised(self._dn, self.valid).astype(np.float32)
+
     def _bands(self, dn: NDArray[np.generic], valid: Bools) -> Float32s:
         """Standardised values, 0 where invalid, and normalised differences, 0 likewise."""
         pairs = self.of.pairs

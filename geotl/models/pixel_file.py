@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save_file
@@ -22,12 +23,16 @@ from geotl.arrays import Float32s, Float64s, Int64s
 from geotl.errors import ModelError
 from geotl.imagery.sensors import Sensor, sensor_from
 from geotl.io.files import whole_file
+from geotl.models.backbone import Backbone
+from geotl.models.deep_features import DeepFeatures
 from geotl.models.input_domain import Range
 from geotl.models.model_file import FORMAT_VERSION, KEY, read_header
 from geotl.models.pixel_features import PixelFeatures
 from geotl.models.pixel_model import ForestMember, LinearMember, Member, PixelModel, members_line
+from geotl.models.registry import get_backbone
 
 KIND = "pixels"
+NETWORK = "network."  # how the names of the network's tensors begin
 MEMBERS: Mapping[str, type[LinearMember] | type[ForestMember]] = {
     "linear": LinearMember,
     "forest": ForestMember,
@@ -124,6 +129,9 @@ def save_pixel_model(path: Path, file: PixelModelFile) -> None:
         tensors |= {f"members.{name}.{key}": value for key, value in _arrays(member).items()}
     for one in dataclasses.fields(TrainingPixels):
         tensors[f"training.{one.name}"] = getattr(file.training, one.name)
+    if model.deep is not None:
+        state = model.deep.backbone.state_dict()
+        tensors |= {f"{NETWORK}{name}": value.numpy() for name, value in state.items()}
     header = {
         "format_version": FORMAT_VERSION,
         "kind": KIND,
@@ -136,7 +144,7 @@ def save_pixel_model(path: Path, file: PixelModelFile) -> None:
         "temperatures": dict(model.temperatures),
         "weights": dict(model.weights),
         "notes": file.notes,
-    }
+    } | _network_header(model.deep)
     text = json.dumps(header, sort_keys=True, allow_nan=False)
     plain = {name: np.ascontiguousarray(value) for name, value in tensors.items()}
     with whole_file(path) as part:
@@ -144,6 +152,13 @@ def save_pixel_model(path: Path, file: PixelModelFile) -> None:
             save_file(plain, part, metadata={KEY: text})
         except SafetensorError as error:  # a full disk, in its own words
             raise OSError(str(error)) from error
+
+
+def _network_header(deep: DeepFeatures | None) -> dict[str, Any]:
+    """What a file says of its network, if it has one."""
+    if deep is None:
+        return {}
+    return {"network": {"backbone": deep.backbone.name, "stages": list(deep.stages)}}
 
 
 def is_pixel_model(path: Path) -> bool:
@@ -158,7 +173,7 @@ def describe_pixel_file(path: Path) -> str:
     """What a pixel model's file holds, in a few lines for people."""
     header = read_header(path)
     contract, sensor = header["contract"], header["contract"]["sensor"]
-    sides = header["features"]["windows_px"]
+    sides, network = header["features"]["windows_px"], header.get("network")
     members = [f"{name} ({one['kind']})" for name, one in header["members"].items()]
     around = f"and windows of {', '.join(map(str, sides))} px about it" if sides else "alone"
     side, trained = contract["resolution_m"], header["notes"].get("training", {})
@@ -167,6 +182,11 @@ def describe_pixel_file(path: Path) -> str:
         "members": ", ".join(members),
         "weights": members_line(header["weights"]) or "none",
         "sees": f"a pixel's bands {around}",
+        **(
+            {"network": f"{network['backbone']}, read after {', '.join(network['stages'])}"}
+            if network
+            else {}
+        ),
         "bands": ", ".join(contract["bands"]),
         "sensor": f"{sensor['title']}: {sensor.get('measures', 'reflectance')} = "
         f"DN * {sensor['scale']:g} + {sensor['offset']:g}",
@@ -219,12 +239,30 @@ def _rebuilt(
             header["temperatures"],
             header["weights"],
             tensors["log_priors"],
+            _network(header.get("network"), features, tensors),
         ),
         PixelContract(**contract),
         TrainingPixels(**{name: tensors[f"training.{name}"] for name in names}),
         header["notes"],
         path,
     )
+
+
+def _network(
+    given: Mapping[str, Any] | None, features: PixelFeatures, tensors: Mapping[str, NDArray[Any]]
+) -> DeepFeatures | None:
+    """The network of a file, with its tensors; None where it has none."""
+    if given is None:
+        return None
+    spec, stages = get_backbone(given["backbone"]), tuple(given["stages"])
+    backbone = Backbone(spec, features.bands, features.wavelengths, cut_after=stages[-1])
+    state = {k: v for k, v in tensors.items() if k.startswith(NETWORK)}
+    values = {k.removeprefix(NETWORK): torch.from_numpy(v) for k, v in state.items()}
+    try:
+        backbone.load_state_dict(values)
+    except RuntimeError as error:
+        raise ValueError(str(error).partition("\n")[2].strip() or str(error)) from error
+    return DeepFeatures.of(backbone, stages)
 
 
 def _tupled(value: Any) -> Any:

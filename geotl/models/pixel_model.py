@@ -10,17 +10,21 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Protocol
+from typing import Protocol, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy.special import log_softmax
 
 from geotl.arrays import Bools, Float32s, Float64s, Int64s
-from geotl.models.pixel_features import Features, PixelFeatures
+from geotl.models.deep_features import DEEP, DeepFeatures
+from geotl.models.pixel_features import BANDS, WIDE, Features, PixelFeatures
 
 FLOOR = 1e-6  # least probability that a forest gives a class
 LEVELS = 4  # of a tree that pixels go down before those in leaves are set aside
+BLOCKS = (BANDS, WIDE, DEEP)  # of features, in this order
+
+Kind = TypeVar("Kind")
 
 
 class Member(Protocol):
@@ -60,6 +64,11 @@ class LinearMember:
             logits += weight.astype(np.float32) @ rows
             start += len(rows)
         return logits
+
+    def by_block(self, widths: Mapping[str, int]) -> dict[str, Float64s]:
+        """The weight [K,D] of each block, whose numbers of features are given."""
+        ends = np.cumsum([widths[block] for block in self.blocks])[:-1]
+        return dict(zip(self.blocks, np.split(self.weight, ends, axis=1), strict=True))
 
     def log_probabilities(self, features: Features) -> Float64s:
         """Log-probabilities [n,K] of pixels with features [D,n] by block."""
@@ -154,6 +163,7 @@ class PixelModel:
         temperatures: each member's log-probabilities are divided by, by name.
         weights: of the members' log-probabilities, by name; 0 leaves one out.
         log_priors: added before normalising [K]; zeros for equal priors.
+        deep: the network whose stages describe pixels too; None for no such block.
     """
 
     features: PixelFeatures
@@ -162,6 +172,17 @@ class PixelModel:
     temperatures: Mapping[str, float]
     weights: Mapping[str, float]
     log_priors: Float64s
+    deep: DeepFeatures | None = None
+
+    @property
+    def names(self) -> dict[str, tuple[str, ...]]:
+        """Name of every feature, by block."""
+        return self.features.names | ({DEEP: self.deep.names} if self.deep else {})
+
+    @property
+    def halo(self) -> int:
+        """Pixels around a block that its features depend on."""
+        return max(self.features.halo, self.deep.halo if self.deep else 0)
 
     def log_probabilities(self, features: Features) -> Float64s:
         """Fused log-probabilities [n,K] of pixels with features [D,n] by block."""
@@ -172,20 +193,55 @@ class PixelModel:
                 total = total + weight * calibrated(own, self.temperatures[name])
         return np.asarray(log_softmax(total, axis=1))
 
-    def probabilities(self, features: Features) -> Float64s:
+    def probabilities(self, features: Features, logits: Float32s | None = None) -> Float64s:
         """Fused probabilities [K,n] of pixels with features [D,n] by block, for many pixels.
 
         They are those of `log_probabilities` but for rounding: what members are normalised by
-        is the same for all classes of a pixel, so it is left out until the end.
+        is the same for all classes of a pixel, so it is left out until the end, and all linear
+        members are one.
+
+        Args:
+            features: the deep block may be left out.
+            logits: then what `linear` gives that block [K,n].
         """
-        total = np.repeat(self.log_priors[:, None], _count(features), axis=1)
-        for name, weight in self.weights.items():
-            if weight > 0:
-                total += weight / self.temperatures[name] * _scores(self.members[name], features)
+        total = self._linear_bias.repeat(_count(features), axis=1)
+        for block, weight in self.linear.items():
+            if block in features:
+                total += weight @ features[block]
+        if logits is not None:
+            total += logits
+        for share, forest in self._forests:
+            total += share * forest.log_probabilities(features).T
         total -= total.max(axis=0)
         np.exp(total, out=total)
         total /= total.sum(axis=0)
         return total
+
+    @cached_property
+    def linear(self) -> dict[str, Float32s]:
+        """All linear members as one: the weight [K,D] of each block that has a part."""
+        widths = {block: len(names) for block, names in self.names.items()}
+        parts = [
+            {block: share * weight for block, weight in member.by_block(widths).items()}
+            for share, member in self._shares(LinearMember)
+        ]
+        sums = {b: [part[b] for part in parts if b in part] for b in BLOCKS}
+        return {b: np.sum(own, axis=0).astype(np.float32) for b, own in sums.items() if own}
+
+    @cached_property
+    def _linear_bias(self) -> Float64s:
+        """Of the linear members and the priors [K,1]."""
+        own = [share * member.bias for share, member in self._shares(LinearMember)]
+        return np.asarray(np.sum([self.log_priors, *own], axis=0)[:, None])
+
+    @cached_property
+    def _forests(self) -> list[tuple[float, ForestMember]]:
+        return self._shares(ForestMember)
+
+    def _shares(self, kind: type[Kind]) -> list[tuple[float, Kind]]:
+        """Members of a kind that take part, with what their scores are multiplied with."""
+        every = [(w / self.temperatures[n], self.members[n]) for n, w in self.weights.items() if w]
+        return [(share, member) for share, member in every if isinstance(member, kind)]
 
 
 def members_line(weights: Mapping[str, float]) -> str:
@@ -214,13 +270,6 @@ def fused(members: Sequence[Float64s], weights: Sequence[float], log_priors: Flo
     """
     total = sum(weight * own for weight, own in zip(weights, members, strict=True))
     return np.asarray(log_softmax(total + log_priors, axis=1))
-
-
-def _scores(member: Member, features: Features) -> Float64s:
-    """Log-probabilities [K,n] of a member, each pixel's but for a constant."""
-    if isinstance(member, LinearMember):
-        return member.logits(features)
-    return member.log_probabilities(features).T
 
 
 def _count(features: Features) -> int:

@@ -17,6 +17,7 @@ from scipy.special import log_softmax
 
 from geotl.arrays import Float64s, Int64s
 from geotl.evaluation.evaluate import fit_temperature
+from geotl.models.deep_features import DEEP, DeepFeatures
 from geotl.models.pixel_features import BANDS, WIDE, PixelFeatures
 from geotl.models.pixel_model import Member, PixelModel, calibrated, fused
 from geotl.training.heads import Folds
@@ -58,6 +59,8 @@ MEMBERS: Mapping[str, MemberRecipe] = {
     "discriminant_bands": MemberRecipe(fit_discriminant, (BANDS,), SHRINKAGES),
     "discriminant_wide": MemberRecipe(fit_discriminant, (WIDE,), SHRINKAGES),
     "discriminant_bands_wide": MemberRecipe(fit_discriminant, BOTH, SHRINKAGES),
+    "discriminant_deep": MemberRecipe(fit_discriminant, (DEEP,), SHRINKAGES),
+    "discriminant_wide_deep": MemberRecipe(fit_discriminant, (WIDE, DEEP), SHRINKAGES),
     "logistic_bands_wide": MemberRecipe(fit_logistic, BOTH, PENALTIES),
     "forest_bands": MemberRecipe(fit_forest, (BANDS,), (TREES,)),
     "forest_bands_wide": MemberRecipe(fit_forest, BOTH, (TREES,)),
@@ -99,7 +102,12 @@ class PixelFusion:
     temperature: float
     labels: int
 
-    def model(self, features: PixelFeatures, classes: Sequence[str]) -> PixelModel:
+    def model(
+        self,
+        features: PixelFeatures,
+        classes: Sequence[str],
+        deep: DeepFeatures | None = None,
+    ) -> PixelModel:
         """The model of these members, with the fusion's temperature inside its weights."""
         return PixelModel(
             features,
@@ -108,6 +116,7 @@ class PixelFusion:
             {name: one.temperature for name, one in self.members.items()},
             {name: weight / self.temperature for name, weight in self.weights.items()},
             np.zeros(len(classes)),
+            deep,
         )
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ from sklearn.ensemble import RandomForestClassifier
 from sklearn.linear_model import LogisticRegression
 
 from geotl.imagery.sensors import Sensor, get_sensor
+from geotl.models.deep_features import DEEP, DeepFeatures
 from geotl.models.pixel_features import BlockFeatures, PixelFeatures
 from geotl.models.pixel_file import (
     PixelContract,
@@ -20,6 +22,7 @@ from geotl.models.pixel_file import (
     save_pixel_model,
 )
 from geotl.models.pixel_model import ForestMember, LinearMember, PixelModel
+from geotl.models.registry import build_backbone
 
 L2A = get_sensor("sentinel2_l2a")
 WEIGHTS = {"bands": 0.25, "wide": 0.5, "forest": 0.25, "idle": 0.0}
@@ -74,10 +77,10 @@ def made_fusion(
     **forest: Any,
 ) -> PixelModel:
     """Members on bands and on what surrounds a pixel, and one that takes no part."""
-    both = tuple(values)
+    both = tuple(block for block in values if block != DEEP)
     members = {
         "bands": linear_member(("bands",), values, labels),
-        "wide": linear_member(both, values, labels),
+        "wide": linear_member(tuple(values), values, labels),
         "forest": forest_member(both, values, labels, **forest),
     }
     members["idle"] = members["bands"]
@@ -107,8 +110,28 @@ def made_file(
     return PixelModelFile(fusion, contract, training, {**told, **(notes or {})})
 
 
+def small_network(stages: tuple[str, ...] = ("stem", "fire4_5")) -> DeepFeatures:
+    """SqueezeNet at random, to its third stage of stride 8."""
+    backbone, _ = build_backbone(
+        "squeezenet1_1", BANDS, L2A.wavelengths(BANDS), cut_after=stages[-1], seed=3
+    )
+    return DeepFeatures.of(backbone, stages)
+
+
+def deep_at(
+    deep: DeepFeatures, block: BlockFeatures, rows: np.ndarray, cols: np.ndarray
+) -> np.ndarray:
+    """Deep features [D,n] of pixels of a whole scene, beyond whose edge nothing counts."""
+    wide = np.pad(block.standardised(), ((0, 0), *[(deep.halo, deep.halo)] * 2))
+    return deep.at(wide, rows + deep.halo, cols + deep.halo)
+
+
 def made_pixel_model(
-    path: Path, *, windows_px: tuple[int, ...] = (3, 7, 15), notes: Mapping[str, Any] | None = None
+    path: Path,
+    *,
+    windows_px: tuple[int, ...] = (3, 7, 15),
+    notes: Mapping[str, Any] | None = None,
+    deep: DeepFeatures | None = None,
 ) -> Path:
     """A model file that tells the three classes of the made scenes."""
     truth = patches(6, 6, seed=9).repeat(12, 0).repeat(12, 1)
@@ -124,7 +147,10 @@ def made_pixel_model(
     )
     random = np.random.default_rng(2)
     rows, cols = random.integers(0, 72, (2, 300))
-    values = BlockFeatures(features, pixels, np.ones(pixels.shape, bool)).at(rows, cols)
+    block = BlockFeatures(features, pixels, np.ones(pixels.shape, bool))
+    values = block.at(rows, cols)
+    if deep is not None:
+        values[DEEP] = deep_at(deep, block, rows, cols)
     labels = truth[rows, cols]
     training = TrainingPixels(
         np.concatenate(list(values.values())).T.copy(),
@@ -132,7 +158,7 @@ def made_pixel_model(
         np.arange(300) % 3,
         np.stack([500005.0 + 10 * cols, 4599995.0 - 10 * rows], axis=1),
     )
-    fusion = made_fusion(features, values, labels, CLASSES)
+    fusion = replace(made_fusion(features, values, labels, CLASSES), deep=deep)
     told = {"training": {"crs": ["EPSG:32633"]}, **(notes or {})}
     save_pixel_model(path, made_file(fusion, training, COLOURS, told))
     return path

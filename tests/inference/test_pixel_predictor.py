@@ -119,11 +119,11 @@ def test_probabilities_are_those_of_the_fusion(file, image, monkeypatch):
 
 
 def test_the_fast_way_gives_the_fusions_probabilities(file, image):
-    """Normalised once at the end, instead of member by member."""
+    """Normalised once at the end, the linear members as one in float32."""
     block = BlockFeatures(file.model.features, image, np.isfinite(image))
     values = {k: v.reshape(len(v), -1) for k, v in block.strip(slice(30, 34)).items()}
     plain = np.exp(file.model.log_probabilities(values))
-    np.testing.assert_allclose(file.model.probabilities(values).T, plain, atol=1e-12)
+    np.testing.assert_allclose(file.model.probabilities(values).T, plain, atol=1e-6)
 
 
 @pytest.mark.parametrize("depth", [1, 4, 5, None])

@@ -1,0 +1,74 @@
+"""The frozen networks whose stages describe pixels: the recipe's, and a random one beside it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from geotl.errors import ModelError
+from geotl.experiments.build import make_backbone
+from geotl.experiments.recipe import Recipe
+from geotl.imagery.sensors import Sensor
+from geotl.models.deep_features import MAX_STRIDE, DeepFeatures
+from geotl.models.registry import get_backbone
+from geotl.models.weights import WeightReport
+
+UNTRAINED = "deep_random"  # the block of the random network: of a rival in the race, of no member
+
+
+@dataclass(frozen=True)
+class DeepNetworks:
+    """What pixels are described by beside bands and windows.
+
+    Attributes:
+        given: the recipe's backbone with its weights.
+        report: where these came from.
+        untrained: the same backbone at random, None where the recipe compares with none.
+    """
+
+    given: DeepFeatures
+    report: WeightReport
+    untrained: DeepFeatures | None
+
+
+def deep_networks(recipe: Recipe, sensor: Sensor, bands: Sequence[str]) -> DeepNetworks | None:
+    """The networks of a recipe; None for model.backbone or model.weights none.
+
+    Raises:
+        WeightsError: weights that are not there or do not fit.
+        ModelError: a backbone without the stages named, or without any of a stride small enough.
+    """
+    if "none" in (recipe.model.backbone, recipe.model.weights):
+        return None
+    stages = stages_read(recipe)
+    recipe = _changed(recipe, cut_after=stages[-1])
+    backbone, report = make_backbone(recipe, sensor, bands)
+    untrained = None
+    if recipe.evaluate.random_weights:
+        blank, _ = make_backbone(_changed(recipe, weights="none", sha256=None), sensor, bands)
+        untrained = DeepFeatures.of(blank, stages)
+    return DeepNetworks(DeepFeatures.of(backbone, stages), report, untrained)
+
+
+def stages_read(recipe: Recipe) -> tuple[str, ...]:
+    """Stages that describe pixels: those named, or those whose stride is at most `MAX_STRIDE`.
+
+    Raises:
+        ModelError: the backbone has none of these.
+    """
+    spec, given = get_backbone(recipe.model.backbone), recipe.model
+    last = given.cut_after or spec.stages[-1]
+    kept = spec.stages[: spec.stages.index(last) + 1] if last in spec.stages else ()
+    small = {s for s, stride in zip(spec.stages, spec.strides, strict=True) if stride <= MAX_STRIDE}
+    found = tuple(stage for stage in kept if stage in (given.stages or small))
+    missing = set(given.stages or ()) - set(found)
+    if missing or not found:
+        raise ModelError(
+            f"model.stages: {', '.join(sorted(missing)) or 'none'}: {spec.name} up to {last} has "
+            f"{', '.join(kept) or 'no stage'}"
+        )
+    return found
+
+
+def _changed(recipe: Recipe, **values: object) -> Recipe:
+    return recipe.model_copy(update={"model": recipe.model.model_copy(update=values)})

@@ -1,0 +1,133 @@
+"""Where a stage's pixels lie on the image, and which image pixels they depend on.
+
+Computed from kernels, strides and paddings by walking the traced network (Araujo et al. 2019,
+"Computing receptive fields of convolutional neural networks").
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import reduce
+from typing import Any
+
+from torch import fx, nn
+from torch.nn import functional as F
+
+from geotl.errors import ModelError
+from geotl.models.backbone import Backbone
+
+_POOLINGS: tuple[Callable[..., Any], ...] = (F.avg_pool2d, F.max_pool2d)
+
+
+@dataclass(frozen=True)
+class ReceptiveField:
+    """Of pixel 0 of a stage's output; pixel i has the same, i * `stride` image pixels further on.
+
+    Attributes:
+        stride: image pixels from one output pixel to the next.
+        first: the first image pixel that output pixel 0 depends on; in the padding if below 0.
+        last: the last one.
+    """
+
+    stride: int = 1
+    first: int = 0
+    last: int = 0
+
+    @property
+    def side(self) -> int:
+        """Width in image pixels."""
+        return self.last - self.first + 1
+
+    @property
+    def centre(self) -> float:
+        """Where the middle of output pixel 0 lies, in image pixels from the middle of pixel 0.
+
+        >>> ReceptiveField(4, -5, 5).centre, ReceptiveField(2, 0, 1).centre
+        (0.0, 0.5)
+        """
+        return (self.first + self.last) / 2
+
+    @property
+    def reach(self) -> int:
+        """Image pixels on either side that a value interpolated at an image pixel depends on."""
+        return self.side // 2 + self.stride
+
+    def through(self, kernel: int, stride: int, padding: int, dilation: int = 1) -> ReceptiveField:
+        """After a convolution or a pooling.
+
+        >>> ReceptiveField().through(7, 2, 3).through(3, 2, 1)
+        ReceptiveField(stride=4, first=-5, last=5)
+        """
+        first = self.first - padding * self.stride
+        last = self.last + (dilation * (kernel - 1) - padding) * self.stride
+        return ReceptiveField(self.stride * stride, first, last)
+
+    def joined(self, other: ReceptiveField) -> ReceptiveField:
+        """Of two outputs added, or stacked.
+
+        Raises:
+            ModelError: they have different strides.
+        """
+        if other.stride != self.stride:
+            raise ModelError(
+                f"outputs of strides {self.stride} and {other.stride} cannot be joined"
+            )
+        first, last = min(self.first, other.first), max(self.last, other.last)
+        return ReceptiveField(self.stride, first, last)
+
+
+def receptive_fields(backbone: Backbone) -> dict[str, ReceptiveField]:
+    """The field of every stage, by name, in order; the wider one of rows and columns."""
+    fields, axes = {}, [ReceptiveField(), ReceptiveField()]
+    for name, stage in backbone.stages.items():
+        axes = [_after(stage, field, axis) for axis, field in enumerate(axes)]
+        fields[name] = axes[0].joined(axes[1])
+    return fields
+
+
+class _Tracer(fx.Tracer):
+    """Goes into every module but torch's own and batch normalisations."""
+
+    def is_leaf_module(self, m: nn.Module, module_qualified_name: str) -> bool:
+        """Batch normalisation looks at its input, which a trace does not have."""
+        known = super().is_leaf_module(m, module_qualified_name)
+        return known or isinstance(m, nn.BatchNorm2d)
+
+
+def _after(stage: nn.Module, before: ReceptiveField, axis: int) -> ReceptiveField:
+    """The field along an axis after a stage whose input has the field `before`."""
+    modules = dict(stage.named_modules())
+    known: dict[fx.Node, ReceptiveField] = {}
+    for node in _Tracer().trace(stage).nodes:
+        given = [known[one] for one in node.all_input_nodes]
+        known[node] = reduce(ReceptiveField.joined, given) if given else before
+        slides = _slide(node, modules, axis)
+        if slides is not None:
+            known[node] = known[node].through(*slides)
+    return known[node]
+
+
+def _slide(
+    node: fx.Node, modules: dict[str, nn.Module], axis: int
+) -> tuple[int, int, int, int] | None:
+    """Kernel, stride, padding and dilation of a node along an axis; None if it has no kernel."""
+    given: tuple[Any, ...]
+    if node.op == "call_module":
+        own = modules[str(node.target)]
+        if not isinstance(own, nn.Conv2d | nn.MaxPool2d | nn.AvgPool2d):
+            return None
+        given = own.kernel_size, own.stride, own.padding, getattr(own, "dilation", 1)
+    elif node.op == "call_function" and node.target in _POOLINGS:
+        names = ("kernel_size", "stride", "padding")
+        said = dict(zip(names, node.args[1:], strict=False)) | dict(node.kwargs)
+        kernel = said["kernel_size"]
+        given = kernel, said.get("stride") or kernel, said.get("padding", 0), 1
+    else:
+        return None
+    kernel, stride, padding, dilation = (_along(one, axis) for one in given)
+    return kernel, stride, padding, dilation
+
+
+def _along(value: Any, axis: int) -> int:
+    return int(value[axis] if isinstance(value, (tuple, list)) else value)

@@ -1,0 +1,114 @@
+"""Maps of pixel models with a network: its tiles lie on one lattice, whatever the blocks."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import rasterio
+from helpers.map_fixtures import made_pixels, patches, write_scene
+from helpers.pixel_models import deep_at, made_pixel_model, small_network
+from rasterio.transform import Affine
+from safetensors import safe_open
+from safetensors.numpy import load_file, save_file
+
+from geotl.cli.main import main
+from geotl.errors import ModelError
+from geotl.inference import pixel_predictor
+from geotl.models.pixel_features import BlockFeatures
+from geotl.models.pixel_file import load_pixel_model
+
+pytestmark = pytest.mark.usefixtures("one_thread")
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory) -> Path:
+    folder = tmp_path_factory.mktemp("model")
+    return made_pixel_model(folder / "m.safetensors", deep=small_network())
+
+
+@pytest.fixture(scope="module")
+def pixels() -> np.ndarray:
+    """Patches of three classes, 187 x 243 pixels, with holes in all bands and in one."""
+    made = made_pixels(patches(8, 11), 24)[:, :187, :243]
+    made[:, 100:, 200:] = 0
+    made[2, 20:50, 120:160] = 0
+    return made
+
+
+@pytest.fixture(autouse=True)
+def small_tiles(monkeypatch) -> None:
+    monkeypatch.setattr(pixel_predictor, "TILE_PX", 64)
+
+
+def mapped(model: Path, scene: Path, out: Path, *more: str) -> np.ndarray:
+    """Probabilities [K,H,W] of a map, NaN where a pixel has no class."""
+    words = ("--probabilities", "--no-page", "-q", *more)
+    assert main(["map", str(model), str(scene), "-o", str(out), *words]) == 0
+    with rasterio.open(out.with_name(f"{out.stem}_probabilities.tif")) as layer:
+        return layer.read()
+
+
+@pytest.fixture(scope="module")
+def whole(model, pixels, tmp_path_factory) -> np.ndarray:
+    """The map of the scene in one block."""
+    folder = tmp_path_factory.mktemp("whole")
+    scene = write_scene(folder / "scene.tif", pixels, nodata=0)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(pixel_predictor, "TILE_PX", 64)
+        return mapped(model, scene, folder / "m.tif", "--block-px", "256")
+
+
+def test_pixels_have_the_probabilities_of_their_features(model, pixels, whole):
+    """As the model gives them of features computed pixel by pixel over the whole scene."""
+    fusion = load_pixel_model(model).model
+    good = pixels > 0
+    random = np.random.default_rng(5)
+    rows, cols = (random.integers(0, side, 200) for side in pixels.shape[1:])
+    block = BlockFeatures(fusion.features, pixels, good)
+    values = block.at(rows, cols) | {"deep": deep_at(fusion.deep, block, rows, cols)}
+    plain = np.exp(fusion.log_probabilities(values)).T
+    seen = good.all(axis=0)[rows, cols]
+    found = whole[:, rows, cols]
+    np.testing.assert_allclose(found[:, seen], plain[:, seen], atol=1e-4)
+    assert np.isnan(found[:, ~seen]).all()
+
+
+@pytest.mark.parametrize("block_px", [30, 64, 128, 192])
+def test_every_block_size_gives_the_same_map(model, pixels, whole, tmp_path, block_px):
+    scene = write_scene(tmp_path / "scene.tif", pixels, nodata=0)
+    found = mapped(model, scene, tmp_path / "m.tif", "--block-px", str(block_px))
+    np.testing.assert_array_equal(found, whole)
+
+
+@pytest.mark.parametrize("shape", [(1, 1), (5, 3), (40, 17)])
+def test_scenes_smaller_than_the_halo_are_mapped(model, tmp_path, shape):
+    small = made_pixels(patches(2, 2), 24)[:, : shape[0], : shape[1]]
+    scene = write_scene(tmp_path / "scene.tif", small, nodata=0)
+    found = mapped(model, scene, tmp_path / "m.tif")
+    assert found.shape[1:] == shape
+    assert (found.sum(axis=0) > 0).all()
+
+
+def test_a_scene_with_south_up_has_the_same_map(model, pixels, whole, tmp_path):
+    grid = Affine(10, 0, 5e5, 0, 10, 4.6e6)
+    scene = write_scene(tmp_path / "scene.tif", pixels[:, ::-1], nodata=0, transform=grid)
+    np.testing.assert_array_equal(mapped(model, scene, tmp_path / "m.tif"), whole)
+
+
+def test_what_stands_in_invalid_pixels_never_counts(model, pixels, whole, tmp_path):
+    other = np.where(pixels == 0, 65535, pixels)
+    scene = write_scene(tmp_path / "scene.tif", other, nodata=65535)
+    np.testing.assert_array_equal(mapped(model, scene, tmp_path / "m.tif"), whole)
+
+
+def test_a_file_with_other_tensors_than_its_network_is_refused(model, tmp_path):
+    with safe_open(str(model), framework="numpy") as held:
+        told = held.metadata()
+    tensors = load_file(model)
+    name = next(key for key in tensors if key.startswith("network."))
+    tensors[name] = tensors[name][:1]
+    save_file(tensors, tmp_path / "m.safetensors", metadata=told)
+    with pytest.raises(ModelError, match="tensors do not fit the contract"):
+        load_pixel_model(tmp_path / "m.safetensors")
