@@ -171,7 +171,12 @@ class PixelSamples:
 
     def missing(self) -> tuple[str, ...]:
         """A line for each band that some labels lack."""
-        lines = []
+        total = len(self.placement.labels) + len(self.placement.rejected)
+        lines = [
+            f"{count} of {total} labels have no {band}: they are not used "
+            "(pixels.missing_bands: exclude)"
+            for band, count in self.placement.without_bands.items()
+        ]
         total = len(self.placement.labels)
         for band, valid in zip(self.of.bands, self.valid, strict=True):
             lost = {group for group, good in zip(self.groups, valid, strict=True) if not good}
@@ -190,7 +195,7 @@ def read_pixels(recipe: Recipe, sensor: Sensor, log: Log, *, quiet: bool = False
     """
     scenes = recipe_scenes(recipe, sensor)
     labels = recipe_labels(recipe, str(scenes[0].grid.crs))
-    rules = PixelRules(recipe.labels.pixels_per_polygon, recipe.seed)
+    rules = pixel_rules(recipe)
     with ProgressLine(quiet=quiet) as line:
         placed = place_pixels(scenes, labels, rules, tell=line.counter("placing labels"))
         clouds = (note.replace("chips", "pixels") for note in unmasked(scenes, recipe.data.mask))
@@ -202,9 +207,21 @@ def read_pixels(recipe: Recipe, sensor: Sensor, log: Log, *, quiet: bool = False
     for scene in scenes:
         scene.close()
     samples = PixelSamples(placed, of, features, valid, sensor, facts)
-    for text in (*placed.notes, *placed.summary(), *samples.missing()):
+    notes = (*placed.lost_classes(), *placed.notes, *placed.summary(), *samples.missing())
+    for text in notes:
         log(text)
     return samples
+
+
+def pixel_rules(recipe: Recipe) -> PixelRules:
+    """How a recipe's labels become pixels."""
+    return PixelRules(
+        per_polygon=recipe.labels.pixels_per_polygon,
+        per_class=recipe.labels.pixels_per_class,
+        jitter_px=recipe.labels.jitter_px,
+        all_bands=recipe.pixels.missing_bands == "exclude",
+        seed=recipe.seed,
+    )
 
 
 def recipe_labels(recipe: Recipe, crs: str) -> Labels:

@@ -294,6 +294,35 @@ def test_labels_without_a_band_are_told_and_used(
     samples = open_pixels(recipe, tmp_path / "run", resume=False, log=lines.append).samples
     assert len(samples) == len(samples.placement.labels) > 130
     assert [line for line in lines if "labels have no B08" in line]
+    assert not samples.valid[3].all()
+    recipe = load(None, [*SETTINGS, *over(scene, made[1]), "pixels.missing_bands=exclude"])
+    fewer = open_pixels(recipe, tmp_path / "run", resume=False, log=lines.append).samples
+    assert fewer.valid.all()
+    lost = len(samples) - len(fewer)
+    assert lost == (~samples.valid[3]).sum() > 20
+    words = f"{lost} of 144 labels have no B08: they are not used (pixels.missing_bands: exclude)"
+    assert fewer.missing() == (words,)
+    assert words in lines
+    assert sum(one.reason == "nodata" for one in fewer.placement.rejected) > lost
+
+
+def test_a_class_without_a_label_left_is_the_first_that_is_said(
+    made: tuple[Path, Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    points = geopandas.read_file(made[1])
+    shapes = points.geometry.where(points["class"] != "water", points.translate(90000, 0))
+    points.set_geometry(shapes).to_file(tmp_path / "labels.gpkg")
+    out = tmp_path / "run"
+    (tmp_path / "small.yaml").write_text("title: small\n")
+    given = [*SETTINGS, *over(made[0], tmp_path / "labels.gpkg"), "labels.jitter_px=1"]
+    assert main(["run", str(tmp_path / "small.yaml"), *given, "--out", str(out)]) == 0
+    count = int((points["class"] == "water").sum())
+    words = f"Class water lost all its labels (outside {count}): the model does not know"
+    assert capsys.readouterr().out.startswith(words)
+    assert json.loads((out / "metrics.json").read_text())["warnings"][0].startswith(words)
+    page = (out / "report.html").read_text()
+    assert page.index(words) < page.index("Accuracy is estimated by")
+    assert page.count(words) == 1
 
 
 @pytest.mark.parametrize(
