@@ -13,8 +13,9 @@ import numpy as np
 from geotl.arrays import Bools, Float32s, Float64s, Int64s
 from geotl.console import Log, Progress, ProgressLine
 from geotl.data.footprints import Footprints, locate, need_positions
-from geotl.data.labels import Labels, read_any
+from geotl.data.labels import ClassRaster, Labels, read_any
 from geotl.data.pixel_labels import PixelPlacement, PixelRules, place_pixels, read_squares
+from geotl.data.raster_pixels import place_raster_pixels
 from geotl.data.spatial_splits import Variogram, variogram
 from geotl.errors import DataError
 from geotl.experiments.recipe import Recipe, resolve_sample
@@ -195,9 +196,8 @@ def read_pixels(recipe: Recipe, sensor: Sensor, log: Log, *, quiet: bool = False
     """
     scenes = recipe_scenes(recipe, sensor)
     labels = recipe_labels(recipe, str(scenes[0].grid.crs))
-    rules = pixel_rules(recipe)
     with ProgressLine(quiet=quiet) as line:
-        placed = place_pixels(scenes, labels, rules, tell=line.counter("placing labels"))
+        placed = _placed(recipe, scenes, labels, line.counter("placing labels"))
         clouds = (note.replace("chips", "pixels") for note in unmasked(scenes, recipe.data.mask))
         placed = replace(placed, notes=(*placed.notes, *clouds))
         _check(labels.path, placed, recipe.split.kfold or 2)
@@ -213,6 +213,16 @@ def read_pixels(recipe: Recipe, sensor: Sensor, log: Log, *, quiet: bool = False
     return samples
 
 
+def _placed(
+    recipe: Recipe, scenes: Sequence[Scene], labels: Labels | ClassRaster, progress: Progress
+) -> PixelPlacement:
+    """The pixels of scenes that points and polygons, or a class raster, name."""
+    rules = pixel_rules(recipe)
+    if isinstance(labels, ClassRaster):
+        return place_raster_pixels(scenes, labels, rules, tell=progress)
+    return place_pixels(scenes, labels, rules, tell=progress)
+
+
 def pixel_rules(recipe: Recipe) -> PixelRules:
     """How a recipe's labels become pixels."""
     return PixelRules(
@@ -224,16 +234,15 @@ def pixel_rules(recipe: Recipe) -> PixelRules:
     )
 
 
-def recipe_labels(recipe: Recipe, crs: str) -> Labels:
-    """A recipe's points and polygons in a reference system.
+def recipe_labels(recipe: Recipe, crs: str) -> Labels | ClassRaster:
+    """A recipe's points and polygons in a reference system, or its class raster.
 
     Raises:
-        DataError: a class raster, or what `read_any` raises.
+        DataError: as `read_any`.
     """
     given = recipe.labels
-    path = resolve_sample("labels.path", str(given.path))
-    labels = read_any(
-        path,
+    return read_any(
+        resolve_sample("labels.path", str(given.path)),
         layer=given.layer,
         field=given.field,
         crs_to=crs,
@@ -241,16 +250,16 @@ def recipe_labels(recipe: Recipe, crs: str) -> Labels:
         mapping=given.names,
         crs=given.crs,
     )
-    if not isinstance(labels, Labels):
-        raise DataError(f"{path}: a class raster; task pixels takes points and polygons so far")
-    return labels
 
 
 def _check(path: Path, placed: PixelPlacement, folds: int) -> None:
     """Make sure that labels of two classes are left, and one for each fold at least."""
     lines = "; ".join(line.strip() for line in placed.summary())
     if len({*placed.labels.values()}) < 2:
-        raise DataError(f"{path}: labels of two classes at least are needed: {lines}")
+        raise DataError(
+            f"{path}: labels of two classes at least are needed; label places of another class, or "
+            f"see why labels were rejected: {lines}"
+        )
     if len(placed.labels) < folds:
         raise DataError(
             f"{path}: {len(placed.labels)} labels can be used, fewer than the {folds} folds of "
