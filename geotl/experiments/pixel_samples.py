@@ -20,6 +20,7 @@ from geotl.data.spatial_splits import Variogram, variogram
 from geotl.errors import DataError
 from geotl.experiments.recipe import Recipe, resolve_sample
 from geotl.experiments.samples import recipe_scenes, unmasked
+from geotl.experiments.sections import PixelsSection
 from geotl.imagery.scene import Scene
 from geotl.imagery.sensors import Sensor
 from geotl.imagery.windows import Imagery, Window
@@ -201,7 +202,7 @@ def read_pixels(recipe: Recipe, sensor: Sensor, log: Log, *, quiet: bool = False
         clouds = (note.replace("chips", "pixels") for note in unmasked(scenes, recipe.data.mask))
         placed = replace(placed, notes=(*placed.notes, *clouds))
         _check(labels.path, placed, recipe.split.kfold or 2)
-        of = scene_features(scenes, sensor, recipe.pixels.windows_px)
+        of = scene_features(scenes, sensor, recipe.pixels)
         features, valid = _features(scenes, placed, of, line.counter("reading pixels"))
     facts = tuple(SceneFacts(s.name, s.path, s.grid, s.acquired) for s in scenes)
     for scene in scenes:
@@ -268,7 +269,7 @@ def _check(path: Path, placed: PixelPlacement, folds: int) -> None:
 
 
 def scene_features(
-    scenes: Sequence[Imagery], sensor: Sensor, windows_px: tuple[int, ...]
+    scenes: Sequence[Imagery], sensor: Sensor, settings: PixelsSection
 ) -> PixelFeatures:
     """How features are computed: mean and sd of the bands over windows spread over the scenes.
 
@@ -290,7 +291,8 @@ def scene_features(
         tuple(mean.tolist()),
         tuple(np.where(sd > 0, sd, 1.0).tolist()),
         sensor.zero_dn,
-        windows_px,
+        settings.windows_px,
+        settings.missing_bands,
     )
 
 

@@ -298,6 +298,7 @@ def test_labels_without_a_band_are_told_and_used(
     recipe = load(None, [*SETTINGS, *over(scene, made[1]), "pixels.missing_bands=exclude"])
     fewer = open_pixels(recipe, tmp_path / "run", resume=False, log=lines.append).samples
     assert fewer.valid.all()
+    assert (samples.of.missing_bands, fewer.of.missing_bands) == ("use", "exclude")
     lost = len(samples) - len(fewer)
     assert lost == (~samples.valid[3]).sum() > 20
     words = f"{lost} of 144 labels have no B08: they are not used (pixels.missing_bands: exclude)"
