@@ -13,6 +13,7 @@ from xml.etree import ElementTree
 import numpy as np
 import rasterio.shutil
 import shapely
+from numpy.typing import NDArray
 from rasterio.io import MemoryFile
 
 from geotl.arrays import Bools, Int64s
@@ -38,6 +39,7 @@ _POINTS = ("Point", "MultiPoint")
 _AREAS = ("Polygon", "MultiPolygon")
 _CLASS_TAG = re.compile(r"class_(\d+)", re.IGNORECASE)
 _MOST_PX = 4096  # side of what is read of a class raster at once
+_MOST_VALUE = 2**31  # of a class
 _ROUNDING = 1e-6  # of a pixel: what a transform's decimals leave open
 RASTERS = (".tif", ".tiff", ".vrt", ".img", ".jp2")
 
@@ -282,7 +284,7 @@ class ClassRaster:
 def raster_labels(
     path: str | Path, *, names: Mapping[str, str | None] | None = None
 ) -> ClassRaster:
-    """Take a single-band raster of whole numbers for labels.
+    """Take a single-band raster of whole numbers for labels, also if it stores them as floats.
 
     Names of values come from the file's categories (CategoryNames) or its tags CLASS_n; a value
     without a name is called by its number, one whose category is blank is no class. GDAL's raster
@@ -299,7 +301,7 @@ def raster_labels(
     """
     path = Path(path).expanduser()
     info = describe(path)
-    if len(info.band_names) != 1 or info.paletted or info.dtype.kind not in "iu":
+    if len(info.band_names) != 1 or info.paletted or info.dtype.kind not in "iuf":
         raise DataError(
             f"{path}: {len(info.band_names)} bands of {info.dtype}; a raster of classes has one "
             "band of whole numbers"
@@ -324,6 +326,9 @@ def classes_on(labels: ClassRaster, grid: Grid) -> tuple[Int64s, Bools]:
     Each pixel takes the value at its middle (nearest neighbour), in whatever reference system;
     where the classes are finer than the grid, those between the middles are not seen. Give it
     blocks of a scene, not scenes.
+
+    Raises:
+        DataError: a value that is not whole.
     """
     col, row = _looked_up(labels.grid, grid)
     inside = (row >= 0) & (row < labels.grid.height) & (col >= 0) & (col < labels.grid.width)
@@ -338,9 +343,27 @@ def classes_on(labels: ClassRaster, grid: Grid) -> tuple[Int64s, Bools]:
         held = source.read(1, window=((top, top + height), (left, left + width)))
         seen = source.read_masks(1, window=((top, top + height), (left, left + width))) > 0
     at = row[inside] - top, col[inside] - left
-    values[inside] = held[at]
-    inside[inside] = seen[at]
+    values[inside], inside[inside] = _whole_numbers(labels.path, held[at], seen[at])
     return values, inside
+
+
+def _whole_numbers(path: Path, values: NDArray[Any], seen: Bools) -> tuple[Int64s, Bools]:
+    """Values of a class raster as integers, and which are a class's; NaN is none.
+
+    Raises:
+        DataError: a value that is not whole.
+    """
+    if values.dtype.kind != "f":
+        return values.astype(np.int64), seen
+    there = seen & ~np.isnan(values)
+    known = np.where(there, values, 0)
+    wrong = (known != np.rint(known)) | (np.abs(known) > _MOST_VALUE)
+    if wrong.any():
+        raise DataError(
+            f"{path}: holds the value {known[wrong][0]:g}; a raster of classes has whole numbers "
+            "alone: give each class a number, or resample with -r near"
+        )
+    return known.astype(np.int64), there
 
 
 def _in_quarters(labels: ClassRaster, grid: Grid) -> tuple[Int64s, Bools]:

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import math
 import zlib
-from collections import defaultdict
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections import Counter, defaultdict
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import NamedTuple
 
 import numpy as np
 import shapely
@@ -23,6 +24,7 @@ from geotl.data.chips import (
 )
 from geotl.data.labels import Label, Labels, Reason, Rejection
 from geotl.data.placement import Refused, most_telling, pixel_shares, window_about
+from geotl.data.tiles import class_name
 from geotl.errors import DataError
 from geotl.imagery.windows import Imagery, Window
 from geotl.io.raster import Grid
@@ -40,20 +42,31 @@ class PixelRules:
 
     Attributes:
         per_polygon: most pixels of one polygon.
-        seed: of the choice among a polygon's pixels.
+        per_class: most pixels of one class of a class raster.
+        jitter_px: a point gives the pixels within so many rows and columns of its own.
+        all_bands: whether a pixel must be valid in every band, else in one.
+        seed: of the choice among the pixels of a polygon or a class.
     """
 
     per_polygon: int = 20
+    per_class: int = 200
+    jitter_px: int = 0
+    all_bands: bool = False
     seed: int = 0
 
     def __post_init__(self) -> None:
-        """Check the number of pixels.
+        """Check the numbers of pixels.
 
         Raises:
-            DataError: less than one.
+            DataError: too small.
         """
-        if self.per_polygon < 1:
-            raise DataError(f"per_polygon: given {self.per_polygon}; allowed: 1 or more")
+        for name, least in (("per_polygon", 1), ("per_class", 1), ("jitter_px", 0)):
+            if getattr(self, name) < least:
+                raise DataError(f"{name}: given {getattr(self, name)}; allowed: {least} or more")
+
+    def good(self, valid: Bools) -> Bools:
+        """Which pixels [...] of those with this validity of bands [C,...] have enough bands."""
+        return np.asarray(valid.all(axis=0) if self.all_bands else valid.any(axis=0))
 
 
 @dataclass(frozen=True, order=True)
@@ -91,12 +104,14 @@ class PixelPlacement:
         rejected: labels without a pixel, those that could not be used at all first.
         crs: reference system of the rejected ones' geometries.
         notes: warnings and remarks on the labels, one line each.
+        without_bands: labels that were rejected because they lack a band, by the band's name.
     """
 
     pixels: tuple[LabelPixel, ...]
     rejected: tuple[Rejection, ...]
     crs: str
     notes: tuple[str, ...] = ()
+    without_bands: Mapping[str, int] = field(default_factory=dict)
 
     @property
     def labels(self) -> dict[str, str]:
@@ -112,6 +127,20 @@ class PixelPlacement:
         line = f"{len(self.pixels)} pixels from {share} labels: {classes}"
         return (line, *rejected_lines(self.rejected))
 
+    def lost_classes(self) -> tuple[str, ...]:
+        """A warning for each class whose labels were all rejected, with the reasons."""
+        used = {*self.labels.values()}
+        reasons: dict[str, Counter[Reason]] = defaultdict(Counter)
+        for one in self.rejected:
+            if one.class_name is not None and one.reason != "dropped class":
+                reasons[class_name(one.class_name)][one.reason] += 1
+        return tuple(
+            f"Class {name} lost all its labels ({counted_words(counts.elements())}): the model "
+            "does not know this class."
+            for name, counts in sorted(reasons.items())
+            if name not in used
+        )
+
 
 def place_pixels(
     scenes: Sequence[Imagery],
@@ -122,16 +151,17 @@ def place_pixels(
 ) -> PixelPlacement:
     """Find the pixels of scenes that labels name.
 
-    A point gives the pixel that holds it. A polygon gives at most `per_polygon` pixels, drawn at
-    random among those one pixel in from its edge, else among those wholly inside, else the pixel
-    of its representative point. A pixel is usable if at least one band is valid. A label is taken
-    from the first scene in which it has a usable pixel. A pixel that two labels of one class share
-    goes to the first of them; of two classes, neither gets it.
+    A point gives the pixel that holds it, and with `jitter_px` the square about it. A polygon gives
+    at most `per_polygon` pixels, drawn at random among those one pixel in from its edge, else among
+    those wholly inside, else the pixel of its representative point. A pixel is usable if at least
+    one band is valid, with `all_bands` every band. A label is taken from the first scene in which
+    it has a usable pixel. A pixel that two labels of one class share goes to the first of them; of
+    two classes, neither gets it.
 
     Args:
         scenes: read window by window.
         labels: points and polygons.
-        rules: how many pixels a polygon gives.
+        rules: how many pixels a label gives, and which pixels are usable.
         tell: called with scenes done and scenes in all.
 
     Raises:
@@ -140,14 +170,14 @@ def place_pixels(
     """
     check_scenes(scenes)
     found: dict[int, list[ScenePixel]] = {}
-    faults: dict[int, list[Refused]] = defaultdict(list)
+    faults: dict[int, list[_Fault]] = defaultdict(list)
     met = False
     for number, scene in enumerate(scenes):
         shapes = shapes_on(scene, labels)
         met = met or meets_scene(scene, shapes)
         left = {i: shape for i, shape in enumerate(shapes) if i not in found}
         for i, got in _of_scene(scene, left, labels.labels, rules).items():
-            if isinstance(got, tuple):
+            if isinstance(got, _Fault):
                 faults[i].append(got)
             else:
                 found[i] = [ScenePixel(number, *place) for place in got.tolist()]
@@ -155,11 +185,17 @@ def place_pixels(
             tell(number + 1, len(scenes))
     if not met:
         raise DataError(apart_words(scenes, labels))
-    refused = {i: most_telling(faults[i]) for i in range(len(labels.labels)) if i not in found}
+    lost = {i: _main_fault(faults[i]) for i in range(len(labels.labels)) if i not in found}
+    refused = {i: fault.refused for i, fault in lost.items()}
     refused |= _without_shared(labels.labels, found)
     rejected = (_rejection(labels.labels[i], refused[i]) for i in sorted(refused))
-    pixels = tuple(_pixels(labels.labels, found, rules))
-    return PixelPlacement(pixels, (*labels.rejected, *rejected), labels.crs, labels.notes)
+    return PixelPlacement(
+        tuple(_pixels(labels.labels, found, rules)),
+        (*labels.rejected, *rejected),
+        labels.crs,
+        labels.notes,
+        Counter(band for fault in lost.values() for band in fault.bands),
+    )
 
 
 def read_squares(places: Places, halo: int, step: int = 1) -> Iterator[tuple[Int64s, Window]]:
@@ -182,41 +218,60 @@ def read_squares(places: Places, halo: int, step: int = 1) -> Iterator[tuple[Int
         yield rows, Window(int(low[0]), int(low[1]), *(int(side) for side in high - low))
 
 
+class _Fault(NamedTuple):
+    """Why a scene gives no pixel of a label, and the bands that it lacks there, if that is why."""
+
+    refused: Refused
+    bands: tuple[str, ...] = ()
+
+
+def _main_fault(faults: Sequence[_Fault]) -> _Fault:
+    """The fault of those in several scenes that says most."""
+    refused = most_telling([fault.refused for fault in faults])
+    return next(fault for fault in faults if fault.refused == refused)
+
+
 def _of_scene(
     scene: Imagery,
     shapes: dict[int, shapely.Geometry | None],
     labels: Sequence[Label],
     rules: PixelRules,
-) -> dict[int, Places | Refused]:
+) -> dict[int, Places | _Fault]:
     """Usable pixels of each label in a scene, by the label's number, or why there are none."""
     wanted = {i: _candidates(shape, scene.grid, labels[i], rules) for i, shape in shapes.items()}
     places = np.concatenate([np.zeros((0, 2), np.int64), *wanted.values()])
-    valid, cloudy = _usable(scene, places)
-    ends = np.cumsum([len(own) for own in wanted.values()])[:-1]
-    parts = (np.split(values, ends) for values in (places, valid, cloudy))
+    valid, cloudy = _validity(scene, places)
+    good = rules.good(valid) & ~cloudy
+    ends = np.cumsum([len(own) for own in wanted.values()])
+    parts = {i: slice(end - len(wanted[i]), end) for i, end in zip(wanted, ends, strict=True)}
     return {
-        i: own[good] if good.any() else _fault(scene, len(own), bool(veiled.any()))
-        for i, own, good, veiled in zip(wanted, *parts, strict=True)
+        i: places[part][good[part]]
+        if good[part].any()
+        else _fault(scene, valid[:, part], cloudy[part])
+        for i, part in parts.items()
     }
 
 
-def _fault(scene: Imagery, count: int, cloudy: bool) -> Refused:
-    """Why none of a label's pixels can be used."""
-    if not count:
-        return "outside", f"no pixel of it lies in {scene.name}"
-    if cloudy:
-        return "cloudy", "its pixel is under cloud"
-    return "nodata", "its pixel has no data in any band"
+def _fault(scene: Imagery, valid: Bools, cloudy: Bools) -> _Fault:
+    """Why none of a label's pixels, with valid bands [C,n] and cloud [n], can be used."""
+    if not len(cloudy):
+        return _Fault(("outside", f"no pixel of it lies in {scene.name}"))
+    if cloudy.any():
+        return _Fault(("cloudy", "its pixel is under cloud"))
+    if not valid.any():
+        return _Fault(("nodata", "its pixel has no data in any band"))
+    lacking = zip(scene.bands, valid.any(axis=0) & ~valid, strict=True)
+    bands = tuple(band for band, absent in lacking if absent.any())
+    return _Fault(("nodata", f"its pixel has no data in {', '.join(bands)}"), bands)
 
 
-def _usable(scene: Imagery, places: Places) -> tuple[Bools, Bools]:
-    """Whether each pixel has a valid band, and whether it is under cloud, [n] each."""
-    valid, cloudy = np.zeros(len(places), bool), np.zeros(len(places), bool)
+def _validity(scene: Imagery, places: Places) -> tuple[Bools, Bools]:
+    """Which bands of each pixel are valid [C,n], and whether it is under cloud [n]."""
+    valid, cloudy = np.zeros((len(scene.bands), len(places)), bool), np.zeros(len(places), bool)
     for rows, window in read_squares(places, 0):
         at = tuple((places[rows] - (window.row, window.col)).T)
         cloudy[rows] = scene.cloudy(window)[at]
-        seen = np.asarray(scene.read(window)[1].any(axis=0))
-        valid[rows] = seen[at] & ~cloudy[rows]
+        valid[:, rows] = scene.read(window)[1][:, *at]
     return valid, cloudy
 
 
@@ -227,7 +282,7 @@ def _candidates(
     if shape is None:
         return np.zeros((0, 2), np.int64)
     if shape.geom_type.endswith("Point"):
-        return _inside(_of_points(shape), grid)
+        return _around(_inside(_of_points(shape), grid), rules.jitter_px, grid)
     random = np.random.default_rng([rules.seed, zlib.crc32(label.id.encode())])
     return _of_area(shape, grid, _SPARE * rules.per_polygon, random)
 
@@ -236,6 +291,13 @@ def _of_points(points: shapely.Geometry) -> Places:
     """The pixels of points, each once, from top to bottom."""
     windows = (window_about(point.x, point.y, 1) for point in shapely.get_parts(points))
     return np.array(sorted({(w.row, w.col) for w in windows}), np.int64).reshape(-1, 2)
+
+
+def _around(places: Places, reach_px: int, grid: Grid) -> Places:
+    """Pixels of a grid within so many rows and columns of some, each once, from top to bottom."""
+    steps = np.arange(-reach_px, reach_px + 1)
+    square = np.stack(np.meshgrid(steps, steps, indexing="ij"), axis=-1).reshape(-1, 2)
+    return _inside(np.unique((places[:, None] + square).reshape(-1, 2), axis=0), grid)
 
 
 def _of_area(area: shapely.Geometry, grid: Grid, count: int, random: np.random.Generator) -> Places:

@@ -173,6 +173,7 @@ class PixelOutcome:
         ]
         close = max(one.near for one in self.folds)
         lines = [
+            *self.samples.placement.lost_classes(),
             f"Classes tested without a training label, so counted as incorrect: {'; '.join(lost)}."
             if lost
             else "",
@@ -331,6 +332,7 @@ def report_content(outcome: PixelOutcome, pictures: dict[str, Picture], out: Pat
     """The report's parts in place."""
     result, samples = outcome.evaluation, outcome.samples
     notes = (*samples.missing(), *samples.placement.notes)
+    lost = samples.placement.lost_classes()  # the first of the warnings
     tables = {
         "race": race_table(outcome),
         "members": members_table(outcome),
@@ -347,7 +349,7 @@ def report_content(outcome: PixelOutcome, pictures: dict[str, Picture], out: Pat
         keys=key_figures(result),
         facts=outcome.facts(),
         summary=outcome.recipe.note,
-        cautions=(outcome.estimate(), *outcome.warnings(), *notes),
+        cautions=(*lost, outcome.estimate(), *outcome.warnings()[len(lost) :], *notes),
         tables=tables,
         pictures=pictures,
         commands=(("Map a scene", f"geotl map {model} SCENE -o map.tif"),),

@@ -14,13 +14,15 @@ from numpy.typing import NDArray
 from geotl.arrays import Bools, Float32s, Float64s, Int64s
 from geotl.console import Log, Progress, ProgressLine
 from geotl.data.footprints import Footprints, locate, need_positions
-from geotl.data.labels import Labels, read_any
+from geotl.data.labels import ClassRaster, Labels, read_any
 from geotl.data.pixel_labels import PixelPlacement, PixelRules, place_pixels, read_squares
+from geotl.data.raster_pixels import place_raster_pixels
 from geotl.data.spatial_splits import Variogram, variogram
 from geotl.errors import DataError
 from geotl.experiments.pixel_networks import UNTRAINED, DeepNetworks, deep_networks
 from geotl.experiments.recipe import Recipe, resolve_sample
 from geotl.experiments.samples import recipe_scenes, unmasked
+from geotl.experiments.sections import PixelsSection
 from geotl.imagery.scene import Scene
 from geotl.imagery.sensors import Sensor
 from geotl.imagery.windows import Imagery, Window
@@ -188,7 +190,12 @@ class PixelSamples:
 
     def missing(self) -> tuple[str, ...]:
         """A line for each band that some labels lack."""
-        lines = []
+        total = len(self.placement.labels) + len(self.placement.rejected)
+        lines = [
+            f"{count} of {total} labels have no {band}: they are not used "
+            "(pixels.missing_bands: exclude)"
+            for band, count in self.placement.without_bands.items()
+        ]
         total = len(self.placement.labels)
         for band, valid in zip(self.of.bands, self.valid, strict=True):
             lost = {group for group, good in zip(self.groups, valid, strict=True) if not good}
@@ -208,36 +215,55 @@ def read_pixels(recipe: Recipe, sensor: Sensor, log: Log, *, quiet: bool = False
     scenes = recipe_scenes(recipe, sensor)
     networks = deep_networks(recipe, sensor, scenes[0].bands)
     labels = recipe_labels(recipe, str(scenes[0].grid.crs))
-    rules = PixelRules(recipe.labels.pixels_per_polygon, recipe.seed)
     with ProgressLine(quiet=quiet) as line:
-        placed = place_pixels(scenes, labels, rules, tell=line.counter("placing labels"))
+        placed = _placed(recipe, scenes, labels, line.counter("placing labels"))
         clouds = (note.replace("chips", "pixels") for note in unmasked(scenes, recipe.data.mask))
         placed = replace(placed, notes=(*placed.notes, *clouds))
         _check(labels.path, placed, recipe.split.kfold or 2)
-        of = scene_features(scenes, sensor, recipe.pixels.windows_px)
+        of = scene_features(scenes, sensor, recipe.pixels)
         reader = _Reader(of, networks)
         features, valid = reader.read(scenes, placed, line.counter("reading pixels"))
     facts = tuple(SceneFacts(s.name, s.path, s.grid, s.acquired) for s in scenes)
     for scene in scenes:
         scene.close()
     samples = PixelSamples(placed, of, features, valid, sensor, facts, networks)
-    if networks is not None:
-        log(networks.report.summary())
-    for text in (*placed.notes, *placed.summary(), *samples.missing()):
+    weights = (networks.report.summary(),) if networks is not None else ()
+    counts = (*placed.summary(), *samples.missing())
+    for text in (*placed.lost_classes(), *weights, *placed.notes, *counts):
         log(text)
     return samples
 
 
-def recipe_labels(recipe: Recipe, crs: str) -> Labels:
-    """A recipe's points and polygons in a reference system.
+def _placed(
+    recipe: Recipe, scenes: Sequence[Scene], labels: Labels | ClassRaster, progress: Progress
+) -> PixelPlacement:
+    """The pixels of scenes that points and polygons, or a class raster, name."""
+    rules = pixel_rules(recipe)
+    if isinstance(labels, ClassRaster):
+        return place_raster_pixels(scenes, labels, rules, tell=progress)
+    return place_pixels(scenes, labels, rules, tell=progress)
+
+
+def pixel_rules(recipe: Recipe) -> PixelRules:
+    """How a recipe's labels become pixels."""
+    return PixelRules(
+        per_polygon=recipe.labels.pixels_per_polygon,
+        per_class=recipe.labels.pixels_per_class,
+        jitter_px=recipe.labels.jitter_px,
+        all_bands=recipe.pixels.missing_bands == "exclude",
+        seed=recipe.seed,
+    )
+
+
+def recipe_labels(recipe: Recipe, crs: str) -> Labels | ClassRaster:
+    """A recipe's points and polygons in a reference system, or its class raster.
 
     Raises:
-        DataError: a class raster, or what `read_any` raises.
+        DataError: as `read_any`.
     """
     given = recipe.labels
-    path = resolve_sample("labels.path", str(given.path))
-    labels = read_any(
-        path,
+    return read_any(
+        resolve_sample("labels.path", str(given.path)),
         layer=given.layer,
         field=given.field,
         crs_to=crs,
@@ -245,16 +271,16 @@ def recipe_labels(recipe: Recipe, crs: str) -> Labels:
         mapping=given.names,
         crs=given.crs,
     )
-    if not isinstance(labels, Labels):
-        raise DataError(f"{path}: a class raster; task pixels takes points and polygons so far")
-    return labels
 
 
 def _check(path: Path, placed: PixelPlacement, folds: int) -> None:
     """Make sure that labels of two classes are left, and one for each fold at least."""
     lines = "; ".join(line.strip() for line in placed.summary())
     if len({*placed.labels.values()}) < 2:
-        raise DataError(f"{path}: labels of two classes at least are needed: {lines}")
+        raise DataError(
+            f"{path}: labels of two classes at least are needed; label places of another class, or "
+            f"see why labels were rejected: {lines}"
+        )
     if len(placed.labels) < folds:
         raise DataError(
             f"{path}: {len(placed.labels)} labels can be used, fewer than the {folds} folds of "
@@ -263,7 +289,7 @@ def _check(path: Path, placed: PixelPlacement, folds: int) -> None:
 
 
 def scene_features(
-    scenes: Sequence[Imagery], sensor: Sensor, windows_px: tuple[int, ...]
+    scenes: Sequence[Imagery], sensor: Sensor, settings: PixelsSection
 ) -> PixelFeatures:
     """How features are computed: mean and sd of the bands over windows spread over the scenes.
 
@@ -285,7 +311,8 @@ def scene_features(
         tuple(mean.tolist()),
         tuple(np.where(sd > 0, sd, 1.0).tolist()),
         sensor.zero_dn,
-        windows_px,
+        settings.windows_px,
+        settings.missing_bands,
     )
 
 

@@ -187,8 +187,8 @@ class Recipe(Section):
     task: Literal["auto", "tiles", "pixels"] = Field(
         "tiles",
         description="what is classified: tiles or chips, by a network; or each pixel of a scene, "
-        "from points and polygons (docs/PIXELS.md); auto: pixels where data.scenes is given, else "
-        "tiles",
+        "from points, polygons or a class raster (docs/PIXELS.md); auto: pixels where data.scenes "
+        "is given, else tiles",
     )
     data: DataSection = Field(DataSection(), description="the labelled tiles")
     labels: LabelsSection = Field(

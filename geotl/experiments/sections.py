@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Literal
 
 from pydantic import Field, Strict
 
@@ -89,6 +89,17 @@ class LabelsSection(Section, title="Labels"):
         description="task pixels: most pixels of one polygon, which weigh together as one label "
         "[pixels]",
     )
+    pixels_per_class: Annotated[int, Field(ge=1, le=100_000)] = Field(
+        200,
+        description="task pixels: most pixels of one class of a class raster, spread over the "
+        "scenes; each is a label [pixels]",
+    )
+    jitter_px: Annotated[int, Field(ge=0, le=8)] = Field(
+        0,
+        description="task pixels: how uncertain a point's position is; the point gives all usable "
+        "pixels within so many rows and columns of its own, which weigh together as one label; "
+        "1: 3x3 pixels [px]",
+    )
 
 
 class PixelsSection(Section, title="Pixels"):
@@ -98,4 +109,9 @@ class PixelsSection(Section, title="Pixels"):
         (3, 7, 15, 33),
         description="odd sides of the windows about a pixel whose mean, sd and gradient describe "
         "it; empty: bands alone [px]",
+    )
+    missing_bands: Literal["use", "exclude"] = Field(
+        "use",
+        description="pixels that lack some bands: use them with the bands they have, for training "
+        "and in maps, or exclude them from both",
     )

@@ -49,6 +49,7 @@ class SweepPlan:
         min_valid: least share of a window's pixels that are valid in every band.
         wanted: bool [R,Q]: windows of interest.
         thumb: gathered beside; None for no picture.
+        some_bands: a pixel is valid if one of its bands is, else only if all are.
     """
 
     grid: WindowGrid
@@ -58,6 +59,7 @@ class SweepPlan:
     min_valid: float
     wanted: Bools
     thumb: Thumb | None = None
+    some_bands: bool = False
 
 
 @dataclass(frozen=True)
@@ -124,7 +126,7 @@ def sweep_scene(
     left = [n for n in range(len(parts)) if not sheet.done[n]]
     for n, pixels in _read_ahead(plan, scene, parts, left):
         if pixels is not None:
-            _fill_in(plan, sheet, parts[n], scene.sensor, pixels)
+            sheet.partial[n] = _fill_in(plan, sheet, parts[n], scene.sensor, pixels)
         sheet.keep()
         sheet.done[n] = True
         sheet.keep()
@@ -177,11 +179,11 @@ def span_of(plan: SweepPlan, block: Block) -> Window:
     return Window(spans[0][0], spans[1][0], spans[0][1], spans[1][1])
 
 
-def _fill_in(plan: SweepPlan, sheet: Sheet, block: Block, sensor: Sensor, pixels: Pixels) -> None:
-    """Look at a block's windows and write down what they say."""
+def _fill_in(plan: SweepPlan, sheet: Sheet, block: Block, sensor: Sensor, pixels: Pixels) -> int:
+    """Look at a block's windows and write down what they say; how many of these lack bands."""
     grid, span = plan.grid, span_of(plan, block)
     data, valid = pixels
-    whole: Bools = np.all(valid, axis=0)
+    whole: Bools = (np.any if plan.some_bands else np.all)(valid, axis=0)
     rows, cols = grid.rows[block.rows] - span.row, grid.cols[block.cols] - span.col
     here = block.rows, block.cols
     seen = window_shares(whole, rows, cols, grid.px) >= plan.min_valid
@@ -190,12 +192,14 @@ def _fill_in(plan: SweepPlan, sheet: Sheet, block: Block, sensor: Sensor, pixels
     if plan.thumb is not None:
         _gather(plan, plan.thumb, sheet, block, pixels)
     if not seen.any():
-        return
+        return 0
     image = to_network(plan, data, valid, sensor)
     said = plan.sweep.look(image, rows, cols, grid.step)
     sheet.probabilities[here] = np.where(seen[..., None], np.rint(said.probabilities * FULL), 0)
     sheet.index[here] = np.where(seen, said.index, 0)
     sheet.seen[here] = seen
+    every_band = window_shares(np.all(valid, axis=0), rows, cols, grid.px) >= plan.min_valid
+    return int((seen & ~every_band).sum())
 
 
 def to_network(plan: SweepPlan, data: NDArray[Any], valid: Bools, sensor: Sensor) -> Float32s:

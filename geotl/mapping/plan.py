@@ -120,7 +120,13 @@ def exact_plan(task: Task, say: Log) -> SweepPlan:
         -(-least // lattice) * lattice,
         options.min_valid,
         task.interest.windows(task.grid),
+        some_bands=uses_some_bands(task.model),
     )
+
+
+def uses_some_bands(model: Mapper) -> bool:
+    """Whether a model also classifies pixels that lack some bands."""
+    return isinstance(model, PixelModelFile) and model.model.features.missing_bands == "use"
 
 
 def _predictor(task: Task, say: Log) -> WindowPredictor:

@@ -25,11 +25,13 @@ from geotl.mapping.blocks import SweepPlan
 from geotl.mapping.layers import Areas
 from geotl.mapping.plan import ModeChoice, SweepNote
 from geotl.mapping.task import Task
+from geotl.mapping.window_store import Sheet
 from geotl.models.pixel_file import PixelModelFile
 from geotl.models.pixel_model import members_line
 
 MARK_TAG = "GEOTL_JOB"
 MEMBERS_TAG = "GEOTL_MEMBERS"  # of a model of pixels
+BANDS_TAG = "GEOTL_MISSING_BANDS"  # likewise
 
 
 @dataclass(frozen=True)
@@ -46,7 +48,7 @@ class SweepInputs:
         grid: the scene's, as a dictionary.
         sensor: the scene's, as a dictionary.
         windows: side, step, posting and block in pixels.
-        look: views, number format and the least valid share of a window.
+        look: views, number format, the least valid share of a window, and which pixels are valid.
         engine: what computes, and on what kind of device.
         options: of the map, without those that change no pixel.
         interest: the part mapped, in words.
@@ -91,7 +93,7 @@ def notes(task: Task, plan: SweepPlan) -> SweepInputs:
         grid=asdict(scene.grid),
         sensor=asdict(scene.sensor),
         windows=[grid.px, grid.step, grid.posting, plan.block_px],
-        look=[sweep.views, sweep.precision, plan.min_valid],
+        look=[sweep.views, sweep.precision, plan.min_valid, plan.some_bands],
         engine=[sweep.engine, sweep.device],
         options=asdict(task.options) | dict.fromkeys(["overwrite", "force", "page", "mark"]),
         interest=task.interest.told,
@@ -128,7 +130,9 @@ def file_states(path: Path) -> list[tuple[str, int, int]]:
     return [(name, stat.st_size, stat.st_mtime_ns) for name, stat in found]
 
 
-def provenance(task: Task, inputs: SweepInputs, note: SweepNote, plan: SweepPlan) -> dict[str, str]:
+def provenance(
+    task: Task, inputs: SweepInputs, note: SweepNote, plan: SweepPlan, sheet: Sheet
+) -> dict[str, str]:
     """What a map's tags say of where it came from.
 
     Args:
@@ -136,6 +140,7 @@ def provenance(task: Task, inputs: SweepInputs, note: SweepNote, plan: SweepPlan
         inputs: what the pixels depend on.
         note: kept when the sweep began.
         plan: how windows were looked at.
+        sheet: what they said.
     """
     contract, model = task.model.contract, task.model
     agreement = note.choice.agreement
@@ -155,18 +160,29 @@ def provenance(task: Task, inputs: SweepInputs, note: SweepNote, plan: SweepPlan
         "GEOTL_DENSE_CORRECTION": _corrected(note.choice),
         "GEOTL_RECIPE": str(model.notes.get("recipe", "")),
         "GEOTL_TRAINED_WITH": ", ".join(f"{k} {v}" for k, v in versions.items()),
-        **_members(model),
+        **_of_pixels(model, sheet),
         **({MARK_TAG: task.options.mark} if task.options.mark else {}),
         **({FOOTPRINTS_TAG: json.dumps(boxes)} if boxes else {}),
         **{f"CLASS_{value}": name for value, name in enumerate(contract.classes)},
     }
 
 
-def _members(model: Mapper) -> dict[str, str]:
-    """What a model of pixels is made of, as a tag; nothing for a network."""
+def _of_pixels(model: Mapper, sheet: Sheet) -> dict[str, str]:
+    """What a model of pixels is made of, and what it did where bands are missing, as tags.
+
+    Nothing for a network.
+    """
     if not isinstance(model, PixelModelFile):
         return {}
-    return {MEMBERS_TAG: members_line(model.model.weights)}
+    rule = model.model.features.missing_bands
+    words = f"{rule}: {partial_words(sheet)}" if rule == "use" else rule
+    return {MEMBERS_TAG: members_line(model.model.weights), BANDS_TAG: words}
+
+
+def partial_words(sheet: Sheet) -> str:
+    """How many of the pixels that have a class lack some bands."""
+    count, total = int(sheet.partial.sum()), int(sheet.seen.sum())
+    return f"{count:,} pixels ({100 * count / max(total, 1):.2g} %) lack some bands"
 
 
 def _corrected(choice: ModeChoice) -> str:
@@ -370,9 +386,13 @@ def _of_the_ground(facts: MapFacts) -> list[str]:
 
 
 def _of_the_pixels(facts: MapFacts) -> str:
+    rule, _, partial = facts.tags.get(BANDS_TAG, "exclude").partition(": ")
+    valid = "in one band at least" if rule == "use" else "in all bands"
+    lacking = f" {partial} and have a class from the others." if partial else ""
     return (
-        "Every pixel that is valid in all bands got a class of its own, from its values and those "
+        f"Every pixel that is valid {valid} got a class of its own, from its values and those "
         f"of valid pixels around it: {facts.members} (members of the model and their weights)."
+        f"{lacking}"
     )
 
 

@@ -48,7 +48,13 @@ from geotl.mapping.plan import (
     settled,
 )
 from geotl.mapping.preview import outside_of, thumb_of
-from geotl.mapping.provenance import SweepInputs, notes, provenance
+from geotl.mapping.provenance import (
+    SweepInputs,
+    area_name,
+    notes,
+    partial_words,
+    provenance,
+)
 from geotl.mapping.task import (
     AREAS,
     AS_IT_IS,
@@ -118,11 +124,12 @@ def map_scene(
         sheet = _swept(run, line)
         drawn = _drawn(run, sheet, targets, line)
     put_in_place(drawn.files, targets, folder)
-    windows = int(sheet.seen.sum())
+    windows, partial = int(sheet.seen.sum()), _partial_lines(sheet, drawn.areas)
     drop(folder)
     lines = [
         *areas_lines(drawn.areas, model.contract.classes),
         *_outside_lines(drawn.outside),
+        *partial,
         _swept_line(run.plan, windows, time.perf_counter() - begun),
         *(f"{path.name}: left as it was, of an earlier map" for path in left_over(out, targets)),
         f"map      {out}",
@@ -194,14 +201,14 @@ def _swept(run: _Run, line: ProgressLine) -> Sheet:
         drop(run.folder)
         lacks = "no window with enough valid pixels"
         if run.plan.grid.px == 1:
-            lacks = "no pixel that is valid in every band"
+            lacks = f"no pixel that is valid in {'any' if run.plan.some_bands else 'every'} band"
         raise DataError(f"{scene.path}: {lacks}, so nothing to map")
     return sheet
 
 
 def _drawn(run: _Run, sheet: Sheet, targets: Mapping[str, Path], line: ProgressLine) -> _Drawn:
     """Every file of the map, its figure and page too where they are wanted."""
-    tags = provenance(run.task, run.inputs, run.note, run.plan)
+    tags = provenance(run.task, run.inputs, run.note, run.plan, sheet)
     files, areas = _made(run, sheet, tags, line)
     outside = outside_of(files["applicability"]) if "applicability" in files else None
     if run.task.options.page:
@@ -221,6 +228,16 @@ def _swept_line(plan: SweepPlan, windows: int, seconds: float) -> str:
         f"{windows:,} windows, {plan.sweep.mode} mode, {views} view{'s' if views > 1 else ''}, "
         f"{seconds:.0f} s"
     )
+
+
+def _partial_lines(sheet: Sheet, areas: Areas) -> list[str]:
+    """How much ground has a class although some bands are missing; nothing where none has."""
+    count = int(sheet.partial.sum())
+    if not count:
+        return []
+    metres = count * float(areas.square_metres.sum()) / max(int(areas.pixels.sum()), 1)
+    ground = f", about {area_name(metres)}" if np.isfinite(metres) else ""
+    return [f"{partial_words(sheet)}{ground}; the other bands gave their class"]
 
 
 def _picture(sheet: Sheet) -> Pixels | None:

@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from geotl.arrays import Bools, Float32s
+from geotl.arrays import Bools, Float32s, Int64s
 from geotl.errors import OutputError
 from geotl.io.files import write_text
 
@@ -38,6 +38,7 @@ class Sheet:
         seen: windows that count [R,Q].
         cover: valid pixels of each cell [H,W].
         done: blocks finished [B].
+        partial: windows of each block that count although a pixel lacks some bands [B].
         picture: some bands of every so manieth pixel [b,h,w], None where none is kept.
         shown: which of these are valid [h,w].
     """
@@ -49,6 +50,7 @@ class Sheet:
     seen: Bools
     cover: NDArray[np.unsignedinteger[Any]]
     done: Bools
+    partial: Int64s
     picture: NDArray[Any] | None = None
     shown: Bools | None = None
 
@@ -68,7 +70,7 @@ class Sheet:
     def _arrays(self) -> list[np.memmap[Any, Any]]:
         """Those that lie on disk."""
         kept = self.probabilities, self.index, self.seen, self.cover, self.done
-        every = (*kept, self.picture, self.shown)
+        every = (*kept, self.partial, self.picture, self.shown)
         return [array for array in every if isinstance(array, np.memmap)]
 
 
@@ -101,6 +103,7 @@ class SheetLayout:
             "seen": (self.windows, np.dtype(bool)),
             "cover": (self.cells, np.min_scalar_type(self.posting**2)),
             "done": ((self.blocks,), np.dtype(bool)),
+            "partial": ((self.blocks,), np.dtype(np.int64)),
         }
         if self.picture is not None:
             arrays["picture"] = self.picture

@@ -14,7 +14,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from itertools import combinations
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -49,6 +49,8 @@ class PixelFeatures:
         sd: likewise; above 0.
         zero_dn: the DN of zero reflectance, which normalised differences count from.
         windows_px: odd sides of the windows; () for the bands alone.
+        missing_bands: whether pixels that lack some bands are used with the bands they have, in
+            training and in maps; a file that does not say so is of a model that excludes them.
     """
 
     bands: tuple[str, ...]
@@ -57,6 +59,7 @@ class PixelFeatures:
     sd: tuple[float, ...]
     zero_dn: float
     windows_px: tuple[int, ...] = WINDOWS_PX
+    missing_bands: Literal["use", "exclude"] = "exclude"
 
     def __post_init__(self) -> None:
         """Check that windows have a middle pixel.

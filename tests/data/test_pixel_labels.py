@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -138,3 +139,56 @@ def test_squares_hold_every_pixel_once_with_its_surroundings() -> None:
         seen += rows.tolist()
     assert sorted(seen) == list(range(300))
     assert not list(read_squares(own[:0], 5))
+
+
+def test_a_point_of_uncertain_position_gives_its_square_as_one_label(scene: Scene) -> None:
+    found = placed(scene, ("wood", point(20.5, 10.2)), ("farm", box(30, 10, 40, 20)), jitter_px=1)
+    assert places(found) == [(row, col) for row in (9, 10, 11) for col in (19, 20, 21)]
+    own = [pixel.weight for pixel in found.pixels if pixel.label_id == "0"]
+    assert own == [1 / 9] * 9
+    assert len(places(found, "1")) == 20
+
+
+def test_a_square_is_cut_at_edges_and_holes_and_a_point_outside_gives_none(scene: Scene) -> None:
+    found = placed(
+        scene,
+        ("wood", point(63.5, 30.5)),
+        ("wood", point(7.5, 7.5)),
+        ("wood", point(64.5, 50.5)),
+        jitter_px=1,
+    )
+    assert places(found) == [(row, col) for row in (29, 30, 31) for col in (62, 63)]
+    assert places(found, "1") == [(6, 8), (7, 8), (8, 6), (8, 7), (8, 8)]
+    assert [(one.label_id, one.reason) for one in found.rejected] == [("2", "outside")]
+
+
+def test_pixels_that_lack_a_band_are_excluded_where_all_bands_are_wanted(scene: Scene) -> None:
+    labels = ("wood", point(35, 35)), ("farm", box(24, 31, 36, 37)), ("wood", point(2, 2))
+    assert len(places(placed(scene, *labels, per_polygon=100), "1")) == 10 * 4
+    found = placed(scene, *labels, per_polygon=100, all_bands=True)
+    assert max(col for _, col in places(found, "1")) == 29
+    reasons = [(one.label_id, one.reason, one.detail) for one in found.rejected]
+    assert reasons[0] == ("0", "nodata", "its pixel has no data in B04")
+    assert reasons[1][:2] == ("2", "nodata")
+    assert found.without_bands == {"B04": 1}
+
+
+def test_a_class_without_a_label_left_is_warned_of(scene: Scene) -> None:
+    found = placed(
+        scene,
+        ("wood", point(20, 20)),
+        ("farm", point(2, 2)),
+        ("farm", point(2, 60)),
+        ("farm", point(3, 60)),
+        ("wood", point(900, 20)),
+    )
+    (line,) = found.lost_classes()
+    assert line.startswith("Class farm lost all its labels (cloudy 2, nodata 1)")
+    dropped = replace(found, rejected=(replace(found.rejected[0], reason="dropped class"),))
+    assert not dropped.lost_classes()
+
+
+@pytest.mark.parametrize("rules", [{"per_polygon": 0}, {"per_class": 0}, {"jitter_px": -1}])
+def test_numbers_that_make_no_sense_are_refused(rules: dict[str, int]) -> None:
+    with pytest.raises(DataError, match=f"{next(iter(rules))}: given"):
+        PixelRules(**rules)

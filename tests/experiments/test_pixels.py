@@ -294,6 +294,36 @@ def test_labels_without_a_band_are_told_and_used(
     samples = open_pixels(recipe, tmp_path / "run", resume=False, log=lines.append).samples
     assert len(samples) == len(samples.placement.labels) > 130
     assert [line for line in lines if "labels have no B08" in line]
+    assert not samples.valid[3].all()
+    recipe = load(None, [*SETTINGS, *over(scene, made[1]), "pixels.missing_bands=exclude"])
+    fewer = open_pixels(recipe, tmp_path / "run", resume=False, log=lines.append).samples
+    assert fewer.valid.all()
+    assert (samples.of.missing_bands, fewer.of.missing_bands) == ("use", "exclude")
+    lost = len(samples) - len(fewer)
+    assert lost == (~samples.valid[3]).sum() > 20
+    words = f"{lost} of 144 labels have no B08: they are not used (pixels.missing_bands: exclude)"
+    assert fewer.missing() == (words,)
+    assert words in lines
+    assert sum(one.reason == "nodata" for one in fewer.placement.rejected) > lost
+
+
+def test_a_class_without_a_label_left_is_the_first_that_is_said(
+    made: tuple[Path, Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    points = geopandas.read_file(made[1])
+    shapes = points.geometry.where(points["class"] != "water", points.translate(90000, 0))
+    points.set_geometry(shapes).to_file(tmp_path / "labels.gpkg")
+    out = tmp_path / "run"
+    (tmp_path / "small.yaml").write_text("title: small\n")
+    given = [*SETTINGS, *over(made[0], tmp_path / "labels.gpkg"), "labels.jitter_px=1"]
+    assert main(["run", str(tmp_path / "small.yaml"), *given, "--out", str(out)]) == 0
+    count = int((points["class"] == "water").sum())
+    words = f"Class water lost all its labels (outside {count}): the model does not know"
+    assert capsys.readouterr().out.startswith(words)
+    assert json.loads((out / "metrics.json").read_text())["warnings"][0].startswith(words)
+    page = (out / "report.html").read_text()
+    assert page.index(words) < page.index("Accuracy is estimated by")
+    assert page.count(words) == 1
 
 
 @pytest.mark.parametrize(
@@ -336,10 +366,75 @@ def test_pixels_need_scenes(tmp_path: Path, capsys: pytest.CaptureFixture[str]) 
     assert len(error.strip().splitlines()) == 1
 
 
-def test_a_class_raster_is_refused(made: tuple[Path, Path], tmp_path: Path, capsys) -> None:
-    raster = write_tile(tmp_path / "classes.tif", np.ones((1, 9, 9), np.uint8))
-    assert run(tmp_path / "run", *over(made[0], raster)) == 2
-    assert "points and polygons so far" in capsys.readouterr().err
+def test_a_class_raster_gives_pixels_of_each_class(
+    made: tuple[Path, Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Floats with whole values, named in the recipe; each pixel is tested once."""
+    raster = class_raster(made[1], tmp_path / "classes.tif", np.float32)
+    names = "labels.names={'0': field, '1': town, '2': water}"
+    out = tmp_path / "run"
+    assert run(out, *over(made[0], raster), names, "labels.pixels_per_class=40") == 0
+    metrics = json.loads((out / "metrics.json").read_text())
+    assert metrics["labels"] == metrics["pixels"] == 120
+    assert metrics["overall_accuracy"]["value"] > 0.9
+    with (out / "predictions.csv").open() as stream:
+        rows = list(csv.DictReader(stream))
+    assert len({row["path"].partition("@")[0] for row in rows}) == 120
+    assert rows[0]["path"].startswith("raster:")
+    assert load_pixel_model(out / "model.safetensors").model.classes == ("field", "town", "water")
+
+
+def class_raster(points: Path, path: Path, kind: type, **profile: object) -> Path:
+    """The classes of a scene's squares as a raster on its grid."""
+    names = geopandas.read_file(points)["class"].map({"field": 0, "town": 1, "water": 2})
+    squares = names.to_numpy(kind).reshape(1, 12, 12)
+    return write_tile(path, squares.repeat(16, axis=1).repeat(16, axis=2), **profile)
+
+
+def bad_labels(kind: str, points: Path, folder: Path) -> Path:
+    """A file of labels that cannot be used, of the points of a scene."""
+    table = geopandas.read_file(points)
+    if kind == "another grid":
+        place = rasterio.Affine(20, 0, 500000, 0, -20, 4600000)
+        return class_raster(points, folder / "labels.tif", np.uint8, transform=place)
+    if kind == "elsewhere":
+        place = rasterio.Affine(10, 0, 900000, 0, -10, 4600000)
+        return class_raster(points, folder / "labels.tif", np.uint8, transform=place)
+    if kind == "one class":
+        table = table[table["class"] == "town"]
+    if kind == "outside":
+        table = table.set_geometry(table.translate(50000, 0))
+    if kind == "few":
+        table = table.groupby("class").head(1).head(2)
+    table.to_file(folder / "labels.gpkg")
+    return folder / "labels.gpkg"
+
+
+@pytest.mark.parametrize(
+    ("kind", "remedy"),
+    [
+        ("one class", "two classes at least are needed; label places of another class"),
+        ("outside", "no label is near the imagery"),
+        ("another grid", "gdalwarp -r near -t_srs EPSG:32633"),
+        ("elsewhere", "give a class raster of the same place"),
+        ("few", "2 labels can be used, fewer than the 3 folds of split.kfold; label more"),
+    ],
+)
+def test_labels_that_cannot_be_used_leave_nothing_behind(
+    made: tuple[Path, Path],
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    kind: str,
+    remedy: str,
+) -> None:
+    labels = bad_labels(kind, made[1], tmp_path)
+    before = {*tmp_path.iterdir()}
+    assert run(tmp_path / "run", *over(made[0], labels)) == 2
+    error = capsys.readouterr().err
+    assert str(labels) in error
+    assert remedy in error
+    assert len(error.strip().splitlines()) == 1
+    assert {*tmp_path.iterdir()} == before | {tmp_path / "small.yaml"}
 
 
 def test_other_commands_say_that_they_take_tiles(

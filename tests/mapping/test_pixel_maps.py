@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -13,6 +14,7 @@ from helpers.map_fixtures import BANDS, CLASSES, made_pixels, patches, write_sce
 from helpers.pixel_models import made_file, made_fusion, made_pixel_model
 from helpers.tiles import ROOT
 from rasterio.transform import Affine
+from safetensors.numpy import load_file, save_file
 
 import geotl
 from geotl.cli.main import main
@@ -23,6 +25,7 @@ from geotl.imagery.scene import open_scene
 from geotl.imagery.sensors import get_sensor
 from geotl.imagery.windows import Window
 from geotl.mapping.window_store import SheetLayout, open_sheet
+from geotl.models.model_file import KEY, read_header
 from geotl.models.pixel_features import BlockFeatures, PixelFeatures
 from geotl.models.pixel_file import TrainingPixels, load_pixel_model, save_pixel_model
 
@@ -100,9 +103,70 @@ def test_every_pixel_has_the_class_of_its_probabilities(model, pixels, scene, tm
     assert counted == there.sum()
 
 
+@pytest.fixture(scope="module")
+def lenient(model, tmp_path_factory) -> Path:
+    """The same model, which uses pixels that lack some bands."""
+    file = load_pixel_model(model)
+    features = replace(file.model.features, missing_bands="use")
+    path = tmp_path_factory.mktemp("lenient") / "m.safetensors"
+    save_pixel_model(path, replace(file, model=replace(file.model, features=features)))
+    return path
+
+
+def test_pixels_that_lack_some_bands_get_a_class_where_the_model_uses_them(
+    lenient, model, pixels, scene, tmp_path, capsys
+):
+    """The class of the bands they have, counted in what is printed, in the tags and on the page."""
+    out = tmp_path / "m.tif"
+    assert main(["map", str(lenient), str(scene), "-o", str(out), "--block-px", "64"]) == 0
+    fusion = load_pixel_model(lenient).model
+    assert fusion.features.missing_bands == "use"
+    valid = pixels > 0
+    block = BlockFeatures(fusion.features, pixels, valid)
+    values = {k: v.reshape(len(v), -1) for k, v in block.strip(slice(None)).items()}
+    plain = fusion.log_probabilities(values).T.reshape(-1, *pixels.shape[1:])
+    found, some = layers_of(out)[""][0], valid.any(axis=0)
+    assert (found == 255).tolist() == (~some).tolist()
+    clear = some & (np.sort(plain, axis=0)[-1] - np.sort(plain, axis=0)[-2] > 1e-3)
+    np.testing.assert_array_equal(found[clear], plain.argmax(axis=0)[clear])
+    partial = int((some & ~valid.all(axis=0)).sum())
+    share = 100 * partial / some.sum()
+    words = f"{partial:,} pixels ({share:.2g} %) lack some bands"
+    assert partial == 30 * 40
+    assert f"{words}, about 12 ha; the other bands" in capsys.readouterr().out
+    assert open_map(out).tags["GEOTL_MISSING_BANDS"] == f"use: {words}"
+    page = out.with_suffix(".html").read_text()
+    assert "valid in one band at least" in page
+    assert words in page
+    strict = mapped(model, scene, tmp_path / "strict" / "m.tif")[""][0]
+    assert ((strict == 255) & (found != 255)).sum() == partial
+    tags = open_map(tmp_path / "strict" / "m.tif").tags
+    assert tags["GEOTL_MISSING_BANDS"] == "exclude"
+    assert "valid in all bands" in (tmp_path / "strict" / "m.html").read_text()
+
+
+def test_a_file_that_says_nothing_of_missing_bands_excludes_them(lenient, scene, tmp_path):
+    """As files of earlier versions, whose maps stay what they were."""
+    tensors, header = load_file(lenient), read_header(lenient)
+    assert header["features"].pop("missing_bands") == "use"
+    old = tmp_path / "old.safetensors"
+    save_file(tensors, old, metadata={KEY: json.dumps(header)})
+    found = mapped(old, scene, tmp_path / "m.tif", "--no-page")[""][0]
+    assert (found[20:50, 120:160] == 255).all()
+
+
+def test_a_scene_without_a_band_anywhere_is_mapped_by_the_others(lenient, pixels, tmp_path):
+    given = np.ascontiguousarray(pixels[:, :40, :50])
+    given[3] = 0
+    scene = write_scene(tmp_path / "s.tif", given, nodata=0)
+    found = mapped(lenient, scene, tmp_path / "m.tif", "--no-page", "--force")
+    assert (found[""][0] != 255).all()
+
+
 @pytest.mark.parametrize("block_px", [1, 3, 64, 100])
-def test_every_block_size_gives_the_same_map(model, scene, tmp_path, block_px):
-    """All layers to the bit, at the scene's edges and beside holes too."""
+def test_every_block_size_gives_the_same_map(lenient, scene, tmp_path, block_px):
+    """All layers to the bit, at the scene's edges, beside holes and where a band is missing."""
+    model = lenient
     if block_px < 8:  # a scene of a few pixels
         scene = write_scene(tmp_path / "s.tif", made_pixels(patches(2, 2), 4)[:, :6, :5])
     whole = mapped(model, scene, tmp_path / "whole" / "m.tif", *LAYERS, "--block-px", "1024")
@@ -168,7 +232,9 @@ class KilledError(Exception):
 
 
 @pytest.mark.parametrize("when", ["blocks", "drawing"])
-def test_killed_and_run_again_every_file_is_identical(model, scene, tmp_path, monkeypatch, when):
+def test_killed_and_run_again_every_file_is_identical(lenient, scene, tmp_path, monkeypatch, when):
+    """What is counted of pixels that lack some bands too."""
+    model = lenient
     whole, out = tmp_path / "whole" / "m.tif", tmp_path / "cut" / "m.tif"
     words = (*LAYERS, "--block-px", "64")
     plain = ProgressLine.counter
