@@ -13,6 +13,7 @@ map is the mean of softmax over patches that overlap by half.
 
 from __future__ import annotations
 
+import logging
 import time
 import warnings
 from collections.abc import Callable, Iterator
@@ -47,12 +48,19 @@ class Plan:
         epochs: of as many patches as tile the scene.
         rate: the learning rate.
         accelerator: as Lightning names it.
+        blocks: what the run says of blocks.
     """
 
     weights: Path | None
     epochs: int
     rate: float
     accelerator: str = "cpu"
+    blocks: str = ""
+
+    @property
+    def how(self) -> str:
+        """What its results depend on, but for the rate."""
+        return f"{self.epochs} epochs, {self.accelerator}{self.blocks}"
 
 
 @dataclass(frozen=True)
@@ -125,7 +133,9 @@ def fit_unet(of: Sparse, plan: Plan, seed: int) -> nn.Module:
 
 def quiet_trainer(plan: Plan) -> lightning.Trainer:
     """A trainer that says nothing and keeps nothing."""
+    logging.getLogger("lightning.pytorch").setLevel(logging.ERROR)
     warnings.filterwarnings("ignore", ".*does not have many workers.*")  # patches are in memory
+    warnings.filterwarnings("ignore", ".*LeafSpec.*")  # Lightning's own
     warnings.filterwarnings("ignore", ".*number of training batches.*")  # about log lines only
     return lightning.Trainer(
         max_epochs=plan.epochs,
@@ -143,11 +153,11 @@ def quiet_trainer(plan: Plan) -> lightning.Trainer:
 def start_from(encoder: nn.Module, weights: Path, patches: Patches) -> None:
     """Load an ImageNet file into an encoder of three bands, and give it the scene's bands."""
     state = torch.load(weights, weights_only=True)
-    own = encoder.state_dict().keys()
+    own = encoder.state_dict()
     held = {name: tensor for name, tensor in state.items() if name in own}
-    missing, _ = encoder.load_state_dict(held, strict=False)
-    if any("layer4" not in name for name in missing):
+    if missing := [name for name in own if name not in held and "layer4" not in name]:
         raise SystemExit(f"{weights}: does not fill the encoder: {missing}")
+    encoder.load_state_dict(own | held)
     encoder.set_in_channels(len(patches.image), pretrained=True)
     loaded = {name.rpartition(".")[0] for name in held if name.endswith("running_var")}
     images = torch.stack([patches[i]["image"] for i in range(len(patches))])

@@ -3,6 +3,7 @@
     python benchmarks/pixels.py --draws 10 --resume pixels.jsonl [--json pixels.json]
         [--data sample havel] [--labels 5 20 50 100 all] [--weights resnet18.pth]
         [--torchgeo] [--torchgeo-draws 10] [--epochs 30] [--accelerator cpu]
+        [--block-m METRES]
 
 Two scenes, tested away from the labels.
 
@@ -42,8 +43,8 @@ import statistics
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import asdict, dataclass, replace
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -59,13 +60,15 @@ from pixel_peers import (
     seconds_of,
     unet_map,
 )
+from pixel_scores import UNET, Book, Row, print_tables, tables
 from sklearn.ensemble import RandomForestClassifier
 
 from geotl.arrays import Float32s, Int64s
 from geotl.console import silent
 from geotl.data.footprints import near
 from geotl.data.splits import Split, by_units
-from geotl.evaluation.metrics import Interval, mean_interval, scores
+from geotl.evaluation.evaluate import plain
+from geotl.evaluation.metrics import scores
 from geotl.experiments.draws import Draw, folds_inside, spatial_units
 from geotl.experiments.pixel_draws import pixel_draws, settle_folds, some_labels
 from geotl.experiments.pixel_report import FUSED, LAB
@@ -82,7 +85,6 @@ HERE = Path(__file__).resolve().parent.parent
 RESNET18 = "weights/resnet18-imagenet1k_v1-conv1_to_layer3.pth"
 OSM = "gis_osm_landuse-water_a_free_1_area-10000-to-500000.gpkg"
 POOL, TESTED, TEST_POOL, TEST_SHARE, BUFFER_M = 800, 5000, 16_000, 0.4, 40.0
-UNET = "torchgeo U-Net, lr "
 
 
 @dataclass(frozen=True)
@@ -121,42 +123,10 @@ class Case:
         return np.nan_to_num((self.image - mean) / sd).astype(np.float32)
 
 
-@dataclass(frozen=True)
-class Row:
-    """One method in one draw, as a line of the file.
-
-    Attributes:
-        data: name of the data set.
-        labels: a class, or "all".
-        draw: its number.
-        method: its name.
-        accuracy: share of the tested weight that is correct.
-        macro_f1: mean F1 of the classes.
-        seconds: of one fit.
-        mapping: seconds a megapixel, where it was measured.
-        how: settings that other runs may not share.
-    """
-
-    data: str
-    labels: str
-    draw: int
-    method: str
-    accuracy: float
-    macro_f1: float
-    seconds: float
-    mapping: float | None
-    how: str
-
-    @property
-    def key(self) -> tuple[str, str, int, str]:
-        """What is not computed twice."""
-        return self.data, self.labels, self.draw, self.method
-
-
 # --- data sets
 
 
-def sample_case(folder: Path, more: Sequence[str]) -> Case:
+def sample_case(folder: Path, _: Path, more: Sequence[str]) -> Case:
     """The sample scene with a pool of pixels drawn from its truth."""
     path = folder / "pool.gpkg"
     write_pool(path)
@@ -243,27 +213,26 @@ def havel_draws(recipe: Recipe, samples: PixelSamples, count: int | None) -> lis
     return pixel_draws(recipe.model_copy(update={"split": split}), samples)
 
 
+OPENED = {"sample": sample_case, "havel": havel_case}
+
+
 # --- methods
 
 
-def geotl_rows(case: Case, count: int | None, number: int, *, mapped: bool) -> Iterator[Row]:
+def geotl_rows(case: Case, count: int | None, number: int, how: str) -> list[Row]:
     """The fusion, its members, the forest on small windows and the majority class."""
     opened, draws = case.splits(count, number)
     folds = [score_fold(opened, draw) for draw in draws]
+    mapped = case.name == "sample" and number == 0
     mapping = map_seconds(case, opened, draws[0]) if mapped else {}
+    rows = []
     for method in folds[0].predicted:
         tested = [(one.draw.split.test, one.predicted[method]) for one in folds]
-        seconds = [one.seconds.get(method, 0.0) for one in folds]
-        yield Row(
-            case.name,
-            told(count),
-            number,
-            method,
-            *accuracy(case.samples, tested),
-            statistics.mean(seconds),
-            mapping.get(method),
-            "",
-        )
+        seconds = statistics.mean(one.seconds.get(method, 0.0) for one in folds)
+        score = accuracy(case.samples, tested)
+        key = (case.name, told(count), number, method)
+        rows.append(Row(*key, *score, seconds, mapping.get(method), how))
+    return rows
 
 
 def map_seconds(case: Case, opened: PixelRun, draw: Draw) -> dict[str, float]:
@@ -282,28 +251,20 @@ def map_seconds(case: Case, opened: PixelRun, draw: Draw) -> dict[str, float]:
 
 
 def unet_row(case: Case, count: int | None, number: int, plan: Plan) -> Row:
-    """Torchgeo's U-Net at one learning rate."""
+    """The U-Net of torchgeo at one learning rate; seconds are means over the folds."""
     samples, image = case.samples, case.standardised()
-    tested, fitting, mapping = [], [], []
+    tested, times = [], []
     for draw in case.splits(count, number)[1]:
         of = sparse(samples, draw.split.train, image)
         begun = time.perf_counter()
         network = fit_unet(of, plan, number)
-        fitting.append(time.perf_counter() - begun)
-        begun = time.perf_counter()
+        fitted = time.perf_counter()
         classes = unet_map(network, image)
-        mapping.append(time.perf_counter() - begun)
+        times.append((fitted - begun, time.perf_counter() - fitted))
         tested.append((draw.split.test, classes[tuple(places_of(samples, draw.split.test).T)]))
-    return Row(
-        case.name,
-        told(count),
-        number,
-        f"{UNET}{plan.rate:g}",
-        *accuracy(samples, tested),
-        statistics.mean(fitting),
-        statistics.mean(mapping) / (image[0].size / 1e6),
-        f"{plan.epochs} epochs, {plan.accelerator}",
-    )
+    fitting, mapping = np.mean(times, axis=0).tolist()
+    key = (case.name, told(count), number, f"{UNET}{plan.rate:g}")
+    return Row(*key, *accuracy(samples, tested), fitting, mapping / image[0].size * 1e6, plan.how)
 
 
 def sparse(samples: PixelSamples, train: Int64s, image: Float32s) -> Sparse:
@@ -336,68 +297,18 @@ def told(count: int | None) -> str:
 # --- the run
 
 
-@dataclass(frozen=True)
-class Book:
-    """All draws' numbers, kept in a file of JSON lines if there is one.
-
-    Attributes:
-        rows: by what they are.
-        path: of the file; None keeps none.
-    """
-
-    rows: dict[tuple[str, str, int, str], Row]
-    path: Path | None
-
-    @classmethod
-    def opened(cls, path: Path | None) -> Book:
-        """With what a file holds already, a line cut off at its end left out."""
-        lines = path.read_text().splitlines(keepends=True) if path and path.exists() else []
-        whole = [Row(**json.loads(line)) for line in lines if line.endswith("\n")]
-        if path and lines:
-            path.write_text("".join(line for line in lines if line.endswith("\n")))
-        return cls({row.key: row for row in whole}, path)
-
-    def add(self, rows: Sequence[Row]) -> None:
-        """Keep the rows of one draw."""
-        self.rows.update({row.key: row for row in rows})
-        if self.path:
-            with self.path.open("a") as to:
-                to.write("".join(json.dumps(asdict(row)) + "\n" for row in rows))
-
-    def has(self, case: Case, count: int | None, number: int, method: str, how: str = "") -> bool:
-        """Whether a method's number is there.
-
-        Raises:
-            SystemExit: it is, but of other settings.
-        """
-        row = self.rows.get((case.name, told(count), number, method))
-        if row and row.how != how:
-            raise SystemExit(
-                f"{self.path}: {method} of '{row.how}', not of '{how}'; take a new one"
-            )
-        return row is not None
-
-
 def run(case: Case, count: int | None, book: Book, args: argparse.Namespace) -> None:
-    """All draws of one number of labels; draw by draw, so that a run that ends early tells most."""
+    """All draws of one number of labels, what is in the book left out."""
     for number in range(args.draws):
-        what = f"{case.name}, {told(count)} labels a class, draw {number + 1}/{args.draws}"
-        if not book.has(case, count, number, FUSED, args.how):
-            mapped = case.name == "sample" and number == 0
-            rows = geotl_rows(case, count, number, mapped=mapped)
-            book.add([replace(row, how=args.how) for row in rows])
-            progress(f"{what}: {told_row(book, case, count, number, FUSED)}")
+        where = (case.name, told(count), number)
+        if not book.has((*where, FUSED), args.how):
+            book.add(geotl_rows(case, count, number, args.how))
+            progress(f"{' '.join(map(str, where))}: {book.told((*where, FUSED))}")
         for plan in args.plans if number < args.torchgeo_draws else ():
-            method, how = f"{UNET}{plan.rate:g}", f"{plan.epochs} epochs, {plan.accelerator}"
-            if not book.has(case, count, number, method, how):
+            key = (*where, f"{UNET}{plan.rate:g}")
+            if not book.has(key, plan.how):
                 book.add([unet_row(case, count, number, plan)])
-                progress(f"{what}: {told_row(book, case, count, number, method)}")
-
-
-def told_row(book: Book, case: Case, count: int | None, number: int, method: str) -> str:
-    """A method's number in a draw, in words."""
-    row = book.rows[case.name, told(count), number, method]
-    return f"{method} {row.accuracy:.3f} ({row.seconds:.1f} s a fit)"
+                progress(f"{' '.join(map(str, where))}: {book.told(key)}")
 
 
 def progress(line: str) -> None:
@@ -405,103 +316,14 @@ def progress(line: str) -> None:
     print(line, file=sys.stderr, flush=True)
 
 
-# --- the table
-
-
-@dataclass(frozen=True)
-class Line:
-    """A method in the table; intervals are over draws.
-
-    Attributes:
-        method: its name.
-        draws: how many.
-        accuracy: mean.
-        macro_f1: mean.
-        less: accuracy less the fused model's in the same draws, in points.
-        seconds: of one fit, the median.
-        mapping: seconds a megapixel, the median of what was measured.
-    """
-
-    method: str
-    draws: int
-    accuracy: Interval
-    macro_f1: Interval
-    less: Interval
-    seconds: float
-    mapping: float | None
-
-    @classmethod
-    def of(cls, method: str, rows: Sequence[Row], fused: dict[int, Row]) -> Line:
-        """From a method's rows and the fused model's, by draw."""
-        paired = [100 * (r.accuracy - fused[r.draw].accuracy) for r in rows if r.draw in fused]
-        measured = [row.mapping for row in rows if row.mapping is not None]
-        return cls(
-            method,
-            len(rows),
-            mean_interval([row.accuracy for row in rows]),
-            mean_interval([row.macro_f1 for row in rows]),
-            mean_interval(paired or [np.nan]),
-            statistics.median(row.seconds for row in rows),
-            statistics.median(measured) if measured else None,
-        )
-
-    def text(self) -> str:
-        """With its numbers in columns."""
-        gap = "" if self.method == FUSED else f"{self.less.value:+.1f}{ends(self.less, '+.1f')}"
-        mapping = "" if self.mapping is None else f"{self.mapping:.1f}"
-        return (
-            f"  {self.method:32} {self.draws:>5}  {self.accuracy.value:.3f}"
-            f"{ends(self.accuracy, '.3f'):16} {self.macro_f1.value:.3f}    {gap:22}"
-            f"{self.seconds:8.1f} {mapping:>9}"
-        ).rstrip()
-
-
-def ends(interval: Interval, style: str) -> str:
-    """The ends of an interval, nothing of a single draw."""
-    if np.isnan(interval.low):
-        return ""
-    return f" [{interval.low:{style}}, {interval.high:{style}}]"
-
-
-def tables(rows: Iterable[Row]) -> dict[tuple[str, str], list[Line]]:
-    """Lines by data set and number of labels, the most accurate first."""
-    found: dict[tuple[str, str], dict[str, list[Row]]] = {}
-    for row in rows:
-        found.setdefault((row.data, row.labels), {}).setdefault(row.method, []).append(row)
-    return {where: lines_of(methods) for where, methods in found.items()}
-
-
-def lines_of(methods: dict[str, list[Row]]) -> list[Line]:
-    """Of torchgeo's learning rates the best alone, by the mean of its test results."""
-    fused = {row.draw: row for row in methods.get(FUSED, [])}
-    lines = [Line.of(name, rows, fused) for name, rows in methods.items()]
-    unets = [line for line in lines if line.method.startswith(UNET)]
-    best = max(unets, key=lambda line: line.accuracy.value, default=None)
-    kept = [line for line in lines if line not in unets or line is best]
-    return sorted(kept, key=lambda line: -line.accuracy.value)
-
-
-def print_tables(found: dict[tuple[str, str], list[Line]]) -> None:
-    """All tables as aligned text."""
-    for (data, labels), lines in found.items():
-        print(f"\n{data}, {labels} labels{'' if labels == 'all' else ' a class'}")
-        print(
-            f"  {'':32} draws  {'accuracy':21} {'macro F1':9}"
-            f"{'less fused, points':22}{'fit, s':>9} {'map, s/MP':>9}"
-        )
-        for line in lines:
-            print(line.text(), flush=True)
-
-
 def parsed() -> argparse.Namespace:
     """The command line."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--draws", type=int, default=10)
-    parser.add_argument(
-        "--data", nargs="+", choices=["sample", "havel"], default=["sample", "havel"]
-    )
+    parser.add_argument("--data", nargs="+", choices=[*OPENED], default=[*OPENED])
     parser.add_argument("--labels", nargs="+", default=["5", "20", "50", "100", "all"])
     parser.add_argument("--weights", help="model.weights of the recipe")
+    parser.add_argument("--block-m", type=float, help="side of the blocks, of all data sets")
     parser.add_argument("--resume", type=Path, help="file of JSON lines, one for each number")
     parser.add_argument("--json", type=Path, help="the tables")
     parser.add_argument("--torchgeo", action="store_true")
@@ -512,10 +334,12 @@ def parsed() -> argparse.Namespace:
     parser.add_argument("--root", type=Path, default=Path(default), help="the real imagery")
     args = parser.parse_args()
     weights = args.root / RESNET18
-    plans = [Plan(weights, args.epochs, rate, args.accelerator) for rate in RATES]
+    blocks = f", blocks of {args.block_m:g} m" if args.block_m else ""
+    plans = [Plan(weights, args.epochs, rate, args.accelerator, blocks) for rate in RATES]
     args.plans = plans if args.torchgeo else []
-    args.more = [f"model.weights={args.weights}"] if args.weights else []
-    args.how = f"weights {Path(args.weights).name}" if args.weights else ""
+    keys = {"model.weights": args.weights, "split.block_m": args.block_m}
+    args.more = [f"{key}={value}" for key, value in keys.items() if value is not None]
+    args.how = ", ".join(args.more)
     return args
 
 
@@ -526,19 +350,13 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as scratch:
         os.environ["GEOTL_CACHE"] = f"{scratch}/cache"
         for name in args.data:
-            folder = Path(scratch)
-            sample = name == "sample"
-            case = (
-                sample_case(folder, args.more)
-                if sample
-                else havel_case(folder, args.root, args.more)
-            )
+            case = OPENED[name](Path(scratch), args.root, args.more)
             for text in args.labels:
                 run(case, None if text == "all" else int(text), book, args)
     found = tables(book.rows.values())
     print_tables(found)
     if args.json:
-        kept = {", ".join(where): [asdict(x) for x in lines] for where, lines in found.items()}
+        kept = {", ".join(where): plain(lines) for where, lines in found.items()}
         args.json.write_text(json.dumps(kept, indent=1))
 
 
