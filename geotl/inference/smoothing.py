@@ -35,9 +35,11 @@ class SmoothedPredictor(PixelPredictor):
 
     Attributes:
         side_px: side of the filter's windows in pixels, odd.
+        some_bands: pixels that lack some bands count too, with the bands they have.
     """
 
     side_px: int = 3
+    some_bands: bool = False
 
     @property
     def reach(self) -> int:
@@ -51,29 +53,37 @@ class SmoothedPredictor(PixelPredictor):
     def look(self, image: Float32s, rows: Int64s, cols: Int64s, step: int) -> Said:
         """Predict and smooth the pixels at some rows and columns of a block.
 
-        The arguments are those of `WindowPredictor.look`; pixels that lack a band, NaN, count
+        The arguments are those of `WindowPredictor.look`; a pixel without a brightness counts
         nowhere.
         """
         down = _widened(rows, self.reach, image.shape[1])
         across = _widened(cols, self.reach, image.shape[2])
         said = super().look(image, down, across, step)
         of = self.model.features
-        guide = brightness(image[:, _span(down), _span(across)], of.mean, of.sd)
+        here = image[:, _span(down), _span(across)]
+        guide = brightness(here, of.mean, of.sd, some_bands=self.some_bands)
         smooth = guided(said.probabilities, guide, self.side_px)
         inside = _span(rows - down[0]), _span(cols - across[0])
         return Said(smooth[inside], said.index[inside])
 
 
-def brightness(image: Float32s, mean: Sequence[float], sd: Sequence[float]) -> Float64s:
-    """Mean [H,W] of the standardised bands of raw pixels [C,H,W]; NaN where one band is NaN.
+def brightness(
+    image: Float32s, mean: Sequence[float], sd: Sequence[float], *, some_bands: bool = False
+) -> Float64s:
+    """Mean [H,W] of the standardised bands of raw pixels [C,H,W] that are NaN where invalid.
+
+    It is NaN where one band is, or, with `some_bands`, where all are.
 
     >>> brightness(np.array([[[3.0]], [[8.0]]], np.float32), (1.0, 4.0), (2.0, 4.0)).tolist()
     [[1.0]]
     """
-    total = np.zeros(image.shape[1:])
+    total, count = np.zeros(image.shape[1:]), np.zeros(image.shape[1:])
     for plane, middle, spread in zip(image, mean, sd, strict=True):  # in the same order everywhere
-        total += (plane.astype(np.float64) - middle) / spread
-    return total / len(image)
+        valid = np.isfinite(plane)
+        total += np.where(valid, (plane.astype(np.float64) - middle) / spread, 0.0)
+        count += valid
+    known = count >= (1 if some_bands else len(image))
+    return np.where(known, total / np.maximum(count, 1), np.nan)
 
 
 def guided(probabilities: Float32s, guide: Float64s, side_px: int) -> Float32s:

@@ -155,6 +155,25 @@ def test_threads_change_no_bit(guide, monkeypatch, threads):
     np.testing.assert_array_equal(one, guided(some_probabilities(), guide, SIDE))
 
 
+def test_brightness_is_that_of_the_bands_a_pixel_has(model, image):
+    """Of all bands, or of those that are there where such pixels are to count."""
+    mean, sd = (np.array(x)[:, None, None] for x in (model.features.mean, model.features.sd))
+    z, there = (image - mean) / sd, np.isfinite(image)
+    every = brightness(image, model.features.mean, model.features.sd)
+    some = brightness(image, model.features.mean, model.features.sd, some_bands=True)
+    np.testing.assert_array_equal(np.isfinite(every), there.all(axis=0))
+    np.testing.assert_array_equal(np.isfinite(some), there.any(axis=0))
+    np.testing.assert_allclose(some[35, 42], np.nanmean(z[:, 35, 42]))
+    np.testing.assert_allclose(every[there.all(axis=0)], z.mean(axis=0)[there.all(axis=0)])
+
+
+def test_pixels_that_lack_a_band_are_smoothed_where_they_count(model, image):
+    rows, cols = np.arange(HIGH), np.arange(WIDTH)
+    said = SmoothedPredictor(model, side_px=SIDE, some_bands=True).look(image, rows, cols, 1)
+    there = np.isfinite(image).any(axis=0)
+    np.testing.assert_allclose(said.probabilities[there].sum(axis=-1), 1, atol=1e-6)
+
+
 def test_the_halo_is_that_of_the_model_and_of_two_windows(model):
     assert halo_of(PixelPredictor(model), 1) == 3
     assert halo_of(SmoothedPredictor(model, side_px=7), 1) == 3 + 6
