@@ -92,12 +92,27 @@ def _looking(made: argparse.ArgumentParser) -> None:
     )
     made.add_argument("--block-px", type=int, default=1024, help="read at once (1024) [px]")
     made.add_argument("--min-valid", type=float, default=0.5, help="of a window (0.5)")
+    made.add_argument(
+        "--smooth-px",
+        type=int,
+        metavar="N",
+        help="smooth the probabilities of a model of pixels in windows of N pixels, an odd "
+        "number; edges of the image stay (off) [px]",
+    )
     made.add_argument("--precision", choices=["auto", "float32", "bfloat16"], default="auto")
 
 
 def _writing(made: argparse.ArgumentParser) -> None:
     for choice in CHOICES:
         made.add_argument(f"--{choice.option}", action="store_true", help=choice.help)
+    made.add_argument(
+        "--mmu-ha",
+        type=float,
+        default=0.0,
+        metavar="HA",
+        help="minimum mapping unit: smaller patches take the class of their largest neighbour, "
+        "in the class map, its areas and polygons (0) [ha]",
+    )
     made.add_argument("--polygons", action="store_true", help="of the classes, as a GeoPackage")
     made.add_argument(
         "--min-area",
@@ -148,7 +163,7 @@ def _checked_sensor(args: argparse.Namespace) -> Sensor:
     """The model's sensor; what its file cannot do is refused before any scene is looked at."""
     from geotl.imagery.sensors import sensor_from
     from geotl.inference.onnx_model import check_engine, engine_for, is_exported, open_served
-    from geotl.mapping.task import check_options, check_pixel_options
+    from geotl.mapping.task import check_options, check_pixel_options, check_tile_options
     from geotl.models.model_file import read_header
     from geotl.models.pixel_file import is_pixel_model
 
@@ -161,6 +176,7 @@ def _checked_sensor(args: argparse.Namespace) -> Sensor:
         check_pixel_options(args.model, _options(args))
         return sensor_from(read_header(args.model)["contract"]["sensor"])
     engine_for(args.model, args.engine)
+    check_tile_options(args.model, _options(args))
     return sensor_from(read_header(args.model)["sensor"])
 
 
@@ -213,6 +229,8 @@ def _options(args: argparse.Namespace) -> MapOptions:
         block_px=args.block_px,
         min_valid=args.min_valid,
         precision=args.precision,
+        smooth_px=args.smooth_px,
+        mmu_ha=args.mmu_ha,
         **{choice.option: getattr(args, choice.option) for choice in CHOICES},
         polygons=args.polygons,
         min_area_m2=args.min_area,

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 from xml.sax.saxutils import escape
@@ -242,6 +242,20 @@ class Drawing:
     threshold: float
     shown: Shown
 
+    @property
+    def own(self) -> Grid:
+        """The grid of the cells to draw."""
+        return self.within.on(self.cells)
+
+    @property
+    def blocks(self) -> list[tuple[Window, Window]]:
+        """The blocks to draw one by one, as windows of the scene's cells and of the drawn ones."""
+        within, classes = self.within, self.sheet.probabilities.shape[-1]
+        return [
+            (block, replace(block, row=block.row - within.row, col=block.col - within.col))
+            for block in _blocks(within, classes)
+        ]
+
 
 def draw(
     drawing: Drawing, wanted: Mapping[str, MapLayer], folder: Path, progress: Progress | None = None
@@ -262,9 +276,7 @@ def draw(
     Raises:
         OutputError: the disk is full.
     """
-    within, own = drawing.within, drawing.within.on(drawing.cells)
-    ledger = _Ledger(drawing)
-    blocks = list(_blocks(within, drawing.sheet.probabilities.shape[-1]))
+    ledger, blocks, own = Ledger(drawing), drawing.blocks, drawing.own
     with ExitStack() as stack:
         files = {
             name: stack.enter_context(
@@ -272,12 +284,9 @@ def draw(
             )
             for name, told in wanted.items()
         }
-        for done, block in enumerate(blocks, 1):
+        for done, (block, place) in enumerate(blocks, 1):
             chances, index = _blended(drawing.sheet, drawing.grid, block)
             drawn = ledger.enter(block, chances.argmax(axis=-1), np.isfinite(index))
-            place = Window(
-                block.row - within.row, block.col - within.col, block.height, block.width
-            )
             written = set()
             for name, data in _shown(files, chances, index, drawn, drawing.threshold):
                 files[name].put(data, place)
@@ -324,10 +333,11 @@ def finish(
     return made
 
 
-class _Ledger:
+class Ledger:
     """Ground by class, entered block by block."""
 
     def __init__(self, drawing: Drawing) -> None:
+        """Begin with no ground."""
         self._of, self._rows = drawing, row_areas_m2(drawing.cells)
         count = drawing.sheet.probabilities.shape[-1]
         self._pixels, self._metres = np.zeros(count, np.int64), np.zeros(count)
@@ -347,6 +357,7 @@ class _Ledger:
         return drawn
 
     def areas(self) -> Areas:
+        """What was entered."""
         return Areas(self._pixels, self._metres, self._left_px, self._left_m2)
 
 

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
 Overviews = Literal["mode", "nearest", "average"]
 NODATA = 255
+SMOOTH_PX = range(3, 102, 2)  # sides of windows whose sums `inference.smoothing` keeps exact
 
 
 @dataclass(frozen=True)
@@ -108,6 +109,10 @@ class MapOptions:
         min_valid: least share of a window's pixels that are valid.
         precision: number format of the network.
         probabilities: write every class's probability too.
+        smooth_px: odd side of the windows in which the probabilities of a pixel model are smoothed;
+            None for no smoothing.
+        mmu_ha: minimum mapping unit in hectares: patches below it take the class of their largest
+            neighbour in the class map; 0 for none.
         applicability: write where the model applies too.
         entropy: write how mixed the answer is too.
         polygons: write polygons of the classes too.
@@ -128,6 +133,8 @@ class MapOptions:
     block_px: int = 1024
     min_valid: float = 0.5
     precision: Precision = "auto"
+    smooth_px: int | None = None
+    mmu_ha: float = 0.0
     probabilities: bool = False
     applicability: bool = False
     entropy: bool = False
@@ -146,6 +153,11 @@ class MapOptions:
             raise DataError(f"block-px {self.block_px}: allowed is 1 or more")
         if not self.min_area_m2 >= 0:
             raise DataError(f"min-area {self.min_area_m2:g}: allowed is 0 m2 or more")
+        if self.smooth_px is not None and self.smooth_px not in SMOOTH_PX:
+            last = SMOOTH_PX[-1]
+            raise DataError(f"smooth-px {self.smooth_px}: allowed are odd numbers from 3 to {last}")
+        if not 0 <= self.mmu_ha < math.inf:
+            raise DataError(f"mmu-ha {self.mmu_ha:g}: allowed is 0 ha or more")
 
 
 def layers(classes: Sequence[str], options: MapOptions | None) -> dict[str, MapLayer]:

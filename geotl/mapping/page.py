@@ -21,7 +21,14 @@ from geotl.mapping.cartography import confidence_ramp, jpeg, map_figure, rgb_of
 from geotl.mapping.graticule import lattice
 from geotl.mapping.layers import Areas
 from geotl.mapping.preview import Look, counts_of, mean_of, picture_of, read_look
-from geotl.mapping.provenance import MEMBERS_TAG, MapFacts, honest_notes, subtitle
+from geotl.mapping.provenance import (
+    MEMBERS_TAG,
+    MMU_TAG,
+    SMOOTH_TAG,
+    MapFacts,
+    honest_notes,
+    subtitle,
+)
 from geotl.mapping.task import PAGE, SHEET, Task
 from geotl.reporting.html import Cell, ReportContent, Table, page_html, table_html, top_html
 
@@ -343,6 +350,8 @@ def _provenance(facts: MapFacts) -> str:
         "Acquired": facts.acquired,
         "Model (sha256)": tags.get("GEOTL_MODEL_SHA256"),
         **_how(tags),
+        "Smoothed in windows of [px]": tags.get(SMOOTH_TAG),
+        "Minimum mapping unit [ha]": tags.get(MMU_TAG),
         "Mapped": tags.get("GEOTL_DATE"),
         "geotl": tags.get("GEOTL_VERSION"),
         "Trained with": tags.get("GEOTL_TRAINED_WITH"),

@@ -34,6 +34,7 @@ from geotl.inference.sliding_window import (
     classes_of,
     features_at,
 )
+from geotl.inference.smoothing import SmoothedPredictor
 from geotl.io.raster import Grid
 from geotl.mapping.blocks import Block, SweepPlan, span_of, to_network, window_shares
 from geotl.mapping.options import MapOptions
@@ -44,6 +45,7 @@ from geotl.mapping.task import (
     Task,
     check_options,
     check_pixel_options,
+    check_tile_options,
     of_box,
     of_file,
     window_grid,
@@ -134,12 +136,15 @@ def _predictor(task: Task, say: Log) -> WindowPredictor:
     model, options = task.model, task.options
     if isinstance(model, PixelModelFile):
         check_pixel_options(model.path, options)
-        return PixelPredictor(model.model)
+        if options.smooth_px is None:
+            return PixelPredictor(model.model)
+        return SmoothedPredictor(model.model, side_px=options.smooth_px)
     if isinstance(model, ServedModel):
         check_options(model, options)
         return model.sweep
     if not isinstance(model, ModelFile):
         raise ModelError(f"{model.path}: holds no model that maps")
+    check_tile_options(model.path, options)
     area = _area(model, task, say)
     precision = number_format(options.precision, next(model.network.parameters()).device)
     return Sweep(model.network, task.grid.px, task.views, "exact", area, precision)

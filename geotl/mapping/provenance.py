@@ -23,6 +23,7 @@ from geotl.io.files import sha256_of
 from geotl.io.raster import opened
 from geotl.mapping.blocks import SweepPlan
 from geotl.mapping.layers import Areas
+from geotl.mapping.options import MapOptions
 from geotl.mapping.plan import ModeChoice, SweepNote
 from geotl.mapping.task import Task
 from geotl.mapping.window_store import Sheet
@@ -32,6 +33,7 @@ from geotl.models.pixel_model import members_line
 MARK_TAG = "GEOTL_JOB"
 MEMBERS_TAG = "GEOTL_MEMBERS"  # of a model of pixels
 BANDS_TAG = "GEOTL_MISSING_BANDS"  # likewise
+SMOOTH_TAG, MMU_TAG = "GEOTL_SMOOTH_PX", "GEOTL_MMU_HA"  # where a map was filtered
 
 
 @dataclass(frozen=True)
@@ -161,6 +163,7 @@ def provenance(
         "GEOTL_RECIPE": str(model.notes.get("recipe", "")),
         "GEOTL_TRAINED_WITH": ", ".join(f"{k} {v}" for k, v in versions.items()),
         **_of_pixels(model, sheet),
+        **_filters(task.options),
         **({MARK_TAG: task.options.mark} if task.options.mark else {}),
         **({FOOTPRINTS_TAG: json.dumps(boxes)} if boxes else {}),
         **{f"CLASS_{value}": name for value, name in enumerate(contract.classes)},
@@ -183,6 +186,12 @@ def partial_words(sheet: Sheet) -> str:
     """How many of the pixels that have a class lack some bands."""
     count, total = int(sheet.partial.sum()), int(sheet.seen.sum())
     return f"{count:,} pixels ({100 * count / max(total, 1):.2g} %) lack some bands"
+
+
+def _filters(options: MapOptions) -> dict[str, str]:
+    """How probabilities and classes were filtered, as tags; nothing where they were not."""
+    smooth = {} if options.smooth_px is None else {SMOOTH_TAG: str(options.smooth_px)}
+    return smooth | ({MMU_TAG: f"{options.mmu_ha:g}"} if options.mmu_ha else {})
 
 
 def _corrected(choice: ModeChoice) -> str:
@@ -306,12 +315,26 @@ def source_line(facts: MapFacts) -> str:
     )
     if facts.members:
         how = f"A class for every pixel, by {facts.members}"
+    how += "".join(f"; {text}" for text in filter_words(tags))
     return (
         f"Scene {tags.get('GEOTL_SCENE', facts.scene)}{dated}. Model "
         f"{tags.get('GEOTL_MODEL_SHA256', '')[:12]}: {accuracy_line(facts)}. {how}. Areas are "
         f"counted from the map and carry its errors. geotl "
         f"{tags.get('GEOTL_VERSION', '')}, {tags.get('GEOTL_DATE', '')[:10]}."
     )
+
+
+def filter_words(tags: Mapping[str, str]) -> list[str]:
+    """How a map was filtered, a phrase each; nothing where it was not.
+
+    >>> filter_words({"GEOTL_SMOOTH_PX": "11", "GEOTL_MMU_HA": "0.5"})
+    ['probabilities smoothed in windows of 11 px', 'patches below 0.5 ha merged']
+    """
+    words = {
+        SMOOTH_TAG: "probabilities smoothed in windows of {} px",
+        MMU_TAG: "patches below {} ha merged",
+    }
+    return [text.format(tags[tag]) for tag, text in words.items() if tag in tags]
 
 
 def honest_notes(facts: MapFacts) -> list[str]:
@@ -324,6 +347,7 @@ def honest_notes(facts: MapFacts) -> list[str]:
         )
     found += _of_the_model(facts)
     found += _of_the_ground(facts)
+    found += _of_the_filters(facts.tags)
     found.append(_of_the_windows(facts.tags) if not facts.members else _of_the_pixels(facts))
     return found
 
@@ -383,6 +407,24 @@ def _of_the_ground(facts: MapFacts) -> list[str]:
             "windows around it."
         )
     return found
+
+
+def _of_the_filters(tags: Mapping[str, str]) -> list[str]:
+    """What smoothing and merging of patches mean for the layers."""
+    notes = []
+    if side := tags.get(SMOOTH_TAG):
+        notes.append(
+            f"A guided filter with windows of {side} px smoothed the probabilities. Classes and "
+            "all layers of probabilities are those after the filter; the model's accuracy is "
+            "that before it. Narrow things that are as bright as their surroundings can vanish."
+        )
+    if unit := tags.get(MMU_TAG):
+        notes.append(
+            f"Patches below {unit} ha took the class of their largest neighbour. Areas are those "
+            "after this step. Confidence stays that of the model and can belong to another class "
+            "there."
+        )
+    return notes
 
 
 def _of_the_pixels(facts: MapFacts) -> str:

@@ -28,7 +28,7 @@ from geotl.inference.sliding_window import Mode
 from geotl.io.files import write_text
 from geotl.io.raster import read
 from geotl.mapping.blocks import SweepPlan, sweep_scene
-from geotl.mapping.layers import MOST_CLASSES, Areas, Drawing, draw, finish
+from geotl.mapping.layers import MOST_CLASSES, Areas, Drawing, ValueSum, draw, finish
 from geotl.mapping.options import MapOptions, layers
 from geotl.mapping.outputs import (
     areas_csv,
@@ -55,6 +55,7 @@ from geotl.mapping.provenance import (
     partial_words,
     provenance,
 )
+from geotl.mapping.sieving import Sieved, mmu_cells, sieve_classes
 from geotl.mapping.task import (
     AREAS,
     AS_IT_IS,
@@ -71,6 +72,9 @@ from geotl.models.input_domain import check_radiometry
 
 if TYPE_CHECKING:
     import xarray as xr
+
+
+Tallies = Mapping[str, ValueSum]  # of what was written into each layer
 
 
 @dataclass(frozen=True)
@@ -130,7 +134,8 @@ def map_scene(
         *areas_lines(drawn.areas, model.contract.classes),
         *_outside_lines(drawn.outside),
         *partial,
-        _swept_line(run.plan, windows, time.perf_counter() - begun),
+        *_merged_lines(run, drawn.merged),
+        _swept_line(run, windows, time.perf_counter() - begun),
         *(f"{path.name}: left as it was, of an earlier map" for path in left_over(out, targets)),
         f"map      {out}",
     ]
@@ -150,6 +155,7 @@ class _Run:
         inputs: what the map's pixels depend on.
         note: kept with the sheet since it began.
         plan: how windows are looked at.
+        smallest: cells of the smallest patch that stays in the class map.
     """
 
     task: Task
@@ -157,20 +163,29 @@ class _Run:
     inputs: SweepInputs
     note: SweepNote
     plan: SweepPlan
+    smallest: int
 
 
 @dataclass(frozen=True)
 class _Drawn:
-    """A map's files, finished in the sheet's folder, by name; its areas; the share `outside`."""
+    """A map that is finished in the sheet's folder.
+
+    Attributes:
+        files: by name.
+        areas: of the classes.
+        merged: cells that took the class of a neighbouring patch.
+        outside: share of the cells outside the area of applicability; None where unknown.
+    """
 
     files: dict[str, Path]
     areas: Areas
-    outside: float | None
+    merged: int
+    outside: float | None = None
 
 
 def _begun(task: Task, folder: Path, say: Log) -> _Run:
     """How the scene will be looked at, or was when the sweep in the folder began."""
-    exact = exact_plan(task, say)
+    exact, smallest = exact_plan(task, say), mmu_cells(task)
     inputs = notes(task, exact)
     kept = note_of(folder, inputs.key)
     note = SweepNote.of(kept) if kept else SweepNote(_now(), settled(task, exact))
@@ -179,7 +194,7 @@ def _begun(task: Task, folder: Path, say: Log) -> _Run:
         plan = replace(plan, thumb=thumb_of(task.scene, task.grid.cells, task.grid.posting))
     if note.choice.told:
         say(note.choice.told)
-    return _Run(task, folder, inputs, note, plan)
+    return _Run(task, folder, inputs, note, plan, smallest)
 
 
 def _swept(run: _Run, line: ProgressLine) -> Sheet:
@@ -209,20 +224,23 @@ def _swept(run: _Run, line: ProgressLine) -> Sheet:
 def _drawn(run: _Run, sheet: Sheet, targets: Mapping[str, Path], line: ProgressLine) -> _Drawn:
     """Every file of the map, its figure and page too where they are wanted."""
     tags = provenance(run.task, run.inputs, run.note, run.plan, sheet)
-    files, areas = _made(run, sheet, tags, line)
+    drawn = _made(run, sheet, tags, line)
+    files = drawn.files
     outside = outside_of(files["applicability"]) if "applicability" in files else None
     if run.task.options.page:
         from geotl.mapping.page import Seen, show  # matplotlib, when there is something to draw
 
-        seen = Seen(run.task, areas, tags, targets, outside, _picture(sheet))
+        seen = Seen(run.task, drawn.areas, tags, targets, outside, _picture(sheet))
         files |= show(sheet.folder / "drawing" / "done", files, seen)
-    return _Drawn(files, areas, outside)
+    return replace(drawn, files=files, outside=outside)
 
 
-def _swept_line(plan: SweepPlan, windows: int, seconds: float) -> str:
+def _swept_line(run: _Run, windows: int, seconds: float) -> str:
     """How many windows were looked at, and how."""
+    plan, side = run.plan, run.task.options.smooth_px
     if plan.grid.px == 1:
-        return f"{windows:,} pixels, each by itself, {seconds:.0f} s"
+        how = "each by itself" if side is None else f"smoothed in windows of {side} px"
+        return f"{windows:,} pixels, {how}, {seconds:.0f} s"
     views = plan.sweep.views
     return (
         f"{windows:,} windows, {plan.sweep.mode} mode, {views} view{'s' if views > 1 else ''}, "
@@ -259,6 +277,15 @@ def _outside_lines(outside: float | None) -> list[str]:
     return [f"applicability: {100 * outside:.3g} % is unlike the training tiles; {told}"]
 
 
+def _merged_lines(run: _Run, merged: int) -> list[str]:
+    """How many cells the minimum mapping unit changed; nothing where there is none."""
+    unit = run.task.options.mmu_ha
+    if not unit:
+        return []
+    small = f"patches below {unit:g} ha ({run.smallest:,} px)"
+    return [f"{small}: {merged:,} px took the class of their largest neighbour"]
+
+
 def _check_scene(model: Mapper, scene: Imagery, *, force: bool) -> None:
     """Make sure that the model can map a scene, before anything is written."""
     contract = model.contract
@@ -268,14 +295,9 @@ def _check_scene(model: Mapper, scene: Imagery, *, force: bool) -> None:
         check_radiometry(scene, model.seen, contract.sensor, contract.bands)
 
 
-def _made(
-    run: _Run, sheet: Sheet, tags: Mapping[str, Any], line: ProgressLine
-) -> tuple[dict[str, Path], Areas]:
-    """The map's rasters and tables, finished in the sheet's folder."""
+def _layers(run: _Run, sheet: Sheet, work: Path, line: ProgressLine) -> tuple[Sieved, Tallies]:
+    """The map's layers drawn into a folder, small patches merged where that is wanted."""
     task, sweep = run.task, run.plan.sweep
-    contract, work = task.model.contract, sheet.folder / "drawing"
-    shutil.rmtree(work, ignore_errors=True)
-    work.mkdir()
     drawing = Drawing(
         sheet,
         task.grid,
@@ -285,6 +307,19 @@ def _made(
         task.interest.shown,
     )
     areas, tallies = draw(drawing, task.layers, work, line.counter("drawing"))
+    if run.smallest == 1:
+        return Sieved(areas, tallies["classes"], 0), tallies
+    sieved = sieve_classes(drawing, work / "classes.tif", run.smallest)
+    return sieved, {**tallies, "classes": sieved.tally}
+
+
+def _made(run: _Run, sheet: Sheet, tags: Mapping[str, Any], line: ProgressLine) -> _Drawn:
+    """The map's rasters and tables, finished in the sheet's folder."""
+    task, work = run.task, sheet.folder / "drawing"
+    contract = task.model.contract
+    shutil.rmtree(work, ignore_errors=True)
+    work.mkdir()
+    sieved, tallies = _layers(run, sheet, work, line)
     made = finish(
         task.layers,
         work,
@@ -294,7 +329,7 @@ def _made(
         tags=tags,
     )
     made[AREAS] = work / "done" / "map_areas.csv"
-    write_text(made[AREAS], areas_csv(areas, contract.classes))
+    write_text(made[AREAS], areas_csv(sieved.areas, contract.classes))
     if task.options.polygons:
         made[POLYGONS] = work / "done" / "map_polygons.gpkg"
         write_polygons(
@@ -304,7 +339,7 @@ def _made(
             min_area_m2=task.options.min_area_m2,
             date=run.note.date,
         )
-    return made, areas
+    return _Drawn(made, sieved.areas, sieved.changed)
 
 
 def mapped_dataset(

@@ -184,8 +184,10 @@ def check_options(model: ServedModel, options: MapOptions) -> None:
     """Make sure that a map wants nothing that an exported file cannot give.
 
     Raises:
-        DataError: dense mode, applicability, or other views or numbers than were exported.
+        DataError: dense mode, applicability, smoothing, or other views or numbers than were
+            exported.
     """
+    check_tile_options(model.path, options)
     sweep, whole = model.sweep, "give the model.safetensors that it was exported from"
     if options.mode == "dense":
         raise DataError(
@@ -203,6 +205,19 @@ def check_options(model: ServedModel, options: MapOptions) -> None:
             f"away, or export it anew with --views {options.views}"
         )
     check_precision(model, options.precision)
+
+
+def check_tile_options(path: Path | None, options: MapOptions) -> None:
+    """Make sure that a map wants nothing that a model of tiles does not give.
+
+    Raises:
+        DataError: smoothing.
+    """
+    if options.smooth_px is not None:
+        raise DataError(
+            f"{path}: --smooth-px goes with a model of pixels alone; a model of tiles averages "
+            "windows that overlap (--step); leave it away"
+        )
 
 
 def check_pixel_options(path: Path | None, options: MapOptions) -> None:
