@@ -338,7 +338,7 @@ def test_a_class_without_a_label_left_is_the_first_that_is_said(
         ),
         (["split.kfold=null"], "split.kfold: given null with task pixels"),
         (["strategy=probe"], "strategy: given probe with task pixels"),
-        (["model.weights=imagenet"], "model.weights: given imagenet with task pixels"),
+        (["model.weights=imagenet"], "imagenet: no such weight file; give 'none'"),
         (["pixels.windows_px=[4]"], "odd sides"),
     ],
 )
