@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +22,7 @@ from geotl.io.raster import Grid
 from geotl.io.vector import read_features, transformed
 from geotl.mapping.options import MapLayer, MapOptions, layers
 from geotl.models.model_file import ModelFile
+from geotl.models.pixel_file import PixelModelFile
 
 AREAS, POLYGONS, SHEET, PAGE = "areas", "polygons", "sheet", "page"
 
@@ -211,13 +212,29 @@ def check_tile_options(path: Path | None, options: MapOptions) -> None:
     """Make sure that a map wants nothing that a model of tiles does not give.
 
     Raises:
-        DataError: smoothing.
+        DataError: smoothing, or a member.
     """
     if options.smooth_px is not None:
         raise DataError(
             f"{path}: --smooth-px goes with a model of pixels alone; a model of tiles averages "
             "windows that overlap (--step); leave it away"
         )
+    if options.member is not None:
+        raise DataError(
+            f"{path}: --member goes with a model of pixels alone, which consists of members; "
+            "leave it away"
+        )
+
+
+def of_member(model: Mapper, name: str | None) -> Mapper:
+    """The model, or (with a name) one member of it.
+
+    Raises:
+        ModelError: a pixel model without such a member.
+    """
+    if name is None or not isinstance(model, PixelModelFile):
+        return model
+    return replace(model, model=model.model.alone(name))
 
 
 def check_pixel_options(path: Path | None, options: MapOptions) -> None:
