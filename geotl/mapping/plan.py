@@ -34,7 +34,7 @@ from geotl.inference.sliding_window import (
     classes_of,
     features_at,
 )
-from geotl.inference.smoothing import SmoothedPredictor
+from geotl.inference.smoothing import GuidedFilter
 from geotl.io.raster import Grid
 from geotl.mapping.blocks import Block, SweepPlan, span_of, to_network, window_shares
 from geotl.mapping.options import MapOptions
@@ -123,6 +123,7 @@ def exact_plan(task: Task, say: Log) -> SweepPlan:
         options.min_valid,
         task.interest.windows(task.grid),
         some_bands=uses_some_bands(task.model),
+        smoothing=_smoothing(task),
     )
 
 
@@ -131,14 +132,21 @@ def uses_some_bands(model: Mapper) -> bool:
     return isinstance(model, PixelModelFile) and model.model.features.missing_bands == "use"
 
 
+def _smoothing(task: Task) -> GuidedFilter | None:
+    """How the map's probabilities are smoothed, None where they are not."""
+    side, model = task.options.smooth_px, task.model
+    if side is None or not isinstance(model, PixelModelFile):
+        return None
+    of = model.model.features
+    return GuidedFilter(side, of.mean, of.sd, uses_some_bands(model))
+
+
 def _predictor(task: Task, say: Log) -> WindowPredictor:
     """What predicts the windows: members of pixels, the exported file, or the network."""
     model, options = task.model, task.options
     if isinstance(model, PixelModelFile):
         check_pixel_options(model.path, options)
-        if options.smooth_px is None:
-            return PixelPredictor(model.model)
-        return SmoothedPredictor(model.model, side_px=options.smooth_px)
+        return PixelPredictor(model.model)
     if isinstance(model, ServedModel):
         check_options(model, options)
         return model.sweep

@@ -307,6 +307,7 @@ def _layers(run: _Run, sheet: Sheet, work: Path, line: ProgressLine) -> tuple[Si
         task.interest.cells,
         sweep.area.threshold if sweep.area else np.inf,
         task.interest.shown,
+        run.plan.smoothing,
     )
     areas, tallies = draw(drawing, task.layers, work, line.counter("drawing"))
     if run.smallest == 1:
