@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -84,8 +84,8 @@ def run_pixels(
     """
     begun = time.perf_counter()
     given = recipe.model_dump(mode="json", include={"seed", "task", "data", "labels"})
-    opened = open_pixels(recipe, out, resume=resume or finished_alike(out, given), log=say)
-    opened = replace(opened, quiet=quiet)
+    again = resume or finished_alike(out, given)
+    opened = open_pixels(recipe, out, resume=again, log=say, quiet=quiet)
     if open_run(out, dump(opened.recipe), resume=resume):
         metrics = read_metrics(out)
         say(f"{out}: already finished. {metrics['headline']}")
@@ -102,7 +102,9 @@ def run_pixels(
     return metrics
 
 
-def open_pixels(recipe: Recipe, folder: Path, *, resume: bool, log: Log) -> PixelRun:
+def open_pixels(
+    recipe: Recipe, folder: Path, *, resume: bool, log: Log, quiet: bool = False
+) -> PixelRun:
     """Check what a recipe names, read its pixels, and resolve its split.
 
     Raises:
@@ -112,8 +114,8 @@ def open_pixels(recipe: Recipe, folder: Path, *, resume: bool, log: Log) -> Pixe
     for scene in recipe_scenes(recipe, sensor):
         scene.close()
     holds_run(folder, resume=resume)
-    samples = read_pixels(recipe, sensor, log)
-    return PixelRun(settle_folds(recipe, samples, log), samples, folder, log)
+    samples = read_pixels(recipe, sensor, log, quiet=quiet)
+    return PixelRun(settle_folds(recipe, samples, log), samples, folder, log, quiet)
 
 
 def score_folds(opened: PixelRun) -> Iterator[FoldResult]:
