@@ -455,7 +455,9 @@ def test_the_split_of_pixels_is_blocks_unless_told() -> None:
     assert load(None, [*given, "split.method=scene"]).split.kfold is None
     assert load(None, ["task=auto", *given[1:]]).task == "pixels"
     assert load(None, ["task=auto"]).task == "tiles"
-    assert load(None, given[1:]).task == "tiles"
+    assert load(None, given[1:]).task == "pixels"
+    assert load(None, [*given[1:], "labels.chip_px=16"]).task == "tiles"
+    assert load(None, [*given[1:], "strategy=probe", "split.method=stratified"]).task == "tiles"
     with pytest.raises(RecipeError, match=r"labels\.unlabelled"):
         load(None, [*given, "labels.unlabelled=5", "probe.unlabelled=soft_labels"])
 
