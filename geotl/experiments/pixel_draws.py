@@ -80,7 +80,7 @@ def pixel_draws(recipe: Recipe, samples: PixelSamples) -> list[Draw]:
 def whole_draw(recipe: Recipe, samples: PixelSamples) -> Draw:
     """All labels for training, with folds inside them; of split.shots, that many a class."""
     rows = np.arange(len(samples), dtype=np.int64)
-    return _with_folds(recipe, samples, Draw(0, splits.Split(rows, NOTHING, NOTHING), []))
+    return with_folds(recipe, samples, Draw(0, splits.Split(rows, NOTHING, NOTHING), []))
 
 
 def _draw(recipe: Recipe, samples: PixelSamples, number: int, split: splits.Split) -> Draw:
@@ -88,10 +88,10 @@ def _draw(recipe: Recipe, samples: PixelSamples, number: int, split: splits.Spli
     lost = near(samples.footprints, split.train, split.test, recipe.split.buffer_m)
     aside = np.sort(np.concatenate([split.set_aside, split.train[lost]]))
     kept = splits.Split(split.train[~lost], split.test, aside)
-    return _with_folds(recipe, samples, Draw(number, kept, [], int(lost.sum())))
+    return with_folds(recipe, samples, Draw(number, kept, [], int(lost.sum())))
 
 
-def _with_folds(recipe: Recipe, samples: PixelSamples, draw: Draw) -> Draw:
+def with_folds(recipe: Recipe, samples: PixelSamples, draw: Draw) -> Draw:
     """The draw with split.shots labels a class, and with folds inside its training part."""
     if recipe.split.shots is not None:
         train = some_labels(

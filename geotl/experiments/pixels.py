@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from geotl.arrays import Float64s, Int64s
-from geotl.console import Log, ProgressLine, silent
+from geotl.console import Log
 from geotl.data.chip_files import rejected_csv
 from geotl.evaluation.weighted import (
     WeightedRows,
@@ -20,6 +19,7 @@ from geotl.evaluation.weighted import (
     weighted_differences,
 )
 from geotl.experiments.draws import Draw, spatial_units
+from geotl.experiments.experiment import Opened
 from geotl.experiments.pixel_draws import lacking, near_test, pixel_draws, settle_folds, whole_draw
 from geotl.experiments.pixel_networks import UNTRAINED
 from geotl.experiments.pixel_report import (
@@ -54,23 +54,7 @@ from geotl.training.pixel_members import SHRINKAGES, TREES, fit_discriminant, fi
 MAX_KEPT = 2000  # training pixels that are kept in the model file
 
 
-@dataclass(frozen=True)
-class PixelRun:
-    """A resolved recipe with its pixels, the folder it writes into, and where its lines go.
-
-    Attributes:
-        recipe: resolved: nothing in it is left open.
-        samples: the labelled pixels.
-        folder: what is written goes into it.
-        log: takes the lines of the result.
-        quiet: show no progress.
-    """
-
-    recipe: Recipe
-    samples: PixelSamples
-    folder: Path
-    log: Log = silent
-    quiet: bool = False
+PixelRun = Opened[PixelSamples]  # a recipe of task pixels, opened
 
 
 def run_pixels(
@@ -83,8 +67,8 @@ def run_pixels(
     """
     begun = time.perf_counter()
     given = recipe.model_dump(mode="json", include={"seed", "task", "data", "labels"})
-    opened = open_pixels(recipe, out, resume=resume or finished_alike(out, given), log=say)
-    opened = replace(opened, quiet=quiet)
+    again = resume or finished_alike(out, given)
+    opened = open_pixels(recipe, out, resume=again, log=say, quiet=quiet)
     if open_run(out, dump(opened.recipe), resume=resume):
         metrics = read_metrics(out)
         say(f"{out}: already finished. {metrics['headline']}")
@@ -101,7 +85,9 @@ def run_pixels(
     return metrics
 
 
-def open_pixels(recipe: Recipe, folder: Path, *, resume: bool, log: Log) -> PixelRun:
+def open_pixels(
+    recipe: Recipe, folder: Path, *, log: Log, quiet: bool = False, resume: bool = False
+) -> PixelRun:
     """Check what a recipe names, read its pixels, and resolve its split.
 
     Raises:
@@ -111,14 +97,14 @@ def open_pixels(recipe: Recipe, folder: Path, *, resume: bool, log: Log) -> Pixe
     for scene in recipe_scenes(recipe, sensor):
         scene.close()
     holds_run(folder, resume=resume)
-    samples = read_pixels(recipe, sensor, log)
-    return PixelRun(settle_folds(recipe, samples, log), samples, folder, log)
+    samples = read_pixels(recipe, sensor, log, quiet=quiet)
+    return PixelRun(settle_folds(recipe, samples, log), samples, folder, log, quiet, resume)
 
 
 def score_folds(opened: PixelRun) -> Iterator[FoldResult]:
     """Fit and score each fold, and say how it went."""
     draws = pixel_draws(opened.recipe, opened.samples)
-    with ProgressLine(quiet=opened.quiet) as line:
+    with opened.progress() as line:
         progress = line.counter("fitting folds")
         for draw in draws:
             result = score_fold(opened, draw)
@@ -147,8 +133,7 @@ def score_fold(opened: PixelRun, draw: Draw) -> FoldResult:
         seconds[name] = one.seconds
     most = np.bincount(train.labels, train.weight, len(samples.classes)).argmax()
     predicted[MAJORITY] = np.full(len(test.labels), most)
-    truth, weight = test.labels, test.weight
-    share = float(np.average(predicted[FUSED] == truth, weights=weight))
+    share = float(np.average(predicted[FUSED] == test.labels, weights=test.weight))
     return FoldResult(
         draw=draw,
         predicted=predicted,
@@ -156,10 +141,17 @@ def score_fold(opened: PixelRun, draw: Draw) -> FoldResult:
         temperature=fusion.temperature,
         seconds=seconds,
         accuracy=share,
-        labels=(fusion.labels, round(float(weight.sum()))),
+        labels=(fusion.labels, round(float(test.weight.sum()))),
         near=near_test(samples, draw),
         lacking=lacking(samples, draw),
     )
+
+
+def accuracy_of(samples: PixelSamples, result: FoldResult, method: str) -> float:
+    """Accuracy of a method in a fold, each label counting once."""
+    rows = result.draw.split.test
+    correct = result.predicted[method] == samples.labels[rows]
+    return float(np.average(correct, weights=samples.weight[rows]))
 
 
 def rivals(samples: PixelSamples, draw: Draw) -> dict[str, tuple[MemberRecipe, Folds]]:

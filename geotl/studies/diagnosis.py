@@ -42,8 +42,9 @@ from geotl.io.files import write_text
 from geotl.models.backbone import batchnorm_use
 from geotl.models.classifier import TileClassifier
 from geotl.models.device import choose_device, describe
+from geotl.studies.curve_plan import curve_lines
 from geotl.studies.diagnosis_report import Diagnosis, lines, write_diagnosis
-from geotl.studies.learning_curve import curve, curve_lines
+from geotl.studies.learning_curve import curve
 from geotl.studies.measurements import (
     HeadPath,
     HeadSetting,

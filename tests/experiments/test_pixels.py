@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import csv
 import json
-from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -14,6 +13,7 @@ import pandas
 import pytest
 import rasterio
 import shapely
+from helpers.labelled_scenes import PIXELS as SETTINGS
 from helpers.labelled_scenes import made_scene
 from helpers.tiles import write_tile
 from safetensors.numpy import load_file
@@ -28,33 +28,9 @@ from geotl.experiments.pixels import PixelRun, fit_on, open_pixels
 from geotl.experiments.recipe import load
 from geotl.models.model_file import read_header
 from geotl.models.pixel_file import is_pixel_model, load_pixel_model
-from geotl.training import pixel_fusion
 from geotl.training.pixel_fusion import PixelFusion
-from geotl.training.pixel_members import fit_forest
 
-SETTINGS = [
-    "task=pixels",
-    "data.sensor=sentinel2_l2a",
-    "data.bands=[B02,B03,B04,B08]",
-    "split.folds=3",
-    "split.kfold=3",
-    "split.block_m=400",
-    "evaluate.bootstrap_rounds=50",
-]
 pytestmark = pytest.mark.usefixtures("one_thread", "own_cache", "unrendered", "few_trees")
-
-
-@pytest.fixture(scope="module")
-def few_trees() -> Iterator[None]:
-    """Small forests: what is tested here depends on no tree."""
-    with pytest.MonkeyPatch.context() as patch:
-        small = {
-            name: replace(one, settings=(10,)) if one.fitter is fit_forest else one
-            for name, one in pixel_fusion.MEMBERS.items()
-        }
-        patch.setattr(pixel_fusion, "MEMBERS", small)
-        patch.setattr(pixels, "TREES", 10)
-        yield
 
 
 @pytest.fixture(scope="module")
@@ -443,8 +419,8 @@ def test_other_commands_say_that_they_take_tiles(
     recipe = tmp_path / "small.yaml"
     recipe.write_text("title: small\n")
     out = ["--out", str(tmp_path / "curve"), "-q"]
-    assert main(["curve", str(recipe), *SETTINGS, *over(*made), *out]) == 2
-    assert "geotl run takes alone so far" in capsys.readouterr().err
+    assert main(["study", str(recipe), *SETTINGS, *over(*made), *out]) == 2
+    assert "task: given pixels, which this command does not take" in capsys.readouterr().err
 
 
 def test_the_split_of_pixels_is_blocks_unless_told() -> None:
