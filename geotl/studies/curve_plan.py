@@ -103,7 +103,9 @@ def curve_lines(curves: Mapping[str, LearningCurve]) -> list[str]:
         lines += [*extrapolated_lines(found), *([f"  {sentence}"] if sentence else [])]
     base, *others = curves
     for name in others:
-        lines += gain_lines(curves[base], curves[name], name.removeprefix("with "))
+        what = name.removeprefix("with ")
+        what = what if what != name else f"{name} over {base}"
+        lines += gain_lines(curves[base], curves[name], what)
     return lines
 
 

@@ -56,7 +56,7 @@ def test_a_curve_leaves_the_files_of_a_curve_of_tiles(
     assert {row["curve"] for row in rows} == {FUSED, LAB}
     assert "3 folds of 2, 5, 12 labels a class, all sizes of a draw tested on the same" in printed
     assert printed.count("more labels") == 2
-    assert f"{FUSED} at 12 labels a class" in printed
+    assert f"{FUSED} over {LAB} at 12 labels a class" in printed
 
 
 def test_sizes_of_a_fold_grow_and_are_tested_on_the_same_labels(
