@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from geotl.arrays import Float64s, Int64s
+from geotl.arrays import Bools, Float64s, Int64s
 from geotl.console import Log
 from geotl.data.chip_files import rejected_csv
 from geotl.evaluation.weighted import (
@@ -20,7 +20,14 @@ from geotl.evaluation.weighted import (
 )
 from geotl.experiments.draws import Draw, spatial_units
 from geotl.experiments.experiment import Opened
-from geotl.experiments.pixel_draws import lacking, near_test, pixel_draws, settle_folds, whole_draw
+from geotl.experiments.pixel_draws import (
+    lacking,
+    near_test,
+    pixel_draws,
+    random_draws,
+    settle_folds,
+    whole_draw,
+)
 from geotl.experiments.pixel_networks import UNTRAINED
 from geotl.experiments.pixel_report import (
     FUSED,
@@ -29,6 +36,7 @@ from geotl.experiments.pixel_report import (
     RANDOM_WEIGHTS,
     FoldResult,
     PixelOutcome,
+    RandomSplit,
     pixel_versions,
     publish_pixels,
     title_of,
@@ -40,7 +48,7 @@ from geotl.experiments.run_folder import finished_alike, holds_run, open_run, re
 from geotl.experiments.samples import recipe_scenes, recipe_sensor
 from geotl.experiments.save import colours_of
 from geotl.io.files import write_text
-from geotl.models.pixel_features import BANDS
+from geotl.models.pixel_features import BANDS, Features
 from geotl.models.pixel_file import (
     PixelContract,
     PixelModelFile,
@@ -49,7 +57,7 @@ from geotl.models.pixel_file import (
 )
 from geotl.training.heads import Folds
 from geotl.training.pixel_fusion import MemberRecipe, PixelFusion, fit_fusion, fit_member, since
-from geotl.training.pixel_members import SHRINKAGES, TREES, fit_discriminant, fit_forest
+from geotl.training.pixel_members import SHRINKAGES, TREES, PixelRows, fit_discriminant, fit_forest
 
 MAX_KEPT = 2000  # training pixels that are kept in the model file
 
@@ -76,7 +84,8 @@ def run_pixels(
     folds = list(score_folds(opened))
     final = whole_draw(opened.recipe, opened.samples)
     fusion = fit_on(opened, final)
-    outcome = conclude(opened, folds, fusion, since(begun))
+    random = score_random(opened, folds) if recipe.evaluate.random_split else None
+    outcome = conclude(opened, folds, fusion, since(begun), random)
     save(opened, outcome, final)
     metrics = publish_pixels(outcome, out)
     for line in outcome.lines():
@@ -119,32 +128,51 @@ def score_fold(opened: PixelRun, draw: Draw) -> FoldResult:
     samples, seed = opened.samples, opened.recipe.seed
     fusion = fit_on(opened, draw)
     seconds = {FUSED: since(begun)}
-    model = fusion.model(samples.of, samples.classes)
-    test = samples.rows(draw.split.test, tuple(samples.features), seed)
-    after = model.log_probabilities(test.features)
-    predicted = {FUSED: after.argmax(axis=1)}
-    for name, one in fusion.members.items():
-        predicted[title_of(name)] = one.member.log_probabilities(test.features).argmax(axis=1)
-        seconds[title_of(name)] = one.seconds
-    train = samples.rows(draw.split.train, tuple(samples.features), seed)
+    train, test = (
+        samples.rows(rows, tuple(samples.features), seed)
+        for rows in (draw.split.train, draw.split.test)
+    )
+    several = {title_of(name): one for name, one in fusion.members.items()}
     for name, (recipe, folds) in rivals(samples, draw).items():
-        one = fit_member(train, folds, recipe)
-        predicted[name] = one.member.log_probabilities(test.features).argmax(axis=1)
-        seconds[name] = one.seconds
+        several[name] = fit_member(train, folds, recipe)
+    methods = {FUSED: fusion.model(samples.of, samples.classes).log_probabilities}
+    methods |= {name: one.member.log_probabilities for name, one in several.items()}
+    answers = {name: method(test.features) for name, method in methods.items()}
+    predicted = {name: one.argmax(axis=1) for name, one in answers.items()}
     most = np.bincount(train.labels, train.weight, len(samples.classes)).argmax()
-    predicted[MAJORITY] = np.full(len(test.labels), most)
-    share = float(np.average(predicted[FUSED] == test.labels, weights=test.weight))
     return FoldResult(
         draw=draw,
-        predicted=predicted,
-        logits=after * fusion.temperature,
+        predicted=predicted | {MAJORITY: np.full(len(test.labels), most)},
+        training={name: _fit(method, train) for name, method in methods.items()},
+        logits=answers[FUSED] * fusion.temperature,
         temperature=fusion.temperature,
-        seconds=seconds,
-        accuracy=share,
+        seconds=seconds | {name: one.seconds for name, one in several.items()},
+        accuracy=float(np.average(predicted[FUSED] == test.labels, weights=test.weight)),
         labels=(fusion.labels, round(float(test.weight.sum()))),
         near=near_test(samples, draw),
         lacking=lacking(samples, draw),
     )
+
+
+def _fit(method: Callable[[Features], Float64s], rows: PixelRows) -> float:
+    """Accuracy on the pixels that a method was fitted to, each label counting once."""
+    correct = method(rows.features).argmax(axis=1) == rows.labels
+    return float(np.average(correct, weights=rows.weight))
+
+
+def score_random(opened: PixelRun, folds: Sequence[FoldResult]) -> Bools:
+    """Which pixels [N] the fused model classifies correctly in folds of labels anywhere."""
+    samples, correct = opened.samples, np.zeros(len(opened.samples), bool)
+    draws = random_draws(opened.recipe, samples, [one.draw for one in folds])
+    with opened.progress() as line:
+        progress = line.counter("fitting the random split")
+        for draw in draws:
+            model = fit_on(opened, draw).model(samples.of, samples.classes)
+            test = samples.rows(draw.split.test, samples.blocks, opened.recipe.seed)
+            after = model.log_probabilities(test.features)
+            correct[draw.split.test] = after.argmax(axis=1) == test.labels
+            progress(draw.number + 1, len(draws))
+    return correct
 
 
 def accuracy_of(samples: PixelSamples, result: FoldResult, method: str) -> float:
@@ -173,9 +201,21 @@ def fit_on(opened: PixelRun, draw: Draw) -> PixelFusion:
 
 
 def conclude(
-    opened: PixelRun, folds: list[FoldResult], fusion: PixelFusion, seconds: float
+    opened: PixelRun,
+    folds: list[FoldResult],
+    fusion: PixelFusion,
+    seconds: float,
+    random: Bools | None = None,
 ) -> PixelOutcome:
-    """What the run found, from all folds together."""
+    """The result of a run, from all folds together.
+
+    Args:
+        opened: the recipe.
+        folds: fitted and tested.
+        fusion: fitted on all labels.
+        seconds: of the whole run.
+        random: which pixels [N] were correct in a random split, if there was one.
+    """
     recipe, samples = opened.recipe, opened.samples
     answers = Answers.joined([_answers(samples, one) for one in folds])
     unit = spatial_units(recipe, samples, recipe.seed)[0][answers.rows]
@@ -206,6 +246,9 @@ def conclude(
         blocks=int(block.max()) + 1,
         colours=colours_of(recipe, samples),
         seconds=seconds,
+        random=None
+        if random is None
+        else RandomSplit.of(rows, random[answers.rows], correct[FUSED], chance),
     )
 
 

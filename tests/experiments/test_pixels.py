@@ -22,7 +22,13 @@ from geotl.cli.main import main
 from geotl.errors import RecipeError
 from geotl.experiments import pixels
 from geotl.experiments.draws import Draw, spatial_units
-from geotl.experiments.pixel_draws import MAX_SHARE, pixel_draws, settle_folds, whole_draw
+from geotl.experiments.pixel_draws import (
+    MAX_SHARE,
+    pixel_draws,
+    random_draws,
+    settle_folds,
+    whole_draw,
+)
 from geotl.experiments.pixel_samples import PixelSamples
 from geotl.experiments.pixels import PixelRun, fit_on, open_pixels
 from geotl.experiments.recipe import load
@@ -79,6 +85,7 @@ def test_a_run_leaves_a_model_its_scores_and_a_report(finished: Path) -> None:
     assert metrics["labels"] == 144 - metrics["rejected"]["nodata"]
     page = (finished / "report.html").read_text()
     assert "The race on the same folds" in page
+    assert "random split" not in page
     assert metrics["estimate"] in page
     assert metrics["estimate"].startswith("Accuracy is estimated by 3 blocked folds")
     assert f"all {metrics['labels']} labels" in metrics["estimate"]
@@ -184,6 +191,35 @@ def test_folds_by_label_and_with_a_buffer(opened: PixelRun, settings: list[str])
     draws = pixel_draws(recipe, opened.samples)
     assert len(draws) == 3
     assert sum(len(draw.split.test) for draw in draws) == len(opened.samples)
+
+
+def test_a_random_split_has_as_many_labels_and_tests_each_once(opened: PixelRun) -> None:
+    samples = opened.samples
+    spatial = pixel_draws(opened.recipe, samples)
+    random = random_draws(opened.recipe, samples, spatial)
+    group, tested = np.array(samples.groups), []
+    for ours, theirs in zip(random, spatial, strict=True):
+        for side in ("train", "test"):
+            one, other = getattr(ours.split, side), getattr(theirs.split, side)
+            counts = [np.bincount(samples.labels[rows], minlength=3) for rows in (one, other)]
+            assert counts[0].tolist() == counts[1].tolist()
+            assert {*group[one]} != {*group[other]}
+        assert not {*group[ours.split.train]} & {*group[ours.split.test]}
+        tested += ours.split.test.tolist()
+    assert sorted(tested) == list(range(len(samples)))
+
+
+def test_a_random_split_is_a_row_of_the_report(made: tuple[Path, Path], tmp_path: Path) -> None:
+    """On squares of 160 m in blocks of 400 m both accuracies are high; the row is there."""
+    out = tmp_path / "run"
+    assert run(out, *over(*made), "evaluate.random_split=true") == 0
+    metrics = json.loads((out / "metrics.json").read_text())
+    random = metrics["random_split"]
+    gap = random["accuracy"]["value"] - metrics["overall_accuracy"]["value"]
+    assert random["difference"]["value"] == pytest.approx(gap)
+    assert random["difference"]["low"] <= gap <= random["difference"]["high"]
+    assert "random split, optimistic" in (out / "report.html").read_text()
+    assert "random split, optimistic" not in metrics["race"]
 
 
 def arrays(fusion: PixelFusion) -> dict[str, np.ndarray]:
