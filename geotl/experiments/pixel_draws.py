@@ -143,11 +143,16 @@ def some_labels(samples: PixelSamples, rows: Int64s, count: int, seed: int) -> I
     return np.array([row for row in rows if samples.groups[row] in kept], np.int64)
 
 
+def class_labels(samples: PixelSamples, rows: Int64s) -> Int64s:
+    """Labels of each class among some pixels [K]; a label's pixels count once."""
+    one = np.unique([samples.groups[row] for row in rows], return_index=True)[1]
+    return np.bincount(samples.labels[rows[one]], minlength=len(samples.classes))
+
+
 def near_test(samples: PixelSamples, draw: Draw) -> int:
     """Training labels that lie within the features' windows of a test pixel."""
-    reach_m = samples.reach_px * float(samples.footprints.sides.max())
     rows = draw.split.train
-    close = near(samples.footprints, rows, draw.split.test, reach_m)
+    close = near(samples.footprints, rows, draw.split.test, samples.reach_m)
     return len({samples.groups[row] for row in rows[close]})
 
 

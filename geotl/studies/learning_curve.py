@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 
 from geotl.arrays import Int64s
-from geotl.console import Log, ProgressLine
+from geotl.console import Log, ProgressLine, silent
 from geotl.data import splits
 from geotl.data.samples import Samples
 from geotl.errors import DataError
@@ -17,7 +18,9 @@ from geotl.experiments.build import open_experiment
 from geotl.experiments.compare import fit_draw, judge, unlabelled_head, with_what
 from geotl.experiments.draws import Draw, with_shots
 from geotl.experiments.experiment import Experiment
-from geotl.experiments.pixels import open_pixels
+from geotl.experiments.pixel_draws import class_labels, pixel_draws, with_folds
+from geotl.experiments.pixel_report import FUSED, LAB
+from geotl.experiments.pixels import PixelRun, accuracy_of, open_pixels, score_fold
 from geotl.experiments.recipe import Recipe, dump
 from geotl.experiments.run_folder import RECIPE
 from geotl.io.files import write_text
@@ -31,7 +34,6 @@ from geotl.studies.curve_plan import (
     given_sizes,
     usual_sizes,
 )
-from geotl.studies.pixel_curve import plan_pixel_curve
 
 DRAWS = 10
 LABELS = "labels alone"
@@ -80,6 +82,16 @@ def curve(
     write_text(out / "curve.csv", curve_csv(found))
     say(f"table    {out / 'curve.csv'}\nfigure   {out / 'curve.png'}")
     return found
+
+
+def kept_curve(recipe: Recipe, folder: Path, *, quiet: bool) -> tuple[bytes, tuple[str, ...]]:
+    """Figure and lines of a curve, as an earlier diagnosis left them, or measured now."""
+    if not (folder / "curve.csv").exists():
+        shutil.rmtree(folder, ignore_errors=True)  # what was cut short there has no end
+        lines = curve_lines(curve(recipe, folder, quiet=quiet, say=silent))
+        write_text(folder / "lines.txt", "\n".join(lines))
+    lines = (folder / "lines.txt").read_text(encoding="utf-8").splitlines()
+    return (folder / "curve.png").read_bytes(), tuple(lines)
 
 
 def _draws(recipe: Recipe, given: int | None) -> int:
@@ -171,3 +183,61 @@ def _accuracies(experiment: Experiment, base: Draw, size: int) -> list[float]:
     if experiment.recipe.probe.unlabelled != "none":
         said.append(unlabelled_head(experiment, made)[1])
     return [float(np.mean(logits.argmax(axis=1) == truth)) for logits in said]
+
+
+def plan_pixel_curve(opened: PixelRun, folds: int, shots: Sequence[int]) -> CurvePlan:
+    """The curve of a recipe of task pixels: every fold at growing numbers of labels a class.
+
+    Smaller sets are part of larger ones, and all sizes of a fold are tested on the same labels.
+    A class with fewer labels than a size gives all that it has; the log says which ones do.
+
+    Raises:
+        DataError: too few labels for a curve, or sizes beyond all classes.
+    """
+    samples = opened.samples
+    bases = pixel_draws(with_labels(opened.recipe, None), samples)[:folds]
+    counts = np.array([class_labels(samples, base.split.train) for base in bases])
+    sizes = given_sizes(shots) or _usual(counts)
+    _check_largest(sizes[-1], counts)
+    _say_short(samples.classes, counts, sizes[-1], opened.log)
+
+    def accuracies(base: Draw, size: int) -> list[float]:
+        own = opened.of(with_labels(opened.recipe, size))
+        result = score_fold(own, with_folds(own.recipe, samples, base))
+        return [accuracy_of(samples, result, name) for name in (LAB, FUSED)]
+
+    return CurvePlan(opened.recipe, (LAB, FUSED), bases, sizes, accuracies, "labels")
+
+
+def with_labels(recipe: Recipe, shots: int | None) -> Recipe:
+    """The recipe with so many labels a class in each fold; None for all."""
+    split = recipe.split.model_copy(update={"shots": shots})
+    return recipe.model_copy(update={"split": split})
+
+
+def _usual(counts: Int64s) -> list[int]:
+    """The usual sizes up to what half of the classes have in every fold [folds,K]."""
+    most = int(np.median(counts, axis=1).min())
+    return usual_sizes(most, f"middle class has {most} labels in a fold")
+
+
+def _check_largest(size: int, counts: Int64s) -> None:
+    """Make sure that a class has so many labels in some fold [folds,K]."""
+    if size > (most := int(counts.max())):
+        raise DataError(
+            f"--shots: given {size}, but no class has more than {most} training labels in a fold; "
+            "give fewer"
+        )
+
+
+def _say_short(classes: Sequence[str], counts: Int64s, size: int, log: Log) -> None:
+    """Name the classes that have fewer labels in some fold [folds,K] than the largest size."""
+    least = counts.min(axis=0)
+    short = [
+        f"{classes[k]} {least[k]}" for k in np.argsort(least, kind="stable") if least[k] < size
+    ]
+    if short:
+        log(
+            f"classes with fewer than {size} training labels in a fold, which then uses all of "
+            f"them: {', '.join(short)}"
+        )

@@ -10,11 +10,12 @@ import pytest
 from helpers.labelled_scenes import PIXELS, made_scene
 
 from geotl.cli.main import main
+from geotl.experiments.pixel_draws import class_labels
 from geotl.experiments.pixel_report import FUSED, LAB
 from geotl.experiments.pixels import PixelRun, open_pixels
 from geotl.experiments.recipe import load
-from geotl.studies import pixel_curve
-from geotl.studies.pixel_curve import class_labels, plan_pixel_curve
+from geotl.studies import learning_curve
+from geotl.studies.learning_curve import plan_pixel_curve
 
 pytestmark = pytest.mark.usefixtures("one_thread", "own_cache", "unrendered", "few_trees")
 
@@ -68,8 +69,8 @@ def test_sizes_of_a_fold_grow_and_are_tested_on_the_same_labels(
         draws.append(draw)
         return score_fold(own, draw)
 
-    score_fold = pixel_curve.score_fold
-    monkeypatch.setattr(pixel_curve, "score_fold", listen)
+    score_fold = learning_curve.score_fold
+    monkeypatch.setattr(learning_curve, "score_fold", listen)
     plan = plan_pixel_curve(opened, 3, [2, 4])
     plan.accuracies(plan.bases[1], 2)
     plan.accuracies(plan.bases[1], 4)
