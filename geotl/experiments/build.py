@@ -49,7 +49,10 @@ def open_experiment(
         GeoTLError: input, weights or a folder that cannot be used; the message says what to do.
     """
     if recipe.task == "pixels":
-        raise RecipeError("task: given pixels, which geotl run takes alone so far; allowed: tiles")
+        raise RecipeError(
+            "task: given pixels, which this command does not take (geotl run, curve and diagnose "
+            "do); allowed: tiles"
+        )
     sensor = recipe_sensor(recipe)
     check_imagery(recipe, sensor)
     make_backbone(recipe, sensor, wanted_bands(sensor, recipe.data.bands))

@@ -28,7 +28,7 @@ class EvaluateSection(Section, title="Evaluate"):
     random_split: bool | None = Field(
         None,
         description="the same recipe on a random split of the same sizes, beside blocks, group or "
-        "scene; null: where the strategy is a probe",
+        "scene; null: where the strategy is a probe, and not with task pixels",
     )
     target: float | None = Field(
         None,

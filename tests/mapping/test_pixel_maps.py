@@ -386,7 +386,6 @@ def test_what_comes_to_the_same_is_taken(model, scene, tmp_path, words):
     [
         ["predict", "MODEL", "SCENE", "-o", "OUT"],
         ["evaluate", "MODEL", "SCENE"],
-        ["suggest", "MODEL", "SCENE", "-o", "OUT.gpkg"],
         *(
             ["export", "MODEL", "--format", form, "-o", "OUT"]
             for form in ("onnx", "safetensors", "deepness", "mlm", "hub")
@@ -396,7 +395,6 @@ def test_what_comes_to_the_same_is_taken(model, scene, tmp_path, words):
 )
 def test_commands_for_tiles_say_what_to_use_instead(model, scene, tmp_path, capsys, words):
     known = {"MODEL": str(model), "SCENE": str(scene), "OUT": str(tmp_path / "out")}
-    known["OUT.gpkg"] = str(tmp_path / "out.gpkg")
     assert main([known.get(word, word) for word in words]) == 2
     error = capsys.readouterr().err
     assert error.count("\n") == 1
