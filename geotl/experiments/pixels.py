@@ -18,6 +18,7 @@ from geotl.evaluation.weighted import (
     weighted_accuracies,
     weighted_differences,
 )
+from geotl.experiments.build import check_names
 from geotl.experiments.draws import Draw, spatial_units
 from geotl.experiments.experiment import Opened
 from geotl.experiments.pixel_draws import (
@@ -48,6 +49,7 @@ from geotl.experiments.results import Answers
 from geotl.experiments.run_folder import finished_alike, holds_run, open_run, read_metrics
 from geotl.experiments.samples import recipe_scenes, recipe_sensor
 from geotl.experiments.save import colours_of
+from geotl.experiments.sections import PixelsSection
 from geotl.io.files import write_text
 from geotl.models.pixel_features import BANDS, Features
 from geotl.models.pixel_file import (
@@ -57,7 +59,14 @@ from geotl.models.pixel_file import (
     save_pixel_model,
 )
 from geotl.training.heads import Folds
-from geotl.training.pixel_fusion import MemberRecipe, PixelFusion, fit_fusion, fit_member, since
+from geotl.training.pixel_fusion import (
+    MemberRecipe,
+    PixelFusion,
+    fit_fusion,
+    fit_member,
+    members_for,
+    since,
+)
 from geotl.training.pixel_members import SHRINKAGES, TREES, PixelRows, fit_discriminant, fit_forest
 
 MAX_KEPT = 2000  # training pixels that are kept in the model file
@@ -108,6 +117,8 @@ def open_pixels(
         scene.close()
     holds_run(folder, resume=resume)
     samples = read_pixels(recipe, sensor, log, quiet=quiet)
+    members_for(samples.blocks, recipe.pixels.members or ())
+    priors_of(recipe.pixels, samples.classes)
     return PixelRun(settle_folds(recipe, samples, log), samples, folder, log, quiet, resume)
 
 
@@ -199,7 +210,24 @@ def fit_on(opened: PixelRun, draw: Draw) -> PixelFusion:
     """The fusion of a draw's training pixels."""
     samples = opened.samples
     rows = samples.rows(draw.split.train, samples.blocks, opened.recipe.seed)
-    return fit_fusion(rows, draw.folds, opened.recipe.pixels.members or ())
+    settings = opened.recipe.pixels
+    return fit_fusion(
+        rows, draw.folds, settings.members or (), priors_of(settings, samples.classes)
+    )
+
+
+def priors_of(settings: PixelsSection, classes: Sequence[str]) -> Float64s | None:
+    """How likely the classes are [K], None for their shares of the labels.
+
+    Raises:
+        RecipeError: numbers that name another class, or not every one.
+    """
+    given = settings.priors
+    if not isinstance(given, dict):
+        return None if given == "labels" else np.full(len(classes), 1 / len(classes))
+    check_names("pixels.priors", given, classes)
+    likely = np.array([given[name] for name in classes])
+    return np.asarray(likely / likely.sum())
 
 
 def conclude(

@@ -352,6 +352,9 @@ def test_a_class_without_a_label_left_is_the_first_that_is_said(
         (["strategy=probe"], "strategy: given probe with task pixels"),
         (["model.weights=imagenet"], "imagenet: no such weight file; give 'none'"),
         (["pixels.windows_px=[4]"], "odd sides"),
+        (["pixels.priors={fields: 1}"], "pixels.priors: given fields; did you mean 'field'?"),
+        (["pixels.priors={field: 1}"], "pixels.priors: no number for town, water"),
+        (["pixels.members=[logistic_deep]"], "members logistic_deep: with the features"),
     ],
 )
 def test_bad_input_ends_in_one_line(
