@@ -33,6 +33,7 @@ from rasterio.transform import from_origin
 from sklearn.ensemble import RandomForestClassifier
 
 from geotl.imagery.sensors import get_sensor
+from geotl.inference.pixel_area import PixelArea
 from geotl.inference.pixel_predictor import PixelPredictor
 from geotl.models.deep_features import DeepFeatures
 from geotl.models.pixel_features import BlockFeatures, PixelFeatures
@@ -40,6 +41,7 @@ from geotl.models.pixel_file import (
     PixelContract,
     PixelModelFile,
     TrainingPixels,
+    load_pixel_model,
     save_pixel_model,
 )
 from geotl.models.pixel_model import ForestMember, LinearMember, PixelModel
@@ -158,7 +160,7 @@ def make_models(folder: Path, trees: int) -> dict[str, tuple[Path, PixelModel]]:
             network(),
         )
         path = folder / f"{name}.safetensors"
-        save_pixel_model(path, _file(model, every[:100], labels[:100]))
+        save_pixel_model(path, _file(model, every[:2000], labels[:2000]))
         found[name] = (path, model)
     return found
 
@@ -210,6 +212,9 @@ def time_parts(models: dict[str, tuple[Path, PixelModel]], rounds: int) -> None:
     flat = {
         name: np.ascontiguousarray(x.reshape(len(x), -1)[:, :8192]) for name, x in strip.items()
     }
+    likeness = PixelArea.of(load_pixel_model(models["linear"][0]))
+    compared = f"dissimilarity index, {len(likeness.area.features)} training pixels"
+    timed(compared, 8192 / 1e6, rounds, lambda: likeness.index(flat))
     forest = fused.members["forest"]
     timed("forest", 8192 / 1e6, 1, lambda: forest.log_probabilities(flat))
     where = np.arange(halo, halo + BLOCK)

@@ -28,7 +28,8 @@ from geotl.inference.candidates import (
     most_uncertain,
     normalised_entropy,
 )
-from geotl.inference.pixel_candidates import FeatureSpace, PixelSearch, candidate_step
+from geotl.inference.pixel_area import FeatureSpace
+from geotl.inference.pixel_candidates import PixelSearch, candidate_step
 from geotl.inference.suggestions import Suggestions, WindowCounts, reasons
 from geotl.io.vector import transformed
 from geotl.models.model_file import ModelFile
@@ -207,10 +208,16 @@ def _search(
     """How a model's windows or pixels are looked for."""
     if isinstance(model, PixelModelFile):
         space, step = FeatureSpace.of(model), options.step_px or candidate_step(scenes)
-        area = area_of_applicability(space.place(model.training.features), model.training.folds)
         pixels = PixelSearch(model, space, step, options.seed)
         apart = 2 * model.model.features.halo + 1
-        return _Search(area, lambda o: pixels.blocks(scenes, o, progress), 1, apart, step, "pixels")
+        return _Search(
+            space.area(model),
+            lambda o: pixels.blocks(scenes, o, progress),
+            1,
+            apart,
+            step,
+            "pixels",
+        )
     held, side = model.companions, model.contract.tile_px
     rules = ChipRules(side, step_px=options.step_px)
     return _Search(

@@ -55,7 +55,9 @@ def area_of_applicability(features: Floats, folds: Int64s) -> Applicability:
     """
     rows = np.asarray(features, dtype=np.float64)
     if len(rows) < 2:
-        raise DataError(f"{len(rows)} training tiles: at least 2 are needed to measure likeness")
+        raise DataError(
+            f"{len(rows)} training tiles or pixels: at least 2 are needed to measure likeness"
+        )
     fold = np.where(folds < 0, -1 - np.arange(len(rows)), folds)
     total, nearest, start = 0.0, [], 0
     for block in _distances(rows, rows):
@@ -67,8 +69,8 @@ def area_of_applicability(features: Floats, folds: Int64s) -> Applicability:
     own = np.concatenate(nearest)
     if mean <= 0 or not np.isfinite(own).any():
         raise DataError(
-            "training tiles are all alike or all in one fold, so likeness cannot be measured; "
-            "give more tiles, or more folds"
+            "training tiles or pixels are all alike or all in one fold, so likeness cannot be "
+            "measured; give more labels, or more folds"
         )
     own = own[np.isfinite(own)] / mean
     low, high = np.quantile(own, [0.25, 0.75])

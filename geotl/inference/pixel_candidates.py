@@ -9,13 +9,14 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from geotl.arrays import Bools, Float32s, Float64s, Int64s
+from geotl.arrays import Bools, Float64s, Int64s
 from geotl.console import Progress
 from geotl.data.chips import Occupied
 from geotl.data.pixel_labels import PixelRules, read_squares
 from geotl.imagery.sensors import rescaled
 from geotl.imagery.windows import Imagery, Window
 from geotl.inference.candidates import Candidates, Looked
+from geotl.inference.pixel_area import FeatureSpace
 from geotl.io.raster import Grid
 from geotl.models.deep_features import DEEP
 from geotl.models.pixel_features import BlockFeatures, Features
@@ -24,34 +25,6 @@ from geotl.models.pixel_model import PixelModel
 
 MAX_CANDIDATES = 4000  # over all scenes, unless a step is given
 NEAR_PX = 7  # side of the square about a labelled pixel in which no pixel is suggested
-
-
-@dataclass(frozen=True)
-class FeatureSpace:
-    """Features of bands and windows in which pixels are compared, without those of a network.
-
-    Attributes:
-        mean: of the training pixels [D].
-        scale: what features less their mean are multiplied with [D]: 1 over the standard
-            deviation, and over the root of the width of a block, so that a wide block does not
-            outweigh a narrow one.
-    """
-
-    mean: Float64s
-    scale: Float64s
-
-    @classmethod
-    def of(cls, file: PixelModelFile) -> FeatureSpace:
-        """The space of a model's training pixels."""
-        widths = [len(names) for names in file.model.features.names.values()]
-        rows = file.training.features[:, : sum(widths)].astype(np.float64)
-        sd, width = rows.std(axis=0), np.repeat(widths, widths)
-        scale = np.where(sd > 1e-6, 1 / np.maximum(sd, 1e-6), 0.0) / np.sqrt(width)
-        return cls(rows.mean(axis=0), scale)
-
-    def place(self, table: Float32s) -> Float64s:
-        """Pixels [n,D] with features [n,D] of all blocks, or of more."""
-        return np.asarray((table[:, : len(self.mean)] - self.mean) * self.scale)
 
 
 def candidate_step(scenes: Sequence[Imagery]) -> int:

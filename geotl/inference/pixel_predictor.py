@@ -15,6 +15,8 @@ import numpy as np
 import torch
 
 from geotl.arrays import Float32s, Int64s
+from geotl.inference.applicability import Applicability
+from geotl.inference.pixel_area import PixelArea
 from geotl.inference.sliding_window import Mode, Said
 from geotl.models.deep_features import DEEP, DeepFeatures
 from geotl.models.pixel_features import BlockFeatures
@@ -31,21 +33,26 @@ class PixelPredictor:
 
     Attributes:
         model: members and their fusion.
+        likeness: what pixels are compared with; None for no dissimilarity index.
         views: pixels are not turned.
         mode: each pixel by itself.
-        area: dissimilarity is not measured.
         dense: there is no network.
         precision: of the features.
         device: that computes.
     """
 
     model: PixelModel
+    likeness: PixelArea | None = None
     views: int = 1
     mode: Mode = "exact"
-    area: None = None
     dense: None = None
     precision: str = "float32"
     device: str = "cpu"
+
+    @property
+    def area(self) -> Applicability | None:
+        """What measures dissimilarity, None where it is not measured."""
+        return None if self.likeness is None else self.likeness.area
 
     @property
     def fill(self) -> Float32s:
@@ -80,16 +87,19 @@ class PixelPredictor:
         down, across = (slice(int(at[0]), int(at[-1]) + 1) for at in (rows, cols))
         logits = self._deep_logits(block, down, across)
         found = np.empty((len(rows), len(cols), self.classes), np.float32)
+        index = np.zeros(found.shape[:2], np.float32)
 
         def fill_in(part: slice) -> None:
             begin = down.start
             strip = block.strip(slice(begin + part.start, begin + part.stop), across)
             own = None if logits is None else logits[:, part]
-            found[part] = self._probabilities(strip, own).reshape(found[part].shape)
+            probabilities, unlike = self._predicted(strip, own)
+            found[part] = probabilities.reshape(found[part].shape)
+            index[part] = unlike.reshape(index[part].shape)
 
         with ThreadPoolExecutor(torch.get_num_threads()) as pool:
             list(pool.map(fill_in, _strips(len(rows), len(cols))))
-        return Said(found, np.zeros(found.shape[:2], np.float32))
+        return Said(found, index)
 
     def _deep_logits(self, block: BlockFeatures, down: slice, across: slice) -> Float32s | None:
         """What linear members give the network's features [K,h,w]; None without such members."""
@@ -107,18 +117,23 @@ class PixelPredictor:
                 )
         return found
 
-    def _probabilities(self, features: Mapping[str, Float32s], logits: Float32s | None) -> Float32s:
-        """Probabilities [h*W,K] of the pixels of a strip with features [D,h,W] by block."""
+    def _predicted(
+        self, features: Mapping[str, Float32s], logits: Float32s | None
+    ) -> tuple[Float32s, Float32s]:
+        """Probabilities [h*W,K] and index [h*W] of a strip's pixels, features [D,h,W] by block."""
         flat = {name: rows.reshape(len(rows), -1) for name, rows in features.items()}
         more = None if logits is None else logits.reshape(len(logits), -1)
         count = next(iter(flat.values())).shape[1]
-        found = np.empty((count, self.classes), np.float32)
+        found, index = np.empty((count, self.classes), np.float32), np.zeros(count, np.float32)
         for start in range(0, count, BATCH_PX):
             batch = {name: _batch(rows, start) for name, rows in flat.items()}
             own = None if more is None else _batch(more, start)
             probabilities = self.model.probabilities(batch, own)
             found[start : start + BATCH_PX] = probabilities[:, : count - start].T
-        return found
+            if self.likeness is not None:
+                unlike = self.likeness.index(batch)
+                index[start : start + BATCH_PX] = unlike[: count - start]
+        return found, index
 
 
 def _tiles(span: slice) -> Iterator[tuple[int, int]]:

@@ -24,6 +24,7 @@ from geotl.inference.applicability import Applicability, area_of_applicability
 from geotl.inference.dense_correction import Agreement, Correction, Sample, from_note, judged
 from geotl.inference.mapper import Mapper
 from geotl.inference.onnx_model import ServedModel
+from geotl.inference.pixel_area import PixelArea
 from geotl.inference.pixel_predictor import PixelPredictor
 from geotl.inference.sliding_window import (
     DenseError,
@@ -146,7 +147,7 @@ def _predictor(task: Task, say: Log) -> WindowPredictor:
     model, options = task.model, task.options
     if isinstance(model, PixelModelFile):
         check_pixel_options(model.path, options)
-        return PixelPredictor(model.model)
+        return PixelPredictor(model.model, PixelArea.of(model) if options.applicability else None)
     if isinstance(model, ServedModel):
         check_options(model, options)
         return model.sweep

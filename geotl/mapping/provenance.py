@@ -19,6 +19,8 @@ from geotl.evaluation.sample_design import FOOTPRINTS_TAG
 from geotl.imagery.scene import Scene
 from geotl.imagery.windows import Imagery
 from geotl.inference.mapper import Mapper
+from geotl.inference.pixel_predictor import PixelPredictor
+from geotl.inference.sliding_window import WindowPredictor
 from geotl.io.files import sha256_of
 from geotl.io.raster import opened
 from geotl.mapping.blocks import SweepPlan
@@ -33,6 +35,7 @@ from geotl.models.pixel_model import members_line
 MARK_TAG = "GEOTL_JOB"
 MEMBERS_TAG = "GEOTL_MEMBERS"  # of a model of pixels
 BANDS_TAG = "GEOTL_MISSING_BANDS"  # likewise
+AREA_TAG = "GEOTL_APPLICABILITY"  # likewise, where it was measured
 SMOOTH_TAG, MMU_TAG = "GEOTL_SMOOTH_PX", "GEOTL_MMU_HA"  # where a map was filtered
 
 
@@ -163,7 +166,7 @@ def provenance(
         "GEOTL_DENSE_CORRECTION": _corrected(note.choice),
         "GEOTL_RECIPE": str(model.notes.get("recipe", "")),
         "GEOTL_TRAINED_WITH": ", ".join(f"{k} {v}" for k, v in versions.items()),
-        **_of_pixels(model, sheet),
+        **_of_pixels(model, sheet, plan.sweep),
         **_filters(task.options),
         **({MARK_TAG: task.options.mark} if task.options.mark else {}),
         **({FOOTPRINTS_TAG: json.dumps(boxes)} if boxes else {}),
@@ -171,8 +174,8 @@ def provenance(
     }
 
 
-def _of_pixels(model: Mapper, sheet: Sheet) -> dict[str, str]:
-    """What a model of pixels is made of, and what it did where bands are missing, as tags.
+def _of_pixels(model: Mapper, sheet: Sheet, sweep: WindowPredictor) -> dict[str, str]:
+    """What a model of pixels is made of, how it took missing bands, and what was compared, as tags.
 
     Nothing for a network.
     """
@@ -180,7 +183,9 @@ def _of_pixels(model: Mapper, sheet: Sheet) -> dict[str, str]:
         return {}
     rule = model.model.features.missing_bands
     words = f"{rule}: {partial_words(sheet)}" if rule == "use" else rule
-    return {MEMBERS_TAG: members_line(model.model.weights), BANDS_TAG: words}
+    likeness = sweep.likeness if isinstance(sweep, PixelPredictor) else None
+    tags = {MEMBERS_TAG: members_line(model.model.weights), BANDS_TAG: words}
+    return tags | ({} if likeness is None else {AREA_TAG: likeness.words})
 
 
 def partial_words(sheet: Sheet) -> str:
@@ -293,7 +298,7 @@ def subtitle(facts: MapFacts) -> str:
     when = f"imagery of {facts.acquired}" if facts.acquired else "imagery of unknown date"
     told = [when, f"{ground} mapped", classes]
     if facts.outside is not None:
-        told.append(f"{100 * facts.outside:.3g} % of it unlike the training tiles")
+        told.append(f"{100 * facts.outside:.3g} % of it unlike the training {facts.samples}")
     return "  ·  ".join(told)
 
 
@@ -387,18 +392,16 @@ def _of_the_model(facts: MapFacts) -> list[str]:
 
 def _of_the_ground(facts: MapFacts) -> list[str]:
     found = []
-    if facts.outside is None and facts.members:
-        found.append("Where the model applies was not looked into.")
-    elif facts.outside is None:
+    if facts.outside is None:
         found.append(
             "Where the model applies was not looked into; --applicability maps it, and tells what "
-            "share of the scene is unlike all training tiles."
+            f"share of the scene is unlike all training {facts.samples}."
         )
     else:
         found.append(
             f"{100 * facts.outside:.1f} % of the mapped cells lie outside the model's area of "
-            "applicability: they are unlike all training tiles, and the accuracy says nothing of "
-            "them, however confident the model is."
+            f"applicability: they are unlike all training {facts.samples}, and the accuracy says "
+            f"nothing of them, however confident the model is.{_compared(facts.tags)}"
         )
     share = float(facts.shares[-1])
     if facts.areas.unmapped_pixels:
@@ -408,6 +411,12 @@ def _of_the_ground(facts: MapFacts) -> list[str]:
             "windows around it."
         )
     return found
+
+
+def _compared(tags: Mapping[str, str]) -> str:
+    """What a model of pixels was compared in, a sentence; nothing of a model of tiles."""
+    words = tags.get(AREA_TAG)
+    return f" Dissimilarity index: {words}." if words else ""
 
 
 def _of_the_filters(tags: Mapping[str, str]) -> list[str]:

@@ -134,7 +134,7 @@ def map_scene(
     drop(folder)
     lines = [
         *areas_lines(drawn.areas, model.contract.classes),
-        *_outside_lines(drawn.outside),
+        *_outside_lines(drawn.outside, "pixels" if grid.px == 1 else "tiles"),
         *partial,
         *_merged_lines(run, drawn.merged),
         _swept_line(run, windows, time.perf_counter() - begun),
@@ -271,12 +271,12 @@ def _now() -> str:
     return f"{datetime.now(UTC):%Y-%m-%dT%H:%M:%SZ}"
 
 
-def _outside_lines(outside: float | None) -> list[str]:
+def _outside_lines(outside: float | None, samples: str) -> list[str]:
     """What share of the map the model's accuracy says nothing of; nothing where unknown."""
     if outside is None:
         return []
     told = "the accuracy says nothing of it" if outside > 0 else "the model applies throughout"
-    return [f"applicability: {100 * outside:.3g} % is unlike the training tiles; {told}"]
+    return [f"applicability: {100 * outside:.3g} % is unlike the training {samples}; {told}"]
 
 
 def _merged_lines(run: _Run, merged: int) -> list[str]:

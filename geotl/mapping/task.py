@@ -241,14 +241,13 @@ def check_pixel_options(path: Path | None, options: MapOptions) -> None:
     """Make sure that a map wants nothing that a model of pixels does not give.
 
     Raises:
-        DataError: dense mode, views, a step or posting beyond a pixel, applicability, bfloat16.
+        DataError: dense mode, views, a step or posting beyond a pixel, bfloat16.
     """
     faults = {
         "--mode dense": (options.mode == "dense", "which has no network"),
         "--views": (options.views not in (None, 1), "which turns no windows"),
         "--step": (options.step_px not in (None, 1), "which gives every pixel a class"),
         "--posting": (options.posting_px not in (None, 1), "which gives every pixel a class"),
-        "--applicability": (options.applicability, "which does not measure it yet"),
         "--precision bfloat16": (options.precision == "bfloat16", "which computes in float32"),
     }
     for name, (asked, reason) in faults.items():

@@ -20,10 +20,10 @@ from geotl.data.pixel_labels import PixelRules, place_pixels
 from geotl.imagery.scene import open_scenes
 from geotl.imagery.sensors import get_sensor
 from geotl.inference.active_learning import SuggestOptions, open_for, suggest
+from geotl.inference.pixel_area import FeatureSpace
 from geotl.inference.pixel_candidates import (
     MAX_CANDIDATES,
     NEAR_PX,
-    FeatureSpace,
     PixelSearch,
     candidate_step,
 )

@@ -31,7 +31,7 @@ from geotl.models.pixel_file import TrainingPixels, load_pixel_model, save_pixel
 from geotl.models.pixel_model import calibrated
 
 pytestmark = pytest.mark.usefixtures("one_thread")
-LAYERS = ("--probabilities", "--entropy", "--polygons")
+LAYERS = ("--probabilities", "--entropy", "--polygons", "--applicability")
 METRICS = {
     "headline": "overall accuracy 0.910",
     "overall_accuracy": {"value": 0.91, "low": 0.85, "high": 0.95},
@@ -179,13 +179,18 @@ def test_the_sample_scene_is_mapped_alike_at_any_block_size(tmp_path):
     """Ten bands, windows up to 33 pixels, nodata along an edge: as its labels would be mapped."""
     scene, file = ROOT / "sample_tiles" / "scene.tif", tmp_path / "m.safetensors"
     sample_model(file, scene)
+    words = ("--probabilities", "--entropy", "--applicability")
     found = {
-        size: mapped(file, scene, tmp_path / str(size) / "m.tif", "--no-page", *more)
-        for size, more in {
-            1024: ("--block-px", "1024", "--probabilities", "--entropy"),
-            256: ("--block-px", "256", "--probabilities", "--entropy"),
-            128: ("--block-px", "128", "--probabilities", "--entropy"),
-        }.items()
+        size: mapped(
+            file,
+            scene,
+            tmp_path / str(size) / "m.tif",
+            "--no-page",
+            *words,
+            "--block-px",
+            str(size),
+        )
+        for size in (1024, 256, 128)
     }
     same(found[1024], found[256])
     same(found[1024], found[128])
@@ -324,7 +329,7 @@ def test_a_map_says_which_members_made_it(model, scene, tmp_path):
     assert "Members and weights" in page
     assert "wide 0.50, bands 0.25, forest 0.25" in page
     assert "on 120 pixels that chose nothing" in page
-    for foreign in ("network", "dense", "--applicability", "labelled tiles", "Window [px]"):
+    for foreign in ("network", "dense", "training tiles", "labelled tiles", "Window [px]"):
         assert foreign not in page, foreign
 
 
@@ -363,7 +368,6 @@ def test_a_map_comes_as_a_data_set(model, scene):
         (["--views", "4"], "--views does not go with a model of pixels"),
         (["--step", "8"], "--step does not go with a model of pixels"),
         (["--step", "1", "--posting", "2"], "--posting does not go with a model of pixels"),
-        (["--applicability"], "which does not measure it yet; leave it away"),
         (["--precision", "bfloat16"], "which computes in float32"),
         (["--engine", "openvino"], "runs exported files alone, not a model of pixels"),
     ],
