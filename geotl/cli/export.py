@@ -12,6 +12,7 @@ from geotl.errors import SettingError
 
 GRAPHS = ("onnx", "pt2", "torchscript")
 FORMATS = (*GRAPHS, "safetensors", "deepness", "mlm", "hub")
+PIXEL_FORMATS = ("onnx", "pt2")
 _ONLY = {  # an option that some formats alone have a use for, as argparse names it
     "views": (*GRAPHS, "deepness"),
     "tile_size": ("deepness",),
@@ -92,6 +93,7 @@ def _publishing(made: argparse.ArgumentParser) -> None:
 
 def _export(args: argparse.Namespace) -> None:
     from geotl.export.exporter import Rounding
+    from geotl.models.pixel_file import is_pixel_model
 
     for option, forms in _ONLY.items():
         if getattr(args, option) is not None and args.form not in forms:
@@ -100,6 +102,10 @@ def _export(args: argparse.Namespace) -> None:
                 f"to --format {' and '.join(forms)}"
             )
     Rounding(args.precision, args.tiles, args.max_loss).check(args.form)
+    if is_pixel_model(args.model):
+        _check_pixels(args)
+        _pixels(args, sayer(quiet=args.quiet))
+        return
     writers: dict[str, Callable[[argparse.Namespace, Log], None]] = {
         "safetensors": _bare,
         "deepness": _deepness,
@@ -107,6 +113,38 @@ def _export(args: argparse.Namespace) -> None:
         "hub": _hub,
     }
     writers.get(args.form, _graph)(args, sayer(quiet=args.quiet))
+
+
+def _check_pixels(args: argparse.Namespace) -> None:
+    """Refuse what a model of pixels cannot be exported with.
+
+    Raises:
+        SettingError: a format, an option or a number format of models of tiles.
+    """
+    if args.form not in PIXEL_FORMATS:
+        raise SettingError(
+            f"--format {args.form}: not for a model of pixels; give {', '.join(PIXEL_FORMATS)}"
+        )
+    faults = {
+        "--views": args.views is not None,
+        "--step": args.step is not None,
+        f"--precision {args.precision}": args.precision != "float32",
+    }
+    for option, given in faults.items():
+        if given:
+            raise SettingError(
+                f"{option}: does not go with a model of pixels, which turns no windows and "
+                "computes in float32; leave it away"
+            )
+
+
+def _pixels(args: argparse.Namespace, say: Log) -> None:
+    from geotl.export.pixel_export import export_pixels
+    from geotl.models.pixel_file import load_pixel_model
+
+    export_pixels(
+        load_pixel_model(args.model), args.form, args.out, overwrite=args.overwrite, say=say
+    )
 
 
 def _graph(args: argparse.Namespace, say: Log) -> None:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import importlib.metadata
 import importlib.util
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, get_args
@@ -23,6 +23,7 @@ from geotl.inference.onnx_file import (
     INPUT,
     OUTPUTS,
     PASSPORT_VERSION,
+    Runner,
     open_session,
     read_passport,
     session_faults,
@@ -36,9 +37,6 @@ from geotl.models.pixel_file import is_pixel_model, load_pixel_model
 EngineName = Literal["onnxruntime", "openvino"]
 ENGINES: tuple[EngineName, ...] = get_args(EngineName)
 SUFFIX = ".onnx"
-Runner = Callable[
-    [Float32s], tuple[Float32s, Float32s]
-]  # tiles [N,C,S,S] to probabilities and logits
 _EXTRA = {"onnxruntime": "geotl[onnx]", "openvino": "geotl[openvino]"}
 BATCH = 128  # tiles times views that go through the network at once
 

@@ -117,7 +117,7 @@ class DeepFeatures:
         """
         inside = [np.arange(self.halo, side - self.halo) for side in image.shape[1:]]
         total = np.zeros((len(weight), len(inside[0]), len(inside[1])), np.float32)
-        parts = self._by_stage(weight)
+        parts = self.by_stage(weight)
         for name, values in self.maps(image).items():
             small = torch.einsum("kd,dhw->khw", parts[name], values)
             down, across = (
@@ -127,7 +127,8 @@ class DeepFeatures:
             total += (down @ small @ across.T).numpy()
         return total
 
-    def _by_stage(self, weight: Float32s) -> dict[str, Tensor]:
+    def by_stage(self, weight: Float32s) -> dict[str, Tensor]:
+        """The part of a weight [K,D] that each stage's channels have."""
         ends = np.cumsum([*self.channels.values()])[:-1]
         parts = np.split(weight, ends, axis=1)
         return {n: torch.from_numpy(p.copy()) for n, p in zip(self.stages, parts, strict=True)}
