@@ -24,6 +24,7 @@ from geotl.inference.applicability import Applicability, area_of_applicability
 from geotl.inference.dense_correction import Agreement, Correction, Sample, from_note, judged
 from geotl.inference.mapper import Mapper
 from geotl.inference.onnx_model import ServedModel
+from geotl.inference.onnx_pixels import ServedPixelModel
 from geotl.inference.pixel_predictor import PixelPredictor
 from geotl.inference.sliding_window import (
     DenseError,
@@ -33,6 +34,7 @@ from geotl.inference.sliding_window import (
     check_dense,
     classes_of,
     features_at,
+    lattice_of,
 )
 from geotl.inference.smoothing import SmoothedPredictor
 from geotl.io.raster import Grid
@@ -43,8 +45,8 @@ from geotl.mapping.task import (
     Interest,
     Reading,
     Task,
-    check_options,
     check_pixel_options,
+    check_served,
     check_tile_options,
     of_box,
     of_file,
@@ -113,7 +115,7 @@ class SweepNote:
 def exact_plan(task: Task, say: Log) -> SweepPlan:
     """What is to be swept, window by window."""
     options, predictor = task.options, _predictor(task, say)
-    lattice = predictor.lattice_px if isinstance(predictor, PixelPredictor) else 1
+    lattice = lattice_of(predictor)
     least = max(options.block_px, task.grid.px)
     return SweepPlan(
         task.grid,
@@ -128,7 +130,9 @@ def exact_plan(task: Task, say: Log) -> SweepPlan:
 
 def uses_some_bands(model: Mapper) -> bool:
     """Whether a model also classifies pixels that lack some bands."""
-    return isinstance(model, PixelModelFile) and model.model.features.missing_bands == "use"
+    if not isinstance(model, PixelModelFile | ServedPixelModel):
+        return False
+    return model.missing_bands == "use"
 
 
 def _predictor(task: Task, say: Log) -> WindowPredictor:
@@ -139,8 +143,8 @@ def _predictor(task: Task, say: Log) -> WindowPredictor:
         if options.smooth_px is None:
             return PixelPredictor(model.model)
         return SmoothedPredictor(model.model, side_px=options.smooth_px)
-    if isinstance(model, ServedModel):
-        check_options(model, options)
+    if isinstance(model, ServedModel | ServedPixelModel):
+        check_served(model, options)
         return model.sweep
     if not isinstance(model, ModelFile):
         raise ModelError(f"{model.path}: holds no model that maps")

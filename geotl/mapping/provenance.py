@@ -19,6 +19,7 @@ from geotl.evaluation.sample_design import FOOTPRINTS_TAG
 from geotl.imagery.scene import Scene
 from geotl.imagery.windows import Imagery
 from geotl.inference.mapper import Mapper
+from geotl.inference.onnx_pixels import ServedPixelModel
 from geotl.io.files import sha256_of
 from geotl.io.raster import opened
 from geotl.mapping.blocks import SweepPlan
@@ -175,11 +176,11 @@ def _of_pixels(model: Mapper, sheet: Sheet) -> dict[str, str]:
 
     Nothing for a network.
     """
-    if not isinstance(model, PixelModelFile):
+    if not isinstance(model, PixelModelFile | ServedPixelModel):
         return {}
-    rule = model.model.features.missing_bands
+    rule = model.missing_bands
     words = f"{rule}: {partial_words(sheet)}" if rule == "use" else rule
-    return {MEMBERS_TAG: members_line(model.model.weights), BANDS_TAG: words}
+    return {MEMBERS_TAG: members_line(model.weights), BANDS_TAG: words}
 
 
 def partial_words(sheet: Sheet) -> str:

@@ -17,6 +17,7 @@ from geotl.imagery.sensors import Sensor, get_sensor
 from geotl.imagery.windows import Imagery, Window
 from geotl.inference.mapper import Mapper
 from geotl.inference.onnx_model import ServedModel, check_precision
+from geotl.inference.onnx_pixels import ServedPixelModel
 from geotl.inference.window_grid import WindowGrid
 from geotl.io.raster import Grid
 from geotl.io.vector import read_features, transformed
@@ -180,8 +181,25 @@ class Task:
         return layers(self.model.contract.classes, self.options)
 
 
-def check_options(model: ServedModel, options: MapOptions) -> None:
+def check_served(model: ServedModel | ServedPixelModel, options: MapOptions) -> None:
     """Make sure that a map wants nothing that an exported file cannot give.
+
+    Raises:
+        DataError: as `check_options`; of a pixel model as `check_pixel_options`, or smoothing.
+    """
+    if isinstance(model, ServedModel):
+        check_options(model, options)
+        return
+    check_pixel_options(model.path, options)
+    if options.smooth_px is not None:
+        raise DataError(
+            f"{model.path}: --smooth-px goes with the model.safetensors of a model of pixels, not "
+            "with an exported file; give that, or leave it away"
+        )
+
+
+def check_options(model: ServedModel, options: MapOptions) -> None:
+    """Make sure that a map wants nothing that an exported model of tiles cannot give.
 
     Raises:
         DataError: dense mode, applicability, smoothing, or other views or numbers than were
