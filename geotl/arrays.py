@@ -15,5 +15,6 @@ Float32s = NDArray[np.float32]
 Float64s = NDArray[np.float64]
 Int64s = NDArray[np.int64]
 UInt8s = NDArray[np.uint8]
+UInt16s = NDArray[np.uint16]
 Bools = NDArray[np.bool_]
 Pixels = tuple[NDArray[Any], Bools]  # values and their validity, of one shape

@@ -19,6 +19,7 @@ _ONLY = {  # an option that some formats alone have a use for, as argparse names
     "step": ("deepness",),
     "resolution": ("deepness",),
     "asset": ("mlm",),
+    "member": ("onnx", "pt2", "deepness"),
     "licence": ("mlm", "hub"),
     "data_licence": ("hub",),
 }
@@ -42,6 +43,11 @@ def add_export(commands: Any, common: argparse.ArgumentParser) -> None:
         type=int,
         choices=[1, 2, 4, 8],
         help="flips and quarter turns averaged (the model's; deepness: 1)",
+    )
+    made.add_argument(
+        "--member",
+        metavar="NAME",
+        help="of a model of pixels, exported alone; geotl inspect lists them (all)",
     )
     _rounding(made)
     deepness = made.add_argument_group("for the Deepness plugin of QGIS (--format deepness)")
@@ -106,6 +112,10 @@ def _export(args: argparse.Namespace) -> None:
         _check_pixels(args)
         _pixels(args, sayer(quiet=args.quiet))
         return
+    if args.member is not None:
+        raise SettingError(
+            "--member: goes with a model of pixels alone, which consists of members; leave it away"
+        )
     writers: dict[str, Callable[[argparse.Namespace, Log], None]] = {
         "safetensors": _bare,
         "deepness": _deepness,
@@ -140,11 +150,10 @@ def _check_pixels(args: argparse.Namespace) -> None:
 
 def _pixels(args: argparse.Namespace, say: Log) -> None:
     from geotl.export.pixel_export import export_pixels
-    from geotl.models.pixel_file import load_pixel_model
+    from geotl.models.pixel_file import load_pixel_model, member_file
 
-    export_pixels(
-        load_pixel_model(args.model), args.form, args.out, overwrite=args.overwrite, say=say
-    )
+    model = member_file(load_pixel_model(args.model), args.member)
+    export_pixels(model, args.form, args.out, overwrite=args.overwrite, say=say)
 
 
 def _graph(args: argparse.Namespace, say: Log) -> None:

@@ -100,6 +100,11 @@ def _looking(made: argparse.ArgumentParser) -> None:
         "number; edges of the image stay (off) [px]",
     )
     made.add_argument("--precision", choices=["auto", "float32", "bfloat16"], default="auto")
+    made.add_argument(
+        "--member",
+        metavar="NAME",
+        help="map with one member of a model of pixels alone; geotl inspect lists them (all)",
+    )
 
 
 def _writing(made: argparse.ArgumentParser) -> None:
@@ -229,6 +234,7 @@ def _options(args: argparse.Namespace) -> MapOptions:
         block_px=args.block_px,
         min_valid=args.min_valid,
         precision=args.precision,
+        member=args.member,
         smooth_px=args.smooth_px,
         mmu_ha=args.mmu_ha,
         **{choice.option: getattr(args, choice.option) for choice in CHOICES},

@@ -37,7 +37,8 @@ from geotl.reporting.html import (
 )
 from geotl.training.pixel_fusion import PixelFusion
 
-FUSED, MAJORITY, LAB = "fused", "majority class", "forest, bands + 3x3 and 5x5"
+FUSED, MAJORITY = "fused", "majority class"
+FOREST, LAB = "forest, bands", "forest, bands + 3x3 and 5x5"
 RANDOM_WEIGHTS = "discriminant, deep at random"
 MAX_REJECTED = 60  # rows of a table in the report
 

@@ -23,6 +23,7 @@ from geotl.experiments.draws import Draw, spatial_units
 from geotl.experiments.pixel_draws import lacking, near_test, pixel_draws, settle_folds, whole_draw
 from geotl.experiments.pixel_networks import UNTRAINED
 from geotl.experiments.pixel_report import (
+    FOREST,
     FUSED,
     LAB,
     MAJORITY,
@@ -165,7 +166,8 @@ def score_fold(opened: PixelRun, draw: Draw) -> FoldResult:
 def rivals(samples: PixelSamples, draw: Draw) -> dict[str, tuple[MemberRecipe, Folds]]:
     """What else takes part in the race and in no fusion, each with the folds that it needs."""
     found: dict[str, tuple[MemberRecipe, Folds]] = {
-        LAB: (MemberRecipe(fit_forest, (BANDS, LOCAL), (TREES,)), [])
+        LAB: (MemberRecipe(fit_forest, (BANDS, LOCAL), (TREES,)), []),
+        FOREST: (MemberRecipe(fit_forest, (BANDS,), (TREES,)), []),
     }
     if UNTRAINED in samples.features:
         one = MemberRecipe(fit_discriminant, (UNTRAINED,), SHRINKAGES)
@@ -177,7 +179,7 @@ def fit_on(opened: PixelRun, draw: Draw) -> PixelFusion:
     """The fusion of a draw's training pixels."""
     samples = opened.samples
     rows = samples.rows(draw.split.train, samples.blocks, opened.recipe.seed)
-    return fit_fusion(rows, draw.folds)
+    return fit_fusion(rows, draw.folds, opened.recipe.pixels.members or ())
 
 
 def conclude(

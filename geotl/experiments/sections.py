@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field, Strict
 
-from geotl.training.settings import Section
+from geotl.training.settings import PixelMember, Section
 
 Word = Annotated[str, Field(min_length=1)]
 Scenes = Annotated[tuple[Word, ...], Strict(False)]
@@ -109,6 +109,11 @@ class PixelsSection(Section, title="Pixels"):
         (3, 7, 15, 33),
         description="odd sides of the windows about a pixel whose mean, sd and gradient describe "
         "it; empty: bands alone [px]",
+    )
+    members: Annotated[tuple[PixelMember, ...], Strict(False)] | None = Field(
+        None,
+        description="members that are fitted and fused; null: all that there are features for; "
+        "without the forest maps take a tenth of the time",
     )
     missing_bands: Literal["use", "exclude"] = Field(
         "use",

@@ -39,6 +39,16 @@ class Window:
         x, y = grid.at(self.col, self.row)
         return Grid(grid.crs, (a, b, x, d, e, y), self.height, self.width)
 
+    @property
+    def slices(self) -> tuple[slice, slice]:
+        """Rows and columns of an array over the grid.
+
+        >>> Window(1, 2, 8, 9).slices
+        (slice(1, 9, None), slice(2, 11, None))
+        """
+        below, right = self.row + self.height, self.col + self.width
+        return slice(self.row, below), slice(self.col, right)
+
     def inside(self, grid: Grid) -> bool:
         """Whether no pixel of the window lies beyond the grid.
 

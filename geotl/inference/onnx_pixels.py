@@ -14,7 +14,8 @@ from geotl.inference.onnx_file import Runner
 from geotl.inference.pixel_predictor import around, tiles_of
 from geotl.inference.sliding_window import Mode, Said
 from geotl.models.input_domain import Range
-from geotl.models.pixel_file import PixelContract, pixel_contract_from
+from geotl.models.pixel_features import PixelFeatures
+from geotl.models.pixel_file import PixelContract, features_from, pixel_contract_from
 
 TILE_PX = 512  # side of what the file computes at once, without the halo
 
@@ -98,8 +99,8 @@ class ServedPixelModel:
         seen: mean and standard deviation of the bands over the training scene.
         ground: training pixels by reference system, as boxes without area.
         notes: what is told of the model it was exported from.
-        weights: of its members, by name.
-        missing_bands: whether pixels that lack some bands are used or excluded.
+        weights: of its members' log-probabilities, by name.
+        features: how pixels are described.
         path: of the file.
         sweep: runs it.
     """
@@ -110,7 +111,7 @@ class ServedPixelModel:
     ground: dict[str, list[list[float]]]
     notes: dict[str, Any]
     weights: dict[str, float]
-    missing_bands: str
+    features: PixelFeatures
     path: Path
     sweep: ServedPixels
 
@@ -138,7 +139,7 @@ def served_pixels(
         told["ground"],
         told["notes"],
         told["weights"],
-        told["features"]["missing_bands"],
+        features_from(told["features"]),
         path,
         ServedPixels(runner, *sizes, told["halo_px"], told["stride_px"], engine),
     )

@@ -20,25 +20,28 @@ import numpy as np
 import torch
 from scipy.ndimage import correlate1d
 
-from geotl.arrays import Bools, Float32s, Float64s, Int64s
-from geotl.inference.pixel_predictor import PixelPredictor
-from geotl.inference.sliding_window import Said
+from geotl.arrays import Bools, Float32s, Float64s, UInt16s
 
 EDGE = 0.1  # variance of brightness, in sd^2 of a band, from which a difference is an edge
-_CLIP = 64.0  # standard deviations
-_BRIGHTNESS, _SHARE, _LINE = 12, 16, 24  # bits behind the point; sums over 101 x 101 px stay exact
+_CLIP = 31.0  # standard deviations
+_BRIGHTNESS, _SHARE, _LINE = 10, 16, 24  # bits behind the point; sums over 101 x 101 px stay exact
+_MIDDLE = 2**15  # what a brightness of 0 is kept as
 
 
 @dataclass(frozen=True)
-class SmoothedPredictor(PixelPredictor):
-    """A pixel model's predictor with smoothed probabilities.
+class GuidedFilter:
+    """How the probabilities of a map of pixels are smoothed.
 
     Attributes:
         side_px: side of the filter's windows in pixels, odd.
+        mean: of each band in the model's digital numbers, for the guide.
+        sd: likewise.
         some_bands: pixels that lack some bands count too, with the bands they have.
     """
 
-    side_px: int = 3
+    side_px: int
+    mean: tuple[float, ...]
+    sd: tuple[float, ...]
     some_bands: bool = False
 
     @property
@@ -46,25 +49,13 @@ class SmoothedPredictor(PixelPredictor):
         """Pixels from a pixel to the farthest one that the filter uses: two windows' halves."""
         return self.side_px // 2 * 2
 
-    def halo_px(self, step: int) -> int:
-        """Pixels around a block that its pixels depend on, at any `step`."""
-        return super().halo_px(step) + self.reach
+    def guide(self, image: Float32s) -> UInt16s:
+        """The guide [H,W], packed, of raw pixels [C,H,W] that are NaN where invalid."""
+        return packed(brightness(image, self.mean, self.sd, some_bands=self.some_bands))
 
-    def look(self, image: Float32s, rows: Int64s, cols: Int64s, step: int) -> Said:
-        """Predict and smooth the pixels at some rows and columns of a block.
-
-        The arguments are those of `WindowPredictor.look`; a pixel without a brightness counts
-        nowhere.
-        """
-        down = _widened(rows, self.reach, image.shape[1])
-        across = _widened(cols, self.reach, image.shape[2])
-        said = super().look(image, down, across, step)
-        of = self.model.features
-        here = image[:, _span(down), _span(across)]
-        guide = brightness(here, of.mean, of.sd, some_bands=self.some_bands)
-        smooth = guided(said.probabilities, guide, self.side_px)
-        inside = _span(rows - down[0]), _span(cols - across[0])
-        return Said(smooth[inside], said.index[inside])
+    def smooth(self, probabilities: Float32s, guide: UInt16s) -> Float32s:
+        """Probabilities [h,w,K] smoothed over a packed guide [h,w]; see `guided`."""
+        return guided(probabilities, unpacked(guide), self.side_px)
 
 
 def brightness(
@@ -84,6 +75,26 @@ def brightness(
         count += valid
     known = count >= (1 if some_bands else len(image))
     return np.where(known, total / np.maximum(count, 1), np.nan)
+
+
+def packed(guide: Float64s) -> UInt16s:
+    """Brightness in 16 bits, as it is kept until a map is drawn; 0 where it is NaN.
+
+    >>> packed(np.array([0.5, -100.0, np.nan])).tolist()
+    [33280, 1024, 0]
+    """
+    steps = np.rint(np.clip(guide, -_CLIP, _CLIP) * 2.0**_BRIGHTNESS) + _MIDDLE
+    return np.where(np.isfinite(guide), steps, 0).astype(np.uint16)
+
+
+def unpacked(kept: UInt16s) -> Float64s:
+    """Brightness that was packed, NaN where it is unknown.
+
+    >>> unpacked(packed(np.array([0.5, -100.0, np.nan]))).tolist()
+    [0.5, -31.0, nan]
+    """
+    values = (kept.astype(np.float64) - _MIDDLE) / 2.0**_BRIGHTNESS
+    return np.where(kept > 0, values, np.nan)
 
 
 def guided(probabilities: Float32s, guide: Float64s, side_px: int) -> Float32s:
@@ -174,17 +185,3 @@ def _rounded(values: Float32s | Float64s, bits: int) -> Float64s:
     0.25
     """
     return np.asarray(np.rint(values.astype(np.float64) * 2.0**bits) / 2.0**bits)
-
-
-def _widened(places: Int64s, reach: int, length: int) -> Int64s:
-    """Rows or columns in a row with those up to `reach` before and behind them.
-
-    >>> _widened(np.arange(3, 5), 2, 6).tolist()
-    [1, 2, 3, 4, 5]
-    """
-    return np.arange(max(0, int(places[0]) - reach), min(length, int(places[-1]) + 1 + reach))
-
-
-def _span(places: Int64s) -> slice:
-    """The slice of rows or columns in a row."""
-    return slice(int(places[0]), int(places[-1]) + 1)

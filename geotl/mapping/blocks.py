@@ -5,17 +5,20 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.ndimage import maximum_filter
 
 from geotl.arrays import Bools, Float32s, Float64s, Int64s, Pixels
 from geotl.console import Progress
 from geotl.imagery.sensors import Sensor, rescaled
 from geotl.imagery.windows import Imagery, Window
-from geotl.inference.sliding_window import WindowPredictor, halo_of
+from geotl.inference.sliding_window import Said, WindowPredictor, halo_of
+from geotl.inference.smoothing import GuidedFilter
 from geotl.inference.window_grid import WindowGrid
 from geotl.mapping.window_store import FULL, Sheet, SheetLayout, open_sheet
 
@@ -50,6 +53,7 @@ class SweepPlan:
         wanted: bool [R,Q]: windows of interest.
         thumb: gathered beside; None for no picture.
         some_bands: a pixel is valid if one of its bands is, else only if all are.
+        smoothing: of the map that will be drawn, whose guide is kept; None for no smoothing.
     """
 
     grid: WindowGrid
@@ -60,6 +64,14 @@ class SweepPlan:
     wanted: Bools
     thumb: Thumb | None = None
     some_bands: bool = False
+    smoothing: GuidedFilter | None = None
+
+    @cached_property
+    def looked_at(self) -> Bools:
+        """Windows [R,Q] of interest, and those around them that smoothing needs."""
+        if self.smoothing is None or self.wanted.all():
+            return self.wanted
+        return np.asarray(maximum_filter(self.wanted, 2 * self.smoothing.reach + 1))
 
 
 @dataclass(frozen=True)
@@ -121,6 +133,7 @@ def sweep_scene(
         posting=grid.posting,
         blocks=len(parts),
         picture=None if thumb is None else ((len(thumb.bands), *thumb.shape), scene.dtype),
+        guide=plan.smoothing is not None,
     )
     sheet = open_sheet(folder, key, note, layout)
     left = [n for n in range(len(parts)) if not sheet.done[n]]
@@ -151,7 +164,7 @@ def _read_ahead(
     with ThreadPoolExecutor(1) as pool:
         waiting: list[tuple[int, Future[Pixels] | None]] = []
         for n in order:
-            wanted = plan.wanted[parts[n].rows, parts[n].cols].any()
+            wanted = plan.looked_at[parts[n].rows, parts[n].cols].any()
             read = pool.submit(scene.read, span_of(plan, parts[n])) if wanted else None
             waiting.append((n, read))
             if len(waiting) > AHEAD:
@@ -186,20 +199,29 @@ def _fill_in(plan: SweepPlan, sheet: Sheet, block: Block, sensor: Sensor, pixels
     whole: Bools = (np.any if plan.some_bands else np.all)(valid, axis=0)
     rows, cols = grid.rows[block.rows] - span.row, grid.cols[block.cols] - span.col
     here = block.rows, block.cols
-    seen = window_shares(whole, rows, cols, grid.px) >= plan.min_valid
-    seen &= plan.wanted[here]
+    told = window_shares(whole, rows, cols, grid.px) >= plan.min_valid
+    told &= plan.looked_at[here]
     _count(plan, sheet, block, whole, span)
     if plan.thumb is not None:
         _gather(plan, plan.thumb, sheet, block, pixels)
-    if not seen.any():
+    if not told.any():
         return 0
     image = to_network(plan, data, valid, sensor)
-    said = plan.sweep.look(image, rows, cols, grid.step)
-    sheet.probabilities[here] = np.where(seen[..., None], np.rint(said.probabilities * FULL), 0)
-    sheet.index[here] = np.where(seen, said.index, 0)
-    sheet.seen[here] = seen
+    _write(sheet, block, plan.sweep.look(image, rows, cols, grid.step), told)
+    if plan.smoothing is not None and sheet.guide is not None:
+        own = np.s_[:, rows[0] : rows[-1] + 1, cols[0] : cols[-1] + 1]
+        guide = plan.smoothing.guide(np.where(valid[own], image[own], np.float32(np.nan)))
+        sheet.guide[here] = np.where(told, guide, 0)
+    sheet.seen[here] = seen = told & plan.wanted[here]
     every_band = window_shares(np.all(valid, axis=0), rows, cols, grid.px) >= plan.min_valid
     return int((seen & ~every_band).sum())
+
+
+def _write(sheet: Sheet, block: Block, said: Said, told: Bools) -> None:
+    """Write down what those windows [r,q] of a block say that were looked at."""
+    here = block.rows, block.cols
+    sheet.probabilities[here] = np.where(told[..., None], np.rint(said.probabilities * FULL), 0)
+    sheet.index[here] = np.where(told, said.index, 0)
 
 
 def to_network(plan: SweepPlan, data: NDArray[Any], valid: Bools, sensor: Sensor) -> Float32s:

@@ -18,10 +18,11 @@ from rasterio.errors import RasterioError
 from rasterio.transform import Affine
 from rasterio.windows import Window as RasterioWindow
 
-from geotl.arrays import Bools, Float64s, Int64s, UInt8s
+from geotl.arrays import Bools, Float64s, Int64s, UInt8s, UInt16s
 from geotl.console import Progress
 from geotl.errors import OutputError
 from geotl.imagery.windows import Window
+from geotl.inference.smoothing import GuidedFilter
 from geotl.inference.window_grid import WindowGrid, blend
 from geotl.io.geodesy import row_areas_m2
 from geotl.io.raster import Grid, gdal_settings
@@ -233,6 +234,7 @@ class Drawing:
         within: the cells to draw.
         threshold: dissimilarity up to which the model applies.
         shown: bool [h,w] of the cells of a window: those of interest.
+        smoothing: of the probabilities, where cells are pixels; None for none.
     """
 
     sheet: Sheet
@@ -241,6 +243,7 @@ class Drawing:
     within: Window
     threshold: float
     shown: Shown
+    smoothing: GuidedFilter | None = None
 
     @property
     def own(self) -> Grid:
@@ -285,7 +288,7 @@ def draw(
             for name, told in wanted.items()
         }
         for done, (block, place) in enumerate(blocks, 1):
-            chances, index = _blended(drawing.sheet, drawing.grid, block)
+            chances, index = _blended(drawing, block)
             drawn = ledger.enter(block, chances.argmax(axis=-1), np.isfinite(index))
             written = set()
             for name, data in _shown(files, chances, index, drawn, drawing.threshold):
@@ -370,13 +373,30 @@ def _blocks(within: Window, classes: int) -> Iterator[Window]:
             yield Window(row, col, min(side, below - row), min(side, right - col))
 
 
-def _blended(sheet: Sheet, grid: WindowGrid, block: Window) -> tuple[Float64s, Float64s]:
+def _blended(drawing: Drawing, block: Window) -> tuple[Float64s, Float64s]:
     """Probabilities [h,w,K] (0 where unknown) and dissimilarity [h,w] (nan there) of cells."""
-    rows = slice(block.row, block.row + block.height)
-    cols = slice(block.col, block.col + block.width)
-    chances = blend(grid, sheet.probabilities, sheet.seen, rows, cols) / FULL
+    sheet, grid = drawing.sheet, drawing.grid
+    rows, cols = block.slices
     index = blend(grid, sheet.index[..., None], sheet.seen, rows, cols)[..., 0]
+    if drawing.smoothing is not None and sheet.guide is not None:
+        smooth = _smoothed(drawing.smoothing, sheet, sheet.guide, block)
+        return np.where(np.isfinite(index)[..., None], smooth, 0.0), index
+    chances = blend(grid, sheet.probabilities, sheet.seen, rows, cols) / FULL
     return np.nan_to_num(chances), index
+
+
+def _smoothed(how: GuidedFilter, sheet: Sheet, guide: UInt16s, block: Window) -> Float64s:
+    """Smoothed probabilities [h,w,K] of a block's pixels, from what is kept in reach of them."""
+    top, left = max(0, block.row - how.reach), max(0, block.col - how.reach)
+    wide = Window(
+        top,
+        left,
+        block.row + block.height + how.reach - top,
+        block.col + block.width + how.reach - left,
+    )
+    plain = (sheet.probabilities[wide.slices] / FULL).astype(np.float32)
+    inside = replace(block, row=block.row - top, col=block.col - left).slices
+    return how.smooth(plain, guide[wide.slices])[inside].astype(np.float64)
 
 
 def _cover(sheet: Sheet, block: Window) -> Int64s:

@@ -108,6 +108,7 @@ class MapOptions:
         block_px: side of the blocks read at once.
         min_valid: least share of a window's pixels that are valid.
         precision: number format of the network.
+        member: of a pixel model, that maps alone; None for all together.
         probabilities: write every class's probability too.
         smooth_px: odd side of the windows in which the probabilities of a pixel model are smoothed;
             None for no smoothing.
@@ -133,6 +134,7 @@ class MapOptions:
     block_px: int = 1024
     min_valid: float = 0.5
     precision: Precision = "auto"
+    member: str | None = None
     smooth_px: int | None = None
     mmu_ha: float = 0.0
     probabilities: bool = False

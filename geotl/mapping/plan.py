@@ -36,7 +36,7 @@ from geotl.inference.sliding_window import (
     features_at,
     lattice_of,
 )
-from geotl.inference.smoothing import SmoothedPredictor
+from geotl.inference.smoothing import GuidedFilter
 from geotl.io.raster import Grid
 from geotl.mapping.blocks import Block, SweepPlan, span_of, to_network, window_shares
 from geotl.mapping.options import MapOptions
@@ -125,6 +125,7 @@ def exact_plan(task: Task, say: Log) -> SweepPlan:
         options.min_valid,
         task.interest.windows(task.grid),
         some_bands=uses_some_bands(task.model),
+        smoothing=_smoothing(task),
     )
 
 
@@ -132,7 +133,16 @@ def uses_some_bands(model: Mapper) -> bool:
     """Whether a model also classifies pixels that lack some bands."""
     if not isinstance(model, PixelModelFile | ServedPixelModel):
         return False
-    return model.missing_bands == "use"
+    return model.features.missing_bands == "use"
+
+
+def _smoothing(task: Task) -> GuidedFilter | None:
+    """How the map's probabilities are smoothed, None where they are not."""
+    side, model = task.options.smooth_px, task.model
+    if side is None or not isinstance(model, PixelModelFile | ServedPixelModel):
+        return None
+    of = model.features
+    return GuidedFilter(side, of.mean, of.sd, uses_some_bands(model))
 
 
 def _predictor(task: Task, say: Log) -> WindowPredictor:
@@ -140,9 +150,7 @@ def _predictor(task: Task, say: Log) -> WindowPredictor:
     model, options = task.model, task.options
     if isinstance(model, PixelModelFile):
         check_pixel_options(model.path, options)
-        if options.smooth_px is None:
-            return PixelPredictor(model.model)
-        return SmoothedPredictor(model.model, side_px=options.smooth_px)
+        return PixelPredictor(model.model)
     if isinstance(model, ServedModel | ServedPixelModel):
         check_served(model, options)
         return model.sweep

@@ -51,7 +51,8 @@ class SweepInputs:
         grid: the scene's, as a dictionary.
         sensor: the scene's, as a dictionary.
         windows: side, step, posting and block in pixels.
-        look: views, number format, the least valid share of a window, and which pixels are valid.
+        look: views, number format, the least valid share of a window, which pixels are valid, and
+            how probabilities are smoothed.
         engine: what computes, and on what kind of device.
         options: of the map, without those that change no pixel.
         interest: the part mapped, in words.
@@ -96,7 +97,7 @@ def notes(task: Task, plan: SweepPlan) -> SweepInputs:
         grid=asdict(scene.grid),
         sensor=asdict(scene.sensor),
         windows=[grid.px, grid.step, grid.posting, plan.block_px],
-        look=[sweep.views, sweep.precision, plan.min_valid, plan.some_bands],
+        look=[sweep.views, sweep.precision, plan.min_valid, plan.some_bands, plan.smoothing],
         engine=[sweep.engine, sweep.device],
         options=asdict(task.options) | dict.fromkeys(["overwrite", "force", "page", "mark"]),
         interest=task.interest.told,
@@ -178,7 +179,7 @@ def _of_pixels(model: Mapper, sheet: Sheet) -> dict[str, str]:
     """
     if not isinstance(model, PixelModelFile | ServedPixelModel):
         return {}
-    rule = model.missing_bands
+    rule = model.features.missing_bands
     words = f"{rule}: {partial_words(sheet)}" if rule == "use" else rule
     return {MEMBERS_TAG: members_line(model.weights), BANDS_TAG: words}
 

@@ -63,6 +63,7 @@ from geotl.mapping.task import (
     Interest,
     Reading,
     Task,
+    of_member,
     outputs,
     whole,
     window_grid,
@@ -117,6 +118,7 @@ def map_scene(
         OutputError: an output that exists, or cannot be written.
     """
     begun = time.perf_counter()
+    model = of_member(model, options.member)
     folder, targets = out.with_name(f".{out.name}.sweep"), outputs(out, options)
     inputs = [scene.path] if model.path is None else [scene.path, model.path]
     check_output(targets, inputs, folder, overwrite=options.overwrite)
@@ -305,6 +307,7 @@ def _layers(run: _Run, sheet: Sheet, work: Path, line: ProgressLine) -> tuple[Si
         task.interest.cells,
         sweep.area.threshold if sweep.area else np.inf,
         task.interest.shown,
+        run.plan.smoothing,
     )
     areas, tallies = draw(drawing, task.layers, work, line.counter("drawing"))
     if run.smallest == 1:

@@ -23,6 +23,7 @@ from geotl.io.raster import Grid
 from geotl.io.vector import read_features, transformed
 from geotl.mapping.options import MapLayer, MapOptions, layers
 from geotl.models.model_file import ModelFile
+from geotl.models.pixel_file import PixelModelFile, member_file
 
 AREAS, POLYGONS, SHEET, PAGE = "areas", "polygons", "sheet", "page"
 
@@ -185,16 +186,16 @@ def check_served(model: ServedModel | ServedPixelModel, options: MapOptions) -> 
     """Make sure that a map wants nothing that an exported file cannot give.
 
     Raises:
-        DataError: as `check_options`; of a pixel model as `check_pixel_options`, or smoothing.
+        DataError: as `check_options`; of a pixel model as `check_pixel_options`, or a member.
     """
     if isinstance(model, ServedModel):
         check_options(model, options)
         return
     check_pixel_options(model.path, options)
-    if options.smooth_px is not None:
+    if options.member is not None:
         raise DataError(
-            f"{model.path}: --smooth-px goes with the model.safetensors of a model of pixels, not "
-            "with an exported file; give that, or leave it away"
+            f"{model.path}: --member: an exported file does not take its members apart; export "
+            f"{options.member} by itself with geotl export --member, or leave it away"
         )
 
 
@@ -229,13 +230,29 @@ def check_tile_options(path: Path | None, options: MapOptions) -> None:
     """Make sure that a map wants nothing that a model of tiles does not give.
 
     Raises:
-        DataError: smoothing.
+        DataError: smoothing, or a member.
     """
     if options.smooth_px is not None:
         raise DataError(
             f"{path}: --smooth-px goes with a model of pixels alone; a model of tiles averages "
             "windows that overlap (--step); leave it away"
         )
+    if options.member is not None:
+        raise DataError(
+            f"{path}: --member goes with a model of pixels alone, which consists of members; "
+            "leave it away"
+        )
+
+
+def of_member(model: Mapper, name: str | None) -> Mapper:
+    """The model, or (with a name) one member of it.
+
+    Raises:
+        ModelError: a pixel model without such a member.
+    """
+    if not isinstance(model, PixelModelFile):
+        return model
+    return member_file(model, name)
 
 
 def check_pixel_options(path: Path | None, options: MapOptions) -> None:

@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from geotl.arrays import Bools, Float32s, Int64s
+from geotl.arrays import Bools, Float32s, Int64s, UInt16s
 from geotl.errors import OutputError
 from geotl.io.files import write_text
 
@@ -41,6 +41,8 @@ class Sheet:
         partial: windows of each block that count although a pixel lacks some bands [B].
         picture: some bands of every so manieth pixel [b,h,w], None where none is kept.
         shown: which of these are valid [h,w].
+        guide: of the filter that smooths probabilities [R,Q], 0 where a window has none to offer;
+            None where nothing is smoothed.
     """
 
     folder: Path
@@ -53,6 +55,7 @@ class Sheet:
     partial: Int64s
     picture: NDArray[Any] | None = None
     shown: Bools | None = None
+    guide: UInt16s | None = None
 
     def keep(self) -> None:
         """Bring to disk what has been written, and out of this process's memory."""
@@ -70,7 +73,7 @@ class Sheet:
     def _arrays(self) -> list[np.memmap[Any, Any]]:
         """Those that lie on disk."""
         kept = self.probabilities, self.index, self.seen, self.cover, self.done
-        every = (*kept, self.partial, self.picture, self.shown)
+        every = (*kept, self.partial, self.picture, self.shown, self.guide)
         return [array for array in every if isinstance(array, np.memmap)]
 
 
@@ -85,6 +88,7 @@ class SheetLayout:
         posting: side of a cell in pixels.
         blocks: how many.
         picture: shape [b,h,w] and type of the picture; None for none.
+        guide: whether a filter's guide is kept.
     """
 
     windows: tuple[int, int]
@@ -93,6 +97,7 @@ class SheetLayout:
     posting: int
     blocks: int
     picture: tuple[tuple[int, int, int], np.dtype[Any]] | None = None
+    guide: bool = False
 
     @property
     def arrays(self) -> dict[str, tuple[tuple[int, ...], np.dtype[Any]]]:
@@ -108,6 +113,8 @@ class SheetLayout:
         if self.picture is not None:
             arrays["picture"] = self.picture
             arrays["shown"] = self.picture[0][1:], np.dtype(bool)
+        if self.guide:
+            arrays["guide"] = self.windows, np.dtype(np.uint16)
         return arrays
 
 

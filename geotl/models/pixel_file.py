@@ -108,9 +108,9 @@ class PixelModelFile:
         return self.model.weights
 
     @property
-    def missing_bands(self) -> str:
-        """Whether pixels that lack some bands are used or excluded."""
-        return self.model.features.missing_bands
+    def features(self) -> PixelFeatures:
+        """How pixels are described."""
+        return self.model.features
 
     @property
     def resolution_m(self) -> float | None:
@@ -125,6 +125,15 @@ class PixelModelFile:
         places = self.training.places
         there = places[np.isfinite(places).all(axis=1)]
         return {crs: np.hstack([there, there]).tolist()} if crs and len(there) else {}
+
+
+def member_file(file: PixelModelFile, name: str | None) -> PixelModelFile:
+    """A pixel model, or (with a name) the one of a single member.
+
+    Raises:
+        ModelError: there is no such member.
+    """
+    return file if name is None else dataclasses.replace(file, model=file.model.alone(name))
 
 
 def save_pixel_model(path: Path, file: PixelModelFile) -> None:
@@ -244,7 +253,7 @@ def load_pixel_model(path: Path) -> PixelModelFile:
 def _rebuilt(
     path: Path, header: Mapping[str, Any], tensors: Mapping[str, NDArray[Any]]
 ) -> PixelModelFile:
-    features = PixelFeatures(**{k: _tupled(v) for k, v in header["features"].items()})
+    features = features_from(header["features"])
     contract = pixel_contract_from(header["contract"])
     members: dict[str, Member] = {}
     for name, one in header["members"].items():
@@ -267,6 +276,11 @@ def _rebuilt(
         header["notes"],
         path,
     )
+
+
+def features_from(held: Mapping[str, Any]) -> PixelFeatures:
+    """How pixels are described, from its plain values."""
+    return PixelFeatures(**{k: _tupled(v) for k, v in held.items()})
 
 
 def pixel_contract_from(held: Mapping[str, Any]) -> PixelContract:

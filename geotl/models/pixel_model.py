@@ -8,7 +8,7 @@ Everything is arrays, so that a model file holds it and nothing is unpickled.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Protocol, TypeVar
 
@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from scipy.special import log_softmax
 
 from geotl.arrays import Bools, Float32s, Float64s, Int64s
+from geotl.errors import ModelError, nearest
 from geotl.models.deep_features import DEEP, DeepFeatures
 from geotl.models.pixel_features import BANDS, WIDE, Features, PixelFeatures
 
@@ -183,6 +184,21 @@ class PixelModel:
     def halo(self) -> int:
         """Pixels around a block that its features depend on."""
         return max(self.features.halo, self.deep.halo if self.deep else 0)
+
+    def alone(self, name: str) -> PixelModel:
+        """The model of one member, with the features that it needs and no more.
+
+        Raises:
+            ModelError: there is no such member.
+        """
+        if name not in self.members:
+            raise ModelError(f"member {name!r} is not in this model; {nearest(name, self.members)}")
+        own = self.members[name]
+        features, deep = self.features, self.deep if DEEP in own.blocks else None
+        if WIDE not in own.blocks:
+            features = replace(features, windows_px=())
+        mine = {name: own}, {name: self.temperatures[name]}, {name: 1.0}
+        return PixelModel(features, self.classes, *mine, self.log_priors, deep)
 
     def log_probabilities(self, features: Features) -> Float64s:
         """Fused log-probabilities [n,K] of pixels with features [D,n] by block."""

@@ -9,13 +9,14 @@ are few.
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 from scipy.special import log_softmax
 
 from geotl.arrays import Float64s, Int64s
+from geotl.errors import DataError
 from geotl.evaluation.evaluate import fit_temperature
 from geotl.models.deep_features import DEEP, DeepFeatures
 from geotl.models.pixel_features import BANDS, WIDE, PixelFeatures
@@ -34,7 +35,7 @@ from geotl.training.pixel_members import (
     fit_logistic,
 )
 
-EQUAL_LABELS = 100.0  # with so many labels, weights are halfway between equal and fitted ones
+EQUAL_LABELS = 200.0  # with so many labels, weights are halfway between equal and fitted ones
 _STEPS = 300  # of the exponentiated gradient
 LEAST_LOG = -14.0  # a log-probability below this counts as this
 
@@ -54,16 +55,12 @@ class MemberRecipe:
     settings: tuple[float, ...]
 
 
-BOTH = (BANDS, WIDE)
 MEMBERS: Mapping[str, MemberRecipe] = {
     "discriminant_bands": MemberRecipe(fit_discriminant, (BANDS,), SHRINKAGES),
     "discriminant_wide": MemberRecipe(fit_discriminant, (WIDE,), SHRINKAGES),
-    "discriminant_bands_wide": MemberRecipe(fit_discriminant, BOTH, SHRINKAGES),
+    "forest_bands_wide": MemberRecipe(fit_forest, (BANDS, WIDE), (TREES,)),
     "discriminant_deep": MemberRecipe(fit_discriminant, (DEEP,), SHRINKAGES),
-    "discriminant_wide_deep": MemberRecipe(fit_discriminant, (WIDE, DEEP), SHRINKAGES),
-    "logistic_bands_wide": MemberRecipe(fit_logistic, BOTH, PENALTIES),
-    "forest_bands": MemberRecipe(fit_forest, (BANDS,), (TREES,)),
-    "forest_bands_wide": MemberRecipe(fit_forest, BOTH, (TREES,)),
+    "logistic_deep": MemberRecipe(fit_logistic, (DEEP,), PENALTIES),
 }
 
 
@@ -120,14 +117,35 @@ class PixelFusion:
         )
 
 
-def fit_fusion(rows: PixelRows, folds: Folds) -> PixelFusion:
-    """Fit, calibrate and weigh all members that the pixels have features for.
+def members_for(blocks: Collection[str], wanted: Collection[str] = ()) -> dict[str, MemberRecipe]:
+    """The members that take these blocks of features: of those wanted, or of all.
+
+    Raises:
+        DataError: none does, or one that is wanted does not.
+    """
+    found = {name: one for name, one in MEMBERS.items() if {*one.blocks} <= {*blocks}}
+    missing = [name for name in wanted if name not in found]
+    if missing or not found:
+        raise DataError(
+            f"members {', '.join(missing) or 'of any kind'}: with the features "
+            f"{', '.join(blocks)} there are {', '.join(found) or 'none'}; deep ones need "
+            "model.weights"
+        )
+    return {name: one for name, one in found.items() if name in wanted or not wanted}
+
+
+def fit_fusion(rows: PixelRows, folds: Folds, wanted: Collection[str] = ()) -> PixelFusion:
+    """Fit, calibrate and weigh the members that the pixels have features for.
 
     Args:
         rows: training pixels.
         folds: (fit, held out) positions inside them; a label's pixels lie on one side.
+        wanted: names of the members; () for all.
+
+    Raises:
+        DataError: a member that the pixels have no features for.
     """
-    recipes = {name: one for name, one in MEMBERS.items() if {*one.blocks} <= {*rows.features}}
+    recipes = members_for(tuple(rows.features), wanted)
     held = np.concatenate([np.zeros(0, np.int64), *(out for _, out in folds)])
     members = {name: fit_member(rows, folds, one) for name, one in recipes.items()}
     truth, weight = rows.labels[held], rows.weight[held]

@@ -26,6 +26,13 @@ from geotl.training.schedules import Schedule
 
 ClassWeights = Literal["none", "balanced"] | tuple[float, ...]  # in the order of the classes
 HeadKind = Literal["logistic", "discriminant"]
+PixelMember = Literal[
+    "discriminant_bands",
+    "discriminant_wide",
+    "forest_bands_wide",
+    "discriminant_deep",
+    "logistic_deep",
+]
 
 
 class Section(BaseModel):

@@ -171,6 +171,21 @@ def test_the_depth_of_a_forest_is_that_of_its_deepest_tree(models):
     assert depth_of(leaves) == 0
 
 
+def test_a_member_is_exported_alone(models, tmp_path, capsys):
+    path, out = models["both"].path, tmp_path / "m.onnx"
+    assert main(["export", str(path), "--format", "onnx", "-o", str(out), "--member", "bands"]) == 0
+    assert "parity with geotl map" in capsys.readouterr().out
+    told = read_passport(out)
+    assert (list(told["members"]), told["halo_px"]) == (["bands"], 0)
+    image = image_of(30, 20)
+    alone = replace(models["both"], model=models["both"].model.alone("bands"))
+    assert compare_pixels(alone, run_onnx(out), [image]).probabilities < 1e-5
+    assert compare_pixels(models["linear"], run_onnx(out), [image]).probabilities > 1e-3
+    words = ["export", str(path), "--format", "onnx", "-o", str(tmp_path / "x"), "--member", "sky"]
+    assert main(words) == 2
+    assert "member 'sky' is not in this model" in capsys.readouterr().err
+
+
 def test_what_differs_from_its_model_is_not_kept(models, tmp_path, monkeypatch):
     real = pixel_export.run_pt2
 

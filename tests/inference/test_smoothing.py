@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from helpers.map_fixtures import made_pixels, patches
@@ -11,9 +13,14 @@ from hypothesis import strategies as st
 from scipy.ndimage import uniform_filter
 
 from geotl.inference import smoothing
-from geotl.inference.pixel_predictor import PixelPredictor
-from geotl.inference.sliding_window import halo_of
-from geotl.inference.smoothing import EDGE, SmoothedPredictor, brightness, guided
+from geotl.inference.smoothing import (
+    EDGE,
+    GuidedFilter,
+    brightness,
+    guided,
+    packed,
+    unpacked,
+)
 from geotl.models.pixel_file import load_pixel_model
 from geotl.models.pixel_model import PixelModel
 
@@ -36,6 +43,11 @@ def image() -> np.ndarray:
     image[:, :9, :14] = np.nan
     image[1, 30:38, 40:45] = np.nan
     return image
+
+
+@pytest.fixture(scope="module")
+def how(model) -> GuidedFilter:
+    return GuidedFilter(SIDE, model.features.mean, model.features.sd)
 
 
 @pytest.fixture(scope="module")
@@ -126,19 +138,38 @@ def test_a_river_as_bright_as_its_banks_does_not():
 @given(
     st.integers(0, HIGH - 1), st.integers(0, WIDTH - 1), st.integers(1, HIGH), st.integers(1, WIDTH)
 )
-def test_a_pixel_has_the_same_bits_in_every_block(model, image, top, left, high, wide):
-    predictor = SmoothedPredictor(model, side_px=SIDE)
-    whole = predictor.look(image, np.arange(HIGH), np.arange(WIDTH), 1).probabilities
-    low, right = min(HIGH, top + high), min(WIDTH, left + wide)
-    halo = halo_of(predictor, 1)
-    above, before = max(0, top - halo), max(0, left - halo)
-    part = image[:, above : low + halo, before : right + halo]
-    said = predictor.look(part, np.arange(top, low) - above, np.arange(left, right) - before, 1)
-    np.testing.assert_array_equal(said.probabilities, whole[top:low, left:right])
-    assert said.index.shape == said.probabilities.shape[:2]
+def test_a_pixel_has_the_same_bits_in_every_block(how, image, top, left, high, wide):
+    kept, plain = how.guide(image), some_probabilities()
+    whole = how.smooth(plain, kept)
+    above, before = max(0, top - how.reach), max(0, left - how.reach)
+    part = np.s_[above : top + high + how.reach, before : left + wide + how.reach]
+    found = how.smooth(plain[part], kept[part])[top - above :, left - before :][:high, :wide]
+    np.testing.assert_array_equal(found, whole[top : top + high, left : left + wide])
 
 
-def test_windows_of_the_largest_side_are_summed_exactly(model):
+def test_the_reach_is_that_of_two_windows(how, guide):
+    """A pixel so far away counts, and one beyond it does not."""
+    row, col, far = 25, 20, how.reach
+    one = some_probabilities()
+    before = guided(one, guide, SIDE)[row, col]
+    one[row, col + far + 1] = (1, 0, 0)
+    np.testing.assert_array_equal(guided(one, guide, SIDE)[row, col], before)
+    one[row, col + far] = (1, 0, 0)
+    assert (guided(one, guide, SIDE)[row, col] != before).any()
+
+
+def test_what_is_kept_of_the_guide_is_what_the_filter_uses(how, image, guide):
+    """Packed in 16 bits: no other bit of the result, and the holes stay holes."""
+    kept = how.guide(image)
+    assert kept.dtype == np.uint16
+    np.testing.assert_array_equal(kept == 0, np.isnan(guide))
+    np.testing.assert_allclose(unpacked(kept), guide, atol=2**-11)
+    plain, valid = some_probabilities(), np.isfinite(guide)
+    np.testing.assert_array_equal(how.smooth(plain, kept)[valid], guided(plain, guide, SIDE)[valid])
+    np.testing.assert_array_equal(packed(np.array([-1e9, 1e9])), packed(np.array([-31.0, 31.0])))
+
+
+def test_windows_of_the_largest_side_are_summed_exactly():
     """Extreme brightness and shares: a block and the whole have the same bits."""
     random = np.random.default_rng(2)
     guide = random.normal(0, 40, (260, 9))
@@ -167,13 +198,12 @@ def test_brightness_is_that_of_the_bands_a_pixel_has(model, image):
     np.testing.assert_allclose(every[there.all(axis=0)], z.mean(axis=0)[there.all(axis=0)])
 
 
-def test_pixels_that_lack_a_band_are_smoothed_where_they_count(model, image):
-    rows, cols = np.arange(HIGH), np.arange(WIDTH)
-    said = SmoothedPredictor(model, side_px=SIDE, some_bands=True).look(image, rows, cols, 1)
-    there = np.isfinite(image).any(axis=0)
-    np.testing.assert_allclose(said.probabilities[there].sum(axis=-1), 1, atol=1e-6)
-
-
-def test_the_halo_is_that_of_the_model_and_of_two_windows(model):
-    assert halo_of(PixelPredictor(model), 1) == 3
-    assert halo_of(SmoothedPredictor(model, side_px=7), 1) == 3 + 6
+def test_pixels_that_lack_a_band_count_where_they_are_to(how, image):
+    """With the guide of the bands they have, so that their neighbours change too."""
+    lenient, plain = replace(how, some_bands=True), some_probabilities()
+    there = np.isfinite(image)
+    np.testing.assert_array_equal(lenient.guide(image) > 0, there.any(axis=0))
+    np.testing.assert_array_equal(how.guide(image) > 0, there.all(axis=0))
+    used, left_out = (f.smooth(plain, f.guide(image)) for f in (lenient, how))
+    np.testing.assert_allclose(used[there.any(axis=0)].sum(axis=-1), 1, atol=1e-6)
+    assert (used[29, 42] != left_out[29, 42]).any()

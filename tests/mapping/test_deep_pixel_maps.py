@@ -14,12 +14,18 @@ from safetensors import safe_open
 from safetensors.numpy import load_file, save_file
 
 from geotl.cli.main import main
+from geotl.console import ProgressLine
 from geotl.errors import ModelError
 from geotl.inference import pixel_predictor
+from geotl.inference.smoothing import brightness, guided
 from geotl.models.pixel_features import BlockFeatures
 from geotl.models.pixel_file import load_pixel_model
 
 pytestmark = pytest.mark.usefixtures("one_thread")
+
+
+class KilledError(Exception):
+    """A run that ends before its time."""
 
 
 @pytest.fixture(scope="module")
@@ -80,6 +86,64 @@ def test_every_block_size_gives_the_same_map(model, pixels, whole, tmp_path, blo
     scene = write_scene(tmp_path / "scene.tif", pixels, nodata=0)
     found = mapped(model, scene, tmp_path / "m.tif", "--block-px", str(block_px))
     np.testing.assert_array_equal(found, whole)
+
+
+@pytest.fixture(scope="module")
+def smooth(model, pixels, tmp_path_factory) -> np.ndarray:
+    """The smoothed map of the scene in one block."""
+    folder = tmp_path_factory.mktemp("smooth")
+    scene = write_scene(folder / "scene.tif", pixels, nodata=0)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(pixel_predictor, "TILE_PX", 64)
+        return mapped(model, scene, folder / "m.tif", "--block-px", "256", "--smooth-px", "9")
+
+
+def test_a_smoothed_map_is_the_filter_over_the_plain_one(model, pixels, whole, smooth):
+    of = load_pixel_model(model).model.features
+    there = (pixels > 0).all(axis=0)
+    image = np.where(pixels > 0, pixels, np.nan).astype(np.float32)
+    plain = np.moveaxis(np.where(there, whole, 0), 0, -1)
+    expected = guided(plain, brightness(image, of.mean, of.sd), 9)
+    found = np.moveaxis(smooth, 0, -1)
+    np.testing.assert_allclose(found[there], expected[there], atol=1e-4)
+    assert np.isnan(found[~there]).all()
+    assert np.abs(found - plain)[there].max() > 0.1
+
+
+@pytest.mark.parametrize("block_px", [64, 128, 192])
+def test_every_block_size_gives_the_same_smoothed_map(model, pixels, smooth, tmp_path, block_px):
+    scene = write_scene(tmp_path / "scene.tif", pixels, nodata=0)
+    words = ("--smooth-px", "9", "--block-px", str(block_px))
+    np.testing.assert_array_equal(mapped(model, scene, tmp_path / "m.tif", *words), smooth)
+
+
+@pytest.mark.parametrize("when", ["blocks", "drawing"])
+def test_killed_and_run_again_the_smoothed_map_is_the_same(
+    model, pixels, smooth, tmp_path, monkeypatch, when
+):
+    scene = write_scene(tmp_path / "scene.tif", pixels, nodata=0)
+    out, words = tmp_path / "m.tif", ("--smooth-px", "9", "--block-px", "64")
+    begun: list[tuple[str, int]] = []
+    plain = ProgressLine.counter
+
+    def counter(line: ProgressLine, told: str):
+        inner = plain(line, told)
+
+        def tell(done: int, total: int) -> None:
+            inner(done, total)
+            begun.append((told, done))
+            if len(begun) == {"blocks": 5, "drawing": 13}[when]:
+                raise KilledError
+
+        return tell
+
+    monkeypatch.setattr(ProgressLine, "counter", counter)
+    with pytest.raises(KilledError):
+        mapped(model, scene, out, *words)
+    assert begun[-1] == (when, {"blocks": 5, "drawing": 1}[when])
+    assert not out.exists()
+    np.testing.assert_array_equal(mapped(model, scene, out, *words), smooth)
+    assert [done for told, done in begun if told == "blocks"] == list(range(1, 13))
 
 
 @pytest.mark.parametrize("shape", [(1, 1), (5, 3), (40, 17)])

@@ -93,6 +93,13 @@ def test_scenes_smaller_than_the_halo_are_mapped(model, exported, tmp_path, shap
     np.testing.assert_array_equal(found, wanted)
 
 
+def test_a_smoothed_map_is_that_of_the_model_file(model, exported, scene, whole, tmp_path):
+    found, _ = mapped(exported, scene, tmp_path / "m.tif", "--smooth-px", "5")
+    wanted, _ = mapped(model, scene, tmp_path / "w.tif", "--smooth-px", "5")
+    assert (found == wanted).mean() >= 0.999
+    assert (found != whole[0]).any()
+
+
 def test_the_map_says_what_made_it(exported, scene, tmp_path):
     out = tmp_path / "m.tif"
     assert main(["map", str(exported), str(scene), "-o", str(out), "-q"]) == 0
@@ -124,7 +131,7 @@ def test_inspect_tells_what_it_is(exported, capsys):
         (["--mode", "dense"], "--mode dense does not go with a model of pixels"),
         (["--views", "4"], "--views does not go with a model of pixels"),
         (["--applicability"], "--applicability does not go with a model of pixels"),
-        (["--smooth-px", "5"], "--smooth-px goes with the model.safetensors"),
+        (["--member", "wide"], "an exported file does not take its members apart"),
         (["--engine", "openvino"], "--engine openvino does not go with a model of pixels"),
     ],
 )

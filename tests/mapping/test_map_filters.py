@@ -5,6 +5,8 @@ from __future__ import annotations
 import csv
 import json
 import time
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -21,14 +23,15 @@ from geotl.errors import DataError
 from geotl.evaluation.class_map import open_map
 from geotl.imagery.windows import Window
 from geotl.inference.pixel_predictor import PixelPredictor
-from geotl.inference.smoothing import brightness, guided
+from geotl.inference.smoothing import guided
 from geotl.inference.window_grid import WindowGrid
 from geotl.io.raster import Grid
-from geotl.mapping import sieving
+from geotl.mapping import layers, sieving
 from geotl.mapping.layers import Drawing
 from geotl.mapping.options import MapOptions
 from geotl.mapping.window_store import SheetLayout, open_sheet
-from geotl.models.pixel_file import load_pixel_model
+from geotl.models.pixel_file import load_pixel_model, save_pixel_model
+from geotl.models.pixel_model import PixelModel
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 SMOOTH = ("--smooth-px", "7", "--probabilities", "--entropy", "--no-page")
@@ -113,20 +116,67 @@ def test_smoothing_takes_out_noise_and_shows_in_every_layer(model, scene, tmp_pa
     assert (np.isnan(shares[0]) == ~there).all()
 
 
-def test_a_map_has_the_probabilities_of_the_filter(model, pixels, scene, tmp_path):
-    """Of the whole scene without blocks; what is predicted of invalid pixels is made wrong."""
-    run(model, scene, tmp_path / "m.tif", *SMOOTH, "--block-px", "64")
-    members, valid = load_pixel_model(model).model, pixels > 0
-    image = np.where(valid, pixels, np.nan).astype(np.float32)
+def drawn_in_parts(monkeypatch: pytest.MonkeyPatch, side: int) -> None:
+    """Maps are drawn in blocks of so many pixels."""
+
+    def parts(within: Window, _: int) -> Iterator[Window]:
+        below, right = within.row + within.height, within.col + within.width
+        for row in range(within.row, below, side):
+            for col in range(within.col, right, side):
+                yield Window(row, col, min(side, below - row), min(side, right - col))
+
+    monkeypatch.setattr(layers, "_blocks", parts)
+
+
+@pytest.mark.parametrize("side", [16, 64, 100])
+def test_drawing_in_parts_gives_the_same_smoothed_map(model, scene, tmp_path, monkeypatch, side):
+    whole = rasters(model, scene, tmp_path / "whole" / "m.tif", *SMOOTH)
+    drawn_in_parts(monkeypatch, side)
+    assert whole == rasters(model, scene, tmp_path / "parts" / "m.tif", *SMOOTH)
+
+
+def filtered(members: PixelModel, pixels: np.ndarray, there: np.ndarray) -> np.ndarray:
+    """Smoothed probabilities of a whole scene without blocks, wrong at pixels that do not count."""
+    image = np.where(pixels > 0, pixels, np.nan).astype(np.float32)
     rows, cols = (np.arange(length) for length in image.shape[1:])
     plain = PixelPredictor(members).look(image, rows, cols, 1).probabilities
-    there = valid.all(axis=0)
     plain[~there] = (0, 0, 1)
-    guide = brightness(image, members.features.mean, members.features.sd)
-    expected = guided(plain, guide, 7)[there]
-    found = np.moveaxis(band(tmp_path / "m_probabilities.tif"), 0, -1)[there]
-    np.testing.assert_allclose(found, expected, atol=1e-5)
-    assert np.abs(found - plain[there]).max() > 0.2
+    z = (image - column(members.features.mean)) / column(members.features.sd)
+    guide = np.full(there.shape, np.nan)
+    guide[there] = np.nanmean(z[:, there], axis=0)
+    smooth = guided(plain, guide, 7)
+    assert np.abs(smooth - plain)[there].max() > 0.2
+    return smooth
+
+
+def column(values: Sequence[float]) -> np.ndarray:
+    return np.array(values)[:, None, None]
+
+
+def test_a_map_has_the_probabilities_of_the_filter(model, pixels, scene, tmp_path):
+    """But for the 16 bits in which they are kept."""
+    run(model, scene, tmp_path / "m.tif", *SMOOTH, "--block-px", "64")
+    there = (pixels > 0).all(axis=0)
+    expected = filtered(load_pixel_model(model).model, pixels, there)
+    found = np.moveaxis(band(tmp_path / "m_probabilities.tif"), 0, -1)
+    np.testing.assert_allclose(found[there], expected[there], atol=5e-4)
+    assert np.isnan(found[~there]).all()
+
+
+def test_pixels_that_lack_some_bands_count_where_the_model_uses_them(
+    model, pixels, scene, tmp_path
+):
+    """They are smoothed with the brightness of the bands they have, and smooth their neighbours."""
+    file = load_pixel_model(model)
+    lenient = replace(file.model, features=replace(file.model.features, missing_bands="use"))
+    save_pixel_model(tmp_path / "m.safetensors", replace(file, model=lenient))
+    run(tmp_path / "m.safetensors", scene, tmp_path / "m.tif", *SMOOTH, "--block-px", "64")
+    there = (pixels > 0).any(axis=0)
+    expected = filtered(lenient, pixels, there)
+    found = np.moveaxis(band(tmp_path / "m_probabilities.tif"), 0, -1)
+    np.testing.assert_allclose(found[there], expected[there], atol=5e-4)
+    assert np.isnan(found[~there]).all()
+    assert (there & (pixels == 0).any(axis=0)).sum() == 20 * 15
 
 
 def test_an_area_of_interest_has_the_smoothed_pixels_of_the_whole_map(model, scene, tmp_path):
@@ -135,6 +185,17 @@ def test_an_area_of_interest_has_the_smoothed_pixels_of_the_whole_map(model, sce
     run(model, scene, tmp_path / "part.tif", *SMOOTH, *box)
     whole = band(tmp_path / "whole.tif")[0]
     np.testing.assert_array_equal(band(tmp_path / "part.tif")[0], whole[29:100, 33:101])
+    shares, part = (band(tmp_path / f"{name}_probabilities.tif") for name in ("whole", "part"))
+    np.testing.assert_array_equal(part, shares[:, 29:100, 33:101])
+
+
+def test_only_pixels_of_interest_are_told_of(model, scene, tmp_path, capsys):
+    """Not those around them, which smoothing needs."""
+    box = ("--bbox", "500330", "4599000", "501010", "4599710", "--smooth-px", "9", "--no-page")
+    words = ["map", str(model), str(scene), "-o", str(tmp_path / "m.tif"), "--force", *box]
+    assert main(words) == 0
+    count = (band(tmp_path / "m.tif") != 255).sum()
+    assert f"{count:,} pixels, smoothed in windows of 9 px" in capsys.readouterr().out
 
 
 class KilledError(Exception):
@@ -182,14 +243,26 @@ def test_killed_and_run_again_every_file_is_identical(model, scene, tmp_path, mo
         assert path.read_bytes().replace(first.encode(), b"") == again, path.name
 
 
-def test_another_side_begins_a_killed_map_from_the_start(model, scene, tmp_path, monkeypatch):
+@pytest.mark.parametrize(("first", "then"), [(5, 9), (9, 5), (None, 5), (5, None)])
+def test_another_side_begins_a_killed_map_from_the_start(
+    model, scene, tmp_path, monkeypatch, first, then
+):
+    """Or smoothing where there was none, and none where there was: in an area of interest."""
+
+    def words(side: int | None) -> tuple[str, ...]:
+        box = ("--bbox", "500330", "4599000", "501010", "4599710", "--probabilities")
+        return box if side is None else (*box, "--smooth-px", str(side))
+
     with monkeypatch.context() as patch:
         killed_at(patch, "blocks")
         with pytest.raises(KilledError):
-            run(model, scene, tmp_path / "m.tif", "--block-px", "64", "--smooth-px", "5")
-    run(model, scene, tmp_path / "m.tif", "--block-px", "64", "--smooth-px", "9", "--no-page")
-    run(model, scene, tmp_path / "whole.tif", "--smooth-px", "9", "--no-page")
-    np.testing.assert_array_equal(band(tmp_path / "m.tif"), band(tmp_path / "whole.tif"))
+            run(model, scene, tmp_path / "m.tif", "--block-px", "32", *words(first))
+    assert (tmp_path / ".m.tif.sweep").exists()
+    run(model, scene, tmp_path / "m.tif", "--block-px", "32", *words(then), "--no-page")
+    run(model, scene, tmp_path / "whole.tif", *words(then), "--no-page")
+    for name in ("", "_probabilities"):
+        one, other = (band(tmp_path / f"{stem}{name}.tif") for stem in ("m", "whole"))
+        np.testing.assert_array_equal(one, other)
 
 
 # --- minimum mapping unit --------------------------------------------------------------------

@@ -28,6 +28,7 @@ from geotl.mapping.window_store import SheetLayout, open_sheet
 from geotl.models.model_file import KEY, read_header
 from geotl.models.pixel_features import BlockFeatures, PixelFeatures
 from geotl.models.pixel_file import TrainingPixels, load_pixel_model, save_pixel_model
+from geotl.models.pixel_model import calibrated
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 LAYERS = ("--probabilities", "--entropy", "--polygons")
@@ -325,6 +326,27 @@ def test_a_map_says_which_members_made_it(model, scene, tmp_path):
     assert "on 120 pixels that chose nothing" in page
     for foreign in ("network", "dense", "--applicability", "labelled tiles", "Window [px]"):
         assert foreign not in page, foreign
+
+
+@pytest.mark.parametrize("member", ["bands", "forest"])
+def test_a_member_maps_alone(model, pixels, scene, tmp_path, member):
+    """As the report may advise; its tags name it, and no other member counts."""
+    found = mapped(model, scene, tmp_path / "m.tif", "--member", member, "--probabilities")
+    fusion = load_pixel_model(model).model
+    block = BlockFeatures(fusion.features, pixels, pixels > 0)
+    rows, cols = np.array([3, 90, 150]), np.array([7, 11, 190])
+    own = fusion.members[member].log_probabilities(block.at(rows, cols))
+    plain = calibrated(own, fusion.temperatures[member])
+    there = found["_probabilities"][:, rows, cols]
+    np.testing.assert_allclose(there, np.exp(plain).T, atol=1e-4)
+    with rasterio.open(tmp_path / "m.tif") as held:
+        assert held.tags()["GEOTL_MEMBERS"] == f"{member} 1.00"
+
+
+def test_a_member_that_is_not_there_is_refused(model, scene, tmp_path, capsys):
+    assert run(model, scene, tmp_path / "m.tif", "--member", "forests") == 2
+    assert "member 'forests' is not in this model" in capsys.readouterr().err
+    assert not [*tmp_path.iterdir()]
 
 
 def test_a_map_comes_as_a_data_set(model, scene):
