@@ -12,7 +12,7 @@ from geotl.errors import SettingError
 
 GRAPHS = ("onnx", "pt2", "torchscript")
 FORMATS = (*GRAPHS, "safetensors", "deepness", "mlm", "hub")
-PIXEL_FORMATS = ("onnx", "pt2")
+PIXEL_FORMATS = ("onnx", "pt2", "deepness")
 _ONLY = {  # an option that some formats alone have a use for, as argparse names it
     "views": (*GRAPHS, "deepness"),
     "tile_size": ("deepness",),
@@ -149,10 +149,16 @@ def _check_pixels(args: argparse.Namespace) -> None:
 
 
 def _pixels(args: argparse.Namespace, say: Log) -> None:
+    from geotl.export.pixel_deepness import export_pixel_deepness
     from geotl.export.pixel_export import export_pixels
+    from geotl.export.qgis_deepness import DeepnessOptions
     from geotl.models.pixel_file import load_pixel_model, member_file
 
     model = member_file(load_pixel_model(args.model), args.member)
+    if args.form == "deepness":
+        options = DeepnessOptions(args.tile_size, resolution_m=args.resolution)
+        export_pixel_deepness(model, args.out, options, overwrite=args.overwrite, say=say)
+        return
     export_pixels(model, args.form, args.out, overwrite=args.overwrite, say=say)
 
 

@@ -42,7 +42,7 @@ def program_of(
 ) -> torch.export.ExportedProgram:
     """torch.export's graph of a module with one input, some of whose axes are free."""
     with torch.no_grad():
-        graph = torch.export.export(module, (image,), dynamic_shapes={INPUT: dict(free)})
+        graph = torch.export.export(module, (image,), dynamic_shapes=(dict(free),))
     for part in graph.graph_module.modules():
         if isinstance(part, torch.fx.GraphModule):
             for node in part.graph.nodes:  # where the code lay is nobody's business

@@ -96,21 +96,24 @@ def _write(model: PixelModelFile, form: PixelFormat, image: Float32s, path: Path
 
 
 def example_images(model: PixelModelFile, halo: int) -> list[Float32s]:
-    """Images float32 [C,H,W] like the training scene in mean and sd, with holes, of each size.
+    """Made images of both sizes, as wide inside the halo as `INSIDE_PX` says."""
+    sizes = [(inside[0] + 2 * halo, inside[1] + 2 * halo) for inside in INSIDE_PX]
+    return [example_image(model, halo, size, seed) for seed, size in enumerate(sizes)]
+
+
+def example_image(
+    model: PixelModelFile, halo: int, shape: tuple[int, int], seed: int = 0
+) -> Float32s:
+    """An image float32 [C,H,W] like the training scene in mean and sd, with holes.
 
     A pixel model keeps no pixels, so they are made: patches of several levels with noise.
     """
-    of = model.model.features
+    of, random = model.model.features, np.random.default_rng(seed)
     mean, sd = (np.array(x)[:, None, None] for x in (of.mean, of.sd))
-    images = []
-    for seed, inside in enumerate(INSIDE_PX):
-        shape = inside[0] + 2 * halo, inside[1] + 2 * halo
-        random = np.random.default_rng(seed)
-        coarse = random.normal(0, 1, (len(mean), *(-(-n // PATCH_PX) for n in shape)))
-        levels = coarse.repeat(PATCH_PX, 1).repeat(PATCH_PX, 2)[:, : shape[0], : shape[1]]
-        values = mean + sd * (levels + random.normal(0, 0.2, levels.shape))
-        images.append(_holed(values.astype(np.float32), halo, model.contract.sensor.nodata))
-    return images
+    coarse = random.normal(0, 1, (len(mean), *(-(-n // PATCH_PX) for n in shape)))
+    levels = coarse.repeat(PATCH_PX, 1).repeat(PATCH_PX, 2)[:, : shape[0], : shape[1]]
+    values = mean + sd * (levels + random.normal(0, 0.2, levels.shape))
+    return _holed(values.astype(np.float32), halo, model.contract.sensor.nodata)
 
 
 def _holed(image: Float32s, halo: int, nodata: float | None) -> Float32s:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -14,6 +15,7 @@ from geotl.inference.onnx_file import INPUT, OUTPUTS
 from geotl.models.pixel_model import FLOOR, ForestMember, PixelModel
 
 ML_DOMAIN, ML_OPSET = "ai.onnx.ml", 3  # as onnxruntime 1.17 has it
+FLOAT, DOUBLE = 1, 11  # of onnx.TensorProto
 AXES = ("batch", "height", "width")
 _OWN = "fusion."  # how the names of what is added to torch's graph begin
 _SCORES, _ROWS = _OWN + "linear", _OWN + "features_{}"
@@ -41,63 +43,94 @@ def pixel_program(module: nn.Module, image: Tensor) -> torch.export.ExportedProg
 
 def pixel_onnx(model: PixelModel, network: PixelNetwork, image: Tensor) -> Any:
     """An onnx.ModelProto with free batch, height and width, of the outputs of a `PixelNetwork`."""
-    if not model.forests:
-        proto = onnx_of(pixel_program(network, image), OUTPUTS)
+    if model.forests:
+        before = onnx_of(pixel_program(BeforeForests(network), image), before_names(model))
+        tail = Tail(before)
+        for values, name in zip(tail.fused(model.forests), OUTPUTS, strict=True):
+            tail.output("Cast", [values], name, to=FLOAT)
+        proto = before
     else:
-        rows = [_ROWS.format(n) for n in range(len(model.forests))]
-        proto = onnx_of(pixel_program(BeforeForests(network), image), [_SCORES, *rows])
-        _add_forests(proto.graph, model.forests)
-        proto.opset_import.add(domain=ML_DOMAIN, version=ML_OPSET)
-    _name_axes(proto.graph, (len(model.features.bands), len(model.classes)))
+        proto = onnx_of(pixel_program(network, image), OUTPUTS)
+    bands, classes = len(model.features.bands), len(model.classes)
+    outputs = dict.fromkeys(OUTPUTS, (AXES[0], classes, *AXES[1:]))
+    state_shapes(proto.graph, (AXES[0], bands, *AXES[1:]), outputs)
     return proto
 
 
-def _name_axes(graph: Any, sizes: tuple[int, int]) -> None:
-    """State shapes of input and outputs, with the free axes by name; drop those in between."""
-    from onnx import TensorProto, helper
-
-    del graph.value_info[:]
-    del graph.input[:], graph.output[:]
-    for held, names, size in (
-        (graph.input, (INPUT,), sizes[0]),
-        (graph.output, OUTPUTS, sizes[1]),
-    ):
-        shape: list[str | int | None] = [AXES[0], size, *AXES[1:]]
-        held.extend(helper.make_tensor_value_info(n, TensorProto.FLOAT, shape) for n in names)
+def before_names(model: PixelModel) -> list[str]:
+    """Names of the outputs of `BeforeForests`, which a `Tail` goes on from."""
+    return [_SCORES, *(_ROWS.format(n) for n in range(len(model.forests)))]
 
 
-def _add_forests(graph: Any, forests: list[tuple[float, ForestMember]]) -> None:
-    """Add each forest's part to the linear scores, and what makes probabilities of them."""
-    from onnx import TensorProto, helper, numpy_helper
+def state_shapes(
+    graph: Any, image: Sequence[int | str], outputs: Mapping[str, Sequence[int | str]]
+) -> None:
+    """State the shapes of input and outputs, free axes by name, and drop those in between."""
+    from onnx import helper
 
-    def constant(name: str, values: Any, dtype: Any) -> str:
-        graph.initializer.append(numpy_helper.from_array(np.asarray(values, dtype), _OWN + name))
+    del graph.value_info[:], graph.input[:], graph.output[:]
+    for held, shapes in ((graph.input, {INPUT: image}), (graph.output, outputs)):
+        for name, shape in shapes.items():
+            held.append(helper.make_tensor_value_info(name, FLOAT, [*shape]))
+
+
+class Tail:
+    """What follows torch's graph up to the forests: the forests, and the fusion of all members."""
+
+    def __init__(self, proto: Any) -> None:
+        """Go on from an onnx.ModelProto with the outputs of `BeforeForests`; it is changed."""
+        self.graph = proto.graph
+        proto.opset_import.add(domain=ML_DOMAIN, version=ML_OPSET)
+
+    def constant(self, name: str, values: Any, dtype: Any) -> str:
+        """Add a constant; gives its name in the graph."""
+        from onnx import numpy_helper
+
+        array = np.asarray(values, dtype)
+        self.graph.initializer.append(numpy_helper.from_array(array, _OWN + name))
         return _OWN + name
 
-    def node(kind: str, inputs: list[str], output: str, **attributes: Any) -> str:
-        output = output if output in OUTPUTS else _OWN + output
-        graph.node.append(helper.make_node(kind, inputs, [output], name=output, **attributes))
+    def node(self, kind: str, inputs: Sequence[str], output: str, **attributes: Any) -> str:
+        """Add an operation; gives the name of its output in the graph."""
+        return self._add(kind, inputs, _OWN + output, attributes)
+
+    def output(self, kind: str, inputs: Sequence[str], output: str, **attributes: Any) -> None:
+        """Add an operation that gives an output of the graph."""
+        self._add(kind, inputs, output, attributes)
+
+    def _add(self, kind: str, inputs: Sequence[str], output: str, more: dict[str, Any]) -> str:
+        from onnx import helper
+
+        self.graph.node.append(helper.make_node(kind, [*inputs], [output], name=output, **more))
         return output
 
-    floor, axis = constant("floor", FLOOR, np.float32), constant("class_axis", [1], np.int64)
-    total = node("Transpose", [_SCORES], "scores_last", perm=[0, 2, 3, 1])
-    shape = node("Shape", [total], "shape_last")
-    for number, (share, forest) in enumerate(forests):
-        own = f"forest_{number}_"
+    def fused(self, forests: list[tuple[float, ForestMember]]) -> tuple[str, str]:
+        """Add forests and fusion: names of probabilities and scores, float64 [N,K,H,W]."""
+        total = self.node("Transpose", [_SCORES], "scores_last", perm=[0, 2, 3, 1])
+        if forests:
+            shape = self.node("Shape", [total], "shape_last")
+            floor = self.constant("floor", FLOOR, np.float32)
+            axis = self.constant("class_axis", [1], np.int64)
+        for number, (share, forest) in enumerate(forests):
+            part = self._forest(number, share, forest, (floor, axis))
+            placed = self.node("Reshape", [part, shape], f"forest_{number}_placed")
+            total = self.node("Add", [total, placed], f"forest_{number}_total")
+        scores = self.node("Transpose", [total], "scores", perm=[0, 3, 1, 2])
+        return self.node("Softmax", [scores], "softmax", axis=1), scores
+
+    def _forest(
+        self, number: int, share: float, forest: ForestMember, constants: tuple[str, str]
+    ) -> str:
+        """Add a forest: its log-probabilities times its share, float64 [N*H*W,K]."""
+        own, (floor, axis) = f"forest_{number}_", constants
         rows, nodes = _ROWS.format(number), tree_attributes(forest)
-        tree = node("TreeEnsembleRegressor", [rows], own + "shares", **nodes)
-        least = node("Max", [tree, floor], own + "least")
-        every = node("ReduceSum", [least, axis], own + "sum", keepdims=1)
-        log = node("Log", [node("Div", [least, every], own + "normed")], own + "log")
-        wide = node("Cast", [log], own + "double", to=TensorProto.DOUBLE)
-        weight = constant(own + "weight", share, np.float64)
-        part = node("Mul", [wide, weight], own + "part")
-        placed = node("Reshape", [part, shape], own + "placed")
-        total = node("Add", [total, placed], own + "total")
-    scores = node("Transpose", [total], "scores", perm=[0, 3, 1, 2])
-    shares = node("Softmax", [scores], "softmax", axis=1)
-    for values, name in zip((shares, scores), OUTPUTS, strict=True):
-        node("Cast", [values], name, to=TensorProto.FLOAT)
+        tree = self.node("TreeEnsembleRegressor", [rows], own + "shares", **nodes)
+        least = self.node("Max", [tree, floor], own + "least")
+        every = self.node("ReduceSum", [least, axis], own + "sum", keepdims=1)
+        log = self.node("Log", [self.node("Div", [least, every], own + "normed")], own + "log")
+        wide = self.node("Cast", [log], own + "double", to=DOUBLE)
+        weight = self.constant(own + "weight", share, np.float64)
+        return self.node("Mul", [wide, weight], own + "part")
 
 
 def tree_attributes(forest: ForestMember) -> dict[str, Any]:

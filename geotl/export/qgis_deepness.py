@@ -339,12 +339,11 @@ def advice(
     layout: TileLayout, bands: tuple[str, ...], sensor: str, resolution_m: float | None
 ) -> list[str]:
     """What whoever loads the file in QGIS must see to, a line each."""
-    order = " ".join(f"{number}={band}" for number, band in enumerate(bands, 1))
-    size = f"{100 * resolution_m:g} cm" if resolution_m else "not known, to be set by hand"
     lines = [
-        f"bands    the raster's, in this order: {order}; values as of {sensor}",
+        bands_line(bands, sensor),
         f"tiles    {layout.tile_px} px, {layout.overlap_percent} % overlap; windows of "
-        f"{layout.window_px} px every {layout.step_px} px; pixels: {size}",
+        f"{layout.window_px} px every {layout.step_px} px; pixels: "
+        f"{pixel_size(resolution_m)}",
     ]
     if not layout.aligned:
         lines.append(
@@ -352,6 +351,17 @@ def advice(
             "meet, the map may differ from geotl map's"
         )
     return lines
+
+
+def bands_line(bands: tuple[str, ...], sensor: str) -> str:
+    """Which band of the raster each input takes."""
+    order = " ".join(f"{number}={band}" for number, band in enumerate(bands, 1))
+    return f"bands    the raster's, in this order: {order}; values as of {sensor}"
+
+
+def pixel_size(resolution_m: float | None) -> str:
+    """The size of a pixel as the plugin asks for it."""
+    return f"{100 * resolution_m:g} cm" if resolution_m else "not known, to be set by hand"
 
 
 def _grid(layout: TileLayout) -> WindowGrid:
