@@ -5,14 +5,18 @@ from __future__ import annotations
 import argparse
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from geotl.console import Log, sayer
 from geotl.errors import SettingError
 
+if TYPE_CHECKING:
+    from geotl.models.model_file import ModelFile
+    from geotl.models.pixel_file import PixelModelFile
+
 GRAPHS = ("onnx", "pt2", "torchscript")
 FORMATS = (*GRAPHS, "safetensors", "deepness", "mlm", "hub")
-PIXEL_FORMATS = ("onnx", "pt2", "deepness")
+PIXEL_FORMATS = ("onnx", "pt2", "deepness", "mlm")
 _ONLY = {  # an option that some formats alone have a use for, as argparse names it
     "views": (*GRAPHS, "deepness"),
     "tile_size": ("deepness",),
@@ -155,6 +159,9 @@ def _pixels(args: argparse.Namespace, say: Log) -> None:
     from geotl.models.pixel_file import load_pixel_model, member_file
 
     model = member_file(load_pixel_model(args.model), args.member)
+    if args.form == "mlm":
+        _write_item(model, args, say)
+        return
     if args.form == "deepness":
         options = DeepnessOptions(args.tile_size, resolution_m=args.resolution)
         export_pixel_deepness(model, args.out, options, overwrite=args.overwrite, say=say)
@@ -193,11 +200,16 @@ def _deepness(args: argparse.Namespace, say: Log) -> None:
 
 
 def _item(args: argparse.Namespace, say: Log) -> None:
-    from geotl.export.stac_checks import write_item
     from geotl.models.model_file import load
 
+    _write_item(load(args.model), args, say)
+
+
+def _write_item(model: ModelFile | PixelModelFile, args: argparse.Namespace, say: Log) -> None:
+    from geotl.export.stac_checks import write_item
+
     write_item(
-        load(args.model),
+        model,
         args.out,
         args.asset or [],
         licence=args.licence,

@@ -213,9 +213,9 @@ def test_a_file_is_not_overwritten(models, exports):
 @pytest.mark.parametrize(
     ("words", "told"),
     [
-        (["--format", "torchscript"], "not for a model of pixels; give onnx, pt2"),
-        (["--format", "safetensors"], "not for a model of pixels; give onnx, pt2"),
-        (["--format", "hub"], "not for a model of pixels; give onnx, pt2"),
+        (["--format", "torchscript"], "not for a model of pixels; give onnx, pt2, deepness, mlm"),
+        (["--format", "safetensors"], "not for a model of pixels; give onnx, pt2, deepness, mlm"),
+        (["--format", "hub"], "not for a model of pixels; give onnx, pt2, deepness, mlm"),
         (["--format", "onnx", "--views", "4"], "--views: does not go with a model of pixels"),
         (["--format", "onnx", "--precision", "float16"], "--precision float16: does not go"),
     ],
