@@ -39,9 +39,11 @@ class BandFeatures(nn.Module):
         self.zero_dn = of.zero_dn
         for name, values in (("mean", of.mean), ("sd", of.sd)):
             self.register_buffer(name, torch.tensor(values, dtype=torch.float64).view(-1, 1, 1))
-        pairs = np.array(of.pairs, np.int64).reshape(-1, 2)
-        self.register_buffer("one", torch.from_numpy(pairs[:, 0].copy()))
-        self.register_buffer("other", torch.from_numpy(pairs[:, 1].copy()))
+        self.pairs = len(of.pairs)
+        if self.pairs:  # torch.export's files hold no empty tensors
+            one, other = np.array(of.pairs, np.int64).T
+            self.register_buffer("one", torch.from_numpy(one.copy()))
+            self.register_buffer("other", torch.from_numpy(other.copy()))
 
     def standardised(self, dn: Tensor, valid: Tensor) -> Tensor:
         """Digital numbers [N,C,H,W] less the mean, over the sd, 0 where invalid."""
@@ -49,7 +51,7 @@ class BandFeatures(nn.Module):
 
     def forward(self, dn: Tensor, valid: Tensor, standardised: Tensor) -> Tensor:
         """Standardised values and normalised differences."""
-        if not len(self.one):
+        if not self.pairs:
             return standardised.float()
         light = (dn.double() - self.zero_dn).clamp_min(1e-6)
         a, b = light.index_select(1, self.one), light.index_select(1, self.other)
@@ -70,8 +72,12 @@ class WindowFeatures(nn.Module):
         """From which pixels are valid, and their values, both [N,C,H,W]."""
         levels = (standardised.clamp(-CLIP, CLIP) * UNIT).round().long()
         sums = [_integral(x, self.halo) for x in (valid.long(), levels, levels * levels)]
-        planes = [plane for side in self.sides for plane in self._statistics(sums, side // 2)]
-        return (torch.cat(planes, dim=1) / UNIT).float()
+        planes = [
+            (plane / UNIT).float()
+            for side in self.sides
+            for plane in self._statistics(sums, side // 2)
+        ]
+        return torch.cat(planes, dim=1)
 
     def _statistics(self, sums: list[Tensor], half: int) -> tuple[Tensor, Tensor, Tensor]:
         """Mean, sd and gradient in one window, float64 in whole numbers of a band."""

@@ -17,7 +17,7 @@ from geotl.models.input_domain import Range
 from geotl.models.pixel_features import PixelFeatures
 from geotl.models.pixel_file import PixelContract, features_from, pixel_contract_from
 
-TILE_PX = 512  # side of what the file computes at once, without the halo
+TILE_PX = 256  # side of what the file computes at once, without the halo
 
 
 @dataclass(frozen=True)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import zipfile
 from dataclasses import replace
 from pathlib import Path
 
@@ -13,6 +14,7 @@ import torch
 from helpers.map_fixtures import BANDS, CLASSES, made_pixels, patches
 from helpers.pixel_models import made_pixel_model, small_network
 
+import geotl
 from geotl.cli.main import main
 from geotl.errors import OutputError, UnfinishedError
 from geotl.export import graphs, pixel_export
@@ -135,6 +137,19 @@ def test_pt2_carries_the_passport(exports):
     extra = {"geotl.json": ""}
     torch.export.load(exports["linear", "pt2"], extra_files=extra)
     assert json.loads(extra["geotl.json"])["halo_px"] == 4
+
+
+def test_an_export_tells_no_folder_and_repeats(models, exports, folder, tmp_path):
+    again = tmp_path / "again.pt2"
+    export_pixels(models["linear"], "pt2", again, say=lambda _: None)
+    assert again.read_bytes() == exports["linear", "pt2"].read_bytes()
+    for path in exports.values():
+        parts = [path.read_bytes()]
+        if zipfile.is_zipfile(path):
+            with zipfile.ZipFile(path) as archive:
+                parts += [archive.read(name) for name in archive.namelist()]
+        for place in (Path(geotl.__file__).parent, Path(torch.__file__).parent, folder):
+            assert not [part for part in parts if str(place).encode() in part]
 
 
 def test_pixels_at_the_edge_lack_what_lies_beyond(models):
