@@ -1,13 +1,17 @@
 """Mapping every pixel of a scene with a pixel model: seconds, rate and peak memory, by part.
 
     python benchmarks/pixel_map.py [--side 2048] [--trees 200] [--rounds 3] [--parts-only]
+        [--skip-forest]
 
-A scene of side x side x 10 uint16 is made on the spot. The members are fitted to random labels
-(speed does not depend on them): two linear ones on bands and on windows of 3, 7, 15 and 33 px, and
-a forest of depth 12. First each part is timed on a block of 1,024 pixels, in seconds of the
-processor a megapixel (what else runs does not count), median and range over the rounds; then
-`geotl map` maps the scene without and with the forest, each in a process of its own, so that its
-peak memory is its own (pages of its files included).
+A scene of side x side x 10 uint16 is made on the spot. Members and networks have random numbers
+(speed does not depend on them): linear members on bands, on windows of 3, 7, 15 and 33 px and on a
+ResNet-18's stem to layer3, and a forest of depth 12. First each part is timed on a block of 1,024
+pixels, in seconds of the processor a megapixel (what else runs does not count), median and range
+over the rounds. Then the rivals map a part of the scene in this process, seconds on the clock a
+megapixel: scikit-learn's forest of 200 trees on bands and 3x3 and 5x5 windows, in strips, and
+torchgeo's U-Net (ResNet-18) in patches that overlap by half. Last `geotl map` maps the scene
+without and with the forest, each in a process of its own, so that its peak memory is its own (pages
+of its files included); its rate is compared with the rivals' and with the bare network's.
 """
 
 from __future__ import annotations
@@ -23,11 +27,14 @@ from pathlib import Path
 
 import numpy as np
 import rasterio
+import segmentation_models_pytorch as smp
+from pixel_peers import forest_map, seconds_of, unet_map
 from rasterio.transform import from_origin
 from sklearn.ensemble import RandomForestClassifier
 
 from geotl.imagery.sensors import get_sensor
 from geotl.inference.pixel_predictor import PixelPredictor
+from geotl.models.deep_features import DeepFeatures
 from geotl.models.pixel_features import BlockFeatures, PixelFeatures
 from geotl.models.pixel_file import (
     PixelContract,
@@ -36,6 +43,7 @@ from geotl.models.pixel_file import (
     save_pixel_model,
 )
 from geotl.models.pixel_model import ForestMember, LinearMember, PixelModel
+from geotl.models.registry import build_backbone
 
 SENSOR = get_sensor("sentinel2_l2a")
 BANDS = ("B02", "B03", "B04", "B05", "B06", "B07", "B08", "B8A", "B11", "B12")
@@ -101,6 +109,12 @@ def forest_of(rows: np.ndarray, labels: np.ndarray, trees: int) -> ForestMember:
     return ForestMember(("bands", "wide"), start[:-1].astype(np.int64), *joined)
 
 
+def network() -> DeepFeatures:
+    """ResNet-18 to layer3, at random."""
+    nm = SENSOR.wavelengths(BANDS)
+    return DeepFeatures.of(build_backbone("resnet18", BANDS, nm, cut_after="layer3")[0])
+
+
 def make_models(folder: Path, trees: int) -> dict[str, tuple[Path, PixelModel]]:
     """Model files without and with a forest, fitted to random labels."""
     random = np.random.default_rng(1)
@@ -125,6 +139,7 @@ def make_models(folder: Path, trees: int) -> dict[str, tuple[Path, PixelModel]]:
         for name, blocks, wide in (
             ("bands", ("bands",), width),
             ("wide", ("bands", "wide"), every.shape[1]),
+            ("deep", ("deep",), len(network().names)),
         )
     }
     found = {}
@@ -140,6 +155,7 @@ def make_models(folder: Path, trees: int) -> dict[str, tuple[Path, PixelModel]]:
             dict.fromkeys(members, 1.0),
             weights,
             np.zeros(CLASSES),
+            network(),
         )
         path = folder / f"{name}.safetensors"
         save_pixel_model(path, _file(model, every[:100], labels[:100]))
@@ -176,29 +192,27 @@ def timed(what: str, megapixels: float, rounds: int, work: Callable[[], object])
 
 
 def time_parts(models: dict[str, tuple[Path, PixelModel]], rounds: int) -> None:
-    """Features, members and both, on one block held in memory."""
+    """Features, members and all, on one block held in memory."""
     linear, fused = models["linear"][1], models["fused"][1]
-    of = linear.features
-    side = BLOCK + 2 * of.halo
+    of, halo = linear.features, linear.halo
+    side, area = BLOCK + 2 * halo, BLOCK * BLOCK / 1e6
     image = made_pixels(side, side, np.random.default_rng(3)).astype(np.float32)
     valid = np.ones(image.shape, bool)
-    block, cut = BlockFeatures(of, image, valid), slice(of.halo, of.halo + BLOCK)
-    strips = [slice(row, row + 32) for row in range(of.halo, of.halo + BLOCK, 32)]
-    area = BLOCK * BLOCK / 1e6
+    block, cut = BlockFeatures(of, image, valid), slice(halo, halo + BLOCK)
+    strips = [slice(row, row + 32) for row in range(halo, halo + BLOCK, 32)]
     timed("integral images", area, rounds, lambda: BlockFeatures(of, image, valid))
-    timed("features", area, rounds, lambda: [block.strip(rows, cut) for rows in strips])
+    timed("bands and windows", area, rounds, lambda: [block.strip(rows, cut) for rows in strips])
+    z, deep, weight = block.standardised(), linear.deep, linear.linear["deep"]
+    assert deep is not None
+    timed("network alone, with its halo", area, rounds, lambda: deep.maps(z))
+    timed("network and its member", area, rounds, lambda: deep.logits(z, weight))
     strip = block.strip(strips[0], cut)
     flat = {
         name: np.ascontiguousarray(x.reshape(len(x), -1)[:, :8192]) for name, x in strip.items()
     }
-    for name, member in fused.members.items():
-        once = 1 if name == "forest" else rounds
-
-        def probabilities(member: object = member) -> object:
-            return member.log_probabilities(flat)  # type: ignore[attr-defined]
-
-        timed(f"member {name}", 8192 / 1e6, once, probabilities)
-    where = np.arange(of.halo, of.halo + BLOCK)
+    forest = fused.members["forest"]
+    timed("forest", 8192 / 1e6, 1, lambda: forest.log_probabilities(flat))
+    where = np.arange(halo, halo + BLOCK)
     whole = PixelPredictor(linear)
     timed(
         "all but reading and writing, without forest",
@@ -208,8 +222,30 @@ def time_parts(models: dict[str, tuple[Path, PixelModel]], rounds: int) -> None:
     )
 
 
-def mapped(model: Path, scene: Path, out: Path, side: int) -> None:
-    """Print seconds, rate and peak memory of one `geotl map`."""
+def time_rivals(trees: int) -> dict[str, float]:
+    """Seconds on the clock a megapixel, of rivals' maps and of the bare network."""
+    image = made_pixels(BLOCK, BLOCK, np.random.default_rng(4)).astype(np.float32)
+    flat = image.reshape(len(BANDS), -1)
+    mean, sd = (tuple(x.tolist()) for x in (flat.mean(axis=1), flat.std(axis=1)))
+    local = PixelFeatures(BANDS, SENSOR.wavelengths(BANDS), mean, sd, 0.0, (3, 5))
+    z = BlockFeatures(local, image, np.ones(image.shape, bool)).standardised()
+    unet = smp.Unet("resnet18", encoder_weights=None, in_channels=10, classes=CLASSES).eval()
+    random = np.random.default_rng(5)
+    width = len(local.names["bands"]) + 2 * len(local.names["wide"]) // 3
+    forest = RandomForestClassifier(trees, max_depth=DEPTH, n_jobs=-1, random_state=0)
+    forest.fit(random.normal(size=(2000, width)), np.arange(2000) % CLASSES)
+    part, area = np.ascontiguousarray(image[:, :256]), BLOCK * BLOCK / 1e6
+    bare = network()
+    bare.maps(z)
+    return {
+        "scikit-learn's forest": 4 * seconds_of(lambda: forest_map(forest, local, part)) / area,
+        "torchgeo's U-Net": seconds_of(lambda: unet_map(unet, z)) / area,
+        "bare network": seconds_of(lambda: bare.maps(z)) / area,
+    }
+
+
+def mapped(model: Path, scene: Path, out: Path, side: int) -> float:
+    """Print seconds, rate and peak memory of one `geotl map`; seconds a megapixel."""
     words = ["map", str(model), str(scene), "-o", str(out), "--no-page", "--force", "-q"]
     begun = time.perf_counter()
     ran = subprocess.run(
@@ -219,9 +255,11 @@ def mapped(model: Path, scene: Path, out: Path, side: int) -> None:
     peak, used = (float(word) for word in ran.stdout.split()[-2:])
     print(
         f"geotl map, {model.stem:34} {spent:.1f} s, {area / spent:.2f} megapixels a second; of the "
-        f"processor {used:.1f} s, {used / area:.2f} s a megapixel; peak {peak / 2**20:.2f} GB",
+        f"processor {used:.1f} s, {used / area:.2f} s a megapixel; peak {peak / 2**20:.2f} GB; "
+        f"120 megapixels: {120 * spent / area:.0f} s",
         flush=True,
     )
+    return spent / area
 
 
 def main() -> None:
@@ -239,10 +277,15 @@ def main() -> None:
         time_parts(models, args.rounds)
         if args.parts_only:
             return
+        rivals = time_rivals(args.trees)
+        for rival, seconds in rivals.items():
+            print(f"{rival:45} {seconds:.2f} s on the clock a megapixel", flush=True)
         scene = make_scene(folder / "scene.tif", args.side)
         for kind, (path, _) in models.items():
             if kind == "linear" or not args.skip_forest:
-                mapped(path, scene, folder / f"{kind}.tif", args.side)
+                own = mapped(path, scene, folder / f"{kind}.tif", args.side)
+                ratios = ", ".join(f"{name} {rivals[name] / own:.2f}" for name in rivals)
+                print(f"rate of this map over that of: {ratios}", flush=True)
 
 
 if __name__ == "__main__":

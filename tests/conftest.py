@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import io
 import os
+from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import BinaryIO
 
@@ -70,6 +72,23 @@ def one_thread():
 def float32_only(monkeypatch: pytest.MonkeyPatch) -> None:
     """As on a machine where bfloat16 gains nothing: what is compared with float32 is float32."""
     monkeypatch.setattr("geotl.models.device.bfloat16_gains", lambda _: False)
+
+
+@pytest.fixture(scope="module")
+def few_trees() -> Iterator[None]:
+    """Small forests in models of pixels, for tests that depend on no tree."""
+    from geotl.experiments import pixels
+    from geotl.training import pixel_fusion
+    from geotl.training.pixel_members import fit_forest
+
+    with pytest.MonkeyPatch.context() as patch:
+        small = {
+            name: replace(one, settings=(10,)) if one.fitter is fit_forest else one
+            for name, one in pixel_fusion.MEMBERS.items()
+        }
+        patch.setattr(pixel_fusion, "MEMBERS", small)
+        patch.setattr(pixels, "TREES", 10)
+        yield
 
 
 @pytest.fixture

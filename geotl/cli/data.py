@@ -228,9 +228,9 @@ def add_suggest(commands: Any, common: argparse.ArgumentParser) -> None:
         "suggest",
         parents=[common],
         help="propose where in scenes to label next",
-        description="Uncertain and diverse windows inside the model's area of applicability, as "
-        "points whose field class is to be filled in: geotl suggest MODEL SCENE.tif -n 50 -o "
-        "suggestions.gpkg",
+        description="Uncertain and diverse windows, or pixels, inside the model's area of "
+        "applicability, as points whose field class is to be filled in: geotl suggest MODEL "
+        "SCENE.tif -n 50 -o suggestions.gpkg",
     )
     suggest.add_argument("model", type=Path, metavar="MODEL")
     suggest.add_argument("scenes", nargs="+", type=Path, metavar="SCENE", help="files or folders")
@@ -251,7 +251,11 @@ def add_suggest(commands: Any, common: argparse.ArgumentParser) -> None:
     suggest.add_argument("--field", default="class", help="field that holds their class (class)")
     suggest.add_argument("--layer", help="layer of the labels' file, if it holds several")
     suggest.add_argument(
-        "--step", type=int, metavar="PX", help="between windows looked at (a tile's side) [px]"
+        "--step",
+        type=int,
+        metavar="PX",
+        help="between windows looked at (a tile's side), or pixels (so that they are about 4,000) "
+        "[px]",
     )
     suggest.add_argument(
         "--outside", action="store_true", help="allow windows outside the area of applicability"
@@ -266,16 +270,13 @@ def _suggest(args: argparse.Namespace) -> None:
     from geotl.console import ProgressLine
     from geotl.data.labels import read_labels
     from geotl.imagery.sensors import get_sensor
-    from geotl.inference.active_learning import (
-        SuggestOptions,
-        check_target,
-        open_for,
-        suggest,
-        write_suggestions,
-    )
+    from geotl.inference.active_learning import SuggestOptions, open_for, suggest
+    from geotl.inference.suggestions import check_target, write_suggestions
+    from geotl.models.pixel_file import PixelModelFile
 
     check_target(args.output, overwrite=args.overwrite)
-    model = load(args.model).whole
+    loaded = load(args.model)
+    model = loaded.file if isinstance(loaded.file, PixelModelFile) else loaded.whole
     sensor = get_sensor(args.sensor) if args.sensor else None
     mask = None if args.mask == "none" else args.mask
     scenes = open_for(model, args.scenes, sensor=sensor, mask=mask)
@@ -294,7 +295,9 @@ def _suggest(args: argparse.Namespace) -> None:
         )
     write_suggestions(args.output, found, overwrite=args.overwrite)
     print("\n".join(found.lines()))
+    side = model.contract.tile_px
+    how = "task=pixels" if side == 1 else f"labels.chip_px={side}"
     print(
         f"{len(found)} points in {args.output}: fill in the field class, then train with "
-        f"labels.path={args.output} labels.chip_px={model.contract.tile_px}"
+        f"labels.path={args.output} {how}"
     )

@@ -104,11 +104,14 @@ def add_diagnose(commands: Any, told: argparse.ArgumentParser) -> None:
         "diagnose",
         parents=[told],
         help="say whether a recipe under- or overfits, and what to try",
-        description="Capacity, learning curves, learning rate and a verdict: "
+        description="Capacity, learning curves, learning rate and a verdict, or of task pixels "
+        "training accuracy, folds by place and a random split: "
         "geotl diagnose RECIPE --target 0.9",
     )
     parser.add_argument("--target", type=float, help="accuracy wanted (the recipe's, or none)")
-    parser.add_argument("--quick", action="store_true", help="fewer tiles and steps")
+    parser.add_argument(
+        "--quick", action="store_true", help="fewer tiles and steps; pixels: no random split"
+    )
     parser.add_argument("--judged", type=int, metavar="N", help="tiles judged (1000; quick: 300)")
     parser.add_argument("--curve", action="store_true", help="the label-count curve too")
     parser.add_argument("--out", type=Path, help="folder to write into (runs/NAME-diagnosis)")

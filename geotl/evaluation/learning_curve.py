@@ -18,6 +18,7 @@ FEWEST_SIZES = 3  # a law with three parameters needs as many
 BEYOND = (2, 5)  # times the largest size measured
 SLOWEST, FASTEST = 0.05, 3.0  # exponents tried
 RESAMPLINGS = 200
+SMALL_STEP = 0.01  # a gain surely smaller than this is hardly one
 
 
 @dataclass(frozen=True)
@@ -184,6 +185,39 @@ def gain(without: ArrayLike, with_it: ArrayLike) -> tuple[Interval, str]:
     """
     found = mean_interval(np.asarray(with_it, np.float64) - np.asarray(without, np.float64))
     return found, "gained" if found.low > 0 else "not gained"
+
+
+def more_labels(curve: LearningCurve) -> str:
+    """Whether more labels would help, in a sentence: the last step measured, and the fitted law.
+
+    Of a single size there is nothing to say: "".
+
+    >>> steady = learning_curve([2, 5, 10], [[0.6, 0.7, 0.8], [0.62, 0.71, 0.81]])
+    >>> more_labels(steady).partition(";")[0]
+    'more labels would help: from 5 to 10 a class accuracy changed by +10.0 points [+10.0, +10.0]'
+    """
+    if len(curve.shots) < 2:
+        return ""
+    step, word = gain(curve.draws[:, -2], curve.draws[:, -1])
+    before, last = curve.shots[-2:]
+    change = (
+        f"from {before:g} to {last:g} a class accuracy changed by {100 * step.value:+.1f} points"
+    )
+    ends = f" [{100 * step.low:+.1f}, {100 * step.high:+.1f}]"
+    if math.isnan(step.low):
+        ends, verdict = " in a single draw", "whether more labels would help is not clear"
+    elif word == "gained":
+        verdict = "more labels would help"
+    elif step.high < SMALL_STEP:
+        verdict = "more labels of this kind would hardly help"
+    else:
+        verdict = "whether more labels would help is not clear"
+    beyond = [
+        f"; {shots:g} a class would give {100 * (value - curve.mean[-1]):+.1f} points more by the "
+        "fitted law, which is an extrapolation"
+        for shots, value in curve.extrapolated()[:1]
+    ]
+    return f"{verdict}: {change}{ends}{''.join(beyond)}"
 
 
 @dataclass(frozen=True)

@@ -49,7 +49,10 @@ def open_experiment(
         GeoTLError: input, weights or a folder that cannot be used; the message says what to do.
     """
     if recipe.task == "pixels":
-        raise RecipeError("task: given pixels, which geotl run takes alone so far; allowed: tiles")
+        raise RecipeError(
+            "task: given pixels, which this command does not take (geotl run, curve and diagnose "
+            "do); allowed: tiles"
+        )
     sensor = recipe_sensor(recipe)
     check_imagery(recipe, sensor)
     make_backbone(recipe, sensor, wanted_bands(sensor, recipe.data.bands))
@@ -188,21 +191,23 @@ def training_of(recipe: Recipe, samples: TileSamples, seed: int) -> Training:
         RecipeError: class weights that name another class, or not every one.
     """
     if isinstance(recipe.train.class_weights, dict):
-        _check_names(recipe.train.class_weights, samples.classes)
+        check_names("train.class_weights", recipe.train.class_weights, samples.classes)
     light = Light.of(samples.sensor)
     return Training(recipe.train, recipe.augment, seed, samples.classes, light)
 
 
-def _check_names(weights: Mapping[str, float], classes: Sequence[str]) -> None:
-    """Make sure that weights name every class and no other."""
-    for name in weights:
+def check_names(key: str, numbers: Mapping[str, float], classes: Sequence[str]) -> None:
+    """Make sure that the numbers of a key name every class and no other.
+
+    Raises:
+        RecipeError: one is missing, or another is named.
+    """
+    for name in numbers:
         if name not in classes:
-            raise RecipeError(f"train.class_weights: given {name}; {nearest(name, classes)}")
-    missing = [name for name in classes if name not in weights]
+            raise RecipeError(f"{key}: given {name}; {nearest(name, classes)}")
+    missing = [name for name in classes if name not in numbers]
     if missing:
-        raise RecipeError(
-            f"train.class_weights: no weight for {', '.join(missing)}; give every class one"
-        )
+        raise RecipeError(f"{key}: no number for {', '.join(missing)}; give every class one")
 
 
 def caching_note(recipe: Recipe) -> str | None:

@@ -266,5 +266,5 @@ def scene_features(experiment: Experiment, fitted: Fitted) -> Floats:
     if windows is None:
         raise DataError("labels.unlabelled: no windows were drawn")
     rows = np.arange(len(windows), dtype=np.int64)
-    of_windows = replace(experiment, samples=replace(experiment.samples, pack=windows))
+    of_windows = experiment.on(replace(experiment.samples, pack=windows))
     return standardised(fitted.network, feature_source(of_windows)(fitted.network, rows))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -10,7 +11,7 @@ from geotl.arrays import Int64s
 from geotl.console import Log
 from geotl.data import splits
 from geotl.data.footprints import near
-from geotl.data.spatial_splits import suggest_block_m, unit_folds
+from geotl.data.spatial_splits import at_random, suggest_block_m, unit_folds
 from geotl.errors import DataError
 from geotl.experiments.draws import Draw, folds_inside, settle_split, spatial_units
 from geotl.experiments.pixel_samples import PixelSamples
@@ -80,7 +81,7 @@ def pixel_draws(recipe: Recipe, samples: PixelSamples) -> list[Draw]:
 def whole_draw(recipe: Recipe, samples: PixelSamples) -> Draw:
     """All labels for training, with folds inside them; of split.shots, that many a class."""
     rows = np.arange(len(samples), dtype=np.int64)
-    return _with_folds(recipe, samples, Draw(0, splits.Split(rows, NOTHING, NOTHING), []))
+    return with_folds(recipe, samples, Draw(0, splits.Split(rows, NOTHING, NOTHING), []))
 
 
 def _draw(recipe: Recipe, samples: PixelSamples, number: int, split: splits.Split) -> Draw:
@@ -88,26 +89,48 @@ def _draw(recipe: Recipe, samples: PixelSamples, number: int, split: splits.Spli
     lost = near(samples.footprints, split.train, split.test, recipe.split.buffer_m)
     aside = np.sort(np.concatenate([split.set_aside, split.train[lost]]))
     kept = splits.Split(split.train[~lost], split.test, aside)
-    return _with_folds(recipe, samples, Draw(number, kept, [], int(lost.sum())))
+    return with_folds(recipe, samples, Draw(number, kept, [], int(lost.sum())))
 
 
-def _with_folds(recipe: Recipe, samples: PixelSamples, draw: Draw) -> Draw:
+def with_folds(recipe: Recipe, samples: PixelSamples, draw: Draw) -> Draw:
     """The draw with split.shots labels a class, and with folds inside its training part."""
     if recipe.split.shots is not None:
         train = some_labels(
             samples, draw.split.train, recipe.split.shots, recipe.seed + draw.number
         )
         draw = replace(draw, split=replace(draw.split, train=train))
-    inner = folds_inside(recipe, samples, draw)
-    if not inner:  # every fold by place lost a class
-        rows = draw.split.train
-        inner = splits.folds(
-            samples.labels[rows],
-            recipe.split.folds,
-            seed=recipe.seed + draw.number,
-            groups=[samples.groups[row] for row in rows],
-        )
+    inner = folds_inside(recipe, samples, draw)  # none where every fold by place lost a class
+    return replace(draw, folds=inner) if inner else _with_random_folds(recipe, samples, draw)
+
+
+def _with_random_folds(recipe: Recipe, samples: PixelSamples, draw: Draw) -> Draw:
+    """The draw with folds of labels at random places inside its training part."""
+    rows = draw.split.train
+    inner = splits.folds(
+        samples.labels[rows],
+        recipe.split.folds,
+        seed=recipe.seed + draw.number,
+        groups=[samples.groups[row] for row in rows],
+    )
     return replace(draw, folds=inner)
+
+
+def random_draws(recipe: Recipe, samples: PixelSamples, draws: Sequence[Draw]) -> list[Draw]:
+    """Folds with as many labels of each class as those by place, but of labels anywhere.
+
+    Test labels then have training labels beside them, which makes their accuracy optimistic. The
+    pixels of a label stay together here too.
+    """
+    _, first, label = np.unique(samples.groups, return_index=True, return_inverse=True)
+    found = []
+    for draw in draws:
+        train, test = (np.unique(label[rows]) for rows in (draw.split.train, draw.split.test))
+        sides = splits.Split(train, test, NOTHING)
+        mixed = at_random(sides, samples.labels[first], seed=recipe.seed)
+        train, test = (np.flatnonzero(np.isin(label, own)) for own in (mixed.train, mixed.test))
+        random = Draw(draw.number, splits.Split(train, test, NOTHING), [])
+        found.append(_with_random_folds(recipe, samples, random))
+    return found
 
 
 def some_labels(samples: PixelSamples, rows: Int64s, count: int, seed: int) -> Int64s:
@@ -120,11 +143,16 @@ def some_labels(samples: PixelSamples, rows: Int64s, count: int, seed: int) -> I
     return np.array([row for row in rows if samples.groups[row] in kept], np.int64)
 
 
+def class_labels(samples: PixelSamples, rows: Int64s) -> Int64s:
+    """Labels of each class among some pixels [K]; a label's pixels count once."""
+    one = np.unique([samples.groups[row] for row in rows], return_index=True)[1]
+    return np.bincount(samples.labels[rows[one]], minlength=len(samples.classes))
+
+
 def near_test(samples: PixelSamples, draw: Draw) -> int:
     """Training labels that lie within the features' windows of a test pixel."""
-    reach_m = samples.reach_px * float(samples.footprints.sides.max())
     rows = draw.split.train
-    close = near(samples.footprints, rows, draw.split.test, reach_m)
+    close = near(samples.footprints, rows, draw.split.test, samples.reach_m)
     return len({samples.groups[row] for row in rows[close]})
 
 

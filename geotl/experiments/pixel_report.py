@@ -8,16 +8,17 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
-from geotl.arrays import Floats, Int64s
+from geotl.arrays import Bools, Floats, Int64s
 from geotl.data.spatial_splits import Variogram
 from geotl.errors import DataError
 from geotl.evaluation.calibration import distrust
 from geotl.evaluation.evaluate import Evaluation, plain
 from geotl.evaluation.metrics import Interval
+from geotl.evaluation.weighted import WeightedRows, weighted_accuracies, weighted_differences
 from geotl.experiments.draws import Draw
 from geotl.experiments.pixel_samples import PixelSamples
 from geotl.experiments.recipe import Recipe, dump
@@ -39,6 +40,7 @@ from geotl.training.pixel_fusion import PixelFusion
 
 FUSED, MAJORITY = "fused", "majority class"
 FOREST, LAB = "forest, bands", "forest, bands + 3x3 and 5x5"
+RANDOM = "random split, optimistic"
 RANDOM_WEIGHTS = "discriminant, deep at random"
 MAX_REJECTED = 60  # rows of a table in the report
 
@@ -60,6 +62,7 @@ class FoldResult:
     Attributes:
         draw: its split.
         predicted: classes of the test pixels [n], by method.
+        training: accuracy on the training pixels, by method, each label counting once.
         logits: of the fused model before its temperature [n,K].
         temperature: of the fused model.
         seconds: that fitting took, by method.
@@ -71,6 +74,7 @@ class FoldResult:
 
     draw: Draw
     predicted: Mapping[str, Int64s]
+    training: Mapping[str, float]
     logits: Floats
     temperature: float
     seconds: Mapping[str, float]
@@ -86,6 +90,40 @@ class FoldResult:
         return (
             f"fold {self.draw.number + 1}/{folds}: {self.accuracy:.1%} of {test} test labels "
             f"correct, {train} training labels{lost} ({self.seconds[FUSED]:.1f} s)"
+        )
+
+
+class RandomSplit(NamedTuple):
+    """The fused model in folds of labels anywhere, instead of folds by place.
+
+    Attributes:
+        accuracy: with the interval of the block bootstrap.
+        difference: from the accuracy in the folds by place, paired label by label.
+    """
+
+    accuracy: Interval
+    difference: Interval
+
+    @classmethod
+    def of(
+        cls, rows: WeightedRows, random: Bools, spatial: Bools, chance: Mapping[str, int]
+    ) -> RandomSplit:
+        """From the correct rows [n] of both; `chance` is seed and rounds of the bootstrap."""
+        (accuracy,) = weighted_accuracies(rows, {RANDOM: random}, **chance).values()
+        (gap,) = weighted_differences(rows, random, {RANDOM: spatial}, **chance).values()
+        return cls(accuracy, gap)
+
+    def words(self) -> str:
+        """What the difference means, in a sentence."""
+        gap = points(self.difference)
+        if self.difference.low > 0:
+            return (
+                f"A random split of the same sizes gives {self.accuracy}, {gap}: labels near "
+                "training labels are easier, so this figure is too high for the rest of the scene"
+            )
+        return (
+            f"A random split of the same sizes gives {self.accuracy}, {gap}: it is not clearly "
+            "more optimistic than the folds"
         )
 
 
@@ -105,6 +143,7 @@ class PixelOutcome:
         blocks: how many blocks intervals are drawn from.
         colours: of the classes.
         seconds: of the whole run.
+        random: the fused model in a random split, if the recipe wants one.
     """
 
     recipe: Recipe
@@ -118,6 +157,7 @@ class PixelOutcome:
     blocks: int
     colours: tuple[str, ...]
     seconds: float
+    random: RandomSplit | None = None
 
     def ranked(self) -> list[str]:
         """The methods, the most accurate first; the fused model before its equals."""
@@ -156,13 +196,16 @@ class PixelOutcome:
 
     def lines(self) -> list[str]:
         """The result in a few printed lines."""
-        width = max(map(len, self.race))
+        width = max(map(len, [*self.race, *([RANDOM] if self.random else [])]))
         rows = []
         for name in self.ranked():
             gap = "" if name == FUSED else points(_negative(self.differences[name]))
             spent = self.seconds_of(name)
             time_s = "" if spent is None else f"{spent:6.1f} s"
             rows.append(f"  {name.ljust(width)}  {self.race[name]}  {gap:30}  {time_s}".rstrip())
+        if self.random is not None:
+            gap = points(self.random.difference)
+            rows.append(f"  {RANDOM.ljust(width)}  {self.random.accuracy}  {gap}")
         return [self.headline(), *rows, *self.warnings(), self.estimate()]
 
     def warnings(self) -> tuple[str, ...]:
@@ -209,6 +252,8 @@ class PixelOutcome:
             "fusion_temperature": self.fusion.temperature,
             "warnings": list(self.warnings()),
         }
+        if self.random is not None:
+            found["random_split"] = self.random._asdict()
         if timed:
             found["seconds"] = {"all": self.seconds} | {
                 name: self.seconds_of(name) for name in self.race
@@ -365,6 +410,9 @@ def race_table(outcome: PixelOutcome) -> Table:
         own = outcome.race[name]
         gap = "" if name == FUSED else points(_negative(outcome.differences[name]))
         rows.append((name, own.value, str(own)[6:], gap, outcome.seconds_of(name)))
+    if outcome.random is not None:
+        own, gap = outcome.random.accuracy, points(outcome.random.difference)
+        rows.append((RANDOM, own.value, str(own)[6:], gap, None))
     return Table(
         ("", "Accuracy", "95 % interval", "Difference from fused", "Seconds a fold"),
         tuple(rows),

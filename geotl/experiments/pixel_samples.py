@@ -84,6 +84,11 @@ class PixelSamples:
         fields = self.networks.given.fields.values() if self.networks else ()
         return max([self.of.halo, *(field.reach for field in fields)])
 
+    @property
+    def reach_m(self) -> float:
+        """The same in metres."""
+        return self.reach_px * float(self.footprints.sides.max())
+
     @functools.cached_property
     def classes(self) -> tuple[str, ...]:
         """Names of the classes, sorted."""

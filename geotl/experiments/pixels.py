@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from geotl.arrays import Float64s, Int64s
-from geotl.console import Log, ProgressLine, silent
+from geotl.arrays import Bools, Float64s, Int64s
+from geotl.console import Log
 from geotl.data.chip_files import rejected_csv
 from geotl.evaluation.weighted import (
     WeightedRows,
@@ -19,8 +18,17 @@ from geotl.evaluation.weighted import (
     weighted_accuracies,
     weighted_differences,
 )
+from geotl.experiments.build import check_names
 from geotl.experiments.draws import Draw, spatial_units
-from geotl.experiments.pixel_draws import lacking, near_test, pixel_draws, settle_folds, whole_draw
+from geotl.experiments.experiment import Opened
+from geotl.experiments.pixel_draws import (
+    lacking,
+    near_test,
+    pixel_draws,
+    random_draws,
+    settle_folds,
+    whole_draw,
+)
 from geotl.experiments.pixel_networks import UNTRAINED
 from geotl.experiments.pixel_report import (
     FOREST,
@@ -30,6 +38,7 @@ from geotl.experiments.pixel_report import (
     RANDOM_WEIGHTS,
     FoldResult,
     PixelOutcome,
+    RandomSplit,
     pixel_versions,
     publish_pixels,
     title_of,
@@ -40,8 +49,9 @@ from geotl.experiments.results import Answers
 from geotl.experiments.run_folder import finished_alike, holds_run, open_run, read_metrics
 from geotl.experiments.samples import recipe_scenes, recipe_sensor
 from geotl.experiments.save import colours_of
+from geotl.experiments.sections import PixelsSection
 from geotl.io.files import write_text
-from geotl.models.pixel_features import BANDS
+from geotl.models.pixel_features import BANDS, Features
 from geotl.models.pixel_file import (
     PixelContract,
     PixelModelFile,
@@ -49,29 +59,20 @@ from geotl.models.pixel_file import (
     save_pixel_model,
 )
 from geotl.training.heads import Folds
-from geotl.training.pixel_fusion import MemberRecipe, PixelFusion, fit_fusion, fit_member, since
-from geotl.training.pixel_members import SHRINKAGES, TREES, fit_discriminant, fit_forest
+from geotl.training.pixel_fusion import (
+    MemberRecipe,
+    PixelFusion,
+    fit_fusion,
+    fit_member,
+    members_for,
+    since,
+)
+from geotl.training.pixel_members import SHRINKAGES, TREES, PixelRows, fit_discriminant, fit_forest
 
 MAX_KEPT = 2000  # training pixels that are kept in the model file
 
 
-@dataclass(frozen=True)
-class PixelRun:
-    """A resolved recipe with its pixels, the folder it writes into, and where its lines go.
-
-    Attributes:
-        recipe: resolved: nothing in it is left open.
-        samples: the labelled pixels.
-        folder: what is written goes into it.
-        log: takes the lines of the result.
-        quiet: show no progress.
-    """
-
-    recipe: Recipe
-    samples: PixelSamples
-    folder: Path
-    log: Log = silent
-    quiet: bool = False
+PixelRun = Opened[PixelSamples]  # a recipe of task pixels, opened
 
 
 def run_pixels(
@@ -84,8 +85,8 @@ def run_pixels(
     """
     begun = time.perf_counter()
     given = recipe.model_dump(mode="json", include={"seed", "task", "data", "labels"})
-    opened = open_pixels(recipe, out, resume=resume or finished_alike(out, given), log=say)
-    opened = replace(opened, quiet=quiet)
+    again = resume or finished_alike(out, given)
+    opened = open_pixels(recipe, out, resume=again, log=say, quiet=quiet)
     if open_run(out, dump(opened.recipe), resume=resume):
         metrics = read_metrics(out)
         say(f"{out}: already finished. {metrics['headline']}")
@@ -93,7 +94,8 @@ def run_pixels(
     folds = list(score_folds(opened))
     final = whole_draw(opened.recipe, opened.samples)
     fusion = fit_on(opened, final)
-    outcome = conclude(opened, folds, fusion, since(begun))
+    random = score_random(opened, folds) if recipe.evaluate.random_split else None
+    outcome = conclude(opened, folds, fusion, since(begun), random)
     save(opened, outcome, final)
     metrics = publish_pixels(outcome, out)
     for line in outcome.lines():
@@ -102,7 +104,9 @@ def run_pixels(
     return metrics
 
 
-def open_pixels(recipe: Recipe, folder: Path, *, resume: bool, log: Log) -> PixelRun:
+def open_pixels(
+    recipe: Recipe, folder: Path, *, log: Log, quiet: bool = False, resume: bool = False
+) -> PixelRun:
     """Check what a recipe names, read its pixels, and resolve its split.
 
     Raises:
@@ -112,14 +116,16 @@ def open_pixels(recipe: Recipe, folder: Path, *, resume: bool, log: Log) -> Pixe
     for scene in recipe_scenes(recipe, sensor):
         scene.close()
     holds_run(folder, resume=resume)
-    samples = read_pixels(recipe, sensor, log)
-    return PixelRun(settle_folds(recipe, samples, log), samples, folder, log)
+    samples = read_pixels(recipe, sensor, log, quiet=quiet)
+    members_for(samples.blocks, recipe.pixels.members or ())
+    priors_of(recipe.pixels, samples.classes)
+    return PixelRun(settle_folds(recipe, samples, log), samples, folder, log, quiet, resume)
 
 
 def score_folds(opened: PixelRun) -> Iterator[FoldResult]:
     """Fit and score each fold, and say how it went."""
     draws = pixel_draws(opened.recipe, opened.samples)
-    with ProgressLine(quiet=opened.quiet) as line:
+    with opened.progress() as line:
         progress = line.counter("fitting folds")
         for draw in draws:
             result = score_fold(opened, draw)
@@ -134,33 +140,58 @@ def score_fold(opened: PixelRun, draw: Draw) -> FoldResult:
     samples, seed = opened.samples, opened.recipe.seed
     fusion = fit_on(opened, draw)
     seconds = {FUSED: since(begun)}
-    model = fusion.model(samples.of, samples.classes)
-    test = samples.rows(draw.split.test, tuple(samples.features), seed)
-    after = model.log_probabilities(test.features)
-    predicted = {FUSED: after.argmax(axis=1)}
-    for name, one in fusion.members.items():
-        predicted[title_of(name)] = one.member.log_probabilities(test.features).argmax(axis=1)
-        seconds[title_of(name)] = one.seconds
-    train = samples.rows(draw.split.train, tuple(samples.features), seed)
+    train, test = (
+        samples.rows(rows, tuple(samples.features), seed)
+        for rows in (draw.split.train, draw.split.test)
+    )
+    several = {title_of(name): one for name, one in fusion.members.items()}
     for name, (recipe, folds) in rivals(samples, draw).items():
-        one = fit_member(train, folds, recipe)
-        predicted[name] = one.member.log_probabilities(test.features).argmax(axis=1)
-        seconds[name] = one.seconds
+        several[name] = fit_member(train, folds, recipe)
+    methods = {FUSED: fusion.model(samples.of, samples.classes).log_probabilities}
+    methods |= {name: one.member.log_probabilities for name, one in several.items()}
+    answers = {name: method(test.features) for name, method in methods.items()}
+    predicted = {name: one.argmax(axis=1) for name, one in answers.items()}
     most = np.bincount(train.labels, train.weight, len(samples.classes)).argmax()
-    predicted[MAJORITY] = np.full(len(test.labels), most)
-    truth, weight = test.labels, test.weight
-    share = float(np.average(predicted[FUSED] == truth, weights=weight))
     return FoldResult(
         draw=draw,
-        predicted=predicted,
-        logits=after * fusion.temperature,
+        predicted=predicted | {MAJORITY: np.full(len(test.labels), most)},
+        training={name: _fit(method, train) for name, method in methods.items()},
+        logits=answers[FUSED] * fusion.temperature,
         temperature=fusion.temperature,
-        seconds=seconds,
-        accuracy=share,
-        labels=(fusion.labels, round(float(weight.sum()))),
+        seconds=seconds | {name: one.seconds for name, one in several.items()},
+        accuracy=float(np.average(predicted[FUSED] == test.labels, weights=test.weight)),
+        labels=(fusion.labels, round(float(test.weight.sum()))),
         near=near_test(samples, draw),
         lacking=lacking(samples, draw),
     )
+
+
+def _fit(method: Callable[[Features], Float64s], rows: PixelRows) -> float:
+    """Accuracy on the pixels that a method was fitted to, each label counting once."""
+    correct = method(rows.features).argmax(axis=1) == rows.labels
+    return float(np.average(correct, weights=rows.weight))
+
+
+def score_random(opened: PixelRun, folds: Sequence[FoldResult]) -> Bools:
+    """Which pixels [N] the fused model classifies correctly in folds of labels anywhere."""
+    samples, correct = opened.samples, np.zeros(len(opened.samples), bool)
+    draws = random_draws(opened.recipe, samples, [one.draw for one in folds])
+    with opened.progress() as line:
+        progress = line.counter("fitting the random split")
+        for draw in draws:
+            model = fit_on(opened, draw).model(samples.of, samples.classes)
+            test = samples.rows(draw.split.test, samples.blocks, opened.recipe.seed)
+            after = model.log_probabilities(test.features)
+            correct[draw.split.test] = after.argmax(axis=1) == test.labels
+            progress(draw.number + 1, len(draws))
+    return correct
+
+
+def accuracy_of(samples: PixelSamples, result: FoldResult, method: str) -> float:
+    """Accuracy of a method in a fold, each label counting once."""
+    rows = result.draw.split.test
+    correct = result.predicted[method] == samples.labels[rows]
+    return float(np.average(correct, weights=samples.weight[rows]))
 
 
 def rivals(samples: PixelSamples, draw: Draw) -> dict[str, tuple[MemberRecipe, Folds]]:
@@ -179,13 +210,42 @@ def fit_on(opened: PixelRun, draw: Draw) -> PixelFusion:
     """The fusion of a draw's training pixels."""
     samples = opened.samples
     rows = samples.rows(draw.split.train, samples.blocks, opened.recipe.seed)
-    return fit_fusion(rows, draw.folds, opened.recipe.pixels.members or ())
+    settings = opened.recipe.pixels
+    return fit_fusion(
+        rows, draw.folds, settings.members or (), priors_of(settings, samples.classes)
+    )
+
+
+def priors_of(settings: PixelsSection, classes: Sequence[str]) -> Float64s | None:
+    """How likely the classes are [K], None for their shares of the labels.
+
+    Raises:
+        RecipeError: numbers that name another class, or not every one.
+    """
+    given = settings.priors
+    if not isinstance(given, dict):
+        return None if given == "labels" else np.full(len(classes), 1 / len(classes))
+    check_names("pixels.priors", given, classes)
+    likely = np.array([given[name] for name in classes])
+    return np.asarray(likely / likely.sum())
 
 
 def conclude(
-    opened: PixelRun, folds: list[FoldResult], fusion: PixelFusion, seconds: float
+    opened: PixelRun,
+    folds: list[FoldResult],
+    fusion: PixelFusion,
+    seconds: float,
+    random: Bools | None = None,
 ) -> PixelOutcome:
-    """What the run found, from all folds together."""
+    """The result of a run, from all folds together.
+
+    Args:
+        opened: the recipe.
+        folds: fitted and tested.
+        fusion: fitted on all labels.
+        seconds: of the whole run.
+        random: which pixels [N] were correct in a random split, if there was one.
+    """
     recipe, samples = opened.recipe, opened.samples
     answers = Answers.joined([_answers(samples, one) for one in folds])
     unit = spatial_units(recipe, samples, recipe.seed)[0][answers.rows]
@@ -216,6 +276,9 @@ def conclude(
         blocks=int(block.max()) + 1,
         colours=colours_of(recipe, samples),
         seconds=seconds,
+        random=None
+        if random is None
+        else RandomSplit.of(rows, random[answers.rows], correct[FUSED], chance),
     )
 
 

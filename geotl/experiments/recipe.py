@@ -37,6 +37,18 @@ __all__ = [
 ]
 
 Node = Mapping[str, Any]
+CHIP_KEYS = {  # stated with scenes, they mean that chips are classified
+    "labels.chip_px",
+    "labels.purity",
+    "labels.per_polygon",
+    "labels.min_valid",
+    "labels.step_px",
+    "labels.unlabelled",
+    "model.input_px",
+    "probe.head",
+    "probe.views",
+}
+CHIP_STRATEGIES = ("probe", "probe_then_finetune", "full", "scratch")
 LECTURE = "lecture/"  # the folder of recipes of another kind: demonstrations, not runs
 
 
@@ -267,17 +279,29 @@ def _imply(stated: dict[str, Any], given: dict[tuple[str, ...], Any], stem: str)
 
 def _imply_pixels(stated: dict[str, Any], given: dict[tuple[str, ...], Any]) -> None:
     """Resolve task auto; pixels are tested in five folds of blocks unless told otherwise."""
-    task, data = given.get(("task",), stated.get("task")), stated.get("data")
+    task = given.get(("task",), stated.get("task", "auto"))
     if task == "auto":
-        own = data.get("scenes") if isinstance(data, dict) else None
-        task = "pixels" if given.get(("data", "scenes"), own) else "tiles"
         given.pop(("task",), None)
-        stated["task"] = task
+        task = stated["task"] = _task_of(_with_overrides(stated, given))
     split = stated.setdefault("split", {}) if task == "pixels" else None
     if isinstance(split, dict):
         method = given.get(("split", "method"), split.setdefault("method", "blocks"))
         if method in ("blocks", "group"):
             split.setdefault("kfold", 5)
+
+
+def _task_of(values: Mapping[str, Any]) -> str:
+    """What keys say of the task: scenes give pixels, unless a key is stated that only chips take.
+
+    >>> _task_of({"data": {"scenes": ["a.tif"]}}), _task_of({"data": {"root": "tiles"}})
+    ('pixels', 'tiles')
+    >>> _task_of({"data": {"scenes": ["a.tif"]}, "labels": {"chip_px": 16}})
+    'tiles'
+    """
+    sections = {key: part for key, part in values.items() if isinstance(part, dict)}
+    stated = {f"{section}.{key}" for section, part in sections.items() for key in part}
+    of_chips = stated & CHIP_KEYS or values.get("strategy", "auto") in CHIP_STRATEGIES
+    return "pixels" if "data.scenes" in stated and not of_chips else "tiles"
 
 
 def _imply_split(stated: Mapping[str, Any], given: dict[tuple[str, ...], Any]) -> None:

@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field, Strict
 
-from geotl.training.settings import PixelMember, Section
+from geotl.training.settings import PixelMember, PriorsByName, Section
 
 Word = Annotated[str, Field(min_length=1)]
 Scenes = Annotated[tuple[Word, ...], Strict(False)]
@@ -28,7 +28,7 @@ class EvaluateSection(Section, title="Evaluate"):
     random_split: bool | None = Field(
         None,
         description="the same recipe on a random split of the same sizes, beside blocks, group or "
-        "scene; null: where the strategy is a probe",
+        "scene; null: where the strategy is a probe, and not with task pixels",
     )
     target: float | None = Field(
         None,
@@ -114,6 +114,11 @@ class PixelsSection(Section, title="Pixels"):
         None,
         description="members that are fitted and fused; null: all that there are features for; "
         "without the forest maps take a tenth of the time",
+    )
+    priors: PriorsByName = Field(
+        "labels",
+        description="how likely the classes are before a pixel is seen: as frequent as among the "
+        "labels, all alike, or a number for each class, such as its known area",
     )
     missing_bands: Literal["use", "exclude"] = Field(
         "use",

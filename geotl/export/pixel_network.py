@@ -20,7 +20,6 @@ from torch.nn import functional as F
 from geotl.models.deep_features import DEEP, DeepFeatures
 from geotl.models.pixel_features import BANDS, CLIP, UNIT, WIDE, PixelFeatures
 from geotl.models.pixel_model import FLOOR, ForestMember, PixelModel
-from geotl.models.receptive_field import ReceptiveField
 
 Blocks = Mapping[str, Tensor]  # features [N,D,H,W] by block
 
@@ -103,19 +102,21 @@ class DeepScores(nn.Module):
         self.stages = body.to(memory_format=torch.contiguous_format).stages
         self.fields = deep.fields
         for name, part in deep.by_stage(weight).items():
-            self.register_buffer(f"weight_{name}", part[:, :, None, None])
+            self.register_buffer(f"weight_{name}", part)
 
     def forward(self, standardised: Tensor) -> Tensor:
         """Of standardised values [N,C,H,W], 0 where invalid."""
-        x, found = standardised.float(), []
+        x, small = standardised.float(), dict[tuple[int, float], Tensor]()
         for name, stage in self.stages.items():
             x = stage(x)
             if name in self.fields:
-                root = x.sign() * x.abs().sqrt()
-                small = F.conv2d(root, self.get_buffer(f"weight_{name}"))
-                tall = _interpolated(small, self.fields[name], 2, standardised.shape[2])
-                found.append(_interpolated(tall, self.fields[name], 3, standardised.shape[3]))
-        return torch.stack(found).sum(dim=0)
+                root, grid = x.sign() * x.abs().sqrt(), self.fields[name].grid
+                own = F.conv2d(root, self.get_buffer(f"weight_{name}"))
+                small[grid] = small[grid] + own if grid in small else own
+        height, width = standardised.shape[2:]
+        tall = [_interpolated(own, grid, 2, height) for grid, own in small.items()]
+        wide = [_interpolated(one, grid, 3, width) for grid, one in zip(small, tall, strict=True)]
+        return torch.stack(wide).sum(dim=0)
 
 
 class Forest(nn.Module):
@@ -253,9 +254,10 @@ def _window_sums(integral: Tensor, half: int, margin: int) -> tuple[Tensor, ...]
     )
 
 
-def _interpolated(values: Tensor, field: ReceptiveField, axis: int, length: int) -> Tensor:
-    """A stage's values along an axis, linearly interpolated at every pixel of the image."""
-    at = (torch.arange(length, dtype=torch.float64) - field.centre) / field.stride
+def _interpolated(values: Tensor, grid: tuple[int, float], axis: int, length: int) -> Tensor:
+    """Values on a grid of stages along an axis, linearly interpolated at every pixel."""
+    stride, centre = grid
+    at = (torch.arange(length, dtype=torch.float64) - centre) / stride
     last = torch.full((), values.shape[axis] - 1, dtype=torch.int64)
     before = torch.minimum(at.floor().long(), last - 1).clamp_min(0)
     share = (at - before).float().view([-1, *[1] * (3 - axis)])

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Sequence
-from dataclasses import astuple, dataclass
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -15,7 +14,7 @@ from geotl.console import Progress
 from geotl.data.chips import ChipRules, Occupied, Shapes, footprint_shapes, label_shapes
 from geotl.data.footprints import Box, in_metres
 from geotl.data.labels import Labels
-from geotl.errors import BandError, DataError, MissingBandError, OutputError, needed_by_model
+from geotl.errors import BandError, DataError, MissingBandError, needed_by_model
 from geotl.imagery.scene import MaskChoice, Scene, open_scenes
 from geotl.imagery.sensors import Sensor
 from geotl.imagery.windows import Imagery, Window
@@ -29,31 +28,42 @@ from geotl.inference.candidates import (
     most_uncertain,
     normalised_entropy,
 )
-from geotl.io.files import check_absent
-from geotl.io.vector import transformed, write_features
+from geotl.inference.pixel_candidates import FeatureSpace, PixelSearch, candidate_step
+from geotl.inference.suggestions import Suggestions, WindowCounts, reasons
+from geotl.io.vector import transformed
 from geotl.models.model_file import ModelFile
+from geotl.models.pixel_file import PixelModelFile
 
 OFF = 0.2  # share by which a scene's pixels may differ from the training tiles'
 POOL = 10  # times as many uncertain windows as are wanted, of which the diverse are chosen
 
 
-def training_ground(model: ModelFile) -> Shapes:
-    """Footprints of a model's training tiles with their reference systems, where known."""
-    boxes = model.companions.footprints
-    return footprint_shapes(boxes, _systems(model))
+Labelled = ModelFile | PixelModelFile  # a model that says where its training samples lie
 
 
-def unknown_ground(model: ModelFile, known: Shapes) -> list[str]:
-    """A line where the place of training tiles is not known."""
-    lost = len(model.companions.footprints) - len(known)
+def training_ground(model: Labelled) -> Shapes:
+    """Ground of a model's training tiles or pixels with their reference systems, where known."""
     return [
-        f"the place of {lost} of {lost + len(known)} training tiles is not known: windows on "
-        "their ground may be suggested again (give your labels with --labels)"
-    ] * bool(lost)
+        shape
+        for system, boxes in model.ground.items()
+        for shape in footprint_shapes(np.array(boxes), [system] * len(boxes))
+    ]
 
 
-def resolution_notes(model: ModelFile, scenes: Sequence[Imagery]) -> list[str]:
-    """A line for each scene whose pixels are of another size than the training tiles'."""
+def unknown_ground(model: Labelled, known: Shapes) -> list[str]:
+    """A line where the place of training samples is not known."""
+    if isinstance(model, PixelModelFile):
+        total, what = int(model.notes.get("training", {}).get("pixels", 0)), "pixels"
+    else:
+        total, what = len(model.companions.footprints), "tiles"
+    return [
+        f"the place of {total - len(known)} of {total} training {what} is not known: their ground "
+        "may be suggested again (give your labels with --labels)"
+    ] * (total > len(known))
+
+
+def resolution_notes(model: Labelled, scenes: Sequence[Imagery]) -> list[str]:
+    """A line for each scene whose pixels are of another size than those of training."""
     trained = training_px_m(model)
     notes = []
     for scene in scenes:
@@ -67,8 +77,10 @@ def resolution_notes(model: ModelFile, scenes: Sequence[Imagery]) -> list[str]:
     return notes
 
 
-def training_px_m(model: ModelFile) -> float:
+def training_px_m(model: Labelled) -> float:
     """Median side of a training pixel in metres, by the tiles' footprints; nan if unknown."""
+    if isinstance(model, PixelModelFile):
+        return model.resolution_m or float("nan")
     boxes = model.companions.footprints.tolist()
     known = [
         (tuple(box), of)
@@ -98,10 +110,11 @@ def _systems(model: ModelFile) -> list[str | None]:
 
 @dataclass(frozen=True)
 class SuggestOptions:
-    """How windows to label next are looked for.
+    """How windows or pixels to label next are looked for.
 
     Attributes:
-        step_px: of the lattice of windows; None for the tile's side.
+        step_px: of the lattice of windows, None for the tile's side; of the cells that give one
+            pixel each, None for about `MAX_CANDIDATES` pixels.
         outside: allow windows outside the area of applicability, after those inside.
         seed: of the order among equals.
     """
@@ -114,99 +127,8 @@ class SuggestOptions:
 DEFAULTS = SuggestOptions()
 
 
-@dataclass(frozen=True)
-class WindowCounts:
-    """How many windows were looked at, and what became of them.
-
-    Attributes:
-        windows: in all.
-        taken: on labelled ground.
-        unseen: cloudy or without data.
-        inside: in the area of applicability, of those neither taken nor unseen.
-    """
-
-    windows: int = 0
-    taken: int = 0
-    unseen: int = 0
-    inside: int = 0
-
-    def __add__(self, other: WindowCounts) -> WindowCounts:
-        """The windows of both."""
-        pairs = zip(astuple(self), astuple(other), strict=True)
-        return WindowCounts(*(mine + theirs for mine, theirs in pairs))
-
-    @property
-    def free(self) -> int:
-        """Windows that could be labelled, inside the area of applicability or not."""
-        return self.windows - self.taken - self.unseen
-
-
-@dataclass(frozen=True)
-class Suggestions:
-    """Windows to label next, best first.
-
-    Attributes:
-        points: the middle of each window's centre pixel, in `crs`.
-        crs: the first scene's.
-        classes: likeliest class of each.
-        confidence: its calibrated probability.
-        entropy: normalised, 0 to 1.
-        dissimilarity: index of each; the area of applicability ends at `threshold`.
-        scenes: the scene's name of each.
-        counts: of the windows looked at.
-        threshold: of the dissimilarity.
-        wanted: how many were asked for.
-        outside: whether windows outside the area of applicability were allowed.
-        notes: what a reader should be told, one line each.
-    """
-
-    points: tuple[shapely.Geometry, ...]
-    crs: str
-    classes: tuple[str, ...]
-    confidence: tuple[float, ...]
-    entropy: tuple[float, ...]
-    dissimilarity: tuple[float, ...]
-    scenes: tuple[str, ...]
-    counts: WindowCounts
-    threshold: float
-    wanted: int
-    outside: bool
-    notes: tuple[str, ...] = ()
-
-    def __len__(self) -> int:
-        """Number of suggestions."""
-        return len(self.points)
-
-    def lines(self) -> list[str]:
-        """What was looked at and what is suggested, in printed lines."""
-        counts = self.counts
-        said = [
-            *self.notes,
-            f"{counts.windows:,} windows looked at: {counts.taken:,} on labelled ground, "
-            f"{counts.unseen:,} cloudy or without data; of the other {counts.free:,}, "
-            f"{counts.inside:,} inside the area of applicability (dissimilarity up to "
-            f"{self.threshold:.2f})",
-        ]
-        if len(self) < self.wanted:
-            out = "" if self.outside else "; --outside allows others"
-            said.append(
-                f"fewer than the {self.wanted} wanted: {len(self)} lie there without sharing "
-                f"ground{out}"
-            )
-        return said + self._table()
-
-    def _table(self) -> list[str]:
-        width = max([len(name) for name in self.classes], default=0)
-        width = max(width, len("suggested class"))
-        lines = [f"{'suggested class'.ljust(width)}  points  mean confidence"]
-        for name, count in Counter(self.classes).most_common():
-            own = [c for c, of in zip(self.confidence, self.classes, strict=True) if of == name]
-            lines.append(f"{name.ljust(width)}  {count:6}  {np.mean(own):15.2f}")
-        return lines if self.classes else []
-
-
 def open_for(
-    model: ModelFile,
+    model: Labelled,
     paths: Sequence[str | Path],
     *,
     sensor: Sensor | None = None,
@@ -239,8 +161,70 @@ def open_for(
             ) from error
 
 
+@dataclass(frozen=True)
+class _Search:
+    """A search for what to label next, whatever kind of model wants it.
+
+    Attributes:
+        area: of applicability.
+        blocks: what is looked at, by the labelled ground in each scene.
+        side_px: of what gets a label: a window's, or 1.
+        apart_px: side of the ground that two suggestions do not share.
+        step_px: between what is looked at.
+        unit: windows or pixels.
+    """
+
+    area: Applicability
+    blocks: Callable[[Sequence[Occupied]], Iterator[Looked]]
+    side_px: int
+    apart_px: int
+    step_px: int
+    unit: str
+
+    @property
+    def overlap(self) -> int:
+        """How many candidates share the ground of one."""
+        return max(1, round(self.apart_px / self.step_px)) ** 2
+
+    def boxes(
+        self, found: Candidates, scenes: Sequence[Imagery]
+    ) -> tuple[list[Box], list[str | None]]:
+        """The ground that each keeps to itself, with its reference system."""
+        more, side = (self.apart_px - self.side_px) // 2, self.apart_px
+        at = zip(found.scene.tolist(), found.corners.tolist(), strict=True)
+        grids = [
+            Window(row - more, col - more, side, side).on(scenes[of].grid) for of, (row, col) in at
+        ]
+        return [grid.bounds for grid in grids], [grid.crs for grid in grids]
+
+
+def _search(
+    model: Labelled,
+    scenes: Sequence[Imagery],
+    options: SuggestOptions,
+    progress: Progress | None,
+) -> _Search:
+    """How a model's windows or pixels are looked for."""
+    if isinstance(model, PixelModelFile):
+        space, step = FeatureSpace.of(model), options.step_px or candidate_step(scenes)
+        area = area_of_applicability(space.place(model.training.features), model.training.folds)
+        pixels = PixelSearch(model, space, step, options.seed)
+        apart = 2 * model.model.features.halo + 1
+        return _Search(area, lambda o: pixels.blocks(scenes, o, progress), 1, apart, step, "pixels")
+    held, side = model.companions, model.contract.tile_px
+    rules = ChipRules(side, step_px=options.step_px)
+    return _Search(
+        area_of_applicability(held.features, held.folds),
+        lambda occupied: candidates(model, scenes, occupied, rules, progress=progress),
+        side,
+        side,
+        options.step_px or side,
+        "windows",
+    )
+
+
 def suggest(
-    model: ModelFile,
+    model: Labelled,
     scenes: Sequence[Imagery],
     n: int,
     options: SuggestOptions = DEFAULTS,
@@ -248,12 +232,12 @@ def suggest(
     labels: Labels | None = None,
     progress: Progress | None = None,
 ) -> Suggestions:
-    """Choose up to n windows of the model's tile size to label next.
+    """Choose up to n windows of the model's tile size, or n pixels, to label next.
 
     Memory is bounded by a block of a scene and by the pool of the most uncertain windows.
 
     Args:
-        model: that is to get more labels.
+        model: that is to get more labels, of tiles or of pixels.
         scenes: to look through, with the model's bands.
         n: how many are wanted.
         options: how they are looked for.
@@ -266,19 +250,19 @@ def suggest(
     """
     if n < 1:
         raise DataError(f"-n: given {n}; allowed: at least 1")
-    held = model.companions
-    area = area_of_applicability(held.features, held.folds)
-    rules = ChipRules(model.contract.tile_px, step_px=options.step_px)
-    ground = training_ground(model)
-    known = label_shapes(labels, scenes, rules.chip_px) if labels else []
+    if options.step_px is not None and options.step_px < 1:
+        raise DataError(f"--step: given {options.step_px}; allowed: at least 1")
+    search = _search(model, scenes, options, progress)
+    area, ground = search.area, training_ground(model)
+    known = label_shapes(labels, scenes, search.side_px) if labels else []
     occupied = [Occupied(scene.grid, [*ground, *known]) for scene in scenes]
-    most = n * POOL * _overlap(rules)
+    most = n * POOL * search.overlap
     pool = _Pool(area, len(model.contract.classes), most, outside=options.outside)
-    for looked in candidates(model, scenes, occupied, rules, progress=progress):
+    for looked in search.blocks(occupied):
         pool.add(looked)
     if not len(pool.found):
-        raise DataError(_nothing(pool.counts, rules, scenes))
-    boxes = in_metres(*_ground(pool.found, scenes, rules))
+        raise DataError(_nothing(pool.counts, search, scenes))
+    boxes = in_metres(*search.boxes(pool.found, scenes))
     index = pool.index
     rows = choose(
         pool.found.features,
@@ -290,45 +274,7 @@ def suggest(
         seed=options.seed,
     )
     notes = [*unknown_ground(model, ground), *resolution_notes(model, scenes)]
-    return _told(model, scenes, pool, rows, wanted=n, notes=notes)
-
-
-def write_suggestions(path: Path, found: Suggestions, *, overwrite: bool = False) -> None:
-    """Write suggestions as points of a GeoPackage, with an empty field `class` to fill in.
-
-    Each point lies in the middle of the centre pixel of its window, so that with labels.chip_px
-    the model's tile size the file gives exactly these windows.
-
-    Raises:
-        OutputError: the file is there already, or cannot be written.
-    """
-    check_target(path, overwrite=overwrite)
-    count = len(found)
-    columns: dict[str, Sequence[object]] = {
-        "id": list(range(1, count + 1)),
-        "rank": list(range(1, count + 1)),
-        "class": [None] * count,
-        "suggested": list(found.classes),
-        "confidence": list(found.confidence),
-        "entropy": list(found.entropy),
-        "dissimilarity": list(found.dissimilarity),
-        "inside": [value <= found.threshold for value in found.dissimilarity],
-        "scene": list(found.scenes),
-    }
-    write_features(path, found.points, columns, found.crs)
-
-
-def check_target(path: Path, *, overwrite: bool) -> None:
-    """Refuse a file that is there, or a name that is no GeoPackage's, before anything is read.
-
-    Raises:
-        OutputError: it may not be written.
-    """
-    if path.suffix.lower() != ".gpkg":
-        raise OutputError(
-            f"{path}: points are written as a GeoPackage; give a name ending in .gpkg"
-        )
-    check_absent(path, overwrite=overwrite)
+    return _told(model, scenes, pool, rows, search=search, wanted=n, notes=notes)
 
 
 class _Pool:
@@ -359,27 +305,13 @@ class _Pool:
         self.found, self.index = found.rows(rows), index[rows]
 
 
-def _overlap(rules: ChipRules) -> int:
-    """How many windows of the lattice lie on the ground of one."""
-    return max(1, round(rules.chip_px / (rules.step_px or rules.chip_px))) ** 2
-
-
-def _ground(
-    found: Candidates, scenes: Sequence[Imagery], rules: ChipRules
-) -> tuple[list[Box], list[str | None]]:
-    """Footprints of windows with their reference systems."""
-    size = rules.chip_px
-    at = zip(found.scene.tolist(), found.corners.tolist(), strict=True)
-    grids = [Window(row, col, size, size).on(scenes[of].grid) for of, (row, col) in at]
-    return [grid.bounds for grid in grids], [grid.crs for grid in grids]
-
-
 def _told(
-    model: ModelFile,
+    model: Labelled,
     scenes: Sequence[Imagery],
     pool: _Pool,
     rows: Int64s,
     *,
+    search: _Search,
     wanted: int,
     notes: Sequence[str],
 ) -> Suggestions:
@@ -402,23 +334,25 @@ def _told(
         threshold=pool.area.threshold,
         wanted=wanted,
         outside=pool.outside,
+        reasons=tuple(reasons(held.chances, model.contract.classes)),
+        unit=search.unit,
         notes=tuple(notes),
     )
 
 
-def _nothing(counts: WindowCounts, rules: ChipRules, scenes: Sequence[Imagery]) -> str:
+def _nothing(counts: WindowCounts, search: _Search, scenes: Sequence[Imagery]) -> str:
     """Why there is no suggestion."""
-    size, names = rules.chip_px, ", ".join(scene.name for scene in scenes)
+    size, names = search.side_px, ", ".join(scene.name for scene in scenes)
     if not counts.windows:
         return f"{names}: smaller than the model's tiles of {size} px; give a larger scene"
     if not counts.free:
         return (
-            f"{names}: of {counts.windows} windows {counts.taken} lie on labelled ground "
+            f"{names}: of {counts.windows} {search.unit} {counts.taken} lie on labelled ground "
             f"and {counts.unseen} are cloudy or without data: none is left; give another "
             "scene, or a smaller --step"
         )
     return (
-        f"{names}: none of {counts.free} windows lies in the model's area of applicability: the "
-        "scene is unlike its training tiles (another season, sensor or resolution?); --outside "
-        "suggests windows all the same"
+        f"{names}: none of {counts.free} {search.unit} lies in the model's area of applicability: "
+        f"the scene is unlike its training {'pixels' if size == 1 else 'tiles'} (another season, "
+        f"sensor or resolution?); --outside suggests {search.unit} all the same"
     )

@@ -9,18 +9,22 @@ interpolation) and never holds all channels of every pixel.
 
 from __future__ import annotations
 
+import copy
 from dataclasses import dataclass
 from functools import cached_property
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, fx, nn
+from torch.nn import functional as F
+from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 from geotl.arrays import Float32s, Int64s
 from geotl.errors import DataError
-from geotl.models.backbone import Backbone
-from geotl.models.receptive_field import ReceptiveField, receptive_fields
+from geotl.models.backbone import Backbone, stage_position
+from geotl.models.receptive_field import ReceptiveField, StageTracer, receptive_fields
 
+Grid = tuple[int, float]  # stride and centre of a stage's output, see ReceptiveField
 DEEP = "deep"
 MAX_STRIDE = 16  # stages of larger strides are not used, unless named
 
@@ -85,10 +89,21 @@ class DeepFeatures:
         Args:
             image: standardised values [C,H,W], 0 where invalid.
         """
-        given = torch.from_numpy(image)[None].to(memory_format=torch.channels_last)
+        values = torch.from_numpy(image)[None].to(memory_format=torch.channels_last)
+        found = {}
         with torch.inference_mode():
-            seen = self.backbone.prefix(given, self.stages[-1])
-            return {name: _root(seen[name])[0] for name in self.stages}
+            for name, stage in self._folded.items():
+                values = stage(values)
+                if name in self.stages:
+                    found[name] = _root(values)[0]
+        return found
+
+    @cached_property
+    def _folded(self) -> dict[str, nn.Module]:
+        """The stages with their batch normalisation inside the convolutions."""
+        stages = self.backbone.stages
+        every = [*stages][: stage_position([*stages], self.stages[-1]) + 1]
+        return {name: _without_batchnorm(stages[name]) for name in every}
 
     def at(self, image: Float32s, rows: Int64s, cols: Int64s) -> Float32s:
         """Features [D,n] of single pixels of a window that begins at a multiple of `stride`.
@@ -100,9 +115,9 @@ class DeepFeatures:
         """
         parts = []
         for name, values in self.maps(image).items():
-            plane, field = values.numpy(), self.fields[name]
-            top, down = _between(rows, field, plane.shape[1])
-            left, right = _between(cols, field, plane.shape[2])
+            plane, grid = values.numpy(), self.fields[name].grid
+            top, down = _between(rows, grid, plane.shape[1])
+            left, right = _between(cols, grid, plane.shape[2])
             upper = _mixed(plane[:, top, left], plane[:, top, left + 1], right)
             lower = _mixed(plane[:, top + 1, left], plane[:, top + 1, left + 1], right)
             parts.append(_mixed(upper, lower, down))
@@ -116,31 +131,48 @@ class DeepFeatures:
             weight: of the features in the order of `names`.
         """
         inside = [np.arange(self.halo, side - self.halo) for side in image.shape[1:]]
-        total = np.zeros((len(weight), len(inside[0]), len(inside[1])), np.float32)
-        parts = self.by_stage(weight)
-        for name, values in self.maps(image).items():
-            small = torch.einsum("kd,dhw->khw", parts[name], values)
-            down, across = (
-                _matrix(places, self.fields[name], count)
-                for places, count in zip(inside, small.shape[1:], strict=True)
-            )
-            total += (down @ small @ across.T).numpy()
-        return total
+        total = torch.zeros(len(weight), len(inside[0]), len(inside[1]))
+        parts, small = self.by_stage(weight), dict[Grid, Tensor]()
+        with torch.inference_mode():
+            for name, values in self.maps(image).items():
+                own, grid = F.conv2d(values[None], parts[name])[0], self.fields[name].grid
+                small[grid] = small[grid] + own if grid in small else own
+            for grid, own in small.items():
+                total += _interpolated(_interpolated(own, inside[1], grid, 2), inside[0], grid, 1)
+        return total.numpy()
 
     def by_stage(self, weight: Float32s) -> dict[str, Tensor]:
-        """The part of a weight [K,D] that each stage's channels have."""
+        """The part of a weight [K,D] that each stage's channels have, as kernels [K,d,1,1]."""
         ends = np.cumsum([*self.channels.values()])[:-1]
         parts = np.split(weight, ends, axis=1)
-        return {n: torch.from_numpy(p.copy()) for n, p in zip(self.stages, parts, strict=True)}
+        kernels = (torch.from_numpy(part.copy())[..., None, None] for part in parts)
+        return dict(zip(self.stages, kernels, strict=True))
 
 
 def _root(values: Tensor) -> Tensor:
-    return values.sign() * values.abs().sqrt()
+    """Square roots of the sizes, with the signs."""
+    return values.abs().sqrt_().copysign_(values)
 
 
-def _between(places: Int64s, field: ReceptiveField, count: int) -> tuple[Int64s, Float32s]:
+def _without_batchnorm(stage: nn.Module) -> nn.Module:
+    """A copy of a stage in evaluation mode that computes the same with fewer passes."""
+    made = copy.deepcopy(stage).eval()
+    modules = dict(made.named_modules())
+    for node in StageTracer().trace(made).nodes:
+        before = node.args[0] if node.args else None
+        if not isinstance(before, fx.Node) or {node.op, before.op} != {"call_module"}:
+            continue
+        conv, norm = modules[str(before.target)], modules[str(node.target)]
+        if isinstance(conv, nn.Conv2d) and isinstance(norm, nn.BatchNorm2d):
+            made.set_submodule(str(before.target), fuse_conv_bn_eval(conv, norm))
+            made.set_submodule(str(node.target), nn.Identity())
+    return made.to(memory_format=torch.channels_last)
+
+
+def _between(places: Int64s, grid: Grid, count: int) -> tuple[Int64s, Float32s]:
     """The output pixel before each image pixel, and how far it lies towards the next one."""
-    at = (places - field.centre) / field.stride
+    stride, centre = grid
+    at = (places - centre) / stride
     before = np.clip(np.floor(at).astype(np.int64), 0, count - 2)
     return before, (at - before).astype(np.float32)
 
@@ -149,9 +181,10 @@ def _mixed(one: Float32s, other: Float32s, share: Float32s) -> Float32s:
     return one + (other - one) * share
 
 
-def _matrix(places: Int64s, field: ReceptiveField, count: int) -> Tensor:
-    """Linear interpolation as a matrix [P,count]."""
-    before, share = _between(places, field, count)
-    found, rows = np.zeros((len(places), count), np.float32), np.arange(len(places))
-    found[rows, before], found[rows, before + 1] = 1 - share, share
-    return torch.from_numpy(found)
+def _interpolated(values: Tensor, places: Int64s, grid: Grid, axis: int) -> Tensor:
+    """Values [K,h,w] of a stage at image pixels along an axis, linearly between its own."""
+    before, share = _between(places, grid, values.shape[axis])
+    index = torch.from_numpy(before)
+    one, other = (values.index_select(axis, at) for at in (index, index + 1))
+    shares = torch.from_numpy(share)
+    return torch.lerp(one, other, shares if axis == values.ndim - 1 else shares[:, None])

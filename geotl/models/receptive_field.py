@@ -49,6 +49,11 @@ class ReceptiveField:
         return (self.first + self.last) / 2
 
     @property
+    def grid(self) -> tuple[int, float]:
+        """Stride and centre: outputs of one grid may be added pixel by pixel."""
+        return self.stride, self.centre
+
+    @property
     def reach(self) -> int:
         """Image pixels on either side that a value interpolated at an image pixel depends on."""
         return self.side // 2 + self.stride
@@ -86,7 +91,7 @@ def receptive_fields(backbone: Backbone) -> dict[str, ReceptiveField]:
     return fields
 
 
-class _Tracer(fx.Tracer):
+class StageTracer(fx.Tracer):
     """Goes into every module but torch's own and batch normalisations."""
 
     def is_leaf_module(self, m: nn.Module, module_qualified_name: str) -> bool:
@@ -99,7 +104,7 @@ def _after(stage: nn.Module, before: ReceptiveField, axis: int) -> ReceptiveFiel
     """The field along an axis after a stage whose input has the field `before`."""
     modules = dict(stage.named_modules())
     known: dict[fx.Node, ReceptiveField] = {}
-    for node in _Tracer().trace(stage).nodes:
+    for node in StageTracer().trace(stage).nodes:
         given = [known[one] for one in node.all_input_nodes]
         known[node] = reduce(ReceptiveField.joined, given) if given else before
         slides = _slide(node, modules, axis)

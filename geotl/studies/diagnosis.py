@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import shutil
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -13,7 +12,7 @@ import numpy as np
 import torch
 
 from geotl.arrays import Floats, Int64s
-from geotl.console import Log, Progress, silent
+from geotl.console import Log, Progress
 from geotl.errors import DataError
 from geotl.evaluation.metrics import wilson
 from geotl.evaluation.next_steps import next_steps
@@ -43,7 +42,7 @@ from geotl.models.backbone import batchnorm_use
 from geotl.models.classifier import TileClassifier
 from geotl.models.device import choose_device, describe
 from geotl.studies.diagnosis_report import Diagnosis, lines, write_diagnosis
-from geotl.studies.learning_curve import curve, curve_lines
+from geotl.studies.learning_curve import kept_curve
 from geotl.studies.measurements import (
     HeadPath,
     HeadSetting,
@@ -52,6 +51,8 @@ from geotl.studies.measurements import (
     RateSweep,
     Standing,
 )
+from geotl.studies.pixel_diagnosis import PixelDiagnosis, diagnose_pixels
+from geotl.studies.pixel_diagnosis_report import write_pixel_diagnosis
 from geotl.training.capacity import Memorised, memorise, noise_tiles
 from geotl.training.features import Tiles, frozen_bytes, raw_features
 from geotl.training.heads import Linear, logistic
@@ -295,13 +296,13 @@ def diagnose(
     with_curve: bool = False,
     quiet: bool = False,
     say: Log = print,
-) -> Diagnosis:
-    """Say where a recipe's network stands, and write figures, page and JSON.
+) -> Diagnosis | PixelDiagnosis:
+    """Say where a recipe's model stands, and write figures, page and JSON.
 
     Args:
         recipe: with `evaluate.target`, or none.
         out: folder; a diagnosis cut short there goes on.
-        quick: fewer tiles and steps.
+        quick: fewer tiles and steps; of task pixels no random split.
         judged: judge on at most so many tiles; None for 1,000, or 300 when quick.
         with_curve: the label-count curve too.
         quiet: no progress.
@@ -312,15 +313,35 @@ def diagnose(
     """
     if judged is not None and judged < 1:
         raise DataError(f"--judged: given {judged}; allowed: at least 1")
+    if recipe.task == "pixels":
+        if judged is not None:
+            raise DataError(
+                f"--judged: given {judged} with task pixels, whose folds test every label; leave it"
+            )
+        return _of_pixels(recipe, out, quick=quick, with_curve=with_curve, quiet=quiet, say=say)
     opened = open_experiment(recipe, out, log=say, quiet=quiet, resume=True)
     setup = _setup(opened, quick=quick, judged=judged)
     measured = measure(setup)
-    shown = _curve(setup) if with_curve else None
+    shown = None
+    if with_curve:
+        shown = kept_curve(setup.experiment.recipe, out / "curve", quiet=quiet)
     found = concluded(setup, opened.recipe, measured, shown)
     written = write_diagnosis(out, found)
     for told in lines(found):
         say(told)
     say(f"page     {written[0]}")
+    return found
+
+
+def _of_pixels(
+    recipe: Recipe, out: Path, *, quick: bool, with_curve: bool, quiet: bool, say: Log
+) -> PixelDiagnosis:
+    """The diagnosis of a recipe of task pixels."""
+    found = diagnose_pixels(recipe, out, quick=quick, with_curve=with_curve, quiet=quiet, say=say)
+    path = write_pixel_diagnosis(out, found)
+    for text in found.lines():
+        say(text)
+    say(f"page     {path}")
     return found
 
 
@@ -377,19 +398,6 @@ def _kept(
     text = json.dumps({"key": key, "found": measure_it().to_dict()})
     write_text(path, text)
     return read(json.loads(text)["found"])
-
-
-def _curve(setup: _Setup) -> tuple[bytes, tuple[str, ...]]:
-    """The label-count curve, measured by `geotl curve`'s own code or kept from before."""
-    folder = setup.experiment.folder / "curve"
-    told: list[str] = []
-    if not (folder / "curve.csv").exists():
-        shutil.rmtree(folder, ignore_errors=True)  # what was cut short there has no end
-        of = setup.experiment
-        told = curve_lines(curve(of.recipe, folder, quiet=of.quiet, say=silent))
-        write_text(folder / "lines.txt", "\n".join(told))
-    told = (folder / "lines.txt").read_text(encoding="utf-8").splitlines()
-    return (folder / "curve.png").read_bytes(), tuple(told)
 
 
 def concluded(

@@ -227,7 +227,7 @@ def page(found: Diagnosis, pictures: Mapping[str, Picture]) -> str:
         section_html("next", "What to try next", steps_html(found.steps)),
         section_html("capacity", "Can it overfit at all?", _capacity_html(found, shown_of)),
         section_html("curves", "Learning curves", shown_of["curves"]),
-        section_html("rates", "Learning rate", _sentence(rates) + shown_of.get("rates", "")),
+        section_html("rates", "Learning rate", sentence(rates) + shown_of.get("rates", "")),
         section_html(
             "regularisers",
             "Regularisers: what is on, what is off",
@@ -235,7 +235,7 @@ def page(found: Diagnosis, pictures: Mapping[str, Picture]) -> str:
         ),
     ]
     if found.curve:
-        told = "".join(_sentence(line.strip()) for line in found.curve[1][-2:])
+        told = "".join(sentence(line.strip()) for line in found.curve[1][-2:])
         parts.append(section_html("labels", "What more labels bring", shown_of["labels"] + told))
     recipe = f'<pre class="recipe"><code>{escape(found.recipe.strip())}</code></pre>\n'
     parts.append(section_html("recipe", "The recipe, resolved", recipe))
@@ -251,8 +251,8 @@ def _top(found: Diagnosis) -> ReportContent:
         kind="diagnosis",
         loses=verdict.word in ("under", "over"),
         keys=(
-            ("Training accuracy", f"{verdict.train.value:.3f}", _ends(verdict.train)),
-            ("Validation accuracy", f"{verdict.validation.value:.3f}", _ends(verdict.validation)),
+            ("Training accuracy", f"{verdict.train.value:.3f}", ends(verdict.train)),
+            ("Validation accuracy", f"{verdict.validation.value:.3f}", ends(verdict.validation)),
             ("Target", target, "evaluate.target"),
             ("Stage 1, all off", f"{own.accuracy:.3f}", "training accuracy"),
         ),
@@ -262,7 +262,7 @@ def _top(found: Diagnosis) -> ReportContent:
 
 def stand_html(verdict: Verdict) -> str:
     """What a verdict rests on, in words."""
-    return _sentence(verdict.because) + (
+    return sentence(verdict.because) + (
         '<p class="note">Both accuracies are read in evaluation mode. An accuracy counts as on one '
         "side of the target only when its whole 95 % interval (Wilson) is. A recipe changed "
         "because of the judged tiles has in part been fitted to them: keep some apart for the "
@@ -295,12 +295,13 @@ def _capacity_html(found: Diagnosis, pictures: Mapping[str, str]) -> str:
         else ""
     )
     return (
-        f"<p>{lead}</p>\n{_sentence(what)}{_sentence(found.first_stage)}{probe}"
+        f"<p>{lead}</p>\n{sentence(what)}{sentence(found.first_stage)}{probe}"
         f"{pictures.get('capacity', '')}"
     )
 
 
-def _sentence(text: str) -> str:
+def sentence(text: str) -> str:
+    """A paragraph of one sentence, whose full stop is added."""
     return f"<p>{escape(text[:1].upper() + text[1:])}.</p>\n"
 
 
@@ -308,7 +309,8 @@ def _share(accuracy: float, tiles: int) -> Interval:
     return wilson(round(accuracy * tiles), tiles)
 
 
-def _ends(accuracy: Interval) -> str:
+def ends(accuracy: Interval) -> str:
+    """The interval of an accuracy, as key figures show it."""
     return shown(accuracy).partition(" ")[2].strip("[]").replace(",", " to")
 
 

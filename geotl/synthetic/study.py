@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import time
-from dataclasses import replace
 from pathlib import Path
 
 from geotl.data.manifest import write_synthetic
@@ -56,7 +55,7 @@ class Generators:
         made, seconds = self.tiles(experiment, draw)
         both, alone = beside(experiment.samples, draw, made, experiment.folder / "pack")
         real_only = changed(experiment.recipe, {"data.synthetic": None})
-        inner = replace(experiment, recipe=real_only, samples=both)
+        inner = experiment.of(real_only).on(both)
         return Joined(inner, with_synthetic(alone, both), alone.split.train, seconds)
 
     def keep(self, experiment: Experiment, draw: Draw, folder: Path) -> Recipe:

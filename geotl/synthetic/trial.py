@@ -259,7 +259,7 @@ def try_out(experiment: Experiment, draw: Draw, made: Made) -> Tried:
     truth = joined.labels[alone.split.test]
     found = {}
     for name, one in (("without", alone), ("with", both)):
-        inner = replace(experiment, samples=joined).inside(name)
+        inner = experiment.on(joined).inside(name)
         fit = fit_draw(inner, one)
         found[name] = judge(inner, fit).argmax(axis=1) == truth
         if name == "without":

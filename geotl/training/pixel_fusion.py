@@ -33,6 +33,7 @@ from geotl.training.pixel_members import (
     fit_discriminant,
     fit_forest,
     fit_logistic,
+    weighed,
 )
 
 EQUAL_LABELS = 200.0  # with so many labels, weights are halfway between equal and fitted ones
@@ -134,18 +135,25 @@ def members_for(blocks: Collection[str], wanted: Collection[str] = ()) -> dict[s
     return {name: one for name, one in found.items() if name in wanted or not wanted}
 
 
-def fit_fusion(rows: PixelRows, folds: Folds, wanted: Collection[str] = ()) -> PixelFusion:
+def fit_fusion(
+    rows: PixelRows,
+    folds: Folds,
+    wanted: Collection[str] = (),
+    priors: Float64s | None = None,
+) -> PixelFusion:
     """Fit, calibrate and weigh the members that the pixels have features for.
 
     Args:
         rows: training pixels.
         folds: (fit, held out) positions inside them; a label's pixels lie on one side.
         wanted: names of the members; () for all.
+        priors: how likely the classes are [K], which sum to 1; None for their shares of the labels.
 
     Raises:
         DataError: a member that the pixels have no features for.
     """
     recipes = members_for(tuple(rows.features), wanted)
+    labels, rows = round(float(rows.weight.sum())), weighed(rows, priors)
     held = np.concatenate([np.zeros(0, np.int64), *(out for _, out in folds)])
     members = {name: fit_member(rows, folds, one) for name, one in recipes.items()}
     truth, weight = rows.labels[held], rows.weight[held]
@@ -153,7 +161,6 @@ def fit_fusion(rows: PixelRows, folds: Folds, wanted: Collection[str] = ()) -> P
     shares = pool_weights(several, truth, weight)
     pooled = fused(several, shares.tolist(), np.zeros(rows.count))
     temperature = fit_temperature(pooled, truth, weight)
-    labels = round(float(rows.weight.sum()))
     return PixelFusion(
         members, dict(zip(members, shares.tolist(), strict=True)), temperature, labels
     )

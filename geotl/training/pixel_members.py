@@ -35,6 +35,7 @@ class PixelRows:
         weight: what each pixel counts [n]; a label's pixels sum to 1.
         count: number of classes K.
         seed: of the forests.
+        factor: what weights were multiplied with for other priors, by class [K]; None for none.
     """
 
     features: Features
@@ -42,6 +43,7 @@ class PixelRows:
     weight: Float64s
     count: int
     seed: int = 0
+    factor: Float64s | None = None
 
     def part(self, rows: Int64s) -> PixelRows:
         """Some of the pixels."""
@@ -53,16 +55,33 @@ class PixelRows:
         return np.concatenate([self.features[block] for block in blocks]).T
 
 
+def weighed(rows: PixelRows, priors: Float64s | None) -> PixelRows:
+    """The pixels with weights by which classes are as likely as `priors` [K]; None: as they are.
+
+    >>> rows = PixelRows({}, np.array([0, 0, 1]), np.ones(3), 2)
+    >>> weighed(rows, np.array([0.5, 0.5])).weight.tolist()
+    [0.75, 0.75, 1.5]
+    """
+    if priors is None:
+        return rows
+    mass = np.bincount(rows.labels, rows.weight, rows.count)
+    wanted = np.where(mass > 0, priors, 0.0)
+    factor = wanted / wanted.sum() * mass.sum() / np.maximum(mass, 1e-12)
+    return replace(rows, weight=rows.weight * factor[rows.labels], factor=factor)
+
+
 Fitter = Callable[[PixelRows, tuple[str, ...], float], Member]
 
 
 def fit_discriminant(rows: PixelRows, blocks: tuple[str, ...], shrinkage: float) -> LinearMember:
-    """A shrunken discriminant of the pixels, classes alike (`heads.discriminant`)."""
+    """A shrunken discriminant (`heads.discriminant`), classes as likely as the weights say."""
     mean, scale = _scaling(rows, blocks)
     values = (rows.table(blocks) - mean) * scale
     shares = one_hot(rows.labels, rows.count) * rows.weight[:, None]
     head = discriminant_of([(values[:, None, :], shares)], shrinkage)
-    bias = np.where(shares.sum(axis=0) > 0, head.bias, UNKNOWN)
+    mass = shares.sum(axis=0)
+    likely = np.log(np.maximum(mass, 1e-12) / mass.sum())
+    bias = np.where(mass > 0, head.bias + likely, UNKNOWN)
     return _unscaled(blocks, np.asarray(head.weight), bias, mean, scale)
 
 
@@ -81,10 +100,19 @@ def fit_logistic(rows: PixelRows, blocks: tuple[str, ...], penalty: float) -> Li
 
 
 def fit_forest(rows: PixelRows, blocks: tuple[str, ...], trees: float) -> ForestMember:
-    """A random forest of so many trees (Breiman 2001), scikit-learn's, as arrays."""
-    solver = RandomForestClassifier(n_estimators=round(trees), random_state=rows.seed, n_jobs=-1)
-    solver.fit(rows.table(blocks), rows.labels, rows.weight)
-    return forest_member(solver, blocks, rows.count)
+    """A random forest of so many trees (Breiman 2001), scikit-learn's, as arrays.
+
+    Grown trees end in leaves of one class, which no weight changes: priors multiply their shares.
+    """
+    threads = -1 if len(rows.labels) > MANY_PIXELS else None  # they cost more than few pixels take
+    solver = RandomForestClassifier(round(trees), random_state=rows.seed, n_jobs=threads)
+    factor = np.ones(rows.count) if rows.factor is None else rows.factor
+    known = np.maximum(factor, 1e-12)[rows.labels]
+    solver.fit(rows.table(blocks), rows.labels, rows.weight / known)
+    member = forest_member(solver, blocks, rows.count)
+    if rows.factor is None:
+        return member
+    return replace(member, shares=(member.shares * factor).astype(np.float32))
 
 
 def forest_member(

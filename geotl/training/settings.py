@@ -41,37 +41,36 @@ class Section(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False)
 
 
-def _class_weights(value: object) -> object:
-    """One fault for a union, instead of one for each of its kinds."""
-    if value in ("none", "balanced"):
-        return value
-    if isinstance(value, dict) and value:
-        given = [
-            w for name, w in value.items() if isinstance(name, str) and type(w) in (int, float)
-        ]
-        if len(given) == len(value) and all(0 < w <= 1000 for w in given):
-            return {str(name): float(w) for name, w in value.items()}
-    raise ValueError("not none, balanced, or a weight for each class")
+def by_class(*words: str) -> tuple[PlainValidator, WithJsonSchema]:
+    """What a key takes that is one of some words, or a number for each class.
+
+    A union would give one fault for each of its kinds; this gives one.
+    """
+
+    def checked(value: object) -> object:
+        if isinstance(value, str) and value in words:
+            return value
+        if isinstance(value, dict) and value:
+            given = [
+                w for name, w in value.items() if isinstance(name, str) and type(w) in (int, float)
+            ]
+            if len(given) == len(value) and all(0 < w <= 1000 for w in given):
+                return {str(name): float(w) for name, w in value.items()}
+        raise ValueError(f"not {', '.join(words)}, or a number for each class")
+
+    number = {"type": "number", "exclusiveMinimum": 0, "maximum": 1000}
+    kinds = [
+        {"type": "object", "additionalProperties": number},
+        {"type": "string", "enum": [*words]},
+    ]
+    return PlainValidator(checked), WithJsonSchema({"anyOf": kinds})
 
 
 WeightsByName = Annotated[
-    Literal["none", "balanced"] | dict[str, float],
-    PlainValidator(_class_weights),
-    WithJsonSchema(
-        {
-            "anyOf": [
-                {
-                    "type": "object",
-                    "additionalProperties": {
-                        "type": "number",
-                        "exclusiveMinimum": 0,
-                        "maximum": 1000,
-                    },
-                },
-                {"type": "string", "enum": ["none", "balanced"]},
-            ]
-        }
-    ),
+    Literal["none", "balanced"] | dict[str, float], *by_class("none", "balanced")
+]
+PriorsByName = Annotated[
+    Literal["labels", "equal"] | dict[str, float], *by_class("labels", "equal")
 ]
 
 

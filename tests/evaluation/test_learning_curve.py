@@ -13,7 +13,7 @@ from geotl.evaluation.learning_curve import fit_power_law, gain, learning_curve
 from geotl.evaluation.metrics import mean_interval
 from geotl.reporting import curve_figures
 from geotl.reporting.curve_figures import learning_curve_figure
-from geotl.studies.learning_curve import curve_csv, curve_lines
+from geotl.studies.curve_plan import curve_csv, curve_lines
 
 SHOTS = np.array([2, 5, 10, 20, 50])
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import csv
 import json
-from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -14,6 +13,7 @@ import pandas
 import pytest
 import rasterio
 import shapely
+from helpers.labelled_scenes import PIXELS as SETTINGS
 from helpers.labelled_scenes import made_scene
 from helpers.tiles import write_tile
 from safetensors.numpy import load_file
@@ -22,39 +22,21 @@ from geotl.cli.main import main
 from geotl.errors import RecipeError
 from geotl.experiments import pixels
 from geotl.experiments.draws import Draw, spatial_units
-from geotl.experiments.pixel_draws import MAX_SHARE, pixel_draws, settle_folds, whole_draw
+from geotl.experiments.pixel_draws import (
+    MAX_SHARE,
+    pixel_draws,
+    random_draws,
+    settle_folds,
+    whole_draw,
+)
 from geotl.experiments.pixel_samples import PixelSamples
 from geotl.experiments.pixels import PixelRun, fit_on, open_pixels
 from geotl.experiments.recipe import load
 from geotl.models.model_file import read_header
 from geotl.models.pixel_file import is_pixel_model, load_pixel_model
-from geotl.training import pixel_fusion
 from geotl.training.pixel_fusion import PixelFusion
-from geotl.training.pixel_members import fit_forest
 
-SETTINGS = [
-    "task=pixels",
-    "data.sensor=sentinel2_l2a",
-    "data.bands=[B02,B03,B04,B08]",
-    "split.folds=3",
-    "split.kfold=3",
-    "split.block_m=400",
-    "evaluate.bootstrap_rounds=50",
-]
 pytestmark = pytest.mark.usefixtures("one_thread", "own_cache", "unrendered", "few_trees")
-
-
-@pytest.fixture(scope="module")
-def few_trees() -> Iterator[None]:
-    """Small forests: what is tested here depends on no tree."""
-    with pytest.MonkeyPatch.context() as patch:
-        small = {
-            name: replace(one, settings=(10,)) if one.fitter is fit_forest else one
-            for name, one in pixel_fusion.MEMBERS.items()
-        }
-        patch.setattr(pixel_fusion, "MEMBERS", small)
-        patch.setattr(pixels, "TREES", 10)
-        yield
 
 
 @pytest.fixture(scope="module")
@@ -103,6 +85,7 @@ def test_a_run_leaves_a_model_its_scores_and_a_report(finished: Path) -> None:
     assert metrics["labels"] == 144 - metrics["rejected"]["nodata"]
     page = (finished / "report.html").read_text()
     assert "The race on the same folds" in page
+    assert "random split" not in page
     assert metrics["estimate"] in page
     assert metrics["estimate"].startswith("Accuracy is estimated by 3 blocked folds")
     assert f"all {metrics['labels']} labels" in metrics["estimate"]
@@ -208,6 +191,35 @@ def test_folds_by_label_and_with_a_buffer(opened: PixelRun, settings: list[str])
     draws = pixel_draws(recipe, opened.samples)
     assert len(draws) == 3
     assert sum(len(draw.split.test) for draw in draws) == len(opened.samples)
+
+
+def test_a_random_split_has_as_many_labels_and_tests_each_once(opened: PixelRun) -> None:
+    samples = opened.samples
+    spatial = pixel_draws(opened.recipe, samples)
+    random = random_draws(opened.recipe, samples, spatial)
+    group, tested = np.array(samples.groups), []
+    for ours, theirs in zip(random, spatial, strict=True):
+        for side in ("train", "test"):
+            one, other = getattr(ours.split, side), getattr(theirs.split, side)
+            counts = [np.bincount(samples.labels[rows], minlength=3) for rows in (one, other)]
+            assert counts[0].tolist() == counts[1].tolist()
+            assert {*group[one]} != {*group[other]}
+        assert not {*group[ours.split.train]} & {*group[ours.split.test]}
+        tested += ours.split.test.tolist()
+    assert sorted(tested) == list(range(len(samples)))
+
+
+def test_a_random_split_is_a_row_of_the_report(made: tuple[Path, Path], tmp_path: Path) -> None:
+    """On squares of 160 m in blocks of 400 m both accuracies are high; the row is there."""
+    out = tmp_path / "run"
+    assert run(out, *over(*made), "evaluate.random_split=true") == 0
+    metrics = json.loads((out / "metrics.json").read_text())
+    random = metrics["random_split"]
+    gap = random["accuracy"]["value"] - metrics["overall_accuracy"]["value"]
+    assert random["difference"]["value"] == pytest.approx(gap)
+    assert random["difference"]["low"] <= gap <= random["difference"]["high"]
+    assert "random split, optimistic" in (out / "report.html").read_text()
+    assert "random split, optimistic" not in metrics["race"]
 
 
 def arrays(fusion: PixelFusion) -> dict[str, np.ndarray]:
@@ -340,6 +352,9 @@ def test_a_class_without_a_label_left_is_the_first_that_is_said(
         (["strategy=probe"], "strategy: given probe with task pixels"),
         (["model.weights=imagenet"], "imagenet: no such weight file; give 'none'"),
         (["pixels.windows_px=[4]"], "odd sides"),
+        (["pixels.priors={fields: 1}"], "pixels.priors: given fields; did you mean 'field'?"),
+        (["pixels.priors={field: 1}"], "pixels.priors: no number for town, water"),
+        (["pixels.members=[logistic_deep]"], "members logistic_deep: with the features"),
     ],
 )
 def test_bad_input_ends_in_one_line(
@@ -443,8 +458,8 @@ def test_other_commands_say_that_they_take_tiles(
     recipe = tmp_path / "small.yaml"
     recipe.write_text("title: small\n")
     out = ["--out", str(tmp_path / "curve"), "-q"]
-    assert main(["curve", str(recipe), *SETTINGS, *over(*made), *out]) == 2
-    assert "geotl run takes alone so far" in capsys.readouterr().err
+    assert main(["study", str(recipe), *SETTINGS, *over(*made), *out]) == 2
+    assert "task: given pixels, which this command does not take" in capsys.readouterr().err
 
 
 def test_the_split_of_pixels_is_blocks_unless_told() -> None:
@@ -455,7 +470,9 @@ def test_the_split_of_pixels_is_blocks_unless_told() -> None:
     assert load(None, [*given, "split.method=scene"]).split.kfold is None
     assert load(None, ["task=auto", *given[1:]]).task == "pixels"
     assert load(None, ["task=auto"]).task == "tiles"
-    assert load(None, given[1:]).task == "tiles"
+    assert load(None, given[1:]).task == "pixels"
+    assert load(None, [*given[1:], "labels.chip_px=16"]).task == "tiles"
+    assert load(None, [*given[1:], "strategy=probe", "split.method=stratified"]).task == "tiles"
     with pytest.raises(RecipeError, match=r"labels\.unlabelled"):
         load(None, [*given, "labels.unlabelled=5", "probe.unlabelled=soft_labels"])
 

@@ -223,7 +223,7 @@ def test_adabn_on_folded_weights_is_one_line(
     ("setting", "told"),
     [
         ("train.class_weights={feild: 1}", "did you mean 'field'"),
-        ("train.class_weights={field: 1, town: 2}", "no weight for water"),
+        ("train.class_weights={field: 1, town: 2}", "no number for water"),
         ("train.class_weights.town=0", "train.class_weights: given"),
         ("model.adabn=training", "model.weights none"),
         ("augment.erase_area=[0.5,0.1]", "smaller share first"),

@@ -30,6 +30,17 @@ SMALL = [
 ]
 
 
+PIXELS = [
+    "task=pixels",
+    "data.sensor=sentinel2_l2a",
+    "data.bands=[B02,B03,B04,B08]",
+    "split.folds=3",
+    "split.kfold=3",
+    "split.block_m=400",
+    "evaluate.bootstrap_rounds=50",
+]
+
+
 def made_scene(folder: Path) -> tuple[Path, Path]:
     """A scene of squares of three classes, and a point in each: (scene, labels)."""
     random = np.random.default_rng(3)

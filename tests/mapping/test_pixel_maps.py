@@ -386,13 +386,11 @@ def test_what_comes_to_the_same_is_taken(model, scene, tmp_path, words):
     [
         ["predict", "MODEL", "SCENE", "-o", "OUT"],
         ["evaluate", "MODEL", "SCENE"],
-        ["suggest", "MODEL", "SCENE", "-o", "OUT.gpkg"],
     ],
     ids=lambda words: " ".join(words[:1] + words[3:4]),
 )
 def test_commands_for_tiles_say_what_to_use_instead(model, scene, tmp_path, capsys, words):
     known = {"MODEL": str(model), "SCENE": str(scene), "OUT": str(tmp_path / "out")}
-    known["OUT.gpkg"] = str(tmp_path / "out.gpkg")
     assert main([known.get(word, word) for word in words]) == 2
     error = capsys.readouterr().err
     assert error.count("\n") == 1

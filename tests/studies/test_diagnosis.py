@@ -16,7 +16,7 @@ from geotl.evaluation.regularisers import regularisers
 from geotl.experiments.recipe import load
 from geotl.experiments.results import Answers, Comparison, DrawResult, Results
 from geotl.reporting.html import page_html, section_html, table_html
-from geotl.studies import diagnosis
+from geotl.studies import diagnosis, learning_curve
 from geotl.studies.diagnosis import Extent, without_regularisers
 from geotl.studies.diagnosis_report import regularisers_table
 from geotl.training.settings import augmentation_keys
@@ -124,8 +124,8 @@ def test_the_label_count_curve_is_the_commands_own_and_is_kept(
     tiles: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     out, calls = tmp_path / "d", []
-    real = diagnosis.curve
-    monkeypatch.setattr(diagnosis, "curve", lambda *a, **b: calls.append(1) or real(*a, **b))
+    real = learning_curve.curve
+    monkeypatch.setattr(learning_curve, "curve", lambda *a, **b: calls.append(1) or real(*a, **b))
     for _ in range(2):
         assert diagnosed(tiles, out, "strategy=probe", "probe.views=1", options=("--curve",)) == 0
     assert len(calls) == 1

@@ -21,6 +21,7 @@ from geotl.training.pixel_members import (
     fit_forest,
     fit_logistic,
     forest_member,
+    weighed,
 )
 from geotl.training.settings import PixelMember
 
@@ -167,6 +168,21 @@ def test_the_model_holds_the_temperature_of_the_fusion(few_trees: None) -> None:
     pooled = fused(logs, [*found.weights.values()], np.zeros(3)) / found.temperature
     wanted = np.exp(pooled - logsumexp(pooled, axis=1, keepdims=True))
     np.testing.assert_allclose(model.probabilities(rows.features).T, wanted, atol=1e-5)
+
+
+@pytest.mark.parametrize("fitter", [fit_discriminant, fit_logistic, fit_forest])
+def test_priors_say_how_likely_classes_are(fitter) -> None:
+    """Of two classes that look alike, the likelier one is predicted, in shares like the priors."""
+    random = np.random.default_rng(3)
+    features = {"bands": random.normal(size=(4, 400)).astype(np.float32)}
+    labels = (np.arange(400) % 4 == 0).astype(np.int64)
+    rows = PixelRows(features, labels, np.ones(400), 2)
+    setting = 200.0 if fitter is fit_forest else 0.001 if fitter is fit_logistic else 0.5
+    for priors, share in ((None, 0.25), (np.array([0.5, 0.5]), 0.5), (np.array([0.1, 0.9]), 0.9)):
+        member = fitter(weighed(rows, priors), ("bands",), setting)
+        fresh = {"bands": random.normal(size=(4, 2000)).astype(np.float32)}
+        found = np.exp(member.log_probabilities(fresh))[:, 1].mean()
+        assert found == pytest.approx(share, abs=0.06)
 
 
 def test_some_members_may_be_left_out(few_trees: None) -> None:

@@ -1,0 +1,201 @@
+"""What to try next with a model of pixels, from what a diagnosis measured; in plain words."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from geotl.arrays import Int64s
+from geotl.evaluation.metrics import Interval
+from geotl.evaluation.next_steps import Step
+from geotl.evaluation.overfitting import Verdict
+
+FEW_LABELS = 20  # of a class
+MOST_PAIRS = 3
+MIXED_SHARE = 0.1  # of a class's labels from which a pair of classes is named
+
+
+@dataclass(frozen=True)
+class MixedPair:
+    """Labels of one class that are classified as another: how many, and of how many."""
+
+    truth: str
+    predicted: str
+    count: int
+    of: int
+
+    def words(self) -> str:
+        """The pair in a line.
+
+        >>> MixedPair("orchard", "pasture", 6, 30).words()
+        '6 of 30 labels of orchard are classified as pasture'
+        """
+        return (
+            f"{self.count} of {self.of} labels of {self.truth} are classified as {self.predicted}"
+        )
+
+
+def mixed_pairs(matrix: Int64s, classes: Sequence[str]) -> list[MixedPair]:
+    """The pairs of classes that are mixed up most often, from a confusion matrix [K,K].
+
+    >>> [pair.words() for pair in mixed_pairs(np.array([[8, 2], [0, 9]]), ["wood", "field"])]
+    ['2 of 10 labels of wood are classified as field']
+    """
+    off = matrix - np.diag(np.diag(matrix))
+    order = np.argsort(-off, axis=None, kind="stable").tolist()
+    places = [divmod(place, len(classes)) for place in order]
+    found = [
+        MixedPair(classes[row], classes[col], int(off[row, col]), int(matrix[row].sum()))
+        for row, col in places
+        if off[row, col] > 0
+    ]
+    return [pair for pair in found if pair.count >= MIXED_SHARE * pair.of][:MOST_PAIRS]
+
+
+@dataclass(frozen=True)
+class PixelFindings:
+    """What a diagnosis of a model of pixels measured.
+
+    Attributes:
+        verdict: training accuracy against that of the folds.
+        labels: how many there are of each class.
+        lacking: classes without a training label in some fold.
+        pairs: classes that are mixed up.
+        ahead: a method that is surely more accurate than the fused model, and by how much.
+        optimism: of a random split above the folds by place, if it was measured.
+        reach_m: how far the features of a pixel reach, in metres.
+        near: most training labels in a fold that lie within the windows of a test pixel.
+        missing: a line for each band that some labels lack.
+        network: whether a network's features describe pixels too.
+    """
+
+    verdict: Verdict
+    labels: Mapping[str, int]
+    lacking: tuple[str, ...]
+    pairs: tuple[MixedPair, ...]
+    ahead: tuple[str, Interval] | None
+    optimism: Interval | None
+    reach_m: float
+    near: int
+    missing: tuple[str, ...]
+    network: bool
+
+
+def pixel_steps(findings: PixelFindings) -> tuple[Step, ...]:
+    """What to try, the most promising first."""
+    return (
+        *_on_classes(findings),
+        *_on_verdict(findings),
+        *_on_pairs(findings.pairs),
+        *_on_method(findings.ahead),
+        *_on_test(findings),
+    )
+
+
+def _on_classes(findings: PixelFindings) -> Iterator[Step]:
+    """Classes that are labelled in one place alone, or seldom."""
+    if findings.lacking:
+        names = ", ".join(findings.lacking)
+        why = "in some fold they have no training label, so all their labels count as incorrect"
+        yield Step(f"Label these classes in other places too: {names}", "", why)
+    few = {name: count for name, count in findings.labels.items() if count < FEW_LABELS}
+    if few:
+        names = ", ".join(f"{name} ({count})" for name, count in sorted(few.items()))
+        why = f"with fewer than {FEW_LABELS} labels a class is described and tested poorly"
+        yield Step(f"Add labels of the rarest classes: {names}", "", why)
+
+
+def _on_verdict(findings: PixelFindings) -> Iterator[Step]:
+    """Against under- and overfitting."""
+    verdict = findings.verdict
+    if verdict.word == "under":
+        yield Step(
+            "Describe pixels by wider windows",
+            "pixels.windows_px=[3,7,15,33,65]",
+            "classes of large patches differ in what surrounds a pixel",
+        )
+        yield from _network(findings.network)
+    elif verdict.word == "just right":
+        yield Step(
+            "Keep the recipe, and test the map on a random sample: geotl sample, geotl accuracy",
+            "",
+            "folds by place say what the model does away from its labels, a random sample of the "
+            "map says what the map is worth",
+        )
+    elif verdict.word == "over" or "over" in verdict.between:
+        yield Step(
+            "Add labels where the model is uncertain: geotl suggest; what they would bring: geotl "
+            "curve",
+            "",
+            "labels in new places show the model what differs over the scene",
+        )
+        yield from _network(findings.network)
+    if verdict.target is None:
+        yield Step(
+            "State the accuracy that you need",
+            "evaluate.target=0.9",
+            "without it underfitting and a model that is good enough look alike",
+        )
+
+
+def _network(network: bool) -> Iterator[Step]:
+    """A pretrained network, where there is none yet."""
+    if not network:
+        yield Step(
+            "Describe pixels by a pretrained network too",
+            "model.weights=FILE",
+            "it sees texture and shapes that means and deviations do not",
+        )
+
+
+def _on_pairs(pairs: Sequence[MixedPair]) -> Iterator[Step]:
+    """Classes that are mixed up."""
+    both: dict[frozenset[str], list[MixedPair]] = {}
+    for pair in pairs:
+        both.setdefault(frozenset((pair.truth, pair.predicted)), []).append(pair)
+    for first, *other in both.values():
+        what = "; ".join(pair.words() for pair in (first, *other))
+        yield Step(
+            f"Look at {first.truth} and {first.predicted}: {what}",
+            "",
+            "their labels may be wrong, or lie on edges; a date or band may tell them apart; or "
+            "labels.names gives both one name",
+        )
+
+
+def _on_method(ahead: tuple[str, Interval] | None) -> Iterator[Step]:
+    """A simpler method that does better."""
+    if ahead is not None:
+        name, gap = ahead
+        yield Step(
+            f"Compare with {name}, which is ahead of the fused model by {100 * gap.value:.1f} "
+            "points",
+            "",
+            "with few labels the weights of the members are uncertain; more labels help",
+        )
+
+
+def _on_test(findings: PixelFindings) -> Iterator[Step]:
+    """How far the accuracy can be believed."""
+    if findings.near:
+        yield Step(
+            "Keep training labels away from test labels",
+            f"split.buffer_m={findings.reach_m:g}",
+            f"in a fold up to {findings.near} training labels lie within the windows of a test "
+            "pixel, which may flatter the accuracy",
+        )
+    if findings.missing:
+        yield Step(
+            "Look at the bands that labels lack, or leave these bands out with data.bands",
+            "pixels.missing_bands=exclude",
+            "; ".join(findings.missing),
+        )
+    if findings.optimism is not None and findings.optimism.low > 0:
+        yield Step(
+            "Publish the accuracy of the folds, not that of a random split",
+            "",
+            f"a random split is {100 * findings.optimism.value:.1f} points higher, because its "
+            "test labels have training labels beside them",
+        )

@@ -1,0 +1,163 @@
+"""Pixels of scenes that could be labelled next, and what a pixel model predicts of them."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from geotl.arrays import Bools, Float32s, Float64s, Int64s
+from geotl.console import Progress
+from geotl.data.chips import Occupied
+from geotl.data.pixel_labels import PixelRules, read_squares
+from geotl.imagery.sensors import rescaled
+from geotl.imagery.windows import Imagery, Window
+from geotl.inference.candidates import Candidates, Looked
+from geotl.io.raster import Grid
+from geotl.models.deep_features import DEEP
+from geotl.models.pixel_features import BlockFeatures, Features
+from geotl.models.pixel_file import PixelModelFile
+from geotl.models.pixel_model import PixelModel
+
+MAX_CANDIDATES = 4000  # over all scenes, unless a step is given
+NEAR_PX = 7  # side of the square about a labelled pixel in which no pixel is suggested
+
+
+@dataclass(frozen=True)
+class FeatureSpace:
+    """Features of bands and windows in which pixels are compared, without those of a network.
+
+    Attributes:
+        mean: of the training pixels [D].
+        scale: what features less their mean are multiplied with [D]: 1 over the standard
+            deviation, and over the root of the width of a block, so that a wide block does not
+            outweigh a narrow one.
+    """
+
+    mean: Float64s
+    scale: Float64s
+
+    @classmethod
+    def of(cls, file: PixelModelFile) -> FeatureSpace:
+        """The space of a model's training pixels."""
+        widths = [len(names) for names in file.model.features.names.values()]
+        rows = file.training.features[:, : sum(widths)].astype(np.float64)
+        sd, width = rows.std(axis=0), np.repeat(widths, widths)
+        scale = np.where(sd > 1e-6, 1 / np.maximum(sd, 1e-6), 0.0) / np.sqrt(width)
+        return cls(rows.mean(axis=0), scale)
+
+    def place(self, table: Float32s) -> Float64s:
+        """Pixels [n,D] with features [n,D] of all blocks, or of more."""
+        return np.asarray((table[:, : len(self.mean)] - self.mean) * self.scale)
+
+
+def candidate_step(scenes: Sequence[Imagery]) -> int:
+    """Side of the cells that give one candidate each, so that there are about `MAX_CANDIDATES`."""
+    pixels = sum(scene.grid.height * scene.grid.width for scene in scenes)
+    return max(1, math.ceil(math.sqrt(pixels / MAX_CANDIDATES)))
+
+
+def spread_pixels(grid: Grid, step: int, seed: int) -> Int64s:
+    """Row and column of a random pixel in each square cell of a grid [n,2].
+
+    >>> grid = Grid(None, (10.0, 0.0, 0.0, 0.0, -10.0, 0.0), 5, 4)
+    >>> (spread_pixels(grid, 3, 0) // 3).tolist()
+    [[0, 0], [0, 1], [1, 0], [1, 1]]
+    """
+    tops, lefts = np.arange(0, grid.height, step), np.arange(0, grid.width, step)
+    corners = np.stack(np.meshgrid(tops, lefts, indexing="ij"), axis=-1).reshape(-1, 2)
+    room = np.minimum(step, np.array([grid.height, grid.width]) - corners)
+    random = np.random.default_rng(seed).random(corners.shape)
+    return np.asarray(corners + (random * room).astype(np.int64))
+
+
+@dataclass(frozen=True)
+class PixelSearch:
+    """How pixels of scenes are looked through.
+
+    Attributes:
+        file: the model.
+        space: in which pixels are compared.
+        step_px: side of the cells that give one candidate each.
+        seed: of the pixel in each cell.
+    """
+
+    file: PixelModelFile
+    space: FeatureSpace
+    step_px: int
+    seed: int
+
+    def blocks(
+        self,
+        scenes: Sequence[Imagery],
+        occupied: Sequence[Occupied],
+        progress: Progress | None = None,
+    ) -> Iterator[Looked]:
+        """Go through the candidates of scenes, square by square.
+
+        Left out are pixels near labelled ones, under cloud, and without the bands that the model
+        wants.
+
+        Args:
+            scenes: with the model's bands; DN are converted to those of its sensor.
+            occupied: the labelled ground in each scene.
+            progress: called with squares done and squares in all.
+        """
+        model = self.file.model
+        stride = model.deep.stride if model.deep else 1
+        places = [spread_pixels(scene.grid, self.step_px, self.seed) for scene in scenes]
+        squares = [
+            (number, own[rows], window)
+            for number, own in enumerate(places)
+            for rows, window in read_squares(own, model.halo, stride)
+        ]
+        for done, (number, some, window) in enumerate(squares):
+            yield self._looked(scenes[number], number, some, window, occupied[number])
+            if progress:
+                progress(done + 1, len(squares))
+
+    def _looked(
+        self, scene: Imagery, number: int, places: Int64s, window: Window, occupied: Occupied
+    ) -> Looked:
+        """The candidates of a square."""
+        data, valid = scene.read(window)
+        at = (places - (window.row, window.col)).T
+        rules = PixelRules(all_bands=self.file.model.features.missing_bands == "exclude")
+        good = rules.good(valid[:, at[0], at[1]]) & ~scene.cloudy(window)[at[0], at[1]]
+        free = ~occupied.meets([_square(place) for place in places[good].tolist()])
+        kept = np.flatnonzero(good)[free]
+        image = rescaled(data, scene.sensor, self.file.contract.sensor)
+        features, probabilities = self._described(image, valid, at[:, kept])
+        owner = np.full(len(kept), number, np.int64)
+        found = Candidates(owner, places[kept], features, probabilities)
+        return Looked(len(places), int((~free).sum()), int((~good).sum()), found)
+
+    def _described(
+        self, image: NDArray[np.generic], valid: Bools, at: Int64s
+    ) -> tuple[Float64s, Float64s]:
+        """Features in the space [n,D] and probabilities [n,K] of pixels of a window."""
+        if not at.shape[1]:
+            return np.zeros((0, len(self.space.mean))), np.zeros((0, len(self.file.model.classes)))
+        features = pixel_features(self.file.model, image, valid, at)
+        table = np.concatenate([features[name] for name in self.file.model.features.names]).T
+        return self.space.place(table), self.file.model.probabilities(features).T
+
+
+def pixel_features(
+    model: PixelModel, image: NDArray[np.generic], valid: Bools, at: Int64s
+) -> Features:
+    """Features [D,n] by block of pixels, at rows and columns [2,n] of a window with its halo."""
+    block = BlockFeatures(model.features, image, valid)
+    features = block.at(at[0], at[1])
+    if model.deep is not None:
+        features[DEEP] = model.deep.at(block.standardised(), at[0], at[1])
+    return features
+
+
+def _square(place: Sequence[int]) -> Window:
+    """The square about a pixel that no labelled pixel may touch."""
+    half = NEAR_PX // 2
+    return Window(place[0] - half, place[1] - half, NEAR_PX, NEAR_PX)
