@@ -126,7 +126,7 @@ def test_a_package_begins_with_nothing_but_what_it_is(name: str) -> None:
         ("torchgeo", {"data", "models"}),
         ("lightning", {"training"}),
         ("matplotlib", {"reporting", "mapping", "studies", "lecture", "synthetic"}),
-        ("onnx", {"inference"}),
+        ("onnx", {"inference", "export"}),
         ("onnxruntime", {"inference", "export"}),
         ("openvino", {"inference"}),
         ("huggingface_hub", {"hub"}),

@@ -5,19 +5,25 @@ from __future__ import annotations
 import argparse
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from geotl.console import Log, sayer
 from geotl.errors import SettingError
 
+if TYPE_CHECKING:
+    from geotl.models.model_file import ModelFile
+    from geotl.models.pixel_file import PixelModelFile
+
 GRAPHS = ("onnx", "pt2", "torchscript")
 FORMATS = (*GRAPHS, "safetensors", "deepness", "mlm", "hub")
+PIXEL_FORMATS = ("onnx", "pt2", "deepness", "mlm")
 _ONLY = {  # an option that some formats alone have a use for, as argparse names it
     "views": (*GRAPHS, "deepness"),
     "tile_size": ("deepness",),
     "step": ("deepness",),
     "resolution": ("deepness",),
     "asset": ("mlm",),
+    "member": ("onnx", "pt2", "deepness"),
     "licence": ("mlm", "hub"),
     "data_licence": ("hub",),
 }
@@ -41,6 +47,11 @@ def add_export(commands: Any, common: argparse.ArgumentParser) -> None:
         type=int,
         choices=[1, 2, 4, 8],
         help="flips and quarter turns averaged (the model's; deepness: 1)",
+    )
+    made.add_argument(
+        "--member",
+        metavar="NAME",
+        help="of a model of pixels, exported alone; geotl inspect lists them (all)",
     )
     _rounding(made)
     deepness = made.add_argument_group("for the Deepness plugin of QGIS (--format deepness)")
@@ -92,6 +103,7 @@ def _publishing(made: argparse.ArgumentParser) -> None:
 
 def _export(args: argparse.Namespace) -> None:
     from geotl.export.exporter import Rounding
+    from geotl.models.pixel_file import is_pixel_model
 
     for option, forms in _ONLY.items():
         if getattr(args, option) is not None and args.form not in forms:
@@ -100,6 +112,14 @@ def _export(args: argparse.Namespace) -> None:
                 f"to --format {' and '.join(forms)}"
             )
     Rounding(args.precision, args.tiles, args.max_loss).check(args.form)
+    if is_pixel_model(args.model):
+        _check_pixels(args)
+        _pixels(args, sayer(quiet=args.quiet))
+        return
+    if args.member is not None:
+        raise SettingError(
+            "--member: goes with a model of pixels alone, which consists of members; leave it away"
+        )
     writers: dict[str, Callable[[argparse.Namespace, Log], None]] = {
         "safetensors": _bare,
         "deepness": _deepness,
@@ -107,6 +127,46 @@ def _export(args: argparse.Namespace) -> None:
         "hub": _hub,
     }
     writers.get(args.form, _graph)(args, sayer(quiet=args.quiet))
+
+
+def _check_pixels(args: argparse.Namespace) -> None:
+    """Refuse what a model of pixels cannot be exported with.
+
+    Raises:
+        SettingError: a format, an option or a number format of models of tiles.
+    """
+    if args.form not in PIXEL_FORMATS:
+        raise SettingError(
+            f"--format {args.form}: not for a model of pixels; give {', '.join(PIXEL_FORMATS)}"
+        )
+    faults = {
+        "--views": args.views is not None,
+        "--step": args.step is not None,
+        f"--precision {args.precision}": args.precision != "float32",
+    }
+    for option, given in faults.items():
+        if given:
+            raise SettingError(
+                f"{option}: does not go with a model of pixels, which turns no windows and "
+                "computes in float32; leave it away"
+            )
+
+
+def _pixels(args: argparse.Namespace, say: Log) -> None:
+    from geotl.export.pixel_deepness import export_pixel_deepness
+    from geotl.export.pixel_export import export_pixels
+    from geotl.export.qgis_deepness import DeepnessOptions
+    from geotl.models.pixel_file import load_pixel_model, member_file
+
+    model = member_file(load_pixel_model(args.model), args.member)
+    if args.form == "mlm":
+        _write_item(model, args, say)
+        return
+    if args.form == "deepness":
+        options = DeepnessOptions(args.tile_size, resolution_m=args.resolution)
+        export_pixel_deepness(model, args.out, options, overwrite=args.overwrite, say=say)
+        return
+    export_pixels(model, args.form, args.out, overwrite=args.overwrite, say=say)
 
 
 def _graph(args: argparse.Namespace, say: Log) -> None:
@@ -140,11 +200,16 @@ def _deepness(args: argparse.Namespace, say: Log) -> None:
 
 
 def _item(args: argparse.Namespace, say: Log) -> None:
-    from geotl.export.stac_checks import write_item
     from geotl.models.model_file import load
 
+    _write_item(load(args.model), args, say)
+
+
+def _write_item(model: ModelFile | PixelModelFile, args: argparse.Namespace, say: Log) -> None:
+    from geotl.export.stac_checks import write_item
+
     write_item(
-        load(args.model),
+        model,
         args.out,
         args.asset or [],
         licence=args.licence,

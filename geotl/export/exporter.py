@@ -31,8 +31,7 @@ from geotl.export.graphs import (
 )
 from geotl.export.metadata import passport
 from geotl.export.quantise import Loss, halves, judge, quantise, raw_batches
-from geotl.inference.onnx_file import read_proto, seal
-from geotl.inference.onnx_model import Runner
+from geotl.inference.onnx_file import Runner, read_proto, seal
 from geotl.io.files import check_absent, whole_file
 from geotl.models.model_file import ModelFile, bare, load, save
 

@@ -13,26 +13,36 @@ from typing import Any, Literal
 
 import numpy as np
 import torch
-from torch import Tensor
+from numpy.typing import NDArray
+from torch import Tensor, nn
 
 from geotl.arrays import Float32s
+from geotl.errors import UnfinishedError
 from geotl.export.deployable import Deployed
-from geotl.inference.onnx_file import INPUT, IR_VERSION, OPSET, OUTPUTS, seal
-from geotl.inference.onnx_model import Runner, open_runner
+from geotl.inference.onnx_file import INPUT, IR_VERSION, OPSET, OUTPUTS, Runner, seal
+from geotl.inference.onnx_model import open_runner
 from geotl.models.model_file import ModelFile
 
 PASSPORT_FILE = "geotl.json"
 _WRITTEN_BY_ITSELF = ("version", ".data/version", ".data/serialization_id")
 Precision = Literal["float32", "float16", "int8"]
 BATCHES = (1, 7)
+MAP_LIMIT = 1e-4  # of probabilities of pixels
 ROUNDINGS = 4 * float(np.finfo(np.float32).eps)  # of the largest logit, which no runtime avoids
 
 
 def exported(module: Deployed, tiles: Tensor) -> torch.export.ExportedProgram:
     """torch.export's graph for any batch size, of tiles [N,C,S,S] with N >= 2."""
     batch = torch.export.Dim("batch", min=1)
+    return program_of(module, tiles, {0: batch})
+
+
+def program_of(
+    module: nn.Module, image: Tensor, free: Mapping[int, Any]
+) -> torch.export.ExportedProgram:
+    """torch.export's graph of a module with one input, some of whose axes are free."""
     with torch.no_grad():
-        graph = torch.export.export(module, (tiles,), dynamic_shapes={INPUT: {0: batch}})
+        graph = torch.export.export(module, (image,), dynamic_shapes=(dict(free),))
     for part in graph.graph_module.modules():
         if isinstance(part, torch.fx.GraphModule):
             for node in part.graph.nodes:  # where the code lay is nobody's business
@@ -42,9 +52,16 @@ def exported(module: Deployed, tiles: Tensor) -> torch.export.ExportedProgram:
 
 def write_pt2(module: Deployed, tiles: Tensor, path: Path, told: Mapping[str, Any]) -> None:
     """Write torch.export's format; `geotl.json` inside it says what the model is."""
+    save_program(exported(module, tiles), path, told)
+
+
+def save_program(
+    program: torch.export.ExportedProgram, path: Path, told: Mapping[str, Any]
+) -> None:
+    """Save a graph of torch.export's with what it says of itself."""
     extra = {PASSPORT_FILE: json.dumps(told)}
     held = io.BytesIO()  # a path would give its name, a temporary one, to the archive's root
-    torch.export.save(exported(module, tiles), held, extra_files=extra)
+    torch.export.save(program, held, extra_files=extra)
     path.write_bytes(held.getbuffer())
 
 
@@ -195,6 +212,49 @@ class Parity:
             f"within {self.logits:.1e}, probabilities within {self.probabilities:.1e}, "
             f"{100 * self.agreement:.4g} % named alike"
         )
+
+
+@dataclass(frozen=True)
+class MapParity:
+    """How what a file says of every pixel compares with what `geotl map` makes of the same.
+
+    Attributes:
+        where: the pixels that were compared, in words.
+        probabilities: largest difference.
+        agreement: share of pixels classified alike, "no data" being a class.
+    """
+
+    where: str
+    probabilities: float
+    agreement: float
+
+    def __str__(self) -> str:
+        """In one line."""
+        return (
+            f"parity with geotl map on {self.where}: probabilities within "
+            f"{self.probabilities:.1e}, {100 * self.agreement:.4g} % of pixels named alike"
+        )
+
+    def check(self, path: Path) -> None:
+        """Refuse a file that is not what its model is.
+
+        Raises:
+            UnfinishedError: a difference is beyond `MAP_LIMIT`, or not a number.
+        """
+        if not self.probabilities <= MAP_LIMIT:
+            raise UnfinishedError(
+                f"{path}: probabilities {self.probabilities:.2g} from the model's, more than "
+                f"{MAP_LIMIT:.0e}; nothing was kept"
+            )
+
+
+def map_parity(
+    where: str, pairs: Sequence[tuple[NDArray[np.floating[Any]], NDArray[np.floating[Any]]]]
+) -> MapParity:
+    """Compare probabilities [K,h,w] that a file gave with those of `geotl map`, pair by pair."""
+    gaps = [np.abs(found - wanted).max() for found, wanted in pairs]
+    alike = [(found.argmax(0) == wanted.argmax(0)).ravel() for found, wanted in pairs]
+    return MapParity(where, float(np.max(gaps)), float(np.concatenate(alike).mean()))
 
 
 def example_tiles(model: ModelFile) -> Float32s:

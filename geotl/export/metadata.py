@@ -17,6 +17,7 @@ from geotl.inference.onnx_file import PASSPORT_VERSION
 from geotl.io.files import sha256_of
 from geotl.io.yaml import parse, write
 from geotl.models.model_file import ModelFile
+from geotl.models.pixel_file import KIND, PixelModelFile, model_header
 
 _HOME, _DRIVE, _SHARE = (
     r"(?<![\w.])~[\w.-]*[/\\]",
@@ -29,6 +30,7 @@ _STEP = r"[^\s/\\'\"<>|:;,()\[\]{}]+"
 _INSIDE = re.compile(rf"{_START}(?:{_STEP}[/\\]+)+({_STEP})?")
 _WHOLE = re.compile(rf"{_START}[^\n:]*")
 TOLD = ("metrics", "versions")  # of a model's notes: what maps tell of it
+TRAINING = ("dates", "tiles", "labels", "pixels", "accuracy")  # likewise, of its note on training
 
 
 def without_folders(text: str) -> str:
@@ -86,9 +88,34 @@ def passport(model: ModelFile, *, views: int, precision: str) -> dict[str, Any]:
         views: flips and quarter turns that the export averages over.
         precision: number format of the export's network.
     """
-    contract, seen, training = model.contract, model.seen, model.notes.get("training", {})
-    held = dataclasses.asdict(contract)
+    held = dataclasses.asdict(model.contract)
     held["spec"]["views"] = views
+    return _passport(model, held, precision)
+
+
+def pixel_passport(model: PixelModelFile, *, halo_px: int, stride_px: int) -> dict[str, Any]:
+    """A pixel model's passport, of values that JSON holds.
+
+    Args:
+        model: whose.
+        halo_px: pixels around a pixel that its class depends on.
+        stride_px: an image's first row and column must be multiples of it in the scene, so that
+            the network's stages lie as in `geotl map`.
+    """
+    return {
+        **_passport(model, dataclasses.asdict(model.contract), "float32"),
+        **model_header(model.model),
+        "kind": KIND,
+        "halo_px": halo_px,
+        "stride_px": stride_px,
+    }
+
+
+def _passport(
+    model: ModelFile | PixelModelFile, contract: dict[str, Any], precision: str
+) -> dict[str, Any]:
+    """What the passports of all models tell."""
+    seen, training = model.seen, model.notes.get("training", {})
     return {
         "passport_version": PASSPORT_VERSION,
         "geotl": __version__,
@@ -97,7 +124,7 @@ def passport(model: ModelFile, *, views: int, precision: str) -> dict[str, Any]:
         "resolution_m": model.resolution_m,
         "examples": {"mean": _figures(seen.mean), "sd": _figures(seen.sd)},
         "result": model.notes.get("metrics", {}).get("headline"),
-        "contract": held,
+        "contract": contract,
         "ground": model.ground,
         "notes": {
             **{key: shareable(model.notes[key]) for key in TOLD if key in model.notes},
@@ -106,7 +133,7 @@ def passport(model: ModelFile, *, views: int, precision: str) -> dict[str, Any]:
                 if "recipe" in model.notes
                 else {}
             ),
-            "training": {key: training[key] for key in ("dates", "tiles") if key in training},
+            "training": {key: training[key] for key in TRAINING if key in training},
         },
     }
 

@@ -17,7 +17,9 @@ from geotl.evaluation.metrics import Interval, wilson
 from geotl.export.metadata import shareable
 from geotl.io.yaml import parse
 from geotl.models.model_file import ModelFile
+from geotl.models.pixel_file import PixelModelFile
 
+NotedModel = ModelFile | PixelModelFile  # whose notes are alike
 SPATIAL = {"blocks": "blocked", "group": "by group", "scene": "by scene"}
 SPLITS = {
     "blocks": "in spatial blocks: whole blocks of ground are judged that no training tile lies in",
@@ -59,7 +61,7 @@ class Accuracy:
     mistakes: Sequence[tuple[str, str, int, int]] = ()
 
 
-def recipe_of(model: ModelFile) -> dict[str, Any]:
+def recipe_of(model: NotedModel) -> dict[str, Any]:
     """A model's recipe as plain values, its paths cut to their last names; {} without one."""
     told, _ = parse(str(model.notes.get("recipe", "")))
     found: dict[str, Any] = shareable(told) if isinstance(told, dict) else {}
@@ -93,7 +95,7 @@ def sources_of(recipe: Mapping[str, Any]) -> list[str]:
     return [str(name) for name in given if name]
 
 
-def lineage_of(model: ModelFile) -> list[dict[str, Any]]:
+def lineage_of(model: NotedModel) -> list[dict[str, Any]]:
     """Every weight file that had a part in a model, oldest first, by last name, with its hash."""
     chain = model.notes.get("weights", {}).get("chain") or []
     return [
@@ -106,7 +108,7 @@ def lineage_of(model: ModelFile) -> list[dict[str, Any]]:
     ]
 
 
-def dates_of(model: ModelFile) -> list[str]:
+def dates_of(model: NotedModel) -> list[str]:
     """Days of the training imagery, in order, as far as they are known."""
     return sorted(model.notes.get("training", {}).get("dates", []))
 
@@ -125,7 +127,7 @@ def parameters_of(model: ModelFile) -> int:
     return sum(part.numel() for part in model.network.parameters())
 
 
-def accuracy_of(model: ModelFile) -> Accuracy | None:
+def accuracy_of(model: NotedModel) -> Accuracy | None:
     """What a model's own metrics say of it; None for one that was never judged."""
     told = model.notes.get("metrics", {})
     if "overall_accuracy" not in told:

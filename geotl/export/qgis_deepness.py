@@ -21,9 +21,9 @@ from torch import Tensor, nn
 
 from geotl.arrays import Bools, Float32s, Float64s
 from geotl.console import Log
-from geotl.errors import DataError, UnfinishedError
+from geotl.errors import DataError
 from geotl.export.deployable import Deployed, deployed
-from geotl.export.graphs import example_tiles, onnx_of
+from geotl.export.graphs import MapParity, example_tiles, map_parity, onnx_of
 from geotl.export.metadata import passport
 from geotl.inference.onnx_file import INPUT, open_session, seal
 from geotl.inference.sliding_window import Sweep, look
@@ -41,7 +41,6 @@ AT_ONCE_PX = 1 << 20  # pixels of windows, as the network sees them, that are co
 MOST_PARTS = 64  # the network stands so often in the graph
 OUTPUT = "probabilities"
 MIN_VALID = 0.5  # of a window's pixels, as in `geotl map`
-TOLERANCE = 1e-4  # of probabilities
 
 
 @dataclass(frozen=True)
@@ -262,32 +261,12 @@ class DeepnessOptions:
 
 
 @dataclass(frozen=True)
-class SpreadParity:
-    """How a file's tile compares with what `geotl map` makes of the same pixels.
-
-    Attributes:
-        probabilities: largest difference.
-        agreement: share of pixels named alike, "no data" being a name.
-    """
-
-    probabilities: float
-    agreement: float
-
-    def __str__(self) -> str:
-        """In one line."""
-        return (
-            f"parity with geotl map on a tile of examples: probabilities within "
-            f"{self.probabilities:.1e}, {100 * self.agreement:.4g} % of pixels named alike"
-        )
-
-
-@dataclass(frozen=True)
 class ForDeepness:
     """A finished file, its tiles and how it compares with its model."""
 
     path: Path
     layout: TileLayout
-    parity: SpreadParity
+    parity: MapParity
 
 
 def export_deepness(
@@ -326,11 +305,7 @@ def export_deepness(
         _write(spread, raw, part, told, more)
         found = _compare(part, raw, single, layout)
         say(str(found))
-        if not found.probabilities <= TOLERANCE:
-            raise UnfinishedError(
-                f"{path}: probabilities {found.probabilities:.2g} from the model's, more than "
-                f"{TOLERANCE:.0e}; nothing was kept"
-            )
+        found.check(path)
     for line in advice(layout, contract.bands, contract.sensor.name, told["resolution_m"]):
         say(line)
     say(f"deepness {path} ({path.stat().st_size / 1e6:.1f} MB)")
@@ -364,12 +339,11 @@ def advice(
     layout: TileLayout, bands: tuple[str, ...], sensor: str, resolution_m: float | None
 ) -> list[str]:
     """What whoever loads the file in QGIS must see to, a line each."""
-    order = " ".join(f"{number}={band}" for number, band in enumerate(bands, 1))
-    size = f"{100 * resolution_m:g} cm" if resolution_m else "not known, to be set by hand"
     lines = [
-        f"bands    the raster's, in this order: {order}; values as of {sensor}",
+        bands_line(bands, sensor),
         f"tiles    {layout.tile_px} px, {layout.overlap_percent} % overlap; windows of "
-        f"{layout.window_px} px every {layout.step_px} px; pixels: {size}",
+        f"{layout.window_px} px every {layout.step_px} px; pixels: "
+        f"{pixel_size(resolution_m)}",
     ]
     if not layout.aligned:
         lines.append(
@@ -377,6 +351,17 @@ def advice(
             "meet, the map may differ from geotl map's"
         )
     return lines
+
+
+def bands_line(bands: tuple[str, ...], sensor: str) -> str:
+    """Which band of the raster each input takes."""
+    order = " ".join(f"{number}={band}" for number, band in enumerate(bands, 1))
+    return f"bands    the raster's, in this order: {order}; values as of {sensor}"
+
+
+def pixel_size(resolution_m: float | None) -> str:
+    """The size of a pixel as the plugin asks for it."""
+    return f"{100 * resolution_m:g} cm" if resolution_m else "not known, to be set by hand"
 
 
 def _grid(layout: TileLayout) -> WindowGrid:
@@ -391,13 +376,11 @@ def _write(
     seal(onnx_of(graph, [OUTPUT]), path, told, more)
 
 
-def _compare(path: Path, raw: Float32s, single: Deployed, layout: TileLayout) -> SpreadParity:
+def _compare(path: Path, raw: Float32s, single: Deployed, layout: TileLayout) -> MapParity:
     """Run a file on an image [C,S,S] and look at the same windows as `geotl map` does."""
     found = open_session(path).run([OUTPUT], {INPUT: as_the_plugin(raw[None])})[0][0]
     wanted = mapped(raw, single, layout)
-    return SpreadParity(
-        float(np.abs(found - wanted).max()), float((found.argmax(0) == wanted.argmax(0)).mean())
-    )
+    return map_parity("a tile of examples", [(found, wanted)])
 
 
 def mapped(raw: Float32s, single: Deployed, layout: TileLayout) -> Float64s:

@@ -16,8 +16,7 @@ from geotl.data.splits import Split, by_group, stratified
 from geotl.errors import DataError
 from geotl.evaluation.metrics import Interval, wilson
 from geotl.inference.labelled_tiles import labelled_tiles, tile_blocks
-from geotl.inference.onnx_file import INPUT
-from geotl.inference.onnx_model import Runner
+from geotl.inference.onnx_file import INPUT, Runner
 from geotl.models.model_file import Contract
 
 LAYERS = ("Conv", "Relu")  # a rectifier after a convolution becomes part of its rounding

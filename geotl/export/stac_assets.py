@@ -69,7 +69,7 @@ class _Sort:
 _SORTS = {
     ".safetensors": _Sort(
         "model",
-        "The model: weights, contract and example tiles, for geotl",
+        "The model: weights, contract and samples of the training data, for geotl",
         _BYTES,
         ("mlm:model", "mlm:weights", "model", "weights", "data"),
         {"mlm:artifact_type": "safetensors.torch.save_file"},

@@ -17,10 +17,12 @@ import shapely
 from geotl.console import Log
 from geotl.data.footprints import ground_in_degrees
 from geotl.errors import ModelError, OutputError
+from geotl.export.pixel_mlm import pixel_item
 from geotl.export.stac_assets import assets_of
 from geotl.export.stac_mlm import bounds_of, mlm_item
 from geotl.io.files import check_absent, sha256_of, write_text
 from geotl.models.model_file import ModelFile
+from geotl.models.pixel_file import PixelModelFile
 
 _NAME = re.compile(r"[a-zA-Z][a-zA-Z0-9_.\-\s]+[a-zA-Z0-9]")
 _WORLD = (-180.0, -90.0, 180.0, 90.0)
@@ -181,7 +183,7 @@ def _assets(assets: Mapping[str, Mapping[str, Any]], folder: Path) -> Iterator[s
 
 
 def write_item(
-    model: ModelFile,
+    model: ModelFile | PixelModelFile,
     path: Path,
     others: Sequence[Path] = (),
     *,
@@ -209,7 +211,11 @@ def write_item(
     assets = assets_of(model.path, others, path)
     written = datetime.fromtimestamp(model.path.stat().st_mtime, UTC)
     ground = training_ground_of(model)
-    item = mlm_item(model, assets, ground=ground, written=written, licence=licence)
+    told: dict[str, Any] = {"ground": ground, "written": written, "licence": licence}
+    if isinstance(model, PixelModelFile):
+        item = pixel_item(model, assets, **told)
+    else:
+        item = mlm_item(model, assets, **told)
     check_item(item, path.resolve().parent)
     write_text(path, json.dumps(item, indent=2, ensure_ascii=False, allow_nan=False) + "\n")
     for one in assets:
@@ -219,8 +225,11 @@ def write_item(
     return item
 
 
-def training_ground_of(model: ModelFile) -> shapely.Geometry | None:
-    """The ground of a model's training tiles in degrees, None where it is not known."""
+def training_ground_of(model: ModelFile | PixelModelFile) -> shapely.Geometry | None:
+    """The ground of a model's training samples in degrees, None where it is not known."""
+    if isinstance(model, PixelModelFile):
+        known = [((x, y, x, y), crs) for crs, all_ in model.ground.items() for x, y, *_ in all_]
+        return ground_in_degrees([box for box, _ in known], [crs for _, crs in known])
     boxes = model.companions.footprints.tolist()
     systems = model.notes.get("training", {}).get("crs") or [None] * len(boxes)
     return ground_in_degrees([(box[0], box[1], box[2], box[3]) for box in boxes], systems)

@@ -21,6 +21,7 @@ import shapely
 from geotl._version import __version__
 from geotl.export.model_facts import (
     SPLITS,
+    NotedModel,
     accuracy_json,
     accuracy_of,
     dates_of,
@@ -35,6 +36,7 @@ from geotl.export.model_facts import (
 from geotl.export.stac_assets import ModelAsset
 from geotl.inference.onnx_file import INPUT, OUTPUTS
 from geotl.models.model_file import Contract, ModelFile
+from geotl.models.pixel_file import PixelContract
 from geotl.models.registry import REGISTRY
 
 STAC_VERSION = "1.1.0"
@@ -84,7 +86,7 @@ def mlm_item(
     written: datetime.datetime,
     licence: str | None = None,
 ) -> dict[str, Any]:
-    """A model's item.
+    """The item of a model of tiles.
 
     Args:
         model: whose.
@@ -92,6 +94,28 @@ def mlm_item(
         ground: where its training tiles lay in degrees, None where that is not known.
         written: when the model's file was written, which dates the item where no imagery does.
         licence: of the model, as SPDX names it; None leaves it unsaid.
+    """
+    recipe = recipe_of(model)
+    properties = {
+        "description": description_of(model, ground),
+        **_mlm(model, name_of(recipe), recipe),
+        **_own(model, recipe),
+    }
+    return stac_item(model, assets, properties, ground=ground, written=written, licence=licence)
+
+
+def stac_item(
+    model: NotedModel,
+    assets: Sequence[ModelAsset],
+    properties: Mapping[str, Any],
+    *,
+    ground: shapely.Geometry | None,
+    written: datetime.datetime,
+    licence: str | None,
+) -> dict[str, Any]:
+    """An item of what is told of a model in `properties`, and of what all items hold.
+
+    The arguments are those of `mlm_item`.
     """
     recipe = recipe_of(model)
     name = name_of(recipe)
@@ -106,12 +130,10 @@ def mlm_item(
         item["bbox"] = bounds_of(ground)
     item["properties"] = {
         "title": title_of(recipe),
-        "description": description_of(model, ground),
         **_dates(dates_of(model), written),
         **_licence(licence),
         "bands": bands_of(model),
-        **_mlm(model, name, recipe),
-        **_own(model, recipe),
+        **properties,
     }
     item["links"] = []
     names = [{"name": band} for band in model.contract.bands]
@@ -148,24 +170,31 @@ def description_of(model: ModelFile, ground: shapely.Geometry | None) -> str:
         "Every model file takes raw digital numbers: normalisation, adaptation to the bands, "
         "resizing, averaging over flips and turns, and temperature scaling are inside. Scale no "
         "values before. NaN and the nodata value count as not seen.",
+        *unknown(model, ground, "tiles"),
     ]
+    return " ".join(told)
+
+
+def unknown(model: NotedModel, ground: shapely.Geometry | None, samples: str) -> list[str]:
+    """Sentences on what is not known of a model's training data."""
+    told = []
     if ground is None:
-        told.append("Where the training tiles lay is not known, so there is no geometry.")
+        told.append(f"Where the training {samples} lay is not known, so there is no geometry.")
     if not dates_of(model):
         told.append(
             "When the training imagery was taken is not known; datetime is when the model file "
             "was written."
         )
-    return " ".join(told)
+    return told
 
 
-def bands_of(model: ModelFile) -> list[dict[str, Any]]:
+def bands_of(model: NotedModel) -> list[dict[str, Any]]:
     """The input bands as STAC 1.1 describes bands, in the model's order."""
     contract = model.contract
     return [_band(contract, name) for name in contract.bands]
 
 
-def _band(contract: Contract, name: str) -> dict[str, Any]:
+def _band(contract: Contract | PixelContract, name: str) -> dict[str, Any]:
     sensor, band = contract.sensor, contract.sensor.band(name)
     common = [word for word in (name, *band.aliases) if word in _COMMON]
     units = {"reflectance": "1", "share": "1", "kelvin": "K"}
@@ -183,21 +212,28 @@ def _band(contract: Contract, name: str) -> dict[str, Any]:
 
 
 def _mlm(model: ModelFile, name: str, recipe: Mapping[str, Any]) -> dict[str, Any]:
-    contract, versions = model.contract, model.notes.get("versions", {})
-    chain = lineage_of(model)
-    told: dict[str, Any] = {
+    contract = model.contract
+    return {
         "mlm:name": name,
         "mlm:architecture": REGISTRY[contract.backbone].title
         + (f", up to {contract.cut_after}" if contract.cut_after else ""),
         "mlm:tasks": [TASK],
-        "mlm:framework": "PyTorch",
         "mlm:total_parameters": parameters_of(model),
-        "mlm:pretrained": bool(chain),
-        "mlm:pretrained_source": ", then ".join(map(_weights, chain)) or None,
-        "mlm:accelerator": None,
+        **framework(model),
         "mlm:input": [_input(contract)],
         "mlm:output": [_output(contract, output) for output in OUTPUTS],
         "mlm:hyperparameters": hyperparameters(model, recipe),
+    }
+
+
+def framework(model: NotedModel) -> dict[str, Any]:
+    """What a model runs with, and the weights that it began with."""
+    chain, versions = lineage_of(model), model.notes.get("versions", {})
+    told: dict[str, Any] = {
+        "mlm:framework": "PyTorch",
+        "mlm:pretrained": bool(chain),
+        "mlm:pretrained_source": ", then ".join(map(_weights, chain)) or None,
+        "mlm:accelerator": None,
     }
     if _VERSION.fullmatch(str(versions.get("torch", ""))):
         told["mlm:framework_version"] = versions["torch"]
@@ -210,11 +246,16 @@ def _weights(one: Mapping[str, Any]) -> str:
 
 def _input(contract: Contract) -> dict[str, Any]:
     side = contract.tile_px
+    more = f"Exported graphs take tiles of {side} x {side} pixels; geotl crops or pads others."
+    return input_of(contract, side, more)
+
+
+def input_of(contract: Contract | PixelContract, side: int, more: str) -> dict[str, Any]:
+    """The input of a model, of a side in pixels, -1 for any; `more` is told of it besides."""
     return {
         "name": INPUT,
         "description": f"Raw digital numbers of {contract.sensor.title} as float32, in the order "
-        f"of `bands`; nothing is scaled before. Exported graphs take tiles of {side} x {side} "
-        "pixels; geotl crops or pads others.",
+        f"of `bands`; nothing is scaled before. {more}",
         "bands": list(contract.bands),
         "input": {
             "shape": [-1, len(contract.bands), side, side],
@@ -236,9 +277,16 @@ def _output(contract: Contract, name: str) -> dict[str, Any]:
         "name": name,
         "description": told[name],
         "tasks": [TASK],
+        **result_of(contract, {"batch": -1, "class": len(contract.classes)}),
+    }
+
+
+def result_of(contract: Contract | PixelContract, sizes: Mapping[str, int]) -> dict[str, Any]:
+    """The shape of an output by its axes, -1 for any size, and the classes in it."""
+    return {
         "result": {
-            "shape": [-1, len(contract.classes)],
-            "dim_order": ["batch", "class"],
+            "shape": list(sizes.values()),
+            "dim_order": list(sizes),
             "data_type": "float32",
         },
         "classification:classes": classes_of(contract.classes, contract.colours),
@@ -295,10 +343,9 @@ def hyperparameters(model: ModelFile, recipe: Mapping[str, Any]) -> dict[str, An
 
 def _own(model: ModelFile, recipe: Mapping[str, Any]) -> dict[str, Any]:
     """What no extension has a place for."""
-    sensor, accuracy = model.contract.sensor, accuracy_of(model)
+    accuracy = accuracy_of(model)
     told: dict[str, Any] = {
-        "geotl:version": __version__,
-        "geotl:sensor": {"name": sensor.name, "title": sensor.title, "source": sensor.source},
+        **made_with(model),
         "geotl:training": {
             "tiles": len(model.companions.footprints),
             "by_class": tiles_by_class(model),
@@ -310,6 +357,15 @@ def _own(model: ModelFile, recipe: Mapping[str, Any]) -> dict[str, Any]:
         how = SPLITS.get(accuracy.split)
         told["geotl:accuracy"] = accuracy_json(accuracy) | ({"held_out": how} if how else {})
     return told
+
+
+def made_with(model: NotedModel) -> dict[str, Any]:
+    """The geotl that wrote the item, and the sensor of the training imagery."""
+    sensor = model.contract.sensor
+    return {
+        "geotl:version": __version__,
+        "geotl:sensor": {"name": sensor.name, "title": sensor.title, "source": sensor.source},
+    }
 
 
 def _dates(days: Sequence[str], written: datetime.datetime) -> dict[str, Any]:

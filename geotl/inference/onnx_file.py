@@ -9,12 +9,15 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+from geotl.arrays import Float32s
 from geotl.errors import ModelError
 
+# Images float32 [N,C,H,W] to probabilities and logits: [N,K] of tiles, [N,K,H,W] of pixels.
+Runner = Callable[[Float32s], tuple[Float32s, Float32s]]
 OPSET, IR_VERSION = 18, 9
 INPUT, OUTPUTS = "image", ("probabilities", "logits")
 PASSPORT, SEAL = "geotl", "geotl_seal"

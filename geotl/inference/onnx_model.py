@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import importlib.metadata
 import importlib.util
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, get_args
@@ -23,22 +23,21 @@ from geotl.inference.onnx_file import (
     INPUT,
     OUTPUTS,
     PASSPORT_VERSION,
+    Runner,
     open_session,
     read_passport,
     session_faults,
 )
+from geotl.inference.onnx_pixels import ServedPixelModel, served_pixels
 from geotl.inference.sliding_window import Mode, Said
 from geotl.models.device import choose_device
 from geotl.models.input_domain import Range
 from geotl.models.model_file import Contract, ModelFile, contract_from, describe, load
-from geotl.models.pixel_file import is_pixel_model, load_pixel_model
+from geotl.models.pixel_file import KIND, describe_pixels, is_pixel_model, load_pixel_model
 
 EngineName = Literal["onnxruntime", "openvino"]
 ENGINES: tuple[EngineName, ...] = get_args(EngineName)
 SUFFIX = ".onnx"
-Runner = Callable[
-    [Float32s], tuple[Float32s, Float32s]
-]  # tiles [N,C,S,S] to probabilities and logits
 _EXTRA = {"onnxruntime": "geotl[onnx]", "openvino": "geotl[openvino]"}
 BATCH = 128  # tiles times views that go through the network at once
 
@@ -265,7 +264,7 @@ def on_device(model: ModelFile) -> ModelFile:
     return model
 
 
-def open_served(path: Path, engine: str | None = None) -> ServedModel:
+def open_served(path: Path, engine: str | None = None) -> ServedModel | ServedPixelModel:
     """Open a file that `geotl export --format onnx` made.
 
     Args:
@@ -289,16 +288,33 @@ def open_served(path: Path, engine: str | None = None) -> ServedModel:
     chosen = engine_for(path, engine)
     if chosen is None:
         raise ModelError(f"{path}: not an exported file; its name must end in .onnx")
+    if told.get("kind") == KIND and chosen == "openvino":
+        raise ModelError(
+            f"{path}: --engine openvino does not go with a model of pixels, whose sums over "
+            "windows need whole numbers of 64 bits, and which may hold forests; leave it away"
+        )
     try:
-        contract, precision = contract_from(told["contract"]), str(told["precision"])
-        examples = told["examples"]
-        seen = Range(np.array(examples["mean"]), np.array(examples["sd"]))
-        resolution, ground, notes = told["resolution_m"], told["ground"], told["notes"]
+        threads, precision = torch.get_num_threads(), str(told["precision"])
+        runner = open_runner(path, chosen, precision=precision, threads=threads)
+        if told.get("kind") == KIND:
+            return served_pixels(path, told, runner, version_of(chosen))
+        return _served_tiles(path, told, runner, version_of(chosen))
     except KeyError as error:
         raise ModelError(
             f"{path}: its passport lacks {error}, which mapping needs; export the model anew"
         ) from error
-    runner = open_runner(path, chosen, precision=precision, threads=torch.get_num_threads())
+
+
+def _served_tiles(path: Path, told: Mapping[str, Any], runner: Runner, engine: str) -> ServedModel:
+    """A model of tiles by its passport.
+
+    Raises:
+        KeyError: the passport lacks something.
+    """
+    contract, precision = contract_from(told["contract"]), str(told["precision"])
+    examples = told["examples"]
+    seen = Range(np.array(examples["mean"]), np.array(examples["sd"]))
+    resolution, ground, notes = told["resolution_m"], told["ground"], told["notes"]
     sweep = ServedSweep(
         runner,
         contract.tile_px,
@@ -306,7 +322,7 @@ def open_served(path: Path, engine: str | None = None) -> ServedModel:
         len(contract.bands),
         len(contract.classes),
         precision,
-        version_of(chosen),
+        engine,
     )
     return ServedModel(contract, resolution, seen, ground, notes, path, sweep)
 
@@ -318,13 +334,15 @@ def describe_exported(path: Path) -> str:
         ModelError: as `read_passport`.
     """
     told = read_passport(path)
+    if told.get("kind") == KIND:
+        return describe_pixels(f"{path} (ONNX, of pixels)", told)
     metrics = told.get("notes", {}).get("metrics", {})
     origin = {"source": "of the model exported", "sha256": told["model_sha256"]}
     header = {**told["contract"], "metrics": metrics, "weights": origin}
     return describe(f"{path} (ONNX, {told['precision']})", header)
 
 
-def check_precision(model: ServedModel, wanted: str) -> None:
+def check_precision(model: ServedModel | ServedPixelModel, wanted: str) -> None:
     """Make sure that an exported file computes in the number format wanted.
 
     Raises:

@@ -18,7 +18,7 @@ from geotl.arrays import Float32s, Int64s
 from geotl.inference.applicability import Applicability
 from geotl.inference.pixel_area import PixelArea
 from geotl.inference.sliding_window import Mode, Said
-from geotl.models.deep_features import DEEP, DeepFeatures
+from geotl.models.deep_features import DEEP
 from geotl.models.pixel_features import BlockFeatures
 from geotl.models.pixel_model import PixelModel
 
@@ -108,9 +108,9 @@ class PixelPredictor:
             return None
         shape = (len(weight), down.stop - down.start, across.stop - across.start)
         found, image = np.empty(shape, np.float32), block.standardised()
-        for top, low in _tiles(down):
-            for left, right in _tiles(across):
-                part = _around(image, deep, (top, low), (left, right))
+        for top, low in tiles_of(down, TILE_PX):
+            for left, right in tiles_of(across, TILE_PX):
+                part = around(image, deep.halo, (top, low), (left, right))
                 here = np.s_[:, top - down.start : low - down.start]
                 found[here][..., left - across.start : right - across.start] = deep.logits(
                     part, weight
@@ -136,21 +136,21 @@ class PixelPredictor:
         return found, index
 
 
-def _tiles(span: slice) -> Iterator[tuple[int, int]]:
-    """Begin and end of the tiles of a span, TILE_PX each but for the last.
+def tiles_of(span: slice, side: int) -> Iterator[tuple[int, int]]:
+    """Begin and end of the tiles of a span, `side` pixels each but for the last.
 
-    >>> list(_tiles(slice(5, 2000)))
+    >>> list(tiles_of(slice(5, 2000), 1024))
     [(5, 1029), (1029, 2000)]
     """
-    for start in range(span.start, span.stop, TILE_PX):
-        yield start, min(start + TILE_PX, span.stop)
+    for start in range(span.start, span.stop, side):
+        yield start, min(start + side, span.stop)
 
 
-def _around(
-    image: Float32s, deep: DeepFeatures, rows: tuple[int, int], cols: tuple[int, int]
+def around(
+    image: Float32s, halo: int, rows: tuple[int, int], cols: tuple[int, int], fill: float = 0.0
 ) -> Float32s:
-    """A tile of an image [C,H,W] with the network's halo, 0 beyond the image."""
-    halo, (height, width) = deep.halo, image.shape[1:]
+    """A tile of an image [C,H,W], `halo` wider on every side, with `fill` beyond the image."""
+    height, width = image.shape[1:]
     pads = [
         (max(0, halo - begin), max(0, end + halo - length))
         for (begin, end), length in ((rows, height), (cols, width))
@@ -158,7 +158,7 @@ def _around(
     part = image[
         :, max(0, rows[0] - halo) : rows[1] + halo, max(0, cols[0] - halo) : cols[1] + halo
     ]
-    return np.ascontiguousarray(np.pad(part, ((0, 0), *pads)))
+    return np.ascontiguousarray(np.pad(part, ((0, 0), *pads), constant_values=fill))
 
 
 def _strips(height: int, width: int) -> Iterator[slice]:

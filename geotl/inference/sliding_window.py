@@ -204,6 +204,20 @@ def halo_of(predictor: WindowPredictor, step: int) -> int:
     return predictor.halo_px(step) if isinstance(predictor, Surrounded) else 0
 
 
+@runtime_checkable
+class OnLattice(Protocol):
+    """What a predictor states besides whose answers depend on where blocks begin."""
+
+    @property
+    def lattice_px(self) -> int:
+        """Blocks begin at multiples of this."""
+
+
+def lattice_of(predictor: WindowPredictor) -> int:
+    """Pixels that blocks begin at multiples of; 1 where a predictor states none."""
+    return predictor.lattice_px if isinstance(predictor, OnLattice) else 1
+
+
 @torch.inference_mode()
 def look(sweep: Sweep, image: Tensor, rows: Int64s, cols: Int64s, step: int) -> Said:
     """What the network says of the windows at some rows and columns of a block.

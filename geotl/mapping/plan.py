@@ -24,6 +24,7 @@ from geotl.inference.applicability import Applicability, area_of_applicability
 from geotl.inference.dense_correction import Agreement, Correction, Sample, from_note, judged
 from geotl.inference.mapper import Mapper
 from geotl.inference.onnx_model import ServedModel
+from geotl.inference.onnx_pixels import ServedPixelModel
 from geotl.inference.pixel_area import PixelArea
 from geotl.inference.pixel_predictor import PixelPredictor
 from geotl.inference.sliding_window import (
@@ -34,6 +35,7 @@ from geotl.inference.sliding_window import (
     check_dense,
     classes_of,
     features_at,
+    lattice_of,
 )
 from geotl.inference.smoothing import GuidedFilter
 from geotl.io.raster import Grid
@@ -44,8 +46,8 @@ from geotl.mapping.task import (
     Interest,
     Reading,
     Task,
-    check_options,
     check_pixel_options,
+    check_served,
     check_tile_options,
     of_box,
     of_file,
@@ -114,7 +116,7 @@ class SweepNote:
 def exact_plan(task: Task, say: Log) -> SweepPlan:
     """What is to be swept, window by window."""
     options, predictor = task.options, _predictor(task, say)
-    lattice = predictor.lattice_px if isinstance(predictor, PixelPredictor) else 1
+    lattice = lattice_of(predictor)
     least = max(options.block_px, task.grid.px)
     return SweepPlan(
         task.grid,
@@ -130,15 +132,17 @@ def exact_plan(task: Task, say: Log) -> SweepPlan:
 
 def uses_some_bands(model: Mapper) -> bool:
     """Whether a model also classifies pixels that lack some bands."""
-    return isinstance(model, PixelModelFile) and model.model.features.missing_bands == "use"
+    if not isinstance(model, PixelModelFile | ServedPixelModel):
+        return False
+    return model.features.missing_bands == "use"
 
 
 def _smoothing(task: Task) -> GuidedFilter | None:
     """How the map's probabilities are smoothed, None where they are not."""
     side, model = task.options.smooth_px, task.model
-    if side is None or not isinstance(model, PixelModelFile):
+    if side is None or not isinstance(model, PixelModelFile | ServedPixelModel):
         return None
-    of = model.model.features
+    of = model.features
     return GuidedFilter(side, of.mean, of.sd, uses_some_bands(model))
 
 
@@ -148,8 +152,8 @@ def _predictor(task: Task, say: Log) -> WindowPredictor:
     if isinstance(model, PixelModelFile):
         check_pixel_options(model.path, options)
         return PixelPredictor(model.model, PixelArea.of(model) if options.applicability else None)
-    if isinstance(model, ServedModel):
-        check_options(model, options)
+    if isinstance(model, ServedModel | ServedPixelModel):
+        check_served(model, options)
         return model.sweep
     if not isinstance(model, ModelFile):
         raise ModelError(f"{model.path}: holds no model that maps")

@@ -19,6 +19,7 @@ from geotl.evaluation.sample_design import FOOTPRINTS_TAG
 from geotl.imagery.scene import Scene
 from geotl.imagery.windows import Imagery
 from geotl.inference.mapper import Mapper
+from geotl.inference.onnx_pixels import ServedPixelModel
 from geotl.inference.pixel_predictor import PixelPredictor
 from geotl.inference.sliding_window import WindowPredictor
 from geotl.io.files import sha256_of
@@ -179,12 +180,12 @@ def _of_pixels(model: Mapper, sheet: Sheet, sweep: WindowPredictor) -> dict[str,
 
     Nothing for a network.
     """
-    if not isinstance(model, PixelModelFile):
+    if not isinstance(model, PixelModelFile | ServedPixelModel):
         return {}
-    rule = model.model.features.missing_bands
+    rule = model.features.missing_bands
     words = f"{rule}: {partial_words(sheet)}" if rule == "use" else rule
     likeness = sweep.likeness if isinstance(sweep, PixelPredictor) else None
-    tags = {MEMBERS_TAG: members_line(model.model.weights), BANDS_TAG: words}
+    tags = {MEMBERS_TAG: members_line(model.weights), BANDS_TAG: words}
     return tags | ({} if likeness is None else {AREA_TAG: likeness.words})
 
 

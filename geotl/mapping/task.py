@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -17,12 +17,13 @@ from geotl.imagery.sensors import Sensor, get_sensor
 from geotl.imagery.windows import Imagery, Window
 from geotl.inference.mapper import Mapper
 from geotl.inference.onnx_model import ServedModel, check_precision
+from geotl.inference.onnx_pixels import ServedPixelModel
 from geotl.inference.window_grid import WindowGrid
 from geotl.io.raster import Grid
 from geotl.io.vector import read_features, transformed
 from geotl.mapping.options import MapLayer, MapOptions, layers
 from geotl.models.model_file import ModelFile
-from geotl.models.pixel_file import PixelModelFile
+from geotl.models.pixel_file import PixelModelFile, member_file
 
 AREAS, POLYGONS, SHEET, PAGE = "areas", "polygons", "sheet", "page"
 
@@ -56,6 +57,11 @@ class Reading:
         return get_sensor(self.sensor) if isinstance(self.sensor, str) else self.sensor
 
 
+WHOLE = "give the model.safetensors that it was exported from"
+NO_FEATURES = (
+    "{}: --applicability compares features, which an exported file does not give; leave it away, "
+    f"or {WHOLE}"
+)
 AS_IT_IS = Reading()
 
 
@@ -181,25 +187,42 @@ class Task:
         return layers(self.model.contract.classes, self.options)
 
 
-def check_options(model: ServedModel, options: MapOptions) -> None:
+def check_served(model: ServedModel | ServedPixelModel, options: MapOptions) -> None:
     """Make sure that a map wants nothing that an exported file cannot give.
+
+    Raises:
+        DataError: as `check_options`; of a pixel model as `check_pixel_options`, a member, or
+            applicability.
+    """
+    if isinstance(model, ServedModel):
+        check_options(model, options)
+        return
+    check_pixel_options(model.path, options)
+    if options.member is not None:
+        raise DataError(
+            f"{model.path}: --member: an exported file does not take its members apart; export "
+            f"{options.member} by itself with geotl export --member, or leave it away"
+        )
+    if options.applicability:
+        raise DataError(NO_FEATURES.format(model.path))
+
+
+def check_options(model: ServedModel, options: MapOptions) -> None:
+    """Make sure that a map wants nothing that an exported model of tiles cannot give.
 
     Raises:
         DataError: dense mode, applicability, smoothing, or other views or numbers than were
             exported.
     """
     check_tile_options(model.path, options)
-    sweep, whole = model.sweep, "give the model.safetensors that it was exported from"
+    sweep = model.sweep
     if options.mode == "dense":
         raise DataError(
             f"{model.path}: --mode dense looks inside the network, which an exported file does not "
-            f"show; leave it away, or {whole}"
+            f"show; leave it away, or {WHOLE}"
         )
     if options.applicability:
-        raise DataError(
-            f"{model.path}: --applicability compares features, which an exported file does not "
-            f"give; leave it away, or {whole}"
-        )
+        raise DataError(NO_FEATURES.format(model.path))
     if options.views not in (None, sweep.views):
         raise DataError(
             f"{model.path}: exported with {sweep.views} views, not {options.views}; leave --views "
@@ -232,9 +255,9 @@ def of_member(model: Mapper, name: str | None) -> Mapper:
     Raises:
         ModelError: a pixel model without such a member.
     """
-    if name is None or not isinstance(model, PixelModelFile):
+    if not isinstance(model, PixelModelFile):
         return model
-    return replace(model, model=model.model.alone(name))
+    return member_file(model, name)
 
 
 def check_pixel_options(path: Path | None, options: MapOptions) -> None:

@@ -132,7 +132,7 @@ class DeepFeatures:
         """
         inside = [np.arange(self.halo, side - self.halo) for side in image.shape[1:]]
         total = torch.zeros(len(weight), len(inside[0]), len(inside[1]))
-        parts, small = self._by_stage(weight), dict[Grid, Tensor]()
+        parts, small = self.by_stage(weight), dict[Grid, Tensor]()
         with torch.inference_mode():
             for name, values in self.maps(image).items():
                 own, grid = F.conv2d(values[None], parts[name])[0], self.fields[name].grid
@@ -141,7 +141,8 @@ class DeepFeatures:
                 total += _interpolated(_interpolated(own, inside[1], grid, 2), inside[0], grid, 1)
         return total.numpy()
 
-    def _by_stage(self, weight: Float32s) -> dict[str, Tensor]:
+    def by_stage(self, weight: Float32s) -> dict[str, Tensor]:
+        """The part of a weight [K,D] that each stage's channels have, as kernels [K,d,1,1]."""
         ends = np.cumsum([*self.channels.values()])[:-1]
         parts = np.split(weight, ends, axis=1)
         kernels = (torch.from_numpy(part.copy())[..., None, None] for part in parts)

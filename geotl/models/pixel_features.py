@@ -35,8 +35,8 @@ REGIONS_NM: Mapping[str, tuple[float, float]] = {
     "swir1": (1500, 1750),
     "swir2": (2050, 2400),
 }
-_UNIT = 4096.0  # whole numbers of a standard deviation
-_CLIP = 64.0  # standard deviations; with _UNIT, squares over 2**27 pixels fit 64 bits
+UNIT = 4096.0  # whole numbers of a standard deviation
+CLIP = 64.0  # standard deviations; with UNIT, squares over 2**27 pixels fit 64 bits
 
 
 @dataclass(frozen=True)
@@ -222,8 +222,8 @@ class BlockFeatures:
         """Standardised values [H,W] of a band in whole numbers, 0 where invalid."""
         here = slice(band, band + 1)
         z = self._standardised(self._dn[here], self.valid[here], here)[0]
-        np.clip(z, -_CLIP, _CLIP, out=z)
-        z *= _UNIT
+        np.clip(z, -CLIP, CLIP, out=z)
+        z *= UNIT
         return np.asarray(np.rint(z, out=z), np.int64)
 
     def _standardised(
@@ -319,7 +319,7 @@ class BlockFeatures:
         )
         down = mean_of(top + half + 1, low, left, right) - mean_of(top, low - half - 1, left, right)
         gradient = np.sqrt(across * across + down * down)
-        return mean / _UNIT, sd / _UNIT, gradient / _UNIT
+        return mean / UNIT, sd / UNIT, gradient / UNIT
 
 
 def _statistics(
@@ -333,7 +333,7 @@ def _statistics(
     np.maximum(spread, 0.0, out=spread)
     np.sqrt(spread, out=spread)
     for plane, values in zip(planes, (mean, spread, _gradient(first, mean, numbers)), strict=True):
-        np.divide(values, _UNIT, out=plane, casting="same_kind")
+        np.divide(values, UNIT, out=plane, casting="same_kind")
 
 
 def _gradient(first: _Sums, mean: Float64s, numbers: _Numbers) -> Float64s:
@@ -358,7 +358,7 @@ def _window_sum(part: _Integers, side: int) -> _Integers:
 
 def _narrow(windows_px: tuple[int, ...]) -> type[np.signedinteger[Any]]:
     """The type whose differences hold every window's sum, though the integral image wraps."""
-    largest = int(_CLIP * _UNIT) * max(windows_px) ** 2
+    largest = int(CLIP * UNIT) * max(windows_px) ** 2
     return np.int32 if largest <= np.iinfo(np.int32).max else np.int64
 
 

@@ -103,6 +103,16 @@ class PixelModelFile:
         return Range(np.array(features.mean), np.array(features.sd))
 
     @property
+    def weights(self) -> Mapping[str, float]:
+        """Of the members' log-probabilities, by name."""
+        return self.model.weights
+
+    @property
+    def features(self) -> PixelFeatures:
+        """How pixels are described."""
+        return self.model.features
+
+    @property
     def resolution_m(self) -> float | None:
         """Side of a training pixel in metres, None where unknown."""
         return self.contract.resolution_m
@@ -115,6 +125,15 @@ class PixelModelFile:
         places = self.training.places
         there = places[np.isfinite(places).all(axis=1)]
         return {crs: np.hstack([there, there]).tolist()} if crs and len(there) else {}
+
+
+def member_file(file: PixelModelFile, name: str | None) -> PixelModelFile:
+    """A pixel model, or (with a name) the one of a single member.
+
+    Raises:
+        ModelError: there is no such member.
+    """
+    return file if name is None else dataclasses.replace(file, model=file.model.alone(name))
 
 
 def save_pixel_model(path: Path, file: PixelModelFile) -> None:
@@ -136,15 +155,9 @@ def save_pixel_model(path: Path, file: PixelModelFile) -> None:
         "format_version": FORMAT_VERSION,
         "kind": KIND,
         "contract": dataclasses.asdict(file.contract),
-        "features": dataclasses.asdict(model.features),
-        "members": {
-            name: {"kind": _kind(member), "blocks": list(member.blocks)}
-            for name, member in model.members.items()
-        },
-        "temperatures": dict(model.temperatures),
-        "weights": dict(model.weights),
         "notes": file.notes,
-    } | _network_header(model.deep)
+        **model_header(model),
+    }
     text = json.dumps(header, sort_keys=True, allow_nan=False)
     plain = {name: np.ascontiguousarray(value) for name, value in tensors.items()}
     with whole_file(path) as part:
@@ -152,6 +165,20 @@ def save_pixel_model(path: Path, file: PixelModelFile) -> None:
             save_file(plain, part, metadata={KEY: text})
         except SafetensorError as error:  # a full disk, in its own words
             raise OSError(str(error)) from error
+
+
+def model_header(model: PixelModel) -> dict[str, Any]:
+    """What a file says of its model: features, members, their fusion, and the network if any."""
+    return {
+        "features": dataclasses.asdict(model.features),
+        "members": {
+            name: {"kind": _kind(member), "blocks": list(member.blocks)}
+            for name, member in model.members.items()
+        },
+        "temperatures": dict(model.temperatures),
+        "weights": dict(model.weights),
+        **_network_header(model.deep),
+    }
 
 
 def _network_header(deep: DeepFeatures | None) -> dict[str, Any]:
@@ -172,13 +199,18 @@ def is_pixel_model(path: Path) -> bool:
 def describe_pixel_file(path: Path) -> str:
     """What a pixel model's file holds, in a few lines for people."""
     header = read_header(path)
+    return describe_pixels(f"{path} (format {header['format_version']}, of pixels)", header)
+
+
+def describe_pixels(name: str, header: Mapping[str, Any]) -> str:
+    """A pixel model's contract, members and notes, as plain values, in a few lines for people."""
     contract, sensor = header["contract"], header["contract"]["sensor"]
     sides, network = header["features"]["windows_px"], header.get("network")
-    members = [f"{name} ({one['kind']})" for name, one in header["members"].items()]
+    members = [f"{member} ({one['kind']})" for member, one in header["members"].items()]
     around = f"and windows of {', '.join(map(str, sides))} px about it" if sides else "alone"
     side, trained = contract["resolution_m"], header["notes"].get("training", {})
     lines = {
-        "model": f"{path} (format {header['format_version']}, of pixels)",
+        "model": name,
         "members": ", ".join(members),
         "weights": members_line(header["weights"]) or "none",
         "sees": f"a pixel's bands {around}",
@@ -196,7 +228,7 @@ def describe_pixel_file(path: Path) -> str:
         "result": header["notes"].get("metrics", {}).get("headline", "not tested"),
         **({"estimate": trained["accuracy"]} if "accuracy" in trained else {}),
     }
-    return "\n".join(f"{name.ljust(8)} {text}" for name, text in lines.items())
+    return "\n".join(f"{key.ljust(8)} {text}" for key, text in lines.items())
 
 
 def load_pixel_model(path: Path) -> PixelModelFile:
@@ -221,10 +253,8 @@ def load_pixel_model(path: Path) -> PixelModelFile:
 def _rebuilt(
     path: Path, header: Mapping[str, Any], tensors: Mapping[str, NDArray[Any]]
 ) -> PixelModelFile:
-    settings, contract = dict(header["features"]), dict(header["contract"])
-    features = PixelFeatures(**{k: _tupled(v) for k, v in settings.items()})
-    contract |= {k: _tupled(v) for k, v in contract.items() if k != "sensor"}
-    contract["sensor"] = sensor_from(contract["sensor"])
+    features = features_from(header["features"])
+    contract = pixel_contract_from(header["contract"])
     members: dict[str, Member] = {}
     for name, one in header["members"].items():
         mark = f"members.{name}."
@@ -234,18 +264,29 @@ def _rebuilt(
     return PixelModelFile(
         PixelModel(
             features,
-            tuple(contract["classes"]),
+            contract.classes,
             members,
             header["temperatures"],
             header["weights"],
             tensors["log_priors"],
             _network(header.get("network"), features, tensors),
         ),
-        PixelContract(**contract),
+        contract,
         TrainingPixels(**{name: tensors[f"training.{name}"] for name in names}),
         header["notes"],
         path,
     )
+
+
+def features_from(held: Mapping[str, Any]) -> PixelFeatures:
+    """How pixels are described, from its plain values."""
+    return PixelFeatures(**{k: _tupled(v) for k, v in held.items()})
+
+
+def pixel_contract_from(held: Mapping[str, Any]) -> PixelContract:
+    """A contract from its plain values, as `dataclasses.asdict` and JSON make them."""
+    values = {k: _tupled(v) for k, v in held.items() if k != "sensor"}
+    return PixelContract(sensor=sensor_from(held["sensor"]), **values)
 
 
 def _network(

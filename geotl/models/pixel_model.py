@@ -220,13 +220,13 @@ class PixelModel:
             features: the deep block may be left out.
             logits: then what `linear` gives that block [K,n].
         """
-        total = self._linear_bias.repeat(_count(features), axis=1)
+        total = self.linear_bias.repeat(_count(features), axis=1)
         for block, weight in self.linear.items():
             if block in features:
                 total += weight @ features[block]
         if logits is not None:
             total += logits
-        for share, forest in self._forests:
+        for share, forest in self.forests:
             total += share * forest.log_probabilities(features).T
         total -= total.max(axis=0)
         np.exp(total, out=total)
@@ -245,13 +245,14 @@ class PixelModel:
         return {b: np.sum(own, axis=0).astype(np.float32) for b, own in sums.items() if own}
 
     @cached_property
-    def _linear_bias(self) -> Float64s:
-        """Of the linear members and the priors [K,1]."""
+    def linear_bias(self) -> Float64s:
+        """Bias of all linear members as one, and of the priors [K,1]."""
         own = [share * member.bias for share, member in self._shares(LinearMember)]
         return np.asarray(np.sum([self.log_priors, *own], axis=0)[:, None])
 
     @cached_property
-    def _forests(self) -> list[tuple[float, ForestMember]]:
+    def forests(self) -> list[tuple[float, ForestMember]]:
+        """Forests that take part, with what their log-probabilities are multiplied with."""
         return self._shares(ForestMember)
 
     def _shares(self, kind: type[Kind]) -> list[tuple[float, Kind]]:

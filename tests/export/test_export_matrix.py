@@ -10,8 +10,14 @@ import torch
 
 from geotl.export.deployable import Deployed, folded, halved
 from geotl.export.exporter import KINDS
-from geotl.export.graphs import LIMITS, Limits, compare
+from geotl.export.graphs import LIMITS, Limits, compare, save_program
+from geotl.export.pixel_graphs import pixel_onnx, pixel_program
+from geotl.export.pixel_network import PixelNetwork
+from geotl.inference.onnx_file import seal
 from geotl.models.classifier import FeatureSpec, Normalise, TileClassifier
+from geotl.models.deep_features import DeepFeatures
+from geotl.models.pixel_features import PixelFeatures
+from geotl.models.pixel_model import LinearMember, PixelModel
 from geotl.models.registry import REGISTRY, build_backbone
 
 SMALLEST = {
@@ -97,6 +103,56 @@ def test_every_family_has_its_smallest():
     families = {spec.family for spec in REGISTRY.values()}
     assert {REGISTRY[name].family: name for name in SMALLEST.values()} == SMALLEST
     assert set(SMALLEST) == families
+
+
+def pixel_model(name: str, bands: int, cut: str | None = None) -> tuple[PixelModel, np.ndarray]:
+    """A linear member on a random network's stages, and standardised pixels [C,H,W] for it."""
+    names = [f"b{i}" for i in range(bands)]
+    every, _ = build_backbone(name, names, cut_after=cut, seed=2)
+    stages = DeepFeatures.of(every).stages
+    deep = DeepFeatures.of(build_backbone(name, names, cut_after=stages[-1], seed=2)[0], stages)
+    side = max(64, deep.backbone.min_px + 5)
+    random = np.random.default_rng(6)
+    image = random.normal(0, 1, (bands, side + 19, side)).astype(np.float32)
+    rows, cols = random.integers(0, side, (2, 400))
+    spread = deep.at(image, rows, cols).std(axis=1)
+    weight = random.normal(0, 1, (4, len(spread))) / (spread + 0.1 * np.median(spread) + 1e-9)
+    member = LinearMember(("deep",), weight / len(spread) ** 0.5, np.zeros(4))
+    features = PixelFeatures(tuple(names), (None,) * bands, (0.0,) * bands, (1.0,) * bands, 0.0, ())
+    parts = {"deep": member}, {"deep": 1.0}, {"deep": 1.0}
+    return PixelModel(features, ("a", "b", "c", "d"), *parts, np.zeros(4), deep), image
+
+
+def check_pixels(name: str, form: str, folder: Path, cut: str | None = None) -> None:
+    """Two sizes, of which the one exported with is the larger; no pixel is left out."""
+    model, image = pixel_model(name, 3, cut)
+    network, out = PixelNetwork(model, None).eval(), folder / f"m.{form}"
+    two = torch.from_numpy(image[None].repeat(2, axis=0))
+    if form == "onnx":
+        seal(pixel_onnx(model, network, two), out, {})
+    else:
+        save_program(pixel_program(network, two), out, {})
+    run = KINDS[form].run(out)
+    for part in (image, image[:, :-21, 3:]):
+        rows, cols = (at.ravel() for at in np.indices(part.shape[1:]))
+        wanted = model.linear["deep"] @ model.deep.at(part, rows, cols)
+        found = run(np.ascontiguousarray(part[None]))[1][0].reshape(4, -1)
+        assert np.abs(found - wanted).max() < 1e-4 * max(1.0, np.abs(wanted).max())
+        assert wanted.std() > 0.1  # the network says something
+
+
+@pytest.mark.parametrize("form", ["onnx", "pt2"])
+@pytest.mark.parametrize("family", list(SMALLEST))
+def test_pixels_of_one_of_each_family(family, form, tmp_path, one_thread):
+    cut = (EARLY | {"inception": "inception3"}).get(family)
+    check_pixels(SMALLEST[family], form, tmp_path, cut=cut)
+
+
+@pytest.mark.export_matrix
+@pytest.mark.parametrize("form", ["onnx", "pt2"])
+@pytest.mark.parametrize("name", list(REGISTRY))
+def test_pixels_of_every_backbone(name, form, tmp_path):
+    check_pixels(name, form, tmp_path)
 
 
 @pytest.mark.export_matrix

@@ -132,6 +132,7 @@ def made_pixel_model(
     windows_px: tuple[int, ...] = (3, 7, 15),
     notes: Mapping[str, Any] | None = None,
     deep: DeepFeatures | None = None,
+    missing_bands: str = "exclude",
 ) -> Path:
     """A model file that tells the three classes of the made scenes."""
     truth = patches(6, 6, seed=9).repeat(12, 0).repeat(12, 1)
@@ -144,6 +145,7 @@ def made_pixel_model(
         tuple(wide.std(axis=1).tolist()),
         1000.0,
         windows_px,
+        missing_bands,
     )
     random = np.random.default_rng(2)
     rows, cols = random.integers(0, 72, (2, 300))

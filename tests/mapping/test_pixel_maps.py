@@ -390,10 +390,6 @@ def test_what_comes_to_the_same_is_taken(model, scene, tmp_path, words):
     [
         ["predict", "MODEL", "SCENE", "-o", "OUT"],
         ["evaluate", "MODEL", "SCENE"],
-        *(
-            ["export", "MODEL", "--format", form, "-o", "OUT"]
-            for form in ("onnx", "safetensors", "deepness", "mlm", "hub")
-        ),
     ],
     ids=lambda words: " ".join(words[:1] + words[3:4]),
 )
