@@ -77,9 +77,10 @@ def stacked(scene: Scene, extras: Sequence[Scene]) -> Scene:
     )
 
 
-def extra_sources(scene: Scene) -> tuple[Path, ...]:
+def extra_sources(scene: Imagery) -> tuple[Path, ...]:
     """The file of each band of extra rasters that a scene was stacked with."""
-    files = scene.source.files if isinstance(scene.source, _Layers) else ()
+    source = scene.source if isinstance(scene, Scene) else None
+    files = source.files if isinstance(source, _Layers) else ()
     return tuple(one.path for one in files for _ in one.bands)
 
 
