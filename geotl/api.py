@@ -54,12 +54,14 @@ class SceneReading(TypedDict, total=False):
         mask: of clouds, for a scene on disk; "auto" unless given, see `scene.open_scene`.
         aoi: a file of polygons: the part to map.
         bbox: left, bottom, right, top of the part to map, in the scene's reference system.
+        extra: rasters whose bands a model of pixels wants beside the scene's.
     """
 
     sensor: Sensor | None
     mask: MaskChoice
     aoi: str | Path | None
     bbox: Sequence[float] | None
+    extra: Sequence[str | Path]
 
 
 @dataclass(frozen=True)
@@ -249,7 +251,7 @@ class Model:
             options: how.
             quiet: no progress, and nothing printed.
             **reading: how the scene is read and which part of it is mapped: `sensor`, `mask`,
-                `aoi` and `bbox`; see `SceneReading`.
+                `aoi`, `bbox` and `extra`; see `SceneReading`.
 
         Returns:
             Variables `classes` (value 255 is no data; names, colours and values in its attributes,

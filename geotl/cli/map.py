@@ -63,6 +63,15 @@ def add_engine(made: argparse.ArgumentParser) -> None:
 def _reading(made: argparse.ArgumentParser) -> None:
     made.add_argument("--sensor", help="the scene's sensor, if not the model's")
     made.add_argument("--mask", default="auto", help="of clouds: auto, none, or a file (auto)")
+    made.add_argument(
+        "--extra",
+        action="append",
+        default=[],
+        type=Path,
+        metavar="RASTER",
+        help="of the same kind as one of pixels.extra that a model of pixels was trained with, in "
+        "any reference system and pixel size; once for each",
+    )
     made.add_argument("--force", action="store_true", help="map values the model never saw")
     made.add_argument("--aoi", type=Path, metavar="FILE", help="polygons, in any system")
     made.add_argument(
@@ -168,20 +177,25 @@ def _checked_sensor(args: argparse.Namespace) -> Sensor:
     """The model's sensor; what its file cannot do is refused before any scene is looked at."""
     from geotl.imagery.sensors import sensor_from
     from geotl.inference.onnx_model import check_engine, engine_for, is_exported, open_served
+    from geotl.mapping.extras import WantedExtras, check_extras, extras_in
     from geotl.mapping.task import check_pixel_options, check_served, check_tile_options
     from geotl.models.model_file import read_header
     from geotl.models.pixel_file import is_pixel_model
 
     if is_exported(args.model):
         served = open_served(args.model, args.engine)
+        check_extras(args.model, WantedExtras(), args.extra)
         check_served(served, _options(args))
         return served.contract.sensor
     if is_pixel_model(args.model):
         check_engine(args.model, args.engine)
         check_pixel_options(args.model, _options(args))
-        return sensor_from(read_header(args.model)["contract"]["sensor"])
+        header = read_header(args.model)
+        check_extras(args.model, extras_in(header), args.extra)
+        return sensor_from(header["contract"]["sensor"])
     engine_for(args.model, args.engine)
     check_tile_options(args.model, _options(args))
+    check_extras(args.model, WantedExtras(), args.extra)
     return sensor_from(read_header(args.model)["sensor"])
 
 
@@ -220,6 +234,7 @@ def _reading_of(args: argparse.Namespace) -> Reading:
         args.aoi,
         tuple(args.bbox) if args.bbox else None,
         args.bbox_crs,
+        tuple(args.extra),
     )
 
 

@@ -21,10 +21,11 @@ from geotl.data.spatial_splits import Variogram, variogram
 from geotl.errors import DataError
 from geotl.experiments.pixel_networks import UNTRAINED, DeepNetworks, deep_networks
 from geotl.experiments.recipe import Recipe, resolve_sample
-from geotl.experiments.samples import recipe_scenes, unmasked
+from geotl.experiments.samples import stacked_scenes, unmasked
 from geotl.experiments.sections import PixelsSection
 from geotl.imagery.scene import Scene
 from geotl.imagery.sensors import Sensor
+from geotl.imagery.stacked import extra_sources, own_bands
 from geotl.imagery.windows import Imagery, Window
 from geotl.io.raster import Grid
 from geotl.io.vector import positions
@@ -59,6 +60,7 @@ class PixelSamples:
         sensor: whose digital numbers the scenes hold.
         imagery: the scenes, by the numbers that the placement gives them.
         networks: whose stages are features too, None without one.
+        extra_files: name of the file of each extra band.
     """
 
     placement: PixelPlacement
@@ -68,6 +70,7 @@ class PixelSamples:
     sensor: Sensor
     imagery: tuple[SceneFacts, ...]
     networks: DeepNetworks | None = None
+    extra_files: tuple[str, ...] = ()
 
     def __len__(self) -> int:
         """Number of pixels."""
@@ -217,8 +220,8 @@ def read_pixels(recipe: Recipe, sensor: Sensor, log: Log, *, quiet: bool = False
     Raises:
         DataError: scenes or labels that cannot be used.
     """
-    scenes = recipe_scenes(recipe, sensor)
-    networks = deep_networks(recipe, sensor, scenes[0].bands)
+    scenes = stacked_scenes(recipe, sensor)
+    networks = deep_networks(recipe, sensor, own_bands(scenes[0]))
     labels = recipe_labels(recipe, str(scenes[0].grid.crs))
     with ProgressLine(quiet=quiet) as line:
         placed = _placed(recipe, scenes, labels, line.counter("placing labels"))
@@ -231,7 +234,8 @@ def read_pixels(recipe: Recipe, sensor: Sensor, log: Log, *, quiet: bool = False
     facts = tuple(SceneFacts(s.name, s.path, s.grid, s.acquired) for s in scenes)
     for scene in scenes:
         scene.close()
-    samples = PixelSamples(placed, of, features, valid, sensor, facts, networks)
+    extra_files = tuple(path.name for path in extra_sources(scenes[0]))
+    samples = PixelSamples(placed, of, features, valid, sensor, facts, networks, extra_files)
     weights = (networks.report.summary(),) if networks is not None else ()
     counts = (*placed.summary(), *samples.missing())
     for text in (*placed.lost_classes(), *weights, *placed.notes, *counts):
@@ -300,7 +304,8 @@ def scene_features(
 
     No label takes part in these statistics.
     """
-    bands = scenes[0].bands
+    bands, own = scenes[0].bands, own_bands(scenes[0])
+    extra = len(bands) - len(own)
     total = np.zeros((3, len(bands)))
     for scene in scenes:
         for window in _spread(scene.grid):
@@ -312,12 +317,13 @@ def scene_features(
     sd = np.sqrt(np.maximum(total[2] / count - mean * mean, 0.0))
     return PixelFeatures(
         bands,
-        sensor.wavelengths(bands),
+        (*sensor.wavelengths(own), *[None] * extra),
         tuple(mean.tolist()),
         tuple(np.where(sd > 0, sd, 1.0).tolist()),
         sensor.zero_dn,
         settings.windows_px,
         settings.missing_bands,
+        extra,
     )
 
 

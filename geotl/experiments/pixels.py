@@ -47,7 +47,7 @@ from geotl.experiments.pixel_samples import LOCAL, PixelSamples, read_pixels
 from geotl.experiments.recipe import Recipe, dump
 from geotl.experiments.results import Answers
 from geotl.experiments.run_folder import finished_alike, holds_run, open_run, read_metrics
-from geotl.experiments.samples import recipe_scenes, recipe_sensor
+from geotl.experiments.samples import recipe_sensor, stacked_scenes
 from geotl.experiments.save import colours_of
 from geotl.experiments.sections import PixelsSection
 from geotl.io.files import write_text
@@ -113,7 +113,7 @@ def open_pixels(
         GeoTLError: input or a folder that cannot be used; the message says what to do.
     """
     sensor = recipe_sensor(recipe)
-    for scene in recipe_scenes(recipe, sensor):
+    for scene in stacked_scenes(recipe, sensor):
         scene.close()
     holds_run(folder, resume=resume)
     samples = read_pixels(recipe, sensor, log, quiet=quiet)
@@ -294,14 +294,17 @@ def save(opened: PixelRun, outcome: PixelOutcome, final: Draw) -> None:
     recipe, samples, folder = opened.recipe, opened.samples, opened.folder
     if samples.placement.rejected:
         write_text(folder / "rejected.csv", rejected_csv(samples.placement.rejected))
+    own = samples.of.own
     contract = PixelContract(
-        bands=samples.of.bands,
-        wavelengths=samples.of.wavelengths,
+        bands=samples.of.bands[:own],
+        wavelengths=samples.of.wavelengths[:own],
         sensor=samples.sensor,
         file_bands=recipe.data.file_bands,
         classes=samples.classes,
         colours=outcome.colours,
         resolution_m=float(samples.footprints.sides[0]),
+        extra_bands=samples.of.bands[own:],
+        extra_files=samples.extra_files,
     )
     notes = {
         "recipe": dump(recipe),

@@ -26,6 +26,7 @@ from geotl.errors import BandError, DataError
 from geotl.experiments.recipe import Recipe, resolve_root, resolve_sample
 from geotl.imagery.scene import Scene, open_scenes
 from geotl.imagery.sensors import Sensor, custom_sensor, get_sensor
+from geotl.imagery.stacked import open_extras, stacked
 from geotl.io.files import cache_folder
 from geotl.training.heads import band_statistics
 
@@ -270,6 +271,18 @@ def recipe_scenes(recipe: Recipe, sensor: Sensor) -> list[Scene]:
     data = recipe.data
     paths = [resolve_sample("data.scenes", text) for text in data.scenes]
     return open_scenes(paths, sensor, data.bands, file_bands=data.file_bands, mask=data.mask)
+
+
+def stacked_scenes(recipe: Recipe, sensor: Sensor) -> list[Scene]:
+    """The scenes a recipe names, with the bands of pixels.extra behind their own.
+
+    Raises:
+        DataError: a scene or an extra raster that cannot be used.
+        BandError: bands missing.
+    """
+    paths = [resolve_sample("pixels.extra", text) for text in recipe.pixels.extra]
+    extras = open_extras(paths, sensor)
+    return [stacked(scene, extras) for scene in recipe_scenes(recipe, sensor)]
 
 
 def recipe_sensor(recipe: Recipe) -> Sensor:

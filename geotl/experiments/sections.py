@@ -125,3 +125,8 @@ class PixelsSection(Section, title="Pixels"):
         description="pixels that lack some bands: use them with the bands they have, for training "
         "and in maps, or exclude them from both",
     )
+    extra: Annotated[tuple[str, ...], Strict(False)] = Field(
+        (),
+        description="rasters that are laid on the scenes' grid and give further bands: elevation, "
+        "radar, embeddings; in any reference system and pixel size",
+    )

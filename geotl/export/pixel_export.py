@@ -11,6 +11,7 @@ import torch
 
 from geotl.arrays import Float32s
 from geotl.console import Log
+from geotl.errors import ModelError
 from geotl.export.graphs import MapParity, map_parity, run_onnx, run_pt2, save_program
 from geotl.export.metadata import pixel_passport
 from geotl.export.pixel_graphs import pixel_onnx, pixel_program
@@ -54,9 +55,15 @@ def export_pixels(
         say: told every line.
 
     Raises:
+        ModelError: the model wants rasters beside the scene, which no program would lay on it.
         OutputError: the file exists or cannot be written.
         UnfinishedError: it does not say what `geotl map` says; nothing is left.
     """
+    if model.contract.extra_bands:
+        raise ModelError(
+            f"{model.path}: wants {', '.join(model.contract.extra_bands)} of other rasters, which "
+            "an exported file would not get; map with geotl map, or train without pixels.extra"
+        )
     check_absent(path, overwrite=overwrite)
     halo, _ = graph_halo(model.model)
     images = example_images(model, halo)

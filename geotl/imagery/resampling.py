@@ -29,6 +29,7 @@ from geotl.imagery.windows import Imagery, Window
 from geotl.io.raster import Grid
 
 _MOST_POINTS = 64  # along a pixel's side: enough for 10 m to 640 m
+_POINTS_AT_ONCE = 2**21  # of a block: 100 MB and the pixels among which they lie
 _LOCAL = threading.local()  # pyproj's transformers belong to one thread each
 _DECIMALS = 6  # of a pixel that a transform leaves sure
 Places = tuple[Float64s, Float64s]
@@ -66,6 +67,20 @@ def resampled(scene: Imagery, onto: float | Grid, *, name: str | None = None) ->
         _WarpedMask(warp) if masked else None,
         scene.parts if isinstance(scene, Scene) else (),
     )
+
+
+def meets(scene: Imagery, grid: Grid) -> bool:
+    """Whether a scene shares ground with a grid in whatever reference system."""
+    both = ((scene.grid, grid), (grid, scene.grid))
+    return any(_reaches(given, other) for given, other in both)
+
+
+def _reaches(grid: Grid, other: Grid) -> bool:
+    """Whether a place of one grid, of 65 x 65 from edge to edge, lies on another."""
+    share = np.linspace(0, 1, 65)
+    places = _places(grid, other, share[:, None] * grid.height, share[None] * grid.width)
+    row, col = places
+    return bool(((row > 0) & (row < other.height) & (col > 0) & (col < other.width)).any())
 
 
 def grid_of(grid: Grid, resolution_m: float) -> Grid:
@@ -106,6 +121,18 @@ class _Warp:
     points: tuple[int, int]
 
     def read(self, rows: Span, columns: Span) -> Pixels:
+        read = [self._strip(part, columns) for part in self._strips(rows, columns)]
+        if len(read) == 1:
+            return read[0]
+        return np.concatenate([d for d, _ in read], 1), np.concatenate([v for _, v in read], 1)
+
+    def _strips(self, rows: Span, columns: Span) -> list[Span]:
+        """Rows in parts of so few that memory holds their points."""
+        down, across = self.points
+        each = max(1, _POINTS_AT_ONCE // (down * across * max(1, columns[1] - columns[0])))
+        return [(start, min(start + each, rows[1])) for start in range(*rows, each)]
+
+    def _strip(self, rows: Span, columns: Span) -> Pixels:
         places = self.places(rows, columns)
         window = _around(places, self.scene.grid)
         shape = rows[1] - rows[0], columns[1] - columns[0]
@@ -152,16 +179,10 @@ class _Warp:
 
     def places(self, rows: Span, columns: Span) -> Places:
         """Where each point of each pixel lies, in rows and columns of the scene (0 is an edge)."""
-        a, b, c, d, e, f = self.grid.transform
         down, across = self.points
         row = (np.arange(rows[0] * down, rows[1] * down) + 0.5)[:, None] / down
         col = (np.arange(columns[0] * across, columns[1] * across) + 0.5)[None] / across
-        x, y = a * col + b * row + c, d * col + e * row + f
-        if self.grid.crs != self.scene.grid.crs:
-            x, y = _transformer(self.grid.crs, self.scene.grid.crs).transform(x, y)
-        a, b, c, d, e, f = self.scene.grid.transform
-        area = a * e - b * d
-        return (a * (y - f) - d * (x - c)) / area, (e * (x - c) - b * (y - f)) / area
+        return _places(self.grid, self.scene.grid, row, col)
 
     def close(self) -> None:
         """The scene is its owner's to close."""
@@ -214,6 +235,18 @@ class _WarpedMask:
 
     def close(self) -> None:
         """As the warp's."""
+
+
+def _places(grid: Grid, other: Grid, row: Float64s, col: Float64s) -> Places:
+    """Where rows and columns of a grid lie in those of another; inf where there is no way."""
+    a, b, c, d, e, f = grid.transform
+    x, y = a * col + b * row + c, d * col + e * row + f
+    if grid.crs != other.crs:
+        x, y = _transformer(grid.crs, other.crs).transform(x, y)
+    a, b, c, d, e, f = other.transform
+    area = a * e - b * d
+    with np.errstate(invalid="ignore"):
+        return (a * (y - f) - d * (x - c)) / area, (e * (x - c) - b * (y - f)) / area
 
 
 def _around(places: Places, grid: Grid) -> Window | None:
@@ -300,8 +333,8 @@ def _points(scene: Imagery, grid: Grid) -> tuple[int, int]:
     most = max(down, across)
     if most > _MOST_POINTS:
         raise DataError(
-            f"{scene.path}: a pixel of the new grid spans {most:.0f} of the scene's; allowed: up "
-            f"to {_MOST_POINTS}"
+            f"{scene.path}: a pixel of the new grid spans {most:.0f} of its pixels; allowed: up "
+            f"to {_MOST_POINTS}; make it coarser first (gdalwarp -r average -tr)"
         )
     return max(1, math.ceil(down - 1e-3)), max(1, math.ceil(across - 1e-3))
 

@@ -145,9 +145,14 @@ def open_for(
 
     Raises:
         BandError: bands missing; the message tells what the model takes.
-        DataError: a scene that cannot be used.
+        DataError: a scene that cannot be used, or a model that wants extra rasters.
     """
     held = model.contract
+    if isinstance(model, PixelModelFile) and model.contract.extra_bands:
+        raise DataError(
+            f"{model.path}: geotl suggest reads no extra rasters, and this model wants "
+            f"{', '.join(model.contract.extra_bands)}; give a model trained without pixels.extra"
+        )
     file_bands = held.file_bands if sensor is None else None
     own = sensor or held.sensor
     with needed_by_model("a scene", own.name):

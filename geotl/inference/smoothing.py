@@ -34,7 +34,7 @@ class GuidedFilter:
 
     Attributes:
         side_px: side of the filter's windows in pixels, odd.
-        mean: of each band in the model's digital numbers, for the guide.
+        mean: of each of the scene's own bands in the model's digital numbers, for the guide.
         sd: likewise.
         some_bands: pixels that lack some bands count too, with the bands they have.
     """
@@ -50,8 +50,12 @@ class GuidedFilter:
         return self.side_px // 2 * 2
 
     def guide(self, image: Float32s) -> UInt16s:
-        """The guide [H,W], packed, of raw pixels [C,H,W] that are NaN where invalid."""
-        return packed(brightness(image, self.mean, self.sd, some_bands=self.some_bands))
+        """The guide [H,W], packed, of raw pixels [C,H,W] that are NaN where invalid.
+
+        Bands of extra rasters, which come behind the scene's own, are left out.
+        """
+        own = image[: len(self.mean)]
+        return packed(brightness(own, self.mean, self.sd, some_bands=self.some_bands))
 
     def smooth(self, probabilities: Float32s, guide: UInt16s) -> Float32s:
         """Probabilities [h,w,K] smoothed over a packed guide [h,w]; see `guided`."""

@@ -54,6 +54,7 @@ class SweepPlan:
         thumb: gathered beside; None for no picture.
         some_bands: a pixel is valid if one of its bands is, else only if all are.
         smoothing: of the map that will be drawn, whose guide is kept; None for no smoothing.
+        extra: how many bands, the last ones, are of extra rasters and no numbers of the sensor.
     """
 
     grid: WindowGrid
@@ -65,6 +66,7 @@ class SweepPlan:
     thumb: Thumb | None = None
     some_bands: bool = False
     smoothing: GuidedFilter | None = None
+    extra: int = 0
 
     @cached_property
     def looked_at(self) -> Bools:
@@ -226,7 +228,8 @@ def _write(sheet: Sheet, block: Block, said: Said, told: Bools) -> None:
 
 def to_network(plan: SweepPlan, data: NDArray[Any], valid: Bools, sensor: Sensor) -> Float32s:
     """A block's pixels [C,H,W] in the network's own digital numbers, invalid ones filled."""
-    image: Float32s = rescaled(data, sensor, plan.sensor).astype(np.float32)
+    own, image = len(data) - plan.extra, np.empty(data.shape, np.float32)
+    image[:own], image[own:] = rescaled(data[:own], sensor, plan.sensor), data[own:]
     np.copyto(image, plan.sweep.fill.reshape(-1, 1, 1), where=~valid)
     return image
 

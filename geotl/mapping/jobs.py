@@ -25,7 +25,7 @@ from geotl.inference.mapper import Mapper
 from geotl.inference.onnx_model import engine_for, open_predictor
 from geotl.io.files import sha256_of
 from geotl.mapping.options import MapOptions
-from geotl.mapping.plan import at_training_resolution, interest_in, open_for
+from geotl.mapping.plan import as_in_training, interest_in, open_for
 from geotl.mapping.provenance import MARK_TAG, file_states
 from geotl.mapping.run import Mapped, map_scene
 from geotl.mapping.task import AS_IT_IS, Reading, outputs
@@ -98,7 +98,7 @@ def attempt(job: Job, share: int) -> JobResult:
 
 
 def open_entry(model: Mapper, entry: Entry, reading: Reading) -> Scene:
-    """An entry's scene in the model's bands and at its resolution.
+    """An entry's scene in the model's bands and at its resolution, with extra rasters.
 
     Raises:
         DataError: a scene that cannot be used.
@@ -109,7 +109,7 @@ def open_entry(model: Mapper, entry: Entry, reading: Reading) -> Scene:
         return replace(open_for(model, entry.path, reading), name=entry.name)
     with needed_by_model("a scene", own.name):
         scene = _of_assets(model, entry, reading, own)
-    return at_training_resolution(model, scene)
+    return as_in_training(model, scene, reading)
 
 
 def _of_assets(model: Mapper, entry: Entry, reading: Reading, own: Sensor) -> Scene:
@@ -136,6 +136,7 @@ def mark_of(job: Job) -> str:
     files = [a.path for a in job.entry.assets] or [path, *([] if path.is_dir() else beside(path))]
     if mask not in (None, "auto"):
         files.append(Path(mask))
+    files.extend(Path(extra) for extra in job.reading.extra)
     told = {
         "geotl": __version__,
         "model": sha256_of(job.model),

@@ -22,6 +22,7 @@ from geotl.mapping.graticule import lattice
 from geotl.mapping.layers import Areas
 from geotl.mapping.preview import Look, counts_of, mean_of, picture_of, read_look
 from geotl.mapping.provenance import (
+    EXTRA_TAG,
     MEMBERS_TAG,
     MMU_TAG,
     SMOOTH_TAG,
@@ -350,6 +351,7 @@ def _provenance(facts: MapFacts) -> str:
         "Acquired": facts.acquired,
         "Model (sha256)": tags.get("GEOTL_MODEL_SHA256"),
         **_how(tags),
+        "Extra bands": tags.get(EXTRA_TAG),
         "Smoothed in windows of [px]": tags.get(SMOOTH_TAG),
         "Minimum mapping unit [ha]": tags.get(MMU_TAG),
         "Mapped": tags.get("GEOTL_DATE"),

@@ -40,6 +40,7 @@ from geotl.inference.sliding_window import (
 from geotl.inference.smoothing import GuidedFilter
 from geotl.io.raster import Grid
 from geotl.mapping.blocks import Block, SweepPlan, span_of, to_network, window_shares
+from geotl.mapping.extras import extras_of, with_extras
 from geotl.mapping.options import MapOptions
 from geotl.mapping.task import (
     AS_IT_IS,
@@ -127,6 +128,7 @@ def exact_plan(task: Task, say: Log) -> SweepPlan:
         task.interest.windows(task.grid),
         some_bands=uses_some_bands(task.model),
         smoothing=_smoothing(task),
+        extra=len(extras_of(task.model).bands),
     )
 
 
@@ -143,7 +145,8 @@ def _smoothing(task: Task) -> GuidedFilter | None:
     if side is None or not isinstance(model, PixelModelFile | ServedPixelModel):
         return None
     of = model.features
-    return GuidedFilter(side, of.mean, of.sd, uses_some_bands(model))
+    own = slice(of.own)
+    return GuidedFilter(side, of.mean[own], of.sd[own], uses_some_bands(model))
 
 
 def _predictor(task: Task, say: Log) -> WindowPredictor:
@@ -290,7 +293,7 @@ def open_for(model: Mapper, path: str | Path, reading: Reading = AS_IT_IS) -> Sc
     Args:
         model: whose contract the scene is to meet.
         path: a file or folder, as `scene.open_scene` takes it.
-        reading: its sensor, and the mask of clouds.
+        reading: its sensor, the mask of clouds, and extra rasters.
 
     Raises:
         DataError: a scene that cannot be used.
@@ -301,7 +304,17 @@ def open_for(model: Mapper, path: str | Path, reading: Reading = AS_IT_IS) -> Sc
     own = reading.sensor_or(contract.sensor)
     with needed_by_model("a scene", own.name):
         scene = open_scene(path, own, contract.bands, file_bands=file_bands, mask=reading.mask)
-    return at_training_resolution(model, scene)
+    return as_in_training(model, scene, reading)
+
+
+def as_in_training(model: Mapper, scene: Scene, reading: Reading) -> Scene:
+    """A scene at the training resolution, with the bands of extra rasters behind its own.
+
+    Raises:
+        DataError: extra rasters that are missing, unwanted, or cannot be laid on the scene.
+        BandError: rasters with other bands than the model wants.
+    """
+    return with_extras(model, at_training_resolution(model, scene), reading.extra)
 
 
 def at_training_resolution(model: Mapper, scene: Scene) -> Scene:

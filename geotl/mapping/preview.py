@@ -12,6 +12,7 @@ from geotl.arrays import Int64s, Pixels, UInt8s
 from geotl.errors import BandError
 from geotl.evaluation.class_map import open_map, read_block, windows
 from geotl.imagery.scene import Scene
+from geotl.imagery.stacked import own_bands
 from geotl.imagery.windows import Imagery, Window
 from geotl.io.raster import Grid, opened
 from geotl.mapping.blocks import Thumb
@@ -141,7 +142,8 @@ def picture_of(
 def _rgb_of(scene: Scene) -> tuple[int, ...] | None:
     """Positions of a scene's red, green and blue; None without the three."""
     try:
-        return tuple(rgb_positions(scene.bands, scene.sensor.wavelengths(scene.bands)))
+        bands = own_bands(scene)
+        return tuple(rgb_positions(bands, scene.sensor.wavelengths(bands)))
     except BandError:  # there is nothing to look at
         return None
 

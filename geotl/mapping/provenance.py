@@ -17,6 +17,7 @@ from geotl.arrays import Float64s
 from geotl.errors import ModelError
 from geotl.evaluation.sample_design import FOOTPRINTS_TAG
 from geotl.imagery.scene import Scene
+from geotl.imagery.stacked import extra_sources
 from geotl.imagery.windows import Imagery
 from geotl.inference.mapper import Mapper
 from geotl.inference.onnx_pixels import ServedPixelModel
@@ -37,6 +38,7 @@ MARK_TAG = "GEOTL_JOB"
 MEMBERS_TAG = "GEOTL_MEMBERS"  # of a model of pixels
 BANDS_TAG = "GEOTL_MISSING_BANDS"  # likewise
 AREA_TAG = "GEOTL_APPLICABILITY"  # likewise, where it was measured
+EXTRA_TAG = "GEOTL_EXTRA"  # bands of extra rasters, where there are some
 SMOOTH_TAG, MMU_TAG = "GEOTL_SMOOTH_PX", "GEOTL_MMU_HA"  # where a map was filtered
 
 
@@ -168,6 +170,7 @@ def provenance(
         "GEOTL_RECIPE": str(model.notes.get("recipe", "")),
         "GEOTL_TRAINED_WITH": ", ".join(f"{k} {v}" for k, v in versions.items()),
         **_of_pixels(model, sheet, plan.sweep),
+        **_of_extras(task.scene),
         **_filters(task.options),
         **({MARK_TAG: task.options.mark} if task.options.mark else {}),
         **({FOOTPRINTS_TAG: json.dumps(boxes)} if boxes else {}),
@@ -187,6 +190,14 @@ def _of_pixels(model: Mapper, sheet: Sheet, sweep: WindowPredictor) -> dict[str,
     likeness = sweep.likeness if isinstance(sweep, PixelPredictor) else None
     tags = {MEMBERS_TAG: members_line(model.weights), BANDS_TAG: words}
     return tags | ({} if likeness is None else {AREA_TAG: likeness.words})
+
+
+def _of_extras(scene: Imagery) -> dict[str, str]:
+    """The bands of extra rasters and the files they came from, as a tag; nothing without any."""
+    files = extra_sources(scene)
+    bands = scene.bands[len(scene.bands) - len(files) :]
+    words = ", ".join(f"{band} ({path.name})" for band, path in zip(bands, files, strict=True))
+    return {EXTRA_TAG: words} if words else {}
 
 
 def partial_words(sheet: Sheet) -> str:

@@ -40,7 +40,7 @@ from geotl.mapping.outputs import (
 )
 from geotl.mapping.plan import (
     SweepNote,
-    at_training_resolution,
+    as_in_training,
     exact_plan,
     interest_in,
     open_for,
@@ -120,7 +120,8 @@ def map_scene(
     begun = time.perf_counter()
     model = of_member(model, options.member)
     folder, targets = out.with_name(f".{out.name}.sweep"), outputs(out, options)
-    inputs = [scene.path] if model.path is None else [scene.path, model.path]
+    parts = scene.parts if isinstance(scene, Scene) else ()
+    inputs = [scene.path, *parts, *([] if model.path is None else [model.path])]
     check_output(targets, inputs, folder, overwrite=options.overwrite)
     _check_scene(model, scene, force=options.force)
     grid = window_grid(scene, model.contract.tile_px, options)
@@ -411,7 +412,7 @@ def _opened(model: Mapper, scene: str | Path | xr.DataArray, reading: Reading) -
     file_bands = None if reading.sensor else contract.file_bands
     with needed_by_model("a scene", own.name):
         found = scene_of(scene, own, contract.bands, file_bands=file_bands)
-    return at_training_resolution(model, found)
+    return as_in_training(model, found, reading)
 
 
 def _variable(name: str, path: Path, contract: MapperContract) -> Any:

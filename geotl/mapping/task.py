@@ -38,6 +38,7 @@ class Reading:
         aoi: file of polygons in any reference system: the part to map.
         bbox: left, bottom, right, top of the part to map.
         bbox_crs: the box's reference system, None for each scene's own.
+        extra: rasters whose bands a model of pixels wants beside the scene's.
     """
 
     sensor: Sensor | str | None = None
@@ -45,6 +46,7 @@ class Reading:
     aoi: str | Path | None = None
     bbox: Sequence[float] | None = None
     bbox_crs: str | None = None
+    extra: Sequence[str | Path] = ()
 
     def sensor_or(self, own: Sensor) -> Sensor:
         """The scene's sensor, or the given one where none is named.

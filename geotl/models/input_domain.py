@@ -59,12 +59,14 @@ def check_radiometry(scene: Imagery, known: Range, sensor: Sensor, bands: Sequen
 
     Looked at are 7 x 7 places spread over the scene. A band is strange whose median lies more than
     five of the examples' standard deviations from their mean, or whose spread is twenty times
-    larger or smaller; a scene is, where most of its bands are.
+    larger or smaller; a scene is, where most of its bands are. Bands of extra rasters, which come
+    behind its own, are not looked at: ground of another height is no fault.
 
     Raises:
         DataError: most bands are strange.
     """
-    values = [rescaled(found, scene.sensor, sensor) for found in _sampled(scene)]
+    own = _sampled(scene)[: len(bands)]
+    values = [rescaled(found, scene.sensor, sensor) for found in own]
     strange = strange_bands(values, known, bands)
     if strange:
         raise DataError(unlike(str(scene.path), strange, len(bands), scene.sensor.name, "map"))

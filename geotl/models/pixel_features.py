@@ -51,6 +51,7 @@ class PixelFeatures:
         windows_px: odd sides of the windows; () for the bands alone.
         missing_bands: whether pixels that lack some bands are used with the bands they have, in
             training and in maps; a file that does not say so is of a model that excludes them.
+        extra: how many of the bands, the last ones, are of rasters beside the scene.
     """
 
     bands: tuple[str, ...]
@@ -60,6 +61,7 @@ class PixelFeatures:
     zero_dn: float
     windows_px: tuple[int, ...] = WINDOWS_PX
     missing_bands: Literal["use", "exclude"] = "exclude"
+    extra: int = 0
 
     def __post_init__(self) -> None:
         """Check that windows have a middle pixel.
@@ -70,6 +72,11 @@ class PixelFeatures:
         wrong = [side for side in self.windows_px if side < 3 or side % 2 == 0]
         if wrong:
             raise DataError(f"window of {wrong[0]} px: allowed are odd sides from 3")
+
+    @property
+    def own(self) -> int:
+        """How many of the bands, the first ones, are the scene's."""
+        return len(self.bands) - self.extra
 
     @property
     def halo(self) -> int:
@@ -259,8 +266,12 @@ class BlockFeatures:
         return found
 
     def standardised(self) -> Float32s:
-        """The block's values [C,H,W] in standard deviations from the mean, 0 where invalid."""
-        return self._standardised(self._dn, self.valid).astype(np.float32)
+        """The scene's own bands [C,H,W], which a network sees, in standard deviations.
+
+        Invalid pixels are 0, the mean; bands of extra rasters are left out.
+        """
+        own = slice(self.of.own)
+        return self._standardised(self._dn[own], self.valid[own], own).astype(np.float32)
 
     def _bands(self, dn: NDArray[np.generic], valid: Bools) -> Float32s:
         """Standardised values, 0 where invalid, and normalised differences, 0 likewise."""

@@ -44,11 +44,13 @@ class PixelContract:
     """What a pixel model is and what imagery it takes; new imagery is checked against it.
 
     Attributes:
-        bands: names of its input bands, in order, and their `wavelengths` in nm.
+        bands: names of the bands of a scene it takes, in order, and their `wavelengths` in nm.
         sensor: radiometry and band names of the scenes it was trained on.
         file_bands: names in file order, for files that name none.
         classes: names in the order of the probabilities, with their `colours` (#rrggbb).
         resolution_m: side of a training pixel in metres, None where unknown.
+        extra_bands: names of the bands of extra rasters, which come behind the scene's.
+        extra_files: name of the file that each of these came from.
     """
 
     bands: tuple[str, ...]
@@ -58,6 +60,8 @@ class PixelContract:
     classes: tuple[str, ...]
     colours: tuple[str, ...]
     resolution_m: float | None
+    extra_bands: tuple[str, ...] = ()
+    extra_files: tuple[str, ...] = ()
 
     @property
     def tile_px(self) -> int:
@@ -98,9 +102,10 @@ class PixelModelFile:
 
     @property
     def seen(self) -> Range:
-        """Mean and standard deviation of the bands over the training scene."""
+        """Mean and standard deviation of the scene's own bands over the training scene."""
         features = self.model.features
-        return Range(np.array(features.mean), np.array(features.sd))
+        own = slice(features.own)
+        return Range(np.array(features.mean[own]), np.array(features.sd[own]))
 
     @property
     def weights(self) -> Mapping[str, float]:
@@ -220,6 +225,7 @@ def describe_pixels(name: str, header: Mapping[str, Any]) -> str:
             else {}
         ),
         "bands": ", ".join(contract["bands"]),
+        **_extra_lines(contract),
         "sensor": f"{sensor['title']}: {sensor.get('measures', 'reflectance')} = "
         f"DN * {sensor['scale']:g} + {sensor['offset']:g}",
         "pixels": f"{side:g} m" if side else "of unknown size",
@@ -229,6 +235,15 @@ def describe_pixels(name: str, header: Mapping[str, Any]) -> str:
         **({"estimate": trained["accuracy"]} if "accuracy" in trained else {}),
     }
     return "\n".join(f"{key.ljust(8)} {text}" for key, text in lines.items())
+
+
+def _extra_lines(contract: Mapping[str, Any]) -> dict[str, str]:
+    """What a file says of extra rasters, if its model wants some."""
+    bands, files = contract.get("extra_bands"), contract.get("extra_files", ())
+    if not bands:
+        return {}
+    several = (f"{band} ({file})" for band, file in zip(bands, files, strict=True))
+    return {"extra": ", ".join(several)}
 
 
 def load_pixel_model(path: Path) -> PixelModelFile:
@@ -296,7 +311,8 @@ def _network(
     if given is None:
         return None
     spec, stages = get_backbone(given["backbone"]), tuple(given["stages"])
-    backbone = Backbone(spec, features.bands, features.wavelengths, cut_after=stages[-1])
+    bands, wavelengths = features.bands[: features.own], features.wavelengths[: features.own]
+    backbone = Backbone(spec, bands, wavelengths, cut_after=stages[-1])
     state = {k: v for k, v in tensors.items() if k.startswith(NETWORK)}
     values = {k.removeprefix(NETWORK): torch.from_numpy(v) for k, v in state.items()}
     try:
