@@ -307,7 +307,7 @@ def test_a_map_without_the_rasters_is_refused(
     assert not (tmp_path / "m.tif").exists()
 
 
-@pytest.mark.parametrize("kind", ["pixels", "tiles"])
+@pytest.mark.parametrize("kind", ["pixels", "tiles", "exported"])
 def test_rasters_that_no_model_wants_are_refused(
     made: tuple[Path, Path],
     dem: Path,
@@ -317,6 +317,9 @@ def test_rasters_that_no_model_wants_are_refused(
 ) -> None:
     make = made_pixel_model if kind == "pixels" else made_model
     model = make(tmp_path / "m.safetensors")
+    if kind == "exported":
+        whole, model = model, tmp_path / "m.onnx"
+        assert main(["export", str(whole), "--format", "onnx", "-o", str(model)]) == 0
     words = ("map", str(model), str(made[0]), "-o", str(tmp_path / "m.tif"), "-q")
     assert "trained without extra rasters" in refusal(capsys, *words, "--extra", str(dem))
 
