@@ -41,6 +41,7 @@ from geotl.experiments.run_folder import finished_alike, holds_run, open_run, re
 from geotl.experiments.samples import recipe_scenes, recipe_sensor
 from geotl.experiments.save import colours_of
 from geotl.io.files import write_text
+from geotl.models.pixel_decoder import DECODER
 from geotl.models.pixel_features import BANDS
 from geotl.models.pixel_file import (
     PixelContract,
@@ -49,8 +50,15 @@ from geotl.models.pixel_file import (
     save_pixel_model,
 )
 from geotl.training.heads import Folds
+from geotl.training.pixel_decoder import Marks
 from geotl.training.pixel_fusion import MemberRecipe, PixelFusion, fit_fusion, fit_member, since
-from geotl.training.pixel_members import SHRINKAGES, TREES, fit_discriminant, fit_forest
+from geotl.training.pixel_members import (
+    SHRINKAGES,
+    TREES,
+    PixelRows,
+    fit_discriminant,
+    fit_forest,
+)
 
 MAX_KEPT = 2000  # training pixels that are kept in the model file
 
@@ -135,7 +143,7 @@ def score_fold(opened: PixelRun, draw: Draw) -> FoldResult:
     fusion = fit_on(opened, draw)
     seconds = {FUSED: since(begun)}
     model = fusion.model(samples.of, samples.classes)
-    test = samples.rows(draw.split.test, tuple(samples.features), seed)
+    test = with_logits(samples, fusion, draw.split.test, seed)
     after = model.log_probabilities(test.features)
     predicted = {FUSED: after.argmax(axis=1)}
     for name, one in fusion.members.items():
@@ -175,11 +183,26 @@ def rivals(samples: PixelSamples, draw: Draw) -> dict[str, tuple[MemberRecipe, F
     return found
 
 
+def with_logits(samples: PixelSamples, fusion: PixelFusion, test: Int64s, seed: int) -> PixelRows:
+    """Test pixels with all features, those of the fusion's own decoder too."""
+    rows = samples.rows(test, tuple(samples.features), seed)
+    if fusion.decoder is None or samples.decoders is None:
+        return rows
+    logits = samples.decoders.predict(fusion.decoder, test)
+    return replace(rows, features={**rows.features, DECODER: logits})
+
+
 def fit_on(opened: PixelRun, draw: Draw) -> PixelFusion:
     """The fusion of a draw's training pixels."""
-    samples = opened.samples
-    rows = samples.rows(draw.split.train, samples.blocks, opened.recipe.seed)
-    return fit_fusion(rows, draw.folds, opened.recipe.pixels.members or ())
+    samples, train = opened.samples, draw.split.train
+    rows = samples.rows(train, samples.blocks, opened.recipe.seed)
+    wanted = opened.recipe.pixels.members or ()
+    if samples.decoders is None:
+        return fit_fusion(rows, draw.folds, wanted)
+    marks = Marks(train, rows.labels, rows.weight)
+    decoder = samples.decoders.fit(marks, draw.folds, quiet=opened.quiet)
+    fusion = fit_fusion(rows, draw.folds, wanted, {decoder.name: decoder.member})
+    return replace(fusion, decoder=decoder.network)
 
 
 def conclude(

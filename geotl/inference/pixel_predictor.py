@@ -2,7 +2,7 @@
 
 Every pixel's answer has the same bits in whatever block it is computed: features come from sums of
 whole numbers, members see pixels in batches of one size, so that a matrix product takes the same
-way for each of them, and the network sees tiles whose corners lie on one lattice over the scene.
+way for each of them, and networks see tiles whose corners lie on one lattice over the scene.
 """
 
 from __future__ import annotations
@@ -16,9 +16,8 @@ import torch
 
 from geotl.arrays import Float32s, Int64s
 from geotl.inference.sliding_window import Mode, Said
-from geotl.models.deep_features import DEEP, DeepFeatures
 from geotl.models.pixel_features import BlockFeatures
-from geotl.models.pixel_model import PixelModel
+from geotl.models.pixel_model import PixelModel, PixelNetwork
 
 BATCH_PX = 8192  # pixels that members see together, always so many
 STRIP_PX = 4 * BATCH_PX  # of a block that are described together
@@ -65,7 +64,7 @@ class PixelPredictor:
     @property
     def lattice_px(self) -> int:
         """Blocks begin at multiples of this."""
-        return 1 if self.model.deep is None else TILE_PX
+        return TILE_PX if self.model.networks else 1
 
     def halo_px(self, step: int) -> int:
         """Pixels around a block that its pixels' features depend on, at any `step`."""
@@ -78,7 +77,7 @@ class PixelPredictor:
         """
         block = BlockFeatures(self.model.features, image, np.isfinite(image))
         down, across = (slice(int(at[0]), int(at[-1]) + 1) for at in (rows, cols))
-        logits = self._deep_logits(block, down, across)
+        logits = self._network_logits(block, down, across)
         found = np.empty((len(rows), len(cols), self.classes), np.float32)
 
         def fill_in(part: slice) -> None:
@@ -91,20 +90,21 @@ class PixelPredictor:
             list(pool.map(fill_in, _strips(len(rows), len(cols))))
         return Said(found, np.zeros(found.shape[:2], np.float32))
 
-    def _deep_logits(self, block: BlockFeatures, down: slice, across: slice) -> Float32s | None:
-        """What linear members give the network's features [K,h,w]; None without such members."""
-        deep, weight = self.model.deep, self.model.linear.get(DEEP)
-        if deep is None or weight is None:
+    def _network_logits(self, block: BlockFeatures, down: slice, across: slice) -> Float32s | None:
+        """What linear members give the networks' features [K,h,w]; None without such members."""
+        weights, several = self.model.linear, self.model.networks
+        used = {name: one for name, one in several.items() if name in weights}
+        if not used:
             return None
-        shape = (len(weight), down.stop - down.start, across.stop - across.start)
-        found, image = np.empty(shape, np.float32), block.standardised()
+        image = block.standardised()
+        found = np.zeros((self.classes, down.stop - down.start, across.stop - across.start), "f4")
         for top, low in _tiles(down):
             for left, right in _tiles(across):
-                part = _around(image, deep, (top, low), (left, right))
-                here = np.s_[:, top - down.start : low - down.start]
-                found[here][..., left - across.start : right - across.start] = deep.logits(
-                    part, weight
-                )
+                rows = slice(top - down.start, low - down.start)
+                cols = slice(left - across.start, right - across.start)
+                for name, network in used.items():
+                    part = _around(image, network, (top, low), (left, right))
+                    found[:, rows, cols] += network.logits(part, weights[name])
         return found
 
     def _probabilities(self, features: Mapping[str, Float32s], logits: Float32s | None) -> Float32s:
@@ -132,10 +132,10 @@ def _tiles(span: slice) -> Iterator[tuple[int, int]]:
 
 
 def _around(
-    image: Float32s, deep: DeepFeatures, rows: tuple[int, int], cols: tuple[int, int]
+    image: Float32s, network: PixelNetwork, rows: tuple[int, int], cols: tuple[int, int]
 ) -> Float32s:
     """A tile of an image [C,H,W] with the network's halo, 0 beyond the image."""
-    halo, (height, width) = deep.halo, image.shape[1:]
+    halo, (height, width) = network.halo, image.shape[1:]
     pads = [
         (max(0, halo - begin), max(0, end + halo - length))
         for (begin, end), length in ((rows, height), (cols, width))

@@ -62,23 +62,28 @@ def interrupts(trainer: lightning.Trainer) -> Iterator[None]:
 
 
 def trainer_for(
-    folder: Path,
+    folder: Path | None,
     epochs: int,
     precision: Precision,
     device: torch.device,
     callbacks: Sequence[Callback],
 ) -> lightning.Trainer:
-    """A trainer on one device that logs into a folder and shows nothing of its own."""
+    """A trainer on one device that shows nothing of its own.
+
+    It logs into a folder; without one it keeps neither logs nor checkpoints.
+    """
     return lightning.Trainer(
         accelerator="auto",
         devices=1,
         precision=lightning_precision(precision, device),
         max_epochs=epochs,
         callbacks=list(callbacks),
-        logger=[
+        logger=folder is not None
+        and [
             CSVLogger(folder, name="", version="csv"),
             TensorBoardLogger(folder, name="", version="tensorboard"),
         ],
+        enable_checkpointing=folder is not None,
         log_every_n_steps=1,
         enable_progress_bar=False,
         enable_model_summary=False,
