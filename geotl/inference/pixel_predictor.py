@@ -92,9 +92,8 @@ class PixelPredictor:
 
     def _network_logits(self, block: BlockFeatures, down: slice, across: slice) -> Float32s | None:
         """What linear members give the networks' features [K,h,w]; None without such members."""
-        weights, several = self.model.linear, self.model.networks
-        used = {name: one for name, one in several.items() if name in weights}
-        if not used:
+        networks, weights = self.model.networks, self.model.linear
+        if not networks:
             return None
         image = block.standardised()
         found = np.zeros((self.classes, down.stop - down.start, across.stop - across.start), "f4")
@@ -102,7 +101,7 @@ class PixelPredictor:
             for left, right in _tiles(across):
                 rows = slice(top - down.start, low - down.start)
                 cols = slice(left - across.start, right - across.start)
-                for name, network in used.items():
+                for name, network in networks.items():
                     part = _around(image, network, (top, low), (left, right))
                     found[:, rows, cols] += network.logits(part, weights[name])
         return found

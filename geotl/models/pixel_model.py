@@ -198,9 +198,9 @@ class PixelModel:
 
     @property
     def networks(self) -> dict[str, PixelNetwork]:
-        """The networks that describe pixels, by block of features."""
+        """The networks whose blocks of features have a part, by these."""
         several: dict[str, PixelNetwork | None] = {DEEP: self.deep, DECODER: self.decoder}
-        return {block: one for block, one in several.items() if one is not None}
+        return {b: one for b, one in several.items() if one is not None and b in self.linear}
 
     @property
     def names(self) -> dict[str, tuple[str, ...]]:

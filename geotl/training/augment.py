@@ -192,7 +192,7 @@ def augment(
         size = (image.shape[-2], image.shape[-1])
         matrices = draw_warps(settings, len(image), size, generator)
         image, valid, warped = _warped(image, valid, matrices.to(image), fill.to(image))
-        marks = None if marks is None else _moved(marks, matrices, warped)
+        marks = None if marks is None else _moved(marks, matrices.to(image), warped)
     image = _disturbed(image, valid, settings, generator, light)
     if settings.noise > 0:
         noise = torch.randn(image.shape, generator=generator).to(image)

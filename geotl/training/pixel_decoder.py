@@ -20,7 +20,6 @@ from numpy.typing import NDArray
 from scipy.special import log_softmax
 from torch import Tensor, nn
 from torch.nn import functional as F
-from torch.utils.data import DataLoader
 
 from geotl.arrays import Bools, Float32s, Float64s, Int64s
 from geotl.console import ProgressLine
@@ -32,9 +31,15 @@ from geotl.training.augment import augment
 from geotl.training.batches import derived_seed, epoch_order
 from geotl.training.heads import Folds
 from geotl.training.pixel_fusion import FittedMember, floored, since
-from geotl.training.schedules import rate_factor
 from geotl.training.settings import DecoderSettings, Training
-from geotl.training.trainer import EpochLine, interrupts, quiet_lightning, trainer_for
+from geotl.training.trainer import (
+    EpochLine,
+    batch_counter,
+    interrupts,
+    optimised,
+    quiet_lightning,
+    trainer_for,
+)
 
 IGNORED = -100  # the target of a pixel without a label
 INNER = 2  # trainings inside the training pixels, whose held-out pixels weigh the member
@@ -133,10 +138,6 @@ class DecoderLearner(lightning.LightningModule):
         """Lightning trains in whatever mode it finds; what is frozen or held ignores it."""
         self.train()
 
-    def batch_counter(self) -> DataLoader[Any]:
-        """Count batches; `training_step` finds their content from (seed, epoch, batch)."""
-        return DataLoader(range(self.batches), batch_size=None)  # type: ignore[arg-type]
-
     def order(self, epoch: int) -> list[Int64s]:
         """The patches of each batch of an epoch."""
         size, seed = self.plan.settings.batch_size, self.plan.training.seed
@@ -211,16 +212,7 @@ class DecoderLearner(lightning.LightningModule):
             lr_decay=settings.lr_decay,
             weight_decay=settings.weight_decay,
         )
-        if settings.optimizer == "adamw":
-            chosen: torch.optim.Optimizer = torch.optim.AdamW(groups)
-        else:
-            chosen = torch.optim.SGD(groups, momentum=0.9, nesterov=True)
-        total = self.plan.settings.epochs * self.batches + 1
-        schedule = torch.optim.lr_scheduler.LambdaLR(
-            chosen,
-            lambda step: rate_factor(step, total, settings.schedule, settings.warmup, None),
-        )
-        return {"optimizer": chosen, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
+        return optimised(groups, settings, self.plan.settings.epochs * self.batches + 1)
 
 
 def train_decoder(
@@ -235,7 +227,7 @@ def train_decoder(
     with quiet_lightning():
         trainer = trainer_for(None, epochs, precision, device, callbacks)
         with interrupts(trainer):
-            trainer.fit(learner, train_dataloaders=learner.batch_counter())
+            trainer.fit(learner, train_dataloaders=batch_counter(learner.batches))
     return network.settle()
 
 

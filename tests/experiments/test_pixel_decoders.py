@@ -13,14 +13,19 @@ import rasterio
 import torch
 import torchvision
 from helpers.labelled_scenes import made_scene
+from helpers.memory_scene import MadeScene
 from safetensors.numpy import load_file
 from test_pixels import SETTINGS, over, permuted, run
 
 from geotl.cli.main import main
+from geotl.experiments.pixel_decoders import read_patches
 from geotl.experiments.pixel_draws import pixel_draws
+from geotl.experiments.pixel_windows import PixelPlaces
 from geotl.experiments.pixels import PixelRun, fit_on, open_pixels, with_logits
 from geotl.experiments.recipe import load
+from geotl.imagery.windows import Window
 from geotl.inference import pixel_predictor
+from geotl.models.pixel_features import PixelFeatures
 from geotl.models.pixel_file import load_pixel_model
 
 pytestmark = pytest.mark.usefixtures("one_thread", "own_cache", "unrendered")
@@ -164,6 +169,41 @@ def test_a_fold_tests_what_its_own_decoder_says(opened: PixelRun) -> None:
     again = opened.samples.decoders.predict(fusion.decoder, draw.split.test)
     np.testing.assert_array_equal(found.features["decoder"], again)
     assert again.std() > 0
+
+
+class OpenScene(MadeScene):
+    """A scene that is invalid beyond its edge, as those on disk are."""
+
+    def read(self, window: Window) -> tuple[np.ndarray, np.ndarray]:
+        wide = np.pad(self.data, ((0, 0), (64, 64), (64, 64)))
+        valid = np.pad(self.valid, 64)
+        rows, cols = (slice(at + 64, at + 64 + 48) for at in (window.row, window.col))
+        return wide[:, rows, cols], np.broadcast_to(valid[rows, cols], (3, 48, 48))
+
+
+def test_patches_hold_every_labelled_pixel_in_their_middle_half() -> None:
+    """Dense labels share patches; beyond the edge, and in invalid pixels, nothing counts."""
+    scenes = [OpenScene(), OpenScene()]
+    scenes[1].data = scenes[1].data[:, ::-1].copy()
+    scenes[1].valid[60:, 80:] = False
+    rows, cols = (part.ravel() for part in np.mgrid[0:120:3, 0:160:3])
+    scene = np.arange(len(rows)) % 2
+    where = PixelPlaces(scene, np.stack([rows, cols], axis=1))
+    of = PixelFeatures(("red", "green", "blue"), (None,) * 3, (5.0,) * 3, (2.0,) * 3, 0.0, ())
+    found = read_patches(scenes, where, of, 32, lambda *_: None)
+    assert len(found.image) == 2 * 8 * 10
+    assert found.image.shape[1:] == (3, 48, 48)
+    assert found.image.dtype == np.uint16
+    assert found.valid.shape == (160, 1, 48, 48)
+    assert ((found.places >= 16) & (found.places < 32)).all()
+    for number in (0, 1):
+        own = scene == number
+        at = (found.owner[own], slice(None), *found.places[own].T)
+        np.testing.assert_array_equal(found.image[at], scenes[number].data[:, rows, cols].T[own])
+        np.testing.assert_array_equal(found.valid[at][:, 0], scenes[number].valid[rows, cols][own])
+    first = found.owner[0]
+    assert not found.valid[first, 0, :16].any()
+    assert found.valid[first, 0, 16:, 16:].all()
 
 
 @pytest.mark.parametrize(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -82,6 +83,10 @@ def test_a_member_without_networks_needs_none_of_them(model: Path) -> None:
     assert fusion.halo == max(fusion.deep.halo, fusion.decoder.halo)
     assert set(fusion.alone("decoder_unet").networks) == {"decoder"}
     assert not fusion.alone("bands").networks
+    idle = replace(fusion, weights={**fusion.weights, "decoder_unet": 0.0})
+    assert set(idle.networks) == {"deep"}
+    assert idle.halo == fusion.deep.halo < fusion.decoder.halo
+    assert idle.alone("decoder_unet").halo == fusion.decoder.halo
 
 
 def test_a_file_tells_its_decoder_and_old_files_have_none(
