@@ -70,8 +70,9 @@ class DecoderSource:
 
     def words(self) -> str:
         """What is trained, for people."""
-        frozen = ", ".join(self.base.backbone.frozen) or "nothing"
-        return f"{self.base.kind} on {self.base.backbone.name}, of which {frozen} stays as it is"
+        backbone = self.base.backbone
+        still = f"{', '.join(backbone.frozen) or 'no stages'} frozen"
+        return f"{self.base.kind} on {backbone.name} up to {backbone.stage_names[-1]}, {still}"
 
 
 def decoder_backbone(recipe: Recipe, sensor: Sensor, bands: Sequence[str]) -> Backbone | None:

@@ -212,7 +212,7 @@ class Recipe(Section):
             "auto",
             description="what is trained, and from where; auto: the preset for so many labels a "
             "class, which settles head, views, pooling and sizes too where the recipe does not "
-            "(docs/PRESETS.md)",
+            "(docs/PRESETS.md); task pixels takes auto, or finetune, which trains a decoder too",
         )
     )
     freeze_until: Text | None = Field(

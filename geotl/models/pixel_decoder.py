@@ -173,7 +173,7 @@ def _reached(kind: DecoderKind, depth: int, pixel: int) -> tuple[int, int]:
     """The first and last pixel of the deepest stage that a pixel's logits depend on.
 
     >>> _reached("unet", 4, 0), _reached("fpn", 4, 0)
-    ((-3, 2), (-4, 3))
+    ((-2, 1), (-3, 2))
     """
     low = high = pixel
     if kind == "unet":  # at each stride two convolutions of 3x3; the head's before them

@@ -117,6 +117,14 @@ def masked_loss(logits: Tensor, target: Tensor, weight: Tensor, smoothing: float
     return (each * counts).sum() / counts.sum().clamp(min=1e-12)
 
 
+def standardised(image: Tensor, valid: Tensor, mean: Tensor, sd: Tensor) -> Tensor:
+    """Digital numbers [N,C,S,S] less the mean [C], over the sd [C], 0 where invalid."""
+    shape = (1, -1, 1, 1)
+    values = (image - mean.view(shape)) / sd.view(shape)
+    seen = torch.where(valid, values, torch.zeros_like(values))
+    return seen.contiguous(memory_format=torch.channels_last)
+
+
 class DecoderLearner(lightning.LightningModule):
     """One training: the network, the patches, and what a batch of an epoch is."""
 
@@ -153,26 +161,24 @@ class DecoderLearner(lightning.LightningModule):
 
     def batch(self, epoch: int, number: int) -> tuple[Tensor, Tensor, Tensor]:
         """Standardised images [N,C,S,S], classes [N,S,S] and weights [N,S,S] of a batch."""
-        origin, plan = derived_seed(self.plan.training.seed, epoch, number), self.plan
+        training = self.plan.training
+        origin = derived_seed(training.seed, epoch, number)
         torch.manual_seed(origin)  # dropout draws from the global generator
         generator = torch.Generator().manual_seed(origin)
         given = self._cut(self.order(epoch)[number], generator)
-        mean, sd = (torch.from_numpy(x).float() for x in (self.patches.mean, self.patches.sd))
-        training = plan.training
+        several = self.patches.mean, self.patches.sd
+        mean, sd = (torch.from_numpy(x).float().to(self.device) for x in several)
         seen = augment(
             {name: values.to(self.device) for name, values in given.items()},
             training.augmentation,
             generator,
-            band_sd=sd.to(self.device),
-            fill=mean.to(self.device),
+            band_sd=sd,
+            fill=mean,
             light=training.light,
         )
-        shape = (1, -1, 1, 1)
-        values = (seen["image"] - mean.to(self.device).view(shape)) / sd.to(self.device).view(shape)
-        image = torch.where(seen["valid"], values, torch.zeros_like(values))
         label, weight = seen["marks"].unbind(dim=1)
         target = torch.where(weight > 0, label.long(), IGNORED)
-        return image.contiguous(memory_format=torch.channels_last), target, weight
+        return standardised(seen["image"], seen["valid"], mean, sd), target, weight
 
     def _cut(self, chosen: Int64s, generator: torch.Generator) -> dict[str, Tensor]:
         """Windows cut from patches at random, with all their labelled pixels."""

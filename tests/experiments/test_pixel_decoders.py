@@ -92,7 +92,7 @@ def test_the_decoder_is_a_member_and_a_row_of_the_race(finished: Path) -> None:
     assert metrics["race"]["decoder, U-Net"]["value"] != metrics["race"]["fused"]["value"]
     page = (finished / "report.html").read_text()
     assert "decoder, U-Net" in page
-    assert "unet on resnet18, of which stem, layer1 stays as it is" in page
+    assert "unet on resnet18 up to layer2, stem, layer1 frozen" in page
 
 
 def test_the_model_that_is_kept_has_its_early_stages_from_the_weight_file(
