@@ -125,6 +125,7 @@ def test_a_package_begins_with_nothing_but_what_it_is(name: str) -> None:
         ("torchvision.models", {"models"}),
         ("torchgeo", {"data", "models"}),
         ("lightning", {"training"}),
+        ("segmentation_models_pytorch", {"models"}),
         ("matplotlib", {"reporting", "mapping", "studies", "lecture", "synthetic"}),
         ("onnx", {"inference", "export"}),
         ("onnxruntime", {"inference", "export"}),
@@ -164,6 +165,7 @@ def test_a_recipe_is_read_without_torch() -> None:
 def test_a_map_begins_without_what_it_does_not_need() -> None:
     """In a process of its own; each of these takes a part of a second and none is always used."""
     late = {"matplotlib", "kornia", "geopandas", "pandas", "pyogrio", "scipy.stats", "lightning"}
+    late |= {"segmentation_models_pytorch", "timm"}
     words = "import sys, geotl.mapping.run, geotl.mapping.jobs; print(*sys.modules)"
     run = functools.partial(subprocess.run, capture_output=True, text=True, check=True)
     loaded = set(run([sys.executable, "-c", words], cwd=ROOT).stdout.split())

@@ -24,7 +24,7 @@ from geotl.data.spatial_splits import (
 from geotl.data.tiles import LEARN_ONLY
 from geotl.errors import DataError, RecipeError
 from geotl.experiments.recipe import Recipe
-from geotl.experiments.schema import SPATIAL
+from geotl.experiments.rules import SPATIAL
 from geotl.training.heads import Folds
 
 

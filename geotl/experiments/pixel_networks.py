@@ -41,11 +41,11 @@ def deep_networks(recipe: Recipe, sensor: Sensor, bands: Sequence[str]) -> DeepN
     if "none" in (recipe.model.backbone, recipe.model.weights):
         return None
     stages = stages_read(recipe)
-    recipe = _changed(recipe, cut_after=stages[-1])
+    recipe = changed(recipe, cut_after=stages[-1])
     backbone, report = make_backbone(recipe, sensor, bands)
     untrained = None
     if recipe.evaluate.random_weights:
-        blank, _ = make_backbone(_changed(recipe, weights="none", sha256=None), sensor, bands)
+        blank, _ = make_backbone(changed(recipe, weights="none", sha256=None), sensor, bands)
         untrained = DeepFeatures.of(blank, stages)
     return DeepNetworks(DeepFeatures.of(backbone, stages), report, untrained)
 
@@ -70,5 +70,6 @@ def stages_read(recipe: Recipe) -> tuple[str, ...]:
     return found
 
 
-def _changed(recipe: Recipe, **values: object) -> Recipe:
+def changed(recipe: Recipe, **values: object) -> Recipe:
+    """A recipe with other values in its section model, which are not checked again."""
     return recipe.model_copy(update={"model": recipe.model.model_copy(update=values)})

@@ -42,6 +42,7 @@ FUSED, MAJORITY = "fused", "majority class"
 FOREST, LAB = "forest, bands", "forest, bands + 3x3 and 5x5"
 RANDOM = "random split, optimistic"
 RANDOM_WEIGHTS = "discriminant, deep at random"
+DECODERS = {"unet": "U-Net", "fpn": "FPN"}
 MAX_REJECTED = 60  # rows of a table in the report
 
 
@@ -50,9 +51,11 @@ def title_of(member: str) -> str:
 
     >>> title_of("discriminant_bands_wide")
     'discriminant, bands + wide'
+    >>> title_of("decoder_unet")
+    'decoder, U-Net'
     """
     kind, _, blocks = member.partition("_")
-    return f"{kind}, {blocks.replace('_', ' + ')}"
+    return f"{kind}, {DECODERS.get(blocks) or blocks.replace('_', ' + ')}"
 
 
 @dataclass(frozen=True)
@@ -284,6 +287,7 @@ class PixelOutcome:
             "Bands": ", ".join(samples.of.bands),
             "Windows": ", ".join(f"{side} px" for side in samples.of.windows_px) or "none",
             "Network": self._network(),
+            **({"Decoder": samples.decoders.words()} if samples.decoders else {}),
             "Sensor": samples.sensor.title,
             "Seed": str(self.recipe.seed),
             "Time": f"{self.seconds:.0f} s in all",
@@ -431,8 +435,8 @@ def members_table(outcome: PixelOutcome) -> Table:
     return Table(
         ("Member", "Weight", "Setting", "Temperature"),
         rows,
-        note="The setting is a discriminant's shrinkage, C of a logistic member, or a forest's "
-        "trees. Weights are of calibrated log-probabilities.",
+        note="The setting is a discriminant's shrinkage, C of a logistic member, a forest's trees, "
+        "or a decoder's epochs. Weights are of calibrated log-probabilities.",
         bar=1,
     )
 

@@ -15,11 +15,18 @@ from geotl.arrays import Bools, Float32s, Float64s, Int64s
 from geotl.console import Log, Progress, ProgressLine
 from geotl.data.footprints import Footprints, locate, need_positions
 from geotl.data.labels import ClassRaster, Labels, read_any
-from geotl.data.pixel_labels import PixelPlacement, PixelRules, place_pixels, read_squares
+from geotl.data.pixel_labels import PixelPlacement, PixelRules, place_pixels
 from geotl.data.raster_pixels import place_raster_pixels
 from geotl.data.spatial_splits import Variogram, variogram
 from geotl.errors import DataError
+from geotl.experiments.pixel_decoders import (
+    DecoderSource,
+    decoder_backbone,
+    decoder_source,
+    read_patches,
+)
 from geotl.experiments.pixel_networks import UNTRAINED, DeepNetworks, deep_networks
+from geotl.experiments.pixel_windows import PixelPlaces
 from geotl.experiments.recipe import Recipe, resolve_sample
 from geotl.experiments.samples import stacked_scenes, unmasked
 from geotl.experiments.sections import PixelsSection
@@ -61,6 +68,7 @@ class PixelSamples:
         imagery: the scenes, by the numbers that the placement gives them.
         networks: whose stages are features too, None without one.
         extra_files: name of the file of each extra band.
+        decoders: what decoders are trained on, None where none is.
     """
 
     placement: PixelPlacement
@@ -71,6 +79,7 @@ class PixelSamples:
     imagery: tuple[SceneFacts, ...]
     networks: DeepNetworks | None = None
     extra_files: tuple[str, ...] = ()
+    decoders: DecoderSource | None = None
 
     def __len__(self) -> int:
         """Number of pixels."""
@@ -85,7 +94,8 @@ class PixelSamples:
     def reach_px(self) -> int:
         """Pixels around a pixel that its features depend on."""
         fields = self.networks.given.fields.values() if self.networks else ()
-        return max([self.of.halo, *(field.reach for field in fields)])
+        decoder = self.decoders.base.halo if self.decoders else 0
+        return max([self.of.halo, decoder, *(field.reach for field in fields)])
 
     @property
     def reach_m(self) -> float:
@@ -222,6 +232,7 @@ def read_pixels(recipe: Recipe, sensor: Sensor, log: Log, *, quiet: bool = False
     """
     scenes = stacked_scenes(recipe, sensor)
     networks = deep_networks(recipe, sensor, own_bands(scenes[0]))
+    encoder = decoder_backbone(recipe, sensor, own_bands(scenes[0]))
     labels = recipe_labels(recipe, str(scenes[0].grid.crs))
     with ProgressLine(quiet=quiet) as line:
         placed = _placed(recipe, scenes, labels, line.counter("placing labels"))
@@ -231,11 +242,18 @@ def read_pixels(recipe: Recipe, sensor: Sensor, log: Log, *, quiet: bool = False
         of = scene_features(scenes, sensor, recipe.pixels)
         reader = _Reader(of, networks)
         features, valid = reader.read(scenes, placed, line.counter("reading pixels"))
+        decoders = None
+        if encoder is not None:
+            where, side = PixelPlaces.of(placed), recipe.decoder.patch_px
+            patches = read_patches(scenes, where, of, side, line.counter("reading patches"))
+            decoders = decoder_source(encoder, recipe, sensor, of, placed=placed, patches=patches)
     facts = tuple(SceneFacts(s.name, s.path, s.grid, s.acquired) for s in scenes)
     for scene in scenes:
         scene.close()
     extra_files = tuple(path.name for path in extra_sources(scenes[0]))
-    samples = PixelSamples(placed, of, features, valid, sensor, facts, networks, extra_files)
+    samples = PixelSamples(
+        placed, of, features, valid, sensor, facts, networks, extra_files, decoders
+    )
     weights = (networks.report.summary(),) if networks is not None else ()
     counts = (*placed.summary(), *samples.missing())
     for text in (*placed.lost_classes(), *weights, *placed.notes, *counts):
@@ -360,24 +378,21 @@ class _Reader:
         self, scenes: Sequence[Scene], placed: PixelPlacement, progress: Progress
     ) -> tuple[dict[str, Float32s], Bools]:
         """Features [D,N] by block and validity of the bands [C,N]."""
-        places = np.array([[p.place.row, p.place.col] for p in placed.pixels], np.int64)
-        owner = np.array([p.place.scene for p in placed.pixels])
+        where = PixelPlaces.of(placed)
+        count = len(where.scene)
         table: dict[str, Float32s] = {}
-        valid = np.zeros((len(self.of.bands), len(owner)), bool)
+        valid = np.zeros((len(self.of.bands), count), bool)
         halo = max(self.of.halo, max(LOCAL_PX) // 2, *(one.halo for one in self.deep.values()))
         step = max([1, *(one.stride for one in self.deep.values())])
         done = 0
-        for number, scene in enumerate(scenes):
-            own = np.flatnonzero(owner == number)
-            for some, window in read_squares(places[own], halo, step):
-                rows, (data, good) = own[some], scene.read(window)
-                at = (places[rows] - (window.row, window.col)).T
-                for block, values in self._of_window(data, good, *at).items():
-                    empty = np.zeros((len(values), len(owner)), np.float32)
-                    table.setdefault(block, empty)[:, rows] = values
-                valid[:, rows] = good[:, at[0], at[1]]
-                done += len(rows)
-                progress(done, len(owner))
+        for one in where.windows(scenes, halo, step):
+            found = self._of_window(one.data, one.valid, one.rows, one.cols)
+            for block, values in found.items():
+                empty = np.zeros((len(values), count), np.float32)
+                table.setdefault(block, empty)[:, one.pixels] = values
+            valid[:, one.pixels] = one.valid[:, one.rows, one.cols]
+            done += len(one.pixels)
+            progress(done, count)
         return table, valid
 
     def _of_window(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -51,6 +52,7 @@ from geotl.experiments.samples import recipe_sensor, stacked_scenes
 from geotl.experiments.save import colours_of
 from geotl.experiments.sections import PixelsSection
 from geotl.io.files import write_text
+from geotl.models.pixel_decoder import DECODER
 from geotl.models.pixel_features import BANDS, Features
 from geotl.models.pixel_file import (
     PixelContract,
@@ -59,6 +61,7 @@ from geotl.models.pixel_file import (
     save_pixel_model,
 )
 from geotl.training.heads import Folds
+from geotl.training.pixel_decoder import Marks
 from geotl.training.pixel_fusion import (
     MemberRecipe,
     PixelFusion,
@@ -117,7 +120,9 @@ def open_pixels(
         scene.close()
     holds_run(folder, resume=resume)
     samples = read_pixels(recipe, sensor, log, quiet=quiet)
-    members_for(samples.blocks, recipe.pixels.members or ())
+    wanted = recipe.pixels.members or ()
+    trained = [name for name in wanted if name.startswith(DECODER)]
+    members_for(samples.blocks, wanted, trained)
     priors_of(recipe.pixels, samples.classes)
     return PixelRun(settle_folds(recipe, samples, log), samples, folder, log, quiet, resume)
 
@@ -141,8 +146,7 @@ def score_fold(opened: PixelRun, draw: Draw) -> FoldResult:
     fusion = fit_on(opened, draw)
     seconds = {FUSED: since(begun)}
     train, test = (
-        samples.rows(rows, tuple(samples.features), seed)
-        for rows in (draw.split.train, draw.split.test)
+        with_logits(samples, fusion, rows, seed) for rows in (draw.split.train, draw.split.test)
     )
     several = {title_of(name): one for name, one in fusion.members.items()}
     for name, (recipe, folds) in rivals(samples, draw).items():
@@ -179,8 +183,9 @@ def score_random(opened: PixelRun, folds: Sequence[FoldResult]) -> Bools:
     with opened.progress() as line:
         progress = line.counter("fitting the random split")
         for draw in draws:
-            model = fit_on(opened, draw).model(samples.of, samples.classes)
-            test = samples.rows(draw.split.test, samples.blocks, opened.recipe.seed)
+            fusion = fit_on(opened, draw)
+            test = with_logits(samples, fusion, draw.split.test, opened.recipe.seed)
+            model = fusion.model(samples.of, samples.classes)
             after = model.log_probabilities(test.features)
             correct[draw.split.test] = after.argmax(axis=1) == test.labels
             progress(draw.number + 1, len(draws))
@@ -206,14 +211,26 @@ def rivals(samples: PixelSamples, draw: Draw) -> dict[str, tuple[MemberRecipe, F
     return found
 
 
+def with_logits(samples: PixelSamples, fusion: PixelFusion, some: Int64s, seed: int) -> PixelRows:
+    """Some pixels with all features, those of the fusion's own decoder too."""
+    rows = samples.rows(some, tuple(samples.features), seed)
+    if fusion.decoder is None or samples.decoders is None:
+        return rows
+    logits = samples.decoders.predict(fusion.decoder, some)
+    return replace(rows, features={**rows.features, DECODER: logits})
+
+
 def fit_on(opened: PixelRun, draw: Draw) -> PixelFusion:
     """The fusion of a draw's training pixels."""
-    samples = opened.samples
-    rows = samples.rows(draw.split.train, samples.blocks, opened.recipe.seed)
-    settings = opened.recipe.pixels
-    return fit_fusion(
-        rows, draw.folds, settings.members or (), priors_of(settings, samples.classes)
-    )
+    samples, train, settings = opened.samples, draw.split.train, opened.recipe.pixels
+    rows = samples.rows(train, samples.blocks, opened.recipe.seed)
+    wanted, priors = settings.members or (), priors_of(settings, samples.classes)
+    if samples.decoders is None:
+        return fit_fusion(rows, draw.folds, wanted, priors)
+    marks = Marks(train, rows.labels, rows.weight)
+    decoder = samples.decoders.fit(marks, draw.folds, quiet=opened.quiet)
+    fusion = fit_fusion(rows, draw.folds, wanted, priors, {decoder.name: decoder.member})
+    return replace(fusion, decoder=decoder.network)
 
 
 def priors_of(settings: PixelsSection, classes: Sequence[str]) -> Float64s | None:

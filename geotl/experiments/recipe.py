@@ -18,7 +18,8 @@ from pydantic import ValidationError
 
 import geotl
 from geotl.errors import RecipeError, nearest
-from geotl.experiments.schema import SPATIAL, Keys, Recipe, contradictions, json_schema, shown
+from geotl.experiments.rules import SPATIAL
+from geotl.experiments.schema import Keys, Recipe, contradictions, json_schema, shown
 from geotl.io import yaml
 
 __all__ = [

@@ -38,10 +38,10 @@ from geotl.experiments.explain import Insight, gather
 from geotl.experiments.recipe import Recipe, dump
 from geotl.experiments.report import Outcome, publish
 from geotl.experiments.results import NETWORK, Answers, DrawResult, Results
+from geotl.experiments.rules import SPATIAL
 from geotl.experiments.run_folder import finished_alike, open_run, read_metrics
 from geotl.experiments.samples import TileSamples
 from geotl.experiments.save import save_models, versions
-from geotl.experiments.schema import SPATIAL
 from geotl.io.files import write_text
 from geotl.models.backbone import batchnorm_use
 from geotl.models.device import choose_device, describe

@@ -9,21 +9,26 @@ from __future__ import annotations
 
 import functools
 import json
-from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping
 from typing import Annotated, Any, Literal
 
 from pydantic import Field, Strict, model_validator
 
+from geotl.experiments.rules import RULES
 from geotl.experiments.sections import EvaluateSection, LabelsSection, PixelsSection, Scenes
-from geotl.training.settings import Augmentation, ProbeSettings, Section, TrainSettings
+from geotl.training.settings import (
+    Augmentation,
+    DecoderSettings,
+    ProbeSettings,
+    Section,
+    TrainSettings,
+)
 
 Text = Annotated[str, Field(min_length=1)]
 Names = Annotated[tuple[Text, ...], Strict(False)]
 Colour = Annotated[str, Field(pattern="^#[0-9a-fA-F]{6}$")]
 Pixels = Annotated[int, Field(ge=8, le=1024)]
 Keys = tuple[str | int, ...]
-SPATIAL = ("blocks", "group", "scene")  # ways to split that keep neighbours together
 
 
 class CustomBand(Section):
@@ -198,13 +203,16 @@ class Recipe(Section):
         SplitSection(), description="which tiles are learnt from and judged on"
     )
     pixels: PixelsSection = Field(PixelsSection(), description="models of single pixels")
+    decoder: DecoderSettings = Field(
+        DecoderSettings(), description="a decoder trained on the network, for pixels"
+    )
     model: ModelSection = Field(ModelSection(), description="the network")
     strategy: Literal["auto", "probe", "finetune", "probe_then_finetune", "full", "scratch"] = (
         Field(
             "auto",
             description="what is trained, and from where; auto: the preset for so many labels a "
             "class, which settles head, views, pooling and sizes too where the recipe does not "
-            "(docs/PRESETS.md)",
+            "(docs/PRESETS.md); task pixels takes auto, or finetune, which trains a decoder too",
         )
     )
     freeze_until: Text | None = Field(
@@ -248,209 +256,6 @@ def _renamed(node: Any, references: Mapping[str, str]) -> Any:
     }
 
 
-@dataclass(frozen=True)
-class _Rule:
-    """Keys that contradict each other when `broken`; the fault is told of the first."""
-
-    keys: tuple[str, ...]
-    broken: Callable[..., bool]
-    says: str
-
-
-_RULES = (
-    _Rule(
-        ("task", "data.scenes"),
-        lambda task, scenes: task == "pixels" and not scenes,
-        "given pixels without data.scenes, whose pixels are classified; allowed: tiles, or give "
-        "data.scenes and labels.path",
-    ),
-    _Rule(
-        ("split.method", "task"),
-        lambda method, task: task == "pixels" and method not in SPATIAL,
-        "given {0} with task pixels; allowed: blocks, group or scene (pixels are tested by place)",
-    ),
-    _Rule(
-        ("split.kfold", "split.method", "task"),
-        lambda kfold, method, task: (
-            task == "pixels" and method in ("blocks", "group") and kfold is None
-        ),
-        "given null with task pixels; allowed: an integer, at least 2",
-    ),
-    _Rule(
-        ("strategy", "task"),
-        lambda strategy, task: task == "pixels" and strategy != "auto",
-        "given {0} with task pixels, which trains no network; allowed: auto, or task=tiles",
-    ),
-    _Rule(
-        ("model.normalise", "task"),
-        lambda kind, task: task == "pixels" and kind != "training",
-        "given {0} with task pixels, whose network sees the scene's bands in their own standard "
-        "deviations; allowed: training, or task=tiles",
-    ),
-    _Rule(
-        ("model.adabn", "task"),
-        lambda kind, task: task == "pixels" and kind != "none",
-        "given {0} with task pixels, whose network stays as it is; allowed: none, or task=tiles",
-    ),
-    _Rule(
-        ("model.backbone", "task"),
-        lambda name, task: task != "pixels" and name == "none",
-        "given none, which task pixels alone takes; allowed: the name of a network",
-    ),
-    _Rule(
-        ("labels.unlabelled", "task"),
-        lambda count, task: task == "pixels" and count > 0,
-        "given {0} with task pixels, which uses labelled pixels alone; allowed: 0, or task=tiles",
-    ),
-    _Rule(
-        ("pixels.windows_px",),
-        lambda sides: any(side % 2 == 0 for side in sides),
-        "given {0}; allowed: odd sides, so that a window has a middle pixel",
-    ),
-    _Rule(
-        ("data.scenes", "data.root"),
-        lambda scenes, root: bool(scenes) and root is not None,
-        "given with data.root {1}; allowed: one of the two",
-    ),
-    _Rule(
-        ("data.scenes", "labels.path"),
-        lambda scenes, path: bool(scenes) != (path is not None),
-        "given {0} with labels.path {1}; allowed: both, or neither",
-    ),
-    _Rule(
-        ("data.synthetic", "data.scenes"),
-        lambda folder, scenes: folder is not None and bool(scenes),
-        "given {0} with data.scenes; allowed: null (chips join synthetic tiles in geotl generate)",
-    ),
-    _Rule(
-        ("data.synthetic", "split.draws", "split.kfold"),
-        lambda folder, draws, kfold: folder is not None and (draws > 1 or kfold is not None),
-        "given {0} with split.draws {1} and split.kfold {2}; allowed: 1 and null, since its "
-        "generator learnt from one draw (geotl generate compares over several)",
-    ),
-    _Rule(
-        ("labels.unlabelled", "data.scenes"),
-        lambda count, scenes: count > 0 and not scenes,
-        "given {0} without data.scenes, which windows are drawn from; allowed: 0, or give scenes",
-    ),
-    _Rule(
-        ("labels.unlabelled", "probe.unlabelled"),
-        lambda count, rule: count > 0 and rule == "none",
-        "given {0} with probe.unlabelled none, which would not use them; allowed: 0, or "
-        "probe.unlabelled=soft_labels",
-    ),
-    _Rule(
-        ("data.tile_px", "data.scenes"),
-        lambda px, scenes: px is not None and bool(scenes),
-        "given {0} with data.scenes; allowed: null (labels.chip_px says how large chips are)",
-    ),
-    _Rule(
-        ("split.shots", "split.method"),
-        lambda shots, method: method == "shots" and shots is None,
-        "given {0} with split.method shots; allowed: an integer, at least 1",
-    ),
-    _Rule(
-        ("split.shots", "split.method"),
-        lambda shots, method: method in ("stratified", "column") and shots is not None,
-        "given {0} with split.method {1}; allowed: null, or split.method=shots, blocks or group",
-    ),
-    _Rule(
-        ("split.block_m", "split.method"),
-        lambda side, method: side is not None and method != "blocks",
-        "given {0} with split.method {1}; allowed: null, or split.method=blocks",
-    ),
-    _Rule(
-        ("split.buffer_m", "split.method"),
-        lambda buffer, method: buffer > 0 and method not in SPATIAL,
-        "given {0} with split.method {1}; allowed: 0, or split.method=blocks, group or scene",
-    ),
-    _Rule(
-        ("split.kfold", "split.method"),
-        lambda kfold, method: kfold is not None and method not in SPATIAL,
-        "given {0} with split.method {1}; allowed: null, or split.method=blocks, group or scene",
-    ),
-    _Rule(
-        ("split.draws", "split.kfold"),
-        lambda draws, kfold: kfold is not None and draws not in (1, kfold),
-        "given {0} with split.kfold {1}, whose folds are the draws; allowed: leave it out",
-    ),
-    _Rule(
-        ("evaluate.random_split", "split.method"),
-        lambda beside, method: beside is True and method not in SPATIAL,
-        "given true with split.method {1}; allowed: false or null, or split.method=blocks, group "
-        "or scene",
-    ),
-    _Rule(
-        ("model.weights", "strategy"),
-        lambda weights, strategy: strategy == "scratch" and weights != "none",
-        "given {0} with strategy scratch; allowed: none, or another strategy",
-    ),
-    _Rule(
-        ("model.sha256", "model.weights"),
-        lambda sha256, weights: sha256 is not None and weights == "none",
-        "given {0} with model.weights none; allowed: null, or name the weights",
-    ),
-    _Rule(
-        ("model.normalise", "model.weights"),
-        lambda normalise, weights: normalise == "weights" and weights == "none",
-        "given weights with model.weights none; allowed: training, or name the weights",
-    ),
-    _Rule(
-        ("freeze_until", "strategy"),
-        lambda stage, strategy: stage is not None and strategy in ("full", "scratch"),
-        "given {0} with strategy {1}, which freezes nothing; allowed: null, or strategy=finetune",
-    ),
-    _Rule(
-        ("freeze_until", "strategy"),
-        lambda stage, strategy: stage is not None and strategy == "auto",
-        "given {0} with strategy auto, which settles it; allowed: null, or strategy=finetune",
-    ),
-    _Rule(
-        ("data.sensor", "data.custom_sensor"),
-        lambda name, custom: (name == "custom") != (custom is not None),
-        "given {0}; allowed: custom where data.custom_sensor is given, and only there",
-    ),
-    _Rule(
-        ("probe.unlabelled", "probe.head", "strategy"),
-        lambda unlabelled, head, strategy: (
-            unlabelled != "none"
-            and strategy != "auto"
-            and (head != "discriminant" or strategy != "probe")
-        ),
-        "given {0} with probe.head {1} and strategy {2}; allowed: none, or discriminant and probe",
-    ),
-    _Rule(
-        ("model.adabn", "model.weights"),
-        lambda adabn, weights: adabn != "none" and weights == "none",
-        "given {0} with model.weights none; allowed: none, or name the weights",
-    ),
-    _Rule(
-        ("train.unfreeze_every", "strategy"),
-        lambda every, strategy: every > 0 and strategy == "scratch",
-        "given {0} with strategy scratch, whose stages cannot wait at random; allowed: 0, or "
-        "another strategy",
-    ),
-    _Rule(
-        ("train.class_weights", "probe.head", "strategy"),
-        lambda weights, head, strategy: (
-            isinstance(weights, dict) and head == "discriminant" and strategy == "probe"
-        ),
-        "given {0} with probe.head {1}, which weighs classes alike; allowed: none, balanced, or "
-        "probe.head=logistic",
-    ),
-    _Rule(
-        ("augment.erase_area",),
-        lambda area: area[0] > area[1],
-        "given {0}; allowed: the smaller share first",
-    ),
-    _Rule(
-        ("augment.scale",),
-        lambda scale: scale[0] > scale[1],
-        "given {0}; allowed: the smaller factor first",
-    ),
-)
-
-
 def contradictions(values: Mapping[str, Any], faulty: set[Keys]) -> Iterator[tuple[str, str]]:
     """(key, what is wrong) of every rule broken among the keys not already faulty.
 
@@ -458,7 +263,7 @@ def contradictions(values: Mapping[str, Any], faulty: set[Keys]) -> Iterator[tup
     >>> [key for key, _ in contradictions(values, set())]
     ['freeze_until']
     """
-    for rule in _RULES:
+    for rule in RULES:
         keys = [tuple(key.split(".")) for key in rule.keys]
         if any(a[: len(b)] == b[: len(a)] for a in keys for b in faulty):
             continue

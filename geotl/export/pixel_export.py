@@ -55,7 +55,8 @@ def export_pixels(
         say: told every line.
 
     Raises:
-        ModelError: the model wants rasters beside the scene, which no program would lay on it.
+        ModelError: the model wants rasters beside the scene, which no program would lay on it, or
+            has a decoder.
         OutputError: the file exists or cannot be written.
         UnfinishedError: it does not say what `geotl map` says; nothing is left.
     """
@@ -63,6 +64,11 @@ def export_pixels(
         raise ModelError(
             f"{model.path}: wants {', '.join(model.contract.extra_bands)} of other rasters, which "
             "an exported file would not get; map with geotl map, or train without pixels.extra"
+        )
+    if model.model.decoder is not None:
+        raise ModelError(
+            f"{model.path}: has a decoder, which is not exported yet; export another member alone "
+            "with --member, or train without strategy=finetune"
         )
     check_absent(path, overwrite=overwrite)
     halo, _ = graph_halo(model.model)

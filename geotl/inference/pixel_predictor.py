@@ -2,7 +2,7 @@
 
 Every pixel's answer has the same bits in whatever block it is computed: features come from sums of
 whole numbers, members see pixels in batches of one size, so that a matrix product takes the same
-way for each of them, and the network sees tiles whose corners lie on one lattice over the scene.
+way for each of them, and networks see tiles whose corners lie on one lattice over the scene.
 """
 
 from __future__ import annotations
@@ -18,7 +18,6 @@ from geotl.arrays import Float32s, Int64s
 from geotl.inference.applicability import Applicability
 from geotl.inference.pixel_area import PixelArea
 from geotl.inference.sliding_window import Mode, Said
-from geotl.models.deep_features import DEEP
 from geotl.models.pixel_features import BlockFeatures
 from geotl.models.pixel_model import PixelModel
 
@@ -72,7 +71,7 @@ class PixelPredictor:
     @property
     def lattice_px(self) -> int:
         """Blocks begin at multiples of this."""
-        return 1 if self.model.deep is None else TILE_PX
+        return TILE_PX if self.model.networks else 1
 
     def halo_px(self, step: int) -> int:
         """Pixels around a block that its pixels' features depend on, at any `step`."""
@@ -85,7 +84,7 @@ class PixelPredictor:
         """
         block = BlockFeatures(self.model.features, image, np.isfinite(image))
         down, across = (slice(int(at[0]), int(at[-1]) + 1) for at in (rows, cols))
-        logits = self._deep_logits(block, down, across)
+        logits = self._network_logits(block, down, across)
         found = np.empty((len(rows), len(cols), self.classes), np.float32)
         index = np.zeros(found.shape[:2], np.float32)
 
@@ -101,20 +100,20 @@ class PixelPredictor:
             list(pool.map(fill_in, _strips(len(rows), len(cols))))
         return Said(found, index)
 
-    def _deep_logits(self, block: BlockFeatures, down: slice, across: slice) -> Float32s | None:
-        """What linear members give the network's features [K,h,w]; None without such members."""
-        deep, weight = self.model.deep, self.model.linear.get(DEEP)
-        if deep is None or weight is None:
+    def _network_logits(self, block: BlockFeatures, down: slice, across: slice) -> Float32s | None:
+        """What linear members give the networks' features [K,h,w]; None without such members."""
+        networks, weights = self.model.networks, self.model.linear
+        if not networks:
             return None
-        shape = (len(weight), down.stop - down.start, across.stop - across.start)
-        found, image = np.empty(shape, np.float32), block.standardised()
+        image = block.standardised()
+        found = np.zeros((self.classes, down.stop - down.start, across.stop - across.start), "f4")
         for top, low in tiles_of(down, TILE_PX):
             for left, right in tiles_of(across, TILE_PX):
-                part = around(image, deep.halo, (top, low), (left, right))
-                here = np.s_[:, top - down.start : low - down.start]
-                found[here][..., left - across.start : right - across.start] = deep.logits(
-                    part, weight
-                )
+                rows = slice(top - down.start, low - down.start)
+                cols = slice(left - across.start, right - across.start)
+                for name, network in networks.items():
+                    part = around(image, network.halo, (top, low), (left, right))
+                    found[:, rows, cols] += network.logits(part, weights[name])
         return found
 
     def _predicted(

@@ -18,6 +18,7 @@ import torch
 from numpy.typing import NDArray
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save_file
+from torch import nn
 
 from geotl.arrays import Float32s, Float64s, Int64s
 from geotl.errors import ModelError
@@ -27,12 +28,13 @@ from geotl.models.backbone import Backbone
 from geotl.models.deep_features import DeepFeatures
 from geotl.models.input_domain import Range
 from geotl.models.model_file import FORMAT_VERSION, KEY, read_header
+from geotl.models.pixel_decoder import PixelDecoder
 from geotl.models.pixel_features import PixelFeatures
 from geotl.models.pixel_model import ForestMember, LinearMember, Member, PixelModel, members_line
 from geotl.models.registry import get_backbone
 
 KIND = "pixels"
-NETWORK = "network."  # how the names of the network's tensors begin
+NETWORK, TRAINED = "network.", "decoder."  # how the names of the networks' tensors begin
 MEMBERS: Mapping[str, type[LinearMember] | type[ForestMember]] = {
     "linear": LinearMember,
     "forest": ForestMember,
@@ -154,8 +156,9 @@ def save_pixel_model(path: Path, file: PixelModelFile) -> None:
     for one in dataclasses.fields(TrainingPixels):
         tensors[f"training.{one.name}"] = getattr(file.training, one.name)
     if model.deep is not None:
-        state = model.deep.backbone.state_dict()
-        tensors |= {f"{NETWORK}{name}": value.numpy() for name, value in state.items()}
+        tensors |= _state(NETWORK, model.deep.backbone)
+    if model.decoder is not None:
+        tensors |= _state(TRAINED, model.decoder)
     header = {
         "format_version": FORMAT_VERSION,
         "kind": KIND,
@@ -173,7 +176,7 @@ def save_pixel_model(path: Path, file: PixelModelFile) -> None:
 
 
 def model_header(model: PixelModel) -> dict[str, Any]:
-    """What a file says of its model: features, members, their fusion, and the network if any."""
+    """What a file says of its model: features, members, their fusion, and the networks if any."""
     return {
         "features": dataclasses.asdict(model.features),
         "members": {
@@ -182,15 +185,26 @@ def model_header(model: PixelModel) -> dict[str, Any]:
         },
         "temperatures": dict(model.temperatures),
         "weights": dict(model.weights),
-        **_network_header(model.deep),
+        **_networks_header(model),
     }
 
 
-def _network_header(deep: DeepFeatures | None) -> dict[str, Any]:
-    """What a file says of its network, if it has one."""
-    if deep is None:
-        return {}
-    return {"network": {"backbone": deep.backbone.name, "stages": list(deep.stages)}}
+def _state(mark: str, network: nn.Module) -> dict[str, NDArray[Any]]:
+    """A network's tensors by their names in the file."""
+    return {f"{mark}{name}": value.numpy() for name, value in network.state_dict().items()}
+
+
+def _networks_header(model: PixelModel) -> dict[str, Any]:
+    """What a file says of its networks, if it has any."""
+    found, decoder = {}, model.decoder
+    if model.deep is not None:
+        deep = model.deep
+        found["network"] = {"backbone": deep.backbone.name, "stages": list(deep.stages)}
+    if decoder is not None:
+        stages = list(decoder.backbone.stage_names)
+        own = {"kind": decoder.kind, "backbone": decoder.backbone.name, "stages": stages}
+        found["decoder"] = own
+    return found
 
 
 def is_pixel_model(path: Path) -> bool:
@@ -210,7 +224,7 @@ def describe_pixel_file(path: Path) -> str:
 def describe_pixels(name: str, header: Mapping[str, Any]) -> str:
     """A pixel model's contract, members and notes, as plain values, in a few lines for people."""
     contract, sensor = header["contract"], header["contract"]["sensor"]
-    sides, network = header["features"]["windows_px"], header.get("network")
+    sides = header["features"]["windows_px"]
     members = [f"{member} ({one['kind']})" for member, one in header["members"].items()]
     around = f"and windows of {', '.join(map(str, sides))} px about it" if sides else "alone"
     side, trained = contract["resolution_m"], header["notes"].get("training", {})
@@ -219,11 +233,7 @@ def describe_pixels(name: str, header: Mapping[str, Any]) -> str:
         "members": ", ".join(members),
         "weights": members_line(header["weights"]) or "none",
         "sees": f"a pixel's bands {around}",
-        **(
-            {"network": f"{network['backbone']}, read after {', '.join(network['stages'])}"}
-            if network
-            else {}
-        ),
+        **_network_words(header),
         "bands": ", ".join(contract["bands"]),
         **_extra_lines(contract),
         "sensor": f"{sensor['title']}: {sensor.get('measures', 'reflectance')} = "
@@ -244,6 +254,17 @@ def _extra_lines(contract: Mapping[str, Any]) -> dict[str, str]:
         return {}
     several = (f"{band} ({file})" for band, file in zip(bands, files, strict=True))
     return {"extra": ", ".join(several)}
+
+
+def _network_words(header: Mapping[str, Any]) -> dict[str, str]:
+    """A line for each network of a file."""
+    found, network, decoder = {}, header.get("network"), header.get("decoder")
+    if network:
+        found["network"] = f"{network['backbone']}, read after {', '.join(network['stages'])}"
+    if decoder:
+        stages = ", ".join(decoder["stages"])
+        found["decoder"] = f"{decoder['kind']} on {decoder['backbone']} with {stages}, trained"
+    return found
 
 
 def load_pixel_model(path: Path) -> PixelModelFile:
@@ -285,6 +306,7 @@ def _rebuilt(
             header["weights"],
             tensors["log_priors"],
             _network(header.get("network"), features, tensors),
+            _decoder(header, features, tensors),
         ),
         contract,
         TrainingPixels(**{name: tensors[f"training.{name}"] for name in names}),
@@ -310,16 +332,43 @@ def _network(
     """The network of a file, with its tensors; None where it has none."""
     if given is None:
         return None
-    spec, stages = get_backbone(given["backbone"]), tuple(given["stages"])
+    backbone, stages = _backbone(given, features), tuple(given["stages"])
+    _fill(backbone, NETWORK, tensors)
+    return DeepFeatures.of(backbone, stages)
+
+
+def _decoder(
+    header: Mapping[str, Any], features: PixelFeatures, tensors: Mapping[str, NDArray[Any]]
+) -> PixelDecoder | None:
+    """The decoder of a file, with its tensors; None where it has none."""
+    given = header.get("decoder")
+    if given is None:
+        return None
+    classes = len(header["contract"]["classes"])
+    network = PixelDecoder(_backbone(given, features), given["kind"], classes)
+    _fill(network, TRAINED, tensors)
+    return network.settle()
+
+
+def _backbone(given: Mapping[str, Any], features: PixelFeatures) -> Backbone:
+    """The backbone that a header names, at random."""
+    spec, last = get_backbone(given["backbone"]), given["stages"][-1]
     bands, wavelengths = features.bands[: features.own], features.wavelengths[: features.own]
-    backbone = Backbone(spec, bands, wavelengths, cut_after=stages[-1])
-    state = {k: v for k, v in tensors.items() if k.startswith(NETWORK)}
-    values = {k.removeprefix(NETWORK): torch.from_numpy(v) for k, v in state.items()}
+    return Backbone(spec, bands, wavelengths, cut_after=last)
+
+
+def _fill(network: nn.Module, mark: str, tensors: Mapping[str, NDArray[Any]]) -> None:
+    """Give a network the tensors whose names begin with a mark.
+
+    Raises:
+        ValueError: they do not fit.
+    """
+    state = {k: v for k, v in tensors.items() if k.startswith(mark)}
+    values = {k.removeprefix(mark): torch.from_numpy(v) for k, v in state.items()}
     try:
-        backbone.load_state_dict(values)
+        network.load_state_dict(values)
     except RuntimeError as error:
         raise ValueError(str(error).partition("\n")[2].strip() or str(error)) from error
-    return DeepFeatures.of(backbone, stages)
 
 
 def _tupled(value: Any) -> Any:

@@ -19,11 +19,12 @@ from scipy.special import log_softmax
 from geotl.arrays import Bools, Float32s, Float64s, Int64s
 from geotl.errors import ModelError, nearest
 from geotl.models.deep_features import DEEP, DeepFeatures
+from geotl.models.pixel_decoder import DECODER, PixelDecoder
 from geotl.models.pixel_features import BANDS, WIDE, Features, PixelFeatures
 
 FLOOR = 1e-6  # least probability that a forest gives a class
 LEVELS = 4  # of a tree that pixels go down before those in leaves are set aside
-BLOCKS = (BANDS, WIDE, DEEP)  # of features, in this order
+BLOCKS = (BANDS, WIDE, DEEP, DECODER)  # of features, in this order
 
 Kind = TypeVar("Kind")
 
@@ -38,6 +39,24 @@ class Member(Protocol):
 
     def log_probabilities(self, features: Features) -> Float64s:
         """Log-probabilities [n,K] of pixels with features [D,n] by block, not yet calibrated."""
+        ...
+
+
+class PixelNetwork(Protocol):
+    """A network that describes the pixels of a window."""
+
+    @property
+    def halo(self) -> int:
+        """Pixels around a pixel that its description depends on."""
+        ...
+
+    def logits(self, image: Float32s, weight: Float32s) -> Float32s:
+        """What a linear member with `weight` [K,D] gives the pixels inside the halo [K,h,w].
+
+        Args:
+            image: standardised values [C,h + 2 halo,w + 2 halo], 0 where invalid.
+            weight: of the features that the network gives a pixel.
+        """
         ...
 
 
@@ -165,6 +184,7 @@ class PixelModel:
         weights: of the members' log-probabilities, by name; 0 leaves one out.
         log_priors: added before normalising [K]; zeros for equal priors.
         deep: the network whose stages describe pixels too; None for no such block.
+        decoder: the network whose logits are a block of features too; None for no such block.
     """
 
     features: PixelFeatures
@@ -174,16 +194,24 @@ class PixelModel:
     weights: Mapping[str, float]
     log_priors: Float64s
     deep: DeepFeatures | None = None
+    decoder: PixelDecoder | None = None
+
+    @property
+    def networks(self) -> dict[str, PixelNetwork]:
+        """The networks whose blocks of features have a part, by these."""
+        several: dict[str, PixelNetwork | None] = {DEEP: self.deep, DECODER: self.decoder}
+        return {b: one for b, one in several.items() if one is not None and b in self.linear}
 
     @property
     def names(self) -> dict[str, tuple[str, ...]]:
         """Name of every feature, by block."""
-        return self.features.names | ({DEEP: self.deep.names} if self.deep else {})
+        deep = {DEEP: self.deep.names} if self.deep else {}
+        return self.features.names | deep | ({DECODER: self.classes} if self.decoder else {})
 
     @property
     def halo(self) -> int:
         """Pixels around a block that its features depend on."""
-        return max(self.features.halo, self.deep.halo if self.deep else 0)
+        return max([self.features.halo, *(one.halo for one in self.networks.values())])
 
     def alone(self, name: str) -> PixelModel:
         """The model of one member, with the features that it needs and no more.
@@ -194,11 +222,18 @@ class PixelModel:
         if name not in self.members:
             raise ModelError(f"member {name!r} is not in this model; {nearest(name, self.members)}")
         own = self.members[name]
-        features, deep = self.features, self.deep if DEEP in own.blocks else None
+        features = self.features
         if WIDE not in own.blocks:
             features = replace(features, windows_px=())
-        mine = {name: own}, {name: self.temperatures[name]}, {name: 1.0}
-        return PixelModel(features, self.classes, *mine, self.log_priors, deep)
+        return replace(
+            self,
+            features=features,
+            members={name: own},
+            temperatures={name: self.temperatures[name]},
+            weights={name: 1.0},
+            deep=self.deep if DEEP in own.blocks else None,
+            decoder=self.decoder if DECODER in own.blocks else None,
+        )
 
     def log_probabilities(self, features: Features) -> Float64s:
         """Fused log-probabilities [n,K] of pixels with features [D,n] by block."""
@@ -217,8 +252,8 @@ class PixelModel:
         members are one.
 
         Args:
-            features: the deep block may be left out.
-            logits: then what `linear` gives that block [K,n].
+            features: the networks' blocks may be left out.
+            logits: then what `linear` gives these blocks [K,n].
         """
         total = self.linear_bias.repeat(_count(features), axis=1)
         for block, weight in self.linear.items():

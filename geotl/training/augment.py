@@ -167,7 +167,8 @@ def augment(
     """Augment a batch; its other entries are handed on as they are.
 
     Args:
-        batch: "image" float [N, C, S, S] and "valid" bool [N, 1 or C, S, S].
+        batch: "image" float [N, C, S, S] and "valid" bool [N, 1 or C, S, S]; where there are
+            "marks" [N, M, S, S], 0 but at single labelled pixels, they move with the image.
         settings: what may happen.
         generator: on the CPU; gives every random figure.
         band_sd: each band's sd [C], in the image's unit.
@@ -183,19 +184,23 @@ def augment(
         DataError: quarter turns of tiles that are not square, or a range that falls.
     """
     check_order(settings)
-    image, valid = batch["image"], batch["valid"]
-    image, valid = _turned(image, valid, _draw_views(settings, len(image), generator))
+    image, valid, marks = batch["image"], batch["valid"], batch.get("marks")
+    views = _draw_views(settings, len(image), generator)
+    image, valid = _turned(image, views), _turned(valid, views)
+    marks = None if marks is None else _turned(marks, views)
     if settings.resamples:
         size = (image.shape[-2], image.shape[-1])
         matrices = draw_warps(settings, len(image), size, generator)
-        image, valid = _warped(image, valid, matrices.to(image), fill.to(image))
+        image, valid, warped = _warped(image, valid, matrices.to(image), fill.to(image))
+        marks = None if marks is None else _moved(marks, matrices.to(image), warped)
     image = _disturbed(image, valid, settings, generator, light)
     if settings.noise > 0:
         noise = torch.randn(image.shape, generator=generator).to(image)
         sd = settings.noise * band_sd.to(image).view(1, -1, 1, 1)
         image = torch.where(valid, image + noise * sd, image)
     image, valid = _blanked(image, valid, settings, fill, generator)
-    return {**batch, "image": image, "valid": valid}
+    moved = {} if marks is None else {"marks": marks}
+    return {**batch, "image": image, "valid": valid, **moved}
 
 
 def _disturbed(
@@ -244,21 +249,40 @@ def _draw_views(settings: Augmentation, count: int, generator: torch.Generator) 
     return torch.tensor(allowed)[torch.randint(len(allowed), (count,), generator=generator)]
 
 
-def _turned(image: Tensor, valid: Tensor, views: Tensor) -> tuple[Tensor, Tensor]:
-    """Each tile in its view, pixel values untouched."""
+def _turned(tiles: Tensor, views: Tensor) -> Tensor:
+    """Each tile [N, ..., H, W] in its view, pixel values untouched."""
     if not bool(views.any()):
-        return image, valid
-    if image.shape[-1] != image.shape[-2] and bool((views % 2).any()):
+        return tiles
+    if tiles.shape[-1] != tiles.shape[-2] and bool((views % 2).any()):
         raise DataError(
-            f"tiles of {image.shape[-2]}x{image.shape[-1]} px cannot be turned by a quarter; set "
+            f"tiles of {tiles.shape[-2]}x{tiles.shape[-1]} px cannot be turned by a quarter; set "
             "augment.quarter_turns to false or use square tiles"
         )
-    image_out, valid_out = image.clone(), valid.clone()
+    found = tiles.clone()
     for view in sorted(set(views.tolist())):
-        rows = torch.nonzero(views == view).flatten().to(image.device)
-        image_out[rows] = turn_view(image[rows], view)
-        valid_out[rows] = turn_view(valid[rows], view)
-    return image_out, valid_out
+        rows = torch.nonzero(views == view).flatten().to(tiles.device)
+        found[rows] = turn_view(tiles[rows], view)
+    return found
+
+
+def _moved(marks: Tensor, matrices: Tensor, warped: Tensor) -> Tensor:
+    """Marks at the pixels that theirs went to: a single pixel is neither lost nor doubled.
+
+    A mark that leaves the tile is gone.
+
+    Args:
+        marks: [N, M, H, W], 0 but at marked pixels.
+        matrices: [N, 2, 3] from input to output pixels.
+        warped: bool [N], which tiles were resampled.
+    """
+    tile, row, col = torch.nonzero((marks != 0).any(dim=1) & warped.view(-1, 1, 1), as_tuple=True)
+    at = torch.stack([col, row, torch.ones_like(row)], dim=1).to(matrices)
+    col_to, row_to = torch.einsum("nij,nj->in", matrices[tile], at).round().long()
+    kept = (row_to >= 0) & (row_to < marks.shape[2]) & (col_to >= 0) & (col_to < marks.shape[3])
+    found = torch.where(warped.view(-1, 1, 1, 1), torch.zeros_like(marks), marks)
+    values = marks[tile, :, row, col]
+    found[tile[kept], :, row_to[kept], col_to[kept]] = values[kept]
+    return found
 
 
 def draw_warps(
@@ -330,8 +354,10 @@ def _inside_share(matrices: Tensor, size: tuple[int, int]) -> Tensor:
     return share
 
 
-def _warped(image: Tensor, valid: Tensor, matrices: Tensor, fill: Tensor) -> tuple[Tensor, Tensor]:
-    """Resample once; only valid pixels have a part in a value.
+def _warped(
+    image: Tensor, valid: Tensor, matrices: Tensor, fill: Tensor
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Resample once; only valid pixels have a part in a value. Which tiles were, bool [N], too.
 
     Values and validity are sampled with the same weights and divided (normalised convolution,
     Knutsson & Westin 1993), so neither fill values nor the outside bleed into what is valid. A
@@ -345,8 +371,8 @@ def _warped(image: Tensor, valid: Tensor, matrices: Tensor, fill: Tensor) -> tup
     blank = fill.view(1, -1, 1, 1)
     resampled = torch.where(kept, values / weight.clamp(min=0.5), blank)
     enough = kept.flatten(1).float().mean(1) >= LEAST_VALID * known.flatten(1).mean(1)
-    enough = enough.view(-1, 1, 1, 1)
-    return torch.where(enough, resampled, image), torch.where(enough, kept, valid)
+    some = enough.view(-1, 1, 1, 1)
+    return torch.where(some, resampled, image), torch.where(some, kept, valid), enough
 
 
 def _sampled(x: Tensor, matrices: Tensor, size: tuple[int, int]) -> Tensor:

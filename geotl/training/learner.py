@@ -37,13 +37,14 @@ from geotl.training.losses import (
     l2_penalty,
     smoothed,
 )
-from geotl.training.schedules import rate_factor
 from geotl.training.settings import Training
 from geotl.training.trainer import (
     EpochLine,
+    batch_counter,
     checkpoints,
     history,
     interrupts,
+    optimised,
     quiet_lightning,
     trainer_for,
 )
@@ -104,10 +105,6 @@ class Learner(lightning.LightningModule):
             if frozen_bytes(self.model, self.train_tiles, len(views)) <= CACHE_BYTES:
                 self.cache = FrozenViews(self.model, self.train_tiles, views)
         self.train()
-
-    def batch_counter(self) -> DataLoader[Any]:
-        """Count batches; `training_step` finds their content from (seed, epoch, batch)."""
-        return DataLoader(range(self.batches), batch_size=None)  # type: ignore[arg-type]
 
     def held_out_loader(self) -> DataLoader[Any] | None:
         """Positions of the held-out tiles, in blocks; None without any."""
@@ -269,17 +266,9 @@ class Learner(lightning.LightningModule):
             lr_decay=settings.lr_decay,
             weight_decay=settings.weight_decay,
         )
-        if settings.optimizer == "adamw":
-            chosen: torch.optim.Optimizer = torch.optim.AdamW(groups)
-        else:
-            chosen = torch.optim.SGD(groups, momentum=0.9, nesterov=True)
         total, first = settings.epochs * self.batches + 1, settings.swa_epoch
         level = None if first is None else (first * self.batches, settings.swa_lr)
-        schedule = torch.optim.lr_scheduler.LambdaLR(
-            chosen,
-            lambda step: rate_factor(step, total, settings.schedule, settings.warmup, level),
-        )
-        return {"optimizer": chosen, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
+        return optimised(groups, settings, total, level)
 
 
 @dataclass(frozen=True)
@@ -341,7 +330,7 @@ def _train(
         with interrupts(trainer):
             trainer.fit(
                 learner,
-                train_dataloaders=learner.batch_counter(),
+                train_dataloaders=batch_counter(learner.batches),
                 val_dataloaders=learner.held_out_loader(),
                 ckpt_path=str(start) if resume and start.exists() else None,
                 weights_only=True,

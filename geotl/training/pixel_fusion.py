@@ -8,9 +8,11 @@ are few.
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
+from types import MappingProxyType
 
 import numpy as np
 from scipy.special import log_softmax
@@ -19,6 +21,7 @@ from geotl.arrays import Float64s, Int64s
 from geotl.errors import DataError
 from geotl.evaluation.evaluate import fit_temperature
 from geotl.models.deep_features import DEEP, DeepFeatures
+from geotl.models.pixel_decoder import PixelDecoder
 from geotl.models.pixel_features import BANDS, WIDE, PixelFeatures
 from geotl.models.pixel_model import Member, PixelModel, calibrated, fused
 from geotl.training.heads import Folds
@@ -84,6 +87,9 @@ class FittedMember:
     seconds: float
 
 
+NONE_FITTED: Mapping[str, FittedMember] = MappingProxyType({})
+
+
 @dataclass(frozen=True)
 class PixelFusion:
     """Fitted members and how they are fused.
@@ -93,12 +99,14 @@ class PixelFusion:
         weights: of the members' calibrated log-probabilities, by name; they sum to 1.
         temperature: that the weighted sum is divided by.
         labels: how many labels were fitted.
+        decoder: the trained network, where a decoder is among the members.
     """
 
     members: Mapping[str, FittedMember]
     weights: Mapping[str, float]
     temperature: float
     labels: int
+    decoder: PixelDecoder | None = None
 
     def model(
         self,
@@ -115,21 +123,30 @@ class PixelFusion:
             {name: weight / self.temperature for name, weight in self.weights.items()},
             np.zeros(len(classes)),
             deep,
+            self.decoder,
         )
 
 
-def members_for(blocks: Collection[str], wanted: Collection[str] = ()) -> dict[str, MemberRecipe]:
+def members_for(
+    blocks: Collection[str], wanted: Collection[str] = (), fitted: Collection[str] = ()
+) -> dict[str, MemberRecipe]:
     """The members that take these blocks of features: of those wanted, or of all.
+
+    Args:
+        blocks: of features.
+        wanted: names; () for all.
+        fitted: names of members that need no fit, which may be wanted too.
 
     Raises:
         DataError: none does, or one that is wanted does not.
     """
     found = {name: one for name, one in MEMBERS.items() if {*one.blocks} <= {*blocks}}
-    missing = [name for name in wanted if name not in found]
-    if missing or not found:
+    known = (*found, *fitted)
+    missing = [name for name in wanted if name not in known]
+    if missing or not known:
         raise DataError(
             f"members {', '.join(missing) or 'of any kind'}: with the features "
-            f"{', '.join(blocks)} there are {', '.join(found) or 'none'}; deep ones need "
+            f"{', '.join(blocks)} there are {', '.join(known) or 'none'}; deep ones need "
             "model.weights"
         )
     return {name: one for name, one in found.items() if name in wanted or not wanted}
@@ -140,6 +157,7 @@ def fit_fusion(
     folds: Folds,
     wanted: Collection[str] = (),
     priors: Float64s | None = None,
+    fitted: Mapping[str, FittedMember] = NONE_FITTED,
 ) -> PixelFusion:
     """Fit, calibrate and weigh the members that the pixels have features for.
 
@@ -148,22 +166,51 @@ def fit_fusion(
         folds: (fit, held out) positions inside them; a label's pixels lie on one side.
         wanted: names of the members; () for all.
         priors: how likely the classes are [K], which sum to 1; None for their shares of the labels.
+        fitted: members that were fitted on the same pixels and folds; each joins the others where
+            held-out pixels are told better with it, and has the weight 0 elsewhere.
 
     Raises:
         DataError: a member that the pixels have no features for.
     """
-    recipes = members_for(tuple(rows.features), wanted)
+    recipes = members_for(tuple(rows.features), wanted, tuple(fitted))
     labels, rows = round(float(rows.weight.sum())), weighed(rows, priors)
     held = np.concatenate([np.zeros(0, np.int64), *(out for _, out in folds)])
     members = {name: fit_member(rows, folds, one) for name, one in recipes.items()}
     truth, weight = rows.labels[held], rows.weight[held]
-    several = [one.held_out for one in members.values()]
-    shares = pool_weights(several, truth, weight)
-    pooled = fused(several, shares.tolist(), np.zeros(rows.count))
-    temperature = fit_temperature(pooled, truth, weight)
-    return PixelFusion(
-        members, dict(zip(members, shares.tolist(), strict=True)), temperature, labels
-    )
+    pool = Pool.of(members, truth, weight)
+    for name, one in fitted.items():
+        members[name] = one
+        joined = Pool.of({**{n: members[n] for n in pool.weights}, name: one}, truth, weight)
+        pool = joined if not pool.weights or joined.loss < pool.loss else pool
+    weights = {name: pool.weights.get(name, 0.0) for name in members}
+    return PixelFusion(members, weights, pool.temperature, labels)
+
+
+@dataclass(frozen=True)
+class Pool:
+    """Calibrated members added with weights, and how well that tells held-out pixels.
+
+    Attributes:
+        weights: of the members, by name.
+        temperature: of the weighted sum.
+        loss: mean of -log p of the true classes; 0 where no pixel is held out.
+    """
+
+    weights: Mapping[str, float]
+    temperature: float
+    loss: float
+
+    @classmethod
+    def of(cls, members: Mapping[str, FittedMember], truth: Int64s, weight: Float64s) -> Pool:
+        """The pool of some members, by the classes [n] of held-out pixels that weigh so much."""
+        several = [one.held_out for one in members.values()]
+        if not several:
+            return cls({}, 1.0, math.inf)
+        shares = pool_weights(several, truth, weight).tolist()
+        pooled = fused(several, shares, np.zeros(several[0].shape[1]))
+        temperature = fit_temperature(pooled, truth, weight)
+        loss = log_loss(calibrated(pooled, temperature), truth, weight) if len(truth) else 0.0
+        return cls(dict(zip(members, shares, strict=True)), temperature, loss)
 
 
 def fit_member(rows: PixelRows, folds: Folds, recipe: MemberRecipe) -> FittedMember:
@@ -178,7 +225,7 @@ def fit_member(rows: PixelRows, folds: Folds, recipe: MemberRecipe) -> FittedMem
     parts = [(rows.part(fit), rows.part(out)) for fit, out in folds]
     tried = {setting: _held_out(parts, recipe, setting) for setting in recipe.settings}
     temperatures = {setting: fit_temperature(own, truth, weight) for setting, own in tried.items()}
-    scaled = {setting: _floored(own, temperatures[setting]) for setting, own in tried.items()}
+    scaled = {setting: floored(own, temperatures[setting]) for setting, own in tried.items()}
     best = min(tried, key=lambda setting: log_loss(scaled[setting], truth, weight))
     member = recipe.fitter(rows, recipe.blocks, best)
     return FittedMember(member, best, temperatures[best], scaled[best], since(begun))
@@ -203,7 +250,7 @@ def _held_out(
     )
 
 
-def _floored(log_probabilities: Float64s, temperature: float) -> Float64s:
+def floored(log_probabilities: Float64s, temperature: float) -> Float64s:
     """Calibrated log-probabilities, none below `LEAST_LOG`."""
     return np.maximum(calibrated(log_probabilities, temperature), LEAST_LOG)
 

@@ -32,6 +32,8 @@ PixelMember = Literal[
     "forest_bands_wide",
     "discriminant_deep",
     "logistic_deep",
+    "decoder_unet",
+    "decoder_fpn",
 ]
 
 
@@ -280,6 +282,21 @@ class Augmentation(Section, title="Augment"):
     def resamples(self) -> bool:
         """Whether pixels are interpolated."""
         return self.rotate_deg > 0 or tuple(self.scale) != (1.0, 1.0) or self.crop < 1
+
+
+class DecoderSettings(Section, title="Decoder"):
+    """A decoder that is trained on the network (task: pixels, strategy: finetune)."""
+
+    kind: Literal["unet", "fpn"] = Field(
+        "unet",
+        description="U-Net (Ronneberger 2015) or FPN (Kirillov 2019), as in "
+        "segmentation_models_pytorch",
+    )
+    patch_px: Annotated[int, Field(ge=32, le=1024)] = Field(
+        96, description="side of the windows it is trained on, a multiple of 32 [px]"
+    )
+    epochs: int = Field(20, ge=1, le=10000, description="passes over all labels [epochs]")
+    batch_size: int = Field(8, ge=1, le=4096, description="windows in a batch [windows]")
 
 
 class ProbeSettings(Section, title="Probe"):

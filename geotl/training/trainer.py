@@ -16,9 +16,12 @@ import lightning
 import torch
 from lightning.pytorch.callbacks import Callback, ModelCheckpoint
 from lightning.pytorch.loggers import CSVLogger, TensorBoardLogger
+from torch.utils.data import DataLoader
 
 from geotl.console import ProgressLine, duration
 from geotl.models.device import Precision, settled
+from geotl.training.schedules import rate_factor
+from geotl.training.settings import TrainSettings
 
 
 def checkpoints(
@@ -62,28 +65,63 @@ def interrupts(trainer: lightning.Trainer) -> Iterator[None]:
 
 
 def trainer_for(
-    folder: Path,
+    folder: Path | None,
     epochs: int,
     precision: Precision,
     device: torch.device,
     callbacks: Sequence[Callback],
 ) -> lightning.Trainer:
-    """A trainer on one device that logs into a folder and shows nothing of its own."""
+    """A trainer on one device that shows nothing of its own.
+
+    It logs into a folder; without one it keeps neither logs nor checkpoints.
+    """
     return lightning.Trainer(
         accelerator="auto",
         devices=1,
         precision=lightning_precision(precision, device),
         max_epochs=epochs,
         callbacks=list(callbacks),
-        logger=[
+        logger=folder is not None
+        and [
             CSVLogger(folder, name="", version="csv"),
             TensorBoardLogger(folder, name="", version="tensorboard"),
         ],
+        enable_checkpointing=folder is not None,
         log_every_n_steps=1,
         enable_progress_bar=False,
         enable_model_summary=False,
         num_sanity_val_steps=0,
     )
+
+
+def batch_counter(batches: int) -> DataLoader[Any]:
+    """Count batches; a learner finds their content from (seed, epoch, batch)."""
+    return DataLoader(range(batches), batch_size=None)  # type: ignore[arg-type]
+
+
+def optimised(
+    groups: list[dict[str, Any]],
+    settings: TrainSettings,
+    total: int,
+    level: tuple[int, float] | None = None,
+) -> dict[str, Any]:
+    """Optimiser and schedule as Lightning takes them.
+
+    Args:
+        groups: parameters with their rates.
+        settings: kind of optimiser, shape of the schedule.
+        total: steps of the whole training, and one.
+        level: as `rate_factor` takes it.
+    """
+    if settings.optimizer == "adamw":
+        chosen: torch.optim.Optimizer = torch.optim.AdamW(groups)
+    else:
+        chosen = torch.optim.SGD(groups, momentum=0.9, nesterov=True)
+    schedule = torch.optim.lr_scheduler.LambdaLR(
+        chosen,
+        lambda step: rate_factor(step, total, settings.schedule, settings.warmup, level),
+    )
+    return {"optimizer": chosen, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
 
 
 def lightning_precision(precision: Precision, device: torch.device) -> Any:

@@ -14,6 +14,7 @@ from sklearn.linear_model import LogisticRegression
 
 from geotl.imagery.sensors import Sensor, get_sensor
 from geotl.models.deep_features import DEEP, DeepFeatures
+from geotl.models.pixel_decoder import DECODER, DecoderKind, PixelDecoder
 from geotl.models.pixel_features import BlockFeatures, PixelFeatures
 from geotl.models.pixel_file import (
     PixelContract,
@@ -118,10 +119,18 @@ def small_network(stages: tuple[str, ...] = ("stem", "fire4_5")) -> DeepFeatures
     return DeepFeatures.of(backbone, stages)
 
 
+def small_decoder(kind: DecoderKind = "unet", seed: int = 4) -> PixelDecoder:
+    """A decoder of three classes on ResNet-18 to its second layer, at random."""
+    backbone, _ = build_backbone(
+        "resnet18", BANDS, L2A.wavelengths(BANDS), cut_after="layer2", seed=seed
+    )
+    return PixelDecoder(backbone, kind, len(CLASSES), seed=seed).settle()
+
+
 def deep_at(
-    deep: DeepFeatures, block: BlockFeatures, rows: np.ndarray, cols: np.ndarray
+    deep: DeepFeatures | PixelDecoder, block: BlockFeatures, rows: np.ndarray, cols: np.ndarray
 ) -> np.ndarray:
-    """Deep features [D,n] of pixels of a whole scene, beyond whose edge nothing counts."""
+    """A network's features [D,n] of pixels of a whole scene, beyond whose edge nothing counts."""
     wide = np.pad(block.standardised(), ((0, 0), *[(deep.halo, deep.halo)] * 2))
     return deep.at(wide, rows + deep.halo, cols + deep.halo)
 
@@ -133,6 +142,7 @@ def made_pixel_model(
     notes: Mapping[str, Any] | None = None,
     deep: DeepFeatures | None = None,
     missing_bands: str = "exclude",
+    decoder: PixelDecoder | None = None,
 ) -> Path:
     """A model file that tells the three classes of the made scenes."""
     truth = patches(6, 6, seed=9).repeat(12, 0).repeat(12, 1)
@@ -160,7 +170,16 @@ def made_pixel_model(
         np.arange(300) % 3,
         np.stack([500005.0 + 10 * cols, 4599995.0 - 10 * rows], axis=1),
     )
-    fusion = replace(made_fusion(features, values, labels, CLASSES), deep=deep)
+    fusion = replace(made_fusion(features, values, labels, CLASSES), deep=deep, decoder=decoder)
+    if decoder is not None:
+        count = len(CLASSES)
+        own = LinearMember((DECODER,), np.eye(count), np.zeros(count))
+        fusion = replace(
+            fusion,
+            members={**fusion.members, "decoder_unet": own},
+            temperatures={**fusion.temperatures, "decoder_unet": 0.5},
+            weights={**fusion.weights, "decoder_unet": 0.5},
+        )
     told = {"training": {"crs": ["EPSG:32633"]}, **(notes or {})}
     save_pixel_model(path, made_file(fusion, training, COLOURS, told))
     return path

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import get_args
 
 import numpy as np
@@ -11,10 +12,18 @@ from sklearn.ensemble import RandomForestClassifier
 
 from geotl.errors import DataError
 from geotl.evaluation.evaluate import fit_temperature
+from geotl.models.pixel_decoder import DecoderKind
 from geotl.models.pixel_features import PixelFeatures
 from geotl.models.pixel_model import LinearMember, calibrated, fused
 from geotl.training import pixel_fusion
-from geotl.training.pixel_fusion import MemberRecipe, fit_fusion, fit_member, log_loss, pool_weights
+from geotl.training.pixel_fusion import (
+    FittedMember,
+    MemberRecipe,
+    fit_fusion,
+    fit_member,
+    log_loss,
+    pool_weights,
+)
 from geotl.training.pixel_members import (
     PixelRows,
     fit_discriminant,
@@ -193,7 +202,8 @@ def test_some_members_may_be_left_out(few_trees: None) -> None:
 
 
 def test_recipes_name_the_members_that_there_are() -> None:
-    assert get_args(PixelMember) == tuple(pixel_fusion.MEMBERS)
+    decoders = tuple(f"decoder_{kind}" for kind in get_args(DecoderKind))
+    assert get_args(PixelMember) == (*pixel_fusion.MEMBERS, *decoders)
 
 
 def test_few_labels_draw_the_weights_to_equal_ones() -> None:
@@ -203,3 +213,35 @@ def test_few_labels_draw_the_weights_to_equal_ones() -> None:
     drawn = pool_weights([good, bad], truth, weight, equal=20)
     np.testing.assert_allclose(drawn, (fitted + 0.5) / 2)
     assert pool_weights([good, bad], truth[:0], weight[:0]).tolist() == [0.5, 0.5]
+
+
+def outside(rows: PixelRows, certainty: float) -> FittedMember:
+    """A member fitted elsewhere, whose held-out pixels have their class with this probability."""
+    held = np.concatenate([out for _, out in halves(120)])
+    other = (1 - certainty) / 2
+    chance = np.full((120, 3), other) + (certainty - other) * np.eye(3)[rows.labels[held]]
+    member = LinearMember(("decoder",), np.eye(3), np.zeros(3))
+    return FittedMember(member, 20.0, 1.0, np.log(chance), 0.0)
+
+
+@pytest.mark.usefixtures("few_trees")
+def test_a_member_fitted_elsewhere_takes_part_where_it_helps_held_out_pixels() -> None:
+    rows = noisy()
+    plain = fit_fusion(rows, halves(120))
+    useful = fit_fusion(rows, halves(120), fitted={"decoder_unet": outside(rows, 0.9)})
+    assert useful.weights["decoder_unet"] > 1 / 4
+    assert sum(useful.weights.values()) == pytest.approx(1)
+    harmful = fit_fusion(rows, halves(120), fitted={"decoder_unet": outside(rows, 0.1)})
+    assert harmful.weights == {**plain.weights, "decoder_unet": 0.0}
+    assert harmful.temperature == plain.temperature
+    assert [*harmful.members] == [*useful.members] == [*plain.members, "decoder_unet"]
+    unseen = replace(outside(rows, 0.9), held_out=np.zeros((0, 3)))
+    without_folds = fit_fusion(rows, [], fitted={"decoder_unet": unseen})
+    assert without_folds.weights["decoder_unet"] == 0
+
+
+def test_a_member_fitted_elsewhere_can_be_the_only_one() -> None:
+    rows = noisy()
+    fitted = {"decoder_unet": outside(rows, 0.4)}
+    found = fit_fusion(rows, halves(120), ["decoder_unet"], fitted=fitted)
+    assert found.weights == {"decoder_unet": 1.0}

@@ -1,0 +1,145 @@
+"""What the decoders of a recipe of task pixels are trained on, and how they are trained."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from geotl.arrays import Bools, Float32s, Int64s
+from geotl.console import Progress
+from geotl.data.pixel_labels import PixelPlacement
+from geotl.experiments.build import make_backbone
+from geotl.experiments.pixel_networks import changed
+from geotl.experiments.pixel_windows import PixelPlaces
+from geotl.experiments.recipe import Recipe
+from geotl.experiments.samples import recipe_scenes
+from geotl.imagery.sensors import Sensor
+from geotl.imagery.windows import Imagery, Window
+from geotl.models.backbone import Backbone, freeze
+from geotl.models.deep_features import MAX_STRIDE
+from geotl.models.pixel_decoder import PixelDecoder, pyramid_channels
+from geotl.models.pixel_features import BlockFeatures, PixelFeatures
+from geotl.models.registry import get_backbone
+from geotl.training.heads import Folds
+from geotl.training.pixel_decoder import DecoderPlan, FittedDecoder, Marks, Patches, fit_decoder
+from geotl.training.settings import Light, Training
+
+FROZEN_STRIDE = 4  # stages up to this stride stay as they are, unless freeze_until says otherwise
+
+
+@dataclass(frozen=True)
+class DecoderSource:
+    """What decoders are trained on and predict.
+
+    Attributes:
+        base: the network with its first weights.
+        patches: about all labelled pixels.
+        where: all labelled pixels lie.
+        of: how the bands are standardised.
+        plan: how decoders are trained.
+        recipe: whose scenes are read again to predict.
+        sensor: of these scenes.
+    """
+
+    base: PixelDecoder
+    patches: Patches
+    where: PixelPlaces
+    of: PixelFeatures
+    plan: DecoderPlan
+    recipe: Recipe
+    sensor: Sensor
+
+    def fit(self, marks: Marks, folds: Folds, *, quiet: bool) -> FittedDecoder:
+        """Train a decoder on some labelled pixels, with folds inside them."""
+        plan = replace(self.plan, quiet=quiet)
+        return fit_decoder(self.base, self.patches, marks, folds, plan=plan, predict=self.predict)
+
+    def predict(self, network: PixelDecoder, pixels: Int64s) -> Float32s:
+        """Logits [K,n] of some labelled pixels, with all that they depend on around them."""
+        found = np.zeros((network.classes, len(pixels)), np.float32)
+        scenes, plain = recipe_scenes(self.recipe, self.sensor), replace(self.of, windows_px=())
+        where = self.where.part(pixels)
+        for one in where.windows(scenes, network.halo, network.stride):
+            image = BlockFeatures(plain, one.data, one.valid).standardised()
+            found[:, one.pixels] = network.at(image, one.rows, one.cols)
+        for scene in scenes:
+            scene.close()
+        return found
+
+    def words(self) -> str:
+        """What is trained, for people."""
+        backbone = self.base.backbone
+        still = f"{', '.join(backbone.frozen) or 'no stages'} frozen"
+        return f"{self.base.kind} on {backbone.name} up to {backbone.stage_names[-1]}, {still}"
+
+
+def decoder_backbone(recipe: Recipe, sensor: Sensor, bands: Sequence[str]) -> Backbone | None:
+    """The encoder of a recipe's decoder, its early stages frozen; None where none is trained.
+
+    Raises:
+        WeightsError: weights that are not there or do not fit, or a random stage to be frozen.
+        ModelError: a backbone that no decoder fits on, or without a stage that is named.
+    """
+    if recipe.strategy != "finetune":
+        return None
+    spec = get_backbone(recipe.model.backbone)
+    small = [s for s, stride in zip(spec.stages, spec.strides, strict=True) if stride <= MAX_STRIDE]
+    last = recipe.model.cut_after or small[-1]
+    backbone, _ = make_backbone(changed(recipe, cut_after=last), sensor, bands)
+    pyramid_channels(backbone)
+    early = [name for name, stride in backbone.strides.items() if stride <= FROZEN_STRIDE]
+    freeze(backbone, recipe.freeze_until or (early[-1] if early else None))
+    return backbone
+
+
+def decoder_source(
+    backbone: Backbone,
+    recipe: Recipe,
+    sensor: Sensor,
+    of: PixelFeatures,
+    *,
+    placed: PixelPlacement,
+    patches: Patches,
+) -> DecoderSource:
+    """What the decoders on a backbone are trained on and predict."""
+    classes = len({*placed.labels.values()})
+    base = PixelDecoder(backbone, recipe.decoder.kind, classes, seed=recipe.seed)
+    light = Light.of(sensor)
+    training = Training(recipe.train, recipe.augment, recipe.seed, light=light)
+    plan = DecoderPlan(recipe.decoder, training)
+    return DecoderSource(base, patches, PixelPlaces.of(placed), of, plan, recipe, sensor)
+
+
+def read_patches(
+    scenes: Sequence[Imagery],
+    where: PixelPlaces,
+    of: PixelFeatures,
+    side_px: int,
+    progress: Progress,
+) -> Patches:
+    """Read what surrounds labelled pixels, so that windows of `side_px` can be cut at random.
+
+    The scenes are divided into squares of half that side; a patch is a square with labelled pixels
+    and half a window around it.
+    """
+    cell = side_px // 2
+    keys = np.column_stack([where.scene, where.places // cell])
+    squares, owner = np.unique(keys, axis=0, return_inverse=True)
+    images, masks = [], []
+    for number, row, col in squares.tolist():
+        window = Window(row * cell - cell, col * cell - cell, 3 * cell, 3 * cell)
+        data, valid = scenes[number].read(window)
+        images.append(data)
+        masks.append(valid)
+        progress(len(images), len(squares))
+    owner = owner.reshape(-1).astype(np.int64)
+    places = where.places - squares[owner, 1:] * cell + cell
+    mean, sd = np.array(of.mean), np.array(of.sd)
+    return Patches(np.stack(images), _joined(np.stack(masks)), owner, places, mean, sd)
+
+
+def _joined(valid: Bools) -> Bools:
+    """Validity [P,C,S,S], or [P,1,S,S] where it is the same in all bands."""
+    return valid[:, :1].copy() if (valid == valid[:, :1]).all() else valid
