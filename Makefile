@@ -15,7 +15,7 @@ demo: $(VENV)/.installed
 	$(BIN)/geotl run sample_scene --out runs/sample_scene --resume
 	$(BIN)/geotl map runs/sample_scene/model.safetensors sample_tiles/scene.tif -o runs/map/map.tif --overwrite
 	$(BIN)/geotl export runs/sample_scene/model.safetensors --format onnx -o runs/export/model.onnx --overwrite
-	$(BIN)/geotl run sample_pixels --out runs/sample_pixels --resume
+	$(BIN)/geotl run sample_pixels model.weights=runs/sample_source/model.safetensors --out runs/sample_pixels --resume
 	$(BIN)/geotl map runs/sample_pixels/model.safetensors sample_tiles/scene.tif -o runs/pixels/map.tif --overwrite
 	$(BIN)/geotl accuracy runs/pixels/map.tif sample_tiles/truth.tif
 	@echo "Look at runs/sample_target/report.html, runs/sample_pixels/report.html, runs/map/map.html and runs/pixels/map.html"
