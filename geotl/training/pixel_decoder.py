@@ -134,7 +134,7 @@ class DecoderLearner(lightning.LightningModule):
         Args:
             network: trained in place.
             patches: about all labelled pixels.
-            marks: the pixels learnt from.
+            marks: the training pixels.
             plan: how.
         """
         super().__init__()

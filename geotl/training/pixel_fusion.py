@@ -167,7 +167,7 @@ def fit_fusion(
         wanted: names of the members; () for all.
         priors: how likely the classes are [K], which sum to 1; None for their shares of the labels.
         fitted: members that were fitted on the same pixels and folds; each joins the others where
-            held-out pixels are told better with it, and has the weight 0 elsewhere.
+            it lowers the log-loss of held-out pixels, and has the weight 0 elsewhere.
 
     Raises:
         DataError: a member that the pixels have no features for.
@@ -188,7 +188,7 @@ def fit_fusion(
 
 @dataclass(frozen=True)
 class Pool:
-    """Calibrated members added with weights, and how well that tells held-out pixels.
+    """Calibrated members added with weights, and the log-loss of held-out pixels.
 
     Attributes:
         weights: of the members, by name.
