@@ -249,9 +249,10 @@ def time_rivals(trees: int) -> dict[str, float]:
     }
 
 
-def mapped(model: Path, scene: Path, out: Path, side: int) -> float:
+def mapped(model: Path, scene: Path, out: Path, side: int, precision: str) -> float:
     """Print seconds, rate and peak memory of one `geotl map`; seconds a megapixel."""
     words = ["map", str(model), str(scene), "-o", str(out), "--no-page", "--force", "-q"]
+    words += ["--precision", precision, "--overwrite"]
     begun = time.perf_counter()
     ran = subprocess.run(
         [sys.executable, "-c", MAPPED, *words], capture_output=True, text=True, check=True
@@ -259,7 +260,7 @@ def mapped(model: Path, scene: Path, out: Path, side: int) -> float:
     spent, area = time.perf_counter() - begun, side * side / 1e6
     peak, used = (float(word) for word in ran.stdout.split()[-2:])
     print(
-        f"geotl map, {model.stem:34} {spent:.1f} s, {area / spent:.2f} megapixels a second; of the "
+        f"geotl map, {model.stem + ', ' + precision:34} {spent:.1f} s, {area / spent:.2f} megapixels a second; of the "
         f"processor {used:.1f} s, {used / area:.2f} s a megapixel; peak {peak / 2**20:.2f} GB; "
         f"120 megapixels: {120 * spent / area:.0f} s",
         flush=True,
@@ -288,9 +289,10 @@ def main() -> None:
         scene = make_scene(folder / "scene.tif", args.side)
         for kind, (path, _) in models.items():
             if kind == "linear" or not args.skip_forest:
-                own = mapped(path, scene, folder / f"{kind}.tif", args.side)
-                ratios = ", ".join(f"{name} {rivals[name] / own:.2f}" for name in rivals)
-                print(f"rate of this map over that of: {ratios}", flush=True)
+                for precision in ("float32", "bfloat16"):
+                    own = mapped(path, scene, folder / f"{kind}.tif", args.side, precision)
+                    ratios = ", ".join(f"{name} {rivals[name] / own:.2f}" for name in rivals)
+                    print(f"rate of this map over that of: {ratios}", flush=True)
 
 
 if __name__ == "__main__":

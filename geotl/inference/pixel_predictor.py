@@ -18,6 +18,8 @@ from geotl.arrays import Float32s, Int64s
 from geotl.inference.applicability import Applicability
 from geotl.inference.pixel_area import PixelArea
 from geotl.inference.sliding_window import Mode, Said
+from geotl.models.deep_features import DEEP
+from geotl.models.device import Precision, autocast
 from geotl.models.pixel_features import BlockFeatures
 from geotl.models.pixel_model import PixelModel
 
@@ -36,7 +38,7 @@ class PixelPredictor:
         views: pixels are not turned.
         mode: each pixel by itself.
         dense: there is no network.
-        precision: of the features.
+        precision: number format of the frozen network.
         device: that computes.
     """
 
@@ -45,7 +47,7 @@ class PixelPredictor:
     views: int = 1
     mode: Mode = "exact"
     dense: None = None
-    precision: str = "float32"
+    precision: Precision = "float32"
     device: str = "cpu"
 
     @property
@@ -113,8 +115,13 @@ class PixelPredictor:
                 cols = slice(left - across.start, right - across.start)
                 for name, network in networks.items():
                     part = around(image, network.halo, (top, low), (left, right))
-                    found[:, rows, cols] += network.logits(part, weights[name])
+                    with autocast(torch.device(self.device), self._precision_of(name)):
+                        found[:, rows, cols] += network.logits(part, weights[name])
         return found
+
+    def _precision_of(self, block: str) -> Precision:
+        """Number format of a network: a decoder's is float32."""
+        return self.precision if block == DEEP else "float32"
 
     def _predicted(
         self, features: Mapping[str, Float32s], logits: Float32s | None

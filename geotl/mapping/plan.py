@@ -47,6 +47,7 @@ from geotl.mapping.task import (
     Interest,
     Reading,
     Task,
+    check_network,
     check_pixel_options,
     check_served,
     check_tile_options,
@@ -54,6 +55,7 @@ from geotl.mapping.task import (
     of_file,
     window_grid,
 )
+from geotl.models.device import Precision
 from geotl.models.device import settled as number_format
 from geotl.models.model_file import ModelFile
 from geotl.models.pixel_file import PixelModelFile
@@ -154,7 +156,12 @@ def _predictor(task: Task, say: Log) -> WindowPredictor:
     model, options = task.model, task.options
     if isinstance(model, PixelModelFile):
         check_pixel_options(model.path, options)
-        return PixelPredictor(model.model, PixelArea.of(model) if options.applicability else None)
+        likeness = PixelArea.of(model) if options.applicability else None
+        precision: Precision = "float32"
+        if options.precision == "bfloat16":
+            check_network(model)
+            precision = "bfloat16"
+        return PixelPredictor(model.model, likeness, precision=precision)
     if isinstance(model, ServedModel | ServedPixelModel):
         check_served(model, options)
         return model.sweep

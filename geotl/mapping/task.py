@@ -59,6 +59,10 @@ class Reading:
         return get_sensor(self.sensor) if isinstance(self.sensor, str) else self.sensor
 
 
+IN_FLOAT32 = (
+    "{}: --precision bfloat16 does not go with a model of pixels without a network, or exported, "
+    "which computes in float32; leave it away"
+)
 WHOLE = "give the model.safetensors that it was exported from"
 NO_FEATURES = (
     "{}: --applicability compares features, which an exported file does not give; leave it away, "
@@ -207,6 +211,18 @@ def check_served(model: ServedModel | ServedPixelModel, options: MapOptions) -> 
         )
     if options.applicability:
         raise DataError(NO_FEATURES.format(model.path))
+    if options.precision == "bfloat16":
+        raise DataError(IN_FLOAT32.format(model.path))
+
+
+def check_network(model: PixelModelFile) -> None:
+    """Make sure that a pixel model has a network, which alone may compute in bfloat16.
+
+    Raises:
+        DataError: it has none.
+    """
+    if model.model.deep is None:
+        raise DataError(IN_FLOAT32.format(model.path))
 
 
 def check_options(model: ServedModel, options: MapOptions) -> None:
@@ -266,14 +282,13 @@ def check_pixel_options(path: Path | None, options: MapOptions) -> None:
     """Make sure that a map wants nothing that a model of pixels does not give.
 
     Raises:
-        DataError: dense mode, views, a step or posting beyond a pixel, bfloat16.
+        DataError: dense mode, views, or a step or posting beyond a pixel.
     """
     faults = {
         "--mode dense": (options.mode == "dense", "which has no network"),
         "--views": (options.views not in (None, 1), "which turns no windows"),
         "--step": (options.step_px not in (None, 1), "which gives every pixel a class"),
         "--posting": (options.posting_px not in (None, 1), "which gives every pixel a class"),
-        "--precision bfloat16": (options.precision == "bfloat16", "which computes in float32"),
     }
     for name, (asked, reason) in faults.items():
         if asked:

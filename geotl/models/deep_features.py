@@ -10,6 +10,7 @@ interpolation) and never holds all channels of every pixel.
 from __future__ import annotations
 
 import copy
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -19,7 +20,7 @@ from torch import Tensor, fx, nn
 from torch.nn import functional as F
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
-from geotl.arrays import Float32s, Int64s
+from geotl.arrays import Float32s, Floats, Int64s
 from geotl.errors import DataError
 from geotl.models.backbone import Backbone, stage_position
 from geotl.models.receptive_field import ReceptiveField, StageTracer, receptive_fields
@@ -95,7 +96,7 @@ class DeepFeatures:
             for name, stage in self._folded.items():
                 values = stage(values)
                 if name in self.stages:
-                    found[name] = _root(values)[0]
+                    found[name] = _root(values.float())[0]
         return found
 
     @cached_property
@@ -131,15 +132,15 @@ class DeepFeatures:
             weight: of the features in the order of `names`.
         """
         inside = [np.arange(self.halo, side - self.halo) for side in image.shape[1:]]
-        total = torch.zeros(len(weight), len(inside[0]), len(inside[1]))
         parts, small = self.by_stage(weight), dict[Grid, Tensor]()
-        with torch.inference_mode():
-            for name, values in self.maps(image).items():
+        maps = self.maps(image)
+        with torch.inference_mode(), torch.autocast("cpu", enabled=False):
+            for name, values in maps.items():
                 own, grid = F.conv2d(values[None], parts[name])[0], self.fields[name].grid
                 small[grid] = small[grid] + own if grid in small else own
-            for grid, own in small.items():
-                total += _interpolated(_interpolated(own, inside[1], grid, 2), inside[0], grid, 1)
-        return total.numpy()
+            return (
+                torch.stack([_at(own, inside, grid) for grid, own in _joined(small)]).sum(0).numpy()
+            )
 
     def by_stage(self, weight: Float32s) -> dict[str, Tensor]:
         """The part of a weight [K,D] that each stage's channels have, as kernels [K,d,1,1]."""
@@ -169,7 +170,7 @@ def _without_batchnorm(stage: nn.Module) -> nn.Module:
     return made.to(memory_format=torch.channels_last)
 
 
-def _between(places: Int64s, grid: Grid, count: int) -> tuple[Int64s, Float32s]:
+def _between(places: Floats | Int64s, grid: Grid, count: int) -> tuple[Int64s, Float32s]:
     """The output pixel before each image pixel, and how far it lies towards the next one."""
     stride, centre = grid
     at = (places - centre) / stride
@@ -181,7 +182,37 @@ def _mixed(one: Float32s, other: Float32s, share: Float32s) -> Float32s:
     return one + (other - one) * share
 
 
-def _interpolated(values: Tensor, places: Int64s, grid: Grid, axis: int) -> Tensor:
+def _joined(small: dict[Grid, Tensor]) -> Iterator[tuple[Grid, Tensor]]:
+    """Values [K,h,w] on fewer grids that give the same between them.
+
+    What is linear between the pixels of a grid is so between those of a finer one that holds them.
+    """
+    several = dict(sorted(small.items(), reverse=True))
+    for grid in [*several]:
+        finer = [other for other in several if other < grid and _holds(other, grid)]
+        if not finer:
+            yield grid, several[grid]
+            continue
+        stride, centre = finer[0]
+        places = [stride * np.arange(side) + centre for side in several[finer[0]].shape[1:]]
+        several[finer[0]] = several[finer[0]] + _at(several[grid], places, grid)
+
+
+def _holds(fine: Grid, coarse: Grid) -> bool:
+    """Whether every middle of a coarse grid is one of a finer grid.
+
+    >>> _holds((4, 0.0), (8, 0.0)), _holds((4, 1.5), (8, 3.5))
+    (True, False)
+    """
+    return coarse[0] % fine[0] == 0 and (coarse[1] - fine[1]) % fine[0] == 0
+
+
+def _at(values: Tensor, places: Sequence[Floats], grid: Grid) -> Tensor:
+    """Values [K,h,w] at rows and columns of the image."""
+    return _interpolated(_interpolated(values, places[1], grid, 2), places[0], grid, 1)
+
+
+def _interpolated(values: Tensor, places: Floats | Int64s, grid: Grid, axis: int) -> Tensor:
     """Values [K,h,w] of a stage at image pixels along an axis, linearly between its own."""
     before, share = _between(places, grid, values.shape[axis])
     index = torch.from_numpy(before)

@@ -12,11 +12,13 @@ same to the bit in whatever block of a scene they are computed, as long as the b
 from __future__ import annotations
 
 from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from itertools import combinations
 from typing import Any, Literal
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 
 from geotl.arrays import Bools, Float32s, Float64s, Int64s
@@ -214,16 +216,21 @@ class BlockFeatures:
         """Integral images of every band."""
         halo, narrow = self.of.halo, _narrow(self.of.windows_px)
         counts: list[tuple[Bools, _Integers]] = []
-        found = []
-        for band, seen in enumerate(self.valid):
-            count = next((held for v, held in counts if np.array_equal(v, seen)), None)
+        shared = []
+        for seen in self.valid:
+            count = next((own for v, own in counts if np.array_equal(v, seen)), None)
             if count is None:
                 count = _integral(seen, halo, narrow)
                 counts.append((seen, count))
+            shared.append(count)
+
+        def of_band(band: int) -> _Integrals:
             levels = self._levels(band)
             first = _integral(levels, halo, narrow)
-            found.append(_Integrals(count, first, _integral(np.square(levels), halo)))
-        return found
+            return _Integrals(shared[band], first, _integral(np.square(levels), halo))
+
+        with ThreadPoolExecutor(torch.get_num_threads()) as pool:
+            return list(pool.map(of_band, range(len(self.valid))))
 
     def _levels(self, band: int) -> Int64s:
         """Standardised values [H,W] of a band in whole numbers, 0 where invalid."""

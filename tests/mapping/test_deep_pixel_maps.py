@@ -176,3 +176,17 @@ def test_a_file_with_other_tensors_than_its_network_is_refused(model, tmp_path):
     save_file(tensors, tmp_path / "m.safetensors", metadata=told)
     with pytest.raises(ModelError, match="tensors do not fit the contract"):
         load_pixel_model(tmp_path / "m.safetensors")
+
+
+def test_a_network_may_compute_in_bfloat16(model, pixels, whole, tmp_path):
+    """Other numbers, the same classes but for pixels between two of them, at any block size."""
+    scene = write_scene(tmp_path / "scene.tif", pixels, nodata=0)
+    maps = [
+        mapped(model, scene, tmp_path / f"{px}.tif", "--precision", "bfloat16", "--block-px", px)
+        for px in ("64", "192")
+    ]
+    np.testing.assert_array_equal(*maps)
+    seen = np.isfinite(whole[0])
+    assert (maps[0] != whole)[:, seen].any()
+    same = maps[0][:, seen].argmax(axis=0) == whole[:, seen].argmax(axis=0)
+    assert same.mean() > 0.97

@@ -8,6 +8,7 @@ import torch
 from torch import nn
 
 from geotl.errors import DataError
+from geotl.models import deep_features
 from geotl.models.deep_features import MAX_STRIDE, DeepFeatures
 from geotl.models.registry import REGISTRY, build_backbone
 
@@ -129,3 +130,21 @@ def test_negative_activations_keep_their_sign() -> None:
     for stage, values in maps.items():
         np.testing.assert_allclose((values * values.abs()).numpy(), raw[stage][0], atol=1e-5)
     assert (maps["c1"] < 0).any()
+
+
+def test_grids_that_hold_each_other_are_interpolated_once() -> None:
+    """A ResNet's three strides share their middles: one grid is left, with the same values."""
+    random = np.random.default_rng(6)
+    small = {
+        (stride, 0.0): torch.from_numpy(
+            random.normal(size=(2, 64 // stride + 1, 64 // stride + 1)).astype("f4")
+        )
+        for stride in (4, 8, 16)
+    }
+    places = [np.arange(5, 55), np.arange(3, 60)]
+    plain = sum(deep_features._at(own, places, grid) for grid, own in small.items())
+    ((grid, own),) = deep_features._joined(dict(small))
+    assert grid == (4, 0.0)
+    np.testing.assert_allclose(deep_features._at(own, places, grid), plain, atol=1e-6)
+    apart = {(4, 1.5): small[4, 0.0], (8, 3.5): small[8, 0.0]}
+    assert len([*deep_features._joined(apart)]) == 2
