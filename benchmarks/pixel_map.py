@@ -260,8 +260,9 @@ def mapped(model: Path, scene: Path, out: Path, side: int, precision: str) -> fl
     spent, area = time.perf_counter() - begun, side * side / 1e6
     peak, used = (float(word) for word in ran.stdout.split()[-2:])
     print(
-        f"geotl map, {model.stem + ', ' + precision:34} {spent:.1f} s, {area / spent:.2f} megapixels a second; of the "
-        f"processor {used:.1f} s, {used / area:.2f} s a megapixel; peak {peak / 2**20:.2f} GB; "
+        f"geotl map, {model.stem + ', ' + precision:34} {spent:.1f} s, "
+        f"{area / spent:.2f} megapixels a second; of the processor {used:.1f} s, "
+        f"{used / area:.2f} s a megapixel; peak {peak / 2**20:.2f} GB; "
         f"120 megapixels: {120 * spent / area:.0f} s",
         flush=True,
     )

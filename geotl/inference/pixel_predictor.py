@@ -13,6 +13,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
+from threadpoolctl import threadpool_limits
 
 from geotl.arrays import Float32s, Int64s
 from geotl.inference.applicability import Applicability
@@ -98,7 +99,8 @@ class PixelPredictor:
             found[part] = probabilities.reshape(found[part].shape)
             index[part] = unlike.reshape(index[part].shape)
 
-        with ThreadPoolExecutor(torch.get_num_threads()) as pool:
+        # a matrix product of each strip takes one thread, or threads would wait for each other
+        with threadpool_limits(1, "blas"), ThreadPoolExecutor(torch.get_num_threads()) as pool:
             list(pool.map(fill_in, _strips(len(rows), len(cols))))
         return Said(found, index)
 
