@@ -302,13 +302,13 @@ def _accuracy(facts: MapFacts) -> str:
         (names.get(key, key), v.get("value"), _between(v)) for key, v in held.items()
     ]
     note = (
-        f"On {metrics.get('tiles', '?')} labelled tiles that chose nothing. A tile is filled by "
+        f"On {metrics.get('tiles', '?')} test tiles. A tile is filled by "
         "one class; a window of the map may hold several, so the map's own accuracy can differ, "
         "and is lower along borders."
     )
     if facts.members:
         note = (
-            f"On {metrics.get('pixels', '?')} labelled pixels that chose nothing. Labels tend to "
+            f"On {metrics.get('pixels', '?')} test pixels. Labels tend to "
             "lie within purer ground, so the map's own accuracy can differ, and is lower along "
             "borders."
         )

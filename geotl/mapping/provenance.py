@@ -319,7 +319,7 @@ def accuracy_line(facts: MapFacts) -> str:
     if not facts.metrics.get("headline"):
         return "the model was not judged"
     count = facts.metrics.get(facts.samples)
-    on = f" on {count:,} {facts.samples} that chose nothing" if isinstance(count, int) else ""
+    on = f" on {count:,} test {facts.samples}" if isinstance(count, int) else ""
     return f"{facts.metrics['headline']}{on}"
 
 

@@ -328,7 +328,7 @@ def test_a_map_says_which_members_made_it(model, scene, tmp_path):
     page = (tmp_path / "m.html").read_text()
     assert "Members and weights" in page
     assert "wide 0.50, bands 0.25, forest 0.25" in page
-    assert "on 120 pixels that chose nothing" in page
+    assert "on 120 test pixels" in page
     for foreign in ("network", "dense", "training tiles", "labelled tiles", "Window [px]"):
         assert foreign not in page, foreign
 
