@@ -23,6 +23,7 @@ from geotl.data.placement import (
     window_about,
     window_shares,
     windows_of,
+    without_shared,
 )
 from geotl.data.read_tile import in_order
 from geotl.errors import DataError
@@ -134,7 +135,7 @@ def place_chips(
     if all(missed):
         raise DataError(apart_words(scenes, labels))
     rejected = {i: most_telling(faults[i]) for i in range(len(labels.labels)) if i not in found}
-    rejected |= _settle(labels.labels, found)
+    rejected |= without_shared(labels.labels, found, "window")
     return Placement(
         tuple(_chips(labels.labels, found, rules)),
         (*labels.rejected, *_rejections(labels.labels, rejected)),
@@ -196,32 +197,6 @@ def apart_words(scenes: Sequence[Imagery], labels: Labels) -> str:
 def _corners(bounds: Sequence[float]) -> str:
     x0, y0, x1, y1 = (f"{value:.8g}" for value in bounds)
     return f"({x0}, {y0}) to ({x1}, {y1})"
-
-
-def _settle(
-    labels: Sequence[Label], found: dict[int, list[tuple[str, Window]]]
-) -> dict[int, Refused]:
-    """Take shared windows out of `found`; labels that are left without, and why.
-
-    Labels of one class: the first keeps the window. Labels of several: none does.
-    """
-    holders: dict[tuple[str, Window], list[int]] = defaultdict(list)
-    for i in sorted(found):
-        for place in found[i]:
-            holders[place].append(i)
-    lost: dict[int, list[Refused]] = defaultdict(list)
-    for place, sharing in holders.items():
-        several = len({labels[i].class_name for i in sharing}) > 1
-        reason: Reason = "conflict" if several else "duplicate"
-        for i in sharing if several else sharing[1:]:
-            found[i].remove(place)
-            others = ", ".join(labels[j].id for j in sharing if j != i)
-            lost[i].append((reason, f"its window is also that of {others}"))
-    # "conflict" comes before "duplicate" where a polygon lost windows for both reasons.
-    rejected = {i: min(faults) for i, faults in lost.items() if not found[i]}
-    for i in rejected:
-        del found[i]
-    return rejected
 
 
 def _chips(

@@ -23,7 +23,7 @@ from geotl.data.chips import (
     shapes_on,
 )
 from geotl.data.labels import Label, Labels, Reason, Rejection
-from geotl.data.placement import Refused, most_telling, pixel_shares, window_about
+from geotl.data.placement import Refused, most_telling, pixel_shares, window_about, without_shared
 from geotl.data.tiles import class_name
 from geotl.errors import DataError
 from geotl.imagery.windows import Imagery, Window
@@ -187,7 +187,7 @@ def place_pixels(
         raise DataError(apart_words(scenes, labels))
     lost = {i: _main_fault(faults[i]) for i in range(len(labels.labels)) if i not in found}
     refused = {i: fault.refused for i, fault in lost.items()}
-    refused |= _without_shared(labels.labels, found)
+    refused |= without_shared(labels.labels, found, "pixel")
     rejected = (_rejection(labels.labels[i], refused[i]) for i in sorted(refused))
     return PixelPlacement(
         tuple(_pixels(labels.labels, found, rules)),
@@ -350,31 +350,6 @@ class RandomPlaces:
 def _inside(places: Places, grid: Grid) -> Places:
     good = (places >= 0).all(axis=1) & (places < (grid.height, grid.width)).all(axis=1)
     return np.asarray(places[good])
-
-
-def _without_shared(
-    labels: Sequence[Label], found: dict[int, list[ScenePixel]]
-) -> dict[int, Refused]:
-    """Take shared pixels out of `found`; labels that are left without any, and why.
-
-    Labels of one class: the first keeps the pixel. Labels of several: none does.
-    """
-    holders: dict[ScenePixel, list[int]] = defaultdict(list)
-    for i in sorted(found):
-        for place in found[i]:
-            holders[place].append(i)
-    lost: dict[int, list[Refused]] = defaultdict(list)
-    for place, sharing in holders.items():
-        several = len({labels[i].class_name for i in sharing}) > 1
-        reason: Reason = "conflict" if several else "duplicate"
-        for i in sharing if several else sharing[1:]:
-            found[i].remove(place)
-            others = ", ".join(labels[j].id for j in sharing if j != i)
-            lost[i].append((reason, f"its pixel is also that of {others}"))
-    refused = {i: min(reasons) for i, reasons in lost.items() if not found[i]}
-    for i in refused:
-        del found[i]
-    return refused
 
 
 def _pixels(

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import math
 import zlib
-from collections.abc import Iterator, Sequence
+from collections import defaultdict
+from collections.abc import Hashable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import TypeVar
 
@@ -14,13 +15,14 @@ from numpy.typing import NDArray
 from shapely import affinity
 
 from geotl.arrays import Bools, Float64s, UInt8s
-from geotl.data.labels import Reason
+from geotl.data.labels import Label, Reason
 from geotl.errors import DataError
 from geotl.imagery.windows import Imagery, Window
 from geotl.io.raster import Grid
 
 Refused = tuple[Reason, str]  # why, and what exactly
 Place = TypeVar("Place")
+Spot = TypeVar("Spot", bound=Hashable)
 _EDGE = 1e-6  # of a pixel: a point this close before an edge lies on it, as rounding may have it
 _ROUNDING = 1e-9  # of a share
 _BLOCK_PX = 512  # side of what is looked at together
@@ -425,3 +427,34 @@ def _take(free: Bools, row: int, col: int, size: int) -> None:
     free[
         max(0, row - size + 1) : max(0, row + size), max(0, col - size + 1) : max(0, col + size)
     ] = False
+
+
+def without_shared(
+    labels: Sequence[Label], found: dict[int, list[Spot]], what: str
+) -> dict[int, Refused]:
+    """Take shared places out of `found`; labels that are left without any, and why.
+
+    Labels of one class: the first keeps the place. Labels of several: none does.
+
+    Args:
+        labels: that the numbers in `found` mean.
+        found: places of each label; changed.
+        what: the word for a place.
+    """
+    holders: dict[Spot, list[int]] = defaultdict(list)
+    for i in sorted(found):
+        for place in found[i]:
+            holders[place].append(i)
+    lost: dict[int, list[Refused]] = defaultdict(list)
+    for place, sharing in holders.items():
+        several = len({labels[i].class_name for i in sharing}) > 1
+        reason: Reason = "conflict" if several else "duplicate"
+        for i in sharing if several else sharing[1:]:
+            found[i].remove(place)
+            others = ", ".join(labels[j].id for j in sharing if j != i)
+            lost[i].append((reason, f"its {what} is also that of {others}"))
+    # "conflict" comes before "duplicate" where a label lost places for both reasons
+    refused = {i: min(reasons) for i, reasons in lost.items() if not found[i]}
+    for i in refused:
+        del found[i]
+    return refused

@@ -105,7 +105,7 @@ def export_pixel_deepness(
         path: to write to; it appears only once it has been run and found to say the same.
         options: tile size and resolution; steps and views mean nothing here.
         overwrite: replace what is there.
-        say: told every line.
+        say: takes every line.
 
     Raises:
         DataError: a tile size that does not go, or more classes than the plugin takes.

@@ -52,7 +52,7 @@ def export_pixels(
         form: which runtime's.
         path: to write to; it appears only once it has been run and found to say the same.
         overwrite: replace what is there.
-        say: told every line.
+        say: takes every line.
 
     Raises:
         ModelError: the model wants rasters beside the scene, which no program would lay on it, or

@@ -14,6 +14,7 @@ from scipy.spatial.distance import cdist
 from geotl.errors import DataError
 from geotl.inference.applicability import area_of_applicability
 from geotl.inference.pixel_area import MAX_COMPARED, PART_PX, FeatureSpace, PixelArea, spread
+from geotl.inference.pixel_predictor import BATCH_PX
 from geotl.models.pixel_features import BANDS, BlockFeatures, Features
 from geotl.models.pixel_file import PixelModelFile, load_pixel_model
 
@@ -115,3 +116,8 @@ def test_training_pixels_of_one_fold_are_told(file: PixelModelFile) -> None:
     alike = replace(file.training, folds=np.zeros(300, np.int64))
     with pytest.raises(DataError, match="pixels are all alike or all in one fold"):
         PixelArea.of(replace(file, training=alike))
+
+
+def test_batches_hold_whole_parts():
+    """Or the last part of a batch would have another size, and other bits."""
+    assert BATCH_PX % PART_PX == 0
