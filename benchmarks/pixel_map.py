@@ -36,6 +36,7 @@ from geotl.imagery.sensors import get_sensor
 from geotl.inference.pixel_area import PixelArea
 from geotl.inference.pixel_predictor import PixelPredictor
 from geotl.models.deep_features import DeepFeatures
+from geotl.models.forest import ForestMember
 from geotl.models.pixel_features import BlockFeatures, PixelFeatures
 from geotl.models.pixel_file import (
     PixelContract,
@@ -44,7 +45,7 @@ from geotl.models.pixel_file import (
     load_pixel_model,
     save_pixel_model,
 )
-from geotl.models.pixel_model import ForestMember, LinearMember, PixelModel
+from geotl.models.pixel_model import LinearMember, PixelModel
 from geotl.models.registry import build_backbone
 
 SENSOR = get_sensor("sentinel2_l2a")

@@ -12,7 +12,8 @@ from torch import Tensor, nn
 from geotl.export.graphs import onnx_of, program_of
 from geotl.export.pixel_network import PixelNetwork, rows_of
 from geotl.inference.onnx_file import INPUT, OUTPUTS
-from geotl.models.pixel_model import FLOOR, ForestMember, PixelModel
+from geotl.models.forest import FLOOR, ForestMember
+from geotl.models.pixel_model import PixelModel
 
 ML_DOMAIN, ML_OPSET = "ai.onnx.ml", 3  # as onnxruntime 1.17 has it
 FLOAT, DOUBLE = 1, 11  # of onnx.TensorProto

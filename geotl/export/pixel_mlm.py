@@ -20,8 +20,9 @@ from geotl.export.pixel_export import graph_halo
 from geotl.export.stac_assets import ModelAsset
 from geotl.export.stac_mlm import framework, input_of, made_with, result_of, stac_item, unknown
 from geotl.inference.onnx_file import OUTPUTS
+from geotl.models.forest import ForestMember
 from geotl.models.pixel_file import PixelModelFile, model_header
-from geotl.models.pixel_model import ForestMember, LinearMember
+from geotl.models.pixel_model import LinearMember
 from geotl.models.registry import REGISTRY
 
 TASK = "semantic-segmentation"

@@ -18,8 +18,10 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from geotl.models.deep_features import DEEP, DeepFeatures
-from geotl.models.pixel_features import BANDS, CLIP, UNIT, WIDE, PixelFeatures
-from geotl.models.pixel_model import FLOOR, ForestMember, PixelModel
+from geotl.models.forest import FLOOR, ForestMember
+from geotl.models.pixel_features import BANDS, WIDE, PixelFeatures
+from geotl.models.pixel_model import PixelModel
+from geotl.models.window_statistics import CLIP, UNIT
 
 Blocks = Mapping[str, Tensor]  # features [N,D,H,W] by block
 
@@ -134,7 +136,7 @@ class Forest(nn.Module):
     def __init__(self, member: ForestMember) -> None:
         """Keep the nodes; a leaf leads to itself."""
         super().__init__()
-        self.depth = depth_of(member)
+        self.depth = int(member.depths.max())
         inner, own = member.feature >= 0, np.arange(len(member.feature))
         sides = [np.where(inner, side, own) for side in (member.right, member.left)]
         kept: dict[str, NDArray[Any]] = {
@@ -219,15 +221,6 @@ def rows_of(blocks: Blocks, names: tuple[str, ...]) -> Tensor:
     """Some blocks of features [N,D,H,W] as one, a row for each pixel [N*H*W,D]."""
     wide = torch.cat([blocks[name] for name in names], dim=1)
     return wide.permute(0, 2, 3, 1).flatten(0, 2)
-
-
-def depth_of(member: ForestMember) -> int:
-    """Steps from the root to the farthest leaf of a forest's deepest tree."""
-    depth, at = 0, member.roots[member.feature[member.roots] >= 0]
-    while len(at):
-        below = np.concatenate([member.left[at], member.right[at]])
-        depth, at = depth + 1, below[member.feature[below] >= 0]
-    return depth
 
 
 def _integral(values: Tensor, halo: int) -> Tensor:

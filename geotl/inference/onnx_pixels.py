@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -73,15 +74,15 @@ class ServedPixels:
         """
         down, across = (slice(int(at[0]), int(at[-1]) + 1) for at in (rows, cols))
         found = np.empty((len(rows), len(cols), self.classes), np.float32)
-        for top, low in tiles_of(down, self.lattice_px):
-            for left, right in tiles_of(across, self.lattice_px):
-                part = found[top - down.start : low - down.start]
-                part[:, left - across.start : right - across.start] = self._tile(
-                    image, (top, low), (left, right)
-                )
+        for tile in product(tiles_of(down, self.lattice_px), tiles_of(across, self.lattice_px)):
+            here = tuple(
+                slice(part.start - span.start, part.stop - span.start)
+                for part, span in zip(tile, (down, across), strict=True)
+            )
+            found[here] = self._tile(image, *tile)
         return Said(found, np.zeros(found.shape[:2], np.float32))
 
-    def _tile(self, image: Float32s, rows: tuple[int, int], cols: tuple[int, int]) -> Float32s:
+    def _tile(self, image: Float32s, rows: slice, cols: slice) -> Float32s:
         """Probabilities [h,w,K] of a tile of an image [C,H,W], beyond which nothing is valid."""
         halo = self.halo
         raw = around(image, halo, rows, cols, np.nan)

@@ -7,9 +7,10 @@ way for each of them, and networks see tiles whose corners lie on one lattice ov
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from itertools import product
 
 import numpy as np
 import torch
@@ -19,14 +20,15 @@ from geotl.arrays import Float32s, Int64s
 from geotl.inference.applicability import Applicability
 from geotl.inference.pixel_area import PixelArea
 from geotl.inference.sliding_window import Mode, Said
-from geotl.models.deep_features import DEEP
-from geotl.models.device import Precision, autocast
+from geotl.models.device import Precision, dtype_of
+from geotl.models.interpolation import CoarseValues
 from geotl.models.pixel_features import BlockFeatures
 from geotl.models.pixel_model import PixelModel
 
 BATCH_PX = 8192  # pixels that members see together, always so many
 STRIP_PX = 4 * BATCH_PX  # of a block that are described together
 TILE_PX = 1024  # side of what the network sees at once, without the halo; of about any stride
+Tile = tuple[slice, slice]  # rows and columns of a block
 
 
 @dataclass(frozen=True)
@@ -87,56 +89,56 @@ class PixelPredictor:
         """
         block = BlockFeatures(self.model.features, image, np.isfinite(image))
         down, across = (slice(int(at[0]), int(at[-1]) + 1) for at in (rows, cols))
-        logits = self._network_logits(block, down, across)
-        found = np.empty((len(rows), len(cols), self.classes), np.float32)
-        index = np.zeros(found.shape[:2], np.float32)
+        whole = Said(
+            np.empty((len(rows), len(cols), self.classes), np.float32),
+            np.zeros((len(rows), len(cols)), np.float32),
+        )
+        standardised = block.standardised() if self.model.networks else None
+        for tile in product(tiles_of(down, TILE_PX), tiles_of(across, TILE_PX)):
+            logits = [] if standardised is None else self._network_logits(standardised, *tile)
+            here = _moved(tile[0], -down.start), _moved(tile[1], -across.start)
+            self._fill_in(block, tile, logits, Said(whole.probabilities[here], whole.index[here]))
+        return whole
+
+    def _fill_in(
+        self, block: BlockFeatures, tile: Tile, logits: Sequence[CoarseValues], found: Said
+    ) -> None:
+        """Predict a tile of a block into `found`, from what networks' linear members give it."""
+        down, across = tile
 
         def fill_in(part: slice) -> None:
-            begin = down.start
-            strip = block.strip(slice(begin + part.start, begin + part.stop), across)
-            own = None if logits is None else logits[:, part]
+            strip = block.strip(_moved(part, down.start), across)
+            own = np.zeros((self.classes, part.stop - part.start, across.stop - across.start), "f4")
+            for one in logits:
+                one.add_to(own, part.start, 0)
             probabilities, unlike = self._predicted(strip, own)
-            found[part] = probabilities.reshape(found[part].shape)
-            index[part] = unlike.reshape(index[part].shape)
+            found.probabilities[part] = probabilities.reshape(found.probabilities[part].shape)
+            found.index[part] = unlike.reshape(found.index[part].shape)
 
         # a matrix product of each strip takes one thread, or threads would wait for each other
         with threadpool_limits(1, "blas"), ThreadPoolExecutor(torch.get_num_threads()) as pool:
-            list(pool.map(fill_in, _strips(len(rows), len(cols))))
-        return Said(found, index)
+            list(pool.map(fill_in, _strips(len(found.index), across.stop - across.start)))
 
-    def _network_logits(self, block: BlockFeatures, down: slice, across: slice) -> Float32s | None:
-        """What linear members give the networks' features [K,h,w]; None without such members."""
-        networks, weights = self.model.networks, self.model.linear
-        if not networks:
-            return None
-        image = block.standardised()
-        found = np.zeros((self.classes, down.stop - down.start, across.stop - across.start), "f4")
-        for top, low in tiles_of(down, TILE_PX):
-            for left, right in tiles_of(across, TILE_PX):
-                rows = slice(top - down.start, low - down.start)
-                cols = slice(left - across.start, right - across.start)
-                for name, network in networks.items():
-                    part = around(image, network.halo, (top, low), (left, right))
-                    with autocast(torch.device(self.device), self._precision_of(name)):
-                        found[:, rows, cols] += network.logits(part, weights[name])
+    def _network_logits(self, image: Float32s, rows: slice, cols: slice) -> list[CoarseValues]:
+        """What linear members give the networks' features of a tile of a standardised block."""
+        dtype, found = dtype_of(self.precision, torch.device(self.device)), list[CoarseValues]()
+        for name, network in self.model.networks.items():
+            part = around(image, network.halo, rows, cols)
+            for one in network.logits(part, self.model.linear[name], dtype):
+                found.append(replace(one, centre=one.centre - network.halo))
         return found
 
-    def _precision_of(self, block: str) -> Precision:
-        """Number format of a network: a decoder's is float32."""
-        return self.precision if block == DEEP else "float32"
-
     def _predicted(
-        self, features: Mapping[str, Float32s], logits: Float32s | None
+        self, features: Mapping[str, Float32s], logits: Float32s
     ) -> tuple[Float32s, Float32s]:
         """Probabilities [h*W,K] and index [h*W] of a strip's pixels, features [D,h,W] by block."""
         flat = {name: rows.reshape(len(rows), -1) for name, rows in features.items()}
-        more = None if logits is None else logits.reshape(len(logits), -1)
+        more = logits.reshape(len(logits), -1)
         count = next(iter(flat.values())).shape[1]
         found, index = np.empty((count, self.classes), np.float32), np.zeros(count, np.float32)
         for start in range(0, count, BATCH_PX):
             batch = {name: _batch(rows, start) for name, rows in flat.items()}
-            own = None if more is None else _batch(more, start)
-            probabilities = self.model.probabilities(batch, own)
+            probabilities = self.model.probabilities(batch, _batch(more, start))
             found[start : start + BATCH_PX] = probabilities[:, : count - start].T
             if self.likeness is not None:
                 unlike = self.likeness.index(batch)
@@ -144,29 +146,31 @@ class PixelPredictor:
         return found, index
 
 
-def tiles_of(span: slice, side: int) -> Iterator[tuple[int, int]]:
-    """Begin and end of the tiles of a span, `side` pixels each but for the last.
+def tiles_of(span: slice, side: int) -> Iterator[slice]:
+    """The tiles of a span, `side` pixels each but for the last.
 
     >>> list(tiles_of(slice(5, 2000), 1024))
-    [(5, 1029), (1029, 2000)]
+    [slice(5, 1029, None), slice(1029, 2000, None)]
     """
     for start in range(span.start, span.stop, side):
-        yield start, min(start + side, span.stop)
+        yield slice(start, min(start + side, span.stop))
 
 
-def around(
-    image: Float32s, halo: int, rows: tuple[int, int], cols: tuple[int, int], fill: float = 0.0
-) -> Float32s:
+def around(image: Float32s, halo: int, rows: slice, cols: slice, fill: float = 0.0) -> Float32s:
     """A tile of an image [C,H,W], `halo` wider on every side, with `fill` beyond the image."""
-    height, width = image.shape[1:]
     pads = [
-        (max(0, halo - begin), max(0, end + halo - length))
-        for (begin, end), length in ((rows, height), (cols, width))
+        (max(0, halo - part.start), max(0, part.stop + halo - length))
+        for part, length in zip((rows, cols), image.shape[1:], strict=True)
     ]
-    part = image[
-        :, max(0, rows[0] - halo) : rows[1] + halo, max(0, cols[0] - halo) : cols[1] + halo
-    ]
-    return np.ascontiguousarray(np.pad(part, ((0, 0), *pads), constant_values=fill))
+    inside = (slice(max(0, part.start - halo), part.stop + halo) for part in (rows, cols))
+    part = image[:, *inside]
+    if any(map(any, pads)):
+        part = np.pad(part, ((0, 0), *pads), constant_values=fill)
+    return np.ascontiguousarray(part)
+
+
+def _moved(span: slice, by: int) -> slice:
+    return slice(span.start + by, span.stop + by)
 
 
 def _strips(height: int, width: int) -> Iterator[slice]:

@@ -22,7 +22,7 @@ from geotl.inference.smoothing import GuidedFilter
 from geotl.inference.window_grid import WindowGrid
 from geotl.mapping.window_store import FULL, Sheet, SheetLayout, open_sheet
 
-AHEAD = 2  # blocks read before they are needed
+AHEAD = 1  # blocks read before they are needed
 
 
 @dataclass(frozen=True)
@@ -111,8 +111,8 @@ def sweep_scene(
 ) -> Sheet:
     """Let the network look at every window of interest, and keep what it says.
 
-    Blocks already done under the same key are not computed again; the next ones are read while
-    one is computed.
+    Blocks already done under the same key are not computed again; the next ones are read, and the
+    last one is written, while one is computed.
 
     Args:
         plan: what and how.
@@ -139,15 +139,22 @@ def sweep_scene(
     )
     sheet = open_sheet(folder, key, note, layout)
     left = [n for n in range(len(parts)) if not sheet.done[n]]
-    for n, pixels in _read_ahead(plan, scene, parts, left):
-        if pixels is not None:
-            sheet.partial[n] = _fill_in(plan, sheet, parts[n], scene.sensor, pixels)
-        sheet.keep()
-        sheet.done[n] = True
-        sheet.keep()
-        if progress is not None:
-            progress(int(sheet.done.sum()), len(parts))
+    with ThreadPoolExecutor(1) as writer:
+        before: Future[None] | None = None
+        for n, ready in _read_ahead(plan, scene, parts, left):
+            said = _predicted(plan, ready)
+            _await(before, sheet, progress)
+            before = writer.submit(_keep, plan, sheet, n, ready, said)
+        _await(before, sheet, progress)
     return sheet
+
+
+def _await(block: Future[None] | None, sheet: Sheet, progress: Progress | None) -> None:
+    """Wait until a block is kept, and say so."""
+    if block is not None:
+        block.result()
+        if progress is not None:
+            progress(int(sheet.done.sum()), len(sheet.done))
 
 
 def _runs(firsts: Int64s, step: int, each: int) -> Iterator[slice]:
@@ -159,15 +166,34 @@ def _runs(firsts: Int64s, step: int, each: int) -> Iterator[slice]:
         yield slice(start, count if end == regular else end)
 
 
+@dataclass(frozen=True)
+class _Ready:
+    """A block that was read.
+
+    Attributes:
+        block: which.
+        pixels: digital numbers and which are valid, with the halo.
+        whole: which pixels have the bands that are needed [H,W].
+        told: windows of the block that are looked at [r,q].
+        image: what the network takes [C,H,W]; None where no window is looked at.
+    """
+
+    block: Block
+    pixels: Pixels
+    whole: Bools
+    told: Bools
+    image: Float32s | None
+
+
 def _read_ahead(
     plan: SweepPlan, scene: Imagery, parts: Sequence[Block], order: Sequence[int]
-) -> Iterator[tuple[int, Pixels | None]]:
-    """Blocks in order with their pixels, None where nothing in them is wanted."""
+) -> Iterator[tuple[int, _Ready | None]]:
+    """Blocks in order, read and made ready, None where nothing in them is wanted."""
     with ThreadPoolExecutor(1) as pool:
-        waiting: list[tuple[int, Future[Pixels] | None]] = []
+        waiting: list[tuple[int, Future[_Ready] | None]] = []
         for n in order:
             wanted = plan.looked_at[parts[n].rows, parts[n].cols].any()
-            read = pool.submit(scene.read, span_of(plan, parts[n])) if wanted else None
+            read = pool.submit(_made_ready, plan, scene, parts[n]) if wanted else None
             waiting.append((n, read))
             if len(waiting) > AHEAD:
                 yield _arrived(*waiting.pop(0))
@@ -175,8 +201,47 @@ def _read_ahead(
             yield _arrived(*entry)
 
 
-def _arrived(n: int, read: Future[Pixels] | None) -> tuple[int, Pixels | None]:
+def _arrived(n: int, read: Future[_Ready] | None) -> tuple[int, _Ready | None]:
     return n, read.result() if read else None
+
+
+def _made_ready(plan: SweepPlan, scene: Imagery, block: Block) -> _Ready:
+    """Read a block, and choose the windows that are looked at."""
+    span = span_of(plan, block)
+    data, valid = scene.read(span)
+    whole: Bools = (np.any if plan.some_bands else np.all)(valid, axis=0)
+    told = window_shares(whole, *_firsts(plan, block, span), plan.grid.px) >= plan.min_valid
+    told &= plan.looked_at[block.rows, block.cols]
+    image = to_network(plan, data, valid, scene.sensor) if told.any() else None
+    return _Ready(block, (data, valid), whole, told, image)
+
+
+def _firsts(plan: SweepPlan, block: Block, span: Window) -> tuple[Int64s, Int64s]:
+    """Rows and columns of the first pixels of a block's windows, in what is read of it."""
+    return plan.grid.rows[block.rows] - span.row, plan.grid.cols[block.cols] - span.col
+
+
+def _predicted(plan: SweepPlan, ready: _Ready | None) -> Said | None:
+    """What the model predicts of a block's windows; None where none is looked at."""
+    if ready is None or ready.image is None:
+        return None
+    firsts = _firsts(plan, ready.block, span_of(plan, ready.block))
+    return plan.sweep.look(ready.image, *firsts, plan.grid.step)
+
+
+def _keep(plan: SweepPlan, sheet: Sheet, n: int, ready: _Ready | None, said: Said | None) -> None:
+    """Write down a block, and then that it is done."""
+    if ready is not None:
+        _count(plan, sheet, ready)
+        if plan.thumb is not None:
+            _gather(plan, plan.thumb, sheet, ready)
+        if said is not None:
+            _write(sheet, ready, said)
+            _write_guide(plan, sheet, ready)
+            sheet.partial[n] = _write_seen(plan, sheet, ready)
+    sheet.keep()
+    sheet.done[n] = True
+    sheet.keep()
 
 
 def span_of(plan: SweepPlan, block: Block) -> Window:
@@ -194,36 +259,35 @@ def span_of(plan: SweepPlan, block: Block) -> Window:
     return Window(spans[0][0], spans[1][0], spans[0][1], spans[1][1])
 
 
-def _fill_in(plan: SweepPlan, sheet: Sheet, block: Block, sensor: Sensor, pixels: Pixels) -> int:
-    """Look at a block's windows and write down what they say; how many of these lack bands."""
-    grid, span = plan.grid, span_of(plan, block)
-    data, valid = pixels
-    whole: Bools = (np.any if plan.some_bands else np.all)(valid, axis=0)
-    rows, cols = grid.rows[block.rows] - span.row, grid.cols[block.cols] - span.col
-    here = block.rows, block.cols
-    told = window_shares(whole, rows, cols, grid.px) >= plan.min_valid
-    told &= plan.looked_at[here]
-    _count(plan, sheet, block, whole, span)
-    if plan.thumb is not None:
-        _gather(plan, plan.thumb, sheet, block, pixels)
-    if not told.any():
-        return 0
-    image = to_network(plan, data, valid, sensor)
-    _write(sheet, block, plan.sweep.look(image, rows, cols, grid.step), told)
-    if plan.smoothing is not None and sheet.guide is not None:
-        own = np.s_[:, rows[0] : rows[-1] + 1, cols[0] : cols[-1] + 1]
-        guide = plan.smoothing.guide(np.where(valid[own], image[own], np.float32(np.nan)))
-        sheet.guide[here] = np.where(told, guide, 0)
-    sheet.seen[here] = seen = told & plan.wanted[here]
-    every_band = window_shares(np.all(valid, axis=0), rows, cols, grid.px) >= plan.min_valid
-    return int((seen & ~every_band).sum())
-
-
-def _write(sheet: Sheet, block: Block, said: Said, told: Bools) -> None:
+def _write(sheet: Sheet, ready: _Ready, said: Said) -> None:
     """Write down what those windows [r,q] of a block say that were looked at."""
-    here = block.rows, block.cols
-    sheet.probabilities[here] = np.where(told[..., None], np.rint(said.probabilities * FULL), 0)
+    here, told = (ready.block.rows, ready.block.cols), ready.told
+    chances = np.rint(said.probabilities * FULL).astype(np.uint16)
+    chances[~told] = 0
+    sheet.probabilities[here] = chances
     sheet.index[here] = np.where(told, said.index, 0)
+
+
+def _write_guide(plan: SweepPlan, sheet: Sheet, ready: _Ready) -> None:
+    """Write down what the filter that smooths a map of pixels is guided by."""
+    if plan.smoothing is None or sheet.guide is None or ready.image is None:
+        return
+    block = ready.block
+    rows, cols = _firsts(plan, block, span_of(plan, block))
+    own = np.s_[:, rows[0] : rows[-1] + 1, cols[0] : cols[-1] + 1]
+    image = np.where(ready.pixels[1][own], ready.image[own], np.float32(np.nan))
+    guide = np.where(ready.told, plan.smoothing.guide(image), 0)
+    sheet.guide[block.rows, block.cols] = guide
+
+
+def _write_seen(plan: SweepPlan, sheet: Sheet, ready: _Ready) -> int:
+    """Write down which windows count; how many of these lack bands."""
+    block = ready.block
+    here = block.rows, block.cols
+    sheet.seen[here] = seen = ready.told & plan.wanted[here]
+    firsts = _firsts(plan, block, span_of(plan, block))
+    every_band = window_shares(np.all(ready.pixels[1], axis=0), *firsts, plan.grid.px)
+    return int((seen & ~(every_band >= plan.min_valid)).sum())
 
 
 def to_network(plan: SweepPlan, data: NDArray[Any], valid: Bools, sensor: Sensor) -> Float32s:
@@ -254,27 +318,28 @@ def window_shares(whole: Bools, rows: Int64s, cols: Int64s, px: int) -> Float64s
     return np.asarray(inside / px**2)
 
 
-def _count(plan: SweepPlan, sheet: Sheet, block: Block, whole: Bools, span: Window) -> None:
+def _count(plan: SweepPlan, sheet: Sheet, ready: _Ready) -> None:
     """Count the valid pixels of the cells that begin in this block."""
-    grid = plan.grid
-    (top, low), (left, right) = _owned(grid, block)
-    part = whole[top - span.row : low - span.row, left - span.col : right - span.col]
+    grid, span = plan.grid, span_of(plan, ready.block)
+    (top, low), (left, right) = _owned(grid, ready.block)
+    part = ready.whole[top - span.row : low - span.row, left - span.col : right - span.col]
     p = grid.posting
     rows, cols = (np.arange(0, n, p) for n in part.shape)
     counted = np.add.reduceat(np.add.reduceat(part, rows, axis=0, dtype=np.int64), cols, axis=1)
     sheet.cover[top // p : top // p + len(rows), left // p : left // p + len(cols)] = counted
 
 
-def _gather(plan: SweepPlan, thumb: Thumb, sheet: Sheet, block: Block, pixels: Pixels) -> None:
+def _gather(plan: SweepPlan, thumb: Thumb, sheet: Sheet, ready: _Ready) -> None:
     """Take every so manieth pixel of those that a block has to itself into the picture."""
     if sheet.picture is None or sheet.shown is None:
         return
-    span, (down, across) = span_of(plan, block), _owned(plan.grid, block)
+    span, (down, across) = span_of(plan, ready.block), _owned(plan.grid, ready.block)
+    data, valid = ready.pixels
     rows, to_rows = _every(thumb.each, down, thumb.shape[0])
     cols, to_cols = _every(thumb.each, across, thumb.shape[1])
     here = np.ix_(np.array(thumb.bands), rows - span.row, cols - span.col)
-    sheet.picture[:, to_rows, to_cols] = pixels[0][here]
-    sheet.shown[to_rows, to_cols] = pixels[1][here].all(axis=0)
+    sheet.picture[:, to_rows, to_cols] = data[here]
+    sheet.shown[to_rows, to_cols] = valid[here].all(axis=0)
 
 
 def _every(each: int, own: tuple[int, int], most: int) -> tuple[Int64s, slice]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -30,6 +31,7 @@ from geotl.mapping.options import NODATA, MapLayer, Overviews
 from geotl.mapping.window_store import FULL, Sheet
 
 TILE_PX = 512
+AHEAD = 2  # blocks computed before they are drawn
 MOST_CLASSES = 254
 _CLASSES = 16  # up to so many, blocks of TILE_PX cells are drawn at once
 Shown = Callable[[Window], Bools]
@@ -279,7 +281,7 @@ def draw(
     Raises:
         OutputError: the disk is full.
     """
-    ledger, blocks, own = Ledger(drawing), drawing.blocks, drawing.own
+    ledger, count, own = Ledger(drawing), len(drawing.blocks), drawing.own
     with ExitStack() as stack:
         files = {
             name: stack.enter_context(
@@ -287,18 +289,17 @@ def draw(
             )
             for name, told in wanted.items()
         }
-        for done, (block, place) in enumerate(blocks, 1):
-            chances, index = _blended(drawing, block)
-            drawn = ledger.enter(block, chances.argmax(axis=-1), np.isfinite(index))
+        for done, (place, one) in enumerate(_blended_ahead(drawing), 1):
+            drawn = ledger.enter(one.block, one.classes, np.isfinite(one.index))
             written = set()
-            for name, data in _shown(files, chances, index, drawn, drawing.threshold):
+            for name, data in _shown(files, one, drawn, drawing.threshold):
                 files[name].put(data, place)
                 written.add(name)
             if lacking := sorted(files.keys() - written):
                 raise NotImplementedError(f"layers without values in _shown: {', '.join(lacking)}")
             drawing.sheet.forget()
             if progress is not None:
-                progress(done, len(blocks))
+                progress(done, count)
     return ledger.areas(), {name: file.tally for name, file in files.items()}
 
 
@@ -346,15 +347,15 @@ class Ledger:
         self._pixels, self._metres = np.zeros(count, np.int64), np.zeros(count)
         self._left_px, self._left_m2 = 0, 0.0
 
-    def enter(self, block: Window, said: Int64s, known: Bools) -> Bools:
+    def enter(self, block: Window, classes: Int64s, known: Bools) -> Bools:
         """Enter a block's classes [h,w]; returns which of its cells are drawn."""
         grid, here = self._of.grid, self._of.shown(block)
         cover = _cover(self._of.sheet, block) * here
         drawn: Bools = here & known & (2 * cover >= _extent(grid, block))
         ground = _ground(self._rows, grid, block) * cover
         count = len(self._pixels)
-        self._pixels += np.bincount(said[drawn], cover[drawn], count).astype(np.int64)
-        self._metres += np.bincount(said[drawn], ground[drawn], count)
+        self._pixels += np.bincount(classes[drawn], cover[drawn], count).astype(np.int64)
+        self._metres += np.bincount(classes[drawn], ground[drawn], count)
         self._left_px += int(cover[~drawn].sum())
         self._left_m2 += float(ground[~drawn].sum())
         return drawn
@@ -373,16 +374,52 @@ def _blocks(within: Window, classes: int) -> Iterator[Window]:
             yield Window(row, col, min(side, below - row), min(side, right - col))
 
 
-def _blended(drawing: Drawing, block: Window) -> tuple[Float64s, Float64s]:
-    """Probabilities [h,w,K] (0 where unknown) and dissimilarity [h,w] (nan there) of cells."""
+@dataclass(frozen=True)
+class Blended:
+    """What windows say of a block of cells.
+
+    Attributes:
+        block: of the scene's cells.
+        chances: probabilities [h,w,K], 0 where unknown.
+        index: dissimilarity [h,w], nan where unknown.
+        classes: the most probable ones [h,w].
+    """
+
+    block: Window
+    chances: Float64s
+    index: Float64s
+    classes: Int64s
+
+
+def _blended_ahead(drawing: Drawing) -> Iterator[tuple[Window, Blended]]:
+    """The blocks to draw, as windows of what is drawn; the next ones are computed meanwhile."""
+    with ThreadPoolExecutor(1) as pool:
+        waiting: list[tuple[Window, Future[Blended]]] = []
+        for block, place in drawing.blocks:
+            waiting.append((place, pool.submit(_blended, drawing, block)))
+            if len(waiting) > AHEAD:
+                yield _arrived(*waiting.pop(0))
+        for entry in waiting:
+            yield _arrived(*entry)
+
+
+def _arrived(place: Window, one: Future[Blended]) -> tuple[Window, Blended]:
+    return place, one.result()
+
+
+def _blended(drawing: Drawing, block: Window) -> Blended:
+    """What windows say of a block's cells."""
     sheet, grid = drawing.sheet, drawing.grid
     rows, cols = block.slices
     index = blend(grid, sheet.index[..., None], sheet.seen, rows, cols)[..., 0]
     if drawing.smoothing is not None and sheet.guide is not None:
         smooth = _smoothed(drawing.smoothing, sheet, sheet.guide, block)
-        return np.where(np.isfinite(index)[..., None], smooth, 0.0), index
-    chances = blend(grid, sheet.probabilities, sheet.seen, rows, cols) / FULL
-    return np.nan_to_num(chances), index
+        chances = np.where(np.isfinite(index)[..., None], smooth, 0.0)
+    else:
+        chances = blend(grid, sheet.probabilities, sheet.seen, rows, cols)
+        chances /= FULL
+        np.copyto(chances, 0.0, where=np.isnan(chances))
+    return Blended(block, chances, index, chances.argmax(axis=-1))
 
 
 def _smoothed(how: GuidedFilter, sheet: Sheet, guide: UInt16s, block: Window) -> Float64s:
@@ -424,13 +461,10 @@ def _ground(areas: Float64s | None, grid: WindowGrid, block: Window) -> Float64s
 
 
 def _shown(
-    wanted: Collection[str],
-    chances: Float64s,
-    index: Float64s,
-    drawn: Bools,
-    threshold: float,
+    wanted: Collection[str], one: Blended, drawn: Bools, threshold: float
 ) -> Iterator[tuple[str, NDArray[Any]]]:
     """What each layer holds of a block, [C,h,w]."""
+    chances, index = one.chances, one.index
     most = np.log(max(2, chances.shape[-1]))
     if "entropy" in wanted:
         logs = np.log(np.where(chances > 0, chances, 1.0))
@@ -443,7 +477,7 @@ def _shown(
         yield "applicability", inside[None]
         yield "dissimilarity", np.where(drawn, index, np.nan).astype(np.float32)[None]
     yield "confidence", _percent(chances.max(axis=-1), drawn)[None]
-    yield "classes", np.where(drawn, chances.argmax(axis=-1), NODATA).astype(np.uint8)[None]
+    yield "classes", np.where(drawn, one.classes, NODATA).astype(np.uint8)[None]
 
 
 def _percent(share: Float64s, drawn: Bools) -> UInt8s:

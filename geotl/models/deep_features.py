@@ -10,7 +10,6 @@ interpolation) and never holds all channels of every pixel.
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -20,9 +19,10 @@ from torch import Tensor, fx, nn
 from torch.nn import functional as F
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
-from geotl.arrays import Float32s, Floats, Int64s
+from geotl.arrays import Float32s, Int64s
 from geotl.errors import DataError
 from geotl.models.backbone import Backbone, stage_position
+from geotl.models.interpolation import CoarseValues
 from geotl.models.receptive_field import ReceptiveField, StageTracer, receptive_fields
 
 Grid = tuple[int, float]  # stride and centre of a stage's output, see ReceptiveField
@@ -84,27 +84,35 @@ class DeepFeatures:
         """Name of every feature."""
         return tuple(f"{name} {i}" for name, count in self.channels.items() for i in range(count))
 
-    def maps(self, image: Float32s) -> dict[str, Tensor]:
+    def maps(self, image: Float32s, dtype: torch.dtype = torch.float32) -> dict[str, Tensor]:
         """Square roots of each stage's activations [D,h,w].
 
         Args:
             image: standardised values [C,H,W], 0 where invalid.
+            dtype: that the stages compute in.
         """
-        values = torch.from_numpy(image)[None].to(memory_format=torch.channels_last)
+        values = torch.from_numpy(image)[None].to(dtype).to(memory_format=torch.channels_last)
         found = {}
         with torch.inference_mode():
-            for name, stage in self._folded.items():
+            for name, stage in self._stages_in(dtype).items():
                 values = stage(values)
                 if name in self.stages:
                     found[name] = _root(values.float())[0]
         return found
 
+    def _stages_in(self, dtype: torch.dtype) -> dict[str, nn.Module]:
+        """The stages in a number format."""
+        if dtype not in self._folded:
+            plain = self._folded[torch.float32]
+            self._folded[dtype] = {n: copy.deepcopy(stage).to(dtype) for n, stage in plain.items()}
+        return self._folded[dtype]
+
     @cached_property
-    def _folded(self) -> dict[str, nn.Module]:
-        """The stages with their batch normalisation inside the convolutions."""
+    def _folded(self) -> dict[torch.dtype, dict[str, nn.Module]]:
+        """The stages with their batch normalisation inside the convolutions, by number format."""
         stages = self.backbone.stages
         every = [*stages][: stage_position([*stages], self.stages[-1]) + 1]
-        return {name: _without_batchnorm(stages[name]) for name in every}
+        return {torch.float32: {name: _without_batchnorm(stages[name]) for name in every}}
 
     def at(self, image: Float32s, rows: Int64s, cols: Int64s) -> Float32s:
         """Features [D,n] of single pixels of a window that begins at a multiple of `stride`.
@@ -114,33 +122,32 @@ class DeepFeatures:
             rows: of the pixels in the window [n].
             cols: likewise [n].
         """
-        parts = []
-        for name, values in self.maps(image).items():
-            plane, grid = values.numpy(), self.fields[name].grid
-            top, down = _between(rows, grid, plane.shape[1])
-            left, right = _between(cols, grid, plane.shape[2])
-            upper = _mixed(plane[:, top, left], plane[:, top, left + 1], right)
-            lower = _mixed(plane[:, top + 1, left], plane[:, top + 1, left + 1], right)
-            parts.append(_mixed(upper, lower, down))
-        return np.concatenate(parts).astype(np.float32)
+        maps = self.maps(image).items()
+        return np.concatenate([self._placed(name, x.numpy()).at(rows, cols) for name, x in maps])
 
-    def logits(self, image: Float32s, weight: Float32s) -> Float32s:
-        """What a linear member with `weight` [K,D] gives the pixels inside the halo [K,h,w].
+    def logits(
+        self, image: Float32s, weight: Float32s, dtype: torch.dtype = torch.float32
+    ) -> list[CoarseValues]:
+        """What a linear member with `weight` [K,D] gives the pixels of a window, as a sum.
 
         Args:
-            image: standardised values [C,h + 2 halo,w + 2 halo], 0 where invalid.
+            image: standardised values [C,H,W], 0 where invalid; pixels nearer than `halo` to its
+                edge get what lies beyond the image as zeros.
             weight: of the features in the order of `names`.
+            dtype: that the stages compute in; the member computes in float32.
         """
-        inside = [np.arange(self.halo, side - self.halo) for side in image.shape[1:]]
-        parts, small = self.by_stage(weight), dict[Grid, Tensor]()
-        maps = self.maps(image)
-        with torch.inference_mode(), torch.autocast("cpu", enabled=False):
-            for name, values in maps.items():
-                own, grid = F.conv2d(values[None], parts[name])[0], self.fields[name].grid
-                small[grid] = small[grid] + own if grid in small else own
-            return (
-                torch.stack([_at(own, inside, grid) for grid, own in _joined(small)]).sum(0).numpy()
-            )
+        parts, small = self.by_stage(weight), dict[Grid, Float32s]()
+        for name, values in self.maps(image, dtype).items():
+            with torch.inference_mode():
+                own, grid = (
+                    F.conv2d(values[None], parts[name])[0].contiguous().numpy(),
+                    self.fields[name].grid,
+                )
+            small[grid] = small[grid] + own if grid in small else own
+        return [*CoarseValues.fewest(CoarseValues(x, *grid) for grid, x in small.items())]
+
+    def _placed(self, name: str, values: Float32s) -> CoarseValues:
+        return CoarseValues(values, *self.fields[name].grid)
 
     def by_stage(self, weight: Float32s) -> dict[str, Tensor]:
         """The part of a weight [K,D] that each stage's channels have, as kernels [K,d,1,1]."""
@@ -168,54 +175,3 @@ def _without_batchnorm(stage: nn.Module) -> nn.Module:
             made.set_submodule(str(before.target), fuse_conv_bn_eval(conv, norm))
             made.set_submodule(str(node.target), nn.Identity())
     return made.to(memory_format=torch.channels_last)
-
-
-def _between(places: Floats | Int64s, grid: Grid, count: int) -> tuple[Int64s, Float32s]:
-    """The output pixel before each image pixel, and how far it lies towards the next one."""
-    stride, centre = grid
-    at = (places - centre) / stride
-    before = np.clip(np.floor(at).astype(np.int64), 0, count - 2)
-    return before, (at - before).astype(np.float32)
-
-
-def _mixed(one: Float32s, other: Float32s, share: Float32s) -> Float32s:
-    return one + (other - one) * share
-
-
-def _joined(small: dict[Grid, Tensor]) -> Iterator[tuple[Grid, Tensor]]:
-    """Values [K,h,w] on fewer grids that give the same between them.
-
-    What is linear between the pixels of a grid is so between those of a finer one that holds them.
-    """
-    several = dict(sorted(small.items(), reverse=True))
-    for grid in [*several]:
-        finer = [other for other in several if other < grid and _holds(other, grid)]
-        if not finer:
-            yield grid, several[grid]
-            continue
-        stride, centre = finer[0]
-        places = [stride * np.arange(side) + centre for side in several[finer[0]].shape[1:]]
-        several[finer[0]] = several[finer[0]] + _at(several[grid], places, grid)
-
-
-def _holds(fine: Grid, coarse: Grid) -> bool:
-    """Whether every middle of a coarse grid is one of a finer grid.
-
-    >>> _holds((4, 0.0), (8, 0.0)), _holds((4, 1.5), (8, 3.5))
-    (True, False)
-    """
-    return coarse[0] % fine[0] == 0 and (coarse[1] - fine[1]) % fine[0] == 0
-
-
-def _at(values: Tensor, places: Sequence[Floats], grid: Grid) -> Tensor:
-    """Values [K,h,w] at rows and columns of the image."""
-    return _interpolated(_interpolated(values, places[1], grid, 2), places[0], grid, 1)
-
-
-def _interpolated(values: Tensor, places: Floats | Int64s, grid: Grid, axis: int) -> Tensor:
-    """Values [K,h,w] of a stage at image pixels along an axis, linearly between its own."""
-    before, share = _between(places, grid, values.shape[axis])
-    index = torch.from_numpy(before)
-    one, other = (values.index_select(axis, at) for at in (index, index + 1))
-    shares = torch.from_numpy(share)
-    return torch.lerp(one, other, shares if axis == values.ndim - 1 else shares[:, None])

@@ -55,6 +55,11 @@ def settled(precision: Precision, device: torch.device) -> Literal["float32", "b
     return "bfloat16" if bfloat16_gains(device) else "float32"
 
 
+def dtype_of(precision: Precision, device: torch.device) -> torch.dtype:
+    """What tensors are of, for a precision; `auto` means bfloat16 where the device gains."""
+    return torch.float32 if settled(precision, device) == "float32" else torch.bfloat16
+
+
 def autocast(device: torch.device, precision: Precision) -> AbstractContextManager[object]:
     """The autocast context for a precision; `auto` means bfloat16 where the device gains."""
     if settled(precision, device) == "float32":

@@ -23,6 +23,7 @@ from torch.nn import functional as F
 from geotl.arrays import Float32s, Int64s
 from geotl.errors import ModelError
 from geotl.models.backbone import Backbone, BackboneSpec, hold_batchnorm
+from geotl.models.interpolation import CoarseValues
 from geotl.models.receptive_field import receptive_fields
 from geotl.models.registry import REGISTRY
 
@@ -115,11 +116,16 @@ class PixelDecoder(nn.Module):
         """Logits [K,n] of single pixels of a window, `halo` wider than these need."""
         return self.predict(image)[:, rows, cols]
 
-    def logits(self, image: Float32s, weight: Float32s) -> Float32s:
-        """What a linear member with `weight` [K,K] gives the pixels inside the halo [K,h,w]."""
-        inside = slice(self.halo, -self.halo)
-        own = self.predict(image)[:, inside, inside]
-        return (weight @ own.reshape(len(own), -1)).reshape(-1, *own.shape[1:])
+    def logits(
+        self, image: Float32s, weight: Float32s, dtype: torch.dtype = torch.float32
+    ) -> list[CoarseValues]:
+        """What a linear member with `weight` [K,K] gives the pixels of a window; see DeepFeatures.
+
+        Decoders compute in float32, whatever the `dtype` of frozen networks.
+        """
+        own = self.predict(image)
+        found = weight @ own.reshape(len(own), -1)
+        return [CoarseValues(found.reshape(-1, *own.shape[1:]), 1, 0.0)]
 
 
 def _build(

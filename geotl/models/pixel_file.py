@@ -26,11 +26,12 @@ from geotl.imagery.sensors import Sensor, sensor_from
 from geotl.io.files import whole_file
 from geotl.models.backbone import Backbone
 from geotl.models.deep_features import DeepFeatures
+from geotl.models.forest import ForestMember
 from geotl.models.input_domain import Range
 from geotl.models.model_file import FORMAT_VERSION, KEY, read_header
 from geotl.models.pixel_decoder import PixelDecoder
 from geotl.models.pixel_features import PixelFeatures
-from geotl.models.pixel_model import ForestMember, LinearMember, Member, PixelModel, members_line
+from geotl.models.pixel_model import LinearMember, Member, PixelModel, members_line
 from geotl.models.registry import get_backbone
 
 KIND = "pixels"

@@ -13,17 +13,17 @@ from functools import cached_property
 from typing import Protocol, TypeVar
 
 import numpy as np
-from numpy.typing import NDArray
+import torch
 from scipy.special import log_softmax
 
-from geotl.arrays import Bools, Float32s, Float64s, Int64s
+from geotl.arrays import Float32s, Float64s
 from geotl.errors import ModelError, nearest
 from geotl.models.deep_features import DEEP, DeepFeatures
+from geotl.models.forest import ForestMember
+from geotl.models.interpolation import CoarseValues
 from geotl.models.pixel_decoder import DECODER, PixelDecoder
 from geotl.models.pixel_features import BANDS, WIDE, Features, PixelFeatures
 
-FLOOR = 1e-6  # least probability that a forest gives a class
-LEVELS = 4  # of a tree that pixels go down before those in leaves are set aside
 BLOCKS = (BANDS, WIDE, DEEP, DECODER)  # of features, in this order
 
 Kind = TypeVar("Kind")
@@ -50,12 +50,15 @@ class PixelNetwork(Protocol):
         """Pixels around a pixel that its description depends on."""
         ...
 
-    def logits(self, image: Float32s, weight: Float32s) -> Float32s:
-        """What a linear member with `weight` [K,D] gives the pixels inside the halo [K,h,w].
+    def logits(
+        self, image: Float32s, weight: Float32s, dtype: torch.dtype
+    ) -> Sequence[CoarseValues]:
+        """What a linear member with `weight` [K,D] gives the pixels of a window, as a sum.
 
         Args:
-            image: standardised values [C,h + 2 halo,w + 2 halo], 0 where invalid.
+            image: standardised values [C,H,W], 0 where invalid.
             weight: of the features that the network gives a pixel.
+            dtype: that a frozen network computes in.
         """
         ...
 
@@ -93,83 +96,6 @@ class LinearMember:
     def log_probabilities(self, features: Features) -> Float64s:
         """Log-probabilities [n,K] of pixels with features [D,n] by block."""
         return np.asarray(log_softmax(np.ascontiguousarray(self.logits(features).T), axis=1))
-
-
-@dataclass(frozen=True)
-class ForestMember:
-    """A random forest as arrays: every tree's nodes one after the other.
-
-    Attributes:
-        blocks: taken, in this order.
-        roots: first node of each tree [T].
-        feature: that a node splits [M]; -1 in a leaf.
-        threshold: up to which a pixel goes left [M].
-        left, right: child nodes [M].
-        shares: of the classes in each node [M,K], float32.
-    """
-
-    blocks: tuple[str, ...]
-    roots: Int64s
-    feature: NDArray[np.int32]
-    threshold: Float32s
-    left: NDArray[np.int32]
-    right: NDArray[np.int32]
-    shares: Float32s
-
-    def log_probabilities(self, features: Features) -> Float64s:
-        """Log of the trees' mean shares [n,K], of pixels with features [D,n] by block."""
-        rows = np.concatenate([features[block] for block in self.blocks])
-        total = np.zeros((rows.shape[1], self.shares.shape[1]))
-        begin = self._steps.feature * rows.shape[1]  # where in all values a node's feature begins
-        for root in self.roots:
-            total += self.shares[self._leaves(rows, begin, root)]
-        shares = np.maximum(total / len(self.roots), FLOOR)
-        return np.asarray(np.log(shares / shares.sum(axis=1, keepdims=True)))
-
-    @cached_property
-    def _steps(self) -> _Steps:
-        return _Steps.of(self)
-
-    def _leaves(self, rows: Float32s, begin: NDArray[np.intp], root: int) -> NDArray[np.intp]:
-        """The leaf of a tree in which each pixel [n] with features [D,n] ends."""
-        steps, values = self._steps, rows.ravel()
-        leaf = np.full(rows.shape[1], root, np.intp)
-        at, pixel = leaf.copy(), np.arange(rows.shape[1])
-        while len(at):
-            for _ in range(LEVELS):  # pixels that are in a leaf stay there
-                goes_left = values.take(begin.take(at) + pixel) <= self.threshold.take(at)
-                at *= 2
-                at += goes_left
-                at = steps.child.take(at)
-            leaf[pixel] = at
-            going = np.flatnonzero(steps.inner.take(at))
-            at, pixel = at[going], pixel[going]
-        return leaf
-
-
-@dataclass(frozen=True)
-class _Steps:
-    """A forest's nodes for many pixels together: a leaf leads to itself.
-
-    Attributes:
-        feature: that a node splits, 0 in a leaf [M].
-        child: right and left one of each node by turns [2M].
-        inner: which nodes are no leaves [M].
-    """
-
-    feature: NDArray[np.intp]
-    child: NDArray[np.intp]
-    inner: Bools
-
-    @classmethod
-    def of(cls, forest: ForestMember) -> _Steps:
-        """Of a forest's arrays."""
-        inner = forest.feature >= 0
-        sides = [
-            np.where(inner, side, np.arange(len(inner))) for side in (forest.right, forest.left)
-        ]
-        feature = np.where(inner, forest.feature, 0).astype(np.intp)
-        return cls(feature, np.stack(sides, axis=1).ravel().astype(np.intp), inner)
 
 
 @dataclass(frozen=True)

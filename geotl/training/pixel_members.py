@@ -14,8 +14,9 @@ from sklearn.ensemble import RandomForestClassifier
 from sklearn.linear_model import LogisticRegression
 
 from geotl.arrays import Float32s, Float64s, Int64s
+from geotl.models.forest import ForestMember
 from geotl.models.pixel_features import Features
-from geotl.models.pixel_model import ForestMember, LinearMember, Member
+from geotl.models.pixel_model import LinearMember, Member
 from geotl.training.heads import discriminant_of, one_hot
 
 UNKNOWN = -1e3  # logit of a class without a training pixel

@@ -27,7 +27,6 @@ from geotl.export.pixel_export import (
     graph_halo,
     mapped_pixels,
 )
-from geotl.export.pixel_network import depth_of
 from geotl.inference.onnx_file import read_passport
 from geotl.models.pixel_file import PixelModelFile, load_pixel_model, save_pixel_model
 
@@ -177,13 +176,6 @@ def test_examples_have_holes_and_several_classes(models):
         assert (one == 0).any()
         shares = np.bincount(mapped_pixels(model, one).argmax(axis=0).ravel()) / one[0].size
         assert (shares > 0.02).sum() > 1
-
-
-def test_the_depth_of_a_forest_is_that_of_its_deepest_tree(models):
-    forest = models["both"].model.members["forest"]
-    assert depth_of(forest) > 1
-    leaves = replace(forest, feature=np.full_like(forest.feature, -1))
-    assert depth_of(leaves) == 0
 
 
 def test_a_member_is_exported_alone(models, tmp_path, capsys):

@@ -14,6 +14,7 @@ from sklearn.linear_model import LogisticRegression
 
 from geotl.imagery.sensors import Sensor, get_sensor
 from geotl.models.deep_features import DEEP, DeepFeatures
+from geotl.models.forest import ForestMember
 from geotl.models.pixel_decoder import DECODER, DecoderKind, PixelDecoder
 from geotl.models.pixel_features import BlockFeatures, PixelFeatures
 from geotl.models.pixel_file import (
@@ -22,7 +23,7 @@ from geotl.models.pixel_file import (
     TrainingPixels,
     save_pixel_model,
 )
-from geotl.models.pixel_model import ForestMember, LinearMember, PixelModel
+from geotl.models.pixel_model import LinearMember, PixelModel
 from geotl.models.registry import build_backbone
 
 L2A = get_sensor("sentinel2_l2a")

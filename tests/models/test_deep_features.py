@@ -7,8 +7,8 @@ import pytest
 import torch
 from torch import nn
 
+from geotl.arrays import Float32s
 from geotl.errors import DataError
-from geotl.models import deep_features
 from geotl.models.deep_features import MAX_STRIDE, DeepFeatures
 from geotl.models.registry import REGISTRY, build_backbone
 
@@ -53,6 +53,14 @@ def test_every_backbone_describes_pixels(name: str) -> None:
     assert found.std() > 0
 
 
+def inside(deep: DeepFeatures, image: Float32s, weight: Float32s) -> Float32s:
+    """Logits [K,h,w] of the pixels inside the halo."""
+    found = np.zeros((len(weight), *(side - 2 * deep.halo for side in image.shape[1:])), np.float32)
+    for one in deep.logits(image, weight):
+        one.add_to(found, deep.halo, deep.halo)
+    return found
+
+
 @pytest.mark.parametrize("name", REGISTRY)
 def test_a_bright_dot_stays_where_it_is(name: str) -> None:
     """To half a pixel, after the second stage: the mean over dots at four places of a stride."""
@@ -65,7 +73,7 @@ def test_a_bright_dot_stays_where_it_is(name: str) -> None:
     for shift in range(0, field.stride, field.stride // 4):
         image = np.zeros((1, wide, wide), np.float32)
         image[:, wide // 2 + shift, wide // 2] = 1.0
-        seen = deep.logits(image, weight)[0].astype(float) ** 2
+        seen = inside(deep, image, weight)[0].astype(float) ** 2
         rows, cols = (np.arange(count) + deep.halo for count in seen.shape)
         drifts.append((seen.sum(axis=1) @ rows) / seen.sum() - (wide // 2 + shift))
         assert abs((seen.sum(axis=0) @ cols) / seen.sum() - wide // 2) < field.stride / 2
@@ -79,7 +87,7 @@ def test_logits_are_the_members_of_the_features() -> None:
     shape = 3, 40 + 2 * deep.halo, 24 + 2 * deep.halo
     image = random.normal(size=shape).astype(np.float32)
     weight = random.normal(size=(4, len(deep.names))).astype(np.float32)
-    found = deep.logits(image, weight)
+    found = inside(deep, image, weight)
     assert found.shape == (4, 40, 24)
     rows, cols = random.integers(0, 40, 50), random.integers(0, 24, 50)
     plain = weight @ deep.at(image, rows + deep.halo, cols + deep.halo)
@@ -132,19 +140,19 @@ def test_negative_activations_keep_their_sign() -> None:
     assert (maps["c1"] < 0).any()
 
 
-def test_grids_that_hold_each_other_are_interpolated_once() -> None:
-    """A ResNet's three strides share their middles: one grid is left, with the same values."""
-    random = np.random.default_rng(6)
-    small = {
-        (stride, 0.0): torch.from_numpy(
-            random.normal(size=(2, 64 // stride + 1, 64 // stride + 1)).astype("f4")
-        )
-        for stride in (4, 8, 16)
-    }
-    places = [np.arange(5, 55), np.arange(3, 60)]
-    plain = sum(deep_features._at(own, places, grid) for grid, own in small.items())
-    ((grid, own),) = deep_features._joined(dict(small))
-    assert grid == (4, 0.0)
-    np.testing.assert_allclose(deep_features._at(own, places, grid), plain, atol=1e-6)
-    apart = {(4, 1.5): small[4, 0.0], (8, 3.5): small[8, 0.0]}
-    assert len([*deep_features._joined(apart)]) == 2
+def test_a_resnets_grids_are_interpolated_once() -> None:
+    """Its strides share their middles, so that its logits are on one grid."""
+    deep = deep_of("resnet18")
+    image = np.zeros((3, *[2 * deep.halo + deep.stride] * 2), np.float32)
+    (one,) = deep.logits(image, np.ones((2, len(deep.names)), np.float32))
+    assert (one.stride, one.values.shape[0]) == (4, 2)
+
+
+def test_bfloat16_gives_nearly_the_same_logits() -> None:
+    deep = deep_of("resnet18")
+    random = np.random.default_rng(5)
+    image = random.normal(size=(3, *[2 * deep.halo + 32] * 2)).astype(np.float32)
+    weight = random.normal(size=(4, len(deep.names))).astype(np.float32)
+    (plain,), (half,) = (deep.logits(image, weight, x) for x in (torch.float32, torch.bfloat16))
+    assert not np.array_equal(plain.values, half.values)
+    assert (plain.values - half.values).std() < 0.03 * plain.values.std()
