@@ -1,7 +1,7 @@
 """Mapping every pixel of a scene with a pixel model: seconds, rate and peak memory, by part.
 
     python benchmarks/pixel_map.py [--side 2048] [--trees 200] [--rounds 3] [--parts-only]
-        [--skip-forest]
+        [--skip-forest] [--precisions auto float32]
 
 A scene of side x side x 10 uint16 is made on the spot. Members and networks have random numbers
 (speed does not depend on them): linear members on bands, on windows of 3, 7, 15 and 33 px and on a
@@ -23,11 +23,13 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 import rasterio
 import segmentation_models_pytorch as smp
+import torch
 from pixel_peers import forest_map, seconds_of, unet_map
 from rasterio.transform import from_origin
 from sklearn.ensemble import RandomForestClassifier
@@ -36,6 +38,7 @@ from geotl.imagery.sensors import get_sensor
 from geotl.inference.pixel_area import PixelArea
 from geotl.inference.pixel_predictor import PixelPredictor
 from geotl.models.deep_features import DeepFeatures
+from geotl.models.device import dtype_of
 from geotl.models.forest import ForestMember
 from geotl.models.pixel_features import BlockFeatures, PixelFeatures
 from geotl.models.pixel_file import (
@@ -184,7 +187,8 @@ def _file(model: PixelModel, values: np.ndarray, labels: np.ndarray) -> PixelMod
 
 
 def timed(what: str, megapixels: float, rounds: int, work: Callable[[], object]) -> None:
-    """Print seconds a megapixel of some work, median and range."""
+    """Print seconds a megapixel of some work, median and range, after it was done once."""
+    work()
     spent = []
     for _ in range(rounds):
         begun = time.process_time()
@@ -204,11 +208,13 @@ def time_parts(models: dict[str, tuple[Path, PixelModel]], rounds: int) -> None:
     block, cut = BlockFeatures(of, image, valid), slice(halo, halo + BLOCK)
     strips = [slice(row, row + 32) for row in range(halo, halo + BLOCK, 32)]
     timed("integral images", area, rounds, lambda: BlockFeatures(of, image, valid))
-    timed("bands and windows", area, rounds, lambda: [block.strip(rows, cut) for rows in strips])
+    timed("bands and windows", area, rounds, lambda: [block.strip(x, cut).clear() for x in strips])
     z, deep, weight = block.standardised(), linear.deep, linear.linear["deep"]
     assert deep is not None
-    timed("network alone, with its halo", area, rounds, lambda: deep.maps(z))
-    timed("network and its member", area, rounds, lambda: deep.logits(z, weight))
+    for dtype in (torch.float32, torch.bfloat16):
+        name = str(dtype).removeprefix("torch.")
+        timed(f"network alone, with its halo, {name}", area, rounds, partial(deep.maps, z, dtype))
+        timed("and its member", area, rounds, partial(deep.logits, z, weight, dtype))
     strip = block.strip(strips[0], cut)
     flat = {
         name: np.ascontiguousarray(x.reshape(len(x), -1)[:, :8192]) for name, x in strip.items()
@@ -241,12 +247,12 @@ def time_rivals(trees: int) -> dict[str, float]:
     forest = RandomForestClassifier(trees, max_depth=DEPTH, n_jobs=-1, random_state=0)
     forest.fit(random.normal(size=(2000, width)), np.arange(2000) % CLASSES)
     part, area = np.ascontiguousarray(image[:, :256]), BLOCK * BLOCK / 1e6
-    bare = network()
-    bare.maps(z)
+    bare, dtype = network(), dtype_of("auto", torch.device("cpu"))
+    bare.maps(z, dtype)
     return {
         "scikit-learn's forest": 4 * seconds_of(lambda: forest_map(forest, local, part)) / area,
         "torchgeo's U-Net": seconds_of(lambda: unet_map(unet, z)) / area,
-        "bare network": seconds_of(lambda: bare.maps(z)) / area,
+        "bare network": seconds_of(lambda: bare.maps(z, dtype)) / area,
     }
 
 
@@ -278,6 +284,7 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--parts-only", action="store_true", help="map no scene")
     parser.add_argument("--skip-forest", action="store_true", help="map without the forest alone")
+    parser.add_argument("--precisions", nargs="+", default=["auto", "float32"])
     args = parser.parse_args()
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
@@ -291,7 +298,7 @@ def main() -> None:
         scene = make_scene(folder / "scene.tif", args.side)
         for kind, (path, _) in models.items():
             if kind == "linear" or not args.skip_forest:
-                for precision in ("float32", "bfloat16"):
+                for precision in args.precisions:
                     own = mapped(path, scene, folder / f"{kind}.tif", args.side, precision)
                     ratios = ", ".join(f"{name} {rivals[name] / own:.2f}" for name in rivals)
                     print(f"rate of this map over that of: {ratios}", flush=True)
