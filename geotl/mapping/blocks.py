@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.ndimage import maximum_filter
 
-from geotl.arrays import Bools, Float32s, Float64s, Int64s, Pixels
+from geotl.arrays import Bools, Float32s, Float64s, Int64s, Pixels, UInt16s
 from geotl.console import Progress
 from geotl.imagery.sensors import Sensor, rescaled
 from geotl.imagery.windows import Imagery, Window
@@ -83,6 +83,11 @@ class Block:
     rows: slice
     cols: slice
 
+    @property
+    def here(self) -> tuple[slice, slice]:
+        """Where its windows are among all."""
+        return self.rows, self.cols
+
 
 def blocks_of(grid: WindowGrid, block_px: int) -> list[Block]:
     """Blocks that hold every window once, each of about `block_px` pixels.
@@ -142,9 +147,9 @@ def sweep_scene(
     with ThreadPoolExecutor(1) as writer:
         before: Future[None] | None = None
         for n, ready in _read_ahead(plan, scene, parts, left):
-            said = _predicted(plan, ready)
+            found = None if ready is None else (ready[0], _predicted(plan, *ready))
             _await(before, sheet, progress)
-            before = writer.submit(_keep, plan, sheet, n, ready, said)
+            before = writer.submit(_keep, plan, sheet, n, found)
         _await(before, sheet, progress)
     return sheet
 
@@ -167,22 +172,27 @@ def _runs(firsts: Int64s, step: int, each: int) -> Iterator[slice]:
 
 
 @dataclass(frozen=True)
-class _Ready:
-    """A block that was read.
+class _Facts:
+    """What is kept of a block that was read, beside what a model predicts of it.
 
     Attributes:
         block: which.
-        pixels: digital numbers and which are valid, with the halo.
-        whole: which pixels have the bands that are needed [H,W].
-        told: windows of the block that are looked at [r,q].
-        image: what the network takes [C,H,W]; None where no window is looked at.
+        predicted: windows that a model predicts [r,q].
+        lacking: those of them in which too many pixels lack a band [r,q].
+        cover: valid pixels of each cell that begins in the block [h,w].
+        picture: some bands of some pixels [b,h,w], and which are valid; None for no picture.
+        guide: of the filter that smooths a map of pixels [r,q]; None for no smoothing.
     """
 
     block: Block
-    pixels: Pixels
-    whole: Bools
-    told: Bools
-    image: Float32s | None
+    predicted: Bools
+    lacking: Bools
+    cover: Int64s
+    picture: Pixels | None
+    guide: UInt16s | None
+
+
+_Ready = tuple[_Facts, Float32s | None]  # and what the model takes [C,H,W]; None for no window
 
 
 def _read_ahead(
@@ -197,8 +207,8 @@ def _read_ahead(
             waiting.append((n, read))
             if len(waiting) > AHEAD:
                 yield _arrived(*waiting.pop(0))
-        for entry in waiting:
-            yield _arrived(*entry)
+        while waiting:
+            yield _arrived(*waiting.pop(0))
 
 
 def _arrived(n: int, read: Future[_Ready] | None) -> tuple[int, _Ready | None]:
@@ -206,14 +216,26 @@ def _arrived(n: int, read: Future[_Ready] | None) -> tuple[int, _Ready | None]:
 
 
 def _made_ready(plan: SweepPlan, scene: Imagery, block: Block) -> _Ready:
-    """Read a block, and choose the windows that are looked at."""
+    """Read a block, and choose the windows that are predicted."""
     span = span_of(plan, block)
     data, valid = scene.read(span)
-    whole: Bools = (np.any if plan.some_bands else np.all)(valid, axis=0)
-    told = window_shares(whole, *_firsts(plan, block, span), plan.grid.px) >= plan.min_valid
-    told &= plan.looked_at[block.rows, block.cols]
-    image = to_network(plan, data, valid, scene.sensor) if told.any() else None
-    return _Ready(block, (data, valid), whole, told, image)
+    every: Bools = np.all(valid, axis=0)
+    whole: Bools = np.any(valid, axis=0) if plan.some_bands else every
+    enough, full = (
+        window_shares(x, *_firsts(plan, block, span), plan.grid.px) >= plan.min_valid
+        for x in (whole, every)
+    )
+    chosen = enough & plan.looked_at[block.rows, block.cols]
+    image = to_network(plan, data, valid, scene.sensor) if chosen.any() else None
+    facts = _Facts(
+        block,
+        chosen,
+        chosen & ~full,
+        _counted(plan, block, whole),
+        None if plan.thumb is None else _gathered(plan, plan.thumb, block, (data, valid)),
+        None if image is None else _guide(plan, block, image, valid),
+    )
+    return facts, image
 
 
 def _firsts(plan: SweepPlan, block: Block, span: Window) -> tuple[Int64s, Int64s]:
@@ -221,24 +243,22 @@ def _firsts(plan: SweepPlan, block: Block, span: Window) -> tuple[Int64s, Int64s
     return plan.grid.rows[block.rows] - span.row, plan.grid.cols[block.cols] - span.col
 
 
-def _predicted(plan: SweepPlan, ready: _Ready | None) -> Said | None:
-    """What the model predicts of a block's windows; None where none is looked at."""
-    if ready is None or ready.image is None:
+def _predicted(plan: SweepPlan, facts: _Facts, image: Float32s | None) -> Said | None:
+    """What the model predicts of a block's windows; None where there is none to predict."""
+    if image is None:
         return None
-    firsts = _firsts(plan, ready.block, span_of(plan, ready.block))
-    return plan.sweep.look(ready.image, *firsts, plan.grid.step)
+    firsts = _firsts(plan, facts.block, span_of(plan, facts.block))
+    return plan.sweep.look(image, *firsts, plan.grid.step)
 
 
-def _keep(plan: SweepPlan, sheet: Sheet, n: int, ready: _Ready | None, said: Said | None) -> None:
+def _keep(plan: SweepPlan, sheet: Sheet, n: int, found: tuple[_Facts, Said | None] | None) -> None:
     """Write down a block, and then that it is done."""
-    if ready is not None:
-        _count(plan, sheet, ready)
-        if plan.thumb is not None:
-            _gather(plan, plan.thumb, sheet, ready)
+    if found is not None:
+        facts, said = found
+        _write_facts(plan, sheet, facts)
         if said is not None:
-            _write(sheet, ready, said)
-            _write_guide(plan, sheet, ready)
-            sheet.partial[n] = _write_seen(plan, sheet, ready)
+            _write(plan, sheet, facts, said)
+            sheet.partial[n] = int((facts.lacking & plan.wanted[facts.block.here]).sum())
     sheet.keep()
     sheet.done[n] = True
     sheet.keep()
@@ -259,35 +279,38 @@ def span_of(plan: SweepPlan, block: Block) -> Window:
     return Window(spans[0][0], spans[1][0], spans[0][1], spans[1][1])
 
 
-def _write(sheet: Sheet, ready: _Ready, said: Said) -> None:
-    """Write down what those windows [r,q] of a block say that were looked at."""
-    here, told = (ready.block.rows, ready.block.cols), ready.told
-    chances = np.rint(said.probabilities * FULL).astype(np.uint16)
-    chances[~told] = 0
-    sheet.probabilities[here] = chances
-    sheet.index[here] = np.where(told, said.index, 0)
-
-
-def _write_guide(plan: SweepPlan, sheet: Sheet, ready: _Ready) -> None:
-    """Write down what the filter that smooths a map of pixels is guided by."""
-    if plan.smoothing is None or sheet.guide is None or ready.image is None:
+def _write_facts(plan: SweepPlan, sheet: Sheet, facts: _Facts) -> None:
+    """Write down the valid pixels of a block's cells, and its part of the picture."""
+    (top, _), (left, _) = _owned(plan.grid, facts.block)
+    rows, cols = facts.cover.shape
+    row, col = top // plan.grid.posting, left // plan.grid.posting
+    sheet.cover[row : row + rows, col : col + cols] = facts.cover
+    if plan.thumb is None or facts.picture is None:
         return
-    block = ready.block
+    if sheet.picture is not None and sheet.shown is not None:
+        (_, rows_to), (_, cols_to) = _thumbed(plan, plan.thumb, facts.block)
+        sheet.picture[:, rows_to, cols_to], sheet.shown[rows_to, cols_to] = facts.picture
+
+
+def _write(plan: SweepPlan, sheet: Sheet, facts: _Facts, said: Said) -> None:
+    """Write down what is predicted of a block's windows."""
+    here, chosen = facts.block.here, facts.predicted
+    chances = np.rint(said.probabilities * FULL).astype(np.uint16)
+    chances[~chosen] = 0
+    sheet.probabilities[here] = chances
+    sheet.index[here] = np.where(chosen, said.index, 0)
+    sheet.seen[here] = chosen & plan.wanted[here]
+    if sheet.guide is not None and facts.guide is not None:
+        sheet.guide[here] = np.where(chosen, facts.guide, 0)
+
+
+def _guide(plan: SweepPlan, block: Block, image: Float32s, valid: Bools) -> UInt16s | None:
+    """What the filter that smooths a map of pixels is guided by; None for no smoothing."""
+    if plan.smoothing is None:
+        return None
     rows, cols = _firsts(plan, block, span_of(plan, block))
     own = np.s_[:, rows[0] : rows[-1] + 1, cols[0] : cols[-1] + 1]
-    image = np.where(ready.pixels[1][own], ready.image[own], np.float32(np.nan))
-    guide = np.where(ready.told, plan.smoothing.guide(image), 0)
-    sheet.guide[block.rows, block.cols] = guide
-
-
-def _write_seen(plan: SweepPlan, sheet: Sheet, ready: _Ready) -> int:
-    """Write down which windows count; how many of these lack bands."""
-    block = ready.block
-    here = block.rows, block.cols
-    sheet.seen[here] = seen = ready.told & plan.wanted[here]
-    firsts = _firsts(plan, block, span_of(plan, block))
-    every_band = window_shares(np.all(ready.pixels[1], axis=0), *firsts, plan.grid.px)
-    return int((seen & ~(every_band >= plan.min_valid)).sum())
+    return plan.smoothing.guide(np.where(valid[own], image[own], np.float32(np.nan)))
 
 
 def to_network(plan: SweepPlan, data: NDArray[Any], valid: Bools, sensor: Sensor) -> Float32s:
@@ -318,28 +341,27 @@ def window_shares(whole: Bools, rows: Int64s, cols: Int64s, px: int) -> Float64s
     return np.asarray(inside / px**2)
 
 
-def _count(plan: SweepPlan, sheet: Sheet, ready: _Ready) -> None:
-    """Count the valid pixels of the cells that begin in this block."""
-    grid, span = plan.grid, span_of(plan, ready.block)
-    (top, low), (left, right) = _owned(grid, ready.block)
-    part = ready.whole[top - span.row : low - span.row, left - span.col : right - span.col]
-    p = grid.posting
+def _counted(plan: SweepPlan, block: Block, whole: Bools) -> Int64s:
+    """The valid pixels of the cells that begin in a block [h,w]."""
+    span, p = span_of(plan, block), plan.grid.posting
+    (top, low), (left, right) = _owned(plan.grid, block)
+    part = whole[top - span.row : low - span.row, left - span.col : right - span.col]
     rows, cols = (np.arange(0, n, p) for n in part.shape)
-    counted = np.add.reduceat(np.add.reduceat(part, rows, axis=0, dtype=np.int64), cols, axis=1)
-    sheet.cover[top // p : top // p + len(rows), left // p : left // p + len(cols)] = counted
+    rowwise = np.add.reduceat(part, rows, axis=0, dtype=np.int64)
+    return np.asarray(np.add.reduceat(rowwise, cols, axis=1))
 
 
-def _gather(plan: SweepPlan, thumb: Thumb, sheet: Sheet, ready: _Ready) -> None:
-    """Take every so manieth pixel of those that a block has to itself into the picture."""
-    if sheet.picture is None or sheet.shown is None:
-        return
-    span, (down, across) = span_of(plan, ready.block), _owned(plan.grid, ready.block)
-    data, valid = ready.pixels
-    rows, to_rows = _every(thumb.each, down, thumb.shape[0])
-    cols, to_cols = _every(thumb.each, across, thumb.shape[1])
+def _gathered(plan: SweepPlan, thumb: Thumb, block: Block, pixels: Pixels) -> Pixels:
+    """The picture's part of those pixels that a block has to itself [b,h,w], and their validity."""
+    span, ((rows, _), (cols, _)) = span_of(plan, block), _thumbed(plan, thumb, block)
     here = np.ix_(np.array(thumb.bands), rows - span.row, cols - span.col)
-    sheet.picture[:, to_rows, to_cols] = data[here]
-    sheet.shown[to_rows, to_cols] = valid[here].all(axis=0)
+    return pixels[0][here], pixels[1][here].all(axis=0)
+
+
+def _thumbed(plan: SweepPlan, thumb: Thumb, block: Block) -> list[tuple[Int64s, slice]]:
+    """Rows and columns of the picture's pixels in a block, and their places in the picture."""
+    owned = zip(_owned(plan.grid, block), thumb.shape, strict=True)
+    return [_every(thumb.each, own, most) for own, most in owned]
 
 
 def _every(each: int, own: tuple[int, int], most: int) -> tuple[Int64s, slice]:

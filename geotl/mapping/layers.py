@@ -31,7 +31,7 @@ from geotl.mapping.options import NODATA, MapLayer, Overviews
 from geotl.mapping.window_store import FULL, Sheet
 
 TILE_PX = 512
-AHEAD = 2  # blocks computed before they are drawn
+AHEAD, WORKERS = 3, 2  # blocks computed before they are drawn, and threads that compute them
 MOST_CLASSES = 254
 _CLASSES = 16  # up to so many, blocks of TILE_PX cells are drawn at once
 Shown = Callable[[Window], Bools]
@@ -99,6 +99,8 @@ def map_writer(
         "blockxsize": TILE_PX,
         "blockysize": TILE_PX,
         "compress": "deflate",
+        "zlevel": 1,  # what is written here is compressed once more when it is finished
+        "num_threads": 2,
         "predictor": 2 if np.dtype(dtype).kind == "u" else 3,
         "photometric": "minisblack",
         "interleave": "band",
@@ -383,17 +385,19 @@ class Blended:
         chances: probabilities [h,w,K], 0 where unknown.
         index: dissimilarity [h,w], nan where unknown.
         classes: the most probable ones [h,w].
+        most: their probabilities [h,w].
     """
 
     block: Window
     chances: Float64s
     index: Float64s
     classes: Int64s
+    most: Float64s
 
 
 def _blended_ahead(drawing: Drawing) -> Iterator[tuple[Window, Blended]]:
     """The blocks to draw, as windows of what is drawn; the next ones are computed meanwhile."""
-    with ThreadPoolExecutor(1) as pool:
+    with ThreadPoolExecutor(WORKERS) as pool:
         waiting: list[tuple[Window, Future[Blended]]] = []
         for block, place in drawing.blocks:
             waiting.append((place, pool.submit(_blended, drawing, block)))
@@ -419,7 +423,7 @@ def _blended(drawing: Drawing, block: Window) -> Blended:
         chances = blend(grid, sheet.probabilities, sheet.seen, rows, cols)
         chances /= FULL
         np.copyto(chances, 0.0, where=np.isnan(chances))
-    return Blended(block, chances, index, chances.argmax(axis=-1))
+    return Blended(block, chances, index, chances.argmax(axis=-1), chances.max(axis=-1))
 
 
 def _smoothed(how: GuidedFilter, sheet: Sheet, guide: UInt16s, block: Window) -> Float64s:
@@ -465,10 +469,10 @@ def _shown(
 ) -> Iterator[tuple[str, NDArray[Any]]]:
     """What each layer holds of a block, [C,h,w]."""
     chances, index = one.chances, one.index
-    most = np.log(max(2, chances.shape[-1]))
+    even = np.log(max(2, chances.shape[-1]))
     if "entropy" in wanted:
         logs = np.log(np.where(chances > 0, chances, 1.0))
-        yield "entropy", _percent(-(chances * logs).sum(axis=-1) / most, drawn)[None]
+        yield "entropy", _percent(-(chances * logs).sum(axis=-1) / even, drawn)[None]
     if "probabilities" in wanted:
         told = np.where(drawn[..., None], chances, np.nan).astype(np.float32)
         yield "probabilities", np.moveaxis(told, -1, 0)
@@ -476,7 +480,7 @@ def _shown(
         inside = np.where(drawn, index <= threshold, NODATA).astype(np.uint8)
         yield "applicability", inside[None]
         yield "dissimilarity", np.where(drawn, index, np.nan).astype(np.float32)[None]
-    yield "confidence", _percent(chances.max(axis=-1), drawn)[None]
+    yield "confidence", _percent(one.most, drawn)[None]
     yield "classes", np.where(drawn, one.classes, NODATA).astype(np.uint8)[None]
 
 
