@@ -5,14 +5,16 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from geotl.errors import ModelError
+from geotl.errors import BandError, ModelError
 from geotl.experiments.build import make_backbone
 from geotl.experiments.recipe import Recipe
 from geotl.imagery.sensors import Sensor
 from geotl.models.deep_features import MAX_STRIDE, DeepFeatures
+from geotl.models.pixel_features import region_bands
 from geotl.models.registry import get_backbone
 from geotl.models.weights import WeightReport
 
+COMPOSITES = (("red", "green", "blue"), ("nir", "red", "green"))  # true and false colour
 UNTRAINED = "deep_random"  # the block of the random network: of a rival in the race, of no member
 
 
@@ -37,17 +39,39 @@ def deep_networks(recipe: Recipe, sensor: Sensor, bands: Sequence[str]) -> DeepN
     Raises:
         WeightsError: weights that are not there or do not fit.
         ModelError: a backbone without the stages named, or without any of a stride small enough.
+        BandError: colour composites are wanted of bands that do not give any.
     """
     if "none" in (recipe.model.backbone, recipe.model.weights):
         return None
-    stages = stages_read(recipe)
+    stages, composites = stages_read(recipe), composites_read(recipe, sensor, bands)
     recipe = changed(recipe, cut_after=stages[-1])
-    backbone, report = make_backbone(recipe, sensor, bands)
+    taken = [bands[i] for i in composites[0]] if composites else bands
+    backbone, report = make_backbone(recipe, sensor, taken)
     untrained = None
     if recipe.evaluate.random_weights:
-        blank, _ = make_backbone(changed(recipe, weights="none", sha256=None), sensor, bands)
-        untrained = DeepFeatures.of(blank, stages)
-    return DeepNetworks(DeepFeatures.of(backbone, stages), report, untrained)
+        blank, _ = make_backbone(changed(recipe, weights="none", sha256=None), sensor, taken)
+        untrained = DeepFeatures.of(blank, stages, composites)
+    return DeepNetworks(DeepFeatures.of(backbone, stages, composites), report, untrained)
+
+
+def composites_read(
+    recipe: Recipe, sensor: Sensor, bands: Sequence[str]
+) -> tuple[tuple[int, ...], ...]:
+    """Positions of the bands of the images that the network takes; () for all bands together.
+
+    Raises:
+        BandError: colour composites are wanted, and a band of them is not there.
+    """
+    if recipe.pixels.network_input == "bands":
+        return ()
+    found = region_bands(sensor.wavelengths(bands))
+    missing = {region for composite in COMPOSITES for region in composite} - found.keys()
+    if missing:
+        raise BandError(
+            f"pixels.network_input composites: no band of {', '.join(bands)} is "
+            f"{' or '.join(sorted(missing))}; use pixels.network_input=bands"
+        )
+    return tuple(tuple(found[region] for region in composite) for composite in COMPOSITES)
 
 
 def stages_read(recipe: Recipe) -> tuple[str, ...]:

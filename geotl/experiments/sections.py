@@ -120,6 +120,12 @@ class PixelsSection(Section, title="Pixels"):
         description="how likely the classes are before a pixel is seen: as frequent as among the "
         "labels, all alike, or a number for each class, such as its known area",
     )
+    network_input: Literal["bands", "composites"] = Field(
+        "bands",
+        description="what the frozen network sees: all bands of the scene, its first kernels mixed "
+        "by wavelength; or a true-colour and a false-colour image (near infrared, red, green) one "
+        "after the other, its kernels as they are, at twice the time",
+    )
     missing_bands: Literal["use", "exclude"] = Field(
         "use",
         description="pixels that lack some bands: use them with the bands they have, for training "

@@ -102,18 +102,19 @@ class DeepScores(nn.Module):
         super().__init__()
         body = copy.deepcopy(deep.backbone).float().eval().requires_grad_(False)
         self.stages = body.to(memory_format=torch.contiguous_format).stages
-        self.fields = deep.fields
+        self.fields, self.composites = deep.fields, deep.composites
         for name, part in deep.by_stage(weight).items():
             self.register_buffer(f"weight_{name}", part)
 
     def forward(self, standardised: Tensor) -> Tensor:
         """Of standardised values [N,C,H,W], 0 where invalid."""
-        x, small = standardised.float(), dict[tuple[int, float], Tensor]()
+        given, small = standardised.float(), dict[tuple[int, float], Tensor]()
+        images = [given[:, list(bands)] for bands in self.composites] or [given]
         for name, stage in self.stages.items():
-            x = stage(x)
+            images = [stage(x) for x in images]
             if name in self.fields:
-                root, grid = x.sign() * x.abs().sqrt(), self.fields[name].grid
-                own = F.conv2d(root, self.get_buffer(f"weight_{name}"))
+                roots, grid = [x.sign() * x.abs().sqrt() for x in images], self.fields[name].grid
+                own = F.conv2d(torch.cat(roots, dim=1), self.get_buffer(f"weight_{name}"))
                 small[grid] = small[grid] + own if grid in small else own
         height, width = standardised.shape[2:]
         tall = [_interpolated(own, grid, 2, height) for grid, own in small.items()]

@@ -37,13 +37,21 @@ class DeepFeatures:
     Attributes:
         backbone: cut after the last of the stages; in evaluation mode.
         stages: names of those that are read, in order.
+        composites: positions of the bands of each image that the backbone takes, one image after
+            the other; () for one image of all bands.
     """
 
     backbone: Backbone
     stages: tuple[str, ...]
+    composites: tuple[tuple[int, ...], ...] = ()
 
     @classmethod
-    def of(cls, backbone: Backbone, stages: tuple[str, ...] = ()) -> DeepFeatures:
+    def of(
+        cls,
+        backbone: Backbone,
+        stages: tuple[str, ...] = (),
+        composites: tuple[tuple[int, ...], ...] = (),
+    ) -> DeepFeatures:
         """Of the stages named, or of those with a stride of at most `MAX_STRIDE`.
 
         Raises:
@@ -55,7 +63,7 @@ class DeepFeatures:
         if wrong or not wanted:
             raise DataError(f"stages {', '.join(wrong)}: {backbone.name} has {', '.join(every)}")
         backbone.eval().requires_grad_(False).to(memory_format=torch.channels_last)
-        return cls(backbone, tuple(name for name in every if name in wanted))
+        return cls(backbone, tuple(name for name in every if name in wanted), composites)
 
     @cached_property
     def fields(self) -> dict[str, ReceptiveField]:
@@ -76,8 +84,9 @@ class DeepFeatures:
 
     @property
     def channels(self) -> dict[str, int]:
-        """Of each stage."""
-        return {name: self.backbone.channels[name] for name in self.stages}
+        """Of each stage, of all images."""
+        images = max(1, len(self.composites))
+        return {name: images * self.backbone.channels[name] for name in self.stages}
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -91,6 +100,13 @@ class DeepFeatures:
             image: standardised values [C,H,W], 0 where invalid.
             dtype: that the stages compute in.
         """
+        if not self.composites:
+            return self._maps_of(image, dtype)
+        several = [self._maps_of(image[list(bands)], dtype) for bands in self.composites]
+        return {name: torch.cat([maps[name] for maps in several]) for name in self.stages}
+
+    def _maps_of(self, image: Float32s, dtype: torch.dtype) -> dict[str, Tensor]:
+        """As `maps`, of one image with the backbone's bands."""
         values = torch.from_numpy(image)[None].to(dtype).to(memory_format=torch.channels_last)
         found = {}
         with torch.inference_mode():

@@ -10,7 +10,7 @@ as the block reaches `halo` pixels beyond the pixel or to the scene's edge.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from itertools import combinations
@@ -87,16 +87,7 @@ class PixelFeatures:
     @property
     def pairs(self) -> tuple[tuple[int, int], ...]:
         """Positions of the bands of each normalised difference: a band of each region, by pairs."""
-        first: dict[str, int] = {}
-        for region, (low, high) in REGIONS_NM.items():
-            inside = [
-                (abs(nm - (low + high) / 2), i)
-                for i, nm in enumerate(self.wavelengths)
-                if nm is not None and low <= nm < high
-            ]
-            if inside:
-                first[region] = min(inside)[1]
-        return tuple(combinations(first.values(), 2))
+        return tuple(combinations(region_bands(self.wavelengths).values(), 2))
 
     @property
     def names(self) -> dict[str, tuple[str, ...]]:
@@ -110,6 +101,24 @@ class PixelFeatures:
             for band in self.bands
         ]
         return {BANDS: tuple(bands)} | ({WIDE: tuple(wide)} if wide else {})
+
+
+def region_bands(wavelengths: Sequence[float | None]) -> dict[str, int]:
+    """The position of a band of each spectral region, of `wavelengths` in nm, nearest its middle.
+
+    >>> region_bands((490.0, 560.0, None, 550.0))
+    {'blue': 0, 'green': 1}
+    """
+    found: dict[str, int] = {}
+    for region, (low, high) in REGIONS_NM.items():
+        inside = [
+            (abs(nm - (low + high) / 2), i)
+            for i, nm in enumerate(wavelengths)
+            if nm is not None and low <= nm < high
+        ]
+        if inside:
+            found[region] = min(inside)[1]
+    return found
 
 
 class BlockFeatures:

@@ -197,10 +197,11 @@ def _state(mark: str, network: nn.Module) -> dict[str, NDArray[Any]]:
 
 def _networks_header(model: PixelModel) -> dict[str, Any]:
     """What a file says of its networks, if it has any."""
-    found, decoder = {}, model.decoder
-    if model.deep is not None:
-        deep = model.deep
+    found, deep, decoder = dict[str, dict[str, Any]](), model.deep, model.decoder
+    if deep is not None:
         found["network"] = {"backbone": deep.backbone.name, "stages": list(deep.stages)}
+        if deep.composites:
+            found["network"]["composites"] = [list(bands) for bands in deep.composites]
     if decoder is not None:
         stages = list(decoder.backbone.stage_names)
         own = {"kind": decoder.kind, "backbone": decoder.backbone.name, "stages": stages}
@@ -262,6 +263,8 @@ def _network_words(header: Mapping[str, Any]) -> dict[str, str]:
     found, network, decoder = {}, header.get("network"), header.get("decoder")
     if network:
         found["network"] = f"{network['backbone']}, read after {', '.join(network['stages'])}"
+        if network.get("composites"):
+            found["network"] += f", of {len(network['composites'])} colour composites"
     if decoder:
         stages = ", ".join(decoder["stages"])
         found["decoder"] = f"{decoder['kind']} on {decoder['backbone']} with {stages}, trained"
@@ -335,7 +338,11 @@ def _network(
         return None
     backbone, stages = _backbone(given, features), tuple(given["stages"])
     _fill(backbone, NETWORK, tensors)
-    return DeepFeatures.of(backbone, stages)
+    return DeepFeatures.of(backbone, stages, _composites(given))
+
+
+def _composites(given: Mapping[str, Any]) -> tuple[tuple[int, ...], ...]:
+    return tuple(tuple(bands) for bands in given.get("composites", ()))
 
 
 def _decoder(
@@ -354,8 +361,9 @@ def _decoder(
 def _backbone(given: Mapping[str, Any], features: PixelFeatures) -> Backbone:
     """The backbone that a header names, at random."""
     spec, last = get_backbone(given["backbone"]), given["stages"][-1]
-    bands, wavelengths = features.bands[: features.own], features.wavelengths[: features.own]
-    return Backbone(spec, bands, wavelengths, cut_after=last)
+    taken = next(iter(_composites(given)), range(features.own))
+    bands, nm = [features.bands[i] for i in taken], [features.wavelengths[i] for i in taken]
+    return Backbone(spec, bands, nm, cut_after=last)
 
 
 def _fill(network: nn.Module, mark: str, tensors: Mapping[str, NDArray[Any]]) -> None:

@@ -32,12 +32,13 @@ from geotl.models.pixel_file import PixelModelFile, load_pixel_model, save_pixel
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 RUN = {"onnx": run_onnx, "pt2": run_pt2}
+COMPOSITES = ((2, 1, 0), (3, 2, 1))  # of the network of the model with all parts
 KINDS = {"linear": (False, False), "forest": (False, True), "deep": (True, False)}
 
 
 def made(folder: Path, *, network: bool, forest: bool) -> PixelModelFile:
     """A small model with or without a network, with or without its forest."""
-    deep = small_network() if network else None
+    deep = small_network(composites=COMPOSITES if forest else ()) if network else None
     file = load_pixel_model(made_pixel_model(folder / "a", windows_px=(3, 9), deep=deep))
     weights = dict(file.model.weights) | ({} if forest else {"forest": 0.0})
     path = folder / f"{network}{forest}.safetensors"

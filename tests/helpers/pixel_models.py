@@ -112,12 +112,15 @@ def made_file(
     return PixelModelFile(fusion, contract, training, {**told, **(notes or {})})
 
 
-def small_network(stages: tuple[str, ...] = ("stem", "fire4_5")) -> DeepFeatures:
+def small_network(
+    stages: tuple[str, ...] = ("stem", "fire4_5"), composites: tuple[tuple[int, ...], ...] = ()
+) -> DeepFeatures:
     """SqueezeNet at random, to its third stage of stride 8."""
+    bands = [BANDS[i] for i in composites[0]] if composites else BANDS
     backbone, _ = build_backbone(
-        "squeezenet1_1", BANDS, L2A.wavelengths(BANDS), cut_after=stages[-1], seed=3
+        "squeezenet1_1", bands, L2A.wavelengths(bands), cut_after=stages[-1], seed=3
     )
-    return DeepFeatures.of(backbone, stages)
+    return DeepFeatures.of(backbone, stages, composites)
 
 
 def small_decoder(kind: DecoderKind = "unet", seed: int = 4) -> PixelDecoder:

@@ -9,6 +9,7 @@ import pytest
 import rasterio
 from helpers.map_fixtures import made_pixels, patches, write_scene
 from helpers.pixel_models import deep_at, made_pixel_model, small_network
+from rasterio import warp
 from rasterio.transform import Affine
 from safetensors import safe_open
 from safetensors.numpy import load_file, save_file
@@ -176,6 +177,45 @@ def test_a_file_with_other_tensors_than_its_network_is_refused(model, tmp_path):
     save_file(tensors, tmp_path / "m.safetensors", metadata=told)
     with pytest.raises(ModelError, match="tensors do not fit the contract"):
         load_pixel_model(tmp_path / "m.safetensors")
+
+
+def test_a_rotated_grid_is_refused_with_the_remedy(model, pixels, tmp_path, capsys):
+    grid = Affine(8, 6, 5e5, 6, -8, 4.6e6)
+    scene = write_scene(tmp_path / "scene.tif", pixels, nodata=0, transform=grid)
+    assert main(["map", str(model), str(scene), "-o", str(tmp_path / "m.tif")]) == 2
+    (line,) = capsys.readouterr().err.strip().splitlines()
+    assert "its grid is rotated" in line
+    assert "gdalwarp" in line
+
+
+def test_a_scene_in_degrees_is_mapped_where_it_lies(model, pixels, whole, tmp_path):
+    """Its pixels are laid on a grid in metres; each place keeps its class but for borders."""
+    grid, crs = Affine(1e-4, 0, 15.0, 0, -1e-4, 41.0), "EPSG:4326"
+    scene = write_scene(tmp_path / "scene.tif", pixels, nodata=0, transform=grid, crs=crs)
+    found = mapped(model, scene, tmp_path / "m.tif")
+    rows, cols = (x[::31] for x in np.nonzero(np.isfinite(whole).all(axis=0)))
+    xs, ys = grid @ (cols + 0.5, rows + 0.5)
+    with rasterio.open(tmp_path / "m.tif") as drawn:
+        xs, ys = warp.transform(crs, drawn.crs, xs, ys)
+        at = [np.floor(x).astype(int) for x in ~drawn.transform @ (np.array(xs), np.array(ys))]
+    agree = found[:, at[1], at[0]].argmax(axis=0) == whole[:, rows, cols].argmax(axis=0)
+    assert agree.mean() > 0.9
+
+
+def test_a_network_of_composites_maps_as_its_features_say(pixels, tmp_path):
+    """The file keeps which bands each image has."""
+    deep = small_network(composites=((2, 1, 0), (3, 2, 1)))
+    path = made_pixel_model(tmp_path / "m.safetensors", deep=deep)
+    fusion = load_pixel_model(path).model
+    assert fusion.deep is not None
+    assert fusion.deep.composites == deep.composites
+    found = mapped(path, write_scene(tmp_path / "s.tif", pixels, nodata=0), tmp_path / "m.tif")
+    good = pixels > 0
+    rows, cols = (x[::997] for x in np.nonzero(good.all(axis=0)))
+    block = BlockFeatures(fusion.features, pixels, good)
+    values = block.at(rows, cols) | {"deep": deep_at(deep, block, rows, cols)}
+    plain = np.exp(fusion.log_probabilities(values)).T
+    np.testing.assert_allclose(found[:, rows, cols], plain, atol=1e-4)
 
 
 def test_a_network_may_compute_in_bfloat16(model, pixels, whole, tmp_path):

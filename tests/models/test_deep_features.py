@@ -140,6 +140,25 @@ def test_negative_activations_keep_their_sign() -> None:
     assert (maps["c1"] < 0).any()
 
 
+def test_composites_are_described_one_after_the_other() -> None:
+    """Of each stage the features of every image that the backbone takes."""
+    plain = deep_of("squeezenet1_1")
+    deep = DeepFeatures.of(plain.backbone, plain.stages, ((2, 1, 0), (3, 2, 1)))
+    random = np.random.default_rng(7)
+    image = random.normal(size=(4, 2 * deep.halo + 3, 2 * deep.halo + 5)).astype(np.float32)
+    at = np.array([0, 2]) + deep.halo, np.array([4, 1]) + deep.halo
+    found, start = deep.at(image, *at), 0
+    alone = [plain.at(image[list(bands)], *at) for bands in deep.composites]
+    for stage, own in zip(plain.stages, plain.channels.values(), strict=True):
+        assert deep.channels[stage] == 2 * own
+        for k, one in enumerate(alone):
+            np.testing.assert_array_equal(
+                found[2 * start + k * own : 2 * start + (k + 1) * own], one[start : start + own]
+            )
+        start += own
+    assert len(found) == 2 * start == len(deep.names)
+
+
 def test_a_resnets_grids_are_interpolated_once() -> None:
     """Its strides share their middles, so that its logits are on one grid."""
     deep = deep_of("resnet18")
