@@ -125,6 +125,7 @@ def test_a_package_begins_with_nothing_but_what_it_is(name: str) -> None:
         ("torchvision.models", {"models"}),
         ("torchgeo", {"data", "models"}),
         ("lightning", {"training"}),
+        ("numba", {"compiled"}),
         ("segmentation_models_pytorch", {"models"}),
         ("matplotlib", {"reporting", "mapping", "studies", "lecture", "synthetic"}),
         ("onnx", {"inference", "export"}),

@@ -31,7 +31,7 @@ class Thumb:
 
     Attributes:
         bands: positions of those shown.
-        each: every so manieth pixel is taken, from the middle.
+        each: one pixel is taken of so many, the middle one.
         shape: rows and columns of the picture.
     """
 

@@ -151,7 +151,7 @@ def to_cog(
 
 
 def check_written(path: Path, tally: ValueSum) -> None:
-    """Read a file back, for proof that it is whole: a full disk is not always told of.
+    """Read a file back, for proof that it is whole: a full disk is not always reported.
 
     Raises:
         OutputError: it is damaged, or not what was written.
@@ -287,9 +287,9 @@ def draw(
     with ExitStack() as stack:
         files = {
             name: stack.enter_context(
-                map_writer(folder / f"{name}.tif", own, told.dtype, len(told.bands), told.nodata)
+                map_writer(folder / f"{name}.tif", own, layer.dtype, len(layer.bands), layer.nodata)
             )
-            for name, told in wanted.items()
+            for name, layer in wanted.items()
         }
         for done, (place, one) in enumerate(_blended_ahead(drawing), 1):
             drawn = ledger.enter(one.block, one.classes, np.isfinite(one.index))
@@ -321,15 +321,15 @@ def finish(
     """
     (folder / "done").mkdir(exist_ok=True)
     made = {}
-    for name, told in wanted.items():
-        part, path = folder / f"{name}.tif", folder / "done" / f"map{told.suffix}.tif"
+    for name, layer in wanted.items():
+        part, path = folder / f"{name}.tif", folder / "done" / f"map{layer.suffix}.tif"
         plain = name == "classes"
         to_cog(
             part,
             path,
-            overviews=told.overviews,
+            overviews=layer.overviews,
             tags=tags,
-            descriptions=told.bands,
+            descriptions=layer.bands,
             names=classes if plain else (),
             colours=colours if plain else (),
         )
@@ -474,8 +474,8 @@ def _shown(
         logs = np.log(np.where(chances > 0, chances, 1.0))
         yield "entropy", _percent(-(chances * logs).sum(axis=-1) / even, drawn)[None]
     if "probabilities" in wanted:
-        told = np.where(drawn[..., None], chances, np.nan).astype(np.float32)
-        yield "probabilities", np.moveaxis(told, -1, 0)
+        known = np.where(drawn[..., None], chances, np.nan).astype(np.float32)
+        yield "probabilities", np.moveaxis(known, -1, 0)
     if "applicability" in wanted:
         inside = np.where(drawn, index <= threshold, NODATA).astype(np.uint8)
         yield "applicability", inside[None]

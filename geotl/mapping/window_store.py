@@ -13,7 +13,7 @@ import shutil
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import numpy as np
 from numpy.typing import NDArray
@@ -39,7 +39,7 @@ class Sheet:
         cover: valid pixels of each cell [H,W].
         done: blocks finished [B].
         partial: windows of each block that count although a pixel lacks some bands [B].
-        picture: some bands of every so manieth pixel [b,h,w], None where none is kept.
+        picture: some bands of a regular sample of pixels [b,h,w], None where none is kept.
         shown: which of these are valid [h,w].
         guide: of the filter that smooths probabilities [R,Q], 0 where a window has none to offer;
             None where nothing is smoothed.
@@ -119,7 +119,7 @@ class SheetLayout:
 
 
 def open_sheet(folder: Path, key: str, note: Mapping[str, Any], layout: SheetLayout) -> Sheet:
-    """Go on with the sheet in a folder if it has this key, else begin it anew.
+    """Go on with the sheet in a folder if it has this key, else begin a new one.
 
     Args:
         folder: of the sheet alone; one that geotl did not write is refused.
@@ -167,17 +167,28 @@ def _held(folder: Path) -> dict[str, Any] | None:
     if not folder.exists() or not any(folder.iterdir()):
         return None
     try:
-        told = json.loads((folder / _NOTE).read_text(encoding="utf-8"))
+        note = json.loads((folder / _NOTE).read_text(encoding="utf-8"))
     except (OSError, ValueError):
-        told = None
-    if not isinstance(told, dict) or told.get("kind") != _KIND:
+        note = None
+    if not isinstance(note, dict) or note.get("kind") != _KIND:
         raise OutputError(f"{folder}: not written by geotl; move it away or choose another output")
-    return told
+    return note
+
+
+def _take_space(stream: BinaryIO, size: int) -> None:
+    """Make a file so many bytes of zeros; an OSError on a full disk, where a memory map kills."""
+    if hasattr(os, "posix_fallocate"):  # takes the space without writing it
+        os.posix_fallocate(stream.fileno(), 0, size)
+    else:
+        while size:
+            size -= stream.write(bytes(min(size, 1 << 20)))
+    stream.flush()
+    os.fsync(stream.fileno())
 
 
 def _begin(
     folder: Path,
-    told: Mapping[str, Any],
+    note: Mapping[str, Any],
     shapes: Mapping[str, tuple[tuple[int, ...], np.dtype[Any]]],
 ) -> None:
     """An empty sheet whose space on the disk is taken; its key comes last, when all is there."""
@@ -188,15 +199,12 @@ def _begin(
         raise OutputError(
             f"{folder.parent}: cannot be written into ({error.strerror}); write elsewhere"
         ) from error
-    write_text(folder / _NOTE, json.dumps({**told, "key": ""}))
+    write_text(folder / _NOTE, json.dumps({**note, "key": ""}))
     try:
         for name, (shape, dtype) in shapes.items():
             with (folder / f"{name}.bin").open("wb") as stream:
-                left = max(int(np.prod(shape)) * dtype.itemsize, 1)
-                while left:  # plain writes raise on a full disk, where a memory map kills
-                    left -= stream.write(bytes(min(left, 1 << 20)))
-                os.fsync(stream.fileno())
-        write_text(folder / _NOTE, json.dumps(told))
+                _take_space(stream, max(int(np.prod(shape)) * dtype.itemsize, 1))
+        write_text(folder / _NOTE, json.dumps(note))
     except OSError as error:
         shutil.rmtree(folder, ignore_errors=True)
         raise OutputError(
