@@ -71,6 +71,7 @@ from geotl.training.pixel_fusion import (
     since,
 )
 from geotl.training.pixel_members import SHRINKAGES, TREES, PixelRows, fit_discriminant, fit_forest
+from geotl.training.soft_targets import SoftTargets, Teach
 
 MAX_KEPT = 2000  # training pixels that are kept in the model file
 
@@ -228,9 +229,33 @@ def fit_on(opened: PixelRun, draw: Draw) -> PixelFusion:
     if samples.decoders is None:
         return fit_fusion(rows, draw.folds, wanted, priors)
     marks = Marks(train, rows.labels, rows.weight)
-    decoder = samples.decoders.fit(marks, draw.folds, quiet=opened.quiet)
+    teach = teacher(samples, rows, settings)
+    decoder = samples.decoders.fit(marks, draw.folds, teach, quiet=opened.quiet)
     fusion = fit_fusion(rows, draw.folds, wanted, priors, {decoder.name: decoder.member})
     return replace(fusion, decoder=decoder.network)
+
+
+def teacher(samples: PixelSamples, rows: PixelRows, settings: PixelsSection) -> Teach | None:
+    """What the members that need no decoder say of unlabelled pixels; None for no teacher.
+
+    Args:
+        samples: whose unlabelled pixels are spoken of.
+        rows: training pixels: a teacher is fitted on those of them that it is given alone.
+        settings: members and priors.
+    """
+    source, priors = samples.decoders, priors_of(settings, samples.classes)
+    if source is None or source.unlabelled is None:
+        return None
+    unlabelled, least = source.unlabelled, source.plan.settings.unlabelled_confidence
+    wanted = [name for name in settings.members or () if not name.startswith(DECODER)]
+
+    def teach(some: Int64s, folds: Folds) -> SoftTargets:
+        model = fit_fusion(rows.part(some), folds, wanted, priors).model(
+            samples.of, samples.classes
+        )
+        return unlabelled.targets(model.log_probabilities(unlabelled.features), least)
+
+    return teach
 
 
 def priors_of(settings: PixelsSection, classes: Sequence[str]) -> Float64s | None:
