@@ -151,7 +151,8 @@ def read_patches(
     """Read what surrounds labelled pixels, so that windows of `side_px` can be cut at random.
 
     The scenes are divided into squares of half that side; a patch is a square with labelled pixels
-    and half a window around it.
+    and half a window around it. Bands behind those of `of`, which are of extra rasters, are left
+    out.
     """
     cell = side_px // 2
     keys = np.column_stack([where.scene, where.places // cell])
@@ -160,8 +161,8 @@ def read_patches(
     for number, row, col in squares.tolist():
         window = Window(row * cell - cell, col * cell - cell, 3 * cell, 3 * cell)
         data, valid = scenes[number].read(window)
-        images.append(data)
-        masks.append(valid)
+        images.append(data[: len(of.bands)])
+        masks.append(valid[: len(of.bands)])
         progress(len(images), len(squares))
     owner = owner.reshape(-1).astype(np.int64)
     places = where.places - squares[owner, 1:] * cell + cell

@@ -248,8 +248,9 @@ def read_pixels(recipe: Recipe, sensor: Sensor, log: Log, *, quiet: bool = False
         decoders = None
         if encoder is not None:
             side = recipe.decoder.patch_px
-            patches = read_patches(scenes, where, of, side, line.counter("reading patches"))
-            decoders = decoder_source(encoder, recipe, sensor, of, placed=placed, patches=patches)
+            own = of.of_scene()
+            patches = read_patches(scenes, where, own, side, line.counter("reading patches"))
+            decoders = decoder_source(encoder, recipe, sensor, own, placed=placed, patches=patches)
             if recipe.decoder.unlabelled_weight > 0:
                 told = line.counter("reading unlabelled pixels")
                 decoders = replace(decoders, unlabelled=reader.unlabelled(scenes, decoders, told))
