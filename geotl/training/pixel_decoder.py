@@ -33,7 +33,7 @@ from geotl.training.batches import derived_seed, epoch_order
 from geotl.training.heads import Folds
 from geotl.training.pixel_fusion import FittedMember, floored, since
 from geotl.training.settings import DecoderSettings, Training
-from geotl.training.soft_targets import SoftTargets, Teach, folds_within, soft_loss
+from geotl.training.soft_targets import SoftTargets, Teach, soft_loss
 from geotl.training.trainer import (
     EpochLine,
     batch_counter,
@@ -312,14 +312,14 @@ def fit_decoder(
     begun = time.perf_counter()
     held = np.concatenate([np.zeros(0, np.int64), *(out for _, out in folds)])
 
-    def trained(fit: Int64s, inside: Folds) -> PixelDecoder:
-        soft = None if teach is None else teach(fit, inside)
+    def trained(fit: Int64s) -> PixelDecoder:
+        soft = None if teach is None else teach(fit)
         return train_decoder(base, patches, marks.part(fit), plan, soft)
 
-    network = trained(np.arange(len(marks.labels)), folds)
+    network = trained(np.arange(len(marks.labels)))
     own = np.zeros((len(marks.labels), base.classes))
     for fit, out in joined_folds(folds, INNER):
-        trial = trained(fit, folds_within(folds, fit))
+        trial = trained(fit)
         own[out] = log_softmax(predict(trial, marks.pixels[out]).T.astype(np.float64), axis=1)
     temperature = 1.0
     if folds:

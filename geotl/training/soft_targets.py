@@ -17,7 +17,6 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from geotl.arrays import Float64s, Int64s
-from geotl.training.heads import Folds
 
 
 @dataclass(frozen=True)
@@ -51,8 +50,8 @@ class SoftTargets:
         return cls(owner[kept], places[kept], chances)
 
 
-Teach = Callable[[Int64s, Folds], SoftTargets]
-"""From positions among the training pixels, and folds inside these, to what is said elsewhere."""
+Teach = Callable[[Int64s], SoftTargets]
+"""From positions among the training pixels to what is said elsewhere after these alone."""
 
 
 def soft_loss(logits: Tensor, rows: Tensor, probabilities: Tensor) -> Tensor:
@@ -67,14 +66,3 @@ def soft_loss(logits: Tensor, rows: Tensor, probabilities: Tensor) -> Tensor:
     wanted = probabilities[rows[image, row, col]].to(logits)
     own = F.log_softmax(logits[image, :, row, col].float(), dim=1)
     return -(wanted * own).sum() / max(len(image), 1)
-
-
-def folds_within(folds: Folds, part: Int64s) -> Folds:
-    """Folds of some of the positions, counted within these; a fold with an empty side is left out.
-
-    >>> folds = [(np.array([1, 2]), np.array([0])), (np.array([0, 2]), np.array([1]))]
-    >>> [(fit.tolist(), out.tolist()) for fit, out in folds_within(folds, np.array([1, 2]))]
-    [([1], [0])]
-    """
-    several = ([np.flatnonzero(np.isin(part, side)) for side in fold] for fold in folds)
-    return [(fit, out) for fit, out in several if len(fit) and len(out)]

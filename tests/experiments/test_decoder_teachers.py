@@ -11,8 +11,9 @@ import torch
 from test_pixel_decoders import OpenScene, made, settings, weights
 from test_pixels import SETTINGS, over, permuted, run
 
+from geotl.experiments.draws import Draw
 from geotl.experiments.pixel_decoders import MAX_UNLABELLED, read_patches, unlabelled_places
-from geotl.experiments.pixel_draws import pixel_draws
+from geotl.experiments.pixel_draws import folded, pixel_draws
 from geotl.experiments.pixel_windows import PixelPlaces
 from geotl.experiments.pixels import PixelRun, fit_on, open_pixels, teacher
 from geotl.experiments.recipe import load
@@ -34,12 +35,26 @@ def opened(made: tuple[Path, Path], weights: Path) -> PixelRun:
     return replace(open_pixels(recipe, Path("absent"), log=lambda _: None), quiet=True)
 
 
-def teach_all(opened: PixelRun, train: np.ndarray, shift: int) -> np.ndarray:
-    """What is said of unlabelled pixels after some labels, moved by some pixels."""
+def teach_all(opened: PixelRun, draw: Draw, shift: int) -> np.ndarray:
+    """What is said of unlabelled pixels after a draw's labels, moved by some pixels."""
+    train = draw.split.train
     rows = opened.samples.rows(train, opened.samples.blocks, 0)
     rows = replace(rows, labels=np.roll(rows.labels, shift))
-    teach = teacher(opened.samples, rows, opened.recipe.pixels)
-    return teach(np.arange(len(train)), []).probabilities
+    return teacher(opened, draw, rows)(np.arange(len(train))).probabilities
+
+
+def test_a_teacher_of_few_labels_has_folds_of_them(opened: PixelRun) -> None:
+    """Where folds by place would lose a class, at random: none is fitted on one class alone."""
+    draw = pixel_draws(opened.recipe, opened.samples)[0]
+    labels = opened.samples.labels[draw.split.train]
+    some = np.sort(np.concatenate([np.flatnonzero(labels == value)[:2] for value in range(3)]))
+    part = replace(draw, split=replace(draw.split, train=draw.split.train[some]))
+    rows = opened.samples.rows(draw.split.train, opened.samples.blocks, 0)
+    for fit, out in folded(opened.recipe, opened.samples, part).folds:
+        assert len({*labels[some[fit]]}) == 3
+        assert not {*fit} & {*out}
+    found = teacher(opened, draw, rows)(some)
+    assert found.probabilities.shape[1] == 3
 
 
 def test_labels_of_test_pixels_reach_no_teacher(opened: PixelRun) -> None:
@@ -50,7 +65,7 @@ def test_labels_of_test_pixels_reach_no_teacher(opened: PixelRun) -> None:
     first, second = (fit_on(replace(opened, samples=s), draw) for s in (opened.samples, other))
     one, two = (fusion.decoder.state_dict() for fusion in (first, second))
     assert all(torch.equal(one[name], two[name]) for name in one)
-    said = [teach_all(opened, draw.split.train, shift) for shift in (0, 1)]
+    said = [teach_all(opened, draw, shift) for shift in (0, 1)]
     assert len(said[0]) > 100
     assert said[0].max(axis=1).min() >= 0.6
     assert said[0].shape != said[1].shape or not np.array_equal(*said)

@@ -16,9 +16,8 @@ from test_pixel_decoder import (
     same,
 )
 
-from geotl.training.heads import Folds
 from geotl.training.pixel_decoder import DecoderLearner, fit_decoder, joined_folds, train_decoder
-from geotl.training.soft_targets import SoftTargets, folds_within, soft_loss
+from geotl.training.soft_targets import SoftTargets, soft_loss
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 EACH = 4  # unlabelled pixels in a patch
@@ -103,10 +102,10 @@ def test_soft_targets_stay_on_their_pixels(augment: dict[str, object]) -> None:
 def test_a_teacher_sees_the_training_pixels_of_its_decoder_alone() -> None:
     rows = np.arange(COUNT)
     folds = [(np.flatnonzero(rows % 4 != k), np.flatnonzero(rows % 4 == k)) for k in range(4)]
-    asked: list[tuple[list[int], Folds]] = []
+    asked: list[list[int]] = []
 
-    def teach(some: np.ndarray, inside: Folds) -> SoftTargets:
-        asked.append((some.tolist(), inside))
+    def teach(some: np.ndarray) -> SoftTargets:
+        asked.append(some.tolist())
         return made_targets()
 
     def predict(_: object, pixels: np.ndarray) -> np.ndarray:
@@ -115,15 +114,7 @@ def test_a_teacher_sees_the_training_pixels_of_its_decoder_alone() -> None:
     given = frozen_base(), made_patches(), made_marks(), folds
     found = fit_decoder(*given, plan=plan_of(), predict=predict, teach=teach)
     assert same(found.network, train_decoder(*given[:3], plan_of(), made_targets()))
-    assert asked[0] == (rows.tolist(), folds)
-    for (some, inside), (fit, out) in zip(asked[1:], joined_folds(folds, 2), strict=True):
+    assert asked[0] == rows.tolist()
+    for some, (fit, out) in zip(asked[1:], joined_folds(folds, 2), strict=True):
         assert some == fit.tolist()
         assert not {*some} & {*out.tolist()}
-        assert len(inside) == 2
-        for one, other in inside:
-            assert sorted([*one, *other]) == [*range(len(fit))]
-
-
-def test_folds_of_a_part_leave_empty_ones_out() -> None:
-    folds = [(np.array([2, 3]), np.array([0, 1])), (np.array([0, 1]), np.array([2, 3]))]
-    assert folds_within(folds, np.array([2, 3])) == []
