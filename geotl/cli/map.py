@@ -177,14 +177,14 @@ def _checked_sensor(args: argparse.Namespace) -> Sensor:
     """The model's sensor; what its file cannot do is refused before any scene is looked at."""
     from geotl.imagery.sensors import sensor_from
     from geotl.inference.onnx_model import check_engine, engine_for, is_exported, open_served
-    from geotl.mapping.extras import WantedExtras, check_extras, extras_in
+    from geotl.mapping.extras import WantedExtras, check_extras, extras_in, extras_of
     from geotl.mapping.task import check_pixel_options, check_served, check_tile_options
     from geotl.models.model_file import read_header
     from geotl.models.pixel_file import is_pixel_model
 
     if is_exported(args.model):
         served = open_served(args.model, args.engine)
-        check_extras(args.model, WantedExtras(), args.extra)
+        check_extras(args.model, extras_of(served), args.extra)
         check_served(served, _options(args))
         return served.contract.sensor
     if is_pixel_model(args.model):

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from geotl.arrays import Bools, Float32s, Int64s
+from geotl.arrays import Bools, Float32s, Float64s, Int64s
 from geotl.console import Progress
 from geotl.data.pixel_labels import PixelPlacement
 from geotl.experiments.build import make_backbone
@@ -20,13 +20,34 @@ from geotl.imagery.windows import Imagery, Window
 from geotl.models.backbone import Backbone, freeze
 from geotl.models.deep_features import MAX_STRIDE
 from geotl.models.pixel_decoder import PixelDecoder, pyramid_channels
-from geotl.models.pixel_features import BlockFeatures, PixelFeatures
+from geotl.models.pixel_features import BlockFeatures, Features, PixelFeatures
 from geotl.models.registry import get_backbone
 from geotl.training.heads import Folds
 from geotl.training.pixel_decoder import DecoderPlan, FittedDecoder, Marks, Patches, fit_decoder
 from geotl.training.settings import Light, Training
+from geotl.training.soft_targets import SoftTargets, Teach
 
+MAX_UNLABELLED = 50_000  # pixels that a teacher describes: at 600 features 120 MB
 FROZEN_STRIDE = 4  # stages up to this stride stay as they are, unless freeze_until says otherwise
+
+
+@dataclass(frozen=True)
+class Unlabelled:
+    """Pixels of patches that no label names.
+
+    Attributes:
+        owner: the patch of each pixel [n].
+        places: its row and column there [n,2].
+        features: [D,n] by block, those that members without a decoder take.
+    """
+
+    owner: Int64s
+    places: Int64s
+    features: Features
+
+    def targets(self, log_probabilities: Float64s, least: float) -> SoftTargets:
+        """What is said of them [n,K] with a probability of `least` at least."""
+        return SoftTargets.confident(self.owner, self.places, log_probabilities, least)
 
 
 @dataclass(frozen=True)
@@ -41,6 +62,7 @@ class DecoderSource:
         plan: how decoders are trained.
         recipe: whose scenes are read again to predict.
         sensor: of these scenes.
+        unlabelled: pixels at which a teacher speaks, None for no teacher.
     """
 
     base: PixelDecoder
@@ -50,11 +72,12 @@ class DecoderSource:
     plan: DecoderPlan
     recipe: Recipe
     sensor: Sensor
+    unlabelled: Unlabelled | None = None
 
-    def fit(self, marks: Marks, folds: Folds, *, quiet: bool) -> FittedDecoder:
-        """Train a decoder on some labelled pixels, with folds inside them."""
-        plan = replace(self.plan, quiet=quiet)
-        return fit_decoder(self.base, self.patches, marks, folds, plan=plan, predict=self.predict)
+    def fit(self, marks: Marks, folds: Folds, teach: Teach | None, *, quiet: bool) -> FittedDecoder:
+        """Train a decoder on some labelled pixels, with folds inside them, and with a teacher."""
+        plan, given = replace(self.plan, quiet=quiet), (self.base, self.patches, marks, folds)
+        return fit_decoder(*given, plan=plan, predict=self.predict, teach=teach)
 
     def predict(self, network: PixelDecoder, pixels: Int64s) -> Float32s:
         """Logits [K,n] of some labelled pixels, with all that they depend on around them."""
@@ -72,7 +95,13 @@ class DecoderSource:
         """What is trained, for people."""
         backbone = self.base.backbone
         still = f"{', '.join(backbone.frozen) or 'no stages'} frozen"
-        return f"{self.base.kind} on {backbone.name} up to {backbone.stage_names[-1]}, {still}"
+        drawn = ""
+        if self.unlabelled is not None:
+            drawn = (
+                f", drawn to the other members at {len(self.unlabelled.owner)} unlabelled pixels"
+            )
+        stages = f"{backbone.name} up to {backbone.stage_names[-1]}"
+        return f"{self.base.kind} on {stages}, {still}{drawn}"
 
 
 def decoder_backbone(recipe: Recipe, sensor: Sensor, bands: Sequence[str]) -> Backbone | None:
@@ -122,7 +151,8 @@ def read_patches(
     """Read what surrounds labelled pixels, so that windows of `side_px` can be cut at random.
 
     The scenes are divided into squares of half that side; a patch is a square with labelled pixels
-    and half a window around it.
+    and half a window around it. Bands behind those of `of`, which are of extra rasters, are left
+    out.
     """
     cell = side_px // 2
     keys = np.column_stack([where.scene, where.places // cell])
@@ -131,13 +161,42 @@ def read_patches(
     for number, row, col in squares.tolist():
         window = Window(row * cell - cell, col * cell - cell, 3 * cell, 3 * cell)
         data, valid = scenes[number].read(window)
-        images.append(data)
-        masks.append(valid)
+        images.append(data[: len(of.bands)])
+        masks.append(valid[: len(of.bands)])
         progress(len(images), len(squares))
     owner = owner.reshape(-1).astype(np.int64)
     places = where.places - squares[owner, 1:] * cell + cell
     mean, sd = np.array(of.mean), np.array(of.sd)
     return Patches(np.stack(images), _joined(np.stack(masks)), owner, places, mean, sd)
+
+
+def unlabelled_places(
+    patches: Patches, where: PixelPlaces, count: int, seed: int
+) -> tuple[Int64s, Int64s, PixelPlaces]:
+    """Valid pixels of patches that no label names, drawn at random.
+
+    Args:
+        patches: about all labelled pixels.
+        where: these lie.
+        count: of each patch, at most; fewer where all patches would give `MAX_UNLABELLED`.
+        seed: of the draw.
+
+    Returns:
+        The patch of each pixel [n], its row and column there [n,2], and its place in the scenes.
+    """
+    free: Bools = np.asarray(patches.valid.all(axis=1))
+    free[patches.owner, patches.places[:, 0], patches.places[:, 1]] = False
+    count = max(1, min(count, MAX_UNLABELLED // len(free)))
+    drawn = []
+    for number, one in enumerate(free):
+        at = np.argwhere(one)
+        some = np.random.default_rng([seed, number]).permutation(len(at))[:count]
+        drawn.append(at[np.sort(some)])
+    owner = np.repeat(np.arange(len(free)), [len(own) for own in drawn])
+    places = np.concatenate(drawn)
+    first = np.unique(patches.owner, return_index=True)[1]
+    corners = where.places[first] - patches.places[first]
+    return owner, places, PixelPlaces(where.scene[first][owner], corners[owner] + places)
 
 
 def _joined(valid: Bools) -> Bools:

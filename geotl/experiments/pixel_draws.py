@@ -99,6 +99,11 @@ def with_folds(recipe: Recipe, samples: PixelSamples, draw: Draw) -> Draw:
             samples, draw.split.train, recipe.split.shots, recipe.seed + draw.number
         )
         draw = replace(draw, split=replace(draw.split, train=train))
+    return folded(recipe, samples, draw)
+
+
+def folded(recipe: Recipe, samples: PixelSamples, draw: Draw) -> Draw:
+    """The draw with folds inside its training part, by place where no class is lost by that."""
     inner = folds_inside(recipe, samples, draw)  # none where every fold by place lost a class
     return replace(draw, folds=inner) if inner else _with_random_folds(recipe, samples, draw)
 

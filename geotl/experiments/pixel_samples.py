@@ -21,9 +21,11 @@ from geotl.data.spatial_splits import Variogram, variogram
 from geotl.errors import DataError
 from geotl.experiments.pixel_decoders import (
     DecoderSource,
+    Unlabelled,
     decoder_backbone,
     decoder_source,
     read_patches,
+    unlabelled_places,
 )
 from geotl.experiments.pixel_networks import UNTRAINED, DeepNetworks, deep_networks
 from geotl.experiments.pixel_windows import PixelPlaces
@@ -241,12 +243,17 @@ def read_pixels(recipe: Recipe, sensor: Sensor, log: Log, *, quiet: bool = False
         _check(labels.path, placed, recipe.split.kfold or 2)
         of = scene_features(scenes, sensor, recipe.pixels)
         reader = _Reader(of, networks)
-        features, valid = reader.read(scenes, placed, line.counter("reading pixels"))
+        where = PixelPlaces.of(placed)
+        features, valid = reader.read(scenes, where, line.counter("reading pixels"))
         decoders = None
         if encoder is not None:
-            where, side = PixelPlaces.of(placed), recipe.decoder.patch_px
-            patches = read_patches(scenes, where, of, side, line.counter("reading patches"))
-            decoders = decoder_source(encoder, recipe, sensor, of, placed=placed, patches=patches)
+            side = recipe.decoder.patch_px
+            own = of.of_scene()
+            patches = read_patches(scenes, where, own, side, line.counter("reading patches"))
+            decoders = decoder_source(encoder, recipe, sensor, own, placed=placed, patches=patches)
+            if recipe.decoder.unlabelled_weight > 0:
+                told = line.counter("reading unlabelled pixels")
+                decoders = replace(decoders, unlabelled=reader.unlabelled(scenes, decoders, told))
     facts = tuple(SceneFacts(s.name, s.path, s.grid, s.acquired) for s in scenes)
     for scene in scenes:
         scene.close()
@@ -375,10 +382,9 @@ class _Reader:
         return {block: one for block, one in several.items() if one is not None}
 
     def read(
-        self, scenes: Sequence[Scene], placed: PixelPlacement, progress: Progress
+        self, scenes: Sequence[Scene], where: PixelPlaces, progress: Progress
     ) -> tuple[dict[str, Float32s], Bools]:
         """Features [D,N] by block and validity of the bands [C,N]."""
-        where = PixelPlaces.of(placed)
         count = len(where.scene)
         table: dict[str, Float32s] = {}
         valid = np.zeros((len(self.of.bands), count), bool)
@@ -394,6 +400,16 @@ class _Reader:
             done += len(one.pixels)
             progress(done, count)
         return table, valid
+
+    def unlabelled(
+        self, scenes: Sequence[Scene], decoders: DecoderSource, progress: Progress
+    ) -> Unlabelled:
+        """Pixels of the decoders' patches without a label, described as their teachers need."""
+        count, seed = decoders.plan.settings.unlabelled_px, decoders.recipe.seed
+        owner, places, where = unlabelled_places(decoders.patches, decoders.where, count, seed)
+        trained = None if self.networks is None else replace(self.networks, untrained=None)
+        table, _ = _Reader(self.of, trained).read(scenes, where, progress)
+        return Unlabelled(owner, places, {name: table[name] for name in BLOCKS if name in table})
 
     def _of_window(
         self, data: NDArray[np.generic], good: Bools, rows: Int64s, cols: Int64s

@@ -23,6 +23,7 @@ from geotl.experiments.build import check_names
 from geotl.experiments.draws import Draw, spatial_units
 from geotl.experiments.experiment import Opened
 from geotl.experiments.pixel_draws import (
+    folded,
     lacking,
     near_test,
     pixel_draws,
@@ -71,6 +72,7 @@ from geotl.training.pixel_fusion import (
     since,
 )
 from geotl.training.pixel_members import SHRINKAGES, TREES, PixelRows, fit_discriminant, fit_forest
+from geotl.training.soft_targets import SoftTargets, Teach
 
 MAX_KEPT = 2000  # training pixels that are kept in the model file
 
@@ -228,9 +230,38 @@ def fit_on(opened: PixelRun, draw: Draw) -> PixelFusion:
     if samples.decoders is None:
         return fit_fusion(rows, draw.folds, wanted, priors)
     marks = Marks(train, rows.labels, rows.weight)
-    decoder = samples.decoders.fit(marks, draw.folds, quiet=opened.quiet)
+    teach = teacher(opened, draw, rows)
+    decoder = samples.decoders.fit(marks, draw.folds, teach, quiet=opened.quiet)
     fusion = fit_fusion(rows, draw.folds, wanted, priors, {decoder.name: decoder.member})
     return replace(fusion, decoder=decoder.network)
+
+
+def teacher(opened: PixelRun, draw: Draw, rows: PixelRows) -> Teach | None:
+    """What the members that need no decoder say of unlabelled pixels; None for no teacher.
+
+    A teacher is fitted, calibrated and weighed on some of the draw's training pixels alone.
+
+    Args:
+        opened: whose unlabelled pixels are spoken of.
+        draw: of the training pixels.
+        rows: these, described.
+    """
+    samples, settings = opened.samples, opened.recipe.pixels
+    source, priors = samples.decoders, priors_of(settings, samples.classes)
+    if source is None or source.unlabelled is None:
+        return None
+    unlabelled, least = source.unlabelled, source.plan.settings.unlabelled_confidence
+    wanted = [name for name in settings.members or () if not name.startswith(DECODER)]
+
+    def teach(some: Int64s) -> SoftTargets:
+        part = replace(draw, split=replace(draw.split, train=draw.split.train[some]))
+        folds = folded(opened.recipe, samples, part).folds
+        model = fit_fusion(rows.part(some), folds, wanted, priors).model(
+            samples.of, samples.classes
+        )
+        return unlabelled.targets(model.log_probabilities(unlabelled.features), least)
+
+    return teach
 
 
 def priors_of(settings: PixelsSection, classes: Sequence[str]) -> Float64s | None:

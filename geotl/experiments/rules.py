@@ -49,12 +49,6 @@ RULES: tuple[Rule, ...] = (
         "given {0} with task pixels and model.weights none; allowed: auto, or name the weights",
     ),
     Rule(
-        ("pixels.extra", "strategy"),
-        lambda rasters, strategy: bool(rasters) and strategy == "finetune",
-        "given {0} with strategy finetune, whose decoder does not see them; allowed: [], or "
-        "strategy=auto",
-    ),
-    Rule(
         ("pixels.members", "task", "strategy", "decoder.kind"),
         lambda members, task, strategy, kind: (
             task == "pixels"

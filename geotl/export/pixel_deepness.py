@@ -16,6 +16,7 @@ from torch import Tensor, nn
 
 from geotl.arrays import Float32s
 from geotl.console import Log
+from geotl.errors import ModelError
 from geotl.export.graphs import MapParity, map_parity, onnx_of, program_of
 from geotl.export.metadata import pixel_passport
 from geotl.export.pixel_export import (
@@ -73,7 +74,7 @@ class PluginPixels(nn.Module):
         exact = scaled.double() * PER_UNIT
         whole = exact.round()
         raw = torch.where((exact - whole).abs() <= SLACK * whole.abs(), whole, exact).float()
-        nodata = self.before.network.nodata
+        nodata: Tensor = self.before.network.nodata
         lost = ~torch.isfinite(raw) | ((raw - nodata).abs() <= SLACK * nodata.abs())
         return torch.where(lost, float("nan"), raw)
 
@@ -109,10 +110,17 @@ def export_pixel_deepness(
 
     Raises:
         DataError: a tile size that does not go, or more classes than the plugin takes.
+        ModelError: the model wants rasters beside the scene.
         OutputError: the file exists or cannot be written.
         UnfinishedError: it does not say what the model says; nothing is left.
     """
     options = options or DeepnessOptions()
+    if model.contract.extra_bands:
+        raise ModelError(
+            f"{model.path}: wants {', '.join(model.contract.extra_bands)} of other rasters, and "
+            "Deepness feeds a model one layer; map with geotl map --extra, or export with --format "
+            "onnx, which takes them as further bands"
+        )
     check_absent(path, overwrite=overwrite)
     layout, contract = pixel_layout(model.model, options.tile_px), model.contract
     resolution = options.resolution_m or contract.resolution_m

@@ -11,11 +11,10 @@ import torch
 
 from geotl.arrays import Float32s
 from geotl.console import Log
-from geotl.errors import ModelError
 from geotl.export.graphs import MapParity, map_parity, run_onnx, run_pt2, save_program
 from geotl.export.metadata import pixel_passport
 from geotl.export.pixel_graphs import pixel_onnx, pixel_program
-from geotl.export.pixel_network import PixelNetwork
+from geotl.export.pixel_network import PixelNetwork, nodata_of
 from geotl.inference.onnx_file import Runner, seal
 from geotl.inference.pixel_predictor import PixelPredictor
 from geotl.io.files import check_absent, whole_file
@@ -45,7 +44,8 @@ def export_pixels(
 ) -> ExportedPixels:
     """Export a pixel model as a graph for images of any size.
 
-    It takes raw pixels float32 [N,C,H,W] and gives probabilities and scores [N,K,H,W].
+    It takes raw pixels float32 [N,C,H,W], bands of extra rasters behind the scene's, and gives
+    probabilities and scores [N,K,H,W].
 
     Args:
         model: to export.
@@ -55,21 +55,9 @@ def export_pixels(
         say: takes every line.
 
     Raises:
-        ModelError: the model wants rasters beside the scene, which no program would lay on it, or
-            has a decoder.
         OutputError: the file exists or cannot be written.
         UnfinishedError: it does not say what `geotl map` says; nothing is left.
     """
-    if model.contract.extra_bands:
-        raise ModelError(
-            f"{model.path}: wants {', '.join(model.contract.extra_bands)} of other rasters, which "
-            "an exported file would not get; map with geotl map, or train without pixels.extra"
-        )
-    if model.model.decoder is not None:
-        raise ModelError(
-            f"{model.path}: has a decoder, which is not exported yet; export another member alone "
-            "with --member, or train without strategy=finetune"
-        )
     check_absent(path, overwrite=overwrite)
     halo, _ = graph_halo(model.model)
     images = example_images(model, halo)
@@ -79,6 +67,9 @@ def export_pixels(
         say(str(found))
         found.check(path)
     say(f"{form.ljust(8)} {path} ({path.stat().st_size / 1e6:.1f} MB)")
+    if model.contract.extra_bands:
+        names = ", ".join((*model.contract.bands, *model.contract.extra_bands))
+        say(f"bands    {names}: the last {len(model.contract.extra_bands)} of other rasters")
     say(f"image    of any height and width; pixels less than {halo} px from its edge lack context")
     return ExportedPixels(path, found)
 
@@ -91,10 +82,10 @@ def deployed_pixels(model: PixelModelFile) -> PixelNetwork:
 def graph_halo(model: PixelModel) -> tuple[int, int]:
     """Pixels that an image must be wider on every side, and what they are a multiple of.
 
-    The multiple is the stride of the network's deepest stage, 1 without a network: an image begins
+    The multiple is the stride of the networks' deepest stage, 1 without a network: an image begins
     at multiples of it, so that stages lie as in `geotl map`.
     """
-    stride = 1 if model.deep is None else model.deep.stride
+    stride = max([1, *(one.stride for one in (model.deep, model.decoder) if one is not None)])
     return -(-model.halo // stride) * stride, stride
 
 
@@ -148,7 +139,9 @@ def compare_pixels(model: PixelModelFile, runner: Runner, images: list[Float32s]
 def mapped_pixels(model: PixelModelFile, image: Float32s) -> Float32s:
     """Probabilities [K,h,w] that `geotl map` gives the pixels of an image inside the halo."""
     halo, _ = graph_halo(model.model)
-    raw = np.where(image == model.contract.sensor.nodata, np.float32(np.nan), image)
+    raw, of = image.copy(), model.model.features
+    raw[image == nodata_of(of, model.contract.sensor.nodata)] = np.nan
+    raw[of.own :, np.isnan(raw[: of.own]).all(axis=0)] = np.nan
     rows, cols = (np.arange(halo, side - halo) for side in image.shape[1:])
     said = PixelPredictor(model.model).look(raw, rows, cols, 1)
     return said.probabilities.transpose(2, 0, 1)

@@ -73,6 +73,8 @@ def _mlm(model: PixelModelFile, name: str, recipe: Mapping[str, Any]) -> dict[st
     )
     if stride > 1:
         more += f" An image begins at a multiple of {stride} px, as in geotl map."
+    if contract.extra_bands:
+        more += f" {', '.join(contract.extra_bands)} are of other rasters, in their own units."
     sizes = {"batch": -1, "class": len(contract.classes), "height": -1, "width": -1}
     return {
         "mlm:name": name,
@@ -80,7 +82,7 @@ def _mlm(model: PixelModelFile, name: str, recipe: Mapping[str, Any]) -> dict[st
         "mlm:tasks": [TASK],
         "mlm:total_parameters": numbers_of(model),
         **framework(model),
-        "mlm:input": [input_of(contract, -1, more)],
+        "mlm:input": [input_of(contract, -1, more, contract.extra_bands)],
         "mlm:output": [
             {"name": one, "description": _SAID[one], "tasks": [TASK], **result_of(contract, sizes)}
             for one in OUTPUTS
@@ -90,11 +92,13 @@ def _mlm(model: PixelModelFile, name: str, recipe: Mapping[str, Any]) -> dict[st
 
 
 def architecture_of(model: PixelModelFile) -> str:
-    """Members that take part, and the network that features are read from, in words."""
+    """Members that take part, and the networks that they rest on, in words."""
     kinds = model_header(model.model)["members"]
     words = [f"{name} ({kinds[name]['kind']})" for name, share in model.weights.items() if share]
-    deep = model.model.deep
+    deep, decoder = model.model.deep, model.model.decoder
     network = "" if deep is None else f", with features of {REGISTRY[deep.backbone.name].title}"
+    if decoder is not None:
+        network += f", with a {decoder.kind} on {REGISTRY[decoder.backbone.name].title}"
     return f"Fusion of {', '.join(words)}{network}"
 
 
@@ -108,6 +112,8 @@ def numbers_of(model: PixelModelFile) -> int:
             count += member.threshold.size + member.shares.size
     if model.model.deep is not None:
         count += sum(part.numel() for part in model.model.deep.backbone.parameters())
+    if model.model.decoder is not None:
+        count += sum(part.numel() for part in model.model.decoder.parameters())
     return count
 
 

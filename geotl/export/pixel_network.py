@@ -19,6 +19,7 @@ from torch.nn import functional as F
 
 from geotl.models.deep_features import DEEP, DeepFeatures
 from geotl.models.forest import FLOOR, ForestMember
+from geotl.models.pixel_decoder import DECODER, PixelDecoder
 from geotl.models.pixel_features import BANDS, WIDE, PixelFeatures
 from geotl.models.pixel_model import PixelModel
 from geotl.models.window_statistics import CLIP, UNIT
@@ -122,6 +123,29 @@ class DeepScores(nn.Module):
         return torch.stack(wide).sum(dim=0)
 
 
+class DecoderScores(nn.Module):
+    """What linear members give a decoder's logits, at every pixel [N,K,H,W]."""
+
+    def __init__(self, decoder: PixelDecoder, weight: NDArray[np.float32]) -> None:
+        """Keep the decoder, and the `weight` [K,K] of its logits."""
+        super().__init__()
+        self.stride = decoder.stride
+        body = copy.deepcopy(decoder).float().settle()
+        self.body = body.to(memory_format=torch.contiguous_format)
+        self.register_buffer("weight", torch.from_numpy(weight[:, :, None, None].copy()))
+
+    def forward(self, standardised: Tensor) -> Tensor:
+        """Of standardised values [N,C,H,W], 0 where invalid; sides become whole strides first.
+
+        They are always padded, so that the graph of a whole number of strides is that of others.
+        """
+        height, width = standardised.shape[2:]
+        more = [self.stride - side % self.stride for side in (height, width)]
+        given = F.pad(standardised.float(), (0, more[1], 0, more[0]))
+        own = F.conv2d(self.body(given), self.get_buffer("weight"))
+        return own[:, :, :height, :width]
+
+
 class Forest(nn.Module):
     """A random forest on features [n,D]: log of the trees' mean shares [n,K], by fixed steps.
 
@@ -165,7 +189,8 @@ class PixelNetwork(nn.Module):
     """Raw pixels float32 [N,C,H,W] to probabilities and scores [N,K,H,W] of every pixel.
 
     Pixels that are not finite, or the sensor's nodata, are invalid: they count in no window, and
-    their own band counts as its mean. Beyond the image nothing counts. The probabilities are the
+    their own band counts as its mean. Bands of extra rasters have no nodata value, and are invalid
+    where no band of the scene is valid. Beyond the image nothing counts. The probabilities are the
     softmax of the scores. Within `halo` pixels of an edge that is not the scene's own, windows and
     receptive fields lack their surroundings.
     """
@@ -180,14 +205,18 @@ class PixelNetwork(nn.Module):
         self.bands = BandFeatures(of)
         self.windows = WindowFeatures(of) if of.windows_px else None
         self.deep = DeepScores(model.deep, linear[DEEP]) if model.deep and DEEP in linear else None
+        decoder = model.networks.get(DECODER)
+        self.decoder = None
+        if isinstance(decoder, PixelDecoder):
+            self.decoder = DecoderScores(decoder, linear[DECODER])
+        self.own, self.extra = of.own, of.extra
         self.forests = nn.ModuleList([Forest(member) for _, member in model.forests])
         self.forest_shares = [share for share, _ in model.forests]
         self.forest_blocks = [member.blocks for _, member in model.forests]
         self.halo, self.classes = model.halo, len(model.classes)
-        nothing = float("nan") if nodata is None else nodata
-        self.register_buffer("nodata", torch.tensor(nothing, dtype=torch.float32))
+        self.register_buffer("nodata", torch.from_numpy(nodata_of(of, nodata)))
         self.register_buffer("bias", torch.from_numpy(model.linear_bias[:, :, None].copy()))
-        for block in linear.keys() - {DEEP}:
+        for block in linear.keys() - {DEEP, DECODER}:
             weight = torch.from_numpy(linear[block][:, :, None, None].copy())
             self.register_buffer(f"weight_{block}", weight)
 
@@ -204,6 +233,9 @@ class PixelNetwork(nn.Module):
     def linear_scores(self, image: Tensor) -> tuple[Tensor, Blocks]:
         """Scores of all linear members float64 [N,K,H,W], and the features for forests."""
         valid = torch.isfinite(image) & (image != self.nodata)
+        if self.extra:
+            there = valid[:, : self.own].any(dim=1, keepdim=True)
+            valid = torch.cat([valid[:, : self.own], valid[:, self.own :] & there], dim=1)
         standardised = self.bands.standardised(image, valid)
         blocks = {BANDS: self.bands(image, valid, standardised)}
         if self.windows is not None:
@@ -213,9 +245,18 @@ class PixelNetwork(nn.Module):
             if hasattr(self, f"weight_{block}"):
                 weight = self.get_buffer(f"weight_{block}")
                 scores = scores + F.conv2d(values, weight).double()
-        if self.deep is not None:
-            scores = scores + self.deep(standardised).double()
+        for network in (self.deep, self.decoder):
+            if network is not None:  # bands of extra rasters are not seen by networks
+                scores = scores + network(standardised[:, : self.own]).double()
         return scores, blocks
+
+
+def nodata_of(features: PixelFeatures, nodata: float | None) -> NDArray[np.float32]:
+    """The nodata value of each band [C,1,1], NaN for none, as bands of extra rasters have none."""
+    found = np.full((len(features.bands), 1, 1), np.nan, np.float32)
+    if nodata is not None:
+        found[: features.own] = nodata
+    return found
 
 
 def rows_of(blocks: Blocks, names: tuple[str, ...]) -> Tensor:

@@ -250,15 +250,25 @@ def _input(contract: Contract) -> dict[str, Any]:
     return input_of(contract, side, more)
 
 
-def input_of(contract: Contract | PixelContract, side: int, more: str) -> dict[str, Any]:
-    """The input of a model, of a side in pixels, -1 for any; `more` is told of it besides."""
+def input_of(
+    contract: Contract | PixelContract, side: int, more: str, extra: Sequence[str] = ()
+) -> dict[str, Any]:
+    """The input of a model.
+
+    Args:
+        contract: what it takes.
+        side: of the input in pixels, -1 for any.
+        more: is told of it besides.
+        extra: names of bands of other rasters, which come behind the scene's.
+    """
+    bands = [*contract.bands, *extra]
     return {
         "name": INPUT,
         "description": f"Raw digital numbers of {contract.sensor.title} as float32, in the order "
         f"of `bands`; nothing is scaled before. {more}",
-        "bands": list(contract.bands),
+        "bands": bands,
         "input": {
-            "shape": [-1, len(contract.bands), side, side],
+            "shape": [-1, len(bands), side, side],
             "dim_order": ["batch", "bands", "height", "width"],
             "data_type": "float32",
         },

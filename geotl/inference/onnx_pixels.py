@@ -132,7 +132,7 @@ def served_pixels(
         KeyError: the passport lacks something.
     """
     contract, seen = pixel_contract_from(told["contract"]), told["examples"]
-    sizes = len(contract.bands), len(contract.classes)
+    sizes = len(contract.bands) + len(contract.extra_bands), len(contract.classes)
     return ServedPixelModel(
         contract,
         told["resolution_m"],

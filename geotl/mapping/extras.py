@@ -10,6 +10,7 @@ from geotl.errors import BandError, DataError
 from geotl.imagery.scene import Scene
 from geotl.imagery.stacked import open_extras, stacked
 from geotl.inference.mapper import Mapper
+from geotl.inference.onnx_pixels import ServedPixelModel
 from geotl.models.pixel_file import PixelModelFile
 
 
@@ -33,7 +34,7 @@ class WantedExtras(NamedTuple):
 
 def extras_of(model: Mapper) -> WantedExtras:
     """What a model wants; nothing where it is none of pixels."""
-    if not isinstance(model, PixelModelFile):
+    if not isinstance(model, PixelModelFile | ServedPixelModel):
         return WantedExtras()
     return WantedExtras(model.contract.extra_bands, model.contract.extra_files)
 

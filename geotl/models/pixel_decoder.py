@@ -52,10 +52,13 @@ class PixelDecoder(nn.Module):
         """
         super().__init__()
         self.kind, self.backbone, self.classes = kind, backbone, classes
-        channels = [len(backbone.bands), *pyramid_channels(backbone)]
+        channels, stages = [len(backbone.bands), *pyramid_channels(backbone)], backbone.stage_names
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
             self.decoder, self.head = _build(kind, channels, classes)
+        strides = [stride for stride, _ in _layers_read(REGISTRY[backbone.name], stages)]
+        last = {stride: number for number, stride in enumerate(strides)}
+        self._deepest = frozenset(number for stride, number in last.items() if stride > 1)
         hold_batchnorm(backbone)
         self.to(memory_format=torch.channels_last)
 
@@ -87,12 +90,12 @@ class PixelDecoder(nn.Module):
 
     def _pyramid(self, x: Tensor) -> list[Tensor]:
         """The image, and the deepest output of the encoder at every stride."""
-        side, found = x.shape[-1], {1: x}
-        for stage in self.backbone.stages.values():
-            for layer in stage.children():
-                x = layer(x)
-                found[side // x.shape[-1]] = x
-        return [found[2**step] if step else found[1] for step in range(self.depth + 1)]
+        found = [x]
+        for number, layer in enumerate(_layers(self.backbone.stages)):
+            x = layer(x)
+            if number in self._deepest:
+                found.append(x)
+        return found
 
     def settle(self) -> PixelDecoder:
         """Make it ready to predict: in evaluation mode, without gradients, on the processor."""
@@ -228,24 +231,27 @@ def strides_of(spec: BackboneSpec, stages: Sequence[str] = ()) -> list[int]:
     >>> strides_of(REGISTRY["squeezenet1_1"])
     []
     """
-    with torch.device("meta"):
-        built = spec.build()
-    kept = {name: built[name] for name in stages or spec.stages}
-    channels = _strides_read(kept)
+    layers = _layers_read(spec, stages or spec.stages)
+    channels = dict(layers) if all(stride for stride, _ in layers) else {}
     depth = max(channels, default=1).bit_length() - 1
     found = [channels.get(2 ** (step + 1), 0) for step in range(depth)]
     return found if all(found) else []
 
 
-def _strides_read(stages: Mapping[str, nn.Module]) -> dict[int, int]:
-    """Channels of the last output at each stride; {} where a side is no whole part of the first."""
-    first = stages[next(iter(stages))]
-    bands = next(m.in_channels for m in first.modules() if isinstance(m, nn.Conv2d))
-    x, found = torch.empty(1, bands, _SIDE_PX, _SIDE_PX, device="meta"), {}
+def _layers_read(spec: BackboneSpec, stages: Sequence[str]) -> list[tuple[int, int]]:
+    """Stride and channels of each layer's output; stride 0 where it is no whole number."""
+    with torch.device("meta"):
+        built = spec.build()
+    layers = _layers({name: built[name] for name in stages})
+    bands = next(m.in_channels for m in layers[0].modules() if isinstance(m, nn.Conv2d))
+    x, found = torch.empty(1, bands, _SIDE_PX, _SIDE_PX, device="meta"), []
     with torch.no_grad():
-        for layer in (layer for stage in stages.values() for layer in stage.children()):
+        for layer in layers:
             x = layer(x)
-            if _SIDE_PX % x.shape[-1]:
-                return {}
-            found[_SIDE_PX // x.shape[-1]] = x.shape[1]
+            found.append((0 if _SIDE_PX % x.shape[-1] else _SIDE_PX // x.shape[-1], x.shape[1]))
     return found
+
+
+def _layers(stages: Mapping[str, nn.Module] | nn.ModuleDict) -> list[nn.Module]:
+    """The layers of stages, in order."""
+    return [layer for stage in stages.values() for layer in stage.children()]

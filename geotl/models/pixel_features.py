@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import combinations
 from typing import Literal
 
@@ -78,6 +78,18 @@ class PixelFeatures:
     def own(self) -> int:
         """How many of the bands, the first ones, are the scene's."""
         return len(self.bands) - self.extra
+
+    def of_scene(self) -> PixelFeatures:
+        """Of the scene's own bands, without those of extra rasters."""
+        own = slice(self.own)
+        return replace(
+            self,
+            bands=self.bands[own],
+            wavelengths=self.wavelengths[own],
+            mean=self.mean[own],
+            sd=self.sd[own],
+            extra=0,
+        )
 
     @property
     def halo(self) -> int:

@@ -18,6 +18,7 @@ from geotl.errors import DataError
 from geotl.models.classifier import VIEWS, turn_view
 from geotl.training.settings import Augmentation, Light
 
+MARKS = ("marks", "hints")  # what moves with the image, pixel by pixel
 LEAST_VALID = 0.8  # share of the output's pixels that must come from inside the tile
 ASPECT = (0.3, 1 / 0.3)  # height over width of an erased rectangle (Zhong et al. 2020)
 
@@ -168,7 +169,8 @@ def augment(
 
     Args:
         batch: "image" float [N, C, S, S] and "valid" bool [N, 1 or C, S, S]; where there are
-            "marks" [N, M, S, S], 0 but at single labelled pixels, they move with the image.
+            "marks" or "hints" [N, M, S, S], 0 but at single pixels, they move with the image,
+            each without the other.
         settings: what may happen.
         generator: on the CPU; gives every random figure.
         band_sd: each band's sd [C], in the image's unit.
@@ -184,22 +186,23 @@ def augment(
         DataError: quarter turns of tiles that are not square, or a range that falls.
     """
     check_order(settings)
-    image, valid, marks = batch["image"], batch["valid"], batch.get("marks")
+    image, valid = batch["image"], batch["valid"]
+    moved = {name: batch[name] for name in MARKS if name in batch}
     views = _draw_views(settings, len(image), generator)
     image, valid = _turned(image, views), _turned(valid, views)
-    marks = None if marks is None else _turned(marks, views)
+    moved = {name: _turned(marks, views) for name, marks in moved.items()}
     if settings.resamples:
         size = (image.shape[-2], image.shape[-1])
         matrices = draw_warps(settings, len(image), size, generator)
         image, valid, warped = _warped(image, valid, matrices.to(image), fill.to(image))
-        marks = None if marks is None else _moved(marks, matrices.to(image), warped)
+        at = matrices.to(image)
+        moved = {name: _moved(marks, at, warped) for name, marks in moved.items()}
     image = _disturbed(image, valid, settings, generator, light)
     if settings.noise > 0:
         noise = torch.randn(image.shape, generator=generator).to(image)
         sd = settings.noise * band_sd.to(image).view(1, -1, 1, 1)
         image = torch.where(valid, image + noise * sd, image)
     image, valid = _blanked(image, valid, settings, fill, generator)
-    moved = {} if marks is None else {"marks": marks}
     return {**batch, "image": image, "valid": valid, **moved}
 
 

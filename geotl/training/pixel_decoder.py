@@ -1,5 +1,6 @@
 """Training of a decoder from single labelled pixels: patches about them, and a loss on them alone.
 
+Unlabelled pixels count where a teacher gives them soft targets (`soft_targets`), and only then.
 Every labelled pixel lies in one patch, so that each label counts once in an epoch. A window of
 `decoder.patch_px` is cut from the patch at random, always with all its labelled pixels. Order, cuts
 and augmentation of a batch follow from (seed, epoch, batch) alone.
@@ -32,6 +33,7 @@ from geotl.training.batches import derived_seed, epoch_order
 from geotl.training.heads import Folds
 from geotl.training.pixel_fusion import FittedMember, floored, since
 from geotl.training.settings import DecoderSettings, Training
+from geotl.training.soft_targets import SoftTargets, Teach, soft_loss
 from geotl.training.trainer import (
     EpochLine,
     batch_counter,
@@ -128,7 +130,14 @@ def standardised(image: Tensor, valid: Tensor, mean: Tensor, sd: Tensor) -> Tens
 class DecoderLearner(lightning.LightningModule):
     """One training: the network, the patches, and what a batch of an epoch is."""
 
-    def __init__(self, network: PixelDecoder, patches: Patches, marks: Marks, plan: DecoderPlan):
+    def __init__(
+        self,
+        network: PixelDecoder,
+        patches: Patches,
+        marks: Marks,
+        plan: DecoderPlan,
+        soft: SoftTargets | None = None,
+    ):
         """Take the network as it is; what is frozen was set before.
 
         Args:
@@ -136,9 +145,11 @@ class DecoderLearner(lightning.LightningModule):
             patches: about all labelled pixels.
             marks: the training pixels.
             plan: how.
+            soft: targets at pixels without a label; None for none.
         """
         super().__init__()
         self.network, self.patches, self.marks, self.plan = network, patches, marks, plan
+        self.soft = soft
         self.used = np.unique(patches.owner[marks.pixels])
         self.batches = len(self.order(0))
 
@@ -153,14 +164,22 @@ class DecoderLearner(lightning.LightningModule):
 
     def training_step(self, _: Any, batch_idx: int) -> Tensor:
         """Loss of one batch."""
-        image, target, weight = self.batch(self.current_epoch, batch_idx)
-        smoothing = self.plan.training.settings.label_smoothing
-        loss = masked_loss(self.network(image), target, weight, smoothing)
+        image, target, weight, rows = self.batch(self.current_epoch, batch_idx)
+        smoothing, logits = self.plan.training.settings.label_smoothing, self.network(image)
+        loss = masked_loss(logits, target, weight, smoothing)
+        if self.soft is not None:
+            probabilities = torch.from_numpy(self.soft.probabilities).to(logits.device)
+            elsewhere = soft_loss(logits, rows, probabilities)
+            loss = loss + self.plan.settings.unlabelled_weight * elsewhere
         self.log("train_loss", loss, on_step=False, on_epoch=True, batch_size=len(image))
         return loss
 
-    def batch(self, epoch: int, number: int) -> tuple[Tensor, Tensor, Tensor]:
-        """Standardised images [N,C,S,S], classes [N,S,S] and weights [N,S,S] of a batch."""
+    def batch(self, epoch: int, number: int) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """Standardised images [N,C,S,S], and what is known of their pixels, each [N,S,S].
+
+        That is the class of labelled pixels, their weight, and the row of the soft targets, which
+        is -1 where a pixel has none.
+        """
         training = self.plan.training
         origin = derived_seed(training.seed, epoch, number)
         torch.manual_seed(origin)  # dropout draws from the global generator
@@ -178,23 +197,27 @@ class DecoderLearner(lightning.LightningModule):
         )
         label, weight = seen["marks"].unbind(dim=1)
         target = torch.where(weight > 0, label.long(), IGNORED)
-        return standardised(seen["image"], seen["valid"], mean, sd), target, weight
+        image = standardised(seen["image"], seen["valid"], mean, sd)
+        return image, target, weight, seen["hints"][:, 0].long() - 1
 
     def _cut(self, chosen: Int64s, generator: torch.Generator) -> dict[str, Tensor]:
         """Windows cut from patches at random, with all their labelled pixels."""
         side, patches = self.plan.settings.patch_px, self.patches
         room = patches.image.shape[-1] - side + 1
         corners = torch.randint(room, (len(chosen), 2), generator=generator).tolist()
-        marks = self._marks(chosen)
-        images, valid, own = [], [], []
+        marks = {"marks": self._marks(chosen), "hints": self._hints(chosen)}
+        images, valid = [], []
+        own: dict[str, list[Float32s]] = {name: [] for name in marks}
         for number, (patch, (row, col)) in enumerate(zip(chosen, corners, strict=True)):
             here = np.s_[:, row : row + side, col : col + side]
             images.append(patches.image[patch][here].astype(np.float32))
             valid.append(patches.valid[patch][here])
-            own.append(marks[number][here])
+            for name, values in marks.items():
+                own[name].append(values[number][here])
         mask, fill = np.stack(valid), patches.mean.astype(np.float32).reshape(-1, 1, 1)
         image = np.where(mask, np.stack(images), fill)
-        arrays = {"image": image, "valid": mask, "marks": np.stack(own)}
+        known = {name: np.stack(values) for name, values in own.items()}
+        arrays = {"image": image, "valid": mask, **known}
         return {name: torch.from_numpy(values) for name, values in arrays.items()}
 
     def _marks(self, chosen: Int64s) -> Float32s:
@@ -206,6 +229,15 @@ class DecoderLearner(lightning.LightningModule):
         for i in np.flatnonzero(np.isin(owner, chosen)):
             row, col = patches.places[marks.pixels[i]]
             found[place[int(owner[i])], :, row, col] = marks.labels[i], marks.weight[i]
+        return found
+
+    def _hints(self, chosen: Int64s) -> Float32s:
+        """One more than the row of the soft targets of patches [N,1,S,S], 0 where there is none."""
+        found = np.zeros((len(chosen), 1, *self.patches.image.shape[-2:]), np.float32)
+        if self.soft is not None:
+            for number, patch in enumerate(chosen.tolist()):
+                rows = np.flatnonzero(self.soft.owner == patch)
+                found[number, 0, *self.soft.places[rows].T] = rows + 1
         return found
 
     def configure_optimizers(self) -> Any:
@@ -222,11 +254,15 @@ class DecoderLearner(lightning.LightningModule):
 
 
 def train_decoder(
-    base: PixelDecoder, patches: Patches, marks: Marks, plan: DecoderPlan
+    base: PixelDecoder,
+    patches: Patches,
+    marks: Marks,
+    plan: DecoderPlan,
+    soft: SoftTargets | None = None,
 ) -> PixelDecoder:
     """Train a copy of a network on labelled pixels; what is frozen in it stays, bit for bit."""
     network = copy.deepcopy(base)
-    learner = DecoderLearner(network, patches, marks, plan)
+    learner = DecoderLearner(network, patches, marks, plan, soft)
     device, epochs = next(network.parameters()).device, plan.settings.epochs
     callbacks = [EpochLine(ProgressLine(quiet=plan.quiet))]
     precision = plan.training.settings.precision
@@ -260,6 +296,7 @@ def fit_decoder(
     *,
     plan: DecoderPlan,
     predict: Predict,
+    teach: Teach | None = None,
 ) -> FittedDecoder:
     """Train a decoder on all pixels, and on folds of them for its temperature and its weight.
 
@@ -270,13 +307,19 @@ def fit_decoder(
         folds: (fit, held out) positions inside them, as the other members have them.
         plan: how.
         predict: logits of pixels.
+        teach: gives soft targets elsewhere, of each training's own pixels; None for none.
     """
     begun = time.perf_counter()
     held = np.concatenate([np.zeros(0, np.int64), *(out for _, out in folds)])
-    network = train_decoder(base, patches, marks, plan)
+
+    def trained(fit: Int64s) -> PixelDecoder:
+        soft = None if teach is None else teach(fit)
+        return train_decoder(base, patches, marks.part(fit), plan, soft)
+
+    network = trained(np.arange(len(marks.labels)))
     own = np.zeros((len(marks.labels), base.classes))
     for fit, out in joined_folds(folds, INNER):
-        trial = train_decoder(base, patches, marks.part(fit), plan)
+        trial = trained(fit)
         own[out] = log_softmax(predict(trial, marks.pixels[out]).T.astype(np.float64), axis=1)
     temperature = 1.0
     if folds:

@@ -297,6 +297,26 @@ class DecoderSettings(Section, title="Decoder"):
     )
     epochs: int = Field(20, ge=1, le=10000, description="passes over all labels [epochs]")
     batch_size: int = Field(8, ge=1, le=4096, description="windows in a batch [windows]")
+    unlabelled_weight: float = Field(
+        0.0,
+        ge=0,
+        le=100,
+        description="weight of the cross-entropy with the other members' fused probabilities at "
+        "unlabelled pixels, beside 1 for the labelled ones; 0 trains on labels alone",
+    )
+    unlabelled_confidence: float = Field(
+        0.8,
+        gt=0,
+        lt=1,
+        description="least calibrated probability of the likeliest class for such a pixel to count",
+    )
+    unlabelled_px: int = Field(
+        256,
+        ge=1,
+        le=65536,
+        description="unlabelled pixels drawn in the surroundings of each square with labels, at "
+        "most; 50,000 in all [px]",
+    )
 
 
 class ProbeSettings(Section, title="Probe"):

@@ -7,8 +7,10 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+import onnx
 import pytest
 import rasterio
+import torch
 from helpers.extra_rasters import SIDE, class_at, dem_of, made_dem, made_scene, middles
 from helpers.labelled_scenes import PIXELS as SETTINGS
 from helpers.map_fixtures import made_model
@@ -21,7 +23,9 @@ import geotl
 from geotl.cli.main import main
 from geotl.console import ProgressLine
 from geotl.evaluation.class_map import open_map
+from geotl.export.pixel_export import deployed_pixels, graph_halo, mapped_pixels
 from geotl.imagery.scene_list import Entry
+from geotl.inference.onnx_file import read_passport
 from geotl.inference.pixel_candidates import pixel_features
 from geotl.mapping.jobs import Job, mark_of
 from geotl.mapping.options import MapOptions
@@ -390,10 +394,73 @@ def test_the_network_does_not_see_the_height(tmp_path: Path) -> None:
     np.testing.assert_array_equal(one[DEEP], alone[DEEP])
 
 
-def test_a_model_with_a_height_is_not_exported(
-    model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+@pytest.fixture(scope="module")
+def exported(model: Path) -> Path:
+    out = model.with_name("m.onnx")
+    assert main(["export", str(model), "--format", "onnx", "-o", str(out)]) == 0
+    return out
+
+
+def test_an_exported_file_takes_the_height_as_a_further_band(
+    exported: Path, model: Path, made: tuple[Path, Path], dem: Path, tmp_path: Path
 ) -> None:
-    words = ["export", str(model), "--format", "onnx", "-o", str(tmp_path / "m.onnx")]
-    assert main(words) == 2
-    assert "of other rasters, which an exported file would not get" in capsys.readouterr().err
+    contract = read_passport(exported)["contract"]
+    assert contract["extra_bands"] == ["dem_1"]
+    assert contract["extra_files"] == ["dem.tif"]
+    of = load_pixel_model(model).model.features
+    proto = onnx.load(exported)
+    assert proto.graph.input[0].type.tensor_type.shape.dim[1].dim_value == len(of.bands)
+    several = [
+        mapped(file, made[0], tmp_path / file.name / "m.tif", "--extra", str(dem))
+        for file in (model, exported)
+    ]
+    assert len(np.unique(several[0])) > 1
+    assert (several[0] == several[1]).mean() >= 0.999
+    found = geotl.load(exported).map(made[0], extra=[dem])
+    np.testing.assert_array_equal(found["classes"].values, several[1])
+
+
+def test_heights_have_no_nodata_value_of_the_sensor(model: Path) -> None:
+    """0 m is a height; where the scene is not valid, a height alone counts for nothing."""
+    file = load_pixel_model(model)
+    own, nodata = file.model.features.own, file.contract.sensor.nodata
+    assert nodata == 0
+    halo, _ = graph_halo(file.model)
+    image = np.random.default_rng(0).normal(1500, 200, (own + 1, 40, 44)).astype(np.float32)
+    image[own, :20] = 0
+    image[:own, 15:25, 10:30] = 0
+    image[own, 30:, 30:] = np.nan
+    with torch.no_grad():
+        found = deployed_pixels(file)(torch.from_numpy(image[None]))[0][0].numpy()
+    inside = np.s_[:, halo:-halo, halo:-halo]
+    np.testing.assert_allclose(found[inside], mapped_pixels(file, image), atol=1e-5)
+    image[own, 15:25, 10:30] = 777
+    with torch.no_grad():
+        again = deployed_pixels(file)(torch.from_numpy(image[None]))[0][0].numpy()
+    np.testing.assert_array_equal(found, again)
+
+
+def test_an_item_names_the_bands_of_other_rasters(model: Path, tmp_path: Path) -> None:
+    item, asset = tmp_path / "item.json", tmp_path / "m.onnx"
+    words = ["export", str(model), "--format"]
+    assert main([*words, "onnx", "-o", str(asset)]) == 0
+    assert main([*words, "mlm", "-o", str(item), "--asset", str(asset)]) == 0
+    given = json.loads(item.read_text())["properties"]["mlm:input"][0]
+    assert given["bands"][-1] == "dem_1"
+    assert given["input"]["shape"][1] == len(given["bands"])
+
+
+def test_an_exported_file_says_what_it_lacks(
+    exported: Path,
+    model: Path,
+    made: tuple[Path, Path],
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    out = tmp_path / "m.tif"
+    assert "--extra dem.tif" in refusal(
+        capsys, "map", str(exported), str(made[0]), "-o", str(out), "-q"
+    )
+    words = ("export", str(model), "--format", "deepness", "-o", str(tmp_path / "q.onnx"))
+    assert "Deepness feeds a model one layer" in refusal(capsys, *words)
     assert not [*tmp_path.iterdir()]

@@ -220,7 +220,6 @@ def test_patches_hold_every_labelled_pixel_in_their_middle_half() -> None:
         (["model.cut_after=layer1"], "resnet18 up to layer1 does not halve"),
         (["model.first_conv=random"], "cannot be frozen"),
         (["strategy=auto"], "with strategy auto and decoder.kind unet; allowed: null"),
-        (["pixels.extra=[dem.tif]"], "with strategy finetune, whose decoder does not see them"),
     ],
 )
 def test_bad_values_end_in_one_line(

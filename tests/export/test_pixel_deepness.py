@@ -12,7 +12,7 @@ import rasterio
 import torch
 from helpers.deepness_plugin import missing, name_pixels
 from helpers.map_fixtures import BANDS, CLASSES, made_pixels, patches, write_scene
-from helpers.pixel_models import made_pixel_model, small_network
+from helpers.pixel_models import made_pixel_model, small_decoder, small_network
 
 from geotl.cli.main import main
 from geotl.errors import DataError, ModelError
@@ -24,15 +24,17 @@ from geotl.models.pixel_file import load_pixel_model
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 TILE_PX = 176
-KINDS = {"forest": (None, "exclude"), "deep": (True, "use")}
+KINDS = {"forest": "exclude", "deep": "use", "decoder": "exclude"}
 
 
 @pytest.fixture(scope="module", params=list(KINDS))
 def model(request, tmp_path_factory) -> Path:
-    network, rule = KINDS[request.param]
-    path = tmp_path_factory.mktemp("model") / f"{request.param}.safetensors"
-    deep = small_network() if network else None
-    return made_pixel_model(path, windows_px=(3, 9), missing_bands=rule, deep=deep)
+    kind, rule = request.param, KINDS[request.param]
+    path = tmp_path_factory.mktemp("model") / f"{kind}.safetensors"
+    deep = small_network() if kind == "deep" else None
+    decoder = small_decoder() if kind == "decoder" else None
+    given = {"windows_px": (3, 9), "missing_bands": rule, "deep": deep, "decoder": decoder}
+    return made_pixel_model(path, **given)
 
 
 @pytest.fixture(scope="module")

@@ -149,7 +149,9 @@ def test_every_label_is_seen_once_in_an_epoch_with_its_weight(epoch: int) -> Non
 def test_a_label_stays_on_its_pixel() -> None:
     """With flips, quarter turns and cuts: the class and the weight lie on the bright pixel."""
     marks, corners = made_marks(), set()
-    for image, target, weight in [one for epoch in range(3) for one in batches(made_plan(), epoch)]:
+    for image, target, weight, _ in [
+        one for epoch in range(3) for one in batches(made_plan(), epoch)
+    ]:
         for tile, classes, own in zip(image, target, weight, strict=True):
             row, col = np.unravel_index(int(tile[0].argmax()), (SIDE, SIDE))
             patch = round((float(tile[0, row, col]) * 60 - 4000) / 100)
