@@ -307,7 +307,9 @@ def _predict(args: argparse.Namespace) -> None:
     check_absent(args.output, overwrite=args.overwrite)
     model = load(args.model, engine=args.engine)
     sensor = get_sensor(args.sensor) if args.sensor else None
-    found = model.predict(args.tiles, sensor=sensor, precision=args.precision, force=args.force)
+    found = model.predict(
+        args.tiles, sensor=sensor, precision=args.precision, force=args.force, say=say
+    )
     paths = [str(path) for path in found.paths]
     write_text(args.output, predictions_csv(paths, None, found.probabilities, found.classes))
     print(f"{found}; written to {args.output}")

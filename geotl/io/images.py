@@ -11,14 +11,13 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import rasterio
 from numpy.typing import NDArray
 from rasterio.windows import Window
 
 from geotl.arrays import Bools
 from geotl.errors import BandError, DataError
 from geotl.io import raster
-from geotl.io.raster import Grid, Raster, RasterInfo, gdal, info_of, opened, pixels
+from geotl.io.raster import Grid, Raster, RasterInfo, gdal, info_of, open_pinned, opened, pixels
 
 ARRAYS = frozenset({".npy"})
 SUFFIXES = frozenset({".tif", ".tiff", ".jpg", ".jpeg", ".png", ".jp2", ".j2k"}) | ARRAYS
@@ -230,7 +229,7 @@ class _Shelf:
         if source is None:
             if not path.exists():
                 raise DataError(f"{path}: no such file any more; put it back")
-            source = rasterio.open(path)
+            source = open_pinned(path)
         yield source  # after an error it is left to be closed with the last reference
         self._put_back(key, source)
 

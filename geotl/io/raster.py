@@ -20,18 +20,23 @@ from numpy.typing import NDArray
 from rasterio.crs import CRS
 from rasterio.enums import ColorInterp, MaskFlags
 from rasterio.errors import CRSError, NotGeoreferencedWarning, RasterioError
-from rasterio.io import MemoryFile
+from rasterio.io import DatasetReader, MemoryFile
 from rasterio.transform import Affine
 
 from geotl.arrays import Bools, UInt8s
 from geotl.errors import DataError
+from geotl.io.drivers import OFFLINE, raster_drivers
 from geotl.io.files import whole_file
 from geotl.io.integrity import check_jpeg2000, check_png
 
 NamesFrom = Literal["descriptions", "colours", "none"]
 # libjpeg only warns of a file cut short and leaves the rest grey: here that is an error.
 # A VRT may hold Python code: it is never run.
-_GDAL: dict[str, Any] = {"GDAL_ERROR_ON_LIBJPEG_WARNING": "TRUE", "GDAL_VRT_ENABLE_PYTHON": "NO"}
+_GDAL: dict[str, Any] = {
+    "GDAL_ERROR_ON_LIBJPEG_WARNING": "TRUE",
+    "GDAL_VRT_ENABLE_PYTHON": "NO",
+    **OFFLINE,
+}
 if "GDAL_CACHEMAX" not in os.environ:  # bytes of decoded blocks: a row of a product's inner tiles
     _GDAL["GDAL_CACHEMAX"] = 256 << 20
 _INSIDE = threading.local()
@@ -332,10 +337,20 @@ def opened(path: Path) -> Iterator[Any]:
     if path.suffix.lower() in _JPEG2000:
         check_jpeg2000(path)
     _hush()
-    with gdal(path), rasterio.open(path) as source:
+    with gdal(path), open_pinned(path) as source:
         if source.count == 0:
             raise DataError(f"{path}: holds no bands of its own; give one of its subdatasets")
         yield source
+
+
+def open_pinned(path: Path) -> Any:
+    """An open GDAL data set of the format that the file's name ends in, inside `gdal`.
+
+    Raises:
+        DataError: a virtual raster that names files it may not.
+        RasterioError: GDAL cannot read it as such.
+    """
+    return DatasetReader(path, driver=raster_drivers(path))  # rasterio.open takes one driver
 
 
 @contextlib.contextmanager

@@ -44,7 +44,7 @@ def checksum(header: Mapping[str, Any], tensors: Arrays) -> str:
     for name in sorted(tensors):
         value = np.ascontiguousarray(tensors[name])
         total = zlib.crc32(f"{name} {value.dtype} {value.shape}".encode(), total)
-        total = zlib.crc32(value.reshape(-1).view(np.uint8), total)
+        total = zlib.crc32(value.reshape(-1).view(np.uint8).data, total)
     return f"{total:08x}"
 
 
