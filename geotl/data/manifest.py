@@ -5,8 +5,10 @@ from __future__ import annotations
 import csv
 import hashlib
 import io
-from collections.abc import Iterable, Sequence
+import os
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +28,7 @@ from geotl.data.tiles import (
     contents_of,
     index_folder,
     list_images,
+    near_in_order,
 )
 from geotl.data.torchgeo_datasets import PREFIX, copy_data_set
 from geotl.errors import DataError, nearest
@@ -115,12 +118,13 @@ def _rows(
         raise DataError(f"{path}: no such manifest; check data.root")
     rows, files = [], []
     lines: dict[Path, int] = {}
+    folders = Neighbours()
     for row in read_table(path, faults):
         file = (path.parent / Path(row.path).expanduser()).absolute()
-        told = _fault(file, sensor)
+        told = _fault(file, sensor, folders)
         first = lines.setdefault(file.resolve(), row.line)
         if told:
-            faults.add(row.line, f"names {row.path!r}, {told}")
+            faults.add(row.line, partial(_names, row.path, told))
         elif first != row.line:
             faults.add(row.line, f"names {row.path!r}, the tile of line {first}; keep one line")
         else:
@@ -129,7 +133,28 @@ def _rows(
     return rows, files
 
 
-def _fault(file: Path, sensor: Sensor | None) -> str | None:
+def _names(path: str, told: str | Callable[[], str]) -> str:
+    return f"names {path!r}, {told if isinstance(told, str) else told()}"
+
+
+class Neighbours:
+    """Names that resemble one that is not there; each folder is listed once."""
+
+    def __init__(self) -> None:
+        """Begin with no folder listed."""
+        self._listed: dict[Path, list[str]] = {}
+
+    def hint(self, file: Path) -> str:
+        """What a file's name was perhaps meant to be."""
+        folder = file.parent
+        if folder not in self._listed:
+            self._listed[folder] = sorted(each.name for each in os.scandir(folder))
+        return nearest(file.name, near_in_order(file.name, self._listed[folder]))[:200]
+
+
+def _fault(
+    file: Path, sensor: Sensor | None, folders: Neighbours
+) -> str | Callable[[], str] | None:
     """Why a path is no tile, None if it is one."""
     if file.is_dir():
         if sensor is not None and is_band_folder(file, sensor):
@@ -138,8 +163,7 @@ def _fault(file: Path, sensor: Sensor | None) -> str | None:
     if not file.exists():
         if not file.parent.is_dir():
             return f"but there is no folder {file.parent}; paths are below the manifest's folder"
-        there = sorted(p.name for p in file.parent.iterdir())[:5000]
-        return f"which is not there; {nearest(file.name, there[:5000])[:200]}"
+        return lambda: f"which is not there; {folders.hint(file)}"
     if file.suffix.lower() not in SUFFIXES:
         return f"not an image by its ending; allowed: {', '.join(sorted(SUFFIXES))}"
     return None

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import bisect
 import hashlib
 import os
 import unicodedata
 from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -27,6 +29,7 @@ LEARN_ONLY = (
     "geotl generate wrote in data.synthetic"
 )
 _READERS = 4
+_COMPARED = 200  # names on either side of one that is not there
 
 
 @dataclass(frozen=True)
@@ -316,6 +319,21 @@ def _tiles_of(folder: Path, sensor: Sensor | None, depth: int) -> list[Path]:
     )
 
 
+def near_in_order(name: str, names: Sequence[str]) -> Sequence[str]:
+    """The names about a place in a sorted list: to compare a name with all takes too long.
+
+    >>> near_in_order("b", ["a", "b", "c"])
+    ['a', 'b', 'c']
+    """
+    at = bisect.bisect(names, name)
+    return names[max(0, at - _COMPARED) : at + _COMPARED]
+
+
+def _unknown(name: str, ordered: Sequence[str]) -> str:
+    hint = nearest(name, near_in_order(name, ordered))
+    return f"names {name!r}, which is not among the tiles; {hint}"
+
+
 def _with_table(tiles: tuple[Tile, ...], root: Path, table: str) -> tuple[Tile, ...]:
     path = root / table
     if not path.exists():
@@ -325,10 +343,10 @@ def _with_table(tiles: tuple[Tile, ...], root: Path, table: str) -> tuple[Tile, 
     faults = Faults(path)
     told = {row.path: row for row in read_table(path, faults)}
     known = {below(tile.path, root) for tile in tiles}
+    ordered = sorted(known)
     for name, row in told.items():
         if name not in known:
-            hint = nearest(name, sorted(known)[:5000])
-            faults.add(row.line, f"names {name!r}, which is not among the tiles; {hint}")
+            faults.add(row.line, partial(_unknown, name, ordered))
         if row.synthetic:
             faults.add(row.line, f"marks {name!r} synthetic; {LEARN_ONLY}")
     faults.check()

@@ -39,30 +39,8 @@ _RASTERS: Mapping[str, tuple[str, ...]] = {
     ".nc": ("netCDF", "HDF5"),
 }
 # Of files with another ending: formats that hold their pixels themselves.
-_PLAIN = tuple(
-    [
-        "GTiff",
-        "JPEG",
-        "PNG",
-        "JP2OpenJPEG",
-        "HFA",
-        "ENVI",
-        "EHdr",
-        "BMP",
-        "PCIDSK",
-        "NITF",
-        "AAIGrid",
-        "ERS",
-        "GIF",
-        "WEBP",
-        "netCDF",
-        "HDF5",
-        "SAGA",
-        "RST",
-        "ILWIS",
-        "PNM",
-    ]
-)
+_PLAIN = ("GTiff", "JPEG", "PNG", "JP2OpenJPEG", "GIF", "WEBP", "BMP", "PNM", "HFA", "ENVI")
+_SELDOM = ("EHdr", "ERS", "PCIDSK", "NITF", "AAIGrid", "SAGA", "RST", "ILWIS", "netCDF", "HDF5")
 _VECTORS: Mapping[str, tuple[str, bytes]] = {  # driver, and how the content begins
     ".gpkg": ("GPKG", rb"SQLite format 3\0"),
     ".sqlite": ("SQLite", rb"SQLite format 3\0"),
@@ -97,7 +75,7 @@ def raster_drivers(path: Path) -> list[str]:
     """
     if path.suffix.lower() == VIRTUAL:
         check_virtual(path)
-    return list(_RASTERS.get(path.suffix.lower(), _PLAIN))
+    return list(_RASTERS.get(path.suffix.lower(), _PLAIN + _SELDOM))
 
 
 def check_vector(path: Path) -> None:

@@ -27,6 +27,7 @@ from geotl.arrays import Bools, UInt8s
 from geotl.errors import DataError
 from geotl.io.drivers import OFFLINE, raster_drivers
 from geotl.io.files import whole_file
+from geotl.io.header_limits import check_bands, check_whole
 from geotl.io.integrity import check_jpeg2000, check_png
 
 NamesFrom = Literal["descriptions", "colours", "none"]
@@ -250,6 +251,7 @@ def read(path: str | Path, *, band_count: int | None = None) -> Raster:
     """
     path = Path(path)
     with opened(path) as source:
+        check_whole(path, (source.count, source.height, source.width))
         info = info_of(source, path, band_count)
         if info.driver == "PNG":
             check_png(path)
@@ -338,6 +340,7 @@ def opened(path: Path) -> Iterator[Any]:
         check_jpeg2000(path)
     _hush()
     with gdal(path), open_pinned(path) as source:
+        check_bands(path, source.count)
         if source.count == 0:
             raise DataError(f"{path}: holds no bands of its own; give one of its subdatasets")
         yield source

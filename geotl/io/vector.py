@@ -251,15 +251,12 @@ def _readable(path: Path) -> Iterator[None]:
     import pyogrio
 
     own = pyogrio.errors
-    faults: tuple[type[Exception], ...] = (
-        own.DataSourceError,
-        own.DataLayerError,
-        own.FeatureError,
-    )
-    faults += (own.FieldError, own.CRSError, own.GeometryError, shapely.errors.ShapelyError)
+    faults: list[type[Exception]] = [own.DataSourceError, own.DataLayerError, own.FeatureError]
+    faults += [own.FieldError, own.CRSError, own.GeometryError, shapely.errors.ShapelyError]
+    faults += [ProjError, ValueError, OverflowError, RuntimeError]
     try:
         yield
-    except (*faults, ProjError, ValueError, OverflowError, RuntimeError) as error:
+    except tuple(faults) as error:
         if isinstance(error, DataError):
             raise
         reason = " ".join(str(error).replace(str(path), "the file").split())
