@@ -35,10 +35,17 @@ from geotl.errors import DataError, nearest
 from geotl.imagery.band_files import is_band_folder
 from geotl.imagery.sensors import Sensor
 from geotl.io import raster
-from geotl.io.files import write_text
+from geotl.io.files import given_path, write_text
 from geotl.io.images import SUFFIXES
 from geotl.io.raster import Grid
-from geotl.io.tables import CSV_SUFFIXES, GEOJSON_SUFFIXES, Faults, TableRow, read_table
+from geotl.io.tables import (
+    CSV_SUFFIXES,
+    GEOJSON_SUFFIXES,
+    Faults,
+    TableRow,
+    TableWriter,
+    read_table,
+)
 
 SOURCES, SOURCES_TAG = "sources.txt", "GEOTL_SOURCES"
 HEADER = ("path", "label", "split", "synthetic", "sources")
@@ -68,7 +75,7 @@ def index_manifest(
         DataError: with every fault found, each with its line: an unknown path, one named twice,
             a missing label, a position that is none; or fewer than two classes.
     """
-    path = Path(path).expanduser().absolute()
+    path = given_path(path).absolute()
     faults = Faults(path)
     rows, files = _rows(path, sensor, faults)
     for row in rows:
@@ -103,7 +110,7 @@ def list_manifest(path: Path, sensor: Sensor | None = None) -> list[Path]:
         DataError: with every fault found, each with its line; or no rows.
     """
     faults = Faults(path)
-    _, files = _rows(path.expanduser().absolute(), sensor, faults)
+    _, files = _rows(given_path(path).absolute(), sensor, faults)
     faults.check()
     if not files:
         raise DataError(f"{path}: names no tiles; give it a line for each")
@@ -120,7 +127,7 @@ def _rows(
     lines: dict[Path, int] = {}
     folders = Neighbours()
     for row in read_table(path, faults):
-        file = (path.parent / Path(row.path).expanduser()).absolute()
+        file = (path.parent / given_path(row.path)).absolute()
         told = _fault(file, sensor, folders)
         first = lines.setdefault(file.resolve(), row.line)
         if told:
@@ -258,7 +265,7 @@ def write_synthetic(
         paths.append(path)
         counts[label] += 1
     stream = io.StringIO()
-    table = csv.writer(stream, lineterminator="\n")
+    table = TableWriter(stream)
     table.writerow(HEADER)
     for path, label in zip(paths, labels.tolist(), strict=True):
         table.writerow([path.as_posix(), classes[label], "train", "true", digest_of(whole)])
@@ -278,7 +285,7 @@ def read_synthetic(folder: str | Path, classes: Sequence[str], sensor: Sensor) -
     Raises:
         DataError: no such folder, a class that is none of these, or sources that are not theirs.
     """
-    folder = Path(folder).expanduser().absolute()
+    folder = given_path(folder).absolute()
     manifest, listed = folder / DEFAULT_TABLE, folder / SOURCES
     if not (manifest.is_file() and listed.is_file()):
         raise DataError(

@@ -18,7 +18,7 @@ from geotl.arrays import Int64s
 from geotl.errors import DataError, nearest
 from geotl.imagery.band_files import band_in_name, images_in, is_band_folder
 from geotl.imagery.sensors import Sensor
-from geotl.io.files import sha256_and_mark
+from geotl.io.files import given_path, sha256_and_mark
 from geotl.io.images import SUFFIXES
 from geotl.io.tables import Faults, TableRow, read_table
 
@@ -124,7 +124,7 @@ def index_folder(
         DataError: no such folder, no class folders, only one, an empty one, or a table that
             cannot be read or names a file that is not among the tiles.
     """
-    root = Path(root).expanduser().absolute()
+    root = given_path(root).absolute()
     folders = _class_folders(root, classes, class_depth)
     paths = [
         (path, label)
@@ -150,7 +150,7 @@ def list_images(paths: Iterable[str | Path], sensor: Sensor | None = None) -> li
     """
     found: dict[Path, None] = {}
     for given in paths:
-        path = Path(given).expanduser()
+        path = given_path(given)
         if not path.exists():
             raise DataError(f"{path}: no such file or folder; check the path")
         inside = _tiles_below(path, sensor) if path.is_dir() else [path]

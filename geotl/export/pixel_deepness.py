@@ -110,7 +110,7 @@ def export_pixel_deepness(
     Raises:
         DataError: a tile size that does not go, or more classes than the plugin takes.
         OutputError: the file exists or cannot be written.
-        UnfinishedError: it does not say what the model says; nothing is left.
+        ModelError: it does not say what the model says; nothing is left.
     """
     options = options or DeepnessOptions()
     check_absent(path, overwrite=overwrite)

@@ -58,7 +58,7 @@ def export_pixels(
         ModelError: the model wants rasters beside the scene, which no program would lay on it, or
             has a decoder.
         OutputError: the file exists or cannot be written.
-        UnfinishedError: it does not say what `geotl map` says; nothing is left.
+        ModelError: it does not say what `geotl map` says; nothing is left.
     """
     if model.contract.extra_bands:
         raise ModelError(

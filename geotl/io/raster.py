@@ -17,6 +17,7 @@ from typing import Any, Literal
 import numpy as np
 import rasterio
 from numpy.typing import NDArray
+from rasterio._err import CPLE_BaseError
 from rasterio.crs import CRS
 from rasterio.enums import ColorInterp, MaskFlags
 from rasterio.errors import CRSError, NotGeoreferencedWarning, RasterioError
@@ -380,7 +381,9 @@ def gdal(path: Path) -> Iterator[None]:
     try:
         with gdal_settings():
             yield
-    except RasterioError as error:
+    except UnicodeEncodeError as error:
+        raise DataError(f"{path}: GDAL reads no name that is not UTF-8; rename it") from error
+    except (CPLE_BaseError, RasterioError) as error:
         reason = " ".join(str(error.__cause__ or error).replace(str(path), "the file").split())
         raise DataError(
             f"{path}: cannot be read as an image ({reason}); it is cut short, damaged or of "

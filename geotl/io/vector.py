@@ -24,7 +24,7 @@ from pyproj.exceptions import ProjError
 from geotl.arrays import Float64s
 from geotl.errors import DataError, nearest
 from geotl.io.drivers import OFFLINE, check_vector
-from geotl.io.files import whole_file
+from geotl.io.files import given_path, whole_file
 from geotl.io.raster import known_crs
 from geotl.io.tables import CSV_SUFFIXES, csv_rows, number
 
@@ -78,7 +78,7 @@ def read_features(
         DataError: no such file, layer or field; several layers and none chosen; no reference
             system.
     """
-    path = Path(path).expanduser()
+    path = given_path(path)
     crs = known_crs(crs) if crs is not None else None
     if not path.exists():
         raise DataError(f"{path}: no such file; check the path")
@@ -93,7 +93,7 @@ def field_names(path: str | Path, *, layer: str | None = None) -> tuple[str, ...
     Raises:
         DataError: no such file or layer; several layers and none chosen.
     """
-    path = Path(path).expanduser()
+    path = given_path(path)
     if not path.exists():
         raise DataError(f"{path}: no such file; check the path")
     if path.suffix.lower() in CSV_SUFFIXES:

@@ -88,15 +88,9 @@ def parse(text: str) -> tuple[Any, list[str]]:
 
 
 def _expanded(node: yaml.Node, known: dict[int, int]) -> int:
-    """How many values a node stands for, those behind aliases counted wherever they are named.
-
-    Raises:
-        ValueError: an alias stands inside what it names.
-    """
-    if known.get(id(node)) == 0:
-        raise ValueError("an alias inside what it names")
+    """How many values a node stands for, those behind aliases counted wherever they are named."""
     if id(node) not in known:
-        known[id(node)] = 0  # being counted
+        known[id(node)] = 1  # while it is counted: an alias may stand inside what it names
         inside: list[yaml.Node] = []
         if isinstance(node, yaml.SequenceNode):
             inside = node.value
