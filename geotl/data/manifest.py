@@ -15,7 +15,7 @@ from typing import Any
 from numpy.typing import NDArray
 
 from geotl.arrays import Int64s
-from geotl.console import Log
+from geotl.console import Log, Progress
 from geotl.data.tiles import (
     DEFAULT_TABLE,
     LEARN_ONLY,
@@ -62,7 +62,11 @@ def is_manifest(path: Path) -> bool:
 
 
 def index_manifest(
-    path: str | Path, *, sensor: Sensor | None = None, synthetic: bool = False
+    path: str | Path,
+    *,
+    sensor: Sensor | None = None,
+    synthetic: bool = False,
+    progress: Progress | None = None,
 ) -> TileIndex:
     """List the tiles that a manifest names, sorted by path, whatever the order of its rows.
 
@@ -70,6 +74,7 @@ def index_manifest(
 
     Paths are below the manifest's own folder, or absolute. Each row needs `path` and `label`;
     `split`, `group`, `x`, `y` and `crs` are taken where they are given: see `tables.read_table`.
+    `progress` is called with tiles done and tiles in all.
 
     Raises:
         DataError: with every fault found, each with its line: an unknown path, one named twice,
@@ -86,7 +91,7 @@ def index_manifest(
     faults.check()
     classes = tuple(sorted({class_name(row.label or "") for row in rows}))
     check_classes(classes, path)
-    contents = contents_of(files, sensor, synthetic=synthetic)
+    contents = contents_of(files, sensor, synthetic=synthetic, progress=progress)
     tiles = [
         Tile(
             file,
@@ -184,6 +189,7 @@ def index_tiles(
     table: str = DEFAULT_TABLE,
     class_depth: int = 1,
     say: Log = print,
+    progress: Progress | None = None,
 ) -> TileIndex:
     """The labelled tiles of a folder of class folders, a manifest, or a torchgeo data set.
 
@@ -194,6 +200,7 @@ def index_tiles(
         table: of split and group in a folder: see `index_folder`.
         class_depth: levels of class folders: see `index_folder`.
         say: told of what takes long.
+        progress: called with tiles done and tiles in all.
 
     Raises:
         DataError: tiles, a table or a data set that cannot be used.
@@ -201,8 +208,10 @@ def index_tiles(
     if str(root).startswith(PREFIX):
         return index_manifest(copy_data_set(str(root), cache, say), sensor=sensor)
     if is_manifest(Path(root)):
-        return index_manifest(root, sensor=sensor)
-    return index_folder(root, table=table, sensor=sensor, class_depth=class_depth)
+        return index_manifest(root, sensor=sensor, progress=progress)
+    return index_folder(
+        root, table=table, sensor=sensor, class_depth=class_depth, progress=progress
+    )
 
 
 def list_tiles(paths: Iterable[str | Path], sensor: Sensor | None = None) -> list[Path]:

@@ -15,6 +15,7 @@ from pathlib import Path
 import numpy as np
 
 from geotl.arrays import Int64s
+from geotl.console import Progress
 from geotl.errors import DataError, nearest
 from geotl.imagery.band_files import band_in_name, images_in, is_band_folder
 from geotl.imagery.sensors import Sensor
@@ -106,6 +107,7 @@ def index_folder(
     table: str = DEFAULT_TABLE,
     sensor: Sensor | None = None,
     class_depth: int = 1,
+    progress: Progress | None = None,
 ) -> TileIndex:
     """List the tiles of a folder that holds one folder for each class.
 
@@ -119,6 +121,7 @@ def index_folder(
         sensor: whose bands the names of files tell; with it a folder of band files inside a
             class folder is one tile.
         class_depth: levels of folders that make up a class's name, joined by "/".
+        progress: called with tiles done and tiles in all.
 
     Raises:
         DataError: no such folder, no class folders, only one, an empty one, or a table that
@@ -132,7 +135,7 @@ def index_folder(
         for path in _tiles_of(folder, sensor, class_depth)
     ]
     paths.sort(key=lambda pair: below(pair[0], root))
-    contents = contents_of([path for path, _ in paths], sensor)
+    contents = contents_of([path for path, _ in paths], sensor, progress=progress)
     tiles = tuple(
         Tile(path, label, None, None, content)
         for (path, label), content in zip(paths, contents, strict=True)
@@ -161,7 +164,11 @@ def list_images(paths: Iterable[str | Path], sensor: Sensor | None = None) -> li
 
 
 def contents_of(
-    paths: Sequence[Path], sensor: Sensor | None, *, synthetic: bool = False
+    paths: Sequence[Path],
+    sensor: Sensor | None,
+    *,
+    synthetic: bool = False,
+    progress: Progress | None = None,
 ) -> list[str]:
     """What each tile's bytes hash to, so that copies are found whatever they are called.
 
@@ -170,12 +177,17 @@ def contents_of(
         sensor: whose bands the names of files tell.
         synthetic: whether tiles marked so are wanted; else they are refused, since whoever lists
             tiles may judge on them.
+        progress: called with tiles done and tiles in all.
 
     Raises:
         DataError: a file that cannot be read, or a synthetic tile.
     """
     with ThreadPoolExecutor(_READERS) as pool:
-        found = list(pool.map(lambda path: _content(path, sensor), paths))
+        found = []
+        for done, each in enumerate(pool.map(lambda path: _content(path, sensor), paths), 1):
+            found.append(each)
+            if progress is not None:
+                progress(done, len(paths))
     marked = [path for path, (_, mark) in zip(paths, found, strict=True) if mark]
     if marked and not synthetic:
         raise DataError(

@@ -337,14 +337,16 @@ def read_samples(recipe: Recipe, sensor: Sensor, say: Log, *, quiet: bool = Fals
 def read_tiles(recipe: Recipe, sensor: Sensor, say: Log, *, quiet: bool) -> tuple[TileIndex, Pack]:
     """Index and pack the tiles below a recipe's root."""
     data = recipe.data
-    index = index_tiles(
-        resolve_root(data.root),
-        cache=cache_folder() / "datasets",
-        sensor=sensor,
-        table=data.table,
-        class_depth=data.class_depth,
-        say=say,
-    )
+    with ProgressLine(quiet=quiet) as line:
+        index = index_tiles(
+            resolve_root(data.root),
+            cache=cache_folder() / "datasets",
+            sensor=sensor,
+            table=data.table,
+            class_depth=data.class_depth,
+            say=say,
+            progress=line.counter("listing tiles"),
+        )
     if data.synthetic is not None:
         made = read_synthetic(data.synthetic, index.classes, sensor)
         index = replace(index, tiles=(*index.tiles, *made))

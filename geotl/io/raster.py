@@ -272,7 +272,7 @@ def known_crs(text: str) -> str:
     """
     try:
         return str(CRS.from_user_input(text).to_string())
-    except CRSError as error:
+    except (CRSError, ValueError) as error:
         raise DataError(
             f"crs {text!r}: not a known reference system; allowed: such as EPSG:32633"
         ) from error
