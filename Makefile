@@ -7,7 +7,7 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check -q
 # Beside a clone called geotl, `import geotl` would find that folder before setuptools' own hook.
 EDITABLE := --config-settings editable_mode=compat -e
 
-.PHONY: demo test test-export lint bench lecture practical clean
+.PHONY: demo test test-export fuzz lint bench lecture practical clean
 
 demo: $(VENV)/.installed
 	$(BIN)/geotl run sample_source --out runs/sample_source --resume
@@ -28,6 +28,12 @@ test: $(VENV)/.tested lint
 # Every backbone to ONNX and torch.export, with 1, 3 and 5 bands, 1 and 4 views.
 test-export: $(VENV)/.tested
 	$(BIN)/python -m pytest tests/export/test_export_matrix.py -m export_matrix
+
+# Damaged files of every kind that is read, for FUZZ_SECONDS, from FUZZ_SEED; what goes wrong is kept and told.
+FUZZ_SECONDS ?= 300
+FUZZ_SEED ?= 0
+fuzz: $(VENV)/.tested
+	$(BIN)/python -W ignore tests/faults/fuzzing.py --seconds $(FUZZ_SECONDS) --seed $(FUZZ_SEED)
 
 lint: $(VENV)/.tested
 	$(BIN)/ruff check .

@@ -18,6 +18,7 @@ from geotl.data.manifest import list_tiles
 from geotl.data.tile_array import to_batch
 from geotl.errors import BandError, DataError, ModelError
 from geotl.evaluation.evaluate import Evaluation, evaluate, softmax
+from geotl.imagery.measurable import measurable
 from geotl.imagery.scene import MaskChoice
 from geotl.imagery.sensors import Sensor
 from geotl.inference.labelled_tiles import (
@@ -174,6 +175,7 @@ class Model:
         sensor: Sensor | None = None,
         precision: Precision = "auto",
         force: bool = False,
+        say: Log = silent,
     ) -> Predictions:
         """Name tiles.
 
@@ -185,6 +187,7 @@ class Model:
                 name and DN are brought to the model's scale and offset.
             precision: number format of the network.
             force: name files' values that the model never saw, too.
+            say: takes a line on values that the sensor cannot have measured, where there are some.
 
         Raises:
             DataError: a file that cannot be read, tiles of a wrong shape, or files whose values
@@ -196,7 +199,7 @@ class Model:
             return self._predictions(self._array_blocks(tiles), (), precision)
         given = [tiles] if isinstance(tiles, str | Path) else list(tiles)
         paths = list_tiles(given, sensor or held.contract.sensor)
-        blocks = self._file_blocks(paths, sensor, force=force)
+        blocks = self._file_blocks(paths, sensor, force=force, say=say)
         return self._predictions(blocks, tuple(paths), precision)
 
     def evaluate(
@@ -227,7 +230,7 @@ class Model:
         """
         index, truth = labelled_tiles(self._of_tiles.contract, data, sensor)
         paths, marks = [tile.path for tile in index.tiles], list[str]()
-        blocks = self._file_blocks(paths, sensor, force=force)
+        blocks = self._file_blocks(paths, sensor, force=force, say=say)
         logits = self._predictions(marked(blocks, marks), tuple(paths), "auto").logits
         rows = to_judge(self.file.notes, marks, learnt=learnt, say=say)
         return evaluate(logits[rows], truth[rows], self.classes, temperature=self.temperature)
@@ -269,12 +272,12 @@ class Model:
         return mapped_dataset(self.file, scene, out, options, reading=how, quiet=quiet)
 
     def _file_blocks(
-        self, paths: Sequence[Path], sensor: Sensor | None, *, force: bool
+        self, paths: Sequence[Path], sensor: Sensor | None, *, force: bool, say: Log
     ) -> Iterator[Pixels]:
         held = self._of_tiles
         if not force:
             check_tiles(held.contract, held.seen, paths, sensor)
-        return tile_blocks(held.contract, paths, sensor)
+        return tile_blocks(held.contract, paths, sensor, say=say)
 
     def _array_blocks(self, tiles: NDArray[Any]) -> Iterator[_Tiles]:
         stack = tiles[None] if tiles.ndim == 3 else tiles
@@ -287,9 +290,12 @@ class Model:
             raise DataError(f"array of shape {tiles.shape}: tiles must be square; crop or pad them")
         for start in range(0, len(stack), 128):
             part = stack[start : start + 128]
-            valid = np.isfinite(part)
-            nodata = self.file.contract.sensor.nodata
-            yield part, valid if nodata is None else valid & (part != nodata)
+            yield part, self._known(part)
+
+    def _known(self, part: NDArray[Any]) -> Bools:
+        """The pixels of tiles [N,C,S,S] that are measurements."""
+        of = measurable(self.file.contract.sensor, self.bands)
+        return np.stack([of.known(tile, np.isfinite(tile)) for tile in part])
 
     def _predictions(
         self, blocks: Iterator[_Tiles], paths: tuple[Path, ...], precision: Precision

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from geotl.console import silent
 from geotl.errors import DataError
+from geotl.io.files import given_path
 
 if TYPE_CHECKING:
     from geotl.experiments.recipe import Recipe
@@ -215,7 +216,7 @@ def _recipe(args: argparse.Namespace) -> Recipe:
     from geotl.experiments.recipe import load
 
     sensor = [f"data.sensor={args.sensor}"] if args.sensor else []
-    path = Path(args.data).expanduser()
+    path = given_path(args.data)
     tiles = path.is_dir() or path.suffix.lower() in {".csv", ".geojson", ".json"}
     if tiles or args.data.startswith(("sample:", "torchgeo:")):
         return load(None, [f"data.root={args.data}", *sensor, *args.overrides])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import errno
+import io
 import json
 import os
 import sys
@@ -16,11 +17,13 @@ from geotl.cli.accuracy import add_accuracy
 from geotl.cli.data import add_check, add_chips, add_suggest
 from geotl.cli.export import add_export
 from geotl.cli.map import add_engine, add_map
+from geotl.cli.outputs import check_outputs
 from geotl.cli.recipes import add_curve, add_diagnose, add_generate, add_lecture, add_study
 from geotl.console import say, sayer
-from geotl.errors import GeoTLError, UnfinishedError
+from geotl.errors import DataError, GeoTLError, UnfinishedError
 
 _NOT_WRITTEN = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EACCES, errno.EROFS)
+_NO_PATH = (errno.ENAMETOOLONG, errno.ELOOP, errno.EILSEQ)
 _UNREAD = 141  # as a shell tells of SIGPIPE
 
 
@@ -30,6 +33,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     1 where a part failed and the rest was finished; 141 where what reads the lines reads no more,
     as `head` does.
     """
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):  # a file's name need not be UTF-8
+            stream.reconfigure(errors="backslashreplace")
     try:
         return _commanded(argv)
     except BrokenPipeError:
@@ -58,6 +64,7 @@ def _commanded(argv: Sequence[str] | None) -> int:
         print(end="", flush=True)
         raise
     try:
+        check_outputs(vars(args))
         args.command(args)
         print(end="", flush=True)
     except UnfinishedError as error:
@@ -65,6 +72,9 @@ def _commanded(argv: Sequence[str] | None) -> int:
     except GeoTLError as error:
         return _refused(error, debug=args.debug)
     except OSError as error:
+        if error.errno in _NO_PATH and error.filename is not None:
+            named = f"{str(error.filename)[:120]!r}: {error.strerror}; check the path"
+            return _refused(DataError(named), debug=args.debug)
         if error.errno not in _NOT_WRITTEN:
             raise
         place = error.filename or getattr(args, "out", None) or "output"
@@ -307,7 +317,9 @@ def _predict(args: argparse.Namespace) -> None:
     check_absent(args.output, overwrite=args.overwrite)
     model = load(args.model, engine=args.engine)
     sensor = get_sensor(args.sensor) if args.sensor else None
-    found = model.predict(args.tiles, sensor=sensor, precision=args.precision, force=args.force)
+    found = model.predict(
+        args.tiles, sensor=sensor, precision=args.precision, force=args.force, say=say
+    )
     paths = [str(path) for path in found.paths]
     write_text(args.output, predictions_csv(paths, None, found.probabilities, found.classes))
     print(f"{found}; written to {args.output}")

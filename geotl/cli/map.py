@@ -180,7 +180,7 @@ def _checked_sensor(args: argparse.Namespace) -> Sensor:
     from geotl.mapping.extras import WantedExtras, check_extras, extras_in, extras_of
     from geotl.mapping.task import check_pixel_options, check_served, check_tile_options
     from geotl.models.model_file import read_header
-    from geotl.models.pixel_file import is_pixel_model
+    from geotl.models.pixel_file import is_pixel_model, read_pixel_header
 
     if is_exported(args.model):
         served = open_served(args.model, args.engine)
@@ -190,7 +190,7 @@ def _checked_sensor(args: argparse.Namespace) -> Sensor:
     if is_pixel_model(args.model):
         check_engine(args.model, args.engine)
         check_pixel_options(args.model, _options(args))
-        header = read_header(args.model)
+        header = read_pixel_header(args.model)
         check_extras(args.model, extras_in(header), args.extra)
         return sensor_from(header["contract"]["sensor"])
     engine_for(args.model, args.engine)

@@ -17,6 +17,8 @@ from geotl.data.tile_statistics import (
     TileFacts,
     TilePair,
     copies,
+    impossible_line,
+    impossible_values,
     near_copies,
     overlaps,
     tile_facts,
@@ -93,6 +95,7 @@ def check_tiles(
         *balance_findings(labels, index.classes),
         *_sizes(counted, pack.images.shape[-1]),
         *radiometry_findings(facts.quantiles, pack.bands, sensor, pack.images.dtype),
+        *_impossible(pack, sensor),
         *validity_findings(facts, labels, index.classes, names, sensor),
         *twin_findings("duplicate", whole, labels, names),
         *twin_findings("near-duplicate", near, labels, names, apart=apart),
@@ -106,6 +109,17 @@ def check_tiles(
     return Checked(
         index, pack, sensor, facts, dict(counted), same, near, shared, far, by_gravity(findings)
     )
+
+
+def _impossible(pack: Pack, sensor: Sensor) -> Iterator[Finding]:
+    found = impossible_values(pack, sensor)
+    if found[0]:
+        yield Finding(
+            "doubtful",
+            "impossible values",
+            impossible_line(found, sensor),
+            "declare the nodata value (gdal_edit.py -a_nodata), or check data.sensor",
+        )
 
 
 def balance_findings(labels: Int64s, classes: Sequence[str]) -> Iterator[Finding]:

@@ -27,6 +27,7 @@ from geotl.data.tiles import Tile, TileIndex, check_classes
 from geotl.errors import DataError, OutputError
 from geotl.imagery.windows import Imagery
 from geotl.io import raster
+from geotl.io.tables import TableWriter
 from geotl.io.vector import write_features
 
 MANIFEST, REJECTED, REJECTED_PLACES = "chips.csv", "rejected.csv", "rejected.gpkg"
@@ -208,7 +209,7 @@ def check_folder(folder: Path, *, overwrite: bool) -> None:
 
 def _csv_of(header: Sequence[str], rows: Iterable[Sequence[object]]) -> str:
     text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
+    writer = TableWriter(text)
     writer.writerow(header)
     writer.writerows(rows)
     return text.getvalue()

@@ -19,6 +19,7 @@ from rasterio.io import MemoryFile
 from geotl.arrays import Bools, Int64s
 from geotl.data.tiles import class_name
 from geotl.errors import DataError, nearest
+from geotl.io.files import given_path
 from geotl.io.raster import Grid, describe, opened
 from geotl.io.vector import Features, positions, read_features, transformed
 
@@ -299,7 +300,7 @@ def raster_labels(
         DataError: more than one band, values that are not whole, no reference system, or a name
             that the file does not have although it names its values.
     """
-    path = Path(path).expanduser()
+    path = given_path(path)
     info = describe(path)
     if len(info.band_names) != 1 or info.paletted or info.dtype.kind not in "iuf":
         raise DataError(

@@ -5,15 +5,17 @@ from __future__ import annotations
 import csv
 import hashlib
 import io
-from collections.abc import Iterable, Sequence
+import os
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from numpy.typing import NDArray
 
 from geotl.arrays import Int64s
-from geotl.console import Log
+from geotl.console import Log, Progress
 from geotl.data.tiles import (
     DEFAULT_TABLE,
     LEARN_ONLY,
@@ -26,16 +28,24 @@ from geotl.data.tiles import (
     contents_of,
     index_folder,
     list_images,
+    near_in_order,
 )
 from geotl.data.torchgeo_datasets import PREFIX, copy_data_set
 from geotl.errors import DataError, nearest
 from geotl.imagery.band_files import is_band_folder
 from geotl.imagery.sensors import Sensor
 from geotl.io import raster
-from geotl.io.files import write_text
+from geotl.io.files import given_path, write_text
 from geotl.io.images import SUFFIXES
 from geotl.io.raster import Grid
-from geotl.io.tables import CSV_SUFFIXES, GEOJSON_SUFFIXES, Faults, TableRow, read_table
+from geotl.io.tables import (
+    CSV_SUFFIXES,
+    GEOJSON_SUFFIXES,
+    Faults,
+    TableRow,
+    TableWriter,
+    read_table,
+)
 
 SOURCES, SOURCES_TAG = "sources.txt", "GEOTL_SOURCES"
 HEADER = ("path", "label", "split", "synthetic", "sources")
@@ -52,7 +62,11 @@ def is_manifest(path: Path) -> bool:
 
 
 def index_manifest(
-    path: str | Path, *, sensor: Sensor | None = None, synthetic: bool = False
+    path: str | Path,
+    *,
+    sensor: Sensor | None = None,
+    synthetic: bool = False,
+    progress: Progress | None = None,
 ) -> TileIndex:
     """List the tiles that a manifest names, sorted by path, whatever the order of its rows.
 
@@ -60,12 +74,13 @@ def index_manifest(
 
     Paths are below the manifest's own folder, or absolute. Each row needs `path` and `label`;
     `split`, `group`, `x`, `y` and `crs` are taken where they are given: see `tables.read_table`.
+    `progress` is called with tiles done and tiles in all.
 
     Raises:
         DataError: with every fault found, each with its line: an unknown path, one named twice,
             a missing label, a position that is none; or fewer than two classes.
     """
-    path = Path(path).expanduser().absolute()
+    path = given_path(path).absolute()
     faults = Faults(path)
     rows, files = _rows(path, sensor, faults)
     for row in rows:
@@ -76,7 +91,7 @@ def index_manifest(
     faults.check()
     classes = tuple(sorted({class_name(row.label or "") for row in rows}))
     check_classes(classes, path)
-    contents = contents_of(files, sensor, synthetic=synthetic)
+    contents = contents_of(files, sensor, synthetic=synthetic, progress=progress)
     tiles = [
         Tile(
             file,
@@ -100,7 +115,7 @@ def list_manifest(path: Path, sensor: Sensor | None = None) -> list[Path]:
         DataError: with every fault found, each with its line; or no rows.
     """
     faults = Faults(path)
-    _, files = _rows(path.expanduser().absolute(), sensor, faults)
+    _, files = _rows(given_path(path).absolute(), sensor, faults)
     faults.check()
     if not files:
         raise DataError(f"{path}: names no tiles; give it a line for each")
@@ -115,12 +130,13 @@ def _rows(
         raise DataError(f"{path}: no such manifest; check data.root")
     rows, files = [], []
     lines: dict[Path, int] = {}
+    folders = Neighbours()
     for row in read_table(path, faults):
-        file = (path.parent / Path(row.path).expanduser()).absolute()
-        told = _fault(file, sensor)
+        file = (path.parent / given_path(row.path)).absolute()
+        told = _fault(file, sensor, folders)
         first = lines.setdefault(file.resolve(), row.line)
         if told:
-            faults.add(row.line, f"names {row.path!r}, {told}")
+            faults.add(row.line, partial(_names, row.path, told))
         elif first != row.line:
             faults.add(row.line, f"names {row.path!r}, the tile of line {first}; keep one line")
         else:
@@ -129,7 +145,28 @@ def _rows(
     return rows, files
 
 
-def _fault(file: Path, sensor: Sensor | None) -> str | None:
+def _names(path: str, told: str | Callable[[], str]) -> str:
+    return f"names {path!r}, {told if isinstance(told, str) else told()}"
+
+
+class Neighbours:
+    """Names that resemble one that is not there; each folder is listed once."""
+
+    def __init__(self) -> None:
+        """Begin with no folder listed."""
+        self._listed: dict[Path, list[str]] = {}
+
+    def hint(self, file: Path) -> str:
+        """What a file's name was perhaps meant to be."""
+        folder = file.parent
+        if folder not in self._listed:
+            self._listed[folder] = sorted(each.name for each in os.scandir(folder))
+        return nearest(file.name, near_in_order(file.name, self._listed[folder]))[:200]
+
+
+def _fault(
+    file: Path, sensor: Sensor | None, folders: Neighbours
+) -> str | Callable[[], str] | None:
     """Why a path is no tile, None if it is one."""
     if file.is_dir():
         if sensor is not None and is_band_folder(file, sensor):
@@ -138,8 +175,7 @@ def _fault(file: Path, sensor: Sensor | None) -> str | None:
     if not file.exists():
         if not file.parent.is_dir():
             return f"but there is no folder {file.parent}; paths are below the manifest's folder"
-        there = sorted(p.name for p in file.parent.iterdir())[:5000]
-        return f"which is not there; {nearest(file.name, there[:5000])[:200]}"
+        return lambda: f"which is not there; {folders.hint(file)}"
     if file.suffix.lower() not in SUFFIXES:
         return f"not an image by its ending; allowed: {', '.join(sorted(SUFFIXES))}"
     return None
@@ -153,6 +189,7 @@ def index_tiles(
     table: str = DEFAULT_TABLE,
     class_depth: int = 1,
     say: Log = print,
+    progress: Progress | None = None,
 ) -> TileIndex:
     """The labelled tiles of a folder of class folders, a manifest, or a torchgeo data set.
 
@@ -163,6 +200,7 @@ def index_tiles(
         table: of split and group in a folder: see `index_folder`.
         class_depth: levels of class folders: see `index_folder`.
         say: told of what takes long.
+        progress: called with tiles done and tiles in all.
 
     Raises:
         DataError: tiles, a table or a data set that cannot be used.
@@ -170,8 +208,10 @@ def index_tiles(
     if str(root).startswith(PREFIX):
         return index_manifest(copy_data_set(str(root), cache, say), sensor=sensor)
     if is_manifest(Path(root)):
-        return index_manifest(root, sensor=sensor)
-    return index_folder(root, table=table, sensor=sensor, class_depth=class_depth)
+        return index_manifest(root, sensor=sensor, progress=progress)
+    return index_folder(
+        root, table=table, sensor=sensor, class_depth=class_depth, progress=progress
+    )
 
 
 def list_tiles(paths: Iterable[str | Path], sensor: Sensor | None = None) -> list[Path]:
@@ -234,7 +274,7 @@ def write_synthetic(
         paths.append(path)
         counts[label] += 1
     stream = io.StringIO()
-    table = csv.writer(stream, lineterminator="\n")
+    table = TableWriter(stream)
     table.writerow(HEADER)
     for path, label in zip(paths, labels.tolist(), strict=True):
         table.writerow([path.as_posix(), classes[label], "train", "true", digest_of(whole)])
@@ -254,7 +294,7 @@ def read_synthetic(folder: str | Path, classes: Sequence[str], sensor: Sensor) -
     Raises:
         DataError: no such folder, a class that is none of these, or sources that are not theirs.
     """
-    folder = Path(folder).expanduser().absolute()
+    folder = given_path(folder).absolute()
     manifest, listed = folder / DEFAULT_TABLE, folder / SOURCES
     if not (manifest.is_file() and listed.is_file()):
         raise DataError(

@@ -19,6 +19,7 @@ from geotl.arrays import Bools, Pixels
 from geotl.errors import DataError
 from geotl.imagery import band_files
 from geotl.imagery.band_files import band_positions
+from geotl.imagery.measurable import measurable
 from geotl.imagery.sensors import Sensor
 from geotl.io import images
 from geotl.io.raster import Raster, RasterInfo
@@ -111,7 +112,8 @@ def to_image(  # noqa: PLR0917 - what is read first, then the shape wanted
 ) -> Pixels:
     """Bands by name and tile size of an image: (data in native type, valid), both [C,S,S].
 
-    A pixel with the sensor's nodata value is not valid, whether the file declares it or not.
+    A pixel with the sensor's nodata value, or one that it cannot measure, is not valid, whether the
+    file declares it or not.
 
     Raises:
         DataError: no valid pixel is left.
@@ -119,8 +121,7 @@ def to_image(  # noqa: PLR0917 - what is read first, then the shape wanted
     """
     positions = list(band_positions(raster, sensor, bands, file_bands))
     data, valid = raster.data[positions], raster.valid[positions]
-    if sensor.nodata is not None:
-        valid = valid & (data != sensor.nodata)
+    valid = measurable(sensor, bands).known(data, valid)
     if data.shape[1:] != (tile_px, tile_px):
         change = _resized if fit == "resize" else _centred
         data, valid = change(data, valid, tile_px)

@@ -35,7 +35,8 @@ from geotl.io.raster import RasterInfo
 
 Box = tuple[float, float, float, float]
 
-PACK_FORMAT = 1
+PACK_FORMAT = 2
+_FAR = 1e4  # times the spread of a band: what lies beyond is no measurement
 _IMAGES, _VALID, _NOTE = "images.npy", "valid.npy", "pack.json"
 _STATISTICS_BLOCK = 1 << 21  # values held at once as float64 (16 MiB)
 # Files beside an image from which GDAL takes masks, band names and nodata.
@@ -261,7 +262,8 @@ def statistics(pack: Pack, rows: Sequence[int] | NDArray[np.integer[Any]]) -> St
     """Mean and sd of each band over the valid pixels of some tiles, block by block.
 
     Blocks are merged by Chan, Golub & LeVeque (1979) around the band's first valid value: a
-    constant band has a sd of exactly 0. The order of the rows makes no difference.
+    constant band has a sd of exactly 0. The order of the rows makes no difference. Values of
+    floating point that lie beyond the others by 10,000 times their spread are left out.
 
     Raises:
         DataError: no rows, or a band without a valid pixel in them.
@@ -270,6 +272,8 @@ def statistics(pack: Pack, rows: Sequence[int] | NDArray[np.integer[Any]]) -> St
     channels = pack.images.shape[1]
     per_tile = int(np.prod(pack.images.shape[1:]))
     step = max(1, _STATISTICS_BLOCK // per_tile)
+    far = pack.images.dtype.kind == "f"  # whole numbers hold nothing that lies so far off
+    ends = _ends(pack, order) if far else np.zeros((2, channels))
     pivot, mean, square = np.zeros((3, channels))
     count = np.zeros(channels, np.int64)
     for start in range(0, len(order), step):
@@ -279,6 +283,7 @@ def statistics(pack: Pack, rows: Sequence[int] | NDArray[np.integer[Any]]) -> St
         for band in range(channels):
             plane = values[:, band]
             seen = (plane.ravel() if valid is None else plane[valid[:, band]]).astype(np.float64)
+            seen = seen[(seen >= ends[0, band]) & (seen <= ends[1, band])] if far else seen
             if not seen.size:
                 continue
             if count[band] == 0:
@@ -288,6 +293,25 @@ def statistics(pack: Pack, rows: Sequence[int] | NDArray[np.integer[Any]]) -> St
     _check_seen(pack, count)
     mean += pivot
     return Statistics(mean, np.sqrt(square / count), mean.copy(), count)
+
+
+def _ends(pack: Pack, rows: Int64s) -> Float64s:
+    """Ends [2,C] beyond which a value is no measurement, by the quantiles of a sample of pixels."""
+    channels = pack.images.shape[1]
+    ends = np.stack([np.full(channels, -np.inf), np.full(channels, np.inf)])
+    some = rows[np.unique(np.linspace(0, len(rows) - 1, min(len(rows), 64)).astype(np.int64))]
+    step = max(1, pack.images.shape[-1] // 32)
+    values = np.asarray(pack.images[some, :, ::step, ::step], dtype=np.float64)
+    seen = np.isfinite(values)
+    if pack.valid is not None:
+        seen &= pack.valid[some, :, ::step, ::step]
+    for band in range(channels):
+        inside = values[:, band][seen[:, band]]
+        if inside.size:
+            low, middle, high = np.quantile(inside, (0.05, 0.5, 0.95))
+            if high > low:
+                ends[:, band] = middle + np.array([-_FAR, _FAR]) * (high - low)
+    return ends
 
 
 def batch(

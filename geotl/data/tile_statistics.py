@@ -11,9 +11,12 @@ import numpy as np
 import shapely
 from numpy.typing import NDArray
 
-from geotl.arrays import Bools, Float32s, Float64s
+from geotl.arrays import Bools, Float32s, Float64s, Int64s
 from geotl.console import Progress
+from geotl.data.findings import many
 from geotl.data.tile_array import Pack
+from geotl.imagery.measurable import Measurable, measurable
+from geotl.imagery.sensors import Sensor
 
 THUMB_PX = 16
 QUANTILES = (0.0, 0.001, 0.01, 0.5, 0.99, 0.999, 1.0)
@@ -117,6 +120,40 @@ def _quantiles(values: Float64s) -> Float64s:
         if seen.size:
             found[:, band] = np.quantile(seen, QUANTILES)
     return found
+
+
+def impossible_values(pack: Pack, sensor: Sensor) -> Int64s:
+    """How many values in how many tiles no sensor of this kind can measure, int64 [2].
+
+    They are not valid in the pack, though nothing declares them as nodata.
+    """
+    found, ends = np.zeros(2, np.int64), measurable(sensor, pack.bands)
+    if pack.valid is None or ends.impossible(pack.images[0]) is None:
+        return found
+    for start in range(0, len(pack), 64):
+        found += count_impossible(pack.images[start : start + 64], ends)
+    return found
+
+
+def count_impossible(images: NDArray[Any], ends: Measurable) -> Int64s:
+    """How many values in how many tiles [n,C,S,S] lie beyond what can be measured, int64 [2]."""
+    wrong = ends.impossible(images.swapaxes(0, 1))
+    if wrong is None:
+        return np.zeros(2, np.int64)
+    counts = (wrong.swapaxes(0, 1) & np.isfinite(images)).sum(axis=(1, 2, 3))
+    return np.array([counts.sum(), (counts > 0).sum()], np.int64)
+
+
+def impossible_line(found: Int64s, sensor: Sensor) -> str:
+    """What is told of such values.
+
+    >>> from geotl.imagery.sensors import get_sensor
+    >>> impossible_line(np.array([3, 1]), get_sensor("rgb"))
+    '3 values in 1 tile cannot be of sensor rgb: taken as no data'
+    """
+    values, tiles = found.tolist()
+    told = f"{many(values, 'value')} in {many(tiles, 'tile')}"
+    return f"{told} cannot be of sensor {sensor.name}: taken as no data"
 
 
 @dataclass(frozen=True)

@@ -2,21 +2,24 @@
 
 from __future__ import annotations
 
+import bisect
 import hashlib
 import os
 import unicodedata
 from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 
 from geotl.arrays import Int64s
+from geotl.console import Progress
 from geotl.errors import DataError, nearest
 from geotl.imagery.band_files import band_in_name, images_in, is_band_folder
 from geotl.imagery.sensors import Sensor
-from geotl.io.files import sha256_and_mark
+from geotl.io.files import given_path, sha256_and_mark
 from geotl.io.images import SUFFIXES
 from geotl.io.tables import Faults, TableRow, read_table
 
@@ -27,6 +30,7 @@ LEARN_ONLY = (
     "geotl generate wrote in data.synthetic"
 )
 _READERS = 4
+_COMPARED = 200  # names on either side of one that is not there
 
 
 @dataclass(frozen=True)
@@ -103,6 +107,7 @@ def index_folder(
     table: str = DEFAULT_TABLE,
     sensor: Sensor | None = None,
     class_depth: int = 1,
+    progress: Progress | None = None,
 ) -> TileIndex:
     """List the tiles of a folder that holds one folder for each class.
 
@@ -116,12 +121,13 @@ def index_folder(
         sensor: whose bands the names of files tell; with it a folder of band files inside a
             class folder is one tile.
         class_depth: levels of folders that make up a class's name, joined by "/".
+        progress: called with tiles done and tiles in all.
 
     Raises:
         DataError: no such folder, no class folders, only one, an empty one, or a table that
             cannot be read or names a file that is not among the tiles.
     """
-    root = Path(root).expanduser().absolute()
+    root = given_path(root).absolute()
     folders = _class_folders(root, classes, class_depth)
     paths = [
         (path, label)
@@ -129,7 +135,7 @@ def index_folder(
         for path in _tiles_of(folder, sensor, class_depth)
     ]
     paths.sort(key=lambda pair: below(pair[0], root))
-    contents = contents_of([path for path, _ in paths], sensor)
+    contents = contents_of([path for path, _ in paths], sensor, progress=progress)
     tiles = tuple(
         Tile(path, label, None, None, content)
         for (path, label), content in zip(paths, contents, strict=True)
@@ -147,7 +153,7 @@ def list_images(paths: Iterable[str | Path], sensor: Sensor | None = None) -> li
     """
     found: dict[Path, None] = {}
     for given in paths:
-        path = Path(given).expanduser()
+        path = given_path(given)
         if not path.exists():
             raise DataError(f"{path}: no such file or folder; check the path")
         inside = _tiles_below(path, sensor) if path.is_dir() else [path]
@@ -158,7 +164,11 @@ def list_images(paths: Iterable[str | Path], sensor: Sensor | None = None) -> li
 
 
 def contents_of(
-    paths: Sequence[Path], sensor: Sensor | None, *, synthetic: bool = False
+    paths: Sequence[Path],
+    sensor: Sensor | None,
+    *,
+    synthetic: bool = False,
+    progress: Progress | None = None,
 ) -> list[str]:
     """What each tile's bytes hash to, so that copies are found whatever they are called.
 
@@ -167,12 +177,17 @@ def contents_of(
         sensor: whose bands the names of files tell.
         synthetic: whether tiles marked so are wanted; else they are refused, since whoever lists
             tiles may judge on them.
+        progress: called with tiles done and tiles in all.
 
     Raises:
         DataError: a file that cannot be read, or a synthetic tile.
     """
     with ThreadPoolExecutor(_READERS) as pool:
-        found = list(pool.map(lambda path: _content(path, sensor), paths))
+        found = []
+        for done, each in enumerate(pool.map(lambda path: _content(path, sensor), paths), 1):
+            found.append(each)
+            if progress is not None:
+                progress(done, len(paths))
     marked = [path for path, (_, mark) in zip(paths, found, strict=True) if mark]
     if marked and not synthetic:
         raise DataError(
@@ -316,6 +331,21 @@ def _tiles_of(folder: Path, sensor: Sensor | None, depth: int) -> list[Path]:
     )
 
 
+def near_in_order(name: str, names: Sequence[str]) -> Sequence[str]:
+    """The names about a place in a sorted list: to compare a name with all takes too long.
+
+    >>> near_in_order("b", ["a", "b", "c"])
+    ['a', 'b', 'c']
+    """
+    at = bisect.bisect(names, name)
+    return names[max(0, at - _COMPARED) : at + _COMPARED]
+
+
+def _unknown(name: str, ordered: Sequence[str]) -> str:
+    hint = nearest(name, near_in_order(name, ordered))
+    return f"names {name!r}, which is not among the tiles; {hint}"
+
+
 def _with_table(tiles: tuple[Tile, ...], root: Path, table: str) -> tuple[Tile, ...]:
     path = root / table
     if not path.exists():
@@ -325,10 +355,10 @@ def _with_table(tiles: tuple[Tile, ...], root: Path, table: str) -> tuple[Tile, 
     faults = Faults(path)
     told = {row.path: row for row in read_table(path, faults)}
     known = {below(tile.path, root) for tile in tiles}
+    ordered = sorted(known)
     for name, row in told.items():
         if name not in known:
-            hint = nearest(name, sorted(known)[:5000])
-            faults.add(row.line, f"names {name!r}, which is not among the tiles; {hint}")
+            faults.add(row.line, partial(_unknown, name, ordered))
         if row.synthetic:
             faults.add(row.line, f"marks {name!r} synthetic; {LEARN_ONLY}")
     faults.check()

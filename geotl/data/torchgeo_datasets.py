@@ -6,7 +6,6 @@ downloaded: the data set must lie on disk in the layout that torchgeo expects.
 
 from __future__ import annotations
 
-import csv
 import hashlib
 import inspect
 import io
@@ -23,8 +22,9 @@ from numpy.typing import NDArray
 
 from geotl.console import Log
 from geotl.errors import DataError, OutputError, nearest
-from geotl.io.files import write_text
+from geotl.io.files import given_path, write_text
 from geotl.io.raster import Grid, write
+from geotl.io.tables import TableWriter
 
 PREFIX = "torchgeo:"
 MANIFEST = "tiles.csv"
@@ -45,7 +45,7 @@ def parse(root: str) -> tuple[str, Path]:
     name, _, folder = root.removeprefix(PREFIX).partition(":")
     if not (name and folder):
         raise DataError(f"{root}: incomplete; allowed: torchgeo:NAME:FOLDER")
-    return name, Path(folder).expanduser().absolute()
+    return name, given_path(folder).absolute()
 
 
 def copy_data_set(root: str, cache: Path, say: Log = print) -> Path:
@@ -144,7 +144,7 @@ def _copy(root: str, kind: Any, folder: Path, held: Path) -> None:
         ) from error
     try:
         rows = io.StringIO()
-        table = csv.writer(rows, lineterminator="\n")
+        table = TableWriter(rows)
         table.writerow(["path", "label", "split"])
         for split in _splits(kind):
             for path, label in _write_split(_opened(root, kind, folder, split), split, part, root):

@@ -21,6 +21,7 @@ from geotl.errors import RecipeError, nearest
 from geotl.experiments.rules import SPATIAL
 from geotl.experiments.schema import Keys, Recipe, contradictions, json_schema, shown
 from geotl.io import yaml
+from geotl.io.files import given_path
 
 __all__ = [
     "Recipe",
@@ -147,7 +148,7 @@ def resolve_sample(key: str, text: str, *, folders: bool = False) -> Path:
         RecipeError: there is no sample of that name.
     """
     if not text.startswith("sample:"):
-        return Path(text).expanduser()
+        return given_path(text)
     folder, name = _shipped_folder("sample_tiles"), text.removeprefix("sample:")
     inside = folder.iterdir() if folder.is_dir() else ()
     names = sorted(p.name for p in inside if p.is_dir() == folders and p.suffix != ".py")
@@ -159,7 +160,7 @@ def resolve_sample(key: str, text: str, *, folders: bool = False) -> Path:
 
 def resolve_weights(text: str) -> str:
     """What `model.weights` means, with a leading `~` expanded."""
-    return str(Path(text).expanduser()) if text.startswith("~") else text
+    return str(given_path(text)) if text.startswith("~") else text
 
 
 def reference() -> str:
@@ -202,7 +203,7 @@ def _recipes_in(folder: Path) -> dict[str, Path]:
 
 
 def _locate(source: str) -> tuple[Path | None, list[str]]:
-    path = Path(source).expanduser()
+    path = given_path(source)
     if path.suffix in (".yaml", ".yml"):
         if path.is_file():
             return path, []

@@ -20,6 +20,7 @@ from geotl.data.manifest import index_tiles, read_synthetic
 from geotl.data.read_tile import TileReading
 from geotl.data.spatial_splits import Variogram, variogram
 from geotl.data.tile_array import Pack, fingerprint, pack
+from geotl.data.tile_statistics import impossible_line, impossible_values
 from geotl.data.tiles import TileIndex
 from geotl.data.torchgeo_datasets import PREFIX
 from geotl.errors import BandError, DataError
@@ -322,6 +323,9 @@ def read_samples(recipe: Recipe, sensor: Sensor, say: Log, *, quiet: bool = Fals
         extra = survey_unlabelled(recipe, sensor, placed, packs, say, quiet=quiet)
     else:
         index, packed = read_tiles(recipe, sensor, say, quiet=quiet)
+    impossible = impossible_values(packed, sensor)
+    if impossible[0]:
+        say(impossible_line(impossible, sensor))
     px = packed.images.shape[-1]
     say(
         f"{len(index)} tiles of {len(index.classes)} classes, {px}x{px} px, "
@@ -333,14 +337,16 @@ def read_samples(recipe: Recipe, sensor: Sensor, say: Log, *, quiet: bool = Fals
 def read_tiles(recipe: Recipe, sensor: Sensor, say: Log, *, quiet: bool) -> tuple[TileIndex, Pack]:
     """Index and pack the tiles below a recipe's root."""
     data = recipe.data
-    index = index_tiles(
-        resolve_root(data.root),
-        cache=cache_folder() / "datasets",
-        sensor=sensor,
-        table=data.table,
-        class_depth=data.class_depth,
-        say=say,
-    )
+    with ProgressLine(quiet=quiet) as line:
+        index = index_tiles(
+            resolve_root(data.root),
+            cache=cache_folder() / "datasets",
+            sensor=sensor,
+            table=data.table,
+            class_depth=data.class_depth,
+            say=say,
+            progress=line.counter("listing tiles"),
+        )
     if data.synthetic is not None:
         made = read_synthetic(data.synthetic, index.classes, sensor)
         index = replace(index, tiles=(*index.tiles, *made))

@@ -12,7 +12,7 @@ from typing import Any, Literal
 import torch
 
 from geotl.console import Log
-from geotl.errors import SettingError, UnfinishedError
+from geotl.errors import ModelError, SettingError
 from geotl.export.deployable import Deployed, deployed, folded, halved
 from geotl.export.graphs import (
     LIMITS,
@@ -124,7 +124,7 @@ def export_graph(
         SettingError: options that do not go together.
         DataError: tiles that cannot be used.
         OutputError: the file exists or cannot be written.
-        UnfinishedError: it does not say what the model says; nothing is left.
+        ModelError: it does not say what the model says; nothing is left.
     """
     rounding.check(form)
     check_absent(path, overwrite=overwrite)
@@ -158,7 +158,7 @@ def export_bare(
 
     Raises:
         OutputError: the file exists or cannot be written.
-        UnfinishedError: it does not say what the model says; nothing is left.
+        ModelError: it does not say what the model says; nothing is left.
     """
     check_absent(path, overwrite=overwrite)
     with whole_file(path) as part:
@@ -174,11 +174,11 @@ def check_parity(path: Path, found: Parity, limits: Limits) -> None:
     """Refuse a file that is not what its model is.
 
     Raises:
-        UnfinishedError: a difference is beyond its limit.
+        ModelError: a difference is beyond its limit.
     """
     fault = found.fault(limits)
     if fault:
-        raise UnfinishedError(f"{path}: {fault}; nothing was kept")
+        raise ModelError(f"{path}: {fault}; nothing was kept")
 
 
 def write_int8(
@@ -202,7 +202,7 @@ def write_int8(
 
     Raises:
         DataError: tiles that cannot be used.
-        UnfinishedError: rounding costs more than it may.
+        ModelError: rounding costs more than it may.
     """
     contract = model.contract
     found = halves(contract, rounding.tiles or "")
@@ -214,7 +214,7 @@ def write_int8(
         loss = judge((run_onnx(full), run_onnx(made)), contract, found)
         say(str(loss))
         if loss.points.value > rounding.most_lost:
-            raise UnfinishedError(
+            raise ModelError(
                 f"{rounding.tiles}: int8 costs {loss.points.value:.2f} percentage points of "
                 f"accuracy, more than --max-loss {rounding.most_lost:g}; nothing was kept: export "
                 "float16, or allow more"

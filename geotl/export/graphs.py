@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from geotl.arrays import Float32s
-from geotl.errors import UnfinishedError
+from geotl.errors import ModelError
 from geotl.export.deployable import Deployed
 from geotl.inference.onnx_file import INPUT, IR_VERSION, OPSET, OUTPUTS, Runner, seal
 from geotl.inference.onnx_model import open_runner
@@ -239,10 +239,10 @@ class MapParity:
         """Refuse a file that is not what its model is.
 
         Raises:
-            UnfinishedError: a difference is beyond `MAP_LIMIT`, or not a number.
+            ModelError: a difference is beyond `MAP_LIMIT`, or not a number.
         """
         if not self.probabilities <= MAP_LIMIT:
-            raise UnfinishedError(
+            raise ModelError(
                 f"{path}: probabilities {self.probabilities:.2g} from the model's, more than "
                 f"{MAP_LIMIT:.0e}; nothing was kept"
             )

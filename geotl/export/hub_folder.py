@@ -75,7 +75,7 @@ def write_hub(
 
     Raises:
         OutputError: the folder holds anything else, or cannot be written.
-        UnfinishedError: the ONNX file does not say what the model says; nothing is left.
+        ModelError: the ONNX file does not say what the model says; nothing is left.
     """
     folder = Path(folder)
     check_folder(folder, overwrite=overwrite)

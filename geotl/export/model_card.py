@@ -140,7 +140,17 @@ def model_card(model: ModelFile, facts: CardFacts) -> str:
         *_files(model, facts),
         *_provenance(model),
     ]
-    return "\n\n".join(parts) + "\n"
+    return parts[0] + "\n\n" + _without_tags("\n\n".join(parts[1:])) + "\n"
+
+
+def _without_tags(text: str) -> str:
+    """Markdown in which no name of a class, a sensor or a recipe can be HTML; code stays as it is.
+
+    >>> _without_tags("a<b> ``` a<b ```")
+    'a&lt;b> ``` a<b ```'
+    """
+    parts = text.split("```")
+    return "```".join(part if i % 2 else part.replace("<", "&lt;") for i, part in enumerate(parts))
 
 
 def _first_words(model: ModelFile, accuracy: Accuracy | None) -> str:

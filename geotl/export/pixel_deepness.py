@@ -112,7 +112,7 @@ def export_pixel_deepness(
         DataError: a tile size that does not go, or more classes than the plugin takes.
         ModelError: the model wants rasters beside the scene.
         OutputError: the file exists or cannot be written.
-        UnfinishedError: it does not say what the model says; nothing is left.
+        ModelError: it does not say what the model says; nothing is left.
     """
     options = options or DeepnessOptions()
     if model.contract.extra_bands:

@@ -56,7 +56,7 @@ def export_pixels(
 
     Raises:
         OutputError: the file exists or cannot be written.
-        UnfinishedError: it does not say what `geotl map` says; nothing is left.
+        ModelError: it does not say what `geotl map` says; nothing is left.
     """
     check_absent(path, overwrite=overwrite)
     halo, _ = graph_halo(model.model)

@@ -289,7 +289,7 @@ def export_deepness(
     Raises:
         DataError: tiles or a step that do not go.
         OutputError: the file exists or cannot be written.
-        UnfinishedError: it does not say what the model says; nothing is left.
+        ModelError: it does not say what the model says; nothing is left.
     """
     check_absent(path, overwrite=overwrite)
     contract = model.contract

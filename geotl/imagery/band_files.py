@@ -11,6 +11,7 @@ from typing import TypeVar
 import numpy as np
 
 from geotl.errors import BandError, DataError, MissingBandError
+from geotl.imagery.measurable import measurable
 from geotl.imagery.sensor_table import listed
 from geotl.imagery.sensors import Sensor, known_band, match_bands
 from geotl.imagery.windows import align, resample
@@ -98,10 +99,9 @@ def read_folder(folder: Path, sensor: Sensor, bands: Sequence[str]) -> Raster:
     images = _opened(folder, sensor, bands, read)
     finest = finest_of(folder, images)
     planes = []
-    for image in images:
+    for band, image in zip(sensor.canonical(bands), images, strict=True):
         data, valid = image.data[0], image.valid[0]
-        if sensor.nodata is not None:
-            valid = valid & (data != sensor.nodata)
+        valid = measurable(sensor, [band]).known(data[None], valid[None])[0]
         if image.grid != finest.grid:
             data, valid = resample(data, valid, *align(finest.grid, image.grid))
         planes.append((data, valid))

@@ -10,13 +10,13 @@ from pathlib import Path
 from typing import Any, Literal, Protocol
 
 import numpy as np
-from numpy.typing import NDArray
 
 from geotl.arrays import Bools, Pixels
 from geotl.errors import DataError
 from geotl.imagery import products
 from geotl.imagery.band_files import band_files, band_positions, check_band, finest_of
 from geotl.imagery.cloud_masks import Span, find_mask, open_mask, rule_of
+from geotl.imagery.measurable import Measurable, measurable
 from geotl.imagery.sensors import Sensor
 from geotl.imagery.windows import Axis, Window, align, resample
 from geotl.io.images import NOWHERE, WindowReader, check_numbers
@@ -32,7 +32,7 @@ class BandLayer:
 
     reader: WindowReader
     positions: tuple[int, ...]
-    nodata: float | None
+    measurable: Measurable
     places: tuple[Axis, Axis] | None = None
 
     def read(self, rows: Span, columns: Span) -> Pixels:
@@ -52,13 +52,12 @@ class BandLayer:
         if self.places is not None:  # within a coarse pixel the same ground
             rows, columns = self.places[0].part(*rows)[0], self.places[1].part(*columns)[0]
         own = [self.positions[band] for band in bands]
-        return self._known(*self.reader.read(rows, columns, own, shape))
+        data, valid = self.reader.read(rows, columns, own, shape)
+        return data, self.measurable.known(data, valid, bands)
 
     def _stored(self, rows: Span, columns: Span) -> Pixels:
-        return self._known(*self.reader.read(rows, columns, self.positions))
-
-    def _known(self, data: NDArray[Any], valid: Bools) -> Pixels:
-        return data, valid if self.nodata is None else valid & (data != self.nodata)
+        data, valid = self.reader.read(rows, columns, self.positions)
+        return data, self.measurable.known(data, valid)
 
     def close(self) -> None:
         """Let go of open files; reading again opens them anew."""
@@ -282,8 +281,13 @@ def open_bands(
     grid = finest_of(of.path, infos).grid
     products.check_claim(of.path, of.claim, sensor, dtype)
     layers = tuple(
-        BandLayer(r, (0,), sensor.nodata, None if r.info.grid == grid else align(grid, r.info.grid))
-        for r in readers
+        BandLayer(
+            r,
+            (0,),
+            measurable(sensor, [band]),
+            None if r.info.grid == grid else align(grid, r.info.grid),
+        )
+        for r, band in zip(readers, bands, strict=True)
     )
     return Scene(
         name or _short(of.path),
@@ -399,7 +403,7 @@ def _of_file(  # noqa: PLR0917 - what open_scene was given
         sensor,
         info.dtype,
         info.acquired or products.date_in([path.stem]),
-        BandLayer(reader, positions, sensor.nodata),
+        BandLayer(reader, positions, measurable(sensor, bands)),
         laid,
     )
 

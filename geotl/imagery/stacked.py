@@ -19,6 +19,7 @@ import numpy as np
 from geotl.arrays import Pixels
 from geotl.errors import DataError
 from geotl.imagery.cloud_masks import Span
+from geotl.imagery.measurable import anything
 from geotl.imagery.resampling import meets, resampled
 from geotl.imagery.scene import BandLayer, PixelSource, Scene, check_grid
 from geotl.imagery.sensor_table import listed
@@ -167,7 +168,8 @@ def _open(path: Path, sensor: Sensor) -> Scene:
     info = reader.info
     check_grid(path, info.grid)
     check_numbers(path, info.dtype)
-    source = _Measured(BandLayer(reader, tuple(range(len(info.band_names))), None), info)
+    count = len(info.band_names)
+    source = _Measured(BandLayer(reader, tuple(range(count)), anything(count)), info)
     bands = _band_names(info, sensor)
     dtype = np.dtype(np.float32)
     return Scene(path.stem, path, info.grid, bands, sensor, dtype, None, source)

@@ -16,6 +16,7 @@ from geotl.errors import DataError
 from geotl.imagery import products
 from geotl.imagery.band_files import band_positions
 from geotl.imagery.cloud_masks import Span
+from geotl.imagery.measurable import Measurable, measurable
 from geotl.imagery.scene import Scene, check_grid
 from geotl.imagery.sensors import Sensor
 from geotl.imagery.windows import axis
@@ -83,7 +84,7 @@ def scene_of(
         sensor,
         array.dtype,
         products.date_in([path.stem, name]),
-        _ArraySource(array, positions, tuple(float(v) for v in nodata)),
+        _ArraySource(array, positions, tuple(float(v) for v in nodata), measurable(sensor, wanted)),
     )
 
 
@@ -94,6 +95,7 @@ class _ArraySource:
     array: Any
     positions: tuple[int, ...]
     nodata: tuple[float, ...]
+    measurable: Measurable
 
     def read(self, rows: Span, columns: Span) -> Pixels:
         cut = self.array[list(self.positions), slice(*rows), slice(*columns)]
@@ -102,7 +104,7 @@ class _ArraySource:
         for value in self.nodata:
             if not math.isnan(value):
                 valid &= data != value
-        return data, valid
+        return data, self.measurable.known(data, valid)
 
     def coarse(
         self, rows: Span, columns: Span, bands: Sequence[int], shape: tuple[int, int]

@@ -10,11 +10,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from geotl.arrays import Int64s, Pixels
-from geotl.console import Log
+from geotl.console import Log, silent
 from geotl.data.manifest import index_tiles
 from geotl.data.tile_array import pixel_marks, read_tiles
+from geotl.data.tile_statistics import count_impossible, impossible_line
 from geotl.data.tiles import TileIndex
 from geotl.errors import DataError, nearest, needed_by_model
+from geotl.imagery.measurable import measurable
 from geotl.imagery.sensors import Sensor, rescaled
 from geotl.io.files import cache_folder
 from geotl.models.input_domain import Range, strange_bands, unlike
@@ -57,7 +59,12 @@ def labelled_tiles(
 
 
 def tile_blocks(
-    contract: Contract, paths: Sequence[Path], sensor: Sensor | None = None, *, block: int = 128
+    contract: Contract,
+    paths: Sequence[Path],
+    sensor: Sensor | None = None,
+    *,
+    block: int = 128,
+    say: Log = silent,
 ) -> Iterator[Pixels]:
     """Tiles in a model's bands, size and digital numbers, with their valid pixels, in blocks.
 
@@ -66,6 +73,7 @@ def tile_blocks(
         paths: the tiles' files.
         sensor: the tiles', None for the model's.
         block: tiles at once.
+        say: takes a line at the end on values that the sensor cannot have measured, if any.
 
     Raises:
         DataError: a file that cannot be read.
@@ -73,11 +81,15 @@ def tile_blocks(
     """
     own = sensor or contract.sensor
     file_bands = contract.file_bands if sensor is None else None
+    ends, found = measurable(own, contract.bands), np.zeros(2, np.int64)
     with needed_by_model("tiles", own.name):
         for images, valid in read_tiles(
             paths, own, contract.bands, file_bands, contract.tile_px, contract.fit, block=block
         ):
+            found += count_impossible(images, ends)
             yield rescaled(images, own, contract.sensor), valid
+    if found[0]:
+        say(impossible_line(found, own))
 
 
 def check_tiles(

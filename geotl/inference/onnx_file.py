@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import mmap
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -23,6 +24,7 @@ INPUT, OUTPUTS = "image", ("probabilities", "logits")
 PASSPORT, SEAL = "geotl", "geotl_seal"
 PASSPORT_VERSION = 1
 _BLANK = "0" * 64
+_TAIL = 4 << 20  # bytes at the end, where the metadata stand
 _METADATA_PROPS = 14  # field of onnx.ModelProto (onnx.proto)
 
 
@@ -64,26 +66,48 @@ def read_passport(path: Path) -> dict[str, Any]:
     """
     if not path.is_file():
         raise ModelError(f"{path}: no such file; export one with geotl export MODEL --format onnx")
-    content = path.read_bytes()
-    at = _place(content)
-    if at < 0:
+    _check_seal(path)
+    try:
+        with path.open("rb") as stream, mmap.mmap(stream.fileno(), 0, prot=mmap.PROT_READ) as held:
+            told = json.loads(_metadata(held)[PASSPORT])
+    except (IndexError, KeyError, ValueError, RecursionError) as error:
         raise ModelError(
-            f"{path}: not an ONNX file that geotl exported; make one with geotl export MODEL "
-            "--format onnx"
-        )
-    blank = content[:at] + _BLANK.encode() + content[at + 64 :]
-    if hashlib.sha256(blank).hexdigest().encode() != content[at : at + 64]:
+            f"{path}: its seal holds, but its passport cannot be read; export the model anew"
+        ) from error
+    if not isinstance(told, dict):
+        raise ModelError(f"{path}: its passport is no object; export the model anew")
+    return told
+
+
+def _check_seal(path: Path) -> None:
+    """Compare a file with its seal, block by block.
+
+    Raises:
+        ModelError: there is none near the file's end, or it is broken.
+    """
+    size = path.stat().st_size
+    with path.open("rb") as stream:
+        start = max(0, size - _TAIL)
+        stream.seek(start)
+        tail = stream.read()
+        at = _place(tail)
+        if at < 0:
+            raise ModelError(
+                f"{path}: not an ONNX file that geotl exported; make one with geotl export MODEL "
+                "--format onnx"
+            )
+        stream.seek(0)
+        digest, left = hashlib.sha256(), start
+        while left:
+            block = stream.read(min(left, 1 << 20))
+            digest.update(block)
+            left -= len(block)
+    digest.update(tail[:at] + _BLANK.encode() + tail[at + 64 :])
+    if digest.hexdigest().encode() != tail[at : at + 64]:
         raise ModelError(
             f"{path}: its content is not what geotl wrote (its seal is broken): damaged in copying "
             "or altered; copy it again, or export the model anew"
         )
-    try:
-        told: dict[str, Any] = json.loads(_metadata(content)[PASSPORT])
-    except (IndexError, KeyError, ValueError) as error:
-        raise ModelError(
-            f"{path}: its seal holds, but its passport cannot be read; export the model anew"
-        ) from error
-    return told
 
 
 def read_proto(path: Path) -> Any:
@@ -93,29 +117,35 @@ def read_proto(path: Path) -> Any:
     return onnx.load(path)
 
 
-def _metadata(content: bytes) -> dict[str, str]:
+def _metadata(content: bytes | mmap.mmap) -> dict[str, str]:
     """Metadata of a serialised onnx.ModelProto, without the library: field 14, key and value.
 
     Raises:
         IndexError: cut short.
         ValueError: not such a message.
     """
-    entries = [_fields(value) for number, value in _walk(content) if number == _METADATA_PROPS]
+    entries = [_fields(value) for value in _values(content, _METADATA_PROPS)]
     return {entry[1].decode(): entry[2].decode() for entry in entries}
 
 
 def _fields(content: bytes) -> dict[int, bytes]:
-    return dict(_walk(content))
+    return {number: content[start:end] for number, start, end in _walk(content)}
 
 
-def _walk(content: bytes) -> Iterator[tuple[int, bytes]]:
-    """Number and content of every field of a protobuf message that has a length."""
+def _values(content: bytes | mmap.mmap, wanted: int) -> Iterator[bytes]:
+    for number, start, end in _walk(content):
+        if number == wanted:
+            yield content[start:end]
+
+
+def _walk(content: bytes | mmap.mmap) -> Iterator[tuple[int, int, int]]:
+    """Number, start and end of every field of a protobuf message that has a length."""
     at = 0
     while at < len(content):
         tag, at = _varint(content, at)
         if tag & 7 == 2:
             length, at = _varint(content, at)
-            yield tag >> 3, content[at : at + length]
+            yield tag >> 3, at, at + length
             at += length
         elif tag & 7 == 0:
             _, at = _varint(content, at)
@@ -123,7 +153,7 @@ def _walk(content: bytes) -> Iterator[tuple[int, bytes]]:
             at += {1: 8, 5: 4}[tag & 7]
 
 
-def _varint(content: bytes, at: int) -> tuple[int, int]:
+def _varint(content: bytes | mmap.mmap, at: int) -> tuple[int, int]:
     """A number of seven bits a byte, the lowest first, and where it ends.
 
     >>> _varint(bytes([0xAC, 0x02]), 0)

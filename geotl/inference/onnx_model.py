@@ -34,6 +34,7 @@ from geotl.models.device import choose_device
 from geotl.models.input_domain import Range
 from geotl.models.model_file import Contract, ModelFile, contract_from, describe, load
 from geotl.models.pixel_file import KIND, describe_pixels, is_pixel_model, load_pixel_model
+from geotl.models.tensor_file import consistent
 
 EngineName = Literal["onnxruntime", "openvino"]
 ENGINES: tuple[EngineName, ...] = get_args(EngineName)
@@ -293,16 +294,12 @@ def open_served(path: Path, engine: str | None = None) -> ServedModel | ServedPi
             f"{path}: --engine openvino does not go with a model of pixels, whose sums over "
             "windows need whole numbers of 64 bits, and which may hold forests; leave it away"
         )
-    try:
+    with consistent(path):
         threads, precision = torch.get_num_threads(), str(told["precision"])
         runner = open_runner(path, chosen, precision=precision, threads=threads)
         if told.get("kind") == KIND:
             return served_pixels(path, told, runner, version_of(chosen))
         return _served_tiles(path, told, runner, version_of(chosen))
-    except KeyError as error:
-        raise ModelError(
-            f"{path}: its passport lacks {error}, which mapping needs; export the model anew"
-        ) from error
 
 
 def _served_tiles(path: Path, told: Mapping[str, Any], runner: Runner, engine: str) -> ServedModel:
@@ -334,12 +331,13 @@ def describe_exported(path: Path) -> str:
         ModelError: as `read_passport`.
     """
     told = read_passport(path)
-    if told.get("kind") == KIND:
-        return describe_pixels(f"{path} (ONNX, of pixels)", told)
-    metrics = told.get("notes", {}).get("metrics", {})
-    origin = {"source": "of the model exported", "sha256": told["model_sha256"]}
-    header = {**told["contract"], "metrics": metrics, "weights": origin}
-    return describe(f"{path} (ONNX, {told['precision']})", header)
+    with consistent(path):
+        if told.get("kind") == KIND:
+            return describe_pixels(f"{path} (ONNX, of pixels)", told)
+        metrics = told.get("notes", {}).get("metrics", {})
+        origin = {"source": "of the model exported", "sha256": told["model_sha256"]}
+        header = {**told["contract"], "metrics": metrics, "weights": origin}
+        return describe(f"{path} (ONNX, {told['precision']})", header)
 
 
 def check_precision(model: ServedModel | ServedPixelModel, wanted: str) -> None:

@@ -11,7 +11,43 @@ import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
-from geotl.errors import OutputError
+from geotl.errors import DataError, OutputError
+
+_SHOWN = 120  # characters of a path that is none
+
+
+def given_path(given: str | Path) -> Path:
+    """A path as a user gives it, with ~ for a home folder.
+
+    Raises:
+        DataError: no file can have such a path.
+    """
+    text = str(given)
+    try:
+        if "\0" in text:
+            raise ValueError("a NUL byte in it")
+        path = Path(text).expanduser()
+        path.exists()
+    except (OSError, RuntimeError, ValueError) as error:
+        reason = error.strerror if isinstance(error, OSError) else str(error)
+        shown = text if len(text) < _SHOWN else f"{text[:_SHOWN]}..."
+        raise DataError(f"{shown!r}: not the path of a file ({reason}); check it") from error
+    return path
+
+
+def replaceable(path: Path) -> Path:
+    """Where a file may be written: a link is followed, not replaced.
+
+    Raises:
+        OutputError: something stands there that is neither a file nor a folder, such as a device.
+        DataError: no file can have such a path.
+    """
+    place = given_path(path)
+    if place.is_symlink():
+        place = place.resolve()
+    if place.exists() and not (place.is_file() or place.is_dir()):
+        raise OutputError(f"{path}: no regular file, so it is not replaced; name another")
+    return place
 
 
 @contextlib.contextmanager
@@ -30,7 +66,7 @@ def whole_file(path: Path) -> Iterator[Path]:
     >>> [p.name for p in folder.iterdir()]
     ['a.txt']
     """
-    path = Path(path)
+    path = replaceable(Path(path))
     part: Path | None = None
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -71,7 +107,7 @@ def whole_folder(path: Path) -> Iterator[Path]:
     >>> [p.name for p in folder.parent.iterdir()], [p.name for p in folder.iterdir()]
     (['out'], ['a.txt'])
     """
-    path = Path(path)
+    path = given_path(path)
     part: Path | None = None
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -112,6 +148,7 @@ def check_absent(path: Path, *, overwrite: bool) -> None:
     Raises:
         OutputError: it is there already, or is a folder.
     """
+    replaceable(path)
     if path.is_dir():
         raise OutputError(f"{path}: is a folder; give the name of a file")
     if path.exists() and not overwrite:
@@ -121,7 +158,7 @@ def check_absent(path: Path, *, overwrite: bool) -> None:
 def write_text(path: Path, text: str) -> None:
     """Write a UTF-8 text file whole or not at all."""
     with whole_file(path) as part:
-        part.write_text(text, encoding="utf-8")
+        part.write_text(text, encoding="utf-8", errors="backslashreplace")
 
 
 def sha256_of(path: Path) -> str:

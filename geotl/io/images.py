@@ -3,22 +3,24 @@
 from __future__ import annotations
 
 import contextlib
+import math
 import os
 import threading
+import tokenize
 import weakref
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import rasterio
 from numpy.typing import NDArray
 from rasterio.windows import Window
 
 from geotl.arrays import Bools
 from geotl.errors import BandError, DataError
 from geotl.io import raster
-from geotl.io.raster import Grid, Raster, RasterInfo, gdal, info_of, opened, pixels
+from geotl.io.header_limits import check_bands, check_whole
+from geotl.io.raster import Grid, Raster, RasterInfo, gdal, info_of, open_pinned, opened, pixels
 
 ARRAYS = frozenset({".npy"})
 SUFFIXES = frozenset({".tif", ".tiff", ".jpg", ".jpeg", ".png", ".jp2", ".j2k"}) | ARRAYS
@@ -66,7 +68,9 @@ def read(path: Path, *, band_count: int | None = None) -> Raster:
         BandError: an array whose bands cannot be told from its rows and columns.
     """
     if path.suffix.lower() in ARRAYS:
-        data = np.array(_mapped(path, band_count))
+        mapped = _mapped(path, band_count)
+        check_whole(path, mapped.shape)
+        data = np.array(mapped)
         seen = np.isfinite(data) if data.dtype.kind == "f" else np.ones(data.shape, dtype=bool)
         return Raster(path, data, seen, _grid(data), (None,) * len(data), None, "none")
     image = raster.read(path, band_count=band_count)
@@ -108,12 +112,15 @@ def _mapped(path: Path, band_count: int | None) -> NDArray[Any]:
     """An array file as [C,H,W], in the machine's byte order, mapped from disk."""
     raster.check_file(path)
     try:
+        _check_header(path)
         held = np.load(path, mmap_mode="r", allow_pickle=False)
-    except (ValueError, OSError, EOFError) as error:
+    except (ValueError, OSError, EOFError, TypeError, SyntaxError, OverflowError) as error:
         raise DataError(
             f"{path}: cannot be read as an array ({_reason(error)}); it is cut short, damaged, "
             "pickled or of another format: save it anew with numpy.save"
         ) from error
+    if isinstance(held, np.ndarray) and held.ndim == 3:
+        check_bands(path, min(held.shape[0], held.shape[-1]))
     if not isinstance(held, np.ndarray):
         held.close()
         raise DataError(f"{path}: an archive of arrays; save one array with numpy.save")
@@ -125,6 +132,34 @@ def _mapped(path: Path, band_count: int | None) -> NDArray[Any]:
     turned = held.transpose(axes) if axes else held[None]
     native: NDArray[Any] = turned.astype(held.dtype.newbyteorder("="), copy=False)
     return native
+
+
+def _check_header(path: Path) -> None:
+    """Look at what an array file says of itself before anything is mapped.
+
+    Raises:
+        ValueError: it cannot be so.
+    """
+    with path.open("rb") as stream:
+        if stream.read(6) != np.lib.format.MAGIC_PREFIX:
+            return  # np.load tells what it is instead
+        stream.seek(0)
+        version = np.lib.format.read_magic(stream)
+        readers = {
+            (1, 0): np.lib.format.read_array_header_1_0,
+            (2, 0): np.lib.format.read_array_header_2_0,
+        }
+        if version not in readers:
+            raise ValueError(f"version {version[0]}.{version[1]} of the format")
+        try:
+            shape, _, dtype = readers[version](stream)
+        except tokenize.TokenError as error:  # numpy takes it for one of old Python's headers
+            raise ValueError("a header that ends too soon") from error
+        if dtype.hasobject:
+            raise ValueError("Python objects")
+        there = path.stat().st_size - stream.tell()
+    if any(side < 0 for side in shape) or math.prod(shape) * dtype.itemsize != there:
+        raise ValueError(f"its header tells of {shape} values of {dtype}, it holds {there} bytes")
 
 
 def _reason(error: Exception) -> str:
@@ -230,7 +265,7 @@ class _Shelf:
         if source is None:
             if not path.exists():
                 raise DataError(f"{path}: no such file any more; put it back")
-            source = rasterio.open(path)
+            source = open_pinned(path)
         yield source  # after an error it is left to be closed with the last reference
         self._put_back(key, source)
 

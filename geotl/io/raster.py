@@ -17,21 +17,28 @@ from typing import Any, Literal
 import numpy as np
 import rasterio
 from numpy.typing import NDArray
+from rasterio._err import CPLE_BaseError
 from rasterio.crs import CRS
 from rasterio.enums import ColorInterp, MaskFlags
 from rasterio.errors import CRSError, NotGeoreferencedWarning, RasterioError
-from rasterio.io import MemoryFile
+from rasterio.io import DatasetReader, MemoryFile
 from rasterio.transform import Affine
 
 from geotl.arrays import Bools, UInt8s
 from geotl.errors import DataError
+from geotl.io.drivers import OFFLINE, raster_drivers
 from geotl.io.files import whole_file
+from geotl.io.header_limits import check_bands, check_whole
 from geotl.io.integrity import check_jpeg2000, check_png
 
 NamesFrom = Literal["descriptions", "colours", "none"]
 # libjpeg only warns of a file cut short and leaves the rest grey: here that is an error.
 # A VRT may hold Python code: it is never run.
-_GDAL: dict[str, Any] = {"GDAL_ERROR_ON_LIBJPEG_WARNING": "TRUE", "GDAL_VRT_ENABLE_PYTHON": "NO"}
+_GDAL: dict[str, Any] = {
+    "GDAL_ERROR_ON_LIBJPEG_WARNING": "TRUE",
+    "GDAL_VRT_ENABLE_PYTHON": "NO",
+    **OFFLINE,
+}
 if "GDAL_CACHEMAX" not in os.environ:  # bytes of decoded blocks: a row of a product's inner tiles
     _GDAL["GDAL_CACHEMAX"] = 256 << 20
 _INSIDE = threading.local()
@@ -245,6 +252,7 @@ def read(path: str | Path, *, band_count: int | None = None) -> Raster:
     """
     path = Path(path)
     with opened(path) as source:
+        check_whole(path, (source.count, source.height, source.width))
         info = info_of(source, path, band_count)
         if info.driver == "PNG":
             check_png(path)
@@ -264,7 +272,7 @@ def known_crs(text: str) -> str:
     """
     try:
         return str(CRS.from_user_input(text).to_string())
-    except CRSError as error:
+    except (CRSError, ValueError) as error:
         raise DataError(
             f"crs {text!r}: not a known reference system; allowed: such as EPSG:32633"
         ) from error
@@ -332,10 +340,21 @@ def opened(path: Path) -> Iterator[Any]:
     if path.suffix.lower() in _JPEG2000:
         check_jpeg2000(path)
     _hush()
-    with gdal(path), rasterio.open(path) as source:
+    with gdal(path), open_pinned(path) as source:
+        check_bands(path, source.count)
         if source.count == 0:
             raise DataError(f"{path}: holds no bands of its own; give one of its subdatasets")
         yield source
+
+
+def open_pinned(path: Path) -> Any:
+    """An open GDAL data set of the format that the file's name ends in, inside `gdal`.
+
+    Raises:
+        DataError: a virtual raster that names files it may not.
+        RasterioError: GDAL cannot read it as such.
+    """
+    return DatasetReader(path, driver=raster_drivers(path))  # rasterio.open takes one driver
 
 
 @contextlib.contextmanager
@@ -362,7 +381,9 @@ def gdal(path: Path) -> Iterator[None]:
     try:
         with gdal_settings():
             yield
-    except RasterioError as error:
+    except UnicodeEncodeError as error:
+        raise DataError(f"{path}: GDAL reads no name that is not UTF-8; rename it") from error
+    except (CPLE_BaseError, RasterioError) as error:
         reason = " ".join(str(error.__cause__ or error).replace(str(path), "the file").split())
         raise DataError(
             f"{path}: cannot be read as an image ({reason}); it is cut short, damaged or of "

@@ -9,10 +9,10 @@ import csv
 import json
 import math
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, TextIO
 
 from geotl.errors import DataError
 from geotl.io.raster import known_crs
@@ -20,6 +20,7 @@ from geotl.io.raster import known_crs
 CSV_SUFFIXES = frozenset({".csv"})
 GEOJSON_SUFFIXES = frozenset({".geojson", ".json"})
 _MOST_FAULTS = 20
+_RUN = ("=", "+", "-", "@", "\t", "\r")
 _REAL = ("", "0", "false", "no")  # what a column "synthetic" says of a real tile
 _DEGREES = "EPSG:4326"  # what GeoJSON without a word on it is in (RFC 7946)
 Found = tuple[int, Mapping[str, str], tuple[float, float] | None, str | None]
@@ -53,10 +54,14 @@ class Faults:
 
     path: Path
     found: list[str] = field(default_factory=list)
+    count: int = 0
 
-    def add(self, line: int, told: str) -> None:
-        """Note a fault."""
-        self.found.append(f"{self.path}: line {line} {told}")
+    def add(self, line: int, told: str | Callable[[], str]) -> None:
+        """Note a fault; words that take time are made of those alone that are shown."""
+        self.count += 1
+        if self.count <= _MOST_FAULTS:
+            words = told if isinstance(told, str) else told()
+            self.found.append(f"{self.path}: line {line} {words}")
 
     def check(self) -> None:
         """Raise if there are any.
@@ -64,10 +69,10 @@ class Faults:
         Raises:
             DataError: the first twenty, one a line.
         """
-        more = len(self.found) - _MOST_FAULTS
+        more = self.count - _MOST_FAULTS
         if self.found:
             tail = [f"{self.path}: {more} more faults like these"] if more > 0 else []
-            raise DataError("\n".join([*self.found[:_MOST_FAULTS], *tail]))
+            raise DataError("\n".join([*self.found, *tail]))
 
 
 def read_table(path: Path, faults: Faults) -> list[TableRow]:
@@ -122,9 +127,44 @@ def _cells(
 ) -> Iterator[tuple[int, dict[str, str]]]:
     try:
         for row in rows:
-            yield rows.line_num, {key: (row.get(key) or "").strip() for key in columns}
+            yield rows.line_num, {key: _unmarked((row.get(key) or "").strip()) for key in columns}
     except csv.Error as error:
         raise DataError(f"{path}: line {rows.line_num}: {error}; save it as plain CSV") from error
+
+
+class TableWriter:
+    r"""Writes CSV rows whose cells no spreadsheet runs as a formula: such text begins with '.
+
+    >>> import io
+    >>> stream = io.StringIO()
+    >>> TableWriter(stream).writerow(["=1+1", "-2.5", "-a", 3])
+    >>> stream.getvalue()
+    "'=1+1,-2.5,'-a,3\n"
+    """
+
+    def __init__(self, stream: TextIO) -> None:
+        """Write to an open text file."""
+        self._writer = csv.writer(stream, lineterminator="\n")
+
+    def writerow(self, cells: Iterable[Any]) -> None:
+        """Write one row."""
+        self._writer.writerow([_plain(cell) for cell in cells])
+
+    def writerows(self, rows: Iterable[Iterable[Any]]) -> None:
+        """Write several rows."""
+        for row in rows:
+            self.writerow(row)
+
+
+def _plain(cell: Any) -> Any:
+    text = isinstance(cell, str) and len(cell) > 1
+    runs = text and cell[0] in _RUN and number(cell) is None
+    return f"'{cell}" if runs else cell
+
+
+def _unmarked(cell: str) -> str:
+    """A cell as it was before `TableWriter` marked it."""
+    return cell[1:] if cell[:1] == "'" and cell[1:2] in _RUN else cell
 
 
 def number(text: str) -> float | None:

@@ -6,10 +6,11 @@ seldom need.
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import io
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -22,7 +23,8 @@ from pyproj.exceptions import ProjError
 
 from geotl.arrays import Float64s
 from geotl.errors import DataError, nearest
-from geotl.io.files import whole_file
+from geotl.io.drivers import OFFLINE, check_vector
+from geotl.io.files import given_path, whole_file
 from geotl.io.raster import known_crs
 from geotl.io.tables import CSV_SUFFIXES, csv_rows, number
 
@@ -76,7 +78,7 @@ def read_features(
         DataError: no such file, layer or field; several layers and none chosen; no reference
             system.
     """
-    path = Path(path).expanduser()
+    path = given_path(path)
     crs = known_crs(crs) if crs is not None else None
     if not path.exists():
         raise DataError(f"{path}: no such file; check the path")
@@ -91,14 +93,16 @@ def field_names(path: str | Path, *, layer: str | None = None) -> tuple[str, ...
     Raises:
         DataError: no such file or layer; several layers and none chosen.
     """
-    path = Path(path).expanduser()
+    path = given_path(path)
     if not path.exists():
         raise DataError(f"{path}: no such file; check the path")
     if path.suffix.lower() in CSV_SUFFIXES:
         return tuple(csv_rows(_csv_text(path), path)[0])
     import pyogrio
 
-    held = pyogrio.read_info(path, layer=_layer_of(path, layer))["fields"]
+    chosen = _layer_of(path, layer)
+    with _readable(path):
+        held = pyogrio.read_info(path, layer=chosen)["fields"]
     return tuple(str(name) for name in held)
 
 
@@ -222,13 +226,10 @@ def _centimetre(crs: str) -> float:
 def _layer_of(path: Path, wanted: str | None) -> str:
     import pyogrio
 
-    try:
+    check_vector(path)
+    pyogrio.set_gdal_config_options(dict(OFFLINE))
+    with _readable(path):
         layers = [str(name) for name, _ in pyogrio.list_layers(path)]
-    except pyogrio.errors.DataSourceError as error:
-        reason = " ".join(str(error).replace(str(path), "the file").split())
-        raise DataError(
-            f"{path}: cannot be read as points or polygons ({reason}); save it as a GeoPackage"
-        ) from error
     if wanted is not None:
         if wanted not in layers:
             raise DataError(f"{path}: no layer {wanted!r}; {nearest(wanted, layers)}")
@@ -240,12 +241,38 @@ def _layer_of(path: Path, wanted: str | None) -> str:
     return layers[0]
 
 
+@contextlib.contextmanager
+def _readable(path: Path) -> Iterator[None]:
+    """Tell in one line of a file that GDAL cannot read, or whose geometries are none.
+
+    Raises:
+        DataError: in place of whatever pyogrio, shapely and PROJ raised.
+    """
+    import pyogrio
+
+    own = pyogrio.errors
+    faults: list[type[Exception]] = [own.DataSourceError, own.DataLayerError, own.FeatureError]
+    faults += [own.FieldError, own.CRSError, own.GeometryError, shapely.errors.ShapelyError]
+    faults += [ProjError, ValueError, OverflowError, RuntimeError]
+    try:
+        yield
+    except tuple(faults) as error:
+        if isinstance(error, DataError):
+            raise
+        reason = " ".join(str(error).replace(str(path), "the file").split())
+        raise DataError(
+            f"{path}: cannot be read as points or polygons ({reason[:300]}); it is damaged or of "
+            "another format: save it as a GeoPackage"
+        ) from error
+
+
 def _from_layer(path: Path, layer: str, fields: Sequence[str], crs: str | None) -> Features:
     import pyogrio
 
-    held = [str(name) for name in pyogrio.read_info(path, layer=layer)["fields"]]
+    with _readable(path):
+        held = [str(name) for name in pyogrio.read_info(path, layer=layer)["fields"]]
     _check_fields(path, fields, held)
-    with warnings.catch_warnings(record=True) as told:  # GDAL's, handed on as notes
+    with _readable(path), warnings.catch_warnings(record=True) as told:  # GDAL's, handed on
         warnings.simplefilter("always")
         table = pyogrio.read_dataframe(
             path, layer=layer, columns=list(dict.fromkeys(fields)), fid_as_index=True, force_2d=True

@@ -13,6 +13,7 @@ from typing import Any
 
 import yaml
 
+MOST_NODES, MOST_TEXT = 100_000, 4 << 20  # no recipe comes near
 _REPLACED = ("int", "float", "timestamp", "value")
 
 
@@ -69,17 +70,34 @@ def parse(text: str) -> tuple[Any, list[str]]:
     >>> parse("a: [1")[1]
     ["line 1: not valid YAML (expected ',' or ']', but got '<stream end>')"]
     """
+    if len(text) > MOST_TEXT:
+        return None, [f"not read: more than {MOST_TEXT:,} characters"]
     try:
         loader = _Loader(text)
         node = loader.get_single_node()
         if node is None:
             return None, []
+        if _expanded(node, {}) > MOST_NODES:
+            return None, [f"not read: with its aliases more than {MOST_NODES:,} values"]
         return loader.construct_document(node), list(_twice(node, (), set()))
     except yaml.MarkedYAMLError as error:
         line = 1 + (error.problem_mark.line if error.problem_mark else 0)
         return None, [f"line {line}: not valid YAML ({error.problem or error.context})"]
     except (yaml.YAMLError, ValueError, RecursionError) as error:
         return None, [f"not valid YAML ({' '.join(str(error).split())})"]
+
+
+def _expanded(node: yaml.Node, known: dict[int, int]) -> int:
+    """How many values a node stands for, those behind aliases counted wherever they are named."""
+    if id(node) not in known:
+        known[id(node)] = 1  # while it is counted: an alias may stand inside what it names
+        inside: list[yaml.Node] = []
+        if isinstance(node, yaml.SequenceNode):
+            inside = node.value
+        elif isinstance(node, yaml.MappingNode):
+            inside = [each for pair in node.value for each in pair]
+        known[id(node)] = 1 + sum(_expanded(each, known) for each in inside)
+    return known[id(node)]
 
 
 def _twice(node: yaml.Node, path: tuple[str, ...], seen: set[int]) -> Iterator[str]:

@@ -16,6 +16,7 @@ from pydantic import BaseModel, Field, Strict, ValidationError
 from geotl.errors import RecipeError, nearest
 from geotl.experiments.recipe import lectures
 from geotl.io import yaml
+from geotl.io.files import given_path
 from geotl.training.settings import Augmentation, Section
 
 Text = Annotated[str, Field(min_length=1)]
@@ -304,7 +305,7 @@ def load_lecture(
 def _path(source: str) -> Path:
     """The file of a name, or the file itself."""
     if source.endswith((".yaml", ".yml")):
-        path = Path(source).expanduser()
+        path = given_path(source)
         if not path.is_file():
             raise RecipeError(f"{source}: no such file; geotl lecture --list tells the names")
         return path

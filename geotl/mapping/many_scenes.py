@@ -24,6 +24,7 @@ from geotl.errors import DataError, OutputError, UnfinishedError
 from geotl.evaluation.class_map import ClassMap, open_map
 from geotl.io.files import write_text
 from geotl.io.raster import Grid
+from geotl.io.tables import TableWriter
 from geotl.mapping.jobs import Job, JobResult, attempt, cores, is_finished, mark_of
 from geotl.mapping.options import NODATA
 from geotl.mapping.task import AREAS, outputs
@@ -148,7 +149,7 @@ def areas_table(tables: Mapping[str, Path]) -> str:
         share = f"{100 * pixels / max(whole, 1):.2f}"
         rows.append([_ALL, value, name, f"{pixels:.0f}", *ground, share])
     stream = io.StringIO()
-    table = csv.writer(stream, lineterminator="\n")
+    table = TableWriter(stream)
     table.writerow(_HEAD)
     table.writerows(rows)
     return stream.getvalue()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import io
 import json
 import math
@@ -21,6 +20,7 @@ from geotl.errors import DataError, OutputError
 from geotl.io.files import write_text
 from geotl.io.geodesy import polygon_areas_m2, row_areas_m2
 from geotl.io.raster import Grid, opened
+from geotl.io.tables import TableWriter
 from geotl.io.vector import write_features
 from geotl.mapping.layers import Areas
 from geotl.mapping.options import layers
@@ -179,7 +179,7 @@ def areas_csv(areas: Areas, classes: Sequence[str]) -> str:
     Pixels are the scene's valid ones; without a reference system there are no metres.
     """
     stream = io.StringIO()
-    table = csv.writer(stream, lineterminator="\n")
+    table = TableWriter(stream)
     table.writerow(["value", "class", "pixels", "square_metres", "hectares", "percent"])
     for row in _rows(areas, classes):
         table.writerow(row)

@@ -47,6 +47,12 @@ class ForestMember:
         Raises:
             ModelError: roots or children outside the nodes, or before their parent.
         """
+        several = (self.feature, self.threshold, self.left, self.right)
+        if any(each.shape != (len(self.shares),) for each in several):
+            raise ModelError("a forest's arrays are of different lengths")
+        whole = (self.roots, self.feature, self.left, self.right)
+        if any(each.dtype.kind not in "iu" for each in whole) or self.roots.ndim != 1:
+            raise ModelError("a forest's positions are no whole numbers")
         inner = np.flatnonzero(self.feature >= 0)
         roots, last = self.roots, len(self.feature) - 1
         sound = len(roots) > 0 and roots.min() >= 0 and roots.max() <= last

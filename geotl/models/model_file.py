@@ -7,7 +7,6 @@ logits, a coreset of training features, and the training tiles' footprints.
 from __future__ import annotations
 
 import dataclasses
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -16,21 +15,38 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from safetensors import SafetensorError, safe_open
-from safetensors.numpy import save_file
 
 from geotl.arrays import Bools, Float32s, Float64s, Int64s
 from geotl.data.read_tile import Fit
 from geotl.errors import ModelError
 from geotl.evaluation.metrics import Interval
 from geotl.imagery.sensors import Sensor, sensor_from
-from geotl.io.files import whole_file
-from geotl.models.classifier import FeatureSpec, Normalise, TileClassifier
+from geotl.models.classifier import VIEWS, FeatureSpec, Normalise, TileClassifier
+from geotl.models.contract_checks import (
+    Bare,
+    check_above_zero,
+    check_labels,
+    check_names,
+    check_notes,
+    check_plain,
+    check_shape,
+    check_sizes,
+    demand,
+)
 from geotl.models.input_domain import Range, range_of, training_resolution_m
 from geotl.models.registry import build_backbone
+from geotl.models.tensor_file import (
+    CHECKSUM,
+    Arrays,
+    check_finite,
+    consistent,
+    read_json_header,
+    read_tensors,
+    save_tensors,
+)
 
 FORMAT_VERSION = 1
-KEY, BARE = "geotl", "bare"
+BARE = "bare"
 MARKS = "marks"  # of the training tiles' pixels, in the note `training`; earlier files have none
 EXAMPLES, CORESET = 32, 2000
 
@@ -189,12 +205,7 @@ def save(path: Path, model: ModelFile) -> None:
     for name in (f.name for f in dataclasses.fields(Companions) if model.held is not None):
         tensors[f"companions.{name}"] = np.ascontiguousarray(getattr(model.held, name))
     header = {"format_version": FORMAT_VERSION, **dataclasses.asdict(model.contract), **model.notes}
-    text = json.dumps(header, sort_keys=True, allow_nan=False)
-    with whole_file(path) as part:
-        try:
-            save_file(tensors, part, metadata={KEY: text})
-        except SafetensorError as error:  # a full disk, in its own words
-            raise OSError(str(error)) from error
+    save_tensors(path, tensors, header)
 
 
 def read_header(path: Path) -> dict[str, Any]:
@@ -210,24 +221,45 @@ def read_header(path: Path) -> dict[str, Any]:
             f"{path}: an exported file, which geotl map, predict, evaluate and inspect take; this "
             "needs the model itself: give the model.safetensors it was exported from"
         )
-    try:
-        with safe_open(str(path), framework="numpy") as stream:
-            metadata = stream.metadata() or {}
-    except (SafetensorError, OSError) as error:
-        raise ModelError(
-            f"{path}: not a readable safetensors file ({error}); copy it again or train anew"
-        ) from error
-    if KEY not in metadata:
-        raise ModelError(
-            f"{path}: a safetensors file, but not a geotl model; give model.safetensors"
-        )
-    header: dict[str, Any] = json.loads(metadata[KEY])
+    header = read_json_header(path)
     if header.get("format_version") != FORMAT_VERSION:
         raise ModelError(
             f"{path}: format version {header.get('format_version')}, this geotl reads "
             f"{FORMAT_VERSION}; install the geotl that wrote it ({header.get('versions', {})})"
         )
+    if "kind" not in header:
+        with consistent(path):
+            _check_header(header)
     return header
+
+
+def _check_header(header: Mapping[str, Any]) -> None:
+    """Make sure that what a file of tiles says can be so.
+
+    Raises:
+        ValueError: it cannot.
+    """
+    check_contract(header)
+    check_notes(header)
+    if BARE in header:
+        check_plain(Bare, header[BARE], BARE)
+        for name in ("mean", "sd"):
+            count = len(header[BARE][name])
+            demand(count == len(header["bands"]), f"{BARE}.{name} has {count} bands")
+
+
+def check_contract(header: Mapping[str, Any]) -> None:
+    """Make sure that plain values are a contract.
+
+    Raises:
+        ValueError: they are not.
+    """
+    check_plain(Contract, header)
+    check_names(header)
+    spec = header["spec"]
+    check_sizes([header["tile_px"], *spec.get("input_px", ())])
+    demand(len(spec["stages"]) > 0, "spec.stages is empty")
+    demand(spec.get("views", VIEWS) in (1, 2, 4, 8), "spec.views; allowed: 1, 2, 4, 8")
 
 
 def load(path: str | Path) -> ModelFile:
@@ -240,19 +272,12 @@ def load(path: str | Path) -> ModelFile:
     header = read_header(path)
     if "kind" in header:
         raise not_of_tiles(path, header["kind"])
-    contract = contract_from(header)
-    with safe_open(str(path), framework="numpy") as stream:
-        tensors = {name: stream.get_tensor(name) for name in stream.keys()}  # noqa: SIM118
-    names = [f.name for f in dataclasses.fields(Companions)]
-    try:
-        there = {n: tensors.pop(f"companions.{n}") for n in names if BARE not in header}
-        companions = Companions(**there) if there else None
-        network = _network(contract)
-        network.load_state_dict({n: torch.from_numpy(v) for n, v in tensors.items()})
-    except (KeyError, RuntimeError) as error:
-        told = str(error).splitlines()[0]
-        raise ModelError(f"{path}: tensors do not fit the contract ({told}); train anew") from error
-    known = {f.name for f in dataclasses.fields(Contract)} | {"format_version"}
+    tensors = read_tensors(path, header)
+    with consistent(path):
+        contract = contract_from(header)
+        companions = None if BARE in header else _companions(tensors, contract, header)
+        network = _filled(contract, tensors)
+    known = {f.name for f in dataclasses.fields(Contract)} | {"format_version", CHECKSUM}
     notes = {key: value for key, value in header.items() if key not in known}
     return ModelFile(network.eval(), contract, companions, notes, path)
 
@@ -266,23 +291,72 @@ def not_of_tiles(path: Path | None, kind: str) -> ModelError:
 
 
 def contract_from(header: Mapping[str, Any]) -> Contract:
-    """A contract from its plain values, as `dataclasses.asdict` and JSON make them."""
+    """A contract from its plain values, as `dataclasses.asdict` and JSON make them.
+
+    Raises:
+        ValueError: they cannot be those of a model.
+    """
+    check_contract(header)
     held = {f.name: header[f.name] for f in dataclasses.fields(Contract)}
     for name in ("bands", "wavelengths", "classes", "colours"):
         held[name] = tuple(held[name])
     if held["file_bands"] is not None:
         held["file_bands"] = tuple(held["file_bands"])
-    held["sensor"] = sensor_from(held["sensor"])
-    spec = held["spec"]
-    held["spec"] = FeatureSpec(
-        tuple(spec["stages"]),
-        spec["pool"],
-        tuple(spec["input_px"]),
-        spec["views"],
-        spec["unit_length"],
-        spec.get("padding", "zeros"),  # earlier files do not say
-    )
+    held["sensor"], spec = sensor_from(held["sensor"]), held["spec"]
+    plain: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in spec.items()}
+    held["spec"] = FeatureSpec(**plain)  # earlier files do not say the padding
     return Contract(**held)
+
+
+def _companions(
+    tensors: dict[str, NDArray[Any]], contract: Contract, header: Mapping[str, Any]
+) -> Companions:
+    """Take the companions out of a file's tensors.
+
+    Raises:
+        KeyError: some are not there.
+        ValueError: they do not fit the contract, or each other.
+    """
+    names = [f.name for f in dataclasses.fields(Companions)]
+    held = {name: tensors.pop(f"companions.{name}") for name in names}
+    count, bands, classes = len(held["examples"]), len(contract.bands), len(contract.classes)
+    rows = len(held["features"])
+    check_shape(held, "examples", (count, bands, contract.tile_px, contract.tile_px))
+    check_shape(held, "example_valid", held["examples"].shape)
+    check_shape(held, "example_logits", (count, classes))
+    check_shape(held, "features", (rows, None))
+    check_shape(held, "labels", (rows,))
+    check_shape(held, "folds", (rows,))
+    check_shape(held, "footprints", (None, 4))
+    check_labels(held["labels"], classes)
+    check_finite({k: v for k, v in held.items() if k not in ("examples", "footprints")})
+    demand(held["example_valid"].dtype == bool, "example_valid does not hold true and false")
+    check_finite({"examples": np.where(held["example_valid"], held["examples"], 0)})
+    systems = header.get("training", {}).get("crs")
+    if systems:
+        demand(len(systems) == len(held["footprints"]), "training.crs and footprints differ")
+    return Companions(**held)
+
+
+def _filled(contract: Contract, tensors: Arrays) -> TileClassifier:
+    """The network of a contract, with its tensors.
+
+    Raises:
+        KeyError: some are not there.
+        ValueError: they do not fit, or hold numbers that no network has.
+    """
+    check_finite({k: v for k, v in tensors.items() if k != "normalise.nodata"})
+    bands, classes = len(contract.bands), len(contract.classes)
+    check_shape(tensors, "normalise.sd", (bands,))
+    check_shape(tensors, "head.weight", (classes, None))
+    for name in ("normalise.sd", "feature_sd", "temperature"):
+        check_above_zero(name, tensors[name])
+    network = _network(contract)
+    for name, own in network.state_dict().items():
+        same = name not in tensors or str(tensors[name].dtype) == str(own.dtype).split(".")[-1]
+        demand(same, f"{name} holds {tensors[name].dtype if name in tensors else ''} values")
+    network.load_state_dict({n: torch.from_numpy(v) for n, v in tensors.items()})
+    return network
 
 
 def _network(contract: Contract) -> TileClassifier:
@@ -303,7 +377,10 @@ def _network(contract: Contract) -> TileClassifier:
 def describe_file(path: Path) -> str:
     """What a model file holds, in a few lines for people."""
     header = read_header(path)
-    return describe(f"{path} (format {header['format_version']})", header)
+    if "kind" in header:
+        raise not_of_tiles(path, str(header["kind"]))
+    with consistent(path):
+        return describe(f"{path} (format {header['format_version']})", header)
 
 
 def describe(name: str, header: Mapping[str, Any]) -> str:

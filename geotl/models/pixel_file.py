@@ -7,7 +7,6 @@ Nothing is unpickled to load it, forests included.
 from __future__ import annotations
 
 import dataclasses
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -16,23 +15,23 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from safetensors import SafetensorError, safe_open
-from safetensors.numpy import save_file
 from torch import nn
 
 from geotl.arrays import Float32s, Float64s, Int64s
 from geotl.errors import ModelError
 from geotl.imagery.sensors import Sensor, sensor_from
-from geotl.io.files import whole_file
 from geotl.models.backbone import Backbone
+from geotl.models.contract_checks import check_names, check_plain, demand
 from geotl.models.deep_features import DeepFeatures
 from geotl.models.forest import ForestMember
 from geotl.models.input_domain import Range
-from geotl.models.model_file import FORMAT_VERSION, KEY, read_header
+from geotl.models.model_file import FORMAT_VERSION, read_header
+from geotl.models.pixel_checks import check_features, check_header, check_members, check_tensors
 from geotl.models.pixel_decoder import PixelDecoder
 from geotl.models.pixel_features import PixelFeatures
 from geotl.models.pixel_model import LinearMember, Member, PixelModel, members_line
 from geotl.models.registry import get_backbone
+from geotl.models.tensor_file import consistent, read_tensors, save_tensors
 
 KIND = "pixels"
 NETWORK, TRAINED = "network.", "decoder."  # how the names of the networks' tensors begin
@@ -167,13 +166,7 @@ def save_pixel_model(path: Path, file: PixelModelFile) -> None:
         "notes": file.notes,
         **model_header(model),
     }
-    text = json.dumps(header, sort_keys=True, allow_nan=False)
-    plain = {name: np.ascontiguousarray(value) for name, value in tensors.items()}
-    with whole_file(path) as part:
-        try:
-            save_file(plain, part, metadata={KEY: text})
-        except SafetensorError as error:  # a full disk, in its own words
-            raise OSError(str(error)) from error
+    save_tensors(path, {k: np.ascontiguousarray(v) for k, v in tensors.items()}, header)
 
 
 def model_header(model: PixelModel) -> dict[str, Any]:
@@ -219,8 +212,38 @@ def is_pixel_model(path: Path) -> bool:
 
 def describe_pixel_file(path: Path) -> str:
     """What a pixel model's file holds, in a few lines for people."""
+    header = read_pixel_header(path)
+    with consistent(path):
+        return describe_pixels(f"{path} (format {header['format_version']}, of pixels)", header)
+
+
+def read_pixel_header(path: Path) -> dict[str, Any]:
+    """The JSON header of a pixel model's file, without its tensors.
+
+    Raises:
+        ModelError: as `read_header`; a network's file, or what cannot be said of a model.
+    """
     header = read_header(path)
-    return describe_pixels(f"{path} (format {header['format_version']}, of pixels)", header)
+    if header.get("kind") != KIND:
+        raise ModelError(f"{path}: a model of tiles, not of pixels")
+    with consistent(path):
+        check_pixel_contract(header["contract"])
+        check_header(header)
+    return header
+
+
+def check_pixel_contract(contract: Any) -> None:
+    """Make sure that plain values are a contract of pixels.
+
+    Raises:
+        ValueError: they are not.
+    """
+    check_plain(PixelContract, contract, "contract")
+    check_names(contract)
+    side = contract["resolution_m"]
+    demand(side is None or side > 0, f"pixels of {side} m")
+    extras = [len(contract.get(name, ())) for name in ("extra_bands", "extra_files")]
+    demand(extras[0] == extras[1], "extra_bands and extra_files differ in number")
 
 
 def describe_pixels(name: str, header: Mapping[str, Any]) -> str:
@@ -277,17 +300,13 @@ def load_pixel_model(path: Path) -> PixelModelFile:
     Raises:
         ModelError: as `read_header`; a network's file, or tensors that do not fit the contract.
     """
-    header = read_header(path)
-    if header.get("kind") != KIND:
-        raise ModelError(f"{path}: a model of tiles, not of pixels")
-    with safe_open(str(path), framework="numpy") as stream:
-        tensors = {name: stream.get_tensor(name) for name in stream.keys()}  # noqa: SIM118
-    try:
-        return _rebuilt(path, header, tensors)
-    except (KeyError, TypeError, ValueError) as error:
-        raise ModelError(
-            f"{path}: tensors do not fit the contract ({error}); train again"
-        ) from error
+    header = read_pixel_header(path)
+    tensors = read_tensors(path, header)
+    with consistent(path):
+        check_tensors(tensors, len(header["contract"]["classes"]))
+        file = _rebuilt(path, header, tensors)
+        check_members(file.model)
+        return file
 
 
 def _rebuilt(
@@ -320,12 +339,22 @@ def _rebuilt(
 
 
 def features_from(held: Mapping[str, Any]) -> PixelFeatures:
-    """How pixels are described, from its plain values."""
+    """How pixels are described, from its plain values.
+
+    Raises:
+        ValueError: they cannot be those of a model.
+    """
+    check_features(held)
     return PixelFeatures(**{k: _tupled(v) for k, v in held.items()})
 
 
 def pixel_contract_from(held: Mapping[str, Any]) -> PixelContract:
-    """A contract from its plain values, as `dataclasses.asdict` and JSON make them."""
+    """A contract from its plain values, as `dataclasses.asdict` and JSON make them.
+
+    Raises:
+        ValueError: they cannot be those of a model.
+    """
+    check_pixel_contract(held)
     values = {k: _tupled(v) for k, v in held.items() if k != "sensor"}
     return PixelContract(sensor=sensor_from(held["sensor"]), **values)
 

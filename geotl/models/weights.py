@@ -28,6 +28,7 @@ Lineage = tuple[dict[str, Any], ...]
 
 _PICKLED = (".pth", ".pt", ".ckpt", ".bin")
 _PICKLE_START = b"\x80"  # the opcode that names the protocol
+_REAL = ("weight", "bias", "running_mean", "running_var")
 _WRAPPERS = ("state_dict", "model_state_dict", "model")
 _STANDARD = ("normalise.mean", "normalise.sd")
 _PREFIXES = ("module.", "_orig_mod.", "model.", "backbone.", "encoder.", "net.")
@@ -212,8 +213,26 @@ def tensors_of(path: Path, held: Any) -> dict[str, Tensor]:
     return tensors
 
 
+def _check_numbers(path: Path, tensors: Mapping[str, Tensor]) -> None:
+    """Refuse weights that are no finite real numbers.
+
+    Raises:
+        WeightsError: NaN or infinite values, complex ones, or weights as whole numbers.
+    """
+    for name, value in tensors.items():
+        weight = name.rpartition(".")[2] in _REAL
+        if value.is_complex() or value.is_quantized or (weight and not value.is_floating_point()):
+            raise WeightsError(
+                f"{path}: {name} holds {str(value.dtype).removeprefix('torch.')} values; allowed: "
+                "floating point, such as float32: save the weights before they are quantised"
+            )
+        if value.is_floating_point() and value.numel() and not bool(value.isfinite().all()):
+            raise WeightsError(f"{path}: {name} holds NaN or infinite values; fetch it again")
+
+
 def _weight_file(path: Path, tensors: dict[str, Tensor]) -> WeightFile:
     """A foreign file's tensors under plain names."""
+    _check_numbers(path, tensors)
     inside, outside = strip_prefixes(tensors)
     return WeightFile(str(path), sha256_of(path), inside, outside)
 
@@ -261,6 +280,7 @@ def _read_safetensors(path: Path) -> WeightFile:
 
 def _model_file(path: Path, tensors: dict[str, Tensor], described: str) -> WeightFile:
     """A geotl model file as a source: its backbone's tensors, named from `stages.` on."""
+    _check_numbers(path, tensors)
     figures = [tensors.pop(name).tolist() for name in _STANDARD if name in tensors]
     try:
         contract = json.loads(described)

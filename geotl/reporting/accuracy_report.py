@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import io
 import json
 import math
@@ -22,6 +21,7 @@ from geotl.evaluation.area_estimation import Estimated
 from geotl.evaluation.map_accuracy import Assessment
 from geotl.evaluation.reference_points import SamplePlan, some
 from geotl.io.files import write_text
+from geotl.io.tables import TableWriter
 from geotl.reporting.figures import (
     BLUE,
     FAINT,
@@ -202,7 +202,7 @@ def _plain(values: ArrayLike) -> Any:
 
 def _csv(head: Sequence[str], rows: Iterable[Sequence[Any]]) -> str:
     stream = io.StringIO()
-    writer = csv.writer(stream, lineterminator="\n")
+    writer = TableWriter(stream)
     writer.writerow(head)
     for row in rows:
         writer.writerow([_cell(value) for value in row])

@@ -7,7 +7,6 @@ are inside it, and its policy forbids loading anything else. Every text given is
 from __future__ import annotations
 
 import base64
-import csv
 import hashlib
 import io
 import math
@@ -26,6 +25,7 @@ from geotl.evaluation.evaluate import Evaluation, Interval, Spread
 from geotl.evaluation.metrics import UNLABELLED
 from geotl.evaluation.next_steps import Step
 from geotl.io.files import asset, write_text
+from geotl.io.tables import TableWriter
 
 Cell = str | int | float | None
 
@@ -244,7 +244,7 @@ def predictions_csv(
     if truth is None:
         head = ["path", "predicted", "confidence"]
     stream = io.StringIO()
-    writer = csv.writer(stream, lineterminator="\n")
+    writer = TableWriter(stream)
     writer.writerow([*head, *(f"p_{name}" for name in classes)])
     for path, label, row in zip(paths, labels, rows, strict=True):
         best = int(row.argmax())

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import io
 import math
 from collections.abc import Callable, Mapping, Sequence
@@ -15,6 +14,7 @@ from geotl.errors import DataError
 from geotl.evaluation.learning_curve import LearningCurve, gain, learning_curve, more_labels
 from geotl.experiments.draws import Draw
 from geotl.experiments.recipe import Recipe
+from geotl.io.tables import TableWriter
 
 SIZES = (2, 5, 10, 20, 50, 100, 200)
 HEADER = ("curve", "labels_per_class", "kind", "mean", "sd", "low", "high", "draws")
@@ -173,5 +173,5 @@ def draws_csv(curves: Mapping[str, LearningCurve]) -> str:
 
 def _csv(rows: Sequence[Sequence[object]]) -> str:
     stream = io.StringIO()
-    csv.writer(stream, lineterminator="\n").writerows(rows)
+    TableWriter(stream).writerows(rows)
     return stream.getvalue()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import io
 import json
 import math
@@ -21,6 +20,7 @@ from geotl.experiments.recipe import Recipe
 from geotl.experiments.schema import shown
 from geotl.io import yaml
 from geotl.io.files import write_text
+from geotl.io.tables import TableWriter
 from geotl.reporting.figures import (
     BLUE,
     FAINT,
@@ -378,7 +378,7 @@ def study_md(found: Found) -> str:
 def study_csv(found: Found) -> str:
     """A row for each trial, shares not percentages."""
     stream = io.StringIO()
-    writer = csv.writer(stream, lineterminator="\n")
+    writer = TableWriter(stream)
     rows = [row_json(row) for start in found.bases for row in found.ranked(start)]
     writer.writerow(rows[0] if rows else ["trial"])
     writer.writerows(row.values() for row in rows)

@@ -16,7 +16,7 @@ from helpers.pixel_models import made_pixel_model, small_network
 
 import geotl
 from geotl.cli.main import main
-from geotl.errors import OutputError, UnfinishedError
+from geotl.errors import ModelError, OutputError
 from geotl.export import graphs, pixel_export
 from geotl.export.graphs import run_onnx, run_pt2
 from geotl.export.pixel_export import (
@@ -202,14 +202,14 @@ def test_what_differs_from_its_model_is_not_kept(models, tmp_path, monkeypatch):
         return lambda image: tuple(part + np.float32(0.01) for part in run(image))
 
     monkeypatch.setattr(pixel_export, "run_pt2", wrong)
-    with pytest.raises(UnfinishedError, match="nothing was kept"):
+    with pytest.raises(ModelError, match="nothing was kept"):
         export_pixels(models["linear"], "pt2", tmp_path / "m.pt2", say=lambda _: None)
     assert not list(tmp_path.iterdir())
 
 
 def test_nan_is_beyond_every_limit(models):
     found = graphs.map_parity("here", [(np.full((2, 3, 3), np.nan), np.zeros((2, 3, 3)))])
-    with pytest.raises(UnfinishedError):
+    with pytest.raises(ModelError):
         found.check(Path("m.onnx"))
 
 

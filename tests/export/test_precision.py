@@ -13,7 +13,7 @@ from helpers.map_fixtures import BANDS, CLASSES, PX, made_pixels
 from helpers.tiles import write_tile
 
 from geotl.cli.main import main
-from geotl.errors import DataError, UnfinishedError
+from geotl.errors import DataError, ModelError
 from geotl.export import exporter
 from geotl.export.deployable import deployed
 from geotl.export.exporter import Rounding, export_graph
@@ -186,12 +186,12 @@ def test_too_large_a_loss_is_refused(model, labelled, tmp_path, monkeypatch, cap
     out = tmp_path / "m.onnx"
     given = ["export", str(model), "--format", "onnx", "-o", str(out), "--precision", "int8"]
     given += ["--tiles", str(labelled)]
-    assert main([*given, "--max-loss", "5"]) == 1
+    assert main([*given, "--max-loss", "5"]) == 2
     told = capsys.readouterr()
     assert "more than --max-loss 5; nothing was kept" in told.err
     assert "difference -66.67 points" in told.out
     assert not list(tmp_path.iterdir())
-    with pytest.raises(UnfinishedError, match=r"probabilities|named as the model"):
+    with pytest.raises(ModelError, match=r"probabilities|named as the model"):
         export_graph(load(model), "onnx", out, rounding=Rounding("int8", labelled, 100.0))
     assert not list(tmp_path.iterdir())  # the loss allowed, parity is not
 

@@ -1,0 +1,56 @@
+"""What a command writes never takes the place of what it reads."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from geotl.errors import OutputError
+
+_OUTPUTS = ("out", "output", "preview")
+_IMAGES = frozenset({".tif", ".tiff", ".jpg", ".jpeg", ".png", ".jp2", ".j2k", ".npy"})
+_READ = _IMAGES | {".safetensors", ".onnx", ".pth", ".pt"}
+
+
+def check_outputs(options: Mapping[str, Any]) -> None:
+    """Refuse an output that is one of the inputs, or an image or model in a folder of them.
+
+    Args:
+        options: of a command, by name.
+
+    Raises:
+        OutputError: it is.
+    """
+    written = [Path(options[name]) for name in _OUTPUTS if options.get(name) is not None]
+    for path in filter(_is_file, written):
+        for given in _inputs(options):
+            inside = given.is_dir() and path.resolve().is_relative_to(given.resolve())
+            if (given.is_file() and path.samefile(given)) or (inside and _read(path)):
+                raise OutputError(
+                    f"{path}: is among the inputs ({given}), which are never written to; choose "
+                    "another name"
+                )
+
+
+def _inputs(options: Mapping[str, Any]) -> Iterator[Path]:
+    for name, value in options.items():
+        if name not in _OUTPUTS:
+            for one in value if isinstance(value, list | tuple) else [value]:
+                if isinstance(one, str | Path) and _is_there(Path(one)):
+                    yield Path(one)
+
+
+def _is_there(path: Path) -> bool:
+    try:
+        return path.exists()
+    except OSError:  # a setting of a recipe, too long for a path
+        return False
+
+
+def _is_file(path: Path) -> bool:
+    return _is_there(path) and path.is_file()
+
+
+def _read(path: Path) -> bool:
+    return path.suffix.lower() in _READ

@@ -1,0 +1,80 @@
+"""Which digital numbers a sensor can have measured: others are not valid, declared or not."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from geotl.arrays import Bools
+from geotl.imagery.sensor_table import SENSORS, Sensor
+
+# Ends beyond which no ground lies, by unit. They are wide, so that values of a wrongly named
+# sensor are not taken away but found: see `geotl check`.
+_ENDS = {"reflectance": (-0.5, 1e3), "share": (-0.5, 1e3), "kelvin": (0.0, 1e5)}
+MOST_DN = 1e15  # beyond it lie the fill values of float rasters, such as 1e20 and -3.4e38
+
+
+@dataclass(frozen=True)
+class Measurable:
+    """The digital numbers that bands can hold.
+
+    Attributes:
+        nodata: the value that stands for no measurement, None if there is none.
+        low, high: the least and the largest value, one for each band.
+    """
+
+    nodata: float | None
+    low: tuple[float, ...]
+    high: tuple[float, ...]
+
+    def known(self, data: NDArray[Any], valid: Bools, bands: Sequence[int] | None = None) -> Bools:
+        """The valid pixels [C,...] of data [C,...] that are measurements.
+
+        `bands` are the positions of the channels among these bands; None for all.
+        """
+        if self.nodata is not None:
+            valid = valid & (data != self.nodata)
+        wrong = self.impossible(data, bands)
+        return valid if wrong is None else valid & ~wrong
+
+    def impossible(self, data: NDArray[Any], bands: Sequence[int] | None = None) -> Bools | None:
+        """Where data [C,...] hold what cannot be measured; None where their type cannot."""
+        at = list(range(len(self.low)) if bands is None else bands)
+        low, high = np.array(self.low)[at], np.array(self.high)[at]
+        if data.dtype.kind in "iu":
+            held = np.iinfo(data.dtype)
+            if held.min >= low.max() and held.max <= high.min():
+                return None
+        ends = (slice(None), *(None,) * (data.ndim - 1))
+        with np.errstate(over="ignore"):  # half floats hold no such ends: infinity serves as well
+            kind = data.dtype if data.dtype.kind == "f" else np.dtype(np.float64)
+            least, most = low.astype(kind)[ends], high.astype(kind)[ends]
+        return np.asarray((data < least) | (data > most))
+
+
+def measurable(sensor: Sensor, bands: Sequence[str]) -> Measurable:
+    """What bands of a sensor can hold; of a sensor of the user's own only fill values are refused.
+
+    >>> from geotl.imagery.sensors import get_sensor
+    >>> of = measurable(get_sensor("sentinel2_l2a"), ["B02"])
+    >>> of.known(np.array([[-9999.0, 300.0, -3.4e38]]), np.ones((1, 3), bool)).tolist()
+    [[False, True, False]]
+    """
+    low, high = zip(*(_ends(sensor, band) for band in bands), strict=True)
+    return Measurable(sensor.nodata, low, high)
+
+
+def _ends(sensor: Sensor, band: str) -> tuple[float, float]:
+    if sensor.name not in SENSORS:
+        return -MOST_DN, MOST_DN
+    ends = [(value - sensor.offset) / sensor.scale for value in _ENDS[sensor.unit(band)]]
+    return min(ends), max(ends)
+
+
+def anything(count: int) -> Measurable:
+    """Of bands that no sensor is known for: all but fill values."""
+    return Measurable(None, (-MOST_DN,) * count, (MOST_DN,) * count)
