@@ -122,7 +122,8 @@ def _enter(handle: int) -> None:
     since = time.strftime("%Y-%m-%d %H:%M:%S")
     text = json.dumps(record | {"machine": platform.node(), "since": since})
     os.ftruncate(handle, 0)
-    os.pwrite(handle, text.encode(), 0)
+    if os.pwrite(handle, text.encode(), 0) < len(text.encode()):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
 
 def _refusal(path: Path, target: Path, owner: Owner, machine: str, since: str) -> str:
