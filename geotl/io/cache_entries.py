@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import zlib
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -96,8 +97,8 @@ def fault_of(folder: Path, *, full: bool = False) -> str | None:
     noted = read_checked(folder / CHECKSUMS)
     if noted is None:
         return f"{CHECKSUMS} is damaged"
-    full = full or sum(marks["bytes"] for marks in noted.values()) <= FULL_BYTES
-    step = 1 if full else max(1, len(noted) // _PIECES)
+    small = sum(marks["bytes"] for marks in noted.values()) <= FULL_BYTES
+    step = 1 if full or small else max(1, len(noted) // _PIECES)
     for number, (name, marks) in enumerate(noted.items()):
         some = number % step == 0 or "/" not in name
         try:
@@ -116,30 +117,35 @@ def _file_fault(path: Path, marks: dict[str, Any], *, full: bool, content: bool)
         return f"has {size:,} bytes where {marks.get('bytes')} were written"
     if not content:
         return None
-    whole = full or size <= FULL_BYTES
-    found = _whole(path) if whole else _sample(path)
-    return None if found == marks.get("sha256" if whole else "sample") else "is damaged"
+    if full:
+        return None if _sha256(path) == marks.get("sha256") else "is damaged"
+    return None if _crc32(path) == marks.get("crc32") else "is damaged"
 
 
 def _checksums(path: Path) -> dict[str, Any]:
-    size = path.stat().st_size
-    marks: dict[str, Any] = {"bytes": size, "sha256": _whole(path)}
-    return marks | ({"sample": _sample(path)} if size > FULL_BYTES else {})
+    return {"bytes": path.stat().st_size, "sha256": _sha256(path), "crc32": _crc32(path)}
 
 
-def _whole(path: Path) -> str:
+def _sha256(path: Path) -> str:
     with path.open("rb") as stream:
         return hashlib.file_digest(stream, "sha256").hexdigest()
 
 
-def _sample(path: Path) -> str:
-    """SHA-256 of pieces spread evenly over a file, its beginning and its end among them."""
-    digest, last = hashlib.sha256(), path.stat().st_size - _PIECE_BYTES
+def _crc32(path: Path) -> int:
+    """CRC-32, three times as fast as SHA-256, of a file or of a sample of a large one.
+
+    The sample is of pieces spread evenly over the file, its beginning and its end among them.
+    """
+    size, value = path.stat().st_size, 0
     with path.open("rb") as stream:
+        if size <= FULL_BYTES:
+            while block := stream.read(1 << 20):
+                value = zlib.crc32(block, value)
+            return value
         for number in range(_PIECES):
-            stream.seek(last * number // (_PIECES - 1))
-            digest.update(stream.read(_PIECE_BYTES))
-    return digest.hexdigest()
+            stream.seek((size - _PIECE_BYTES) * number // (_PIECES - 1))
+            value = zlib.crc32(stream.read(_PIECE_BYTES), value)
+    return value
 
 
 def drop_entry(folder: Path) -> None:

@@ -449,6 +449,19 @@ def test_a_pack_cut_off_by_a_kill_is_made_anew(tmp_path, where):
     np.testing.assert_array_equal(pack(index, PLAIN, folder=where).images, expected)
 
 
+def test_two_runs_that_pack_the_same_tiles_at_once_both_get_them(tmp_path, where):
+    """The other one begins and ends while this one reads; it used to delete this one's files."""
+    index = tiles_in(tmp_path / "t", [noise() for _ in range(4)])
+
+    def other(done: int, _: int) -> None:
+        if done == 2:
+            pack(index, PLAIN, folder=where)
+
+    found = pack(index, PLAIN, folder=where, progress=other)
+    np.testing.assert_array_equal(found.images, pack(index, PLAIN, folder=where).images)
+    assert len(list(where.parent.glob(f"*{where.name}*"))) == 1
+
+
 @pytest.mark.parametrize("name", ["images.npy", "valid.npy", "pack.json"])
 def test_a_users_own_files_are_not_overwritten(tmp_path, where, name):
     index = tiles_in(tmp_path / "t", [noise(), noise()])
