@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import tempfile
 from pathlib import Path
 
@@ -10,6 +11,7 @@ import torch
 from test_learner import bits, network, tiles, training
 
 from geotl.errors import OutputError
+from geotl.io.cache_entries import read_checked
 from geotl.training import checkpoint_files
 from geotl.training.checkpoint_files import LAST, PREVIOUS, read_checkpoint, write_checkpoint
 from geotl.training.learner import History, Learner, Tiles, fit
@@ -81,6 +83,17 @@ def test_a_finished_training_with_a_damaged_file_is_done_again(tiles, tmp_path, 
     found = trained(tiles, tmp_path / "a", held=True, resume=True, log=lines.append)
     assert found == whole
     assert lines or (name, damage) == ("finished.json", flipped)
+
+
+def test_a_training_that_an_earlier_version_finished_is_opened(tiles, tmp_path):
+    """Its note had no checksum."""
+    whole = trained(tiles, tmp_path / "a", held=True)
+    note = tmp_path / "a" / "finished.json"
+    note.write_text(json.dumps(read_checked(note)))
+    (tmp_path / "a" / LAST).unlink()  # no training could go on from here
+    lines: list[str] = []
+    assert trained(tiles, tmp_path / "a", held=True, resume=True, log=lines.append) == whole
+    assert lines == []
 
 
 def test_a_finished_training_keeps_its_history_when_resumed(tiles, tmp_path):
