@@ -14,6 +14,7 @@ from typing import Any
 
 from geotl._version import __version__
 from geotl.cli.accuracy import add_accuracy
+from geotl.cli.cache import add_cache
 from geotl.cli.data import add_check, add_chips, add_suggest
 from geotl.cli.export import add_export
 from geotl.cli.map import add_engine, add_map
@@ -36,12 +37,21 @@ def main(argv: Sequence[str] | None = None) -> int:
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):  # a file's name need not be UTF-8
             stream.reconfigure(errors="backslashreplace")
+    _keep_within_cache()
     try:
         return _commanded(argv)
     except BrokenPipeError:
         if not _unread():
             raise
         return _UNREAD
+
+
+def _keep_within_cache() -> None:
+    """Let matplotlib keep its list of fonts in geotl's cache, unless the user names a place."""
+    from geotl.io.files import cache_folder
+
+    if "matplotlib" not in sys.modules:
+        os.environ.setdefault("MPLCONFIGDIR", str(cache_folder() / "matplotlib"))
 
 
 def _unread() -> bool:
@@ -139,6 +149,7 @@ def _parser() -> argparse.ArgumentParser:
 
     _model_commands(commands, common)
     add_accuracy(commands, common)
+    add_cache(commands, common)
     add_check(commands, common)
     add_export(commands, common)
     add_lecture(commands, common)

@@ -7,8 +7,6 @@ import hashlib
 import io
 import json
 import re
-import shutil
-import tempfile
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -27,6 +25,8 @@ from geotl.data.tiles import Tile, TileIndex, check_classes
 from geotl.errors import DataError, OutputError
 from geotl.imagery.windows import Imagery
 from geotl.io import raster
+from geotl.io.files import whole_folder
+from geotl.io.locks import output_lock
 from geotl.io.tables import TableWriter
 from geotl.io.vector import write_features
 
@@ -64,20 +64,10 @@ def write_chips(
     folder = Path(folder)
     if not placement.chips:
         raise DataError(f"{folder}: not written; {'; '.join(placement.summary())}")
-    check_folder(folder, overwrite=overwrite)
-    try:
-        folder.parent.mkdir(parents=True, exist_ok=True)
-        part = Path(tempfile.mkdtemp(dir=folder.parent, prefix=f".{folder.name}-"))
-    except OSError as error:
-        raise OutputError(f"{folder}: could not be written ({error.strerror})") from error
-    try:
-        _fill(part, scenes, placement, tell)
-        part.chmod(0o755)
-        if folder.exists():
-            shutil.rmtree(folder)
-        part.replace(folder)
-    finally:
-        shutil.rmtree(part, ignore_errors=True)  # gone already where all went well
+    with output_lock(folder):
+        check_folder(folder, overwrite=overwrite)
+        with whole_folder(folder) as part:
+            _fill(part, scenes, placement, tell)
     return folder / MANIFEST
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import ExitStack, closing
 from dataclasses import asdict, dataclass
@@ -30,6 +31,7 @@ from geotl.data.tiles import Tile, TileIndex
 from geotl.errors import DataError, OutputError
 from geotl.imagery.band_files import images_in
 from geotl.imagery.sensors import Sensor
+from geotl.io.cache_entries import CHECKSUMS, drop_entry, kept
 from geotl.io.files import sha256_of, whole_file, write_text
 from geotl.io.raster import RasterInfo
 
@@ -38,6 +40,7 @@ Box = tuple[float, float, float, float]
 PACK_FORMAT = 2
 _FAR = 1e4  # times the spread of a band: what lies beyond is no measurement
 _IMAGES, _VALID, _NOTE = "images.npy", "valid.npy", "pack.json"
+_HIDDEN = re.compile(r"\.(images|valid|pack)-\w+\.(npy|json)")
 _STATISTICS_BLOCK = 1 << 21  # values held at once as float64 (16 MiB)
 # Files beside an image from which GDAL takes masks, band names and nodata.
 _SIDECARS = (".msk", ".aux.xml")
@@ -219,22 +222,19 @@ def packed(
     """
     folder = Path(folder)
     _check_folder(folder)
-    ready = _reopen(folder, key)
-    if ready is not None:
-        return ready
-    found = unread()
-    _clear(folder)
-    write_text(folder / _NOTE, json.dumps({"geotl_pack": PACK_FORMAT}))
-    try:
-        _write_arrays(folder, found.pixels, found.shape, found.dtype, progress)
-        write_text(folder / _NOTE, json.dumps(_note(key, found)))
-    except BaseException:
-        _clear(folder)
-        raise
-    written = _reopen(folder, key)
-    if written is None:
-        raise OutputError(f"{folder}: the packed tiles changed while being written; run again")
-    return written
+    other = _read_note(folder)
+    if other is not None and other.get("fingerprint") != key:
+        drop_entry(folder)
+
+    def make(part: Path) -> None:
+        found = unread()
+        _write_arrays(part, found.pixels, found.shape, found.dtype, progress)
+        write_text(part / _NOTE, json.dumps(_note(key, found)))
+
+    found = _reopen(kept(folder, make), key)
+    if found is None:
+        raise OutputError(f"{folder}: the packed tiles changed while being opened; run again")
+    return found
 
 
 def read_tiles(  # noqa: PLR0917 - `to_image`'s arguments in its order
@@ -425,27 +425,32 @@ def _read_note(folder: Path) -> dict[str, Any] | None:
 
 
 def _check_folder(folder: Path) -> None:
-    """Refuse a folder whose files of a pack's names were not written by `pack`."""
-    if _read_note(folder) is not None:
-        return
-    for name in (_IMAGES, _VALID, _NOTE):
-        if (folder / name).exists():
-            raise OutputError(
-                f"{folder / name}: not written by geotl, and would be overwritten; choose another "
-                "folder for the packed tiles"
-            )
+    """Refuse a folder that holds anything but a pack, which is replaced as a whole.
+
+    A killed run of an earlier version leaves hidden files there; they go with the rest.
+    """
+    names = {entry.name for entry in folder.iterdir()} if folder.is_dir() else set()
+    own = {_IMAGES, _VALID, _NOTE, CHECKSUMS} if {_NOTE, CHECKSUMS} & names else set()
+    foreign = sorted(name for name in names - own if not _HIDDEN.fullmatch(name))
+    known = CHECKSUMS in names or _read_note(folder) is not None
+    if names and not (known and not foreign):
+        name = foreign[0] if foreign else _NOTE
+        raise OutputError(
+            f"{folder / name}: not written by geotl, and would be overwritten; choose another "
+            "folder for the packed tiles"
+        )
 
 
 def _reopen(folder: Path, key: str) -> Pack | None:
-    """The pack in a folder, if it is whole and of this fingerprint."""
+    """The pack in a folder whose files are whole, if it is of this fingerprint."""
     note = _read_note(folder)
-    if note is None or note.get("fingerprint") != key:  # one being written has none yet
+    if note is None or note.get("fingerprint") != key:
         return None
     try:
         images = np.load(folder / _IMAGES, mmap_mode="r", allow_pickle=False)
         there = (folder / _VALID).exists()
         valid = np.load(folder / _VALID, mmap_mode="r", allow_pickle=False) if there else None
-    except (OSError, ValueError):  # cut short by hand or by another program: written anew
+    except (OSError, ValueError):  # taken away or replaced since it was checked
         return None
     footprints = tuple(None if box is None else tuple(box) for box in note["footprints"])
     return Pack(
@@ -458,15 +463,6 @@ def _reopen(folder: Path, key: str) -> Pack | None:
         tuple(note["crs"]),
         tuple(note["acquired"]),
     )
-
-
-def _clear(folder: Path) -> None:
-    """Take away an earlier pack or what is left of one, the note last; only in our own folders."""
-    if _read_note(folder) is None:
-        return
-    stale = [p for name in (_IMAGES, _VALID) for p in folder.glob(f".{Path(name).stem}-*.npy")]
-    for path in (*stale, *(folder / name for name in (_IMAGES, _VALID, _NOTE))):
-        path.unlink(missing_ok=True)
 
 
 def _merged(before: tuple[int, float, float], values: Float64s) -> tuple[int, float, float]:

@@ -10,8 +10,6 @@ import hashlib
 import inspect
 import io
 import json
-import shutil
-import tempfile
 import typing
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -21,7 +19,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from geotl.console import Log
-from geotl.errors import DataError, OutputError, nearest
+from geotl.errors import DataError, nearest
+from geotl.io.cache_entries import kept
 from geotl.io.files import given_path, write_text
 from geotl.io.raster import Grid, write
 from geotl.io.tables import TableWriter
@@ -67,10 +66,12 @@ def copy_data_set(root: str, cache: Path, say: Log = print) -> Path:
             f"{root}: no such folder {folder}; give the data set's own: {PREFIX}NAME:FOLDER"
         )
     held = cache / f"{name}-{_signature(name, folder)[:32]}"
-    if not (held / MANIFEST).exists():
+
+    def make(part: Path) -> None:
         say(f"copying torchgeo's {name} from {folder}, once")
-        _copy(root, kind, folder, held)
-    return held / MANIFEST
+        _copy(root, kind, folder, part)
+
+    return kept(held, make, log=say) / MANIFEST
 
 
 def band_names(data_set: object, count: int) -> tuple[str, ...]:
@@ -134,27 +135,15 @@ def _signature(name: str, folder: Path) -> str:
     return hashlib.sha256(json.dumps([_COPY_FORMAT, name, str(folder), told]).encode()).hexdigest()
 
 
-def _copy(root: str, kind: Any, folder: Path, held: Path) -> None:
-    try:
-        held.parent.mkdir(parents=True, exist_ok=True)
-        part = Path(tempfile.mkdtemp(prefix=f".{held.name}-", dir=held.parent))
-    except OSError as error:
-        raise OutputError(
-            f"{held.parent}: cannot be written ({error.strerror}); set GEOTL_CACHE"
-        ) from error
-    try:
-        rows = io.StringIO()
-        table = TableWriter(rows)
-        table.writerow(["path", "label", "split"])
-        for split in _splits(kind):
-            for path, label in _write_split(_opened(root, kind, folder, split), split, part, root):
-                table.writerow([path, label, split or ""])
-        write_text(part / MANIFEST, rows.getvalue())
-        if held.exists():  # left by a kill, or finished by another run meanwhile
-            shutil.rmtree(held)
-        part.rename(held)
-    finally:
-        shutil.rmtree(part, ignore_errors=True)
+def _copy(root: str, kind: Any, folder: Path, part: Path) -> None:
+    """Write every split's samples and their manifest into an empty folder."""
+    rows = io.StringIO()
+    table = TableWriter(rows)
+    table.writerow(["path", "label", "split"])
+    for split in _splits(kind):
+        for path, label in _write_split(_opened(root, kind, folder, split), split, part, root):
+            table.writerow([path, label, split or ""])
+    write_text(part / MANIFEST, rows.getvalue())
 
 
 def _splits(kind: Any) -> tuple[str | None, ...]:

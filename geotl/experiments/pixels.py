@@ -53,6 +53,7 @@ from geotl.experiments.samples import recipe_sensor, stacked_scenes
 from geotl.experiments.save import colours_of
 from geotl.experiments.sections import PixelsSection
 from geotl.io.files import write_text
+from geotl.io.locks import locked
 from geotl.models.pixel_decoder import DECODER
 from geotl.models.pixel_features import BANDS, Features
 from geotl.models.pixel_file import (
@@ -80,6 +81,7 @@ MAX_KEPT = 2000  # training pixels that are kept in the model file
 PixelRun = Opened[PixelSamples]  # a recipe of task pixels, opened
 
 
+@locked
 def run_pixels(
     recipe: Recipe, out: Path, *, resume: bool = False, quiet: bool = False, say: Log = print
 ) -> dict[str, Any]:

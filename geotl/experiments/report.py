@@ -129,15 +129,16 @@ class Outcome:
         said += [doubt] if (doubt := distrust(self.evaluation.after)) else []
         return said
 
-    def metrics(self) -> dict[str, Any]:
-        """What metrics.json holds."""
+    def metrics(self, *, timed: bool = True) -> dict[str, Any]:
+        """What metrics.json holds; without times, the same in every run."""
         recipe, chosen = self.experiment.recipe, self.kept.fitted.chosen
         told = self.evaluation.to_dict() | {"headline": self.headline()}
         told["draws"] = {
             name: {key: spread._asdict() for key, spread in spreads.items()}
             for name, spreads in self.results.spreads().items()
         }
-        told["fit_seconds"] = self.results.seconds
+        if timed:
+            told["fit_seconds"] = self.results.seconds
         told["diagnosis"] = self.stand.verdict.to_dict()
         if self.kfold:
             told["kfold"] = self.kfold

@@ -43,6 +43,7 @@ from geotl.experiments.run_folder import finished_alike, open_run, read_metrics
 from geotl.experiments.samples import TileSamples
 from geotl.experiments.save import save_models, versions
 from geotl.io.files import write_text
+from geotl.io.locks import locked
 from geotl.models.backbone import batchnorm_use
 from geotl.models.device import choose_device, describe
 from geotl.training.features import raw_features
@@ -66,6 +67,7 @@ class ScoredDraw:
     unlabelled: Linear | None
 
 
+@locked
 def run(
     recipe: Recipe, out: Path, *, resume: bool = False, quiet: bool = False, say: Log = print
 ) -> dict[str, Any]:
@@ -199,7 +201,7 @@ def save(experiment: Experiment, first: ScoredDraw, outcome: Outcome) -> None:
     if experiment.samples.placement is not None:
         rejected = rejected_csv(experiment.samples.placement.rejected)
         write_text(experiment.folder / "rejected.csv", rejected)
-    save_models(experiment, first.made, outcome.metrics(), first.unlabelled)
+    save_models(experiment, first.made, outcome.metrics(timed=False), first.unlabelled)
 
 
 def report(experiment: Experiment, kept: FittedDraw, outcome: Outcome) -> dict[str, Any]:

@@ -10,6 +10,7 @@ from typing import Any
 from geotl.errors import OutputError
 from geotl.io import yaml
 from geotl.io.files import write_text
+from geotl.io.locks import lock_path
 
 RECIPE, METRICS = "recipe.yaml", "metrics.json"
 
@@ -25,6 +26,7 @@ def holds_run(folder: Path, *, resume: bool) -> bool:
     if folder.is_file():
         raise OutputError(f"{folder}: is a file; choose a folder with --out")
     inside = {entry.name for entry in folder.iterdir()} if folder.exists() else set()
+    inside.discard(lock_path(folder).name)  # there where nothing can be written beside the folder
     if RECIPE not in inside and inside:
         raise OutputError(f"{folder}: holds files that are no run; choose another with --out")
     begun = bool(inside - {RECIPE})

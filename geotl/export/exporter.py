@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import tempfile
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -32,7 +31,7 @@ from geotl.export.graphs import (
 from geotl.export.metadata import passport
 from geotl.export.quantise import Loss, halves, judge, quantise, raw_batches
 from geotl.inference.onnx_file import Runner, read_proto, seal
-from geotl.io.files import check_absent, whole_file
+from geotl.io.files import check_absent, scratch_folder, whole_file
 from geotl.models.model_file import ModelFile, bare, load, save
 
 GraphFormat = Literal["onnx", "pt2", "torchscript"]
@@ -207,8 +206,8 @@ def write_int8(
     contract = model.contract
     found = halves(contract, rounding.tiles or "")
     tiles = torch.from_numpy(_several(example_tiles(model)))
-    with tempfile.TemporaryDirectory(dir=path.parent) as folder:
-        full, made = Path(folder) / "full.onnx", Path(folder) / "int8.onnx"
+    with scratch_folder(path) as folder:
+        full, made = folder / "full.onnx", folder / "int8.onnx"
         write_onnx(folded(module), tiles, full, told)
         quantise(full, made, raw_batches(contract, found.measured))
         loss = judge((run_onnx(full), run_onnx(made)), contract, found)

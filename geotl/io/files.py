@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import hashlib
 import importlib.resources
 import os
+import secrets
 import shutil
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
 from geotl.errors import DataError, OutputError
+from geotl.io.owners import Kind, clean_once, is_private, private_prefix, remove
 
 _SHOWN = 120  # characters of a path that is none
 
@@ -54,7 +57,8 @@ def replaceable(path: Path) -> Path:
 def whole_file(path: Path) -> Iterator[Path]:
     """Yield a temporary path beside `path`; rename it into place if nothing was raised.
 
-    An error leaves whatever stood at `path` before, untouched, and no half-written file.
+    An error leaves whatever stood at `path` before, untouched, and no half-written file. The
+    content is on the disk before it takes its name, so that a power cut leaves one or the other.
 
     Raises:
         OutputError: the folder cannot be written, or the disk is full.
@@ -68,34 +72,38 @@ def whole_file(path: Path) -> Iterator[Path]:
     """
     path = replaceable(Path(path))
     part: Path | None = None
+    inside = is_private(path)  # of a folder that is brought to the disk as a whole
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
+        if not inside:
+            clean_once(path.parent)
         handle, name = tempfile.mkstemp(
-            dir=path.parent, prefix=f".{path.stem}-", suffix=path.suffix or ".part"
+            dir=path.parent, prefix=private_prefix(path), suffix=path.suffix or ".part"
         )
         os.close(handle)
         part = Path(name)
         yield part
         part.chmod(0o644)  # a writer that renames leaves its own
+        if not inside:
+            sync(part)
         part.replace(path)
+        if not inside:
+            sync(path.parent)
+    except OutputError:
+        raise
     except OSError as error:
-        if isinstance(error, OutputError):
-            raise
-        reason = error.strerror or str(error)
-        raise OutputError(
-            f"{path}: could not be written ({reason}); free some space or choose another "
-            "folder with --out; what was written before is intact"
-        ) from error
+        raise unwritten(path, error) from error
     finally:
-        if part is not None and part.exists():
-            part.unlink()
+        if part is not None:
+            part.unlink(missing_ok=True)
 
 
 @contextlib.contextmanager
 def whole_folder(path: Path) -> Iterator[Path]:
     """Yield a temporary folder beside `path`; let it take that place if nothing was raised.
 
-    An error leaves the folder that stood at `path` before, untouched, and no half-written one.
+    An error leaves the folder that stood at `path` before, untouched, and no half-written one. Of
+    two processes that make the same folder the later one replaces the other's.
 
     Raises:
         OutputError: the place cannot be written, or the disk is full.
@@ -108,38 +116,97 @@ def whole_folder(path: Path) -> Iterator[Path]:
     (['out'], ['a.txt'])
     """
     path = given_path(path)
-    part: Path | None = None
+    try:
+        with scratch_folder(path) as part:
+            yield part
+            part.chmod(0o755)
+            if not is_private(path):
+                sync_tree(part)
+            take_place(part, path)
+    except OutputError:
+        raise
+    except OSError as error:
+        raise unwritten(path, error) from error
+
+
+@contextlib.contextmanager
+def scratch_folder(path: Path) -> Iterator[Path]:
+    """Yield a temporary folder beside `path`, which goes at the end.
+
+    A process that is killed leaves it; the next one that writes there takes it away.
+
+    Raises:
+        OutputError: the place cannot be written.
+    """
+    path = Path(path)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        part = Path(tempfile.mkdtemp(dir=path.parent, prefix=f".{path.name}-"))
-        yield part
-        part.chmod(0o755)
-        _take_place(part, path)
+        clean_once(path.parent)
+        part = Path(tempfile.mkdtemp(dir=path.parent, prefix=private_prefix(path)))
     except OSError as error:
-        if isinstance(error, OutputError):
-            raise
-        raise OutputError(
-            f"{path}: could not be written ({error.strerror or error}); free some space or choose "
-            "another folder with --out; what was written before is intact"
-        ) from error
-    finally:
-        if part is not None:
-            shutil.rmtree(part, ignore_errors=True)  # gone already where all went well
-
-
-def _take_place(part: Path, path: Path) -> None:
-    """Rename a folder to where another may stand, which is put back if that fails."""
-    if not path.exists():
-        part.replace(path)
-        return
-    aside = Path(tempfile.mkdtemp(dir=path.parent, prefix=f".{path.name}-old-"))
-    path.replace(aside)  # an empty folder gives way
+        raise unwritten(path, error) from error
     try:
-        part.replace(path)
-    except OSError:
-        aside.replace(path)
-        raise
-    shutil.rmtree(aside)
+        yield part
+    finally:
+        shutil.rmtree(part, ignore_errors=True)  # gone already where it took its place
+
+
+def unwritten(path: Path, error: OSError) -> OutputError:
+    """An error of writing `path`, in one line that names the remedy."""
+    return OutputError(
+        f"{path}: could not be written ({error.strerror or error}); free some space or choose "
+        "another folder with --out; what was written before is intact"
+    )
+
+
+def take_place(part: Path, path: Path) -> None:
+    """Rename a folder to where another may stand, which is put back if that fails."""
+    try:
+        part.rename(path)  # an empty folder gives way
+    except OSError as error:
+        if error.errno not in (errno.ENOTEMPTY, errno.EEXIST):
+            raise
+        aside = _aside(path, "old")
+        path.rename(aside)
+        try:
+            part.rename(path)
+        except OSError:
+            aside.rename(path)
+            raise
+        remove(aside)
+    sync(path.parent)
+
+
+def put_away(path: Path) -> None:
+    """Delete a file or folder that is gone at once: a kill leaves no half of it in its place."""
+    aside = _aside(path, "part")
+    path.rename(aside)
+    remove(aside)
+
+
+def _aside(path: Path, kind: Kind) -> Path:
+    """A free private name beside a path."""
+    return path.with_name(f"{private_prefix(path, kind)}{secrets.token_hex(4)}")
+
+
+def sync(path: Path) -> None:
+    """Bring a file's content, or a folder's list of names, to the disk."""
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    except OSError as error:
+        if error.errno not in (errno.EINVAL, errno.ENOTSUP):  # file systems without it for folders
+            raise
+    finally:
+        os.close(handle)
+
+
+def sync_tree(folder: Path) -> None:
+    """`sync` every file and folder below a folder, and the folder itself."""
+    for place, _, names in os.walk(folder, topdown=False):
+        for name in names:
+            sync(Path(place) / name)
+        sync(Path(place))
 
 
 def check_absent(path: Path, *, overwrite: bool) -> None:

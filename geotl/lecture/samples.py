@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import copy
 import functools
-import tempfile
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from pathlib import Path
 
 import numpy as np
 import torch
@@ -22,7 +20,7 @@ from geotl.experiments.draws import Draw
 from geotl.experiments.recipe import resolve_sample
 from geotl.experiments.samples import TileSamples
 from geotl.imagery.sensors import get_sensor
-from geotl.io.files import cache_folder
+from geotl.io.files import cache_folder, scratch_folder
 from geotl.lecture.figures import MeanChange, Series
 from geotl.lecture.recipes import Drawn, Trained
 from geotl.models.classifier import FeatureSpec, Normalise, TileClassifier
@@ -167,10 +165,10 @@ def learn(
     """
     made = copy.deepcopy(start)
     train, judged = (tiles_of(source, part) for part in (rows.split.train, rows.split.test))
-    with tempfile.TemporaryDirectory(prefix="geotl-lecture-") as folder:
+    with scratch_folder(cache_folder() / "lecture" / "training") as folder:
         learner = Learner(made, train, judged if watch else None, training)
-        history = fit(learner, folder=Path(folder), quiet=True)
-        state = torch.load(Path(folder) / "last.ckpt", weights_only=True)["state_dict"]
+        history = fit(learner, folder=folder, quiet=True)
+        state = torch.load(folder / "last.ckpt", weights_only=True)["state_dict"]
     last = copy.deepcopy(made)
     last.load_state_dict(
         {k.removeprefix("model."): v for k, v in state.items() if k.startswith("model.")}

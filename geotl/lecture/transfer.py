@@ -18,6 +18,7 @@ from geotl._version import __version__
 from geotl.arrays import Float64s, Int64s
 from geotl.data.tile_array import batch
 from geotl.experiments.samples import TileSamples
+from geotl.io.cache_entries import kept
 from geotl.io.files import cache_folder, sha256_of, whole_file
 from geotl.lecture.figures import Bars, ClaimResult, Lines, MeanChange, Shown, sd_of, spread
 from geotl.lecture.recipes import Transferred
@@ -38,6 +39,7 @@ from geotl.models.classifier import TileClassifier
 from geotl.models.registry import get_backbone
 from geotl.training.features import raw_features
 
+BACKBONE = "backbone.safetensors"
 PENALTY = 0.1  # of the probes
 
 
@@ -71,13 +73,14 @@ def pretrained_file(numbers: Transferred) -> Path:
     told = {key: getattr(task, key) for key in keys} | {"geotl": __version__}
     told |= {"tiles": source.pack.fingerprint, "threads": torch.get_num_threads()}
     digest = hashlib.sha256(json.dumps(told, sort_keys=True).encode()).hexdigest()[:32]
-    path = cache_folder() / "lecture" / f"{digest}.safetensors"
-    if not path.exists():
+
+    def make(part: Path) -> None:
         learnt = learn(start, source, rows, plain_training(task, numbers.seed))
         state = {k: v.contiguous() for k, v in learnt.last.backbone.state_dict().items()}
-        with whole_file(path) as part:
-            save_file(state, part)
-    return path
+        with whole_file(part / BACKBONE) as path:
+            save_file(state, path)
+
+    return kept(cache_folder() / "lecture" / digest, make) / BACKBONE
 
 
 def started(

@@ -17,7 +17,7 @@ from rasterio import features
 from rasterio.errors import RasterioError
 
 from geotl.errors import DataError, OutputError
-from geotl.io.files import write_text
+from geotl.io.files import sync, write_text
 from geotl.io.geodesy import polygon_areas_m2, row_areas_m2
 from geotl.io.raster import Grid, opened
 from geotl.io.tables import TableWriter
@@ -73,6 +73,7 @@ def put_in_place(made: Mapping[str, Path], targets: Mapping[str, Path], folder: 
         try:
             if beside.exists():
                 beside.replace(target.with_name(target.name + _BESIDE))
+            sync(made[name])
             made[name].replace(target)
         except OSError as error:
             raise OutputError(

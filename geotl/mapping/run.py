@@ -6,7 +6,6 @@ A finished map can be handed out as an xarray Dataset, where xarray is installed
 from __future__ import annotations
 
 import shutil
-import tempfile
 import time
 from collections.abc import Mapping
 from contextlib import ExitStack
@@ -25,7 +24,8 @@ from geotl.imagery.windows import Imagery
 from geotl.imagery.xarray_scene import need_rioxarray, scene_of
 from geotl.inference.mapper import Mapper, MapperContract
 from geotl.inference.sliding_window import Mode
-from geotl.io.files import write_text
+from geotl.io.files import cache_folder, scratch_folder, write_text
+from geotl.io.locks import locked
 from geotl.io.raster import read
 from geotl.mapping.blocks import SweepPlan, sweep_scene
 from geotl.mapping.layers import MOST_CLASSES, Areas, Drawing, ValueSum, draw, finish
@@ -89,6 +89,7 @@ class Mapped:
     lines: tuple[str, ...]
 
 
+@locked
 def map_scene(
     model: Mapper,
     scene: Imagery,
@@ -375,7 +376,7 @@ def mapped_dataset(
     interest = interest_in(opened, model.contract.tile_px, options, reading)
     with ExitStack() as stack:
         if out is None:
-            folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="geotl-map-")))
+            folder = stack.enter_context(scratch_folder(cache_folder() / "map"))
             out, options = folder / "map.tif", replace(options, page=False)
         made = map_scene(
             model,

@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import mmap
 import os
-import shutil
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,9 +20,10 @@ from numpy.typing import NDArray
 
 from geotl.arrays import Bools, Float32s, Int64s, UInt16s
 from geotl.errors import OutputError
-from geotl.io.files import write_text
+from geotl.io.files import put_away, whole_folder, write_text
 
 FULL = 65535
+_UNBORN = re.compile(r"\.sweep-\w+\.json")  # all that a kill at the start of earlier versions left
 _NOTE, _KIND = "sweep.json", "geotl_sweep"
 
 
@@ -155,7 +156,7 @@ def note_of(folder: Path, key: str) -> Mapping[str, Any] | None:
 def drop(folder: Path) -> None:
     """Take a sheet away."""
     if _held(folder) is not None:
-        shutil.rmtree(folder)
+        put_away(folder)
 
 
 def _held(folder: Path) -> dict[str, Any] | None:
@@ -164,7 +165,8 @@ def _held(folder: Path) -> dict[str, Any] | None:
     Raises:
         OutputError: a folder with other things in it.
     """
-    if not folder.exists() or not any(folder.iterdir()):
+    names = [path.name for path in folder.iterdir()] if folder.exists() else []
+    if all(_UNBORN.fullmatch(name) for name in names):
         return None
     try:
         note = json.loads((folder / _NOTE).read_text(encoding="utf-8"))
@@ -182,8 +184,6 @@ def _take_space(stream: BinaryIO, size: int) -> None:
     else:
         while size:
             size -= stream.write(bytes(min(size, 1 << 20)))
-    stream.flush()
-    os.fsync(stream.fileno())
 
 
 def _begin(
@@ -191,23 +191,16 @@ def _begin(
     note: Mapping[str, Any],
     shapes: Mapping[str, tuple[tuple[int, ...], np.dtype[Any]]],
 ) -> None:
-    """An empty sheet whose space on the disk is taken; its key comes last, when all is there."""
+    """An empty sheet whose space on the disk is taken; a kill leaves all of it or none."""
     drop(folder)
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise OutputError(
-            f"{folder.parent}: cannot be written into ({error.strerror}); write elsewhere"
-        ) from error
-    write_text(folder / _NOTE, json.dumps({**note, "key": ""}))
-    try:
-        for name, (shape, dtype) in shapes.items():
-            with (folder / f"{name}.bin").open("wb") as stream:
-                _take_space(stream, max(int(np.prod(shape)) * dtype.itemsize, 1))
-        write_text(folder / _NOTE, json.dumps(note))
-    except OSError as error:
-        shutil.rmtree(folder, ignore_errors=True)
-        raise OutputError(
-            f"{folder}: no room for what is kept while mapping ({error.strerror}); free some "
-            "space or write elsewhere"
-        ) from error
+    with whole_folder(folder) as part:
+        write_text(part / _NOTE, json.dumps(note))
+        try:
+            for name, (shape, dtype) in shapes.items():
+                with (part / f"{name}.bin").open("wb") as stream:
+                    _take_space(stream, max(int(np.prod(shape)) * dtype.itemsize, 1))
+        except OSError as error:
+            raise OutputError(
+                f"{folder}: no room for what is kept while mapping ({error.strerror}); free some "
+                "space or write elsewhere"
+            ) from error

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import functools
-import json
 import platform
 import time
 from contextlib import AbstractContextManager
@@ -15,7 +14,8 @@ import torch
 from torch.nn import functional as F
 
 from geotl.errors import OutputError
-from geotl.io.files import cache_folder, write_text
+from geotl.io.cache_entries import read_checked, write_checked
+from geotl.io.files import cache_folder
 
 Precision = Literal["auto", "float32", "bfloat16"]
 LEAST_GAIN = 1.25  # so that a noisy moment does not decide
@@ -78,14 +78,13 @@ def _gain_of(threads: int) -> float:
     """How many times as fast bfloat16 is, as measured when this machine was first asked."""
     path = cache_folder() / "bfloat16.json"
     key = f"{platform.node()}, {cpu_name()}, {threads} threads, torch {torch.__version__}"
-    known: dict[str, float] = {}
-    if path.is_file():
-        with contextlib.suppress(ValueError):  # half of a file is as good as none
-            known = json.loads(path.read_text(encoding="utf-8"))
+    known = read_checked(path)  # damaged or of an earlier version, it is measured again
+    if not isinstance(known, dict):
+        known = {}
     if key not in known:
         known[key] = round(measured_gain(), 3)
         with contextlib.suppress(OutputError):  # a cache that cannot be written is measured again
-            write_text(path, json.dumps(known, indent=1))
+            write_checked(path, known)
     return float(known[key])
 
 

@@ -38,6 +38,7 @@ from geotl.experiments.experiment import Experiment
 from geotl.experiments.recipe import Recipe, dump
 from geotl.experiments.run_folder import open_run
 from geotl.io.files import write_text
+from geotl.io.locks import locked
 from geotl.models.backbone import batchnorm_use
 from geotl.models.classifier import TileClassifier
 from geotl.models.device import choose_device, describe
@@ -287,6 +288,7 @@ class _Setup:
     extent: Extent
 
 
+@locked
 def diagnose(
     recipe: Recipe,
     out: Path,

@@ -24,6 +24,7 @@ from geotl.experiments.pixels import PixelRun, accuracy_of, open_pixels, score_f
 from geotl.experiments.recipe import Recipe, dump
 from geotl.experiments.run_folder import RECIPE
 from geotl.io.files import write_text
+from geotl.io.locks import locked
 from geotl.reporting.curve_figures import learning_curve_figure
 from geotl.reporting.figures import write_png
 from geotl.studies.curve_plan import (
@@ -39,6 +40,7 @@ DRAWS = 10
 LABELS = "labels alone"
 
 
+@locked
 def curve(
     recipe: Recipe,
     out: Path,

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import tempfile
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
@@ -22,7 +21,8 @@ from geotl.experiments.draws import Draw
 from geotl.experiments.experiment import Experiment
 from geotl.experiments.recipe import Recipe, dump
 from geotl.experiments.run_folder import open_run
-from geotl.io.files import cache_folder
+from geotl.io.files import cache_folder, scratch_folder
+from geotl.io.locks import locked
 from geotl.studies.study_effects import FEWEST, effect, mean_errors
 from geotl.studies.study_fits import (
     Begin,
@@ -184,8 +184,8 @@ def judged_once(
 
 def _right(experiment: Experiment, draw: Draw, generator: TileGenerator | None = None) -> Bools:
     """Which of the judged tiles a recipe names rightly, fitted to all labels."""
-    with tempfile.TemporaryDirectory(prefix="geotl-study-") as scratch:
-        own = plain(replace(experiment, folder=Path(scratch), resume=False), draw)
+    with scratch_folder(experiment.folder / "fit") as scratch:
+        own = plain(replace(experiment, folder=scratch, resume=False), draw)
         if generator is not None and is_generated(experiment.recipe):
             own = generator.join(own.experiment, draw)
         said = judge(own.experiment, fit_draw(own.experiment, own.draw)).argmax(axis=1)
@@ -210,6 +210,7 @@ class StudyExtent:
 WHOLE = StudyExtent()
 
 
+@locked
 def study(
     recipe: Recipe,
     out: Path,

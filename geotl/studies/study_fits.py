@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import tempfile
 import time
 from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
@@ -25,7 +24,7 @@ from geotl.experiments.draws import Draw, folds_inside
 from geotl.experiments.experiment import Experiment
 from geotl.experiments.recipe import Recipe, dump
 from geotl.experiments.samples import TileSamples
-from geotl.io.files import write_text
+from geotl.io.files import scratch_folder, write_text
 from geotl.studies.study_effects import Effect, Errors, better_half, effect, mean_errors, rungs
 from geotl.studies.study_techniques import GENERATED, Start, Trial, changed, pair
 
@@ -196,8 +195,8 @@ class Fits:
         return self.folder / f"{digest.hexdigest()[:32]}.json"
 
     def _fit(self, recipe: Recipe, part: Part) -> Errors:
-        with tempfile.TemporaryDirectory(prefix="geotl-study-") as scratch:
-            fresh = Experiment(recipe, self.labelled, Path(scratch), quiet=True)
+        with scratch_folder(self.folder / "fit") as scratch:
+            fresh = Experiment(recipe, self.labelled, scratch, quiet=True)
             own = plain(fresh, part.draw)
             if is_generated(recipe) and self.generator is not None:
                 own = self.generator.join(fresh, part.draw)

@@ -6,7 +6,6 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import Any
 
 import numpy as np
@@ -24,7 +23,8 @@ from geotl.experiments.experiment import Experiment
 from geotl.experiments.recipe import Recipe, dump
 from geotl.experiments.run_folder import RECIPE
 from geotl.experiments.samples import TileSamples
-from geotl.io.files import whole_folder, write_text
+from geotl.io.files import scratch_folder, whole_folder, write_text
+from geotl.io.locks import locked
 from geotl.reporting.figures import FAINT, INK, ORANGE, canvas, encoded, shortened, write_png
 from geotl.reporting.rendering import quicklook, stretch_limits
 from geotl.studies.diagnosis import sampled
@@ -144,6 +144,7 @@ class Amounts:
                 raise DataError(f"--{option}: given {getattr(self, name)}; allowed: at least 1")
 
 
+@locked
 def generate(
     recipe: Recipe,
     out: Path,
@@ -184,8 +185,8 @@ def generate(
                 seed=recipe.seed + number,
                 told=told,
             )
-        with TemporaryDirectory(prefix="geotl-generate-") as folder:
-            tried = try_out(replace(experiment, folder=Path(folder)), draw, made)
+        with scratch_folder(out) as folder:
+            tried = try_out(replace(experiment, folder=folder), draw, made)
         found.append((draw, made, tried))
     done = _concluded(experiment, settings, found)
     with whole_folder(out) as part:

@@ -14,10 +14,13 @@ from torch import Tensor
 from geotl.arrays import Bools, Float32s, Int64s
 from geotl.console import Progress
 from geotl.data.tile_array import Pack, batch
+from geotl.io.cache_entries import kept
 from geotl.io.files import whole_file
 from geotl.models.classifier import VIEWS, Frozen, TileClassifier, over_views, turn_view
 from geotl.models.device import Precision, autocast, settled
 from geotl.training.settings import Augmentation
+
+FEATURES = "features.npy"
 
 
 def state_fingerprint(model: TileClassifier, *, filled: bool = True) -> str:
@@ -81,22 +84,24 @@ def cached_features(
     """
     fmt = settled(precision, next(model.parameters()).device)
 
-    def kept(some: Int64s, *, filled: bool) -> Float32s:
+    def cached(some: Int64s, *, filled: bool) -> Float32s:
         state = state_fingerprint(model, filled=filled)
         told = f"{state}{pack.fingerprint}{fmt}{torch.get_num_threads()}"
         key = hashlib.sha256(told.encode() + some.tobytes()).hexdigest()[:32]
-        path = folder / f"features-{key}.npy"
-        if not path.exists():
+
+        def make(part: Path) -> None:
             features = raw_features(model, pack, some, precision=precision, progress=progress)
-            with whole_file(path) as part, part.open("wb") as stream:
+            with whole_file(part / FEATURES) as path, path.open("wb") as stream:
                 np.save(stream, features, allow_pickle=False)
-        held: Float32s = np.load(path, mmap_mode="r", allow_pickle=False)
+
+        entry = kept(folder / f"features-{key}", make)
+        held: Float32s = np.load(entry / FEATURES, mmap_mode="r", allow_pickle=False)
         return held
 
     holed = _holed(pack, rows)
     if holed.all() or not holed.any():
-        return kept(rows, filled=bool(holed.any()))
-    whole, patched = kept(rows[~holed], filled=False), kept(rows[holed], filled=True)
+        return cached(rows, filled=bool(holed.any()))
+    whole, patched = cached(rows[~holed], filled=False), cached(rows[holed], filled=True)
     together = np.empty((len(rows), *whole.shape[1:]), np.float32)
     together[~holed], together[holed] = whole, patched
     return together

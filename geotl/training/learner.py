@@ -6,8 +6,8 @@ was killed and resumed, at an epoch's end or within one, so equals the uninterru
 
 from __future__ import annotations
 
-import json
-from dataclasses import asdict, dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -20,14 +20,27 @@ from torch.nn import functional as F
 from torch.utils.data import DataLoader
 
 from geotl.arrays import Int64s
-from geotl.console import ProgressLine
+from geotl.console import Log, ProgressLine, complain
 from geotl.data.tile_array import batch
-from geotl.io.files import whole_file, write_text
+from geotl.errors import OutputError
+from geotl.io.cache_entries import write_checked
 from geotl.models.backbone import freeze, parameter_groups
 from geotl.models.classifier import Frozen, TileClassifier
 from geotl.training.augment import augment
 from geotl.training.averaging import WeightAverage, measuring, moving_norms
 from geotl.training.batches import Mix, derived_seed, draw_mix, epoch_order, mix_tiles, mix_values
+from geotl.training.checkpoint_files import (
+    AVERAGED,
+    BEST,
+    FINISHED,
+    LAST,
+    EpochLog,
+    clear,
+    read_checkpoint,
+    read_finished,
+    start_of,
+    write_checkpoint,
+)
 from geotl.training.features import FrozenViews, Tiles, cacheable_views, frozen_bytes
 from geotl.training.losses import (
     AuxiliaryHeads,
@@ -42,7 +55,6 @@ from geotl.training.trainer import (
     EpochLine,
     batch_counter,
     checkpoints,
-    history,
     interrupts,
     optimised,
     quiet_lightning,
@@ -123,8 +135,8 @@ class Learner(lightning.LightningModule):
             labels=labels if settings.balanced_sampling else None,
         )
 
-    def training_step(self, _: Any, batch_idx: int) -> Tensor:
-        """Loss of one batch."""
+    def training_step(self, _: Any, batch_idx: int) -> dict[str, Any]:
+        """What one batch costs; beside it its loss, hits and tiles, for `EpochLog`."""
         cost, loss, hits = self.batch_loss(self.current_epoch, batch_idx)
         self.log_dict(
             {"train_loss": loss, "train_accuracy": hits.float().mean()},
@@ -132,7 +144,7 @@ class Learner(lightning.LightningModule):
             on_epoch=True,
             batch_size=len(hits),
         )
-        return cost
+        return {"loss": cost, "counts": (loss.detach(), hits.sum(), len(hits))}
 
     def batch_loss(self, epoch: int, number: int) -> tuple[Tensor, Tensor, Tensor]:
         """What a batch costs, penalties included, its loss alone, and which tiles were right."""
@@ -271,19 +283,6 @@ class Learner(lightning.LightningModule):
         return optimised(groups, settings, total, level)
 
 
-@dataclass(frozen=True)
-class _Finished:
-    """What a finished training leaves beside its checkpoints.
-
-    Attributes:
-        kept: name of the checkpoint whose weights it ends with.
-        history: one line per epoch.
-    """
-
-    kept: str
-    history: list[dict[str, float]]
-
-
 def fit(
     learner: Learner,
     *,
@@ -291,6 +290,7 @@ def fit(
     stop_after: int | None = None,
     resume: bool = False,
     quiet: bool = False,
+    log: Log = complain,
 ) -> History:
     """Train in place; with held-out tiles, stop early and give back the best epoch's weights.
 
@@ -300,61 +300,72 @@ def fit(
         stop_after: epochs to run of the schedule, None for all.
         resume: go on from the last checkpoint in `folder`, if there is one.
         quiet: no progress.
+        log: called with a line where a checkpoint cannot be read.
 
     With weights averaged (`swa_from`) every epoch is run and the average is what is kept: no
     epoch is chosen.
     """
-    finished = folder / "finished.json"
-    if not (resume and finished.exists()):
-        done = _train(learner, folder, stop_after, resume=resume, quiet=quiet)
-        write_text(finished, json.dumps(asdict(done)))
-    return _reopened(learner, finished)
+    judged = learner.held_out is not None and learner.average is None
+    done = read_finished(folder / FINISHED, log) if resume else None
+    if done is not None and (found := _given_back(learner, folder, done, log)):
+        return found
+    start = start_of(folder, log, judged=judged) if resume else None
+    if start is None:
+        clear(folder)
+    done = _train(learner, folder, stop_after, start=start, quiet=quiet)
+    write_checked(folder / FINISHED, done)
+    found = _given_back(learner, folder, done, log)
+    if found is None:
+        raise OutputError(
+            f"{folder / done['kept']}: cannot be read after it was written; check the disk, and go "
+            "on with --resume"
+        )
+    return found
 
 
 def _train(
-    learner: Learner, folder: Path, stop_after: int | None, *, resume: bool, quiet: bool
-) -> _Finished:
-    """Train, from the last checkpoint where that is wanted, and say what is kept."""
+    learner: Learner, folder: Path, stop_after: int | None, *, start: Path | None, quiet: bool
+) -> dict[str, Any]:
+    """Train, from a checkpoint where one is given; which one is kept, and its epochs' losses."""
     settings, device = learner.settings, next(learner.model.parameters()).device
     judged = learner.held_out is not None and learner.average is None
-    last, best = checkpoints(folder, settings.checkpoint_every_steps, judged)
-    callbacks: list[Callback] = [EpochLine(ProgressLine(quiet=quiet)), last]
-    if best:
-        callbacks.append(best)
-    if best and settings.patience:
+    epochs_seen = EpochLog()
+    callbacks: list[Callback] = [EpochLine(ProgressLine(quiet=quiet)), epochs_seen]
+    callbacks += checkpoints(folder, settings.checkpoint_every_steps, judged)
+    if judged and settings.patience:
         callbacks.append(EarlyStopping("val_loss", patience=settings.patience))
     epochs = min(stop_after or settings.epochs, settings.epochs)
     with quiet_lightning():
         trainer = trainer_for(folder, epochs, settings.precision, device, callbacks)
-        start = folder / "last.ckpt"
         with interrupts(trainer):
             trainer.fit(
                 learner,
                 train_dataloaders=batch_counter(learner.batches),
                 val_dataloaders=learner.held_out_loader(),
-                ckpt_path=str(start) if resume and start.exists() else None,
+                ckpt_path=None if start is None else str(start),
                 weights_only=True,
             )
     learner.to(device)  # Lightning leaves it on the CPU
     learner.thaw(None)
-    lines = history(folder / "csv" / "metrics.csv")
-    kept = Path(best.best_model_path if best else last.best_model_path)
+    kept = BEST if judged else LAST
     if learner.average is not None:
-        kept = _averaged(learner, folder / "averaged.ckpt", trainer.current_epoch - 1)
-    return _Finished(kept.name, lines)
+        kept = _averaged(learner, folder / AVERAGED, trainer.current_epoch - 1).name
+    return {"kept": kept, "history": list(epochs_seen.lines())}
 
 
 def _averaged(learner: Learner, path: Path, epoch: int) -> Path:
     """Settle a learner on its averaged weights and keep them as a checkpoint."""
     learner.settle()
-    with whole_file(path) as part:
-        torch.save({"state_dict": learner.state_dict(), "epoch": epoch}, part)
+    write_checkpoint(path, {"state_dict": learner.state_dict(), "epoch": epoch})
     return path
 
 
-def _reopened(learner: Learner, path: Path) -> History:
-    """Give a learner the weights that a finished training kept."""
-    done = _Finished(**json.loads(path.read_text()))
-    state = torch.load(path.parent / done.kept, weights_only=True, map_location="cpu")
+def _given_back(
+    learner: Learner, folder: Path, done: Mapping[str, Any], log: Log
+) -> History | None:
+    """Give a learner the weights that a finished training kept; None where they are damaged."""
+    state = read_checkpoint(folder / done["kept"], log)
+    if state is None:
+        return None
     learner.load_state_dict(state["state_dict"])
-    return History(done.history, int(state["epoch"]))
+    return History(list(done["history"]), int(state["epoch"]))

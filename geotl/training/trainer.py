@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import csv
 import logging
-import math
 import signal
 import warnings
 from collections.abc import Iterator, Sequence
@@ -20,30 +18,54 @@ from torch.utils.data import DataLoader
 
 from geotl.console import ProgressLine, duration
 from geotl.models.device import Precision, settled
+from geotl.training.checkpoint_files import BEST, LAST, WholeCheckpoints
 from geotl.training.schedules import rate_factor
 from geotl.training.settings import TrainSettings
 
 
-def checkpoints(
-    folder: Path, every: int, judged: bool
-) -> tuple[ModelCheckpoint, ModelCheckpoint | None]:
-    """Keep the last state, every so many steps or (0) epochs, and the best one if it is judged."""
-    last = ModelCheckpoint(
-        folder,
-        filename="last",
-        every_n_train_steps=every or None,
-        every_n_epochs=None if every else 1,
-        save_on_train_epoch_end=None if every else True,
-        enable_version_counter=False,
-    )
-    best = ModelCheckpoint(
-        folder,
-        filename="best",
-        monitor="val_loss",
-        save_weights_only=True,
-        enable_version_counter=False,
-    )
-    return last, best if judged else None
+class StepCheckpoint(ModelCheckpoint):
+    """The state within an epoch; not after its last batch, which the epoch's own end follows.
+
+    A training resumed between the two would miss that end, and the held-out loss with it.
+    """
+
+    def on_train_batch_end(
+        self, trainer: lightning.Trainer, module: Any, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
+        """Keep the state, if its turn has come."""
+        if batch_idx + 1 < trainer.num_training_batches:
+            super().on_train_batch_end(trainer, module, outputs, batch, batch_idx)
+
+
+def checkpoints(folder: Path, every: int, judged: bool) -> list[Callback]:
+    """Keep the last state, after every epoch and every so many steps, and, if judged, the best."""
+    last, best = Path(LAST).stem, Path(BEST).stem
+    found: list[Callback] = [
+        ModelCheckpoint(
+            folder,
+            filename=last,
+            every_n_epochs=1,
+            save_on_train_epoch_end=True,
+            enable_version_counter=False,
+        )
+    ]
+    if every:
+        found.append(
+            StepCheckpoint(
+                folder, filename=last, every_n_train_steps=every, enable_version_counter=False
+            )
+        )
+    if judged:
+        found.append(
+            ModelCheckpoint(
+                folder,
+                filename=best,
+                monitor="val_loss",
+                save_weights_only=True,
+                enable_version_counter=False,
+            )
+        )
+    return found
 
 
 @contextmanager
@@ -81,6 +103,7 @@ def trainer_for(
         precision=lightning_precision(precision, device),
         max_epochs=epochs,
         callbacks=list(callbacks),
+        plugins=None if folder is None else [WholeCheckpoints()],
         logger=folder is not None
         and [
             CSVLogger(folder, name="", version="csv"),
@@ -159,19 +182,6 @@ def quiet_lightning() -> Iterator[None]:
     finally:
         for log, level in zip(loggers, levels, strict=True):
             log.setLevel(level)
-
-
-def history(path: Path) -> list[dict[str, float]]:
-    """Lightning's CSV log as one line per epoch; of an epoch run twice, the later counts."""
-    if not path.exists():
-        return []
-    found: dict[int, dict[str, float]] = {}
-    with path.open(newline="") as stream:
-        for row in csv.DictReader(stream):
-            epoch = int(float(row["epoch"]))
-            held = found.setdefault(epoch, {"epoch": float(epoch)})
-            held.update({k: float(v) for k, v in row.items() if v and k not in ("epoch", "step")})
-    return [found[e] for e in sorted(found) if math.isfinite(found[e].get("train_loss", math.nan))]
 
 
 class EpochLine(Callback):

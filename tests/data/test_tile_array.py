@@ -66,7 +66,7 @@ def test_a_pack_holds_the_pixels_in_their_native_type(tmp_path, where):
     assert packed.footprints[0] == (500000, 4599840, 500160, 4600000)
     assert packed.acquired == (None,) * 4
     assert seen[-1] == (4, 4)
-    assert sorted(p.name for p in where.iterdir()) == ["images.npy", "pack.json"]
+    assert sorted(p.name for p in where.iterdir()) == ["checksums.json", "images.npy", "pack.json"]
     with pytest.raises(ValueError, match="read-only"):
         packed.images[0] = 0
 
@@ -431,7 +431,7 @@ def test_a_full_disk_leaves_no_half_written_pack(tmp_path, where, room):
     index = tiles_in(tmp_path / "t", tiles, nodata=0)
     with full_disk(room), pytest.raises(OutputError, match="could not be written"):
         pack(index, PLAIN, folder=where)
-    assert not list(where.iterdir())
+    assert not list(where.parent.glob(f"*{where.name}*"))
     assert pack(index, PLAIN, folder=where).images.shape == (8, 4, 64, 64)
 
 
@@ -444,9 +444,22 @@ def test_a_pack_cut_off_by_a_kill_is_made_anew(tmp_path, where):
     np.save(where / "images.npy", np.zeros(shape, np.uint16))
     (where / ".images-abc.npy").write_bytes(b"half")
     np.testing.assert_array_equal(pack(index, PLAIN, folder=where).images, expected)
-    assert sorted(p.name for p in where.iterdir()) == ["images.npy", "pack.json"]
+    assert sorted(p.name for p in where.iterdir()) == ["checksums.json", "images.npy", "pack.json"]
     (where / "images.npy").write_bytes((where / "images.npy").read_bytes()[:-50])
     np.testing.assert_array_equal(pack(index, PLAIN, folder=where).images, expected)
+
+
+def test_two_runs_that_pack_the_same_tiles_at_once_both_get_them(tmp_path, where):
+    """The other one begins and ends while this one reads; it used to delete this one's files."""
+    index = tiles_in(tmp_path / "t", [noise() for _ in range(4)])
+
+    def other(done: int, _: int) -> None:
+        if done == 2:
+            pack(index, PLAIN, folder=where)
+
+    found = pack(index, PLAIN, folder=where, progress=other)
+    np.testing.assert_array_equal(found.images, pack(index, PLAIN, folder=where).images)
+    assert len(list(where.parent.glob(f"*{where.name}*"))) == 1
 
 
 @pytest.mark.parametrize("name", ["images.npy", "valid.npy", "pack.json"])
@@ -460,12 +473,13 @@ def test_a_users_own_files_are_not_overwritten(tmp_path, where, name):
     assert len(list(where.iterdir())) == 1
 
 
-def test_other_files_in_the_folder_stay(tmp_path, where):
+def test_a_folder_with_other_files_is_refused(tmp_path, where):
+    """A pack takes its place as a whole folder, so that two runs cannot mix theirs."""
     index = tiles_in(tmp_path / "t", [noise(), noise()])
-    where.mkdir()
-    (where / "notes.txt").write_text("mine")
     pack(index, PLAIN, folder=where)
-    pack(index, PLAIN, TileReading(["B02"]), folder=where)
+    (where / "notes.txt").write_text("mine")
+    with pytest.raises(OutputError, match=r"notes\.txt: not written by geotl"):
+        pack(index, PLAIN, TileReading(["B02"]), folder=where)
     assert (where / "notes.txt").read_text() == "mine"
 
 

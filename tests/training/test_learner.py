@@ -78,7 +78,7 @@ def test_killed_and_resumed_equals_uninterrupted(
     """Killed at the start of an epoch (its end was reached) and within one."""
     held_out = tiles if judged else None
     straight = network()
-    fit(Learner(straight, tiles, held_out, training()), folder=tmp_path / "a", quiet=True)
+    whole = fit(Learner(straight, tiles, held_out, training()), folder=tmp_path / "a", quiet=True)
     killed = network()
     step = Learner.training_step
 
@@ -94,8 +94,9 @@ def test_killed_and_resumed_equals_uninterrupted(
     resumed = network()
     torch.manual_seed(999)
     learner = Learner(resumed, tiles, held_out, training())
-    fit(learner, folder=tmp_path / "b", resume=True, quiet=True)
+    history = fit(learner, folder=tmp_path / "b", resume=True, quiet=True)
     assert bits(resumed) == bits(straight)
+    assert history == whole
     assert bits(straight) != bits(network())
 
 
