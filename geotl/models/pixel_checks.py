@@ -29,6 +29,7 @@ class _Part:
     backbone: str | None = None
     blocks: tuple[str, ...] = ()
     stages: tuple[str, ...] = ()
+    composites: tuple[tuple[int, ...], ...] = ()
 
 
 def check_header(header: Mapping[str, Any]) -> None:
@@ -43,8 +44,11 @@ def check_header(header: Mapping[str, Any]) -> None:
     check_notes(header["notes"])
     own = [*contract["bands"], *contract.get("extra_bands", ())]
     demand(list(features["bands"]) == own, "features.bands are not those of the contract")
-    for name, one in {**members, "network": header.get("network")}.items():
+    networks = {name: header.get(name) for name in ("network", "decoder")}
+    for name, one in {**members, **networks}.items():
         check_plain(_Part | None, one, name)
+    taken = [i for each in (networks["network"] or {}).get("composites", ()) for i in each]
+    demand(all(0 <= i < len(contract["bands"]) for i in taken), "composites of bands not there")
     for what in ("temperatures", "weights"):
         check_plain(tuple[float, ...], [header[what][name] for name in members], what)
         demand(header[what].keys() == members.keys(), f"{what} name other members")

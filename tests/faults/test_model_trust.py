@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import pytest
 from helpers.map_fixtures import made_model
-from helpers.pixel_models import made_pixel_model
+from helpers.pixel_models import made_pixel_model, small_network
 from safetensors import safe_open
 from safetensors.numpy import save_file
 
@@ -55,9 +55,18 @@ def refused(path: Path, load: Opened = model_file.load) -> str:
 @pytest.mark.parametrize("value", [np.nan, np.inf])
 @pytest.mark.parametrize(
     "name",
-    ["head.weight", "head.bias", "normalise.mean", "normalise.sd", "feature_sd", "temperature",
-     "backbone.stages.layer1.0.conv1.weight", "companions.features", "companions.examples"],
-)  # fmt: skip
+    [
+        "head.weight",
+        "head.bias",
+        "normalise.mean",
+        "normalise.sd",
+        "feature_sd",
+        "temperature",
+        "backbone.stages.layer1.0.conv1.weight",
+        "companions.features",
+        "companions.examples",
+    ],
+)
 def test_no_number_of_a_network_may_be_nan_or_infinite(
     name: str, value: float, model: Path, tmp_path: Path
 ) -> None:
@@ -143,18 +152,49 @@ def set_at(header: dict[str, Any], path: str, value: object) -> dict[str, Any]:
 
 
 LIES: list[tuple[str, object]] = [
-    ("classes", ["a", "a", "b"]), ("classes", ["a"]), ("classes", ["a", "b"]), ("classes", "abc"),
-    ("colours", ["red", "#112233", "#112233"]), ("colours", []), ("bands", ["B02"] * 4),
-    ("bands", []), ("bands", 7), ("wavelengths", [1, 2]), ("wavelengths", ["x"] * 4),
-    ("tile_px", 0), ("tile_px", 10**9), ("tile_px", True), ("tile_px", 1.5), ("tile_px", "del"),
-    ("spec", []), ("spec.stages", []), ("spec.stages", ["layer9"]), ("spec.views", 3),
-    ("spec.pool", "max"), ("spec.input_px", [-1]), ("spec.padding", 1), ("spec.stages", "del"),
-    ("sensor", None), ("sensor.scale", 0), ("sensor.scale", 10**400), ("sensor.bands", []),
-    ("sensor.bands.0", 3), ("sensor.limits", [1]), ("sensor.offset", "x"), ("sensor.nodata", {}),
-    ("backbone", "resnet9000"), ("backbone", 18), ("cut_after", "nowhere"), ("fit", "stretch"),
-    ("training", []), ("training.crs", 5), ("training.crs", ["EPSG:32633"]), ("metrics", 3),
-    ("weights", "x"), ("versions", 1),
-]  # fmt: skip
+    ("classes", ["a", "a", "b"]),
+    ("classes", ["a"]),
+    ("classes", ["a", "b"]),
+    ("classes", "abc"),
+    ("colours", ["red", "#112233", "#112233"]),
+    ("colours", []),
+    ("bands", ["B02"] * 4),
+    ("bands", []),
+    ("bands", 7),
+    ("wavelengths", [1, 2]),
+    ("wavelengths", ["x"] * 4),
+    ("tile_px", 0),
+    ("tile_px", 10**9),
+    ("tile_px", True),
+    ("tile_px", 1.5),
+    ("tile_px", "del"),
+    ("spec", []),
+    ("spec.stages", []),
+    ("spec.stages", ["layer9"]),
+    ("spec.views", 3),
+    ("spec.pool", "max"),
+    ("spec.input_px", [-1]),
+    ("spec.padding", 1),
+    ("spec.stages", "del"),
+    ("sensor", None),
+    ("sensor.scale", 0),
+    ("sensor.scale", 10**400),
+    ("sensor.bands", []),
+    ("sensor.bands.0", 3),
+    ("sensor.limits", [1]),
+    ("sensor.offset", "x"),
+    ("sensor.nodata", {}),
+    ("backbone", "resnet9000"),
+    ("backbone", 18),
+    ("cut_after", "nowhere"),
+    ("fit", "stretch"),
+    ("training", []),
+    ("training.crs", 5),
+    ("training.crs", ["EPSG:32633"]),
+    ("metrics", 3),
+    ("weights", "x"),
+    ("versions", 1),
+]
 
 
 @pytest.mark.parametrize(("where", "value"), LIES)
@@ -173,8 +213,28 @@ def test_a_header_that_is_no_object_is_refused(model: Path, tmp_path: Path) -> N
         refused(tmp_path / "m.safetensors")
 
 
-JUNK = [None, True, -1, 0, 1, 3, 1e308, float("nan"), 10**400, 2**63, "", "x", "\0", [], {}, [[]],
-        ["a"] * 5, {"a": 1}, [None], [1e999]]  # fmt: skip
+JUNK = [
+    None,
+    True,
+    -1,
+    0,
+    1,
+    3,
+    1e308,
+    float("nan"),
+    10**400,
+    2**63,
+    "",
+    "x",
+    "\0",
+    [],
+    {},
+    [[]],
+    ["a"] * 5,
+    {"a": 1},
+    [None],
+    [1e999],
+]
 
 
 def places(value: Any, way: tuple[Any, ...] = ()) -> Iterator[tuple[Any, ...]]:
@@ -226,16 +286,28 @@ def test_mutated_contracts_load_or_give_one_line(
 
 @pytest.mark.parametrize(
     ("name", "value"),
-    [("log_priors", np.zeros(2)), ("members.bands.weight", np.zeros((3, 1))),
-     ("members.forest.shares", np.zeros((4, 3), np.float32)),
-     ("training.labels", np.full(300, 7)), ("training.places", np.zeros((2, 2)))],
-)  # fmt: skip
+    [
+        ("log_priors", np.zeros(2)),
+        ("members.bands.weight", np.zeros((3, 1))),
+        ("members.forest.shares", np.zeros((4, 3), np.float32)),
+        ("training.labels", np.full(300, 7)),
+        ("training.places", np.zeros((2, 2))),
+    ],
+)
 def test_arrays_of_a_pixel_model_go_together(
     name: str, value: np.ndarray, pixels: Path, tmp_path: Path
 ) -> None:
     tensors, header = parts(pixels)
     tensors[name] = value
     refused(written(tmp_path / "m.safetensors", tensors, header), load_pixel_model)
+
+
+def test_composites_of_bands_that_are_not_there_are_refused(tmp_path: Path) -> None:
+    deep = small_network(composites=((2, 1, 0), (3, 2, 1)))
+    tensors, header = parts(made_pixel_model(tmp_path / "m.safetensors", deep=deep))
+    header["network"]["composites"][1][0] = 17
+    path = written(tmp_path / "lie.safetensors", tensors, header)
+    assert "composites of bands not there" in refused(path, load_pixel_model)
 
 
 def test_int8_weights_in_a_model_are_refused(model: Path, tmp_path: Path) -> None:
