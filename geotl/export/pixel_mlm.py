@@ -18,7 +18,15 @@ from geotl.export.model_facts import (
 )
 from geotl.export.pixel_export import graph_halo
 from geotl.export.stac_assets import ModelAsset
-from geotl.export.stac_mlm import framework, input_of, made_with, result_of, stac_item, unknown
+from geotl.export.stac_mlm import (
+    bands_of,
+    framework,
+    input_of,
+    made_with,
+    result_of,
+    stac_item,
+    unknown,
+)
 from geotl.inference.onnx_file import OUTPUTS
 from geotl.models.forest import ForestMember
 from geotl.models.pixel_file import PixelModelFile, model_header
@@ -44,6 +52,7 @@ def pixel_item(
     recipe = recipe_of(model)
     properties = {
         "description": _description(model, ground),
+        "bands": [*bands_of(model), *({"name": name} for name in model.contract.extra_bands)],
         **_mlm(model, name_of(recipe), recipe),
         **_own(model, recipe),
     }

@@ -136,7 +136,7 @@ def stac_item(
         **properties,
     }
     item["links"] = []
-    names = [{"name": band} for band in model.contract.bands]
+    names = [{"name": band["name"]} for band in item["properties"]["bands"]]
     item["assets"] = {
         one.key: one.entry() | ({"bands": names} if one.is_model else {}) for one in assets
     }
