@@ -6,6 +6,7 @@ earlier made. A file that changed, is missing or is cut short is found, and the 
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import os
@@ -45,10 +46,13 @@ def kept(folder: Path, make: Callable[[Path], None], *, log: Log = complain) -> 
     if folder.exists():
         fault = fault_of(folder)
         if fault is None:
-            os.utime(folder / CHECKSUMS)  # when it was last used, for `geotl cache prune`
+            with contextlib.suppress(OSError):  # a cache that may only be read
+                os.utime(folder / CHECKSUMS)  # when it was last used, for `geotl cache prune`
             return folder
-        if any(folder.iterdir()):
+        if folder.is_file() or any(folder.iterdir()):
             log(f"{folder}: {fault}; it is made again")
+        if folder.is_file():
+            drop_entry(folder)
     with scratch_folder(folder) as part:
         make(part)
         try:

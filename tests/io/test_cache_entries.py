@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 from pathlib import Path
 
 import pytest
@@ -32,6 +33,7 @@ DAMAGE = {
     "half a list": lambda e: os.truncate(e / CHECKSUMS, 40),
     "a bit of the list": lambda e: flip(e / CHECKSUMS, 120),
     "no list": lambda e: (e / CHECKSUMS).unlink(),
+    "a file in its place": lambda e: (shutil.rmtree(e), e.write_text("x")),
     "no file but a folder": lambda e: ((e / "a.bin").unlink(), (e / "a.bin").mkdir()),
 }
 
@@ -66,6 +68,15 @@ def test_the_later_of_two_makers_takes_what_the_earlier_made(tmp_path):
     kept(entry, slow)
     assert len((entry / "a.bin").read_bytes()) == 2048
     assert [p.name for p in tmp_path.iterdir()] == ["e"]
+
+
+def test_a_cache_that_may_only_be_read_is_read(tmp_path, monkeypatch):
+    def denied(*_: object) -> None:
+        raise PermissionError
+
+    entry = kept(tmp_path / "e", make)
+    monkeypatch.setattr(os, "utime", denied)
+    assert kept(entry, lambda _: pytest.fail("made again")) == entry
 
 
 def test_a_maker_that_fails_leaves_nothing(tmp_path):
