@@ -145,7 +145,7 @@ def count_impossible(images: NDArray[Any], ends: Measurable) -> Int64s:
 
 
 def impossible_line(found: Int64s, sensor: Sensor) -> str:
-    """What is told of such values.
+    """How many such values there are, in words.
 
     >>> from geotl.imagery.sensors import get_sensor
     >>> impossible_line(np.array([3, 1]), get_sensor("rgb"))

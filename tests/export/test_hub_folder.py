@@ -250,7 +250,7 @@ def test_other_folders_are_never_replaced(model, tmp_path, capsys):
     assert main([*given, str(other)]) == 2
     assert "no export to a hub wrote" in capsys.readouterr().err
     assert main([*given, str(model)]) == 2
-    assert "is a file" in capsys.readouterr().err
+    assert "is among the inputs" in capsys.readouterr().err
     assert (other / "config.json").read_text() == '{"library_name": "transformers"}'
 
 
