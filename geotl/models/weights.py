@@ -214,10 +214,10 @@ def tensors_of(path: Path, held: Any) -> dict[str, Tensor]:
 
 
 def _check_numbers(path: Path, tensors: Mapping[str, Tensor]) -> None:
-    """Refuse weights that are no finite real numbers.
+    """Refuse weights that are no real numbers.
 
     Raises:
-        WeightsError: NaN or infinite values, complex ones, or weights as whole numbers.
+        WeightsError: complex numbers, or weights as whole numbers.
     """
     for name, value in tensors.items():
         weight = name.rpartition(".")[2] in _REAL
@@ -226,8 +226,6 @@ def _check_numbers(path: Path, tensors: Mapping[str, Tensor]) -> None:
                 f"{path}: {name} holds {str(value.dtype).removeprefix('torch.')} values; allowed: "
                 "floating point, such as float32: save the weights before they are quantised"
             )
-        if value.is_floating_point() and value.numel() and not bool(value.isfinite().all()):
-            raise WeightsError(f"{path}: {name} holds NaN or infinite values; fetch it again")
 
 
 def _weight_file(path: Path, tensors: dict[str, Tensor]) -> WeightFile:

@@ -308,7 +308,8 @@ class DecoderSettings(Section, title="Decoder"):
         0.8,
         gt=0,
         lt=1,
-        description="least calibrated probability of the likeliest class for such a pixel to count",
+        description="least calibrated probability of the likeliest class for such a pixel to count "
+        "[fraction]",
     )
     unlabelled_px: int = Field(
         256,

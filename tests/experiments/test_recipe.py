@@ -467,6 +467,7 @@ def test_changing_the_schema_handed_out_changes_nothing():
 
 def test_every_number_has_a_unit_or_is_a_count_of_nothing():
     unitless = {"seed", "probe.penalties", "train.l2", "augment.mixup", "augment.cutmix"}
+    unitless |= {"decoder.unlabelled_weight"}
     rows = [row.split(" | ") for row in reference().splitlines() if row.startswith("| `")]
     assert len(rows) > 55
     for key, _, unit, allowed, _ in rows:

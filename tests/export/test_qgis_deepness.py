@@ -278,7 +278,7 @@ def test_what_differs_from_its_model_is_not_kept(model, tmp_path, monkeypatch, c
 
     monkeypatch.setattr(qgis_deepness, "as_the_plugin", misunderstood)
     arguments = ["--format", "deepness", "--tile-size", "96", "-o", str(tmp_path / "d.onnx")]
-    assert main(["export", str(model), *arguments]) == 1
+    assert main(["export", str(model), *arguments]) == 2
     assert "nothing was kept" in capsys.readouterr().err
     assert not list(tmp_path.iterdir())
 

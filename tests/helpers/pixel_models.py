@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -9,6 +10,7 @@ from typing import Any
 
 import numpy as np
 from helpers.map_fixtures import BANDS, CLASSES, COLOURS, made_pixels, patches
+from safetensors import safe_open
 from sklearn.ensemble import RandomForestClassifier
 from sklearn.linear_model import LogisticRegression
 
@@ -25,6 +27,7 @@ from geotl.models.pixel_file import (
 )
 from geotl.models.pixel_model import LinearMember, PixelModel
 from geotl.models.registry import build_backbone
+from geotl.models.tensor_file import KEY
 
 L2A = get_sensor("sentinel2_l2a")
 WEIGHTS = {"bands": 0.25, "wide": 0.5, "forest": 0.25, "idle": 0.0}
@@ -129,6 +132,13 @@ def small_decoder(kind: DecoderKind = "unet", seed: int = 4) -> PixelDecoder:
         "resnet18", BANDS, L2A.wavelengths(BANDS), cut_after="layer2", seed=seed
     )
     return PixelDecoder(backbone, kind, len(CLASSES), seed=seed).settle()
+
+
+def without_checksum(path: Path) -> dict[str, str]:
+    """A model file's metadata as earlier versions wrote it."""
+    with safe_open(str(path), framework="numpy") as stream:
+        header = json.loads(stream.metadata()[KEY])
+    return {KEY: json.dumps({k: v for k, v in header.items() if k != "checksum"})}
 
 
 def deep_at(

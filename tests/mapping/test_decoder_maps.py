@@ -9,8 +9,13 @@ import numpy as np
 import pytest
 import rasterio
 from helpers.map_fixtures import made_pixels, patches, write_scene
-from helpers.pixel_models import deep_at, made_pixel_model, small_decoder, small_network
-from safetensors import safe_open
+from helpers.pixel_models import (
+    deep_at,
+    made_pixel_model,
+    small_decoder,
+    small_network,
+    without_checksum,
+)
 from safetensors.numpy import load_file, save_file
 from scipy.special import softmax
 
@@ -101,11 +106,9 @@ def test_a_file_tells_its_decoder_and_old_files_have_none(
 
 
 def test_a_file_with_other_tensors_than_its_decoder_is_refused(model: Path, tmp_path: Path) -> None:
-    with safe_open(str(model), framework="numpy") as held:
-        told = held.metadata()
     tensors = load_file(model)
     name = next(key for key in tensors if key.startswith("decoder.head"))
     tensors[name] = tensors[name][:1]
-    save_file(tensors, tmp_path / "m.safetensors", metadata=told)
-    with pytest.raises(ModelError, match="tensors do not fit the contract"):
+    save_file(tensors, tmp_path / "m.safetensors", metadata=without_checksum(model))
+    with pytest.raises(ModelError, match="cannot be those of a model"):
         load_pixel_model(tmp_path / "m.safetensors")

@@ -497,7 +497,7 @@ def test_an_existing_map_is_only_replaced_when_asked(model, scene, tmp_path, cap
 
 def test_an_output_that_is_read_is_refused(model, scene, tmp_path, capsys):
     before = scene.read_bytes()
-    refused(capsys, run(model, scene, scene, "--overwrite"), "would overwrite what is read")
+    refused(capsys, run(model, scene, scene, "--overwrite"), "is among the inputs")
     assert scene.read_bytes() == before
     refused(capsys, run(model, scene, tmp_path / "m.png"), "ends in .tif")
     (tmp_path / "d.tif").mkdir()

@@ -270,7 +270,7 @@ def test_l2_adds_exactly_twice_lambda_w_to_a_steps_gradient(tiles: Tiles) -> Non
         learner.log_dict = lambda *_, **__: None  # type: ignore[method-assign]
         learner._trainer = type("T", (), {"current_epoch": 3, "barebones": False})()  # type: ignore[assignment]
         learner.train()
-        learner.training_step(None, 0).backward()
+        learner.training_step(None, 0)["loss"].backward()
         grads.append({n: p.grad for n, p in learner.named_parameters() if p.grad is not None})
     names = dict(learner.named_parameters())
     assert any("layer1" in n for n in grads[0])
