@@ -6,6 +6,7 @@ width, so that a block of many features does not outweigh one of few.
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 
@@ -109,7 +110,8 @@ def fit_forest(rows: PixelRows, blocks: tuple[str, ...], trees: float) -> Forest
     solver = RandomForestClassifier(round(trees), random_state=rows.seed, n_jobs=threads)
     factor = np.ones(rows.count) if rows.factor is None else rows.factor
     known = np.maximum(factor, 1e-12)[rows.labels]
-    solver.fit(rows.table(blocks), rows.labels, rows.weight / known)
+    with warnings.catch_warnings():  # scikit-learn's threads leave other filters than they found
+        solver.fit(rows.table(blocks), rows.labels, rows.weight / known)
     member = forest_member(solver, blocks, rows.count)
     if rows.factor is None:
         return member

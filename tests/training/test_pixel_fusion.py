@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from dataclasses import replace
 from typing import get_args
 
@@ -15,7 +16,7 @@ from geotl.evaluation.evaluate import fit_temperature
 from geotl.models.pixel_decoder import DecoderKind
 from geotl.models.pixel_features import PixelFeatures
 from geotl.models.pixel_model import LinearMember, calibrated, fused
-from geotl.training import pixel_fusion
+from geotl.training import pixel_fusion, pixel_members
 from geotl.training.pixel_fusion import (
     FittedMember,
     MemberRecipe,
@@ -80,6 +81,17 @@ def test_a_forest_as_arrays_is_scikit_learns(classes: int) -> None:
     wanted = np.maximum(solver.predict_proba(fresh.table(("bands", "wide"))), 1e-6)
     found = np.exp(own.log_probabilities(fresh.features))
     np.testing.assert_allclose(found, wanted / wanted.sum(1, keepdims=True), atol=1e-6)
+
+
+def test_a_forest_grown_by_threads_leaves_the_filters_of_warnings(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """They were lost, and scikit-learn then warned of every tree."""
+    monkeypatch.setattr(pixel_members, "MANY_PIXELS", 10)
+    before = list(warnings.filters)
+    for _ in range(3):
+        fit_forest(made(600), ("bands", "wide"), 40)
+    assert list(warnings.filters) == before
 
 
 @pytest.mark.parametrize("fitter", [fit_discriminant, fit_logistic, fit_forest])
