@@ -73,17 +73,9 @@ def test_names_that_are_not_utf8_give_one_line(
     assert "\\udcff" in out.read_text()
 
 
-@pytest.mark.parametrize(
-    "tensor",
-    [
-        torch.ones(4, dtype=torch.int8),
-        torch.ones(4, dtype=torch.complex64),
-        torch.tensor([1.0, float("nan")]),
-        torch.tensor([float("inf")]),
-    ],
-)
-def test_weights_are_finite_real_numbers(tensor: torch.Tensor, tmp_path: Path) -> None:
-    path = tmp_path / "weights.pth"
+@pytest.mark.parametrize("kind", [torch.int8, torch.complex64])
+def test_weights_are_real_numbers(kind: torch.dtype, tmp_path: Path) -> None:
+    tensor, path = torch.ones(4, dtype=kind), tmp_path / "weights.pth"
     torch.save({"conv1.weight": tensor, "bn1.num_batches_tracked": torch.tensor(3)}, path)
     with pytest.raises(WeightsError, match=r"conv1\.weight holds") as error:
         read_weight_file(path)
