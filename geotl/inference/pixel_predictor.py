@@ -22,7 +22,7 @@ from geotl.inference.pixel_area import PixelArea
 from geotl.inference.sliding_window import Mode, Said
 from geotl.models.device import Precision, dtype_of
 from geotl.models.interpolation import CoarseValues
-from geotl.models.pixel_features import BlockFeatures
+from geotl.models.pixel_features import BlockFeatures, standardised
 from geotl.models.pixel_model import PixelModel
 
 BATCH_PX = 8192  # pixels that members see together, always so many
@@ -87,15 +87,20 @@ class PixelPredictor:
 
         With a network, the first row and column lie on multiples of `lattice_px` of the scene.
         """
-        block = BlockFeatures(self.model.features, image, np.isfinite(image))
+        of, valid = self.model.features, np.isfinite(image)
         down, across = (slice(int(at[0]), int(at[-1]) + 1) for at in (rows, cols))
         whole = Said(
             np.empty((len(rows), len(cols), self.classes), np.float32),
             np.zeros((len(rows), len(cols)), np.float32),
         )
-        standardised = block.standardised() if self.model.networks else None
-        for tile in product(tiles_of(down, TILE_PX), tiles_of(across, TILE_PX)):
-            logits = [] if standardised is None else self._network_logits(standardised, *tile)
+        tiles = [*product(tiles_of(down, TILE_PX), tiles_of(across, TILE_PX))]
+        several: list[list[CoarseValues]] = [[] for _ in tiles]
+        if self.model.networks:  # before sums over windows are made, which take as much memory
+            seen = standardised(of, image, valid)
+            several = [self._network_logits(seen, *tile) for tile in tiles]
+            del seen
+        block = BlockFeatures(of, image, valid)
+        for tile, logits in zip(tiles, several, strict=True):
             here = _moved(tile[0], -down.start), _moved(tile[1], -across.start)
             self._fill_in(block, tile, logits, Said(whole.probabilities[here], whole.index[here]))
         return whole

@@ -170,20 +170,8 @@ class BlockFeatures:
         return found
 
     def standardised(self) -> Float32s:
-        """The scene's own bands [C,H,W], which a network sees, in standard deviations.
-
-        Invalid pixels are 0, the mean; bands of extra rasters are left out.
-        """
-        found = np.empty((self.of.own, *self.valid.shape[1:]), np.float32)
-
-        def standardise(band: int) -> None:
-            dn = np.asarray(self._dn[band], np.float64)
-            scale = self.of.mean[band], self.of.sd[band]
-            _standardise(dn.ravel(), self.valid[band].ravel(), *scale, found[band].ravel())
-
-        with ThreadPoolExecutor(torch.get_num_threads()) as pool:
-            list(pool.map(standardise, range(len(found))))
-        return found
+        """What a network sees of the block; see `standardised`."""
+        return standardised(self.of, self._dn, self.valid)
 
     def _bands(self, dn: NDArray[np.generic], valid: Bools) -> Float32s:
         """Standardised values, 0 where invalid, and normalised differences, 0 likewise."""
@@ -196,6 +184,28 @@ class BlockFeatures:
         for plane, (a, b) in zip(found[bands:], pairs, strict=True):
             _normalise(values[a], values[b], seen[a] & seen[b], self.of.zero_dn, plane)
         return found.reshape(-1, *dn.shape[1:])
+
+
+def standardised(of: PixelFeatures, image: NDArray[np.generic], valid: Bools) -> Float32s:
+    """The scene's own bands [C,H,W], which a network sees, in standard deviations.
+
+    Invalid pixels are 0, the mean; bands of extra rasters are left out.
+
+    Args:
+        of: with mean and standard deviation of the bands.
+        image: digital numbers [C,H,W].
+        valid: which of them are valid [C,H,W].
+    """
+    found = np.empty((of.own, *valid.shape[1:]), np.float32)
+
+    def standardise(band: int) -> None:
+        dn = np.asarray(image[band], np.float64)
+        scale = of.mean[band], of.sd[band]
+        _standardise(dn.ravel(), valid[band].ravel(), *scale, found[band].ravel())
+
+    with ThreadPoolExecutor(torch.get_num_threads()) as pool:
+        list(pool.map(standardise, range(len(found))))
+    return found
 
 
 @compiled
