@@ -26,7 +26,7 @@ from geotl.models.pixel_features import BlockFeatures, standardised
 from geotl.models.pixel_model import PixelModel
 
 BATCH_PX = 8192  # pixels that members see together, always so many
-STRIP_PX = 4 * BATCH_PX  # of a block that are described together
+STRIP_PX = 2 * BATCH_PX  # of a block that are described together
 TILE_PX = 1024  # side of what the network sees at once, without the halo; of about any stride
 Tile = tuple[slice, slice]  # rows and columns of a block
 

@@ -295,7 +295,9 @@ def _write_facts(plan: SweepPlan, sheet: Sheet, facts: _Facts) -> None:
 def _write(plan: SweepPlan, sheet: Sheet, facts: _Facts, said: Said) -> None:
     """Write down what is predicted of a block's windows."""
     here, chosen = facts.block.here, facts.predicted
-    chances = np.rint(said.probabilities * FULL).astype(np.uint16)
+    chances = said.probabilities  # changed in place, for a copy of a block is large
+    chances *= FULL
+    chances = np.rint(chances, out=chances).astype(np.uint16)
     chances[~chosen] = 0
     sheet.probabilities[here] = chances
     sheet.index[here] = np.where(chosen, said.index, 0)

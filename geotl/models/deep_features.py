@@ -107,7 +107,7 @@ class DeepFeatures:
 
     def _maps_of(self, image: Float32s, dtype: torch.dtype) -> dict[str, Tensor]:
         """As `maps`, of one image with the backbone's bands."""
-        values = torch.from_numpy(image)[None].to(dtype).to(memory_format=torch.channels_last)
+        values = torch.from_numpy(image)[None].to(dtype, memory_format=torch.channels_last)
         found = {}
         with torch.inference_mode():
             for name, stage in self._stages_in(dtype).items():
