@@ -55,10 +55,13 @@ SENSOR = get_sensor("sentinel2_l2a")
 BANDS = ("B02", "B03", "B04", "B05", "B06", "B07", "B08", "B8A", "B11", "B12")
 CLASSES, DEPTH, BLOCK = 10, 12, 1024
 MAPPED = """
-import resource, sys
+import pathlib, resource, sys
 from geotl.cli.main import main
 code, used = main(sys.argv[1:]), resource.getrusage(resource.RUSAGE_SELF)
-print(used.ru_maxrss, used.ru_utime + used.ru_stime)
+# ru_maxrss would count the process that started this one too
+lines = pathlib.Path("/proc/self/status").read_text().splitlines()
+peak = next(line.split()[1] for line in lines if line.startswith("VmHWM"))
+print(peak, used.ru_utime + used.ru_stime)
 sys.exit(code)
 """
 

@@ -113,7 +113,7 @@ class PixelsSection(Section, title="Pixels"):
     members: Annotated[tuple[PixelMember, ...], Strict(False)] | None = Field(
         None,
         description="members that are fitted and fused; null: all that there are features for; "
-        "without the forest maps take a tenth of the time",
+        "without the forest maps take a third of the time",
     )
     priors: PriorsByName = Field(
         "labels",
