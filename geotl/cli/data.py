@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from geotl.cli.map import add_extra
 from geotl.console import silent
 from geotl.errors import DataError
 from geotl.io.files import given_path
@@ -242,6 +243,7 @@ def add_suggest(commands: Any, common: argparse.ArgumentParser) -> None:
     suggest.add_argument(
         "--mask", default="auto", help="of clouds: auto (the scene's own), none, or a file (auto)"
     )
+    add_extra(suggest)
     suggest.add_argument(
         "--labels",
         type=Path,
@@ -280,7 +282,7 @@ def _suggest(args: argparse.Namespace) -> None:
     model = loaded.file if isinstance(loaded.file, PixelModelFile) else loaded.whole
     sensor = get_sensor(args.sensor) if args.sensor else None
     mask = None if args.mask == "none" else args.mask
-    scenes = open_for(model, args.scenes, sensor=sensor, mask=mask)
+    scenes = open_for(model, args.scenes, sensor=sensor, mask=mask, extra=args.extra)
     labels = None
     if args.labels:
         crs = scenes[0].grid.crs

@@ -60,9 +60,8 @@ def add_engine(made: argparse.ArgumentParser) -> None:
     )
 
 
-def _reading(made: argparse.ArgumentParser) -> None:
-    made.add_argument("--sensor", help="the scene's sensor, if not the model's")
-    made.add_argument("--mask", default="auto", help="of clouds: auto, none, or a file (auto)")
+def add_extra(made: argparse.ArgumentParser) -> None:
+    """Add the rasters that describe pixels beside the scene's bands."""
     made.add_argument(
         "--extra",
         action="append",
@@ -72,6 +71,12 @@ def _reading(made: argparse.ArgumentParser) -> None:
         help="of the same kind as one of pixels.extra that a model of pixels was trained with, in "
         "any reference system and pixel size; once for each",
     )
+
+
+def _reading(made: argparse.ArgumentParser) -> None:
+    made.add_argument("--sensor", help="the scene's sensor, if not the model's")
+    made.add_argument("--mask", default="auto", help="of clouds: auto, none, or a file (auto)")
+    add_extra(made)
     made.add_argument("--force", action="store_true", help="map values the model never saw")
     made.add_argument("--aoi", type=Path, metavar="FILE", help="polygons, in any system")
     made.add_argument(
@@ -176,8 +181,8 @@ def _map(args: argparse.Namespace) -> None:
 def _checked_sensor(args: argparse.Namespace) -> Sensor:
     """The model's sensor; what its file cannot do is refused before any scene is looked at."""
     from geotl.imagery.sensors import sensor_from
+    from geotl.inference.extras import WantedExtras, check_extras, extras_in, extras_of
     from geotl.inference.onnx_model import check_engine, engine_for, is_exported, open_served
-    from geotl.mapping.extras import WantedExtras, check_extras, extras_in, extras_of
     from geotl.mapping.task import check_pixel_options, check_served, check_tile_options
     from geotl.models.model_file import read_header
     from geotl.models.pixel_file import is_pixel_model, read_pixel_header

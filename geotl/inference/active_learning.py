@@ -28,6 +28,7 @@ from geotl.inference.candidates import (
     most_uncertain,
     normalised_entropy,
 )
+from geotl.inference.extras import check_extras, extras_of, with_extras
 from geotl.inference.pixel_area import FeatureSpace
 from geotl.inference.pixel_candidates import PixelSearch, candidate_step
 from geotl.inference.suggestions import Suggestions, WindowCounts, reasons
@@ -134,30 +135,28 @@ def open_for(
     *,
     sensor: Sensor | None = None,
     mask: MaskChoice = "auto",
+    extra: Sequence[str | Path] = (),
 ) -> list[Scene]:
-    """Open scenes with a model's bands.
+    """Open scenes with a model's bands, and behind them those of extra rasters.
 
     Args:
         model: whose bands are read, by name.
         paths: the scenes.
         sensor: the scenes' sensor, if another one than the model's.
         mask: of clouds: see `scene.open_scene`.
+        extra: rasters of the same kind as those that a pixel model was trained with.
 
     Raises:
-        BandError: bands missing; the message tells what the model takes.
-        DataError: a scene that cannot be used, or a model that wants extra rasters.
+        BandError: bands missing; the message names the bands that the model takes.
+        DataError: a scene that cannot be used; extra rasters that are missing or unwanted.
     """
     held = model.contract
-    if isinstance(model, PixelModelFile) and model.contract.extra_bands:
-        raise DataError(
-            f"{model.path}: geotl suggest reads no extra rasters, and this model wants "
-            f"{', '.join(model.contract.extra_bands)}; give a model trained without pixels.extra"
-        )
+    check_extras(model.path, extras_of(model), extra)
     file_bands = held.file_bands if sensor is None else None
     own = sensor or held.sensor
     with needed_by_model("a scene", own.name):
         try:
-            return open_scenes(paths, own, held.bands, file_bands=file_bands, mask=mask)
+            scenes = open_scenes(paths, own, held.bands, file_bands=file_bands, mask=mask)
         except MissingBandError:
             raise
         except BandError as error:
@@ -165,6 +164,7 @@ def open_for(
                 f"{error}; the model takes {', '.join(held.bands)} of {held.sensor.title}: give "
                 "scenes that hold these, and name their sensor with --sensor if it is another"
             ) from error
+    return [with_extras(model, scene, extra) for scene in scenes]
 
 
 @dataclass(frozen=True)

@@ -102,7 +102,8 @@ class PixelSearch:
         good = rules.good(valid[:, at[0], at[1]]) & ~scene.cloudy(window)[at[0], at[1]]
         free = ~occupied.meets([_square(place) for place in places[good].tolist()])
         kept = np.flatnonzero(good)[free]
-        image = rescaled(data, scene.sensor, self.file.contract.sensor)
+        own, wanted = self.file.model.features.own, self.file.contract.sensor
+        image = np.concatenate([rescaled(data[:own], scene.sensor, wanted), data[own:]])
         features, probabilities = self._described(image, valid, at[:, kept])
         owner = np.full(len(kept), number, np.int64)
         found = Candidates(owner, places[kept], features, probabilities)

@@ -22,6 +22,7 @@ from geotl.imagery.scene import Scene, open_scene
 from geotl.imagery.windows import Imagery
 from geotl.inference.applicability import Applicability, area_of_applicability
 from geotl.inference.dense_correction import Agreement, Correction, Sample, from_note, judged
+from geotl.inference.extras import extras_of, with_extras
 from geotl.inference.mapper import Mapper
 from geotl.inference.onnx_model import ServedModel
 from geotl.inference.onnx_pixels import ServedPixelModel
@@ -40,7 +41,6 @@ from geotl.inference.sliding_window import (
 from geotl.inference.smoothing import GuidedFilter
 from geotl.io.raster import Grid
 from geotl.mapping.blocks import Block, SweepPlan, span_of, to_network, window_shares
-from geotl.mapping.extras import extras_of, with_extras
 from geotl.mapping.options import MapOptions
 from geotl.mapping.task import (
     AS_IT_IS,

@@ -22,6 +22,7 @@ from safetensors.numpy import load_file, save_file
 import geotl
 from geotl.cli.main import main
 from geotl.console import ProgressLine
+from geotl.data.labels import read_labels
 from geotl.evaluation.class_map import open_map
 from geotl.export.pixel_export import deployed_pixels, graph_halo, mapped_pixels
 from geotl.imagery.scene_list import Entry
@@ -343,11 +344,19 @@ def test_a_raster_is_not_overwritten_by_the_map(
     assert own.read_bytes() == dem.read_bytes()
 
 
-def test_suggestions_of_such_a_model_are_refused(
-    model: Path, made: tuple[Path, Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+def test_suggestions_of_such_a_model_want_its_rasters(
+    model: Path,
+    made: tuple[Path, Path],
+    dem: Path,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
-    words = ("suggest", str(model), str(made[0]), "-n", "5", "-o", str(tmp_path / "s.gpkg"))
-    assert "reads no extra rasters" in refusal(capsys, *words)
+    out = tmp_path / "s.gpkg"
+    words = ("suggest", str(model), str(made[0]), "-n", "5", "-o", str(out), "-q", "--outside")
+    assert "give rasters of the same kind" in refusal(capsys, *words)
+    assert main([*words, "--extra", str(dem)]) == 0
+    found = read_labels(out, field="suggested", crs_to="EPSG:4326")
+    assert (len(found.labels), found.classes) == (5, ("middle",))
 
 
 def test_a_file_that_says_nothing_of_extra_rasters_wants_none(
