@@ -22,6 +22,7 @@ from pathlib import Path
 import numpy as np
 import rasterio
 import torch
+from own_process import used_by
 from rasterio.transform import from_origin
 
 from geotl.imagery.sensors import get_sensor
@@ -99,7 +100,7 @@ def make_model(path: Path) -> Path:
 
 
 def mapped(model: Path, scene: Path, folder: Path, mode: str) -> tuple[float, float, int]:
-    """Seconds, peak memory in GB and windows of one `geotl map` in a process of its own."""
+    """Seconds, peak memory in GiB and windows of one `geotl map` in a process of its own."""
     out = folder / f"{mode}.tif"
     command = [
         "map",
@@ -114,19 +115,10 @@ def mapped(model: Path, scene: Path, folder: Path, mode: str) -> tuple[float, fl
         "--overwrite",
         "-q",
     ]
-    program = (
-        "import resource, sys, time; from geotl.cli.main import main; begun = time.perf_counter();"
-        "code = main(sys.argv[1:]); peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss;"
-        "print(code, time.perf_counter() - begun, peak)"
-    )
-    told = subprocess.run(
-        [sys.executable, "-c", program, *command], check=True, capture_output=True, text=True
-    ).stdout.split()
-    if told[-3] != "0":
-        raise SystemExit(f"geotl map ended with {told[-3]}")
+    used = used_by(command)
     with rasterio.open(scene) as source:
         count = ((source.height - PX) // STEP + 1) * ((source.width - PX) // STEP + 1)
-    return float(told[-2]), float(told[-1]) / 1e6, count
+    return used.seconds, used.peak_gb, count
 
 
 def repeated(scene: Path, side: int, large: int) -> Path:

@@ -18,8 +18,6 @@ from __future__ import annotations
 
 import argparse
 import statistics
-import subprocess
-import sys
 import tempfile
 import time
 from collections.abc import Callable
@@ -30,6 +28,7 @@ import numpy as np
 import rasterio
 import segmentation_models_pytorch as smp
 import torch
+from own_process import used_by
 from pixel_peers import forest_map, seconds_of, unet_map
 from rasterio.transform import from_origin
 from sklearn.ensemble import RandomForestClassifier
@@ -54,16 +53,6 @@ from geotl.models.registry import build_backbone
 SENSOR = get_sensor("sentinel2_l2a")
 BANDS = ("B02", "B03", "B04", "B05", "B06", "B07", "B08", "B8A", "B11", "B12")
 CLASSES, DEPTH, BLOCK = 10, 12, 1024
-MAPPED = """
-import pathlib, resource, sys
-from geotl.cli.main import main
-code, used = main(sys.argv[1:]), resource.getrusage(resource.RUSAGE_SELF)
-# ru_maxrss would count the process that started this one too
-lines = pathlib.Path("/proc/self/status").read_text().splitlines()
-peak = next(line.split()[1] for line in lines if line.startswith("VmHWM"))
-print(peak, used.ru_utime + used.ru_stime)
-sys.exit(code)
-"""
 
 
 def made_pixels(height: int, width: int, random: np.random.Generator) -> np.ndarray:
@@ -263,20 +252,15 @@ def mapped(model: Path, scene: Path, out: Path, side: int, precision: str) -> fl
     """Print seconds, rate and peak memory of one `geotl map`; seconds a megapixel."""
     words = ["map", str(model), str(scene), "-o", str(out), "--no-page", "--force", "-q"]
     words += ["--precision", precision, "--overwrite"]
-    begun = time.perf_counter()
-    ran = subprocess.run(
-        [sys.executable, "-c", MAPPED, *words], capture_output=True, text=True, check=True
-    )
-    spent, area = time.perf_counter() - begun, side * side / 1e6
-    peak, used = (float(word) for word in ran.stdout.split()[-2:])
+    used, area = used_by(words), side * side / 1e6
     print(
-        f"geotl map, {model.stem + ', ' + precision:34} {spent:.1f} s, "
-        f"{area / spent:.2f} megapixels a second; of the processor {used:.1f} s, "
-        f"{used / area:.2f} s a megapixel; peak {peak / 2**20:.2f} GB; "
-        f"120 megapixels: {120 * spent / area:.0f} s",
+        f"geotl map, {model.stem + ', ' + precision:34} {used.seconds:.1f} s, "
+        f"{area / used.seconds:.2f} megapixels a second; of the processor "
+        f"{used.processor_s:.1f} s, {used.processor_s / area:.2f} s a megapixel; "
+        f"peak {used.peak_gb:.2f} GB; 120 megapixels: {120 * used.seconds / area:.0f} s",
         flush=True,
     )
-    return spent / area
+    return used.seconds / area
 
 
 def main() -> None:
