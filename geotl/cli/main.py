@@ -288,9 +288,12 @@ def _recipe_show(args: argparse.Namespace) -> None:
 
 
 def _recipe_check(args: argparse.Namespace) -> None:
+    from geotl.experiments.build import check_known
     from geotl.experiments.recipe import load
 
-    print(f"{load(args.recipe, args.overrides).name}: no faults")
+    recipe = load(args.recipe, args.overrides)
+    check_known(recipe)
+    print(f"{recipe.name}: no faults")
 
 
 def _recipe_schema(_: argparse.Namespace) -> None:

@@ -12,7 +12,7 @@ import torch
 from geotl.arrays import Floats, Int64s
 from geotl.console import Log
 from geotl.data.tile_array import statistics, wanted_bands
-from geotl.errors import RecipeError, nearest
+from geotl.errors import GeoTLError, RecipeError, nearest
 from geotl.experiments.draws import Draw, make_draw, settle_split, shows_random
 from geotl.experiments.experiment import Experiment
 from geotl.experiments.presets import settled
@@ -24,7 +24,7 @@ from geotl.io.files import cache_folder
 from geotl.models.classifier import FeatureSpec, Normalise, TileClassifier
 from geotl.models.device import choose_device
 from geotl.models.normalisation import IMAGENET, as_dn
-from geotl.models.registry import Backbone, build_backbone
+from geotl.models.registry import Backbone, build_backbone, get_backbone
 from geotl.models.weight_loading import InitialWeights
 from geotl.models.weights import WeightReport
 from geotl.training.averaging import adapt_batchnorm
@@ -208,6 +208,30 @@ def check_names(key: str, numbers: Mapping[str, float], classes: Sequence[str]) 
     missing = [name for name in classes if name not in numbers]
     if missing:
         raise RecipeError(f"{key}: no number for {', '.join(missing)}; give every class one")
+
+
+def check_known(recipe: Recipe) -> None:
+    """Make sure that sensor, bands and backbone of a recipe exist; no file of tiles is opened.
+
+    Raises:
+        RecipeError: some do not; every fault with its key, one a line.
+    """
+    data, faults = recipe.data, []
+    looked_up: dict[str, Callable[[], object]] = {
+        "data.sensor": lambda: recipe_sensor(recipe),
+        "data.bands": lambda: wanted_bands(recipe_sensor(recipe), data.bands),
+        "model.backbone": lambda: (
+            recipe.model.backbone == "none" or get_backbone(recipe.model.backbone)
+        ),
+    }
+    for key, look in looked_up.items():
+        try:
+            look()
+        except GeoTLError as error:
+            faults.append((key, str(error)))
+    if faults:  # bands of an unknown sensor repeat its fault
+        told = {text: f"{key}: {text}" for key, text in reversed(faults)}
+        raise RecipeError("\n".join(reversed(told.values())))
 
 
 def caching_note(recipe: Recipe) -> str | None:

@@ -12,6 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import geotl
+from geotl.cli.main import main
 from geotl.errors import GeoTLError, RecipeError
 from geotl.experiments import recipe as module
 from geotl.experiments.recipe import (
@@ -492,3 +493,18 @@ def test_a_pipe_that_nobody_reads_is_no_fault(words):
     os.close(written)
     assert done.stderr == b""
     assert done.returncode in {0, 141}  # argparse swallows the fault of a help text
+
+
+def test_check_finds_names_that_nothing_has(capsys) -> None:
+    """Red before: a misspelt sensor passed, and the run stopped at it."""
+    check = ["recipe", "check", "sample_pixels"]
+    wrong = ["data.sensor=sentinel2_l2x", "data.bands=B02,B99", "model.backbone=resnet81"]
+    for setting, meant in zip(wrong, ("sentinel2_l2a", "B9", "resnet18"), strict=True):
+        assert main([*check, setting]) == 2
+        assert f"did you mean {meant!r}" in capsys.readouterr().err
+    assert main([*check, wrong[0], wrong[2]]) == 2
+    told = capsys.readouterr().err.splitlines()
+    assert len(told) == 2
+    assert "data.sensor: " in told[0]
+    assert told[1].startswith("model.backbone: ")
+    assert main([*check, "model.backbone=none"]) == 0
