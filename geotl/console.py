@@ -10,7 +10,7 @@ from __future__ import annotations
 import shutil
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from types import TracebackType
 from typing import TextIO
 
@@ -122,3 +122,19 @@ def silent(_: str) -> None:
 def sayer(*, quiet: bool) -> Log:
     """What says the lines that a quiet command goes without."""
     return silent if quiet else say
+
+
+def aligned(rows: Sequence[Sequence[str]], left: Sequence[int]) -> list[str]:
+    """Rows of cells as lines of columns; those in `left` start flush, the others end so.
+
+    >>> aligned([("band", "nm"), ("B02", "492")], left=(0,))
+    ['band   nm', 'B02   492']
+    """
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    return [
+        "  ".join(
+            cell.ljust(width) if place in left else cell.rjust(width)
+            for place, (cell, width) in enumerate(zip(row, widths, strict=True))
+        ).rstrip()
+        for row in rows
+    ]

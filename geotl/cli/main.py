@@ -146,6 +146,9 @@ def _parser() -> argparse.ArgumentParser:
     backbones = commands.add_parser("backbones", parents=[common], help="networks at hand")
     backbones.add_argument("name", nargs="?", help="one of them, in detail")
     backbones.set_defaults(command=_backbones)
+    sensors = commands.add_parser("sensors", parents=[common], help="sensors that are known")
+    sensors.add_argument("name", nargs="?", help="one of them, with its bands")
+    sensors.set_defaults(command=_sensors)
 
     _model_commands(commands, common)
     add_accuracy(commands, common)
@@ -306,6 +309,12 @@ def _backbones(args: argparse.Namespace) -> None:
     from geotl.models.registry import describe_backbone
 
     print(describe_backbone(args.name))
+
+
+def _sensors(args: argparse.Namespace) -> None:
+    from geotl.imagery.sensors import describe_sensor
+
+    print(describe_sensor(args.name))
 
 
 def _inspect(args: argparse.Namespace) -> None:

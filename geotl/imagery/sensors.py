@@ -14,6 +14,7 @@ from typing import Any
 
 import numpy as np
 
+from geotl.console import aligned
 from geotl.errors import BandError, DataError, MissingBandError, nearest
 from geotl.imagery.sensor_table import SENSORS, Band, Sensor, Unit, band_key, listed
 
@@ -23,6 +24,7 @@ __all__ = [
     "Sensor",
     "Unit",
     "custom_sensor",
+    "describe_sensor",
     "get_sensor",
     "known_band",
     "match_bands",
@@ -230,3 +232,66 @@ def rescaled(dn: np.ndarray, given: Sensor, wanted: Sensor) -> np.ndarray:
     if wanted.limits is not None:
         made = made.clip(*wanted.limits)
     return np.asarray(made, dtype=np.float32)
+
+
+def describe_sensor(name: str | None = None) -> str:
+    """A printable table: of one sensor's bands, or (None) of all sensors.
+
+    Raises:
+        DataError: no sensor of that name.
+
+    >>> print(describe_sensor("rgb"))
+    rgb: Plain 8-bit RGB (aerial photographs, screenshots, renderings)
+    share of full scale = DN x 0.00392157 + 0; DN without data: none
+    band    nm  px [m]  other names
+    red    665       -  B04, B4, R
+    green  560       -  B03, B3, G
+    blue   490       -  B02, B2, B
+    order of bands in files that do not name them: red, green, blue
+    source: 8-bit values as a share of full scale; nominal wavelengths
+    """
+    if name is None:
+        return _all_sensors()
+    sensor = get_sensor(name)
+    rows = [("band", "nm", "px [m]", "other names")]
+    rows += [
+        (
+            band.name,
+            _number(band.wavelength_nm),
+            _number(band.resolution_m),
+            ", ".join(band.aliases),
+        )
+        for band in sensor.bands
+    ]
+    order = ", ".join(sensor.file_order) or "unknown; give data.file_bands"
+    empty = "none" if sensor.nodata is None else f"{sensor.nodata:g}"
+    return "\n".join(
+        [
+            f"{sensor.name}: {sensor.title}",
+            f"{_measured(sensor)}; DN without data: {empty}",
+            *aligned(rows, left=(0, 3)),
+            f"order of bands in files that do not name them: {order}",
+            f"source: {sensor.source}",
+        ]
+    )
+
+
+def _all_sensors() -> str:
+    rows = [("name", "bands", "scale", "offset", "no data", "title")]
+    rows += [
+        (s.name, str(len(s.bands)), f"{s.scale:g}", f"{s.offset:g}", _number(s.nodata), s.title)
+        for s in SENSORS.values()
+    ]
+    note = "geotl sensors NAME lists its bands; describe your own under data.custom_sensor"
+    return "\n".join([*aligned(rows, left=(0, 5)), note])
+
+
+def _measured(sensor: Sensor) -> str:
+    kind = "reflectance" if sensor.measures == "reflectance" else "share of full scale"
+    return (
+        f"{kind} = DN x {sensor.scale:g} {'-' if sensor.offset < 0 else '+'} {abs(sensor.offset):g}"
+    )
+
+
+def _number(value: float | None) -> str:
+    return "-" if value is None else f"{value:g}"

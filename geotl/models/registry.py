@@ -15,6 +15,7 @@ from torch import nn
 from torchvision.models.googlenet import InceptionAux as GoogLeNetAuxiliary
 from torchvision.models.inception import InceptionAux as InceptionV3Auxiliary
 
+from geotl.console import aligned
 from geotl.errors import ModelError, WeightsError, nearest
 from geotl.models.backbone import (
     Auxiliary,
@@ -422,7 +423,7 @@ def describe_backbone(name: str | None = None) -> str:
     lines = [
         f"{spec.name}: {spec.title}",
         f"{spec.parameters:,} parameters with its stock head; tiles of at least {spec.min_px} px",
-        *_aligned(rows, left=(0,)),
+        *aligned(rows, left=(0,)),
     ]
     if spec.auxiliary:
         places = " and ".join(entry.stage for entry in spec.auxiliary)
@@ -438,24 +439,12 @@ def _all_backbones() -> str:
         (s.name, f"{s.parameters:,}", str(s.min_px), s.title, " ".join(s.stages))
         for s in REGISTRY.values()
     ]
-    lines = _aligned(rows, left=(0, 3, 4))
+    lines = aligned(rows, left=(0, 3, 4))
     told = (
         "parameters are counted with the stock head, in place of which a linear one on pooled "
         "features is trained;\ngeotl backbones NAME shows stages, sizes and weights"
     )
     return "\n".join([*lines, told])
-
-
-def _aligned(rows: Sequence[Sequence[str]], left: Sequence[int]) -> list[str]:
-    """Rows of cells as lines of columns; those in `left` start flush, the others end so."""
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    return [
-        "  ".join(
-            cell.ljust(width) if place in left else cell.rjust(width)
-            for place, (cell, width) in enumerate(zip(row, widths, strict=True))
-        ).rstrip()
-        for row in rows
-    ]
 
 
 def _parameters_by_stage(name: str) -> dict[str, int]:

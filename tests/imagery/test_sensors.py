@@ -8,6 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from geotl.cli.main import main
 from geotl.errors import BandError, DataError
 from geotl.imagery.sensor_table import band_key
 from geotl.imagery.sensors import (
@@ -266,3 +267,15 @@ def test_a_custom_sensor_that_makes_no_sense_is_refused(bands, says):
 def test_a_scale_of_zero_is_refused():
     with pytest.raises(DataError, match="scale 0"):
         custom_sensor("mine", [{"name": "a"}], scale=0)
+
+
+def test_geotl_sensors_lists_and_describes_what_is_known(capsys) -> None:
+    assert main(["sensors"]) == 0
+    listed = capsys.readouterr().out
+    assert all(f"\n{name} " in listed for name in SENSORS)
+    assert main(["sensors", "landsat8_sr"]) == 0
+    shown = capsys.readouterr().out
+    assert all(band.name in shown for band in SENSORS["landsat8_sr"].bands)
+    assert "DN x 2.75e-05 - 0.2; DN without data: 0" in shown
+    assert main(["sensors", "landsat8"]) == 2
+    assert "did you mean 'landsat8_sr'?" in capsys.readouterr().err
