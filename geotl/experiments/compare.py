@@ -50,8 +50,11 @@ class FittedDraw:
     weights: WeightReport
 
 
-def fit_draw(experiment: Experiment, draw: Draw) -> FittedDraw:
-    """Build the network for a draw's training tiles and fit it to them."""
+def fit_draw(experiment: Experiment, draw: Draw, epochs: int | None = None) -> FittedDraw:
+    """Build the network for a draw's training tiles and fit it to them.
+
+    `epochs` are those of a training, where they are chosen already.
+    """
     network, report = build_network(experiment, draw)
     samples, rows = experiment.samples, draw.split.train
     plan = make_plan(experiment, report, draw)
@@ -62,6 +65,7 @@ def fit_draw(experiment: Experiment, draw: Draw) -> FittedDraw:
         plan,
         folder=experiment.folder / "draws" / f"{draw.number:02d}",
         features=feature_source(experiment),
+        epochs=epochs,
     )
     return FittedDraw(draw, fitted, with_training_note(report, network, plan))
 
@@ -240,19 +244,24 @@ def unlabelled_head(experiment: Experiment, made: FittedDraw) -> tuple[Linear, F
     The pixels are those of windows drawn from the scenes, where there are any, so that nothing of
     the judged tiles is used (inductive); else the judged tiles' own (transductive).
     """
-    recipe, samples, fitted = experiment.recipe, experiment.samples, made.fitted
+    pixels = judged_features(experiment, made)
+    alone = experiment.samples.unlabelled is None
+    others = pixels if alone else scene_features(experiment, made.fitted)
+    head = head_with(experiment, made, others)
+    return head, head.logits(pixels)
+
+
+def head_with(experiment: Experiment, made: FittedDraw, others: Floats) -> Linear:
+    """The head that learns from unlabelled pixels [m, V, D] too.
+
+    Raises:
+        DataError: the network is no probe, or no rule of probe.unlabelled is given.
+    """
+    recipe, fitted = experiment.recipe, made.fitted
     if fitted.features is None or fitted.chosen is None or recipe.probe.unlabelled == "none":
         raise DataError("probe.unlabelled: only a probe learns from unlabelled tiles")
-    pixels = judged_features(experiment, made)
-    others = pixels if samples.unlabelled is None else scene_features(experiment, fitted)
-    head = with_unlabelled(
-        fitted.features,
-        samples.labels[made.draw.split.train],
-        others,
-        fitted.chosen,
-        recipe.probe,
-    )
-    return head, head.logits(pixels)
+    labels = experiment.samples.labels[made.draw.split.train]
+    return with_unlabelled(fitted.features, labels, others, fitted.chosen, recipe.probe)
 
 
 def with_what(samples: TileSamples) -> str:

@@ -78,6 +78,20 @@ def pixel_draws(recipe: Recipe, samples: PixelSamples) -> list[Draw]:
     return [_draw(recipe, samples, number, fold) for number, fold in enumerate(folds)]
 
 
+def kept_draw(recipe: Recipe, samples: PixelSamples) -> Draw:
+    """What the model that is kept is fitted on, by the key `keep`.
+
+    All labels, with folds inside them; the first fold's training labels; or, where the key says
+    nothing and split.shots is given, that many labels a class of all.
+    """
+    if recipe.keep == "first":
+        return pixel_draws(recipe, samples)[0]
+    if recipe.keep == "all":
+        split = recipe.split.model_copy(update={"shots": None})
+        recipe = recipe.model_copy(update={"split": split})
+    return whole_draw(recipe, samples)
+
+
 def whole_draw(recipe: Recipe, samples: PixelSamples) -> Draw:
     """All labels for training, with folds inside them; of split.shots, that many a class."""
     rows = np.arange(len(samples), dtype=np.int64)

@@ -138,14 +138,14 @@ class PixelOutcome:
         recipe: resolved.
         samples: the labelled pixels.
         folds: fitted and tested, in order.
-        fusion: fitted on all labels; it is kept.
+        fusion: the model that is kept, fitted on all labels or on those that `keep` says.
         answers: fused predictions of all folds.
         evaluation: scores of these.
         race: accuracy of every method on the same folds, with intervals over blocks.
         differences: accuracy of the fused model minus that of each other method.
         blocks: how many blocks intervals are drawn from.
         colours: of the classes.
-        seconds: of the whole run.
+        seconds: of the whole run, and of fitting the model that is kept.
         random: the fused model in a random split, if the recipe wants one.
     """
 
@@ -159,7 +159,7 @@ class PixelOutcome:
     differences: Mapping[str, Interval]
     blocks: int
     colours: tuple[str, ...]
-    seconds: float
+    seconds: tuple[float, float]
     random: RandomSplit | None = None
 
     def ranked(self) -> list[str]:
@@ -185,12 +185,13 @@ class PixelOutcome:
 
     def estimate(self) -> str:
         """What the accuracy is of, and what the model was fitted on."""
-        drawn = " (split.shots)" if self.recipe.split.shots else ""
-        every = "all " if not drawn else ""
-        return (
-            f"Accuracy is estimated by {self.folds_words()}; this model was fitted on "
-            f"{every}{self.fusion.labels} labels{drawn}."
-        )
+        labels, keep = self.fusion.labels, self.recipe.keep
+        fitted = f"this model was fitted on all {labels} labels"
+        if keep == "first":
+            fitted = f"this model is the first fold's, fitted on {labels} labels"
+        elif self.recipe.split.shots and keep is None:
+            fitted = f"this model was fitted on {labels} labels (split.shots)"
+        return f"Accuracy is estimated by {self.folds_words()}; {fitted}."
 
     def seconds_of(self, method: str) -> float | None:
         """Median time of fitting a method in a fold; None for what needs no fitting."""
@@ -258,7 +259,7 @@ class PixelOutcome:
         if self.random is not None:
             found["random_split"] = self.random._asdict()
         if timed:
-            found["seconds"] = {"all": self.seconds} | {
+            found["seconds"] = {"all": self.seconds[0], "kept": self.seconds[1]} | {
                 name: self.seconds_of(name) for name in self.race
             }
         metrics: dict[str, Any] = plain(found)
@@ -290,7 +291,7 @@ class PixelOutcome:
             **({"Decoder": samples.decoders.words()} if samples.decoders else {}),
             "Sensor": samples.sensor.title,
             "Seed": str(self.recipe.seed),
-            "Time": f"{self.seconds:.0f} s in all",
+            "Time": f"{self.seconds[0]:.0f} s in all",
             "Versions": ", ".join(f"{name} {number}" for name, number in pixel_versions().items()),
         }
 

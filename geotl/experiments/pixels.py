@@ -24,12 +24,12 @@ from geotl.experiments.draws import Draw, spatial_units
 from geotl.experiments.experiment import Opened
 from geotl.experiments.pixel_draws import (
     folded,
+    kept_draw,
     lacking,
     near_test,
     pixel_draws,
     random_draws,
     settle_folds,
-    whole_draw,
 )
 from geotl.experiments.pixel_networks import UNTRAINED
 from geotl.experiments.pixel_report import (
@@ -99,10 +99,12 @@ def run_pixels(
         say(f"{out}: already finished. {metrics['headline']}")
         return metrics
     folds = list(score_folds(opened))
-    final = whole_draw(opened.recipe, opened.samples)
+    fitting = time.perf_counter()
+    final = kept_draw(opened.recipe, opened.samples)
     fusion = fit_on(opened, final)
+    kept_seconds = since(fitting)
     random = score_random(opened, folds) if recipe.evaluate.random_split else None
-    outcome = conclude(opened, folds, fusion, since(begun), random)
+    outcome = conclude(opened, folds, fusion, (since(begun), kept_seconds), random)
     save(opened, outcome, final)
     metrics = publish_pixels(outcome, out)
     for line in outcome.lines():
@@ -284,7 +286,7 @@ def conclude(
     opened: PixelRun,
     folds: list[FoldResult],
     fusion: PixelFusion,
-    seconds: float,
+    seconds: tuple[float, float],
     random: Bools | None = None,
 ) -> PixelOutcome:
     """The result of a run, from all folds together.
@@ -292,8 +294,8 @@ def conclude(
     Args:
         opened: the recipe.
         folds: fitted and tested.
-        fusion: fitted on all labels.
-        seconds: of the whole run.
+        fusion: that is kept.
+        seconds: of the whole run, and of fitting this fusion.
         random: which pixels [N] were correct in a random split, if there was one.
     """
     recipe, samples = opened.recipe, opened.samples

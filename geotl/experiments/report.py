@@ -18,6 +18,7 @@ from geotl.evaluation.next_steps import Stand
 from geotl.experiments.compare import FittedDraw
 from geotl.experiments.experiment import Experiment
 from geotl.experiments.explain import Insight, looks, pictures_of
+from geotl.experiments.kept_model import KeptModel
 from geotl.experiments.recipe import dump
 from geotl.experiments.results import NETWORK, Answers, Results
 from geotl.experiments.run_folder import METRICS, RECIPE
@@ -57,7 +58,8 @@ class Outcome:
 
     Attributes:
         experiment: that was run.
-        kept: the first draw's network, which is kept.
+        first: the first draw's network.
+        kept: what is written as the model: this network, or one fitted on all labels.
         results: of every draw.
         answers: what networks said of the tiles judged: the first draw's, or those of all folds.
         evaluation: scores of these answers.
@@ -68,7 +70,8 @@ class Outcome:
     """
 
     experiment: Experiment
-    kept: FittedDraw
+    first: FittedDraw
+    kept: KeptModel
     results: Results
     answers: Answers
     evaluation: Evaluation
@@ -108,6 +111,7 @@ class Outcome:
             *self._methods(what),
             *self._remarks(what),
             f"fitted in {seconds:.1f} s a {what} (median)",
+            *filter(None, [self.kept.estimate]),
         ]
 
     def _methods(self, what: str) -> list[str]:
@@ -122,7 +126,8 @@ class Outcome:
     def _remarks(self, what: str) -> list[str]:
         """What must be said beside the accuracies."""
         optimism, gain = self.results.optimism(self.experiment.recipe), self.results.gain()
-        which = "" if self.draws == 1 or self.kfold else " (first draw, whose model is kept)"
+        whose = "" if self.kept.estimate else ", whose model is kept"
+        which = "" if self.draws == 1 or self.kfold else f" (first draw{whose})"
         said = [optimism.words()] if optimism else []
         said += [gain.words(what)] if gain else []
         said += [self.stand.verdict.line() + which]
@@ -131,7 +136,7 @@ class Outcome:
 
     def metrics(self, *, timed: bool = True) -> dict[str, Any]:
         """What metrics.json holds; without times, the same in every run."""
-        recipe, chosen = self.experiment.recipe, self.kept.fitted.chosen
+        recipe, fitted = self.experiment.recipe, self.kept.made.fitted
         told = self.evaluation.to_dict() | {"headline": self.headline()}
         told["draws"] = {
             name: {key: spread._asdict() for key, spread in spreads.items()}
@@ -152,12 +157,25 @@ class Outcome:
             told["unlabelled"] = asdict(gain)
         if self.variogram is not None:
             told["variogram"] = self.variogram
-        if chosen is not None:
+        if (chosen := fitted.chosen) is not None:
             told["head"] = {"setting": chosen.setting, "fold_accuracy": chosen.fold_accuracy}
-        if self.kept.fitted.history is not None:
-            told["training"] = asdict(self.kept.fitted.history)
+        if fitted.history is not None:
+            told["training"] = asdict(fitted.history)
+        if self.kept.estimate:
+            told |= self._kept(timed)
         found: dict[str, Any] = plain(told)
         return found
+
+    def _kept(self, timed: bool) -> dict[str, Any]:
+        """What metrics.json says of a model that was fitted on all labels."""
+        made = self.kept.made
+        own = {
+            "labels": self.kept.labels,
+            "tiles": len(made.draw.split.train),
+            "temperature": float(made.fitted.network.temperature),
+        }
+        own |= {"seconds": self.kept.seconds} if timed else {}
+        return {"estimate": self.kept.estimate, "kept": own}
 
 
 def publish(outcome: Outcome, insight: Insight | None = None) -> dict[str, Any]:
@@ -170,7 +188,7 @@ def publish(outcome: Outcome, insight: Insight | None = None) -> dict[str, Any]:
     paths = [samples.names[row] for row in told.rows]
     table = predictions_csv(paths, told.truth, told.probabilities, samples.classes)
     write_text(out / "predictions.csv", table)
-    write_text(out / "weights.txt", outcome.kept.weights.table() + "\n")
+    write_text(out / "weights.txt", outcome.kept.made.weights.table() + "\n")
     pictures = result_pictures(outcome)
     if insight is not None:
         pictures |= pictures_of(insight, samples, told, colours, outcome.kfold)
@@ -221,7 +239,7 @@ def result_pictures(outcome: Outcome) -> dict[str, Picture]:
 
 def learning_picture(outcome: Outcome) -> Picture:
     """Training curves, or for a probe the accuracy at each setting of the head."""
-    fitted, head = outcome.kept.fitted, outcome.experiment.recipe.probe.head
+    fitted, head = outcome.kept.made.fitted, outcome.experiment.recipe.probe.head
     if fitted.history is not None:
         png = figures.curves_figure(fitted.history.epochs, fitted.history.best_epoch)
         return Picture(png, "Training curves", "Held-out labels lie inside the training labels.")
@@ -253,22 +271,26 @@ def stand_words(stand: Stand, recipe: str) -> tuple[str, ...]:
     )
 
 
-def one_of_many(draws: int, kfold: int | None = None) -> tuple[str, ...]:
+def one_of_many(draws: int, kfold: int | None = None, estimate: str = "") -> tuple[str, ...]:
     """What figures of a single draw, or of folds together, need said about them.
+
+    `estimate` is what is said of a model that was fitted on all labels.
 
     >>> one_of_many(1)
     ()
     """
     if kfold:
+        kept = estimate or "The model kept is the first fold's."
         return (
             f"Figures and pictures are of all {kfold} folds together, each tile judged by a "
-            "network that did not learn from its fold. The model kept is the first fold's.",
+            f"network that did not learn from its fold. {kept}",
         )
     if draws == 1:
-        return ()
+        return (estimate,) if estimate else ()
+    kept = f". {estimate}" if estimate else ", whose model was kept."
     return (
         f"The headline and the repeated draws are means of {draws} draws; cards, scores, classes "
-        "and pictures are of the first draw, whose model was kept.",
+        f"and pictures are of the first draw{kept}",
     )
 
 
@@ -329,7 +351,7 @@ def report_tables(outcome: Outcome, colours: Sequence[str]) -> dict[str, Table]:
         "baselines": baselines_table(result),
         "scores": scores_table(result),
         "classes": classes_table(result, colours),
-        "weights": weights_table(outcome.kept.weights),
+        "weights": weights_table(outcome.kept.made.weights),
     }
     if outcome.kfold:
         tables["folds"] = draws_table(outcome.results.spreads(), "folds, each counting alike")
@@ -368,7 +390,7 @@ def report_content(
         facts=outcome.facts | gain_facts(outcome),
         summary=experiment.recipe.note,
         cautions=(
-            *one_of_many(outcome.draws, outcome.kfold),
+            *one_of_many(outcome.draws, outcome.kfold, outcome.kept.estimate),
             *outcome.warnings,
             *cautions(result),
             *filter(None, [distrust(result.after)]),

@@ -70,12 +70,14 @@ class DrawResult:
         answers: the network's own.
         training: training tiles that the finished network names rightly, and how many were tried.
         seconds: that fitting took.
+        epochs: that the folds chose for a training, None for a probe.
     """
 
     comparison: Comparison
     answers: Answers
     training: tuple[int, int]
     seconds: float
+    epochs: int | None = None
 
 
 @dataclass

@@ -110,6 +110,18 @@ RULES: tuple[Rule, ...] = (
         "given {0} with labels.path {1}; allowed: both, or neither",
     ),
     Rule(
+        ("keep", "split.method"),
+        lambda keep, method: keep == "all" and method == "column",
+        "given all with split.method column, whose test tiles no model is fitted to; allowed: "
+        "first, or null",
+    ),
+    Rule(
+        ("keep", "probe.unlabelled", "labels.unlabelled"),
+        lambda keep, rule, count: keep == "all" and rule != "none" and count == 0,
+        "given all with probe.unlabelled {1}, which uses the pixels of the test tiles; allowed: "
+        "first or null, or labels.unlabelled above 0",
+    ),
+    Rule(
         ("data.synthetic", "data.scenes"),
         lambda folder, scenes: folder is not None and bool(scenes),
         "given {0} with data.scenes; allowed: null (chips join synthetic tiles in geotl generate)",

@@ -35,6 +35,7 @@ from geotl.experiments.compare import (
 from geotl.experiments.draws import Draw, split_words
 from geotl.experiments.experiment import Experiment
 from geotl.experiments.explain import Insight, gather
+from geotl.experiments.kept_model import KeptModel, fit_kept
 from geotl.experiments.recipe import Recipe, dump
 from geotl.experiments.report import Outcome, publish
 from geotl.experiments.results import NETWORK, Answers, DrawResult, Results
@@ -86,9 +87,11 @@ def run(
         return metrics
     say(f"computing on {describe(choose_device(), experiment.recipe.train.precision)}")
     first, results = score_draws(experiment)
-    outcome = conclude(experiment, first.made, results, time.perf_counter() - begun)
-    save(experiment, first, outcome)
-    metrics = report(experiment, first.made, outcome)
+    kept = fit_kept(experiment, first.made, first.unlabelled, results)
+    seconds = time.perf_counter() - begun
+    outcome = conclude(experiment, first.made, results, seconds, kept=kept)
+    save(experiment, outcome)
+    metrics = report(experiment, outcome)
     for line in outcome.lines():
         say(line)
     say(f"model    {out / 'model.safetensors'}\nreport   {out / 'report.html'}")
@@ -121,7 +124,9 @@ def score_draw(experiment: Experiment, number: int, results: Results) -> ScoredD
     if experiment.recipe.probe.unlabelled != "none":
         head, extra = unlabelled_head(experiment, made)
     comparison = compare(experiment, draw, logits, extra)
-    result = DrawResult(comparison, answers_of(experiment, made, logits), training, seconds)
+    history, answers = made.fitted.history, answers_of(experiment, made, logits)
+    epochs = None if history is None else history.best_epoch + 1
+    result = DrawResult(comparison, answers, training, seconds, epochs)
     results.draws.append(result)
     if line := draw_line(experiment.recipe, results):
         experiment.log(line)
@@ -148,11 +153,13 @@ def draw_line(recipe: Recipe, results: Results) -> str:
     return f"draw {number}/{draws}: mean overall accuracy {mean}"
 
 
-def conclude(experiment: Experiment, kept: FittedDraw, results: Results, seconds: float) -> Outcome:
+def conclude(
+    experiment: Experiment, first: FittedDraw, results: Results, seconds: float, *, kept: KeptModel
+) -> Outcome:
     """What the run found, from its first draw, or from all folds together."""
     recipe, samples, folds = experiment.recipe, experiment.samples, experiment.recipe.split.kfold
-    first = results.draws[0]
-    told = Answers.joined([one.answers for one in results.draws]) if folds else first.answers
+    one = results.draws[0]
+    told = Answers.joined([one.answers for one in results.draws]) if folds else one.answers
     evaluation = evaluate(
         told.logits,
         told.truth,
@@ -160,18 +167,19 @@ def conclude(experiment: Experiment, kept: FittedDraw, results: Results, seconds
         temperature=told.temperature,
         seed=recipe.seed,
         rounds=recipe.evaluate.bootstrap_rounds or 1,
-        rivals=results.pooled_rivals(told.truth) if folds else first.comparison.rivals,
+        rivals=results.pooled_rivals(told.truth) if folds else one.comparison.rivals,
     )
     return Outcome(
         experiment=experiment,
+        first=first,
         kept=kept,
         results=results,
         answers=told,
         evaluation=evaluation,
         stand=stand_of(
-            recipe, kept.fitted, results.training(folds=bool(folds)), evaluation.overall
+            recipe, first.fitted, results.training(folds=bool(folds)), evaluation.overall
         ),
-        facts=run_facts(experiment, kept.draw, seconds),
+        facts=run_facts(experiment, first.draw, seconds),
         variogram=variogram_of(recipe, samples),
         warnings=chip_warnings(samples),
     )
@@ -196,23 +204,24 @@ def variogram_of(recipe: Recipe, samples: TileSamples) -> Variogram | None:
         return None
 
 
-def save(experiment: Experiment, first: ScoredDraw, outcome: Outcome) -> None:
+def save(experiment: Experiment, outcome: Outcome) -> None:
     """Write the models, and which labels gave no chip."""
     if experiment.samples.placement is not None:
         rejected = rejected_csv(experiment.samples.placement.rejected)
         write_text(experiment.folder / "rejected.csv", rejected)
-    save_models(experiment, first.made, outcome.metrics(timed=False), first.unlabelled)
+    save_models(experiment, outcome.kept, outcome.metrics(timed=False))
 
 
-def report(experiment: Experiment, kept: FittedDraw, outcome: Outcome) -> dict[str, Any]:
+def report(experiment: Experiment, outcome: Outcome) -> dict[str, Any]:
     """Write all that people read; return the metrics."""
-    explained = experiment.recipe.evaluate.explain
-    insight = insight_of(experiment, kept, outcome.results.draws[0].answers) if explained else None
+    insight, answers = None, outcome.results.draws[0].answers
+    if experiment.recipe.evaluate.explain:
+        insight = insight_of(experiment, outcome.first, answers)
     return publish(outcome, insight)
 
 
 def insight_of(experiment: Experiment, made: FittedDraw, told: Answers) -> Insight:
-    """The kept network explained, on the tiles it was judged on."""
+    """The first draw's network explained, on the tiles it was tested on."""
     fitted, place = made.fitted, {int(row): i for i, row in enumerate(told.rows)}
     packed, precision = experiment.samples.pack, experiment.recipe.train.precision
 

@@ -16,29 +16,28 @@ from geotl.errors import RecipeError
 from geotl.experiments.compare import FittedDraw
 from geotl.experiments.draws import Draw
 from geotl.experiments.experiment import Experiment
+from geotl.experiments.kept_model import KeptModel
 from geotl.experiments.recipe import Recipe, dump
 from geotl.experiments.samples import TileSamples
 from geotl.models.model_file import CORESET, EXAMPLES, MARKS, Companions, Contract, ModelFile, save
 from geotl.reporting.class_colours import class_colours
 from geotl.training.features import raw_features
-from geotl.training.heads import Linear
 from geotl.training.strategies import Fitted, install, predict_rows, standardised
 
 _BLOCK = 256
 
 
-def save_models(
-    experiment: Experiment, made: FittedDraw, metrics: Mapping[str, Any], unlabelled: Linear | None
-) -> None:
+def save_models(experiment: Experiment, kept: KeptModel, metrics: Mapping[str, Any]) -> None:
     """Write model.safetensors, and beside it the one that saw unlabelled tiles, if asked for."""
-    recipe, fitted, out = experiment.recipe, made.fitted, experiment.folder
+    recipe, made, out = experiment.recipe, kept.made, experiment.folder
+    fitted, unlabelled = made.fitted, kept.unlabelled
     notes = {
         "recipe": dump(recipe),
         "metrics": dict(metrics),
         "weights": made.weights.provenance(),
         "versions": versions(),
         "seed": recipe.seed,
-        "training": training_notes(experiment.samples, made.draw),
+        "training": training_notes(experiment.samples, made.draw) | kept_notes(kept),
     }
     contract = make_contract(experiment, fitted)
     companions = make_companions(experiment, made)
@@ -121,6 +120,11 @@ def training_notes(samples: TileSamples, draw: Draw) -> dict[str, Any]:
         "dates": dates,
         MARKS: tile_marks(samples.pack, rows),
     }
+
+
+def kept_notes(kept: KeptModel) -> dict[str, Any]:
+    """What a file says of a model that was fitted on all labels."""
+    return {"labels": kept.labels, "accuracy": kept.estimate} if kept.estimate else {}
 
 
 def tile_marks(pack: Pack, rows: Int64s) -> list[str]:

@@ -218,6 +218,13 @@ class Recipe(Section):
     freeze_until: Text | None = Field(
         None, description="last frozen stage; null: the strategy's own"
     )
+    keep: Literal["all", "first"] | None = Field(
+        None,
+        description="which model is kept: one fitted once more on all labels, or that of the first "
+        "fold or draw; null: all with folds or with repeated random or spatial splits, first with "
+        "split.shots (of task pixels as many labels a class of all), with one split and with the "
+        "sides of a table",
+    )
     probe: ProbeSettings = Field(ProbeSettings(), description="the linear head on frozen features")
     train: TrainSettings = Field(TrainSettings(), description="training of the network")
     augment: Augmentation = Field(Augmentation(), description="what is varied in training tiles")

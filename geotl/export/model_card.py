@@ -294,7 +294,8 @@ def _accuracy(model: ModelFile, accuracy: Accuracy | None) -> list[str]:
     how = SPLITS.get(accuracy.split, "held out")
     told = [
         f"Judged on {accuracy.tiles:,} tiles that chose nothing, held out {how}. "
-        "Brackets are 95 % intervals."
+        "Brackets are 95 % intervals.",
+        *filter(None, [model.notes["metrics"].get("estimate")]),
     ]
     if accuracy.repeats is not None:
         count, mean, sd = accuracy.repeats

@@ -364,7 +364,7 @@ def _own(model: ModelFile, recipe: Mapping[str, Any]) -> dict[str, Any]:
         },
     }
     if accuracy is not None:
-        how = SPLITS.get(accuracy.split)
+        how = model.notes["metrics"].get("estimate") or SPLITS.get(accuracy.split)
         told["geotl:accuracy"] = accuracy_json(accuracy) | ({"held_out": how} if how else {})
     return told
 

@@ -387,6 +387,8 @@ def _of_the_model(facts: MapFacts) -> list[str]:
             "one class, not of this map, where windows hold several. Judge the map itself: geotl "
             "sample, then geotl accuracy, which corrects the areas too."
         )
+    if estimate := metrics.get("estimate"):
+        found.append(str(estimate))
     if metrics.get("loses_to_a_baseline"):
         found.append(
             f"On the judged {facts.samples} a plain baseline was more accurate than this model."

@@ -171,7 +171,10 @@ def bare(model: ModelFile) -> ModelFile:
     seen, notes = model.seen, model.notes
     told = {
         "versions": notes.get("versions", {}),
-        "metrics": {"headline": notes.get("metrics", {}).get("headline", "not judged")},
+        "metrics": {
+            "headline": notes.get("metrics", {}).get("headline", "not judged"),
+            **{k: v for k, v in notes.get("metrics", {}).items() if k == "estimate"},
+        },
         "weights": _nameless(notes.get("weights", {})),
         BARE: {
             "resolution_m": model.resolution_m,
@@ -414,6 +417,8 @@ def result_lines(metrics: Mapping[str, Any]) -> str:
              the model kept, of the first draw: overall accuracy 0.867 [0.621, 0.963]
     """
     told = str(metrics.get("headline", "not judged"))
+    if estimate := metrics.get("estimate"):
+        return f"{told}\n{' ' * 9}{estimate}"
     repeats = metrics.get("draws", {}).get("network", {}).get("overall", {}).get("draws", 1)
     if metrics.get("kfold"):
         return f"{told}; the model kept is the first fold's"

@@ -15,7 +15,7 @@ from geotl.evaluation.next_steps import Step
 from geotl.evaluation.overfitting import Verdict
 from geotl.evaluation.overfitting import diagnose as verdict_of
 from geotl.evaluation.pixel_steps import PixelFindings, mixed_pairs, pixel_steps
-from geotl.experiments.pixel_draws import class_labels, whole_draw
+from geotl.experiments.pixel_draws import class_labels, kept_draw
 from geotl.experiments.pixel_report import FUSED, PixelOutcome
 from geotl.experiments.pixels import conclude, fit_on, open_pixels, score_folds, score_random
 from geotl.experiments.recipe import Recipe, dump
@@ -105,8 +105,10 @@ def diagnose_pixels(
     open_run(out, dump(without_target(opened.recipe)), resume=True)
     folds = list(score_folds(opened))
     random = None if quick else score_random(opened, folds)
-    fusion = fit_on(opened, whole_draw(opened.recipe, opened.samples))
-    outcome = conclude(opened, folds, fusion, since(begun), random)
+    fitting = time.perf_counter()
+    fusion = fit_on(opened, kept_draw(opened.recipe, opened.samples))
+    seconds = (since(begun), since(fitting))
+    outcome = conclude(opened, folds, fusion, seconds, random)
     shown = None
     if with_curve:
         shown = kept_curve(without_target(opened.recipe), out / "curve", quiet=quiet)

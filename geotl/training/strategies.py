@@ -91,6 +91,7 @@ def fit_strategy(
     *,
     folder: Path,
     features: FeatureSource,
+    epochs: int | None = None,
 ) -> Fitted:
     """Fit a copy of `base` to the training tiles.
 
@@ -102,13 +103,14 @@ def fit_strategy(
         plan: how.
         folder: for checkpoints and logs.
         features: raw features [n, V, D] of rows of the pack, computed or from a cache.
+        epochs: of a training, where they are chosen already; no fold is trained then.
     """
     if plan.strategy == "probe":
         return probe(copy.deepcopy(base), train, folds, plan, features)
     plan = with_head_chosen(base, train, folds, plan, features)
-    if not folds or not plan.training.settings.choice_folds:
+    if epochs or not folds or not plan.training.settings.choice_folds:
         final, history = _trained(
-            base, train, None, plan, folder=folder / "final", features=features
+            base, train, None, plan, folder=folder / "final", features=features, stop_after=epochs
         )
         return Fitted(final, None, history)
     history, logits, truth = _chosen(base, train, folds, plan, folder=folder, features=features)

@@ -1,0 +1,164 @@
+"""The model that a run keeps: the first draw's, or one that is fitted once more on all labels.
+
+Folds and draws estimate accuracy; each label then teaches the model that is kept. What a fit needs
+beyond the labels (the head's setting, epochs, temperature) was chosen by folds.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from geotl.arrays import Int64s
+from geotl.data import splits
+from geotl.evaluation.evaluate import fit_temperature
+from geotl.experiments.compare import FittedDraw, fit_draw, head_with, scene_features
+from geotl.experiments.draws import Draw, folds_inside, make_draw
+from geotl.experiments.experiment import Experiment
+from geotl.experiments.recipe import Recipe
+from geotl.experiments.results import HOW, Answers, Results
+from geotl.experiments.samples import TileSamples
+from geotl.training.heads import Folds, Linear
+
+_NONE: Int64s = np.zeros(0, np.int64)
+
+
+@dataclass(frozen=True)
+class KeptModel:
+    """What is written as model.safetensors.
+
+    Attributes:
+        made: the network, and the draw whose training tiles it was fitted to.
+        unlabelled: the head that learns from unlabelled pixels too, if asked for.
+        labels: how many labels there are, where the network was fitted to all; else None.
+        seconds: that the further fit took, 0 where there was none.
+        estimate: which accuracy it has and what it was fitted on, "" for a draw's own model.
+    """
+
+    made: FittedDraw
+    unlabelled: Linear | None
+    labels: int | None = None
+    seconds: float = 0.0
+    estimate: str = ""
+
+
+def keeps_all(recipe: Recipe) -> bool:
+    """Whether a run of tiles fits the model that it keeps once more, on all labels.
+
+    >>> keeps_all(Recipe()), keeps_all(Recipe(keep="all"))
+    (False, True)
+    """
+    split = recipe.split
+    if recipe.keep is not None:
+        return recipe.keep == "all"
+    of_test_tiles = recipe.probe.unlabelled != "none" and not recipe.labels.unlabelled
+    fixed = split.method == "column" or split.shots is not None or of_test_tiles
+    return not fixed and (split.kfold is not None or split.draws > 1)
+
+
+def fit_kept(
+    experiment: Experiment, first: FittedDraw, unlabelled: Linear | None, results: Results
+) -> KeptModel:
+    """The model to keep.
+
+    Args:
+        experiment: the recipe, whose draws are fitted and scored.
+        first: the first draw's network.
+        unlabelled: its head that learns from unlabelled pixels too, if there is one.
+        results: of all draws.
+    """
+    if not keeps_all(experiment.recipe):
+        return KeptModel(first, unlabelled)
+    begun = time.perf_counter()
+    answers = Answers.joined([one.answers for one in results.draws])
+    made = fit_on_all(experiment, chosen_epochs([one.epochs for one in results.draws]), answers)
+    head = None
+    if experiment.recipe.probe.unlabelled != "none":
+        head = head_with(experiment, made, scene_features(experiment, made.fitted))
+    history = first.fitted.history
+    if history is not None:
+        epochs = chosen_epochs([one.epochs for one in results.draws]) or 1
+        made = replace(
+            made, fitted=replace(made.fitted, history=replace(history, best_epoch=epochs - 1))
+        )
+    labels = labels_of(experiment.samples, made.draw.split.train)
+    words = estimate_words(experiment.recipe, labels)
+    return KeptModel(made, head, labels, time.perf_counter() - begun, words)
+
+
+def fit_on_all(experiment: Experiment, epochs: int | None, answers: Answers) -> FittedDraw:
+    """The recipe's network fitted to all labels.
+
+    Folds over all labels choose the setting and the temperature of a probe. A training runs the
+    epochs that are given, and its temperature is that of the answers.
+
+    Args:
+        experiment: the recipe, and where checkpoints are written.
+        epochs: of a training; None for a probe.
+        answers: out-of-fold logits of the networks that estimate the accuracy.
+    """
+    below = replace(experiment, folder=experiment.folder / "kept")
+    made = fit_draw(below, whole_draw(experiment.recipe, experiment.samples), epochs)
+    if made.fitted.features is None:
+        heat = fit_temperature(answers.logits, answers.truth)
+        made.fitted.network.temperature.fill_(heat)
+    return made
+
+
+def chosen_epochs(chosen: Sequence[int | None]) -> int | None:
+    """The (lower) median of the epochs that the draws' folds chose; None for probes.
+
+    >>> chosen_epochs([7, 3, 12, 4]), chosen_epochs([None, None])
+    (4, None)
+    """
+    known = sorted(epochs for epochs in chosen if epochs is not None)
+    return known[(len(known) - 1) // 2] if known else None
+
+
+def whole_draw(recipe: Recipe, samples: TileSamples) -> Draw:
+    """All labelled tiles for training, none for testing, with folds over the real ones.
+
+    The folds are those that estimate the accuracy, where each tile is tested in one of them; a
+    tile whose class has no training tile in its fold is not held out. Otherwise they are made as
+    those inside a training part.
+    """
+    rows = np.flatnonzero(samples.labels >= 0).astype(np.int64)
+    aside = np.setdiff1d(np.arange(len(samples)), rows)
+    draw = Draw(0, splits.Split(rows, _NONE, aside), [])
+    real = replace(draw, split=replace(draw.split, train=rows[rows < len(samples.real)]))
+    if recipe.split.kfold and recipe.split.shots is None:
+        return replace(draw, folds=_outer_folds(recipe, samples, rows))
+    return replace(draw, folds=folds_inside(recipe, samples.real, real))
+
+
+def _outer_folds(recipe: Recipe, samples: TileSamples, rows: Int64s) -> Folds:
+    """The folds that estimate the accuracy, as (fit, held out) positions among `rows`."""
+    labels, folds = samples.labels, list[tuple[Int64s, Int64s]]()
+    for number in range(recipe.split.kfold or 0):
+        split = make_draw(recipe, samples, number).split
+        held = split.test[np.isin(labels[split.test], labels[split.train])]
+        if len(held):
+            folds.append((np.searchsorted(rows, split.train), np.searchsorted(rows, held)))
+    return folds
+
+
+def labels_of(samples: TileSamples, rows: Int64s) -> int:
+    """Labels behind some real rows: of chips, the points or polygons that they were cut at."""
+    real = rows[rows < len(samples.real)]
+    if samples.placement is None:
+        return len(real)
+    return len({samples.placement.chips[row].label_id for row in real})
+
+
+def estimate_words(recipe: Recipe, labels: int) -> str:
+    """Which accuracy the model that is kept has, and what it was fitted on."""
+    split, how = recipe.split, HOW.get(recipe.split.method, "random")
+    if split.kfold:
+        by = f"{split.kfold} {how} folds" if how == "blocked" else f"{split.kfold} folds {how}"
+    else:
+        one = f"split {how}" if how.startswith("by") else f"{how} split"
+        by = f"a {one}" if split.draws == 1 else f"{split.draws} draws of a {one}"
+    return f"Accuracy is estimated by {by}; this model was fitted on all {labels} labels."
