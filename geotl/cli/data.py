@@ -301,6 +301,6 @@ def _suggest(args: argparse.Namespace) -> None:
     side = model.contract.tile_px
     how = "task=pixels" if side == 1 else f"labels.chip_px={side}"
     print(
-        f"{len(found)} points in {args.output}: fill in the field class, then train with "
-        f"labels.path={args.output} {how}"
+        f"{len(found)} points in {args.output}: fill in the field class, add them to your labels "
+        f"(in QGIS: Merge Vector Layers) and train again with {how}"
     )

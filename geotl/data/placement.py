@@ -452,7 +452,7 @@ def without_shared(
         for i in sharing if several else sharing[1:]:
             found[i].remove(place)
             others = ", ".join(labels[j].id for j in sharing if j != i)
-            lost[i].append((reason, f"its {what} is also that of {others}"))
+            lost[i].append((reason, f"no {what} of its own: shared with {others}"))
     # "conflict" comes before "duplicate" where a label lost places for both reasons
     refused = {i: min(reasons) for i, reasons in lost.items() if not found[i]}
     for i in refused:

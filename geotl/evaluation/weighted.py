@@ -87,14 +87,15 @@ def evaluate_weighted(
 ) -> Evaluation:
     """Evaluate logits [n,K] of weighted rows, each row at its own temperature [n].
 
-    Counts in the confusion matrix are rounded sums of weights; scores are of the exact sums.
+    Counts in the confusion matrix are sums of weights as whole numbers (`whole_rows`); scores are
+    of the exact sums.
     """
     count = len(classes)
     cells = _matrices(rows, logits.argmax(axis=1), count)
     intervals = _intervals(cells, rows.block, seed=seed, rounds=rounds)
     return Evaluation(
         classes=tuple(classes),
-        matrix=np.rint(cells.sum(axis=0)).astype(np.int64),
+        matrix=whole_rows(cells.sum(axis=0)),
         scores=scores(cells.sum(axis=0)),
         overall=intervals["overall"],
         intervals=intervals,
@@ -103,6 +104,21 @@ def evaluate_weighted(
         after=_reliability(softmax(logits, temperature), rows),
         rivals={},
     )
+
+
+def whole_rows(cells: Float64s) -> Int64s:
+    """Whole numbers near those of a matrix [K,M], each row with its rounded sum.
+
+    Rounded one by one, the pixels of a label that are predicted as several classes would make
+    more or fewer labels than there are. What is left of a row goes to its largest remainders.
+
+    >>> whole_rows(np.array([[1.5, 0.5, 1.0], [0.4, 0.3, 0.3]])).tolist()
+    [[2, 0, 1], [1, 0, 0]]
+    """
+    down = np.floor(cells + 1e-9)
+    left = np.rint(cells.sum(axis=1)) - down.sum(axis=1)
+    rank = np.argsort(np.argsort(down - cells, axis=1, kind="stable"), axis=1)
+    return np.asarray(down + (rank < left[:, None]), dtype=np.int64)
 
 
 def _matrices(rows: WeightedRows, predicted: Int64s, count: int) -> Float64s:

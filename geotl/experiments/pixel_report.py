@@ -167,15 +167,16 @@ class PixelOutcome:
         return sorted(self.race, key=lambda name: (-round(self.race[name].value, 9), name != FUSED))
 
     def headline(self) -> str:
-        """The first line: who wins the race, and by how much."""
+        """The first line: which method is the most accurate, by how much, and whether by chance."""
         first, second = self.ranked()[:2]
-        how = self.folds_words()
         if first == FUSED:
-            gap = points(self.differences[second])
-            return f"{FUSED} wins: accuracy {self.race[FUSED]}, {how}; {gap} over {second}"
-        gap = points(_negative(self.differences[first]))
+            gap, kept = self.differences[second], ""
+        else:
+            gap, second, kept = _negative(self.differences[first]), FUSED, ", which is kept"
+        wins = "wins" if gap.low > 0 else "leads within chance"
         return (
-            f"{first} wins: accuracy {self.race[first]}, {how}; {gap} over {FUSED}, which is kept"
+            f"{first} {wins}: accuracy {self.race[first]}, {self.folds_words()}; "
+            f"{points(gap)} over {second}{kept}"
         )
 
     def folds_words(self) -> str:
@@ -225,8 +226,8 @@ class PixelOutcome:
             f"Classes tested without a training label, so counted as incorrect: {'; '.join(lost)}."
             if lost
             else "",
-            f"In a fold up to {close} training labels lie within the windows of a test pixel "
-            "(split.buffer_m excludes them)."
+            f"In a fold up to {close} training labels lie within the windows of a test pixel"
+            "; set split.buffer_m to exclude them."
             if close
             else "",
             f"Intervals come from {self.blocks} blocks only." if self.blocks < 20 else "",
@@ -349,7 +350,7 @@ def result_pictures(outcome: PixelOutcome) -> dict[str, Picture]:
             f"Accuracy on the same folds, with 95 % intervals over {outcome.blocks} blocks.",
         ),
         "confusion": Picture(
-            figures.confusion_figure(result.matrix, result.classes),
+            figures.confusion_figure(result.matrix, result.classes, unit="labels"),
             "Confusion matrix",
             "Rows are the truth, columns the predictions; each label counts once.",
         ),
@@ -362,7 +363,7 @@ def result_pictures(outcome: PixelOutcome) -> dict[str, Picture]:
     }
     if (known := variogram_of(outcome)) is not None:
         found["blocks"] = Picture(
-            curve_figures.variogram_figure(known, outcome.recipe.split.block_m),
+            curve_figures.variogram_figure(known, outcome.recipe.split.block_m, "labels"),
             "Dissimilarity of labelled pixels by distance",
             f"{known.summary().replace('tiles', 'labels')}.",
         )
@@ -414,15 +415,19 @@ def race_table(outcome: PixelOutcome) -> Table:
     for name in outcome.ranked():
         own = outcome.race[name]
         gap = "" if name == FUSED else points(_negative(outcome.differences[name]))
-        rows.append((name, own.value, str(own)[6:], gap, outcome.seconds_of(name)))
+        spent = outcome.seconds_of(name)
+        shown = None if spent is None else f"{spent:.1f}"
+        rows.append((name, own.value, str(own)[6:], gap, shown))
     if outcome.random is not None:
         own, gap = outcome.random.accuracy, points(outcome.random.difference)
         rows.append((RANDOM, own.value, str(own)[6:], gap, None))
     return Table(
         ("", "Accuracy", "95 % interval", "Difference from fused", "Seconds a fold"),
         tuple(rows),
-        note=f"Each label counts once. Intervals are of the block bootstrap over {outcome.blocks} "
-        "blocks; differences are paired. The time of fused is that of all its members.",
+        note="Each label counts once. The most accurate method wins if the interval of its "
+        "difference from the next lies above zero; otherwise it leads within chance. Intervals "
+        f"are of the block bootstrap over {outcome.blocks} blocks; differences are paired. The "
+        "time of fused is that of all its members.",
         strong=outcome.ranked().index(FUSED),
     )
 

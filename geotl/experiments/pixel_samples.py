@@ -309,7 +309,7 @@ def recipe_labels(recipe: Recipe, crs: str) -> Labels | ClassRaster:
 
 def _check(path: Path, placed: PixelPlacement, folds: int) -> None:
     """Make sure that labels of two classes are left, and one for each fold at least."""
-    lines = "; ".join(line.strip() for line in placed.summary())
+    lines = "; ".join(line.strip().rstrip(":") for line in placed.summary())
     if len({*placed.labels.values()}) < 2:
         raise DataError(
             f"{path}: labels of two classes at least are needed; label places of another class, or "

@@ -192,8 +192,8 @@ class Recipe(Section):
     task: Literal["auto", "tiles", "pixels"] = Field(
         "tiles",
         description="what is classified: tiles or chips, by a network; or each pixel of a scene, "
-        "from points, polygons or a class raster (docs/PIXELS.md); auto: pixels where data.scenes "
-        "is given, else tiles",
+        "from points, polygons or a class raster (docs/PIXELS.md); auto, as in a recipe that does "
+        "not state it: pixels where data.scenes is given without a key of chips, else tiles",
     )
     data: DataSection = Field(DataSection(), description="the labelled tiles")
     labels: LabelsSection = Field(

@@ -151,12 +151,12 @@ def _top(facts: MapFacts) -> ReportContent:
     headline = "The model was never judged"
     if judged:
         headline = (
-            f"The model's {facts.metrics['headline']}, on {facts.samples}; not of this map itself"
+            f"Tests of the model, not of this map: {facts.metrics['headline']}, on {facts.samples}"
         )
         keys.insert(
             0,
             (
-                "Overall accuracy",
+                "Accuracy of the model",
                 f"{judged['value']:.3f}",
                 f"{judged['low']:.3f} to {judged['high']:.3f}, 95 % interval",
             ),

@@ -104,7 +104,7 @@ MEANINGS: dict[str, Meaning] = {
         ),
     ),
     "forest": Meaning(
-        ("#1b6b2f", "#3f8f4f", "#0d4a1d", "#6aa872"),
+        ("#1b6b2f", "#55a868", "#0d4a1d", "#8cc99a"),
         (
             *("forest", "wood", "tree", "conifer", "broadleaf", "broad leaved", "deciduous"),
             *(
@@ -137,7 +137,7 @@ MEANINGS: dict[str, Meaning] = {
         ),
     ),
     "built": Meaning(
-        ("#d63a2f", "#a8201a", "#ef8277", "#7d1f4a", "#f2b0a5"),
+        ("#d63a2f", "#8e1b3f", "#ef8277", "#a8201a", "#f2b0a5"),
         (
             *("built", "urban", "residential", "industr", "commercial", "building", "city"),
             *("town", "settlement", "impervious", "artificial", "road", "highway", "rail"),
@@ -173,7 +173,7 @@ def class_colours(names: Sequence[str]) -> tuple[str, ...]:
     Where no name tells a meaning, they are the palette's, which are easiest to tell apart.
 
     >>> class_colours(["Rivière", "coniferous forest", "broadleaf forest", "zone 51"])
-    ('#1f6fc4', '#1b6b2f', '#3f8f4f', '#cc79a7')
+    ('#1f6fc4', '#1b6b2f', '#55a868', '#cc79a7')
     """
     meanings = [meaning_of(name) for name in names]
     if not any(meanings):

@@ -31,7 +31,7 @@ DASHES = (0, (4, 3))
 Part = Mapping[str, Any]
 
 
-def variogram_figure(found: Variogram, block_m: float | None = None) -> bytes:
+def variogram_figure(found: Variogram, block_m: float | None = None, unit: str = "tiles") -> bytes:
     """Draw dissimilarity against distance, the fitted model, its range and the side of blocks.
 
     A dot's area goes with the number of pairs in its bin.
@@ -50,9 +50,9 @@ def variogram_figure(found: Variogram, block_m: float | None = None) -> bytes:
         _mark(axes, found.range_m, f"{told} {found.range_m:,.0f} m", GREY, 0.06)
     if block_m is not None:
         _mark(axes, block_m, f"blocks {block_m:,.0f} m", ORANGE, 0.16)
-    plain_axes(axes, "how unlike tiles are, by distance")
+    plain_axes(axes, f"how unlike {unit} are, by distance")
     axes.set(xlim=(0, right), ylim=(0, max(1.1, 1.08 * float(found.gamma.max()))))
-    axes.set_xlabel("distance between tiles [m]")
+    axes.set_xlabel(f"distance between {unit} [m]")
     axes.set_ylabel("half mean squared difference")
     axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,.0f}"))
     return encoded(figure)

@@ -95,11 +95,13 @@ def message(text: str, width_in: float = 7.0) -> bytes:
     return encoded(figure)
 
 
-def confusion_figure(matrix: ArrayLike, classes: Sequence[str], title: str = "") -> bytes:
+def confusion_figure(
+    matrix: ArrayLike, classes: Sequence[str], title: str = "", unit: str = "tiles"
+) -> bytes:
     """Draw a confusion matrix [K, K]: counts, coloured by their share of the row (the truth).
 
     Right answers, on the diagonal, are blue, mistakes orange, so that a few mistakes show
-    beside many right answers. Beside each class stands its number of tiles.
+    beside many right answers. Beside each class stands its number of tiles, or of other units.
     """
     counts = np.asarray(matrix, dtype=np.int64)
     n, support = len(classes), counts.sum(axis=1)
@@ -121,7 +123,7 @@ def confusion_figure(matrix: ArrayLike, classes: Sequence[str], title: str = "")
     axes.tick_params(which="both", length=0, labelsize=9, labelcolor=INK)
     axes.spines[:].set_color(RULE)
     axes.set_xlabel("predicted", color=FAINT)
-    axes.set_ylabel("truth (tiles)", color=FAINT)
+    axes.set_ylabel(f"truth ({unit})", color=FAINT)
     if title:
         axes.set_title(title, fontsize=11, color=INK, fontweight="bold")
     return encoded(figure)

@@ -84,7 +84,7 @@ def _pictures(found: PixelDiagnosis) -> dict[str, Picture]:
             "Intervals are Wilson's for training labels, else of the block bootstrap.",
         ),
         "confusion": Picture(
-            figures.confusion_figure(result.matrix, result.classes),
+            figures.confusion_figure(result.matrix, result.classes, unit="labels"),
             "Confusion matrix",
             "Rows are the truth, columns the predictions; each label counts once.",
         ),

@@ -117,7 +117,7 @@ def test_one_window_of_one_class_is_kept_once_and_of_two_classes_never() -> None
     )
     assert reasons(placed) == {"2": "duplicate", "3": "conflict", "4": "conflict", "5": "conflict"}
     assert set(by_label(placed)) == {"1", "6"}
-    assert placed.rejected[1].detail == "its window is also that of 4, 5"
+    assert placed.rejected[1].detail == "no window of its own: shared with 4, 5"
     assert placed.summary() == (
         "2 chips from 2 of 6 labels: a 1, b 1",
         "rejected 4:",

@@ -17,6 +17,7 @@ from geotl.evaluation.metrics import wilson
 from geotl.evaluation.next_steps import Stand
 from geotl.evaluation.overfitting import diagnose
 from geotl.experiments.experiment import Experiment
+from geotl.experiments.kept_model import KeptModel
 from geotl.experiments.recipe import load
 from geotl.experiments.report import Outcome, report_content
 from geotl.experiments.results import Answers, Comparison, DrawResult, Results
@@ -93,9 +94,11 @@ def test_a_run_prints_it_and_its_report_warns(bins: Reliability, told: bool) -> 
     methods = Comparison({"network": np.array([[64, 0], [7, 0]])}, {})
     index = TileIndex(Path("tiles"), ("a", "b"), ())
     samples = TileSamples(index, get_sensor("rgb"), cast("Pack", None))
+    made = cast("FittedDraw", SimpleNamespace(weights=weights))
     outcome = Outcome(
+        first=made,
         experiment=Experiment(load(None, []), samples, Path("run")),
-        kept=cast("FittedDraw", SimpleNamespace(weights=weights)),
+        kept=KeptModel(made, None),
         results=Results([DrawResult(methods, answers, (1, 1), 1.0)]),
         answers=answers,
         evaluation=result,

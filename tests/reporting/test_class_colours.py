@@ -74,6 +74,13 @@ def test_every_class_has_a_colour_of_its_own_near_its_meaning() -> None:
     assert class_colours(names[:12]) == colours[:12]
 
 
+def test_two_classes_of_one_meaning_are_told_apart() -> None:
+    """Red before for forest and built-up, 14 apart in CIELAB. Snow is pale by nature."""
+    for name in set(MEANINGS) - {"snow"}:
+        first, second = (_lab(shade) for shade in MEANINGS[name].shades[:2])
+        assert np.linalg.norm(first - second) > 15, name
+
+
 def test_free_colours_lie_near_no_meaning() -> None:
     taken = np.array([_lab(shade) for one in MEANINGS.values() for shade in one.shades])
     for colour in itertools.islice(_free_colours(), 20):
