@@ -7,7 +7,7 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check -q
 # Beside a clone called geotl, `import geotl` would find that folder before setuptools' own hook.
 EDITABLE := --config-settings editable_mode=compat -e
 
-.PHONY: demo test test-export fuzz lint bench lecture practical clean
+.PHONY: demo test test-export fuzz kills lint bench lecture practical clean
 
 demo: $(VENV)/.installed
 	$(BIN)/geotl run sample_source --out runs/sample_source --resume
@@ -34,6 +34,12 @@ FUZZ_SECONDS ?= 300
 FUZZ_SEED ?= 0
 fuzz: $(VENV)/.tested
 	$(BIN)/python -W ignore tests/faults/fuzzing.py --seconds $(FUZZ_SECONDS) --seed $(FUZZ_SEED)
+
+# Commands killed at KILLS random moments, from KILLS_SEED, and made again: a table of what went wrong.
+KILLS ?= 200
+KILLS_SEED ?= 0
+kills: $(VENV)/.tested
+	$(BIN)/python -W ignore tests/faults/kills.py --kills $(KILLS) --seed $(KILLS_SEED)
 
 lint: $(VENV)/.tested
 	$(BIN)/ruff check .

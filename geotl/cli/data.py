@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from geotl.cli.outputs import one_writer
 from geotl.console import silent
 from geotl.errors import DataError
 from geotl.io.files import given_path
@@ -166,6 +167,7 @@ def add_check(commands: Any, common: argparse.ArgumentParser) -> None:
     check.set_defaults(command=_check)
 
 
+@one_writer
 def _check(args: argparse.Namespace) -> None:
     from geotl.console import ProgressLine
     from geotl.data.checks import check_tiles
@@ -266,6 +268,7 @@ def add_suggest(commands: Any, common: argparse.ArgumentParser) -> None:
     suggest.set_defaults(command=_suggest)
 
 
+@one_writer
 def _suggest(args: argparse.Namespace) -> None:
     from geotl.api import load
     from geotl.console import ProgressLine
