@@ -29,11 +29,13 @@ test: $(VENV)/.tested lint
 test-export: $(VENV)/.tested
 	$(BIN)/python -m pytest tests/export/test_export_matrix.py -m export_matrix
 
-# Damaged files of every kind that is read, for FUZZ_SECONDS, from FUZZ_SEED; what goes wrong is kept and told.
+# Damaged files of every kind that is read, for FUZZ_SECONDS or FUZZ_MUTATIONS files, from FUZZ_SEED;
+# what goes wrong is kept and told.
 FUZZ_SECONDS ?= 300
+FUZZ_MUTATIONS ?=
 FUZZ_SEED ?= 0
 fuzz: $(VENV)/.tested
-	$(BIN)/python -W ignore tests/faults/fuzzing.py --seconds $(FUZZ_SECONDS) --seed $(FUZZ_SEED)
+	$(BIN)/python -W ignore tests/faults/fuzzing.py --seconds $(FUZZ_SECONDS) $(if $(FUZZ_MUTATIONS),--mutations $(FUZZ_MUTATIONS)) --seed $(FUZZ_SEED)
 
 # Commands killed at KILLS random moments, from KILLS_SEED, and made again: a table of what went wrong.
 KILLS ?= 200
