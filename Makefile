@@ -7,7 +7,7 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check -q
 # Beside a clone called geotl, `import geotl` would find that folder before setuptools' own hook.
 EDITABLE := --config-settings editable_mode=compat -e
 
-.PHONY: demo test test-export fuzz kills lint bench lecture practical clean
+.PHONY: demo test test-export fuzz kills disks lint bench lecture practical clean
 
 demo: $(VENV)/.installed
 	$(BIN)/geotl run sample_source --out runs/sample_source --resume
@@ -42,6 +42,11 @@ KILLS ?= 200
 KILLS_SEED ?= 0
 kills: $(VENV)/.tested
 	$(BIN)/python -W ignore tests/faults/kills.py --kills $(KILLS) --seed $(KILLS_SEED)
+
+# The same with DISKS disks that fill up at random.
+DISKS ?= 200
+disks: $(VENV)/.tested
+	$(BIN)/python -W ignore tests/faults/kills.py --disks $(DISKS) --seed $(KILLS_SEED)
 
 lint: $(VENV)/.tested
 	$(BIN)/ruff check .

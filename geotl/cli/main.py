@@ -123,7 +123,11 @@ def _is_setting(word: str) -> bool:
 def _refused(error: Exception, *, debug: bool) -> int:
     if debug:
         raise error
-    print(f"geotl: {error}", file=sys.stderr)
+    try:
+        print(f"geotl: {error}", file=sys.stderr, flush=True)
+    except OSError as unsaid:
+        if unsaid.errno not in _NOT_WRITTEN:  # else a log on the full disk; the exit code says it
+            raise
     return 2
 
 

@@ -1,13 +1,15 @@
-"""kill -9 at random moments of every command that writes; the same command then makes the same.
+"""kill -9 and full disks at random moments of every command that writes; then the same is made.
 
-`python tests/faults/kills.py --kills 200 --seed 0` prints a table; the suite runs a part. Outputs
-lie on another file system than the temporary folder and the cache, where there is one.
+`python tests/faults/kills.py --kills 200 --seed 0` prints a table, `--disks 100` one of disks that
+fill up; the suite runs a part. Outputs lie on another file system than the temporary folder and the
+cache, where there is one.
 """
 
 from __future__ import annotations
 
 import argparse
 import hashlib
+import math
 import os
 import random
 import re
@@ -28,6 +30,7 @@ import torch
 from helpers.commands import Command, commands, made_inputs
 from helpers.forests import few_trees
 from helpers.forked import Ended, forked, import_all
+from helpers.full_disk import full_disk
 
 from geotl.cli.main import main as geotl
 
@@ -40,16 +43,16 @@ LOG = "csv"  # folder of Lightning's log, which holds the epochs since a resumpt
 class Count:
     """What the trials of a command gave."""
 
-    kills: int = 0
+    trials: int = 0
     broken: int = 0
     tracebacks: int = 0
     different: int = 0
     litter: int = 0
     faults: list[str] = field(default_factory=list)
 
-    def take(self, kills: int, faults: Mapping[str, str]) -> None:
-        """Add a trial; faults by column."""
-        self.kills += kills
+    def take(self, trials: int, faults: Mapping[str, str]) -> None:
+        """Add kills or full disks; faults by column."""
+        self.trials += trials
         for column, told in faults.items():
             setattr(self, column, getattr(self, column) + 1)
             self.faults.append(f"{column}: {told}")
@@ -63,6 +66,11 @@ def resumed(_: bool) -> tuple[str, ...]:
 def replaced(there: bool) -> tuple[str, ...]:
     """Of commands that start again."""
     return ("--overwrite",) if there else ()
+
+
+def repeated(_: bool) -> tuple[str, ...]:
+    """Of commands that need no option."""
+    return ()
 
 
 def left_alone(there: bool) -> tuple[str, ...] | None:
@@ -83,6 +91,15 @@ AGAIN: Mapping[str, Again] = {  # what a user adds after a kill, by whether the 
     "study": resumed,
     "generate": left_alone,
     "chips": replaced,
+    "curve": repeated,
+    "diagnose": repeated,
+    "predict": replaced,
+    "suggest": replaced,
+    "sample": replaced,
+    "accuracy": replaced,
+    "check": repeated,
+    "augment": repeated,
+    "lecture": repeated,
 }
 
 
@@ -104,12 +121,18 @@ class Place:
             (self.rest / "cache").mkdir()
             shutil.copy(gains, self.rest / "cache")
 
-    def run(self, command: Command, more: Sequence[str] = (), *, kill_after_s=None) -> Ended:
-        """The command, whole or killed."""
+    def run(
+        self,
+        command: Command,
+        more: Sequence[str] = (),
+        *,
+        kill_after_s: float | None = None,
+        room: int | None = None,
+    ) -> Ended:
+        """The command, whole, killed, or with room for so many bytes in a file."""
         words = command.into(self.output, *more)
         own = {"GEOTL_CACHE": str(self.rest / "cache"), "TMPDIR": str(self.rest / "tmp")}
-        told = self.rest / "told.txt"
-        return forked(lambda: _geotl(words), told, own, kill_after_s)
+        return forked(lambda: _geotl(words, room), own, kill_after_s)
 
     def names(self) -> set[str]:
         """Everything that lies there, but for what is named by time or process."""
@@ -129,9 +152,12 @@ class Place:
         }
 
 
-def _geotl(words: list[str]) -> int:
+def _geotl(words: list[str], room: int | None) -> int:
     tempfile.tempdir = None  # TMPDIR is another since the parent looked
-    return geotl(words)
+    if room is None:
+        return geotl(words)
+    with full_disk(room):
+        return geotl(words)
 
 
 def _digest(path: Path, folder: Path) -> str:
@@ -147,11 +173,12 @@ def _digest(path: Path, folder: Path) -> str:
 
 @dataclass(frozen=True)
 class Undisturbed:
-    """What a command gives that nobody kills."""
+    """What a command gives that nobody disturbs, and the bytes of its largest file."""
 
     seconds: float
     names: set[str]
     content: dict[str, str]
+    largest: int
 
 
 def undisturbed(command: Command, place: Place) -> Undisturbed:
@@ -160,10 +187,36 @@ def undisturbed(command: Command, place: Place) -> Undisturbed:
     ended = place.run(command)
     if ended.code != 0:
         raise SystemExit(f"{command.words[0]}: ends with {ended.code}:\n{ended.told}")
-    return Undisturbed(ended.seconds, place.names(), place.content())
+    files = [p for folder in (place.output, place.rest) for p in folder.rglob("*") if p.is_file()]
+    largest = max(path.stat().st_size for path in files)
+    return Undisturbed(ended.seconds, place.names(), place.content(), largest)
 
 
-def trial(
+Trial = Callable[[Command, Undisturbed, Place, random.Random, Again], tuple[int, dict[str, str]]]
+
+
+def filled(
+    command: Command, usual: Undisturbed, place: Place, draw: random.Random, then: Again
+) -> tuple[int, dict[str, str]]:
+    """Let the disk fill up, then give room: full disks (1 or 0), and faults by column."""
+    place.empty()
+    room = int(10 ** draw.uniform(1, math.log10(usual.largest)))
+    ended = place.run(command, room=room)
+    if ended.code == 0:
+        return 0, _faults(usual, place, ended)
+    faults, told = {}, ended.told.strip()
+    if ended.code != 2 or sum(line.startswith("geotl: ") for line in told.splitlines()) != 1:
+        faults["broken"] = f"full disk ({room} bytes), exit code {ended.code}: {told[-900:]}"
+    if "Traceback" in told:
+        faults["tracebacks"] = told[-1500:]
+    left = {name for name in place.names() if "/." in name or name.startswith("tmp/")}
+    if left:
+        faults["litter"] = f"full disk ({room} bytes): {', '.join(sorted(left))}"
+    again = then((place.output / command.name).exists())
+    return 1, _faults(usual, place, place.run(command, again or ())) | faults
+
+
+def killed(
     command: Command, usual: Undisturbed, place: Place, draw: random.Random, then: Again
 ) -> tuple[int, dict[str, str]]:
     """Kill a command once or twice, then let it end: kills, and faults by column."""
@@ -207,24 +260,30 @@ def _faults(
     return faults
 
 
-def counted(
-    places: tuple[Path, Path], kills: int, seed: int, only: Sequence[str] = ()
-) -> Iterator[tuple[str, float, Count]]:
-    """Kills shared out evenly among the commands: name, usual seconds and count of each."""
+def made_in(places: tuple[Path, Path]) -> None:
+    """The inputs of all commands, made in a process of its own, with another cache."""
     inputs = places[1] / "inputs"
     inputs.mkdir()
     own = {"GEOTL_CACHE": str(places[1] / "first"), "MPLCONFIGDIR": str(places[1] / "mpl")}
     os.environ.update(own)
-    made = forked(lambda: made_inputs(inputs), places[1] / "told.txt", own)
+    made = forked(lambda: made_inputs(inputs), own)
     if made.code != 0:
         raise SystemExit(made.told)
+
+
+def counted(
+    places: tuple[Path, Path], trial: Trial, wanted: int, seed: int, only: Sequence[str] = ()
+) -> Iterator[tuple[str, float, Count]]:
+    """Trials shared out evenly among the commands: name, usual seconds and count of each."""
     place = Place(places[0] / "out", places[1] / "rest")
-    known, every = commands(inputs), list(only or AGAIN)
+    known, every = commands(places[1] / "inputs"), list(only or AGAIN)
     for number, name in enumerate(every):
-        wanted = kills // len(every) + (number < kills % len(every))
+        share = wanted // len(every) + (number < wanted % len(every))
         command, draw, count = known[name], random.Random(f"{seed} {name}"), Count()
         usual = undisturbed(command, place)
-        while count.kills < wanted:
+        for _ in range(3 * share):  # a few end before they are disturbed
+            if count.trials >= share:
+                break
             count.take(*trial(command, usual, place, draw, AGAIN[name]))
         yield name, usual.seconds, count
 
@@ -241,7 +300,8 @@ def other_file_system(folder: Path) -> Path | None:
 def main() -> int:
     """Print the table; 1 where anything went wrong."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--kills", type=int, default=200)
+    parser.add_argument("--kills", type=int, default=0)
+    parser.add_argument("--disks", type=int, default=0, help="full disks")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--only", nargs="+", default=[], help="commands, as in the table")
     args = parser.parse_args()
@@ -255,11 +315,17 @@ def main() -> int:
         if other is None:
             print("skipped: no second file system, so that outputs lie on the first one")
         with tempfile.TemporaryDirectory(prefix="geotl-kills-", dir=other) as far:
-            return _table(counted((Path(far), Path(near)), args.kills, args.seed, args.only))
+            places, code = (Path(far), Path(near)), 0
+            made_in(places)
+            for trial, wanted in ((killed, args.kills), (filled, args.disks)):
+                if wanted:
+                    print(trial.__name__)
+                    code |= _table(counted(places, trial, wanted, args.seed, args.only))
+            return code
 
 
 def _table(found: Iterator[tuple[str, float, Count]]) -> int:
-    columns = ("kills", "broken", "tracebacks", "different", "litter")
+    columns = ("trials", "broken", "tracebacks", "different", "litter")
     print(f"{'command':16}{'usual [s]':>10}" + "".join(f"{name:>12}" for name in columns))
     total, faults = dict.fromkeys(columns, 0), []
     for name, seconds, count in found:

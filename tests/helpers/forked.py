@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import fcntl
 import importlib
 import os
 import pkgutil
@@ -11,7 +13,6 @@ import time
 import traceback
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from pathlib import Path
 
 import geotl
 
@@ -36,7 +37,6 @@ def import_all() -> None:
 
 def forked(
     work: Callable[[], int],
-    told: Path,
     environment: Mapping[str, str],
     kill_after_s: float | None = None,
 ) -> Ended:
@@ -44,16 +44,19 @@ def forked(
 
     Args:
         work: gives the exit code.
-        told: file that takes what is written to standard output and standard error.
         environment: variables that are set before.
         kill_after_s: SIGKILL to the whole group after so many seconds, if it still runs.
     """
     began = time.monotonic()
     sys.stdout.flush()
+    reads, writes = os.pipe()  # no file, which a full disk would cut short
+    fcntl.fcntl(writes, fcntl.F_SETPIPE_SZ, 1 << 20)
     child = os.fork()
     if child == 0:
-        _work(work, told, environment)
-    os.setpgid(child, child)
+        _work(work, writes, environment)
+    os.close(writes)
+    with contextlib.suppress(ProcessLookupError, PermissionError):  # it may have done so, or ended
+        os.setpgid(child, child)
     end = began + (WAIT_S if kill_after_s is None else kill_after_s)
     code = None
     while code is None:
@@ -65,19 +68,20 @@ def forked(
             ended, status = os.waitpid(child, os.WNOHANG)
             code = os.waitstatus_to_exitcode(status) if ended else None
     seconds = time.monotonic() - began
-    text = told.read_text(encoding="utf-8", errors="replace") if told.exists() else ""
-    return Ended(code, text, seconds)
+    with os.fdopen(reads, encoding="utf-8", errors="replace") as stream:
+        return Ended(code, stream.read(), seconds)
 
 
-def _work(work: Callable[[], int], told: Path, environment: Mapping[str, str]) -> None:
+def _work(work: Callable[[], int], writes: int, environment: Mapping[str, str]) -> None:
     """What the child does; it never returns."""
     code = 1
     try:
         os.setpgid(0, 0)
         os.environ.update(environment)
-        stream = os.open(told, os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
-        os.dup2(stream, 1)
-        os.dup2(stream, 2)
+        os.dup2(writes, 1)
+        os.dup2(writes, 2)
+        sys.stdout = os.fdopen(1, "w", encoding="utf-8")
+        sys.stderr = os.fdopen(2, "w", 1, encoding="utf-8")
         code = work()
     except BaseException:
         traceback.print_exc()
