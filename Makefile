@@ -7,7 +7,7 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check -q
 # Beside a clone called geotl, `import geotl` would find that folder before setuptools' own hook.
 EDITABLE := --config-settings editable_mode=compat -e
 
-.PHONY: demo test test-export fuzz lint bench lecture practical clean
+.PHONY: demo test test-export fuzz kills disks lint bench lecture practical clean
 
 demo: $(VENV)/.installed
 	$(BIN)/geotl run sample_source --out runs/sample_source --resume
@@ -29,11 +29,24 @@ test: $(VENV)/.tested lint
 test-export: $(VENV)/.tested
 	$(BIN)/python -m pytest tests/export/test_export_matrix.py -m export_matrix
 
-# Damaged files of every kind that is read, for FUZZ_SECONDS, from FUZZ_SEED; what goes wrong is kept and told.
+# Damaged files of every kind that is read, for FUZZ_SECONDS or FUZZ_MUTATIONS files, from FUZZ_SEED;
+# what goes wrong is kept and told.
 FUZZ_SECONDS ?= 300
+FUZZ_MUTATIONS ?=
 FUZZ_SEED ?= 0
 fuzz: $(VENV)/.tested
-	$(BIN)/python -W ignore tests/faults/fuzzing.py --seconds $(FUZZ_SECONDS) --seed $(FUZZ_SEED)
+	$(BIN)/python -W ignore tests/faults/fuzzing.py --seconds $(FUZZ_SECONDS) $(if $(FUZZ_MUTATIONS),--mutations $(FUZZ_MUTATIONS)) --seed $(FUZZ_SEED)
+
+# Commands killed at KILLS random moments, from KILLS_SEED, and made again: a table of what went wrong.
+KILLS ?= 200
+KILLS_SEED ?= 0
+kills: $(VENV)/.tested
+	$(BIN)/python -W ignore tests/faults/kills.py --kills $(KILLS) --seed $(KILLS_SEED)
+
+# The same with DISKS disks that fill up at random.
+DISKS ?= 200
+disks: $(VENV)/.tested
+	$(BIN)/python -W ignore tests/faults/kills.py --disks $(DISKS) --seed $(KILLS_SEED)
 
 lint: $(VENV)/.tested
 	$(BIN)/ruff check .

@@ -5,7 +5,6 @@ from __future__ import annotations
 import io
 import os
 from collections.abc import Iterator
-from dataclasses import replace
 from pathlib import Path
 from typing import BinaryIO
 
@@ -77,17 +76,11 @@ def float32_only(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.fixture(scope="module")
 def few_trees() -> Iterator[None]:
     """Small forests in models of pixels, for tests that depend on no tree."""
-    from geotl.experiments import pixels
-    from geotl.training import pixel_fusion
-    from geotl.training.pixel_members import fit_forest
+    from helpers.forests import few_trees as small
 
     with pytest.MonkeyPatch.context() as patch:
-        small = {
-            name: replace(one, settings=(10,)) if one.fitter is fit_forest else one
-            for name, one in pixel_fusion.MEMBERS.items()
-        }
-        patch.setattr(pixel_fusion, "MEMBERS", small)
-        patch.setattr(pixels, "TREES", 10)
+        for module, name, value in small():
+            patch.setattr(module, name, value)
         yield
 
 

@@ -6,6 +6,7 @@ import argparse
 from pathlib import Path
 from typing import Any
 
+from geotl.cli.outputs import one_writer
 from geotl.errors import DataError
 
 
@@ -107,6 +108,7 @@ def _add_names(parser: argparse.ArgumentParser) -> None:
     )
 
 
+@one_writer
 def _accuracy(args: argparse.Namespace) -> None:
     from geotl.console import ProgressLine
     from geotl.evaluation.class_map import open_map, read_names
@@ -144,6 +146,7 @@ def _accuracy(args: argparse.Namespace) -> None:
         print("written    " + ", ".join(map(str, [*written, picture])))
 
 
+@one_writer
 def _sample(args: argparse.Namespace) -> None:
     from geotl.console import ProgressLine
     from geotl.evaluation.class_map import open_map, read_names

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from geotl.cli.map import add_extra
+from geotl.cli.outputs import one_writer
 from geotl.console import silent
 from geotl.errors import DataError
 from geotl.io.files import given_path
@@ -167,6 +168,7 @@ def add_check(commands: Any, common: argparse.ArgumentParser) -> None:
     check.set_defaults(command=_check)
 
 
+@one_writer
 def _check(args: argparse.Namespace) -> None:
     from geotl.console import ProgressLine
     from geotl.data.checks import check_tiles
@@ -268,6 +270,7 @@ def add_suggest(commands: Any, common: argparse.ArgumentParser) -> None:
     suggest.set_defaults(command=_suggest)
 
 
+@one_writer
 def _suggest(args: argparse.Namespace) -> None:
     from geotl.api import load
     from geotl.console import ProgressLine

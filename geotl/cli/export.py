@@ -7,6 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from geotl.cli.outputs import one_writer
 from geotl.console import Log, sayer
 from geotl.errors import SettingError
 
@@ -101,6 +102,7 @@ def _publishing(made: argparse.ArgumentParser) -> None:
     told.add_argument("--data-licence", help="of imagery and labels (hub)")
 
 
+@one_writer
 def _export(args: argparse.Namespace) -> None:
     from geotl.export.exporter import Rounding
     from geotl.models.pixel_file import is_pixel_model

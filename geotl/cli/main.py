@@ -18,7 +18,7 @@ from geotl.cli.cache import add_cache
 from geotl.cli.data import add_check, add_chips, add_suggest
 from geotl.cli.export import add_export
 from geotl.cli.map import add_engine, add_map
-from geotl.cli.outputs import check_outputs
+from geotl.cli.outputs import check_outputs, one_writer
 from geotl.cli.recipes import add_curve, add_diagnose, add_generate, add_lecture, add_study
 from geotl.console import say, sayer
 from geotl.errors import DataError, GeoTLError, UnfinishedError
@@ -123,7 +123,11 @@ def _is_setting(word: str) -> bool:
 def _refused(error: Exception, *, debug: bool) -> int:
     if debug:
         raise error
-    print(f"geotl: {error}", file=sys.stderr)
+    try:
+        print(f"geotl: {error}", file=sys.stderr, flush=True)
+    except OSError as unsaid:
+        if unsaid.errno not in _NOT_WRITTEN:  # else a log on the full disk; the exit code says it
+            raise
     return 2
 
 
@@ -266,6 +270,7 @@ def _run(args: argparse.Namespace) -> None:
     )
 
 
+@one_writer
 def _augment(args: argparse.Namespace) -> None:
     from geotl.experiments.recipe import load
 
@@ -331,6 +336,7 @@ def _inspect(args: argparse.Namespace) -> None:
     print(json.dumps(read(args.model), indent=2) if args.json else told(args.model))
 
 
+@one_writer
 def _predict(args: argparse.Namespace) -> None:
     from geotl.api import load
     from geotl.imagery.sensors import get_sensor

@@ -1,12 +1,17 @@
-"""What a command writes never takes the place of what it reads."""
+"""What a command writes has one writer, and never takes the place of what it reads."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+import argparse
+import contextlib
+import functools
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 from geotl.errors import OutputError
+from geotl.io.files import replaceable
+from geotl.io.locks import output_lock
 
 _OUTPUTS = ("out", "output", "preview")
 _IMAGES = frozenset({".tif", ".tiff", ".jpg", ".jpeg", ".png", ".jp2", ".j2k", ".npy"})
@@ -22,8 +27,7 @@ def check_outputs(options: Mapping[str, Any]) -> None:
     Raises:
         OutputError: it is.
     """
-    written = [Path(options[name]) for name in _OUTPUTS if options.get(name) is not None]
-    for path in filter(_is_file, written):
+    for path in filter(_is_file, _written(options)):
         for given in _inputs(options):
             inside = given.is_dir() and path.resolve().is_relative_to(given.resolve())
             if (given.is_file() and path.samefile(given)) or (inside and _read(path)):
@@ -31,6 +35,28 @@ def check_outputs(options: Mapping[str, Any]) -> None:
                     f"{path}: is among the inputs ({given}), which are never written to; choose "
                     "another name"
                 )
+
+
+def one_writer(
+    command: Callable[[argparse.Namespace], None],
+) -> Callable[[argparse.Namespace], None]:
+    """Let a command hold the lock of what it writes, if it writes anything.
+
+    The command then raises `OutputError` where another process writes the same output.
+    """
+
+    @functools.wraps(command)
+    def holding(args: argparse.Namespace) -> None:
+        with contextlib.ExitStack() as locks:
+            for path in _written(vars(args)):
+                locks.enter_context(output_lock(replaceable(path)))
+            command(args)
+
+    return holding
+
+
+def _written(options: Mapping[str, Any]) -> list[Path]:
+    return [Path(options[name]) for name in _OUTPUTS if options.get(name) is not None]
 
 
 def _inputs(options: Mapping[str, Any]) -> Iterator[Path]:

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from geotl.console import complain
 from geotl.errors import OutputError
 from geotl.io import yaml
 from geotl.io.files import write_text
@@ -46,7 +47,7 @@ def finished_alike(folder: Path, given: Mapping[str, Any]) -> bool:
     held, finished = folder / RECIPE, folder / METRICS
     if not (held.is_file() and finished.is_file()):
         return False
-    told, faults = yaml.parse(held.read_text(encoding="utf-8"))
+    told, faults = yaml.parse(_text(held))
     same = isinstance(told, dict) and all(told.get(key) == own for key, own in given.items())
     return same and not faults
 
@@ -59,7 +60,7 @@ def open_run(folder: Path, recipe: str, *, resume: bool) -> bool:
             was not to be resumed.
     """
     held, finished = folder / RECIPE, folder / METRICS
-    if finished.is_file() and not resume and held.read_text(encoding="utf-8") == recipe:
+    if finished.is_file() and not resume and _text(held) == recipe:
         raise OutputError(
             f"{folder}: this run is already finished; --resume prints its result again, and "
             "another folder with --out repeats it"
@@ -67,15 +68,32 @@ def open_run(folder: Path, recipe: str, *, resume: bool) -> bool:
     if not holds_run(folder, resume=resume):
         write_text(held, recipe)
         return False
-    if held.read_text(encoding="utf-8") != recipe:
+    if _text(held) != recipe:
         raise OutputError(
             f"{folder}: holds a run of another recipe ({held}); repeat its settings to "
             "resume it, or choose another folder with --out"
         )
-    return finished.exists()
+    return finished.exists() and _is_readable(finished)
 
 
 def read_metrics(folder: Path) -> dict[str, Any]:
     """The metrics of a finished run."""
     told: dict[str, Any] = json.loads((folder / METRICS).read_text(encoding="utf-8"))
     return told
+
+
+def _is_readable(finished: Path) -> bool:
+    """Whether a run's metrics can be read; they go away with a line where they cannot."""
+    try:
+        if "headline" in read_metrics(finished.parent):
+            return True
+    except (ValueError, TypeError, RecursionError):
+        pass  # told below
+    complain(f"{finished}: is damaged; the run goes on from what else is in its folder")
+    finished.unlink()
+    return False
+
+
+def _text(path: Path) -> str:
+    """A recipe; bytes that are no text differ from every recipe."""
+    return path.read_text(encoding="utf-8", errors="replace")

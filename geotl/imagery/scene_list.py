@@ -183,18 +183,32 @@ def _items(path: Path) -> list[Entry]:
     """The items of a STAC JSON file."""
     try:
         told = json.loads(path.read_text(encoding="utf-8-sig"))
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise DataError(f"{path}: cannot be read as JSON ({error}); save it again") from error
     kind = told.get("type") if isinstance(told, dict) else None
     features = [told] if kind == "Feature" else []
     if kind == "FeatureCollection":
         features = told.get("features") or []
-    if not features or not all(isinstance(f, dict) and f.get("assets") for f in features):
+    if not isinstance(features, list) or not features or not all(map(_is_item, features)):
         raise DataError(
             f"{path}: not a STAC item or item collection with assets (its type is {kind!r}); save "
             "the items of a search, such as pystac's ItemCollection.save_object"
         )
     return [_item(path, feature) for feature in features]
+
+
+def _is_item(told: Any) -> bool:
+    """Whether a value of JSON has what is read of a STAC item."""
+    if not isinstance(told, dict) or not isinstance(told.get("properties") or {}, dict):
+        return False
+    assets = told.get("assets")
+    return isinstance(assets, dict) and bool(assets) and all(map(_is_asset, assets.values()))
+
+
+def _is_asset(told: Any) -> bool:
+    if not isinstance(told, dict):
+        return False
+    return all(isinstance(told.get(key) or [], list) for key in ("eo:bands", "bands"))
 
 
 def _item(path: Path, told: Mapping[str, Any]) -> Entry:
@@ -215,7 +229,10 @@ def _place(path: Path, asset: Mapping[str, Any]) -> Path | None:
     names it.
     """
     href = str(asset.get("href") or "")
-    address = urlparse(href) if "://" in href else None
+    try:
+        address = urlparse(href) if "://" in href else None
+    except ValueError:  # no address, and no path either
+        return None
     plain = unquote(address.path) if address else href
     if Path(plain).suffix.lower() not in _PLACED | {".vrt"}:
         return None

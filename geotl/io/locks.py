@@ -65,6 +65,30 @@ def output_lock(target: Path) -> Iterator[None]:
                 folder.rmdir()
 
 
+@contextlib.contextmanager
+def awaited_lock(target: Path, wait_s: float = 60.0) -> Iterator[None]:
+    """Hold the lock of an output, after waiting while another process holds it.
+
+    Args:
+        target: the output.
+        wait_s: how long to wait at most.
+
+    Raises:
+        OutputError: another process held it all that time, or the lock cannot be made.
+    """
+    end = time.monotonic() + wait_s
+    with contextlib.ExitStack() as held:
+        while True:
+            try:
+                held.enter_context(output_lock(target))
+                break
+            except OutputError:
+                if time.monotonic() >= end or not lock_path(Path(target)).exists():
+                    raise
+                time.sleep(_WAIT_S)
+        yield
+
+
 def locked(function: Callable[Given, Result]) -> Callable[Given, Result]:
     """Decorate a function that writes its argument `out`: it holds the lock of that output.
 

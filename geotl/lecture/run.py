@@ -16,6 +16,7 @@ from geotl.errors import ModelError
 from geotl.evaluation.evaluate import plain
 from geotl.experiments.recipe import lectures
 from geotl.io.files import asset, write_text
+from geotl.io.locks import locked, output_lock
 from geotl.lecture import (
     architectures,
     explicit,
@@ -108,8 +109,18 @@ def show(
 
     Raises:
         RecipeError: no such recipe, or numbers that cannot be.
+        OutputError: another process writes these files, or they cannot be written.
     """
     name, recipe, numbers = load_lecture(source, overrides)
+    with output_lock(out / f"{name}.json"):
+        told = _run(name, recipe, numbers, out)
+    for line in (*lines(told), f"figure    {out / f'{name}.png'}"):
+        say(line)
+    return told
+
+
+def _run(name: str, recipe: LectureRecipe, numbers: Any, out: Path) -> dict[str, Any]:
+    """A demonstration, its figure and its JSON written."""
     begun, worked = time.perf_counter(), time.process_time()
     shown = DEMONSTRATIONS[recipe.demonstration](numbers)
     told = _told(name, recipe, numbers, shown)
@@ -117,8 +128,6 @@ def show(
     told["processor_seconds"] = round(time.process_time() - worked, 1)
     write_png(out / f"{name}.png", panels_figure(shown.panels, shown.columns))
     write_text(out / f"{name}.json", json.dumps(told, indent=2, ensure_ascii=False) + "\n")
-    for line in (*lines(told), f"figure    {out / f'{name}.png'}"):
-        say(line)
     return told
 
 
@@ -174,6 +183,7 @@ def lines(told: Told) -> list[str]:
     return found
 
 
+@locked
 def show_all(out: Path, *, quiet: bool = False, say: Log = print) -> Path:
     """Run every recipe, those that are finished kept, and gather them on one page."""
     names = sorted(lectures(), key=_place)

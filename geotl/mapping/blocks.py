@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import zlib
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
@@ -14,7 +15,7 @@ from numpy.typing import NDArray
 from scipy.ndimage import maximum_filter
 
 from geotl.arrays import Bools, Float32s, Float64s, Int64s, Pixels, UInt16s
-from geotl.console import Progress
+from geotl.console import Progress, complain
 from geotl.imagery.sensors import Sensor, rescaled
 from geotl.imagery.windows import Imagery, Window
 from geotl.inference.sliding_window import Said, WindowPredictor, halo_of
@@ -143,13 +144,14 @@ def sweep_scene(
         guide=plan.smoothing is not None,
     )
     sheet = open_sheet(folder, key, note, layout)
+    _forget_damaged(plan, sheet, parts)
     left = [n for n in range(len(parts)) if not sheet.done[n]]
     with ThreadPoolExecutor(1) as writer:
         before: Future[None] | None = None
         for n, ready in _read_ahead(plan, scene, parts, left):
             found = None if ready is None else (ready[0], _predicted(plan, *ready))
             _await(before, sheet, progress)
-            before = writer.submit(_keep, plan, sheet, n, found)
+            before = writer.submit(_keep, plan, sheet, (n, parts[n]), found)
         _await(before, sheet, progress)
     return sheet
 
@@ -251,17 +253,65 @@ def _predicted(plan: SweepPlan, facts: _Facts, image: Float32s | None) -> Said |
     return plan.sweep.look(image, *firsts, plan.grid.step)
 
 
-def _keep(plan: SweepPlan, sheet: Sheet, n: int, found: tuple[_Facts, Said | None] | None) -> None:
-    """Write down a block, and then that it is done."""
+def _keep(
+    plan: SweepPlan,
+    sheet: Sheet,
+    block: tuple[int, Block],
+    found: tuple[_Facts, Said | None] | None,
+) -> None:
+    """Write down a block, given with its number, and then that it is done."""
+    n = block[0]
     if found is not None:
         facts, said = found
         _write_facts(plan, sheet, facts)
         if said is not None:
             _write(plan, sheet, facts, said)
             sheet.partial[n] = int((facts.lacking & plan.wanted[facts.block.here]).sum())
+    if sheet.checks is not None:
+        sheet.checks[n] = _checksum(plan, sheet, *block)
     sheet.keep()
     sheet.done[n] = True
     sheet.keep()
+
+
+def _forget_damaged(plan: SweepPlan, sheet: Sheet, parts: Sequence[Block]) -> None:
+    """Let finished blocks that are not as they were written be computed again, with a line."""
+    if sheet.checks is None:
+        return
+    finished = np.flatnonzero(sheet.done).tolist()
+    damaged = [n for n in finished if sheet.checks[n] != _checksum(plan, sheet, n, parts[n])]
+    for n in damaged:
+        sheet.done[n], sheet.partial[n] = False, 0
+        for array in _kept_of(plan, sheet, parts[n]):  # as in a new sheet
+            array[...] = 0
+    sheet.keep()
+    if damaged:
+        complain(
+            f"{sheet.folder}: {len(damaged)} of {len(finished)} finished blocks are damaged; they "
+            "are computed again"
+        )
+
+
+def _checksum(plan: SweepPlan, sheet: Sheet, n: int, block: Block) -> int:
+    """CRC-32 of what is kept of a block, row by row so that nothing is copied."""
+    total = zlib.crc32(sheet.partial[n].tobytes())
+    for array in _kept_of(plan, sheet, block):
+        for row in array:
+            total = zlib.crc32(np.ascontiguousarray(row).data, total)
+    return total
+
+
+def _kept_of(plan: SweepPlan, sheet: Sheet, block: Block) -> Iterator[NDArray[Any]]:
+    """The parts of a sheet's arrays that a block alone writes."""
+    windows = (sheet.probabilities, sheet.index, sheet.seen, sheet.guide)
+    yield from (array[block.here] for array in windows if array is not None)
+    posting = plan.grid.posting
+    cells = (slice(begin // posting, -(-end // posting)) for begin, end in _owned(plan.grid, block))
+    yield sheet.cover[tuple(cells)]
+    if plan.thumb is not None and sheet.picture is not None and sheet.shown is not None:
+        (_, rows), (_, cols) = _thumbed(plan, plan.thumb, block)
+        yield from sheet.picture[:, rows, cols]
+        yield sheet.shown[rows, cols]
 
 
 def span_of(plan: SweepPlan, block: Block) -> Window:

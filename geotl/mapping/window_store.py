@@ -6,7 +6,6 @@ computed: a disk that is full says so then, not in the middle.
 
 from __future__ import annotations
 
-import json
 import mmap
 import os
 import re
@@ -19,12 +18,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 from geotl.arrays import Bools, Float32s, Int64s, UInt16s
+from geotl.console import complain
 from geotl.errors import OutputError
-from geotl.io.files import put_away, whole_folder, write_text
+from geotl.io.files import put_away, whole_folder
+from geotl.io.records import read_record, write_record
 
 FULL = 65535
 _UNBORN = re.compile(r"\.sweep-\w+\.json")  # all that a kill at the start of earlier versions left
 _NOTE, _KIND = "sweep.json", "geotl_sweep"
+_ALWAYS = ("probabilities", "index", "seen", "cover", "done", "partial")
+_LATER = {"checks"}  # arrays that sheets of earlier versions lack
 
 
 @dataclass(frozen=True)
@@ -44,6 +47,7 @@ class Sheet:
         shown: which of these are valid [h,w].
         guide: of the filter that smooths probabilities [R,Q], 0 where a window has none to offer;
             None where nothing is smoothed.
+        checks: CRC-32 of each finished block [B]; None in a sheet that an earlier version began.
     """
 
     folder: Path
@@ -57,6 +61,7 @@ class Sheet:
     picture: NDArray[Any] | None = None
     shown: Bools | None = None
     guide: UInt16s | None = None
+    checks: NDArray[np.uint32] | None = None
 
     def keep(self) -> None:
         """Bring to disk what has been written, and out of this process's memory."""
@@ -74,7 +79,7 @@ class Sheet:
     def _arrays(self) -> list[np.memmap[Any, Any]]:
         """Those that lie on disk."""
         kept = self.probabilities, self.index, self.seen, self.cover, self.done
-        every = (*kept, self.partial, self.picture, self.shown, self.guide)
+        every = (*kept, self.partial, self.picture, self.shown, self.guide, self.checks)
         return [array for array in every if isinstance(array, np.memmap)]
 
 
@@ -110,6 +115,7 @@ class SheetLayout:
             "cover": (self.cells, np.min_scalar_type(self.posting**2)),
             "done": ((self.blocks,), np.dtype(bool)),
             "partial": ((self.blocks,), np.dtype(np.int64)),
+            "checks": ((self.blocks,), np.dtype(np.uint32)),
         }
         if self.picture is not None:
             arrays["picture"] = self.picture
@@ -122,6 +128,8 @@ class SheetLayout:
 def open_sheet(folder: Path, key: str, note: Mapping[str, Any], layout: SheetLayout) -> Sheet:
     """Go on with the sheet in a folder if it has this key, else begin a new one.
 
+    A sheet that lacks an array, or whose note is damaged, is begun again, with a line.
+
     Args:
         folder: of the sheet alone; one that geotl did not write is refused.
         key: names everything the sheet depends on.
@@ -133,12 +141,16 @@ def open_sheet(folder: Path, key: str, note: Mapping[str, Any], layout: SheetLay
     """
     shapes = layout.arrays
     held = _held(folder)
-    if held is None or held["key"] != key:
-        _begin(folder, {"kind": _KIND, "key": key, "note": dict(note)}, shapes)
-        held = _held(folder) or {"note": note}
+    lacking = {name for name in shapes if not (folder / f"{name}.bin").is_file()}
+    if held is None or held["key"] != key or not lacking <= _LATER:
+        if _names(folder) and (held is None or held["key"] == key):
+            complain(f"{folder}: is damaged; the map starts again")
+        held, lacking = {"kind": _KIND, "key": key, "note": dict(note)}, set()
+        _begin(folder, held, shapes)
     arrays = {
         name: np.memmap(folder / f"{name}.bin", dtype, "r+", shape=shape)
         for name, (shape, dtype) in shapes.items()
+        if name not in lacking
     }
     return Sheet(folder, held["note"], **arrays)
 
@@ -155,26 +167,29 @@ def note_of(folder: Path, key: str) -> Mapping[str, Any] | None:
 
 def drop(folder: Path) -> None:
     """Take a sheet away."""
-    if _held(folder) is not None:
+    if _held(folder) is not None or _names(folder):
         put_away(folder)
 
 
 def _held(folder: Path) -> dict[str, Any] | None:
-    """The note of the sheet in a folder, None if there is none yet.
+    """What is noted of the sheet in a folder, None if there is none yet or it is damaged.
 
     Raises:
         OutputError: a folder with other things in it.
     """
-    names = [path.name for path in folder.iterdir()] if folder.exists() else []
-    if all(_UNBORN.fullmatch(name) for name in names):
-        return None
-    try:
-        note = json.loads((folder / _NOTE).read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        note = None
-    if not isinstance(note, dict) or note.get("kind") != _KIND:
+    names = _names(folder)
+    note = read_record(folder / _NOTE) if names else None
+    if note is not None and note.keys() == {"kind", "key", "note"} and note["kind"] == _KIND:
+        return note
+    if names and not {_NOTE, *(f"{name}.bin" for name in _ALWAYS)} <= names:
         raise OutputError(f"{folder}: not written by geotl; move it away or choose another output")
-    return note
+    return None
+
+
+def _names(folder: Path) -> set[str]:
+    """What lies in a sheet's folder."""
+    names = {path.name for path in folder.iterdir()} if folder.is_dir() else set()
+    return {name for name in names if not _UNBORN.fullmatch(name)}
 
 
 def _take_space(stream: BinaryIO, size: int) -> None:
@@ -194,7 +209,7 @@ def _begin(
     """An empty sheet whose space on the disk is taken; a kill leaves all of it or none."""
     drop(folder)
     with whole_folder(folder) as part:
-        write_text(part / _NOTE, json.dumps(note))
+        write_record(part / _NOTE, note)
         try:
             for name, (shape, dtype) in shapes.items():
                 with (part / f"{name}.bin").open("wb") as stream:

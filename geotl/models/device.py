@@ -16,6 +16,7 @@ from torch.nn import functional as F
 from geotl.errors import OutputError
 from geotl.io.cache_entries import read_checked, write_checked
 from geotl.io.files import cache_folder
+from geotl.io.locks import awaited_lock
 
 Precision = Literal["auto", "float32", "bfloat16"]
 LEAST_GAIN = 1.25  # so that a noisy moment does not decide
@@ -78,14 +79,19 @@ def _gain_of(threads: int) -> float:
     """How many times as fast bfloat16 is, as measured when this machine was first asked."""
     path = cache_folder() / "bfloat16.json"
     key = f"{platform.node()}, {cpu_name()}, {threads} threads, torch {torch.__version__}"
-    known = read_checked(path)  # damaged or of an earlier version, it is measured again
-    if not isinstance(known, dict):
-        known = {}
-    if key not in known:
-        known[key] = round(measured_gain(), 3)
-        with contextlib.suppress(OutputError):  # a cache that cannot be written is measured again
-            write_checked(path, known)
-    return float(known[key])
+    gain = _noted(path).get(key)
+    if gain is None:
+        with contextlib.suppress(OutputError), awaited_lock(path):  # else a cache not to be written
+            known = _noted(path)  # another process may have measured meanwhile
+            gain = known.get(key) or round(measured_gain(), 3)
+            write_checked(path, known | {key: gain})
+    return float(gain or measured_gain())
+
+
+def _noted(path: Path) -> dict[str, float]:
+    """Gains measured before; none where they are damaged or of an earlier version."""
+    known = read_checked(path)
+    return known if isinstance(known, dict) else {}
 
 
 def cpu_name() -> str:

@@ -37,8 +37,8 @@ from geotl.experiments.draws import Draw
 from geotl.experiments.experiment import Experiment
 from geotl.experiments.recipe import Recipe, dump
 from geotl.experiments.run_folder import open_run
-from geotl.io.files import write_text
 from geotl.io.locks import locked
+from geotl.io.records import finished_record, write_record
 from geotl.models.backbone import batchnorm_use
 from geotl.models.classifier import TileClassifier
 from geotl.models.device import choose_device, describe
@@ -393,13 +393,20 @@ def _kept(
     """A part as it was kept, or measured now and kept, if it was measured to the same extent."""
     path = setup.experiment.folder / "parts" / f"{name}.json"
     key = [repr(setup.extent), len(setup.draw.split.test)]
-    if path.exists():
-        held = json.loads(path.read_text(encoding="utf-8"))
-        if held["key"] == key:
-            return read(held["found"])
-    text = json.dumps({"key": key, "found": measure_it().to_dict()})
-    write_text(path, text)
-    return read(json.loads(text)["found"])
+    held = finished_record(path, lambda record: _holds(record, read))
+    if held is None or held["key"] != key:
+        held = json.loads(json.dumps({"key": key, "found": measure_it().to_dict()}))
+        write_record(path, held)
+    return read(held["found"])
+
+
+def _holds(record: Mapping[str, Any], read: Callable[[Mapping[str, Any]], _Part]) -> bool:
+    """Whether a part can be read from a record."""
+    try:
+        read(record["found"])
+    except (AttributeError, LookupError, TypeError, ValueError):
+        return False
+    return record.keys() == {"key", "found"}
 
 
 def concluded(

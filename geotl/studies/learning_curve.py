@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from geotl.arrays import Int64s
-from geotl.console import Log, ProgressLine, silent
+from geotl.console import Log, ProgressLine, complain, silent
 from geotl.data import splits
 from geotl.data.samples import Samples
 from geotl.errors import DataError
@@ -23,6 +23,7 @@ from geotl.experiments.pixel_report import FUSED, LAB
 from geotl.experiments.pixels import PixelRun, accuracy_of, open_pixels, score_fold
 from geotl.experiments.recipe import Recipe, dump
 from geotl.experiments.run_folder import RECIPE
+from geotl.io.cache_entries import CHECKSUMS, fault_of, write_checksums
 from geotl.io.files import write_text
 from geotl.io.locks import locked
 from geotl.reporting.curve_figures import learning_curve_figure
@@ -87,11 +88,18 @@ def curve(
 
 
 def kept_curve(recipe: Recipe, folder: Path, *, quiet: bool) -> tuple[bytes, tuple[str, ...]]:
-    """Figure and lines of a curve, as an earlier diagnosis left them, or measured now."""
-    if not (folder / "curve.csv").exists():
+    """Figure and lines of a curve, as an earlier diagnosis left them, or measured now.
+
+    A folder that is damaged is made again, with a line.
+    """
+    fault = fault_of(folder) if (folder / CHECKSUMS).exists() else None
+    if fault:
+        complain(f"{folder}: {fault}; it is made again")
+    if fault or not (folder / "lines.txt").exists():
         shutil.rmtree(folder, ignore_errors=True)  # what was cut short there has no end
         lines = curve_lines(curve(recipe, folder, quiet=quiet, say=silent))
         write_text(folder / "lines.txt", "\n".join(lines))
+        write_checksums(folder)
     lines = (folder / "lines.txt").read_text(encoding="utf-8").splitlines()
     return (folder / "curve.png").read_bytes(), tuple(lines)
 

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import hashlib
-import json
 import time
 from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 
@@ -24,13 +23,15 @@ from geotl.experiments.draws import Draw, folds_inside
 from geotl.experiments.experiment import Experiment
 from geotl.experiments.recipe import Recipe, dump
 from geotl.experiments.samples import TileSamples
-from geotl.io.files import scratch_folder, write_text
+from geotl.io.files import scratch_folder
+from geotl.io.records import finished_record, write_record
 from geotl.studies.study_effects import Effect, Errors, better_half, effect, mean_errors, rungs
 from geotl.studies.study_techniques import GENERATED, Start, Trial, changed, pair
 
 Begin = Callable[[], Progress]
 
 FORMAT = 1  # of the records; another number makes every fit anew
+REFUSED = "refused"  # key of a record's reason why its recipe cannot be fitted
 
 
 @dataclass(frozen=True)
@@ -70,6 +71,15 @@ def plain(experiment: Experiment, draw: Draw) -> Joined:
 def is_generated(recipe: Recipe) -> bool:
     """Whether a recipe asks for tiles of a generator that learns anew."""
     return recipe.data.synthetic == GENERATED
+
+
+def _is_fit(record: Mapping[str, Any]) -> bool:
+    """Whether a record has what one of a fit holds."""
+    own = {name: value for name, value in record.items() if name not in ("format", "part")}
+    if own.keys() == {REFUSED}:
+        return isinstance(own[REFUSED], str)
+    numbers = all(isinstance(value, int | float) for value in own.values())
+    return numbers and own.keys() == Errors.__dataclass_fields__.keys()
 
 
 class TileGenerator(Protocol):
@@ -163,7 +173,7 @@ class Fits:
 
     def known(self, recipe: Recipe, part: Part) -> bool:
         """Whether this fit was made."""
-        return self._place(recipe, part).exists()
+        return self._kept(self._place(recipe, part)) is not None
 
     def errors(self, recipe: Recipe, part: Part) -> Errors:
         """Errors of a recipe on a part, from its record or by fitting.
@@ -172,19 +182,24 @@ class Fits:
             GeoTLError: the recipe cannot be fitted to these tiles; that is kept too.
         """
         place = self._place(recipe, part)
-        if not place.exists():
+        found = self._kept(place)
+        if found is None:
             self.made += 1
             try:
-                told = asdict(self._fit(of_part(recipe, part), part))
+                found = asdict(self._fit(of_part(recipe, part), part))
             except OSError:  # a full disk is no trait of the recipe
                 raise
             except GeoTLError as error:
-                told = {"refused": str(error)}
-            write_text(place, json.dumps({"format": FORMAT, "part": part.number} | told) + "\n")
-        found = json.loads(place.read_text(encoding="utf-8"))
-        if "refused" in found:
-            raise DataError(found["refused"])
+                found = {REFUSED: str(error)}
+            write_record(place, {"format": FORMAT, "part": part.number} | found)
+        if REFUSED in found:
+            raise DataError(found[REFUSED])
         return Errors(**{name: found[name] for name in Errors.__dataclass_fields__})
+
+    @staticmethod
+    def _kept(place: Path) -> dict[str, Any] | None:
+        """The record of a fit; None where there is none, or one that is damaged."""
+        return finished_record(place, _is_fit)
 
     def _place(self, recipe: Recipe, part: Part) -> Path:
         """Where the record of a fit lies: under a hash of its resolved recipe and its tiles."""

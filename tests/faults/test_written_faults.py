@@ -1,7 +1,8 @@
-"""Whole commands that are killed, run twice at once, or meet a damaged cache; seeded, bounded."""
+"""Whole commands that run twice at once, or meet a damaged cache or checkpoint; seeded, bounded."""
 
 from __future__ import annotations
 
+import json
 import os
 import random
 import shutil
@@ -10,7 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from helpers.map_fixtures import BANDS, made_model, made_pixels
-from helpers.processes import WAIT_S, hidden, kill_when, run_words, started
+from helpers.processes import WAIT_S, hidden, run_words, started
 from helpers.runs import made_tiles, run
 from helpers.tiles import write_tile
 
@@ -46,13 +47,15 @@ def test_the_same_inputs_give_the_same_bytes(tiles, tmp_path, cache):
 
 
 @pytest.mark.usefixtures("one_thread", "unrendered")
-def test_killed_anywhere_and_resumed_a_run_gives_the_same_model(tiles, tmp_path, cache, capsys):
+def test_resumed_with_a_damaged_checkpoint_a_run_gives_the_same_model(
+    tiles, tmp_path, cache, capsys
+):
     whole, out = tmp_path / "whole", tmp_path / "run"
     assert run(tiles, whole, *TRAINED) == 0
-    first = started(run_words(tiles, out, *TRAINED))
-    kill_when(first, lambda: any(out.rglob("last.ckpt")))
-    second = started([*run_words(tiles, out, *TRAINED), "--resume"])
-    kill_when(second, lambda: any(out.rglob("finished.json")))
+    shutil.copytree(whole / "draws", out / "draws")
+    shutil.copy(whole / "recipe.yaml", out)
+    for note in out.rglob("finished.json"):
+        note.unlink()
     best = next(out.rglob("best.ckpt"))
     best.write_bytes(best.read_bytes()[:-100])
     capsys.readouterr()
@@ -60,6 +63,20 @@ def test_killed_anywhere_and_resumed_a_run_gives_the_same_model(tiles, tmp_path,
     assert "set aside" in capsys.readouterr().err
     assert model_of(out) == model_of(whole)
     assert hidden(tmp_path) == []
+
+
+@pytest.mark.usefixtures("one_thread", "unrendered")
+def test_damaged_metrics_are_written_again(tiles, tmp_path, cache, capsys):
+    out = tmp_path / "run"
+    assert run(tiles, out, *TRAINED) == 0
+    model, metrics = model_of(out), out / "metrics.json"
+    metrics.write_bytes(metrics.read_bytes()[:-10])
+    capsys.readouterr()
+    assert run(tiles, out, *TRAINED, options=("-q", "--resume")) == 0
+    told = capsys.readouterr().err
+    assert told == f"{metrics}: is damaged; the run goes on from what else is in its folder\n"
+    assert "headline" in json.loads(metrics.read_text())
+    assert model_of(out) == model
 
 
 def test_two_runs_on_a_fresh_cache_both_finish(tiles, tmp_path, cache):
@@ -128,19 +145,6 @@ def test_of_two_maps_to_one_path_the_second_is_told_of_the_first(mapper, tmp_pat
     said = next(error for error, code in ends if code == 2)
     assert said.count("\n") == 1
     assert said.startswith(f"geotl: {out}: process {pid} on ")
-    assert hidden(tmp_path) == []
-
-
-def test_a_map_killed_at_any_moment_can_be_made_by_the_same_command(mapper, tmp_path, cache):
-    """At the start of its folder, and where that has its name."""
-    out = tmp_path / "map.tif"
-    words = map_words(mapper, out, "--step", "4")
-    sweep = tmp_path / ".map.tif.sweep"
-    for part in (".lock", ".sweep"):
-        kill_when(started(words), lambda part=part: any(part in name for name in hidden(tmp_path)))
-    kill_when(started(words), sweep.exists)
-    last = started(words)
-    assert (last.communicate(timeout=WAIT_S)[1], last.returncode) == ("", 0)
     assert hidden(tmp_path) == []
 
 

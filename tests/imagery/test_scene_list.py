@@ -197,6 +197,11 @@ def test_items_that_do_not_give_the_bands(tmp_path: Path, hrefs: dict, words: st
         '{"type": "Catalog", "links": []}',
         '{"type": "FeatureCollection", "features": []}',
         '{"type": "FeatureCollection", "features": [{"id": "x"}]}',
+        '{"type": "FeatureCollection", "features": 0.5}',  # this and what follows by make fuzz
+        '{"type": "Feature", "assets": [[1]]}',
+        '{"type": "Feature", "assets": {"B02": true}}',
+        '{"type": "Feature", "assets": {"B02": {"eo:bands": 1e999}}}',
+        '{"type": "Feature", "assets": {"B02": {}}, "properties": [1]}',
     ],
 )
 def test_json_that_is_no_item_is_refused_in_one_line(tmp_path: Path, text: str) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import shutil
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -109,6 +111,72 @@ def test_a_sweep_cut_off_goes_on_and_computes_nothing_twice(network, scene, tmp_
         np.testing.assert_array_equal(getattr(again, name), getattr(whole, name))
     anew = sweep_scene(plan, scene, tmp_path / "cut", key="other", note={"n": 4})
     assert anew.note == {"n": 4}
+
+
+ARRAYS = ("probabilities", "index", "seen", "cover", "partial", "picture", "shown")
+
+
+@pytest.fixture(scope="module")
+def finished(scene, tmp_path_factory):
+    """A plan whose last blocks are of no interest, and the folder of its finished sheet."""
+    grid = WindowGrid(scene.grid.height, scene.grid.width, 1, 1, 1)
+    wanted = np.arange(len(grid.rows))[:, None] < np.full(len(grid.cols), 100)
+    shape = scene.grid.height // 3, scene.grid.width // 3
+    plan = SweepPlan(grid, Brightness(), L2A, 40, 1.0, wanted, Thumb((2, 0), 3, shape))
+    folder = tmp_path_factory.mktemp("finished") / "s"
+    sweep_scene(plan, scene, folder, key="k", note={"n": 1})
+    return plan, folder
+
+
+@pytest.mark.parametrize("name", [*ARRAYS, "checks", "cut", "note", "missing"])
+def test_a_damaged_sheet_is_computed_again_with_a_line(finished, scene, tmp_path, capsys, name):
+    plan, whole = finished
+    copy, draw = tmp_path / "s", np.random.default_rng(4)
+    shutil.copytree(whole, copy)
+    path = copy / {"cut": "seen.bin", "note": "sweep.json", "missing": "index.bin"}.get(
+        name, f"{name}.bin"
+    )
+    content = bytearray(path.read_bytes())
+    if name == "cut":
+        content = content[: len(content) // 3]
+    else:
+        content[draw.integers(len(content))] ^= 4
+    path.write_bytes(content)
+    if name == "missing":
+        path.unlink()
+    again = sweep_scene(plan, scene, copy, key="k", note={"n": 2})
+    told = capsys.readouterr().err
+    if name in ("note", "missing"):
+        assert told == f"{copy}: is damaged; the map starts again\n"
+        assert again.note == {"n": 2}
+    else:
+        assert told.count("\n") == 1
+        assert "finished blocks are damaged; they are computed again" in told
+        assert again.note == {"n": 1}
+    kept = open_sheet(whole, "k", {}, layout_of(plan, scene, len(again.done)))
+    for array in (*ARRAYS, "done", "checks"):
+        np.testing.assert_array_equal(getattr(again, array), getattr(kept, array))
+    sweep_scene(plan, scene, copy, key="k", note={"n": 3})
+    assert capsys.readouterr().err == ""
+
+
+def layout_of(plan, scene, blocks: int) -> SheetLayout:
+    picture = (len(plan.thumb.bands), *plan.thumb.shape), scene.dtype
+    windows = len(plan.grid.rows), len(plan.grid.cols)
+    return SheetLayout(windows, plan.grid.cells, 2, 1, blocks, picture)
+
+
+def test_a_sheet_of_an_earlier_version_is_gone_on_with(finished, scene, tmp_path, capsys):
+    plan, whole = finished
+    copy = tmp_path / "s"
+    shutil.copytree(whole, copy)
+    (copy / "checks.bin").unlink()
+    note = json.loads((copy / "sweep.json").read_text())
+    del note["checksum"]
+    (copy / "sweep.json").write_text(json.dumps(note))
+    again = sweep_scene(plan, scene, copy, key="k", note={"n": 2})
+    assert (again.note, again.checks) == ({"n": 1}, None)
+    assert capsys.readouterr().err == ""
 
 
 @pytest.mark.parametrize(("each", "block_px"), [(1, 64), (3, 64), (4, 100), (7, 1000)])

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import json
+import threading
+import time
 
 import pytest
 import torch
 
+from geotl.io.locks import output_lock
 from geotl.models import device
 from geotl.models.device import (
     LEAST_GAIN,
@@ -46,6 +49,29 @@ def test_a_damaged_memory_is_measured_anew(avx512, monkeypatch):
     monkeypatch.setattr(device, "measured_gain", lambda: 3.0)
     assert bfloat16_gains(CPU)
     assert list(json.loads(avx512.read_text())["value"].values()) == [3.0]
+
+
+def test_of_two_processes_one_measures_and_the_other_takes_that(avx512, monkeypatch):
+    """Two that measure at once may come to different number formats, and so to different models."""
+    monkeypatch.setattr(device, "measured_gain", lambda: 3.0)
+    assert bfloat16_gains(CPU)
+    content = avx512.read_text()
+    avx512.unlink()
+    device._gain_of.cache_clear()
+    held = threading.Event()
+
+    def other() -> None:
+        with output_lock(avx512):
+            held.set()
+            time.sleep(0.2)
+            avx512.write_text(content)
+
+    thread = threading.Thread(target=other)
+    thread.start()
+    held.wait()
+    monkeypatch.setattr(device, "measured_gain", lambda: 0.5)
+    assert bfloat16_gains(CPU)
+    thread.join()
 
 
 def test_measuring_draws_no_random_numbers():

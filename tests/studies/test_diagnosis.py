@@ -103,7 +103,10 @@ def test_a_training_is_diagnosed_whole_and_a_second_start_measures_nothing_anew(
 
 
 def test_a_diagnosis_cut_short_keeps_the_parts_that_were_done(
-    tiles: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tiles: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
     out = tmp_path / "d"
     with monkeypatch.context() as broken:
@@ -118,17 +121,36 @@ def test_a_diagnosis_cut_short_keeps_the_parts_that_were_done(
     assert diagnosed(tiles, out, "strategy=probe") == 0
     assert not calls
     assert (out / "diagnosis.json").exists()
+    first = found(out)["parts"]
+    capsys.readouterr()
+    noise = out / "parts" / "noise.json"
+    noise.write_bytes(noise.read_bytes().replace(b'"accuracy": 1', b'"accuracy": 0'))
+    own = json.loads((out / "parts" / "own.json").read_text())
+    del own["checksum"]  # as earlier versions wrote it
+    (out / "parts" / "own.json").write_text(json.dumps(own))
+    assert diagnosed(tiles, out, "strategy=probe") == 0
+    told = capsys.readouterr().err
+    assert told == f"{noise}: is damaged; what it holds is computed again\n"
+    assert (calls, found(out)["parts"]) == ([1], first)
 
 
 def test_the_label_count_curve_is_the_commands_own_and_is_kept(
-    tiles: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tiles: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
     out, calls = tmp_path / "d", []
     real = learning_curve.curve
     monkeypatch.setattr(learning_curve, "curve", lambda *a, **b: calls.append(1) or real(*a, **b))
-    for _ in range(2):
+    for wanted in (1, 1, 2):
+        if wanted == 2:
+            table = out / "curve" / "curve.csv"
+            table.write_bytes(table.read_bytes().replace(b"0.", b"1.", 1))
         assert diagnosed(tiles, out, "strategy=probe", "probe.views=1", options=("--curve",)) == 0
-    assert len(calls) == 1
+        assert len(calls) == wanted
+    told = capsys.readouterr().err
+    assert told == f"{out / 'curve'}: curve.csv is damaged; it is made again\n"
     assert (out / "curve" / "curve.csv").exists()
     assert "What more labels bring" in (out / "diagnosis.html").read_text()
     assert found(out)["curve"][0].startswith("labels alone")

@@ -219,8 +219,16 @@ def test_a_spent_budget_ends_well_and_a_resumed_study_equals_the_uninterrupted(
     assert study(tiles, weights, cut, *options, "--resume") == 130
     assert "--resume goes on" in capsys.readouterr().err
     monkeypatch.undo()
-    assert len(list((cut / "trials").iterdir())) == 4
+    kept = sorted((cut / "trials").iterdir())
+    assert len(kept) == 4
+    kept[0].write_bytes(kept[0].read_bytes().replace(b'"validation": 0', b'"validation": 1'))
+    earlier = json.loads(kept[1].read_text())
+    del earlier["checksum"]  # as earlier versions wrote it
+    kept[1].write_text(json.dumps(earlier))
     assert study(tiles, weights, cut, *options, "--resume") == 0
+    told = capsys.readouterr().err
+    assert told == f"{kept[0]}: is damaged; what it holds is computed again\n"
+    assert json.loads(kept[1].read_text()) == earlier
     one, two = (json.loads((at / "study.json").read_text()) for at in (whole, cut))
     timed = ("seconds_on", "seconds_off")
     for told in (one, two):
