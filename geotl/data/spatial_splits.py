@@ -425,7 +425,7 @@ def suggest_block_m(
     if side < wanted:
         words += f"; {wanted:,.0f} m would leave fewer than {least_blocks} blocks"
         if side < found.range_m:
-            words += ", so the blocks are smaller than that range and still flatter"
+            words += "; blocks smaller than that range may still give too high an accuracy"
     return _rounded(side), words
 
 

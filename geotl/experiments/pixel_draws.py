@@ -43,8 +43,10 @@ def settle_folds(recipe: Recipe, samples: PixelSamples, log: Log) -> Recipe:
                     raise
                 break
             share = _largest(recipe, samples, side)
-            if tried is None or share < tried[0]:
+            if tried is None:
                 tried = (share, side, words)
+            elif share < tried[0]:
+                tried = (share, side, f"{words}; with fewer, folds would differ more in size")
             if share <= MAX_SHARE:
                 break
         if tried is not None:
