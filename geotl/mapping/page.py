@@ -308,14 +308,14 @@ def _accuracy(facts: MapFacts) -> str:
     )
     if facts.members:
         note = (
-            f"On {metrics.get('pixels', '?')} test pixels. Labels tend to "
+            f"On {metrics.get('labels', '?')} test labels. Labels tend to "
             "lie within purer ground, so the map's own accuracy can differ, and is lower along "
             "borders."
         )
     parts = [table_html(Table(("Score", "Value", "95 % interval"), tuple(scores), note=note))]
     if by_class := metrics.get("per_class"):
         rows: list[tuple[Cell, ...]] = [
-            (name, *(by_class[name].get(k) for k in ("support", "precision", "recall")))
+            (name, _count(by_class[name]), *map(by_class[name].get, ("precision", "recall")))
             for name in facts.classes
             if name in by_class
         ]
@@ -327,7 +327,7 @@ def _accuracy(facts: MapFacts) -> str:
         parts.append(
             table_html(
                 Table(
-                    ("Class", facts.samples.capitalize(), "Precision", "Recall"),
+                    ("Class", "Labels" if facts.members else "Tiles", "Precision", "Recall"),
                     tuple(rows),
                     swatches=swatches,
                     note="Precision: how often ground so named is right (user's accuracy). "
@@ -336,6 +336,12 @@ def _accuracy(facts: MapFacts) -> str:
             )
         )
     return "".join(parts)
+
+
+def _count(scores: Mapping[str, Any]) -> int | None:
+    """Labels of a class, whole: pixels of a polygon count as one together."""
+    support = scores.get("support")
+    return None if support is None else round(support)
 
 
 def _between(score: Mapping[str, Any]) -> str:
