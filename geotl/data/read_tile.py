@@ -102,21 +102,6 @@ def check_headers(
     return list(in_order(check, paths))
 
 
-def _measured(
-    data: NDArray[Any], declared: Bools, sensor: Sensor, bands: Sequence[str]
-) -> tuple[NDArray[Any], Bools]:
-    """Pixels [C,H,W] and which of them are measurements.
-
-    What the file declares as no data and no sensor could measure becomes 0, so that all such values
-    that are left were declared nowhere.
-    """
-    ends = measurable(sensor, bands)
-    wrong = ends.impossible(data)
-    if wrong is not None and (wrong & ~declared).any():
-        data = np.where(wrong & ~declared, data.dtype.type(0), data)
-    return data, ends.known(data, declared)
-
-
 def to_image(  # noqa: PLR0917 - what is read first, then the shape wanted
     raster: Raster,
     sensor: Sensor,
@@ -135,7 +120,8 @@ def to_image(  # noqa: PLR0917 - what is read first, then the shape wanted
         BandError: a band that is unknown, or not in the file.
     """
     positions = list(band_positions(raster, sensor, bands, file_bands))
-    data, valid = _measured(raster.data[positions], raster.valid[positions], sensor, bands)
+    ends = measurable(sensor, bands)
+    data, valid = ends.measured(raster.data[positions], raster.valid[positions])
     if data.shape[1:] != (tile_px, tile_px):
         change = _resized if fit == "resize" else _centred
         data, valid = change(data, valid, tile_px)

@@ -138,25 +138,28 @@ def test_one_such_value_does_not_move_a_run(
 
 
 @pytest.mark.usefixtures("one_thread", "unrendered", "few_trees")
-def test_such_values_move_neither_a_model_of_pixels_nor_a_map(
-    tmp_path: Path, own_cache: None
+def test_such_values_move_neither_a_model_of_pixels_nor_a_map_which_counts_them(
+    tmp_path: Path, own_cache: None, capsys: pytest.CaptureFixture[str]
 ) -> None:
     scene, labels = made_scene(tmp_path)
     with rasterio.open(scene) as source:
         pixels = source.read().astype(np.float32)
     (tmp_path / "small.yaml").write_text("title: small\n")
-    headlines, maps = [], []
+    headlines, maps, blocks = [], [], ("--no-page", "--block-px", "50")
     for name in ("clean", "filled"):
         data = pixels.copy()
         if name == "filled":
             data[1, 40, 40] = data[2, 85, 85] = data[0, 88, 80] = FILLS[0]
-        path = write_tile(tmp_path / f"{name}.tif", data, names=list(BANDS))
+        data[0, :2, :3] = FILLS[1]  # declared, so that it is told nowhere
+        path = write_tile(tmp_path / f"{name}.tif", data, names=list(BANDS), nodata=FILLS[1])
         out, drawn = tmp_path / name, tmp_path / f"map_{name}.tif"
         given = [*PIXELS, f"data.scenes={path}", f"labels.path={labels}", "--out", str(out), "-q"]
         assert main(["run", str(tmp_path / "small.yaml"), *given]) == 0
         headlines.append(json.loads((out / "metrics.json").read_text())["headline"])
         model = str(tmp_path / "clean" / "model.safetensors")
-        assert main(["map", model, str(path), "-o", str(drawn), "--no-page", "-q"]) == 0
+        assert main(["map", model, str(path), "-o", str(drawn), *blocks]) == 0
+        told = "3 values cannot be of sensor sentinel2_l2a: taken as no data"
+        assert (told in capsys.readouterr().out) == (name == "filled")
         with rasterio.open(drawn) as source:
             maps.append(source.read(1))
     assert headlines[0] == headlines[1]
