@@ -120,8 +120,8 @@ def to_image(  # noqa: PLR0917 - what is read first, then the shape wanted
         BandError: a band that is unknown, or not in the file.
     """
     positions = list(band_positions(raster, sensor, bands, file_bands))
-    data, valid = raster.data[positions], raster.valid[positions]
-    valid = measurable(sensor, bands).known(data, valid)
+    ends = measurable(sensor, bands)
+    data, valid = ends.measured(raster.data[positions], raster.valid[positions])
     if data.shape[1:] != (tile_px, tile_px):
         change = _resized if fit == "resize" else _centred
         data, valid = change(data, valid, tile_px)

@@ -100,8 +100,8 @@ def read_folder(folder: Path, sensor: Sensor, bands: Sequence[str]) -> Raster:
     finest = finest_of(folder, images)
     planes = []
     for band, image in zip(sensor.canonical(bands), images, strict=True):
-        data, valid = image.data[0], image.valid[0]
-        valid = measurable(sensor, [band]).known(data[None], valid[None])[0]
+        ends = measurable(sensor, [band])
+        data, valid = (part[0] for part in ends.measured(image.data[:1], image.valid[:1]))
         if image.grid != finest.grid:
             data, valid = resample(data, valid, *align(finest.grid, image.grid))
         planes.append((data, valid))

@@ -41,6 +41,22 @@ class Measurable:
         wrong = self.impossible(data, bands)
         return valid if wrong is None else valid & ~wrong
 
+    def measured(self, data: NDArray[Any], declared: Bools) -> tuple[NDArray[Any], Bools]:
+        """Data [C,...] and which of them are measurements, from what a file declares as valid.
+
+        What it declares as no data and cannot be measured becomes 0: such values that are left
+        were declared nowhere, and can be counted.
+        """
+        wrong = self.impossible(data)
+        if wrong is not None and (wrong & ~declared).any():
+            data = np.where(wrong & ~declared, data.dtype.type(0), data)
+        return data, self.known(data, declared)
+
+    def undeclared(self, data: NDArray[Any]) -> int:
+        """How many values of data [C,...] by `measured` cannot be measured."""
+        wrong = self.impossible(data)
+        return 0 if wrong is None else int((wrong & np.isfinite(data)).sum())
+
     def impossible(self, data: NDArray[Any], bands: Sequence[int] | None = None) -> Bools | None:
         """Where data [C,...] hold what cannot be measured; None where their type cannot."""
         at = list(range(len(self.low)) if bands is None else bands)

@@ -56,8 +56,7 @@ class BandLayer:
         return data, self.measurable.known(data, valid, bands)
 
     def _stored(self, rows: Span, columns: Span) -> Pixels:
-        data, valid = self.reader.read(rows, columns, self.positions)
-        return data, self.measurable.known(data, valid)
+        return self.measurable.measured(*self.reader.read(rows, columns, self.positions))
 
     def close(self) -> None:
         """Let go of open files; reading again opens them anew."""

@@ -104,7 +104,7 @@ class _ArraySource:
         for value in self.nodata:
             if not math.isnan(value):
                 valid &= data != value
-        return data, self.measurable.known(data, valid)
+        return self.measurable.measured(data, valid)
 
     def coarse(
         self, rows: Span, columns: Span, bands: Sequence[int], shape: tuple[int, int]

@@ -16,6 +16,7 @@ from scipy.ndimage import maximum_filter
 
 from geotl.arrays import Bools, Float32s, Float64s, Int64s, Pixels, UInt16s
 from geotl.console import Progress, complain
+from geotl.imagery.measurable import measurable
 from geotl.imagery.sensors import Sensor, rescaled
 from geotl.imagery.windows import Imagery, Window
 from geotl.inference.sliding_window import Said, WindowPredictor, halo_of
@@ -184,6 +185,7 @@ class _Facts:
         cover: valid pixels of each cell that begins in the block [h,w].
         picture: some bands of some pixels [b,h,w], and which are valid; None for no picture.
         guide: of the filter that smooths a map of pixels [r,q]; None for no smoothing.
+        impossible: values that the sensor cannot have measured, declared nowhere.
     """
 
     block: Block
@@ -192,6 +194,7 @@ class _Facts:
     cover: Int64s
     picture: Pixels | None
     guide: UInt16s | None
+    impossible: int
 
 
 _Ready = tuple[_Facts, Float32s | None]  # and what the model takes [C,H,W]; None for no window
@@ -236,8 +239,17 @@ def _made_ready(plan: SweepPlan, scene: Imagery, block: Block) -> _Ready:
         _counted(plan, block, whole),
         None if plan.thumb is None else _gathered(plan, plan.thumb, block, (data, valid)),
         None if image is None else _guide(plan, block, image, valid),
+        _impossible(plan, scene, block, data),
     )
     return facts, image
+
+
+def _impossible(plan: SweepPlan, scene: Imagery, block: Block, data: NDArray[Any]) -> int:
+    """How many values that a block has to itself the scene's sensor cannot have measured."""
+    own, span = len(data) - plan.extra, span_of(plan, block)
+    (top, low), (left, right) = _owned(plan.grid, block)
+    part = data[:own, top - span.row : low - span.row, left - span.col : right - span.col]
+    return measurable(scene.sensor, scene.bands[:own]).undeclared(part)
 
 
 def _firsts(plan: SweepPlan, block: Block, span: Window) -> tuple[Int64s, Int64s]:
@@ -264,6 +276,8 @@ def _keep(
     if found is not None:
         facts, said = found
         _write_facts(plan, sheet, facts)
+        if sheet.impossible is not None:
+            sheet.impossible[n] = facts.impossible
         if said is not None:
             _write(plan, sheet, facts, said)
             sheet.partial[n] = int((facts.lacking & plan.wanted[facts.block.here]).sum())
@@ -282,6 +296,8 @@ def _forget_damaged(plan: SweepPlan, sheet: Sheet, parts: Sequence[Block]) -> No
     damaged = [n for n in finished if sheet.checks[n] != _checksum(plan, sheet, n, parts[n])]
     for n in damaged:
         sheet.done[n], sheet.partial[n] = False, 0
+        if sheet.impossible is not None:
+            sheet.impossible[n] = 0
         for array in _kept_of(plan, sheet, parts[n]):  # as in a new sheet
             array[...] = 0
     sheet.keep()
@@ -294,7 +310,8 @@ def _forget_damaged(plan: SweepPlan, sheet: Sheet, parts: Sequence[Block]) -> No
 
 def _checksum(plan: SweepPlan, sheet: Sheet, n: int, block: Block) -> int:
     """CRC-32 of what is kept of a block, row by row so that nothing is copied."""
-    total = zlib.crc32(sheet.partial[n].tobytes())
+    counts = [array[n] for array in (sheet.partial, sheet.impossible) if array is not None]
+    total = zlib.crc32(np.array(counts, np.int64).data)
     for array in _kept_of(plan, sheet, block):
         for row in array:
             total = zlib.crc32(np.ascontiguousarray(row).data, total)

@@ -18,6 +18,7 @@ import numpy as np
 
 from geotl.arrays import Pixels
 from geotl.console import Log, ProgressLine
+from geotl.data.findings import many
 from geotl.errors import DataError, needed_by_model
 from geotl.imagery.scene import Scene
 from geotl.imagery.windows import Imagery
@@ -133,8 +134,10 @@ def map_scene(
         drawn = _drawn(run, sheet, targets, line)
     put_in_place(drawn.files, targets, folder)
     windows, partial = int(sheet.seen.sum()), _partial_lines(sheet, drawn.areas)
+    impossible = _impossible_lines(sheet, scene)
     drop(folder)
     lines = [
+        *impossible,
         *areas_lines(drawn.areas, model.contract.classes),
         *_outside_lines(drawn.outside, "pixels" if grid.px == 1 else "tiles"),
         *partial,
@@ -260,6 +263,14 @@ def _partial_lines(sheet: Sheet, areas: Areas) -> list[str]:
     metres = count * float(areas.square_metres.sum()) / max(int(areas.pixels.sum()), 1)
     ground = f", about {area_name(metres)}" if np.isfinite(metres) else ""
     return [f"{partial_words(sheet)}{ground}; the other bands gave their class"]
+
+
+def _impossible_lines(sheet: Sheet, scene: Imagery) -> list[str]:
+    """How many values are none that the sensor measures; nothing where all may be."""
+    count = 0 if sheet.impossible is None else int(sheet.impossible.sum())
+    if not count:
+        return []
+    return [f"{many(count, 'value')} cannot be of sensor {scene.sensor.name}: taken as no data"]
 
 
 def _picture(sheet: Sheet) -> Pixels | None:

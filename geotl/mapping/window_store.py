@@ -27,7 +27,7 @@ FULL = 65535
 _UNBORN = re.compile(r"\.sweep-\w+\.json")  # all that a kill at the start of earlier versions left
 _NOTE, _KIND = "sweep.json", "geotl_sweep"
 _ALWAYS = ("probabilities", "index", "seen", "cover", "done", "partial")
-_LATER = {"checks"}  # arrays that sheets of earlier versions lack
+_LATER = {"impossible", "checks"}  # arrays that sheets of earlier versions lack
 
 
 @dataclass(frozen=True)
@@ -47,6 +47,8 @@ class Sheet:
         shown: which of these are valid [h,w].
         guide: of the filter that smooths probabilities [R,Q], 0 where a window has none to offer;
             None where nothing is smoothed.
+        impossible: values of each block that the sensor cannot have measured, declared nowhere
+            [B]; None in a sheet that an earlier version began.
         checks: CRC-32 of each finished block [B]; None in a sheet that an earlier version began.
     """
 
@@ -61,6 +63,7 @@ class Sheet:
     picture: NDArray[Any] | None = None
     shown: Bools | None = None
     guide: UInt16s | None = None
+    impossible: Int64s | None = None
     checks: NDArray[np.uint32] | None = None
 
     def keep(self) -> None:
@@ -79,7 +82,8 @@ class Sheet:
     def _arrays(self) -> list[np.memmap[Any, Any]]:
         """Those that lie on disk."""
         kept = self.probabilities, self.index, self.seen, self.cover, self.done
-        every = (*kept, self.partial, self.picture, self.shown, self.guide, self.checks)
+        later = self.impossible, self.checks
+        every = (*kept, self.partial, self.picture, self.shown, self.guide, *later)
         return [array for array in every if isinstance(array, np.memmap)]
 
 
@@ -115,6 +119,7 @@ class SheetLayout:
             "cover": (self.cells, np.min_scalar_type(self.posting**2)),
             "done": ((self.blocks,), np.dtype(bool)),
             "partial": ((self.blocks,), np.dtype(np.int64)),
+            "impossible": ((self.blocks,), np.dtype(np.int64)),
             "checks": ((self.blocks,), np.dtype(np.uint32)),
         }
         if self.picture is not None:

@@ -14,8 +14,9 @@ import rasterio
 import shapely
 import torch
 from helpers.map_fixtures import made_model
-from helpers.pixel_models import made_pixel_model
+from helpers.pixel_models import made_pixel_model, without_checksum
 from helpers.tiles import write_tile
+from safetensors.numpy import load_file, save_file
 
 from geotl.console import silent
 from geotl.evaluation.class_map import open_map, read_block, read_names
@@ -143,13 +144,23 @@ def _models(folder: Path) -> dict[str, Target]:
     state = {"conv.weight": torch.ones(4, 3, 3, 3), "conv.bias": torch.zeros(4)}
     torch.save({"state_dict": state}, folder / "w.pth")
     model = made_model(folder / "model.safetensors")
+    pixels = made_pixel_model(folder / "px.safetensors", windows_px=(3,))
     return {
         "safetensors": Target(model, model_file.load),
-        "pixels": Target(made_pixel_model(folder / "px.safetensors"), load_pixel_model),
+        "pixels": Target(pixels, load_pixel_model),
+        "earlier_model": Target(_earlier(model), model_file.load, 16_000),
+        "earlier_pixels": Target(_earlier(pixels), load_pixel_model, 8_000),
         "weights": Target(model, read_weight_file),
         "pth": Target(folder / "w.pth", read_weight_file, 1 << 30),
         "onnx": Target(folder / "model.onnx", read_passport, 1 << 30),
     }
+
+
+def _earlier(path: Path) -> Path:
+    """A model file as earlier versions wrote it, without the checksum that finds all damage."""
+    made = path.with_name(f"earlier_{path.name}")
+    save_file(load_file(path), made, metadata=without_checksum(path))
+    return made
 
 
 def _proto() -> Any:

@@ -17,6 +17,7 @@ ROUNDS |= {"png": 80, "jpg": 80, "jp2": 80, "class_raster": 100, "class_names": 
 ROUNDS |= {"weights": 60, "pth": 120, "scene": 100, "scene_list": 60, "stac_item": 150}
 ROUNDS |= {"stac_items": 150, "fit_record": 60, "checkpoint": 100, "finished": 80}
 ROUNDS |= {"run_recipe": 40, "run_metrics": 40, "cache_array": 40, "cache_sums": 40}
+ROUNDS |= {"earlier_model": 40, "earlier_pixels": 60}
 ROUNDS |= {"sweep_note": 15, "sweep_array": 15}
 
 

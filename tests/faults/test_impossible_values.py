@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import numpy as np
 import pytest
+import rasterio
+from helpers.labelled_scenes import PIXELS, made_scene
 from helpers.map_fixtures import BANDS, PX, made_pixels
 from helpers.tiles import write_tile
 
@@ -98,3 +101,66 @@ def test_sixteen_bits_that_a_sensor_can_hold_are_left_alone(tmp_path: Path) -> N
     data = np.full((4, 8, 8), 65535, np.uint16)
     path = write_tile(tmp_path / "scene.tif", data, names=list(BANDS))
     assert open_scene(path, L2A, BANDS).source.read((0, 8), (0, 8))[1].all()
+
+
+def test_what_files_declare_as_no_data_is_not_told(
+    tmp_path: Path, own_cache: None, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for k, name in enumerate(("field", "town", "water")):
+        for i in range(3):
+            data = made_pixels(np.array([[k]]), PX, seed=i).astype(np.float32)
+            data[:, 3, 4] = FILLS[1]
+            data[1, 5, 6] = FILLS[0] if (k, i) == (0, 0) else data[1, 5, 6]
+            write_tile(tmp_path / name / f"{i}.tif", data, names=list(BANDS), nodata=FILLS[1])
+    args = ["check", str(tmp_path), "--sensor", "sentinel2_l2a", "-q"]
+    assert main([*args, f"data.bands=[{','.join(BANDS)}]"]) == 0
+    assert "1 value in 1 tile cannot be of sensor" in capsys.readouterr().out
+
+
+@pytest.mark.usefixtures("one_thread", "unrendered")
+def test_one_such_value_does_not_move_a_run(
+    tmp_path: Path, own_cache: None, capsys: pytest.CaptureFixture[str]
+) -> None:
+    said, accuracy = {}, {}
+    for name, fill in (("clean", None), ("filled", FILLS[0])):
+        root = write_folder(tmp_path / name, fill=fill)
+        out = tmp_path / f"run_{name}"
+        words = ["strategy=probe", "split.shots=8", "evaluate.bootstrap_rounds=20"]
+        (tmp_path / "small.yaml").write_text("title: small\n")
+        given = [f"data.root={root}", "data.sensor=sentinel2_l2a", "model.backbone=lenet5"]
+        given += [f"data.bands=[{','.join(BANDS)}]", "split.folds=2"]
+        assert main(["run", str(tmp_path / "small.yaml"), *given, *words, "--out", str(out)]) == 0
+        said[name] = capsys.readouterr().out
+        accuracy[name] = json.loads((out / "metrics.json").read_text())["headline"]
+    assert "1 value in 1 tile cannot be of sensor" in said["filled"]
+    assert "cannot be of sensor" not in said["clean"]
+    assert accuracy["filled"] == accuracy["clean"]
+
+
+@pytest.mark.usefixtures("one_thread", "unrendered", "few_trees")
+def test_such_values_move_neither_a_model_of_pixels_nor_a_map_which_counts_them(
+    tmp_path: Path, own_cache: None, capsys: pytest.CaptureFixture[str]
+) -> None:
+    scene, labels = made_scene(tmp_path)
+    with rasterio.open(scene) as source:
+        pixels = source.read().astype(np.float32)
+    (tmp_path / "small.yaml").write_text("title: small\n")
+    headlines, maps, blocks = [], [], ("--no-page", "--block-px", "50")
+    for name in ("clean", "filled"):
+        data = pixels.copy()
+        if name == "filled":
+            data[1, 40, 40] = data[2, 85, 85] = data[0, 88, 80] = FILLS[0]
+        data[0, :2, :3] = FILLS[1]  # declared, so that it is told nowhere
+        path = write_tile(tmp_path / f"{name}.tif", data, names=list(BANDS), nodata=FILLS[1])
+        out, drawn = tmp_path / name, tmp_path / f"map_{name}.tif"
+        given = [*PIXELS, f"data.scenes={path}", f"labels.path={labels}", "--out", str(out), "-q"]
+        assert main(["run", str(tmp_path / "small.yaml"), *given]) == 0
+        headlines.append(json.loads((out / "metrics.json").read_text())["headline"])
+        model = str(tmp_path / "clean" / "model.safetensors")
+        assert main(["map", model, str(path), "-o", str(drawn), *blocks]) == 0
+        told = "3 values cannot be of sensor sentinel2_l2a: taken as no data"
+        assert (told in capsys.readouterr().out) == (name == "filled")
+        with rasterio.open(drawn) as source:
+            maps.append(source.read(1))
+    assert headlines[0] == headlines[1]
+    assert (maps[0] != maps[1]).sum() <= 3

@@ -113,7 +113,7 @@ def test_a_sweep_cut_off_goes_on_and_computes_nothing_twice(network, scene, tmp_
     assert anew.note == {"n": 4}
 
 
-ARRAYS = ("probabilities", "index", "seen", "cover", "partial", "picture", "shown")
+ARRAYS = ("probabilities", "index", "seen", "cover", "partial", "picture", "shown", "impossible")
 
 
 @pytest.fixture(scope="module")
@@ -170,12 +170,13 @@ def test_a_sheet_of_an_earlier_version_is_gone_on_with(finished, scene, tmp_path
     plan, whole = finished
     copy = tmp_path / "s"
     shutil.copytree(whole, copy)
-    (copy / "checks.bin").unlink()
+    for later in ("checks", "impossible"):
+        (copy / f"{later}.bin").unlink()
     note = json.loads((copy / "sweep.json").read_text())
     del note["checksum"]
     (copy / "sweep.json").write_text(json.dumps(note))
     again = sweep_scene(plan, scene, copy, key="k", note={"n": 2})
-    assert (again.note, again.checks) == ({"n": 1}, None)
+    assert (again.note, again.checks, again.impossible) == ({"n": 1}, None, None)
     assert capsys.readouterr().err == ""
 
 
