@@ -219,7 +219,7 @@ def pictures_of(
 
     Where `folds` were judged one after the other, the insight is into the first one's network.
     """
-    whose = f" Of {folds} folds, the first one's network is shown." if folds else ""
+    whose = f" Of {folds} folds, the first is shown." if folds else ""
     rows, truth, chances = answers.rows, answers.truth, answers.probabilities
     classes, look = samples.classes, looks(samples.pack, rows, samples.rgb)
     evidence, at = insight.evidence, insight.embedding.rows
