@@ -17,6 +17,7 @@ from geotl.experiments.draws import Draw, make_draw, settle_split, shows_random
 from geotl.experiments.experiment import Experiment
 from geotl.experiments.presets import settled
 from geotl.experiments.recipe import Recipe, resolve_weights
+from geotl.experiments.rules import SPATIAL
 from geotl.experiments.run_folder import holds_run
 from geotl.experiments.samples import TileSamples, check_imagery, read_samples, recipe_sensor
 from geotl.imagery.sensors import Sensor
@@ -179,9 +180,21 @@ def make_plan(experiment: Experiment, report: WeightReport, draw: Draw) -> FitPl
         freeze_until=recipe.freeze_until,
         hold_batchnorm=report.folded_batchnorm or recipe.model.hold_batchnorm,
         training=training,
+        one_by_one=by_single_tiles(experiment, draw),
         quiet=experiment.quiet,
         resume=experiment.resume,
     )
+
+
+def by_single_tiles(experiment: Experiment, draw: Draw) -> bool:
+    """Whether training tiles may be left out one by one: random splits of tiles that all differ.
+
+    A synthetic tile resembles those that its generator saw, and a copy is no other tile.
+    """
+    samples, rows = experiment.samples, draw.split.train
+    if experiment.recipe.split.method in SPATIAL or (rows >= len(samples.real)).any():
+        return False
+    return len({samples.contents[row] for row in rows}) == len(rows)
 
 
 def training_of(recipe: Recipe, samples: TileSamples, seed: int) -> Training:

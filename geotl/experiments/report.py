@@ -47,7 +47,8 @@ HEAD_SETTINGS = {
     "discriminant": "shrinkage (further left is freer)",
 }
 HEAD_CHOICE = (
-    "The head's setting is the one of least log-loss in the folds, after temperature scaling. "
+    "The head's setting is the one of least log-loss for held-out labels, after temperature "
+    "scaling. "
     "Accuracy, drawn here, is a coarse picture of it and may be higher at another setting."
 )
 

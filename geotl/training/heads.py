@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -43,9 +43,9 @@ class Chosen:
     Attributes:
         head: fitted on all training tiles at the chosen setting.
         setting: inverse penalty C of the logistic head, or the discriminant's shrinkage.
-        fold_accuracy: out-of-fold accuracy at each setting tried; empty without folds.
-        fold_rows: positions of the tiles that were held out.
-        fold_logits: their out-of-fold logits [n, K] at the chosen setting.
+        fold_accuracy: accuracy on held-out tiles at each setting tried; empty without any.
+        fold_rows: positions of the tiles that were held out, in folds or one by one.
+        fold_logits: their held-out logits [n, K] at the chosen setting.
         temperature: fitted on those logits; 1 without folds.
     """
 
@@ -150,9 +150,24 @@ def choose(
         )
         for setting in tried
     }
+    return choose_among(logits, held, features, labels, fit)
+
+
+def choose_among(
+    logits: Mapping[float, Floats], held: Int64s, features: Floats, labels: Int64s, fit: Fit
+) -> Chosen:
+    """Keep the setting of least calibrated log-loss, by logits [n, K] of tiles that are held out.
+
+    Args:
+        logits: by setting, of heads that were not fitted to these tiles.
+        held: positions of the tiles [n].
+        features: of all tiles, standardised, [N, V, D].
+        labels: their classes [N].
+        fit: the head that is fitted to all tiles at the setting.
+    """
     truth = labels[held]
     loss = {s: _calibrated_loss(rows, truth) for s, rows in logits.items()}
-    best = min(tried, key=lambda s: loss[s][0])
+    best = min(sorted(logits), key=lambda s: loss[s][0])
     accuracy = {s: float(np.mean(rows.argmax(1) == truth)) for s, rows in logits.items()}
     return Chosen(fit(features, labels, best), best, accuracy, held, logits[best], loss[best][1])
 

@@ -1,7 +1,8 @@
 """What is trained, and from where: probe, finetune, probe_then_finetune, full, scratch.
 
 The training labels are all there are: the head's penalty, the number of epochs and the
-temperature are chosen by folds inside them, then everything is fitted on all of them.
+temperature are chosen by folds inside them, or of a discriminant by leaving out one tile after the
+other; then everything is fitted on all of them.
 """
 
 from __future__ import annotations
@@ -21,8 +22,19 @@ from geotl.evaluation.evaluate import fit_temperature
 from geotl.models.backbone import freeze, hold_batchnorm
 from geotl.models.classifier import TileClassifier, view_logits
 from geotl.models.device import Precision, autocast
-from geotl.training.heads import Chosen, Fit, Folds, Linear, choose, discriminant, logistic, one_hot
+from geotl.training.heads import (
+    Chosen,
+    Fit,
+    Folds,
+    Linear,
+    choose,
+    choose_among,
+    discriminant,
+    logistic,
+    one_hot,
+)
 from geotl.training.learner import History, Learner, Tiles, fit
+from geotl.training.leave_one_out import MAX_TILES, leave_one_out
 from geotl.training.settings import ClassWeights, HeadKind, Training
 
 Strategy = Literal["probe", "finetune", "probe_then_finetune", "full", "scratch"]
@@ -40,6 +52,8 @@ class FitPlan:
         hold_batchnorm: keep batch normalisation on its stored statistics while training.
         training: settings, augmentation, and what they depend on.
         heat: temperature of the linear head that a probe is fine-tuned from.
+        one_by_one: no two tiles are alike or belong together, so that a discriminant may be
+            calibrated on tiles that are left out one by one, in place of folds.
         quiet, resume: no progress; go on from what an earlier run left.
     """
 
@@ -50,6 +64,7 @@ class FitPlan:
     hold_batchnorm: bool
     training: Training
     heat: float = 1.0
+    one_by_one: bool = False
     quiet: bool = False
     resume: bool = False
 
@@ -186,9 +201,19 @@ def probe(
     )
     scaled = standardised(network, raw)
     fit_head = head_fit(plan.head, network.head.out_features, plan.training.head_weights)
-    chosen = choose(scaled, train.labels, folds, fit_head, plan.head_settings)
+    if leaves_one_out(plan, folds, len(train.rows)):
+        out = leave_one_out(scaled, train.labels, plan.head_settings, network.head.out_features)
+        chosen = choose_among(out.logits, out.rows, scaled, train.labels, fit_head)
+    else:
+        chosen = choose(scaled, train.labels, folds, fit_head, plan.head_settings)
     install(network, chosen.head, chosen.temperature)
     return Fitted(network.eval(), chosen, None, scaled)
+
+
+def leaves_one_out(plan: FitPlan, folds: Folds, tiles: int) -> bool:
+    """Whether the head is chosen and calibrated on tiles that are left out one by one."""
+    single = plan.one_by_one and plan.head == "discriminant"
+    return single and len(folds) > 0 and tiles <= MAX_TILES
 
 
 def device_of(network: TileClassifier) -> torch.device:
