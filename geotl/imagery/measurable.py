@@ -36,9 +36,12 @@ class Measurable:
 
         `bands` are the positions of the channels among these bands; None for all.
         """
+        return self._without(self.impossible(data, bands), data, valid)
+
+    def _without(self, wrong: Bools | None, data: NDArray[Any], valid: Bools) -> Bools:
+        """The valid pixels that are neither wrong nor nodata."""
         if self.nodata is not None:
             valid = valid & (data != self.nodata)
-        wrong = self.impossible(data, bands)
         return valid if wrong is None else valid & ~wrong
 
     def measured(self, data: NDArray[Any], declared: Bools) -> tuple[NDArray[Any], Bools]:
@@ -48,9 +51,10 @@ class Measurable:
         were declared nowhere, and can be counted.
         """
         wrong = self.impossible(data)
+        valid = self._without(wrong, data, declared)
         if wrong is not None and (wrong & ~declared).any():
             data = np.where(wrong & ~declared, data.dtype.type(0), data)
-        return data, self.known(data, declared)
+        return data, valid
 
     def undeclared(self, data: NDArray[Any]) -> int:
         """How many values of data [C,...] by `measured` cannot be measured."""
