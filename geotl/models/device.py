@@ -102,7 +102,7 @@ def cpu_name() -> str:
     return named[0] if named else platform.machine()
 
 
-def measured_gain(rounds: int = 5) -> float:
+def measured_gain(rounds: int = 20) -> float:
     """How many times as fast a stack of ResNet's convolutions is in bfloat16, best of rounds."""
     last = torch.channels_last
     kernel = torch.full((64, 64, 3, 3), 1 / 576).contiguous(memory_format=last)  # draws no numbers
