@@ -36,7 +36,7 @@ def distrust(bins: Reliability) -> str:
     >>> from geotl.evaluation.evaluate import reliability
     >>> distrust(reliability([[0.99, 0.01]] * 75, [0] * 66 + [1] * 9))
     'Confidences are too high by 11 points after temperature scaling (calibration error 0.110 on \
-75 judged tiles): do not read them as chances of being right.'
+75 judged tiles; at 99 % confidence 88 % are right): do not read them as chances of being right.'
     """
     judged, error = int(bins.count.sum()), bins.error
     if judged < LEAST_JUDGED or error <= max(MOST_ERROR, error_by_chance(bins)):
@@ -50,8 +50,24 @@ def distrust(bins: Reliability) -> str:
         word = f"off by {100 * error:.0f} points, some too high and some too low,"
     return (
         f"Confidences are {word} after temperature scaling (calibration error {error:.3f} on "
-        f"{judged} judged tiles): do not read them as chances of being right."
+        f"{judged} judged tiles{_too_sure(bins)}): do not read them as chances of being right."
     )
+
+
+def _too_sure(bins: Reliability) -> str:
+    """The bin whose confidence is most above its accuracy, where that is more than chance.
+
+    Confidences can be too low on the whole and too high for those that are trusted most.
+    """
+    enough = np.flatnonzero(bins.count >= FEWEST_TILES)
+    gaps = bins.confidence[enough] - bins.accuracy[enough]
+    if not len(enough) or gaps.max() <= MOST_ERROR:
+        return ""
+    worst = enough[gaps.argmax()]
+    sure, right = float(bins.confidence[worst]), float(bins.accuracy[worst])
+    if sure - right <= 2 * math.sqrt(sure * (1 - sure) / float(bins.count[worst])):
+        return ""
+    return f"; at {100 * sure:.0f} % confidence {100 * right:.0f} % are right"
 
 
 def calibration_caption(bins: Reliability) -> str:
