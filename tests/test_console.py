@@ -129,6 +129,19 @@ def test_training_tells_epoch_losses_and_time(
     assert "v_num" not in (capfd.readouterr().err + text)
 
 
+def test_the_last_training_says_that_it_is_on_all_labels(
+    tiles: Tiles, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stream = io.StringIO()
+    monkeypatch.setattr(
+        "geotl.training.learner.EpochLine",
+        lambda _: EpochLine(ProgressLine(stream=stream, clock=Clock(4.0))),
+    )
+    training = Training(TrainSettings(epochs=2, batch_size=4, precision="float32"))
+    fit(Learner(network(), tiles, None, training), folder=tmp_path / "a")
+    assert "on all training labels: epoch 1/2  loss " in stream.getvalue()
+
+
 def test_an_interrupted_training_leaves_a_clean_terminal(
     tiles: Tiles, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -187,23 +187,26 @@ def quiet_lightning() -> Iterator[None]:
 class EpochLine(Callback):
     """Such as: epoch 7/40  loss 0.43  held out 0.53 / 0.79  2.1 s an epoch, 70 s left.
 
-    Held out are loss and accuracy of the tiles that choose the epoch. The time left is that of
-    all epochs still planned, though the training may stop before.
+    Held out are loss and accuracy of the tiles that choose the epoch; a training without such
+    tiles, which follows, is called `on all training labels`. The time left is that of all epochs
+    still planned, though the training may stop before.
     """
 
     def __init__(self, line: ProgressLine) -> None:
         """Show it on this line."""
         self.line = line
-        self.first, self.since, self.told = 0, 0.0, ""
+        self.first, self.since, self.told, self.what = 0, 0.0, "", "epoch"
 
     def on_train_start(self, trainer: lightning.Trainer, _: Any) -> None:
         """Start the clock; a resumed training begins within."""
         self.first, self.since = trainer.current_epoch, self.line.clock()
+        if not trainer.enable_validation:
+            self.what = "on all training labels: epoch"
 
     def on_train_batch_end(self, trainer: lightning.Trainer, *_: Any) -> None:
         """Say how far a long epoch is."""
         batch, batches = trainer.fit_loop.batch_idx + 1, int(trainer.num_training_batches)
-        head = f"epoch {trainer.current_epoch + 1}/{trainer.max_epochs}"
+        head = f"{self.what} {trainer.current_epoch + 1}/{trainer.max_epochs}"
         self.line.show(f"{head}, batch {batch}/{batches}  {self.told}".rstrip())
 
     def on_train_epoch_end(self, trainer: lightning.Trainer, _: Any) -> None:
@@ -214,7 +217,7 @@ class EpochLine(Callback):
         self.told = losses(trainer) + (
             f"  {duration(spent_s)} an epoch, {duration(spent_s * (planned - done))} left"
         )
-        self.line.show(f"epoch {done}/{planned}  {self.told}", now=True)
+        self.line.show(f"{self.what} {done}/{planned}  {self.told}", now=True)
 
     def teardown(self, *_: Any, **__: Any) -> None:
         """Leave nothing behind."""
