@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 import re
 from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import ExitStack, closing
@@ -98,8 +99,8 @@ def _sidecars(path: Path) -> Iterator[str]:
     """What each file beside an image, or beside each of a tile's band files, hashes to."""
     for file in images_in(path) if path.is_dir() else [path]:
         for end in _SIDECARS:
-            beside = file.with_name(file.name + end)
-            yield sha256_of(beside) if beside.exists() else ""
+            beside = f"{file}{end}"  # a Path costs more than the question, and few are there
+            yield sha256_of(Path(beside)) if os.access(beside, os.F_OK) else ""
 
 
 @dataclass(frozen=True)

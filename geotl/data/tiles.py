@@ -197,7 +197,14 @@ def contents_of(
 
 
 def below(path: Path, root: Path) -> str:
-    """A path as seen from a folder, with forward slashes."""
+    """A path as seen from a folder, with forward slashes.
+
+    >>> below(Path("tiles/a/1.tif"), Path("tiles")), below(Path("a/../b.tif"), Path("c"))
+    ('a/1.tif', '../b.tif')
+    """
+    text, inside = str(path), f"{root}{os.sep}"
+    if text.startswith(inside) and ".." not in path.parts:  # of many tiles, a matter of time
+        return text[len(inside) :].replace(os.sep, "/")
     return Path(os.path.relpath(path, root)).as_posix()
 
 
