@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +23,7 @@ from geotl.evaluation.weighted import (
 from geotl.experiments.build import check_names
 from geotl.experiments.draws import Draw, spatial_units
 from geotl.experiments.experiment import Opened
+from geotl.experiments.fold_records import kept_fold
 from geotl.experiments.pixel_draws import (
     folded,
     kept_draw,
@@ -134,12 +136,12 @@ def open_pixels(
 
 
 def score_folds(opened: PixelRun) -> Iterator[FoldResult]:
-    """Fit and score each fold, and say how it went."""
+    """Fit and score each fold, or read what is written of it, and say how it went."""
     draws = pixel_draws(opened.recipe, opened.samples)
     with opened.progress() as line:
         progress = line.counter("fitting folds")
         for draw in draws:
-            result = score_fold(opened, draw)
+            result = kept_fold(opened, draw, partial(score_fold, opened))
             progress(draw.number + 1, len(draws))
             opened.log(result.line(len(draws)))
             yield result

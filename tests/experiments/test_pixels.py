@@ -29,8 +29,9 @@ from geotl.experiments.pixel_draws import (
     settle_folds,
     whole_draw,
 )
+from geotl.experiments.pixel_report import FoldResult
 from geotl.experiments.pixel_samples import PixelSamples
-from geotl.experiments.pixels import PixelRun, fit_on, open_pixels
+from geotl.experiments.pixels import PixelRun, fit_on, open_pixels, score_fold
 from geotl.experiments.recipe import load
 from geotl.models.model_file import read_header
 from geotl.models.pixel_file import is_pixel_model, load_pixel_model
@@ -155,6 +156,42 @@ def test_a_finished_run_is_not_repeated(
     before = (finished / "model.safetensors").stat().st_mtime_ns
     assert run(finished, *over(*made), "--resume") == 0
     assert (finished / "model.safetensors").stat().st_mtime_ns == before
+
+
+def test_a_killed_run_fits_no_finished_fold_again(
+    made: tuple[Path, Path],
+    finished: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """Red before: all folds were fitted again. A damaged record is, with a line."""
+    out, fitted = tmp_path / "run", list[int]()
+
+    def killed_at(last: int | None) -> None:
+        def fold(opened: PixelRun, draw: Draw) -> FoldResult:
+            if draw.number == last:
+                raise KeyboardInterrupt
+            fitted.append(draw.number)
+            return score_fold(opened, draw)
+
+        monkeypatch.setattr("geotl.experiments.pixels.score_fold", fold)
+
+    killed_at(2)
+    assert run(out, *over(*made)) == 130
+    first, second = sorted((out / "folds").iterdir())
+    second.write_text(second.read_text().replace("0", "1", 1))
+    killed_at(None)
+    capsys.readouterr()
+    assert run(out, *over(*made), "--resume") == 0
+    assert fitted[:2] == [0, 1]
+    assert fitted[2:] == sorted(set(range(max(fitted) + 1)) - {0})
+    assert f"{second}: is damaged" in "".join(capsys.readouterr())
+    for name in ("model.safetensors", "predictions.csv"):
+        assert (out / name).read_bytes() == (finished / name).read_bytes()
+    metrics, same = (json.loads((path / "metrics.json").read_text()) for path in (out, finished))
+    assert {**metrics, "seconds": 0} == {**same, "seconds": 0}
+    assert first.exists()
 
 
 def test_polygons_give_pixels_that_weigh_as_one_label(opened: PixelRun) -> None:
