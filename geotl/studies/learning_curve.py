@@ -25,7 +25,7 @@ from geotl.experiments.recipe import Recipe, dump
 from geotl.experiments.run_folder import RECIPE
 from geotl.io.cache_entries import CHECKSUMS, fault_of, write_checksums
 from geotl.io.files import write_text
-from geotl.io.locks import locked
+from geotl.io.locks import lock_path, locked
 from geotl.reporting.curve_figures import learning_curve_figure
 from geotl.reporting.figures import write_png
 from geotl.studies.curve_plan import (
@@ -38,6 +38,7 @@ from geotl.studies.curve_plan import (
 )
 
 DRAWS = 10
+TABLE, DRAWN, FIGURE = "curve.csv", "draws.csv", "curve.png"
 LABELS = "labels alone"
 
 
@@ -69,6 +70,7 @@ def curve(
     Raises:
         GeoTLError: input that cannot be used; too few labels for the sizes.
     """
+    _forget_cut_short(out)
     if recipe.task == "pixels":
         opened = open_pixels(recipe, out, log=say, quiet=quiet)
         plan = plan_pixel_curve(opened, _draws(opened.recipe, draws), shots)
@@ -80,11 +82,20 @@ def curve(
     for text in curve_lines(found):
         say(text)
     write_text(out / RECIPE, dump(plan.recipe))
-    write_text(out / "draws.csv", draws_csv(found))
-    write_png(out / "curve.png", learning_curve_figure(found))
-    write_text(out / "curve.csv", curve_csv(found))
-    say(f"table    {out / 'curve.csv'}\nfigure   {out / 'curve.png'}")
+    write_text(out / DRAWN, draws_csv(found))
+    write_png(out / FIGURE, learning_curve_figure(found))
+    write_text(out / TABLE, curve_csv(found))
+    say(f"table    {out / TABLE}\nfigure   {out / FIGURE}")
     return found
+
+
+def _forget_cut_short(out: Path) -> None:
+    """Take away what a curve left that was killed while it was written; its table is the last."""
+    inside = {entry.name for entry in out.iterdir()} if out.is_dir() else set()
+    inside.discard(lock_path(out).name)
+    if RECIPE in inside <= {RECIPE, DRAWN, FIGURE}:
+        for name in inside - {RECIPE}:
+            (out / name).unlink()
 
 
 def kept_curve(recipe: Recipe, folder: Path, *, quiet: bool) -> tuple[bytes, tuple[str, ...]]:
@@ -101,7 +112,7 @@ def kept_curve(recipe: Recipe, folder: Path, *, quiet: bool) -> tuple[bytes, tup
         write_text(folder / "lines.txt", "\n".join(lines))
         write_checksums(folder)
     lines = (folder / "lines.txt").read_text(encoding="utf-8").splitlines()
-    return (folder / "curve.png").read_bytes(), tuple(lines)
+    return (folder / FIGURE).read_bytes(), tuple(lines)
 
 
 def _draws(recipe: Recipe, given: int | None) -> int:

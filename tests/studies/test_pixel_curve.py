@@ -57,6 +57,15 @@ def test_a_curve_leaves_the_files_of_a_curve_of_tiles(
     assert {row["curve"] for row in rows} == {FUSED, LAB}
     assert "3 folds of 2, 5, 12 labels a class, all sizes of a draw tested on the same" in printed
     assert printed.count("more labels") == 2
+    table = (out / "curve.csv").read_bytes()
+    (out / "curve.csv").unlink()  # as a kill while it was written leaves it: red before
+    assert curve(tmp_path, *given, "--shots", "2", "12", "5") == 0
+    assert (out / "curve.csv").read_bytes() == table
+    assert curve(tmp_path, *given, "--shots", "2", "12", "5") == 2  # a finished one stays
+    (out / "curve.csv").unlink()
+    (out / "mine.txt").write_text("a user's")
+    assert curve(tmp_path, *given, "--shots", "2", "12", "5") == 2
+    assert (out / "draws.csv").exists()
     assert f"{FUSED} over {LAB} at 12 labels a class" in printed
 
 
