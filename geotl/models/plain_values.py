@@ -11,6 +11,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 MOST = 2**53  # whole numbers beyond it are none of pixels, bands or classes
+_SIMPLE = frozenset({str, int, float, bool})  # most values; what they are is asked first
 _PLAIN: Mapping[Any, str] = {str: "text", bool: "true or false", type(None): "null"}
 
 
@@ -27,6 +28,8 @@ def faults(kind: Any, value: Any, where: str) -> Iterator[str]:
     >>> list(faults(float | None, None, "scale")), list(faults(float, 1e999, "scale"))
     ([], ['scale is inf, not a finite number'])
     """
+    if kind in _SIMPLE and _is(kind, value):
+        return
     origin, inside = typing.get_origin(kind), typing.get_args(kind)
     if dataclasses.is_dataclass(kind):
         yield from _fields(kind, value, where)
@@ -93,7 +96,8 @@ def _items(inside: tuple[Any, ...], value: Any, where: str) -> Iterator[str]:
         return
     kinds = (inside[0],) * len(value) if inside[-1] is Ellipsis else inside
     for place, (kind, item) in enumerate(zip(kinds, value, strict=True)):
-        yield from faults(kind, item, f"{where}[{place}]")
+        if kind not in _SIMPLE or not _is(kind, item):
+            yield from faults(kind, item, f"{where}[{place}]")
 
 
 def _any_of(kinds: tuple[Any, ...], value: Any, where: str) -> Iterator[str]:
