@@ -229,7 +229,7 @@ def check_known(recipe: Recipe) -> None:
     Raises:
         RecipeError: some do not; every fault with its key, one a line.
     """
-    data, faults = recipe.data, []
+    data, faults = recipe.data, dict[str, str]()
     looked_up: dict[str, Callable[[], object]] = {
         "data.sensor": lambda: recipe_sensor(recipe),
         "data.bands": lambda: wanted_bands(recipe_sensor(recipe), data.bands),
@@ -241,10 +241,9 @@ def check_known(recipe: Recipe) -> None:
         try:
             look()
         except GeoTLError as error:
-            faults.append((key, str(error)))
-    if faults:  # bands of an unknown sensor repeat its fault
-        told = {text: f"{key}: {text}" for key, text in reversed(faults)}
-        raise RecipeError("\n".join(reversed(told.values())))
+            faults.setdefault(str(error), key)  # an unknown sensor's fault is also its bands'
+    if faults:
+        raise RecipeError("\n".join(f"{key}: {text}" for text, key in faults.items()))
 
 
 def caching_note(recipe: Recipe) -> str | None:

@@ -46,8 +46,7 @@ def kept_fold(
 def _place(opened: Opened[PixelSamples], draw: Draw) -> Path:
     """Where the record of a fold lies: under its number and a hash of all that it depends on."""
     samples, split = opened.samples, draw.split
-    told = f"{__version__}\n{pixel_versions()}\n{dump(opened.recipe)}"
-    digest = hashlib.sha256(told.encode())
+    digest = hashlib.sha256(f"{__version__}\n{pixel_versions()}\n{dump(opened.recipe)}".encode())
     for name in sorted(samples.features):
         digest.update(name.encode() + np.ascontiguousarray(samples.features[name]).tobytes())
     for rows in (samples.labels, samples.weight, split.train, split.test):
@@ -72,7 +71,9 @@ def _written(result: FoldResult) -> dict[str, Any]:
 
 def _is_fold(record: Mapping[str, Any], draw: Draw) -> bool:
     """Whether a record has the keys of a fold and a row for each test pixel."""
-    return record.keys() == _KEYS and len(record["logits"]) == len(draw.split.test)
+    logits = record.get("logits")
+    fits = isinstance(logits, list) and len(logits) == len(draw.split.test)
+    return fits and record.keys() == _KEYS
 
 
 def _read(record: Mapping[str, Any], draw: Draw) -> FoldResult:

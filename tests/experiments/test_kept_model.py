@@ -11,7 +11,7 @@ import pytest
 from helpers.experiments import opened
 from helpers.finished_maps import made_facts, made_look
 from helpers.labelled_scenes import PIXELS, made_scene
-from helpers.runs import BANDS, SMALL
+from helpers.runs import BANDS, SMALL, run
 from helpers.tiles import write_tile
 from rasterio.transform import from_origin
 from safetensors.numpy import load_file
@@ -52,13 +52,6 @@ def tiles(tmp_path_factory: pytest.TempPathFactory) -> Path:
         rows.append(f"{name},g{i % 6}")
     (root / "tiles.csv").write_text("\n".join(["path,group", *rows]) + "\n")
     return root
-
-
-def run(tiles: Path, out: Path, *more: str, options: tuple[str, ...] = ("-q",)) -> int:
-    recipe = out.parent / "small.yaml"
-    recipe.write_text("title: small\n")
-    settings = [f"data.root={tiles}", *SMALL, *more]
-    return main(["run", str(recipe), *settings, "--out", str(out), *options])
 
 
 def experiment_of(tiles: Path, folder: Path, *more: str) -> Experiment:
