@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from copy import deepcopy
 from dataclasses import dataclass
 from functools import cache
 from typing import Any, Literal
@@ -83,9 +84,12 @@ class Backbone(nn.Module):
         wavelengths: Sequence[float | None],
         *,
         cut_after: str | None = None,
-        seed: int = 0,
+        seed: int | None = 0,
     ) -> None:
         """Build the stages up to `cut_after` for these bands, at random from `seed`.
+
+        With a seed of None the tensors have shapes and no values (torch's meta device), for a
+        caller who assigns a whole state next and need not wait for random numbers.
 
         Raises:
             ModelError: `cut_after` is no stage.
@@ -99,13 +103,13 @@ class Backbone(nn.Module):
                 "and one wavelength (or None) for each"
             )
         kept = spec.stages[: stage_position(spec.stages, cut_after or spec.stages[-1]) + 1]
-        with torch.device("meta"):
-            built = spec.build()
-        self.stages = nn.ModuleDict({stage: built[stage] for stage in kept})
+        built = _shapes(spec)
+        self.stages = nn.ModuleDict({stage: deepcopy(built[stage]) for stage in kept})
         _set_input_bands(self, len(bands))
-        self.to_empty(device="cpu")
-        for position, stage in enumerate(kept):  # a stage's draw never depends on another's
-            _initialise(self.stages[stage], seed * 1_000_003 + position, spec.family)
+        if seed is not None:
+            self.to_empty(device="cpu")
+            for position, stage in enumerate(kept):  # a stage's draw never depends on another's
+                _initialise(self.stages[stage], seed * 1_000_003 + position, spec.family)
         self.channels = dict(zip(kept, spec.channels, strict=False))
         self.strides = dict(zip(kept, spec.strides, strict=False))
         self.min_px = spec.least_px[len(kept) - 1]
@@ -170,13 +174,18 @@ class Backbone(nn.Module):
 
 
 @cache
+def _shapes(spec: BackboneSpec) -> dict[str, nn.Sequential]:
+    """The stages of a backbone without values: building them costs more than copying them."""
+    with torch.device("meta"):
+        return spec.build()
+
+
+@cache
 def skeleton(spec: BackboneSpec) -> tuple[tuple[str, str, str, tuple[int, ...]], ...]:
     """Every tensor of the whole backbone: (own name, weight file's name, stage, shape)."""
-    with torch.device("meta"):
-        stages = spec.build()
     return tuple(
         (f"stages.{stage}.{tensor}", prefix + tensor, stage, tuple(held.shape))
-        for (stage, module), prefix in zip(stages.items(), spec.prefixes, strict=True)
+        for (stage, module), prefix in zip(_shapes(spec).items(), spec.prefixes, strict=True)
         for tensor, held in module.state_dict().items()
     )
 

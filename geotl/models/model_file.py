@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torch import Tensor
 
 from geotl.arrays import Bools, Float32s, Float64s, Int64s
 from geotl.data.read_tile import Fit
@@ -34,7 +35,7 @@ from geotl.models.contract_checks import (
     demand,
 )
 from geotl.models.input_domain import Range, range_of, training_resolution_m
-from geotl.models.registry import build_backbone
+from geotl.models.registry import Backbone, get_backbone
 from geotl.models.tensor_file import (
     CHECKSUM,
     Arrays,
@@ -358,23 +359,31 @@ def _filled(contract: Contract, tensors: Arrays) -> TileClassifier:
     for name, own in network.state_dict().items():
         same = name not in tensors or str(tensors[name].dtype) == str(own.dtype).split(".")[-1]
         demand(same, f"{name} holds {tensors[name].dtype if name in tensors else ''} values")
-    network.load_state_dict({n: torch.from_numpy(v) for n, v in tensors.items()})
+    network.load_state_dict({name: _own(value) for name, value in tensors.items()}, assign=True)
     return network
 
 
+def _own(value: NDArray[Any]) -> Tensor:
+    """An array as a tensor in torch's own memory, kernels channels last."""
+    shared = torch.from_numpy(value)
+    placed = shared.contiguous(memory_format=torch.channels_last) if value.ndim == 4 else shared
+    return placed.clone() if placed.data_ptr() == shared.data_ptr() else placed
+
+
 def _network(contract: Contract) -> TileClassifier:
-    backbone, _ = build_backbone(
-        contract.backbone, contract.bands, contract.wavelengths, cut_after=contract.cut_after
+    """The network of a contract, its tensors still to be filled."""
+    spec = get_backbone(contract.backbone)
+    backbone = Backbone(
+        spec, contract.bands, contract.wavelengths, cut_after=contract.cut_after, seed=None
     )
     blank = [0.0] * len(contract.bands)
-    network = TileClassifier(
+    return TileClassifier(
         backbone,
         Normalise(blank, blank),
         contract.spec,
         len(contract.classes),
         frozen_until=contract.frozen_until,
     )
-    return network.to(memory_format=torch.channels_last)
 
 
 def describe_file(path: Path) -> str:

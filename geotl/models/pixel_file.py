@@ -388,11 +388,11 @@ def _decoder(
 
 
 def _backbone(given: Mapping[str, Any], features: PixelFeatures) -> Backbone:
-    """The backbone that a header names, at random."""
+    """The backbone that a header names, its tensors still to be filled."""
     spec, last = get_backbone(given["backbone"]), given["stages"][-1]
     taken = next(iter(_composites(given)), range(features.own))
     bands, nm = [features.bands[i] for i in taken], [features.wavelengths[i] for i in taken]
-    return Backbone(spec, bands, nm, cut_after=last)
+    return Backbone(spec, bands, nm, cut_after=last, seed=None)
 
 
 def _fill(network: nn.Module, mark: str, tensors: Mapping[str, NDArray[Any]]) -> None:
@@ -402,9 +402,9 @@ def _fill(network: nn.Module, mark: str, tensors: Mapping[str, NDArray[Any]]) ->
         ValueError: they do not fit.
     """
     state = {k: v for k, v in tensors.items() if k.startswith(mark)}
-    values = {k.removeprefix(mark): torch.from_numpy(v) for k, v in state.items()}
+    values = {k.removeprefix(mark): torch.from_numpy(v).clone() for k, v in state.items()}
     try:
-        network.load_state_dict(values)
+        network.load_state_dict(values, assign=True)
     except RuntimeError as error:
         raise ValueError(str(error).partition("\n")[2].strip() or str(error)) from error
 

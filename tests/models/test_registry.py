@@ -68,6 +68,21 @@ def side_of(network: Backbone, least: int = 32) -> int:
     return max(least, network.min_px)
 
 
+def test_a_backbone_without_seed_is_one_that_a_state_fills(network):
+    """No number is drawn for it, and with a state it is the network that the state is of."""
+    names, nm = bands_of(4)
+    empty = Backbone(get_backbone(network.name), names, nm, seed=None).eval()
+    assert all(tensor.is_meta for tensor in empty.state_dict().values())
+    state = {name: tensor.clone() for name, tensor in network.state_dict().items()}
+    incomplete = dict(list(state.items())[1:])
+    with pytest.raises(RuntimeError, match="Missing key"):
+        empty.load_state_dict(incomplete, assign=True)
+    empty.load_state_dict(state, assign=True)
+    pixels = image(4, side_of(network), 1)
+    for stage, values in network(pixels).items():
+        assert torch.equal(empty(pixels)[stage], values)
+
+
 def test_strides_are_those_promised(network):
     """What convolutions without padding lose at the edges is the same for every size."""
     small, large = network(image(4, 96, 1)), network(image(4, 128, 1))
