@@ -28,10 +28,11 @@ from geotl.experiments.pixel_decoders import (
     unlabelled_places,
 )
 from geotl.experiments.pixel_networks import UNTRAINED, DeepNetworks, deep_networks
-from geotl.experiments.pixel_windows import PixelPlaces
+from geotl.experiments.pixel_windows import PixelPlaces, PixelWindow
 from geotl.experiments.recipe import Recipe, resolve_sample
 from geotl.experiments.samples import stacked_scenes, unmasked
 from geotl.experiments.sections import PixelsSection
+from geotl.imagery.measurable import measurable
 from geotl.imagery.scene import Scene
 from geotl.imagery.sensors import Sensor
 from geotl.imagery.stacked import extra_sources, own_bands
@@ -244,7 +245,7 @@ def read_pixels(recipe: Recipe, sensor: Sensor, log: Log, *, quiet: bool = False
         of = scene_features(scenes, sensor, recipe.pixels)
         reader = _Reader(of, networks)
         where = PixelPlaces.of(placed)
-        features, valid = reader.read(scenes, where, line.counter("reading pixels"))
+        features, valid, strange = reader.read(scenes, where, line.counter("reading pixels"))
         decoders = None
         if encoder is not None:
             side = recipe.decoder.patch_px
@@ -262,10 +263,21 @@ def read_pixels(recipe: Recipe, sensor: Sensor, log: Log, *, quiet: bool = False
         placed, of, features, valid, sensor, facts, networks, extra_files, decoders
     )
     weights = (networks.report.summary(),) if networks is not None else ()
-    counts = (*placed.summary(), *samples.missing())
+    counts = (*placed.summary(), *samples.missing(), *_strange_lines(samples, strange))
     for text in (*placed.lost_classes(), *weights, *placed.notes, *counts):
         log(text)
     return samples
+
+
+def _strange_lines(samples: PixelSamples, strange: Bools) -> list[str]:
+    """How many labels lie near values that the sensor cannot have measured; nothing for none."""
+    labels = {group for group, near in zip(samples.groups, strange, strict=True) if near}
+    if not labels:
+        return []
+    return [
+        f"{len(labels)} of {len(samples.placement.labels)} labels have values near them that "
+        f"cannot be of sensor {samples.sensor.name}: taken as no data"
+    ]
 
 
 def _placed(
@@ -361,6 +373,14 @@ def _spread(grid: Grid) -> Iterator[Window]:
             yield Window(row, col, height, width)
 
 
+class _Read(NamedTuple):
+    """Features [D,N] by block, valid bands [C,N], and which see what no sensor measures [N]."""
+
+    features: dict[str, Float32s]
+    valid: Bools
+    strange: Bools
+
+
 @dataclass(frozen=True)
 class _Reader:
     """Reads features of single pixels, square by square.
@@ -381,13 +401,13 @@ class _Reader:
         several = {DEEP: self.networks.given, UNTRAINED: self.networks.untrained}
         return {block: one for block, one in several.items() if one is not None}
 
-    def read(
-        self, scenes: Sequence[Scene], where: PixelPlaces, progress: Progress
-    ) -> tuple[dict[str, Float32s], Bools]:
-        """Features [D,N] by block and validity of the bands [C,N]."""
+    def read(self, scenes: Sequence[Scene], where: PixelPlaces, progress: Progress) -> _Read:
+        """Features of pixels, and what is known of their values."""
         count = len(where.scene)
         table: dict[str, Float32s] = {}
         valid = np.zeros((len(self.of.bands), count), bool)
+        strange, own = np.zeros(count, bool), own_bands(scenes[0])
+        ends = measurable(scenes[0].sensor, own)
         halo = max(self.of.halo, max(LOCAL_PX) // 2, *(one.halo for one in self.deep.values()))
         step = max([1, *(one.stride for one in self.deep.values())])
         done = 0
@@ -397,9 +417,10 @@ class _Reader:
                 empty = np.zeros((len(values), count), np.float32)
                 table.setdefault(block, empty)[:, one.pixels] = values
             valid[:, one.pixels] = one.valid[:, one.rows, one.cols]
+            strange[one.pixels] = _near(ends.undeclared_at(one.data[: len(own)]), one, halo)
             done += len(one.pixels)
             progress(done, count)
-        return table, valid
+        return _Read(table, valid, strange)
 
     def unlabelled(
         self, scenes: Sequence[Scene], decoders: DecoderSource, progress: Progress
@@ -408,7 +429,7 @@ class _Reader:
         count, seed = decoders.plan.settings.unlabelled_px, decoders.recipe.seed
         owner, places, where = unlabelled_places(decoders.patches, decoders.where, count, seed)
         trained = None if self.networks is None else replace(self.networks, untrained=None)
-        table, _ = _Reader(self.of, trained).read(scenes, where, progress)
+        table = _Reader(self.of, trained).read(scenes, where, progress).features
         return Unlabelled(owner, places, {name: table[name] for name in BLOCKS if name in table})
 
     def _of_window(
@@ -422,6 +443,16 @@ class _Reader:
         for name, deep in self.deep.items():
             found[name] = deep.at(block.standardised(), rows, cols)
         return found
+
+
+def _near(wrong: Bools | None, one: PixelWindow, reach_px: int) -> Bools:
+    """Which pixels [n] of a window have a wrong value [C,H,W] within so many pixels."""
+    found = np.zeros(len(one.pixels), bool)
+    if wrong is not None and wrong.any():
+        _, rows, cols = np.nonzero(wrong)
+        for i, (row, col) in enumerate(zip(one.rows, one.cols, strict=True)):
+            found[i] = (np.maximum(abs(rows - row), abs(cols - col)) <= reach_px).any()
+    return found
 
 
 def _local(wide: Float32s, of: PixelFeatures) -> Float32s:

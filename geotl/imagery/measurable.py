@@ -58,8 +58,13 @@ class Measurable:
 
     def undeclared(self, data: NDArray[Any]) -> int:
         """How many values of data [C,...] by `measured` cannot be measured."""
+        wrong = self.undeclared_at(data)
+        return 0 if wrong is None else int(wrong.sum())
+
+    def undeclared_at(self, data: NDArray[Any]) -> Bools | None:
+        """Where data [C,...] by `measured` cannot be measured; None where their type cannot."""
         wrong = self.impossible(data)
-        return 0 if wrong is None else int((wrong & np.isfinite(data)).sum())
+        return None if wrong is None else np.asarray(wrong & np.isfinite(data))
 
     def impossible(self, data: NDArray[Any], bands: Sequence[int] | None = None) -> Bools | None:
         """Where data [C,...] hold what cannot be measured; None where their type cannot."""

@@ -138,7 +138,7 @@ def test_one_such_value_does_not_move_a_run(
 
 
 @pytest.mark.usefixtures("one_thread", "unrendered", "few_trees")
-def test_such_values_move_neither_a_model_of_pixels_nor_a_map_which_counts_them(
+def test_such_values_move_neither_a_model_of_pixels_nor_a_map_and_both_count_them(
     tmp_path: Path, own_cache: None, capsys: pytest.CaptureFixture[str]
 ) -> None:
     scene, labels = made_scene(tmp_path)
@@ -153,8 +153,11 @@ def test_such_values_move_neither_a_model_of_pixels_nor_a_map_which_counts_them(
         data[0, :2, :3] = FILLS[1]  # declared, so that it is told nowhere
         path = write_tile(tmp_path / f"{name}.tif", data, names=list(BANDS), nodata=FILLS[1])
         out, drawn = tmp_path / name, tmp_path / f"map_{name}.tif"
-        given = [*PIXELS, f"data.scenes={path}", f"labels.path={labels}", "--out", str(out), "-q"]
+        given = [*PIXELS, f"data.scenes={path}", f"labels.path={labels}", "--out", str(out)]
         assert main(["run", str(tmp_path / "small.yaml"), *given]) == 0
+        near = "labels have values near them that cannot be of sensor sentinel2_l2a"
+        said = capsys.readouterr()
+        assert (near in said.out + said.err) == (name == "filled")
         headlines.append(json.loads((out / "metrics.json").read_text())["headline"])
         model = str(tmp_path / "clean" / "model.safetensors")
         assert main(["map", model, str(path), "-o", str(drawn), *blocks]) == 0
