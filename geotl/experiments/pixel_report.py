@@ -20,6 +20,7 @@ from geotl.evaluation.evaluate import Evaluation, plain
 from geotl.evaluation.metrics import Interval
 from geotl.evaluation.weighted import WeightedRows, weighted_accuracies, weighted_differences
 from geotl.experiments.draws import Draw
+from geotl.experiments.label_doubts import DOUBTFUL, LabelDoubts, scene_look
 from geotl.experiments.pixel_samples import PixelSamples
 from geotl.experiments.recipe import Recipe, dump
 from geotl.experiments.results import HOW, Answers
@@ -146,6 +147,7 @@ class PixelOutcome:
         blocks: how many blocks intervals are drawn from.
         colours: of the classes.
         seconds: of the whole run, and of fitting the model that is kept.
+        doubts: labels that look like another class.
         random: the fused model in a random split, if the recipe wants one.
     """
 
@@ -160,6 +162,7 @@ class PixelOutcome:
     blocks: int
     colours: tuple[str, ...]
     seconds: tuple[float, float]
+    doubts: LabelDoubts
     random: RandomSplit | None = None
 
     def ranked(self) -> list[str]:
@@ -211,7 +214,7 @@ class PixelOutcome:
         if self.random is not None:
             gap = points(self.random.difference)
             rows.append(f"  {RANDOM.ljust(width)}  {self.random.accuracy}  {gap}")
-        return [self.headline(), *rows, *self.warnings(), self.estimate()]
+        return [self.headline(), *rows, *self.warnings(), self.estimate(), *self.doubts.line()]
 
     def warnings(self) -> tuple[str, ...]:
         """What a reader must know of the labels and the folds."""
@@ -256,6 +259,7 @@ class PixelOutcome:
             "members": self._members(),
             "fusion_temperature": self.fusion.temperature,
             "warnings": list(self.warnings()),
+            DOUBTFUL: len(self.doubts),
         }
         if self.random is not None:
             found["random_split"] = self.random._asdict()
@@ -332,6 +336,9 @@ def publish_pixels(outcome: PixelOutcome, out: Path) -> dict[str, Any]:
     table = predictions_csv(names, answers.truth, answers.probabilities, samples.classes)
     write_text(out / "predictions.csv", table)
     pictures = result_pictures(outcome)
+    if outcome.doubts.found:
+        pictures[DOUBTFUL] = outcome.doubts.picture(scene_look(outcome.recipe, samples))
+        outcome.doubts.write(out)
     for name, picture in pictures.items():
         figures.write_png(out / f"{name}.png", picture.png)
     write_report(out / "report.html", report_content(outcome, pictures, out))
@@ -391,6 +398,8 @@ def report_content(outcome: PixelOutcome, pictures: dict[str, Picture], out: Pat
         "classes": classes_table(result, outcome.colours, "Labels"),
         "folds": folds_table(outcome),
     }
+    if outcome.doubts.found:
+        tables[DOUBTFUL] = outcome.doubts.table()
     if samples.placement.rejected:
         tables["unused"] = unused_table(outcome)
     model = out / "model.safetensors"

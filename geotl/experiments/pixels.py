@@ -24,6 +24,7 @@ from geotl.experiments.build import check_names
 from geotl.experiments.draws import Draw, spatial_units
 from geotl.experiments.experiment import Opened
 from geotl.experiments.fold_records import kept_fold
+from geotl.experiments.label_doubts import doubts_of_pixels
 from geotl.experiments.pixel_draws import (
     folded,
     kept_draw,
@@ -330,6 +331,7 @@ def conclude(
         blocks=int(block.max()) + 1,
         colours=colours_of(recipe, samples),
         seconds=seconds,
+        doubts=doubts_of_pixels(samples, answers),
         random=None
         if random is None
         else RandomSplit.of(rows, random[answers.rows], correct[FUSED], chance),

@@ -19,6 +19,7 @@ from geotl.experiments.compare import FittedDraw
 from geotl.experiments.experiment import Experiment
 from geotl.experiments.explain import Insight, looks, pictures_of
 from geotl.experiments.kept_model import KeptModel
+from geotl.experiments.label_doubts import DOUBTFUL, LabelDoubts
 from geotl.experiments.recipe import dump
 from geotl.experiments.results import NETWORK, Answers, Results
 from geotl.experiments.run_folder import METRICS, RECIPE
@@ -66,6 +67,7 @@ class Outcome:
         evaluation: scores of these answers.
         stand: where the network stands between under- and overfitting, and what to try.
         facts: what a reader wants to know of the run.
+        doubts: labels that look like another class.
         variogram: of the tiles, where blocks were laid by it.
         warnings: about the labels.
     """
@@ -78,6 +80,7 @@ class Outcome:
     evaluation: Evaluation
     stand: Stand
     facts: dict[str, str]
+    doubts: LabelDoubts
     variogram: Variogram | None = None
     warnings: tuple[str, ...] = ()
 
@@ -113,6 +116,7 @@ class Outcome:
             *self._remarks(what),
             f"fitted in {seconds:.1f} s a {what} (median)",
             *filter(None, [self.kept.estimate]),
+            *self.doubts.line(),
         ]
 
     def _methods(self, what: str) -> list[str]:
@@ -146,6 +150,7 @@ class Outcome:
         if timed:
             told["fit_seconds"] = self.results.seconds
         told["diagnosis"] = self.stand.verdict.to_dict()
+        told[DOUBTFUL] = len(self.doubts)
         if self.kfold:
             told["kfold"] = self.kfold
         if optimism := self.results.optimism(recipe):
@@ -201,6 +206,10 @@ def publish(outcome: Outcome, insight: Insight | None = None) -> dict[str, Any]:
             "Dissimilarity of tiles by distance",
             outcome.variogram.summary() + ".",
         )
+    if outcome.doubts.found:
+        rows = np.array([one.row for one in outcome.doubts.found], np.int64)
+        pictures[DOUBTFUL] = outcome.doubts.picture(looks(samples.pack, rows, samples.rgb))
+        outcome.doubts.write(out)
     pictures["stand"] = stand_picture(outcome.stand)
     for name, picture in pictures.items():
         figures.write_png(out / f"{name}.png", picture.png)
@@ -358,6 +367,8 @@ def report_tables(outcome: Outcome, colours: Sequence[str]) -> dict[str, Table]:
         tables["folds"] = draws_table(outcome.results.spreads(), "folds, each counting alike")
     elif outcome.draws > 1:
         tables["draws"] = draws_table(outcome.results.spreads())
+    if outcome.doubts.found:
+        tables[DOUBTFUL] = outcome.doubts.table()
     placement = outcome.experiment.samples.placement
     if placement is not None and placement.rejected:
         tables["rejected"] = rejected_table(placement.rejected)

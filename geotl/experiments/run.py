@@ -36,6 +36,7 @@ from geotl.experiments.draws import Draw, split_words
 from geotl.experiments.experiment import Experiment
 from geotl.experiments.explain import Insight, gather
 from geotl.experiments.kept_model import KeptModel, fit_kept
+from geotl.experiments.label_doubts import doubts_of_tiles
 from geotl.experiments.recipe import Recipe, dump
 from geotl.experiments.report import Outcome, publish
 from geotl.experiments.results import NETWORK, Answers, DrawResult, Results
@@ -180,6 +181,7 @@ def conclude(
             recipe, first.fitted, results.training(folds=bool(folds)), evaluation.overall
         ),
         facts=run_facts(experiment, first.draw, seconds),
+        doubts=doubts_of_tiles(samples, kept.made, told),
         variogram=variogram_of(recipe, samples),
         warnings=chip_warnings(samples),
     )

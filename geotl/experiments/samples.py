@@ -137,16 +137,8 @@ class TileSamples:
 
     @property
     def rgb(self) -> tuple[int, int, int]:
-        """Bands to show as red, green and blue: those, else the first three (or the only one)."""
-        bands = self.pack.bands
-        try:
-            wanted = self.sensor.canonical(["red", "green", "blue"])
-        except BandError:
-            wanted = ()
-        shown = [bands.index(name) for name in wanted if name in bands]
-        if len(shown) < 3:
-            shown = [min(i, len(bands) - 1) for i in range(3)]
-        return shown[0], shown[1], shown[2]
+        """Bands to show as red, green and blue."""
+        return shown_bands(self.sensor, self.pack.bands)
 
 
 def _first_of(pack: Pack, count: int) -> Pack:
@@ -227,6 +219,18 @@ def survey_unlabelled(
     )
     say(f"{len(drawn)} unlabelled windows drawn{room}")
     return packed
+
+
+def shown_bands(sensor: Sensor, bands: Sequence[str]) -> tuple[int, int, int]:
+    """Positions of red, green and blue among bands, else of the first three (or the only one)."""
+    try:
+        wanted = sensor.canonical(["red", "green", "blue"])
+    except BandError:
+        wanted = ()
+    shown = [bands.index(name) for name in wanted if name in bands]
+    if len(shown) < 3:
+        shown = [min(i, len(bands) - 1) for i in range(3)]
+    return shown[0], shown[1], shown[2]
 
 
 def chip_rules(recipe: Recipe) -> ChipRules:

@@ -47,6 +47,7 @@ SECTIONS = {  # id -> heading, in the page's order
     "classes": "Class by class",
     "pairs": "Classes mixed up",
     "mistakes": "Mistakes",
+    "doubtful_labels": "Labels that look like another class",
     "evidence": "What the network looks at",
     "embedding": "Tiles by likeness",
     "curves": "Training",

@@ -18,6 +18,7 @@ from geotl.evaluation.next_steps import Stand
 from geotl.evaluation.overfitting import diagnose
 from geotl.experiments.experiment import Experiment
 from geotl.experiments.kept_model import KeptModel
+from geotl.experiments.label_doubts import LabelDoubts
 from geotl.experiments.recipe import load
 from geotl.experiments.report import Outcome, report_content
 from geotl.experiments.results import Answers, Comparison, DrawResult, Results
@@ -115,6 +116,7 @@ def test_a_run_prints_it_and_its_report_warns(bins: Reliability, told: bool) -> 
         evaluation=result,
         stand=Stand(diagnose(wilson(9, 10), wilson(9, 10), None), (), ()),
         facts={},
+        doubts=LabelDoubts((), (), ("a", "b"), 71, np.zeros((0, 2)), None),
     )
     for said in (outcome.lines(), report_content(outcome, {}, []).cautions):
         assert any("Confidences are too high" in line for line in said) == told

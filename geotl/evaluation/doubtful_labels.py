@@ -1,0 +1,104 @@
+"""Labels that look like another class to a model that was not fitted to them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import numpy as np
+
+from geotl.arrays import Float64s, Int64s
+
+
+class HeldOut(NamedTuple):
+    """Labelled rows (tiles, pixels) with predictions of models that were not fitted to them.
+
+    Attributes:
+        rows: positions of the rows [n], each at most once.
+        probabilities: calibrated, [n, K].
+        given: class of the label of each row [n].
+    """
+
+    rows: Int64s
+    probabilities: Float64s
+    given: Int64s
+
+    def part(self, some: Int64s) -> HeldOut:
+        """Some of them."""
+        return HeldOut(self.rows[some], self.probabilities[some], self.given[some])
+
+
+class Doubt(NamedTuple):
+    """A label that looks like another class.
+
+    Attributes:
+        row: position of the row, of several the one that looks least like its label.
+        given: the class of the label.
+        likely: the most probable of the other classes.
+        probability_given: of the label's class, the mean over its rows.
+        probability_likely: of the other class, likewise.
+    """
+
+    row: int
+    given: int
+    likely: int
+    probability_given: float
+    probability_likely: float
+
+    def words(self, classes: Sequence[str]) -> str:
+        """What is doubtful, in a few words.
+
+        >>> Doubt(0, 0, 1, 0.05, 0.9).words(["reed", "water"])
+        'labelled reed (0.05), looks like water (0.90)'
+        """
+        return (
+            f"labelled {classes[self.given]} ({self.probability_given:.2f}), looks like "
+            f"{classes[self.likely]} ({self.probability_likely:.2f})"
+        )
+
+
+def doubtful_labels(held: HeldOut, label: Sequence[str]) -> list[Doubt]:
+    """The labels to which another class is more probable than their own, most doubtful first.
+
+    The order is that of the log-ratio of both probabilities, over the label's rows: the model must
+    not have been fitted to the label, or it would agree with it (confident learning, Northcutt et
+    al. 2021, ranks by such margins).
+
+    Args:
+        held: predictions.
+        label: of which label each row is [n]; rows of one label share its class.
+
+    >>> sure = np.array([[0.9, 0.1], [0.2, 0.8], [0.4, 0.6]])
+    >>> held = HeldOut(np.array([4, 5, 6]), sure, np.array([1, 1, 0]))
+    >>> [(one.row, one.likely) for one in doubtful_labels(held, ["a", "b", "c"])]
+    [(4, 0), (6, 1)]
+    """
+    names, number = np.unique(np.asarray(label, str), return_inverse=True)
+    margin = margins(held)
+    order = np.lexsort((-margin, number))  # of each label the most doubtful row first
+    first = order[np.unique(number[order], return_index=True)[1]]
+    count = np.bincount(number)
+    means = np.stack(
+        [np.bincount(number, column, len(names)) / count for column in held.probabilities.T]
+    ).T
+    doubt = np.bincount(number, margin) / count
+    found = [
+        _doubt(int(held.rows[first[i]]), int(held.given[first[i]]), means[i])
+        for i in np.argsort(-doubt, kind="stable")
+    ]
+    return [one for one in found if one.probability_likely > one.probability_given]
+
+
+def margins(held: HeldOut) -> Float64s:
+    """Log-ratio of the most probable other class to the label's [n]; above 0 it looks like it."""
+    log, rows = np.log(np.maximum(held.probabilities, 1e-12)), np.arange(len(held.given))
+    own, others = log[rows, held.given], log.copy()
+    others[rows, held.given] = -np.inf
+    return np.asarray(others.max(axis=1) - own)
+
+
+def _doubt(row: int, given: int, probabilities: Float64s) -> Doubt:
+    others = probabilities.copy()
+    others[given] = -1.0
+    likely = int(others.argmax())
+    return Doubt(row, given, likely, float(probabilities[given]), float(probabilities[likely]))

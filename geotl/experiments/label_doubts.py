@@ -1,0 +1,241 @@
+"""Labels of a run that look like another class: as a table, pictures and a file to check them."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import shapely
+
+from geotl.arrays import Float64s, Int64s, UInt8s
+from geotl.data.findings import many
+from geotl.evaluation.doubtful_labels import Doubt, HeldOut, doubtful_labels
+from geotl.evaluation.evaluate import softmax
+from geotl.experiments.compare import FittedDraw
+from geotl.experiments.pixel_samples import PixelSamples
+from geotl.experiments.recipe import Recipe
+from geotl.experiments.results import Answers
+from geotl.experiments.samples import TileSamples, shown_bands, stacked_scenes
+from geotl.imagery.windows import Window
+from geotl.io.files import write_text
+from geotl.io.tables import TableWriter
+from geotl.io.vector import positions, write_features
+from geotl.reporting import figures
+from geotl.reporting.html import Picture, Table
+from geotl.reporting.rendering import quicklook, stretch_limits
+
+DOUBTFUL = "doubtful_labels"  # name of the file and of the key in metrics.json
+MOST_LISTED, MOST_SHOWN = 24, 12  # in the report
+REACH_PX = 32  # of the ground shown around a pixel
+SIDE_PX = 2 * REACH_PX + 1
+RING = (255, 170, 0)
+_WORDS = (
+    "They are in the order of doubt: the log-ratio of both probabilities, from a model that was "
+    "not fitted to the label. In trials with a tenth of wrong labels most of these stood among the "
+    "first fifth (docs/BENCHMARKS.md); the others are right, and hard. Look at the first ones, "
+    "mend the labels that are wrong, and run again."
+)
+
+
+@dataclass(frozen=True)
+class LabelDoubts:
+    """Labels of a run that look like another class, the most doubtful first.
+
+    Attributes:
+        found: these labels.
+        names: of each, its label or tile.
+        classes: names of the classes.
+        labels: how many labels were looked at.
+        points: where each lies [n,2], nan where that is not known.
+        crs: reference system of the points, None where none is known.
+    """
+
+    found: tuple[Doubt, ...]
+    names: tuple[str, ...]
+    classes: tuple[str, ...]
+    labels: int
+    points: Float64s
+    crs: str | None
+
+    def __len__(self) -> int:
+        """Number of doubtful labels."""
+        return len(self.found)
+
+    @property
+    def file(self) -> str:
+        """Name of the file that lists them all: with their places, if these are known."""
+        return f"{DOUBTFUL}.gpkg" if self.crs is not None else f"{DOUBTFUL}.csv"
+
+    def line(self) -> list[str]:
+        """How many there are, in a printed line; nothing for none."""
+        if not self.found:
+            return []
+        looks = "looks" if len(self) == 1 else "look"
+        return [
+            f"{len(self)} of {many(self.labels, 'label')} {looks} like another class, the most "
+            f"doubtful first in {self.file}"
+        ]
+
+    def table(self) -> Table:
+        """The most doubtful ones, as the report lists them."""
+        rows = tuple(
+            (
+                name,
+                self.classes[one.given],
+                one.probability_given,
+                self.classes[one.likely],
+                one.probability_likely,
+            )
+            for name, one in zip(self.names[:MOST_LISTED], self.found, strict=False)
+        )
+        more = f" The first {len(rows)} of {len(self)}." if len(self) > len(rows) else ""
+        return Table(
+            ("Label", "Class", "Probability", "Looks like", "Probability"),
+            rows,
+            note=f"{_WORDS} All are in {self.file}.{more}",
+        )
+
+    def picture(self, look: Callable[[Sequence[int]], list[UInt8s]]) -> Picture:
+        """The most doubtful ones as pictures; `look` draws rows as uint8 [h,w,3]."""
+        shown = self.found[:MOST_SHOWN]
+        png = figures.mistakes_figure(
+            look([one.row for one in shown]),
+            [self.classes[one.given] for one in shown],
+            [self.classes[one.likely] for one in shown],
+            [one.probability_likely for one in shown],
+        )
+        return Picture(
+            png,
+            "Labels that look like another class",
+            "The class of the label, the class it looks like, and with what probability.",
+        )
+
+    def write(self, folder: Path) -> None:
+        """Write all of them: points of a GeoPackage, or a table where no place is known.
+
+        Raises:
+            OutputError: the disk is full or the folder cannot be written.
+        """
+        columns: dict[str, Sequence[object]] = {
+            "rank": list(range(1, len(self) + 1)),
+            "label": list(self.names),
+            "class": [self.classes[one.given] for one in self.found],
+            "probability": [one.probability_given for one in self.found],
+            "looks_like": [self.classes[one.likely] for one in self.found],
+            "its_probability": [one.probability_likely for one in self.found],
+        }
+        if self.crs is not None:
+            known = np.asarray(np.isfinite(self.points).all(axis=1))
+            places = [
+                shapely.Point(*xy) if there else None
+                for xy, there in zip(self.points.tolist(), known.tolist(), strict=True)
+            ]
+            write_features(folder / self.file, places, columns, self.crs)
+            return
+        stream = io.StringIO()
+        writer = TableWriter(stream)
+        writer.writerow(columns)
+        writer.writerows(zip(*columns.values(), strict=True))
+        write_text(folder / self.file, stream.getvalue())
+
+
+def doubts_of_tiles(samples: TileSamples, kept: FittedDraw, answers: Answers) -> LabelDoubts:
+    """Doubtful labels of tiles.
+
+    Args:
+        samples: the tiles.
+        kept: the model of the run, with the predictions of its folds, or of single tiles left out.
+        answers: predictions of test tiles, which count where the model has none.
+    """
+    parts, chosen = [_held(answers.rows, answers)], kept.fitted.chosen
+    if chosen is not None and len(chosen.fold_rows):
+        rows = kept.draw.split.train[chosen.fold_rows]
+        own = softmax(chosen.fold_logits, chosen.temperature)
+        parts.insert(0, HeldOut(rows, np.asarray(own), samples.labels[rows]))
+    held = _known(parts, len(samples.real))
+    chips = samples.placement.chips if samples.placement else None
+    labels = [chips[row].label_id if chips else samples.names[row] for row in held.rows]
+    found = doubtful_labels(held, labels)
+    named = dict(zip(held.rows.tolist(), labels, strict=True))
+    points, crs = _middles(samples, [one.row for one in found])
+    return LabelDoubts(
+        tuple(found),
+        tuple(named[one.row] for one in found),
+        samples.classes,
+        len(set(labels)),
+        points,
+        crs,
+    )
+
+
+def doubts_of_pixels(samples: PixelSamples, answers: Answers) -> LabelDoubts:
+    """Doubtful labels of pixels, by the predictions of the folds."""
+    groups = [samples.groups[row] for row in answers.rows]
+    found = doubtful_labels(_held(answers.rows, answers), groups)
+    rows = np.array([one.row for one in found], np.int64)
+    names = tuple(samples.groups[row] for row in rows)
+    crs = str(samples.imagery[0].grid.crs)
+    places: Float64s = samples.places[rows]
+    return LabelDoubts(tuple(found), names, samples.classes, len(set(groups)), places, crs)
+
+
+def _held(rows: Int64s, answers: Answers) -> HeldOut:
+    return HeldOut(rows, answers.probabilities, answers.truth)
+
+
+def _known(parts: Sequence[HeldOut], real: int) -> HeldOut:
+    """Predictions of real tiles with a label, the first of each tile."""
+    joined = HeldOut(
+        np.concatenate([part.rows for part in parts]),
+        np.concatenate([part.probabilities for part in parts]),
+        np.concatenate([part.given for part in parts]),
+    )
+    first = np.unique(joined.rows, return_index=True)[1]
+    return joined.part(first[(joined.rows[first] < real) & (joined.given[first] >= 0)])
+
+
+def _middles(samples: TileSamples, rows: Sequence[int]) -> tuple[Float64s, str | None]:
+    """Middles [n,2] of tiles, in the reference system of the first one that is known."""
+    boxes, systems = samples.pack.footprints, samples.pack.crs
+    known = [i for i, row in enumerate(rows) if boxes[row] is not None and systems[row]]
+    points = np.full((len(rows), 2), np.nan)
+    if not known:
+        return points, None
+    target = str(systems[rows[known[0]]])
+    for place in known:
+        left, bottom, right, top = boxes[rows[place]] or (np.nan,) * 4
+        middle = np.array([[(left + right) / 2, (bottom + top) / 2]])
+        points[place] = positions(middle, str(systems[rows[place]]), target)[0]
+    return points, target
+
+
+def scene_look(recipe: Recipe, samples: PixelSamples) -> Callable[[Sequence[int]], list[UInt8s]]:
+    """What draws the ground around labelled pixels from their scenes, a ring about the pixel."""
+
+    def look(rows: Sequence[int]) -> list[UInt8s]:
+        scenes = stacked_scenes(recipe, samples.sensor)
+        rgb = shown_bands(samples.sensor, scenes[0].bands)
+        places = [samples.placement.pixels[row].place for row in rows]
+        seen = [
+            scenes[one.scene].read(Window(one.row - REACH_PX, one.col - REACH_PX, SIDE_PX, SIDE_PX))
+            for one in places
+        ]
+        for scene in scenes:
+            scene.close()
+        values, valid = (np.stack(part) for part in zip(*seen, strict=True))
+        limits = stretch_limits(values, valid, rgb)
+        return [ringed(quicklook(*one, rgb, limits)) for one in seen]
+
+    return look
+
+
+def ringed(picture: UInt8s) -> UInt8s:
+    """A picture [h,w,3] with a square ring about its middle pixel, which stays visible."""
+    drawn, row, col = picture.copy(), picture.shape[0] // 2, picture.shape[1] // 2
+    square = np.ones((9, 9), bool)
+    square[1:-1, 1:-1] = False
+    drawn[row - 4 : row + 5, col - 4 : col + 5][square] = RING
+    return drawn
