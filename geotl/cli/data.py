@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from geotl.cli.map import add_extra
 from geotl.cli.outputs import one_writer
 from geotl.console import silent
-from geotl.errors import DataError
+from geotl.errors import DataError, OutputError, SettingError
 from geotl.io.files import given_path
 
 if TYPE_CHECKING:
@@ -231,17 +231,35 @@ def add_suggest(commands: Any, common: argparse.ArgumentParser) -> None:
     suggest = commands.add_parser(
         "suggest",
         parents=[common],
-        help="propose where in scenes to label next",
-        description="Uncertain and diverse windows, or pixels, inside the model's area of "
+        help="propose where to label first, or next",
+        description="With a model: uncertain and diverse windows, or pixels, inside its area of "
         "applicability, as points whose field class is to be filled in: geotl suggest MODEL "
-        "SCENE.tif -n 50 -o suggestions.gpkg",
+        "SCENE.tif -n 50 -o suggestions.gpkg. Without one, before the first label: typical and "
+        "diverse pixels by the features of a pretrained network: geotl suggest SCENE.tif --weights "
+        "FILE --sensor sentinel2_l2a -n 50 -o first.gpkg; or, for a folder of tiles, a list of "
+        "those to label first: -o first.csv",
     )
-    suggest.add_argument("model", type=Path, metavar="MODEL")
-    suggest.add_argument("scenes", nargs="+", type=Path, metavar="SCENE", help="files or folders")
+    suggest.add_argument(
+        "given",
+        nargs="+",
+        metavar="MODEL SCENE",
+        help="a model and scenes (files or folders); with --weights scenes, or a folder of tiles, "
+        "alone, and recipe keys such as model.backbone=resnet50 or data.bands=[B02,B03,B04]",
+    )
     suggest.add_argument("-n", type=int, default=50, metavar="POINTS", help="how many (50)")
-    suggest.add_argument("-o", "--output", type=Path, required=True, metavar="GPKG")
+    suggest.add_argument(
+        "-o", "--output", type=Path, required=True, metavar="FILE", help="GeoPackage; CSV for tiles"
+    )
+    suggest.add_argument(
+        "--weights",
+        metavar="FILE",
+        help="without a model: weights of the backbone, a file or published name as in "
+        "model.weights; none compares pixels by window statistics alone",
+    )
     suggest.add_argument("--overwrite", action="store_true", help="replace the file if it is there")
-    suggest.add_argument("--sensor", help="the scenes' sensor, if not the model's")
+    suggest.add_argument(
+        "--sensor", help="the scenes' sensor, if not the model's; needed without a model"
+    )
     suggest.add_argument(
         "--mask", default="auto", help="of clouds: auto (the scene's own), none, or a file (auto)"
     )
@@ -267,11 +285,78 @@ def add_suggest(commands: Any, common: argparse.ArgumentParser) -> None:
     )
     suggest.add_argument("--seed", type=int, default=0, help="of the order among equals (0)")
     suggest.add_argument("-q", "--quiet", action="store_true", help="no progress")
-    suggest.set_defaults(command=_suggest)
+    suggest.set_defaults(command=_suggest, overrides=())
 
 
 @one_writer
 def _suggest(args: argparse.Namespace) -> None:
+    if args.weights is not None:
+        _suggest_first(args)
+    elif len(args.given) < 2:
+        raise SettingError(
+            f"{args.given[0]}: suggest needs a model and a scene; without a model give --weights"
+        )
+    else:
+        _suggest_next(args)
+
+
+def _suggest_first(args: argparse.Namespace) -> None:
+    """Places or tiles to label first, without any model."""
+    from geotl.experiments.first_labels import first_pixels, first_tiles
+    from geotl.io.files import check_absent
+
+    suffix = args.output.suffix.lower()
+    if suffix not in (".gpkg", ".csv"):
+        raise OutputError(
+            f"{args.output}: give a name ending in .gpkg for points of scenes, or in .csv for a "
+            "list of tiles"
+        )
+    check_absent(args.output, overwrite=args.overwrite)
+    recipe = _first_recipe(args, tiles=suffix == ".csv")
+    if suffix == ".csv":
+        tiles = first_tiles(recipe, args.n, say=print, quiet=args.quiet)
+        tiles.write(args.output)
+        print(tiles.line())
+        print(
+            f"{len(tiles)} tiles in {args.output}, the most typical first: fill in the column "
+            f"label and train with data.root={args.output}"
+        )
+        return
+    points = first_pixels(recipe, args.n, quiet=args.quiet)
+    points.write(args.output)
+    print(points.line())
+    print(
+        f"{len(points)} points in {args.output}, the most typical first: fill in the field class "
+        f"(in QGIS) and train with labels.path={args.output}"
+    )
+
+
+def _first_recipe(args: argparse.Namespace, *, tiles: bool) -> Recipe:
+    """The recipe whose scenes or tiles are looked through."""
+    from geotl.experiments.recipe import load
+
+    if args.sensor is None:
+        raise SettingError("suggest --weights: which sensor? give --sensor; see geotl sensors")
+    keys = [word for word in args.given if "=" in word and not Path(word).exists()]
+    paths = [word for word in args.given if word not in keys]
+    keys += args.overrides
+    words = [f"data.sensor={args.sensor}", f"model.weights={args.weights}", f"seed={args.seed}"]
+    words += ["evaluate.random_weights=false", *keys]
+    if tiles:
+        return load(None, [*words, f"data.root={paths[0]}"])
+    words.append(f"data.mask={'null' if args.mask == 'none' else args.mask}")
+    recipe = load(None, words)
+    labels = {"path": args.labels, "field": args.field, "layer": args.layer}
+    given: dict[str, dict[str, object]] = {
+        "data": {"scenes": paths},
+        "labels": {} if args.labels is None else labels,
+        "pixels": {"extra": [str(path) for path in args.extra or ()]},
+    }
+    parts = {key: getattr(recipe, key).model_copy(update=own) for key, own in given.items()}
+    return recipe.model_copy(update={"task": "pixels", **parts})
+
+
+def _suggest_next(args: argparse.Namespace) -> None:
     from geotl.api import load
     from geotl.console import ProgressLine
     from geotl.data.labels import read_labels
@@ -281,11 +366,13 @@ def _suggest(args: argparse.Namespace) -> None:
     from geotl.models.pixel_file import PixelModelFile
 
     check_target(args.output, overwrite=args.overwrite)
-    loaded = load(args.model)
+    loaded = load(Path(args.given[0]))
     model = loaded.file if isinstance(loaded.file, PixelModelFile) else loaded.whole
     sensor = get_sensor(args.sensor) if args.sensor else None
     mask = None if args.mask == "none" else args.mask
-    scenes = open_for(model, args.scenes, sensor=sensor, mask=mask, extra=args.extra)
+    scenes = open_for(
+        model, [Path(word) for word in args.given[1:]], sensor=sensor, mask=mask, extra=args.extra
+    )
     labels = None
     if args.labels:
         crs = scenes[0].grid.crs

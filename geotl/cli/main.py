@@ -112,7 +112,7 @@ def _parsed(argv: Sequence[str] | None) -> argparse.Namespace:
     if rest and not (hasattr(args, "overrides") and all(_is_setting(word) for word in rest)):
         parser.error(f"unrecognized arguments: {' '.join(rest)}")
     if rest:
-        args.overrides += rest
+        args.overrides = [*args.overrides, *rest]
     return args
 
 

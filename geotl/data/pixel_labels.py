@@ -30,6 +30,7 @@ from geotl.imagery.windows import Imagery, Window
 from geotl.io.raster import Grid
 
 Places = Int64s  # rows and columns of pixels [n,2]
+MAX_LATTICE = 4000  # pixels of a lattice over all scenes, unless its step is given
 _BLOCK_PX = 512  # side of what is computed of a polygon at once
 _READ_PX = 256  # side of the squares of a scene whose pixels are read together
 _SPARE = 3  # pixels looked at for each that is wanted of a polygon, since some may be unusable
@@ -218,6 +219,26 @@ def read_squares(places: Places, halo: int, step: int = 1) -> Iterator[tuple[Int
         yield rows, Window(int(low[0]), int(low[1]), *(int(side) for side in high - low))
 
 
+def lattice_step(grids: Sequence[Grid]) -> int:
+    """Side of the cells of lattices over grids that have about `MAX_LATTICE` cells together."""
+    pixels = sum(grid.height * grid.width for grid in grids)
+    return max(1, math.ceil(math.sqrt(pixels / MAX_LATTICE)))
+
+
+def pixel_lattice(grid: Grid, step: int, seed: int) -> Places:
+    """Row and column of a random pixel in each square cell of a grid [n,2].
+
+    >>> grid = Grid(None, (10.0, 0.0, 0.0, 0.0, -10.0, 0.0), 5, 4)
+    >>> (pixel_lattice(grid, 3, 0) // 3).tolist()
+    [[0, 0], [0, 1], [1, 0], [1, 1]]
+    """
+    tops, lefts = np.arange(0, grid.height, step), np.arange(0, grid.width, step)
+    corners = np.stack(np.meshgrid(tops, lefts, indexing="ij"), axis=-1).reshape(-1, 2)
+    room = np.minimum(step, np.array([grid.height, grid.width]) - corners)
+    random = np.random.default_rng(seed).random(corners.shape)
+    return np.asarray(corners + (random * room).astype(np.int64))
+
+
 class _Fault(NamedTuple):
     """Why a scene gives no pixel of a label, and the bands that it lacks there, if that is why."""
 
@@ -240,7 +261,7 @@ def _of_scene(
     """Usable pixels of each label in a scene, by the label's number, or why there are none."""
     wanted = {i: _candidates(shape, scene.grid, labels[i], rules) for i, shape in shapes.items()}
     places = np.concatenate([np.zeros((0, 2), np.int64), *wanted.values()])
-    valid, cloudy = _validity(scene, places)
+    valid, cloudy = validity_at(scene, places)
     good = rules.good(valid) & ~cloudy
     ends = np.cumsum([len(own) for own in wanted.values()])
     parts = {i: slice(end - len(wanted[i]), end) for i, end in zip(wanted, ends, strict=True)}
@@ -265,7 +286,7 @@ def _fault(scene: Imagery, valid: Bools, cloudy: Bools) -> _Fault:
     return _Fault(("nodata", f"its pixel has no data in {', '.join(bands)}"), bands)
 
 
-def _validity(scene: Imagery, places: Places) -> tuple[Bools, Bools]:
+def validity_at(scene: Imagery, places: Places) -> tuple[Bools, Bools]:
     """Which bands of each pixel are valid [C,n], and whether it is under cloud [n]."""
     valid, cloudy = np.zeros((len(scene.bands), len(places)), bool), np.zeros(len(places), bool)
     for rows, window in read_squares(places, 0):

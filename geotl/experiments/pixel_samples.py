@@ -238,12 +238,12 @@ def read_pixels(recipe: Recipe, sensor: Sensor, log: Log, *, quiet: bool = False
     encoder = decoder_backbone(recipe, sensor, own_bands(scenes[0]))
     labels = recipe_labels(recipe, str(scenes[0].grid.crs))
     with ProgressLine(quiet=quiet) as line:
-        placed = _placed(recipe, scenes, labels, line.counter("placing labels"))
+        placed = labelled_pixels(recipe, scenes, labels, line.counter("placing labels"))
         clouds = (note.replace("chips", "pixels") for note in unmasked(scenes, recipe.data.mask))
         placed = replace(placed, notes=(*placed.notes, *clouds))
         _check(labels.path, placed, recipe.split.kfold or 2)
         of = scene_features(scenes, sensor, recipe.pixels)
-        reader = _Reader(of, networks)
+        reader = PixelReader(of, networks)
         where = PixelPlaces.of(placed)
         features, valid, strange = reader.read(scenes, where, line.counter("reading pixels"))
         decoders = None
@@ -280,8 +280,11 @@ def _strange_lines(samples: PixelSamples, strange: Bools) -> list[str]:
     ]
 
 
-def _placed(
-    recipe: Recipe, scenes: Sequence[Scene], labels: Labels | ClassRaster, progress: Progress
+def labelled_pixels(
+    recipe: Recipe,
+    scenes: Sequence[Scene],
+    labels: Labels | ClassRaster,
+    progress: Progress | None = None,
 ) -> PixelPlacement:
     """The pixels of scenes that points and polygons, or a class raster, name."""
     rules = pixel_rules(recipe)
@@ -373,7 +376,7 @@ def _spread(grid: Grid) -> Iterator[Window]:
             yield Window(row, col, height, width)
 
 
-class _Read(NamedTuple):
+class PixelRead(NamedTuple):
     """Features [D,N] by block, valid bands [C,N], and which see what no sensor measures [N]."""
 
     features: dict[str, Float32s]
@@ -382,7 +385,7 @@ class _Read(NamedTuple):
 
 
 @dataclass(frozen=True)
-class _Reader:
+class PixelReader:
     """Reads features of single pixels, square by square.
 
     Attributes:
@@ -401,7 +404,7 @@ class _Reader:
         several = {DEEP: self.networks.given, UNTRAINED: self.networks.untrained}
         return {block: one for block, one in several.items() if one is not None}
 
-    def read(self, scenes: Sequence[Scene], where: PixelPlaces, progress: Progress) -> _Read:
+    def read(self, scenes: Sequence[Scene], where: PixelPlaces, progress: Progress) -> PixelRead:
         """Features of pixels, and what is known of their values."""
         count = len(where.scene)
         table: dict[str, Float32s] = {}
@@ -420,7 +423,7 @@ class _Reader:
             strange[one.pixels] = _near(ends.undeclared_at(one.data[: len(own)]), one, halo)
             done += len(one.pixels)
             progress(done, count)
-        return _Read(table, valid, strange)
+        return PixelRead(table, valid, strange)
 
     def unlabelled(
         self, scenes: Sequence[Scene], decoders: DecoderSource, progress: Progress
@@ -429,7 +432,7 @@ class _Reader:
         count, seed = decoders.plan.settings.unlabelled_px, decoders.recipe.seed
         owner, places, where = unlabelled_places(decoders.patches, decoders.where, count, seed)
         trained = None if self.networks is None else replace(self.networks, untrained=None)
-        table = _Reader(self.of, trained).read(scenes, where, progress).features
+        table = PixelReader(self.of, trained).read(scenes, where, progress).features
         return Unlabelled(owner, places, {name: table[name] for name in BLOCKS if name in table})
 
     def _of_window(

@@ -49,11 +49,17 @@ class PixelPlaces:
         """Of all pixels that labels gave."""
         every = [pixel.place for pixel in placed.pixels]
         scene = np.array([place.scene for place in every], np.int64)
-        return cls(scene, np.array([[place.row, place.col] for place in every], np.int64))
+        places = np.array([[place.row, place.col] for place in every], np.int64).reshape(-1, 2)
+        return cls(scene, places)
 
     def part(self, some: Int64s) -> PixelPlaces:
         """Some of the pixels."""
         return PixelPlaces(self.scene[some], self.places[some])
+
+    def joined(self, others: PixelPlaces) -> PixelPlaces:
+        """These and others behind them."""
+        scene = np.concatenate([self.scene, others.scene])
+        return PixelPlaces(scene, np.concatenate([self.places, others.places]))
 
     def windows(self, scenes: Sequence[Imagery], halo: int, step: int) -> Iterator[PixelWindow]:
         """Windows `halo` wider than their pixels need, which begin at multiples of `step`."""

@@ -14,6 +14,7 @@ from geotl.console import Progress
 from geotl.data.chips import ChipRules, Occupied, Shapes, footprint_shapes, label_shapes
 from geotl.data.footprints import Box, in_metres
 from geotl.data.labels import Labels
+from geotl.data.pixel_labels import lattice_step
 from geotl.errors import BandError, DataError, MissingBandError, needed_by_model
 from geotl.imagery.scene import MaskChoice, Scene, open_scenes
 from geotl.imagery.sensors import Sensor
@@ -30,7 +31,7 @@ from geotl.inference.candidates import (
 )
 from geotl.inference.extras import check_extras, extras_of, with_extras
 from geotl.inference.pixel_area import FeatureSpace
-from geotl.inference.pixel_candidates import PixelSearch, candidate_step
+from geotl.inference.pixel_candidates import PixelSearch
 from geotl.inference.suggestions import Suggestions, WindowCounts, reasons
 from geotl.io.vector import transformed
 from geotl.models.model_file import ModelFile
@@ -116,7 +117,7 @@ class SuggestOptions:
 
     Attributes:
         step_px: of the lattice of windows, None for the tile's side; of the cells that give one
-            pixel each, None for about `MAX_CANDIDATES` pixels.
+            pixel each, None for about `MAX_LATTICE` pixels.
         outside: allow windows outside the area of applicability, after those inside.
         seed: of the order among equals.
     """
@@ -212,7 +213,8 @@ def _search(
 ) -> _Search:
     """How a model's windows or pixels are looked for."""
     if isinstance(model, PixelModelFile):
-        space, step = FeatureSpace.of(model), options.step_px or candidate_step(scenes)
+        space = FeatureSpace.of(model)
+        step = options.step_px or lattice_step([scene.grid for scene in scenes])
         pixels = PixelSearch(model, space, step, options.seed)
         apart = 2 * model.model.features.halo + 1
         return _Search(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
@@ -12,39 +11,17 @@ from numpy.typing import NDArray
 from geotl.arrays import Bools, Float64s, Int64s
 from geotl.console import Progress
 from geotl.data.chips import Occupied
-from geotl.data.pixel_labels import PixelRules, read_squares
+from geotl.data.pixel_labels import PixelRules, pixel_lattice, read_squares
 from geotl.imagery.sensors import rescaled
 from geotl.imagery.windows import Imagery, Window
 from geotl.inference.candidates import Candidates, Looked
 from geotl.inference.pixel_area import FeatureSpace
-from geotl.io.raster import Grid
 from geotl.models.deep_features import DEEP
 from geotl.models.pixel_features import BlockFeatures, Features
 from geotl.models.pixel_file import PixelModelFile
 from geotl.models.pixel_model import PixelModel
 
-MAX_CANDIDATES = 4000  # over all scenes, unless a step is given
 NEAR_PX = 7  # side of the square about a labelled pixel in which no pixel is suggested
-
-
-def candidate_step(scenes: Sequence[Imagery]) -> int:
-    """Side of the cells that give one candidate each, so that there are about `MAX_CANDIDATES`."""
-    pixels = sum(scene.grid.height * scene.grid.width for scene in scenes)
-    return max(1, math.ceil(math.sqrt(pixels / MAX_CANDIDATES)))
-
-
-def spread_pixels(grid: Grid, step: int, seed: int) -> Int64s:
-    """Row and column of a random pixel in each square cell of a grid [n,2].
-
-    >>> grid = Grid(None, (10.0, 0.0, 0.0, 0.0, -10.0, 0.0), 5, 4)
-    >>> (spread_pixels(grid, 3, 0) // 3).tolist()
-    [[0, 0], [0, 1], [1, 0], [1, 1]]
-    """
-    tops, lefts = np.arange(0, grid.height, step), np.arange(0, grid.width, step)
-    corners = np.stack(np.meshgrid(tops, lefts, indexing="ij"), axis=-1).reshape(-1, 2)
-    room = np.minimum(step, np.array([grid.height, grid.width]) - corners)
-    random = np.random.default_rng(seed).random(corners.shape)
-    return np.asarray(corners + (random * room).astype(np.int64))
 
 
 @dataclass(frozen=True)
@@ -81,7 +58,7 @@ class PixelSearch:
         """
         model = self.file.model
         stride = model.deep.stride if model.deep else 1
-        places = [spread_pixels(scene.grid, self.step_px, self.seed) for scene in scenes]
+        places = [pixel_lattice(scene.grid, self.step_px, self.seed) for scene in scenes]
         squares = [
             (number, own[rows], window)
             for number, own in enumerate(places)

@@ -16,18 +16,17 @@ from helpers.tiles import write_tile
 
 from geotl.cli.main import main
 from geotl.data.labels import read_labels
-from geotl.data.pixel_labels import PixelRules, place_pixels
+from geotl.data.pixel_labels import MAX_LATTICE, PixelRules, lattice_step, place_pixels
 from geotl.imagery.scene import open_scenes
 from geotl.imagery.sensors import get_sensor
 from geotl.inference.active_learning import SuggestOptions, open_for, suggest
 from geotl.inference.pixel_area import FeatureSpace
 from geotl.inference.pixel_candidates import (
-    MAX_CANDIDATES,
     NEAR_PX,
     PixelSearch,
-    candidate_step,
 )
 from geotl.inference.pixel_predictor import PixelPredictor
+from geotl.io.raster import Grid
 from geotl.models.pixel_file import load_pixel_model
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -158,11 +157,9 @@ def test_a_model_with_a_network_is_asked_with_it(scene: Path, tmp_path: Path) ->
 
 
 def test_a_large_scene_gives_some_thousand_candidates() -> None:
-    class Large:
-        grid = type("Grid", (), {"height": 10980, "width": 10980})
-
-    step = candidate_step([Large(), Large()])
-    assert 0.95 * MAX_CANDIDATES < 2 * (10980 / step) ** 2 <= MAX_CANDIDATES
+    grid = Grid(None, (10.0, 0.0, 0.0, 0.0, -10.0, 0.0), 10980, 10980)
+    step = lattice_step([grid, grid])
+    assert 0.95 * MAX_LATTICE < 2 * (10980 / step) ** 2 <= MAX_LATTICE
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,77 @@
+"""Which of many samples to label first, without any label: typical ones, unlike each other.
+
+Where labels are few, typical and diverse samples teach a classifier more than uncertain ones, which
+a model without labels cannot know (Hacohen et al. 2022, TypiClust; Yehuda et al. 2022, ProbCover).
+Here samples are clustered, and from each cluster the one nearest its middle is taken (k-medoids in
+one step); benchmarks/first_labels.py compares this with random choice.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import NamedTuple
+
+import numpy as np
+
+from geotl.arrays import Float64s, Floats, Int64s
+
+_STARTS = 3  # of the clustering, from different first centres
+
+
+class Typical(NamedTuple):
+    """Samples to label first.
+
+    Attributes:
+        rows: positions of the samples, those of the largest clusters first [n].
+        share: of all samples that each stands for, the size of its cluster [n].
+    """
+
+    rows: Int64s
+    share: Float64s
+
+
+def unit_space(blocks: Mapping[str, Floats]) -> Float64s:
+    """Blocks of features [N,D] side by side in one space [N,sum of D], samples of length 1.
+
+    Each feature is standardised and each block counts alike, whatever its width: so a network's
+    hundreds of channels do not outvote a few dozen window statistics.
+    """
+    parts = []
+    for values in blocks.values():
+        table = np.asarray(values, np.float64)
+        spread = table.std(axis=0)
+        scaled = (table - table.mean(axis=0)) / np.where(spread > 0, spread, 1.0)
+        parts.append(scaled / np.sqrt(table.shape[1]))
+    joined = np.concatenate(parts, axis=1)
+    length = np.linalg.norm(joined, axis=1, keepdims=True)
+    return np.asarray(joined / np.where(length > 0, length, 1.0))
+
+
+def typical(space: Float64s, count: int, seed: int, known: Int64s | None = None) -> Typical:
+    """The sample nearest the middle of each of `count` clusters.
+
+    Args:
+        space: of all samples [N,D].
+        count: how many are wanted; fewer are given where there are fewer different samples.
+        seed: of the clustering's first centres.
+        known: rows that are labelled already: clusters that hold one are left out, and there are
+            as many more clusters.
+
+    >>> space = np.array([[0.0], [0.1], [0.2], [5.0], [5.1], [9.0]])
+    >>> typical(space, 2, 0).rows.tolist()
+    [1, 3]
+    >>> typical(space, 1, 0, np.array([2])).rows.tolist()
+    [3]
+    """
+    from sklearn.cluster import KMeans
+
+    labelled = np.zeros(0, np.int64) if known is None else known
+    clusters = min(count + len(labelled), len(np.unique(space, axis=0)))
+    fitted = KMeans(clusters, n_init=_STARTS, random_state=seed).fit(space)
+    own = fitted.labels_
+    away = ((space - fitted.cluster_centers_[own]) ** 2).sum(axis=1)
+    free = np.setdiff1d(np.arange(clusters), own[labelled])
+    sizes = np.bincount(own, minlength=clusters)
+    order = free[np.argsort(-sizes[free], kind="stable")][:count]
+    rows = [int(np.flatnonzero(own == c)[away[own == c].argmin()]) for c in order]
+    return Typical(np.array(rows, np.int64), sizes[order] / len(space))
