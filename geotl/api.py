@@ -18,6 +18,7 @@ from geotl.data.manifest import list_tiles
 from geotl.data.tile_array import to_batch
 from geotl.errors import BandError, DataError, ModelError
 from geotl.evaluation.evaluate import Evaluation, evaluate, softmax
+from geotl.evaluation.prediction_sets import in_sets, stored_limits
 from geotl.imagery.measurable import measurable
 from geotl.imagery.scene import MaskChoice
 from geotl.imagery.sensors import Sensor
@@ -96,6 +97,10 @@ class Predictions:
     def counts(self) -> dict[str, int]:
         """How many tiles are of each class, commonest first; classes of none are left out."""
         return dict(Counter(self.labels).most_common())
+
+    def in_sets(self, limits: Float64s) -> Bools:
+        """Which classes each tile may be of [N, K], by the thresholds of `Model.set_limits`."""
+        return in_sets(self.probabilities, limits)
 
     def __str__(self) -> str:
         """Tiles by class in a line.
@@ -234,6 +239,21 @@ class Model:
         logits = self._predictions(marked(blocks, marks), tuple(paths), "auto").logits
         rows = to_judge(self.file.notes, marks, learnt=learnt, say=say)
         return evaluate(logits[rows], truth[rows], self.classes, temperature=self.temperature)
+
+    def set_limits(self, coverage: float = 0.9) -> Float64s:
+        """Probability from which each class belongs to a prediction set [K].
+
+        Args:
+            coverage: probability that a set holds the true class, of samples like the labels.
+
+        Raises:
+            ModelError: the file keeps no held-out probabilities: it was exported, or made by an
+                earlier geotl.
+            DataError: the coverage is not between 0 and 1.
+        """
+        if not 0 < coverage < 1:
+            raise DataError(f"coverage {coverage:g}: allowed is between 0 and 1")
+        return stored_limits(self.file.notes, len(self.classes), coverage, self.file.path)
 
     def map(
         self,

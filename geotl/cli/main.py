@@ -17,7 +17,7 @@ from geotl.cli.accuracy import add_accuracy
 from geotl.cli.cache import add_cache
 from geotl.cli.data import add_check, add_chips, add_suggest
 from geotl.cli.export import add_export
-from geotl.cli.map import add_engine, add_map
+from geotl.cli.map import add_coverage, add_engine, add_map
 from geotl.cli.outputs import check_outputs, one_writer
 from geotl.cli.recipes import add_curve, add_diagnose, add_generate, add_lecture, add_study
 from geotl.console import say, sayer
@@ -187,6 +187,12 @@ def _model_commands(commands: Any, common: argparse.ArgumentParser) -> None:
     predict.add_argument("--sensor", help="the tiles' sensor, if not the model's")
     predict.add_argument("--precision", choices=["auto", "float32", "bfloat16"], default="auto")
     predict.add_argument("--force", action="store_true", help="name values the model never saw")
+    predict.add_argument(
+        "--sets",
+        action="store_true",
+        help="a column with the classes that a tile may be of, with a stated coverage",
+    )
+    add_coverage(predict)
     add_engine(predict)
     predict.set_defaults(command=_predict)
 
@@ -345,12 +351,15 @@ def _predict(args: argparse.Namespace) -> None:
 
     check_absent(args.output, overwrite=args.overwrite)
     model = load(args.model, engine=args.engine)
+    limits = model.set_limits(args.coverage) if args.sets else None
     sensor = get_sensor(args.sensor) if args.sensor else None
     found = model.predict(
         args.tiles, sensor=sensor, precision=args.precision, force=args.force, say=say
     )
     paths = [str(path) for path in found.paths]
-    write_text(args.output, predictions_csv(paths, None, found.probabilities, found.classes))
+    sets = found.in_sets(limits) if limits is not None else None
+    table = predictions_csv(paths, None, found.probabilities, found.classes, sets)
+    write_text(args.output, table)
     print(f"{found}; written to {args.output}")
 
 

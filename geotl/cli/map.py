@@ -124,6 +124,7 @@ def _looking(made: argparse.ArgumentParser) -> None:
 def _writing(made: argparse.ArgumentParser) -> None:
     for choice in CHOICES:
         made.add_argument(f"--{choice.option}", action="store_true", help=choice.help)
+    add_coverage(made)
     made.add_argument(
         "--mmu-ha",
         type=float,
@@ -142,6 +143,17 @@ def _writing(made: argparse.ArgumentParser) -> None:
     )
     made.add_argument("--no-page", action="store_true", help="no map.png and map.html beside it")
     made.add_argument("--overwrite", action="store_true", help="replace what is there")
+
+
+def add_coverage(command: argparse.ArgumentParser) -> None:
+    """Add the option that says how sure prediction sets are."""
+    command.add_argument(
+        "--coverage",
+        type=float,
+        default=0.9,
+        metavar="SHARE",
+        help="with --sets: probability that a set holds the true class (0.9)",
+    )
 
 
 def _sharing(made: argparse.ArgumentParser) -> None:
@@ -258,6 +270,7 @@ def _options(args: argparse.Namespace) -> MapOptions:
         smooth_px=args.smooth_px,
         mmu_ha=args.mmu_ha,
         **{choice.option: getattr(args, choice.option) for choice in CHOICES},
+        coverage=args.coverage,
         polygons=args.polygons,
         min_area_m2=args.min_area,
         force=args.force,

@@ -150,14 +150,10 @@ def doubts_of_tiles(samples: TileSamples, kept: FittedDraw, answers: Answers) ->
         kept: the model of the run, with the predictions of its folds, or of single tiles left out.
         answers: predictions of test tiles, which count where the model has none.
     """
-    parts, chosen = [_held(answers.rows, answers)], kept.fitted.chosen
-    if chosen is not None and len(chosen.fold_rows):
-        rows = kept.draw.split.train[chosen.fold_rows]
-        own = softmax(chosen.fold_logits, chosen.temperature)
-        parts.insert(0, HeldOut(rows, np.asarray(own), samples.labels[rows]))
+    own = held_out_of(kept, samples.labels)
+    parts = [held_out(answers)] if own is None else [own, held_out(answers)]
     held = _known(parts, len(samples.real))
-    chips = samples.placement.chips if samples.placement else None
-    labels = [chips[row].label_id if chips else samples.names[row] for row in held.rows]
+    labels = labels_at(samples, held)
     found = doubtful_labels(held, labels)
     named = dict(zip(held.rows.tolist(), labels, strict=True))
     points, crs = _middles(samples, [one.row for one in found])
@@ -174,7 +170,7 @@ def doubts_of_tiles(samples: TileSamples, kept: FittedDraw, answers: Answers) ->
 def doubts_of_pixels(samples: PixelSamples, answers: Answers) -> LabelDoubts:
     """Doubtful labels of pixels, by the predictions of the folds."""
     groups = [samples.groups[row] for row in answers.rows]
-    found = doubtful_labels(_held(answers.rows, answers), groups)
+    found = doubtful_labels(held_out(answers), groups)
     rows = np.array([one.row for one in found], np.int64)
     names = tuple(samples.groups[row] for row in rows)
     crs = str(samples.imagery[0].grid.crs)
@@ -182,8 +178,28 @@ def doubts_of_pixels(samples: PixelSamples, answers: Answers) -> LabelDoubts:
     return LabelDoubts(tuple(found), names, samples.classes, len(set(groups)), places, crs)
 
 
-def _held(rows: Int64s, answers: Answers) -> HeldOut:
-    return HeldOut(rows, answers.probabilities, answers.truth)
+def held_out(answers: Answers) -> HeldOut:
+    """Predictions of test rows."""
+    return HeldOut(answers.rows, answers.probabilities, answers.truth)
+
+
+def held_out_of(made: FittedDraw, labels: Int64s) -> HeldOut | None:
+    """Predictions of a probe's training tiles by heads that were not fitted to them.
+
+    They come from its folds or from tiles left out one by one; None without either.
+    """
+    chosen = made.fitted.chosen
+    if chosen is None or not len(chosen.fold_rows):
+        return None
+    rows = made.draw.split.train[chosen.fold_rows]
+    own = np.asarray(softmax(chosen.fold_logits, chosen.temperature))
+    return HeldOut(rows, own, labels[rows])
+
+
+def labels_at(samples: TileSamples, held: HeldOut) -> list[str]:
+    """The label of each row: of a chip the point or polygon it was cut at, else the tile."""
+    chips = samples.placement.chips if samples.placement else None
+    return [chips[row].label_id if chips else samples.names[row] for row in held.rows]
 
 
 def _known(parts: Sequence[HeldOut], real: int) -> HeldOut:

@@ -25,6 +25,7 @@ from geotl.experiments.pixel_samples import PixelSamples
 from geotl.experiments.recipe import Recipe, dump
 from geotl.experiments.results import HOW, Answers
 from geotl.experiments.run_folder import METRICS
+from geotl.experiments.run_sets import SETS, RunSets
 from geotl.experiments.save import versions
 from geotl.io.files import write_text
 from geotl.reporting import curve_figures, figures
@@ -148,6 +149,7 @@ class PixelOutcome:
         colours: of the classes.
         seconds: of the whole run, and of fitting the model that is kept.
         doubts: labels that look like another class.
+        sets: prediction sets.
         random: the fused model in a random split, if the recipe wants one.
     """
 
@@ -163,6 +165,7 @@ class PixelOutcome:
     colours: tuple[str, ...]
     seconds: tuple[float, float]
     doubts: LabelDoubts
+    sets: RunSets
     random: RandomSplit | None = None
 
     def ranked(self) -> list[str]:
@@ -260,6 +263,7 @@ class PixelOutcome:
             "fusion_temperature": self.fusion.temperature,
             "warnings": list(self.warnings()),
             DOUBTFUL: len(self.doubts),
+            SETS: self.sets.to_dict(),
         }
         if self.random is not None:
             found["random_split"] = self.random._asdict()
@@ -397,6 +401,7 @@ def report_content(outcome: PixelOutcome, pictures: dict[str, Picture], out: Pat
         "members": members_table(outcome),
         "classes": classes_table(result, outcome.colours, "Labels"),
         "folds": folds_table(outcome),
+        SETS: outcome.sets.table(),
     }
     if outcome.doubts.found:
         tables[DOUBTFUL] = outcome.doubts.table()

@@ -14,6 +14,7 @@ import numpy as np
 from geotl.arrays import Bools, Float64s, Int64s
 from geotl.console import Log
 from geotl.data.chip_files import rejected_csv
+from geotl.evaluation.prediction_sets import HELD_OUT
 from geotl.evaluation.weighted import (
     WeightedRows,
     evaluate_weighted,
@@ -52,6 +53,7 @@ from geotl.experiments.pixel_samples import LOCAL, PixelSamples, read_pixels
 from geotl.experiments.recipe import Recipe, dump
 from geotl.experiments.results import Answers
 from geotl.experiments.run_folder import finished_alike, holds_run, open_run, read_metrics
+from geotl.experiments.run_sets import sets_of_pixels
 from geotl.experiments.samples import recipe_sensor, stacked_scenes
 from geotl.experiments.save import colours_of
 from geotl.experiments.sections import PixelsSection
@@ -332,6 +334,7 @@ def conclude(
         colours=colours_of(recipe, samples),
         seconds=seconds,
         doubts=doubts_of_pixels(samples, answers),
+        sets=sets_of_pixels(samples, [_answers(samples, one) for one in folds]),
         random=None
         if random is None
         else RandomSplit.of(rows, random[answers.rows], correct[FUSED], chance),
@@ -367,6 +370,7 @@ def save(opened: PixelRun, outcome: PixelOutcome, final: Draw) -> None:
         "metrics": outcome.metrics(timed=False),
         "versions": pixel_versions(),
         "seed": recipe.seed,
+        HELD_OUT: outcome.sets.held_out.plain(),
         "training": {
             "labels": outcome.fusion.labels,
             "pixels": len(final.split.train),

@@ -23,6 +23,7 @@ from geotl.experiments.label_doubts import DOUBTFUL, LabelDoubts
 from geotl.experiments.recipe import dump
 from geotl.experiments.results import NETWORK, Answers, Results
 from geotl.experiments.run_folder import METRICS, RECIPE
+from geotl.experiments.run_sets import SETS, RunSets
 from geotl.experiments.save import colours_of
 from geotl.io.files import write_text
 from geotl.models.weights import WeightReport
@@ -68,6 +69,7 @@ class Outcome:
         stand: where the network stands between under- and overfitting, and what to try.
         facts: what a reader wants to know of the run.
         doubts: labels that look like another class.
+        sets: prediction sets; None where the kept model has no held-out predictions.
         variogram: of the tiles, where blocks were laid by it.
         warnings: about the labels.
     """
@@ -81,6 +83,7 @@ class Outcome:
     stand: Stand
     facts: dict[str, str]
     doubts: LabelDoubts
+    sets: RunSets | None = None
     variogram: Variogram | None = None
     warnings: tuple[str, ...] = ()
 
@@ -151,6 +154,8 @@ class Outcome:
             told["fit_seconds"] = self.results.seconds
         told["diagnosis"] = self.stand.verdict.to_dict()
         told[DOUBTFUL] = len(self.doubts)
+        if self.sets is not None:
+            told[SETS] = self.sets.to_dict()
         if self.kfold:
             told["kfold"] = self.kfold
         if optimism := self.results.optimism(recipe):
@@ -367,6 +372,8 @@ def report_tables(outcome: Outcome, colours: Sequence[str]) -> dict[str, Table]:
         tables["folds"] = draws_table(outcome.results.spreads(), "folds, each counting alike")
     elif outcome.draws > 1:
         tables["draws"] = draws_table(outcome.results.spreads())
+    if outcome.sets is not None:
+        tables[SETS] = outcome.sets.table()
     if outcome.doubts.found:
         tables[DOUBTFUL] = outcome.doubts.table()
     placement = outcome.experiment.samples.placement

@@ -19,6 +19,7 @@ from geotl.evaluation.evaluate import evaluate
 from geotl.evaluation.metrics import Interval
 from geotl.evaluation.next_steps import Stand, next_steps
 from geotl.evaluation.overfitting import diagnose
+from geotl.evaluation.prediction_sets import HELD_OUT
 from geotl.evaluation.regularisers import regularisers
 from geotl.experiments.build import caching_note, open_experiment
 from geotl.experiments.compare import (
@@ -42,6 +43,7 @@ from geotl.experiments.report import Outcome, publish
 from geotl.experiments.results import NETWORK, Answers, DrawResult, Results
 from geotl.experiments.rules import SPATIAL
 from geotl.experiments.run_folder import finished_alike, open_run, read_metrics
+from geotl.experiments.run_sets import sets_of_tiles
 from geotl.experiments.samples import TileSamples
 from geotl.experiments.save import save_models, versions
 from geotl.io.files import write_text
@@ -182,6 +184,7 @@ def conclude(
         ),
         facts=run_facts(experiment, first.draw, seconds),
         doubts=doubts_of_tiles(samples, kept.made, told),
+        sets=sets_of_tiles(samples, kept.made, results, folds),
         variogram=variogram_of(recipe, samples),
         warnings=chip_warnings(samples),
     )
@@ -211,7 +214,8 @@ def save(experiment: Experiment, outcome: Outcome) -> None:
     if experiment.samples.placement is not None:
         rejected = rejected_csv(experiment.samples.placement.rejected)
         write_text(experiment.folder / "rejected.csv", rejected)
-    save_models(experiment, outcome.kept, outcome.metrics(timed=False))
+    held = {} if outcome.sets is None else {HELD_OUT: outcome.sets.held_out.plain()}
+    save_models(experiment, outcome.kept, outcome.metrics(timed=False), held)
 
 
 def report(experiment: Experiment, outcome: Outcome) -> dict[str, Any]:

@@ -27,8 +27,20 @@ from geotl.training.strategies import Fitted, install, predict_rows, standardise
 _BLOCK = 256
 
 
-def save_models(experiment: Experiment, kept: KeptModel, metrics: Mapping[str, Any]) -> None:
-    """Write model.safetensors, and beside it the one that saw unlabelled tiles, if asked for."""
+def save_models(
+    experiment: Experiment,
+    kept: KeptModel,
+    metrics: Mapping[str, Any],
+    more: Mapping[str, Any],
+) -> None:
+    """Write model.safetensors, and beside it the one that saw unlabelled tiles, if asked for.
+
+    Args:
+        experiment: the recipe that was run.
+        kept: its model.
+        metrics: of the run.
+        more: notes on the model itself, which its unlabelled variant does not share.
+    """
     recipe, made, out = experiment.recipe, kept.made, experiment.folder
     fitted, unlabelled = made.fitted, kept.unlabelled
     notes = {
@@ -41,7 +53,8 @@ def save_models(experiment: Experiment, kept: KeptModel, metrics: Mapping[str, A
     }
     contract = make_contract(experiment, fitted)
     companions = make_companions(experiment, made)
-    save(out / "model.safetensors", ModelFile(fitted.network, contract, companions, notes))
+    own = {**notes, **more}
+    save(out / "model.safetensors", ModelFile(fitted.network, contract, companions, own))
     if unlabelled is None:
         return
     install(fitted.network, unlabelled, float(fitted.network.temperature))

@@ -22,6 +22,7 @@ from rasterio.windows import Window as RasterioWindow
 from geotl.arrays import Bools, Float64s, Int64s, UInt8s, UInt16s
 from geotl.console import Progress
 from geotl.errors import OutputError
+from geotl.evaluation.prediction_sets import in_sets
 from geotl.imagery.windows import Window
 from geotl.inference.smoothing import GuidedFilter
 from geotl.inference.window_grid import WindowGrid, blend
@@ -239,6 +240,7 @@ class Drawing:
         threshold: dissimilarity up to which the model applies.
         shown: bool [h,w] of the cells of a window: those of interest.
         smoothing: of the probabilities, where cells are pixels; None for none.
+        set_limits: probability from which each class is in a prediction set [K]; None without sets.
     """
 
     sheet: Sheet
@@ -248,6 +250,7 @@ class Drawing:
     threshold: float
     shown: Shown
     smoothing: GuidedFilter | None = None
+    set_limits: Float64s | None = None
 
     @property
     def own(self) -> Grid:
@@ -294,7 +297,7 @@ def draw(
         for done, (place, one) in enumerate(_blended_ahead(drawing), 1):
             drawn = ledger.enter(one.block, one.classes, np.isfinite(one.index))
             written = set()
-            for name, data in _shown(files, one, drawn, drawing.threshold):
+            for name, data in _shown(files, one, drawn, drawing):
                 files[name].put(data, place)
                 written.add(name)
             if lacking := sorted(files.keys() - written):
@@ -465,7 +468,7 @@ def _ground(areas: Float64s | None, grid: WindowGrid, block: Window) -> Float64s
 
 
 def _shown(
-    wanted: Collection[str], one: Blended, drawn: Bools, threshold: float
+    wanted: Collection[str], one: Blended, drawn: Bools, drawing: Drawing
 ) -> Iterator[tuple[str, NDArray[Any]]]:
     """What each layer holds of a block, [C,h,w]."""
     chances, index = one.chances, one.index
@@ -477,9 +480,13 @@ def _shown(
         known = np.where(drawn[..., None], chances, np.nan).astype(np.float32)
         yield "probabilities", np.moveaxis(known, -1, 0)
     if "applicability" in wanted:
-        inside = np.where(drawn, index <= threshold, NODATA).astype(np.uint8)
+        inside = np.where(drawn, index <= drawing.threshold, NODATA).astype(np.uint8)
         yield "applicability", inside[None]
         yield "dissimilarity", np.where(drawn, index, np.nan).astype(np.float32)[None]
+    if "sets" in wanted and drawing.set_limits is not None:
+        held = in_sets(chances, drawing.set_limits)
+        yield "sets", np.moveaxis(np.where(drawn[..., None], held, NODATA), -1, 0).astype(np.uint8)
+        yield "set_size", np.where(drawn, held.sum(axis=-1), NODATA).astype(np.uint8)[None]
     yield "confidence", _percent(one.most, drawn)[None]
     yield "classes", np.where(drawn, one.classes, NODATA).astype(np.uint8)[None]
 

@@ -92,6 +92,18 @@ CHOICES = (
             )
         },
     ),
+    LayerChoice(
+        "sets",
+        "the classes that a cell may be of with a stated coverage, and how many they are",
+        {
+            "sets": MapLayer(
+                "_sets", "uint8", NODATA, "nearest", ("may be {} [1: yes]",), per_class=True
+            ),
+            "set_size": MapLayer(
+                "_set_size", "uint8", NODATA, "nearest", ("classes that it may be",)
+            ),
+        },
+    ),
 )
 
 
@@ -116,6 +128,8 @@ class MapOptions:
             neighbour in the class map; 0 for none.
         applicability: write where the model applies too.
         entropy: write how mixed the answer is too.
+        sets: write the prediction set of each cell too.
+        coverage: that the sets have, between 0 and 1.
         polygons: write polygons of the classes too.
         min_area_m2: polygons below it are given to their largest neighbour.
         force: map whatever the values are like.
@@ -140,6 +154,8 @@ class MapOptions:
     probabilities: bool = False
     applicability: bool = False
     entropy: bool = False
+    sets: bool = False
+    coverage: float = 0.9
     polygons: bool = False
     min_area_m2: float = 0.0
     force: bool = False
@@ -158,6 +174,13 @@ class MapOptions:
         if self.smooth_px is not None and self.smooth_px not in SMOOTH_PX:
             last = SMOOTH_PX[-1]
             raise DataError(f"smooth-px {self.smooth_px}: allowed are odd numbers from 3 to {last}")
+        if not 0 < self.coverage < 1:
+            raise DataError(f"coverage {self.coverage:g}: allowed is between 0 and 1")
+        if self.sets and (self.smooth_px is not None or self.member is not None):
+            raise DataError(
+                "sets: their coverage is measured with all members and without smoothing; leave "
+                "smooth-px and member away, or sets"
+            )
         if not 0 <= self.mmu_ha < math.inf:
             raise DataError(f"mmu-ha {self.mmu_ha:g}: allowed is 0 ha or more")
 

@@ -40,6 +40,7 @@ BANDS_TAG = "GEOTL_MISSING_BANDS"  # likewise
 AREA_TAG = "GEOTL_APPLICABILITY"  # likewise, where it was measured
 EXTRA_TAG = "GEOTL_EXTRA"  # bands of extra rasters, where there are some
 SMOOTH_TAG, MMU_TAG = "GEOTL_SMOOTH_PX", "GEOTL_MMU_HA"  # where a map was filtered
+SETS_TAG = "GEOTL_SETS_COVERAGE"  # where a map has prediction sets
 
 
 @dataclass(frozen=True)
@@ -207,9 +208,10 @@ def partial_words(sheet: Sheet) -> str:
 
 
 def _filters(options: MapOptions) -> dict[str, str]:
-    """How probabilities and classes were filtered, as tags; nothing where they were not."""
+    """How probabilities and classes were filtered, and the coverage of sets, as tags."""
     smooth = {} if options.smooth_px is None else {SMOOTH_TAG: str(options.smooth_px)}
-    return smooth | ({MMU_TAG: f"{options.mmu_ha:g}"} if options.mmu_ha else {})
+    sets = {SETS_TAG: f"{options.coverage:g}"} if options.sets else {}
+    return smooth | sets | ({MMU_TAG: f"{options.mmu_ha:g}"} if options.mmu_ha else {})
 
 
 def _corrected(choice: ModeChoice) -> str:

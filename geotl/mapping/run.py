@@ -16,10 +16,11 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from geotl.arrays import Pixels
+from geotl.arrays import Float64s, Pixels
 from geotl.console import Log, ProgressLine
 from geotl.data.findings import many
 from geotl.errors import DataError, needed_by_model
+from geotl.evaluation.prediction_sets import stored_limits
 from geotl.imagery.scene import Scene
 from geotl.imagery.windows import Imagery
 from geotl.imagery.xarray_scene import need_rioxarray, scene_of
@@ -163,6 +164,7 @@ class _Run:
         note: kept with the sheet since it began.
         plan: how windows are looked at.
         smallest: cells of the smallest patch that stays in the class map.
+        set_limits: probability from which each class is in a prediction set [K], None without sets.
     """
 
     task: Task
@@ -171,6 +173,7 @@ class _Run:
     note: SweepNote
     plan: SweepPlan
     smallest: int
+    set_limits: Float64s | None = None
 
 
 @dataclass(frozen=True)
@@ -192,6 +195,7 @@ class _Drawn:
 
 def _begun(task: Task, folder: Path, say: Log) -> _Run:
     """How the scene will be looked at, or was when the sweep in the folder began."""
+    limits = _set_limits(task)
     exact, smallest = exact_plan(task, say), mmu_cells(task)
     inputs = notes(task, exact)
     kept = note_of(folder, inputs.key)
@@ -201,7 +205,20 @@ def _begun(task: Task, folder: Path, say: Log) -> _Run:
         plan = replace(plan, thumb=thumb_of(task.scene, task.grid.cells, task.grid.posting))
     if note.choice.told:
         say(note.choice.told)
-    return _Run(task, folder, inputs, note, plan, smallest)
+    return _Run(task, folder, inputs, note, plan, smallest, limits)
+
+
+def _set_limits(task: Task) -> Float64s | None:
+    """Thresholds of the prediction sets that are wanted; None where none are.
+
+    Raises:
+        ModelError: the model keeps none.
+    """
+    if not task.options.sets:
+        return None
+    model = task.model
+    classes, coverage = len(model.contract.classes), task.options.coverage
+    return stored_limits(model.notes, classes, coverage, model.path)
 
 
 def _swept(run: _Run, line: ProgressLine) -> Sheet:
@@ -321,6 +338,7 @@ def _layers(run: _Run, sheet: Sheet, work: Path, line: ProgressLine) -> tuple[Si
         sweep.area.threshold if sweep.area else np.inf,
         task.interest.shown,
         run.plan.smoothing,
+        run.set_limits,
     )
     areas, tallies = draw(drawing, task.layers, work, line.counter("drawing"))
     if run.smallest == 1:

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from geotl.evaluation.prediction_sets import HELD_OUT
 from geotl.models.plain_values import faults, shown
 
 MOST_PX = 1 << 14  # side of a tile or of what it is resampled to
@@ -96,6 +97,7 @@ def check_notes(notes: Mapping[str, Any]) -> None:
     wrong = next((name for name in _NOTES if not isinstance(notes.get(name, {}), dict)), None)
     demand(wrong is None, f"{wrong} is no object")
     check_plain(_Training, notes.get("training", {}), "training")
+    check_plain(tuple[tuple[float, ...], ...] | None, notes.get(HELD_OUT), HELD_OUT)
 
 
 def check_shape(

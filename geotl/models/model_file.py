@@ -21,6 +21,7 @@ from geotl.arrays import Bools, Float32s, Float64s, Int64s
 from geotl.data.read_tile import Fit
 from geotl.errors import ModelError
 from geotl.evaluation.metrics import Interval
+from geotl.evaluation.prediction_sets import HELD_OUT
 from geotl.imagery.sensors import Sensor, sensor_from
 from geotl.models.classifier import VIEWS, FeatureSpec, Normalise, TileClassifier
 from geotl.models.contract_checks import (
@@ -177,6 +178,7 @@ def bare(model: ModelFile) -> ModelFile:
             **{k: v for k, v in notes.get("metrics", {}).items() if k == "estimate"},
         },
         "weights": _nameless(notes.get("weights", {})),
+        **{key: notes[key] for key in (HELD_OUT,) if key in notes},
         BARE: {
             "resolution_m": model.resolution_m,
             "mean": seen.mean.tolist(),

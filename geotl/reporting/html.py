@@ -21,6 +21,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import ArrayLike
 
+from geotl.arrays import Bools
 from geotl.evaluation.evaluate import Evaluation, Interval, Spread
 from geotl.evaluation.metrics import UNLABELLED
 from geotl.evaluation.next_steps import Step
@@ -52,6 +53,7 @@ SECTIONS = {  # id -> heading, in the page's order
     "embedding": "Tiles by likeness",
     "curves": "Training",
     "calibration": "Calibration",
+    "sets": "Prediction sets",
     "rejected": "Labels that gave no chip",
     "unused": "Labels that gave no pixel",
     "use": "How to use the model",
@@ -228,10 +230,12 @@ def predictions_csv(
     truth: ArrayLike | None,
     probabilities: ArrayLike,
     classes: Sequence[str],
+    sets: Bools | None = None,
 ) -> str:
     """Lay out predictions.csv: path, truth, predicted, confidence, correct and each p_CLASS.
 
-    Without truths those two columns are left out; a truth of -1 is an empty cell.
+    Without truths those two columns are left out; a truth of -1 is an empty cell. With prediction
+    sets [n,K] a last column holds the classes of each, such as water|reed.
 
     >>> print(predictions_csv(["a.tif"], [0], [[0.75, 0.25]], ["wood", "field"]).strip())
     path,truth,predicted,confidence,correct,p_wood,p_field
@@ -244,18 +248,28 @@ def predictions_csv(
     head = ["path", "truth", "predicted", "confidence", "correct"]
     if truth is None:
         head = ["path", "predicted", "confidence"]
+    held = None if sets is None else [[_set_words(own, classes)] for own in sets.tolist()]
     stream = io.StringIO()
     writer = TableWriter(stream)
-    writer.writerow([*head, *(f"p_{name}" for name in classes)])
-    for path, label, row in zip(paths, labels, rows, strict=True):
+    writer.writerow([*head, *(f"p_{name}" for name in classes), *(["set"] if held else [])])
+    for path, label, row, own in zip(paths, labels, rows, held or [[]] * len(rows), strict=True):
         best = int(row.argmax())
         cells = [str(path), classes[best], f"{row[best]:.6f}"]
         if label is not None:
             known = label != UNLABELLED
             cells.insert(1, classes[label] if known else "")
             cells.append(str(int(best == label)) if known else "")
-        writer.writerow(cells + [f"{share:.6f}" for share in row])
+        writer.writerow([*cells, *(f"{share:.6f}" for share in row), *own])
     return stream.getvalue()
+
+
+def _set_words(held: Sequence[bool], classes: Sequence[str]) -> str:
+    """Names of the classes of a set.
+
+    >>> _set_words([True, False, True], ["water", "field", "reed"])
+    'water|reed'
+    """
+    return "|".join(name for name, inside in zip(classes, held, strict=True) if inside)
 
 
 def write_report(path: Path, content: ReportContent) -> None:

@@ -1,0 +1,162 @@
+"""Sets of classes that hold the true one with a stated probability ("water or reed").
+
+Conformal prediction by class (Vovk et al. 2005, Mondrian; Sadinle et al. 2019): of the held-out
+labels of a class, a share of at most 1 - coverage may have a probability below the class's
+threshold, and a set holds every class whose probability reaches its threshold. The coverage holds
+for new samples that are to the labels as the labels are to each other: not far away, and not
+another season.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from geotl.arrays import Bools, Float64s, Int64s
+from geotl.errors import ModelError
+
+HELD_OUT = "held_out"  # key of a model's notes
+MAX_STORED = 500  # probabilities of a class, evenly over their order
+COVERAGES = (0.8, 0.9, 0.95)  # that a run measures
+_DIGITS = 5
+
+
+@dataclass(frozen=True)
+class HeldOutProbabilities:
+    """Probabilities of labels' own classes by models that were not fitted to them.
+
+    Attributes:
+        by_class: of each class, in ascending order.
+    """
+
+    by_class: tuple[Float64s, ...]
+
+    @classmethod
+    def of(
+        cls, probabilities: Float64s, given: Int64s, label: Sequence[str] | None = None
+    ) -> HeldOutProbabilities:
+        """From predictions of held-out rows.
+
+        Args:
+            probabilities: calibrated [n,K].
+            given: classes of the rows' labels [n].
+            label: of which label each row is [n], None for one row a label; of several rows of a
+                label the median counts, since they resemble each other.
+        """
+        own, classes = probabilities[np.arange(len(given)), given], probabilities.shape[1]
+        if label is not None and len(given):
+            _, first, number = np.unique(
+                np.asarray(label, str), return_index=True, return_inverse=True
+            )
+            own = np.array([np.median(own[number == i]) for i in range(len(first))])
+            given = given[first]
+        return cls(tuple(np.sort(own[given == k]) for k in range(classes)))
+
+    def thresholds(self, coverage: float) -> Float64s:
+        """Probability from which each class is in a set [K].
+
+        A class with too few labels for the coverage (90 % needs 9) takes the threshold of all
+        classes' labels together; without any label that allows one it is 0: every set holds it.
+
+        >>> held = HeldOutProbabilities((np.linspace(0.1, 1.0, 10), np.array([0.4])))
+        >>> held.thresholds(0.8).round(2).tolist()
+        [0.2, 0.2]
+        """
+        pooled = np.sort(np.concatenate(self.by_class))
+        together = _threshold(pooled, coverage) or 0.0
+        several = (_threshold(own, coverage) for own in self.by_class)
+        return np.array([together if one is None else one for one in several])
+
+    def plain(self) -> list[list[float]]:
+        """As a model file keeps them: rounded, and some of very many."""
+        return [_thinned(own).round(_DIGITS).tolist() for own in self.by_class]
+
+    @classmethod
+    def from_plain(cls, held: Any, classes: int) -> HeldOutProbabilities:
+        """From `plain`.
+
+        Raises:
+            ValueError: it is none, or of another number of classes.
+        """
+        parts = [np.asarray(own, np.float64) for own in held]
+        sound = all(part.ndim == 1 and ((part >= 0) & (part <= 1)).all() for part in parts)
+        if not sound or len(parts) != classes:
+            raise ValueError(f"held-out probabilities are not those of {classes} classes")
+        return cls(tuple(np.sort(part) for part in parts))
+
+
+def stored_limits(
+    notes: Mapping[str, Any], classes: int, coverage: float, path: Path | None
+) -> Float64s:
+    """Thresholds [K] of a model, from what its notes keep.
+
+    Raises:
+        ModelError: its file keeps no held-out probabilities.
+    """
+    if HELD_OUT not in notes:
+        raise ModelError(
+            f"{path}: prediction sets need held-out probabilities, which this file does not keep: "
+            "it was exported, made by an earlier geotl, or fine-tuned without split.kfold; give "
+            "the model.safetensors of a run that has them"
+        )
+    try:
+        held = HeldOutProbabilities.from_plain(notes[HELD_OUT], classes)
+    except ValueError as error:
+        raise ModelError(f"{path}: {error}; copy it again, or train again") from error
+    return held.thresholds(coverage)
+
+
+def _threshold(own: Float64s, coverage: float) -> float | None:
+    """The value below which at most 1 - coverage lie, also with a further one; None of too few."""
+    place = int(np.floor((len(own) + 1) * (1 - coverage) + 1e-9))
+    return float(own[place - 1]) if place >= 1 else None
+
+
+def _thinned(own: Float64s) -> Float64s:
+    if len(own) <= MAX_STORED:
+        return own
+    return np.asarray(own[np.linspace(0, len(own) - 1, MAX_STORED).round().astype(int)])
+
+
+def in_sets(probabilities: Float64s, thresholds: Float64s) -> Bools:
+    """Which classes are in the set of each row [...,K]; the most probable one always is.
+
+    >>> in_sets(np.array([[0.5, 0.4, 0.1]]), np.array([0.9, 0.3, 0.3])).tolist()
+    [[True, True, False]]
+    """
+    best = probabilities == probabilities.max(axis=-1, keepdims=True)
+    return np.asarray((probabilities >= thresholds) | best)
+
+
+class SetScore(NamedTuple):
+    """Sets of one stated coverage, on labels that set no threshold.
+
+    Attributes:
+        stated: the coverage.
+        covered: share of labels whose set holds their class.
+        classes: mean number of classes in a set.
+        single: share of sets with one class.
+        labels: how many there were.
+    """
+
+    stated: float
+    covered: float
+    classes: float
+    single: float
+    labels: int
+
+
+def score_sets(sets: Bools, given: Int64s, stated: float) -> SetScore:
+    """Coverage and size of sets [n,K]."""
+    size = sets.sum(axis=1)
+    return SetScore(
+        stated,
+        float(sets[np.arange(len(given)), given].mean()),
+        float(size.mean()),
+        float((size == 1).mean()),
+        len(given),
+    )

@@ -1,0 +1,132 @@
+"""Prediction sets of a run: what its model file keeps for them, and how they do on test labels."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from geotl.arrays import Float64s, Int64s
+from geotl.evaluation.doubtful_labels import HeldOut
+from geotl.evaluation.prediction_sets import (
+    COVERAGES,
+    HeldOutProbabilities,
+    SetScore,
+    in_sets,
+    score_sets,
+)
+from geotl.experiments.compare import FittedDraw
+from geotl.experiments.label_doubts import held_out, held_out_of, labels_at
+from geotl.experiments.pixel_samples import PixelSamples
+from geotl.experiments.results import Answers, Results
+from geotl.experiments.samples import TileSamples
+from geotl.reporting.html import Table
+
+SETS = "sets"  # key in metrics.json and section of the report
+
+
+@dataclass(frozen=True)
+class RunSets:
+    """Prediction sets of a run.
+
+    Attributes:
+        held_out: what thresholds of the kept model follow from.
+        scores: of each coverage on test labels that had no part in the thresholds.
+    """
+
+    held_out: HeldOutProbabilities
+    scores: tuple[SetScore, ...]
+
+    def to_dict(self) -> list[dict[str, float]]:
+        """The scores as metrics.json holds them."""
+        return [one._asdict() for one in self.scores]
+
+    def table(self) -> Table:
+        """The scores, as the report shows them."""
+        rows = tuple(
+            (f"{one.stated:.0%}", one.covered, f"{one.classes:.2f}", one.single)
+            for one in self.scores
+        )
+        return Table(
+            (
+                "Stated coverage",
+                "Test labels whose set holds their class",
+                "Classes a set",
+                "Sets of one class",
+            ),
+            rows,
+            note="A set holds the classes that a tile or pixel may be of, such as water or reed; "
+            "geotl predict --sets and geotl map --sets write them. Thresholds by class come from "
+            f"held-out labels; tested on {self.scores[0].labels} labels that set none.",
+        )
+
+
+def sets_by_folds(parts: Sequence[tuple[HeldOut, Sequence[str]]]) -> RunSets:
+    """Sets of a run with folds: tested in each fold with the thresholds of the others.
+
+    Args:
+        parts: predictions of each fold, and the label of each row.
+    """
+    together = HeldOutProbabilities.of(*_joined(parts))
+    scores = []
+    for coverage in COVERAGES:
+        sets, given = [], []
+        for number, (held, _) in enumerate(parts):
+            others = [part for i, part in enumerate(parts) if i != number]
+            limits = HeldOutProbabilities.of(*_joined(others)).thresholds(coverage)
+            sets.append(in_sets(held.probabilities, limits))
+            given.append(held.given)
+        scores.append(score_sets(np.concatenate(sets), np.concatenate(given), coverage))
+    return RunSets(together, tuple(scores))
+
+
+def sets_of_split(held: HeldOut, test: HeldOut) -> RunSets:
+    """Sets of a run with one split: thresholds of held-out training labels, tested on the test."""
+    kept = HeldOutProbabilities.of(held.probabilities, held.given)
+    scores = tuple(
+        score_sets(in_sets(test.probabilities, kept.thresholds(one)), test.given, one)
+        for one in COVERAGES
+    )
+    return RunSets(kept, scores)
+
+
+def _joined(
+    parts: Sequence[tuple[HeldOut, Sequence[str]]],
+) -> tuple[Float64s, Int64s, list[str]]:
+    """Probabilities, given classes and labels of several folds, one after the other."""
+    return (
+        np.concatenate([held.probabilities for held, _ in parts]),
+        np.concatenate([held.given for held, _ in parts]),
+        [name for _, names in parts for name in names],
+    )
+
+
+def sets_of_tiles(
+    samples: TileSamples, kept: FittedDraw, results: Results, folds: int | None
+) -> RunSets | None:
+    """Sets of a run of tiles; None where the model that is kept has no held-out predictions.
+
+    Args:
+        samples: the tiles.
+        kept: the model.
+        results: of all draws, which are the folds where there are any.
+        folds: how many.
+    """
+    if folds:
+        several = [_labelled(held_out(one.answers)) for one in results.draws]
+        return sets_by_folds([(held, labels_at(samples, held)) for held in several])
+    own, test = held_out_of(kept, samples.labels), _labelled(held_out(results.draws[0].answers))
+    return None if own is None or not len(test.rows) else sets_of_split(own, test)
+
+
+def sets_of_pixels(samples: PixelSamples, folds: Sequence[Answers]) -> RunSets:
+    """Sets of a run of pixels, by its folds."""
+    return sets_by_folds(
+        [(held_out(one), [samples.groups[row] for row in one.rows]) for one in folds]
+    )
+
+
+def _labelled(held: HeldOut) -> HeldOut:
+    """Those with a label."""
+    return held.part(np.flatnonzero(held.given >= 0))
