@@ -67,18 +67,21 @@ def cases(data: Path, half: str, scratch: Path, source: Path | None) -> Iterator
             root = half_of(data / name, half, scratch / f"{name}{count}")
             keys = (f"data.root={root}", weights, f"split.shots={count}")
             yield Case(f"{name}, {count}", name, keys)
-    for count in (5, 10, 40):
+    for count in (5, 10, 30):
         keys = (*GROUPS, "strategy=auto", weights, f"split.shots={count}", "probe.views=4")
         yield Case(f"sample source, by group, {count}", "sample_source", keys)
     if source is not None:
         for count in (5, 10):
-            keys = (f"model.weights={source}", f"split.shots={count}")
+            root = half_of(HERE / "sample_tiles" / "target", half, scratch / f"target{count}")
+            keys = (f"data.root={root}", f"model.weights={source}", f"split.shots={count}")
             yield Case(f"sample target, source's network, {count}", "sample_target", keys)
     scene = data / "sentinel2_l1c_havel"
     keys = (f"data.scenes={scene}", f"labels.path={scene / OSM}", weights)
     yield Case("Havel, 13 bands, 5 blocked folds", "havel_osm", keys, draws=5)
-    keys = ("evaluate.baselines=false", "split.test_fraction=0.25")
-    yield Case("sample source, by group, trained from random weights", "sample_source", keys, 5)
+    trained = "sample source, by group, trained from random weights"
+    keys = (*GROUPS, "train.precision=float32")
+    yield Case(f"{trained}, 10", "sample_source", (*keys, "split.shots=10"), draws=5)
+    yield Case(f"{trained}, all labels", "sample_source", keys, draws=5)
 
 
 def pairs(case: Case, draws: int, out: Path, more: Sequence[str]) -> Iterator[Pair]:

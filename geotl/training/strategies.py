@@ -109,7 +109,7 @@ class TileFusion:
 
     def __str__(self) -> str:
         """The weights in one line, for people."""
-        parts = [f"{name} {weight:.2f}" for name, weight in self.weights.items() if weight > 0]
+        parts = [f"{name} {share:.2f}" for name, share in self.weights.items() if share >= 0.005]
         return (
             f"fused: {'; '.join(parts)} (log-loss {self.loss:.3f} on {self.tiles} held-out "
             f"training tiles, the network alone {next(iter(self.losses.values())):.3f})"

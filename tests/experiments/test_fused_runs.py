@@ -123,6 +123,35 @@ def test_a_trained_network_is_fused_and_kept_with_all_labels(tiles: Path, tmp_pa
     assert (said == held.labels).mean() > 0.9
 
 
+def test_a_run_that_loses_to_band_statistics_names_the_key_and_wins_with_it(
+    tiles: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    weak = ("strategy=scratch", "train.epochs=1", "split.shots=5", *QUIET[1:])
+    assert run(tiles, tmp_path / "alone", *weak, options=()) == 0
+    told = capsys.readouterr().out
+    assert "The network loses to" in told
+    assert "model.fuse_statistics=true pools the network with band statistics" in told
+    assert run(tiles, tmp_path / "fused", *weak, FUSE, options=()) == 0
+    told = capsys.readouterr().out
+    assert "fused: statistics, discriminant" in told
+    assert "The network loses to" not in told
+    metrics = metrics_of(tmp_path / "fused")
+    baseline = metrics["baselines"]["band mean and sd, logistic"]
+    assert metrics["overall_accuracy"]["high"] >= baseline["value"]
+
+
+def test_a_fused_model_gives_another_run_its_weights(
+    fused: Path, tiles: Path, tmp_path: Path
+) -> None:
+    out, shape = tmp_path / "run", ("model.backbone=resnet18", "model.cut_after=layer1")
+    assert run(tiles, out, *QUIET, *PROBE, *shape, f"model.weights={fused}") == 0
+    source, made = load_file(fused), load_file(out / "model.safetensors")
+    shared = [key for key in source if key.startswith("backbone.") and "layer1" in key]
+    assert shared
+    for key in shared:
+        np.testing.assert_array_equal(source[key], made[key], err_msg=key)
+
+
 def test_without_the_key_a_run_writes_what_it_wrote_before(tiles: Path, tmp_path: Path) -> None:
     assert run(tiles, tmp_path / "run", *QUIET, *PROBE) == 0
     path = tmp_path / "run" / "model.safetensors"
