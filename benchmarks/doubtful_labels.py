@@ -25,7 +25,7 @@ from calibration import CASES, HERE, opened
 
 from geotl.arrays import Int64s
 from geotl.console import silent
-from geotl.evaluation.doubtful_labels import HeldOut, doubtful_labels, margins
+from geotl.evaluation.doubtful_labels import HeldOutPredictions, doubtful_labels, margins
 from geotl.evaluation.evaluate import softmax
 from geotl.experiments.compare import fit_draw
 from geotl.experiments.experiment import Experiment
@@ -48,7 +48,7 @@ def planted(labels: Int64s, classes: int, seed: int) -> Int64s:
     return changed
 
 
-def scores(held: HeldOut, true: Int64s, names: list[str]) -> tuple[float, float, float]:
+def scores(held: HeldOutPredictions, true: Int64s, names: list[str]) -> tuple[float, float, float]:
     """Shares of the wrong labels among the first 10 and 20 %, and share of labels listed."""
     wrong = (held.given != true)[np.argsort(-margins(held), kind="stable")]
     shares = [wrong[: round(part * len(wrong))].sum() / wrong.sum() for part in (0.1, 0.2)]
@@ -67,7 +67,7 @@ def of_tiles(experiment: Experiment) -> Iterator[tuple[float, float, float]]:
         samples.__dict__["labels"] = true
         assert chosen is not None
         own = rows[chosen.fold_rows]
-        held = HeldOut(own, softmax(chosen.fold_logits, chosen.temperature), labels[own])
+        held = HeldOutPredictions(own, softmax(chosen.fold_logits, chosen.temperature), labels[own])
         yield scores(held, true[own], [str(row) for row in own])
 
 
@@ -91,7 +91,7 @@ def of_points(run: PixelRun, shots: int, draws: int) -> Iterator[tuple[float, fl
                 for one in folds
             ]
         )
-        held = HeldOut(found.rows, found.probabilities, found.truth)
+        held = HeldOutPredictions(found.rows, found.probabilities, found.truth)
         yield scores(held, true[found.rows], [few.groups[row] for row in found.rows])
 
 

@@ -10,7 +10,7 @@ import numpy as np
 from geotl.arrays import Float64s, Int64s
 
 
-class HeldOut(NamedTuple):
+class HeldOutPredictions(NamedTuple):
     """Labelled rows (tiles, pixels) with predictions of models that were not fitted to them.
 
     Attributes:
@@ -23,9 +23,9 @@ class HeldOut(NamedTuple):
     probabilities: Float64s
     given: Int64s
 
-    def part(self, some: Int64s) -> HeldOut:
+    def part(self, some: Int64s) -> HeldOutPredictions:
         """Some of them."""
-        return HeldOut(self.rows[some], self.probabilities[some], self.given[some])
+        return HeldOutPredictions(self.rows[some], self.probabilities[some], self.given[some])
 
 
 class Doubt(NamedTuple):
@@ -57,7 +57,7 @@ class Doubt(NamedTuple):
         )
 
 
-def doubtful_labels(held: HeldOut, label: Sequence[str]) -> list[Doubt]:
+def doubtful_labels(held: HeldOutPredictions, label: Sequence[str]) -> list[Doubt]:
     """The labels to which another class is more probable than their own, most doubtful first.
 
     The order is that of the log-ratio of both probabilities, over the label's rows: the model must
@@ -69,7 +69,7 @@ def doubtful_labels(held: HeldOut, label: Sequence[str]) -> list[Doubt]:
         label: of which label each row is [n]; rows of one label share its class.
 
     >>> sure = np.array([[0.9, 0.1], [0.2, 0.8], [0.4, 0.6]])
-    >>> held = HeldOut(np.array([4, 5, 6]), sure, np.array([1, 1, 0]))
+    >>> held = HeldOutPredictions(np.array([4, 5, 6]), sure, np.array([1, 1, 0]))
     >>> [(one.row, one.likely) for one in doubtful_labels(held, ["a", "b", "c"])]
     [(4, 0), (6, 1)]
     """
@@ -89,7 +89,7 @@ def doubtful_labels(held: HeldOut, label: Sequence[str]) -> list[Doubt]:
     return [one for one in found if one.probability_likely > one.probability_given]
 
 
-def margins(held: HeldOut) -> Float64s:
+def margins(held: HeldOutPredictions) -> Float64s:
     """Log-ratio of the most probable other class to the label's [n]; above 0 it looks like it."""
     log, rows = np.log(np.maximum(held.probabilities, 1e-12)), np.arange(len(held.given))
     own, others = log[rows, held.given], log.copy()

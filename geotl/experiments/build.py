@@ -29,7 +29,7 @@ from geotl.models.registry import Backbone, build_backbone, get_backbone
 from geotl.models.weight_loading import InitialWeights
 from geotl.models.weights import WeightReport
 from geotl.training.averaging import adapt_batchnorm
-from geotl.training.features import cached_features
+from geotl.training.features import cached_features, followed_by_statistics
 from geotl.training.settings import Light, Training
 from geotl.training.strategies import FitPlan
 
@@ -276,6 +276,7 @@ def feature_source(experiment: Experiment) -> Callable[[TileClassifier, Int64s],
                 precision=recipe.train.precision,
                 progress=line.counter("computing features"),
             )
-        return np.asarray(held[rows] if shared else held)
+        deep = np.asarray(held[rows] if shared else held)
+        return followed_by_statistics(network, packed, rows, deep)
 
     return features

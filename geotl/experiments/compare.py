@@ -15,7 +15,14 @@ from geotl.experiments.build import build_network, feature_source, make_plan
 from geotl.experiments.draws import Draw, random_draw, shows_random
 from geotl.experiments.experiment import Experiment
 from geotl.experiments.recipe import Recipe
-from geotl.experiments.results import NETWORK, RANDOM_SPLIT, Answers, Comparison, compared
+from geotl.experiments.results import (
+    BAND_STATISTICS,
+    NETWORK,
+    RANDOM_SPLIT,
+    Answers,
+    Comparison,
+    compared,
+)
 from geotl.experiments.samples import TileSamples
 from geotl.models.classifier import TileClassifier
 from geotl.models.first_conv import rgb_positions as rgb_bands
@@ -26,11 +33,13 @@ from geotl.training.semi_supervised import with_unlabelled
 from geotl.training.strategies import (
     FitPlan,
     Fitted,
+    TileFusion,
     fit_strategy,
     frozen_stage,
     predict_rows,
     standardised,
 )
+from geotl.training.tile_fusion import fuse
 
 MOST_TRAINING = 2000  # training tiles that a network trained whole is judged on again
 
@@ -50,23 +59,31 @@ class FittedDraw:
     weights: WeightReport
 
 
-def fit_draw(experiment: Experiment, draw: Draw, epochs: int | None = None) -> FittedDraw:
+def fit_draw(
+    experiment: Experiment,
+    draw: Draw,
+    epochs: int | None = None,
+    fusion: TileFusion | None = None,
+) -> FittedDraw:
     """Build the network for a draw's training tiles and fit it to them.
 
-    `epochs` are those of a training, where they are chosen already.
+    `epochs` and `fusion` are those of a training, where they are chosen already.
     """
     network, report = build_network(experiment, draw)
     samples, rows = experiment.samples, draw.split.train
     plan = make_plan(experiment, report, draw)
+    train = Tiles(samples.pack, rows, samples.labels[rows])
     fitted = fit_strategy(
         network,
-        Tiles(samples.pack, rows, samples.labels[rows]),
+        train,
         draw.folds,
         plan,
         folder=experiment.folder / "draws" / f"{draw.number:02d}",
         features=feature_source(experiment),
         epochs=epochs,
     )
+    if experiment.recipe.model.fuse_statistics:
+        fitted = fuse(fitted, train, draw.folds, plan, fusion)
     return FittedDraw(draw, fitted, with_training_note(report, network, plan))
 
 
@@ -159,7 +176,7 @@ def baselines(experiment: Experiment, draw: Draw) -> Iterator[tuple[str, Floats]
     train, test = draw.split.train, draw.split.test
     if recipe.evaluate.baselines:
         yield (
-            "band mean and sd, logistic",
+            BAND_STATISTICS,
             band_statistics_logits(
                 samples.band_table,
                 train,

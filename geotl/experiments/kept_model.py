@@ -22,6 +22,7 @@ from geotl.experiments.recipe import Recipe
 from geotl.experiments.results import HOW, Answers, Results
 from geotl.experiments.samples import TileSamples
 from geotl.training.heads import Folds, Linear
+from geotl.training.strategies import TileFusion
 
 _NONE: Int64s = np.zeros(0, np.int64)
 
@@ -74,38 +75,52 @@ def fit_kept(
         return KeptModel(first, unlabelled)
     begun = time.perf_counter()
     answers = Answers.joined([one.answers for one in results.draws])
-    made = fit_on_all(experiment, chosen_epochs([one.epochs for one in results.draws]), answers)
+    epochs = chosen_epochs([one.epochs for one in results.draws])
+    made = fit_on_all(experiment, epochs, answers, first.fitted.fusion)
     head = None
     if experiment.recipe.probe.unlabelled != "none":
         head = head_with(experiment, made, scene_features(experiment, made.fitted))
     history = first.fitted.history
     if history is not None:
-        epochs = chosen_epochs([one.epochs for one in results.draws]) or 1
-        made = replace(
-            made, fitted=replace(made.fitted, history=replace(history, best_epoch=epochs - 1))
-        )
+        kept = replace(history, best_epoch=(epochs or 1) - 1)
+        made = replace(made, fitted=replace(made.fitted, history=kept))
     labels = labels_of(experiment.samples, made.draw.split.train)
     words = estimate_words(experiment.recipe, labels)
     return KeptModel(made, head, labels, time.perf_counter() - begun, words)
 
 
-def fit_on_all(experiment: Experiment, epochs: int | None, answers: Answers) -> FittedDraw:
+def fit_on_all(
+    experiment: Experiment, epochs: int | None, answers: Answers, fusion: TileFusion | None = None
+) -> FittedDraw:
     """The recipe's network fitted to all labels.
 
-    Folds over all labels choose the setting and the temperature of a probe. A training runs the
-    epochs that are given, and its temperature is that of the answers.
+    Folds over all labels choose the setting and the temperature of a probe, and how it is fused. A
+    training runs the epochs that are given, and its temperature is that of the answers.
 
     Args:
         experiment: the recipe, and where checkpoints are written.
         epochs: of a training; None for a probe.
         answers: out-of-fold logits of the networks that estimate the accuracy.
+        fusion: of a training with heads on band statistics, as the first split chose it.
     """
     below = replace(experiment, folder=experiment.folder / "kept")
-    made = fit_draw(below, whole_draw(experiment.recipe, experiment.samples), epochs)
+    draw = whole_draw(experiment.recipe, experiment.samples)
+    made = fit_draw(below, draw, epochs, fusion if epochs else None)
     if made.fitted.features is None:
-        heat = fit_temperature(answers.logits, answers.truth)
-        made.fitted.network.temperature.fill_(heat)
+        made.fitted.network.temperature.fill_(kept_temperature(answers, made.fitted.fusion))
     return made
+
+
+def kept_temperature(answers: Answers, fusion: TileFusion | None) -> float:
+    """The temperature of a trained network, by what the networks of all splits gave.
+
+    Where splits are fused with weights of their own, their logits are of different scales, and are
+    calibrated first.
+    """
+    if fusion is None:
+        return fit_temperature(answers.logits, answers.truth)
+    calibrated = answers.logits / answers.temperature[:, None]
+    return fusion.temperature * fit_temperature(calibrated, answers.truth)
 
 
 def chosen_epochs(chosen: Sequence[int | None]) -> int | None:

@@ -12,7 +12,7 @@ import shapely
 
 from geotl.arrays import Float64s, Int64s, UInt8s
 from geotl.data.findings import many
-from geotl.evaluation.doubtful_labels import Doubt, HeldOut, doubtful_labels
+from geotl.evaluation.doubtful_labels import Doubt, HeldOutPredictions, doubtful_labels
 from geotl.evaluation.evaluate import softmax
 from geotl.experiments.compare import FittedDraw
 from geotl.experiments.pixel_samples import PixelSamples
@@ -178,33 +178,30 @@ def doubts_of_pixels(samples: PixelSamples, answers: Answers) -> LabelDoubts:
     return LabelDoubts(tuple(found), names, samples.classes, len(set(groups)), places, crs)
 
 
-def held_out(answers: Answers) -> HeldOut:
+def held_out(answers: Answers) -> HeldOutPredictions:
     """Predictions of test rows."""
-    return HeldOut(answers.rows, answers.probabilities, answers.truth)
+    return HeldOutPredictions(answers.rows, answers.probabilities, answers.truth)
 
 
-def held_out_of(made: FittedDraw, labels: Int64s) -> HeldOut | None:
-    """Predictions of a probe's training tiles by heads that were not fitted to them.
-
-    They come from its folds or from tiles left out one by one; None without either.
-    """
-    chosen = made.fitted.chosen
-    if chosen is None or not len(chosen.fold_rows):
+def held_out_of(made: FittedDraw, labels: Int64s) -> HeldOutPredictions | None:
+    """Predictions of training tiles by fits that did not see them; None without any."""
+    held = made.fitted.held_out
+    if held is None:
         return None
-    rows = made.draw.split.train[chosen.fold_rows]
-    own = np.asarray(softmax(chosen.fold_logits, chosen.temperature))
-    return HeldOut(rows, own, labels[rows])
+    rows = made.draw.split.train[held.rows]
+    own = softmax(held.logits, float(made.fitted.network.temperature))
+    return HeldOutPredictions(rows, np.asarray(own), labels[rows])
 
 
-def labels_at(samples: TileSamples, held: HeldOut) -> list[str]:
+def labels_at(samples: TileSamples, held: HeldOutPredictions) -> list[str]:
     """The label of each row: of a chip the point or polygon it was cut at, else the tile."""
     chips = samples.placement.chips if samples.placement else None
     return [chips[row].label_id if chips else samples.names[row] for row in held.rows]
 
 
-def _known(parts: Sequence[HeldOut], real: int) -> HeldOut:
+def _known(parts: Sequence[HeldOutPredictions], real: int) -> HeldOutPredictions:
     """Predictions of real tiles with a label, the first of each tile."""
-    joined = HeldOut(
+    joined = HeldOutPredictions(
         np.concatenate([part.rows for part in parts]),
         np.concatenate([part.probabilities for part in parts]),
         np.concatenate([part.given for part in parts]),

@@ -13,6 +13,7 @@ from geotl.evaluation.learning_curve import Gain, Optimism, gain, optimism
 from geotl.evaluation.metrics import Interval, Scores, confusion, scores, wilson
 from geotl.experiments.recipe import Recipe
 
+BAND_STATISTICS = "band mean and sd, logistic"  # the baseline
 NETWORK, RANDOM_SPLIT = "network", "network, random split"
 HOW = {"blocks": "blocked", "group": "by group", "scene": "by scene"}
 

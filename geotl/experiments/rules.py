@@ -224,6 +224,24 @@ RULES: tuple[Rule, ...] = (
         "given {0} with probe.head {1} and strategy {2}; allowed: none, or discriminant and probe",
     ),
     Rule(
+        ("model.fuse_statistics", "task"),
+        lambda fused, task: fused and task == "pixels",
+        "given true with task pixels, whose members on bands are fused already (pixels.members); "
+        "allowed: false, or task=tiles",
+    ),
+    Rule(
+        ("model.fuse_statistics", "probe.unlabelled"),
+        lambda fused, unlabelled: fused and unlabelled != "none",
+        "given true with probe.unlabelled {1}, whose head is fitted to the network's features "
+        "alone; allowed: false, or probe.unlabelled=none",
+    ),
+    Rule(
+        ("model.fuse_statistics", "train.choice_folds", "strategy"),
+        lambda fused, folds, strategy: fused and folds == 0 and strategy not in ("auto", "probe"),
+        "given true with train.choice_folds 0 and strategy {2}, where no training tile is held out "
+        "to weigh members by; allowed: false, or train.choice_folds=1",
+    ),
+    Rule(
         ("model.adabn", "model.weights"),
         lambda adabn, weights: adabn != "none" and weights == "none",
         "given {0} with model.weights none; allowed: none, or name the weights",

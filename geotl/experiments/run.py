@@ -33,7 +33,7 @@ from geotl.experiments.compare import (
     unlabelled_head,
     with_what,
 )
-from geotl.experiments.draws import Draw, split_words
+from geotl.experiments.draws import split_words
 from geotl.experiments.experiment import Experiment
 from geotl.experiments.explain import Insight, gather
 from geotl.experiments.kept_model import KeptModel, fit_kept
@@ -141,7 +141,15 @@ def opening_lines(experiment: Experiment, made: FittedDraw) -> list[str]:
     recipe = experiment.recipe
     split = [split_words(recipe, made.draw)] if recipe.split.method in SPATIAL else []
     note = caching_note(recipe)
-    return [*split, made.weights.summary(), *([note] if note else [])]
+    return [*split, made.weights.summary(), *filter(None, [note, fusion_line(recipe, made.fitted)])]
+
+
+def fusion_line(recipe: Recipe, fitted: Fitted) -> str:
+    """How a network is fused with band statistics, or that it is not though it should be."""
+    if not recipe.model.fuse_statistics:
+        return ""
+    missing = "model.fuse_statistics: no training tile is held out, so the network is kept alone"
+    return missing if fitted.fusion is None else str(fitted.fusion)
 
 
 def draw_line(recipe: Recipe, results: Results) -> str:
@@ -182,7 +190,7 @@ def conclude(
         stand=stand_of(
             recipe, first.fitted, results.training(folds=bool(folds)), evaluation.overall
         ),
-        facts=run_facts(experiment, first.draw, seconds),
+        facts=run_facts(experiment, first, seconds),
         doubts=doubts_of_tiles(samples, kept.made, told),
         sets=sets_of_tiles(samples, kept.made, results, folds),
         variogram=variogram_of(recipe, samples),
@@ -269,9 +277,10 @@ def chips_facts(samples: TileSamples) -> dict[str, str]:
     }
 
 
-def run_facts(experiment: Experiment, draw: Draw, seconds: float) -> dict[str, str]:
+def run_facts(experiment: Experiment, first: FittedDraw, seconds: float) -> dict[str, str]:
     """What a reader wants to know of a run."""
-    recipe, samples, split = experiment.recipe, experiment.samples, draw.split
+    recipe, samples, draw = experiment.recipe, experiment.samples, first.draw
+    split, fusion = draw.split, fusion_line(recipe, first.fitted)
     sizes = f"{len(split.train)} to learn from, {len(split.test)} judged, "
     words = split_words(recipe, draw).removeprefix("split ")
     spatial = recipe.split.method in SPATIAL
@@ -280,6 +289,7 @@ def run_facts(experiment: Experiment, draw: Draw, seconds: float) -> dict[str, s
         "Strategy": recipe.strategy,
         **chips_facts(samples),
         **({"Split": words} if spatial else {"Tiles": f"{sizes}{len(split.set_aside)} set aside"}),
+        **({"Band statistics": fusion} if fusion else {}),
         "Bands": ", ".join(samples.pack.bands),
         "Sensor": samples.sensor.title,
         "Seed": str(recipe.seed),

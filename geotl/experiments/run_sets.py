@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from geotl.arrays import Float64s, Int64s
-from geotl.evaluation.doubtful_labels import HeldOut
+from geotl.evaluation.doubtful_labels import HeldOutPredictions
 from geotl.evaluation.prediction_sets import (
     COVERAGES,
     HeldOutProbabilities,
@@ -62,7 +62,7 @@ class RunSets:
         )
 
 
-def sets_by_folds(parts: Sequence[tuple[HeldOut, Sequence[str]]]) -> RunSets:
+def sets_by_folds(parts: Sequence[tuple[HeldOutPredictions, Sequence[str]]]) -> RunSets:
     """Sets of a run with folds: tested in each fold with the thresholds of the others.
 
     Args:
@@ -81,7 +81,7 @@ def sets_by_folds(parts: Sequence[tuple[HeldOut, Sequence[str]]]) -> RunSets:
     return RunSets(together, tuple(scores))
 
 
-def sets_of_split(held: HeldOut, test: HeldOut) -> RunSets:
+def sets_of_split(held: HeldOutPredictions, test: HeldOutPredictions) -> RunSets:
     """Sets of a run with one split: thresholds of held-out training labels, tested on the test."""
     kept = HeldOutProbabilities.of(held.probabilities, held.given)
     scores = tuple(
@@ -92,7 +92,7 @@ def sets_of_split(held: HeldOut, test: HeldOut) -> RunSets:
 
 
 def _joined(
-    parts: Sequence[tuple[HeldOut, Sequence[str]]],
+    parts: Sequence[tuple[HeldOutPredictions, Sequence[str]]],
 ) -> tuple[Float64s, Int64s, list[str]]:
     """Probabilities, given classes and labels of several folds, one after the other."""
     return (
@@ -127,6 +127,6 @@ def sets_of_pixels(samples: PixelSamples, folds: Sequence[Answers]) -> RunSets:
     )
 
 
-def _labelled(held: HeldOut) -> HeldOut:
+def _labelled(held: HeldOutPredictions) -> HeldOutPredictions:
     """Those with a label."""
     return held.part(np.flatnonzero(held.given >= 0))

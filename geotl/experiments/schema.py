@@ -165,6 +165,11 @@ class ModelSection(Section, title="Model"):
     normalise: Literal["training", "weights"] = Field(
         "training", description="whose mean and sd: the training tiles' or the weights' own"
     )
+    fuse_statistics: bool = Field(
+        False,
+        description="pool the network with heads on each band's mean, sd and gradient, weighed by "
+        "training tiles that are held out",
+    )
     dropout: float = Field(0.0, ge=0, le=0.9, description="dropout before the head [fraction]")
     hold_batchnorm: bool = Field(
         False,

@@ -184,7 +184,12 @@ def _at_a_glance(model: ModelFile, facts: CardFacts, accuracy: Accuracy | None) 
         (
             "Network",
             f"{network}; {parameters_of(model) / 1e6:.3g} million parameters; mean over "
-            f"{contract.spec.views} flips and turns",
+            f"{contract.spec.views} flips and turns"
+            + (
+                "; fused with mean, sd and gradient of each band"
+                if contract.spec.statistics
+                else ""
+            ),
         ),
         ("Pretrained", ", then ".join(f"`{name}`" for name in chain) or "no: random weights"),
         (

@@ -345,6 +345,7 @@ def hyperparameters(model: ModelFile, recipe: Mapping[str, Any]) -> dict[str, An
         "input_px": list(spec.input_px),
         "pool": spec.pool,
         "stages": list(spec.stages),
+        **({"band_statistics": ["mean", "stddev", "gradient"]} if spec.statistics else {}),
         "views": spec.views,
         "temperature": float(f"{float(model.network.temperature):.8g}"),
     }

@@ -22,6 +22,7 @@ from geotl.arrays import Bools, Float32s, Int64s
 from geotl.errors import DataError
 from geotl.inference.applicability import Applicability
 from geotl.inference.dense_correction import Correction
+from geotl.models.band_statistics import band_statistics_of_windows
 from geotl.models.classifier import (
     TileClassifier,
     over_views,
@@ -348,12 +349,13 @@ def _exact_features(sweep: Sweep, image: Tensor, rows: Int64s, cols: Int64s) -> 
     # as convolutions want them, so that windows are copied only.
     network = sweep.network
     standard = network.normalise(image[None])[0]
-    if settled(sweep.precision, image.device) == "bfloat16" and not _resizes(sweep):
+    full = _resizes(sweep) or network.spec.statistics
+    if settled(sweep.precision, image.device) == "bfloat16" and not full:
         standard = standard.bfloat16()  # as the first convolution rounds it, but once a pixel
     standard = standard.permute(1, 2, 0).contiguous()
     for batch in _batches(standard, rows, cols, sweep.px, sweep.batch):
         with autocast(standard.device, sweep.precision):
-            found = over_views(lambda x: network.finish(network.frozen_of(x)), batch, sweep.views)
+            found = over_views(network.described, batch, sweep.views)
         yield found
 
 
@@ -443,6 +445,10 @@ def _dense_view(sweep: Sweep, image: Tensor, lattice: _Lattice, view: int) -> Te
                 if name in network.spec.stages:
                     maps = _turned_back(x.float(), view)
                     pooled.append(_pooled(sweep, name, maps, lattice, side))
+    if network.spec.statistics:
+        part = block[:, :, lattice.lead[0] :, lattice.lead[1] :]
+        own = band_statistics_of_windows(part, sweep.px, lattice.step)
+        pooled.append(_of_lattice(own, lattice))
     return torch.cat(pooled, dim=1)
 
 
@@ -467,5 +473,9 @@ def _pooled(sweep: Sweep, stage: str, maps: Tensor, lattice: _Lattice, side: int
     cells, hop = side // stride, side * lattice.step // sweep.px // stride
     begin = [n * side // sweep.px // stride for n in lattice.lead]
     part = maps[:, :, begin[0] :, begin[1] :]
-    found = pool_windows(part, sweep.network.spec.pool, cells, hop)
+    return _of_lattice(pool_windows(part, sweep.network.spec.pool, cells, hop), lattice)
+
+
+def _of_lattice(found: Tensor, lattice: _Lattice) -> Tensor:
+    """Features [r*q, d] of the regular windows, of those of all windows [1,d,R,Q]."""
     return found[0, :, : lattice.rows, : lattice.cols].flatten(1).T

@@ -7,7 +7,7 @@ share one normalisation and cannot disagree.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from typing import Literal
 
 import torch
@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from geotl.errors import DataError, ModelError
+from geotl.models.band_statistics import PER_BAND, band_statistics
 from geotl.models.registry import Backbone
 
 Pool = Literal["mean", "mean_sd", "mean_log", "root_mean"]
@@ -38,6 +39,8 @@ class FeatureSpec:
         views: flips and quarter turns over which predictions are averaged: 1, 2, 4 or 8.
         padding: what convolutions see beyond a tile's edge. With zeros, which the published weights
             were trained with, an edge looks like nothing in a scene; the others continue the tile.
+        statistics: each band's mean, sd and gradient follow the features of the stages. The field
+            has no part in `repr`, by which features of stages are found in the cache.
     """
 
     stages: tuple[str, ...]
@@ -46,6 +49,7 @@ class FeatureSpec:
     views: int = 8
     unit_length: bool = False
     padding: Padding = "zeros"
+    statistics: bool = field(default=False, repr=False)
 
 
 class Normalise(nn.Module):
@@ -167,7 +171,8 @@ class TileClassifier(nn.Module):
                 raise ModelError(f"stage {stage!r} is not in the backbone; it has {names}")
         self.normalise, self.backbone, self.spec = normalise, backbone, spec
         self.frozen_until = frozen_until
-        width = feature_width(backbone, spec)
+        self.deep_width = feature_width(backbone, spec)
+        width = self.deep_width + (PER_BAND * len(normalise.mean) if spec.statistics else 0)
         self.register_buffer("feature_mean", torch.zeros(width))
         self.register_buffer("feature_sd", torch.ones(width))
         self.register_buffer("temperature", torch.ones(()))
@@ -234,16 +239,25 @@ class TileClassifier(nn.Module):
 
     def features_of(self, standard: Tensor) -> Tensor:
         """`features` of pixels that are standardised already."""
-        return self.standardise(self.finish(self.frozen_of(standard)))
+        return self.standardise(self.described(standard))
+
+    def described(self, standard: Tensor) -> Tensor:
+        """Features [N,D], not standardised, of pixels that are standardised already."""
+        deep = self.finish(self.frozen_of(standard))
+        return torch.cat([deep, band_statistics(standard)], 1) if self.spec.statistics else deep
 
     def standardise(self, features: Tensor) -> Tensor:
-        """Features [..., D] minus their training mean, over their training sd; then the length."""
+        """Features [..., D] minus their training mean, over their training sd; then the length.
+
+        The length is that of the stages' features alone.
+        """
         scaled = (features - self.feature_mean) / self.feature_sd
         if not self.spec.unit_length:
             return scaled
-        length = scaled.norm(dim=-1, keepdim=True).clamp_min(1e-6)
-        unit: Tensor = scaled * (float(scaled.shape[-1]) ** 0.5 / length)
-        return unit
+        if self.spec.statistics:
+            deep, rest = scaled[..., : self.deep_width], scaled[..., self.deep_width :]
+            return torch.cat([_unit_length(deep), rest], dim=-1)
+        return _unit_length(scaled)
 
     def classify(self, features: Tensor) -> Tensor:
         """Logits [N,K] of standardised features."""
@@ -264,8 +278,36 @@ class TileClassifier(nn.Module):
         self.feature_sd.copy_(torch.where(sd > 1e-6, sd, torch.ones_like(sd)))
 
 
+def _unit_length(scaled: Tensor) -> Tensor:
+    """Features [..., D] brought to length sqrt(D)."""
+    length = scaled.norm(dim=-1, keepdim=True).clamp_min(1e-6)
+    unit: Tensor = scaled * (float(scaled.shape[-1]) ** 0.5 / length)
+    return unit
+
+
+def with_statistics(network: TileClassifier) -> TileClassifier:
+    """The same network, whose features each band's statistics follow; its head is a blank one.
+
+    Backbone and normalisation are shared with the given network; the statistics are not scaled.
+    """
+    spec, classes = replace(network.spec, statistics=True), network.head.out_features
+    with torch.random.fork_rng(devices=[]):  # the head's first weights are nobody's
+        made = TileClassifier(
+            network.backbone,
+            network.normalise,
+            spec,
+            classes,
+            dropout=network.dropout.p,
+            frozen_until=network.frozen_until,
+        )
+    made.feature_mean[: network.deep_width] = network.feature_mean
+    made.feature_sd[: network.deep_width] = network.feature_sd
+    made.temperature.copy_(network.temperature)
+    return made.to(network.feature_mean.device)
+
+
 def feature_width(backbone: Backbone, spec: FeatureSpec) -> int:
-    """Length of the feature vector."""
+    """Number of features that the stages give."""
     channels = sum(backbone.channels[stage] for stage in spec.stages)
     return channels * (2 if spec.pool == "mean_sd" else 1) * max(1, len(spec.input_px))
 

@@ -404,7 +404,8 @@ def describe(name: str, header: Mapping[str, Any]) -> str:
     lines = {
         "model": name,
         "network": f"{header['backbone']} up to {header['cut_after'] or 'its last stage'}, "
-        f"pooled after {stages}, {spec['views']} views",
+        f"pooled after {stages}, {spec['views']} views"
+        + (", fused with statistics of the bands" if spec.get("statistics") else ""),
         "bands": ", ".join(header["bands"]),
         "sensor": f"{sensor['title']}: {sensor.get('measures', 'reflectance')} = "
         f"DN * {sensor['scale']:g} "

@@ -131,8 +131,8 @@ def _head_path(experiment: Experiment, made: FittedDraw) -> HeadPath | None:
     """Accuracies of a probe's head from hard pressed to free: its learning curve."""
     recipe, samples, draw = experiment.recipe, experiment.samples, made.draw
     chosen, kind, features = made.fitted.chosen, recipe.probe.head, made.fitted.features
-    if chosen is None or features is None:
-        return None
+    if chosen is None or features is None or made.fitted.fusion is not None:
+        return None  # a fused head has no single setting
     labels, folds = samples.labels[draw.split.train], chosen.fold_accuracy
     settings = set(folds) | {chosen.setting}
     if len(labels) <= MOST_PATH:

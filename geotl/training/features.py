@@ -16,6 +16,7 @@ from geotl.console import Progress
 from geotl.data.tile_array import Pack, batch
 from geotl.io.cache_entries import kept
 from geotl.io.files import whole_file
+from geotl.models.band_statistics import band_statistics
 from geotl.models.classifier import VIEWS, Frozen, TileClassifier, over_views, turn_view
 from geotl.models.device import Precision, autocast, settled
 from geotl.training.settings import Augmentation
@@ -40,8 +41,40 @@ def state_fingerprint(model: TileClassifier, *, filled: bool = True) -> str:
     return digest.hexdigest()
 
 
-@torch.inference_mode()
 def raw_features(
+    model: TileClassifier,
+    pack: Pack,
+    rows: Int64s,
+    *,
+    precision: Precision = "auto",
+    progress: Progress | None = None,
+) -> Float32s:
+    """Features before standardisation, [len(rows), views, D] float32, of packed tiles."""
+    deep = _stage_features(model, pack, rows, precision=precision, progress=progress)
+    return followed_by_statistics(model, pack, rows, deep)
+
+
+def followed_by_statistics(
+    model: TileClassifier, pack: Pack, rows: Int64s, deep: Float32s
+) -> Float32s:
+    """Features [n, V, D] of the stages and, where the model wants them, statistics of the bands."""
+    if not model.spec.statistics:
+        return deep
+    own = statistics_table(model, pack, rows)
+    return np.concatenate([deep, np.repeat(own[:, None], deep.shape[1], axis=1)], axis=2)
+
+
+@torch.inference_mode()
+def statistics_table(
+    model: TileClassifier, pack: Pack, rows: Int64s, batch_size: int = 128
+) -> Float32s:
+    """Each band's mean, sd and gradient in packed tiles, [len(rows), 3C], not standardised."""
+    blocks = _normalised_blocks(model, pack, rows, batch_size)
+    return np.concatenate([band_statistics(block).cpu().numpy() for block in blocks])
+
+
+@torch.inference_mode()
+def _stage_features(
     model: TileClassifier,
     pack: Pack,
     rows: Int64s,
@@ -50,22 +83,30 @@ def raw_features(
     batch_size: int = 128,
     progress: Progress | None = None,
 ) -> Float32s:
-    """Features before standardisation, [len(rows), views, D] float32, of packed tiles."""
+    """What the stages alone give of packed tiles, [len(rows), views, D] float32."""
     device = next(model.parameters()).device
     model.eval()
-    fill = model.normalise.fill.cpu().numpy().astype(np.float64)
     out: list[Float32s] = []
-    for start in range(0, len(rows), batch_size):
-        part = rows[start : start + batch_size]
-        image = batch(pack, part, fill=fill, device=device)["image"]
+    for number, block in enumerate(_normalised_blocks(model, pack, rows, batch_size), start=1):
         with autocast(device, precision):
             features = over_views(
-                lambda view: model.finish(model.frozen_part(view)), image, model.spec.views
+                lambda view: model.finish(model.frozen_of(view)), block, model.spec.views
             )
         out.append(features.float().cpu().numpy())
         if progress:
-            progress(min(start + batch_size, len(rows)), len(rows))
+            progress(min(number * batch_size, len(rows)), len(rows))
     return np.concatenate(out)
+
+
+def _normalised_blocks(
+    model: TileClassifier, pack: Pack, rows: Int64s, batch_size: int
+) -> Iterator[Tensor]:
+    """Standardised pixels [n,C,S,S] of packed tiles on the model's device, block by block."""
+    device = next(model.parameters()).device
+    fill = model.normalise.fill.cpu().numpy().astype(np.float64)
+    for start in range(0, len(rows), batch_size):
+        part = rows[start : start + batch_size]
+        yield model.normalise(batch(pack, part, fill=fill, device=device)["image"])
 
 
 def cached_features(
@@ -77,7 +118,9 @@ def cached_features(
     precision: Precision = "auto",
     progress: Progress | None = None,
 ) -> Float32s:
-    """`raw_features`, kept in `folder` under the fingerprint of model, tiles and rows.
+    """Features of the stages as in `raw_features`, kept in `folder`.
+
+    They are found by the fingerprint of model, tiles and rows.
 
     Tiles with invalid pixels are kept apart: theirs hang on what those are filled with, which is of
     each draw's training tiles, so that repeated draws compute no more than these anew.
@@ -90,7 +133,7 @@ def cached_features(
         key = hashlib.sha256(told.encode() + some.tobytes()).hexdigest()[:32]
 
         def make(part: Path) -> None:
-            features = raw_features(model, pack, some, precision=precision, progress=progress)
+            features = _stage_features(model, pack, some, precision=precision, progress=progress)
             with whole_file(part / FEATURES) as path, path.open("wb") as stream:
                 np.save(stream, features, allow_pickle=False)
 

@@ -31,7 +31,8 @@ from geotl.models.pixel_model import LinearMember
 from geotl.training.augment import augment
 from geotl.training.batches import derived_seed, epoch_order
 from geotl.training.heads import Folds
-from geotl.training.pixel_fusion import FittedMember, floored, since
+from geotl.training.opinion_pool import floored
+from geotl.training.pixel_fusion import FittedMember, since
 from geotl.training.settings import DecoderSettings, Training
 from geotl.training.soft_targets import SoftTargets, Teach, soft_loss
 from geotl.training.trainer import (

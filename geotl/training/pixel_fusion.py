@@ -1,30 +1,27 @@
 """The fusion of a pixel model's members: calibrated and weighted by folds inside the training part.
 
 Each member's setting, its temperature and its weight come from predictions for held-out pixels.
-Then all members are fitted on all training pixels. The weights minimise the log-loss of the
-logarithmic pool (Genest & Zidek 1986) over the simplex, and are drawn to equal ones where labels
-are few.
+Then all members are fitted on all training pixels. How they are weighed, `opinion_pool` says.
 """
 
 from __future__ import annotations
 
-import math
 import time
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from types import MappingProxyType
 
 import numpy as np
-from scipy.special import log_softmax
 
-from geotl.arrays import Float64s, Int64s
+from geotl.arrays import Float64s
 from geotl.errors import DataError
 from geotl.evaluation.evaluate import fit_temperature
 from geotl.models.deep_features import DEEP, DeepFeatures
 from geotl.models.pixel_decoder import PixelDecoder
 from geotl.models.pixel_features import BANDS, WIDE, PixelFeatures
-from geotl.models.pixel_model import Member, PixelModel, calibrated, fused
+from geotl.models.pixel_model import Member, PixelModel
 from geotl.training.heads import Folds
+from geotl.training.opinion_pool import Pool, floored, log_loss
 from geotl.training.pixel_members import (
     FOLD_TREES,
     MANY_PIXELS,
@@ -38,10 +35,6 @@ from geotl.training.pixel_members import (
     fit_logistic,
     weighed,
 )
-
-EQUAL_LABELS = 200.0  # with so many labels, weights are halfway between equal and fitted ones
-_STEPS = 300  # of the exponentiated gradient
-LEAST_LOG = -14.0  # a log-probability below this counts as this
 
 
 @dataclass(frozen=True)
@@ -177,40 +170,17 @@ def fit_fusion(
     held = np.concatenate([np.zeros(0, np.int64), *(out for _, out in folds)])
     members = {name: fit_member(rows, folds, one) for name, one in recipes.items()}
     truth, weight = rows.labels[held], rows.weight[held]
-    pool = Pool.of(members, truth, weight)
+    outside = {name: one.held_out for name, one in members.items()}
+    pool = Pool.of(outside, truth, weight)
     for name, one in fitted.items():
         members[name] = one
-        joined = Pool.of({**{n: members[n] for n in pool.weights}, name: one}, truth, weight)
-        pool = joined if not pool.weights or joined.loss < pool.loss else pool
+        joined = Pool.of(
+            {**{n: outside[n] for n in pool.weights}, name: one.held_out}, truth, weight
+        )
+        if not pool.weights or joined.loss < pool.loss:
+            pool, outside = joined, {**outside, name: one.held_out}
     weights = {name: pool.weights.get(name, 0.0) for name in members}
     return PixelFusion(members, weights, pool.temperature, labels)
-
-
-@dataclass(frozen=True)
-class Pool:
-    """Calibrated members added with weights, and the log-loss of held-out pixels.
-
-    Attributes:
-        weights: of the members, by name.
-        temperature: of the weighted sum.
-        loss: mean of -log p of the true classes; 0 where no pixel is held out.
-    """
-
-    weights: Mapping[str, float]
-    temperature: float
-    loss: float
-
-    @classmethod
-    def of(cls, members: Mapping[str, FittedMember], truth: Int64s, weight: Float64s) -> Pool:
-        """The pool of some members, by the classes [n] of held-out pixels that weigh so much."""
-        several = [one.held_out for one in members.values()]
-        if not several:
-            return cls({}, 1.0, math.inf)
-        shares = pool_weights(several, truth, weight).tolist()
-        pooled = fused(several, shares, np.zeros(several[0].shape[1]))
-        temperature = fit_temperature(pooled, truth, weight)
-        loss = log_loss(calibrated(pooled, temperature), truth, weight) if len(truth) else 0.0
-        return cls(dict(zip(members, shares, strict=True)), temperature, loss)
 
 
 def fit_member(rows: PixelRows, folds: Folds, recipe: MemberRecipe) -> FittedMember:
@@ -248,48 +218,3 @@ def _held_out(
             for fit, out in parts
         ]
     )
-
-
-def floored(log_probabilities: Float64s, temperature: float) -> Float64s:
-    """Calibrated log-probabilities, none below `LEAST_LOG`."""
-    return np.maximum(calibrated(log_probabilities, temperature), LEAST_LOG)
-
-
-def log_loss(log_probabilities: Float64s, truth: Int64s, weight: Float64s) -> float:
-    """Weighted mean of -log p of the true classes.
-
-    >>> round(log_loss(np.log([[0.5, 0.5]]), np.array([0]), np.array([1.0])), 3)
-    0.693
-    """
-    own = log_probabilities[np.arange(len(truth)), truth]
-    return float(-np.average(own, weights=weight))
-
-
-def pool_weights(
-    members: Sequence[Float64s], truth: Int64s, weight: Float64s, equal: float = EQUAL_LABELS
-) -> Float64s:
-    """Weights [M] of calibrated members [n,K] that sum to 1.
-
-    They minimise the log-loss of the pool over the simplex (convex; exponentiated gradient,
-    Kivinen & Warmuth 1997), then are mixed with equal ones: with n labels, n / (n + `equal`) of
-    the fitted weights.
-
-    >>> good, bad = np.log([[0.9, 0.1]] * 50), np.log([[0.4, 0.6]] * 50)
-    >>> found = pool_weights([good, bad], np.zeros(50, np.int64), np.ones(50), equal=0)
-    >>> bool(found[0] > 0.99)
-    True
-    """
-    share = np.full(len(members), 1 / len(members))
-    if not len(truth):
-        return share
-    several, rows = np.stack(members), np.arange(len(truth))
-    mass = weight / weight.sum()
-    own = several[:, rows, truth]
-    best = share
-    for _ in range(_STEPS):
-        chance = np.exp(log_softmax(np.tensordot(best, several, 1), axis=1))
-        slope = ((several * chance).sum(axis=2) - own) @ mass
-        best = best * np.exp(-(slope - slope.min()))
-        best = best / best.sum()
-    labels = float(weight.sum())
-    return (labels * best + equal * share) / (labels + equal)

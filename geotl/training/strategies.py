@@ -8,7 +8,7 @@ other; then everything is fitted on all of them.
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
@@ -70,6 +70,53 @@ class FitPlan:
 
 
 @dataclass(frozen=True)
+class HeldOut:
+    """Logits of training tiles by fits that did not see them.
+
+    Attributes:
+        rows: positions of the tiles among the training tiles [m].
+        logits: of these [m, K], not calibrated.
+    """
+
+    rows: Int64s
+    logits: Floats
+
+    def of(self, rows: Int64s) -> Floats:
+        """Logits [r, K] of some of these tiles, by their positions among the training tiles."""
+        order = np.argsort(self.rows)
+        return self.logits[order[np.searchsorted(self.rows[order], rows)]]
+
+
+@dataclass(frozen=True)
+class TileFusion:
+    """How a network's head is pooled with heads on band statistics; see `tile_fusion`.
+
+    Attributes:
+        weights: of the members' calibrated logits, by name; they sum to 1.
+        temperatures: that each member's logits are divided by, by name.
+        temperature: of the weighted sum, or of the network's logits where it stays alone.
+        losses: mean of -log p of the held-out tiles by each calibrated member.
+        loss: the same of what is kept.
+        tiles: how many were held out.
+    """
+
+    weights: Mapping[str, float]
+    temperatures: Mapping[str, float]
+    temperature: float
+    losses: Mapping[str, float]
+    loss: float
+    tiles: int
+
+    def __str__(self) -> str:
+        """The weights in one line, for people."""
+        parts = [f"{name} {share:.2f}" for name, share in self.weights.items() if share >= 0.005]
+        return (
+            f"fused: {'; '.join(parts)} (log-loss {self.loss:.3f} on {self.tiles} held-out "
+            f"training tiles, the network alone {next(iter(self.losses.values())):.3f})"
+        )
+
+
+@dataclass(frozen=True)
 class Fitted:
     """A fitted network, with what the folds said.
 
@@ -78,12 +125,16 @@ class Fitted:
         chosen: how the linear head was chosen, for a probe.
         history: of the training in which a fold chose the epoch, then the final one's.
         features: standardised training features [n, V, D] of a probe, else None.
+        held_out: what the folds' networks, or heads, gave; None where no tile was held out.
+        fusion: how the head is pooled with heads on band statistics; None where it is not.
     """
 
     network: TileClassifier
     chosen: Chosen | None
     history: History | None
     features: Floats | None = None
+    held_out: HeldOut | None = None
+    fusion: TileFusion | None = None
 
 
 def head_fit(kind: HeadKind, num_classes: int, weights: ClassWeights = "none") -> Fit:
@@ -128,7 +179,7 @@ def fit_strategy(
             base, train, None, plan, folder=folder / "final", features=features, stop_after=epochs
         )
         return Fitted(final, None, history)
-    history, logits, truth = _chosen(base, train, folds, plan, folder=folder, features=features)
+    history, held = _chosen(base, train, folds, plan, folder=folder, features=features)
     final, _ = _trained(
         base,
         train,
@@ -138,8 +189,8 @@ def fit_strategy(
         features=features,
         stop_after=history.best_epoch + 1,
     )
-    final.temperature.fill_(fit_temperature(logits, truth))
-    return Fitted(final, None, history)
+    final.temperature.fill_(fit_temperature(held.logits, train.labels[held.rows]))
+    return Fitted(final, None, history, held_out=held)
 
 
 def with_head_chosen(
@@ -162,12 +213,12 @@ def _chosen(
     *,
     folder: Path,
     features: FeatureSource,
-) -> tuple[History, Floats, Int64s]:
-    """The first fold's history with the epoch that the folds choose, and held-out logits, truth.
+) -> tuple[History, HeldOut]:
+    """The first fold's history with the epoch that the folds choose, and held-out logits.
 
     Of the folds' best epochs the (lower) median is taken, so that no single one decides.
     """
-    histories, logits, truth = [], [], []
+    histories, logits, rows = [], [], []
     for number, (fit_rows, held_rows) in enumerate(folds[: plan.training.settings.choice_folds]):
         held = _part(train, held_rows)
         trial, history = _trained(
@@ -182,10 +233,10 @@ def _chosen(
         logits.append(
             predict_rows(trial, held.pack, held.rows, precision=plan.training.settings.precision)
         )
-        truth.append(held.labels)
+        rows.append(held_rows)
     best = sorted(history.best_epoch for history in histories)[(len(histories) - 1) // 2]
     chosen = replace(histories[0], best_epoch=best)
-    return chosen, np.concatenate(logits), np.concatenate(truth)
+    return chosen, HeldOut(np.concatenate(rows), np.concatenate(logits))
 
 
 def probe(
@@ -207,7 +258,8 @@ def probe(
     else:
         chosen = choose(scaled, train.labels, folds, fit_head, plan.head_settings)
     install(network, chosen.head, chosen.temperature)
-    return Fitted(network.eval(), chosen, None, scaled)
+    held = HeldOut(chosen.fold_rows, chosen.fold_logits) if len(chosen.fold_rows) else None
+    return Fitted(network.eval(), chosen, None, scaled, held)
 
 
 def leaves_one_out(plan: FitPlan, folds: Folds, tiles: int) -> bool:

@@ -5,11 +5,11 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from geotl.evaluation.doubtful_labels import HeldOut, doubtful_labels, margins
+from geotl.evaluation.doubtful_labels import HeldOutPredictions, doubtful_labels, margins
 
 
-def held(probabilities: list[list[float]], given: list[int]) -> HeldOut:
-    return HeldOut(np.arange(len(given)), np.array(probabilities), np.array(given))
+def held(probabilities: list[list[float]], given: list[int]) -> HeldOutPredictions:
+    return HeldOutPredictions(np.arange(len(given)), np.array(probabilities), np.array(given))
 
 
 def test_a_label_that_its_class_suits_is_not_among_them() -> None:
@@ -39,5 +39,5 @@ def test_a_probability_of_zero_has_a_margin() -> None:
 
 
 def test_no_labels_no_doubts() -> None:
-    none = HeldOut(np.zeros(0, np.int64), np.zeros((0, 2)), np.zeros(0, np.int64))
+    none = HeldOutPredictions(np.zeros(0, np.int64), np.zeros((0, 2)), np.zeros(0, np.int64))
     assert doubtful_labels(none, []) == []

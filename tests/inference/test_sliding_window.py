@@ -18,7 +18,6 @@ from geotl.models.classifier import (
     FeatureSpec,
     Normalise,
     TileClassifier,
-    feature_width,
     over_views,
 )
 
@@ -81,11 +80,13 @@ def steady_at_edges(height: int, width: int) -> torch.Tensor:
         {"unit_length": True, "views": 4},
         {"input_px": (16, 32)},
         {"input_px": (8, 32), "views": 8},
+        {"statistics": True, "views": 4},
+        {"statistics": True, "unit_length": True, "input_px": (16, 32)},
     ],
 )
 def test_dense_equals_exact_where_edges_have_no_say(spec):
     made = network(**spec)
-    known = torch.randn(40, feature_width(made.backbone, made.spec)).numpy()
+    known = torch.randn(40, made.head.in_features).numpy()
     area = area_of_applicability(known, np.arange(40) % 4)
     resized = "input_px" in spec
     image = steady_at_edges(88, 104) if resized else 100 + 40 * torch.randn(3, 90, 101)

@@ -17,13 +17,12 @@ from geotl.models.pixel_decoder import DecoderKind
 from geotl.models.pixel_features import PixelFeatures
 from geotl.models.pixel_model import LinearMember, calibrated, fused
 from geotl.training import pixel_fusion, pixel_members
+from geotl.training.opinion_pool import log_loss, pool_weights
 from geotl.training.pixel_fusion import (
     FittedMember,
     MemberRecipe,
     fit_fusion,
     fit_member,
-    log_loss,
-    pool_weights,
 )
 from geotl.training.pixel_members import (
     PixelRows,

@@ -1,0 +1,209 @@
+"""A fitted network pooled with heads on the statistics of each band.
+
+The members are the network's own head, a discriminant on mean, sd and gradient of each band, and
+the baseline, logistic regression on mean and sd. Each is calibrated on training tiles that it was
+not fitted to, and weighed by them (`opinion_pool`). All are linear, and so is their pool: one head
+on the features of the stages, followed by the statistics.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+
+import numpy as np
+import torch
+from scipy.special import log_softmax
+
+from geotl.arrays import Float32s, Float64s, Int64s
+from geotl.evaluation.evaluate import fit_temperature
+from geotl.models.band_statistics import PER_BAND
+from geotl.models.classifier import TileClassifier, with_statistics
+from geotl.training.features import statistics_table
+from geotl.training.heads import (
+    PENALTIES,
+    Chosen,
+    Folds,
+    Linear,
+    choose,
+    choose_among,
+    logistic,
+)
+from geotl.training.learner import Tiles
+from geotl.training.leave_one_out import leave_one_out
+from geotl.training.opinion_pool import Pool, floored, log_loss
+from geotl.training.strategies import (
+    FitPlan,
+    Fitted,
+    HeldOut,
+    TileFusion,
+    head_fit,
+    install,
+    leaves_one_out,
+)
+
+NETWORK, DISCRIMINANT, LOGISTIC = "network", "statistics, discriminant", "mean and sd, logistic"
+SHRINKAGES = (0.001, 0.01, 0.03, 0.1, 0.3, 0.6)
+EQUAL_TILES = 0.0  # weights as fitted: drawn to equal ones, they lose where the network is good
+
+
+@dataclass(frozen=True)
+class HeadMember:
+    """A linear head on some of the features.
+
+    Attributes:
+        head: fitted on all training tiles.
+        columns: of the features that it takes, scaled.
+        held_out: its logits of tiles that it was not fitted to.
+    """
+
+    head: Linear
+    columns: slice
+    held_out: HeldOut
+
+
+def fuse(
+    fitted: Fitted,
+    train: Tiles,
+    folds: Folds,
+    plan: FitPlan,
+    fusion: TileFusion | None = None,
+) -> Fitted:
+    """The network with the heads on band statistics in its own head.
+
+    Args:
+        fitted: the network; it stays as it is where it is better alone, or where no training tile
+            is held out and `fusion` is None.
+        train: the tiles it was fitted to.
+        folds: (fit, held out) positions among them.
+        plan: how it was fitted.
+        fusion: weights and temperatures found before; None to find them.
+    """
+    if fitted.held_out is None and fusion is None:
+        return fitted
+    network = with_statistics(fitted.network)
+    table = scaled_statistics(network, train)
+    members = members_of(fitted, table, train.labels, folds, plan)
+    held_out = None
+    if fusion is None:
+        fusion, held_out = weighed(members, train.labels)
+    if fusion.weights[NETWORK] == 1:
+        return replace(fitted, fusion=fusion)
+    install(network, pooled_head(members, fusion, network.head.in_features), fusion.temperature)
+    features = fitted.features
+    if features is not None:
+        own = np.repeat(table[:, None], features.shape[1], axis=1)
+        features = np.concatenate([features, own], axis=2)
+    return replace(
+        fitted, network=network.eval(), features=features, held_out=held_out, fusion=fusion
+    )
+
+
+def scaled_statistics(network: TileClassifier, train: Tiles) -> Float32s:
+    """Statistics [n, 3C] of the training tiles, standardised; the network takes mean and sd."""
+    table = statistics_table(network, train.pack, train.rows)
+    mean, sd = table.mean(axis=0, dtype=np.float64), table.std(axis=0, dtype=np.float64)
+    sd = np.where(sd > 1e-6, sd, 1.0)
+    with torch.no_grad():
+        network.feature_mean[network.deep_width :] = torch.from_numpy(mean)
+        network.feature_sd[network.deep_width :] = torch.from_numpy(sd)
+    return np.asarray((table - mean) / sd, np.float32)
+
+
+def members_of(
+    fitted: Fitted, table: Float32s, labels: Int64s, folds: Folds, plan: FitPlan
+) -> dict[str, HeadMember]:
+    """The network's head and those fitted to the statistics [n, 3C] of the training tiles."""
+    network, width = fitted.network, table.shape[1]
+    deep, plain = network.deep_width, 2 * width // PER_BAND
+    own = Linear(
+        network.head.weight.detach().cpu().numpy(), network.head.bias.detach().cpu().numpy()
+    )
+    classes = network.head.out_features
+    chosen = {
+        DISCRIMINANT: _discriminant(table, labels, folds, plan, classes),
+        LOGISTIC: choose(
+            table[:, None, :plain],
+            labels,
+            folds,
+            functools.partial(logistic, num_classes=classes),
+            PENALTIES,
+        ),
+    }
+    ends = {DISCRIMINANT: deep + width, LOGISTIC: deep + plain}
+    none = HeldOut(np.zeros(0, np.int64), np.zeros((0, classes)))
+    return {
+        NETWORK: HeadMember(own, slice(0, deep), fitted.held_out or none),
+        **{
+            name: HeadMember(
+                one.head, slice(deep, ends[name]), HeldOut(one.fold_rows, one.fold_logits)
+            )
+            for name, one in chosen.items()
+        },
+    }
+
+
+def _discriminant(
+    table: Float32s, labels: Int64s, folds: Folds, plan: FitPlan, classes: int
+) -> Chosen:
+    """The discriminant on the statistics, calibrated on the tiles that the network is."""
+    features, fit = table[:, None], head_fit("discriminant", classes)
+    if plan.strategy == "probe" and leaves_one_out(plan, folds, len(labels)):
+        out = leave_one_out(features, labels, SHRINKAGES, classes)
+        return choose_among(out.logits, out.rows, features, labels, fit)
+    return choose(features, labels, folds, fit, SHRINKAGES)
+
+
+def weighed(members: Mapping[str, HeadMember], labels: Int64s) -> tuple[TileFusion, HeldOut]:
+    """Weights and temperatures of the members, by the tiles that no member was fitted to.
+
+    The second result is what they give together of these tiles.
+
+    What has the least log-loss on them is taken, the pool or one member alone; but the network
+    stays alone where the gain over it is less than the gain's standard error.
+
+    Args:
+        members: by name, the network's head first.
+        labels: classes [n] of all training tiles.
+    """
+    rows = functools.reduce(np.intersect1d, [one.held_out.rows for one in members.values()])
+    truth, weight = labels[rows], np.ones(len(rows))
+    logits = {name: one.held_out.of(rows) for name, one in members.items()}
+    temperatures = {name: fit_temperature(own, truth) for name, own in logits.items()}
+    calibrated = {
+        name: floored(np.asarray(log_softmax(own, axis=1)), temperatures[name])
+        for name, own in logits.items()
+    }
+    losses = {name: log_loss(own, truth, weight) for name, own in calibrated.items()}
+    alone = [
+        Pool({one: float(one == name) for one in members}, 1.0, losses[name]) for name in members
+    ]
+    best = min([*alone, Pool.of(calibrated, truth, weight, EQUAL_TILES)], key=lambda one: one.loss)
+    before, after = (one.log_probabilities(calibrated) for one in (alone[0], best))
+    if not gains(before, after, truth):
+        best = replace(alone[0], temperature=temperatures[NETWORK])
+    fusion = TileFusion(best.weights, temperatures, best.temperature, losses, best.loss, len(rows))
+    return fusion, HeldOut(rows, best.temperature * best.log_probabilities(calibrated))
+
+
+def gains(before: Float64s, after: Float64s, truth: Int64s) -> bool:
+    """Whether log-probabilities [n,K] of the true classes rise by more than the standard error.
+
+    >>> half, sure = np.log(np.full((9, 2), 0.5)), np.log([[0.8, 0.2]] * 9)
+    >>> gains(half, sure, np.zeros(9, np.int64)), gains(half, half, np.zeros(9, np.int64))
+    (True, False)
+    """
+    rise = (after - before)[np.arange(len(truth)), truth]
+    return bool(rise.mean() > rise.std() / np.sqrt(max(len(rise) - 1, 1)))
+
+
+def pooled_head(members: Mapping[str, HeadMember], fusion: TileFusion, width: int) -> Linear:
+    """One head [K, width] whose logits are the weighted sum of the members' calibrated ones."""
+    classes = len(next(iter(members.values())).head.bias)
+    weight, bias = np.zeros((classes, width)), np.zeros(classes)
+    for name, one in members.items():
+        share = fusion.weights[name] / fusion.temperatures[name]
+        weight[:, one.columns] += share * one.head.weight
+        bias += share * one.head.bias
+    return Linear(weight, bias)
