@@ -50,14 +50,17 @@ class FittedDraw:
     weights: WeightReport
 
 
-def fit_draw(experiment: Experiment, draw: Draw, epochs: int | None = None) -> FittedDraw:
+def fit_draw(
+    experiment: Experiment, draw: Draw, epochs: int | None = None, *, share: float | None = None
+) -> FittedDraw:
     """Build the network for a draw's training tiles and fit it to them.
 
-    `epochs` are those of a training, where they are chosen already.
+    `epochs` of a training, and `share` of a fine-tuning from a probe, are given where they are
+    chosen already.
     """
     network, report = build_network(experiment, draw)
     samples, rows = experiment.samples, draw.split.train
-    plan = make_plan(experiment, report, draw)
+    plan = replace(make_plan(experiment, report, draw), share=share)
     fitted = fit_strategy(
         network,
         Tiles(samples.pack, rows, samples.labels[rows]),

@@ -22,6 +22,7 @@ from geotl.experiments.recipe import Recipe
 from geotl.experiments.results import HOW, Answers, Results
 from geotl.experiments.samples import TileSamples
 from geotl.training.heads import Folds, Linear
+from geotl.training.tuning import middle_share
 
 _NONE: Int64s = np.zeros(0, np.int64)
 
@@ -74,22 +75,24 @@ def fit_kept(
         return KeptModel(first, unlabelled)
     begun = time.perf_counter()
     answers = Answers.joined([one.answers for one in results.draws])
-    made = fit_on_all(experiment, chosen_epochs([one.epochs for one in results.draws]), answers)
+    epochs = chosen_epochs([one.epochs for one in results.draws])
+    share = middle_share([one.share for one in results.draws])
+    made = fit_on_all(experiment, epochs, answers, share=share)
     head = None
     if experiment.recipe.probe.unlabelled != "none":
         head = head_with(experiment, made, scene_features(experiment, made.fitted))
     history = first.fitted.history
-    if history is not None:
-        epochs = chosen_epochs([one.epochs for one in results.draws]) or 1
-        made = replace(
-            made, fitted=replace(made.fitted, history=replace(history, best_epoch=epochs - 1))
-        )
+    if history is not None and made.fitted.features is None:
+        kept = replace(history, best_epoch=(epochs or 1) - 1)
+        made = replace(made, fitted=replace(made.fitted, history=kept))
     labels = labels_of(experiment.samples, made.draw.split.train)
     words = estimate_words(experiment.recipe, labels)
     return KeptModel(made, head, labels, time.perf_counter() - begun, words)
 
 
-def fit_on_all(experiment: Experiment, epochs: int | None, answers: Answers) -> FittedDraw:
+def fit_on_all(
+    experiment: Experiment, epochs: int | None, answers: Answers, *, share: float | None = None
+) -> FittedDraw:
     """The recipe's network fitted to all labels.
 
     Folds over all labels choose the setting and the temperature of a probe. A training runs the
@@ -99,9 +102,10 @@ def fit_on_all(experiment: Experiment, epochs: int | None, answers: Answers) -> 
         experiment: the recipe, and where checkpoints are written.
         epochs: of a training; None for a probe.
         answers: out-of-fold logits of the networks that estimate the accuracy.
+        share: of a fine-tuning from a probe that is kept; None of any other fit.
     """
     below = replace(experiment, folder=experiment.folder / "kept")
-    made = fit_draw(below, whole_draw(experiment.recipe, experiment.samples), epochs)
+    made = fit_draw(below, whole_draw(experiment.recipe, experiment.samples), epochs, share=share)
     if made.fitted.features is None:
         heat = fit_temperature(answers.logits, answers.truth)
         made.fitted.network.temperature.fill_(heat)
