@@ -14,6 +14,8 @@ from helpers.runs import SMALL, made_tiles, run
 from geotl.experiments.compare import FittedDraw, fit_draw
 from geotl.experiments.presets import TUNED, settled
 from geotl.experiments.recipe import RecipeError, load
+from geotl.export.model_card import CardFacts, model_card
+from geotl.models.model_file import load as load_model
 from geotl.training import strategies
 from geotl.training.tuning import SHARES
 
@@ -133,6 +135,18 @@ def test_a_run_says_how_much_of_the_training_is_kept(
     assert set(metrics["tuning"]["fold_loss"]) == {str(s) for s in SHARES}
     assert f"fine-tuning: {100 * share:.0f} % of the way from the probe is kept" in said
     assert "strategy probe_then_finetune: probe.head=discriminant" in said
+
+
+def test_the_model_card_says_where_nothing_of_the_training_was_kept(
+    tiles: Path, tmp_path: Path, weights: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for share, wanted in ((0.0, "was tried and did not help"), (1.0, "was trained further.")):
+        tuning = strategies.Tuning(share, {}, {}, 1.0)
+        monkeypatch.setattr(strategies, "choose_share", lambda *_, kept=tuning: kept)
+        out = tmp_path / f"run_{share:g}"
+        assert run(tiles, out, weights, *TUNE, "train.epochs=1") == 0
+        facts = CardFacts(None, None, None, None, (), ("field", 0.9))
+        assert wanted in model_card(load_model(out / "model.safetensors"), facts)
 
 
 def test_the_model_on_all_labels_keeps_the_median_share(
