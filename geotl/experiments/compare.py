@@ -14,6 +14,7 @@ from geotl.evaluation.metrics import confusion
 from geotl.experiments.build import build_network, feature_source, make_plan
 from geotl.experiments.draws import Draw, random_draw, shows_random
 from geotl.experiments.experiment import Experiment
+from geotl.experiments.presets import without_tuning
 from geotl.experiments.recipe import Recipe
 from geotl.experiments.results import NETWORK, RANDOM_SPLIT, Answers, Comparison, compared
 from geotl.experiments.samples import TileSamples
@@ -205,7 +206,7 @@ def variants(recipe: Recipe, samples: TileSamples) -> dict[str, Recipe]:
     if recipe.evaluate.random_weights and pretrained:
         blank = {"weights": "none", "sha256": None, "fresh": (), "adabn": "none"}
         trains = {"finetune", "probe_then_finetune", "full"}
-        found["random weights"] = base.model_copy(
+        found["random weights"] = without_tuning(base).model_copy(
             update={
                 "model": recipe.model.model_copy(update=blank),
                 "strategy": "scratch" if recipe.strategy in trains else recipe.strategy,

@@ -89,6 +89,21 @@ def settled(recipe: Recipe, labels_per_class: float, tile_px: int) -> tuple[Reci
     return made, f"strategy auto, {found} labels ({labels_per_class:g} a class): {taken}"
 
 
+def without_tuning(recipe: Recipe) -> Recipe:
+    """The recipe with what the fine-tuning's preset gave its training back at the defaults.
+
+    >>> made = settled(Recipe(strategy="probe_then_finetune"), 50, 64)[0]
+    >>> made.train == Recipe().train, without_tuning(made).train == Recipe().train
+    (False, True)
+    """
+    if recipe.strategy != "probe_then_finetune":
+        return recipe
+    names = [key.partition(".")[2] for key in TUNED if key.startswith("train.")]
+    fields, held = type(recipe.train).model_fields, recipe.train.model_dump()
+    back = {name: fields[name].default for name in names if held[name] == TUNED[f"train.{name}"]}
+    return recipe.model_copy(update={"train": recipe.train.model_copy(update=back)})
+
+
 def _filled(recipe: Recipe, wanted: Mapping[str, Any], how: str) -> tuple[Recipe, str]:
     """A recipe with the wanted values of keys that it does not state, and which these are.
 

@@ -11,11 +11,12 @@ import pytest
 from helpers.experiments import opened
 from helpers.runs import SMALL, made_tiles, run
 
-from geotl.experiments.compare import FittedDraw, fit_draw
+from geotl.experiments.compare import FittedDraw, fit_draw, variants
 from geotl.experiments.presets import TUNED, settled
 from geotl.experiments.recipe import RecipeError, load
 from geotl.export.model_card import CardFacts, model_card
 from geotl.models.model_file import load as load_model
+from geotl.studies.study_techniques import trained_start
 from geotl.training import strategies
 from geotl.training.tuning import SHARES
 
@@ -181,6 +182,25 @@ def test_the_preset_fills_what_the_recipe_leaves_alone(tmp_path: Path) -> None:
         section, _, name = key.partition(".")
         assert getattr(getattr(found, section), name) == TUNED[key]
     assert settled(found, 50, 64) == (found, "")
+
+
+def test_random_weights_beside_are_trained_by_the_recipe_and_not_by_the_preset(
+    tiles: Path, tmp_path: Path, weights: str
+) -> None:
+    (tmp_path / "small.yaml").write_text("title: small\n")
+    given = [f"data.root={tiles}", *SMALL, weights, TUNE[0], "evaluate.rgb_only=false"]
+    experiment = opened(load(tmp_path / "small.yaml", given), tmp_path / "run")
+    beside = variants(experiment.recipe, experiment.samples)["random weights"]
+    assert experiment.recipe.train.head_lr == 0
+    assert (beside.strategy, beside.train.head_lr) == ("scratch", None)
+    assert (beside.train.lr, beside.train.lr_decay) == (1e-3, 0.5)
+    assert beside.train.epochs == 3  # stated
+
+
+def test_a_study_of_a_recipe_with_a_fixed_head_begins_at_random(tmp_path: Path) -> None:
+    (tmp_path / "small.yaml").write_text("strategy: probe_then_finetune\n")
+    given = load(tmp_path / "small.yaml", ["train.head_lr=0", "model.weights=a.pth"])
+    assert trained_start(given).train.head_lr is None
 
 
 def test_a_head_that_begins_at_random_cannot_stay_so(tmp_path: Path) -> None:
