@@ -179,8 +179,8 @@ class TrainSettings(Section, title="Train"):
         1,
         ge=0,
         le=20,
-        description="folds that choose the number of epochs, by their median, or how far a network "
-        "goes from its probe, and the temperature; 0: none, all epochs are run and kept and the "
+        description="folds that choose the number of epochs, by their median, or between a probe "
+        "and its fine-tuned network, and the temperature; 0: none, all epochs are run and the "
         "temperature stays 1 [folds]",
     )
 

@@ -37,7 +37,7 @@ from geotl.training.heads import (
 from geotl.training.learner import History, Learner, Tiles, fit
 from geotl.training.leave_one_out import MAX_TILES, leave_one_out
 from geotl.training.settings import ClassWeights, HeadKind, Training
-from geotl.training.tuning import SHARES, Tuning, choose_share
+from geotl.training.tuning import HALFWAY, SHARES, Tuning, choose_share
 
 Strategy = Literal["probe", "finetune", "probe_then_finetune", "full", "scratch"]
 FeatureSource = Callable[[TileClassifier, Int64s], Floats]
@@ -206,7 +206,7 @@ def _chosen_share(
     """
     wanted = plan.training.settings.choice_folds
     if plan.share is not None or not folds or not wanted:
-        given = 1.0 if folds else 0.0
+        given = HALFWAY if folds else 0.0
         return Tuning(given if plan.share is None else plan.share, {}, {}, 1.0), None
     histories, truth = [], []
     logits: dict[float, list[Floats]] = {share: [] for share in SHARES}

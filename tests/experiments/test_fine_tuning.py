@@ -18,7 +18,7 @@ from geotl.export.model_card import CardFacts, model_card
 from geotl.models.model_file import load as load_model
 from geotl.studies.study_techniques import trained_start
 from geotl.training import strategies
-from geotl.training.tuning import SHARES
+from geotl.training.tuning import HALFWAY, SHARES
 
 pytestmark = pytest.mark.usefixtures("one_thread", "own_cache", "unrendered")
 
@@ -72,7 +72,7 @@ def test_a_training_that_destroys_the_network_gives_back_the_probe_bit_for_bit(
     np.testing.assert_array_equal(tuned.fitted.features, probe.fitted.features)
 
 
-def test_every_epoch_is_run_and_what_is_kept_lies_between_probe_and_training(
+def test_every_epoch_is_run_and_the_mean_of_probe_and_training_is_kept(
     tiles: Path, tmp_path: Path, weights: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     scored: list[float] = []
@@ -92,15 +92,19 @@ def test_every_epoch_is_run_and_what_is_kept_lies_between_probe_and_training(
     network = made.fitted.network
     assert float(network.temperature) == 1.25
     assert network.frozen_until == "c3"  # the last two of four stages are trained
-    every = fitted(tiles, tmp_path / "b", weights, *TUNE, "train.lr=0.01", "train.choice_folds=0")
-    assert every.fitted.tuning is not None
-    assert every.fitted.tuning.share == 1.0
-    begin = fitted(tiles, tmp_path / "c", weights, *TUNE, "train.lr=1e-12", "train.choice_folds=0")
+    unchosen = ("train.choice_folds=0", "train.lr=0.01")
+    half = fitted(tiles, tmp_path / "b", weights, *TUNE, *unchosen)
+    assert half.fitted.tuning is not None
+    assert half.fitted.tuning.share == HALFWAY
+    begin = fitted(tiles, tmp_path / "c", weights, *TUNE, *unchosen, "train.lr=1e-12")
+    monkeypatch.setattr(strategies, "HALFWAY", 1.0)
+    end = fitted(tiles, tmp_path / "d", weights, *TUNE, *unchosen)
     name = "backbone.stages.f6.conv.weight"
-    ends = [one.fitted.network.state_dict()[name] for one in (begin, every)]
-    middle = network.state_dict()[name]
+    ends = [one.fitted.network.state_dict()[name] for one in (begin, end)]
     assert not np.allclose(ends[0], ends[1], atol=1e-4)
-    np.testing.assert_allclose(middle, (ends[0] + ends[1]) / 2, atol=1e-5)
+    for middle in (network, half.fitted.network):
+        line = (ends[0] + ends[1]) / 2
+        np.testing.assert_allclose(middle.state_dict()[name], line, atol=1e-5)
 
 
 def test_without_labels_to_hold_out_the_probe_is_kept(

@@ -12,7 +12,7 @@ from geotl.models.backbone import freeze, parameter_groups
 from geotl.models.classifier import FeatureSpec, Normalise, TileClassifier
 from geotl.models.registry import build_backbone
 from geotl.training.averaging import between
-from geotl.training.tuning import SHARES, choose_share, middle_share
+from geotl.training.tuning import choose_share, middle_share
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -36,7 +36,7 @@ def pair() -> tuple[TileClassifier, TileClassifier]:
     return start, trained
 
 
-@pytest.mark.parametrize("share", SHARES)
+@pytest.mark.parametrize("share", [0.0, 0.5, 1.0])
 def test_weights_and_statistics_lie_on_the_line_and_frozen_bits_stay(share: float) -> None:
     start, trained = pair()
     first, last = copy.deepcopy(start.state_dict()), copy.deepcopy(trained.state_dict())
