@@ -7,6 +7,7 @@ has to be kept.
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Literal
 
@@ -18,11 +19,16 @@ def half_of(root: Path, half: Half, into: Path) -> Path:
     if half == "both":
         return root
     for folder in sorted(p for p in root.iterdir() if p.is_dir()):
-        tiles = sorted((p for p in folder.iterdir() if p.is_file()), key=_digest)
+        tiles = dealt(p for p in folder.iterdir() if p.is_file())
         (into / folder.name).mkdir(parents=True)
         for tile in tiles[0 if half == "choose" else 1 :: 2]:
             (into / folder.name / tile.name).symlink_to(tile.resolve())
     return into
+
+
+def dealt(tiles: Iterable[Path]) -> list[Path]:
+    """Tiles of one class in the order of their hashes: every second one is for choosing."""
+    return sorted(tiles, key=_digest)
 
 
 def _digest(path: Path) -> str:

@@ -15,7 +15,7 @@ from geotl.data.tile_array import statistics, wanted_bands
 from geotl.errors import GeoTLError, RecipeError, nearest
 from geotl.experiments.draws import Draw, make_draw, settle_split, shows_random
 from geotl.experiments.experiment import Experiment
-from geotl.experiments.presets import settled
+from geotl.experiments.presets import PRESET_STRATEGIES, settled
 from geotl.experiments.recipe import Recipe, resolve_weights
 from geotl.experiments.rules import SPATIAL
 from geotl.experiments.run_folder import holds_run
@@ -65,12 +65,13 @@ def open_experiment(
 def settle(recipe: Recipe, samples: TileSamples, say: Log) -> Recipe:
     """The recipe with a split and a strategy for the labels at hand, where it leaves these open."""
     recipe = settle_split(recipe, samples.real, say)
-    if recipe.strategy != "auto":
+    if recipe.strategy not in PRESET_STRATEGIES:
         return recipe
     drawn = make_draw(recipe, samples.real, 0).split.train
     counts = np.bincount(samples.labels[drawn], minlength=len(samples.classes))
     found, line = settled(recipe, float(np.median(counts)), samples.tile_px)
-    say(line)
+    if line:
+        say(line)
     return found
 
 

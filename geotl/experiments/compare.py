@@ -14,6 +14,7 @@ from geotl.evaluation.metrics import confusion
 from geotl.experiments.build import build_network, feature_source, make_plan
 from geotl.experiments.draws import Draw, random_draw, shows_random
 from geotl.experiments.experiment import Experiment
+from geotl.experiments.presets import without_tuning
 from geotl.experiments.recipe import Recipe
 from geotl.experiments.results import (
     BAND_STATISTICS,
@@ -63,15 +64,18 @@ def fit_draw(
     experiment: Experiment,
     draw: Draw,
     epochs: int | None = None,
+    *,
     fusion: TileFusion | None = None,
+    share: float | None = None,
 ) -> FittedDraw:
     """Build the network for a draw's training tiles and fit it to them.
 
-    `epochs` and `fusion` are those of a training, where they are chosen already.
+    `epochs` and `fusion` of a training, and `share` of a fine-tuning from a probe, are given where
+    they are chosen already.
     """
     network, report = build_network(experiment, draw)
     samples, rows = experiment.samples, draw.split.train
-    plan = make_plan(experiment, report, draw)
+    plan = replace(make_plan(experiment, report, draw), share=share)
     train = Tiles(samples.pack, rows, samples.labels[rows])
     fitted = fit_strategy(
         network,
@@ -219,7 +223,7 @@ def variants(recipe: Recipe, samples: TileSamples) -> dict[str, Recipe]:
     if recipe.evaluate.random_weights and pretrained:
         blank = {"weights": "none", "sha256": None, "fresh": (), "adabn": "none"}
         trains = {"finetune", "probe_then_finetune", "full"}
-        found["random weights"] = base.model_copy(
+        found["random weights"] = without_tuning(base).model_copy(
             update={
                 "model": recipe.model.model_copy(update=blank),
                 "strategy": "scratch" if recipe.strategy in trains else recipe.strategy,

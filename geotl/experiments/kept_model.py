@@ -23,6 +23,7 @@ from geotl.experiments.results import HOW, Answers, Results
 from geotl.experiments.samples import TileSamples
 from geotl.training.heads import Folds, Linear
 from geotl.training.strategies import TileFusion
+from geotl.training.tuning import middle_share
 
 _NONE: Int64s = np.zeros(0, np.int64)
 
@@ -76,12 +77,13 @@ def fit_kept(
     begun = time.perf_counter()
     answers = Answers.joined([one.answers for one in results.draws])
     epochs = chosen_epochs([one.epochs for one in results.draws])
-    made = fit_on_all(experiment, epochs, answers, first.fitted.fusion)
+    share = middle_share([one.share for one in results.draws])
+    made = fit_on_all(experiment, epochs, answers, fusion=first.fitted.fusion, share=share)
     head = None
     if experiment.recipe.probe.unlabelled != "none":
         head = head_with(experiment, made, scene_features(experiment, made.fitted))
     history = first.fitted.history
-    if history is not None:
+    if history is not None and made.fitted.features is None:
         kept = replace(history, best_epoch=(epochs or 1) - 1)
         made = replace(made, fitted=replace(made.fitted, history=kept))
     labels = labels_of(experiment.samples, made.draw.split.train)
@@ -90,7 +92,12 @@ def fit_kept(
 
 
 def fit_on_all(
-    experiment: Experiment, epochs: int | None, answers: Answers, fusion: TileFusion | None = None
+    experiment: Experiment,
+    epochs: int | None,
+    answers: Answers,
+    *,
+    fusion: TileFusion | None = None,
+    share: float | None = None,
 ) -> FittedDraw:
     """The recipe's network fitted to all labels.
 
@@ -102,10 +109,11 @@ def fit_on_all(
         epochs: of a training; None for a probe.
         answers: out-of-fold logits of the networks that estimate the accuracy.
         fusion: of a training with heads on band statistics, as the first split chose it.
+        share: of a fine-tuning from a probe that is kept; None of any other fit.
     """
     below = replace(experiment, folder=experiment.folder / "kept")
     draw = whole_draw(experiment.recipe, experiment.samples)
-    made = fit_draw(below, draw, epochs, fusion if epochs else None)
+    made = fit_draw(below, draw, epochs, fusion=fusion if epochs else None, share=share)
     if made.fitted.features is None:
         made.fitted.network.temperature.fill_(kept_temperature(answers, made.fitted.fusion))
     return made

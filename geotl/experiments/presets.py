@@ -1,7 +1,8 @@
 """Presets: the settings that paid at a number of labels a class, as measured in docs/PRESETS.md.
 
-`strategy: auto` takes the preset of the labels at hand for every key that the recipe leaves alone.
-The figures behind the table are printed by benchmarks/presets.py.
+`strategy: auto` takes the preset of the labels at hand for every key that the recipe leaves alone,
+`strategy: probe_then_finetune` the one that pays for fine-tuning. The figures behind them are
+printed by benchmarks/presets.py and benchmarks/tuning.py.
 """
 
 from __future__ import annotations
@@ -27,6 +28,14 @@ PRESETS: Mapping[Regime, Mapping[str, Any]] = {
     "some": _DISCRIMINANT,
     "many": _DISCRIMINANT,
 }
+TUNED: Mapping[str, Any] = {  # head and pooling are the probe's; the head stays as it was fitted
+    **{key: value for key, value in _DISCRIMINANT.items() if key != "strategy"},
+    "train.epochs": 10,
+    "train.lr": 1e-4,
+    "train.lr_decay": 1.0,
+    "train.head_lr": 0.0,
+}
+PRESET_STRATEGIES = ("auto", "probe_then_finetune")
 FROM_RANDOM: Mapping[str, Any] = {"strategy": "scratch"}  # many labels, no weights
 TWICE_UP_TO_PX = 96  # larger tiles are seen at 96 and 192 px
 
@@ -53,18 +62,22 @@ def two_sizes(tile_px: int) -> tuple[int, int]:
 
 
 def settled(recipe: Recipe, labels_per_class: float, tile_px: int) -> tuple[Recipe, str]:
-    """The recipe with `strategy: auto` replaced by the preset, and a line that says what it took.
+    """The recipe with the preset of its strategy filled in, and a line that says what it took.
 
-    Keys that the recipe states stay as they are.
+    `auto` becomes the strategy of the preset. Keys that the recipe states stay as they are.
 
     Args:
-        recipe: any; one with another strategy is returned as it is, with an empty line.
+        recipe: any; one whose strategy has no preset is returned as it is, with an empty line.
         labels_per_class: median number of training labels a class.
         tile_px: side of the tiles in pixels.
 
     Raises:
         RecipeError: the recipe's own keys contradict the preset.
     """
+    if recipe.strategy == "probe_then_finetune":
+        how = f"strategy {recipe.strategy}"
+        made, taken = _filled(recipe, TUNED, how)
+        return made, f"{how}: {taken}" if taken else ""
     if recipe.strategy != "auto":
         return recipe, ""
     found = regime(labels_per_class)
@@ -72,13 +85,37 @@ def settled(recipe: Recipe, labels_per_class: float, tile_px: int) -> tuple[Reci
     wanted = dict(FROM_RANDOM if blank else PRESETS[found])
     if not blank:
         wanted["model.input_px"] = two_sizes(tile_px)
+    made, taken = _filled(recipe, wanted, f"strategy auto ({found} labels)")
+    return made, f"strategy auto, {found} labels ({labels_per_class:g} a class): {taken}"
+
+
+def without_tuning(recipe: Recipe) -> Recipe:
+    """The recipe with what the fine-tuning's preset gave its training back at the defaults.
+
+    >>> made = settled(Recipe(strategy="probe_then_finetune"), 50, 64)[0]
+    >>> made.train == Recipe().train, without_tuning(made).train == Recipe().train
+    (False, True)
+    """
+    if recipe.strategy != "probe_then_finetune":
+        return recipe
+    names = [key.partition(".")[2] for key in TUNED if key.startswith("train.")]
+    fields, held = type(recipe.train).model_fields, recipe.train.model_dump()
+    back = {name: fields[name].default for name in names if held[name] == TUNED[f"train.{name}"]}
+    return recipe.model_copy(update={"train": recipe.train.model_copy(update=back)})
+
+
+def _filled(recipe: Recipe, wanted: Mapping[str, Any], how: str) -> tuple[Recipe, str]:
+    """A recipe with the wanted values of keys that it does not state, and which these are.
+
+    Raises:
+        RecipeError: the recipe's own keys contradict them.
+    """
     taken = {key: value for key, value in wanted.items() if not _stated(recipe, key)}
     made = _with(recipe, taken)
     faults = [f"{key}: {said}" for key, said in contradictions(made.model_dump(), set())]
     if faults:
-        raise RecipeError(f"strategy auto ({found} labels): " + "; ".join(faults))
-    told = ", ".join(f"{key}={_shown(value)}" for key, value in taken.items())
-    return made, f"strategy auto, {found} labels ({labels_per_class:g} a class): {told}"
+        raise RecipeError(f"{how}: " + "; ".join(faults))
+    return made, ", ".join(f"{key}={_shown(value)}" for key, value in taken.items())
 
 
 def _stated(recipe: Recipe, key: str) -> bool:

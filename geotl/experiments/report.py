@@ -138,6 +138,8 @@ class Outcome:
         which = "" if self.draws == 1 or self.kfold else f" (first draw{whose})"
         said = [optimism.words()] if optimism else []
         said += [gain.words(what)] if gain else []
+        tuning = self.kept.made.fitted.tuning
+        said += [tuning.words() + which] if tuning else []
         said += [self.stand.verdict.line() + which]
         said += [doubt] if (doubt := distrust(self.evaluation.after)) else []
         fused = self.experiment.recipe.model.fuse_statistics
@@ -175,6 +177,8 @@ class Outcome:
             told["fusion"] = asdict(fitted.fusion)
         if fitted.history is not None:
             told["training"] = asdict(fitted.history)
+        if fitted.tuning is not None:
+            told["tuning"] = asdict(fitted.tuning)
         if self.kept.estimate:
             told |= self._kept(timed)
         found: dict[str, Any] = plain(told)

@@ -72,6 +72,7 @@ class DrawResult:
         training: training tiles that the finished network names rightly, and how many were tried.
         seconds: that fitting took.
         epochs: that the folds chose for a training, None for a probe.
+        share: of a fine-tuning from a probe that was kept, None without one.
     """
 
     comparison: Comparison
@@ -79,6 +80,7 @@ class DrawResult:
     training: tuple[int, int]
     seconds: float
     epochs: int | None = None
+    share: float | None = None
 
 
 @dataclass

@@ -261,6 +261,12 @@ RULES: tuple[Rule, ...] = (
         "probe.head=logistic",
     ),
     Rule(
+        ("train.head_lr", "strategy"),
+        lambda rate, strategy: rate == 0 and strategy != "probe_then_finetune",
+        "given 0 with strategy {1}, whose head begins at random and would stay so; allowed: null, "
+        "a number above 0, or strategy=probe_then_finetune",
+    ),
+    Rule(
         ("augment.erase_area",),
         lambda area: area[0] > area[1],
         "given {0}; allowed: the smaller share first",

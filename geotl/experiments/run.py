@@ -127,9 +127,15 @@ def score_draw(experiment: Experiment, number: int, results: Results) -> ScoredD
     if experiment.recipe.probe.unlabelled != "none":
         head, extra = unlabelled_head(experiment, made)
     comparison = compare(experiment, draw, logits, extra)
-    history, answers = made.fitted.history, answers_of(experiment, made, logits)
-    epochs = None if history is None else history.best_epoch + 1
-    result = DrawResult(comparison, answers, training, seconds, epochs)
+    history, tuning = made.fitted.history, made.fitted.tuning
+    result = DrawResult(
+        comparison,
+        answers_of(experiment, made, logits),
+        training,
+        seconds,
+        epochs=None if history is None else history.best_epoch + 1,
+        share=None if tuning is None else tuning.share,
+    )
     results.draws.append(result)
     if line := draw_line(experiment.recipe, results):
         experiment.log(line)

@@ -8,7 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from geotl.console import complain
-from geotl.errors import OutputError
+from geotl.errors import GeoTLError, OutputError
+from geotl.experiments.recipe import dump, load
 from geotl.io import yaml
 from geotl.io.files import write_text
 from geotl.io.locks import lock_path
@@ -60,7 +61,7 @@ def open_run(folder: Path, recipe: str, *, resume: bool) -> bool:
             was not to be resumed.
     """
     held, finished = folder / RECIPE, folder / METRICS
-    if finished.is_file() and not resume and _text(held) == recipe:
+    if finished.is_file() and not resume and _same(held, recipe):
         raise OutputError(
             f"{folder}: this run is already finished; --resume prints its result again, and "
             "another folder with --out repeats it"
@@ -68,7 +69,7 @@ def open_run(folder: Path, recipe: str, *, resume: bool) -> bool:
     if not holds_run(folder, resume=resume):
         write_text(held, recipe)
         return False
-    if _text(held) != recipe:
+    if not _same(held, recipe):
         raise OutputError(
             f"{folder}: holds a run of another recipe ({held}); repeat its settings to "
             "resume it, or choose another folder with --out"
@@ -92,6 +93,16 @@ def _is_readable(finished: Path) -> bool:
     complain(f"{finished}: is damaged; the run goes on from what else is in its folder")
     finished.unlink()
     return False
+
+
+def _same(held: Path, recipe: str) -> bool:
+    """Whether a folder's recipe is this one; keys that its version did not have are at defaults."""
+    if _text(held) == recipe:
+        return True
+    try:
+        return dump(load(held)) == recipe
+    except GeoTLError:
+        return False
 
 
 def _text(path: Path) -> str:

@@ -245,7 +245,7 @@ def _training(model: ModelFile, facts: CardFacts, recipe: Mapping[str, Any]) -> 
     told.append(_place(facts.ground))
     if facts.ground is not None:
         told.append("The outline is in `mlm.json`.")
-    told.append(_strategy(recipe))
+    told.append(_strategy(recipe, model.notes.get("metrics", {}).get("tuning")))
     note = str(recipe.get("note") or "").strip()
     return [
         "## What it was trained on",
@@ -265,16 +265,22 @@ def _place(ground: shapely.Geometry | None) -> str:
     )
 
 
-def _strategy(recipe: Mapping[str, Any]) -> str:
+def _strategy(recipe: Mapping[str, Any], tuning: Mapping[str, Any] | None) -> str:
+    """How the network was fitted; a fine-tuning of which nothing was kept left a probe."""
+    frozen = (
+        "The network's pretrained stages stayed as they were; a linear head was fitted "
+        "on their features."
+    )
     how = {
-        "probe": "The network's pretrained stages stayed as they were; a linear head was fitted "
-        "on their features.",
+        "probe": frozen,
         "finetune": "The pretrained network was trained further.",
         "full": "The whole pretrained network was trained further.",
         "probe_then_finetune": "A linear head was fitted first, then the pretrained network was "
         "trained further.",
         "scratch": "The network was trained from random weights.",
     }
+    if tuning is not None and tuning["share"] == 0:
+        return f"{frozen} Training it further was tried and did not help."
     return how.get(str(recipe.get("strategy")), "")
 
 

@@ -326,13 +326,19 @@ def batchnorm_use(backbone: Backbone) -> Literal["none", "trained", "held"]:
 
 
 def parameter_groups(
-    backbone: Backbone, head: nn.Module, *, lr: float, lr_decay: float, weight_decay: float
+    backbone: Backbone,
+    head: nn.Module,
+    *,
+    lr: float,
+    lr_decay: float,
+    weight_decay: float,
+    head_lr: float | None = None,
 ) -> list[dict[str, Any]]:
     """Optimiser groups of the trainable parameters, from the head back to the first stage.
 
-    The head learns at `lr`, the last stage at lr * lr_decay, the one before at lr * lr_decay^2
-    and so on (discriminative rates, Howard & Ruder 2018). Weight decay reaches tensors of two
-    or more dimensions alone: no biases, no normalisation.
+    The head learns at `lr` (or at a `head_lr` of its own), the last stage at lr * lr_decay, the one
+    before at lr * lr_decay^2 and so on (discriminative rates, Howard & Ruder 2018). Weight decay
+    reaches tensors of two or more dimensions alone: no biases, no normalisation.
     """
     modules = [("head", head), *reversed(list(backbone.stages.items()))]
     groups: list[dict[str, Any]] = []
@@ -343,6 +349,6 @@ def parameter_groups(
             (f"{name}, no decay", 0.0, [p for p in trainable if p.ndim < 2]),
         ):
             if chosen:
-                rate = lr * lr_decay**depth
+                rate = lr * lr_decay**depth if depth or head_lr is None else head_lr
                 groups.append({"params": chosen, "lr": rate, "weight_decay": decay, "name": label})
     return groups

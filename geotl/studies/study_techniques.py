@@ -235,6 +235,8 @@ def trained_start(recipe: Recipe) -> Recipe:
     changes = dict(NO_REGULARISER)
     if "epochs" not in recipe.train.model_fields_set:
         changes["train.epochs"] = EPOCHS
+    if recipe.train.head_lr == 0:  # of a head that was fitted; this one begins at random
+        changes["train.head_lr"] = None
     strategy = "finetune" if recipe.model.weights != "none" else "scratch"
     if strategy == "finetune" and (
         recipe.model.first_conv in ("random", "zero") or len(_kept_stages(recipe)) < 2

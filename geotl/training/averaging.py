@@ -1,7 +1,8 @@
-"""Batch normalisation measured anew, and the average of weights along a training."""
+"""Averages of weights: along a training, and between two networks; batch normalisation for them."""
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
@@ -51,6 +52,25 @@ class WeightAverage(nn.Module):
     def _pairs(self) -> Iterator[tuple[Tensor, nn.Parameter]]:
         for number, parameter in enumerate(self._of):
             yield self.get_buffer(f"mean_{number}"), parameter
+
+
+@torch.no_grad()
+def between(start: TileClassifier, trained: TileClassifier, share: float) -> TileClassifier:
+    """A network on the straight line from a first network to the one that was trained from it.
+
+    Weights and running statistics are (1 - share) * start + share * trained, Wortsman et al. 2022
+    (WiSE-FT), eq. 1. A tensor that training left alone stays as it is, bit for bit.
+
+    Args:
+        start: the network before its training; not changed.
+        trained: the same network after it; not changed.
+        share: of the way, 0 to 1.
+    """
+    made, first = copy.deepcopy(trained), start.state_dict()
+    for name, tensor in made.state_dict().items():
+        if tensor.is_floating_point():
+            tensor.copy_(torch.lerp(first[name], tensor, share))
+    return made
 
 
 def moving_norms(backbone: Backbone) -> list[SteadyBatchNorm2d]:

@@ -166,14 +166,14 @@ def choose_among(
         fit: the head that is fitted to all tiles at the setting.
     """
     truth = labels[held]
-    loss = {s: _calibrated_loss(rows, truth) for s, rows in logits.items()}
+    loss = {s: calibrated_loss(rows, truth) for s, rows in logits.items()}
     best = min(sorted(logits), key=lambda s: loss[s][0])
     accuracy = {s: float(np.mean(rows.argmax(1) == truth)) for s, rows in logits.items()}
     return Chosen(fit(features, labels, best), best, accuracy, held, logits[best], loss[best][1])
 
 
-def _calibrated_loss(logits: Floats, truth: Int64s) -> tuple[float, float]:
-    """Negative log-likelihood at the best temperature, and that temperature."""
+def calibrated_loss(logits: Floats, truth: Int64s) -> tuple[float, float]:
+    """Mean negative log-likelihood of logits [n, K] at their best temperature, and that one."""
     temperature = fit_temperature(logits, truth)
     chance = softmax(logits, temperature)[np.arange(len(truth)), truth]
     return float(-np.log(np.maximum(chance, 1e-12)).mean()), temperature

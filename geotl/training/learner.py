@@ -103,6 +103,7 @@ class Learner(lightning.LightningModule):
         self.class_weights = None if weights is None else torch.from_numpy(weights).float()
         averaged = settings.swa_epoch is not None
         self.average = WeightAverage(list(model.parameters())) if averaged else None
+        self.chooses_epoch = held_out is not None and not averaged and not training.every_epoch
 
     def setup(self, stage: str) -> None:
         """Compute the frozen stages once, where the augmentation allows and memory suffices.
@@ -277,6 +278,7 @@ class Learner(lightning.LightningModule):
             lr=settings.lr,
             lr_decay=settings.lr_decay,
             weight_decay=settings.weight_decay,
+            head_lr=settings.head_lr,
         )
         total, first = settings.epochs * self.batches + 1, settings.swa_epoch
         level = None if first is None else (first * self.batches, settings.swa_lr)
@@ -303,9 +305,9 @@ def fit(
         log: called with a line where a checkpoint cannot be read.
 
     With weights averaged (`swa_from`) every epoch is run and the average is what is kept: no
-    epoch is chosen.
+    epoch is chosen. Nor is it where the training runs every epoch: the last one's are kept.
     """
-    judged = learner.held_out is not None and learner.average is None
+    judged = learner.chooses_epoch
     done = read_finished(folder / FINISHED, log) if resume else None
     if done is not None and (found := _given_back(learner, folder, done, log)):
         return found
@@ -328,7 +330,7 @@ def _train(
 ) -> dict[str, Any]:
     """Train, from a checkpoint where one is given; which one is kept, and its epochs' losses."""
     settings, device = learner.settings, next(learner.model.parameters()).device
-    judged = learner.held_out is not None and learner.average is None
+    judged = learner.chooses_epoch
     epochs_seen = EpochLog()
     callbacks: list[Callback] = [EpochLine(ProgressLine(quiet=quiet)), epochs_seen]
     callbacks += checkpoints(folder, settings.checkpoint_every_steps, judged)

@@ -250,6 +250,7 @@ class DecoderLearner(lightning.LightningModule):
             lr=settings.lr,
             lr_decay=settings.lr_decay,
             weight_decay=settings.weight_decay,
+            head_lr=settings.head_lr,
         )
         return optimised(groups, settings, self.plan.settings.epochs * self.batches + 1)
 

@@ -88,7 +88,19 @@ class TrainSettings(Section, title="Train"):
 
     epochs: int = Field(40, ge=1, le=10000, description="passes over the training tiles [epochs]")
     batch_size: int = Field(32, ge=1, le=4096, description="tiles in a batch [tiles]")
-    lr: float = Field(1e-3, gt=0, le=10, description="the head's peak learning rate [1/step]")
+    lr: float = Field(
+        1e-3,
+        gt=0,
+        le=10,
+        description="peak learning rate that those of head and stages follow from [1/step]",
+    )
+    head_lr: float | None = Field(
+        None,
+        ge=0,
+        le=10,
+        description="the head's own peak learning rate; null: train.lr; 0: the head stays as it "
+        "was fitted [1/step]",
+    )
     lr_decay: float = Field(
         0.5, gt=0, le=1, description="learning-rate factor per stage from the head back [factor]"
     )
@@ -97,7 +109,10 @@ class TrainSettings(Section, title="Train"):
     )
     optimizer: Literal["adamw", "sgd"] = Field("adamw", description="the optimiser")
     patience: int = Field(
-        8, ge=0, le=10000, description="epochs without gain before stopping; 0: never [epochs]"
+        8,
+        ge=0,
+        le=10000,
+        description="epochs without gain before stopping; 0: never, as after a probe [epochs]",
     )
     precision: Literal["auto", "float32", "bfloat16"] = Field(
         "auto", description="number format; auto: bfloat16 where the device gains"
@@ -164,8 +179,9 @@ class TrainSettings(Section, title="Train"):
         1,
         ge=0,
         le=20,
-        description="folds that choose the number of epochs, by their median, "
-        "and the temperature; 0: none, all epochs are run and the temperature stays 1 [folds]",
+        description="folds that choose the number of epochs, by their median, or between a probe "
+        "and its fine-tuned network, and the temperature; 0: none, all epochs are run and the "
+        "temperature stays 1 [folds]",
     )
 
     @property
@@ -404,6 +420,7 @@ class Training:
         seed: origin of order, augmentation and dropout.
         classes: names of the classes in the order of the labels, for weights given by name.
         light: what digital numbers say of reflectance, for what varies light.
+        every_epoch: run all epochs and keep the last one's weights, whatever tiles are held out.
     """
 
     settings: TrainSettings = field(default_factory=TrainSettings)
@@ -411,6 +428,7 @@ class Training:
     seed: int = 0
     classes: tuple[str, ...] = ()
     light: Light = field(default_factory=Light)
+    every_epoch: bool = False
 
     @property
     def class_weights(self) -> ClassWeights:

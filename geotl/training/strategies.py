@@ -1,8 +1,8 @@
 """What is trained, and from where: probe, finetune, probe_then_finetune, full, scratch.
 
-The training labels are all there are: the head's penalty, the number of epochs and the
-temperature are chosen by folds inside them, or of a discriminant by leaving out one tile after the
-other; then everything is fitted on all of them.
+The training labels are all there are: the head's penalty, the number of epochs, how far a network
+goes from its probe and the temperature are chosen by folds inside them, or of a discriminant by
+leaving out one tile after the other; then everything is fitted on all of them.
 """
 
 from __future__ import annotations
@@ -22,6 +22,7 @@ from geotl.evaluation.evaluate import fit_temperature
 from geotl.models.backbone import freeze, hold_batchnorm
 from geotl.models.classifier import TileClassifier, view_logits
 from geotl.models.device import Precision, autocast
+from geotl.training.averaging import between
 from geotl.training.heads import (
     Chosen,
     Fit,
@@ -36,6 +37,7 @@ from geotl.training.heads import (
 from geotl.training.learner import History, Learner, Tiles, fit
 from geotl.training.leave_one_out import MAX_TILES, leave_one_out
 from geotl.training.settings import ClassWeights, HeadKind, Training
+from geotl.training.tuning import HALFWAY, SHARES, Tuning, choose_share
 
 Strategy = Literal["probe", "finetune", "probe_then_finetune", "full", "scratch"]
 FeatureSource = Callable[[TileClassifier, Int64s], Floats]
@@ -54,6 +56,8 @@ class FitPlan:
         heat: temperature of the linear head that a probe is fine-tuned from.
         one_by_one: no two tiles are alike or belong together, so that a discriminant may be
             calibrated on tiles that are left out one by one, in place of folds.
+        share: how much of a fine-tuning from a probe is kept, where that is chosen already (see
+            `Tuning`); None where folds choose it.
         quiet, resume: no progress; go on from what an earlier run left.
     """
 
@@ -65,6 +69,7 @@ class FitPlan:
     training: Training
     heat: float = 1.0
     one_by_one: bool = False
+    share: float | None = None
     quiet: bool = False
     resume: bool = False
 
@@ -127,6 +132,7 @@ class Fitted:
         features: standardised training features [n, V, D] of a probe, else None.
         held_out: what the folds' networks, or heads, gave; None where no tile was held out.
         fusion: how the head is pooled with heads on band statistics; None where it is not.
+        tuning: how much of a fine-tuning from a probe was kept, else None.
     """
 
     network: TileClassifier
@@ -135,6 +141,7 @@ class Fitted:
     features: Floats | None = None
     held_out: HeldOut | None = None
     fusion: TileFusion | None = None
+    tuning: Tuning | None = None
 
 
 def head_fit(kind: HeadKind, num_classes: int, weights: ClassWeights = "none") -> Fit:
@@ -173,7 +180,8 @@ def fit_strategy(
     """
     if plan.strategy == "probe":
         return probe(copy.deepcopy(base), train, folds, plan, features)
-    plan = with_head_chosen(base, train, folds, plan, features)
+    if plan.strategy == "probe_then_finetune":
+        return probe_then_finetune(base, train, folds, plan, folder=folder, features=features)
     if epochs or not folds or not plan.training.settings.choice_folds:
         final, history = _trained(
             base, train, None, plan, folder=folder / "final", features=features, stop_after=epochs
@@ -199,10 +207,78 @@ def with_head_chosen(
     """The plan with the setting and temperature of the head that a training begins from, if any."""
     if plan.strategy != "probe_then_finetune":
         return plan
-    start = probe(copy.deepcopy(base), train, folds, plan, features).chosen
-    if start is None:
+    return _with_head(plan, probe(copy.deepcopy(base), train, folds, plan, features).chosen)
+
+
+def _with_head(plan: FitPlan, chosen: Chosen | None) -> FitPlan:
+    if chosen is None:
         return plan
-    return replace(plan, head_settings=(start.setting,), heat=start.temperature)
+    return replace(plan, head_settings=(chosen.setting,), heat=chosen.temperature)
+
+
+def probe_then_finetune(
+    base: TileClassifier,
+    train: Tiles,
+    folds: Folds,
+    plan: FitPlan,
+    *,
+    folder: Path,
+    features: FeatureSource,
+) -> Fitted:
+    """Train a probe's network further, and keep as much of it as held-out labels speak for.
+
+    That is the probe itself where they speak for nothing else; arguments are those of
+    `fit_strategy`.
+    """
+    begun = probe(copy.deepcopy(base), train, folds, plan, features)
+    plan = _with_head(plan, begun.chosen)
+    tuning, history, held = _chosen_share(
+        base, train, folds, plan, folder=folder, features=features
+    )
+    if tuning.share == 0:
+        return replace(begun, tuning=tuning)
+    start = starting(base, train, plan, features)
+    final, run = _fitted(copy.deepcopy(start), train, None, plan, folder=folder / "final")
+    network = between(start, final, tuning.share)
+    network.temperature.fill_(tuning.temperature)
+    return Fitted(network.eval(), None, history or run, held_out=held, tuning=tuning)
+
+
+def _chosen_share(
+    base: TileClassifier,
+    train: Tiles,
+    folds: Folds,
+    plan: FitPlan,
+    *,
+    folder: Path,
+    features: FeatureSource,
+) -> tuple[Tuning, History | None, HeldOut | None]:
+    """How much of the fine-tuning is kept, the first fold's history, and held-out logits.
+
+    Where no label can be held out, nothing shows a gain and the probe is kept.
+    """
+    wanted = plan.training.settings.choice_folds
+    if plan.share is not None or not folds or not wanted:
+        given = HALFWAY if folds else 0.0
+        return Tuning(given if plan.share is None else plan.share, {}, {}, 1.0), None, None
+    histories = []
+    logits: dict[float, list[Floats]] = {share: [] for share in SHARES}
+    for number, (fit_rows, held_rows) in enumerate(folds[:wanted]):
+        part, held = _part(train, fit_rows), _part(train, held_rows)
+        start = starting(base, part, plan, features)
+        inside = folder / (f"fold_{number}" if number else "fold")
+        final, history = _fitted(copy.deepcopy(start), part, held, plan, folder=inside)
+        for share, rows in logits.items():
+            rows.append(_logits_of(between(start, final, share), held, plan))
+        histories.append(history)
+    joined = {share: np.concatenate(rows) for share, rows in logits.items()}
+    out = np.concatenate([held_rows for _, held_rows in folds[:wanted]])
+    tuning = choose_share(joined, train.labels[out])
+    return tuning, histories[0], HeldOut(out, joined[tuning.share])
+
+
+def _logits_of(network: TileClassifier, tiles: Tiles, plan: FitPlan) -> Floats:
+    return predict_rows(network, tiles.pack, tiles.rows, precision=plan.training.settings.precision)
 
 
 def _chosen(
@@ -230,9 +306,7 @@ def _chosen(
             features=features,
         )
         histories.append(history)
-        logits.append(
-            predict_rows(trial, held.pack, held.rows, precision=plan.training.settings.precision)
-        )
+        logits.append(_logits_of(trial, held, plan))
         rows.append(held_rows)
     best = sorted(history.best_epoch for history in histories)[(len(histories) - 1) // 2]
     chosen = replace(histories[0], best_epoch=best)
@@ -316,8 +390,22 @@ def _trained(
 ) -> tuple[TileClassifier, History]:
     """Train a copy of the network as the strategy says."""
     network = starting(base, train, plan, features)
+    return _fitted(network, train, held_out, plan, folder=folder, stop_after=stop_after)
+
+
+def _fitted(
+    network: TileClassifier,
+    train: Tiles,
+    held_out: Tiles | None,
+    plan: FitPlan,
+    *,
+    folder: Path,
+    stop_after: int | None = None,
+) -> tuple[TileClassifier, History]:
+    """Train a network in place, from where it stands; every epoch where it began as a probe."""
+    every = plan.strategy == "probe_then_finetune"
     history = fit(
-        Learner(network, train, held_out, plan.training),
+        Learner(network, train, held_out, replace(plan.training, every_epoch=every)),
         folder=folder,
         stop_after=stop_after,
         resume=plan.resume,
@@ -348,11 +436,12 @@ def starting(
 
 
 def frozen_stage(network: TileClassifier, plan: FitPlan) -> str | None:
-    """The last stage that training leaves alone."""
+    """The last stage that training leaves alone: by itself all but the last, after a probe two."""
     if plan.strategy in ("full", "scratch"):
         return None
     stages: Sequence[str] = list(network.backbone.stages)
-    return plan.freeze_until or (stages[-2] if len(stages) > 1 else None)
+    trained = 2 if plan.strategy == "probe_then_finetune" and len(stages) > 2 else 1
+    return plan.freeze_until or (stages[-1 - trained] if len(stages) > 1 else None)
 
 
 @torch.inference_mode()

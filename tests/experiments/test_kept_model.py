@@ -165,7 +165,7 @@ def test_a_run_that_ended_before_the_last_fit_goes_on_with_it_alone(
     whole, cut, trained = tmp_path / "whole", tmp_path / "cut", []
     assert run(tiles, whole, *TRAINED) == 0
     with monkeypatch.context() as patch:
-        patch.setattr(kept_model, "fit_on_all", lambda *_: 1 / 0)
+        patch.setattr(kept_model, "fit_on_all", lambda *_, **__: 1 / 0)
         with pytest.raises(ZeroDivisionError):
             run(tiles, cut, *TRAINED)
     fit = strategies.fit

@@ -214,7 +214,12 @@ def test_a_source_model_is_where_another_starts(tiles: Path, tmp_path: Path) -> 
     run(tiles, source, "strategy=scratch")
     target = tmp_path / "target"
     weights = f"model.weights={source / 'model.safetensors'}"
-    more = ("strategy=probe_then_finetune", weights, "evaluate.rgb_only=true")
+    more = (
+        "strategy=probe_then_finetune",
+        weights,
+        "evaluate.rgb_only=true",
+        "train.choice_folds=0",
+    )
     assert run(tiles, target, *more) == 0
     header = read_header(target / "model.safetensors")
     assert header["weights"]["source"].endswith("model.safetensors")

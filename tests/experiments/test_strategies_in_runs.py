@@ -117,6 +117,7 @@ def test_fine_tuning_sets_out_from_the_probes_calibrated_logits(
             "probe.head=discriminant",
             "train.lr=1e-12",
             "train.epochs=1",
+            "train.choice_folds=0",
             "train.weight_decay=0",
             "freeze_until=layer1",
         )
