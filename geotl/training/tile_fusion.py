@@ -114,40 +114,38 @@ def scaled_statistics(network: TileClassifier, train: Tiles) -> Float32s:
 def members_of(
     fitted: Fitted, table: Float32s, labels: Int64s, folds: Folds, plan: FitPlan
 ) -> dict[str, HeadMember]:
-    """The network's head and those fitted to the statistics [n, 3C] of the training tiles."""
-    network, width = fitted.network, table.shape[1]
-    deep, plain = network.deep_width, 2 * width // PER_BAND
-    own = Linear(
-        network.head.weight.detach().cpu().numpy(), network.head.bias.detach().cpu().numpy()
-    )
-    classes = network.head.out_features
-    chosen = {
-        DISCRIMINANT: _discriminant(table, labels, folds, plan, classes),
-        LOGISTIC: choose(
-            table[:, None, :plain],
-            labels,
-            folds,
-            functools.partial(logistic, num_classes=classes),
-            PENALTIES,
-        ),
-    }
-    ends = {DISCRIMINANT: deep + width, LOGISTIC: deep + plain}
-    none = HeldOut(np.zeros(0, np.int64), np.zeros((0, classes)))
+    """The network's head, first, and those fitted to the statistics [n, 3C] of training tiles."""
+    start, classes = fitted.network.deep_width, fitted.network.head.out_features
+    plain = table[:, : 2 * table.shape[1] // PER_BAND]
+    fit = functools.partial(logistic, num_classes=classes)
     return {
-        NETWORK: HeadMember(own, slice(0, deep), fitted.held_out or none),
-        **{
-            name: HeadMember(
-                one.head, slice(deep, ends[name]), HeldOut(one.fold_rows, one.fold_logits)
-            )
-            for name, one in chosen.items()
-        },
+        NETWORK: network_member(fitted),
+        DISCRIMINANT: statistics_member(
+            discriminant_on(table, labels, folds, plan, classes), start
+        ),
+        LOGISTIC: statistics_member(choose(plain[:, None], labels, folds, fit, PENALTIES), start),
     }
 
 
-def _discriminant(
+def network_member(fitted: Fitted) -> HeadMember:
+    """The network's own head."""
+    head, width = fitted.network.head, fitted.network.deep_width
+    own = Linear(head.weight.detach().cpu().numpy(), head.bias.detach().cpu().numpy())
+    none = HeldOut(np.zeros(0, np.int64), np.zeros((0, head.out_features)))
+    return HeadMember(own, slice(0, width), fitted.held_out or none)
+
+
+def statistics_member(chosen: Chosen, start: int) -> HeadMember:
+    """A head on the first statistics, whose columns begin at `start`."""
+    end = start + chosen.head.weight.shape[1]
+    held = HeldOut(chosen.fold_rows, chosen.fold_logits)
+    return HeadMember(chosen.head, slice(start, end), held)
+
+
+def discriminant_on(
     table: Float32s, labels: Int64s, folds: Folds, plan: FitPlan, classes: int
 ) -> Chosen:
-    """The discriminant on the statistics, calibrated on the tiles that the network is."""
+    """The discriminant on the statistics, its held-out tiles those of the network."""
     features, fit = table[:, None], head_fit("discriminant", classes)
     if plan.strategy == "probe" and leaves_one_out(plan, folds, len(labels)):
         out = leave_one_out(features, labels, SHRINKAGES, classes)
@@ -176,15 +174,23 @@ def weighed(members: Mapping[str, HeadMember], labels: Int64s) -> tuple[TileFusi
         for name, own in logits.items()
     }
     losses = {name: log_loss(own, truth, weight) for name, own in calibrated.items()}
+    kept = best_pool(calibrated, truth, losses)
+    temperature = temperatures[NETWORK] if kept.weights[NETWORK] == 1 else kept.temperature
+    fusion = TileFusion(kept.weights, temperatures, temperature, losses, kept.loss, len(rows))
+    return fusion, HeldOut(rows, temperature * kept.log_probabilities(calibrated))
+
+
+def best_pool(
+    calibrated: Mapping[str, Float64s], truth: Int64s, losses: Mapping[str, float]
+) -> Pool:
+    """The pool of least log-loss, of all members or of one, if it gains on the first member."""
     alone = [
-        Pool({one: float(one == name) for one in members}, 1.0, losses[name]) for name in members
+        Pool({one: float(one == name) for one in losses}, 1.0, losses[name]) for name in losses
     ]
-    best = min([*alone, Pool.of(calibrated, truth, weight, EQUAL_TILES)], key=lambda one: one.loss)
+    pool = Pool.of(calibrated, truth, np.ones(len(truth)), EQUAL_TILES)
+    best = min([*alone, pool], key=lambda one: one.loss)
     before, after = (one.log_probabilities(calibrated) for one in (alone[0], best))
-    if not gains(before, after, truth):
-        best = replace(alone[0], temperature=temperatures[NETWORK])
-    fusion = TileFusion(best.weights, temperatures, best.temperature, losses, best.loss, len(rows))
-    return fusion, HeldOut(rows, best.temperature * best.log_probabilities(calibrated))
+    return best if gains(before, after, truth) else alone[0]
 
 
 def gains(before: Float64s, after: Float64s, truth: Int64s) -> bool:

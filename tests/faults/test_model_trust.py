@@ -175,6 +175,8 @@ LIES: list[tuple[str, object]] = [
     ("spec.pool", "max"),
     ("spec.input_px", [-1]),
     ("spec.padding", 1),
+    ("spec.statistics", True),  # whose tensors hold no statistics
+    ("spec.statistics", "yes"),
     ("spec.stages", "del"),
     ("sensor", None),
     ("sensor.scale", 0),
