@@ -15,12 +15,14 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from geotl.errors import DataError, ModelError
+from geotl.models.backbone import Tokens
 from geotl.models.registry import Backbone
 
 Pool = Literal["mean", "mean_sd", "mean_log", "root_mean"]
 Padding = Literal["zeros", "replicate", "reflect"]
 
 VIEWS = 8
+MAP_AXES = 4  # of [N,C,H,W]; tokens have three
 
 
 @dataclass(frozen=True)
@@ -98,6 +100,26 @@ def pool_stage(maps: Tensor, pool: Pool) -> Tensor:
         return mean
     variance = (maps - mean[:, :, None, None]).square().mean(dim=(2, 3))
     return torch.cat([mean, (variance + 1e-6).sqrt()], dim=1)
+
+
+def pool_tokens(tokens: Tensor, pool: Pool, how: Tokens) -> Tensor:
+    """Pool a transformer's tokens [N,T,D] to [N,D], or [N,2D] with their standard deviation.
+
+    The mean is what the network's own head takes: the class token, or the mean of the patches.
+
+    >>> tokens = torch.tensor([[[4.0], [1.0], [3.0]]])
+    >>> pool_tokens(tokens, "mean", Tokens(1, "class")).item()
+    4.0
+    >>> pool_tokens(tokens, "mean", Tokens(1, "mean")).item()
+    2.0
+    """
+    patches = tokens[:, how.prefix :].transpose(1, 2)[..., None]
+    if how.pooled == "mean":
+        return pool_stage(patches, pool)
+    own = tokens[:, 0, :, None, None]
+    if pool != "mean_sd":
+        return pool_stage(own, pool)
+    return torch.cat([own.float().flatten(1), pool_stage(patches, pool)[:, own.shape[1] :]], dim=1)
 
 
 def pool_windows(maps: Tensor, pool: Pool, side: int, step: int) -> Tensor:
@@ -199,8 +221,14 @@ class TileClassifier(nn.Module):
         for name in self._frozen_names():
             x = self.backbone.stages[name](x)
             if name in self.spec.stages:
-                pooled.append(pool_stage(x, self.spec.pool))
+                pooled.append(self._pooled(x))
         return Frozen(torch.cat(pooled, dim=1), x)
+
+    def _pooled(self, output: Tensor) -> Tensor:
+        """Features [N,D] of a stage's output, a map or tokens."""
+        if self.backbone.tokens is None or output.ndim == MAP_AXES:
+            return pool_stage(output, self.spec.pool)
+        return pool_tokens(output, self.spec.pool, self.backbone.tokens)
 
     def _frozen_names(self) -> list[str]:
         names = list(self.backbone.stages)
@@ -222,7 +250,7 @@ class TileClassifier(nn.Module):
             for name in rest:
                 x = self.backbone.stages[name](x)
                 if name in self.spec.stages:
-                    features.append(pool_stage(x, self.spec.pool))
+                    features.append(self._pooled(x))
                 if name in taps:
                     kept[name] = x
             tapped.append(kept)

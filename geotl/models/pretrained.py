@@ -23,6 +23,7 @@ from geotl.io.files import sha256_of
 from geotl.models.backbone import BackboneSpec
 from geotl.models.first_conv import RGB
 from geotl.models.normalisation import Normalisation, WeightUnit, of_pictures
+from geotl.models.timm_weights import is_timm_weights, timm_file
 from geotl.models.weights import WeightFile, refusal, tensors_of
 
 _NAME = re.compile(r"(?:torchgeo:)?\w+_Weights\.\w+")
@@ -68,7 +69,7 @@ def torchvision_names(network: str) -> tuple[str, ...]:
 
 def torchgeo_names(spec: BackboneSpec) -> tuple[str, ...]:
     """Names of torchgeo's weights for a backbone; none where torchgeo is not installed."""
-    if not spec.weights or find_spec("torchgeo") is None:
+    if spec.family == "timm" or not spec.weights or find_spec("torchgeo") is None:
         return ()
     entries = _torchgeo_entries(spec, "").values()
     return tuple(dict.fromkeys(f"torchgeo:{entry}" for entry in entries))
@@ -80,11 +81,11 @@ def is_published(weights: str) -> bool:
     >>> is_published("torchgeo:ResNet18_Weights.SENTINEL2_ALL_MOCO"), is_published("w.pth")
     (True, False)
     """
-    return _NAME.fullmatch(weights) is not None
+    return _NAME.fullmatch(weights) is not None or is_timm_weights(weights)
 
 
 def published_file(spec: BackboneSpec, weights: str) -> WeightFile:
-    """Published weights under torchvision's tensor names.
+    """Published weights under the tensor names of the backbone's library.
 
     A name without `torchgeo:` means torchvision's weights, or torchgeo's where torchvision has
     none of that name (both call their lists ResNet18_Weights).
@@ -93,6 +94,8 @@ def published_file(spec: BackboneSpec, weights: str) -> WeightFile:
         WeightsError: no such weights for this backbone, torchgeo is not installed, or the file
             is not in the cache and cannot be fetched.
     """
+    if spec.family == "timm" and is_timm_weights(weights):
+        return timm_file(spec, weights)
     library, _, name = weights.rpartition(":")
     group, _, member = name.partition(".")
     ours = group in {entry.partition(".")[0] for entry in spec.weights}

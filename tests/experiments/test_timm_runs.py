@@ -1,0 +1,110 @@
+"""A run on timm's networks from a made weight file: the model, its map and its exports."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from helpers.timm_models import write_file
+
+import geotl
+from geotl.cli.main import main
+from geotl.models.model_file import read_header
+
+CNN = "timm:test_convnext"
+QUICK = (
+    "split.draws=1",
+    "split.shots=4",
+    "split.folds=2",
+    "probe.views=1",
+    "evaluate.bootstrap_rounds=20",
+    "evaluate.rgb_only=false",
+    "evaluate.random_weights=false",
+    "evaluate.explain=false",
+    "-q",
+)
+pytestmark = pytest.mark.usefixtures("one_thread", "unrendered")
+
+
+def run(folder: Path, name: str, *more: str) -> Path:
+    """The model of a run on the sample tiles."""
+    weights = folder / "w.safetensors"
+    write_file(weights, name)
+    given = [f"model.backbone={name}", f"model.weights={weights}", "model.cut_after=null"]
+    out = folder / "run"
+    assert main(["run", "sample_target", *given, *QUICK, *more, "--out", str(out)]) == 0
+    return out / "model.safetensors"
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory) -> Path:
+    return run(tmp_path_factory.mktemp("cnn"), CNN, "model.input_px=64")
+
+
+def test_a_run_keeps_network_and_weights_in_the_model(model):
+    header = read_header(model)
+    assert header["backbone"] == CNN
+    assert header["spec"]["stages"] == ["stage1", "stage2", "stage3", "stage4"]
+    assert [Path(one["source"]).name for one in header["weights"]["chain"]] == ["w.safetensors"]
+
+
+def test_the_model_opens_without_a_network_and_predicts_the_same(model):
+    """In a process in which no socket connects and the hub's cache is empty."""
+    tiles = Path("sample_tiles/target")
+    words = (
+        "import socket, sys, numpy, geotl\n"
+        "def closed(*a, **k): raise OSError('no network in tests')\n"
+        "socket.socket.connect = closed\n"
+        f"found = geotl.load({str(model)!r}).predict({str(tiles)!r})\n"
+        "numpy.save(sys.argv[1], found.logits)\n"
+    )
+    out = model.with_name("logits.npy")
+    subprocess.run([sys.executable, "-c", words, str(out)], check=True)
+    np.testing.assert_array_equal(np.load(out), geotl.load(model).predict(tiles).logits)
+
+
+@pytest.mark.parametrize(("form", "suffix"), [("onnx", "onnx"), ("pt2", "pt2")])
+def test_exports_give_what_the_model_gives(model, tmp_path, form, suffix):
+    """The command keeps a file only if it agrees with the model."""
+    out = tmp_path / f"m.{suffix}"
+    assert main(["export", str(model), "--format", form, "-o", str(out)]) == 0
+    assert out.stat().st_size > 0
+
+
+def test_a_scene_is_mapped(model, tmp_path):
+    out = tmp_path / "map.tif"
+    given = ["map", str(model), "sample_tiles/scene.tif", "-o", str(out), "-q"]
+    assert main([*given, "--no-page", "--mode", "exact", "--step", "32"]) == 0
+    assert out.is_file()
+
+
+def test_fine_tuning_leaves_the_frozen_stages_as_they_were(tmp_path):
+    more = ("strategy=finetune", "freeze_until=stage1", "train.epochs=1", "model.input_px=32")
+    tuned = geotl.load(run(tmp_path, "timm:test_efficientnet", *more))
+    from safetensors.torch import load_file
+
+    given = load_file(tmp_path / "w.safetensors")
+    own = tuned.network.backbone.stages["stage1"].state_dict()
+    assert own
+    assert all(np.array_equal(own[name], given[f"blocks.{name}"]) for name in own)
+    later = tuned.network.backbone.stages["stage3"].state_dict()
+    assert not all(np.array_equal(later[name], given[f"blocks.{name}"]) for name in later)
+
+
+def test_dense_mode_and_single_pixels_say_where_they_cannot(tmp_path, capsys):
+    name = "timm:test_efficientnet"
+    model = run(tmp_path, name, "model.input_px=64")
+    given = ["map", str(model), "sample_tiles/scene.tif", "-o", str(tmp_path / "m.tif"), "-q"]
+    assert main([*given, "--mode", "dense"]) == 2
+    message = capsys.readouterr().err
+    assert f"dense mode: {name} weighs channels by means of the whole window" in message
+    assert message.count("\n") == 1
+    weights = [f"model.backbone={name}", f"model.weights={tmp_path / 'w.safetensors'}"]
+    out = str(tmp_path / "pixels")
+    assert main(["run", "sample_pixels", *weights, "-q", "--out", out]) == 2
+    message = capsys.readouterr().err
+    assert f"model.backbone: {name} weighs channels" in message
+    assert message.count("\n") == 1
