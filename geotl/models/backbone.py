@@ -278,6 +278,11 @@ def stage_position(stages: Sequence[str], stage: str) -> int:
     return list(stages).index(stage)
 
 
+def pads_by_size(layer: nn.Module) -> bool:
+    """Whether a convolution pads as TensorFlow does, by the size of the image (timm's)."""
+    return type(layer).__name__ == "Conv2dSame"
+
+
 def first_conv_of(backbone: nn.Module) -> nn.Conv2d:
     """The convolution that meets the bands."""
     return next(m for m in backbone.modules() if isinstance(m, nn.Conv2d))

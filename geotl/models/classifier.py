@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from geotl.errors import DataError, ModelError
-from geotl.models.backbone import Tokens
+from geotl.models.backbone import Tokens, pads_by_size
 from geotl.models.registry import Backbone
 
 Pool = Literal["mean", "mean_sd", "mean_log", "root_mean"]
@@ -180,7 +180,7 @@ class TileClassifier(nn.Module):
         """Put head and feature standardisation on a backbone.
 
         Raises:
-            ModelError: a stage that is not in the backbone.
+            ModelError: a stage that is not in the backbone, or a padding that it does not take.
         """
         super().__init__()
         names = list(backbone.stages)
@@ -198,6 +198,11 @@ class TileClassifier(nn.Module):
         for layer in backbone.modules():
             if isinstance(layer, nn.Conv2d):
                 layer.padding_mode = spec.padding
+            if pads_by_size(layer) and spec.padding != "zeros":
+                raise ModelError(
+                    f"model.padding: given {spec.padding} for {backbone.name}, which pads as "
+                    "TensorFlow does; allowed: zeros"
+                )
 
     @property
     def sizes(self) -> tuple[int | None, ...]:

@@ -16,10 +16,9 @@ from torch import fx, nn
 from torch.nn import functional as F
 
 from geotl.errors import ModelError
-from geotl.models.backbone import Backbone
+from geotl.models.backbone import Backbone, pads_by_size
 
 _POOLINGS: tuple[Callable[..., Any], ...] = (F.avg_pool2d, F.max_pool2d)
-_TENSORFLOW_PADDING = "Conv2dSame"  # timm's class
 _WHOLE_LAYERS = (nn.AdaptiveAvgPool2d, nn.AdaptiveMaxPool2d, nn.Softmax)
 _WHOLE_METHODS = ("mean", "norm", "sum", "amax", "softmax")
 _WHOLE_FUNCTIONS = (
@@ -99,7 +98,7 @@ def unbounded(backbone: Backbone) -> str | None:
         return "is a transformer, whose tokens see the whole window"
     for name, stage in backbone.stages.items():
         modules = dict(stage.named_modules())
-        if any(type(module).__name__ == _TENSORFLOW_PADDING for module in modules.values()):
+        if any(map(pads_by_size, modules.values())):
             return (
                 "pads as TensorFlow does, so that its pixels lie where the window's size puts them"
             )

@@ -101,6 +101,16 @@ def is_timm(name: str) -> bool:
     return name.startswith(PREFIX)
 
 
+def check_installed(name: str) -> None:
+    """Make sure that the library of a backbone can be imported.
+
+    Raises:
+        ModelError: it is one of timm's networks, and timm is not there.
+    """
+    if is_timm(name):
+        library()
+
+
 def registered_name(name: str) -> str:
     """What timm calls `timm:NAME` or `timm:NAME.TAG`, if timm itself knows both.
 

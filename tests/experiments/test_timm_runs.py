@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import subprocess
 import sys
 from pathlib import Path
@@ -9,9 +10,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 from helpers.timm_models import write_file
+from safetensors.torch import load_file
 
 import geotl
 from geotl.cli.main import main
+from geotl.errors import GeoTLError
 from geotl.models.model_file import read_header
 
 CNN = "timm:test_convnext"
@@ -84,14 +87,92 @@ def test_a_scene_is_mapped(model, tmp_path):
 def test_fine_tuning_leaves_the_frozen_stages_as_they_were(tmp_path):
     more = ("strategy=finetune", "freeze_until=stage1", "train.epochs=1", "model.input_px=32")
     tuned = geotl.load(run(tmp_path, "timm:test_efficientnet", *more))
-    from safetensors.torch import load_file
-
     given = load_file(tmp_path / "w.safetensors")
     own = tuned.network.backbone.stages["stage1"].state_dict()
     assert own
     assert all(np.array_equal(own[name], given[f"blocks.{name}"]) for name in own)
     later = tuned.network.backbone.stages["stage3"].state_dict()
     assert not all(np.array_equal(later[name], given[f"blocks.{name}"]) for name in later)
+
+
+@pytest.fixture(scope="module")
+def transformer(tmp_path_factory) -> Path:
+    """Fine-tuned from its third block on, after a probe; the frozen blocks' tokens are cached."""
+    more = ("strategy=probe_then_finetune", "freeze_until=block3", "train.epochs=1")
+    return run(tmp_path_factory.mktemp("vit"), "timm:test_vit", *more, "model.input_px=64,96")
+
+
+def test_a_transformer_is_tuned_after_its_frozen_blocks(transformer):
+    spec = read_header(transformer)["spec"]
+    assert spec["stages"] == ["block1", "block3", "block4", "top"]
+    assert read_header(transformer)["frozen_until"] == "block3"
+    stages = geotl.load(transformer).network.backbone.stages
+    given = load_file(transformer.parents[1] / "w.safetensors")
+    for number in (1, 3):
+        own = stages[f"block{number}"].net.state_dict()
+        assert all(np.array_equal(own[n], given[f"blocks.{number - 1}.{n}"]) for n in own)
+    later = stages["block4"].net.state_dict()
+    assert not all(np.array_equal(later[n], given[f"blocks.3.{n}"]) for n in later)
+    kernels = stages["embed"].net.patch_embed.proj.weight
+    assert kernels.shape == (64, 10, 16, 16)
+    assert geotl.load(transformer).predict("sample_tiles/target").logits.shape[1] > 2
+
+
+def test_a_transformer_is_exported_and_mapped_window_by_window(transformer, tmp_path, capsys):
+    out = tmp_path / "m.onnx"
+    assert main(["export", str(transformer), "--format", "onnx", "-o", str(out)]) == 0
+    given = ["map", str(transformer), "sample_tiles/scene.tif", "-o", str(tmp_path / "m.tif")]
+    assert main([*given, "-q", "--no-page", "--step", "40"]) == 0
+    capsys.readouterr()
+    assert main([*given, "-q", "--mode", "dense", "--overwrite"]) == 2
+    message = capsys.readouterr().err
+    assert "dense mode: timm:test_vit is a transformer, whose tokens see the whole" in message
+    assert "--mode exact" in message
+
+
+def test_a_transformer_describes_no_single_pixels(tmp_path, capsys):
+    write_file(tmp_path / "w.pth", "timm:test_vit")
+    weights = ["model.backbone=timm:test_vit", f"model.weights={tmp_path / 'w.pth'}"]
+    assert main(["run", "sample_pixels", *weights, "-q", "--out", str(tmp_path / "run")]) == 2
+    message = capsys.readouterr().err
+    assert "model.backbone: timm:test_vit is a transformer" in message
+    assert message.count("\n") == 1
+
+
+def test_a_tile_that_is_no_whole_number_of_patches_ends_before_training(tmp_path, capsys):
+    write_file(tmp_path / "w.pth", "timm:test_vit")
+    given = ["model.backbone=timm:test_vit", f"model.weights={tmp_path / 'w.pth'}"]
+    more = ["model.cut_after=null", "model.input_px=64,100", "--out", str(tmp_path / "run")]
+    assert main(["run", "sample_target", *given, *QUICK, *more]) == 2
+    assert "multiple of 16 px; set model.input_px to [96] or [112]" in capsys.readouterr().err
+
+
+def test_a_model_of_a_network_that_timm_lacks_or_that_its_tensors_do_not_fit(model, tmp_path):
+    """Nothing is built before the tensors are known to fit: a huge network costs no memory."""
+    raw = model.read_bytes()
+    size = int.from_bytes(raw[:8], "little")
+    for name, says in (
+        ("timm:vit_giant_patch14_dinov2", "lacks"),
+        ("timm:hf-hub:someone/anything", "has no such network"),
+    ):
+        header = json.loads(raw[8 : 8 + size])
+        contract = json.loads(header["__metadata__"]["geotl"])
+        contract.pop("checksum")  # as in files of earlier versions
+        header["__metadata__"]["geotl"] = json.dumps({**contract, "backbone": name})
+        words = json.dumps(header).encode()
+        path = tmp_path / "m.safetensors"
+        path.write_bytes(len(words).to_bytes(8, "little") + words + raw[8 + size :])
+        with pytest.raises(GeoTLError) as caught:
+            geotl.load(path)
+        assert "\n" not in str(caught.value)
+        assert says in str(caught.value)
+
+
+def test_a_model_without_timm_names_the_extra(model, monkeypatch):
+    monkeypatch.setitem(sys.modules, "timm", None)
+    with pytest.raises(GeoTLError, match=r"pip install 'geotl\[timm\]'") as caught:
+        geotl.load(model)
+    assert "\n" not in str(caught.value)
 
 
 def test_dense_mode_and_single_pixels_say_where_they_cannot(tmp_path, capsys):

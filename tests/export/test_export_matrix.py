@@ -190,6 +190,11 @@ def test_pixels_of_one_of_each_family(family, form, tmp_path, one_thread):
     check_pixels(SMALLEST[family], form, tmp_path, cut=cut)
 
 
+@pytest.mark.parametrize("form", ["onnx", "pt2"])
+def test_pixels_of_a_network_of_timm(form, tmp_path, one_thread):
+    check_pixels("timm:test_convnext", form, tmp_path, cut="stage2")
+
+
 @pytest.mark.export_matrix
 @pytest.mark.parametrize("form", ["onnx", "pt2"])
 @pytest.mark.parametrize("name", list(REGISTRY))
