@@ -48,6 +48,11 @@ class CustomSensor(Section):
     )
     scale: float = Field(1.0, description="reflectance = DN * scale + offset [reflectance/DN]")
     offset: float = Field(0.0, description="reflectance = DN * scale + offset [reflectance]")
+    measures: Literal["reflectance", "share", "decibel"] = Field(
+        "reflectance",
+        description="what DN * scale + offset is: reflectance, a share of full scale (pictures) or "
+        "a radar's backscatter in decibels",
+    )
     nodata: float | None = Field(None, description="value that stands for nothing measured [DN]")
 
 

@@ -197,7 +197,7 @@ def bands_of(model: NotedModel) -> list[dict[str, Any]]:
 def _band(contract: Contract | PixelContract, name: str) -> dict[str, Any]:
     sensor, band = contract.sensor, contract.sensor.band(name)
     common = [word for word in (name, *band.aliases) if word in _COMMON]
-    units = {"reflectance": "1", "share": "1", "kelvin": "K"}
+    units = {"reflectance": "1", "share": "1", "kelvin": "K", "decibel": "dB"}
     told = {
         "name": name,
         "eo:common_name": common[0] if common else None,

@@ -31,7 +31,7 @@ from geotl.models.backbone import (
 from geotl.models.normalisation import of_pictures
 from geotl.models.pretrained import is_published, published_file, torchgeo_names, torchvision_names
 from geotl.models.timm_networks import is_timm, timm_spec
-from geotl.models.timm_weights import PRETRAINED
+from geotl.models.timm_weights import PRETRAINED, with_own_positions
 from geotl.models.weight_loading import (
     RANDOM,
     FirstConv,
@@ -376,11 +376,12 @@ def _read_source(spec: BackboneSpec, weights: str) -> WeightFile:
         WeightsError: it cannot be had, or is of another architecture.
     """
     if is_published(weights):
-        return published_file(spec, weights)
+        return with_own_positions(spec, published_file(spec, weights))
     source = read_weight_file(Path(weights))
     if source.backbone is None:
         own = spec.normalisation
-        return source if own is None else replace(source, normalisation=of_pictures(*own))
+        known = source if own is None else replace(source, normalisation=of_pictures(*own))
+        return with_own_positions(spec, known)
     if source.backbone != spec.name:
         raise WeightsError(
             f"{weights}: a geotl model with another architecture, {source.backbone}, not "

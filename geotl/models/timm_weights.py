@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import pickle
+from collections.abc import Sequence
+from dataclasses import replace
+from math import isqrt
 from pathlib import Path
 from typing import Any
 
@@ -11,12 +14,13 @@ from safetensors import SafetensorError
 
 from geotl.errors import ModelError, WeightsError
 from geotl.io.files import sha256_of
-from geotl.models.backbone import BackboneSpec
+from geotl.models.backbone import BackboneSpec, skeleton
 from geotl.models.normalisation import of_pictures
 from geotl.models.timm_networks import PREFIX, library, registered_name
 from geotl.models.weights import WeightFile
 
 PRETRAINED = "pretrained"
+_POSITIONS = "pos_embed"
 _LOCAL = "or give model.weights a local .pth or .safetensors file"
 # What timm asks the hub for, in its order, where a network's entry names no file.
 _HUB_FILES = ("model.safetensors", "pytorch_model.bin")
@@ -121,6 +125,40 @@ def cached_path(given: str, config: Any) -> Path:
         f"weights {PREFIX}{given}: loaded, but their file is not in the cache, so its checksum "
         f"cannot be kept; unset TIMM_USE_OLD_CACHE, {_LOCAL}"
     )
+
+
+def with_own_positions(spec: BackboneSpec, file: WeightFile) -> WeightFile:
+    """A file whose position embeddings are of the network's own grid of patches.
+
+    Those of another grid, such as of a training at another size, are resampled as timm does.
+    """
+    held = file.tensors.get(_POSITIONS)
+    wanted = {tensor: shape for _, tensor, _, shape in skeleton(spec)}.get(_POSITIONS)
+    if held is None or wanted is None or tuple(held.shape) == wanted:
+        return file
+    sides = _grids(spec, held.shape, wanted)
+    if sides is None:
+        return file
+    here, there, prefix = sides
+    resampled = library().layers.resample_abs_pos_embed(
+        held.float(), (here, here), (there, there), num_prefix_tokens=prefix
+    )
+    note = f"position embeddings: {there}x{there} patches, resampled to {here}x{here}"
+    tensors = {**file.tensors, _POSITIONS: resampled.to(held.dtype)}
+    return replace(file, tensors=tensors, notes=(*file.notes, note))
+
+
+def _grids(
+    spec: BackboneSpec, held: Sequence[int], wanted: Sequence[int]
+) -> tuple[int, int, int] | None:
+    """Side of the network's grid, of the file's, and tokens before both; None if they differ."""
+    if spec.tokens is None or len(held) != len(wanted) or held[-1] != wanted[-1]:
+        return None
+    for prefix in sorted({0, 1, spec.tokens.prefix}):
+        here, there = (isqrt(max(0, shape[1] - prefix)) for shape in (wanted, held))
+        if (here**2, there**2) == (wanted[1] - prefix, held[1] - prefix):
+            return here, there, prefix
+    return None
 
 
 def _credit(config: Any) -> tuple[str, ...]:
