@@ -110,7 +110,7 @@ class BackboneSpec:
     """
 
     name: str
-    family: Literal["lenet", "alexnet", "vgg", "inception", "resnet", "squeezenet", "timm"]
+    family: Literal["lenet", "alexnet", "vgg", "inception", "resnet", "squeezenet", "swin", "timm"]
     title: str
     stages: tuple[str, ...]
     channels: tuple[int, ...]

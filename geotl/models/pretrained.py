@@ -51,6 +51,7 @@ _SENSORS = {
     "LANDSAT_OLI_TIRS_TOA_": "landsat8_toa",
     "LANDSAT_OLI_SR_": "landsat8_sr",
     "FMOW_RGB_": "rgb",
+    "NAIP_RGB_": "rgb",
 }
 # (data set, level, unit) -> value = number in its files * scale + offset. The library does not
 # tell; these come from where each set was made:
@@ -70,6 +71,7 @@ _SCALES: dict[tuple[str, str, Unit], tuple[float, float]] = {
     ("SSL4Eco Dataset", "l1c", "reflectance"): (1e-4, 0.0),
     ("SatlasPretrain", "l1c", "reflectance"): (1e-4, 0.0),
     ("SatlasPretrain", "l1c", "share"): (1 / 255, 0.0),
+    ("SatlasPretrain", "rgb", "share"): (1 / 255, 0.0),
 }
 _TRUE_COLOUR = ("B04", "B03", "B02")
 # Earth Engine's COPERNICUS/S1_GRD, of which SSL4EO-S12 is made, is backscatter in decibels.

@@ -107,7 +107,7 @@ def unbounded(backbone: Backbone) -> str | None:
         except fx.proxy.TraceError:
             return f"cannot be traced in stage {name}"
         if any(_sees_all(node, modules) for node in nodes):
-            return f"weighs channels by means of the whole window, in stage {name}"
+            return f"takes means or attention over the window, in stage {name}"
     return None
 
 
@@ -115,7 +115,9 @@ def _sees_all(node: fx.Node, modules: dict[str, nn.Module]) -> bool:
     """Whether a node computes something of all pixels."""
     if node.op == "call_module":
         return isinstance(modules[str(node.target)], _WHOLE_LAYERS)
-    return node.target in (_WHOLE_METHODS if node.op == "call_method" else _WHOLE_FUNCTIONS)
+    if node.op == "call_method":
+        return node.target in _WHOLE_METHODS
+    return node.target in _WHOLE_FUNCTIONS or "attention" in getattr(node.target, "__name__", "")
 
 
 def receptive_fields(backbone: Backbone) -> dict[str, ReceptiveField]:

@@ -30,6 +30,7 @@ from geotl.models.backbone import (
 )
 from geotl.models.normalisation import of_pictures
 from geotl.models.pretrained import is_published, published_file, torchgeo_names, torchvision_names
+from geotl.models.swin import swin
 from geotl.models.timm_networks import is_timm, timm_spec
 from geotl.models.timm_weights import PRETRAINED, with_own_positions
 from geotl.models.weight_loading import (
@@ -296,6 +297,8 @@ REGISTRY: dict[str, BackboneSpec] = {
         _resnet(101, _WIDE, 44_549_160),
         _resnet(152, _WIDE, 60_192_808),
         SQUEEZENET,
+        swin("t", "tiny", 96, 28_351_570),
+        swin("b", "base", 128, 87_930_848),
     )
 }
 

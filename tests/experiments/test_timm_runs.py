@@ -181,11 +181,11 @@ def test_dense_mode_and_single_pixels_say_where_they_cannot(tmp_path, capsys):
     given = ["map", str(model), "sample_tiles/scene.tif", "-o", str(tmp_path / "m.tif"), "-q"]
     assert main([*given, "--mode", "dense"]) == 2
     message = capsys.readouterr().err
-    assert f"dense mode: {name} weighs channels by means of the whole window" in message
+    assert f"dense mode: {name} takes means or attention over the window" in message
     assert message.count("\n") == 1
     weights = [f"model.backbone={name}", f"model.weights={tmp_path / 'w.safetensors'}"]
     out = str(tmp_path / "pixels")
     assert main(["run", "sample_pixels", *weights, "-q", "--out", out]) == 2
     message = capsys.readouterr().err
-    assert f"model.backbone: {name} weighs channels" in message
+    assert f"model.backbone: {name} takes means" in message
     assert message.count("\n") == 1

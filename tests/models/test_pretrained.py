@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+import torchvision.models
 from helpers.experiments import quietly, samples_of
 from helpers.hub_cache import make_file, own_hub
 from helpers.tiles import write_tile
@@ -16,7 +17,7 @@ from helpers.timm_models import drawn
 
 import geotl
 from geotl.cli.main import main
-from geotl.errors import RecipeError, WeightsError
+from geotl.errors import ModelError, RecipeError, WeightsError
 from geotl.experiments.build import build_network
 from geotl.experiments.recipe import load
 from geotl.imagery.sensors import SENSORS, custom_sensor
@@ -24,6 +25,7 @@ from geotl.io.files import sha256_of
 from geotl.models.model_file import read_header
 from geotl.models.normalisation import IMAGENET, Normalisation, as_dn, from_dn
 from geotl.models.pretrained import _torchgeo_file, published_file, torchgeo_names
+from geotl.models.receptive_field import receptive_fields
 from geotl.models.registry import REGISTRY, build_backbone, describe_backbone, freeze, get_backbone
 from geotl.models.weight_loading import InitialWeights
 
@@ -59,6 +61,8 @@ GROUPS = [
     "ViTHuge14_Weights",
     "ViTSmall14_DINOv2_Weights",
     "ViTBase14_DINOv2_Weights",
+    "Swin_V2_T_Weights",
+    "Swin_V2_B_Weights",
 ]
 
 
@@ -154,7 +158,8 @@ def test_every_entry_of_torchgeo_says_which_bands_it_is_for(group, monkeypatch):
     for entry in getattr(models, group):
         known = _torchgeo_file(entry)
         assert len(known.bands) == len(set(known.bands)) == entry.meta["in_chans"]
-        optical = entry.name.startswith(("SENTINEL2", "LANDSAT", "FMOW"))
+        optical = entry.name.startswith(("SENTINEL2", "LANDSAT", "FMOW", "NAIP"))
+        optical &= not entry.name.startswith(("LANDSAT_MI", "LANDSAT_SI"))
         placed = [
             nm is not None
             for name, nm in zip(known.bands, known.wavelengths, strict=True)
@@ -166,7 +171,7 @@ def test_every_entry_of_torchgeo_says_which_bands_it_is_for(group, monkeypatch):
             assert [band for band, unit in of if unit == "unknown"] in ([], ["NDVI"])
         units |= set(known.units)
     assert units - {"unknown"}
-    backbone = group.partition("_")[0].lower()
+    backbone = group.removesuffix("_Weights").lower()
     if backbone in REGISTRY:
         listed = {f"torchgeo:{entry}" for entry in getattr(models, group)}
         assert set(torchgeo_names(REGISTRY[backbone])) == listed
@@ -368,6 +373,31 @@ def test_positions_of_another_grid_are_resampled_and_said(hub):
         found = backbone.eval()(image)["top"].flatten(1)
         wanted = made.forward_head(made.forward_features(image), pre_logits=True)
     assert float(torch.nn.functional.cosine_similarity(found, wanted)) > 0.99
+
+
+def test_swin_takes_satlas_weights_with_their_bands_and_numbers(hub):
+    entry = models.Swin_V2_T_Weights.SENTINEL2_SI_MS_SATLAS
+    with torch.random.fork_rng():
+        torch.manual_seed(3)
+        made = torchvision.models.swin_v2_t(weights=None).eval()
+        made.features[0][0] = torch.nn.Conv2d(9, 96, 4, 4)
+    torch.save(made.state_dict(), hub / Path(entry.url).name)
+    sensor = SENSORS["sentinel2_l1c"]
+    bands = sensor.canonical(entry.meta["bands"])
+    backbone, report = build_backbone(
+        "swin_v2_t", bands, sensor.wavelengths(bands), initial=InitialWeights(f"torchgeo:{entry}")
+    )
+    image = torch.rand(2, 9, 64, 96)
+    with torch.no_grad():
+        outputs = backbone.eval()(image)
+        wanted = made.norm(made.features(image)).permute(0, 3, 1, 2)
+    assert torch.equal(outputs["top"], wanted)
+    assert report.count("adapted") == report.count("missing") == 0
+    mean, sd = as_dn(report.normalisation, sensor, ["B05", "B11"], eight_bit=False)
+    assert mean == [0.0, 0.0]
+    assert sd == [8160.0, 8160.0]
+    with pytest.raises(ModelError, match="takes means or attention over the window"):
+        receptive_fields(backbone)
 
 
 BANDS = ["B02", "B03", "B04", "B08"]

@@ -308,9 +308,9 @@ def test_a_convnext_and_a_regnetx_know_where_their_pixels_lie():
 @pytest.mark.parametrize(
     ("name", "says"),
     [
-        ("timm:test_efficientnet", "weighs channels by means of the whole window"),
-        ("timm:convnextv2_atto", "weighs channels by means of the whole window"),
-        ("timm:regnety_002", "weighs channels by means of the whole window"),
+        ("timm:test_efficientnet", "takes means or attention over the window"),
+        ("timm:convnextv2_atto", "takes means or attention over the window"),
+        ("timm:regnety_002", "takes means or attention over the window"),
         ("timm:tf_efficientnetv2_b0", "pads as TensorFlow does"),
         ("timm:test_vit", "is a transformer, whose tokens see the whole window"),
     ],
