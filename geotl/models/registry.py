@@ -32,7 +32,7 @@ from geotl.models.normalisation import of_pictures
 from geotl.models.pretrained import is_published, published_file, torchgeo_names, torchvision_names
 from geotl.models.swin import swin
 from geotl.models.timm_networks import is_timm, timm_spec
-from geotl.models.timm_weights import PRETRAINED, with_own_positions
+from geotl.models.timm_weights import PRETRAINED, renamed, with_own_positions
 from geotl.models.weight_loading import (
     RANDOM,
     FirstConv,
@@ -384,7 +384,7 @@ def _read_source(spec: BackboneSpec, weights: str) -> WeightFile:
     if source.backbone is None:
         own = spec.normalisation
         known = source if own is None else replace(source, normalisation=of_pictures(*own))
-        return with_own_positions(spec, known)
+        return with_own_positions(spec, renamed(spec, known))
     if source.backbone != spec.name:
         raise WeightsError(
             f"{weights}: a geotl model with another architecture, {source.backbone}, not "

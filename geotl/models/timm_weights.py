@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pickle
+import sys
 from collections.abc import Sequence
 from dataclasses import replace
 from math import isqrt
@@ -16,7 +17,7 @@ from geotl.errors import ModelError, WeightsError
 from geotl.io.files import sha256_of
 from geotl.models.backbone import BackboneSpec, skeleton
 from geotl.models.normalisation import of_pictures
-from geotl.models.timm_networks import PREFIX, library, registered_name
+from geotl.models.timm_networks import PREFIX, is_timm, library, registered_name
 from geotl.models.weights import WeightFile
 
 PRETRAINED = "pretrained"
@@ -125,6 +126,29 @@ def cached_path(given: str, config: Any) -> Path:
         f"weights {PREFIX}{given}: loaded, but their file is not in the cache, so its checksum "
         f"cannot be kept; unset TIMM_USE_OLD_CACHE, {_LOCAL}"
     )
+
+
+def renamed(spec: BackboneSpec, file: WeightFile) -> WeightFile:
+    """A file of a network's first publisher under timm's names, as timm brings them into its own.
+
+    A file that timm cannot bring into them stays as it is, and is found not to fit.
+    """
+    known = {tensor for _, tensor, _, _ in skeleton(spec)}
+    if not is_timm(spec.name) or all(n in known or n.startswith(spec.head) for n in file.tensors):
+        return file
+    with torch.device("meta"):
+        network = library().create_model(registered_name(spec.name), pretrained=False)
+    rename = getattr(sys.modules[type(network).__module__], "checkpoint_filter_fn", None)
+    try:
+        tensors = dict(file.tensors) if rename is None else rename(dict(file.tensors), network)
+    except (KeyError, RuntimeError, ValueError, IndexError, TypeError, AttributeError):
+        return file
+    if any(not isinstance(value, torch.Tensor) or value.is_meta for value in tensors.values()):
+        return file
+    if tensors.keys() == file.tensors.keys():
+        return file
+    note = "tensors renamed from their publisher's form by timm"
+    return replace(file, tensors=tensors, notes=(*file.notes, note))
 
 
 def with_own_positions(spec: BackboneSpec, file: WeightFile) -> WeightFile:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
 import sys
 
@@ -268,6 +269,39 @@ def test_a_file_of_another_network_is_refused(tmp_path):
     write_file(path, "test_convnext", in_chans=7)
     with pytest.raises(WeightsError, match="takes 7 bands that the file does not name"):
         filled("timm:test_convnext", path)
+
+
+def as_meta_names(name: str) -> str:
+    """A tensor of timm's ConvNeXt under the name that its first publisher gave it."""
+    for ours, theirs in (
+        ("stem.", "downsample_layers.0."),
+        ("conv_dw", "dwconv"),
+        ("mlp.fc", "pwconv"),
+        ("head.norm", "norm"),
+        ("head.fc", "head"),
+    ):
+        name = name.replace(ours, theirs)
+    name = re.sub(r"stages\.(\d)\.downsample", r"downsample_layers.\1", name)
+    return re.sub(r"stages\.(\d)\.blocks", r"stages.\1", name)
+
+
+def test_a_publishers_own_names_are_brought_into_timms(tmp_path):
+    """ConvNeXt as Meta wrote it, and DINOv2 with the token of its training beside its weights."""
+    path = tmp_path / "w.pth"
+    made = drawn("test_convnext")
+    theirs = {as_meta_names(name): value for name, value in made.state_dict().items()}
+    torch.save(theirs, path)
+    backbone, report = filled("timm:test_convnext", path)
+    image = torch.rand(1, 3, 64, 64)
+    with torch.no_grad():
+        assert torch.equal(backbone.eval()(image)["stage4"], made.forward_features(image))
+    assert "renamed" in report.summary()
+    assert report.count("missing") == 0
+
+    made = drawn("vit_small_patch14_dinov2", img_size=518)
+    torch.save({**made.state_dict(), "mask_token": torch.zeros(1, 384)}, path)
+    _, report = filled("timm:vit_small_patch14_dinov2", path)
+    assert report.count("loaded") == len(made.state_dict())
 
 
 def test_a_file_of_seven_bands_may_start_its_first_convolution_at_random(tmp_path):
