@@ -124,6 +124,7 @@ def test_a_package_begins_with_nothing_but_what_it_is(name: str) -> None:
         ("kornia", {"training"}),
         ("torchvision.models", {"models"}),
         ("torchgeo", {"data", "models"}),
+        ("timm", {"models"}),
         ("lightning", {"training"}),
         ("numba", {"compiled"}),
         ("segmentation_models_pytorch", {"models"}),
@@ -131,7 +132,7 @@ def test_a_package_begins_with_nothing_but_what_it_is(name: str) -> None:
         ("onnx", {"inference", "export"}),
         ("onnxruntime", {"inference", "export"}),
         ("openvino", {"inference"}),
-        ("huggingface_hub", {"hub"}),
+        ("huggingface_hub", {"hub", "models"}),
         ("distributed", {"mapping"}),
         ("geopandas", {"io"}),
         ("pyogrio", {"io"}),
@@ -175,7 +176,16 @@ def test_a_map_begins_without_what_it_does_not_need() -> None:
 
 
 @pytest.mark.parametrize(
-    "library", ["torchgeo", "xarray", "rioxarray", "distributed", "onnx", "openvino"]
+    "library",
+    [
+        "torchgeo",
+        "timm",
+        "xarray",
+        "rioxarray",
+        "distributed",
+        "onnx",
+        "openvino",
+    ],
 )
 def test_what_is_an_extra_is_only_imported_where_it_is_used(library: str) -> None:
     users = {n for n in FILES if any(i.startswith(library) for i in imports(n, lazy=False))}

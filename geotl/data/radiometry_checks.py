@@ -14,6 +14,7 @@ from geotl.imagery.sensors import Sensor
 
 _LOW, _HIGH = -0.1, 1.6  # reflectance beyond which the 1st and 99th percentile cannot be right
 _KELVIN = (180.0, 350.0)
+_DECIBEL = (-60.0, 40.0)  # of backscatter; water is near -25, corner reflectors and towns above 0
 _OFFSET_DN = 1000.0  # added to Sentinel-2's DN since processing baseline 04.00
 _NEAR = (900.0, 1600.0)  # where the darkest pixels of a scene with that offset lie
 _FULL = 0.05  # share of saturated pixels from which it is told
@@ -58,7 +59,7 @@ def _scaling(
     at: dict[float, Float64s], optical: Sequence[int], sensor: Sensor, dtype: np.dtype
 ) -> Iterator[Finding]:
     """8-bit or reflectance values under a sensor whose DN count in ten-thousandths."""
-    if not optical or sensor.scale > 1e-3:
+    if not optical or sensor.scale > 1e-3 or sensor.measures == "decibel":
         return
     top = float(np.nanmax(at[1.0][list(optical)]))
     told = f"sensor {sensor.name} counts reflectance in steps of {sensor.scale:g}"
@@ -85,7 +86,7 @@ def _range(
     for i in which:
         unit = sensor.unit(bands[i])
         low, high = (float(at[q][i] * sensor.scale + sensor.offset) for q in (0.01, 0.99))
-        least, most = _KELVIN if unit == "kelvin" else (_LOW, _HIGH)
+        least, most = {"kelvin": _KELVIN, "decibel": _DECIBEL}.get(unit, (_LOW, _HIGH))
         if sensor.measures == "share" and unit != "kelvin":
             most = 1.0 + 1e-6
         if low < least or high > most:

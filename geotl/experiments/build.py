@@ -104,8 +104,8 @@ def build_network(experiment: Experiment, draw: Draw) -> tuple[TileClassifier, W
     """A network with its first weights, normalising by the draw's training tiles alone."""
     recipe, samples = experiment.recipe, experiment.samples
     backbone, report = make_backbone(recipe, samples.sensor, samples.pack.bands)
-    smallest = min(recipe.model.input_px or (samples.tile_px,))
-    backbone.check_size(smallest, smallest)
+    for side in recipe.model.input_px or (samples.tile_px,):
+        backbone.check_size(side, side)
     normalise, report = normalisation(experiment, draw, report)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(recipe.seed + draw.number)  # the head's first weights
@@ -122,10 +122,10 @@ def build_network(experiment: Experiment, draw: Draw) -> tuple[TileClassifier, W
 
 
 def feature_spec(recipe: Recipe, backbone: Backbone) -> FeatureSpec:
-    """Which features the head sees: of the stages named, or of all but the first."""
-    told, names = recipe.model, list(backbone.stages)
+    """Which features the head sees: of the stages named, or of those that are read by default."""
+    told = recipe.model
     return FeatureSpec(
-        tuple(told.stages or (names[1:] if len(names) > 1 else names)),
+        tuple(told.stages or backbone.read),
         told.pool,
         tuple(told.input_px),
         recipe.probe.views,

@@ -11,6 +11,7 @@ from geotl.experiments.recipe import Recipe
 from geotl.imagery.sensors import Sensor
 from geotl.models.deep_features import MAX_STRIDE, DeepFeatures
 from geotl.models.pixel_features import region_bands
+from geotl.models.receptive_field import receptive_fields
 from geotl.models.registry import get_backbone
 from geotl.models.weights import WeightReport
 
@@ -38,7 +39,8 @@ def deep_networks(recipe: Recipe, sensor: Sensor, bands: Sequence[str]) -> DeepN
 
     Raises:
         WeightsError: weights that are not there or do not fit.
-        ModelError: a backbone without the stages named, or without any of a stride small enough.
+        ModelError: a backbone without the stages named, without any of a stride small enough, or
+            whose pixels depend on the whole image.
         BandError: colour composites are wanted of bands that do not give any.
     """
     if "none" in (recipe.model.backbone, recipe.model.weights):
@@ -47,6 +49,7 @@ def deep_networks(recipe: Recipe, sensor: Sensor, bands: Sequence[str]) -> DeepN
     recipe = changed(recipe, cut_after=stages[-1])
     taken = [bands[i] for i in composites[0]] if composites else bands
     backbone, report = make_backbone(recipe, sensor, taken)
+    receptive_fields(backbone)
     untrained = None
     if recipe.evaluate.random_weights:
         blank, _ = make_backbone(changed(recipe, weights="none", sha256=None), sensor, taken)

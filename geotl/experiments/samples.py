@@ -296,7 +296,8 @@ def recipe_sensor(recipe: Recipe) -> Sensor:
     if own is None:
         return get_sensor(recipe.data.sensor)
     bands = [band.model_dump() for band in own.bands]
-    return custom_sensor("custom", bands, own.scale, own.offset, own.nodata)
+    given = own.scale, own.offset, own.nodata
+    return custom_sensor("custom", bands, *given, measures=own.measures)
 
 
 def check_imagery(recipe: Recipe, sensor: Sensor) -> None:

@@ -48,6 +48,11 @@ class CustomSensor(Section):
     )
     scale: float = Field(1.0, description="reflectance = DN * scale + offset [reflectance/DN]")
     offset: float = Field(0.0, description="reflectance = DN * scale + offset [reflectance]")
+    measures: Literal["reflectance", "share", "decibel"] = Field(
+        "reflectance",
+        description="what DN * scale + offset is: reflectance, a share of full scale (pictures) or "
+        "a radar's backscatter in decibels",
+    )
     nodata: float | None = Field(None, description="value that stands for nothing measured [DN]")
 
 
@@ -127,11 +132,13 @@ class SplitSection(Section, title="Split"):
 class ModelSection(Section, title="Model"):
     """The network."""
 
-    backbone: Text = Field("resnet18", description="name of the backbone")
+    backbone: Text = Field(
+        "resnet18", description="name of the backbone; timm:NAME for one of timm's networks"
+    )
     weights: Text = Field(
         "none",
-        description="none, a name of torchvision's or torchgeo's weights, a .pth or .safetensors "
-        "file, or a geotl model",
+        description="none, a name of torchvision's or torchgeo's weights, pretrained or "
+        "timm:NAME.TAG for timm's, a .pth or .safetensors file, or a geotl model",
     )
     sha256: Annotated[str, Field(pattern="^[0-9a-f]{64}$")] | None = Field(
         None, description="checksum that the weight file, of whatever origin, must have"
@@ -139,7 +146,9 @@ class ModelSection(Section, title="Model"):
     fresh: Names = Field((), description="stages that may start at random if the file lacks them")
     cut_after: Text | None = Field(None, description="last stage kept; null: all stages")
     stages: Names | None = Field(
-        None, description="stages pooled into features; null: all kept but the stem"
+        None,
+        description="stages pooled into features; null: all kept but the stem (of a transformer a "
+        "few, see geotl backbones)",
     )
     pool: Literal["mean", "mean_sd", "mean_log", "root_mean"] = Field(
         "mean", description="how a stage is pooled over space; mean_log is the mean of log(1 + x)"

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor, fx, nn
 from torch.nn.utils.fusion import fuse_conv_bn_weights
 
+from geotl.models.backbone import SteadyBatchNorm2d
 from geotl.models.classifier import TileClassifier, turn_view, view_numbers
 from geotl.models.model_file import ModelFile
 
@@ -101,9 +102,11 @@ class _Layers(fx.Tracer):
 def _fold(stage: nn.Module) -> None:
     """Fold every normalisation that directly follows a convolution used by nothing else."""
     layers = dict(stage.named_modules())
+    if not any(isinstance(layer, SteadyBatchNorm2d) for layer in layers.values()):
+        return  # a transformer's, which cannot be traced either
     for node in _Layers().trace(stage).nodes:
         norm = layers.get(node.target) if node.op == "call_module" else None
-        if not isinstance(norm, nn.BatchNorm2d):
+        if not isinstance(norm, SteadyBatchNorm2d):
             continue
         before = node.args[0]
         if not (isinstance(before, fx.Node) and before.op == "call_module"):
@@ -112,7 +115,7 @@ def _fold(stage: nn.Module) -> None:
         if isinstance(conv, nn.Conv2d) and len(before.users) == 1:
             _absorb(conv, norm)
             owner, _, leaf = str(node.target).rpartition(".")
-            setattr(stage.get_submodule(owner), leaf, nn.Identity())
+            setattr(stage.get_submodule(owner), leaf, norm.rest)
 
 
 def _absorb(conv: nn.Conv2d, norm: nn.BatchNorm2d) -> None:

@@ -28,7 +28,7 @@ from geotl.export.model_facts import (
 from geotl.export.stac_mlm import bounds_of
 from geotl.io.yaml import write
 from geotl.models.model_file import ModelFile
-from geotl.models.registry import REGISTRY
+from geotl.models.registry import get_backbone
 
 SCORES = {
     "overall": "overall accuracy",
@@ -168,7 +168,7 @@ def _first_words(model: ModelFile, accuracy: Accuracy | None) -> str:
 
 def _at_a_glance(model: ModelFile, facts: CardFacts, accuracy: Accuracy | None) -> str:
     contract, days = model.contract, dates_of(model)
-    network = REGISTRY[contract.backbone].title
+    network = get_backbone(contract.backbone).title
     network += f", up to {contract.cut_after}" if contract.cut_after else ""
     chain = [str(one["source"]) for one in lineage_of(model)]
     size = f", {facts.resolution_m:.3g} m" if facts.resolution_m else ""

@@ -31,7 +31,7 @@ from geotl.inference.onnx_file import OUTPUTS
 from geotl.models.forest import ForestMember
 from geotl.models.pixel_file import PixelModelFile, model_header
 from geotl.models.pixel_model import LinearMember
-from geotl.models.registry import REGISTRY
+from geotl.models.registry import get_backbone
 
 TASK = "semantic-segmentation"
 _SAID = {
@@ -105,9 +105,9 @@ def architecture_of(model: PixelModelFile) -> str:
     kinds = model_header(model.model)["members"]
     words = [f"{name} ({kinds[name]['kind']})" for name, share in model.weights.items() if share]
     deep, decoder = model.model.deep, model.model.decoder
-    network = "" if deep is None else f", with features of {REGISTRY[deep.backbone.name].title}"
+    network = "" if deep is None else f", with features of {get_backbone(deep.backbone.name).title}"
     if decoder is not None:
-        network += f", with a {decoder.kind} on {REGISTRY[decoder.backbone.name].title}"
+        network += f", with a {decoder.kind} on {get_backbone(decoder.backbone.name).title}"
     return f"Fusion of {', '.join(words)}{network}"
 
 

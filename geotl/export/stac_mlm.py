@@ -37,7 +37,7 @@ from geotl.export.stac_assets import ModelAsset
 from geotl.inference.onnx_file import INPUT, OUTPUTS
 from geotl.models.model_file import Contract, ModelFile
 from geotl.models.pixel_file import PixelContract
-from geotl.models.registry import REGISTRY
+from geotl.models.registry import get_backbone
 
 STAC_VERSION = "1.1.0"
 EXTENSIONS = tuple(
@@ -197,7 +197,7 @@ def bands_of(model: NotedModel) -> list[dict[str, Any]]:
 def _band(contract: Contract | PixelContract, name: str) -> dict[str, Any]:
     sensor, band = contract.sensor, contract.sensor.band(name)
     common = [word for word in (name, *band.aliases) if word in _COMMON]
-    units = {"reflectance": "1", "share": "1", "kelvin": "K"}
+    units = {"reflectance": "1", "share": "1", "kelvin": "K", "decibel": "dB"}
     told = {
         "name": name,
         "eo:common_name": common[0] if common else None,
@@ -215,7 +215,7 @@ def _mlm(model: ModelFile, name: str, recipe: Mapping[str, Any]) -> dict[str, An
     contract = model.contract
     return {
         "mlm:name": name,
-        "mlm:architecture": REGISTRY[contract.backbone].title
+        "mlm:architecture": get_backbone(contract.backbone).title
         + (f", up to {contract.cut_after}" if contract.cut_after else ""),
         "mlm:tasks": [TASK],
         "mlm:total_parameters": parameters_of(model),

@@ -10,7 +10,8 @@ from typing import Literal
 
 from geotl.errors import BandError, nearest
 
-Unit = Literal["reflectance", "share", "kelvin"]
+Unit = Literal["reflectance", "share", "kelvin", "decibel"]
+Measured = Literal["reflectance", "share", "decibel"]  # by bands that are not thermal
 THERMAL_NM = 3500.0  # beyond it a scene shines by its own warmth: kelvin, not reflectance
 
 
@@ -34,7 +35,8 @@ class Sensor:
     """A sensor and product level: the value measured is DN * scale + offset.
 
     The value is a reflectance, unless `measures` says that it is only a share of full scale
-    (8-bit pictures without calibration); thermal bands give kelvin. `file_order` holds the band
+    (8-bit pictures without calibration) or a radar's backscatter in decibels; thermal bands give
+    kelvin. `file_order` holds the band
     names in file order for files that name none; empty means that such files are refused.
     `nodata` is the DN that stands for "nothing measured"; `limits` are the least and the largest DN
     of a rendering, which cuts off what lies beyond.
@@ -48,7 +50,7 @@ class Sensor:
     nodata: float | None
     file_order: tuple[str, ...]
     source: str
-    measures: Literal["reflectance", "share"] = "reflectance"
+    measures: Measured = "reflectance"
     limits: tuple[float, float] | None = None
 
     def band(self, name: str) -> Band:
@@ -114,7 +116,7 @@ class Sensor:
         return tuple(self.band(name).wavelength_nm for name in names)
 
     def unit(self, name: str) -> Unit:
-        """What DN * scale + offset is in a band: reflectance, a share of full scale, or kelvin.
+        """What DN * scale + offset is in a band: reflectance, share of full scale, kelvin, decibel.
 
         >>> from geotl.imagery.sensors import SENSORS
         >>> SENSORS["landsat5_toa"].unit("red"), SENSORS["landsat5_toa"].unit("B6")

@@ -16,11 +16,12 @@ import numpy as np
 
 from geotl.console import aligned
 from geotl.errors import BandError, DataError, MissingBandError, nearest
-from geotl.imagery.sensor_table import SENSORS, Band, Sensor, Unit, band_key, listed
+from geotl.imagery.sensor_table import SENSORS, Band, Measured, Sensor, Unit, band_key, listed
 
 __all__ = [
     "SENSORS",
     "Band",
+    "Measured",
     "Sensor",
     "Unit",
     "custom_sensor",
@@ -75,6 +76,8 @@ def custom_sensor(
     scale: float = 1.0,
     offset: float = 0.0,
     nodata: float | None = None,
+    *,
+    measures: Measured = "reflectance",
 ) -> Sensor:
     """A sensor of the user's own; its files must name their bands (or `data.file_bands` does).
 
@@ -105,7 +108,8 @@ def custom_sensor(
             f"sensor {name!r}: {listed(twice)} names more than one band; names and aliases "
             "must differ in more than case, blanks, hyphens and underscores"
         )
-    return Sensor(name, f"Custom sensor {name}", built, scale, offset, nodata, (), "custom")
+    title = f"Custom sensor {name}"
+    return Sensor(name, title, built, scale, offset, nodata, (), "custom", measures)
 
 
 def _band(sensor: str, given: Mapping[str, Any]) -> Band:
@@ -287,7 +291,7 @@ def _all_sensors() -> str:
 
 
 def _measured(sensor: Sensor) -> str:
-    kind = "reflectance" if sensor.measures == "reflectance" else "share of full scale"
+    kind = "share of full scale" if sensor.measures == "share" else sensor.measures
     return (
         f"{kind} = DN x {sensor.scale:g} {'-' if sensor.offset < 0 else '+'} {abs(sensor.offset):g}"
     )

@@ -31,6 +31,7 @@ from geotl.models.classifier import (
     view_numbers,
 )
 from geotl.models.device import Precision, autocast, settled
+from geotl.models.receptive_field import unbounded
 
 Mode = Literal["exact", "dense"]
 HALO_PX = 64  # of surroundings that a dense block sees beyond its windows
@@ -275,9 +276,15 @@ def check_dense(network: TileClassifier, px: int, step: int) -> None:
     """Make sure that windows' features can be cut out of a block's.
 
     Raises:
-        DenseError: a stage whose pixels do not lie evenly on the windows, a step off its grid, or
-            a block that cannot be resampled evenly.
+        DenseError: a network whose pixels depend on the whole image, a stage whose pixels do not
+            lie evenly on the windows, a step off its grid, or a block that cannot be resampled
+            evenly.
     """
+    if why := unbounded(network.backbone):
+        raise DenseError(
+            f"dense mode: {network.backbone.name} {why}; choose --mode exact",
+            f"a network that sees a part of the window alone, unlike {network.backbone.name}",
+        )
     steps = f"a step that is a multiple of {dense_step(network, px)} px"
     for size in network.sizes:
         side = size or px

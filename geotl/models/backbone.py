@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from copy import deepcopy
 from dataclasses import dataclass
 from functools import cache
@@ -12,6 +12,8 @@ import torch
 from torch import Tensor, nn
 
 from geotl.errors import BandError, DataError, ModelError, WeightsError, nearest
+
+_NET = "net."  # a part that stands around a library's own modules
 
 
 class SteadyBatchNorm2d(nn.BatchNorm2d):
@@ -23,6 +25,49 @@ class SteadyBatchNorm2d(nn.BatchNorm2d):
         """Follow the mode, unless held."""
         super().train(mode and not self.held)
         return self
+
+    @property
+    def rest(self) -> nn.Module:
+        """What is left of it once it is part of the convolution before it."""
+        return nn.Identity()
+
+
+class SteadyBatchNormAct2d(SteadyBatchNorm2d):
+    """The same with an activation behind it in one layer, as timm has it."""
+
+    act: nn.Module
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Normalise [N, C, S, S], then activate."""
+        activated: Tensor = self.act(super().forward(x))
+        return activated
+
+    @property
+    def rest(self) -> nn.Module:
+        """The activation."""
+        return self.act
+
+
+def steady(module: nn.Module) -> nn.Module:
+    """Put `SteadyBatchNorm2d` in the place of every batch normalisation, its settings kept."""
+    for name, child in module.named_children():
+        if isinstance(child, nn.BatchNorm2d):
+            setattr(module, name, _steady_norm(child))
+        else:
+            steady(child)
+    return module
+
+
+def _steady_norm(norm: nn.BatchNorm2d) -> SteadyBatchNorm2d:
+    """The steady form of a batch normalisation, with its parameters."""
+    act = getattr(norm, "act", None)
+    kind = SteadyBatchNorm2d if act is None else SteadyBatchNormAct2d
+    with torch.device(norm.weight.device):
+        made = kind(norm.num_features, eps=norm.eps, momentum=norm.momentum)
+    made.weight, made.bias = norm.weight, norm.bias
+    if isinstance(made, SteadyBatchNormAct2d) and act is not None:
+        made.act = act
+    return made
 
 
 @dataclass(frozen=True)
@@ -38,6 +83,19 @@ class Auxiliary:
 
 
 @dataclass(frozen=True)
+class Tokens:
+    """How a transformer's tokens [N, T, D] are pooled, as its own head does.
+
+    Attributes:
+        prefix: class and register tokens, which stand before those of the patches.
+        pooled: what a stage gives as features: the class token, or the mean of the patches' tokens.
+    """
+
+    prefix: int
+    pooled: Literal["class", "mean"]
+
+
+@dataclass(frozen=True)
 class BackboneSpec:
     """A backbone's fixed facts.
 
@@ -45,12 +103,15 @@ class BackboneSpec:
     still gives a pixel of its own) are per stage; `prefixes` turn a stage's tensor names into
     the weight file's; `head` begins the names of the stock head's tensors; `parameters` counts the
     network with that head and without auxiliary ones, at its stock number of bands and classes;
-    `weights` are the names of torchvision's published weights; `normalisation` is the (mean, sd) of
-    inputs in 0..1 where foreign weights want another than ImageNet's.
+    `weights` are the names of the library's published weights; `normalisation` is the (mean, sd) of
+    inputs in 0..1 where foreign weights want another than ImageNet's; `draws` says that `build`
+    draws the first weights too; `read` are the stages whose features are read where a recipe names
+    none, () for all but the first; `tokens` says how a transformer's stages are pooled, and
+    `multiple_px` what a tile's side must be a multiple of.
     """
 
     name: str
-    family: Literal["lenet", "alexnet", "vgg", "inception", "resnet", "squeezenet"]
+    family: Literal["lenet", "alexnet", "vgg", "inception", "resnet", "squeezenet", "swin", "timm"]
     title: str
     stages: tuple[str, ...]
     channels: tuple[int, ...]
@@ -60,9 +121,13 @@ class BackboneSpec:
     head: tuple[str, ...]
     parameters: int
     weights: tuple[str, ...]
-    build: Callable[[], dict[str, nn.Sequential]]
+    build: Callable[[], Mapping[str, nn.Module]]
     normalisation: tuple[tuple[float, ...], tuple[float, ...]] | None = None
     auxiliary: tuple[Auxiliary, ...] = ()
+    draws: bool = False
+    read: tuple[str, ...] = ()
+    tokens: Tokens | None = None
+    multiple_px: int = 1
 
     @property
     def min_px(self) -> int:
@@ -89,7 +154,8 @@ class Backbone(nn.Module):
         """Build the stages up to `cut_after` for these bands, at random from `seed`.
 
         With a seed of None the tensors have shapes and no values (torch's meta device), for a
-        caller who assigns a whole state next and need not wait for random numbers.
+        caller who assigns a whole state next and need not wait for random numbers. Networks that
+        their library draws are drawn all the same: not all they hold is part of their state.
 
         Raises:
             ModelError: `cut_after` is no stage.
@@ -103,16 +169,15 @@ class Backbone(nn.Module):
                 "and one wavelength (or None) for each"
             )
         kept = spec.stages[: stage_position(spec.stages, cut_after or spec.stages[-1]) + 1]
-        built = _shapes(spec)
-        self.stages = nn.ModuleDict({stage: deepcopy(built[stage]) for stage in kept})
-        _set_input_bands(self, len(bands))
-        if seed is not None:
-            self.to_empty(device="cpu")
-            for position, stage in enumerate(kept):  # a stage's draw never depends on another's
-                _initialise(self.stages[stage], seed * 1_000_003 + position, spec.family)
+        if spec.draws:
+            self.stages = _drawn_whole(spec, kept, len(bands), seed or 0)
+        else:
+            self.stages = _drawn_by_stage(spec, kept, len(bands), seed)
         self.channels = dict(zip(kept, spec.channels, strict=False))
         self.strides = dict(zip(kept, spec.strides, strict=False))
-        self.min_px = spec.least_px[len(kept) - 1]
+        self.min_px, self.multiple_px = spec.least_px[len(kept) - 1], spec.multiple_px
+        self.tokens = spec.tokens
+        self.read = tuple(s for s in spec.read if s in kept) or kept[1:] or kept
         self.random_stages: frozenset[str] = frozenset(kept)
         self.frozen: tuple[str, ...] = ()
         self.batchnorm_held = False
@@ -152,17 +217,35 @@ class Backbone(nn.Module):
         return outputs
 
     def check_size(self, height: int, width: int) -> None:
-        """Refuse tiles too small for the stages kept; sides in pixels.
+        """Refuse tiles that the stages kept cannot take; sides in pixels.
 
         Raises:
-            DataError: a side is less than `min_px`.
+            DataError: a side is less than `min_px`, or no multiple of `multiple_px`; or a
+                transformer's sides differ.
         """
+        if self.multiple_px > 1 and min(height, width) >= self.min_px:
+            self._check_patches(height, width)
         if min(height, width) >= self.min_px:
             return
         raise DataError(
             f"tiles of {height}x{width} px are too small: {self.name} up to "
             f"{self.stage_names[-1]} needs {self.min_px} px; set model.input_px to "
             f"[{self.min_px}] or more, or model.cut_after to an earlier stage"
+        )
+
+    def _check_patches(self, height: int, width: int) -> None:
+        """Refuse sides that are not cut into whole patches.
+
+        Raises:
+            DataError: they are not.
+        """
+        if height == width and height % self.multiple_px == 0:
+            return
+        lower = max(self.min_px, height // self.multiple_px * self.multiple_px)
+        raise DataError(
+            f"tiles of {height}x{width} px: {self.name} takes squares whose side is a multiple of "
+            f"{self.multiple_px} px; set model.input_px to [{lower}] or "
+            f"[{lower + self.multiple_px}]"
         )
 
     def train(self, mode: bool = True) -> Backbone:
@@ -174,7 +257,7 @@ class Backbone(nn.Module):
 
 
 @cache
-def _shapes(spec: BackboneSpec) -> dict[str, nn.Sequential]:
+def _shapes(spec: BackboneSpec) -> Mapping[str, nn.Module]:
     """The stages of a backbone without values: building them costs more than copying them."""
     with torch.device("meta"):
         return spec.build()
@@ -182,12 +265,18 @@ def _shapes(spec: BackboneSpec) -> dict[str, nn.Sequential]:
 
 @cache
 def skeleton(spec: BackboneSpec) -> tuple[tuple[str, str, str, tuple[int, ...]], ...]:
-    """Every tensor of the whole backbone: (own name, weight file's name, stage, shape)."""
-    return tuple(
-        (f"stages.{stage}.{tensor}", prefix + tensor, stage, tuple(held.shape))
+    """Every tensor of the whole backbone: (own name, weight file's name, stage, shape).
+
+    The kernels that meet the bands come first. A part `net` that stands around the library's own
+    modules is no part of their names.
+    """
+    found = [
+        (f"stages.{stage}.{tensor}", prefix + tensor.removeprefix(_NET), stage, tuple(held.shape))
         for (stage, module), prefix in zip(_shapes(spec).items(), spec.prefixes, strict=True)
         for tensor, held in module.state_dict().items()
-    )
+    ]
+    first = next(i for i, entry in enumerate(found) if len(entry[3]) == 4)
+    return (found[first], *found[:first], *found[first + 1 :])
 
 
 def stage_position(stages: Sequence[str], stage: str) -> int:
@@ -201,19 +290,25 @@ def stage_position(stages: Sequence[str], stage: str) -> int:
     return list(stages).index(stage)
 
 
-def first_conv_of(backbone: Backbone) -> nn.Conv2d:
+def pads_by_size(layer: nn.Module) -> bool:
+    """Whether a convolution pads as TensorFlow does, by the size of the image (timm's)."""
+    return type(layer).__name__ == "Conv2dSame"
+
+
+def first_conv_of(backbone: nn.Module) -> nn.Conv2d:
     """The convolution that meets the bands."""
     return next(m for m in backbone.modules() if isinstance(m, nn.Conv2d))
 
 
-def _replace_first_conv(backbone: Backbone, new: nn.Conv2d) -> None:
+def _replace_first_conv(backbone: nn.Module, new: nn.Conv2d) -> None:
     old = first_conv_of(backbone)
     owner, _, leaf = next(n for n, m in backbone.named_modules() if m is old).rpartition(".")
     setattr(backbone.get_submodule(owner), leaf, new)
 
 
-def _like(old: nn.Conv2d, bands: int, kind: type[nn.Conv2d] = nn.Conv2d) -> nn.Conv2d:
+def _like(old: nn.Conv2d, bands: int, kind: type[nn.Conv2d] | None = None) -> nn.Conv2d:
     """A convolution of the same settings for another number of bands, on the meta device."""
+    kind = kind or type(old)
     size: Any = old.kernel_size
     stride: Any = old.stride
     padding: Any = old.padding
@@ -221,9 +316,38 @@ def _like(old: nn.Conv2d, bands: int, kind: type[nn.Conv2d] = nn.Conv2d) -> nn.C
         return kind(bands, old.out_channels, size, stride, padding, bias=old.bias is not None)
 
 
-def _set_input_bands(backbone: Backbone, bands: int) -> None:
-    """Give the first convolution another number of input bands (on the meta device)."""
-    _replace_first_conv(backbone, _like(first_conv_of(backbone), bands))
+def _drawn_by_stage(
+    spec: BackboneSpec, kept: Sequence[str], bands: int, seed: int | None
+) -> nn.ModuleDict:
+    """The stages kept, at random, or without values; a stage's draw never depends on another's."""
+    built = _shapes(spec)
+    stages = nn.ModuleDict({stage: deepcopy(built[stage]) for stage in kept})
+    _replace_first_conv(stages, _like(first_conv_of(stages), bands))
+    if seed is None:
+        return stages
+    stages.to_empty(device="cpu")
+    for position, stage in enumerate(kept):
+        _initialise(stages[stage], seed * 1_000_003 + position, spec.family)
+    return stages
+
+
+def _drawn_whole(spec: BackboneSpec, kept: Sequence[str], bands: int, seed: int) -> nn.ModuleDict:
+    """The stages kept of a network that is drawn as its library draws it.
+
+    Kernels for another number of bands have the spread at which a sum over the bands keeps its own.
+    """
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        built = spec.build()
+    stages = nn.ModuleDict({stage: built[stage] for stage in kept})
+    old = first_conv_of(stages)
+    new = _like(old, bands).to_empty(device="cpu")
+    spread = float(old.weight.detach().std()) * (old.in_channels / bands) ** 0.5
+    generator = torch.Generator().manual_seed(seed)
+    nn.init.normal_(new.weight, std=spread, generator=generator)
+    new.bias = old.bias
+    _replace_first_conv(stages, new)
+    return stages
 
 
 class SelectiveConv2d(nn.Conv2d):
@@ -241,8 +365,17 @@ class SelectiveConv2d(nn.Conv2d):
 
 
 def silence_bands(backbone: Backbone, silent: Sequence[int]) -> None:
-    """Give these bands no part in the first convolution: kernels zero, and zero they stay."""
+    """Give these bands no part in the first convolution: kernels zero, and zero they stay.
+
+    Raises:
+        WeightsError: a first convolution of another kind than torch's own.
+    """
     old = first_conv_of(backbone)
+    if type(old) is not nn.Conv2d:
+        raise WeightsError(
+            f"model.first_conv: rgb_only is not for {backbone.name}, whose first convolution pads "
+            "as TensorFlow does; allowed: wavelength, repeat, mean, zero, random"
+        )
     new = _like(old, old.in_channels, SelectiveConv2d)
     heard = torch.ones(1, old.in_channels, 1, 1)
     heard[:, list(silent)] = 0.0

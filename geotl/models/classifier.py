@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from geotl.errors import DataError, ModelError
+from geotl.models.backbone import Tokens, pads_by_size
 from geotl.models.band_statistics import PER_BAND, band_statistics
 from geotl.models.registry import Backbone
 
@@ -22,6 +23,7 @@ Pool = Literal["mean", "mean_sd", "mean_log", "root_mean"]
 Padding = Literal["zeros", "replicate", "reflect"]
 
 VIEWS = 8
+MAP_AXES = 4  # of [N,C,H,W]; tokens have three
 
 
 @dataclass(frozen=True)
@@ -104,6 +106,26 @@ def pool_stage(maps: Tensor, pool: Pool) -> Tensor:
     return torch.cat([mean, (variance + 1e-6).sqrt()], dim=1)
 
 
+def pool_tokens(tokens: Tensor, pool: Pool, how: Tokens) -> Tensor:
+    """Pool a transformer's tokens [N,T,D] to [N,D], or [N,2D] with their standard deviation.
+
+    The mean is what the network's own head takes: the class token, or the mean of the patches.
+
+    >>> tokens = torch.tensor([[[4.0], [1.0], [3.0]]])
+    >>> pool_tokens(tokens, "mean", Tokens(1, "class")).item()
+    4.0
+    >>> pool_tokens(tokens, "mean", Tokens(1, "mean")).item()
+    2.0
+    """
+    patches = tokens[:, how.prefix :].transpose(1, 2)[..., None]
+    if how.pooled == "mean":
+        return pool_stage(patches, pool)
+    own = tokens[:, 0, :, None, None]
+    if pool != "mean_sd":
+        return pool_stage(own, pool)
+    return torch.cat([own.float().flatten(1), pool_stage(patches, pool)[:, own.shape[1] :]], dim=1)
+
+
 def pool_windows(maps: Tensor, pool: Pool, side: int, step: int) -> Tensor:
     """`pool_stage` of every window of side x side, `step` apart: [N,C,H,W] to [N,D,r,q].
 
@@ -162,7 +184,7 @@ class TileClassifier(nn.Module):
         """Put head and feature standardisation on a backbone.
 
         Raises:
-            ModelError: a stage that is not in the backbone.
+            ModelError: a stage that is not in the backbone, or a padding that it does not take.
         """
         super().__init__()
         names = list(backbone.stages)
@@ -181,6 +203,11 @@ class TileClassifier(nn.Module):
         for layer in backbone.modules():
             if isinstance(layer, nn.Conv2d):
                 layer.padding_mode = spec.padding
+            if pads_by_size(layer) and spec.padding != "zeros":
+                raise ModelError(
+                    f"model.padding: given {spec.padding} for {backbone.name}, which pads as "
+                    "TensorFlow does; allowed: zeros"
+                )
 
     @property
     def sizes(self) -> tuple[int | None, ...]:
@@ -204,8 +231,14 @@ class TileClassifier(nn.Module):
         for name in self._frozen_names():
             x = self.backbone.stages[name](x)
             if name in self.spec.stages:
-                pooled.append(pool_stage(x, self.spec.pool))
+                pooled.append(self._pooled(x))
         return Frozen(torch.cat(pooled, dim=1), x)
+
+    def _pooled(self, output: Tensor) -> Tensor:
+        """Features [N,D] of a stage's output, a map or tokens."""
+        if self.backbone.tokens is None or output.ndim == MAP_AXES:
+            return pool_stage(output, self.spec.pool)
+        return pool_tokens(output, self.spec.pool, self.backbone.tokens)
 
     def _frozen_names(self) -> list[str]:
         names = list(self.backbone.stages)
@@ -227,7 +260,7 @@ class TileClassifier(nn.Module):
             for name in rest:
                 x = self.backbone.stages[name](x)
                 if name in self.spec.stages:
-                    features.append(pool_stage(x, self.spec.pool))
+                    features.append(self._pooled(x))
                 if name in taps:
                     kept[name] = x
             tapped.append(kept)

@@ -21,7 +21,7 @@ from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 from geotl.arrays import Float32s, Int64s
 from geotl.errors import DataError
-from geotl.models.backbone import Backbone, stage_position
+from geotl.models.backbone import Backbone, SteadyBatchNorm2d, stage_position
 from geotl.models.interpolation import CoarseValues
 from geotl.models.receptive_field import ReceptiveField, StageTracer, receptive_fields
 
@@ -187,7 +187,7 @@ def _without_batchnorm(stage: nn.Module) -> nn.Module:
         if not isinstance(before, fx.Node) or {node.op, before.op} != {"call_module"}:
             continue
         conv, norm = modules[str(before.target)], modules[str(node.target)]
-        if isinstance(conv, nn.Conv2d) and isinstance(norm, nn.BatchNorm2d):
+        if isinstance(conv, nn.Conv2d) and isinstance(norm, SteadyBatchNorm2d):
             made.set_submodule(str(before.target), fuse_conv_bn_eval(conv, norm))
-            made.set_submodule(str(node.target), nn.Identity())
+            made.set_submodule(str(node.target), norm.rest)
     return made.to(memory_format=torch.channels_last)

@@ -23,6 +23,7 @@ from geotl.errors import ModelError
 from geotl.evaluation.metrics import Interval
 from geotl.evaluation.prediction_sets import HELD_OUT
 from geotl.imagery.sensors import Sensor, sensor_from
+from geotl.models.backbone import skeleton, stage_position
 from geotl.models.classifier import VIEWS, FeatureSpec, Normalise, TileClassifier
 from geotl.models.contract_checks import (
     Bare,
@@ -46,6 +47,7 @@ from geotl.models.tensor_file import (
     read_tensors,
     save_tensors,
 )
+from geotl.models.timm_networks import check_installed
 
 FORMAT_VERSION = 1
 BARE = "bare"
@@ -272,12 +274,14 @@ def load(path: str | Path) -> ModelFile:
     """Rebuild a model from its file.
 
     Raises:
-        ModelError: as `read_header`, or tensors that do not fit the contract.
+        ModelError: as `read_header`, tensors that do not fit the contract, or a network of a
+            library that is not installed.
     """
     path = Path(path)
     header = read_header(path)
     if "kind" in header:
         raise not_of_tiles(path, header["kind"])
+    check_installed(header["backbone"])
     tensors = read_tensors(path, header)
     with consistent(path):
         contract = contract_from(header)
@@ -357,6 +361,7 @@ def _filled(contract: Contract, tensors: Arrays) -> TileClassifier:
     check_shape(tensors, "head.weight", (classes, None))
     for name in ("normalise.sd", "feature_sd", "temperature"):
         check_above_zero(name, tensors[name])
+    _check_backbone(contract, tensors)
     network = _network(contract)
     for name, own in network.state_dict().items():
         same = name not in tensors or str(tensors[name].dtype) == str(own.dtype).split(".")[-1]
@@ -370,6 +375,26 @@ def _own(value: NDArray[Any]) -> Tensor:
     shared = torch.from_numpy(value)
     placed = shared.contiguous(memory_format=torch.channels_last) if value.ndim == 4 else shared
     return placed.clone() if placed.data_ptr() == shared.data_ptr() else placed
+
+
+def _check_backbone(contract: Contract, tensors: Arrays) -> None:
+    """Make sure that the tensors are those of the backbone named, before it takes any memory.
+
+    Raises:
+        KeyError: some are not there.
+        ValueError: they do not fit.
+        ModelError: there is no such backbone or stage.
+    """
+    spec = get_backbone(contract.backbone)
+    last = stage_position(spec.stages, contract.cut_after or spec.stages[-1])
+    first, *rest = (
+        (f"backbone.{own}", shape)
+        for own, _, stage, shape in skeleton(spec)
+        if stage in spec.stages[: last + 1]
+    )
+    check_shape(tensors, first[0], (first[1][0], len(contract.bands), *first[1][2:]))
+    for name, shape in rest:
+        check_shape(tensors, name, shape)
 
 
 def _network(contract: Contract) -> TileClassifier:

@@ -21,6 +21,7 @@ _SAID = {
     "reflectance": "reflectance",
     "kelvin": "kelvin",
     "share": "shares of the full scale of 8-bit pictures",
+    "decibel": "decibels of backscatter",
     "unknown": "numbers whose meaning is not published",
 }
 

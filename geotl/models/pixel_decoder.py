@@ -25,7 +25,7 @@ from geotl.errors import ModelError
 from geotl.models.backbone import Backbone, BackboneSpec, hold_batchnorm
 from geotl.models.interpolation import CoarseValues
 from geotl.models.receptive_field import receptive_fields
-from geotl.models.registry import REGISTRY
+from geotl.models.registry import REGISTRY, get_backbone
 
 DECODER = "decoder"  # the block of features that a decoder's logits are
 DecoderKind = Literal["unet", "fpn"]
@@ -56,7 +56,7 @@ class PixelDecoder(nn.Module):
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
             self.decoder, self.head = _build(kind, channels, classes)
-        strides = [stride for stride, _ in _layers_read(REGISTRY[backbone.name], stages)]
+        strides = [stride for stride, _ in _layers_read(get_backbone(backbone.name), stages)]
         last = {stride: number for number, stride in enumerate(strides)}
         self._deepest = frozenset(number for stride, number in last.items() if stride > 1)
         hold_batchnorm(backbone)
@@ -208,7 +208,7 @@ def pyramid_channels(backbone: Backbone) -> list[int]:
     Raises:
         ModelError: it does not halve the sides exactly, or not often enough.
     """
-    found = strides_of(REGISTRY[backbone.name], backbone.stage_names)
+    found = strides_of(get_backbone(backbone.name), backbone.stage_names)
     if len(found) >= LEAST_DEPTH:
         return found
     allowed = [name for name, spec in REGISTRY.items() if len(strides_of(spec)) >= LEAST_DEPTH]
@@ -231,6 +231,8 @@ def strides_of(spec: BackboneSpec, stages: Sequence[str] = ()) -> list[int]:
     >>> strides_of(REGISTRY["squeezenet1_1"])
     []
     """
+    if spec.tokens is not None:
+        return []
     layers = _layers_read(spec, stages or spec.stages)
     channels = dict(layers) if all(stride for stride, _ in layers) else {}
     depth = max(channels, default=1).bit_length() - 1

@@ -32,6 +32,7 @@ from geotl.models.pixel_features import PixelFeatures
 from geotl.models.pixel_model import LinearMember, Member, PixelModel, members_line
 from geotl.models.registry import get_backbone
 from geotl.models.tensor_file import consistent, read_tensors, save_tensors
+from geotl.models.timm_networks import check_installed
 
 KIND = "pixels"
 NETWORK, TRAINED = "network.", "decoder."  # how the names of the networks' tensors begin
@@ -298,9 +299,12 @@ def load_pixel_model(path: Path) -> PixelModelFile:
     """Rebuild a pixel model from its file.
 
     Raises:
-        ModelError: as `read_header`; a network's file, or tensors that do not fit the contract.
+        ModelError: as `read_header`; a network's file, tensors that do not fit the contract, or a
+            network of a library that is not installed.
     """
     header = read_pixel_header(path)
+    for part in (header.get("network"), header.get("decoder")):
+        check_installed(str((part or {}).get("backbone")))
     tensors = read_tensors(path, header)
     with consistent(path):
         check_tensors(tensors, len(header["contract"]["classes"]))

@@ -6,7 +6,7 @@ torchgeo is an extra and takes seconds to import, so it is only imported where i
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -22,12 +22,26 @@ from geotl.imagery.sensors import SENSORS, Sensor, Unit, known_band
 from geotl.io.files import sha256_of
 from geotl.models.backbone import BackboneSpec
 from geotl.models.first_conv import RGB
-from geotl.models.normalisation import Normalisation, WeightUnit, of_pictures
+from geotl.models.normalisation import IMAGENET, Normalisation, WeightUnit, of_pictures
+from geotl.models.timm_networks import PREFIX, is_timm
+from geotl.models.timm_weights import is_timm_weights, timm_file
 from geotl.models.weights import WeightFile, refusal, tensors_of
 
 _NAME = re.compile(r"(?:torchgeo:)?\w+_Weights\.\w+")
 _INSTALL = "pip install 'geotl[torchgeo]'"
 
+# timm's networks -> torchgeo's lists of weights for them.
+_TORCHGEO_LISTS = {
+    "resnet18": "ResNet18_Weights",
+    "resnet50": "ResNet50_Weights",
+    "resnet152": "ResNet152_Weights",
+    "vit_small_patch16_224": "ViTSmall16_Weights",
+    "vit_base_patch16_224": "ViTBase16_Weights",
+    "vit_large_patch16_224": "ViTLarge16_Weights",
+    "vit_huge_patch14_224": "ViTHuge14_Weights",
+    "vit_small_patch14_dinov2": "ViTSmall14_DINOv2_Weights",
+    "vit_base_patch14_dinov2": "ViTBase14_DINOv2_Weights",
+}
 # How torchgeo's entries begin -> whose bands they name.
 _SENSORS = {
     "SENTINEL2_": "sentinel2_l1c",
@@ -37,12 +51,15 @@ _SENSORS = {
     "LANDSAT_OLI_TIRS_TOA_": "landsat8_toa",
     "LANDSAT_OLI_SR_": "landsat8_sr",
     "FMOW_RGB_": "rgb",
+    "NAIP_RGB_": "rgb",
 }
 # (data set, level, unit) -> value = number in its files * scale + offset. The library does not
 # tell; these come from where each set was made:
 # SSL4EO-S12: Earth Engine's COPERNICUS/S2 of 2020 and 2021, before baseline 04.00.
 # SSL4EO-L: 8 bits over reflectance 0 to 0.4 (top of atmosphere) or 0 to 0.3 (surface) and 248.15 to
 # 318.15 K (torchgeo's experiments/ssl4eo/landsat/compress_*.sh, 256 steps).
+# CrisisLandMark (CLOSP) and SSL4Eco: surface reflectance in ten-thousandths (Earth Engine's
+# COPERNICUS/S2_SR_HARMONIZED, BigEarthNet v2).
 # fMoW and the true-colour images of SatlasPretrain (its Normalization.md): 8-bit pictures.
 _SCALES: dict[tuple[str, str, Unit], tuple[float, float]] = {
     ("SSL4EO-S12", "l1c", "reflectance"): (1e-4, 0.0),
@@ -50,10 +67,19 @@ _SCALES: dict[tuple[str, str, Unit], tuple[float, float]] = {
     ("SSL4EO-L", "toa", "kelvin"): (70 / 256, 248.15),
     ("SSL4EO-L", "sr", "reflectance"): (0.3 / 256, 0.0),
     ("fMoW Dataset", "rgb", "share"): (1 / 255, 0.0),
+    ("CrisisLandMark", "l1c", "reflectance"): (1e-4, 0.0),
+    ("SSL4Eco Dataset", "l1c", "reflectance"): (1e-4, 0.0),
     ("SatlasPretrain", "l1c", "reflectance"): (1e-4, 0.0),
     ("SatlasPretrain", "l1c", "share"): (1 / 255, 0.0),
+    ("SatlasPretrain", "rgb", "share"): (1 / 255, 0.0),
 }
 _TRUE_COLOUR = ("B04", "B03", "B02")
+# Earth Engine's COPERNICUS/S1_GRD, of which SSL4EO-S12 is made, is backscatter in decibels.
+_BACKSCATTER = ("SSL4EO-S12", ("VV", "VH"))
+# SeCo (seco_downloader.py, seco_dataset.py of its authors): surface reflectance 0 to 1 as 8 bits,
+# each band stretched from its quantiles to 0..1, then ImageNet's mean and sd. torchgeo's transforms
+# give the quantiles in the other order of bands, and 0..255 where the authors have 0..1.
+_SECO_QUANTILES = {"B04": (0.0, 129.0), "B03": (2.0, 103.0), "B02": (3.0, 88.0)}
 _VALUES_KEPT = ("Resize", "CenterCrop", "Identity")
 
 
@@ -68,10 +94,17 @@ def torchvision_names(network: str) -> tuple[str, ...]:
 
 def torchgeo_names(spec: BackboneSpec) -> tuple[str, ...]:
     """Names of torchgeo's weights for a backbone; none where torchgeo is not installed."""
-    if not spec.weights or find_spec("torchgeo") is None:
+    if torchgeo_list(spec) is None or find_spec("torchgeo") is None:
         return ()
     entries = _torchgeo_entries(spec, "").values()
     return tuple(dict.fromkeys(f"torchgeo:{entry}" for entry in entries))
+
+
+def torchgeo_list(spec: BackboneSpec) -> str | None:
+    """What torchgeo calls its list of weights for a backbone; None if it has none."""
+    if is_timm(spec.name):
+        return _TORCHGEO_LISTS.get(spec.name.removeprefix(PREFIX).partition(".")[0])
+    return spec.weights[0].partition(".")[0] if spec.weights else None
 
 
 def is_published(weights: str) -> bool:
@@ -80,11 +113,11 @@ def is_published(weights: str) -> bool:
     >>> is_published("torchgeo:ResNet18_Weights.SENTINEL2_ALL_MOCO"), is_published("w.pth")
     (True, False)
     """
-    return _NAME.fullmatch(weights) is not None
+    return _NAME.fullmatch(weights) is not None or is_timm_weights(weights)
 
 
 def published_file(spec: BackboneSpec, weights: str) -> WeightFile:
-    """Published weights under torchvision's tensor names.
+    """Published weights under the tensor names of the backbone's library.
 
     A name without `torchgeo:` means torchvision's weights, or torchgeo's where torchvision has
     none of that name (both call their lists ResNet18_Weights).
@@ -93,11 +126,15 @@ def published_file(spec: BackboneSpec, weights: str) -> WeightFile:
         WeightsError: no such weights for this backbone, torchgeo is not installed, or the file
             is not in the cache and cannot be fetched.
     """
+    if spec.family == "timm" and is_timm_weights(weights):
+        return timm_file(spec, weights)
     library, _, name = weights.rpartition(":")
     group, _, member = name.partition(".")
-    ours = group in {entry.partition(".")[0] for entry in spec.weights}
-    if not library and (name in spec.weights or (ours and member == "DEFAULT")):
-        return _torchvision_file(spec, torchvision.models.get_weight(name))
+    ours = group == torchgeo_list(spec)
+    if not library and not is_timm(spec.name):
+        known = group in {entry.partition(".")[0] for entry in spec.weights}
+        if name in spec.weights or (known and member == "DEFAULT"):
+            return _torchvision_file(spec, torchvision.models.get_weight(name))
     entries = _torchgeo_entries(spec, weights) if ours else {}
     if member in entries:
         return _torchgeo_file(entries[member])
@@ -119,10 +156,10 @@ def _torchgeo_entries(spec: BackboneSpec, asked: str) -> Mapping[str, Any]:
         from torchgeo import models
     except ImportError as error:
         raise WeightsError(
-            f"weights {asked}: not torchvision's ({', '.join(spec.weights)}), and torchgeo, which "
+            f"weights {asked}: not the library's ({', '.join(spec.weights)}), and torchgeo, which "
             f"may have them, cannot be imported ({error}); {_INSTALL}"
         ) from error
-    group = getattr(models, spec.weights[0].partition(".")[0], None)
+    group = getattr(models, str(torchgeo_list(spec)), None)
     return {} if group is None else dict(group.__members__)
 
 
@@ -150,6 +187,8 @@ def _torchgeo_file(entry: Any) -> WeightFile:
 
 def _known(entry: Any, sensor: Sensor | None, bands: tuple[str, ...]) -> Normalisation:
     """What an entry's transforms subtract and divide by, as what the bands measure."""
+    if entry.meta.get("dataset") == "SeCo Dataset":
+        return _seco(bands)
     folded = fold_transforms(entry.transforms, len(bands))
     dataset = entry.meta.get("dataset", "") if folded else ""
     scales = [_scale(dataset, sensor, band) for band in bands]
@@ -163,12 +202,29 @@ def _known(entry: Any, sensor: Sensor | None, bands: tuple[str, ...]) -> Normali
     )
 
 
+def _seco(bands: Sequence[str]) -> Normalisation:
+    """What SeCo's authors subtract and divide by, as reflectance."""
+    sensor = SENSORS["sentinel2_l1c"]
+    ends = [_SECO_QUANTILES[band] for band in bands]
+    given = list(zip(ends, IMAGENET.mean, IMAGENET.sd, strict=True))
+    measured: WeightUnit = "reflectance"
+    return Normalisation(
+        tuple(bands),
+        sensor.wavelengths(bands),
+        tuple((low + mean * (high - low)) / 255 for (low, high), mean, _ in given),
+        tuple(sd * (high - low) / 255 for (low, high), _, sd in given),
+        (measured,) * len(bands),
+    )
+
+
 def _wavelength(sensor: Sensor | None, name: str) -> float | None:
     return sensor.band(name).wavelength_nm if sensor and known_band(sensor, name) else None
 
 
 def _scale(dataset: str, sensor: Sensor | None, band: str) -> tuple[float, float, WeightUnit]:
     """Scale and offset of the numbers that weights saw in a band, and what they then measure."""
+    if dataset == _BACKSCATTER[0] and band in _BACKSCATTER[1]:
+        return 1.0, 0.0, "decibel"
     if sensor is None or known_band(sensor, band) is None:
         return 1.0, 0.0, "unknown"
     level, unit = sensor.name.rpartition("_")[2], sensor.unit(band)

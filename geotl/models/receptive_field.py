@@ -11,13 +11,23 @@ from dataclasses import dataclass
 from functools import reduce
 from typing import Any
 
+import torch
 from torch import fx, nn
 from torch.nn import functional as F
 
 from geotl.errors import ModelError
-from geotl.models.backbone import Backbone
+from geotl.models.backbone import Backbone, pads_by_size
 
 _POOLINGS: tuple[Callable[..., Any], ...] = (F.avg_pool2d, F.max_pool2d)
+_WHOLE_LAYERS = (nn.AdaptiveAvgPool2d, nn.AdaptiveMaxPool2d, nn.Softmax)
+_WHOLE_METHODS = ("mean", "norm", "sum", "amax", "softmax")
+_WHOLE_FUNCTIONS = (
+    torch.mean,
+    torch.softmax,
+    F.softmax,
+    F.adaptive_avg_pool2d,
+    F.scaled_dot_product_attention,
+)
 
 
 @dataclass(frozen=True)
@@ -82,8 +92,45 @@ class ReceptiveField:
         return ReceptiveField(self.stride, first, last)
 
 
+def unbounded(backbone: Backbone) -> str | None:
+    """Why pixels of a stage's output depend on the whole image, in words; None if they do not."""
+    if backbone.tokens is not None:
+        return "is a transformer, whose tokens see the whole window"
+    for name, stage in backbone.stages.items():
+        modules = dict(stage.named_modules())
+        if any(map(pads_by_size, modules.values())):
+            return (
+                "pads as TensorFlow does, so that its pixels lie where the window's size puts them"
+            )
+        try:
+            nodes = StageTracer().trace(stage).nodes
+        except fx.proxy.TraceError:
+            return f"cannot be traced in stage {name}"
+        if any(_sees_all(node, modules) for node in nodes):
+            return f"takes means or attention over the window, in stage {name}"
+    return None
+
+
+def _sees_all(node: fx.Node, modules: dict[str, nn.Module]) -> bool:
+    """Whether a node computes something of all pixels."""
+    if node.op == "call_module":
+        return isinstance(modules[str(node.target)], _WHOLE_LAYERS)
+    if node.op == "call_method":
+        return node.target in _WHOLE_METHODS
+    return node.target in _WHOLE_FUNCTIONS or "attention" in getattr(node.target, "__name__", "")
+
+
 def receptive_fields(backbone: Backbone) -> dict[str, ReceptiveField]:
-    """The field of every stage, by name, in order; the wider one of rows and columns."""
+    """The field of every stage, by name, in order; the wider one of rows and columns.
+
+    Raises:
+        ModelError: a network whose pixels depend on the whole image, see `unbounded`.
+    """
+    if why := unbounded(backbone):
+        raise ModelError(
+            f"model.backbone: {backbone.name} {why}; single pixels need a network that sees a part "
+            "of the window alone: allowed: such as resnet18 or timm:convnext_tiny"
+        )
     fields, axes = {}, [ReceptiveField(), ReceptiveField()]
     for name, stage in backbone.stages.items():
         axes = [_after(stage, field, axis) for axis, field in enumerate(axes)]
@@ -105,7 +152,9 @@ def _after(stage: nn.Module, before: ReceptiveField, axis: int) -> ReceptiveFiel
     modules = dict(stage.named_modules())
     known: dict[fx.Node, ReceptiveField] = {}
     for node in StageTracer().trace(stage).nodes:
-        given = [known[one] for one in node.all_input_nodes]
+        given = [known[one] for one in node.all_input_nodes if one in known]
+        if not given and node.op != "placeholder":  # made of parameters alone: lies nowhere
+            continue
         known[node] = reduce(ReceptiveField.joined, given) if given else before
         slides = _slide(node, modules, axis)
         if slides is not None:

@@ -21,15 +21,18 @@ from geotl.models.backbone import (
     Auxiliary,
     Backbone,
     BackboneSpec,
-    SteadyBatchNorm2d,
     freeze,
     hold_batchnorm,
     parameter_groups,
     skeleton,
     stage_position,
+    steady,
 )
 from geotl.models.normalisation import of_pictures
 from geotl.models.pretrained import is_published, published_file, torchgeo_names, torchvision_names
+from geotl.models.swin import swin
+from geotl.models.timm_networks import is_timm, timm_spec
+from geotl.models.timm_weights import PRETRAINED, renamed, with_own_positions
 from geotl.models.weight_loading import (
     RANDOM,
     FirstConv,
@@ -82,17 +85,6 @@ INCEPTION_PARTS = {
 ALEXNET_LAYERS = {"conv1": 3, "conv2": 6, "conv3": 8, "conv4": 10, "conv5": 13}
 SQUEEZENET_LAYERS = {"stem": 3, "fire2_3": 5, "fire4_5": 8, "fire6_7": 11, "fire8_9": 13}
 _NARROW, _WIDE = (64, 64, 128, 256, 512), (64, 256, 512, 1024, 2048)
-
-
-def steady(module: nn.Module) -> nn.Module:
-    """Put `SteadyBatchNorm2d` in the place of every batch normalisation, its settings kept."""
-    for name, child in module.named_children():
-        if isinstance(child, nn.BatchNorm2d):
-            own = SteadyBatchNorm2d(child.num_features, eps=child.eps, momentum=child.momentum)
-            setattr(module, name, own)
-        else:
-            steady(child)
-    return module
 
 
 def _grouped(network: nn.Module, parts: Mapping[str, Sequence[str]]) -> dict[str, nn.Sequential]:
@@ -305,6 +297,8 @@ REGISTRY: dict[str, BackboneSpec] = {
         _resnet(101, _WIDE, 44_549_160),
         _resnet(152, _WIDE, 60_192_808),
         SQUEEZENET,
+        swin("t", "tiny", 96, 28_351_570),
+        swin("b", "base", 128, 87_930_848),
     )
 }
 
@@ -312,11 +306,18 @@ REGISTRY: dict[str, BackboneSpec] = {
 def get_backbone(name: str) -> BackboneSpec:
     """The entry of that name.
 
+    A name that begins with `timm:` is one of timm's networks.
+
     Raises:
         ModelError: there is none.
     """
+    if is_timm(name):
+        return timm_spec(name)
     if name not in REGISTRY:
-        raise ModelError(f"backbone {name!r} is not known; {nearest(name, REGISTRY)}")
+        raise ModelError(
+            f"backbone {name!r} is not known; {nearest(name, REGISTRY)}; timm's networks are "
+            "named timm:NAME"
+        )
     return REGISTRY[name]
 
 
@@ -332,7 +333,7 @@ def build_backbone(
     """Build a backbone for these bands and load its weights.
 
     Args:
-        name: a key of REGISTRY.
+        name: a key of REGISTRY, or timm:NAME.
         bands: names of the input bands, in order.
         wavelengths: their centres in nm, None where there is none.
         initial: the weights it begins with; random ones unless given.
@@ -378,11 +379,12 @@ def _read_source(spec: BackboneSpec, weights: str) -> WeightFile:
         WeightsError: it cannot be had, or is of another architecture.
     """
     if is_published(weights):
-        return published_file(spec, weights)
+        return with_own_positions(spec, published_file(spec, weights))
     source = read_weight_file(Path(weights))
     if source.backbone is None:
         own = spec.normalisation
-        return source if own is None else replace(source, normalisation=of_pictures(*own))
+        known = source if own is None else replace(source, normalisation=of_pictures(*own))
+        return with_own_positions(spec, renamed(spec, known))
     if source.backbone != spec.name:
         raise WeightsError(
             f"{weights}: a geotl model with another architecture, {source.backbone}, not "
@@ -428,7 +430,8 @@ def describe_backbone(name: str | None = None) -> str:
     if spec.auxiliary:
         places = " and ".join(entry.stage for entry in spec.auxiliary)
         lines.append(f"auxiliary classifiers on {places} while these are trained")
-    known = ("none", *spec.weights, *torchgeo_names(spec))
+    own = (PRETRAINED,) if spec.family == "timm" else ()
+    known = ("none", *own, *spec.weights, *torchgeo_names(spec))
     lines.append(f"weights: {', '.join(known)}, or a .pth or .safetensors file")
     return "\n".join(lines)
 
@@ -442,7 +445,8 @@ def _all_backbones() -> str:
     lines = aligned(rows, left=(0, 3, 4))
     told = (
         "parameters are counted with the stock head, in place of which a linear one on pooled "
-        "features is trained;\ngeotl backbones NAME shows stages, sizes and weights"
+        "features is trained;\ngeotl backbones NAME shows stages, sizes and weights, also of "
+        "timm:NAME for one of timm's networks"
     )
     return "\n".join([*lines, told])
 
@@ -450,5 +454,5 @@ def _all_backbones() -> str:
 def _parameters_by_stage(name: str) -> dict[str, int]:
     """Parameters of each stage at its stock number of bands."""
     with torch.device("meta"):
-        stages = REGISTRY[name].build()
+        stages = get_backbone(name).build()
     return {stage: sum(p.numel() for p in m.parameters()) for stage, m in stages.items()}

@@ -46,8 +46,8 @@ class InitialWeights:
 
     Attributes:
         source: "none" (random), a torchvision name such as ResNet18_Weights.IMAGENET1K_V1
-            or torchgeo:ResNet18_Weights.SENTINEL2_ALL_MOCO (through the library's own loader
-            and cache), or a .pth or .safetensors file.
+            or torchgeo:ResNet18_Weights.SENTINEL2_ALL_MOCO, "pretrained" or timm:NAME.TAG (all
+            through the library's own loader and cache), or a .pth or .safetensors file.
         first_conv: how the first convolution meets the bands: "wavelength" mixes the file's
             kernels, "repeat" deals them out in turn, "mean" gives each band their mean, "zero"
             keeps red's, green's and blue's and starts other bands at zero, "rgb_only" keeps them

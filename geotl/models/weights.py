@@ -145,8 +145,8 @@ def read_weight_file(path: Path) -> WeightFile:
     if not path.is_file():
         raise WeightsError(
             f"{path}: no such weight file; give 'none', a published name such as "
-            "ResNet18_Weights.IMAGENET1K_V1 or torchgeo:ResNet18_Weights.SENTINEL2_ALL_MOCO, or a "
-            ".pth or .safetensors file"
+            "ResNet18_Weights.IMAGENET1K_V1 or torchgeo:ResNet18_Weights.SENTINEL2_ALL_MOCO, "
+            "'pretrained' for one of timm's networks, or a .pth or .safetensors file"
         )
     if path.stat().st_size == 0:
         raise WeightsError(f"{path}: the weight file is empty; fetch it again")

@@ -15,6 +15,7 @@ from geotl.evaluation.regularisers import everything_off
 from geotl.experiments.presets import two_sizes
 from geotl.experiments.recipe import Recipe
 from geotl.experiments.schema import contradictions
+from geotl.models.backbone import skeleton
 from geotl.models.registry import get_backbone
 from geotl.training.settings import Augmentation, augmentation_keys
 
@@ -312,8 +313,7 @@ def chosen(trials: Iterable[Trial], only: Sequence[str]) -> list[Trial]:
 
 def has_batchnorm(backbone: str) -> bool:
     """Whether a backbone normalises by the batch."""
-    spec = get_backbone(backbone)
-    return spec.family in ("resnet", "inception") or spec.name.endswith("_bn")
+    return any(name.endswith("running_mean") for name, *_ in skeleton(get_backbone(backbone)))
 
 
 def setting(key: str, value: object) -> str:

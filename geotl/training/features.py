@@ -17,7 +17,7 @@ from geotl.data.tile_array import Pack, batch
 from geotl.io.cache_entries import kept
 from geotl.io.files import whole_file
 from geotl.models.band_statistics import band_statistics
-from geotl.models.classifier import VIEWS, Frozen, TileClassifier, over_views, turn_view
+from geotl.models.classifier import MAP_AXES, VIEWS, Frozen, TileClassifier, over_views, turn_view
 from geotl.models.device import Precision, autocast, settled
 from geotl.training.settings import Augmentation
 
@@ -185,7 +185,9 @@ class FrozenViews:
             picked = [self.parts[v][size] for v in choice.tolist()]
             pooled = torch.stack([p.pooled[i] for p, i in zip(picked, positions, strict=True)])
             maps = torch.stack([p.maps[i] for p, i in zip(picked, positions, strict=True)])
-            chosen.append(Frozen(pooled, maps.contiguous(memory_format=torch.channels_last)))
+            if maps.ndim == MAP_AXES:
+                maps = maps.contiguous(memory_format=torch.channels_last)
+            chosen.append(Frozen(pooled, maps))
         return chosen
 
 

@@ -300,3 +300,13 @@ def test_the_sample_scenes_own_split_is_not_advised(capsys):
     assert "the recipe's split sets training tiles" in told
     assert main(["check", "sample_scene", "split.method=stratified", "-q"]) == 0
     assert "split.method=blocks" in capsys.readouterr().out
+
+
+def test_backscatter_in_decibels_is_no_fault_and_intensity_under_its_name_is():
+    bands = ["VV", "VH"]
+    radar = custom_sensor("radar", [{"name": name} for name in bands], measures="decibel")
+    spread = np.linspace(-28.0, 2.0, len(QUANTILES))[:, None].repeat(2, axis=1)
+    assert radiometry_findings(spread, bands, radar, np.float32) == []
+    found = radiometry_findings(spread * -100, bands, radar, np.float32)
+    assert {finding.kind for finding in found} == {"range"}
+    assert "decibel" in found[0].said

@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from helpers import timm_models
 
 from geotl.export.deployable import Deployed, folded, halved
 from geotl.export.exporter import KINDS
@@ -27,8 +28,14 @@ SMALLEST = {
     "inception": "googlenet",
     "resnet": "resnet18",
     "squeezenet": "squeezenet1_1",
+    "swin": "swin_v2_t",
 }
-EARLY = {"vgg": "block3", "resnet": "layer2", "alexnet": "conv3"}  # cut here to be quick
+EARLY = {
+    "vgg": "block3",
+    "resnet": "layer2",
+    "alexnet": "conv3",
+    "swin": "stage1",
+}  # cut here to be quick
 POOLS = ("mean", "root_mean", "mean_log", "mean_sd")
 
 
@@ -47,9 +54,11 @@ def made(
     """
     body, _ = build_backbone(name, [f"b{i}" for i in range(bands)], cut_after=cut, seed=2)
     for block in body.modules():
-        if hasattr(block, "downsample"):  # of a ResNet
+        if hasattr(block, "downsample") and hasattr(block, "bn2"):  # of a ResNet
             (block.bn3 if hasattr(block, "bn3") else block.bn2).weight.data.mul_(branches)
-    sizes = (max(body.min_px, 32), max(body.min_px, 32) + 8)  # one is enlarged, none or one shrunk
+    patch = body.multiple_px
+    side = -(-max(body.min_px, 32) // patch) * patch
+    sizes = (side, side + max(8, patch))  # one is enlarged, none or one shrunk
     spec = FeatureSpec(tuple(body.stages)[-2:], pool, sizes, views=views)
     normalise = Normalise([3000.0] * bands, [1500.0] * bands, nodata=0.0)
     network = TileClassifier(body, normalise, spec, 4).eval().requires_grad_(False)
@@ -99,6 +108,45 @@ def test_one_of_each_family(family, form, tmp_path, one_thread):
     check(SMALLEST[family], bands, views, form, tmp_path, cut=EARLY.get(family), pool=pool)
 
 
+@pytest.mark.parametrize(
+    ("name", "form"),
+    [
+        ("timm:test_convnext", "pt2"),
+        ("timm:test_efficientnet", "onnx"),
+        ("timm:test_vit", "onnx"),
+        ("timm:test_vit3", "pt2"),
+    ],
+)
+def test_some_networks_of_timm(name, form, tmp_path, one_thread):
+    """Position embeddings are resampled for both sizes, in the file as in the network."""
+    check(name, 4, 1, form, tmp_path, pool="mean_sd")
+
+
+@pytest.mark.export_matrix
+@pytest.mark.parametrize("form", ["onnx", "pt2"])
+@pytest.mark.parametrize(
+    "name", [*timm_models.SMALLEST.values(), *timm_models.TRANSFORMERS.values()]
+)
+def test_every_family_of_timm(name, form, tmp_path):
+    bands, views = (5, 4) if form == "onnx" else (3, 1)
+    check(name, bands, views, form, tmp_path, pool="mean_sd")
+
+
+@pytest.mark.parametrize("name", ["timm:test_efficientnet", "timm:test_convnext", "timm:test_vit2"])
+def test_networks_of_timm_in_half_precision(name, tmp_path, one_thread):
+    """Batch normalisation with its activation is folded; what has none stays as it is."""
+    module = made(name, 3, 1)
+    raw = tiles(3, 64)
+    plain = module(torch.from_numpy(raw))[1]
+    torch.testing.assert_close(
+        folded(module)(torch.from_numpy(raw))[1], plain, atol=1e-3, rtol=1e-3
+    )
+    half = halved(module)
+    exported("pt2", half, raw, tmp_path / "m.pt2")
+    found = KINDS["pt2"].run(tmp_path / "m.pt2")(raw)[1]
+    assert np.abs(found - plain.numpy()).max() < 0.05 * np.abs(plain.numpy()).max()
+
+
 def test_every_family_has_its_smallest():
     families = {spec.family for spec in REGISTRY.values()}
     assert {REGISTRY[name].family: name for name in SMALLEST.values()} == SMALLEST
@@ -142,15 +190,20 @@ def check_pixels(name: str, form: str, folder: Path, cut: str | None = None) -> 
 
 
 @pytest.mark.parametrize("form", ["onnx", "pt2"])
-@pytest.mark.parametrize("family", list(SMALLEST))
+@pytest.mark.parametrize("family", [name for name in SMALLEST if name != "swin"])
 def test_pixels_of_one_of_each_family(family, form, tmp_path, one_thread):
     cut = (EARLY | {"inception": "inception3"}).get(family)
     check_pixels(SMALLEST[family], form, tmp_path, cut=cut)
 
 
+@pytest.mark.parametrize("form", ["onnx", "pt2"])
+def test_pixels_of_a_network_of_timm(form, tmp_path, one_thread):
+    check_pixels("timm:test_convnext", form, tmp_path, cut="stage2")
+
+
 @pytest.mark.export_matrix
 @pytest.mark.parametrize("form", ["onnx", "pt2"])
-@pytest.mark.parametrize("name", list(REGISTRY))
+@pytest.mark.parametrize("name", [n for n, s in REGISTRY.items() if s.family != "swin"])
 def test_pixels_of_every_backbone(name, form, tmp_path):
     check_pixels(name, form, tmp_path)
 

@@ -279,3 +279,11 @@ def test_geotl_sensors_lists_and_describes_what_is_known(capsys) -> None:
     assert "DN x 2.75e-05 - 0.2; DN without data: 0" in shown
     assert main(["sensors", "landsat8"]) == 2
     assert "did you mean 'landsat8_sr'?" in capsys.readouterr().err
+
+
+def test_a_radar_measures_decibels():
+    bands = [{"name": "VV"}, {"name": "VH"}]
+    radar = custom_sensor("radar", bands, measures="decibel")
+    assert radar.unit("VV") == "decibel"
+    assert sensor_from(asdict(radar)) == radar
+    assert custom_sensor("optical", bands).unit("VV") == "reflectance"

@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from helpers.timm_models import SMALLEST, TRANSFORMERS
 from torch import nn
 from torch.nn import functional as F
 
@@ -30,7 +31,8 @@ pytestmark = pytest.mark.usefixtures("one_thread")
 SENTINEL_NM = (443, 490, 560, 665, 705, 740, 783, 842, 865, 945, 1375, 1610, 2190)
 BAND_NM = {1: (None,), 3: (665, 560, 490), 4: (665, 560, 490, 842), 13: SENTINEL_NM}
 CLASSES = ("a", "b", "c")
-CASES = [(name, bands) for name in sorted(REGISTRY) for bands in BAND_NM]
+NAMES = [*sorted(REGISTRY), *SMALLEST.values()]
+CASES = [(name, bands) for name in [*NAMES, *TRANSFORMERS.values()] for bands in BAND_NM]
 
 
 @functools.lru_cache(maxsize=1)
@@ -101,7 +103,7 @@ def test_stages_shapes_and_the_smallest_tile(name: str, bands: int) -> None:
         outputs = backbone(tiles(backbone))
         logits = network.eval()(tiles(backbone))
     assert tuple(outputs) == tuple(backbone.stages) == spec.stages
-    assert [x.shape[1] for x in outputs.values()] == list(spec.channels)
+    assert [x.shape[1] if x.ndim == 4 else x.shape[2] for x in outputs.values()] == [*spec.channels]
     assert all(len(x) == 2 and x.shape[-1] >= 1 for x in outputs.values())
     assert all(bool(torch.isfinite(x).all()) for x in outputs.values())
     assert logits.shape == (2, len(CLASSES))
@@ -174,7 +176,7 @@ def companions(network: TileClassifier) -> model_file.Companions:
     )
 
 
-@pytest.mark.parametrize("name", sorted(REGISTRY))
+@pytest.mark.parametrize("name", NAMES)
 def test_every_stage_knows_its_own_smallest_tile(name: str) -> None:
     """One pixel less and the stage gives nothing; or, where all is padded, less than a stride."""
     spec = get_backbone(name)
@@ -193,7 +195,7 @@ def test_every_stage_knows_its_own_smallest_tile(name: str) -> None:
                 smaller = through(place, least - 1)
             except RuntimeError:
                 continue
-            assert spec.family == "resnet"
+            assert spec.family in ("resnet", "swin", "timm")
             assert smaller.shape[-1] * stride > least - 1
 
 

@@ -9,25 +9,36 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+import torchvision.models
 from helpers.experiments import quietly, samples_of
 from helpers.hub_cache import make_file, own_hub
 from helpers.tiles import write_tile
+from helpers.timm_models import drawn
 
 import geotl
 from geotl.cli.main import main
-from geotl.errors import RecipeError, WeightsError
+from geotl.errors import ModelError, RecipeError, WeightsError
 from geotl.experiments.build import build_network
 from geotl.experiments.recipe import load
-from geotl.imagery.sensors import SENSORS
+from geotl.imagery.sensors import SENSORS, custom_sensor
 from geotl.io.files import sha256_of
 from geotl.models.model_file import read_header
 from geotl.models.normalisation import IMAGENET, Normalisation, as_dn, from_dn
 from geotl.models.pretrained import _torchgeo_file, published_file, torchgeo_names
+from geotl.models.receptive_field import receptive_fields
 from geotl.models.registry import REGISTRY, build_backbone, describe_backbone, freeze, get_backbone
 from geotl.models.weight_loading import InitialWeights
 
 models = pytest.importorskip("torchgeo.models", reason="needs the extra torchgeo")
 
+KNOWN_SETS = (
+    "SSL4EO-S12",
+    "SSL4EO-L",
+    "fMoW Dataset",
+    "SeCo Dataset",
+    "SSL4Eco Dataset",
+    "CrisisLandMark",
+)
 # torchgeo's entry -> (sensor of its bands, what a number in its files measures)
 TOA, SR, KELVIN = (0.4 / 256, 0.0), (0.3 / 256, 0.0), (70 / 256, 248.15)
 ENTRIES = {
@@ -39,7 +50,20 @@ ENTRIES = {
     "LANDSAT_OLI_TIRS_TOA_MOCO": ("landsat8_toa", [*[TOA] * 9, KELVIN, KELVIN]),
     "LANDSAT_OLI_SR_SIMCLR": ("landsat8_sr", [SR] * 7),
 }
-GROUPS = ["ResNet18_Weights", "ResNet50_Weights", "ResNet152_Weights"]
+RADAR = custom_sensor("radar", [{"name": "VV"}, {"name": "VH"}], 0.01, -50.0, measures="decibel")
+GROUPS = [
+    "ResNet18_Weights",
+    "ResNet50_Weights",
+    "ResNet152_Weights",
+    "ViTSmall16_Weights",
+    "ViTBase16_Weights",
+    "ViTLarge16_Weights",
+    "ViTHuge14_Weights",
+    "ViTSmall14_DINOv2_Weights",
+    "ViTBase14_DINOv2_Weights",
+    "Swin_V2_T_Weights",
+    "Swin_V2_B_Weights",
+]
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -134,18 +158,20 @@ def test_every_entry_of_torchgeo_says_which_bands_it_is_for(group, monkeypatch):
     for entry in getattr(models, group):
         known = _torchgeo_file(entry)
         assert len(known.bands) == len(set(known.bands)) == entry.meta["in_chans"]
-        optical = entry.name.startswith(("SENTINEL2", "LANDSAT", "FMOW"))
+        optical = entry.name.startswith(("SENTINEL2", "LANDSAT", "FMOW", "NAIP"))
+        optical &= not entry.name.startswith(("LANDSAT_MI", "LANDSAT_SI"))
         placed = [
             nm is not None
             for name, nm in zip(known.bands, known.wavelengths, strict=True)
             if name != "NDVI"
         ]
         assert all(placed) == optical
-        if entry.meta["dataset"] in ("SSL4EO-S12", "SSL4EO-L", "fMoW Dataset") and optical:
-            assert "unknown" not in known.units
+        if entry.meta["dataset"] in KNOWN_SETS and (optical or "CLOSP" not in entry.name):
+            of = zip(known.bands, known.units, strict=True)
+            assert [band for band, unit in of if unit == "unknown"] in ([], ["NDVI"])
         units |= set(known.units)
     assert units - {"unknown"}
-    backbone = group.partition("_")[0].lower()
+    backbone = group.removesuffix("_Weights").lower()
     if backbone in REGISTRY:
         listed = {f"torchgeo:{entry}" for entry in getattr(models, group)}
         assert set(torchgeo_names(REGISTRY[backbone])) == listed
@@ -229,19 +255,149 @@ def test_figures_are_met_by_name_by_wavelength_or_because_all_share_them():
     [
         (IMAGENET, "sentinel2_l2a", "B04", False, "shares of the full scale.*with reflectance"),
         (IMAGENET, "naip", "nir", True, "tell nothing of band nir"),
-        ("SENTINEL2_RGB_MOCO", "rgb", "red", True, "saw reflectance in band B04, for tiles with 8"),
-        ("SENTINEL2_RGB_SECO", "sentinel2_l2a", "B04", False, "meaning is not published"),
+        ("SENTINEL2_ALL_MOCO", "rgb", "red", True, "saw reflectance in band B04, for tiles with 8"),
+        ("SENTINEL1_GRD_CLOSP", "radar", "VV", False, "meaning is not published"),
+        ("SENTINEL1_GRD_MOCO", "sentinel2_l2a", "B04", False, "trained on VV, VH and tell nothing"),
     ],
 )
 def test_figures_that_do_not_apply_are_one_clear_line(hub, known, sensor, band, eight_bit, says):
     if isinstance(known, str):
-        entry = models.ResNet18_Weights[known]
-        cached(hub, entry)
-        known = published_file(get_backbone("resnet18"), f"torchgeo:{entry}").normalisation
+        entry = models.ResNet50_Weights[known]
+        cached(hub, entry, network="resnet50")
+        known = published_file(get_backbone("resnet50"), f"torchgeo:{entry}").normalisation
     with pytest.raises(RecipeError, match=rf"model\.normalise: given weights.*{says}") as caught:
-        as_dn(known, SENSORS[sensor], [band], eight_bit=eight_bit)
+        as_dn(known, {**SENSORS, "radar": RADAR}[sensor], [band], eight_bit=eight_bit)
     assert "allowed: training" in str(caught.value)
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("name", ["SENTINEL2_ALL_CLOSP", "SENTINEL2_ALL_NDVI_SECO_ECO"])
+def test_sets_of_surface_reflectance_are_met_by_surface_reflectance(hub, name):
+    """What torchgeo's transforms make of a DN, ours make of the same reflectance."""
+    entry = models.ResNet50_Weights[name]
+    cached(hub, entry, network="resnet50")
+    known = published_file(get_backbone("resnet50"), f"torchgeo:{entry}").normalisation
+    mean, sd = as_dn(known, SENSORS["sentinel2_l2a_n0400"], ["B04", "B8A"], eight_bit=False)
+    np.testing.assert_allclose(mean, [1000.0, 1000.0])  # reflectance 0 since baseline 04.00
+    np.testing.assert_allclose(sd, [10_000.0, 10_000.0])
+
+
+def test_seco_is_standardised_as_its_authors_did(hub):
+    """8 bits of reflectance 0 to 1, stretched from each band's own quantiles, then ImageNet's."""
+    entry = models.ResNet18_Weights.SENTINEL2_RGB_SECO
+    cached(hub, entry)
+    known = published_file(get_backbone("resnet18"), f"torchgeo:{entry}").normalisation
+    bands = ["B02", "B03", "B04"]
+    mean, sd = as_dn(known, SENSORS["sentinel2_l2a"], bands, eight_bit=False)
+    dn = np.array([500.0, 800.0, 1200.0])
+    stored = dn / 10_000 * 255
+    low, high = np.array([3.0, 2.0, 0.0]), np.array([88.0, 103.0, 129.0])
+    stretched = (stored - low) / (high - low)
+    wanted = (stretched - np.array([0.406, 0.456, 0.485])) / np.array([0.225, 0.224, 0.229])
+    np.testing.assert_allclose((dn - mean) / sd, wanted, rtol=1e-9)
+
+
+@pytest.mark.parametrize("name", ["SENTINEL1_GRD_MOCO", "SENTINEL1_GRD_DECUR"])
+def test_radar_is_met_in_decibels(hub, name):
+    entry = models.ResNet50_Weights[name]
+    cached(hub, entry, network="resnet50")
+    _, report = build_backbone(
+        "resnet50",
+        ["VH", "VV"],
+        initial=InitialWeights(f"torchgeo:{entry}"),
+        cut_after="layer1",
+    )
+    assert report.count("adapted") == 1  # the two bands in the other order
+    mean, sd = as_dn(report.normalisation, RADAR, ["VH", "VV"], eight_bit=False)
+    decibel = np.array([-18.0, -9.0])
+    dn = (decibel + 50) / 0.01
+    wanted = (decibel - np.array([-20.26, -12.59])) / np.array([5.91, 5.26])
+    np.testing.assert_allclose((dn - mean) / sd, wanted, rtol=1e-6)
+
+
+# transformers of timm
+
+
+def vit_file(hub: Path, entry, network: str, *, leave: str = "head.", **options):
+    """A file of an entry as torchgeo publishes it: timm's names, its own bands, no head."""
+    made = drawn(network, in_chans=entry.meta["in_chans"], dynamic_img_size=True, **options)
+    tensors = {k: v for k, v in made.state_dict().items() if not k.startswith((leave, "head."))}
+    torch.save(tensors, hub / Path(entry.url).name)
+    return made
+
+
+def test_a_transformer_takes_torchgeos_multiband_weights(hub):
+    entry = models.ViTSmall16_Weights.SENTINEL2_ALL_DINO
+    made = vit_file(hub, entry, "vit_small_patch16_224")
+    sensor = SENSORS["sentinel2_l2a"]
+    bands = sensor.canonical(["B02", "B03", "B04", "B08"])
+    backbone, report = build_backbone(
+        "timm:vit_small_patch16_224",
+        bands,
+        sensor.wavelengths(bands),
+        initial=InitialWeights(f"torchgeo:{entry}"),
+    )
+    assert report.count("adapted") == 1
+    assert report.count("missing") == 0
+    assert torch.equal(
+        backbone.state_dict()["stages.block2.net.attn.qkv.weight"],
+        made.state_dict()["blocks.1.attn.qkv.weight"],
+    )
+    assert as_dn(report.normalisation, sensor, bands, eight_bit=False) == ([0.0] * 4, [10000.0] * 4)
+    assert f"torchgeo:{entry}" in describe_backbone("timm:vit_small_patch16_224")
+    with pytest.raises(WeightsError, match="none of timm:vit_tiny_patch16_224's"):
+        build_backbone("timm:vit_tiny_patch16_224", bands, initial=InitialWeights(f"{entry}"))
+
+
+def test_a_file_without_its_last_normalisation_is_never_random(hub):
+    entry = models.ViTSmall16_Weights.LANDSAT_TM_TOA_MOCO
+    vit_file(hub, entry, "vit_small_patch16_224", leave="norm.")
+    given = {"initial": InitialWeights(f"torchgeo:{entry}")}
+    bands = SENSORS["landsat5_toa"].names
+    with pytest.raises(WeightsError, match=r"model\.cut_after=block12 or start them at random"):
+        build_backbone("timm:vit_small_patch16_224", bands, **given)
+    cut, _ = build_backbone("timm:vit_small_patch16_224", bands, **given, cut_after="block12")
+    assert not cut.random_stages
+
+
+def test_positions_of_another_grid_are_resampled_and_said(hub):
+    entry = models.ViTSmall14_DINOv2_Weights.SENTINEL2_ALL_SOFTCON
+    made = vit_file(hub, entry, "vit_small_patch14_dinov2", img_size=224)
+    bands = SENSORS["sentinel2_l1c"].names
+    backbone, report = build_backbone(
+        "timm:vit_small_patch14_dinov2", bands, initial=InitialWeights(f"torchgeo:{entry}")
+    )
+    assert "position embeddings: 16x16 patches, resampled to 37x37" in report.summary()
+    image = torch.rand(1, 13, 224, 224)
+    with torch.no_grad():
+        found = backbone.eval()(image)["top"].flatten(1)
+        wanted = made.forward_head(made.forward_features(image), pre_logits=True)
+    assert float(torch.nn.functional.cosine_similarity(found, wanted)) > 0.99
+
+
+def test_swin_takes_satlas_weights_with_their_bands_and_numbers(hub):
+    entry = models.Swin_V2_T_Weights.SENTINEL2_SI_MS_SATLAS
+    with torch.random.fork_rng():
+        torch.manual_seed(3)
+        made = torchvision.models.swin_v2_t(weights=None).eval()
+        made.features[0][0] = torch.nn.Conv2d(9, 96, 4, 4)
+    torch.save(made.state_dict(), hub / Path(entry.url).name)
+    sensor = SENSORS["sentinel2_l1c"]
+    bands = sensor.canonical(entry.meta["bands"])
+    backbone, report = build_backbone(
+        "swin_v2_t", bands, sensor.wavelengths(bands), initial=InitialWeights(f"torchgeo:{entry}")
+    )
+    image = torch.rand(2, 9, 64, 96)
+    with torch.no_grad():
+        outputs = backbone.eval()(image)
+        wanted = made.norm(made.features(image)).permute(0, 3, 1, 2)
+    assert torch.equal(outputs["top"], wanted)
+    assert report.count("adapted") == report.count("missing") == 0
+    mean, sd = as_dn(report.normalisation, sensor, ["B05", "B11"], eight_bit=False)
+    assert mean == [0.0, 0.0]
+    assert sd == [8160.0, 8160.0]
+    with pytest.raises(ModelError, match="takes means or attention over the window"):
+        receptive_fields(backbone)
 
 
 BANDS = ["B02", "B03", "B04", "B08"]

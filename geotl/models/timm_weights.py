@@ -1,0 +1,198 @@
+"""Weights that timm publishes: by name, through timm's own loader and its cache."""
+
+from __future__ import annotations
+
+import pickle
+import sys
+from collections.abc import Sequence
+from dataclasses import replace
+from math import isqrt
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError
+
+from geotl.errors import ModelError, WeightsError
+from geotl.io.files import sha256_of
+from geotl.models.backbone import BackboneSpec, skeleton
+from geotl.models.normalisation import of_pictures
+from geotl.models.timm_networks import PREFIX, is_timm, library, registered_name
+from geotl.models.weights import WeightFile
+
+PRETRAINED = "pretrained"
+_POSITIONS = "pos_embed"
+_LOCAL = "or give model.weights a local .pth or .safetensors file"
+# What timm asks the hub for, in its order, where a network's entry names no file.
+_HUB_FILES = ("model.safetensors", "pytorch_model.bin")
+
+
+def is_timm_weights(weights: str) -> bool:
+    """Whether `model.weights` means weights of timm's.
+
+    >>> is_timm_weights("pretrained"), is_timm_weights("timm:resnet18.a1_in1k")
+    (True, True)
+    """
+    return weights == PRETRAINED or weights.startswith(PREFIX)
+
+
+def timm_file(spec: BackboneSpec, weights: str) -> WeightFile:
+    """Weights of one of timm's networks, for red, green and blue in 0..1.
+
+    Args:
+        spec: of the network.
+        weights: `pretrained` for those of the network's own name, or `timm:NAME.TAG`.
+
+    Raises:
+        WeightsError: timm has none, they are another network's, or they are not in the cache and
+            cannot be fetched.
+    """
+    asked = spec.name if weights == PRETRAINED else weights
+    try:
+        given = registered_name(asked)
+    except ModelError as error:
+        raise WeightsError(f"weights {weights}: {error}") from error
+    config = library().get_pretrained_cfg(given)
+    if not _same_network(given, spec):
+        raise WeightsError(
+            f"weights {weights}: another network's than {spec.name}; set model.backbone to "
+            f"{PREFIX}{given}, or take one of {', '.join(spec.weights) or 'no weights: none exist'}"
+        )
+    if not (config.hf_hub_id or config.url):
+        raise WeightsError(
+            f"weights {weights}: timm has none for {given}; take one of "
+            f"{', '.join(spec.weights) or 'another network'} {_LOCAL}"
+        )
+    tensors = _loaded(given, config)
+    path = cached_path(given, config)
+    return WeightFile(
+        f"{PREFIX}{given}",
+        sha256_of(path),
+        tensors,
+        normalisation=of_pictures(config.mean, config.std),
+        notes=_credit(config),
+    )
+
+
+def _same_network(given: str, spec: BackboneSpec) -> bool:
+    return given.partition(".")[0] == spec.name.removeprefix(PREFIX).partition(".")[0]
+
+
+def _loaded(given: str, config: Any) -> dict[str, torch.Tensor]:
+    """The tensors of a pretrained network, in the order and form that timm brings them into.
+
+    Raises:
+        WeightsError: the file cannot be had, or is not what timm expects.
+    """
+    from huggingface_hub import errors as hub
+
+    place = config.hf_hub_id or config.url
+    unreachable = (hub.HfHubHTTPError, hub.EntryNotFoundError, OSError)
+    damaged = (SafetensorError, pickle.UnpicklingError, RuntimeError, KeyError, EOFError)
+    try:
+        with torch.random.fork_rng(devices=[]):
+            network = library().create_model(given, pretrained=True)
+    except unreachable as error:
+        raise WeightsError(
+            f"weights {PREFIX}{given}: not in the cache and not to be had from {place} "
+            f"({type(error).__name__}); run once where the network can be reached, {_LOCAL}"
+        ) from error
+    except damaged as error:
+        raise WeightsError(
+            f"weights {PREFIX}{given}: the file from {place} does not fit or is damaged "
+            f"({type(error).__name__}); delete it from the cache and fetch it again, {_LOCAL}"
+        ) from error
+    return {name: value.detach() for name, value in network.state_dict().items()}
+
+
+def cached_path(given: str, config: Any) -> Path:
+    """Where the file that timm loaded lies.
+
+    Raises:
+        WeightsError: it is not where timm's loaders keep their files.
+    """
+    from huggingface_hub import try_to_load_from_cache
+
+    if config.hf_hub_id:
+        hub, _, revision = config.hf_hub_id.partition("@")
+        names = (config.hf_hub_filename,) if config.hf_hub_filename else _HUB_FILES
+        found = [try_to_load_from_cache(hub, name, revision=revision or None) for name in names]
+    else:
+        found = [str(Path(torch.hub.get_dir()) / "checkpoints" / Path(config.url).name)]
+    for path in found:
+        if isinstance(path, str) and Path(path).is_file():
+            return Path(path)
+    raise WeightsError(
+        f"weights {PREFIX}{given}: loaded, but their file is not in the cache, so its checksum "
+        f"cannot be kept; unset TIMM_USE_OLD_CACHE, {_LOCAL}"
+    )
+
+
+def renamed(spec: BackboneSpec, file: WeightFile) -> WeightFile:
+    """A file of a network's first publisher under timm's names, as timm brings them into its own.
+
+    A file that timm cannot bring into them stays as it is, and is found not to fit.
+    """
+    known = {tensor for _, tensor, _, _ in skeleton(spec)}
+    if not is_timm(spec.name) or all(n in known or n.startswith(spec.head) for n in file.tensors):
+        return file
+    with torch.device("meta"):
+        network = library().create_model(registered_name(spec.name), pretrained=False)
+    rename = getattr(sys.modules[type(network).__module__], "checkpoint_filter_fn", None)
+    try:
+        tensors = dict(file.tensors) if rename is None else rename(dict(file.tensors), network)
+    except (KeyError, RuntimeError, ValueError, IndexError, TypeError, AttributeError):
+        return file
+    if any(not isinstance(value, torch.Tensor) or value.is_meta for value in tensors.values()):
+        return file
+    if tensors.keys() == file.tensors.keys():
+        return file
+    note = "tensors renamed from their publisher's form by timm"
+    return replace(file, tensors=tensors, notes=(*file.notes, note))
+
+
+def with_own_positions(spec: BackboneSpec, file: WeightFile) -> WeightFile:
+    """A file whose position embeddings are of the network's own grid of patches.
+
+    Those of another grid, such as of a training at another size, are resampled as timm does.
+    """
+    held = file.tensors.get(_POSITIONS)
+    wanted = {tensor: shape for _, tensor, _, shape in skeleton(spec)}.get(_POSITIONS)
+    if held is None or wanted is None or tuple(held.shape) == wanted:
+        return file
+    sides = _grids(spec, held.shape, wanted)
+    if sides is None:
+        return file
+    here, there, prefix = sides
+    resampled = library().layers.resample_abs_pos_embed(
+        held.float(), (here, here), (there, there), num_prefix_tokens=prefix
+    )
+    note = f"position embeddings: {there}x{there} patches, resampled to {here}x{here}"
+    tensors = {**file.tensors, _POSITIONS: resampled.to(held.dtype)}
+    return replace(file, tensors=tensors, notes=(*file.notes, note))
+
+
+def _grids(
+    spec: BackboneSpec, held: Sequence[int], wanted: Sequence[int]
+) -> tuple[int, int, int] | None:
+    """Side of the network's grid, of the file's, and tokens before both; None if they differ."""
+    if spec.tokens is None or len(held) != len(wanted) or held[-1] != wanted[-1]:
+        return None
+    for prefix in sorted({0, 1, spec.tokens.prefix}):
+        here, there = (isqrt(max(0, shape[1] - prefix)) for shape in (wanted, held))
+        if (here**2, there**2) == (wanted[1] - prefix, held[1] - prefix):
+            return here, there, prefix
+    return None
+
+
+def _credit(config: Any) -> tuple[str, ...]:
+    """What timm says of the origin and the licence of weights, as a note."""
+    papers = config.paper_ids or ()
+    known = {
+        "source": config.hf_hub_id or config.url,
+        "from": config.origin_url,
+        "license": config.license,
+        "publication": papers if isinstance(papers, str) else ", ".join(papers),
+    }
+    words = [f"{key} {value}" for key, value in known.items() if value]
+    return (f"weights: {', '.join(words)}",)
