@@ -253,13 +253,13 @@ def test_timm_is_not_imported_before_it_is_asked_for():
 
 
 def test_a_network_is_described_with_its_stages_and_weights():
-    told = describe_backbone("timm:test_convnext")
-    assert "stage4        64      32        32" in told
-    assert "weights: none, pretrained, timm:test_convnext.r160_in1k" in told
+    text = describe_backbone("timm:test_convnext")
+    assert "stage4        64      32        32" in text
+    assert "weights: none, pretrained, timm:test_convnext.r160_in1k" in text
     assert "timm:NAME" in describe_backbone()
-    told = describe_backbone("timm:test_vit")
-    assert "multiple of 16 px" in told
-    assert "read unless model.stages names others: block1, block3, block4, top" in told
+    text = describe_backbone("timm:test_vit")
+    assert "multiple of 16 px" in text
+    assert "read unless model.stages names others: block1, block3, block4, top" in text
     assert "pretrained" not in describe_backbone("timm:mobilenetv2_035")  # timm has none of it
 
 
