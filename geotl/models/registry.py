@@ -430,7 +430,11 @@ def describe_backbone(name: str | None = None) -> str:
     if spec.auxiliary:
         places = " and ".join(entry.stage for entry in spec.auxiliary)
         lines.append(f"auxiliary classifiers on {places} while these are trained")
-    own = (PRETRAINED,) if spec.family == "timm" else ()
+    if spec.multiple_px > 1:
+        lines.append(f"tiles are squares whose side is a multiple of {spec.multiple_px} px")
+    if spec.read:
+        lines.append(f"read unless model.stages names others: {', '.join(spec.read)}")
+    own = (PRETRAINED,) if spec.family == "timm" and spec.weights else ()
     known = ("none", *own, *spec.weights, *torchgeo_names(spec))
     lines.append(f"weights: {', '.join(known)}, or a .pth or .safetensors file")
     return "\n".join(lines)

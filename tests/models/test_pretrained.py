@@ -490,3 +490,32 @@ evaluate: {{bootstrap_rounds: 20, random_weights: false}}
     before = model.predict(old)
     after = model.predict(new, sensor=SENSORS["sentinel2_l2a_n0400"])
     np.testing.assert_allclose(before.logits, after.logits, atol=1e-3)
+
+
+@pytest.mark.usefixtures("unrendered")
+def test_a_run_on_radar_tiles_is_standardised_in_decibels(hub, tmp_path):
+    entry = models.ResNet50_Weights.SENTINEL1_GRD_SOFTCON
+    cached(hub, entry, network="resnet50")
+    random = np.random.default_rng(1)
+    for k, name in enumerate(["water", "wood"]):
+        for i in range(5):
+            decibel = random.normal([[[-22.0]], [[-28.0]]], 1.0, (2, 32, 32)) + 12 * k
+            path = tmp_path / "tiles" / name / f"{i}.tif"
+            write_tile(path, decibel.astype(np.float32), names=["VV", "VH"])
+    recipe = tmp_path / "r.yaml"
+    recipe.write_text(f"""
+data:
+  root: {tmp_path / "tiles"}
+  custom_sensor: {{bands: [{{name: VV}}, {{name: VH}}], measures: decibel}}
+split: {{shots: 3, folds: 2}}
+model:
+  backbone: resnet50
+  weights: torchgeo:{entry}
+  cut_after: layer1
+  normalise: weights
+evaluate: {{bootstrap_rounds: 20, random_weights: false, explain: false}}
+""")
+    assert main(["run", str(recipe), "-q", "--out", str(tmp_path / "run")]) == 0
+    model = geotl.load(tmp_path / "run" / "model.safetensors")
+    np.testing.assert_allclose(model.network.normalise.mean, [-12.59, -20.26], rtol=1e-6)
+    assert model.predict(tmp_path / "tiles").logits.shape == (10, 2)

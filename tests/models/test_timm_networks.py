@@ -35,6 +35,7 @@ OTHERS = (
 )
 OTHER_TRANSFORMERS = (
     "timm:test_vit4",
+    "timm:vit_xsmall_patch16_clip_224",
     "timm:eva02_tiny_patch14_224",
     "timm:vit_pe_core_tiny_patch16_384",
     "timm:deit_tiny_patch16_224",
@@ -252,10 +253,14 @@ def test_timm_is_not_imported_before_it_is_asked_for():
 
 
 def test_a_network_is_described_with_its_stages_and_weights():
-    told = describe_backbone("timm:test_convnext")
-    assert "stage4        64      32        32" in told
-    assert "weights: none, pretrained, timm:test_convnext.r160_in1k" in told
+    text = describe_backbone("timm:test_convnext")
+    assert "stage4        64      32        32" in text
+    assert "weights: none, pretrained, timm:test_convnext.r160_in1k" in text
     assert "timm:NAME" in describe_backbone()
+    text = describe_backbone("timm:test_vit")
+    assert "multiple of 16 px" in text
+    assert "read unless model.stages names others: block1, block3, block4, top" in text
+    assert "pretrained" not in describe_backbone("timm:mobilenetv2_035")  # timm has none of it
 
 
 # files that do not fit
