@@ -106,7 +106,7 @@ def main(say: Callable[[str], None] = print) -> None:
     with tempfile.TemporaryDirectory() as folder:
         files = written(model, args.data, Path(folder))
         say(
-            f"\n{len(found.truth)} tiles judged; batches of {BATCH}, "
+            f"\n{len(found.truth)} test tiles; batches of {BATCH}, "
             f"{torch.get_num_threads()} threads, {args.rounds} rounds"
         )
         say("\n| " + " | ".join(COLUMNS) + " |\n" + "|---" * len(COLUMNS) + "|")

@@ -112,7 +112,7 @@ def add_diagnose(commands: Any, told: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--quick", action="store_true", help="fewer tiles and steps; pixels: no random split"
     )
-    parser.add_argument("--judged", type=int, metavar="N", help="tiles judged (1000; quick: 300)")
+    parser.add_argument("--judged", type=int, metavar="N", help="test tiles (1000; quick: 300)")
     parser.add_argument("--curve", action="store_true", help="the label-count curve too")
     parser.add_argument("--out", type=Path, help="folder to write into (runs/NAME-diagnosis)")
     parser.add_argument("-q", "--quiet", action="store_true", help="no progress")
@@ -150,7 +150,7 @@ def add_generate(commands: Any, told: argparse.ArgumentParser) -> None:
     parser.add_argument("--per-class", type=int, default=20, metavar="N", help="tiles made (20)")
     parser.add_argument("--steps", type=int, default=1000, metavar="N", help="of training (1000)")
     parser.add_argument("--draws", type=int, metavar="N", help="draws compared (the recipe's)")
-    parser.add_argument("--judged", type=int, default=1000, metavar="N", help="tiles judged (1000)")
+    parser.add_argument("--judged", type=int, default=1000, metavar="N", help="test tiles (1000)")
     parser.add_argument("-q", "--quiet", action="store_true", help="no progress")
     parser.set_defaults(command=_generate)
 

@@ -36,7 +36,7 @@ def distrust(bins: Reliability) -> str:
     >>> from geotl.evaluation.evaluate import reliability
     >>> distrust(reliability([[0.99, 0.01]] * 75, [0] * 66 + [1] * 9))
     'Confidences are too high by 11 points after temperature scaling (calibration error 0.110 on \
-75 judged tiles; at 99 % confidence 88 % are right): do not read them as chances of being right.'
+75 test tiles; at 99 % confidence 88 % are right): do not read them as chances of being right.'
     """
     judged, error = int(bins.count.sum()), bins.error
     if judged < LEAST_JUDGED or error <= max(MOST_ERROR, error_by_chance(bins)):
@@ -50,7 +50,7 @@ def distrust(bins: Reliability) -> str:
         word = f"off by {100 * error:.0f} points, some too high and some too low,"
     return (
         f"Confidences are {word} after temperature scaling (calibration error {error:.3f} on "
-        f"{judged} judged tiles{_too_sure(bins)}): do not read them as chances of being right."
+        f"{judged} test tiles{_too_sure(bins)}): do not read them as chances of being right."
     )
 
 

@@ -223,7 +223,7 @@ def _is_number(value: object) -> bool:
 def commonest(truth: ArrayLike, n: int) -> tuple[int, Interval]:
     """Name the commonest class and the accuracy of always answering it: the floor to beat.
 
-    It is counted on the tiles judged, not on the training labels: labels drawn k per class have
+    It is counted on the test tiles, not on the training labels: labels drawn k per class have
     no commonest class, and this is the strictest form of the bar.
 
     >>> commonest([0, 1, 1, 1], 2)[0]

@@ -214,7 +214,7 @@ def bootstrap(
     rounds: int = 1000,
     n: int | None = None,
 ) -> dict[str, Interval]:
-    """Bootstrap the tiles judged; see `bootstrap_matrix`, of which this is the long-hand form.
+    """Bootstrap the test tiles; see `bootstrap_matrix`, of which this is the long-hand form.
 
     >>> sorted(bootstrap([0, 1, 1], [0, 1, 0], seed=1, rounds=50))
     ['balanced', 'kappa', 'macro_f1', 'overall']

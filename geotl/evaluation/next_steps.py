@@ -67,7 +67,7 @@ def next_steps(
         found: its regularisers.
         strategy: what is trained.
         stage_one: training accuracy with every regulariser off, where that was measured.
-        more_tiles: whether judged tiles are left that a larger sample could take in.
+        more_tiles: whether test tiles are left that a larger sample could take in.
     """
     if verdict.word == "under":
         return _against_underfitting(verdict, found, strategy, stage_one)
@@ -240,7 +240,7 @@ def _when_right(verdict: Verdict) -> tuple[Step, ...]:
         Step(
             "Keep the recipe, and judge once on tiles that played no part in choosing it",
             "",
-            "a recipe that was changed by looking at the judged tiles has, in a way, seen them",
+            "a recipe that was changed by looking at the test tiles has, in a way, seen them",
         ),
         Step(f"Or state a higher target{more}", "evaluate.target=HIGHER", "to go on"),
     )

@@ -103,7 +103,7 @@ def with_training_note(
 
 
 def judge(experiment: Experiment, made: FittedDraw) -> Floats:
-    """Logits of the tiles judged on, averaged over views."""
+    """Logits of the test tiles, averaged over views."""
     if made.fitted.features is None:
         rows, precision = made.draw.split.test, experiment.recipe.train.precision
         return predict_rows(made.fitted.network, experiment.samples.pack, rows, precision=precision)
@@ -120,7 +120,7 @@ def head_logits(fitted: Fitted, features: Floats) -> Floats:
 def training_count(
     experiment: Experiment, made: FittedDraw, most: int = MOST_TRAINING
 ) -> tuple[int, int]:
-    """How many training tiles the finished network names rightly, in evaluation mode, and of many.
+    """Training tiles that the finished network classifies correctly, and how many were tried.
 
     At most `most` tiles are looked at, drawn by the recipe's seed; of a probe, all.
     """
@@ -143,7 +143,7 @@ def answers_of(experiment: Experiment, made: FittedDraw, logits: Floats) -> Answ
 
 
 def judged_features(experiment: Experiment, made: FittedDraw) -> Floats:
-    """Standardised features [n, V, D] of the tiles judged on, from the cache."""
+    """Standardised features [n, V, D] of the test tiles, from the cache."""
     network = made.fitted.network
     return standardised(network, feature_source(experiment)(network, made.draw.split.test))
 
@@ -260,10 +260,10 @@ def rgb_worth_showing(recipe: Recipe, samples: TileSamples) -> bool:
 
 
 def unlabelled_head(experiment: Experiment, made: FittedDraw) -> tuple[Linear, Floats]:
-    """The head that learns from unlabelled pixels too, and its logits of the judged tiles.
+    """The head that learns from unlabelled pixels too, and its logits of the test tiles.
 
     The pixels are those of windows drawn from the scenes, where there are any, so that nothing of
-    the judged tiles is used (inductive); else the judged tiles' own (transductive).
+    the test tiles is used (inductive); else the test tiles' own (transductive).
     """
     pixels = judged_features(experiment, made)
     alone = experiment.samples.unlabelled is None

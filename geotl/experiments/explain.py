@@ -22,15 +22,16 @@ CELLS = 8  # of a tile's side, in each of which evidence is one figure
 MOST_EMBEDDED = 1000  # tiles
 MOST_CLASSES = 24  # of which evidence is shown
 _EVIDENCE = (
-    "Of each class the tile named rightly with the most confidence; beside it, the parts that its "
-    "name rests on: covering the brightest one, a quarter of the side wide, makes the class's odds "
-    "fall the most. One view, without averaging. A network may be right for a wrong reason: bright "
-    "borders, clouds or one corner in every tile of a class deserve a look at the data."
+    "Of each class the tile classified correctly with the most confidence; beside it, the parts "
+    "that its class rests on: covering the brightest one, a quarter of the side wide, makes the "
+    "class's odds fall the most. One view, without averaging. A network may be right for a wrong "
+    "reason: bright borders, clouds or one corner in every tile of a class deserve a look at the "
+    "data."
 )
 _EMBEDDING = (
-    "Judged tiles laid out so that tiles of like features lie side by side (t-SNE of the features "
-    "that the head sees). Dark rings are tiles named wrongly. Who lies beside whom counts; sizes "
-    "of groups and the distances between them say nothing."
+    "Test tiles laid out so that tiles of like features lie side by side (t-SNE of the features "
+    "that the head sees). Dark rings are tiles classified incorrectly. Neighbours count; sizes of "
+    "groups and the distances between them say nothing."
 )
 
 
@@ -60,7 +61,7 @@ class ConfusedPair:
         truth, said: the classes.
         count: how many.
         of: tiles of the true class.
-        at: positions among the tiles judged.
+        at: positions among the test tiles.
     """
 
     truth: int
@@ -71,7 +72,7 @@ class ConfusedPair:
 
 
 def typical(truth: Int64s, chances: Floats) -> Int64s:
-    """Of each class the tile named rightly with the highest probability; none where none was.
+    """Of each class the correct tile with the highest probability; none where none was.
 
     >>> typical(np.array([0, 0, 1]), np.array([[.6, .4], [.9, .1], [.7, .3]])).tolist()
     [1]
@@ -170,7 +171,7 @@ def embedded(features: Floats, seed: int) -> Floats:
 
 @dataclass(frozen=True)
 class Insight:
-    """Evidence of each class, and judged tiles laid out by their features."""
+    """Evidence of each class, and test tiles laid out by their features."""
 
     evidence: tuple[Evidence, ...]
     embedding: Embedding
@@ -240,7 +241,7 @@ def pictures_of(
             explain_figures.embedding_figure(
                 insight.embedding.places, truth[at], said[at] != truth[at], classes, colours
             ),
-            "Judged tiles by likeness of their features",
+            "Test tiles by likeness of their features",
             f"{_EMBEDDING}{whose}",
         ),
         "pairs": Picture(

@@ -237,7 +237,7 @@ class PixelOutcome:
             if close
             else "",
             f"Intervals come from {self.blocks} blocks only." if self.blocks < 20 else "",
-            distrust(self.evaluation.after).replace("judged tiles", "test labels"),
+            distrust(self.evaluation.after).replace("test tiles", "test labels"),
         ]
         return (*filter(None, lines),)
 

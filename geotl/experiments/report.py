@@ -64,7 +64,7 @@ class Outcome:
         first: the first draw's network.
         kept: what is written as the model: this network, or one fitted on all labels.
         results: of every draw.
-        answers: what networks said of the tiles judged: the first draw's, or those of all folds.
+        answers: what networks said of the test tiles: the first draw's, or those of all folds.
         evaluation: scores of these answers.
         stand: where the network stands between under- and overfitting, and what to try.
         facts: what a reader wants to know of the run.
@@ -209,7 +209,7 @@ def fusion_hint(headline: str) -> str:
 def publish(outcome: Outcome, insight: Insight | None = None) -> dict[str, Any]:
     """Write everything for people; metrics.json last, which marks the run as finished.
 
-    `insight` explains the network that is kept, on the first of the tiles judged.
+    `insight` explains the network that is kept, on the first of the test tiles.
     """
     samples, out, told = outcome.experiment.samples, outcome.experiment.folder, outcome.answers
     colours = colours_of(outcome.experiment.recipe, samples)
@@ -252,7 +252,7 @@ def result_pictures(outcome: Outcome) -> dict[str, Picture]:
         ),
         "mistakes": Picture(
             mistakes(outcome.experiment, outcome.answers),
-            "Tiles named wrongly",
+            "Tiles classified incorrectly",
             "The most confident mistakes first.",
         ),
         "curves": learning_picture(outcome),
@@ -284,10 +284,10 @@ def learning_picture(outcome: Outcome) -> Picture:
 def stand_picture(stand: Stand) -> Picture:
     """Accuracies on tiles learnt from and on others, against the target."""
     found = stand.verdict
-    rows = [("training tiles", found.train, True), ("judged tiles", found.validation, False)]
+    rows = [("training tiles", found.train, True), ("test tiles", found.validation, False)]
     return Picture(
         standing_figure(rows, found.target),
-        "Accuracies of training and judged tiles",
+        "Accuracies of training and test tiles",
         "Both in evaluation mode, with 95 % intervals (Wilson).",
     )
 
@@ -333,7 +333,7 @@ def baseline_rows(outcome: Outcome) -> list[tuple[str, float, float, float]]:
 
 
 def mistakes(experiment: Experiment, answers: Answers) -> bytes:
-    """The figure of tiles named wrongly, on one stretch for all."""
+    """The figure of tiles classified incorrectly, on one stretch for all."""
     samples, most = experiment.samples, experiment.recipe.evaluate.mistakes
     truth, chances = answers.truth, answers.probabilities
     said = chances.argmax(axis=1)

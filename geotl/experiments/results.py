@@ -53,8 +53,8 @@ class Comparison:
     Attributes:
         matrices: confusion matrix [K,K] of each method, the network's first.
         rivals: accuracy of each baseline with its interval.
-        paired: whether each test tile was named rightly by the head that saw the labelled tiles
-            alone, and by the one that saw unlabelled pixels too [n]; None without the latter.
+        paired: whether each test tile was classified correctly by the head that saw the labelled
+            tiles alone, and by the one that saw unlabelled pixels too [n]; None without the latter.
     """
 
     matrices: Mapping[str, Int64s]
@@ -69,7 +69,7 @@ class DrawResult:
     Attributes:
         comparison: every method on its test tiles.
         answers: the network's own.
-        training: training tiles that the finished network names rightly, and how many were tried.
+        training: training tiles that the finished network classifies correctly, of how many.
         seconds: that fitting took.
         epochs: that the folds chose for a training, None for a probe.
         share: of a fine-tuning from a probe that was kept, None without one.
@@ -110,7 +110,7 @@ class Results:
         return [matrix for matrix in known if matrix is not None]
 
     def counts(self, method: str) -> list[tuple[int, int]]:
-        """Tiles named rightly and tiles judged, draw by draw."""
+        """Tiles classified correctly and test tiles, draw by draw."""
         return [(int(np.trace(m)), int(m.sum())) for m in self.matrices(method)]
 
     def pooled(self) -> dict[str, Interval]:

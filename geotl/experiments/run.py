@@ -165,7 +165,7 @@ def draw_line(recipe: Recipe, results: Results) -> str:
         return ""
     if recipe.split.kfold:
         right, judged = results.counts(NETWORK)[-1]
-        return f"fold {number}/{draws}: {right} of {judged} tiles named rightly"
+        return f"fold {number}/{draws}: {right} of {judged} test tiles correct"
     mean = results.spreads()[NETWORK]["overall"]
     return f"draw {number}/{draws}: mean overall accuracy {mean}"
 

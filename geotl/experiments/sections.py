@@ -79,7 +79,7 @@ class LabelsSection(Section, title="Labels"):
     unlabelled: Annotated[int, Field(ge=0, le=1_000_000)] = Field(
         0,
         description="windows of the scenes, drawn at random off all labelled chips, whose pixels "
-        "probe.unlabelled uses in place of the judged tiles'; 0: theirs [chips]",
+        "probe.unlabelled uses in place of the test tiles'; 0: theirs [chips]",
     )
     step_px: Annotated[int, Field(ge=1)] | None = Field(
         None, description="step between chips of one polygon; null: a chip's side [px]"

@@ -473,7 +473,7 @@ def plain_or_residual(numbers: Residual) -> Shown:
             f"{layers} convolutions deep, {loss.words('training loss after the last epoch')}",
         ),
         "training_error": ClaimResult(train.rises, train.words("training accuracy")),
-        "judged": ClaimResult(judged.rises, judged.words("judged accuracy")),
+        "judged": ClaimResult(judged.rises, judged.words("test accuracy")),
     }
     series = (band("residual", arms[1], "train_loss"), band("plain", arms[0], "train_loss"))
     panel = Lines(f"training loss, {layers} convolutions", "epoch", "loss", series)

@@ -43,7 +43,7 @@ def definition(train: MeanChange, judged: MeanChange) -> ClaimResult:
     """The lecture's definition of a regulariser, and which of its two clauses held."""
     return ClaimResult(
         judged.rises and not train.rises,
-        f"{judged.words('judged accuracy')}; {train.words('training accuracy')}",
+        f"{judged.words('test accuracy')}; {train.words('training accuracy')}",
     )
 
 
@@ -117,10 +117,10 @@ def one_key(numbers: Switched) -> Shown:
             arms[side].append(learn(start, source, rows, training))
     train, judged, gap = (compared(arms, name) for name in ("train", "judged", "gap"))
     findings = {
-        "gap": ClaimResult(gap.falls, gap.words("training minus judged accuracy")),
+        "gap": ClaimResult(gap.falls, gap.words("training minus test accuracy")),
         "definition": definition(train, judged),
     }
-    names = ("training accuracy", "judged accuracy", "gap")
+    names = ("training accuracy", "test accuracy", "gap")
     panel = pairs(f"{numbers.key} 0 and {numbers.value:g}", names, (train, judged, gap))
     values = {"train": train.values(), "judged": judged.values(), "gap": gap.values()}
     return Shown(findings, values, (panel,))
@@ -299,7 +299,7 @@ def lambda_sweep(numbers: Decay) -> Shown:
         "better": ClaimResult(
             gain.rises,
             f"best lambda {numbers.penalties[best]:g} of {len(numbers.penalties)}, chosen on the "
-            f"judged tiles themselves: {gain.words('judged accuracy')}",
+            f"test tiles themselves: {gain.words('test accuracy')}",
         ),
     }
     least = min(p for p in numbers.penalties if p > 0)
@@ -365,10 +365,10 @@ def augmentation(numbers: Varied) -> Shown:
     judged, train = compared(arms, "judged"), compared(arms, "train")
     findings = {
         "promise": promise,
-        "robust": ClaimResult(found.rises, found.words("accuracy on judged tiles altered alike")),
+        "robust": ClaimResult(found.rises, found.words("accuracy on test tiles altered alike")),
         "definition": definition(train, judged),
     }
-    names = ("judged tiles, altered", "judged tiles, as they are", "training tiles")
+    names = ("test tiles, altered", "test tiles, as they are", "training tiles")
     effects = (found, judged, train)
     panels = (
         Pictures("one tile, as it is and in eight draws", tuple(images), tuple(captions)),
@@ -393,7 +393,7 @@ def _first_of(source: TileSamples, rows: Draw, name: str) -> int:
 def altered_accuracy(
     model: TileClassifier, source: TileSamples, rows: Draw, kind: Augmentation, seed: int
 ) -> float:
-    """Accuracy on the judged tiles after an alteration, the same one for a seed."""
+    """Accuracy on the test tiles after an alteration, the same one for a seed."""
     part, right = rows.split.test, 0
     fill = model.normalise.fill.numpy().astype(np.float64)
     generator = torch.Generator().manual_seed(derived_seed(seed, 0, 0))

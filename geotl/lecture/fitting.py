@@ -246,12 +246,12 @@ def stages_shown(first: list[Learnt], second: list[Learnt], target: float) -> Sh
             reached, f"stage 1 training accuracy {spread(train.off)}, target {target:.2f}"
         ),
         "gap": ClaimResult(gap.falls, gap.words("gap")),
-        "clause_validation": ClaimResult(judged.rises, judged.words("judged accuracy")),
+        "clause_validation": ClaimResult(judged.rises, judged.words("test accuracy")),
         "clause_training": ClaimResult(not train.rises, train.words("training accuracy")),
     }
     panel = Bars(
         "stage 1: all off, stage 2: all on",
-        ("training accuracy", "judged accuracy", "gap"),
+        ("training accuracy", "test accuracy", "gap"),
         {"stage 1": _means("off", train, judged, gap), "stage 2": _means("on", train, judged, gap)},
         sds={"stage 1": _sds("off", train, judged, gap), "stage 2": _sds("on", train, judged, gap)},
         percent=True,
@@ -293,16 +293,14 @@ def more_labels(numbers: MoreLabels) -> Shown:
     findings = {
         "ideal": ClaimResult(
             more.rises,
-            more.words(
-                f"judged accuracy, {numbers.sizes[0]} to {numbers.sizes[-1]} labels a class"
-            ),
+            more.words(f"test accuracy, {numbers.sizes[0]} to {numbers.sizes[-1]} labels a class"),
         ),
         "few": ClaimResult(
             few.rises, few.words(f"penalty off to on at {numbers.sizes[0]} labels a class")
         ),
     }
     panel = Lines(
-        "judged accuracy by labels",
+        "test accuracy by labels",
         "labels a class",
         "accuracy",
         (_curve_series("next to no penalty", curves[0]), _curve_series("penalised", curves[1])),

@@ -366,7 +366,7 @@ def batchnorm_training(numbers: Normalised) -> Shown:
                 f"epochs to {numbers.target:.0%} in training (never: {numbers.epochs + 1})", 1
             ),
         ),
-        "generalises": ClaimResult(judged.rises, judged.words("judged accuracy")),
+        "generalises": ClaimResult(judged.rises, judged.words("test accuracy")),
         "overfitting": ClaimResult(gap.falls, gap.words("gap")),
     }
     panels = tuple(

@@ -48,7 +48,7 @@ class Drawn(Section):
         ("B02", "B03", "B04", "B08"), min_length=1, description="bands used"
     )
     shots: int = Field(10, ge=1, le=40, description="tiles a class to learn from [tiles]")
-    judged: int = Field(270, ge=9, le=400, description="most tiles judged on [tiles]")
+    judged: int = Field(270, ge=9, le=400, description="most test tiles [tiles]")
     seeds: int = Field(3, ge=1, le=50, description="repetitions, each with its own draw [seeds]")
     seed: int = Field(0, ge=0, description="the first seed")
 
@@ -156,7 +156,7 @@ class Varied(Trained):
     augment: Augmentation = Field(
         Augmentation(), description="the augmentation shown and trained with"
     )
-    judge: Augmentation | None = Field(None, description="what is done to the judged tiles")
+    judge: Augmentation | None = Field(None, description="what is done to the test tiles")
     shown: Text = Field("residential", description="class of the tile that is shown")
 
 
@@ -199,7 +199,7 @@ class Transferred(Trained):
     weights: Text | None = Field(None, description="weight file; null: pretrained on the source")
     source_epochs: int = Field(12, ge=1, le=200, description="epochs on the source [epochs]")
     source_shots: int = Field(30, ge=1, le=40, description="source tiles a class [tiles]")
-    goal: float = Field(0.6, gt=0, lt=1, description="judged accuracy waited for [fraction]")
+    goal: float = Field(0.6, gt=0, lt=1, description="test accuracy waited for [fraction]")
 
 
 class BackboneTable(Levels):

@@ -142,7 +142,7 @@ class Learnt:
 
     @property
     def gap(self) -> float:
-        """Training minus judged accuracy."""
+        """Training minus test accuracy."""
         return self.train - self.judged
 
 
@@ -177,7 +177,7 @@ def learn(
 
 
 def accuracy(model: TileClassifier, tiles: Tiles) -> float:
-    """Share of tiles named rightly, in evaluation mode."""
+    """Share of tiles classified correctly, in evaluation mode."""
     logits = predict_rows(model, tiles.pack, tiles.rows, precision="float32")
     return float(np.mean(logits.argmax(axis=1) == tiles.labels))
 

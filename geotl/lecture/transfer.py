@@ -149,19 +149,19 @@ def transfer_or_random(numbers: Transferred) -> Shown:
         ),
         "stability": ClaimResult(
             spreads[1] < spreads[0],
-            f"sd of the judged accuracy over {numbers.seeds} seeds {spreads[0]:.3f} -> "
+            f"sd of the test accuracy over {numbers.seeds} seeds {spreads[0]:.3f} -> "
             f"{spreads[1]:.3f}",
         ),
-        "overfitting": ClaimResult(gap.falls, gap.words("training minus judged accuracy")),
-        "generalisation": ClaimResult(judged.rises, judged.words("judged accuracy")),
-        "start": ClaimResult(first.rises, first.words("judged accuracy after the first epoch")),
+        "overfitting": ClaimResult(gap.falls, gap.words("training minus test accuracy")),
+        "generalisation": ClaimResult(judged.rises, judged.words("test accuracy")),
+        "start": ClaimResult(first.rises, first.words("test accuracy after the first epoch")),
     }
     series = (
         band("pretrained on the source", arms[1], "val_accuracy"),
         band("random", arms[0], "val_accuracy"),
     )
     panel = Lines(
-        "judged accuracy, mean ± sd over seeds",
+        "test accuracy, mean ± sd over seeds",
         "epoch",
         "accuracy",
         series,
@@ -266,14 +266,14 @@ def freezing_depth(numbers: Transferred) -> Shown:
         "generic": ClaimResult(
             not first_two.falls,
             first_two.words(
-                f"judged accuracy, nothing frozen -> frozen {names[min(2, len(depths) - 1)]}"
+                f"test accuracy, nothing frozen -> frozen {names[min(2, len(depths) - 1)]}"
             ),
         ),
         "specific": _deepest(judged, names),
     }
     panels = (
         Bars(
-            "judged accuracy",
+            "test accuracy",
             names,
             {"": judged.mean(0).tolist()},
             sds={"": [sd_of(c) for c in judged.T]},
@@ -302,7 +302,7 @@ def freezing_depth(numbers: Transferred) -> Shown:
 def _deepest(judged: Float64s, names: Sequence[str]) -> ClaimResult:
     """Whether keeping even the deepest stage from learning costs accuracy."""
     found = MeanChange.of(judged[:, 0], judged[:, -1])
-    return ClaimResult(found.falls, found.words(f"judged accuracy, nothing frozen -> {names[-1]}"))
+    return ClaimResult(found.falls, found.words(f"test accuracy, nothing frozen -> {names[-1]}"))
 
 
 def images_per_second(

@@ -208,7 +208,7 @@ def _finished(axes: Axes, last: float, verdict: Verdict) -> None:
     place = last + max(0.6, 0.05 * last)
     for accuracy, colour, name in (
         (verdict.train, ORANGE, "finished, training tiles"),
-        (verdict.validation, BLUE, "finished, judged tiles"),
+        (verdict.validation, BLUE, "finished, test tiles"),
     ):
         ends = [[accuracy.value - accuracy.low], [accuracy.high - accuracy.value]]
         axes.errorbar(
@@ -231,7 +231,7 @@ def head_figure(head: Part, target: float | None) -> bytes:
     for name, colour, style, label in (
         ("train", ORANGE, "-", "training tiles"),
         ("folds", GREY, DASHES, "held out by folds inside the labels"),
-        ("validation", BLUE, "-", "judged tiles"),
+        ("validation", BLUE, "-", "test tiles"),
     ):
         known = [(row["setting"], row[name]) for row in path if row.get(name) is not None]
         if known:

@@ -43,7 +43,7 @@ def evidence_figure(
         sure: probabilities of these.
     """
     if not tiles:
-        return message("No tile was named rightly, so there is nothing to explain.")
+        return message("No tile was classified correctly, so there is nothing to explain.")
     columns = min(3, len(tiles))
     rows = math.ceil(len(tiles) / columns)
     cell, high = 2 * SIDE + 0.3, SIDE + 0.42
@@ -114,7 +114,7 @@ def embedding_figure(
     classes: Sequence[str],
     colours: Sequence[str],
 ) -> bytes:
-    """Tiles in the plane, marked by their class; those named wrongly have a dark ring.
+    """Tiles in the plane, marked by their class; those classified incorrectly have a dark ring.
 
     Classes differ in colour and in shape, so that grey paper will do; their names stand beside the
     plot, where they hide no tile.
@@ -129,7 +129,7 @@ def embedding_figure(
             axes, places[truth == k], wrong[truth == k], colours[k], SHAPES[k % len(SHAPES)]
         )
     marks = [_mark(SHAPES[k % len(SHAPES)], colours[k], shortened(classes[k], 24)) for k in shown]
-    marks.append(_mark("o", "none", "named wrongly", INK))
+    marks.append(_mark("o", "none", "incorrect", INK))
     plain_axes(axes)
     axes.set(xticks=[], yticks=[], aspect="equal")
     axes.margins(0.05)
@@ -148,7 +148,7 @@ def embedding_figure(
 
 
 def _class_marks(axes: Axes, places: Floats, wrong: Bools, colour: str, shape: str) -> None:
-    """The tiles of one class; the rings of those named wrongly lie on top of all."""
+    """The tiles of one class; the rings of those classified incorrectly lie on top of all."""
     for missed, size, edge, width in ((False, 20, GREY, 0.3), (True, 32, INK, 1.1)):
         some = places[wrong == missed]
         axes.scatter(

@@ -260,14 +260,14 @@ def mistakes_figure(
     confidence: Sequence[float],
     most: int = 24,
 ) -> bytes:
-    """Show tiles that were named wrongly, the most confident mistake first, at most `most`.
+    """Show tiles that were classified incorrectly, the most confident first, at most `most`.
 
     `quicklooks` are uint8 [h, w, 3]; under each stand the truth and, in orange, what it was
     taken for and with what confidence.
     """
     order = np.argsort(-np.asarray(confidence, dtype=np.float64), kind="stable")[:most]
     if not len(order):
-        return message("No mistakes among the tiles judged.")
+        return message("No mistakes among the test tiles.")
     columns = min(6, len(order))
     width, height = 1.55 * columns, 2.0 * math.ceil(len(order) / columns)
     figure = canvas(width, height)

@@ -31,7 +31,7 @@ from geotl.io.tables import TableWriter
 Cell = str | int | float | None
 
 NAMES = {
-    "overall": ("Overall accuracy", "share of tiles named rightly"),
+    "overall": ("Overall accuracy", "share of tiles classified correctly"),
     "balanced": ("Balanced accuracy", "mean recall, every class counting alike"),
     "kappa": ("Kappa", "agreement beyond chance (Cohen)"),
     "macro_f1": ("Macro F1", "mean F1, every class counting alike"),
@@ -204,7 +204,7 @@ def cautions(result: Evaluation) -> tuple[str, ...]:
 
     >>> from geotl.evaluation.evaluate import evaluate
     >>> cautions(evaluate([[1.0, 0.0]] * 9, [0] * 9, ["wood", "field"]))[0]
-    'Fewer than 5 tiles judged: field. Their scores say next to nothing.'
+    'Fewer than 5 test tiles: field. Their scores say next to nothing.'
     """
     found = []
     better = [name for name, r in result.rivals.items() if r.value > result.overall.value]
@@ -212,7 +212,7 @@ def cautions(result: Evaluation) -> tuple[str, ...]:
         found.append(f"The network is worse than: {', '.join(better)}. Use that instead.")
     if result.few:
         found.append(
-            f"Fewer than 5 tiles judged: {', '.join(result.few)}. Their scores say next to nothing."
+            f"Fewer than 5 test tiles: {', '.join(result.few)}. Their scores say next to nothing."
         )
     width = result.overall.high - result.overall.low
     if width > 0.15:

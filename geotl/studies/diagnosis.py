@@ -111,7 +111,7 @@ def sampled(draw: Draw, most: int, seed: int) -> Draw:
 
 
 def standing(experiment: Experiment, draw: Draw) -> Standing:
-    """Fit the recipe and count what it names rightly, of tiles learnt from and of others."""
+    """Fit the recipe and count what it classifies correctly, of tiles learnt from and of others."""
     fitting = replace(experiment, folder=experiment.folder / "fit", resume=True)
     made = fit_draw(fitting, draw)
     truth = experiment.samples.labels[draw.split.test]

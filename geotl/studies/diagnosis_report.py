@@ -157,9 +157,9 @@ def _pictures(found: Diagnosis) -> dict[str, Picture]:
     own, standing = found.parts.own, found.parts.standing
     rows = [
         ("training tiles", found.verdict.train, True),
-        ("judged tiles", found.verdict.validation, False),
+        ("test tiles", found.verdict.validation, False),
         ("all off: training tiles", _share(own.accuracy, own.tiles), True),
-        ("all off: judged tiles", own.validated, False),
+        ("all off: test tiles", own.validated, False),
     ]
     made = {
         "standing": Picture(
@@ -204,7 +204,7 @@ def _curves(standing: Standing, verdict: Verdict) -> Picture:
             "Accuracy by setting of the head",
             "A probe has no epochs. Its curve runs from a head that is pressed hard (underfits) to "
             "a free one (may overfit). The folds inside the labels choose, by least log-loss after "
-            "temperature scaling, of which accuracy is a coarse picture; the judged tiles only "
+            "temperature scaling, of which accuracy is a coarse picture; the test tiles only "
             "show.",
         )
     return Picture(
@@ -265,7 +265,7 @@ def stand_html(verdict: Verdict) -> str:
     return sentence(verdict.because) + (
         '<p class="note">Both accuracies are read in evaluation mode. An accuracy counts as on one '
         "side of the target only when its whole 95 % interval (Wilson) is. A recipe changed "
-        "because of the judged tiles has in part been fitted to them: keep some apart for the "
+        "because of the test tiles has in part been fitted to them: keep some apart for the "
         "figure that you publish.</p>\n"
     )
 

@@ -10,7 +10,7 @@ from geotl.evaluation.metrics import Interval, wilson
 from geotl.training.capacity import Memorised
 from geotl.training.lr_finder import RateRange
 
-Count = tuple[int, int]  # tiles named rightly, and of how many
+Count = tuple[int, int]  # tiles classified correctly, and of how many
 
 
 @dataclass(frozen=True)
@@ -21,7 +21,7 @@ class HeadSetting:
         setting: its inverse penalty, or its shrinkage.
         folds: accuracy in the folds inside the labels, where they were asked.
         train: accuracy on the training tiles, where it was fitted.
-        validation: accuracy on the judged tiles, likewise.
+        validation: accuracy on the test tiles, likewise.
     """
 
     setting: float
@@ -50,7 +50,7 @@ class Standing:
     """The recipe as it is, fitted.
 
     Attributes:
-        train: training tiles named rightly, and of how many.
+        train: training tiles classified correctly, and of how many.
         validation: the same of tiles never learnt from.
         batchnorm: how the network uses batch normalisation.
         history: a row for each epoch, None of a probe.
@@ -93,7 +93,7 @@ class OverfitCheck:
         accuracy: in evaluation mode, at the end.
         path: (step, accuracy in training mode, accuracy in evaluation mode).
         looked_perfect: step at which training mode said 100 % too early; None if it did not.
-        validation: judged tiles named rightly then, and of how many; None where none are.
+        validation: test tiles classified correctly then, and of how many; None where none are.
     """
 
     tiles: int
@@ -112,7 +112,7 @@ class OverfitCheck:
 
     @property
     def validated(self) -> Interval:
-        """Accuracy on the judged tiles, with its interval."""
+        """Accuracy on the test tiles, with its interval."""
         return wilson(*(self.validation or (0, 0)))
 
     def to_dict(self) -> dict[str, Any]:

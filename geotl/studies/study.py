@@ -183,7 +183,7 @@ def judged_once(
 
 
 def _right(experiment: Experiment, draw: Draw, generator: TileGenerator | None = None) -> Bools:
-    """Which of the judged tiles a recipe names rightly, fitted to all labels."""
+    """Which of the test tiles a recipe classifies correctly, fitted to all labels."""
     with scratch_folder(experiment.folder / "fit") as scratch:
         own = plain(replace(experiment, folder=scratch, resume=False), draw)
         if generator is not None and is_generated(experiment.recipe):

@@ -30,7 +30,7 @@ class Errors:
     """Errors of one fit, in evaluation mode, and what they were counted on.
 
     Attributes:
-        training: share of the tiles learnt from that are named wrongly.
+        training: share of the tiles learnt from that are classified incorrectly.
         validation: the same of the tiles held out.
         learnt, held: numbers of these tiles.
         seconds: of the fit.

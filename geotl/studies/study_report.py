@@ -143,7 +143,7 @@ def plan_lines(found: Found, unseen: int) -> Iterator[str]:
     fit, held, labels = found.tiles
     yield (
         f"{labels} labels: {fit} learnt from and {held} held out in a fold, up to {found.seeds} "
-        f"folds, each with a seed of its own; {unseen} judged tiles are left alone until the end"
+        f"folds, each with a seed of its own; {unseen} test tiles are left alone until the end"
     )
     for start in found.bases:
         count = sum(row.start == start for row in found.rows)

@@ -159,7 +159,7 @@ def generate(
         recipe: whose data, draws, network and strategy are taken.
         out: a folder that is not there, or empty: tiles in class folders, tiles.csv, sources.txt,
             sheet.png, generation.json, recipe.yaml. It appears whole or not at all.
-        amounts: tiles made, steps, draws compared, tiles judged.
+        amounts: tiles made, steps, draws compared, test tiles.
         quiet: no progress.
         say: told every line.
 
@@ -256,7 +256,7 @@ def lines(done: Generation) -> list[str]:
         *(_like_words(name, like) for name, like in _spaces(done).items()),
         f"named    {done.named:.0%} of them as they are meant, by the network that never saw them",
         f"accuracy {without:.3f} without them, {with_them:.3f} with them learnt from too, on the "
-        "same judged tiles",
+        "same test tiles",
         f"gain     {done.gained.words(unit)}",
     ]
 

@@ -158,7 +158,7 @@ class Likeness:
 
 @dataclass(frozen=True)
 class Tried:
-    """What a network named rightly of the judged tiles, learning without and with synthetic ones.
+    """Test tiles that a network classified correctly, trained without and with synthetic ones.
 
     `named` are the classes the first network sees in the synthetic tiles.
     """

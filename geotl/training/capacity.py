@@ -26,7 +26,7 @@ from geotl.training.batches import epoch_order
 from geotl.training.features import FrozenViews, Tiles
 
 NOISE_TILES = 64
-BLOCK = 128  # tiles judged at once
+BLOCK = 128  # test tiles at once
 
 
 @dataclass(frozen=True)
@@ -51,7 +51,7 @@ class Memorised:
 
     @property
     def by_heart(self) -> bool:
-        """Whether all tiles are named rightly in evaluation mode."""
+        """Whether all tiles are classified correctly in evaluation mode."""
         return self.accuracy == 1.0
 
     @property
@@ -110,7 +110,7 @@ def memorise(
     seed: int = 0,
     told: Progress | None = None,
 ) -> Memorised:
-    """Train in place with Adam and nothing else, until every tile is named rightly, or give up.
+    """Train in place with Adam and nothing else, until every tile is correct, or give up.
 
     One view, no decay, no dropout, one rate for all that is trainable; what is frozen stays. The
     network is judged in evaluation mode once an epoch.
@@ -151,7 +151,7 @@ def _step(
     labels: Tensor,
     positions: Int64s,
 ) -> int:
-    """One step of training; how many of the batch it named rightly in training mode."""
+    """One step of training; how many of the batch it classified correctly in training mode."""
     network.train()
     chosen = torch.from_numpy(positions)
     adam.zero_grad()

@@ -150,7 +150,7 @@ def test_judged_pixels_change_nothing_of_the_head_that_sees_the_scene(
         experiment = quietly(recipe, one, tmp_path)
         heads.append(unlabelled_head(experiment, fit_draw(experiment, draw))[0])
     same = np.array_equal(heads[0].weight, heads[1].weight)
-    assert same == (count > 0)  # without windows the head is made for the judged tiles
+    assert same == (count > 0)  # without windows the head is made for the test tiles
 
 
 def test_the_scene_changes_the_head_but_not_the_network(recipe: Recipe, tmp_path: Path) -> None:

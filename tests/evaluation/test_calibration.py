@@ -48,7 +48,7 @@ def test_overconfidence_is_told_with_its_points() -> None:
     bins = stated(0.9999, 64, 71)
     assert bins.error > MOST_ERROR
     assert distrust(bins).startswith("Confidences are too high by 10 points")
-    assert "0.098 on 71 judged tiles" in distrust(bins)
+    assert "0.098 on 71 test tiles" in distrust(bins)
     assert distrust(bins) in calibration_caption(bins)
 
 

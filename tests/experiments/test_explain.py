@@ -105,7 +105,7 @@ def test_the_names_of_classes_stand_beside_the_tiles(monkeypatch):
     (figure,) = caught
     figure.draw_without_rendering()
     (axes,), (legend,) = figure.axes, figure.legends
-    assert [t.get_text() for t in legend.get_texts()] == [*names[:30], "named wrongly"]
+    assert [t.get_text() for t in legend.get_texts()] == [*names[:30], "incorrect"]
     assert not axes.texts
     assert legend.get_window_extent().x0 >= axes.bbox.x1
     assert legend.get_window_extent().y0 >= figure.bbox.y0

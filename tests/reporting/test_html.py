@@ -141,7 +141,7 @@ def test_undefined_values_are_dashes_and_few_tiles_are_marked():
     page = Page(report_html(content(result)))
     assert "b * 0 – – –" in page.text
     assert "nan" not in page.text.lower()
-    assert "Fewer than 5 tiles judged: b, c." in page.text
+    assert "Fewer than 5 test tiles: b, c." in page.text
 
 
 def test_the_baselines_stand_in_order_with_their_difference():
