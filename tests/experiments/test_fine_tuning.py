@@ -107,6 +107,26 @@ def test_every_epoch_is_run_and_the_mean_of_probe_and_training_is_kept(
         np.testing.assert_allclose(middle.state_dict()[name], line, atol=1e-5)
 
 
+@pytest.mark.parametrize(("folds", "held"), [(1, 6), (2, 12)])
+def test_the_choice_rests_on_the_tiles_of_all_folds_that_choose(
+    tiles: Path,
+    tmp_path: Path,
+    weights: str,
+    monkeypatch: pytest.MonkeyPatch,
+    folds: int,
+    held: int,
+) -> None:
+    asked = []
+
+    def kept(logits, truth):
+        asked.append([len(truth), *(rows.shape for rows in logits.values())])
+        return strategies.Tuning(0.0, {}, {}, 1.0)
+
+    monkeypatch.setattr(strategies, "choose_share", kept)
+    fitted(tiles, tmp_path / "a", weights, *TUNE, f"train.choice_folds={folds}", "train.epochs=1")
+    assert asked == [[held, (held, 3), (held, 3)]]
+
+
 def test_without_labels_to_hold_out_the_probe_is_kept(
     tiles: Path, tmp_path: Path, weights: str
 ) -> None:
