@@ -34,6 +34,7 @@ TUNED: Mapping[str, Any] = {  # head and pooling are the probe's; the head stays
     "train.lr": 1e-4,
     "train.lr_decay": 1.0,
     "train.head_lr": 0.0,
+    "train.choice_folds": 2,
 }
 _RATES = ("train.lr", "train.lr_decay", "train.head_lr")  # one choice: a recipe states it whole
 PRESET_STRATEGIES = ("auto", "probe_then_finetune")

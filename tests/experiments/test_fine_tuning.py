@@ -28,7 +28,12 @@ QUIET = (
     "evaluate.rgb_only=false",
     "evaluate.explain=false",
 )
-TUNE = ("strategy=probe_then_finetune", "train.precision=float32", *QUIET)
+TUNE = (
+    "strategy=probe_then_finetune",
+    "train.choice_folds=1",
+    "train.precision=float32",
+    *QUIET,
+)
 
 
 @pytest.fixture(scope="module")
