@@ -1,6 +1,6 @@
 """Fine-tuning beside the probe it begins from: accuracy, paired over draws, and seconds for a fit.
 
-    python benchmarks/tuning.py [--draws 5] [--case eurosat_rgb:50 ...] [--half judge]
+    python benchmarks/tuning.py [--draws 5] [--first 0] [--case eurosat_rgb:50 ...] [--half judge]
                                 [--method probe fine-tuned ...] [--set train.lr=3e-4 ...]
                                 [--data ../shared/data]
 
@@ -138,7 +138,7 @@ def measured(case: str, args: argparse.Namespace, scratch: Path) -> None:
     places = {m: scratch / f"{case}_{m.replace(' ', '_')}" for m in args.method}
     fits = {m: opened(name, m, root, args, place) for m, place in places.items()}
     half = None if args.half == "choose" else choosing_half(next(iter(fits.values())), root)
-    for number in range(args.draws):
+    for number in range(args.first, args.first + args.draws):
         for method, experiment in fits.items():
             draw = drawn(experiment, number, int(shots), half)
             results[method].append(fitted(experiment, draw))
@@ -154,6 +154,7 @@ def measured(case: str, args: argparse.Namespace, scratch: Path) -> None:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--draws", type=int, default=5)
+    parser.add_argument("--first", type=int, default=0, help="number of the first draw")
     parser.add_argument("--case", nargs="*", default=CASES, help="data set:labels a class")
     parser.add_argument("--method", nargs="*", choices=[*METHODS], default=[*METHODS])
     parser.add_argument("--half", choices=["choose", "judge"], default="judge")

@@ -34,7 +34,9 @@ TUNED: Mapping[str, Any] = {  # head and pooling are the probe's; the head stays
     "train.lr": 1e-4,
     "train.lr_decay": 1.0,
     "train.head_lr": 0.0,
+    "train.choice_folds": 2,
 }
+_RATES = ("train.lr", "train.lr_decay", "train.head_lr")  # one choice: a recipe states it whole
 PRESET_STRATEGIES = ("auto", "probe_then_finetune")
 FROM_RANDOM: Mapping[str, Any] = {"strategy": "scratch"}  # many labels, no weights
 TWICE_UP_TO_PX = 96  # larger tiles are seen at 96 and 192 px
@@ -64,7 +66,8 @@ def two_sizes(tile_px: int) -> tuple[int, int]:
 def settled(recipe: Recipe, labels_per_class: float, tile_px: int) -> tuple[Recipe, str]:
     """The recipe with the preset of its strategy filled in, and a line that says what it took.
 
-    `auto` becomes the strategy of the preset. Keys that the recipe states stay as they are.
+    `auto` becomes the strategy of the preset. Keys that the recipe states stay as they are; with
+    `train.lr` it states the other rates too, so that recipes of runs keep their meaning.
 
     Args:
         recipe: any; one whose strategy has no preset is returned as it is, with an empty line.
@@ -76,7 +79,9 @@ def settled(recipe: Recipe, labels_per_class: float, tile_px: int) -> tuple[Reci
     """
     if recipe.strategy == "probe_then_finetune":
         how = f"strategy {recipe.strategy}"
-        made, taken = _filled(recipe, TUNED, how)
+        rated = _stated(recipe, "train.lr")
+        wanted = {key: value for key, value in TUNED.items() if not (rated and key in _RATES)}
+        made, taken = _filled(recipe, wanted, how)
         return made, f"{how}: {taken}" if taken else ""
     if recipe.strategy != "auto":
         return recipe, ""

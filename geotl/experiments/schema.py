@@ -225,12 +225,16 @@ class Recipe(Section):
         Field(
             "auto",
             description="what is trained, and from where; auto: the preset for so many labels a "
-            "class, which settles head, views, pooling and sizes too where the recipe does not "
-            "(docs/PRESETS.md); task pixels takes auto, or finetune, which trains a decoder too",
+            "class, which settles head, views, pooling and sizes too where the recipe does not; "
+            "probe_then_finetune has a preset too, and keeps the probe where training it further "
+            "does not help (docs/PRESETS.md); task pixels takes auto, or finetune, which trains a "
+            "decoder too",
         )
     )
     freeze_until: Text | None = Field(
-        None, description="last frozen stage; null: the strategy's own"
+        None,
+        description="last frozen stage; null: the strategy's own, which leaves the last stage to "
+        "be trained, after a probe the last two",
     )
     keep: Literal["all", "first"] | None = Field(
         None,

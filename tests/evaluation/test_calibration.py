@@ -106,7 +106,8 @@ def test_a_run_prints_it_and_its_report_warns(bins: Reliability, told: bool) -> 
     methods = Comparison({"network": np.array([[64, 0], [7, 0]])}, {})
     index = TileIndex(Path("tiles"), ("a", "b"), ())
     samples = TileSamples(index, get_sensor("rgb"), cast("Pack", None))
-    made = cast("FittedDraw", SimpleNamespace(weights=weights))
+    fitted = SimpleNamespace(tuning=None)
+    made = cast("FittedDraw", SimpleNamespace(weights=weights, fitted=fitted))
     outcome = Outcome(
         first=made,
         experiment=Experiment(load(None, []), samples, Path("run")),

@@ -28,7 +28,12 @@ QUIET = (
     "evaluate.rgb_only=false",
     "evaluate.explain=false",
 )
-TUNE = ("strategy=probe_then_finetune", "train.precision=float32", *QUIET)
+TUNE = (
+    "strategy=probe_then_finetune",
+    "train.choice_folds=1",
+    "train.precision=float32",
+    *QUIET,
+)
 
 
 @pytest.fixture(scope="module")
@@ -82,7 +87,8 @@ def test_every_epoch_is_run_and_the_mean_of_probe_and_training_is_kept(
         return strategies.Tuning(0.5, dict.fromkeys(logits, 0.4), {}, 1.25)
 
     monkeypatch.setattr(strategies, "choose_share", kept)
-    made = fitted(tiles, tmp_path / "a", weights, *TUNE, "train.patience=1", "train.lr=0.01")
+    rates = ("train.lr=0.01", "train.lr_decay=1", "train.head_lr=0")
+    made = fitted(tiles, tmp_path / "a", weights, *TUNE, "train.patience=1", *rates)
     assert scored == list(SHARES)
     history = made.fitted.history
     assert history is not None
@@ -92,7 +98,7 @@ def test_every_epoch_is_run_and_the_mean_of_probe_and_training_is_kept(
     network = made.fitted.network
     assert float(network.temperature) == 1.25
     assert network.frozen_until == "c3"  # the last two of four stages are trained
-    unchosen = ("train.choice_folds=0", "train.lr=0.01")
+    unchosen = ("train.choice_folds=0", *rates)
     half = fitted(tiles, tmp_path / "b", weights, *TUNE, *unchosen)
     assert half.fitted.tuning is not None
     assert half.fitted.tuning.share == HALFWAY
@@ -101,10 +107,30 @@ def test_every_epoch_is_run_and_the_mean_of_probe_and_training_is_kept(
     end = fitted(tiles, tmp_path / "d", weights, *TUNE, *unchosen)
     name = "backbone.stages.f6.conv.weight"
     ends = [one.fitted.network.state_dict()[name] for one in (begin, end)]
-    assert not np.allclose(ends[0], ends[1], atol=1e-4)
+    assert not np.allclose(ends[0], ends[1], rtol=0, atol=1e-4)
     for middle in (network, half.fitted.network):
         line = (ends[0] + ends[1]) / 2
         np.testing.assert_allclose(middle.state_dict()[name], line, atol=1e-5)
+
+
+@pytest.mark.parametrize(("folds", "held"), [(1, 6), (2, 12)])
+def test_the_choice_rests_on_the_tiles_of_all_folds_that_choose(
+    tiles: Path,
+    tmp_path: Path,
+    weights: str,
+    monkeypatch: pytest.MonkeyPatch,
+    folds: int,
+    held: int,
+) -> None:
+    asked = []
+
+    def kept(logits, truth):
+        asked.append([len(truth), *(rows.shape for rows in logits.values())])
+        return strategies.Tuning(0.0, {}, {}, 1.0)
+
+    monkeypatch.setattr(strategies, "choose_share", kept)
+    fitted(tiles, tmp_path / "a", weights, *TUNE, f"train.choice_folds={folds}", "train.epochs=1")
+    assert asked == [[held, (held, 3), (held, 3)]]
 
 
 def test_without_labels_to_hold_out_the_probe_is_kept(
@@ -181,7 +207,9 @@ def test_the_preset_fills_what_the_recipe_leaves_alone(tmp_path: Path) -> None:
     assert found.strategy == "probe_then_finetune"
     assert (found.model.pool, found.train.lr, found.freeze_until) == ("mean", 0.002, "layer2")
     taken = {key for key in TUNED if f"{key}=" in line}
-    assert taken == set(TUNED) - {"model.pool", "train.lr"}
+    rates = {"train.lr", "train.lr_decay", "train.head_lr"}  # stated with the first of them
+    assert taken == set(TUNED) - {"model.pool"} - rates
+    assert (found.train.lr_decay, found.train.head_lr) == (0.5, None)
     for key in taken:
         section, _, name = key.partition(".")
         assert getattr(getattr(found, section), name) == TUNED[key]
