@@ -57,11 +57,11 @@ def typical(space: Float64s, count: int, seed: int, known: Int64s | None = None)
         known: rows that are labelled already: clusters that hold one are left out, and there are
             as many more clusters.
 
-    >>> space = np.array([[0.0], [0.1], [0.2], [5.0], [5.1], [9.0]])
+    >>> space = np.array([[0.0], [0.1], [0.2], [0.1], [5.0], [5.1], [5.2]])
     >>> typical(space, 2, 0).rows.tolist()
-    [1, 3]
+    [1, 5]
     >>> typical(space, 1, 0, np.array([2])).rows.tolist()
-    [3]
+    [5]
     """
     from sklearn.cluster import KMeans
 
