@@ -254,7 +254,7 @@ def add_suggest(commands: Any, common: argparse.ArgumentParser) -> None:
         "--weights",
         metavar="FILE",
         help="without a model: weights of the backbone, a file or published name as in "
-        "model.weights; none compares pixels by window statistics alone",
+        "model.weights; for scenes none compares pixels by window statistics alone",
     )
     suggest.add_argument("--overwrite", action="store_true", help="replace the file if it is there")
     suggest.add_argument(
@@ -294,7 +294,8 @@ def _suggest(args: argparse.Namespace) -> None:
         _suggest_first(args)
     elif len(args.given) < 2:
         raise SettingError(
-            f"{args.given[0]}: suggest needs a model and a scene; without a model give --weights"
+            f"{args.given[0]}: suggest needs a model and a scene; without a model give --weights "
+            "FILE, or --weights none for a scene"
         )
     else:
         _suggest_next(args)
@@ -312,14 +313,21 @@ def _suggest_first(args: argparse.Namespace) -> None:
             "list of tiles"
         )
     check_absent(args.output, overwrite=args.overwrite)
+    if args.n < 1:
+        raise SettingError(f"-n: given {args.n}; allowed: at least 1")
+    if suffix == ".csv" and args.weights == "none":
+        raise SettingError(
+            "--weights: given none; tiles are compared by a network, which needs weights: a file, "
+            "or a published name as in model.weights"
+        )
     recipe = _first_recipe(args, tiles=suffix == ".csv")
     if suffix == ".csv":
-        tiles = first_tiles(recipe, args.n, say=print, quiet=args.quiet)
+        tiles = first_tiles(recipe, args.n, quiet=args.quiet)
         tiles.write(args.output)
         print(tiles.line())
         print(
             f"{len(tiles)} tiles in {args.output}, the most typical first: fill in the column "
-            f"label and train with data.root={args.output}"
+            f"label, delete lines that you cannot tell, and train with data.root={args.output}"
         )
         return
     points = first_pixels(recipe, args.n, quiet=args.quiet)
@@ -327,7 +335,7 @@ def _suggest_first(args: argparse.Namespace) -> None:
     print(points.line())
     print(
         f"{len(points)} points in {args.output}, the most typical first: fill in the field class "
-        f"(in QGIS) and train with labels.path={args.output}"
+        f"(in QGIS) and train with labels.path={args.output} labels.layer=null"
     )
 
 

@@ -17,7 +17,7 @@ from geotl.cli.accuracy import add_accuracy
 from geotl.cli.cache import add_cache
 from geotl.cli.data import add_check, add_chips, add_suggest
 from geotl.cli.export import add_export
-from geotl.cli.map import add_coverage, add_engine, add_map
+from geotl.cli.map import add_coverage, add_engine, add_map, coverage_of
 from geotl.cli.outputs import check_outputs, one_writer
 from geotl.cli.recipes import add_curve, add_diagnose, add_generate, add_lecture, add_study
 from geotl.console import say, sayer
@@ -351,7 +351,8 @@ def _predict(args: argparse.Namespace) -> None:
 
     check_absent(args.output, overwrite=args.overwrite)
     model = load(args.model, engine=args.engine)
-    limits = model.set_limits(args.coverage) if args.sets else None
+    coverage = coverage_of(args)
+    limits = model.set_limits(coverage) if args.sets else None
     sensor = get_sensor(args.sensor) if args.sensor else None
     found = model.predict(
         args.tiles, sensor=sensor, precision=args.precision, force=args.force, say=say

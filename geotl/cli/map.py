@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from geotl.console import complain, sayer
-from geotl.errors import OutputError
-from geotl.mapping.options import CHOICES
+from geotl.errors import OutputError, SettingError
+from geotl.mapping.options import CHOICES, DEFAULT_COVERAGE
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -150,10 +150,20 @@ def add_coverage(command: argparse.ArgumentParser) -> None:
     command.add_argument(
         "--coverage",
         type=float,
-        default=0.9,
         metavar="SHARE",
         help="with --sets: probability that a set holds the true class (0.9)",
     )
+
+
+def coverage_of(args: argparse.Namespace) -> float:
+    """The coverage that prediction sets are to have.
+
+    Raises:
+        SettingError: one is given although no sets are wanted.
+    """
+    if args.coverage is not None and not args.sets:
+        raise SettingError("--coverage: says how sure prediction sets are; give --sets too")
+    return DEFAULT_COVERAGE if args.coverage is None else args.coverage
 
 
 def _sharing(made: argparse.ArgumentParser) -> None:
@@ -270,7 +280,7 @@ def _options(args: argparse.Namespace) -> MapOptions:
         smooth_px=args.smooth_px,
         mmu_ha=args.mmu_ha,
         **{choice.option: getattr(args, choice.option) for choice in CHOICES},
-        coverage=args.coverage,
+        coverage=coverage_of(args),
         polygons=args.polygons,
         min_area_m2=args.min_area,
         force=args.force,

@@ -85,7 +85,9 @@ def index_manifest(
     rows, files = _rows(path, sensor, faults)
     for row in rows:
         if row.label is None:
-            faults.add(row.line, f"gives {row.path!r} no label; fill the column label")
+            faults.add(
+                row.line, f"gives {row.path!r} no label; fill the column label, or delete the line"
+            )
         if row.synthetic and not synthetic:
             faults.add(row.line, f"marks {row.path!r} synthetic; {LEARN_ONLY}")
     faults.check()

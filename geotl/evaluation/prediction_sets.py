@@ -100,7 +100,7 @@ def stored_limits(
     if HELD_OUT not in notes:
         raise ModelError(
             f"{path}: prediction sets need held-out probabilities, which this file does not keep: "
-            "it was exported, made by an earlier geotl, or fine-tuned without split.kfold; give "
+            "it was exported, made by an earlier geotl, or fitted without any held-out label; give "
             "the model.safetensors of a run that has them"
         )
     try:

@@ -11,7 +11,7 @@ import numpy as np
 import shapely
 
 from geotl.arrays import Int64s
-from geotl.console import Log, ProgressLine, silent
+from geotl.console import ProgressLine
 from geotl.data.manifest import list_tiles
 from geotl.data.pixel_labels import PixelRules, lattice_step, pixel_lattice, validity_at
 from geotl.data.read_tile import TileReading
@@ -112,7 +112,7 @@ def first_pixels(recipe: Recipe, count: int, *, quiet: bool = False) -> FirstPix
     spread = _candidates(scenes, recipe)
     if len(spread.scene) < count:
         raise DataError(
-            f"{scenes[0].name}: {len(spread.scene)} pixels can be labelled, fewer than the "
+            f"{scenes[0].name}: {len(spread.scene)} usable pixels were looked at, fewer than the "
             f"{count} wanted; ask for fewer (-n)"
         )
     known = _labelled(recipe, scenes)
@@ -196,15 +196,12 @@ class FirstTiles:
         write_text(path, stream.getvalue())
 
 
-def first_tiles(
-    recipe: Recipe, count: int, *, say: Log = silent, quiet: bool = False
-) -> FirstTiles:
+def first_tiles(recipe: Recipe, count: int, *, quiet: bool = False) -> FirstTiles:
     """The tiles below a recipe's `data.root` to label first, in whatever folders they lie.
 
     Args:
         recipe: of task tiles; its weights and bands count, its labels do not.
         count: how many are wanted.
-        say: takes a line on how tiles are described.
         quiet: show no progress.
 
     Raises:
@@ -216,13 +213,11 @@ def first_tiles(
             f"{recipe.data.root}: {len(samples)} tiles, fewer than the {count} wanted; ask for "
             "fewer (-n)"
         )
-    recipe, line = settled(recipe, FEW, samples.tile_px)
-    say(line)
+    recipe, _ = settled(recipe, FEW, samples.tile_px)
     rows = np.arange(len(samples), dtype=np.int64)
     none: Int64s = np.zeros(0, np.int64)
     experiment = Experiment(recipe, samples, Path("unused"), quiet=quiet)
-    network, report = build_network(experiment, Draw(0, Split(rows, none, none), []))
-    say(report.summary())
+    network, _ = build_network(experiment, Draw(0, Split(rows, none, none), []))
     with ProgressLine(quiet=quiet) as progress:
         features = raw_features(
             network,

@@ -34,9 +34,10 @@ SIDE_PX = 2 * REACH_PX + 1
 RING = (255, 170, 0)
 _WORDS = (
     "They are in the order of doubt: the log-ratio of both probabilities, from a model that was "
-    "not fitted to the label. In trials with a tenth of wrong labels most of these stood among the "
-    "first fifth (docs/BENCHMARKS.md); the others are right, and hard. Look at the first ones, "
-    "mend the labels that are wrong, and run again."
+    "not fitted to the label. In trials with a tenth of wrong labels most wrong ones stood among "
+    "the first fifth of all labels (docs/BENCHMARKS.md); many of those further down are right and "
+    "only hard to classify. Look at the first ones, correct the class of the wrong labels in your "
+    "file of labels, and run again."
 )
 
 
@@ -93,7 +94,7 @@ class LabelDoubts:
         )
         more = f" The first {len(rows)} of {len(self)}." if len(self) > len(rows) else ""
         return Table(
-            ("Label", "Class", "Probability", "Looks like", "Probability"),
+            ("Label", "Class", "Its probability", "Looks like", "Probability of that"),
             rows,
             note=f"{_WORDS} All are in {self.file}.{more}",
         )
@@ -103,14 +104,16 @@ class LabelDoubts:
         shown = self.found[:MOST_SHOWN]
         png = figures.mistakes_figure(
             look([one.row for one in shown]),
-            [self.classes[one.given] for one in shown],
+            [f"{rank}. {self.classes[one.given]}" for rank, one in enumerate(shown, start=1)],
             [self.classes[one.likely] for one in shown],
             [one.probability_likely for one in shown],
+            in_order=True,
         )
         return Picture(
             png,
             "Labels that look like another class",
-            "The class of the label, the class it looks like, and with what probability.",
+            "The first rows of the table, by their rank: the class of the label, the class it "
+            "looks like, and with what probability.",
         )
 
     def write(self, folder: Path) -> None:
@@ -123,9 +126,9 @@ class LabelDoubts:
             "rank": list(range(1, len(self) + 1)),
             "label": list(self.names),
             "class": [self.classes[one.given] for one in self.found],
-            "probability": [one.probability_given for one in self.found],
+            "p_class": [one.probability_given for one in self.found],
             "looks_like": [self.classes[one.likely] for one in self.found],
-            "its_probability": [one.probability_likely for one in self.found],
+            "p_looks_like": [one.probability_likely for one in self.found],
         }
         if self.crs is not None:
             known = np.asarray(np.isfinite(self.points).all(axis=1))

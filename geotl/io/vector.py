@@ -232,7 +232,10 @@ def _layer_of(path: Path, wanted: str | None) -> str:
         layers = [str(name) for name, _ in pyogrio.list_layers(path)]
     if wanted is not None:
         if wanted not in layers:
-            raise DataError(f"{path}: no layer {wanted!r}; {nearest(wanted, layers)}")
+            raise DataError(
+                f"{path}: no layer {wanted!r}; {nearest(wanted, layers)}; "
+                "set labels.layer, or null where there is one layer alone"
+            )
         return wanted
     if len(layers) != 1:
         raise DataError(

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
 Overviews = Literal["mode", "nearest", "average"]
 NODATA = 255
+DEFAULT_COVERAGE = 0.9
 SMOOTH_PX = range(3, 102, 2)  # sides of windows whose sums `inference.smoothing` keeps exact
 
 
@@ -155,7 +156,7 @@ class MapOptions:
     applicability: bool = False
     entropy: bool = False
     sets: bool = False
-    coverage: float = 0.9
+    coverage: float = DEFAULT_COVERAGE
     polygons: bool = False
     min_area_m2: float = 0.0
     force: bool = False

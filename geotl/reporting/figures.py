@@ -259,13 +259,16 @@ def mistakes_figure(
     predicted: Sequence[str],
     confidence: Sequence[float],
     most: int = 24,
+    *,
+    in_order: bool = False,
 ) -> bytes:
     """Show tiles that were classified incorrectly, the most confident first, at most `most`.
 
-    `quicklooks` are uint8 [h, w, 3]; under each stand the truth and, in orange, what it was
+    With `in_order` they are shown as they come. `quicklooks` are uint8 [h, w, 3]; under each stand the truth and, in orange, what it was
     taken for and with what confidence.
     """
-    order = np.argsort(-np.asarray(confidence, dtype=np.float64), kind="stable")[:most]
+    sure = np.zeros(len(confidence)) if in_order else -np.asarray(confidence, dtype=np.float64)
+    order = np.argsort(sure, kind="stable")[:most]
     if not len(order):
         return message("No mistakes among the test tiles.")
     columns = min(6, len(order))

@@ -111,3 +111,18 @@ def test_what_lacks_is_said_in_a_line(
     assert suggest(scene, *given) == 2
     assert said in capsys.readouterr().err
     assert not list(tmp_path.glob("a.*"))
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["-o", "a.csv"], "tiles are compared by a network"),
+        (["-n", "0", "-o", "a.gpkg"], "-n: given"),
+    ],
+)
+def test_what_cannot_be_asked_for_is_refused(
+    tmp_path: Path, words: list[str], said: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    given = [str(tmp_path / w) if w.startswith("a.") else w for w in words]
+    assert suggest(tmp_path, "--weights", "none", *SENSOR, *given) == 2
+    assert said in capsys.readouterr().err

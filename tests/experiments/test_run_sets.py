@@ -124,3 +124,9 @@ def test_a_bare_file_keeps_them(tiles: Path, tmp_path: Path) -> None:
 def test_a_coverage_beyond_one_is_refused(tiles: Path) -> None:
     with pytest.raises(DataError, match="between 0 and 1"):
         load(tiles / "model.safetensors").set_limits(1.0)
+
+
+def test_a_coverage_without_sets_is_refused(tiles: Path, tmp_path: Path, capsys) -> None:
+    words = ["--coverage", "0.8", "-o", str(tmp_path / "a.csv")]
+    assert main(["predict", str(tiles / "model.safetensors"), str(tiles), *words]) == 2
+    assert "give --sets too" in capsys.readouterr().err
