@@ -264,8 +264,8 @@ def mistakes_figure(
 ) -> bytes:
     """Show tiles that were classified incorrectly, the most confident first, at most `most`.
 
-    With `in_order` they are shown as they come. `quicklooks` are uint8 [h, w, 3]; under each stand the truth and, in orange, what it was
-    taken for and with what confidence.
+    With `in_order` they are shown as they come. `quicklooks` are uint8 [h, w, 3]; under each stand
+    the truth and, in orange, what it was taken for and with what confidence.
     """
     sure = np.zeros(len(confidence)) if in_order else -np.asarray(confidence, dtype=np.float64)
     order = np.argsort(sure, kind="stable")[:most]
