@@ -297,6 +297,10 @@ def _suggest(args: argparse.Namespace) -> None:
             f"{args.given[0]}: suggest needs a model and a scene; without a model give --weights "
             "FILE, or --weights none for a scene"
         )
+    elif args.overrides:
+        raise SettingError(
+            f"{args.overrides[0]}: a model has its own recipe; recipe keys go with --weights alone"
+        )
     else:
         _suggest_next(args)
 
@@ -330,7 +334,7 @@ def _suggest_first(args: argparse.Namespace) -> None:
             f"label, delete lines that you cannot tell, and train with data.root={args.output}"
         )
         return
-    points = first_pixels(recipe, args.n, quiet=args.quiet)
+    points = first_pixels(recipe, args.n, step_px=args.step, quiet=args.quiet)
     points.write(args.output)
     print(points.line())
     print(
@@ -348,6 +352,13 @@ def _first_recipe(args: argparse.Namespace, *, tiles: bool) -> Recipe:
     keys = [word for word in args.given if "=" in word and not Path(word).exists()]
     paths = [word for word in args.given if word not in keys]
     keys += args.overrides
+    if args.outside:
+        raise SettingError("--outside: there is no area of applicability without a model")
+    if not paths or (tiles and len(paths) > 1):
+        raise SettingError(
+            f"suggest --weights: given {len(paths)} paths; give scenes with -o NAME.gpkg, or one "
+            "folder of tiles with -o NAME.csv"
+        )
     words = [f"data.sensor={args.sensor}", f"model.weights={args.weights}", f"seed={args.seed}"]
     words += ["evaluate.random_weights=false", *keys]
     if tiles:

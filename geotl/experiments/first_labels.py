@@ -90,7 +90,9 @@ class FirstPixels:
         write_features(path, self.points, columns, self.crs)
 
 
-def first_pixels(recipe: Recipe, count: int, *, quiet: bool = False) -> FirstPixels:
+def first_pixels(
+    recipe: Recipe, count: int, *, step_px: int | None = None, quiet: bool = False
+) -> FirstPixels:
     """The pixels of a recipe's scenes to label first.
 
     Pixels lie in cells of a lattice, one at random in each. They are compared by the window
@@ -100,6 +102,7 @@ def first_pixels(recipe: Recipe, count: int, *, quiet: bool = False) -> FirstPix
         recipe: of task pixels; where it names labels, they stand for what resembles them, and
             their classes do not count.
         count: how many are wanted.
+        step_px: side of the lattice's cells; None for about `MAX_LATTICE` cells.
         quiet: show no progress.
 
     Raises:
@@ -109,11 +112,11 @@ def first_pixels(recipe: Recipe, count: int, *, quiet: bool = False) -> FirstPix
     scenes = stacked_scenes(recipe, sensor)
     networks = deep_networks(recipe, sensor, own_bands(scenes[0]))
     reader = PixelReader(scene_features(scenes, sensor, recipe.pixels), networks)
-    spread = _candidates(scenes, recipe)
+    spread = _candidates(scenes, recipe, step_px)
     if len(spread.scene) < count:
         raise DataError(
             f"{scenes[0].name}: {len(spread.scene)} usable pixels were looked at, fewer than the "
-            f"{count} wanted; ask for fewer (-n)"
+            f"{count} wanted; ask for fewer (-n), or a smaller --step"
         )
     known = _labelled(recipe, scenes)
     with ProgressLine(quiet=quiet) as line:
@@ -132,9 +135,9 @@ def first_pixels(recipe: Recipe, count: int, *, quiet: bool = False) -> FirstPix
     )
 
 
-def _candidates(scenes: Sequence[Scene], recipe: Recipe) -> PixelPlaces:
+def _candidates(scenes: Sequence[Scene], recipe: Recipe, step_px: int | None) -> PixelPlaces:
     """One usable pixel in each cell of a lattice over scenes."""
-    step = lattice_step([scene.grid for scene in scenes])
+    step = step_px or lattice_step([scene.grid for scene in scenes])
     rules = PixelRules(all_bands=recipe.pixels.missing_bands == "exclude")
     owner, places = [], []
     for number, scene in enumerate(scenes):

@@ -31,6 +31,7 @@ DOUBTFUL = "doubtful_labels"  # name of the file and of the key in metrics.json
 MOST_LISTED, MOST_SHOWN = 24, 12  # in the report
 REACH_PX = 32  # of the ground shown around a pixel
 SIDE_PX = 2 * REACH_PX + 1
+NO_DATE = "1980-01-01T00:00:00Z"  # of the file, so that equal runs write equal bytes
 RING = (255, 170, 0)
 _WORDS = (
     "They are in the order of doubt: the log-ratio of both probabilities, from a model that was "
@@ -136,7 +137,7 @@ class LabelDoubts:
                 shapely.Point(*xy) if there else None
                 for xy, there in zip(self.points.tolist(), known.tolist(), strict=True)
             ]
-            write_features(folder / self.file, places, columns, self.crs)
+            write_features(folder / self.file, places, columns, self.crs, date=NO_DATE)
             return
         stream = io.StringIO()
         writer = TableWriter(stream)

@@ -126,3 +126,28 @@ def test_what_cannot_be_asked_for_is_refused(
     given = [str(tmp_path / w) if w.startswith("a.") else w for w in words]
     assert suggest(tmp_path, "--weights", "none", *SENSOR, *given) == 2
     assert said in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["--weights", "none", *SENSOR, "-o", "a.gpkg", "--outside"], "no area of applicability"),
+        (["other", "--weights", "w.pth", *SENSOR, "-o", "a.csv"], "given 2 paths"),
+        (["other.tif", "-o", "a.gpkg", "data.bands=[B02]"], "recipe keys go with --weights"),
+    ],
+)
+def test_options_that_would_count_for_nothing_are_refused(
+    tmp_path: Path, words: list[str], said: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    given = [str(tmp_path / w) if w.startswith("a.") else w for w in words]
+    assert suggest(tmp_path, *given) == 2
+    assert said in capsys.readouterr().err
+
+
+def test_the_step_sets_how_many_pixels_are_compared(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    scene, _ = made_scene(tmp_path)
+    words = ["--weights", "none", *SENSOR, "--step", "48", "-n", 5, "-q", "-o", tmp_path / "a.gpkg"]
+    assert suggest(scene, *KEYS, *words) == 0
+    assert "16 pixels spread over the scenes" in capsys.readouterr().out
