@@ -14,6 +14,8 @@ from helpers.labelled_scenes import PIXELS, made_scene, over, run
 from geotl.api import load
 from geotl.cli.main import main
 from geotl.errors import DataError
+from geotl.evaluation.doubtful_labels import HeldOutPredictions
+from geotl.experiments.run_sets import sets_by_folds
 
 pytestmark = pytest.mark.usefixtures("one_thread", "unrendered")
 
@@ -130,3 +132,16 @@ def test_a_coverage_without_sets_is_refused(tiles: Path, tmp_path: Path, capsys)
     words = ["--coverage", "0.8", "-o", str(tmp_path / "a.csv")]
     assert main(["predict", str(tiles / "model.safetensors"), str(tiles), *words]) == 2
     assert "give --sets too" in capsys.readouterr().err
+
+
+def test_a_fold_is_tested_with_the_thresholds_of_the_others() -> None:
+    """The labels of the second fold are less probable than any of the first: few are covered."""
+    sure, unsure = np.linspace(0.6, 0.9, 20), np.linspace(0.1, 0.4, 20)
+    parts = []
+    for number, own in enumerate((sure, unsure)):
+        chances = np.column_stack([own, 1 - own])
+        held = HeldOutPredictions(np.arange(20) + 20 * number, chances, np.zeros(20, np.int64))
+        parts.append((held, [f"{number}.{i}" for i in range(20)]))
+    first = sets_by_folds(parts).scores[0]
+    assert first.stated == 0.8
+    assert first.covered == pytest.approx(0.5)

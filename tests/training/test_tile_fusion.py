@@ -186,3 +186,17 @@ def test_the_same_tiles_give_the_same_bits(tmp_path: Path) -> None:
         made.append(fuse(blind(alone), tiles, inside, PLAN).network.state_dict())
     for name, value in made[0].items():
         np.testing.assert_array_equal(value.numpy(), made[1][name].numpy(), err_msg=name)
+
+
+def test_the_held_out_logits_are_those_of_the_pool(tmp_path: Path) -> None:
+    """They have the pool's log-loss once they are divided by its temperature."""
+    tiles = made_tiles(tmp_path, "level")
+    alone, inside = probed(tiles)
+    fused = fuse(alone, tiles, inside, PLAN)
+    assert fused.fusion is not None
+    assert fused.held_out is not None
+    assert fused.fusion.weights[NETWORK] < 1
+    chances = log_softmax(fused.held_out.logits / float(fused.network.temperature), axis=1)
+    truth = tiles.labels[fused.held_out.rows]
+    loss = -chances[np.arange(len(truth)), truth].mean()
+    assert loss == pytest.approx(fused.fusion.loss, rel=1e-3, abs=1e-4)
