@@ -195,7 +195,9 @@ def test_the_held_out_logits_are_those_of_the_pool(tmp_path: Path) -> None:
     fused = fuse(alone, tiles, inside, PLAN)
     assert fused.fusion is not None
     assert fused.held_out is not None
+    assert alone.held_out is not None
     assert fused.fusion.weights[NETWORK] < 1
+    assert not np.allclose(fused.held_out.logits, alone.held_out.of(fused.held_out.rows))
     chances = log_softmax(fused.held_out.logits / float(fused.network.temperature), axis=1)
     truth = tiles.labels[fused.held_out.rows]
     loss = -chances[np.arange(len(truth)), truth].mean()
