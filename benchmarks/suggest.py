@@ -32,8 +32,9 @@ from geotl.evaluation.metrics import confusion, mean_interval, scores
 from geotl.experiments.compare import fit_draw, judge
 from geotl.experiments.draws import Draw
 from geotl.experiments.experiment import Experiment
+from geotl.experiments.named import recipe_sensor
 from geotl.experiments.recipe import Recipe, load, resolve_sample
-from geotl.experiments.samples import TileSamples, read_samples, recipe_scenes, recipe_sensor
+from geotl.experiments.samples import TileSamples, read_samples, recipe_scenes
 from geotl.experiments.save import make_companions, make_contract, training_notes
 from geotl.imagery.scene import Scene
 from geotl.imagery.windows import Window

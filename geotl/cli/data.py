@@ -172,8 +172,9 @@ def add_check(commands: Any, common: argparse.ArgumentParser) -> None:
 def _check(args: argparse.Namespace) -> None:
     from geotl.console import ProgressLine
     from geotl.data.checks import check_tiles
+    from geotl.experiments.named import recipe_sensor
     from geotl.experiments.rules import SPATIAL
-    from geotl.experiments.samples import read_samples, recipe_sensor
+    from geotl.experiments.samples import read_samples
     from geotl.reporting.check_report import told, write_check
 
     recipe = _recipe(args)

@@ -22,6 +22,7 @@ from geotl.errors import DataError
 from geotl.experiments.build import build_network
 from geotl.experiments.draws import Draw
 from geotl.experiments.experiment import Experiment
+from geotl.experiments.named import recipe_sensor
 from geotl.experiments.pixel_networks import deep_networks
 from geotl.experiments.pixel_samples import (
     PixelReader,
@@ -32,7 +33,7 @@ from geotl.experiments.pixel_samples import (
 from geotl.experiments.pixel_windows import PixelPlaces
 from geotl.experiments.presets import settled
 from geotl.experiments.recipe import Recipe
-from geotl.experiments.samples import TileSamples, recipe_sensor, stacked_scenes
+from geotl.experiments.samples import TileSamples, stacked_scenes
 from geotl.imagery.scene import Scene
 from geotl.imagery.stacked import own_bands
 from geotl.io.files import cache_folder, write_text

@@ -26,7 +26,7 @@ from geotl.data.torchgeo_datasets import PREFIX
 from geotl.errors import BandError, DataError
 from geotl.experiments.recipe import Recipe, resolve_root, resolve_sample
 from geotl.imagery.scene import Scene, open_scenes
-from geotl.imagery.sensors import Sensor, custom_sensor, get_sensor
+from geotl.imagery.sensors import Sensor
 from geotl.imagery.stacked import open_extras, stacked
 from geotl.io.files import cache_folder
 from geotl.training.heads import band_statistics
@@ -288,16 +288,6 @@ def stacked_scenes(recipe: Recipe, sensor: Sensor) -> list[Scene]:
     paths = [resolve_sample("pixels.extra", text) for text in recipe.pixels.extra]
     extras = open_extras(paths, sensor)
     return [stacked(scene, extras) for scene in recipe_scenes(recipe, sensor)]
-
-
-def recipe_sensor(recipe: Recipe) -> Sensor:
-    """The sensor a recipe means."""
-    own = recipe.data.custom_sensor
-    if own is None:
-        return get_sensor(recipe.data.sensor)
-    bands = [band.model_dump() for band in own.bands]
-    given = own.scale, own.offset, own.nodata
-    return custom_sensor("custom", bands, *given, measures=own.measures)
 
 
 def check_imagery(recipe: Recipe, sensor: Sensor) -> None:

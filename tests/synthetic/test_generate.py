@@ -19,8 +19,8 @@ from geotl.data.manifest import read_synthetic
 from geotl.data.tiles import index_folder
 from geotl.errors import DataError
 from geotl.experiments.draws import random_draw, with_synthetic
+from geotl.experiments.named import recipe_sensor
 from geotl.experiments.recipe import load
-from geotl.experiments.samples import recipe_sensor
 from geotl.models.model_file import load as load_model
 from geotl.synthetic.gan import (
     BOUND,
