@@ -365,7 +365,7 @@ def _with_table(tiles: tuple[Tile, ...], root: Path, table: str) -> tuple[Tile, 
     ordered = sorted(known)
     for name, row in told.items():
         if name not in known:
-            faults.add(row.line, partial(_unknown, name, ordered))
+            faults.add(row.line, partial(_unknown, name, ordered), "unknown tile")
         if row.synthetic:
             faults.add(row.line, f"marks {name!r} synthetic; {LEARN_ONLY}")
     faults.check()

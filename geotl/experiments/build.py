@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -26,7 +27,7 @@ from geotl.io.files import cache_folder
 from geotl.models.classifier import FeatureSpec, Normalise, TileClassifier
 from geotl.models.device import choose_device
 from geotl.models.normalisation import IMAGENET, as_dn
-from geotl.models.registry import Backbone, build_backbone
+from geotl.models.registry import Backbone, build_backbone, get_backbone
 from geotl.models.weight_loading import InitialWeights
 from geotl.models.weights import WeightReport
 from geotl.training.averaging import adapt_batchnorm
@@ -70,10 +71,20 @@ def settle(recipe: Recipe, samples: TileSamples, say: Log) -> Recipe:
         return recipe
     drawn = make_draw(recipe, samples.real, 0).split.train
     counts = np.bincount(samples.labels[drawn], minlength=len(samples.classes))
-    found, line = settled(recipe, float(np.median(counts)), samples.tile_px)
+    found, line = settled(recipe, float(np.median(counts)), samples.tile_px, fitting_px(recipe))
     if line:
         say(line)
     return found
+
+
+def fitting_px(recipe: Recipe) -> Callable[[int], int]:
+    """What gives the smallest side from a given one on, in pixels, that the recipe's network takes.
+
+    Raises:
+        ModelError: no such backbone or stage.
+    """
+    spec = get_backbone(recipe.model.backbone)
+    return functools.partial(spec.fitting_px, cut_after=recipe.model.cut_after)
 
 
 def make_backbone(

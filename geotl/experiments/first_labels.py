@@ -19,7 +19,7 @@ from geotl.data.splits import Split
 from geotl.data.tile_array import fingerprint, pack
 from geotl.data.tiles import Tile, TileIndex, contents_of
 from geotl.errors import DataError
-from geotl.experiments.build import build_network
+from geotl.experiments.build import build_network, fitting_px
 from geotl.experiments.draws import Draw
 from geotl.experiments.experiment import Experiment
 from geotl.experiments.named import recipe_sensor
@@ -217,7 +217,7 @@ def first_tiles(recipe: Recipe, count: int, *, quiet: bool = False) -> FirstTile
             f"{recipe.data.root}: {len(samples)} tiles, fewer than the {count} wanted; ask for "
             "fewer (-n)"
         )
-    recipe, _ = settled(recipe, FEW, samples.tile_px)
+    recipe, _ = settled(recipe, FEW, samples.tile_px, fitting_px(recipe))
     rows = np.arange(len(samples), dtype=np.int64)
     none: Int64s = np.zeros(0, np.int64)
     experiment = Experiment(recipe, samples, Path("unused"), quiet=quiet)

@@ -7,7 +7,7 @@ printed by benchmarks/presets.py and benchmarks/tuning.py.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any, Literal
 
 from geotl.errors import RecipeError
@@ -15,6 +15,7 @@ from geotl.experiments.recipe import Recipe
 from geotl.experiments.schema import contradictions
 
 Regime = Literal["scarce", "some", "many"]
+Fitting = Callable[[int], int]
 SCARCE, SOME = 20, 200  # labels a class up to which a regime reaches
 _DISCRIMINANT: Mapping[str, Any] = {
     "strategy": "probe",
@@ -39,6 +40,7 @@ TUNED: Mapping[str, Any] = {  # head and pooling are the probe's; the head stays
 _RATES = ("train.lr", "train.lr_decay", "train.head_lr")  # one choice: a recipe states it whole
 PRESET_STRATEGIES = ("auto", "probe_then_finetune")
 FROM_RANDOM: Mapping[str, Any] = {"strategy": "scratch"}  # many labels, no weights
+LEAST_PX = 8  # that model.input_px may be
 TWICE_UP_TO_PX = 96  # larger tiles are seen at 96 and 192 px
 
 
@@ -53,17 +55,37 @@ def regime(labels_per_class: float) -> Regime:
     return "some" if labels_per_class <= SOME else "many"
 
 
-def two_sizes(tile_px: int) -> tuple[int, int]:
+def _any_side(side: int) -> int:
+    return side
+
+
+def two_sizes(tile_px: int, fitting: Fitting = _any_side) -> tuple[int, int]:
     """The two sizes at which a network sees tiles of a side, in pixels.
 
-    >>> two_sizes(64), two_sizes(256)
-    ((64, 128), (96, 192))
+    Args:
+        tile_px: side of the tiles.
+        fitting: the smallest side from the one given on that the network takes.
+
+    >>> two_sizes(64), two_sizes(256), two_sizes(8, lambda side: max(side, 16))
+    ((64, 128), (96, 192), (16, 32))
     """
-    side = min(tile_px, TWICE_UP_TO_PX)
-    return side, 2 * side
+    side = fitting(max(LEAST_PX, min(tile_px, TWICE_UP_TO_PX)))
+    return side, fitting(2 * side)
 
 
-def settled(recipe: Recipe, labels_per_class: float, tile_px: int) -> tuple[Recipe, str]:
+def one_size(tile_px: int, fitting: Fitting) -> tuple[int, ...]:
+    """The size at which a network sees tiles: their own, (), or the smallest one that it takes.
+
+    >>> one_size(64, lambda side: max(side, 16)), one_size(8, lambda side: max(side, 16))
+    ((), (16,))
+    """
+    side = fitting(tile_px)
+    return () if side == tile_px else (side,)
+
+
+def settled(
+    recipe: Recipe, labels_per_class: float, tile_px: int, fitting: Fitting = _any_side
+) -> tuple[Recipe, str]:
     """The recipe with the preset of its strategy filled in, and a line that says what it took.
 
     `auto` becomes the strategy of the preset. Keys that the recipe states stay as they are; with
@@ -73,6 +95,7 @@ def settled(recipe: Recipe, labels_per_class: float, tile_px: int) -> tuple[Reci
         recipe: any; one whose strategy has no preset is returned as it is, with an empty line.
         labels_per_class: median number of training labels a class.
         tile_px: side of the tiles in pixels.
+        fitting: the smallest side from the one given on that the recipe's network takes.
 
     Raises:
         RecipeError: the recipe's own keys contradict the preset.
@@ -81,6 +104,8 @@ def settled(recipe: Recipe, labels_per_class: float, tile_px: int) -> tuple[Reci
         how = f"strategy {recipe.strategy}"
         rated = _stated(recipe, "train.lr")
         wanted = {key: value for key, value in TUNED.items() if not (rated and key in _RATES)}
+        if size := one_size(tile_px, fitting):
+            wanted["model.input_px"] = size
         made, taken = _filled(recipe, wanted, how)
         return made, f"{how}: {taken}" if taken else ""
     if recipe.strategy != "auto":
@@ -88,8 +113,9 @@ def settled(recipe: Recipe, labels_per_class: float, tile_px: int) -> tuple[Reci
     found = regime(labels_per_class)
     blank = found == "many" and recipe.model.weights == "none"
     wanted = dict(FROM_RANDOM if blank else PRESETS[found])
-    if not blank:
-        wanted["model.input_px"] = two_sizes(tile_px)
+    sizes = one_size(tile_px, fitting) if blank else two_sizes(tile_px, fitting)
+    if sizes:
+        wanted["model.input_px"] = sizes
     made, taken = _filled(recipe, wanted, f"strategy auto ({found} labels)")
     return made, f"strategy auto, {found} labels ({labels_per_class:g} a class): {taken}"
 

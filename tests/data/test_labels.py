@@ -127,7 +127,7 @@ def test_what_cannot_be_had_is_one_line_with_the_remedy(tmp_path) -> None:
         (sample, {"layer": "points", "field": "clas"}, r"did you mean 'class'\? allowed: class"),
         (silent, {"field": "kind"}, "does not say its reference system; tell it"),
         (silent, {"field": "kind", "crs": "EPSG:0"}, "not a known reference system"),
-        (tmp_path / "b.csv", {}, "line 2 does not say its reference system"),
+        (tmp_path / "b.csv", {}, "line 2 does not state its reference system"),
         (tmp_path / "c.csv", {}, "no columns x and y, or lon and lat"),
         (tmp_path / "d.gpkg", {}, "cannot be read as points or polygons"),
         (tmp_path / "e.gpkg", {}, "no such file"),
@@ -183,6 +183,19 @@ def test_a_class_raster_tells_its_names_by_tags_or_categories(tmp_path) -> None:
     lost = write_tile(tmp_path / "c.tif", np.ones((1, 4, 4), "uint8"), crs=None)
     with pytest.raises(DataError, match="no reference system"):
         raster_labels(lost)
+
+
+def test_a_fault_of_many_rows_of_labels_is_one_line(tmp_path) -> None:
+    """Red before: the first row alone was named."""
+    path = tmp_path / "labels.csv"
+    rows = ["1,2,a,EPSG:32633", *("3,4,b," for _ in range(7)), "5,6,c,EPSG:0"]
+    path.write_text("x,y,class,crs\n" + "\n".join(rows) + "\n")
+    with pytest.raises(DataError) as caught:
+        read_labels(path, field="class", crs_to=UTM)
+    unknown, silent = str(caught.value).splitlines()
+    assert "line 10 gives crs 'EPSG:0'" in unknown
+    assert "line 3 does not state its reference system; add a column crs" in silent
+    assert silent.endswith("(7 lines have this fault: 3, 4, 5, 6, 7 and more)")
 
 
 def test_classes_are_looked_up_at_the_middles_of_pixels(tmp_path) -> None:
