@@ -110,7 +110,9 @@ def _chips(args: argparse.Namespace) -> None:
             overwrite=args.overwrite,
             tell=line.counter("writing chips"),
         )
-    print("\n".join([*placement.notes, *placement.summary(), f"written: {manifest}"]))
+    print(
+        "\n".join([*placement.lost, *placement.notes, *placement.summary(), f"written: {manifest}"])
+    )
 
 
 def mapping_of(words: list[str]) -> dict[str, str | None]:
@@ -181,7 +183,8 @@ def _check(args: argparse.Namespace) -> None:
     sensor = recipe_sensor(recipe)
     samples = read_samples(recipe, sensor, silent, quiet=args.quiet).real
     if samples.placement is not None:
-        print("\n".join((*samples.placement.notes, *samples.placement.summary())))
+        placed = samples.placement
+        print("\n".join((*placed.lost, *placed.notes, *placed.summary())))
     sizes = _sizes(samples, recipe.data.file_bands)
     with ProgressLine(quiet=args.quiet) as line:
         found = check_tiles(

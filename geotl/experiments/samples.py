@@ -178,7 +178,7 @@ def survey(
     with ProgressLine(quiet=quiet) as line:
         placed = place_chips(scenes, labels, rules, tell=line.counter("placing chips"))
         placed = replace(placed, notes=(*placed.notes, *unmasked(scenes, recipe.data.mask)))
-        for text in (*placed.notes, *placed.summary()):
+        for text in (*placed.lost, *placed.notes, *placed.summary()):
             say(text)
         _check(path, placed)
         index, packed = pack_chips(
@@ -259,7 +259,7 @@ def unmasked(scenes: Sequence[Scene], mask: str | None) -> tuple[str, ...]:
 def _check(path: Path, placed: Placement) -> None:
     """Make sure that chips of two classes are left."""
     if len({chip.class_name for chip in placed.chips}) < 2:
-        told = "; ".join(line.strip() for line in placed.summary())
+        told = "; ".join(line.strip() for line in (*placed.summary(), *placed.lost))
         raise DataError(
             f"{path}: chips of two classes at least are needed: {told}; see labels.chip_px, "
             "labels.purity, labels.min_valid, labels.max_cloud and labels.names"
