@@ -114,9 +114,8 @@ def fitted(it: World, rows: np.ndarray, test: np.ndarray, seed: int, out: Path):
 
 def by_suggest(it: World, model: ModelFile, kept: Labels, pool: np.ndarray, seed: int) -> list[int]:
     """The ten that geotl suggest names."""
-    found = suggest(
-        model, [it.scene], 10, SuggestOptions(STEP, seed=seed, outside=True), labels=kept
-    )
+    options = SuggestOptions(STEP, seed=seed, outside=True, by="uncertain")
+    found = suggest(model, [it.scene], 10, options, labels=kept)
     a, _, left, _, _, top = it.scene.grid.transform
     places = [window_about((p.x - left) / a, (top - p.y) / a, PX) for p in found.points]
     return [it.row_of[window] for window in places]

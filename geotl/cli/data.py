@@ -285,6 +285,13 @@ def add_suggest(commands: Any, common: argparse.ArgumentParser) -> None:
         "[px]",
     )
     suggest.add_argument(
+        "--by",
+        choices=["auto", "typical", "uncertain"],
+        default="auto",
+        help="with a model: typical places unlike the labelled ones, or uncertain and diverse "
+        "ones; auto: typical below 50 labels in all (auto)",
+    )
+    suggest.add_argument(
         "--outside", action="store_true", help="allow windows outside the area of applicability"
     )
     suggest.add_argument("--seed", type=int, default=0, help="of the order among equals (0)")
@@ -405,7 +412,7 @@ def _suggest_next(args: argparse.Namespace) -> None:
             model,
             scenes,
             args.n,
-            SuggestOptions(args.step, args.outside, args.seed),
+            SuggestOptions(args.step, args.outside, args.seed, args.by),
             labels=labels,
             progress=line.counter("looking through scenes"),
         )

@@ -10,7 +10,7 @@ from functools import partial
 import numpy as np
 import shapely
 
-from geotl.data.labels import ClassRaster, Label, Rejection, classes_on
+from geotl.data.labels import ClassRaster, Label, Reason, Rejection, classes_on
 from geotl.data.placement import ChipRules, on_pixels, window_shares, windows_of
 from geotl.data.tiles import class_name
 from geotl.imagery.windows import Imagery, Window
@@ -49,7 +49,7 @@ def lost_classes(
     )
 
 
-def lost_words(name: str, reasons: Mapping[str, int]) -> str:
+def lost_words(name: str, reasons: Mapping[Reason, int]) -> str:
     """That a class is lost, and why.
 
     >>> lost_words("pond", {"impure": 3, "outside": 1})

@@ -18,6 +18,7 @@ from geotl.data.read_tile import TileReading
 from geotl.data.splits import Split
 from geotl.data.tile_array import fingerprint, pack
 from geotl.data.tiles import Tile, TileIndex, contents_of
+from geotl.data.typical_places import Typical, typical, unit_space
 from geotl.errors import DataError
 from geotl.experiments.build import build_network, fitting_px
 from geotl.experiments.draws import Draw
@@ -42,7 +43,6 @@ from geotl.io.vector import positions, write_features
 from geotl.models.deep_features import DEEP
 from geotl.models.pixel_features import BANDS, WIDE
 from geotl.training.features import raw_features
-from geotl.training.typical_places import Typical, typical, unit_space
 
 FEW = 5.0  # labels a class, whose preset describes tiles
 _SPACE = (WIDE, DEEP)  # blocks of features that pixels are compared by; bands where windows are off

@@ -59,7 +59,7 @@ class Suggestions:
         threshold: of the dissimilarity.
         wanted: how many were asked for.
         outside: whether windows outside the area of applicability were allowed.
-        reasons: why each is uncertain, in a few words.
+        reasons: the likeliest classes of each, in a few words, and how typical it is.
         unit: what is suggested: windows or pixels.
         notes: what a reader should know, one line each.
     """
