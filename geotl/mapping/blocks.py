@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import zlib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 
@@ -22,9 +22,8 @@ from geotl.imagery.windows import Imagery, Window
 from geotl.inference.sliding_window import Said, WindowPredictor, halo_of
 from geotl.inference.smoothing import GuidedFilter
 from geotl.inference.window_grid import WindowGrid
+from geotl.mapping.ahead import TwoStage, ahead, network_pool
 from geotl.mapping.window_store import FULL, Sheet, SheetLayout, open_sheet
-
-AHEAD = 1  # blocks read before they are needed
 
 
 @dataclass(frozen=True)
@@ -147,10 +146,16 @@ def sweep_scene(
     sheet = open_sheet(folder, key, note, layout)
     _forget_damaged(plan, sheet, parts)
     left = [n for n in range(len(parts)) if not sheet.done[n]]
-    with ThreadPoolExecutor(1) as writer:
+    wanted = ((n, parts[n] if plan.looked_at[parts[n].here].any() else None) for n in left)
+    with (
+        ThreadPoolExecutor(1) as reader,
+        network_pool(plan.sweep) as networks,
+        ThreadPoolExecutor(1) as writer,
+    ):
         before: Future[None] | None = None
-        for n, ready in _read_ahead(plan, scene, parts, left):
-            found = None if ready is None else (ready[0], _predicted(plan, *ready))
+        ready = ahead(reader, wanted, partial(_made_ready, plan, scene))
+        for n, begun in ahead(networks, ready, partial(_begun, plan)):
+            found = None if begun is None else (begun[0], begun[1] and begun[1]())
             _await(before, sheet, progress)
             before = writer.submit(_keep, plan, sheet, (n, parts[n]), found)
         _await(before, sheet, progress)
@@ -198,26 +203,7 @@ class _Facts:
 
 
 _Ready = tuple[_Facts, Float32s | None]  # and what the model takes [C,H,W]; None for no window
-
-
-def _read_ahead(
-    plan: SweepPlan, scene: Imagery, parts: Sequence[Block], order: Sequence[int]
-) -> Iterator[tuple[int, _Ready | None]]:
-    """Blocks in order, read and made ready, None where nothing in them is wanted."""
-    with ThreadPoolExecutor(1) as pool:
-        waiting: list[tuple[int, Future[_Ready] | None]] = []
-        for n in order:
-            wanted = plan.looked_at[parts[n].rows, parts[n].cols].any()
-            read = pool.submit(_made_ready, plan, scene, parts[n]) if wanted else None
-            waiting.append((n, read))
-            if len(waiting) > AHEAD:
-                yield _arrived(*waiting.pop(0))
-        while waiting:
-            yield _arrived(*waiting.pop(0))
-
-
-def _arrived(n: int, read: Future[_Ready] | None) -> tuple[int, _Ready | None]:
-    return n, read.result() if read else None
+_Begun = tuple[_Facts, Callable[[], Said] | None]  # and what predicts its windows
 
 
 def _made_ready(plan: SweepPlan, scene: Imagery, block: Block) -> _Ready:
@@ -257,12 +243,15 @@ def _firsts(plan: SweepPlan, block: Block, span: Window) -> tuple[Int64s, Int64s
     return plan.grid.rows[block.rows] - span.row, plan.grid.cols[block.cols] - span.col
 
 
-def _predicted(plan: SweepPlan, facts: _Facts, image: Float32s | None) -> Said | None:
-    """What the model predicts of a block's windows; None where there is none to predict."""
+def _begun(plan: SweepPlan, ready: _Ready) -> _Begun:
+    """What finishes the prediction of a block, whose networks have run."""
+    facts, image = ready
     if image is None:
-        return None
+        return facts, None
     firsts = _firsts(plan, facts.block, span_of(plan, facts.block))
-    return plan.sweep.look(image, *firsts, plan.grid.step)
+    if isinstance(plan.sweep, TwoStage):
+        return facts, plan.sweep.begin(image, *firsts)
+    return facts, partial(plan.sweep.look, image, *firsts, plan.grid.step)
 
 
 def _keep(
