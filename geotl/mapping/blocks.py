@@ -21,7 +21,7 @@ from geotl.imagery.sensors import Sensor, rescaled
 from geotl.imagery.windows import Imagery, Window
 from geotl.inference.sliding_window import Said, WindowPredictor, halo_of
 from geotl.inference.smoothing import GuidedFilter
-from geotl.inference.window_grid import WindowGrid
+from geotl.inference.window_grid import WindowGrid, whole_numbers
 from geotl.mapping.ahead import TwoStage, ahead, network_pool
 from geotl.mapping.window_store import FULL, Sheet, SheetLayout, open_sheet
 
@@ -302,7 +302,7 @@ def _checksum(plan: SweepPlan, sheet: Sheet, n: int, block: Block) -> int:
     counts = [array[n] for array in (sheet.partial, sheet.impossible) if array is not None]
     total = zlib.crc32(np.array(counts, np.int64).data)
     for array in _kept_of(plan, sheet, block):
-        for row in array:
+        for row in np.asarray(array):  # not as memory maps, of which each row would be one more
             total = zlib.crc32(np.ascontiguousarray(row).data, total)
     return total
 
@@ -351,11 +351,7 @@ def _write_facts(plan: SweepPlan, sheet: Sheet, facts: _Facts) -> None:
 def _write(plan: SweepPlan, sheet: Sheet, facts: _Facts, said: Said) -> None:
     """Write down what is predicted of a block's windows."""
     here, chosen = facts.block.here, facts.predicted
-    chances = said.probabilities  # changed in place, for a copy of a block is large
-    chances *= FULL
-    chances = np.rint(chances, out=chances).astype(np.uint16)
-    chances[~chosen] = 0
-    sheet.probabilities[here] = chances
+    sheet.probabilities[here] = whole_numbers(said.probabilities, chosen, np.float32(FULL))
     sheet.index[here] = np.where(chosen, said.index, 0)
     sheet.seen[here] = chosen & plan.wanted[here]
     if sheet.guide is not None and facts.guide is not None:
@@ -375,7 +371,8 @@ def to_network(plan: SweepPlan, data: NDArray[Any], valid: Bools, sensor: Sensor
     """A block's pixels [C,H,W] in the network's own digital numbers, invalid ones filled."""
     own, image = len(data) - plan.extra, np.empty(data.shape, np.float32)
     image[:own], image[own:] = rescaled(data[:own], sensor, plan.sensor), data[own:]
-    np.copyto(image, plan.sweep.fill.reshape(-1, 1, 1), where=~valid)
+    if not valid.all():  # most blocks of most scenes are
+        np.copyto(image, plan.sweep.fill.reshape(-1, 1, 1), where=~valid)
     return image
 
 
@@ -404,6 +401,8 @@ def _counted(plan: SweepPlan, block: Block, whole: Bools) -> Int64s:
     span, p = span_of(plan, block), plan.grid.posting
     (top, low), (left, right) = _owned(plan.grid, block)
     part = whole[top - span.row : low - span.row, left - span.col : right - span.col]
+    if p == 1:
+        return part.astype(np.int64)
     rows, cols = (np.arange(0, n, p) for n in part.shape)
     rowwise = np.add.reduceat(part, rows, axis=0, dtype=np.int64)
     return np.asarray(np.add.reduceat(rowwise, cols, axis=1))
