@@ -27,10 +27,10 @@ from geotl.experiments.build import (
 )
 from geotl.experiments.compare import (
     FittedDraw,
+    features_of_test,
     fit_draw,
     head_logits,
-    judge,
-    judged_features,
+    logits_of_test,
     training_count,
 )
 from geotl.experiments.draws import Draw
@@ -115,7 +115,7 @@ def standing(experiment: Experiment, draw: Draw) -> Standing:
     fitting = replace(experiment, folder=experiment.folder / "fit", resume=True)
     made = fit_draw(fitting, draw)
     truth = experiment.samples.labels[draw.split.test]
-    right = int((judge(experiment, made).argmax(axis=1) == truth).sum())
+    right = int((logits_of_test(experiment, made).argmax(axis=1) == truth).sum())
     history = made.fitted.history
     return Standing(
         train=training_count(experiment, made),
@@ -137,7 +137,7 @@ def _head_path(experiment: Experiment, made: FittedDraw) -> HeadPath | None:
     settings = set(folds) | {chosen.setting}
     if len(labels) <= MOST_PATH:
         settings |= set(PATHS[kind])
-    pixels, truth = judged_features(experiment, made), samples.labels[draw.split.test]
+    pixels, truth = features_of_test(experiment, made), samples.labels[draw.split.test]
     weights = training_of(recipe, samples, recipe.seed).head_weights
     fit = head_fit(kind, len(samples.classes), weights)
     path = []
@@ -192,7 +192,7 @@ def noise_by_heart(
         told(1, 1)
         return _solved(_scaled_by_itself(raw), noise.labels, len(samples.classes))
     network = starting(base, noise, plan, features)
-    found = memorise(network, noise, steps=extent.noise_steps, seed=recipe.seed, told=told)
+    found = memorise(network, noise, steps=extent.noise_steps, seed=recipe.seed, progress=told)
     return OverfitCheck.after(found)
 
 
@@ -210,7 +210,7 @@ def own_by_heart(
     network = starting(base, tiles, plan, feature_source(bare))
     batch = min(recipe.train.batch_size, len(tiles.rows))
     steps = extent.own_epochs * -(-len(tiles.rows) // batch)
-    found = memorise(network, tiles, steps=steps, batch_size=batch, seed=recipe.seed, told=told)
+    found = memorise(network, tiles, steps=steps, batch_size=batch, seed=recipe.seed, progress=told)
     test = draw.split.test
     said = predict_rows(network, samples.pack, test, precision=recipe.train.precision)
     right = int((said.argmax(axis=1) == samples.labels[test]).sum())
@@ -258,7 +258,7 @@ def rate_range(experiment: Experiment, draw: Draw, extent: Extent, told: Progres
     tiles = Tiles(samples.pack, rows, samples.labels[rows])
     plan = with_head_chosen(base, tiles, draw.folds, plan, features)
     network = starting(base, tiles, plan, features)
-    return RateSweep(range_test(network, tiles, plan.training, steps=extent.rates, told=told))
+    return RateSweep(range_test(network, tiles, plan.training, steps=extent.rates, progress=told))
 
 
 def _solved(features: Floats, labels: Int64s, classes: int) -> OverfitCheck:

@@ -15,7 +15,7 @@ from geotl.data.samples import Samples
 from geotl.errors import DataError
 from geotl.evaluation.learning_curve import LearningCurve
 from geotl.experiments.build import open_experiment
-from geotl.experiments.compare import fit_draw, judge, unlabelled_head, with_what
+from geotl.experiments.compare import fit_draw, logits_of_test, unlabelled_head, with_what
 from geotl.experiments.draws import Draw, with_shots
 from geotl.experiments.experiment import Experiment
 from geotl.experiments.pixel_draws import class_labels, pixel_draws, with_folds
@@ -200,7 +200,7 @@ def _accuracies(experiment: Experiment, base: Draw, size: int) -> list[float]:
     draw = with_shots(experiment.recipe, experiment.samples, base, size)
     truth = experiment.samples.labels[draw.split.test]
     made = fit_draw(experiment, draw)
-    said = [judge(experiment, made)]
+    said = [logits_of_test(experiment, made)]
     if experiment.recipe.probe.unlabelled != "none":
         said.append(unlabelled_head(experiment, made)[1])
     return [float(np.mean(logits.argmax(axis=1) == truth)) for logits in said]

@@ -16,7 +16,7 @@ from geotl.errors import DataError, RecipeError
 from geotl.evaluation.learning_curve import gain
 from geotl.evaluation.metrics import Interval, wilson
 from geotl.experiments.build import make_backbone, open_experiment
-from geotl.experiments.compare import fit_draw, judge
+from geotl.experiments.compare import fit_draw, logits_of_test
 from geotl.experiments.draws import Draw
 from geotl.experiments.experiment import Experiment
 from geotl.experiments.recipe import Recipe, dump
@@ -188,7 +188,7 @@ def _right(experiment: Experiment, draw: Draw, generator: TileGenerator | None =
         own = plain(replace(experiment, folder=scratch, resume=False), draw)
         if generator is not None and is_generated(experiment.recipe):
             own = generator.join(own.experiment, draw)
-        said = judge(own.experiment, fit_draw(own.experiment, own.draw)).argmax(axis=1)
+        said = logits_of_test(own.experiment, fit_draw(own.experiment, own.draw)).argmax(axis=1)
     return np.asarray(said == own.experiment.samples.labels[own.draw.split.test])
 
 

@@ -18,7 +18,7 @@ from geotl.data.splits import Split
 from geotl.data.tile_array import Unread, packed
 from geotl.errors import DataError, GeoTLError
 from geotl.evaluation.metrics import Interval
-from geotl.experiments.compare import FittedDraw, fit_draw, judge
+from geotl.experiments.compare import FittedDraw, fit_draw, logits_of_test
 from geotl.experiments.draws import Draw, folds_inside
 from geotl.experiments.experiment import Experiment
 from geotl.experiments.recipe import Recipe, dump
@@ -226,7 +226,7 @@ class Fits:
 def wrong_share(experiment: Experiment, made: FittedDraw, rows: Int64s) -> float:
     """Share of some tiles that a fitted network names wrongly, in evaluation mode."""
     draw = replace(made.draw, split=replace(made.draw.split, test=rows))
-    said = judge(experiment, replace(made, draw=draw)).argmax(axis=1)
+    said = logits_of_test(experiment, replace(made, draw=draw)).argmax(axis=1)
     return float(np.mean(said != experiment.samples.labels[rows]))
 
 

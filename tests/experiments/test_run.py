@@ -370,7 +370,7 @@ def test_weights_without_red_green_and_blue_say_why_these_are_not_beside(
     weights = f"model.weights={source / 'model.safetensors'}"
     told = [f"data.root={tiles}", *SMALL, weights, "evaluate.random_weights=false"]
     assert main(["run", str(recipe), *told, "--out", str(tmp_path / "target")]) == 0
-    assert f"{RGB_BESIDE}: not shown beside; bands B08: no red" in capsys.readouterr().out
+    assert f"baseline {RGB_BESIDE} skipped: bands B08: no red" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize(
