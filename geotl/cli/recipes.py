@@ -55,7 +55,7 @@ def _study(args: argparse.Namespace) -> None:
         StudyExtent(args.only, args.seeds, args.budget),
         resume=args.resume,
         quiet=args.quiet,
-        say=say,
+        log=say,
         generator=Generators,
     )
 
@@ -94,7 +94,7 @@ def _curve(args: argparse.Namespace) -> None:
         shots=args.shots,
         draws=args.draws,
         quiet=args.quiet,
-        say=say,
+        log=say,
     )
 
 
@@ -133,7 +133,7 @@ def _diagnose(args: argparse.Namespace) -> None:
         judged=args.judged,
         with_curve=args.curve,
         quiet=args.quiet,
-        say=say,
+        log=say,
     )
 
 

@@ -109,7 +109,7 @@ def _draw(recipe: Recipe, samples: PixelSamples, number: int, split: splits.Spli
 
 
 def with_folds(recipe: Recipe, samples: PixelSamples, draw: Draw) -> Draw:
-    """The draw with split.shots labels a class, and with folds inside its training part."""
+    """The draw with split.shots labels per class, and with folds inside its training part."""
     if recipe.split.shots is not None:
         train = some_labels(
             samples, draw.split.train, recipe.split.shots, recipe.seed + draw.number
@@ -155,7 +155,7 @@ def random_draws(recipe: Recipe, samples: PixelSamples, draws: Sequence[Draw]) -
 
 
 def some_labels(samples: PixelSamples, rows: Int64s, count: int, seed: int) -> Int64s:
-    """The pixels of `count` labels a class, of all where there are fewer."""
+    """The pixels of `count` labels per class, of all where there are fewer."""
     chosen: set[str] = set()
     for value in range(len(samples.classes)):
         labels = {samples.groups[row]: None for row in rows if samples.labels[row] == value}

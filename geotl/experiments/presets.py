@@ -1,4 +1,4 @@
-"""Presets: the settings that paid at a number of labels a class, as measured in docs/PRESETS.md.
+"""Presets: the settings that paid at a number of labels per class, as measured in docs/PRESETS.md.
 
 `strategy: auto` takes the preset of the labels at hand for every key that the recipe leaves alone,
 `strategy: probe_then_finetune` the one that pays for fine-tuning. The figures behind them are
@@ -15,7 +15,7 @@ from geotl.experiments.recipe import Recipe
 from geotl.experiments.schema import contradictions
 
 Regime = Literal["scarce", "some", "many"]
-SCARCE, SOME = 20, 200  # labels a class up to which a regime reaches
+SCARCE, SOME = 20, 200  # labels per class up to which a regime reaches
 _DISCRIMINANT: Mapping[str, Any] = {
     "strategy": "probe",
     "probe.head": "discriminant",
@@ -47,7 +47,7 @@ TWICE_UP_TO_PX = 96  # larger tiles are resized to 96 and 192 px
 
 
 def regime(labels_per_class: float) -> Regime:
-    """Name how many labels a class there are.
+    """Name how many labels per class there are.
 
     >>> regime(5), regime(50), regime(500)
     ('scarce', 'some', 'many')

@@ -25,7 +25,7 @@ SPLITS = {
     "blocks": "in spatial blocks: whole blocks of ground are judged that no training tile lies in",
     "group": "by group: no group has tiles on both sides",
     "scene": "by scene: whole scenes are judged",
-    "shots": "at random, so many tiles a class to train on; neighbours may lie on both sides",
+    "shots": "at random, so many tiles per class to train on; neighbours may lie on both sides",
     "stratified": "at random within the classes; neighbours may lie on both sides",
     "column": "as the labels' own table says",
 }

@@ -269,7 +269,7 @@ def _sds(side: str, *effects: MeanChange) -> list[float]:
 
 
 def more_labels(numbers: MoreLabels) -> Shown:
-    """A linear head on band statistics by labels a class, next to free and regularised."""
+    """A linear head on band statistics by labels per class, next to free and regularised."""
     source = sample(numbers.region, numbers.bands)
     table, truth = source.band_table, source.labels
     found = np.zeros((2, numbers.seeds, len(numbers.sizes)))
@@ -293,15 +293,17 @@ def more_labels(numbers: MoreLabels) -> Shown:
     findings = {
         "ideal": ClaimResult(
             more.rises,
-            more.words(f"test accuracy, {numbers.sizes[0]} to {numbers.sizes[-1]} labels a class"),
+            more.words(
+                f"test accuracy, {numbers.sizes[0]} to {numbers.sizes[-1]} labels per class"
+            ),
         ),
         "few": ClaimResult(
-            few.rises, few.words(f"penalty off to on at {numbers.sizes[0]} labels a class")
+            few.rises, few.words(f"penalty off to on at {numbers.sizes[0]} labels per class")
         ),
     }
     panel = Lines(
         "test accuracy by labels",
-        "labels a class",
+        "labels per class",
         "accuracy",
         (_curve_series("next to no penalty", curves[0]), _curve_series("penalised", curves[1])),
         log_x=True,

@@ -47,7 +47,7 @@ class Drawn(Section):
     bands: Annotated[tuple[Text, ...], Strict(False)] = Field(
         ("B02", "B03", "B04", "B08"), min_length=1, description="bands used"
     )
-    shots: int = Field(10, ge=1, le=40, description="tiles a class to learn from [tiles]")
+    shots: int = Field(10, ge=1, le=40, description="tiles per class to learn from [tiles]")
     judged: int = Field(270, ge=9, le=400, description="most test tiles [tiles]")
     seeds: int = Field(3, ge=1, le=50, description="repetitions, each with its own draw [seeds]")
     seed: int = Field(0, ge=0, description="the first seed")
@@ -108,10 +108,10 @@ class TwoStages(Trained):
 
 
 class MoreLabels(Drawn):
-    """A linear head by labels a class."""
+    """A linear head by labels per class."""
 
     sizes: Annotated[tuple[Count, ...], Strict(False)] = Field(
-        (5, 10, 20, 40), min_length=2, description="labels a class [tiles]"
+        (5, 10, 20, 40), min_length=2, description="labels per class [tiles]"
     )
     free: Penalty = Field(1e5, description="C of the free head: next to no penalty")
     penalised: Penalty = Field(1.0, description="C of the regularised head (smaller is stronger)")
@@ -198,7 +198,7 @@ class Transferred(Trained):
     region: Literal["source", "target"] = Field("target", description="region of the task")
     weights: Text | None = Field(None, description="weight file; null: pretrained on the source")
     source_epochs: int = Field(12, ge=1, le=200, description="epochs on the source [epochs]")
-    source_shots: int = Field(30, ge=1, le=40, description="source tiles a class [tiles]")
+    source_shots: int = Field(30, ge=1, le=40, description="source tiles per class [tiles]")
     goal: float = Field(0.6, gt=0, lt=1, description="test accuracy waited for [fraction]")
 
 

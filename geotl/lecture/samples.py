@@ -53,7 +53,7 @@ def sample(region: str, bands: tuple[str, ...]) -> TileSamples:
 
 
 def draw(numbers: Drawn, number: int, *, shots: int | None = None) -> Draw:
-    """One draw: some tiles a class to learn from, at most `judged` of other sites to judge on.
+    """One draw: some tiles per class to learn from, at most `judged` of other sites to judge on.
 
     One that is smaller is part of the larger of the same number.
     """

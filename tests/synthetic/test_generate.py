@@ -361,4 +361,4 @@ def test_options_out_of_range_are_told(option: str, tiles: Path, recipe_file, ca
 def test_a_curve_refuses_them(folder: Path, tiles: Path, recipe_file: Path, capsys) -> None:
     told = ["curve", str(recipe_file), *settings(tiles, f"data.synthetic={folder}"), "-q"]
     assert main([*told, "--out", str(folder.parent / "curve")]) == 2
-    assert "small draws of a curve" in capsys.readouterr().err
+    assert "small sets of a curve" in capsys.readouterr().err
