@@ -197,14 +197,14 @@ def _lecture(args: argparse.Namespace) -> None:
     elif args.all:
         from geotl.lecture.run import show_all
 
-        show_all(args.out, quiet=args.quiet, say=say)
+        show_all(args.out, quiet=args.quiet, log=say)
     else:
         from geotl.lecture.recipes import load_lecture
 
         load_lecture(args.name, args.overrides)  # faults are told before heavy imports
         from geotl.lecture.run import show
 
-        show(args.name, args.out, args.overrides, say=say)
+        show(args.name, args.out, args.overrides, log=say)
 
 
 def _list() -> None:
