@@ -20,7 +20,7 @@ from geotl.reporting.rendering import quicklook, stretch_limits
 
 CELLS = 8  # of a tile's side, in each of which evidence is one figure
 MAX_EMBEDDED = 1000  # tiles
-MOST_CLASSES = 24  # of which evidence is shown
+MAX_CLASSES = 24  # of which evidence is shown
 _EVIDENCE = (
     "Of each class the tile classified correctly with the most confidence; beside it, the parts "
     "that its class rests on: covering the brightest one, a quarter of the side wide, makes the "
@@ -199,7 +199,7 @@ def gather(
     device = next(network.parameters()).device
     rows, truth, probabilities = answers.rows, answers.truth, answers.probabilities
     evidence = []
-    for place in typical(truth, probabilities)[:MOST_CLASSES]:
+    for place in typical(truth, probabilities)[:MAX_CLASSES]:
         image = batch(pack, rows[[place]], fill=fill, device=device)["image"][0]
         named, sure = int(truth[place]), float(probabilities[place].max())
         fall = occlusion(network, image, named)

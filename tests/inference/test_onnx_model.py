@@ -38,7 +38,7 @@ AS_TORCH = ["--mode", "exact", "--precision", "float32", "--views", "2"]
 def exported(model, tmp_path_factory) -> Path:
     """Alone in its folder: there is no model at hand."""
     out = tmp_path_factory.mktemp("served") / "model.onnx"
-    export_graph(load(model), "onnx", out, say=lambda _: None)
+    export_graph(load(model), "onnx", out, log=lambda _: None)
     return out
 
 

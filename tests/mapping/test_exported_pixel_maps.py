@@ -31,7 +31,7 @@ def model(tmp_path_factory) -> Path:
 @pytest.fixture(scope="module")
 def exported(model) -> Path:
     out = model.with_suffix(".onnx")
-    export_pixels(load_pixel_model(model), "onnx", out, say=lambda _: None)
+    export_pixels(load_pixel_model(model), "onnx", out, log=lambda _: None)
     return out
 
 
