@@ -105,7 +105,7 @@ def test_a_map_without_it_says_how_to_get_it(model, scene, tmp_path):
     assert main(["map", str(model), str(scene), "-o", str(out), "--force", "-q"]) == 0
     assert "GEOTL_APPLICABILITY" not in open_map(out).tags
     page = out.with_suffix(".html").read_text()
-    assert "--applicability maps it, and tells what share of the scene is unlike all" in page
+    assert "--applicability maps it, and reports the share of the scene that is" in page
 
 
 def test_the_classes_are_those_of_the_map_without_it(model, scene, tmp_path):
