@@ -102,7 +102,7 @@ def without_tuning(recipe: Recipe) -> Recipe:
     """The recipe with what the fine-tuning's preset gave its training back at the defaults.
 
     >>> filled = settled(Recipe(strategy="probe_then_finetune"), 50, 64)[0]
-    >>> made.train == Recipe().train, without_tuning(made).train == Recipe().train
+    >>> filled.train == Recipe().train, without_tuning(filled).train == Recipe().train
     (False, True)
     """
     if recipe.strategy != "probe_then_finetune":
