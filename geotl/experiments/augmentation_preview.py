@@ -94,8 +94,8 @@ def drawn_tiles(
         images.append((block["image"][0].numpy(), block["valid"][0].numpy()))
         lost = ~images[-1][1].any(axis=(1, 2))
         captions.append(caption + _missing(samples.pack.bands, np.flatnonzero(lost).tolist()))
-    some = np.random.default_rng(seed).permutation(rows)[:LIKE]
-    stretched = batch(samples.pack, some, fill=stats.fill)
+    sample = np.random.default_rng(seed).permutation(rows)[:LIKE]
+    stretched = batch(samples.pack, sample, fill=stats.fill)
     limits = stretch_limits(stretched["image"].numpy(), stretched["valid"].numpy(), rgb)
     return [_picture(image, valid, rgb, limits) for image, valid in images], captions
 

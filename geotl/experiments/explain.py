@@ -160,10 +160,10 @@ def embedded(features: Floats, seed: int) -> Floats:
     wide = np.asarray(features, np.float64)
     if not np.ptp(wide, axis=0).any():  # all alike
         return np.zeros((len(wide), 2))
-    few = min(50, *wide.shape)
-    reduced = PCA(n_components=few, svd_solver="full").fit_transform(wide)
-    if len(wide) < 8 or few < 2:
-        return np.pad(reduced, ((0, 0), (0, max(0, 2 - few))))[:, :2]
+    components = min(50, *wide.shape)
+    reduced = PCA(n_components=components, svd_solver="full").fit_transform(wide)
+    if len(wide) < 8 or components < 2:
+        return np.pad(reduced, ((0, 0), (0, max(0, 2 - components))))[:, :2]
     perplexity = float(min(30, (len(wide) - 1) // 3))
     places = TSNE(perplexity=perplexity, init="pca", random_state=seed).fit_transform(reduced)
     return np.asarray(places)
@@ -204,9 +204,9 @@ def gather(
         named, sure = int(truth[place]), float(probabilities[place].max())
         fall = occlusion(network, image, named)
         evidence.append(Evidence(int(rows[place]), named, sure, fall))
-    some = np.linspace(0, len(rows) - 1, min(len(rows), MAX_EMBEDDED)).round().astype(np.int64)
-    places = embedded(features(rows[some]), seed)
-    return Insight(tuple(evidence), Embedding(some, places))
+    sample = np.linspace(0, len(rows) - 1, min(len(rows), MAX_EMBEDDED)).round().astype(np.int64)
+    places = embedded(features(rows[sample]), seed)
+    return Insight(tuple(evidence), Embedding(sample, places))
 
 
 def pictures_of(

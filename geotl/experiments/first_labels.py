@@ -56,14 +56,14 @@ class FirstPixels:
         points: middles of the chosen pixels.
         crs: reference system of the points.
         scenes: name of the scene of each.
-        looked_at: how many pixels were compared.
+        candidates: how many pixels were compared.
     """
 
     chosen: Typical
     points: tuple[shapely.Point, ...]
     crs: str
     scenes: tuple[str, ...]
-    looked_at: int
+    candidates: int
 
     def __len__(self) -> int:
         """Number of points."""
@@ -71,7 +71,7 @@ class FirstPixels:
 
     def line(self) -> str:
         """What was compared, in a printed line."""
-        return f"{self.looked_at:,} pixels spread over the scenes compared by their features"
+        return f"{self.candidates:,} pixels spread over the scenes compared by their features"
 
     def write(self, path: Path) -> None:
         """Write the points as a GeoPackage, with an empty field `class` to fill in.
@@ -170,12 +170,12 @@ class FirstTiles:
     Attributes:
         chosen: among all tiles, with the share that each stands for.
         paths: of the chosen tiles.
-        looked_at: how many tiles were compared.
+        candidates: how many tiles were compared.
     """
 
     chosen: Typical
     paths: tuple[Path, ...]
-    looked_at: int
+    candidates: int
 
     def __len__(self) -> int:
         """Number of tiles."""
@@ -183,7 +183,7 @@ class FirstTiles:
 
     def line(self) -> str:
         """What was compared, in a printed line."""
-        return f"{self.looked_at:,} tiles compared by their features"
+        return f"{self.candidates:,} tiles compared by their features"
 
     def write(self, path: Path) -> None:
         """Write a manifest (CSV) of the tiles, with an empty column `label` to fill in.

@@ -45,9 +45,9 @@ class Unlabelled:
     places: Int64s
     features: Features
 
-    def targets(self, log_probabilities: Float64s, least: float) -> SoftTargets:
+    def targets(self, log_probabilities: Float64s, minimum: float) -> SoftTargets:
         """Soft targets of them [n,K] with a probability of at least `minimum`."""
-        return SoftTargets.confident(self.owner, self.places, log_probabilities, least)
+        return SoftTargets.confident(self.owner, self.places, log_probabilities, minimum)
 
 
 @dataclass(frozen=True)
@@ -190,8 +190,8 @@ def unlabelled_places(
     drawn = []
     for number, one in enumerate(free):
         at = np.argwhere(one)
-        some = np.random.default_rng([seed, number]).permutation(len(at))[:count]
-        drawn.append(at[np.sort(some)])
+        chosen = np.random.default_rng([seed, number]).permutation(len(at))[:count]
+        drawn.append(at[np.sort(chosen)])
     owner = np.repeat(np.arange(len(free)), [len(of_patch) for of_patch in drawn])
     places = np.concatenate(drawn)
     first = np.unique(patches.owner, return_index=True)[1]

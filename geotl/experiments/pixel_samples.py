@@ -206,10 +206,12 @@ class PixelSamples:
                 xys[rows_of_scene] = positions(xy, str(scene.grid.crs), first)
         return xys
 
-    def rows(self, some: Int64s, blocks: Sequence[str], seed: int) -> PixelRows:
+    def rows(self, positions: Int64s, blocks: Sequence[str], seed: int) -> PixelRows:
         """Some pixels with some blocks of features, as members are fitted to them."""
-        features = {block: self.features[block][:, some] for block in blocks}
-        return PixelRows(features, self.labels[some], self.weight[some], len(self.classes), seed)
+        features = {block: self.features[block][:, positions] for block in blocks}
+        return PixelRows(
+            features, self.labels[positions], self.weight[positions], len(self.classes), seed
+        )
 
     def missing(self) -> tuple[str, ...]:
         """A line for each band that some labels lack."""

@@ -52,9 +52,9 @@ class PixelPlaces:
         places = np.array([[place.row, place.col] for place in every], np.int64).reshape(-1, 2)
         return cls(scene, places)
 
-    def part(self, some: Int64s) -> PixelPlaces:
+    def part(self, positions: Int64s) -> PixelPlaces:
         """Some of the pixels."""
-        return PixelPlaces(self.scene[some], self.places[some])
+        return PixelPlaces(self.scene[positions], self.places[positions])
 
     def joined(self, others: PixelPlaces) -> PixelPlaces:
         """These and others behind them."""

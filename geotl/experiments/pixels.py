@@ -222,12 +222,14 @@ def baselines_of(samples: PixelSamples, draw: Draw) -> dict[str, tuple[MemberRec
     return baselines
 
 
-def with_logits(samples: PixelSamples, fusion: PixelFusion, some: Int64s, seed: int) -> PixelRows:
+def with_logits(
+    samples: PixelSamples, fusion: PixelFusion, positions: Int64s, seed: int
+) -> PixelRows:
     """Some pixels with all features, those of the fusion's own decoder too."""
-    rows = samples.rows(some, tuple(samples.features), seed)
+    rows = samples.rows(positions, tuple(samples.features), seed)
     if fusion.decoder is None or samples.decoders is None:
         return rows
-    logits = samples.decoders.predict(fusion.decoder, some)
+    logits = samples.decoders.predict(fusion.decoder, positions)
     return replace(rows, features={**rows.features, DECODER: logits})
 
 
@@ -259,16 +261,16 @@ def teacher(opened: PixelRun, draw: Draw, rows: PixelRows) -> Teach | None:
     source, priors = samples.decoders, priors_of(settings, samples.classes)
     if source is None or source.unlabelled is None:
         return None
-    unlabelled, least = source.unlabelled, source.plan.settings.unlabelled_confidence
+    unlabelled, minimum = source.unlabelled, source.plan.settings.unlabelled_confidence
     members = [name for name in settings.members or () if not name.startswith(DECODER)]
 
-    def teach(some: Int64s) -> SoftTargets:
-        part = replace(draw, split=replace(draw.split, train=draw.split.train[some]))
+    def teach(positions: Int64s) -> SoftTargets:
+        part = replace(draw, split=replace(draw.split, train=draw.split.train[positions]))
         folds = folded(opened.recipe, samples, part).folds
-        model = fit_fusion(rows.part(some), folds, members, priors).model(
+        model = fit_fusion(rows.part(positions), folds, members, priors).model(
             samples.of, samples.classes
         )
-        return unlabelled.targets(model.log_probabilities(unlabelled.features), least)
+        return unlabelled.targets(model.log_probabilities(unlabelled.features), minimum)
 
     return teach
 
@@ -392,10 +394,10 @@ def training_pixels(
     samples: PixelSamples, train: Int64s, folds: list[FoldResult], seed: int
 ) -> TrainingPixels:
     """What the model file keeps of training pixels: some of very many, drawn by the seed."""
-    some = np.sort(np.random.default_rng([seed, 1]).permutation(train)[:MAX_KEPT])
+    sample = np.sort(np.random.default_rng([seed, 1]).permutation(train)[:MAX_KEPT])
     fold = np.full(len(samples), -1, np.int64)
     for one in folds:
         fold[one.draw.split.test] = one.draw.number
     table = np.concatenate([samples.features[block] for block in samples.blocks])
-    places: Float64s = samples.places[some]
-    return TrainingPixels(table[:, some].T.copy(), samples.labels[some], fold[some], places)
+    places: Float64s = samples.places[sample]
+    return TrainingPixels(table[:, sample].T.copy(), samples.labels[sample], fold[sample], places)

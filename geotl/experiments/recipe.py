@@ -463,8 +463,8 @@ def _kind(node: Node) -> str:
         each = [_allowed(item) for item in node["prefixItems"]]
         return f"a list of {len(each)}: " + ", ".join(each)
     if node.get("type") == "array":
-        least = f", {node['minItems']} or more" if "minItems" in node else ""
-        return f"a list, each {_allowed(node['items'])}{least}"
+        shortest = f", {node['minItems']} or more" if "minItems" in node else ""
+        return f"a list, each {_allowed(node['items'])}{shortest}"
     if node.get("type") == "object":
         values = node.get("additionalProperties")
         return f"keys with {_allowed(values)}" if isinstance(values, dict) else "keys with values"

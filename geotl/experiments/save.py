@@ -93,21 +93,21 @@ def make_companions(experiment: Experiment, fit: FittedDraw) -> Companions:
     rows = fit.draw.split.train
     random = np.random.default_rng([experiment.recipe.seed, 1])
     real = np.flatnonzero([samples.sources[row] is None for row in rows])
-    some = np.sort(random.permutation(real)[:EXAMPLES])
+    examples = np.sort(random.permutation(real)[:EXAMPLES])
     chosen = np.sort(random.permutation(real)[:CORESET])
     packed = samples.pack
     folds = np.full(len(rows), -1, np.int64)
     for number, (_, out) in enumerate(fit.draw.folds):
         folds[out] = number
-    valid = None if packed.valid is None else np.asarray(packed.valid[rows[some]])
-    images = np.asarray(packed.images[rows[some]])
+    valid = None if packed.valid is None else np.asarray(packed.valid[rows[examples]])
+    images = np.asarray(packed.images[rows[examples]])
     unknown = (np.nan,) * 4
     return Companions(
         examples=images,
         example_valid=np.ones(images.shape, bool) if valid is None else valid,
-        example_logits=predict_rows(fitted.network, packed, rows[some], precision="float32").astype(
-            np.float32
-        ),
+        example_logits=predict_rows(
+            fitted.network, packed, rows[examples], precision="float32"
+        ).astype(np.float32),
         features=kept_features(experiment, fit, chosen).mean(axis=1),
         labels=samples.labels[rows[chosen]],
         folds=folds[chosen],

@@ -175,14 +175,14 @@ def decay_gradient(numbers: Gradient) -> Shown:
     }
     w = torch.cat([weights[n].flatten() for n in sorted(decays)]).numpy()
     gradient = torch.cat([added[n].flatten() for n in sorted(decays)]).numpy()
-    some = np.random.default_rng(numbers.seed).permutation(len(w))[:1500]
+    sample = np.random.default_rng(numbers.seed).permutation(len(w))[:1500]
     ends = np.array([w.min(), w.max()])
     panel = Lines(
         "what the penalty adds",
         "weight w",
         "added gradient",
         (
-            Series("measured", w[some], gradient[some], dots=True),
+            Series("measured", w[sample], gradient[sample], dots=True),
             Series("2 lambda w", ends, 2 * numbers.penalty * ends),
         ),
     )
@@ -228,9 +228,12 @@ def sgd_difference(
     ends = []
     for penalty, decay in ((numbers.penalty, 0.0), (0.0, 2 * numbers.penalty)):
         stepped = copy.deepcopy(model)
-        some = [p for p in stepped.parameters() if p.ndim >= 2]
+        matrices = [p for p in stepped.parameters() if p.ndim >= 2]
         rest = [p for p in stepped.parameters() if p.ndim < 2]
-        groups: list[dict[str, Any]] = [{"params": some, "weight_decay": decay}, {"params": rest}]
+        groups: list[dict[str, Any]] = [
+            {"params": matrices, "weight_decay": decay},
+            {"params": rest},
+        ]
         optimizer = torch.optim.SGD(groups, lr=numbers.lr)
         gradients(stepped, image, labels, penalty)
         optimizer.step()
@@ -317,8 +320,8 @@ def lambda_sweep(numbers: Decay) -> Shown:
             f"test tiles themselves: {gain.words('test accuracy')}",
         ),
     }
-    least = min(p for p in numbers.penalties if p > 0)
-    across = [p or least / 10 for p in numbers.penalties]
+    smallest = min(p for p in numbers.penalties if p > 0)
+    across = [p or smallest / 10 for p in numbers.penalties]
     sds = np.array([[sd_of(column) for column in part.T] for part in table])
     zero = {across[0]: "lambda 0"} if numbers.penalties[0] == 0 else {}
     panels = (
@@ -416,23 +419,23 @@ def altered_accuracy(
     generator = torch.Generator().manual_seed(derived_seed(seed, 0, 0))
     model.eval()
     for start in range(0, len(part), 128):
-        some = part[start : start + 128]
-        block = batch(source.pack, some, fill=fill)
+        sample = part[start : start + 128]
+        block = batch(source.pack, sample, fill=fill)
         sd, blank = model.normalise.sd, model.normalise.fill
         block = augment(
             block, kind, generator, band_sd=sd, fill=blank, light=Light.of(source.sensor)
         )
         with torch.inference_mode():
             predicted = model(block["image"]).argmax(1).numpy()
-        right += int((predicted == source.labels[some]).sum())
+        right += int((predicted == source.labels[sample]).sum())
     return right / len(part)
 
 
 def promises(source: TileSamples, rows: Draw, kind: Augmentation) -> ClaimResult:
     """Whether an augmentation of a batch keeps what the toolkit promises of it."""
-    some = rows.split.train[:32]
+    sample = rows.split.train[:32]
     stats = statistics(source.pack, rows.split.train)
-    block = batch(source.pack, some, fill=stats.fill)
+    block = batch(source.pack, sample, fill=stats.fill)
     before, fill = block["image"], torch.from_numpy(stats.fill).float()
     sd = torch.from_numpy(stats.sd).float()
     block["valid"] = block["valid"].expand(before.shape).clone()

@@ -106,8 +106,8 @@ def capacity_check(numbers: Capacity) -> Shown:
         "trap": ClaimResult(looks is not None, f"{numbers.trap}, {measured}"),
     }
     panels = tuple(
-        _memorised_panel(name, found)
-        for name, found in (("lenet5 (no batch normalisation)", plain), (numbers.trap, trap))
+        _memorised_panel(name, result)
+        for name, result in (("lenet5 (no batch normalisation)", plain), (numbers.trap, trap))
     )
     first = plain.steps if plain.by_heart else None
     values = {"lenet5_step": first, "trap_step": looks, "path": np.array(trap.path)}
@@ -289,7 +289,7 @@ def more_labels(numbers: MoreLabels) -> Shown:
                 accuracies[kind, number, place] = np.mean(predicted == truth[rows.test])
     curves = [learning_curve(numbers.sizes, part) for part in accuracies]
     more = MeanChange.of(accuracies[0, :, 0], accuracies[0, :, -1])
-    few = MeanChange.of(accuracies[0, :, 0], accuracies[1, :, 0])
+    regularised = MeanChange.of(accuracies[0, :, 0], accuracies[1, :, 0])
     findings = {
         "ideal": ClaimResult(
             more.rises,
@@ -298,7 +298,8 @@ def more_labels(numbers: MoreLabels) -> Shown:
             ),
         ),
         "few": ClaimResult(
-            few.rises, few.words(f"penalty off to on at {numbers.sizes[0]} labels per class")
+            regularised.rises,
+            regularised.words(f"penalty off to on at {numbers.sizes[0]} labels per class"),
         ),
     }
     panel = Lines(

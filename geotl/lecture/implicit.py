@@ -70,11 +70,11 @@ def gradient_descent(numbers: Descent) -> Shown:
     random = np.random.default_rng(numbers.seed)
     matrix = random.standard_normal((numbers.rows, numbers.columns))
     target = random.standard_normal(numbers.rows)
-    least = np.linalg.pinv(matrix) @ target
+    least_norm = np.linalg.pinv(matrix) @ target
     start = random.standard_normal(numbers.columns)
-    zero = descend(matrix, target, np.zeros(numbers.columns), numbers.steps, least)
-    other = descend(matrix, target, start, numbers.steps, least)
-    away = float(np.abs(zero.end - least).max())
+    zero = descend(matrix, target, np.zeros(numbers.columns), numbers.steps, least_norm)
+    other = descend(matrix, target, start, numbers.steps, least_norm)
+    away = float(np.abs(zero.end - least_norm).max())
     norms = [float(np.linalg.norm(w)) for w in (zero.end, other.end)]
     exact = max(float(np.abs(matrix @ w - target).max()) for w in (zero.end, other.end))
     findings = {
@@ -213,8 +213,8 @@ def standardisation(numbers: Standardised) -> Shown:
     scaled = (raw - raw.mean(0)) / raw.std(0)
     conditions = conditioning(raw), conditioning(scaled)
     paths = [descend(design(x), price, np.zeros(3), numbers.steps).loss for x in (raw, scaled)]
-    least = float(np.linalg.lstsq(design(raw), price, rcond=None)[1][0]) / len(price)
-    excess = [path / least - 1 for path in paths]
+    least_loss = float(np.linalg.lstsq(design(raw), price, rcond=None)[1][0]) / len(price)
+    excess = [path / least_loss - 1 for path in paths]
     ratio = [float(x[:, 0].std() / x[:, 1].std()) for x in (raw, scaled)]
     findings = {
         "zero_one": ClaimResult(

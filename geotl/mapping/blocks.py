@@ -52,7 +52,7 @@ class SweepPlan:
         sensor: of the digital numbers that the network takes.
         block_px: side of the blocks in pixels; at least a window.
         min_valid: least share of a window's pixels that are valid in every band.
-        wanted: bool [R,Q]: windows of interest.
+        interest: bool [R,Q]: windows of interest.
         thumb: gathered too; None for no picture.
         some_bands: a pixel is valid if one of its bands is, else only if all are.
         smoothing: of the map that will be drawn; its guide is stored; None for no smoothing.
@@ -64,18 +64,18 @@ class SweepPlan:
     sensor: Sensor
     block_px: int
     min_valid: float
-    wanted: Bools
+    interest: Bools
     thumb: Thumb | None = None
     some_bands: bool = False
     smoothing: GuidedFilter | None = None
     extra: int = 0
 
     @cached_property
-    def looked_at(self) -> Bools:
+    def windows_needed(self) -> Bools:
         """Windows [R,Q] of interest, and those around them that smoothing needs."""
-        if self.smoothing is None or self.wanted.all():
-            return self.wanted
-        return np.asarray(maximum_filter(self.wanted, 2 * self.smoothing.reach + 1))
+        if self.smoothing is None or self.interest.all():
+            return self.interest
+        return np.asarray(maximum_filter(self.interest, 2 * self.smoothing.reach + 1))
 
 
 @dataclass(frozen=True)
@@ -207,7 +207,7 @@ def _read_ahead(
     with ThreadPoolExecutor(1) as pool:
         waiting: list[tuple[int, Future[_Ready] | None]] = []
         for n in order:
-            needed = plan.looked_at[parts[n].rows, parts[n].cols].any()
+            needed = plan.windows_needed[parts[n].rows, parts[n].cols].any()
             read = pool.submit(_made_ready, plan, scene, parts[n]) if needed else None
             waiting.append((n, read))
             if len(waiting) > AHEAD:
@@ -230,7 +230,7 @@ def _made_ready(plan: SweepPlan, scene: Imagery, block: Block) -> _Ready:
         window_shares(x, *_firsts(plan, block, span), plan.grid.px) >= plan.min_valid
         for x in (any_valid, every)
     )
-    chosen = enough & plan.looked_at[block.rows, block.cols]
+    chosen = enough & plan.windows_needed[block.rows, block.cols]
     image = to_network(plan, data, valid, scene.sensor) if chosen.any() else None
     facts = _Facts(
         block,
@@ -280,7 +280,7 @@ def _keep(
             sheet.impossible[n] = facts.impossible
         if predicted is not None:
             _write(plan, sheet, facts, predicted)
-            sheet.partial[n] = int((facts.lacking & plan.wanted[facts.block.here]).sum())
+            sheet.partial[n] = int((facts.lacking & plan.interest[facts.block.here]).sum())
     if sheet.checks is not None:
         sheet.checks[n] = _checksum(plan, sheet, *block)
     sheet.keep()
@@ -368,7 +368,7 @@ def _write(plan: SweepPlan, sheet: Sheet, facts: _Facts, predicted: Said) -> Non
     probabilities[~chosen] = 0
     sheet.probabilities[here] = probabilities
     sheet.index[here] = np.where(chosen, predicted.index, 0)
-    sheet.seen[here] = chosen & plan.wanted[here]
+    sheet.seen[here] = chosen & plan.interest[here]
     if sheet.guide is not None and facts.guide is not None:
         sheet.guide[here] = np.where(chosen, facts.guide, 0)
 
@@ -433,17 +433,17 @@ def _gathered(plan: SweepPlan, thumb: Thumb, block: Block, pixels: Pixels) -> Pi
 def _thumbed(plan: SweepPlan, thumb: Thumb, block: Block) -> list[tuple[Int64s, slice]]:
     """Rows and columns of the picture's pixels in a block, and their places in the picture."""
     owned = zip(_owned(plan.grid, block), thumb.shape, strict=True)
-    return [_every(thumb.each, span, most) for span, most in owned]
+    return [_every(thumb.each, span, limit) for span, limit in owned]
 
 
-def _every(each: int, span: tuple[int, int], most: int) -> tuple[Int64s, slice]:
+def _every(each: int, span: tuple[int, int], limit: int) -> tuple[Int64s, slice]:
     """Middles of the runs of `each` pixels that begin in a span, and their places in a picture.
 
     >>> _every(4, (5, 14), 9)
     (array([ 6, 10]), slice(1, 3, None))
     """
     half = each // 2
-    begin, end = (min(most, -(-(edge - half) // each)) for edge in span)
+    begin, end = (min(limit, -(-(edge - half) // each)) for edge in span)
     return np.arange(begin, end) * each + half, slice(begin, end)
 
 

@@ -232,8 +232,8 @@ def _panel(figure: Figure, layout: MapLayout, box: Box, image: UInt8s, look: Loo
     axes.imshow(
         image, extent=(0, width, height, 0), interpolation="nearest", aspect="auto", zorder=2
     )
-    most = max(1, round(box.width / 1.5)), max(1, round(box.height / 1.5))
-    for line in graticule(look.grid, most):
+    line_counts = max(1, round(box.width / 1.5)), max(1, round(box.height / 1.5))
+    for line in graticule(look.grid, line_counts):
         axes.plot(*line.places.T, color=INK, linewidth=0.5, alpha=0.35, zorder=3)
         if line.label_at is None or box is not layout.classes:
             continue
@@ -290,8 +290,8 @@ def _scale(figure: Figure, layout: MapLayout, ground: Ground | None, look: Look)
         )
         return
     per_inch = ground.across_m * look.grid.width / max(box.width, 0.01)
-    most = min(0.5 * strip.width, 2.6) * per_inch
-    metres = bar_length(most)
+    longest = min(0.5 * strip.width, 2.6) * per_inch
+    metres = bar_length(longest)
     long = metres / per_inch
     for part in range(4):
         axes.add_patch(

@@ -39,14 +39,14 @@ class Line:
     label_at: float | None
 
 
-def graticule(grid: Grid, most: tuple[int, int] = (4, 4)) -> list[Line]:
+def graticule(grid: Grid, max_lines: tuple[int, int] = (4, 4)) -> list[Line]:
     """Lines of round longitude and latitude over a grid; none without a reference system.
 
     None either where the grid holds a pole or places that have no longitude.
 
     Args:
         grid: of the map.
-        most: about how many meridians and parallels are wanted.
+        max_lines: about how many meridians and parallels are wanted.
     """
     if grid.crs is None:
         return []
@@ -60,10 +60,10 @@ def graticule(grid: Grid, most: tuple[int, int] = (4, 4)) -> list[Line]:
     lat = lonlat[:, 1]
     span = (float(lon.min()), float(lon.max())), (float(lat.min()), float(lat.max()))
     lines = []
-    for value, step in _rounds(*span[0], most[0]):
+    for value, step in _rounds(*span[0], max_lines[0]):
         along = np.column_stack([np.full(101, value), np.linspace(*span[1], 101)])
         lines.append(_line("meridian", _named(value, step, "EW"), along, grid))
-    for value, step in _rounds(*span[1], most[1]):
+    for value, step in _rounds(*span[1], max_lines[1]):
         along = np.column_stack([np.linspace(*span[0], 101), np.full(101, value)])
         lines.append(_line("parallel", _named(value, step, "NS"), along, grid))
     return lines
@@ -114,10 +114,10 @@ def _edge(grid: Grid, each: int = 33) -> list[tuple[float, float]]:
     return points
 
 
-def _rounds(low: float, high: float, most: int) -> Sequence[tuple[float, float]]:
+def _rounds(low: float, high: float, max_lines: int) -> Sequence[tuple[float, float]]:
     """Round degrees between two, at most about `most`, each with the step in seconds."""
     wide = max((high - low) * 3600, 1e-9)
-    step = next((s for s in _SECONDS if wide / s <= most), _SECONDS[-1])
+    step = next((s for s in _SECONDS if wide / s <= max_lines), _SECONDS[-1])
     first = math.ceil(low * 3600 / step - 1e-9)
     last = math.floor(high * 3600 / step + 1e-9)
     return [(n * step / 3600, step) for n in range(first, last + 1)]

@@ -119,7 +119,7 @@ class MapOptions:
         views: flips and quarter turns averaged; None for one, or with the applicability as many
             as the training features it is measured against were averaged over.
         block_px: side of the blocks that are read.
-        min_valid: least share of a window's pixels that are valid.
+        min_valid: smallest share of a window's pixels that are valid.
         precision: number format of the network.
         member: of a pixel model, that maps alone; None for all together.
         probabilities: write every class's probability too.

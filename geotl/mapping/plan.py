@@ -120,12 +120,12 @@ def exact_plan(task: Task, log: Log) -> SweepPlan:
     """What is to be swept, window by window."""
     options, predictor = task.options, _predictor(task, log)
     lattice = lattice_of(predictor)
-    least = max(options.block_px, task.grid.px)
+    smallest = max(options.block_px, task.grid.px)
     return SweepPlan(
         task.grid,
         predictor,
         task.model.contract.sensor,
-        -(-least // lattice) * lattice,
+        -(-smallest // lattice) * lattice,
         options.min_valid,
         task.interest.windows(task.grid),
         some_bands=uses_some_bands(task.model),
@@ -223,7 +223,7 @@ def sample_of(plan: SweepPlan, sweep: Sweep, scene: Imagery) -> Sample | None:
         data, valid = scene.read(span)
         place = (plan.grid.rows[block.rows] - span.row, plan.grid.cols[block.cols] - span.col)
         shares = window_shares(np.all(valid, axis=0), *place, plan.grid.px)
-        counts = plan.wanted[block.rows, block.cols] & (shares >= plan.min_valid)
+        counts = plan.interest[block.rows, block.cols] & (shares >= plan.min_valid)
         if not counts.any():
             continue
         image = sweep.on_device(to_network(plan, data, valid, scene.sensor))
@@ -270,10 +270,10 @@ def _area(model: ModelFile, task: Task, log: Log) -> Applicability | None:
 
 def _spread(plan: SweepPlan) -> Iterator[tuple[Block, bool]]:
     """Up to nine blocks that share no window, and by turns the half that each belongs to."""
-    wanted = plan.wanted[: max(1, len(plan.grid.rows) - 1), : max(1, len(plan.grid.cols) - 1)]
-    if not wanted.any():  # the last windows may be off the step, so they are not used
+    interest = plan.interest[: max(1, len(plan.grid.rows) - 1), : max(1, len(plan.grid.cols) - 1)]
+    if not interest.any():  # the last windows may be off the step, so they are not used
         return
-    rows, cols = (_runs(np.flatnonzero(wanted.any(axis=axis))) for axis in (1, 0))
+    rows, cols = (_runs(np.flatnonzero(interest.any(axis=axis))) for axis in (1, 0))
     for n, (r, c) in enumerate(product(rows, cols)):
         yield Block(r, c), n % 2 == 0
 

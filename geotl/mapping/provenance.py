@@ -106,7 +106,7 @@ def notes(task: Task, plan: SweepPlan) -> SweepInputs:
         look=[sweep.views, sweep.precision, plan.min_valid, plan.some_bands, plan.smoothing],
         engine=[sweep.engine, sweep.device],
         options=asdict(task.options) | dict.fromkeys(["overwrite", "force", "page", "mark"]),
-        interest=task.interest.told,
+        interest=task.interest.description,
     )
 
 
@@ -468,7 +468,8 @@ def _of_the_windows(tags: Mapping[str, str]) -> str:
     if tags.get("GEOTL_MODE") != "dense":
         return "Exact mode: window by window."
     try:
-        agreed = f"gave {100 * float(tags['GEOTL_DENSE_AGREEMENT']):.1f} % of them the class of exact mode"
+        same = 100 * float(tags["GEOTL_DENSE_AGREEMENT"])
+        agreed = f"gave {same:.1f} % of them the class of exact mode"
     except (KeyError, ValueError):  # "not measured"
         agreed = "was not compared with exact mode"
     corrected = (

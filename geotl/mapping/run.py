@@ -201,7 +201,7 @@ def _begun(task: Task, folder: Path, log: Log) -> _Run:
     earlier = note_of(folder, inputs.key)
     note = SweepNote.of(earlier) if earlier else SweepNote(_now(), settled(task, exact))
     plan = planned(exact, note.choice)
-    if plan.wanted.all():
+    if plan.interest.all():
         plan = replace(plan, thumb=thumb_of(task.scene, task.grid.cells, task.grid.posting))
     if note.choice.told:
         log(note.choice.told)

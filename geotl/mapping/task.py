@@ -79,13 +79,13 @@ class Interest:
         cells: rows and columns of cells.
         grid: of all cells.
         area: in the grid's system; None for every cell.
-        told: its description, for keys and tags.
+        description: for keys and tags.
     """
 
     cells: Window
     grid: Grid | None
     area: shapely.Geometry | None
-    told: str
+    description: str
 
     def shown(self, window: Window) -> Bools:
         """Which cells [h,w] of a window have their middle in the area."""

@@ -72,13 +72,13 @@ def given_sizes(shots: Sequence[int]) -> list[int]:
     return sorted(set(shots))
 
 
-def usual_sizes(most: int, what: str) -> list[int]:
+def usual_sizes(maximum: int, what: str) -> list[int]:
     """The usual labels per class up to a number of training tiles or labels.
 
     Raises:
         DataError: fewer than two sizes.
     """
-    fits = [size for size in SIZES if size <= most]
+    fits = [size for size in SIZES if size <= maximum]
     if len(fits) < 2:
         raise DataError(
             f"the {what} to train on, too few for a curve; label more, or give sizes with --shots"

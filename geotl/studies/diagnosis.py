@@ -101,13 +101,13 @@ class Extent:
 QUICK = Extent(judged=300, noise_steps=60, own_tiles=150, own_epochs=20, rates=40)
 
 
-def sampled(draw: Draw, most: int, seed: int) -> Draw:
-    """A split with at most `most` test tiles, drawn at random."""
-    if len(draw.split.test) <= most:
+def sampled(draw: Draw, max_tiles: int, seed: int) -> Draw:
+    """A split with at most `max_tiles` test tiles, drawn at random."""
+    if len(draw.split.test) <= max_tiles:
         return draw
     random = np.random.default_rng([seed, draw.number, 11])
-    some = np.sort(random.permutation(draw.split.test)[:most])
-    return replace(draw, split=replace(draw.split, test=some))
+    sample = np.sort(random.permutation(draw.split.test)[:max_tiles])
+    return replace(draw, split=replace(draw.split, test=sample))
 
 
 def standing(experiment: Experiment, draw: Draw) -> Standing:
@@ -208,7 +208,7 @@ def overfit_training_tiles(
     bare = experiment.of(without_regularisers(recipe))
     base, report = build_network(bare, draw)
     plan = make_plan(replace(bare, quiet=True), report, draw)
-    tiles = _some(experiment, draw, base, extent.own_tiles)
+    tiles = _sample_tiles(experiment, draw, base, extent.own_tiles)
     network = starting(base, tiles, plan, feature_source(bare))
     batch = min(recipe.train.batch_size, len(tiles.rows))
     steps = extent.own_epochs * -(-len(tiles.rows) // batch)
@@ -221,15 +221,17 @@ def overfit_training_tiles(
     return OverfitCheck.after(result, (right, len(test)))
 
 
-def _some(experiment: Experiment, draw: Draw, base: TileClassifier, most: int) -> Tiles:
+def _sample_tiles(
+    experiment: Experiment, draw: Draw, base: TileClassifier, max_tiles: int
+) -> Tiles:
     """Training tiles to be overfitted, as many as wanted and as fit into memory."""
     samples, rows = experiment.samples, draw.split.train
     one = Tiles(samples.pack, rows[:1], samples.labels[rows[:1]])
     each = frozen_bytes(base, one, 1)
-    most = min(most, max(1, HELD_BYTES // max(1, each)))
+    max_tiles = min(max_tiles, max(1, HELD_BYTES // max(1, each)))
     random = np.random.default_rng([experiment.recipe.seed, draw.number, 13])
-    some = np.sort(random.permutation(rows)[:most])
-    return Tiles(samples.pack, some, samples.labels[some])
+    sample = np.sort(random.permutation(rows)[:max_tiles])
+    return Tiles(samples.pack, sample, samples.labels[sample])
 
 
 def _separable(experiment: Experiment, draw: Draw, progress: Progress) -> OverfitCheck:
@@ -238,17 +240,17 @@ def _separable(experiment: Experiment, draw: Draw, progress: Progress) -> Overfi
     network, _ = build_network(experiment, draw)
     features = feature_source(experiment)
     random = np.random.default_rng([experiment.recipe.seed, draw.number, 13])
-    some = np.sort(random.permutation(len(rows))[:MAX_PATH])
+    sample = np.sort(random.permutation(len(rows))[:MAX_PATH])
     raw = np.array(features(network, rows), dtype=np.float32)
     network.set_feature_scale(_flat(raw, network))
-    scaled = standardised(network, raw)[some, :1]
+    scaled = standardised(network, raw)[sample, :1]
     pixels = standardised(network, features(network, draw.split.test))[:, :1]
-    truth, labels = samples.labels[draw.split.test], samples.labels[rows[some]]
+    truth, labels = samples.labels[draw.split.test], samples.labels[rows[sample]]
     head = logistic(scaled, labels, FREE, num_classes=len(samples.classes))
     right = int((head.logits(pixels).argmax(axis=1) == truth).sum())
     progress(1, 1)
     accuracy = _accuracy(head, scaled, labels)
-    result = Memorised(len(some), 0, ((0, accuracy, accuracy),))
+    result = Memorised(len(sample), 0, ((0, accuracy, accuracy),))
     return OverfitCheck.after(result, (right, len(truth)))
 
 

@@ -164,11 +164,11 @@ def _sizes(experiment: Experiment, draws: int, shots: Sequence[int]) -> list[int
     samples = experiment.samples
     if experiment.recipe.split.method == "shots":
         every = np.flatnonzero(samples.labels >= 0)
-        most = _smallest_class(samples, every) // 2  # half is left to test on
+        largest = _smallest_class(samples, every) // 2  # half is left to test on
     else:
         trains = (_base(experiment, number, 1).split.train for number in range(draws))
-        most = min(_smallest_class(samples, rows) for rows in trains)
-    return usual_sizes(most, f"smallest class has {most} tiles")
+        largest = min(_smallest_class(samples, rows) for rows in trains)
+    return usual_sizes(largest, f"smallest class has {largest} tiles")
 
 
 def _smallest_class(samples: Samples, rows: Int64s) -> int:
@@ -179,7 +179,7 @@ def _smallest_class(samples: Samples, rows: Int64s) -> int:
     return int(counts.min())
 
 
-def _base(experiment: Experiment, number: int, most: int) -> Draw:
+def _base(experiment: Experiment, number: int, max_labels: int) -> Draw:
     """The split from which all sizes of a repeat are taken."""
     recipe, samples = experiment.recipe, experiment.samples
     if recipe.split.method != "shots":
@@ -187,13 +187,15 @@ def _base(experiment: Experiment, number: int, most: int) -> Draw:
         return experiment.of(recipe.model_copy(update={"split": all_labels})).draw(number)
     split = splits.k_shot(
         samples.labels,
-        most,
+        max_labels,
         seed=recipe.seed + number,
         content=samples.contents,
         names=samples.classes,
     )
     if not len(split.test):
-        raise DataError(f"{most} labels per class leave no test tile; give fewer with --shots")
+        raise DataError(
+            f"{max_labels} labels per class leave no test tile; give fewer with --shots"
+        )
     return Draw(number, split, [])
 
 

@@ -140,7 +140,7 @@ def mean_errors(many: Sequence[Errors]) -> Errors:
     return Errors(training, validation, round(learnt), round(held), seconds)
 
 
-def rungs(most: int) -> tuple[int, ...]:
+def rungs(maximum: int) -> tuple[int, ...]:
     """Parts that trials are fitted on before each halving: a quarter, a half, and all of them.
 
     Successive halving (Jamieson & Talwalkar 2016) with folds as the resource; no rung has fewer
@@ -149,8 +149,8 @@ def rungs(most: int) -> tuple[int, ...]:
     >>> rungs(3), rungs(5), rungs(12)
     ((3,), (3, 5), (3, 6, 12))
     """
-    steps = {max(FEWEST, math.ceil(most / divisor)) for divisor in (4, 2)}
-    return (*sorted(step for step in steps if step < most), most)
+    steps = {max(FEWEST, math.ceil(maximum / divisor)) for divisor in (4, 2)}
+    return (*sorted(step for step in steps if step < maximum), maximum)
 
 
 def better_half(scores: Mapping[str, float]) -> set[str]:

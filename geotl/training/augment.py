@@ -374,8 +374,12 @@ def _warped(
     blank = fill.view(1, -1, 1, 1)
     resampled = torch.where(covered, values / weight.clamp(min=0.5), blank)
     enough = covered.flatten(1).float().mean(1) >= MIN_VALID * mask.flatten(1).mean(1)
-    some = enough.view(-1, 1, 1, 1)
-    return torch.where(some, resampled, image), torch.where(some, covered, valid), enough
+    warped_tiles = enough.view(-1, 1, 1, 1)
+    return (
+        torch.where(warped_tiles, resampled, image),
+        torch.where(warped_tiles, covered, valid),
+        enough,
+    )
 
 
 def _sampled(x: Tensor, matrices: Tensor, size: tuple[int, int]) -> Tensor:

@@ -127,13 +127,15 @@ def cached_features(
     """
     fmt = settled(precision, next(model.parameters()).device)
 
-    def cached(some: Int64s, *, filled: bool) -> Float32s:
+    def cached(positions: Int64s, *, filled: bool) -> Float32s:
         state = state_fingerprint(model, filled=filled)
         identity = f"{state}{pack.fingerprint}{fmt}{torch.get_num_threads()}"
-        key = hashlib.sha256(identity.encode() + some.tobytes()).hexdigest()[:32]
+        key = hashlib.sha256(identity.encode() + positions.tobytes()).hexdigest()[:32]
 
         def make(part: Path) -> None:
-            features = _stage_features(model, pack, some, precision=precision, progress=progress)
+            features = _stage_features(
+                model, pack, positions, precision=precision, progress=progress
+            )
             with whole_file(part / FEATURES) as path, path.open("wb") as stream:
                 np.save(stream, features, allow_pickle=False)
 

@@ -49,8 +49,8 @@ class PixelRows:
 
     def part(self, rows: Int64s) -> PixelRows:
         """Some of the pixels."""
-        some = {block: values[:, rows] for block, values in self.features.items()}
-        return replace(self, features=some, labels=self.labels[rows], weight=self.weight[rows])
+        features = {block: values[:, rows] for block, values in self.features.items()}
+        return replace(self, features=features, labels=self.labels[rows], weight=self.weight[rows])
 
     def table(self, blocks: tuple[str, ...]) -> Float32s:
         """Features [n,D] of some blocks, one after the other."""
