@@ -37,7 +37,7 @@ from geotl.training.strategies import FitPlan
 def open_experiment(
     recipe: Recipe, folder: Path, *, log: Log, quiet: bool = False, resume: bool = False
 ) -> Experiment:
-    """Check what a recipe names, read its samples, and resolve what it leaves open.
+    """Check the recipe's files and names, read its samples, and resolve its open choices.
 
     Args:
         recipe: of the user.

@@ -127,7 +127,7 @@ def occlusion(network: TileClassifier, image: Tensor, named: int, batch: int = 6
     Args:
         network: in evaluation mode.
         image: raw pixels [C,S,S], invalid ones filled.
-        named: the class.
+        named: position of the class.
         batch: tiles in one computation.
     """
     side = image.shape[-1]

@@ -52,7 +52,7 @@ class FirstPixels:
     """Pixels to label first.
 
     Attributes:
-        chosen: among the candidate pixels, with the share that each stands for.
+        chosen: among the candidate pixels, with the share that each represents.
         points: middles of the chosen pixels.
         crs: reference system of the points.
         scenes: name of the scene of each.
@@ -96,7 +96,7 @@ def first_pixels(
     """The pixels of a recipe's scenes to label first.
 
     Pixels lie in cells of a lattice, one at random in each. They are compared by the window
-    statistics of their bands and by the stages of the recipe's network, if it names weights.
+    statistics of their bands and by the stages of the recipe's network, if it has weights.
 
     Args:
         recipe: of task pixels; where it names labels, they stand for what resembles them, and
@@ -168,7 +168,7 @@ class FirstTiles:
     """Tiles to label first.
 
     Attributes:
-        chosen: among all tiles, with the share that each stands for.
+        chosen: among all tiles, with the share that each represents.
         paths: of the chosen tiles.
         candidates: how many tiles were compared.
     """

@@ -28,7 +28,7 @@ from geotl.training.settings import Light, Training
 from geotl.training.soft_targets import SoftTargets, Teach
 
 MAX_UNLABELLED = 50_000  # pixels that a teacher describes: at 600 features 120 MB
-FROZEN_STRIDE = 4  # stages up to this stride stay as they are, unless freeze_until says otherwise
+FROZEN_STRIDE = 4  # stages up to this stride stay frozen by default (freeze_until)
 
 
 @dataclass(frozen=True)

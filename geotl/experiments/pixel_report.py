@@ -147,7 +147,7 @@ class PixelOutcome:
         differences: accuracy of the fused model minus that of each other method.
         blocks: how many blocks intervals are drawn from.
         colours: of the classes.
-        seconds: of the whole run, and of fitting the model that is kept.
+        seconds: of the complete run, and of fitting the model that is kept.
         doubts: labels that look like another class.
         sets: prediction sets.
         random: the fused model in a random split, if the recipe wants one.
@@ -308,7 +308,7 @@ class PixelOutcome:
         """The network whose stages describe pixels, and its weights."""
         networks = self.samples.networks
         if networks is None:
-            return "none (model.weights names no weights)"
+            return "none (model.weights is none)"
         deep = networks.pretrained
         source = Path(networks.report.source).name
         return f"{deep.backbone.name} of {source}, read after {', '.join(deep.stages)}"

@@ -1,4 +1,4 @@
-"""`geotl run` of task pixels, the whole story: read, fit and score each fold, save, report."""
+"""`geotl run` of task pixels, all steps in order: read, fit and score each fold, save, report."""
 
 from __future__ import annotations
 
@@ -302,7 +302,7 @@ def conclude(
         opened: the recipe.
         folds: fitted and tested.
         fusion: that is kept.
-        seconds: of the whole run, and of fitting this fusion.
+        seconds: of the complete run, and of fitting this fusion.
         random: which pixels [N] were correct in a random split, if there was one.
     """
     recipe, samples = opened.recipe, opened.samples

@@ -128,7 +128,7 @@ def _filled(recipe: Recipe, preset: Mapping[str, Any], how: str) -> tuple[Recipe
 
 
 def _stated(recipe: Recipe, key: str) -> bool:
-    """Whether the recipe itself gives this key; the strategy is what auto stands for."""
+    """Whether the recipe itself gives this key; `strategy: auto` counts as not given."""
     section, _, name = key.rpartition(".")
     return bool(section) and name in getattr(recipe, section).model_fields_set
 

@@ -84,7 +84,7 @@ def load(source: str | Path | None, overrides: Sequence[str] = ()) -> Recipe:
 
 
 def dump(recipe: Recipe) -> str:
-    """The whole recipe as YAML, every default written out; `load` reads it back equal."""
+    """The complete recipe as YAML, with every default; `load` reads it back equal."""
     return yaml.write(recipe.model_dump(mode="json"))
 
 
@@ -119,7 +119,7 @@ def _runnable(recipes: Mapping[str, Path]) -> dict[str, Path]:
 
 
 def titles() -> dict[str, str]:
-    """Name and title of every recipe found by name; for a damaged one, what is wrong."""
+    """Name and title of every recipe found by name; for a damaged one, its fault."""
     by_name: dict[str, str] = {}
     for name, path in sorted(available().items()):
         stated, faults = _read(path)
@@ -131,7 +131,7 @@ def resolve_root(text: str | None) -> Path:
     """The folder that `data.root` means: a path, `~` expanded, or `sample:NAME`.
 
     Raises:
-        RecipeError: none is given, or there are no sample tiles of that name.
+        RecipeError: there is none, or there are no sample tiles of that name.
 
     >>> resolve_root("tiles").as_posix()
     'tiles'
@@ -164,7 +164,7 @@ def resolve_weights(text: str) -> str:
 
 
 def reference() -> str:
-    """The table of all keys in Markdown, as it stands in docs/RECIPES.md."""
+    """The table of all keys in Markdown, as in docs/RECIPES.md."""
     lines = [
         "# The keys of a recipe",
         "",
@@ -293,7 +293,7 @@ def _imply_pixels(stated: dict[str, Any], overriding: dict[tuple[str, ...], Any]
 
 
 def _task_of(values: Mapping[str, Any]) -> str:
-    """The task by the keys: scenes give pixels, unless a key is stated that only chips take.
+    """The task by the keys: scenes give pixels, unless the recipe has a key that only chips take.
 
     >>> _task_of({"data": {"scenes": ["a.tif"]}}), _task_of({"data": {"root": "tiles"}})
     ('pixels', 'tiles')

@@ -1,4 +1,4 @@
-"""`geotl run`, the whole story: open, fit and score each split, save, report."""
+"""`geotl run`, all steps in order: open, fit and score each split, save, report."""
 
 from __future__ import annotations
 
@@ -154,7 +154,7 @@ def fusion_line(recipe: Recipe, fitted: Fitted) -> str:
     """How a network is fused with band statistics, or that it is not though it should be."""
     if not recipe.model.fuse_statistics:
         return ""
-    missing = "model.fuse_statistics: no training tile is held out, so the network is kept alone"
+    missing = "model.fuse_statistics: no training tile is held out, so the network stays unfused"
     return missing if fitted.fusion is None else str(fitted.fusion)
 
 
@@ -214,7 +214,7 @@ def stand_of(recipe: Recipe, fitted: Fitted, train: Interval, tested: Interval) 
 
 
 def variogram_of(recipe: Recipe, samples: TileSamples) -> Variogram | None:
-    """How far tiles resemble each other, for blocks whose report shows it; None if unknown."""
+    """The variogram of the tiles, for the report of blocks; None if unknown."""
     if recipe.split.method != "blocks":
         return None
     try:

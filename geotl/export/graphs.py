@@ -238,7 +238,7 @@ class MapParity:
         )
 
     def check(self, path: Path) -> None:
-        """Refuse a file that is not what its model is.
+        """Reject a file with other predictions than its model.
 
         Raises:
             ModelError: a difference is beyond `MAP_LIMIT`, or not a number.

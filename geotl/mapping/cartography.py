@@ -45,7 +45,7 @@ class Box:
 
     @property
     def bottom(self) -> float:
-        """Where it ends."""
+        """Its right edge."""
         return self.top + self.height
 
 

@@ -201,7 +201,7 @@ def settled(task: Task, plan: SweepPlan) -> ModeChoice:
 
 
 def planned(plan: SweepPlan, choice: ModeChoice) -> SweepPlan:
-    """The plan of exact mode as `settled` chose it to be."""
+    """The plan of exact mode, changed to the choice of `settled`."""
     if plan.sweep.dense is None:
         return plan
     sweep = replace(plan.sweep.dense, mode=choice.mode, correction=choice.correction)
@@ -262,8 +262,8 @@ def _area(model: ModelFile, task: Task, log: Log) -> Applicability | None:
     if task.views != trained:
         log(
             f"applicability: with {task.views} views, where the training tiles' features are means "
-            f"of {trained}, windows look less like them than they are; --views {trained} compares "
-            "like with like"
+            f"of {trained}, windows seem less similar to them than they are; --views {trained} "
+            "compares like with like"
         )
     return area_of_applicability(training_samples.features, training_samples.folds)
 

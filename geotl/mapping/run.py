@@ -1,4 +1,4 @@
-"""From a model and a scene to finished map files: the whole story, in order.
+"""From a model and a scene to finished map files: all steps, in order.
 
 A finished map can be handed out as an xarray Dataset, where xarray is installed.
 """
@@ -263,7 +263,7 @@ def _swept_line(run: _Run, windows: int, seconds: float) -> str:
     """How many windows were predicted, and in which mode."""
     plan, side = run.plan, run.task.options.smooth_px
     if plan.grid.px == 1:
-        how = "each by itself" if side is None else f"smoothed in windows of {side} px"
+        how = "one by one" if side is None else f"smoothed in windows of {side} px"
         return f"{windows:,} pixels, {how}, {seconds:.0f} s"
     views = plan.sweep.views
     return (

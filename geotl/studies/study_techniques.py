@@ -1,4 +1,4 @@
-"""The techniques that a study tries, as data, and the recipes that each of them stands for.
+"""The techniques that a study tries, as data, and the recipes of each of them.
 
 A trial is a pair of recipes that differ in one key. Its `context` holds on both sides, where a
 technique can only be shown in another setting than the start's own.
@@ -39,7 +39,7 @@ class Trial:
         key: the one key in which the pair differs, or a whole section of keys.
         on: its value with the technique.
         off: its value without; `SAME` for the start's own.
-        context: keys that stand on both sides and differ from the start's.
+        context: keys that are equal on both sides and differ from the start's.
         note: what the pair compares, where the key does not show it.
     """
 

@@ -108,7 +108,7 @@ def adapt_batchnorm(
     takes part. Tiles are taken in blocks at random, so that no block holds one class alone.
 
     Raises:
-        ModelError: the network has no batch normalisation, or its weights hold it folded.
+        ModelError: the network has no batch normalisation, or it is folded into the weights.
     """
     norms = [m for m in model.backbone.modules() if isinstance(m, SteadyBatchNorm2d)]
     if folded or not norms:

@@ -3,7 +3,7 @@
 Zhang et al. 2017 (Understanding deep learning requires rethinking generalization): a network that
 is large enough also fits random labels. One that cannot will underfit real ones as well, so
 this comes before any regulariser. It must be read in evaluation mode: with batch normalisation in
-training mode a batch is standardised by itself, and a ResNet-18 looks perfect after two steps when
+training mode a batch is standardised alone, and a ResNet-18 looks perfect after two steps when
 in use it is right on one tile in five.
 """
 

@@ -77,7 +77,7 @@ def logistic(
     solver.fit(rows, np.repeat(labels, views), of_row)
     weight, bias = np.zeros((num_classes, width)), np.full(num_classes, -30.0)
     coef, intercept = solver.coef_, solver.intercept_
-    if len(solver.classes_) == 2:  # scikit-learn then gives one row, for the second class
+    if len(solver.classes_) == 2:  # scikit-learn then returns one row, for the second class
         coef, intercept = (
             np.concatenate([-coef, coef]) / 2,
             np.concatenate([-intercept, intercept]) / 2,

@@ -212,7 +212,7 @@ class Learner(lightning.LightningModule):
         return [Frozen(mix_values(p.pooled, mix), mix_values(p.maps, mix)) for p in frozen]
 
     def thaw(self, epoch: int | None) -> None:
-        """Let the stages learn that may in this epoch, from the head back; None: all that ever do.
+        """Unfreeze the stages of this epoch, from the head back; None: all that are trained at all.
 
         Gradual unfreezing, Howard & Ruder 2018, section 3.3: the head first, then one stage more
         every `unfreeze_every` epochs. What waits is frozen like the rest, buffers included.
@@ -297,7 +297,7 @@ def fit(
     """Train in place; with held-out tiles, stop early and restore the best epoch's weights.
 
     Args:
-        learner: the network, its tiles and how it learns.
+        learner: the network, its tiles and its training.
         folder: checkpoints and logs (CSV and TensorBoard).
         stop_after: epochs to run of the schedule, None for all.
         resume: go on from the last checkpoint in `folder`, if there is one.
@@ -365,7 +365,7 @@ def _averaged(learner: Learner, path: Path, epoch: int) -> Path:
 def _given_back(
     learner: Learner, folder: Path, done: Mapping[str, Any], log: Log
 ) -> History | None:
-    """Give a learner the weights that a finished training kept; None where they are damaged."""
+    """Load the weights of a finished training into a learner; None where they are damaged."""
     state = read_checkpoint(folder / done["kept"], log)
     if state is None:
         return None

@@ -94,7 +94,7 @@ def fit_logistic(rows: PixelRows, blocks: tuple[str, ...], penalty: float) -> Li
     solver = LogisticRegression(C=penalty, max_iter=300, tol=1e-3)
     solver.fit(values, rows.labels, rows.weight)
     coef, intercept = solver.coef_, solver.intercept_
-    if len(solver.classes_) == 2:  # scikit-learn then gives one row, for the second class
+    if len(solver.classes_) == 2:  # scikit-learn then returns one row, for the second class
         coef, intercept = np.concatenate([-coef, coef]) / 2, np.r_[-intercept, intercept] / 2
     weight, bias = np.zeros((rows.count, values.shape[1])), np.full(rows.count, UNKNOWN)
     weight[solver.classes_], bias[solver.classes_] = coef, intercept
@@ -110,7 +110,7 @@ def fit_forest(rows: PixelRows, blocks: tuple[str, ...], trees: float) -> Forest
     solver = RandomForestClassifier(round(trees), random_state=rows.seed, n_jobs=threads)
     factor = np.ones(rows.count) if rows.factor is None else rows.factor
     scale = np.maximum(factor, 1e-12)[rows.labels]
-    with warnings.catch_warnings():  # scikit-learn's threads leave other filters than they found
+    with warnings.catch_warnings():  # scikit-learn's threads change the warning filters
         solver.fit(rows.table(blocks), rows.labels, rows.weight / scale)
     member = forest_member(solver, blocks, rows.count)
     if rows.factor is None:
@@ -121,7 +121,7 @@ def fit_forest(rows: PixelRows, blocks: tuple[str, ...], trees: float) -> Forest
 def forest_member(
     forest: RandomForestClassifier, blocks: tuple[str, ...], count: int
 ) -> ForestMember:
-    """A fitted forest of scikit-learn as arrays; a class that it does not know has no share."""
+    """A fitted forest of scikit-learn as arrays; a class without training pixels has no share."""
     trees = [tree.tree_ for tree in forest.estimators_]
     roots = np.cumsum([0, *(tree.node_count for tree in trees[:-1])]).astype(np.int64)
     shares = np.zeros((sum(tree.node_count for tree in trees), count), np.float32)

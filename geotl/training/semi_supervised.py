@@ -62,7 +62,7 @@ def with_unlabelled(
 
 
 def share_rule(settings: ProbeSettings, temperature: float) -> Shares:
-    """The function that gives tiles [M, V, D] their shares [M, K] under a head."""
+    """A function from tiles [M, V, D] to their shares [M, K] under a head."""
     return {
         "soft_labels": lambda head, tiles: softmax(head.logits(tiles), settings.softness),
         "pseudo_labels": lambda head, tiles: confident(
@@ -83,7 +83,7 @@ def confident(probabilities: Floats, threshold: float) -> Floats:
 
 
 def agreed(head: Linear, tiles: Floats, temperature: float) -> Floats:
-    """The least probability [M, K] that any view of a tile gives each class."""
+    """The smallest probability [M, K] of each class over the views of a tile."""
     views = [softmax(head.logits(tiles[:, [v]]), temperature) for v in range(tiles.shape[1])]
     return np.asarray(np.min(views, axis=0))
 

@@ -1,4 +1,4 @@
-"""The settings of a training: what a recipe's sections `train`, `augment` and `probe` hold.
+"""The settings of a training: the recipe sections `train`, `augment` and `probe`.
 
 Each is defined here alone: a recipe takes these models as its sections, and training takes them as
 they are. A unit stands in brackets at the end of a description. Nothing here needs torch, so that
@@ -140,7 +140,7 @@ class TrainSettings(Section, title="Train"):
         0,
         ge=0,
         le=10000,
-        description="epochs after which one stage more learns, from the head back; 0: all from "
+        description="epochs after which one stage more is trained, from the head back; 0: all from "
         "the start (Howard & Ruder 2018) [epochs]",
     )
     l2: float = Field(
@@ -203,7 +203,7 @@ class Switch:
         off: the value that varies nothing.
         attempt: a value worth trying, as it is written on the command line.
         of_views: whether it only moves pixels between the eight views of a tile, which a cache of
-            frozen stages can hold.
+            frozen stages can have.
     """
 
     title: str
@@ -318,7 +318,7 @@ class DecoderSettings(Section, title="Decoder"):
         ge=0,
         le=100,
         description="weight of the cross-entropy with the other members' fused probabilities at "
-        "unlabelled pixels, beside 1 for the labelled ones; 0 trains on labels alone",
+        "unlabelled pixels, where labelled ones weigh 1; 0 trains on labels alone",
     )
     unlabelled_confidence: float = Field(
         0.8,
@@ -340,7 +340,7 @@ class ProbeSettings(Section, title="Probe"):
     """The linear head on frozen features."""
 
     views: Annotated[Literal[1, 2, 4, 8], BeforeValidator(_integer)] = Field(
-        8, description="flips and quarter turns seen [views]"
+        8, description="flips and quarter turns that are averaged [views]"
     )
     head: HeadKind = Field(
         "logistic", description="multinomial logistic regression or shrunken linear discriminant"

@@ -99,7 +99,7 @@ class TileFusion:
     Attributes:
         weights: of the members' calibrated logits, by name; they sum to 1.
         temperatures: that each member's logits are divided by, by name.
-        temperature: of the weighted sum, or of the network's logits where it stays alone.
+        temperature: of the weighted sum, or of the network's logits where it is not fused.
         losses: mean of -log p of the held-out tiles by each calibrated member.
         loss: the same of what is kept.
         tiles: how many were held out.

@@ -266,6 +266,6 @@ def test_the_sample_is_of_what_is_of_interest_and_its_halves_are_of_other_window
     assert {half for _, half in blocks} == {True, False}
     sample = sample_of(SweepPlan(**vars(exact) | {"interest": wanted}), exact.sweep, task.scene)
     assert len(sample.half) == len(sample.exact) == seen.sum()
-    nowhere = SweepPlan(**vars(exact) | {"wanted": np.zeros_like(wanted)})
+    nowhere = SweepPlan(**vars(exact) | {"interest": np.zeros_like(wanted)})
     assert sample_of(nowhere, nowhere.sweep, task.scene) is None
     assert [part.stop - part.start for part in _runs(np.arange(7))] == [2, 2, 3]
