@@ -160,7 +160,7 @@ def test_the_command_prints_what_int8_costs(model, labelled, tmp_path, capsys):
     printed = capsys.readouterr().out
     assert "accuracy on 18 tiles: float32 1.000" in printed
     assert "difference +0.00 points [" in printed
-    assert "% named alike" in printed
+    assert "% with the same class" in printed
     assert [p.name for p in tmp_path.iterdir()] == ["m.onnx"]
 
 

@@ -132,7 +132,7 @@ def test_inspect_tells_what_it_is(exported, capsys):
         (["--views", "4"], "--views does not go with a model of pixels"),
         (
             ["--applicability"],
-            "--applicability compares features, which an exported file does not give",
+            "--applicability compares features, which an exported file does not have",
         ),
         (["--member", "wide"], "an exported file does not take its members apart"),
         (["--engine", "openvino"], "--engine openvino does not go with a model of pixels"),
