@@ -89,7 +89,7 @@ def test_pixels_unlike_training_are_outside_and_the_map_says_so(
     far[:16, :16] = False  # nor one without its band
     assert inside[far].mean() > 0.9
     share = 100 * (inside == 0).mean()
-    line = f"applicability: {share:.3g} % is unlike the training pixels"
+    line = f"applicability: {share:.3g} % is dissimilar to all training pixels"
     assert line in capsys.readouterr().out
     tags = open_map(out).tags
     words = f"threshold {threshold:.4g}, each pixel compared with 300 of 300 training pixels in"
