@@ -166,7 +166,7 @@ def told(values: list[float]) -> str:
 def measured(name: str, model: Path, folder: Path, args: argparse.Namespace) -> None:
     """All engines with one model, as rows of a table."""
     whole, exported = load_file(model), folder / f"{name}.onnx"
-    export_graph(whole, "onnx", exported, say=lambda _: None)
+    export_graph(whole, "onnx", exported, log=lambda _: None)
     scene = make_scene(folder / f"{name}.tif", whole, args.side)
     spec, out = whole.contract.spec, folder / name
     out.mkdir()

@@ -29,7 +29,7 @@ from geotl.data.placement import window_about
 from geotl.data.splits import Split, folds
 from geotl.evaluation.learning_curve import gain
 from geotl.evaluation.metrics import confusion, mean_interval, scores
-from geotl.experiments.compare import fit_draw, judge
+from geotl.experiments.compare import fit_draw, logits_of_test
 from geotl.experiments.draws import Draw
 from geotl.experiments.experiment import Experiment
 from geotl.experiments.recipe import Recipe, load, resolve_sample
@@ -108,7 +108,7 @@ def fitted(it: World, rows: np.ndarray, test: np.ndarray, seed: int, out: Path):
         make_companions(experiment, made),
         {"training": training_notes(it.source, draw)},
     )
-    return on_device(held), judge(experiment, made)
+    return on_device(held), logits_of_test(experiment, made)
 
 
 def by_suggest(it: World, model: ModelFile, kept: Labels, pool: np.ndarray, seed: int) -> list[int]:

@@ -91,7 +91,7 @@ class HubModel(
         if not isinstance(file, model_file.ModelFile):
             raise ModelError(f"{file.path}: an exported file cannot be published; give its model")
         if self.folder is None:
-            fill_hub(file, save_directory, Terms(), say=_silent)
+            fill_hub(file, save_directory, Terms(), log=_silent)
             return
         if self.folder.resolve() == save_directory.resolve():
             write_config(file, save_directory)  # the mixin has taken it away

@@ -272,7 +272,7 @@ def _run(args: argparse.Namespace) -> None:
         args.out or Path("runs") / recipe.name,
         resume=args.resume,
         quiet=args.quiet,
-        say=sayer(quiet=args.quiet),
+        log=sayer(quiet=args.quiet),
     )
 
 
@@ -283,7 +283,7 @@ def _augment(args: argparse.Namespace) -> None:
     recipe = load(args.recipe, args.overrides)
     from geotl.experiments.augmentation_preview import preview
 
-    preview(recipe, args.preview, tile=args.tile, say=say)
+    preview(recipe, args.preview, tile=args.tile, log=say)
 
 
 def _recipe_list(_: argparse.Namespace) -> None:

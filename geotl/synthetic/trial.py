@@ -18,7 +18,7 @@ from geotl.data.splits import Split
 from geotl.data.tile_array import Pack, Unread, packed
 from geotl.data.tiles import Tile
 from geotl.errors import DataError
-from geotl.experiments.compare import FittedDraw, fit_draw, head_logits, judge
+from geotl.experiments.compare import FittedDraw, fit_draw, head_logits, logits_of_test
 from geotl.experiments.draws import Draw, with_synthetic
 from geotl.experiments.experiment import Experiment
 from geotl.experiments.samples import TileSamples
@@ -261,7 +261,7 @@ def try_out(experiment: Experiment, draw: Draw, made: Made) -> Tried:
     for name, one in (("without", alone), ("with", both)):
         inner = experiment.on(joined).inside(name)
         fit = fit_draw(inner, one)
-        found[name] = judge(inner, fit).argmax(axis=1) == truth
+        found[name] = logits_of_test(inner, fit).argmax(axis=1) == truth
         if name == "without":
             held = np.searchsorted(draw.split.train, made.rows)
             features, named = _seen(inner, replace(fit, draw=both), made, held)

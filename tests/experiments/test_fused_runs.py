@@ -85,7 +85,7 @@ def test_predict_and_evaluate_take_it(fused: Path, tiles: Path, tmp_path: Path) 
 @pytest.mark.parametrize("form", tuple(KINDS))
 def test_graphs_say_what_the_model_says(form, fused: Path, tmp_path: Path) -> None:
     out = tmp_path / f"m{KINDS[form].suffix}"
-    export_graph(load(fused), form, out, say=lambda _: None)
+    export_graph(load(fused), form, out, log=lambda _: None)
     tiles = example_tiles(load(fused))
     wanted = geotl.load(fused).predict(tiles, precision="float32").probabilities
     np.testing.assert_allclose(KINDS[form].run(out)(tiles)[0], wanted, atol=1e-5)

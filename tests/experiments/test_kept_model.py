@@ -20,7 +20,7 @@ from geotl.cli.main import main
 from geotl.errors import RecipeError
 from geotl.evaluation.evaluate import fit_temperature
 from geotl.experiments import kept_model
-from geotl.experiments.compare import fit_draw, judge
+from geotl.experiments.compare import fit_draw, logits_of_test
 from geotl.experiments.experiment import Experiment
 from geotl.experiments.kept_model import whole_draw
 from geotl.experiments.recipe import load
@@ -150,7 +150,7 @@ def test_a_training_runs_the_epochs_that_the_folds_chose(tiles: Path, tmp_path: 
     draws = [fit_draw(direct, direct.draw(number)) for number in range(3)]
     chosen = sorted(made.fitted.history.best_epoch + 1 for made in draws)[1]
     made = fit_draw(direct.inside("all"), whole_draw(direct.recipe, direct.samples), chosen)
-    logits = np.concatenate([judge(direct, one) for one in draws])
+    logits = np.concatenate([logits_of_test(direct, one) for one in draws])
     truth = np.concatenate([direct.samples.labels[one.draw.split.test] for one in draws])
     kept = network_of(out / "model.safetensors")
     assert float(kept.pop("temperature")) == pytest.approx(fit_temperature(logits, truth))

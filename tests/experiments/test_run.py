@@ -18,7 +18,7 @@ import geotl
 from geotl.cli.main import main
 from geotl.experiments.compare import variants
 from geotl.experiments.recipe import load as load_recipe
-from geotl.export.metadata import passport
+from geotl.export.metadata import model_metadata
 from geotl.imagery.sensors import get_sensor
 from geotl.models.model_file import bare, load, read_header, save
 
@@ -126,7 +126,7 @@ def test_tiles_learnt_from_are_known_again_in_any_file_and_never_judged_untold(
     assert "5 of 5 tiles were learnt from, so none is left" in capsys.readouterr().err
     assert main(["evaluate", str(model), str(tiles), "--all"]) == 0
     assert "12 of 36 tiles were learnt from and are judged too" in capsys.readouterr().out
-    told_in_onnx = passport(held, views=1, precision="float32")["notes"]["training"]
+    told_in_onnx = model_metadata(held, views=1, precision="float32")["notes"]["training"]
     assert set(told_in_onnx) == {"dates", "tiles"}
     bare_file = tmp_path / "bare.safetensors"
     save(bare_file, bare(held))
@@ -370,7 +370,7 @@ def test_weights_without_red_green_and_blue_say_why_these_are_not_beside(
     weights = f"model.weights={source / 'model.safetensors'}"
     told = [f"data.root={tiles}", *SMALL, weights, "evaluate.random_weights=false"]
     assert main(["run", str(recipe), *told, "--out", str(tmp_path / "target")]) == 0
-    assert f"{RGB_BESIDE}: not shown beside; bands B08: no red" in capsys.readouterr().out
+    assert f"baseline {RGB_BESIDE} skipped: bands B08: no red" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize(

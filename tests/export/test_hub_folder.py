@@ -199,7 +199,7 @@ def test_a_model_never_judged_says_so(tmp_path):
     bare = noted_model(
         tmp_path / "m.safetensors", metrics={}, weights={}, training={}, recipe="title: made\n"
     )
-    out = write_hub(load(bare), tmp_path / "out", say=lambda _: None)
+    out = write_hub(load(bare), tmp_path / "out", log=lambda _: None)
     header, body = card_of(out)
     assert header["license"] == "unknown"
     assert "model-index" not in header

@@ -255,17 +255,17 @@ def test_exact_mode_is_never_corrected(model, scene, tmp_path):
 
 def test_the_sample_is_of_what_is_of_interest_and_its_halves_are_of_other_windows(model, scene):
     task, exact = prepared(model, scene, views=1)
-    wanted = np.zeros_like(exact.wanted)
+    wanted = np.zeros_like(exact.interest)
     wanted[9:15, 2:20] = True
-    blocks = list(_spread(SweepPlan(**vars(exact) | {"wanted": wanted})))
+    blocks = list(_spread(SweepPlan(**vars(exact) | {"interest": wanted})))
     seen = np.zeros(wanted.shape, int)
     for block, _ in blocks:
         seen[block.rows, block.cols] += 1
     assert seen.max() == 1
     assert not seen[~wanted].any()
     assert {half for _, half in blocks} == {True, False}
-    sample = sample_of(SweepPlan(**vars(exact) | {"wanted": wanted}), exact.sweep, task.scene)
+    sample = sample_of(SweepPlan(**vars(exact) | {"interest": wanted}), exact.sweep, task.scene)
     assert len(sample.half) == len(sample.exact) == seen.sum()
-    nowhere = SweepPlan(**vars(exact) | {"wanted": np.zeros_like(wanted)})
+    nowhere = SweepPlan(**vars(exact) | {"interest": np.zeros_like(wanted)})
     assert sample_of(nowhere, nowhere.sweep, task.scene) is None
     assert [part.stop - part.start for part in _runs(np.arange(7))] == [2, 2, 3]

@@ -38,7 +38,7 @@ AS_TORCH = ["--mode", "exact", "--precision", "float32", "--views", "2"]
 def exported(model, tmp_path_factory) -> Path:
     """Alone in its folder: there is no model at hand."""
     out = tmp_path_factory.mktemp("served") / "model.onnx"
-    export_graph(load(model), "onnx", out, say=lambda _: None)
+    export_graph(load(model), "onnx", out, log=lambda _: None)
     return out
 
 
@@ -267,7 +267,7 @@ def test_what_it_cannot_do_is_refused(case, several, exported, scene, tmp_path, 
     assert main(["map", str(exported), *scenes, "-o", str(out), *options]) == 2
     told = one_line(capsys)
     assert words in told
-    assert "model.safetensors" in told or "export it anew" in told
+    assert "model.safetensors" in told or "export it again" in told
     assert not out.exists()
 
 

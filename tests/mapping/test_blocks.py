@@ -193,7 +193,7 @@ def test_a_picture_is_gathered_of_every_so_manieth_pixel(network, scene, tmp_pat
 
 def test_blocks_of_no_interest_are_not_read(network, scene, tmp_path):
     plan = plan_of(network, scene, block_px=40)
-    wanted = np.zeros_like(plan.wanted)
+    wanted = np.zeros_like(plan.interest)
     wanted[:2, -3:] = True
     read = []
 
@@ -205,7 +205,7 @@ def test_blocks_of_no_interest_are_not_read(network, scene, tmp_path):
             read.append(window)
             return scene.read(window)
 
-    sheet = sweep_scene(replace(plan, wanted=wanted), Watched(), tmp_path / "s", key="k", note={})
+    sheet = sweep_scene(replace(plan, interest=wanted), Watched(), tmp_path / "s", key="k", note={})
     assert 0 < len(read) < len(blocks_of(plan.grid, 40)) / 4
     assert not sheet.seen[~wanted].any()
 

@@ -31,7 +31,7 @@ def model(tmp_path_factory) -> Path:
 @pytest.fixture(scope="module")
 def exported(model) -> Path:
     out = model.with_suffix(".onnx")
-    export_pixels(load_pixel_model(model), "onnx", out, say=lambda _: None)
+    export_pixels(load_pixel_model(model), "onnx", out, log=lambda _: None)
     return out
 
 
@@ -132,7 +132,7 @@ def test_inspect_tells_what_it_is(exported, capsys):
         (["--views", "4"], "--views does not go with a model of pixels"),
         (
             ["--applicability"],
-            "--applicability compares features, which an exported file does not give",
+            "--applicability compares features, which an exported file does not have",
         ),
         (["--member", "wide"], "an exported file does not take its members apart"),
         (["--engine", "openvino"], "--engine openvino does not go with a model of pixels"),

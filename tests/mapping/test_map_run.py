@@ -644,7 +644,7 @@ def test_the_applicability_is_measured_over_the_models_own_views(model, scene, t
     assert main([*words, "--applicability"]) == 0
     told = capsys.readouterr().out
     assert "compares like with like" not in told
-    assert "is unlike the training tiles" in told
+    assert "is dissimilar to all training tiles" in told
     assert open_map(tmp_path / "m.tif").tags["GEOTL_VIEWS"] == "2"
     assert main([*words, "--applicability", "--views", "1", "--overwrite"]) == 0
     assert "--views 2 compares like with like" in capsys.readouterr().out

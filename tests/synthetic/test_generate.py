@@ -226,7 +226,7 @@ def test_trap_8_a_synthetic_tile_on_the_judged_side_is_an_error(prepared, tmp_pa
     _, source, alone = joined(prepared, tmp_path)
     last = len(source.index) - 1
     wrong = replace(alone, split=replace(alone.split, test=np.append(alone.split.test, last)))
-    with pytest.raises(DataError, match="a synthetic tile is judged on"):
+    with pytest.raises(DataError, match="a synthetic tile is a test tile"):
         with_synthetic(wrong, source)
 
 
@@ -236,7 +236,9 @@ def test_trap_8_a_generator_that_saw_a_judged_tile_is_an_error(prepared, tmp_pat
     judged = tiles[alone.split.test[0]].content
     tiles[-1] = replace(tiles[-1], sources=tiles[-1].sources | {judged})
     index = replace(source.index, tiles=tuple(tiles))
-    with pytest.raises(DataError, match=r"1 tiles outside the training side.* 1 of them judged"):
+    with pytest.raises(
+        DataError, match=r"1 tiles outside the training side.* 1 of them test tiles"
+    ):
         with_synthetic(alone, replace(source, index=index))
 
 
@@ -322,7 +324,7 @@ def test_a_recipe_learns_from_them_and_never_judges_on_them(
     kept = load_model(tmp_path / "run" / "model.safetensors").companions
     assert (len(kept.examples), len(kept.features), len(kept.footprints)) == (8, 8, 14)
     assert main([*told, str(tmp_path / "two"), "split.draws=2"]) == 2
-    assert "generator learnt from one draw" in capsys.readouterr().err
+    assert "generator was trained on one draw" in capsys.readouterr().err
     assert main([*told, str(tmp_path / "other"), "seed=1"]) == 2
     assert "tiles outside the training side of draw 1" in capsys.readouterr().err
     (made / "sources.txt").write_text("0" * 64)
@@ -361,4 +363,4 @@ def test_options_out_of_range_are_told(option: str, tiles: Path, recipe_file, ca
 def test_a_curve_refuses_them(folder: Path, tiles: Path, recipe_file: Path, capsys) -> None:
     told = ["curve", str(recipe_file), *settings(tiles, f"data.synthetic={folder}"), "-q"]
     assert main([*told, "--out", str(folder.parent / "curve")]) == 2
-    assert "small draws of a curve" in capsys.readouterr().err
+    assert "small sets of a curve" in capsys.readouterr().err
