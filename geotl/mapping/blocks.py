@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import zlib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 
@@ -21,10 +21,9 @@ from geotl.imagery.sensors import Sensor, rescaled
 from geotl.imagery.windows import Imagery, Window
 from geotl.inference.sliding_window import Said, WindowPredictor, halo_of
 from geotl.inference.smoothing import GuidedFilter
-from geotl.inference.window_grid import WindowGrid
+from geotl.inference.window_grid import WindowGrid, whole_numbers
+from geotl.mapping.ahead import TwoStage, ahead, network_pool
 from geotl.mapping.window_store import FULL, Sheet, SheetLayout, open_sheet
-
-AHEAD = 1  # blocks read before they are needed
 
 
 @dataclass(frozen=True)
@@ -147,10 +146,16 @@ def sweep_scene(
     sheet = open_sheet(folder, key, note, layout)
     _forget_damaged(plan, sheet, parts)
     left = [n for n in range(len(parts)) if not sheet.done[n]]
-    with ThreadPoolExecutor(1) as writer:
+    needed = ((n, parts[n] if plan.windows_needed[parts[n].here].any() else None) for n in left)
+    with (
+        ThreadPoolExecutor(1) as reader,
+        network_pool(plan.sweep) as networks,
+        ThreadPoolExecutor(1) as writer,
+    ):
         before: Future[None] | None = None
-        for n, ready in _read_ahead(plan, scene, parts, left):
-            predicted = None if ready is None else (ready[0], _predicted(plan, *ready))
+        ready = ahead(reader, needed, partial(_made_ready, plan, scene))
+        for n, begun in ahead(networks, ready, partial(_begun, plan)):
+            predicted = None if begun is None else (begun[0], begun[1] and begun[1]())
             _await(before, sheet, progress)
             before = writer.submit(_keep, plan, sheet, (n, parts[n]), predicted)
         _await(before, sheet, progress)
@@ -198,26 +203,7 @@ class _Facts:
 
 
 _Ready = tuple[_Facts, Float32s | None]  # and what the model takes [C,H,W]; None for no window
-
-
-def _read_ahead(
-    plan: SweepPlan, scene: Imagery, parts: Sequence[Block], order: Sequence[int]
-) -> Iterator[tuple[int, _Ready | None]]:
-    """Blocks in order, read and made ready, None where no window in them is needed."""
-    with ThreadPoolExecutor(1) as pool:
-        waiting: list[tuple[int, Future[_Ready] | None]] = []
-        for n in order:
-            needed = plan.windows_needed[parts[n].rows, parts[n].cols].any()
-            read = pool.submit(_made_ready, plan, scene, parts[n]) if needed else None
-            waiting.append((n, read))
-            if len(waiting) > AHEAD:
-                yield _arrived(*waiting.pop(0))
-        while waiting:
-            yield _arrived(*waiting.pop(0))
-
-
-def _arrived(n: int, read: Future[_Ready] | None) -> tuple[int, _Ready | None]:
-    return n, read.result() if read else None
+_Begun = tuple[_Facts, Callable[[], Said] | None]  # and what predicts its windows
 
 
 def _made_ready(plan: SweepPlan, scene: Imagery, block: Block) -> _Ready:
@@ -257,12 +243,15 @@ def _firsts(plan: SweepPlan, block: Block, span: Window) -> tuple[Int64s, Int64s
     return plan.grid.rows[block.rows] - span.row, plan.grid.cols[block.cols] - span.col
 
 
-def _predicted(plan: SweepPlan, facts: _Facts, image: Float32s | None) -> Said | None:
-    """What the model predicts of a block's windows; None where there is none to predict."""
+def _begun(plan: SweepPlan, ready: _Ready) -> _Begun:
+    """What finishes the prediction of a block, whose networks have run."""
+    facts, image = ready
     if image is None:
-        return None
+        return facts, None
     firsts = _firsts(plan, facts.block, span_of(plan, facts.block))
-    return plan.sweep.look(image, *firsts, plan.grid.step)
+    if isinstance(plan.sweep, TwoStage):
+        return facts, plan.sweep.begin(image, *firsts)
+    return facts, partial(plan.sweep.look, image, *firsts, plan.grid.step)
 
 
 def _keep(
@@ -313,7 +302,7 @@ def _checksum(plan: SweepPlan, sheet: Sheet, n: int, block: Block) -> int:
     counts = [array[n] for array in (sheet.partial, sheet.impossible) if array is not None]
     total = zlib.crc32(np.array(counts, np.int64).data)
     for array in _kept_of(plan, sheet, block):
-        for row in array:
+        for row in np.asarray(array):  # not as memory maps, of which each row would be one more
             total = zlib.crc32(np.ascontiguousarray(row).data, total)
     return total
 
@@ -362,11 +351,7 @@ def _write_facts(plan: SweepPlan, sheet: Sheet, facts: _Facts) -> None:
 def _write(plan: SweepPlan, sheet: Sheet, facts: _Facts, predicted: Said) -> None:
     """Store the predictions for a block's windows."""
     here, chosen = facts.block.here, facts.predicted
-    probabilities = predicted.probabilities  # changed in place, for a copy of a block is large
-    probabilities *= FULL
-    probabilities = np.rint(probabilities, out=probabilities).astype(np.uint16)
-    probabilities[~chosen] = 0
-    sheet.probabilities[here] = probabilities
+    sheet.probabilities[here] = whole_numbers(predicted.probabilities, chosen, np.float32(FULL))
     sheet.index[here] = np.where(chosen, predicted.index, 0)
     sheet.seen[here] = chosen & plan.interest[here]
     if sheet.guide is not None and facts.guide is not None:
@@ -385,11 +370,10 @@ def _guide(plan: SweepPlan, block: Block, image: Float32s, valid: Bools) -> UInt
 def to_network(plan: SweepPlan, data: NDArray[Any], valid: Bools, sensor: Sensor) -> Float32s:
     """A block's pixels [C,H,W] in the network's own digital numbers, invalid ones filled."""
     scene_bands, image = len(data) - plan.extra, np.empty(data.shape, np.float32)
-    image[:scene_bands], image[scene_bands:] = (
-        rescaled(data[:scene_bands], sensor, plan.sensor),
-        data[scene_bands:],
-    )
-    np.copyto(image, plan.sweep.fill.reshape(-1, 1, 1), where=~valid)
+    image[:scene_bands] = rescaled(data[:scene_bands], sensor, plan.sensor)
+    image[scene_bands:] = data[scene_bands:]
+    if not valid.all():  # most blocks of most scenes are
+        np.copyto(image, plan.sweep.fill.reshape(-1, 1, 1), where=~valid)
     return image
 
 
@@ -418,6 +402,8 @@ def _counted(plan: SweepPlan, block: Block, valid_pixels: Bools) -> Int64s:
     span, p = span_of(plan, block), plan.grid.posting
     (top, low), (left, right) = _owned(plan.grid, block)
     part = valid_pixels[top - span.row : low - span.row, left - span.col : right - span.col]
+    if p == 1:
+        return part.astype(np.int64)
     rows, cols = (np.arange(0, n, p) for n in part.shape)
     rowwise = np.add.reduceat(part, rows, axis=0, dtype=np.int64)
     return np.asarray(np.add.reduceat(rowwise, cols, axis=1))

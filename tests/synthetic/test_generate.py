@@ -236,7 +236,9 @@ def test_trap_8_a_generator_that_saw_a_judged_tile_is_an_error(prepared, tmp_pat
     judged = tiles[alone.split.test[0]].content
     tiles[-1] = replace(tiles[-1], sources=tiles[-1].sources | {judged})
     index = replace(source.index, tiles=tuple(tiles))
-    with pytest.raises(DataError, match=r"1 tiles outside the training side.* 1 of them test tiles"):
+    with pytest.raises(
+        DataError, match=r"1 tiles outside the training side.* 1 of them test tiles"
+    ):
         with_synthetic(alone, replace(source, index=index))
 
 
