@@ -1,4 +1,4 @@
-"""Stages of work on the blocks of a scene that run beside each other, each in its own thread."""
+"""Stages of work on the blocks of a scene that run in parallel, each in its own thread."""
 
 from __future__ import annotations
 
@@ -15,19 +15,19 @@ from geotl.inference.sliding_window import Said, WindowPredictor
 
 Given = TypeVar("Given")
 Made = TypeVar("Made")
-AHEAD = 1  # blocks read, and seen by networks, before they are needed
+AHEAD = 1  # blocks read, and passed through networks, before they are needed
 
 
 @runtime_checkable
 class TwoStage(Protocol):
-    """What a predictor offers besides whose networks can run while the last block is finished."""
+    """A predictor whose networks can run while the block before is finished."""
 
     @property
     def has_network(self) -> bool:
         """Whether there is a first stage at all."""
 
     def begin(self, image: Float32s, rows: Int64s, cols: Int64s) -> Callable[[], Said]:
-        """Run the networks over a block in this thread; what is returned gives what `look` does.
+        """Run the networks over a block in this thread; returns a function for the result."""
 
         Args:
             image: as `WindowPredictor.look` takes it.

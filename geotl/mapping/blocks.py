@@ -351,8 +351,7 @@ def _write_facts(plan: SweepPlan, sheet: Sheet, facts: _Facts) -> None:
 def _write(plan: SweepPlan, sheet: Sheet, facts: _Facts, predicted: Said) -> None:
     """Store the predictions for a block's windows."""
     here, chosen = facts.block.here, facts.predicted
-    shares = predicted.probabilities
-    sheet.probabilities[here] = whole_numbers(shares, chosen, np.float32(FULL))
+    sheet.probabilities[here] = whole_numbers(predicted.probabilities, chosen, np.float32(FULL))
     sheet.index[here] = np.where(chosen, predicted.index, 0)
     sheet.seen[here] = chosen & plan.interest[here]
     if sheet.guide is not None and facts.guide is not None:
@@ -371,10 +370,8 @@ def _guide(plan: SweepPlan, block: Block, image: Float32s, valid: Bools) -> UInt
 def to_network(plan: SweepPlan, data: NDArray[Any], valid: Bools, sensor: Sensor) -> Float32s:
     """A block's pixels [C,H,W] in the network's own digital numbers, invalid ones filled."""
     scene_bands, image = len(data) - plan.extra, np.empty(data.shape, np.float32)
-    image[:scene_bands], image[scene_bands:] = (
-        rescaled(data[:scene_bands], sensor, plan.sensor),
-        data[scene_bands:],
-    )
+    image[:scene_bands] = rescaled(data[:scene_bands], sensor, plan.sensor)
+    image[scene_bands:] = data[scene_bands:]
     if not valid.all():  # most blocks of most scenes are
         np.copyto(image, plan.sweep.fill.reshape(-1, 1, 1), where=~valid)
     return image
