@@ -27,7 +27,7 @@ class TwoStage(Protocol):
         """Whether there is a first stage at all."""
 
     def begin(self, image: Float32s, rows: Int64s, cols: Int64s) -> Callable[[], Said]:
-        """Run the networks over a block in this thread; returns a function for the result."""
+        """Run the networks over a block in this thread; return what gives the result of `look`.
 
         Args:
             image: as `WindowPredictor.look` takes it.
