@@ -1,6 +1,6 @@
 """What a recipe learns from, row by row, whatever a row is: a tile, a chip, or a pixel.
 
-Splits, folds, baselines and evaluation read rows through `Samples` alone. What is special to a kind
+Splits, folds, baselines and evaluation read rows only through `Samples`. What is special to a kind
 of row (the pixels of tiles, the features of pixels) stays with the class that implements it.
 """
 

@@ -1,4 +1,4 @@
-"""Scores of rows that weigh differently, with intervals from whole blocks.
+"""Scores of rows with different weights, with intervals from resampled blocks.
 
 Pixels of one polygon weigh 1/n each, so that every label counts once. Neighbours resemble each
 other, so intervals come from blocks drawn with replacement, not from single rows (the block
@@ -67,13 +67,13 @@ def weighted_differences(
 def _mean(rows: WeightedRows, values: Float64s, seed: int, rounds: int) -> Interval:
     """Weighted mean of values [n] with the central 95 % over drawn blocks."""
     total = np.bincount(rows.block, weights=rows.weight)
-    own = np.bincount(rows.block, weights=rows.weight * values)
-    mean = float(own.sum() / total.sum())
+    sums = np.bincount(rows.block, weights=rows.weight * values)
+    mean = float(sums.sum() / total.sum())
     if rounds < 1:
         return Interval(mean, math.nan, math.nan)
     drawn = block_draws(rows.block, seed=seed, rounds=rounds)
     mass = drawn @ total
-    return percentiles(mean, np.where(mass > 0, drawn @ own / np.where(mass > 0, mass, 1), np.nan))
+    return percentiles(mean, np.where(mass > 0, drawn @ sums / np.where(mass > 0, mass, 1), np.nan))
 
 
 def evaluate_weighted(
@@ -87,8 +87,8 @@ def evaluate_weighted(
 ) -> Evaluation:
     """Evaluate logits [n,K] of weighted rows, each row at its own temperature [n].
 
-    Counts in the confusion matrix are sums of weights as whole numbers (`whole_rows`); scores are
-    of the exact sums.
+    Counts in the confusion matrix are sums of weights rounded to whole numbers (`whole_rows`);
+    scores use the exact sums.
     """
     count = len(classes)
     cells = _matrices(rows, logits.argmax(axis=1), count)
@@ -153,6 +153,6 @@ def _reliability(probabilities: Float64s, rows: WeightedRows) -> Reliability:
         np.bincount(place, weights=rows.weight * values, minlength=BINS)
         for values in (np.ones(len(top)), top, correct.astype(float))
     )
-    whole = np.rint(count).astype(np.int64)
-    share = np.where(whole > 0, count, np.nan)
-    return Reliability(edges, sure / share, right / share, whole)
+    counts = np.rint(count).astype(np.int64)
+    share = np.where(counts > 0, count, np.nan)
+    return Reliability(edges, sure / share, right / share, counts)

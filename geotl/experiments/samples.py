@@ -176,7 +176,7 @@ def survey(
     )
     rules = chip_rules(recipe)
     with ProgressLine(quiet=quiet) as line:
-        placed = place_chips(scenes, labels, rules, tell=line.counter("placing chips"))
+        placed = place_chips(scenes, labels, rules, progress=line.counter("placing chips"))
         placed = replace(placed, notes=(*placed.notes, *unmasked(scenes, recipe.data.mask)))
         for text in (*placed.notes, *placed.summary()):
             say(text)
@@ -349,7 +349,7 @@ def read_tiles(recipe: Recipe, sensor: Sensor, say: Log, *, quiet: bool) -> tupl
             sensor=sensor,
             table=data.table,
             class_depth=data.class_depth,
-            say=say,
+            log=say,
             progress=line.counter("listing tiles"),
         )
     if data.synthetic is not None:

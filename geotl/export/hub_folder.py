@@ -227,12 +227,14 @@ def example_of(model: ModelFile) -> NDArray[Any]:
 
     What is clear to the last digit, such as open water, would show little.
     """
-    companions = model.companions
-    valid = companions.example_valid.reshape(len(companions.examples), -1).mean(axis=1)
+    training_samples = model.training_samples
+    valid = training_samples.example_valid.reshape(len(training_samples.examples), -1).mean(axis=1)
     whole = np.flatnonzero(valid == valid.max())
-    order = np.sort(companions.example_logits[whole], axis=1)
+    order = np.sort(training_samples.example_logits[whole], axis=1)
     clear = order[:, -1] - order[:, -2]
-    return np.asarray(companions.examples[whole[np.argsort(clear, kind="stable")[len(whole) // 2]]])
+    return np.asarray(
+        training_samples.examples[whole[np.argsort(clear, kind="stable")[len(whole) // 2]]]
+    )
 
 
 def _write_json(path: Path, told: Mapping[str, Any]) -> None:

@@ -26,7 +26,7 @@ from geotl.export.deployable import Deployed, deployed
 from geotl.export.graphs import MapParity, example_tiles, map_parity, onnx_of
 from geotl.export.metadata import passport
 from geotl.inference.onnx_file import INPUT, open_session, seal
-from geotl.inference.sliding_window import Sweep, look
+from geotl.inference.sliding_window import Sweep, predict_windows
 from geotl.inference.window_grid import WindowGrid, blend
 from geotl.io.files import check_absent, whole_file
 from geotl.mapping.blocks import window_shares
@@ -398,7 +398,7 @@ def mapped(raw: Float32s, single: Deployed, layout: TileLayout) -> Float64s:
         single.network, layout.window_px, len(single.views), "exact", None, "float32", batch=32
     )
     image = torch.from_numpy(np.where(valid, raw, fill))
-    said = look(sweep, image, grid.rows, grid.cols, grid.step).probabilities
+    said = predict_windows(sweep, image, grid.rows, grid.cols, grid.step).probabilities
     whole: Bools = np.all(valid, axis=0)
     known = window_shares(whole, grid.rows, grid.cols, grid.px) >= MIN_VALID
     chances = blend(grid, said, known, side, side).transpose(2, 0, 1)

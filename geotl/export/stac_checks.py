@@ -230,6 +230,6 @@ def training_ground_of(model: ModelFile | PixelModelFile) -> shapely.Geometry | 
     if isinstance(model, PixelModelFile):
         known = [((x, y, x, y), crs) for crs, all_ in model.ground.items() for x, y, *_ in all_]
         return ground_in_degrees([box for box, _ in known], [crs for _, crs in known])
-    boxes = model.companions.footprints.tolist()
+    boxes = model.training_samples.footprints.tolist()
     systems = model.notes.get("training", {}).get("crs") or [None] * len(boxes)
     return ground_in_degrees([(box[0], box[1], box[2], box[3]) for box in boxes], systems)

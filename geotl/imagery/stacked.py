@@ -4,7 +4,7 @@ Their values are measurements in units of their own and have no wavelength. They
 bilinearly between valid pixels, and averaged where they are finer than the scene, as `resampling`
 does it for scenes; a pixel has the same value in whatever window it is read. An extra band is valid
 where its raster is and where a band of the scene is: beyond the scene's data and under its clouds
-an extra raster says nothing.
+an extra raster gives no information.
 """
 
 from __future__ import annotations
@@ -61,7 +61,7 @@ def stacked(scene: Scene, extras: Sequence[Scene]) -> Scene:
     Its pixels are float32, or the scene's own type where float32 does not hold that.
 
     Args:
-        scene: whose grid, clouds and place among the runs' scenes stay.
+        scene: scene with the grid and clouds of the result, and its place in the run.
         extras: as `open_extras` gives them.
 
     Raises:
@@ -137,11 +137,11 @@ class _Layers:
 
     def read(self, rows: Span, columns: Span) -> Pixels:
         """Pixels and validity [C,h,w] of rows and columns inside the grid."""
-        own, seen = self.scene.source.read(rows, columns)
+        scene_pixels, seen = self.scene.source.read(rows, columns)
         more = [one.source.read(rows, columns) for one in self.laid]
         there = seen.any(axis=0)
         return (
-            np.concatenate([own, *(data for data, _ in more)]),
+            np.concatenate([scene_pixels, *(data for data, _ in more)]),
             np.concatenate([seen, *(valid & there for _, valid in more)]),
         )
 

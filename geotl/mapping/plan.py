@@ -21,7 +21,13 @@ from geotl.imagery.resampling import resampled
 from geotl.imagery.scene import Scene, open_scene
 from geotl.imagery.windows import Imagery
 from geotl.inference.applicability import Applicability, area_of_applicability
-from geotl.inference.dense_correction import Agreement, Correction, Sample, from_note, judged
+from geotl.inference.dense_correction import (
+    Agreement,
+    Correction,
+    Sample,
+    from_note,
+    measured_agreement,
+)
 from geotl.inference.extras import extras_of, with_extras
 from geotl.inference.mapper import Mapper
 from geotl.inference.onnx_model import ServedModel
@@ -191,7 +197,7 @@ def settled(task: Task, plan: SweepPlan) -> ModeChoice:
     sample = sample_of(plan, sweep, task.scene)
     if sample is None:
         return ModeChoice("dense")
-    verdict = judged(sample, partial(classes_of, sweep))
+    verdict = measured_agreement(sample, partial(classes_of, sweep))
     if asked == "auto" and verdict.agreement < LEAST_AGREEMENT:
         told = f"exact mode: {_words(verdict)}, fewer than {100 * LEAST_AGREEMENT:.0f} %"
         return _measured("exact", told, verdict)
@@ -256,14 +262,14 @@ def _area(model: ModelFile, task: Task, say: Log) -> Applicability | None:
     """What dissimilarity is measured with, None where it is not asked for."""
     if not task.options.applicability:
         return None
-    companions, trained = model.companions, model.contract.spec.views
+    training_samples, trained = model.training_samples, model.contract.spec.views
     if task.views != trained:
         say(
             f"applicability: with {task.views} views, where the training tiles' features are means "
             f"of {trained}, windows look less like them than they are; --views {trained} compares "
             "like with like"
         )
-    return area_of_applicability(companions.features, companions.folds)
+    return area_of_applicability(training_samples.features, training_samples.folds)
 
 
 def _spread(plan: SweepPlan) -> Iterator[tuple[Block, bool]]:

@@ -127,7 +127,7 @@ def test_an_interrupted_writing_leaves_what_was_there(tmp_path) -> None:
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        write_chips([scene], placed, tmp_path / "out", overwrite=True, tell=stop)
+        write_chips([scene], placed, tmp_path / "out", overwrite=True, progress=stop)
     assert sorted(p.name for p in (tmp_path / "out").rglob("*")) == before
     assert [p.name for p in tmp_path.iterdir()] == ["out"]
 

@@ -46,7 +46,7 @@ def eurosat(tmp_path):
 
 
 def index(root, tmp_path, say=lambda _: None):
-    return index_tiles(root, cache=tmp_path / "cache", sensor=SENSORS["eurosat_ms"], say=say)
+    return index_tiles(root, cache=tmp_path / "cache", sensor=SENSORS["eurosat_ms"], log=say)
 
 
 def test_a_data_set_is_indexed_with_its_classes_and_splits_and_packed(tmp_path, eurosat):

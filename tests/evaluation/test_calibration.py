@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from geotl.data.tiles import TileIndex
-from geotl.evaluation.calibration import MOST_ERROR, calibration_caption, distrust, error_by_chance
+from geotl.evaluation.calibration import MAX_ERROR, calibration_caption, distrust, error_by_chance
 from geotl.evaluation.evaluate import Reliability, evaluate, reliability
 from geotl.evaluation.metrics import wilson
 from geotl.evaluation.next_steps import Stand
@@ -46,7 +46,7 @@ def stated(sure: float, right: int, judged: int) -> Reliability:
 
 def test_overconfidence_is_told_with_its_points() -> None:
     bins = stated(0.9999, 64, 71)
-    assert bins.error > MOST_ERROR
+    assert bins.error > MAX_ERROR
     assert distrust(bins).startswith("Confidences are too high by 10 points")
     assert "0.098 on 71 test tiles" in distrust(bins)
     assert distrust(bins) in calibration_caption(bins)

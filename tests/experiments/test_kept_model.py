@@ -95,8 +95,12 @@ def test_folds_over_all_labels_are_those_that_estimate_the_accuracy(
         np.testing.assert_array_equal(draw.split.train[fit], split.train)
         np.testing.assert_array_equal(draw.split.train[held], split.test)
     assert sorted(np.concatenate([held for _, held in draw.folds]).tolist()) == [*range(36)]
-    companions = load_model(probed / "model.safetensors").companions
-    assert {*companions.folds.tolist()} == {0, 1, 2}  # the area of applicability rests on them
+    training_samples = load_model(probed / "model.safetensors").training_samples
+    assert {*training_samples.folds.tolist()} == {
+        0,
+        1,
+        2,
+    }  # the area of applicability rests on them
 
 
 def test_file_report_and_metrics_say_what_the_model_was_fitted_on(

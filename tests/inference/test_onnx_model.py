@@ -205,9 +205,9 @@ def test_a_scene_of_other_radiometry_is_refused(exported, tmp_path, capsys):
 def test_batches_of_any_number_say_the_same(exported):
     sweep, tiles = open_served(exported).sweep, made_tiles(30)[0].astype(np.float32)
     assert sweep.batch == 64 < len(tiles)
-    alone = np.concatenate([sweep.judged(tile[None])[0] for tile in tiles[60:70]])
-    np.testing.assert_allclose(sweep.judged(tiles)[0][60:70], alone, atol=1e-5)
-    assert sweep.judged(tiles[:0])[0].shape == (0, len(CLASSES))
+    alone = np.concatenate([sweep.predict_tiles(tile[None])[0] for tile in tiles[60:70]])
+    np.testing.assert_allclose(sweep.predict_tiles(tiles)[0][60:70], alone, atol=1e-5)
+    assert sweep.predict_tiles(tiles[:0])[0].shape == (0, len(CLASSES))
 
 
 def test_several_scenes_are_mapped_and_kept(exported, scene, by_torch, tmp_path, capsys):

@@ -87,7 +87,7 @@ def map_probabilities(model: Path, scene: Path) -> np.ndarray:
     halo = -(-file.model.halo // predictor.lattice_px) * predictor.lattice_px
     wide = np.pad(data, ((0, 0), (halo, halo), (halo, halo)), constant_values=np.nan)
     rows, cols = (np.arange(side) + halo for side in data.shape[1:])
-    return predictor.look(wide, rows, cols, 1).probabilities
+    return predictor.predict_windows(wide, rows, cols, 1).probabilities
 
 
 def test_suggestions_keep_apart_from_each_other_and_from_labels(
@@ -152,7 +152,7 @@ def test_a_model_with_a_network_is_asked_with_it(scene: Path, tmp_path: Path) ->
     looked = next(iter(search.blocks(opened, free)))
     expected = map_probabilities(path, scene)
     at = tuple(looked.found.corners.T)
-    np.testing.assert_allclose(looked.found.chances, expected[at], atol=2e-3)
+    np.testing.assert_allclose(looked.found.probabilities, expected[at], atol=2e-3)
     assert looked.found.features.shape[1] == len(space.mean)
 
 

@@ -141,7 +141,7 @@ def test_a_map_says_what_the_model_says_of_the_windows(model, pixels, scene, tmp
     np.testing.assert_allclose(
         band(tmp_path / "m_dissimilarity.tif")[drawn], index[drawn], rtol=1e-3
     )
-    held = geotl.load(model).file.companions
+    held = geotl.load(model).file.training_samples
     limit = area_of_applicability(held.features, held.folds).threshold
     inside = band(tmp_path / "m_applicability.tif")
     np.testing.assert_array_equal(inside[drawn], index[drawn] <= limit)
@@ -151,7 +151,7 @@ def test_a_map_says_what_the_model_says_of_the_windows(model, pixels, scene, tmp
 def plainly(model: Path, pixels: np.ndarray, *, views: int) -> tuple[np.ndarray, ...]:
     """Probabilities and index of cells, and their valid pixels, one window after the other."""
     loaded = geotl.load(model)
-    network, held = loaded.network, loaded.file.companions
+    network, held = loaded.network, loaded.file.training_samples
     area = area_of_applicability(held.features, held.folds)
     whole = (pixels > 0).all(axis=0)
     fill = network.normalise.fill.numpy()[:, None, None]

@@ -31,7 +31,7 @@ from geotl.synthetic.gan import (
     made_tiles,
     train_generator,
 )
-from geotl.synthetic.trial import beside, make_tiles, novelty
+from geotl.synthetic.trial import join_samples, make_tiles, novelty
 
 pytestmark = pytest.mark.usefixtures("one_thread", "own_cache", "unrendered")
 
@@ -196,7 +196,7 @@ def test_the_generator_sees_the_training_side_alone(prepared) -> None:
 
 def test_made_values_are_native_and_within_the_range_seen(prepared) -> None:
     _, source, draw = prepared
-    made = make_tiles(source, draw, TINY, per_class=4, seed=0, told=lambda *_: None)
+    made = make_tiles(source, draw, TINY, per_class=4, seed=0, progress=lambda *_: None)
     seen = np.array(source.pack.images)[draw.split.train]
     assert made.images.dtype == seen.dtype == np.uint16
     for band in range(4):
@@ -206,8 +206,8 @@ def test_made_values_are_native_and_within_the_range_seen(prepared) -> None:
 
 def joined(prepared, tmp_path: Path):
     _, source, draw = prepared
-    made = make_tiles(source, draw, TINY, per_class=2, seed=0, told=lambda *_: None)
-    return made, *beside(source, draw, made, tmp_path / "pack")
+    made = make_tiles(source, draw, TINY, per_class=2, seed=0, progress=lambda *_: None)
+    return made, *join_samples(source, draw, made, tmp_path / "pack")
 
 
 def test_synthetic_tiles_join_the_training_side_and_no_fold(prepared, tmp_path: Path) -> None:
@@ -319,7 +319,7 @@ def test_a_recipe_learns_from_them_and_never_judges_on_them(
     metrics = json.loads((tmp_path / "run" / "metrics.json").read_text())
     assert metrics["tiles"] == 12
     assert "synthetic" not in (tmp_path / "run" / "predictions.csv").read_text()
-    kept = load_model(tmp_path / "run" / "model.safetensors").companions
+    kept = load_model(tmp_path / "run" / "model.safetensors").training_samples
     assert (len(kept.examples), len(kept.features), len(kept.footprints)) == (8, 8, 14)
     assert main([*told, str(tmp_path / "two"), "split.draws=2"]) == 2
     assert "generator learnt from one draw" in capsys.readouterr().err
