@@ -149,11 +149,11 @@ def impossible_line(counts: Int64s, sensor: Sensor) -> str:
 
     >>> from geotl.imagery.sensors import get_sensor
     >>> impossible_line(np.array([3, 1]), get_sensor("rgb"))
-    '3 values in 1 tile are impossible for sensor rgb: treated as no data'
+    '3 values in 1 tile cannot be of sensor rgb: taken as no data'
     """
     values, tiles = counts.tolist()
     amount = f"{many(values, 'value')} in {many(tiles, 'tile')}"
-    return f"{amount} are impossible for sensor {sensor.name}: treated as no data"
+    return f"{amount} cannot be of sensor {sensor.name}: taken as no data"
 
 
 @dataclass(frozen=True)

@@ -67,7 +67,7 @@ def _too_sure(bins: Reliability) -> str:
     sure, right = float(bins.confidence[worst]), float(bins.accuracy[worst])
     if sure - right <= 2 * math.sqrt(sure * (1 - sure) / float(bins.count[worst])):
         return ""
-    return f"; at {100 * sure:.0f} % confidence {100 * right:.0f} % are right"
+    return f"; at {100 * sure:.0f} % confidence {100 * right:.0f} % are correct"
 
 
 def calibration_caption(bins: Reliability) -> str:

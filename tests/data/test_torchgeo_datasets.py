@@ -147,8 +147,8 @@ class Held:
 @pytest.mark.parametrize(
     ("sample", "said"),
     [
-        ({"image": np.zeros((3, 4, 4))}, "not one class"),
-        ({"image": np.zeros((3, 4, 4)), "label": np.array([0, 1])}, "not one class"),
+        ({"image": np.zeros((3, 4, 4))}, "needs just one class"),
+        ({"image": np.zeros((3, 4, 4)), "label": np.array([0, 1])}, "needs just one class"),
         ({"image": np.zeros((5, 3, 4, 4)), "label": 0}, r"no image \[C,H,W\]"),
         ({"image": np.zeros((3, 4, 4)), "label": 2}, "label 2 has no name"),
     ],

@@ -100,7 +100,7 @@ def test_predict_and_evaluate_agree_with_the_run(
     assert main(["evaluate", model, str(tiles)]) == 0
     told = capsys.readouterr().out
     assert told.startswith("overall accuracy ")
-    assert "12 of 36 tiles were learnt from and are left out; --all" in told
+    assert "12 of 36 tiles are training tiles of the model and are left out; --all" in told
     assert told.count(" of 8 tiles") == 3
     assert main(["inspect", model]) == 0
     assert "B02, B03, B04, B08" in capsys.readouterr().out
@@ -125,14 +125,14 @@ def test_tiles_learnt_from_are_known_again_in_any_file_and_never_judged_untold(
     assert main(["evaluate", str(model), str(tmp_path / "own")]) == 2
     assert "5 of 5 tiles were learnt from, so none is left" in capsys.readouterr().err
     assert main(["evaluate", str(model), str(tiles), "--all"]) == 0
-    assert "12 of 36 tiles were learnt from and are judged too" in capsys.readouterr().out
+    assert "12 of 36 tiles are training tiles of the model and are included" in capsys.readouterr().out
     told_in_onnx = passport(held, views=1, precision="float32")["notes"]["training"]
     assert set(told_in_onnx) == {"dates", "tiles"}
     bare_file = tmp_path / "bare.safetensors"
     save(bare_file, bare(held))
     assert not any(mark.encode() in bare_file.read_bytes() for mark in marks)
     assert main(["evaluate", str(bare_file), str(tiles)]) == 0
-    assert "is not told by its file" in capsys.readouterr().out
+    assert "does not list its training tiles" in capsys.readouterr().out
 
 
 def test_shuffled_bands_give_the_same_answer(tiles: Path, tmp_path: Path) -> None:
@@ -452,7 +452,7 @@ def test_figures_of_one_draw_among_several_are_named_as_such(
     assert main(["inspect", str(out / "model.safetensors")]) == 0
     told, metrics = capsys.readouterr().out, json.loads((out / "metrics.json").read_text())
     assert metrics["headline"] in told
-    own = "the model kept, of the first draw: overall accuracy "
+    own = "the saved model, of the first repeat: overall accuracy "
     assert (f"{own}{metrics['overall_accuracy']['value']:.3f}" in told) == many
 
 

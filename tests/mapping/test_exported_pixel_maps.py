@@ -135,7 +135,7 @@ def test_inspect_tells_what_it_is(exported, capsys):
             "--applicability compares features, which an exported file does not give",
         ),
         (["--member", "wide"], "an exported file does not take its members apart"),
-        (["--engine", "openvino"], "--engine openvino does not go with a model of pixels"),
+        (["--engine", "openvino"], "--engine openvino cannot run a model of pixels"),
     ],
 )
 def test_what_does_not_go_is_told_in_a_line(exported, scene, tmp_path, capsys, words, told):
