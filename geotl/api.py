@@ -315,7 +315,7 @@ class Model:
     def _known(self, part: NDArray[Any]) -> Bools:
         """The pixels of tiles [N,C,S,S] that are measurements."""
         of = measurable(self.file.contract.sensor, self.bands)
-        return np.stack([of.known(tile, np.isfinite(tile)) for tile in part])
+        return np.stack([of.possible(tile, np.isfinite(tile)) for tile in part])
 
     def _predictions(
         self, blocks: Iterator[_Tiles], paths: tuple[Path, ...], precision: Precision

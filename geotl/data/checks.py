@@ -125,8 +125,8 @@ def _impossible(pack: Pack, sensor: Sensor) -> Iterator[Finding]:
 def balance_findings(labels: Int64s, classes: Sequence[str]) -> Iterator[Finding]:
     """Classes with few tiles, classes of very different size, tiles without a class.
 
-    >>> found = balance_findings(np.array([0] * 60 + [1] * 4), ["field", "wood"])
-    >>> [one.kind for one in found]
+    >>> result = balance_findings(np.array([0] * 60 + [1] * 4), ["field", "wood"])
+    >>> [one.kind for one in result]
     ['few tiles', 'imbalance']
     """
     counts = np.bincount(labels[labels >= 0], minlength=len(classes))

@@ -41,8 +41,8 @@ def many(number: int, what: str, one: str = "", several: str = "") -> str:
 def by_gravity(findings: list[Finding]) -> list[Finding]:
     """Findings, the most serious first.
 
-    >>> found = [Finding("doubtful", "a", "", ""), Finding("wrong", "b", "", "")]
-    >>> [one.kind for one in by_gravity(found)]
+    >>> result = [Finding("doubtful", "a", "", ""), Finding("wrong", "b", "", "")]
+    >>> [one.kind for one in by_gravity(result)]
     ['b', 'a']
     """
     return sorted(findings, key=lambda one: GRAVITIES.index(one.gravity))

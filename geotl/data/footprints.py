@@ -33,7 +33,7 @@ class Footprints:
     shared: Int64s
 
     @property
-    def known(self) -> Bools:
+    def located(self) -> Bools:
         """Whether the position of each tile is known, [N]."""
         return np.asarray(np.isfinite(self.boxes).all(axis=1))
 
@@ -171,7 +171,7 @@ def need_positions(layout: Footprints, names: Sequence[str]) -> None:
     Raises:
         DataError: some have none; the message names one of them and the ways out.
     """
-    lost = np.flatnonzero(~layout.known)
+    lost = np.flatnonzero(~layout.located)
     if len(lost):
         raise DataError(
             f"{len(lost)} of {len(layout.boxes)} tiles have no known position (such as "
@@ -196,7 +196,7 @@ def near(layout: Footprints, rows: Int64s, others: Int64s, buffer_m: float) -> B
     for one, two in (layout.shared.T, layout.shared.T[::-1]):
         hit[one[side[0, one] & side[1, two]]] = True
     if buffer_m > 0:
-        located = layout.known
+        located = layout.located
         here, there = rows[located[rows]], others[located[others]]
         tree = shapely.STRtree(shapely.box(*layout.boxes[there].T))
         reach = layout.boxes[here] + np.array([-1, -1, 1, 1]) * buffer_m

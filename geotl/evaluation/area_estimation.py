@@ -92,10 +92,10 @@ def estimate(matrix: ArrayLike, mapped_pixels: ArrayLike, pixel_area_m2: float) 
         DataError: shapes that do not fit, negative figures, nothing mapped, or reference points on
             a class that no pixel has.
 
-    >>> found = estimate([[97, 3], [8, 92]], [3000, 7000], 900.0)
-    >>> f"{found.overall.value:.3f} ± {found.overall.margin:.3f}"
+    >>> result = estimate([[97, 3], [8, 92]], [3000, 7000], 900.0)
+    >>> f"{result.overall.value:.3f} ± {result.overall.margin:.3f}"
     '0.935 ± 0.039'
-    >>> (found.areas_m2.value / 1e4).round(1).tolist(), (found.mapped_m2 / 1e4).tolist()
+    >>> (result.areas_m2.value / 1e4).round(1).tolist(), (result.mapped_m2 / 1e4).tolist()
     ([312.3, 587.7], [270.0, 630.0])
     """
     counts, pixels = _checked(matrix, mapped_pixels)

@@ -180,8 +180,8 @@ def bootstrap_matrix(matrix: ArrayLike, *, seed: int, rounds: int = 1000) -> dic
     one multinomial draw of n over its cells, with the observed shares as probabilities; so
     whole matrices are drawn at once (Efron 1979). With no rounds or no tiles the ends are nan.
 
-    >>> found = bootstrap_matrix([[17, 3], [3, 17]], seed=0, rounds=2000)
-    >>> found["overall"].value, 0.70 < found["overall"].low < 0.80
+    >>> result = bootstrap_matrix([[17, 3], [3, 17]], seed=0, rounds=2000)
+    >>> result["overall"].value, 0.70 < result["overall"].low < 0.80
     (0.85, True)
     """
     cells = np.asarray(matrix, dtype=np.int64)

@@ -47,8 +47,8 @@ def weighted_accuracies(
     """Accuracy of each method by its correct rows [n], with the interval of the block bootstrap.
 
     >>> rows = WeightedRows(np.array([0, 1]), np.array([1.0, 1.0]), np.array([0, 1]))
-    >>> found = weighted_accuracies(rows, {"a": np.array([True, False])}, seed=0, rounds=0)
-    >>> found["a"].value
+    >>> result = weighted_accuracies(rows, {"a": np.array([True, False])}, seed=0, rounds=0)
+    >>> result["a"].value
     0.5
     """
     return {name: _mean(rows, one.astype(float), seed, rounds) for name, one in correct.items()}

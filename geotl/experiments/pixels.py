@@ -353,7 +353,7 @@ def save(opened: PixelRun, outcome: PixelOutcome, final: Draw) -> None:
     recipe, samples, folder = opened.recipe, opened.samples, opened.folder
     if samples.placement.rejected:
         write_text(folder / "rejected.csv", rejected_csv(samples.placement.rejected))
-    own = samples.of.own
+    own = samples.of.scene_band_count
     contract = PixelContract(
         bands=samples.of.bands[:own],
         wavelengths=samples.of.wavelengths[:own],

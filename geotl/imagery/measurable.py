@@ -31,7 +31,9 @@ class Measurable:
     low: tuple[float, ...]
     high: tuple[float, ...]
 
-    def known(self, data: NDArray[Any], valid: Bools, bands: Sequence[int] | None = None) -> Bools:
+    def possible(
+        self, data: NDArray[Any], valid: Bools, bands: Sequence[int] | None = None
+    ) -> Bools:
         """The valid pixels [C,...] of data [C,...] that are measurements.
 
         `bands` are the positions of the channels among these bands; None for all.
@@ -86,7 +88,7 @@ def measurable(sensor: Sensor, bands: Sequence[str]) -> Measurable:
 
     >>> from geotl.imagery.sensors import get_sensor
     >>> of = measurable(get_sensor("sentinel2_l2a"), ["B02"])
-    >>> of.known(np.array([[-9999.0, 300.0, -3.4e38]]), np.ones((1, 3), bool)).tolist()
+    >>> of.possible(np.array([[-9999.0, 300.0, -3.4e38]]), np.ones((1, 3), bool)).tolist()
     [[False, True, False]]
     """
     low, high = zip(*(_ends(sensor, band) for band in bands), strict=True)

@@ -53,7 +53,7 @@ class BandLayer:
             rows, columns = self.places[0].part(*rows)[0], self.places[1].part(*columns)[0]
         bands_here = [self.positions[band] for band in bands]
         data, valid = self.reader.read(rows, columns, bands_here, shape)
-        return data, self.measurable.known(data, valid, bands)
+        return data, self.measurable.possible(data, valid, bands)
 
     def _stored(self, rows: Span, columns: Span) -> Pixels:
         return self.measurable.measured(*self.reader.read(rows, columns, self.positions))

@@ -188,7 +188,7 @@ def _named(sensor: Sensor, available: Sequence[str | None]) -> Sequence[str | No
         return sensor.file_order
     order = f"files of {len(sensor.file_order)} bands" if sensor.file_order else "no files"
     raise BandError(
-        f"the file has {len(available)} bands without names, and sensor {sensor.name} has "
+        f"the file has {len(available)} bands without names, and sensor {sensor.name} states "
         f"an order for {order}; name them in file order with data.file_bands"
     )
 

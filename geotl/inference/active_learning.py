@@ -277,13 +277,13 @@ def suggest(
     pool = _Pool(area, len(model.contract.classes), most, outside=options.outside)
     for block in search.blocks(occupied):
         pool.add(block)
-    if not len(pool.found):
+    if not len(pool.candidates):
         raise DataError(_nothing(pool.counts, search, scenes))
-    boxes = in_metres(*search.boxes(pool.found, scenes))
+    boxes = in_metres(*search.boxes(pool.candidates, scenes))
     index = pool.index
     rows = choose(
-        pool.found.features,
-        normalised_entropy(pool.found.probabilities),
+        pool.candidates.features,
+        normalised_entropy(pool.candidates.probabilities),
         index * area.mean_distance,
         boxes,
         index <= area.threshold,
@@ -299,19 +299,19 @@ class _Pool:
 
     def __init__(self, area: Applicability, classes: int, most: int, *, outside: bool) -> None:
         self.area, self.most, self.outside = area, most, outside
-        self.found = empty(area.features.shape[1], classes)
+        self.candidates = empty(area.features.shape[1], classes)
         self.index = np.zeros(0)
         self.counts = WindowCounts()
 
     def add(self, block: SearchedBlock) -> None:
         """Take in a block's, and let go of the less uncertain beyond the pool's size."""
-        candidates = block.found
+        candidates = block.candidates
         index = self.area.index(candidates.features)
         inside = index <= self.area.threshold
         self.counts += WindowCounts(block.windows, block.taken, block.unseen, int(inside.sum()))
         if not self.outside:
             candidates, index = candidates.rows(inside), index[inside]
-        candidates = Candidates.joined([self.found, candidates])
+        candidates = Candidates.joined([self.candidates, candidates])
         index = np.concatenate([self.index, index])
         inside, sure = index <= self.area.threshold, normalised_entropy(candidates.probabilities)
         remaining = [
@@ -319,7 +319,7 @@ class _Pool:
             for side in (np.flatnonzero(inside), np.flatnonzero(~inside))
         ]
         rows = np.concatenate(remaining)
-        self.found, self.index = candidates.rows(rows), index[rows]
+        self.candidates, self.index = candidates.rows(rows), index[rows]
 
 
 def _told(
@@ -332,7 +332,7 @@ def _told(
     wanted: int,
     notes: Sequence[str],
 ) -> Suggestions:
-    chosen = pool.found.rows(rows)
+    chosen = pool.candidates.rows(rows)
     half, crs = model.contract.tile_px // 2, str(scenes[0].grid.crs)
     points = []
     for of, (row, col) in zip(chosen.scene.tolist(), chosen.corners.tolist(), strict=True):

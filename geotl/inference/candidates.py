@@ -37,7 +37,7 @@ class Candidates:
         scene: number of the scene each lies in [n].
         corners: row and column of its upper left pixel [n, 2].
         features: standardised, averaged over the model's views [n, D].
-        chances: calibrated class probabilities [n, K].
+        probabilities: calibrated class probabilities [n, K].
     """
 
     scene: Int64s
@@ -67,7 +67,7 @@ class SearchedBlock:
     windows: int
     taken: int
     unseen: int
-    found: Candidates
+    candidates: Candidates
 
 
 def candidates(

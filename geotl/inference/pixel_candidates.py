@@ -79,7 +79,7 @@ class PixelSearch:
         good = rules.good(valid[:, at[0], at[1]]) & ~scene.cloudy(window)[at[0], at[1]]
         free = ~occupied.meets([_square(place) for place in places[good].tolist()])
         usable = np.flatnonzero(good)[free]
-        count, wanted = self.file.model.features.own, self.file.contract.sensor
+        count, wanted = self.file.model.features.scene_band_count, self.file.contract.sensor
         image = np.concatenate([rescaled(data[:count], scene.sensor, wanted), data[count:]])
         features, probabilities = self._described(image, valid, at[:, usable])
         owner = np.full(len(usable), number, np.int64)

@@ -76,8 +76,8 @@ class WindowGrid:
         """The map's grid, on the scene's corner.
 
         >>> scene = Grid("EPSG:32633", (10.0, 0.0, 5e5, 0.0, -10.0, 46e5), 100, 130)
-        >>> found = WindowGrid(100, 130, 64, 32, 32).on(scene)
-        >>> found.height, found.width, found.resolution, found.bounds[0], found.bounds[3]
+        >>> result = WindowGrid(100, 130, 64, 32, 32).on(scene)
+        >>> result.height, result.width, result.resolution, result.bounds[0], result.bounds[3]
         (4, 5, (320.0, 320.0), 500000.0, 4600000.0)
         """
         a, b, c, d, e, f = grid.transform

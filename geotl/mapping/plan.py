@@ -153,7 +153,7 @@ def _smoothing(task: Task) -> GuidedFilter | None:
     if side is None or not isinstance(model, PixelModelFile | ServedPixelModel):
         return None
     of = model.features
-    own = slice(of.own)
+    own = slice(of.scene_band_count)
     return GuidedFilter(side, of.mean[own], of.sd[own], uses_some_bands(model))
 
 

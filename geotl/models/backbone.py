@@ -19,11 +19,11 @@ _NET = "net."  # a part that stands around a library's own modules
 class SteadyBatchNorm2d(nn.BatchNorm2d):
     """Batch normalisation that, while frozen, stays in evaluation mode whatever is called."""
 
-    held: bool = False
+    frozen: bool = False
 
     def train(self, mode: bool = True) -> SteadyBatchNorm2d:
         """Follow the mode, unless frozen."""
-        super().train(mode and not self.held)
+        super().train(mode and not self.frozen)
         return self
 
     @property
@@ -435,12 +435,12 @@ def freeze(backbone: Backbone, upto: str | None, *, allow_random: bool = False) 
     _hold(backbone)
 
 
-def hold_batchnorm(backbone: Backbone, held: bool = True) -> None:
+def hold_batchnorm(backbone: Backbone, frozen: bool = True) -> None:
     """Keep every batch normalisation on its stored statistics in training, parameters trainable.
 
     For weights whose batch normalisation is folded, or batches too small for statistics.
     """
-    backbone.batchnorm_held = held
+    backbone.batchnorm_held = frozen
     _hold(backbone)
 
 
@@ -449,7 +449,7 @@ def _hold(backbone: Backbone) -> None:
     for name, stage in backbone.stages.items():
         for module in stage.modules():
             if isinstance(module, SteadyBatchNorm2d):
-                module.held = backbone.batchnorm_held or name in backbone.frozen
+                module.frozen = backbone.batchnorm_held or name in backbone.frozen
     backbone.train(backbone.training)
 
 
@@ -458,7 +458,7 @@ def batchnorm_use(backbone: Backbone) -> Literal["none", "trained", "held"]:
     norms = [m for m in backbone.modules() if isinstance(m, SteadyBatchNorm2d)]
     if not norms:
         return "none"
-    return "held" if all(norm.held for norm in norms) else "trained"
+    return "held" if all(norm.frozen for norm in norms) else "trained"
 
 
 def parameter_groups(

@@ -42,8 +42,8 @@ def range_of(examples: NDArray[np.generic], valid: Bools) -> Range:
     """Mean and sd of each band over the valid pixels of example tiles [n,C,S,S].
 
     >>> tiles = np.array([[[[1, 3], [0, 0]]]])
-    >>> found = range_of(tiles, tiles > 0)
-    >>> found.mean.tolist(), found.sd.tolist()
+    >>> result = range_of(tiles, tiles > 0)
+    >>> result.mean.tolist(), result.sd.tolist()
     ([2.0], [1.0])
     """
     value = np.moveaxis(examples.astype(np.float64), 1, 0).reshape(examples.shape[1], -1)

@@ -75,13 +75,13 @@ class PixelFeatures:
             raise DataError(f"window of {wrong[0]} px: allowed are odd sides from 3")
 
     @property
-    def own(self) -> int:
+    def scene_band_count(self) -> int:
         """How many of the bands, the first ones, are the scene's."""
         return len(self.bands) - self.extra
 
     def of_scene(self) -> PixelFeatures:
         """Of the scene's own bands, without those of extra rasters."""
-        scene_bands = slice(self.own)
+        scene_bands = slice(self.scene_band_count)
         return replace(
             self,
             bands=self.bands[scene_bands],
@@ -196,7 +196,7 @@ def standardised(of: PixelFeatures, image: NDArray[np.generic], valid: Bools) ->
         image: digital numbers [C,H,W].
         valid: which of them are valid [C,H,W].
     """
-    features = np.empty((of.own, *valid.shape[1:]), np.float32)
+    features = np.empty((of.scene_band_count, *valid.shape[1:]), np.float32)
 
     def standardise(band: int) -> None:
         dn = np.asarray(image[band], np.float64)

@@ -107,7 +107,7 @@ class PixelModelFile:
     def seen(self) -> Range:
         """Mean and standard deviation of the scene's own bands over the training scene."""
         features = self.model.features
-        scene_bands = slice(features.own)
+        scene_bands = slice(features.scene_band_count)
         return Range(np.array(features.mean[scene_bands]), np.array(features.sd[scene_bands]))
 
     @property
@@ -394,7 +394,7 @@ def _decoder(
 def _backbone(given: Mapping[str, Any], features: PixelFeatures) -> Backbone:
     """The backbone that a header names, its tensors still to be filled."""
     spec, last = get_backbone(given["backbone"]), given["stages"][-1]
-    taken = next(iter(_composites(given)), range(features.own))
+    taken = next(iter(_composites(given)), range(features.scene_band_count))
     bands, nm = [features.bands[i] for i in taken], [features.wavelengths[i] for i in taken]
     return Backbone(spec, bands, nm, cut_after=last, seed=None)
 

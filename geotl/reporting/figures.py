@@ -1,7 +1,7 @@
 """The figures of a run, as PNG bytes: confusion, curves, mistakes, baselines, calibration.
 
 Matplotlib's object-oriented interface on the Agg canvas is used throughout, so that no display
-is needed and no global state is left behind. Right and wrong are told apart by blue against
+is needed and no global state is left behind. Right and wrong are separated by blue against
 orange and by place, never by red against green.
 """
 

@@ -249,7 +249,7 @@ def _generator_step(
     labels: Tensor,
     random: torch.Generator,
 ) -> None:
-    """One step; the batch holds two tiles of each class, so that they can be told to differ."""
+    """One step; the batch holds two tiles of each class, so that they can be made to differ."""
     adam.zero_grad()
     half = labels[: max(1, len(labels) // 2)]
     classes = torch.cat([half, half])

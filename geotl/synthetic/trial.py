@@ -71,8 +71,8 @@ def novelty(synthetic: Floats, views: Iterable[Floats], contents: Sequence[str])
         DataError: no views, or shapes that do not fit.
 
     >>> real = np.array([[0.0, 0.0], [3.0, 4.0]])
-    >>> found = novelty(np.array([[0.0, 1.0], [9.0, 9.0]]), [real], ["a", "b"])
-    >>> found.nearest.round(2).tolist(), round(found.closest_real, 2), found.copies.tolist()
+    >>> result = novelty(np.array([[0.0, 1.0], [9.0, 9.0]]), [real], ["a", "b"])
+    >>> result.nearest.round(2).tolist(), round(result.closest_real, 2), result.copies.tolist()
     ([0.71, 5.52], 3.54, [True, False])
     """
     _, kind = np.unique(np.asarray(contents), return_inverse=True)

@@ -143,7 +143,7 @@ def test_a_system_told_against_the_files_own_is_noted(tmp_path) -> None:
     path = saved(tmp_path / "a.gpkg", [("a", SQUARE)], crs="EPSG:32632")
     found = read_labels(path, field="kind", crs_to=UTM, crs=UTM)
     assert found.labels[0].geometry.equals(SQUARE)
-    assert "although the file says EPSG:32632" in found.notes[0]
+    assert "although the file states EPSG:32632" in found.notes[0]
 
 
 def test_long_edges_are_bent_as_the_other_system_bends_them() -> None:

@@ -61,7 +61,7 @@ def test_errors_that_cancel_are_told_as_both() -> None:
     truth = [0] * 160 + [1] * 40 + [0] * 150 + [1] * 50
     said = distrust(reliability(rows, truth))
     assert "some too high and some too low" in said
-    assert "; at 99 % confidence 80 % are right)" in said
+    assert "; at 99 % confidence 80 % are correct)" in said
 
 
 def test_confidences_too_low_on_the_whole_can_be_too_high_at_the_top() -> None:
@@ -69,7 +69,7 @@ def test_confidences_too_low_on_the_whole_can_be_too_high_at_the_top() -> None:
     rows = [[0.99, 0.01]] * 50 + [[0.6, 0.4]] * 150
     said = distrust(reliability(rows, [0] * 40 + [1] * 10 + [0] * 140 + [1] * 10))
     assert said.startswith("Confidences are too low by")
-    assert "; at 99 % confidence 80 % are right)" in said
+    assert "; at 99 % confidence 80 % are correct)" in said
     assert "; at" not in distrust(stated(0.6, 98, 100))
 
 

@@ -125,7 +125,9 @@ def test_tiles_learnt_from_are_known_again_in_any_file_and_never_judged_untold(
     assert main(["evaluate", str(model), str(tmp_path / "own")]) == 2
     assert "5 of 5 tiles were learnt from, so none is left" in capsys.readouterr().err
     assert main(["evaluate", str(model), str(tiles), "--all"]) == 0
-    assert "12 of 36 tiles are training tiles of the model and are included" in capsys.readouterr().out
+    assert (
+        "12 of 36 tiles are training tiles of the model and are included" in capsys.readouterr().out
+    )
     told_in_onnx = passport(held, views=1, precision="float32")["notes"]["training"]
     assert set(told_in_onnx) == {"dates", "tiles"}
     bare_file = tmp_path / "bare.safetensors"

@@ -185,7 +185,7 @@ def test_faults_are_one_line_that_names_the_tile(tmp_path, fault):
         "twice": r"band B01: in 2 files \(x_B01.tif, y_B01.tif\)",
         "many": "has 2 bands",
         "elsewhere": "x_B01.tif covers .* do not cover the same area",
-        "short": "cut short",
+        "short": "truncated",
         "turned": "turned against",
     }[fault]
     if fault == "missing":

@@ -494,7 +494,7 @@ def test_a_damaged_or_missing_file_is_one_line(tmp_path):
     scene = open_scene(path, L2A, ["B04"])
     whole = path.read_bytes()
     path.write_bytes(whole[:-3000])
-    with pytest.raises(DataError, match="cut short"):
+    with pytest.raises(DataError, match="truncated"):
         scene.read(WHOLE)
     path.unlink()
     with pytest.raises(DataError, match="no such file any more"):

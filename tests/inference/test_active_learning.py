@@ -144,7 +144,7 @@ def test_training_ground_is_left_alone_in_a_scene_of_another_system(
     place = geopandas.GeoSeries(
         [shape for shape, _ in training_ground(model)], crs="EPSG:32633"
     ).to_crs("EPSG:32632")
-    for row, col in seen.found.corners.tolist():
+    for row, col in seen.candidates.corners.tolist():
         left, top = scene.grid.at(col, row)
         box = shapely.box(left + 0.1, top - PX * 10 + 0.1, left + PX * 10 - 0.1, top - 0.1)
         assert not place.intersects(box).any()
@@ -159,7 +159,7 @@ def test_unseen_windows_are_none_that_a_point_would_be_refused_in(
     found = [
         (corner, one)
         for one in candidates(model, [scene], [Occupied(scene.grid, [])], ChipRules(PX, step_px=7))
-        for corner in one.found.corners.tolist()
+        for corner in one.candidates.corners.tolist()
     ]
     got = {tuple(corner) for corner, _ in found}
     labels_at = {(r, c) for r in range(0, 192 - PX + 1, 7) for c in range(0, 192 - PX + 1, 7)}

@@ -151,9 +151,9 @@ def test_a_model_with_a_network_is_asked_with_it(scene: Path, tmp_path: Path) ->
     free = [type("Free", (), {"meets": lambda _, windows: np.zeros(len(windows), bool)})()]
     looked = next(iter(search.blocks(opened, free)))
     expected = map_probabilities(path, scene)
-    at = tuple(looked.found.corners.T)
-    np.testing.assert_allclose(looked.found.probabilities, expected[at], atol=2e-3)
-    assert looked.found.features.shape[1] == len(space.mean)
+    at = tuple(looked.candidates.corners.T)
+    np.testing.assert_allclose(looked.candidates.probabilities, expected[at], atol=2e-3)
+    assert looked.candidates.features.shape[1] == len(space.mean)
 
 
 def test_a_large_scene_gives_some_thousand_candidates() -> None:

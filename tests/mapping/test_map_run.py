@@ -406,13 +406,17 @@ def test_shuffled_bands_and_another_offset_give_the_same_map(model, pixels, scen
 
 def test_wrong_radiometry_is_refused_and_force_maps(model, pixels, tmp_path, capsys):
     path = write_scene(tmp_path / "s.tif", (pixels / 10000).astype(np.float32))
-    told = refused(capsys, run(model, path, tmp_path / "m.tif"), "outside the model's training range")
+    told = refused(
+        capsys, run(model, path, tmp_path / "m.tif"), "outside the model's training range"
+    )
     assert "--sensor" in told
     assert "--force" in told
     assert list(tmp_path.iterdir()) == [path]
     assert run(model, path, tmp_path / "m.tif", "--force") == 0
     offset = write_scene(tmp_path / "o.tif", (pixels + 4000).astype(np.uint16))
-    refused(capsys, run(model, offset, tmp_path / "o_map.tif"), "outside the model's training range")
+    refused(
+        capsys, run(model, offset, tmp_path / "o_map.tif"), "outside the model's training range"
+    )
 
 
 def test_scenes_that_cannot_be_mapped_are_one_line(model, pixels, tmp_path, capsys):

@@ -255,7 +255,13 @@ def test_figures_are_met_by_name_by_wavelength_or_because_all_share_them():
     [
         (IMAGENET, "sentinel2_l2a", "B04", False, "shares of the full scale.*with reflectance"),
         (IMAGENET, "naip", "nir", True, "tell nothing of band nir"),
-        ("SENTINEL2_ALL_MOCO", "rgb", "red", True, "were trained on reflectance in band B04, for tiles with 8"),
+        (
+            "SENTINEL2_ALL_MOCO",
+            "rgb",
+            "red",
+            True,
+            "were trained on reflectance in band B04, for tiles with 8",
+        ),
         ("SENTINEL1_GRD_CLOSP", "radar", "VV", False, "meaning is not published"),
         ("SENTINEL1_GRD_MOCO", "sentinel2_l2a", "B04", False, "trained on VV, VH and tell nothing"),
     ],

@@ -253,7 +253,7 @@ def test_held_batchnorm_keeps_its_statistics_and_learns_its_scale(name):
         assert not norm.running_mean.any()
         assert (norm.running_var == 1).all()
         assert not torch.equal(norm.weight, weight)
-    hold_batchnorm(network, held=False)
+    hold_batchnorm(network, frozen=False)
     train_a_little(network)
     assert norms[0].running_mean.any()
 
