@@ -29,7 +29,7 @@ from geotl.inference.onnx_file import (
     session_faults,
 )
 from geotl.inference.onnx_pixels import ServedPixelModel, served_pixels
-from geotl.inference.sliding_window import Mode, WindowPredictions
+from geotl.inference.sliding_window import Mode, Predicted
 from geotl.models.device import choose_device
 from geotl.models.input_domain import Range
 from geotl.models.model_file import Contract, ModelFile, contract_from, describe, load
@@ -193,15 +193,11 @@ class ServedSweep:
         )
         return probabilities, logits
 
-    def predict_windows(
-        self, image: Float32s, rows: Int64s, cols: Int64s, step: int
-    ) -> WindowPredictions:
+    def predict_windows(self, image: Float32s, rows: Int64s, cols: Int64s, step: int) -> Predicted:
         """Predictions for windows of a block [C,H,W]; see `WindowPredictor.predict_windows`."""
         parts = [self.runner(windows)[0] for windows in self._windows(image, rows, cols)]
         shape = len(rows), len(cols)
-        return WindowPredictions(
-            np.concatenate(parts).reshape(*shape, -1), np.zeros(shape, np.float32)
-        )
+        return Predicted(np.concatenate(parts).reshape(*shape, -1), np.zeros(shape, np.float32))
 
     def _windows(self, image: Float32s, rows: Int64s, cols: Int64s) -> Iterator[Float32s]:
         places = [(int(r), int(c)) for r in rows for c in cols]

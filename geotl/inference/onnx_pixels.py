@@ -13,7 +13,7 @@ import numpy as np
 from geotl.arrays import Float32s, Int64s
 from geotl.inference.onnx_file import Runner
 from geotl.inference.pixel_predictor import around, tiles_of
-from geotl.inference.sliding_window import Mode, WindowPredictions
+from geotl.inference.sliding_window import Mode, Predicted
 from geotl.models.input_domain import Range
 from geotl.models.pixel_features import PixelFeatures
 from geotl.models.pixel_file import PixelContract, features_from, pixel_contract_from
@@ -67,9 +67,7 @@ class ServedPixels:
         """Pixels around a block that its pixels depend on, at any `step`."""
         return self.halo
 
-    def predict_windows(
-        self, image: Float32s, rows: Int64s, cols: Int64s, step: int
-    ) -> WindowPredictions:
+    def predict_windows(self, image: Float32s, rows: Int64s, cols: Int64s, step: int) -> Predicted:
         """Predict pixels at rows and columns of a block; see `WindowPredictor.predict_windows`.
 
         The first row and column lie on multiples of `lattice_px` of the scene.
@@ -82,7 +80,7 @@ class ServedPixels:
                 for part, span in zip(tile, (down, across), strict=True)
             )
             probabilities[here] = self._tile(image, *tile)
-        return WindowPredictions(probabilities, np.zeros(probabilities.shape[:2], np.float32))
+        return Predicted(probabilities, np.zeros(probabilities.shape[:2], np.float32))
 
     def _tile(self, image: Float32s, rows: slice, cols: slice) -> Float32s:
         """Probabilities [h,w,K] of a tile of an image [C,H,W], beyond which nothing is valid."""

@@ -19,7 +19,7 @@ from threadpoolctl import threadpool_limits
 from geotl.arrays import Float32s, Int64s
 from geotl.inference.applicability import Applicability
 from geotl.inference.pixel_area import PixelArea
-from geotl.inference.sliding_window import Mode, WindowPredictions
+from geotl.inference.sliding_window import Mode, Predicted
 from geotl.models.device import Precision, dtype_of
 from geotl.models.interpolation import CoarseValues
 from geotl.models.pixel_features import BlockFeatures, standardised
@@ -82,16 +82,14 @@ class PixelPredictor:
         """Pixels around a block that its pixels' features depend on, at any `step`."""
         return self.model.halo
 
-    def predict_windows(
-        self, image: Float32s, rows: Int64s, cols: Int64s, step: int
-    ) -> WindowPredictions:
+    def predict_windows(self, image: Float32s, rows: Int64s, cols: Int64s, step: int) -> Predicted:
         """Predict pixels at rows and columns of a block; see `WindowPredictor.predict_windows`.
 
         With a network, the first row and column lie on multiples of `lattice_px` of the scene.
         """
         of, valid = self.model.features, np.isfinite(image)
         down, across = (slice(int(at[0]), int(at[-1]) + 1) for at in (rows, cols))
-        predictions = WindowPredictions(
+        predictions = Predicted(
             np.empty((len(rows), len(cols), self.classes), np.float32),
             np.zeros((len(rows), len(cols)), np.float32),
         )
@@ -108,7 +106,7 @@ class PixelPredictor:
                 block,
                 tile,
                 logits,
-                WindowPredictions(predictions.probabilities[here], predictions.index[here]),
+                Predicted(predictions.probabilities[here], predictions.index[here]),
             )
         return predictions
 
@@ -117,7 +115,7 @@ class PixelPredictor:
         block: BlockFeatures,
         tile: Tile,
         logits: Sequence[CoarseValues],
-        predictions: WindowPredictions,
+        predictions: Predicted,
     ) -> None:
         """Predict a tile of a block into `found`, starting from the networks' linear members."""
         down, across = tile

@@ -91,9 +91,7 @@ class Sweep:
         """Pixels around a block that dense mode needs: a multiple of the step; 0 in exact mode."""
         return 0 if self.mode == "exact" else -(-HALO_PX // step) * step
 
-    def predict_windows(
-        self, image: Float32s, rows: Int64s, cols: Int64s, step: int
-    ) -> WindowPredictions:
+    def predict_windows(self, image: Float32s, rows: Int64s, cols: Int64s, step: int) -> Predicted:
         """Predictions for windows of a block; see `predict_windows`."""
         return predict_windows(self, self.on_device(image), rows, cols, step)
 
@@ -103,7 +101,7 @@ class Sweep:
 
 
 @dataclass(frozen=True)
-class WindowPredictions:
+class Predicted:
     """Calibrated probabilities [r,q,K] and dissimilarity index [r,q] (0 where not measured)."""
 
     probabilities: Float32s
@@ -122,25 +120,24 @@ class DenseError(DataError):
 class WindowPredictor(Protocol):
     """Whatever predicts the classes of the windows of a block of a scene.
 
-    Mapping reads a block, fills its invalid pixels with `fill`, calls `predict_windows` for the
-    windows in it and writes the results; it knows nothing else of a model. Three there are:
-    `Sweep`, a torch network, `onnx_model.ServedSweep`, an exported file, and
-    `pixel_predictor.PixelPredictor`, members on single pixels. What sees more than its windows
-    states it; see `Surrounded`.
+        Mapping reads a block, fills its invalid pixels with `fill`, calls `predict_windows` for the
+        windows in it and writes the results; it knows nothing else of a model. Three there are:
+        `Sweep`, a torch network, `onnx_model.ServedSweep`, an exported file, and
+        `pixel_predictor.PixelPredictor`, members on single pixels. What sees more than its windows
+        states it; see `Surrounded`.
 
-    Another kind of model provides:
+        Another kind of model provides:
 
     - `predict_windows`, which gives calibrated probabilities of its windows, where a pixel is a
-    window whose
-      side and step are 1, and an index of 0 where it measures no dissimilarity;
-    - `classes` and `fill`, as many as its contract has classes and bands;
-    - `views` of 1, `mode` "exact", `area` None and `dense` None, unless it turns windows,
-      measures dissimilarity or runs over a whole block;
-    - `precision`, `device` and `engine`, which are part of what a map's pixels depend on: other
-      words make an interrupted map begin again.
+          window with a side and step of 1, and an index of 0 where it measures no dissimilarity;
+        - `classes` and `fill`, as many as its contract has classes and bands;
+        - `views` of 1, `mode` "exact", `area` None and `dense` None, unless it turns windows,
+          measures dissimilarity or runs over a whole block;
+        - `precision`, `device` and `engine`, which are part of what a map's pixels depend on: other
+          words make an interrupted map begin again.
 
-    The same block must always give the same answer, or a map that was interrupted
-    would differ from one that was not.
+        The same block must always give the same answer, or a map that was interrupted
+        would differ from one that was not.
     """
 
     @property
@@ -179,9 +176,7 @@ class WindowPredictor(Protocol):
     def engine(self) -> str:
         """What runs the network, with its version."""
 
-    def predict_windows(
-        self, image: Float32s, rows: Int64s, cols: Int64s, step: int
-    ) -> WindowPredictions:
+    def predict_windows(self, image: Float32s, rows: Int64s, cols: Int64s, step: int) -> Predicted:
         """Predict the windows at some rows and columns of a block.
 
         Args:
@@ -229,7 +224,7 @@ def lattice_of(predictor: WindowPredictor) -> int:
 @torch.inference_mode()
 def predict_windows(
     sweep: Sweep, image: Tensor, rows: Int64s, cols: Int64s, step: int
-) -> WindowPredictions:
+) -> Predicted:
     """The network's predictions for the windows at some rows and columns of a block.
 
     Args:
@@ -246,26 +241,26 @@ def predict_windows(
     if regular_r.all() and regular_c.all():
         return dense
     k = dense.probabilities.shape[-1]
-    predictions = WindowPredictions(
+    result = Predicted(
         np.zeros((len(rows), len(cols), k), np.float32),
         np.zeros((len(rows), len(cols)), np.float32),
     )
-    _put(predictions, dense, regular_r, regular_c)
+    _put(result, dense, regular_r, regular_c)
     if not regular_c.all():
         _put(
-            predictions,
+            result,
             _exact(sweep, image, rows, cols[~regular_c]),
             np.ones(len(rows), bool),
             ~regular_c,
         )
     if not regular_r.all():
         _put(
-            predictions,
+            result,
             _exact(sweep, image, rows[~regular_r], cols),
             ~regular_r,
             np.ones(len(cols), bool),
         )
-    return predictions
+    return result
 
 
 @torch.inference_mode()
@@ -347,19 +342,19 @@ def _regular(firsts: Int64s, step: int) -> Bools:
     return np.asarray((firsts - firsts[0]) % step == 0)
 
 
-def _put(predictions: WindowPredictions, part: WindowPredictions, rows: Bools, cols: Bools) -> None:
+def _put(predictions: Predicted, part: Predicted, rows: Bools, cols: Bools) -> None:
     where = np.ix_(rows, cols)
     predictions.probabilities[where], predictions.index[where] = part.probabilities, part.index
 
 
-def _exact(sweep: Sweep, image: Tensor, rows: Int64s, cols: Int64s) -> WindowPredictions:
+def _exact(sweep: Sweep, image: Tensor, rows: Int64s, cols: Int64s) -> Predicted:
     standardise = sweep.network.standardise
     parts = [
         _probabilities(sweep, standardise(some))
         for some in _exact_features(sweep, image, rows, cols)
     ]
     shape = len(rows), len(cols)
-    return WindowPredictions(
+    return Predicted(
         np.concatenate([p.probabilities for p in parts]).reshape(*shape, -1),
         np.concatenate([p.index for p in parts]).reshape(shape),
     )
@@ -394,7 +389,7 @@ def _batches(block: Tensor, rows: Int64s, cols: Int64s, px: int, batch: int) -> 
         yield windows.permute(0, 3, 1, 2)
 
 
-def _probabilities(sweep: Sweep, features: Tensor) -> WindowPredictions:
+def _probabilities(sweep: Sweep, features: Tensor) -> Predicted:
     """Probabilities of standardised features [N,V,D], views averaged as logits, and their index."""
     logits = sweep.network.classify(features).double().mean(dim=1)
     probabilities = torch.softmax(logits / sweep.network.temperature.double(), dim=1)
@@ -402,7 +397,7 @@ def _probabilities(sweep: Sweep, features: Tensor) -> WindowPredictions:
     if sweep.area is not None:
         mean = features.float().mean(dim=1).cpu().numpy()
         index = sweep.area.index(mean).astype(np.float32)
-    return WindowPredictions(probabilities.float().cpu().numpy(), index)
+    return Predicted(probabilities.float().cpu().numpy(), index)
 
 
 @dataclass(frozen=True)
@@ -420,14 +415,14 @@ class _Lattice:
     lead: tuple[int, int]
 
 
-def _dense(sweep: Sweep, image: Tensor, rows: Int64s, cols: Int64s, step: int) -> WindowPredictions:
+def _dense(sweep: Sweep, image: Tensor, rows: Int64s, cols: Int64s, step: int) -> Predicted:
     """All windows on the step from (rows[0], cols[0])."""
     features = _dense_features(sweep, image, rows, cols, step)
     if sweep.correction is not None:
         features = sweep.correction.applied(features)
     predictions = _probabilities(sweep, sweep.network.standardise(features))
     shape = len(rows), len(cols)
-    return WindowPredictions(
+    return Predicted(
         predictions.probabilities.reshape(*shape, -1), predictions.index.reshape(shape)
     )
 

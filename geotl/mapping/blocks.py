@@ -19,7 +19,7 @@ from geotl.console import Progress, complain
 from geotl.imagery.measurable import measurable
 from geotl.imagery.sensors import Sensor, rescaled
 from geotl.imagery.windows import Imagery, Window
-from geotl.inference.sliding_window import WindowPredictions, WindowPredictor, halo_of
+from geotl.inference.sliding_window import Predicted, WindowPredictor, halo_of
 from geotl.inference.smoothing import GuidedFilter
 from geotl.inference.window_grid import WindowGrid
 from geotl.mapping.window_store import FULL, Sheet, SheetLayout, open_sheet
@@ -257,7 +257,7 @@ def _firsts(plan: SweepPlan, block: Block, span: Window) -> tuple[Int64s, Int64s
     return plan.grid.rows[block.rows] - span.row, plan.grid.cols[block.cols] - span.col
 
 
-def _predicted(plan: SweepPlan, facts: _Facts, image: Float32s | None) -> WindowPredictions | None:
+def _predicted(plan: SweepPlan, facts: _Facts, image: Float32s | None) -> Predicted | None:
     """What the model predicts of a block's windows; None where there is none to predict."""
     if image is None:
         return None
@@ -269,7 +269,7 @@ def _keep(
     plan: SweepPlan,
     sheet: Sheet,
     block: tuple[int, Block],
-    found: tuple[_Facts, WindowPredictions | None] | None,
+    found: tuple[_Facts, Predicted | None] | None,
 ) -> None:
     """Write down a block, given with its number, and then that it is done."""
     n = block[0]
@@ -359,7 +359,7 @@ def _write_facts(plan: SweepPlan, sheet: Sheet, facts: _Facts) -> None:
         sheet.picture[:, rows_to, cols_to], sheet.shown[rows_to, cols_to] = facts.picture
 
 
-def _write(plan: SweepPlan, sheet: Sheet, facts: _Facts, said: WindowPredictions) -> None:
+def _write(plan: SweepPlan, sheet: Sheet, facts: _Facts, said: Predicted) -> None:
     """Write down what is predicted of a block's windows."""
     here, chosen = facts.block.here, facts.predicted
     chances = said.probabilities  # changed in place, for a copy of a block is large

@@ -161,7 +161,7 @@ def test_faults_of_points_are_one_line(patches, tmp_path, capsys) -> None:
     boxes = gpd.GeoDataFrame({"class": ["forest"]}, geometry=gpd.points_from_xy([0], [0]).buffer(9))
     boxes.set_crs("EPSG:32633").to_file(tmp_path / "b.gpkg")
     assert main(["accuracy", str(patches), str(tmp_path / "b.gpkg"), "-q"]) == 2
-    assert "holds Polygon" in capsys.readouterr().err
+    assert "contains Polygon" in capsys.readouterr().err
     far = write_points(tmp_path / "f.gpkg", [(0, 0)], ["forest"])
     assert main(["accuracy", str(patches), str(far), "-q"]) == 2
     assert "no usable reference point" in capsys.readouterr().err
@@ -191,7 +191,10 @@ def test_a_raster_is_a_census(patches, tmp_path) -> None:
         worse,
         tags={"GEOTL_TRAINING_FOOTPRINTS": "[[500000, 4599000, 500100, 4599100]]"},
     )
-    assert "the model learnt from" in assess_raster(open_map(taught), patches, None, None).notes[1]
+    assert (
+        "training areas are included"
+        in assess_raster(open_map(taught), patches, None, None).notes[1]
+    )
 
 
 def test_a_reference_on_another_grid_is_laid_on_the_maps(tmp_path) -> None:

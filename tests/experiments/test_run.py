@@ -123,7 +123,10 @@ def test_tiles_learnt_from_are_known_again_in_any_file_and_never_judged_untold(
     write_tile(tmp_path / "own" / "town" / "t.tif", picture, names=BANDS)
     capsys.readouterr()
     assert main(["evaluate", str(model), str(tmp_path / "own")]) == 2
-    assert "5 of 5 tiles were learnt from, so none is left" in capsys.readouterr().err
+    assert (
+        "5 of 5 tiles are training tiles of the model, so there is no test tile"
+        in capsys.readouterr().err
+    )
     assert main(["evaluate", str(model), str(tiles), "--all"]) == 0
     assert (
         "12 of 36 tiles are training tiles of the model and are included" in capsys.readouterr().out

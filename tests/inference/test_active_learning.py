@@ -72,7 +72,7 @@ def test_a_point_that_is_labelled_gives_exactly_its_window(
     assert table["class"].isna().all()
     assert table["rank"].tolist() == [1, 2, 3, 4, 5, 6]
     said = capsys.readouterr().out
-    assert "windows looked at" in said
+    assert "windows examined" in said
     assert str(out) in said
     table["class"] = ["a", "b"] * 3
     table.to_file(out)

@@ -200,14 +200,16 @@ def test_a_pixel_models_file_opens_like_any_other(file, tmp_path):
     assert file.resolution_m == 10.0
     assert file.ground["EPSG:32633"][0][:2] == file.training.places[0].tolist()
     assert not is_pixel_model(made_model(tmp_path / "tiles.safetensors"))
-    with pytest.raises(ModelError, match="--engine openvino runs exported files alone"):
+    with pytest.raises(ModelError, match="--engine openvino runs only exported files"):
         open_predictor(file.path, "openvino")
 
 
 def test_a_pixel_model_names_no_tiles(file):
     model = load(file.path)
     assert model.classes == CLASSES
-    with pytest.raises(ModelError, match="a model of pixels, which this does not take; map scenes"):
+    with pytest.raises(
+        ModelError, match="a model of pixels, which is not supported here; map scenes"
+    ):
         model.predict(np.zeros((1, 4, 8, 8)))
     with pytest.raises(ModelError, match="a model of pixels"):
         model.evaluate("nowhere")

@@ -57,7 +57,7 @@ def test_points_are_pixels_that_labels_take(
     out = tmp_path / "next.gpkg"
     assert told(model, scene, out, "-n", "8", "--outside") == 0
     printed = capsys.readouterr().out
-    assert "pixels looked at" in printed
+    assert "pixels examined" in printed
     assert "task=pixels" in printed
     table = geopandas.read_file(out)
     assert table["rank"].tolist() == list(range(1, 9))

@@ -400,7 +400,7 @@ def test_commands_for_tiles_say_what_to_use_instead(model, scene, tmp_path, caps
     assert main([known.get(word, word) for word in words]) == 2
     error = capsys.readouterr().err
     assert error.count("\n") == 1
-    assert f"{model}: a model of pixels, which this does not take; map scenes" in error
+    assert f"{model}: a model of pixels, which is not supported here; map scenes" in error
     assert not list(tmp_path.iterdir())
 
 

@@ -174,7 +174,7 @@ def test_a_model_file_with_a_broken_header_is_refused(tmp_path, header):
 def test_values_that_are_no_numbers_are_refused(value):
     file = WeightFile("f.pth", "", {"a": torch.tensor([1.0, value]), "b": torch.ones(1)})
     check_values(file, ["b"])
-    with pytest.raises(WeightsError, match=r"f\.pth: tensor a holds NaN"):
+    with pytest.raises(WeightsError, match=r"f\.pth: tensor a has NaN"):
         check_values(file, ["a", "b"])
 
 

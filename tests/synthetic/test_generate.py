@@ -181,7 +181,7 @@ def test_copies_are_flagged_in_any_view_and_duplicates_set_no_bar() -> None:
 def test_the_generator_sees_the_training_side_alone(prepared) -> None:
     """Every judged pixel altered: the tiles made are the same to the bit."""
     recipe, source, draw = prepared
-    told = {"per_class": 2, "seed": recipe.seed, "told": lambda *_: None}
+    told = {"per_class": 2, "seed": recipe.seed, "progress": lambda *_: None}
     made = make_tiles(source, draw, TINY, **told)
     images = np.array(source.pack.images)
     images[draw.split.test] = 65535
