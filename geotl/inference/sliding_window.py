@@ -120,24 +120,24 @@ class DenseError(DataError):
 class WindowPredictor(Protocol):
     """Whatever predicts the classes of the windows of a block of a scene.
 
-        Mapping reads a block, fills its invalid pixels with `fill`, calls `predict_windows` for the
-        windows in it and writes the results; it knows nothing else of a model. Three there are:
-        `Sweep`, a torch network, `onnx_model.ServedSweep`, an exported file, and
-        `pixel_predictor.PixelPredictor`, members on single pixels. What sees more than its windows
-        states it; see `Surrounded`.
+    Mapping reads a block, fills its invalid pixels with `fill`, calls `predict_windows` for the
+    windows in it and writes the results; it knows nothing else of a model. Three there are:
+    `Sweep`, a torch network, `onnx_model.ServedSweep`, an exported file, and
+    `pixel_predictor.PixelPredictor`, members on single pixels. What sees more than its windows
+    states it; see `Surrounded`.
 
-        Another kind of model provides:
+    Another kind of model provides:
 
     - `predict_windows`, which gives calibrated probabilities of its windows, where a pixel is a
-          window with a side and step of 1, and an index of 0 where it measures no dissimilarity;
-        - `classes` and `fill`, as many as its contract has classes and bands;
-        - `views` of 1, `mode` "exact", `area` None and `dense` None, unless it turns windows,
-          measures dissimilarity or runs over a whole block;
-        - `precision`, `device` and `engine`, which are part of what a map's pixels depend on: other
-          words make an interrupted map begin again.
+      window with a side and step of 1, and an index of 0 where it measures no dissimilarity;
+    - `classes` and `fill`, as many as its contract has classes and bands;
+    - `views` of 1, `mode` "exact", `area` None and `dense` None, unless it turns windows,
+      measures dissimilarity or runs over a whole block;
+    - `precision`, `device` and `engine`, which are part of what a map's pixels depend on: other
+      words make an interrupted map begin again.
 
-        The same block must always give the same answer, or a map that was interrupted
-        would differ from one that was not.
+    The same block must always give the same answer, or a map that was interrupted
+    would differ from one that was not.
     """
 
     @property
