@@ -53,7 +53,7 @@ class SceneReading(TypedDict, total=False):
 
     Attributes:
         sensor: the scene's, None for the model's.
-        mask: of clouds, for a scene on disk; "auto" unless given, see `scene.open_scene`.
+        mask: mask of clouds, for a scene on disk; "auto" unless given, see `scene.open_scene`.
         aoi: a file of polygons: the part to map.
         bbox: left, bottom, right, top of the part to map, in the scene's reference system.
         extra: rasters with bands that a model of pixels needs in addition to the scene's.
@@ -271,7 +271,7 @@ class Model:
                 rioxarray.
             out: the class map to write, ending in .tif, with its other files next to it; None to
                 write no files.
-            options: how.
+            options: options of the map.
             quiet: no progress, and nothing printed.
             **reading: how the scene is read and which part of it is mapped: `sensor`, `mask`,
                 `aoi`, `bbox` and `extra`; see `SceneReading`.
@@ -348,7 +348,7 @@ def load(path: str | Path, *, engine: str | None = None) -> Model:
 
     Args:
         path: a .safetensors file; or a .onnx file, which needs no other file.
-        engine: what runs an exported file: onnxruntime (if None) or openvino.
+        engine: engine of an exported file: onnxruntime (if None) or openvino.
 
     Raises:
         ModelError: not there, damaged, or not of geotl; an engine that is not installed, or one

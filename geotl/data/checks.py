@@ -42,7 +42,7 @@ class Checked:
     Attributes:
         index, pack, sensor: the tiles.
         facts: statistics of the tiles.
-        sizes: how many files there are of each size (height, width), where tiles are files.
+        sizes: number of files of each size (height, width), where tiles are files.
         copies: groups of tiles of one content.
         near: pairs of nearly identical tiles.
         overlapping: pairs of tiles that overlap.
@@ -76,7 +76,7 @@ def check_tiles(
     Args:
         index: names, classes, groups and splits.
         sensor: sensor of the tiles' DN.
-        pack: their pixels.
+        pack: pixels of the tiles.
         sizes: height and width of each file, where there are files.
         apart: whether the split at hand keeps neighbours on one side.
         progress: called with tiles done and tiles in all.

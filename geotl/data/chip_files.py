@@ -49,8 +49,8 @@ def write_chips(
 
     Args:
         scenes: those the chips were placed in.
-        placement: from `chips.place_chips`.
-        folder: where to write; new or empty, or nothing but chips where `overwrite` is set.
+        placement: result of `chips.place_chips`.
+        folder: output folder; new or empty, or only with chips where `overwrite` is set.
         overwrite: replace earlier chips, with whatever was changed in their manifest.
         progress: called with chips written and chips in all.
 
@@ -221,7 +221,7 @@ def pack_chips(
     there yet.
 
     Args:
-        scenes: that the chips name.
+        scenes: scenes of the chips.
         chips: windows of one size.
         cache: folder below which packs lie.
         where: the label file, for messages.

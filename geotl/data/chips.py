@@ -66,7 +66,7 @@ class Placement:
     """Every label, by its chips or among the rejected, and never both.
 
     Attributes:
-        chips: in the order of the labels, those of one label from top to bottom.
+        chips: chips in the order of the labels, those of one label from top to bottom.
         rejected: labels without a chip, those that could not be used at all first.
         crs: reference system of the rejected ones' geometries.
         notes: warnings and remarks on the labels, one line each.
@@ -105,7 +105,7 @@ def place_chips(
     Args:
         scenes: read window by window, labels from top to bottom.
         labels: points and polygons, or a class raster.
-        rules: what a chip must be.
+        rules: conditions for a chip.
         progress: called with labels done and labels in all, scene by scene.
 
     Raises:
@@ -396,7 +396,7 @@ def draw_windows(
         scenes: the scenes to draw windows from.
         chips: labelled chips of any scene; their areas are avoided in all scenes.
         rules: side of a window, how much of it must be seen, and the seed.
-        count: how many are wanted; fewer come where there is no room for more.
+        count: number of windows wanted; fewer where there is no room for more.
 
     Returns:
         Windows as chips without a class.

@@ -17,7 +17,7 @@ class Finding:
         gravity: wrong (results will mislead), doubtful (check it first), or worth knowing.
         kind: a word for programs, such as "label conflict".
         said: the finding as text.
-        remedy: what to do about it.
+        remedy: what the user can do.
         tiles: names of the tiles concerned, if it concerns some.
     """
 

@@ -67,9 +67,9 @@ class Rejection:
     Attributes:
         label_id: the label's.
         reason: one of a few words.
-        detail: what exactly, for a reader.
+        detail: details for the user.
         class_name: its class, as far as known.
-        geometry: where it lies, in the labels' system, if anywhere.
+        geometry: geometry in the labels' reference system, None without one.
     """
 
     label_id: str
@@ -265,7 +265,7 @@ class ClassRaster:
 
     Attributes:
         path: the file.
-        grid: where its pixels lie; its reference system is known.
+        grid: grid of its pixels, with a reference system.
         names: the file's own names of values, those of the mapping applied later.
         mapping: new name for each name or value, None to drop it, as in `labels.read_labels`.
         nodata: value that is no class.

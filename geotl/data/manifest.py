@@ -199,7 +199,7 @@ def index_tiles(
         root: a folder, a .csv or .geojson file, or `torchgeo:NAME:FOLDER`.
         cache: folder below which a torchgeo data set is copied.
         sensor: sensor whose bands the file names give, for tiles in several files.
-        table: of split and group in a folder: see `index_folder`.
+        table: table of split and group in a folder: see `index_folder`.
         class_depth: levels of class folders: see `index_folder`.
         log: called with a line before each long step.
         progress: called with tiles done and tiles in all.
@@ -289,7 +289,7 @@ def read_synthetic(folder: str | Path, classes: Sequence[str], sensor: Sensor) -
     """The tiles of `write_synthetic` in a folder, with what their generator was trained on.
 
     Args:
-        folder: as given to `geotl generate --out`.
+        folder: folder that `geotl generate` wrote.
         classes: classes of the real tiles; every class of the synthetic tiles is one of these.
         sensor: sensor of the tiles' bands.
 

@@ -46,7 +46,7 @@ class PixelRules:
         per_class: most pixels of one class of a class raster.
         jitter_px: a point gives the pixels within so many rows and columns of its own.
         all_bands: whether a pixel must be valid in every band, else in one.
-        seed: of the choice among the pixels of a polygon or a class.
+        seed: seed of the choice among the pixels of a polygon or a class.
     """
 
     per_polygon: int = 20
@@ -162,7 +162,7 @@ def place_pixels(
     Args:
         scenes: read window by window.
         labels: points and polygons.
-        rules: how many pixels a label gives, and which pixels are usable.
+        rules: number of pixels per label, and conditions for usable pixels.
         progress: called with scenes done and scenes in all.
 
     Raises:

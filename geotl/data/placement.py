@@ -129,7 +129,7 @@ class ChipRules:
             side without a shared pixel.
         min_valid: least share of valid pixels, as a mean over the bands.
         max_cloud: largest share of pixels under the scene's cloud mask.
-        seed: of the draw.
+        seed: seed of the draw.
     """
 
     chip_px: int
@@ -165,7 +165,7 @@ def windows_of(
     Args:
         shape: the label, in columns (x) and rows (y) of the scene.
         scene: the scene, which limits where windows may lie.
-        rules: what a chip must be.
+        rules: conditions for a chip.
     """
     if shape.geom_type.endswith("Point"):
         return _about_points(shape, scene, rules)

@@ -26,7 +26,7 @@ def radiometry_findings(
     """Findings where the range of the values does not fit the sensor.
 
     Args:
-        quantiles: of each band in DN [len(QUANTILES),C].
+        quantiles: quantiles of each band in DN [len(QUANTILES),C].
         bands: names of the sensor's bands, in order.
         sensor: the sensor stated for the DN.
         dtype: the pixels' type.

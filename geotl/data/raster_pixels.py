@@ -42,7 +42,7 @@ def place_raster_pixels(
     Args:
         scenes: read block by block; each on the class raster's grid.
         labels: a class raster that covers at least a part of the scenes.
-        rules: how many pixels a class gives, and which pixels are usable.
+        rules: number of pixels per class, and conditions for usable pixels.
         progress: called with blocks done and blocks in all.
 
     Raises:
@@ -171,8 +171,8 @@ class _Drawn:
     Attributes:
         labels: the class raster.
         most: pixels of a class that are kept.
-        order: of each class's, rank in its cell and chance [n,2]; the least are kept.
-        pixels: of each class's, scene, row, column, row and column in the class raster [n,5].
+        order: rank in its cell and random number of each pixel [n,2]; the smallest stay.
+        pixels: pixels of each class: scene, row, column, row and column in the class raster [n,5].
         total: pixels of each class within the scenes; `cloudy` of these, `partial` likewise.
     """
 

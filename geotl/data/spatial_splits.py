@@ -71,10 +71,10 @@ def block_units(
     stay in their own blocks, and `clear` excludes the training tiles that touch a test tile.
 
     Args:
-        layout: where the tiles lie; every position is known.
+        layout: positions of the tiles, all of them known.
         block_m: side of the blocks in metres.
-        seed: of the blocks' origin.
-        groups: of each tile, None for a tile on its own.
+        seed: seed of the blocks' origin.
+        groups: group of each tile, None for a tile without a group.
         content: fingerprint of each tile; equal ones are copies.
     """
     count = len(layout.boxes)
@@ -108,11 +108,11 @@ def unit_folds(
     far as possible. With as many folds as units each unit is tested alone (leave one out).
 
     Args:
-        unit: of each tile, numbered from 0.
+        unit: unit of each tile, numbered from 0.
         labels: class of each tile; tiles with -1 are excluded.
         n: folds.
-        seed: of the dealing.
-        what: what the units are called in messages, and how there would be more of them.
+        seed: seed of the distribution.
+        what: name of the units in messages, and how to get more of them.
         content: fingerprint of each tile; copies of training tiles are not tested.
 
     Raises:
@@ -186,10 +186,10 @@ def clear_folds(
 
     Args:
         train: rows of the training tiles.
-        labels: their classes.
+        labels: classes of the tiles.
         n: folds wanted.
-        seed: of the dealing.
-        unit: what each training tile belongs to.
+        seed: seed of the distribution.
+        unit: unit of each training tile.
         layout: positions of all tiles.
         buffer_m: least distance between fitted and held-out tiles.
     """
@@ -278,8 +278,8 @@ class Variogram:
         lag_m: mean distance of the pairs in each bin, in metres [B].
         gamma: half their mean squared difference over standardised features [B]; 1 where tiles
             have nothing in common.
-        pairs: how many there are [B].
-        shape: of the model that fits best.
+        pairs: number of pairs [B].
+        shape: variogram model that fits best.
         nugget, sill: dissimilarity of neighbours, and of distant tiles.
         range_m: distance at which the sill is reached (95 % of it for the exponential shape).
         reached: whether that lies within the distances seen; if not, `range_m` is the largest one.

@@ -59,9 +59,9 @@ def k_shot(
     Args:
         labels: class of each tile, int [N]; tiles with -1 are excluded.
         shots: training tiles per class.
-        seed: of the draw.
+        seed: seed of the draw.
         content: fingerprint of each tile; equal ones are copies.
-        names: of the classes, for messages.
+        names: names of the classes, for messages.
 
     Raises:
         DataError: a class with fewer different tiles than shots.

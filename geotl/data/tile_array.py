@@ -111,11 +111,11 @@ class Pack:
         images: DN in their native type [N,C,S,S], read only.
         valid: bool [N,C,S,S]; None if every pixel is valid.
         bands: the sensor's names, in the order of the channels.
-        fingerprint: of files, sensor and options; equal ones hold equal pixels.
-        folder: where the pack lies.
+        fingerprint: fingerprint of files, sensor and options; equal ones hold equal pixels.
+        folder: folder of the pack.
         footprints: left, bottom, right, top of each tile in its CRS, where known; of no width
             and height (a point) where only a table gives the tile's centre.
-        crs: of each tile, where known.
+        crs: reference system of each tile, where known.
         acquired: date of each tile as YYYY-MM-DD, where known.
     """
 
@@ -161,7 +161,7 @@ def pack(
         index: the tiles.
         sensor: sensor of the tiles' bands.
         reading: the bands to read and the size to resample to.
-        folder: for images.npy, valid.npy (where some pixel is not valid) and pack.json only.
+        folder: folder for images.npy, valid.npy (where some pixel is not valid) and pack.json only.
         progress: called with tiles done and tiles in all.
 
     Raises:
@@ -210,7 +210,7 @@ def packed(
     """Reopen the pack of this fingerprint in a folder, or write it there.
 
     Args:
-        folder: for images.npy, valid.npy (where some pixel is not valid) and pack.json only.
+        folder: folder for images.npy, valid.npy (where some pixel is not valid) and pack.json only.
         key: the fingerprint.
         unread: called where the pack is not there yet.
         progress: called with tiles done and tiles in all.
@@ -326,9 +326,9 @@ def batch(
 
     Args:
         pack: the tiles.
-        rows: their positions.
+        rows: positions of the tiles.
         fill: value [C] in DN that invalid pixels take.
-        device: where the batch goes.
+        device: device of the batch.
     """
     where = np.asarray(rows, dtype=np.int64)
     valid = None if pack.valid is None else np.asarray(pack.valid)[where]

@@ -35,13 +35,13 @@ class TileFacts:
     """Figures of N tiles of C bands, in DN.
 
     Attributes:
-        mean, sd: of each tile's valid pixels [N,C]; 0 where it has none.
+        mean, sd: statistics of each tile's valid pixels [N,C]; 0 where it has none.
         valid: share of valid pixels of each tile, over all bands [N].
         blank: share of each tile's pixels that are valid and 0 in every band [N].
         full: share of each tile's pixels at the type's largest value in some band [N]; 0 for
             floating point.
-        quantiles: of each band over valid pixels [len(QUANTILES),C], from a regular sample of
-            pixels; nan where a band has none.
+        quantiles: quantiles of each band over valid pixels [len(QUANTILES),C], from a regular
+            sample of pixels; nan where a band has none.
         thumbs: tiles shrunk by averaging to at most 16 px a side, float32 [N,C,s,s]; invalid
             pixels take the tile's mean.
     """
@@ -161,7 +161,7 @@ class TilePair:
     """Two tiles that share something, the earlier one first.
 
     Attributes:
-        first, second: their positions.
+        first, second: positions of the tiles.
         share: correlation of near-copies; share of the smaller footprint that overlaps.
         turned: one is turned or mirrored.
     """

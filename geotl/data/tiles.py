@@ -47,7 +47,7 @@ class Tile:
             file comes first.
         scene: name of the scene it was cut from, None for a tile of its own.
         chip: the chip's name, None for a tile of its own.
-        sources: of a synthetic tile, the contents of its generator's training tiles; else None.
+        sources: contents of the generator's training tiles for a synthetic tile; else None.
     """
 
     path: Path

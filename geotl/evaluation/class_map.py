@@ -34,10 +34,10 @@ class ClassMap:
 
     Attributes:
         path: the file.
-        grid: where the pixels lie.
-        dtype: their type, an integer type.
+        grid: grid of the pixels.
+        dtype: integer type of the pixels.
         nodata: value declared to stand for no class.
-        names: of the classes by value; a value that it lacks is called by its number.
+        names: names of the classes by value; a value that it lacks is called by its number.
         colours: #rrggbb by value, where the file has a palette.
         tags: the other tags of the file.
         tile: rows and columns of the file's own blocks.
@@ -62,7 +62,7 @@ def open_map(path: str | Path, names: Mapping[int, str] | None = None) -> ClassM
 
     Args:
         path: GeoTIFF, VRT or whatever GDAL reads.
-        names: of the classes by value; they come before the file's own.
+        names: names of the classes by value; they come before the file's own.
 
     Raises:
         DataError: no such file, damaged, several bands, or pixels that are not whole numbers.
@@ -190,7 +190,7 @@ class Survey:
         areas_m2: by value; None for a map without a reference system.
         nodata: pixels that are not valid.
         value: value at each requested place [P].
-        status: of each place [P]: "" where `value` is valid, "outside" or "nodata".
+        status: status of each place [P]: "" where `value` is valid, "outside" or "nodata".
     """
 
     pixels: Mapping[int, int]

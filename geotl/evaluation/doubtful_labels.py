@@ -35,8 +35,8 @@ class Doubt(NamedTuple):
         row: position of the row, of several rows, the one least like its label.
         given: the class of the label.
         likely: the most probable of the other classes.
-        probability_given: of the label's class, the mean over its rows.
-        probability_likely: of the other class, likewise.
+        probability_given: probability of the label's class, the mean over its rows.
+        probability_likely: probability of the other class, likewise.
     """
 
     row: int

@@ -40,15 +40,15 @@ class Assessment:
 
     Attributes:
         map, reference: the files.
-        classes: of map or reference, in the order of the map's values.
+        classes: classes of map or reference, in the order of the map's values.
         colours: #rrggbb of each class, "" where the map has none.
         result: the estimates; areas are in square metres if `in_metres`, else in pixels.
         in_metres: whether the map has a reference system.
         design: sampling design of the reference, in words.
         sampled: whether it is a sample (else a census of all pixels).
         rejected: ids of points that do not count, by reason.
-        warnings: what speaks against the figures.
-        notes: what else should be known.
+        warnings: reasons to doubt the figures.
+        notes: further remarks.
     """
 
     map: Path
@@ -80,7 +80,7 @@ def assess_points(
         of: the map.
         path: points in any vector format, or a CSV of coordinates.
         field: see `read_reference`, for layer and crs too.
-        layer: which layer of the file.
+        layer: layer of the file.
         crs: reference system of the points, where the file does not state it.
         design: how the points were drawn, where the file does not state it: stratified by mapped
             class, simple random (or systematic), or not at random.

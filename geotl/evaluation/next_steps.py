@@ -38,9 +38,9 @@ class Step:
     """One thing to try.
 
     Attributes:
-        do: what, in a sentence.
+        do: the step, in a sentence.
         change: keys and values of the recipe, as they are written after its name; may be empty.
-        why: what it should do.
+        why: expected effect.
     """
 
     do: str
@@ -64,8 +64,8 @@ def next_steps(
 
     Args:
         verdict: whether the network under- or overfits.
-        regularisers: its regularisers.
-        strategy: what is trained.
+        regularisers: regularisers of the network.
+        strategy: strategy of the recipe.
         stage_one: training accuracy with every regulariser off, where that was measured.
         more_tiles: whether test tiles are left that a larger sample could take in.
     """

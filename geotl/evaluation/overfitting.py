@@ -38,7 +38,7 @@ class Verdict:
         train, validation: accuracies with their 95 % intervals.
         gap: training minus validation accuracy.
         target: accuracy wanted; None if none was stated.
-        because: what the word rests on, in one or two sentences.
+        because: reasons for the word, in one or two sentences.
     """
 
     word: Word

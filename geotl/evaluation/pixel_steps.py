@@ -60,12 +60,12 @@ class PixelFindings:
 
     Attributes:
         verdict: training accuracy against that of the folds.
-        labels: how many there are of each class.
+        labels: number of labels of each class.
         lacking: classes without a training label in some fold.
         pairs: classes that are mixed up.
         ahead: a method that is surely more accurate than the fused model, and by how much.
-        optimism: of a random split above the folds by place, if it was measured.
-        reach_m: how far the features of a pixel reach, in metres.
+        optimism: accuracy of a random split above that of the folds by place, if measured.
+        reach_m: distance that the features of a pixel reach, in metres.
         near: most training labels in a fold that lie within the windows of a test pixel.
         missing: a line for each band that some labels lack.
         network: whether a network's features describe pixels too.

@@ -30,7 +30,7 @@ class HeldOutProbabilities:
     """Probabilities of labels' own classes by models that were not fitted to them.
 
     Attributes:
-        by_class: of each class, in ascending order.
+        by_class: probabilities of each class, in ascending order.
     """
 
     by_class: tuple[Float64s, ...]
@@ -44,7 +44,7 @@ class HeldOutProbabilities:
         Args:
             probabilities: calibrated [n,K].
             given: classes of the rows' labels [n].
-            label: of which label each row is [n], None for one row a label; of several rows of a
+            label: label of each row [n], None for one row per label; of several rows of a
                 label the median counts, since they resemble each other.
         """
         of_label, classes = probabilities[np.arange(len(given)), given], probabilities.shape[1]
@@ -141,7 +141,7 @@ class SetScore(NamedTuple):
         covered: share of labels whose set contains their class.
         classes: mean number of classes in a set.
         single: share of sets with one class.
-        labels: how many there were.
+        labels: number of labels.
     """
 
     stated: float

@@ -74,7 +74,7 @@ def read_reference(
         path: any vector format, or a CSV of coordinates.
         of: the map, with a reference system.
         field: field with the class; by default `reference`, `class`, `label` or `class_name`.
-        layer: which layer, where there are several.
+        layer: layer of the file, where there are several.
         crs: reference system of the points, where the file does not state it.
 
     Raises:
@@ -115,10 +115,10 @@ def as_classes(
     """Labels as names of the map's classes; a number is the class of that value.
 
     Args:
-        labels: as written, None for none.
-        ids: of the points.
+        labels: labels as in the file, None for none.
+        ids: ids of the points.
         of: the map.
-        values: that the map's pixels take.
+        values: values of the map's pixels.
         path: the file the labels came from.
 
     Raises:
@@ -217,9 +217,9 @@ class SamplePlan:
 
     Attributes:
         classes: on the map.
-        pixels: of each.
+        pixels: number of pixels in each stratum.
         expected: user's accuracy that each is thought to have.
-        points: to draw from each.
+        points: number of points to draw from each stratum.
         se_overall: standard error of overall accuracy to be expected with them.
     """
 
@@ -246,7 +246,7 @@ def plan_sample(
         of: the map.
         n: points in all; None for as many as `se_overall` needs.
         se_overall: standard error of overall accuracy that is wanted, where n is None.
-        allocation: how the points are divided: see `allocate`.
+        allocation: division of the points: see `allocate`.
         minimum: points that each class gets at least; None for 50, or half an
             equal share of n where that is less.
         expected: user's accuracy by class; "" stands for all others (0.8).

@@ -22,7 +22,7 @@ class Regulariser:
     """A regulariser of a recipe.
 
     Attributes:
-        name: what it is called.
+        name: name for users.
         kind: explicit or implicit.
         state: on, off, or not in play where the strategy does not use it.
         setting: its setting in the recipe, or why it is not in play.
@@ -74,7 +74,7 @@ def regularisers(
 
     Args:
         settings: the recipe's values by section.
-        augmentations: what the training can vary in tiles; see `settings.augmentation_keys`.
+        augmentations: augmentations that the training can use; see `settings.augmentation_keys`.
         batchnorm: batch normalisation of the network: none, trained, or held at its stored
             statistics.
     """

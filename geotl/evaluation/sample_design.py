@@ -35,10 +35,10 @@ def drawn_faults(
     """What speaks against points being the stratified sample of this map that they claim to be.
 
     Args:
-        strata: that each was drawn from.
+        strata: stratum that each point was drawn from.
         inclusion: inclusion probability of each.
         mapped: class of the map at each, None outside it and at nodata.
-        pixels: of the map by class.
+        pixels: number of pixels of the map by class.
 
     >>> drawn_faults(["a", "b"], np.array([0.1, 0.1]), ["a", "b"], {"a": 10, "b": 10})
     []
@@ -77,7 +77,7 @@ def clustering(places: Float64s, drawn: Sequence[Float64s]) -> tuple[float, floa
     p-value is the share of draws, the points among them, that lie as close.
 
     Args:
-        places: of the points [N,2] in metres.
+        places: places of the points [N,2] in metres.
         drawn: random draws of as many places [N,2].
 
     >>> rng = np.random.default_rng(0)
@@ -171,7 +171,7 @@ class DesignCheck:
 
     Attributes:
         words: the design.
-        warnings: what speaks against its being a probability sample of the map.
+        warnings: evidence against a probability sample of the map.
         drawn: the points were drawn by `geotl sample`, and still are that sample.
         simple: the user states a simple random sample.
     """
@@ -196,7 +196,7 @@ def check_design(
         points: all points of the file.
         map_pixels: the map's pixels by value.
         mapped: class of the map at each point, None outside it and at nodata.
-        design: as stated by the user.
+        design: design stated by the user.
     """
     if design == "stratified":
         return DesignCheck("stratified random by mapped class, as stated")
@@ -246,8 +246,8 @@ def placement_warnings(
         of: the map.
         points: all points of the file.
         mapped: class of the map at each.
-        used: which of them are used [N].
-        drawn: they are known to be a random sample, so that distances are not tested.
+        used: points that are used, bool [N].
+        drawn: whether they are a random sample for sure, so that distances are not tested.
         progress: called with blocks done and blocks in all.
     """
     cols, rows = points.cols[used], points.rows[used]

@@ -25,7 +25,7 @@ class WeightedRows(NamedTuple):
 
     Attributes:
         truth: classes [n].
-        weight: what each row counts [n].
+        weight: weight of each row [n].
         block: the block that each row lies in [n], numbered from 0.
     """
 

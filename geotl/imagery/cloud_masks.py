@@ -39,7 +39,7 @@ def decoded(codes: NDArray[Any], rule: Rule) -> tuple[Bools, Bools]:
     """Which pixels are cloudy, shaded or the like, and which were not measured at all.
 
     Args:
-        codes: of any shape.
+        codes: codes of the mask, of any shape.
         rule: `scl` (Sentinel-2 scene classes), `qa_pixel` (Landsat Collection 2 bits), or
             `nonzero`, by which every value but 0 is cloudy.
 

@@ -196,10 +196,10 @@ class BandSet:
     """The files of a scene that has one for each band.
 
     Attributes:
-        path: what the scene is known by: a folder, or a file that lists them.
+        path: path of the scene: a folder, or a file that lists its images.
         files: by the sensor's names of the bands.
         images: these, and others of the scene among which a mask may be.
-        claim: what the product is, by its metadata or names.
+        claim: the product by its metadata or file names.
         acquired: date of acquisition as YYYY-MM-DD, if known.
     """
 
@@ -260,7 +260,7 @@ def open_bands(
 
     Args:
         of: the files.
-        sensor: what their digital numbers mean.
+        sensor: sensor of the digital numbers.
         bands: the sensor's names of those wanted, in order.
         mask: as in `open_scene`; `auto` searches the files.
         name: None for the file's or folder's.

@@ -39,7 +39,7 @@ class Entry:
     Attributes:
         name: unique, and valid as a file name.
         path: a file or folder; of a STAC item the JSON file.
-        assets: of a STAC item.
+        assets: assets of a STAC item.
         acquired: date of acquisition, where the item gives it.
     """
 

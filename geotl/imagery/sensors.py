@@ -221,7 +221,7 @@ def rescaled(dn: np.ndarray, given: Sensor, wanted: Sensor) -> np.ndarray:
     """DN of one sensor as the DN another would show for the same reflectance.
 
     Args:
-        dn: of any shape.
+        dn: digital numbers, of any shape.
         given: sensor of the values.
         wanted: sensor to convert to; values are clipped to its `limits`.
 

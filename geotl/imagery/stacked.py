@@ -36,8 +36,8 @@ def open_extras(paths: Sequence[str | Path], sensor: Sensor) -> tuple[Scene, ...
     or the sensor has a band of that name.
 
     Args:
-        paths: of the rasters.
-        sensor: of the scenes they will be laid on.
+        paths: paths of the rasters.
+        sensor: sensor of the scenes they will be laid on.
 
     Raises:
         DataError: a file that cannot be read, has no reference system or a rotated grid; or two
@@ -62,7 +62,7 @@ def stacked(scene: Scene, extras: Sequence[Scene]) -> Scene:
 
     Args:
         scene: scene with the grid and clouds of the result, and its place in the run.
-        extras: as `open_extras` gives them.
+        extras: result of `open_extras`.
 
     Raises:
         DataError: a raster that does not meet the scene, or is more than 64 times as fine.
@@ -126,7 +126,7 @@ class _Layers:
     """The pixels of a scene, and of rasters laid on its grid behind them.
 
     Attributes:
-        scene: as it was.
+        scene: the scene without the extra bands.
         laid: the rasters on the scene's grid.
         files: the same on their own grids.
     """

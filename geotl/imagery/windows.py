@@ -95,9 +95,9 @@ class Imagery(Protocol):
     Attributes:
         name: short, and unique among the scenes of a run.
         path: the file or folder.
-        grid: where the pixels lie.
+        grid: grid of the pixels.
         bands: the sensor's names, in the order of the channels.
-        sensor: what a digital number means.
+        sensor: sensor of the digital numbers.
         dtype: type of the pixels.
         acquired: date of acquisition as YYYY-MM-DD, if known.
     """

@@ -43,7 +43,7 @@ def scene_of(
     any order and direction. NaN and the nodata value that rioxarray knows are not valid.
 
     Args:
-        dataarray: of the axes bands, y, x, or only y and x for one band.
+        dataarray: array with the axes bands, y, x, or only y and x for one band.
         sensor: sensor of its digital numbers.
         bands: names of the bands wanted, in order; None for all of the sensor's.
         file_bands: the bands in the array's order, where it does not name them.

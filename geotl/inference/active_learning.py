@@ -116,10 +116,10 @@ class SuggestOptions:
     """Options of the search for windows or pixels to label next.
 
     Attributes:
-        step_px: of the lattice of windows, None for the tile's side; of the cells that give one
-            pixel each, None for about `MAX_LATTICE` pixels.
+        step_px: step of the lattice of windows, None for the tile's side; of the cells that give
+            one pixel each, None for about `MAX_LATTICE` pixels.
         outside: allow windows outside the area of applicability, after those inside.
-        seed: of the order among equals.
+        seed: seed of the order among equals.
     """
 
     step_px: int | None = None
@@ -144,7 +144,7 @@ def open_for(
         model: model whose bands are read, by name.
         paths: the scenes.
         sensor: the scenes' sensor, if another one than the model's.
-        mask: of clouds: see `scene.open_scene`.
+        mask: mask of clouds: see `scene.open_scene`.
         extra: rasters of the same kind as those that a pixel model was trained with.
 
     Raises:

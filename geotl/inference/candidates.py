@@ -84,7 +84,7 @@ def candidates(
     their centre pixel: too few valid pixels, too cloudy, or no data at that pixel.
 
     Args:
-        model: that describes and names windows.
+        model: model that gives features and classes of windows.
         scenes: scenes with the model's bands; DN are converted to its sensor.
         occupied: labelled areas in each scene.
         rules: side, step (None: the side), and the share of a window that must be valid.
@@ -171,7 +171,7 @@ def seen_squares(valid: Bools, cloudy: Bools, rules: ChipRules) -> Bools:
 
     Args:
         valid: validity of a block [C,h,w].
-        cloudy: its clouds [h,w].
+        cloudy: cloudy pixels [h,w].
         rules: side of a square, and how much of it must be seen.
     """
     share, half = valid.mean(axis=0), rules.chip_px // 2
@@ -236,13 +236,13 @@ def choose(
     chosen one are excluded. The seed decides between equals.
 
     Args:
-        features: of the windows [m, D].
-        uncertainty: of each [m].
+        features: features of the windows [m, D].
+        uncertainty: uncertainty of each [m].
         training_distances: distance of each to the nearest training tile's features [m].
         boxes: left, bottom, right, top in the reference system [m, 4].
-        inside: which lie in the area of applicability [m].
-        n: how many are wanted.
-        seed: of the order among equals.
+        inside: windows in the area of applicability, bool [m].
+        n: number of windows wanted.
+        seed: seed of the order among equals.
 
     >>> places = np.array([[0.0, 0, 1, 1], [0, 0, 1, 1], [5, 0, 6, 1]])
     >>> rows, sure = np.array([[0.0], [0.1], [3.0]]), np.array([0.9, 0.8, 0.5])

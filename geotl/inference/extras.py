@@ -68,8 +68,8 @@ def with_extras(model: Mapper, scene: Scene, given: Sequence[str | Path]) -> Sce
     """A scene with the bands of extra rasters, in the order that a model wants.
 
     Args:
-        model: that will see the scene.
-        scene: in the model's bands and at its resolution.
+        model: model to map with.
+        scene: scene in the model's bands and at its resolution.
         given: files, in any order.
 
     Raises:

@@ -33,7 +33,7 @@ def seal(proto: Any, path: Path, metadata: Mapping[str, Any], more: Mapping[str,
 
     Args:
         proto: an onnx.ModelProto.
-        path: to write to.
+        path: path of the file to write.
         metadata: the metadata of the model.
         more: further metadata for other programs.
     """

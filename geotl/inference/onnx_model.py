@@ -57,7 +57,7 @@ def engine_for(path: Path, given: str | None) -> EngineName | None:
 
     Args:
         path: a model file, or one exported to ONNX.
-        given: what the user named, None for onnxruntime.
+        given: engine named by the user, None for onnxruntime.
 
     Raises:
         ModelError: an engine for a model file, one that is not known, or one not installed.
@@ -86,7 +86,7 @@ def open_runner(path: Path, engine: EngineName, *, precision: str, threads: int)
 
     Args:
         path: an ONNX file with a checked checksum.
-        engine: what runs it, installed.
+        engine: installed engine.
         precision: number format of the file's network.
         threads: number of threads.
 
@@ -150,13 +150,13 @@ class ServedSweep:
     """How an exported file predicts windows: window by window, as it was exported.
 
     Attributes:
-        runner: of the file.
+        runner: runner of the file.
         px: side of a window in pixels.
         views: flips and quarter turns averaged inside the file.
         bands: number of bands.
         classes: number of classes.
         precision: number format of its network.
-        engine: what runs it, with its version.
+        engine: engine with its version.
     """
 
     runner: Runner
@@ -211,12 +211,12 @@ class ServedModel:
     """An exported file, opened: its metadata, and the sweep that runs it.
 
     Attributes:
-        contract: what it is and what imagery it takes.
+        contract: classes of the model and the imagery it needs.
         resolution_m: side of a training pixel in metres, None where unknown.
         seen: mean and standard deviation of the example tiles' bands.
         ground: boxes of training tiles by reference system.
         notes: the notes of the model it was exported from.
-        path: of the file.
+        path: path of the file.
         sweep: runs it.
     """
 
@@ -235,7 +235,7 @@ def open_predictor(path: Path, engine: str | None = None) -> Mapper:
     Args:
         path: a .safetensors file of a network or of a pixel model, or a .onnx file, which needs
             no other file.
-        engine: what runs an exported file: onnxruntime (if None) or openvino.
+        engine: engine of an exported file: onnxruntime (if None) or openvino.
 
     Raises:
         ModelError: not there, damaged, or not of geotl; an engine that is not installed, or one
@@ -273,7 +273,7 @@ def open_served(path: Path, engine: str | None = None) -> ServedModel | ServedPi
     """Open a file that `geotl export --format onnx` made.
 
     Args:
-        path: of the file.
+        path: path of the file.
         engine: onnxruntime or openvino, None for onnxruntime.
 
     Raises:

@@ -26,18 +26,18 @@ class ServedPixels:
     """How an exported pixel model predicts a block, in which a pixel is a window of side 1.
 
     Attributes:
-        runner: of the file.
+        runner: runner of the file.
         bands: number of bands.
         classes: number of classes.
         halo: pixels around a tile that its pixels depend on.
         stride: tiles begin at multiples of it.
-        engine: what runs it, with its version.
+        engine: engine with its version.
         views: pixels are not turned.
         mode: pixel by pixel.
         area: dissimilarity is not measured.
         dense: the file does not show its network.
-        precision: of the features.
-        device: that computes.
+        precision: number format of the features.
+        device: device of the computation.
     """
 
     runner: Runner
@@ -97,14 +97,14 @@ class ServedPixelModel:
     """An exported pixel model, opened: its metadata, and what runs it.
 
     Attributes:
-        contract: what it is and what imagery it takes.
+        contract: classes of the model and the imagery it needs.
         resolution_m: side of a training pixel in metres, None where unknown.
         seen: mean and standard deviation of the bands over the training scene.
         ground: training pixels by reference system, as boxes without area.
         notes: the notes of the model it was exported from.
-        weights: of its members' log-probabilities, by name.
-        features: how pixels are described.
-        path: of the file.
+        weights: weights of its members' log-probabilities, by name.
+        features: features of the pixels.
+        path: path of the file.
         sweep: runs it.
     """
 
@@ -125,10 +125,10 @@ def served_pixels(
     """A pixel model from its metadata.
 
     Args:
-        path: of the file.
-        metadata: its metadata.
-        runner: of the file.
-        engine: what runs it, with its version.
+        path: path of the file.
+        metadata: metadata of the file.
+        runner: runner of the file.
+        engine: engine with its version.
 
     Raises:
         KeyError: the metadata lack something.

@@ -25,11 +25,11 @@ class FeatureSpace:
     """Features of bands and windows in which pixels are compared, without those of a network.
 
     Attributes:
-        mean: of the training pixels [D].
-        scale: what features less their mean are multiplied with [D]: 1 over the standard
+        mean: mean of the training pixels [D].
+        scale: factor for features less their mean [D]: 1 over the standard
             deviation, and over the root of the width of a block, so that a wide block does not
             outweigh a narrow one.
-        blocks: of features, in this order.
+        blocks: blocks of features, in this order.
     """
 
     mean: Float64s
@@ -64,7 +64,7 @@ class PixelArea:
     """What every pixel of a map is compared with.
 
     Attributes:
-        space: in which pixels are compared.
+        space: feature space of the comparison.
         area: mean distance and threshold of all training pixels, and those compared with [R,D].
         training: number of the training pixels that mean and threshold rest on.
     """

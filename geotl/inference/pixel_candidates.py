@@ -30,9 +30,9 @@ class PixelSearch:
 
     Attributes:
         file: the model.
-        space: in which pixels are compared.
+        space: feature space of the comparison.
         step_px: side of the cells that give one candidate each.
-        seed: of the pixel in each cell.
+        seed: seed of the choice of a pixel in each cell.
     """
 
     file: PixelModelFile
@@ -52,7 +52,7 @@ class PixelSearch:
         wants.
 
         Args:
-            scenes: with the model's bands; DN are converted to those of its sensor.
+            scenes: scenes with the model's bands; DN are converted to those of its sensor.
             occupied: the labelled areas in each scene.
             progress: called with squares done and squares in all.
         """

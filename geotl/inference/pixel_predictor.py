@@ -37,12 +37,12 @@ class PixelPredictor:
 
     Attributes:
         model: members and their fusion.
-        likeness: what pixels are compared with; None for no dissimilarity index.
+        likeness: area of applicability; None for no dissimilarity index.
         views: pixels are not turned.
         mode: pixel by pixel.
         dense: there is no network.
         precision: number format of the frozen network.
-        device: that computes.
+        device: device of the computation.
     """
 
     model: PixelModel

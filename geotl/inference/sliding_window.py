@@ -42,14 +42,14 @@ class Sweep:
     """How windows are predicted.
 
     Attributes:
-        network: in evaluation mode, on its device.
+        network: network in evaluation mode, on its device.
         px: side of a window in pixels.
         views: flips and quarter turns averaged.
         mode: window by window (exact), or over the whole block (dense).
         area: measures dissimilarity, None not to.
         precision: number format of the network.
         batch: windows per batch in exact mode.
-        correction: of the features in dense mode, None for none.
+        correction: correction of the features in dense mode, None for none.
     """
 
     network: TileClassifier
@@ -228,7 +228,7 @@ def predict_windows(
     """The network's predictions for the windows at some rows and columns of a block.
 
     Args:
-        sweep: how.
+        sweep: network and mode.
         image: raw pixels float32 [C,H,W] on the network's device, invalid ones filled.
         rows: first pixel row of each row of windows in the block, ascending.
         cols: first pixel column of each column of windows.

@@ -34,7 +34,7 @@ class GuidedFilter:
 
     Attributes:
         side_px: side of the filter's windows in pixels, odd.
-        mean: of each of the scene's own bands in the model's digital numbers, for the guide.
+        mean: mean of each of the scene's bands in the model's digital numbers, for the guide.
         sd: likewise.
         some_bands: pixels that lack some bands count too, with the bands they have.
     """
@@ -105,7 +105,7 @@ def guided(probabilities: Float32s, guide: Float64s, side_px: int) -> Float32s:
     """Probabilities smoothed by a guided filter.
 
     Args:
-        probabilities: of the classes [h,w,K].
+        probabilities: probabilities of the classes [h,w,K].
         guide: brightness in standard deviations [h,w]; NaN where a pixel is invalid.
         side_px: side of the windows in pixels, odd.
 
@@ -131,7 +131,7 @@ class _Guide:
         valid: pixels that count.
         values: brightness, 0 where invalid.
         count: valid pixels of each window, at least 1.
-        mean: of the brightness of these.
+        mean: mean of the brightness of these.
         variance: likewise.
         side_px: side of the windows.
     """

@@ -21,10 +21,10 @@ class WindowCounts:
     """Numbers of windows examined, by result.
 
     Attributes:
-        windows: in all.
+        windows: number of all windows.
         taken: overlapping labelled areas.
         unseen: cloudy or without data.
-        inside: in the area of applicability, of those neither taken nor unseen.
+        inside: number in the area of applicability, without taken and unseen ones.
     """
 
     windows: int = 0
@@ -51,17 +51,17 @@ class Suggestions:
         points: the middle of each window's centre pixel, in `crs`.
         crs: the first scene's.
         classes: likeliest class of each.
-        confidence: its calibrated probability.
+        confidence: calibrated probability of the suggested class.
         entropy: normalised, 0 to 1.
         dissimilarity: index of each; the area of applicability ends at `threshold`.
         scenes: the scene's name of each.
         counts: numbers of the windows examined.
-        threshold: of the dissimilarity.
+        threshold: threshold of the dissimilarity.
         wanted: number of suggestions requested.
         outside: whether windows outside the area of applicability were allowed.
         reasons: why each is uncertain, in a few words.
-        unit: what is suggested: windows or pixels.
-        notes: what a reader should know, one line each.
+        unit: windows or pixels.
+        notes: remarks for the user, one line each.
     """
 
     points: tuple[shapely.Geometry, ...]

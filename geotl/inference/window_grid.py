@@ -129,7 +129,7 @@ def blend(
 
     Args:
         grid: windows and cells.
-        values: of all windows, such as probabilities; may lie on disk.
+        values: values of all windows, such as probabilities; may lie on disk.
         valid: bool [R,Q]: windows that count.
         rows: rows of cells wanted.
         cols: columns of cells wanted.

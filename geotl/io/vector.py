@@ -152,7 +152,7 @@ def write_features(
 
     Args:
         path: the file.
-        geometries: of the features, None for one without.
+        geometries: geometries of the features, None for one without.
         columns: values of the fields, by name.
         crs: reference system.
         layer: name of the layer, None for the file's.

@@ -88,7 +88,7 @@ class Tokens:
 
     Attributes:
         prefix: class and register tokens, which stand before those of the patches.
-        pooled: what a stage gives as features: the class token, or the mean of the patches' tokens.
+        pooled: features of a stage: the class token, or the mean of the patches' tokens.
     """
 
     prefix: int

@@ -32,7 +32,7 @@ class FeatureSpec:
 
     Attributes:
         stages: backbone stages that are pooled and concatenated, shallow to deep.
-        pool: of each channel over space: mean, mean and standard deviation, mean of
+        pool: pooling of each channel over space: mean, mean and standard deviation, mean of
             log(1 + max(x, 0)), or (signed) root of the mean; the last two temper strong responses.
         input_px: sizes the tile is resampled to before the backbone, in pixels; several
             sizes are concatenated, none means the tile's own size.

@@ -98,7 +98,7 @@ class DeepFeatures:
 
         Args:
             image: standardised values [C,H,W], 0 where invalid.
-            dtype: that the stages compute in.
+            dtype: number format of the stages.
         """
         if not self.composites:
             return self._maps_of(image, dtype)
@@ -135,7 +135,7 @@ class DeepFeatures:
 
         Args:
             image: standardised values [C,H,W], 0 where invalid, `halo` wider than the pixels need.
-            rows: of the pixels in the window [n].
+            rows: rows of the pixels in the window [n].
             cols: likewise [n].
         """
         maps = self.maps(image).items()
@@ -149,8 +149,8 @@ class DeepFeatures:
         Args:
             image: standardised values [C,H,W], 0 where invalid; pixels nearer than `halo` to its
                 edge get what lies beyond the image as zeros.
-            weight: of the features in the order of `names`.
-            dtype: that the stages compute in; the member computes in float32.
+            weight: weight of the features in the order of `names`.
+            dtype: number format of the stages; the member computes in float32.
         """
         parts, small = self.by_stage(weight), dict[Grid, Float32s]()
         for name, values in self.maps(image, dtype).items():

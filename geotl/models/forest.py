@@ -27,10 +27,10 @@ class ForestMember:
     Attributes:
         blocks: taken, in this order.
         roots: first node of each tree [T].
-        feature: that a node splits [M]; -1 in a leaf.
+        feature: feature that a node splits [M]; -1 in a leaf.
         threshold: up to which a pixel goes left [M].
         left, right: child nodes [M], after their parent.
-        shares: of the classes in each node [M,K], float32.
+        shares: shares of the classes in each node [M,K], float32.
     """
 
     blocks: tuple[str, ...]

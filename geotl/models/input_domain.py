@@ -86,9 +86,9 @@ def bands_out_of_range(
     """The bands with values outside the training range; none unless they are the majority.
 
     Args:
-        values: of each band, valid ones, in the model's digital numbers.
+        values: values of each band, valid ones, in the model's digital numbers.
         training_range: range of the model's example tiles.
-        bands: their names.
+        bands: names of the bands.
         few: a few tiles, perhaps all of one land cover: they may vary less than training
             tiles, unless their values are much smaller too, as reflectance against digital numbers.
     """
@@ -119,7 +119,7 @@ def out_of_range_message(
         bands_out: bands out of range, from `bands_out_of_range`.
         bands: number of all bands.
         sensor: name of the one that the imagery was taken to be of.
-        verb: what --force does all the same.
+        verb: what --force does anyway.
     """
     one = bands_out[0]
     return (

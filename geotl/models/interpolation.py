@@ -24,7 +24,7 @@ class CoarseValues:
 
     Attributes:
         values: at least two rows and columns, or one where the stride is 1.
-        stride: in pixels of the image.
+        stride: stride in pixels of the image.
         centre: the image's row, and column, of the middle of the first value.
     """
 

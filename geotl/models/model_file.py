@@ -66,7 +66,7 @@ class Contract:
         file_bands: names in file order, for files that name none.
         tile_px: side of a tile in pixels; `fit`, what happens to others.
         classes: names in the order of the logits, with their `colours` (#rrggbb).
-        spec: which features the head sees.
+        spec: features that the head uses.
     """
 
     backbone: str
@@ -89,10 +89,10 @@ class TrainingSamples:
 
     Attributes:
         examples: raw tiles [n, C, S, S] in their native type, at most 32.
-        example_valid: their valid pixels, bool of the same shape.
+        example_valid: valid pixels of the examples, bool of the same shape.
         example_logits: [n, K], float32, averaged over the model's views.
         features: standardised training features [m, D], at most 2,000, averaged over views.
-        labels: their classes [m].
+        labels: classes of the features [m].
         folds: the validation fold of each, -1 for none [m].
         footprints: left, bottom, right, top of each training tile, NaN if unknown [N, 4].
     """

@@ -43,9 +43,9 @@ class PixelDecoder(nn.Module):
 
         Args:
             backbone: taken over, not copied.
-            kind: of decoder.
+            kind: kind of decoder.
             classes: K.
-            seed: of the decoder's first weights; the global generators are not changed.
+            seed: seed of the decoder's first weights; the global generators are not changed.
 
         Raises:
             ModelError: a backbone with strides that do not fit.
@@ -137,8 +137,8 @@ def _build(
     """Decoder and head with their first weights.
 
     Args:
-        kind: of decoder.
-        channels: of the image and of the encoder at each stride.
+        kind: kind of decoder.
+        channels: channels of the image and of the encoder at each stride.
         classes: K.
     """
     from segmentation_models_pytorch.base.heads import SegmentationHead
@@ -223,7 +223,7 @@ def strides_of(spec: BackboneSpec, stages: Sequence[str] = ()) -> list[int]:
     """Channels of a backbone's deepest output at stride 2, 4, 8 ...; [] where sides do not fit.
 
     Args:
-        spec: of the backbone.
+        spec: entry of the backbone.
         stages: the first ones, that are kept; () for all.
 
     >>> strides_of(REGISTRY["resnet18"])

@@ -46,13 +46,13 @@ class PixelFeatures:
 
     Attributes:
         bands: names of the bands, in order, and their `wavelengths` in nm, None if unknown.
-        mean: of each band over the training scene's pixels, in DN.
+        mean: mean of each band over the training scene's pixels, in DN.
         sd: likewise; above 0.
         zero_dn: the DN of zero reflectance, which normalised differences count from.
         windows_px: odd sides of the windows; () for only the bands.
         missing_bands: whether pixels that lack some bands are used with the bands they have, in
             training and in maps; a file without this field is of a model that excludes them.
-        extra: how many of the bands, the last ones, are of extra rasters.
+        extra: number of the bands of extra rasters, the last ones.
     """
 
     bands: tuple[str, ...]
@@ -143,9 +143,9 @@ class BlockFeatures:
         """Prepare a block.
 
         Args:
-            of: how.
+            of: definition of the features.
             image: digital numbers [C,H,W].
-            valid: which of them are valid [C,H,W].
+            valid: valid pixels [C,H,W].
         """
         self.of, self.valid = of, valid
         self._dn = image
@@ -192,9 +192,9 @@ def standardised(of: PixelFeatures, image: NDArray[np.generic], valid: Bools) ->
     Invalid pixels are 0, the mean; bands of extra rasters are left out.
 
     Args:
-        of: with mean and standard deviation of the bands.
+        of: features with the mean and standard deviation of the bands.
         image: digital numbers [C,H,W].
-        valid: which of them are valid [C,H,W].
+        valid: valid pixels [C,H,W].
     """
     features = np.empty((of.scene_band_count, *valid.shape[1:]), np.float32)
 

@@ -78,7 +78,7 @@ class TrainingPixels:
 
     Attributes:
         features: standardised [m,D], all blocks one after the other, at most 2,000 pixels.
-        labels: their classes [m].
+        labels: classes of the pixels [m].
         folds: the validation fold of each, -1 for none [m].
         places: x and y of their middles in the first scene's reference system [m,2].
     """

@@ -57,8 +57,8 @@ class PixelNetwork(Protocol):
 
         Args:
             image: standardised values [C,H,W], 0 where invalid.
-            weight: of the features that the network gives a pixel.
-            dtype: that a frozen network computes in.
+            weight: weight of the features that the network gives a pixel.
+            dtype: number format of a frozen network.
         """
         ...
 
@@ -103,11 +103,11 @@ class PixelModel:
     """Members and how they are fused.
 
     Attributes:
-        features: how pixels are described.
+        features: features of the pixels.
         classes: names, in the order of the columns.
         members: by name.
         temperatures: each member's log-probabilities are divided by, by name.
-        weights: of the members' log-probabilities, by name; 0 leaves one out.
+        weights: weights of the members' log-probabilities, by name; 0 leaves one out.
         log_priors: added before normalising [K]; zeros for equal priors.
         deep: the network with stages as pixel features; None for no such block.
         decoder: the network with logits as a block of features; None for no such block.

@@ -20,8 +20,8 @@ def faults(kind: Any, value: Any, where: str) -> Iterator[str]:
 
     Args:
         kind: a dataclass, or a type such as its fields have.
-        value: as `json.loads` gives it.
-        where: what the value is called.
+        value: result of `json.loads`.
+        where: name of the value.
 
     >>> list(faults(tuple[int, ...], [1, "a"], "sizes"))
     ["sizes[1] is 'a', not a whole number"]

@@ -335,10 +335,10 @@ def build_backbone(
     Args:
         name: a key of REGISTRY, or timm:NAME.
         bands: names of the input bands, in order.
-        wavelengths: their centres in nm, None where there is none.
+        wavelengths: central wavelengths in nm, None where there is none.
         initial: the weights it begins with; random ones unless given.
         cut_after: the last remaining stage; None for all.
-        seed: of everything random here; the global generators are not changed.
+        seed: seed of everything random here; the global generators are not changed.
 
     Raises:
         ModelError: unknown backbone or stage.

@@ -43,7 +43,7 @@ class Layout:
         stem: parts before the body, by name.
         body: a part with children in sequence, or several parts.
         tail: parts after the body; without tensors they are left out.
-        head: how the names of the stock head's tensors begin.
+        head: prefix of the stock head's tensors.
     """
 
     stem: tuple[str, ...]

@@ -40,7 +40,7 @@ def timm_file(spec: BackboneSpec, weights: str) -> WeightFile:
     """Weights of one of timm's networks, for red, green and blue in 0..1.
 
     Args:
-        spec: of the network.
+        spec: entry of the network.
         weights: `pretrained` for those of the network's own name, or `timm:NAME.TAG`.
 
     Raises:

@@ -48,7 +48,7 @@ class InitialWeights:
         source: "none" (random), a torchvision name such as ResNet18_Weights.IMAGENET1K_V1
             or torchgeo:ResNet18_Weights.SENTINEL2_ALL_MOCO, "pretrained" or timm:NAME.TAG (all
             through the library's own loader and cache), or a .pth or .safetensors file.
-        first_conv: how the first convolution meets the bands: "wavelength" mixes the file's
+        first_conv: adaptation of the first convolution to the bands: "wavelength" mixes the file's
             kernels, "repeat" deals them out in turn, "mean" gives each band their mean, "zero"
             keeps red's, green's and blue's and starts other bands at zero, "rgb_only" keeps them
             and gives other bands no part for good, "random" starts at random.
@@ -99,7 +99,7 @@ def load_weights(
 
     Args:
         backbone: filled in place; its random stages are noted on it.
-        spec: its entry.
+        spec: entry of the backbone.
         source: tensors under the weight file's names.
         first_conv: see `InitialWeights`.
         fresh: stages that stay random.

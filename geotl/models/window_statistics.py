@@ -32,10 +32,10 @@ class WindowSums:
 
     Attributes:
         halo: pixels that windows reach beyond their middle, at most.
-        counts: of valid pixels, one for all bands with pixels that are valid together.
+        counts: counts of valid pixels, one for all bands with pixels that are valid together.
         bands: the positions of these bands.
-        first: of each band's values, in whole numbers; differences are right, though it may wrap.
-        second: of their squares.
+        first: sums of each band's values, as integers; differences are right, though it may wrap.
+        second: sums of their squares.
     """
 
     halo: int
@@ -57,9 +57,9 @@ class WindowSums:
 
         Args:
             image: digital numbers [C,H,W].
-            valid: which of them are valid [C,H,W].
-            mean: of each band, subtracted.
-            sd: of each band, divided by.
+            valid: valid pixels [C,H,W].
+            mean: mean of each band, subtracted.
+            sd: standard deviation of each band, divided by.
             halo: pixels that windows reach beyond their middle, at most.
         """
         bands, dtype = tuple(_valid_together(valid)), _narrow(halo)

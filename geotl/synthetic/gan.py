@@ -33,11 +33,11 @@ class GanSettings:
     """How a generator is trained.
 
     Attributes:
-        steps: of critic and generator, one each in turn.
+        steps: steps of critic and generator, one each in turn.
         batch_size: tiles in a step.
         width: channels of the layer at full size; deeper ones have up to four times as many.
         latent: length of the noise, and of what stands for a class.
-        lr: of Adam with betas 0 and 0.9, for both networks.
+        lr: learning rate of Adam with betas 0 and 0.9, for both networks.
 
     Raises:
         DataError: a figure below 1, or a width that does not fit the groups.
@@ -163,9 +163,9 @@ def train_generator(
     Args:
         tiles: standardised [N, C, S, S], on the device that trains.
         labels: class of each, int64 [N]; each class has at least one.
-        classes: how many there are.
-        settings: of networks and training.
-        seed: of weights, order, views and noise.
+        classes: number of classes.
+        settings: settings of networks and training.
+        seed: seed of weights, order, views and noise.
         progress: called with steps done and steps in all.
 
     Raises:

@@ -47,7 +47,7 @@ def synthetic_sheet(
 
     Args:
         rows: pictures of real and of synthetic tiles, by class.
-        copies: which of the synthetic ones are flagged; they are framed.
+        copies: synthetic tiles that are flagged and framed, by class.
         title: above all.
         note: below all.
     """
@@ -97,11 +97,11 @@ class Generation:
     Attributes:
         recipe: resolved recipe.
         samples: the real tiles.
-        settings: of the generator.
+        settings: settings of the generator.
         made: synthetic tiles of the first draw.
-        pixels, features: how these compare with the real ones.
+        pixels, features: comparison with the real tiles.
         named: share of them that the network fitted without them names as they are meant.
-        accuracy: of every draw, without and with them.
+        accuracy: accuracy of every draw, without and with them.
         gained: the paired difference.
     """
 
@@ -122,7 +122,7 @@ class Amounts:
 
     Attributes:
         per_class: tiles made of each class.
-        steps: of the generator's training.
+        steps: steps of the generator's training.
         draws: draws to compare on, each with a generator of its own; None for the recipe's.
         judged: maximum number of test tiles.
     """

@@ -133,7 +133,7 @@ class SyntheticTiles:
         images: [M, C, S, S] in the native type.
         labels: class of each [M].
         rows: rows of the generator's training tiles.
-        sources: their contents.
+        sources: contents of these tiles.
         space: feature space of its training.
     """
 
@@ -183,9 +183,9 @@ def make_tiles(
     Args:
         samples: the tiles.
         draw: repeat with the training tiles, at most MAX_TILES of them, drawn by seed.
-        settings: of the generator.
+        settings: settings of the generator.
         per_class: tiles made of each class.
-        seed: of the training and the noise.
+        seed: seed of the training and the noise.
         progress: called with steps done and steps in all.
     """
     rows = draw.split.train
