@@ -1,4 +1,4 @@
-"""What `import geotl` offers: load a model, let it name tiles and map scenes."""
+"""The Python interface of geotl: load a model, classify tiles and map scenes."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ _Tiles = tuple[NDArray[Any], Bools | None]  # [N,C,S,S] and its valid pixels
 
 
 class SceneReading(TypedDict, total=False):
-    """How `Model.map` reads a scene, and which part of it is mapped; all are optional.
+    """Options of `Model.map` to read a scene and to select a part of it; all are optional.
 
     Attributes:
         sensor: the scene's, None for the model's.
@@ -95,11 +95,11 @@ class Predictions:
 
     @property
     def counts(self) -> dict[str, int]:
-        """How many tiles are of each class, commonest first; classes of none are left out."""
+        """Number of tiles of each class, the most frequent first, without empty classes."""
         return dict(Counter(self.labels).most_common())
 
     def in_sets(self, limits: Float64s) -> Bools:
-        """Which classes each tile may be of [N, K], by the thresholds of `Model.set_limits`."""
+        """Possible classes of each tile [N, K], by the thresholds of `Model.set_limits`."""
         return in_sets(self.probabilities, limits)
 
     def __str__(self) -> str:
@@ -114,7 +114,7 @@ class Predictions:
         return f"{number} tile{'' if number == 1 else 's'}" + (f": {counts}" if counts else "")
 
     def __repr__(self) -> str:
-        """As `str`, without the arrays."""
+        """The text of `str`, without the arrays."""
         return f"<Predictions of {self}>"
 
 
@@ -122,7 +122,7 @@ class Model:
     """A trained model, or one exported to ONNX, ready to predict and to map; of pixels, to map."""
 
     def __init__(self, file: Mapper) -> None:
-        """Put the network on the best device at hand; an exported file is run on the CPU."""
+        """Put the network on the best available device; an exported file is run on the CPU."""
         self.file, self.device = file, choose_device()
         if isinstance(file, ModelFile):
             on_device(file)
@@ -159,7 +159,7 @@ class Model:
 
     @property
     def temperature(self) -> float:
-        """What logits of `predict` are divided by: 1 for an exported file, which has done it."""
+        """Divisor of the logits of `predict`: 1 for an exported file, which has applied it."""
         file = self.file
         return float(file.network.temperature) if isinstance(file, ModelFile) else 1.0
 
@@ -182,7 +182,7 @@ class Model:
         force: bool = False,
         log: Log = silent,
     ) -> Predictions:
-        """Name tiles.
+        """Classify tiles.
 
         Args:
             tiles: an array [N, C, S, S] or [C, S, S] of raw DN in the model's bands and sensor

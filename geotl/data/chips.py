@@ -292,12 +292,12 @@ def _of_block(
 
 
 def counted_words(names: Iterator[str]) -> str:
-    """How often each name comes, by name."""
+    """Count of each name."""
     return ", ".join(f"{name} {count}" for name, count in sorted(Counter(names).items()))
 
 
 def rejected_lines(rejected: Sequence[Rejection]) -> list[str]:
-    """How many labels were rejected, by reason and class; no line where none was.
+    """Lines with the numbers of rejected labels, by reason and class; none without any.
 
     >>> rejected_lines([Rejection("1", "nodata", "", "water"), Rejection("2", "nodata", "")])
     ['rejected 2:', '  nodata 2: no class 1, water 1']

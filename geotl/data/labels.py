@@ -278,7 +278,7 @@ class ClassRaster:
     nodata: float | None
 
     def name_of(self, value: int) -> str | None:
-        """What a value is called, None where it is no class or dropped."""
+        """The class name of a value, None where it is no class or dropped."""
         if value == self.nodata:
             return None
         name = self.names.get(value, str(value))

@@ -159,7 +159,7 @@ class Neighbours:
         self._listed: dict[Path, list[str]] = {}
 
     def hint(self, file: Path) -> str:
-        """What a file's name was perhaps meant to be."""
+        """A similar file name as a hint."""
         folder = file.parent
         if folder not in self._listed:
             self._listed[folder] = sorted(each.name for each in os.scandir(folder))

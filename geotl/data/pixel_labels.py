@@ -39,7 +39,7 @@ _WHOLE = 1 - 1e-6  # share of a pixel from which it lies inside
 
 @dataclass(frozen=True)
 class PixelRules:
-    """How labels become pixels.
+    """Rules to draw pixels from labels.
 
     Attributes:
         per_polygon: most pixels of one polygon.
@@ -352,7 +352,7 @@ def _blocks(area: shapely.Geometry, grid: Grid) -> Iterator[Window]:
 
 
 class RandomPlaces:
-    """Some of many pixels, drawn at random as they come in parts."""
+    """A random sample of pixels that arrive in parts."""
 
     def __init__(self, count: int, random: np.random.Generator) -> None:
         """Keep at most `count`."""

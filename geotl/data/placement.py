@@ -119,7 +119,7 @@ def _pieces(start: Float64s, end: Float64s) -> tuple[Float64s, Float64s]:
 
 @dataclass(frozen=True)
 class ChipRules:
-    """What a chip must be.
+    """Conditions for a chip.
 
     Attributes:
         chip_px: rows and columns.
@@ -200,7 +200,7 @@ def window_about(x: float, y: float, size_px: int) -> Window:
 
 @dataclass(frozen=True)
 class Sight:
-    """What can be seen of each square of pixels within a window, by its upper left pixel.
+    """Valid and cloudy shares of each square of pixels in a window, by its upper left pixel.
 
     Attributes:
         good: enough is valid and little enough cloudy.

@@ -211,7 +211,7 @@ class _Drawn:
         self.pixels[one.name], self.order[one.name] = both[least], ranked[least]
 
     def _known(self, new: Int64s, old: Int64s) -> Bools:
-        """Which pixels of the class raster are kept already, of another scene."""
+        """Which pixels of the class raster are already drawn from another scene."""
         width = self.labels.grid.width
         fresh, drawn = (table[:, 3] * width + table[:, 4] for table in (new, old))
         return np.isin(fresh, drawn)

@@ -32,7 +32,7 @@ Out = TypeVar("Out")
 
 @dataclass(frozen=True)
 class TileReading:
-    """How image files are read as tiles.
+    """Options to read image files as tiles.
 
     Attributes:
         bands: names of the bands to keep, in order; None for all of the sensor's.

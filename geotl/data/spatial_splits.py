@@ -265,7 +265,7 @@ def _first(part: Int64s) -> Int64s:
 
 
 def _joined(count: int, links: Int64s) -> Int64s:
-    """Which part of the graph of links each row belongs to."""
+    """Connected component of each row in the graph of links."""
     graph = coo_matrix((np.ones(len(links)), (links[:, 0], links[:, 1])), shape=(count, count))
     return np.asarray(connected_components(graph, directed=False)[1], dtype=np.int64)
 

@@ -352,7 +352,7 @@ def class_counts(unit: Int64s, label: Int64s) -> Int64s:
 
 
 def best_groups(counts: Int64s, fraction: float, random: np.random.Generator) -> Bools:
-    """Which units to test, bool [units]: class shares nearest to the fraction."""
+    """Units to test, bool [units], with class shares nearest to the fraction."""
     total = counts.sum(axis=0)
     present = total > 0
     best, least = np.zeros(len(counts), dtype=bool), np.inf

@@ -322,7 +322,7 @@ def batch(
     fill: Float64s,
     device: torch.device | str = "cpu",
 ) -> dict[str, Tensor]:
-    """Some tiles as a batch: image float32 [N,C,S,S] in DN, valid bool [N,C,S,S] or [N,1,S,S].
+    """Selected tiles as a batch: image float32 [N,C,S,S] in DN, valid bool [N,C,S,S] or [N,1,S,S].
 
     Args:
         pack: the tiles.

@@ -71,7 +71,7 @@ def _too_sure(bins: Reliability) -> str:
 
 
 def calibration_caption(bins: Reliability) -> str:
-    """What stands under the figure of confidence against accuracy."""
+    """Caption of the figure of confidence against accuracy."""
     text = (
         "Before and after temperature scaling. On the dashed line confidence equals the share of "
         f"correct tiles; small pale dots have fewer than {MIN_TILES} tiles and mean little."

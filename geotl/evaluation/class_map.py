@@ -53,7 +53,7 @@ class ClassMap:
     tile: tuple[int, int]
 
     def name(self, value: int) -> str:
-        """What a value stands for."""
+        """The class name of a value."""
         return self.names.get(value, str(value))
 
 
@@ -304,7 +304,7 @@ def cross(
 
 
 def _tally(values: Int64s, sizes: Float64s) -> dict[int, tuple[int, float]]:
-    """How often each value stands there, and the sum of its sizes."""
+    """Count of each value, and the sum of its sizes."""
     if not values.size:
         return {}
     low, high = int(values.min()), int(values.max())

@@ -24,7 +24,7 @@ class HeldOutPredictions(NamedTuple):
     given: Int64s
 
     def part(self, some: Int64s) -> HeldOutPredictions:
-        """Some of them."""
+        """The predictions of the given rows."""
         return HeldOutPredictions(self.rows[some], self.probabilities[some], self.given[some])
 
 
@@ -46,7 +46,7 @@ class Doubt(NamedTuple):
     probability_likely: float
 
     def words(self, classes: Sequence[str]) -> str:
-        """What is doubtful, in a few words.
+        """The doubt in a few words.
 
         >>> Doubt(0, 0, 1, 0.05, 0.9).words(["reed", "water"])
         'labelled reed (0.05), looks like water (0.90)'

@@ -1,4 +1,4 @@
-"""How good a classifier is: logits and truths in; scores, intervals, calibration, verdict out.
+"""Evaluation of a classifier: from logits and true classes to scores, intervals and calibration.
 
 Everything here is a pure function. A truth of -1 means "not labelled" and is left out
 everywhere. What is undefined is nan, never an error, and becomes null in metrics.json.

@@ -151,7 +151,7 @@ def _given_exponent(c: float, sizes: Float64s, values: Float64s) -> tuple[float,
 
 @dataclass(frozen=True)
 class Gain:
-    """What something added to accuracy: mean paired difference, and the word for it.
+    """Gain in accuracy by an addition: mean paired difference, and the word for it.
 
     `draws` counts the draws, or folds, that were compared; of a single one the tiles were.
     """
@@ -162,7 +162,7 @@ class Gain:
     draws: int
 
     def words(self, unit: str = "draw") -> str:
-        """One line.
+        """The gain in one line.
 
         >>> Gain("unlabelled scene", Interval(0.02, -0.01, 0.05), "not gained", 5).words("fold")
         'unlabelled scene: +0.020 [-0.010, +0.050], paired over 5 folds: not gained'
@@ -174,7 +174,7 @@ class Gain:
 
 
 def gain(without: ArrayLike, with_it: ArrayLike) -> tuple[Interval, str]:
-    """What something adds, draw by draw: the mean difference with its interval, and the word.
+    """Gain by an addition, repeat by repeat: the mean difference with its interval, and the word.
 
     It is "gained" where the interval lies above 0.
 

@@ -181,7 +181,7 @@ def assess_raster(
 
 
 def _raster_notes(of: ClassMap, reference: ClassMap) -> Iterator[str]:
-    """What the figures of a census count, and what they do not."""
+    """Notes on what the figures of a census include and exclude."""
     if not same_grid(of.grid, reference.grid):
         yield _LAID
     yield _COUNTED

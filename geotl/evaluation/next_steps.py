@@ -1,4 +1,4 @@
-"""What to try next, from where a network stands and which regularisers are on; in plain words."""
+"""Suggestions for the next experiment, from the verdict and the active regularisers."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ class Stand:
 
 @dataclass(frozen=True)
 class Step:
-    """One thing to try.
+    """A suggested step.
 
     Attributes:
         do: the step, in a sentence.
@@ -60,7 +60,7 @@ def next_steps(
     stage_one: float | None = None,
     more_tiles: bool = True,
 ) -> tuple[Step, ...]:
-    """What to try, the most promising first.
+    """Suggested steps, the most promising first.
 
     Args:
         verdict: whether the network under- or overfits.
@@ -192,7 +192,7 @@ def _augmented(regularisers: Sequence[Regulariser]) -> list[Step]:
 
 
 def _harder_head(regularisers: Sequence[Regulariser]) -> list[Step]:
-    """What regularises a probe, whose head is solved for."""
+    """Steps that regularise a probe, with a head that is solved for."""
     penalty = next(one for one in regularisers if one.name.startswith("penalty"))
     steps = []
     if penalty.change.startswith("probe.shrinkages"):  # only a discriminant learns from them
@@ -215,7 +215,7 @@ def _harder_head(regularisers: Sequence[Regulariser]) -> list[Step]:
 
 
 def _harder_training(regularisers: Sequence[Regulariser]) -> list[Step]:
-    """What regularises a network that is trained."""
+    """Steps that regularise a trained network."""
     states = _by_name(regularisers)
     decay, dropout, frozen = (states[name] for name in ("weight decay", "dropout", "frozen stages"))
     steps = [Step("More weight decay", decay.change, "smaller weights, a smoother answer")]

@@ -1,4 +1,4 @@
-"""What to try next with a model of pixels, from what a diagnosis measured; in plain words."""
+"""Suggestions for the next experiment with a model of pixels, from its diagnosis."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ def mixed_pairs(matrix: Int64s, classes: Sequence[str]) -> list[MixedPair]:
 
 @dataclass(frozen=True)
 class PixelFindings:
-    """What a diagnosis of a model of pixels measured.
+    """Results of a diagnosis of a model of pixels.
 
     Attributes:
         verdict: training accuracy against that of the folds.
@@ -84,7 +84,7 @@ class PixelFindings:
 
 
 def pixel_steps(findings: PixelFindings) -> tuple[Step, ...]:
-    """What to try, the most promising first."""
+    """Suggested steps, the most promising first."""
     return (
         *_on_classes(findings),
         *_on_verdict(findings),
@@ -179,7 +179,7 @@ def _on_method(ahead: tuple[str, Interval] | None) -> Iterator[Step]:
 
 
 def _on_test(findings: PixelFindings) -> Iterator[Step]:
-    """How far the accuracy can be believed."""
+    """Steps on the reliability of the accuracy."""
     if findings.near:
         yield Step(
             "Keep training labels away from test labels",

@@ -73,7 +73,7 @@ class HeldOutProbabilities:
         return np.array([together if one is None else one for one in several])
 
     def plain(self) -> list[list[float]]:
-        """As a model file keeps them: rounded, and some of very many."""
+        """The form in a model file: rounded, and a sample of very many."""
         return [_thinned(values).round(_DIGITS).tolist() for values in self.by_class]
 
     @classmethod

@@ -213,7 +213,7 @@ def _number(value: Any) -> float:
 
 @dataclass(frozen=True)
 class SamplePlan:
-    """How many points go into which class.
+    """Number of points in each class.
 
     Attributes:
         classes: on the map.

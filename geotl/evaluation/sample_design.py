@@ -1,4 +1,4 @@
-"""Which sampling design a reference follows, and warnings where it breaks the estimates."""
+"""The sampling design of a reference, and warnings where it invalidates the estimates."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def drawn_faults(
     mapped: Sequence[str | None],
     pixels: Mapping[str, int],
 ) -> list[str]:
-    """What speaks against points being the stratified sample of this map that they claim to be.
+    """Evidence against points being the stratified sample of this map that their file states.
 
     Args:
         strata: stratum that each point was drawn from.
@@ -167,7 +167,7 @@ def _nearest(places: Float64s) -> float:
 
 @dataclass(frozen=True)
 class DesignCheck:
-    """How points were drawn.
+    """The sampling design of points.
 
     Attributes:
         words: the design.

@@ -119,7 +119,7 @@ def read_folder(folder: Path, sensor: Sensor, bands: Sequence[str]) -> Raster:
 def _opened(
     folder: Path, sensor: Sensor, bands: Sequence[str], read: Callable[..., Image]
 ) -> list[Image]:
-    """What `describe` or `read` gives of each wanted band's file, in the order wanted."""
+    """Result of `describe` or `read` for each wanted band's file, in the order wanted."""
     files = band_files(folder, images_in(folder), sensor, bands)
     opened = []
     for band in sensor.canonical(bands):
@@ -212,7 +212,7 @@ def _described(path: Path, sensor: Sensor) -> str | None:
 
 
 def finest_of(folder: Path, infos: Sequence[Image]) -> Image:
-    """The one with the most pixels; every other must cover the same area.
+    """The image with the most pixels; every other must cover the same area.
 
     Raises:
         DataError: one does not.

@@ -98,7 +98,7 @@ class CloudMask:
         return self.reader.path
 
     def read(self, rows: Span, columns: Span) -> tuple[Bools, Bools]:
-        """What is cloudy and what is fill, both [h,w], in rows and columns of the scene."""
+        """Cloudy pixels and fill pixels, both [h,w], in rows and columns of the scene."""
         needed_rows, down = self.rows.part(*rows)
         needed_columns, across = self.columns.part(*columns)
         codes, _ = self.reader.read(needed_rows, needed_columns, [self.position])

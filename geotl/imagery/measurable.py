@@ -1,4 +1,4 @@
-"""Which digital numbers a sensor can have measured: others are not valid, declared or not."""
+"""Digital numbers that a sensor can measure: others are not valid, declared or not."""
 
 from __future__ import annotations
 

@@ -139,7 +139,7 @@ def _meaning(sensor: Sensor) -> tuple[Any, ...]:
 
 
 def _sentinel(level: str, major: str, minor: str, added: set[int] | None = None) -> Claim | None:
-    """By the offsets that the metadata list, else by the baseline.
+    """The claim of a Sentinel-2 product, with the offset by its metadata, else by the baseline.
 
     Baseline 99.99 stands for processing by hand, such as BigEarthNet's, and gives no information.
     """

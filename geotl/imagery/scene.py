@@ -48,7 +48,7 @@ class BandLayer:
     def coarse(
         self, rows: Span, columns: Span, bands: Sequence[int], shape: tuple[int, int]
     ) -> Pixels:
-        """Some bands of rows and columns in fewer pixels, the nearest ones."""
+        """Selected bands of rows and columns in fewer pixels, by nearest neighbour."""
         if self.places is not None:  # within a coarse pixel the same area
             rows, columns = self.places[0].part(*rows)[0], self.places[1].part(*columns)[0]
         bands_here = [self.positions[band] for band in bands]
@@ -78,7 +78,7 @@ class Stack:
     def coarse(
         self, rows: Span, columns: Span, bands: Sequence[int], shape: tuple[int, int]
     ) -> Pixels:
-        """Some bands of rows and columns in fewer pixels, the nearest ones."""
+        """Selected bands of rows and columns in fewer pixels, by nearest neighbour."""
         with gdal_settings():
             read = [self.layers[band].coarse(rows, columns, [0], shape) for band in bands]
         return np.concatenate([d for d, _ in read]), np.concatenate([v for _, v in read])
@@ -99,7 +99,7 @@ class PixelSource(Protocol):
     def coarse(
         self, rows: Span, columns: Span, bands: Sequence[int], shape: tuple[int, int]
     ) -> Pixels:
-        """Some bands of rows and columns inside the grid in fewer pixels, the nearest ones."""
+        """Selected bands inside the grid in fewer pixels, by nearest neighbour."""
         ...
 
     def close(self) -> None:
@@ -116,7 +116,7 @@ class Mask(Protocol):
         ...
 
     def read(self, rows: Span, columns: Span) -> tuple[Bools, Bools]:
-        """What is cloudy and what is fill, both [h,w], in rows and columns inside the grid."""
+        """Cloudy pixels and fill pixels, both [h,w], in rows and columns inside the grid."""
         ...
 
     def close(self) -> None:
@@ -173,7 +173,7 @@ class Scene:
         return self.source.coarse(rows, (window.col, window.col + window.width), bands, shape)
 
     def cloudy(self, window: Window) -> Bools:
-        """Which pixels [h,w] the mask calls cloud, shadow or the like; not those it calls fill.
+        """Pixels [h,w] of cloud, shadow or the like in the mask; not its fill.
 
         Raises:
             DataError: a file is damaged or gone.

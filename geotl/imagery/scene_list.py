@@ -1,4 +1,4 @@
-"""Which scenes are meant: files, folders, lists, and STAC items on disk. Headers are not read."""
+"""Lists of scenes: files, folders, lists, and STAC items on disk. Headers are not read."""
 
 from __future__ import annotations
 
@@ -253,7 +253,7 @@ def _bands(asset: Mapping[str, Any]) -> tuple[tuple[str, str], ...]:
 
 
 def _asset_of(entry: Entry, sensor: Sensor, band: str) -> SceneAsset:
-    """The one asset that is a band.
+    """The only asset of a band.
 
     Raises:
         BandError: none, several, or one on the network.

@@ -104,7 +104,7 @@ class _Measured:
     def coarse(
         self, rows: Span, columns: Span, bands: Sequence[int], shape: tuple[int, int]
     ) -> Pixels:
-        """Some bands of rows and columns in fewer pixels, the nearest ones."""
+        """Selected bands of rows and columns in fewer pixels, by nearest neighbour."""
         return self._values(self.layer.coarse(rows, columns, bands, shape), bands)
 
     def _values(self, pixels: Pixels, bands: Sequence[int]) -> Pixels:
@@ -148,7 +148,7 @@ class _Layers:
     def coarse(
         self, rows: Span, columns: Span, bands: Sequence[int], shape: tuple[int, int]
     ) -> Pixels:
-        """Some bands of rows and columns in fewer pixels, the nearest ones."""
+        """Selected bands of rows and columns in fewer pixels, by nearest neighbour."""
         places: list[tuple[PixelSource, int]] = [
             (one.source, i) for one in (self.scene, *self.laid) for i in range(len(one.bands))
         ]

@@ -126,7 +126,7 @@ class Imagery(Protocol):
         ...
 
     def cloudy(self, window: Window) -> Bools:
-        """Which pixels [h,w] the scene's own mask calls cloud, shadow or the like."""
+        """Pixels [h,w] of cloud, shadow or the like in the scene's mask."""
         ...
 
 

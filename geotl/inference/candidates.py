@@ -50,19 +50,19 @@ class Candidates:
         return len(self.scene)
 
     def rows(self, rows: Int64s | Bools) -> Candidates:
-        """Some of them."""
+        """The candidates of the given rows."""
         return Candidates(*(getattr(self, field.name)[rows] for field in fields(self)))
 
     @classmethod
     def joined(cls, parts: Sequence[Candidates]) -> Candidates:
-        """Several together, one after the other."""
+        """Candidates of several parts, in their order."""
         names = [field.name for field in fields(cls)]
         return cls(*(np.concatenate([getattr(part, name) for part in parts]) for name in names))
 
 
 @dataclass(frozen=True)
 class SearchedBlock:
-    """One block: its windows in all, those taken already, those unseen, and the candidates."""
+    """A block: numbers of all windows, of labelled and of unseen ones, and the candidates."""
 
     windows: int
     taken: int
@@ -159,7 +159,7 @@ def _searched(
 
 
 def empty(width: int, classes: int) -> Candidates:
-    """None, of features so wide and of so many classes."""
+    """No candidates, for a number of features and of classes."""
     zero = np.zeros(0, np.int64)
     return Candidates(
         zero, zero.reshape(0, 2), np.zeros((0, width), np.float32), np.zeros((0, classes))

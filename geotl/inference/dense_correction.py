@@ -28,7 +28,7 @@ MAX_SCALE = 4.0  # a feature that hardly varies in a sample is not drawn out fur
 
 @dataclass(frozen=True)
 class Correction:
-    """What dense features [..., D] are multiplied by and then moved by; both [D], not standardised.
+    """Factor and shift of dense features [..., D]; both [D], not standardised.
 
     They are those of before standardisation and before the length is set.
     """

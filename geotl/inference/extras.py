@@ -22,7 +22,7 @@ class WantedExtras(NamedTuple):
 
     @property
     def option(self) -> str:
-        """How they are given to `geotl map`."""
+        """The option of `geotl map` for them."""
         return " ".join(f"--extra {name}" for name in dict.fromkeys(self.files))
 
     @property
@@ -33,7 +33,7 @@ class WantedExtras(NamedTuple):
 
 
 def extras_of(model: Mapper) -> WantedExtras:
-    """What a model wants; nothing where it is none of pixels."""
+    """Extra rasters that a model needs; none for a model of tiles."""
     if not isinstance(model, PixelModelFile | ServedPixelModel):
         return WantedExtras()
     return WantedExtras(model.contract.extra_bands, model.contract.extra_files)

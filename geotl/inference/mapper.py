@@ -35,7 +35,7 @@ class MapperContract(Protocol):
 
     @property
     def colours(self) -> tuple[str, ...]:
-        """Of the classes, as #rrggbb."""
+        """Colours of the classes, as #rrggbb."""
 
 
 class Mapper(Protocol):

@@ -197,7 +197,7 @@ def open_session(path: Path, threads: int | None = None) -> Any:
 
 
 def session_faults() -> tuple[type[Exception], ...]:
-    """What onnxruntime raises: exceptions of its own, with nothing in common but Exception."""
+    """Exceptions of onnxruntime, which have no common base but Exception."""
     from onnxruntime.capi import onnxruntime_pybind11_state as bindings
 
     errors = vars(bindings).values()

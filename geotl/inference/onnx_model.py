@@ -53,7 +53,7 @@ def is_exported(path: Path) -> bool:
 
 
 def engine_for(path: Path, given: str | None) -> EngineName | None:
-    """Which engine runs a file; None for a model file, which torch runs.
+    """The engine for a file; None for a model file, which torch runs.
 
     Args:
         path: a model file, or one exported to ONNX.
@@ -147,7 +147,7 @@ def _installed(engine: EngineName) -> bool:
 
 @dataclass(frozen=True)
 class ServedSweep:
-    """How an exported file predicts windows: window by window, as it was exported.
+    """Prediction of windows with an exported file: window by window, as it was exported.
 
     Attributes:
         runner: runner of the file.

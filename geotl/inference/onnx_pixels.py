@@ -23,7 +23,7 @@ TILE_PX = 256  # side of a tile of the computation, without the halo
 
 @dataclass(frozen=True)
 class ServedPixels:
-    """How an exported pixel model predicts a block, in which a pixel is a window of side 1.
+    """Prediction of a block with an exported pixel model; a pixel is a window of side 1.
 
     Attributes:
         runner: runner of the file.

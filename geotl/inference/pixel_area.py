@@ -61,7 +61,7 @@ class FeatureSpace:
 
 @dataclass(frozen=True)
 class PixelArea:
-    """What every pixel of a map is compared with.
+    """The training pixels that every pixel of a map is compared with.
 
     Attributes:
         space: feature space of the comparison.
@@ -75,7 +75,7 @@ class PixelArea:
 
     @classmethod
     def of(cls, file: PixelModelFile) -> PixelArea:
-        """Of a pixel model's file; of very many training pixels `MAX_COMPARED`, spread out.
+        """The area of a pixel model's file; with at most `MAX_COMPARED` training pixels, spread out.
 
         Raises:
             DataError: too few training pixels to measure likeness by.
@@ -87,7 +87,7 @@ class PixelArea:
 
     @property
     def words(self) -> str:
-        """What is compared, in one phrase."""
+        """The comparison in one phrase."""
         what = "bands and windows" if WIDE in self.space.blocks else "bands"
         return (
             f"threshold {self.area.threshold:.4g}, each pixel compared with "

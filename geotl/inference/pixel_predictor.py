@@ -1,4 +1,4 @@
-"""What a pixel model predicts of the pixels of one block of a scene, strip by strip.
+"""Predictions of a pixel model for the pixels of one block of a scene, strip by strip.
 
 Every pixel's answer has the same bits in whatever block it is computed: features come from sums of
 whole numbers, members get pixels in batches of one size, so that a matrix product is computed
@@ -33,7 +33,7 @@ Tile = tuple[slice, slice]  # rows and columns of a block
 
 @dataclass(frozen=True)
 class PixelPredictor:
-    """How a pixel model predicts a block, in which a pixel is a window of side and step 1.
+    """Prediction of a block with a pixel model; a pixel is a window of side and step 1.
 
     Attributes:
         model: members and their fusion.
@@ -55,7 +55,7 @@ class PixelPredictor:
 
     @property
     def area(self) -> Applicability | None:
-        """What measures dissimilarity, None where it is not measured."""
+        """Area of applicability, None where dissimilarity is not measured."""
         return None if self.likeness is None else self.likeness.area
 
     @property
@@ -70,7 +70,7 @@ class PixelPredictor:
 
     @property
     def engine(self) -> str:
-        """What computes, with its version."""
+        """Engine with its version."""
         return f"numpy {np.__version__}"
 
     @property
@@ -138,7 +138,7 @@ class PixelPredictor:
             list(pool.map(fill_in, _strips(len(predictions.index), across.stop - across.start)))
 
     def _network_logits(self, image: Float32s, rows: slice, cols: slice) -> list[CoarseValues]:
-        """What linear members give the networks' features of a tile of a standardised block."""
+        """Logits of linear members for the networks' features of a tile of a standardised block."""
         dtype, several = dtype_of(self.precision, torch.device(self.device)), list[CoarseValues]()
         for name, network in self.model.networks.items():
             part = around(image, network.halo, rows, cols)

@@ -39,7 +39,7 @@ HALO_PX = 64  # of surroundings that a dense block sees beyond its windows
 
 @dataclass(frozen=True)
 class Sweep:
-    """How windows are predicted.
+    """Prediction of windows with a torch network.
 
     Attributes:
         network: network in evaluation mode, on its device.
@@ -79,7 +79,7 @@ class Sweep:
 
     @property
     def engine(self) -> str:
-        """What runs the network, with its version."""
+        """Engine of the network, with its version."""
         return f"torch {torch.__version__}"
 
     @property
@@ -154,7 +154,7 @@ class WindowPredictor(Protocol):
 
     @property
     def area(self) -> Applicability | None:
-        """What measures dissimilarity, None where it is not measured."""
+        """Area of applicability, None where dissimilarity is not measured."""
 
     @property
     def precision(self) -> str:
@@ -174,7 +174,7 @@ class WindowPredictor(Protocol):
 
     @property
     def engine(self) -> str:
-        """What runs the network, with its version."""
+        """Engine of the network, with its version."""
 
     def predict_windows(self, image: Float32s, rows: Int64s, cols: Int64s, step: int) -> Predicted:
         """Predict the windows at some rows and columns of a block.
@@ -338,7 +338,7 @@ def _shapes(network: TileClassifier, probe: Tensor) -> dict[str, tuple[int, int]
 
 
 def _regular(firsts: Int64s, step: int) -> Bools:
-    """Which windows lie on the step counted from the first."""
+    """Windows that lie on the step, counted from the first."""
     return np.asarray((firsts - firsts[0]) % step == 0)
 
 

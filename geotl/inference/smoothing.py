@@ -30,7 +30,7 @@ _MIDDLE = 2**15  # what a brightness of 0 is kept as
 
 @dataclass(frozen=True)
 class GuidedFilter:
-    """How the probabilities of a map of pixels are smoothed.
+    """Smoothing of the probabilities of a map of pixels.
 
     Attributes:
         side_px: side of the filter's windows in pixels, odd.

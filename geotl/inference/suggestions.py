@@ -1,4 +1,4 @@
-"""What `geotl suggest` gives: points to label next, as printed lines and as a GeoPackage."""
+"""Result of `geotl suggest`: points to label next, as printed lines and as a GeoPackage."""
 
 from __future__ import annotations
 

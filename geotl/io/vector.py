@@ -308,7 +308,7 @@ def _from_layer(path: Path, layer: str, fields: Sequence[str], crs: str | None) 
 
 
 def _plain(value: Any) -> Any:
-    """None for what pandas marks as missing; an integer where it made one a float.
+    """None for missing values of pandas; an integer where pandas made one a float.
 
     >>> _plain(3.0), _plain(float("nan")), _plain("a")
     (3, None, 'a')

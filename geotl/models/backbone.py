@@ -28,7 +28,7 @@ class SteadyBatchNorm2d(nn.BatchNorm2d):
 
     @property
     def rest(self) -> nn.Module:
-        """What is left of it once it is part of the convolution before it."""
+        """The rest of this layer after it is folded into the convolution before it."""
         return nn.Identity()
 
 
@@ -388,7 +388,7 @@ def silence_bands(backbone: Backbone, silent: Sequence[int]) -> None:
 
 
 def _initialise(stage: nn.Module, seed: int, family: str) -> None:
-    """As torchvision does for ResNets (He et al. 2015, fan out); Glorot's for LeNet's tanh."""
+    """Draw weights as torchvision for ResNets (He et al. 2015, fan out); for LeNet, Glorot's."""
     generator = torch.Generator().manual_seed(seed)
     for module in stage.modules():
         if isinstance(module, nn.BatchNorm2d):

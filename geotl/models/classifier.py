@@ -28,7 +28,7 @@ MAP_AXES = 4  # of [N,C,H,W]; tokens have three
 
 @dataclass(frozen=True)
 class FeatureSpec:
-    """Which features a tile is described by.
+    """Features of a tile.
 
     Attributes:
         stages: backbone stages that are pooled and concatenated, shallow to deep.
@@ -161,7 +161,7 @@ def resize(image: Tensor, px: int) -> Tensor:
 
 @dataclass(frozen=True)
 class Frozen:
-    """What the frozen stages give for one input size: pooled features and the map to go on from."""
+    """Output of the frozen stages for one input size: pooled features and the map for the next."""
 
     pooled: Tensor
     maps: Tensor

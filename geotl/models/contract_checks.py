@@ -81,7 +81,7 @@ class _Training:
 
 @dataclass(frozen=True)
 class Bare:
-    """What a bare file states in place of its training tiles: see `model_file.bare`."""
+    """Statements of a bare file in place of its training tiles: see `model_file.bare`."""
 
     resolution_m: float | None
     mean: tuple[float, ...]

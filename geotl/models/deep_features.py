@@ -1,4 +1,4 @@
-"""What a frozen network sees about a pixel: its stages at their own strides, read at the pixel.
+"""Features of a pixel from a frozen network: its stages at their strides, read at the pixel.
 
 A third block of features in addition to those of `pixel_features`. Values are the signed square
 root of a stage's activations, interpolated bilinearly between the middles of its pixels, which
@@ -52,7 +52,7 @@ class DeepFeatures:
         stages: tuple[str, ...] = (),
         composites: tuple[tuple[int, ...], ...] = (),
     ) -> DeepFeatures:
-        """Of the stages named, or of those with a stride of at most `MAX_STRIDE`.
+        """Deep features of the named stages, or of those with a stride of at most `MAX_STRIDE`.
 
         Raises:
             DataError: the backbone has no such stage.
@@ -73,7 +73,7 @@ class DeepFeatures:
 
     @property
     def stride(self) -> int:
-        """Of the deepest stage; a window begins at multiples of it, from the scene's corner."""
+        """Stride of the deepest stage; windows begin at multiples of it, from the scene's corner."""
         return max(field.stride for field in self.fields.values())
 
     @property
@@ -84,7 +84,7 @@ class DeepFeatures:
 
     @property
     def channels(self) -> dict[str, int]:
-        """Of each stage, of all images."""
+        """Number of features of each stage, over all images."""
         images = max(1, len(self.composites))
         return {name: images * self.backbone.channels[name] for name in self.stages}
 
@@ -106,7 +106,7 @@ class DeepFeatures:
         return {name: torch.cat([maps[name] for maps in several]) for name in self.stages}
 
     def _maps_of(self, image: Float32s, dtype: torch.dtype) -> dict[str, Tensor]:
-        """As `maps`, of one image with the backbone's bands."""
+        """`maps` for one image with the backbone's bands."""
         values = torch.from_numpy(image)[None].to(dtype, memory_format=torch.channels_last)
         maps = {}
         with torch.inference_mode():
@@ -144,7 +144,7 @@ class DeepFeatures:
     def logits(
         self, image: Float32s, weight: Float32s, dtype: torch.dtype = torch.float32
     ) -> list[CoarseValues]:
-        """What a linear member with `weight` [K,D] gives the pixels of a window, as a sum.
+        """Logits of a linear member with `weight` [K,D] for the pixels of a window, as a sum.
 
         Args:
             image: standardised values [C,H,W], 0 where invalid; pixels nearer than `halo` to its

@@ -1,4 +1,4 @@
-"""Which device computes, and in which number format it gains."""
+"""The device of computations, and the number format that is fastest on it."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ def settled(precision: Precision, device: torch.device) -> Literal["float32", "b
 
 
 def dtype_of(precision: Precision, device: torch.device) -> torch.dtype:
-    """What tensors are of, for a precision; `auto` means bfloat16 where the device gains."""
+    """Data type of tensors for a precision; `auto` means bfloat16 where the device gains."""
     return torch.float32 if settled(precision, device) == "float32" else torch.bfloat16
 
 

@@ -52,7 +52,7 @@ def mixing_matrix(
     target: Sequence[float | None],
     same: Mapping[int, int] | None = None,
 ) -> np.ndarray:
-    """How much of each source kernel each target band takes: [targets, sources].
+    """Share of each source kernel in each target band: [targets, sources].
 
     Let a[b, c] be the share of source kernel c in target band b, by wavelength. A filter's
     response to standardised bands that move together (x_b = z for all b) is z * sum_c W_c.
@@ -228,7 +228,7 @@ def rgb_only_matrix(source: Bands, target: Bands) -> np.ndarray:
 
 
 def describe_mix(matrix: np.ndarray, source: Sequence[str], target: Sequence[str]) -> str:
-    """What each target band takes, in words.
+    """The source kernels of each target band, in words.
 
     >>> describe_mix(np.array([[1.0, 0.0], [0.0, 0.5]]), ["red", "blue"], ["B04", "B02"])
     'B04 = red, B02 = 0.50 blue'

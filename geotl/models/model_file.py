@@ -57,7 +57,7 @@ EXAMPLES, CORESET = 32, 2000
 
 @dataclass(frozen=True)
 class Contract:
-    """What a model is and what imagery it takes; new imagery is checked against it.
+    """Classes of a model and the imagery it needs; new imagery is checked against it.
 
     Attributes:
         backbone: name, with `cut_after` its last stage kept.
@@ -122,7 +122,7 @@ class ModelFile:
 
     @property
     def training_samples(self) -> TrainingSamples:
-        """What later work draws on.
+        """The training samples in the file.
 
         Raises:
             ModelError: the file is bare.
@@ -449,7 +449,7 @@ def describe(name: str, header: Mapping[str, Any]) -> str:
 
 
 def result_lines(metrics: Mapping[str, Any]) -> str:
-    """How a run came out, and how the model that is kept did, where these are not the same.
+    """Result of a run, and of the saved model, where these differ.
 
     >>> repeats = {"network": {"overall": {"mean": 0.938, "sd": 0.06, "draws": 3}}}
     >>> own = {"overall_accuracy": {"value": 0.867, "low": 0.621, "high": 0.963}}

@@ -28,7 +28,7 @@ _SAID = {
 
 @dataclass(frozen=True)
 class Normalisation:
-    """What a network's inputs had subtracted and were divided by, band by band.
+    """Mean and standard deviation that normalised a network's inputs, band by band.
 
     `wavelengths` are in nm, None where unknown; `mean` and `sd` are in the band's unit.
     """

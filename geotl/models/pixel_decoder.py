@@ -64,7 +64,7 @@ class PixelDecoder(nn.Module):
 
     @property
     def stride(self) -> int:
-        """Of the deepest stage."""
+        """Stride of the deepest stage."""
         return max(self.backbone.strides.values())
 
     @property
@@ -122,7 +122,7 @@ class PixelDecoder(nn.Module):
     def logits(
         self, image: Float32s, weight: Float32s, dtype: torch.dtype = torch.float32
     ) -> list[CoarseValues]:
-        """What a linear member with `weight` [K,K] gives the pixels of a window; see DeepFeatures.
+        """Logits of a linear member with `weight` [K,K] for a window's pixels; see DeepFeatures.
 
         Decoders compute in float32, whatever the `dtype` of frozen networks.
         """

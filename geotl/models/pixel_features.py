@@ -42,7 +42,7 @@ MIN_ABOVE_ZERO = 1e-6  # DN above zero reflectance that normalised differences c
 
 @dataclass(frozen=True)
 class PixelFeatures:
-    """How features are computed of pixels.
+    """Definition of the features of pixels.
 
     Attributes:
         bands: names of the bands, in order, and their `wavelengths` in nm, None if unknown.
@@ -76,11 +76,11 @@ class PixelFeatures:
 
     @property
     def scene_band_count(self) -> int:
-        """How many of the bands, the first ones, are the scene's."""
+        """Number of the scene's bands, which are the first ones."""
         return len(self.bands) - self.extra
 
     def of_scene(self) -> PixelFeatures:
-        """Of the scene's own bands, without those of extra rasters."""
+        """The features of the scene's bands, without those of extra rasters."""
         scene_bands = slice(self.scene_band_count)
         return replace(
             self,
@@ -170,7 +170,7 @@ class BlockFeatures:
         return blocks
 
     def standardised(self) -> Float32s:
-        """What a network sees of the block; see `standardised`."""
+        """Input of a network for the block; see `standardised`."""
         return standardised(self.of, self._dn, self.valid)
 
     def _bands(self, dn: NDArray[np.generic], valid: Bools) -> Float32s:

@@ -44,7 +44,7 @@ MEMBERS: Mapping[str, type[LinearMember] | type[ForestMember]] = {
 
 @dataclass(frozen=True)
 class PixelContract:
-    """What a pixel model is and what imagery it takes; new imagery is checked against it.
+    """Classes of a pixel model and the imagery it needs; new imagery is checked against it.
 
     Attributes:
         bands: names of the bands of a scene it takes, in order, and their `wavelengths` in nm.
@@ -74,7 +74,7 @@ class PixelContract:
 
 @dataclass(frozen=True)
 class TrainingPixels:
-    """What is kept of the pixels that a model was fitted to.
+    """The stored training pixels of a model.
 
     Attributes:
         features: standardised [m,D], all blocks one after the other, at most 2,000 pixels.
@@ -112,12 +112,12 @@ class PixelModelFile:
 
     @property
     def weights(self) -> Mapping[str, float]:
-        """Of the members' log-probabilities, by name."""
+        """Weights of the members' log-probabilities, by name."""
         return self.model.weights
 
     @property
     def features(self) -> PixelFeatures:
-        """How pixels are described."""
+        """Features of the pixels."""
         return self.model.features
 
     @property
@@ -343,7 +343,7 @@ def _rebuilt(
 
 
 def features_from(fields: Mapping[str, Any]) -> PixelFeatures:
-    """How pixels are described, from its plain values.
+    """Features of the pixels, from plain values.
 
     Raises:
         ValueError: they cannot be those of a model.

@@ -53,7 +53,7 @@ class PixelNetwork(Protocol):
     def logits(
         self, image: Float32s, weight: Float32s, dtype: torch.dtype
     ) -> Sequence[CoarseValues]:
-        """What a linear member with `weight` [K,D] gives the pixels of a window, as a sum.
+        """Logits of a linear member with `weight` [K,D] for the pixels of a window, as a sum.
 
         Args:
             image: standardised values [C,H,W], 0 where invalid.

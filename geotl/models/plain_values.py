@@ -16,7 +16,7 @@ _PLAIN: Mapping[Any, str] = {str: "text", bool: "true or false", type(None): "nu
 
 
 def faults(kind: Any, value: Any, where: str) -> Iterator[str]:
-    """What keeps a plain value from being of a type: a clause each.
+    """Reasons why a plain value is not of a type, one clause each.
 
     Args:
         kind: a dataclass, or a type such as its fields have.

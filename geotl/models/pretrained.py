@@ -101,7 +101,7 @@ def torchgeo_names(spec: BackboneSpec) -> tuple[str, ...]:
 
 
 def torchgeo_list(spec: BackboneSpec) -> str | None:
-    """What torchgeo calls its list of weights for a backbone; None if it has none."""
+    """Name of torchgeo's list of weights for a backbone; None if it has none."""
     if is_timm(spec.name):
         return _TORCHGEO_LISTS.get(spec.name.removeprefix(PREFIX).partition(".")[0])
     return spec.weights[0].partition(".")[0] if spec.weights else None
@@ -187,7 +187,7 @@ def _torchgeo_file(entry: Any) -> WeightFile:
 
 
 def _known(entry: Any, sensor: Sensor | None, bands: tuple[str, ...]) -> Normalisation:
-    """What an entry's transforms subtract and divide by, as what the bands measure."""
+    """Mean and standard deviation in an entry's transforms, in units of the bands."""
     if entry.meta.get("dataset") == "SeCo Dataset":
         return _seco(bands)
     folded = fold_transforms(entry.transforms, len(bands))
@@ -204,7 +204,7 @@ def _known(entry: Any, sensor: Sensor | None, bands: tuple[str, ...]) -> Normali
 
 
 def _seco(bands: Sequence[str]) -> Normalisation:
-    """What SeCo's authors subtract and divide by, as reflectance."""
+    """Mean and standard deviation of SeCo's authors, as reflectance."""
     sensor = SENSORS["sentinel2_l1c"]
     ends = [_SECO_QUANTILES[band] for band in bands]
     given = list(zip(ends, IMAGENET.mean, IMAGENET.sd, strict=True))
@@ -236,7 +236,7 @@ def _scale(dataset: str, sensor: Sensor | None, band: str) -> tuple[float, float
 
 
 def fold_transforms(transforms: nn.Module, count: int) -> list[tuple[float, float]] | None:
-    """The one (mean, sd) of each band that a chain of normalising steps comes to.
+    """The (mean, sd) of each band that equals a chain of normalising steps.
 
     Resizing and cropping change no value and are passed over; a step of another kind makes it
     None.

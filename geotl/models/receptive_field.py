@@ -32,7 +32,7 @@ _WHOLE_FUNCTIONS = (
 
 @dataclass(frozen=True)
 class ReceptiveField:
-    """Of pixel 0 of a stage's output; pixel i has the same, i * `stride` image pixels further on.
+    """Field of pixel 0 of a stage's output; that of pixel i lies i * `stride` image pixels further.
 
     Attributes:
         stride: image pixels from one output pixel to the next.
@@ -79,7 +79,7 @@ class ReceptiveField:
         return ReceptiveField(self.stride * stride, first, last)
 
     def joined(self, other: ReceptiveField) -> ReceptiveField:
-        """Of two outputs added, or stacked.
+        """Field of two outputs that are added or stacked.
 
         Raises:
             ModelError: they have different strides.

@@ -112,7 +112,7 @@ def check_installed(name: str) -> None:
 
 
 def registered_name(name: str) -> str:
-    """What timm calls `timm:NAME` or `timm:NAME.TAG`, if timm itself knows both.
+    """Name in timm of `timm:NAME` or `timm:NAME.TAG`, if timm has both.
 
     Names of other places (`hf-hub:`, `local-dir:`), which timm would follow, are none of these.
 
@@ -167,7 +167,7 @@ def timm_spec(name: str) -> BackboneSpec:
 
 
 def _network(given: str) -> Any:
-    """One of timm's networks at random, of a name that `registered_name` gave."""
+    """A network of timm with random weights, by a name from `registered_name`."""
     timm = library()
     sized = timm.models.is_model_in_modules(given, _ANY_SIZE)
     return timm.create_model(given, pretrained=False, **_AT_ANY_SIZE if sized else {}).eval()
@@ -243,7 +243,7 @@ def _stages(network: Any, layout: Layout) -> list[Stage]:
 
 
 def _units(network: Any, body: str | tuple[str, ...]) -> tuple[str, dict[str, nn.Module]]:
-    """What the names of the body's tensors begin with, and its parts by name, in order."""
+    """Prefix of the body's tensors, and its parts by name, in order."""
     if isinstance(body, str):
         return f"{body}.", dict(getattr(network, body).named_children())
     return "", {part: getattr(network, part) for part in body}

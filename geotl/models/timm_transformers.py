@@ -57,7 +57,7 @@ class TokenBlock(nn.Module):
 
 
 class TokenPooling(nn.Module):
-    """What the stock head makes of the last tokens before it classifies, as a map [N, D, 1, 1]."""
+    """Output of the stock head before its classifier, as a map [N, D, 1, 1]."""
 
     def __init__(self, network: Any) -> None:
         """Take these parts of a network over."""
@@ -105,12 +105,12 @@ def token_stages(network: Any) -> dict[str, nn.Module]:
 
 
 def tensor_prefixes(network: Any) -> tuple[str, ...]:
-    """What the names of each stage's tensors begin with in timm's files."""
+    """Prefix of each stage's tensors in timm's files."""
     return ("", *(f"blocks.{number}." for number in range(len(network.blocks))), "")
 
 
 def tokens_of(network: Any) -> Tokens:
-    """How features of blocks are pooled: the class token if timm's head takes it, else a mean."""
+    """Pooling of the features of blocks: the class token if timm's head takes it, else a mean."""
     by_class = network.global_pool == "token" and getattr(network, "attn_pool", None) is None
     return Tokens(network.num_prefix_tokens, "class" if by_class else "mean")
 

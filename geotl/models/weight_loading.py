@@ -195,7 +195,7 @@ def _first_kernels(
 
 
 def _mixing(first_conv: FirstConv, there: Bands, here: Bands) -> np.ndarray:
-    """How much of each of the file's kernels each band takes, [bands, kernels]."""
+    """Share of each of the file's kernels in each band, [bands, kernels]."""
     if first_conv in ("rgb_only", "zero"):
         return rgb_only_matrix(there, here)
     if first_conv == "repeat":
@@ -239,7 +239,7 @@ def _misfit(
     *,
     others: Sequence[BackboneSpec],
 ) -> WeightsError:
-    """One line for a file of another architecture, or one that leaves a kept stage wanting."""
+    """Error for a file of another architecture, or one that lacks tensors of a stage."""
     empty = lacking(rows, slots)
     foreign = bool(faults) or not _anything(rows, slots)
     likely = _likely([s for s in others if s.name != spec.name], source, complete=not foreign)

@@ -85,11 +85,11 @@ class WeightReport:
     lineage: Lineage = ()
 
     def count(self, status: Status) -> int:
-        """How many tensors met this fate."""
+        """Number of tensors with this fate."""
         return sum(row.status == status for row in self.rows)
 
     def counted(self) -> str:
-        """How many tensors met which fate; one missing where it is needed would be an error."""
+        """Number of tensors by fate; a missing tensor that is needed would be an error."""
         order: tuple[Status, ...] = ("loaded", "adapted", "fresh", "missing", "unused")
         parts = [f"{self.count(s)} {s}" for s in order if self.count(s)]
         return ", ".join(f"{p} (not needed)" if p.endswith("missing") else p for p in parts)
@@ -177,7 +177,7 @@ def read_pickled(path: Path) -> dict[str, Tensor]:
 
 
 def refusal(path: Path, error: Exception) -> WeightsError:
-    """One line for a pickle that torch would not read: code inside, or damage."""
+    """Error for a pickle that torch does not read: code inside, or damage."""
     message = str(error)
     match = re.search(r"GLOBAL ([A-Za-z_]\w*(?:\.\w+)+)\s", message)
     bare = "Unsupported operand" in message and path.read_bytes()[:1] == _PICKLE_START

@@ -53,7 +53,7 @@ class WindowSums:
         sd: Sequence[float],
         halo: int,
     ) -> WindowSums:
-        """Of a block.
+        """Window sums of a block.
 
         Args:
             image: digital numbers [C,H,W].

@@ -30,7 +30,7 @@ _BLOCK = 64  # tiles generated per batch
 
 @dataclass(frozen=True)
 class GanSettings:
-    """How a generator is trained.
+    """Settings of a generator's training.
 
     Attributes:
         steps: steps of critic and generator, one each in turn.
@@ -61,7 +61,7 @@ class GanSettings:
 
 
 def doublings(px: int) -> int:
-    """How often a generator doubles: from a side of 4 to 8 pixels to at least `px`.
+    """Number of doublings in a generator: from a side of 4 to 8 pixels to at least `px`.
 
     Raises:
         DataError: tiles too small to grow.
@@ -263,7 +263,7 @@ def _generator_step(
 
 
 def _sameness(fake: Tensor, noise: Tensor) -> Tensor:
-    """How little two tiles of a class differ for how their noise does (Mao et al. 2019)."""
+    """Difference of noise per difference of two tiles of a class (Mao et al. 2019)."""
     apart = (fake.chunk(2)[0] - fake.chunk(2)[1]).abs().mean(dim=(1, 2, 3))
     moved = (noise.chunk(2)[0] - noise.chunk(2)[1]).abs().mean(dim=1)
     return (moved / (apart + 0.1)).mean()

@@ -92,7 +92,7 @@ def synthetic_sheet(
 
 @dataclass(frozen=True)
 class Generation:
-    """What came of it.
+    """Result of a generation.
 
     Attributes:
         recipe: resolved recipe.
@@ -118,7 +118,7 @@ class Generation:
 
 @dataclass(frozen=True)
 class Amounts:
-    """How much is made and tried.
+    """Numbers of tiles, steps, repeats and test tiles.
 
     Attributes:
         per_class: tiles made of each class.
@@ -207,7 +207,7 @@ def _opened(recipe: Recipe, out: Path, log: Log, *, quiet: bool) -> Experiment:
 
 
 def _draws(recipe: Recipe, given: int | None) -> int:
-    """How many draws are compared.
+    """Number of repeats that are compared.
 
     Raises:
         DataError: fewer than one, or more than there are folds.
@@ -244,7 +244,7 @@ def _concluded(
 
 
 def lines(done: Generation) -> list[str]:
-    """What came of it, for the screen."""
+    """The result as lines for the screen."""
     synthetic, classes = done.synthetic, done.samples.classes
     images = done.samples.pack.images
     without, with_them = np.mean(done.accuracy, axis=0)
@@ -289,7 +289,7 @@ def _ratio(like: Likeness) -> float:
 
 
 def report(done: Generation) -> dict[str, Any]:
-    """What came of it, as plain values for JSON; what is not known is null."""
+    """The result as plain values for JSON; unknown values are null."""
     classes, synthetic = done.samples.classes, done.synthetic
     names = _file_names(done)
     spaces = {

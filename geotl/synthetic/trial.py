@@ -1,4 +1,4 @@
-"""One draw with and without synthetic tiles, and how new and different these are."""
+"""One repeat with and without synthetic tiles, and the novelty and diversity of these."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ class Novelty:
 
     @property
     def copies(self) -> Bools:
-        """Which lie nearer to a real tile than any two real tiles do to each other [M]."""
+        """Synthetic tiles nearer to a real tile than any two real tiles are to each other [M]."""
         if not np.isfinite(self.closest_real):
             return np.zeros(len(self.nearest), dtype=bool)
         return np.asarray(self.nearest < self.closest_real)
@@ -146,7 +146,7 @@ class SyntheticTiles:
 
 @dataclass(frozen=True)
 class Likeness:
-    """How synthetic tiles compare with real ones in one space: see `Novelty`.
+    """Comparison of synthetic with real tiles in one feature space: see `Novelty`.
 
     `real` and `synthetic` hold the mean distance between two tiles of a class, by class.
     """
@@ -291,7 +291,7 @@ def try_out(experiment: Experiment, draw: Draw, synthetic: SyntheticTiles) -> Tr
 def _seen(
     experiment: Experiment, fit: FittedDraw, synthetic: SyntheticTiles, positions: Int64s
 ) -> tuple[Likeness, Int64s]:
-    """How synthetic and real training tiles compare in the features of a network, and its names.
+    """Comparison of synthetic and real training tiles in a network's features, with its classes.
 
     Features are averaged over the recipe's views; `held` are the generator's tiles among the rows.
     """
@@ -307,7 +307,7 @@ def _seen(
 
 
 def in_pixels(samples: TileSamples, synthetic: SyntheticTiles) -> Likeness:
-    """How synthetic and real tiles compare pixel by pixel, the real ones in all eight views."""
+    """Comparison of synthetic and real tiles pixel by pixel, the real ones in all eight views."""
     real = standardised_tiles(samples.pack, synthetic.rows, synthetic.space)
     tiles = synthetic.space.standardised(synthetic.images)
     turned = (turn_view(torch.from_numpy(real), view).numpy() for view in range(VIEWS))
