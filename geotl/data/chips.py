@@ -15,8 +15,8 @@ from geotl.console import Progress
 from geotl.data.labels import ClassRaster, Label, Labels, Reason, Rejection, classes_on
 from geotl.data.placement import (
     ChipRules,
-    Refused,
-    most_telling,
+    RejectionReason,
+    most_informative,
     on_pixels,
     sight,
     some_of,
@@ -116,7 +116,7 @@ def place_chips(
     if isinstance(labels, ClassRaster):
         return _from_raster(scenes, labels, rules, progress)
     placed: dict[int, list[tuple[str, Window]]] = {}
-    faults: dict[int, list[Refused]] = defaultdict(list)
+    faults: dict[int, list[RejectionReason]] = defaultdict(list)
     missed = []
     for scene in scenes:
         shapes = shapes_on(scene, labels)
@@ -134,7 +134,9 @@ def place_chips(
                 progress(done, len(left))
     if all(missed):
         raise DataError(apart_words(scenes, labels))
-    rejected = {i: most_telling(faults[i]) for i in range(len(labels.labels)) if i not in placed}
+    rejected = {
+        i: most_informative(faults[i]) for i in range(len(labels.labels)) if i not in placed
+    }
     rejected |= without_shared(labels.labels, placed, "window")
     return Placement(
         tuple(_chips(labels.labels, placed, rules)),
@@ -177,7 +179,7 @@ def meets_scene(scene: Imagery, shapes: Sequence[shapely.Geometry | None]) -> bo
     )
 
 
-def _lost(scene: Imagery) -> Refused:
+def _lost(scene: Imagery) -> RejectionReason:
     return "outside", f"beyond what {scene.grid.crs}, the system of {scene.name}, can express"
 
 
@@ -211,7 +213,9 @@ def _chips(
             yield Chip(f"{label.id}.{number}", label.id, label.class_name, scene, window)
 
 
-def _rejections(labels: Sequence[Label], rejected: dict[int, Refused]) -> Iterator[Rejection]:
+def _rejections(
+    labels: Sequence[Label], rejected: dict[int, RejectionReason]
+) -> Iterator[Rejection]:
     for i in sorted(rejected):
         label = labels[i]
         yield Rejection(label.id, *rejected[i], label.class_name, label.geometry)

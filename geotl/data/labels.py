@@ -147,7 +147,7 @@ def read_labels(
         raise DataError(f"{features.path}: no label can be used ({_counts(rejected)}){hint}")
     notes = [
         *features.notes,
-        *_strangers(features.path, mapping, names),
+        *_unmatched(features.path, mapping, names),
         *_repairs(features, labels, ids),
     ]
     return Labels(features.path, labels, rejected, target, tuple(notes))
@@ -226,7 +226,7 @@ def _ids(features: Features, id_field: str) -> tuple[str, ...]:
     return ids
 
 
-def _strangers(
+def _unmatched(
     path: Path, mapping: Mapping[str, str | None], names: Sequence[str | None]
 ) -> list[str]:
     """A line for each name that is mapped and is in no label."""

@@ -23,7 +23,13 @@ from geotl.data.chips import (
     shapes_on,
 )
 from geotl.data.labels import Label, Labels, Reason, Rejection
-from geotl.data.placement import Refused, most_telling, pixel_shares, window_about, without_shared
+from geotl.data.placement import (
+    RejectionReason,
+    most_informative,
+    pixel_shares,
+    window_about,
+    without_shared,
+)
 from geotl.data.tiles import class_name
 from geotl.errors import DataError
 from geotl.imagery.windows import Imagery, Window
@@ -242,13 +248,13 @@ def pixel_lattice(grid: Grid, step: int, seed: int) -> Places:
 class _Fault(NamedTuple):
     """Why a scene gives no pixel of a label, and the bands that it lacks there, if that is why."""
 
-    refused: Refused
+    refused: RejectionReason
     bands: tuple[str, ...] = ()
 
 
 def _main_fault(faults: Sequence[_Fault]) -> _Fault:
     """The most informative of the faults in several scenes."""
-    refused = most_telling([fault.refused for fault in faults])
+    refused = most_informative([fault.refused for fault in faults])
     return next(fault for fault in faults if fault.refused == refused)
 
 
@@ -385,5 +391,5 @@ def _pixels(
             yield LabelPixel(label.id, label.class_name, place, 1 / len(places))
 
 
-def _rejection(label: Label, refused: Refused) -> Rejection:
+def _rejection(label: Label, refused: RejectionReason) -> Rejection:
     return Rejection(label.id, *refused, label.class_name, label.geometry)

@@ -20,7 +20,7 @@ from geotl.errors import DataError
 from geotl.imagery.windows import Imagery, Window
 from geotl.io.raster import Grid
 
-Refused = tuple[Reason, str]  # why, and what exactly
+RejectionReason = tuple[Reason, str]  # why, and what exactly
 Place = TypeVar("Place")
 Spot = TypeVar("Spot", bound=Hashable)
 _EDGE = 1e-6  # of a pixel: a point this close before an edge lies on it, as rounding may have it
@@ -159,7 +159,7 @@ class ChipRules:
 
 def windows_of(
     shape: shapely.Geometry, scene: Imagery, rules: ChipRules
-) -> tuple[Window, ...] | Refused:
+) -> tuple[Window, ...] | RejectionReason:
     """The windows of a label in a scene, from top to bottom, or why there are none.
 
     Args:
@@ -236,9 +236,9 @@ def sight_of(valid: Float64s, cloudy: Bools, rules: ChipRules) -> Sight:
 
 def _about_points(
     shape: shapely.Geometry, scene: Imagery, rules: ChipRules
-) -> tuple[Window, ...] | Refused:
+) -> tuple[Window, ...] | RejectionReason:
     windows: dict[Window, None] = {}
-    faults: list[Refused] = []
+    faults: list[RejectionReason] = []
     for point in shapely.get_parts(shape):
         window = window_about(point.x, point.y, rules.chip_px)
         fault = _fault(scene, window, rules)
@@ -246,20 +246,20 @@ def _about_points(
             windows[window] = None
         else:
             faults.append(fault)
-    return tuple(sorted(windows)) or most_telling(faults)
+    return tuple(sorted(windows)) or most_informative(faults)
 
 
-def most_telling(faults: Sequence[Refused]) -> Refused:
+def most_informative(faults: Sequence[RejectionReason]) -> RejectionReason:
     """The fault that came closest to a chip: cloudy, then nodata, impure, outside.
 
-    >>> most_telling([("outside", ""), ("nodata", "a half"), ("impure", "")])
+    >>> most_informative([("outside", ""), ("nodata", "a half"), ("impure", "")])
     ('nodata', 'a half')
     """
     order = ("cloudy", "nodata", "impure", "outside")
     return min(faults, key=lambda fault: order.index(fault[0]))
 
 
-def _fault(scene: Imagery, window: Window, rules: ChipRules) -> Refused | None:
+def _fault(scene: Imagery, window: Window, rules: ChipRules) -> RejectionReason | None:
     """Why the window about a point is no chip."""
     grid, size = scene.grid, rules.chip_px
     if not window.inside(grid):
@@ -281,7 +281,7 @@ def _fault(scene: Imagery, window: Window, rules: ChipRules) -> Refused | None:
     return None
 
 
-def _unseen(seen: Sight) -> Refused:
+def _unseen(seen: Sight) -> RejectionReason:
     if seen.veiled.any():
         return "cloudy", f"{seen.cloud[seen.veiled].min():.0%} of its window is under cloud"
     return "nodata", f"{seen.valid.max():.0%} of its window is valid"
@@ -289,7 +289,7 @@ def _unseen(seen: Sight) -> Refused:
 
 def _within(
     area: shapely.Geometry, scene: Imagery, rules: ChipRules
-) -> tuple[Window, ...] | Refused:
+) -> tuple[Window, ...] | RejectionReason:
     left, top, right, bottom = area.bounds
     grid, size = scene.grid, rules.chip_px
     if right <= 0 or bottom <= 0 or left >= grid.width or top >= grid.height:
@@ -309,7 +309,7 @@ def _within(
             starts.add(block, pure)
     if starts.count == 0:
         detail = f"at most {best:.0%} of a window of {size} px lies in it"
-        return most_telling(faults) if faults else ("impure", detail)
+        return most_informative(faults) if faults else ("impure", detail)
     return _chosen(starts, rules)
 
 
@@ -322,7 +322,7 @@ def _blocks(rows: tuple[int, int], cols: tuple[int, int]) -> Iterator[Window]:
             )
 
 
-def _see(scene: Imagery, block: Window, pure: Bools, rules: ChipRules) -> Refused | None:
+def _see(scene: Imagery, block: Window, pure: Bools, rules: ChipRules) -> RejectionReason | None:
     """Remove unusable places from `pure`; give the reason if none is left.
 
     Only the part of the scene is read in which pure windows lie.
@@ -431,7 +431,7 @@ def _take(free: Bools, row: int, col: int, size: int) -> None:
 
 def without_shared(
     labels: Sequence[Label], places_of: dict[int, list[Spot]], what: str
-) -> dict[int, Refused]:
+) -> dict[int, RejectionReason]:
     """Remove shared places from `places_of`; return the labels without a place, with the reason.
 
     Labels of one class: the first keeps the place. Labels of several: none does.
@@ -445,7 +445,7 @@ def without_shared(
     for i in sorted(places_of):
         for place in places_of[i]:
             holders[place].append(i)
-    lost: dict[int, list[Refused]] = defaultdict(list)
+    lost: dict[int, list[RejectionReason]] = defaultdict(list)
     for place, sharing in holders.items():
         several = len({labels[i].class_name for i in sharing}) > 1
         reason: Reason = "conflict" if several else "duplicate"

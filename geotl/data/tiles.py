@@ -290,7 +290,7 @@ def _folders_at(root: Path, depth: int) -> dict[str, Path]:
         for name, folder in folders.items():
             inside = _folders_in(folder)
             if not inside or (level and images_in(folder)):
-                _refuse_level(folder, bool(inside), depth)
+                _reject_level(folder, bool(inside), depth)
             for path in inside:
                 joined = f"{name}/{class_name(path.name)}".lstrip("/")
                 if joined in deeper:
@@ -302,7 +302,7 @@ def _folders_at(root: Path, depth: int) -> dict[str, Path]:
     return folders
 
 
-def _refuse_level(folder: Path, folders: bool, depth: int) -> None:
+def _reject_level(folder: Path, folders: bool, depth: int) -> None:
     if depth > 1:
         content = "has tiles above that level" if folders else "has no folders"
         raise DataError(

@@ -106,7 +106,7 @@ def assess_points(
     checked = check_design(of, points, pixels, mapped, design)
     warnings = [
         *checked.warnings,
-        *(_told(simple_warning(matrix.sum(axis=1), sizes)) if checked.simple else ()),
+        *(_as_notes(simple_warning(matrix.sum(axis=1), sizes)) if checked.simple else ()),
         *placement_warnings(of, points, mapped, used, drawn=checked.drawn, progress=progress),
         *_few(matrix, sizes, classes),
         *_projection(of),
@@ -290,5 +290,5 @@ def _projection(of: ClassMap) -> list[str]:
     ]
 
 
-def _told(line: str | None) -> tuple[str, ...]:
+def _as_notes(line: str | None) -> tuple[str, ...]:
     return (line,) if line else ()

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from geotl.evaluation.overfitting import Verdict, side, tiles_to_tell
+from geotl.evaluation.overfitting import Verdict, side, tiles_to_separate
 from geotl.evaluation.regularisers import Regulariser, written
 
 MAX_NAMED = 4
@@ -75,7 +75,7 @@ def next_steps(
         return _against_overfitting(regularisers, strategy)
     if verdict.word == "just right":
         return _when_right(verdict)
-    steps = _to_tell(verdict, more_tiles=more_tiles)
+    steps = _to_separate(verdict, more_tiles=more_tiles)
     rest = _against_overfitting(regularisers, strategy)[:1] if "over" in verdict.between else ()
     return (*steps, *rest)
 
@@ -248,7 +248,7 @@ def _when_right(verdict: Verdict) -> tuple[Step, ...]:
     )
 
 
-def _to_tell(verdict: Verdict, *, more_tiles: bool) -> tuple[Step, ...]:
+def _to_separate(verdict: Verdict, *, more_tiles: bool) -> tuple[Step, ...]:
     """Steps that lead to a clear verdict."""
     if verdict.target is None:
         return (
@@ -262,7 +262,7 @@ def _to_tell(verdict: Verdict, *, more_tiles: bool) -> tuple[Step, ...]:
     for accuracy, what in ((verdict.train, "train on"), (verdict.validation, "test on")):
         if side(accuracy, verdict.target) != "unknown":
             continue
-        needed = tiles_to_tell(accuracy.value, verdict.target)
+        needed = tiles_to_separate(accuracy.value, verdict.target)
         do = f"Label more tiles to {what}"
         if what == "test on" and more_tiles:
             do = "Test on more tiles (--judged)"

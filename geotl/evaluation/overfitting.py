@@ -154,12 +154,12 @@ def side(accuracy: Interval, target: float) -> Side:
     return "below" if accuracy.high < target else "unknown"
 
 
-def tiles_to_tell(value: float, target: float) -> int | None:
+def tiles_to_separate(value: float, target: float) -> int | None:
     """How many tiles would separate this accuracy from the target; None: more than a million.
 
     Wilson's interval leaves the target t out where |value - t| > z sqrt(t (1 - t) / n).
 
-    >>> tiles_to_tell(.88, .9), tiles_to_tell(.8, .9), tiles_to_tell(.9, .9)
+    >>> tiles_to_separate(.88, .9), tiles_to_separate(.8, .9), tiles_to_separate(.9, .9)
     (865, 35, None)
     """
     apart = (value - target) ** 2

@@ -87,7 +87,7 @@ def evaluate_weighted(
 ) -> Evaluation:
     """Evaluate logits [n,K] of weighted rows, each row at its own temperature [n].
 
-    Counts in the confusion matrix are sums of weights rounded to whole numbers (`whole_rows`);
+    Counts in the confusion matrix are sums of weights rounded to whole numbers (`integer_rows`);
     scores use the exact sums.
     """
     count = len(classes)
@@ -95,7 +95,7 @@ def evaluate_weighted(
     intervals = _intervals(cells, rows.block, seed=seed, rounds=rounds)
     return Evaluation(
         classes=tuple(classes),
-        matrix=whole_rows(cells.sum(axis=0)),
+        matrix=integer_rows(cells.sum(axis=0)),
         scores=scores(cells.sum(axis=0)),
         overall=intervals["overall"],
         intervals=intervals,
@@ -106,13 +106,13 @@ def evaluate_weighted(
     )
 
 
-def whole_rows(cells: Float64s) -> Int64s:
+def integer_rows(cells: Float64s) -> Int64s:
     """Whole numbers near those of a matrix [K,M], each row with its rounded sum.
 
     Rounded one by one, the pixels of a label that are predicted as several classes would make
     more or fewer labels than there are. What is left of a row goes to its largest remainders.
 
-    >>> whole_rows(np.array([[1.5, 0.5, 1.0], [0.4, 0.3, 0.3]])).tolist()
+    >>> integer_rows(np.array([[1.5, 0.5, 1.0], [0.4, 0.3, 0.3]])).tolist()
     [[2, 0, 1], [1, 0, 0]]
     """
     down = np.floor(cells + 1e-9)

@@ -116,7 +116,7 @@ class Sensor:
         return tuple(self.band(name).wavelength_nm for name in names)
 
     def unit(self, name: str) -> Unit:
-        """Quantity of DN * scale + offset in a band: reflectance, share of full scale, kelvin, decibel.
+        """Quantity of DN * scale + offset: reflectance, share of full scale, kelvin, decibel.
 
         >>> from geotl.imagery.sensors import SENSORS
         >>> SENSORS["landsat5_toa"].unit("red"), SENSORS["landsat5_toa"].unit("B6")

@@ -291,7 +291,7 @@ def suggest(
         seed=options.seed,
     )
     notes = [*unknown_ground(model, ground), *resolution_notes(model, scenes)]
-    return _told(model, scenes, pool, rows, search=search, wanted=n, notes=notes)
+    return _suggestions(model, scenes, pool, rows, search=search, wanted=n, notes=notes)
 
 
 class _Pool:
@@ -322,7 +322,7 @@ class _Pool:
         self.candidates, self.index = candidates.rows(rows), index[rows]
 
 
-def _told(
+def _suggestions(
     model: Labelled,
     scenes: Sequence[Imagery],
     pool: _Pool,

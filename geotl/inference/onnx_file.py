@@ -42,10 +42,10 @@ def seal(proto: Any, path: Path, metadata: Mapping[str, Any], more: Mapping[str,
         entry = proto.metadata_props.add()
         entry.key, entry.value = key, value
     content = proto.SerializeToString(deterministic=True)
-    path.write_bytes(_sealed(content))
+    path.write_bytes(_with_checksum(content))
 
 
-def _sealed(content: bytes) -> bytes:
+def _with_checksum(content: bytes) -> bytes:
     blank = _place(content)
     digest = hashlib.sha256(content).hexdigest().encode()
     return content[:blank] + digest + content[blank + 64 :]
@@ -66,7 +66,7 @@ def read_passport(path: Path) -> dict[str, Any]:
     """
     if not path.is_file():
         raise ModelError(f"{path}: no such file; export one with geotl export MODEL --format onnx")
-    _check_seal(path)
+    _check_checksum(path)
     try:
         with (
             path.open("rb") as stream,
@@ -83,7 +83,7 @@ def read_passport(path: Path) -> dict[str, Any]:
     return metadata
 
 
-def _check_seal(path: Path) -> None:
+def _check_checksum(path: Path) -> None:
     """Compare a file with its checksum, block by block.
 
     Raises:

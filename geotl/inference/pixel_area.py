@@ -75,7 +75,7 @@ class PixelArea:
 
     @classmethod
     def of(cls, file: PixelModelFile) -> PixelArea:
-        """The area of a pixel model's file; with at most `MAX_COMPARED` training pixels, spread out.
+        """The area of a pixel model's file; at most `MAX_COMPARED` training pixels, spread out.
 
         Raises:
             DataError: too few training pixels to measure likeness by.

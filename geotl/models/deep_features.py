@@ -73,7 +73,7 @@ class DeepFeatures:
 
     @property
     def stride(self) -> int:
-        """Stride of the deepest stage; windows begin at multiples of it, from the scene's corner."""
+        """Stride of the deepest stage; windows begin at multiples of it from the scene's corner."""
         return max(field.stride for field in self.fields.values())
 
     @property

@@ -202,7 +202,7 @@ def train_generator(
 
 
 @torch.inference_mode()
-def made_tiles(generator: Generator, labels: Tensor, *, seed: int) -> Tensor:
+def generated_tiles(generator: Generator, labels: Tensor, *, seed: int) -> Tensor:
     """Standardised tiles [N, C, S, S] of these classes [N], on the CPU; noise is drawn by seed."""
     random = torch.Generator().manual_seed(seed)
     device = generator.start.weight.device

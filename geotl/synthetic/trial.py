@@ -27,7 +27,7 @@ from geotl.models.device import choose_device
 from geotl.synthetic.gan import (
     GanSettings,
     Space,
-    made_tiles,
+    generated_tiles,
     space_of,
     standardised_tiles,
     train_generator,
@@ -203,7 +203,7 @@ def make_tiles(
         progress=progress,
     )
     wanted = np.repeat(np.arange(classes, dtype=np.int64), per_class)
-    images = made_tiles(generator, torch.from_numpy(wanted), seed=seed).numpy()
+    images = generated_tiles(generator, torch.from_numpy(wanted), seed=seed).numpy()
     contents = samples.contents
     return SyntheticTiles(
         space.in_dn(images), wanted, rows, tuple(contents[row] for row in rows), space

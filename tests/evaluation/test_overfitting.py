@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from geotl.errors import DataError
 from geotl.evaluation.metrics import wilson
 from geotl.evaluation.next_steps import next_steps
-from geotl.evaluation.overfitting import diagnose, difference, exact, side, tiles_to_tell
+from geotl.evaluation.overfitting import diagnose, difference, exact, side, tiles_to_separate
 from geotl.evaluation.regularisers import everything_off, regularisers, value_of
 from geotl.experiments.recipe import Recipe
 from geotl.training.settings import augmentation_keys
@@ -63,7 +63,7 @@ def test_newcombes_own_example() -> None:
 
 @given(st.floats(0.02, 0.98), st.floats(0.05, 0.95))
 def test_the_tiles_asked_for_would_tell_and_fewer_would_not(value: float, target: float) -> None:
-    needed = tiles_to_tell(value, target)
+    needed = tiles_to_separate(value, target)
     if needed is None:
         assert abs(value - target) < 0.001
         return

@@ -206,7 +206,7 @@ def test_a_transformer_reads_few_of_its_blocks_and_can_be_cut():
 @pytest.mark.parametrize("side", [(50, 50), (64, 96)])
 def test_sides_that_are_not_cut_into_whole_patches_are_one_line(side):
     backbone, _ = build_backbone("timm:test_vit", *RGB)
-    says = r"squares whose side is a multiple of 16 px; set model.input_px to \[(48|64)\] or"
+    says = r"squares with a side that is a multiple of 16 px; set model.input_px to \[(48|64)\] or"
     with pytest.raises(DataError, match=says):
         backbone(torch.rand(1, 3, *side))
 

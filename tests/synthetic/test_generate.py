@@ -28,7 +28,7 @@ from geotl.synthetic.gan import (
     GanSettings,
     _sameness,
     doublings,
-    made_tiles,
+    generated_tiles,
     train_generator,
 )
 from geotl.synthetic.trial import join_samples, make_tiles, novelty
@@ -94,7 +94,7 @@ def test_tiles_of_any_band_count_and_size(bands: int, px: int) -> None:
     real = torch.randn(6, bands, px, px, generator=torch.Generator().manual_seed(0))
     labels = torch.tensor([0, 1, 2, 0, 1, 2])
     generator = train_generator(real, labels, 3, replace(TINY, steps=1), seed=0)
-    made = made_tiles(generator, torch.tensor([2, 0]), seed=1)
+    made = generated_tiles(generator, torch.tensor([2, 0]), seed=1)
     assert made.shape == (2, bands, px, px)
     assert made.abs().max() <= BOUND
     assert doublings(px) >= 1
@@ -105,7 +105,7 @@ def test_one_seed_gives_the_same_bits_and_another_does_not() -> None:
     labels = torch.tensor([0, 1, 0, 1, 0, 1])
     before = torch.get_rng_state()
     a, b, c = (
-        made_tiles(train_generator(real, labels, 2, TINY, seed=seed), labels, seed=seed)
+        generated_tiles(train_generator(real, labels, 2, TINY, seed=seed), labels, seed=seed)
         for seed in (0, 0, 1)
     )
     assert torch.equal(a, b)
@@ -119,7 +119,7 @@ def test_a_generator_learns_what_tells_the_classes_apart() -> None:
     noise = 0.1 * torch.randn(16, 2, 8, 8, generator=torch.Generator().manual_seed(0))
     real = (2.0 * labels - 1).view(-1, 1, 1, 1) + noise
     told = GanSettings(steps=200, batch_size=8, width=8, latent=4, lr=1e-3)
-    made = made_tiles(train_generator(real, labels, 2, told, seed=0), labels, seed=5)
+    made = generated_tiles(train_generator(real, labels, 2, told, seed=0), labels, seed=5)
     level = made.mean(dim=(1, 2, 3))
     low, high = level[labels == 0], level[labels == 1]
     assert low.max() < -0.1
