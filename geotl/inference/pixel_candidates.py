@@ -94,7 +94,7 @@ class PixelSearch:
             return np.zeros((0, len(self.space.mean))), np.zeros((0, len(self.file.model.classes)))
         features = pixel_features(self.file.model, image, valid, at)
         table = np.concatenate([features[name] for name in self.file.model.features.names]).T
-        return self.space.place(table), self.file.model.probabilities(features).T
+        return self.space.place(table), self.file.model.probabilities(features).T.astype(np.float64)
 
 
 def pixel_features(

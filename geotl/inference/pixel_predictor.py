@@ -7,9 +7,10 @@ the same way for each of them, and networks get tiles with corners on one lattic
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
+from functools import partial
 from itertools import product
 
 import numpy as np
@@ -76,7 +77,12 @@ class PixelPredictor:
     @property
     def lattice_px(self) -> int:
         """Blocks begin at multiples of this."""
-        return TILE_PX if self.model.networks else 1
+        return TILE_PX if self.has_network else 1
+
+    @property
+    def has_network(self) -> bool:
+        """Whether networks have a part."""
+        return bool(self.model.networks)
 
     def halo_px(self, step: int) -> int:
         """Pixels around a block that its pixels' features depend on, at any `step`."""
@@ -87,28 +93,38 @@ class PixelPredictor:
 
         With a network, the first row and column lie on multiples of `lattice_px` of the scene.
         """
-        of, valid = self.model.features, np.isfinite(image)
+        return self.begin(image, rows, cols)()
+
+    def begin(self, image: Float32s, rows: Int64s, cols: Int64s) -> Callable[[], Predicted]:
+        """Run the networks over a block in this thread; return a call that gives the predictions.
+
+        So the network sees a block while the pixels of the one before are predicted.
+        """
         down, across = (slice(int(at[0]), int(at[-1]) + 1) for at in (rows, cols))
-        predictions = Predicted(
-            np.empty((len(rows), len(cols), self.classes), np.float32),
-            np.zeros((len(rows), len(cols)), np.float32),
-        )
         tiles = [*product(tiles_of(down, TILE_PX), tiles_of(across, TILE_PX))]
-        several: list[list[CoarseValues]] = [[] for _ in tiles]
-        if self.model.networks:  # before sums over windows are made, which take as much memory
-            seen = standardised(of, image, valid)
-            several = [self._network_logits(seen, *tile) for tile in tiles]
-            del seen
-        block = BlockFeatures(of, image, valid)
-        for tile, logits in zip(tiles, several, strict=True):
-            here = _moved(tile[0], -down.start), _moved(tile[1], -across.start)
-            self._fill_in(
-                block,
-                tile,
-                logits,
-                Predicted(predictions.probabilities[here], predictions.index[here]),
-            )
-        return predictions
+        logits: list[list[CoarseValues]] = [[] for _ in tiles]
+        if self.has_network:
+            of = self.model.features
+            pixels = standardised(of, image, np.isfinite(image[: of.scene_band_count]))
+            logits = [self._network_logits(pixels, *tile) for tile in tiles]
+        return partial(self._finish, image, tiles, logits)
+
+    def _finish(
+        self, image: Float32s, tiles: Sequence[Tile], logits: Sequence[Sequence[CoarseValues]]
+    ) -> Predicted:
+        """Predict the pixels of a block's tiles, starting from the networks' linear members."""
+        spans = [slice(a.start, b.stop) for a, b in zip(tiles[0], tiles[-1], strict=True)]
+        margin = self.model.features.halo
+        near = [slice(max(0, span.start - margin), span.stop + margin) for span in spans]
+        pixels = image[:, *near]
+        features = BlockFeatures(self.model.features, pixels, np.isfinite(pixels))
+        shape = [span.stop - span.start for span in spans]
+        block = Predicted(np.empty((*shape, self.classes), np.float32), np.zeros(shape, np.float32))
+        for tile, several in zip(tiles, logits, strict=True):
+            here = _within(tile, spans)
+            part = Predicted(block.probabilities[here], block.index[here])
+            self._fill_in(features, _within(tile, near), several, part)
+        return block
 
     def _fill_in(
         self,
@@ -117,7 +133,7 @@ class PixelPredictor:
         logits: Sequence[CoarseValues],
         predictions: Predicted,
     ) -> None:
-        """Predict a tile of a block into `found`, starting from the networks' linear members."""
+        """Predict a tile of a block into `predictions`, from networks' logits on."""
         down, across = tile
 
         def fill_in(part: slice) -> None:
@@ -185,6 +201,12 @@ def around(image: Float32s, halo: int, rows: slice, cols: slice, fill: float = 0
     if any(map(any, pads)):
         part = np.pad(part, ((0, 0), *pads), constant_values=fill)
     return np.ascontiguousarray(part)
+
+
+def _within(tile: Tile, spans: Sequence[slice]) -> Tile:
+    """A tile's rows and columns, counted from where those of some spans begin."""
+    down, across = (_moved(own, -span.start) for own, span in zip(tile, spans, strict=True))
+    return down, across
 
 
 def _moved(span: slice, by: int) -> slice:

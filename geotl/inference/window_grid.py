@@ -15,7 +15,8 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import sparse
 
-from geotl.arrays import Bools, Float64s, Int64s
+from geotl.arrays import Bools, Float32s, Float64s, Int64s, UInt16s
+from geotl.compiled import compiled
 from geotl.errors import DataError
 from geotl.io.raster import Grid
 
@@ -158,3 +159,51 @@ def _span(weight: sparse.csr_matrix) -> tuple[int, int]:
     """First and last + 1 of the windows that have any weight."""
     used = np.flatnonzero(np.diff(weight.tocsr().indptr))
     return int(used[0]), int(used[-1]) + 1
+
+
+@compiled
+def whole_numbers(shares: Float32s, known: Bools, most: np.float32) -> UInt16s:
+    """Shares [h,w,K] as whole numbers up to `most`, 0 where nothing is known [h,w].
+
+    >>> shares, known = np.full((1, 2, 1), 0.5, np.float32), np.array([[True, False]])
+    >>> whole_numbers(shares, known, np.float32(65535)).tolist()
+    [[[32768], [0]]]
+    """
+    height, width, classes = shares.shape
+    numbers = np.zeros(shares.shape, np.uint16)
+    for row in range(height):
+        for col in range(width):
+            if known[row, col]:
+                for k in range(classes):
+                    numbers[row, col, k] = np.uint16(np.rint(shares[row, col, k] * most))
+    return numbers
+
+
+@compiled
+def best_of(shares: Float64s) -> tuple[Int64s, Float64s]:
+    """The first largest of shares [h,w,K], and its share, both [h,w].
+
+    >>> [x.tolist() for x in best_of(np.array([[[0.2, 0.4, 0.4]]]))]
+    [[[1]], [[0.4]]]
+    """
+    height, width, classes = shares.shape
+    best, largest = np.zeros((height, width), np.int64), np.zeros((height, width))
+    for row in range(height):
+        for col in range(width):
+            for k in range(classes):
+                if shares[row, col, k] > largest[row, col]:
+                    best[row, col], largest[row, col] = k, shares[row, col, k]
+    return best, largest
+
+
+@compiled
+def of_pixels(numbers: UInt16s, known: Bools, most: float) -> Float64s:
+    """Shares [h,w,K] that `whole_numbers` stands for, 0 where nothing is known [h,w]."""
+    height, width, classes = numbers.shape
+    shares = np.zeros(numbers.shape)
+    for row in range(height):
+        for col in range(width):
+            if known[row, col]:
+                for k in range(classes):
+                    shares[row, col, k] = numbers[row, col, k] / most
+    return shares

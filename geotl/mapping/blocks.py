@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import zlib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 
@@ -21,10 +21,9 @@ from geotl.imagery.sensors import Sensor, rescaled
 from geotl.imagery.windows import Imagery, Window
 from geotl.inference.sliding_window import Predicted, WindowPredictor, halo_of
 from geotl.inference.smoothing import GuidedFilter
-from geotl.inference.window_grid import WindowGrid
+from geotl.inference.window_grid import WindowGrid, whole_numbers
+from geotl.mapping.ahead import TwoStage, ahead, network_pool
 from geotl.mapping.window_store import FULL, Sheet, SheetLayout, open_sheet
-
-AHEAD = 1  # blocks read before they are needed
 
 
 @dataclass(frozen=True)
@@ -147,10 +146,16 @@ def sweep_scene(
     sheet = open_sheet(folder, key, note, layout)
     _forget_damaged(plan, sheet, parts)
     left = [n for n in range(len(parts)) if not sheet.done[n]]
-    with ThreadPoolExecutor(1) as writer:
+    wanted = ((n, parts[n] if plan.looked_at[parts[n].here].any() else None) for n in left)
+    with (
+        ThreadPoolExecutor(1) as reader,
+        network_pool(plan.sweep) as networks,
+        ThreadPoolExecutor(1) as writer,
+    ):
         before: Future[None] | None = None
-        for n, ready in _read_ahead(plan, scene, parts, left):
-            found = None if ready is None else (ready[0], _predicted(plan, *ready))
+        ready = ahead(reader, wanted, partial(_made_ready, plan, scene))
+        for n, begun in ahead(networks, ready, partial(_begun, plan)):
+            found = None if begun is None else (begun[0], begun[1] and begun[1]())
             _await(before, sheet, progress)
             before = writer.submit(_keep, plan, sheet, (n, parts[n]), found)
         _await(before, sheet, progress)
@@ -198,26 +203,7 @@ class _Facts:
 
 
 _Ready = tuple[_Facts, Float32s | None]  # and what the model takes [C,H,W]; None for no window
-
-
-def _read_ahead(
-    plan: SweepPlan, scene: Imagery, parts: Sequence[Block], order: Sequence[int]
-) -> Iterator[tuple[int, _Ready | None]]:
-    """Blocks in order, read and made ready, None where nothing in them is wanted."""
-    with ThreadPoolExecutor(1) as pool:
-        waiting: list[tuple[int, Future[_Ready] | None]] = []
-        for n in order:
-            wanted = plan.looked_at[parts[n].rows, parts[n].cols].any()
-            read = pool.submit(_made_ready, plan, scene, parts[n]) if wanted else None
-            waiting.append((n, read))
-            if len(waiting) > AHEAD:
-                yield _arrived(*waiting.pop(0))
-        while waiting:
-            yield _arrived(*waiting.pop(0))
-
-
-def _arrived(n: int, read: Future[_Ready] | None) -> tuple[int, _Ready | None]:
-    return n, read.result() if read else None
+_Begun = tuple[_Facts, Callable[[], Predicted] | None]  # and what predicts its windows
 
 
 def _made_ready(plan: SweepPlan, scene: Imagery, block: Block) -> _Ready:
@@ -257,12 +243,15 @@ def _firsts(plan: SweepPlan, block: Block, span: Window) -> tuple[Int64s, Int64s
     return plan.grid.rows[block.rows] - span.row, plan.grid.cols[block.cols] - span.col
 
 
-def _predicted(plan: SweepPlan, facts: _Facts, image: Float32s | None) -> Predicted | None:
-    """What the model predicts of a block's windows; None where there is none to predict."""
+def _begun(plan: SweepPlan, ready: _Ready) -> _Begun:
+    """The rest of the prediction of a block, after its networks have run."""
+    facts, image = ready
     if image is None:
-        return None
+        return facts, None
     firsts = _firsts(plan, facts.block, span_of(plan, facts.block))
-    return plan.sweep.predict_windows(image, *firsts, plan.grid.step)
+    if isinstance(plan.sweep, TwoStage):
+        return facts, plan.sweep.begin(image, *firsts)
+    return facts, partial(plan.sweep.predict_windows, image, *firsts, plan.grid.step)
 
 
 def _keep(
@@ -313,7 +302,7 @@ def _checksum(plan: SweepPlan, sheet: Sheet, n: int, block: Block) -> int:
     counts = [array[n] for array in (sheet.partial, sheet.impossible) if array is not None]
     total = zlib.crc32(np.array(counts, np.int64).data)
     for array in _kept_of(plan, sheet, block):
-        for row in array:
+        for row in np.asarray(array):  # not as memory maps, of which each row would be one more
             total = zlib.crc32(np.ascontiguousarray(row).data, total)
     return total
 
@@ -362,11 +351,7 @@ def _write_facts(plan: SweepPlan, sheet: Sheet, facts: _Facts) -> None:
 def _write(plan: SweepPlan, sheet: Sheet, facts: _Facts, said: Predicted) -> None:
     """Write down what is predicted of a block's windows."""
     here, chosen = facts.block.here, facts.predicted
-    chances = said.probabilities  # changed in place, for a copy of a block is large
-    chances *= FULL
-    chances = np.rint(chances, out=chances).astype(np.uint16)
-    chances[~chosen] = 0
-    sheet.probabilities[here] = chances
+    sheet.probabilities[here] = whole_numbers(said.probabilities, chosen, np.float32(FULL))
     sheet.index[here] = np.where(chosen, said.index, 0)
     sheet.seen[here] = chosen & plan.wanted[here]
     if sheet.guide is not None and facts.guide is not None:
@@ -386,7 +371,8 @@ def to_network(plan: SweepPlan, data: NDArray[Any], valid: Bools, sensor: Sensor
     """A block's pixels [C,H,W] in the network's own digital numbers, invalid ones filled."""
     own, image = len(data) - plan.extra, np.empty(data.shape, np.float32)
     image[:own], image[own:] = rescaled(data[:own], sensor, plan.sensor), data[own:]
-    np.copyto(image, plan.sweep.fill.reshape(-1, 1, 1), where=~valid)
+    if not valid.all():  # most blocks of most scenes are
+        np.copyto(image, plan.sweep.fill.reshape(-1, 1, 1), where=~valid)
     return image
 
 
@@ -415,6 +401,8 @@ def _counted(plan: SweepPlan, block: Block, whole: Bools) -> Int64s:
     span, p = span_of(plan, block), plan.grid.posting
     (top, low), (left, right) = _owned(plan.grid, block)
     part = whole[top - span.row : low - span.row, left - span.col : right - span.col]
+    if p == 1:
+        return part.astype(np.int64)
     rows, cols = (np.arange(0, n, p) for n in part.shape)
     rowwise = np.add.reduceat(part, rows, axis=0, dtype=np.int64)
     return np.asarray(np.add.reduceat(rowwise, cols, axis=1))

@@ -46,6 +46,7 @@ from geotl.inference.sliding_window import (
 )
 from geotl.inference.smoothing import GuidedFilter
 from geotl.io.raster import Grid
+from geotl.mapping.ahead import network_threads
 from geotl.mapping.blocks import Block, SweepPlan, span_of, to_network, window_shares
 from geotl.mapping.options import MapOptions
 from geotl.mapping.task import (
@@ -166,7 +167,8 @@ def _predictor(task: Task, say: Log) -> WindowPredictor:
         precision: Precision = "float32"
         if options.precision == "bfloat16":
             check_network(model)
-            precision = "bfloat16"
+        if model.model.deep is not None:
+            precision = number_format(options.precision, torch.device("cpu"), network_threads())
         return PixelPredictor(model.model, likeness, precision=precision)
     if isinstance(model, ServedModel | ServedPixelModel):
         check_served(model, options)

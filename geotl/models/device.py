@@ -31,8 +31,8 @@ def choose_device() -> torch.device:
     return torch.device("cpu")
 
 
-def bfloat16_gains(device: torch.device) -> bool:
-    """Whether bfloat16 is faster on the device.
+def bfloat16_gains(device: torch.device, threads: int | None = None) -> bool:
+    """Whether bfloat16 is faster on the device, a CPU with so many of torch's threads, or with all.
 
     A CPU with AMX tiles gains always. With AVX512-BF16 alone some gain twofold and others lose, so
     it is measured once per machine and number of threads, and stored in the cache folder.
@@ -45,15 +45,23 @@ def bfloat16_gains(device: torch.device) -> bool:
         return True
     return (
         bool(torch.cpu._is_avx512_bf16_supported())
-        and _gain_of(torch.get_num_threads()) >= MIN_GAIN
+        and _gain_of(threads or torch.get_num_threads()) >= MIN_GAIN
     )
 
 
-def settled(precision: Precision, device: torch.device) -> Literal["float32", "bfloat16"]:
-    """The number format that a precision stands for: `auto` is bfloat16 where the device gains."""
+def settled(
+    precision: Precision, device: torch.device, threads: int | None = None
+) -> Literal["float32", "bfloat16"]:
+    """The number format that a precision stands for: `auto` is bfloat16 where the device gains.
+
+    Args:
+        precision: as the user wrote it.
+        device: that computes.
+        threads: of torch that compute on a CPU; None for all.
+    """
     if precision != "auto":
         return precision
-    return "bfloat16" if bfloat16_gains(device) else "float32"
+    return "bfloat16" if bfloat16_gains(device, threads) else "float32"
 
 
 def dtype_of(precision: Precision, device: torch.device) -> torch.dtype:
@@ -83,9 +91,19 @@ def _gain_of(threads: int) -> float:
     if gain is None:
         with contextlib.suppress(OutputError), awaited_lock(path):  # else a cache not to be written
             noted = _noted(path)  # another process may have measured meanwhile
-            gain = noted.get(key) or round(measured_gain(), 3)
+            gain = noted.get(key) or round(_gain_with(threads), 3)
             write_checked(path, noted | {key: gain})
-    return float(gain or measured_gain())
+    return float(gain or _gain_with(threads))
+
+
+def _gain_with(threads: int) -> float:
+    """`measured_gain` with a number of torch's threads."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(threads)
+    try:
+        return measured_gain()
+    finally:
+        torch.set_num_threads(before)
 
 
 def _noted(path: Path) -> dict[str, float]:

@@ -170,7 +170,7 @@ class PixelModel:
                 total = total + weight * calibrated(log_p, self.temperatures[name])
         return np.asarray(log_softmax(total, axis=1))
 
-    def probabilities(self, features: Features, logits: Float32s | None = None) -> Float64s:
+    def probabilities(self, features: Features, logits: Float32s | None = None) -> Float32s:
         """Fused probabilities [K,n] of pixels with features [D,n] by block, for many pixels.
 
         They are those of `log_probabilities` but for rounding: what members are normalised by
@@ -188,7 +188,7 @@ class PixelModel:
         if logits is not None:
             total += logits
         for share, forest in self.forests:
-            total += share * forest.log_probabilities(features).T
+            total += (share * forest.log_probabilities(features).T).astype(np.float32)
         total -= total.max(axis=0)
         np.exp(total, out=total)
         total /= total.sum(axis=0)
@@ -206,10 +206,10 @@ class PixelModel:
         return {b: np.sum(terms, axis=0).astype(np.float32) for b, terms in sums.items() if terms}
 
     @cached_property
-    def linear_bias(self) -> Float64s:
+    def linear_bias(self) -> Float32s:
         """Bias of all linear members as one, and of the priors [K,1]."""
         biases = [share * member.bias for share, member in self._shares(LinearMember)]
-        return np.asarray(np.sum([self.log_priors, *biases], axis=0)[:, None])
+        return np.asarray(np.sum([self.log_priors, *biases], axis=0)[:, None], np.float32)
 
     @cached_property
     def forests(self) -> list[tuple[float, ForestMember]]:

@@ -69,7 +69,7 @@ def whole(exported, scene, tmp_path_factory) -> tuple[np.ndarray, np.ndarray]:
 
 def test_the_map_is_that_of_the_model_file(model, scene, whole, tmp_path):
     """Edges and pixels that lack a band included."""
-    wanted, chances = mapped(model, scene, tmp_path / "m.tif")
+    wanted, chances = mapped(model, scene, tmp_path / "m.tif", "--precision", "float32")
     found, shares = whole
     assert set(np.unique(wanted)) == {0, 1, 2, 255}
     assert (found == wanted).mean() >= 0.999
@@ -89,7 +89,7 @@ def test_scenes_smaller_than_the_halo_are_mapped(model, exported, tmp_path, shap
     small = made_pixels(patches(2, 2), 24)[:, : shape[0], : shape[1]]
     scene = write_scene(tmp_path / "scene.tif", small, nodata=0)
     found, _ = mapped(exported, scene, tmp_path / "m.tif", "--force")
-    wanted, _ = mapped(model, scene, tmp_path / "w.tif", "--force")
+    wanted, _ = mapped(model, scene, tmp_path / "w.tif", "--force", "--precision", "float32")
     np.testing.assert_array_equal(found, wanted)
 
 
