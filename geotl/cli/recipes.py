@@ -166,7 +166,7 @@ def _generate(args: argparse.Namespace) -> None:
         args.out or Path("runs") / f"{recipe.name}-synthetic",
         Amounts(args.per_class, args.steps, args.draws, args.judged),
         quiet=args.quiet,
-        say=say,
+        log=say,
     )
 
 

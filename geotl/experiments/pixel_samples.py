@@ -297,8 +297,8 @@ def labelled_pixels(
     """The pixels of scenes that points and polygons, or a class raster, name."""
     rules = pixel_rules(recipe)
     if isinstance(labels, ClassRaster):
-        return place_raster_pixels(scenes, labels, rules, tell=progress)
-    return place_pixels(scenes, labels, rules, tell=progress)
+        return place_raster_pixels(scenes, labels, rules, progress=progress)
+    return place_pixels(scenes, labels, rules, progress=progress)
 
 
 def pixel_rules(recipe: Recipe) -> PixelRules:

@@ -355,7 +355,7 @@ def save(opened: PixelRun, outcome: PixelOutcome, final: Draw) -> None:
     recipe, samples, folder = opened.recipe, opened.samples, opened.folder
     if samples.placement.rejected:
         write_text(folder / "rejected.csv", rejected_csv(samples.placement.rejected))
-    scene_bands = samples.of.own
+    scene_bands = samples.of.scene_band_count
     contract = PixelContract(
         bands=samples.of.bands[:scene_bands],
         wavelengths=samples.of.wavelengths[:scene_bands],

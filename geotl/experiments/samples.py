@@ -176,7 +176,7 @@ def survey(
     )
     rules = chip_rules(recipe)
     with ProgressLine(quiet=quiet) as line:
-        placed = place_chips(scenes, labels, rules, tell=line.counter("placing chips"))
+        placed = place_chips(scenes, labels, rules, progress=line.counter("placing chips"))
         placed = replace(placed, notes=(*placed.notes, *unmasked(scenes, recipe.data.mask)))
         for text in (*placed.notes, *placed.summary()):
             log(text)
@@ -351,7 +351,7 @@ def read_tiles(recipe: Recipe, sensor: Sensor, log: Log, *, quiet: bool) -> tupl
             sensor=sensor,
             table=data.table,
             class_depth=data.class_depth,
-            say=log,
+            log=log,
             progress=line.counter("listing tiles"),
         )
     if data.synthetic is not None:

@@ -19,7 +19,15 @@ from geotl.experiments.experiment import Experiment
 from geotl.experiments.kept_model import KeptModel
 from geotl.experiments.recipe import Recipe, dump
 from geotl.experiments.samples import TileSamples
-from geotl.models.model_file import CORESET, EXAMPLES, MARKS, Companions, Contract, ModelFile, save
+from geotl.models.model_file import (
+    CORESET,
+    EXAMPLES,
+    MARKS,
+    Contract,
+    ModelFile,
+    TrainingSamples,
+    save,
+)
 from geotl.reporting.class_colours import class_colours
 from geotl.training.features import raw_features
 from geotl.training.strategies import Fitted, install, predict_rows, standardised
@@ -87,7 +95,7 @@ def make_contract(experiment: Experiment, fitted: Fitted) -> Contract:
     )
 
 
-def make_companions(experiment: Experiment, fit: FittedDraw) -> Companions:
+def make_companions(experiment: Experiment, fit: FittedDraw) -> TrainingSamples:
     """Training tiles kept: real ones as examples with their logits and as features; footprints."""
     samples, fitted = experiment.samples, fit.fitted
     rows = fit.draw.split.train
@@ -102,7 +110,7 @@ def make_companions(experiment: Experiment, fit: FittedDraw) -> Companions:
     valid = None if packed.valid is None else np.asarray(packed.valid[rows[examples]])
     images = np.asarray(packed.images[rows[examples]])
     unknown = (np.nan,) * 4
-    return Companions(
+    return TrainingSamples(
         examples=images,
         example_valid=np.ones(images.shape, bool) if valid is None else valid,
         example_logits=predict_rows(

@@ -263,7 +263,7 @@ def map_parity(
 
 def example_tiles(model: ModelFile) -> Float32s:
     """A model's example tiles [n,C,S,S], raw float32, their invalid pixels NaN."""
-    training_samples = model.companions
+    training_samples = model.training_samples
     raw = training_samples.examples.astype(np.float32)
     return np.where(training_samples.example_valid, raw, np.float32(np.nan))
 

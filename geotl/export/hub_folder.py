@@ -229,7 +229,7 @@ def example_of(model: ModelFile) -> NDArray[Any]:
 
     What is clear to the last digit, such as open water, would show little.
     """
-    training_samples = model.companions
+    training_samples = model.training_samples
     valid = training_samples.example_valid.reshape(len(training_samples.examples), -1).mean(axis=1)
     complete = np.flatnonzero(valid == valid.max())
     order = np.sort(training_samples.example_logits[complete], axis=1)

@@ -115,8 +115,8 @@ def dates_of(model: NotedModel) -> list[str]:
 
 def tiles_by_class(model: ModelFile) -> dict[str, int]:
     """How many training tiles each class had; {} where the file keeps only a part of them."""
-    labels = model.companions.labels
-    if len(labels) != len(model.companions.footprints):
+    labels = model.training_samples.labels
+    if len(labels) != len(model.training_samples.footprints):
         return {}
     counts = np.bincount(labels, minlength=len(model.contract.classes))
     return dict(zip(model.contract.classes, map(int, counts), strict=True))

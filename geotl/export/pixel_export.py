@@ -141,7 +141,7 @@ def mapped_pixels(model: PixelModelFile, image: Float32s) -> Float32s:
     halo, _ = graph_halo(model.model)
     raw, of = image.copy(), model.model.features
     raw[image == nodata_of(of, model.contract.sensor.nodata)] = np.nan
-    raw[of.own :, np.isnan(raw[: of.own]).all(axis=0)] = np.nan
+    raw[of.scene_band_count :, np.isnan(raw[: of.scene_band_count]).all(axis=0)] = np.nan
     rows, cols = (np.arange(halo, side - halo) for side in image.shape[1:])
-    predicted = PixelPredictor(model.model).look(raw, rows, cols, 1)
+    predicted = PixelPredictor(model.model).predict_windows(raw, rows, cols, 1)
     return predicted.probabilities.transpose(2, 0, 1)

@@ -213,7 +213,7 @@ class PixelNetwork(nn.Module):
         self.decoder = None
         if isinstance(decoder, PixelDecoder):
             self.decoder = DecoderScores(decoder, linear[DECODER])
-        self.own, self.extra = of.own, of.extra
+        self.own, self.extra = of.scene_band_count, of.extra
         self.forests = nn.ModuleList([Forest(member) for _, member in model.forests])
         self.forest_shares = [share for share, _ in model.forests]
         self.forest_blocks = [member.blocks for _, member in model.forests]
@@ -259,7 +259,7 @@ def nodata_of(features: PixelFeatures, nodata: float | None) -> NDArray[np.float
     """The nodata value of each band [C,1,1], NaN for none, as bands of extra rasters have none."""
     values = np.full((len(features.bands), 1, 1), np.nan, np.float32)
     if nodata is not None:
-        values[: features.own] = nodata
+        values[: features.scene_band_count] = nodata
     return values
 
 

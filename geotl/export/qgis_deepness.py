@@ -26,7 +26,7 @@ from geotl.export.deployable import Deployed, deployed
 from geotl.export.graphs import MapParity, example_tiles, map_parity, onnx_of
 from geotl.export.metadata import model_metadata
 from geotl.inference.onnx_file import INPUT, open_session, seal
-from geotl.inference.sliding_window import Sweep, look
+from geotl.inference.sliding_window import Sweep, predict_windows
 from geotl.inference.window_grid import WindowGrid, blend
 from geotl.io.files import check_absent, whole_file
 from geotl.mapping.blocks import window_shares
@@ -402,7 +402,7 @@ def mapped(raw: Float32s, single: Deployed, layout: TileLayout) -> Float64s:
         single.network, layout.window_px, len(single.views), "exact", None, "float32", batch=32
     )
     image = torch.from_numpy(np.where(valid, raw, fill))
-    predicted = look(sweep, image, grid.rows, grid.cols, grid.step).probabilities
+    predicted = predict_windows(sweep, image, grid.rows, grid.cols, grid.step).probabilities
     complete: Bools = np.all(valid, axis=0)
     usable = window_shares(complete, grid.rows, grid.cols, grid.px) >= MIN_VALID
     probabilities = blend(grid, predicted, usable, side, side).transpose(2, 0, 1)

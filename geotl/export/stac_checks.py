@@ -230,6 +230,6 @@ def training_area_of(model: ModelFile | PixelModelFile) -> shapely.Geometry | No
     if isinstance(model, PixelModelFile):
         located = [((x, y, x, y), crs) for crs, all_ in model.ground.items() for x, y, *_ in all_]
         return ground_in_degrees([box for box, _ in located], [crs for _, crs in located])
-    boxes = model.companions.footprints.tolist()
+    boxes = model.training_samples.footprints.tolist()
     systems = model.notes.get("training", {}).get("crs") or [None] * len(boxes)
     return ground_in_degrees([(box[0], box[1], box[2], box[3]) for box in boxes], systems)

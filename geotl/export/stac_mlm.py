@@ -162,7 +162,7 @@ def bounds_of(ground: shapely.Geometry) -> list[float]:
 def description_of(model: ModelFile, ground: shapely.Geometry | None) -> str:
     """What a model is, its input, and what is not known of it."""
     contract = model.contract
-    tiles = len(model.companions.footprints)
+    tiles = len(model.training_samples.footprints)
     sentences = [
         f"Classifies tiles of {contract.tile_px} x {contract.tile_px} pixels and "
         f"{len(contract.bands)} bands of {contract.sensor.title} as one of "
@@ -360,7 +360,7 @@ def _own(model: ModelFile, recipe: Mapping[str, Any]) -> dict[str, Any]:
     properties: dict[str, Any] = {
         **made_with(model),
         "geotl:training": {
-            "tiles": len(model.companions.footprints),
+            "tiles": len(model.training_samples.footprints),
             "by_class": tiles_by_class(model),
             "dates": dates_of(model),
             "sources": sources_of(recipe),

@@ -45,7 +45,7 @@ def sample(region: str, bands: tuple[str, ...]) -> TileSamples:
         sensor=sensor,
         table="tiles.csv",
         class_depth=1,
-        say=lambda _: None,
+        log=lambda _: None,
     )
     names = sensor.canonical(bands)
     folder = cache_folder() / "packs" / fingerprint(index, sensor, TileReading(names))[:32]

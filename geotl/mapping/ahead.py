@@ -11,7 +11,7 @@ from typing import Protocol, TypeVar, runtime_checkable
 import torch
 
 from geotl.arrays import Float32s, Int64s
-from geotl.inference.sliding_window import Said, WindowPredictor
+from geotl.inference.sliding_window import Predicted, WindowPredictor
 
 Given = TypeVar("Given")
 Made = TypeVar("Made")
@@ -26,11 +26,11 @@ class TwoStage(Protocol):
     def has_network(self) -> bool:
         """Whether there is a first stage at all."""
 
-    def begin(self, image: Float32s, rows: Int64s, cols: Int64s) -> Callable[[], Said]:
+    def begin(self, image: Float32s, rows: Int64s, cols: Int64s) -> Callable[[], Predicted]:
         """Run the networks over a block in this thread; return what gives the result of `look`.
 
         Args:
-            image: as `WindowPredictor.look` takes it.
+            image: as `WindowPredictor.predict_windows` takes it.
             rows: likewise.
             cols: likewise.
         """

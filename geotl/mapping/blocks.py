@@ -19,7 +19,7 @@ from geotl.console import Progress, complain
 from geotl.imagery.measurable import measurable
 from geotl.imagery.sensors import Sensor, rescaled
 from geotl.imagery.windows import Imagery, Window
-from geotl.inference.sliding_window import Said, WindowPredictor, halo_of
+from geotl.inference.sliding_window import Predicted, WindowPredictor, halo_of
 from geotl.inference.smoothing import GuidedFilter
 from geotl.inference.window_grid import WindowGrid, whole_numbers
 from geotl.mapping.ahead import TwoStage, ahead, network_pool
@@ -203,7 +203,7 @@ class _Facts:
 
 
 _Ready = tuple[_Facts, Float32s | None]  # and what the model takes [C,H,W]; None for no window
-_Begun = tuple[_Facts, Callable[[], Said] | None]  # and what predicts its windows
+_Begun = tuple[_Facts, Callable[[], Predicted] | None]  # and what predicts its windows
 
 
 def _made_ready(plan: SweepPlan, scene: Imagery, block: Block) -> _Ready:
@@ -244,21 +244,21 @@ def _firsts(plan: SweepPlan, block: Block, span: Window) -> tuple[Int64s, Int64s
 
 
 def _begun(plan: SweepPlan, ready: _Ready) -> _Begun:
-    """What finishes the prediction of a block, whose networks have run."""
+    """The rest of the prediction of a block, after its networks have run."""
     facts, image = ready
     if image is None:
         return facts, None
     firsts = _firsts(plan, facts.block, span_of(plan, facts.block))
     if isinstance(plan.sweep, TwoStage):
         return facts, plan.sweep.begin(image, *firsts)
-    return facts, partial(plan.sweep.look, image, *firsts, plan.grid.step)
+    return facts, partial(plan.sweep.predict_windows, image, *firsts, plan.grid.step)
 
 
 def _keep(
     plan: SweepPlan,
     sheet: Sheet,
     block: tuple[int, Block],
-    block_result: tuple[_Facts, Said | None] | None,
+    block_result: tuple[_Facts, Predicted | None] | None,
 ) -> None:
     """Store a block with its number, and then mark it as done."""
     n = block[0]
@@ -348,7 +348,7 @@ def _write_facts(plan: SweepPlan, sheet: Sheet, facts: _Facts) -> None:
         sheet.picture[:, rows_to, cols_to], sheet.shown[rows_to, cols_to] = facts.picture
 
 
-def _write(plan: SweepPlan, sheet: Sheet, facts: _Facts, predicted: Said) -> None:
+def _write(plan: SweepPlan, sheet: Sheet, facts: _Facts, predicted: Predicted) -> None:
     """Store the predictions for a block's windows."""
     here, chosen = facts.block.here, facts.predicted
     sheet.probabilities[here] = whole_numbers(predicted.probabilities, chosen, np.float32(FULL))

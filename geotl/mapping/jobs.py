@@ -17,7 +17,7 @@ from geotl._version import __version__
 from geotl.console import Log
 from geotl.errors import GeoTLError, OutsideError, needed_by_model
 from geotl.evaluation.class_map import open_map
-from geotl.imagery.products import beside
+from geotl.imagery.products import sibling_images
 from geotl.imagery.scene import Scene, open_bands, open_scene
 from geotl.imagery.scene_list import Entry, band_set, only_file
 from geotl.imagery.sensors import Sensor
@@ -133,7 +133,10 @@ def mark_of(job: Job) -> str:
         ModelError: an engine that is not there.
     """
     path, aoi, mask = job.entry.path, job.reading.aoi, job.reading.mask
-    files = [a.path for a in job.entry.assets] or [path, *([] if path.is_dir() else beside(path))]
+    files = [a.path for a in job.entry.assets] or [
+        path,
+        *([] if path.is_dir() else sibling_images(path)),
+    ]
     if mask not in (None, "auto"):
         files.append(Path(mask))
     files.extend(Path(extra) for extra in job.reading.extra)

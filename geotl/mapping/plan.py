@@ -21,7 +21,13 @@ from geotl.imagery.resampling import resampled
 from geotl.imagery.scene import Scene, open_scene
 from geotl.imagery.windows import Imagery
 from geotl.inference.applicability import Applicability, area_of_applicability
-from geotl.inference.dense_correction import Agreement, Correction, Sample, from_note, judged
+from geotl.inference.dense_correction import (
+    Agreement,
+    Correction,
+    Sample,
+    from_note,
+    measured_agreement,
+)
 from geotl.inference.extras import extras_of, with_extras
 from geotl.inference.mapper import Mapper
 from geotl.inference.onnx_model import ServedModel
@@ -148,7 +154,7 @@ def _smoothing(task: Task) -> GuidedFilter | None:
     if side is None or not isinstance(model, PixelModelFile | ServedPixelModel):
         return None
     of = model.features
-    bands_of_scene = slice(of.own)
+    bands_of_scene = slice(of.scene_band_count)
     return GuidedFilter(
         side, of.mean[bands_of_scene], of.sd[bands_of_scene], uses_some_bands(model)
     )
@@ -195,7 +201,7 @@ def settled(task: Task, plan: SweepPlan) -> ModeChoice:
     sample = sample_of(plan, sweep, task.scene)
     if sample is None:
         return ModeChoice("dense")
-    verdict = judged(sample, partial(classes_of, sweep))
+    verdict = measured_agreement(sample, partial(classes_of, sweep))
     if asked == "auto" and verdict.agreement < MIN_AGREEMENT:
         told = f"exact mode: {_words(verdict)}, fewer than {100 * MIN_AGREEMENT:.0f} %"
         return _measured("exact", told, verdict)
@@ -260,7 +266,7 @@ def _area(model: ModelFile, task: Task, log: Log) -> Applicability | None:
     """The measure of dissimilarity, None where it is not asked for."""
     if not task.options.applicability:
         return None
-    training_samples, trained = model.companions, model.contract.spec.views
+    training_samples, trained = model.training_samples, model.contract.spec.views
     if task.views != trained:
         log(
             f"applicability: with {task.views} views, where the training tiles' features are means "

@@ -75,7 +75,7 @@ def between(start: TileClassifier, trained: TileClassifier, share: float) -> Til
 
 def moving_norms(backbone: Backbone) -> list[SteadyBatchNorm2d]:
     """The batch normalisations that training moves: neither frozen nor kept in evaluation mode."""
-    return [m for m in backbone.modules() if isinstance(m, SteadyBatchNorm2d) and not m.held]
+    return [m for m in backbone.modules() if isinstance(m, SteadyBatchNorm2d) and not m.frozen]
 
 
 @contextmanager

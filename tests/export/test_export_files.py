@@ -163,7 +163,9 @@ def test_a_bare_file_holds_nothing_of_the_training_tiles(model, bare_file):
 def test_weights_are_told_without_their_folders(model, tmp_path):
     file = load(model)
     weights = {"chain": [{"source": "/home/ada/a.pth", "sha256": "01", "notes": ["x"]}]}
-    told = ModelFile(file.network, file.contract, file.held, {**file.notes, "weights": weights})
+    told = ModelFile(
+        file.network, file.contract, file.stored_samples, {**file.notes, "weights": weights}
+    )
     export_bare(told, tmp_path / "b.safetensors", log=lambda _: None)
     held = read_header(tmp_path / "b.safetensors")["weights"]
     assert held == {"chain": [{"source": "a.pth", "sha256": "01"}]}
@@ -187,7 +189,7 @@ def test_a_bare_file_still_refuses_strange_radiometry(bare_file, tmp_path, capsy
     values = pixels_of(patches(4, 4), 32).astype(np.float32) / 10_000
     scene = write_scene(tmp_path / "scene.tif", values)
     assert main(["map", str(bare_file), str(scene), "-o", str(tmp_path / "map.tif")]) == 2
-    assert "values unlike any" in capsys.readouterr().err
+    assert "values outside the model's training range" in capsys.readouterr().err
 
 
 def test_what_needs_the_training_tiles_says_so(bare_file, tmp_path, capsys):
@@ -205,7 +207,7 @@ def test_what_needs_the_training_tiles_says_so(bare_file, tmp_path, capsys):
         assert len(err.splitlines()) == 1
     assert [p.name for p in tmp_path.iterdir()] == ["scene.tif"]
     with pytest.raises(ModelError, match="a bare file"):
-        _ = load(bare_file).companions
+        _ = load(bare_file).training_samples
 
 
 def test_options_that_a_bare_file_has_no_use_for(model, tmp_path, capsys):

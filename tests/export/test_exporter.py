@@ -82,7 +82,7 @@ def test_an_altered_byte_is_refused(onnx_file, tmp_path, capsys):
     content[len(content) // 2] ^= 1
     bad = tmp_path / "bad.onnx"
     bad.write_bytes(content)
-    with pytest.raises(ModelError, match="seal is broken"):
+    with pytest.raises(ModelError, match="checksum is wrong"):
         read_passport(bad)
 
 

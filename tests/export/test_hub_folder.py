@@ -287,7 +287,7 @@ def test_what_is_no_published_model_is_refused(folder, tmp_path, monkeypatch):
         HubModel.from_pretrained(tmp_path / "none")
     with pytest.raises(ModelError, match="no such folder"):
         HubModel.from_pretrained("./none/at/all")
-    with pytest.raises(ModelError, match="neither a folder nor a model that the hub gives"):
+    with pytest.raises(ModelError, match="neither a folder nor a model on the hub"):
         HubModel.from_pretrained("nobody/nothing", local_files_only=True)
     empty = tmp_path / "empty"
     empty.mkdir()

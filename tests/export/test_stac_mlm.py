@@ -112,7 +112,7 @@ def test_it_says_what_the_caller_has_to_do_which_is_nothing(item):
 
 def test_it_says_where_and_when(model, item):
     ground = shapely.geometry.shape(item["geometry"])
-    boxes = load(model).companions.footprints
+    boxes = load(model).training_samples.footprints
     one_by_one = ground_in_degrees([tuple(box) for box in boxes.tolist()], ["EPSG:32633"] * 24)
     assert ground.equals(one_by_one)
     assert item["bbox"] == list(ground.bounds)

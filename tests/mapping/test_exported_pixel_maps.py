@@ -135,7 +135,7 @@ def test_inspect_tells_what_it_is(exported, capsys):
             "--applicability compares features, which an exported file does not have",
         ),
         (["--member", "wide"], "an exported file does not take its members apart"),
-        (["--engine", "openvino"], "--engine openvino does not go with a model of pixels"),
+        (["--engine", "openvino"], "--engine openvino cannot run a model of pixels"),
     ],
 )
 def test_what_does_not_go_is_told_in_a_line(exported, scene, tmp_path, capsys, words, told):
@@ -150,4 +150,4 @@ def test_what_does_not_go_is_told_in_a_line(exported, scene, tmp_path, capsys, w
 def test_commands_for_tiles_say_what_to_use_instead(exported, scene, tmp_path, capsys):
     out = str(tmp_path / "out")
     assert main(["predict", str(exported), str(scene), "-o", out]) == 2
-    assert "a model of pixels, which this does not take" in capsys.readouterr().err
+    assert "a model of pixels, which is not supported here" in capsys.readouterr().err

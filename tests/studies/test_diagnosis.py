@@ -79,7 +79,7 @@ def test_a_training_is_diagnosed_whole_and_a_second_start_measures_nothing_anew(
     out = tmp_path / "d"
     assert diagnosed(tiles, out, "strategy=scratch", "train.patience=0") == 0
     said, told = capsys.readouterr().out, found(out)
-    assert "no target was stated" in said
+    assert "no target was set" in said
     assert told["parts"]["noise"]["accuracy"] == 1.0
     assert told["parts"]["noise"]["tiles"] == 64
     assert told["parts"]["own"]["accuracy"] == 1.0

@@ -30,7 +30,7 @@ from geotl.studies.study_techniques import (
     trained_start,
 )
 from geotl.synthetic import study
-from geotl.synthetic.trial import Made
+from geotl.synthetic.trial import SyntheticTiles
 
 pytestmark = pytest.mark.usefixtures("one_thread", "own_cache", "unrendered")
 
@@ -48,7 +48,7 @@ def opened(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> SimpleNamespace:
     learnt: list[Draw] = []
     real = study.make_tiles
 
-    def noted(source: TileSamples, draw: Draw, *args: Any, **kwargs: Any) -> Made:
+    def noted(source: TileSamples, draw: Draw, *args: Any, **kwargs: Any) -> SyntheticTiles:
         learnt.append(draw)
         return real(source, draw, *args, **kwargs)
 
