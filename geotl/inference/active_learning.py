@@ -24,7 +24,7 @@ from geotl.imagery.windows import Imagery, Window
 from geotl.inference.applicability import Applicability, area_of_applicability
 from geotl.inference.candidates import (
     Candidates,
-    Looked,
+    SearchedBlock,
     candidates,
     choose,
     empty,
@@ -44,11 +44,11 @@ OFF = 0.2  # share by which a scene's pixels may differ from the training tiles'
 POOL = 10  # times as many uncertain windows as are wanted, of which the diverse are chosen
 
 
-Labelled = ModelFile | PixelModelFile  # a model that says where its training samples lie
+Labelled = ModelFile | PixelModelFile  # a model with the positions of its training samples
 
 
 def training_ground(model: Labelled) -> Shapes:
-    """Ground of a model's training tiles or pixels with their reference systems, where known."""
+    """Areas of a model's training tiles or pixels with their reference systems, where known."""
     return [
         shape
         for system, boxes in model.ground.items()
@@ -56,16 +56,16 @@ def training_ground(model: Labelled) -> Shapes:
     ]
 
 
-def unknown_ground(model: Labelled, known: Shapes) -> list[str]:
+def unknown_ground(model: Labelled, located: Shapes) -> list[str]:
     """A line where the place of training samples is not known."""
     if isinstance(model, PixelModelFile):
         total, what = int(model.notes.get("training", {}).get("pixels", 0)), "pixels"
     else:
-        total, what = len(model.companions.footprints), "tiles"
+        total, what = len(model.training_samples.footprints), "tiles"
     return [
-        f"the place of {total - len(known)} of {total} training {what} is not known: their ground "
+        f"the place of {total - len(located)} of {total} training {what} is not known: their area "
         "may be suggested again (give your labels with --labels)"
-    ] * (total > len(known))
+    ] * (total > len(located))
 
 
 def resolution_notes(model: Labelled, scenes: Sequence[Imagery]) -> list[str]:
@@ -77,7 +77,7 @@ def resolution_notes(model: Labelled, scenes: Sequence[Imagery]) -> list[str]:
         if abs(px_m / trained - 1) > OFF:  # never so where it is nan
             notes.append(
                 f"{scene.name}: pixels of {px_m:.3g} m, but the model was trained at "
-                f"{trained:.3g} m: what it says here is little worth; resample the scene first "
+                f"{trained:.3g} m: predictions are unreliable; resample the scene first "
                 f"(gdalwarp -tr {trained:.3g} {trained:.3g})"
             )
     return notes
@@ -87,14 +87,14 @@ def training_px_m(model: Labelled) -> float:
     """Median side of a training pixel in metres, by the tiles' footprints; nan if unknown."""
     if isinstance(model, PixelModelFile):
         return model.resolution_m or float("nan")
-    boxes = model.companions.footprints.tolist()
-    known = [
+    boxes = model.training_samples.footprints.tolist()
+    sizes = [
         (tuple(box), of)
         for box, of in zip(boxes, _systems(model), strict=True)
         if of is not None and box[2] > box[0]
     ]
     side = model.contract.tile_px
-    return _px_m([box for box, _ in known], [of for _, of in known], (side, side))
+    return _px_m([box for box, _ in sizes], [of for _, of in sizes], (side, side))
 
 
 def _px_m(
@@ -111,18 +111,18 @@ def _px_m(
 def _systems(model: ModelFile) -> list[str | None]:
     """Reference system of each training tile."""
     crs = model.notes.get("training", {}).get("crs")
-    return list(crs) if crs else [None] * len(model.companions.footprints)
+    return list(crs) if crs else [None] * len(model.training_samples.footprints)
 
 
 @dataclass(frozen=True)
 class SuggestOptions:
-    """How windows or pixels to label next are looked for.
+    """Options of the search for windows or pixels to label next.
 
     Attributes:
-        step_px: of the lattice of windows, None for the tile's side; of the cells that give one
-            pixel each, None for about `MAX_LATTICE` pixels.
+        step_px: step of the lattice of windows, None for the tile's side; of the cells that give
+            one pixel each, None for about `MAX_LATTICE` pixels.
         outside: allow windows outside the area of applicability, after those inside.
-        seed: of the order among equals, and of the clustering.
+        seed: seed of the order among equals and of the clustering.
         by: typical windows or pixels, unlike those with a label, or uncertain and diverse ones;
             auto: typical below `FEW_LABELS` labels in all. Typical ones may lie outside the area of
             applicability, which is small where labels are few.
@@ -148,29 +148,32 @@ def open_for(
     """Open scenes with a model's bands, and behind them those of extra rasters.
 
     Args:
-        model: whose bands are read, by name.
+        model: model whose bands are read, by name.
         paths: the scenes.
         sensor: the scenes' sensor, if another one than the model's.
-        mask: of clouds: see `scene.open_scene`.
+        mask: mask of clouds: see `scene.open_scene`.
         extra: rasters of the same kind as those that a pixel model was trained with.
 
     Raises:
         BandError: bands missing; the message names the bands that the model takes.
         DataError: a scene that cannot be used; extra rasters that are missing or unwanted.
     """
-    held = model.contract
+    contract = model.contract
     check_extras(model.path, extras_of(model), extra)
-    file_bands = held.file_bands if sensor is None else None
-    own = sensor or held.sensor
-    with needed_by_model("a scene", own.name):
+    file_bands = contract.file_bands if sensor is None else None
+    scene_sensor = sensor or contract.sensor
+    with needed_by_model("a scene", scene_sensor.name):
         try:
-            scenes = open_scenes(paths, own, held.bands, file_bands=file_bands, mask=mask)
+            scenes = open_scenes(
+                paths, scene_sensor, contract.bands, file_bands=file_bands, mask=mask
+            )
         except MissingBandError:
             raise
         except BandError as error:
             raise BandError(
-                f"{error}; the model takes {', '.join(held.bands)} of {held.sensor.title}: give "
-                "scenes that hold these, and name their sensor with --sensor if it is another"
+                f"{error}; the model takes {', '.join(contract.bands)} of "
+                f"{contract.sensor.title}: give "
+                "scenes with these bands, and name their sensor with --sensor if it is another"
             ) from error
     return [with_extras(model, scene, extra) for scene in scenes]
 
@@ -180,16 +183,16 @@ class _Search:
     """A search for what to label next, whatever kind of model wants it.
 
     Attributes:
-        area: of applicability.
-        blocks: what is looked at, by the labelled ground in each scene.
-        side_px: of what gets a label: a window's, or 1.
-        apart_px: side of the ground that two suggestions do not share.
-        step_px: between what is looked at.
+        area: area of applicability.
+        blocks: searches blocks, given the labelled areas in each scene.
+        side_px: side of what gets a label: of a window, or 1.
+        apart_px: side of the area in which there is only one suggestion.
+        step_px: distance between candidates.
         unit: windows or pixels.
     """
 
     area: Applicability
-    blocks: Callable[[Sequence[Occupied]], Iterator[Looked]]
+    blocks: Callable[[Sequence[Occupied]], Iterator[SearchedBlock]]
     side_px: int
     apart_px: int
     step_px: int
@@ -197,15 +200,15 @@ class _Search:
 
     @property
     def overlap(self) -> int:
-        """How many candidates share the ground of one."""
+        """How many candidates overlap one candidate's area."""
         return max(1, round(self.apart_px / self.step_px)) ** 2
 
     def boxes(
-        self, found: Candidates, scenes: Sequence[Imagery]
+        self, candidates: Candidates, scenes: Sequence[Imagery]
     ) -> tuple[list[Box], list[str | None]]:
-        """The ground that each keeps to itself, with its reference system."""
+        """The area around each candidate that stays free of others, with its reference system."""
         more, side = (self.apart_px - self.side_px) // 2, self.apart_px
-        at = zip(found.scene.tolist(), found.corners.tolist(), strict=True)
+        at = zip(candidates.scene.tolist(), candidates.corners.tolist(), strict=True)
         grids = [
             Window(row - more, col - more, side, side).on(scenes[of].grid) for of, (row, col) in at
         ]
@@ -218,7 +221,7 @@ def _search(
     options: SuggestOptions,
     progress: Progress | None,
 ) -> _Search:
-    """How a model's windows or pixels are looked for."""
+    """The search for a model's windows or pixels."""
     if isinstance(model, PixelModelFile):
         space = FeatureSpace.of(model)
         step = options.step_px or lattice_step([scene.grid for scene in scenes])
@@ -232,10 +235,10 @@ def _search(
             step,
             "pixels",
         )
-    held, side = model.companions, model.contract.tile_px
+    samples, side = model.training_samples, model.contract.tile_px
     rules = ChipRules(side, step_px=options.step_px)
     return _Search(
-        area_of_applicability(held.features, held.folds),
+        area_of_applicability(samples.features, samples.folds),
         lambda occupied: candidates(model, scenes, occupied, rules, progress=progress),
         side,
         side,
@@ -258,11 +261,11 @@ def suggest(
     Memory is bounded by a block of a scene and by the pool of the most uncertain windows.
 
     Args:
-        model: that is to get more labels, of tiles or of pixels.
-        scenes: to look through, with the model's bands.
-        n: how many are wanted.
-        options: how they are looked for.
-        labels: what is labelled already, beside the model's training tiles.
+        model: model of tiles or pixels that needs more labels.
+        scenes: scenes to search, with the model's bands.
+        n: number of suggestions wanted.
+        options: options of the search.
+        labels: existing labels, in addition to the model's training tiles.
         progress: called with blocks done and blocks in all.
 
     Raises:
@@ -275,26 +278,26 @@ def suggest(
         raise DataError(f"--step: given {options.step_px}; allowed: at least 1")
     search = _search(model, scenes, options, progress)
     area, ground = search.area, training_ground(model)
-    known = label_shapes(labels, scenes, search.side_px) if labels else []
-    occupied = [Occupied(scene.grid, [*ground, *known]) for scene in scenes]
+    labelled = label_shapes(labels, scenes, search.side_px) if labels else []
+    occupied = [Occupied(scene.grid, [*ground, *labelled]) for scene in scenes]
     count = label_count(model, labels)
     few = options.by == "typical" or (options.by == "auto" and count < FEW_LABELS)
     pool = _pool(model, area, n * search.overlap, options, few=few)
-    for looked in search.blocks(occupied):
-        pool.add(looked)
-    if not len(pool.found):
+    for block in search.blocks(occupied):
+        pool.add(block)
+    if not len(pool.candidates):
         raise DataError(_nothing(pool.counts, search, scenes))
-    boxes = in_metres(*search.boxes(pool.found, scenes))
+    boxes = in_metres(*search.boxes(pool.candidates, scenes))
     notes = [*unknown_ground(model, ground), *resolution_notes(model, scenes)]
     if few:
         some = area.features[:: -(-len(area.features) // max(count, 1))]
-        chosen = choose_typical(pool.found.features, some, boxes, n, options.seed)
+        chosen = choose_typical(pool.candidates.features, some, boxes, n, options.seed)
         notes.append(_few_words(count, search.unit, by=options.by))
         shares = tuple(f"typical of {share:.1%}; " for share in chosen.share.tolist())
-        told = partial(_told, why=shares)
-        return told(model, scenes, pool, chosen.rows, search=search, wanted=n, notes=notes)
+        describe = partial(_suggestions, why=shares)
+        return describe(model, scenes, pool, chosen.rows, search=search, wanted=n, notes=notes)
     rows = _uncertain(pool, boxes, n, options.seed)
-    return _told(model, scenes, pool, rows, search=search, wanted=n, notes=notes)
+    return _suggestions(model, scenes, pool, rows, search=search, wanted=n, notes=notes)
 
 
 def label_count(model: Labelled, labels: Labels | None) -> int:
@@ -305,7 +308,7 @@ def label_count(model: Labelled, labels: Labels | None) -> int:
     if isinstance(model, PixelModelFile):
         trained = int(model.notes.get("training", {}).get("labels", FEW_LABELS))
     else:
-        trained = len(model.companions.features)
+        trained = len(model.training_samples.features)
     return max(trained, 0 if labels is None else len(labels.labels))
 
 
@@ -322,8 +325,8 @@ def _uncertain(pool: _Pool, boxes: Floats, n: int, seed: int) -> Int64s:
     """Rows of a pool, uncertain and unlike what is labelled or chosen already."""
     index, area = pool.index, pool.area
     return choose(
-        pool.found.features,
-        normalised_entropy(pool.found.chances),
+        pool.candidates.features,
+        normalised_entropy(pool.candidates.probabilities),
         index * area.mean_distance,
         boxes,
         index <= area.threshold,
@@ -340,11 +343,11 @@ def _pool(
     if not few:
         return _Pool(area, classes, wanted * POOL, _uncertainty, outside=options.outside)
     draw = np.random.default_rng(options.seed)
-    return _Pool(area, classes, MAX_POOL, lambda found: draw.random(len(found)), outside=True)
+    return _Pool(area, classes, MAX_POOL, lambda some: draw.random(len(some)), outside=True)
 
 
-def _uncertainty(found: Candidates) -> Float64s:
-    return normalised_entropy(found.chances)
+def _uncertainty(candidates: Candidates) -> Float64s:
+    return normalised_entropy(candidates.probabilities)
 
 
 class _Pool:
@@ -363,31 +366,31 @@ class _Pool:
         outside: bool,
     ) -> None:
         self.area, self.most, self.outside, self.weigh = area, most, outside, weight
-        self.found = empty(area.features.shape[1], classes)
+        self.candidates = empty(area.features.shape[1], classes)
         self.index, self.weight = np.zeros(0), np.zeros(0)
         self.counts = WindowCounts()
 
-    def add(self, looked: Looked) -> None:
+    def add(self, block: SearchedBlock) -> None:
         """Take in a block's, and let go of those of less weight beyond the pool's size."""
-        found, weight = looked.found, self.weigh(looked.found)
-        index = self.area.index(found.features)
+        candidates, weight = block.candidates, self.weigh(block.candidates)
+        index = self.area.index(candidates.features)
         inside = index <= self.area.threshold
-        self.counts += WindowCounts(looked.windows, looked.taken, looked.unseen, int(inside.sum()))
+        self.counts += WindowCounts(block.windows, block.taken, block.unseen, int(inside.sum()))
         if not self.outside:
-            found, index, weight = found.rows(inside), index[inside], weight[inside]
-        found = Candidates.joined([self.found, found])
+            candidates, index, weight = candidates.rows(inside), index[inside], weight[inside]
+        candidates = Candidates.joined([self.candidates, candidates])
         index = np.concatenate([self.index, index])
         weight = np.concatenate([self.weight, weight])
         inside = index <= self.area.threshold
-        kept = [
+        remaining = [
             side[most_uncertain(weight[side], self.most)]
             for side in (np.flatnonzero(inside), np.flatnonzero(~inside))
         ]
-        rows = np.concatenate(kept)
-        self.found, self.index, self.weight = found.rows(rows), index[rows], weight[rows]
+        rows = np.concatenate(remaining)
+        self.candidates, self.index, self.weight = candidates.rows(rows), index[rows], weight[rows]
 
 
-def _told(
+def _suggestions(
     model: Labelled,
     scenes: Sequence[Imagery],
     pool: _Pool,
@@ -398,22 +401,22 @@ def _told(
     notes: Sequence[str],
     why: Sequence[str] = (),
 ) -> Suggestions:
-    held = pool.found.rows(rows)
-    prefix = why or [""] * len(held)
+    chosen = pool.candidates.rows(rows)
+    prefix = why or [""] * len(chosen)
     half, crs = model.contract.tile_px // 2, str(scenes[0].grid.crs)
     points = []
-    for of, (row, col) in zip(held.scene.tolist(), held.corners.tolist(), strict=True):
+    for of, (row, col) in zip(chosen.scene.tolist(), chosen.corners.tolist(), strict=True):
         grid = scenes[of].grid
         there = np.array([shapely.Point(grid.at(col + half + 0.5, row + half + 0.5))])
         points.append(transformed(there, str(grid.crs), crs)[0])
     return Suggestions(
         points=tuple(points),
         crs=crs,
-        classes=tuple(model.contract.classes[k] for k in held.chances.argmax(axis=1)),
-        confidence=tuple(held.chances.max(axis=1).tolist()),
-        entropy=tuple(normalised_entropy(held.chances).tolist()),
+        classes=tuple(model.contract.classes[k] for k in chosen.probabilities.argmax(axis=1)),
+        confidence=tuple(chosen.probabilities.max(axis=1).tolist()),
+        entropy=tuple(normalised_entropy(chosen.probabilities).tolist()),
         dissimilarity=tuple(pool.index[rows].tolist()),
-        scenes=tuple(scenes[of].name for of in held.scene),
+        scenes=tuple(scenes[of].name for of in chosen.scene),
         counts=pool.counts,
         threshold=pool.area.threshold,
         wanted=wanted,
@@ -421,7 +424,7 @@ def _told(
         reasons=tuple(
             before + likely
             for before, likely in zip(
-                prefix, reasons(held.chances, model.contract.classes), strict=True
+                prefix, reasons(chosen.probabilities, model.contract.classes), strict=True
             )
         ),
         unit=search.unit,
@@ -436,12 +439,13 @@ def _nothing(counts: WindowCounts, search: _Search, scenes: Sequence[Imagery]) -
         return f"{names}: smaller than the model's tiles of {size} px; give a larger scene"
     if not counts.free:
         return (
-            f"{names}: of {counts.windows} {search.unit} {counts.taken} lie on labelled ground "
+            f"{names}: of {counts.windows} {search.unit} {counts.taken} overlap labelled areas "
             f"and {counts.unseen} are cloudy or without data: none is left; give another "
             "scene, or a smaller --step"
         )
     return (
         f"{names}: none of {counts.free} {search.unit} lies in the model's area of applicability: "
-        f"the scene is unlike its training {'pixels' if size == 1 else 'tiles'} (another season, "
-        f"sensor or resolution?); --outside suggests {search.unit} all the same"
+        f"the scene differs from its training {'pixels' if size == 1 else 'tiles'} (another "
+        "season, "
+        f"sensor or resolution?); --outside suggests {search.unit} there too"
     )
