@@ -52,10 +52,8 @@ ALLOWED = {
 UNCLEAN = frozenset(
     {
         "README.md",
-        "docs/ARCHITECTURE.md",
         "docs/BENCHMARKS.md",
         "docs/RECIPES.md",
-        "docs/SYNTHETIC.md",
         "docs/decisions/house.md",
         "docs/practical/README.md",
         "geotl/cli/accuracy.py",
@@ -73,7 +71,6 @@ UNCLEAN = frozenset(
         "geotl/reporting/html.py",
         "geotl/studies/diagnosis.py",
         "geotl/studies/diagnosis_report.py",
-        "geotl/studies/pixel_diagnosis.py",
         "geotl/studies/study_report.py",
     }
 )
