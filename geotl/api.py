@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import functools
+import warnings
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypedDict, Unpack
+from typing import TYPE_CHECKING, Any, ParamSpec, TypedDict, TypeVar, Unpack
 
 import numpy as np
 import torch
@@ -46,6 +48,27 @@ if TYPE_CHECKING:
     from geotl.mapping.options import MapOptions
 
 _Tiles = tuple[NDArray[Any], Bools | None]  # [N,C,S,S] and its valid pixels
+_P = ParamSpec("_P")
+_R = TypeVar("_R")
+_OLD_ARGUMENTS = {"say": "log", "force": "skip_value_check", "learnt": "include_training"}
+
+
+def _with_old_arguments(method: Callable[_P, _R]) -> Callable[_P, _R]:
+    """Let a method take arguments under the names of earlier versions, with a warning."""
+
+    @functools.wraps(method)
+    def renamed(*args: _P.args, **given: _P.kwargs) -> _R:
+        for old in given.keys() & _OLD_ARGUMENTS.keys():
+            _warn_of(f"{old}=", f"{_OLD_ARGUMENTS[old]}=")
+            given[_OLD_ARGUMENTS[old]] = given.pop(old)
+        return method(*args, **given)
+
+    return renamed
+
+
+def _warn_of(old: str, new: str) -> None:
+    text = f"{old} is now {new}; the old name works until the next release"
+    warnings.warn(text, DeprecationWarning, stacklevel=3)
 
 
 class SceneReading(TypedDict, total=False):
@@ -128,7 +151,7 @@ class Model:
             on_device(file)
 
     @property
-    def whole(self) -> ModelFile:
+    def model_file(self) -> ModelFile:
         """The model file, with its network and what goes with it.
 
         Raises:
@@ -140,6 +163,12 @@ class Model:
             f"{self.file.path}: an exported file does not show its network; this needs the "
             "model.safetensors that it was exported from"
         )
+
+    @property
+    def whole(self) -> ModelFile:
+        """The name of `model_file` in earlier versions, which warns."""
+        _warn_of("Model.whole", "Model.model_file")
+        return self.model_file
 
     @property
     def _of_tiles(self) -> ModelFile | ServedModel:
@@ -154,8 +183,8 @@ class Model:
 
     @property
     def network(self) -> TileClassifier:
-        """The network, on its device; see `whole`."""
-        return self.whole.network
+        """The network, on its device; see `model_file`."""
+        return self.model_file.network
 
     @property
     def temperature(self) -> float:
@@ -173,16 +202,17 @@ class Model:
         """Names of the input bands, in order."""
         return self.file.contract.bands
 
+    @_with_old_arguments
     def predict(
         self,
         tiles: NDArray[Any] | str | Path | Sequence[str | Path],
         *,
         sensor: Sensor | None = None,
         precision: Precision = "auto",
-        force: bool = False,
-        say: Log = silent,
+        skip_value_check: bool = False,
+        log: Log = silent,
     ) -> Predictions:
-        """Name tiles.
+        """Classify tiles.
 
         Args:
             tiles: an array [N, C, S, S] or [C, S, S] of raw DN in the model's bands and sensor
@@ -191,8 +221,8 @@ class Model:
             sensor: the files' sensor, if another one than the model's: bands are matched by
                 name and DN are brought to the model's scale and offset.
             precision: number format of the network.
-            force: name files' values that the model never saw, too.
-            say: takes a line on values that the sensor cannot have measured, where there are some.
+            skip_value_check: accept files' values outside the range of the training data.
+            log: takes a line on values that the sensor cannot have measured, where there are some.
 
         Raises:
             DataError: a file that cannot be read, tiles of a wrong shape, or files whose values
@@ -204,40 +234,41 @@ class Model:
             return self._predictions(self._array_blocks(tiles), (), precision)
         given = [tiles] if isinstance(tiles, str | Path) else list(tiles)
         paths = list_tiles(given, sensor or held.contract.sensor)
-        blocks = self._file_blocks(paths, sensor, force=force, say=say)
+        blocks = self._file_blocks(paths, sensor, skip_value_check=skip_value_check, log=log)
         return self._predictions(blocks, tuple(paths), precision)
 
+    @_with_old_arguments
     def evaluate(
         self,
         data: str | Path,
         *,
         sensor: Sensor | None = None,
-        force: bool = False,
-        learnt: bool = False,
-        say: Log = silent,
+        skip_value_check: bool = False,
+        include_training: bool = False,
+        log: Log = silent,
     ) -> Evaluation:
-        """Judge the model on labelled tiles: class folders, a manifest, or a torchgeo data set.
+        """Test the model on labelled tiles: class folders, a manifest, or a torchgeo data set.
 
         Classes are matched by name; every one must be one of the model's classes. Class folders
-        nest as deep as the model's class names do. Tiles that the model learnt from, known by
+        nest as deep as the model's class names do. The model's own training tiles, recognised by
         their pixels, are left out.
 
         Args:
             data: the tiles.
             sensor: theirs, None for the model's.
-            force: judge on values that the model never saw, too.
-            learnt: judge on tiles that it learnt from, too.
-            say: told how many were learnt from, or that the file does not tell.
+            skip_value_check: accept values outside the range of the training data.
+            include_training: test on the model's training tiles too.
+            log: takes a line on how many are training tiles, or that the file does not say.
 
         Raises:
-            DataError: a class the model does not know, tiles that cannot be read, values unlike
-                any that the model has seen, or nothing but tiles that it learnt from.
+            DataError: a class the model does not know, tiles that cannot be read, values outside
+                the range of the training data, or nothing but training tiles.
         """
         index, truth = labelled_tiles(self._of_tiles.contract, data, sensor)
         paths, marks = [tile.path for tile in index.tiles], list[str]()
-        blocks = self._file_blocks(paths, sensor, force=force, say=say)
+        blocks = self._file_blocks(paths, sensor, skip_value_check=skip_value_check, log=log)
         logits = self._predictions(marked(blocks, marks), tuple(paths), "auto").logits
-        rows = to_judge(self.file.notes, marks, learnt=learnt, say=say)
+        rows = to_judge(self.file.notes, marks, learnt=include_training, say=log)
         return evaluate(logits[rows], truth[rows], self.classes, temperature=self.temperature)
 
     def set_limits(self, coverage: float = 0.9) -> Float64s:
@@ -292,12 +323,12 @@ class Model:
         return mapped_dataset(self.file, scene, out, options, reading=how, quiet=quiet)
 
     def _file_blocks(
-        self, paths: Sequence[Path], sensor: Sensor | None, *, force: bool, say: Log
+        self, paths: Sequence[Path], sensor: Sensor | None, *, skip_value_check: bool, log: Log
     ) -> Iterator[Pixels]:
-        held = self._of_tiles
-        if not force:
-            check_tiles(held.contract, held.seen, paths, sensor)
-        return tile_blocks(held.contract, paths, sensor, say=say)
+        file = self._of_tiles
+        if not skip_value_check:
+            check_tiles(file.contract, file.seen, paths, sensor)
+        return tile_blocks(file.contract, paths, sensor, say=log)
 
     def _array_blocks(self, tiles: NDArray[Any]) -> Iterator[_Tiles]:
         stack = tiles[None] if tiles.ndim == 3 else tiles

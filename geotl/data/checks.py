@@ -155,7 +155,7 @@ def balance_findings(labels: Int64s, classes: Sequence[str]) -> Iterator[Finding
             "worth knowing",
             "no label",
             f"{many(without, 'tile', 'has', 'have')} no class",
-            "they take no part in training or judging; probe.unlabelled may use them",
+            "they take no part in training or judging; probe.semi_supervised may use them",
         )
 
 

@@ -289,7 +289,7 @@ def read_synthetic(folder: str | Path, classes: Sequence[str], sensor: Sensor) -
     """The tiles that `write_synthetic` left in a folder, with what their generator learnt from.
 
     Args:
-        folder: as given to `geotl generate --out`.
+        folder: as given to `geotl generate -o`.
         classes: of the tiles they are learnt with; theirs are among these.
         sensor: whose bands they hold.
 

@@ -245,7 +245,7 @@ def folds(
     """
     label, _ = columns(labels, None)
     if n < 2:
-        raise DataError(f"{n} folds: at least 2 are needed; set split.folds")
+        raise DataError(f"{n} folds: at least 2 are needed; set split.inner_folds")
     if not len(label):
         return []
     unit = np.arange(len(label)) if groups is None else numbered(groups)

@@ -129,7 +129,7 @@ def _more_capacity(strategy: str) -> list[Step]:
         return [
             Step(
                 "Give the head richer features",
-                "model.cut_after=null model.stages=null",
+                "model.truncate_after=null model.feature_stages=null",
                 "a linear head can only separate what the frozen features separate",
             ),
             Step(
@@ -197,7 +197,7 @@ def _harder_head(found: Sequence[Regulariser]) -> list[Step]:
         steps.append(
             Step(
                 "Let tiles without labels take part",
-                "probe.unlabelled=soft_labels",
+                "probe.semi_supervised=soft_labels",
                 "their pixels say how features spread; the gain is measured and reported apart",
             )
         )
@@ -263,7 +263,7 @@ def _to_tell(verdict: Verdict, *, more_tiles: bool) -> tuple[Step, ...]:
         needed = tiles_to_tell(accuracy.value, verdict.target)
         do = f"Label more tiles to {what}"
         if what == "judge on" and more_tiles:
-            do = "Judge on more tiles (--judged)"
+            do = "Test on more tiles (--test-tiles)"
         count = "an accuracy so near the target cannot be told from it: call it reached, or not, "
         count += "as you prefer"
         if needed is not None:

@@ -280,7 +280,7 @@ def head_with(experiment: Experiment, made: FittedDraw, others: Floats) -> Linea
     """
     recipe, fitted = experiment.recipe, made.fitted
     if fitted.features is None or fitted.chosen is None or recipe.probe.unlabelled == "none":
-        raise DataError("probe.unlabelled: only a probe learns from unlabelled tiles")
+        raise DataError("probe.semi_supervised: only a probe learns from unlabelled tiles")
     labels = experiment.samples.labels[made.draw.split.train]
     return with_unlabelled(fitted.features, labels, others, fitted.chosen, recipe.probe)
 
@@ -294,7 +294,7 @@ def scene_features(experiment: Experiment, fitted: Fitted) -> Floats:
     """Standardised features [m, V, D] of the windows that nobody labelled, from the cache."""
     windows = experiment.samples.unlabelled
     if windows is None:
-        raise DataError("labels.unlabelled: no windows were drawn")
+        raise DataError("labels.unlabelled_windows: no windows were drawn")
     rows = np.arange(len(windows), dtype=np.int64)
     of_windows = experiment.on(replace(experiment.samples, pack=windows))
     return standardised(fitted.network, feature_source(of_windows)(fitted.network, rows))

@@ -91,8 +91,8 @@ def stages_read(recipe: Recipe) -> tuple[str, ...]:
     missing = set(given.stages or ()) - set(found)
     if missing or not found:
         raise ModelError(
-            f"model.stages: {', '.join(sorted(missing)) or 'none'}: {spec.name} up to {last} has "
-            f"{', '.join(kept) or 'no stage'}"
+            f"model.feature_stages: {', '.join(sorted(missing)) or 'none'}: {spec.name} up to "
+            f"{last} has {', '.join(kept) or 'no stage'}"
         )
     return found
 

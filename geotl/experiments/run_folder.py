@@ -7,9 +7,10 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from geotl.console import complain
+from geotl.console import complain, silent
 from geotl.errors import GeoTLError, OutputError
 from geotl.experiments.recipe import dump, load
+from geotl.experiments.spellings import stored, written
 from geotl.io import yaml
 from geotl.io.files import write_text
 from geotl.io.locks import lock_path
@@ -26,16 +27,16 @@ def holds_run(folder: Path, *, resume: bool) -> bool:
         OutputError: it is a file, or holds other files, or another run and `resume` is not set.
     """
     if folder.is_file():
-        raise OutputError(f"{folder}: is a file; choose a folder with --out")
+        raise OutputError(f"{folder}: is a file; choose a folder with -o")
     inside = {entry.name for entry in folder.iterdir()} if folder.exists() else set()
     inside.discard(lock_path(folder).name)  # there where nothing can be written beside the folder
     if RECIPE not in inside and inside:
-        raise OutputError(f"{folder}: holds files that are no run; choose another with --out")
+        raise OutputError(f"{folder}: holds files that are no run; choose another with -o")
     begun = bool(inside - {RECIPE})
     if begun and not resume:
         raise OutputError(
-            f"{folder}: holds another run; go on with it by --resume, or choose another "
-            "folder with --out"
+            f"{folder}: holds another run; choose a new folder with -o, or continue that run with "
+            "--resume"
         )
     return begun
 
@@ -48,9 +49,11 @@ def finished_alike(folder: Path, given: Mapping[str, Any]) -> bool:
     held, finished = folder / RECIPE, folder / METRICS
     if not (held.is_file() and finished.is_file()):
         return False
-    told, faults = yaml.parse(_text(held))
-    same = isinstance(told, dict) and all(told.get(key) == own for key, own in given.items())
-    return same and not faults
+    stated, faults = yaml.parse(_text(held))
+    if faults or not isinstance(stated, dict):
+        return False
+    values, *_ = stored(stated)
+    return all(values.get(key) == value for key, value in given.items())
 
 
 def open_run(folder: Path, recipe: str, *, resume: bool) -> bool:
@@ -64,15 +67,15 @@ def open_run(folder: Path, recipe: str, *, resume: bool) -> bool:
     if finished.is_file() and not resume and _same(held, recipe):
         raise OutputError(
             f"{folder}: this run is already finished; --resume prints its result again, and "
-            "another folder with --out repeats it"
+            "another folder with -o repeats it"
         )
     if not holds_run(folder, resume=resume):
-        write_text(held, recipe)
+        write_text(held, yaml.write(written(yaml.parse(recipe)[0])))
         return False
     if not _same(held, recipe):
         raise OutputError(
-            f"{folder}: holds a run of another recipe ({held}); repeat its settings to "
-            "resume it, or choose another folder with --out"
+            f"{folder}: holds a run of another recipe ({held}); choose a new folder with -o, or "
+            "repeat that recipe's settings to resume it"
         )
     return finished.exists() and _is_readable(finished)
 
@@ -100,7 +103,7 @@ def _same(held: Path, recipe: str) -> bool:
     if _text(held) == recipe:
         return True
     try:
-        return dump(load(held)) == recipe
+        return dump(load(held, warn=silent)) == recipe
     except GeoTLError:
         return False
 

@@ -143,12 +143,14 @@ def to_judge(notes: Mapping[str, Any], marks: Sequence[str], *, learnt: bool, sa
     every = np.arange(len(marks))
     held = notes.get("training", {}).get(MARKS)
     if held is None:
-        say("which tiles the model learnt from is not told by its file: they may be among these")
+        say("the model file does not say which its training tiles are: they may be among these")
         return every
     met = np.isin(np.array(marks, dtype=str), np.array(held, dtype=str))
-    told = f"{met.sum()} of {len(marks)} tiles were learnt from"
+    told = f"{met.sum()} of {len(marks)} tiles are training tiles of the model"
     if met.any() and met.all() and not learnt:
-        raise DataError(f"{told}, so none is left to judge the model on; give others, or --all")
+        raise DataError(
+            f"{told}, so none is left to judge the model on; give others, or --include-training"
+        )
     if met.any():
-        say(f"{told} and are {'judged too' if learnt else 'left out; --all judges them too'}")
+        say(f"{told} and are {'tested on too' if learnt else 'left out (--include-training)'}")
     return every if learnt else np.flatnonzero(~met)

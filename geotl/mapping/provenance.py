@@ -362,8 +362,8 @@ def honest_notes(facts: MapFacts) -> list[str]:
     found = []
     if facts.forced:
         found.append(
-            "Mapped with --force: the scene's values were not held against what the model has "
-            "seen. Trust it only if you know why they may differ."
+            "Mapped with --skip-value-check: the scene's values were not compared with those of "
+            "the training data. Trust it only if you know why they may differ."
         )
     found += _of_the_model(facts)
     found += _of_the_ground(facts)

@@ -107,14 +107,14 @@ def unlike(what: str, strange: Sequence[Strange], bands: int, sensor: str, verb:
         strange: bands, from `strange_bands`.
         bands: how many there are.
         sensor: name of the one that the imagery was taken to be of.
-        verb: what --force does all the same.
+        verb: what --skip-value-check does all the same.
     """
     one = strange[0]
     return (
         f"{what}: values unlike any that the model has seen in {len(strange)} of {bands} bands "
         f"(such as {one.name}: {one.middle:.4g} ± {one.spread:.2g} here, {one.mean:.4g} ± "
         f"{one.sd:.2g} in training); name the sensor and processing with --sensor (now {sensor}), "
-        f"or --force to {verb} all the same"
+        f"or --skip-value-check to {verb} all the same"
     )
 
 

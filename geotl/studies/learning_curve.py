@@ -21,7 +21,7 @@ from geotl.experiments.experiment import Experiment
 from geotl.experiments.pixel_draws import class_labels, pixel_draws, with_folds
 from geotl.experiments.pixel_report import FUSED, LAB
 from geotl.experiments.pixels import PixelRun, accuracy_of, open_pixels, score_fold
-from geotl.experiments.recipe import Recipe, dump
+from geotl.experiments.recipe import Recipe, written_text
 from geotl.experiments.run_folder import RECIPE
 from geotl.io.cache_entries import CHECKSUMS, fault_of, write_checksums
 from geotl.io.files import write_text
@@ -81,7 +81,7 @@ def curve(
         found = plan.measured(line.counter("fitting"))
     for text in curve_lines(found):
         say(text)
-    write_text(out / RECIPE, dump(plan.recipe))
+    write_text(out / RECIPE, written_text(plan.recipe))
     write_text(out / DRAWN, draws_csv(found))
     write_png(out / FIGURE, learning_curve_figure(found))
     write_text(out / TABLE, curve_csv(found))
@@ -119,9 +119,11 @@ def _draws(recipe: Recipe, given: int | None) -> int:
     """How often labels are drawn."""
     kfold = recipe.split.kfold
     if kfold and given not in (None, kfold):
-        raise DataError(f"--draws: given {given} with {kfold} folds, which are the draws; leave it")
+        raise DataError(
+            f"--repeats: given {given} with {kfold} folds, which are the repeats; leave it"
+        )
     if given is not None and given < 1:
-        raise DataError(f"--draws: given {given}; allowed: at least 1")
+        raise DataError(f"--repeats: given {given}; allowed: at least 1")
     own = recipe.split.draws
     return given or kfold or (own if own > 1 else DRAWS)
 

@@ -39,7 +39,14 @@ def pixels(made: tuple[Path, Path], tmp_path_factory: pytest.TempPathFactory) ->
     folder = tmp_path_factory.mktemp("runs")
     (folder / "small.yaml").write_text("title: small\n")
     out = folder / "pixels"
-    given = [*PIXELS, f"data.scenes={made[0]}", f"labels.path={made[1]}", "--out", str(out), "-q"]
+    given = [
+        *PIXELS,
+        f"data.scenes={made[0]}",
+        f"labels.path={made[1]}",
+        "--output",
+        str(out),
+        "-q",
+    ]
     assert main(["run", str(folder / "small.yaml"), *given]) == 0
     return out
 
