@@ -130,8 +130,7 @@ def _export(args: argparse.Namespace) -> None:
     Rounding(args.precision, args.tiles, args.max_loss).check(args.form)
     if is_pixel_model(args.model):
         _check_pixels(args)
-        with last_line(args) as log:
-            _pixels(args, log)
+        _write(_pixels, args)
         return
     if args.member is not None:
         raise SettingError(
@@ -143,8 +142,15 @@ def _export(args: argparse.Namespace) -> None:
         "mlm": _item,
         "hub": _hub,
     }
+    _write(writers.get(args.form, _graph), args)
+
+
+def _write(writer: Callable[[argparse.Namespace, Log], None], args: argparse.Namespace) -> None:
+    """Write the export; a quiet command says what it wrote, and nothing of how it compares."""
     with last_line(args) as log:
-        writers.get(args.form, _graph)(args, log)
+        writer(args, log)
+        if args.quiet:
+            log(f"{args.form.ljust(8)} {args.output}")
 
 
 def _check_pixels(args: argparse.Namespace) -> None:

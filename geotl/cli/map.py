@@ -21,6 +21,9 @@ if TYPE_CHECKING:
     from geotl.mapping.task import Reading
 
 _MAPS = (".tif", ".tiff")
+_NO_MAPS = frozenset(
+    {".gpkg", ".geojson", ".json", ".shp", ".csv", ".txt", ".png", ".jpg", ".html", ".nc", ".jp2"}
+)
 
 
 def add_map(commands: Any, common: argparse.ArgumentParser) -> None:
@@ -250,6 +253,7 @@ def _map(args: argparse.Namespace) -> None:
     from geotl.imagery.scene_list import check_apart, scenes_in
     from geotl.imagery.sensors import get_sensor
 
+    _check_output_name(args.output)
     own = _checked_sensor(args)
     sensor = get_sensor(args.sensor) if args.sensor else own
     listing = scenes_in(args.scenes, sensor)
@@ -263,6 +267,20 @@ def _map(args: argparse.Namespace) -> None:
         )
     check_apart(args.scenes, args.output, sensor)
     _map_several(args, listing.entries)
+
+
+def _check_output_name(path: Path) -> None:
+    """Refuse the name of a file that is no map.
+
+    Raises:
+        OutputError: it has the ending of a table, a picture or a vector file.
+    """
+    if path.suffix.lower() in _NO_MAPS and not path.is_dir():
+        raise OutputError(
+            f"{path}: a map is a raster; give a name ending in .tif, or for several scenes a "
+            "folder (--polygons writes a GeoPackage beside it; geotl predict classifies tiles "
+            "into a .csv)"
+        )
 
 
 def _checked_sensor(args: argparse.Namespace) -> Sensor:

@@ -5,10 +5,14 @@ from __future__ import annotations
 import argparse
 import json
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from geotl.cli.map import add_coverage, add_engine, coverage_of
 from geotl.cli.outputs import add_output, one_writer
+from geotl.errors import OutputError
+
+if TYPE_CHECKING:
+    from geotl.evaluation.evaluate import Evaluation
 
 
 def add_inspect(commands: Any, common: argparse.ArgumentParser) -> None:
@@ -64,7 +68,8 @@ def add_evaluate(commands: Any, common: argparse.ArgumentParser) -> None:
         "evaluate",
         parents=[common],
         help="test a model on labelled tiles",
-        description="Test a model on labelled tiles: geotl evaluate MODEL DATA",
+        description="Accuracy, kappa and F1 with intervals, calibration error, a table of the "
+        "classes and the confusion matrix: geotl evaluate MODEL DATA -o FOLDER",
     )
     evaluate.add_argument("model", type=Path, metavar="MODEL", help="a model of tiles")
     evaluate.add_argument(
@@ -80,6 +85,12 @@ def add_evaluate(commands: Any, common: argparse.ArgumentParser) -> None:
         action="store_true",
         help="test on the model's own training tiles too, which are left out otherwise",
     )
+    add_output(
+        evaluate,
+        "FOLDER",
+        "folder for report.html, evaluation.json, classes.csv and confusion.csv (default: none)",
+    )
+    evaluate.add_argument("--overwrite", action="store_true", help="replace these files")
     add_engine(evaluate)
     evaluate.set_defaults(command=_evaluate)
 
@@ -110,10 +121,16 @@ def _inspect(args: argparse.Namespace) -> None:
 @one_writer
 def _predict(args: argparse.Namespace) -> None:
     from geotl.api import load
+    from geotl.evaluation.prediction_sets import coverage_line
     from geotl.imagery.sensors import get_sensor
     from geotl.io.files import check_absent, write_text
     from geotl.reporting.html import predictions_csv
 
+    if args.output.suffix.lower() != ".csv":
+        raise OutputError(
+            f"{args.output}: predictions are a table; give a name ending in .csv (geotl map makes "
+            "maps of scenes)"
+        )
     check_absent(args.output, overwrite=args.overwrite)
     model = load(args.model, engine=args.engine)
     coverage = coverage_of(args)
@@ -129,13 +146,20 @@ def _predict(args: argparse.Namespace) -> None:
     sets = predictions.in_sets(limits) if limits is not None else None
     table = predictions_csv(paths, None, predictions.probabilities, predictions.classes, sets)
     write_text(args.output, table)
+    if limits is not None:
+        args.log(coverage_line(model.file.notes, coverage))
     print(f"{predictions}; written to {args.output}")
 
 
+@one_writer
 def _evaluate(args: argparse.Namespace) -> None:
     from geotl.api import load
     from geotl.imagery.sensors import get_sensor
+    from geotl.io.files import check_absent
+    from geotl.reporting.evaluation_report import FILES, evaluation_lines
 
+    for name in FILES if args.output else ():
+        check_absent(args.output / name, overwrite=args.overwrite)
     model = load(args.model, engine=args.engine)
     notes: list[str] = []
     result = model.evaluate(
@@ -145,9 +169,21 @@ def _evaluate(args: argparse.Namespace) -> None:
         include_training=args.include_training,
         log=notes.append,
     )
-    print("\n".join([result.headline, *notes]))
-    for name, recall, count in zip(
-        result.classes, result.scores.recall, result.scores.support, strict=True
-    ):
-        line = f"recall {recall:.3f} of {count} tiles" if count else "no tiles"
-        print(f"  {name}: {line}")
+    first, *others = evaluation_lines(result)
+    print(first)
+    for line in [*notes, *others]:
+        args.log(line)
+    if args.output:
+        _write_evaluation(args, result, notes)
+
+
+def _write_evaluation(args: argparse.Namespace, result: Evaluation, notes: list[str]) -> None:
+    from geotl.reporting.evaluation_report import write_evaluation
+
+    facts = {
+        "Model": str(args.model),
+        "Test tiles": f"{int(result.matrix.sum()):,} of {args.data}",
+    }
+    title = f"{args.model.name} tested on {args.data.name}"
+    written = write_evaluation(args.output, result, title=title, facts=facts, notes=notes)
+    args.log("\nwritten  " + ", ".join(map(str, written)))
