@@ -146,16 +146,19 @@ def _diagnose(args: argparse.Namespace) -> None:
     recipe = load(args.recipe, [*args.overrides, *target])
     from geotl.studies.diagnosis import diagnose
 
+    out = args.output or Path("runs") / f"{recipe.name}-diagnosis"
     with last_line(args) as log:
-        diagnose(
+        result = diagnose(
             recipe,
-            args.output or Path("runs") / f"{recipe.name}-diagnosis",
+            out,
             quick=args.quick,
             judged=args.test_tiles,
             with_curve=args.curve,
             quiet=args.quiet,
             say=log,
         )
+        if args.quiet:
+            log(f"{out}: {result.verdict.line()}")
 
 
 def add_generate(commands: Any, with_recipe: argparse.ArgumentParser) -> None:
