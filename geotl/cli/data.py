@@ -130,13 +130,13 @@ def _chips(args: argparse.Namespace) -> None:
         crs=args.crs,
     )
     with ProgressLine(quiet=args.quiet) as line:
-        placement = place_chips(scenes, labels, rules, tell=line.counter("placing chips"))
+        placement = place_chips(scenes, labels, rules, progress=line.counter("placing chips"))
         manifest = write_chips(
             scenes,
             placement,
             args.output,
             overwrite=args.overwrite,
-            tell=line.counter("writing chips"),
+            progress=line.counter("writing chips"),
         )
     args.log("\n".join([*placement.notes, *placement.summary()]))
     print(f"written: {manifest}")
