@@ -48,6 +48,8 @@ if TYPE_CHECKING:
     from geotl.mapping.options import MapOptions
 
 _Tiles = tuple[NDArray[Any], Bools | None]  # [N,C,S,S] and its valid pixels
+
+
 _P = ParamSpec("_P")
 _R = TypeVar("_R")
 _OLD_ARGUMENTS = {"say": "log", "force": "skip_value_check", "learnt": "include_training"}
@@ -209,7 +211,7 @@ class Model:
         *,
         sensor: Sensor | None = None,
         precision: Precision = "auto",
-        force: bool = False,
+        skip_value_check: bool = False,
         log: Log = silent,
     ) -> Predictions:
         """Classify tiles.
@@ -221,7 +223,7 @@ class Model:
             sensor: the files' sensor, if another one than the model's: bands are matched by
                 name and DN are brought to the model's scale and offset.
             precision: number format of the network.
-            force: classify values outside the training range, too.
+            skip_value_check: accept values outside the training range, too.
             log: called with a line on values impossible for the sensor, where there are some.
 
         Raises:
@@ -234,7 +236,7 @@ class Model:
             return self._predictions(self._array_blocks(tiles), (), precision)
         given = [tiles] if isinstance(tiles, str | Path) else list(tiles)
         paths = list_tiles(given, sensor or file.contract.sensor)
-        blocks = self._file_blocks(paths, sensor, force=force, log=log)
+        blocks = self._file_blocks(paths, sensor, skip_value_check=skip_value_check, log=log)
         return self._predictions(blocks, tuple(paths), precision)
 
     @_with_old_arguments
@@ -243,7 +245,7 @@ class Model:
         data: str | Path,
         *,
         sensor: Sensor | None = None,
-        force: bool = False,
+        skip_value_check: bool = False,
         include_training: bool = False,
         log: Log = silent,
     ) -> Evaluation:
@@ -256,7 +258,7 @@ class Model:
         Args:
             data: the tiles.
             sensor: sensor of the tiles, None for the model's.
-            force: use values outside the training range, too.
+            skip_value_check: accept values outside the training range, too.
             include_training: use the model's training tiles, too.
             log: called with the number of training tiles among them, or that it is not known.
 
@@ -266,7 +268,7 @@ class Model:
         """
         index, truth = labelled_tiles(self._of_tiles.contract, data, sensor)
         paths, marks = [tile.path for tile in index.tiles], list[str]()
-        blocks = self._file_blocks(paths, sensor, force=force, log=log)
+        blocks = self._file_blocks(paths, sensor, skip_value_check=skip_value_check, log=log)
         logits = self._predictions(marked(blocks, marks), tuple(paths), "auto").logits
         rows = test_rows(self.file.notes, marks, include_training=include_training, log=log)
         return evaluate(logits[rows], truth[rows], self.classes, temperature=self.temperature)
@@ -323,10 +325,10 @@ class Model:
         return mapped_dataset(self.file, scene, out, options, reading=how, quiet=quiet)
 
     def _file_blocks(
-        self, paths: Sequence[Path], sensor: Sensor | None, *, force: bool, log: Log
+        self, paths: Sequence[Path], sensor: Sensor | None, *, skip_value_check: bool, log: Log
     ) -> Iterator[Pixels]:
         file = self._of_tiles
-        if not force:
+        if not skip_value_check:
             check_tiles(file.contract, file.seen, paths, sensor)
         return tile_blocks(file.contract, paths, sensor, log=log)
 

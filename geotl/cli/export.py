@@ -188,9 +188,9 @@ def _pixels(args: argparse.Namespace, say: Log) -> None:
         return
     if args.form == "deepness":
         options = DeepnessOptions(args.tile_size, resolution_m=args.resolution)
-        export_pixel_deepness(model, args.out, options, overwrite=args.overwrite, log=say)
+        export_pixel_deepness(model, args.output, options, overwrite=args.overwrite, log=say)
         return
-    export_pixels(model, args.form, args.out, overwrite=args.overwrite, log=say)
+    export_pixels(model, args.form, args.output, overwrite=args.overwrite, log=say)
 
 
 def _graph(args: argparse.Namespace, say: Log) -> None:
@@ -212,15 +212,15 @@ def _bare(args: argparse.Namespace, say: Log) -> None:
     from geotl.export.exporter import export_bare
     from geotl.models.model_file import load
 
-    export_bare(load(args.model), args.out, overwrite=args.overwrite, log=say)
+    export_bare(load(args.model), args.output, overwrite=args.overwrite, log=say)
 
 
 def _deepness(args: argparse.Namespace, say: Log) -> None:
     from geotl.export.qgis_deepness import DeepnessOptions, export_deepness
     from geotl.models.model_file import load
 
-    options = DeepnessOptions(args.tile_size, args.step, args.views, args.resolution)
-    export_deepness(load(args.model), args.out, options, overwrite=args.overwrite, log=say)
+    options = DeepnessOptions(args.tile_size, args.stride_px, args.views, args.resolution)
+    export_deepness(load(args.model), args.output, options, overwrite=args.overwrite, log=say)
 
 
 def _item(args: argparse.Namespace, say: Log) -> None:

@@ -312,8 +312,9 @@ def _checked_sensor(args: argparse.Namespace) -> Sensor:
 def _map_one(args: argparse.Namespace, entry: Entry) -> None:
     from geotl.mapping.jobs import Job, run_job
 
-    job = Job(entry, args.model, args.out, _options(args), _reading_of(args), args.engine)
-    run_job(job, quiet=args.quiet, log=sayer(quiet=args.quiet))
+    job = Job(entry, args.model, args.output, _options(args), _reading_of(args), args.engine)
+    with last_line(args) as log:
+        run_job(job, quiet=args.quiet, log=log)
 
 
 def _map_several(args: argparse.Namespace, entries: Sequence[Entry]) -> None:

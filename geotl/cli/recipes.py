@@ -52,15 +52,16 @@ def _study(args: argparse.Namespace) -> None:
     from geotl.studies.study import StudyExtent, study
     from geotl.synthetic.study import Generators
 
-    study(
-        recipe,
-        args.out or Path("runs") / f"{recipe.name}-study",
-        StudyExtent(args.only, args.seeds, args.budget),
-        resume=args.resume,
-        quiet=args.quiet,
-        log=say,
-        generator=Generators,
-    )
+    with last_line(args) as log:
+        study(
+            recipe,
+            args.output or Path("runs") / f"{recipe.name}-study",
+            StudyExtent(args.only, args.seeds, args.budget),
+            resume=args.resume,
+            quiet=args.quiet,
+            log=log,
+            generator=Generators,
+        )
 
 
 def add_curve(commands: Any, with_recipe: argparse.ArgumentParser) -> None:
@@ -95,14 +96,15 @@ def _curve(args: argparse.Namespace) -> None:
     recipe = load(args.recipe, args.overrides)
     from geotl.studies.learning_curve import curve
 
-    curve(
-        recipe,
-        args.out or Path("runs") / f"{recipe.name}-curve",
-        shots=args.shots,
-        draws=args.draws,
-        quiet=args.quiet,
-        log=say,
-    )
+    with last_line(args) as log:
+        curve(
+            recipe,
+            args.output or Path("runs") / f"{recipe.name}-curve",
+            shots=args.shots,
+            draws=args.repeats,
+            quiet=args.quiet,
+            log=log,
+        )
 
 
 def add_diagnose(commands: Any, with_recipe: argparse.ArgumentParser) -> None:
@@ -144,15 +146,19 @@ def _diagnose(args: argparse.Namespace) -> None:
     recipe = load(args.recipe, [*args.overrides, *target])
     from geotl.studies.diagnosis import diagnose
 
-    diagnose(
-        recipe,
-        args.out or Path("runs") / f"{recipe.name}-diagnosis",
-        quick=args.quick,
-        judged=args.judged,
-        with_curve=args.curve,
-        quiet=args.quiet,
-        log=say,
-    )
+    out = args.output or Path("runs") / f"{recipe.name}-diagnosis"
+    with last_line(args) as log:
+        result = diagnose(
+            recipe,
+            out,
+            quick=args.quick,
+            judged=args.test_tiles,
+            with_curve=args.curve,
+            quiet=args.quiet,
+            log=log,
+        )
+        if args.quiet:
+            log(f"{out}: {result.verdict.line()}")
 
 
 def add_generate(commands: Any, with_recipe: argparse.ArgumentParser) -> None:
@@ -188,13 +194,14 @@ def _generate(args: argparse.Namespace) -> None:
     recipe = load(args.recipe, args.overrides)
     from geotl.synthetic.generate import Amounts, generate
 
-    generate(
-        recipe,
-        args.out or Path("runs") / f"{recipe.name}-synthetic",
-        Amounts(args.per_class, args.steps, args.draws, args.judged),
-        quiet=args.quiet,
-        log=say,
-    )
+    with last_line(args) as log:
+        generate(
+            recipe,
+            args.output or Path("runs") / f"{recipe.name}-synthetic",
+            Amounts(args.per_class, args.steps, args.repeats, args.test_tiles),
+            quiet=args.quiet,
+            log=log,
+        )
 
 
 def add_lecture(commands: Any, common: argparse.ArgumentParser) -> None:
@@ -224,14 +231,16 @@ def _lecture(args: argparse.Namespace) -> None:
     elif args.all:
         from geotl.lecture.run import show_all
 
-        show_all(args.out, quiet=args.quiet, log=say)
+        with last_line(args) as log:
+            show_all(args.output, quiet=args.quiet, log=log)
     else:
         from geotl.lecture.recipes import load_lecture
 
         load_lecture(args.name, args.overrides)  # faults are found before heavy imports
         from geotl.lecture.run import show
 
-        show(args.name, args.out, args.overrides, log=say)
+        with last_line(args) as log:
+            show(args.name, args.output, args.overrides, log=log)
 
 
 def _list() -> None:

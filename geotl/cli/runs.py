@@ -35,7 +35,7 @@ def _run(args: argparse.Namespace) -> None:
 
     out = args.output or Path("runs") / recipe.name
     with last_line(args) as log:
-        metrics = run(recipe, out, resume=args.resume, quiet=args.quiet, say=log)
+        metrics = run(recipe, out, resume=args.resume, quiet=args.quiet, log=log)
         if args.quiet:
             log(f"{out}: {metrics['headline']}")
 
@@ -63,7 +63,7 @@ def _augment(args: argparse.Namespace) -> None:
     from geotl.experiments.augmentation_preview import preview
 
     with last_line(args) as log:
-        preview(recipe, args.output, tile=args.tile, say=log)
+        preview(recipe, args.output, tile=args.tile, log=log)
 
 
 def add_recipe(

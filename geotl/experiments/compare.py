@@ -282,7 +282,7 @@ def head_with(experiment: Experiment, fit: FittedDraw, others: Floats) -> Linear
     """
     recipe, fitted = experiment.recipe, fit.fitted
     if fitted.features is None or fitted.chosen is None or recipe.probe.unlabelled == "none":
-        raise DataError("probe.unlabelled: only a probe can be trained on unlabelled tiles")
+        raise DataError("probe.semi_supervised: only a probe can be trained on unlabelled tiles")
     labels = experiment.samples.labels[fit.draw.split.train]
     return with_unlabelled(fitted.features, labels, others, fitted.chosen, recipe.probe)
 

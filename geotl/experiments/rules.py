@@ -129,7 +129,7 @@ RULES: tuple[Rule, ...] = (
     Rule(
         ("data.synthetic", "split.draws", "split.kfold"),
         lambda folder, draws, kfold: folder is not None and (draws > 1 or kfold is not None),
-        "given {0} with split.draws {1} and split.kfold {2}; allowed: 1 and null, since its "
+        "given {0} with split.repeats {1} and split.kfold {2}; allowed: 1 and null, since its "
         "generator was trained on one draw (geotl generate compares over several)",
     ),
     Rule(

@@ -146,6 +146,7 @@ def opening_lines(experiment: Experiment, fit: FittedDraw) -> list[str]:
     """Log lines of the first repeat: its split, its weights, and what cannot be cached."""
     recipe = experiment.recipe
     split = [split_words(recipe, fit.draw)] if recipe.split.method in SPATIAL else []
+    split += test_lines(recipe, experiment.samples, fit.draw)
     note = caching_note(recipe)
     return [*split, fit.weights.summary(), *filter(None, [note, fusion_line(recipe, fit.fitted)])]
 

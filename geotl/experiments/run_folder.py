@@ -9,8 +9,8 @@ from typing import Any
 
 from geotl.console import complain, silent
 from geotl.errors import GeoTLError, OutputError
+from geotl.experiments import spellings
 from geotl.experiments.recipe import dump, load
-from geotl.experiments.spellings import stored, written
 from geotl.io import yaml
 from geotl.io.files import write_text
 from geotl.io.locks import lock_path
@@ -49,11 +49,11 @@ def finished_alike(folder: Path, sections: Mapping[str, Any]) -> bool:
     stored, finished = folder / RECIPE, folder / METRICS
     if not (stored.is_file() and finished.is_file()):
         return False
-    recipe, faults = yaml.parse(_text(stored))
-    same = isinstance(recipe, dict) and all(
-        recipe.get(key) == value for key, value in sections.items()
-    )
-    return same and not faults
+    stated, faults = yaml.parse(_text(stored))
+    if faults or not isinstance(stated, dict):
+        return False
+    values, *_ = spellings.stored(stated)
+    return all(values.get(key) == value for key, value in sections.items())
 
 
 def open_run(folder: Path, recipe: str, *, resume: bool) -> bool:
@@ -70,12 +70,12 @@ def open_run(folder: Path, recipe: str, *, resume: bool) -> bool:
             "another folder with -o repeats it"
         )
     if not holds_run(folder, resume=resume):
-        write_text(stored, recipe)
+        write_text(stored, yaml.write(spellings.written(yaml.parse(recipe)[0])))
         return False
     if not _same(stored, recipe):
         raise OutputError(
-            f"{folder}: holds a run of another recipe ({stored}); repeat its settings to "
-            "resume it, or choose another folder with --out"
+            f"{folder}: holds a run of another recipe ({stored}); choose a new folder with -o, or "
+            "repeat that recipe's settings to resume it"
         )
     return finished.exists() and _is_readable(finished)
 
@@ -103,7 +103,7 @@ def _same(stored: Path, recipe: str) -> bool:
     if _text(stored) == recipe:
         return True
     try:
-        return dump(load(stored)) == recipe
+        return dump(load(stored, warn=silent)) == recipe
     except GeoTLError:
         return False
 

@@ -372,5 +372,5 @@ def _nothing(counts: WindowCounts, search: _Search, scenes: Sequence[Imagery]) -
         f"{names}: none of {counts.free} {search.unit} lies in the model's area of applicability: "
         f"the scene differs from its training {'pixels' if size == 1 else 'tiles'} (another "
         "season, "
-        f"sensor or resolution?); --outside suggests {search.unit} there too"
+        f"sensor or resolution?); --ignore-applicability suggests {search.unit} there too"
     )

@@ -258,7 +258,7 @@ def check_tile_options(path: Path | None, options: MapOptions) -> None:
     if options.smooth_px is not None:
         raise DataError(
             f"{path}: --smooth-px goes with a model of pixels alone; a model of tiles averages "
-            "windows that overlap (--step); leave it out"
+            "windows that overlap (--stride-px); leave it out"
         )
     if options.member is not None:
         raise DataError(

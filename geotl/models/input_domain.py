@@ -119,7 +119,7 @@ def out_of_range_message(
         bands_out: bands out of range, from `bands_out_of_range`.
         bands: number of all bands.
         sensor: name of the one that the imagery was taken to be of.
-        verb: what --force does anyway.
+        verb: what --skip-value-check does anyway.
     """
     one = bands_out[0]
     return (

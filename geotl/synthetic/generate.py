@@ -167,7 +167,7 @@ def generate(
         GeoTLError: input, weights or output that cannot be used.
     """
     if out.is_file() or (out.is_dir() and any(out.iterdir())):
-        raise OutputError(f"{out}: is not an empty folder; choose another with --out")
+        raise OutputError(f"{out}: is not an empty folder; choose another with -o")
     experiment = _opened(recipe, out, log, quiet=quiet)
     recipe, samples = experiment.recipe, experiment.samples
     count = _draws(recipe, amounts.draws)

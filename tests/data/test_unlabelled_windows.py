@@ -219,7 +219,7 @@ def test_a_curve_tells_of_the_scene(tmp_path: Path, capsys: pytest.CaptureFixtur
     recipe.write_text("title: small\n")
     out = tmp_path / "curve"
     command = ["curve", str(recipe), *given, "--shots", "2", "4", "--repeats", "2"]
-    assert main([*command, "--output", str(out), "-q"]) == 0
+    assert main([*command, "--output", str(out)]) == 0
     with (out / "curve.csv").open() as stream:
         assert {r["curve"] for r in csv.DictReader(stream)} == {
             "labels alone",

@@ -159,7 +159,6 @@ def test_the_step_sets_how_many_pixels_are_compared(
         "48",
         "-n",
         5,
-        "-q",
         "-o",
         tmp_path / "a.gpkg",
     ]

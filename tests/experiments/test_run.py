@@ -127,7 +127,7 @@ def test_tiles_learnt_from_are_known_again_in_any_file_and_never_judged_untold(
         "5 of 5 tiles are training tiles of the model, so there is no test tile"
         in capsys.readouterr().err
     )
-    assert main(["evaluate", str(model), str(tiles), "--all"]) == 0
+    assert main(["evaluate", str(model), str(tiles), "--include-training"]) == 0
     assert (
         "12 of 36 tiles are training tiles of the model and are included" in capsys.readouterr().out
     )
@@ -374,7 +374,7 @@ def test_weights_without_red_green_and_blue_say_why_these_are_not_beside(
     recipe.write_text("title: target\n")
     weights = f"model.weights={source / 'model.safetensors'}"
     told = [f"data.root={tiles}", *SMALL, weights, "evaluate.random_weights=false"]
-    assert main(["run", str(recipe), *told, "--out", str(tmp_path / "target")]) == 0
+    assert main(["run", str(recipe), *told, "--output", str(tmp_path / "target")]) == 0
     assert f"baseline {RGB_BESIDE} skipped: bands B08: no red" in capsys.readouterr().out
 
 

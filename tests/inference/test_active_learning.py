@@ -59,7 +59,7 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path, Path]:
 
 
 def told(made: tuple[Path, Path, Path], out: Path, *more: str) -> int:
-    return main(["suggest", str(made[2]), str(made[0]), "-o", str(out), "-q", *more])
+    return main(["suggest", str(made[2]), str(made[0]), "-o", str(out), *more])
 
 
 def test_a_point_that_is_labelled_gives_exactly_its_window(
@@ -240,7 +240,7 @@ def test_a_file_that_is_there_is_kept(
     [
         (["--sensor", "rgb"], "the model takes B02, B03, B04, B08"),
         (["-n", "0"], "-n"),
-        (["--stride-px", "0"], "step"),
+        (["--stride-px", "0"], "--stride-px: given 0"),
         (["--labels", "nowhere.gpkg"], "nowhere.gpkg"),
         (["--labels", "WEST", "--field", "clas"], "clas"),
         (["--sensor", "sentinel"], "sentinel"),

@@ -48,7 +48,7 @@ def scene(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def told(model: Path, scene: Path, out: Path, *more: str) -> int:
-    return main(["suggest", str(model), str(scene), "-o", str(out), "-q", *more])
+    return main(["suggest", str(model), str(scene), "-o", str(out), *more])
 
 
 def test_points_are_pixels_that_labels_take(

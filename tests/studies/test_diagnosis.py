@@ -39,7 +39,7 @@ def tiny(monkeypatch: pytest.MonkeyPatch) -> None:
 def diagnosed(tiles: Path, out: Path, *more: str, options: tuple[str, ...] = ()) -> int:
     recipe = out.parent / "small.yaml"
     recipe.write_text("title: small <tiles>\n")
-    told = [f"data.root={tiles}", *SMALL, *more, "--quick", "--output", str(out), "-q", *options]
+    told = [f"data.root={tiles}", *SMALL, *more, "--quick", "--output", str(out), *options]
     return main(["diagnose", str(recipe), *told])
 
 

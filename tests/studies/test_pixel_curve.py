@@ -33,7 +33,7 @@ def opened(given: list[str]) -> PixelRun:
 
 def curve(folder: Path, *more: str) -> int:
     (folder / "small.yaml").write_text("title: small\n")
-    return main(["curve", str(folder / "small.yaml"), *more, "--output", str(folder / "out"), "-q"])
+    return main(["curve", str(folder / "small.yaml"), *more, "--output", str(folder / "out")])
 
 
 def test_a_curve_leaves_the_files_of_a_curve_of_tiles(

@@ -32,7 +32,7 @@ def given(tmp_path_factory: pytest.TempPathFactory) -> list[str]:
 
 def diagnosed(folder: Path, *more: str) -> int:
     (folder / "small.yaml").write_text("title: small\n")
-    given = [str(folder / "small.yaml"), *more, "--output", str(folder / "out"), "-q"]
+    given = [str(folder / "small.yaml"), *more, "--output", str(folder / "out")]
     return main(["diagnose", *given])
 
 

@@ -75,7 +75,7 @@ def study(tiles: Path, weights: Path, out: Path, *options: str, more: tuple[str,
     recipe = out.parent / "small.yaml"
     recipe.write_text("title: small\n")
     settings = [f"data.root={tiles}", *SMALL, *RESNET, f"model.weights={weights}", *more]
-    return main(["study", str(recipe), *settings, "--output", str(out), "-q", *options])
+    return main(["study", str(recipe), *settings, "--output", str(out), *options])
 
 
 def test_trials_see_the_labels_drawn_and_nothing_else(opened: SimpleNamespace) -> None:

@@ -303,7 +303,7 @@ def test_the_same_seed_makes_the_same_files(
     folder: Path, tiles: Path, recipe_file: Path, tmp_path: Path
 ) -> None:
     out = tmp_path / "again"
-    told = ["generate", str(recipe_file), *settings(tiles), "--output", str(out), "-q"]
+    told = ["generate", str(recipe_file), *settings(tiles), "--output", str(out)]
     assert main([*told, "--per-class", "3", "--steps", "9", "--repeats", "1"]) == 0
     for path in sorted(folder.rglob("synthetic_*.tif")):
         assert (out / path.relative_to(folder)).read_bytes() == path.read_bytes()
@@ -323,7 +323,7 @@ def test_a_recipe_learns_from_them_and_never_judges_on_them(
     assert "synthetic" not in (tmp_path / "run" / "predictions.csv").read_text()
     kept = load_model(tmp_path / "run" / "model.safetensors").training_samples
     assert (len(kept.examples), len(kept.features), len(kept.footprints)) == (8, 8, 14)
-    assert main([*told, str(tmp_path / "two"), "split.draws=2"]) == 2
+    assert main([*told, str(tmp_path / "two"), "split.repeats=2"]) == 2
     assert "generator was trained on one draw" in capsys.readouterr().err
     assert main([*told, str(tmp_path / "other"), "seed=1"]) == 2
     assert "tiles outside the training side of draw 1" in capsys.readouterr().err
@@ -362,5 +362,5 @@ def test_options_out_of_range_are_told(option: str, tiles: Path, recipe_file, ca
 
 def test_a_curve_refuses_them(folder: Path, tiles: Path, recipe_file: Path, capsys) -> None:
     told = ["curve", str(recipe_file), *settings(tiles, f"data.synthetic={folder}"), "-q"]
-    assert main([*told, "--out", str(folder.parent / "curve")]) == 2
+    assert main([*told, "--output", str(folder.parent / "curve")]) == 2
     assert "small sets of a curve" in capsys.readouterr().err

@@ -132,5 +132,5 @@ def test_the_study_tells_of_it_and_refuses_tiles_that_were_made_before(
     assert all(row["folds"] == 3 and not row["refused"] for row in rows)
     capsys.readouterr()
     made = changed(opened.settled, {"data.synthetic": "somewhere"}).data.synthetic
-    assert main(["study", str(recipe), *settings, f"data.synthetic={made}", "split.draws=1"]) == 2
+    assert main(["study", str(recipe), *settings, f"data.synthetic={made}", "split.repeats=1"]) == 2
     assert "see the result of gan_tiles" in capsys.readouterr().err
