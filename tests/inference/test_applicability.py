@@ -52,6 +52,6 @@ def test_tiles_that_tell_nothing_of_likeness_are_refused(
 ) -> None:
     with pytest.raises(
         DataError,
-        match="at least 2 are needed to measure dissimilarity|dissimilarity cannot be measured",
+        match=r"at least 2 are needed to measure dissimilarity|dissimilarity cannot be measured",
     ):
         area_of_applicability(features, np.array(folds))
