@@ -14,7 +14,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.lines import Line2D
 
-from geotl.console import duration
+from geotl.console import aligned, duration
 from geotl.evaluation.metrics import Interval
 from geotl.experiments.recipe import Recipe
 from geotl.experiments.schema import shown
@@ -176,10 +176,7 @@ def start_lines(found: Found, start: Start) -> Iterator[str]:
     yield base_line(found, start)
     table = [HEADER, *map(cells, found.ranked(start))]
     if len(table) > 1:
-        widths = [max(map(len, column)) for column in zip(*table, strict=True)]
-        for row in table:
-            told = (cell.ljust(width) for cell, width in zip(row, widths, strict=True))
-            yield ("  " + "  ".join(told)).rstrip()
+        yield from (f"  {line}" for line in aligned(table, left=range(len(HEADER))))
     if start == AS_IT_IS and found.not_for_probe:
         yield f"  does not apply to a probe: {', '.join(found.not_for_probe)}"
 

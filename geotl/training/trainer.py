@@ -206,8 +206,9 @@ class EpochLine(Callback):
     def on_train_batch_end(self, trainer: lightning.Trainer, *_: Any) -> None:
         """Say how far a long epoch is."""
         batch, batches = trainer.fit_loop.batch_idx + 1, int(trainer.num_training_batches)
-        head = f"{self.what} {trainer.current_epoch + 1}/{trainer.max_epochs}"
-        self.line.show(f"{head}, batch {batch}/{batches}  {self.told}".rstrip())
+        epoch, epochs = trainer.current_epoch, trainer.max_epochs or trainer.current_epoch + 1
+        head = f"{self.what} {epoch + 1}/{epochs}, batch {batch}/{batches}"
+        self.line.show(head, self.told, share=(epoch + batch / batches) / epochs)
 
     def on_train_epoch_end(self, trainer: lightning.Trainer, _: Any) -> None:
         """Say what the epoch gave."""
@@ -217,7 +218,7 @@ class EpochLine(Callback):
         self.told = losses(trainer) + (
             f"  {duration(spent_s)} an epoch, {duration(spent_s * (planned - done))} left"
         )
-        self.line.show(f"{self.what} {done}/{planned}  {self.told}", now=True)
+        self.line.show(f"{self.what} {done}/{planned}", self.told, share=done / planned, now=True)
 
     def teardown(self, *_: Any, **__: Any) -> None:
         """Leave nothing behind."""
