@@ -6,12 +6,14 @@ import contextlib
 import errno
 import hashlib
 import importlib.resources
+import json
 import os
 import secrets
 import shutil
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 from geotl.errors import DataError, OutputError
 from geotl.io.owners import Kind, clean_once, is_private, private_prefix, remove
@@ -226,6 +228,25 @@ def write_text(path: Path, text: str) -> None:
     """Write a UTF-8 text file whole or not at all."""
     with whole_file(path) as part:
         part.write_text(text, encoding="utf-8", errors="backslashreplace")
+
+
+def json_text(value: Any) -> str:
+    r"""A text file's JSON of a value: nan and infinity as null, arrays as lists, an end of line.
+
+    >>> json_text({"sd": float("nan")})
+    '{\n  "sd": null\n}\n'
+    """
+    return json.dumps(jsonable(value), indent=2, ensure_ascii=False, allow_nan=False) + "\n"
+
+
+def jsonable(value: Any) -> Any:
+    """A value as JSON knows it; nan and infinity as None, arrays as lists, records as objects.
+
+    Named tuples become lists: `evaluation.evaluate.plain` keeps their names.
+    """
+    from pydantic_core import to_jsonable_python
+
+    return to_jsonable_python(value, inf_nan_mode="null", fallback=lambda held: held.tolist())
 
 
 def sha256_of(path: Path) -> str:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import io
-import json
 import math
 import textwrap
 from collections.abc import Iterable, Sequence
@@ -21,7 +20,7 @@ from geotl.console import aligned
 from geotl.evaluation.area_estimation import Estimated
 from geotl.evaluation.map_accuracy import Assessment
 from geotl.evaluation.reference_points import SamplePlan, some
-from geotl.io.files import write_text
+from geotl.io.files import json_text, write_text
 from geotl.io.tables import TableWriter
 from geotl.reporting.figures import (
     BLUE,
@@ -119,17 +118,17 @@ def as_json(found: Assessment) -> str:
         "warnings": list(found.warnings),
         "notes": list(found.notes),
         "classes": list(found.classes),
-        "matrix": result.matrix.tolist(),
-        "proportions": _plain(result.proportions),
-        "mapped_share": _plain(result.weights),
+        "matrix": result.matrix,
+        "proportions": result.proportions,
+        "mapped_share": result.weights,
         "overall": _measure(result.overall),
         "users": _measure(result.users),
         "producers": _measure(result.producers),
         "area_unit": "ha" if found.in_metres else "pixel",
-        "mapped_area": _plain(result.mapped_m2 / scale),
+        "mapped_area": result.mapped_m2 / scale,
         "adjusted_area": _measure(_scaled(result.areas_m2, scale)),
     }
-    return json.dumps(held, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
+    return json_text(held)
 
 
 def classes_csv(found: Assessment) -> str:
@@ -186,19 +185,11 @@ def _scaled(measure: Estimated, by: float) -> Estimated:
 
 def _measure(measure: Estimated) -> dict[str, Any]:
     return {
-        "value": _plain(measure.value),
-        "se": _plain(measure.se),
-        "low": _plain(measure.low),
-        "high": _plain(measure.high),
+        "value": measure.value,
+        "se": measure.se,
+        "low": measure.low,
+        "high": measure.high,
     }
-
-
-def _plain(values: ArrayLike) -> Any:
-    """Plain numbers for JSON; None for nan."""
-    held = np.asarray(values, dtype=np.float64)
-    if held.ndim:
-        return [_plain(inner) for inner in held]
-    return float(held) if np.isfinite(held) else None
 
 
 def _csv(head: Sequence[str], rows: Iterable[Sequence[Any]]) -> str:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import io
-import json
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict
@@ -19,7 +18,7 @@ from geotl.evaluation.metrics import Interval
 from geotl.experiments.recipe import Recipe
 from geotl.experiments.schema import shown
 from geotl.io import yaml
-from geotl.io.files import write_text
+from geotl.io.files import json_text, jsonable, write_text
 from geotl.io.tables import TableWriter
 from geotl.reporting.figures import (
     BLUE,
@@ -324,9 +323,7 @@ def write_study(found: Found, out: Path) -> None:
     write_png(
         out / "study.png", effects_figure({name: rows for name, rows in panels.items() if rows})
     )
-    write_text(
-        out / "study.json", json.dumps(study_json(found), indent=2, ensure_ascii=False) + "\n"
-    )
+    write_text(out / "study.json", json_text(study_json(found)))
 
 
 def _figure_row(row: TrialRow) -> EffectRow:
@@ -411,7 +408,8 @@ def row_json(row: TrialRow) -> dict[str, Any]:
         "seconds_on": found.on.seconds if found else None,
         "seconds_off": found.off.seconds if found else None,
     }
-    return {k: None if isinstance(v, float) and math.isnan(v) else v for k, v in told.items()}
+    plain: dict[str, Any] = jsonable(told)
+    return plain
 
 
 def _plain(value: Any) -> str:
