@@ -139,6 +139,7 @@ def test_a_package_begins_with_nothing_but_what_it_is(name: str) -> None:
         ("pyproj", {"io", "imagery", "data"}),
         ("pydantic", {"training", "experiments", "lecture"}),
         ("pydantic_core", {"io"}),
+        ("exactextract", {"data"}),
         ("rich", {"console"}),
     ],
 )

@@ -22,8 +22,9 @@ from geotl.data.chips import (
     rejected_lines,
     shapes_on,
 )
+from geotl.data.coverage import pixel_shares
 from geotl.data.labels import Label, Labels, Reason, Rejection
-from geotl.data.placement import Refused, most_telling, pixel_shares, window_about, without_shared
+from geotl.data.placement import Refused, most_telling, window_about, without_shared
 from geotl.data.tiles import class_name
 from geotl.errors import DataError
 from geotl.imagery.windows import Imagery, Window
