@@ -269,11 +269,17 @@ def sha256_and_mark(path: Path, mark: bytes) -> tuple[str, bool]:
 def cache_folder() -> Path:
     """Where packed tiles, frozen features and a machine's gains are kept between runs.
 
-    GEOTL_CACHE, else geotl under XDG_CACHE_HOME, else ~/.cache/geotl. It may be deleted at will.
+    GEOTL_CACHE, else geotl under XDG_CACHE_HOME, else ~/.cache/geotl if it is there, else the
+    system's folder for caches (on Linux this is ~/.cache/geotl). It may be deleted at will.
     """
+    from platformdirs import user_cache_path
+
     if given := os.environ.get("GEOTL_CACHE"):
         return Path(given)
-    return Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache")) / "geotl"
+    if given := os.environ.get("XDG_CACHE_HOME"):
+        return Path(given) / "geotl"
+    earlier = Path.home() / ".cache" / "geotl"  # of earlier versions, on every system
+    return earlier if earlier.is_dir() else user_cache_path("geotl", appauthor=False)
 
 
 def asset(package: str, name: str) -> str:
