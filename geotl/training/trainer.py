@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import logging
 import signal
 import warnings
@@ -13,7 +14,7 @@ from typing import Any
 import lightning
 import torch
 from lightning.pytorch.callbacks import Callback, ModelCheckpoint
-from lightning.pytorch.loggers import CSVLogger, TensorBoardLogger
+from lightning.pytorch.loggers import CSVLogger, Logger, TensorBoardLogger
 from torch.utils.data import DataLoader
 
 from geotl.console import ProgressLine, duration
@@ -95,7 +96,8 @@ def trainer_for(
 ) -> lightning.Trainer:
     """A trainer on one device that shows nothing of its own.
 
-    It logs into a folder; without one it keeps neither logs nor checkpoints.
+    It logs into a folder, as CSV and, with the extra `tensorboard`, for TensorBoard; without a
+    folder it keeps neither logs nor checkpoints.
     """
     return lightning.Trainer(
         accelerator="auto",
@@ -104,17 +106,20 @@ def trainer_for(
         max_epochs=epochs,
         callbacks=list(callbacks),
         plugins=None if folder is None else [WholeCheckpoints()],
-        logger=folder is not None
-        and [
-            CSVLogger(folder, name="", version="csv"),
-            TensorBoardLogger(folder, name="", version="tensorboard"),
-        ],
+        logger=folder is not None and _loggers(folder),
         enable_checkpointing=folder is not None,
         log_every_n_steps=1,
         enable_progress_bar=False,
         enable_model_summary=False,
         num_sanity_val_steps=0,
     )
+
+
+def _loggers(folder: Path) -> list[Logger]:
+    found: list[Logger] = [CSVLogger(folder, name="", version="csv")]
+    if importlib.util.find_spec("tensorboard"):
+        found.append(TensorBoardLogger(folder, name="", version="tensorboard"))
+    return found
 
 
 def batch_counter(batches: int) -> DataLoader[Any]:
