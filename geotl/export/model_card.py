@@ -194,7 +194,7 @@ def _at_a_glance(model: ModelFile, facts: CardFacts, accuracy: Accuracy | None) 
         ("Pretrained", ", then ".join(f"`{name}`" for name in chain) or "no: random weights"),
         (
             "Trained on",
-            f"{len(model.companions.footprints):,} labelled tiles"
+            f"{len(model.training_samples.footprints):,} labelled tiles"
             + (f", imagery of {_span(days)}" if days else ""),
         ),
         ("Accuracy", _short(accuracy)),
@@ -239,7 +239,7 @@ def _how_to_run(facts: CardFacts) -> list[str]:
 
 def _training(model: ModelFile, facts: CardFacts, recipe: Mapping[str, Any]) -> list[str]:
     days, sources = dates_of(model), sources_of(recipe)
-    told = [f"{len(model.companions.footprints):,} labelled tiles"]
+    told = [f"{len(model.training_samples.footprints):,} labelled tiles"]
     told[0] += f" from {_listed(sources)}." if sources else "."
     told.append(f"Imagery of {_span(days)}." if days else "When it was taken is not recorded.")
     told.append(_place(facts.ground))
@@ -425,13 +425,15 @@ def _files(model: ModelFile, facts: CardFacts) -> list[str]:
         (f"`{name}`", _size(size), f"`{digest[:16]}…`", what)
         for name, size, digest, what in facts.files
     ]
-    companions = model.companions
+    training_samples = model.training_samples
     place = ", the footprints of all" if facts.ground is not None else ""
     return [
         "## Files",
         _table(("File", "Size", "sha256", "What it is"), rows),
-        f"`model.safetensors` holds {len(companions.examples)} of the training tiles, features of "
-        f"{len(companions.features):,}{place} and the recipe: publish it only where those may be "
+        f"`model.safetensors` holds {len(training_samples.examples)} of the training tiles, "
+        "features of "
+        f"{len(training_samples.features):,}{place} and the recipe: publish it only where those "
+        "may be "
         "public. Nothing in this folder is pickled, and no folder of the machine it "
         "was made on is named.",
     ]
