@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from geotl.console import aligned
 from geotl.data.labels import Rejection
 from geotl.data.spatial_splits import Variogram
 from geotl.evaluation.calibration import calibration_caption, distrust
@@ -125,11 +126,10 @@ class Outcome:
     def _methods(self, what: str) -> list[str]:
         """A line for each method: its accuracy over all folds, or its mean over the draws."""
         spreads = self.results.spreads()
-        width = max(map(len, spreads))
         told = {name: own["overall"].over(what) for name, own in spreads.items()}
         if self.kfold:
             told = {name: str(accuracy) for name, accuracy in self.results.pooled().items()}
-        return [f"  {name.ljust(width)}  {accuracy}" for name, accuracy in told.items()]
+        return [f"  {line}" for line in aligned(list(told.items()), left=(0, 1))]
 
     def _remarks(self, what: str) -> list[str]:
         """What must be said beside the accuracies."""
