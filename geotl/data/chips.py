@@ -12,6 +12,7 @@ import shapely
 
 from geotl.arrays import Bools, Float64s
 from geotl.console import Progress
+from geotl.data.coverage import window_shares
 from geotl.data.labels import ClassRaster, Label, Labels, Reason, Rejection, classes_on
 from geotl.data.lost_classes import lost_classes, size_of_label, size_of_square
 from geotl.data.placement import (
@@ -22,7 +23,6 @@ from geotl.data.placement import (
     sight,
     some_of,
     window_about,
-    window_shares,
     windows_of,
     without_shared,
 )
@@ -445,8 +445,8 @@ def draw_windows(
             break
     if not drawn:
         raise DataError(
-            "labels.unlabelled: no window of the scenes is clear of labelled chips, clouds and "
-            "nodata; set it to 0, or give another scene"
+            "labels.unlabelled_windows: no window of the scenes is clear of labelled chips, "
+            "clouds and nodata; set it to 0, or give another scene"
         )
     return [
         Chip(f"unlabelled.{number}", f"unlabelled.{number}", "", scenes[of].name, window)

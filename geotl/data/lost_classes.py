@@ -10,8 +10,9 @@ from functools import partial
 import numpy as np
 import shapely
 
+from geotl.data.coverage import window_shares
 from geotl.data.labels import ClassRaster, Label, Reason, Rejection, classes_on
-from geotl.data.placement import ChipRules, on_pixels, window_shares, windows_of
+from geotl.data.placement import ChipRules, on_pixels, windows_of
 from geotl.data.tiles import class_name
 from geotl.imagery.windows import Imagery, Window
 from geotl.io.vector import transformed

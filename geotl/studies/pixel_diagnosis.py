@@ -24,8 +24,9 @@ from geotl.studies.learning_curve import kept_curve
 from geotl.training.pixel_fusion import since
 
 WORDS = {  # of a verdict on tiles, and the words for pixels
-    "tiles never learnt from": "test labels in the folds",
-    "the judged ones": "the test labels",
+    "the test tiles": "the test labels",
+    "test tiles": "test labels in the folds",
+    "other tiles": "other pixels",
     "training tiles": "training labels",
     "the network": "the model",
 }
