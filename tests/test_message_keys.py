@@ -13,34 +13,9 @@ ROOT = Path(__file__).resolve().parents[1]
 SECTIONS = "data labels split pixels decoder model probe train augment evaluate".split()  # noqa: SIM905
 KEY = re.compile(rf"\b(?:{'|'.join(SECTIONS)})\.[a-z][a-z_]*\d*")
 COLUMN = re.compile(r"columns? '?([a-z_]+)'?(?: and ([a-z_]+))?")
-FILES = {
-    "gpkg",
-    "csv",
-    "tif",
-    "safetensors",
-    "onnx",
-    "pth",
-    "yaml",
-    "json",
-    "geojson",
-    "html",
-    "png",
-}
-NO_COLUMNS = {
-    "what",
-    "of",
-    "names",
-    "is",
-    "in",
-    "that",
-    "for",
-    "or",
-    "with",
-    "among",
-    "the",
-    "to",
-    "and",
-}
+FILES = {"gpkg", "csv", "tif", "safetensors", "onnx", "pth", "yaml", "json", "html", "png"}
+CODE = {"model.predict"}  # in the model card's example
+NO_COLUMNS = {"what", "of", "names", "is", "in", "that", "for", "or", "with", "among", "the"}
 DOCS = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
 
 

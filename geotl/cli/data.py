@@ -39,7 +39,9 @@ def add_chips(commands: Any, common: argparse.ArgumentParser) -> None:
     chips.add_argument("--overwrite", action="store_true", help="replace earlier chips there")
     _what_labels_say(chips)
     _what_chips_are(chips)
-    chips.add_argument("--sensor", default="rgb", help="sensor of the scenes (default: rgb)")
+    chips.add_argument(
+        "--sensor", default="rgb", help="sensor of the scenes: geotl sensors (default: rgb)"
+    )
     chips.add_argument(
         "--bands", nargs="+", help="bands to write, in order (default: all of the sensor's)"
     )
@@ -185,7 +187,9 @@ def add_check(commands: Any, common: argparse.ArgumentParser) -> None:
         metavar="key=value",
         help="keys of a recipe to change, such as data.class_depth=2",
     )
-    check.add_argument("--sensor", help="sensor of the tiles (default: rgb, or the recipe's)")
+    check.add_argument(
+        "--sensor", help="sensor of the tiles: geotl sensors (default: rgb, or the recipe's)"
+    )
     add_output(check, "FOLDER", "folder for check.html, check.json and pictures (default: none)")
     check.add_argument(
         "--per-class",
@@ -296,7 +300,8 @@ def add_suggest(commands: Any, common: argparse.ArgumentParser) -> None:
     )
     suggest.add_argument("--overwrite", action="store_true", help="replace the file if it exists")
     suggest.add_argument(
-        "--sensor", help="sensor of the scenes; needed without a model (default: the model's)"
+        "--sensor",
+        help="sensor of the scenes: geotl sensors; needed without a model (default: the model's)",
     )
     add_mask(suggest)
     add_extra(suggest)
