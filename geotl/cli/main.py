@@ -20,6 +20,7 @@ from geotl.cli.help import MainParser
 from geotl.cli.map import add_map
 from geotl.cli.models import add_evaluate, add_inspect, add_predict
 from geotl.cli.old_options import with_new_options
+from geotl.cli.inputs import check_inputs
 from geotl.cli.outputs import check_outputs
 from geotl.cli.recipes import add_curve, add_diagnose, add_generate, add_lecture, add_study
 from geotl.cli.runs import add_augment, add_backbones, add_recipe, add_run, add_sensors
@@ -78,6 +79,7 @@ def _commanded(argv: Sequence[str] | None) -> int:
         print(end="", flush=True)
         raise
     try:
+        check_inputs(vars(args))
         check_outputs(vars(args))
         with printing(args):
             args.command(args)
