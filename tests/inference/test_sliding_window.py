@@ -160,7 +160,7 @@ def test_views_are_averaged_as_logits():
     [
         ({}, 16, 6, "step of 6"),
         ({}, 18, 8, "window of 18"),
-        ({"input_px": (24,)}, 16, 7, "whole"),
+        ({"input_px": (24,)}, 16, 7, "an integer"),
         ({}, 16, 8, None),
         ({"input_px": (32,)}, 16, 2, None),
     ],
