@@ -138,6 +138,9 @@ def test_a_package_begins_with_nothing_but_what_it_is(name: str) -> None:
         ("pyogrio", {"io"}),
         ("pyproj", {"io", "imagery", "data"}),
         ("pydantic", {"training", "experiments", "lecture"}),
+        ("pydantic_core", {"io"}),
+        ("exactextract", {"data"}),
+        ("rich", {"console"}),
     ],
 )
 def test_a_library_has_its_packages(library: str, packages: set[str]) -> None:

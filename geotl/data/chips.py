@@ -12,6 +12,7 @@ import shapely
 
 from geotl.arrays import Bools, Float64s
 from geotl.console import Progress
+from geotl.data.coverage import window_shares
 from geotl.data.labels import ClassRaster, Label, Labels, Reason, Rejection, classes_on
 from geotl.data.placement import (
     ChipRules,
@@ -21,7 +22,6 @@ from geotl.data.placement import (
     sight,
     some_of,
     window_about,
-    window_shares,
     windows_of,
     without_shared,
 )
@@ -424,8 +424,8 @@ def draw_windows(
             break
     if not drawn:
         raise DataError(
-            "labels.unlabelled: no window of the scenes is clear of labelled chips, clouds and "
-            "nodata; set it to 0, or give another scene"
+            "labels.unlabelled_windows: no window of the scenes is clear of labelled chips, "
+            "clouds and nodata; set it to 0, or give another scene"
         )
     return [
         Chip(f"unlabelled.{number}", f"unlabelled.{number}", "", scenes[of].name, window)

@@ -22,11 +22,11 @@ from geotl.data.chips import (
     rejected_lines,
     shapes_on,
 )
+from geotl.data.coverage import pixel_shares
 from geotl.data.labels import Label, Labels, Reason, Rejection
 from geotl.data.placement import (
     RejectionReason,
     most_informative,
-    pixel_shares,
     window_about,
     without_shared,
 )

@@ -13,6 +13,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from geotl.arrays import Bools, Floats, Int64s
+from geotl.console import aligned
 from geotl.data.spatial_splits import Variogram
 from geotl.errors import DataError
 from geotl.evaluation.calibration import distrust
@@ -22,7 +23,7 @@ from geotl.evaluation.weighted import WeightedRows, weighted_accuracies, weighte
 from geotl.experiments.draws import Draw
 from geotl.experiments.label_doubts import DOUBTFUL, LabelDoubts, scene_look
 from geotl.experiments.pixel_samples import PixelSamples
-from geotl.experiments.recipe import Recipe, dump
+from geotl.experiments.recipe import Recipe, written_text
 from geotl.experiments.results import HOW, Answers
 from geotl.experiments.run_folder import METRICS
 from geotl.experiments.run_sets import SETS, RunSets
@@ -207,17 +208,17 @@ class PixelOutcome:
 
     def lines(self) -> list[str]:
         """The result in a few printed lines."""
-        width = max(map(len, [*self.race, *([RANDOM] if self.random else [])]))
         rows = []
         for name in self.ranked():
             gap = "" if name == FUSED else points(_negative(self.differences[name]))
             spent = self.seconds_of(name)
-            time_s = "" if spent is None else f"{spent:6.1f} s"
-            rows.append(f"  {name.ljust(width)}  {self.race[name]}  {gap:30}  {time_s}".rstrip())
+            time_s = "" if spent is None else f"{spent:.1f} s"
+            rows.append((name, str(self.race[name]), gap, time_s))
         if self.random is not None:
             gap = points(self.random.difference)
-            rows.append(f"  {RANDOM.ljust(width)}  {self.random.accuracy}  {gap}")
-        return [self.headline(), *rows, *self.warnings(), self.estimate(), *self.doubts.line()]
+            rows.append((RANDOM, str(self.random.accuracy), gap, ""))
+        table = [f"  {line}" for line in aligned(rows, left=(0, 1, 2))]
+        return [self.headline(), *table, *self.warnings(), self.estimate(), *self.doubts.line()]
 
     def warnings(self) -> tuple[str, ...]:
         """What a reader must know of the labels and the folds."""
@@ -419,7 +420,7 @@ def report_content(outcome: PixelOutcome, pictures: dict[str, Picture], out: Pat
         tables=tables,
         pictures=pictures,
         commands=(("Map a scene", f"geotl map {model} SCENE -o map.tif"),),
-        recipe=dump(outcome.recipe),
+        recipe=written_text(outcome.recipe),
     )
 
 

@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from geotl.console import aligned
 from geotl.data.labels import Rejection
 from geotl.data.spatial_splits import Variogram
 from geotl.evaluation.calibration import calibration_caption, distrust
@@ -20,7 +21,7 @@ from geotl.experiments.experiment import Experiment
 from geotl.experiments.explain import Insight, looks, pictures_of
 from geotl.experiments.kept_model import KeptModel
 from geotl.experiments.label_doubts import DOUBTFUL, LabelDoubts
-from geotl.experiments.recipe import dump
+from geotl.experiments.recipe import written_text
 from geotl.experiments.results import BAND_STATISTICS, NETWORK, Answers, Results
 from geotl.experiments.run_folder import METRICS, RECIPE
 from geotl.experiments.run_sets import SETS, RunSets
@@ -125,11 +126,10 @@ class Outcome:
     def _methods(self, what: str) -> list[str]:
         """A line for each method: its accuracy over all folds, or its mean over the draws."""
         spreads = self.results.spreads()
-        width = max(map(len, spreads))
         told = {name: own["overall"].over(what) for name, own in spreads.items()}
         if self.kfold:
             told = {name: str(accuracy) for name, accuracy in self.results.pooled().items()}
-        return [f"  {name.ljust(width)}  {accuracy}" for name, accuracy in told.items()]
+        return [f"  {line}" for line in aligned(list(told.items()), left=(0, 1))]
 
     def _remarks(self, what: str) -> list[str]:
         """What must be said beside the accuracies."""
@@ -440,5 +440,5 @@ def report_content(
             ("Judge it on other labelled tiles", f"geotl evaluate {model} FOLDER"),
             ("See what it holds", f"geotl inspect {model}"),
         ),
-        recipe=dump(experiment.recipe),
+        recipe=written_text(experiment.recipe),
     )
