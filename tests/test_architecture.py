@@ -167,6 +167,18 @@ def test_a_recipe_is_read_without_torch() -> None:
     assert not loaded & {"torch", "rasterio", "lightning", "geopandas", "numpy"}
 
 
+def test_a_recipes_names_are_checked_without_torch() -> None:
+    """Red before: `geotl recipe check` imported torch for the names of the backbones, 5 s."""
+    words = (
+        "import sys; from geotl.cli.main import main; "
+        "main(['recipe', 'check', 'sample_pixels']); print(*sys.modules)"
+    )
+    run = functools.partial(subprocess.run, capture_output=True, text=True, check=True)
+    loaded = set(run([sys.executable, "-c", words], cwd=ROOT).stdout.split())
+    assert {"geotl.experiments.named", "geotl.models.backbone_names"} <= loaded
+    assert not loaded & {"torch", "rasterio", "lightning", "geopandas"}
+
+
 def test_a_map_begins_without_what_it_does_not_need() -> None:
     """In a process of its own; each of these takes a part of a second and none is always used."""
     late = {"matplotlib", "kornia", "geopandas", "pandas", "pyogrio", "scipy.stats", "lightning"}

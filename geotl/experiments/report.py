@@ -418,6 +418,8 @@ def report_content(
     """The report's parts in place."""
     result, experiment = outcome.evaluation, outcome.experiment
     headline, model = outcome.headline(), experiment.folder / "model.safetensors"
+    placement = experiment.samples.placement
+    lost = placement.lost if placement is not None else ()  # the first of the warnings
     return ReportContent(
         title=experiment.recipe.title or experiment.recipe.name,
         headline=headline,
@@ -426,6 +428,7 @@ def report_content(
         facts=outcome.facts | gain_facts(outcome),
         summary=experiment.recipe.note,
         cautions=(
+            *lost,
             *one_of_many(outcome.draws, outcome.kfold, outcome.kept.estimate),
             *outcome.warnings,
             *cautions(result),

@@ -141,7 +141,7 @@ RULES: tuple[Rule, ...] = (
         ("labels.unlabelled", "probe.unlabelled"),
         lambda count, rule: count > 0 and rule == "none",
         "given {0} with probe.semi_supervised none, which would not use them; allowed: 0, or "
-        "probe.semi_supervised=soft_labels",
+        "probe.semi_supervised=pseudo_labels",
     ),
     Rule(
         ("data.tile_px", "data.scenes"),

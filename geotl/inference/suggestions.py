@@ -60,7 +60,7 @@ class Suggestions:
         threshold: threshold of the dissimilarity.
         wanted: number of suggestions requested.
         outside: whether windows outside the area of applicability were allowed.
-        reasons: why each is uncertain, in a few words.
+        reasons: the likeliest classes of each, in a few words, and how typical it is.
         unit: windows or pixels.
         notes: remarks for the user, one line each.
     """

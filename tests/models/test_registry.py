@@ -15,6 +15,7 @@ from torch import nn
 
 from geotl.errors import BandError, ModelError, WeightsError
 from geotl.io.files import sha256_of
+from geotl.models.backbone_names import NAMES
 from geotl.models.normalisation import IMAGENET
 from geotl.models.registry import (
     REGISTRY,
@@ -712,6 +713,10 @@ def test_the_real_partial_file_loads_when_cut_and_only_then(real_data):
 
 
 @pytest.mark.real_data
+def test_the_names_are_those_that_are_checked_without_torch() -> None:
+    assert tuple(REGISTRY) == NAMES
+
+
 @pytest.mark.parametrize("name", sorted(set(REGISTRY) - {"squeezenet1_1"}))
 def test_the_real_squeezenet_is_told_from_other_architectures(real_data, name):
     file = real_data / "weights" / "squeezenet1_1-imagenet1k.pth"
