@@ -51,7 +51,7 @@ Answer = tuple[Float64s, Int64s]  # probabilities [n, K] of test tiles, and thei
 
 def opened(name: str, half: Half, shots: int, args: argparse.Namespace, into: Path) -> Experiment:
     """A shipped recipe on its tiles, or on one half of them."""
-    given = [f"split.shots={shots}", f"split.draws={args.draws}"]
+    given = [f"split.shots={shots}", f"split.repeats={args.draws}"]
     if name == "sample_target":
         given += [f"model.weights={args.source}"]
     else:

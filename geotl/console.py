@@ -192,6 +192,12 @@ def complain(line: str) -> None:
     print(line, file=sys.stderr, flush=True)
 
 
+@functools.cache
+def warn_once(line: str) -> None:
+    """A warning on standard error, the first time that it is given."""
+    complain(f"geotl: {line}")
+
+
 def silent(_: str) -> None:
     """Nothing."""
 

@@ -424,8 +424,8 @@ def draw_windows(
             break
     if not drawn:
         raise DataError(
-            "labels.unlabelled: no window of the scenes is clear of labelled chips, clouds and "
-            "nodata; set it to 0, or give another scene"
+            "labels.unlabelled_windows: no window of the scenes is clear of labelled chips, "
+            "clouds and nodata; set it to 0, or give another scene"
         )
     return [
         Chip(f"unlabelled.{number}", f"unlabelled.{number}", "", scenes[of].name, window)

@@ -116,7 +116,7 @@ def first_pixels(
     if len(spread.scene) < count:
         raise DataError(
             f"{scenes[0].name}: {len(spread.scene)} usable pixels were candidates, fewer than the "
-            f"{count} wanted; ask for fewer (-n), or a smaller --step"
+            f"{count} wanted; ask for fewer (-n), or a smaller --stride-px"
         )
     labelled = _labelled(recipe, scenes)
     with ProgressLine(quiet=quiet) as line:

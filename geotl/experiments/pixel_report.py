@@ -23,7 +23,7 @@ from geotl.evaluation.weighted import WeightedRows, weighted_accuracies, weighte
 from geotl.experiments.draws import Draw
 from geotl.experiments.label_doubts import DOUBTFUL, LabelDoubts, scene_look
 from geotl.experiments.pixel_samples import PixelSamples
-from geotl.experiments.recipe import Recipe, dump
+from geotl.experiments.recipe import Recipe, written_text
 from geotl.experiments.results import HOW, Answers
 from geotl.experiments.run_folder import METRICS
 from geotl.experiments.run_sets import SETS, RunSets
@@ -420,7 +420,7 @@ def report_content(outcome: PixelOutcome, pictures: dict[str, Picture], out: Pat
         tables=tables,
         pictures=pictures,
         commands=(("Map a scene", f"geotl map {model} SCENE -o map.tif"),),
-        recipe=dump(outcome.recipe),
+        recipe=written_text(outcome.recipe),
     )
 
 

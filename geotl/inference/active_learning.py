@@ -268,7 +268,7 @@ def suggest(
     if n < 1:
         raise DataError(f"-n: given {n}; allowed: at least 1")
     if options.step_px is not None and options.step_px < 1:
-        raise DataError(f"--step: given {options.step_px}; allowed: at least 1")
+        raise DataError(f"--stride-px: given {options.step_px}; allowed: at least 1")
     search = _search(model, scenes, options, progress)
     area, ground = search.area, training_ground(model)
     labelled = label_shapes(labels, scenes, search.side_px) if labels else []
@@ -366,11 +366,11 @@ def _nothing(counts: WindowCounts, search: _Search, scenes: Sequence[Imagery]) -
         return (
             f"{names}: of {counts.windows} {search.unit} {counts.taken} overlap labelled areas "
             f"and {counts.unseen} are cloudy or without data: none is left; give another "
-            "scene, or a smaller --step"
+            "scene, or a smaller --stride-px"
         )
     return (
         f"{names}: none of {counts.free} {search.unit} lies in the model's area of applicability: "
         f"the scene differs from its training {'pixels' if size == 1 else 'tiles'} (another "
         "season, "
-        f"sensor or resolution?); --outside suggests {search.unit} there too"
+        f"sensor or resolution?); --ignore-applicability suggests {search.unit} there too"
     )

@@ -95,7 +95,7 @@ class Suggestions:
             f"{self.threshold:.2f})",
         ]
         if len(self) < self.wanted:
-            out = "" if self.outside else "; --outside allows others"
+            out = "" if self.outside else "; --ignore-applicability allows others"
             lines.append(
                 f"fewer than the {self.wanted} wanted: {len(self)} lie there without overlap{out}"
             )

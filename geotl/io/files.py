@@ -157,7 +157,7 @@ def unwritten(path: Path, error: OSError) -> OutputError:
     """An error of writing `path`, in one line that names the remedy."""
     return OutputError(
         f"{path}: could not be written ({error.strerror or error}); free some space or choose "
-        "another folder with --out; what was written before is intact"
+        "another folder with -o; what was written before is intact"
     )
 
 

@@ -230,7 +230,7 @@ class Backbone(nn.Module):
         raise DataError(
             f"tiles of {height}x{width} px are too small: {self.name} up to "
             f"{self.stage_names[-1]} needs {self.min_px} px; set model.input_px to "
-            f"[{self.min_px}] or more, or model.cut_after to an earlier stage"
+            f"[{self.min_px}] or more, or model.truncate_after to an earlier stage"
         )
 
     def _check_patches(self, height: int, width: int) -> None:

@@ -435,7 +435,7 @@ def describe_backbone(name: str | None = None) -> str:
     if spec.multiple_px > 1:
         lines.append(f"tiles are squares with a side that is a multiple of {spec.multiple_px} px")
     if spec.read:
-        lines.append(f"read unless model.stages names others: {', '.join(spec.read)}")
+        lines.append(f"read unless model.feature_stages names others: {', '.join(spec.read)}")
     default = (PRETRAINED,) if spec.family == "timm" and spec.weights else ()
     weight_names = ("none", *default, *spec.weights, *torchgeo_names(spec))
     lines.append(f"weights: {', '.join(weight_names)}, or a .pth or .safetensors file")

@@ -35,7 +35,7 @@ from geotl.experiments.compare import (
 )
 from geotl.experiments.draws import Draw
 from geotl.experiments.experiment import Experiment
-from geotl.experiments.recipe import Recipe, dump
+from geotl.experiments.recipe import Recipe, dump, written_text
 from geotl.experiments.run_folder import open_run
 from geotl.io.locks import locked
 from geotl.io.records import finished_record, write_record
@@ -322,11 +322,12 @@ def diagnose(
         GeoTLError: input, weights or output that cannot be used.
     """
     if judged is not None and judged < 1:
-        raise DataError(f"--judged: given {judged}; allowed: at least 1")
+        raise DataError(f"--test-tiles: given {judged}; allowed: at least 1")
     if recipe.task == "pixels":
         if judged is not None:
             raise DataError(
-                f"--judged: given {judged} with task pixels, whose folds test every label; leave it"
+                f"--test-tiles: given {judged} with task pixels, whose folds test every label; "
+                "leave it out"
             )
         return _of_pixels(recipe, out, quick=quick, with_curve=with_curve, quiet=quiet, log=log)
     opened = open_experiment(recipe, out, log=log, quiet=quiet, resume=True)
@@ -457,5 +458,5 @@ def concluded(
         lr=recipe.train.lr,
         facts=facts,
         curve=shown,
-        recipe=dump(recipe),
+        recipe=written_text(recipe),
     )

@@ -20,7 +20,7 @@ from geotl.evaluation.metrics import Interval
 from geotl.experiments.build import open_experiment
 from geotl.experiments.draws import Draw
 from geotl.experiments.experiment import Experiment
-from geotl.experiments.recipe import Recipe, dump
+from geotl.experiments.recipe import Recipe, written_text
 from geotl.experiments.run_folder import RECIPE
 from geotl.experiments.samples import TileSamples
 from geotl.io.files import jsonable, scratch_folder, whole_folder, write_text
@@ -167,7 +167,7 @@ def generate(
         GeoTLError: input, weights or output that cannot be used.
     """
     if out.is_file() or (out.is_dir() and any(out.iterdir())):
-        raise OutputError(f"{out}: is not an empty folder; choose another with --out")
+        raise OutputError(f"{out}: is not an empty folder; choose another with -o")
     experiment = _opened(recipe, out, log, quiet=quiet)
     recipe, samples = experiment.recipe, experiment.samples
     count = _draws(recipe, amounts.draws)
@@ -215,7 +215,7 @@ def _draws(recipe: Recipe, given: int | None) -> int:
     most = recipe.split.kfold
     count = recipe.split.draws if given is None else given
     if count < 1 or (most and count > most):
-        raise DataError(f"--draws: given {count}; allowed: 1 to {most or 1000}")
+        raise DataError(f"--repeats: given {count}; allowed: 1 to {most or 1000}")
     return count
 
 
@@ -339,7 +339,7 @@ def _write(folder: Path, done: Generation) -> None:
         bands=done.samples.pack.bands,
         sources=done.synthetic.sources,
     )
-    write_text(folder / RECIPE, dump(done.recipe))
+    write_text(folder / RECIPE, written_text(done.recipe))
     write_text(folder / JSON_NAME, json.dumps(jsonable(report(done)), indent=1) + "\n")
     write_png(folder / SHEET_NAME, sheet(done))
 

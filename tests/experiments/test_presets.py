@@ -62,9 +62,9 @@ def test_a_run_tells_and_keeps_what_auto_became(tmp_path, monkeypatch):
         [
             "model.weights=none",
             "split.shots=2",
-            "split.draws=1",
+            "split.repeats=1",
             "model.backbone=lenet5",
-            "model.cut_after=c3",
+            "model.truncate_after=c3",
             "evaluate.baselines=false",
             "model.input_px=32",
         ],

@@ -51,22 +51,22 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path, Path]:
         f"data.scenes={scene}",
         f"labels.path={west}",
         f"labels.chip_px={PX}",
-        "split.folds=4",
+        "split.inner_folds=4",
     ]
     out = folder / "run"
-    assert main(["run", str(recipe), *settings, "--out", str(out), "-q"]) == 0
+    assert main(["run", str(recipe), *settings, "--output", str(out), "-q"]) == 0
     return scene, west, out / "model.safetensors"
 
 
 def told(made: tuple[Path, Path, Path], out: Path, *more: str) -> int:
-    return main(["suggest", str(made[2]), str(made[0]), "-o", str(out), "-q", *more])
+    return main(["suggest", str(made[2]), str(made[0]), "-o", str(out), *more])
 
 
 def test_a_point_that_is_labelled_gives_exactly_its_window(
     made: tuple[Path, Path, Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     out = tmp_path / "next.gpkg"
-    assert told(made, out, "-n", "6", "--outside", "--step", "5") == 0
+    assert told(made, out, "-n", "6", "--ignore-applicability", "--stride-px", "5") == 0
     table = geopandas.read_file(out)
     assert len(table) == 6
     assert table["class"].isna().all()
@@ -92,7 +92,7 @@ def test_a_point_that_is_labelled_gives_exactly_its_window(
 
 def test_empty_classes_are_told_as_such(made: tuple[Path, Path, Path], tmp_path: Path) -> None:
     out = tmp_path / "next.gpkg"
-    assert told(made, out, "-n", "3", "--outside") == 0
+    assert told(made, out, "-n", "3", "--ignore-applicability") == 0
     table = geopandas.read_file(out)
     table.loc[0, "class"] = "field"
     table.to_file(out)
@@ -105,11 +105,24 @@ def test_windows_keep_off_labelled_ground_and_each_other(
     made: tuple[Path, Path, Path], tmp_path: Path
 ) -> None:
     first, second = tmp_path / "first.gpkg", tmp_path / "second.gpkg"
-    assert told(made, first, "-n", "8", "--outside", "--step", "3") == 0
+    assert told(made, first, "-n", "8", "--ignore-applicability", "--stride-px", "3") == 0
     table = geopandas.read_file(first)
     table["class"] = "field"
     table.to_crs("EPSG:4326").to_file(first)
-    assert told(made, second, "-n", "8", "--outside", "--step", "3", "--labels", str(first)) == 0
+    assert (
+        told(
+            made,
+            second,
+            "-n",
+            "8",
+            "--ignore-applicability",
+            "--stride-px",
+            "3",
+            "--labels",
+            str(first),
+        )
+        == 0
+    )
     points = [
         *geopandas.read_file(first).to_crs("EPSG:32633").geometry,
         *geopandas.read_file(second).geometry,
@@ -218,7 +231,7 @@ def test_a_file_that_is_there_is_kept(
     assert told(made, out, "-n", "3") == 2
     assert "--overwrite" in capsys.readouterr().err
     assert out.read_text() == "mine"
-    assert told(made, out, "-n", "3", "--outside", "--overwrite") == 0
+    assert told(made, out, "-n", "3", "--ignore-applicability", "--overwrite") == 0
     assert len(geopandas.read_file(out)) == 3
 
 
@@ -227,7 +240,7 @@ def test_a_file_that_is_there_is_kept(
     [
         (["--sensor", "rgb"], "the model takes B02, B03, B04, B08"),
         (["-n", "0"], "-n"),
-        (["--step", "0"], "step"),
+        (["--stride-px", "0"], "--stride-px: given 0"),
         (["--labels", "nowhere.gpkg"], "nowhere.gpkg"),
         (["--labels", "WEST", "--field", "clas"], "clas"),
         (["--sensor", "sentinel"], "sentinel"),

@@ -48,14 +48,14 @@ def scene(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def told(model: Path, scene: Path, out: Path, *more: str) -> int:
-    return main(["suggest", str(model), str(scene), "-o", str(out), "-q", *more])
+    return main(["suggest", str(model), str(scene), "-o", str(out), *more])
 
 
 def test_points_are_pixels_that_labels_take(
     model: Path, scene: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     out = tmp_path / "next.gpkg"
-    assert told(model, scene, out, "-n", "8", "--outside") == 0
+    assert told(model, scene, out, "-n", "8", "--ignore-applicability") == 0
     printed = capsys.readouterr().out
     assert "pixels examined" in printed
     assert "task=pixels" in printed
@@ -97,7 +97,7 @@ def test_suggestions_keep_apart_from_each_other_and_from_labels(
     spots = [shapely.Point(501205, 4599005), shapely.Point(501505, 4598705)]
     geopandas.GeoDataFrame({"class": ["a", "b"]}, geometry=spots, crs="EPSG:32633").to_file(known)
     out = tmp_path / "next.gpkg"
-    more = ["-n", "40", "--outside", "--step", "2", "--labels", str(known)]
+    more = ["-n", "40", "--ignore-applicability", "--stride-px", "2", "--labels", str(known)]
     assert told(model, scene, out, *more) == 0
     points = geopandas.read_file(out).geometry
     xy = np.stack([points.x, points.y], axis=1)
@@ -166,7 +166,7 @@ def test_a_large_scene_gives_some_thousand_candidates() -> None:
     ("more", "words"),
     [
         (["-n", "0"], "-n: given 0; allowed: at least 1"),
-        (["--step", "0"], "--step: given 0; allowed: at least 1"),
+        (["--stride-px", "0"], "--stride-px: given 0; allowed: at least 1"),
     ],
 )
 def test_bad_numbers_are_one_clear_line(

@@ -169,7 +169,7 @@ def test_where_dense_mode_does_not_go_is_one_line_with_the_remedy(spec, px, step
     if told is None:
         check_dense(network(**spec), px, step)
         return
-    with pytest.raises(DataError, match=rf"{told}.*(--step|--mode exact)"):
+    with pytest.raises(DataError, match=rf"{told}.*(--stride-px|--mode exact)"):
         check_dense(network(**spec), px, step)
 
 
