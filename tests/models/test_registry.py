@@ -426,7 +426,7 @@ def test_a_partial_file_needs_its_gaps_cut_or_named_fresh(resnet_file, tmp_path)
     file = partial(resnet_file, tmp_path / "part.pth", "layer4.1", "fc")
     with pytest.raises(
         WeightsError,
-        match=r"part\.pth: lacks 10 tensors of layer4 .*truncate_after=layer3 or .*allow_random=\[layer4\]",
+        match=r"part\.pth: lacks 10 tensors of layer4 .*_after=layer3 or .*allow_random=\[layer4\]",
     ):
         build_backbone("resnet18", *RGB, initial=InitialWeights(file))
     _, cut = build_backbone("resnet18", *RGB, initial=InitialWeights(file), cut_after="layer3")
