@@ -103,6 +103,7 @@ class ProgressLine:
         task, total = self._bar.task_ids[0], None if share is None else 1.0
         self._bar.update(task, description=what, more=more, total=total, completed=share or 0.0)
         self._bar.start()
+        self._bar.console.show_cursor(True)  # a process that is killed leaves it visible
         self._bar.refresh()
 
     def close(self) -> None:
@@ -154,7 +155,7 @@ def _console(stream: TextIO) -> rich.console.Console:
     """One for each stream, so that a line within another's work is drawn below it."""
     from rich.console import Console
 
-    return Console(file=stream)
+    return Console(file=stream, soft_wrap=True)  # long lines stay one line, to be copied
 
 
 def duration(seconds: float) -> str:

@@ -154,6 +154,29 @@ def test_lines_of_the_result_go_above_the_bar(monkeypatch: pytest.MonkeyPatch) -
     assert terminal.screen() == "fold 1 of 2"
 
 
+def test_a_long_line_of_the_result_is_not_broken(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COLUMNS", "60")
+    terminal = Terminal()
+    monkeypatch.setattr(sys, "stderr", terminal)
+    monkeypatch.setattr(sys, "stdout", terminal)
+    path = "/data/" + "long/" * 30 + "map.tif is where [it] lies"
+    with ProgressLine(clock=Clock(1.0)) as line:
+        line.counter("reading tiles")(1, 2)
+        say(path)
+        assert terminal.screen().splitlines()[0] == path
+        assert len(terminal.screen().splitlines()[1]) <= 60
+    assert terminal.screen() == path
+
+
+def test_a_process_that_is_killed_leaves_the_cursor_visible() -> None:
+    stream = Terminal()
+    line = ProgressLine(stream=stream, clock=Clock(1.0))
+    line.counter("reading tiles")(1, 2)
+    assert "\x1b[?25l" not in stream.getvalue().rpartition("\x1b[?25h")[2]
+    assert "\x1b[?25h" in stream.getvalue()
+    line.close()
+
+
 def test_what_a_resumed_work_finds_done_took_no_time() -> None:
     stream = io.StringIO()
     line = ProgressLine(stream=stream, clock=Clock(5.0))

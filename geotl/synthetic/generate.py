@@ -124,13 +124,13 @@ class Amounts:
         per_class: tiles made of each class.
         steps: steps of the generator's training.
         draws: draws to compare on, each with a generator of its own; None for the recipe's.
-        judged: maximum number of test tiles.
+        test_tiles: maximum number of test tiles.
     """
 
     per_class: int = 20
     steps: int = 1000
     draws: int | None = None
-    judged: int = 1000
+    test_tiles: int = 1000
 
     def __post_init__(self) -> None:
         """Make sure that there are tiles to generate and test tiles.
@@ -138,7 +138,7 @@ class Amounts:
         Raises:
             DataError: a number below 1.
         """
-        for name in ("per_class", "steps", "judged"):
+        for name in ("per_class", "steps", "test_tiles"):
             if getattr(self, name) < 1:
                 option = name.replace("_", "-")
                 raise DataError(f"--{option}: given {getattr(self, name)}; allowed: at least 1")
@@ -174,7 +174,7 @@ def generate(
     settings = GanSettings(steps=amounts.steps)
     trials: list[tuple[Draw, SyntheticTiles, Tried]] = []
     for number in range(count):
-        draw = sampled(experiment.draw(number), amounts.judged, recipe.seed)
+        draw = sampled(experiment.draw(number), amounts.test_tiles, recipe.seed)
         with experiment.progress() as line:
             progress = line.counter(f"training the generator, draw {number + 1}/{count}")
             synthetic = make_tiles(
