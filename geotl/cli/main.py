@@ -17,10 +17,10 @@ from geotl.cli.completion import add_completion
 from geotl.cli.data import add_check, add_chips, add_suggest
 from geotl.cli.export import add_export
 from geotl.cli.help import MainParser
+from geotl.cli.inputs import check_inputs
 from geotl.cli.map import add_map
 from geotl.cli.models import add_evaluate, add_inspect, add_predict
 from geotl.cli.old_options import with_new_options
-from geotl.cli.inputs import check_inputs
 from geotl.cli.outputs import check_outputs
 from geotl.cli.recipes import add_curve, add_diagnose, add_generate, add_lecture, add_study
 from geotl.cli.runs import add_augment, add_backbones, add_recipe, add_run, add_sensors
