@@ -308,7 +308,7 @@ def _imply_base(stated: dict[str, Any], given: dict[tuple[str, ...], Any]) -> No
 
 
 def _imply_pixels(stated: dict[str, Any], given: dict[tuple[str, ...], Any]) -> None:
-    """Resolve task auto; pixels are tested in five folds of blocks unless told otherwise."""
+    """Resolve task auto; pixels are tested in five folds of blocks, or as the recipe says."""
     task = given.get(("task",), stated.get("task", "auto"))
     if task == "auto":
         given.pop(("task",), None)

@@ -70,7 +70,7 @@ class EvaluateSection(Section, title="Evaluate"):
         None,
         gt=0,
         lt=1,
-        description="accuracy wanted, against which under- and overfitting are told [fraction]",
+        description="accuracy wanted; under- and overfitting are measured against it [fraction]",
     )
     mistakes: int = Field(24, ge=0, le=200, description="mistakes drawn in the report [tiles]")
     explain: bool = Field(True, description="what the network looks at, and tiles by likeness")
