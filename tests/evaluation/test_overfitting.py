@@ -12,6 +12,7 @@ from geotl.evaluation.next_steps import next_steps
 from geotl.evaluation.overfitting import diagnose, difference, exact, side, tiles_to_separate
 from geotl.evaluation.regularisers import everything_off, regularisers, value_of
 from geotl.experiments.recipe import Recipe
+from geotl.experiments.spellings import written
 from geotl.training.settings import augmentation_keys
 
 
@@ -171,4 +172,4 @@ def test_every_key_that_is_advised_is_a_key() -> None:
         assert known  # some setting is advised for every strategy
         for key in known:
             section, name = key.split(".")
-            assert name in Recipe().model_dump()[section], key
+            assert name in written(Recipe().model_dump())[section], key
