@@ -36,6 +36,7 @@ from geotl.experiments.pixel_draws import (
     settle_folds,
 )
 from geotl.experiments.pixel_networks import UNTRAINED
+from geotl.experiments.pixel_page import publish_pixels
 from geotl.experiments.pixel_report import (
     FOREST,
     FUSED,
@@ -46,7 +47,6 @@ from geotl.experiments.pixel_report import (
     PixelOutcome,
     RandomSplit,
     pixel_versions,
-    publish_pixels,
     title_of,
 )
 from geotl.experiments.pixel_samples import LOCAL, PixelSamples, read_pixels

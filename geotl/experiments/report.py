@@ -12,7 +12,7 @@ import numpy as np
 from geotl.data.labels import Rejection
 from geotl.data.spatial_splits import Variogram
 from geotl.evaluation.calibration import calibration_caption, distrust
-from geotl.evaluation.evaluate import Evaluation, headline, plain
+from geotl.evaluation.evaluate import Evaluation, Interval, Spread, headline, plain
 from geotl.evaluation.learning_curve import Optimism
 from geotl.evaluation.next_steps import Stand
 from geotl.experiments.compare import FittedDraw
@@ -21,15 +21,23 @@ from geotl.experiments.explain import Insight, looks, pictures_of
 from geotl.experiments.kept_model import KeptModel
 from geotl.experiments.label_doubts import DOUBTFUL, LabelDoubts
 from geotl.experiments.recipe import dump
-from geotl.experiments.results import BAND_STATISTICS, NETWORK, Answers, Results
+from geotl.experiments.report_words import fusion_hint, one_of_many, stand_words, tuning_words
+from geotl.experiments.results import NETWORK, Answers, Results
 from geotl.experiments.run_folder import METRICS, RECIPE
 from geotl.experiments.run_sets import SETS, RunSets
 from geotl.experiments.save import colours_of
 from geotl.io.files import write_text
 from geotl.models.weights import WeightReport
 from geotl.reporting import curve_figures, figures
+from geotl.reporting.answers import (
+    accuracy_answer,
+    classes_answer,
+    comparison_answer,
+    next_answer,
+)
 from geotl.reporting.curve_figures import standing_figure
 from geotl.reporting.html import (
+    Answer,
     Picture,
     ReportContent,
     Table,
@@ -101,13 +109,17 @@ class Outcome:
         """The first line: whom the network loses to, if anybody, then its accuracy."""
         if self.kfold:
             return f"{self.evaluation.headline}, {self.kfold} folds together"
-        if self.draws == 1:
-            return self.evaluation.headline
+        return headline(*self.comparison())
+
+    def comparison(self) -> tuple[Interval | Spread, dict[str, float]]:
+        """Overall accuracy of the network and of its rivals; means where there are repeats."""
+        rivals = {name: rival.value for name, rival in self.evaluation.rivals.items()}
+        if self.kfold or self.draws == 1:
+            return self.evaluation.overall, rivals
         spreads = self.results.spreads()
-        rivals = {n: s["overall"].mean for n, s in spreads.items() if not n.startswith("network")}
-        if "majority class" in self.evaluation.rivals:
-            rivals["majority class"] = self.evaluation.rivals["majority class"].value
-        return headline(spreads[NETWORK]["overall"], rivals)
+        means = {n: s["overall"].mean for n, s in spreads.items() if not n.startswith("network")}
+        majority = {n: value for n, value in rivals.items() if n == "majority class"}
+        return spreads[NETWORK]["overall"], means | majority
 
     def lines(self) -> list[str]:
         """The result in a few printed lines."""
@@ -196,16 +208,6 @@ class Outcome:
         return {"estimate": self.kept.estimate, "kept": own}
 
 
-def fusion_hint(headline: str) -> str:
-    """What to try where a headline says that the network loses to band statistics; else "".
-
-    >>> fusion_hint("overall accuracy 0.850 [0.709, 0.929]")
-    ''
-    """
-    loses = headline.startswith("The network loses") and BAND_STATISTICS in headline
-    return "model.fuse_statistics=true pools the network with band statistics" if loses else ""
-
-
 def publish(outcome: Outcome, insight: Insight | None = None) -> dict[str, Any]:
     """Write everything for people; metrics.json last, which marks the run as finished.
 
@@ -292,40 +294,6 @@ def stand_picture(stand: Stand) -> Picture:
     )
 
 
-def stand_words(stand: Stand, recipe: str) -> tuple[str, ...]:
-    """Where the network stands and what that rests on, in sentences."""
-    because = stand.verdict.because
-    return (
-        f"{stand.verdict.title}. {because[:1].upper()}{because[1:]}.",
-        f"Regularisers on, explicit: {stand.on('explicit')}; implicit: {stand.on('implicit')}.",
-        f"Whether the network can overfit at all, its learning curves against the target and the "
-        f"learning rates that suit it: geotl diagnose {recipe}",
-    )
-
-
-def one_of_many(draws: int, kfold: int | None = None, estimate: str = "") -> tuple[str, ...]:
-    """What figures of a single draw, or of folds together, need said about them.
-
-    `estimate` is what is said of a model that was fitted on all labels.
-
-    >>> one_of_many(1)
-    ()
-    """
-    if kfold:
-        kept = estimate or "The model kept is the first fold's."
-        return (
-            f"Figures and pictures are of all {kfold} folds together, each tile judged by a "
-            f"network that did not learn from its fold. {kept}",
-        )
-    if draws == 1:
-        return (estimate,) if estimate else ()
-    kept = f". {estimate}" if estimate else ", whose model was kept."
-    return (
-        f"The headline and the repeated draws are means of {draws} draws; cards, scores, classes "
-        f"and pictures are of the first draw{kept}",
-    )
-
-
 def baseline_rows(outcome: Outcome) -> list[tuple[str, float, float, float]]:
     """Network and rivals with their intervals, as the figure takes them."""
     rows = {"This network": outcome.evaluation.overall} | outcome.evaluation.rivals
@@ -376,6 +344,25 @@ def rejected_table(rejected: Sequence[Rejection]) -> Table:
     )
 
 
+def first_answers(outcome: Outcome) -> tuple[Answer, ...]:
+    """What a lab asks first, in a sentence each."""
+    accuracy, rivals = outcome.comparison()
+    result, doubts = outcome.evaluation, outcome.doubts
+    return (
+        accuracy_answer(accuracy, f"{int(result.matrix.sum()):,} test tiles"),
+        comparison_answer(accuracy[0], rivals),
+        classes_answer(result),
+        next_answer(outcome.stand.steps, len(doubts), doubts.labels),
+    )
+
+
+def report_words(outcome: Outcome) -> dict[str, tuple[str, ...]]:
+    """The report's sentences, by the section they stand in."""
+    recipe, tuning = str(outcome.experiment.folder / RECIPE), outcome.kept.made.fitted.tuning
+    told = {"stand": stand_words(outcome.stand, recipe), DOUBTFUL: outcome.doubts.words()}
+    return told if tuning is None else told | {"curves": tuning_words(tuning)}
+
+
 def report_tables(outcome: Outcome, colours: Sequence[str]) -> dict[str, Table]:
     """The report's tables, by the section they stand in."""
     result = outcome.evaluation
@@ -423,6 +410,7 @@ def report_content(
         headline=headline,
         loses=headline.startswith("The network loses"),
         keys=key_figures(result),
+        answers=first_answers(outcome),
         facts=outcome.facts | gain_facts(outcome),
         summary=experiment.recipe.note,
         cautions=(
@@ -432,7 +420,7 @@ def report_content(
             *filter(None, [distrust(result.after)]),
         ),
         tables=report_tables(outcome, colours),
-        words={"stand": stand_words(outcome.stand, str(experiment.folder / RECIPE))},
+        words=report_words(outcome),
         steps=outcome.stand.steps,
         pictures=pictures,
         commands=(
