@@ -203,7 +203,7 @@ def test_a_model_never_judged_says_so(tmp_path):
     header, body = card_of(out)
     assert header["license"] == "unknown"
     assert "model-index" not in header
-    for word in ("never judged", "not recorded", "no: random weights", "not stated; ask"):
+    for word in ("never tested", "not recorded", "no: random weights", "not stated; ask"):
         assert word in body
 
 
