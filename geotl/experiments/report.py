@@ -250,7 +250,7 @@ def result_pictures(outcome: Outcome) -> dict[str, Picture]:
         "confusion": Picture(
             figures.confusion_figure(result.matrix, result.classes),
             "Confusion matrix",
-            "Rows are the truth, columns what the network said.",
+            "Rows are the truth, columns the predictions.",
         ),
         "mistakes": Picture(
             mistakes(outcome.experiment, outcome.answers),
@@ -260,7 +260,7 @@ def result_pictures(outcome: Outcome) -> dict[str, Picture]:
         "curves": learning_picture(outcome),
         "baselines": Picture(
             figures.baselines_figure(baseline_rows(outcome), "This network"),
-            "Accuracies of the network and its rivals",
+            "Accuracies of the network and the baselines",
             "Overall accuracy with 95 % intervals.",
         ),
         "calibration": Picture(
@@ -424,8 +424,8 @@ def report_content(
         steps=outcome.stand.steps,
         pictures=pictures,
         commands=(
-            ("Name new tiles", f"geotl predict {model} TILES -o predictions.csv"),
-            ("Judge it on other labelled tiles", f"geotl evaluate {model} FOLDER"),
+            ("Classify new tiles", f"geotl predict {model} TILES -o predictions.csv"),
+            ("Test it on other labelled tiles", f"geotl evaluate {model} FOLDER"),
             ("See what it holds", f"geotl inspect {model}"),
         ),
         recipe=dump(experiment.recipe),

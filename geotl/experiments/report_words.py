@@ -39,8 +39,8 @@ def one_of_many(draws: int, kfold: int | None = None, estimate: str = "") -> tup
     if kfold:
         kept = estimate or "The model kept is the first fold's."
         return (
-            f"Figures and pictures are of all {kfold} folds together, each tile judged by a "
-            f"network that did not learn from its fold. {kept}",
+            f"Figures and pictures are of all {kfold} folds together, each tile tested with a "
+            f"network that was not trained on its fold. {kept}",
         )
     if draws == 1:
         return (estimate,) if estimate else ()

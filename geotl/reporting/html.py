@@ -205,7 +205,7 @@ def scores_table(result: Evaluation) -> Table:
     return Table(
         ("Score", "Value", "95 % Wilson", "95 % bootstrap", "What it says"),
         tuple(rows),
-        note=f"Judged on {int(result.matrix.sum()):,} tiles that chose nothing.",
+        note=f"Tested on {int(result.matrix.sum()):,} tiles that chose nothing.",
     )
 
 
@@ -220,14 +220,14 @@ def classes_table(result: Evaluation, colours: Sequence[str] = (), what: str = "
     return Table(
         ("Class", what, "Precision", "Recall", "F1"),
         tuple(rows),
-        note=f"* judged on fewer than 5 {what.lower()}: read with care." if result.few else "",
+        note=f"* tested on fewer than 5 {what.lower()}: read with care." if result.few else "",
         bar=4,
         swatches=tuple(colours),
     )
 
 
 def baselines_table(result: Evaluation, name: str = "This network") -> Table:
-    """The network among its rivals, best first."""
+    """The network among the baselines, best first."""
     everyone = {name: result.overall} | result.rivals
     ranked = sorted(everyone.items(), key=lambda pair: -pair[1].value)
     return Table(
@@ -279,7 +279,7 @@ def cautions(result: Evaluation) -> tuple[str, ...]:
     width = result.overall.high - result.overall.low
     if width > 0.15:
         found.append(
-            f"The accuracy is known to ±{50 * width:.0f} points only; more tiles to judge on "
+            f"The accuracy is known to ±{50 * width:.0f} points only; more test tiles "
             "would narrow it."
         )
     if result.after.error > result.before.error + 0.01:
