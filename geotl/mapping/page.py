@@ -178,10 +178,11 @@ def _top(facts: MapFacts) -> ReportContent:
 
 def _tested(facts: MapFacts) -> str:
     """The model's accuracy in a phrase: of pixels without the race that its run reports."""
-    if not facts.members:
-        return f"{facts.metrics['headline']}, on tiles"
-    overall = facts.metrics["overall_accuracy"]
-    return f"accuracy {overall['value']:.3f} [{overall['low']:.3f}, {overall['high']:.3f}]"
+    words, count = facts.metrics["headline"], facts.metrics.get(facts.samples)
+    if facts.members:
+        overall = facts.metrics["overall_accuracy"]
+        words = f"accuracy {overall['value']:.3f} [{overall['low']:.3f}, {overall['high']:.3f}]"
+    return f"{words}, on {f'{count:,} test ' if count else ''}{facts.samples}"
 
 
 def _viewer(look: Look, facts: MapFacts) -> dict[str, Any]:
