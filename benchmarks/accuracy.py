@@ -70,7 +70,7 @@ def main() -> None:
                 ],
             )
             begun, out = time.perf_counter(), Path(scratch) / f"{name}{shots}"
-            found = run(recipe, out, quiet=True, say=lambda _: None)
+            found = run(recipe, out, quiet=True, log=lambda _: None)
             for method, told in found["draws"].items():
                 mean, sd = told["overall"]["mean"], told["overall"]["sd"] or 0.0
                 print(f"{name:12} {shots:6}  {method:34} {100 * mean:.1f} ± {100 * sd:.1f} %")

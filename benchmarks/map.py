@@ -28,7 +28,7 @@ from rasterio.transform import from_origin
 from geotl.imagery.sensors import get_sensor
 from geotl.models.classifier import FeatureSpec, Normalise, TileClassifier
 from geotl.models.device import autocast
-from geotl.models.model_file import Companions, Contract, ModelFile, load, save
+from geotl.models.model_file import Contract, ModelFile, TrainingSamples, load, save
 from geotl.models.registry import build_backbone
 
 PX, STEP, CLASSES = 64, 32, 10
@@ -86,7 +86,7 @@ def make_model(path: Path) -> Path:
         tuple(f"#{i:02x}{2 * i:02x}{3 * i:02x}" for i in range(CLASSES)),
         spec,
     )
-    companions = Companions(
+    companions = TrainingSamples(
         examples,
         np.ones(examples.shape, bool),
         np.zeros((4, CLASSES), np.float32),

@@ -222,7 +222,7 @@ def time_parts(models: dict[str, tuple[Path, PixelModel]], rounds: int) -> None:
         "all but reading and writing, without forest",
         area,
         rounds,
-        lambda: whole.look(image, where, where, 1),
+        lambda: whole.predict_windows(image, where, where, 1),
     )
 
 

@@ -64,7 +64,7 @@ def settings_of(name: str, data: Path, scratch: Path) -> list[str]:
     if name == "sample":
         source = scratch / "source"
         if not (source / "model.safetensors").exists():
-            run(load("sample_source", QUICK), source, quiet=True, say=lambda _: None)
+            run(load("sample_source", QUICK), source, quiet=True, log=lambda _: None)
         weights, root = source / "model.safetensors", resolve_root("sample:target")
         kind = [
             "data.sensor=sentinel2_l2a_n0400",
@@ -82,7 +82,7 @@ def settings_of(name: str, data: Path, scratch: Path) -> list[str]:
 def accuracy(overrides: list[str], out: Path) -> tuple[dict[str, tuple[float, float]], float]:
     """Mean and sd of overall accuracy of each method in %, and median seconds a draw."""
     recipe = load(blank(out), overrides)
-    found = run(recipe, out / "run", quiet=True, say=lambda _: None)
+    found = run(recipe, out / "run", quiet=True, log=lambda _: None)
     scores = {
         name: (100 * told["overall"]["mean"], 100 * (told["overall"]["sd"] or 0.0))
         for name, told in found["draws"].items()

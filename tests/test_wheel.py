@@ -110,7 +110,7 @@ def test_the_wheel_brings_every_module_and_asset(installed):
     source = ROOT / "geotl"
     wanted = {p.relative_to(source) for p in source.rglob("*.py")}
     wanted |= {p.relative_to(source) for p in source.rglob("assets/**/*") if p.is_file()}
-    assert {".js", ".html", ".md", ".vrt"} <= {path.suffix for path in wanted}
+    assert {".js", ".html", ".jinja", ".vrt"} <= {path.suffix for path in wanted}
     assert not {path for path in wanted if not (installed / "geotl" / path).is_file()}
     style = "from geotl.reporting.templates import style; print(len(style()) > 1000)"
     assert alone(installed, "-c", style).strip() == "True"

@@ -102,13 +102,13 @@ def _chips(args: argparse.Namespace) -> None:
         crs=args.crs,
     )
     with ProgressLine(quiet=args.quiet) as line:
-        placement = place_chips(scenes, labels, rules, tell=line.counter("placing chips"))
+        placement = place_chips(scenes, labels, rules, progress=line.counter("placing chips"))
         manifest = write_chips(
             scenes,
             placement,
             args.out,
             overwrite=args.overwrite,
-            tell=line.counter("writing chips"),
+            progress=line.counter("writing chips"),
         )
     print("\n".join([*placement.notes, *placement.summary(), f"written: {manifest}"]))
 
@@ -386,7 +386,7 @@ def _suggest_next(args: argparse.Namespace) -> None:
 
     check_target(args.output, overwrite=args.overwrite)
     loaded = load(Path(args.given[0]))
-    model = loaded.file if isinstance(loaded.file, PixelModelFile) else loaded.whole
+    model = loaded.file if isinstance(loaded.file, PixelModelFile) else loaded.model_file
     sensor = get_sensor(args.sensor) if args.sensor else None
     mask = None if args.mask == "none" else args.mask
     scenes = open_for(

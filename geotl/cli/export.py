@@ -166,9 +166,9 @@ def _pixels(args: argparse.Namespace, say: Log) -> None:
         return
     if args.form == "deepness":
         options = DeepnessOptions(args.tile_size, resolution_m=args.resolution)
-        export_pixel_deepness(model, args.out, options, overwrite=args.overwrite, say=say)
+        export_pixel_deepness(model, args.out, options, overwrite=args.overwrite, log=say)
         return
-    export_pixels(model, args.form, args.out, overwrite=args.overwrite, say=say)
+    export_pixels(model, args.form, args.out, overwrite=args.overwrite, log=say)
 
 
 def _graph(args: argparse.Namespace, say: Log) -> None:
@@ -182,7 +182,7 @@ def _graph(args: argparse.Namespace, say: Log) -> None:
         views=args.views,
         overwrite=args.overwrite,
         rounding=Rounding(args.precision, args.tiles, args.max_loss),
-        say=say,
+        log=say,
     )
 
 
@@ -190,7 +190,7 @@ def _bare(args: argparse.Namespace, say: Log) -> None:
     from geotl.export.exporter import export_bare
     from geotl.models.model_file import load
 
-    export_bare(load(args.model), args.out, overwrite=args.overwrite, say=say)
+    export_bare(load(args.model), args.out, overwrite=args.overwrite, log=say)
 
 
 def _deepness(args: argparse.Namespace, say: Log) -> None:
@@ -198,7 +198,7 @@ def _deepness(args: argparse.Namespace, say: Log) -> None:
     from geotl.models.model_file import load
 
     options = DeepnessOptions(args.tile_size, args.step, args.views, args.resolution)
-    export_deepness(load(args.model), args.out, options, overwrite=args.overwrite, say=say)
+    export_deepness(load(args.model), args.out, options, overwrite=args.overwrite, log=say)
 
 
 def _item(args: argparse.Namespace, say: Log) -> None:
@@ -216,7 +216,7 @@ def _write_item(model: ModelFile | PixelModelFile, args: argparse.Namespace, say
         args.asset or [],
         licence=args.licence,
         overwrite=args.overwrite,
-        say=say,
+        log=say,
     )
 
 
@@ -229,5 +229,5 @@ def _hub(args: argparse.Namespace, say: Log) -> None:
         args.out,
         terms=Terms(args.licence, args.data_licence),
         overwrite=args.overwrite,
-        say=say,
+        log=say,
     )

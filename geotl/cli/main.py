@@ -272,7 +272,7 @@ def _run(args: argparse.Namespace) -> None:
         args.out or Path("runs") / recipe.name,
         resume=args.resume,
         quiet=args.quiet,
-        say=sayer(quiet=args.quiet),
+        log=sayer(quiet=args.quiet),
     )
 
 
@@ -283,7 +283,7 @@ def _augment(args: argparse.Namespace) -> None:
     recipe = load(args.recipe, args.overrides)
     from geotl.experiments.augmentation_preview import preview
 
-    preview(recipe, args.preview, tile=args.tile, say=say)
+    preview(recipe, args.preview, tile=args.tile, log=say)
 
 
 def _recipe_list(_: argparse.Namespace) -> None:
@@ -355,7 +355,7 @@ def _predict(args: argparse.Namespace) -> None:
     limits = model.set_limits(coverage) if args.sets else None
     sensor = get_sensor(args.sensor) if args.sensor else None
     found = model.predict(
-        args.tiles, sensor=sensor, precision=args.precision, force=args.force, say=say
+        args.tiles, sensor=sensor, precision=args.precision, force=args.force, log=say
     )
     paths = [str(path) for path in found.paths]
     sets = found.in_sets(limits) if limits is not None else None
@@ -372,7 +372,7 @@ def _evaluate(args: argparse.Namespace) -> None:
     sensor = get_sensor(args.sensor) if args.sensor else None
     notes: list[str] = []
     result = model.evaluate(
-        args.data, sensor=sensor, force=args.force, learnt=args.all, say=notes.append
+        args.data, sensor=sensor, force=args.force, include_training=args.all, log=notes.append
     )
     print("\n".join([result.headline, *notes]))
     for name, recall, count in zip(

@@ -230,7 +230,7 @@ def _map_one(args: argparse.Namespace, entry: Entry) -> None:
     from geotl.mapping.jobs import Job, run_job
 
     job = Job(entry, args.model, args.out, _options(args), _reading_of(args), args.engine)
-    run_job(job, quiet=args.quiet, say=sayer(quiet=args.quiet))
+    run_job(job, quiet=args.quiet, log=sayer(quiet=args.quiet))
 
 
 def _map_several(args: argparse.Namespace, entries: Sequence[Entry]) -> None:

@@ -55,7 +55,7 @@ def _study(args: argparse.Namespace) -> None:
         StudyExtent(args.only, args.seeds, args.budget),
         resume=args.resume,
         quiet=args.quiet,
-        say=say,
+        log=say,
         generator=Generators,
     )
 
@@ -94,7 +94,7 @@ def _curve(args: argparse.Namespace) -> None:
         shots=args.shots,
         draws=args.draws,
         quiet=args.quiet,
-        say=say,
+        log=say,
     )
 
 
@@ -133,7 +133,7 @@ def _diagnose(args: argparse.Namespace) -> None:
         judged=args.judged,
         with_curve=args.curve,
         quiet=args.quiet,
-        say=say,
+        log=say,
     )
 
 
@@ -166,7 +166,7 @@ def _generate(args: argparse.Namespace) -> None:
         args.out or Path("runs") / f"{recipe.name}-synthetic",
         Amounts(args.per_class, args.steps, args.draws, args.judged),
         quiet=args.quiet,
-        say=say,
+        log=say,
     )
 
 
@@ -197,14 +197,14 @@ def _lecture(args: argparse.Namespace) -> None:
     elif args.all:
         from geotl.lecture.run import show_all
 
-        show_all(args.out, quiet=args.quiet, say=say)
+        show_all(args.out, quiet=args.quiet, log=say)
     else:
         from geotl.lecture.recipes import load_lecture
 
         load_lecture(args.name, args.overrides)  # faults are told before heavy imports
         from geotl.lecture.run import show
 
-        show(args.name, args.out, args.overrides, say=say)
+        show(args.name, args.out, args.overrides, log=say)
 
 
 def _list() -> None:

@@ -14,12 +14,7 @@ from geotl.evaluation.pixel_steps import PixelFindings, mixed_pairs
 from geotl.experiments.pixel_draws import class_labels
 from geotl.experiments.pixel_report import FUSED, PixelOutcome
 
-WORDS = {  # of a verdict on tiles, and what they are with pixels
-    "tiles never learnt from": "test labels in the folds",
-    "the judged ones": "the test labels",
-    "training tiles": "training labels",
-    "the network": "the model",
-}
+WORDS = {"tiles": "labels", "the network": "the model"}  # of a verdict on tiles, and of pixels
 
 
 def training_accuracy(outcome: PixelOutcome) -> dict[str, float]:
@@ -54,11 +49,11 @@ def verdict_on(outcome: PixelOutcome, training: float) -> Verdict:
     """Training accuracy against the accuracy in the folds, in words of labels."""
     count = round(np.mean([one.labels[0] for one in outcome.folds]))
     train = wilson(round(training * count), count)
-    found = verdict_of(train, outcome.race[FUSED], outcome.recipe.evaluate.target)
-    because = found.because
+    verdict = verdict_of(train, outcome.race[FUSED], outcome.recipe.evaluate.target)
+    because = verdict.because
     for tiles, labels in WORDS.items():
         because = because.replace(tiles, labels)
-    return replace(found, because=because)
+    return replace(verdict, because=because)
 
 
 def _ahead(differences: Mapping[str, Interval]) -> tuple[str, Interval] | None:

@@ -58,7 +58,7 @@ def publish_pixels(outcome: PixelOutcome, out: Path) -> dict[str, Any]:
 def result_pictures(outcome: PixelOutcome) -> dict[str, Picture]:
     """Pictures of the race, the confusion matrix, the calibration and the variogram."""
     result = outcome.evaluation
-    found = {
+    pictures = {
         "race": Picture(
             figures.baselines_figure([(n, *i) for n, i in outcome.race.items()], FUSED),
             "Accuracies of all methods",
@@ -76,13 +76,13 @@ def result_pictures(outcome: PixelOutcome) -> dict[str, Picture]:
             "of correct labels.",
         ),
     }
-    if (known := variogram_of(outcome)) is not None:
-        found["blocks"] = Picture(
-            curve_figures.variogram_figure(known, outcome.recipe.split.block_m, "labels"),
+    if (variogram := variogram_of(outcome)) is not None:
+        pictures["blocks"] = Picture(
+            curve_figures.variogram_figure(variogram, outcome.recipe.split.block_m, "labels"),
             "Dissimilarity of labelled pixels by distance",
-            f"{known.summary().replace('tiles', 'labels')}.",
+            f"{variogram.summary().replace('tiles', 'labels')}.",
         )
-    return found
+    return pictures
 
 
 def variogram_of(outcome: PixelOutcome) -> Variogram | None:
@@ -91,7 +91,7 @@ def variogram_of(outcome: PixelOutcome) -> Variogram | None:
         return None
     try:
         return outcome.samples.variogram
-    except DataError:  # too few places: the side of the blocks was given by hand
+    except DataError:  # too few places: the recipe gives the side of the blocks
         return None
 
 
@@ -148,14 +148,14 @@ def race_table(outcome: PixelOutcome) -> Table:
     """All methods on the same folds, the most accurate first."""
     rows = []
     for name in outcome.ranked():
-        own = outcome.race[name]
+        accuracy = outcome.race[name]
         gap = "" if name == FUSED else points(negative(outcome.differences[name]))
         spent = outcome.seconds_of(name)
         shown = None if spent is None else f"{spent:.1f}"
-        rows.append((name, own.value, str(own)[6:], gap, shown))
+        rows.append((name, accuracy.value, str(accuracy)[6:], gap, shown))
     if outcome.random is not None:
-        own, gap = outcome.random.accuracy, points(outcome.random.difference)
-        rows.append((RANDOM, own.value, str(own)[6:], gap, None))
+        accuracy, gap = outcome.random.accuracy, points(outcome.random.difference)
+        rows.append((RANDOM, accuracy.value, str(accuracy)[6:], gap, None))
     return Table(
         ("", "Accuracy", "95 % interval", "Difference from fused", "Seconds a fold"),
         tuple(rows),

@@ -1,4 +1,4 @@
-"""What a run of task pixels found, and what it leaves behind for people."""
+"""Results of a run of task pixels."""
 
 from __future__ import annotations
 
@@ -118,20 +118,20 @@ class RandomSplit(NamedTuple):
 
 @dataclass(frozen=True)
 class PixelOutcome:
-    """What a run found, before it is written.
+    """Results of a run, before they are written.
 
     Attributes:
         recipe: resolved.
         samples: the labelled pixels.
         folds: fitted and tested, in order.
-        fusion: the model that is kept, fitted on all labels or on those that `keep` says.
+        fusion: the model that is kept, fitted on all labels or on those that `keep` chooses.
         answers: fused predictions of all folds.
         evaluation: scores of these.
         race: accuracy of every method on the same folds, with intervals over blocks.
         differences: accuracy of the fused model minus that of each other method.
         blocks: how many blocks intervals are drawn from.
         colours: of the classes.
-        seconds: of the whole run, and of fitting the model that is kept.
+        seconds: of the complete run, and of fitting the model that is kept.
         doubts: labels that look like another class.
         sets: prediction sets.
         random: the fused model in a random split, if the recipe wants one.
@@ -160,13 +160,13 @@ class PixelOutcome:
         """The first line: which method is the most accurate, by how much, and whether by chance."""
         first, second = self.ranked()[:2]
         if first == FUSED:
-            gap, kept = self.differences[second], ""
+            gap, note = self.differences[second], ""
         else:
-            gap, second, kept = negative(self.differences[first]), FUSED, ", which is kept"
+            gap, second, note = negative(self.differences[first]), FUSED, ", which is kept"
         wins = "wins" if gap.low > 0 else "leads within chance"
         return (
             f"{first} {wins}: accuracy {self.race[first]}, {self.folds_words()}; "
-            f"{points(gap)} over {second}{kept}"
+            f"{points(gap)} over {second}{note}"
         )
 
     def folds_words(self) -> str:
@@ -227,11 +227,11 @@ class PixelOutcome:
 
     def metrics(self, *, timed: bool = True) -> dict[str, Any]:
         """What metrics.json holds; without times, the same in every run."""
-        found = self.evaluation.to_dict()
+        values = self.evaluation.to_dict()
         for key in ("tiles", "baselines", "loses_to_a_baseline", "classes_with_few_tiles"):
-            found.pop(key)
+            values.pop(key)
         placement = self.samples.placement
-        found |= {
+        values |= {
             "headline": self.headline(),
             "task": "pixels",
             "estimate": self.estimate(),
@@ -250,12 +250,12 @@ class PixelOutcome:
             SETS: self.sets.to_dict(),
         }
         if self.random is not None:
-            found["random_split"] = self.random._asdict()
+            values["random_split"] = self.random._asdict()
         if timed:
-            found["seconds"] = {"all": self.seconds[0], "kept": self.seconds[1]} | {
+            values["seconds"] = {"all": self.seconds[0], "kept": self.seconds[1]} | {
                 name: self.seconds_of(name) for name in self.race
             }
-        metrics: dict[str, Any] = plain(found)
+        metrics: dict[str, Any] = plain(values)
         return metrics
 
     def _members(self) -> dict[str, dict[str, float]]:
@@ -292,8 +292,8 @@ class PixelOutcome:
         """The network whose stages describe pixels, and its weights."""
         networks = self.samples.networks
         if networks is None:
-            return "none (model.weights names no weights)"
-        deep = networks.given
+            return "none (model.weights is none)"
+        deep = networks.pretrained
         source = Path(networks.report.source).name
         return f"{deep.backbone.name} of {source}, read after {', '.join(deep.stages)}"
 

@@ -1,7 +1,7 @@
 """Recipes: from YAML and `a.b=c` overrides to checked settings, and back.
 
 A YAML file states only what differs from the defaults. All faults are found and reported
-together, one a line: the key, what was given, what is allowed, the nearest key.
+together, one per line: the key, what was given, what is allowed, the nearest key.
 """
 
 from __future__ import annotations
@@ -58,7 +58,7 @@ def load(source: str | Path | None, overrides: Sequence[str] = ()) -> Recipe:
     """The recipe in a file, of a shipped name, or (None) of defaults; overrides `split.shots=10`.
 
     Raises:
-        RecipeError: with every fault found, one a line.
+        RecipeError: with all faults, one per line.
 
     >>> import tempfile
     >>> path = Path(tempfile.mkdtemp()) / "mine.yaml"
@@ -68,15 +68,15 @@ def load(source: str | Path | None, overrides: Sequence[str] = ()) -> Recipe:
     ('mine', 'shots', 0.0001)
     """
     path, faults = _locate(str(source)) if source is not None else (None, [])
-    stated, found = _read(path) if path else ({}, [])
-    given, wrong = _overrides(overrides)
+    stated, file_faults = _read(path) if path else ({}, [])
+    overriding, wrong = _overrides(overrides)
     label = str(path or source or "run")
-    faults += [f"{label}: {fault}" for fault in found]
+    faults += [f"{label}: {fault}" for fault in file_faults]
     faults += [f"command line: {fault}" for fault in wrong]
-    _imply(stated, given, Path(label).stem)
-    recipe, found_in_values = _check(_with_overrides(stated, given))
+    _imply(stated, overriding, Path(label).stem)
+    recipe, found_in_values = _check(_with_overrides(stated, overriding))
     for keys, fault in found_in_values:
-        overridden = any(keys[: len(path)] == path[: len(keys)] for path in given)
+        overridden = any(keys[: len(path)] == path[: len(keys)] for path in overriding)
         faults.append(f"{'command line' if overridden else label}: {fault}")
     if recipe is None or faults:
         raise RecipeError("\n".join(faults))
@@ -84,7 +84,7 @@ def load(source: str | Path | None, overrides: Sequence[str] = ()) -> Recipe:
 
 
 def dump(recipe: Recipe) -> str:
-    """The whole recipe as YAML, every default written out; `load` reads it back equal."""
+    """The complete recipe as YAML, with every default; `load` reads it back equal."""
     return yaml.write(recipe.model_dump(mode="json"))
 
 
@@ -114,24 +114,24 @@ def lectures() -> dict[str, Path]:
     return _recipes_in(_shipped_folder("recipes") / LECTURE.rstrip("/"))
 
 
-def _runnable(found: Mapping[str, Path]) -> dict[str, Path]:
-    return {name: path for name, path in found.items() if not name.startswith(LECTURE)}
+def _runnable(recipes: Mapping[str, Path]) -> dict[str, Path]:
+    return {name: path for name, path in recipes.items() if not name.startswith(LECTURE)}
 
 
 def titles() -> dict[str, str]:
-    """Name and title of every recipe found by name; for a damaged one, what is wrong."""
-    found: dict[str, str] = {}
+    """Name and title of every recipe found by name; for a damaged one, its fault."""
+    by_name: dict[str, str] = {}
     for name, path in sorted(available().items()):
         stated, faults = _read(path)
-        found[name] = f"({faults[0]})" if faults else str(stated.get("title", ""))
-    return found
+        by_name[name] = f"({faults[0]})" if faults else str(stated.get("title", ""))
+    return by_name
 
 
 def resolve_root(text: str | None) -> Path:
     """The folder that `data.root` means: a path, `~` expanded, or `sample:NAME`.
 
     Raises:
-        RecipeError: none is given, or there are no sample tiles of that name.
+        RecipeError: there is none, or there are no sample tiles of that name.
 
     >>> resolve_root("tiles").as_posix()
     'tiles'
@@ -164,7 +164,7 @@ def resolve_weights(text: str) -> str:
 
 
 def reference() -> str:
-    """The table of all keys in Markdown, as it stands in docs/RECIPES.md."""
+    """The table of all keys in Markdown, as in docs/RECIPES.md."""
     lines = [
         "# The keys of a recipe",
         "",
@@ -208,13 +208,13 @@ def _locate(source: str) -> tuple[Path | None, list[str]]:
         if path.is_file():
             return path, []
         return None, [f"{source}: no such file; give a recipe's file or name (geotl recipe list)"]
-    known = available()
-    if source in known:
-        return known[source], []
+    names = available()
+    if source in names:
+        return names[source], []
     if source.removeprefix(LECTURE) in lectures():
         name = source.removeprefix(LECTURE)
         return None, [f"{source}: a demonstration of the lecture; geotl lecture {name} runs it"]
-    hint = nearest(source, known) if known else "none are there"
+    hint = nearest(source, names) if names else "none are there"
     return None, [f"{source}: no recipe of that name; {hint} (a file's name ends with .yaml)"]
 
 
@@ -237,7 +237,7 @@ def _read(path: Path) -> tuple[dict[str, Any], list[str]]:
 
 def _overrides(texts: Sequence[str]) -> tuple[dict[tuple[str, ...], Any], list[str]]:
     """Key path to value of every override, and the faults among them."""
-    given: dict[tuple[str, ...], Any] = {}
+    values: dict[tuple[str, ...], Any] = {}
     faults: list[str] = []
     for text in texts:
         key, equals, value = text.partition("=")
@@ -248,9 +248,9 @@ def _overrides(texts: Sequence[str]) -> tuple[dict[tuple[str, ...], Any], list[s
         elif node is None:
             faults.append(_unknown(keys, value))
         else:
-            given[keys], found = _override_value(value, node)
-            faults += [f"{_dotted(keys)}: {fault}" for fault in found]
-    return given, faults
+            values[keys], wrong = _override_value(value, node)
+            faults += [f"{_dotted(keys)}: {fault}" for fault in wrong]
+    return values, faults
 
 
 def _override_value(text: str, node: Node) -> tuple[Any, list[str]]:
@@ -266,34 +266,34 @@ def _override_value(text: str, node: Node) -> tuple[Any, list[str]]:
     return yaml.parse(text)
 
 
-def _imply(stated: dict[str, Any], given: dict[tuple[str, ...], Any], stem: str) -> None:
-    """Fill in what other keys imply; where file and override differ, the later word holds."""
+def _imply(stated: dict[str, Any], overriding: dict[tuple[str, ...], Any], stem: str) -> None:
+    """Fill in what other keys imply; where file and override differ, the override counts."""
     stated.setdefault("name", re.sub("[^a-z0-9_-]+", "-", stem.lower()).strip("-_")[:64] or "run")
-    _imply_pixels(stated, given)
+    _imply_pixels(stated, overriding)
     split = stated.get("split")
     if isinstance(split, dict) and split.get("shots") is not None:
         split.setdefault("method", "shots")
-    _imply_split(split if isinstance(split, dict) else {}, given)
+    _imply_split(split if isinstance(split, dict) else {}, overriding)
     data = stated.get("data")
     if isinstance(data, dict) and data.get("custom_sensor") is not None:
         data.setdefault("sensor", "custom")
 
 
-def _imply_pixels(stated: dict[str, Any], given: dict[tuple[str, ...], Any]) -> None:
-    """Resolve task auto; pixels are tested in five folds of blocks unless told otherwise."""
-    task = given.get(("task",), stated.get("task", "auto"))
+def _imply_pixels(stated: dict[str, Any], overriding: dict[tuple[str, ...], Any]) -> None:
+    """Resolve task auto; pixels are tested in five folds of blocks by default."""
+    task = overriding.get(("task",), stated.get("task", "auto"))
     if task == "auto":
-        given.pop(("task",), None)
-        task = stated["task"] = _task_of(_with_overrides(stated, given))
+        overriding.pop(("task",), None)
+        task = stated["task"] = _task_of(_with_overrides(stated, overriding))
     split = stated.setdefault("split", {}) if task == "pixels" else None
     if isinstance(split, dict):
-        method = given.get(("split", "method"), split.setdefault("method", "blocks"))
+        method = overriding.get(("split", "method"), split.setdefault("method", "blocks"))
         if method in ("blocks", "group"):
             split.setdefault("kfold", 5)
 
 
 def _task_of(values: Mapping[str, Any]) -> str:
-    """What keys say of the task: scenes give pixels, unless a key is stated that only chips take.
+    """The task by the keys: scenes give pixels, unless the recipe has a key that only chips take.
 
     >>> _task_of({"data": {"scenes": ["a.tif"]}}), _task_of({"data": {"root": "tiles"}})
     ('pixels', 'tiles')
@@ -306,33 +306,33 @@ def _task_of(values: Mapping[str, Any]) -> str:
     return "pixels" if "data.scenes" in stated and not of_chips else "tiles"
 
 
-def _imply_split(stated: Mapping[str, Any], given: dict[tuple[str, ...], Any]) -> None:
-    """What overrides of the split imply: shots never make a spatial split a random one."""
+def _imply_split(stated: Mapping[str, Any], overriding: dict[tuple[str, ...], Any]) -> None:
+    """Keys that overrides of the split imply: shots never make a spatial split a random one."""
     shots, method, draws, kfold = (
         ("split", name) for name in ("shots", "method", "draws", "kfold")
     )
-    if given.get(shots) is not None:
+    if overriding.get(shots) is not None:
         if stated.get("method") not in SPATIAL:
-            given.setdefault(method, "shots")
-    elif given.get(method, "shots") != "shots":
-        given.setdefault(shots, None)
-    if given.get(method, "blocks") != "blocks":
-        given.setdefault(("split", "block_m"), None)
-    if given.get(method, "blocks") not in SPATIAL:
-        given.setdefault(kfold, None)
-        given.setdefault(("split", "buffer_m"), 0.0)
-    if given.get(kfold) is not None:
-        given.setdefault(draws, 1)
+            overriding.setdefault(method, "shots")
+    elif overriding.get(method, "shots") != "shots":
+        overriding.setdefault(shots, None)
+    if overriding.get(method, "blocks") != "blocks":
+        overriding.setdefault(("split", "block_m"), None)
+    if overriding.get(method, "blocks") not in SPATIAL:
+        overriding.setdefault(kfold, None)
+        overriding.setdefault(("split", "buffer_m"), 0.0)
+    if overriding.get(kfold) is not None:
+        overriding.setdefault(draws, 1)
 
 
-def _with_overrides(stated: Mapping[str, Any], given: Mapping[tuple[str, ...], Any]) -> Any:
+def _with_overrides(stated: Mapping[str, Any], overriding: Mapping[tuple[str, ...], Any]) -> Any:
     """What the file states with the overrides laid over it; the file's own values are copied."""
     merged = copy.deepcopy(dict(stated))
-    for keys, value in given.items():
+    for keys, value in overriding.items():
         at: Any = merged
         for key in keys[:-1]:
             at = at.setdefault(key, {}) if isinstance(at, dict) else at
-        if isinstance(at, dict):  # otherwise the file's own fault there is told
+        if isinstance(at, dict):  # otherwise the file's own fault there is reported
             at[keys[-1]] = value
     return merged
 
@@ -350,10 +350,10 @@ def _check(values: dict[str, Any]) -> tuple[Recipe | None, list[tuple[Keys, str]
             holds = any(keys == other[: len(keys)] != other for other, _ in entries)
             if keys and not holds:
                 faults.append((keys, _fault(entry["type"], keys, entry["input"])))
-    whole = _overlaid(Recipe().model_dump(), values)
+    complete = _overlaid(Recipe().model_dump(), values)
     faulty = {keys for keys, _ in faults}
-    for key, said in contradictions(whole, faulty):
-        faults.append((tuple(key.split(".")), f"{key}: {said}"))
+    for key, message in contradictions(complete, faulty):
+        faults.append((tuple(key.split(".")), f"{key}: {message}"))
     return recipe, faults
 
 
@@ -366,28 +366,28 @@ def _overlaid(below: Mapping[str, Any], above: Mapping[str, Any]) -> dict[str, A
     return {**below, **above, **both}
 
 
-def _fault(kind: str, keys: Keys, given: object) -> str:
+def _fault(kind: str, keys: Keys, value: object) -> str:
     """One line: the key, what was given, what is allowed, the nearest word."""
     name = _dotted(keys)
     if keys[-1] == "[key]" or kind == "invalid_key":
         name = name.removesuffix(".[key]")
         return f"{name}: given as a key; allowed: text (put it in quotes)"
     if kind == "extra_forbidden":
-        return _unknown(keys, given)
+        return _unknown(keys, value)
     node = _node_at(keys) or {}
     if kind == "missing":
         return f"{name}: missing; allowed: {_allowed(node)}"
     words = [str(word) for word in _plain(node)[0].get("enum", ())]
-    close = difflib.get_close_matches(str(given), words, n=1)
+    close = difflib.get_close_matches(str(value), words, n=1)
     hint = f"; did you mean {close[0]!r}?" if close else ""
-    return f"{name}: given {shown(given)}; allowed: {_allowed(node)}{hint}"
+    return f"{name}: given {shown(value)}; allowed: {_allowed(node)}{hint}"
 
 
 def _dotted(keys: Keys) -> str:
     return ".".join(map(shown, keys))
 
 
-def _unknown(keys: Keys, given: object) -> str:
+def _unknown(keys: Keys, value: object) -> str:
     """The fault of a key that does not exist, with the nearest one that does."""
     wrong = next(n for n in range(1, len(keys) + 1) if _node_at(keys[:n]) is None)
     parent = _dotted(keys[: wrong - 1])
@@ -402,11 +402,11 @@ def _unknown(keys: Keys, given: object) -> str:
             break
     else:
         hint = "allowed: " + (", ".join(siblings.values()) or f"{parent} holds no further keys")
-    return f"{_dotted(keys)}: given {shown(given)}, but there is no such key; {hint}"
+    return f"{_dotted(keys)}: given {shown(value)}, but there is no such key; {hint}"
 
 
 def _plain(node: Node) -> tuple[Node, bool]:
-    """A schema node with references followed, and whether null is allowed beside it."""
+    """A schema node with references followed, and whether null is allowed too."""
     choices = node.get("anyOf", [node])
     inner = next((choice for choice in choices if choice.get("type") != "null"), node)
     if "$ref" in inner:
@@ -448,7 +448,7 @@ def _leaves(node: Node, prefix: str) -> Iterator[tuple[str, Node]]:
 
 
 def _allowed(node: Node) -> str:
-    """What a key may hold, in words."""
+    """The values that a key allows, in words."""
     choices = node.get("anyOf", [node])
     kinds = [_kind(_plain(choice)[0]) for choice in choices if choice.get("type") != "null"]
     nullable = len(kinds) < len(choices)
@@ -463,8 +463,8 @@ def _kind(node: Node) -> str:
         each = [_allowed(item) for item in node["prefixItems"]]
         return f"a list of {len(each)}: " + ", ".join(each)
     if node.get("type") == "array":
-        least = f", {node['minItems']} or more" if "minItems" in node else ""
-        return f"a list, each {_allowed(node['items'])}{least}"
+        shortest = f", {node['minItems']} or more" if "minItems" in node else ""
+        return f"a list, each {_allowed(node['items'])}{shortest}"
     if node.get("type") == "object":
         values = node.get("additionalProperties")
         return f"keys with {_allowed(values)}" if isinstance(values, dict) else "keys with values"
@@ -477,5 +477,5 @@ def _kind(node: Node) -> str:
         "exclusiveMaximum": "below {}",
         "pattern": "matching {}",
     }
-    limits = [said.format(node[key]) for key, said in bounds.items() if key in node]
+    limits = [phrase.format(node[key]) for key, phrase in bounds.items() if key in node]
     return ", ".join([names.get(node.get("type", ""), "text"), *limits])

@@ -97,7 +97,7 @@ class Outcome:
 
     @property
     def kfold(self) -> int | None:
-        """Number of folds that are judged together, None where labels are drawn."""
+        """Number of folds that are tested together, None where labels are drawn."""
         return self.experiment.recipe.split.kfold
 
     @property
@@ -106,7 +106,7 @@ class Outcome:
         return len(self.results.draws)
 
     def headline(self) -> str:
-        """The first line: whom the network loses to, if anybody, then its accuracy."""
+        """The first line: methods that are more accurate, if any, then the network's accuracy."""
         if self.kfold:
             return f"{self.evaluation.headline}, {self.kfold} folds together"
         return headline(*self.comparison())
@@ -138,10 +138,10 @@ class Outcome:
         """A line for each method: its accuracy over all folds, or its mean over the draws."""
         spreads = self.results.spreads()
         width = max(map(len, spreads))
-        told = {name: own["overall"].over(what) for name, own in spreads.items()}
+        rows = {name: own["overall"].over(what) for name, own in spreads.items()}
         if self.kfold:
-            told = {name: str(accuracy) for name, accuracy in self.results.pooled().items()}
-        return [f"  {name.ljust(width)}  {accuracy}" for name, accuracy in told.items()]
+            rows = {name: str(accuracy) for name, accuracy in self.results.pooled().items()}
+        return [f"  {name.ljust(width)}  {accuracy}" for name, accuracy in rows.items()]
 
     def _remarks(self, what: str) -> list[str]:
         """What must be said beside the accuracies."""
@@ -160,41 +160,41 @@ class Outcome:
     def metrics(self, *, timed: bool = True) -> dict[str, Any]:
         """What metrics.json holds; without times, the same in every run."""
         recipe, fitted = self.experiment.recipe, self.kept.made.fitted
-        told = self.evaluation.to_dict() | {"headline": self.headline()}
-        told["draws"] = {
+        record = self.evaluation.to_dict() | {"headline": self.headline()}
+        record["draws"] = {
             name: {key: spread._asdict() for key, spread in spreads.items()}
             for name, spreads in self.results.spreads().items()
         }
         if timed:
-            told["fit_seconds"] = self.results.seconds
-        told["diagnosis"] = self.stand.verdict.to_dict()
-        told[DOUBTFUL] = len(self.doubts)
+            record["fit_seconds"] = self.results.seconds
+        record["diagnosis"] = self.stand.verdict.to_dict()
+        record[DOUBTFUL] = len(self.doubts)
         if self.sets is not None:
-            told[SETS] = self.sets.to_dict()
+            record[SETS] = self.sets.to_dict()
         if self.kfold:
-            told["kfold"] = self.kfold
+            record["kfold"] = self.kfold
         if optimism := self.results.optimism(recipe):
-            told["optimism"] = {
+            record["optimism"] = {
                 "random": optimism.random,
                 "spatial": optimism.spatial,
                 "difference": optimism.interval,
             }
         if gain := self.results.gain():
-            told["unlabelled"] = asdict(gain)
+            record["unlabelled"] = asdict(gain)
         if self.variogram is not None:
-            told["variogram"] = self.variogram
+            record["variogram"] = self.variogram
         if (chosen := fitted.chosen) is not None:
-            told["head"] = {"setting": chosen.setting, "fold_accuracy": chosen.fold_accuracy}
+            record["head"] = {"setting": chosen.setting, "fold_accuracy": chosen.fold_accuracy}
         if fitted.fusion is not None:
-            told["fusion"] = asdict(fitted.fusion)
+            record["fusion"] = asdict(fitted.fusion)
         if fitted.history is not None:
-            told["training"] = asdict(fitted.history)
+            record["training"] = asdict(fitted.history)
         if fitted.tuning is not None:
-            told["tuning"] = asdict(fitted.tuning)
+            record["tuning"] = asdict(fitted.tuning)
         if self.kept.estimate:
-            told |= self._kept(timed)
-        found: dict[str, Any] = plain(told)
-        return found
+            record |= self._kept(timed)
+        metrics: dict[str, Any] = plain(record)
+        return metrics
 
     def _kept(self, timed: bool) -> dict[str, Any]:
         """What metrics.json says of a model that was fitted on all labels."""
@@ -213,15 +213,15 @@ def publish(outcome: Outcome, insight: Insight | None = None) -> dict[str, Any]:
 
     `insight` explains the network that is kept, on the first of the test tiles.
     """
-    samples, out, told = outcome.experiment.samples, outcome.experiment.folder, outcome.answers
+    samples, out, answers = outcome.experiment.samples, outcome.experiment.folder, outcome.answers
     colours = colours_of(outcome.experiment.recipe, samples)
-    paths = [samples.names[row] for row in told.rows]
-    table = predictions_csv(paths, told.truth, told.probabilities, samples.classes)
+    paths = [samples.names[row] for row in answers.rows]
+    table = predictions_csv(paths, answers.truth, answers.probabilities, samples.classes)
     write_text(out / "predictions.csv", table)
     write_text(out / "weights.txt", outcome.kept.made.weights.table() + "\n")
     pictures = result_pictures(outcome)
     if insight is not None:
-        pictures |= pictures_of(insight, samples, told, colours, outcome.kfold)
+        pictures |= pictures_of(insight, samples, answers, colours, outcome.kfold)
     if outcome.variogram is not None:
         pictures["variogram"] = Picture(
             curve_figures.variogram_figure(
@@ -244,7 +244,7 @@ def publish(outcome: Outcome, insight: Insight | None = None) -> dict[str, Any]:
 
 
 def result_pictures(outcome: Outcome) -> dict[str, Picture]:
-    """Pictures of what was judged: confusion, mistakes, learning, baselines, calibration."""
+    """Pictures of the test: confusion, mistakes, learning, baselines, calibration."""
     result = outcome.evaluation
     return {
         "confusion": Picture(
@@ -277,14 +277,16 @@ def learning_picture(outcome: Outcome) -> Picture:
     if fitted.history is not None:
         png = figures.curves_figure(fitted.history.epochs, fitted.history.best_epoch)
         return Picture(png, "Training curves", "Held-out labels lie inside the training labels.")
-    told = fitted.chosen.fold_accuracy if fitted.chosen else {}
+    accuracies = fitted.chosen.fold_accuracy if fitted.chosen else {}
     chosen = fitted.chosen.setting if fitted.chosen else 0.0
-    png = figures.penalties_figure(list(told), list(told.values()), chosen, HEAD_SETTINGS[head])
+    png = figures.penalties_figure(
+        list(accuracies), list(accuracies.values()), chosen, HEAD_SETTINGS[head]
+    )
     return Picture(png, "Fold accuracy by setting", HEAD_CHOICE)
 
 
 def stand_picture(stand: Stand) -> Picture:
-    """Accuracies on tiles learnt from and on others, against the target."""
+    """Accuracies on training and test tiles, against the target."""
     found = stand.verdict
     rows = [("training tiles", found.train, True), ("test tiles", found.validation, False)]
     return Picture(
@@ -359,8 +361,8 @@ def first_answers(outcome: Outcome) -> tuple[Answer, ...]:
 def report_words(outcome: Outcome) -> dict[str, tuple[str, ...]]:
     """The report's sentences, by the section they stand in."""
     recipe, tuning = str(outcome.experiment.folder / RECIPE), outcome.kept.made.fitted.tuning
-    told = {"stand": stand_words(outcome.stand, recipe), DOUBTFUL: outcome.doubts.words()}
-    return told if tuning is None else told | {"curves": tuning_words(tuning)}
+    words = {"stand": stand_words(outcome.stand, recipe), DOUBTFUL: outcome.doubts.words()}
+    return words if tuning is None else words | {"curves": tuning_words(tuning)}
 
 
 def report_tables(outcome: Outcome, colours: Sequence[str]) -> dict[str, Table]:

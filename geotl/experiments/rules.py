@@ -1,4 +1,4 @@
-"""Which keys of a recipe contradict each other, and what is said of each contradiction."""
+"""Which keys of a recipe contradict each other, and the message for each contradiction."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ SPATIAL = ("blocks", "group", "scene")  # ways to split that keep neighbours tog
 
 @dataclass(frozen=True)
 class Rule:
-    """Keys that contradict each other when `broken`; the fault is told of the first."""
+    """Keys that contradict each other when `broken`; the message names the first."""
 
     keys: tuple[str, ...]
     broken: Callable[..., bool]
@@ -76,7 +76,7 @@ RULES: tuple[Rule, ...] = (
     Rule(
         ("model.normalise", "task"),
         lambda kind, task: task == "pixels" and kind != "training",
-        "given {0} with task pixels, whose network sees the scene's bands in their own standard "
+        "given {0} with task pixels, whose network takes the scene's bands in their own standard "
         "deviations; allowed: training, or task=tiles",
     ),
     Rule(
@@ -130,7 +130,7 @@ RULES: tuple[Rule, ...] = (
         ("data.synthetic", "split.draws", "split.kfold"),
         lambda folder, draws, kfold: folder is not None and (draws > 1 or kfold is not None),
         "given {0} with split.draws {1} and split.kfold {2}; allowed: 1 and null, since its "
-        "generator learnt from one draw (geotl generate compares over several)",
+        "generator was trained on one draw (geotl generate compares over several)",
     ),
     Rule(
         ("labels.unlabelled", "data.scenes"),
@@ -146,7 +146,7 @@ RULES: tuple[Rule, ...] = (
     Rule(
         ("data.tile_px", "data.scenes"),
         lambda px, scenes: px is not None and bool(scenes),
-        "given {0} with data.scenes; allowed: null (labels.chip_px says how large chips are)",
+        "given {0} with data.scenes; allowed: null (labels.chip_px is the size of chips)",
     ),
     Rule(
         ("split.shots", "split.method"),
@@ -207,7 +207,7 @@ RULES: tuple[Rule, ...] = (
     Rule(
         ("freeze_until", "strategy"),
         lambda stage, strategy: stage is not None and strategy == "auto",
-        "given {0} with strategy auto, which settles it; allowed: null, or strategy=finetune",
+        "given {0} with strategy auto, which chooses it; allowed: null, or strategy=finetune",
     ),
     Rule(
         ("data.sensor", "data.custom_sensor"),
@@ -249,7 +249,7 @@ RULES: tuple[Rule, ...] = (
     Rule(
         ("train.unfreeze_every", "strategy"),
         lambda every, strategy: every > 0 and strategy == "scratch",
-        "given {0} with strategy scratch, whose stages cannot wait at random; allowed: 0, or "
+        "given {0} with strategy scratch, whose random stages must all be trained; allowed: 0, or "
         "another strategy",
     ),
     Rule(
@@ -257,13 +257,13 @@ RULES: tuple[Rule, ...] = (
         lambda weights, head, strategy: (
             isinstance(weights, dict) and head == "discriminant" and strategy == "probe"
         ),
-        "given {0} with probe.head {1}, which weighs classes alike; allowed: none, balanced, or "
+        "given {0} with probe.head {1}, which weights classes equally; allowed: none, balanced, or "
         "probe.head=logistic",
     ),
     Rule(
         ("train.head_lr", "strategy"),
         lambda rate, strategy: rate == 0 and strategy != "probe_then_finetune",
-        "given 0 with strategy {1}, whose head begins at random and would stay so; allowed: null, "
+        "given 0 with strategy {1}, whose head is random and would stay random; allowed: null, "
         "a number above 0, or strategy=probe_then_finetune",
     ),
     Rule(

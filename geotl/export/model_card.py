@@ -127,7 +127,7 @@ class CardFacts:
 def model_card(model: ModelFile, facts: CardFacts) -> str:
     """The whole README."""
     header = f"---\n{write(front_matter(model, facts.licence))}---"
-    template = environment("geotl.export", autoescape=False).get_template("model_card.md")
+    template = environment("geotl.export", autoescape=False).get_template("model_card.md.jinja")
     accuracy = accuracy_of(model)
     body = template.render(
         facts=facts,
@@ -200,7 +200,7 @@ def _at_a_glance(
         ("Pretrained", ", then ".join(f"`{name}`" for name in chain) or "no: random weights"),
         (
             "Trained on",
-            f"{len(model.companions.footprints):,} labelled tiles"
+            f"{len(model.training_samples.footprints):,} labelled tiles"
             + (f", imagery of {_span(days)}" if days else ""),
         ),
         ("Accuracy", _short(accuracy)),
@@ -223,7 +223,7 @@ def _training(model: ModelFile, facts: CardFacts) -> dict[str, object]:
     """What the model was trained on, and how."""
     recipe, days = recipe_of(model), dates_of(model)
     return {
-        "tiles": len(model.companions.footprints),
+        "tiles": len(model.training_samples.footprints),
         "sources": _listed(sources_of(recipe)),
         "days": _span(days) if days else "",
         "single_day": len(days) == 1,
@@ -317,7 +317,7 @@ def _weak(accuracy: Accuracy | None) -> list[tuple[str, str]]:
     found = []
     for name, held in (accuracy.classes if accuracy else {}).items():
         if held["f1"] < _WEAK_F1:
-            found.append((name, f"Hardly told from the others (F1 {held['f1']:.2f})."))
+            found.append((name, f"Hardly separated from the others (F1 {held['f1']:.2f})."))
         elif held["support"] < _FEW:
             few = f"{held['support']:.0f} tiles"
             found.append((name, f"Tested on {few} only: its figures are uncertain."))
@@ -326,15 +326,15 @@ def _weak(accuracy: Accuracy | None) -> list[tuple[str, str]]:
 
 def _origin(model: ModelFile, facts: CardFacts) -> dict[str, object]:
     """Files of the folder, and where the model comes from."""
-    companions = model.companions
+    samples = model.training_samples
     versions = ", ".join(f"{name} {v}" for name, v in model.notes.get("versions", {}).items())
     return {
         "files": [
             (f"`{name}`", _size(size), f"`{digest[:16]}…`", what)
             for name, size, digest, what in facts.files
         ],
-        "examples": len(companions.examples),
-        "features": f"{len(companions.features):,}",
+        "examples": len(samples.examples),
+        "features": f"{len(samples.features):,}",
         "versions": versions or "unknown versions",
         "version": __version__,
         "lineage": [(f"`{one['source']}`", f"`{one['sha256']}`") for one in lineage_of(model)],

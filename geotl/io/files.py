@@ -210,7 +210,7 @@ def sync_tree(folder: Path) -> None:
 
 
 def check_absent(path: Path, *, overwrite: bool) -> None:
-    """Refuse to replace a file unless told to; for before anything is computed.
+    """Reject the replacement of a file without permission; for before anything is computed.
 
     Raises:
         OutputError: it is there already, or is a folder.

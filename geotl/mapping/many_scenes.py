@@ -39,7 +39,7 @@ def write_mosaics(folder: Path, maps: Sequence[Path], stem: str = "mosaic") -> l
     Where maps overlap, the later one lies on top. Pixels are as fine as those of the finest map.
 
     Args:
-        folder: to write into; the maps' places are told relative to it.
+        folder: to write into; the paths of the maps are relative to it.
         maps: GeoTIFFs of one band of bytes, in order.
         stem: of the file's name; with several systems their codes follow it.
 
@@ -247,8 +247,8 @@ def map_many(
         folder: of the maps.
         crew: who maps.
         quiet: no progress.
-        say: told a line for each scene that went well, and the sum.
-        complain: told a line for each that did not.
+        say: gets a line for each scene that went well, and the sum.
+        complain: gets a line for each that did not.
 
     Raises:
         OutputError: a map of other making stands there, or the folder cannot be written.
@@ -399,7 +399,7 @@ def _client(stack: ExitStack, crew: Crew, scenes: int) -> tuple[Any, int, int]:
 
 
 def _outcome(future: Any, job: Job) -> JobResult:
-    """What a future holds; a worker that died, or an error nobody foresaw, is a failure."""
+    """What a future holds; a worker that died, or an unforeseen error, is a failure."""
     from distributed import KilledWorker
 
     if future.status == "finished":

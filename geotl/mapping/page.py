@@ -92,7 +92,7 @@ def write_sheet_and_page(folder: Path, look: Look, facts: MapFacts) -> dict[str,
     Args:
         folder: to write into.
         look: of the map.
-        facts: told beside it.
+        facts: shown beside it.
 
     Raises:
         OutputError: the disk is full.
@@ -110,7 +110,7 @@ def map_html(look: Look, facts: MapFacts, sheet: bytes) -> str:
 
     Args:
         look: the map in few pixels; its size is that of the page.
-        facts: told beside it.
+        facts: shown beside it.
         sheet: the map as PNG, for paper and for browsers without scripts.
     """
     recipe = facts.tags.get("GEOTL_RECIPE")
@@ -133,7 +133,7 @@ def map_html(look: Look, facts: MapFacts, sheet: bytes) -> str:
 
 def _top(facts: MapFacts) -> ReportContent:
     """Title, accuracy in front, key figures and cautions."""
-    judged = facts.metrics.get("overall_accuracy")
+    overall = facts.metrics.get("overall_accuracy")
     keys = [
         (
             "Mapped",
@@ -146,15 +146,15 @@ def _top(facts: MapFacts) -> ReportContent:
             "of the cells mapped",
         ),
     ]
-    headline = "The model was never judged"
-    if judged:
+    headline = "The model was never tested"
+    if overall:
         headline = f"Tests of the model, not of this map: {_tested(facts)}"
         keys.insert(
             0,
             (
                 "Accuracy of the model",
-                f"{judged['value']:.3f}",
-                f"{judged['low']:.3f} to {judged['high']:.3f}, 95 % interval",
+                f"{overall['value']:.3f}",
+                f"{overall['low']:.3f} to {overall['high']:.3f}, 95 % interval",
             ),
         )
     if facts.outside is not None:
@@ -169,7 +169,7 @@ def _top(facts: MapFacts) -> ReportContent:
         title=facts.title,
         headline=headline,
         kind="map",
-        loses=bool(not judged or facts.metrics.get("loses_to_a_baseline")),
+        loses=bool(not overall or facts.metrics.get("loses_to_a_baseline")),
         summary=subtitle(facts),
         keys=tuple(keys),
         cautions=tuple(honest_notes(facts)),
@@ -243,7 +243,7 @@ def _ground(facts: MapFacts, square_metres: float, pixels: int) -> str:
 def _accuracy(facts: MapFacts) -> list[Block]:
     """The model's scores with intervals and by class, and what they do not say."""
     if not facts.metrics.get("headline"):
-        return ["Nothing is known: the model was never judged."]
+        return ["Nothing is known: the model was never tested."]
     tables = [_scores(facts), _classes(facts), _sets(facts)]
     return [table for table in tables if table.rows]
 

@@ -1,8 +1,8 @@
 """Pages and other texts from the templates that packages carry in `assets/templates`.
 
 Jinja2 escapes every value that a template shows. Only geotl's own style sheets and scripts are
-marked as safe, because they are files of the package and hold nothing that a user gave. A name
-that a template uses and nobody gives is an error, not an empty place.
+marked as safe, because they are files of the package and hold nothing that a user gave. A
+missing value is an error, not an empty place.
 """
 
 from __future__ import annotations

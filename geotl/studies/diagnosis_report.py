@@ -98,7 +98,7 @@ def lines(found: Diagnosis) -> list[str]:
 
 
 def capacity_line(part: OverfitCheck, what: str) -> str:
-    """Whether tiles were learnt by heart, in a line."""
+    """Whether all tiles were fitted, in a line."""
     if not part.steps:
         done = "are separated" if part.accuracy == 1 else "are not separated"
         return (
@@ -107,9 +107,9 @@ def capacity_line(part: OverfitCheck, what: str) -> str:
         )
     told = f"accuracy {part.accuracy:.3f} in evaluation mode after {part.steps} steps"
     if part.accuracy == 1:
-        word = "learnt by heart"
+        word = "all fitted"
     else:
-        word = "NOT learnt by heart: too few steps, or too little capacity"
+        word = "NOT all fitted: too few steps, or too little capacity"
     early = part.looked_perfect
     trap = f"; in training mode it looked perfect at step {early} already" if early else ""
     return f"capacity: {what} with random labels {word}, {told}{trap}"
@@ -179,7 +179,7 @@ def _pictures(found: Diagnosis) -> dict[str, Picture]:
     if own.steps:
         made["capacity"] = Picture(
             capacity_figure(learnt),
-            "Tiles learnt by heart",
+            "Tiles fitted on purpose",
             "Only evaluation mode counts: in training mode, batch normalisation standardises each "
             "batch by itself and flatters the network. The dashed line is read before each step, "
             "as a training log is.",
@@ -194,7 +194,7 @@ def _pictures(found: Diagnosis) -> dict[str, Picture]:
         made["labels"] = Picture(
             found.curve[0],
             "Accuracy by labels a class",
-            "All sizes of a draw are judged on the same tiles.",
+            "All sizes of a draw are tested on the same tiles.",
         )
     return made
 

@@ -23,7 +23,7 @@ from geotl.training.pixel_fusion import since
 
 @dataclass(frozen=True)
 class PixelDiagnosis:
-    """What a diagnosis of a recipe of task pixels gives.
+    """Results of a diagnosis of a recipe of task pixels.
 
     Attributes:
         outcome: folds and random split, as of a run.
@@ -41,21 +41,21 @@ class PixelDiagnosis:
 
     @property
     def verdict(self) -> Verdict:
-        """Where the fused model stands."""
+        """Whether the fused model under- or overfits."""
         return self.findings.verdict
 
     def lines(self) -> list[str]:
         """The verdict and what it rests on, in a few printed lines."""
-        random, found = self.outcome.random, self.findings
-        rare = sorted(found.labels, key=lambda name: found.labels[name])
-        counts = ", ".join(f"{name} {found.labels[name]}" for name in rare)
+        random, findings = self.outcome.random, self.findings
+        rare = sorted(findings.labels, key=lambda name: findings.labels[name])
+        counts = ", ".join(f"{name} {findings.labels[name]}" for name in rare)
         return [
             self.verdict.line(),
             f"  because {self.verdict.because}",
             self.memory_words(),
             *([random.words()] if random else []),
-            f"labels a class, the rarest first: {counts}",
-            *(pair.words() for pair in found.pairs),
+            f"labels per class, the rarest first: {counts}",
+            *(pair.words() for pair in findings.pairs),
             *self.outcome.samples.missing(),
             *self.outcome.warnings(),
             "next, the most promising first:",
@@ -63,7 +63,7 @@ class PixelDiagnosis:
         ]
 
     def memory_words(self) -> str:
-        """What the gap says, beside that of the best linear member, in a sentence."""
+        """The gap compared with that of the best linear member, in a sentence."""
         race = self.outcome.race
         linear = [name for name in self.training if name.startswith(("discriminant", "logistic"))]
         best = max(linear, key=lambda name: race[name].value)
@@ -75,7 +75,7 @@ class PixelDiagnosis:
 
 
 def diagnose_pixels(
-    recipe: Recipe, out: Path, *, quick: bool, with_curve: bool, quiet: bool, say: Log
+    recipe: Recipe, out: Path, *, quick: bool, with_curve: bool, quiet: bool, log: Log
 ) -> PixelDiagnosis:
     """Measure a recipe in its folds and in a random split, without writing anything but its YAML.
 
@@ -85,13 +85,13 @@ def diagnose_pixels(
         quick: leave the random split out.
         with_curve: the learning curve too.
         quiet: no progress.
-        say: takes every line.
+        log: gets every line.
 
     Raises:
         GeoTLError: input or output that cannot be used.
     """
     begun = time.perf_counter()
-    opened = open_pixels(recipe, out, log=say, quiet=quiet, resume=True)
+    opened = open_pixels(recipe, out, log=log, quiet=quiet, resume=True)
     open_run(out, dump(without_target(opened.recipe)), resume=True)
     folds = list(score_folds(opened))
     random = None if quick else score_random(opened, folds)

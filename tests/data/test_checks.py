@@ -297,7 +297,7 @@ def test_the_sample_scenes_own_split_is_not_advised(capsys):
     assert main(["check", "sample_scene", "-q"]) == 0
     told = capsys.readouterr().out
     assert "blocks" not in told
-    assert "the recipe's split sets training tiles" in told
+    assert "the recipe's split excludes training tiles" in told
     assert main(["check", "sample_scene", "split.method=stratified", "-q"]) == 0
     assert "split.method=blocks" in capsys.readouterr().out
 

@@ -100,17 +100,17 @@ def test_only_a_folder_of_chips_is_replaced(tmp_path) -> None:
     placed = placed_in(scene)
     out = tmp_path / "out"
     first = write_chips([scene], placed, out).read_bytes()
-    with pytest.raises(OutputError, match=r"holds chips already; .* --overwrite"):
+    with pytest.raises(OutputError, match=r"already contains chips; .* --overwrite"):
         write_chips([scene], placed, out)
     assert write_chips([scene], placed, out, overwrite=True).read_bytes() == first
     assert [p.name for p in tmp_path.iterdir()] == ["out"]
     (out / "farm" / "notes.txt").write_text("mine")
-    with pytest.raises(OutputError, match=r"holds farm/notes.txt, which is no chip"):
+    with pytest.raises(OutputError, match=r"contains farm/notes.txt, which is not a chip"):
         write_chips([scene], placed, out, overwrite=True)
     other = tmp_path / "other"
     other.mkdir()
     (other / "a.txt").write_text("mine")
-    with pytest.raises(OutputError, match=r"is not empty and holds no chips.csv"):
+    with pytest.raises(OutputError, match=r"is not empty and has no chips.csv"):
         write_chips([scene], placed, other)
     with pytest.raises(OutputError, match="is a file"):
         write_chips([scene], placed, other / "a.txt")
@@ -127,7 +127,7 @@ def test_an_interrupted_writing_leaves_what_was_there(tmp_path) -> None:
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        write_chips([scene], placed, tmp_path / "out", overwrite=True, tell=stop)
+        write_chips([scene], placed, tmp_path / "out", overwrite=True, progress=stop)
     assert sorted(p.name for p in (tmp_path / "out").rglob("*")) == before
     assert [p.name for p in tmp_path.iterdir()] == ["out"]
 
@@ -166,7 +166,7 @@ def test_the_command_cuts_the_sample_scene_and_tells_what_it_left(tmp_path, caps
     assert capsys.readouterr().err.count("\n") == 1
     squares = ["chips", str(folder / "scene.tif"), str(folder / "truth.tif")]
     assert main([*squares, *told]) == 2
-    assert "holds chips already" in capsys.readouterr().err
+    assert "already contains chips" in capsys.readouterr().err
     assert main([*squares, *told, "--overwrite"]) == 0
     assert "424 chips from 424 " in capsys.readouterr().out
 

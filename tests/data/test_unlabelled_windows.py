@@ -217,7 +217,7 @@ def test_a_curve_tells_of_the_scene(tmp_path: Path, capsys: pytest.CaptureFixtur
             "labels alone",
             "with unlabelled scene",
         }
-    assert "unlabelled scene at 2 labels a class" in capsys.readouterr().out
+    assert "unlabelled scene at 2 labels per class" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize(

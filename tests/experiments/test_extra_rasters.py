@@ -432,7 +432,7 @@ def test_an_exported_file_takes_the_height_as_a_further_band(
 def test_heights_have_no_nodata_value_of_the_sensor(model: Path) -> None:
     """0 m is a height; where the scene is not valid, a height alone counts for nothing."""
     file = load_pixel_model(model)
-    own, nodata = file.model.features.own, file.contract.sensor.nodata
+    own, nodata = file.model.features.scene_band_count, file.contract.sensor.nodata
     assert nodata == 0
     halo, _ = graph_halo(file.model)
     image = np.random.default_rng(0).normal(1500, 200, (own + 1, 40, 44)).astype(np.float32)

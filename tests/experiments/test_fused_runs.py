@@ -69,7 +69,7 @@ def test_metrics_report_and_inspect_say_how_it_is_fused(
 def test_a_saved_model_gives_the_logits_that_it_was_saved_with(fused: Path) -> None:
     model = load(fused)
     assert model.contract.spec.statistics
-    held = model.companions
+    held = model.training_samples
     assert held.features.shape[1] == model.network.head.in_features
     found = geotl.load(fused).predict(example_tiles(model), precision="float32")
     np.testing.assert_allclose(found.logits, held.example_logits, atol=1e-4)
@@ -85,7 +85,7 @@ def test_predict_and_evaluate_take_it(fused: Path, tiles: Path, tmp_path: Path) 
 @pytest.mark.parametrize("form", tuple(KINDS))
 def test_graphs_say_what_the_model_says(form, fused: Path, tmp_path: Path) -> None:
     out = tmp_path / f"m{KINDS[form].suffix}"
-    export_graph(load(fused), form, out, say=lambda _: None)
+    export_graph(load(fused), form, out, log=lambda _: None)
     tiles = example_tiles(load(fused))
     wanted = geotl.load(fused).predict(tiles, precision="float32").probabilities
     np.testing.assert_allclose(KINDS[form].run(out)(tiles)[0], wanted, atol=1e-5)
@@ -117,7 +117,7 @@ def test_a_trained_network_is_fused_and_kept_with_all_labels(tiles: Path, tmp_pa
     assert metrics_of(out)["overall_accuracy"]["value"] > 0.9
     model = load(out / "model.safetensors")
     assert model.contract.spec.statistics
-    held = model.companions
+    held = model.training_samples
     with torch.inference_mode():
         said = model.network.classify(torch.from_numpy(held.features)).argmax(dim=1).numpy()
     assert (said == held.labels).mean() > 0.9

@@ -20,7 +20,7 @@ from geotl.cli.main import main
 from geotl.errors import RecipeError
 from geotl.evaluation.evaluate import fit_temperature
 from geotl.experiments import kept_model
-from geotl.experiments.compare import fit_draw, judge
+from geotl.experiments.compare import fit_draw, logits_of_test
 from geotl.experiments.experiment import Experiment
 from geotl.experiments.kept_model import whole_draw
 from geotl.experiments.recipe import load
@@ -95,8 +95,12 @@ def test_folds_over_all_labels_are_those_that_estimate_the_accuracy(
         np.testing.assert_array_equal(draw.split.train[fit], split.train)
         np.testing.assert_array_equal(draw.split.train[held], split.test)
     assert sorted(np.concatenate([held for _, held in draw.folds]).tolist()) == [*range(36)]
-    companions = load_model(probed / "model.safetensors").companions
-    assert {*companions.folds.tolist()} == {0, 1, 2}  # the area of applicability rests on them
+    training_samples = load_model(probed / "model.safetensors").training_samples
+    assert {*training_samples.folds.tolist()} == {
+        0,
+        1,
+        2,
+    }  # the area of applicability rests on them
 
 
 def test_file_report_and_metrics_say_what_the_model_was_fitted_on(
@@ -140,7 +144,7 @@ def test_keep_first_gives_the_first_folds_model(
     assert not {"estimate", "kept"} & {*metrics_of(out)}
     assert "accuracy" not in read_header(out / "model.safetensors")["training"]
     assert main(["inspect", str(out / "model.safetensors")]) == 0
-    assert "the model kept is the first fold's" in capsys.readouterr().out
+    assert "the saved model is the first fold's" in capsys.readouterr().out
 
 
 def test_a_training_runs_the_epochs_that_the_folds_chose(tiles: Path, tmp_path: Path) -> None:
@@ -150,7 +154,7 @@ def test_a_training_runs_the_epochs_that_the_folds_chose(tiles: Path, tmp_path: 
     draws = [fit_draw(direct, direct.draw(number)) for number in range(3)]
     chosen = sorted(made.fitted.history.best_epoch + 1 for made in draws)[1]
     made = fit_draw(direct.inside("all"), whole_draw(direct.recipe, direct.samples), chosen)
-    logits = np.concatenate([judge(direct, one) for one in draws])
+    logits = np.concatenate([logits_of_test(direct, one) for one in draws])
     truth = np.concatenate([direct.samples.labels[one.draw.split.test] for one in draws])
     kept = network_of(out / "model.safetensors")
     assert float(kept.pop("temperature")) == pytest.approx(fit_temperature(logits, truth))
@@ -233,7 +237,7 @@ def test_maps_say_what_the_model_was_fitted_on(probed: Path) -> None:
 
 def test_files_of_earlier_versions_say_what_they_did() -> None:
     assert result_lines({"headline": "0.9", "kfold": 5}).endswith(
-        "the model kept is the first fold's"
+        "the saved model is the first fold's"
     )
 
 

@@ -14,7 +14,7 @@ from helpers.tiles import write_tile
 
 from geotl.cli.main import main
 from geotl.evaluation.doubtful_labels import Doubt
-from geotl.experiments.label_doubts import MOST_LISTED, LabelDoubts, ringed
+from geotl.experiments.label_doubts import MAX_LISTED, LabelDoubts, ringed
 
 pytestmark = pytest.mark.usefixtures("one_thread", "unrendered", "own_cache")
 
@@ -88,8 +88,8 @@ def test_the_report_lists_the_first_of_many() -> None:
     many = tuple(Doubt(i, 0, 1, 0.1, 0.9) for i in range(40))
     names = tuple(str(i) for i in range(40))
     table = LabelDoubts(many, names, ("a", "b"), 50, np.zeros((40, 2)), "EPSG:4326").table()
-    assert len(table.rows) == MOST_LISTED
-    assert f"The first {MOST_LISTED} of 40." in table.note
+    assert len(table.rows) == MAX_LISTED
+    assert f"The first {MAX_LISTED} of 40." in table.note
 
 
 def test_the_ring_leaves_the_pixel_itself_visible() -> None:

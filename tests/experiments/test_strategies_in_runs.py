@@ -123,7 +123,7 @@ def test_fine_tuning_sets_out_from_the_probes_calibrated_logits(
         )
         opened = quietly(recipe, samples_of(recipe), tmp_path / strategy)
         made = compare.fit_draw(opened, opened.draw(0))
-        logits[strategy] = compare.judge(opened, made)
+        logits[strategy] = compare.logits_of_test(opened, made)
         heat = float(made.fitted.chosen.temperature) if made.fitted.chosen else heat
     assert heat > 1.2
     np.testing.assert_allclose(

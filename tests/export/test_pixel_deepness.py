@@ -41,7 +41,7 @@ def model(request, tmp_path_factory) -> Path:
 def exported(model) -> Path:
     out = model.with_suffix(".onnx")
     options = DeepnessOptions(TILE_PX)
-    export_pixel_deepness(load_pixel_model(model), out, options, say=lambda _: None)
+    export_pixel_deepness(load_pixel_model(model), out, options, log=lambda _: None)
     return out
 
 

@@ -43,7 +43,7 @@ AGREEMENT = 0.99  # of pixels a window off the scene's edges
 def small(model, tmp_path_factory) -> Path:
     """Tiles of 160 px, so that a small scene has several."""
     out = tmp_path_factory.mktemp("small") / "small.onnx"
-    export_deepness(load(model), out, DeepnessOptions(160), say=lambda _: None)
+    export_deepness(load(model), out, DeepnessOptions(160), log=lambda _: None)
     return out
 
 
@@ -202,7 +202,7 @@ def test_parts_change_nothing(model):
 def test_views_are_averaged(model, small, tmp_path):
     assert read_passport(small)["contract"]["spec"]["views"] == 1
     out = tmp_path / "4.onnx"
-    export_deepness(load(model), out, DeepnessOptions(96, views=4), say=lambda _: None)
+    export_deepness(load(model), out, DeepnessOptions(96, views=4), log=lambda _: None)
     assert read_passport(out)["contract"]["spec"]["views"] == 4
 
 

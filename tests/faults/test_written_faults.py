@@ -61,7 +61,7 @@ def test_resumed_with_a_damaged_checkpoint_a_run_gives_the_same_model(
     best.write_bytes(best.read_bytes()[:-100])
     capsys.readouterr()
     assert run(tiles, out, *TRAINED, options=("-q", "--resume")) == 0
-    assert "set aside" in capsys.readouterr().err
+    assert "is renamed" in capsys.readouterr().err
     assert model_of(out) == wanted
     assert hidden(tmp_path) == []
 

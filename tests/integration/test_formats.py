@@ -184,7 +184,7 @@ def test_statistics_and_predictions_of_signed_and_fractional_pixels(tmp_path, dt
     custom = f"data.custom_sensor={json.dumps({**CUSTOM, 'scale': scale})}"
     assert run(root, tmp_path / "run", custom) == 0
     model = model_of(tmp_path)
-    assert model.file.companions.examples.dtype == dtype
+    assert model.file.training_samples.examples.dtype == dtype
     sensor = custom_sensor("custom", CUSTOM["bands"], scale, 0.0, -9999)
     packed = pack(index_folder(root), sensor, folder=tmp_path / "p")
     assert packed.images.dtype == dtype

@@ -114,6 +114,6 @@ def test_imagenets_figures_are_refused_for_reflectance_in_one_line(place, capsys
     assert run(root, "refused", "a", IMAGENET_FILE, "model.normalise=weights") == 2
     message = capsys.readouterr().err
     assert message.count("\n") == 1
-    assert "model.normalise: given weights, which saw shares of the full scale" in message
+    assert "model.normalise: given weights, which were trained on shares of the full" in message
     assert "with reflectance (sensor sentinel2_l2a)" in message
     assert "allowed: training" in message

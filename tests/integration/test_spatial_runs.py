@@ -171,7 +171,7 @@ def test_each_scene_is_judged_by_the_others(patchy: Path) -> None:
     lines: list[str] = []
     made = settle_split(recipe.model_copy(update={"split": split}), two, lines.append)
     assert (made.split.kfold, made.split.draws) == (2, 2)
-    assert "each scene is judged by the others" in lines[0]
+    assert "each scene is tested with a model of the others" in lines[0]
     for number in range(2):
         draw = make_draw(made, two, number)
         kept = [
@@ -188,7 +188,7 @@ def test_each_scene_is_judged_by_the_others(patchy: Path) -> None:
         (["split.method=blocks", "split.block_m=90000", "split.kfold=5"], "fewer than the 5 folds"),
         (["split.method=blocks", "split.block_m=900000"], "at least two are needed"),
         (["split.method=blocks", "split.kfold=4", "split.buffer_m=90000"], "none to train on"),
-        (["split.method=scene"], "do not tell which scene"),
+        (["split.method=scene"], "have no scene of origin"),
         (["split.method=group", "split.kfold=3"], "have no group"),
     ],
 )

@@ -139,7 +139,7 @@ def filtered(members: PixelModel, pixels: np.ndarray, there: np.ndarray) -> np.n
     """Smoothed probabilities of a whole scene without blocks, wrong at pixels that do not count."""
     image = np.where(pixels > 0, pixels, np.nan).astype(np.float32)
     rows, cols = (np.arange(length) for length in image.shape[1:])
-    plain = PixelPredictor(members).look(image, rows, cols, 1).probabilities
+    plain = PixelPredictor(members).predict_windows(image, rows, cols, 1).probabilities
     plain[~there] = (0, 0, 1)
     z = (image - column(members.features.mean)) / column(members.features.sd)
     guide = np.full(there.shape, np.nan)

@@ -141,7 +141,7 @@ def test_a_map_says_what_the_model_says_of_the_windows(model, pixels, scene, tmp
     np.testing.assert_allclose(
         band(tmp_path / "m_dissimilarity.tif")[drawn], index[drawn], rtol=1e-3
     )
-    held = geotl.load(model).file.companions
+    held = geotl.load(model).file.training_samples
     limit = area_of_applicability(held.features, held.folds).threshold
     inside = band(tmp_path / "m_applicability.tif")
     np.testing.assert_array_equal(inside[drawn], index[drawn] <= limit)
@@ -151,7 +151,7 @@ def test_a_map_says_what_the_model_says_of_the_windows(model, pixels, scene, tmp
 def plainly(model: Path, pixels: np.ndarray, *, views: int) -> tuple[np.ndarray, ...]:
     """Probabilities and index of cells, and their valid pixels, one window after the other."""
     loaded = geotl.load(model)
-    network, held = loaded.network, loaded.file.companions
+    network, held = loaded.network, loaded.file.training_samples
     area = area_of_applicability(held.features, held.folds)
     whole = (pixels > 0).all(axis=0)
     fill = network.normalise.fill.numpy()[:, None, None]
@@ -406,13 +406,17 @@ def test_shuffled_bands_and_another_offset_give_the_same_map(model, pixels, scen
 
 def test_wrong_radiometry_is_refused_and_force_maps(model, pixels, tmp_path, capsys):
     path = write_scene(tmp_path / "s.tif", (pixels / 10000).astype(np.float32))
-    told = refused(capsys, run(model, path, tmp_path / "m.tif"), "unlike any")
+    told = refused(
+        capsys, run(model, path, tmp_path / "m.tif"), "outside the model's training range"
+    )
     assert "--sensor" in told
     assert "--force" in told
     assert list(tmp_path.iterdir()) == [path]
     assert run(model, path, tmp_path / "m.tif", "--force") == 0
     offset = write_scene(tmp_path / "o.tif", (pixels + 4000).astype(np.uint16))
-    refused(capsys, run(model, offset, tmp_path / "o_map.tif"), "unlike any")
+    refused(
+        capsys, run(model, offset, tmp_path / "o_map.tif"), "outside the model's training range"
+    )
 
 
 def test_scenes_that_cannot_be_mapped_are_one_line(model, pixels, tmp_path, capsys):
@@ -644,7 +648,7 @@ def test_the_applicability_is_measured_over_the_models_own_views(model, scene, t
     assert main([*words, "--applicability"]) == 0
     told = capsys.readouterr().out
     assert "compares like with like" not in told
-    assert "is unlike the training tiles" in told
+    assert "is dissimilar to all training tiles" in told
     assert open_map(tmp_path / "m.tif").tags["GEOTL_VIEWS"] == "2"
     assert main([*words, "--applicability", "--views", "1", "--overwrite"]) == 0
     assert "--views 2 compares like with like" in capsys.readouterr().out

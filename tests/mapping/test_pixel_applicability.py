@@ -89,7 +89,7 @@ def test_pixels_unlike_training_are_outside_and_the_map_says_so(
     far[:16, :16] = False  # nor one without its band
     assert inside[far].mean() > 0.9
     share = 100 * (inside == 0).mean()
-    line = f"applicability: {share:.3g} % is unlike the training pixels"
+    line = f"applicability: {share:.3g} % is dissimilar to all training pixels"
     assert line in capsys.readouterr().out
     tags = open_map(out).tags
     words = f"threshold {threshold:.4g}, each pixel compared with 300 of 300 training pixels in"
@@ -105,7 +105,7 @@ def test_a_map_without_it_says_how_to_get_it(model, scene, tmp_path):
     assert main(["map", str(model), str(scene), "-o", str(out), "--force", "-q"]) == 0
     assert "GEOTL_APPLICABILITY" not in open_map(out).tags
     page = out.with_suffix(".html").read_text()
-    assert "--applicability maps it, and tells what share of the scene is unlike all" in page
+    assert "--applicability maps it, and reports the share of the scene that is" in page
 
 
 def test_the_classes_are_those_of_the_map_without_it(model, scene, tmp_path):

@@ -371,7 +371,7 @@ def test_a_map_comes_as_a_data_set(model, scene):
         (["--step", "8"], "--step does not go with a model of pixels"),
         (["--step", "1", "--posting", "2"], "--posting does not go with a model of pixels"),
         (["--precision", "bfloat16"], "which computes in float32"),
-        (["--engine", "openvino"], "runs exported files alone, not a model of pixels"),
+        (["--engine", "openvino"], "runs only exported files, not a model of pixels"),
     ],
 )
 def test_what_does_not_go_is_told_in_a_line(model, scene, tmp_path, capsys, words, told):
@@ -400,7 +400,7 @@ def test_commands_for_tiles_say_what_to_use_instead(model, scene, tmp_path, caps
     assert main([known.get(word, word) for word in words]) == 2
     error = capsys.readouterr().err
     assert error.count("\n") == 1
-    assert f"{model}: a model of pixels, which this does not take; map scenes" in error
+    assert f"{model}: a model of pixels, which is not supported here; map scenes" in error
     assert not list(tmp_path.iterdir())
 
 

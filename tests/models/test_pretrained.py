@@ -242,11 +242,11 @@ def test_figures_are_met_by_name_by_wavelength_or_because_all_share_them():
     mean, sd = as_dn(known, SENSORS["landsat8_sr"], ["red"], eight_bit=False)
     assert mean[0] * 2.75e-5 - 0.2 == pytest.approx(0.1)
     assert sd[0] * 2.75e-5 == pytest.approx(0.5)
-    with pytest.raises(RecipeError, match=r"on B04, x and tell nothing of band B08; allowed: tr"):
+    with pytest.raises(RecipeError, match=r"on B04, x, not on band B08; allowed: tr"):
         as_dn(known, SENSORS["sentinel2_l2a"], ["B08"], eight_bit=False)
     alike = from_dn(SENSORS["sentinel2_l1c"], ["B02", "B03"], [0.0, 0.0], [1e4, 1e4])
     assert as_dn(alike, SENSORS["planetscope8"], ["yellow"], eight_bit=False)[0] == [0.0]
-    with pytest.raises(RecipeError, match="nothing of band B6"):
+    with pytest.raises(RecipeError, match="not on band B6"):
         as_dn(alike, SENSORS["landsat5_toa"], ["B6"], eight_bit=False)
 
 
@@ -254,10 +254,16 @@ def test_figures_are_met_by_name_by_wavelength_or_because_all_share_them():
     ("known", "sensor", "band", "eight_bit", "says"),
     [
         (IMAGENET, "sentinel2_l2a", "B04", False, "shares of the full scale.*with reflectance"),
-        (IMAGENET, "naip", "nir", True, "tell nothing of band nir"),
-        ("SENTINEL2_ALL_MOCO", "rgb", "red", True, "saw reflectance in band B04, for tiles with 8"),
+        (IMAGENET, "naip", "nir", True, "not on band nir"),
+        (
+            "SENTINEL2_ALL_MOCO",
+            "rgb",
+            "red",
+            True,
+            "were trained on reflectance in band B04, for tiles with 8",
+        ),
         ("SENTINEL1_GRD_CLOSP", "radar", "VV", False, "meaning is not published"),
-        ("SENTINEL1_GRD_MOCO", "sentinel2_l2a", "B04", False, "trained on VV, VH and tell nothing"),
+        ("SENTINEL1_GRD_MOCO", "sentinel2_l2a", "B04", False, "trained on VV, VH, not on"),
     ],
 )
 def test_figures_that_do_not_apply_are_one_clear_line(hub, known, sensor, band, eight_bit, says):

@@ -87,7 +87,7 @@ def test_every_kind_of_block_has_its_macro() -> None:
 
 @pytest.mark.parametrize("path", TEMPLATES, ids=lambda path: path.name)
 def test_a_missing_value_is_an_error(path: Path) -> None:
-    made = environment(package_of(path), autoescape=path.suffix != ".md")
+    made = environment(package_of(path), autoescape=path.suffix != ".jinja")
     assert made.undefined is StrictUndefined
     template = made.get_template(path.name)
     if path.name == "parts.html":  # macros: shown nothing, each fails

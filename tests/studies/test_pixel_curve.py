@@ -1,4 +1,4 @@
-"""`geotl curve` of task pixels: growing labels a class, in folds by place."""
+"""`geotl curve` of task pixels: growing labels per class, in folds by place."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ def test_a_curve_leaves_the_files_of_a_curve_of_tiles(
     assert [row["labels_per_class"] for row in fused] == ["2", "5", "12"]
     assert float(fused[0]["low"]) < float(fused[0]["mean"]) < float(fused[-1]["mean"])
     assert {row["curve"] for row in rows} == {FUSED, LAB}
-    assert "3 folds of 2, 5, 12 labels a class, all sizes of a draw tested on the same" in printed
+    assert "3 folds of 2, 5, 12 labels per class, all sizes of a draw tested on the same" in printed
     assert printed.count("more labels") == 2
     table = (out / "curve.csv").read_bytes()
     (out / "curve.csv").unlink()  # as a kill while it was written leaves it: red before
@@ -66,7 +66,7 @@ def test_a_curve_leaves_the_files_of_a_curve_of_tiles(
     (out / "mine.txt").write_text("a user's")
     assert curve(tmp_path, *given, "--shots", "2", "12", "5") == 2
     assert (out / "draws.csv").exists()
-    assert f"{FUSED} over {LAB} at 12 labels a class" in printed
+    assert f"{FUSED} over {LAB} at 12 labels per class" in printed
 
 
 def test_sizes_of_a_fold_grow_and_are_tested_on_the_same_labels(

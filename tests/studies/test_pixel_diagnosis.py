@@ -13,7 +13,7 @@ from helpers.labelled_scenes import PIXELS, made_scene
 from geotl.cli.main import main
 from geotl.evaluation.metrics import Interval, wilson
 from geotl.evaluation.overfitting import diagnose, exact
-from geotl.evaluation.pixel_steps import FEW_LABELS, MixedPair, PixelFindings, pixel_steps
+from geotl.evaluation.pixel_steps import MIN_LABELS, MixedPair, PixelFindings, pixel_steps
 from geotl.experiments import pixels
 
 pytestmark = pytest.mark.usefixtures("one_thread", "own_cache", "unrendered", "few_trees")
@@ -116,7 +116,7 @@ def test_what_is_fine_asks_for_a_test_of_the_map_alone() -> None:
     ("change", "words"),
     [
         ({"lacking": ("town",)}, "Label these classes in other places too: town"),
-        ({"labels": {"field": 40, "town": FEW_LABELS - 1}}, "rarest classes: town (19)"),
+        ({"labels": {"field": 40, "town": MIN_LABELS - 1}}, "rarest classes: town (19)"),
         ({"verdict": diagnose(exact(0.99), exact(0.7), 0.9)}, "geotl suggest"),
         ({"verdict": diagnose(exact(0.7), exact(0.7), 0.9)}, "pixels.windows_px"),
         ({"verdict": diagnose(wilson(40, 50), wilson(38, 50))}, "evaluate.target"),

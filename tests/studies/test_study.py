@@ -278,7 +278,7 @@ def test_one_label_a_class_is_too_few(
     tiles: Path, weights: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert study(tiles, weights, tmp_path / "study", more=("split.shots=1",)) == 2
-    assert "one label a class" in capsys.readouterr().err
+    assert "one label per class" in capsys.readouterr().err
 
 
 def test_without_a_fold_that_chooses_all_epochs_are_run(
@@ -339,5 +339,5 @@ def test_too_few_parts_found_nothing(opened: SimpleNamespace) -> None:
     lone = labelled_samples(
         opened.source, opened.draw.split.train[[0, 6, 12]], Path(opened.labelled.pack.folder).parent
     )
-    with pytest.raises(DataError, match="one label a class"):
+    with pytest.raises(DataError, match="one label per class"):
         make_part(opened.settled, lone, 0)
