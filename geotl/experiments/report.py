@@ -14,14 +14,14 @@ from geotl.data.spatial_splits import Variogram
 from geotl.evaluation.calibration import calibration_caption, distrust
 from geotl.evaluation.evaluate import Evaluation, Interval, Spread, headline, plain
 from geotl.evaluation.learning_curve import Optimism
-from geotl.evaluation.next_steps import Stand
+from geotl.evaluation.next_steps import Stand, Step
 from geotl.experiments.compare import FittedDraw
 from geotl.experiments.experiment import Experiment
 from geotl.experiments.explain import Insight, looks, pictures_of
 from geotl.experiments.kept_model import KeptModel
 from geotl.experiments.label_doubts import DOUBTFUL, LabelDoubts
 from geotl.experiments.recipe import dump
-from geotl.experiments.report_words import fusion_hint, one_of_many, stand_words, tuning_words
+from geotl.experiments.report_words import FUSE, fusion_hint, one_of_many, stand_words, tuning_words
 from geotl.experiments.results import NETWORK, Answers, Results
 from geotl.experiments.run_folder import METRICS, RECIPE
 from geotl.experiments.run_sets import SETS, RunSets
@@ -354,8 +354,14 @@ def first_answers(outcome: Outcome) -> tuple[Answer, ...]:
         accuracy_answer(accuracy, f"{int(result.matrix.sum()):,} test tiles"),
         comparison_answer(accuracy[0], rivals),
         classes_answer(result),
-        next_answer(outcome.stand.steps, len(doubts), doubts.labels),
+        next_answer(report_steps(outcome), len(doubts), doubts.labels),
     )
+
+
+def report_steps(outcome: Outcome) -> tuple[Step, ...]:
+    """What to try next; band statistics first, where the network loses to them."""
+    steps, fused = outcome.stand.steps, outcome.experiment.recipe.model.fuse_statistics
+    return steps if fused or not fusion_hint(outcome.headline()) else (FUSE, *steps)
 
 
 def report_words(outcome: Outcome) -> dict[str, tuple[str, ...]]:
@@ -423,7 +429,7 @@ def report_content(
         ),
         tables=report_tables(outcome, colours),
         words=report_words(outcome),
-        steps=outcome.stand.steps,
+        steps=report_steps(outcome),
         pictures=pictures,
         commands=(
             ("Classify new tiles", f"geotl predict {model} TILES -o predictions.csv"),
