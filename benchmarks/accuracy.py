@@ -63,10 +63,10 @@ def main() -> None:
                     f"data.root={root}",
                     f"model.backbone={args.backbone}",
                     f"model.weights={args.data / weights}",
-                    f"model.cut_after={last}",
+                    f"model.truncate_after={last}",
                     f"split.shots={shots}",
-                    f"split.draws={args.draws}",
-                    "probe.unlabelled=soft_labels",
+                    f"split.repeats={args.draws}",
+                    "probe.semi_supervised=soft_labels",
                 ],
             )
             begun, out = time.perf_counter(), Path(scratch) / f"{name}{shots}"

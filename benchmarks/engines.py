@@ -130,7 +130,9 @@ def map_rate(model: Path, exported: Path, engine: str, scene: Path, out: Path) -
     if engine == "torch":
         chosen = [str(model), "--mode", "exact", "--precision", "float32", "--views", str(views)]
     begun = time.perf_counter()
-    code = geotl(["map", *chosen, str(scene), "-o", str(out), "--overwrite", "--force", "-q"])
+    code = geotl(
+        ["map", *chosen, str(scene), "-o", str(out), "--overwrite", "--skip-value-check", "-q"]
+    )
     took = time.perf_counter() - begun
     if code:
         raise SystemExit(f"geotl map ended with {code}")

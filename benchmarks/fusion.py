@@ -88,7 +88,7 @@ def pairs(case: Case, draws: int, out: Path, more: Sequence[str]) -> Iterator[Pa
     """Each draw of a case, fitted without and with fusion."""
     keys = [*case.keys, *more]
     if case.draws is None:
-        keys.append(f"split.draws={draws}")
+        keys.append(f"split.repeats={draws}")
     recipe = load(case.recipe, keys)
     experiment = open_experiment(recipe, out, log=silent, quiet=True, resume=True)
     for number in range(case.draws or draws):

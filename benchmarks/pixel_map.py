@@ -250,7 +250,7 @@ def time_rivals(trees: int) -> dict[str, float]:
 
 def mapped(model: Path, scene: Path, out: Path, side: int, precision: str) -> float:
     """Print seconds, rate and peak memory of one `geotl map`; seconds a megapixel."""
-    words = ["map", str(model), str(scene), "-o", str(out), "--no-page", "--force", "-q"]
+    words = ["map", str(model), str(scene), "-o", str(out), "--no-page", "--skip-value-check", "-q"]
     words += ["--precision", precision, "--overwrite"]
     used, area = used_by(words), side * side / 1e6
     print(

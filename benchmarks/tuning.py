@@ -58,10 +58,10 @@ def opened(name: str, method: str, root: Path, args: argparse.Namespace, out: Pa
     settings = [
         f"data.root={root}",
         f"model.weights={args.data / WEIGHTS}",
-        "model.cut_after=layer3",
+        "model.truncate_after=layer3",
         "model.normalise=weights",
         f"model.input_px={','.join(map(str, sizes))}",
-        f"split.draws={args.draws}",
+        f"split.repeats={args.draws}",
         *METHODS[method],
         *(args.set if method != "two sizes" else ()),
     ]

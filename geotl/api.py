@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import functools
+import warnings
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypedDict, Unpack
+from typing import TYPE_CHECKING, Any, ParamSpec, TypedDict, TypeVar, Unpack
 
 import numpy as np
 import torch
@@ -46,6 +48,29 @@ if TYPE_CHECKING:
     from geotl.mapping.options import MapOptions
 
 _Tiles = tuple[NDArray[Any], Bools | None]  # [N,C,S,S] and its valid pixels
+
+
+_P = ParamSpec("_P")
+_R = TypeVar("_R")
+_OLD_ARGUMENTS = {"say": "log", "force": "skip_value_check", "learnt": "include_training"}
+
+
+def _with_old_arguments(method: Callable[_P, _R]) -> Callable[_P, _R]:
+    """Let a method take arguments under the names of earlier versions, with a warning."""
+
+    @functools.wraps(method)
+    def renamed(*args: _P.args, **given: _P.kwargs) -> _R:
+        for old in given.keys() & _OLD_ARGUMENTS.keys():
+            _warn_of(f"{old}=", f"{_OLD_ARGUMENTS[old]}=")
+            given[_OLD_ARGUMENTS[old]] = given.pop(old)
+        return method(*args, **given)
+
+    return renamed
+
+
+def _warn_of(old: str, new: str) -> None:
+    text = f"{old} is now {new}; the old name works until the next release"
+    warnings.warn(text, DeprecationWarning, stacklevel=3)
 
 
 class SceneReading(TypedDict, total=False):
@@ -142,6 +167,12 @@ class Model:
         )
 
     @property
+    def whole(self) -> ModelFile:
+        """The name of `model_file` in earlier versions, which warns."""
+        _warn_of("Model.whole", "Model.model_file")
+        return self.model_file
+
+    @property
     def _of_tiles(self) -> ModelFile | ServedModel:
         """The file, which takes tiles.
 
@@ -173,13 +204,14 @@ class Model:
         """Names of the input bands, in order."""
         return self.file.contract.bands
 
+    @_with_old_arguments
     def predict(
         self,
         tiles: NDArray[Any] | str | Path | Sequence[str | Path],
         *,
         sensor: Sensor | None = None,
         precision: Precision = "auto",
-        force: bool = False,
+        skip_value_check: bool = False,
         log: Log = silent,
     ) -> Predictions:
         """Classify tiles.
@@ -191,7 +223,7 @@ class Model:
             sensor: the files' sensor, if another one than the model's: bands are matched by
                 name and DN are brought to the model's scale and offset.
             precision: number format of the network.
-            force: classify values outside the training range, too.
+            skip_value_check: accept values outside the training range, too.
             log: called with a line on values impossible for the sensor, where there are some.
 
         Raises:
@@ -204,15 +236,16 @@ class Model:
             return self._predictions(self._array_blocks(tiles), (), precision)
         given = [tiles] if isinstance(tiles, str | Path) else list(tiles)
         paths = list_tiles(given, sensor or file.contract.sensor)
-        blocks = self._file_blocks(paths, sensor, force=force, log=log)
+        blocks = self._file_blocks(paths, sensor, skip_value_check=skip_value_check, log=log)
         return self._predictions(blocks, tuple(paths), precision)
 
+    @_with_old_arguments
     def evaluate(
         self,
         data: str | Path,
         *,
         sensor: Sensor | None = None,
-        force: bool = False,
+        skip_value_check: bool = False,
         include_training: bool = False,
         log: Log = silent,
     ) -> Evaluation:
@@ -225,7 +258,7 @@ class Model:
         Args:
             data: the tiles.
             sensor: sensor of the tiles, None for the model's.
-            force: use values outside the training range, too.
+            skip_value_check: accept values outside the training range, too.
             include_training: use the model's training tiles, too.
             log: called with the number of training tiles among them, or that it is not known.
 
@@ -235,7 +268,7 @@ class Model:
         """
         index, truth = labelled_tiles(self._of_tiles.contract, data, sensor)
         paths, marks = [tile.path for tile in index.tiles], list[str]()
-        blocks = self._file_blocks(paths, sensor, force=force, log=log)
+        blocks = self._file_blocks(paths, sensor, skip_value_check=skip_value_check, log=log)
         logits = self._predictions(marked(blocks, marks), tuple(paths), "auto").logits
         rows = test_rows(self.file.notes, marks, include_training=include_training, log=log)
         return evaluate(logits[rows], truth[rows], self.classes, temperature=self.temperature)
@@ -292,10 +325,10 @@ class Model:
         return mapped_dataset(self.file, scene, out, options, reading=how, quiet=quiet)
 
     def _file_blocks(
-        self, paths: Sequence[Path], sensor: Sensor | None, *, force: bool, log: Log
+        self, paths: Sequence[Path], sensor: Sensor | None, *, skip_value_check: bool, log: Log
     ) -> Iterator[Pixels]:
         file = self._of_tiles
-        if not force:
+        if not skip_value_check:
             check_tiles(file.contract, file.seen, paths, sensor)
         return tile_blocks(file.contract, paths, sensor, log=log)
 

@@ -155,7 +155,7 @@ def balance_findings(labels: Int64s, classes: Sequence[str]) -> Iterator[Finding
             "worth knowing",
             "no label",
             f"{many(without, 'tile', 'has', 'have')} no class",
-            "they are used neither for training nor for testing; probe.unlabelled may use them",
+            "they neither train nor test a model; probe.semi_supervised may use them",
         )
 
 

@@ -75,20 +75,32 @@ def k_shot(
         raise DataError(f"{shots} shots: at least 1 tile of each class is needed; set split.shots")
     drawn: list[int] = []
     taken: set[Hashable] = set()
+    scarce: list[tuple[int, int]] = []
     for value in np.unique(label[label >= 0]):
         order = np.random.default_rng([seed, int(value)]).permutation(
             np.flatnonzero(label == value)
         )
         fresh = _first_of_each(order, key, taken)
         if len(fresh) < shots:
-            raise DataError(
-                f"class {named(value, names)} has {len(fresh)} different tiles, fewer than {shots} "
-                f"shots; lower split.shots to {len(fresh)} or label more tiles"
-            )
+            scarce.append((len(fresh), int(value)))
         drawn.extend(fresh[:shots])
         taken.update(key[row] for row in fresh[:shots])
+    if scarce:
+        raise _too_few(scarce, shots, names)
     rest = np.setdiff1d(np.flatnonzero(label >= 0), drawn)
     return split_of(len(label), np.array(drawn, dtype=np.int64), rest, key)
+
+
+def _too_few(
+    scarce: Sequence[tuple[int, int]], shots: int, names: Sequence[str] | None
+) -> DataError:
+    """The fault of (tiles, class) pairs with fewer tiles than shots; it names the smallest."""
+    count, value = min(scarce)
+    others = "" if len(scarce) == 1 else f", and {len(scarce) - 1} more have too few"
+    return DataError(
+        f"class {named(value, names)} has {count} different tiles, fewer than {shots} shots, the "
+        f"fewest of all{others}; lower split.shots to {count} or label more tiles"
+    )
 
 
 def stratified(
@@ -247,7 +259,7 @@ def folds(
     """
     label, _ = columns(labels, None)
     if n < 2:
-        raise DataError(f"{n} folds: at least 2 are needed; set split.folds")
+        raise DataError(f"{n} folds: at least 2 are needed; set split.inner_folds")
     if not len(label):
         return []
     unit = np.arange(len(label)) if groups is None else numbered(groups)

@@ -129,7 +129,7 @@ def _more_capacity(strategy: str) -> list[Step]:
         return [
             Step(
                 "Give the head richer features",
-                "model.cut_after=null model.stages=null",
+                "model.truncate_after=null model.feature_stages=null",
                 "a linear head can only separate what the frozen features separate",
             ),
             Step(
@@ -199,8 +199,9 @@ def _harder_head(regularisers: Sequence[Regulariser]) -> list[Step]:
         steps.append(
             Step(
                 "Let tiles without labels take part",
-                "probe.unlabelled=soft_labels",
-                "their pixels show how features vary; the gain is measured and reported separately",
+                "probe.semi_supervised=pseudo_labels",
+                "their pixels show how features spread; the gain is measured and reported apart. "
+                "Of these rules pseudo-labels lost accuracy nowhere (docs/PRESETS.md)",
             )
         )
     steps.append(
@@ -265,7 +266,7 @@ def _to_separate(verdict: Verdict, *, more_tiles: bool) -> tuple[Step, ...]:
         needed = tiles_to_separate(accuracy.value, verdict.target)
         do = f"Label more tiles to {what}"
         if what == "test on" and more_tiles:
-            do = "Test on more tiles (--judged)"
+            do = "Test on more tiles (--test-tiles)"
         count = "an accuracy so near the target counts as reached or not, "
         count += "as you prefer"
         if needed is not None:

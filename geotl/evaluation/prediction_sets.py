@@ -111,6 +111,41 @@ def stored_limits(
     return held_out.thresholds(coverage)
 
 
+def coverage_line(notes: Mapping[str, Any], stated: float) -> str:
+    """The stated coverage of prediction sets, and what tests of the model found, in a line.
+
+    Args:
+        notes: of a model file; its metrics hold the tests, if there were any.
+        stated: the coverage of the sets.
+
+    >>> tested = [{"stated": 0.9, "covered": 0.917, "classes": 1.4, "single": 0.7, "labels": 60}]
+    >>> coverage_line({"metrics": {"sets": tested}}, 0.9)
+    'sets     stated coverage 90 %; on 60 test labels 91.7 %, 1.40 classes per set'
+    >>> coverage_line({"metrics": {"sets": tested}}, 0.8)
+    'sets     stated coverage 80 %, not tested; at 90 %: on 60 test labels 91.7 %, 1.40 classes per
+    set'
+    >>> coverage_line({}, 0.9)
+    'sets     stated coverage 90 %, not tested'
+    """
+    words = f"sets     stated coverage {_percent(stated)}"
+    tests = notes.get("metrics", {}).get("sets") or ()
+    if not tests:
+        return f"{words}, not tested"
+    nearest = min(tests, key=lambda one: abs(one["stated"] - stated))
+    at = "" if nearest["stated"] == stated else f", not tested; at {_percent(nearest['stated'])}"
+    found = f"{_percent(nearest['covered'])}, {nearest['classes']:.2f} classes per set"
+    return f"{words}{at}{':' if at else ';'} on {nearest['labels']} test labels {found}"
+
+
+def _percent(share: float) -> str:
+    """A share in percent, with as many as three figures.
+
+    >>> _percent(0.9), _percent(0.9174)
+    ('90 %', '91.7 %')
+    """
+    return f"{100 * share:.3g} %"
+
+
 def _threshold(values: Float64s, coverage: float) -> float | None:
     """The value below which at most 1 - coverage lie, also with a further one; None of too few."""
     place = int(np.floor((len(values) + 1) * (1 - coverage) + 1e-9))

@@ -203,7 +203,7 @@ def _normalisation(batchnorm: str) -> Regulariser:
 def _freezing(settings: Settings, *, probe: bool) -> Regulariser:
     strategy, until = settings["strategy"], settings["freeze_until"]
     frozen = probe or strategy in ("finetune", "probe_then_finetune")
-    setting = f"strategy={strategy}" + (f", freeze_until={until}" if until else "")
+    setting = f"strategy={strategy}" + (f", model.freeze_until={until}" if until else "")
     change = "" if probe else "strategy=probe" if frozen else "strategy=finetune"
     return Regulariser("frozen stages", "implicit", "on" if frozen else "off", setting, change)
 

@@ -282,7 +282,7 @@ def head_with(experiment: Experiment, fit: FittedDraw, others: Floats) -> Linear
     """
     recipe, fitted = experiment.recipe, fit.fitted
     if fitted.features is None or fitted.chosen is None or recipe.probe.unlabelled == "none":
-        raise DataError("probe.unlabelled: only a probe can be trained on unlabelled tiles")
+        raise DataError("probe.semi_supervised: only a probe can be trained on unlabelled tiles")
     labels = experiment.samples.labels[fit.draw.split.train]
     return with_unlabelled(fitted.features, labels, others, fitted.chosen, recipe.probe)
 
@@ -296,7 +296,7 @@ def scene_features(experiment: Experiment, fitted: Fitted) -> Floats:
     """Standardised features [m, V, D] of the unlabelled windows, from the cache."""
     windows = experiment.samples.unlabelled
     if windows is None:
-        raise DataError("labels.unlabelled: no windows were drawn")
+        raise DataError("labels.unlabelled_windows: no windows were drawn")
     rows = np.arange(len(windows), dtype=np.int64)
     of_windows = experiment.on(replace(experiment.samples, pack=windows))
     return standardised(fitted.network, feature_source(of_windows)(fitted.network, rows))

@@ -23,9 +23,12 @@ from geotl.data.spatial_splits import (
 )
 from geotl.data.tiles import LEARN_ONLY
 from geotl.errors import DataError, RecipeError
+from geotl.evaluation.evaluate import MIN_TILES
 from geotl.experiments.recipe import Recipe
 from geotl.experiments.rules import SPATIAL
 from geotl.training.heads import Folds
+
+MANY_TILES = 100  # from which on a 95 % interval of accuracy is within 10 points
 
 
 @dataclass(frozen=True)
@@ -264,3 +267,23 @@ def split_words(recipe: Recipe, draw: Draw) -> str:
     )
     near = f" or nearer than {config.buffer_m:g} m" if config.buffer_m else ""
     return f"{line}, {draw.cleared} touching these{near} excluded" if draw.cleared else line
+
+
+def test_lines(recipe: Recipe, samples: Samples, draw: Draw) -> list[str]:
+    """How many test tiles there are, and a warning where they are few; folds count together."""
+    folds = recipe.split.kfold
+    rows = np.flatnonzero(samples.labels >= 0) if folds else draw.split.test
+    counts = np.bincount(samples.labels[rows], minlength=len(samples.classes))
+    pairs = zip(samples.classes, counts.tolist(), strict=True)
+    few = [f"{name} {count}" for name, count in pairs if count < MIN_TILES]
+    total = int(counts.sum())
+    lines = [f"{total} test tiles in {folds} folds together" if folds else f"{total} test tiles"]
+    if recipe.split.method not in SPATIAL:
+        lines = [f"{len(draw.split.train)} training tiles, {total} test tiles"]
+    if 0 < total < MANY_TILES or few:
+        named = f" (of {', '.join(few[:8])})" if few else ""
+        lines.append(
+            f"warning: few test tiles{named}; accuracy on {total} is uncertain by up to "
+            f"{100 / max(total, 1) ** 0.5:.0f} points"
+        )
+    return lines

@@ -14,7 +14,13 @@ from geotl.evaluation.pixel_steps import PixelFindings, mixed_pairs
 from geotl.experiments.pixel_draws import class_labels
 from geotl.experiments.pixel_report import FUSED, PixelOutcome
 
-WORDS = {"tiles": "labels", "the network": "the model"}  # of a verdict on tiles, and of pixels
+WORDS = {  # of a verdict on tiles, and the words for pixels
+    "the test tiles": "the test labels",
+    "test tiles": "test labels in the folds",
+    "other tiles": "other pixels",
+    "training tiles": "training labels",
+    "the network": "the model",
+}
 
 
 def training_accuracy(outcome: PixelOutcome) -> dict[str, float]:

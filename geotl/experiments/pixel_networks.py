@@ -91,8 +91,8 @@ def stages_read(recipe: Recipe) -> tuple[str, ...]:
     missing = set(config.stages or ()) - set(chosen)
     if missing or not chosen:
         raise ModelError(
-            f"model.stages: {', '.join(sorted(missing)) or 'none'}: {spec.name} up to {last} has "
-            f"{', '.join(stages) or 'no stage'}"
+            f"model.feature_stages: {', '.join(sorted(missing)) or 'none'}: {spec.name} up to "
+            f"{last} has {', '.join(stages) or 'no stage'}"
         )
     return chosen
 

@@ -13,7 +13,7 @@ from geotl.evaluation.pixel_steps import pixel_steps
 from geotl.experiments.label_doubts import DOUBTFUL, scene_look
 from geotl.experiments.pixel_findings import findings_of
 from geotl.experiments.pixel_report import FUSED, RANDOM, PixelOutcome, negative, points, title_of
-from geotl.experiments.recipe import dump
+from geotl.experiments.recipe import written_text
 from geotl.experiments.report import rejected_table
 from geotl.experiments.run_folder import METRICS
 from geotl.experiments.run_sets import SETS
@@ -127,7 +127,7 @@ def report_content(outcome: PixelOutcome, pictures: dict[str, Picture], out: Pat
         words={DOUBTFUL: outcome.doubts.words()},
         pictures=pictures,
         commands=(("Map a scene", f"geotl map {model} SCENE -o map.tif"),),
-        recipe=dump(outcome.recipe),
+        recipe=written_text(outcome.recipe),
     )
 
 

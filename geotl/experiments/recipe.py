@@ -1,25 +1,45 @@
 """Recipes: from YAML and `a.b=c` overrides to checked settings, and back.
 
 A YAML file states only what differs from the defaults. All faults are found and reported
-together, one per line: the key, what was given, what is allowed, the nearest key.
+together, one a line: the key, what was given, what is allowed, the nearest key.
 """
 
 from __future__ import annotations
 
 import copy
 import difflib
-import functools
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from pydantic import ValidationError
 
 import geotl
+from geotl.console import Log, warn_once
 from geotl.errors import RecipeError, nearest
+from geotl.experiments.recipe_keys import (
+    Node,
+    allowed,
+    is_section,
+    leaves,
+    node_at,
+    plain_node,
+    recipe_schema,
+    reference,
+)
 from geotl.experiments.rules import SPATIAL
-from geotl.experiments.schema import Keys, Recipe, contradictions, json_schema, shown
+from geotl.experiments.schema import Recipe, contradictions, shown
+from geotl.experiments.sections import SENSOR_KINDS
+from geotl.experiments.spellings import (
+    Keys,
+    old_spelling,
+    stored,
+    stored_keys,
+    stored_value,
+    written,
+    written_keys,
+)
 from geotl.io import yaml
 from geotl.io.files import given_path
 
@@ -36,9 +56,9 @@ __all__ = [
     "schema",
     "shipped",
     "titles",
+    "written_text",
 ]
 
-Node = Mapping[str, Any]
 CHIP_KEYS = {  # stated with scenes, they mean that chips are classified
     "labels.chip_px",
     "labels.purity",
@@ -54,11 +74,18 @@ CHIP_STRATEGIES = ("probe", "probe_then_finetune", "full", "scratch")
 LECTURE = "lecture/"  # the folder of recipes of another kind: demonstrations, not runs
 
 
-def load(source: str | Path | None, overrides: Sequence[str] = ()) -> Recipe:
+def load(
+    source: str | Path | None, overrides: Sequence[str] = (), *, warn: Log = warn_once
+) -> Recipe:
     """The recipe in a file, of a shipped name, or (None) of defaults; overrides `split.shots=10`.
 
+    Args:
+        source: file or name.
+        overrides: `key=value`, each stronger than the file.
+        warn: takes a line for each key that is written as in earlier versions.
+
     Raises:
-        RecipeError: with all faults, one per line.
+        RecipeError: with every fault found, one a line.
 
     >>> import tempfile
     >>> path = Path(tempfile.mkdtemp()) / "mine.yaml"
@@ -68,15 +95,18 @@ def load(source: str | Path | None, overrides: Sequence[str] = ()) -> Recipe:
     ('mine', 'shots', 0.0001)
     """
     path, faults = _locate(str(source)) if source is not None else (None, [])
-    stated, file_faults = _read(path) if path else ({}, [])
-    overriding, wrong = _overrides(overrides)
+    as_read, found = _read(path) if path else ({}, [])
+    stated, old, twice = stored(as_read)
+    given, wrong = _overrides(overrides)
     label = str(path or source or "run")
-    faults += [f"{label}: {fault}" for fault in file_faults]
+    faults += [f"{label}: {fault}" for fault in found + twice]
     faults += [f"command line: {fault}" for fault in wrong]
-    _imply(stated, overriding, Path(label).stem)
-    recipe, found_in_values = _check(_with_overrides(stated, overriding))
+    for text in [*old, *_old_overrides(overrides)]:
+        warn(f"recipe: {text}; the old spelling works until the next release")
+    _imply(stated, given, Path(label).stem)
+    recipe, found_in_values = _check(_with_overrides(stated, given))
     for keys, fault in found_in_values:
-        overridden = any(keys[: len(path)] == path[: len(keys)] for path in overriding)
+        overridden = any(keys[: len(path)] == path[: len(keys)] for path in given)
         faults.append(f"{'command line' if overridden else label}: {fault}")
     if recipe is None or faults:
         raise RecipeError("\n".join(faults))
@@ -84,19 +114,21 @@ def load(source: str | Path | None, overrides: Sequence[str] = ()) -> Recipe:
 
 
 def dump(recipe: Recipe) -> str:
-    """The complete recipe as YAML, with every default; `load` reads it back equal."""
+    """The whole recipe as YAML, by stored names: for records and checksums, which never change.
+
+    `load` reads it back equal.
+    """
     return yaml.write(recipe.model_dump(mode="json"))
+
+
+def written_text(recipe: Recipe) -> str:
+    """The whole recipe as YAML, every default given, as people write it; `load` reads it back."""
+    return yaml.write(written(recipe.model_dump(mode="json")))
 
 
 def schema() -> dict[str, Any]:
     """The JSON Schema of a recipe (draft 2020-12), with which editors complete keys."""
-    return copy.deepcopy(_schema())
-
-
-@functools.cache
-def _schema() -> dict[str, Any]:
-    draft = "https://json-schema.org/draft/2020-12/schema"
-    return {"$schema": draft, **json_schema()}
+    return copy.deepcopy(recipe_schema())
 
 
 def shipped() -> dict[str, Path]:
@@ -114,24 +146,24 @@ def lectures() -> dict[str, Path]:
     return _recipes_in(_shipped_folder("recipes") / LECTURE.rstrip("/"))
 
 
-def _runnable(recipes: Mapping[str, Path]) -> dict[str, Path]:
-    return {name: path for name, path in recipes.items() if not name.startswith(LECTURE)}
+def _runnable(found: Mapping[str, Path]) -> dict[str, Path]:
+    return {name: path for name, path in found.items() if not name.startswith(LECTURE)}
 
 
 def titles() -> dict[str, str]:
-    """Name and title of every recipe found by name; for a damaged one, its fault."""
-    by_name: dict[str, str] = {}
+    """Name and title of every recipe found by name; for a damaged one, what is wrong."""
+    found: dict[str, str] = {}
     for name, path in sorted(available().items()):
         stated, faults = _read(path)
-        by_name[name] = f"({faults[0]})" if faults else str(stated.get("title", ""))
-    return by_name
+        found[name] = f"({faults[0]})" if faults else str(stated.get("title", ""))
+    return found
 
 
 def resolve_root(text: str | None) -> Path:
     """The folder that `data.root` means: a path, `~` expanded, or `sample:NAME`.
 
     Raises:
-        RecipeError: there is none, or there are no sample tiles of that name.
+        RecipeError: none is given, or there are no sample tiles of that name.
 
     >>> resolve_root("tiles").as_posix()
     'tiles'
@@ -163,30 +195,6 @@ def resolve_weights(text: str) -> str:
     return str(given_path(text)) if text.startswith("~") else text
 
 
-def reference() -> str:
-    """The table of all keys in Markdown, as in docs/RECIPES.md."""
-    lines = [
-        "# The keys of a recipe",
-        "",
-        "A recipe states only what differs from these defaults. On the command line each key is",
-        "set as `key=value`, such as `split.shots=10`; a list as `data.bands=B02,B03,B04`.",
-        "This page is what `geotl.experiments.recipe.reference()` returns; a test compares them.",
-        "",
-        "| key | default | unit | allowed | meaning |",
-        "|---|---|---|---|---|",
-    ]
-    for key, node in _leaves(_schema(), ""):
-        meaning, unit = _split_unit(node.get("description", ""))
-        default = f"`{shown(node['default'])}`" if node.get("default", "") != "" else "–"
-        lines.append(f"| `{key}` | {default} | {unit or '–'} | {_allowed(node)} | {meaning} |")
-    return "\n".join(lines) + "\n"
-
-
-def _split_unit(description: str) -> tuple[str, str]:
-    match = re.fullmatch(r"(.*) \[(.+)\]", description)
-    return (match[1], match[2]) if match else (description, "")
-
-
 def _shipped_folder(name: str) -> Path:
     """A folder beside the package in a checkout, inside it when installed from a wheel."""
     package = Path(geotl.__file__).resolve().parent
@@ -208,13 +216,13 @@ def _locate(source: str) -> tuple[Path | None, list[str]]:
         if path.is_file():
             return path, []
         return None, [f"{source}: no such file; give a recipe's file or name (geotl recipe list)"]
-    names = available()
-    if source in names:
-        return names[source], []
+    known = available()
+    if source in known:
+        return known[source], []
     if source.removeprefix(LECTURE) in lectures():
         name = source.removeprefix(LECTURE)
         return None, [f"{source}: a demonstration of the lecture; geotl lecture {name} runs it"]
-    hint = nearest(source, names) if names else "none are there"
+    hint = nearest(source, known) if known else "none are there"
     return None, [f"{source}: no recipe of that name; {hint} (a file's name ends with .yaml)"]
 
 
@@ -231,31 +239,39 @@ def _read(path: Path) -> tuple[dict[str, Any], list[str]]:
     if not isinstance(stated, dict):
         return {}, [*faults, f"given {shown(stated)}; allowed: keys with values, such as seed: 1"]
     # A section's bare heading, with every key below it commented out, states nothing.
-    empty = [key for key, value in stated.items() if value is None and _is_section(key)]
+    empty = [key for key, value in stated.items() if value is None and is_section(key)]
     return {key: value for key, value in stated.items() if key not in empty}, faults
 
 
 def _overrides(texts: Sequence[str]) -> tuple[dict[tuple[str, ...], Any], list[str]]:
     """Key path to value of every override, and the faults among them."""
-    values: dict[tuple[str, ...], Any] = {}
+    given: dict[tuple[str, ...], Any] = {}
     faults: list[str] = []
     for text in texts:
         key, equals, value = text.partition("=")
-        keys = tuple(key.strip().split("."))
-        node = _node_at(keys)
+        keys = stored_keys(tuple(key.strip().split(".")))
+        node = node_at(written_keys(keys))
         if not equals:
             faults.append(f"{shown(text)}: no '='; allowed: key=value, such as split.shots=10")
         elif node is None:
             faults.append(_unknown(keys, value))
         else:
-            values[keys], wrong = _override_value(value, node)
-            faults += [f"{_dotted(keys)}: {fault}" for fault in wrong]
-    return values, faults
+            read, found = _override_value(value, node)
+            given[tuple(map(str, keys))] = stored_value(keys, read)
+            faults += [f"{key.strip()}: {fault}" for fault in found]
+    return given, faults
+
+
+def _old_overrides(texts: Sequence[str]) -> list[str]:
+    """What to write in place of each override of an earlier version."""
+    pairs = (text.partition("=") for text in texts)
+    found = (old_spelling(tuple(key.strip().split(".")), value) for key, _, value in pairs)
+    return [text for text in found if text]
 
 
 def _override_value(text: str, node: Node) -> tuple[Any, list[str]]:
     """The value that an override's text means for a key of this kind."""
-    inner, nullable = _plain(node)
+    inner, nullable = plain_node(node)
     kind = inner.get("type")
     if text in ("null", "~") or (text == "" and nullable):
         return None, []
@@ -266,34 +282,46 @@ def _override_value(text: str, node: Node) -> tuple[Any, list[str]]:
     return yaml.parse(text)
 
 
-def _imply(stated: dict[str, Any], overriding: dict[tuple[str, ...], Any], stem: str) -> None:
-    """Fill in what other keys imply; where file and override differ, the override counts."""
+def _imply(stated: dict[str, Any], given: dict[tuple[str, ...], Any], stem: str) -> None:
+    """Fill in what other keys imply; where file and override differ, the later word holds."""
     stated.setdefault("name", re.sub("[^a-z0-9_-]+", "-", stem.lower()).strip("-_")[:64] or "run")
-    _imply_pixels(stated, overriding)
+    _imply_pixels(stated, given)
+    _imply_base(stated, given)
     split = stated.get("split")
     if isinstance(split, dict) and split.get("shots") is not None:
         split.setdefault("method", "shots")
-    _imply_split(split if isinstance(split, dict) else {}, overriding)
+    _imply_split(split if isinstance(split, dict) else {}, given)
     data = stated.get("data")
     if isinstance(data, dict) and data.get("custom_sensor") is not None:
         data.setdefault("sensor", "custom")
 
 
-def _imply_pixels(stated: dict[str, Any], overriding: dict[tuple[str, ...], Any]) -> None:
-    """Resolve task auto; pixels are tested in five folds of blocks by default."""
-    task = overriding.get(("task",), stated.get("task", "auto"))
+def _imply_base(stated: dict[str, Any], given: dict[tuple[str, ...], Any]) -> None:
+    """Let data.sensor.scale and its like on the command line change a sensor given by name."""
+    key = ("data", "sensor")
+    if not any(keys[:2] == key and len(keys) > 2 for keys in given):
+        return
+    data = stated.setdefault("data", {})
+    if isinstance(data, dict):
+        named = given.pop(key, data.get("sensor"))
+        data["sensor"] = {"base": named} if isinstance(named, str) else named or {}
+
+
+def _imply_pixels(stated: dict[str, Any], given: dict[tuple[str, ...], Any]) -> None:
+    """Resolve task auto; pixels are tested in five folds of blocks unless told otherwise."""
+    task = given.get(("task",), stated.get("task", "auto"))
     if task == "auto":
-        overriding.pop(("task",), None)
-        task = stated["task"] = _task_of(_with_overrides(stated, overriding))
+        given.pop(("task",), None)
+        task = stated["task"] = _task_of(_with_overrides(stated, given))
     split = stated.setdefault("split", {}) if task == "pixels" else None
     if isinstance(split, dict):
-        method = overriding.get(("split", "method"), split.setdefault("method", "blocks"))
+        method = given.get(("split", "method"), split.setdefault("method", "blocks"))
         if method in ("blocks", "group"):
             split.setdefault("kfold", 5)
 
 
 def _task_of(values: Mapping[str, Any]) -> str:
-    """The task by the keys: scenes give pixels, unless the recipe has a key that only chips take.
+    """What keys say of the task: scenes give pixels, unless a key is stated that only chips take.
 
     >>> _task_of({"data": {"scenes": ["a.tif"]}}), _task_of({"data": {"root": "tiles"}})
     ('pixels', 'tiles')
@@ -306,33 +334,33 @@ def _task_of(values: Mapping[str, Any]) -> str:
     return "pixels" if "data.scenes" in stated and not of_chips else "tiles"
 
 
-def _imply_split(stated: Mapping[str, Any], overriding: dict[tuple[str, ...], Any]) -> None:
-    """Keys that overrides of the split imply: shots never make a spatial split a random one."""
+def _imply_split(stated: Mapping[str, Any], given: dict[tuple[str, ...], Any]) -> None:
+    """What overrides of the split imply: shots never make a spatial split a random one."""
     shots, method, draws, kfold = (
         ("split", name) for name in ("shots", "method", "draws", "kfold")
     )
-    if overriding.get(shots) is not None:
+    if given.get(shots) is not None:
         if stated.get("method") not in SPATIAL:
-            overriding.setdefault(method, "shots")
-    elif overriding.get(method, "shots") != "shots":
-        overriding.setdefault(shots, None)
-    if overriding.get(method, "blocks") != "blocks":
-        overriding.setdefault(("split", "block_m"), None)
-    if overriding.get(method, "blocks") not in SPATIAL:
-        overriding.setdefault(kfold, None)
-        overriding.setdefault(("split", "buffer_m"), 0.0)
-    if overriding.get(kfold) is not None:
-        overriding.setdefault(draws, 1)
+            given.setdefault(method, "shots")
+    elif given.get(method, "shots") != "shots":
+        given.setdefault(shots, None)
+    if given.get(method, "blocks") != "blocks":
+        given.setdefault(("split", "block_m"), None)
+    if given.get(method, "blocks") not in SPATIAL:
+        given.setdefault(kfold, None)
+        given.setdefault(("split", "buffer_m"), 0.0)
+    if given.get(kfold) is not None:
+        given.setdefault(draws, 1)
 
 
-def _with_overrides(stated: Mapping[str, Any], overriding: Mapping[tuple[str, ...], Any]) -> Any:
+def _with_overrides(stated: Mapping[str, Any], given: Mapping[tuple[str, ...], Any]) -> Any:
     """What the file states with the overrides laid over it; the file's own values are copied."""
     merged = copy.deepcopy(dict(stated))
-    for keys, value in overriding.items():
+    for keys, value in given.items():
         at: Any = merged
         for key in keys[:-1]:
             at = at.setdefault(key, {}) if isinstance(at, dict) else at
-        if isinstance(at, dict):  # otherwise the file's own fault there is reported
+        if isinstance(at, dict):  # otherwise the file's own fault there is told
             at[keys[-1]] = value
     return merged
 
@@ -344,16 +372,19 @@ def _check(values: dict[str, Any]) -> tuple[Recipe | None, list[tuple[Keys, str]
     try:
         recipe = Recipe.model_validate(values)
     except ValidationError as error:
-        entries = [(entry["loc"], entry) for entry in error.errors(include_url=False)]
+        entries = [
+            (tuple(key for key in entry["loc"] if key not in SENSOR_KINDS), entry)
+            for entry in error.errors(include_url=False)
+        ]
         for keys, entry in entries:
             # What holds another fault (a list its items', the root the contradictions) repeats it.
             holds = any(keys == other[: len(keys)] != other for other, _ in entries)
             if keys and not holds:
                 faults.append((keys, _fault(entry["type"], keys, entry["input"])))
-    complete = _overlaid(Recipe().model_dump(), values)
+    whole = _overlaid(Recipe().model_dump(), values)
     faulty = {keys for keys, _ in faults}
-    for key, message in contradictions(complete, faulty):
-        faults.append((tuple(key.split(".")), f"{key}: {message}"))
+    for key, said in contradictions(whole, faulty):
+        faults.append((stored_keys(tuple(key.split("."))), f"{key}: {said}"))
     return recipe, faults
 
 
@@ -366,34 +397,36 @@ def _overlaid(below: Mapping[str, Any], above: Mapping[str, Any]) -> dict[str, A
     return {**below, **above, **both}
 
 
-def _fault(kind: str, keys: Keys, value: object) -> str:
+def _fault(kind: str, keys: Keys, given: object) -> str:
     """One line: the key, what was given, what is allowed, the nearest word."""
+    keys = written_keys(keys)
     name = _dotted(keys)
     if keys[-1] == "[key]" or kind == "invalid_key":
         name = name.removesuffix(".[key]")
         return f"{name}: given as a key; allowed: text (put it in quotes)"
     if kind == "extra_forbidden":
-        return _unknown(keys, value)
-    node = _node_at(keys) or {}
+        return _unknown(keys, given)
+    node = node_at(keys) or {}
     if kind == "missing":
-        return f"{name}: missing; allowed: {_allowed(node)}"
-    words = [str(word) for word in _plain(node)[0].get("enum", ())]
-    close = difflib.get_close_matches(str(value), words, n=1)
+        return f"{name}: missing; allowed: {allowed(node)}"
+    words = [str(word) for word in plain_node(node)[0].get("enum", ())]
+    close = difflib.get_close_matches(str(given), words, n=1)
     hint = f"; did you mean {close[0]!r}?" if close else ""
-    return f"{name}: given {shown(value)}; allowed: {_allowed(node)}{hint}"
+    return f"{name}: given {shown(given)}; allowed: {allowed(node)}{hint}"
 
 
 def _dotted(keys: Keys) -> str:
     return ".".join(map(shown, keys))
 
 
-def _unknown(keys: Keys, value: object) -> str:
+def _unknown(keys: Keys, given: object) -> str:
     """The fault of a key that does not exist, with the nearest one that does."""
-    wrong = next(n for n in range(1, len(keys) + 1) if _node_at(keys[:n]) is None)
+    keys = written_keys(keys)
+    wrong = next(n for n in range(1, len(keys) + 1) if node_at(keys[:n]) is None)
     parent = _dotted(keys[: wrong - 1])
-    within = _plain(_node_at(keys[: wrong - 1]) or {})[0].get("properties", {})
+    within = plain_node(node_at(keys[: wrong - 1]) or {})[0].get("properties", {})
     siblings = {str(key): f"{parent}.{key}" if parent else str(key) for key in within}
-    elsewhere = {key.rpartition(".")[2]: key for key, _ in _leaves(_schema(), "")}
+    elsewhere = {key.rpartition(".")[2]: key for key, _ in leaves(recipe_schema(), "")}
     word = str(keys[wrong - 1])
     for names in (siblings, elsewhere):
         close = difflib.get_close_matches(word, names, n=1)
@@ -402,80 +435,4 @@ def _unknown(keys: Keys, value: object) -> str:
             break
     else:
         hint = "allowed: " + (", ".join(siblings.values()) or f"{parent} holds no further keys")
-    return f"{_dotted(keys)}: given {shown(value)}, but there is no such key; {hint}"
-
-
-def _plain(node: Node) -> tuple[Node, bool]:
-    """A schema node with references followed, and whether null is allowed too."""
-    choices = node.get("anyOf", [node])
-    inner = next((choice for choice in choices if choice.get("type") != "null"), node)
-    if "$ref" in inner:
-        inner = _schema()["$defs"][inner["$ref"].rpartition("/")[2]]
-    return inner, len(choices) > 1
-
-
-def _node_at(keys: Keys) -> Node | None:
-    """The schema of the key at this path; None if there is no such key."""
-    node: Node = _schema()
-    for key in keys:
-        inner, _ = _plain(node)
-        if isinstance(key, int):
-            each = inner.get("prefixItems", [])
-            child = each[key] if key < len(each) else inner.get("items")
-        else:
-            child = inner.get("properties", {}).get(key, inner.get("additionalProperties"))
-        if not isinstance(child, dict):
-            return None
-        node = child
-    return node
-
-
-def _is_section(key: object) -> bool:
-    node = _schema()["properties"].get(key, {})
-    return "$ref" in node
-
-
-def _leaves(node: Node, prefix: str) -> Iterator[tuple[str, Node]]:
-    """(dotted key, schema) of every key that is no section, those of list items as `[]`."""
-    for key, child in _plain(node)[0].get("properties", {}).items():
-        name = f"{prefix}{key}"
-        inner, nullable = _plain(child)
-        if "properties" not in inner or nullable:
-            yield name, child
-        yield from _leaves(child, f"{name}.")
-        if "items" in inner:
-            yield from _leaves(inner["items"], f"{name}[].")
-
-
-def _allowed(node: Node) -> str:
-    """The values that a key allows, in words."""
-    choices = node.get("anyOf", [node])
-    kinds = [_kind(_plain(choice)[0]) for choice in choices if choice.get("type") != "null"]
-    nullable = len(kinds) < len(choices)
-    several = len(kinds) > 1 or "," in kinds[0]
-    return ", or ".join(kinds) + (", or null" if several else " or null") * nullable
-
-
-def _kind(node: Node) -> str:
-    if "enum" in node:
-        return "one of " + ", ".join(map(str, node["enum"]))
-    if "prefixItems" in node:
-        each = [_allowed(item) for item in node["prefixItems"]]
-        return f"a list of {len(each)}: " + ", ".join(each)
-    if node.get("type") == "array":
-        shortest = f", {node['minItems']} or more" if "minItems" in node else ""
-        return f"a list, each {_allowed(node['items'])}{shortest}"
-    if node.get("type") == "object":
-        values = node.get("additionalProperties")
-        return f"keys with {_allowed(values)}" if isinstance(values, dict) else "keys with values"
-    names = {"integer": "an integer", "number": "a number", "boolean": "true or false"}
-    bounds = {
-        "minLength": "not empty",
-        "minimum": "at least {}",
-        "exclusiveMinimum": "above {}",
-        "maximum": "at most {}",
-        "exclusiveMaximum": "below {}",
-        "pattern": "matching {}",
-    }
-    limits = [phrase.format(node[key]) for key, phrase in bounds.items() if key in node]
-    return ", ".join([names.get(node.get("type", ""), "text"), *limits])
+    return f"{_dotted(keys)}: given {shown(given)}, but there is no such key; {hint}"

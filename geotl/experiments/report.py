@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from geotl.console import aligned
 from geotl.data.labels import Rejection
 from geotl.data.spatial_splits import Variogram
 from geotl.evaluation.calibration import calibration_caption, distrust
@@ -20,7 +21,7 @@ from geotl.experiments.experiment import Experiment
 from geotl.experiments.explain import Insight, looks, pictures_of
 from geotl.experiments.kept_model import KeptModel
 from geotl.experiments.label_doubts import DOUBTFUL, LabelDoubts
-from geotl.experiments.recipe import dump
+from geotl.experiments.recipe import written_text
 from geotl.experiments.report_words import FUSE, fusion_hint, one_of_many, stand_words, tuning_words
 from geotl.experiments.results import NETWORK, Answers, Results
 from geotl.experiments.run_folder import METRICS, RECIPE
@@ -137,11 +138,10 @@ class Outcome:
     def _methods(self, what: str) -> list[str]:
         """A line for each method: its accuracy over all folds, or its mean over the draws."""
         spreads = self.results.spreads()
-        width = max(map(len, spreads))
         rows = {name: own["overall"].over(what) for name, own in spreads.items()}
         if self.kfold:
             rows = {name: str(accuracy) for name, accuracy in self.results.pooled().items()}
-        return [f"  {name.ljust(width)}  {accuracy}" for name, accuracy in rows.items()]
+        return [f"  {line}" for line in aligned(list(rows.items()), left=(0, 1))]
 
     def _remarks(self, what: str) -> list[str]:
         """What must be said beside the accuracies."""
@@ -413,6 +413,8 @@ def report_content(
     """The report's parts in place."""
     result, experiment = outcome.evaluation, outcome.experiment
     headline, model = outcome.headline(), experiment.folder / "model.safetensors"
+    placement = experiment.samples.placement
+    lost = placement.lost if placement is not None else ()  # the first of the warnings
     return ReportContent(
         title=experiment.recipe.title or experiment.recipe.name,
         headline=headline,
@@ -422,6 +424,7 @@ def report_content(
         facts=outcome.facts | gain_facts(outcome),
         summary=experiment.recipe.note,
         cautions=(
+            *lost,
             *one_of_many(outcome.draws, outcome.kfold, outcome.kept.estimate),
             *outcome.warnings,
             *cautions(result),
@@ -436,5 +439,5 @@ def report_content(
             ("Test it on other labelled tiles", f"geotl evaluate {model} FOLDER"),
             ("See what it holds", f"geotl inspect {model}"),
         ),
-        recipe=dump(experiment.recipe),
+        recipe=written_text(experiment.recipe),
     )

@@ -118,8 +118,8 @@ RULES: tuple[Rule, ...] = (
     Rule(
         ("keep", "probe.unlabelled", "labels.unlabelled"),
         lambda keep, rule, count: keep == "all" and rule != "none" and count == 0,
-        "given all with probe.unlabelled {1}, which uses the pixels of the test tiles; allowed: "
-        "first or null, or labels.unlabelled above 0",
+        "given all with probe.semi_supervised {1}, which uses the pixels of the test tiles; "
+        "allowed: first or null, or labels.unlabelled_windows above 0",
     ),
     Rule(
         ("data.synthetic", "data.scenes"),
@@ -129,7 +129,7 @@ RULES: tuple[Rule, ...] = (
     Rule(
         ("data.synthetic", "split.draws", "split.kfold"),
         lambda folder, draws, kfold: folder is not None and (draws > 1 or kfold is not None),
-        "given {0} with split.draws {1} and split.kfold {2}; allowed: 1 and null, since its "
+        "given {0} with split.repeats {1} and split.kfold {2}; allowed: 1 and null, since its "
         "generator was trained on one draw (geotl generate compares over several)",
     ),
     Rule(
@@ -140,8 +140,8 @@ RULES: tuple[Rule, ...] = (
     Rule(
         ("labels.unlabelled", "probe.unlabelled"),
         lambda count, rule: count > 0 and rule == "none",
-        "given {0} with probe.unlabelled none, which would not use them; allowed: 0, or "
-        "probe.unlabelled=soft_labels",
+        "given {0} with probe.semi_supervised none, which would not use them; allowed: 0, or "
+        "probe.semi_supervised=pseudo_labels",
     ),
     Rule(
         ("data.tile_px", "data.scenes"),
@@ -176,7 +176,7 @@ RULES: tuple[Rule, ...] = (
     Rule(
         ("split.draws", "split.kfold"),
         lambda draws, kfold: kfold is not None and draws not in (1, kfold),
-        "given {0} with split.kfold {1}, whose folds are the draws; allowed: leave it out",
+        "given {0} with split.kfold {1}, whose folds are the repeats; allowed: leave it out",
     ),
     Rule(
         ("evaluate.random_split", "split.method"),
@@ -232,8 +232,8 @@ RULES: tuple[Rule, ...] = (
     Rule(
         ("model.fuse_statistics", "probe.unlabelled"),
         lambda fused, unlabelled: fused and unlabelled != "none",
-        "given true with probe.unlabelled {1}, whose head is fitted to the network's features "
-        "alone; allowed: false, or probe.unlabelled=none",
+        "given true with probe.semi_supervised {1}, whose head is fitted to the network's features "
+        "alone; allowed: false, or probe.semi_supervised=none",
     ),
     Rule(
         ("model.fuse_statistics", "train.choice_folds", "strategy"),

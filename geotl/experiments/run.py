@@ -33,7 +33,7 @@ from geotl.experiments.compare import (
     unlabelled_head,
     with_what,
 )
-from geotl.experiments.draws import split_words
+from geotl.experiments.draws import split_words, test_lines
 from geotl.experiments.experiment import Experiment
 from geotl.experiments.explain import Insight, gather
 from geotl.experiments.kept_model import KeptModel, fit_kept
@@ -146,6 +146,7 @@ def opening_lines(experiment: Experiment, fit: FittedDraw) -> list[str]:
     """Log lines of the first repeat: its split, its weights, and what cannot be cached."""
     recipe = experiment.recipe
     split = [split_words(recipe, fit.draw)] if recipe.split.method in SPATIAL else []
+    split += test_lines(recipe, experiment.samples, fit.draw)
     note = caching_note(recipe)
     return [*split, fit.weights.summary(), *filter(None, [note, fusion_line(recipe, fit.fitted)])]
 

@@ -7,8 +7,9 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from geotl.console import complain
+from geotl.console import complain, silent
 from geotl.errors import GeoTLError, OutputError
+from geotl.experiments import spellings
 from geotl.experiments.recipe import dump, load
 from geotl.io import yaml
 from geotl.io.files import write_text
@@ -26,16 +27,16 @@ def holds_run(folder: Path, *, resume: bool) -> bool:
         OutputError: it is a file, or holds other files, or another run and `resume` is not set.
     """
     if folder.is_file():
-        raise OutputError(f"{folder}: is a file; choose a folder with --out")
+        raise OutputError(f"{folder}: is a file; choose a folder with -o")
     inside = {entry.name for entry in folder.iterdir()} if folder.exists() else set()
     inside.discard(lock_path(folder).name)  # exists where nothing can be written next to the folder
     if RECIPE not in inside and inside:
-        raise OutputError(f"{folder}: holds files that are no run; choose another with --out")
+        raise OutputError(f"{folder}: holds files that are no run; choose another with -o")
     begun = bool(inside - {RECIPE})
     if begun and not resume:
         raise OutputError(
-            f"{folder}: holds another run; go on with it by --resume, or choose another "
-            "folder with --out"
+            f"{folder}: holds another run; choose a new folder with -o, or continue that run with "
+            "--resume"
         )
     return begun
 
@@ -48,11 +49,11 @@ def finished_alike(folder: Path, sections: Mapping[str, Any]) -> bool:
     stored, finished = folder / RECIPE, folder / METRICS
     if not (stored.is_file() and finished.is_file()):
         return False
-    recipe, faults = yaml.parse(_text(stored))
-    same = isinstance(recipe, dict) and all(
-        recipe.get(key) == value for key, value in sections.items()
-    )
-    return same and not faults
+    stated, faults = yaml.parse(_text(stored))
+    if faults or not isinstance(stated, dict):
+        return False
+    values, *_ = spellings.stored(stated)
+    return all(values.get(key) == value for key, value in sections.items())
 
 
 def open_run(folder: Path, recipe: str, *, resume: bool) -> bool:
@@ -66,15 +67,15 @@ def open_run(folder: Path, recipe: str, *, resume: bool) -> bool:
     if finished.is_file() and not resume and _same(stored, recipe):
         raise OutputError(
             f"{folder}: this run is already finished; --resume prints its result again, and "
-            "another folder with --out repeats it"
+            "another folder with -o repeats it"
         )
     if not holds_run(folder, resume=resume):
-        write_text(stored, recipe)
+        write_text(stored, yaml.write(spellings.written(yaml.parse(recipe)[0])))
         return False
     if not _same(stored, recipe):
         raise OutputError(
-            f"{folder}: holds a run of another recipe ({stored}); repeat its settings to "
-            "resume it, or choose another folder with --out"
+            f"{folder}: holds a run of another recipe ({stored}); choose a new folder with -o, or "
+            "repeat that recipe's settings to resume it"
         )
     return finished.exists() and _is_readable(finished)
 
@@ -102,7 +103,7 @@ def _same(stored: Path, recipe: str) -> bool:
     if _text(stored) == recipe:
         return True
     try:
-        return dump(load(stored)) == recipe
+        return dump(load(stored, warn=silent)) == recipe
     except GeoTLError:
         return False
 

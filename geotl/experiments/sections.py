@@ -4,12 +4,48 @@ from __future__ import annotations
 
 from typing import Annotated, Literal
 
-from pydantic import Field, Strict
+from pydantic import Discriminator, Field, Strict, Tag
 
 from geotl.training.settings import PixelMember, PriorsByName, Section
 
 Word = Annotated[str, Field(min_length=1)]
 Scenes = Annotated[tuple[Word, ...], Strict(False)]
+
+
+class StatedSensor(Section):
+    """A known sensor whose files hold other numbers than it says."""
+
+    base: Word = Field(description="name of the known sensor (geotl sensors)")
+    scale: float | None = Field(
+        None, description="value = DN * scale + offset; null: the base's [reflectance/DN]"
+    )
+    offset: float | None = Field(
+        None, description="value = DN * scale + offset; null: the base's [reflectance]"
+    )
+    nodata: float | None = Field(
+        None, description="value that stands for no measurement; null: the base's [DN]"
+    )
+    dtype: Literal["uint8", "uint16", "int16", "float32"] | None = Field(
+        None,
+        description="data type of the files, which settles what is not stated: uint8 is a share of "
+        "full scale, DN / 255; float32 the value itself; both without nodata",
+    )
+    measures: Literal["reflectance", "share", "decibel"] | None = Field(
+        None, description="what DN * scale + offset is; null: the base's, with uint8 share"
+    )
+
+
+SENSOR_KINDS = ("sensor's name", "stated sensor")  # in the places of faults, not in the recipe
+
+
+def _kind_of_sensor(value: object) -> str:
+    return SENSOR_KINDS[isinstance(value, dict | StatedSensor)]
+
+
+SensorKey = Annotated[
+    Annotated[StatedSensor, Tag(SENSOR_KINDS[1])] | Annotated[Word, Tag(SENSOR_KINDS[0])],
+    Discriminator(_kind_of_sensor),
+]
 
 
 class EvaluateSection(Section, title="Evaluate"):
@@ -79,10 +115,10 @@ class LabelsSection(Section, title="Labels"):
     unlabelled: Annotated[int, Field(ge=0, le=1_000_000)] = Field(
         0,
         description="windows of the scenes, drawn at random off all labelled chips, whose pixels "
-        "probe.unlabelled uses in place of the test tiles'; 0: theirs [chips]",
+        "probe.semi_supervised uses in place of the test tiles'; 0: theirs [chips]",
     )
     step_px: Annotated[int, Field(ge=1)] | None = Field(
-        None, description="step between chips of one polygon; null: a chip's side [px]"
+        None, description="distance between chips of one polygon; null: a chip's side [px]"
     )
     pixels_per_polygon: Annotated[int, Field(ge=1, le=10_000)] = Field(
         20,

@@ -173,7 +173,7 @@ def check_folder(folder: Path, *, overwrite: bool) -> None:
         OutputError: it does.
     """
     if folder.is_file():
-        raise OutputError(f"{folder}: is a file; choose a folder with --out")
+        raise OutputError(f"{folder}: is a file; choose a folder with -o")
     inside = {entry.name for entry in folder.iterdir()} if folder.exists() else set()
     if not inside:
         return
@@ -182,7 +182,7 @@ def check_folder(folder: Path, *, overwrite: bool) -> None:
         named = other[0] if other else sorted(inside)[0]
         raise OutputError(
             f"{folder}: holds what no export to a hub wrote ({named}), which would be lost; choose "
-            "another folder with --out"
+            "another folder with -o"
         )
     if not overwrite:
         raise OutputError(f"{folder}: exists; choose another folder or give --overwrite")

@@ -56,7 +56,7 @@ def area_of_applicability(features: Floats, folds: Int64s) -> Applicability:
     rows = np.asarray(features, dtype=np.float64)
     if len(rows) < 2:
         raise DataError(
-            f"{len(rows)} training tiles or pixels: at least 2 are needed to measure likeness"
+            f"{len(rows)} training tiles or pixels: at least 2 are needed to measure dissimilarity"
         )
     fold = np.where(folds < 0, -1 - np.arange(len(rows)), folds)
     total, nearest, start = 0.0, [], 0

@@ -158,10 +158,8 @@ def test_rows(
     met = np.isin(np.array(marks, dtype=str), np.array(training_marks, dtype=str))
     amount = f"{met.sum()} of {len(marks)} tiles are training tiles of the model"
     if met.any() and met.all() and not include_training:
-        raise DataError(f"{amount}, so there is no test tile; give others, or --all")
+        raise DataError(f"{amount}, so there is no test tile; give others, or --include-training")
     if met.any():
-        log(
-            f"{amount} and are "
-            f"{'included' if include_training else 'left out; --all includes them'}"
-        )
+        what = "included" if include_training else "left out (--include-training)"
+        log(f"{amount} and are {what}")
     return every if include_training else np.flatnonzero(~met)

@@ -314,8 +314,8 @@ def check_dense(network: TileClassifier, px: int, step: int) -> None:
                 fault = f"step of {step}" if moved % stride else f"window of {px}"
                 raise DenseError(
                     f"dense mode: stage {stage} has one pixel in {stride * px / side:.4g} of the "
-                    f"scene's, of which a {fault} px is no multiple; choose another --step, or "
-                    "--mode exact",
+                    f"scene's, of which a {fault} px is no multiple; choose another --stride-px, "
+                    "or --mode exact",
                     f"tiles whose side is a multiple of {stride} px" if side % stride else steps,
                 )
             if (high, wide) != (side // stride, (side + moved) // stride):

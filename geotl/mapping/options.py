@@ -60,7 +60,7 @@ CLASSES = MapLayer("", "uint8", NODATA, "mode", ("class",))
 CHOICES = (
     LayerChoice(
         "probabilities",
-        "of every class",
+        "write the probability of every class",
         {
             "probabilities": MapLayer(
                 "_probabilities",
@@ -74,7 +74,7 @@ CHOICES = (
     ),
     LayerChoice(
         "applicability",
-        "where the model applies",
+        "write where the model applies (dissimilarity index and area of applicability)",
         {
             "applicability": MapLayer(
                 "_applicability", "uint8", NODATA, "mode", ("inside the area of applicability",)
@@ -86,7 +86,7 @@ CHOICES = (
     ),
     LayerChoice(
         "entropy",
-        "how mixed the answer is",
+        "write the entropy of the probabilities [percent of the maximum]",
         {
             "entropy": MapLayer(
                 "_entropy", "uint8", NODATA, "nearest", ("entropy [% of most]",), "percent"
@@ -95,7 +95,7 @@ CHOICES = (
     ),
     LayerChoice(
         "sets",
-        "the classes that a cell may be of with a stated coverage, and how many they are",
+        "write prediction sets: the classes that a cell may be of, and how many they are",
         {
             "sets": MapLayer(
                 "_sets", "uint8", NODATA, "nearest", ("may be {} [1: yes]",), per_class=True

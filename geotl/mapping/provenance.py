@@ -363,7 +363,7 @@ def honest_notes(facts: MapFacts) -> list[str]:
     sentences = []
     if facts.forced:
         sentences.append(
-            "Mapped with --force: the scene's values were not compared with the model's "
+            "Mapped with --skip-value-check: the scene's values were not compared with the model's "
             "training range. Trust it only if you know why they may differ."
         )
     sentences += _of_the_model(facts)

@@ -20,7 +20,7 @@ from geotl.arrays import Float64s, Pixels
 from geotl.console import Log, ProgressLine
 from geotl.data.findings import many
 from geotl.errors import DataError, needed_by_model
-from geotl.evaluation.prediction_sets import stored_limits
+from geotl.evaluation.prediction_sets import coverage_line, stored_limits
 from geotl.imagery.scene import Scene
 from geotl.imagery.windows import Imagery
 from geotl.imagery.xarray_scene import need_rioxarray, scene_of
@@ -143,6 +143,7 @@ def map_scene(
         *_outside_lines(drawn.outside, "pixels" if grid.px == 1 else "tiles"),
         *partial,
         *_merged_lines(run, drawn.merged),
+        *([coverage_line(model.notes, options.coverage)] if options.sets else []),
         _swept_line(run, windows, time.perf_counter() - begun),
         *(f"{path.name}: left as it was, of an earlier map" for path in left_over(out, targets)),
         f"map      {out}",

@@ -258,7 +258,7 @@ def check_tile_options(path: Path | None, options: MapOptions) -> None:
     if options.smooth_px is not None:
         raise DataError(
             f"{path}: --smooth-px goes with a model of pixels alone; a model of tiles averages "
-            "windows that overlap (--step); leave it out"
+            "windows that overlap (--stride-px); leave it out"
         )
     if options.member is not None:
         raise DataError(
@@ -287,8 +287,8 @@ def check_pixel_options(path: Path | None, options: MapOptions) -> None:
     faults = {
         "--mode dense": (options.mode == "dense", "which has no network"),
         "--views": (options.views not in (None, 1), "which turns no windows"),
-        "--step": (options.step_px not in (None, 1), "which gives every pixel a class"),
-        "--posting": (options.posting_px not in (None, 1), "which gives every pixel a class"),
+        "--stride-px": (options.step_px not in (None, 1), "which gives every pixel a class"),
+        "--resolution-px": (options.posting_px not in (None, 1), "which gives every pixel a class"),
     }
     for name, (asked, reason) in faults.items():
         if asked:

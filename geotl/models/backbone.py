@@ -134,6 +134,15 @@ class BackboneSpec:
         """The smallest tile side in pixels for the whole backbone."""
         return self.least_px[-1]
 
+    def fitting_px(self, side: int, cut_after: str | None = None) -> int:
+        """The smallest side from `side` on, in pixels, that the stages up to `cut_after` take.
+
+        Raises:
+            ModelError: `cut_after` is no stage.
+        """
+        least = self.least_px[stage_position(self.stages, cut_after or self.stages[-1])]
+        return -(-max(side, least) // self.multiple_px) * self.multiple_px
+
 
 class Backbone(nn.Module):
     """A chain of stages from an image [N, C, S, S] to each stage's output [N, channels, s, s].
@@ -230,7 +239,7 @@ class Backbone(nn.Module):
         raise DataError(
             f"tiles of {height}x{width} px are too small: {self.name} up to "
             f"{self.stage_names[-1]} needs {self.min_px} px; set model.input_px to "
-            f"[{self.min_px}] or more, or model.cut_after to an earlier stage"
+            f"[{self.min_px}] or more, or model.truncate_after to an earlier stage"
         )
 
     def _check_patches(self, height: int, width: int) -> None:

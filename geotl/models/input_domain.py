@@ -119,14 +119,14 @@ def out_of_range_message(
         bands_out: bands out of range, from `bands_out_of_range`.
         bands: number of all bands.
         sensor: name of the one that the imagery was taken to be of.
-        verb: what --force does anyway.
+        verb: what --skip-value-check does anyway.
     """
     one = bands_out[0]
     return (
         f"{what}: values outside the model's training range in {len(bands_out)} of {bands} bands "
         f"(such as {one.name}: {one.middle:.4g} ± {one.spread:.2g} here, {one.mean:.4g} ± "
         f"{one.sd:.2g} in training); name the sensor and processing with --sensor (now {sensor}), "
-        f"or --force to {verb} all the same"
+        f"or --skip-value-check to {verb} all the same"
     )
 
 

@@ -16,7 +16,7 @@ from torchvision.models.googlenet import InceptionAux as GoogLeNetAuxiliary
 from torchvision.models.inception import InceptionAux as InceptionV3Auxiliary
 
 from geotl.console import aligned
-from geotl.errors import ModelError, WeightsError, nearest
+from geotl.errors import WeightsError
 from geotl.models.backbone import (
     Auxiliary,
     Backbone,
@@ -28,6 +28,7 @@ from geotl.models.backbone import (
     stage_position,
     steady,
 )
+from geotl.models.backbone_names import check_backbone_name
 from geotl.models.normalisation import of_pictures
 from geotl.models.pretrained import is_published, published_file, torchgeo_names, torchvision_names
 from geotl.models.swin import swin
@@ -313,11 +314,7 @@ def get_backbone(name: str) -> BackboneSpec:
     """
     if is_timm(name):
         return timm_spec(name)
-    if name not in REGISTRY:
-        raise ModelError(
-            f"backbone {name!r} is not known; {nearest(name, REGISTRY)}; timm's networks are "
-            "named timm:NAME"
-        )
+    check_backbone_name(name)
     return REGISTRY[name]
 
 
@@ -435,7 +432,7 @@ def describe_backbone(name: str | None = None) -> str:
     if spec.multiple_px > 1:
         lines.append(f"tiles are squares with a side that is a multiple of {spec.multiple_px} px")
     if spec.read:
-        lines.append(f"read unless model.stages names others: {', '.join(spec.read)}")
+        lines.append(f"read unless model.feature_stages names others: {', '.join(spec.read)}")
     default = (PRETRAINED,) if spec.family == "timm" and spec.weights else ()
     weight_names = ("none", *default, *spec.weights, *torchgeo_names(spec))
     lines.append(f"weights: {', '.join(weight_names)}, or a .pth or .safetensors file")

@@ -252,10 +252,11 @@ def _misfit(
         )
     stages = list(dict.fromkeys(slot.stage for slot in empty))
     before = spec.stages[: spec.stages.index(stages[0])]
-    cut = f"cut them away with model.cut_after={before[-1]} or " if before else ""
+    cut = f"cut them away with model.truncate_after={before[-1]} or " if before else ""
     return WeightsError(
         f"{source.source}: lacks {len(empty)} tensors of {', '.join(stages)} (such as "
-        f"{empty[0].tensor}); {cut}start them at random with model.fresh=[{','.join(stages)}]"
+        f"{empty[0].tensor}); {cut}start them at random with "
+        f"model.allow_random=[{','.join(stages)}]"
     )
 
 

@@ -21,7 +21,7 @@ from geotl.experiments.experiment import Experiment
 from geotl.experiments.pixel_draws import class_labels, pixel_draws, with_folds
 from geotl.experiments.pixel_report import FUSED, LAB
 from geotl.experiments.pixels import PixelRun, accuracy_of, open_pixels, score_fold
-from geotl.experiments.recipe import Recipe, dump
+from geotl.experiments.recipe import Recipe, written_text
 from geotl.experiments.run_folder import RECIPE
 from geotl.io.cache_entries import CHECKSUMS, fault_of, write_checksums
 from geotl.io.files import write_text
@@ -81,7 +81,7 @@ def curve(
         curves = plan.measured(line.counter("fitting"))
     for text in curve_lines(curves):
         log(text)
-    write_text(out / RECIPE, dump(plan.recipe))
+    write_text(out / RECIPE, written_text(plan.recipe))
     write_text(out / DRAWN, draws_csv(curves))
     write_png(out / FIGURE, learning_curve_figure(curves))
     write_text(out / TABLE, curve_csv(curves))
@@ -120,10 +120,10 @@ def _draws(recipe: Recipe, asked: int | None) -> int:
     kfold = recipe.split.kfold
     if kfold and asked not in (None, kfold):
         raise DataError(
-            f"--draws: given {asked} with {kfold} folds, which are the repeats; leave it"
+            f"--repeats: given {asked} with {kfold} folds, which are the repeats; leave it"
         )
     if asked is not None and asked < 1:
-        raise DataError(f"--draws: given {asked}; allowed: at least 1")
+        raise DataError(f"--repeats: given {asked}; allowed: at least 1")
     of_recipe = recipe.split.draws
     return asked or kfold or (of_recipe if of_recipe > 1 else DRAWS)
 

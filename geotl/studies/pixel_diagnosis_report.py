@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -12,8 +11,8 @@ from geotl.evaluation.evaluate import plain
 from geotl.evaluation.metrics import Interval
 from geotl.experiments.pixel_page import folds_table
 from geotl.experiments.pixel_report import FUSED
-from geotl.experiments.recipe import dump
-from geotl.io.files import write_text
+from geotl.experiments.recipe import written_text
+from geotl.io.files import json_text, write_text
 from geotl.reporting import figures
 from geotl.reporting.curve_figures import standing_figure
 from geotl.reporting.html import (
@@ -72,7 +71,7 @@ def as_json(found: PixelDiagnosis) -> str:
         "warnings": list(outcome.warnings()),
         "curve": list(found.curve[1]) if found.curve else None,
     }
-    return json.dumps(plain(record), indent=2, ensure_ascii=False) + "\n"
+    return json_text(plain(record))
 
 
 def _pictures(found: PixelDiagnosis) -> dict[str, Picture]:
@@ -123,7 +122,7 @@ def page(found: PixelDiagnosis, pictures: Mapping[str, Picture]) -> str:
         ("labels", MORE_LABELS, _curve(found, pictures)),
     ]
     sections = [Section(name, heading, tuple(blocks)) for name, heading, blocks in every if blocks]
-    last = last_sections(outcome.facts(), dump(outcome.recipe))
+    last = last_sections(outcome.facts(), written_text(outcome.recipe))
     return page_html(_top(found), [*sections, *last])
 
 

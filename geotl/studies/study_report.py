@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import io
-import json
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict
@@ -14,12 +13,13 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.lines import Line2D
 
-from geotl.console import duration
+from geotl.console import aligned, duration
 from geotl.evaluation.metrics import Interval
 from geotl.experiments.recipe import Recipe
 from geotl.experiments.schema import shown
+from geotl.experiments.spellings import written, written_name, written_value
 from geotl.io import yaml
-from geotl.io.files import write_text
+from geotl.io.files import json_text, jsonable, write_text
 from geotl.io.tables import TableWriter
 from geotl.reporting.figures import (
     BLUE,
@@ -176,10 +176,7 @@ def start_lines(found: Found, start: Start) -> Iterator[str]:
     yield base_line(found, start)
     table = [HEADER, *map(cells, found.ranked(start))]
     if len(table) > 1:
-        widths = [max(map(len, column)) for column in zip(*table, strict=True)]
-        for row in table:
-            told = (cell.ljust(width) for cell, width in zip(row, widths, strict=True))
-            yield ("  " + "  ".join(told)).rstrip()
+        yield from (f"  {line}" for line in aligned(table, left=range(len(HEADER))))
     if start == AS_IT_IS and found.not_for_probe:
         yield f"  does not apply to a probe: {', '.join(found.not_for_probe)}"
 
@@ -280,8 +277,8 @@ def advice_lines(found: Found) -> Iterator[str]:
 
 def candidate_words(one: Candidate) -> str:
     """A candidate and its error on the folds that chose nothing."""
-    takes = f" ({', '.join(f'{key}={shown_key(one.recipe, key)}' for key in one.changes)})"
-    line = one.name + (takes if one.changes else "")
+    changes = [f"{written_name(key)}={shown_key(one.recipe, key)}" for key in one.changes]
+    line = one.name + (f" ({', '.join(changes)})" if changes else "")
     if one.errors is not None:
         line += f": {errors_words(one.errors)}"
     if one.against is not None:
@@ -312,7 +309,8 @@ def shown_key(recipe: Recipe, key: str) -> str:
     """What a recipe says for a key, as on the command line; of a section, what differs."""
     section, _, name = key.rpartition(".")
     held = recipe.model_dump(mode="json", exclude_defaults=not section)
-    return shown(held[section][name] if section else held.get(name, "default"))
+    value = held[section][name] if section else held.get(name, "default")
+    return shown(written_value(tuple(key.split(".")), value))
 
 
 def write_study(found: Found, out: Path) -> None:
@@ -327,9 +325,7 @@ def write_study(found: Found, out: Path) -> None:
     write_png(
         out / "study.png", effects_figure({name: rows for name, rows in panels.items() if rows})
     )
-    write_text(
-        out / "study.json", json.dumps(study_json(found), indent=2, ensure_ascii=False) + "\n"
-    )
+    write_text(out / "study.json", json_text(study_json(found)))
 
 
 def _figure_row(row: TrialRow) -> EffectRow:
@@ -346,7 +342,7 @@ def recommended_yaml(found: Found, path: Path) -> str:
     notes = [f"# Recommended by geotl study: {best.name}"]
     if found.verdict is not None:
         notes.append(f"# {verdict_words(found.verdict)}")
-    return "\n".join([f"# geotl run {path}", *notes, yaml.write(stated)])
+    return "\n".join([f"# geotl run {path}", *notes, yaml.write(written(stated))])
 
 
 def study_md(found: Found) -> str:
@@ -414,7 +410,8 @@ def row_json(row: TrialRow) -> dict[str, Any]:
         "seconds_on": found.on.seconds if found else None,
         "seconds_off": found.off.seconds if found else None,
     }
-    return {k: None if isinstance(v, float) and math.isnan(v) else v for k, v in told.items()}
+    plain: dict[str, Any] = jsonable(told)
+    return plain
 
 
 def _plain(value: Any) -> str:

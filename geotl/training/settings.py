@@ -361,7 +361,7 @@ class ProbeSettings(Section, title="Probe"):
         Field(
             "none",
             description="what is done with the pixels of tiles not drawn, or of "
-            "labels.unlabelled windows of the scenes; reported apart",
+            "labels.unlabelled_windows; reported apart",
         )
     )
     threshold: float = Field(

@@ -152,9 +152,9 @@ def test_names_are_mapped_on_the_command_line(capsys) -> None:
 def test_the_command_cuts_the_sample_scene_and_tells_what_it_left(tmp_path, capsys) -> None:
     folder = ROOT / "sample_tiles"
     bands = ["--bands", "B02", "B03", "B04", "B08"]
-    told = ["-o", str(tmp_path), "--sensor", "sentinel2_l2a_n0400", "--chip-px", "32", "-q", *bands]
+    told = ["-o", str(tmp_path), "--sensor", "sentinel2_l2a_n0400", "--chip-px", "32", *bands]
     points = ["chips", str(folder / "scene.tif"), str(folder / "labels.gpkg"), "--layer", "points"]
-    assert main([*points, *told, "--map", "river=", "--map", "pasture=grass"]) == 0
+    assert main([*points, *told, "--rename", "river=", "--rename", "pasture=grass"]) == 0
     out = capsys.readouterr().out
     assert "221 chips from 221 of " in out
     assert "dropped class 30: river 30" in out
@@ -175,8 +175,8 @@ def test_the_command_cuts_the_sample_scene_and_tells_what_it_left(tmp_path, caps
 def test_the_command_cuts_band_files_of_three_resolutions(real_data, tmp_path, capsys) -> None:
     folder = real_data / "sentinel2_l1c_havel"
     labels = next(folder.glob("gis_osm_*.gpkg"))
-    words = ["-o", str(tmp_path), "--sensor", "sentinel2_l1c", "--field", "fclass", "-q"]
-    words += ["--chip-px", "32", "--bands", "B02", "B8A", "B10", "--map", "scrub="]
+    words = ["-o", str(tmp_path), "--sensor", "sentinel2_l1c", "--field", "fclass"]
+    words += ["--chip-px", "32", "--bands", "B02", "B8A", "B10", "--rename", "scrub="]
     assert main(["chips", str(folder), str(labels), *words]) == 0
     index = index_manifest(tmp_path / "chips.csv")
     assert f"{len(index)} chips from 67 " in capsys.readouterr().out

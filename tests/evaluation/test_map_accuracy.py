@@ -454,7 +454,7 @@ def test_sampling_by_command_plans_and_draws(patches, tmp_path, capsys) -> None:
     assert gpd.read_file(path)["reference"].isna().all()
     assert main(["sample", str(patches), "-n", "60", "--expected", "wader=0.9", "-q"]) == 2
     assert "did you mean 'water'" in capsys.readouterr().err
-    assert main(["sample", str(patches), "-n", "60", "--minimum", "30", "-q"]) == 2
+    assert main(["sample", str(patches), "-n", "60", "--min-per-class", "30", "-q"]) == 2
     assert "60 points for 3 mapped classes; allowed: 90" in capsys.readouterr().err
 
 

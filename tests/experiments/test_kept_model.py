@@ -189,9 +189,9 @@ def test_a_run_that_ended_before_the_last_fit_goes_on_with_it_alone(
 @pytest.mark.parametrize(
     ("settings", "every"),
     [
-        (("split.shots=4", "split.draws=2"), False),
-        (("split.shots=4", "split.draws=2", "keep=all"), True),
-        (("split.method=stratified", "split.shots=null", "split.draws=2"), True),
+        (("split.shots=4", "split.repeats=2"), False),
+        (("split.shots=4", "split.repeats=2", "keep=all"), True),
+        (("split.method=stratified", "split.shots=null", "split.repeats=2"), True),
         (
             (
                 "split.method=stratified",
@@ -218,7 +218,7 @@ def test_the_split_says_which_model_is_kept_unless_the_recipe_does(
     [
         (["keep=all", "split.method=column"], "whose test tiles no model is fitted to"),
         (
-            ["keep=all", "probe.unlabelled=soft_labels", "probe.head=discriminant"],
+            ["keep=all", "probe.semi_supervised=soft_labels", "probe.head=discriminant"],
             "which uses the pixels of the test tiles",
         ),
         (["keep=last"], "keep"),
@@ -257,7 +257,9 @@ def test_a_class_that_a_fold_lacks_is_in_the_model_of_pixels_that_is_kept(
     for keep in ("all", "first"):
         recipe = tmp_path / f"{keep}.yaml"
         recipe.write_text(f"keep: {keep}\n")
-        assert main(["run", str(recipe), *PIXELS, *rare, "--out", str(tmp_path / keep), "-q"]) == 0
+        assert (
+            main(["run", str(recipe), *PIXELS, *rare, "--output", str(tmp_path / keep), "-q"]) == 0
+        )
     every, first = (load_pixel_model(tmp_path / k / "model.safetensors") for k in ("all", "first"))
     quarry = every.contract.classes.index("quarry")
     assert quarry in every.training.labels

@@ -127,7 +127,7 @@ def test_tiles_learnt_from_are_known_again_in_any_file_and_never_judged_untold(
         "5 of 5 tiles are training tiles of the model, so there is no test tile"
         in capsys.readouterr().err
     )
-    assert main(["evaluate", str(model), str(tiles), "--all"]) == 0
+    assert main(["evaluate", str(model), str(tiles), "--include-training"]) == 0
     assert (
         "12 of 36 tiles are training tiles of the model and are included" in capsys.readouterr().out
     )
@@ -240,7 +240,7 @@ def test_a_source_model_is_where_another_starts(tiles: Path, tmp_path: Path) -> 
 
 def test_a_networks_scalars_keep_their_shape(tiles: Path, tmp_path: Path) -> None:
     """A ResNet's batch counters are scalars; another run must find them as such."""
-    out, small = tmp_path / "run", ["model.backbone=resnet18", "model.cut_after=stem"]
+    out, small = tmp_path / "run", ["model.backbone=resnet18", "model.truncate_after=stem"]
     run(tiles, out, *small)
     held = load_file(out / "model.safetensors")
     counters = [n for n in held if n.startswith("backbone.") and n.endswith("num_batches_tracked")]
@@ -253,7 +253,7 @@ def test_a_networks_scalars_keep_their_shape(tiles: Path, tmp_path: Path) -> Non
 @pytest.mark.rendered
 def test_unlabelled_tiles_are_reported_apart(tiles: Path, tmp_path: Path, method: str) -> None:
     out = tmp_path / "run"
-    assert run(tiles, out, "probe.head=discriminant", f"probe.unlabelled={method}") == 0
+    assert run(tiles, out, "probe.head=discriminant", f"probe.semi_supervised={method}") == 0
     assert (
         "network, with unlabelled tiles" in json.loads((out / "metrics.json").read_text())["draws"]
     )
@@ -374,7 +374,7 @@ def test_weights_without_red_green_and_blue_say_why_these_are_not_beside(
     recipe.write_text("title: target\n")
     weights = f"model.weights={source / 'model.safetensors'}"
     told = [f"data.root={tiles}", *SMALL, weights, "evaluate.random_weights=false"]
-    assert main(["run", str(recipe), *told, "--out", str(tmp_path / "target")]) == 0
+    assert main(["run", str(recipe), *told, "--output", str(tmp_path / "target")]) == 0
     assert f"baseline {RGB_BESIDE} skipped: bands B08: no red" in capsys.readouterr().out
 
 
@@ -418,11 +418,11 @@ def test_tiles_too_small_for_a_network_are_refused_before_training(
     assert run(tiles, tmp_path / "a", *inception) == 2
     message = capsys.readouterr().err
     assert "32x32 px are too small: inception_v3 up to mixed7 needs 75 px" in message
-    assert "model.input_px to [75] or more, or model.cut_after" in message
+    assert "model.input_px to [75] or more, or model.truncate_after" in message
     assert not (tmp_path / "a" / "draws").exists()
     assert run(tiles, tmp_path / "a", *inception, "model.input_px=[80,70]") == 2
     assert run(tiles, tmp_path / "a", *inception, "model.input_px=[75]") == 0
-    assert run(tiles, tmp_path / "b", *inception, "model.cut_after=mixed5") == 0
+    assert run(tiles, tmp_path / "b", *inception, "model.truncate_after=mixed5") == 0
 
 
 def test_the_coreset_in_the_model_file_belongs_to_its_labels(tiles: Path, tmp_path: Path) -> None:
@@ -450,7 +450,7 @@ def test_figures_of_one_draw_among_several_are_named_as_such(
     tiles: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], draws: int
 ) -> None:
     out, many = tmp_path / "run", draws > 1
-    assert run(tiles, out, f"split.draws={draws}", options=()) == 0
+    assert run(tiles, out, f"split.repeats={draws}", options=()) == 0
     (stand,) = (line for line in capsys.readouterr().out.splitlines() if ", validation " in line)
     assert stand.endswith(" (first draw, whose model is kept)") == many
     assert ("of the first draw" in (out / "report.html").read_text()) == many

@@ -138,7 +138,7 @@ def map_words(mapper: Path, out: Path, *more: str) -> list[str]:
 
 def test_of_two_maps_to_one_path_the_second_is_told_of_the_first(mapper, tmp_path, cache):
     out = tmp_path / "map.tif"
-    words = map_words(mapper, out, "--step", "4")
+    words = map_words(mapper, out, "--stride-px", "4")
     children = [started(words) for _ in range(2)]
     ends = [(child.communicate(timeout=WAIT_S)[1], child.returncode) for child in children]
     assert sorted(code for _, code in ends) == [0, 2]

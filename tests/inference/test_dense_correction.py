@@ -175,7 +175,7 @@ def test_more_windows_that_were_never_sampled_are_named_alike(model, scene, view
 DENSE = (
     "--mode",
     "dense",
-    "--step",
+    "--stride-px",
     "8",
     "--precision",
     "float32",

@@ -154,9 +154,9 @@ def test_tiles_of_values_never_seen_are_refused(kind, request, tmp_path, capsys)
             assert main(command) == 2
             told = one_line(capsys)
             assert "5 more tiles: values outside the model's training range" in told
-            assert "--sensor (now sentinel2_l2a), or --force" in told
+            assert "--sensor (now sentinel2_l2a), or --skip-value-check" in told
             assert not table.exists()
-            assert main([*command, "--force"]) == 0
+            assert main([*command, "--skip-value-check"]) == 0
             capsys.readouterr()
             table.unlink(missing_ok=True)
     fine = write_labelled(tmp_path / "fine", 1.0)

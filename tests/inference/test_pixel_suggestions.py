@@ -48,14 +48,14 @@ def scene(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def told(model: Path, scene: Path, out: Path, *more: str) -> int:
-    return main(["suggest", str(model), str(scene), "-o", str(out), "-q", *more])
+    return main(["suggest", str(model), str(scene), "-o", str(out), "--by", "uncertain", *more])
 
 
 def test_points_are_pixels_that_labels_take(
     model: Path, scene: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     out = tmp_path / "next.gpkg"
-    assert told(model, scene, out, "-n", "8", "--outside") == 0
+    assert told(model, scene, out, "-n", "8", "--ignore-applicability") == 0
     printed = capsys.readouterr().out
     assert "pixels examined" in printed
     assert "task=pixels" in printed
@@ -97,7 +97,7 @@ def test_suggestions_keep_apart_from_each_other_and_from_labels(
     spots = [shapely.Point(501205, 4599005), shapely.Point(501505, 4598705)]
     geopandas.GeoDataFrame({"class": ["a", "b"]}, geometry=spots, crs="EPSG:32633").to_file(known)
     out = tmp_path / "next.gpkg"
-    more = ["-n", "40", "--outside", "--step", "2", "--labels", str(known)]
+    more = ["-n", "40", "--ignore-applicability", "--stride-px", "2", "--labels", str(known)]
     assert told(model, scene, out, *more) == 0
     points = geopandas.read_file(out).geometry
     xy = np.stack([points.x, points.y], axis=1)
@@ -114,7 +114,7 @@ def chebyshev(ours: np.ndarray, others: np.ndarray) -> np.ndarray:
 
 def test_the_first_are_less_certain_than_pixels_at_random(model: Path, scene: Path) -> None:
     file = load_pixel_model(model)
-    found = suggest(file, open_for(file, [scene]), 10, SuggestOptions(outside=True))
+    found = suggest(file, open_for(file, [scene]), 10, SuggestOptions(by="uncertain", outside=True))
     every = map_probabilities(model, scene).max(axis=2)
     assert np.mean(found.confidence) < np.nanmean(every) - 0.1
 
@@ -122,7 +122,7 @@ def test_the_first_are_less_certain_than_pixels_at_random(model: Path, scene: Pa
 def test_no_pixel_without_data_is_suggested(model: Path, scene: Path) -> None:
     file = load_pixel_model(model)
     opened = open_for(file, [scene])
-    found = suggest(file, opened, 60, SuggestOptions(outside=True, step_px=4))
+    found = suggest(file, opened, 60, SuggestOptions(by="uncertain", outside=True, step_px=4))
     rows = np.array([(4600000 - p.y) // 10 for p in found.points])
     cols = np.array([(p.x - 500000) // 10 for p in found.points])
     assert not ((rows < 30) & (cols >= 192 - 40)).any()
@@ -134,9 +134,9 @@ def test_probabilities_do_not_depend_on_the_squares(
     model: Path, scene: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     file = load_pixel_model(model)
-    first = suggest(file, open_for(file, [scene]), 12)
+    first = suggest(file, open_for(file, [scene]), 12, SuggestOptions(by="uncertain"))
     monkeypatch.setattr("geotl.data.pixel_labels._READ_PX", 40)
-    again = suggest(file, open_for(file, [scene]), 12)
+    again = suggest(file, open_for(file, [scene]), 12, SuggestOptions(by="uncertain"))
     assert [p.wkt for p in first.points] == [p.wkt for p in again.points]
     assert first.confidence == pytest.approx(again.confidence, abs=1e-6)
     assert max(first.dissimilarity) <= first.threshold
@@ -166,7 +166,7 @@ def test_a_large_scene_gives_some_thousand_candidates() -> None:
     ("more", "words"),
     [
         (["-n", "0"], "-n: given 0; allowed: at least 1"),
-        (["--step", "0"], "--step: given 0; allowed: at least 1"),
+        (["--stride-px", "0"], "--stride-px: given 0; allowed: at least 1"),
     ],
 )
 def test_bad_numbers_are_one_clear_line(

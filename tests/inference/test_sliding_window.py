@@ -160,7 +160,7 @@ def test_views_are_averaged_as_logits():
     [
         ({}, 16, 6, "step of 6"),
         ({}, 18, 8, "window of 18"),
-        ({"input_px": (24,)}, 16, 7, "whole"),
+        ({"input_px": (24,)}, 16, 7, "integer"),
         ({}, 16, 8, None),
         ({"input_px": (32,)}, 16, 2, None),
     ],
@@ -169,7 +169,7 @@ def test_where_dense_mode_does_not_go_is_one_line_with_the_remedy(spec, px, step
     if told is None:
         check_dense(network(**spec), px, step)
         return
-    with pytest.raises(DataError, match=rf"{told}.*(--step|--mode exact)"):
+    with pytest.raises(DataError, match=rf"{told}.*(--stride-px|--mode exact)"):
         check_dense(network(**spec), px, step)
 
 

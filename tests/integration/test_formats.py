@@ -29,7 +29,7 @@ CLASSES = ("field", "town", "water")
 SMALL = [
     "model.backbone=lenet5",
     "split.shots=3",
-    "split.folds=2",
+    "split.inner_folds=2",
     "probe.views=1",
     "evaluate.bootstrap_rounds=20",
     "evaluate.baselines=false",
@@ -106,7 +106,17 @@ def run(root: Path, out: Path, *more: str) -> int:
     recipe.parent.mkdir(parents=True, exist_ok=True)
     recipe.write_text("title: small\n")
     return main(
-        ["run", str(recipe), f"data.root={root}", *SMALL, *SENSOR, *more, "-q", "--out", str(out)]
+        [
+            "run",
+            str(recipe),
+            f"data.root={root}",
+            *SMALL,
+            *SENSOR,
+            *more,
+            "-q",
+            "--output",
+            str(out),
+        ]
     )
 
 

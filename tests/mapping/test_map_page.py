@@ -75,7 +75,7 @@ def test_the_page_says_how_far_to_believe_it(tmp_path: Path) -> None:
     text = Page(page(tmp_path, outside=0.25, forced=True).read_text()).text
     assert "25.0 % of the mapped cells lie outside" in text
     assert "25 % of it outside the model's area of applicability" in text
-    assert "--force" in text
+    assert "--skip-value-check" in text
     assert "not of this map" in text
     unjudged = Page(page(tmp_path, metrics={}).read_text()).text
     assert "never tested" in unjudged

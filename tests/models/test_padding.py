@@ -65,7 +65,7 @@ def test_a_saved_model_keeps_its_padding(tmp_path: Path) -> None:
         "probe.views=1",
         "split.shots=2",
         "model.backbone=resnet18",
-        "model.cut_after=layer1",
+        "model.truncate_after=layer1",
     ]
     assert run(tiles, out, *told) == 0
     kept = load(out / "model.safetensors")

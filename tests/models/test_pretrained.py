@@ -198,9 +198,9 @@ def test_without_torchgeo_the_remedy_is_one_line(hub, monkeypatch, capsys, tmp_p
     recipe = tmp_path / "r.yaml"
     recipe.write_text(f"data: {{root: {tiles_in(tmp_path / 'tiles')}, sensor: sentinel2_l2a}}\n")
     for name in ("torchgeo:ResNet18_Weights.SENTINEL2_ALL_MOCO", "ResNet18_Weights.ANY"):
-        given = [f"model.weights={name}", "data.bands=B02,B03,B04,B08", "split.folds=2"]
+        given = [f"model.weights={name}", "data.bands=B02,B03,B04,B08", "split.inner_folds=2"]
         out = str(tmp_path / name.partition(".")[2])
-        assert main(["run", str(recipe), *given, "--out", out, "-q"]) == 2
+        assert main(["run", str(recipe), *given, "--output", out, "-q"]) == 2
         message = capsys.readouterr().err
         assert message.count("\n") == 1
         assert "pip install 'geotl[torchgeo]'" in message
@@ -360,7 +360,9 @@ def test_a_file_without_its_last_normalisation_is_never_random(hub):
     vit_file(hub, entry, "vit_small_patch16_224", leave="norm.")
     given = {"initial": InitialWeights(f"torchgeo:{entry}")}
     bands = SENSORS["landsat5_toa"].names
-    with pytest.raises(WeightsError, match=r"model\.cut_after=block12 or start them at random"):
+    with pytest.raises(
+        WeightsError, match=r"model\.truncate_after=block12 or start them at random"
+    ):
         build_backbone("timm:vit_small_patch16_224", bands, **given)
     cut, _ = build_backbone("timm:vit_small_patch16_224", bands, **given, cut_after="block12")
     assert not cut.random_stages
@@ -440,8 +442,8 @@ def test_order_and_offset_leave_the_standardised_tensors_as_they_are(hub, tmp_pa
                 [
                     f"model.weights=torchgeo:{entry}",
                     "model.normalise=weights",
-                    "model.cut_after=layer1",
-                    "split.folds=2",
+                    "model.truncate_after=layer1",
+                    "split.inner_folds=2",
                 ],
             )
             source = samples_of(told)
@@ -479,10 +481,10 @@ model:
 evaluate: {{bootstrap_rounds: 20, random_weights: false}}
 """)
     run = ["run", str(recipe)]
-    bad = [f"model.sha256={'0' * 64}", "-q", "--out", str(tmp_path / "bad")]
+    bad = [f"model.sha256={'0' * 64}", "-q", "--output", str(tmp_path / "bad")]
     assert main([*run, *bad]) == 2
     assert sha256_of(path) in capsys.readouterr().err
-    assert main([*run, "-q", "--out", str(tmp_path / "run")]) == 0
+    assert main([*run, "-q", "--output", str(tmp_path / "run")]) == 0
     model = geotl.load(tmp_path / "run" / "model.safetensors")
     at = [list(entry.meta["bands"]).index(name) for name in ("B2", "B3", "B4", "B8")]
     own = normalise_steps(entry)[0]
@@ -521,7 +523,7 @@ model:
   normalise: weights
 evaluate: {{bootstrap_rounds: 20, random_weights: false, explain: false}}
 """)
-    assert main(["run", str(recipe), "-q", "--out", str(tmp_path / "run")]) == 0
+    assert main(["run", str(recipe), "-q", "--output", str(tmp_path / "run")]) == 0
     model = geotl.load(tmp_path / "run" / "model.safetensors")
     np.testing.assert_allclose(model.network.normalise.mean, [-12.59, -20.26], rtol=1e-6)
     assert model.predict(tmp_path / "tiles").logits.shape == (10, 2)

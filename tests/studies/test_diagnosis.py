@@ -39,7 +39,7 @@ def tiny(monkeypatch: pytest.MonkeyPatch) -> None:
 def diagnosed(tiles: Path, out: Path, *more: str, options: tuple[str, ...] = ()) -> int:
     recipe = out.parent / "small.yaml"
     recipe.write_text("title: small <tiles>\n")
-    told = [f"data.root={tiles}", *SMALL, *more, "--quick", "--out", str(out), "-q", *options]
+    told = [f"data.root={tiles}", *SMALL, *more, "--quick", "--output", str(out), *options]
     return main(["diagnose", str(recipe), *told])
 
 
@@ -170,7 +170,7 @@ def test_another_recipe_in_the_folder_is_refused(
 
 @pytest.mark.parametrize(
     ("option", "told"),
-    [(("--target", "90"), "evaluate.target"), (("--judged", "0"), "--judged: given 0")],
+    [(("--target", "90"), "evaluate.target"), (("--test-tiles", "0"), "--test-tiles: given 0")],
 )
 def test_bad_arguments_are_one_line(
     tiles: Path,

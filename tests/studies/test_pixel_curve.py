@@ -33,7 +33,7 @@ def opened(given: list[str]) -> PixelRun:
 
 def curve(folder: Path, *more: str) -> int:
     (folder / "small.yaml").write_text("title: small\n")
-    return main(["curve", str(folder / "small.yaml"), *more, "--out", str(folder / "out"), "-q"])
+    return main(["curve", str(folder / "small.yaml"), *more, "--output", str(folder / "out")])
 
 
 def test_a_curve_leaves_the_files_of_a_curve_of_tiles(
@@ -117,7 +117,7 @@ def test_a_class_with_few_labels_is_named(opened: PixelRun) -> None:
     [
         (["--shots", "900"], "--shots: given 900, but no class has more than"),
         (["--shots", "0"], "--shots: given 0; allowed: at least 1"),
-        (["--draws", "2"], "--draws: given 2 with 3 folds"),
+        (["--repeats", "2"], "--repeats: given 2 with 3 folds"),
     ],
 )
 def test_a_curve_that_cannot_be_is_one_clear_line(

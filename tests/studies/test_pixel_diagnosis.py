@@ -32,7 +32,7 @@ def given(tmp_path_factory: pytest.TempPathFactory) -> list[str]:
 
 def diagnosed(folder: Path, *more: str) -> int:
     (folder / "small.yaml").write_text("title: small\n")
-    given = [str(folder / "small.yaml"), *more, "--out", str(folder / "out"), "-q"]
+    given = [str(folder / "small.yaml"), *more, "--output", str(folder / "out")]
     return main(["diagnose", *given])
 
 
@@ -84,8 +84,8 @@ def test_a_quick_diagnosis_has_no_random_split_and_a_curve_on_request(
 def test_the_number_of_tiles_is_no_option_of_pixels(
     given: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert diagnosed(tmp_path, *given, "--judged", "50") == 2
-    assert "--judged: given 50 with task pixels" in capsys.readouterr().err
+    assert diagnosed(tmp_path, *given, "--test-tiles", "50") == 2
+    assert "--test-tiles: given 50 with task pixels" in capsys.readouterr().err
     assert not (tmp_path / "out").exists()
 
 

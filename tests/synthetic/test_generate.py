@@ -19,8 +19,8 @@ from geotl.data.manifest import read_synthetic
 from geotl.data.tiles import index_folder
 from geotl.errors import DataError
 from geotl.experiments.draws import random_draw, with_synthetic
+from geotl.experiments.named import recipe_sensor
 from geotl.experiments.recipe import load
-from geotl.experiments.samples import recipe_sensor
 from geotl.models.model_file import load as load_model
 from geotl.synthetic.gan import (
     BOUND,
@@ -41,10 +41,10 @@ SMALL = [
     "data.sensor=sentinel2_l2a",
     "data.bands=[B02,B03,B04,B08]",
     "model.backbone=resnet18",
-    "model.cut_after=layer1",
+    "model.truncate_after=layer1",
     "strategy=probe",
     "split.shots=4",
-    "split.folds=2",
+    "split.inner_folds=2",
 ]
 
 
@@ -75,8 +75,8 @@ def settings(tiles: Path, *more: str) -> list[str]:
 def folder(tiles: Path, recipe_file: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """What `geotl generate` leaves; two draws, nine steps."""
     out = tmp_path_factory.mktemp("out") / "made"
-    told = ["generate", str(recipe_file), *settings(tiles, "split.draws=2")]
-    assert main([*told, "--out", str(out), "--per-class", "3", "--steps", "9", "-q"]) == 0
+    told = ["generate", str(recipe_file), *settings(tiles, "split.repeats=2")]
+    assert main([*told, "--output", str(out), "--per-class", "3", "--steps", "9", "-q"]) == 0
     return out
 
 
@@ -256,14 +256,16 @@ def test_trap_8_marked_files_are_found_wherever_tiles_are_listed(
     smuggled.write_bytes((folder / "water" / "synthetic_0000.tif").read_bytes())
     with pytest.raises(DataError, match=r"innocent\.tif: a synthetic tile, one of 1 among 21"):
         index_folder(root)
-    assert main(["run", str(recipe_file), *settings(root), "--out", str(tmp_path / "r")]) == 2
+    assert main(["run", str(recipe_file), *settings(root), "--output", str(tmp_path / "r")]) == 2
     assert "data.synthetic" in capsys.readouterr().err
     smuggled.unlink()
     (root / "tiles.csv").write_text("path,synthetic\nwater/3.tif,true\n")
     with pytest.raises(DataError, match=r"line 2 marks 'water/3\.tif' synthetic"):
         index_folder(root)
     assert main(["run", str(recipe_file), *settings(folder / "tiles.csv"), "-q"]) == 2
-    assert capsys.readouterr().err.count("synthetic;") == 6
+    error = capsys.readouterr().err
+    assert error.count("synthetic;") == 1
+    assert "(6 lines have this fault: 2, 3, 4, 5, 6 and more)" in error
 
 
 # --- the command
@@ -303,8 +305,8 @@ def test_the_same_seed_makes_the_same_files(
     folder: Path, tiles: Path, recipe_file: Path, tmp_path: Path
 ) -> None:
     out = tmp_path / "again"
-    told = ["generate", str(recipe_file), *settings(tiles), "--out", str(out), "-q"]
-    assert main([*told, "--per-class", "3", "--steps", "9", "--draws", "1"]) == 0
+    told = ["generate", str(recipe_file), *settings(tiles), "--output", str(out)]
+    assert main([*told, "--per-class", "3", "--steps", "9", "--repeats", "1"]) == 0
     for path in sorted(folder.rglob("synthetic_*.tif")):
         assert (out / path.relative_to(folder)).read_bytes() == path.read_bytes()
     assert main([*told, "--steps", "1"]) == 2  # not into a folder that holds something
@@ -315,7 +317,7 @@ def test_a_recipe_learns_from_them_and_never_judges_on_them(
 ) -> None:
     made = Path(shutil.copytree(folder, tmp_path / "made"))
     more = [f"data.synthetic={made}", "evaluate.bootstrap_rounds=20", "evaluate.explain=false"]
-    told = ["run", str(recipe_file), *settings(tiles, *more), "--out"]
+    told = ["run", str(recipe_file), *settings(tiles, *more), "--output"]
     assert main([*told, str(tmp_path / "run")]) == 0
     assert "6 synthetic tiles" in capsys.readouterr().out
     metrics = json.loads((tmp_path / "run" / "metrics.json").read_text())
@@ -323,7 +325,7 @@ def test_a_recipe_learns_from_them_and_never_judges_on_them(
     assert "synthetic" not in (tmp_path / "run" / "predictions.csv").read_text()
     kept = load_model(tmp_path / "run" / "model.safetensors").training_samples
     assert (len(kept.examples), len(kept.features), len(kept.footprints)) == (8, 8, 14)
-    assert main([*told, str(tmp_path / "two"), "split.draws=2"]) == 2
+    assert main([*told, str(tmp_path / "two"), "split.repeats=2"]) == 2
     assert "generator was trained on one draw" in capsys.readouterr().err
     assert main([*told, str(tmp_path / "other"), "seed=1"]) == 2
     assert "tiles outside the training side of draw 1" in capsys.readouterr().err
@@ -336,7 +338,7 @@ def test_they_change_what_is_learnt(
     folder: Path, tiles: Path, recipe_file: Path, tmp_path: Path
 ) -> None:
     told = ["run", str(recipe_file), *settings(tiles, "evaluate.bootstrap_rounds=20"), "-q"]
-    told += ["evaluate.explain=false", "--out"]
+    told += ["evaluate.explain=false", "--output"]
     heads = []
     for name, more in (("without", []), ("with", [f"data.synthetic={folder}"])):
         assert main([*told, str(tmp_path / name), *more]) == 0
@@ -354,7 +356,7 @@ def test_the_random_split_beside_a_spatial_one_goes_without_them(prepared, tmp_p
     assert len(other.split.train) == len(alone.split.train)
 
 
-@pytest.mark.parametrize("option", ["--per-class", "--steps", "--judged", "--draws"])
+@pytest.mark.parametrize("option", ["--per-class", "--steps", "--test-tiles", "--repeats"])
 def test_options_out_of_range_are_told(option: str, tiles: Path, recipe_file, capsys) -> None:
     assert main(["generate", str(recipe_file), *settings(tiles), option, "0", "-q"]) == 2
     assert f"{option}: given 0" in capsys.readouterr().err
@@ -362,5 +364,5 @@ def test_options_out_of_range_are_told(option: str, tiles: Path, recipe_file, ca
 
 def test_a_curve_refuses_them(folder: Path, tiles: Path, recipe_file: Path, capsys) -> None:
     told = ["curve", str(recipe_file), *settings(tiles, f"data.synthetic={folder}"), "-q"]
-    assert main([*told, "--out", str(folder.parent / "curve")]) == 2
+    assert main([*told, "--output", str(folder.parent / "curve")]) == 2
     assert "small sets of a curve" in capsys.readouterr().err

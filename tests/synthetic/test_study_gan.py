@@ -34,7 +34,7 @@ from geotl.synthetic.trial import SyntheticTiles
 
 pytestmark = pytest.mark.usefixtures("one_thread", "own_cache", "unrendered")
 
-FEW = [*SMALL, "probe.views=1", "split.shots=4", "split.folds=2", "train.epochs=1"]
+FEW = [*SMALL, "probe.views=1", "split.shots=4", "split.inner_folds=2", "train.epochs=1"]
 
 
 @pytest.fixture
@@ -114,7 +114,7 @@ def test_a_recommended_recipe_with_generated_tiles_runs_to_the_same_accuracy(
     path = tmp_path / "recommended.yaml"
     path.write_text(recommended_yaml(replace(found, verdict=verdict), path))
     assert f"synthetic: {out / 'synthetic'}" in path.read_text()
-    assert main(["run", str(path), "--out", str(tmp_path / "run"), "-q"]) == 0
+    assert main(["run", str(path), "--output", str(tmp_path / "run"), "-q"]) == 0
     metrics = json.loads((tmp_path / "run" / "metrics.json").read_text())
     assert metrics["overall_accuracy"]["value"] == pytest.approx(verdict.recommended.value)
 
@@ -125,12 +125,12 @@ def test_the_study_tells_of_it_and_refuses_tiles_that_were_made_before(
     recipe = tmp_path / "small.yaml"
     recipe.write_text("title: small\n")
     settings = [f"data.root={opened.tiles}", *FEW]
-    options = ["--seeds", "3", "--only", "gan_tiles", "--out", str(tmp_path / "study"), "-q"]
+    options = ["--seeds", "3", "--only", "gan_tiles", "--output", str(tmp_path / "study"), "-q"]
     assert main(["study", str(recipe), *settings, *options]) == 0
     rows = json.loads((tmp_path / "study" / "study.json").read_text())["rows"]
     assert [row["start"] for row in rows] == [AS_IT_IS, TRAINED]
     assert all(row["folds"] == 3 and not row["refused"] for row in rows)
     capsys.readouterr()
     made = changed(opened.settled, {"data.synthetic": "somewhere"}).data.synthetic
-    assert main(["study", str(recipe), *settings, f"data.synthetic={made}", "split.draws=1"]) == 2
+    assert main(["study", str(recipe), *settings, f"data.synthetic={made}", "split.repeats=1"]) == 2
     assert "see the result of gan_tiles" in capsys.readouterr().err
