@@ -9,7 +9,7 @@ from helpers.tiles import write_tile
 from geotl.errors import RecipeError
 from geotl.experiments.build import fitting_px
 from geotl.experiments.presets import PRESETS, regime, settled, two_sizes
-from geotl.experiments.recipe import dump, load
+from geotl.experiments.recipe import load, written_text
 from geotl.experiments.run import run
 from geotl.experiments.schema import Recipe
 from geotl.io import yaml
@@ -54,7 +54,7 @@ def test_many_labels_without_weights_are_trained_from_random(tmp_path):
 
 def test_keys_that_contradict_the_preset_are_one_clear_error(tmp_path):
     told = recipe(tmp_path, "probe: {unlabelled: soft_labels, head: logistic}")
-    with pytest.raises(RecipeError, match=r"auto \(scarce labels\): probe.unlabelled"):
+    with pytest.raises(RecipeError, match=r"auto \(scarce labels\): probe.semi_supervised"):
         settled(told, 10, 64)
     with pytest.raises(RecipeError, match="freeze_until"):
         recipe(tmp_path, "freeze_until: layer2")
@@ -83,7 +83,7 @@ def test_a_run_tells_and_keeps_what_auto_became(tmp_path, monkeypatch):
     assert kept.strategy == "probe"
     run(told, tmp_path / "run", resume=True, quiet=True, log=lines.append)
     assert "already finished" in lines[-1]
-    assert dump(kept) == (tmp_path / "run" / "recipe.yaml").read_text()
+    assert written_text(kept) == (tmp_path / "run" / "recipe.yaml").read_text()
 
 
 @pytest.mark.parametrize("tile_px", [4, 8, 20, 64, 100, 256])
@@ -126,6 +126,6 @@ def test_small_tiles_are_seen_at_a_size_that_the_network_takes(tmp_path, monkeyp
     words = [f"data.root={tmp_path / 't'}", "data.sensor=sentinel2_l2a", "split.shots=3"]
     words += ["data.bands=B02,B03,B04", "split.folds=2", "evaluate.bootstrap_rounds=20"]
     lines: list[str] = []
-    run(load(None, words), tmp_path / "run", quiet=True, say=lines.append)
+    run(load(None, words), tmp_path / "run", quiet=True, log=lines.append)
     assert any("model.input_px=32,64" in line for line in lines)
     assert load(tmp_path / "run" / "recipe.yaml").model.input_px == (32, 64)

@@ -1,15 +1,15 @@
 'use strict';
 (async () => {
-  const told = JSON.parse(document.getElementById('map-data').textContent);
+  const page = JSON.parse(document.getElementById('map-data').textContent);
   const find = id => document.getElementById(id);
-  const {width: W, height: H, names, across, down, transform: T} = told;
+  const {width: W, height: H, names, across, down, transform: T} = page;
 
   const unpacked = async text => {
     const bytes = Uint8Array.from(atob(text), c => c.charCodeAt(0));
     const stream = new Blob([bytes]).stream().pipeThrough(new DecompressionStream('deflate'));
     return new Uint8Array(await new Response(stream).arrayBuffer());
   };
-  const classes = await unpacked(told.classes), confidence = await unpacked(told.confidence);
+  const classes = await unpacked(page.classes), confidence = await unpacked(page.confidence);
 
   const sheet = () => Object.assign(document.createElement('canvas'), {width: W, height: H});
   const painted = (values, colours) => {
@@ -25,10 +25,10 @@
     return canvas;
   };
   const picked = new Set();
-  const palette = () => told.colours.map(
+  const palette = () => page.colours.map(
     (colour, k) => picked.size && !picked.has(k) ? [228, 232, 236] : colour);
   const layers = {classes: painted(classes, palette()),
-                  confidence: painted(confidence, told.ramp), picture: null};
+                  confidence: painted(confidence, page.ramp), picture: null};
   const scene = find('scene'), handle = find('swipe');
   if (scene) {
     await scene.decode();
@@ -88,7 +88,7 @@
     scale();
   };
   const scale = () => {
-    if (!told.metric) { find('scale').hidden = true; return; }
+    if (!page.metric) { find('scale').hidden = true; return; }
     const most = 150 / zoom * across, power = 10 ** Math.floor(Math.log10(most));
     const metres = [5, 2, 1].map(n => n * power).find(n => n <= most);
     find('scale-name').textContent =
@@ -97,7 +97,7 @@
   };
 
   const lonlat = (col, row) => {
-    const grid = told.lattice;
+    const grid = page.lattice;
     if (!grid) return '';
     const n = grid.length - 1;
     const x = Math.min(Math.max(col / W * n, 0), n - 1e-9);
@@ -236,8 +236,8 @@
     draw(); tell(...spot);
   };
   document.body.classList.add('ready');
-  find('needle').style.transform = `rotate(${told.north}deg)`;
-  find('north').hidden = !told.metric;
+  find('needle').style.transform = `rotate(${page.north}deg)`;
+  find('north').hidden = !page.metric;
   fit(); draw(); opened();
   addEventListener('hashchange', opened);
   new ResizeObserver(again).observe(canvas);
