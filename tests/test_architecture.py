@@ -160,6 +160,27 @@ def test_the_command_line_starts_without_heavy_imports() -> None:
     assert not loaded & {"torch", "rasterio", "lightning", "geopandas", "numpy", "pydantic"}
 
 
+@pytest.mark.parametrize(
+    ("command", "says"),
+    [
+        (["predict", "absent.safetensors", "a.tif", "-o", "a.csv"], "no such model file"),
+        (["map", "absent.onnx", "a.tif", "-o", "b.tif"], "no such file; export one"),
+        (["evaluate", "README.md", "tiles", "--sensor", "sentinel"], "did you mean"),
+    ],
+)
+def test_a_missing_model_or_sensor_is_refused_without_heavy_imports(
+    command: list[str], says: str
+) -> None:
+    """Red before: 5 s of imports of torch came first."""
+    words = f"import sys; from geotl.cli.main import main; print(main({command}), *sys.modules)"
+    run = functools.partial(subprocess.run, capture_output=True, text=True, check=True)
+    done = run([sys.executable, "-c", words], cwd=ROOT)
+    code, *loaded = done.stdout.split()
+    assert code == "2"
+    assert says in done.stderr
+    assert not {*loaded} & {"torch", "rasterio", "lightning", "geopandas"}
+
+
 def test_a_recipe_is_read_without_torch() -> None:
     words = "import sys, geotl.experiments.recipe; print(*sys.modules)"
     run = functools.partial(subprocess.run, capture_output=True, text=True, check=True)

@@ -17,6 +17,7 @@ from geotl.cli.completion import add_completion
 from geotl.cli.data import add_check, add_chips, add_suggest
 from geotl.cli.export import add_export
 from geotl.cli.help import MainParser
+from geotl.cli.inputs import check_inputs
 from geotl.cli.map import add_map
 from geotl.cli.models import add_evaluate, add_inspect, add_predict
 from geotl.cli.old_options import with_new_options
@@ -78,6 +79,7 @@ def _commanded(argv: Sequence[str] | None) -> int:
         print(end="", flush=True)
         raise
     try:
+        check_inputs(vars(args))
         check_outputs(vars(args))
         with printing(args):
             args.command(args)

@@ -124,7 +124,7 @@ def test_small_tiles_are_seen_at_a_size_that_the_network_takes(tmp_path, monkeyp
             data = random.normal(900 + 900 * k, 90, (3, 12, 12)).astype(np.uint16)
             write_tile(tmp_path / "t" / name / f"{i}.tif", data, names=["B02", "B03", "B04"])
     words = [f"data.root={tmp_path / 't'}", "data.sensor=sentinel2_l2a", "split.shots=3"]
-    words += ["data.bands=B02,B03,B04", "split.folds=2", "evaluate.bootstrap_rounds=20"]
+    words += ["data.bands=B02,B03,B04", "split.inner_folds=2", "evaluate.bootstrap_rounds=20"]
     lines: list[str] = []
     run(load(None, words), tmp_path / "run", quiet=True, log=lines.append)
     assert any("model.input_px=32,64" in line for line in lines)

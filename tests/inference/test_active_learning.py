@@ -306,7 +306,7 @@ def test_few_labels_get_typical_windows_and_many_uncertain_ones(
     made: tuple[Path, Path, Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Red before: the most uncertain windows, whatever the number of labels."""
-    model = load(made[2]).whole
+    model = load(made[2]).model_file
     scene = open_for(model, [made[0]])[0]
     count = len(model.training_samples.features)
     assert FEW_LABELS == 50  # docs/BENCHMARKS.md
@@ -324,7 +324,7 @@ def test_few_labels_get_typical_windows_and_many_uncertain_ones(
 def test_typical_windows_share_no_ground_and_are_unlike_the_labelled(
     made: tuple[Path, Path, Path],
 ) -> None:
-    model = load(made[2]).whole
+    model = load(made[2]).model_file
     scene = open_for(model, [made[0]])[0]
     found = suggest(model, [scene], 8, SuggestOptions(by="typical", step_px=3, seed=2))
     again = suggest(model, [scene], 8, SuggestOptions(by="typical", step_px=3, seed=2))
