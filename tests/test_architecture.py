@@ -128,6 +128,7 @@ def test_a_package_begins_with_nothing_but_what_it_is(name: str) -> None:
         ("lightning", {"training"}),
         ("numba", {"compiled"}),
         ("segmentation_models_pytorch", {"models"}),
+        ("jinja2", {"reporting"}),
         ("matplotlib", {"reporting", "mapping", "studies", "lecture", "synthetic"}),
         ("onnx", {"inference", "export"}),
         ("onnxruntime", {"inference", "export"}),

@@ -109,10 +109,10 @@ def test_the_wheel_brings_every_module_and_asset(installed):
     """Each package and each folder of assets is named in pyproject.toml."""
     source = ROOT / "geotl"
     wanted = {p.relative_to(source) for p in source.rglob("*.py")}
-    wanted |= {p.relative_to(source) for p in source.rglob("assets/*")}
-    assert any(path.suffix == ".js" for path in wanted)
+    wanted |= {p.relative_to(source) for p in source.rglob("assets/**/*") if p.is_file()}
+    assert {".js", ".html", ".jinja", ".vrt"} <= {path.suffix for path in wanted}
     assert not {path for path in wanted if not (installed / "geotl" / path).is_file()}
-    style = "from geotl.reporting.html import report_style; print(len(report_style()) > 1000)"
+    style = "from geotl.reporting.templates import style; print(len(style()) > 1000)"
     assert alone(installed, "-c", style).strip() == "True"
 
 

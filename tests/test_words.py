@@ -43,25 +43,6 @@ WORDS = {
 }
 BAD = re.compile(rf"\b(?:{'|'.join(WORDS)})\b", re.IGNORECASE)
 
-# (file, text that holds the word) -> why it stays: names of options and formats on disk.
-ALLOWED: dict[tuple[str, str], str] = {}
-
-# Files that are not cleaned yet; a file that is clean must be taken off the list.
-UNCLEAN = frozenset(
-    {
-        "geotl/experiments/report.py",
-        "geotl/experiments/sections.py",
-        "geotl/export/model_card.py",
-        "geotl/lecture/run.py",
-        "geotl/mapping/many_scenes.py",
-        "geotl/mapping/page.py",
-        "geotl/reporting/html.py",
-        "geotl/studies/diagnosis_report.py",
-        "geotl/studies/study_report.py",
-    }
-)
-UNCLEAN_HELP: frozenset[str] = frozenset()
-
 
 def _prose(text: str) -> str:
     """Text without doctests, code blocks, names of arguments and names in backticks."""
@@ -80,19 +61,15 @@ def _texts(source: str) -> Iterator[str]:
 
 def _hits(file: Path) -> list[str]:
     source = file.read_text(encoding="utf-8")
-    name = file.relative_to(ROOT).as_posix()
-    texts = _texts(source) if file.suffix == ".py" else [re.sub(r"(?m)^    .*$", "", source)]
-    return [
-        match[0].lower()
-        for text in texts
-        if (name, text) not in ALLOWED
-        for match in BAD.finditer(_prose(text))
-    ]
+    code_blocks = r"(?m)^    .*$" if file.suffix == ".md" else r"{#.*?#}"
+    texts = _texts(source) if file.suffix == ".py" else [re.sub(code_blocks, "", source)]
+    return [match[0].lower() for text in texts for match in BAD.finditer(_prose(text))]
 
 
 def _files() -> list[Path]:
     docs = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
-    return [*sorted((ROOT / "geotl").rglob("*.py")), *docs]
+    templates = sorted((ROOT / "geotl").rglob("templates/*"))
+    return [*sorted((ROOT / "geotl").rglob("*.py")), *templates, *docs]
 
 
 def _helps(parser: argparse.ArgumentParser) -> Iterator[tuple[str, str]]:
@@ -105,11 +82,8 @@ def _helps(parser: argparse.ArgumentParser) -> Iterator[tuple[str, str]]:
 
 
 def test_messages_docstrings_and_docs_use_the_words_of_the_field():
-    faults = {}
-    for file in _files():
-        hits, name = _hits(file), file.relative_to(ROOT).as_posix()
-        if hits and name not in UNCLEAN:
-            faults[name] = sorted(set(hits))
+    hits = {file.relative_to(ROOT).as_posix(): sorted(set(_hits(file))) for file in _files()}
+    faults = {name: words for name, words in hits.items() if words}
     assert not faults, f"use the words of WORDS instead: {faults}"
 
 
@@ -118,25 +92,8 @@ def test_help_uses_the_words_of_the_field():
         name: sorted({match[0].lower() for match in BAD.finditer(_prose(text))})
         for name, text in _helps(command_parser())
     }
-    faults = {name: hits for name, hits in faults.items() if hits and name not in UNCLEAN_HELP}
+    faults = {name: hits for name, hits in faults.items() if hits}
     assert not faults, f"use the words of WORDS instead: {faults}"
-
-
-@pytest.mark.parametrize("name", sorted(UNCLEAN))
-def test_files_on_the_list_are_not_clean_yet(name):
-    assert _hits(ROOT / name), f"{name} is clean: take it off UNCLEAN"
-
-
-def test_commands_on_the_list_are_not_clean_yet():
-    helps = dict(_helps(command_parser()))
-    clean = [name for name in sorted(UNCLEAN_HELP) if not BAD.search(_prose(helps.get(name, "")))]
-    assert not clean, f"clean, take them off UNCLEAN_HELP: {clean}"
-
-
-@pytest.mark.parametrize(("name", "text"), sorted(ALLOWED))
-def test_allowed_texts_exist(name, text):
-    source = (ROOT / name).read_text(encoding="utf-8")
-    assert text in (_texts(source) if name.endswith(".py") else source)
 
 
 @pytest.mark.parametrize(

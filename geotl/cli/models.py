@@ -14,6 +14,10 @@ from geotl.errors import OutputError
 if TYPE_CHECKING:
     from geotl.evaluation.evaluate import Evaluation
 
+_NO_TABLES = frozenset(
+    {".gpkg", ".geojson", ".shp", ".tif", ".tiff", ".png", ".jpg", ".html", ".json", ".nc"}
+)
+
 
 def add_inspect(commands: Any, common: argparse.ArgumentParser) -> None:
     """Add `geotl inspect` to the commands."""
@@ -130,7 +134,7 @@ def _predict(args: argparse.Namespace) -> None:
     from geotl.io.files import check_absent, write_text
     from geotl.reporting.html import predictions_csv
 
-    if args.output.suffix.lower() != ".csv":
+    if args.output.suffix.lower() in _NO_TABLES:
         raise OutputError(
             f"{args.output}: predictions are a table; give a name ending in .csv (geotl map makes "
             "maps of scenes)"

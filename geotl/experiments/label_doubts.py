@@ -81,6 +81,15 @@ class LabelDoubts:
             f"doubtful first in {self.file}"
         ]
 
+    def words(self) -> tuple[str, ...]:
+        """What the report says where no label is doubtful; nothing else."""
+        if self.found:
+            return ()
+        return (
+            f"None of {many(self.labels, 'label')} looks like another class: to a model that was "
+            "not fitted to it, the class of every label is the most probable.",
+        )
+
     def table(self) -> Table:
         """The most doubtful ones, as the report lists them."""
         rows = tuple(

@@ -1,8 +1,7 @@
-"""Results of a run of task pixels, with their report."""
+"""Results of a run of task pixels."""
 
 from __future__ import annotations
 
-import json
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -14,31 +13,17 @@ import numpy as np
 
 from geotl.arrays import Bools, Floats, Int64s
 from geotl.console import aligned
-from geotl.data.spatial_splits import Variogram
-from geotl.errors import DataError
 from geotl.evaluation.calibration import distrust
 from geotl.evaluation.evaluate import Evaluation, plain
 from geotl.evaluation.metrics import Interval
 from geotl.evaluation.weighted import WeightedRows, weighted_accuracies, weighted_differences
 from geotl.experiments.draws import Draw
-from geotl.experiments.label_doubts import DOUBTFUL, LabelDoubts, scene_look
+from geotl.experiments.label_doubts import DOUBTFUL, LabelDoubts
 from geotl.experiments.pixel_samples import PixelSamples
-from geotl.experiments.recipe import Recipe, written_text
+from geotl.experiments.recipe import Recipe
 from geotl.experiments.results import HOW, Answers
-from geotl.experiments.run_folder import METRICS
 from geotl.experiments.run_sets import SETS, RunSets
 from geotl.experiments.save import versions
-from geotl.io.files import write_text
-from geotl.reporting import curve_figures, figures
-from geotl.reporting.html import (
-    Picture,
-    ReportContent,
-    Table,
-    classes_table,
-    key_figures,
-    predictions_csv,
-    write_report,
-)
 from geotl.training.pixel_fusion import PixelFusion
 
 FUSED, MAJORITY = "fused", "majority class"
@@ -46,7 +31,6 @@ FOREST, LAB = "forest, bands", "forest, bands + 3x3 and 5x5"
 RANDOM = "random split, optimistic"
 RANDOM_WEIGHTS = "discriminant, deep at random"
 DECODERS = {"unet": "U-Net", "fpn": "FPN"}
-MAX_REJECTED = 60  # rows of a table in the report
 
 
 def title_of(member: str) -> str:
@@ -179,7 +163,7 @@ class PixelOutcome:
         if first == FUSED:
             gap, note = self.differences[second], ""
         else:
-            gap, second, note = _negative(self.differences[first]), FUSED, ", which is kept"
+            gap, second, note = negative(self.differences[first]), FUSED, ", which is kept"
         wins = "wins" if gap.low > 0 else "leads within chance"
         return (
             f"{first} {wins}: accuracy {self.race[first]}, {self.folds_words()}; "
@@ -210,7 +194,7 @@ class PixelOutcome:
         """The result in a few printed lines."""
         rows = []
         for name in self.ranked():
-            gap = "" if name == FUSED else points(_negative(self.differences[name]))
+            gap = "" if name == FUSED else points(negative(self.differences[name]))
             spent = self.seconds_of(name)
             time_s = "" if spent is None else f"{spent:.1f} s"
             rows.append((name, str(self.race[name]), gap, time_s))
@@ -330,159 +314,10 @@ def points(difference: Interval) -> str:
     return f"{value} points [{low}, {high}]"
 
 
-def _negative(interval: Interval) -> Interval:
+def negative(interval: Interval) -> Interval:
+    """A difference the other way round, with its ends.
+
+    >>> negative(Interval(0.25, -0.5, 1.0))
+    Interval(value=-0.25, low=-1.0, high=0.5)
+    """
     return Interval(-interval.value, -interval.high, -interval.low)
-
-
-def publish_pixels(outcome: PixelOutcome, out: Path) -> dict[str, Any]:
-    """Write everything for people; metrics.json last, which marks the run as finished."""
-    samples, answers = outcome.samples, outcome.answers
-    names = [samples.names[row] for row in answers.rows]
-    table = predictions_csv(names, answers.truth, answers.probabilities, samples.classes)
-    write_text(out / "predictions.csv", table)
-    pictures = result_pictures(outcome)
-    if outcome.doubts.found:
-        pictures[DOUBTFUL] = outcome.doubts.picture(scene_look(outcome.recipe, samples))
-        outcome.doubts.write(out)
-    for name, picture in pictures.items():
-        figures.write_png(out / f"{name}.png", picture.png)
-    write_report(out / "report.html", report_content(outcome, pictures, out))
-    metrics = outcome.metrics()
-    write_text(out / METRICS, json.dumps(metrics, indent=2, sort_keys=True) + "\n")
-    return metrics
-
-
-def result_pictures(outcome: PixelOutcome) -> dict[str, Picture]:
-    """Pictures of the race, the confusion matrix, the calibration and the variogram."""
-    result = outcome.evaluation
-    pictures = {
-        "race": Picture(
-            figures.baselines_figure([(n, *i) for n, i in outcome.race.items()], FUSED),
-            "Accuracies of all methods",
-            f"Accuracy on the same folds, with 95 % intervals over {outcome.blocks} blocks.",
-        ),
-        "confusion": Picture(
-            figures.confusion_figure(result.matrix, result.classes, unit="labels"),
-            "Confusion matrix",
-            "Rows are the truth, columns the predictions; each label counts once.",
-        ),
-        "calibration": Picture(
-            figures.calibration_figure(result.before, result.after, result.temperature),
-            "Confidence against accuracy",
-            "Before and after the fusion's temperature. On the dashed line confidence is the share "
-            "of correct labels.",
-        ),
-    }
-    if (variogram := variogram_of(outcome)) is not None:
-        pictures["blocks"] = Picture(
-            curve_figures.variogram_figure(variogram, outcome.recipe.split.block_m, "labels"),
-            "Dissimilarity of labelled pixels by distance",
-            f"{variogram.summary().replace('tiles', 'labels')}.",
-        )
-    return pictures
-
-
-def variogram_of(outcome: PixelOutcome) -> Variogram | None:
-    """How far labelled pixels resemble each other, for folds by blocks; None if unknown."""
-    if outcome.recipe.split.method != "blocks":
-        return None
-    try:
-        return outcome.samples.variogram
-    except DataError:  # too few places: the recipe gives the side of the blocks
-        return None
-
-
-def report_content(outcome: PixelOutcome, pictures: dict[str, Picture], out: Path) -> ReportContent:
-    """The report's parts in place."""
-    result, samples = outcome.evaluation, outcome.samples
-    notes = (*samples.missing(), *samples.placement.notes)
-    lost = samples.placement.lost_classes()  # the first of the warnings
-    tables = {
-        "race": race_table(outcome),
-        "members": members_table(outcome),
-        "classes": classes_table(result, outcome.colours, "Labels"),
-        "folds": folds_table(outcome),
-        SETS: outcome.sets.table(),
-    }
-    if outcome.doubts.found:
-        tables[DOUBTFUL] = outcome.doubts.table()
-    if samples.placement.rejected:
-        tables["unused"] = unused_table(outcome)
-    model = out / "model.safetensors"
-    return ReportContent(
-        title=outcome.recipe.title or outcome.recipe.name,
-        headline=outcome.headline(),
-        loses=outcome.ranked()[0] != FUSED,
-        keys=key_figures(result),
-        facts=outcome.facts(),
-        summary=outcome.recipe.note,
-        cautions=(*lost, outcome.estimate(), *outcome.warnings()[len(lost) :], *notes),
-        tables=tables,
-        pictures=pictures,
-        commands=(("Map a scene", f"geotl map {model} SCENE -o map.tif"),),
-        recipe=written_text(outcome.recipe),
-    )
-
-
-def race_table(outcome: PixelOutcome) -> Table:
-    """All methods on the same folds, the most accurate first."""
-    rows = []
-    for name in outcome.ranked():
-        accuracy = outcome.race[name]
-        gap = "" if name == FUSED else points(_negative(outcome.differences[name]))
-        spent = outcome.seconds_of(name)
-        shown = None if spent is None else f"{spent:.1f}"
-        rows.append((name, accuracy.value, str(accuracy)[6:], gap, shown))
-    if outcome.random is not None:
-        accuracy, gap = outcome.random.accuracy, points(outcome.random.difference)
-        rows.append((RANDOM, accuracy.value, str(accuracy)[6:], gap, None))
-    return Table(
-        ("", "Accuracy", "95 % interval", "Difference from fused", "Seconds a fold"),
-        tuple(rows),
-        note="Each label counts once. The most accurate method wins if the interval of its "
-        "difference from the next lies above zero; otherwise it leads within chance. Intervals "
-        f"are of the block bootstrap over {outcome.blocks} blocks; differences are paired. The "
-        "time of fused is that of all its members.",
-        strong=outcome.ranked().index(FUSED),
-    )
-
-
-def members_table(outcome: PixelOutcome) -> Table:
-    """Members of the model that is kept, with what the folds chose."""
-    rows = tuple(
-        (title_of(name), outcome.fusion.weights[name], f"{one.setting:g}", one.temperature)
-        for name, one in outcome.fusion.members.items()
-    )
-    return Table(
-        ("Member", "Weight", "Setting", "Temperature"),
-        rows,
-        note="The setting is a discriminant's shrinkage, C of a logistic member, a forest's trees, "
-        "or a decoder's epochs. Weights are of calibrated log-probabilities.",
-        bar=1,
-    )
-
-
-def folds_table(outcome: PixelOutcome) -> Table:
-    """Labels and accuracy of each fold."""
-    rows = tuple(
-        (f"fold {one.draw.number + 1}", *one.labels, one.near, one.accuracy)
-        for one in outcome.folds
-    )
-    return Table(
-        ("", "Training labels", "Test labels", "Training labels near a test pixel", "Accuracy"),
-        rows,
-        note="Near means within the features' windows.",
-    )
-
-
-def unused_table(outcome: PixelOutcome) -> Table:
-    """The labels that gave no pixel, by reason; the first of very many."""
-    rejected = outcome.samples.placement.rejected
-    every = ((one.reason, one.class_name, one.label_id, one.detail) for one in rejected)
-    rows = sorted(every, key=lambda row: row[0])
-    more = f" The first {MAX_REJECTED} of {len(rows)}." if len(rows) > MAX_REJECTED else ""
-    return Table(
-        ("Reason", "Class", "Label", "What exactly"),
-        tuple(rows[:MAX_REJECTED]),
-        note=f"All of them, with their ids, are in rejected.csv.{more}",
-    )

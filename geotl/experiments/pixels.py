@@ -37,6 +37,7 @@ from geotl.experiments.pixel_draws import (
     settle_folds,
 )
 from geotl.experiments.pixel_networks import UNTRAINED
+from geotl.experiments.pixel_page import publish_pixels
 from geotl.experiments.pixel_report import (
     FOREST,
     FUSED,
@@ -47,7 +48,6 @@ from geotl.experiments.pixel_report import (
     PixelOutcome,
     RandomSplit,
     pixel_versions,
-    publish_pixels,
     title_of,
 )
 from geotl.experiments.pixel_samples import LOCAL, PixelSamples, read_pixels

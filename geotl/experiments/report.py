@@ -13,24 +13,32 @@ from geotl.console import aligned
 from geotl.data.labels import Rejection
 from geotl.data.spatial_splits import Variogram
 from geotl.evaluation.calibration import calibration_caption, distrust
-from geotl.evaluation.evaluate import Evaluation, headline, plain
+from geotl.evaluation.evaluate import Evaluation, Interval, Spread, headline, plain
 from geotl.evaluation.learning_curve import Optimism
-from geotl.evaluation.next_steps import Stand
+from geotl.evaluation.next_steps import Stand, Step
 from geotl.experiments.compare import FittedDraw
 from geotl.experiments.experiment import Experiment
 from geotl.experiments.explain import Insight, looks, pictures_of
 from geotl.experiments.kept_model import KeptModel
 from geotl.experiments.label_doubts import DOUBTFUL, LabelDoubts
 from geotl.experiments.recipe import written_text
-from geotl.experiments.results import BAND_STATISTICS, NETWORK, Answers, Results
+from geotl.experiments.report_words import FUSE, fusion_hint, one_of_many, stand_words, tuning_words
+from geotl.experiments.results import NETWORK, Answers, Results
 from geotl.experiments.run_folder import METRICS, RECIPE
 from geotl.experiments.run_sets import SETS, RunSets
 from geotl.experiments.save import colours_of
 from geotl.io.files import write_text
 from geotl.models.weights import WeightReport
 from geotl.reporting import curve_figures, figures
+from geotl.reporting.answers import (
+    accuracy_answer,
+    classes_answer,
+    comparison_answer,
+    next_answer,
+)
 from geotl.reporting.curve_figures import standing_figure
 from geotl.reporting.html import (
+    Answer,
     Picture,
     ReportContent,
     Table,
@@ -90,7 +98,7 @@ class Outcome:
 
     @property
     def kfold(self) -> int | None:
-        """Number of folds that are judged together, None where labels are drawn."""
+        """Number of folds that are tested together, None where labels are drawn."""
         return self.experiment.recipe.split.kfold
 
     @property
@@ -99,16 +107,20 @@ class Outcome:
         return len(self.results.draws)
 
     def headline(self) -> str:
-        """The first line: whom the network loses to, if anybody, then its accuracy."""
+        """The first line: methods that are more accurate, if any, then the network's accuracy."""
         if self.kfold:
             return f"{self.evaluation.headline}, {self.kfold} folds together"
-        if self.draws == 1:
-            return self.evaluation.headline
+        return headline(*self.comparison())
+
+    def comparison(self) -> tuple[Interval | Spread, dict[str, float]]:
+        """Overall accuracy of the network and of its rivals; means where there are repeats."""
+        rivals = {name: rival.value for name, rival in self.evaluation.rivals.items()}
+        if self.kfold or self.draws == 1:
+            return self.evaluation.overall, rivals
         spreads = self.results.spreads()
-        rivals = {n: s["overall"].mean for n, s in spreads.items() if not n.startswith("network")}
-        if "majority class" in self.evaluation.rivals:
-            rivals["majority class"] = self.evaluation.rivals["majority class"].value
-        return headline(spreads[NETWORK]["overall"], rivals)
+        means = {n: s["overall"].mean for n, s in spreads.items() if not n.startswith("network")}
+        majority = {n: value for n, value in rivals.items() if n == "majority class"}
+        return spreads[NETWORK]["overall"], means | majority
 
     def lines(self) -> list[str]:
         """The result in a few printed lines."""
@@ -126,10 +138,10 @@ class Outcome:
     def _methods(self, what: str) -> list[str]:
         """A line for each method: its accuracy over all folds, or its mean over the draws."""
         spreads = self.results.spreads()
-        told = {name: own["overall"].over(what) for name, own in spreads.items()}
+        rows = {name: own["overall"].over(what) for name, own in spreads.items()}
         if self.kfold:
-            told = {name: str(accuracy) for name, accuracy in self.results.pooled().items()}
-        return [f"  {line}" for line in aligned(list(told.items()), left=(0, 1))]
+            rows = {name: str(accuracy) for name, accuracy in self.results.pooled().items()}
+        return [f"  {line}" for line in aligned(list(rows.items()), left=(0, 1))]
 
     def _remarks(self, what: str) -> list[str]:
         """What must be said beside the accuracies."""
@@ -148,41 +160,41 @@ class Outcome:
     def metrics(self, *, timed: bool = True) -> dict[str, Any]:
         """What metrics.json holds; without times, the same in every run."""
         recipe, fitted = self.experiment.recipe, self.kept.made.fitted
-        told = self.evaluation.to_dict() | {"headline": self.headline()}
-        told["draws"] = {
+        record = self.evaluation.to_dict() | {"headline": self.headline()}
+        record["draws"] = {
             name: {key: spread._asdict() for key, spread in spreads.items()}
             for name, spreads in self.results.spreads().items()
         }
         if timed:
-            told["fit_seconds"] = self.results.seconds
-        told["diagnosis"] = self.stand.verdict.to_dict()
-        told[DOUBTFUL] = len(self.doubts)
+            record["fit_seconds"] = self.results.seconds
+        record["diagnosis"] = self.stand.verdict.to_dict()
+        record[DOUBTFUL] = len(self.doubts)
         if self.sets is not None:
-            told[SETS] = self.sets.to_dict()
+            record[SETS] = self.sets.to_dict()
         if self.kfold:
-            told["kfold"] = self.kfold
+            record["kfold"] = self.kfold
         if optimism := self.results.optimism(recipe):
-            told["optimism"] = {
+            record["optimism"] = {
                 "random": optimism.random,
                 "spatial": optimism.spatial,
                 "difference": optimism.interval,
             }
         if gain := self.results.gain():
-            told["unlabelled"] = asdict(gain)
+            record["unlabelled"] = asdict(gain)
         if self.variogram is not None:
-            told["variogram"] = self.variogram
+            record["variogram"] = self.variogram
         if (chosen := fitted.chosen) is not None:
-            told["head"] = {"setting": chosen.setting, "fold_accuracy": chosen.fold_accuracy}
+            record["head"] = {"setting": chosen.setting, "fold_accuracy": chosen.fold_accuracy}
         if fitted.fusion is not None:
-            told["fusion"] = asdict(fitted.fusion)
+            record["fusion"] = asdict(fitted.fusion)
         if fitted.history is not None:
-            told["training"] = asdict(fitted.history)
+            record["training"] = asdict(fitted.history)
         if fitted.tuning is not None:
-            told["tuning"] = asdict(fitted.tuning)
+            record["tuning"] = asdict(fitted.tuning)
         if self.kept.estimate:
-            told |= self._kept(timed)
-        found: dict[str, Any] = plain(told)
-        return found
+            record |= self._kept(timed)
+        metrics: dict[str, Any] = plain(record)
+        return metrics
 
     def _kept(self, timed: bool) -> dict[str, Any]:
         """What metrics.json says of a model that was fitted on all labels."""
@@ -196,30 +208,20 @@ class Outcome:
         return {"estimate": self.kept.estimate, "kept": own}
 
 
-def fusion_hint(headline: str) -> str:
-    """What to try where a headline says that the network loses to band statistics; else "".
-
-    >>> fusion_hint("overall accuracy 0.850 [0.709, 0.929]")
-    ''
-    """
-    loses = headline.startswith("The network loses") and BAND_STATISTICS in headline
-    return "model.fuse_statistics=true pools the network with band statistics" if loses else ""
-
-
 def publish(outcome: Outcome, insight: Insight | None = None) -> dict[str, Any]:
     """Write everything for people; metrics.json last, which marks the run as finished.
 
     `insight` explains the network that is kept, on the first of the test tiles.
     """
-    samples, out, told = outcome.experiment.samples, outcome.experiment.folder, outcome.answers
+    samples, out, answers = outcome.experiment.samples, outcome.experiment.folder, outcome.answers
     colours = colours_of(outcome.experiment.recipe, samples)
-    paths = [samples.names[row] for row in told.rows]
-    table = predictions_csv(paths, told.truth, told.probabilities, samples.classes)
+    paths = [samples.names[row] for row in answers.rows]
+    table = predictions_csv(paths, answers.truth, answers.probabilities, samples.classes)
     write_text(out / "predictions.csv", table)
     write_text(out / "weights.txt", outcome.kept.made.weights.table() + "\n")
     pictures = result_pictures(outcome)
     if insight is not None:
-        pictures |= pictures_of(insight, samples, told, colours, outcome.kfold)
+        pictures |= pictures_of(insight, samples, answers, colours, outcome.kfold)
     if outcome.variogram is not None:
         pictures["variogram"] = Picture(
             curve_figures.variogram_figure(
@@ -242,13 +244,13 @@ def publish(outcome: Outcome, insight: Insight | None = None) -> dict[str, Any]:
 
 
 def result_pictures(outcome: Outcome) -> dict[str, Picture]:
-    """Pictures of what was judged: confusion, mistakes, learning, baselines, calibration."""
+    """Pictures of the test: confusion, mistakes, learning, baselines, calibration."""
     result = outcome.evaluation
     return {
         "confusion": Picture(
             figures.confusion_figure(result.matrix, result.classes),
             "Confusion matrix",
-            "Rows are the truth, columns what the network said.",
+            "Rows are the truth, columns the predictions.",
         ),
         "mistakes": Picture(
             mistakes(outcome.experiment, outcome.answers),
@@ -258,7 +260,7 @@ def result_pictures(outcome: Outcome) -> dict[str, Picture]:
         "curves": learning_picture(outcome),
         "baselines": Picture(
             figures.baselines_figure(baseline_rows(outcome), "This network"),
-            "Accuracies of the network and its rivals",
+            "Accuracies of the network and the baselines",
             "Overall accuracy with 95 % intervals.",
         ),
         "calibration": Picture(
@@ -275,54 +277,22 @@ def learning_picture(outcome: Outcome) -> Picture:
     if fitted.history is not None:
         png = figures.curves_figure(fitted.history.epochs, fitted.history.best_epoch)
         return Picture(png, "Training curves", "Held-out labels lie inside the training labels.")
-    told = fitted.chosen.fold_accuracy if fitted.chosen else {}
+    accuracies = fitted.chosen.fold_accuracy if fitted.chosen else {}
     chosen = fitted.chosen.setting if fitted.chosen else 0.0
-    png = figures.penalties_figure(list(told), list(told.values()), chosen, HEAD_SETTINGS[head])
+    png = figures.penalties_figure(
+        list(accuracies), list(accuracies.values()), chosen, HEAD_SETTINGS[head]
+    )
     return Picture(png, "Fold accuracy by setting", HEAD_CHOICE)
 
 
 def stand_picture(stand: Stand) -> Picture:
-    """Accuracies on tiles learnt from and on others, against the target."""
+    """Accuracies on training and test tiles, against the target."""
     found = stand.verdict
     rows = [("training tiles", found.train, True), ("test tiles", found.validation, False)]
     return Picture(
         standing_figure(rows, found.target),
         "Accuracies of training and test tiles",
         "Both in evaluation mode, with 95 % intervals (Wilson).",
-    )
-
-
-def stand_words(stand: Stand, recipe: str) -> tuple[str, ...]:
-    """Where the network stands and what that rests on, in sentences."""
-    because = stand.verdict.because
-    return (
-        f"{stand.verdict.title}. {because[:1].upper()}{because[1:]}.",
-        f"Regularisers on, explicit: {stand.on('explicit')}; implicit: {stand.on('implicit')}.",
-        f"Whether the network can overfit at all, its learning curves against the target and the "
-        f"learning rates that suit it: geotl diagnose {recipe}",
-    )
-
-
-def one_of_many(draws: int, kfold: int | None = None, estimate: str = "") -> tuple[str, ...]:
-    """What figures of a single draw, or of folds together, need said about them.
-
-    `estimate` is what is said of a model that was fitted on all labels.
-
-    >>> one_of_many(1)
-    ()
-    """
-    if kfold:
-        kept = estimate or "The model kept is the first fold's."
-        return (
-            f"Figures and pictures are of all {kfold} folds together, each tile judged by a "
-            f"network that did not learn from its fold. {kept}",
-        )
-    if draws == 1:
-        return (estimate,) if estimate else ()
-    kept = f". {estimate}" if estimate else ", whose model was kept."
-    return (
-        f"The headline and the repeated draws are means of {draws} draws; cards, scores, classes "
-        f"and pictures are of the first draw{kept}",
     )
 
 
@@ -376,6 +346,31 @@ def rejected_table(rejected: Sequence[Rejection]) -> Table:
     )
 
 
+def first_answers(outcome: Outcome) -> tuple[Answer, ...]:
+    """What a lab asks first, in a sentence each."""
+    accuracy, rivals = outcome.comparison()
+    result, doubts = outcome.evaluation, outcome.doubts
+    return (
+        accuracy_answer(accuracy, f"{int(result.matrix.sum()):,} test tiles"),
+        comparison_answer(accuracy[0], rivals),
+        classes_answer(result),
+        next_answer(report_steps(outcome), len(doubts), doubts.labels),
+    )
+
+
+def report_steps(outcome: Outcome) -> tuple[Step, ...]:
+    """What to try next; band statistics first, where the network loses to them."""
+    steps, fused = outcome.stand.steps, outcome.experiment.recipe.model.fuse_statistics
+    return steps if fused or not fusion_hint(outcome.headline()) else (FUSE, *steps)
+
+
+def report_words(outcome: Outcome) -> dict[str, tuple[str, ...]]:
+    """The report's sentences, by the section they stand in."""
+    recipe, tuning = str(outcome.experiment.folder / RECIPE), outcome.kept.made.fitted.tuning
+    words = {"stand": stand_words(outcome.stand, recipe), DOUBTFUL: outcome.doubts.words()}
+    return words if tuning is None else words | {"curves": tuning_words(tuning)}
+
+
 def report_tables(outcome: Outcome, colours: Sequence[str]) -> dict[str, Table]:
     """The report's tables, by the section they stand in."""
     result = outcome.evaluation
@@ -425,6 +420,7 @@ def report_content(
         headline=headline,
         loses=headline.startswith("The network loses"),
         keys=key_figures(result),
+        answers=first_answers(outcome),
         facts=outcome.facts | gain_facts(outcome),
         summary=experiment.recipe.note,
         cautions=(
@@ -435,12 +431,12 @@ def report_content(
             *filter(None, [distrust(result.after)]),
         ),
         tables=report_tables(outcome, colours),
-        words={"stand": stand_words(outcome.stand, str(experiment.folder / RECIPE))},
-        steps=outcome.stand.steps,
+        words=report_words(outcome),
+        steps=report_steps(outcome),
         pictures=pictures,
         commands=(
-            ("Name new tiles", f"geotl predict {model} TILES -o predictions.csv"),
-            ("Judge it on other labelled tiles", f"geotl evaluate {model} FOLDER"),
+            ("Classify new tiles", f"geotl predict {model} TILES -o predictions.csv"),
+            ("Test it on other labelled tiles", f"geotl evaluate {model} FOLDER"),
             ("See what it holds", f"geotl inspect {model}"),
         ),
         recipe=written_text(experiment.recipe),

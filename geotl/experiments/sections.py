@@ -49,7 +49,7 @@ SensorKey = Annotated[
 
 
 class EvaluateSection(Section, title="Evaluate"):
-    """How the result is judged, and beside what."""
+    """How the result is tested, and with which baselines it is compared."""
 
     bootstrap_rounds: int = Field(
         1000, ge=0, le=100000, description="resamplings behind the intervals; 0: none [rounds]"

@@ -29,6 +29,7 @@ from geotl.export.stac_mlm import bounds_of
 from geotl.io.yaml import write
 from geotl.models.model_file import ModelFile
 from geotl.models.registry import get_backbone
+from geotl.reporting.templates import environment
 
 SCORES = {
     "overall": "overall accuracy",
@@ -125,22 +126,19 @@ class CardFacts:
 
 def model_card(model: ModelFile, facts: CardFacts) -> str:
     """The whole README."""
-    recipe, accuracy = recipe_of(model), accuracy_of(model)
-    parts = [
-        f"---\n{write(front_matter(model, facts.licence))}---",
-        f"# {title_of(recipe)}",
-        _first_words(model, accuracy),
-        _at_a_glance(model, facts, accuracy),
-        *_how_to_run(facts),
-        *_training(model, facts, recipe),
-        *_classes(model, accuracy),
-        *_accuracy(model, accuracy),
-        *_limits(model, facts, accuracy),
-        *_licences(facts),
-        *_files(model, facts),
-        *_provenance(model),
-    ]
-    return parts[0] + "\n\n" + _without_tags("\n\n".join(parts[1:])) + "\n"
+    header = f"---\n{write(front_matter(model, facts.licence))}---"
+    template = environment("geotl.export", autoescape=False).get_template("model_card.md.jinja")
+    accuracy = accuracy_of(model)
+    body = template.render(
+        facts=facts,
+        accuracy=accuracy,
+        unstated=UNSTATED,
+        **_described(model, facts, accuracy),
+        **_training(model, facts),
+        **_tested(model, accuracy),
+        **_origin(model, facts),
+    )
+    return f"{header}\n\n{_without_tags(body.strip())}\n"
 
 
 def _without_tags(text: str) -> str:
@@ -153,20 +151,28 @@ def _without_tags(text: str) -> str:
     return "```".join(part if i % 2 else part.replace("<", "&lt;") for i, part in enumerate(parts))
 
 
-def _first_words(model: ModelFile, accuracy: Accuracy | None) -> str:
-    contract = model.contract
-    said = (
-        f"**{name_of(recipe_of(model))}** names square tiles of {contract.tile_px} × "
-        f"{contract.tile_px} pixels of {contract.sensor.title} as one of {len(contract.classes)} "
-        "classes. Raw digital numbers go in and calibrated probabilities come out: everything "
-        "between is inside the files."
-    )
-    if model.notes.get("metrics", {}).get("loses_to_a_baseline"):
-        said += " **A simpler method was more accurate than this network; see Accuracy.**"
-    return said if accuracy else f"{said} **Its accuracy was never judged.**"
+def _described(model: ModelFile, facts: CardFacts, accuracy: Accuracy | None) -> dict[str, object]:
+    """What the card says first: name, contract and the table in short."""
+    contract, recipe = model.contract, recipe_of(model)
+    sensor = contract.sensor
+    shift = f" {'-' if sensor.offset < 0 else '+'} {abs(sensor.offset):g}" if sensor.offset else ""
+    return {
+        "title": title_of(recipe),
+        "name": name_of(recipe),
+        "contract": contract,
+        "sensor": sensor,
+        "scale": f"{sensor.scale:g}{shift}",
+        "loses": bool(model.notes.get("metrics", {}).get("loses_to_a_baseline")),
+        "glance": _at_a_glance(model, facts, accuracy),
+        "classes": _classes(model, accuracy),
+        "weak": _weak(accuracy),
+    }
 
 
-def _at_a_glance(model: ModelFile, facts: CardFacts, accuracy: Accuracy | None) -> str:
+def _at_a_glance(
+    model: ModelFile, facts: CardFacts, accuracy: Accuracy | None
+) -> list[tuple[str, str]]:
+    """The table in short: task, input, output, network, data, accuracy, licence."""
     contract, days = model.contract, dates_of(model)
     network = get_backbone(contract.backbone).title
     network += f", up to {contract.cut_after}" if contract.cut_after else ""
@@ -200,12 +206,12 @@ def _at_a_glance(model: ModelFile, facts: CardFacts, accuracy: Accuracy | None) 
         ("Accuracy", _short(accuracy)),
         ("Licence", f"model: {facts.licence or UNSTATED}; data: {facts.data_licence or UNSTATED}"),
     ]
-    return _table(("In short", ""), [(f"**{name}**", told) for name, told in rows])
+    return [(f"**{name}**", text) for name, text in rows]
 
 
 def _short(accuracy: Accuracy | None) -> str:
     if accuracy is None:
-        return "not judged"
+        return "not tested"
     if accuracy.spatial is None:
         how = "as the labels' table says" if accuracy.split == "column" else "at random"
         return f"{accuracy.figures['overall']} on {accuracy.tiles:,} tiles held out {how}"
@@ -213,45 +219,18 @@ def _short(accuracy: Accuracy | None) -> str:
     return f"{accuracy.spatial} held out in space ({SPATIAL[accuracy.split]}){random}"
 
 
-def _how_to_run(facts: CardFacts) -> list[str]:
-    name, chance = facts.example
-    return [
-        "## Run it",
-        f"Each of these, started in this folder, names the example tile: **{name}**, with "
-        f"probability {chance:.3f}.",
-        "With geotl on the command line (`geotl map model.safetensors SCENE -o map.tif` maps a "
-        "whole scene):",
-        "```bash\ngeotl predict model.safetensors example.tif -o predictions.csv\n"
-        "cat predictions.csv\n```",
-        "With geotl from Python (extra `hub`; a hub's `owner/name` may stand in place of the "
-        "folder):",
-        "```python\nimport numpy as np\nfrom geotl.hub import HubModel\n"
-        'model = HubModel.from_pretrained(".")\nsaid = model.predict(np.load("example.npy"))\n'
-        "print(said.labels[0], said.confidence[0])\n```",
-        "Without geotl or PyTorch, in onnxruntime:",
-        "```python\nimport json, numpy as np, onnxruntime\n"
-        'classes = json.load(open("config.json"))["classes"]\n'
-        'tile = np.load("example.npy")[None].astype("float32")\n'
-        'chances = onnxruntime.InferenceSession("model.onnx").run(["probabilities"], '
-        '{"image": tile})[0]\nprint(classes[chances[0].argmax()], chances[0].max())\n```',
-    ]
-
-
-def _training(model: ModelFile, facts: CardFacts, recipe: Mapping[str, Any]) -> list[str]:
-    days, sources = dates_of(model), sources_of(recipe)
-    told = [f"{len(model.training_samples.footprints):,} labelled tiles"]
-    told[0] += f" from {_listed(sources)}." if sources else "."
-    told.append(f"Imagery of {_span(days)}." if days else "When it was taken is not recorded.")
-    told.append(_place(facts.ground))
-    if facts.ground is not None:
-        told.append("The outline is in `mlm.json`.")
-    told.append(_strategy(recipe, model.notes.get("metrics", {}).get("tuning")))
-    note = str(recipe.get("note") or "").strip()
-    return [
-        "## What it was trained on",
-        " ".join(part for part in told if part),
-        *([f"> {note}"] if note else []),
-    ]
+def _training(model: ModelFile, facts: CardFacts) -> dict[str, object]:
+    """What the model was trained on, and how."""
+    recipe, days = recipe_of(model), dates_of(model)
+    return {
+        "tiles": len(model.training_samples.footprints),
+        "sources": _listed(sources_of(recipe)),
+        "days": _span(days) if days else "",
+        "single_day": len(days) == 1,
+        "place": _place(facts.ground),
+        "strategy": _strategy(recipe, model.notes.get("metrics", {}).get("tuning")),
+        "note": str(recipe.get("note") or "").strip(),
+    }
 
 
 def _place(ground: shapely.Geometry | None) -> str:
@@ -284,10 +263,11 @@ def _strategy(recipe: Mapping[str, Any], tuning: Mapping[str, Any] | None) -> st
     return how.get(str(recipe.get("strategy")), "")
 
 
-def _classes(model: ModelFile, accuracy: Accuracy | None) -> list[str]:
+def _classes(model: ModelFile, accuracy: Accuracy | None) -> tuple[list[str], list[list[str]]]:
+    """The classes with their colours, training tiles and scores: header and rows."""
     contract, trained = model.contract, tiles_by_class(model)
     head = ["Class", "Colour", "Tiles trained on"]
-    head += ["Judged", "Precision", "Recall", "F1"] if accuracy else []
+    head += ["Tested on", "Precision", "Recall", "F1"] if accuracy else []
     rows = []
     for name, colour in zip(contract.classes, contract.colours, strict=True):
         row = [name, f"`{colour}`", f"{trained[name]:,}" if name in trained else "?"]
@@ -296,107 +276,40 @@ def _classes(model: ModelFile, accuracy: Accuracy | None) -> list[str]:
             row += [f"{held['support']:.0f}"]
             row += [f"{held[key]:.3f}" for key in ("precision", "recall", "f1")]
         rows.append(row + [""] * (len(head) - len(row)))
-    return ["## Classes", _table(head, rows)]
+    return head, rows
 
 
-def _accuracy(model: ModelFile, accuracy: Accuracy | None) -> list[str]:
+def _tested(model: ModelFile, accuracy: Accuracy | None) -> dict[str, object]:
+    """Scores, splits, mistakes and baselines; empty of a model without a test."""
     if accuracy is None:
-        return ["## Accuracy", "It was never judged on tiles held out."]
-    how = SPLITS.get(accuracy.split, "held out")
-    told = [
-        f"Judged on {accuracy.tiles:,} tiles that chose nothing, held out {how}. "
-        "Brackets are 95 % intervals.",
-        *filter(None, [model.notes["metrics"].get("estimate")]),
-    ]
-    if accuracy.repeats is not None:
-        count, mean, sd = accuracy.repeats
-        what = "folds" if model.notes["metrics"].get("kfold") else "draws of the labels"
-        told.append(
-            f"Over {count} {what} the overall accuracy is {mean:.3f} ± {sd:.3f} (mean, "
-            "standard deviation)."
-        )
-    if accuracy.calibration is not None:
-        before, after = accuracy.calibration
-        told.append(
-            f"The calibration error is {after:.3f} ({before:.3f} before temperature scaling)."
-        )
-    rows = [(SCORES.get(key, key), str(held)) for key, held in accuracy.figures.items()]
-    rows = sorted(rows, key=lambda row: row[0] != "overall accuracy")
-    parts = ["## Accuracy", " ".join(told), _table(("Score", "Value [95 %]"), rows)]
-    return [*parts, *_splits(accuracy), *_mixed_up(accuracy), *_rivals(accuracy)]
+        return {}
+    metrics, overall = model.notes["metrics"], str(accuracy.figures["overall"])
+    scores = [(SCORES.get(key, key), str(held)) for key, held in accuracy.figures.items()]
+    gap = accuracy.optimism
+    return {
+        "split": SPLITS.get(accuracy.split, "held out"),
+        "estimate": metrics.get("estimate"),
+        "repeats": "folds" if metrics.get("kfold") else "draws of the labels",
+        "scores": sorted(scores, key=lambda row: row[0] != "overall accuracy"),
+        "splits": _splits(accuracy),
+        "optimism": f"{gap.value:+.3f} [{gap.low:+.3f}, {gap.high:+.3f}]" if gap else "",
+        "mistakes": [
+            f"{truth} taken for {other} ({count} of {of})"
+            for truth, other, count, of in accuracy.mistakes
+        ],
+        "rivals": [
+            ("this model", f"**{overall}**"),
+            *((name, str(held)) for name, held in accuracy.rivals.items()),
+        ],
+    }
 
 
-def _splits(accuracy: Accuracy) -> list[str]:
-    """Both sides of the comparison of splits, and which to believe."""
+def _splits(accuracy: Accuracy) -> list[tuple[str, str]]:
+    """Both sides of the comparison of splits."""
     if accuracy.spatial is None:
-        return [
-            "There is no figure for new ground: no tiles were held out in space, so expect less "
-            "there than is shown here."
-        ]
+        return []
     rows = [(f"spatial: {SPATIAL[accuracy.split]}", str(accuracy.spatial))]
-    if accuracy.random is None:
-        return [_table(("Split", "Overall accuracy"), rows)]
-    rows.append(("random", str(accuracy.random)))
-    told = "On new ground expect the first."
-    if accuracy.optimism is not None:
-        gap, sure = accuracy.optimism, accuracy.optimism.low > 0
-        told += f" The random split shows {gap.value:+.3f} [{gap.low:+.3f}, {gap.high:+.3f}] more: "
-        told += (
-            "that much is optimism, as neighbouring tiles resemble each other."
-            if sure
-            else ("no clear optimism, given so few tiles.")
-        )
-    return [_table(("Split", "Overall accuracy"), rows), told]
-
-
-def _mixed_up(accuracy: Accuracy) -> list[str]:
-    """The pairs most often taken for each other."""
-    if not accuracy.mistakes:
-        return []
-    told = [
-        f"{truth} taken for {said} ({count} of {of})"
-        for truth, said, count, of in accuracy.mistakes
-    ]
-    return [f"Most frequent mistakes: {', '.join(told)}."]
-
-
-def _rivals(accuracy: Accuracy) -> list[str]:
-    if not accuracy.rivals:
-        return []
-    rows = [("this model", f"**{accuracy.figures['overall']}**")]
-    rows += [(name, str(held)) for name, held in accuracy.rivals.items()]
-    return ["Compared on the same tiles:", _table(("Method", "Overall accuracy"), rows)]
-
-
-def _limits(model: ModelFile, facts: CardFacts, accuracy: Accuracy | None) -> list[str]:
-    contract, days = model.contract, dates_of(model)
-    sensor = contract.sensor
-    shift = f" {'-' if sensor.offset < 0 else '+'} {abs(sensor.offset):g}" if sensor.offset else ""
-    told = [
-        "**Applicability.** What the model says of ground unlike its training tiles is little "
-        "worth, and its probabilities do not show it. `geotl map --applicability` draws where it "
-        "applies (Meyer & Pebesma 2021).",
-        f"**Radiometry.** It was trained on {sensor.title}: {sensor.measures} = DN × "
-        f"{sensor.scale:g}{shift}. Other processing levels and baselines have other numbers; "
-        "`geotl map --sensor` converts between those it knows, an ONNX file cannot tell.",
-    ]
-    if len(days) == 1:
-        told.append(
-            f"**Season.** All imagery is of one day, {days[0]}; other seasons, other "
-            "weather and other years look different."
-        )
-    elif days:
-        told.append(f"**Season.** Imagery is of {_span(days)}; it knows no other season.")
-    else:
-        told.append("**Season.** The dates of the imagery are not recorded.")
-    told.append(f"**Place.** {_place(facts.ground)} It was not tried elsewhere.")
-    size = f" of {facts.resolution_m:.3g} m each" if facts.resolution_m else ""
-    told.append(
-        f"**Scale.** A tile is {contract.tile_px} × {contract.tile_px} pixels{size}, and has one "
-        "class: what is smaller than a tile is not mapped, and mixed tiles get one name."
-    )
-    told += [f"**{name}.** {why}" for name, why in _weak(accuracy)]
-    return ["## Limits", "\n".join(f"- {one}" for one in told)]
+    return [*rows, ("random", str(accuracy.random))] if accuracy.random is not None else rows
 
 
 def _weak(accuracy: Accuracy | None) -> list[tuple[str, str]]:
@@ -404,72 +317,29 @@ def _weak(accuracy: Accuracy | None) -> list[tuple[str, str]]:
     found = []
     for name, held in (accuracy.classes if accuracy else {}).items():
         if held["f1"] < _WEAK_F1:
-            found.append((name, f"Hardly told from the others (F1 {held['f1']:.2f})."))
+            found.append((name, f"Hardly separated from the others (F1 {held['f1']:.2f})."))
         elif held["support"] < _FEW:
             few = f"{held['support']:.0f} tiles"
-            found.append((name, f"Judged on {few} only: its figures are uncertain."))
+            found.append((name, f"Tested on {few} only: its figures are uncertain."))
     return found
 
 
-def _licences(facts: CardFacts) -> list[str]:
-    return [
-        "## Licence",
-        f"- Model and this folder: {facts.licence or UNSTATED}.\n"
-        f"- Imagery and labels it was trained on: {facts.data_licence or UNSTATED}.\n"
-        "- The pretrained weights it started from have a licence of their own.",
-    ]
-
-
-def _files(model: ModelFile, facts: CardFacts) -> list[str]:
-    rows = [
-        (f"`{name}`", _size(size), f"`{digest[:16]}…`", what)
-        for name, size, digest, what in facts.files
-    ]
-    training_samples = model.training_samples
-    place = ", the footprints of all" if facts.ground is not None else ""
-    return [
-        "## Files",
-        _table(("File", "Size", "sha256", "What it is"), rows),
-        f"`model.safetensors` holds {len(training_samples.examples)} of the training tiles, "
-        "features of "
-        f"{len(training_samples.features):,}{place} and the recipe: publish it only where those "
-        "may be "
-        "public. Nothing in this folder is pickled, and no folder of the machine it "
-        "was made on is named.",
-    ]
-
-
-def _provenance(model: ModelFile) -> list[str]:
-    chain = lineage_of(model)
-    rows = [(f"`{one['source']}`", f"`{one['sha256']}`") for one in chain]
+def _origin(model: ModelFile, facts: CardFacts) -> dict[str, object]:
+    """Files of the folder, and where the model comes from."""
+    samples = model.training_samples
     versions = ", ".join(f"{name} {v}" for name, v in model.notes.get("versions", {}).items())
-    parts = [
-        "## Provenance",
-        f"Trained with {versions or 'unknown versions'}; exported with geotl {__version__}.",
-    ]
-    if rows:
-        parts.append("Weights it descends from, oldest first:")
-        parts.append(_table(("File", "sha256"), rows))
-    recipe = shareable_recipe(str(model.notes.get("recipe", ""))).strip()
-    if recipe:
-        parts.append(
-            f"<details>\n<summary>The recipe, which repeats the training</summary>\n\n"
-            f"```yaml\n{recipe}\n```\n\n</details>"
-        )
-    return parts
-
-
-def _table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    r"""A table in Markdown; a bar inside a cell does not end it.
-
-    >>> print(_table(("a", "b"), [("x|y", "1")]))
-    | a | b |
-    |---|---|
-    | x\|y | 1 |
-    """
-    lines = [head, *rows]
-    told = ["| " + " | ".join(cell.replace("|", "\\|") for cell in line) + " |" for line in lines]
-    return "\n".join([told[0], "|" + "---|" * len(head), *told[1:]])
+    return {
+        "files": [
+            (f"`{name}`", _size(size), f"`{digest[:16]}…`", what)
+            for name, size, digest, what in facts.files
+        ],
+        "examples": len(samples.examples),
+        "features": f"{len(samples.features):,}",
+        "versions": versions or "unknown versions",
+        "version": __version__,
+        "lineage": [(f"`{one['source']}`", f"`{one['sha256']}`") for one in lineage_of(model)],
+        "recipe": shareable_recipe(str(model.notes.get("recipe", ""))).strip(),
+    }
 
 
 def _span(days: Sequence[str]) -> str:

@@ -6,7 +6,6 @@ import hashlib
 import json
 import time
 from collections.abc import Callable, Mapping, Sequence
-from html import escape
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +14,7 @@ from geotl.console import Log, ProgressLine
 from geotl.errors import ModelError
 from geotl.evaluation.evaluate import plain
 from geotl.experiments.recipe import lectures
-from geotl.io.files import asset, json_text, write_text
+from geotl.io.files import json_text, write_text
 from geotl.io.locks import locked, output_lock
 from geotl.lecture import (
     architectures,
@@ -28,64 +27,26 @@ from geotl.lecture import (
 from geotl.lecture.figures import Shown, panels_figure
 from geotl.lecture.recipes import PARTS, LectureRecipe, load_lecture
 from geotl.reporting.figures import write_png
-from geotl.reporting.html import Picture, figure_html, report_style
+from geotl.reporting.html import Picture
+from geotl.reporting.templates import render, style
 
 
-def page_of(told: Sequence[Mapping[str, Any]], pictures: Mapping[str, Path]) -> str:
+def page_of(results: Sequence[Mapping[str, Any]], pictures: Mapping[str, Path]) -> str:
     """The page of finished demonstrations, in the order given; pictures by name, as PNG files."""
-    held = [claim["held"] for one in told for claim in one["claims"]]
-    sections = [
-        f'<h2 id="{part}">{escape(title)}</h2>'
-        + "".join(_one(one, pictures[one["name"]]) for one in told if one["part"] == part)
-        for part, title in PARTS.items()
-        if any(one["part"] == part for one in told)
-    ]
-    links = "".join(
-        f'<li><a href="#{one["name"]}">{escape(one["title"]["fr"])}</a></li>' for one in told
-    )
-    intro = (
-        "Each technique and architecture of the lecture, shown on small synthetic tiles that come "
-        "with geotl. A claim that did not hold there may hold elsewhere: what is told is what was "
-        "measured, with the command that measures it again."
-    )
-    style = report_style() + asset("geotl.lecture", "lecture.css")
-    return (
-        '<!doctype html><html lang="en"><head><meta charset="utf-8">'
-        '<meta name="viewport" content="width=device-width, initial-scale=1">'
-        f"<title>geotl: the lecture made visible</title><style>{style}</style></head>"
-        '<body><main><p class="eyebrow">geotl lecture --all</p>'
-        "<h1>La régularisation rendue visible<br>Regularisation made visible</h1>"
-        f'<p class="verdict">{sum(held)} of {len(held)} claims held, in {len(told)} '
-        f"demonstrations</p><p>{intro}</p><nav><ul>{links}</ul></nav>{''.join(sections)}"
-        "</main></body></html>\n"
-    )
-
-
-def _one(told: Mapping[str, Any], picture: Path) -> str:
-    """One demonstration: title, claims with what was measured, figure, note and command."""
-    title = told["title"]
-    note = told["note"]
-    remark = (
-        f'<p class="note"><span lang="fr">Remarque : {escape(note["fr"])}</span><br>'
-        f"Note: {escape(note['en'])}</p>"
-        if note
-        else ""
-    )
-    return (
-        f'<h3 id="{told["name"]}"><span lang="fr">{escape(title["fr"])}</span> / '
-        f"{escape(title['en'])}</h3>{''.join(map(_claim, told['claims']))}"
-        f"{figure_html(Picture(picture.read_bytes(), title['en']))}{remark}"
-        f"<pre>geotl lecture {told['name']}</pre>"
-    )
-
-
-def _claim(claim: Mapping[str, Any]) -> str:
-    word = "HELD" if claim["held"] else "did NOT HOLD"
-    return (
-        f'<div class="claim{"" if claim["held"] else " missed"}">'
-        f'<p class="said"><span lang="fr">{escape(claim["fr"])}</span></p>'
-        f"<p>{escape(claim['en'])}</p>"
-        f'<p class="measured"><b>{word}</b>: {escape(claim["measured"])}</p></div>'
+    held = [claim["held"] for one in results for claim in one["claims"]]
+    parts = {one["part"] for one in results}
+    return render(
+        "lecture.html",
+        "geotl.lecture",
+        style=style(("geotl.lecture", "lecture.css")),
+        results=results,
+        headings={part: title for part, title in PARTS.items() if part in parts},
+        pictures={
+            one["name"]: Picture(pictures[one["name"]].read_bytes(), one["title"]["en"])
+            for one in results
+        },
+        held=sum(held),
+        claims=len(held),
     )
 
 

@@ -15,7 +15,6 @@ from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
-from xml.sax.saxutils import escape
 
 import shapely
 
@@ -28,6 +27,7 @@ from geotl.io.tables import TableWriter
 from geotl.mapping.jobs import Job, JobResult, attempt, cores, is_finished, mark_of
 from geotl.mapping.options import NODATA
 from geotl.mapping.task import AREAS, outputs
+from geotl.reporting.templates import render
 
 _ALL = "(all scenes)"
 _HEAD = ["scene", "value", "class", "pixels", "square_metres", "hectares", "percent"]
@@ -39,7 +39,7 @@ def write_mosaics(folder: Path, maps: Sequence[Path], stem: str = "mosaic") -> l
     Where maps overlap, the later one lies on top. Pixels are as fine as those of the finest map.
 
     Args:
-        folder: to write into; the maps' places are told relative to it.
+        folder: to write into; the paths of the maps are relative to it.
         maps: GeoTIFFs of one band of bytes, in order.
         stem: of the file's name; with several systems their codes follow it.
 
@@ -63,27 +63,23 @@ def mosaic_vrt(maps: Sequence[ClassMap], folder: Path) -> str:
     """The VRT's XML over maps of one reference system."""
     grid = common_grid([of.grid for of in maps])
     first = maps[0]
-    sources = "".join(_source(of, grid, folder) for of in maps)
-    colours = "".join(
-        f'<Entry c1="{int(c[1:3], 16)}" c2="{int(c[3:5], 16)}" c3="{int(c[5:7], 16)}" c4="255"/>'
-        for value, c in sorted(first.colours.items())
-        if value <= max(first.names, default=-1)
-    )
-    palette = f"<ColorInterp>Palette</ColorInterp><ColorTable>{colours}</ColorTable>"
-    names = "".join(
-        f"<Category>{escape(first.names.get(value, ''))}</Category>"
-        for value in range(max(first.names, default=-1) + 1)
-    )
+    last = max(first.names, default=-1)
     a, b, c, d, e, f = grid.transform
-    place = ", ".join(repr(v) for v in (c, a, b, f, d, e))  # GDAL's order
-    return (
-        f'<VRTDataset rasterXSize="{grid.width}" rasterYSize="{grid.height}">\n'
-        f"<SRS>{escape(grid.crs or '')}</SRS>\n<GeoTransform>{place}</GeoTransform>\n"
-        f'<VRTRasterBand dataType="Byte" band="1">\n<NoDataValue>{NODATA}</NoDataValue>\n'
-        f"{palette if colours else ''}"
-        f"{f'<CategoryNames>{names}</CategoryNames>' if colours else ''}\n{sources}"
-        "</VRTRasterBand>\n</VRTDataset>\n"
+    return render(
+        "mosaic.vrt",
+        "geotl.mapping",
+        grid=grid,
+        place=", ".join(repr(v) for v in (c, a, b, f, d, e)),  # GDAL's order
+        nodata=NODATA,
+        colours=[_rgb(text) for value, text in sorted(first.colours.items()) if value <= last],
+        names=[first.names.get(value, "") for value in range(last + 1)],
+        sources=[_source(of, grid, folder) for of in maps],
     )
+
+
+def _rgb(colour: str) -> tuple[int, int, int]:
+    """Red, green and blue of #rrggbb."""
+    return int(colour[1:3], 16), int(colour[3:5], 16), int(colour[5:7], 16)
 
 
 def common_grid(grids: Sequence[Grid]) -> Grid:
@@ -170,23 +166,23 @@ def _rows(path: Path) -> list[dict[str, str]]:
     return rows
 
 
-def _source(of: ClassMap, grid: Grid, folder: Path) -> str:
+def _source(of: ClassMap, grid: Grid, folder: Path) -> dict[str, Any]:
     """One map in the mosaic: what it does not know lets those below it through."""
     left, bottom, right, top = of.grid.bounds
     across, down = grid.resolution
     x, y = (left - grid.transform[2]) / across, (grid.transform[5] - top) / down
-    wide, high = (right - left) / across, (top - bottom) / down
-    try:
-        name, relative = of.path.relative_to(folder).as_posix(), 1
-    except ValueError:
-        name, relative = str(of.path.resolve()), 0
-    return (
-        f'<ComplexSource>\n<SourceFilename relativeToVRT="{relative}">{escape(name)}'
-        "</SourceFilename>\n<SourceBand>1</SourceBand>\n"
-        f'<SrcRect xOff="0" yOff="0" xSize="{of.grid.width}" ySize="{of.grid.height}"/>\n'
-        f'<DstRect xOff="{round(x, 6)}" yOff="{round(y, 6)}" xSize="{round(wide, 6)}" '
-        f'ySize="{round(high, 6)}"/>\n<NODATA>{NODATA}</NODATA>\n</ComplexSource>\n'
-    )
+    inside = of.path.is_relative_to(folder)
+    path = of.path.relative_to(folder).as_posix() if inside else str(of.path.resolve())
+    return {
+        "name": path,
+        "relative": int(inside),
+        "width": of.grid.width,
+        "height": of.grid.height,
+        "x": round(x, 6),
+        "y": round(y, 6),
+        "wide": round((right - left) / across, 6),
+        "high": round((top - bottom) / down, 6),
+    }
 
 
 def _code(crs: str | None, number: int) -> str:
@@ -251,8 +247,8 @@ def map_many(
         folder: of the maps.
         crew: who maps.
         quiet: no progress.
-        say: told a line for each scene that went well, and the sum.
-        complain: told a line for each that did not.
+        say: gets a line for each scene that went well, and the sum.
+        complain: gets a line for each that did not.
 
     Raises:
         OutputError: a map of other making stands there, or the folder cannot be written.
@@ -403,7 +399,7 @@ def _client(stack: ExitStack, crew: Crew, scenes: int) -> tuple[Any, int, int]:
 
 
 def _outcome(future: Any, job: Job) -> JobResult:
-    """What a future holds; a worker that died, or an error nobody foresaw, is a failure."""
+    """What a future holds; a worker that died, or an unforeseen error, is a failure."""
     from distributed import KilledWorker
 
     if future.status == "finished":

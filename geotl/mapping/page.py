@@ -3,19 +3,17 @@
 from __future__ import annotations
 
 import base64
-import json
 import math
 import zlib
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from html import escape
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from geotl.arrays import Pixels
-from geotl.io.files import asset, whole_file, write_text
+from geotl.io.files import whole_file, write_text
 from geotl.io.geodesy import ground_of
 from geotl.mapping.cartography import confidence_ramp, jpeg, map_figure, rgb_of
 from geotl.mapping.graticule import lattice
@@ -32,9 +30,16 @@ from geotl.mapping.provenance import (
     subtitle,
 )
 from geotl.mapping.task import PAGE, SHEET, Task
-from geotl.reporting.html import Cell, ReportContent, Table, page_html, table_html, top_html
+from geotl.reporting.html import Block, Code, ReportContent, Table
+from geotl.reporting.templates import render, script, style
 
 _LAYERS = {"classes": "Classes", "confidence": "Confidence", "picture": "Picture of the scene"}
+_SCORES = {
+    "overall": "Overall accuracy",
+    "balanced": "Balanced accuracy",
+    "kappa": "Kappa",
+    "macro_f1": "Macro F1",
+}
 
 
 @dataclass(frozen=True)
@@ -87,7 +92,7 @@ def write_sheet_and_page(folder: Path, look: Look, facts: MapFacts) -> dict[str,
     Args:
         folder: to write into.
         look: of the map.
-        facts: told beside it.
+        facts: shown beside it.
 
     Raises:
         OutputError: the disk is full.
@@ -105,38 +110,30 @@ def map_html(look: Look, facts: MapFacts, sheet: bytes) -> str:
 
     Args:
         look: the map in few pixels; its size is that of the page.
-        facts: told beside it.
+        facts: shown beside it.
         sheet: the map as PNG, for paper and for browsers without scripts.
     """
-    parts = [
-        top_html(_top(facts)),
-        _section("map", "The map", _viewer(look, facts, sheet)),
-        _section("legend", "Classes and areas", _legend(facts)),
-        _section("accuracy", "How accurate the model is", _accuracy(facts)),
-        _section("provenance", "Where it comes from", _provenance(facts)),
-    ]
-    told = json.dumps(_data(look, facts), separators=(",", ":"), allow_nan=False)
-    safe = told.replace("<", "\\u003c")  # a class may be called </script>
-    data = f'<script type="application/json" id="map-data">{safe}</script>\n'
-    return page_html(
-        facts.title,
-        "".join(parts) + data,
-        kind="map",
-        style=asset("geotl.mapping", "map.css"),
-        script=asset("geotl.mapping", "map.js"),
-    )
-
-
-def _section(name: str, heading: str, body: str) -> str:
-    return (
-        f'<section id="{name}" aria-labelledby="{name}-heading">\n'
-        f'<h2 id="{name}-heading">{heading}</h2>\n{body}</section>\n'
+    recipe = facts.tags.get("GEOTL_RECIPE")
+    return render(
+        "map.html",
+        "geotl.mapping",
+        style=style(("geotl.mapping", "map.css")),
+        script=script("geotl.mapping", "map.js"),
+        content=_top(facts),
+        **_viewer(look, facts),
+        sheet=sheet,
+        legend=_legend(facts),
+        unit="Hectares" if facts.metric else "Pixels",
+        accuracy=_accuracy(facts),
+        provenance=_provenance(facts),
+        recipe=Code(recipe, long=True) if recipe else None,
+        data=_data(look, facts),
     )
 
 
 def _top(facts: MapFacts) -> ReportContent:
     """Title, accuracy in front, key figures and cautions."""
-    judged = facts.metrics.get("overall_accuracy")
+    overall = facts.metrics.get("overall_accuracy")
     keys = [
         (
             "Mapped",
@@ -149,17 +146,15 @@ def _top(facts: MapFacts) -> ReportContent:
             "of the cells mapped",
         ),
     ]
-    headline = "The model was never judged"
-    if judged:
-        headline = (
-            f"Tests of the model, not of this map: {facts.metrics['headline']}, on {facts.samples}"
-        )
+    headline = "The model was never tested"
+    if overall:
+        headline = f"Tests of the model, not of this map: {_tested(facts)}"
         keys.insert(
             0,
             (
                 "Accuracy of the model",
-                f"{judged['value']:.3f}",
-                f"{judged['low']:.3f} to {judged['high']:.3f}, 95 % interval",
+                f"{overall['value']:.3f}",
+                f"{overall['low']:.3f} to {overall['high']:.3f}, 95 % interval",
             ),
         )
     if facts.outside is not None:
@@ -174,57 +169,35 @@ def _top(facts: MapFacts) -> ReportContent:
         title=facts.title,
         headline=headline,
         kind="map",
-        loses=bool(not judged or facts.metrics.get("loses_to_a_baseline")),
+        loses=bool(not overall or facts.metrics.get("loses_to_a_baseline")),
         summary=subtitle(facts),
         keys=tuple(keys),
         cautions=tuple(honest_notes(facts)),
     )
 
 
-def _viewer(look: Look, facts: MapFacts, sheet: bytes) -> str:
-    """The map to move about in; the sheet stands in its place until the script has begun."""
-    there = [n for n in _LAYERS if n != "picture" or look.picture is not None]
-    radios = "".join(
-        f'<label><input type="radio" name="layer" value="{name}"'
-        f"{' checked' if name == 'classes' else ''}>{_LAYERS[name]}</label>"
-        for name in there
-    )
-    still = base64.b64encode(sheet).decode("ascii")
-    stops = ", ".join(f"rgb({r} {g} {b})" for r, g, b in confidence_ramp()[::10].tolist())
-    opacity = (
-        '<label>Opacity<input type="range" id="opacity" min="0" max="100" value="100"></label>'
-    )
-    what = escape(f"Land-cover map of {facts.scene}", quote=True)
-    each = (
-        ""
-        if look.each == 1
-        else (
-            f" One pixel here stands for {look.each} x {look.each} cells of the map: the commonest "
-            "class, and the confidence of one cell."
-        )
-    )
-    return (
-        '<div class="viewer"><div class="live">\n'
-        f'<div class="tools"><fieldset><legend>Layer</legend>{radios}</fieldset>{opacity}'
-        '<span class="zoom"><button type="button" id="in" aria-label="Zoom in">+</button>'
-        '<button type="button" id="out" aria-label="Zoom out">−</button>'
-        '<button type="button" id="all" aria-label="Show the whole map">All</button></span></div>\n'
-        '<div class="stage"><canvas id="canvas" tabindex="0" role="application" '
-        f'aria-label="{what}" aria-describedby="help here"></canvas>'
-        '<div class="north" id="north"><svg id="needle" viewBox="0 0 34 34" role="img" '
-        'aria-label="True north"><path d="M17 4l5 17-5-3.5z" fill="#fff" stroke="#1d2733"/>'
-        '<path d="M17 4l-5 17 5-3.5z" fill="#1d2733"/><text x="17" y="31" font-size="9" '
-        'text-anchor="middle" font-weight="700" fill="#1d2733">N</text></svg></div>'
-        '<div class="bar-of-scale" id="scale"><span id="scale-name"></span>'
-        '<i id="scale-bar"></i></div></div>\n'
-        '<output class="here" id="here" aria-live="polite">Point at the map to read it.</output>\n'
-        '<p class="note" id="help">Drag to move, wheel or pinch to zoom. By keyboard: arrows move '
-        "(with Shift by one pixel), + and − zoom, 0 shows all; the cross is read out. "
-        f'Confidence: 0 <span class="ramp" style="background:linear-gradient(90deg,{stops})">'
-        f"</span> 100 %. Hatched: not mapped.{each}</p>\n</div>\n"
-        f'<img class="still" src="data:image/png;base64,{still}" alt="{what}: '
-        f'{escape(_described(facts), quote=True)}">\n</div>\n'
-    )
+def _tested(facts: MapFacts) -> str:
+    """The model's accuracy in a phrase: of pixels without the race that its run reports."""
+    words, count = facts.metrics["headline"], facts.metrics.get(facts.samples)
+    if facts.members:
+        overall = facts.metrics["overall_accuracy"]
+        words = f"accuracy {overall['value']:.3f} [{overall['low']:.3f}, {overall['high']:.3f}]"
+    return f"{words}, on {f'{count:,} test ' if count else ''}{facts.samples}"
+
+
+def _viewer(look: Look, facts: MapFacts) -> dict[str, Any]:
+    """What the map to move about in shows."""
+    picture = None if look.picture is None else jpeg(look.picture)
+    stops = confidence_ramp()[::10].tolist()
+    return {
+        "layers": {n: text for n, text in _LAYERS.items() if n != "picture" or picture},
+        "scene": picture,
+        "name": facts.scene,
+        "what": f"Land-cover map of {facts.scene}",
+        "described": _described(facts),
+        "ramp": ", ".join(f"rgb({red} {green} {blue})" for red, green, blue in stops),
+        "each": look.each,
+    }
 
 
 def _described(facts: MapFacts) -> str:
@@ -235,108 +208,97 @@ def _described(facts: MapFacts) -> str:
     )
 
 
-def _legend(facts: MapFacts) -> str:
-    """Every class with its area; a press of its name shows it alone."""
-    metric = math.isfinite(facts.areas.unmapped_square_metres)
-    rows = []
-    for k in np.argsort(-facts.areas.pixels, kind="stable").tolist():
-        metres, pixels = float(facts.areas.square_metres[k]), int(facts.areas.pixels[k])
-        name = escape(facts.classes[k])
-        button = (
-            f'<button type="button" class="pick" data-value="{k}" aria-pressed="false">{name}'
-            "</button>"
+class LegendRow(NamedTuple):
+    """A class in the legend: its value, None for what was not mapped; `share` is in percent."""
+
+    value: int | None
+    colour: str
+    name: str
+    ground: str
+    share: float
+
+
+def _legend(facts: MapFacts) -> list[LegendRow]:
+    """Every class with its area, the largest first, and what was not mapped."""
+    areas, shares = facts.areas, facts.shares.tolist()
+    rows = [
+        LegendRow(
+            k,
+            facts.colours[k],
+            facts.classes[k],
+            _ground(facts, float(areas.square_metres[k]), int(areas.pixels[k])),
+            shares[k],
         )
-        rows.append(
-            _row(
-                facts.colours[k], button, metres if metric else None, pixels, float(facts.shares[k])
-            )
-        )
-    left = float(facts.areas.unmapped_square_metres)
-    rows.append(
-        _row(
-            None,
-            "valid, not mapped",
-            left if metric else None,
-            facts.areas.unmapped_pixels,
-            float(facts.shares[-1]),
-        )
-    )
-    unit = "Hectares" if metric else "Pixels"
-    return (
-        '<div class="scroll"><table class="legend">\n<thead><tr><th scope="col">Class</th>'
-        f'<th scope="col" class="number">{unit}</th><th scope="col" class="number">Percent</th>'
-        f"</tr></thead>\n<tbody>\n{''.join(rows)}</tbody>\n</table></div>\n"
-        '<p class="note"><span class="noprint">Press a class to see it alone, several to see them '
-        "together. </span>Areas are counted from the map, of the scene's valid pixels, and carry "
-        "its errors; geotl accuracy estimates them without.</p>\n"
-    )
+        for k in np.argsort(-areas.pixels, kind="stable").tolist()
+    ]
+    left = _ground(facts, float(areas.unmapped_square_metres), areas.unmapped_pixels)
+    return [*rows, LegendRow(None, "", "valid, not mapped", left, shares[-1])]
 
 
-def _row(colour: str | None, name: str, metres: float | None, pixels: int, share: float) -> str:
-    swatch = (
-        ' class="swatch none"'
-        if colour is None
-        else (f' class="swatch" style="background:{escape(colour, quote=True)}"')
-    )
-    ground = f"{pixels:,}" if metres is None else f"{metres / 1e4:,.1f}"
-    return (
-        f'<tr><th scope="row"><i{swatch}></i>{name}</th><td class="number">{ground}</td>'
-        f'<td class="number">{share:.2f}</td></tr>\n'
-    )
+def _ground(facts: MapFacts, square_metres: float, pixels: int) -> str:
+    """An area in the legend's unit: hectares, or pixels where metres are not known."""
+    return f"{square_metres / 1e4:,.1f}" if facts.metric else f"{pixels:,}"
 
 
-def _accuracy(facts: MapFacts) -> str:
+def _accuracy(facts: MapFacts) -> list[Block]:
     """The model's scores with intervals and by class, and what they do not say."""
+    if not facts.metrics.get("headline"):
+        return ["Nothing is known: the model was never tested."]
+    tables = [_scores(facts), _classes(facts), _sets(facts)]
+    return [table for table in tables if table.rows]
+
+
+def _scores(facts: MapFacts) -> Table:
+    """Overall scores with their intervals."""
     metrics = facts.metrics
-    if not metrics.get("headline"):
-        return "<p>Nothing is known: the model was not judged.</p>\n"
-    names = {
-        "overall": "Overall accuracy",
-        "balanced": "Balanced accuracy",
-        "kappa": "Kappa",
-        "macro_f1": "Macro F1",
-    }
     held = {"overall": metrics["overall_accuracy"]} | {
         k: v for k, v in metrics.get("bootstrap", {}).items() if k != "overall"
     }
-    scores: list[tuple[Cell, ...]] = [
-        (names.get(key, key), v.get("value"), _between(v)) for key, v in held.items()
-    ]
     note = (
-        f"On {metrics.get('tiles', '?')} test tiles. A tile is filled by "
-        "one class; a window of the map may hold several, so the map's own accuracy can differ, "
-        "and is lower along borders."
+        f"On {metrics.get('tiles', '?')} test tiles. A tile is filled by one class; a window of "
+        "the map may hold several, so the map's own accuracy can differ, and is lower along "
+        "borders."
     )
     if facts.members:
         note = (
-            f"On {metrics.get('labels', '?')} test labels. Labels tend to "
-            "lie within purer ground, so the map's own accuracy can differ, and is lower along "
-            "borders."
+            f"On {metrics.get('labels', '?')} test labels. Labels tend to lie within purer ground, "
+            "so the map's own accuracy can differ, and is lower along borders."
         )
-    parts = [table_html(Table(("Score", "Value", "95 % interval"), tuple(scores), note=note))]
-    if by_class := metrics.get("per_class"):
-        rows: list[tuple[Cell, ...]] = [
-            (name, _count(by_class[name]), *map(by_class[name].get, ("precision", "recall")))
-            for name in facts.classes
-            if name in by_class
-        ]
-        swatches = tuple(
-            colour
-            for name, colour in zip(facts.classes, facts.colours, strict=True)
-            if name in by_class
-        )
-        parts.append(
-            table_html(
-                Table(
-                    ("Class", "Labels" if facts.members else "Tiles", "Precision", "Recall"),
-                    tuple(rows),
-                    swatches=swatches,
-                    note="Precision: how often ground so named is right (user's accuracy). "
-                    "Recall: how much of the class is found (producer's accuracy).",
-                )
-            )
-        )
-    return "".join(parts)
+    rows = ((_SCORES.get(k, k), v.get("value"), _between(v)) for k, v in held.items())
+    return Table(("Score", "Value", "95 % interval"), tuple(rows), note=note)
+
+
+def _classes(facts: MapFacts) -> Table:
+    """Precision and recall of each class."""
+    scores = facts.metrics.get("per_class") or {}
+    known = [k for k, name in enumerate(facts.classes) if name in scores]
+    rows = []
+    for name in (facts.classes[k] for k in known):
+        own = scores[name]
+        rows.append((name, _count(own), own.get("precision"), own.get("recall")))
+    return Table(
+        ("Class", "Labels" if facts.members else "Tiles", "Precision", "Recall"),
+        tuple(rows),
+        swatches=tuple(facts.colours[k] for k in known),
+        note="Precision: how often ground so classified is correct (user's accuracy). Recall: how "
+        "much of the class is found (producer's accuracy).",
+    )
+
+
+def _sets(facts: MapFacts) -> Table:
+    """How often prediction sets held the class of test labels, where the map has such sets."""
+    stated = facts.tags.get(SETS_TAG)
+    scores = facts.metrics.get("sets", []) if stated else []
+    rows = tuple((f"{one['stated']:.0%}", one["covered"], one["classes"]) for one in scores)
+    mine = [place for place, one in enumerate(scores) if f"{one['stated']:g}" == stated]
+    return Table(
+        ("Stated coverage", "Covered test labels", "Classes in a set (mean)"),
+        rows,
+        strong=mine[0] if mine else None,
+        note=f"Prediction sets of this map have a stated coverage of {float(stated or 0):.0%}. The "
+        "table tests such sets on labels that had no part in their thresholds: the share of "
+        "labels whose class is in the set.",
+    )
 
 
 def _count(scores: Mapping[str, Any]) -> int | None:
@@ -350,7 +312,7 @@ def _between(score: Mapping[str, Any]) -> str:
     return "–" if low is None or high is None else f"{low:.3f} to {high:.3f}"
 
 
-def _provenance(facts: MapFacts) -> str:
+def _provenance(facts: MapFacts) -> Table:
     """What the map's tags say, in words, and the files that belong to it."""
     tags = facts.tags
     pairs = {
@@ -361,20 +323,14 @@ def _provenance(facts: MapFacts) -> str:
         "Extra bands": tags.get(EXTRA_TAG),
         "Smoothed in windows of [px]": tags.get(SMOOTH_TAG),
         "Minimum mapping unit [ha]": tags.get(MMU_TAG),
-        "Coverage of the prediction sets": tags.get(SETS_TAG),
+        "Coverage of the prediction sets, as stated": tags.get(SETS_TAG),
         "Mapped": tags.get("GEOTL_DATE"),
         "geotl": tags.get("GEOTL_VERSION"),
         "Trained with": tags.get("GEOTL_TRAINED_WITH"),
         "Files": ", ".join(facts.files),
     }
     rows = tuple((name, value) for name, value in pairs.items() if value)
-    found = table_html(Table(("What", "Value"), rows))
-    if recipe := tags.get("GEOTL_RECIPE"):
-        found += (
-            "<details><summary>The recipe that trained the model</summary>"
-            f'<pre class="recipe"><code>{escape(recipe.strip())}</code></pre></details>\n'
-        )
-    return found
+    return Table(("What", "Value"), rows)
 
 
 def _how(tags: Mapping[str, str]) -> dict[str, str | None]:
@@ -395,9 +351,6 @@ def _data(look: Look, facts: MapFacts) -> dict[str, Any]:
     """What the page's script draws and reads."""
     ground = ground_of(look.grid)
     places = lattice(look.grid)
-    picture = None
-    if look.picture is not None:
-        picture = "data:image/jpeg;base64," + base64.b64encode(jpeg(look.picture)).decode("ascii")
     return {
         "width": look.grid.width,
         "height": look.grid.height,
@@ -406,7 +359,6 @@ def _data(look: Look, facts: MapFacts) -> dict[str, Any]:
         "names": list(facts.classes),
         "colours": rgb_of(facts.colours).tolist(),
         "ramp": confidence_ramp().tolist(),
-        "picture": picture,
         "transform": list(look.grid.transform),
         "metric": ground is not None,
         "across": ground.across_m if ground else 1.0,

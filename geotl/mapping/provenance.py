@@ -279,15 +279,16 @@ class MapFacts:
     @property
     def mapped_m2(self) -> float:
         """Area that was mapped; nan without a reference system."""
-        return float(np.nansum(self.areas.square_metres)) if self._metric else math.nan
+        return float(np.nansum(self.areas.square_metres)) if self.metric else math.nan
 
     @property
-    def _metric(self) -> bool:
+    def metric(self) -> bool:
+        """Whether areas are known in square metres."""
         return math.isfinite(self.areas.unmapped_square_metres)
 
     def ground(self, square_metres: float, pixels: int) -> str:
         """An area for people: in hectares or square kilometres, in pixels where metres fail."""
-        return area_name(square_metres) if self._metric else f"{pixels:,} px"
+        return area_name(square_metres) if self.metric else f"{pixels:,} px"
 
 
 def area_name(square_metres: float) -> str:
@@ -379,15 +380,15 @@ def _of_the_model(facts: MapFacts) -> list[str]:
         sentences.append("The model was never tested, so this map's accuracy is unknown.")
     elif facts.members:
         sentences.append(
-            f"The model's accuracy ({accuracy_line(facts)}) is of labelled pixels, which may be "
-            "purer than the area between them. Test the map itself: geotl sample, then geotl "
-            "accuracy, which corrects the areas too."
+            "The model's accuracy is of labelled pixels, which may be purer than the area "
+            "between them. Test the map itself: geotl sample, then geotl accuracy, which corrects "
+            "the areas too."
         )
     else:
         sentences.append(
-            f"The model's accuracy ({accuracy_line(facts)}) is of labelled tiles, each filled by "
-            "one class, not of this map, where windows contain several. Test the map itself: geotl "
-            "sample, then geotl accuracy, which corrects the areas too."
+            "The model's accuracy is of labelled tiles, each filled by one class, not of this "
+            "map, where windows contain several. Test the map itself: geotl sample, then geotl "
+            "accuracy, which corrects the areas too."
         )
     if estimate := metrics.get("estimate"):
         sentences.append(str(estimate))

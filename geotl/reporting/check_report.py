@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from html import escape
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +12,7 @@ from numpy.typing import NDArray
 
 from geotl.arrays import Bools, Float64s, Int64s, UInt8s
 from geotl.data.checks import Checked
-from geotl.data.findings import GRAVITIES, Finding
+from geotl.data.findings import GRAVITIES
 from geotl.data.tile_statistics import QUANTILES, TilePair
 from geotl.io.files import json_text, write_text
 from geotl.io.vector import positions
@@ -29,20 +28,25 @@ from geotl.reporting.figures import (
     write_png,
 )
 from geotl.reporting.html import (
-    Cell,
+    Block,
+    Facts,
     Picture,
     ReportContent,
+    Section,
     Table,
-    figure_html,
     page_html,
-    table_html,
-    top_html,
 )
 from geotl.reporting.rendering import quicklook, stretch_limits
+from geotl.reporting.templates import Cell
 
 _TOLD = 6  # tiles named on the screen under a finding
-_LISTED = 40  # and on the page
 _PAIRS = 12  # pairs and outliers shown
+_HEADINGS = {  # of the pictures
+    "contact": "Contact sheet",
+    "centres": "Places",
+    "pairs": "Tiles that look alike",
+    "outliers": "Outliers",
+}
 _STRETCHED = 200  # tiles behind the pictures' common stretch
 
 
@@ -317,54 +321,28 @@ def _centres(found: Checked) -> tuple[Float64s, str] | None:
 def _page(found: Checked, pictures: dict[str, Picture], title: str) -> str:
     side = found.pack.images.shape[-1]
     counts = _counts(found)
-    top = top_html(
-        ReportContent(
-            title=title,
-            headline=verdict(found),
-            loses=verdict(found).startswith("mend"),
-            keys=(
-                ("Tiles", f"{len(found.index):,}", f"{side} x {side} px"),
-                ("Classes", str(len(counts)), f"{min(counts.values())} to {max(counts.values())}"),
-                ("Bands", str(len(found.pack.bands)), str(found.pack.images.dtype)),
-                ("No data", f"{1 - found.facts.valid.mean():.1%}", "of all pixels"),
-            ),
-            facts={"Sensor": found.sensor.title, "Bands": ", ".join(found.pack.bands)},
-        )
+    top = ReportContent(
+        title=title,
+        headline=verdict(found),
+        loses=verdict(found).startswith("mend"),
+        kind="check",
+        keys=(
+            ("Tiles", f"{len(found.index):,}", f"{side} x {side} px"),
+            ("Classes", str(len(counts)), f"{min(counts.values())} to {max(counts.values())}"),
+            ("Bands", str(len(found.pack.bands)), str(found.pack.images.dtype)),
+            ("No data", f"{1 - found.facts.valid.mean():.1%}", "of all pixels"),
+        ),
     )
-    parts = [top, _section("Findings", "".join(_finding_html(one) for one in found.findings))]
-    parts.append(_section("Classes", table_html(_class_table(found))))
-    parts.append(_section("Ranges", table_html(_range_table(found))))
-    headings = {
-        "contact": "Contact sheet",
-        "centres": "Places",
-        "pairs": "Tiles that look alike",
-        "outliers": "Outliers",
+    facts = Facts({"Sensor": found.sensor.title, "Bands": ", ".join(found.pack.bands)})
+    headings: dict[str, tuple[Block, ...]] = {
+        "Findings": tuple(found.findings) or ("None.",),
+        "Classes": (_class_table(found),),
+        "Ranges": (facts, _range_table(found)),
+        **{_HEADINGS[name]: (picture,) for name, picture in pictures.items()},
     }
-    parts += [_section(headings[name], figure_html(p)) for name, p in pictures.items()]
-    return page_html(title, "\n".join(parts) + "\n")
-
-
-def _section(heading: str, body: str) -> str:
-    name = heading.lower().replace(" ", "-")
-    return (
-        f'<section id="{name}" aria-labelledby="{name}-heading">\n'
-        f'<h2 id="{name}-heading">{escape(heading)}</h2>\n{body or "<p>None.</p>"}</section>'
-    )
-
-
-def _finding_html(one: Finding) -> str:
-    """A finding with its remedy, its tiles folded away."""
-    tiles = ""
-    if one.tiles:
-        items = "".join(f"<li>{escape(name)}</li>" for name in one.tiles[:_LISTED])
-        more = len(one.tiles) - _LISTED
-        items += f"<li>and {more} more (check.json)</li>" if more > 0 else ""
-        tiles = f"<details><summary>{len(one.tiles)} listed</summary><ul>{items}</ul></details>"
-    said, remedy = (text[:1].upper() + text[1:] for text in (one.said, one.remedy))
-    return (
-        f'<div class="finding {one.gravity.split()[0]}">\n'
-        f'<p class="eyebrow">{one.gravity}: {escape(one.kind)}</p>\n'
-        f'<p class="said">{escape(said)}.</p>\n<p>{escape(remedy)}.</p>\n{tiles}</div>\n'
+    return page_html(
+        top,
+        [Section(text.lower().replace(" ", "-"), text, part) for text, part in headings.items()],
     )
 
 

@@ -1,20 +1,16 @@
-"""The report of a run: one HTML page that carries everything with it, and the predictions table.
+"""What pages show: tables, pictures and sections as plain values, and the report of a run.
 
-Plain values in, text out. The page has no scripts and asks nothing of the network: pictures
-are inside it, and its policy forbids loading anything else. Every text given is escaped.
+Plain values in, text out. A page has no scripts and asks nothing of the network: pictures are
+inside it, and its policy forbids loading anything else. `geotl.reporting.templates` sets it.
 """
 
 from __future__ import annotations
 
-import base64
-import hashlib
 import io
 import math
-import re
 import struct
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from html import escape
 from itertools import chain
 from pathlib import Path
 
@@ -22,13 +18,13 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from geotl.arrays import Bools
+from geotl.data.findings import Finding
 from geotl.evaluation.evaluate import Evaluation, Interval, Spread
 from geotl.evaluation.metrics import UNLABELLED
 from geotl.evaluation.next_steps import Step
-from geotl.io.files import asset, write_text
+from geotl.io.files import write_text
 from geotl.io.tables import TableWriter
-
-Cell = str | int | float | None
+from geotl.reporting.templates import Cell, render, shown
 
 NAMES = {
     "overall": ("Overall accuracy", "share of tiles classified correctly"),
@@ -36,27 +32,28 @@ NAMES = {
     "kappa": ("Kappa", "agreement beyond chance (Cohen)"),
     "macro_f1": ("Macro F1", "mean F1, every class counting alike"),
 }
-SECTIONS = {  # id -> heading, in the page's order
-    "baselines": "Against the baselines",
-    "race": "The race on the same folds",
-    "members": "Members and their weights",
-    "stand": "Where do you stand",
+SECTIONS = {  # id -> heading, in the page's order: what a lab asks first, then the rest
+    "baselines": "Compared with the baselines",
+    "race": "Compared with other methods, on the same folds",
+    "classes": "Which classes fail",
+    "pairs": "Classes mixed up",
+    "mistakes": "Mistakes",
+    "stand": "Where do you stand, and what to do next",
+    "doubtful_labels": "Labels that look like another class",
     "scores": "Scores",
     "optimism": "Random and spatial splits",
     "draws": "Repeated draws",
     "folds": "From fold to fold",
-    "classes": "Class by class",
-    "pairs": "Classes mixed up",
-    "mistakes": "Mistakes",
-    "doubtful_labels": "Labels that look like another class",
-    "evidence": "What the network looks at",
-    "embedding": "Tiles by likeness",
-    "curves": "Training",
     "calibration": "Calibration",
     "sets": "Prediction sets",
+    "evidence": "What the network looks at",
+    "embedding": "Tiles by likeness",
+    "members": "Members and their weights",
+    "curves": "Training",
     "rejected": "Labels that gave no chip",
     "unused": "Labels that gave no pixel",
     "use": "How to use the model",
+    "facts": "About this run",
     "weights": "Where the weights come from",
     "recipe": "The recipe, resolved",
 }
@@ -82,6 +79,14 @@ class Table:
     swatches: tuple[str, ...] = ()
     strong: int | None = None
 
+    @property
+    def numeric(self) -> tuple[bool, ...]:
+        """Which columns hold numbers alone and are aligned right."""
+        return tuple(
+            all(not isinstance(row[column], str) for row in self.rows) and bool(self.rows)
+            for column in range(len(self.header))
+        )
+
 
 @dataclass(frozen=True)
 class Picture:
@@ -91,6 +96,62 @@ class Picture:
     alt: str
     caption: str = ""
 
+    @property
+    def size(self) -> tuple[int, int]:
+        """Width and height on the page: the picture was drawn at 144 dots to the inch."""
+        width, height = struct.unpack(">II", self.png[16:24])
+        return round(width / 1.5), round(height / 1.5)
+
+
+@dataclass(frozen=True)
+class Note:
+    """A remark in small print."""
+
+    text: str
+
+
+@dataclass(frozen=True)
+class Code:
+    """A command, or a `long` text such as a recipe."""
+
+    text: str
+    long: bool = False
+
+
+@dataclass(frozen=True)
+class Facts:
+    """Names and values, side by side."""
+
+    pairs: Mapping[str, str]
+
+
+@dataclass(frozen=True)
+class Steps:
+    """What to try next, the most promising first."""
+
+    steps: tuple[Step, ...]
+
+
+Block = str | Note | Code | Facts | Steps | Table | Picture | Finding  # a string is a paragraph
+
+
+@dataclass(frozen=True)
+class Section:
+    """A part of a page: its id, its heading and what stands under it."""
+
+    name: str
+    heading: str
+    blocks: tuple[Block, ...]
+
+
+@dataclass(frozen=True)
+class Answer:
+    """One of the first questions of a reader, its answer, and the section that says more."""
+
+    question: str
+    text: str
+    section: str
+
 
 @dataclass(frozen=True)
 class ReportContent:
@@ -98,8 +159,8 @@ class ReportContent:
 
     `words` (sentences), `tables` and `pictures` are put under the section they are keyed by: one of
     SECTIONS (a picture named "confusion" stands with "classes", "variogram" with "optimism").
-    `keys` are the figures on top: label, value, remark. `steps` are what to try next, `commands`
-    pairs of what a command does and the command.
+    `keys` are the figures on top: label, value, remark. `answers` follow them. `steps` are what to
+    try next, `commands` pairs of what a command does and the command.
     """
 
     title: str
@@ -107,6 +168,7 @@ class ReportContent:
     loses: bool = False
     summary: str = ""
     keys: tuple[tuple[str, str, str], ...] = ()
+    answers: tuple[Answer, ...] = ()
     facts: Mapping[str, str] = field(default_factory=dict)
     cautions: tuple[str, ...] = ()
     tables: Mapping[str, Table] = field(default_factory=dict)
@@ -122,13 +184,13 @@ def key_figures(result: Evaluation) -> tuple[tuple[str, str, str], ...]:
     """The four figures on top of the page."""
     balanced, kappa = result.intervals["balanced"], result.intervals["kappa"]
     return (
-        ("Overall accuracy", _shown(result.overall.value), _ends(result.overall)),
-        ("Balanced accuracy", _shown(balanced.value), _ends(balanced)),
-        ("Kappa", _shown(kappa.value), _ends(kappa)),
+        ("Overall accuracy", shown(result.overall.value), _ends(result.overall)),
+        ("Balanced accuracy", shown(balanced.value), _ends(balanced)),
+        ("Kappa", shown(kappa.value), _ends(kappa)),
         (
             "Calibration error",
-            _shown(result.after.error),
-            f"{_shown(result.before.error)} before scaling",
+            shown(result.after.error),
+            f"{shown(result.before.error)} before scaling",
         ),
     )
 
@@ -143,7 +205,7 @@ def scores_table(result: Evaluation) -> Table:
     return Table(
         ("Score", "Value", "95 % Wilson", "95 % bootstrap", "What it says"),
         tuple(rows),
-        note=f"Judged on {int(result.matrix.sum()):,} tiles that chose nothing.",
+        note=f"Tested on {int(result.matrix.sum()):,} tiles that chose nothing.",
     )
 
 
@@ -158,14 +220,14 @@ def classes_table(result: Evaluation, colours: Sequence[str] = (), what: str = "
     return Table(
         ("Class", what, "Precision", "Recall", "F1"),
         tuple(rows),
-        note=f"* judged on fewer than 5 {what.lower()}: read with care." if result.few else "",
+        note=f"* tested on fewer than 5 {what.lower()}: read with care." if result.few else "",
         bar=4,
         swatches=tuple(colours),
     )
 
 
 def baselines_table(result: Evaluation, name: str = "This network") -> Table:
-    """The network among its rivals, best first."""
+    """The network among the baselines, best first."""
     everyone = {name: result.overall} | result.rivals
     ranked = sorted(everyone.items(), key=lambda pair: -pair[1].value)
     return Table(
@@ -217,7 +279,7 @@ def cautions(result: Evaluation) -> tuple[str, ...]:
     width = result.overall.high - result.overall.low
     if width > 0.15:
         found.append(
-            f"The accuracy is known to ±{50 * width:.0f} points only; more tiles to judge on "
+            f"The accuracy is known to ±{50 * width:.0f} points only; more test tiles "
             "would narrow it."
         )
     if result.after.error > result.before.error + 0.01:
@@ -290,182 +352,36 @@ def report_html(content: ReportContent) -> str:
     given = {*content.tables, *content.words, *content.pictures}
     if lost := sorted(given - {*SECTIONS, *chain(*PICTURES_IN.values())}):
         raise ValueError(f"no section of the report: {', '.join(lost)}; enter it in SECTIONS")
-    sections = {name: _section_body(name, content) for name in SECTIONS}
-    filled = {name: body for name, body in sections.items() if body}
-    body = "\n".join(section_html(name, SECTIONS[name], text) for name, text in filled.items())
-    links = "".join(f'<li><a href="#{name}">{SECTIONS[name]}</a></li>' for name in filled)
-    nav = f'<nav aria-label="Sections"><ul>{links}</ul></nav>' if len(filled) > 2 else ""
-    return page_html(content.title, f"{top_html(content)}{nav}\n{body}\n")
+    every = (Section(name, SECTIONS[name], tuple(_blocks(name, content))) for name in SECTIONS)
+    return page_html(content, [section for section in every if section.blocks])
 
 
-def section_html(name: str, heading: str, body: str) -> str:
-    """A section of a page, with its heading."""
-    return (
-        f'<section id="{escape(name)}" aria-labelledby="{escape(name)}-heading">\n'
-        f'<h2 id="{escape(name)}-heading">{escape(heading)}</h2>\n{body}</section>'
-    )
+def page_html(content: ReportContent, sections: Sequence[Section]) -> str:
+    """Set a page of its top (title, headline, figures, answers, cautions) and of sections."""
+    return render("page.html", content=content, sections=sections)
 
 
-def report_style() -> str:
-    """How every page looks, on screens and on paper."""
-    return asset("geotl.reporting", "report.css")
-
-
-def page_html(
-    title: str, body: str, *, kind: str = "report", style: str = "", script: str = ""
-) -> str:
-    """A self-contained page in the report's look, from the HTML of its body.
-
-    Args:
-        title: of the page.
-        body: HTML.
-        kind: what the page is, after its title.
-        style: CSS besides that of every page.
-        script: JavaScript, the only one that the page's policy lets run; the last thing in it.
-    """
-    digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode("ascii")
-    policy = f"; script-src 'sha256-{digest}'" if script else ""
-    last = f"<script>{script}</script>\n" if script else ""
-    return (
-        '<!DOCTYPE html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
-        '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
-        '<meta http-equiv="Content-Security-Policy" content="default-src \'none\'; '
-        f"img-src data:; style-src 'unsafe-inline'{policy}\">\n"
-        f"<title>{escape(title)}: {kind}</title>\n<style>{report_style()}{style}</style>\n</head>\n"
-        f"<body>\n<main>\n{body}</main>\n{last}</body>\n</html>\n"
-    )
-
-
-def top_html(content: ReportContent) -> str:
-    """Title, verdict, key figures, cautions and facts."""
-    headline = content.headline[:1].upper() + content.headline[1:]
-    kind = "verdict loses" if content.loses else "verdict"
-    parts = [
-        f'<header>\n<p class="eyebrow">geotl {escape(content.kind)}</p>\n',
-        f"<h1>{escape(content.title)}</h1>\n",
-        f'<p class="{kind}">{escape(headline)}</p>\n',
-    ]
-    if content.summary:
-        parts.append(f"<p>{escape(content.summary)}</p>\n")
-    if content.keys:
-        cards = "".join(
-            f"<div><dt>{escape(label)}</dt><dd><b>{escape(value)}</b>"
-            f"<span>{escape(remark)}</span></dd></div>"
-            for label, value, remark in content.keys
-        )
-        parts.append(f'<dl class="keys">{cards}</dl>\n')
-    if content.cautions:
-        items = "".join(f"<li>{escape(text)}</li>" for text in content.cautions)
-        parts.append(
-            f'<aside class="cautions" aria-label="Cautions"><h2>Read with care</h2>'
-            f"<ul>{items}</ul></aside>\n"
-        )
-    if content.facts:
-        pairs = "".join(
-            f"<div><dt>{escape(name)}</dt><dd>{escape(str(value))}</dd></div>"
-            for name, value in content.facts.items()
-        )
-        parts.append(f'<dl class="facts">{pairs}</dl>\n')
-    return "".join(parts) + "</header>\n"
-
-
-def _section_body(name: str, content: ReportContent) -> str:
-    """Everything that stands under one heading; empty where there is nothing."""
-    parts = [f"<p>{escape(text)}</p>\n" for text in content.words.get(name, ())]
+def _blocks(name: str, content: ReportContent) -> Iterator[Block]:
+    """Everything that stands under one heading of the report."""
+    yield from content.words.get(name, ())
     if name in content.tables:
-        parts.append(table_html(content.tables[name]))
-    shown = PICTURES_IN.get(name, ())
-    keys = (name, *shown)
-    parts += [figure_html(content.pictures[key]) for key in keys if key in content.pictures]
+        yield content.tables[name]
+    keys = (name, *PICTURES_IN.get(name, ()))
+    yield from (content.pictures[key] for key in keys if key in content.pictures)
     if name == "stand" and content.steps:
-        parts += ["<p>What to try next, the most promising first:</p>\n", steps_html(content.steps)]
+        yield from ("What to try next, the most promising first:", Steps(content.steps))
     if name == "use":
-        parts += [
-            f"<p>{escape(does)}</p>\n<pre><code>{escape(command)}</code></pre>\n"
-            for does, command in content.commands
-        ]
+        for purpose, command in content.commands:
+            yield from (purpose, Code(command))
+    if name == "facts" and content.facts:
+        yield Facts(content.facts)
     if name == "recipe" and content.recipe:
-        text = escape(content.recipe.strip())
-        parts.append(f'<pre class="recipe"><code>{text}</code></pre>\n')
-    return "".join(parts)
-
-
-def steps_html(steps: Sequence[Step]) -> str:
-    """Steps as a list, each with the keys to change and what it should do."""
-    items = "".join(
-        f'<li><p class="said">{escape(step.do)}</p>'
-        + (f"<pre><code>{escape(step.change)}</code></pre>" if step.change else "")
-        + f"<p>{escape(step.why[:1].upper() + step.why[1:])}.</p></li>\n"
-        for step in steps
-    )
-    return f'<ol class="steps">{items}</ol>\n'
-
-
-def table_html(table: Table) -> str:
-    """Set a table; number columns are aligned right, the first column is the row's heading."""
-    numeric = [
-        all(not isinstance(row[column], str) for row in table.rows) and bool(table.rows)
-        for column in range(len(table.header))
-    ]
-    head = "".join(
-        f'<th scope="col"{_numbers(is_number)}>{escape(text)}</th>'
-        for text, is_number in zip(table.header, numeric, strict=True)
-    )
-    rows = "".join(_row(table, place, numeric) for place in range(len(table.rows)))
-    note = f'<p class="note">{escape(table.note)}</p>\n' if table.note else ""
-    return (
-        f'<div class="scroll"><table>\n<thead><tr>{head}</tr></thead>\n'
-        f"<tbody>\n{rows}</tbody>\n</table></div>\n{note}"
-    )
-
-
-def _row(table: Table, place: int, numeric: Sequence[bool]) -> str:
-    """One row of a table."""
-    swatch = ""
-    if place < len(table.swatches) and re.fullmatch(r"#[0-9a-fA-F]{6}", table.swatches[place]):
-        swatch = f'<i class="swatch" style="background:{table.swatches[place]}"></i>'
-    cells = []
-    for column, value in enumerate(table.rows[place]):
-        text = escape(_shown(value))
-        if column == 0:
-            cells.append(f'<th scope="row">{swatch}{text}</th>')
-        elif column == table.bar and isinstance(value, float) and 0.0 <= value <= 1.0:
-            cells.append(
-                f'<td class="number bar"><i style="width:{4 * value:.2f}rem"></i>{text}</td>'
-            )
-        else:
-            cells.append(f"<td{_numbers(numeric[column])}>{text}</td>")
-    strong = ' class="strong"' if place == table.strong else ""
-    return f"<tr{strong}>{''.join(cells)}</tr>\n"
-
-
-def figure_html(picture: Picture) -> str:
-    """A picture inside the page, at the size it was drawn for (144 dots to the inch)."""
-    width, height = (round(side / 1.5) for side in struct.unpack(">II", picture.png[16:24]))
-    data = base64.b64encode(picture.png).decode("ascii")
-    caption = f"<figcaption>{escape(picture.caption)}</figcaption>" if picture.caption else ""
-    return (
-        f'<figure><img src="data:image/png;base64,{data}" width="{width}" height="{height}" '
-        f'style="--width:{width}px" alt="{escape(picture.alt)}">{caption}</figure>\n'
-    )
+        yield Code(content.recipe, long=True)
 
 
 def _points(difference: float) -> str:
     """A difference of shares in percentage points, with its sign."""
     return f"{100 * difference:+.1f}".replace("-", "−")
-
-
-def _numbers(right: bool) -> str:
-    return ' class="number"' if right else ""
-
-
-def _shown(value: Cell) -> str:
-    """A cell's text: three decimals for floats, a dash for what is undefined."""
-    if value is None or (isinstance(value, float) and not math.isfinite(value)):
-        return "–"
-    if isinstance(value, float):
-        return f"{value:.3f}"
-    return f"{value:,}" if isinstance(value, int) else value
 
 
 def _ends(interval: Interval) -> str:

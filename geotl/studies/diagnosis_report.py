@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
-from html import escape
 from pathlib import Path
 
 from geotl.evaluation.evaluate import plain
@@ -22,19 +21,23 @@ from geotl.reporting.curve_figures import (
 )
 from geotl.reporting.figures import write_png
 from geotl.reporting.html import (
+    Block,
+    Code,
+    Facts,
+    Note,
     Picture,
     ReportContent,
+    Section,
+    Steps,
     Table,
-    figure_html,
     page_html,
-    section_html,
-    steps_html,
-    table_html,
-    top_html,
 )
+from geotl.reporting.templates import sentence
 from geotl.studies.measurements import Measurements, OverfitCheck, RateSweep, Standing
 
 JSON_NAME, PAGE_NAME = "diagnosis.json", "diagnosis.html"
+STAND, NEXT = "Where do you stand", "What to try next"  # headings
+MORE_LABELS, RECIPE = "What more labels bring", "The recipe, resolved"
 
 
 @dataclass(frozen=True)
@@ -94,7 +97,7 @@ def lines(found: Diagnosis) -> list[str]:
 
 
 def capacity_line(part: OverfitCheck, what: str) -> str:
-    """Whether tiles were learnt by heart, in a line."""
+    """Whether all tiles were fitted, in a line."""
     if not part.steps:
         done = "are separated" if part.accuracy == 1 else "are not separated"
         return (
@@ -103,9 +106,9 @@ def capacity_line(part: OverfitCheck, what: str) -> str:
         )
     told = f"accuracy {part.accuracy:.3f} in evaluation mode after {part.steps} steps"
     if part.accuracy == 1:
-        word = "learnt by heart"
+        word = "all fitted"
     else:
-        word = "NOT learnt by heart: too few steps, or too little capacity"
+        word = "NOT all fitted: too few steps, or too little capacity"
     early = part.looked_perfect
     trap = f"; in training mode it looked perfect at step {early} already" if early else ""
     return f"capacity: {what} with random labels {word}, {told}{trap}"
@@ -175,7 +178,7 @@ def _pictures(found: Diagnosis) -> dict[str, Picture]:
     if own.steps:
         made["capacity"] = Picture(
             capacity_figure(learnt),
-            "Tiles learnt by heart",
+            "Tiles fitted on purpose",
             "Only evaluation mode counts: in training mode, batch normalisation standardises each "
             "batch by itself and flatters the network. The dashed line is read before each step, "
             "as a training log is.",
@@ -190,7 +193,7 @@ def _pictures(found: Diagnosis) -> dict[str, Picture]:
         made["labels"] = Picture(
             found.curve[0],
             "Accuracy by labels a class",
-            "All sizes of a draw are judged on the same tiles.",
+            "All sizes of a draw are tested on the same tiles.",
         )
     return made
 
@@ -217,28 +220,36 @@ def _curves(standing: Standing, verdict: Verdict) -> Picture:
 
 def page(found: Diagnosis, pictures: Mapping[str, Picture]) -> str:
     """The whole diagnosis as one self-contained page."""
-    verdict, top = found.verdict, _top(found)
     rates = rate_line(found.parts.rates, found.lr).removeprefix("learning rate: ")
-    shown_of = {name: figure_html(picture) for name, picture in pictures.items()}
-    parts = [
-        top_html(top),
-        section_html("stand", "Where do you stand", stand_html(verdict) + shown_of["standing"]),
-        section_html("next", "What to try next", steps_html(found.steps)),
-        section_html("capacity", "Can it overfit at all?", _capacity_html(found, shown_of)),
-        section_html("curves", "Learning curves", shown_of["curves"]),
-        section_html("rates", "Learning rate", sentence(rates) + shown_of.get("rates", "")),
-        section_html(
+    every = [
+        Section("stand", STAND, (*stand_words(found.verdict), pictures["standing"])),
+        Section("next", NEXT, (Steps(found.steps),)),
+        Section("capacity", "Can it overfit at all?", _capacity(found, pictures)),
+        Section("curves", "Learning curves", (pictures["curves"],)),
+        Section("rates", "Learning rate", (sentence(rates), *_picture(pictures, "rates"))),
+        Section(
             "regularisers",
             "Regularisers: what is on, what is off",
-            table_html(regularisers_table(found.regularisers)),
+            (regularisers_table(found.regularisers),),
         ),
     ]
     if found.curve:
-        told = "".join(sentence(line.strip()) for line in found.curve[1][-2:])
-        parts.append(section_html("labels", "What more labels bring", shown_of["labels"] + told))
-    recipe = f'<pre class="recipe"><code>{escape(found.recipe.strip())}</code></pre>\n'
-    parts.append(section_html("recipe", "The recipe, resolved", recipe))
-    return page_html(found.title, "\n".join(parts) + "\n", kind="diagnosis")
+        told = [sentence(line) for line in found.curve[1][-2:]]
+        every.append(Section("labels", MORE_LABELS, (pictures["labels"], *told)))
+    return page_html(_top(found), [*every, *last_sections(found.facts, found.recipe)])
+
+
+def last_sections(facts: Mapping[str, str], recipe: str) -> list[Section]:
+    """What stands at the end of a diagnosis: facts and the recipe."""
+    return [
+        Section("facts", "How it was measured", (Facts(facts),)),
+        Section("recipe", RECIPE, (Code(recipe, long=True),)),
+    ]
+
+
+def _picture(pictures: Mapping[str, Picture], name: str) -> tuple[Picture, ...]:
+    """A picture, if there is one of that name."""
+    return (pictures[name],) if name in pictures else ()
 
 
 def _top(found: Diagnosis) -> ReportContent:
@@ -255,17 +266,16 @@ def _top(found: Diagnosis) -> ReportContent:
             ("Target", target, "evaluate.target"),
             ("Stage 1, all off", f"{own.accuracy:.3f}", "training accuracy"),
         ),
-        facts=found.facts,
     )
 
 
-def stand_html(verdict: Verdict) -> str:
+def stand_words(verdict: Verdict) -> tuple[str, Note]:
     """What a verdict rests on, in words."""
-    return sentence(verdict.because) + (
-        '<p class="note">Both accuracies are read in evaluation mode. An accuracy counts as on one '
+    return sentence(verdict.because), Note(
+        "Both accuracies are read in evaluation mode. An accuracy counts as on one "
         "side of the target only when its whole 95 % interval (Wilson) is. A recipe changed "
         "because of the test tiles has in part been fitted to them: keep some apart for the "
-        "figure that you publish.</p>\n"
+        "figure that you publish."
     )
 
 
@@ -280,28 +290,22 @@ def regularisers_table(found: Sequence[Regulariser]) -> Table:
     )
 
 
-def _capacity_html(found: Diagnosis, pictures: Mapping[str, str]) -> str:
-    lead = (
-        "First overfit, then regularise: a network that cannot learn its training tiles by heart "
-        "with every regulariser off will not learn them with regularisers on."
-    )
+def _capacity(found: Diagnosis, pictures: Mapping[str, Picture]) -> tuple[Block, ...]:
+    """Whether the network can learn its training tiles without any regulariser."""
     what = capacity_line(found.parts.noise, "64 tiles of noise").removeprefix("capacity: ")
     probe = (
-        "<p>The network is a frozen probe: what is asked here is only whether a linear head on its "
-        "features can name the tiles. With more features than tiles it nearly always can, so a "
-        "pass says little, and a failure much.</p>\n"
-        if found.strategy == "probe"
-        else ""
+        "The network is a frozen probe: the question is only whether a linear head on its "
+        "features can separate the tiles. With more features than tiles it nearly always can, so "
+        "a pass says little, and a failure much."
     )
     return (
-        f"<p>{lead}</p>\n{sentence(what)}{sentence(found.first_stage)}{probe}"
-        f"{pictures.get('capacity', '')}"
+        "First overfit, then regularise: a network that cannot learn its training tiles with "
+        "every regulariser off will not learn them with regularisers on.",
+        sentence(what),
+        sentence(found.first_stage),
+        *([probe] if found.strategy == "probe" else []),
+        *_picture(pictures, "capacity"),
     )
-
-
-def sentence(text: str) -> str:
-    """A paragraph of one sentence, whose full stop is added."""
-    return f"<p>{escape(text[:1].upper() + text[1:])}.</p>\n"
 
 
 def _share(accuracy: float, tiles: int) -> Interval:

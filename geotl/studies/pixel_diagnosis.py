@@ -4,32 +4,21 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
-
 from geotl.console import Log
-from geotl.evaluation.metrics import Interval, wilson
 from geotl.evaluation.next_steps import Step
 from geotl.evaluation.overfitting import Verdict
-from geotl.evaluation.overfitting import diagnose as verdict_of
-from geotl.evaluation.pixel_steps import PixelFindings, mixed_pairs, pixel_steps
-from geotl.experiments.pixel_draws import class_labels, kept_draw
-from geotl.experiments.pixel_report import FUSED, PixelOutcome
+from geotl.evaluation.pixel_steps import PixelFindings, pixel_steps
+from geotl.experiments.pixel_draws import kept_draw
+from geotl.experiments.pixel_findings import findings_of, training_accuracy
+from geotl.experiments.pixel_report import PixelOutcome
 from geotl.experiments.pixels import conclude, fit_on, open_pixels, score_folds, score_random
 from geotl.experiments.recipe import Recipe, dump
 from geotl.experiments.run_folder import open_run
 from geotl.studies.learning_curve import kept_curve
 from geotl.training.pixel_fusion import since
-
-WORDS = {  # of a verdict on tiles, and the words for pixels
-    "the test tiles": "the test labels",
-    "test tiles": "test labels in the folds",
-    "other tiles": "other pixels",
-    "training tiles": "training labels",
-    "the network": "the model",
-}
 
 
 @dataclass(frozen=True)
@@ -114,7 +103,7 @@ def diagnose_pixels(
     if with_curve:
         shown = kept_curve(without_target(opened.recipe), out / "curve", quiet=quiet)
     training = training_accuracy(outcome)
-    findings = findings_of(outcome, training[FUSED])
+    findings = findings_of(outcome)
     return PixelDiagnosis(outcome, findings, pixel_steps(findings), training, shown)
 
 
@@ -122,52 +111,3 @@ def without_target(recipe: Recipe) -> Recipe:
     """The recipe without its target, which changes no measurement."""
     evaluate = recipe.evaluate.model_copy(update={"target": None})
     return recipe.model_copy(update={"evaluate": evaluate})
-
-
-def training_accuracy(outcome: PixelOutcome) -> dict[str, float]:
-    """Accuracy on the training labels of all folds together, by method."""
-    counts = [one.labels[0] for one in outcome.folds]
-    return {
-        name: float(np.average([one.training[name] for one in outcome.folds], weights=counts))
-        for name in outcome.folds[0].training
-    }
-
-
-def findings_of(outcome: PixelOutcome, training: float) -> PixelFindings:
-    """What the advice rests on, from a run's outcome and the fused model's training accuracy."""
-    samples, folds = outcome.samples, outcome.folds
-    counts = class_labels(samples, np.arange(len(samples), dtype=np.int64)).tolist()
-    matrix = outcome.evaluation.matrix
-    return PixelFindings(
-        verdict=verdict_on(outcome, training),
-        labels=dict(zip(samples.classes, counts, strict=True)),
-        lacking=tuple(sorted({name for one in folds for name in one.lacking})),
-        pairs=tuple(mixed_pairs(matrix, samples.classes)),
-        ahead=_ahead(outcome.differences),
-        optimism=outcome.random.difference if outcome.random else None,
-        reach_m=samples.reach_m,
-        near=max(one.near for one in folds),
-        missing=samples.missing(),
-        network=samples.networks is not None,
-    )
-
-
-def verdict_on(outcome: PixelOutcome, training: float) -> Verdict:
-    """Training accuracy against the accuracy in the folds, in words of labels."""
-    count = round(np.mean([one.labels[0] for one in outcome.folds]))
-    train = wilson(round(training * count), count)
-    verdict = verdict_of(train, outcome.race[FUSED], outcome.recipe.evaluate.target)
-    because = verdict.because
-    for tiles, labels in WORDS.items():
-        because = because.replace(tiles, labels)
-    return replace(verdict, because=because)
-
-
-def _ahead(differences: Mapping[str, Interval]) -> tuple[str, Interval] | None:
-    """The method that is most clearly ahead of the fused model, whose difference is below 0."""
-    better = {name: gap for name, gap in differences.items() if gap.high < 0}
-    if not better:
-        return None
-    name = min(better, key=lambda one: better[one].value)
-    value, low, high = better[name]
-    return name, Interval(-value, -high, -low)

@@ -2,32 +2,39 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
-from html import escape
 from pathlib import Path
 from typing import Any
 
 from geotl.evaluation.evaluate import plain
 from geotl.evaluation.metrics import Interval
-from geotl.experiments.pixel_report import FUSED, folds_table
+from geotl.experiments.pixel_page import folds_table
+from geotl.experiments.pixel_report import FUSED
 from geotl.experiments.recipe import written_text
 from geotl.io.files import json_text, write_text
 from geotl.reporting import figures
 from geotl.reporting.curve_figures import standing_figure
 from geotl.reporting.html import (
+    Block,
     Picture,
     ReportContent,
+    Section,
+    Steps,
     Table,
     classes_table,
-    figure_html,
     page_html,
-    section_html,
-    steps_html,
-    table_html,
-    top_html,
 )
-from geotl.studies.diagnosis_report import JSON_NAME, PAGE_NAME, ends, sentence
+from geotl.reporting.templates import sentence
+from geotl.studies.diagnosis_report import (
+    JSON_NAME,
+    MORE_LABELS,
+    NEXT,
+    PAGE_NAME,
+    STAND,
+    ends,
+    last_sections,
+)
 from geotl.studies.pixel_diagnosis import PixelDiagnosis
 
 
@@ -99,26 +106,24 @@ def _pictures(found: PixelDiagnosis) -> dict[str, Picture]:
 
 def page(found: PixelDiagnosis, pictures: Mapping[str, Picture]) -> str:
     """The whole diagnosis as one self-contained page."""
-    outcome, shown = found.outcome, {n: figure_html(one) for n, one in pictures.items()}
-    stand = sentence(found.verdict.because) + sentence(found.memory_words()) + shown["standing"]
+    outcome = found.outcome
+    stand = [sentence(text) for text in (found.verdict.because, found.memory_words())]
     random = [outcome.random.words()] if outcome.random else []
     trust = [text.rstrip(".") for text in (*random, *outcome.warnings(), *found.findings.missing)]
-    classes = table_html(classes_table(outcome.evaluation, outcome.colours, "Labels"))
-    pairs = "".join(sentence(pair.words()) for pair in found.findings.pairs)
-    sections = {
-        ("stand", "Where do you stand"): stand,
-        ("next", "What to try next"): steps_html(found.steps),
-        ("methods", "Training labels and test labels"): table_html(methods_table(found)),
-        ("trust", "How far the accuracy can be believed"): "".join(map(sentence, trust)),
-        ("classes", "Class by class"): classes + pairs + shown["confusion"],
-        ("folds", "From fold to fold"): table_html(folds_table(outcome)),
-        ("labels", "What more labels bring"): _curve_html(found, shown),
-        ("recipe", "The recipe, resolved"): _recipe_html(found),
-    }
-    parts = [section_html(*name, body) for name, body in sections.items() if body]
-    top = top_html(_top(found))
-    title = outcome.recipe.title or outcome.recipe.name
-    return page_html(title, "\n".join([top, *parts]) + "\n", kind="diagnosis")
+    pairs = [sentence(pair.words()) for pair in found.findings.pairs]
+    classes = classes_table(outcome.evaluation, outcome.colours, "Labels")
+    every: list[tuple[str, str, Sequence[Block]]] = [
+        ("stand", STAND, [*stand, pictures["standing"]]),
+        ("next", NEXT, [Steps(found.steps)]),
+        ("classes", "Class by class", [classes, *pairs, pictures["confusion"]]),
+        ("methods", "Training labels and test labels", [methods_table(found)]),
+        ("trust", "How far the accuracy can be believed", [*map(sentence, trust)]),
+        ("folds", "From fold to fold", [folds_table(outcome)]),
+        ("labels", MORE_LABELS, _curve(found, pictures)),
+    ]
+    sections = [Section(name, heading, tuple(blocks)) for name, heading, blocks in every if blocks]
+    last = last_sections(outcome.facts(), written_text(outcome.recipe))
+    return page_html(_top(found), [*sections, *last])
 
 
 def methods_table(found: PixelDiagnosis) -> Table:
@@ -138,17 +143,11 @@ def methods_table(found: PixelDiagnosis) -> Table:
     )
 
 
-def _curve_html(found: PixelDiagnosis, shown: Mapping[str, str]) -> str:
+def _curve(found: PixelDiagnosis, pictures: Mapping[str, Picture]) -> list[Block]:
     """The learning curve with its sentences on more labels, if there is one."""
     if found.curve is None:
-        return ""
-    said = [line.strip() for line in found.curve[1] if "more labels" in line]
-    return shown["labels"] + "".join(map(sentence, said))
-
-
-def _recipe_html(found: PixelDiagnosis) -> str:
-    text = escape(written_text(found.outcome.recipe).strip())
-    return f'<pre class="recipe"><code>{text}</code></pre>\n'
+        return []
+    return [pictures["labels"], *(sentence(row) for row in found.curve[1] if "more labels" in row)]
 
 
 def _top(found: PixelDiagnosis) -> ReportContent:
@@ -167,7 +166,6 @@ def _top(found: PixelDiagnosis) -> ReportContent:
         kind="diagnosis",
         loses=verdict.word in ("under", "over"),
         keys=tuple(keys),
-        facts=outcome.facts(),
     )
 
 

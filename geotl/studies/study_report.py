@@ -142,7 +142,7 @@ def plan_lines(found: Found, unseen: int) -> Iterator[str]:
     """What is about to be tried, on what."""
     fit, held, labels = found.tiles
     yield (
-        f"{labels} labels: {fit} learnt from and {held} held out in a fold, up to {found.seeds} "
+        f"{labels} labels: {fit} for training and {held} held out in a fold, up to {found.seeds} "
         f"folds, each with a seed of its own; {unseen} test tiles are left alone until the end"
     )
     for start in found.bases:
@@ -193,7 +193,7 @@ def base_line(found: Found, start: Start) -> str:
         return f"{line}; stage 1 is reached: it can overfit"
     return (
         f"{line}; stage 1 is NOT reached: it does not overfit yet, so that regularisers are "
-        "judged on a network that underfits; raise train.epochs or train.lr"
+        "compared on a network that underfits; raise train.epochs or train.lr"
     )
 
 

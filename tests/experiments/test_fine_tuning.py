@@ -166,6 +166,9 @@ def test_a_run_says_how_much_of_the_training_is_kept(
     assert set(metrics["tuning"]["fold_loss"]) == {str(s) for s in SHARES}
     assert f"fine-tuning: {100 * share:.0f} % of the way from the probe is kept" in said
     assert "strategy probe_then_finetune: probe.head=discriminant" in said
+    page = (out / "report.html").read_text()
+    words = "The fine-tuning is not kept (0 %" if share == 0 else "50 % of the fine-tuned weight"
+    assert words in page
 
 
 def test_the_model_card_says_where_nothing_of_the_training_was_kept(

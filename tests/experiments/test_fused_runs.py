@@ -131,6 +131,8 @@ def test_a_run_that_loses_to_band_statistics_names_the_key_and_wins_with_it(
     told = capsys.readouterr().out
     assert "The network loses to" in told
     assert "model.fuse_statistics=true pools the network with band statistics" in told
+    page = (tmp_path / "alone" / "report.html").read_text()
+    assert "<dd>Pool the network with band statistics: model.fuse_statistics=true." in page
     assert run(tiles, tmp_path / "fused", *weak, FUSE, options=()) == 0
     told = capsys.readouterr().out
     assert "fused: statistics, discriminant" in told

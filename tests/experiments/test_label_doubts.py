@@ -114,3 +114,11 @@ def test_the_ring_leaves_the_pixel_itself_visible() -> None:
     assert drawn[10, 10].tolist() == [200, 200, 200]
     assert drawn[6, 10].tolist() == [255, 170, 0]
     assert not picture[6, 10].any()
+
+
+def test_a_report_says_that_no_label_is_doubtful() -> None:
+    none = LabelDoubts((), (), ("reed", "water"), 180, np.empty((0, 2)), None)
+    (text,) = none.words()
+    assert text.startswith("None of 180 labels looks like another class")
+    one = Doubt(0, 0, 1, 0.05, 0.9)
+    assert LabelDoubts((one,), ("a",), ("reed", "water"), 9, np.zeros((1, 2)), None).words() == ()

@@ -85,8 +85,13 @@ def test_a_run_leaves_a_model_its_scores_and_a_report(finished: Path) -> None:
     assert metrics["overall_accuracy"]["value"] > 0.9
     assert metrics["labels"] == 144 - metrics["rejected"]["nodata"]
     page = (finished / "report.html").read_text()
-    assert "The race on the same folds" in page
+    assert "Compared with other methods, on the same folds" in page
     assert "random split" not in page
+    places = [page.index(f'<section id="{name}"') for name in ("race", "classes", "stand", "folds")]
+    assert places == sorted(places)
+    for question in ("How accurate, and how sure?", "Compared with what?", "Which classes fail?"):
+        assert page.index(question) < places[0]
+    assert "What to try next, the most promising first" in page
     assert metrics["estimate"] in page
     assert metrics["estimate"].startswith("Accuracy is estimated by 3 blocked folds")
     assert f"all {metrics['labels']} labels" in metrics["estimate"]

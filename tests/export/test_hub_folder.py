@@ -181,7 +181,7 @@ def test_the_card_tells_the_truth(folder):
         str(wilson(102, 120)),
         "that much is optimism",
         "field, wet taken for town (9 of 40)",
-        "Hardly told from the others (F1 0.20)",
+        "Hardly separated from the others (F1 0.20)",
         "majority class",
         "2017-02-16 to 2017-07-01 (2 days)",
         "15.00° E",
@@ -203,7 +203,7 @@ def test_a_model_never_judged_says_so(tmp_path):
     header, body = card_of(out)
     assert header["license"] == "unknown"
     assert "model-index" not in header
-    for word in ("never judged", "not recorded", "no: random weights", "not stated; ask"):
+    for word in ("never tested", "not recorded", "no: random weights", "not stated; ask"):
         assert word in body
 
 

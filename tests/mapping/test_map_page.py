@@ -17,7 +17,7 @@ from geotl.mapping.cartography import map_figure
 from geotl.mapping.page import map_html
 from geotl.mapping.provenance import honest_notes
 
-NASTY = '</script><b>wood & "water"\''
+NASTY = '</script><b>wood & "water"\'{{ 7 * 7 }}'
 NAMES = [NASTY, "class 1", "class 2", "class 3"]
 in_a_browser = pytest.mark.skipif(
     CHROMIUM is None, reason="no chromium on this machine: the page was not tried in a browser"
@@ -214,5 +214,125 @@ def test_without_scripts_and_on_paper_the_sheet_stands_there(
     browser.call("Page.navigate", url=changed.as_uri())
     browser.until("document.readyState === 'complete'")
     assert browser.value("document.body.dataset.viewer") is None
-    assert browser.value("document.querySelector('.still').getBoundingClientRect().width") > 300
     assert browser.value("document.querySelector('.live').getBoundingClientRect().width") == 0
+    widths = (
+        "[...document.querySelectorAll('.still img')].map(i => i.getBoundingClientRect().width)"
+    )
+    scene, sheet = browser.value(widths)  # one above the other, both to be seen
+    assert scene >= 40  # as wide as it has pixels
+    assert sheet > 300
+
+
+SWIPE = "document.getElementById('swipe')"
+KNOB = (
+    "(() => { document.getElementById('stage').scrollIntoView(); "
+    "const k = document.querySelector('.knob').getBoundingClientRect(); "
+    "const s = document.getElementById('stage').getBoundingClientRect(); "
+    "return [k.x + k.width / 2, k.y + k.height / 2, s.x, s.width]; })()"
+)
+SCENE, SHARE = (200, 30, 30), f"Number({SWIPE}.ariaValueNow)"
+
+
+def is_scene(browser: Browser, x: float) -> bool:
+    """Whether the canvas shows the scene there, in the middle row."""
+    return bool(np.allclose(colour_at(browser, x, 0.501)[:3], SCENE, atol=6))
+
+
+@in_a_browser
+def test_the_swipe_moves_by_mouse(shown: Browser) -> None:
+    assert shown.value(SHARE) == 50
+    assert is_scene(shown, 0.45)
+    assert not is_scene(shown, 0.55)
+    x, y, left, width = shown.value(KNOB)
+    to = left + 0.6 * width
+    shown.mouse("mousePressed", x, y, button="left", clickCount=1)
+    shown.mouse("mouseMoved", to, y - 90, button="left", buttons=1)
+    shown.mouse("mouseReleased", to, y - 90, button="left", clickCount=1)
+    assert shown.value(SHARE) == 60
+    assert is_scene(shown, 0.55)
+    shown.mouse("mouseMoved", x, y)  # let go of, it stays
+    assert shown.value(SHARE) == 60
+    assert not shown.errors
+
+
+@in_a_browser
+def test_the_swipe_moves_by_touch(shown: Browser) -> None:
+    x, y, left, width = shown.value(KNOB)
+    for kind, share in (("touchStart", None), ("touchMove", 0.42), ("touchMove", 0.4)):
+        at = [{"x": x if share is None else left + share * width, "y": y}]
+        shown.call("Input.dispatchTouchEvent", type=kind, touchPoints=at)
+    shown.call("Input.dispatchTouchEvent", type="touchEnd", touchPoints=[])
+    assert shown.value(SHARE) == 40
+    assert not is_scene(shown, 0.45)
+
+
+@in_a_browser
+def test_the_swipe_moves_by_keyboard_and_says_where_it_is(shown: Browser) -> None:
+    shown.value(f"{SWIPE}.focus()")
+    here = "document.getElementById('here').textContent"
+    before = shown.value(here)
+    for key, share in (
+        ("ArrowLeft", 48),
+        ("ArrowRight", 50),
+        ("PageUp", 60),
+        ("End", 100),
+        ("ArrowRight", 100),
+        ("Home", 0),
+    ):
+        shown.key(key)
+        assert shown.value(SHARE) == share
+        assert shown.value(f"{SWIPE}.ariaValueText") == f"scene on the left {share} %"
+    assert not is_scene(shown, 0.45)
+    assert shown.value(here) == before  # the map did not move
+    assert shown.value(f"{SWIPE}.getAttribute('role')") == "slider"
+
+
+@in_a_browser
+def test_the_swipe_names_its_sides_and_rests_for_the_scene_alone(shown: Browser) -> None:
+    sides = "[...document.querySelectorAll('.side')].map(s => s.textContent)"
+    assert shown.value(sides) == ["Scene", "Classes"]
+    shown.click("input[value=confidence]")
+    assert shown.value(sides) == ["Scene", "Confidence"]
+    shown.click("input[value=picture]")
+    assert shown.value(f"{SWIPE}.getBoundingClientRect().width") == 0
+    assert is_scene(shown, 0.55)
+
+
+@in_a_browser
+def test_a_map_of_a_scene_without_colours_has_no_swipe(browser: Browser, tmp_path: Path) -> None:
+    look = made_look()
+    facts = made_facts(look, NAMES)
+    path = tmp_path / "map.html"
+    path.write_text(map_html(look, facts, map_figure(look, facts)), encoding="utf-8")
+    browser.open(path, "#bare")
+    browser.until("document.body.dataset.viewer === 'ready'")
+    assert browser.value(SWIPE) is None
+    assert colour_at(browser, 0.45, 0.501)[3] == 255
+
+
+def test_the_page_shows_the_tested_coverage_of_its_sets(tmp_path: Path) -> None:
+    scores = [
+        {"stated": stated, "covered": covered, "classes": 1.5, "single": 0.6, "labels": 268}
+        for stated, covered in ((0.8, 0.817), (0.9, 0.907))
+    ]
+    look = made_look()
+    facts = made_facts(look, metrics=METRICS | {"sets": scores})
+    without = map_html(look, facts, b"\x89PNG")
+    assert "Covered test labels" not in without
+    tagged = replace(facts, tags=dict(facts.tags, GEOTL_SETS_COVERAGE="0.9"))
+    text = Page(map_html(look, tagged, b"\x89PNG")).text
+    assert "Stated coverage Covered test labels Classes in a set (mean) 80% 0.817 1.500" in text
+    assert "stated coverage of 90%" in text
+    assert re.search(r'<tr class="strong">\s*<th scope="row">90%', map_html(look, tagged, b"x"))
+
+
+def test_the_headline_is_not_repeated_in_brackets(tmp_path: Path) -> None:
+    text = Page(page(tmp_path).read_text()).text
+    assert text.count("0.886 [0.845, 0.917]") == 1
+    pixels = {"GEOTL_MEMBERS": "forest_bands 1.00"}
+    look = made_look()
+    facts = made_facts(look, metrics=METRICS | {"headline": "fused leads within chance: ..."})
+    facts = replace(facts, tags=facts.tags | pixels)
+    told = Page(map_html(look, facts, b"\x89PNG")).text
+    assert "fused leads" not in told
+    assert "not of this map: accuracy 0.886 [0.845, 0.917]" in told

@@ -510,7 +510,7 @@ def test_an_output_that_is_read_is_refused(model, scene, tmp_path, capsys):
     before = scene.read_bytes()
     refused(capsys, run(model, scene, scene, "--overwrite"), "is among the inputs")
     assert scene.read_bytes() == before
-    refused(capsys, run(model, scene, tmp_path / "m.png"), "ends in .tif")
+    refused(capsys, run(model, scene, tmp_path / "m.png"), "give a name ending in .tif")
     (tmp_path / "d.tif").mkdir()
     refused(capsys, run(model, scene, tmp_path / "d.tif", "--overwrite"), "a folder")
 

@@ -15,7 +15,7 @@ from geotl.evaluation.metrics import wilson
 from geotl.evaluation.regularisers import regularisers
 from geotl.experiments.recipe import load
 from geotl.experiments.results import Answers, Comparison, DrawResult, Results
-from geotl.reporting.html import page_html, section_html, table_html
+from geotl.reporting.html import ReportContent, Section, page_html
 from geotl.studies import diagnosis, learning_curve
 from geotl.studies.diagnosis import Extent, without_regularisers
 from geotl.studies.diagnosis_report import regularisers_table
@@ -266,8 +266,8 @@ def test_a_long_setting_is_wrapped_and_not_cut_off(tmp_path: Path, width: int) -
     table = regularisers_table(
         regularisers(long.model_dump(), augmentation_keys(), batchnorm="none")
     )
-    body = section_html("regularisers", "Regularisers", table_html(table))
-    (tmp_path / "page.html").write_text(page_html("made", body))
+    section = Section("regularisers", "Regularisers", (table,))
+    (tmp_path / "page.html").write_text(page_html(ReportContent("made", "made"), [section]))
     with Browser(width) as browser:
         browser.call(
             "Emulation.setDeviceMetricsOverride",

@@ -1,15 +1,15 @@
 'use strict';
 (async () => {
-  const told = JSON.parse(document.getElementById('map-data').textContent);
+  const page = JSON.parse(document.getElementById('map-data').textContent);
   const find = id => document.getElementById(id);
-  const {width: W, height: H, names, across, down, transform: T} = told;
+  const {width: W, height: H, names, across, down, transform: T} = page;
 
   const unpacked = async text => {
     const bytes = Uint8Array.from(atob(text), c => c.charCodeAt(0));
     const stream = new Blob([bytes]).stream().pipeThrough(new DecompressionStream('deflate'));
     return new Uint8Array(await new Response(stream).arrayBuffer());
   };
-  const classes = await unpacked(told.classes), confidence = await unpacked(told.confidence);
+  const classes = await unpacked(page.classes), confidence = await unpacked(page.confidence);
 
   const sheet = () => Object.assign(document.createElement('canvas'), {width: W, height: H});
   const painted = (values, colours) => {
@@ -25,21 +25,21 @@
     return canvas;
   };
   const picked = new Set();
-  const palette = () => told.colours.map(
+  const palette = () => page.colours.map(
     (colour, k) => picked.size && !picked.has(k) ? [228, 232, 236] : colour);
   const layers = {classes: painted(classes, palette()),
-                  confidence: painted(confidence, told.ramp), picture: null};
-  if (told.picture) {
-    const image = new Image();
-    image.src = told.picture;
-    await image.decode();
-    layers.picture = image;
+                  confidence: painted(confidence, page.ramp), picture: null};
+  const scene = find('scene'), handle = find('swipe');
+  if (scene) {
+    await scene.decode();
+    layers.picture = scene;
   }
 
   // A pixel of the map is `zoom` wide on screen and zoom * tall high: true to the ground.
   const canvas = find('canvas'), context = canvas.getContext('2d'), here = find('here');
   const tall = down / across;
   let zoom = 1, left = 0, top = 0, sharp = 1, shown = 'classes', opacity = 1, spot = null;
+  let swipe = .5;  // where the map begins: the scene lies left of it
   const size = () => [canvas.clientWidth, canvas.clientHeight];
   const least = () => { const [w, h] = size(); return Math.min(w / W, h / (H * tall)); };
   const fit = () => {
@@ -57,17 +57,24 @@
   const place = layer => context.drawImage(
     layer, -left * zoom * sharp, -top * zoom * tall * sharp,
     W * zoom * sharp, H * zoom * tall * sharp);
+  const between = (from, to, layer) => {
+    context.save();
+    context.beginPath();
+    context.rect(from, 0, to - from, canvas.height);
+    context.clip();
+    place(layer);
+    context.restore();
+  };
   const draw = () => {
     const [w, h] = size();
     sharp = window.devicePixelRatio || 1;
     canvas.width = Math.round(w * sharp); canvas.height = Math.round(h * sharp);
     context.imageSmoothingEnabled = zoom < 1;
-    if (layers.picture && (shown === 'picture' || opacity < 1)) place(layers.picture);
-    if (shown !== 'picture') {
-      context.globalAlpha = opacity;
-      place(layers[shown]);
-      context.globalAlpha = 1;
-    }
+    const whole = shown === 'picture', edge = layers.picture ? Math.round(swipe * canvas.width) : 0;
+    if (layers.picture) between(0, whole || opacity < 1 ? canvas.width : edge, layers.picture);
+    context.globalAlpha = opacity;
+    if (!whole) between(edge, canvas.width, layers[shown]);
+    context.globalAlpha = 1;
     if (spot) {
       const x = (spot[0] - left) * zoom * sharp, y = (spot[1] - top) * zoom * tall * sharp;
       for (const [colour, line] of [['#fff', 4], ['#1d2733', 2]]) {
@@ -81,7 +88,7 @@
     scale();
   };
   const scale = () => {
-    if (!told.metric) { find('scale').hidden = true; return; }
+    if (!page.metric) { find('scale').hidden = true; return; }
     const most = 150 / zoom * across, power = 10 ** Math.floor(Math.log10(most));
     const metres = [5, 2, 1].map(n => n * power).find(n => n <= most);
     find('scale-name').textContent =
@@ -90,7 +97,7 @@
   };
 
   const lonlat = (col, row) => {
-    const grid = told.lattice;
+    const grid = page.lattice;
     if (!grid) return '';
     const n = grid.length - 1;
     const x = Math.min(Math.max(col / W * n, 0), n - 1e-9);
@@ -174,7 +181,39 @@
   find('out').addEventListener('click', () => zoomed(1 / 1.5, middle()));
   find('all').addEventListener('click', () => { fit(); draw(); });
   for (const radio of document.querySelectorAll('input[name=layer]'))
-    radio.addEventListener('change', () => { shown = radio.value; draw(); });
+    radio.addEventListener('change', () => {
+      shown = radio.value;
+      if (handle) {
+        handle.hidden = shown === 'picture';
+        find('side').textContent = radio.parentElement.textContent;
+      }
+      draw();
+    });
+  const swiped = to => {
+    swipe = Math.min(Math.max(to, 0), 1);
+    handle.style.left = `${100 * swipe}%`;
+    handle.setAttribute('aria-valuenow', String(Math.round(100 * swipe)));
+    handle.setAttribute('aria-valuetext', `scene on the left ${Math.round(100 * swipe)} %`);
+    draw();
+  };
+  if (handle) {
+    handle.addEventListener('pointerdown', event => {
+      handle.setPointerCapture(event.pointerId);
+      handle.focus();
+      event.preventDefault();
+    });
+    handle.addEventListener('pointermove', event => {
+      const box = canvas.getBoundingClientRect();
+      if (handle.hasPointerCapture(event.pointerId)) swiped((event.clientX - box.left) / box.width);
+    });
+    handle.addEventListener('keydown', event => {
+      const far = {ArrowLeft: -.02, ArrowDown: -.02, ArrowRight: .02, ArrowUp: .02,
+                   PageDown: -.1, PageUp: .1, Home: -1, End: 1}[event.key];
+      if (far === undefined) return;
+      event.preventDefault();
+      swiped(swipe + far);
+    });
+  }
   find('opacity').addEventListener('input', event => {
     opacity = event.target.value / 100; draw(); });
   for (const button of document.querySelectorAll('.pick'))
@@ -197,8 +236,8 @@
     draw(); tell(...spot);
   };
   document.body.classList.add('ready');
-  find('needle').style.transform = `rotate(${told.north}deg)`;
-  find('north').hidden = !told.metric;
+  find('needle').style.transform = `rotate(${page.north}deg)`;
+  find('north').hidden = !page.metric;
   fit(); draw(); opened();
   addEventListener('hashchange', opened);
   new ResizeObserver(again).observe(canvas);
