@@ -417,7 +417,7 @@ def test_tiles_too_small_for_a_network_are_refused_before_training(
         "probe.head=logistic",
         "evaluate.explain=false",
     ]
-    assert run(tiles, tmp_path / "a", *inception) == 2
+    assert run(tiles, tmp_path / "a", *inception, "model.input_px=[32]") == 2
     message = capsys.readouterr().err
     assert "32x32 px are too small: inception_v3 up to mixed7 needs 75 px" in message
     assert "model.input_px to [75] or more, or model.truncate_after" in message
