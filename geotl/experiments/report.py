@@ -173,6 +173,8 @@ class Outcome:
             told["variogram"] = self.variogram
         if (chosen := fitted.chosen) is not None:
             told["head"] = {"setting": chosen.setting, "fold_accuracy": chosen.fold_accuracy}
+        if fitted.pool is not None:
+            told["pool"] = fitted.pool.to_dict()
         if fitted.fusion is not None:
             told["fusion"] = asdict(fitted.fusion)
         if fitted.history is not None:

@@ -136,8 +136,10 @@ def training_notes(samples: TileSamples, draw: Draw) -> dict[str, Any]:
 
 
 def kept_notes(kept: KeptModel) -> dict[str, Any]:
-    """What a file says of a model that was fitted on all labels."""
-    return {"labels": kept.labels, "accuracy": kept.estimate} if kept.estimate else {}
+    """What a file says of a model that was fitted on all labels, or to unlabelled tiles too."""
+    told = {"labels": kept.labels, "accuracy": kept.estimate} if kept.estimate else {}
+    pool = kept.made.fitted.pool
+    return told | ({} if pool is None else {"unlabelled": pool.tiles if pool.used else 0})
 
 
 def tile_marks(pack: Pack, rows: Int64s) -> list[str]:

@@ -195,6 +195,7 @@ def _at_a_glance(model: ModelFile, facts: CardFacts, accuracy: Accuracy | None) 
         (
             "Trained on",
             f"{len(model.companions.footprints):,} labelled tiles"
+            + _unlabelled(model)
             + (f", imagery of {_span(days)}" if days else ""),
         ),
         ("Accuracy", _short(accuracy)),
@@ -239,7 +240,7 @@ def _how_to_run(facts: CardFacts) -> list[str]:
 
 def _training(model: ModelFile, facts: CardFacts, recipe: Mapping[str, Any]) -> list[str]:
     days, sources = dates_of(model), sources_of(recipe)
-    told = [f"{len(model.companions.footprints):,} labelled tiles"]
+    told = [f"{len(model.companions.footprints):,} labelled tiles{_unlabelled(model)}"]
     told[0] += f" from {_listed(sources)}." if sources else "."
     told.append(f"Imagery of {_span(days)}." if days else "When it was taken is not recorded.")
     told.append(_place(facts.ground))
@@ -252,6 +253,12 @@ def _training(model: ModelFile, facts: CardFacts, recipe: Mapping[str, Any]) -> 
         " ".join(part for part in told if part),
         *([f"> {note}"] if note else []),
     ]
+
+
+def _unlabelled(model: ModelFile) -> str:
+    """How many unlabelled tiles the head was fitted to beside the labelled ones, if any."""
+    count = model.notes.get("training", {}).get("unlabelled", 0)
+    return f" and {count:,} unlabelled ones" if count else ""
 
 
 def _place(ground: shapely.Geometry | None) -> str:

@@ -166,7 +166,7 @@ def without_regularisers(recipe: Recipe) -> Recipe:
         section, _, name = key.partition(".")
         inside = getattr(made, section).model_copy(update={name: value})
         made = made.model_copy(update={section: inside})
-    probe = made.probe.model_copy(update={"views": 1, "unlabelled": "none"})
+    probe = made.probe.model_copy(update={"views": 1, "unlabelled": "none", "pool": None})
     start = "finetune" if made.strategy == "probe_then_finetune" else made.strategy
     return made.model_copy(update={"probe": probe, "strategy": start})
 
@@ -380,7 +380,7 @@ def _alone(recipe: Recipe) -> Recipe:
     split = recipe.split
     if not split.kfold:  # folds are the draws
         split = split.model_copy(update={"draws": 1})
-    probe = recipe.probe.model_copy(update={"unlabelled": "none"})
+    probe = recipe.probe.model_copy(update={"unlabelled": "none", "pool": None})
     return recipe.model_copy(update={"evaluate": evaluate, "split": split, "probe": probe})
 
 
