@@ -10,12 +10,12 @@ EDITABLE := --config-settings editable_mode=compat -e
 .PHONY: demo test test-export fuzz kills disks lint bench lecture practical clean
 
 demo: $(VENV)/.installed
-	$(BIN)/geotl run sample_source --out runs/sample_source --resume
-	$(BIN)/geotl run sample_target --out runs/sample_target --resume
-	$(BIN)/geotl run sample_scene --out runs/sample_scene --resume
+	$(BIN)/geotl run sample_source -o runs/sample_source --resume
+	$(BIN)/geotl run sample_target -o runs/sample_target --resume
+	$(BIN)/geotl run sample_scene -o runs/sample_scene --resume
 	$(BIN)/geotl map runs/sample_scene/model.safetensors sample_tiles/scene.tif -o runs/map/map.tif --overwrite
 	$(BIN)/geotl export runs/sample_scene/model.safetensors --format onnx -o runs/export/model.onnx --overwrite
-	$(BIN)/geotl run sample_pixels model.weights=runs/sample_source/model.safetensors --out runs/sample_pixels --resume
+	$(BIN)/geotl run sample_pixels model.weights=runs/sample_source/model.safetensors -o runs/sample_pixels --resume
 	$(BIN)/geotl map runs/sample_pixels/model.safetensors sample_tiles/scene.tif -o runs/pixels/map.tif --overwrite
 	$(BIN)/geotl accuracy runs/pixels/map.tif sample_tiles/truth.tif
 	@echo "Look at runs/sample_target/report.html, runs/sample_pixels/report.html, runs/map/map.html and runs/pixels/map.html"
@@ -54,7 +54,7 @@ lint: $(VENV)/.tested
 	$(BIN)/mypy
 
 lecture: $(VENV)/.installed
-	$(BIN)/geotl lecture --all --out runs/lecture
+	$(BIN)/geotl lecture --all -o runs/lecture
 	@echo "Look at runs/lecture/index.html"
 
 bench: $(VENV)/.tested

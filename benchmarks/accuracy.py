@@ -63,14 +63,14 @@ def main() -> None:
                     f"data.root={root}",
                     f"model.backbone={args.backbone}",
                     f"model.weights={args.data / weights}",
-                    f"model.cut_after={last}",
+                    f"model.truncate_after={last}",
                     f"split.shots={shots}",
-                    f"split.draws={args.draws}",
-                    "probe.unlabelled=soft_labels",
+                    f"split.repeats={args.draws}",
+                    "probe.semi_supervised=soft_labels",
                 ],
             )
             begun, out = time.perf_counter(), Path(scratch) / f"{name}{shots}"
-            found = run(recipe, out, quiet=True, say=lambda _: None)
+            found = run(recipe, out, quiet=True, log=lambda _: None)
             for method, told in found["draws"].items():
                 mean, sd = told["overall"]["mean"], told["overall"]["sd"] or 0.0
                 print(f"{name:12} {shots:6}  {method:34} {100 * mean:.1f} ± {100 * sd:.1f} %")

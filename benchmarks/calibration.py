@@ -30,7 +30,7 @@ from geotl.arrays import Float64s, Int64s
 from geotl.console import silent
 from geotl.evaluation.evaluate import expected_calibration_error, softmax
 from geotl.experiments.build import settle
-from geotl.experiments.compare import FittedDraw, fit_draw, judged_features
+from geotl.experiments.compare import FittedDraw, features_of_test, fit_draw
 from geotl.experiments.experiment import Experiment
 from geotl.experiments.recipe import load
 from geotl.experiments.samples import read_samples, recipe_sensor
@@ -51,7 +51,7 @@ Answer = tuple[Float64s, Int64s]  # probabilities [n, K] of test tiles, and thei
 
 def opened(name: str, half: Half, shots: int, args: argparse.Namespace, into: Path) -> Experiment:
     """A shipped recipe on its tiles, or on one half of them."""
-    given = [f"split.shots={shots}", f"split.draws={args.draws}"]
+    given = [f"split.shots={shots}", f"split.repeats={args.draws}"]
     if name == "sample_target":
         given += [f"model.weights={args.source}"]
     else:
@@ -72,7 +72,7 @@ def answers(experiment: Experiment) -> Iterator[dict[str, Answer]]:
         made = fit_draw(experiment, draw)
         if made.fitted.chosen is None:
             raise SystemExit("the recipe's strategy is no probe")
-        features, truth = judged_features(experiment, made), labels[draw.split.test]
+        features, truth = features_of_test(experiment, made), labels[draw.split.test]
         several = {"folds": by_folds(experiment, made), "as run": made.fitted.chosen}
         yield {
             name: (softmax(one.head.logits(features), one.temperature), truth)

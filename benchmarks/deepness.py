@@ -63,7 +63,16 @@ def compare(model: Path, raster: Path, folder: Path) -> None:
     """Export, map both ways, print."""
     out, drawn = folder / "model.onnx", folder / "map.tif"
     assert main(["export", str(model), "--format", "deepness", "-o", str(out)]) == 0
-    arguments = ["--mode", "exact", "--posting", "1", "--precision", "float32", "--mask", "none"]
+    arguments = [
+        "--mode",
+        "exact",
+        "--resolution-px",
+        "1",
+        "--precision",
+        "float32",
+        "--mask",
+        "none",
+    ]
     arguments += ["-o", str(drawn), "--no-page", "-q"]
     assert main(["map", str(model), str(raster), *arguments]) == 0
     with rasterio.open(drawn) as source:

@@ -63,7 +63,7 @@ def make_scene(path: Path, model: ModelFile, side: int) -> Path:
     field_ = random.normal(0, 1, (len(bands), cells, cells)).repeat(24, 1).repeat(24, 2)
     noise = random.normal(0, 0.2, (len(bands), side, side))
     plane = seen.mean[:, None, None] + seen.sd[:, None, None] * (field_[:, :side, :side] + noise)
-    dtype = model.companions.examples.dtype
+    dtype = model.training_samples.examples.dtype
     with rasterio.open(
         path,
         "w",
@@ -112,7 +112,7 @@ def ready_rate(model: Path, exported: Path, engine: str) -> float:
         sweep = load(exported, engine=engine).file.sweep
 
         def run() -> None:
-            sweep.judged(tiles)
+            sweep.predict_tiles(tiles)
 
     run()
     begun, rounds = time.perf_counter(), 0
@@ -130,7 +130,9 @@ def map_rate(model: Path, exported: Path, engine: str, scene: Path, out: Path) -
     if engine == "torch":
         chosen = [str(model), "--mode", "exact", "--precision", "float32", "--views", str(views)]
     begun = time.perf_counter()
-    code = geotl(["map", *chosen, str(scene), "-o", str(out), "--overwrite", "--force", "-q"])
+    code = geotl(
+        ["map", *chosen, str(scene), "-o", str(out), "--overwrite", "--skip-value-check", "-q"]
+    )
     took = time.perf_counter() - begun
     if code:
         raise SystemExit(f"geotl map ended with {code}")
@@ -166,7 +168,7 @@ def told(values: list[float]) -> str:
 def measured(name: str, model: Path, folder: Path, args: argparse.Namespace) -> None:
     """All engines with one model, as rows of a table."""
     whole, exported = load_file(model), folder / f"{name}.onnx"
-    export_graph(whole, "onnx", exported, say=lambda _: None)
+    export_graph(whole, "onnx", exported, log=lambda _: None)
     scene = make_scene(folder / f"{name}.tif", whole, args.side)
     spec, out = whole.contract.spec, folder / name
     out.mkdir()

@@ -101,7 +101,7 @@ def main(say: Callable[[str], None] = print) -> None:
     model = load(args.model)
     found = halves(model.contract, args.data)
     own = running(deployed(model))
-    batches = list(raw_batches(model.contract, found.judged, BATCH))
+    batches = list(raw_batches(model.contract, found.tested, BATCH))
     wanted = np.concatenate([own(tiles)[0] for tiles in batches])
     with tempfile.TemporaryDirectory() as folder:
         files = written(model, args.data, Path(folder))

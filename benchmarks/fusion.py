@@ -28,7 +28,7 @@ from scipy.special import log_softmax
 
 from geotl.console import silent
 from geotl.experiments.build import open_experiment
-from geotl.experiments.compare import fit_draw, judge
+from geotl.experiments.compare import fit_draw, logits_of_test
 from geotl.experiments.experiment import Experiment
 from geotl.experiments.recipe import load
 from geotl.training.heads import band_statistics_logits
@@ -88,7 +88,7 @@ def pairs(case: Case, draws: int, out: Path, more: Sequence[str]) -> Iterator[Pa
     """Each draw of a case, fitted without and with fusion."""
     keys = [*case.keys, *more]
     if case.draws is None:
-        keys.append(f"split.draws={draws}")
+        keys.append(f"split.repeats={draws}")
     recipe = load(case.recipe, keys)
     experiment = open_experiment(recipe, out, log=silent, quiet=True, resume=True)
     for number in range(case.draws or draws):
@@ -104,7 +104,7 @@ def pair(experiment: Experiment, number: int) -> Pair:
     accuracy, loss, fusion = [], [], None
     for variant in (recipe, recipe.model_copy(update={"model": fused})):
         made = fit_draw(replace(experiment.of(variant), resume=True), draw)
-        logits, heat = judge(experiment, made), float(made.fitted.network.temperature)
+        logits, heat = logits_of_test(experiment, made), float(made.fitted.network.temperature)
         own = floored(np.asarray(log_softmax(logits, axis=1)), heat)
         accuracy.append(float((logits.argmax(axis=1) == truth).mean()))
         loss.append(log_loss(own, truth, np.ones(len(truth))))

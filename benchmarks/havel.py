@@ -27,7 +27,7 @@ from geotl.arrays import Bools
 from geotl.console import Log, silent
 from geotl.data.spatial_splits import suggest_block_m
 from geotl.experiments.build import open_experiment
-from geotl.experiments.compare import fit_draw, judge
+from geotl.experiments.compare import fit_draw, logits_of_test
 from geotl.experiments.draws import Draw, random_draw
 from geotl.experiments.experiment import Experiment
 from geotl.experiments.recipe import load
@@ -49,8 +49,8 @@ TRIED = (
     ("model.pool=mean",),
     ("model.pool=mean_sd",),
     ("probe.head=logistic", "probe.views=1"),
-    ("model.stages=layer1",),
-    ("model.stages=layer1,layer2",),
+    ("model.feature_stages=layer1",),
+    ("model.feature_stages=layer1,layer2",),
     ("model.first_conv=repeat",),
     ("model.first_conv=random",),
     ("model.first_conv=rgb_only",),
@@ -89,7 +89,7 @@ def band_means(experiment: Experiment, draw: Draw) -> NDArray[np.floating]:
 
 def network(experiment: Experiment, draw: Draw) -> NDArray[np.floating]:
     """Logits of the recipe's network."""
-    return judge(experiment, fit_draw(experiment, draw))
+    return logits_of_test(experiment, fit_draw(experiment, draw))
 
 
 def judged(

@@ -28,7 +28,7 @@ from rasterio.transform import from_origin
 from geotl.imagery.sensors import get_sensor
 from geotl.models.classifier import FeatureSpec, Normalise, TileClassifier
 from geotl.models.device import autocast
-from geotl.models.model_file import Companions, Contract, ModelFile, load, save
+from geotl.models.model_file import Contract, ModelFile, TrainingSamples, load, save
 from geotl.models.registry import build_backbone
 
 PX, STEP, CLASSES = 64, 32, 10
@@ -86,7 +86,7 @@ def make_model(path: Path) -> Path:
         tuple(f"#{i:02x}{2 * i:02x}{3 * i:02x}" for i in range(CLASSES)),
         spec,
     )
-    companions = Companions(
+    companions = TrainingSamples(
         examples,
         np.ones(examples.shape, bool),
         np.zeros((4, CLASSES), np.float32),
@@ -108,7 +108,7 @@ def mapped(model: Path, scene: Path, folder: Path, mode: str) -> tuple[float, fl
         str(scene),
         "-o",
         str(out),
-        "--step",
+        "--stride-px",
         str(STEP),
         "--mode",
         mode,
@@ -156,7 +156,7 @@ def peak_of_a_while(model: Path, scene: Path, folder: Path, mode: str, seconds: 
         str(scene),
         "-o",
         str(folder / "large.tif"),
-        "--step",
+        "--stride-px",
         str(STEP),
         "--mode",
         mode,

@@ -137,7 +137,7 @@ def ours(data: Path, name: str, shots: int, draw: int) -> tuple[float, float]:
         begun = time.perf_counter()
         made = compare.fit_draw(opened, opened.draw(draw))
         seconds = time.perf_counter() - begun
-        logits = compare.judge(opened, made)
+        logits = compare.logits_of_test(opened, made)
         truth = opened.samples.labels[made.draw.split.test]
         return seconds, float((logits.argmax(1) == truth).mean())
 

@@ -222,7 +222,7 @@ def time_parts(models: dict[str, tuple[Path, PixelModel]], rounds: int) -> None:
         "all but reading and writing, without forest",
         area,
         rounds,
-        lambda: whole.look(image, where, where, 1),
+        lambda: whole.predict_windows(image, where, where, 1),
     )
 
 
@@ -250,7 +250,7 @@ def time_rivals(trees: int) -> dict[str, float]:
 
 def mapped(model: Path, scene: Path, out: Path, side: int, precision: str) -> float:
     """Print seconds, rate and peak memory of one `geotl map`; seconds a megapixel."""
-    words = ["map", str(model), str(scene), "-o", str(out), "--no-page", "--force", "-q"]
+    words = ["map", str(model), str(scene), "-o", str(out), "--no-page", "--skip-value-check", "-q"]
     words += ["--precision", precision, "--overwrite"]
     used, area = used_by(words), side * side / 1e6
     print(

@@ -223,7 +223,7 @@ def seconds_of(work: Callable[[], object]) -> float:
 def fused_map(model: PixelModel, image: Float32s) -> Int64s:
     """The class of every pixel [H,W] of raw values [C,H,W], by geotl's predictor."""
     rows, cols = (np.arange(side) for side in image.shape[1:])
-    return PixelPredictor(model).look(image, rows, cols, 1).probabilities.argmax(axis=-1)
+    return PixelPredictor(model).predict_windows(image, rows, cols, 1).probabilities.argmax(axis=-1)
 
 
 def forest_map(forest: RandomForestClassifier, of: PixelFeatures, image: Float32s) -> Int64s:

@@ -242,7 +242,7 @@ def geotl_rows(case: Case, count: int | None, number: int, how: str) -> list[Row
 def map_seconds(case: Case, opened: PixelRun, draw: Draw) -> dict[str, float]:
     """Seconds a megapixel of mapping the scene, by method."""
     samples, image = case.samples, case.image
-    deep = samples.networks.given if samples.networks else None
+    deep = samples.networks.pretrained if samples.networks else None
     model = fit_on(opened, draw).model(samples.of, samples.classes, deep)
     rows = samples.rows(draw.split.train, (BANDS, LOCAL), opened.recipe.seed)
     forest = RandomForestClassifier(TREES, random_state=rows.seed, n_jobs=-1)

@@ -43,11 +43,11 @@ CANDIDATES = {
     "all layers trained": (["strategy=full", *TUNED], False, True),
 }
 UNLABELLED = {
-    "soft labels": ["probe.unlabelled=soft_labels"],
-    "pseudo-labels, 0.6": ["probe.unlabelled=pseudo_labels", "probe.threshold=0.6"],
-    "pseudo-labels, 0.9": ["probe.unlabelled=pseudo_labels", "probe.threshold=0.9"],
-    "consistency": ["probe.unlabelled=consistency"],
-    "propagation": ["probe.unlabelled=propagation"],
+    "soft labels": ["probe.semi_supervised=soft_labels"],
+    "pseudo-labels, 0.6": ["probe.semi_supervised=pseudo_labels", "probe.threshold=0.6"],
+    "pseudo-labels, 0.9": ["probe.semi_supervised=pseudo_labels", "probe.threshold=0.9"],
+    "consistency": ["probe.semi_supervised=consistency"],
+    "propagation": ["probe.semi_supervised=propagation"],
 }
 SIZES = {"eurosat_rgb": ("64", "64,128"), "ucmerced": ("128", "96,192"), "sample": ("40", "40,80")}
 CASES = [("eurosat_rgb", 10), ("ucmerced", 4), ("sample", 10), ("eurosat_rgb", 40)]
@@ -64,7 +64,7 @@ def settings_of(name: str, data: Path, scratch: Path) -> list[str]:
     if name == "sample":
         source = scratch / "source"
         if not (source / "model.safetensors").exists():
-            run(load("sample_source", QUICK), source, quiet=True, say=lambda _: None)
+            run(load("sample_source", QUICK), source, quiet=True, log=lambda _: None)
         weights, root = source / "model.safetensors", resolve_root("sample:target")
         kind = [
             "data.sensor=sentinel2_l2a_n0400",
@@ -76,13 +76,13 @@ def settings_of(name: str, data: Path, scratch: Path) -> list[str]:
     half = scratch / f"half_{name}"
     if not half.exists():
         half_of(root, "choose", half)
-    return [f"data.root={half}", f"model.weights={weights}", "model.cut_after=layer3", *kind]
+    return [f"data.root={half}", f"model.weights={weights}", "model.truncate_after=layer3", *kind]
 
 
 def accuracy(overrides: list[str], out: Path) -> tuple[dict[str, tuple[float, float]], float]:
     """Mean and sd of overall accuracy of each method in %, and median seconds a draw."""
     recipe = load(blank(out), overrides)
-    found = run(recipe, out / "run", quiet=True, say=lambda _: None)
+    found = run(recipe, out / "run", quiet=True, log=lambda _: None)
     scores = {
         name: (100 * told["overall"]["mean"], 100 * (told["overall"]["sd"] or 0.0))
         for name, told in found["draws"].items()
@@ -130,7 +130,7 @@ def main() -> None:
                         *told,
                         f"model.input_px={SIZES[name][two]}",
                         f"split.shots={shots}",
-                        f"split.draws={draws}",
+                        f"split.repeats={draws}",
                         *QUICK,
                     ],
                     scratch / f"{name}{shots}_{number}",
@@ -148,7 +148,7 @@ def main() -> None:
                         *told,
                         f"model.input_px={SIZES[name][1]}",
                         f"split.shots={shots}",
-                        f"split.draws={args.draws}",
+                        f"split.repeats={args.draws}",
                         *QUICK,
                     ],
                     scratch / f"{name}{shots}_{rule}".replace(" ", "_"),
@@ -160,7 +160,7 @@ def report(name: str, shots: int, candidate: str, overrides: list[str], out: Pat
     begun = time.perf_counter()
     scores, _ = accuracy(overrides, out)
     mean, sd = scores.get("network, with unlabelled tiles", scores["network"])
-    draws = int(next(o for o in overrides if o.startswith("split.draws=")).partition("=")[2])
+    draws = int(next(o for o in overrides if o.startswith("split.repeats=")).partition("=")[2])
     seconds = (time.perf_counter() - begun) / draws
     print(f"| {name}, {shots} | {candidate} | {mean:.1f} ± {sd:.1f} | {seconds:.1f} |", flush=True)
 

@@ -29,7 +29,7 @@ from geotl.data.placement import window_about
 from geotl.data.splits import Split, folds
 from geotl.evaluation.learning_curve import gain
 from geotl.evaluation.metrics import confusion, mean_interval, scores
-from geotl.experiments.compare import fit_draw, judge
+from geotl.experiments.compare import fit_draw, logits_of_test
 from geotl.experiments.draws import Draw
 from geotl.experiments.experiment import Experiment
 from geotl.experiments.recipe import Recipe, load, resolve_sample
@@ -38,7 +38,7 @@ from geotl.experiments.save import make_companions, make_contract, training_note
 from geotl.imagery.scene import Scene
 from geotl.imagery.windows import Window
 from geotl.inference.active_learning import SuggestOptions, suggest
-from geotl.inference.candidates import look, normalised_entropy
+from geotl.inference.candidates import features_and_probabilities, normalised_entropy
 from geotl.inference.onnx_model import on_device
 from geotl.models.model_file import ModelFile
 
@@ -50,9 +50,9 @@ RECIPE = [
     f"data.bands={BANDS}",
     "labels.path=sample:truth.tif",
     f"labels.chip_px={PX}",
-    f"labels.step_px={STEP}",
+    f"labels.stride_px={STEP}",
     "labels.purity=0.01",
-    "model.cut_after=layer3",
+    "model.truncate_after=layer3",
     "model.pool=root_mean",
     "model.unit_length=true",
     "strategy=probe",
@@ -108,7 +108,7 @@ def fitted(it: World, rows: np.ndarray, test: np.ndarray, seed: int, out: Path):
         make_companions(experiment, made),
         {"training": training_notes(it.source, draw)},
     )
-    return on_device(held), judge(experiment, made)
+    return on_device(held), logits_of_test(experiment, made)
 
 
 def by_suggest(it: World, model: ModelFile, kept: Labels, pool: np.ndarray, seed: int) -> list[int]:
@@ -131,7 +131,9 @@ def by_entropy(it: World, model: ModelFile, kept: Labels, pool: np.ndarray, seed
     packed = it.source.pack
     parts = [np.asarray(packed.images[pool[i : i + 64]]) for i in range(0, len(pool), 64)]
     valid = [p > 0 for p in parts]
-    chances = np.concatenate([look(model, p, v)[1] for p, v in zip(parts, valid, strict=True)])
+    chances = np.concatenate(
+        [features_and_probabilities(model, p, v)[1] for p, v in zip(parts, valid, strict=True)]
+    )
     return apart(it, pool[np.argsort(-normalised_entropy(chances), kind="stable")])
 
 

@@ -30,7 +30,7 @@ from geotl.console import silent
 from geotl.data.splits import Split, folds
 from geotl.evaluation.learning_curve import gain
 from geotl.experiments.build import open_experiment
-from geotl.experiments.compare import fit_draw, judge
+from geotl.experiments.compare import fit_draw, logits_of_test
 from geotl.experiments.draws import Draw, make_draw
 from geotl.experiments.experiment import Experiment
 from geotl.experiments.presets import two_sizes
@@ -58,10 +58,10 @@ def opened(name: str, method: str, root: Path, args: argparse.Namespace, out: Pa
     settings = [
         f"data.root={root}",
         f"model.weights={args.data / WEIGHTS}",
-        "model.cut_after=layer3",
+        "model.truncate_after=layer3",
         "model.normalise=weights",
         f"model.input_px={','.join(map(str, sizes))}",
-        f"split.draws={args.draws}",
+        f"split.repeats={args.draws}",
         *METHODS[method],
         *(args.set if method != "two sizes" else ()),
     ]
@@ -109,7 +109,7 @@ def fitted(experiment: Experiment, draw: Draw) -> tuple[float, float, float | No
     made = fit_draw(experiment, draw)
     seconds = time.perf_counter() - begun
     test: Int64s = draw.split.test
-    right = judge(experiment, made).argmax(axis=1) == experiment.samples.labels[test]
+    right = logits_of_test(experiment, made).argmax(axis=1) == experiment.samples.labels[test]
     tuning = made.fitted.tuning
     return float(np.mean(right)), seconds, None if tuning is None else tuning.share
 

@@ -146,7 +146,7 @@ Way = Callable[[Fitted, Int64s, Floats, FitPlan], Linear]
 
 
 def rule(name: str, **settings: float) -> Way:
-    """A rule of probe.unlabelled, on the pool."""
+    """A rule of probe.semi_supervised, on the pool."""
 
     def fit(fitted: Fitted, labels: Int64s, pool: Floats, plan: FitPlan) -> Linear:
         probe_settings = load("eurosat_rgb", []).probe.model_copy(

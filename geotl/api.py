@@ -1,12 +1,14 @@
-"""What `import geotl` offers: load a model, let it name tiles and map scenes."""
+"""The Python interface of geotl: load a model, classify tiles and map scenes."""
 
 from __future__ import annotations
 
+import functools
+import warnings
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypedDict, Unpack
+from typing import TYPE_CHECKING, Any, ParamSpec, TypedDict, TypeVar, Unpack
 
 import numpy as np
 import torch
@@ -26,8 +28,8 @@ from geotl.inference.labelled_tiles import (
     check_tiles,
     labelled_tiles,
     marked,
+    test_rows,
     tile_blocks,
-    to_judge,
 )
 from geotl.inference.mapper import Mapper
 from geotl.inference.onnx_model import (
@@ -48,15 +50,38 @@ if TYPE_CHECKING:
 _Tiles = tuple[NDArray[Any], Bools | None]  # [N,C,S,S] and its valid pixels
 
 
+_P = ParamSpec("_P")
+_R = TypeVar("_R")
+_OLD_ARGUMENTS = {"say": "log", "force": "skip_value_check", "learnt": "include_training"}
+
+
+def _with_old_arguments(method: Callable[_P, _R]) -> Callable[_P, _R]:
+    """Let a method take arguments under the names of earlier versions, with a warning."""
+
+    @functools.wraps(method)
+    def renamed(*args: _P.args, **given: _P.kwargs) -> _R:
+        for old in given.keys() & _OLD_ARGUMENTS.keys():
+            _warn_of(f"{old}=", f"{_OLD_ARGUMENTS[old]}=")
+            given[_OLD_ARGUMENTS[old]] = given.pop(old)
+        return method(*args, **given)
+
+    return renamed
+
+
+def _warn_of(old: str, new: str) -> None:
+    text = f"{old} is now {new}; the old name works until the next release"
+    warnings.warn(text, DeprecationWarning, stacklevel=3)
+
+
 class SceneReading(TypedDict, total=False):
-    """How `Model.map` reads a scene, and which part of it is mapped; all may be left away.
+    """Options of `Model.map` to read a scene and to select a part of it; all are optional.
 
     Attributes:
         sensor: the scene's, None for the model's.
-        mask: of clouds, for a scene on disk; "auto" unless given, see `scene.open_scene`.
+        mask: mask of clouds, for a scene on disk; "auto" unless given, see `scene.open_scene`.
         aoi: a file of polygons: the part to map.
         bbox: left, bottom, right, top of the part to map, in the scene's reference system.
-        extra: rasters whose bands a model of pixels wants beside the scene's.
+        extra: rasters with bands that a model of pixels needs in addition to the scene's.
     """
 
     sensor: Sensor | None
@@ -68,7 +93,7 @@ class SceneReading(TypedDict, total=False):
 
 @dataclass(frozen=True)
 class Predictions:
-    """What a model says of N tiles.
+    """A model's predictions for N tiles.
 
     Attributes:
         classes: names, in the order of the columns.
@@ -95,11 +120,11 @@ class Predictions:
 
     @property
     def counts(self) -> dict[str, int]:
-        """How many tiles are of each class, commonest first; classes of none are left out."""
+        """Number of tiles of each class, the most frequent first, without empty classes."""
         return dict(Counter(self.labels).most_common())
 
     def in_sets(self, limits: Float64s) -> Bools:
-        """Which classes each tile may be of [N, K], by the thresholds of `Model.set_limits`."""
+        """Possible classes of each tile [N, K], by the thresholds of `Model.set_limits`."""
         return in_sets(self.probabilities, limits)
 
     def __str__(self) -> str:
@@ -109,12 +134,12 @@ class Predictions:
         >>> print(Predictions(("field", "wood"), np.log(chances), chances))
         3 tiles: wood 2, field 1
         """
-        told = ", ".join(f"{name} {count}" for name, count in self.counts.items())
+        counts = ", ".join(f"{name} {count}" for name, count in self.counts.items())
         number = len(self.probabilities)
-        return f"{number} tile{'' if number == 1 else 's'}" + (f": {told}" if told else "")
+        return f"{number} tile{'' if number == 1 else 's'}" + (f": {counts}" if counts else "")
 
     def __repr__(self) -> str:
-        """As `str`, without the arrays."""
+        """The text of `str`, without the arrays."""
         return f"<Predictions of {self}>"
 
 
@@ -122,13 +147,13 @@ class Model:
     """A trained model, or one exported to ONNX, ready to predict and to map; of pixels, to map."""
 
     def __init__(self, file: Mapper) -> None:
-        """Put the network on the best device at hand; an exported file is run on the CPU."""
+        """Put the network on the best available device; an exported file is run on the CPU."""
         self.file, self.device = file, choose_device()
         if isinstance(file, ModelFile):
             on_device(file)
 
     @property
-    def whole(self) -> ModelFile:
+    def model_file(self) -> ModelFile:
         """The model file, with its network and what goes with it.
 
         Raises:
@@ -140,6 +165,12 @@ class Model:
             f"{self.file.path}: an exported file does not show its network; this needs the "
             "model.safetensors that it was exported from"
         )
+
+    @property
+    def whole(self) -> ModelFile:
+        """The name of `model_file` in earlier versions, which warns."""
+        _warn_of("Model.whole", "Model.model_file")
+        return self.model_file
 
     @property
     def _of_tiles(self) -> ModelFile | ServedModel:
@@ -154,14 +185,14 @@ class Model:
 
     @property
     def network(self) -> TileClassifier:
-        """The network, on its device; see `whole`."""
-        return self.whole.network
+        """The network, on its device; see `model_file`."""
+        return self.model_file.network
 
     @property
     def temperature(self) -> float:
-        """What logits of `predict` are divided by: 1 for an exported file, which has done it."""
-        held = self.file
-        return float(held.network.temperature) if isinstance(held, ModelFile) else 1.0
+        """Divisor of the logits of `predict`: 1 for an exported file, which has applied it."""
+        file = self.file
+        return float(file.network.temperature) if isinstance(file, ModelFile) else 1.0
 
     @property
     def classes(self) -> tuple[str, ...]:
@@ -173,16 +204,17 @@ class Model:
         """Names of the input bands, in order."""
         return self.file.contract.bands
 
+    @_with_old_arguments
     def predict(
         self,
         tiles: NDArray[Any] | str | Path | Sequence[str | Path],
         *,
         sensor: Sensor | None = None,
         precision: Precision = "auto",
-        force: bool = False,
-        say: Log = silent,
+        skip_value_check: bool = False,
+        log: Log = silent,
     ) -> Predictions:
-        """Name tiles.
+        """Classify tiles.
 
         Args:
             tiles: an array [N, C, S, S] or [C, S, S] of raw DN in the model's bands and sensor
@@ -191,53 +223,54 @@ class Model:
             sensor: the files' sensor, if another one than the model's: bands are matched by
                 name and DN are brought to the model's scale and offset.
             precision: number format of the network.
-            force: name files' values that the model never saw, too.
-            say: takes a line on values that the sensor cannot have measured, where there are some.
+            skip_value_check: accept values outside the training range, too.
+            log: called with a line on values impossible for the sensor, where there are some.
 
         Raises:
-            DataError: a file that cannot be read, tiles of a wrong shape, or files whose values
-                are unlike any that the model has seen.
+            DataError: a file that cannot be read, tiles of a wrong shape, or files with values
+                outside the training range.
             BandError: bands missing.
         """
-        held = self._of_tiles
+        file = self._of_tiles
         if isinstance(tiles, np.ndarray):
             return self._predictions(self._array_blocks(tiles), (), precision)
         given = [tiles] if isinstance(tiles, str | Path) else list(tiles)
-        paths = list_tiles(given, sensor or held.contract.sensor)
-        blocks = self._file_blocks(paths, sensor, force=force, say=say)
+        paths = list_tiles(given, sensor or file.contract.sensor)
+        blocks = self._file_blocks(paths, sensor, skip_value_check=skip_value_check, log=log)
         return self._predictions(blocks, tuple(paths), precision)
 
+    @_with_old_arguments
     def evaluate(
         self,
         data: str | Path,
         *,
         sensor: Sensor | None = None,
-        force: bool = False,
-        learnt: bool = False,
-        say: Log = silent,
+        skip_value_check: bool = False,
+        include_training: bool = False,
+        log: Log = silent,
     ) -> Evaluation:
-        """Judge the model on labelled tiles: class folders, a manifest, or a torchgeo data set.
+        """Evaluate the model on labelled tiles: class folders, a manifest, or a torchgeo data set.
 
         Classes are matched by name; every one must be one of the model's classes. Class folders
-        nest as deep as the model's class names do. Tiles that the model learnt from, known by
+        nest as deep as the model's class names do. Training tiles of the model, recognised by
         their pixels, are left out.
 
         Args:
             data: the tiles.
-            sensor: theirs, None for the model's.
-            force: judge on values that the model never saw, too.
-            learnt: judge on tiles that it learnt from, too.
-            say: told how many were learnt from, or that the file does not tell.
+            sensor: sensor of the tiles, None for the model's.
+            skip_value_check: accept values outside the training range, too.
+            include_training: use the model's training tiles, too.
+            log: called with the number of training tiles among them, or that it is not known.
 
         Raises:
-            DataError: a class the model does not know, tiles that cannot be read, values unlike
-                any that the model has seen, or nothing but tiles that it learnt from.
+            DataError: a class the model does not know, tiles that cannot be read, values outside
+                the training range, or only training tiles.
         """
         index, truth = labelled_tiles(self._of_tiles.contract, data, sensor)
         paths, marks = [tile.path for tile in index.tiles], list[str]()
-        blocks = self._file_blocks(paths, sensor, force=force, say=say)
+        blocks = self._file_blocks(paths, sensor, skip_value_check=skip_value_check, log=log)
         logits = self._predictions(marked(blocks, marks), tuple(paths), "auto").logits
-        rows = to_judge(self.file.notes, marks, learnt=learnt, say=say)
+        rows = test_rows(self.file.notes, marks, include_training=include_training, log=log)
         return evaluate(logits[rows], truth[rows], self.classes, temperature=self.temperature)
 
     def set_limits(self, coverage: float = 0.9) -> Float64s:
@@ -247,7 +280,7 @@ class Model:
             coverage: probability that a set holds the true class, of samples like the labels.
 
         Raises:
-            ModelError: the file keeps no held-out probabilities: it was exported, or made by an
+            ModelError: the file has no held-out probabilities: it was exported, or made by an
                 earlier geotl.
             DataError: the coverage is not between 0 and 1.
         """
@@ -267,19 +300,19 @@ class Model:
         """Map a scene, as `geotl map` does.
 
         Args:
-            scene: a file or folder, or a DataArray with axes bands, y and x whose place rioxarray
-                knows.
-            out: the class map to write, ending in .tif, with what belongs to it beside; None to
-                keep no files.
-            options: how.
+            scene: a file or folder, or a DataArray with axes bands, y and x and a position for
+                rioxarray.
+            out: the class map to write, ending in .tif, with its other files next to it; None to
+                write no files.
+            options: options of the map.
             quiet: no progress, and nothing printed.
             **reading: how the scene is read and which part of it is mapped: `sensor`, `mask`,
                 `aoi`, `bbox` and `extra`; see `SceneReading`.
 
         Returns:
             Variables `classes` (value 255 is no data; names, colours and values in its attributes,
-            see `run.read_map`), `confidence` in percent, and what else the options ask
-            for. Needs xarray and rioxarray (extra `xarray`).
+            see `run.read_map`), `confidence` in percent, and other layers of the options. Needs
+                xarray and rioxarray (extra `xarray`).
 
         Raises:
             DataError: a scene that the model cannot map, or no xarray.
@@ -292,12 +325,12 @@ class Model:
         return mapped_dataset(self.file, scene, out, options, reading=how, quiet=quiet)
 
     def _file_blocks(
-        self, paths: Sequence[Path], sensor: Sensor | None, *, force: bool, say: Log
+        self, paths: Sequence[Path], sensor: Sensor | None, *, skip_value_check: bool, log: Log
     ) -> Iterator[Pixels]:
-        held = self._of_tiles
-        if not force:
-            check_tiles(held.contract, held.seen, paths, sensor)
-        return tile_blocks(held.contract, paths, sensor, say=say)
+        file = self._of_tiles
+        if not skip_value_check:
+            check_tiles(file.contract, file.seen, paths, sensor)
+        return tile_blocks(file.contract, paths, sensor, log=log)
 
     def _array_blocks(self, tiles: NDArray[Any]) -> Iterator[_Tiles]:
         stack = tiles[None] if tiles.ndim == 3 else tiles
@@ -315,7 +348,7 @@ class Model:
     def _known(self, part: NDArray[Any]) -> Bools:
         """The pixels of tiles [N,C,S,S] that are measurements."""
         of = measurable(self.file.contract.sensor, self.bands)
-        return np.stack([of.known(tile, np.isfinite(tile)) for tile in part])
+        return np.stack([of.possible(tile, np.isfinite(tile)) for tile in part])
 
     def _predictions(
         self, blocks: Iterator[_Tiles], paths: tuple[Path, ...], precision: Precision
@@ -340,15 +373,15 @@ class Model:
     ) -> Float64s:
         fill = file.sweep.fill.astype(np.float64)
         image = to_batch(images, valid, fill=fill)["image"].numpy()
-        return file.sweep.judged(image)[1].astype(np.float64)
+        return file.sweep.predict_tiles(image)[1].astype(np.float64)
 
 
 def load(path: str | Path, *, engine: str | None = None) -> Model:
     """Load a model file, or one that was exported to ONNX.
 
     Args:
-        path: a .safetensors file; or a .onnx file, which is enough by itself.
-        engine: what runs an exported file: onnxruntime (if None) or openvino.
+        path: a .safetensors file; or a .onnx file, which needs no other file.
+        engine: engine of an exported file: onnxruntime (if None) or openvino.
 
     Raises:
         ModelError: not there, damaged, or not of geotl; an engine that is not installed, or one

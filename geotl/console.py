@@ -7,6 +7,7 @@ seconds, so that a log stays readable.
 
 from __future__ import annotations
 
+import functools
 import shutil
 import sys
 import time
@@ -113,6 +114,12 @@ def say(line: str) -> None:
 def complain(line: str) -> None:
     """A line about what went wrong, beside the result."""
     print(line, file=sys.stderr, flush=True)
+
+
+@functools.cache
+def warn_once(line: str) -> None:
+    """A warning on standard error, the first time that it is given."""
+    complain(f"geotl: {line}")
 
 
 def silent(_: str) -> None:

@@ -68,7 +68,7 @@ class UnfinishedError(GeoTLError):
 
 @contextmanager
 def needed_by_model(given: str, sensor: str) -> Iterator[None]:
-    """Tell of bands missing from what a model is given, whose bands nobody can choose.
+    """Tell of bands missing from what a model is given, with bands that no setting changes.
 
     Args:
         given: what is to have them, such as a scene.

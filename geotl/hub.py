@@ -34,7 +34,7 @@ class HubModel(
 ):
     """A model that names tiles, with `from_pretrained`, `save_pretrained` and `push_to_hub`.
 
-    `model` is the same as `geotl.load` gives; it maps scenes and judges itself too.
+    `model` is the same as `geotl.load` gives; it also maps scenes and evaluates.
     """
 
     def __init__(self, model: Model, folder: Path | None = None) -> None:
@@ -66,13 +66,13 @@ class HubModel(
         if not given.is_dir() and _is_path(pretrained_model_name_or_path):
             raise ModelError(f"{given}: no such folder; give one that geotl export wrote")
         try:
-            made: HubModel = super().from_pretrained(str(given), **options)
+            model: HubModel = super().from_pretrained(str(given), **options)
         except (HfHubHTTPError, HFValidationError, LocalEntryNotFoundError, OSError) as error:
-            told = str(error).splitlines()[0]
+            reason = str(error).splitlines()[0]
             raise ModelError(
-                f"{given}: neither a folder nor a model that the hub gives ({told})"
+                f"{given}: neither a folder nor a model on the hub ({reason})"
             ) from error
-        return made
+        return model
 
     @classmethod
     def _from_pretrained(cls, *, model_id: str, **options: Any) -> HubModel:
@@ -80,18 +80,18 @@ class HubModel(
 
         folder = Path(model_id)
         if not folder.is_dir():
-            kept = ("revision", "cache_dir", "force_download", "local_files_only", "token")
-            asked = {key: options[key] for key in kept if key in options}
+            options_used = ("revision", "cache_dir", "force_download", "local_files_only", "token")
+            asked = {key: options[key] for key in options_used if key in options}
             folder = Path(snapshot_download(model_id, allow_patterns=list(FILES), **asked))
         return cls(load(folder / MODEL), folder)
 
     def _save_pretrained(self, save_directory: Path) -> None:
-        """Write the whole folder: a copy of the one it came from, else made anew."""
+        """Write the complete folder: a copy of its source folder, else a new one."""
         file = self.model.file
         if not isinstance(file, model_file.ModelFile):
             raise ModelError(f"{file.path}: an exported file cannot be published; give its model")
         if self.folder is None:
-            fill_hub(file, save_directory, Terms(), say=_silent)
+            fill_hub(file, save_directory, Terms(), log=_silent)
             return
         if self.folder.resolve() == save_directory.resolve():
             write_config(file, save_directory)  # the mixin has taken it away
@@ -119,4 +119,4 @@ def _is_path(given: str | Path) -> bool:
 
 
 def _silent(_: str) -> None:
-    """Say nothing."""
+    """Write no log."""

@@ -70,7 +70,7 @@ def one_thread():
 @pytest.fixture
 def float32_only(monkeypatch: pytest.MonkeyPatch) -> None:
     """As on a machine where bfloat16 gains nothing: what is compared with float32 is float32."""
-    monkeypatch.setattr("geotl.models.device.bfloat16_gains", lambda _: False)
+    monkeypatch.setattr("geotl.models.device.bfloat16_gains", lambda *_: False)
 
 
 @pytest.fixture(scope="module")

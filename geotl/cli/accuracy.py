@@ -1,4 +1,4 @@
-"""The commands that judge class maps: `geotl accuracy` and `geotl sample`."""
+"""The commands that test class maps: `geotl accuracy` and `geotl sample`."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import argparse
 from pathlib import Path
 from typing import Any
 
-from geotl.cli.outputs import one_writer
+from geotl.cli.outputs import add_output, one_writer
 from geotl.errors import DataError
 
 
@@ -15,39 +15,40 @@ def add_accuracy(commands: Any, common: argparse.ArgumentParser) -> None:
     accuracy = commands.add_parser(
         "accuracy",
         parents=[common],
-        help="judge a class map, and estimate the areas of classes",
+        help="estimate accuracy and class areas of a map from reference data",
         description="Accuracies and error-adjusted areas with 95 %% intervals (Olofsson et al. "
         "2014): geotl accuracy map.tif points.gpkg -o folder",
     )
-    accuracy.add_argument("map", type=Path, metavar="MAP", help="class raster")
+    accuracy.add_argument("map", type=Path, metavar="MAP", help="class raster to test")
     accuracy.add_argument(
         "reference",
         type=Path,
         metavar="REFERENCE",
         help="points in any vector format, a CSV (x, y or lon, lat, and class), or a class raster",
     )
-    accuracy.add_argument("--field", help="that holds the class (reference, class or label)")
-    accuracy.add_argument("--layer", help="which layer of the points")
-    accuracy.add_argument("--crs", help="reference system of points whose file tells none")
+    accuracy.add_argument(
+        "--field", help="field with the class of a point (default: reference, class or label)"
+    )
+    accuracy.add_argument("--layer", help="layer of the points' file (default: its only layer)")
+    accuracy.add_argument(
+        "--crs", help="reference system of the points, such as EPSG:4326 (default: their file's)"
+    )
     _add_names(accuracy)
     accuracy.add_argument(
-        "--reference-names", type=Path, metavar="FILE", help="the same for a reference raster"
+        "--reference-names",
+        type=Path,
+        metavar="FILE",
+        help="class names of a reference raster, as --names (default: the raster's own names)",
     )
     accuracy.add_argument(
         "--design",
         choices=("stratified", "simple", "none"),
         help="how the points were drawn: at random in each mapped class, at random over the map, "
-        "or not at random; those of geotl sample tell themselves",
+        "or not at random (default: as geotl sample noted in the file, else none)",
     )
-    accuracy.add_argument(
-        "-o",
-        "--output",
-        type=Path,
-        metavar="FOLDER",
-        help="write accuracy.json, classes.csv, matrix.csv and areas.png",
-    )
-    accuracy.add_argument("--overwrite", action="store_true", help="replace files of these names")
-    accuracy.add_argument("-q", "--quiet", action="store_true", help="no progress")
+    files = "folder for accuracy.json, classes.csv, matrix.csv and areas.png (default: none)"
+    add_output(accuracy, "FOLDER", files)
+    accuracy.add_argument("--overwrite", action="store_true", help="replace these files")
     accuracy.set_defaults(command=_accuracy)
     _add_sample(commands, common)
 
@@ -56,45 +57,43 @@ def _add_sample(commands: Any, common: argparse.ArgumentParser) -> None:
     sample = commands.add_parser(
         "sample",
         parents=[common],
-        help="draw points to judge a class map by",
+        help="draw random points for testing a class map",
         description="A stratified random sample of a map's pixels: geotl sample map.tif -n 300 -o "
         "points.gpkg; fill in the field reference, then geotl accuracy map.tif points.gpkg",
     )
-    sample.add_argument("map", type=Path, metavar="MAP", help="class raster")
+    sample.add_argument("map", type=Path, metavar="MAP", help="class raster to test")
     size = sample.add_mutually_exclusive_group(required=True)
-    size.add_argument("-n", type=int, metavar="POINTS", help="points in all")
+    size.add_argument("-n", "--points", type=int, dest="n", metavar="POINTS", help="points in all")
     size.add_argument(
         "--target-se",
         type=float,
         metavar="SE",
-        help="as many as this standard error of overall accuracy asks for, such as 0.01",
+        help="as many points as give this standard error of overall accuracy, such as 0.01",
     )
     sample.add_argument(
         "--allocation",
         choices=("proportional", "equal", "neyman"),
         default="proportional",
-        help="how points are divided among classes (proportional to mapped area)",
+        help="how points are divided among classes; proportional: by mapped area (default: "
+        "proportional)",
     )
     sample.add_argument(
-        "--minimum",
+        "--min-per-class",
         type=int,
         metavar="POINTS",
-        help="points that each class gets at least (50, or half an equal share of -n)",
+        help="smallest number of points of a class (default: 50, or half an equal share of -n)",
     )
     sample.add_argument(
         "--expected",
         action="append",
         default=[],
         metavar="[CLASS=]SHARE",
-        help="user's accuracy that is expected, of a class or of all others (0.8)",
+        help="expected user's accuracy of a class, or of all others [fraction] (default: 0.8)",
     )
     _add_names(sample)
-    sample.add_argument("--seed", type=int, default=0, help="same seed, same points (0)")
-    sample.add_argument(
-        "-o", "--output", type=Path, metavar="GPKG", help="write the points; else plan only"
-    )
-    sample.add_argument("--overwrite", action="store_true", help="replace the file if it is there")
-    sample.add_argument("-q", "--quiet", action="store_true", help="no progress")
+    sample.add_argument("--seed", type=int, default=0, help="seed of the random draw (default: 0)")
+    add_output(sample, "GPKG", "file for the points (default: none, the plan is printed)")
+    sample.add_argument("--overwrite", action="store_true", help="replace the file if it exists")
     sample.set_defaults(command=_sample)
 
 
@@ -103,8 +102,8 @@ def _add_names(parser: argparse.ArgumentParser) -> None:
         "--names",
         type=Path,
         metavar="FILE",
-        help="names of the map's classes, a line each such as 3,wetland; values of one name are "
-        "joined (else the map's own names)",
+        help="file with the names of the map's classes, a line each such as 3,wetland; values of "
+        "one name are joined (default: the map's own names)",
     )
 
 
@@ -163,11 +162,11 @@ def _sample(args: argparse.Namespace) -> None:
             n=args.n,
             se_overall=args.target_se or 0.0,
             allocation=args.allocation,
-            minimum=args.minimum,
+            minimum=args.min_per_class,
             expected=_expected(args.expected),
             progress=line.counter("counting the map's pixels"),
         )
-        print(plan_told(plan))
+        (args.log if args.output else print)(plan_told(plan))
         if args.output:
             told = line.counter("drawing points")
             draw_sample(of, plan, args.output, seed=args.seed, progress=told)

@@ -18,15 +18,15 @@ def add_cache(commands: Any, common: argparse.ArgumentParser) -> None:
     parser = commands.add_parser(
         "cache",
         parents=[common],
-        help="show, check or prune what is kept between runs",
+        help="show, check or prune the files that are kept between runs",
         description=_DESCRIPTION + " Without a further word: where it lies, and its size by kind.",
     )
     parser.set_defaults(command=_show)
-    kinds = parser.add_subparsers(metavar="COMMAND")
+    kinds = parser.add_subparsers(metavar="COMMAND", prog="geotl cache")
     check = kinds.add_parser(
         "check",
         parents=[common],
-        help="read every byte, and take away what is damaged",
+        help="check every byte, and remove damaged entries",
         description="Compare every file of the cache with its checksum. Opening an entry reads "
         "only a sample of large ones; this reads all. What is damaged is taken away and made "
         "again by the next run that needs it. Exit code 1 where something was damaged.",
@@ -35,17 +35,25 @@ def add_cache(commands: Any, common: argparse.ArgumentParser) -> None:
     prune = kinds.add_parser(
         "prune",
         parents=[common],
-        help="take away what was not used for long",
+        help="remove entries by age or size",
         description="Take entries away by age, by size or both, the longest unused first: "
         "geotl cache prune --older-than 30 --max-size 20",
     )
     prune.add_argument(
-        "--older-than", type=float, metavar="DAYS", help="entries not used for so many days"
+        "--older-than",
+        type=float,
+        metavar="DAYS",
+        help="entries not used for so many days (default: any)",
     )
     prune.add_argument(
-        "--max-size", type=float, metavar="GB", help="gigabytes that stay at most (10^9 bytes)"
+        "--max-size",
+        type=float,
+        metavar="GB",
+        help="largest size that stays [10^9 bytes] (default: any)",
     )
-    prune.add_argument("--dry-run", action="store_true", help="only say what would go")
+    prune.add_argument(
+        "--dry-run", action="store_true", help="print what would be removed, and remove nothing"
+    )
     prune.set_defaults(command=_prune)
 
 

@@ -7,8 +7,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from geotl.cli.map import add_extra
-from geotl.cli.outputs import one_writer
+from geotl.cli.map import add_extra, add_mask
+from geotl.cli.outputs import add_output, one_writer
 from geotl.console import silent
 from geotl.errors import DataError, OutputError, SettingError
 from geotl.io.files import given_path
@@ -23,53 +23,81 @@ def add_chips(commands: Any, common: argparse.ArgumentParser) -> None:
     chips = commands.add_parser(
         "chips",
         parents=[common],
-        help="cut chips out of scenes where labels lie",
+        help="cut labelled chips (tiles) out of scenes",
         description="Write chips and a manifest: geotl chips SCENE.tif LABELS.gpkg -o FOLDER",
     )
-    chips.add_argument("scenes", nargs="+", type=Path, metavar="SCENE", help="files or folders")
+    chips.add_argument(
+        "scenes", nargs="+", type=Path, metavar="SCENE", help="image files or folders of band files"
+    )
     chips.add_argument(
         "labels",
         type=Path,
         metavar="LABELS",
         help="points or polygons in any vector format, a CSV of coordinates, or a class raster",
     )
-    chips.add_argument("-o", "--out", type=Path, required=True, metavar="FOLDER")
-    chips.add_argument("--overwrite", action="store_true", help="replace earlier chips")
+    add_output(chips, "FOLDER", "folder for the chips and their manifest", required=True)
+    chips.add_argument("--overwrite", action="store_true", help="replace earlier chips there")
     _what_labels_say(chips)
     _what_chips_are(chips)
-    chips.add_argument("--sensor", default="rgb", help="the scenes' sensor (rgb)")
-    chips.add_argument("--bands", nargs="+", help="bands wanted, in order (all of the sensor's)")
+    chips.add_argument("--sensor", default="rgb", help="sensor of the scenes (default: rgb)")
     chips.add_argument(
-        "--mask", default="auto", help="of clouds: auto (the scene's own), none, or a file (auto)"
+        "--bands", nargs="+", help="bands to write, in order (default: all of the sensor's)"
     )
-    chips.add_argument("-q", "--quiet", action="store_true", help="no progress")
+    add_mask(chips)
     chips.set_defaults(command=_chips)
 
 
 def _what_labels_say(chips: argparse.ArgumentParser) -> None:
-    chips.add_argument("--field", default="class", help="field that holds the class (class)")
-    chips.add_argument("--layer", help="layer of the labels' file, if it holds several")
-    chips.add_argument("--id-field", help="field of ids (the file's own numbering)")
-    chips.add_argument("--crs", help="the labels' reference system, where their file is silent")
+    chips.add_argument("--field", default="class", help="field with the class (default: class)")
+    chips.add_argument("--layer", help="layer of the labels' file (default: its only layer)")
+    chips.add_argument("--id-field", help="field with an id (default: the file's own numbers)")
+    chips.add_argument("--crs", help="reference system of the labels (default: their file's)")
     chips.add_argument(
-        "--map",
+        "--rename",
         nargs="+",
         default=[],
         action="extend",
         metavar="old=new",
-        dest="mapping",
-        help="rename or join classes; old= drops one, *= drops all that are not listed",
+        help="rename or join classes; old= drops one, *= drops all that are not listed (default: "
+        "as in the file)",
     )
 
 
 def _what_chips_are(chips: argparse.ArgumentParser) -> None:
-    chips.add_argument("--chip-px", type=int, default=64, help="side of a chip (64) [px]")
-    chips.add_argument("--purity", type=float, default=0.8, help="least share of its class (0.8)")
-    chips.add_argument("--per-polygon", type=int, help="most chips of one polygon (all that fit)")
-    chips.add_argument("--step-px", type=int, help="between chips of a polygon (packed) [px]")
-    chips.add_argument("--min-valid", type=float, default=0.8, help="least valid share (0.8)")
-    chips.add_argument("--max-cloud", type=float, default=0.1, help="largest cloudy share (0.1)")
-    chips.add_argument("--seed", type=int, default=0, help="of the draw for --per-polygon (0)")
+    chips.add_argument("--chip-px", type=int, default=64, help="side of a chip [px] (default: 64)")
+    chips.add_argument(
+        "--purity",
+        type=float,
+        default=0.8,
+        help="smallest share of a chip that its class covers [fraction] (default: 0.8)",
+    )
+    chips.add_argument(
+        "--per-polygon",
+        type=int,
+        metavar="N",
+        help="largest number of chips of one polygon (default: all that fit)",
+    )
+    chips.add_argument(
+        "--stride-px",
+        type=int,
+        metavar="PX",
+        help="distance between chips of one polygon [px] (default: a chip's side)",
+    )
+    chips.add_argument(
+        "--min-valid",
+        type=float,
+        default=0.8,
+        help="smallest share of valid pixels in a chip [fraction] (default: 0.8)",
+    )
+    chips.add_argument(
+        "--max-cloud",
+        type=float,
+        default=0.1,
+        help="largest share of cloud in a chip [fraction] (default: 0.1)",
+    )
+    chips.add_argument(
+        "--seed", type=int, default=0, help="seed of the draw for --per-polygon (default: 0)"
+    )
 
 
 def _chips(args: argparse.Namespace) -> None:
@@ -84,12 +112,12 @@ def _chips(args: argparse.Namespace) -> None:
         args.chip_px,
         args.purity,
         args.per_polygon,
-        args.step_px,
+        args.stride_px,
         args.min_valid,
         args.max_cloud,
         args.seed,
     )
-    check_folder(args.out, overwrite=args.overwrite)
+    check_folder(args.output, overwrite=args.overwrite)
     mask = None if args.mask == "none" else args.mask
     scenes = open_scenes(args.scenes, get_sensor(args.sensor), args.bands, mask=mask)
     labels = read_any(
@@ -98,26 +126,27 @@ def _chips(args: argparse.Namespace) -> None:
         field=args.field,
         crs_to=scenes[0].grid.crs,
         id_field=args.id_field,
-        mapping=mapping_of(args.mapping),
+        mapping=mapping_of(args.rename),
         crs=args.crs,
     )
     with ProgressLine(quiet=args.quiet) as line:
-        placement = place_chips(scenes, labels, rules, tell=line.counter("placing chips"))
+        placement = place_chips(scenes, labels, rules, progress=line.counter("placing chips"))
         manifest = write_chips(
             scenes,
             placement,
-            args.out,
+            args.output,
             overwrite=args.overwrite,
-            tell=line.counter("writing chips"),
+            progress=line.counter("writing chips"),
         )
-    print("\n".join([*placement.notes, *placement.summary(), f"written: {manifest}"]))
+    args.log("\n".join([*placement.notes, *placement.summary()]))
+    print(f"written: {manifest}")
 
 
 def mapping_of(words: list[str]) -> dict[str, str | None]:
     """Old names and new from words such as old=new; None where nothing follows.
 
     Raises:
-        DataError: a word without "=", or an old name told twice.
+        DataError: a word without "=", or an old name given twice.
 
     >>> mapping_of(["grass=meadow", "water="])
     {'grass': 'meadow', 'water': None}
@@ -127,7 +156,7 @@ def mapping_of(words: list[str]) -> dict[str, str | None]:
         old, sign, new = word.partition("=")
         if not sign or not old.strip() or old.strip() in mapping:
             raise DataError(
-                f"--map: given {word!r}; allowed: old=new, each old name once, old= to drop it"
+                f"--rename: given {word!r}; allowed: old=new, each old name once, old= to drop it"
             )
         mapping[old.strip()] = new.strip() or None
     return mapping
@@ -138,7 +167,7 @@ def add_check(commands: Any, common: argparse.ArgumentParser) -> None:
     check = commands.add_parser(
         "check",
         parents=[common],
-        help="look at labelled tiles before training",
+        help="check labelled tiles for faults before training",
         description="Counts, sizes, radiometry, nodata, duplicates, overlaps, label conflicts and "
         "outliers, with remedies: geotl check DATA --sensor sentinel2_l2a -o folder; for class "
         "folders of tiles that hold some of its bands: geotl check DATA --sensor sentinel2_l2a "
@@ -151,20 +180,20 @@ def add_check(commands: Any, common: argparse.ArgumentParser) -> None:
         "torchgeo:NAME:FOLDER, or a recipe's name or YAML file",
     )
     check.add_argument(
-        "overrides", nargs="*", metavar="key=value", help="settings to change (data.root=FOLDER)"
+        "overrides",
+        nargs="*",
+        metavar="key=value",
+        help="keys of a recipe to change, such as data.class_depth=2",
     )
-    check.add_argument("--sensor", help="the tiles' sensor (rgb, or the recipe's)")
+    check.add_argument("--sensor", help="sensor of the tiles (default: rgb, or the recipe's)")
+    add_output(check, "FOLDER", "folder for check.html, check.json and pictures (default: none)")
     check.add_argument(
-        "-o",
-        "--output",
-        type=Path,
-        metavar="FOLDER",
-        help="write check.html, check.json and the pictures",
+        "--per-class",
+        type=int,
+        default=8,
+        metavar="N",
+        help="tiles of each class on the contact sheet (default: 8)",
     )
-    check.add_argument(
-        "--per-class", type=int, default=8, metavar="N", help="tiles on the contact sheet (8)"
-    )
-    check.add_argument("-q", "--quiet", action="store_true", help="no progress")
     check.set_defaults(command=_check)
 
 
@@ -174,13 +203,13 @@ def _check(args: argparse.Namespace) -> None:
     from geotl.data.checks import check_tiles
     from geotl.experiments.rules import SPATIAL
     from geotl.experiments.samples import read_samples, recipe_sensor
-    from geotl.reporting.check_report import told, write_check
+    from geotl.reporting.check_report import told, verdict, write_check
 
     recipe = _recipe(args)
     sensor = recipe_sensor(recipe)
     samples = read_samples(recipe, sensor, silent, quiet=args.quiet).real
     if samples.placement is not None:
-        print("\n".join((*samples.placement.notes, *samples.placement.summary())))
+        args.log("\n".join((*samples.placement.notes, *samples.placement.summary())))
     sizes = _sizes(samples, recipe.data.file_bands)
     with ProgressLine(quiet=args.quiet) as line:
         found = check_tiles(
@@ -191,7 +220,7 @@ def _check(args: argparse.Namespace) -> None:
             apart=recipe.split.method in SPATIAL,
             progress=line.counter("looking"),
         )
-    print(told(found))
+    print(verdict(found) if args.quiet else told(found))
     if args.output:
         written = write_check(
             args.output,
@@ -200,7 +229,7 @@ def _check(args: argparse.Namespace) -> None:
             per_class=args.per_class,
             title=Path(args.data).stem or args.data,
         )
-        print("\nwritten  " + ", ".join(map(str, written)))
+        args.log("\nwritten  " + ", ".join(map(str, written)))
 
 
 def _sizes(samples: TileSamples, file_bands: Sequence[str] | None) -> list[tuple[int, int]]:
@@ -246,45 +275,53 @@ def add_suggest(commands: Any, common: argparse.ArgumentParser) -> None:
         help="a model and scenes (files or folders); with --weights scenes, or a folder of tiles, "
         "alone, and recipe keys such as model.backbone=resnet50 or data.bands=[B02,B03,B04]",
     )
-    suggest.add_argument("-n", type=int, default=50, metavar="POINTS", help="how many (50)")
     suggest.add_argument(
-        "-o", "--output", type=Path, required=True, metavar="FILE", help="GeoPackage; CSV for tiles"
+        "-n",
+        "--points",
+        type=int,
+        dest="n",
+        default=50,
+        metavar="POINTS",
+        help="number of points or tiles to suggest (default: 50)",
     )
+    add_output(suggest, "FILE", "GeoPackage of points (.gpkg), or for tiles a .csv", required=True)
     suggest.add_argument(
         "--weights",
         metavar="FILE",
         help="without a model: weights of the backbone, a file or published name as in "
-        "model.weights; for scenes none compares pixels by window statistics alone",
+        "model.weights; for scenes none compares pixels by window statistics (default: take a "
+        "model)",
     )
-    suggest.add_argument("--overwrite", action="store_true", help="replace the file if it is there")
+    suggest.add_argument("--overwrite", action="store_true", help="replace the file if it exists")
     suggest.add_argument(
-        "--sensor", help="the scenes' sensor, if not the model's; needed without a model"
+        "--sensor", help="sensor of the scenes; needed without a model (default: the model's)"
     )
-    suggest.add_argument(
-        "--mask", default="auto", help="of clouds: auto (the scene's own), none, or a file (auto)"
-    )
+    add_mask(suggest)
     add_extra(suggest)
     suggest.add_argument(
         "--labels",
         type=Path,
         metavar="FILE",
-        help="points or polygons labelled already, whose ground is left alone, as the model's "
-        "training tiles' is",
+        help="points or polygons that are labelled already; their area is left out, as is that of "
+        "the model's training tiles (default: none)",
     )
-    suggest.add_argument("--field", default="class", help="field that holds their class (class)")
-    suggest.add_argument("--layer", help="layer of the labels' file, if it holds several")
+    suggest.add_argument("--field", default="class", help="field with their class (default: class)")
+    suggest.add_argument("--layer", help="layer of the labels' file (default: its only layer)")
     suggest.add_argument(
-        "--step",
+        "--stride-px",
         type=int,
         metavar="PX",
-        help="between windows looked at (a tile's side), or pixels (so that they are about 4,000) "
-        "[px]",
+        help="distance between candidates [px] (default: a tile's side; for models of pixels so "
+        "that there are about 4,000)",
     )
     suggest.add_argument(
-        "--outside", action="store_true", help="allow windows outside the area of applicability"
+        "--ignore-applicability",
+        action="store_true",
+        help="suggest outside the model's area of applicability too",
     )
-    suggest.add_argument("--seed", type=int, default=0, help="of the order among equals (0)")
-    suggest.add_argument("-q", "--quiet", action="store_true", help="no progress")
+    suggest.add_argument(
+        "--seed", type=int, default=0, help="seed of the order among equals (default: 0)"
+    )
     suggest.set_defaults(command=_suggest, overrides=())
 
 
@@ -328,15 +365,15 @@ def _suggest_first(args: argparse.Namespace) -> None:
     if suffix == ".csv":
         tiles = first_tiles(recipe, args.n, quiet=args.quiet)
         tiles.write(args.output)
-        print(tiles.line())
+        args.log(tiles.line())
         print(
             f"{len(tiles)} tiles in {args.output}, the most typical first: fill in the column "
             f"label, delete lines that you cannot tell, and train with data.root={args.output}"
         )
         return
-    points = first_pixels(recipe, args.n, step_px=args.step, quiet=args.quiet)
+    points = first_pixels(recipe, args.n, step_px=args.stride_px, quiet=args.quiet)
     points.write(args.output)
-    print(points.line())
+    args.log(points.line())
     print(
         f"{len(points)} points in {args.output}, the most typical first: fill in the field class "
         f"(in QGIS) and train with labels.path={args.output} labels.layer=null"
@@ -352,8 +389,10 @@ def _first_recipe(args: argparse.Namespace, *, tiles: bool) -> Recipe:
     keys = [word for word in args.given if "=" in word and not Path(word).exists()]
     paths = [word for word in args.given if word not in keys]
     keys += args.overrides
-    if args.outside:
-        raise SettingError("--outside: there is no area of applicability without a model")
+    if args.ignore_applicability:
+        raise SettingError(
+            "--ignore-applicability: there is no area of applicability without a model"
+        )
     if not paths or (tiles and len(paths) > 1):
         raise SettingError(
             f"suggest --weights: given {len(paths)} paths; give scenes with -o NAME.gpkg, or one "
@@ -386,7 +425,7 @@ def _suggest_next(args: argparse.Namespace) -> None:
 
     check_target(args.output, overwrite=args.overwrite)
     loaded = load(Path(args.given[0]))
-    model = loaded.file if isinstance(loaded.file, PixelModelFile) else loaded.whole
+    model = loaded.file if isinstance(loaded.file, PixelModelFile) else loaded.model_file
     sensor = get_sensor(args.sensor) if args.sensor else None
     mask = None if args.mask == "none" else args.mask
     scenes = open_for(
@@ -401,12 +440,12 @@ def _suggest_next(args: argparse.Namespace) -> None:
             model,
             scenes,
             args.n,
-            SuggestOptions(args.step, args.outside, args.seed),
+            SuggestOptions(args.stride_px, args.ignore_applicability, args.seed),
             labels=labels,
             progress=line.counter("looking through scenes"),
         )
     write_suggestions(args.output, found, overwrite=args.overwrite)
-    print("\n".join(found.lines()))
+    args.log("\n".join(found.lines()))
     side = model.contract.tile_px
     how = "task=pixels" if side == 1 else f"labels.chip_px={side}"
     print(

@@ -7,8 +7,9 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from geotl.cli.outputs import one_writer
-from geotl.console import Log, sayer
+from geotl.cli.outputs import add_output, one_writer
+from geotl.cli.verbosity import last_line
+from geotl.console import Log
 from geotl.errors import SettingError
 
 if TYPE_CHECKING:
@@ -21,7 +22,7 @@ PIXEL_FORMATS = ("onnx", "pt2", "deepness", "mlm")
 _ONLY = {  # an option that some formats alone have a use for, as argparse names it
     "views": (*GRAPHS, "deepness"),
     "tile_size": ("deepness",),
-    "step": ("deepness",),
+    "stride_px": ("deepness",),
     "resolution": ("deepness",),
     "asset": ("mlm",),
     "member": ("onnx", "pt2", "deepness"),
@@ -35,35 +36,44 @@ def add_export(commands: Any, common: argparse.ArgumentParser) -> None:
     made = commands.add_parser(
         "export",
         parents=[common],
-        help="write a model in another format, checked against it",
+        help="write a model as ONNX, for QGIS, as a STAC item, or as a folder to publish",
         description="One file that takes raw pixel values and gives calibrated probabilities: "
-        "geotl export MODEL --format onnx -o model.onnx; or what says of it what it is: --format "
-        "mlm -o item.json, or a folder to publish: --format hub -o FOLDER",
+        "geotl export MODEL --format onnx -o model.onnx; or a STAC item that describes the model: "
+        "--format mlm -o item.json; or a folder to publish: --format hub -o FOLDER. An export is "
+        "compared with its model before it is kept.",
     )
-    made.add_argument("model", type=Path, metavar="MODEL")
-    made.add_argument("--format", choices=FORMATS, required=True, dest="form")
-    made.add_argument("-o", "--out", type=Path, required=True, metavar="PATH")
+    made.add_argument("model", type=Path, metavar="MODEL", help="a model file")
+    made.add_argument(
+        "--format", choices=FORMATS, required=True, dest="form", help="the format to write"
+    )
+    add_output(made, "PATH", "file to write, or folder (hub)", required=True)
     made.add_argument(
         "--views",
         type=int,
         choices=[1, 2, 4, 8],
-        help="flips and quarter turns averaged (the model's; deepness: 1)",
+        help="number of flips and quarter turns averaged (default: the model's; deepness: 1)",
     )
     made.add_argument(
         "--member",
         metavar="NAME",
-        help="of a model of pixels, exported alone; geotl inspect lists them (all)",
+        help="export one member of a model of pixels; geotl inspect lists them (default: all)",
     )
     _rounding(made)
     deepness = made.add_argument_group("for the Deepness plugin of QGIS (--format deepness)")
-    deepness.add_argument("--tile-size", type=int, metavar="PX", help="of the plugin (512) [px]")
-    deepness.add_argument("--step", type=int, help="between windows (half a window) [px]")
     deepness.add_argument(
-        "--resolution", type=float, metavar="M", help="of a pixel, if the model knows none [m]"
+        "--tile-size", type=int, metavar="PX", help="tile side in the plugin [px] (default: 512)"
+    )
+    deepness.add_argument(
+        "--stride-px",
+        type=int,
+        metavar="PX",
+        help="distance between windows [px] (default: half a window)",
+    )
+    deepness.add_argument(
+        "--resolution", type=float, metavar="M", help="size of a pixel [m] (default: the model's)"
     )
     _publishing(made)
-    made.add_argument("--overwrite", action="store_true", help="replace what is there")
-    made.add_argument("-q", "--quiet", action="store_true", help="print nothing")
+    made.add_argument("--overwrite", action="store_true", help="replace files that exist")
     made.set_defaults(command=_export)
 
 
@@ -72,34 +82,38 @@ def _rounding(made: argparse.ArgumentParser) -> None:
         "--precision",
         choices=["float32", "float16", "int8"],
         default="float32",
-        help="number format of the network in an ONNX file (float32)",
+        help="number format of the network in an ONNX file (default: float32)",
     )
     made.add_argument(
         "--tiles",
         type=Path,
         metavar="DATA",
-        help="labelled tiles for int8: ranges are measured on one half, its loss on the other",
+        help="labelled tiles for int8: one half sets the ranges, the other measures the loss "
+        "(default: none)",
     )
     made.add_argument(
         "--max-loss",
         type=float,
         default=1.0,
         metavar="POINTS",
-        help="percentage points of accuracy that int8 may cost (1)",
+        help="largest loss of accuracy with int8 [percentage points] (default: 1)",
     )
 
 
 def _publishing(made: argparse.ArgumentParser) -> None:
-    told = made.add_argument_group("for what says what the model is (--format mlm, hub)")
-    told.add_argument(
+    group = made.add_argument_group("for descriptions of the model (--format mlm, hub)")
+    group.add_argument(
         "--asset",
         type=Path,
         action="append",
         metavar="FILE",
-        help="a further file that the STAC item names, such as the model's ONNX file (mlm)",
+        help="a further file that the STAC item lists, such as the model's ONNX file (mlm; "
+        "default: none)",
     )
-    told.add_argument("--licence", help="of the model, such as CC-BY-4.0 (mlm, hub)")
-    told.add_argument("--data-licence", help="of imagery and labels (hub)")
+    group.add_argument(
+        "--licence", help="licence of the model, such as CC-BY-4.0 (mlm, hub; default: none)"
+    )
+    group.add_argument("--data-licence", help="licence of imagery and labels (hub; default: none)")
 
 
 @one_writer
@@ -116,7 +130,7 @@ def _export(args: argparse.Namespace) -> None:
     Rounding(args.precision, args.tiles, args.max_loss).check(args.form)
     if is_pixel_model(args.model):
         _check_pixels(args)
-        _pixels(args, sayer(quiet=args.quiet))
+        _write(_pixels, args)
         return
     if args.member is not None:
         raise SettingError(
@@ -128,7 +142,15 @@ def _export(args: argparse.Namespace) -> None:
         "mlm": _item,
         "hub": _hub,
     }
-    writers.get(args.form, _graph)(args, sayer(quiet=args.quiet))
+    _write(writers.get(args.form, _graph), args)
+
+
+def _write(writer: Callable[[argparse.Namespace, Log], None], args: argparse.Namespace) -> None:
+    """Write the export; a quiet command says what it wrote, and nothing of how it compares."""
+    with last_line(args) as log:
+        writer(args, log)
+        if args.quiet:
+            log(f"{args.form.ljust(8)} {args.output}")
 
 
 def _check_pixels(args: argparse.Namespace) -> None:
@@ -143,7 +165,7 @@ def _check_pixels(args: argparse.Namespace) -> None:
         )
     faults = {
         "--views": args.views is not None,
-        "--step": args.step is not None,
+        "--stride-px": args.stride_px is not None,
         f"--precision {args.precision}": args.precision != "float32",
     }
     for option, given in faults.items():
@@ -166,9 +188,9 @@ def _pixels(args: argparse.Namespace, say: Log) -> None:
         return
     if args.form == "deepness":
         options = DeepnessOptions(args.tile_size, resolution_m=args.resolution)
-        export_pixel_deepness(model, args.out, options, overwrite=args.overwrite, say=say)
+        export_pixel_deepness(model, args.output, options, overwrite=args.overwrite, log=say)
         return
-    export_pixels(model, args.form, args.out, overwrite=args.overwrite, say=say)
+    export_pixels(model, args.form, args.output, overwrite=args.overwrite, log=say)
 
 
 def _graph(args: argparse.Namespace, say: Log) -> None:
@@ -178,11 +200,11 @@ def _graph(args: argparse.Namespace, say: Log) -> None:
     export_graph(
         load(args.model),
         args.form,
-        args.out,
+        args.output,
         views=args.views,
         overwrite=args.overwrite,
         rounding=Rounding(args.precision, args.tiles, args.max_loss),
-        say=say,
+        log=say,
     )
 
 
@@ -190,15 +212,15 @@ def _bare(args: argparse.Namespace, say: Log) -> None:
     from geotl.export.exporter import export_bare
     from geotl.models.model_file import load
 
-    export_bare(load(args.model), args.out, overwrite=args.overwrite, say=say)
+    export_bare(load(args.model), args.output, overwrite=args.overwrite, log=say)
 
 
 def _deepness(args: argparse.Namespace, say: Log) -> None:
     from geotl.export.qgis_deepness import DeepnessOptions, export_deepness
     from geotl.models.model_file import load
 
-    options = DeepnessOptions(args.tile_size, args.step, args.views, args.resolution)
-    export_deepness(load(args.model), args.out, options, overwrite=args.overwrite, say=say)
+    options = DeepnessOptions(args.tile_size, args.stride_px, args.views, args.resolution)
+    export_deepness(load(args.model), args.output, options, overwrite=args.overwrite, log=say)
 
 
 def _item(args: argparse.Namespace, say: Log) -> None:
@@ -212,11 +234,11 @@ def _write_item(model: ModelFile | PixelModelFile, args: argparse.Namespace, say
 
     write_item(
         model,
-        args.out,
+        args.output,
         args.asset or [],
         licence=args.licence,
         overwrite=args.overwrite,
-        say=say,
+        log=say,
     )
 
 
@@ -226,8 +248,8 @@ def _hub(args: argparse.Namespace, say: Log) -> None:
 
     write_hub(
         load(args.model),
-        args.out,
+        args.output,
         terms=Terms(args.licence, args.data_licence),
         overwrite=args.overwrite,
-        say=say,
+        log=say,
     )

@@ -6,7 +6,9 @@ import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from geotl.console import complain, sayer
+from geotl.cli.outputs import add_output
+from geotl.cli.verbosity import last_line
+from geotl.console import complain
 from geotl.errors import OutputError, SettingError
 from geotl.mapping.options import CHOICES, DEFAULT_COVERAGE
 
@@ -19,6 +21,9 @@ if TYPE_CHECKING:
     from geotl.mapping.task import Reading
 
 _MAPS = (".tif", ".tiff")
+_NO_MAPS = frozenset(
+    {".gpkg", ".geojson", ".json", ".shp", ".csv", ".txt", ".png", ".jpg", ".html", ".nc", ".jp2"}
+)
 
 
 def add_map(commands: Any, common: argparse.ArgumentParser) -> None:
@@ -26,11 +31,11 @@ def add_map(commands: Any, common: argparse.ArgumentParser) -> None:
     made = commands.add_parser(
         "map",
         parents=[common],
-        help="map the land cover of a scene with a model",
+        help="map the land cover of scenes with a model",
         description="A finished, georeferenced map: geotl map MODEL SCENE -o map.tif; or a map "
         "of each of several scenes in a folder: geotl map MODEL SCENES -o FOLDER",
     )
-    made.add_argument("model", type=Path, metavar="MODEL")
+    made.add_argument("model", type=Path, metavar="MODEL", help="a model of tiles or of pixels")
     add_engine(made)
     made.add_argument(
         "scenes",
@@ -40,14 +45,11 @@ def add_map(commands: Any, common: argparse.ArgumentParser) -> None:
         help="image files, folders of band files, products; folders of such; .txt with a scene a "
         "line; STAC items or an item collection (.json) whose assets are on disk",
     )
-    made.add_argument(
-        "-o", "--out", type=Path, required=True, metavar="MAP.tif", help="or a folder, for several"
-    )
+    add_output(made, "MAP.tif", "map to write; for several scenes a folder", required=True)
     _reading(made)
     _looking(made)
     _writing(made)
     _sharing(made)
-    made.add_argument("-q", "--quiet", action="store_true", help="no progress")
     made.set_defaults(command=_map)
 
 
@@ -56,7 +58,7 @@ def add_engine(made: argparse.ArgumentParser) -> None:
     made.add_argument(
         "--engine",
         choices=["onnxruntime", "openvino"],
-        help="runs MODEL where it is an exported .onnx file (onnxruntime)",
+        help="what runs an exported .onnx file (default: onnxruntime)",
     )
 
 
@@ -68,56 +70,109 @@ def add_extra(made: argparse.ArgumentParser) -> None:
         default=[],
         type=Path,
         metavar="RASTER",
-        help="of the same kind as one of pixels.extra that a model of pixels was trained with, in "
-        "any reference system and pixel size; once for each",
+        help="raster with further bands, such as elevation or radar, for a model of pixels that "
+        "was trained with pixels.extra; give it once for each (default: none)",
+    )
+
+
+def add_mask(command: argparse.ArgumentParser) -> None:
+    """Add the choice of a cloud mask."""
+    command.add_argument(
+        "--mask",
+        default="auto",
+        help="cloud mask: auto (the scene's own), none, or a file that is not 0 where it is cloudy "
+        "(default: auto)",
     )
 
 
 def _reading(made: argparse.ArgumentParser) -> None:
-    made.add_argument("--sensor", help="the scene's sensor, if not the model's")
-    made.add_argument("--mask", default="auto", help="of clouds: auto, none, or a file (auto)")
+    made.add_argument("--sensor", help="sensor of the scene (default: the model's)")
+    add_mask(made)
     add_extra(made)
-    made.add_argument("--force", action="store_true", help="map values the model never saw")
-    made.add_argument("--aoi", type=Path, metavar="FILE", help="polygons, in any system")
+    made.add_argument(
+        "--skip-value-check",
+        action="store_true",
+        help="accept pixel values outside the range of the model's training data",
+    )
+    made.add_argument(
+        "--aoi",
+        type=Path,
+        metavar="FILE",
+        help="polygons of the area to map, in any reference system (default: the whole scene)",
+    )
     made.add_argument(
         "--bbox",
         nargs=4,
         type=float,
         metavar=("LEFT", "BOTTOM", "RIGHT", "TOP"),
-        help="in the scene's system, or --bbox-crs",
+        help="rectangle to map, in the scene's reference system or --bbox-crs (default: the whole "
+        "scene)",
     )
-    made.add_argument("--bbox-crs", metavar="CRS", help="such as EPSG:4326")
+    made.add_argument(
+        "--bbox-crs",
+        metavar="CRS",
+        help="reference system of --bbox, such as EPSG:4326 (default: the scene's)",
+    )
 
 
 def _looking(made: argparse.ArgumentParser) -> None:
-    made.add_argument("--step", type=int, help="between windows (half a window) [px]")
-    made.add_argument("--posting", type=int, help="side of the map's cells (the step) [px]")
+    made.add_argument(
+        "--stride-px",
+        type=int,
+        metavar="PX",
+        help="distance between windows [px] (default: half a window)",
+    )
+    made.add_argument(
+        "--resolution-px",
+        type=int,
+        metavar="PX",
+        help="side of the map's cells, in pixels of the scene [px] (default: the stride)",
+    )
     made.add_argument(
         "--mode",
         choices=["auto", "exact", "dense"],
         default="auto",
-        help="each window by itself, or all at once (auto: at once if it agrees)",
+        help="exact: window by window; dense: batched over the block; auto: dense if it agrees "
+        "with exact on a sample (default: auto)",
     )
     made.add_argument(
         "--views",
         type=int,
         choices=[1, 2, 4, 8],
-        help="flips and quarter turns averaged (1; with --applicability the model's)",
+        help="number of flips and quarter turns averaged (default: 1; with --applicability the "
+        "model's)",
     )
-    made.add_argument("--block-px", type=int, default=1024, help="read at once (1024) [px]")
-    made.add_argument("--min-valid", type=float, default=0.5, help="of a window (0.5)")
+    made.add_argument(
+        "--block-px",
+        type=int,
+        default=1024,
+        metavar="PX",
+        help="side of the blocks that are read [px] (default: 1024)",
+    )
+    made.add_argument(
+        "--min-valid",
+        type=float,
+        default=0.5,
+        metavar="SHARE",
+        help="smallest share of valid pixels in a window [fraction] (default: 0.5)",
+    )
     made.add_argument(
         "--smooth-px",
         type=int,
         metavar="N",
         help="smooth the probabilities of a model of pixels in windows of N pixels, an odd "
-        "number; edges of the image stay (off) [px]",
+        "number; edges of the image stay [px] (default: off)",
     )
-    made.add_argument("--precision", choices=["auto", "float32", "bfloat16"], default="auto")
+    made.add_argument(
+        "--precision",
+        choices=["auto", "float32", "bfloat16"],
+        default="auto",
+        help="number format of the network; auto: bfloat16 where it is faster (default: auto)",
+    )
     made.add_argument(
         "--member",
         metavar="NAME",
-        help="map with one member of a model of pixels alone; geotl inspect lists them (all)",
+        help="map with one member of a model of pixels; geotl inspect lists them (default: all)",
     )
 
 
@@ -131,18 +186,24 @@ def _writing(made: argparse.ArgumentParser) -> None:
         default=0.0,
         metavar="HA",
         help="minimum mapping unit: smaller patches take the class of their largest neighbour, "
-        "in the class map, its areas and polygons (0) [ha]",
+        "in the class map, its areas and polygons [ha] (default: 0)",
     )
-    made.add_argument("--polygons", action="store_true", help="of the classes, as a GeoPackage")
+    made.add_argument(
+        "--polygons", action="store_true", help="write polygons of the classes, as a GeoPackage"
+    )
     made.add_argument(
         "--min-area",
         type=float,
         default=0.0,
         metavar="M2",
-        help="smaller polygons become part of their largest neighbour (0) [m2]",
+        help="smaller polygons become part of their largest neighbour [m2] (default: 0)",
     )
-    made.add_argument("--no-page", action="store_true", help="no map.png and map.html beside it")
-    made.add_argument("--overwrite", action="store_true", help="replace what is there")
+    made.add_argument(
+        "--no-page",
+        action="store_true",
+        help="write no figure (.png) and page (.html) beside the map",
+    )
+    made.add_argument("--overwrite", action="store_true", help="replace files that exist")
 
 
 def add_coverage(command: argparse.ArgumentParser) -> None:
@@ -151,7 +212,8 @@ def add_coverage(command: argparse.ArgumentParser) -> None:
         "--coverage",
         type=float,
         metavar="SHARE",
-        help="with --sets: probability that a set holds the true class (0.9)",
+        help="with --sets: probability that a prediction set contains the true class (default: "
+        "0.9)",
     )
 
 
@@ -168,16 +230,22 @@ def coverage_of(args: argparse.Namespace) -> float:
 
 def _sharing(made: argparse.ArgumentParser) -> None:
     made.add_argument(
-        "--scheduler", metavar="ADDRESS", help="of a Dask cluster that sees the same files"
+        "--scheduler",
+        metavar="ADDRESS",
+        help="address of a Dask cluster with the same files (default: processes of this machine)",
     )
     made.add_argument(
         "--workers",
         type=int,
         metavar="N",
-        help="processes for several scenes (one for every four cores)",
+        help="number of processes for several scenes (default: one for every four cores)",
     )
     made.add_argument(
-        "--retries", type=int, default=1, metavar="N", help="of a scene that failed (1)"
+        "--retries",
+        type=int,
+        default=1,
+        metavar="N",
+        help="how often a scene that failed is tried again (default: 1)",
     )
 
 
@@ -185,19 +253,34 @@ def _map(args: argparse.Namespace) -> None:
     from geotl.imagery.scene_list import check_apart, scenes_in
     from geotl.imagery.sensors import get_sensor
 
+    _check_output_name(args.output)
     own = _checked_sensor(args)
     sensor = get_sensor(args.sensor) if args.sensor else own
     listing = scenes_in(args.scenes, sensor)
-    to_file = args.out.suffix.lower() in _MAPS
+    to_file = args.output.suffix.lower() in _MAPS
     if listing.single or (len(listing.entries) == 1 and to_file):
         _map_one(args, listing.entries[0])
         return
-    if to_file or args.out.is_file():
+    if to_file or args.output.is_file():
         raise OutputError(
-            f"{args.out}: {len(listing.entries)} scenes need a folder; give one with -o"
+            f"{args.output}: {len(listing.entries)} scenes need a folder; give one with -o"
         )
-    check_apart(args.scenes, args.out, sensor)
+    check_apart(args.scenes, args.output, sensor)
     _map_several(args, listing.entries)
+
+
+def _check_output_name(path: Path) -> None:
+    """Refuse the name of a file that is no map.
+
+    Raises:
+        OutputError: it has the ending of a table, a picture or a vector file.
+    """
+    if path.suffix.lower() in _NO_MAPS and not path.is_dir():
+        raise OutputError(
+            f"{path}: a map is a raster; give a name ending in .tif, or for several scenes a "
+            "folder (--polygons writes a GeoPackage beside it; geotl predict classifies tiles "
+            "into a .csv)"
+        )
 
 
 def _checked_sensor(args: argparse.Namespace) -> Sensor:
@@ -229,8 +312,9 @@ def _checked_sensor(args: argparse.Namespace) -> Sensor:
 def _map_one(args: argparse.Namespace, entry: Entry) -> None:
     from geotl.mapping.jobs import Job, run_job
 
-    job = Job(entry, args.model, args.out, _options(args), _reading_of(args), args.engine)
-    run_job(job, quiet=args.quiet, say=sayer(quiet=args.quiet))
+    job = Job(entry, args.model, args.output, _options(args), _reading_of(args), args.engine)
+    with last_line(args) as log:
+        run_job(job, quiet=args.quiet, log=log)
 
 
 def _map_several(args: argparse.Namespace, entries: Sequence[Entry]) -> None:
@@ -239,17 +323,12 @@ def _map_several(args: argparse.Namespace, entries: Sequence[Entry]) -> None:
 
     options, reading = _options(args), _reading_of(args)
     jobs = [
-        Job(entry, args.model, args.out / f"{entry.name}.tif", options, reading, args.engine)
+        Job(entry, args.model, args.output / f"{entry.name}.tif", options, reading, args.engine)
         for entry in entries
     ]
-    map_many(
-        jobs,
-        args.out,
-        Crew(args.scheduler, args.workers, args.retries),
-        quiet=args.quiet,
-        say=sayer(quiet=args.quiet),
-        complain=complain,
-    )
+    crew = Crew(args.scheduler, args.workers, args.retries)
+    with last_line(args) as log:
+        map_many(jobs, args.output, crew, quiet=args.quiet, say=log, complain=complain)
 
 
 def _reading_of(args: argparse.Namespace) -> Reading:
@@ -269,8 +348,8 @@ def _options(args: argparse.Namespace) -> MapOptions:
     from geotl.mapping.options import MapOptions
 
     return MapOptions(
-        step_px=args.step,
-        posting_px=args.posting,
+        step_px=args.stride_px,
+        posting_px=args.resolution_px,
         mode=args.mode,
         views=args.views,
         block_px=args.block_px,
@@ -283,7 +362,7 @@ def _options(args: argparse.Namespace) -> MapOptions:
         coverage=coverage_of(args),
         polygons=args.polygons,
         min_area_m2=args.min_area,
-        force=args.force,
+        force=args.skip_value_check,
         overwrite=args.overwrite,
         page=not args.no_page,
     )

@@ -13,9 +13,16 @@ from geotl.errors import OutputError
 from geotl.io.files import replaceable
 from geotl.io.locks import output_lock
 
-_OUTPUTS = ("out", "output", "preview")
+_OUTPUT = "output"
 _IMAGES = frozenset({".tif", ".tiff", ".jpg", ".jpeg", ".png", ".jp2", ".j2k", ".npy"})
 _READ = _IMAGES | {".safetensors", ".onnx", ".pth", ".pt"}
+
+
+def add_output(
+    command: argparse.ArgumentParser, metavar: str, what: str, *, required: bool = False
+) -> None:
+    """Add the option that names what a command writes."""
+    command.add_argument("-o", "--output", type=Path, required=required, metavar=metavar, help=what)
 
 
 def check_outputs(options: Mapping[str, Any]) -> None:
@@ -56,12 +63,12 @@ def one_writer(
 
 
 def _written(options: Mapping[str, Any]) -> list[Path]:
-    return [Path(options[name]) for name in _OUTPUTS if options.get(name) is not None]
+    return [] if options.get(_OUTPUT) is None else [Path(options[_OUTPUT])]
 
 
 def _inputs(options: Mapping[str, Any]) -> Iterator[Path]:
     for name, value in options.items():
-        if name not in _OUTPUTS:
+        if name != _OUTPUT:
             for one in value if isinstance(value, list | tuple) else [value]:
                 if isinstance(one, str | Path) and _is_there(Path(one)):
                     yield Path(one)

@@ -1,4 +1,4 @@
-"""What a careful colleague would say of labelled tiles before anything is trained on them."""
+"""Checks of labelled tiles before training: classes, radiometry, nodata, copies and leaks."""
 
 from __future__ import annotations
 
@@ -26,28 +26,28 @@ from geotl.data.tile_statistics import (
 from geotl.data.tiles import TileIndex
 from geotl.imagery.sensors import Sensor
 
-FEW, SCARCE = 10, 5  # tiles of a class below which it is told, and below which nothing is learnt
+FEW_TILES, SCARCE = 10, 5  # tiles of a class: fewer are reported, too few to train on
 _UNEVEN = 10.0  # times as many tiles in the largest class as in the smallest
-_INVALID = 0.5  # share of invalid pixels from which a tile is told of
-_BLANK = 0.05  # share of pixels of 0 in every band that looks like nodata
+_INVALID = 0.5  # share of invalid pixels from which a tile is reported
+_BLANK = 0.05  # share of pixels of 0 in every band that is reported as likely nodata
 _FAR = 6.0  # robust standard deviations, over all figures of a tile, from its class
 _LISTED = 10  # outliers named
-_WHOLE = 0.95  # share of ground from which two footprints are one
+_WHOLE = 0.95  # share of the area from which two footprints are the same place
 
 
 @dataclass(frozen=True)
 class Checked:
-    """Labelled tiles and all that was found of them.
+    """Labelled tiles and the findings on them.
 
     Attributes:
         index, pack, sensor: the tiles.
-        facts: what they look like.
-        sizes: how many files there are of each size (height, width), where files were looked at.
+        facts: statistics of the tiles.
+        sizes: number of files of each size (height, width), where tiles are files.
         copies: groups of tiles of one content.
-        near: pairs that all but look the same.
-        overlapping: pairs that share ground.
+        near: pairs of nearly identical tiles.
+        overlapping: pairs of tiles that overlap.
         far: (position, distance) of outliers, the farthest first.
-        findings: the gravest first.
+        findings: the most serious first.
     """
 
     index: TileIndex
@@ -71,12 +71,12 @@ def check_tiles(
     apart: bool = False,
     progress: Progress | None = None,
 ) -> Checked:
-    """Look at labelled tiles from every side.
+    """Check labelled tiles: classes, values, nodata, copies, overlaps and outliers.
 
     Args:
         index: names, classes, groups and splits.
-        sensor: whose DN they hold.
-        pack: their pixels.
+        sensor: sensor of the tiles' DN.
+        pack: pixels of the tiles.
         sizes: height and width of each file, where there are files.
         apart: whether the split at hand keeps neighbours on one side.
         progress: called with tiles done and tiles in all.
@@ -90,17 +90,17 @@ def check_tiles(
     seen = copied | {(pair.first, pair.second) for pair in near}
     other = [pair for pair in shared if (pair.first, pair.second) not in seen]
     counted = Counter(sizes)
-    whole = [TilePair(group[0], other, 1.0) for group in same for other in group[1:]]
+    duplicates = [TilePair(group[0], other, 1.0) for group in same for other in group[1:]]
     findings = [
         *balance_findings(labels, index.classes),
         *_sizes(counted, pack.images.shape[-1]),
         *radiometry_findings(facts.quantiles, pack.bands, sensor, pack.images.dtype),
         *_impossible(pack, sensor),
         *validity_findings(facts, labels, index.classes, names, sensor),
-        *twin_findings("duplicate", whole, labels, names),
+        *twin_findings("duplicate", duplicates, labels, names),
         *twin_findings("near-duplicate", near, labels, names, apart=apart),
         *twin_findings("overlap", other, labels, names, apart=apart),
-        *_across_splits([*whole, *near, *other], index),
+        *_across_splits([*duplicates, *near, *other], index),
         *_outlying(far, names, index, labels),
         *_ungrouped(index, pack),
     ]
@@ -112,12 +112,12 @@ def check_tiles(
 
 
 def _impossible(pack: Pack, sensor: Sensor) -> Iterator[Finding]:
-    found = impossible_values(pack, sensor)
-    if found[0]:
+    counts = impossible_values(pack, sensor)
+    if counts[0]:
         yield Finding(
             "doubtful",
             "impossible values",
-            impossible_line(found, sensor),
+            impossible_line(counts, sensor),
             "declare the nodata value (gdal_edit.py -a_nodata), or check data.sensor",
         )
 
@@ -125,19 +125,19 @@ def _impossible(pack: Pack, sensor: Sensor) -> Iterator[Finding]:
 def balance_findings(labels: Int64s, classes: Sequence[str]) -> Iterator[Finding]:
     """Classes with few tiles, classes of very different size, tiles without a class.
 
-    >>> found = balance_findings(np.array([0] * 60 + [1] * 4), ["field", "wood"])
-    >>> [one.kind for one in found]
+    >>> result = balance_findings(np.array([0] * 60 + [1] * 4), ["field", "wood"])
+    >>> [one.kind for one in result]
     ['few tiles', 'imbalance']
     """
     counts = np.bincount(labels[labels >= 0], minlength=len(classes))
-    few = [f"{classes[i]} ({counts[i]})" for i in np.flatnonzero(counts < FEW).tolist()]
+    few = [f"{classes[i]} ({counts[i]})" for i in np.flatnonzero(counts < FEW_TILES).tolist()]
     if few:
         yield Finding(
             "wrong" if (counts < SCARCE).any() else "doubtful",
             "few tiles",
-            f"fewer than {FEW} tiles: {', '.join(few)}",
+            f"fewer than {FEW_TILES} tiles: {', '.join(few)}",
             "label more of these classes, or join them with a class they resemble; scores of a "
-            f"class judged on fewer than {SCARCE} tiles say next to nothing",
+            f"class with fewer than {SCARCE} test tiles mean very little",
         )
     least, most = int(counts.min()), int(counts.max())
     if least and most / least >= _UNEVEN:
@@ -146,8 +146,8 @@ def balance_findings(labels: Int64s, classes: Sequence[str]) -> Iterator[Finding
             "imbalance",
             f"{classes[int(counts.argmax())]} has {most / least:.0f} times as many tiles as "
             f"{classes[int(counts.argmin())]} ({most} and {least})",
-            "read balanced accuracy beside overall accuracy; train.class_weights=balanced or "
-            "train.balanced_sampling=true evens them out",
+            "read balanced accuracy together with overall accuracy; "
+            "train.class_weights=balanced or train.balanced_sampling=true evens them out",
         )
     without = int((labels < 0).sum())
     if without:
@@ -155,14 +155,14 @@ def balance_findings(labels: Int64s, classes: Sequence[str]) -> Iterator[Finding
             "worth knowing",
             "no label",
             f"{many(without, 'tile', 'has', 'have')} no class",
-            "they take no part in training or judging; probe.unlabelled may use them",
+            "they neither train nor test a model; probe.semi_supervised may use them",
         )
 
 
 def validity_findings(
     facts: TileFacts, labels: Int64s, classes: Sequence[str], names: Sequence[str], sensor: Sensor
 ) -> Iterator[Finding]:
-    """Tiles that are mostly nodata, classes that differ in it, and zeros that look like it."""
+    """Tiles that are mostly nodata, classes that differ in nodata, and zeros that may be nodata."""
     empty = np.flatnonzero(facts.valid < 1 - _INVALID)
     if empty.size:
         order = empty[np.argsort(facts.valid[empty])].tolist()
@@ -205,26 +205,26 @@ def twin_findings(
     *,
     apart: bool = False,
 ) -> Iterator[Finding]:
-    """Tiles that show the same ground, those of different classes apart: their labels conflict.
+    """Tiles that show the same area; of different classes, their labels conflict.
 
     With `apart` a spatial split is at hand, and none is advised.
     """
-    known = [p for p in pairs if labels[p.first] >= 0 and labels[p.second] >= 0]
-    against = [p for p in known if labels[p.first] != labels[p.second]]
+    labelled = [p for p in pairs if labels[p.first] >= 0 and labels[p.second] >= 0]
+    against = [p for p in labelled if labels[p.first] != labels[p.second]]
     grave = [p for p in against if p.share >= 0.5]
     if grave:
         yield _conflict(kind, grave, names)
-    told = set(grave)
-    rest = [p for p in pairs if p not in told]
+    conflicting = set(grave)
+    rest = [p for p in pairs if p not in conflicting]
     if not rest:
         return
     turned = sum(p.turned for p in rest)
-    said = {
+    text = {
         "duplicate": f"{many(len(rest), 'tile', 'repeats', 'repeat')} another one byte by byte",
-        "near-duplicate": f"{many(len(rest), 'pair')} of tiles all but the same"
+        "near-duplicate": f"{many(len(rest), 'pair')} of nearly identical tiles"
         + (f", {turned} of them turned or mirrored" if turned else ""),
-        "overlap": f"{many(len(rest), 'pair')} of tiles with ground in common, "
-        f"{max(p.share for p in rest):.0%} of a tile at most",
+        "overlap": f"{many(len(rest), 'pair')} of overlapping tiles, "
+        f"by at most {max(p.share for p in rest):.0%} of a tile",
     }[kind]
     remedy = {
         "duplicate": "keep one of each; copies are kept on one side of a split here, but count "
@@ -237,33 +237,32 @@ def twin_findings(
             "tiles.csv and split.method=group)"
         )
         + ": on both sides of a split they flatter the accuracy",
-        "overlap": "the recipe's split sets training tiles that share ground with a judged one "
-        "aside"
+        "overlap": "the recipe's split excludes training tiles that overlap a test tile"
         if apart
         else "split by blocks or by group, never at random: shared pixels on both sides flatter "
         "the accuracy",
     }[kind]
-    settled = apart and kind == "overlap"
+    excluded = apart and kind == "overlap"
     yield Finding(
-        "worth knowing" if settled else "doubtful", kind, said, remedy, _paired(rest, names)
+        "worth knowing" if excluded else "doubtful", kind, text, remedy, _paired(rest, names)
     )
 
 
 def _conflict(kind: str, pairs: Sequence[TilePair], names: Sequence[str]) -> Finding:
-    """Two classes for the same pixels; where only part of the ground is shared, it may be right."""
+    """Two classes for the same pixels; where tiles overlap only in part, both may be right."""
     what = {
         "duplicate": "the same pixels",
-        "near-duplicate": "all but the same pixels",
-        "overlap": "at least half of their ground in common",
+        "near-duplicate": "nearly the same pixels",
+        "overlap": "at least half of their area in common",
     }[kind]
     partly = kind == "overlap" and max(p.share for p in pairs) < _WHOLE
     return Finding(
         "doubtful" if partly else "wrong",
         "label conflict",
         f"{many(len(pairs), 'pair', 'has', 'have')} {what} and different classes",
-        "choose smaller chips, so that each shows its own class, or take both out"
+        "choose smaller chips, so that each shows one class, or remove both"
         if partly
-        else "look at both and settle the class, or take both out",
+        else "look at both and correct the class, or remove both",
         _paired(pairs, names),
     )
 
@@ -275,10 +274,10 @@ def outliers(figures: Float64s, labels: Int64s) -> list[tuple[int, float]]:
     the class's median in robust standard deviations (1.4826 times the median absolute deviation).
     Classes of fewer than 10 tiles are left out.
     """
-    found: list[tuple[int, float]] = []
+    outlying: list[tuple[int, float]] = []
     for label in np.unique(labels[labels >= 0]).tolist():
         rows = np.flatnonzero(labels == label)
-        if len(rows) < FEW:
+        if len(rows) < FEW_TILES:
             continue
         about = figures[rows] - np.median(figures[rows], axis=0)
         spread = 1.4826 * np.median(np.abs(about), axis=0)
@@ -286,21 +285,23 @@ def outliers(figures: Float64s, labels: Int64s) -> list[tuple[int, float]]:
         if not usable.any():
             continue
         far = np.sqrt(((about[:, usable] / spread[usable]) ** 2).mean(axis=1))
-        found += [(int(rows[i]), float(far[i])) for i in np.flatnonzero(far > _FAR).tolist()]
-    return sorted(found, key=lambda pair: -pair[1])
+        outlying += [(int(rows[i]), float(far[i])) for i in np.flatnonzero(far > _FAR).tolist()]
+    return sorted(outlying, key=lambda pair: -pair[1])
 
 
 def _outlying(
     far: Sequence[tuple[int, float]], names: Sequence[str], index: TileIndex, labels: Int64s
 ) -> Iterator[Finding]:
     if far:
-        told = ", ".join(f"{names[i]} ({index.classes[labels[i]]}, {d:.0f})" for i, d in far[:3])
+        examples = ", ".join(
+            f"{names[i]} ({index.classes[labels[i]]}, {d:.0f})" for i, d in far[:3]
+        )
         yield Finding(
             "worth knowing",
             "outlier",
             f"{many(len(far), 'tile')} far from the rest of the class in band means and "
-            f"contrasts, by robust standard deviations: {told}",
-            "look at them: clouds, a wrong label, or a rare face of the class",
+            f"contrasts, by robust standard deviations: {examples}",
+            "look at them: clouds, a wrong label, or a rare form of the class",
             tuple(names[i] for i, _ in far[:_LISTED]),
         )
 
@@ -308,18 +309,18 @@ def _outlying(
 def _sizes(counted: Counter[tuple[int, int]], side: int) -> Iterator[Finding]:
     other = sum(number for size, number in counted.items() if size != (side, side))
     if other:
-        told = ", ".join(f"{w}x{h} ({n})" for (h, w), n in counted.most_common(4))
+        listed = ", ".join(f"{w}x{h} ({n})" for (h, w), n in counted.most_common(4))
         yield Finding(
             "worth knowing",
             "sizes",
-            f"{many(other, 'tile', 'is', 'are')} not {side}x{side} px, as the others are: {told}",
-            "they are padded or cropped about their middle; data.fit=resize resamples them, "
+            f"{many(other, 'tile', 'is', 'are')} not {side}x{side} px, as the others are: {listed}",
+            "they are padded or cropped around their centre; data.fit=resize resamples them, "
             "data.tile_px chooses another size",
         )
 
 
 def _across_splits(pairs: Sequence[TilePair], index: TileIndex) -> Iterator[Finding]:
-    """Tiles that show the same on both sides of a split that the table tells."""
+    """Tiles with the same content on both sides of the split that the table gives."""
     sides = [tile.split for tile in index.tiles]
     both = [
         p for p in pairs if sides[p.first] and sides[p.second] and sides[p.first] != sides[p.second]
@@ -330,7 +331,7 @@ def _across_splits(pairs: Sequence[TilePair], index: TileIndex) -> Iterator[Find
             "leak",
             f"{many(len(both), 'pair')} of tiles that show the same, on both sides of the "
             "split that the table gives",
-            "put both on one side: what is judged on must not have been learnt",
+            "put both on one side: a test tile must not be among the training tiles",
             _paired(both, index.names),
         )
 
@@ -340,7 +341,7 @@ def _ungrouped(index: TileIndex, pack: Pack) -> Iterator[Finding]:
         yield Finding(
             "worth knowing",
             "no places",
-            "the tiles tell neither where they lie nor which belong together",
+            "the tiles have neither a position nor a group",
             "neighbouring tiles on both sides of a random split flatter the accuracy: give a group "
             "or x, y and crs for each tile in tiles.csv, if you know them",
         )

@@ -41,7 +41,7 @@ def write_chips(
     folder: str | Path,
     *,
     overwrite: bool = False,
-    tell: Progress | None = None,
+    progress: Progress | None = None,
 ) -> Path:
     """Write chips into class folders, with a manifest and the rejected labels, all or nothing.
 
@@ -49,17 +49,17 @@ def write_chips(
 
     Args:
         scenes: those the chips were placed in.
-        placement: from `chips.place_chips`.
-        folder: where to write; new or empty, or nothing but chips where `overwrite` is set.
+        placement: result of `chips.place_chips`.
+        folder: output folder; new or empty, or only with chips where `overwrite` is set.
         overwrite: replace earlier chips, with whatever was changed in their manifest.
-        tell: told of (chips written, all of them).
+        progress: called with chips written and chips in all.
 
     Returns:
         The manifest.
 
     Raises:
         DataError: there are no chips.
-        OutputError: the folder holds anything already, or cannot be written.
+        OutputError: the folder is not empty, or cannot be written.
     """
     folder = Path(folder)
     if not placement.chips:
@@ -67,7 +67,7 @@ def write_chips(
     with output_lock(folder):
         check_folder(folder, overwrite=overwrite)
         with whole_folder(folder) as part:
-            _fill(part, scenes, placement, tell)
+            _fill(part, scenes, placement, progress)
     return folder / MANIFEST
 
 
@@ -86,7 +86,7 @@ def _fill(
     folder: Path,
     scenes: Sequence[Imagery],
     placement: Placement,
-    tell: Progress | None,
+    progress: Progress | None,
 ) -> None:
     by_name = {scene.name: scene for scene in scenes}
     paths = _paths(placement.chips)
@@ -99,8 +99,8 @@ def _fill(
         tags = {"TIFFTAG_DATETIME": scene.acquired.replace("-", ":")} if scene.acquired else None
         grid = chip.window.on(scene.grid)
         raster.write(folder / paths[chip.id], data, grid, scene.bands, nodata, tags=tags)
-        if tell:
-            tell(done, len(todo))
+        if progress:
+            progress(done, len(todo))
     rows = [_row(chip, paths[chip.id], by_name[chip.scene]) for chip in placement.chips]
     rejected = placement.rejected
     (folder / REJECTED).write_text(rejected_csv(rejected), encoding="utf-8")
@@ -123,7 +123,7 @@ def _row(chip: Chip, path: str, scene: Imagery) -> tuple[object, ...]:
 
 
 def _paths(chips: Iterable[Chip]) -> dict[str, str]:
-    """A path below the folder for each chip, safe and unlike the others on any file system."""
+    """A path below the folder for each chip, safe and unique on any file system."""
     paths: dict[str, str] = {}
     used: set[str] = set()
     for chip in chips:
@@ -167,7 +167,7 @@ def _marked(
 
 
 def check_folder(folder: Path, *, overwrite: bool) -> None:
-    """Refuse a folder that holds anything but chips written before, which may be replaced.
+    """Reject a folder with other files than chips written before, which may be replaced.
 
     Raises:
         OutputError: it does.
@@ -176,24 +176,25 @@ def check_folder(folder: Path, *, overwrite: bool) -> None:
         raise OutputError(f"{folder}: is a file; choose a folder with -o")
     if not folder.exists() or not any(folder.iterdir()):
         return
-    own = {MANIFEST, REJECTED, REJECTED_PLACES}
+    chip_names = {MANIFEST, REJECTED, REJECTED_PLACES}
     try:
         rows = csv.DictReader((folder / MANIFEST).read_text(encoding="utf-8").splitlines())
-        own |= {row["path"] for row in rows}
+        chip_names |= {row["path"] for row in rows}
     except (OSError, UnicodeDecodeError, KeyError) as error:
         raise OutputError(
-            f"{folder}: is not empty and holds no {MANIFEST} of ours; choose another folder with -o"
+            f"{folder}: is not empty and has no {MANIFEST} written by geotl; choose another "
+            "folder with -o"
         ) from error
-    held = (p.relative_to(folder).as_posix() for p in folder.rglob("*") if not p.is_dir())
-    foreign = next((name for name in sorted(held) if name not in own), None)
+    files = (p.relative_to(folder).as_posix() for p in folder.rglob("*") if not p.is_dir())
+    foreign = next((name for name in sorted(files) if name not in chip_names), None)
     if foreign is not None:
         raise OutputError(
-            f"{folder}: holds {foreign}, which is no chip; move it, or choose another folder with "
-            "-o"
+            f"{folder}: contains {foreign}, which is not a chip; move it, or choose another "
+            "folder with -o"
         )
     if not overwrite:
         raise OutputError(
-            f"{folder}: holds chips already; choose another folder, or give --overwrite"
+            f"{folder}: already contains chips; choose another folder, or give --overwrite"
         )
 
 
@@ -220,7 +221,7 @@ def pack_chips(
     there yet.
 
     Args:
-        scenes: that the chips name.
+        scenes: scenes of the chips.
         chips: windows of one size.
         cache: folder below which packs lie.
         where: the label file, for messages.
@@ -288,7 +289,7 @@ def _packed(
 
 
 def _fingerprint(scenes: Sequence[Imagery], chips: Sequence[Chip], contents: Sequence[str]) -> str:
-    """Name, in 64 hexadecimal digits, all that a pack of chips holds."""
+    """A hash, 64 hexadecimal digits, of everything that a pack of chips depends on."""
     looked = [(s.name, s.bands, asdict(s.sensor), asdict(s.grid), s.acquired) for s in scenes]
     cut = [(chip.scene, chip.id, asdict(chip.window)) for chip in chips]
     return hashlib.sha256(json.dumps(["chips", looked, cut, list(contents)]).encode()).hexdigest()
@@ -298,17 +299,17 @@ def _unread(
     scenes: dict[str, Imagery], chips: Sequence[Chip], load: Callable[[Chip], Pixels]
 ) -> Callable[[], Unread]:
     def unread() -> Unread:
-        own = [scenes[chip.scene] for chip in chips]
-        grids = [chip.window.on(scene.grid) for chip, scene in zip(chips, own, strict=True)]
+        chip_scenes = [scenes[chip.scene] for chip in chips]
+        grids = [chip.window.on(scene.grid) for chip, scene in zip(chips, chip_scenes, strict=True)]
         window = chips[0].window
         return Unread(
             pixels=in_order(load, chips),
-            shape=(len(chips), len(own[0].bands), window.height, window.width),
-            dtype=np.result_type(*(scene.dtype for scene in own)),
-            bands=own[0].bands,
+            shape=(len(chips), len(chip_scenes[0].bands), window.height, window.width),
+            dtype=np.result_type(*(scene.dtype for scene in chip_scenes)),
+            bands=chip_scenes[0].bands,
             footprints=[grid.bounds for grid in grids],
             crs=[grid.crs for grid in grids],
-            acquired=[scene.acquired for scene in own],
+            acquired=[scene.acquired for scene in chip_scenes],
         )
 
     return unread

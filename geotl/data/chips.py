@@ -1,4 +1,4 @@
-"""Chips placed where labels lie, and windows off all labelled ground."""
+"""Chips at labels, and windows outside all labelled areas."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ from geotl.console import Progress
 from geotl.data.labels import ClassRaster, Label, Labels, Reason, Rejection, classes_on
 from geotl.data.placement import (
     ChipRules,
-    Refused,
-    most_telling,
+    RejectionReason,
+    most_informative,
     on_pixels,
     sight,
     some_of,
@@ -33,13 +33,13 @@ from geotl.io.vector import Geometries, transformed
 
 __all__ = ["Chip", "ChipRules", "Placement", "lattice_blocks", "place_chips"]
 
-_BLOCK_PX = 512  # side of what is looked at together of a lattice
+_BLOCK_PX = 512  # side of the blocks of a lattice
 _ROUNDING = 1e-9  # of a share
 Shapes = list[tuple[shapely.Geometry, str]]  # each with its reference system
-_SLACK = 1e-3  # of a pixel: windows whose edges meet share none
+_SLACK = 1e-3  # of a pixel: windows that only touch do not overlap
 Place = tuple[int, Window]  # number of the scene, and the window
 _AT_ONCE = 256  # places drawn together
-_TRIES = 40  # places looked at for each window wanted, before the ground counts as full
+_TRIES = 40  # places tried for each window wanted, before the area counts as full
 
 
 @dataclass(frozen=True)
@@ -47,8 +47,8 @@ class Chip:
     """A window of a scene whose class is known.
 
     Attributes:
-        id: the label's with a number behind it, unlike any other chip's.
-        label_id: the label's; chips of one label stay on one side of a split.
+        id: the label's id with a number behind it; unique.
+        label_id: the label's id; chips of one label stay on one side of a split.
         class_name: its class.
         scene: `Imagery.name` of the scene.
         window: the pixels.
@@ -66,7 +66,7 @@ class Placement:
     """Every label, by its chips or among the rejected, and never both.
 
     Attributes:
-        chips: in the order of the labels, those of one label from top to bottom.
+        chips: chips in the order of the labels, those of one label from top to bottom.
         rejected: labels without a chip, those that could not be used at all first.
         crs: reference system of the rejected ones' geometries.
         notes: warnings and remarks on the labels, one line each.
@@ -92,7 +92,7 @@ def place_chips(
     labels: Labels | ClassRaster,
     rules: ChipRules,
     *,
-    tell: Progress | None = None,
+    progress: Progress | None = None,
 ) -> Placement:
     """Find the windows of scenes that show what labels name.
 
@@ -105,8 +105,8 @@ def place_chips(
     Args:
         scenes: read window by window, labels from top to bottom.
         labels: points and polygons, or a class raster.
-        rules: what a chip must be.
-        tell: told of (labels looked at, all of them), scene by scene.
+        rules: conditions for a chip.
+        progress: called with labels done and labels in all, scene by scene.
 
     Raises:
         DataError: a scene without a reference system, two of one name, or labels and scenes that
@@ -114,30 +114,32 @@ def place_chips(
     """
     check_scenes(scenes)
     if isinstance(labels, ClassRaster):
-        return _from_raster(scenes, labels, rules, tell)
-    found: dict[int, list[tuple[str, Window]]] = {}
-    faults: dict[int, list[Refused]] = defaultdict(list)
+        return _from_raster(scenes, labels, rules, progress)
+    placed: dict[int, list[tuple[str, Window]]] = {}
+    faults: dict[int, list[RejectionReason]] = defaultdict(list)
     missed = []
     for scene in scenes:
         shapes = shapes_on(scene, labels)
         missed.append(not meets_scene(scene, shapes))
-        left = [i for i in range(len(shapes)) if i not in found]
+        left = [i for i in range(len(shapes)) if i not in placed]
         left.sort(key=lambda i: _first_pixel(shapes[i]))
         for done, i in enumerate(left, 1):
             shape = shapes[i]
             got = _lost(scene) if shape is None else windows_of(shape, scene, rules)
             if isinstance(got[0], Window):
-                found[i] = [(scene.name, window) for window in got if isinstance(window, Window)]
+                placed[i] = [(scene.name, window) for window in got if isinstance(window, Window)]
             else:
                 faults[i].append(got)
-            if tell:
-                tell(done, len(left))
+            if progress:
+                progress(done, len(left))
     if all(missed):
         raise DataError(apart_words(scenes, labels))
-    rejected = {i: most_telling(faults[i]) for i in range(len(labels.labels)) if i not in found}
-    rejected |= without_shared(labels.labels, found, "window")
+    rejected = {
+        i: most_informative(faults[i]) for i in range(len(labels.labels)) if i not in placed
+    }
+    rejected |= without_shared(labels.labels, placed, "window")
     return Placement(
-        tuple(_chips(labels.labels, found, rules)),
+        tuple(_chips(labels.labels, placed, rules)),
         (*labels.rejected, *_rejections(labels.labels, rejected)),
         labels.crs,
         labels.notes,
@@ -177,7 +179,7 @@ def meets_scene(scene: Imagery, shapes: Sequence[shapely.Geometry | None]) -> bo
     )
 
 
-def _lost(scene: Imagery) -> Refused:
+def _lost(scene: Imagery) -> RejectionReason:
     return "outside", f"beyond what {scene.grid.crs}, the system of {scene.name}, can express"
 
 
@@ -189,7 +191,7 @@ def apart_words(scenes: Sequence[Imagery], labels: Labels) -> str:
     )
     return (
         f"{labels.path}: no label is near the imagery: labels from {_corners(extent)} in "
-        f"{labels.crs}; {where}; if the labels' reference system is told wrongly, or x and y have "
+        f"{labels.crs}; {where}; if the labels' reference system is wrong, or x and y have "
         "changed places, correct that (labels.crs in a recipe, or --crs)"
     )
 
@@ -200,25 +202,27 @@ def _corners(bounds: Sequence[float]) -> str:
 
 
 def _chips(
-    labels: Sequence[Label], found: dict[int, list[tuple[str, Window]]], rules: ChipRules
+    labels: Sequence[Label], windows_of: dict[int, list[tuple[str, Window]]], rules: ChipRules
 ) -> Iterator[Chip]:
     """The chips; few of a polygon are drawn after the settling, when no two share a window."""
-    for i in sorted(found):
-        label, places = labels[i], found[i]
+    for i in sorted(windows_of):
+        label, places = labels[i], windows_of[i]
         if not label.geometry.geom_type.endswith("Point"):
             places = some_of(places, label.id, rules)
         for number, (scene, window) in enumerate(places, 1):
             yield Chip(f"{label.id}.{number}", label.id, label.class_name, scene, window)
 
 
-def _rejections(labels: Sequence[Label], rejected: dict[int, Refused]) -> Iterator[Rejection]:
+def _rejections(
+    labels: Sequence[Label], rejected: dict[int, RejectionReason]
+) -> Iterator[Rejection]:
     for i in sorted(rejected):
         label = labels[i]
         yield Rejection(label.id, *rejected[i], label.class_name, label.geometry)
 
 
 def _from_raster(
-    scenes: Sequence[Imagery], labels: ClassRaster, rules: ChipRules, tell: Progress | None
+    scenes: Sequence[Imagery], labels: ClassRaster, rules: ChipRules, progress: Progress | None
 ) -> Placement:
     chips: list[Chip] = []
     rejected: list[Rejection] = []
@@ -228,8 +232,8 @@ def _from_raster(
             squares = list(_of_block(scene, labels, block, rules))
             chips += [one for one in squares if isinstance(one, Chip)]
             rejected += [one for one in squares if isinstance(one, Rejection)]
-            if tell:
-                tell(done, len(blocks))
+            if progress:
+                progress(done, len(blocks))
     if not chips and not rejected:
         raise DataError(
             f"{labels.path}: no pixel of a class within the imagery: classes from "
@@ -264,7 +268,9 @@ def _of_block(
     shares = np.stack(
         [
             window_shares(
-                inside & np.isin(values, [v for v, own in named.items() if own == name]), size
+                inside
+                & np.isin(values, [v for v, class_name in named.items() if class_name == name]),
+                size,
             )[::step, ::step]
             for name in names
         ]
@@ -278,24 +284,24 @@ def _of_block(
         name = names[best[row, col]]
         reason: Reason
         if share[row, col] < rules.purity - _ROUNDING:
-            reason, told = "impure", f"{share[row, col]:.0%} of it is {name}"
+            reason, detail = "impure", f"{share[row, col]:.0%} of it is {name}"
         elif not good[row, col]:
             reason = "cloudy" if veiled[row, col] else "nodata"
-            told = f"{seen.valid[row * step, col * step]:.0%} of it is valid"
+            detail = f"{seen.valid[row * step, col * step]:.0%} of it is valid"
         else:
             yield Chip(f"{label_id}.1", label_id, name, scene.name, window)
             continue
         place = shapely.box(*window.on(scene.grid).bounds)
-        yield Rejection(label_id, reason, told, name, place)
+        yield Rejection(label_id, reason, detail, name, place)
 
 
 def counted_words(names: Iterator[str]) -> str:
-    """How often each name comes, by name."""
+    """Count of each name."""
     return ", ".join(f"{name} {count}" for name, count in sorted(Counter(names).items()))
 
 
 def rejected_lines(rejected: Sequence[Rejection]) -> list[str]:
-    """How many labels were rejected, by reason and class; no line where none was.
+    """Lines with the numbers of rejected labels, by reason and class; none without any.
 
     >>> rejected_lines([Rejection("1", "nodata", "", "water"), Rejection("2", "nodata", "")])
     ['rejected 2:', '  nodata 2: no class 1, water 1']
@@ -311,7 +317,7 @@ def rejected_lines(rejected: Sequence[Rejection]) -> list[str]:
 
 
 class Occupied:
-    """Shapes on a scene's grid, asked which windows meet them."""
+    """Shapes on a scene's grid, to find the windows that overlap them."""
 
     def __init__(self, grid: Grid, shapes: Sequence[tuple[shapely.Geometry, str]]) -> None:
         """Lay shapes, each with its reference system, on a grid.
@@ -320,28 +326,28 @@ class Occupied:
             DataError: the grid has no reference system, or positions cannot be transformed.
         """
         if grid.crs is None:
-            raise DataError("a scene without a reference system cannot be laid beside labels")
+            raise DataError("a scene without a reference system cannot be compared with labels")
         laid: list[shapely.Geometry] = []
         for system in dict.fromkeys(crs for _, crs in shapes):
-            own = [shape for shape, crs in shapes if crs == system]
-            there = transformed(_array(own), system, grid.crs)
+            in_system = [shape for shape, crs in shapes if crs == system]
+            there = transformed(_array(in_system), system, grid.crs)
             laid += [on_pixels(shape, grid) for shape in there if shape is not None]
         self._tree = shapely.STRtree(laid)
 
     def meets(self, windows: Sequence[Window]) -> Bools:
-        """Which windows share ground with a shape, [n].
+        """Which windows overlap a shape, [n].
 
         >>> grid = Grid("EPSG:32633", (10.0, 0.0, 0.0, 0.0, -10.0, 0.0), 64, 64)
         >>> taken = Occupied(grid, [(shapely.box(80, -160, 160, -80), "EPSG:32633")])
         >>> taken.meets([Window(0, 0, 8, 8), Window(1, 1, 8, 8), Window(9, 9, 8, 8)]).tolist()
         [False, True, True]
         """
-        found = np.zeros(len(windows), dtype=bool)
+        met = np.zeros(len(windows), dtype=bool)
         if len(windows):
             one = np.array([(w.col, w.row, w.col + w.width, w.row + w.height) for w in windows])
             inner = one + np.array([_SLACK, _SLACK, -_SLACK, -_SLACK])
-            found[self._tree.query(shapely.box(*inner.T), predicate="intersects")[0]] = True
-        return found
+            met[self._tree.query(shapely.box(*inner.T), predicate="intersects")[0]] = True
+        return met
 
 
 def ground_of(grid: Grid, windows: Sequence[Window]) -> Shapes:
@@ -350,7 +356,7 @@ def ground_of(grid: Grid, windows: Sequence[Window]) -> Shapes:
 
 
 def footprint_shapes(footprints: Float64s, crs: Sequence[str | None]) -> Shapes:
-    """Footprints [N,4] (left, bottom, right, top) whose place is known, a point where of no size.
+    """Footprints [N,4] (left, bottom, right, top) of known position; a point where of no size.
 
     >>> boxes = np.array([[0.0, 0, 10, 10], [5, 5, 5, 5], [np.nan] * 4])
     >>> [shape.geom_type for shape, _ in footprint_shapes(boxes, ["EPSG:32633"] * 3)]
@@ -364,7 +370,7 @@ def footprint_shapes(footprints: Float64s, crs: Sequence[str | None]) -> Shapes:
 
 
 def label_shapes(labels: Labels, scenes: Sequence[Imagery], size_px: int) -> Shapes:
-    """Ground of labels: polygons as they are, and the chip about each point in each scene."""
+    """Areas of labels: polygons as they are, and the chip about each point in each scene."""
     points = [label for label in labels.labels if label.geometry.geom_type.endswith("Point")]
     areas = [label for label in labels.labels if not label.geometry.geom_type.endswith("Point")]
     shapes = [(label.geometry, labels.crs) for label in areas]
@@ -377,24 +383,24 @@ def label_shapes(labels: Labels, scenes: Sequence[Imagery], size_px: int) -> Sha
 
 
 def _array(shapes: Sequence[shapely.Geometry]) -> Geometries:
-    made = np.empty(len(shapes), dtype=object)
-    made[:] = shapes
-    return made
+    array = np.empty(len(shapes), dtype=object)
+    array[:] = shapes
+    return array
 
 
 def draw_windows(
     scenes: Sequence[Imagery], chips: Sequence[Chip], rules: ChipRules, count: int
 ) -> list[Chip]:
-    """Windows at random places of scenes, none on the ground of a labelled chip.
+    """Windows at random places of scenes, none overlapping a labelled chip.
 
     Every place where a chip fits is as likely as any other, over all scenes together. The windows
-    may share ground with each other, but none is drawn twice. Same seed and chips: same windows.
+    may overlap each other, but none is drawn twice. Same seed and chips: same windows.
 
     Args:
-        scenes: that are drawn from.
-        chips: labelled ones, in whichever scene: their ground is left alone in all of them.
+        scenes: the scenes to draw windows from.
+        chips: labelled chips of any scene; their areas are avoided in all scenes.
         rules: side of a window, how much of it must be seen, and the seed.
-        count: how many are wanted; fewer come where there is no room for more.
+        count: number of windows wanted; fewer where there is no room for more.
 
     Returns:
         Windows as chips without a class.
@@ -407,23 +413,23 @@ def draw_windows(
     for name, scene in named.items():
         ground += ground_of(scene.grid, [chip.window for chip in chips if chip.scene == name])
     occupied = [Occupied(scene.grid, ground) for scene in scenes]
-    found: dict[Place, None] = {}
+    drawn: dict[Place, None] = {}
     for places in _draws(scenes, rules, count):
-        fresh = [place for place in _free(places, occupied) if place not in found]
+        fresh = [place for place in _free(places, occupied) if place not in drawn]
         seen = in_order(partial(_seen, scenes, rules), fresh)
         for place, good in zip(fresh, seen, strict=True):
-            if good and len(found) < count:
-                found[place] = None
-        if len(found) >= count:
+            if good and len(drawn) < count:
+                drawn[place] = None
+        if len(drawn) >= count:
             break
-    if not found:
+    if not drawn:
         raise DataError(
-            "labels.unlabelled: no window of the scenes is clear of labelled chips, clouds and "
-            "nodata; set it to 0, or give another scene"
+            "labels.unlabelled_windows: no window of the scenes is clear of labelled chips, "
+            "clouds and nodata; set it to 0, or give another scene"
         )
     return [
         Chip(f"unlabelled.{number}", f"unlabelled.{number}", "", scenes[of].name, window)
-        for number, (of, window) in enumerate(found, 1)
+        for number, (of, window) in enumerate(drawn, 1)
     ]
 
 
@@ -446,12 +452,12 @@ def _draws(scenes: Sequence[Imagery], rules: ChipRules, count: int) -> Iterator[
 
 
 def _free(places: Sequence[Place], occupied: Sequence[Occupied]) -> list[Place]:
-    """Those whose ground is not taken, in their order."""
+    """The places that overlap no labelled area, in their order."""
     taken: set[Place] = set()
     for of, ground in enumerate(occupied):
-        own = [place for place in places if place[0] == of]
-        met = ground.meets([window for _, window in own])
-        taken |= {place for place, there in zip(own, met, strict=True) if there}
+        places_here = [place for place in places if place[0] == of]
+        met = ground.meets([window for _, window in places_here])
+        taken |= {place for place, there in zip(places_here, met, strict=True) if there}
     return [place for place in places if place not in taken]
 
 

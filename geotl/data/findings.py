@@ -11,13 +11,13 @@ GRAVITIES: tuple[Gravity, ...] = ("wrong", "doubtful", "worth knowing")
 
 @dataclass(frozen=True)
 class Finding:
-    """One thing found.
+    """A finding of a check.
 
     Attributes:
-        gravity: wrong (results will mislead), doubtful (look at it first), or worth knowing.
+        gravity: wrong (results will mislead), doubtful (check it first), or worth knowing.
         kind: a word for programs, such as "label conflict".
-        said: what was found.
-        remedy: what to do about it.
+        said: the finding as text.
+        remedy: what the user can do.
         tiles: names of the tiles concerned, if it concerns some.
     """
 
@@ -34,15 +34,15 @@ def many(number: int, what: str, one: str = "", several: str = "") -> str:
     >>> many(1, "tile", "has", "have"), many(3, "tile", "has", "have"), many(2, "pair")
     ('1 tile has', '3 tiles have', '2 pairs')
     """
-    told = f"{number} {what}" if number == 1 else f"{number} {what}s"
-    return " ".join(word for word in (told, one if number == 1 else several) if word)
+    text = f"{number} {what}" if number == 1 else f"{number} {what}s"
+    return " ".join(word for word in (text, one if number == 1 else several) if word)
 
 
 def by_gravity(findings: list[Finding]) -> list[Finding]:
-    """Findings, the gravest first.
+    """Findings, the most serious first.
 
-    >>> found = [Finding("doubtful", "a", "", ""), Finding("wrong", "b", "", "")]
-    >>> [one.kind for one in by_gravity(found)]
+    >>> result = [Finding("doubtful", "a", "", ""), Finding("wrong", "b", "", "")]
+    >>> [one.kind for one in by_gravity(result)]
     ['b', 'a']
     """
     return sorted(findings, key=lambda one: GRAVITIES.index(one.gravity))

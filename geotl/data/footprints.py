@@ -1,4 +1,4 @@
-"""Where tiles lie, in metres of one plane, and which of them share ground."""
+"""Positions of tiles, in metres of one plane, and which tiles overlap."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ Box = tuple[float, float, float, float]
 
 _TRUE_SCALE = 0.01  # a projection's metres may differ from the ground's by this share
 _APART_M = 50_000.0  # tiles nearer to each other than this are one area
-_SLACK = 1e-6  # of a tile's side: neighbours whose edges meet share no pixel
+_SLACK = 1e-6  # of a tile's side: neighbours that only touch share no pixel
 
 
 @dataclass(frozen=True)
@@ -26,14 +26,14 @@ class Footprints:
 
     Attributes:
         boxes: left, bottom, right, top in metres [N,4]; nan where the position is not known.
-        shared: pairs of tiles whose footprints share ground [M,2], the smaller row first.
+        shared: pairs of tiles whose footprints overlap [M,2], the smaller row first.
     """
 
     boxes: Float64s
     shared: Int64s
 
     @property
-    def known(self) -> Bools:
+    def located(self) -> Bools:
         """Whether the position of each tile is known, [N]."""
         return np.asarray(np.isfinite(self.boxes).all(axis=1))
 
@@ -49,7 +49,7 @@ class Footprints:
 
 
 def locate(footprints: Sequence[Box | None], crs: Sequence[str | None]) -> Footprints:
-    """Lay tiles out in metres, and find which of them share ground.
+    """Project tiles to metres, and find which of them overlap.
 
     Tiles of one reference system are compared in it, to the last digit; others by the boxes
     around them in the common plane, which may find a pair too many but never one too few.
@@ -73,8 +73,8 @@ def locate(footprints: Sequence[Box | None], crs: Sequence[str | None]) -> Footp
         system[rows] = number
         pairs.append(rows[_sharing(_given(footprints, rows))])
     if len(systems) > 1:
-        known = np.flatnonzero(system >= 0)
-        mixed = known[_sharing(boxes[known])]
+        located = np.flatnonzero(system >= 0)
+        mixed = located[_sharing(boxes[located])]
         pairs.append(mixed[system[mixed[:, 0]] != system[mixed[:, 1]]])
     return Footprints(boxes, np.unique(np.concatenate(pairs), axis=0))
 
@@ -105,7 +105,7 @@ def in_metres(footprints: Sequence[Box | None], crs: Sequence[str | None]) -> Fl
     for system, rows in systems.items():
         if middle is None:
             raise DataError(
-                f"{system.name}: a local reference system, which cannot be laid beside others; "
+                f"{system.name}: a local reference system, which cannot be converted to others; "
                 "give all tiles one projected system"
             )
         boxes[rows] = _moved(_given(footprints, rows), system, *middle)
@@ -115,7 +115,7 @@ def in_metres(footprints: Sequence[Box | None], crs: Sequence[str | None]) -> Fl
 def ground_in_degrees(
     footprints: Sequence[Box | None], crs: Sequence[str | None]
 ) -> shapely.Geometry | None:
-    """The ground of tiles in longitude and latitude (WGS 84), None if no position is known.
+    """The area of tiles in longitude and latitude (WGS 84), None if no position is known.
 
     Tiles less than 50 km apart share a convex hull; what lies beyond 180 degrees of longitude is
     cut there. Degrees are rounded to six decimals (0.1 m).
@@ -128,18 +128,18 @@ def ground_in_degrees(
     ('Polygon', [15.0, 0.0, 15.0899, 0.009])
     """
     plane = in_metres(footprints, crs)
-    known = np.flatnonzero(np.isfinite(plane).all(axis=1))
-    if not len(known):
+    located = np.flatnonzero(np.isfinite(plane).all(axis=1))
+    if not len(located):
         return None
     corners = np.full((len(plane), 4, 2), np.nan)
     for system, rows in _by_system(footprints, crs).items():
         box = _given(footprints, rows)[:, [[0, 1], [2, 1], [2, 3], [0, 3]]]
         east, north = _transform(system, CRS("EPSG:4326"), box[..., 0], box[..., 1])
         corners[rows] = np.stack([east, north], axis=-1)
-    near_by = shapely.box(*plane[known].T)
+    near_by = shapely.box(*plane[located].T)
     areas = shapely.get_parts(shapely.union_all(shapely.buffer(near_by, _APART_M / 2)))
     tile, area = shapely.STRtree(areas).query(near_by)  # each lies in one of them
-    inside, group = shapely.intersects(near_by[tile], areas[area]), known[tile]
+    inside, group = shapely.intersects(near_by[tile], areas[area]), located[tile]
     hulls = [_hull(corners[group[inside & (area == n)]]) for n in range(len(areas))]
     ground = shapely.set_precision(shapely.union_all(hulls), 1e-6)
     return _anticlockwise(shapely.normalize(ground))
@@ -160,8 +160,8 @@ def _hull(corners: Float64s) -> shapely.Geometry:
     if np.ptp(points[:, 0]) <= 180:
         return shapely.convex_hull(shapely.multipoints(points))
     points[points[:, 0] < 0, 0] += 360
-    whole = shapely.convex_hull(shapely.multipoints(points))
-    east, west = (whole & shapely.box(*sides) for sides in ((0, -90, 180, 90), (180, -90, 360, 90)))
+    hull = shapely.convex_hull(shapely.multipoints(points))
+    east, west = (hull & shapely.box(*sides) for sides in ((0, -90, 180, 90), (180, -90, 360, 90)))
     return east | shapely.transform(west, lambda xy: xy - [360, 0])
 
 
@@ -171,7 +171,7 @@ def need_positions(layout: Footprints, names: Sequence[str]) -> None:
     Raises:
         DataError: some have none; the message names one of them and the ways out.
     """
-    lost = np.flatnonzero(~layout.known)
+    lost = np.flatnonzero(~layout.located)
     if len(lost):
         raise DataError(
             f"{len(lost)} of {len(layout.boxes)} tiles have no known position (such as "
@@ -181,7 +181,7 @@ def need_positions(layout: Footprints, names: Sequence[str]) -> None:
 
 
 def near(layout: Footprints, rows: Int64s, others: Int64s, buffer_m: float) -> Bools:
-    """Which of `rows` share ground with some tile of `others`, or lie nearer to one than a buffer.
+    """Which of `rows` overlap a tile of `others`, or lie nearer to one than a buffer.
 
     Distances are between the footprints' edges. Tiles without a position are near to nothing.
 
@@ -196,8 +196,8 @@ def near(layout: Footprints, rows: Int64s, others: Int64s, buffer_m: float) -> B
     for one, two in (layout.shared.T, layout.shared.T[::-1]):
         hit[one[side[0, one] & side[1, two]]] = True
     if buffer_m > 0:
-        known = layout.known
-        here, there = rows[known[rows]], others[known[others]]
+        located = layout.located
+        here, there = rows[located[rows]], others[located[others]]
         tree = shapely.STRtree(shapely.box(*layout.boxes[there].T))
         reach = layout.boxes[here] + np.array([-1, -1, 1, 1]) * buffer_m
         at, of = tree.query(shapely.box(*reach.T))
@@ -213,7 +213,7 @@ def _gaps(a: Float64s, b: Float64s) -> Float64s:
 
 
 def _sharing(boxes: Float64s) -> Int64s:
-    """Pairs of boxes [n,4] that share ground, [m,2]; a point shares what it lies on."""
+    """Pairs of boxes [n,4] that overlap, [m,2]; a point overlaps the box it lies in."""
     geometries = shapely.box(*boxes.T)
     one, two = shapely.STRtree(geometries).query(geometries)
     one, two = one[one < two], two[one < two]
@@ -230,7 +230,7 @@ def _by_system(footprints: Sequence[Box | None], crs: Sequence[str | None]) -> d
     for row, (box, name) in enumerate(zip(footprints, crs, strict=True)):
         if box is not None and name is not None and np.isfinite(box).all():
             named.setdefault(name, []).append(row)
-    found: dict[str, tuple[CRS, list[int]]] = {}
+    systems: dict[str, tuple[CRS, list[int]]] = {}
     for name, rows in named.items():
         try:
             system = CRS.from_user_input(name)
@@ -239,8 +239,8 @@ def _by_system(footprints: Sequence[Box | None], crs: Sequence[str | None]) -> d
                 f"reference system {name[:60]!r} is not known; give one such as EPSG:32633"
             ) from error
         key = str(system.to_epsg() or system.to_wkt())
-        found.setdefault(key, (system, []))[1].extend(rows)
-    return {system: np.array(sorted(rows), np.int64) for system, rows in found.values()}
+        systems.setdefault(key, (system, []))[1].extend(rows)
+    return {system: np.array(sorted(rows), np.int64) for system, rows in systems.values()}
 
 
 def _given(footprints: Sequence[Box | None], rows: Int64s) -> Float64s:

@@ -39,8 +39,8 @@ OTHERS = "*"  # the mapping's key for every name it does not list
 _POINTS = ("Point", "MultiPoint")
 _AREAS = ("Polygon", "MultiPolygon")
 _CLASS_TAG = re.compile(r"class_(\d+)", re.IGNORECASE)
-_MOST_PX = 4096  # side of what is read of a class raster at once
-_MOST_VALUE = 2**31  # of a class
+_MAX_PX = 4096  # side of the blocks in which a class raster is read
+_MAX_VALUE = 2**31  # of a class
 _ROUNDING = 1e-6  # of a pixel: what a transform's decimals leave open
 RASTERS = (".tif", ".tiff", ".vrt", ".img", ".jp2")
 
@@ -50,7 +50,7 @@ class Label:
     """A place of known class.
 
     Attributes:
-        id: unlike any other label's.
+        id: unique among the labels.
         class_name: after mapping.
         geometry: a shapely (Multi)Point or valid (Multi)Polygon, in the labels' system.
     """
@@ -67,9 +67,9 @@ class Rejection:
     Attributes:
         label_id: the label's.
         reason: one of a few words.
-        detail: what exactly, for a reader.
+        detail: details for the user.
         class_name: its class, as far as known.
-        geometry: where it lies, in the labels' system, if anywhere.
+        geometry: geometry in the labels' reference system, None without one.
     """
 
     label_id: str
@@ -88,7 +88,7 @@ class Labels:
         labels: those that may be used.
         rejected: the others.
         crs: reference system of all geometries.
-        notes: what a reader should be told, one line each.
+        notes: remarks for the user, one line each.
     """
 
     path: Path
@@ -117,36 +117,40 @@ def read_labels(
 
     Args:
         path: any vector file, or a CSV of coordinates (see `vector.read_features`).
-        layer: which of its layers, if it holds several.
-        field: the field that holds the class; whole numbers serve as names ("3").
-        crs_to: reference system wanted; None leaves the file's own.
+        layer: name of the layer, if the file has several.
+        field: the field with the class; whole numbers serve as names ("3").
+        crs_to: reference system wanted; None keeps the file's.
         id_field: field of ids, each used once; else the file's own numbering, a CSV's lines.
         mapping: new name for each name, None to drop it; names that are not listed stay, unless
-            "*" says what becomes of them.
-        crs: the file's reference system, where it does not say.
+            "*" gives a rule for them.
+        crs: the file's reference system, where the file does not state it.
 
     Raises:
         DataError: the file, layer or field cannot be had; an id is used twice; no label is left.
     """
     wanted = [field] if id_field is None else [field, id_field]
-    found = read_features(path, layer=layer, fields=wanted, crs=crs)
-    ids = found.ids if id_field is None else _ids(found, id_field)
-    names = [name_of(value) for value in found.columns[field]]
+    features = read_features(path, layer=layer, fields=wanted, crs=crs)
+    ids = features.ids if id_field is None else _ids(features, id_field)
+    names = [name_of(value) for value in features.columns[field]]
     mapping = {class_name(old): new for old, new in (mapping or {}).items()}
-    target = crs_to or found.crs
-    moved = transformed(found.geometries, found.crs, target)
+    target = crs_to or features.crs
+    moved = transformed(features.geometries, features.crs, target)
     sorted_out = [
         _sort_out(label_id, name, mapping, (here, there), field)
-        for label_id, name, here, there in zip(ids, names, found.geometries, moved, strict=True)
+        for label_id, name, here, there in zip(ids, names, features.geometries, moved, strict=True)
     ]
     labels = tuple(one for one in sorted_out if isinstance(one, Label))
     rejected = tuple(one for one in sorted_out if isinstance(one, Rejection))
     if not labels:
         lost = any(one.reason == "outside" for one in rejected)
-        hint = f"; is {found.crs} the system of their coordinates?" if lost else ""
-        raise DataError(f"{found.path}: no label can be used ({_counts(rejected)}){hint}")
-    notes = [*found.notes, *_strangers(found.path, mapping, names), *_repairs(found, labels, ids)]
-    return Labels(found.path, labels, rejected, target, tuple(notes))
+        hint = f"; is {features.crs} the system of their coordinates?" if lost else ""
+        raise DataError(f"{features.path}: no label can be used ({_counts(rejected)}){hint}")
+    notes = [
+        *features.notes,
+        *_unmatched(features.path, mapping, names),
+        *_repairs(features, labels, ids),
+    ]
+    return Labels(features.path, labels, rejected, target, tuple(notes))
 
 
 def name_of(value: Any) -> str | None:
@@ -191,8 +195,8 @@ def _sort_out(
     shape = _usable(there)
     if shape is None:
         kind = here.geom_type if here.is_valid else f"{here.geom_type} without an area"
-        told = f"it is a {kind}; points and polygons can be used"
-        return Rejection(label_id, "unusable geometry", told, new, there)
+        detail = f"it is a {kind}; points and polygons can be used"
+        return Rejection(label_id, "unusable geometry", detail, new, there)
     return Label(label_id, class_name(new), shape)
 
 
@@ -209,20 +213,20 @@ def _usable(shape: shapely.Geometry) -> shapely.Geometry | None:
     return shapely.MultiPolygon(areas) if areas else None
 
 
-def _ids(found: Features, id_field: str) -> tuple[str, ...]:
-    values = found.columns[id_field]
+def _ids(features: Features, id_field: str) -> tuple[str, ...]:
+    values = features.columns[id_field]
     ids = tuple(str(value) for value in values)
     twice = [name for name, count in Counter(ids).items() if count > 1]
     if None in values or twice:
-        told = f"{twice[0]!r} is there more than once" if twice else "some are empty"
+        detail = f"{twice[0]!r} is there more than once" if twice else "some are empty"
         raise DataError(
-            f"{found.path}: field {id_field!r} does not tell labels apart ({told}); choose "
-            "another id_field, or none for the file's own numbering"
+            f"{features.path}: field {id_field!r} is not unique ({detail}); choose "
+            "another id_field, or none to use the file's numbering"
         )
     return ids
 
 
-def _strangers(
+def _unmatched(
     path: Path, mapping: Mapping[str, str | None], names: Sequence[str | None]
 ) -> list[str]:
     """A line for each name that is mapped and is in no label."""
@@ -234,23 +238,23 @@ def _strangers(
     ]
 
 
-def _repairs(found: Features, labels: Sequence[Label], ids: Sequence[str]) -> list[str]:
+def _repairs(features: Features, labels: Sequence[Label], ids: Sequence[str]) -> list[str]:
     usable = {label.id for label in labels}
-    broken = shapely.is_valid_reason(found.geometries)
+    broken = shapely.is_valid_reason(features.geometries)
     repaired = [
         label_id
-        for label_id, told in zip(ids, broken, strict=True)
-        if label_id in usable and told is not None and told != "Valid Geometry"
+        for label_id, was_broken in zip(ids, broken, strict=True)
+        if label_id in usable and was_broken is not None and was_broken != "Valid Geometry"
     ]
     if not repaired:
         return []
     listed = ", ".join(repaired[:10]) + (" and more" if len(repaired) > 10 else "")
-    return [f"{found.path}: {len(repaired)} polygons that cross themselves, repaired: {listed}"]
+    return [f"{features.path}: {len(repaired)} self-intersecting polygons were repaired: {listed}"]
 
 
 def _counts(rejected: Sequence[Rejection]) -> str:
     if not rejected:
-        return "it holds none"
+        return "it has none"
     counts = Counter(one.reason for one in rejected).most_common()
     return ", ".join(f"{count} {reason}" for reason, count in counts)
 
@@ -261,7 +265,7 @@ class ClassRaster:
 
     Attributes:
         path: the file.
-        grid: where its pixels lie; its reference system is known.
+        grid: grid of its pixels, with a reference system.
         names: the file's own names of values, those of the mapping applied later.
         mapping: new name for each name or value, None to drop it, as in `labels.read_labels`.
         nodata: value that is no class.
@@ -274,12 +278,12 @@ class ClassRaster:
     nodata: float | None
 
     def name_of(self, value: int) -> str | None:
-        """What a value is called, None where it is no class or dropped."""
+        """The class name of a value, None where it is no class or dropped."""
         if value == self.nodata:
             return None
-        own = self.names.get(value, str(value))
-        key = str(value) if str(value) in self.mapping else own
-        return mapped(key, self.mapping) if own else None
+        name = self.names.get(value, str(value))
+        key = str(value) if str(value) in self.mapping else name
+        return mapped(key, self.mapping) if name else None
 
 
 def raster_labels(
@@ -288,7 +292,7 @@ def raster_labels(
     """Take a single-band raster of whole numbers for labels, also if it stores them as floats.
 
     Names of values come from the file's categories (CategoryNames) or its tags CLASS_n; a value
-    without a name is called by its number, one whose category is blank is no class. GDAL's raster
+    without a name is named by its number; a value with a blank category is no class. GDAL's raster
     attribute tables are not read.
 
     Args:
@@ -309,16 +313,18 @@ def raster_labels(
         )
     if info.grid.crs is None:
         raise DataError(
-            f"{path}: has no reference system, so nobody knows where its classes lie; give it one "
-            "(gdal_edit -a_srs EPSG:...)"
+            f"{path}: has no reference system, so the position of its classes is unknown; give "
+            "it one (gdal_edit -a_srs EPSG:...)"
         )
     with opened(path) as source:
-        held = value_names(source)
+        value_name = value_names(source)
     mapping = {class_name(old): new for old, new in (names or {}).items()}
     for old in mapping:
-        if held and old != OTHERS and not old.isdigit() and old not in held.values():
-            raise DataError(f"{path}: no class {old!r}; {nearest(old, sorted(held.values()))}")
-    return ClassRaster(path, info.grid, held, mapping, info.nodata[0])
+        if value_name and old != OTHERS and not old.isdigit() and old not in value_name.values():
+            raise DataError(
+                f"{path}: no class {old!r}; {nearest(old, sorted(value_name.values()))}"
+            )
+    return ClassRaster(path, info.grid, value_name, mapping, info.nodata[0])
 
 
 def classes_on(labels: ClassRaster, grid: Grid) -> tuple[Int64s, Bools]:
@@ -338,13 +344,13 @@ def classes_on(labels: ClassRaster, grid: Grid) -> tuple[Int64s, Bools]:
         return values, inside
     top, left = int(row[inside].min()), int(col[inside].min())
     height, width = int(row[inside].max()) - top + 1, int(col[inside].max()) - left + 1
-    if max(height, width) > _MOST_PX and max(inside.shape) > 1:
+    if max(height, width) > _MAX_PX and max(inside.shape) > 1:
         return _in_quarters(labels, grid)
     with opened(labels.path) as source:
-        held = source.read(1, window=((top, top + height), (left, left + width)))
+        values_read = source.read(1, window=((top, top + height), (left, left + width)))
         seen = source.read_masks(1, window=((top, top + height), (left, left + width))) > 0
     at = row[inside] - top, col[inside] - left
-    values[inside], inside[inside] = _whole_numbers(labels.path, held[at], seen[at])
+    values[inside], inside[inside] = _whole_numbers(labels.path, values_read[at], seen[at])
     return values, inside
 
 
@@ -357,18 +363,19 @@ def _whole_numbers(path: Path, values: NDArray[Any], seen: Bools) -> tuple[Int64
     if values.dtype.kind != "f":
         return values.astype(np.int64), seen
     there = seen & ~np.isnan(values)
-    known = np.where(there, values, 0)
-    wrong = (known != np.rint(known)) | (np.abs(known) > _MOST_VALUE)
+    valid_values = np.where(there, values, 0)
+    wrong = (valid_values != np.rint(valid_values)) | (np.abs(valid_values) > _MAX_VALUE)
     if wrong.any():
         raise DataError(
-            f"{path}: holds the value {known[wrong][0]:g}; a raster of classes has whole numbers "
-            "alone: give each class a number, or resample with -r near"
+            f"{path}: contains the value {valid_values[wrong][0]:g}; a raster of classes has only "
+            "whole "
+            "numbers: give each class a number, or resample with -r near"
         )
-    return known.astype(np.int64), there
+    return valid_values.astype(np.int64), there
 
 
 def _in_quarters(labels: ClassRaster, grid: Grid) -> tuple[Int64s, Bools]:
-    """`classes_on` in parts, so that a class raster far finer than the grid is not read whole."""
+    """`classes_on` in parts, for a class raster far finer than the grid."""
     axis = 0 if grid.height >= grid.width else 1
     half = (grid.height, grid.width)[axis] // 2
     first = (half, grid.width) if axis == 0 else (grid.height, half)
@@ -400,16 +407,16 @@ def _looked_up(coarse: Grid, grid: Grid) -> tuple[Int64s, Int64s]:
 def value_names(source: Any) -> dict[int, str]:
     """Names of an open raster's values, by categories first, then by tags CLASS_n.
 
-    GDAL tells categories in the XML of a copy as VRT. A blank one is "".
+    GDAL gives categories in the XML of a copy as VRT. A blank one is "".
     """
     with MemoryFile(ext=".vrt") as copy:
         rasterio.shutil.copy(source, copy.name, driver="VRT")
-        told = ElementTree.fromstring(copy.read()).find(".//CategoryNames")
-    if told is not None:
-        return {n: class_name(one.text or "") for n, one in enumerate(told)}
+        categories = ElementTree.fromstring(copy.read()).find(".//CategoryNames")
+    if categories is not None:
+        return {n: class_name(one.text or "") for n, one in enumerate(categories)}
     tags = {**source.tags(), **source.tags(1)}
-    found = ((_CLASS_TAG.fullmatch(key.strip()), text) for key, text in tags.items())
-    return {int(match[1]): class_name(text) for match, text in found if match}
+    matches = ((_CLASS_TAG.fullmatch(key.strip()), text) for key, text in tags.items())
+    return {int(match[1]): class_name(text) for match, text in matches if match}
 
 
 def read_any(

@@ -70,7 +70,7 @@ def index_manifest(
 ) -> TileIndex:
     """List the tiles that a manifest names, sorted by path, whatever the order of its rows.
 
-    Synthetic tiles are refused unless they are wanted: see `tiles.contents_of`.
+    Synthetic tiles are rejected unless `synthetic` is true: see `tiles.contents_of`.
 
     Paths are below the manifest's own folder, or absolute. Each row needs `path` and `label`;
     `split`, `group`, `x`, `y` and `crs` are taken where they are given: see `tables.read_table`.
@@ -135,10 +135,10 @@ def _rows(
     folders = Neighbours()
     for row in read_table(path, faults):
         file = (path.parent / given_path(row.path)).absolute()
-        told = _fault(file, sensor, folders)
+        fault = _fault(file, sensor, folders)
         first = lines.setdefault(file.resolve(), row.line)
-        if told:
-            faults.add(row.line, partial(_names, row.path, told))
+        if fault:
+            faults.add(row.line, partial(_names, row.path, fault))
         elif first != row.line:
             faults.add(row.line, f"names {row.path!r}, the tile of line {first}; keep one line")
         else:
@@ -147,8 +147,8 @@ def _rows(
     return rows, files
 
 
-def _names(path: str, told: str | Callable[[], str]) -> str:
-    return f"names {path!r}, {told if isinstance(told, str) else told()}"
+def _names(path: str, fault: str | Callable[[], str]) -> str:
+    return f"names {path!r}, {fault if isinstance(fault, str) else fault()}"
 
 
 class Neighbours:
@@ -159,7 +159,7 @@ class Neighbours:
         self._listed: dict[Path, list[str]] = {}
 
     def hint(self, file: Path) -> str:
-        """What a file's name was perhaps meant to be."""
+        """A similar file name as a hint."""
         folder = file.parent
         if folder not in self._listed:
             self._listed[folder] = sorted(each.name for each in os.scandir(folder))
@@ -190,7 +190,7 @@ def index_tiles(
     sensor: Sensor | None = None,
     table: str = DEFAULT_TABLE,
     class_depth: int = 1,
-    say: Log = print,
+    log: Log = print,
     progress: Progress | None = None,
 ) -> TileIndex:
     """The labelled tiles of a folder of class folders, a manifest, or a torchgeo data set.
@@ -198,17 +198,17 @@ def index_tiles(
     Args:
         root: a folder, a .csv or .geojson file, or `torchgeo:NAME:FOLDER`.
         cache: folder below which a torchgeo data set is copied.
-        sensor: whose bands the names of files tell, for tiles in several files.
-        table: of split and group in a folder: see `index_folder`.
+        sensor: sensor whose bands the file names give, for tiles in several files.
+        table: table of split and group in a folder: see `index_folder`.
         class_depth: levels of class folders: see `index_folder`.
-        say: told of what takes long.
+        log: called with a line before each long step.
         progress: called with tiles done and tiles in all.
 
     Raises:
         DataError: tiles, a table or a data set that cannot be used.
     """
     if str(root).startswith(PREFIX):
-        return index_manifest(copy_data_set(str(root), cache, say), sensor=sensor)
+        return index_manifest(copy_data_set(str(root), cache, log), sensor=sensor)
     if is_manifest(Path(root)):
         return index_manifest(root, sensor=sensor, progress=progress)
     return index_folder(
@@ -222,17 +222,17 @@ def list_tiles(paths: Iterable[str | Path], sensor: Sensor | None = None) -> lis
     Raises:
         DataError: a path that does not exist, a folder without images, a faulty manifest.
     """
-    found: dict[Path, None] = {}
+    tiles: dict[Path, None] = {}
     for given in map(Path, paths):
         inside = (
             list_manifest(given, sensor) if is_manifest(given) else list_images([given], sensor)
         )
-        found.update(dict.fromkeys(inside))
-    return list(found)
+        tiles.update(dict.fromkeys(inside))
+    return list(tiles)
 
 
 def digest_of(sources: Sequence[str]) -> str:
-    """One SHA-256 for the contents a generator learnt from, whatever their order.
+    """One SHA-256 for the contents a generator was trained on, whatever their order.
 
     >>> digest_of(["b", "a"]) == digest_of(["a", "b"])
     True
@@ -249,24 +249,24 @@ def write_synthetic(
     bands: Sequence[str],
     sources: Sequence[str],
 ) -> list[Path]:
-    """Write tiles into class folders, each marked, and tell of them in tiles.csv and sources.txt.
+    """Write tiles into class folders, each marked, with tiles.csv and sources.txt.
 
-    A tile's tags hold the mark and the first 16 digits of each source's hash; sources.txt holds
-    them whole, and the manifest its SHA-256.
+    A tile's tags hold the mark and the first 16 digits of each source's hash; sources.txt has
+    the full hashes, and the manifest the SHA-256 of them all.
 
     Args:
-        folder: into which they go.
+        folder: the folder to write to.
         images: [M, C, S, S] in their native type.
         labels: class of each [M].
         classes: names.
         bands: names, in the order of the channels.
-        sources: contents of the tiles that the generator learnt from.
+        sources: contents of the generator's training tiles.
 
     Raises:
         OutputError: the folder cannot be written.
     """
-    whole = sorted(set(sources))
-    tags = {SYNTHETIC: "generator", SOURCES_TAG: " ".join(one[:DIGITS] for one in whole)}
+    hashes = sorted(set(sources))
+    tags = {SYNTHETIC: "generator", SOURCES_TAG: " ".join(one[:DIGITS] for one in hashes)}
     grid = Grid(None, (1.0, 0.0, 0.0, 0.0, 1.0, 0.0), *images.shape[2:])
     paths, counts = [], [0] * len(classes)
     for image, label in zip(images, labels.tolist(), strict=True):
@@ -279,22 +279,22 @@ def write_synthetic(
     table = TableWriter(stream)
     table.writerow(HEADER)
     for path, label in zip(paths, labels.tolist(), strict=True):
-        table.writerow([path.as_posix(), classes[label], "train", "true", digest_of(whole)])
-    write_text(folder / SOURCES, "".join(f"{one}\n" for one in whole))
+        table.writerow([path.as_posix(), classes[label], "train", "true", digest_of(hashes)])
+    write_text(folder / SOURCES, "".join(f"{one}\n" for one in hashes))
     write_text(folder / DEFAULT_TABLE, stream.getvalue())
     return [folder / path for path in paths]
 
 
 def read_synthetic(folder: str | Path, classes: Sequence[str], sensor: Sensor) -> list[Tile]:
-    """The tiles that `write_synthetic` left in a folder, with what their generator learnt from.
+    """The tiles of `write_synthetic` in a folder, with what their generator was trained on.
 
     Args:
-        folder: as given to `geotl generate --out`.
-        classes: of the tiles they are learnt with; theirs are among these.
-        sensor: whose bands they hold.
+        folder: folder that `geotl generate` wrote.
+        classes: classes of the real tiles; every class of the synthetic tiles is one of these.
+        sensor: sensor of the tiles' bands.
 
     Raises:
-        DataError: no such folder, a class that is none of these, or sources that are not theirs.
+        DataError: no such folder, an unknown class, or sources that do not belong to the tiles.
     """
     folder = given_path(folder).absolute()
     manifest, listed = folder / DEFAULT_TABLE, folder / SOURCES
@@ -309,16 +309,16 @@ def read_synthetic(folder: str | Path, classes: Sequence[str], sensor: Sensor) -
     for name in index.classes:
         if name not in classes:
             raise DataError(f"{manifest}: label {name!r}: {nearest(name, classes)}")
-    known = [classes.index(name) for name in index.classes]
+    class_numbers = [classes.index(name) for name in index.classes]
     return [
-        replace(tile, label=known[tile.label], split=None, sources=sources)
+        replace(tile, label=class_numbers[tile.label], split=None, sources=sources)
         for tile in index.tiles
         if tile.label is not None
     ]
 
 
 def _check_sources(manifest: Path, listed: Path, digest: str) -> None:
-    """Hold every row of a manifest against the list of sources.
+    """Compare every row of a manifest with the list of sources.
 
     Raises:
         DataError: they differ.
@@ -327,6 +327,6 @@ def _check_sources(manifest: Path, listed: Path, digest: str) -> None:
         for row in csv.DictReader(stream):
             if row.get("sources") != digest:
                 raise DataError(
-                    f"{manifest}: {row.get('path')} names other sources than {listed} holds; "
-                    "generate the tiles anew"
+                    f"{manifest}: {row.get('path')} names other sources than {listed}; "
+                    "generate the tiles again"
                 )

@@ -23,7 +23,13 @@ from geotl.data.chips import (
     shapes_on,
 )
 from geotl.data.labels import Label, Labels, Reason, Rejection
-from geotl.data.placement import Refused, most_telling, pixel_shares, window_about, without_shared
+from geotl.data.placement import (
+    RejectionReason,
+    most_informative,
+    pixel_shares,
+    window_about,
+    without_shared,
+)
 from geotl.data.tiles import class_name
 from geotl.errors import DataError
 from geotl.imagery.windows import Imagery, Window
@@ -31,22 +37,22 @@ from geotl.io.raster import Grid
 
 Places = Int64s  # rows and columns of pixels [n,2]
 MAX_LATTICE = 4000  # pixels of a lattice over all scenes, unless its step is given
-_BLOCK_PX = 512  # side of what is computed of a polygon at once
+_BLOCK_PX = 512  # side of the blocks in which a polygon is computed
 _READ_PX = 256  # side of the squares of a scene whose pixels are read together
-_SPARE = 3  # pixels looked at for each that is wanted of a polygon, since some may be unusable
+_SPARE = 3  # pixels examined for each pixel wanted of a polygon, since some may be unusable
 _WHOLE = 1 - 1e-6  # share of a pixel from which it lies inside
 
 
 @dataclass(frozen=True)
 class PixelRules:
-    """How labels become pixels.
+    """Rules to draw pixels from labels.
 
     Attributes:
         per_polygon: most pixels of one polygon.
         per_class: most pixels of one class of a class raster.
         jitter_px: a point gives the pixels within so many rows and columns of its own.
         all_bands: whether a pixel must be valid in every band, else in one.
-        seed: of the choice among the pixels of a polygon or a class.
+        seed: seed of the choice among the pixels of a polygon or a class.
     """
 
     per_polygon: int = 20
@@ -148,7 +154,7 @@ def place_pixels(
     labels: Labels,
     rules: PixelRules,
     *,
-    tell: Progress | None = None,
+    progress: Progress | None = None,
 ) -> PixelPlacement:
     """Find the pixels of scenes that labels name.
 
@@ -162,36 +168,36 @@ def place_pixels(
     Args:
         scenes: read window by window.
         labels: points and polygons.
-        rules: how many pixels a label gives, and which pixels are usable.
-        tell: called with scenes done and scenes in all.
+        rules: number of pixels per label, and conditions for usable pixels.
+        progress: called with scenes done and scenes in all.
 
     Raises:
         DataError: a scene without a reference system, two of one name, or labels and scenes that
             do not meet at all.
     """
     check_scenes(scenes)
-    found: dict[int, list[ScenePixel]] = {}
+    pixels_of: dict[int, list[ScenePixel]] = {}
     faults: dict[int, list[_Fault]] = defaultdict(list)
     met = False
     for number, scene in enumerate(scenes):
         shapes = shapes_on(scene, labels)
         met = met or meets_scene(scene, shapes)
-        left = {i: shape for i, shape in enumerate(shapes) if i not in found}
+        left = {i: shape for i, shape in enumerate(shapes) if i not in pixels_of}
         for i, got in _of_scene(scene, left, labels.labels, rules).items():
             if isinstance(got, _Fault):
                 faults[i].append(got)
             else:
-                found[i] = [ScenePixel(number, *place) for place in got.tolist()]
-        if tell:
-            tell(number + 1, len(scenes))
+                pixels_of[i] = [ScenePixel(number, *place) for place in got.tolist()]
+        if progress:
+            progress(number + 1, len(scenes))
     if not met:
         raise DataError(apart_words(scenes, labels))
-    lost = {i: _main_fault(faults[i]) for i in range(len(labels.labels)) if i not in found}
+    lost = {i: _main_fault(faults[i]) for i in range(len(labels.labels)) if i not in pixels_of}
     refused = {i: fault.refused for i, fault in lost.items()}
-    refused |= without_shared(labels.labels, found, "pixel")
+    refused |= without_shared(labels.labels, pixels_of, "pixel")
     rejected = (_rejection(labels.labels[i], refused[i]) for i in sorted(refused))
     return PixelPlacement(
-        tuple(_pixels(labels.labels, found, rules)),
+        tuple(_pixels(labels.labels, pixels_of, rules)),
         (*labels.rejected, *rejected),
         labels.crs,
         labels.notes,
@@ -242,13 +248,13 @@ def pixel_lattice(grid: Grid, step: int, seed: int) -> Places:
 class _Fault(NamedTuple):
     """Why a scene gives no pixel of a label, and the bands that it lacks there, if that is why."""
 
-    refused: Refused
+    refused: RejectionReason
     bands: tuple[str, ...] = ()
 
 
 def _main_fault(faults: Sequence[_Fault]) -> _Fault:
-    """The fault of those in several scenes that says most."""
-    refused = most_telling([fault.refused for fault in faults])
+    """The most informative of the faults in several scenes."""
+    refused = most_informative([fault.refused for fault in faults])
     return next(fault for fault in faults if fault.refused == refused)
 
 
@@ -263,7 +269,7 @@ def _of_scene(
     places = np.concatenate([np.zeros((0, 2), np.int64), *wanted.values()])
     valid, cloudy = validity_at(scene, places)
     good = rules.good(valid) & ~cloudy
-    ends = np.cumsum([len(own) for own in wanted.values()])
+    ends = np.cumsum([len(several) for several in wanted.values()])
     parts = {i: slice(end - len(wanted[i]), end) for i, end in zip(wanted, ends, strict=True)}
     return {
         i: places[part][good[part]]
@@ -323,15 +329,15 @@ def _around(places: Places, reach_px: int, grid: Grid) -> Places:
 
 def _of_area(area: shapely.Geometry, grid: Grid, count: int, random: np.random.Generator) -> Places:
     """At most `count` pixels of a polygon, drawn at random from the best kind that it has."""
-    inner, whole = RandomPlaces(count, random), RandomPlaces(count, random)
+    inner, everywhere = RandomPlaces(count, random), RandomPlaces(count, random)
     for block in _blocks(area, grid):
         wide = Window(block.row - 1, block.col - 1, block.height + 2, block.width + 2)
         full = pixel_shares(area, wide) >= _WHOLE
         corner = (block.row, block.col)
         inner.add(np.argwhere(_surrounded(full)) + corner)
-        whole.add(np.argwhere(full[1:-1, 1:-1]) + corner)
-    if len(inner.places) or len(whole.places):
-        return inner.places if len(inner.places) else whole.places
+        everywhere.add(np.argwhere(full[1:-1, 1:-1]) + corner)
+    if len(inner.places) or len(everywhere.places):
+        return inner.places if len(inner.places) else everywhere.places
     return _inside(_of_points(shapely.point_on_surface(area)), grid)
 
 
@@ -352,7 +358,7 @@ def _blocks(area: shapely.Geometry, grid: Grid) -> Iterator[Window]:
 
 
 class RandomPlaces:
-    """Some of many pixels, drawn at random as they come in parts."""
+    """A random sample of pixels that arrive in parts."""
 
     def __init__(self, count: int, random: np.random.Generator) -> None:
         """Keep at most `count`."""
@@ -363,9 +369,9 @@ class RandomPlaces:
     def add(self, places: Places) -> None:
         """Take in a part's."""
         chance = np.concatenate([self._chance, self.random.random(len(places))])
-        kept = np.argsort(chance, kind="stable")[: self.count]
-        self.places = np.concatenate([self.places, places])[kept]
-        self._chance = chance[kept]
+        smallest = np.argsort(chance, kind="stable")[: self.count]
+        self.places = np.concatenate([self.places, places])[smallest]
+        self._chance = chance[smallest]
 
 
 def _inside(places: Places, grid: Grid) -> Places:
@@ -374,16 +380,16 @@ def _inside(places: Places, grid: Grid) -> Places:
 
 
 def _pixels(
-    labels: Sequence[Label], found: dict[int, list[ScenePixel]], rules: PixelRules
+    labels: Sequence[Label], pixels_of: dict[int, list[ScenePixel]], rules: PixelRules
 ) -> Iterator[LabelPixel]:
     """The pixels that are kept of each label; a polygon's first ones, in the order of the draw."""
-    for i in sorted(found):
-        label, places = labels[i], found[i]
+    for i in sorted(pixels_of):
+        label, places = labels[i], pixels_of[i]
         if not label.geometry.geom_type.endswith("Point"):
             places = places[: rules.per_polygon]
         for place in sorted(places):
             yield LabelPixel(label.id, label.class_name, place, 1 / len(places))
 
 
-def _rejection(label: Label, refused: Refused) -> Rejection:
+def _rejection(label: Label, refused: RejectionReason) -> Rejection:
     return Rejection(label.id, *refused, label.class_name, label.geometry)

@@ -20,12 +20,12 @@ from geotl.errors import DataError
 from geotl.imagery.windows import Imagery, Window
 from geotl.io.raster import Grid
 
-Refused = tuple[Reason, str]  # why, and what exactly
+RejectionReason = tuple[Reason, str]  # why, and what exactly
 Place = TypeVar("Place")
 Spot = TypeVar("Spot", bound=Hashable)
 _EDGE = 1e-6  # of a pixel: a point this close before an edge lies on it, as rounding may have it
 _ROUNDING = 1e-9  # of a share
-_BLOCK_PX = 512  # side of what is looked at together
+_BLOCK_PX = 512  # side of the blocks in which windows are searched
 
 
 def on_pixels(shape: shapely.Geometry, grid: Grid) -> shapely.Geometry:
@@ -119,7 +119,7 @@ def _pieces(start: Float64s, end: Float64s) -> tuple[Float64s, Float64s]:
 
 @dataclass(frozen=True)
 class ChipRules:
-    """What a chip must be.
+    """Conditions for a chip.
 
     Attributes:
         chip_px: rows and columns.
@@ -129,7 +129,7 @@ class ChipRules:
             side without a shared pixel.
         min_valid: least share of valid pixels, as a mean over the bands.
         max_cloud: largest share of pixels under the scene's cloud mask.
-        seed: of the draw.
+        seed: seed of the draw.
     """
 
     chip_px: int
@@ -141,7 +141,7 @@ class ChipRules:
     seed: int = 0
 
     def __post_init__(self) -> None:
-        """Refuse what no chip can be.
+        """Reject rules that no chip can meet.
 
         Raises:
             DataError: a value out of its range.
@@ -159,13 +159,13 @@ class ChipRules:
 
 def windows_of(
     shape: shapely.Geometry, scene: Imagery, rules: ChipRules
-) -> tuple[Window, ...] | Refused:
+) -> tuple[Window, ...] | RejectionReason:
     """The windows of a label in a scene, from top to bottom, or why there are none.
 
     Args:
         shape: the label, in columns (x) and rows (y) of the scene.
-        scene: what is looked at; only where windows may lie.
-        rules: what a chip must be.
+        scene: the scene, which limits where windows may lie.
+        rules: conditions for a chip.
     """
     if shape.geom_type.endswith("Point"):
         return _about_points(shape, scene, rules)
@@ -186,9 +186,9 @@ def some_of(places: Sequence[Place], label_id: str, rules: ChipRules) -> list[Pl
 
 
 def window_about(x: float, y: float, size_px: int) -> Window:
-    """The window whose pixel [size // 2, size // 2] holds a place in columns and rows.
+    """The window whose pixel [size // 2, size // 2] contains a place in columns and rows.
 
-    A pixel holds its upper and left edge, so that a point on an edge goes to the pixel below or
+    A pixel includes its upper and left edge, so that a point on an edge goes to the pixel below or
     to the right of it.
 
     >>> window_about(10.0, 20.99, 4)
@@ -200,7 +200,7 @@ def window_about(x: float, y: float, size_px: int) -> Window:
 
 @dataclass(frozen=True)
 class Sight:
-    """What can be seen of each square of pixels within a window, by its upper left pixel.
+    """Valid and cloudy shares of each square of pixels in a window, by its upper left pixel.
 
     Attributes:
         good: enough is valid and little enough cloudy.
@@ -216,7 +216,7 @@ class Sight:
 
 
 def sight(scene: Imagery, window: Window, rules: ChipRules) -> Sight:
-    """Look at all squares of `chip_px` pixels within a window."""
+    """Examine all squares of `chip_px` pixels within a window."""
     return sight_of(*_seen(scene, window), rules)
 
 
@@ -236,30 +236,30 @@ def sight_of(valid: Float64s, cloudy: Bools, rules: ChipRules) -> Sight:
 
 def _about_points(
     shape: shapely.Geometry, scene: Imagery, rules: ChipRules
-) -> tuple[Window, ...] | Refused:
-    found: dict[Window, None] = {}
-    faults: list[Refused] = []
+) -> tuple[Window, ...] | RejectionReason:
+    windows: dict[Window, None] = {}
+    faults: list[RejectionReason] = []
     for point in shapely.get_parts(shape):
         window = window_about(point.x, point.y, rules.chip_px)
         fault = _fault(scene, window, rules)
         if fault is None:
-            found[window] = None
+            windows[window] = None
         else:
             faults.append(fault)
-    return tuple(sorted(found)) or most_telling(faults)
+    return tuple(sorted(windows)) or most_informative(faults)
 
 
-def most_telling(faults: Sequence[Refused]) -> Refused:
+def most_informative(faults: Sequence[RejectionReason]) -> RejectionReason:
     """The fault that came closest to a chip: cloudy, then nodata, impure, outside.
 
-    >>> most_telling([("outside", ""), ("nodata", "a half"), ("impure", "")])
+    >>> most_informative([("outside", ""), ("nodata", "a half"), ("impure", "")])
     ('nodata', 'a half')
     """
     order = ("cloudy", "nodata", "impure", "outside")
     return min(faults, key=lambda fault: order.index(fault[0]))
 
 
-def _fault(scene: Imagery, window: Window, rules: ChipRules) -> Refused | None:
+def _fault(scene: Imagery, window: Window, rules: ChipRules) -> RejectionReason | None:
     """Why the window about a point is no chip."""
     grid, size = scene.grid, rules.chip_px
     if not window.inside(grid):
@@ -271,17 +271,17 @@ def _fault(scene: Imagery, window: Window, rules: ChipRules) -> Refused | None:
         )
         return "outside", f"its window reaches {beyond} px beyond {scene.name}"
     valid, cloudy = _seen(scene, window)
-    seen, own = sight_of(valid, cloudy, rules), (size // 2, size // 2)
-    if cloudy[own]:
+    seen, centre = sight_of(valid, cloudy, rules), (size // 2, size // 2)
+    if cloudy[centre]:
         return "cloudy", "its own pixel is under cloud"
     if not seen.good.all():
         return _unseen(seen)
-    if valid[own] == 0:
+    if valid[centre] == 0:
         return "nodata", "its own pixel has no data"
     return None
 
 
-def _unseen(seen: Sight) -> Refused:
+def _unseen(seen: Sight) -> RejectionReason:
     if seen.veiled.any():
         return "cloudy", f"{seen.cloud[seen.veiled].min():.0%} of its window is under cloud"
     return "nodata", f"{seen.valid.max():.0%} of its window is valid"
@@ -289,7 +289,7 @@ def _unseen(seen: Sight) -> Refused:
 
 def _within(
     area: shapely.Geometry, scene: Imagery, rules: ChipRules
-) -> tuple[Window, ...] | Refused:
+) -> tuple[Window, ...] | RejectionReason:
     left, top, right, bottom = area.bounds
     grid, size = scene.grid, rules.chip_px
     if right <= 0 or bottom <= 0 or left >= grid.width or top >= grid.height:
@@ -308,8 +308,8 @@ def _within(
             faults += [fault] if fault else []
             starts.add(block, pure)
     if starts.count == 0:
-        told = f"at most {best:.0%} of a window of {size} px lies in it"
-        return most_telling(faults) if faults else ("impure", told)
+        detail = f"at most {best:.0%} of a window of {size} px lies in it"
+        return most_informative(faults) if faults else ("impure", detail)
     return _chosen(starts, rules)
 
 
@@ -322,8 +322,8 @@ def _blocks(rows: tuple[int, int], cols: tuple[int, int]) -> Iterator[Window]:
             )
 
 
-def _see(scene: Imagery, block: Window, pure: Bools, rules: ChipRules) -> Refused | None:
-    """Take those that cannot be seen out of `pure`; tell why if none is left.
+def _see(scene: Imagery, block: Window, pure: Bools, rules: ChipRules) -> RejectionReason | None:
+    """Remove unusable places from `pure`; give the reason if none is left.
 
     Only the part of the scene is read in which pure windows lie.
     """
@@ -381,36 +381,36 @@ def _chosen(starts: Starts, rules: ChipRules) -> tuple[Window, ...]:
     In an area of one block, filling alone is tried too, and the more windows win.
     """
     size = rules.chip_px
-    found = _lattice(starts, rules.step_px or size)
+    starts_chosen = _lattice(starts, rules.step_px or size)
     if rules.step_px is None:
-        found = _filled(starts, size, found)
+        starts_chosen = _filled(starts, size, starts_chosen)
         if len(starts) == 1:
-            found = max(found, _filled(starts, size, []), key=len)
-    return tuple(Window(row, col, size, size) for row, col in sorted(found))
+            starts_chosen = max(starts_chosen, _filled(starts, size, []), key=len)
+    return tuple(Window(row, col, size, size) for row, col in sorted(starts_chosen))
 
 
 def _lattice(starts: Starts, step: int) -> list[tuple[int, int]]:
-    """The starts on the lattice that holds most of them; of equals the upper left one."""
+    """The starts on the lattice with most of them; of equal lattices the upper left one."""
     counts = np.zeros(step * step, dtype=np.int64)
     for block, good in starts:
         rows, cols = np.nonzero(good)
         at = (rows + block.row) % step * step + (cols + block.col) % step
         counts += np.bincount(at, minlength=step * step)
     down, across = divmod(int(counts.argmax()), step)
-    found = []
+    lattice_starts = []
     for block, good in starts:
         first = (down - block.row) % step, (across - block.col) % step
         rows, cols = np.nonzero(good[first[0] :: step, first[1] :: step])
         rows, cols = rows * step + first[0] + block.row, cols * step + first[1] + block.col
-        found += list(zip(rows.tolist(), cols.tolist(), strict=True))
-    return found
+        lattice_starts += list(zip(rows.tolist(), cols.tolist(), strict=True))
+    return lattice_starts
 
 
 def _filled(starts: Starts, size: int, taken: Sequence[tuple[int, int]]) -> list[tuple[int, int]]:
     """Starts taken, and every further one whose window meets none before it."""
-    found = list(taken)
+    chosen = list(taken)
     for block, free in starts:
-        there = np.array(found, dtype=np.int64).reshape(-1, 2) - (block.row, block.col)
+        there = np.array(chosen, dtype=np.int64).reshape(-1, 2) - (block.row, block.col)
         near = (there > -size).all(axis=1) & (
             there < (block.height + size, block.width + size)
         ).all(axis=1)
@@ -419,8 +419,8 @@ def _filled(starts: Starts, size: int, taken: Sequence[tuple[int, int]]) -> list
         for row, col in np.argwhere(free).tolist():
             if free[row, col]:
                 _take(free, row, col, size)
-                found.append((row + block.row, col + block.col))
-    return found
+                chosen.append((row + block.row, col + block.col))
+    return chosen
 
 
 def _take(free: Bools, row: int, col: int, size: int) -> None:
@@ -430,31 +430,31 @@ def _take(free: Bools, row: int, col: int, size: int) -> None:
 
 
 def without_shared(
-    labels: Sequence[Label], found: dict[int, list[Spot]], what: str
-) -> dict[int, Refused]:
-    """Take shared places out of `found`; labels that are left without any, and why.
+    labels: Sequence[Label], places_of: dict[int, list[Spot]], what: str
+) -> dict[int, RejectionReason]:
+    """Remove shared places from `places_of`; return the labels without a place, with the reason.
 
     Labels of one class: the first keeps the place. Labels of several: none does.
 
     Args:
-        labels: that the numbers in `found` mean.
-        found: places of each label; changed.
+        labels: the labels that the numbers in `places_of` refer to.
+        places_of: places of each label; changed.
         what: the word for a place.
     """
     holders: dict[Spot, list[int]] = defaultdict(list)
-    for i in sorted(found):
-        for place in found[i]:
+    for i in sorted(places_of):
+        for place in places_of[i]:
             holders[place].append(i)
-    lost: dict[int, list[Refused]] = defaultdict(list)
+    lost: dict[int, list[RejectionReason]] = defaultdict(list)
     for place, sharing in holders.items():
         several = len({labels[i].class_name for i in sharing}) > 1
         reason: Reason = "conflict" if several else "duplicate"
         for i in sharing if several else sharing[1:]:
-            found[i].remove(place)
+            places_of[i].remove(place)
             others = ", ".join(labels[j].id for j in sharing if j != i)
             lost[i].append((reason, f"no {what} of its own: shared with {others}"))
     # "conflict" comes before "duplicate" where a label lost places for both reasons
-    refused = {i: min(reasons) for i, reasons in lost.items() if not found[i]}
+    refused = {i: min(reasons) for i, reasons in lost.items() if not places_of[i]}
     for i in refused:
-        del found[i]
+        del places_of[i]
     return refused

@@ -1,4 +1,4 @@
-"""Whether pixel values fit what the sensor says they are."""
+"""Whether pixel values fit the sensor's scale, offset and data type."""
 
 from __future__ import annotations
 
@@ -17,25 +17,25 @@ _KELVIN = (180.0, 350.0)
 _DECIBEL = (-60.0, 40.0)  # of backscatter; water is near -25, corner reflectors and towns above 0
 _OFFSET_DN = 1000.0  # added to Sentinel-2's DN since processing baseline 04.00
 _NEAR = (900.0, 1600.0)  # where the darkest pixels of a scene with that offset lie
-_FULL = 0.05  # share of saturated pixels from which it is told
+_FULL = 0.05  # share of saturated pixels from which a tile is reported
 
 
 def radiometry_findings(
     quantiles: Float64s, bands: Sequence[str], sensor: Sensor, dtype: DTypeLike
 ) -> list[Finding]:
-    """What the range of the values tells against the sensor.
+    """Findings where the range of the values does not fit the sensor.
 
     Args:
-        quantiles: of each band in DN [len(QUANTILES),C].
+        quantiles: quantiles of each band in DN [len(QUANTILES),C].
         bands: names of the sensor's bands, in order.
-        sensor: whose DN they are said to be.
+        sensor: the sensor stated for the DN.
         dtype: the pixels' type.
     """
     at = dict(zip(QUANTILES, quantiles, strict=True))
     constant = [b for b, low, high in zip(bands, at[0.0], at[1.0], strict=True) if low == high]
-    found = []
+    findings = []
     if constant:
-        found.append(
+        findings.append(
             Finding(
                 "wrong",
                 "constant band",
@@ -44,15 +44,15 @@ def radiometry_findings(
             )
         )
     if len(constant) == len(bands):
-        return found
+        return findings
     optical = [i for i, name in enumerate(bands) if sensor.unit(name) != "kelvin"]
     thermal = [i for i, name in enumerate(bands) if sensor.unit(name) == "kelvin"]
     scaling = list(_scaling(at, optical, sensor, np.dtype(dtype)))
-    found += scaling or list(_range(at, bands, optical, sensor))
-    found += list(_range(at, bands, thermal, sensor))
+    findings += scaling or list(_range(at, bands, optical, sensor))
+    findings += list(_range(at, bands, thermal, sensor))
     if not scaling and optical:
-        found += _offset(at, optical, sensor)
-    return found
+        findings += _offset(at, optical, sensor)
+    return findings
 
 
 def _scaling(
@@ -62,19 +62,19 @@ def _scaling(
     if not optical or sensor.scale > 1e-3 or sensor.measures == "decibel":
         return
     top = float(np.nanmax(at[1.0][list(optical)]))
-    told = f"sensor {sensor.name} counts reflectance in steps of {sensor.scale:g}"
+    rule = f"sensor {sensor.name} counts reflectance in steps of {sensor.scale:g}"
     if top <= 255 and dtype.kind in "iu":
         yield Finding(
             "wrong",
             "8-bit values",
-            f"no value above {top:.0f}, where {told}",
+            f"no value above {top:.0f}, where {rule}",
             "name the sensor that made these pictures (data.sensor=rgb for 8-bit pictures)",
         )
     elif top <= 2.0 and dtype.kind == "f":
         yield Finding(
             "wrong",
             "reflectance",
-            f"no value above {top:.3g}, where {told}",
+            f"no value above {top:.3g}, where {rule}",
             "describe a sensor of scale 1 and offset 0 under data.custom_sensor",
         )
 
@@ -82,7 +82,7 @@ def _scaling(
 def _range(
     at: dict[float, Float64s], bands: Sequence[str], which: Sequence[int], sensor: Sensor
 ) -> Iterator[Finding]:
-    """Percentiles that no ground has."""
+    """Percentiles outside what the land surface can have."""
     for i in which:
         unit = sensor.unit(bands[i])
         low, high = (float(at[q][i] * sensor.scale + sensor.offset) for q in (0.01, 0.99))
@@ -144,7 +144,7 @@ def saturation_finding(full: Float64s, names: Sequence[str]) -> Finding | None:
         "worth knowing",
         "saturated",
         f"{many(len(order), 'tile', 'has', 'have')} more than {_FULL:.0%} of the pixels at the "
-        "largest value that the type holds",
-        "clouds, snow or roofs may be over-exposed; look at them",
+        "largest value of the data type",
+        "clouds, snow or roofs may be over-exposed; check them",
         tuple(names[i] for i in order),
     )

@@ -30,7 +30,7 @@ def place_raster_pixels(
     labels: ClassRaster,
     rules: PixelRules,
     *,
-    tell: Progress | None = None,
+    progress: Progress | None = None,
 ) -> PixelPlacement:
     """Draw at most `per_class` pixels of each class, each of which is a label of weight 1.
 
@@ -42,8 +42,8 @@ def place_raster_pixels(
     Args:
         scenes: read block by block; each on the class raster's grid.
         labels: a class raster that covers at least a part of the scenes.
-        rules: how many pixels a class gives, and which pixels are usable.
-        tell: called with blocks done and blocks in all.
+        rules: number of pixels per class, and conditions for usable pixels.
+        progress: called with blocks done and blocks in all.
 
     Raises:
         DataError: a scene without a reference system or on another grid, two scenes of one name,
@@ -61,8 +61,8 @@ def place_raster_pixels(
             chance = random.random(len(one.places))
             rank = _ranks((one.places - (part.row, part.col)) // cell_px, chance)
             drawn.add(one, number, corners[number], np.column_stack([rank, chance]))
-        if tell:
-            tell(done, len(parts))
+        if progress:
+            progress(done, len(parts))
     return drawn.placement(scenes)
 
 
@@ -104,7 +104,7 @@ def _cell_px(grids: Sequence[Grid], count: int) -> int:
 
 
 def _blocks(grid: Grid, cell_px: int) -> Iterator[Window]:
-    """Parts of a grid that hold whole cells, those at its far edges excepted."""
+    """Parts of a grid that consist of whole cells, those at its far edges excepted."""
     side = _BLOCK_PX // cell_px * cell_px
     for row in range(0, grid.height, side):
         for col in range(0, grid.width, side):
@@ -140,10 +140,10 @@ def _of_block(
     good = rules.good(valid) & ~cloudy
     partial = valid.any(axis=0) & ~valid.all(axis=0) & ~cloudy
     for name in sorted(named):
-        own = inside & np.isin(values, named[name])
-        places = np.argwhere(own & good) + np.array((block.row, block.col))
+        of_class = inside & np.isin(values, named[name])
+        places = np.argwhere(of_class & good) + np.array((block.row, block.col))
         yield _ClassPixels(
-            name, places, *(int((own & one).sum()) for one in (own, cloudy, partial))
+            name, places, *(int((of_class & one).sum()) for one in (of_class, cloudy, partial))
         )
 
 
@@ -171,8 +171,8 @@ class _Drawn:
     Attributes:
         labels: the class raster.
         most: pixels of a class that are kept.
-        order: of each class's, rank in its cell and chance [n,2]; the least are kept.
-        pixels: of each class's, scene, row, column, row and column in the class raster [n,5].
+        order: rank in its cell and random number of each pixel [n,2]; the smallest stay.
+        pixels: pixels of each class: scene, row, column, row and column in the class raster [n,5].
         total: pixels of each class within the scenes; `cloudy` of these, `partial` likewise.
     """
 
@@ -211,10 +211,10 @@ class _Drawn:
         self.pixels[one.name], self.order[one.name] = both[least], ranked[least]
 
     def _known(self, new: Int64s, old: Int64s) -> Bools:
-        """Which pixels of the class raster are kept already, of another scene."""
+        """Which pixels of the class raster are already drawn from another scene."""
         width = self.labels.grid.width
-        fresh, kept = (table[:, 3] * width + table[:, 4] for table in (new, old))
-        return np.isin(fresh, kept)
+        fresh, drawn = (table[:, 3] * width + table[:, 4] for table in (new, old))
+        return np.isin(fresh, drawn)
 
     def placement(self, scenes: Sequence[Imagery]) -> PixelPlacement:
         """The pixels that were drawn, from the first scene on and from top to bottom.
@@ -228,12 +228,12 @@ class _Drawn:
                 f"{self.labels.path}: no pixel of a class lies within {names}; give a class raster "
                 "of the same place, and see that labels.names does not drop all classes"
             )
-        found = [
+        label_pixels = [
             LabelPixel(f"raster:{row},{col}", name, ScenePixel(*place), 1.0)
             for name, table in self.pixels.items()
             for *place, row, col in table.tolist()
         ]
-        pixels = tuple(sorted(found, key=lambda pixel: pixel.place))
+        pixels = tuple(sorted(label_pixels, key=lambda pixel: pixel.place))
         crs = str(self.labels.grid.crs)
         return PixelPlacement(pixels, tuple(self._rejected()), crs, self._notes())
 
@@ -243,8 +243,8 @@ class _Drawn:
             if not len(self.pixels[name]):
                 mostly = 2 * self.cloudy[name] >= self.total[name]
                 reason: Reason = "cloudy" if mostly else "nodata"
-                told = f"none of its {self.total[name]} pixels within the scenes is usable"
-                yield Rejection(f"raster:{name}", reason, told, name)
+                detail = f"none of its {self.total[name]} pixels within the scenes is usable"
+                yield Rejection(f"raster:{name}", reason, detail, name)
 
     def _notes(self) -> tuple[str, ...]:
         """How many pixels of classes lack some bands; no line where none does."""

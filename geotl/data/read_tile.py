@@ -32,7 +32,7 @@ Out = TypeVar("Out")
 
 @dataclass(frozen=True)
 class TileReading:
-    """How image files are read as tiles.
+    """Options to read image files as tiles.
 
     Attributes:
         bands: names of the bands to keep, in order; None for all of the sensor's.
@@ -85,7 +85,7 @@ def check_headers(
     """Read the files' headers and make sure that each has the bands and usable pixels.
 
     Raises:
-        DataError: no files, one that cannot be read, or whose pixels are not plain numbers.
+        DataError: no files, one that cannot be read, or with pixels that are not plain numbers.
         BandError: a band that is unknown, or not in some file.
     """
     if not paths:
@@ -163,11 +163,11 @@ def in_order(
 def _centred(data: NDArray[Any], valid: Bools, px: int) -> Pixels:
     """Crop what is too large and pad what is too small, about the centre; padding is invalid."""
     out = np.zeros((len(data), px, px), dtype=data.dtype)
-    known = np.zeros(out.shape, dtype=bool)
+    mask = np.zeros(out.shape, dtype=bool)
     source, target = zip(*(_overlap(side, px) for side in data.shape[1:]), strict=True)
     out[:, target[0], target[1]] = data[:, source[0], source[1]]
-    known[:, target[0], target[1]] = valid[:, source[0], source[1]]
-    return out, known
+    mask[:, target[0], target[1]] = valid[:, source[0], source[1]]
+    return out, mask
 
 
 def _overlap(side: int, px: int) -> tuple[slice, slice]:
@@ -176,16 +176,16 @@ def _overlap(side: int, px: int) -> tuple[slice, slice]:
     >>> _overlap(6, 4), _overlap(3, 4)
     ((slice(1, 5, None), slice(0, 4, None)), (slice(0, 3, None), slice(0, 3, None)))
     """
-    kept = min(side, px)
-    old, new = (side - kept) // 2, (px - kept) // 2
-    return slice(old, old + kept), slice(new, new + kept)
+    common = min(side, px)
+    old, new = (side - common) // 2, (px - common) // 2
+    return slice(old, old + common), slice(new, new + common)
 
 
 def _resized(data: NDArray[Any], valid: Bools, px: int) -> Pixels:
-    """Resample bilinearly from valid pixels alone; valid where at least half of the weight is."""
+    """Resample bilinearly from valid pixels only; valid where at least half of the weight is."""
     weight = torch.from_numpy(valid.astype(np.float64))[None]
-    known = np.where(valid, data, 0).astype(np.float64)
-    total = _interpolated(torch.from_numpy(known)[None] * weight, px)
+    values = np.where(valid, data, 0).astype(np.float64)
+    total = _interpolated(torch.from_numpy(values)[None] * weight, px)
     share = _interpolated(weight, px)
     value = (total / share.clamp_min(1e-9))[0].numpy()
     if data.dtype.kind in "iu":

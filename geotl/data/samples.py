@@ -1,6 +1,6 @@
-"""What a recipe learns from, row by row, whatever a row is: a tile, a chip, or a pixel.
+"""Samples of a recipe, row by row; a row is a tile, a chip, or a pixel.
 
-Splits, folds, baselines and evaluation read rows through `Samples` alone. What is special to a kind
+Splits, folds, baselines and evaluation read rows only through `Samples`. What is special to a kind
 of row (the pixels of tiles, the features of pixels) stays with the class that implements it.
 """
 
@@ -34,7 +34,7 @@ class Samples(Protocol):
 
     @property
     def names(self) -> Sequence[str]:
-        """What each row is called in tables and messages."""
+        """Name of each row in tables and messages."""
         ...
 
     @property
@@ -49,7 +49,7 @@ class Samples(Protocol):
 
     @property
     def groups(self) -> Sequence[str | None]:
-        """What must stay on one side of a split (a region, a polygon), None where unknown."""
+        """Group of each row (a region, a polygon) that no split divides, None where unknown."""
         ...
 
     @property
@@ -64,7 +64,7 @@ class Samples(Protocol):
 
     @property
     def sources(self) -> Sequence[frozenset[str] | None]:
-        """Of a synthetic row the contents that its generator was trained on, else None."""
+        """Contents that the generator of a synthetic row was trained on, else None."""
         ...
 
     @property

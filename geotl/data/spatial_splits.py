@@ -31,12 +31,12 @@ from geotl.errors import DataError
 
 Folds = list[tuple[Int64s, Int64s]]
 Shape = Literal["exponential", "spherical"]
-MOST_TILES = 2000  # whose pairs are compared; a random part of more
-FEWEST_PAIRS = 20  # a bin with fewer says next to nothing
-FEWEST_BINS = 4
+MAX_TILES = 2000  # tiles whose pairs are compared; of more tiles, a random part
+MIN_PAIRS = 20  # a bin with fewer is too uncertain
+MIN_BINS = 4
 BINS = 24
 CLEARLY = 2.0  # blocks are this many times the range, where the extent allows
-LEAST_STRUCTURE = 0.25  # share of the misfit of a level line that a range must explain
+MIN_STRUCTURE = 0.25  # share of the misfit of a level line that a range must explain
 
 
 def block_of(boxes: Float64s, block_m: float, *, seed: int) -> Int64s:
@@ -63,30 +63,30 @@ def block_units(
     groups: Sequence[str | None] | None = None,
     content: Sequence[str] | None = None,
 ) -> Int64s:
-    """What a split keeps whole: the tiles of each block, numbered from 0.
+    """Units that a split does not divide: the block of each tile, numbered from 0.
 
     Tiles of one group (a label polygon, a site) and copies go to the block of their middle
-    together. So do tiles that share ground across a border, if all that are linked in this way
+    together. So do tiles that overlap across a border, if all tiles linked in this way
     fit into a block; where they do not (points along a road, a mosaic of overlapping tiles) they
-    stay in their own blocks, and `clear` sets aside the training tiles that touch a tested one.
+    stay in their own blocks, and `clear` excludes the training tiles that touch a test tile.
 
     Args:
-        layout: where the tiles lie; every position is known.
+        layout: positions of the tiles, all of them known.
         block_m: side of the blocks in metres.
-        seed: of the blocks' origin.
-        groups: of each tile, None for a tile on its own.
+        seed: seed of the blocks' origin.
+        groups: group of each tile, None for a tile without a group.
         content: fingerprint of each tile; equal ones are copies.
     """
     count = len(layout.boxes)
     links = [_chain(keys) for keys in (groups, content) if keys is not None]
     atom = _joined(count, np.concatenate([np.zeros((0, 2), np.int64), *links]))
     chain = np.stack([np.arange(count), _first(atom)[atom]], axis=1)
-    whole = _joined(count, np.concatenate([chain, layout.shared]))
-    spread = np.full((2, int(whole.max(initial=0)) + 1, 2), -np.inf)
-    np.maximum.at(spread[0], whole, layout.centres)
-    np.maximum.at(spread[1], whole, -layout.centres)
+    units = _joined(count, np.concatenate([chain, layout.shared]))
+    spread = np.full((2, int(units.max(initial=0)) + 1, 2), -np.inf)
+    np.maximum.at(spread[0], units, layout.centres)
+    np.maximum.at(spread[1], units, -layout.centres)
     compact = spread.sum(axis=0).max(axis=1) <= block_m
-    unit = np.array(numbered(np.where(compact[whole], whole, count + atom).tolist()))
+    unit = np.array(numbered(np.where(compact[units], units, count + atom).tolist()))
     middle = np.zeros((int(unit.max(initial=-1)) + 1, 2))
     np.add.at(middle, unit, layout.centres)
     middle /= np.bincount(unit)[:, None]
@@ -102,17 +102,17 @@ def unit_folds(
     what: str,
     content: Sequence[str] | None = None,
 ) -> list[Split]:
-    """Split tiles n times, so that each is tested once and units stay whole.
+    """Split tiles n times, so that each is tested once and no unit is divided.
 
-    The units are dealt over the folds so that each fold gets its share of every class, as well
-    as it goes. With as many folds as units each unit is tested alone (leave one out).
+    The units are distributed over the folds so that each fold gets its share of every class, as
+    far as possible. With as many folds as units each unit is tested alone (leave one out).
 
     Args:
-        unit: of each tile, numbered from 0.
-        labels: class of each tile; tiles with -1 are set aside.
+        unit: unit of each tile, numbered from 0.
+        labels: class of each tile; tiles with -1 are excluded.
         n: folds.
-        seed: of the dealing.
-        what: what the units are called in messages, and how there would be more of them.
+        seed: seed of the distribution.
+        what: name of the units in messages, and how to get more of them.
         content: fingerprint of each tile; copies of training tiles are not tested.
 
     Raises:
@@ -123,14 +123,14 @@ def unit_folds(
     [[0, 1], [2, 3], [4, 5]]
     """
     label, key = columns(labels, content)
-    known = np.flatnonzero(label >= 0)
-    there = np.unique(unit[known])
+    labelled = np.flatnonzero(label >= 0)
+    there = np.unique(unit[labelled])
     if len(there) < n:
         raise DataError(f"{len(there)} {what}: fewer than the {n} folds of split.kfold; lower it")
-    counts = class_counts(np.searchsorted(there, unit[known]), label[known])
-    fold = deal(counts, n, np.random.default_rng(seed))[np.searchsorted(there, unit[known])]
+    counts = class_counts(np.searchsorted(there, unit[labelled]), label[labelled])
+    fold = deal(counts, n, np.random.default_rng(seed))[np.searchsorted(there, unit[labelled])]
     return [
-        split_of(len(label), known[fold != number], known[fold == number], key)
+        split_of(len(label), labelled[fold != number], labelled[fold == number], key)
         for number in range(n)
     ]
 
@@ -144,10 +144,10 @@ def clear(
     groups: Sequence[str | None] | None = None,
     names: Sequence[str] | None = None,
 ) -> Split:
-    """Set aside the training tiles that touch a tested one, or lie nearer to one than a buffer.
+    """Exclude the training tiles that touch a test tile, or lie nearer to one than a buffer.
 
-    After it no footprint of one side meets one of the other. Tiles of a tested tile's group are
-    set aside too. No tested tile is ever dropped.
+    After it no footprint of one side meets one of the other. Tiles of a test tile's group are
+    excluded too. No test tile is ever dropped.
 
     Raises:
         DataError: a tested class keeps no training tile.
@@ -163,8 +163,8 @@ def clear(
         before = int((label[split.train] == value).sum())
         raise DataError(
             f"class {named(int(value), names)} has tiles to test but none to train on ({before} "
-            f"before those touching{far} tested tiles were set aside): it lies in too few places; "
-            "choose smaller blocks or a smaller buffer, label it elsewhere, or take it out"
+            f"before those touching{far} test tiles were excluded): it lies in too few places; "
+            "choose smaller blocks or a smaller buffer, label it elsewhere, or remove it"
         )
     aside = np.sort(np.concatenate([split.set_aside, split.train[lost]]))
     return Split(train, split.test, aside)
@@ -180,25 +180,25 @@ def clear_folds(
     layout: Footprints,
     buffer_m: float,
 ) -> Folds:
-    """Folds inside the training tiles, by the units that the split went by, as (fit, held out).
+    """Folds inside the training tiles, by the units of the split, as (fit, held out).
 
     What touches a held-out tile is not fitted; a fold that loses a class by that is left out.
 
     Args:
         train: rows of the training tiles.
-        labels: their classes.
+        labels: classes of the tiles.
         n: folds wanted.
-        seed: of the dealing.
-        unit: what each training tile belongs to.
-        layout: where all tiles lie.
+        seed: seed of the distribution.
+        unit: unit of each training tile.
+        layout: positions of all tiles.
         buffer_m: least distance between fitted and held-out tiles.
     """
-    found = []
-    for fit, held in folds(labels, n, seed=seed, groups=unit.tolist()):
-        kept = fit[~near(layout, train[fit], train[held], buffer_m)]
-        if len(np.unique(labels[kept])) == len(np.unique(labels[fit])):
-            found.append((kept, held))
-    return found
+    cleared = []
+    for fit, held_out in folds(labels, n, seed=seed, groups=unit.tolist()):
+        fitted = fit[~near(layout, train[fit], train[held_out], buffer_m)]
+        if len(np.unique(labels[fitted])) == len(np.unique(labels[fit])):
+            cleared.append((fitted, held_out))
+    return cleared
 
 
 def draw_from(
@@ -265,7 +265,7 @@ def _first(part: Int64s) -> Int64s:
 
 
 def _joined(count: int, links: Int64s) -> Int64s:
-    """Which part of the graph of links each row belongs to."""
+    """Connected component of each row in the graph of links."""
     graph = coo_matrix((np.ones(len(links)), (links[:, 0], links[:, 1])), shape=(count, count))
     return np.asarray(connected_components(graph, directed=False)[1], dtype=np.int64)
 
@@ -278,8 +278,8 @@ class Variogram:
         lag_m: mean distance of the pairs in each bin, in metres [B].
         gamma: half their mean squared difference over standardised features [B]; 1 where tiles
             have nothing in common.
-        pairs: how many there are [B].
-        shape: of the model that fits best.
+        pairs: number of pairs [B].
+        shape: variogram model that fits best.
         nugget, sill: dissimilarity of neighbours, and of distant tiles.
         range_m: distance at which the sill is reached (95 % of it for the exponential shape).
         reached: whether that lies within the distances seen; if not, `range_m` is the largest one.
@@ -300,14 +300,14 @@ class Variogram:
         return np.asarray(self.nugget + (self.sill - self.nugget) * rise)
 
     def summary(self) -> str:
-        """What it says of the range, in a few words."""
+        """The range in a few words."""
         if not self.reached:
             return (
                 f"the variogram still rises at {self.range_m:,.0f} m: neighbours resemble each "
                 "other at least that far"
             )
         if self.range_m == 0:
-            return f"the variogram is flat: tiles {self.lag_m[0]:,.0f} m apart are as unlike as any"
+            return f"flat variogram: tiles {self.lag_m[0]:,.0f} m apart differ as much as any"
         return f"tiles resemble each other up to {self.range_m:,.0f} m ({self.shape} variogram)"
 
 
@@ -336,15 +336,15 @@ def variogram(centres: Float64s, features: Float64s, *, seed: int = 0) -> Variog
     Raises:
         DataError: too few tiles in too few places.
     """
-    some = np.random.default_rng(seed).permutation(len(centres))[:MOST_TILES]
+    some = np.random.default_rng(seed).permutation(len(centres))[:MAX_TILES]
     places, values = centres[np.sort(some)], features[np.sort(some)].astype(np.float64)
     sd = values.std(axis=0)
     values = (values - values.mean(axis=0))[:, sd > 0] / sd[sd > 0]
     lag, gamma, pairs = _binned(places, values) if values.size else _binned(places, places * 0)
-    if len(lag) < FEWEST_BINS or not gamma.any():
+    if len(lag) < MIN_BINS or not gamma.any():
         raise DataError(
-            f"{len(centres)} tiles lie in too few places, or are too alike, to tell from a "
-            "variogram how far they resemble each other; give the side of the blocks: "
+            f"{len(centres)} tiles lie in too few places, or are too similar, to estimate "
+            "from a variogram how far they resemble each other; give the side of the blocks: "
             "split.block_m=METRES"
         )
     fits = [_fitted(shape, lag, gamma, pairs) for shape in SHAPES]
@@ -363,12 +363,12 @@ def _binned(places: Float64s, values: Float64s) -> tuple[Float64s, Float64s, Int
     inside = (place >= 0) & (place < BINS)
     place = place[inside]
     pairs = np.bincount(place, minlength=BINS)
-    kept = pairs >= FEWEST_PAIRS
+    usable = pairs >= MIN_PAIRS
     lag, gamma = (
-        np.bincount(place, weights=w[inside], minlength=BINS)[kept] / pairs[kept]
+        np.bincount(place, weights=w[inside], minlength=BINS)[usable] / pairs[usable]
         for w in (distance, unlike)
     )
-    return lag, gamma, pairs[kept].astype(np.int64)
+    return lag, gamma, pairs[usable].astype(np.int64)
 
 
 def _fitted(shape: Shape, lag: Float64s, gamma: Float64s, pairs: Int64s) -> tuple[float, Variogram]:
@@ -385,7 +385,7 @@ def _fitted(shape: Shape, lag: Float64s, gamma: Float64s, pairs: Int64s) -> tupl
     for start in np.geomspace(max(lag[0], 1e-3), furthest, 6):
         first = [0.5 * float(gamma[0]), max(top - 0.5 * float(gamma[0]), 1e-6), float(start)]
         tried.append(least_squares(miss, np.clip(first, low, high), bounds=(low, high)))
-    best = min(tried, key=lambda found: found.cost)
+    best = min(tried, key=lambda variogram: variogram.cost)
     nugget, rise, range_m = map(float, best.x)
     reached = range_m <= furthest
     mean = np.average(gamma, weights=pairs)
@@ -393,17 +393,17 @@ def _fitted(shape: Shape, lag: Float64s, gamma: Float64s, pairs: Int64s) -> tupl
     within = lag <= max(min(range_m, furthest) / 2, lag[0])
     alike = 1 - np.average(gamma[within], weights=pairs[within]) / mean
     chance = 2 * math.sqrt(2 / pairs[within].sum())  # two sd of a mean of squared differences
-    if best.cost > (1 - LEAST_STRUCTURE) * flat or alike < chance:
+    if best.cost > (1 - MIN_STRUCTURE) * flat or alike < chance:
         range_m, reached = 0.0, True
     seen = min(range_m, furthest)
-    found = Variogram(lag, gamma, pairs, shape, nugget, nugget + rise, seen, reached)
-    return float(best.cost), found
+    variogram = Variogram(lag, gamma, pairs, shape, nugget, nugget + rise, seen, reached)
+    return float(best.cost), variogram
 
 
 def suggest_block_m(
-    found: Variogram, layout: Footprints, least_blocks: int, *, seed: int = 0
+    variogram: Variogram, layout: Footprints, least_blocks: int, *, seed: int = 0
 ) -> tuple[float, str]:
-    """A side for square blocks in metres, and the words that say where it comes from.
+    """A side for square blocks in metres, and a sentence on how it was chosen.
 
     Twice the range and at least three tiles; less where that would leave fewer than
     `least_blocks` blocks with tiles in them.
@@ -412,8 +412,8 @@ def suggest_block_m(
         DataError: even blocks of a tile's side would be too few.
     """
     tile_m = float(layout.sides.max())
-    smallest = max(tile_m, found.lag_m[0] / 4, 1e-3)
-    wanted = side = _rounded(max(CLEARLY * found.range_m, 3 * tile_m, smallest))
+    smallest = max(tile_m, variogram.lag_m[0] / 4, 1e-3)
+    wanted = side = _rounded(max(CLEARLY * variogram.range_m, 3 * tile_m, smallest))
     while _blocks(layout, side, seed) < least_blocks:
         side *= 0.9
         if side < smallest:
@@ -421,10 +421,10 @@ def suggest_block_m(
                 f"the tiles lie in fewer than {least_blocks} blocks even at {smallest:,.0f} m; "
                 "lower split.kfold, or choose another split.method"
             )
-    words = f"split.block_m={_rounded(side):g}: {found.summary()}"
+    words = f"split.block_m={_rounded(side):g}: {variogram.summary()}"
     if side < wanted:
         words += f"; {wanted:,.0f} m would leave fewer than {least_blocks} blocks"
-        if side < found.range_m:
+        if side < variogram.range_m:
             words += "; blocks smaller than that range may still give too high an accuracy"
     return _rounded(side), words
 

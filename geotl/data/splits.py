@@ -1,4 +1,4 @@
-"""Which tiles train and which judge: by seed, by column, by group, or k labels a class.
+"""Training and test tiles: by seed, by column, by group, or k labels per class.
 
 Copies (tiles of identical content) never stand on both sides. Everything here works on
 positions in the tile index; nothing reads a file.
@@ -33,8 +33,8 @@ class Split:
     """Positions of the tiles on each side, sorted; none is in two of them.
 
     Attributes:
-        train: tiles whose labels may be learnt from.
-        test: tiles the result is judged on.
+        train: training tiles.
+        test: test tiles.
         set_aside: tiles left out: copies of training tiles, and tiles without a label or side.
     """
 
@@ -51,17 +51,17 @@ def k_shot(
     content: Sequence[str] | None = None,
     names: Sequence[str] | None = None,
 ) -> Split:
-    """Draw exactly `shots` tiles of each class to train on; the rest is judged on.
+    """Draw exactly `shots` training tiles of each class; the rest are test tiles.
 
     With one seed a draw of 5 is part of the draw of 10. A copy is drawn once at most, and no
     copy of a drawn tile is tested.
 
     Args:
-        labels: class of each tile, int [N]; tiles with -1 are set aside.
-        shots: tiles a class.
-        seed: of the draw.
+        labels: class of each tile, int [N]; tiles with -1 are excluded.
+        shots: training tiles per class.
+        seed: seed of the draw.
         content: fingerprint of each tile; equal ones are copies.
-        names: of the classes, for messages.
+        names: names of the classes, for messages.
 
     Raises:
         DataError: a class with fewer different tiles than shots.
@@ -75,20 +75,32 @@ def k_shot(
         raise DataError(f"{shots} shots: at least 1 tile of each class is needed; set split.shots")
     drawn: list[int] = []
     taken: set[Hashable] = set()
+    scarce: list[tuple[int, int]] = []
     for value in np.unique(label[label >= 0]):
         order = np.random.default_rng([seed, int(value)]).permutation(
             np.flatnonzero(label == value)
         )
         fresh = _first_of_each(order, key, taken)
         if len(fresh) < shots:
-            raise DataError(
-                f"class {named(value, names)} has {len(fresh)} different tiles, fewer than {shots} "
-                f"shots; lower split.shots to {len(fresh)} or label more tiles"
-            )
+            scarce.append((len(fresh), int(value)))
         drawn.extend(fresh[:shots])
         taken.update(key[row] for row in fresh[:shots])
+    if scarce:
+        raise _too_few(scarce, shots, names)
     rest = np.setdiff1d(np.flatnonzero(label >= 0), drawn)
     return split_of(len(label), np.array(drawn, dtype=np.int64), rest, key)
+
+
+def _too_few(
+    scarce: Sequence[tuple[int, int]], shots: int, names: Sequence[str] | None
+) -> DataError:
+    """The fault of (tiles, class) pairs with fewer tiles than shots; it names the smallest."""
+    count, value = min(scarce)
+    others = "" if len(scarce) == 1 else f", and {len(scarce) - 1} more have too few"
+    return DataError(
+        f"class {named(value, names)} has {count} different tiles, fewer than {shots} shots, the "
+        f"fewest of all{others}; lower split.shots to {count} or label more tiles"
+    )
 
 
 def stratified(
@@ -126,8 +138,8 @@ def stratified(
         cut = min(max(round(test_fraction * len(fresh)), 1), len(fresh) - 1)
         side.update((key[row], place < cut) for place, row in enumerate(fresh))
     tested = np.array([value >= 0 and side[k] for k, value in zip(key, label, strict=True)])
-    known = label >= 0
-    return split_of(len(label), np.flatnonzero(known & ~tested), np.flatnonzero(tested), key)
+    labelled = label >= 0
+    return split_of(len(label), np.flatnonzero(labelled & ~tested), np.flatnonzero(tested), key)
 
 
 def by_column(
@@ -137,9 +149,9 @@ def by_column(
     content: Sequence[str] | None = None,
     names: Sequence[str] | None = None,
 ) -> Split:
-    """Take the sides a column gives: train or test; validation and empty cells are set aside.
+    """Take the sides a column gives: train or test; validation and empty cells are excluded.
 
-    A test tile that is a copy of a training tile is set aside.
+    A test tile that is a copy of a training tile is excluded.
 
     Raises:
         DataError: another word, a side without tiles, or a class without training tiles.
@@ -156,8 +168,8 @@ def by_column(
             raise DataError(f"tile {row}: split {value!r} is unknown; {nearest(word, allowed)}")
         sides.append(_SIDES[word] if label[row] >= 0 else "aside")
     rows = {side: np.flatnonzero(np.array(sides) == side) for side in ("train", "test")}
-    for side, found in rows.items():
-        if not len(found):
+    for side, side_rows in rows.items():
+        if not len(side_rows):
             raise DataError(
                 f"no tile is marked {side!r} in the column 'split'; mark some, or choose another "
                 "split.method"
@@ -174,7 +186,7 @@ def by_group(
     content: Sequence[str] | None = None,
     names: Sequence[str] | None = None,
 ) -> Split:
-    """Give whole groups to the test side, about the wanted share of every class.
+    """Assign whole groups to the test side, about the wanted share of every class.
 
     Of many random orders of the groups the one whose class shares come closest is taken.
     Groups that share a copy stay together.
@@ -206,7 +218,7 @@ def by_units(
     content: Sequence[str] | None = None,
     names: Sequence[str] | None = None,
 ) -> Split:
-    """Give whole units, numbered from 0, to the test side: see `by_group`.
+    """Assign whole units, numbered from 0, to the test side: see `by_group`.
 
     Raises:
         DataError: no way to leave every class training tiles.
@@ -214,8 +226,10 @@ def by_units(
     label, key = columns(labels, content)
     check_fraction(test_fraction)
     tested = best_groups(class_counts(unit, label), test_fraction, np.random.default_rng(seed))
-    known, side = label >= 0, tested[unit]
-    split = split_of(len(label), np.flatnonzero(known & ~side), np.flatnonzero(known & side), key)
+    labelled, side = label >= 0, tested[unit]
+    split = split_of(
+        len(label), np.flatnonzero(labelled & ~side), np.flatnonzero(labelled & side), key
+    )
     return checked(split, label, names)
 
 
@@ -224,16 +238,16 @@ def folds(
 ) -> list[tuple[Int64s, Int64s]]:
     """Stratified folds inside the training labels, as (fit, held out) positions.
 
-    Each class is dealt over the folds as evenly as it goes, groups whole. There are fewer folds
-    than wanted where even the largest class has fewer tiles: two tiles a class give two folds.
-    The part to fit always holds every class: tiles without which it would not (the only tile of
-    a class) are never held out. With one tile in every class there are no folds: [].
+    Each class is distributed over the folds as evenly as possible; no group is divided. There are
+    fewer folds than wanted where even the largest class has fewer tiles: two tiles per class give
+    two folds. The part to fit always has every class: tiles without which it would not (the only
+    tile of a class) are never held out. With one tile in every class there are no folds: [].
 
     Args:
         labels: class of each tile, int [N].
         n: folds wanted, at least 2.
-        seed: of the dealing.
-        groups: what stays whole in one fold, such as regions, or contents to keep copies together.
+        seed: seed of the distribution.
+        groups: units that no fold divides, such as regions, or contents to keep copies together.
 
     Raises:
         DataError: fewer than two folds wanted.
@@ -245,7 +259,7 @@ def folds(
     """
     label, _ = columns(labels, None)
     if n < 2:
-        raise DataError(f"{n} folds: at least 2 are needed; set split.folds")
+        raise DataError(f"{n} folds: at least 2 are needed; set split.inner_folds")
     if not len(label):
         return []
     unit = np.arange(len(label)) if groups is None else numbered(groups)
@@ -256,14 +270,14 @@ def folds(
     fold = deal(counts, wanted, np.random.default_rng(seed))[unit]
     pairs = []
     for number in range(wanted):
-        held = _without_orphans(np.flatnonzero(fold == number), unit, label)
-        if len(held):
-            pairs.append((np.setdiff1d(np.arange(len(label)), held), held))
+        held_out = _without_orphans(np.flatnonzero(fold == number), unit, label)
+        if len(held_out):
+            pairs.append((np.setdiff1d(np.arange(len(label)), held_out), held_out))
     return pairs
 
 
 def columns(labels: ArrayLike, content: Sequence[str] | None) -> tuple[Int64s, Sequence[Hashable]]:
-    """Labels as int64, and what tells copies apart: contents, or else the rows themselves."""
+    """Labels as int64, and what identifies copies: contents, or else the rows themselves."""
     label = np.asarray(labels).astype(np.int64)
     key: Sequence[Hashable] = range(len(label)) if content is None else content
     if len(key) != len(label):
@@ -277,7 +291,7 @@ def named(value: int, names: Sequence[str] | None) -> str:
 
 
 def check_fraction(fraction: float) -> None:
-    """Refuse a fraction that leaves a side empty."""
+    """Reject a fraction that leaves a side empty."""
     if not 0 < fraction < 1:
         raise DataError(f"test fraction {fraction}: allowed is above 0 and below 1")
 
@@ -294,12 +308,12 @@ def _first_of_each(
 
 
 def split_of(count: int, train: Int64s, test: Int64s, key: Sequence[Hashable]) -> Split:
-    """Sort the sides and set aside every test tile that is a copy of a training tile."""
-    learnt = {key[row] for row in train}
-    kept = np.array([row for row in test if key[row] not in learnt], dtype=np.int64)
+    """Sort the sides and exclude every test tile that is a copy of a training tile."""
+    training_keys = {key[row] for row in train}
+    remaining = np.array([row for row in test if key[row] not in training_keys], dtype=np.int64)
     train = np.sort(train).astype(np.int64)
-    aside = np.setdiff1d(np.arange(count), np.concatenate([train, kept]))
-    return Split(train, np.sort(kept), aside)
+    aside = np.setdiff1d(np.arange(count), np.concatenate([train, remaining]))
+    return Split(train, np.sort(remaining), aside)
 
 
 def checked(split: Split, label: Int64s, names: Sequence[str] | None) -> Split:
@@ -343,14 +357,14 @@ def linked(unit: Int64s, key: Sequence[Hashable]) -> Int64s:
 
 def class_counts(unit: Int64s, label: Int64s) -> Int64s:
     """Labelled tiles of each unit and class, [units, classes]."""
-    known = label >= 0
+    labelled = label >= 0
     counts = np.zeros((int(unit.max()) + 1, int(label.max(initial=0)) + 1), dtype=np.int64)
-    np.add.at(counts, (unit[known], label[known]), 1)
+    np.add.at(counts, (unit[labelled], label[labelled]), 1)
     return counts
 
 
 def best_groups(counts: Int64s, fraction: float, random: np.random.Generator) -> Bools:
-    """Which units to test, bool [units]: class shares nearest to the fraction."""
+    """Units to test, bool [units], with class shares nearest to the fraction."""
     total = counts.sum(axis=0)
     present = total > 0
     best, least = np.zeros(len(counts), dtype=bool), np.inf
@@ -380,10 +394,10 @@ def deal(counts: Int64s, n: int, random: np.random.Generator) -> Int64s:
     return fold
 
 
-def _without_orphans(held: Int64s, unit: Int64s, label: Int64s) -> Int64s:
-    """Held-out rows without the units that hold all of some class's tiles, one unit a class."""
-    for value in np.unique(label[held]):
+def _without_orphans(held_out: Int64s, unit: Int64s, label: Int64s) -> Int64s:
+    """Held-out rows without the units that contain all tiles of a class, one unit per class."""
+    for value in np.unique(label[held_out]):
         mine = np.flatnonzero(label == value)
-        if np.isin(mine, held).all():
-            held = held[unit[held] != unit[mine[0]]]
-    return held
+        if np.isin(mine, held_out).all():
+            held_out = held_out[unit[held_out] != unit[mine[0]]]
+    return held_out

@@ -42,8 +42,8 @@ PACK_FORMAT = 2
 _FAR = 1e4  # times the spread of a band: what lies beyond is no measurement
 _IMAGES, _VALID, _NOTE = "images.npy", "valid.npy", "pack.json"
 _HIDDEN = re.compile(r"\.(images|valid|pack)-\w+\.(npy|json)")
-_STATISTICS_BLOCK = 1 << 21  # values held at once as float64 (16 MiB)
-# Files beside an image from which GDAL takes masks, band names and nodata.
+_STATISTICS_BLOCK = 1 << 21  # values converted to float64 together (16 MiB)
+# Files next to an image from which GDAL takes masks, band names and nodata.
 _SIDECARS = (".msk", ".aux.xml")
 
 
@@ -54,8 +54,8 @@ def fingerprint(
 ) -> str:
     """Name, in 64 hexadecimal digits, everything the pixels of a pack depend on.
 
-    That is the tiles' relative paths and contents, files beside them that hold masks or band
-    names, the sensor and the options; not the labels, and not where the folder lies.
+    That is the tiles' relative paths and contents, files next to them with masks or band
+    names, the sensor and the options; not the labels, and not the folder's path.
     """
     files = [
         (
@@ -91,16 +91,16 @@ def pixel_marks(images: NDArray[Any], valid: Bools | None) -> list[str]:
 
 
 def wanted_bands(sensor: Sensor, bands: Sequence[str] | None) -> tuple[str, ...]:
-    """The bands asked for by the sensor's own names; all of the sensor's where none are."""
+    """The requested bands by the sensor's names for them; all of its bands where none are given."""
     return sensor.canonical([band.name for band in sensor.bands] if bands is None else bands)
 
 
 def _sidecars(path: Path) -> Iterator[str]:
-    """What each file beside an image, or beside each of a tile's band files, hashes to."""
+    """Hash of each file next to an image, or next to each of a tile's band files."""
     for file in images_in(path) if path.is_dir() else [path]:
         for end in _SIDECARS:
-            beside = f"{file}{end}"  # a Path costs more than the question, and few are there
-            yield sha256_of(Path(beside)) if os.access(beside, os.F_OK) else ""
+            sidecar = f"{file}{end}"  # a Path costs more than the question, and few are there
+            yield sha256_of(Path(sidecar)) if os.access(sidecar, os.F_OK) else ""
 
 
 @dataclass(frozen=True)
@@ -111,11 +111,11 @@ class Pack:
         images: DN in their native type [N,C,S,S], read only.
         valid: bool [N,C,S,S]; None if every pixel is valid.
         bands: the sensor's names, in the order of the channels.
-        fingerprint: of files, sensor and options; equal ones hold equal pixels.
-        folder: where the pack lies.
+        fingerprint: fingerprint of files, sensor and options; equal ones hold equal pixels.
+        folder: folder of the pack.
         footprints: left, bottom, right, top of each tile in its CRS, where known; of no width
-            and height (a point) where only a table tells the tile's centre.
-        crs: of each tile, where known.
+            and height (a point) where only a table gives the tile's centre.
+        crs: reference system of each tile, where known.
         acquired: date of each tile as YYYY-MM-DD, where known.
     """
 
@@ -159,16 +159,16 @@ def pack(
 
     Args:
         index: the tiles.
-        sensor: whose bands they hold.
-        reading: the bands and the size that they are brought to.
-        folder: for images.npy, valid.npy (where some pixel is not valid) and pack.json alone.
+        sensor: sensor of the tiles' bands.
+        reading: the bands to read and the size to resample to.
+        folder: folder for images.npy, valid.npy (where some pixel is not valid) and pack.json only.
         progress: called with tiles done and tiles in all.
 
     Raises:
         DataError: a tile that cannot be read, or without a valid pixel.
         BandError: a band that is unknown, or not in some file.
-        OutputError: the folder holds other files of these names, or the disk is full; nothing
-            half-written stays behind.
+        OutputError: the folder contains other files of these names, or the disk is full; no
+            incomplete file is left.
     """
     key = fingerprint(index, sensor, reading)
     wanted, file_bands = wanted_bands(sensor, reading.bands), reading.file_bands
@@ -193,7 +193,7 @@ def pack(
 
 @dataclass(frozen=True)
 class Unread:
-    """Tiles about to be packed: their pixels one by one, and what a pack says beside them."""
+    """Tiles about to be packed: their pixels one by one, and the other fields of a pack."""
 
     pixels: Generator[Pixels, None, None]
     shape: tuple[int, int, int, int]
@@ -210,7 +210,7 @@ def packed(
     """Reopen the pack of this fingerprint in a folder, or write it there.
 
     Args:
-        folder: for images.npy, valid.npy (where some pixel is not valid) and pack.json alone.
+        folder: folder for images.npy, valid.npy (where some pixel is not valid) and pack.json only.
         key: the fingerprint.
         unread: called where the pack is not there yet.
         progress: called with tiles done and tiles in all.
@@ -218,8 +218,8 @@ def packed(
     Raises:
         DataError: a tile that cannot be read, or without a valid pixel.
         BandError: a band that is unknown, or not in some file.
-        OutputError: the folder holds other files of these names, or the disk is full; nothing
-            half-written stays behind.
+        OutputError: the folder contains other files of these names, or the disk is full; no
+            incomplete file is left.
     """
     folder = Path(folder)
     _check_folder(folder)
@@ -228,14 +228,14 @@ def packed(
         drop_entry(folder)
 
     def make(part: Path) -> None:
-        found = unread()
-        _write_arrays(part, found.pixels, found.shape, found.dtype, progress)
-        write_text(part / _NOTE, json.dumps(_note(key, found)))
+        tiles_read = unread()
+        _write_arrays(part, tiles_read.pixels, tiles_read.shape, tiles_read.dtype, progress)
+        write_text(part / _NOTE, json.dumps(_note(key, tiles_read)))
 
-    found = _reopen(kept(folder, make), key)
-    if found is None:
+    stored = _reopen(kept(folder, make), key)
+    if stored is None:
         raise OutputError(f"{folder}: the packed tiles changed while being opened; run again")
-    return found
+    return stored
 
 
 def read_tiles(  # noqa: PLR0917 - `to_image`'s arguments in its order
@@ -255,8 +255,8 @@ def read_tiles(  # noqa: PLR0917 - `to_image`'s arguments in its order
         BandError: a band that is unknown, or not in some file.
     """
     tiles = load_images(paths, sensor, bands, file_bands, tile_px=tile_px, fit=fit)
-    while found := list(islice(tiles, block)):
-        yield np.stack([data for data, _ in found]), np.stack([valid for _, valid in found])
+    while batch := list(islice(tiles, block)):
+        yield np.stack([data for data, _ in batch]), np.stack([valid for _, valid in batch])
 
 
 def statistics(pack: Pack, rows: Sequence[int] | NDArray[np.integer[Any]]) -> Statistics:
@@ -273,7 +273,7 @@ def statistics(pack: Pack, rows: Sequence[int] | NDArray[np.integer[Any]]) -> St
     channels = pack.images.shape[1]
     per_tile = int(np.prod(pack.images.shape[1:]))
     step = max(1, _STATISTICS_BLOCK // per_tile)
-    far = pack.images.dtype.kind == "f"  # whole numbers hold nothing that lies so far off
+    far = pack.images.dtype.kind == "f"  # integers have no values so far off
     ends = _ends(pack, order) if far else np.zeros((2, channels))
     pivot, mean, square = np.zeros((3, channels))
     count = np.zeros(channels, np.int64)
@@ -322,13 +322,13 @@ def batch(
     fill: Float64s,
     device: torch.device | str = "cpu",
 ) -> dict[str, Tensor]:
-    """Some tiles as a batch: image float32 [N,C,S,S] in DN, valid bool [N,C,S,S] or [N,1,S,S].
+    """Selected tiles as a batch: image float32 [N,C,S,S] in DN, valid bool [N,C,S,S] or [N,1,S,S].
 
     Args:
         pack: the tiles.
-        rows: their positions.
+        rows: positions of the tiles.
         fill: value [C] in DN that invalid pixels take.
-        device: where the batch goes.
+        device: device of the batch.
     """
     where = np.asarray(rows, dtype=np.int64)
     valid = None if pack.valid is None else np.asarray(pack.valid)[where]
@@ -374,15 +374,15 @@ def _write_arrays(
     with ExitStack() as stack:
         stack.enter_context(closing(tiles))  # here, not in one of its own threads
         images = _start(stack, folder / _IMAGES, shape, dtype)
-        known: BinaryIO | None = None
+        valid_file: BinaryIO | None = None
         for row, (data, valid) in enumerate(tiles):
             images.write(data.astype(dtype, copy=False).tobytes())
-            if known is None and not valid.all():
-                known = _start(stack, folder / _VALID, shape, np.dtype(bool))
+            if valid_file is None and not valid.all():
+                valid_file = _start(stack, folder / _VALID, shape, np.dtype(bool))
                 for _ in range(row):
-                    known.write(bytes([1]) * valid.size)
-            if known is not None:
-                known.write(valid.tobytes())
+                    valid_file.write(bytes([1]) * valid.size)
+            if valid_file is not None:
+                valid_file.write(valid.tobytes())
             if progress is not None:
                 progress(row + 1, shape[0])
 
@@ -398,26 +398,26 @@ def _start(stack: ExitStack, path: Path, shape: tuple[int, ...], dtype: np.dtype
     return stream
 
 
-def _note(key: str, found: Unread) -> dict[str, Any]:
+def _note(key: str, unread: Unread) -> dict[str, Any]:
     return {
         "geotl_pack": PACK_FORMAT,
         "fingerprint": key,
-        "bands": found.bands,
-        "footprints": list(found.footprints),
-        "crs": list(found.crs),
-        "acquired": list(found.acquired),
+        "bands": unread.bands,
+        "footprints": list(unread.footprints),
+        "crs": list(unread.crs),
+        "acquired": list(unread.acquired),
     }
 
 
 def _place(info: RasterInfo, tile: Tile) -> tuple[Box | None, str | None]:
-    """Footprint and reference system: the file's own, else the point that the table tells."""
+    """Footprint and reference system: those of the file, else the point given in the table."""
     if info.grid.crs:
         return info.grid.bounds, info.grid.crs
     return (tile.centre + tile.centre, tile.crs) if tile.centre else (None, None)
 
 
 def _read_note(folder: Path) -> dict[str, Any] | None:
-    """What pack.json says; None if there is none of ours."""
+    """Content of pack.json; None if geotl wrote none here."""
     try:
         note = json.loads((folder / _NOTE).read_text(encoding="utf-8"))
     except (OSError, ValueError):
@@ -426,15 +426,15 @@ def _read_note(folder: Path) -> dict[str, Any] | None:
 
 
 def _check_folder(folder: Path) -> None:
-    """Refuse a folder that holds anything but a pack, which is replaced as a whole.
+    """Reject a folder with other files than a pack, which is replaced as a whole.
 
     A killed run of an earlier version leaves hidden files there; they go with the rest.
     """
     names = {entry.name for entry in folder.iterdir()} if folder.is_dir() else set()
-    own = {_IMAGES, _VALID, _NOTE, CHECKSUMS} if {_NOTE, CHECKSUMS} & names else set()
-    foreign = sorted(name for name in names - own if not _HIDDEN.fullmatch(name))
-    known = CHECKSUMS in names or _read_note(folder) is not None
-    if names and not (known and not foreign):
+    pack_files = {_IMAGES, _VALID, _NOTE, CHECKSUMS} if {_NOTE, CHECKSUMS} & names else set()
+    foreign = sorted(name for name in names - pack_files if not _HIDDEN.fullmatch(name))
+    is_pack = CHECKSUMS in names or _read_note(folder) is not None
+    if names and not (is_pack and not foreign):
         name = foreign[0] if foreign else _NOTE
         raise OutputError(
             f"{folder / name}: not written by geotl, and would be overwritten; choose another "
@@ -443,7 +443,7 @@ def _check_folder(folder: Path) -> None:
 
 
 def _reopen(folder: Path, key: str) -> Pack | None:
-    """The pack in a folder whose files are whole, if it is of this fingerprint."""
+    """The pack in a folder with complete files, if it has this fingerprint."""
     note = _read_note(folder)
     if note is None or note.get("fingerprint") != key:
         return None

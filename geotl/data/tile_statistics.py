@@ -24,9 +24,9 @@ _BLOCK_VALUES = 1 << 22
 _SAMPLED_VALUES = 1 << 21  # of each band, behind the quantiles
 Box = tuple[float, float, float, float]
 SAME = 0.98  # correlation of two thumbnails from which tiles are called near-copies
-_EVEN = 0.25  # share of the typical contrast below which a tile is too even to be told apart
-_MOST_TURNED = 3000  # tiles up to which turned and mirrored copies are looked for too
-_MOST = 30000  # tiles up to which all pairs are looked at
+_EVEN = 0.25  # share of the typical contrast below which a tile is too uniform to be compared
+_MAX_TURNED = 3000  # tiles up to which turned and mirrored copies are searched too
+_MAX_COMPARED = 30000  # tiles up to which all pairs are compared
 _BLOCK = 1024
 
 
@@ -35,13 +35,13 @@ class TileFacts:
     """Figures of N tiles of C bands, in DN.
 
     Attributes:
-        mean, sd: of each tile's valid pixels [N,C]; 0 where it has none.
+        mean, sd: statistics of each tile's valid pixels [N,C]; 0 where it has none.
         valid: share of valid pixels of each tile, over all bands [N].
         blank: share of each tile's pixels that are valid and 0 in every band [N].
         full: share of each tile's pixels at the type's largest value in some band [N]; 0 for
             floating point.
-        quantiles: of each band over valid pixels [len(QUANTILES),C], from a regular sample of
-            pixels; nan where a band has none.
+        quantiles: quantiles of each band over valid pixels [len(QUANTILES),C], from a regular
+            sample of pixels; nan where a band has none.
         thumbs: tiles shrunk by averaging to at most 16 px a side, float32 [N,C,s,s]; invalid
             pixels take the tile's mean.
     """
@@ -56,7 +56,7 @@ class TileFacts:
 
 
 def tile_facts(pack: Pack, progress: Progress | None = None) -> TileFacts:
-    """Look at every tile once, block by block."""
+    """Statistics of every tile, block by block."""
     count, bands, side, _ = pack.images.shape
     step = max(1, _BLOCK_VALUES // (bands * side * side))
     stride = max(1, count * side * side // _SAMPLED_VALUES)
@@ -64,9 +64,9 @@ def tile_facts(pack: Pack, progress: Progress | None = None) -> TileFacts:
     for start in range(0, count, step):
         rows = slice(start, start + step)
         image = np.asarray(pack.images[rows])
-        known = np.ones(image.shape, bool) if pack.valid is None else np.asarray(pack.valid[rows])
-        parts.append(_figures(image, known))
-        sampled.append(_sampled(image, known, stride))
+        valid = np.ones(image.shape, bool) if pack.valid is None else np.asarray(pack.valid[rows])
+        parts.append(_figures(image, valid))
+        sampled.append(_sampled(image, valid, stride))
         if progress is not None:
             progress(min(start + step, count), count)
     columns = [np.concatenate(column) for column in zip(*parts, strict=True)]
@@ -81,19 +81,19 @@ def tile_facts(pack: Pack, progress: Progress | None = None) -> TileFacts:
     )
 
 
-def _figures(image: NDArray[Any], known: Bools) -> tuple[NDArray[Any], ...]:
+def _figures(image: NDArray[Any], valid: Bools) -> tuple[NDArray[Any], ...]:
     """Means, sds, shares and thumbs of a block [n,C,S,S]."""
     values = image.astype(np.float64)
-    number = np.maximum(known.sum(axis=(2, 3)), 1)
-    mean = np.where(known, values, 0.0).sum(axis=(2, 3)) / number
-    about = np.where(known, values - mean[:, :, None, None], 0.0)
+    number = np.maximum(valid.sum(axis=(2, 3)), 1)
+    mean = np.where(valid, values, 0.0).sum(axis=(2, 3)) / number
+    about = np.where(valid, values - mean[:, :, None, None], 0.0)
     sd = np.sqrt((about**2).sum(axis=(2, 3)) / number)
-    blank = ((image == 0) & known).all(axis=1).mean(axis=(1, 2))
+    blank = ((image == 0) & valid).all(axis=1).mean(axis=(1, 2))
     full = np.zeros(len(image))
     if image.dtype.kind in "iu":
-        full = ((image == np.iinfo(image.dtype).max) & known).any(axis=1).mean(axis=(1, 2))
+        full = ((image == np.iinfo(image.dtype).max) & valid).any(axis=1).mean(axis=(1, 2))
     thumbs = _shrunk(mean[:, :, None, None] + about).astype(np.float32)
-    return mean, sd, known.mean(axis=(1, 2, 3)), blank, full, thumbs
+    return mean, sd, valid.mean(axis=(1, 2, 3)), blank, full, thumbs
 
 
 def _shrunk(values: Float64s) -> Float64s:
@@ -106,20 +106,20 @@ def _shrunk(values: Float64s) -> Float64s:
     return np.asarray(summed / np.outer(width, width))
 
 
-def _sampled(image: NDArray[Any], known: Bools, stride: int) -> Float64s:
+def _sampled(image: NDArray[Any], valid: Bools, stride: int) -> Float64s:
     """Every stride-th pixel of a block, by band [C,n], nan where it is not valid."""
     flat = np.moveaxis(image, 1, 0).reshape(image.shape[1], -1)[:, ::stride]
-    seen = np.moveaxis(known, 1, 0).reshape(image.shape[1], -1)[:, ::stride]
+    seen = np.moveaxis(valid, 1, 0).reshape(image.shape[1], -1)[:, ::stride]
     return np.where(seen, flat.astype(np.float64), np.nan)
 
 
 def _quantiles(values: Float64s) -> Float64s:
-    found = np.full((len(QUANTILES), len(values)), np.nan)
+    quantiles = np.full((len(QUANTILES), len(values)), np.nan)
     for band, row in enumerate(values):
         seen = row[np.isfinite(row)]
         if seen.size:
-            found[:, band] = np.quantile(seen, QUANTILES)
-    return found
+            quantiles[:, band] = np.quantile(seen, QUANTILES)
+    return quantiles
 
 
 def impossible_values(pack: Pack, sensor: Sensor) -> Int64s:
@@ -127,12 +127,12 @@ def impossible_values(pack: Pack, sensor: Sensor) -> Int64s:
 
     They are not valid in the pack, though nothing declares them as nodata.
     """
-    found, ends = np.zeros(2, np.int64), measurable(sensor, pack.bands)
+    counts, ends = np.zeros(2, np.int64), measurable(sensor, pack.bands)
     if pack.valid is None or ends.impossible(pack.images[0]) is None:
-        return found
+        return counts
     for start in range(0, len(pack), 64):
-        found += count_impossible(pack.images[start : start + 64], ends)
-    return found
+        counts += count_impossible(pack.images[start : start + 64], ends)
+    return counts
 
 
 def count_impossible(images: NDArray[Any], ends: Measurable) -> Int64s:
@@ -144,16 +144,16 @@ def count_impossible(images: NDArray[Any], ends: Measurable) -> Int64s:
     return np.array([counts.sum(), (counts > 0).sum()], np.int64)
 
 
-def impossible_line(found: Int64s, sensor: Sensor) -> str:
+def impossible_line(counts: Int64s, sensor: Sensor) -> str:
     """How many such values there are, in words.
 
     >>> from geotl.imagery.sensors import get_sensor
     >>> impossible_line(np.array([3, 1]), get_sensor("rgb"))
     '3 values in 1 tile cannot be of sensor rgb: taken as no data'
     """
-    values, tiles = found.tolist()
-    told = f"{many(values, 'value')} in {many(tiles, 'tile')}"
-    return f"{told} cannot be of sensor {sensor.name}: taken as no data"
+    values, tiles = counts.tolist()
+    amount = f"{many(values, 'value')} in {many(tiles, 'tile')}"
+    return f"{amount} cannot be of sensor {sensor.name}: taken as no data"
 
 
 @dataclass(frozen=True)
@@ -161,7 +161,7 @@ class TilePair:
     """Two tiles that share something, the earlier one first.
 
     Attributes:
-        first, second: their positions.
+        first, second: positions of the tiles.
         share: correlation of near-copies; share of the smaller footprint that overlaps.
         turned: one is turned or mirrored.
     """
@@ -180,7 +180,7 @@ def near_copies(thumbs: Float32s, same: float = SAME) -> list[TilePair]:
     slow shading are all that they hold. In up to 3,000 tiles the eight turned and mirrored views
     are compared as well; beyond 30,000 tiles, only the first 30,000 are.
     """
-    count = min(len(thumbs), _MOST)
+    count = min(len(thumbs), _MAX_COMPARED)
     about = thumbs[:count] - thumbs[:count].mean(axis=(2, 3), keepdims=True)
     scale = about.std(axis=(0, 2, 3), keepdims=True)
     about = about / np.where(scale > 0, scale, 1.0)
@@ -188,16 +188,16 @@ def near_copies(thumbs: Float32s, same: float = SAME) -> list[TilePair]:
     vivid = np.flatnonzero(length >= max(_EVEN * float(np.median(length)), 1e-6))
     unit = about[vivid] / length[vivid][:, None, None, None]
     flat = unit.reshape(len(vivid), -1)
-    found: dict[tuple[int, int], TilePair] = {}
-    for turn, view in enumerate(_views(unit) if count <= _MOST_TURNED else [unit]):
+    pairs: dict[tuple[int, int], TilePair] = {}
+    for turn, view in enumerate(_views(unit) if count <= _MAX_TURNED else [unit]):
         turned = view.reshape(len(vivid), -1)
         for start in range(0, len(vivid), _BLOCK):
             likeness = flat[start : start + _BLOCK] @ turned[start:].T  # each pair once
             for i, j in np.argwhere(likeness >= same).tolist():
                 a, b = int(vivid[start + i]), int(vivid[start + j])
-                if a < b and (a, b) not in found:
-                    found[a, b] = TilePair(a, b, min(float(likeness[i, j]), 1.0), turn > 0)
-    return [found[key] for key in sorted(found)]
+                if a < b and (a, b) not in pairs:
+                    pairs[a, b] = TilePair(a, b, min(float(likeness[i, j]), 1.0), turn > 0)
+    return [pairs[key] for key in sorted(pairs)]
 
 
 def overlaps(footprints: Sequence[Box | None], crs: Sequence[str | None]) -> list[TilePair]:
@@ -211,7 +211,7 @@ def overlaps(footprints: Sequence[Box | None], crs: Sequence[str | None]) -> lis
     for place, (box, system) in enumerate(zip(footprints, crs, strict=True)):
         if box is not None and box[2] > box[0] and box[3] > box[1]:
             by_crs[system].append(place)
-    found = []
+    pairs = []
     for places in by_crs.values():
         boxes = np.array([footprints[i] for i in places], dtype=np.float64)
         shapes = shapely.box(*boxes.T)
@@ -223,8 +223,8 @@ def overlaps(footprints: Sequence[Box | None], crs: Sequence[str | None]) -> lis
         share = common / np.minimum(areas[first], areas[second])
         for a, b, part in zip(first.tolist(), second.tolist(), share.tolist(), strict=True):
             if part > 1e-3:  # not for rounding's sake
-                found.append(TilePair(places[a], places[b], float(part)))
-    return sorted(found, key=lambda pair: (pair.first, pair.second))
+                pairs.append(TilePair(places[a], places[b], float(part)))
+    return sorted(pairs, key=lambda pair: (pair.first, pair.second))
 
 
 def copies(contents: Sequence[str]) -> list[list[int]]:

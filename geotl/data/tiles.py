@@ -1,4 +1,4 @@
-"""Which tiles there are: images in class folders, with what a table says of them."""
+"""Lists of tiles: images in class folders, with the split and group of a table."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ from geotl.io.tables import Faults, TableRow, read_table
 DEFAULT_TABLE = "tiles.csv"
 SYNTHETIC = "GEOTL_SYNTHETIC"  # the tag that marks a tile as made by a generator
 LEARN_ONLY = (
-    "such tiles may be learnt from and never judged on: take them out, and name the folder that "
+    "such tiles may be trained on but never tested on: remove them, and name the folder that "
     "geotl generate wrote in data.synthetic"
 )
 _READERS = 4
@@ -40,14 +40,14 @@ class Tile:
     Attributes:
         path: the file or folder, absolute; of a chip, its scene's.
         label: position of its class, None if it has none.
-        group: what must stay on one side of a split (a region, a scene), if the table tells.
-        split: side given in the table, if it tells.
+        group: group (a region, a scene) that a split does not divide, if the table gives one.
+        split: side given in the table, if any.
         content: SHA-256 of the file's bytes, of all band files' together, or of a chip's pixels.
-        centre: position (x, y) of its middle in `crs`, if the table tells; the file's own
-            position comes first.
+        centre: position (x, y) of its middle in `crs`, if the table gives it; the position in the
+            file comes first.
         scene: name of the scene it was cut from, None for a tile of its own.
         chip: the chip's name, None for a tile of its own.
-        sources: of a synthetic tile, the contents of those its generator learnt from; else None.
+        sources: contents of the generator's training tiles for a synthetic tile; else None.
     """
 
     path: Path
@@ -109,7 +109,7 @@ def index_folder(
     class_depth: int = 1,
     progress: Progress | None = None,
 ) -> TileIndex:
-    """List the tiles of a folder that holds one folder for each class.
+    """List the tiles of a folder with one folder for each class.
 
     Args:
         root: the folder.
@@ -118,7 +118,7 @@ def index_folder(
         table: CSV file in the folder with a column `path` (below the folder) and, if wanted,
             `split` (train, test or empty), `group`, `x`, `y` and `crs`; the default one need not
             be there.
-        sensor: whose bands the names of files tell; with it a folder of band files inside a
+        sensor: sensor whose bands the file names give; with it a folder of band files inside a
             class folder is one tile.
         class_depth: levels of folders that make up a class's name, joined by "/".
         progress: called with tiles done and tiles in all.
@@ -151,7 +151,7 @@ def list_images(paths: Iterable[str | Path], sensor: Sensor | None = None) -> li
     Raises:
         DataError: a path that does not exist, or a folder without images.
     """
-    found: dict[Path, None] = {}
+    images: dict[Path, None] = {}
     for given in paths:
         path = given_path(given)
         if not path.exists():
@@ -159,8 +159,8 @@ def list_images(paths: Iterable[str | Path], sensor: Sensor | None = None) -> li
         inside = _tiles_below(path, sensor) if path.is_dir() else [path]
         if not inside:
             raise DataError(f"{path}: no image in this folder; allowed: {_suffixes()}")
-        found.update(dict.fromkeys(inside))
-    return list(found)
+        images.update(dict.fromkeys(inside))
+    return list(images)
 
 
 def contents_of(
@@ -170,30 +170,30 @@ def contents_of(
     synthetic: bool = False,
     progress: Progress | None = None,
 ) -> list[str]:
-    """What each tile's bytes hash to, so that copies are found whatever they are called.
+    """Hash of each tile's bytes, which finds copies whatever their names.
 
     Args:
         paths: the tiles.
-        sensor: whose bands the names of files tell.
-        synthetic: whether tiles marked so are wanted; else they are refused, since whoever lists
-            tiles may judge on them.
+        sensor: sensor whose bands the file names give.
+        synthetic: whether tiles marked so are wanted; else they are rejected, since a listed tile
+            may become a test tile.
         progress: called with tiles done and tiles in all.
 
     Raises:
         DataError: a file that cannot be read, or a synthetic tile.
     """
     with ThreadPoolExecutor(_READERS) as pool:
-        found = []
+        contents = []
         for done, each in enumerate(pool.map(lambda path: _content(path, sensor), paths), 1):
-            found.append(each)
+            contents.append(each)
             if progress is not None:
                 progress(done, len(paths))
-    marked = [path for path, (_, mark) in zip(paths, found, strict=True) if mark]
+    marked = [path for path, (_, mark) in zip(paths, contents, strict=True) if mark]
     if marked and not synthetic:
         raise DataError(
             f"{marked[0]}: a synthetic tile, one of {len(marked)} among {len(paths)}; {LEARN_ONLY}"
         )
-    return [content for content, _ in found]
+    return [content for content, _ in contents]
 
 
 def below(path: Path, root: Path) -> str:
@@ -209,7 +209,7 @@ def below(path: Path, root: Path) -> str:
 
 
 def class_name(text: str) -> str:
-    """A class's name with its accents composed, however the file system holds them (NFC).
+    """A class's name with its accents composed, however the file system stores them (NFC).
 
     >>> class_name("fore" + chr(0x302) + "t") == "for" + chr(0xEA) + "t"
     True
@@ -218,7 +218,7 @@ def class_name(text: str) -> str:
 
 
 def check_classes(names: Sequence[str], where: Path) -> None:
-    """Make sure that there is something to tell apart.
+    """Make sure that there are two classes or more.
 
     Raises:
         DataError: fewer than two classes.
@@ -231,16 +231,16 @@ def check_classes(names: Sequence[str], where: Path) -> None:
 
 
 def _tiles_below(root: Path, sensor: Sensor | None) -> list[Path]:
-    found: list[Path] = []
+    images: list[Path] = []
     for name, folders, _ in os.walk(root):
         here = Path(name)
         folders[:] = sorted(folder for folder in folders if not folder.startswith("."))
         if sensor is not None and is_band_folder(here, sensor):
-            found.append(here)
+            images.append(here)
             folders.clear()
         else:
-            found += images_in(here)
-    return sorted(found)
+            images += images_in(here)
+    return sorted(images)
 
 
 def _suffixes() -> str:
@@ -248,7 +248,7 @@ def _suffixes() -> str:
 
 
 def _content(path: Path, sensor: Sensor | None) -> tuple[str, bool]:
-    """A tile's content, and whether it bears the mark of a synthetic one."""
+    """A tile's content, and whether it has the mark of a synthetic tile."""
     mark = SYNTHETIC.encode()
     try:
         if not path.is_dir():
@@ -256,8 +256,8 @@ def _content(path: Path, sensor: Sensor | None) -> tuple[str, bool]:
         named = [(band_in_name(p.stem, sensor) if sensor else None, p) for p in images_in(path)]
         read = [(band, *sha256_and_mark(file, mark)) for band, file in named]
         parts = sorted(f"{band} {content}" for band, content, _ in read)
-        whole = hashlib.sha256("\n".join(parts).encode()).hexdigest()
-        return whole, any(marked for *_, marked in read)
+        digest = hashlib.sha256("\n".join(parts).encode()).hexdigest()
+        return digest, any(marked for *_, marked in read)
     except OSError as error:
         raise DataError(
             f"{path}: cannot be read ({error.strerror or error}); check the file and its rights"
@@ -284,13 +284,13 @@ def _class_folders(root: Path, wanted: Sequence[str] | None, depth: int) -> dict
 
 def _folders_at(root: Path, depth: int) -> dict[str, Path]:
     """Folders that many levels down, by the names that lead to them, joined by "/"."""
-    found = {"": root}
+    folders = {"": root}
     for level in range(depth):
         deeper: dict[str, Path] = {}
-        for name, folder in found.items():
+        for name, folder in folders.items():
             inside = _folders_in(folder)
             if not inside or (level and images_in(folder)):
-                _refuse_level(folder, bool(inside), depth)
+                _reject_level(folder, bool(inside), depth)
             for path in inside:
                 joined = f"{name}/{class_name(path.name)}".lstrip("/")
                 if joined in deeper:
@@ -298,16 +298,17 @@ def _folders_at(root: Path, depth: int) -> dict[str, Path]:
                         f"{path} and {deeper[joined]}: two folders of one class name; join them"
                     )
                 deeper[joined] = path
-        found = deeper
-    return found
+        folders = deeper
+    return folders
 
 
-def _refuse_level(folder: Path, folders: bool, depth: int) -> None:
+def _reject_level(folder: Path, folders: bool, depth: int) -> None:
     if depth > 1:
-        held = "holds tiles above that level" if folders else "holds no folders"
+        content = "has tiles above that level" if folders else "has no folders"
         raise DataError(
-            f"{folder}: {held}, where data.class_depth={depth} wants class folders {depth} levels "
-            "down; move its tiles into such a folder, or take it out"
+            f"{folder}: {content}, where data.class_depth={depth} needs class folders {depth} "
+            "levels "
+            "down; move its tiles into such a folder, or remove it"
         )
     raise DataError(
         f"{folder}: no class folders in it; put the tiles of each class in a folder of its own"
@@ -328,7 +329,7 @@ def _tiles_of(folder: Path, sensor: Sensor | None, depth: int) -> list[Path]:
     deeper = _tiles_below(folder, None)
     if deeper:
         raise DataError(
-            f"{folder}: holds folders, not tiles (such as {below(deeper[0], folder)}); set "
+            f"{folder}: contains folders, not tiles (such as {below(deeper[0], folder)}); set "
             "data.root to the folder whose folders are the classes, "
             f"data.class_depth={depth + 1} if class folders nest, or data.sensor to the one whose "
             "bands such files are named after"
@@ -360,17 +361,17 @@ def _with_table(tiles: tuple[Tile, ...], root: Path, table: str) -> tuple[Tile, 
             return tiles
         raise DataError(f"{path}: no such table; check data.table")
     faults = Faults(path)
-    told = {row.path: row for row in read_table(path, faults)}
-    known = {below(tile.path, root) for tile in tiles}
-    ordered = sorted(known)
-    for name, row in told.items():
-        if name not in known:
+    rows_by_path = {row.path: row for row in read_table(path, faults)}
+    names = {below(tile.path, root) for tile in tiles}
+    ordered = sorted(names)
+    for name, row in rows_by_path.items():
+        if name not in names:
             faults.add(row.line, partial(_unknown, name, ordered))
         if row.synthetic:
             faults.add(row.line, f"marks {name!r} synthetic; {LEARN_ONLY}")
     faults.check()
     nothing = TableRow(0, "")
-    rows = [told.get(below(tile.path, root), nothing) for tile in tiles]
+    rows = [rows_by_path.get(below(tile.path, root), nothing) for tile in tiles]
     return tuple(
         replace(t, split=row.split, group=row.group, centre=row.centre, crs=row.crs)
         for t, row in zip(tiles, rows, strict=True)

@@ -47,11 +47,11 @@ def parse(root: str) -> tuple[str, Path]:
     return name, given_path(folder).absolute()
 
 
-def copy_data_set(root: str, cache: Path, say: Log = print) -> Path:
+def copy_data_set(root: str, cache: Path, log: Log = print) -> Path:
     """Write a torchgeo data set's samples as tiles below `cache`, once; return their manifest.
 
     The tiles carry the band names that the data set states. torchgeo hands out float32: whole
-    numbers are kept as the smallest integer type that holds a tile. Its splits become the
+    numbers are stored in the smallest integer type that fits a tile. Its splits become the
     manifest's column `split`.
 
     Raises:
@@ -65,13 +65,13 @@ def copy_data_set(root: str, cache: Path, say: Log = print) -> Path:
         raise DataError(
             f"{root}: no such folder {folder}; give the data set's own: {PREFIX}NAME:FOLDER"
         )
-    held = cache / f"{name}-{_signature(name, folder)[:32]}"
+    copied = cache / f"{name}-{_signature(name, folder)[:32]}"
 
     def make(part: Path) -> None:
-        say(f"copying torchgeo's {name} from {folder}, once")
+        log(f"copying torchgeo's {name} from {folder}, once")
         _copy(root, kind, folder, part)
 
-    return kept(held, make, log=say) / MANIFEST
+    return kept(copied, make, log=log) / MANIFEST
 
 
 def band_names(data_set: object, count: int) -> tuple[str, ...]:
@@ -90,7 +90,7 @@ def band_names(data_set: object, count: int) -> tuple[str, ...]:
 
 
 def smallest(image: NDArray[Any]) -> NDArray[Any]:
-    """An image in the smallest integer type that holds it exactly; unchanged if none does.
+    """An image in the smallest integer type that stores it exactly; unchanged if there is none.
 
     >>> smallest(np.array([0.0, 4000.0], np.float32)).dtype, smallest(np.array([0.5])).dtype
     (dtype('uint16'), dtype('float64'))
@@ -125,14 +125,16 @@ def _plain(kind: object, base: type) -> bool:
 
 
 def _signature(name: str, folder: Path) -> str:
-    """What tells one state of a data set's folder from another: sizes and times of its files."""
+    """A hash of the state of a data set's folder: sizes and times of its files."""
     files = sorted(path for path in folder.rglob("*") if path.is_file())
-    told = [
+    states = [
         (path.relative_to(folder).as_posix(), stat.st_size, stat.st_mtime_ns)
         for path in files
         for stat in [path.stat()]
     ]
-    return hashlib.sha256(json.dumps([_COPY_FORMAT, name, str(folder), told]).encode()).hexdigest()
+    return hashlib.sha256(
+        json.dumps([_COPY_FORMAT, name, str(folder), states]).encode()
+    ).hexdigest()
 
 
 def _copy(root: str, kind: Any, folder: Path, part: Path) -> None:
@@ -162,14 +164,15 @@ def _opened(root: str, kind: Any, folder: Path, split: str | None) -> Any:
     options: dict[str, Any] = {"root": str(folder), "download": False}
     if split is not None:
         options["split"] = split
-    known = inspect.signature(kind).parameters
+    parameters = inspect.signature(kind).parameters
     try:
-        return kind(**{key: value for key, value in options.items() if key in known})
+        return kind(**{key: value for key, value in options.items() if key in parameters})
     except (OSError, ValueError, RuntimeError, AssertionError, TypeError, ImportError) as error:
-        told = " ".join(str(error).split())[:300] or type(error).__name__
+        reason = " ".join(str(error).split())[:300] or type(error).__name__
         raise DataError(
-            f"{root}: torchgeo cannot open its {split or 'tiles'} ({told}); nothing is downloaded: "
-            "lay the files out as torchgeo's documentation of the data set says"
+            f"{root}: torchgeo cannot open its {split or 'tiles'} ({reason}); nothing is "
+            "downloaded: "
+            "arrange the files as in torchgeo's documentation of the data set"
         ) from error
 
 
@@ -195,7 +198,7 @@ def _sample(data_set: Any, number: int, root: str) -> tuple[NDArray[Any], int]:
     sample = data_set[number]
     image, label = sample.get("image"), sample.get("label")
     if image is None or image.ndim != 3:
-        raise DataError(f"{root}: sample {number} holds no image [C,H,W]; use another data set")
+        raise DataError(f"{root}: sample {number} has no image [C,H,W]; use another data set")
     if label is None or np.asarray(label).size != 1:
-        raise DataError(f"{root}: sample {number} holds not one class; use a classification set")
+        raise DataError(f"{root}: sample {number} needs just one class; use a classification set")
     return np.asarray(image), int(np.asarray(label).reshape(-1)[0])

@@ -1,1 +1,1 @@
-"""Numbers in, judgement out: scores, intervals, calibration, map accuracy and areas."""
+"""Pure functions of numbers: scores, intervals, calibration, map accuracy and areas."""

@@ -28,7 +28,7 @@ Allocation = Literal["proportional", "equal", "neyman"]
 ALLOCATIONS: tuple[Allocation, ...] = ("proportional", "equal", "neyman")
 
 Z_95 = 1.96  # as the paper rounds it
-_FEWEST = 2  # points in a stratum that a variance needs
+_MIN_POINTS = 2  # points in a stratum that a variance needs
 
 
 @dataclass(frozen=True)
@@ -56,7 +56,7 @@ class Estimated:
 
 @dataclass(frozen=True)
 class AreaEstimate:
-    """What an error matrix and the mapped areas say; arrays [K] in the classes' order.
+    """Accuracies and areas from an error matrix and mapped areas; arrays [K] in the classes' order.
 
     Attributes:
         matrix: counts n_ij [K,K], rows the map, columns the reference.
@@ -64,7 +64,7 @@ class AreaEstimate:
         proportions: p_ij = W_i n_ij / n_i [K,K].
         overall: overall accuracy, of shape [].
         users: user's accuracy; nan for a class without reference points on it.
-        producers: producer's accuracy; nan for a class that the reference holds nowhere.
+        producers: producer's accuracy; nan for a class that the reference does not contain.
         mapped_m2: area mapped as each class.
         areas_m2: error-adjusted area of each class.
     """
@@ -92,10 +92,10 @@ def estimate(matrix: ArrayLike, mapped_pixels: ArrayLike, pixel_area_m2: float) 
         DataError: shapes that do not fit, negative figures, nothing mapped, or reference points on
             a class that no pixel has.
 
-    >>> found = estimate([[97, 3], [8, 92]], [3000, 7000], 900.0)
-    >>> f"{found.overall.value:.3f} ± {found.overall.margin:.3f}"
+    >>> result = estimate([[97, 3], [8, 92]], [3000, 7000], 900.0)
+    >>> f"{result.overall.value:.3f} ± {result.overall.margin:.3f}"
     '0.935 ± 0.039'
-    >>> (found.areas_m2.value / 1e4).round(1).tolist(), (found.mapped_m2 / 1e4).tolist()
+    >>> (result.areas_m2.value / 1e4).round(1).tolist(), (result.mapped_m2 / 1e4).tolist()
     ([312.3, 587.7], [270.0, 630.0])
     """
     counts, pixels = _checked(matrix, mapped_pixels)
@@ -128,7 +128,7 @@ def estimate(matrix: ArrayLike, mapped_pixels: ArrayLike, pixel_area_m2: float) 
 def census(matrix: ArrayLike, sizes_m2: ArrayLike) -> AreaEstimate:
     """Accuracies and areas where the reference is known at every pixel: nothing is sampled.
 
-    Standard errors are nan, for there is no sampling error to tell of.
+    Standard errors are nan, since there is no sampling error.
 
     Args:
         matrix: pixels [K,K], rows the map, columns the reference.
@@ -162,7 +162,7 @@ def census(matrix: ArrayLike, sizes_m2: ArrayLike) -> AreaEstimate:
 def sample_size(weights: ArrayLike, expected_users: ArrayLike, se_overall: float) -> int:
     """Points that a stratified sample needs for a wanted SE of overall accuracy (equation 13).
 
-    The number of pixels is taken as large beside that of the points.
+    The number of pixels is assumed to be large compared with that of the points.
 
     Args:
         weights: W_i [K], the mapped shares.
@@ -180,7 +180,7 @@ def sample_size(weights: ArrayLike, expected_users: ArrayLike, se_overall: float
         raise DataError(f"standard error {se_overall} wanted; allowed: above 0, such as 0.01")
     spread = _spread(expected_users, len(shares))
     exact = float((shares * spread).sum() / se_overall) ** 2
-    return math.ceil(exact - 1e-9)  # rounding alone asks for no further point
+    return math.ceil(exact - 1e-9)  # rounding adds no point
 
 
 def allocate(
@@ -237,7 +237,7 @@ def too_few(matrix: ArrayLike, mapped_pixels: ArrayLike) -> Int64s:
     [1]
     """
     counts, pixels = _checked(matrix, mapped_pixels)
-    return np.flatnonzero((pixels > 0) & (counts.sum(axis=1) < _FEWEST))
+    return np.flatnonzero((pixels > 0) & (counts.sum(axis=1) < _MIN_POINTS))
 
 
 def _checked(matrix: ArrayLike, mapped_pixels: ArrayLike) -> tuple[Int64s, Float64s]:
@@ -261,7 +261,7 @@ def _checked(matrix: ArrayLike, mapped_pixels: ArrayLike) -> tuple[Int64s, Float
 
 def _freedom(rows: Int64s) -> Float64s:
     """n_i - 1, nan where that leaves no variance."""
-    return np.where(rows < _FEWEST, np.nan, rows - 1.0)
+    return np.where(rows < _MIN_POINTS, np.nan, rows - 1.0)
 
 
 def _se_of_producers(
@@ -269,11 +269,11 @@ def _se_of_producers(
 ) -> Float64s:
     """Equation 7: SE of producer's accuracy; `spread` is s_ij (1 - s_ij) / (n_i - 1) [K,K]."""
     square = pixels[:, None] ** 2 * spread
-    own = np.diag(square)
-    others = square.sum(axis=0) - own
+    diagonal = np.diag(square)
+    others = square.sum(axis=0) - diagonal
     reference = (pixels[:, None] * shares).sum(axis=0)
     with np.errstate(divide="ignore", invalid="ignore"):
-        variance = ((1 - producers) ** 2 * own + producers**2 * others) / reference**2
+        variance = ((1 - producers) ** 2 * diagonal + producers**2 * others) / reference**2
     return np.asarray(np.sqrt(np.maximum(variance, 0.0)))
 
 
@@ -296,7 +296,7 @@ def _spread(expected_users: ArrayLike, classes: int) -> Float64s:
 
 
 def _bounded(wanted: Float64s, n: int, least: Int64s, most: Int64s) -> Float64s:
-    """Shares of n in proportion to `wanted` that keep within their bounds, found by bisection.
+    """Shares of n in proportion to `wanted` that keep within their bounds, by bisection.
 
     Each class gets clip(scale * wanted, least, most); the sum grows with the scale.
     """
@@ -318,9 +318,9 @@ def _bounded(wanted: Float64s, n: int, least: Int64s, most: Int64s) -> Float64s:
 
 def _rounded(exact: Float64s, n: int, most: Int64s) -> Int64s:
     """Whole numbers that sum to n, the largest remainders rounded up."""
-    whole = np.floor(exact + 1e-9).astype(np.int64)
-    remainder = np.where(whole < most, exact - whole, -1.0)
+    floors = np.floor(exact + 1e-9).astype(np.int64)
+    remainder = np.where(floors < most, exact - floors, -1.0)
     order: Sequence[int] = np.argsort(-remainder, kind="stable").tolist()
-    for place in order[: n - int(whole.sum())]:
-        whole[place] += 1
-    return whole
+    for place in order[: n - int(floors.sum())]:
+        floors[place] += 1
+    return floors

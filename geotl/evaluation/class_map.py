@@ -22,8 +22,8 @@ from geotl.imagery.windows import Window
 from geotl.io.geodesy import row_areas_m2
 from geotl.io.raster import Grid, opened
 
-_BLOCK_PIXELS = 1 << 22  # held at once: 4 Mi pixels
-_MOST_CLASSES = 1024
+_BLOCK_PIXELS = 1 << 22  # in memory together: 4 Mi pixels
+_MAX_CLASSES = 1024
 _DENSE = 1 << 20  # a range of values that is tallied in a table
 _GOLDEN = np.uint64(0x9E3779B97F4A7C15)
 
@@ -34,12 +34,12 @@ class ClassMap:
 
     Attributes:
         path: the file.
-        grid: where the pixels lie.
-        dtype: their type, one of whole numbers.
+        grid: grid of the pixels.
+        dtype: integer type of the pixels.
         nodata: value declared to stand for no class.
-        names: of the classes by value; a value that it lacks is called by its number.
+        names: names of the classes by value; a value that it lacks is called by its number.
         colours: #rrggbb by value, where the file has a palette.
-        tags: what else the file says of itself.
+        tags: the other tags of the file.
         tile: rows and columns of the file's own blocks.
     """
 
@@ -53,7 +53,7 @@ class ClassMap:
     tile: tuple[int, int]
 
     def name(self, value: int) -> str:
-        """What a value stands for."""
+        """The class name of a value."""
         return self.names.get(value, str(value))
 
 
@@ -62,7 +62,7 @@ def open_map(path: str | Path, names: Mapping[int, str] | None = None) -> ClassM
 
     Args:
         path: GeoTIFF, VRT or whatever GDAL reads.
-        names: of the classes by value; they come before the file's own.
+        names: names of the classes by value; they come before the file's own.
 
     Raises:
         DataError: no such file, damaged, several bands, or pixels that are not whole numbers.
@@ -75,7 +75,7 @@ def open_map(path: str | Path, names: Mapping[int, str] | None = None) -> ClassM
                 f"{path}: {source.count} bands of {dtype}; allowed: a class map of one band of "
                 "whole numbers (gdal_translate -b 1 -ot Byte makes one)"
             )
-        told = names or value_names(source)
+        legend = names or value_names(source)
         crs = source.crs.to_string() if source.crs else None
         place = tuple(float(v) for v in source.transform[:6])
         return ClassMap(
@@ -83,7 +83,7 @@ def open_map(path: str | Path, names: Mapping[int, str] | None = None) -> ClassM
             grid=Grid(crs, place, source.height, source.width),  # type: ignore[arg-type]
             dtype=dtype,
             nodata=source.nodata,
-            names={v: class_name(name) for v, name in told.items() if name},
+            names={v: class_name(name) for v, name in legend.items() if name},
             colours=_palette(source),
             tags=source.tags(),
             tile=source.block_shapes[0],
@@ -94,12 +94,13 @@ def read_block(of: ClassMap, window: Window, *, on: Grid | None = None) -> Pixel
     """Values and validity, both [h,w], of a window of a map.
 
     Args:
-        of: the map.
-        window: whole pixels inside the grid, such as `windows` gives.
-        on: another grid to lay the map on by nearest neighbour; the window is then that grid's.
+        of: the map to read.
+        window: window inside the grid, such as those of `windows`.
+        on: another grid to resample the map to by nearest neighbour; the window is then that
+            grid's.
 
     Raises:
-        DataError: pixels that cannot be read, or a grid whose place is not known.
+        DataError: pixels that cannot be read, or a grid of unknown position.
     """
     if on is not None and not same_grid(on, of.grid):
         if None in (on.crs, of.grid.crs):
@@ -107,8 +108,8 @@ def read_block(of: ClassMap, window: Window, *, on: Grid | None = None) -> Pixel
                 f"{of.path}: cannot be laid on another grid, as one of them has no reference "
                 "system; assign it (gdal_edit.py -a_srs)"
             )
-        held = ClassRaster(of.path, of.grid, of.names, {}, of.nodata)
-        return classes_on(held, window.on(on))
+        raster = ClassRaster(of.path, of.grid, of.names, {}, of.nodata)
+        return classes_on(raster, window.on(on))
     below, right = window.row + window.height, window.col + window.width
     part = ((window.row, below), (window.col, right))
     with opened(of.path) as source:
@@ -116,7 +117,7 @@ def read_block(of: ClassMap, window: Window, *, on: Grid | None = None) -> Pixel
 
 
 def windows(tile: tuple[int, int], grid: Grid) -> list[Window]:
-    """Windows that cover a grid, of whole file blocks where these are small enough.
+    """Windows that cover a grid, aligned with file blocks where these are small enough.
 
     >>> grid = Grid(None, (1.0, 0.0, 0.0, 0.0, -1.0, 0.0), 5000, 3000)
     >>> [(w.row, w.col, w.height, w.width) for w in windows((256, 256), grid)][:2]
@@ -168,28 +169,28 @@ def read_names(path: Path) -> dict[int, str]:
         lines = path.read_text(encoding="utf-8-sig").splitlines()
     except (OSError, UnicodeDecodeError) as error:
         raise DataError(f"{path}: cannot be read ({error}); give a text file in UTF-8") from error
-    found: dict[int, str] = {}
+    names: dict[int, str] = {}
     for number, line in enumerate(lines, 1):
-        told = re.fullmatch(r"\s*(-?\d+)\s*[,;=\t]\s*(.*?\S)\s*", line)
-        if told:
-            found[int(told[1])] = told[2].strip('"')
+        match = re.fullmatch(r"\s*(-?\d+)\s*[,;=\t]\s*(.*?\S)\s*", line)
+        if match:
+            names[int(match[1])] = match[2].strip('"')
         elif line.strip() and not line.lstrip().startswith("#") and number > 1:
             raise DataError(f"{path}: line {number} is {line!r}; allowed: such as 3,wetland")
-    if not found:
+    if not names:
         raise DataError(f"{path}: names no class; write a line for each, such as 3,wetland")
-    return found
+    return names
 
 
 @dataclass(frozen=True)
 class Survey:
-    """What a pass over a class map found.
+    """Result of a pass over a class map.
 
     Attributes:
         pixels: by value, in ascending order of the values.
         areas_m2: by value; None for a map without a reference system.
         nodata: pixels that are not valid.
-        value: at each place asked for [P].
-        status: of each place [P]: "" where `value` holds, "outside" or "nodata".
+        value: value at each requested place [P].
+        status: status of each place [P]: "" where `value` is valid, "outside" or "nodata".
     """
 
     pixels: Mapping[int, int]
@@ -226,9 +227,9 @@ def survey(
     for done, window in enumerate(places, 1):
         values, valid = read_block(of, window)
         here_m2 = _areas_of(per_row, window, valid)
-        for found, (number, area) in _tally(values[valid].astype(np.int64), here_m2).items():
-            pixels[found] += number
-            areas[found] = areas.get(found, 0.0) + area
+        for map_value, (number, area) in _tally(values[valid].astype(np.int64), here_m2).items():
+            pixels[map_value] += number
+            areas[map_value] = areas.get(map_value, 0.0) + area
         nodata += int(valid.size - valid.sum())
         here = _inside(window, col, row)
         at = row[here] - window.row, col[here] - window.col
@@ -249,28 +250,28 @@ def random_pixels(
 ) -> dict[str, tuple[Int64s, Int64s]]:
     """Up to `most` random pixels of each class by name, as (rows, cols) in random order.
 
-    Every pixel has a random key that hangs on the seed and its place alone, and those with the
-    smallest keys are taken: a simple random sample without replacement in each class, the same
-    however the file is cut into blocks. Asked for more, it begins with the same pixels.
+    Every pixel has a random key that depends only on the seed and its place, and the pixels with
+    the smallest keys are drawn: a simple random sample without replacement in each class, the same
+    for all block sizes. A larger sample begins with the same pixels.
     """
-    kept: dict[str, tuple[NDArray[np.uint64], Int64s]] = {}
+    smallest: dict[str, tuple[NDArray[np.uint64], Int64s]] = {}
     places = windows(of.tile, of.grid)
     for done, window in enumerate(places, 1):
         values, valid = read_block(of, window)
         keys, index = _keys(window, of.grid.width, seed)
         for value in np.unique(values[valid]).tolist():
             name = of.name(value)
-            before = kept.get(name, (np.zeros(0, np.uint64), np.zeros(0, np.int64)))
+            before = smallest.get(name, (np.zeros(0, np.uint64), np.zeros(0, np.int64)))
             limit = before[0][-1] if len(before[0]) == most else np.iinfo(np.uint64).max
             mine = valid & (values == value) & (keys <= limit)
             joined = np.concatenate([before[0], keys[mine]])
             whose = np.concatenate([before[1], index[mine]])
             first = np.argsort(joined)[:most]  # keys differ: SplitMix64 is one to one
-            kept[name] = joined[first], whose[first]
-        _check_number(of, len(kept))
+            smallest[name] = joined[first], whose[first]
+        _check_number(of, len(smallest))
         if progress is not None:
             progress(done, len(places))
-    return {name: (i // of.grid.width, i % of.grid.width) for name, (_, i) in kept.items()}
+    return {name: (i // of.grid.width, i % of.grid.width) for name, (_, i) in smallest.items()}
 
 
 def cross(
@@ -287,8 +288,8 @@ def cross(
     places = windows(first.tile, first.grid)
     for done, window in enumerate(places, 1):
         ours, valid = read_block(first, window)
-        theirs, known = read_block(second, window, on=first.grid)
-        both = valid & known
+        theirs, valid_second = read_block(second, window, on=first.grid)
+        both = valid & valid_second
         low = int(theirs.min())
         span = int(theirs.max()) - low + 1
         joined = ours[both].astype(np.int64) * span + (theirs[both].astype(np.int64) - low)
@@ -303,18 +304,18 @@ def cross(
 
 
 def _tally(values: Int64s, sizes: Float64s) -> dict[int, tuple[int, float]]:
-    """How often each value stands there, and the sum of its sizes."""
+    """Count of each value, and the sum of its sizes."""
     if not values.size:
         return {}
     low, high = int(values.min()), int(values.max())
     if high - low < _DENSE:
-        found, place = np.arange(low, high + 1), values - low
+        values_found, place = np.arange(low, high + 1), values - low
     else:
-        found, place = np.unique(values, return_inverse=True)
-    number = np.bincount(place, minlength=len(found))
-    total = np.bincount(place, sizes, minlength=len(found))
+        values_found, place = np.unique(values, return_inverse=True)
+    number = np.bincount(place, minlength=len(values_found))
+    total = np.bincount(place, sizes, minlength=len(values_found))
     there = np.flatnonzero(number)
-    return {int(found[i]): (int(number[i]), float(total[i])) for i in there}
+    return {int(values_found[i]): (int(number[i]), float(total[i])) for i in there}
 
 
 def _areas_of(per_row: Float64s | None, window: Window, chosen: Bools) -> Float64s:
@@ -332,7 +333,7 @@ def _inside(window: Window, col: Int64s, row: Int64s) -> Bools:
 def _keys(window: Window, width: int, seed: int) -> tuple[NDArray[np.uint64], Int64s]:
     """A random key and the position in the map of each pixel of a window, both [h,w].
 
-    SplitMix64 (Steele, Lea & Flood 2014) of the position, begun at a place that the seed tells.
+    SplitMix64 (Steele, Lea & Flood 2014) of the position, starting at a place given by the seed.
     """
     rows = np.arange(window.row, window.row + window.height, dtype=np.int64)[:, None]
     index = rows * width + np.arange(window.col, window.col + window.width, dtype=np.int64)
@@ -348,9 +349,9 @@ def _keys(window: Window, width: int, seed: int) -> tuple[NDArray[np.uint64], In
     return key, index
 
 
-def _check_number(of: ClassMap, found: int) -> None:
-    if found > _MOST_CLASSES:
+def _check_number(of: ClassMap, count: int) -> None:
+    if count > _MAX_CLASSES:
         raise DataError(
-            f"{of.path}: more than {_MOST_CLASSES} values; a class map is wanted, with one value "
+            f"{of.path}: more than {_MAX_CLASSES} values; a class map is wanted, with one value "
             "for each class"
         )

@@ -1,4 +1,4 @@
-"""Labels that look like another class to a model that was not fitted to them."""
+"""Labels that a model not trained on them predicts as another class."""
 
 from __future__ import annotations
 
@@ -24,19 +24,19 @@ class HeldOutPredictions(NamedTuple):
     given: Int64s
 
     def part(self, some: Int64s) -> HeldOutPredictions:
-        """Some of them."""
+        """The predictions of the given rows."""
         return HeldOutPredictions(self.rows[some], self.probabilities[some], self.given[some])
 
 
 class Doubt(NamedTuple):
-    """A label that looks like another class.
+    """A label whose samples look like another class.
 
     Attributes:
-        row: position of the row, of several the one that looks least like its label.
+        row: position of the row, of several rows, the one least like its label.
         given: the class of the label.
         likely: the most probable of the other classes.
-        probability_given: of the label's class, the mean over its rows.
-        probability_likely: of the other class, likewise.
+        probability_given: probability of the label's class, the mean over its rows.
+        probability_likely: probability of the other class, likewise.
     """
 
     row: int
@@ -46,7 +46,7 @@ class Doubt(NamedTuple):
     probability_likely: float
 
     def words(self, classes: Sequence[str]) -> str:
-        """What is doubtful, in a few words.
+        """The doubt in a few words.
 
         >>> Doubt(0, 0, 1, 0.05, 0.9).words(["reed", "water"])
         'labelled reed (0.05), looks like water (0.90)'
@@ -57,7 +57,7 @@ class Doubt(NamedTuple):
         )
 
 
-def doubtful_labels(held: HeldOutPredictions, label: Sequence[str]) -> list[Doubt]:
+def doubtful_labels(predictions: HeldOutPredictions, label: Sequence[str]) -> list[Doubt]:
     """The labels to which another class is more probable than their own, most doubtful first.
 
     The order is that of the log-ratio of both probabilities, over the label's rows: the model must
@@ -65,36 +65,39 @@ def doubtful_labels(held: HeldOutPredictions, label: Sequence[str]) -> list[Doub
     al. 2021, ranks by such margins).
 
     Args:
-        held: predictions.
-        label: of which label each row is [n]; rows of one label share its class.
+        predictions: predictions for held-out rows.
+        label: label of each row [n]; rows of one label share its class.
 
     >>> sure = np.array([[0.9, 0.1], [0.2, 0.8], [0.4, 0.6]])
-    >>> held = HeldOutPredictions(np.array([4, 5, 6]), sure, np.array([1, 1, 0]))
-    >>> [(one.row, one.likely) for one in doubtful_labels(held, ["a", "b", "c"])]
+    >>> predictions = HeldOutPredictions(np.array([4, 5, 6]), sure, np.array([1, 1, 0]))
+    >>> [(one.row, one.likely) for one in doubtful_labels(predictions, ["a", "b", "c"])]
     [(4, 0), (6, 1)]
     """
     names, number = np.unique(np.asarray(label, str), return_inverse=True)
-    margin = margins(held)
+    margin = margins(predictions)
     order = np.lexsort((-margin, number))  # of each label the most doubtful row first
     first = order[np.unique(number[order], return_index=True)[1]]
     count = np.bincount(number)
     means = np.stack(
-        [np.bincount(number, column, len(names)) / count for column in held.probabilities.T]
+        [np.bincount(number, column, len(names)) / count for column in predictions.probabilities.T]
     ).T
     doubt = np.bincount(number, margin) / count
-    found = [
-        _doubt(int(held.rows[first[i]]), int(held.given[first[i]]), means[i])
+    doubts = [
+        _doubt(int(predictions.rows[first[i]]), int(predictions.given[first[i]]), means[i])
         for i in np.argsort(-doubt, kind="stable")
     ]
-    return [one for one in found if one.probability_likely > one.probability_given]
+    return [one for one in doubts if one.probability_likely > one.probability_given]
 
 
-def margins(held: HeldOutPredictions) -> Float64s:
+def margins(predictions: HeldOutPredictions) -> Float64s:
     """Log-ratio of the most probable other class to the label's [n]; above 0 it looks like it."""
-    log, rows = np.log(np.maximum(held.probabilities, 1e-12)), np.arange(len(held.given))
-    own, others = log[rows, held.given], log.copy()
-    others[rows, held.given] = -np.inf
-    return np.asarray(others.max(axis=1) - own)
+    log, rows = (
+        np.log(np.maximum(predictions.probabilities, 1e-12)),
+        np.arange(len(predictions.given)),
+    )
+    of_label, others = log[rows, predictions.given], log.copy()
+    others[rows, predictions.given] = -np.inf
+    return np.asarray(others.max(axis=1) - of_label)
 
 
 def _doubt(row: int, given: int, probabilities: Float64s) -> Doubt:

@@ -1,4 +1,4 @@
-"""How good a classifier is: logits and truths in; scores, intervals, calibration, verdict out.
+"""Evaluation of a classifier: from logits and true classes to scores, intervals and calibration.
 
 Everything here is a pure function. A truth of -1 means "not labelled" and is left out
 everywhere. What is undefined is nan, never an error, and becomes null in metrics.json.
@@ -51,8 +51,9 @@ __all__ = [
     "wilson",
 ]
 
-COLDEST, HOTTEST = 0.05, 1e4  # a discriminant's logits grow with the number of features
-FEWEST_TILES = 5  # below this a per-class score says next to nothing
+MIN_TEMPERATURE = 0.05
+MAX_TEMPERATURE = 1e4  # a discriminant's logits grow with the number of features
+MIN_TILES = 5  # a class with fewer has no useful score
 
 
 class Spread(NamedTuple):
@@ -119,8 +120,8 @@ def _usable(logits: ArrayLike, truth: ArrayLike) -> tuple[Float64s, Int64s]:
     if len(labels) != len(rows):
         raise DataError(f"{len(labels)} truths but {len(rows)} rows of logits; give one for each")
     rows = np.maximum(rows, rows.max(1, keepdims=True, initial=-1e6) - 1e3)
-    known = labels != UNLABELLED
-    return rows[known], labels[known]
+    labelled = labels != UNLABELLED
+    return rows[labelled], labels[labelled]
 
 
 def softmax(logits: ArrayLike, temperature: float | Float64s = 1.0) -> Float64s:
@@ -166,10 +167,10 @@ def fit_temperature(logits: ArrayLike, truth: ArrayLike, weight: ArrayLike | Non
     """Find the temperature T that minimises the mean of -log softmax(logits / T)[truth].
 
     With b = 1/T the loss is convex and its slope is mean(E_p[z] - z_truth), so the root is
-    bisected, T between 0.05 and 10,000 (Guo et al. 2017). Give logits of tiles that trained nothing
-    (held-out folds), or T answers for the training set. Where the loss falls all the way to the
-    coldest T, every tile is right and says nothing about doubt: 1 is returned; as it is without
-    tiles. `weight` [N] is what each row counts in the mean.
+    bisected, T between 0.05 and 10,000 (Guo et al. 2017). Give logits of tiles that were not
+    trained on (held-out folds), or T describes the training set. Where the loss is smallest at
+    the minimum of T, every tile is correct and T cannot be estimated: 1 is returned, also
+    without tiles. `weight` [N] is the weight of each row in the mean.
 
     >>> fit_temperature([[2.0, 0.0]] * 4, [0, 0, 0, 1])  # 3 of 4 right: 2 / T = log 3
     1.82...
@@ -177,16 +178,18 @@ def fit_temperature(logits: ArrayLike, truth: ArrayLike, weight: ArrayLike | Non
     rows, labels = _usable(logits, truth)
     if not len(rows):
         return 1.0
-    own = rows[np.arange(len(rows)), labels]
+    of_label = rows[np.arange(len(rows)), labels]
     share = None if weight is None else np.asarray(weight)[np.asarray(truth) != UNLABELLED]
 
     def slope(temperature: float) -> float:
-        gap = (softmax(rows, temperature) * rows).sum(1) - own
+        gap = (softmax(rows, temperature) * rows).sum(1) - of_label
         return float(gap.mean() if share is None else np.average(gap, weights=share))
 
-    if slope(COLDEST) <= 0.0:
+    if slope(MIN_TEMPERATURE) <= 0.0:
         return 1.0
-    return HOTTEST if slope(HOTTEST) >= 0.0 else _bisect(slope, COLDEST, HOTTEST)
+    if slope(MAX_TEMPERATURE) >= 0.0:
+        return MAX_TEMPERATURE
+    return _bisect(slope, MIN_TEMPERATURE, MAX_TEMPERATURE)
 
 
 def _bisect(slope: Callable[[float], float], low: float, high: float) -> float:
@@ -204,13 +207,13 @@ def summarise_draws(draws: Sequence[Mapping[str, Any]]) -> dict[str, Spread]:
     0.850 ± 0.071 (2 draws)
     """
     names = dict.fromkeys(name for draw in draws for name in draw)
-    found: dict[str, Spread] = {}
+    spreads: dict[str, Spread] = {}
     for name in names:
         values = [float(draw[name]) for draw in draws if _is_number(draw.get(name))]
         if values:
             sd = float(np.std(values, ddof=1)) if len(values) > 1 else math.nan
-            found[name] = Spread(float(np.mean(values)), sd, len(values))
-    return found
+            spreads[name] = Spread(float(np.mean(values)), sd, len(values))
+    return spreads
 
 
 def _is_number(value: object) -> bool:
@@ -236,9 +239,9 @@ def commonest(truth: ArrayLike, n: int) -> tuple[int, Interval]:
 
 
 def few_tiles(
-    support: ArrayLike, classes: Sequence[str], least: int = FEWEST_TILES
+    support: ArrayLike, classes: Sequence[str], least: int = MIN_TILES
 ) -> tuple[str, ...]:
-    """Name the classes judged on fewer than `least` tiles.
+    """Name the classes with fewer than `least` test tiles.
 
     >>> few_tiles([40, 3], ["forest", "wetland"])
     ('wetland',)
@@ -247,18 +250,18 @@ def few_tiles(
     return tuple(c for c, count in zip(classes, counts, strict=True) if count < least)
 
 
-def losses(network: float, rivals: Mapping[str, float]) -> dict[str, float]:
-    """The rivals that beat the network, best first; a tie is no loss.
+def losses(network: float, baselines: Mapping[str, float]) -> dict[str, float]:
+    """The baselines that are better than the network, best first; a tie is no loss.
 
     >>> losses(0.8, {"majority class": 0.1, "frozen probe": 0.9})
     {'frozen probe': 0.9}
     """
-    better = {name: value for name, value in rivals.items() if value > network + 1e-9}
+    better = {name: value for name, value in baselines.items() if value > network + 1e-9}
     return dict(sorted(better.items(), key=lambda pair: -pair[1]))
 
 
-def headline(network: Interval | Spread, rivals: Mapping[str, float]) -> str:
-    """The first line of everything: who the network loses to, if anybody, then its accuracy.
+def headline(network: Interval | Spread, baselines: Mapping[str, float]) -> str:
+    """The headline: the baselines that are better than the network, if any, and its accuracy.
 
     >>> headline(wilson(34, 40), {"majority class": 0.3})
     'overall accuracy 0.850 [0.709, 0.929]'
@@ -266,7 +269,7 @@ def headline(network: Interval | Spread, rivals: Mapping[str, float]) -> str:
     'The network loses to band statistics (0.900): overall accuracy 0.850 [0.709, 0.929]'
     """
     accuracy = f"overall accuracy {network}"
-    better = [f"{name} ({value:.3f})" for name, value in losses(network[0], rivals).items()]
+    better = [f"{name} ({value:.3f})" for name, value in losses(network[0], baselines).items()]
     if not better:
         return accuracy
     named = better[0] if len(better) == 1 else f"{', '.join(better[:-1])} and {better[-1]}"
@@ -275,7 +278,7 @@ def headline(network: Interval | Spread, rivals: Mapping[str, float]) -> str:
 
 @dataclass(frozen=True)
 class Evaluation:
-    """Everything known about one classifier on the tiles it is judged on.
+    """All scores of one classifier on its test tiles.
 
     `overall` carries the Wilson interval, `intervals` the bootstrap ones. `before` and `after`
     are the reliability at temperature 1 and at `temperature`.
@@ -303,11 +306,11 @@ class Evaluation:
 
     @property
     def few(self) -> tuple[str, ...]:
-        """Classes judged on fewer than five tiles."""
+        """Classes with fewer than five test tiles."""
         return few_tiles(self.scores.support, self.classes)
 
     def to_dict(self) -> dict[str, Any]:
-        """What metrics.json holds: plain floats, lists and strings, null for undefined."""
+        """Content of metrics.json: plain floats, lists and strings, null for undefined."""
         return {
             "headline": self.headline,
             "loses_to_a_baseline": self.loses,
@@ -339,11 +342,11 @@ def evaluate(
     rounds: int = 1000,
     rivals: Mapping[str, Interval] | None = None,
 ) -> Evaluation:
-    """Judge logits [N, K] (or log-probabilities) against truths [N].
+    """Score logits [N, K] (or log-probabilities) against true classes [N].
 
     `temperature` was fitted before, on held-out training labels: nothing is chosen here. Where
     the rows [N] have their own, as those of several folds do, the median one is reported.
-    `rivals` are the baselines' overall accuracies on the same tiles.
+    `rivals` gives the baselines' overall accuracies on the same tiles.
 
     Raises:
         DataError: shapes that do not fit, labels out of range, NaN among the logits.
@@ -358,7 +361,9 @@ def evaluate(
             f"logits for {rows.shape[1]} classes but {len(classes)} class names; they must agree"
         )
     matrix = confusion(labels, rows.argmax(1), len(classes))
-    heat = np.broadcast_to(temperature, len(np.asarray(truth)))[np.asarray(truth) != UNLABELLED]
+    temperatures = np.broadcast_to(temperature, len(np.asarray(truth)))[
+        np.asarray(truth) != UNLABELLED
+    ]
     return Evaluation(
         classes=tuple(classes),
         matrix=matrix,
@@ -367,7 +372,7 @@ def evaluate(
         intervals=bootstrap_matrix(matrix, seed=seed, rounds=rounds),
         temperature=float(np.median(temperature)),
         before=reliability(softmax(rows), labels),
-        after=reliability(softmax(rows, heat), labels),
+        after=reliability(softmax(rows, temperatures), labels),
         rivals=dict(rivals or {}),
     )
 

@@ -14,7 +14,7 @@ from geotl.arrays import Float64s
 from geotl.errors import DataError
 from geotl.evaluation.metrics import Interval, mean_interval
 
-FEWEST_SIZES = 3  # a law with three parameters needs as many
+MIN_SIZES = 3  # a law with three parameters needs as many
 BEYOND = (2, 5)  # times the largest size measured
 SLOWEST, FASTEST = 0.05, 3.0  # exponents tried
 RESAMPLINGS = 200
@@ -67,8 +67,8 @@ class LearningCurve:
     @property
     def interval(self) -> tuple[Float64s, Float64s]:
         """Ends of the 95 % interval of the mean over draws (Student's t), within 0 and 1."""
-        found = [mean_interval(column) for column in self.draws.T]
-        low, high = np.array([[i.low, i.high] for i in found]).T
+        intervals = [mean_interval(column) for column in self.draws.T]
+        low, high = np.array([[i.low, i.high] for i in intervals]).T
         return np.maximum(low, 0.0), np.minimum(high, 1.0)
 
     def extrapolated(self) -> list[tuple[float, float]]:
@@ -81,7 +81,7 @@ class LearningCurve:
     def extrapolated_intervals(self, seed: int = 0) -> dict[float, tuple[float, float]]:
         """Ends by labels a class: the central 95 % of laws fitted to resampled draws.
 
-        It says how far the draws at hand determine the law, not whether the law holds out there.
+        It shows how well these repeats determine the law, not whether the law is true elsewhere.
         """
         places = [shots for shots, _ in self.extrapolated()]
         if not places or len(self.draws) < 2:
@@ -102,7 +102,7 @@ def learning_curve(shots: ArrayLike, draws: ArrayLike) -> LearningCurve:
     sizes, table = np.asarray(shots, np.float64), np.asarray(draws, np.float64)
     if table.ndim != 2 or table.shape[1] != len(sizes) or not len(table):
         raise DataError(f"accuracies of shape {table.shape} for {len(sizes)} sizes; one for each")
-    law = fit_power_law(sizes, table.mean(axis=0)) if len(sizes) >= FEWEST_SIZES else None
+    law = fit_power_law(sizes, table.mean(axis=0)) if len(sizes) >= MIN_SIZES else None
     return LearningCurve(sizes, table, law)
 
 
@@ -121,19 +121,19 @@ def fit_power_law(shots: ArrayLike, accuracy: ArrayLike) -> PowerLaw:
     (0.9, 0.5, 0.7)
     """
     sizes, values = np.asarray(shots, np.float64), np.asarray(accuracy, np.float64)
-    if len(sizes) < FEWEST_SIZES:
-        raise DataError(f"{len(sizes)} sizes: at least {FEWEST_SIZES} are needed for a power law")
+    if len(sizes) < MIN_SIZES:
+        raise DataError(f"{len(sizes)} sizes: at least {MIN_SIZES} are needed for a power law")
     tried = np.geomspace(SLOWEST, FASTEST, 25)
     losses = [_given_exponent(c, sizes, values)[0] for c in tried]
     best = int(np.argmin(losses))
     ends = (tried[max(best - 1, 0)], tried[min(best + 1, len(tried) - 1)])
-    found = minimize_scalar(
+    fit = minimize_scalar(
         lambda c: _given_exponent(c, sizes, values)[0],
         bounds=ends,
         method="bounded",
         options={"xatol": 1e-6},
     )
-    c = float(found.x) if found.fun <= losses[best] else float(tried[best])
+    c = float(fit.x) if fit.fun <= losses[best] else float(tried[best])
     return _given_exponent(c, sizes, values)[1]
 
 
@@ -151,7 +151,7 @@ def _given_exponent(c: float, sizes: Float64s, values: Float64s) -> tuple[float,
 
 @dataclass(frozen=True)
 class Gain:
-    """What something added to accuracy: mean paired difference, and the word for it.
+    """Gain in accuracy by an addition: mean paired difference, and the word for it.
 
     `draws` counts the draws, or folds, that were compared; of a single one the tiles were.
     """
@@ -162,7 +162,7 @@ class Gain:
     draws: int
 
     def words(self, unit: str = "draw") -> str:
-        """One line.
+        """The gain in one line.
 
         >>> Gain("unlabelled scene", Interval(0.02, -0.01, 0.05), "not gained", 5).words("fold")
         'unlabelled scene: +0.020 [-0.010, +0.050], paired over 5 folds: not gained'
@@ -174,7 +174,7 @@ class Gain:
 
 
 def gain(without: ArrayLike, with_it: ArrayLike) -> tuple[Interval, str]:
-    """What something adds, draw by draw: the mean difference with its interval, and the word.
+    """Gain by an addition, repeat by repeat: the mean difference with its interval, and the word.
 
     It is "gained" where the interval lies above 0.
 
@@ -183,14 +183,14 @@ def gain(without: ArrayLike, with_it: ArrayLike) -> tuple[Interval, str]:
     >>> gain([0.80, 0.81, 0.79], [0.83, 0.78, 0.80])[1]
     'not gained'
     """
-    found = mean_interval(np.asarray(with_it, np.float64) - np.asarray(without, np.float64))
-    return found, "gained" if found.low > 0 else "not gained"
+    interval = mean_interval(np.asarray(with_it, np.float64) - np.asarray(without, np.float64))
+    return interval, "gained" if interval.low > 0 else "not gained"
 
 
 def more_labels(curve: LearningCurve) -> str:
     """Whether more labels would help, in a sentence: the last step measured, and the fitted law.
 
-    Of a single size there is nothing to say: "".
+    "" for a single size.
 
     >>> steady = learning_curve([2, 5, 10], [[0.6, 0.7, 0.8], [0.62, 0.71, 0.81]])
     >>> more_labels(steady).partition(";")[0]
@@ -272,7 +272,7 @@ class Optimism:
 def optimism(
     how: str, random: Sequence[tuple[int, int]], spatial: Sequence[tuple[int, int]], *, pooled: bool
 ) -> Optimism:
-    """Optimism from (right, judged) of each draw or fold.
+    """Optimism from (correct tiles, test tiles) of each repeat or fold.
 
     Repeated draws are compared pair by pair (Student's t). A single draw and pooled folds are two
     shares, whose variances add.
@@ -283,13 +283,13 @@ def optimism(
     if len(random) > 1 and not pooled:
         pairs = np.array([[a / b, c / d] for (a, b), (c, d) in zip(random, spatial, strict=True)])
         gap = pairs[:, 0] - pairs[:, 1]
-        found = mean_interval(gap)
-        reach = found.high - found.value
+        interval = mean_interval(gap)
+        reach = interval.high - interval.value
         return Optimism(how, float(pairs[:, 0].mean()), float(pairs[:, 1].mean()), reach)
     shares, variance = [], 0.0
     for counts in (random, spatial):
-        right, judged = np.array(counts).sum(axis=0)
-        share = float(right / judged)
+        right, tested = np.array(counts).sum(axis=0)
+        share = float(right / tested)
         shares.append(share)
-        variance += share * (1 - share) / float(judged)
+        variance += share * (1 - share) / float(tested)
     return Optimism(how, shares[0], shares[1], 1.96 * math.sqrt(variance))

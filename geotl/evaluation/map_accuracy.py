@@ -1,4 +1,4 @@
-"""How right a class map is, and how much of each class there is: a map beside its reference."""
+"""Accuracy of a class map and area of each class: a map compared with its reference."""
 
 from __future__ import annotations
 
@@ -18,20 +18,20 @@ from geotl.evaluation.class_map import ClassMap, Survey, cross, open_map, same_g
 from geotl.evaluation.reference_points import References, as_classes, read_reference
 from geotl.evaluation.sample_design import (
     Design,
-    judge,
+    check_design,
     placement_warnings,
     simple_warning,
     training_boxes,
 )
 from geotl.io.geodesy import areal_scales
 
-_AREA_OFF = 0.01  # share by which a projection may change areas before it is told
-_LAID = "the reference lies on another grid; it was laid on the map's by nearest neighbour"
+_AREA_OFF = 0.01  # share by which a projection may change areas without a note
+_LAID = "the reference has another grid; it was resampled to the map's grid by nearest neighbour"
 _COUNTED = (
     "pixels without a reference are left out, of the mapped areas too, which may be less than in "
     "the map's own table"
 )
-_LEARNT = "ground that the model learnt from counts like any other where it lies in the reference"
+_LEARNT = "training areas are included where they lie in the reference"
 
 
 @dataclass(frozen=True)
@@ -40,15 +40,15 @@ class Assessment:
 
     Attributes:
         map, reference: the files.
-        classes: of map or reference, in the order of the map's values.
+        classes: classes of map or reference, in the order of the map's values.
         colours: #rrggbb of each class, "" where the map has none.
         result: the estimates; areas are in square metres if `in_metres`, else in pixels.
-        in_metres: whether the map tells its reference system.
-        design: how the reference came about, in words.
+        in_metres: whether the map has a reference system.
+        design: sampling design of the reference, in words.
         sampled: whether it is a sample (else a census of all pixels).
         rejected: ids of points that do not count, by reason.
-        warnings: what speaks against the figures.
-        notes: what else should be known.
+        warnings: reasons to doubt the figures.
+        notes: further remarks.
     """
 
     map: Path
@@ -74,38 +74,40 @@ def assess_points(
     design: Design | None = None,
     progress: Progress | None = None,
 ) -> Assessment:
-    """Set a map beside reference points.
+    """Compare a map with reference points.
 
     Args:
         of: the map.
         path: points in any vector format, or a CSV of coordinates.
         field: see `read_reference`, for layer and crs too.
-        layer: which layer of the file.
-        crs: of the points, where the file does not tell.
-        design: how the points were drawn, where they do not tell: stratified by mapped class,
-            simple random (or systematic), or not at random.
+        layer: layer of the file.
+        crs: reference system of the points, where the file does not state it.
+        design: how the points were drawn, where the file does not state it: stratified by mapped
+            class, simple random (or systematic), or not at random.
         progress: called with blocks done and blocks in all, for each pass over the map.
 
     Raises:
-        DataError: a file, layer, field or label that cannot be used, or no point to judge by.
+        DataError: a file, layer, field or label that cannot be used, or no usable point.
     """
     points = read_reference(path, of, field=field, layer=layer, crs=crs)
-    found = survey(of, points.cols, points.rows, progress)
-    labels = as_classes(points.labels, points.ids, of, found.pixels, points.path)
-    mapped = _mapped(of, found)
-    rejected = _rejected(points, found, labels)
+    pixels = survey(of, points.cols, points.rows, progress)
+    labels = as_classes(points.labels, points.ids, of, pixels.pixels, points.path)
+    mapped = _mapped(of, pixels)
+    rejected = _rejected(points, pixels, labels)
     used = np.array([a is not None and b is not None for a, b in zip(labels, mapped, strict=True)])
     if not used.any():
-        told = ", ".join(f"{len(ids)} {reason}" for reason, ids in rejected.items())
-        raise DataError(f"{points.path}: no point to judge {of.path} by ({told or 'it is empty'})")
-    classes = _classes(of, found.pixels, labels)
-    sizes = _by_class(of, found.areas_m2 or found.pixels, classes)
+        reasons = ", ".join(f"{len(ids)} {reason}" for reason, ids in rejected.items())
+        raise DataError(
+            f"{points.path}: no usable reference point for {of.path} ({reasons or 'it is empty'})"
+        )
+    classes = _classes(of, pixels.pixels, labels)
+    sizes = _by_class(of, pixels.areas_m2 or pixels.pixels, classes)
     matrix = _counted(classes, mapped, labels)
-    judged = judge(of, points, found, mapped, design)
+    checked = check_design(of, points, pixels, mapped, design)
     warnings = [
-        *judged.warnings,
-        *(_told(simple_warning(matrix.sum(axis=1), sizes)) if judged.simple else ()),
-        *placement_warnings(of, points, mapped, used, drawn=judged.drawn, progress=progress),
+        *checked.warnings,
+        *(_as_notes(simple_warning(matrix.sum(axis=1), sizes)) if checked.simple else ()),
+        *placement_warnings(of, points, mapped, used, drawn=checked.drawn, progress=progress),
         *_few(matrix, sizes, classes),
         *_projection(of),
     ]
@@ -115,8 +117,8 @@ def assess_points(
         classes=classes,
         colours=_colours(of, classes),
         result=estimate(matrix, sizes, 1.0),
-        in_metres=found.areas_m2 is not None,
-        design=judged.words,
+        in_metres=pixels.areas_m2 is not None,
+        design=checked.words,
         sampled=True,
         rejected=rejected,
         warnings=tuple(warnings),
@@ -127,13 +129,13 @@ def assess_points(
 def assess_raster(
     of: ClassMap, path: str | Path, names: Mapping[int, str] | None, progress: Progress | None
 ) -> Assessment:
-    """Set a map beside a reference that is known at every pixel.
+    """Compare a map with a reference raster.
 
     Args:
         of: the map.
         path: a class raster; it is laid on the map's grid by nearest neighbour.
-        names: of its classes by value, where it has none of its own; those of the map are taken
-            for it where neither tells.
+        names: names of the reference's classes by value, where the file has none; the names of
+            the map where neither is given.
         progress: called with blocks done and blocks in all.
 
     Raises:
@@ -148,15 +150,15 @@ def assess_raster(
         raise DataError(f"{path}: no pixel that is valid here and in {of.path}; check the places")
     ours = Counter({a: 0 for a, _ in pairs})
     values = sorted({b for _, b in pairs})
-    told = as_classes(
+    names_given = as_classes(
         [reference.name(v) for v in values],
         [f"of value {v}" for v in values],
         of,
         ours,
         reference.path,
     )
-    theirs = dict(zip(values, told, strict=True))
-    classes = _classes(of, ours, told)
+    theirs = dict(zip(values, names_given, strict=True))
+    classes = _classes(of, ours, names_given)
     matrix, sizes = np.zeros((2, len(classes), len(classes)))
     for (a, b), (number, area) in pairs.items():
         cell = classes.index(of.name(a)), classes.index(str(theirs[b]))
@@ -179,7 +181,7 @@ def assess_raster(
 
 
 def _raster_notes(of: ClassMap, reference: ClassMap) -> Iterator[str]:
-    """What the figures of a census count, and what they do not."""
+    """Notes on what the figures of a census include and exclude."""
     if not same_grid(of.grid, reference.grid):
         yield _LAID
     yield _COUNTED
@@ -187,11 +189,11 @@ def _raster_notes(of: ClassMap, reference: ClassMap) -> Iterator[str]:
         yield _LEARNT
 
 
-def _mapped(of: ClassMap, found: Survey) -> list[str | None]:
+def _mapped(of: ClassMap, pixels: Survey) -> list[str | None]:
     """Class of the map at each point, None outside it and at nodata."""
     return [
         None if status else of.name(int(value))
-        for value, status in zip(found.value, found.status, strict=True)
+        for value, status in zip(pixels.value, pixels.status, strict=True)
     ]
 
 
@@ -207,12 +209,12 @@ def _counted(
 
 
 def _rejected(
-    points: References, found: Survey, labels: Sequence[str | None]
+    points: References, pixels: Survey, labels: Sequence[str | None]
 ) -> dict[str, tuple[str, ...]]:
     """Ids of the points that do not count, by reason."""
     why: dict[str, list[str]] = {}
     for name, x, status, label in zip(
-        points.ids, points.cols, found.status.tolist(), labels, strict=True
+        points.ids, points.cols, pixels.status.tolist(), labels, strict=True
     ):
         reason = (
             "without a place"
@@ -247,22 +249,22 @@ def _by_class(of: ClassMap, by_value: Mapping[int, float], classes: Sequence[str
 
 
 def _colours(of: ClassMap, classes: Sequence[str]) -> tuple[str, ...]:
-    known = {of.name(value): colour for value, colour in of.colours.items()}
-    return tuple(known.get(name, "") for name in classes)
+    of_classes = {of.name(value): colour for value, colour in of.colours.items()}
+    return tuple(of_classes.get(name, "") for name in classes)
 
 
 def _few(matrix: Int64s, sizes: Float64s, classes: Sequence[str]) -> list[str]:
     """Lines on mapped classes with too few points to estimate from."""
-    found = []
+    notes = []
     rows = matrix.sum(axis=1)
     for place in too_few(matrix, sizes).tolist():
         lost = "nothing but the others' user's accuracies" if not rows[place] else "no interval"
-        found.append(
+        notes.append(
             f"class {classes[place]} is mapped but has {rows[place]} reference points: {lost} can "
             "be estimated; add points there (2 at least, 50 are usual), or join it to another "
             "class with --names"
         )
-    return found
+    return notes
 
 
 def _certain(matrix: Int64s, classes: Sequence[str]) -> list[str]:
@@ -288,5 +290,5 @@ def _projection(of: ClassMap) -> list[str]:
     ]
 
 
-def _told(line: str | None) -> tuple[str, ...]:
+def _as_notes(line: str | None) -> tuple[str, ...]:
     return (line,) if line else ()

@@ -1,7 +1,7 @@
 """Scores and intervals of a confusion matrix: counts in, numbers out.
 
-A truth of -1 means "not labelled" and is left out. What is undefined (the recall of a class
-without tiles, say) is nan, never an error.
+A truth of -1 means "not labelled" and is left out. Undefined scores (such as the recall of a
+class without tiles) are nan, never an error.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ class Interval(NamedTuple):
 
 @dataclass(frozen=True)
 class Scores:
-    """What a confusion matrix says; the per-class arrays are [K], in the classes' order."""
+    """Scores of a confusion matrix; the per-class arrays are [K], in the classes' order."""
 
     overall: float
     balanced: float
@@ -87,8 +87,8 @@ def confusion(truth: ArrayLike, predicted: ArrayLike, n: int) -> Int64s:
     columns = check_labels(predicted, "predicted", n, 0)
     if len(rows) != len(columns):
         raise DataError(f"{len(rows)} truths but {len(columns)} predictions; give one for each")
-    known = rows != UNLABELLED
-    cells = np.bincount(rows[known] * n + columns[known], minlength=n * n)
+    labelled = rows != UNLABELLED
+    cells = np.bincount(rows[labelled] * n + columns[labelled], minlength=n * n)
     return cells.reshape(n, n).astype(np.int64)
 
 
@@ -180,8 +180,8 @@ def bootstrap_matrix(matrix: ArrayLike, *, seed: int, rounds: int = 1000) -> dic
     one multinomial draw of n over its cells, with the observed shares as probabilities; so
     whole matrices are drawn at once (Efron 1979). With no rounds or no tiles the ends are nan.
 
-    >>> found = bootstrap_matrix([[17, 3], [3, 17]], seed=0, rounds=2000)
-    >>> found["overall"].value, 0.70 < found["overall"].low < 0.80
+    >>> result = bootstrap_matrix([[17, 3], [3, 17]], seed=0, rounds=2000)
+    >>> result["overall"].value, 0.70 < result["overall"].low < 0.80
     (0.85, True)
     """
     cells = np.asarray(matrix, dtype=np.int64)

@@ -1,14 +1,14 @@
-"""What to try next, from where a network stands and which regularisers are on; in plain words."""
+"""Suggestions for the next experiment, from the verdict and the active regularisers."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from geotl.evaluation.overfitting import Verdict, side, tiles_to_tell
+from geotl.evaluation.overfitting import Verdict, side, tiles_to_separate
 from geotl.evaluation.regularisers import Regulariser, written
 
-MOST_NAMED = 4
+MAX_NAMED = 4
 USUAL_AUGMENTATIONS = (
     "augmentation: flips and quarter turns",
     "flips",
@@ -29,18 +29,18 @@ class Stand:
 
     def on(self, kind: str | None = None) -> str:
         """The regularisers that are on, of a kind or of both, in words."""
-        held = [r.name for r in self.regularisers if r.state == "on" and kind in (None, r.kind)]
-        return ", ".join(held) or "none"
+        active = [r.name for r in self.regularisers if r.state == "on" and kind in (None, r.kind)]
+        return ", ".join(active) or "none"
 
 
 @dataclass(frozen=True)
 class Step:
-    """One thing to try.
+    """A suggested step.
 
     Attributes:
-        do: what, in a sentence.
+        do: the step, in a sentence.
         change: keys and values of the recipe, as they are written after its name; may be empty.
-        why: what it should do.
+        why: expected effect.
     """
 
     do: str
@@ -54,38 +54,38 @@ class Step:
 
 def next_steps(
     verdict: Verdict,
-    found: Sequence[Regulariser],
+    regularisers: Sequence[Regulariser],
     strategy: str,
     *,
     stage_one: float | None = None,
     more_tiles: bool = True,
 ) -> tuple[Step, ...]:
-    """What to try, the most promising first.
+    """Suggested steps, the most promising first.
 
     Args:
-        verdict: where the network stands.
-        found: its regularisers.
-        strategy: what is trained.
+        verdict: whether the network under- or overfits.
+        regularisers: regularisers of the network.
+        strategy: strategy of the recipe.
         stage_one: training accuracy with every regulariser off, where that was measured.
         more_tiles: whether test tiles are left that a larger sample could take in.
     """
     if verdict.word == "under":
-        return _against_underfitting(verdict, found, strategy, stage_one)
+        return _against_underfitting(verdict, regularisers, strategy, stage_one)
     if verdict.word == "over":
-        return _against_overfitting(found, strategy)
+        return _against_overfitting(regularisers, strategy)
     if verdict.word == "just right":
         return _when_right(verdict)
-    told = _to_tell(verdict, more_tiles=more_tiles)
-    rest = _against_overfitting(found, strategy)[:1] if "over" in verdict.between else ()
-    return (*told, *rest)
+    steps = _to_separate(verdict, more_tiles=more_tiles)
+    rest = _against_overfitting(regularisers, strategy)[:1] if "over" in verdict.between else ()
+    return (*steps, *rest)
 
 
 def _against_underfitting(
-    verdict: Verdict, found: Sequence[Regulariser], strategy: str, stage_one: float | None
+    verdict: Verdict, regularisers: Sequence[Regulariser], strategy: str, stage_one: float | None
 ) -> tuple[Step, ...]:
     """First overfit: regularisers off, then capacity, then the labels themselves."""
     target = verdict.target
-    on = [one for one in found if one.kind == "explicit" and one.state == "on" and one.off]
+    on = [one for one in regularisers if one.kind == "explicit" and one.state == "on" and one.off]
     off = " ".join(_pairs(one) for one in on)
     reached = stage_one is not None and target is not None and stage_one >= target
     steps: list[Step] = []
@@ -93,7 +93,7 @@ def _against_underfitting(
         steps.append(
             Step(
                 "Let the folds choose among weaker penalties",
-                _freer_head(found),
+                _freer_head(regularisers),
                 "a probe's only regulariser is its penalty"
                 + (f"; with none its training accuracy is {stage_one:.3f}" if stage_one else ""),
             )
@@ -115,7 +115,7 @@ def _against_underfitting(
         )
     steps.append(
         Step(
-            "Look at the labels: geotl check FOLDER",
+            "Check the labels: geotl check FOLDER",
             "",
             "no network fits labels that contradict each other",
         )
@@ -129,7 +129,7 @@ def _more_capacity(strategy: str) -> list[Step]:
         return [
             Step(
                 "Give the head richer features",
-                "model.cut_after=null model.stages=null",
+                "model.truncate_after=null model.feature_stages=null",
                 "a linear head can only separate what the frozen features separate",
             ),
             Step(
@@ -151,54 +151,56 @@ def _more_capacity(strategy: str) -> list[Step]:
     return steps
 
 
-def _freer_head(found: Sequence[Regulariser]) -> str:
+def _freer_head(regularisers: Sequence[Regulariser]) -> str:
     """A wider choice on the side of less penalty."""
-    told = next(one.setting for one in found if one.name.startswith("penalty"))
-    if told.startswith("probe.penalties"):
+    setting = next(one.setting for one in regularisers if one.name.startswith("penalty"))
+    if setting.startswith("probe.penalties"):
         return "probe.penalties=[0.1,1,10,100,1000]"
     return "probe.shrinkages=[0.01,0.05,0.1,0.2,0.4]"
 
 
-def _against_overfitting(found: Sequence[Regulariser], strategy: str) -> tuple[Step, ...]:
+def _against_overfitting(regularisers: Sequence[Regulariser], strategy: str) -> tuple[Step, ...]:
     """More labels first, then regularisers that are off, then those that are on, harder."""
     labels = Step(
         "Add labels where the network is unsure: geotl suggest; what they would bring: geotl curve",
         "",
         "more labels are the ideal remedy: they add what no regulariser can",
     )
-    harder = _harder_head(found) if strategy == "probe" else _harder_training(found)
-    return (labels, *_pretrained(found), *_augmented(found), *harder)
+    harder = _harder_head(regularisers) if strategy == "probe" else _harder_training(regularisers)
+    return (labels, *_pretrained(regularisers), *_augmented(regularisers), *harder)
 
 
-def _pretrained(found: Sequence[Regulariser]) -> list[Step]:
+def _pretrained(regularisers: Sequence[Regulariser]) -> list[Step]:
     """Transfer, where the network starts at random."""
-    transfer = _by_name(found)["transfer"]
+    transfer = _by_name(regularisers)["transfer"]
     if transfer.state != "off":
         return []
     why = "transfer leaves less to learn from few labels"
     return [Step("Begin from pretrained weights", transfer.change, why)]
 
 
-def _augmented(found: Sequence[Regulariser]) -> list[Step]:
+def _augmented(regularisers: Sequence[Regulariser]) -> list[Step]:
     """The usual augmentations that are off, a few of them."""
-    off = [one for one in found if one.kind == "explicit" and one.state == "off" and one.change]
-    changes = [one.change for one in off if one.name in USUAL_AUGMENTATIONS][:MOST_NAMED]
+    off = [
+        one for one in regularisers if one.kind == "explicit" and one.state == "off" and one.change
+    ]
+    changes = [one.change for one in off if one.name in USUAL_AUGMENTATIONS][:MAX_NAMED]
     if not changes:
         return []
     why = "each epoch shows other pixels under the same label"
     return [Step("Vary the training tiles more", " ".join(changes), why)]
 
 
-def _harder_head(found: Sequence[Regulariser]) -> list[Step]:
-    """What regularises a probe, whose head is solved for."""
-    penalty = next(one for one in found if one.name.startswith("penalty"))
+def _harder_head(regularisers: Sequence[Regulariser]) -> list[Step]:
+    """Steps that regularise a probe, with a head that is solved for."""
+    penalty = next(one for one in regularisers if one.name.startswith("penalty"))
     steps = []
     if penalty.change.startswith("probe.shrinkages"):  # only a discriminant learns from them
         steps.append(
             Step(
                 "Let tiles without labels take part",
-                "probe.unlabelled=soft_labels",
-                "their pixels say how features spread; the gain is measured and reported apart",
+                "probe.semi_supervised=soft_labels",
+                "their pixels show how features vary; the gain is measured and reported separately",
             )
         )
     steps.append(
@@ -212,13 +214,13 @@ def _harder_head(found: Sequence[Regulariser]) -> list[Step]:
     return steps
 
 
-def _harder_training(found: Sequence[Regulariser]) -> list[Step]:
-    """What regularises a network that is trained."""
-    states = _by_name(found)
+def _harder_training(regularisers: Sequence[Regulariser]) -> list[Step]:
+    """Steps that regularise a trained network."""
+    states = _by_name(regularisers)
     decay, dropout, frozen = (states[name] for name in ("weight decay", "dropout", "frozen stages"))
     steps = [Step("More weight decay", decay.change, "smaller weights, a smoother answer")]
     if dropout.state == "off":
-        why = "no feature can be relied on alone"
+        why = "the network cannot rely on a single feature"
         steps.append(Step("Dropout before the head", dropout.change, why))
     if frozen.state == "off":
         why = "fewer parameters to fit with few labels"
@@ -226,8 +228,8 @@ def _harder_training(found: Sequence[Regulariser]) -> list[Step]:
     return steps
 
 
-def _by_name(found: Sequence[Regulariser]) -> dict[str, Regulariser]:
-    return {one.name: one for one in found}
+def _by_name(regularisers: Sequence[Regulariser]) -> dict[str, Regulariser]:
+    return {one.name: one for one in regularisers}
 
 
 def _when_right(verdict: Verdict) -> tuple[Step, ...]:
@@ -235,10 +237,10 @@ def _when_right(verdict: Verdict) -> tuple[Step, ...]:
     gap = 100 * verdict.gap.value
     more = ""
     if verdict.gap.low > 0:
-        more = f"; the gap of {gap:.1f} points says that regularising may still give some of it"
+        more = f"; the gap of {gap:.1f} points means that regularising may still improve it"
     return (
         Step(
-            "Keep the recipe, and judge once on tiles that played no part in choosing it",
+            "Keep the recipe, and test once on tiles that had no part in choosing it",
             "",
             "a recipe that was changed by looking at the test tiles has, in a way, seen them",
         ),
@@ -246,8 +248,8 @@ def _when_right(verdict: Verdict) -> tuple[Step, ...]:
     )
 
 
-def _to_tell(verdict: Verdict, *, more_tiles: bool) -> tuple[Step, ...]:
-    """What would let the verdict be told."""
+def _to_separate(verdict: Verdict, *, more_tiles: bool) -> tuple[Step, ...]:
+    """Steps that lead to a clear verdict."""
     if verdict.target is None:
         return (
             Step(
@@ -257,17 +259,17 @@ def _to_tell(verdict: Verdict, *, more_tiles: bool) -> tuple[Step, ...]:
             ),
         )
     steps = []
-    for accuracy, what in ((verdict.train, "train on"), (verdict.validation, "judge on")):
+    for accuracy, what in ((verdict.train, "train on"), (verdict.validation, "test on")):
         if side(accuracy, verdict.target) != "unknown":
             continue
-        needed = tiles_to_tell(accuracy.value, verdict.target)
+        needed = tiles_to_separate(accuracy.value, verdict.target)
         do = f"Label more tiles to {what}"
-        if what == "judge on" and more_tiles:
-            do = "Judge on more tiles (--judged)"
-        count = "an accuracy so near the target cannot be told from it: call it reached, or not, "
+        if what == "test on" and more_tiles:
+            do = "Test on more tiles (--test-tiles)"
+        count = "an accuracy so near the target counts as reached or not, "
         count += "as you prefer"
         if needed is not None:
-            count = f"about {needed:,} at the same accuracy would tell it from the target"
+            count = f"about {needed:,} at the same accuracy would separate it from the target"
         steps.append(Step(do, "", count))
     return tuple(steps)
 

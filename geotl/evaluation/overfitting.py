@@ -1,9 +1,9 @@
 """Where a network stands between under- and overfitting: two accuracies and a target in, words out.
 
 The lecture's strategy: first overfit, so that capacity is certain, then regularise. So training
-accuracy is held against the target first, and only then accuracy on tiles never learnt from. Both
-are read in evaluation mode. An accuracy counts as on one side of the target when all of its 95 %
-interval is; else more tiles are asked for.
+accuracy is compared with the target first, and only then accuracy on test tiles. Both are measured
+in evaluation mode. An accuracy counts as on one side of the target when its whole 95 % interval is;
+else more tiles are needed.
 """
 
 from __future__ import annotations
@@ -15,16 +15,16 @@ from typing import Any, Literal
 from geotl.errors import DataError
 from geotl.evaluation.metrics import Interval
 
-Word = Literal["under", "over", "just right", "cannot be told yet"]
+Word = Literal["under", "over", "just right", "undecided"]
 Side = Literal["below", "above", "unknown"]
-HARMLESS_GAP = 0.05  # without a target: a gap surely smaller says nothing of overfitting
-MOST_TILES, Z = 10**6, 1.96
+HARMLESS_GAP = 0.05  # without a target: a gap surely smaller is no sign of overfitting
+MAX_TILES, Z = 10**6, 1.96
 
 TITLES = {
     "under": "Underfitting",
     "over": "Overfitting",
     "just right": "Just right",
-    "cannot be told yet": "Cannot be told yet",
+    "undecided": "Undecided",
 }
 
 
@@ -33,12 +33,12 @@ class Verdict:
     """Where a network stands, and what that rests on.
 
     Attributes:
-        word: under, over, just right, or cannot be told yet.
-        between: what it may be, where it cannot be told.
+        word: under, over, just right, or undecided.
+        between: the possible verdicts, where undecided.
         train, validation: accuracies with their 95 % intervals.
         gap: training minus validation accuracy.
         target: accuracy wanted; None if none was stated.
-        because: what the word rests on, in one or two sentences.
+        because: reasons for the word, in one or two sentences.
     """
 
     word: Word
@@ -105,12 +105,12 @@ def shown(accuracy: Interval) -> str:
 
 
 def diagnose(train: Interval, validation: Interval, target: float | None = None) -> Verdict:
-    """Say where a network stands.
+    """Whether a network under- or overfits.
 
     Args:
-        train: accuracy on the tiles learnt from, in evaluation mode.
-        validation: accuracy on tiles never learnt from.
-        target: the accuracy wanted; None judges by the gap alone.
+        train: accuracy on the training tiles, in evaluation mode.
+        validation: accuracy on tiles not trained on.
+        target: the accuracy wanted; with None only the gap is used.
 
     Raises:
         DataError: a target outside (0, 1).
@@ -124,8 +124,8 @@ def diagnose(train: Interval, validation: Interval, target: float | None = None)
     if target is not None and not 0 < target < 1:
         raise DataError(f"target: given {target:g}; allowed: above 0 and below 1, such as 0.9")
     gap = difference(train, validation)
-    found = _by_gap(gap) if target is None else _by_target(train, validation, target)
-    word, between, because = found
+    verdict = _by_gap(gap) if target is None else _by_target(train, validation, target)
+    word, between, because = verdict
     return Verdict(word, between, train, validation, gap, target, because)
 
 
@@ -154,16 +154,16 @@ def side(accuracy: Interval, target: float) -> Side:
     return "below" if accuracy.high < target else "unknown"
 
 
-def tiles_to_tell(value: float, target: float) -> int | None:
-    """How many tiles would tell this accuracy from the target; None: more than a million.
+def tiles_to_separate(value: float, target: float) -> int | None:
+    """How many tiles would separate this accuracy from the target; None: more than a million.
 
     Wilson's interval leaves the target t out where |value - t| > z sqrt(t (1 - t) / n).
 
-    >>> tiles_to_tell(.88, .9), tiles_to_tell(.8, .9), tiles_to_tell(.9, .9)
+    >>> tiles_to_separate(.88, .9), tiles_to_separate(.8, .9), tiles_to_separate(.9, .9)
     (865, 35, None)
     """
     apart = (value - target) ** 2
-    if apart * MOST_TILES < Z**2 * target * (1 - target):
+    if apart * MAX_TILES < Z**2 * target * (1 - target):
         return None
     return math.ceil(Z**2 * target * (1 - target) / apart)
 
@@ -172,72 +172,70 @@ def _by_target(
     train: Interval, validation: Interval, target: float
 ) -> tuple[Word, tuple[str, ...], str]:
     """Training accuracy against the target first, then validation accuracy."""
-    learnt, general = side(train, target), side(validation, target)
-    told = f"accuracy on the training tiles is {shown(train)}"
+    fitted, general = side(train, target), side(validation, target)
+    text = f"accuracy on the training tiles is {shown(train)}"
     if general == "above":
         easier = (
-            "; the training tiles are harder than the judged ones, so look at how both were chosen"
-            if learnt == "below"
+            "; the training tiles are harder than the test tiles: check how both were chosen"
+            if fitted == "below"
             else ""
         )
-        return "just right", (), f"tiles never learnt from reach the target{easier}"
-    if learnt == "below":
+        return "just right", (), f"accuracy on test tiles reaches the target{easier}"
+    if fitted == "below":
         return (
             "under",
             (),
             (
-                f"{told}, below the target of {target:g}: the network does not even fit "
-                "what it has "
-                "seen, so how it does elsewhere is not yet the question"
+                f"{text}, below the target of {target:g}: the network does not fit "
+                "its training tiles, so accuracy on other tiles is not yet the question"
             ),
         )
-    if learnt == "above" and general == "below":
+    if fitted == "above" and general == "below":
         return (
             "over",
             (),
             (
-                f"{told}, at or above the target of {target:g}, but tiles never learnt "
-                "from stay below "
-                f"it, at {shown(validation)}: the network learns, but not what holds elsewhere"
+                f"{text}, at or above the target of {target:g}, but accuracy on test "
+                f"tiles is below it, {shown(validation)}: the network fits its training tiles, but "
+                "does not generalise"
             ),
         )
-    if learnt == "above":
+    if fitted == "above":
         return (
-            "cannot be told yet",
+            "undecided",
             ("over", "just right"),
             (
-                f"{told}, above the target, but the interval of the tiles never learnt from, "
-                f"{shown(validation)}, holds the target of {target:g}"
+                f"{text}, above the target, but the interval on the test tiles, "
+                f"{shown(validation)}, includes the target of {target:g}"
             ),
         )
     other = "over" if general == "below" else "just right"
     return (
-        "cannot be told yet",
+        "undecided",
         ("under", other),
-        (f"the interval of the training accuracy, {shown(train)}, holds the target of {target:g}"),
+        f"the interval of the training accuracy, {shown(train)}, includes the target of {target:g}",
     )
 
 
 def _by_gap(gap: Interval) -> tuple[Word, tuple[str, ...], str]:
-    """Without a target only overfitting can be told, from the gap."""
-    told = (
-        f"no target was stated, so this rests on the gap alone: {100 * gap.value:+.1f} points "
+    """Without a target only overfitting can be found, from the gap."""
+    text = (
+        f"no target was set, so this uses only the gap: {100 * gap.value:+.1f} points "
         f"[{100 * gap.low:+.1f}, {100 * gap.high:+.1f}]"
     )
     aim = f"{100 * HARMLESS_GAP:.0f} points"
     if gap.low > HARMLESS_GAP:
-        return "over", (), f"{told}, surely more than {aim}"
+        return "over", (), f"{text}, surely more than {aim}"
     if gap.high < HARMLESS_GAP:
         return (
-            "cannot be told yet",
+            "undecided",
             ("under", "just right"),
             (
-                f"{told}, surely less than {aim}, so no overfitting shows; whether the "
-                "network fits "
-                "well enough, only a target can tell (evaluate.target)"
+                f"{text}, surely less than {aim}, so there is no sign of overfitting; "
+                "whether the network fits well enough depends on a target (evaluate.target)"
             ),
         )
-    return "cannot be told yet", ("over", "just right"), f"{told}, which may be {aim} or not"
+    return "undecided", ("over", "just right"), f"{text}, which may be {aim} or not"
 
 
 def _doing(word: str) -> str:

@@ -1,4 +1,4 @@
-"""What to try next with a model of pixels, from what a diagnosis measured; in plain words."""
+"""Suggestions for the next experiment with a model of pixels, from its diagnosis."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ from geotl.evaluation.metrics import Interval
 from geotl.evaluation.next_steps import Step
 from geotl.evaluation.overfitting import Verdict
 
-FEW_LABELS = 20  # of a class
-MOST_PAIRS = 3
+MIN_LABELS = 20  # of a class
+MAX_PAIRS = 3
 MIXED_SHARE = 0.1  # of a class's labels from which a pair of classes is named
 
 
@@ -46,26 +46,26 @@ def mixed_pairs(matrix: Int64s, classes: Sequence[str]) -> list[MixedPair]:
     off = matrix - np.diag(np.diag(matrix))
     order = np.argsort(-off, axis=None, kind="stable").tolist()
     places = [divmod(place, len(classes)) for place in order]
-    found = [
+    pairs = [
         MixedPair(classes[row], classes[col], int(off[row, col]), int(matrix[row].sum()))
         for row, col in places
         if off[row, col] > 0
     ]
-    return [pair for pair in found if pair.count >= MIXED_SHARE * pair.of][:MOST_PAIRS]
+    return [pair for pair in pairs if pair.count >= MIXED_SHARE * pair.of][:MAX_PAIRS]
 
 
 @dataclass(frozen=True)
 class PixelFindings:
-    """What a diagnosis of a model of pixels measured.
+    """Results of a diagnosis of a model of pixels.
 
     Attributes:
         verdict: training accuracy against that of the folds.
-        labels: how many there are of each class.
+        labels: number of labels of each class.
         lacking: classes without a training label in some fold.
         pairs: classes that are mixed up.
         ahead: a method that is surely more accurate than the fused model, and by how much.
-        optimism: of a random split above the folds by place, if it was measured.
-        reach_m: how far the features of a pixel reach, in metres.
+        optimism: accuracy of a random split above that of the folds by place, if measured.
+        reach_m: distance that the features of a pixel reach, in metres.
         near: most training labels in a fold that lie within the windows of a test pixel.
         missing: a line for each band that some labels lack.
         network: whether a network's features describe pixels too.
@@ -84,7 +84,7 @@ class PixelFindings:
 
 
 def pixel_steps(findings: PixelFindings) -> tuple[Step, ...]:
-    """What to try, the most promising first."""
+    """Suggested steps, the most promising first."""
     return (
         *_on_classes(findings),
         *_on_verdict(findings),
@@ -95,15 +95,15 @@ def pixel_steps(findings: PixelFindings) -> tuple[Step, ...]:
 
 
 def _on_classes(findings: PixelFindings) -> Iterator[Step]:
-    """Classes that are labelled in one place alone, or seldom."""
+    """Classes that are labelled in only one place, or seldom."""
     if findings.lacking:
         names = ", ".join(findings.lacking)
         why = "in some fold they have no training label, so all their labels count as incorrect"
         yield Step(f"Label these classes in other places too: {names}", "", why)
-    few = {name: count for name, count in findings.labels.items() if count < FEW_LABELS}
+    few = {name: count for name, count in findings.labels.items() if count < MIN_LABELS}
     if few:
         names = ", ".join(f"{name} ({count})" for name, count in sorted(few.items()))
-        why = f"with fewer than {FEW_LABELS} labels a class is described and tested poorly"
+        why = f"with fewer than {MIN_LABELS} labels a class is described and tested poorly"
         yield Step(f"Add labels of the rarest classes: {names}", "", why)
 
 
@@ -121,8 +121,8 @@ def _on_verdict(findings: PixelFindings) -> Iterator[Step]:
         yield Step(
             "Keep the recipe, and test the map on a random sample: geotl sample, geotl accuracy",
             "",
-            "folds by place say what the model does away from its labels, a random sample of the "
-            "map says what the map is worth",
+            "folds by place show how the model works away from its labels; a random sample of "
+            "the map measures the accuracy of the map",
         )
     elif verdict.word == "over" or "over" in verdict.between:
         yield Step(
@@ -136,7 +136,7 @@ def _on_verdict(findings: PixelFindings) -> Iterator[Step]:
         yield Step(
             "State the accuracy that you need",
             "evaluate.target=0.9",
-            "without it underfitting and a model that is good enough look alike",
+            "without it underfitting and a model that is good enough look the same",
         )
 
 
@@ -158,9 +158,10 @@ def _on_pairs(pairs: Sequence[MixedPair]) -> Iterator[Step]:
     for first, *other in both.values():
         what = "; ".join(pair.words() for pair in (first, *other))
         yield Step(
-            f"Look at {first.truth} and {first.predicted}: {what}",
+            f"Compare {first.truth} and {first.predicted}: {what}",
             "",
-            "their labels may be wrong, or lie on edges; a date or band may tell them apart; or "
+            "their labels may be wrong, or lie on edges; another date or band may separate them; "
+            "or "
             "labels.names gives both one name",
         )
 
@@ -178,7 +179,7 @@ def _on_method(ahead: tuple[str, Interval] | None) -> Iterator[Step]:
 
 
 def _on_test(findings: PixelFindings) -> Iterator[Step]:
-    """How far the accuracy can be believed."""
+    """Steps on the reliability of the accuracy."""
     if findings.near:
         yield Step(
             "Keep training labels away from test labels",
@@ -188,7 +189,7 @@ def _on_test(findings: PixelFindings) -> Iterator[Step]:
         )
     if findings.missing:
         yield Step(
-            "Look at the bands that labels lack, or leave these bands out with data.bands",
+            "Check the bands that labels lack, or leave these bands out with data.bands",
             "pixels.missing_bands=exclude",
             "; ".join(findings.missing),
         )
@@ -197,5 +198,5 @@ def _on_test(findings: PixelFindings) -> Iterator[Step]:
             "Publish the accuracy of the folds, not that of a random split",
             "",
             f"a random split is {100 * findings.optimism.value:.1f} points higher, because its "
-            "test labels have training labels beside them",
+            "test labels have training labels next to them",
         )

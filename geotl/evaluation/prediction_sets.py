@@ -2,8 +2,8 @@
 
 Conformal prediction by class (Vovk et al. 2005, Mondrian; Sadinle et al. 2019): of the held-out
 labels of a class, a share of at most 1 - coverage may have a probability below the class's
-threshold, and a set holds every class whose probability reaches its threshold. The coverage holds
-for new samples that are to the labels as the labels are to each other: not far away, and not
+threshold, and a set contains every class whose probability reaches its threshold. The coverage is
+valid for new samples that are to the labels as the labels are to each other: not far away, and not
 another season.
 """
 
@@ -30,7 +30,7 @@ class HeldOutProbabilities:
     """Probabilities of labels' own classes by models that were not fitted to them.
 
     Attributes:
-        by_class: of each class, in ascending order.
+        by_class: probabilities of each class, in ascending order.
     """
 
     by_class: tuple[Float64s, ...]
@@ -44,23 +44,24 @@ class HeldOutProbabilities:
         Args:
             probabilities: calibrated [n,K].
             given: classes of the rows' labels [n].
-            label: of which label each row is [n], None for one row a label; of several rows of a
+            label: label of each row [n], None for one row per label; of several rows of a
                 label the median counts, since they resemble each other.
         """
-        own, classes = probabilities[np.arange(len(given)), given], probabilities.shape[1]
+        of_label, classes = probabilities[np.arange(len(given)), given], probabilities.shape[1]
         if label is not None and len(given):
             _, first, number = np.unique(
                 np.asarray(label, str), return_index=True, return_inverse=True
             )
-            own = np.array([np.median(own[number == i]) for i in range(len(first))])
+            of_label = np.array([np.median(of_label[number == i]) for i in range(len(first))])
             given = given[first]
-        return cls(tuple(np.sort(own[given == k]) for k in range(classes)))
+        return cls(tuple(np.sort(of_label[given == k]) for k in range(classes)))
 
     def thresholds(self, coverage: float) -> Float64s:
         """Probability from which each class is in a set [K].
 
         A class with too few labels for the coverage (90 % needs 9) takes the threshold of all
-        classes' labels together; without any label that allows one it is 0: every set holds it.
+        classes' labels together; without any label that allows one it is 0: every set contains the
+        class.
 
         >>> held = HeldOutProbabilities((np.linspace(0.1, 1.0, 10), np.array([0.4])))
         >>> held.thresholds(0.8).round(2).tolist()
@@ -68,24 +69,24 @@ class HeldOutProbabilities:
         """
         pooled = np.sort(np.concatenate(self.by_class))
         together = _threshold(pooled, coverage) or 0.0
-        several = (_threshold(own, coverage) for own in self.by_class)
+        several = (_threshold(values, coverage) for values in self.by_class)
         return np.array([together if one is None else one for one in several])
 
     def plain(self) -> list[list[float]]:
-        """As a model file keeps them: rounded, and some of very many."""
-        return [_thinned(own).round(_DIGITS).tolist() for own in self.by_class]
+        """The form in a model file: rounded, and a sample of very many."""
+        return [_thinned(values).round(_DIGITS).tolist() for values in self.by_class]
 
     @classmethod
-    def from_plain(cls, held: Any, classes: int) -> HeldOutProbabilities:
+    def from_plain(cls, stored: Any, classes: int) -> HeldOutProbabilities:
         """From `plain`.
 
         Raises:
             ValueError: it is none, or of another number of classes.
         """
-        parts = [np.asarray(own, np.float64) for own in held]
+        parts = [np.asarray(values, np.float64) for values in stored]
         sound = all(part.ndim == 1 and ((part >= 0) & (part <= 1)).all() for part in parts)
         if not sound or len(parts) != classes:
-            raise ValueError(f"held-out probabilities are not those of {classes} classes")
+            raise ValueError(f"held-out probabilities do not fit {classes} classes")
         return cls(tuple(np.sort(part) for part in parts))
 
 
@@ -95,31 +96,66 @@ def stored_limits(
     """Thresholds [K] of a model, from what its notes keep.
 
     Raises:
-        ModelError: its file keeps no held-out probabilities.
+        ModelError: the file has no held-out probabilities.
     """
     if HELD_OUT not in notes:
         raise ModelError(
-            f"{path}: prediction sets need held-out probabilities, which this file does not keep: "
+            f"{path}: prediction sets need held-out probabilities, which this file does not have: "
             "it was exported, made by an earlier geotl, or fitted without any held-out label; give "
             "the model.safetensors of a run that has them"
         )
     try:
-        held = HeldOutProbabilities.from_plain(notes[HELD_OUT], classes)
+        held_out = HeldOutProbabilities.from_plain(notes[HELD_OUT], classes)
     except ValueError as error:
         raise ModelError(f"{path}: {error}; copy it again, or train again") from error
-    return held.thresholds(coverage)
+    return held_out.thresholds(coverage)
 
 
-def _threshold(own: Float64s, coverage: float) -> float | None:
+def coverage_line(notes: Mapping[str, Any], stated: float) -> str:
+    """The stated coverage of prediction sets, and what tests of the model found, in a line.
+
+    Args:
+        notes: of a model file; its metrics hold the tests, if there were any.
+        stated: the coverage of the sets.
+
+    >>> tested = [{"stated": 0.9, "covered": 0.917, "classes": 1.4, "single": 0.7, "labels": 60}]
+    >>> coverage_line({"metrics": {"sets": tested}}, 0.9)
+    'sets     stated coverage 90 %; on 60 test labels 91.7 %, 1.40 classes per set'
+    >>> coverage_line({"metrics": {"sets": tested}}, 0.8)
+    'sets     stated coverage 80 %, not tested; at 90 %: on 60 test labels 91.7 %, 1.40 classes per
+    set'
+    >>> coverage_line({}, 0.9)
+    'sets     stated coverage 90 %, not tested'
+    """
+    words = f"sets     stated coverage {_percent(stated)}"
+    tests = notes.get("metrics", {}).get("sets") or ()
+    if not tests:
+        return f"{words}, not tested"
+    nearest = min(tests, key=lambda one: abs(one["stated"] - stated))
+    at = "" if nearest["stated"] == stated else f", not tested; at {_percent(nearest['stated'])}"
+    found = f"{_percent(nearest['covered'])}, {nearest['classes']:.2f} classes per set"
+    return f"{words}{at}{':' if at else ';'} on {nearest['labels']} test labels {found}"
+
+
+def _percent(share: float) -> str:
+    """A share in percent, with as many as three figures.
+
+    >>> _percent(0.9), _percent(0.9174)
+    ('90 %', '91.7 %')
+    """
+    return f"{100 * share:.3g} %"
+
+
+def _threshold(values: Float64s, coverage: float) -> float | None:
     """The value below which at most 1 - coverage lie, also with a further one; None of too few."""
-    place = int(np.floor((len(own) + 1) * (1 - coverage) + 1e-9))
-    return float(own[place - 1]) if place >= 1 else None
+    place = int(np.floor((len(values) + 1) * (1 - coverage) + 1e-9))
+    return float(values[place - 1]) if place >= 1 else None
 
 
-def _thinned(own: Float64s) -> Float64s:
-    if len(own) <= MAX_STORED:
-        return own
-    return np.asarray(own[np.linspace(0, len(own) - 1, MAX_STORED).round().astype(int)])
+def _thinned(values: Float64s) -> Float64s:
+    if len(values) <= MAX_STORED:
+        return values
+    return np.asarray(values[np.linspace(0, len(values) - 1, MAX_STORED).round().astype(int)])
 
 
 def in_sets(probabilities: Float64s, thresholds: Float64s) -> Bools:
@@ -137,10 +173,10 @@ class SetScore(NamedTuple):
 
     Attributes:
         stated: the coverage.
-        covered: share of labels whose set holds their class.
+        covered: share of labels whose set contains their class.
         classes: mean number of classes in a set.
         single: share of sets with one class.
-        labels: how many there were.
+        labels: number of labels.
     """
 
     stated: float

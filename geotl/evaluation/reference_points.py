@@ -23,8 +23,8 @@ from geotl.io.vector import Features, field_names, positions, read_features, wri
 STRATUM, INCLUSION, REFERENCE = "stratum", "inclusion_probability", "reference"
 _FIELDS = (REFERENCE, "class", "label", "class_name")
 _SUFFIXES = frozenset({".tif", ".tiff", ".vrt", ".img", ".jp2", ".png", ".bil", ".asc"})
-_MINIMUM = 50  # points in a class: what the paper's examples keep to
-_EXPECTED = 0.8  # user's accuracy where nothing is said
+_MINIMUM = 50  # points in a class: as in the paper's examples
+_EXPECTED = 0.8  # user's accuracy where none is given
 
 
 @dataclass(frozen=True)
@@ -36,9 +36,9 @@ class References:
         ids: one for each point, as the file numbers them.
         labels: class as written; None where the field is empty.
         cols, rows: places in the map's pixels, fractional; nan without a place.
-        strata: stratum that each was drawn from, if the file tells.
-        inclusion: its inclusion probability, if the file tells.
-        notes: what a reader should be told.
+        strata: stratum that each was drawn from, if the file gives it.
+        inclusion: its inclusion probability, if the file gives it.
+        notes: remarks for the user.
     """
 
     path: Path
@@ -52,7 +52,7 @@ class References:
 
 
 def is_raster(path: str | Path) -> bool:
-    """Whether a reference is a raster rather than points, as its name tells.
+    """Whether a reference is a raster rather than points, by its file name.
 
     >>> is_raster("truth.TIF"), is_raster("points.gpkg")
     (True, False)
@@ -72,10 +72,10 @@ def read_reference(
 
     Args:
         path: any vector format, or a CSV of coordinates.
-        of: the map, of a known reference system.
-        field: that holds the class; by default `reference`, `class`, `label` or `class_name`.
-        layer: which layer, where there are several.
-        crs: of the points, where the file does not tell.
+        of: the map, with a reference system.
+        field: field with the class; by default `reference`, `class`, `label` or `class_name`.
+        layer: layer of the file, where there are several.
+        crs: reference system of the points, where the file does not state it.
 
     Raises:
         DataError: no such file, layer or field; no reference system; other than points.
@@ -86,22 +86,22 @@ def read_reference(
             f"{of.path}: has no reference system, so points cannot be placed in it; assign it "
             "(gdal_edit.py -a_srs)"
         )
-    held = field_names(path, layer=layer)
-    field = field or _class_field(path, held)
-    told = [name for name in (STRATUM, INCLUSION) if name in held]
-    found = read_features(path, layer=layer, fields=[field, *told], crs=crs)
-    cols, rows = _placed(found, of)
-    strata = found.columns.get(STRATUM)
-    inclusion = found.columns.get(INCLUSION)
+    fields = field_names(path, layer=layer)
+    field = field or _class_field(path, fields)
+    design_fields = [name for name in (STRATUM, INCLUSION) if name in fields]
+    features = read_features(path, layer=layer, fields=[field, *design_fields], crs=crs)
+    cols, rows = _placed(features, of)
+    strata = features.columns.get(STRATUM)
+    inclusion = features.columns.get(INCLUSION)
     return References(
         path=path,
-        ids=found.ids,
-        labels=tuple(map(name_of, found.columns[field])),
+        ids=features.ids,
+        labels=tuple(map(name_of, features.columns[field])),
         cols=cols,
         rows=rows,
         strata=None if strata is None else tuple(map(name_of, strata)),
         inclusion=None if inclusion is None else np.array([_number(v) for v in inclusion]),
-        notes=found.notes,
+        notes=features.notes,
     )
 
 
@@ -115,40 +115,40 @@ def as_classes(
     """Labels as names of the map's classes; a number is the class of that value.
 
     Args:
-        labels: as written, None for none.
-        ids: of the points.
+        labels: labels as in the file, None for none.
+        ids: ids of the points.
         of: the map.
-        values: that the map's pixels take.
+        values: values of the map's pixels.
         path: the file the labels came from.
 
     Raises:
         DataError: labels that are no class of the map, with the nearest.
     """
     legend = {value: of.name(value) for value in sorted({*values, *of.names})}
-    known = set(legend.values())
+    class_names = set(legend.values())
     by_number = {str(value): name for value, name in legend.items()}
     strange: dict[str, list[str]] = defaultdict(list)
-    found: list[str | None] = []
+    labels_found: list[str | None] = []
     for label, which in zip(labels, ids, strict=True):
-        name = label if label is None or label in known else by_number.get(label)
+        name = label if label is None or label in class_names else by_number.get(label)
         if label is not None and name is None:
             strange[label].append(which)
-        found.append(name)
+        labels_found.append(name)
     if strange:
-        raise DataError(_unknown(strange, known, of, path))
-    return found
+        raise DataError(_unknown(strange, class_names, of, path))
+    return labels_found
 
 
 def _unknown(
-    strange: Mapping[str, Sequence[str]], known: Iterable[str], of: ClassMap, path: Path
+    strange: Mapping[str, Sequence[str]], class_names: Iterable[str], of: ClassMap, path: Path
 ) -> str:
     label, where = next(iter(strange.items()))
-    hint = nearest(label, sorted(known))
+    hint = nearest(label, sorted(class_names))
     others = len(strange) - 1
     more = f" (and {others} more labels)" if others else ""
     return (
         f"{path}: label {label!r} (points {some(where)}){more} is no class of {of.path}; {hint}; "
-        "correct the labels, or name the map's classes alike with --names"
+        "correct the labels, or give the map's classes the same names with --names"
     )
 
 
@@ -162,31 +162,32 @@ def some(ids: Sequence[str], most: int = 12) -> str:
     return ", ".join(ids[:most]) + (f" and {more} more" if more > 0 else "")
 
 
-def _class_field(path: Path, held: Sequence[str]) -> str:
+def _class_field(path: Path, fields: Sequence[str]) -> str:
     for name in _FIELDS:
-        if name in held:
+        if name in fields:
             return name
     raise DataError(
-        f"{path}: none of the fields {', '.join(_FIELDS)}; choose the one that holds the class "
-        f"with --field; there are: {', '.join(held) or 'none'}"
+        f"{path}: none of the fields {', '.join(_FIELDS)}; choose the field with the class "
+        f"with --field; there are: {', '.join(fields) or 'none'}"
     )
 
 
-def _placed(found: Features, of: ClassMap) -> tuple[Float64s, Float64s]:
+def _placed(features: Features, of: ClassMap) -> tuple[Float64s, Float64s]:
     """Fractional columns and rows of points in a map, nan where there is no place."""
-    kinds = {shape.geom_type for shape in found.geometries if shape is not None}
+    kinds = {shape.geom_type for shape in features.geometries if shape is not None}
     if kinds - {"Point"}:
         raise DataError(
-            f"{found.path}: holds {', '.join(sorted(kinds))}; allowed: points, or a class raster "
+            f"{features.path}: contains {', '.join(sorted(kinds))}; allowed: points, or a class "
+            "raster "
             "(rasterise polygons on the map's grid with gdal_rasterize)"
         )
-    xy = np.full((len(found.geometries), 2), np.nan)
+    xy = np.full((len(features.geometries), 2), np.nan)
     there = [
-        i for i, shape in enumerate(found.geometries) if shape is not None and not shape.is_empty
+        i for i, shape in enumerate(features.geometries) if shape is not None and not shape.is_empty
     ]
     if there:
-        plain = np.array([[found.geometries[i].x, found.geometries[i].y] for i in there])
-        xy[there] = positions(plain, found.crs, str(of.grid.crs))
+        plain = np.array([[features.geometries[i].x, features.geometries[i].y] for i in there])
+        xy[there] = positions(plain, features.crs, str(of.grid.crs))
     return _pixels(of.grid, xy)
 
 
@@ -212,13 +213,13 @@ def _number(value: Any) -> float:
 
 @dataclass(frozen=True)
 class SamplePlan:
-    """How many points go into which class.
+    """Number of points in each class.
 
     Attributes:
         classes: on the map.
-        pixels: of each.
+        pixels: number of pixels in each stratum.
         expected: user's accuracy that each is thought to have.
-        points: to draw from each.
+        points: number of points to draw from each stratum.
         se_overall: standard error of overall accuracy to be expected with them.
     """
 
@@ -243,9 +244,9 @@ def plan_sample(
 
     Args:
         of: the map.
-        n: points in all; None for as many as `se_overall` asks for.
+        n: points in all; None for as many as `se_overall` needs.
         se_overall: standard error of overall accuracy that is wanted, where n is None.
-        allocation: how the points are divided: see `allocate`.
+        allocation: division of the points: see `allocate`.
         minimum: points that each class gets at least; None for 50, or half an
             equal share of n where that is less.
         expected: user's accuracy by class; "" stands for all others (0.8).
@@ -257,17 +258,17 @@ def plan_sample(
     counted: dict[str, int] = {}
     for value, number in survey(of, progress=progress).pixels.items():
         counted[of.name(value)] = counted.get(of.name(value), 0) + number
-    told = dict(expected or {})
-    other = told.pop("", _EXPECTED)
-    for name in told:
+    accuracies = dict(expected or {})
+    other = accuracies.pop("", _EXPECTED)
+    for name in accuracies:
         if name not in counted:
             raise DataError(f"{of.path}: no class {name!r} on it; {nearest(name, counted)}")
-    users = np.array([told.get(name, other) for name in counted])
+    users = np.array([accuracies.get(name, other) for name in counted])
     pixels = np.array(list(counted.values()), dtype=np.int64)
     wanted = sample_size(pixels, users, se_overall) if n is None else n
     if minimum is None:
         minimum = _MINIMUM if n is None else min(_MINIMUM, n // (2 * len(pixels)))
-    if n is None:  # the minima come on top of what the error asks for, as far as pixels reach
+    if n is None:  # the minima are added to what the error needs, as far as pixels reach
         wanted = int(min(max(wanted, np.minimum(minimum, pixels).sum()), pixels.sum()))
     points = allocate(
         pixels, wanted, minimum, method=allocation, expected_users=users, available=pixels
@@ -307,12 +308,12 @@ def draw_sample(
         )
     pool = random_pixels(of, int(plan.points.max()), seed, progress)
     strata: list[str] = []
-    chances: list[float] = []
+    probabilities: list[float] = []
     rows: list[int] = []
     cols: list[int] = []
     for name, size, number in zip(plan.classes, plan.pixels, plan.points, strict=True):
         strata += [name] * int(number)
-        chances += [float(number / size)] * int(number)
+        probabilities += [float(number / size)] * int(number)
         rows += pool[name][0][:number].tolist()
         cols += pool[name][1][:number].tolist()
     order = np.random.default_rng(seed).permutation(len(strata)).tolist()
@@ -320,7 +321,7 @@ def draw_sample(
     columns: dict[str, Sequence[object]] = {
         "id": list(range(1, len(order) + 1)),
         STRATUM: [strata[i] for i in order],
-        INCLUSION: [chances[i] for i in order],
+        INCLUSION: [probabilities[i] for i in order],
         REFERENCE: [None] * len(order),
     }
     write_features(path, places, columns, of.grid.crs)

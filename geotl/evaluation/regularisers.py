@@ -22,10 +22,10 @@ class Regulariser:
     """A regulariser of a recipe.
 
     Attributes:
-        name: what it is called.
+        name: name for users.
         kind: explicit or implicit.
-        state: on, off, or not in play where the strategy has no use for it.
-        setting: what the recipe says of it, or why it is not in play.
+        state: on, off, or not in play where the strategy does not use it.
+        setting: its setting in the recipe, or why it is not in play.
         change: key=value that turns it on, or further up; empty where nothing does.
         off: keys and values that turn it off.
     """
@@ -40,7 +40,7 @@ class Regulariser:
 
 @dataclass(frozen=True)
 class RegulariserKey:
-    """A regulariser that one key holds: its value when off, and one worth trying."""
+    """A regulariser set by one key: its value when off, and one worth trying."""
 
     name: str
     key: str
@@ -70,12 +70,13 @@ def value_of(settings: Settings, key: str) -> Any:
 def regularisers(
     settings: Settings, augmentations: Sequence[RegulariserKey], *, batchnorm: str
 ) -> list[Regulariser]:
-    """Every regulariser of a settled recipe, explicit ones first.
+    """Every regulariser of a resolved recipe, explicit ones first.
 
     Args:
         settings: the recipe's values by section.
-        augmentations: what the training can vary in tiles; see `settings.augmentation_keys`.
-        batchnorm: how the network normalises by the batch: none, trained or held.
+        augmentations: augmentations that the training can use; see `settings.augmentation_keys`.
+        batchnorm: batch normalisation of the network: none, trained, or held at its stored
+            statistics.
     """
     probe = settings["strategy"] == "probe"
     keys = (*_EXPLICIT, *augmentations)
@@ -115,13 +116,17 @@ def _stronger(one: RegulariserKey, value: Any, *, on: bool) -> str:
 
 
 def _of_a_probe(settings: Settings) -> list[Regulariser]:
-    told = settings["probe"]
-    if told["head"] == "logistic":
-        key, values, harder = "probe.penalties", told["penalties"], f"[{min(told['penalties']):g}]"
+    probe = settings["probe"]
+    if probe["head"] == "logistic":
+        key, values, harder = (
+            "probe.penalties",
+            probe["penalties"],
+            f"[{min(probe['penalties']):g}]",
+        )
     else:
-        key, values = "probe.shrinkages", told["shrinkages"]
+        key, values = "probe.shrinkages", probe["shrinkages"]
         harder = f"[{min(0.9, 2 * max(values)):g}]"
-    views = told["views"]
+    views = probe["views"]
     decay = Regulariser(
         "penalty of the head (its weight decay)",
         "explicit",
@@ -187,24 +192,24 @@ def _early_stopping(patience: int, folds: int) -> Regulariser:
 
 
 def _normalisation(batchnorm: str) -> Regulariser:
-    told: dict[str, tuple[State, str]] = {
+    states: dict[str, tuple[State, str]] = {
         "none": ("off", "the backbone has none"),
         "trained": ("on", "of the stages that are trained"),
-        "held": ("not in play", "kept on stored statistics, which vary nothing"),
+        "held": ("not in play", "frozen at stored statistics, so it does not regularise"),
     }
-    return Regulariser("batch normalisation", "implicit", *told[batchnorm])
+    return Regulariser("batch normalisation", "implicit", *states[batchnorm])
 
 
 def _freezing(settings: Settings, *, probe: bool) -> Regulariser:
     strategy, until = settings["strategy"], settings["freeze_until"]
     frozen = probe or strategy in ("finetune", "probe_then_finetune")
-    told = f"strategy={strategy}" + (f", freeze_until={until}" if until else "")
+    setting = f"strategy={strategy}" + (f", model.freeze_until={until}" if until else "")
     change = "" if probe else "strategy=probe" if frozen else "strategy=finetune"
-    return Regulariser("frozen stages", "implicit", "on" if frozen else "off", told, change)
+    return Regulariser("frozen stages", "implicit", "on" if frozen else "off", setting, change)
 
 
 def _same(value: Any, other: Any) -> bool:
-    """Whether two settings are equal, lists and tuples alike."""
+    """Whether two settings are equal; a list may equal a tuple."""
     many = isinstance(value, list | tuple)
     return tuple(value) == tuple(other) if many else bool(value == other)
 

@@ -1,4 +1,4 @@
-"""Which sampling design a reference follows, and warnings where it breaks the estimates."""
+"""The sampling design of a reference, and warnings where it invalidates the estimates."""
 
 from __future__ import annotations
 
@@ -20,10 +20,10 @@ Design = Literal["stratified", "simple", "none"]
 DESIGNS: tuple[Design, ...] = ("stratified", "simple", "none")
 
 FOOTPRINTS_TAG = "GEOTL_TRAINING_FOOTPRINTS"
-_CLUSTERED = 0.01  # level at which points are called clustered, and a sample not simple random
-_FEWEST_NEAR = 10  # points below which nearest neighbours say nothing
-_DRAWS = 199  # random draws that the points' distances are set against
-_HOLDS_NOT = "areas and intervals hold only for one; draw points with geotl sample"
+_CLUSTERED = 0.01  # significance level at which points count as clustered, not simple random
+_MIN_NEAR = 10  # points below which nearest neighbours are not tested
+_DRAWS = 199  # random draws to compare the points' distances with
+_ONLY_PROBABILITY = "areas and intervals are valid only for one; draw points with geotl sample"
 
 
 def drawn_faults(
@@ -32,20 +32,20 @@ def drawn_faults(
     mapped: Sequence[str | None],
     pixels: Mapping[str, int],
 ) -> list[str]:
-    """What speaks against points being the stratified sample of this map that they claim to be.
+    """Evidence against points being the stratified sample of this map that their file states.
 
     Args:
-        strata: that each was drawn from.
+        strata: stratum that each point was drawn from.
         inclusion: inclusion probability of each.
         mapped: class of the map at each, None outside it and at nodata.
-        pixels: of the map by class.
+        pixels: number of pixels of the map by class.
 
     >>> drawn_faults(["a", "b"], np.array([0.1, 0.1]), ["a", "b"], {"a": 10, "b": 10})
     []
     >>> drawn_faults(["a", "b"], np.array([0.1, 0.1]), ["a", "a"], {"a": 10, "b": 10})
     ['1 of 2 points lies in another class than its stratum: they were drawn from another map']
     """
-    other = sum(told != found for told, found in zip(strata, mapped, strict=True))
+    other = sum(stratum != label for stratum, label in zip(strata, mapped, strict=True))
     if other:
         lie = "lies" if other == 1 else "lie"
         return [
@@ -53,16 +53,18 @@ def drawn_faults(
             f"{'its' if other == 1 else 'their'} stratum: they were drawn from another map"
         ]
     faults = []
-    whose = np.array([told or "" for told in strata])
+    stratum_of = np.array([stratum or "" for stratum in strata])
     for name, size in pixels.items():
-        mine = whose == name
+        mine = stratum_of == name
         there = int(mine.sum())
-        told = inclusion[mine] * size
-        if there and not np.allclose(told, there, atol=0.5):
-            meant = f"{np.nanmedian(told):.0f}" if np.isfinite(told).any() else "an unknown number"
+        sizes = inclusion[mine] * size
+        if there and not np.allclose(sizes, there, atol=0.5):
+            meant = (
+                f"{np.nanmedian(sizes):.0f}" if np.isfinite(sizes).any() else "an unknown number"
+            )
             faults.append(
-                f"stratum {name} holds {there} points where its inclusion probabilities tell of "
-                f"{meant}: points were added or taken away"
+                f"stratum {name} has {there} points where its inclusion probabilities imply "
+                f"{meant}: points were added or removed"
             )
     return faults
 
@@ -70,12 +72,12 @@ def drawn_faults(
 def clustering(places: Float64s, drawn: Sequence[Float64s]) -> tuple[float, float, float]:
     """Mean distance to the nearest other point, the mean of random draws, and a p-value.
 
-    Clark & Evans' (1954) measure, set against random pixels of the same classes rather than
-    against complete randomness, so that classes that lie in patches do not look clustered. The
+    Clark & Evans' (1954) measure, compared with random pixels of the same classes rather than
+    with complete randomness, so that classes in patches do not count as clustered. The
     p-value is the share of draws, the points among them, that lie as close.
 
     Args:
-        places: of the points [N,2] in metres.
+        places: places of the points [N,2] in metres.
         drawn: random draws of as many places [N,2].
 
     >>> rng = np.random.default_rng(0)
@@ -83,19 +85,24 @@ def clustering(places: Float64s, drawn: Sequence[Float64s]) -> tuple[float, floa
     >>> clustering(rng.random((50, 2)) * 0.1, draws)[2]
     0.01
     """
-    own, others = _nearest(places), np.array([_nearest(draw) for draw in drawn])
-    return own, float(others.mean()), float((1 + (others <= own).sum()) / (1 + len(others)))
+    distances, others = _nearest(places), np.array([_nearest(draw) for draw in drawn])
+    return (
+        distances,
+        float(others.mean()),
+        float((1 + (others <= distances).sum()) / (1 + len(others))),
+    )
 
 
 def clustered_warning(places: Float64s, drawn: Sequence[Float64s]) -> str | None:
     """A line on clustered points, None where they lie as random pixels of their classes would."""
-    if len(places) < _FEWEST_NEAR or not drawn:
+    if len(places) < _MIN_NEAR or not drawn:
         return None
-    own, random, p = clustering(places, drawn)
+    distances, random, p = clustering(places, drawn)
     if p > _CLUSTERED:
         return None
     return (
-        f"the points are clustered: {own:,.0f} m to the nearest on average, where random pixels of "
+        f"the points are clustered: {distances:,.0f} m to the nearest on average, where random "
+        "pixels of "
         f"the same classes lie {random:,.0f} m apart; the intervals are too narrow"
     )
 
@@ -118,24 +125,24 @@ def simple_warning(counts: Int64s, weights: Float64s) -> str | None:
         return None
     return (
         f"the points by mapped class do not follow the mapped shares (chi-square, p {p:.1g}), as "
-        "those of a simple random sample would; say how they were drawn with --design"
+        "those of a simple random sample would; state with --design how they were drawn"
     )
 
 
 def training_boxes(tags: Mapping[str, str]) -> Float64s:
-    """Footprints [N,4] (left, bottom, right, top) of training tiles, as a map's tags tell them.
+    """Footprints [N,4] (left, bottom, right, top) of training tiles, from a map's tags.
 
-    They stand in the tag GEOTL_TRAINING_FOOTPRINTS as JSON, in the map's reference system; an
-    empty array where it is absent, or holds something else.
+    They are in the tag GEOTL_TRAINING_FOOTPRINTS as JSON, in the map's reference system; an
+    empty array where it is absent, or has another content.
 
     >>> training_boxes({"GEOTL_TRAINING_FOOTPRINTS": "[[0, 0, 10, 10]]"}).tolist()
     [[0.0, 0.0, 10.0, 10.0]]
     """
     try:
-        held = np.array(json.loads(tags.get(FOOTPRINTS_TAG, "[]")), dtype=np.float64)
+        boxes = np.array(json.loads(tags.get(FOOTPRINTS_TAG, "[]")), dtype=np.float64)
     except (ValueError, TypeError, RecursionError):
         return np.zeros((0, 4))
-    return held if held.ndim == 2 and held.shape[1] == 4 else np.zeros((0, 4))
+    return boxes if boxes.ndim == 2 and boxes.shape[1] == 4 else np.zeros((0, 4))
 
 
 def within_boxes(xy: Float64s, boxes: Float64s) -> Bools:
@@ -144,11 +151,11 @@ def within_boxes(xy: Float64s, boxes: Float64s) -> Bools:
     >>> within_boxes(np.array([[5.0, 5.0], [11.0, 5.0]]), np.array([[0.0, 0, 10, 10]])).tolist()
     [True, False]
     """
-    found = np.zeros(len(xy), dtype=bool)
+    inside = np.zeros(len(xy), dtype=bool)
     for left, bottom, right, top in boxes:
         x, y = xy[:, 0], xy[:, 1]
-        found |= (left <= x) & (x <= right) & (bottom <= y) & (y <= top)
-    return found
+        inside |= (left <= x) & (x <= right) & (bottom <= y) & (y <= top)
+    return inside
 
 
 def _nearest(places: Float64s) -> float:
@@ -160,13 +167,13 @@ def _nearest(places: Float64s) -> float:
 
 @dataclass(frozen=True)
 class DesignCheck:
-    """How points were drawn.
+    """The sampling design of points.
 
     Attributes:
         words: the design.
-        warnings: what speaks against its being a probability sample of the map.
+        warnings: evidence against a probability sample of the map.
         drawn: the points were drawn by `geotl sample`, and still are that sample.
-        simple: they are told to be a simple random sample.
+        simple: the user states a simple random sample.
     """
 
     words: str
@@ -175,53 +182,53 @@ class DesignCheck:
     simple: bool = False
 
 
-def judge(
+def check_design(
     of: ClassMap,
     points: References,
-    found: Survey,
+    map_pixels: Survey,
     mapped: Sequence[str | None],
     design: Design | None,
 ) -> DesignCheck:
-    """The design that the user tells, else the file, and what speaks against it.
+    """The design stated by the user, else by the file, and the evidence against it.
 
     Args:
         of: the map.
         points: all points of the file.
-        found: the map's pixels by value.
+        map_pixels: the map's pixels by value.
         mapped: class of the map at each point, None outside it and at nodata.
-        design: as the user tells it.
+        design: design stated by the user.
     """
     if design == "stratified":
-        return DesignCheck("stratified random by mapped class, as told")
+        return DesignCheck("stratified random by mapped class, as stated")
     if design == "simple":
-        words = "simple random, as told; estimated by mapped class (post-stratified)"
+        words = "simple random, as stated; estimated by mapped class (post-stratified)"
         return DesignCheck(words, simple=True)
     if design is None and points.strata is not None and points.inclusion is not None:
         pixels: Counter[str] = Counter()
-        for value, number in found.pixels.items():
+        for value, number in map_pixels.pixels.items():
             pixels[of.name(value)] += number
         faults = drawn_faults(points.strata, points.inclusion, mapped, pixels)
         return _drawn(points.labels, faults)
     if design == "none":
         return DesignCheck(
-            "not a probability sample, as told",
-            (f"the reference is no probability sample: {_HOLDS_NOT}",),
+            "not a probability sample, as stated",
+            (f"the reference is no probability sample: {_ONLY_PROBABILITY}",),
         )
-    told = f"{_HOLDS_NOT}, or tell with --design how these were drawn"
+    advice = f"{_ONLY_PROBABILITY}, or state with --design how these were drawn"
     return DesignCheck(
-        "not known", (f"the reference is not known to be a probability sample: {told}",)
+        "not known", (f"the reference is not known to be a probability sample: {advice}",)
     )
 
 
 def _drawn(labels: Sequence[str | None], faults: Sequence[str]) -> DesignCheck:
-    """Points that come with strata and inclusion probabilities, after a look at the map."""
+    """Design of points with strata and inclusion probabilities, checked against the map."""
     missing = sum(label is None for label in labels)
-    told = [
+    outside = [
         f"{missing} of the {len(labels)} points drawn have no reference yet; those left out may "
         "differ from the rest"
     ]
-    words = "stratified random, as the file's strata and inclusion probabilities tell"
-    return DesignCheck(words, (*faults, *(told if missing else ())), drawn=not faults)
+    words = "stratified random, by the file's strata and inclusion probabilities"
+    return DesignCheck(words, (*faults, *(outside if missing else ())), drawn=not faults)
 
 
 def placement_warnings(
@@ -233,25 +240,25 @@ def placement_warnings(
     drawn: bool,
     progress: Progress | None = None,
 ) -> list[str]:
-    """What the places of the points used tell against them.
+    """Warnings from the positions of the points used.
 
     Args:
         of: the map.
         points: all points of the file.
         mapped: class of the map at each.
-        used: which of them count [N].
-        drawn: they are known to be a random sample, so that distances need not be looked at.
+        used: points that are used, bool [N].
+        drawn: whether they are a random sample for sure, so that distances are not tested.
         progress: called with blocks done and blocks in all.
     """
     cols, rows = points.cols[used], points.rows[used]
     ids = [name for name, use in zip(points.ids, used, strict=True) if use]
-    found = [*_sharing(ids, rows, cols), *_trained_on(of, ids, rows, cols)]
+    warnings_found = [*_sharing(ids, rows, cols), *_trained_on(of, ids, rows, cols)]
     if not drawn:
         whose = [str(name) for name, use in zip(mapped, used, strict=True) if use]
         draws = _random_draws(of, Counter(whose), progress)
         line = clustered_warning(distances_m(of.grid, cols, rows), draws)
-        found += [line] if line else []
-    return found
+        warnings_found += [line] if line else []
+    return warnings_found
 
 
 def _sharing(ids: Sequence[str], rows: Float64s, cols: Float64s) -> list[str]:
@@ -273,7 +280,7 @@ def _trained_on(of: ClassMap, ids: Sequence[str], rows: Float64s, cols: Float64s
     which = some([ids[i] for i in inside.tolist()])
     return [
         f"{len(inside)} points lie in tiles that the map's model was trained on ({which}), which "
-        "flatters it; judge it by others"
+        "overestimates its accuracy; use other points"
     ]
 
 

@@ -1,4 +1,4 @@
-"""Scores of rows that weigh differently, with intervals from whole blocks.
+"""Scores of rows with different weights, with intervals from resampled blocks.
 
 Pixels of one polygon weigh 1/n each, so that every label counts once. Neighbours resemble each
 other, so intervals come from blocks drawn with replacement, not from single rows (the block
@@ -25,7 +25,7 @@ class WeightedRows(NamedTuple):
 
     Attributes:
         truth: classes [n].
-        weight: what each row counts [n].
+        weight: weight of each row [n].
         block: the block that each row lies in [n], numbered from 0.
     """
 
@@ -47,8 +47,8 @@ def weighted_accuracies(
     """Accuracy of each method by its correct rows [n], with the interval of the block bootstrap.
 
     >>> rows = WeightedRows(np.array([0, 1]), np.array([1.0, 1.0]), np.array([0, 1]))
-    >>> found = weighted_accuracies(rows, {"a": np.array([True, False])}, seed=0, rounds=0)
-    >>> found["a"].value
+    >>> result = weighted_accuracies(rows, {"a": np.array([True, False])}, seed=0, rounds=0)
+    >>> result["a"].value
     0.5
     """
     return {name: _mean(rows, one.astype(float), seed, rounds) for name, one in correct.items()}
@@ -67,13 +67,13 @@ def weighted_differences(
 def _mean(rows: WeightedRows, values: Float64s, seed: int, rounds: int) -> Interval:
     """Weighted mean of values [n] with the central 95 % over drawn blocks."""
     total = np.bincount(rows.block, weights=rows.weight)
-    own = np.bincount(rows.block, weights=rows.weight * values)
-    mean = float(own.sum() / total.sum())
+    sums = np.bincount(rows.block, weights=rows.weight * values)
+    mean = float(sums.sum() / total.sum())
     if rounds < 1:
         return Interval(mean, math.nan, math.nan)
     drawn = block_draws(rows.block, seed=seed, rounds=rounds)
     mass = drawn @ total
-    return percentiles(mean, np.where(mass > 0, drawn @ own / np.where(mass > 0, mass, 1), np.nan))
+    return percentiles(mean, np.where(mass > 0, drawn @ sums / np.where(mass > 0, mass, 1), np.nan))
 
 
 def evaluate_weighted(
@@ -87,15 +87,15 @@ def evaluate_weighted(
 ) -> Evaluation:
     """Evaluate logits [n,K] of weighted rows, each row at its own temperature [n].
 
-    Counts in the confusion matrix are sums of weights as whole numbers (`whole_rows`); scores are
-    of the exact sums.
+    Counts in the confusion matrix are sums of weights rounded to whole numbers (`integer_rows`);
+    scores use the exact sums.
     """
     count = len(classes)
     cells = _matrices(rows, logits.argmax(axis=1), count)
     intervals = _intervals(cells, rows.block, seed=seed, rounds=rounds)
     return Evaluation(
         classes=tuple(classes),
-        matrix=whole_rows(cells.sum(axis=0)),
+        matrix=integer_rows(cells.sum(axis=0)),
         scores=scores(cells.sum(axis=0)),
         overall=intervals["overall"],
         intervals=intervals,
@@ -106,13 +106,13 @@ def evaluate_weighted(
     )
 
 
-def whole_rows(cells: Float64s) -> Int64s:
+def integer_rows(cells: Float64s) -> Int64s:
     """Whole numbers near those of a matrix [K,M], each row with its rounded sum.
 
     Rounded one by one, the pixels of a label that are predicted as several classes would make
     more or fewer labels than there are. What is left of a row goes to its largest remainders.
 
-    >>> whole_rows(np.array([[1.5, 0.5, 1.0], [0.4, 0.3, 0.3]])).tolist()
+    >>> integer_rows(np.array([[1.5, 0.5, 1.0], [0.4, 0.3, 0.3]])).tolist()
     [[2, 0, 1], [1, 0, 0]]
     """
     down = np.floor(cells + 1e-9)
@@ -153,6 +153,6 @@ def _reliability(probabilities: Float64s, rows: WeightedRows) -> Reliability:
         np.bincount(place, weights=rows.weight * values, minlength=BINS)
         for values in (np.ones(len(top)), top, correct.astype(float))
     )
-    whole = np.rint(count).astype(np.int64)
-    share = np.where(whole > 0, count, np.nan)
-    return Reliability(edges, sure / share, right / share, whole)
+    counts = np.rint(count).astype(np.int64)
+    share = np.where(counts > 0, count, np.nan)
+    return Reliability(edges, sure / share, right / share, counts)

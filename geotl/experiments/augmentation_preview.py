@@ -23,29 +23,29 @@ from geotl.training.batches import Mix, derived_seed, draw_mix, mix_tiles
 from geotl.training.settings import Augmentation, Light
 
 DRAWS = 8
-LIKE = 64  # training tiles whose values are shown from black to white
+LIKE = 64  # training tiles whose values set the stretch from black to white
 COMPANY = 8  # tiles of a batch, from which a mix takes its partner
 STRIPES = (168, 222)  # two greys in turn: no data, invented by a rotation, or erased
 
 
-def preview(recipe: Recipe, path: Path, *, tile: int = 0, say: Log = print) -> None:
+def preview(recipe: Recipe, path: Path, *, tile: int = 0, log: Log = print) -> None:
     """Write a sheet of nine: a training tile as it is, and as eight batches would show it.
 
     Noise is in units of the bands' sd over the training tiles, also where a recipe normalises
     by the weights' own.
 
     Args:
-        recipe: whose data, split and augmentation are taken.
+        recipe: its data, split and augmentation are used.
         path: the PNG file.
         tile: which of the training tiles, from 0.
-        say: told what was written.
+        log: gets a line on what was written.
 
     Raises:
         DataError: there is no such training tile.
     """
     sensor = recipe_sensor(recipe)
-    samples = read_samples(recipe, sensor, say).real
-    draw = make_draw(settle_split(recipe, samples, say), samples, 0)
+    samples = read_samples(recipe, sensor, log).real
+    draw = make_draw(settle_split(recipe, samples, log), samples, 0)
     rows = draw.split.train
     if not 0 <= tile < len(rows):
         raise DataError(f"--tile: given {tile}; allowed: 0 to {len(rows) - 1}, the training tiles")
@@ -58,7 +58,7 @@ def preview(recipe: Recipe, path: Path, *, tile: int = 0, say: Log = print) -> N
         "striped: no data, invented or erased; stretched like the training tiles"
     )
     write_png(path, sheet_figure(shown, captions, name, note))
-    say(f"{path}: {name}, as it is and in {DRAWS} draws of seed {recipe.seed}")
+    log(f"{path}: {name}, as it is and in {DRAWS} draws of seed {recipe.seed}")
 
 
 def _views(kind: Augmentation) -> list[str]:
@@ -78,30 +78,30 @@ def drawn_tiles(
         Nine pictures [S, S, 3], and nine captions.
     """
     rows = draw.split.train
-    own = statistics(samples.pack, rows)
-    sd, fill = (torch.from_numpy(x).float() for x in (own.sd, own.fill))
+    stats = statistics(samples.pack, rows)
+    sd, fill = (torch.from_numpy(x).float() for x in (stats.sd, stats.fill))
     rgb = samples.rgb
-    made, captions = [], []
+    images, captions = [], []
     for number in range(DRAWS + 1):
         others = np.random.default_rng([seed, number]).permutation(np.delete(rows, tile))
         chosen = np.concatenate([rows[tile : tile + 1], others[: COMPANY - 1]])
-        held = batch(samples.pack, chosen, fill=own.fill)
-        told = "original"
+        block = batch(samples.pack, chosen, fill=stats.fill)
+        caption = "original"
         if number:
             origin, light = derived_seed(seed, 0, number), Light.of(samples.sensor)
-            held, told = _varied(held, kind, origin, sd=sd, fill=fill, light=light)
-            told = f"draw {number}{told}"
-        made.append((held["image"][0].numpy(), held["valid"][0].numpy()))
-        lost = ~made[-1][1].any(axis=(1, 2))
-        captions.append(told + _missing(samples.pack.bands, np.flatnonzero(lost).tolist()))
-    some = np.random.default_rng(seed).permutation(rows)[:LIKE]
-    seen = batch(samples.pack, some, fill=own.fill)
-    limits = stretch_limits(seen["image"].numpy(), seen["valid"].numpy(), rgb)
-    return [_picture(image, valid, rgb, limits) for image, valid in made], captions
+            block, caption = _varied(block, kind, origin, sd=sd, fill=fill, light=light)
+            caption = f"draw {number}{caption}"
+        images.append((block["image"][0].numpy(), block["valid"][0].numpy()))
+        lost = ~images[-1][1].any(axis=(1, 2))
+        captions.append(caption + _missing(samples.pack.bands, np.flatnonzero(lost).tolist()))
+    sample = np.random.default_rng(seed).permutation(rows)[:LIKE]
+    stretched = batch(samples.pack, sample, fill=stats.fill)
+    limits = stretch_limits(stretched["image"].numpy(), stretched["valid"].numpy(), rgb)
+    return [_picture(image, valid, rgb, limits) for image, valid in images], captions
 
 
 def _varied(
-    held: dict[str, Tensor],
+    block: dict[str, Tensor],
     kind: Augmentation,
     origin: int,
     *,
@@ -111,21 +111,21 @@ def _varied(
 ) -> tuple[dict[str, Tensor], str]:
     """A batch as a training step would vary it, and what the first tile was mixed with."""
     generator = torch.Generator().manual_seed(origin)
-    held = augment(held, kind, generator, band_sd=sd, fill=fill, light=light)
+    block = augment(block, kind, generator, band_sd=sd, fill=fill, light=light)
     if not (kind.cutmix or (kind.mixup and kind.mixup_of == "tiles")):
-        return held, ""
-    height, width = held["image"].shape[-2:]
+        return block, ""
+    height, width = block["image"].shape[-2:]
     mix: Mix = draw_mix(
-        len(held["image"]),
+        len(block["image"]),
         (height, width),
         kind.mixup,
         kind.cutmix,
         np.random.default_rng([origin, 1]),
     )
     if mix.box is None and kind.mixup_of == "features":
-        return held, ""
-    own = 1.0 if int(mix.partner[0]) == 0 else float(mix.share[0])
-    return mix_tiles(held, mix, fill), f", {own:.0%} this tile"
+        return block, ""
+    share = 1.0 if int(mix.partner[0]) == 0 else float(mix.share[0])
+    return mix_tiles(block, mix, fill), f", {share:.0%} this tile"
 
 
 def _missing(bands: Sequence[str], lost: Sequence[int]) -> str:

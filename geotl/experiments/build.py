@@ -37,11 +37,11 @@ from geotl.training.strategies import FitPlan
 def open_experiment(
     recipe: Recipe, folder: Path, *, log: Log, quiet: bool = False, resume: bool = False
 ) -> Experiment:
-    """Check what a recipe names, read its samples, and resolve what it leaves open.
+    """Check the recipe's files and names, read its samples, and resolve its open choices.
 
     Args:
-        recipe: as it was given.
-        folder: what the experiment writes goes into it; it must be new, or hold a run to resume.
+        recipe: of the user.
+        folder: for all that the experiment writes; new, or with a run to resume.
         log: takes the lines of the result.
         quiet: show no progress.
         resume: go on with what an interrupted run left in the folder.
@@ -62,17 +62,17 @@ def open_experiment(
     return Experiment(settle(recipe, samples, log), samples, folder, log, quiet, resume)
 
 
-def settle(recipe: Recipe, samples: TileSamples, say: Log) -> Recipe:
-    """The recipe with a split and a strategy for the labels at hand, where it leaves these open."""
-    recipe = settle_split(recipe, samples.real, say)
+def settle(recipe: Recipe, samples: TileSamples, log: Log) -> Recipe:
+    """The recipe with split and strategy chosen for its labels, where it leaves these open."""
+    recipe = settle_split(recipe, samples.real, log)
     if recipe.strategy not in PRESET_STRATEGIES:
         return recipe
     drawn = make_draw(recipe, samples.real, 0).split.train
     counts = np.bincount(samples.labels[drawn], minlength=len(samples.classes))
-    found, line = settled(recipe, float(np.median(counts)), samples.tile_px)
+    resolved, line = settled(recipe, float(np.median(counts)), samples.tile_px)
     if line:
-        say(line)
-    return found
+        log(line)
+    return resolved
 
 
 def make_backbone(
@@ -84,18 +84,18 @@ def make_backbone(
         WeightsError: weights that are not there or do not fit; this needs no tiles, so it is
             called before they are read.
     """
-    told = recipe.model
+    config = recipe.model
     return build_backbone(
-        told.backbone,
+        config.backbone,
         bands,
         sensor.wavelengths(bands),
         initial=InitialWeights(
-            resolve_weights(told.weights),
-            first_conv=told.first_conv,
-            fresh=told.fresh,
-            sha256=told.sha256,
+            resolve_weights(config.weights),
+            first_conv=config.first_conv,
+            fresh=config.fresh,
+            sha256=config.sha256,
         ),
-        cut_after=told.cut_after,
+        cut_after=config.cut_after,
         seed=recipe.seed,
     )
 
@@ -122,15 +122,15 @@ def build_network(experiment: Experiment, draw: Draw) -> tuple[TileClassifier, W
 
 
 def feature_spec(recipe: Recipe, backbone: Backbone) -> FeatureSpec:
-    """Which features the head sees: of the stages named, or of those that are read by default."""
-    told = recipe.model
+    """The features that the head takes: of the recipe's stages, or of the default ones."""
+    config = recipe.model
     return FeatureSpec(
-        tuple(told.stages or backbone.read),
-        told.pool,
-        tuple(told.input_px),
+        tuple(config.stages or backbone.read),
+        config.pool,
+        tuple(config.input_px),
         recipe.probe.views,
-        told.unit_length,
-        told.padding,
+        config.unit_length,
+        config.padding,
     )
 
 
@@ -138,21 +138,21 @@ def normalisation(
     experiment: Experiment, draw: Draw, report: WeightReport
 ) -> tuple[Normalise, WeightReport]:
     """Mean and sd of the training tiles' bands, or those that the weights were trained with."""
-    samples, told = experiment.samples, experiment.recipe.model
-    own = statistics(samples.pack, draw.split.train)
-    mean, sd = own.mean.tolist(), own.sd.tolist()
-    if told.normalise == "weights":
+    samples, config = experiment.samples, experiment.recipe.model
+    stats = statistics(samples.pack, draw.split.train)
+    mean, sd = stats.mean.tolist(), stats.sd.tolist()
+    if config.normalise == "weights":
         eight_bit = samples.pack.images.dtype == np.uint8
-        known = report.normalisation or IMAGENET
-        mean, sd = as_dn(known, samples.sensor, samples.pack.bands, eight_bit=eight_bit)
+        trained_with = report.normalisation or IMAGENET
+        mean, sd = as_dn(trained_with, samples.sensor, samples.pack.bands, eight_bit=eight_bit)
         report = replace(report, notes=(*report.notes, "inputs: standardised as the weights' were"))
-    return Normalise(mean, sd, own.fill.tolist(), samples.sensor.nodata), report
+    return Normalise(mean, sd, stats.fill.tolist(), samples.sensor.nodata), report
 
 
 def adapted(
     experiment: Experiment, draw: Draw, network: TileClassifier, report: WeightReport
 ) -> WeightReport:
-    """Measure batch normalisation anew where the recipe says so, and note it in the report."""
+    """Re-estimate batch normalisation where the recipe asks for it, and note it in the report."""
     recipe, samples = experiment.recipe, experiment.samples
     kind = recipe.model.adabn
     if kind == "none":
@@ -162,9 +162,9 @@ def adapted(
     adapt_batchnorm(
         network, samples.pack, rows, folded=report.folded_batchnorm, seed=recipe.seed + draw.number
     )
-    of = "all tiles, those judged on included (transductive)"
-    whose = of if kind == "transductive" else "the training tiles"
-    note = f"batch normalisation: measured anew on {whose} (AdaBN)"
+    of = "all tiles, test tiles included (transductive)"
+    tiles = of if kind == "transductive" else "the training tiles"
+    note = f"batch normalisation: re-estimated on {tiles} (AdaBN)"
     return replace(report, notes=(*report.notes, note))
 
 
@@ -173,7 +173,7 @@ def make_plan(experiment: Experiment, report: WeightReport, draw: Draw) -> FitPl
     recipe = experiment.recipe
     training = training_of(recipe, experiment.samples, recipe.seed + draw.number)
     if recipe.strategy == "auto":
-        raise RecipeError("strategy: given auto, which must be settled for the labels first")
+        raise RecipeError("strategy: given auto, which must be resolved for the labels first")
     return FitPlan(
         strategy=recipe.strategy,
         head=recipe.probe.head,
@@ -214,7 +214,7 @@ def check_names(key: str, numbers: Mapping[str, float], classes: Sequence[str]) 
     """Make sure that the numbers of a key name every class and no other.
 
     Raises:
-        RecipeError: one is missing, or another is named.
+        RecipeError: a class is missing, or a name is no class.
     """
     for name in numbers:
         if name not in classes:
@@ -238,9 +238,9 @@ def check_known(recipe: Recipe) -> None:
             recipe.model.backbone == "none" or get_backbone(recipe.model.backbone)
         ),
     }
-    for key, look in looked_up.items():
+    for key, check in looked_up.items():
         try:
-            look()
+            check()
         except GeoTLError as error:
             faults.setdefault(str(error), key)  # an unknown sensor's fault is also its bands'
     if faults:
@@ -248,17 +248,17 @@ def check_known(recipe: Recipe) -> None:
 
 
 def caching_note(recipe: Recipe) -> str | None:
-    """Why frozen stages are computed anew in each epoch, where they could have been cached."""
+    """Why frozen stages are computed again in each epoch, where they could have been cached."""
     frozen = recipe.strategy in ("finetune", "probe_then_finetune")
     reasons = recipe.augment.beyond_views
     if not (frozen and recipe.train.cache_views and reasons):
         return None
     named = ", ".join(f"augment.{name}" for name in reasons)
-    return f"frozen stages are computed anew in each epoch, for the new pixels of {named}"
+    return f"frozen stages are computed again in each epoch, for the new pixels of {named}"
 
 
 def feature_source(experiment: Experiment) -> Callable[[TileClassifier, Int64s], Floats]:
-    """Frozen features, computed once and then found in the cache.
+    """Frozen features, computed once and then read from the cache.
 
     Repeated draws share the features of all tiles; a single draw computes what it needs.
     """
@@ -267,17 +267,17 @@ def feature_source(experiment: Experiment) -> Callable[[TileClassifier, Int64s],
     shared = recipe.split.draws > 1 or shows_random(recipe)
 
     def features(network: TileClassifier, rows: Int64s) -> Floats:
-        wanted = everything if shared else rows
+        computed = everything if shared else rows
         with experiment.progress() as line:
-            held = cached_features(
+            stored = cached_features(
                 network,
                 packed,
-                wanted,
+                computed,
                 cache_folder() / "features",
                 precision=recipe.train.precision,
                 progress=line.counter("computing features"),
             )
-        deep = np.asarray(held[rows] if shared else held)
+        deep = np.asarray(stored[rows] if shared else stored)
         return followed_by_statistics(network, packed, rows, deep)
 
     return features

@@ -1,4 +1,4 @@
-"""One draw of labels: a network fitted and judged, and set beside its rivals on the same tiles."""
+"""One repeat of a split: a network fitted, tested and compared with baselines on the same tiles."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ from geotl.training.strategies import (
 from geotl.training.tile_fusion import fuse
 from geotl.training.tile_pool import with_pool
 
-MOST_TRAINING = 2000  # training tiles that a network trained whole is judged on again
+MAX_TRAINING = 2000  # training tiles that a trained network classifies again
 
 
 @dataclass(frozen=True)
@@ -106,12 +106,12 @@ def with_training_note(
     return replace(report, notes=(*report.notes, note))
 
 
-def judge(experiment: Experiment, made: FittedDraw) -> Floats:
+def logits_of_test(experiment: Experiment, fit: FittedDraw) -> Floats:
     """Logits of the test tiles, averaged over views."""
-    if made.fitted.features is None:
-        rows, precision = made.draw.split.test, experiment.recipe.train.precision
-        return predict_rows(made.fitted.network, experiment.samples.pack, rows, precision=precision)
-    return head_logits(made.fitted, judged_features(experiment, made))
+    if fit.fitted.features is None:
+        rows, precision = fit.draw.split.test, experiment.recipe.train.precision
+        return predict_rows(fit.fitted.network, experiment.samples.pack, rows, precision=precision)
+    return head_logits(fit.fitted, features_of_test(experiment, fit))
 
 
 def head_logits(fitted: Fitted, features: Floats) -> Floats:
@@ -122,34 +122,34 @@ def head_logits(fitted: Fitted, features: Floats) -> Floats:
 
 
 def training_count(
-    experiment: Experiment, made: FittedDraw, most: int = MOST_TRAINING
+    experiment: Experiment, fit: FittedDraw, maximum: int = MAX_TRAINING
 ) -> tuple[int, int]:
     """Training tiles that the finished network classifies correctly, and how many were tried.
 
-    At most `most` tiles are looked at, drawn by the recipe's seed; of a probe, all.
+    At most `maximum` tiles are classified, drawn by the recipe's seed; of a probe, all.
     """
-    recipe, samples, fitted = experiment.recipe, experiment.samples, made.fitted
-    rows = made.draw.split.train
+    recipe, samples, fitted = experiment.recipe, experiment.samples, fit.fitted
+    rows = fit.draw.split.train
     if fitted.features is not None:
-        said = head_logits(fitted, fitted.features)
+        logits = head_logits(fitted, fitted.features)
     else:
-        random = np.random.default_rng([recipe.seed, made.draw.number, 7])
-        rows = np.sort(random.permutation(rows)[:most])
-        said = predict_rows(fitted.network, samples.pack, rows, precision=recipe.train.precision)
-    return int((said.argmax(axis=1) == samples.labels[rows]).sum()), len(rows)
+        random = np.random.default_rng([recipe.seed, fit.draw.number, 7])
+        rows = np.sort(random.permutation(rows)[:maximum])
+        logits = predict_rows(fitted.network, samples.pack, rows, precision=recipe.train.precision)
+    return int((logits.argmax(axis=1) == samples.labels[rows]).sum()), len(rows)
 
 
-def answers_of(experiment: Experiment, made: FittedDraw, logits: Floats) -> Answers:
-    """What a network said of the tiles it was judged on, as the report takes it."""
-    rows = made.draw.split.test
-    heat = np.full(len(rows), float(made.fitted.network.temperature))
-    return Answers(rows, experiment.samples.labels[rows], logits, heat)
+def answers_of(experiment: Experiment, fit: FittedDraw, logits: Floats) -> Answers:
+    """Predictions of a network for its test tiles, as the report takes them."""
+    rows = fit.draw.split.test
+    temperatures = np.full(len(rows), float(fit.fitted.network.temperature))
+    return Answers(rows, experiment.samples.labels[rows], logits, temperatures)
 
 
-def judged_features(experiment: Experiment, made: FittedDraw) -> Floats:
+def features_of_test(experiment: Experiment, fit: FittedDraw) -> Floats:
     """Standardised features [n, V, D] of the test tiles, from the cache."""
-    network = made.fitted.network
-    return standardised(network, feature_source(experiment)(network, made.draw.split.test))
+    network = fit.fitted.network
+    return standardised(network, feature_source(experiment)(network, fit.draw.split.test))
 
 
 def compare(
@@ -159,25 +159,25 @@ def compare(
     extra: Floats | None,
     alone: Floats | None = None,
 ) -> Comparison:
-    """Judge the baselines on a draw's test tiles, beside the network.
+    """Test the baselines on a repeat's test tiles, and compare them with the network.
 
     Args:
-        experiment: whose baselines are fitted.
+        experiment: its baselines are fitted.
         draw: its split.
         logits: of the network [n,K].
-        extra: of the head that learnt from unlabelled tiles too [n,K], if there is one.
+        extra: of the head trained on unlabelled tiles too [n,K], if there is one.
         alone: of the network's head before it took a pool of unlabelled tiles [n,K], if it has one.
     """
     samples, test = experiment.samples, draw.split.test
     classes, truth = len(samples.classes), samples.labels[test]
-    rivals = dict(baselines(experiment, draw))
+    baseline_logits = dict(baselines(experiment, draw))
     methods = {} if extra is None else {f"network, {with_what(samples)}": extra}
     methods |= {} if alone is None else {LABELS_ALONE: alone}
-    rest = compared(truth, methods, rivals, classes)
+    rest = compared(truth, methods, baseline_logits, classes)
     matrices = {NETWORK: confusion(truth, logits.argmax(1), classes)}
     if shows_random(experiment.recipe):
         matrices[RANDOM_SPLIT] = on_random_split(experiment, draw)
-    intervals = dict(rest.rivals)
+    intervals = dict(rest.baselines)
     if experiment.recipe.evaluate.baselines:
         intervals["majority class"] = commonest(truth, classes)[1]
     paired = None
@@ -207,13 +207,13 @@ def baselines(experiment: Experiment, draw: Draw) -> Iterator[tuple[str, Floats]
     for name, variant in variants(recipe, samples).items():
         beside = experiment.of(variant).inside("beside", name.replace(" ", "_"))
         try:
-            made = fit_draw(beside, draw)
+            fit = fit_draw(beside, draw)
         except BandError as error:  # weights that know no red, green or blue
             if recipe.evaluate.rgb_only:
                 raise
-            experiment.log(f"{name}: not shown beside; {error}")
+            experiment.log(f"baseline {name} skipped: {error}")
             continue
-        yield name, judge(beside, made)
+        yield name, logits_of_test(beside, fit)
 
 
 def on_random_split(experiment: Experiment, draw: Draw) -> Int64s:
@@ -221,23 +221,23 @@ def on_random_split(experiment: Experiment, draw: Draw) -> Int64s:
     samples = experiment.samples
     other = random_draw(experiment.recipe, samples, draw)
     beside = experiment.of(quiet_probe(experiment.recipe)).inside("beside", "random_split")
-    logits = judge(beside, fit_draw(beside, other))
+    logits = logits_of_test(beside, fit_draw(beside, other))
     return confusion(samples.labels[other.split.test], logits.argmax(1), len(samples.classes))
 
 
 def variants(recipe: Recipe, samples: TileSamples) -> dict[str, Recipe]:
     """The same recipe from random weights, on red, green and blue alone, and as a probe.
 
-    Unless told whether to, red, green and blue stand beside pretrained networks of these and
-    other bands, as a frozen probe.
+    Unless the recipe chooses, a frozen probe on red, green and blue is a baseline of pretrained
+    networks of these and other bands.
     """
     base = quiet_probe(recipe)
-    found: dict[str, Recipe] = {}
+    recipes: dict[str, Recipe] = {}
     pretrained = recipe.model.weights != "none"
     if recipe.evaluate.random_weights and pretrained:
         blank = {"weights": "none", "sha256": None, "fresh": (), "adabn": "none"}
         trains = {"finetune", "probe_then_finetune", "full"}
-        found["random weights"] = without_tuning(base).model_copy(
+        recipes["random weights"] = without_tuning(base).model_copy(
             update={
                 "model": recipe.model.model_copy(update=blank),
                 "strategy": "scratch" if recipe.strategy in trains else recipe.strategy,
@@ -246,14 +246,16 @@ def variants(recipe: Recipe, samples: TileSamples) -> dict[str, Recipe]:
         )
     rgb = {"model": recipe.model.model_copy(update={"first_conv": "rgb_only"})}
     as_probe = {"strategy": "probe", "freeze_until": None}
-    told = recipe.evaluate.rgb_only
-    if told or (told is None and recipe.strategy == "probe" and rgb_worth_showing(recipe, samples)):
-        found["red, green and blue alone"] = base.model_copy(update=rgb)
-    elif told is None and rgb_worth_showing(recipe, samples):
-        found["frozen probe, red, green and blue alone"] = base.model_copy(update=rgb | as_probe)
+    choice = recipe.evaluate.rgb_only
+    if choice or (
+        choice is None and recipe.strategy == "probe" and rgb_worth_showing(recipe, samples)
+    ):
+        recipes["red, green and blue alone"] = base.model_copy(update=rgb)
+    elif choice is None and rgb_worth_showing(recipe, samples):
+        recipes["frozen probe, red, green and blue alone"] = base.model_copy(update=rgb | as_probe)
     if recipe.evaluate.baselines and pretrained and recipe.strategy != "probe":
-        found["frozen probe"] = base.model_copy(update=as_probe)
-    return found
+        recipes["frozen probe"] = base.model_copy(update=as_probe)
+    return recipes
 
 
 def quiet_probe(recipe: Recipe) -> Recipe:
@@ -263,7 +265,7 @@ def quiet_probe(recipe: Recipe) -> Recipe:
 
 
 def rgb_worth_showing(recipe: Recipe, samples: TileSamples) -> bool:
-    """Whether a network with pretrained weights sees other bands beside red, green and blue."""
+    """Whether a network with pretrained weights takes more bands than red, green and blue."""
     bands, model = samples.pack.bands, recipe.model
     if model.weights == "none" or model.first_conv == "rgb_only":
         return False
@@ -273,34 +275,34 @@ def rgb_worth_showing(recipe: Recipe, samples: TileSamples) -> bool:
         return False
 
 
-def unlabelled_head(experiment: Experiment, made: FittedDraw) -> tuple[Linear, Floats]:
-    """The head that learns from unlabelled pixels too, and its logits of the test tiles.
+def unlabelled_head(experiment: Experiment, fit: FittedDraw) -> tuple[Linear, Floats]:
+    """The head trained on unlabelled pixels too, and its logits of the test tiles.
 
     The pixels are those of windows drawn from the scenes, where there are any, so that nothing of
     the test tiles is used (inductive); else the test tiles' own (transductive).
     """
-    pixels = judged_features(experiment, made)
+    pixels = features_of_test(experiment, fit)
     alone = experiment.samples.unlabelled is None
-    others = pixels if alone else scene_features(experiment, made.fitted)
-    head = head_with(experiment, made, others)
+    others = pixels if alone else scene_features(experiment, fit.fitted)
+    head = head_with(experiment, fit, others)
     return head, head.logits(pixels)
 
 
-def head_with(experiment: Experiment, made: FittedDraw, others: Floats) -> Linear:
-    """The head that learns from unlabelled pixels [m, V, D] too.
+def head_with(experiment: Experiment, fit: FittedDraw, others: Floats) -> Linear:
+    """The head trained on unlabelled pixels [m, V, D] too.
 
     Raises:
-        DataError: the network is no probe, or no rule of probe.unlabelled is given.
+        DataError: the network is no probe, or the recipe has no rule in probe.unlabelled.
     """
-    recipe, fitted = experiment.recipe, made.fitted
+    recipe, fitted = experiment.recipe, fit.fitted
     if fitted.features is None or fitted.chosen is None or recipe.probe.unlabelled == "none":
-        raise DataError("probe.unlabelled: only a probe learns from unlabelled tiles")
-    labels = experiment.samples.labels[made.draw.split.train]
+        raise DataError("probe.semi_supervised: only a probe can be trained on unlabelled tiles")
+    labels = experiment.samples.labels[fit.draw.split.train]
     return with_unlabelled(fitted.features, labels, others, fitted.chosen, recipe.probe)
 
 
 def with_what(samples: TileSamples) -> str:
-    """Whose pixels the other head saw, in words."""
+    """The unlabelled pixels that the other head was trained on, in words."""
     return "with unlabelled tiles" if samples.unlabelled is None else "with unlabelled scene"
 
 
@@ -313,17 +315,17 @@ def pool_features(experiment: Experiment, draw: Draw, fitted: Fitted) -> Floats 
     return standardised(fitted.network, feature_source(experiment)(fitted.network, draw.pool))
 
 
-def labels_alone(experiment: Experiment, made: FittedDraw) -> Floats | None:
+def labels_alone(experiment: Experiment, fit: FittedDraw) -> Floats | None:
     """Logits [n, K] of the test tiles by the head before it took a pool; None without a pool."""
-    pool = made.fitted.pool
-    return None if pool is None else pool.alone.logits(judged_features(experiment, made))
+    pool = fit.fitted.pool
+    return None if pool is None else pool.alone.logits(features_of_test(experiment, fit))
 
 
 def scene_features(experiment: Experiment, fitted: Fitted) -> Floats:
-    """Standardised features [m, V, D] of the windows that nobody labelled, from the cache."""
+    """Standardised features [m, V, D] of the unlabelled windows, from the cache."""
     windows = experiment.samples.unlabelled
     if windows is None:
-        raise DataError("labels.unlabelled: no windows were drawn")
+        raise DataError("labels.unlabelled_windows: no windows were drawn")
     rows = np.arange(len(windows), dtype=np.int64)
     of_windows = experiment.on(replace(experiment.samples, pack=windows))
     return standardised(fitted.network, feature_source(of_windows)(fitted.network, rows))

@@ -1,4 +1,4 @@
-"""Which tiles a recipe learns from and judges on: its draws, random, by place or by group."""
+"""Training and test tiles of a recipe: its repeated splits, random, by place or by group."""
 
 from __future__ import annotations
 
@@ -23,16 +23,19 @@ from geotl.data.spatial_splits import (
 )
 from geotl.data.tiles import LEARN_ONLY
 from geotl.errors import DataError, RecipeError
+from geotl.evaluation.evaluate import MIN_TILES
 from geotl.experiments.recipe import Recipe
 from geotl.experiments.rules import SPATIAL
 from geotl.training.heads import Folds
+
+MANY_TILES = 100  # from which on a 95 % interval of accuracy is within 10 points
 
 
 @dataclass(frozen=True)
 class Draw:
     """One drawing of training labels: its split and the folds inside the training part.
 
-    `cleared` counts the training tiles set aside for touching a tested one, or for lying too near;
+    `cleared` counts the training tiles excluded because they touch a test tile or lie too near one;
     `pool` are the rows of undrawn tiles that are used without their labels, and not tested.
     """
 
@@ -69,61 +72,61 @@ def _with_pool(draw: Draw, share: float, seed: int) -> Draw:
 def with_synthetic(draw: Draw, samples: Samples) -> Draw:
     """A draw with the synthetic tiles, which come last, on its training side.
 
-    The folds stay as they are, of real tiles alone on both sides: a generator has seen every tile
-    that a fold would hold out.
+    The folds stay as they are, of real tiles alone on both sides: a generator was trained on
+    every tile that a fold would hold out.
 
     Raises:
-        DataError: a synthetic tile is judged on, or its generator saw a tile that is not learnt
-            from in this draw.
+        DataError: a synthetic tile is a test tile, or its generator was trained on a tile that is
+            no training tile of this draw.
     """
     rows = [row for row, of in enumerate(samples.sources) if of is not None]
     side = draw.split
     if wrong := sorted(set(rows) & set(side.test.tolist())):
-        raise DataError(f"{samples.paths[wrong[0]]}: a synthetic tile is judged on; {LEARN_ONLY}")
-    learnt = {samples.contents[row] for row in side.train}
-    judged = {samples.contents[row] for row in side.test}
+        raise DataError(f"{samples.paths[wrong[0]]}: a synthetic tile is a test tile; {LEARN_ONLY}")
+    training = {samples.contents[row] for row in side.train}
+    test = {samples.contents[row] for row in side.test}
     for row in rows:
-        beyond = (samples.sources[row] or frozenset()) - learnt
+        beyond = (samples.sources[row] or frozenset()) - training
         if beyond:
             raise DataError(
-                f"{samples.paths[row]}: its generator learnt from {len(beyond)} tiles outside "
-                f"the training side of draw {draw.number + 1}, {len(beyond & judged)} of them "
-                "judged; generate tiles for this recipe, with its seed, split and shots"
+                f"{samples.paths[row]}: its generator was trained on {len(beyond)} tiles outside "
+                f"the training side of draw {draw.number + 1}, {len(beyond & test)} of them "
+                "test tiles; generate tiles for this recipe, with its seed, split and shots"
             )
     train = np.concatenate([side.train, np.setdiff1d(rows, side.train)]).astype(np.int64)
     return replace(draw, split=replace(side, train=train))
 
 
 def _real_draw(recipe: Recipe, samples: Samples, number: int) -> Draw:
-    told = recipe.split
-    if told.method in SPATIAL:
+    config = recipe.split
+    if config.method in SPATIAL:
         return spatial_draw(recipe, samples, number)
     labels, seed = samples.labels, recipe.seed + number
     same: dict[str, Any] = {"content": samples.contents, "names": samples.classes}
-    if told.method == "shots":
-        split = splits.k_shot(labels, told.shots or 1, seed=seed, **same)
-    elif told.method == "stratified":
-        split = splits.stratified(labels, told.test_fraction, seed=seed, **same)
+    if config.method == "shots":
+        split = splits.k_shot(labels, config.shots or 1, seed=seed, **same)
+    elif config.method == "stratified":
+        split = splits.stratified(labels, config.test_fraction, seed=seed, **same)
     else:
         split = splits.by_column(samples.sides, labels=labels, **same)
-    return Draw(number, split, splits.folds(labels[split.train], told.folds, seed=seed))
+    return Draw(number, split, splits.folds(labels[split.train], config.folds, seed=seed))
 
 
 def spatial_draw(recipe: Recipe, samples: Samples, number: int) -> Draw:
     """One draw by blocks, groups or scenes; of a k-fold split it is the fold of that number."""
-    told = recipe.split
+    config = recipe.split
     labels, seed = samples.labels, recipe.seed + number
-    unit, what = spatial_units(recipe, samples, recipe.seed if told.kfold else seed)
-    if told.kfold:
-        made = unit_folds(
-            unit, labels, told.kfold, seed=recipe.seed, what=what, content=samples.contents
+    unit, what = spatial_units(recipe, samples, recipe.seed if config.kfold else seed)
+    if config.kfold:
+        splits_by_fold = unit_folds(
+            unit, labels, config.kfold, seed=recipe.seed, what=what, content=samples.contents
         )
-        split = made[number]
+        split = splits_by_fold[number]
     elif unit.any():
         split = splits.by_units(
             unit,
             labels,
-            told.test_fraction,
+            config.test_fraction,
             seed=seed,
             content=samples.contents,
             names=samples.classes,
@@ -136,18 +139,18 @@ def spatial_draw(recipe: Recipe, samples: Samples, number: int) -> Draw:
         split,
         samples.footprints,
         labels,
-        buffer_m=told.buffer_m,
+        buffer_m=config.buffer_m,
         groups=groups,
         names=samples.classes,
     )
     draw = Draw(number, split, [], before - len(split.train))
-    if told.shots:
-        return with_shots(recipe, samples, draw, told.shots)
+    if config.shots:
+        return with_shots(recipe, samples, draw, config.shots)
     return replace(draw, folds=folds_inside(recipe, samples, draw))
 
 
 def with_shots(recipe: Recipe, samples: Samples, draw: Draw, shots: int) -> Draw:
-    """A draw with only so many training labels a class; it is judged on the same tiles.
+    """A repeat with only `shots` training labels per class; its test tiles stay the same.
 
     Raises:
         DataError: a class with fewer different training tiles.
@@ -170,11 +173,11 @@ def folds_inside(recipe: Recipe, samples: Samples, draw: Draw) -> Folds:
     Where that part holds but one unit (the other of two scenes), they go by groups, or else by
     single tiles.
     """
-    told, train = recipe.split, draw.split.train
+    config, train = recipe.split, draw.split.train
     labels, seed = samples.labels[train], recipe.seed + draw.number
-    if told.method not in SPATIAL:
-        return splits.folds(labels, told.folds, seed=seed)
-    unit = spatial_units(recipe, samples, recipe.seed if told.kfold else seed)[0][train]
+    if config.method not in SPATIAL:
+        return splits.folds(labels, config.folds, seed=seed)
+    unit = spatial_units(recipe, samples, recipe.seed if config.kfold else seed)[0][train]
     if len(np.unique(unit)) < 2:
         groups = [samples.groups[row] for row in train]
         named = all(group is not None for group in groups)
@@ -182,11 +185,11 @@ def folds_inside(recipe: Recipe, samples: Samples, draw: Draw) -> Folds:
     return clear_folds(
         train,
         labels,
-        told.folds,
+        config.folds,
         seed=seed,
         unit=unit,
         layout=samples.footprints,
-        buffer_m=told.buffer_m,
+        buffer_m=config.buffer_m,
     )
 
 
@@ -196,21 +199,21 @@ def spatial_units(recipe: Recipe, samples: Samples, seed: int) -> tuple[Int64s, 
     Raises:
         DataError: tiles without a position, group or scene, as the method needs them.
     """
-    told = recipe.split
+    config = recipe.split
     groups = samples.groups
-    if told.method == "blocks":
+    if config.method == "blocks":
         need_positions(samples.footprints, samples.names)
-        if told.block_m is None:
-            raise RecipeError("split.block_m: given null, which must be settled first")
+        if config.block_m is None:
+            raise RecipeError("split.block_m: given null, which must be resolved first")
         unit = block_units(
-            samples.footprints, told.block_m, seed=seed, groups=groups, content=samples.contents
+            samples.footprints, config.block_m, seed=seed, groups=groups, content=samples.contents
         )
-        return unit, f"blocks of {told.block_m:g} m (split.block_m)"
-    if told.method == "group":
+        return unit, f"blocks of {config.block_m:g} m (split.block_m)"
+    if config.method == "group":
         return splits.linked(splits.numbered(groups), samples.contents), "groups (column 'group')"
     if any(scene is None for scene in samples.scenes):
         raise DataError(
-            "split.method: given scene, but the tiles do not tell which scene they were cut from; "
+            "split.method: given scene, but the tiles have no scene of origin; "
             "choose blocks or group"
         )
     return splits.numbered(samples.scenes), "scenes"
@@ -219,55 +222,81 @@ def spatial_units(recipe: Recipe, samples: Samples, seed: int) -> tuple[Int64s, 
 def random_draw(recipe: Recipe, samples: Samples, draw: Draw) -> Draw:
     """A random split of the same sizes as a spatial draw; of its folds, the random fold.
 
-    It goes without synthetic tiles, whose generator saw tiles that are judged in it.
+    It leaves out synthetic tiles: their generator was trained on some of its test tiles.
     """
-    told, samples = recipe.split, samples.real
-    labels, own = samples.labels, draw.split.train
-    seed = recipe.seed if told.kfold else recipe.seed + draw.number
-    sides = replace(draw.split, train=own[own < len(labels)])
+    config, samples = recipe.split, samples.real
+    labels, train = samples.labels, draw.split.train
+    seed = recipe.seed if config.kfold else recipe.seed + draw.number
+    sides = replace(draw.split, train=train[train < len(labels)])
     split = at_random(sides, labels, seed=seed, content=samples.contents)
-    folds = splits.folds(labels[split.train], told.folds, seed=recipe.seed + draw.number)
+    folds = splits.folds(labels[split.train], config.folds, seed=recipe.seed + draw.number)
     return Draw(draw.number, split, folds)
 
 
 def shows_random(recipe: Recipe) -> bool:
-    """Whether a random split of the same sizes is judged beside a spatial one."""
-    told = recipe.evaluate.random_split
-    return recipe.split.method in SPATIAL and (recipe.strategy == "probe" if told is None else told)
+    """Whether a random split of the same sizes is tested and compared with a spatial one."""
+    choice = recipe.evaluate.random_split
+    return recipe.split.method in SPATIAL and (
+        recipe.strategy == "probe" if choice is None else choice
+    )
 
 
-def settle_split(recipe: Recipe, samples: Samples, say: Log) -> Recipe:
-    """The recipe with the side of its blocks and the number of its folds, where it leaves them.
+def settle_split(recipe: Recipe, samples: Samples, log: Log) -> Recipe:
+    """The recipe with the side of its blocks and the number of its folds, where it has none.
 
     Raises:
         DataError: tiles without a position, or a single scene.
     """
-    told, found = recipe.split, dict[str, Any]()
-    if told.method == "scene" and told.kfold is None:
-        found["kfold"] = int(spatial_units(recipe, samples, recipe.seed)[0].max()) + 1
-        if found["kfold"] < 2:
+    config, changes = recipe.split, dict[str, Any]()
+    if config.method == "scene" and config.kfold is None:
+        changes["kfold"] = int(spatial_units(recipe, samples, recipe.seed)[0].max()) + 1
+        if changes["kfold"] < 2:
             raise DataError("one scene: at least two are needed for split.method=scene")
-        say(f"split.kfold={found['kfold']}: each scene is judged by the others")
-    if told.method == "blocks" and told.block_m is None:
-        least = told.kfold or int(np.ceil(1 / min(told.test_fraction, 1 - told.test_fraction)))
-        side, words = suggest_block_m(
-            samples.variogram, samples.footprints, least, seed=recipe.seed
+        log(f"split.kfold={changes['kfold']}: each scene is tested with a model of the others")
+    if config.method == "blocks" and config.block_m is None:
+        minimum = config.kfold or int(
+            np.ceil(1 / min(config.test_fraction, 1 - config.test_fraction))
         )
-        found["block_m"] = side
-        say(words)
-    if kfold := found.get("kfold", told.kfold):
-        found["draws"] = kfold
-    return recipe.model_copy(update={"split": told.model_copy(update=found)})
+        side, words = suggest_block_m(
+            samples.variogram, samples.footprints, minimum, seed=recipe.seed
+        )
+        changes["block_m"] = side
+        log(words)
+    if kfold := changes.get("kfold", config.kfold):
+        changes["draws"] = kfold
+    return recipe.model_copy(update={"split": config.model_copy(update=changes)})
 
 
 def split_words(recipe: Recipe, draw: Draw) -> str:
-    """What a spatial draw came to, in a line."""
-    told = recipe.split
-    how = f"blocks of {told.block_m:,.0f} m" if told.method == "blocks" else f"by {told.method}"
-    folds = f", fold 1 of {told.kfold}" if told.kfold else ""
-    line = (
-        f"split {how}{folds}: {len(draw.split.train)} tiles to learn from, "
-        f"{len(draw.split.test)} judged"
+    """Sizes of a spatial split, in one line."""
+    config = recipe.split
+    how = (
+        f"blocks of {config.block_m:,.0f} m" if config.method == "blocks" else f"by {config.method}"
     )
-    near = f" or nearer than {told.buffer_m:g} m" if told.buffer_m else ""
-    return f"{line}, {draw.cleared} touching these{near} set aside" if draw.cleared else line
+    folds = f", fold 1 of {config.kfold}" if config.kfold else ""
+    line = (
+        f"split {how}{folds}: {len(draw.split.train)} training tiles, "
+        f"{len(draw.split.test)} test tiles"
+    )
+    near = f" or nearer than {config.buffer_m:g} m" if config.buffer_m else ""
+    return f"{line}, {draw.cleared} touching these{near} excluded" if draw.cleared else line
+
+
+def test_lines(recipe: Recipe, samples: Samples, draw: Draw) -> list[str]:
+    """How many test tiles there are, and a warning where they are few; folds count together."""
+    folds = recipe.split.kfold
+    rows = np.flatnonzero(samples.labels >= 0) if folds else draw.split.test
+    counts = np.bincount(samples.labels[rows], minlength=len(samples.classes))
+    pairs = zip(samples.classes, counts.tolist(), strict=True)
+    few = [f"{name} {count}" for name, count in pairs if count < MIN_TILES]
+    total = int(counts.sum())
+    lines = [f"{total} test tiles in {folds} folds together" if folds else f"{total} test tiles"]
+    if recipe.split.method not in SPATIAL:
+        lines = [f"{len(draw.split.train)} training tiles, {total} test tiles"]
+    if 0 < total < MANY_TILES or few:
+        named = f" (of {', '.join(few[:8])})" if few else ""
+        lines.append(
+            f"warning: few test tiles{named}; accuracy on {total} is uncertain by up to "
+            f"{100 / max(total, 1) ** 0.5:.0f} points"
+        )
+    return lines

@@ -1,4 +1,4 @@
-"""What a run's network looks at: occlusion, embedding, confused pairs, and their pictures."""
+"""Explanations of a run's network: occlusion, embedding, confused pairs, and their pictures."""
 
 from __future__ import annotations
 
@@ -19,19 +19,19 @@ from geotl.reporting.html import Picture
 from geotl.reporting.rendering import quicklook, stretch_limits
 
 CELLS = 8  # of a tile's side, in each of which evidence is one figure
-MOST_EMBEDDED = 1000  # tiles
-MOST_CLASSES = 24  # of which evidence is shown
+MAX_EMBEDDED = 1000  # tiles
+MAX_CLASSES = 24  # of which evidence is shown
 _EVIDENCE = (
     "Of each class the tile classified correctly with the most confidence; beside it, the parts "
     "that its class rests on: covering the brightest one, a quarter of the side wide, makes the "
     "class's odds fall the most. One view, without averaging. A network may be right for a wrong "
-    "reason: bright borders, clouds or one corner in every tile of a class deserve a look at the "
+    "reason: bright borders, clouds or one corner in every tile of a class deserve a check of the "
     "data."
 )
 _EMBEDDING = (
     "Test tiles laid out so that tiles of like features lie side by side (t-SNE of the features "
-    "that the head sees). Dark rings are tiles classified incorrectly. Neighbours count; sizes of "
-    "groups and the distances between them say nothing."
+    "that the head takes). Dark rings are tiles classified incorrectly. Neighbours count; sizes of "
+    "groups and the distances between them mean nothing."
 )
 
 
@@ -55,56 +55,56 @@ class Embedding:
 
 @dataclass(frozen=True)
 class ConfusedPair:
-    """Tiles of one class named another, the most confident first.
+    """Tiles of one class that were classified as another, the most confident first.
 
     Attributes:
-        truth, said: the classes.
+        truth, predicted: the classes.
         count: how many.
         of: tiles of the true class.
         at: positions among the test tiles.
     """
 
     truth: int
-    said: int
+    predicted: int
     count: int
     of: int
     at: Int64s
 
 
-def typical(truth: Int64s, chances: Floats) -> Int64s:
+def typical(truth: Int64s, probabilities: Floats) -> Int64s:
     """Of each class the correct tile with the highest probability; none where none was.
 
     >>> typical(np.array([0, 0, 1]), np.array([[.6, .4], [.9, .1], [.7, .3]])).tolist()
     [1]
     """
-    said = chances.argmax(axis=1)
-    found = []
-    for k in range(chances.shape[1]):
-        right = np.flatnonzero((truth == k) & (said == k))
+    predicted = probabilities.argmax(axis=1)
+    rows = []
+    for k in range(probabilities.shape[1]):
+        right = np.flatnonzero((truth == k) & (predicted == k))
         if len(right):
-            found.append(int(right[chances[right, k].argmax()]))
-    return np.array(found, np.int64)
+            rows.append(int(right[probabilities[right, k].argmax()]))
+    return np.array(rows, np.int64)
 
 
 def confused_pairs(
-    truth: Int64s, chances: Floats, *, most: int = 6, tiles: int = 6
+    truth: Int64s, probabilities: Floats, *, maximum: int = 6, tiles: int = 6
 ) -> list[ConfusedPair]:
     """The pairs of classes mixed up most often, and tiles of each.
 
     >>> pairs = confused_pairs(np.array([0, 0, 1]), np.array([[.4, .6], [.1, .9], [.2, .8]]))
-    >>> [(p.truth, p.said, p.count, p.of, p.at.tolist()) for p in pairs]
+    >>> [(p.truth, p.predicted, p.count, p.of, p.at.tolist()) for p in pairs]
     [(0, 1, 2, 2, [1, 0])]
     """
-    said, sure = chances.argmax(axis=1), chances.max(axis=1)
-    found = []
-    for wanted in range(chances.shape[1]):
-        of = int((truth == wanted).sum())
-        for other in range(chances.shape[1]):
-            at = np.flatnonzero((truth == wanted) & (said == other))
-            if other != wanted and len(at):
+    predicted, sure = probabilities.argmax(axis=1), probabilities.max(axis=1)
+    pairs = []
+    for true_class in range(probabilities.shape[1]):
+        of = int((truth == true_class).sum())
+        for other in range(probabilities.shape[1]):
+            at = np.flatnonzero((truth == true_class) & (predicted == other))
+            if other != true_class and len(at):
                 ranked = at[np.argsort(-sure[at], kind="stable")][:tiles]
-                found.append(ConfusedPair(wanted, other, len(at), of, ranked))
-    return sorted(found, key=lambda pair: -pair.count)[:most]
+                pairs.append(ConfusedPair(true_class, other, len(at), of, ranked))
+    return sorted(pairs, key=lambda pair: -pair.count)[:maximum]
 
 
 def log_odds(logits: Tensor, named: int) -> Tensor:
@@ -122,26 +122,26 @@ def occlusion(network: TileClassifier, image: Tensor, named: int, batch: int = 6
     """How much the log-odds of a class fall where a tile is covered, [CELLS, CELLS].
 
     Squares of two cells' side are covered one after the other, each a cell further; a cell's figure
-    is the mean over the squares that cover it. Negative where covering speaks for the class.
+    is the mean over the squares that cover it. Negative where covering raises them.
 
     Args:
         network: in evaluation mode.
         image: raw pixels [C,S,S], invalid ones filled.
-        named: the class.
-        batch: tiles computed at once.
+        named: position of the class.
+        batch: tiles in one computation.
     """
     side = image.shape[-1]
     edges = np.linspace(0, side, CELLS + 1).round().astype(int)
     places = [(r, c) for r in range(CELLS - 1) for c in range(CELLS - 1)]
     fill = network.normalise.fill.view(-1, 1, 1)
-    whole = log_odds(network(image[None]) / network.temperature, named)
+    uncovered = log_odds(network(image[None]) / network.temperature, named)
     total, counts = np.zeros((CELLS, CELLS)), np.zeros((CELLS, CELLS))
     for start in range(0, len(places), batch):
         part = places[start : start + batch]
         covered = image.repeat(len(part), 1, 1, 1)
         for tile, (r, c) in zip(covered, part, strict=True):
             tile[:, edges[r] : edges[r + 2], edges[c] : edges[c + 2]] = fill
-        falls = whole - log_odds(network(covered) / network.temperature, named)
+        falls = uncovered - log_odds(network(covered) / network.temperature, named)
         for (r, c), fall in zip(part, falls.double().cpu().numpy(), strict=True):
             total[r : r + 2, c : c + 2] += fall
             counts[r : r + 2, c : c + 2] += 1
@@ -151,7 +151,7 @@ def occlusion(network: TileClassifier, image: Tensor, named: int, batch: int = 6
 def embedded(features: Floats, seed: int) -> Floats:
     """Places [n,2] of tiles by their features [n,D]: t-SNE from their principal components.
 
-    Only who lies beside whom counts; distances between groups and their sizes say nothing
+    Only neighbours count; distances between groups and their sizes mean nothing
     (van der Maaten & Hinton 2008). Fewer than eight tiles are laid out by their components alone.
     """
     from sklearn.decomposition import PCA
@@ -160,13 +160,13 @@ def embedded(features: Floats, seed: int) -> Floats:
     wide = np.asarray(features, np.float64)
     if not np.ptp(wide, axis=0).any():  # all alike
         return np.zeros((len(wide), 2))
-    few = min(50, *wide.shape)
-    reduced = PCA(n_components=few, svd_solver="full").fit_transform(wide)
-    if len(wide) < 8 or few < 2:
-        return np.pad(reduced, ((0, 0), (0, max(0, 2 - few))))[:, :2]
+    components = min(50, *wide.shape)
+    reduced = PCA(n_components=components, svd_solver="full").fit_transform(wide)
+    if len(wide) < 8 or components < 2:
+        return np.pad(reduced, ((0, 0), (0, max(0, 2 - components))))[:, :2]
     perplexity = float(min(30, (len(wide) - 1) // 3))
-    found = TSNE(perplexity=perplexity, init="pca", random_state=seed).fit_transform(reduced)
-    return np.asarray(found)
+    places = TSNE(perplexity=perplexity, init="pca", random_state=seed).fit_transform(reduced)
+    return np.asarray(places)
 
 
 @dataclass(frozen=True)
@@ -185,28 +185,28 @@ def gather(
     features: Callable[[Int64s], Floats],
     seed: int,
 ) -> Insight:
-    """Explain a network on the tiles it was judged on.
+    """Explain a network on its test tiles.
 
     Args:
         network: fitted.
         pack: the tiles.
-        answers: what the network said of those it was judged on.
-        features: gives standardised features [m,D] of rows.
+        answers: predictions of the network for its test tiles.
+        features: function that returns standardised features [m,D] of rows.
         seed: of the layout.
     """
     network.eval()
     fill = network.normalise.fill.cpu().numpy().astype(np.float64)
     device = next(network.parameters()).device
-    rows, truth, chances = answers.rows, answers.truth, answers.probabilities
-    found = []
-    for place in typical(truth, chances)[:MOST_CLASSES]:
+    rows, truth, probabilities = answers.rows, answers.truth, answers.probabilities
+    evidence = []
+    for place in typical(truth, probabilities)[:MAX_CLASSES]:
         image = batch(pack, rows[[place]], fill=fill, device=device)["image"][0]
-        named, sure = int(truth[place]), float(chances[place].max())
+        named, sure = int(truth[place]), float(probabilities[place].max())
         fall = occlusion(network, image, named)
-        found.append(Evidence(int(rows[place]), named, sure, fall))
-    some = np.linspace(0, len(rows) - 1, min(len(rows), MOST_EMBEDDED)).round().astype(np.int64)
-    places = embedded(features(rows[some]), seed)
-    return Insight(tuple(found), Embedding(some, places))
+        evidence.append(Evidence(int(rows[place]), named, sure, fall))
+    sample = np.linspace(0, len(rows) - 1, min(len(rows), MAX_EMBEDDED)).round().astype(np.int64)
+    places = embedded(features(rows[sample]), seed)
+    return Insight(tuple(evidence), Embedding(sample, places))
 
 
 def pictures_of(
@@ -218,36 +218,36 @@ def pictures_of(
 ) -> dict[str, Picture]:
     """The report's pictures of evidence, likeness and pairs mixed up.
 
-    Where `folds` were judged one after the other, the insight is into the first one's network.
+    With `folds`, the insight is into the network of the first fold.
     """
-    whose = f" Of {folds} folds, the first is shown." if folds else ""
-    rows, truth, chances = answers.rows, answers.truth, answers.probabilities
-    classes, look = samples.classes, looks(samples.pack, rows, samples.rgb)
+    fold_note = f" Of {folds} folds, the first is shown." if folds else ""
+    rows, truth, probabilities = answers.rows, answers.truth, answers.probabilities
+    classes, render = samples.classes, looks(samples.pack, rows, samples.rgb)
     evidence, at = insight.evidence, insight.embedding.rows
-    pairs = confused_pairs(truth, chances)
-    said = chances.argmax(axis=1)
+    pairs = confused_pairs(truth, probabilities)
+    predicted = probabilities.argmax(axis=1)
     return {
         "evidence": Picture(
             explain_figures.evidence_figure(
-                look([e.row for e in evidence]),
+                render([e.row for e in evidence]),
                 [e.fall for e in evidence],
                 [classes[e.named] for e in evidence],
                 [e.confidence for e in evidence],
             ),
-            "Parts of tiles that their names rest on",
-            f"{_EVIDENCE}{whose}",
+            "Parts of tiles that decide their class",
+            f"{_EVIDENCE}{fold_note}",
         ),
         "embedding": Picture(
             explain_figures.embedding_figure(
-                insight.embedding.places, truth[at], said[at] != truth[at], classes, colours
+                insight.embedding.places, truth[at], predicted[at] != truth[at], classes, colours
             ),
             "Test tiles by likeness of their features",
-            f"{_EMBEDDING}{whose}",
+            f"{_EMBEDDING}{fold_note}",
         ),
         "pairs": Picture(
             explain_figures.pairs_figure(
-                [look(rows[pair.at]) for pair in pairs],
-                [_arrow(classes[pair.truth], classes[pair.said]) for pair in pairs],
+                [render(rows[pair.at]) for pair in pairs],
+                [_arrow(classes[pair.truth], classes[pair.predicted]) for pair in pairs],
                 [f"{pair.count} of {pair.of} tiles" for pair in pairs],
             ),
             "Pairs of classes mixed up most often",
@@ -256,23 +256,23 @@ def pictures_of(
     }
 
 
-def _arrow(truth: str, said: str) -> str:
-    return f"{figures.shortened(truth, 19)}\n→ {figures.shortened(said, 19)}"
+def _arrow(truth: str, predicted: str) -> str:
+    return f"{figures.shortened(truth, 19)}\n→ {figures.shortened(predicted, 19)}"
 
 
 def looks(
     pack: Pack, rows: Int64s, rgb: Sequence[int]
 ) -> Callable[[Sequence[int] | Int64s], list[UInt8s]]:
-    """What renders tiles of a pack on one stretch for all, that of some of `rows`."""
+    """A function that renders tiles of a pack with one stretch for all, from some of `rows`."""
     some = rows[:: max(1, len(rows) // 64)]
     sample = np.concatenate(list(pack.images[some]), axis=1)
-    known = None if pack.valid is None else np.concatenate(list(pack.valid[some]), axis=1)
-    limits = stretch_limits(sample, known, rgb)
+    mask = None if pack.valid is None else np.concatenate(list(pack.valid[some]), axis=1)
+    limits = stretch_limits(sample, mask, rgb)
 
-    def render(wanted: Sequence[int] | Int64s) -> list[UInt8s]:
+    def render(chosen: Sequence[int] | Int64s) -> list[UInt8s]:
         return [
             quicklook(pack.images[i], None if pack.valid is None else pack.valid[i], rgb, limits)
-            for i in wanted
+            for i in chosen
         ]
 
     return render

@@ -39,7 +39,7 @@ from geotl.models.pixel_features import BANDS, WIDE
 from geotl.training.features import raw_features
 from geotl.training.typical_places import Typical, typical, unit_space
 
-FEW = 5.0  # labels a class, whose preset describes tiles
+FEW = 5.0  # labels per class; the preset for so few describes tiles
 _SPACE = (WIDE, DEEP)  # blocks of features that pixels are compared by; bands where windows are off
 
 
@@ -48,18 +48,18 @@ class FirstPixels:
     """Pixels to label first.
 
     Attributes:
-        chosen: among the pixels that were looked at, and what each stands for.
+        chosen: among the candidate pixels, with the share that each represents.
         points: middles of the chosen pixels.
         crs: reference system of the points.
         scenes: name of the scene of each.
-        looked_at: how many pixels were compared.
+        candidates: how many pixels were compared.
     """
 
     chosen: Typical
     points: tuple[shapely.Point, ...]
     crs: str
     scenes: tuple[str, ...]
-    looked_at: int
+    candidates: int
 
     def __len__(self) -> int:
         """Number of points."""
@@ -67,7 +67,7 @@ class FirstPixels:
 
     def line(self) -> str:
         """What was compared, in a printed line."""
-        return f"{self.looked_at:,} pixels spread over the scenes compared by their features"
+        return f"{self.candidates:,} pixels spread over the scenes compared by their features"
 
     def write(self, path: Path) -> None:
         """Write the points as a GeoPackage, with an empty field `class` to fill in.
@@ -92,7 +92,7 @@ def first_pixels(
     """The pixels of a recipe's scenes to label first.
 
     Pixels lie in cells of a lattice, one at random in each. They are compared by the window
-    statistics of their bands and by the stages of the recipe's network, if it names weights.
+    statistics of their bands and by the stages of the recipe's network, if it has weights.
 
     Args:
         recipe: of task pixels; where it names labels, they stand for what resembles them, and
@@ -111,15 +111,15 @@ def first_pixels(
     spread = _candidates(scenes, recipe, step_px)
     if len(spread.scene) < count:
         raise DataError(
-            f"{scenes[0].name}: {len(spread.scene)} usable pixels were looked at, fewer than the "
-            f"{count} wanted; ask for fewer (-n), or a smaller --step"
+            f"{scenes[0].name}: {len(spread.scene)} usable pixels were candidates, fewer than the "
+            f"{count} wanted; ask for fewer (-n), or a smaller --stride-px"
         )
-    known = _labelled(recipe, scenes)
+    labelled = _labelled(recipe, scenes)
     with ProgressLine(quiet=quiet) as line:
-        every = known.joined(spread)
+        every = labelled.joined(spread)
         table = reader.read(scenes, every, line.counter("reading pixels")).features
     blocks = {name: table[name].T for name in _SPACE if name in table} or {BANDS: table[BANDS].T}
-    old = np.arange(len(known.scene), dtype=np.int64)
+    old = np.arange(len(labelled.scene), dtype=np.int64)
     chosen = typical(unit_space(blocks), count, recipe.seed, old)
     crs = str(scenes[0].grid.crs)
     places = [(scenes[every.scene[row]], every.places[row].tolist()) for row in chosen.rows]
@@ -137,11 +137,11 @@ def _candidates(scenes: Sequence[Scene], recipe: Recipe, step_px: int | None) ->
     rules = PixelRules(all_bands=recipe.pixels.missing_bands == "exclude")
     owner, places = [], []
     for number, scene in enumerate(scenes):
-        own = pixel_lattice(scene.grid, step, recipe.seed)
-        valid, cloudy = validity_at(scene, own)
-        kept = own[rules.good(valid) & ~cloudy]
-        places.append(kept)
-        owner.append(np.full(len(kept), number, np.int64))
+        lattice = pixel_lattice(scene.grid, step, recipe.seed)
+        valid, cloudy = validity_at(scene, lattice)
+        usable = lattice[rules.good(valid) & ~cloudy]
+        places.append(usable)
+        owner.append(np.full(len(usable), number, np.int64))
     return PixelPlaces(np.concatenate(owner), np.concatenate(places))
 
 
@@ -164,14 +164,14 @@ class FirstTiles:
     """Tiles to label first.
 
     Attributes:
-        chosen: among all tiles, and what each stands for.
+        chosen: among all tiles, with the share that each represents.
         paths: of the chosen tiles.
-        looked_at: how many tiles were compared.
+        candidates: how many tiles were compared.
     """
 
     chosen: Typical
     paths: tuple[Path, ...]
-    looked_at: int
+    candidates: int
 
     def __len__(self) -> int:
         """Number of tiles."""
@@ -179,7 +179,7 @@ class FirstTiles:
 
     def line(self) -> str:
         """What was compared, in a printed line."""
-        return f"{self.looked_at:,} tiles compared by their features"
+        return f"{self.candidates:,} tiles compared by their features"
 
     def write(self, path: Path) -> None:
         """Write a manifest (CSV) of the tiles, with an empty column `label` to fill in.

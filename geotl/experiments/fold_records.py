@@ -35,9 +35,9 @@ def kept_fold(
         OutputError: the disk is full or the folder cannot be written.
     """
     place = _place(opened, draw)
-    found = finished_record(place, lambda record: _is_fold(record, draw))
-    if found is not None:
-        return _read(found, draw)
+    finished = finished_record(place, lambda record: _is_fold(record, draw))
+    if finished is not None:
+        return _read(finished, draw)
     result = fit(draw)
     write_record(place, _written(result))
     return result

@@ -33,8 +33,8 @@ class KeptModel:
     """What is written as model.safetensors.
 
     Attributes:
-        made: the network, and the draw whose training tiles it was fitted to.
-        unlabelled: the head that learns from unlabelled pixels too, if asked for.
+        fit: the network, and the split with its training tiles.
+        unlabelled: the head trained on unlabelled pixels too, if asked for.
         labels: how many labels there are, where the network was fitted to all; else None.
         seconds: that the further fit took, 0 where there was none.
         estimate: which accuracy it has and what it was fitted on, "" for a draw's own model.
@@ -68,9 +68,9 @@ def fit_kept(
     """The model to keep.
 
     Args:
-        experiment: the recipe, whose draws are fitted and scored.
+        experiment: of the recipe; its repeats are fitted and scored.
         first: the first draw's network.
-        unlabelled: its head that learns from unlabelled pixels too, if there is one.
+        unlabelled: its head trained on unlabelled pixels too, if there is one.
         results: of all draws.
     """
     if not keeps_all(experiment.recipe):
@@ -79,17 +79,17 @@ def fit_kept(
     answers = Answers.joined([one.answers for one in results.draws])
     epochs = chosen_epochs([one.epochs for one in results.draws])
     share = middle_share([one.share for one in results.draws])
-    made = fit_on_all(experiment, epochs, answers, fusion=first.fitted.fusion, share=share)
+    fit = fit_on_all(experiment, epochs, answers, fusion=first.fitted.fusion, share=share)
     head = None
     if experiment.recipe.probe.unlabelled != "none":
-        head = head_with(experiment, made, scene_features(experiment, made.fitted))
+        head = head_with(experiment, fit, scene_features(experiment, fit.fitted))
     history = first.fitted.history
-    if history is not None and made.fitted.features is None:
-        kept = replace(history, best_epoch=(epochs or 1) - 1)
-        made = replace(made, fitted=replace(made.fitted, history=kept))
-    labels = labels_of(experiment.samples, made.draw.split.train)
+    if history is not None and fit.fitted.features is None:
+        chosen = replace(history, best_epoch=(epochs or 1) - 1)
+        fit = replace(fit, fitted=replace(fit.fitted, history=chosen))
+    labels = labels_of(experiment.samples, fit.draw.split.train)
     words = estimate_words(experiment.recipe, labels)
-    return KeptModel(made, head, labels, time.perf_counter() - begun, words)
+    return KeptModel(fit, head, labels, time.perf_counter() - begun, words)
 
 
 def fit_on_all(
@@ -103,7 +103,7 @@ def fit_on_all(
     """The recipe's network fitted to all labels.
 
     Folds over all labels choose the setting and the temperature of a probe, and how it is fused. A
-    training runs the epochs that are given, and its temperature is that of the answers.
+    training runs `epochs` epochs, and its temperature is that of the answers.
 
     Args:
         experiment: the recipe, and where checkpoints are written.
@@ -114,10 +114,10 @@ def fit_on_all(
     """
     below = replace(experiment, folder=experiment.folder / "kept")
     draw = whole_draw(experiment.recipe, experiment.samples)
-    made = fit_draw(below, draw, epochs, fusion=fusion if epochs else None, share=share)
-    if made.fitted.features is None:
-        made.fitted.network.temperature.fill_(kept_temperature(answers, made.fitted.fusion))
-    return made
+    fit = fit_draw(below, draw, epochs, fusion=fusion if epochs else None, share=share)
+    if fit.fitted.features is None:
+        fit.fitted.network.temperature.fill_(kept_temperature(answers, fit.fitted.fusion))
+    return fit
 
 
 def kept_temperature(answers: Answers, fusion: TileFusion | None) -> float:
@@ -138,8 +138,8 @@ def chosen_epochs(chosen: Sequence[int | None]) -> int | None:
     >>> chosen_epochs([7, 3, 12, 4]), chosen_epochs([None, None])
     (4, None)
     """
-    known = sorted(epochs for epochs in chosen if epochs is not None)
-    return known[(len(known) - 1) // 2] if known else None
+    numbers = sorted(epochs for epochs in chosen if epochs is not None)
+    return numbers[(len(numbers) - 1) // 2] if numbers else None
 
 
 def whole_draw(recipe: Recipe, samples: TileSamples) -> Draw:
@@ -163,9 +163,9 @@ def _outer_folds(recipe: Recipe, samples: TileSamples, rows: Int64s) -> Folds:
     labels, folds = samples.labels, list[tuple[Int64s, Int64s]]()
     for number in range(recipe.split.kfold or 0):
         split = make_draw(recipe, samples, number).split
-        held = split.test[np.isin(labels[split.test], labels[split.train])]
-        if len(held):
-            folds.append((np.searchsorted(rows, split.train), np.searchsorted(rows, held)))
+        held_out = split.test[np.isin(labels[split.test], labels[split.train])]
+        if len(held_out):
+            folds.append((np.searchsorted(rows, split.train), np.searchsorted(rows, held_out)))
     return folds
 
 

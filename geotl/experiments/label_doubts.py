@@ -28,8 +28,8 @@ from geotl.reporting.html import Picture, Table
 from geotl.reporting.rendering import quicklook, stretch_limits
 
 DOUBTFUL = "doubtful_labels"  # name of the file and of the key in metrics.json
-MOST_LISTED, MOST_SHOWN = 24, 12  # in the report
-REACH_PX = 32  # of the ground shown around a pixel
+MAX_LISTED, MAX_SHOWN = 24, 12  # in the report
+REACH_PX = 32  # of the area shown around a pixel
 SIDE_PX = 2 * REACH_PX + 1
 NO_DATE = "1980-01-01T00:00:00Z"  # of the file, so that equal runs write equal bytes
 RING = (255, 170, 0)
@@ -48,9 +48,9 @@ class LabelDoubts:
 
     Attributes:
         found: these labels.
-        names: of each, its label or tile.
+        names: label or tile of each.
         classes: names of the classes.
-        labels: how many labels were looked at.
+        labels: how many labels were checked.
         points: where each lies [n,2], nan where that is not known.
         crs: reference system of the points, None where none is known.
     """
@@ -91,7 +91,7 @@ class LabelDoubts:
                 self.classes[one.likely],
                 one.probability_likely,
             )
-            for name, one in zip(self.names[:MOST_LISTED], self.found, strict=False)
+            for name, one in zip(self.names[:MAX_LISTED], self.found, strict=False)
         )
         more = f" The first {len(rows)} of {len(self)}." if len(self) > len(rows) else ""
         return Table(
@@ -100,11 +100,11 @@ class LabelDoubts:
             note=f"{_WORDS} All are in {self.file}.{more}",
         )
 
-    def picture(self, look: Callable[[Sequence[int]], list[UInt8s]]) -> Picture:
-        """The most doubtful ones as pictures; `look` draws rows as uint8 [h,w,3]."""
-        shown = self.found[:MOST_SHOWN]
+    def picture(self, render: Callable[[Sequence[int]], list[UInt8s]]) -> Picture:
+        """The most doubtful ones as pictures; `render` draws rows as uint8 [h,w,3]."""
+        shown = self.found[:MAX_SHOWN]
         png = figures.mistakes_figure(
-            look([one.row for one in shown]),
+            render([one.row for one in shown]),
             [f"{rank}. {self.classes[one.given]}" for rank, one in enumerate(shown, start=1)],
             [self.classes[one.likely] for one in shown],
             [one.probability_likely for one in shown],
@@ -118,7 +118,7 @@ class LabelDoubts:
         )
 
     def write(self, folder: Path) -> None:
-        """Write all of them: points of a GeoPackage, or a table where no place is known.
+        """Write all of them: points of a GeoPackage, or a table where no label has a position.
 
         Raises:
             OutputError: the disk is full or the folder cannot be written.
@@ -132,10 +132,10 @@ class LabelDoubts:
             "p_looks_like": [one.probability_likely for one in self.found],
         }
         if self.crs is not None:
-            known = np.asarray(np.isfinite(self.points).all(axis=1))
+            located = np.asarray(np.isfinite(self.points).all(axis=1))
             places = [
                 shapely.Point(*xy) if there else None
-                for xy, there in zip(self.points.tolist(), known.tolist(), strict=True)
+                for xy, there in zip(self.points.tolist(), located.tolist(), strict=True)
             ]
             write_features(folder / self.file, places, columns, self.crs, date=NO_DATE)
             return
@@ -146,24 +146,24 @@ class LabelDoubts:
         write_text(folder / self.file, stream.getvalue())
 
 
-def doubts_of_tiles(samples: TileSamples, kept: FittedDraw, answers: Answers) -> LabelDoubts:
+def doubts_of_tiles(samples: TileSamples, fit: FittedDraw, answers: Answers) -> LabelDoubts:
     """Doubtful labels of tiles.
 
     Args:
         samples: the tiles.
-        kept: the model of the run, with the predictions of its folds, or of single tiles left out.
+        fit: the model of the run, with the predictions of its folds, or of single tiles left out.
         answers: predictions of test tiles, which count where the model has none.
     """
-    own = held_out_of(kept, samples.labels)
-    parts = [held_out(answers)] if own is None else [own, held_out(answers)]
-    held = _known(parts, len(samples.real))
-    labels = labels_at(samples, held)
-    found = doubtful_labels(held, labels)
-    named = dict(zip(held.rows.tolist(), labels, strict=True))
-    points, crs = _middles(samples, [one.row for one in found])
+    out_of_fit = held_out_of(fit, samples.labels)
+    parts = [held_out(answers)] if out_of_fit is None else [out_of_fit, held_out(answers)]
+    predictions = _known(parts, len(samples.real))
+    labels = labels_at(samples, predictions)
+    doubts = doubtful_labels(predictions, labels)
+    named = dict(zip(predictions.rows.tolist(), labels, strict=True))
+    points, crs = _middles(samples, [one.row for one in doubts])
     return LabelDoubts(
-        tuple(found),
-        tuple(named[one.row] for one in found),
+        tuple(doubts),
+        tuple(named[one.row] for one in doubts),
         samples.classes,
         len(set(labels)),
         points,
@@ -174,12 +174,12 @@ def doubts_of_tiles(samples: TileSamples, kept: FittedDraw, answers: Answers) ->
 def doubts_of_pixels(samples: PixelSamples, answers: Answers) -> LabelDoubts:
     """Doubtful labels of pixels, by the predictions of the folds."""
     groups = [samples.groups[row] for row in answers.rows]
-    found = doubtful_labels(held_out(answers), groups)
-    rows = np.array([one.row for one in found], np.int64)
+    doubts = doubtful_labels(held_out(answers), groups)
+    rows = np.array([one.row for one in doubts], np.int64)
     names = tuple(samples.groups[row] for row in rows)
     crs = str(samples.imagery[0].grid.crs)
     places: Float64s = samples.places[rows]
-    return LabelDoubts(tuple(found), names, samples.classes, len(set(groups)), places, crs)
+    return LabelDoubts(tuple(doubts), names, samples.classes, len(set(groups)), places, crs)
 
 
 def held_out(answers: Answers) -> HeldOutPredictions:
@@ -187,20 +187,20 @@ def held_out(answers: Answers) -> HeldOutPredictions:
     return HeldOutPredictions(answers.rows, answers.probabilities, answers.truth)
 
 
-def held_out_of(made: FittedDraw, labels: Int64s) -> HeldOutPredictions | None:
-    """Predictions of training tiles by fits that did not see them; None without any."""
-    held = made.fitted.held_out
-    if held is None:
+def held_out_of(fit: FittedDraw, labels: Int64s) -> HeldOutPredictions | None:
+    """Predictions of training tiles by fits without these tiles; None without any."""
+    held_out = fit.fitted.held_out
+    if held_out is None:
         return None
-    rows = made.draw.split.train[held.rows]
-    own = softmax(held.logits, float(made.fitted.network.temperature))
-    return HeldOutPredictions(rows, np.asarray(own), labels[rows])
+    rows = fit.draw.split.train[held_out.rows]
+    probabilities = softmax(held_out.logits, float(fit.fitted.network.temperature))
+    return HeldOutPredictions(rows, np.asarray(probabilities), labels[rows])
 
 
-def labels_at(samples: TileSamples, held: HeldOutPredictions) -> list[str]:
+def labels_at(samples: TileSamples, predictions: HeldOutPredictions) -> list[str]:
     """The label of each row: of a chip the point or polygon it was cut at, else the tile."""
     chips = samples.placement.chips if samples.placement else None
-    return [chips[row].label_id if chips else samples.names[row] for row in held.rows]
+    return [chips[row].label_id if chips else samples.names[row] for row in predictions.rows]
 
 
 def _known(parts: Sequence[HeldOutPredictions], real: int) -> HeldOutPredictions:
@@ -217,12 +217,12 @@ def _known(parts: Sequence[HeldOutPredictions], real: int) -> HeldOutPredictions
 def _middles(samples: TileSamples, rows: Sequence[int]) -> tuple[Float64s, str | None]:
     """Middles [n,2] of tiles, in the reference system of the first one that is known."""
     boxes, systems = samples.pack.footprints, samples.pack.crs
-    known = [i for i, row in enumerate(rows) if boxes[row] is not None and systems[row]]
+    located = [i for i, row in enumerate(rows) if boxes[row] is not None and systems[row]]
     points = np.full((len(rows), 2), np.nan)
-    if not known:
+    if not located:
         return points, None
-    target = str(systems[rows[known[0]]])
-    for place in known:
+    target = str(systems[rows[located[0]]])
+    for place in located:
         left, bottom, right, top = boxes[rows[place]] or (np.nan,) * 4
         middle = np.array([[(left + right) / 2, (bottom + top) / 2]])
         points[place] = positions(middle, str(systems[rows[place]]), target)[0]
@@ -230,21 +230,21 @@ def _middles(samples: TileSamples, rows: Sequence[int]) -> tuple[Float64s, str |
 
 
 def scene_look(recipe: Recipe, samples: PixelSamples) -> Callable[[Sequence[int]], list[UInt8s]]:
-    """What draws the ground around labelled pixels from their scenes, a ring about the pixel."""
+    """A function that draws the area around labelled pixels, with a ring about the pixel."""
 
     def look(rows: Sequence[int]) -> list[UInt8s]:
         scenes = stacked_scenes(recipe, samples.sensor)
         rgb = shown_bands(samples.sensor, scenes[0].bands)
         places = [samples.placement.pixels[row].place for row in rows]
-        seen = [
+        windows = [
             scenes[one.scene].read(Window(one.row - REACH_PX, one.col - REACH_PX, SIDE_PX, SIDE_PX))
             for one in places
         ]
         for scene in scenes:
             scene.close()
-        values, valid = (np.stack(part) for part in zip(*seen, strict=True))
+        values, valid = (np.stack(part) for part in zip(*windows, strict=True))
         limits = stretch_limits(values, valid, rgb)
-        return [ringed(quicklook(*one, rgb, limits)) for one in seen]
+        return [ringed(quicklook(*one, rgb, limits)) for one in windows]
 
     return look
 

@@ -28,12 +28,12 @@ from geotl.training.settings import Light, Training
 from geotl.training.soft_targets import SoftTargets, Teach
 
 MAX_UNLABELLED = 50_000  # pixels that a teacher describes: at 600 features 120 MB
-FROZEN_STRIDE = 4  # stages up to this stride stay as they are, unless freeze_until says otherwise
+FROZEN_STRIDE = 4  # stages up to this stride stay frozen by default (freeze_until)
 
 
 @dataclass(frozen=True)
 class Unlabelled:
-    """Pixels of patches that no label names.
+    """Pixels of patches without a label.
 
     Attributes:
         owner: the patch of each pixel [n].
@@ -45,9 +45,9 @@ class Unlabelled:
     places: Int64s
     features: Features
 
-    def targets(self, log_probabilities: Float64s, least: float) -> SoftTargets:
-        """What is said of them [n,K] with a probability of `least` at least."""
-        return SoftTargets.confident(self.owner, self.places, log_probabilities, least)
+    def targets(self, log_probabilities: Float64s, minimum: float) -> SoftTargets:
+        """Soft targets of them [n,K] with a probability of at least `minimum`."""
+        return SoftTargets.confident(self.owner, self.places, log_probabilities, minimum)
 
 
 @dataclass(frozen=True)
@@ -60,9 +60,9 @@ class DecoderSource:
         where: all labelled pixels lie.
         of: how the bands are standardised.
         plan: how decoders are trained.
-        recipe: whose scenes are read again to predict.
+        recipe: its scenes are read again to predict.
         sensor: of these scenes.
-        unlabelled: pixels at which a teacher speaks, None for no teacher.
+        unlabelled: pixels for soft targets of a teacher, None for no teacher.
     """
 
     base: PixelDecoder
@@ -76,20 +76,20 @@ class DecoderSource:
 
     def fit(self, marks: Marks, folds: Folds, teach: Teach | None, *, quiet: bool) -> FittedDecoder:
         """Train a decoder on some labelled pixels, with folds inside them, and with a teacher."""
-        plan, given = replace(self.plan, quiet=quiet), (self.base, self.patches, marks, folds)
-        return fit_decoder(*given, plan=plan, predict=self.predict, teach=teach)
+        plan, inputs = replace(self.plan, quiet=quiet), (self.base, self.patches, marks, folds)
+        return fit_decoder(*inputs, plan=plan, predict=self.predict, teach=teach)
 
     def predict(self, network: PixelDecoder, pixels: Int64s) -> Float32s:
         """Logits [K,n] of some labelled pixels, with all that they depend on around them."""
-        found = np.zeros((network.classes, len(pixels)), np.float32)
+        logits = np.zeros((network.classes, len(pixels)), np.float32)
         scenes, plain = recipe_scenes(self.recipe, self.sensor), replace(self.of, windows_px=())
         where = self.where.part(pixels)
         for one in where.windows(scenes, network.halo, network.stride):
             image = BlockFeatures(plain, one.data, one.valid).standardised()
-            found[:, one.pixels] = network.at(image, one.rows, one.cols)
+            logits[:, one.pixels] = network.at(image, one.rows, one.cols)
         for scene in scenes:
             scene.close()
-        return found
+        return logits
 
     def words(self) -> str:
         """What is trained, for people."""
@@ -109,7 +109,7 @@ def decoder_backbone(recipe: Recipe, sensor: Sensor, bands: Sequence[str]) -> Ba
 
     Raises:
         WeightsError: weights that are not there or do not fit, or a random stage to be frozen.
-        ModelError: a backbone that no decoder fits on, or without a stage that is named.
+        ModelError: a backbone that no decoder fits on, or without a stage of the recipe.
     """
     if recipe.strategy != "finetune":
         return None
@@ -173,12 +173,12 @@ def read_patches(
 def unlabelled_places(
     patches: Patches, where: PixelPlaces, count: int, seed: int
 ) -> tuple[Int64s, Int64s, PixelPlaces]:
-    """Valid pixels of patches that no label names, drawn at random.
+    """Valid pixels of patches without a label, drawn at random.
 
     Args:
         patches: about all labelled pixels.
         where: these lie.
-        count: of each patch, at most; fewer where all patches would give `MAX_UNLABELLED`.
+        count: of each patch, at most; fewer where all together have more than `MAX_UNLABELLED`.
         seed: of the draw.
 
     Returns:
@@ -190,9 +190,9 @@ def unlabelled_places(
     drawn = []
     for number, one in enumerate(free):
         at = np.argwhere(one)
-        some = np.random.default_rng([seed, number]).permutation(len(at))[:count]
-        drawn.append(at[np.sort(some)])
-    owner = np.repeat(np.arange(len(free)), [len(own) for own in drawn])
+        chosen = np.random.default_rng([seed, number]).permutation(len(at))[:count]
+        drawn.append(at[np.sort(chosen)])
+    owner = np.repeat(np.arange(len(free)), [len(of_patch) for of_patch in drawn])
     places = np.concatenate(drawn)
     first = np.unique(patches.owner, return_index=True)[1]
     corners = where.places[first] - patches.places[first]

@@ -22,7 +22,7 @@ NOTHING: Int64s = np.zeros(0, np.int64)
 
 
 def settle_folds(recipe: Recipe, samples: PixelSamples, log: Log) -> Recipe:
-    """The recipe with the side of its blocks and the number of its folds, where it leaves them.
+    """The recipe with the side of its blocks and the number of its folds, where it has none.
 
     Blocks are twice as wide as the variogram's range, or less where the folds would differ much
     in size: the largest fold holds at most `MAX_SHARE` times its part of the labels, if it can.
@@ -81,10 +81,10 @@ def pixel_draws(recipe: Recipe, samples: PixelSamples) -> list[Draw]:
 
 
 def kept_draw(recipe: Recipe, samples: PixelSamples) -> Draw:
-    """What the model that is kept is fitted on, by the key `keep`.
+    """The training labels of the model that is kept, by the key `keep`.
 
-    All labels, with folds inside them; the first fold's training labels; or, where the key says
-    nothing and split.shots is given, that many labels a class of all.
+    All labels, with folds inside them; the first fold's training labels; or, where the key is
+    not set and split.shots is, that many labels per class of all.
     """
     if recipe.keep == "first":
         return pixel_draws(recipe, samples)[0]
@@ -95,21 +95,21 @@ def kept_draw(recipe: Recipe, samples: PixelSamples) -> Draw:
 
 
 def whole_draw(recipe: Recipe, samples: PixelSamples) -> Draw:
-    """All labels for training, with folds inside them; of split.shots, that many a class."""
+    """All labels for training, with folds inside them; of split.shots, that many per class."""
     rows = np.arange(len(samples), dtype=np.int64)
     return with_folds(recipe, samples, Draw(0, splits.Split(rows, NOTHING, NOTHING), []))
 
 
 def _draw(recipe: Recipe, samples: PixelSamples, number: int, split: splits.Split) -> Draw:
-    """A fold without the training pixels in reach of a test pixel; units keep labels whole."""
+    """A fold without the training pixels in reach of a test pixel; units never split a label."""
     lost = near(samples.footprints, split.train, split.test, recipe.split.buffer_m)
     aside = np.sort(np.concatenate([split.set_aside, split.train[lost]]))
-    kept = splits.Split(split.train[~lost], split.test, aside)
-    return with_folds(recipe, samples, Draw(number, kept, [], int(lost.sum())))
+    apart = splits.Split(split.train[~lost], split.test, aside)
+    return with_folds(recipe, samples, Draw(number, apart, [], int(lost.sum())))
 
 
 def with_folds(recipe: Recipe, samples: PixelSamples, draw: Draw) -> Draw:
-    """The draw with split.shots labels a class, and with folds inside its training part."""
+    """The draw with split.shots labels per class, and with folds inside its training part."""
     if recipe.split.shots is not None:
         train = some_labels(
             samples, draw.split.train, recipe.split.shots, recipe.seed + draw.number
@@ -139,29 +139,29 @@ def _with_random_folds(recipe: Recipe, samples: PixelSamples, draw: Draw) -> Dra
 def random_draws(recipe: Recipe, samples: PixelSamples, draws: Sequence[Draw]) -> list[Draw]:
     """Folds with as many labels of each class as those by place, but of labels anywhere.
 
-    Test labels then have training labels beside them, which makes their accuracy optimistic. The
+    Test labels then have training labels near them, which makes their accuracy optimistic. The
     pixels of a label stay together here too.
     """
     _, first, label = np.unique(samples.groups, return_index=True, return_inverse=True)
-    found = []
+    drawn = []
     for draw in draws:
         train, test = (np.unique(label[rows]) for rows in (draw.split.train, draw.split.test))
         sides = splits.Split(train, test, NOTHING)
         mixed = at_random(sides, samples.labels[first], seed=recipe.seed)
-        train, test = (np.flatnonzero(np.isin(label, own)) for own in (mixed.train, mixed.test))
+        train, test = (np.flatnonzero(np.isin(label, side)) for side in (mixed.train, mixed.test))
         random = Draw(draw.number, splits.Split(train, test, NOTHING), [])
-        found.append(_with_random_folds(recipe, samples, random))
-    return found
+        drawn.append(_with_random_folds(recipe, samples, random))
+    return drawn
 
 
 def some_labels(samples: PixelSamples, rows: Int64s, count: int, seed: int) -> Int64s:
-    """The pixels of `count` labels a class, of all where there are fewer."""
-    kept: set[str] = set()
+    """The pixels of `count` labels per class, of all where there are fewer."""
+    chosen: set[str] = set()
     for value in range(len(samples.classes)):
-        own = {samples.groups[row]: None for row in rows if samples.labels[row] == value}
-        order = np.random.default_rng([seed, value]).permutation(len(own))
-        kept |= {[*own][i] for i in order[:count]}
-    return np.array([row for row in rows if samples.groups[row] in kept], np.int64)
+        labels = {samples.groups[row]: None for row in rows if samples.labels[row] == value}
+        order = np.random.default_rng([seed, value]).permutation(len(labels))
+        chosen |= {[*labels][i] for i in order[:count]}
+    return np.array([row for row in rows if samples.groups[row] in chosen], np.int64)
 
 
 def class_labels(samples: PixelSamples, rows: Int64s) -> Int64s:
@@ -179,6 +179,6 @@ def near_test(samples: PixelSamples, draw: Draw) -> int:
 
 def lacking(samples: PixelSamples, draw: Draw) -> tuple[str, ...]:
     """Classes that a fold tests without having a training label."""
-    known = np.unique(samples.labels[draw.split.train])
-    lost = np.setdiff1d(samples.labels[draw.split.test], known)
+    trained = np.unique(samples.labels[draw.split.train])
+    lost = np.setdiff1d(samples.labels[draw.split.test], trained)
     return tuple(samples.classes[value] for value in lost)

@@ -1,4 +1,4 @@
-"""The frozen networks whose stages describe pixels: the recipe's, and a random one beside it."""
+"""The frozen networks whose stages describe pixels: the recipe's, and a random one."""
 
 from __future__ import annotations
 
@@ -16,20 +16,20 @@ from geotl.models.registry import get_backbone
 from geotl.models.weights import WeightReport
 
 COMPOSITES = (("red", "green", "blue"), ("nir", "red", "green"))  # true and false colour
-UNTRAINED = "deep_random"  # the block of the random network: of a rival in the race, of no member
+UNTRAINED = "deep_random"  # the block of the random network: of a baseline, of no member
 
 
 @dataclass(frozen=True)
 class DeepNetworks:
-    """What pixels are described by beside bands and windows.
+    """Networks that describe pixels, besides bands and windows.
 
     Attributes:
-        given: the recipe's backbone with its weights.
+        pretrained: the recipe's backbone with its weights.
         report: where these came from.
         untrained: the same backbone at random, None where the recipe compares with none.
     """
 
-    given: DeepFeatures
+    pretrained: DeepFeatures
     report: WeightReport
     untrained: DeepFeatures | None
 
@@ -38,10 +38,10 @@ def deep_networks(recipe: Recipe, sensor: Sensor, bands: Sequence[str]) -> DeepN
     """The networks of a recipe; None for model.backbone or model.weights none.
 
     Raises:
-        WeightsError: weights that are not there or do not fit.
-        ModelError: a backbone without the stages named, without any of a stride small enough, or
+        WeightsError: weights that do not exist or do not fit.
+        ModelError: a backbone without the recipe's stages, without any of a small stride, or
             whose pixels depend on the whole image.
-        BandError: colour composites are wanted of bands that do not give any.
+        BandError: the recipe asks for colour composites, which its bands do not allow.
     """
     if "none" in (recipe.model.backbone, recipe.model.weights):
         return None
@@ -63,38 +63,38 @@ def composites_read(
     """Positions of the bands of the images that the network takes; () for all bands together.
 
     Raises:
-        BandError: colour composites are wanted, and a band of them is not there.
+        BandError: the recipe asks for colour composites, and a band of them is missing.
     """
     if recipe.pixels.network_input == "bands":
         return ()
-    found = region_bands(sensor.wavelengths(bands))
-    missing = {region for composite in COMPOSITES for region in composite} - found.keys()
+    positions = region_bands(sensor.wavelengths(bands))
+    missing = {region for composite in COMPOSITES for region in composite} - positions.keys()
     if missing:
         raise BandError(
             f"pixels.network_input composites: no band of {', '.join(bands)} is "
             f"{' or '.join(sorted(missing))}; use pixels.network_input=bands"
         )
-    return tuple(tuple(found[region] for region in composite) for composite in COMPOSITES)
+    return tuple(tuple(positions[region] for region in composite) for composite in COMPOSITES)
 
 
 def stages_read(recipe: Recipe) -> tuple[str, ...]:
-    """Stages that describe pixels: those named, or those whose stride is at most `MAX_STRIDE`.
+    """Stages that describe pixels: the recipe's, or those with a stride of at most `MAX_STRIDE`.
 
     Raises:
         ModelError: the backbone has none of these.
     """
-    spec, given = get_backbone(recipe.model.backbone), recipe.model
-    last = given.cut_after or spec.stages[-1]
-    kept = spec.stages[: spec.stages.index(last) + 1] if last in spec.stages else ()
+    spec, config = get_backbone(recipe.model.backbone), recipe.model
+    last = config.cut_after or spec.stages[-1]
+    stages = spec.stages[: spec.stages.index(last) + 1] if last in spec.stages else ()
     small = {s for s, stride in zip(spec.stages, spec.strides, strict=True) if stride <= MAX_STRIDE}
-    found = tuple(stage for stage in kept if stage in (given.stages or small))
-    missing = set(given.stages or ()) - set(found)
-    if missing or not found:
+    chosen = tuple(stage for stage in stages if stage in (config.stages or small))
+    missing = set(config.stages or ()) - set(chosen)
+    if missing or not chosen:
         raise ModelError(
-            f"model.stages: {', '.join(sorted(missing)) or 'none'}: {spec.name} up to {last} has "
-            f"{', '.join(kept) or 'no stage'}"
+            f"model.feature_stages: {', '.join(sorted(missing)) or 'none'}: {spec.name} up to "
+            f"{last} has {', '.join(stages) or 'no stage'}"
         )
-    return found
+    return chosen
 
 
 def changed(recipe: Recipe, **values: object) -> Recipe:

@@ -1,4 +1,4 @@
-"""What a run of task pixels found, and what it leaves behind for people."""
+"""Results of a run of task pixels, with their report."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from geotl.evaluation.weighted import WeightedRows, weighted_accuracies, weighte
 from geotl.experiments.draws import Draw
 from geotl.experiments.label_doubts import DOUBTFUL, LabelDoubts, scene_look
 from geotl.experiments.pixel_samples import PixelSamples
-from geotl.experiments.recipe import Recipe, dump
+from geotl.experiments.recipe import Recipe, written_text
 from geotl.experiments.results import HOW, Answers
 from geotl.experiments.run_folder import METRICS
 from geotl.experiments.run_sets import SETS, RunSets
@@ -134,20 +134,20 @@ class RandomSplit(NamedTuple):
 
 @dataclass(frozen=True)
 class PixelOutcome:
-    """What a run found, before it is written.
+    """Results of a run, before they are written.
 
     Attributes:
         recipe: resolved.
         samples: the labelled pixels.
         folds: fitted and tested, in order.
-        fusion: the model that is kept, fitted on all labels or on those that `keep` says.
+        fusion: the model that is kept, fitted on all labels or on those that `keep` chooses.
         answers: fused predictions of all folds.
         evaluation: scores of these.
         race: accuracy of every method on the same folds, with intervals over blocks.
         differences: accuracy of the fused model minus that of each other method.
         blocks: how many blocks intervals are drawn from.
         colours: of the classes.
-        seconds: of the whole run, and of fitting the model that is kept.
+        seconds: of the complete run, and of fitting the model that is kept.
         doubts: labels that look like another class.
         sets: prediction sets.
         random: the fused model in a random split, if the recipe wants one.
@@ -176,13 +176,13 @@ class PixelOutcome:
         """The first line: which method is the most accurate, by how much, and whether by chance."""
         first, second = self.ranked()[:2]
         if first == FUSED:
-            gap, kept = self.differences[second], ""
+            gap, note = self.differences[second], ""
         else:
-            gap, second, kept = _negative(self.differences[first]), FUSED, ", which is kept"
+            gap, second, note = _negative(self.differences[first]), FUSED, ", which is kept"
         wins = "wins" if gap.low > 0 else "leads within chance"
         return (
             f"{first} {wins}: accuracy {self.race[first]}, {self.folds_words()}; "
-            f"{points(gap)} over {second}{kept}"
+            f"{points(gap)} over {second}{note}"
         )
 
     def folds_words(self) -> str:
@@ -243,11 +243,11 @@ class PixelOutcome:
 
     def metrics(self, *, timed: bool = True) -> dict[str, Any]:
         """What metrics.json holds; without times, the same in every run."""
-        found = self.evaluation.to_dict()
+        values = self.evaluation.to_dict()
         for key in ("tiles", "baselines", "loses_to_a_baseline", "classes_with_few_tiles"):
-            found.pop(key)
+            values.pop(key)
         placement = self.samples.placement
-        found |= {
+        values |= {
             "headline": self.headline(),
             "task": "pixels",
             "estimate": self.estimate(),
@@ -266,12 +266,12 @@ class PixelOutcome:
             SETS: self.sets.to_dict(),
         }
         if self.random is not None:
-            found["random_split"] = self.random._asdict()
+            values["random_split"] = self.random._asdict()
         if timed:
-            found["seconds"] = {"all": self.seconds[0], "kept": self.seconds[1]} | {
+            values["seconds"] = {"all": self.seconds[0], "kept": self.seconds[1]} | {
                 name: self.seconds_of(name) for name in self.race
             }
-        metrics: dict[str, Any] = plain(found)
+        metrics: dict[str, Any] = plain(values)
         return metrics
 
     def _members(self) -> dict[str, dict[str, float]]:
@@ -308,8 +308,8 @@ class PixelOutcome:
         """The network whose stages describe pixels, and its weights."""
         networks = self.samples.networks
         if networks is None:
-            return "none (model.weights names no weights)"
-        deep = networks.given
+            return "none (model.weights is none)"
+        deep = networks.pretrained
         source = Path(networks.report.source).name
         return f"{deep.backbone.name} of {source}, read after {', '.join(deep.stages)}"
 
@@ -354,7 +354,7 @@ def publish_pixels(outcome: PixelOutcome, out: Path) -> dict[str, Any]:
 def result_pictures(outcome: PixelOutcome) -> dict[str, Picture]:
     """Pictures of the race, the confusion matrix, the calibration and the variogram."""
     result = outcome.evaluation
-    found = {
+    pictures = {
         "race": Picture(
             figures.baselines_figure([(n, *i) for n, i in outcome.race.items()], FUSED),
             "Accuracies of all methods",
@@ -372,13 +372,13 @@ def result_pictures(outcome: PixelOutcome) -> dict[str, Picture]:
             "of correct labels.",
         ),
     }
-    if (known := variogram_of(outcome)) is not None:
-        found["blocks"] = Picture(
-            curve_figures.variogram_figure(known, outcome.recipe.split.block_m, "labels"),
+    if (variogram := variogram_of(outcome)) is not None:
+        pictures["blocks"] = Picture(
+            curve_figures.variogram_figure(variogram, outcome.recipe.split.block_m, "labels"),
             "Dissimilarity of labelled pixels by distance",
-            f"{known.summary().replace('tiles', 'labels')}.",
+            f"{variogram.summary().replace('tiles', 'labels')}.",
         )
-    return found
+    return pictures
 
 
 def variogram_of(outcome: PixelOutcome) -> Variogram | None:
@@ -387,7 +387,7 @@ def variogram_of(outcome: PixelOutcome) -> Variogram | None:
         return None
     try:
         return outcome.samples.variogram
-    except DataError:  # too few places: the side of the blocks was given by hand
+    except DataError:  # too few places: the recipe gives the side of the blocks
         return None
 
 
@@ -419,7 +419,7 @@ def report_content(outcome: PixelOutcome, pictures: dict[str, Picture], out: Pat
         tables=tables,
         pictures=pictures,
         commands=(("Map a scene", f"geotl map {model} SCENE -o map.tif"),),
-        recipe=dump(outcome.recipe),
+        recipe=written_text(outcome.recipe),
     )
 
 
@@ -427,14 +427,14 @@ def race_table(outcome: PixelOutcome) -> Table:
     """All methods on the same folds, the most accurate first."""
     rows = []
     for name in outcome.ranked():
-        own = outcome.race[name]
+        accuracy = outcome.race[name]
         gap = "" if name == FUSED else points(_negative(outcome.differences[name]))
         spent = outcome.seconds_of(name)
         shown = None if spent is None else f"{spent:.1f}"
-        rows.append((name, own.value, str(own)[6:], gap, shown))
+        rows.append((name, accuracy.value, str(accuracy)[6:], gap, shown))
     if outcome.random is not None:
-        own, gap = outcome.random.accuracy, points(outcome.random.difference)
-        rows.append((RANDOM, own.value, str(own)[6:], gap, None))
+        accuracy, gap = outcome.random.accuracy, points(outcome.random.difference)
+        rows.append((RANDOM, accuracy.value, str(accuracy)[6:], gap, None))
     return Table(
         ("", "Accuracy", "95 % interval", "Difference from fused", "Seconds a fold"),
         tuple(rows),

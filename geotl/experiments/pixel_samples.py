@@ -44,7 +44,7 @@ from geotl.models.pixel_features import BANDS, WIDE, BlockFeatures, PixelFeature
 from geotl.models.pixel_model import BLOCKS
 from geotl.training.pixel_members import PixelRows
 
-LOCAL = "local"  # mean and sd in 3x3 and 5x5 pixels: of a rival in the race, of no member
+LOCAL = "local"  # mean and sd in 3x3 and 5x5 pixels: of a baseline, of no member
 LOCAL_PX = (3, 5)
 _SIDE_PX, _PLACES = 64, 7  # of the windows that statistics of a scene are estimated from
 
@@ -67,9 +67,9 @@ class PixelSamples:
         of: how the features of the model are computed.
         features: [D,N] by block, those of the model, `LOCAL` and `UNTRAINED`.
         valid: which bands of each pixel are valid [C,N].
-        sensor: whose digital numbers the scenes hold.
+        sensor: of the scenes' digital numbers.
         imagery: the scenes, by the numbers that the placement gives them.
-        networks: whose stages are features too, None without one.
+        networks: their stages are features too; None without one.
         extra_files: name of the file of each extra band.
         decoders: what decoders are trained on, None where none is.
     """
@@ -96,7 +96,7 @@ class PixelSamples:
     @property
     def reach_px(self) -> int:
         """Pixels around a pixel that its features depend on."""
-        fields = self.networks.given.fields.values() if self.networks else ()
+        fields = self.networks.pretrained.fields.values() if self.networks else ()
         decoder = self.decoders.base.halo if self.decoders else 0
         return max([self.of.halo, decoder, *(field.reach for field in fields)])
 
@@ -142,7 +142,7 @@ class PixelSamples:
 
     @functools.cached_property
     def groups(self) -> tuple[str, ...]:
-        """The label of each pixel, whose pixels stay on one side of a split."""
+        """The label of each pixel; pixels of one label stay on one side of a split."""
         return tuple(pixel.label_id for pixel in self.placement.pixels)
 
     @functools.cached_property
@@ -152,7 +152,7 @@ class PixelSamples:
 
     @property
     def sides(self) -> tuple[str | None, ...]:
-        """No table gives pixels a side of a split."""
+        """None: pixels have no table with sides of a split."""
         return (None,) * len(self)
 
     @property
@@ -194,20 +194,24 @@ class PixelSamples:
     def places(self) -> Float64s:
         """X and y of the pixels' middles in the first scene's reference system [N,2]."""
         first = str(self.imagery[0].grid.crs)
-        found = np.zeros((len(self), 2))
+        xys = np.zeros((len(self), 2))
         for number, scene in enumerate(self.imagery):
-            own = [i for i, p in enumerate(self.placement.pixels) if p.place.scene == number]
-            at = [self.placement.pixels[i].place for i in own]
+            rows_of_scene = [
+                i for i, p in enumerate(self.placement.pixels) if p.place.scene == number
+            ]
+            at = [self.placement.pixels[i].place for i in rows_of_scene]
             middles = [scene.grid.at(place.col + 0.5, place.row + 0.5) for place in at]
-            if own:
+            if rows_of_scene:
                 xy = np.array(middles, np.float64)
-                found[own] = positions(xy, str(scene.grid.crs), first)
-        return found
+                xys[rows_of_scene] = positions(xy, str(scene.grid.crs), first)
+        return xys
 
-    def rows(self, some: Int64s, blocks: Sequence[str], seed: int) -> PixelRows:
+    def rows(self, positions: Int64s, blocks: Sequence[str], seed: int) -> PixelRows:
         """Some pixels with some blocks of features, as members are fitted to them."""
-        features = {block: self.features[block][:, some] for block in blocks}
-        return PixelRows(features, self.labels[some], self.weight[some], len(self.classes), seed)
+        features = {block: self.features[block][:, positions] for block in blocks}
+        return PixelRows(
+            features, self.labels[positions], self.weight[positions], len(self.classes), seed
+        )
 
     def missing(self) -> tuple[str, ...]:
         """A line for each band that some labels lack."""
@@ -249,12 +253,16 @@ def read_pixels(recipe: Recipe, sensor: Sensor, log: Log, *, quiet: bool = False
         decoders = None
         if encoder is not None:
             side = recipe.decoder.patch_px
-            own = of.of_scene()
-            patches = read_patches(scenes, where, own, side, line.counter("reading patches"))
-            decoders = decoder_source(encoder, recipe, sensor, own, placed=placed, patches=patches)
+            of_scene = of.of_scene()
+            patches = read_patches(scenes, where, of_scene, side, line.counter("reading patches"))
+            decoders = decoder_source(
+                encoder, recipe, sensor, of_scene, placed=placed, patches=patches
+            )
             if recipe.decoder.unlabelled_weight > 0:
-                told = line.counter("reading unlabelled pixels")
-                decoders = replace(decoders, unlabelled=reader.unlabelled(scenes, decoders, told))
+                progress = line.counter("reading unlabelled pixels")
+                decoders = replace(
+                    decoders, unlabelled=reader.unlabelled(scenes, decoders, progress)
+                )
     facts = tuple(SceneFacts(s.name, s.path, s.grid, s.acquired) for s in scenes)
     for scene in scenes:
         scene.close()
@@ -289,8 +297,8 @@ def labelled_pixels(
     """The pixels of scenes that points and polygons, or a class raster, name."""
     rules = pixel_rules(recipe)
     if isinstance(labels, ClassRaster):
-        return place_raster_pixels(scenes, labels, rules, tell=progress)
-    return place_pixels(scenes, labels, rules, tell=progress)
+        return place_raster_pixels(scenes, labels, rules, progress=progress)
+    return place_pixels(scenes, labels, rules, progress=progress)
 
 
 def pixel_rules(recipe: Recipe) -> PixelRules:
@@ -310,15 +318,15 @@ def recipe_labels(recipe: Recipe, crs: str) -> Labels | ClassRaster:
     Raises:
         DataError: as `read_any`.
     """
-    given = recipe.labels
+    config = recipe.labels
     return read_any(
-        resolve_sample("labels.path", str(given.path)),
-        layer=given.layer,
-        field=given.field,
+        resolve_sample("labels.path", str(config.path)),
+        layer=config.layer,
+        field=config.field,
         crs_to=crs,
-        id_field=given.id_field,
-        mapping=given.names,
-        crs=given.crs,
+        id_field=config.id_field,
+        mapping=config.names,
+        crs=config.crs,
     )
 
 
@@ -344,8 +352,8 @@ def scene_features(
 
     No label takes part in these statistics.
     """
-    bands, own = scenes[0].bands, own_bands(scenes[0])
-    extra = len(bands) - len(own)
+    bands, scene_bands = scenes[0].bands, own_bands(scenes[0])
+    extra = len(bands) - len(scene_bands)
     total = np.zeros((3, len(bands)))
     for scene in scenes:
         for window in _spread(scene.grid):
@@ -357,7 +365,7 @@ def scene_features(
     sd = np.sqrt(np.maximum(total[2] / count - mean * mean, 0.0))
     return PixelFeatures(
         bands,
-        (*sensor.wavelengths(own), *[None] * extra),
+        (*sensor.wavelengths(scene_bands), *[None] * extra),
         tuple(mean.tolist()),
         tuple(np.where(sd > 0, sd, 1.0).tolist()),
         sensor.zero_dn,
@@ -377,7 +385,7 @@ def _spread(grid: Grid) -> Iterator[Window]:
 
 
 class PixelRead(NamedTuple):
-    """Features [D,N] by block, valid bands [C,N], and which see what no sensor measures [N]."""
+    """Features [D,N] by block, valid bands [C,N], and which see impossible values [N]."""
 
     features: dict[str, Float32s]
     valid: Bools
@@ -390,7 +398,7 @@ class PixelReader:
 
     Attributes:
         of: how bands and windows describe pixels.
-        networks: whose stages do so too.
+        networks: their stages do so too.
     """
 
     of: PixelFeatures
@@ -401,29 +409,31 @@ class PixelReader:
         """The networks by the name of their block."""
         if self.networks is None:
             return {}
-        several = {DEEP: self.networks.given, UNTRAINED: self.networks.untrained}
+        several = {DEEP: self.networks.pretrained, UNTRAINED: self.networks.untrained}
         return {block: one for block, one in several.items() if one is not None}
 
     def read(self, scenes: Sequence[Scene], where: PixelPlaces, progress: Progress) -> PixelRead:
-        """Features of pixels, and what is known of their values."""
+        """Features of pixels, and whether their values are valid."""
         count = len(where.scene)
         table: dict[str, Float32s] = {}
         valid = np.zeros((len(self.of.bands), count), bool)
-        strange, own = np.zeros(count, bool), own_bands(scenes[0])
-        ends = measurable(scenes[0].sensor, own)
+        out_of_range, scene_bands = np.zeros(count, bool), own_bands(scenes[0])
+        ends = measurable(scenes[0].sensor, scene_bands)
         halo = max(self.of.halo, max(LOCAL_PX) // 2, *(one.halo for one in self.deep.values()))
         step = max([1, *(one.stride for one in self.deep.values())])
         done = 0
         for one in where.windows(scenes, halo, step):
-            found = self._of_window(one.data, one.valid, one.rows, one.cols)
-            for block, values in found.items():
+            blocks = self._of_window(one.data, one.valid, one.rows, one.cols)
+            for block, values in blocks.items():
                 empty = np.zeros((len(values), count), np.float32)
                 table.setdefault(block, empty)[:, one.pixels] = values
             valid[:, one.pixels] = one.valid[:, one.rows, one.cols]
-            strange[one.pixels] = _near(ends.undeclared_at(one.data[: len(own)]), one, halo)
+            out_of_range[one.pixels] = _near(
+                ends.undeclared_at(one.data[: len(scene_bands)]), one, halo
+            )
             done += len(one.pixels)
             progress(done, count)
-        return PixelRead(table, valid, strange)
+        return PixelRead(table, valid, out_of_range)
 
     def unlabelled(
         self, scenes: Sequence[Scene], decoders: DecoderSource, progress: Progress
@@ -441,21 +451,21 @@ class PixelReader:
         """Features [D,n] by block of the pixels of a window."""
         block = BlockFeatures(self.of, data, good)
         local = BlockFeatures(replace(self.of, windows_px=LOCAL_PX), data, good)
-        found = block.at(rows, cols)
-        found[LOCAL] = _local(local.at(rows, cols)[WIDE], self.of)
+        blocks = block.at(rows, cols)
+        blocks[LOCAL] = _local(local.at(rows, cols)[WIDE], self.of)
         for name, deep in self.deep.items():
-            found[name] = deep.at(block.standardised(), rows, cols)
-        return found
+            blocks[name] = deep.at(block.standardised(), rows, cols)
+        return blocks
 
 
 def _near(wrong: Bools | None, one: PixelWindow, reach_px: int) -> Bools:
-    """Which pixels [n] of a window have a wrong value [C,H,W] within so many pixels."""
-    found = np.zeros(len(one.pixels), bool)
+    """Which pixels [n] of a window have a wrong value [C,H,W] within `reach_px`."""
+    near = np.zeros(len(one.pixels), bool)
     if wrong is not None and wrong.any():
         _, rows, cols = np.nonzero(wrong)
         for i, (row, col) in enumerate(zip(one.rows, one.cols, strict=True)):
-            found[i] = (np.maximum(abs(rows - row), abs(cols - col)) <= reach_px).any()
-    return found
+            near[i] = (np.maximum(abs(rows - row), abs(cols - col)) <= reach_px).any()
+    return near
 
 
 def _local(wide: Float32s, of: PixelFeatures) -> Float32s:

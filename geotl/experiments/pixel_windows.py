@@ -1,4 +1,4 @@
-"""Windows of scenes that hold labelled pixels, read square by square."""
+"""Windows of scenes with labelled pixels, read square by square."""
 
 from __future__ import annotations
 
@@ -52,9 +52,9 @@ class PixelPlaces:
         places = np.array([[place.row, place.col] for place in every], np.int64).reshape(-1, 2)
         return cls(scene, places)
 
-    def part(self, some: Int64s) -> PixelPlaces:
+    def part(self, positions: Int64s) -> PixelPlaces:
         """Some of the pixels."""
-        return PixelPlaces(self.scene[some], self.places[some])
+        return PixelPlaces(self.scene[positions], self.places[positions])
 
     def joined(self, others: PixelPlaces) -> PixelPlaces:
         """These and others behind them."""
@@ -64,8 +64,8 @@ class PixelPlaces:
     def windows(self, scenes: Sequence[Imagery], halo: int, step: int) -> Iterator[PixelWindow]:
         """Windows `halo` wider than their pixels need, which begin at multiples of `step`."""
         for number, scene in enumerate(scenes):
-            own = np.flatnonzero(self.scene == number)
-            for some, window in read_squares(self.places[own], halo, step):
-                pixels, (data, valid) = own[some], scene.read(window)
+            rows_of_scene = np.flatnonzero(self.scene == number)
+            for some, window in read_squares(self.places[rows_of_scene], halo, step):
+                pixels, (data, valid) = rows_of_scene[some], scene.read(window)
                 rows, cols = (self.places[pixels] - (window.row, window.col)).T
                 yield PixelWindow(pixels, data, valid, rows, cols)

@@ -1,4 +1,4 @@
-"""`geotl run` of task pixels, the whole story: read, fit and score each fold, save, report."""
+"""`geotl run` of task pixels, all steps in order: read, fit and score each fold, save, report."""
 
 from __future__ import annotations
 
@@ -88,7 +88,7 @@ PixelRun = Opened[PixelSamples]  # a recipe of task pixels, opened
 
 @locked
 def run_pixels(
-    recipe: Recipe, out: Path, *, resume: bool = False, quiet: bool = False, say: Log = print
+    recipe: Recipe, out: Path, *, resume: bool = False, quiet: bool = False, log: Log = print
 ) -> dict[str, Any]:
     """Run a recipe of task pixels into a folder and return its metrics.
 
@@ -96,12 +96,12 @@ def run_pixels(
         GeoTLError: input or output that cannot be used; the message says what to do.
     """
     begun = time.perf_counter()
-    given = recipe.model_dump(mode="json", include={"seed", "task", "data", "labels"})
-    again = resume or finished_alike(out, given)
-    opened = open_pixels(recipe, out, resume=again, log=say, quiet=quiet)
+    sections = recipe.model_dump(mode="json", include={"seed", "task", "data", "labels"})
+    again = resume or finished_alike(out, sections)
+    opened = open_pixels(recipe, out, resume=again, log=log, quiet=quiet)
     if open_run(out, dump(opened.recipe), resume=resume):
         metrics = read_metrics(out)
-        say(f"{out}: already finished. {metrics['headline']}")
+        log(f"{out}: already finished. {metrics['headline']}")
         return metrics
     folds = list(score_folds(opened))
     fitting = time.perf_counter()
@@ -113,15 +113,15 @@ def run_pixels(
     save(opened, outcome, final)
     metrics = publish_pixels(outcome, out)
     for line in outcome.lines():
-        say(line)
-    say(f"model    {out / 'model.safetensors'}\nreport   {out / 'report.html'}")
+        log(line)
+    log(f"model    {out / 'model.safetensors'}\nreport   {out / 'report.html'}")
     return metrics
 
 
 def open_pixels(
     recipe: Recipe, folder: Path, *, log: Log, quiet: bool = False, resume: bool = False
 ) -> PixelRun:
-    """Check what a recipe names, read its pixels, and resolve its split.
+    """Check the recipe's files and names, read its pixels, and resolve its split.
 
     Raises:
         GeoTLError: input or a folder that cannot be used; the message says what to do.
@@ -131,15 +131,15 @@ def open_pixels(
         scene.close()
     holds_run(folder, resume=resume)
     samples = read_pixels(recipe, sensor, log, quiet=quiet)
-    wanted = recipe.pixels.members or ()
-    trained = [name for name in wanted if name.startswith(DECODER)]
-    members_for(samples.blocks, wanted, trained)
+    members = recipe.pixels.members or ()
+    trained = [name for name in members if name.startswith(DECODER)]
+    members_for(samples.blocks, members, trained)
     priors_of(recipe.pixels, samples.classes)
     return PixelRun(settle_folds(recipe, samples, log), samples, folder, log, quiet, resume)
 
 
 def score_folds(opened: PixelRun) -> Iterator[FoldResult]:
-    """Fit and score each fold, or read what is written of it, and say how it went."""
+    """Fit and score each fold, or read its record, and log its result."""
     draws = pixel_draws(opened.recipe, opened.samples)
     with opened.progress() as line:
         progress = line.counter("fitting folds")
@@ -151,7 +151,7 @@ def score_folds(opened: PixelRun) -> Iterator[FoldResult]:
 
 
 def score_fold(opened: PixelRun, draw: Draw) -> FoldResult:
-    """Fit the fusion and its rivals on a fold's training pixels, and predict its test pixels."""
+    """Fit the fusion and its baselines on a fold's training pixels, and predict its test pixels."""
     begun = time.perf_counter()
     samples, seed = opened.samples, opened.recipe.seed
     fusion = fit_on(opened, draw)
@@ -160,7 +160,7 @@ def score_fold(opened: PixelRun, draw: Draw) -> FoldResult:
         with_logits(samples, fusion, rows, seed) for rows in (draw.split.train, draw.split.test)
     )
     several = {title_of(name): one for name, one in fusion.members.items()}
-    for name, (recipe, folds) in rivals(samples, draw).items():
+    for name, (recipe, folds) in baselines_of(samples, draw).items():
         several[name] = fit_member(train, folds, recipe)
     methods = {FUSED: fusion.model(samples.of, samples.classes).log_probabilities}
     methods |= {name: one.member.log_probabilities for name, one in several.items()}
@@ -210,24 +210,26 @@ def accuracy_of(samples: PixelSamples, result: FoldResult, method: str) -> float
     return float(np.average(correct, weights=samples.weight[rows]))
 
 
-def rivals(samples: PixelSamples, draw: Draw) -> dict[str, tuple[MemberRecipe, Folds]]:
-    """What else takes part in the race and in no fusion, each with the folds that it needs."""
-    found: dict[str, tuple[MemberRecipe, Folds]] = {
+def baselines_of(samples: PixelSamples, draw: Draw) -> dict[str, tuple[MemberRecipe, Folds]]:
+    """Baselines outside the fusion, each with the folds that it needs."""
+    baselines: dict[str, tuple[MemberRecipe, Folds]] = {
         LAB: (MemberRecipe(fit_forest, (BANDS, LOCAL), (TREES,)), []),
         FOREST: (MemberRecipe(fit_forest, (BANDS,), (TREES,)), []),
     }
     if UNTRAINED in samples.features:
         one = MemberRecipe(fit_discriminant, (UNTRAINED,), SHRINKAGES)
-        found[RANDOM_WEIGHTS] = (one, draw.folds)
-    return found
+        baselines[RANDOM_WEIGHTS] = (one, draw.folds)
+    return baselines
 
 
-def with_logits(samples: PixelSamples, fusion: PixelFusion, some: Int64s, seed: int) -> PixelRows:
+def with_logits(
+    samples: PixelSamples, fusion: PixelFusion, positions: Int64s, seed: int
+) -> PixelRows:
     """Some pixels with all features, those of the fusion's own decoder too."""
-    rows = samples.rows(some, tuple(samples.features), seed)
+    rows = samples.rows(positions, tuple(samples.features), seed)
     if fusion.decoder is None or samples.decoders is None:
         return rows
-    logits = samples.decoders.predict(fusion.decoder, some)
+    logits = samples.decoders.predict(fusion.decoder, positions)
     return replace(rows, features={**rows.features, DECODER: logits})
 
 
@@ -235,23 +237,23 @@ def fit_on(opened: PixelRun, draw: Draw) -> PixelFusion:
     """The fusion of a draw's training pixels."""
     samples, train, settings = opened.samples, draw.split.train, opened.recipe.pixels
     rows = samples.rows(train, samples.blocks, opened.recipe.seed)
-    wanted, priors = settings.members or (), priors_of(settings, samples.classes)
+    members, priors = settings.members or (), priors_of(settings, samples.classes)
     if samples.decoders is None:
-        return fit_fusion(rows, draw.folds, wanted, priors)
+        return fit_fusion(rows, draw.folds, members, priors)
     marks = Marks(train, rows.labels, rows.weight)
     teach = teacher(opened, draw, rows)
     decoder = samples.decoders.fit(marks, draw.folds, teach, quiet=opened.quiet)
-    fusion = fit_fusion(rows, draw.folds, wanted, priors, {decoder.name: decoder.member})
+    fusion = fit_fusion(rows, draw.folds, members, priors, {decoder.name: decoder.member})
     return replace(fusion, decoder=decoder.network)
 
 
 def teacher(opened: PixelRun, draw: Draw, rows: PixelRows) -> Teach | None:
-    """What the members that need no decoder say of unlabelled pixels; None for no teacher.
+    """Soft targets of unlabelled pixels by the members that need no decoder; None for no teacher.
 
     A teacher is fitted, calibrated and weighed on some of the draw's training pixels alone.
 
     Args:
-        opened: whose unlabelled pixels are spoken of.
+        opened: with the unlabelled pixels.
         draw: of the training pixels.
         rows: these, described.
     """
@@ -259,16 +261,16 @@ def teacher(opened: PixelRun, draw: Draw, rows: PixelRows) -> Teach | None:
     source, priors = samples.decoders, priors_of(settings, samples.classes)
     if source is None or source.unlabelled is None:
         return None
-    unlabelled, least = source.unlabelled, source.plan.settings.unlabelled_confidence
-    wanted = [name for name in settings.members or () if not name.startswith(DECODER)]
+    unlabelled, minimum = source.unlabelled, source.plan.settings.unlabelled_confidence
+    members = [name for name in settings.members or () if not name.startswith(DECODER)]
 
-    def teach(some: Int64s) -> SoftTargets:
-        part = replace(draw, split=replace(draw.split, train=draw.split.train[some]))
+    def teach(positions: Int64s) -> SoftTargets:
+        part = replace(draw, split=replace(draw.split, train=draw.split.train[positions]))
         folds = folded(opened.recipe, samples, part).folds
-        model = fit_fusion(rows.part(some), folds, wanted, priors).model(
+        model = fit_fusion(rows.part(positions), folds, members, priors).model(
             samples.of, samples.classes
         )
-        return unlabelled.targets(model.log_probabilities(unlabelled.features), least)
+        return unlabelled.targets(model.log_probabilities(unlabelled.features), minimum)
 
     return teach
 
@@ -279,11 +281,11 @@ def priors_of(settings: PixelsSection, classes: Sequence[str]) -> Float64s | Non
     Raises:
         RecipeError: numbers that name another class, or not every one.
     """
-    given = settings.priors
-    if not isinstance(given, dict):
-        return None if given == "labels" else np.full(len(classes), 1 / len(classes))
-    check_names("pixels.priors", given, classes)
-    likely = np.array([given[name] for name in classes])
+    priors = settings.priors
+    if not isinstance(priors, dict):
+        return None if priors == "labels" else np.full(len(classes), 1 / len(classes))
+    check_names("pixels.priors", priors, classes)
+    likely = np.array([priors[name] for name in classes])
     return np.asarray(likely / likely.sum())
 
 
@@ -300,7 +302,7 @@ def conclude(
         opened: the recipe.
         folds: fitted and tested.
         fusion: that is kept.
-        seconds: of the whole run, and of fitting this fusion.
+        seconds: of the complete run, and of fitting this fusion.
         random: which pixels [N] were correct in a random split, if there was one.
     """
     recipe, samples = opened.recipe, opened.samples
@@ -320,7 +322,7 @@ def conclude(
         name: np.concatenate([one.predicted[name] for one in folds]) == answers.truth
         for name in folds[0].predicted
     }
-    others = {name: own for name, own in correct.items() if name != FUSED}
+    others = {name: hits for name, hits in correct.items() if name != FUSED}
     return PixelOutcome(
         recipe=recipe,
         samples=samples,
@@ -344,25 +346,25 @@ def conclude(
 def _answers(samples: PixelSamples, one: FoldResult) -> Answers:
     """A fold's fused predictions."""
     rows = one.draw.split.test
-    heat = np.full(len(rows), one.temperature)
-    return Answers(rows, samples.labels[rows], one.logits, heat)
+    temperatures = np.full(len(rows), one.temperature)
+    return Answers(rows, samples.labels[rows], one.logits, temperatures)
 
 
 def save(opened: PixelRun, outcome: PixelOutcome, final: Draw) -> None:
-    """Write the model that is fitted on all labels, and which labels gave no pixel."""
+    """Write the model that is fitted on all labels, and a list of labels without a pixel."""
     recipe, samples, folder = opened.recipe, opened.samples, opened.folder
     if samples.placement.rejected:
         write_text(folder / "rejected.csv", rejected_csv(samples.placement.rejected))
-    own = samples.of.own
+    scene_bands = samples.of.scene_band_count
     contract = PixelContract(
-        bands=samples.of.bands[:own],
-        wavelengths=samples.of.wavelengths[:own],
+        bands=samples.of.bands[:scene_bands],
+        wavelengths=samples.of.wavelengths[:scene_bands],
         sensor=samples.sensor,
         file_bands=recipe.data.file_bands,
         classes=samples.classes,
         colours=outcome.colours,
         resolution_m=float(samples.footprints.sides[0]),
-        extra_bands=samples.of.bands[own:],
+        extra_bands=samples.of.bands[scene_bands:],
         extra_files=samples.extra_files,
     )
     notes = {
@@ -381,21 +383,21 @@ def save(opened: PixelRun, outcome: PixelOutcome, final: Draw) -> None:
     }
     if samples.networks is not None:
         notes["weights"] = samples.networks.report.provenance()
-    deep = samples.networks.given if samples.networks else None
+    deep = samples.networks.pretrained if samples.networks else None
     model = outcome.fusion.model(samples.of, samples.classes, deep)
-    kept = training_pixels(samples, final.split.train, list(outcome.folds), recipe.seed)
+    training = training_pixels(samples, final.split.train, list(outcome.folds), recipe.seed)
     path = folder / "model.safetensors"
-    save_pixel_model(path, PixelModelFile(model, contract, kept, notes))
+    save_pixel_model(path, PixelModelFile(model, contract, training, notes))
 
 
 def training_pixels(
     samples: PixelSamples, train: Int64s, folds: list[FoldResult], seed: int
 ) -> TrainingPixels:
     """What the model file keeps of training pixels: some of very many, drawn by the seed."""
-    some = np.sort(np.random.default_rng([seed, 1]).permutation(train)[:MAX_KEPT])
+    sample = np.sort(np.random.default_rng([seed, 1]).permutation(train)[:MAX_KEPT])
     fold = np.full(len(samples), -1, np.int64)
     for one in folds:
         fold[one.draw.split.test] = one.draw.number
     table = np.concatenate([samples.features[block] for block in samples.blocks])
-    places: Float64s = samples.places[some]
-    return TrainingPixels(table[:, some].T.copy(), samples.labels[some], fold[some], places)
+    places: Float64s = samples.places[sample]
+    return TrainingPixels(table[:, sample].T.copy(), samples.labels[sample], fold[sample], places)

@@ -1,4 +1,4 @@
-"""Presets: the settings that paid at a number of labels a class, as measured in docs/PRESETS.md.
+"""Presets: the settings that paid at a number of labels per class, as measured in docs/PRESETS.md.
 
 `strategy: auto` takes the preset of the labels at hand for every key that the recipe leaves alone,
 `strategy: probe_then_finetune` the one that pays for fine-tuning. The figures behind them are
@@ -15,7 +15,7 @@ from geotl.experiments.recipe import Recipe
 from geotl.experiments.schema import contradictions
 
 Regime = Literal["scarce", "some", "many"]
-SCARCE, SOME = 20, 200  # labels a class up to which a regime reaches
+SCARCE, SOME = 20, 200  # labels per class up to which a regime reaches
 _DISCRIMINANT: Mapping[str, Any] = {
     "strategy": "probe",
     "probe.head": "discriminant",
@@ -36,14 +36,18 @@ TUNED: Mapping[str, Any] = {  # head and pooling are the probe's; the head stays
     "train.head_lr": 0.0,
     "train.choice_folds": 2,
 }
-_RATES = ("train.lr", "train.lr_decay", "train.head_lr")  # one choice: a recipe states it whole
+_RATES = (
+    "train.lr",
+    "train.lr_decay",
+    "train.head_lr",
+)  # one choice: a recipe states it completely
 PRESET_STRATEGIES = ("auto", "probe_then_finetune")
 FROM_RANDOM: Mapping[str, Any] = {"strategy": "scratch"}  # many labels, no weights
-TWICE_UP_TO_PX = 96  # larger tiles are seen at 96 and 192 px
+TWICE_UP_TO_PX = 96  # larger tiles are resized to 96 and 192 px
 
 
 def regime(labels_per_class: float) -> Regime:
-    """Name how many labels a class there are.
+    """Name how many labels per class there are.
 
     >>> regime(5), regime(50), regime(500)
     ('scarce', 'some', 'many')
@@ -54,7 +58,7 @@ def regime(labels_per_class: float) -> Regime:
 
 
 def two_sizes(tile_px: int) -> tuple[int, int]:
-    """The two sizes at which a network sees tiles of a side, in pixels.
+    """The two input sizes of a network for tiles of a side, in pixels.
 
     >>> two_sizes(64), two_sizes(256)
     ((64, 128), (96, 192))
@@ -64,14 +68,14 @@ def two_sizes(tile_px: int) -> tuple[int, int]:
 
 
 def settled(recipe: Recipe, labels_per_class: float, tile_px: int) -> tuple[Recipe, str]:
-    """The recipe with the preset of its strategy filled in, and a line that says what it took.
+    """The recipe with the preset of its strategy filled in, and a line that lists these keys.
 
     `auto` becomes the strategy of the preset. Keys that the recipe states stay as they are; with
     `train.lr` it states the other rates too, so that recipes of runs keep their meaning.
 
     Args:
         recipe: any; one whose strategy has no preset is returned as it is, with an empty line.
-        labels_per_class: median number of training labels a class.
+        labels_per_class: median number of training labels per class.
         tile_px: side of the tiles in pixels.
 
     Raises:
@@ -80,51 +84,51 @@ def settled(recipe: Recipe, labels_per_class: float, tile_px: int) -> tuple[Reci
     if recipe.strategy == "probe_then_finetune":
         how = f"strategy {recipe.strategy}"
         rated = _stated(recipe, "train.lr")
-        wanted = {key: value for key, value in TUNED.items() if not (rated and key in _RATES)}
-        made, taken = _filled(recipe, wanted, how)
-        return made, f"{how}: {taken}" if taken else ""
+        preset = {key: value for key, value in TUNED.items() if not (rated and key in _RATES)}
+        filled, taken = _filled(recipe, preset, how)
+        return filled, f"{how}: {taken}" if taken else ""
     if recipe.strategy != "auto":
         return recipe, ""
-    found = regime(labels_per_class)
-    blank = found == "many" and recipe.model.weights == "none"
-    wanted = dict(FROM_RANDOM if blank else PRESETS[found])
+    kind = regime(labels_per_class)
+    blank = kind == "many" and recipe.model.weights == "none"
+    preset = dict(FROM_RANDOM if blank else PRESETS[kind])
     if not blank:
-        wanted["model.input_px"] = two_sizes(tile_px)
-    made, taken = _filled(recipe, wanted, f"strategy auto ({found} labels)")
-    return made, f"strategy auto, {found} labels ({labels_per_class:g} a class): {taken}"
+        preset["model.input_px"] = two_sizes(tile_px)
+    filled, taken = _filled(recipe, preset, f"strategy auto ({kind} labels)")
+    return filled, f"strategy auto, {kind} labels ({labels_per_class:g} per class): {taken}"
 
 
 def without_tuning(recipe: Recipe) -> Recipe:
     """The recipe with what the fine-tuning's preset gave its training back at the defaults.
 
-    >>> made = settled(Recipe(strategy="probe_then_finetune"), 50, 64)[0]
-    >>> made.train == Recipe().train, without_tuning(made).train == Recipe().train
+    >>> filled = settled(Recipe(strategy="probe_then_finetune"), 50, 64)[0]
+    >>> filled.train == Recipe().train, without_tuning(filled).train == Recipe().train
     (False, True)
     """
     if recipe.strategy != "probe_then_finetune":
         return recipe
     names = [key.partition(".")[2] for key in TUNED if key.startswith("train.")]
-    fields, held = type(recipe.train).model_fields, recipe.train.model_dump()
-    back = {name: fields[name].default for name in names if held[name] == TUNED[f"train.{name}"]}
+    fields, values = type(recipe.train).model_fields, recipe.train.model_dump()
+    back = {name: fields[name].default for name in names if values[name] == TUNED[f"train.{name}"]}
     return recipe.model_copy(update={"train": recipe.train.model_copy(update=back)})
 
 
-def _filled(recipe: Recipe, wanted: Mapping[str, Any], how: str) -> tuple[Recipe, str]:
+def _filled(recipe: Recipe, preset: Mapping[str, Any], how: str) -> tuple[Recipe, str]:
     """A recipe with the wanted values of keys that it does not state, and which these are.
 
     Raises:
         RecipeError: the recipe's own keys contradict them.
     """
-    taken = {key: value for key, value in wanted.items() if not _stated(recipe, key)}
-    made = _with(recipe, taken)
-    faults = [f"{key}: {said}" for key, said in contradictions(made.model_dump(), set())]
+    taken = {key: value for key, value in preset.items() if not _stated(recipe, key)}
+    filled = _with(recipe, taken)
+    faults = [f"{key}: {message}" for key, message in contradictions(filled.model_dump(), set())]
     if faults:
         raise RecipeError(f"{how}: " + "; ".join(faults))
-    return made, ", ".join(f"{key}={_shown(value)}" for key, value in taken.items())
+    return filled, ", ".join(f"{key}={_shown(value)}" for key, value in taken.items())
 
 
 def _stated(recipe: Recipe, key: str) -> bool:
-    """Whether the recipe itself gives this key; the strategy is what auto stands for."""
+    """Whether the recipe itself gives this key; `strategy: auto` counts as not given."""
     section, _, name = key.rpartition(".")
     return bool(section) and name in getattr(recipe, section).model_fields_set
 
@@ -141,8 +145,8 @@ def _sections(recipe: Recipe, taken: Mapping[str, Any]) -> Iterator[tuple[str, A
             for key, value in taken.items()
             if key.startswith(f"{section}.")
         }
-        whole = taken.get(section)
-        yield section, getattr(recipe, section).model_copy(update=inside) if inside else whole
+        stated = taken.get(section)
+        yield section, getattr(recipe, section).model_copy(update=inside) if inside else stated
 
 
 def _shown(value: object) -> str:

@@ -8,18 +8,37 @@ from __future__ import annotations
 
 import copy
 import difflib
-import functools
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from pydantic import ValidationError
 
 import geotl
+from geotl.console import Log, warn_once
 from geotl.errors import RecipeError, nearest
+from geotl.experiments.recipe_keys import (
+    Node,
+    allowed,
+    is_section,
+    leaves,
+    node_at,
+    plain_node,
+    recipe_schema,
+    reference,
+)
 from geotl.experiments.rules import SPATIAL
-from geotl.experiments.schema import Keys, Recipe, contradictions, json_schema, shown
+from geotl.experiments.schema import Recipe, contradictions, shown
+from geotl.experiments.spellings import (
+    Keys,
+    old_spelling,
+    stored,
+    stored_keys,
+    stored_value,
+    written,
+    written_keys,
+)
 from geotl.io import yaml
 from geotl.io.files import given_path
 
@@ -36,9 +55,9 @@ __all__ = [
     "schema",
     "shipped",
     "titles",
+    "written_text",
 ]
 
-Node = Mapping[str, Any]
 CHIP_KEYS = {  # stated with scenes, they mean that chips are classified
     "labels.chip_px",
     "labels.purity",
@@ -54,8 +73,15 @@ CHIP_STRATEGIES = ("probe", "probe_then_finetune", "full", "scratch")
 LECTURE = "lecture/"  # the folder of recipes of another kind: demonstrations, not runs
 
 
-def load(source: str | Path | None, overrides: Sequence[str] = ()) -> Recipe:
+def load(
+    source: str | Path | None, overrides: Sequence[str] = (), *, warn: Log = warn_once
+) -> Recipe:
     """The recipe in a file, of a shipped name, or (None) of defaults; overrides `split.shots=10`.
+
+    Args:
+        source: file or name.
+        overrides: `key=value`, each stronger than the file.
+        warn: takes a line for each key that is written as in earlier versions.
 
     Raises:
         RecipeError: with every fault found, one a line.
@@ -68,11 +94,14 @@ def load(source: str | Path | None, overrides: Sequence[str] = ()) -> Recipe:
     ('mine', 'shots', 0.0001)
     """
     path, faults = _locate(str(source)) if source is not None else (None, [])
-    stated, found = _read(path) if path else ({}, [])
+    as_read, found = _read(path) if path else ({}, [])
+    stated, old, twice = stored(as_read)
     given, wrong = _overrides(overrides)
     label = str(path or source or "run")
-    faults += [f"{label}: {fault}" for fault in found]
+    faults += [f"{label}: {fault}" for fault in found + twice]
     faults += [f"command line: {fault}" for fault in wrong]
+    for text in [*old, *_old_overrides(overrides)]:
+        warn(f"recipe: {text}; the old spelling works until the next release")
     _imply(stated, given, Path(label).stem)
     recipe, found_in_values = _check(_with_overrides(stated, given))
     for keys, fault in found_in_values:
@@ -84,19 +113,21 @@ def load(source: str | Path | None, overrides: Sequence[str] = ()) -> Recipe:
 
 
 def dump(recipe: Recipe) -> str:
-    """The whole recipe as YAML, every default written out; `load` reads it back equal."""
+    """The whole recipe as YAML, by stored names: for records and checksums, which never change.
+
+    `load` reads it back equal.
+    """
     return yaml.write(recipe.model_dump(mode="json"))
+
+
+def written_text(recipe: Recipe) -> str:
+    """The whole recipe as YAML, every default given, as people write it; `load` reads it back."""
+    return yaml.write(written(recipe.model_dump(mode="json")))
 
 
 def schema() -> dict[str, Any]:
     """The JSON Schema of a recipe (draft 2020-12), with which editors complete keys."""
-    return copy.deepcopy(_schema())
-
-
-@functools.cache
-def _schema() -> dict[str, Any]:
-    draft = "https://json-schema.org/draft/2020-12/schema"
-    return {"$schema": draft, **json_schema()}
+    return copy.deepcopy(recipe_schema())
 
 
 def shipped() -> dict[str, Path]:
@@ -163,30 +194,6 @@ def resolve_weights(text: str) -> str:
     return str(given_path(text)) if text.startswith("~") else text
 
 
-def reference() -> str:
-    """The table of all keys in Markdown, as it stands in docs/RECIPES.md."""
-    lines = [
-        "# The keys of a recipe",
-        "",
-        "A recipe states only what differs from these defaults. On the command line each key is",
-        "set as `key=value`, such as `split.shots=10`; a list as `data.bands=B02,B03,B04`.",
-        "This page is what `geotl.experiments.recipe.reference()` returns; a test compares them.",
-        "",
-        "| key | default | unit | allowed | meaning |",
-        "|---|---|---|---|---|",
-    ]
-    for key, node in _leaves(_schema(), ""):
-        meaning, unit = _split_unit(node.get("description", ""))
-        default = f"`{shown(node['default'])}`" if node.get("default", "") != "" else "–"
-        lines.append(f"| `{key}` | {default} | {unit or '–'} | {_allowed(node)} | {meaning} |")
-    return "\n".join(lines) + "\n"
-
-
-def _split_unit(description: str) -> tuple[str, str]:
-    match = re.fullmatch(r"(.*) \[(.+)\]", description)
-    return (match[1], match[2]) if match else (description, "")
-
-
 def _shipped_folder(name: str) -> Path:
     """A folder beside the package in a checkout, inside it when installed from a wheel."""
     package = Path(geotl.__file__).resolve().parent
@@ -231,7 +238,7 @@ def _read(path: Path) -> tuple[dict[str, Any], list[str]]:
     if not isinstance(stated, dict):
         return {}, [*faults, f"given {shown(stated)}; allowed: keys with values, such as seed: 1"]
     # A section's bare heading, with every key below it commented out, states nothing.
-    empty = [key for key, value in stated.items() if value is None and _is_section(key)]
+    empty = [key for key, value in stated.items() if value is None and is_section(key)]
     return {key: value for key, value in stated.items() if key not in empty}, faults
 
 
@@ -241,21 +248,29 @@ def _overrides(texts: Sequence[str]) -> tuple[dict[tuple[str, ...], Any], list[s
     faults: list[str] = []
     for text in texts:
         key, equals, value = text.partition("=")
-        keys = tuple(key.strip().split("."))
-        node = _node_at(keys)
+        keys = stored_keys(tuple(key.strip().split(".")))
+        node = node_at(written_keys(keys))
         if not equals:
             faults.append(f"{shown(text)}: no '='; allowed: key=value, such as split.shots=10")
         elif node is None:
             faults.append(_unknown(keys, value))
         else:
-            given[keys], found = _override_value(value, node)
-            faults += [f"{_dotted(keys)}: {fault}" for fault in found]
+            read, found = _override_value(value, node)
+            given[tuple(map(str, keys))] = stored_value(keys, read)
+            faults += [f"{key.strip()}: {fault}" for fault in found]
     return given, faults
+
+
+def _old_overrides(texts: Sequence[str]) -> list[str]:
+    """What to write in place of each override of an earlier version."""
+    pairs = (text.partition("=") for text in texts)
+    found = (old_spelling(tuple(key.strip().split(".")), value) for key, _, value in pairs)
+    return [text for text in found if text]
 
 
 def _override_value(text: str, node: Node) -> tuple[Any, list[str]]:
     """The value that an override's text means for a key of this kind."""
-    inner, nullable = _plain(node)
+    inner, nullable = plain_node(node)
     kind = inner.get("type")
     if text in ("null", "~") or (text == "" and nullable):
         return None, []
@@ -353,7 +368,7 @@ def _check(values: dict[str, Any]) -> tuple[Recipe | None, list[tuple[Keys, str]
     whole = _overlaid(Recipe().model_dump(), values)
     faulty = {keys for keys, _ in faults}
     for key, said in contradictions(whole, faulty):
-        faults.append((tuple(key.split(".")), f"{key}: {said}"))
+        faults.append((stored_keys(tuple(key.split("."))), f"{key}: {said}"))
     return recipe, faults
 
 
@@ -368,19 +383,20 @@ def _overlaid(below: Mapping[str, Any], above: Mapping[str, Any]) -> dict[str, A
 
 def _fault(kind: str, keys: Keys, given: object) -> str:
     """One line: the key, what was given, what is allowed, the nearest word."""
+    keys = written_keys(keys)
     name = _dotted(keys)
     if keys[-1] == "[key]" or kind == "invalid_key":
         name = name.removesuffix(".[key]")
         return f"{name}: given as a key; allowed: text (put it in quotes)"
     if kind == "extra_forbidden":
         return _unknown(keys, given)
-    node = _node_at(keys) or {}
+    node = node_at(keys) or {}
     if kind == "missing":
-        return f"{name}: missing; allowed: {_allowed(node)}"
-    words = [str(word) for word in _plain(node)[0].get("enum", ())]
+        return f"{name}: missing; allowed: {allowed(node)}"
+    words = [str(word) for word in plain_node(node)[0].get("enum", ())]
     close = difflib.get_close_matches(str(given), words, n=1)
     hint = f"; did you mean {close[0]!r}?" if close else ""
-    return f"{name}: given {shown(given)}; allowed: {_allowed(node)}{hint}"
+    return f"{name}: given {shown(given)}; allowed: {allowed(node)}{hint}"
 
 
 def _dotted(keys: Keys) -> str:
@@ -389,11 +405,12 @@ def _dotted(keys: Keys) -> str:
 
 def _unknown(keys: Keys, given: object) -> str:
     """The fault of a key that does not exist, with the nearest one that does."""
-    wrong = next(n for n in range(1, len(keys) + 1) if _node_at(keys[:n]) is None)
+    keys = written_keys(keys)
+    wrong = next(n for n in range(1, len(keys) + 1) if node_at(keys[:n]) is None)
     parent = _dotted(keys[: wrong - 1])
-    within = _plain(_node_at(keys[: wrong - 1]) or {})[0].get("properties", {})
+    within = plain_node(node_at(keys[: wrong - 1]) or {})[0].get("properties", {})
     siblings = {str(key): f"{parent}.{key}" if parent else str(key) for key in within}
-    elsewhere = {key.rpartition(".")[2]: key for key, _ in _leaves(_schema(), "")}
+    elsewhere = {key.rpartition(".")[2]: key for key, _ in leaves(recipe_schema(), "")}
     word = str(keys[wrong - 1])
     for names in (siblings, elsewhere):
         close = difflib.get_close_matches(word, names, n=1)
@@ -403,79 +420,3 @@ def _unknown(keys: Keys, given: object) -> str:
     else:
         hint = "allowed: " + (", ".join(siblings.values()) or f"{parent} holds no further keys")
     return f"{_dotted(keys)}: given {shown(given)}, but there is no such key; {hint}"
-
-
-def _plain(node: Node) -> tuple[Node, bool]:
-    """A schema node with references followed, and whether null is allowed beside it."""
-    choices = node.get("anyOf", [node])
-    inner = next((choice for choice in choices if choice.get("type") != "null"), node)
-    if "$ref" in inner:
-        inner = _schema()["$defs"][inner["$ref"].rpartition("/")[2]]
-    return inner, len(choices) > 1
-
-
-def _node_at(keys: Keys) -> Node | None:
-    """The schema of the key at this path; None if there is no such key."""
-    node: Node = _schema()
-    for key in keys:
-        inner, _ = _plain(node)
-        if isinstance(key, int):
-            each = inner.get("prefixItems", [])
-            child = each[key] if key < len(each) else inner.get("items")
-        else:
-            child = inner.get("properties", {}).get(key, inner.get("additionalProperties"))
-        if not isinstance(child, dict):
-            return None
-        node = child
-    return node
-
-
-def _is_section(key: object) -> bool:
-    node = _schema()["properties"].get(key, {})
-    return "$ref" in node
-
-
-def _leaves(node: Node, prefix: str) -> Iterator[tuple[str, Node]]:
-    """(dotted key, schema) of every key that is no section, those of list items as `[]`."""
-    for key, child in _plain(node)[0].get("properties", {}).items():
-        name = f"{prefix}{key}"
-        inner, nullable = _plain(child)
-        if "properties" not in inner or nullable:
-            yield name, child
-        yield from _leaves(child, f"{name}.")
-        if "items" in inner:
-            yield from _leaves(inner["items"], f"{name}[].")
-
-
-def _allowed(node: Node) -> str:
-    """What a key may hold, in words."""
-    choices = node.get("anyOf", [node])
-    kinds = [_kind(_plain(choice)[0]) for choice in choices if choice.get("type") != "null"]
-    nullable = len(kinds) < len(choices)
-    several = len(kinds) > 1 or "," in kinds[0]
-    return ", or ".join(kinds) + (", or null" if several else " or null") * nullable
-
-
-def _kind(node: Node) -> str:
-    if "enum" in node:
-        return "one of " + ", ".join(map(str, node["enum"]))
-    if "prefixItems" in node:
-        each = [_allowed(item) for item in node["prefixItems"]]
-        return f"a list of {len(each)}: " + ", ".join(each)
-    if node.get("type") == "array":
-        least = f", {node['minItems']} or more" if "minItems" in node else ""
-        return f"a list, each {_allowed(node['items'])}{least}"
-    if node.get("type") == "object":
-        values = node.get("additionalProperties")
-        return f"keys with {_allowed(values)}" if isinstance(values, dict) else "keys with values"
-    names = {"integer": "an integer", "number": "a number", "boolean": "true or false"}
-    bounds = {
-        "minLength": "not empty",
-        "minimum": "at least {}",
-        "exclusiveMinimum": "above {}",
-        "maximum": "at most {}",
-        "exclusiveMaximum": "below {}",
-        "pattern": "matching {}",
-    }
-    limits = [said.format(node[key]) for key, said in bounds.items() if key in node]
-    return ", ".join([names.get(node.get("type", ""), "text"), *limits])

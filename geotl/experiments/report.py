@@ -20,7 +20,7 @@ from geotl.experiments.experiment import Experiment
 from geotl.experiments.explain import Insight, looks, pictures_of
 from geotl.experiments.kept_model import KeptModel
 from geotl.experiments.label_doubts import DOUBTFUL, LabelDoubts
-from geotl.experiments.recipe import dump
+from geotl.experiments.recipe import written_text
 from geotl.experiments.results import BAND_STATISTICS, NETWORK, Answers, Results
 from geotl.experiments.run_folder import METRICS, RECIPE
 from geotl.experiments.run_sets import SETS, RunSets
@@ -442,5 +442,5 @@ def report_content(
             ("Judge it on other labelled tiles", f"geotl evaluate {model} FOLDER"),
             ("See what it holds", f"geotl inspect {model}"),
         ),
-        recipe=dump(experiment.recipe),
+        recipe=written_text(experiment.recipe),
     )

@@ -21,7 +21,7 @@ HOW = {"blocks": "blocked", "group": "by group", "scene": "by scene"}
 
 @dataclass(frozen=True)
 class Answers:
-    """What a network said of the tiles it was judged on.
+    """Predictions of a network for its test tiles.
 
     Attributes:
         rows: the tiles [n].
@@ -53,13 +53,13 @@ class Comparison:
 
     Attributes:
         matrices: confusion matrix [K,K] of each method, the network's first.
-        rivals: accuracy of each baseline with its interval.
+        baselines: accuracy of each baseline with its interval.
         paired: whether each test tile was classified correctly by the head that saw the labelled
             tiles alone, and by the one that saw unlabelled pixels too [n]; None without the latter.
     """
 
     matrices: Mapping[str, Int64s]
-    rivals: Mapping[str, Interval]
+    baselines: Mapping[str, Interval]
     paired: tuple[Bools, Bools] | None = None
 
 
@@ -90,7 +90,7 @@ class Results:
 
     Attributes:
         draws: one record for each.
-        what: whose pixels the head that learns from unlabelled ones saw, in words.
+        what: the unlabelled pixels of the further head, in words.
     """
 
     draws: list[DrawResult] = field(default_factory=list)
@@ -102,13 +102,13 @@ class Results:
         return [one.seconds for one in self.draws]
 
     def methods(self) -> list[str]:
-        """Every method that any draw was judged by, in order of appearance."""
+        """Every method of any repeat, in order of appearance."""
         return list(dict.fromkeys(name for one in self.draws for name in one.comparison.matrices))
 
     def matrices(self, method: str) -> list[Int64s]:
         """Confusion matrices of a method, draw by draw."""
-        known = (one.comparison.matrices.get(method) for one in self.draws)
-        return [matrix for matrix in known if matrix is not None]
+        by_repeat = (one.comparison.matrices.get(method) for one in self.draws)
+        return [matrix for matrix in by_repeat if matrix is not None]
 
     def counts(self, method: str) -> list[tuple[int, int]]:
         """Tiles classified correctly and test tiles, draw by draw."""
@@ -118,14 +118,14 @@ class Results:
         """Accuracy of every method, all folds together."""
         return {m: wilson(*np.sum(self.counts(m), axis=0).tolist()) for m in self.methods()}
 
-    def pooled_rivals(self, truth: Int64s) -> dict[str, Interval]:
-        """Intervals of the network's rivals, all folds together."""
+    def pooled_baselines(self, truth: Int64s) -> dict[str, Interval]:
+        """Intervals of the baselines, all folds together."""
         majority = commonest(truth, int(truth.max()) + 1)[1]
         pooled = self.pooled()
-        return {name: pooled.get(name, majority) for name in self.draws[0].comparison.rivals}
+        return {name: pooled.get(name, majority) for name in self.draws[0].comparison.baselines}
 
     def optimism(self, recipe: Recipe) -> Optimism | None:
-        """Random against spatial accuracy, where both were judged."""
+        """Random against spatial accuracy, where both were measured."""
         random = self.counts(RANDOM_SPLIT)
         if not random:
             return None
@@ -135,7 +135,7 @@ class Results:
     def training(self, *, folds: bool) -> Interval:
         """Accuracy on the training tiles of the first draw, or of all folds.
 
-        A tile learns in every fold but one; for the interval it counts once.
+        A tile is a training tile in every fold but one; for the interval it counts once.
         """
         counts = [one.training for one in self.draws]
         if not folds:
@@ -145,7 +145,7 @@ class Results:
         return wilson(round(right / times), round(tried / times))
 
     def gain(self) -> Gain | None:
-        """What unlabelled pixels added, paired over draws, or over the tiles of a single one."""
+        """The gain from unlabelled pixels, paired over draws, or over the tiles of a single one."""
         paired = [one.comparison.paired for one in self.draws if one.comparison.paired]
         if not paired:
             return None
@@ -154,8 +154,8 @@ class Results:
             alone, both = (
                 np.array([np.mean(named) for named in side]) for side in zip(*paired, strict=True)
             )
-        found, word = gain(alone, both)
-        return Gain(self.what.removeprefix("with "), found, word, len(paired))
+        difference, word = gain(alone, both)
+        return Gain(self.what.removeprefix("with "), difference, word, len(paired))
 
     def spreads(self) -> dict[str, dict[str, Spread]]:
         """Mean and sd of every score, by method."""
@@ -172,19 +172,19 @@ def compared(
 
     Args:
         truth: classes of the tiles [n].
-        methods: logits that are no rivals of the network: its own, and those of its further heads.
-        baselines: logits of its rivals.
+        methods: logits of the network itself and of its further heads.
+        baselines: logits of the baselines.
         classes: how many there are.
     """
     matrices = {
         name: confusion(truth, logits.argmax(1), classes)
         for name, logits in {**methods, **baselines}.items()
     }
-    rivals = {
+    intervals = {
         name: wilson(int((logits.argmax(1) == truth).sum()), len(truth))
         for name, logits in baselines.items()
     }
-    return Comparison(matrices, rivals)
+    return Comparison(matrices, intervals)
 
 
 def _summary(result: Scores) -> dict[str, float]:

@@ -1,4 +1,4 @@
-"""Which keys of a recipe contradict each other, and what is said of each contradiction."""
+"""Which keys of a recipe contradict each other, and the message for each contradiction."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ SPATIAL = ("blocks", "group", "scene")  # ways to split that keep neighbours tog
 
 @dataclass(frozen=True)
 class Rule:
-    """Keys that contradict each other when `broken`; the fault is told of the first."""
+    """Keys that contradict each other when `broken`; the message names the first."""
 
     keys: tuple[str, ...]
     broken: Callable[..., bool]
@@ -76,7 +76,7 @@ RULES: tuple[Rule, ...] = (
     Rule(
         ("model.normalise", "task"),
         lambda kind, task: task == "pixels" and kind != "training",
-        "given {0} with task pixels, whose network sees the scene's bands in their own standard "
+        "given {0} with task pixels, whose network takes the scene's bands in their own standard "
         "deviations; allowed: training, or task=tiles",
     ),
     Rule(
@@ -105,8 +105,8 @@ RULES: tuple[Rule, ...] = (
         lambda pool, scenes, count: (
             bool(scenes) and pool is not None and (pool != "windows" or count == 0)
         ),
-        "given {0} with data.scenes and labels.unlabelled {2}; allowed: null, or windows with "
-        "labels.unlabelled above 0",
+        "given {0} with data.scenes and labels.unlabelled_windows {2}; allowed: null, or windows "
+        "with labels.unlabelled_windows above 0",
     ),
     Rule(
         ("probe.pool", "data.scenes"),
@@ -117,7 +117,8 @@ RULES: tuple[Rule, ...] = (
     Rule(
         ("probe.pool", "probe.unlabelled"),
         lambda pool, rule: pool is not None and rule != "none",
-        "given {0} with probe.unlabelled {1}, which is reported apart; allowed: one of the two",
+        "given {0} with probe.semi_supervised {1}, which is reported apart; allowed: one of the "
+        "two",
     ),
     Rule(
         ("probe.pool", "probe.head", "strategy"),
@@ -169,8 +170,8 @@ RULES: tuple[Rule, ...] = (
     Rule(
         ("keep", "probe.unlabelled", "labels.unlabelled"),
         lambda keep, rule, count: keep == "all" and rule != "none" and count == 0,
-        "given all with probe.unlabelled {1}, which uses the pixels of the test tiles; allowed: "
-        "first or null, or labels.unlabelled above 0",
+        "given all with probe.semi_supervised {1}, which uses the pixels of the test tiles; "
+        "allowed: first or null, or labels.unlabelled_windows above 0",
     ),
     Rule(
         ("data.synthetic", "data.scenes"),
@@ -180,8 +181,8 @@ RULES: tuple[Rule, ...] = (
     Rule(
         ("data.synthetic", "split.draws", "split.kfold"),
         lambda folder, draws, kfold: folder is not None and (draws > 1 or kfold is not None),
-        "given {0} with split.draws {1} and split.kfold {2}; allowed: 1 and null, since its "
-        "generator learnt from one draw (geotl generate compares over several)",
+        "given {0} with split.repeats {1} and split.kfold {2}; allowed: 1 and null, since its "
+        "generator was trained on one draw (geotl generate compares over several)",
     ),
     Rule(
         ("labels.unlabelled", "data.scenes"),
@@ -191,13 +192,13 @@ RULES: tuple[Rule, ...] = (
     Rule(
         ("labels.unlabelled", "probe.unlabelled", "probe.pool"),
         lambda count, rule, pool: count > 0 and rule == "none" and pool is None,
-        "given {0} with probe.unlabelled none, which would not use them; allowed: 0, or "
-        "probe.pool=windows, or probe.unlabelled=soft_labels",
+        "given {0} with probe.semi_supervised none, which would not use them; allowed: 0, or "
+        "probe.pool=windows, or probe.semi_supervised=soft_labels",
     ),
     Rule(
         ("data.tile_px", "data.scenes"),
         lambda px, scenes: px is not None and bool(scenes),
-        "given {0} with data.scenes; allowed: null (labels.chip_px says how large chips are)",
+        "given {0} with data.scenes; allowed: null (labels.chip_px is the size of chips)",
     ),
     Rule(
         ("split.shots", "split.method"),
@@ -227,7 +228,7 @@ RULES: tuple[Rule, ...] = (
     Rule(
         ("split.draws", "split.kfold"),
         lambda draws, kfold: kfold is not None and draws not in (1, kfold),
-        "given {0} with split.kfold {1}, whose folds are the draws; allowed: leave it out",
+        "given {0} with split.kfold {1}, whose folds are the repeats; allowed: leave it out",
     ),
     Rule(
         ("evaluate.random_split", "split.method"),
@@ -258,7 +259,7 @@ RULES: tuple[Rule, ...] = (
     Rule(
         ("freeze_until", "strategy"),
         lambda stage, strategy: stage is not None and strategy == "auto",
-        "given {0} with strategy auto, which settles it; allowed: null, or strategy=finetune",
+        "given {0} with strategy auto, which chooses it; allowed: null, or strategy=finetune",
     ),
     Rule(
         ("data.sensor", "data.custom_sensor"),
@@ -283,8 +284,8 @@ RULES: tuple[Rule, ...] = (
     Rule(
         ("model.fuse_statistics", "probe.unlabelled"),
         lambda fused, unlabelled: fused and unlabelled != "none",
-        "given true with probe.unlabelled {1}, whose head is fitted to the network's features "
-        "alone; allowed: false, or probe.unlabelled=none",
+        "given true with probe.semi_supervised {1}, whose head is fitted to the network's features "
+        "alone; allowed: false, or probe.semi_supervised=none",
     ),
     Rule(
         ("model.fuse_statistics", "train.choice_folds", "strategy"),
@@ -300,7 +301,7 @@ RULES: tuple[Rule, ...] = (
     Rule(
         ("train.unfreeze_every", "strategy"),
         lambda every, strategy: every > 0 and strategy == "scratch",
-        "given {0} with strategy scratch, whose stages cannot wait at random; allowed: 0, or "
+        "given {0} with strategy scratch, whose random stages must all be trained; allowed: 0, or "
         "another strategy",
     ),
     Rule(
@@ -308,13 +309,13 @@ RULES: tuple[Rule, ...] = (
         lambda weights, head, strategy: (
             isinstance(weights, dict) and head == "discriminant" and strategy == "probe"
         ),
-        "given {0} with probe.head {1}, which weighs classes alike; allowed: none, balanced, or "
+        "given {0} with probe.head {1}, which weights classes equally; allowed: none, balanced, or "
         "probe.head=logistic",
     ),
     Rule(
         ("train.head_lr", "strategy"),
         lambda rate, strategy: rate == 0 and strategy != "probe_then_finetune",
-        "given 0 with strategy {1}, whose head begins at random and would stay so; allowed: null, "
+        "given 0 with strategy {1}, whose head is random and would stay random; allowed: null, "
         "a number above 0, or strategy=probe_then_finetune",
     ),
     Rule(

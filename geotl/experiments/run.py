@@ -1,4 +1,4 @@
-"""`geotl run`, the whole story: open, fit and score each split, save, report."""
+"""`geotl run`, all steps in order: open, fit and score each split, save, report."""
 
 from __future__ import annotations
 
@@ -26,15 +26,15 @@ from geotl.experiments.compare import (
     FittedDraw,
     answers_of,
     compare,
+    features_of_test,
     fit_draw,
-    judge,
-    judged_features,
     labels_alone,
+    logits_of_test,
     training_count,
     unlabelled_head,
     with_what,
 )
-from geotl.experiments.draws import split_words
+from geotl.experiments.draws import split_words, test_lines
 from geotl.experiments.experiment import Experiment
 from geotl.experiments.explain import Insight, gather
 from geotl.experiments.kept_model import KeptModel, fit_kept
@@ -64,7 +64,7 @@ class ScoredDraw:
     Attributes:
         made: the network.
         result: how it and its baselines did.
-        unlabelled: the head that learnt from unlabelled pixels too, if asked for.
+        unlabelled: the head trained on unlabelled pixels too, if asked for.
     """
 
     made: FittedDraw
@@ -74,7 +74,7 @@ class ScoredDraw:
 
 @locked
 def run(
-    recipe: Recipe, out: Path, *, resume: bool = False, quiet: bool = False, say: Log = print
+    recipe: Recipe, out: Path, *, resume: bool = False, quiet: bool = False, log: Log = print
 ) -> dict[str, Any]:
     """Run a recipe into a folder and return its metrics.
 
@@ -82,23 +82,23 @@ def run(
         GeoTLError: input, weights or output that cannot be used; the message says what to do.
     """
     begun = time.perf_counter()
-    given = recipe.model_dump(mode="json", include={"seed", "data", "labels"})
-    known = resume or finished_alike(out, given)
-    experiment = open_experiment(recipe, out, log=say, quiet=quiet, resume=known)
+    sections = recipe.model_dump(mode="json", include={"seed", "data", "labels"})
+    started = resume or finished_alike(out, sections)
+    experiment = open_experiment(recipe, out, log=log, quiet=quiet, resume=started)
     if open_run(out, dump(experiment.recipe), resume=resume):
         metrics = read_metrics(out)
-        say(f"{out}: already finished. {metrics['headline']}")
+        log(f"{out}: already finished. {metrics['headline']}")
         return metrics
-    say(f"computing on {describe(choose_device(), experiment.recipe.train.precision)}")
+    log(f"computing on {describe(choose_device(), experiment.recipe.train.precision)}")
     first, results = score_draws(experiment)
-    kept = fit_kept(experiment, first.made, first.unlabelled, results)
+    final = fit_kept(experiment, first.made, first.unlabelled, results)
     seconds = time.perf_counter() - begun
-    outcome = conclude(experiment, first.made, results, seconds, kept=kept)
+    outcome = conclude(experiment, first.made, results, seconds, final=final)
     save(experiment, outcome)
     metrics = report(experiment, outcome)
     for line in outcome.lines():
-        say(line)
-    say(f"model    {out / 'model.safetensors'}\nreport   {out / 'report.html'}")
+        log(line)
+    log(f"model    {out / 'model.safetensors'}\nreport   {out / 'report.html'}")
     return metrics
 
 
@@ -115,24 +115,24 @@ def score_draws(experiment: Experiment) -> tuple[ScoredDraw, Results]:
 
 
 def score_draw(experiment: Experiment, number: int, results: Results) -> ScoredDraw:
-    """Fit one draw, score it and its rivals, and say how it went; `results` takes its record."""
+    """Fit and score one repeat and its baselines, and log the result, which goes to `results`."""
     draw = experiment.draw(number)
     begun = time.perf_counter()
-    made = fit_draw(experiment, draw)
+    fit = fit_draw(experiment, draw)
     seconds = time.perf_counter() - begun
     if number == 0:
-        for line in opening_lines(experiment, made):
+        for line in opening_lines(experiment, fit):
             experiment.log(line)
-    training = training_count(experiment, made)
-    logits = judge(experiment, made)
+    training = training_count(experiment, fit)
+    logits = logits_of_test(experiment, fit)
     head, extra = None, None
     if experiment.recipe.probe.unlabelled != "none":
-        head, extra = unlabelled_head(experiment, made)
-    comparison = compare(experiment, draw, logits, extra, labels_alone(experiment, made))
-    history, tuning = made.fitted.history, made.fitted.tuning
+        head, extra = unlabelled_head(experiment, fit)
+    comparison = compare(experiment, draw, logits, extra, labels_alone(experiment, fit))
+    history, tuning = fit.fitted.history, fit.fitted.tuning
     result = DrawResult(
         comparison,
-        answers_of(experiment, made, logits),
+        answers_of(experiment, fit, logits),
         training,
         seconds,
         epochs=None if history is None else history.best_epoch + 1,
@@ -141,19 +141,20 @@ def score_draw(experiment: Experiment, number: int, results: Results) -> ScoredD
     results.draws.append(result)
     if line := draw_line(experiment.recipe, results):
         experiment.log(line)
-    return ScoredDraw(made, result, head)
+    return ScoredDraw(fit, result, head)
 
 
-def opening_lines(experiment: Experiment, made: FittedDraw) -> list[str]:
-    """What is said of the first draw: its split, its weights, and what cannot be cached."""
+def opening_lines(experiment: Experiment, fit: FittedDraw) -> list[str]:
+    """Log lines of the first repeat: its split, its weights, and what cannot be cached."""
     recipe = experiment.recipe
-    split = [split_words(recipe, made.draw)] if recipe.split.method in SPATIAL else []
-    notes = [caching_note(recipe), fusion_line(recipe, made.fitted), pool_line(made.fitted)]
-    return [*split, made.weights.summary(), *filter(None, notes)]
+    split = [split_words(recipe, fit.draw)] if recipe.split.method in SPATIAL else []
+    split += test_lines(recipe, experiment.samples, fit.draw)
+    notes = [caching_note(recipe), fusion_line(recipe, fit.fitted), pool_line(fit.fitted)]
+    return [*split, fit.weights.summary(), *filter(None, notes)]
 
 
 def pool_line(fitted: Fitted) -> str:
-    """What a pool of unlabelled tiles did; "" without one."""
+    """How a pool of unlabelled tiles was used; "" without one."""
     return "" if fitted.pool is None else f"probe.pool: {fitted.pool}"
 
 
@@ -161,82 +162,82 @@ def fusion_line(recipe: Recipe, fitted: Fitted) -> str:
     """How a network is fused with band statistics, or that it is not though it should be."""
     if not recipe.model.fuse_statistics:
         return ""
-    missing = "model.fuse_statistics: no training tile is held out, so the network is kept alone"
+    missing = "model.fuse_statistics: no training tile is held out, so the network stays unfused"
     return missing if fitted.fusion is None else str(fitted.fusion)
 
 
 def draw_line(recipe: Recipe, results: Results) -> str:
-    """What is said of each of several draws, "" of a single one."""
+    """The log line of each of several repeats, "" of a single one."""
     number, draws = len(results.draws), recipe.split.draws
     if draws == 1:
         return ""
     if recipe.split.kfold:
-        right, judged = results.counts(NETWORK)[-1]
-        return f"fold {number}/{draws}: {right} of {judged} test tiles correct"
+        right, tested = results.counts(NETWORK)[-1]
+        return f"fold {number}/{draws}: {right} of {tested} test tiles correct"
     mean = results.spreads()[NETWORK]["overall"]
     return f"draw {number}/{draws}: mean overall accuracy {mean}"
 
 
 def conclude(
-    experiment: Experiment, first: FittedDraw, results: Results, seconds: float, *, kept: KeptModel
+    experiment: Experiment, first: FittedDraw, results: Results, seconds: float, *, final: KeptModel
 ) -> Outcome:
-    """What the run found, from its first draw, or from all folds together."""
+    """The results of the run, of its first repeat, or of all folds together."""
     recipe, samples, folds = experiment.recipe, experiment.samples, experiment.recipe.split.kfold
     one = results.draws[0]
-    told = Answers.joined([one.answers for one in results.draws]) if folds else one.answers
+    answers = Answers.joined([one.answers for one in results.draws]) if folds else one.answers
     evaluation = evaluate(
-        told.logits,
-        told.truth,
+        answers.logits,
+        answers.truth,
         samples.classes,
-        temperature=told.temperature,
+        temperature=answers.temperature,
         seed=recipe.seed,
         rounds=recipe.evaluate.bootstrap_rounds or 1,
-        rivals=results.pooled_rivals(told.truth) if folds else one.comparison.rivals,
+        rivals=results.pooled_baselines(answers.truth) if folds else one.comparison.baselines,
     )
     return Outcome(
         experiment=experiment,
         first=first,
-        kept=kept,
+        kept=final,
         results=results,
-        answers=told,
+        answers=answers,
         evaluation=evaluation,
         stand=stand_of(
             recipe, first.fitted, results.training(folds=bool(folds)), evaluation.overall
         ),
-        facts=run_facts(experiment, first, kept.made, seconds),
-        doubts=doubts_of_tiles(samples, kept.made, told),
-        sets=sets_of_tiles(samples, kept.made, results, folds),
+        facts=run_facts(experiment, first, final.made, seconds),
+        doubts=doubts_of_tiles(samples, final.made, answers),
+        sets=sets_of_tiles(samples, final.made, results, folds),
         variogram=variogram_of(recipe, samples),
         warnings=chip_warnings(samples),
     )
 
 
-def stand_of(recipe: Recipe, fitted: Fitted, train: Interval, judged: Interval) -> Stand:
-    """Where the network stands between under- and overfitting, and what to try."""
-    verdict = diagnose(train, judged, recipe.evaluate.target)
+def stand_of(recipe: Recipe, fitted: Fitted, train: Interval, tested: Interval) -> Stand:
+    """Whether the network under- or overfits, and what to try."""
+    verdict = diagnose(train, tested, recipe.evaluate.target)
     batchnorm = batchnorm_use(fitted.network.backbone)
-    found = tuple(regularisers(recipe.model_dump(), augmentation_keys(), batchnorm=batchnorm))
-    steps = next_steps(verdict, found, recipe.strategy, more_tiles=False)
-    return Stand(verdict, found, steps)
+    used = tuple(regularisers(recipe.model_dump(), augmentation_keys(), batchnorm=batchnorm))
+    steps = next_steps(verdict, used, recipe.strategy, more_tiles=False)
+    return Stand(verdict, used, steps)
 
 
 def variogram_of(recipe: Recipe, samples: TileSamples) -> Variogram | None:
-    """How far tiles resemble each other, for blocks whose report shows it; None if unknown."""
+    """The variogram of the tiles, for the report of blocks; None if unknown."""
     if recipe.split.method != "blocks":
         return None
     try:
         return samples.real.variogram
-    except DataError:  # too few places: the side of the blocks was given by hand
+    except DataError:  # too few places: the recipe gives the side of the blocks
         return None
 
 
 def save(experiment: Experiment, outcome: Outcome) -> None:
-    """Write the models, and which labels gave no chip."""
+    """Write the models, and a list of labels without a chip."""
     if experiment.samples.placement is not None:
         rejected = rejected_csv(experiment.samples.placement.rejected)
         write_text(experiment.folder / "rejected.csv", rejected)
-    held = {} if outcome.sets is None else {HELD_OUT: outcome.sets.held_out.plain()}
-    save_models(experiment, outcome.kept, outcome.metrics(timed=False), held)
+    extra = {} if outcome.sets is None else {HELD_OUT: outcome.sets.held_out.plain()}
+    save_models(experiment, outcome.kept, outcome.metrics(timed=False), extra)
 
 
 def report(experiment: Experiment, outcome: Outcome) -> dict[str, Any]:
@@ -247,23 +248,23 @@ def report(experiment: Experiment, outcome: Outcome) -> dict[str, Any]:
     return publish(outcome, insight)
 
 
-def insight_of(experiment: Experiment, made: FittedDraw, told: Answers) -> Insight:
+def insight_of(experiment: Experiment, fit: FittedDraw, answers: Answers) -> Insight:
     """The first draw's network explained, on the tiles it was tested on."""
-    fitted, place = made.fitted, {int(row): i for i, row in enumerate(told.rows)}
+    fitted, place = fit.fitted, {int(row): i for i, row in enumerate(answers.rows)}
     packed, precision = experiment.samples.pack, experiment.recipe.train.precision
 
     def features(rows: Int64s) -> Floats:
         if fitted.features is None:
             raw = raw_features(fitted.network, packed, rows, precision=precision)
             return np.asarray(standardised(fitted.network, raw).mean(axis=1))
-        held = judged_features(experiment, made).mean(axis=1)
-        return np.asarray(held[[place[int(row)] for row in rows]])
+        features_of_tiles = features_of_test(experiment, fit).mean(axis=1)
+        return np.asarray(features_of_tiles[[place[int(row)] for row in rows]])
 
-    return gather(fitted.network, packed, told, features=features, seed=experiment.recipe.seed)
+    return gather(fitted.network, packed, answers, features=features, seed=experiment.recipe.seed)
 
 
 def chip_warnings(samples: TileSamples) -> tuple[str, ...]:
-    """What labels over scenes need said: notes of their reading, and that chips share labels."""
+    """Notes on labels over scenes: of their reading, and that chips share labels."""
     placed = samples.placement
     if placed is None:
         return ()
@@ -276,17 +277,17 @@ def chip_warnings(samples: TileSamples) -> tuple[str, ...]:
 
 
 def chips_facts(samples: TileSamples) -> dict[str, str]:
-    """Where labels lie over scenes: what became of them."""
+    """What became of labels over scenes."""
     placed = samples.placement
     if placed is None:
         return {}
     used = len({chip.label_id for chip in placed.chips})
     lost = Counter(one.reason for one in placed.rejected)
-    told = ", ".join(f"{reason} {count}" for reason, count in lost.most_common())
+    reasons = ", ".join(f"{reason} {count}" for reason, count in lost.most_common())
     return {
         "Scenes": ", ".join(sorted({chip.scene for chip in placed.chips})),
         "Labels": f"{used} used, in {len(placed.chips)} chips; {sum(lost.values())} rejected"
-        + (f" ({told}; listed in rejected.csv)" if lost else ""),
+        + (f" ({reasons}; listed in rejected.csv)" if lost else ""),
     }
 
 
@@ -296,14 +297,14 @@ def run_facts(
     """What a reader wants to know of a run."""
     recipe, samples, draw = experiment.recipe, experiment.samples, first.draw
     split, fusion = draw.split, fusion_line(recipe, first.fitted)
-    sizes = f"{len(split.train)} to learn from, {len(split.test)} judged, "
+    sizes = f"{len(split.train)} training tiles, {len(split.test)} test tiles, "
     words = split_words(recipe, draw).removeprefix("split ")
     spatial = recipe.split.method in SPATIAL
     return {
         "Recipe": recipe.name,
         "Strategy": recipe.strategy,
         **chips_facts(samples),
-        **({"Split": words} if spatial else {"Tiles": f"{sizes}{len(split.set_aside)} set aside"}),
+        **({"Split": words} if spatial else {"Tiles": f"{sizes}{len(split.set_aside)} excluded"}),
         **({"Band statistics": fusion} if fusion else {}),
         **({"Unlabelled tiles": str(kept.fitted.pool)} if kept.fitted.pool else {}),
         "Bands": ", ".join(samples.pack.bands),

@@ -7,8 +7,9 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from geotl.console import complain
+from geotl.console import complain, silent
 from geotl.errors import GeoTLError, OutputError
+from geotl.experiments import spellings
 from geotl.experiments.recipe import dump, load
 from geotl.io import yaml
 from geotl.io.files import write_text
@@ -18,69 +19,71 @@ RECIPE, METRICS = "recipe.yaml", "metrics.json"
 
 
 def holds_run(folder: Path, *, resume: bool) -> bool:
-    """Whether a folder holds a run to go on with; refuses one that may not be written into.
+    """Whether a folder holds a run to go on with; an error if it must not be written into.
 
-    A folder with nothing but a recipe was refused before it began, and may be had again.
+    A folder with nothing but a recipe is of a run that never began, and may be used again.
 
     Raises:
         OutputError: it is a file, or holds other files, or another run and `resume` is not set.
     """
     if folder.is_file():
-        raise OutputError(f"{folder}: is a file; choose a folder with --out")
+        raise OutputError(f"{folder}: is a file; choose a folder with -o")
     inside = {entry.name for entry in folder.iterdir()} if folder.exists() else set()
-    inside.discard(lock_path(folder).name)  # there where nothing can be written beside the folder
+    inside.discard(lock_path(folder).name)  # exists where nothing can be written next to the folder
     if RECIPE not in inside and inside:
-        raise OutputError(f"{folder}: holds files that are no run; choose another with --out")
+        raise OutputError(f"{folder}: holds files that are no run; choose another with -o")
     begun = bool(inside - {RECIPE})
     if begun and not resume:
         raise OutputError(
-            f"{folder}: holds another run; go on with it by --resume, or choose another "
-            "folder with --out"
+            f"{folder}: holds another run; choose a new folder with -o, or continue that run with "
+            "--resume"
         )
     return begun
 
 
-def finished_alike(folder: Path, given: Mapping[str, Any]) -> bool:
+def finished_alike(folder: Path, sections: Mapping[str, Any]) -> bool:
     """Whether a folder's run is finished and is, or may be, of these sections of a recipe.
 
-    Some keys are settled only when tiles are read, so `open_run` has the last word.
+    Some keys are resolved only when tiles are read, so `open_run` decides.
     """
-    held, finished = folder / RECIPE, folder / METRICS
-    if not (held.is_file() and finished.is_file()):
+    stored, finished = folder / RECIPE, folder / METRICS
+    if not (stored.is_file() and finished.is_file()):
         return False
-    told, faults = yaml.parse(_text(held))
-    same = isinstance(told, dict) and all(told.get(key) == own for key, own in given.items())
-    return same and not faults
+    stated, faults = yaml.parse(_text(stored))
+    if faults or not isinstance(stated, dict):
+        return False
+    values, *_ = spellings.stored(stated)
+    return all(values.get(key) == value for key, value in sections.items())
 
 
 def open_run(folder: Path, recipe: str, *, resume: bool) -> bool:
-    """Make a folder ready for a run with this resolved recipe; tell whether it is finished.
+    """Make a folder ready for a run with this resolved recipe; return whether it is finished.
 
     Raises:
         OutputError: see `holds_run`; or a resumed run's recipe differs; or it is finished, and
             was not to be resumed.
     """
-    held, finished = folder / RECIPE, folder / METRICS
-    if finished.is_file() and not resume and _same(held, recipe):
+    stored, finished = folder / RECIPE, folder / METRICS
+    if finished.is_file() and not resume and _same(stored, recipe):
         raise OutputError(
             f"{folder}: this run is already finished; --resume prints its result again, and "
-            "another folder with --out repeats it"
+            "another folder with -o repeats it"
         )
     if not holds_run(folder, resume=resume):
-        write_text(held, recipe)
+        write_text(stored, yaml.write(spellings.written(yaml.parse(recipe)[0])))
         return False
-    if not _same(held, recipe):
+    if not _same(stored, recipe):
         raise OutputError(
-            f"{folder}: holds a run of another recipe ({held}); repeat its settings to "
-            "resume it, or choose another folder with --out"
+            f"{folder}: holds a run of another recipe ({stored}); choose a new folder with -o, or "
+            "repeat that recipe's settings to resume it"
         )
     return finished.exists() and _is_readable(finished)
 
 
 def read_metrics(folder: Path) -> dict[str, Any]:
     """The metrics of a finished run."""
-    told: dict[str, Any] = json.loads((folder / METRICS).read_text(encoding="utf-8"))
-    return told
+    metrics: dict[str, Any] = json.loads((folder / METRICS).read_text(encoding="utf-8"))
+    return metrics
 
 
 def _is_readable(finished: Path) -> bool:
@@ -89,18 +92,18 @@ def _is_readable(finished: Path) -> bool:
         if "headline" in read_metrics(finished.parent):
             return True
     except (ValueError, TypeError, RecursionError):
-        pass  # told below
+        pass  # reported below
     complain(f"{finished}: is damaged; the run goes on from what else is in its folder")
     finished.unlink()
     return False
 
 
-def _same(held: Path, recipe: str) -> bool:
+def _same(stored: Path, recipe: str) -> bool:
     """Whether a folder's recipe is this one; keys that its version did not have are at defaults."""
-    if _text(held) == recipe:
+    if _text(stored) == recipe:
         return True
     try:
-        return dump(load(held)) == recipe
+        return dump(load(stored, warn=silent)) == recipe
     except GeoTLError:
         return False
 

@@ -59,9 +59,9 @@ class RunSets:
             note="A set holds the classes that a tile or pixel may be of, such as water or reed; "
             "geotl map --sets writes them, of a model of tiles geotl predict --sets too. The "
             "probability from which a class is in a set comes from held-out labels; the table is "
-            f"of {self.scores[0].labels} other labels. Where sets hold nearly every class, there "
-            "are too few labels for this coverage: 90 % needs 9, 95 % needs 19. Sets do not find "
-            "classes that have no label.",
+            f"of {self.scores[0].labels} other labels. Where sets contain nearly all classes, "
+            "there are too few labels for this coverage: 90 % needs 9, 95 % needs 19. Sets do not "
+            "find classes that have no label.",
         )
 
 
@@ -74,24 +74,24 @@ def sets_by_folds(parts: Sequence[tuple[HeldOutPredictions, Sequence[str]]]) -> 
     together = HeldOutProbabilities.of(*_joined(parts))
     scores = []
     for coverage in COVERAGES:
-        sets, given = [], []
-        for number, (held, _) in enumerate(parts):
+        sets, classes = [], []
+        for number, (predictions, _) in enumerate(parts):
             others = [part for i, part in enumerate(parts) if i != number]
             limits = HeldOutProbabilities.of(*_joined(others)).thresholds(coverage)
-            sets.append(in_sets(held.probabilities, limits))
-            given.append(held.given)
-        scores.append(score_sets(np.concatenate(sets), np.concatenate(given), coverage))
+            sets.append(in_sets(predictions.probabilities, limits))
+            classes.append(predictions.given)
+        scores.append(score_sets(np.concatenate(sets), np.concatenate(classes), coverage))
     return RunSets(together, tuple(scores))
 
 
-def sets_of_split(held: HeldOutPredictions, test: HeldOutPredictions) -> RunSets:
-    """Sets of a run with one split: thresholds of held-out training labels, tested on the test."""
-    kept = HeldOutProbabilities.of(held.probabilities, held.given)
+def sets_of_split(held_out: HeldOutPredictions, test: HeldOutPredictions) -> RunSets:
+    """Sets of a run with one split: thresholds of held-out training labels, scores of the test."""
+    calibrated = HeldOutProbabilities.of(held_out.probabilities, held_out.given)
     scores = tuple(
-        score_sets(in_sets(test.probabilities, kept.thresholds(one)), test.given, one)
+        score_sets(in_sets(test.probabilities, calibrated.thresholds(one)), test.given, one)
         for one in COVERAGES
     )
-    return RunSets(kept, scores)
+    return RunSets(calibrated, scores)
 
 
 def _joined(
@@ -99,28 +99,31 @@ def _joined(
 ) -> tuple[Float64s, Int64s, list[str]]:
     """Probabilities, given classes and labels of several folds, one after the other."""
     return (
-        np.concatenate([held.probabilities for held, _ in parts]),
-        np.concatenate([held.given for held, _ in parts]),
+        np.concatenate([part.probabilities for part, _ in parts]),
+        np.concatenate([part.given for part, _ in parts]),
         [name for _, names in parts for name in names],
     )
 
 
 def sets_of_tiles(
-    samples: TileSamples, kept: FittedDraw, results: Results, folds: int | None
+    samples: TileSamples, fit: FittedDraw, results: Results, folds: int | None
 ) -> RunSets | None:
     """Sets of a run of tiles; None where the model that is kept has no held-out predictions.
 
     Args:
         samples: the tiles.
-        kept: the model.
+        fit: the model.
         results: of all draws, which are the folds where there are any.
         folds: how many.
     """
     if folds:
         several = [_labelled(held_out(one.answers)) for one in results.draws]
-        return sets_by_folds([(held, labels_at(samples, held)) for held in several])
-    own, test = held_out_of(kept, samples.labels), _labelled(held_out(results.draws[0].answers))
-    return None if own is None or not len(test.rows) else sets_of_split(own, test)
+        return sets_by_folds([(part, labels_at(samples, part)) for part in several])
+    out_of_fit, test = (
+        held_out_of(fit, samples.labels),
+        _labelled(held_out(results.draws[0].answers)),
+    )
+    return None if out_of_fit is None or not len(test.rows) else sets_of_split(out_of_fit, test)
 
 
 def sets_of_pixels(samples: PixelSamples, folds: Sequence[Answers]) -> RunSets:
@@ -130,6 +133,6 @@ def sets_of_pixels(samples: PixelSamples, folds: Sequence[Answers]) -> RunSets:
     )
 
 
-def _labelled(held: HeldOutPredictions) -> HeldOutPredictions:
+def _labelled(predictions: HeldOutPredictions) -> HeldOutPredictions:
     """Those with a label."""
-    return held.part(np.flatnonzero(held.given >= 0))
+    return predictions.part(np.flatnonzero(predictions.given >= 0))

@@ -38,10 +38,10 @@ class TileSamples:
 
     Attributes:
         index: the tiles, row by row, with the names of the classes.
-        sensor: whose digital numbers they hold.
+        sensor: of their digital numbers.
         pack: their pixels and validity.
         placement: which labels gave chips and which did not, where labels lie over scenes.
-        unlabelled: windows of the scenes, or tiles of a folder, that nobody labelled.
+        unlabelled: windows of the scenes, or tiles of a folder, without a label.
     """
 
     index: TileIndex
@@ -81,7 +81,7 @@ class TileSamples:
 
     @functools.cached_property
     def groups(self) -> tuple[str | None, ...]:
-        """Group of each tile, as its table gives it."""
+        """Group of each tile, from its table."""
         return tuple(tile.group for tile in self.index.tiles)
 
     @functools.cached_property
@@ -91,7 +91,7 @@ class TileSamples:
 
     @functools.cached_property
     def sides(self) -> tuple[str | None, ...]:
-        """Side of a split, as the table gives it."""
+        """Side of a split, from the table."""
         return tuple(tile.split for tile in self.index.tiles)
 
     @functools.cached_property
@@ -155,31 +155,31 @@ def _first_of(pack: Pack, count: int) -> Pack:
 
 
 def survey(
-    recipe: Recipe, sensor: Sensor, cache: Path, say: Log, *, quiet: bool
+    recipe: Recipe, sensor: Sensor, cache: Path, log: Log, *, quiet: bool
 ) -> tuple[TileIndex, Pack, Placement]:
-    """Place and pack the chips of a recipe's labels; what was placed and rejected is said.
+    """Place and pack the chips of a recipe's labels; log what was placed and rejected.
 
     Raises:
         DataError: scenes or labels that cannot be used.
     """
-    told = recipe.labels
+    config = recipe.labels
     scenes = recipe_scenes(recipe, sensor)
-    path = resolve_sample("labels.path", str(told.path))
+    path = resolve_sample("labels.path", str(config.path))
     labels = read_any(
         path,
-        layer=told.layer,
-        field=told.field,
+        layer=config.layer,
+        field=config.field,
         crs_to=scenes[0].grid.crs,
-        id_field=told.id_field,
-        mapping=told.names,
-        crs=told.crs,
+        id_field=config.id_field,
+        mapping=config.names,
+        crs=config.crs,
     )
     rules = chip_rules(recipe)
     with ProgressLine(quiet=quiet) as line:
-        placed = place_chips(scenes, labels, rules, tell=line.counter("placing chips"))
+        placed = place_chips(scenes, labels, rules, progress=line.counter("placing chips"))
         placed = replace(placed, notes=(*placed.notes, *unmasked(scenes, recipe.data.mask)))
         for text in (*placed.notes, *placed.summary()):
-            say(text)
+            log(text)
         _check(path, placed)
         index, packed = pack_chips(
             scenes, placed.chips, cache, where=path, progress=line.counter("reading chips")
@@ -194,7 +194,7 @@ def survey_unlabelled(
     sensor: Sensor,
     placed: Placement,
     cache: Path,
-    say: Log,
+    log: Log,
     *,
     quiet: bool,
 ) -> Pack | None:
@@ -203,11 +203,11 @@ def survey_unlabelled(
     Raises:
         DataError: no window can be drawn.
     """
-    told = recipe.labels
-    if not told.unlabelled:
+    config = recipe.labels
+    if not config.unlabelled:
         return None
     scenes = recipe_scenes(recipe, sensor)
-    drawn = draw_windows(scenes, placed.chips, chip_rules(recipe), told.unlabelled)
+    drawn = draw_windows(scenes, placed.chips, chip_rules(recipe), config.unlabelled)
     with ProgressLine(quiet=quiet) as line:
         packed = pack_unlabelled(
             scenes, drawn, cache, progress=line.counter("reading unlabelled windows")
@@ -215,59 +215,61 @@ def survey_unlabelled(
     for scene in scenes:
         scene.close()
     room = (
-        "" if len(drawn) == told.unlabelled else f" of {told.unlabelled} wanted: no room for more"
+        ""
+        if len(drawn) == config.unlabelled
+        else f" of {config.unlabelled} wanted: no room for more"
     )
-    say(f"{len(drawn)} unlabelled windows drawn{room}")
+    log(f"{len(drawn)} unlabelled windows drawn{room}")
     return packed
 
 
 def shown_bands(sensor: Sensor, bands: Sequence[str]) -> tuple[int, int, int]:
     """Positions of red, green and blue among bands, else of the first three (or the only one)."""
     try:
-        wanted = sensor.canonical(["red", "green", "blue"])
+        names = sensor.canonical(["red", "green", "blue"])
     except BandError:
-        wanted = ()
-    shown = [bands.index(name) for name in wanted if name in bands]
+        names = ()
+    shown = [bands.index(name) for name in names if name in bands]
     if len(shown) < 3:
         shown = [min(i, len(bands) - 1) for i in range(3)]
     return shown[0], shown[1], shown[2]
 
 
 def chip_rules(recipe: Recipe) -> ChipRules:
-    """What a recipe's chips must be."""
-    told = recipe.labels
+    """The rules of a recipe for chips."""
+    config = recipe.labels
     return ChipRules(
-        told.chip_px,
-        told.purity,
-        told.per_polygon,
-        told.step_px,
-        told.min_valid,
-        told.max_cloud,
+        config.chip_px,
+        config.purity,
+        config.per_polygon,
+        config.step_px,
+        config.min_valid,
+        config.max_cloud,
         recipe.seed,
     )
 
 
 def unmasked(scenes: Sequence[Scene], mask: str | None) -> tuple[str, ...]:
-    """A line on the scenes in which no cloud can be told, unless the recipe wants no mask."""
+    """A line on the scenes without a cloud mask, unless the recipe asks for none."""
     names = [scene.name for scene in scenes if scene.mask is None]
     if mask is None or not names:
         return ()
     few = ", ".join(names[:5]) + (" and more" if len(names) > 5 else "")
-    return (f"{few}: no cloud mask, so chips under cloud or shadow count as ground (data.mask)",)
+    return (f"{few}: no cloud mask, so chips under cloud or shadow count as clear (data.mask)",)
 
 
 def _check(path: Path, placed: Placement) -> None:
     """Make sure that chips of two classes are left."""
     if len({chip.class_name for chip in placed.chips}) < 2:
-        told = "; ".join(line.strip() for line in placed.summary())
+        summary = "; ".join(line.strip() for line in placed.summary())
         raise DataError(
-            f"{path}: chips of two classes at least are needed: {told}; see labels.chip_px, "
+            f"{path}: chips of at least two classes are needed: {summary}; see labels.chip_px, "
             "labels.purity, labels.min_valid, labels.max_cloud and labels.names"
         )
 
 
 def recipe_scenes(recipe: Recipe, sensor: Sensor) -> list[Scene]:
-    """The scenes a recipe names, opened.
+    """The scenes of a recipe, opened.
 
     Raises:
         DataError: a scene that cannot be used.
@@ -279,7 +281,7 @@ def recipe_scenes(recipe: Recipe, sensor: Sensor) -> list[Scene]:
 
 
 def stacked_scenes(recipe: Recipe, sensor: Sensor) -> list[Scene]:
-    """The scenes a recipe names, with the bands of pixels.extra behind their own.
+    """The scenes of a recipe, with the bands of pixels.extra after their own.
 
     Raises:
         DataError: a scene or an extra raster that cannot be used.
@@ -292,19 +294,19 @@ def stacked_scenes(recipe: Recipe, sensor: Sensor) -> list[Scene]:
 
 def recipe_sensor(recipe: Recipe) -> Sensor:
     """The sensor a recipe means."""
-    own = recipe.data.custom_sensor
-    if own is None:
+    custom = recipe.data.custom_sensor
+    if custom is None:
         return get_sensor(recipe.data.sensor)
-    bands = [band.model_dump() for band in own.bands]
-    given = own.scale, own.offset, own.nodata
-    return custom_sensor("custom", bands, *given, measures=own.measures)
+    bands = [band.model_dump() for band in custom.bands]
+    numbers = custom.scale, custom.offset, custom.nodata
+    return custom_sensor("custom", bands, *numbers, measures=custom.measures)
 
 
 def check_imagery(recipe: Recipe, sensor: Sensor) -> None:
-    """Make sure that what a recipe names is there; no pixel is read.
+    """Check that the files of a recipe exist; no pixel is read.
 
     Raises:
-        RecipeError: no root is given.
+        RecipeError: no data.root.
         DataError: nothing lies there, or a scene that cannot be used.
         BandError: bands missing from a scene.
     """
@@ -319,28 +321,28 @@ def check_imagery(recipe: Recipe, sensor: Sensor) -> None:
         )
 
 
-def read_samples(recipe: Recipe, sensor: Sensor, say: Log, *, quiet: bool = False) -> TileSamples:
-    """Index the tiles, or place chips in scenes, and pack them or find them packed."""
+def read_samples(recipe: Recipe, sensor: Sensor, log: Log, *, quiet: bool = False) -> TileSamples:
+    """Index the tiles, or place chips in scenes, and pack them or read an earlier pack."""
     placed, extra = None, None
     if recipe.data.scenes:
         packs = cache_folder() / "packs"
-        index, packed, placed = survey(recipe, sensor, packs, say, quiet=quiet)
-        extra = survey_unlabelled(recipe, sensor, placed, packs, say, quiet=quiet)
+        index, packed, placed = survey(recipe, sensor, packs, log, quiet=quiet)
+        extra = survey_unlabelled(recipe, sensor, placed, packs, log, quiet=quiet)
     else:
-        index, packed = read_tiles(recipe, sensor, say, quiet=quiet)
-        extra = pool_of_folder(recipe, index, say, quiet=quiet)
+        index, packed = read_tiles(recipe, sensor, log, quiet=quiet)
+        extra = pool_of_folder(recipe, index, log, quiet=quiet)
     impossible = impossible_values(packed, sensor)
     if impossible[0]:
-        say(impossible_line(impossible, sensor))
+        log(impossible_line(impossible, sensor))
     px = packed.images.shape[-1]
-    say(
+    log(
         f"{len(index)} tiles of {len(index.classes)} classes, {px}x{px} px, "
         f"bands {', '.join(packed.bands)}"
     )
     return TileSamples(index, sensor, packed, placed, extra)
 
 
-def read_tiles(recipe: Recipe, sensor: Sensor, say: Log, *, quiet: bool) -> tuple[TileIndex, Pack]:
+def read_tiles(recipe: Recipe, sensor: Sensor, log: Log, *, quiet: bool) -> tuple[TileIndex, Pack]:
     """Index and pack the tiles below a recipe's root."""
     data = recipe.data
     with ProgressLine(quiet=quiet) as line:
@@ -350,18 +352,18 @@ def read_tiles(recipe: Recipe, sensor: Sensor, say: Log, *, quiet: bool) -> tupl
             sensor=sensor,
             table=data.table,
             class_depth=data.class_depth,
-            say=say,
+            log=log,
             progress=line.counter("listing tiles"),
         )
     if data.synthetic is not None:
-        made = read_synthetic(data.synthetic, index.classes, sensor)
-        index = replace(index, tiles=(*index.tiles, *made))
-        say(f"{data.synthetic}: {len(made)} synthetic tiles, which are learnt from alone")
+        synthetic = read_synthetic(data.synthetic, index.classes, sensor)
+        index = replace(index, tiles=(*index.tiles, *synthetic))
+        log(f"{data.synthetic}: {len(synthetic)} synthetic tiles, for training only")
     reading = TileReading(data.bands, data.file_bands, data.tile_px, data.fit)
     folder = cache_folder() / "packs" / fingerprint(index, sensor, reading)[:32]
     with ProgressLine(quiet=quiet) as line:
-        told = line.counter("reading tiles")
-        return index, pack(index, sensor, reading, folder=folder, progress=told)
+        progress = line.counter("reading tiles")
+        return index, pack(index, sensor, reading, folder=folder, progress=progress)
 
 
 def unlabelled_tiles(
@@ -396,7 +398,7 @@ def unlabelled_tiles(
     return TileSamples(index, sensor, packed)
 
 
-def pool_of_folder(recipe: Recipe, labelled: TileIndex, say: Log, *, quiet: bool) -> Pack | None:
+def pool_of_folder(recipe: Recipe, labelled: TileIndex, log: Log, *, quiet: bool) -> Pack | None:
     """The tiles of the folder that probe.pool names, without the labelled ones; None without one.
 
     Raises:
@@ -412,5 +414,5 @@ def pool_of_folder(recipe: Recipe, labelled: TileIndex, say: Log, *, quiet: bool
         )
     known = set(labelled.contents)
     found = unlabelled_tiles(recipe, Path(pool), known=known, quiet=quiet)
-    say(f"probe.pool: {len(found)} unlabelled tiles, none of which is among the labelled ones")
+    log(f"probe.pool: {len(found)} unlabelled tiles, none of which is among the labelled ones")
     return found.pack

@@ -19,7 +19,15 @@ from geotl.experiments.experiment import Experiment
 from geotl.experiments.kept_model import KeptModel
 from geotl.experiments.recipe import Recipe, dump
 from geotl.experiments.samples import TileSamples
-from geotl.models.model_file import CORESET, EXAMPLES, MARKS, Companions, Contract, ModelFile, save
+from geotl.models.model_file import (
+    CORESET,
+    EXAMPLES,
+    MARKS,
+    Contract,
+    ModelFile,
+    TrainingSamples,
+    save,
+)
 from geotl.reporting.class_colours import class_colours
 from geotl.training.features import raw_features
 from geotl.training.strategies import Fitted, install, predict_rows, standardised
@@ -29,36 +37,39 @@ _BLOCK = 256
 
 def save_models(
     experiment: Experiment,
-    kept: KeptModel,
+    final: KeptModel,
     metrics: Mapping[str, Any],
     more: Mapping[str, Any],
 ) -> None:
-    """Write model.safetensors, and beside it the one that saw unlabelled tiles, if asked for.
+    """Write model.safetensors, and the model trained on unlabelled tiles too, if asked for.
 
     Args:
         experiment: the recipe that was run.
-        kept: its model.
+        final: its model.
         metrics: of the run.
         more: notes on the model itself, which its unlabelled variant does not share.
     """
-    recipe, made, out = experiment.recipe, kept.made, experiment.folder
-    fitted, unlabelled = made.fitted, kept.unlabelled
+    recipe, fit, out = experiment.recipe, final.made, experiment.folder
+    fitted, unlabelled = fit.fitted, final.unlabelled
     notes = {
         "recipe": dump(recipe),
         "metrics": dict(metrics),
-        "weights": made.weights.provenance(),
+        "weights": fit.weights.provenance(),
         "versions": versions(),
         "seed": recipe.seed,
-        "training": training_notes(experiment.samples, made.draw) | kept_notes(kept),
+        "training": training_notes(experiment.samples, fit.draw) | kept_notes(final),
     }
     contract = make_contract(experiment, fitted)
-    companions = make_companions(experiment, made)
-    own = {**notes, **more}
-    save(out / "model.safetensors", ModelFile(fitted.network, contract, companions, own))
+    training_samples = make_companions(experiment, fit)
+    notes_of_file = {**notes, **more}
+    save(
+        out / "model.safetensors",
+        ModelFile(fitted.network, contract, training_samples, notes_of_file),
+    )
     if unlabelled is None:
         return
     install(fitted.network, unlabelled, float(fitted.network.temperature))
-    extra = make_companions(experiment, made)
+    extra = make_companions(experiment, fit)
     save(out / "model_unlabelled.safetensors", ModelFile(fitted.network, contract, extra, notes))
     if fitted.chosen is not None:
         install(fitted.network, fitted.chosen.head, fitted.chosen.temperature)
@@ -84,39 +95,39 @@ def make_contract(experiment: Experiment, fitted: Fitted) -> Contract:
     )
 
 
-def make_companions(experiment: Experiment, made: FittedDraw) -> Companions:
+def make_companions(experiment: Experiment, fit: FittedDraw) -> TrainingSamples:
     """Training tiles kept: real ones as examples with their logits and as features; footprints."""
-    samples, fitted = experiment.samples, made.fitted
-    rows = made.draw.split.train
+    samples, fitted = experiment.samples, fit.fitted
+    rows = fit.draw.split.train
     random = np.random.default_rng([experiment.recipe.seed, 1])
     real = np.flatnonzero([samples.sources[row] is None for row in rows])
-    some = np.sort(random.permutation(real)[:EXAMPLES])
-    kept = np.sort(random.permutation(real)[:CORESET])
+    examples = np.sort(random.permutation(real)[:EXAMPLES])
+    chosen = np.sort(random.permutation(real)[:CORESET])
     packed = samples.pack
-    held = np.full(len(rows), -1, np.int64)
-    for number, (_, out) in enumerate(made.draw.folds):
-        held[out] = number
-    valid = None if packed.valid is None else np.asarray(packed.valid[rows[some]])
-    images = np.asarray(packed.images[rows[some]])
+    folds = np.full(len(rows), -1, np.int64)
+    for number, (_, out) in enumerate(fit.draw.folds):
+        folds[out] = number
+    valid = None if packed.valid is None else np.asarray(packed.valid[rows[examples]])
+    images = np.asarray(packed.images[rows[examples]])
     unknown = (np.nan,) * 4
-    return Companions(
+    return TrainingSamples(
         examples=images,
         example_valid=np.ones(images.shape, bool) if valid is None else valid,
-        example_logits=predict_rows(fitted.network, packed, rows[some], precision="float32").astype(
-            np.float32
-        ),
-        features=kept_features(experiment, made, kept).mean(axis=1),
-        labels=samples.labels[rows[kept]],
-        folds=held[kept],
+        example_logits=predict_rows(
+            fitted.network, packed, rows[examples], precision="float32"
+        ).astype(np.float32),
+        features=kept_features(experiment, fit, chosen).mean(axis=1),
+        labels=samples.labels[rows[chosen]],
+        folds=folds[chosen],
         footprints=np.array([packed.footprints[i] or unknown for i in rows], np.float64),
     )
 
 
-def kept_features(experiment: Experiment, made: FittedDraw, kept: Int64s) -> Floats:
-    """Standardised features [n, V, D] of some training tiles: a probe's own, else computed anew."""
-    fitted, rows = made.fitted, made.draw.split.train[kept]
+def kept_features(experiment: Experiment, fit: FittedDraw, chosen: Int64s) -> Floats:
+    """Standardised features [n, V, D] of some training tiles; computed again if not of a probe."""
+    fitted, rows = fit.fitted, fit.draw.split.train[chosen]
     if fitted.features is not None:
-        return np.asarray(fitted.features[kept])
+        return np.asarray(fitted.features[chosen])
     precision = experiment.recipe.train.precision
     raw = raw_features(fitted.network, experiment.samples.pack, rows, precision=precision)
     return standardised(fitted.network, raw)
@@ -135,32 +146,32 @@ def training_notes(samples: TileSamples, draw: Draw) -> dict[str, Any]:
     }
 
 
-def kept_notes(kept: KeptModel) -> dict[str, Any]:
-    """What a file says of a model that was fitted on all labels, or to unlabelled tiles too."""
-    told = {"labels": kept.labels, "accuracy": kept.estimate} if kept.estimate else {}
-    pool = kept.made.fitted.pool
-    return told | ({} if pool is None else {"unlabelled": pool.tiles if pool.used else 0})
+def kept_notes(final: KeptModel) -> dict[str, Any]:
+    """Notes in the file of a model that was fitted on all labels, or to unlabelled tiles too."""
+    notes = {"labels": final.labels, "accuracy": final.estimate} if final.estimate else {}
+    pool = final.made.fitted.pool
+    return notes | ({} if pool is None else {"unlabelled": pool.tiles if pool.used else 0})
 
 
 def tile_marks(pack: Pack, rows: Int64s) -> list[str]:
-    """Marks of some of a pack's tiles, by which a model knows again what it learnt from."""
-    found: list[str] = []
+    """Marks of some of a pack's tiles, by which a model recognises its training tiles."""
+    marks: list[str] = []
     for start in range(0, len(rows), _BLOCK):
         part = rows[start : start + _BLOCK]
-        found += pixel_marks(pack.images[part], None if pack.valid is None else pack.valid[part])
-    return found
+        marks += pixel_marks(pack.images[part], None if pack.valid is None else pack.valid[part])
+    return marks
 
 
 def colours_of(recipe: Recipe, samples: Samples) -> tuple[str, ...]:
     """A colour for each class: the recipe's, else one by the meaning of its name."""
-    given = recipe.data.colours or {}
-    unknown = [name for name in given if name not in samples.classes]
+    colours = recipe.data.colours or {}
+    unknown = [name for name in colours if name not in samples.classes]
     if unknown:
         raise RecipeError(
             f"data.colours: given {unknown[0]}; allowed: {', '.join(samples.classes)}"
         )
     standard = class_colours(samples.classes)
-    return tuple(given.get(n, c) for n, c in zip(samples.classes, standard, strict=True))
+    return tuple(colours.get(n, c) for n, c in zip(samples.classes, standard, strict=True))
 
 
 def versions() -> dict[str, str]:

@@ -16,6 +16,14 @@ from pydantic import Field, Strict, model_validator
 
 from geotl.experiments.rules import RULES
 from geotl.experiments.sections import EvaluateSection, LabelsSection, PixelsSection, Scenes
+from geotl.experiments.spellings import (
+    WRITTEN,
+    WRITTEN_VALUES,
+    Keys,
+    written,
+    written_name,
+    written_value,
+)
 from geotl.training.settings import (
     Augmentation,
     DecoderSettings,
@@ -28,7 +36,6 @@ Text = Annotated[str, Field(min_length=1)]
 Names = Annotated[tuple[Text, ...], Strict(False)]
 Colour = Annotated[str, Field(pattern="^#[0-9a-fA-F]{6}$")]
 Pixels = Annotated[int, Field(ge=8, le=1024)]
-Keys = tuple[str | int, ...]
 
 
 class CustomBand(Section):
@@ -90,7 +97,7 @@ class DataSection(Section, title="Data"):
     table: Text = Field("tiles.csv", description="table of path, split, group in the root")
     synthetic: Text | None = Field(
         None,
-        description="folder that geotl generate wrote: its tiles are learnt from and never judged",
+        description="folder that geotl generate wrote: its tiles train, and never test, a model",
     )
     colours: dict[str, Colour] | None = Field(
         None, description="map colour of each class; others by the meaning of its name"
@@ -98,12 +105,12 @@ class DataSection(Section, title="Data"):
 
 
 class SplitSection(Section, title="Split"):
-    """Which tiles are learnt from and which are judged on."""
+    """Which tiles are training tiles and which are test tiles."""
 
     method: Literal["shots", "stratified", "column", "group", "blocks", "scene"] = Field(
         "stratified",
         description="how tiles are divided; giving split.shots means shots; blocks: by place; "
-        "scene: each scene judged by the others, unless split.kfold is smaller",
+        "scene: each scene tested by a model of the others, unless split.kfold is smaller",
     )
     shots: int | None = Field(
         None,
@@ -111,22 +118,28 @@ class SplitSection(Section, title="Split"):
         description="labels drawn per class; with blocks, group and scene from the training side "
         "[tiles]",
     )
-    draws: int = Field(1, ge=1, le=1000, description="repetitions with other draws [draws]")
-    test_fraction: float = Field(0.3, gt=0, lt=1, description="share judged on [fraction]")
+    draws: int = Field(
+        1, ge=1, le=1000, description="repeated splits, each with other training labels [splits]"
+    )
+    test_fraction: float = Field(0.3, gt=0, lt=1, description="share of test tiles [fraction]")
     block_m: float | None = Field(
         None, gt=0, description="side of the blocks; null: from the variogram of the bands [m]"
     )
     buffer_m: float = Field(
-        0.0, ge=0, description="training tiles nearer to a judged one are set aside [m]"
+        0.0, ge=0, description="training tiles nearer to a test tile are excluded [m]"
     )
     kfold: int | None = Field(
         None,
         ge=2,
         le=1000,
-        description="folds over blocks, groups or scenes, each judged once: draw n judges fold n "
-        "[folds]",
+        description="folds over blocks, groups or scenes; each is the test side once [folds]",
     )
-    folds: int = Field(5, ge=2, le=20, description="folds inside the training labels [folds]")
+    folds: int = Field(
+        5,
+        ge=2,
+        le=20,
+        description="folds inside the training labels, which choose settings of the head [folds]",
+    )
 
 
 class ModelSection(Section, title="Model"):
@@ -143,7 +156,9 @@ class ModelSection(Section, title="Model"):
     sha256: Annotated[str, Field(pattern="^[0-9a-f]{64}$")] | None = Field(
         None, description="checksum that the weight file, of whatever origin, must have"
     )
-    fresh: Names = Field((), description="stages that may start at random if the file lacks them")
+    fresh: Names = Field(
+        (), description="stages that may start from random weights if the weight file lacks them"
+    )
     cut_after: Text | None = Field(None, description="last stage kept; null: all stages")
     stages: Names | None = Field(
         None,
@@ -187,8 +202,8 @@ class ModelSection(Section, title="Model"):
     )
     adabn: Literal["none", "training", "transductive"] = Field(
         "none",
-        description="measure the weights' batch normalisation anew on the training tiles, or on "
-        "all tiles without their labels (AdaBN, Li 2016)",
+        description="re-estimate the statistics of batch normalisation on the training tiles, or "
+        "on training and test tiles without their labels (AdaBN, Li 2016)",
     )
 
 
@@ -214,7 +229,7 @@ class Recipe(Section):
         LabelsSection(), description="points, polygons or a raster over scenes"
     )
     split: SplitSection = Field(
-        SplitSection(), description="which tiles are learnt from and judged on"
+        SplitSection(), description="which tiles are training and test tiles"
     )
     pixels: PixelsSection = Field(PixelsSection(), description="models of single pixels")
     decoder: DecoderSettings = Field(
@@ -246,7 +261,7 @@ class Recipe(Section):
     probe: ProbeSettings = Field(ProbeSettings(), description="the linear head on frozen features")
     train: TrainSettings = Field(TrainSettings(), description="training of the network")
     augment: Augmentation = Field(Augmentation(), description="what is varied in training tiles")
-    evaluate: EvaluateSection = Field(EvaluateSection(), description="how the result is judged")
+    evaluate: EvaluateSection = Field(EvaluateSection(), description="how the result is tested")
 
     @model_validator(mode="after")
     def _holds_together(self) -> Recipe:
@@ -257,16 +272,39 @@ class Recipe(Section):
 
 
 def json_schema() -> dict[str, Any]:
-    """The JSON Schema of a recipe, in which a section goes by its title, whatever its class.
+    """The JSON Schema of a recipe as it is written; a section goes by its title.
 
     >>> sorted(json_schema()["$defs"])[:4]
     ['Augment', 'CustomBand', 'CustomSensor', 'Data']
+    >>> "repeats" in json_schema()["$defs"]["Split"]["properties"]
+    True
     """
     plain = Recipe.model_json_schema()
     titles = {f"#/$defs/{name}": f"#/$defs/{d['title']}" for name, d in plain["$defs"].items()}
     sections = {part["title"]: part for part in plain["$defs"].values()}
     named: dict[str, Any] = _renamed(plain | {"$defs": dict(sorted(sections.items()))}, titles)
-    return named
+    return _with_written_names(named)
+
+
+def _with_written_names(schema: dict[str, Any]) -> dict[str, Any]:
+    """A schema whose keys and values bear the names that are written."""
+    groups = {"": schema["properties"]}
+    for section, node in schema["properties"].items():
+        if "$ref" in node:
+            definition = schema["$defs"][node["$ref"].rpartition("/")[2]]
+            groups[section] = definition["properties"]
+            node["default"] = written({section: node["default"]})[section]
+    for key, words in WRITTEN_VALUES.items():
+        section, _, name = key.rpartition(".")
+        node = groups[section][name]
+        node["enum"] = [words.get(word, word) for word in node["enum"]]
+    for section, properties in list(groups.items()):
+        own = {name: properties.pop(name) for name in list(properties)}
+        for name, node in own.items():
+            key = f"{section}.{name}" if section else name
+            new_section, _, new_name = WRITTEN.get(key, key).rpartition(".")
+            groups[new_section][new_name] = node
+    return schema
 
 
 def _renamed(node: Any, references: Mapping[str, str]) -> Any:
@@ -282,11 +320,11 @@ def _renamed(node: Any, references: Mapping[str, str]) -> Any:
 
 
 def contradictions(values: Mapping[str, Any], faulty: set[Keys]) -> Iterator[tuple[str, str]]:
-    """(key, what is wrong) of every rule broken among the keys not already faulty.
+    """(key as written, what is wrong) of every rule broken among the keys not already faulty.
 
     >>> values = Recipe().model_dump() | {"strategy": "scratch", "freeze_until": "layer2"}
     >>> [key for key, _ in contradictions(values, set())]
-    ['freeze_until']
+    ['model.freeze_until']
     """
     for rule in RULES:
         keys = [tuple(key.split(".")) for key in rule.keys]
@@ -294,7 +332,10 @@ def contradictions(values: Mapping[str, Any], faulty: set[Keys]) -> Iterator[tup
             continue
         given = [functools.reduce(lambda at, word: at[word], key, values) for key in keys]
         if rule.broken(*given):
-            yield rule.keys[0], rule.says.format(*map(shown, given))
+            values_shown = [
+                shown(written_value(key, value)) for key, value in zip(keys, given, strict=True)
+            ]
+            yield written_name(rule.keys[0]), rule.says.format(*values_shown)
 
 
 def shown(value: object) -> str:

@@ -79,10 +79,10 @@ class LabelsSection(Section, title="Labels"):
     unlabelled: Annotated[int, Field(ge=0, le=1_000_000)] = Field(
         0,
         description="windows of the scenes, drawn at random off all labelled chips, whose pixels "
-        "probe.unlabelled uses in place of the test tiles'; 0: theirs [chips]",
+        "probe.semi_supervised uses in place of the test tiles'; 0: theirs [chips]",
     )
     step_px: Annotated[int, Field(ge=1)] | None = Field(
-        None, description="step between chips of one polygon; null: a chip's side [px]"
+        None, description="distance between chips of one polygon; null: a chip's side [px]"
     )
     pixels_per_polygon: Annotated[int, Field(ge=1, le=10_000)] = Field(
         20,

@@ -24,9 +24,9 @@ class Deployed(nn.Module):
     Both are plain tensors, so that a file made of this opens without geotl. The probabilities are
     the softmax of the logits, which are means over the views, divided by the temperature already.
 
-    Views are stacked on the batch axis and go through the network at once, so that a graph made of
-    it does not grow with their number. NaN and the sensor's nodata are invalid and take the mean
-    of the training pixels.
+    Views are stacked on the batch axis and go through the network in one pass, so that the graph
+    does not grow with their number. NaN and the sensor's nodata are invalid and take the mean of
+    the training pixels.
     """
 
     def __init__(self, network: TileClassifier, views: int) -> None:
@@ -75,28 +75,28 @@ def folded(module: Deployed) -> Deployed:
     In evaluation mode that is the same function. In half precision a small running variance would
     be lost, and int8 would round on both sides of each.
     """
-    made = copy.deepcopy(module)
-    for stage in made.network.backbone.stages.values():
+    copied = copy.deepcopy(module)
+    for stage in copied.network.backbone.stages.values():
         _fold(stage)
-    return made
+    return copied
 
 
 def halved(module: Deployed) -> Deployed:
-    """A copy whose backbone is in half precision, folded first; what is around it is as it was."""
-    made = folded(module)
-    stages = made.network.backbone.stages
+    """A copy whose backbone is in half precision, folded first; other layers stay as they are."""
+    copied = folded(module)
+    stages = copied.network.backbone.stages
     stages.half()
     first = next(iter(stages))
     stages[first] = nn.Sequential(ToHalf(), stages[first])
-    return made
+    return copied
 
 
 class _Layers(fx.Tracer):
     """Follows a stage down to its convolutions and normalisations, geotl's own kinds too."""
 
     def is_leaf_module(self, m: nn.Module, module_qualified_name: str) -> bool:
-        own = isinstance(m, nn.Conv2d | nn.BatchNorm2d)
-        return own or super().is_leaf_module(m, module_qualified_name)
+        leaf = isinstance(m, nn.Conv2d | nn.BatchNorm2d)
+        return leaf or super().is_leaf_module(m, module_qualified_name)
 
 
 def _fold(stage: nn.Module) -> None:
@@ -119,7 +119,7 @@ def _fold(stage: nn.Module) -> None:
 
 
 def _absorb(conv: nn.Conv2d, norm: nn.BatchNorm2d) -> None:
-    """Give a convolution the weights that it has together with a normalisation."""
+    """Fold a normalisation into the weights of a convolution."""
     if norm.running_mean is None or norm.running_var is None:
         raise RuntimeError("a batch normalisation without stored statistics cannot be folded")
     with torch.no_grad():

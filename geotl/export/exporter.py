@@ -1,4 +1,4 @@
-"""A model exported: written beside, run in its own runtime, compared with the model, then kept."""
+"""A model exported: written to a temporary file, run in its own runtime, compared, then kept."""
 
 from __future__ import annotations
 
@@ -28,8 +28,8 @@ from geotl.export.graphs import (
     write_pt2,
     write_torchscript,
 )
-from geotl.export.metadata import passport
-from geotl.export.quantise import Loss, halves, judge, quantise, raw_batches
+from geotl.export.metadata import model_metadata
+from geotl.export.quantise import Loss, halves, quantise, raw_batches, rounding_loss
 from geotl.inference.onnx_file import Runner, read_proto, seal
 from geotl.io.files import check_absent, scratch_folder, whole_file
 from geotl.models.model_file import ModelFile, bare, load, save
@@ -60,15 +60,15 @@ class Rounding:
     Attributes:
         precision: number format of the backbone; other than float32 in ONNX alone.
         tiles: labelled tiles to measure int8's ranges and its loss on.
-        most_lost: percentage points of accuracy that int8 may cost.
+        max_lost: percentage points of accuracy that int8 may cost.
     """
 
     precision: Precision = "float32"
     tiles: Path | None = None
-    most_lost: float = 1.0
+    max_lost: float = 1.0
 
     def check(self, form: str) -> None:
-        """Refuse what does not go together.
+        """Reject options that do not go together.
 
         Raises:
             SettingError: another format than ONNX, int8 without tiles, or tiles without int8.
@@ -85,8 +85,8 @@ class Rounding:
             )
         if self.precision != "int8" and self.tiles is not None:
             raise SettingError(f"--tiles: only for --precision int8, not {self.precision}")
-        if not self.most_lost >= 0:
-            raise SettingError(f"--max-loss: given {self.most_lost:g}; allowed: 0 or more")
+        if not self.max_lost >= 0:
+            raise SettingError(f"--max-loss: given {self.max_lost:g}; allowed: 0 or more")
 
 
 @dataclass(frozen=True)
@@ -106,76 +106,76 @@ def export_graph(
     views: int | None = None,
     rounding: Rounding = Rounding(),
     overwrite: bool = False,
-    say: Log = print,
+    log: Log = print,
 ) -> Exported:
-    """Export a model as a graph that takes raw pixels and gives calibrated probabilities.
+    """Export a model as a graph from raw pixels to calibrated probabilities.
 
     Args:
         model: to export.
         form: which runtime's.
-        path: to write to; it appears only once it has been run and found to say the same.
+        path: to write to; it appears only after a run with the same predictions.
         views: flips and quarter turns averaged, None for the model's own.
         rounding: number format, and what int8 needs.
         overwrite: replace what is there.
-        say: told every line.
+        log: gets every line.
 
     Raises:
         SettingError: options that do not go together.
         DataError: tiles that cannot be used.
         OutputError: the file exists or cannot be written.
-        ModelError: it does not say what the model says; nothing is left.
+        ModelError: its predictions differ from the model's; no file is left.
     """
     rounding.check(form)
     check_absent(path, overwrite=overwrite)
     kind, module = KINDS[form], deployed(model, views)
     tiles = example_tiles(model)
-    told = passport(model, views=len(module.views), precision=rounding.precision)
+    metadata = model_metadata(model, views=len(module.views), precision=rounding.precision)
     with whole_file(path) as part:
         loss = None
         if rounding.precision == "int8":
-            loss = write_int8(model, module, part, told, rounding, say=say)
+            loss = write_int8(model, module, part, metadata, rounding, log=log)
         else:
-            made = halved(module) if rounding.precision == "float16" else module
-            kind.write(made, torch.from_numpy(_several(tiles)), part, told)
-        found = compare(module, kind.run(part), tiles)
-        say(str(found))
-        check_parity(path, found, LIMITS[rounding.precision])
-    say(f"{form.ljust(8)} {path} ({path.stat().st_size / 1e6:.1f} MB)")
-    return Exported(path, found, loss)
+            deployed_module = halved(module) if rounding.precision == "float16" else module
+            kind.write(deployed_module, torch.from_numpy(_several(tiles)), part, metadata)
+        parity = compare(module, kind.run(part), tiles)
+        log(str(parity))
+        check_parity(path, parity, LIMITS[rounding.precision])
+    log(f"{form.ljust(8)} {path} ({path.stat().st_size / 1e6:.1f} MB)")
+    return Exported(path, parity, loss)
 
 
 def export_bare(
-    model: ModelFile, path: Path, *, overwrite: bool = False, say: Log = print
+    model: ModelFile, path: Path, *, overwrite: bool = False, log: Log = print
 ) -> Exported:
     """Export a model as a safetensors file with nothing of its training tiles.
 
     Args:
         model: to export.
-        path: to write to; it appears only once it has been loaded and found to say the same.
+        path: to write to; it appears only after it was loaded with the same predictions.
         overwrite: replace what is there.
-        say: told every line.
+        log: gets every line.
 
     Raises:
         OutputError: the file exists or cannot be written.
-        ModelError: it does not say what the model says; nothing is left.
+        ModelError: its predictions differ from the model's; no file is left.
     """
     check_absent(path, overwrite=overwrite)
     with whole_file(path) as part:
         save(part, bare(model))
-        found = compare(deployed(model), running(deployed(load(part))), example_tiles(model))
-        say(str(found))
-        check_parity(path, found, LIMITS["float32"])
-    say(f"safetensors {path} ({path.stat().st_size / 1e6:.1f} MB)")
-    return Exported(path, found)
+        parity = compare(deployed(model), running(deployed(load(part))), example_tiles(model))
+        log(str(parity))
+        check_parity(path, parity, LIMITS["float32"])
+    log(f"safetensors {path} ({path.stat().st_size / 1e6:.1f} MB)")
+    return Exported(path, parity)
 
 
-def check_parity(path: Path, found: Parity, limits: Limits) -> None:
-    """Refuse a file that is not what its model is.
+def check_parity(path: Path, parity: Parity, limits: Limits) -> None:
+    """Reject a file with other predictions than its model.
 
     Raises:
         ModelError: a difference is beyond its limit.
     """
-    fault = found.fault(limits)
+    fault = parity.fault(limits)
     if fault:
         raise ModelError(f"{path}: {fault}; nothing was kept")
 
@@ -184,41 +184,41 @@ def write_int8(
     model: ModelFile,
     module: Deployed,
     path: Path,
-    told: Mapping[str, Any],
+    metadata: Mapping[str, Any],
     rounding: Rounding,
     *,
-    say: Log,
+    log: Log,
 ) -> Loss:
-    """Write a rounded ONNX file, and judge it beside the unrounded one.
+    """Write a rounded ONNX file, and compare its accuracy with the unrounded one.
 
     Args:
-        model: whose tiles are read.
+        model: its tiles are read.
         module: the model deployed.
-        path: to write to; the passport tells the loss.
-        told: the passport.
+        path: to write to; the metadata contain the loss.
+        metadata: of the file.
         rounding: with tiles.
-        say: told the loss.
+        log: gets the loss.
 
     Raises:
         DataError: tiles that cannot be used.
         ModelError: rounding costs more than it may.
     """
     contract = model.contract
-    found = halves(contract, rounding.tiles or "")
+    split = halves(contract, rounding.tiles or "")
     tiles = torch.from_numpy(_several(example_tiles(model)))
     with scratch_folder(path) as folder:
-        full, made = folder / "full.onnx", folder / "int8.onnx"
-        write_onnx(folded(module), tiles, full, told)
-        quantise(full, made, raw_batches(contract, found.measured))
-        loss = judge((run_onnx(full), run_onnx(made)), contract, found)
-        say(str(loss))
-        if loss.points.value > rounding.most_lost:
+        full, rounded = folder / "full.onnx", folder / "int8.onnx"
+        write_onnx(folded(module), tiles, full, metadata)
+        quantise(full, rounded, raw_batches(contract, split.measured))
+        loss = rounding_loss((run_onnx(full), run_onnx(rounded)), contract, split)
+        log(str(loss))
+        if loss.points.value > rounding.max_lost:
             raise ModelError(
                 f"{rounding.tiles}: int8 costs {loss.points.value:.2f} percentage points of "
-                f"accuracy, more than --max-loss {rounding.most_lost:g}; nothing was kept: export "
+                f"accuracy, more than --max-loss {rounding.max_lost:g}; no file is written: export "
                 "float16, or allow more"
             )
-        seal(read_proto(made), path, {**told, "rounding": dataclasses.asdict(loss)})
+        seal(read_proto(rounded), path, {**metadata, "rounding": dataclasses.asdict(loss)})
     return loss
 
 

@@ -23,7 +23,7 @@ from geotl.inference.onnx_file import INPUT, IR_VERSION, OPSET, OUTPUTS, Runner,
 from geotl.inference.onnx_model import open_runner
 from geotl.models.model_file import ModelFile
 
-PASSPORT_FILE = "geotl.json"
+METADATA_FILE = "geotl.json"
 _WRITTEN_BY_ITSELF = ("version", ".data/version", ".data/serialization_id")
 Precision = Literal["float32", "float16", "int8"]
 BATCHES = (1, 7)
@@ -45,56 +45,58 @@ def program_of(
         graph = torch.export.export(module, (image,), dynamic_shapes=(dict(free),))
     for part in graph.graph_module.modules():
         if isinstance(part, torch.fx.GraphModule):
-            for node in part.graph.nodes:  # where the code lay is nobody's business
+            for node in part.graph.nodes:  # the folder of the code is private
                 node.meta.pop("stack_trace", None)
     return graph
 
 
-def write_pt2(module: Deployed, tiles: Tensor, path: Path, told: Mapping[str, Any]) -> None:
-    """Write torch.export's format; `geotl.json` inside it says what the model is."""
-    save_program(exported(module, tiles), path, told)
+def write_pt2(module: Deployed, tiles: Tensor, path: Path, metadata: Mapping[str, Any]) -> None:
+    """Write torch.export's format; `geotl.json` inside it describes the model."""
+    save_program(exported(module, tiles), path, metadata)
 
 
 def save_program(
-    program: torch.export.ExportedProgram, path: Path, told: Mapping[str, Any]
+    program: torch.export.ExportedProgram, path: Path, metadata: Mapping[str, Any]
 ) -> None:
-    """Save a graph of torch.export's with what it says of itself."""
-    extra = {PASSPORT_FILE: json.dumps(told)}
-    held = io.BytesIO()  # a path would give its name, a temporary one, to the archive's root
-    torch.export.save(program, held, extra_files=extra)
-    path.write_bytes(held.getbuffer())
+    """Save a graph of torch.export's with its metadata."""
+    extra = {METADATA_FILE: json.dumps(metadata)}
+    buffer = io.BytesIO()  # a path would give its name, a temporary one, to the archive's root
+    torch.export.save(program, buffer, extra_files=extra)
+    path.write_bytes(buffer.getbuffer())
 
 
-def write_torchscript(module: Deployed, tiles: Tensor, path: Path, told: Mapping[str, Any]) -> None:
+def write_torchscript(
+    module: Deployed, tiles: Tensor, path: Path, metadata: Mapping[str, Any]
+) -> None:
     """Write TorchScript, for those who still deploy it in C++."""
     with warnings.catch_warnings():
-        # That TorchScript is deprecated is known, and said in the documentation; what the tracer
+        # TorchScript is deprecated, as the documentation states; what the tracer
         # warns of are sizes that are fixed on purpose: all but the batch's.
         warnings.simplefilter("ignore", FutureWarning)
         warnings.simplefilter("ignore", torch.jit.TracerWarning)  # type: ignore[attr-defined]
         with torch.no_grad():
             traced = torch.jit.trace(module, (tiles,), check_trace=False)  # type: ignore[no-untyped-call]
-        held = io.BytesIO()
-        torch.jit.save(traced, held, _extra_files={PASSPORT_FILE: json.dumps(told)})
-    path.write_bytes(_without_debugging(held))
+        buffer = io.BytesIO()
+        torch.jit.save(traced, buffer, _extra_files={METADATA_FILE: json.dumps(metadata)})
+    path.write_bytes(_without_debugging(buffer))
 
 
 def _without_debugging(archive: io.BytesIO) -> bytes:
     """TorchScript's archive without the places of the source on the machine it was made on."""
     archive.seek(0)
-    reader, made = torch._C.PyTorchFileReader(archive), io.BytesIO()
-    writer = torch._C.PyTorchFileWriter(made)
+    reader, cleaned = torch._C.PyTorchFileReader(archive), io.BytesIO()
+    writer = torch._C.PyTorchFileWriter(cleaned)
     for name in reader.get_all_records():
         if not name.endswith(".debug_pkl") and name not in _WRITTEN_BY_ITSELF:
             content = reader.get_record(name)
             writer.write_record(name, content, len(content))
     writer.write_end_of_file()
-    return made.getvalue()
+    return cleaned.getvalue()
 
 
-def write_onnx(module: Deployed, tiles: Tensor, path: Path, told: Mapping[str, Any]) -> None:
-    """Write one ONNX file for any batch size, that says what it is and is sealed with its hash."""
-    seal(onnx_of(exported(module, tiles), OUTPUTS), path, told)
+def write_onnx(module: Deployed, tiles: Tensor, path: Path, metadata: Mapping[str, Any]) -> None:
+    """Write one ONNX file for any batch size, with its metadata and its checksum."""
+    seal(onnx_of(exported(module, tiles), OUTPUTS), path, metadata)
 
 
 def onnx_of(graph: torch.export.ExportedProgram, outputs: Sequence[str]) -> Any:
@@ -139,8 +141,8 @@ def running(module: Callable[[Tensor], tuple[Tensor, Tensor]]) -> Runner:
 
     def run(tiles: Float32s) -> tuple[Float32s, Float32s]:
         with torch.no_grad():
-            chances, logits = module(torch.from_numpy(tiles))
-        return chances.numpy(), logits.numpy()
+            probabilities, logits = module(torch.from_numpy(tiles))
+        return probabilities.numpy(), logits.numpy()
 
     return run
 
@@ -152,7 +154,7 @@ class Limits:
     Attributes:
         logits: largest difference of calibrated logits.
         probabilities: largest difference of probabilities.
-        agreement: least share of tiles named alike.
+        agreement: minimum share of tiles with the same class.
     """
 
     logits: float = math.inf
@@ -160,9 +162,9 @@ class Limits:
     agreement: float = 0.0
 
 
-# float32: the order of sums differs between runtimes. float16: probabilities were seen 0.005 apart
-# on EuroSAT's tiles (docs/BENCHMARKS.md). int8: 0.27 apart on a tile near a tie, and 1 in 60 named
-# otherwise; there the limits only catch what is broken, and accuracy is judged on labelled tiles.
+# float32: the order of sums differs between runtimes. float16: probabilities differed by 0.005
+# on EuroSAT's tiles (docs/BENCHMARKS.md). int8: by 0.27 on a tile near a tie, and 1 tile in 60 got
+# another class; there the limits only catch what is broken, and labelled tiles test the accuracy.
 LIMITS: dict[Precision, Limits] = {
     "float32": Limits(logits=1e-4),
     "float16": Limits(probabilities=0.03, agreement=0.95),
@@ -175,10 +177,10 @@ class Parity:
     """Largest differences from the model over tiles, and how often both name the same class.
 
     Attributes:
-        tiles: how many were looked at, over all batch sizes.
+        tiles: how many were compared, over all batch sizes.
         logits: largest difference of calibrated logits.
         probabilities: largest difference of probabilities.
-        agreement: share of tiles named alike.
+        agreement: share of tiles with the same class.
         largest: the model's largest logit, sign aside; over 200 their rounding exceeds 1e-4.
     """
 
@@ -200,8 +202,8 @@ class Parity:
             )
         if not self.agreement >= limits.agreement:
             return (
-                f"only {100 * self.agreement:.3g} % of its example tiles are named as the model "
-                f"does, fewer than {100 * limits.agreement:g} %"
+                f"only {100 * self.agreement:.3g} % of its example tiles get the model's class, "
+                f"fewer than {100 * limits.agreement:g} %"
             )
         return None
 
@@ -210,13 +212,13 @@ class Parity:
         return (
             f"parity on {self.tiles} tiles at batches of {' and '.join(map(str, BATCHES))}: logits "
             f"within {self.logits:.1e}, probabilities within {self.probabilities:.1e}, "
-            f"{100 * self.agreement:.4g} % named alike"
+            f"{100 * self.agreement:.4g} % with the same class"
         )
 
 
 @dataclass(frozen=True)
 class MapParity:
-    """How what a file says of every pixel compares with what `geotl map` makes of the same.
+    """How a file's predictions for every pixel compare with those of `geotl map`.
 
     Attributes:
         where: the pixels that were compared, in words.
@@ -232,11 +234,11 @@ class MapParity:
         """In one line."""
         return (
             f"parity with geotl map on {self.where}: probabilities within "
-            f"{self.probabilities:.1e}, {100 * self.agreement:.4g} % of pixels named alike"
+            f"{self.probabilities:.1e}, {100 * self.agreement:.4g} % of pixels with the same class"
         )
 
     def check(self, path: Path) -> None:
-        """Refuse a file that is not what its model is.
+        """Reject a file with other predictions than its model.
 
         Raises:
             ModelError: a difference is beyond `MAP_LIMIT`, or not a number.
@@ -251,40 +253,44 @@ class MapParity:
 def map_parity(
     where: str, pairs: Sequence[tuple[NDArray[np.floating[Any]], NDArray[np.floating[Any]]]]
 ) -> MapParity:
-    """Compare probabilities [K,h,w] that a file gave with those of `geotl map`, pair by pair."""
-    gaps = [np.abs(found - wanted).max() for found, wanted in pairs]
-    alike = [(found.argmax(0) == wanted.argmax(0)).ravel() for found, wanted in pairs]
+    """Compare probabilities [K,h,w] of a file with those of `geotl map`, pair by pair."""
+    gaps = [np.abs(exported_map - reference).max() for exported_map, reference in pairs]
+    alike = [
+        (exported_map.argmax(0) == reference.argmax(0)).ravel() for exported_map, reference in pairs
+    ]
     return MapParity(where, float(np.max(gaps)), float(np.concatenate(alike).mean()))
 
 
 def example_tiles(model: ModelFile) -> Float32s:
     """A model's example tiles [n,C,S,S], raw float32, their invalid pixels NaN."""
-    companions = model.companions
-    raw = companions.examples.astype(np.float32)
-    return np.where(companions.example_valid, raw, np.float32(np.nan))
+    training_samples = model.training_samples
+    raw = training_samples.examples.astype(np.float32)
+    return np.where(training_samples.example_valid, raw, np.float32(np.nan))
 
 
 def compare(module: Deployed, runner: Runner, tiles: Float32s) -> Parity:
     """Run a file on tiles [n,C,S,S] in every batch size, the last batch short, and compare."""
-    wanted = _in_batches(running(module), tiles, max(BATCHES))
+    reference = _in_batches(running(module), tiles, max(BATCHES))
     apart = np.zeros(2)
     alike = []
     for size in BATCHES:
-        found = _in_batches(runner, tiles, size)
-        gaps = [np.abs(f.astype(np.float64) - w).max() for f, w in zip(found, wanted, strict=True)]
+        outputs = _in_batches(runner, tiles, size)
+        gaps = [
+            np.abs(f.astype(np.float64) - w).max() for f, w in zip(outputs, reference, strict=True)
+        ]
         apart = np.maximum(apart, gaps)  # NaN stays NaN
-        alike.append(found[0].argmax(axis=1) == wanted[0].argmax(axis=1))
+        alike.append(outputs[0].argmax(axis=1) == reference[0].argmax(axis=1))
     return Parity(
         len(tiles) * len(BATCHES),
         float(apart[1]),
         float(apart[0]),
         float(np.mean(alike)),
-        float(np.abs(wanted[1]).max()),
+        float(np.abs(reference[1]).max()),
     )
 
 
 def _in_batches(runner: Runner, tiles: Float32s, size: int) -> tuple[Float32s, Float32s]:
-    """Probabilities and logits of all tiles, so many at a time."""
+    """Probabilities and logits of all tiles, `size` at a time."""
     parts = [runner(tiles[at : at + size]) for at in range(0, len(tiles), size)]
-    chances, logits = zip(*parts, strict=True)
-    return np.concatenate(chances), np.concatenate(logits)
+    probabilities, logits = zip(*parts, strict=True)
+    return np.concatenate(probabilities), np.concatenate(logits)

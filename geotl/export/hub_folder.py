@@ -20,7 +20,7 @@ from geotl.export.exporter import export_graph
 from geotl.export.graphs import LIMITS, run_onnx
 from geotl.export.metadata import shareable, shareable_recipe
 from geotl.export.model_card import CardFacts, model_card
-from geotl.export.stac_checks import training_ground_of, write_item
+from geotl.export.stac_checks import training_area_of, write_item
 from geotl.inference.onnx_file import read_passport
 from geotl.io import raster
 from geotl.io.files import sha256_of, whole_folder
@@ -43,7 +43,7 @@ _MEANING = {
     CONFIG: "facts for hubs",
     ARRAY: "an example tile, raw values [C, S, S]",
     RASTER: "the same with its bands' names",
-    EXPECTED: "what the model says of it",
+    EXPECTED: "the model's prediction for it",
     ITEM: "the STAC item (Machine Learning Model 1.5.2)",
 }
 
@@ -62,58 +62,58 @@ def write_hub(
     *,
     terms: Terms | None = None,
     overwrite: bool = False,
-    say: Log = print,
+    log: Log = print,
 ) -> Path:
-    """Write a folder that a model hub takes, whole or not at all.
+    """Write a folder for a model hub, completely or not at all.
 
     Args:
         model: to publish.
         folder: to write; it may be an earlier one of these where `overwrite` is set.
         terms: licences.
         overwrite: replace an earlier one.
-        say: told every line.
+        log: gets every line.
 
     Raises:
         OutputError: the folder holds anything else, or cannot be written.
-        ModelError: the ONNX file does not say what the model says; nothing is left.
+        ModelError: the ONNX file's predictions differ from the model's; no file is left.
     """
     folder = Path(folder)
     check_folder(folder, overwrite=overwrite)
 
     def told(line: str) -> None:
-        say(line.replace(str(part), str(folder)))
+        log(line.replace(str(part), str(folder)))
 
     with whole_folder(folder) as part:
         fill_hub(model, part, terms or Terms(), told)
-    say(f"hub      {folder} ({', '.join(FILES)})")
+    log(f"hub      {folder} ({', '.join(FILES)})")
     return folder
 
 
-def fill_hub(model: ModelFile, folder: Path, terms: Terms, say: Log = print) -> None:
+def fill_hub(model: ModelFile, folder: Path, terms: Terms, log: Log = print) -> None:
     """Write all files into an empty folder."""
     model_file.save(folder / MODEL, shareable_model(model))
     if model.path is not None:  # the item is dated by it, and so repeats
         os.utime(folder / MODEL, ns=(model.path.stat().st_atime_ns, model.path.stat().st_mtime_ns))
-    kept = model_file.load(folder / MODEL)
-    export_graph(kept, "onnx", folder / ONNX, say=say)
-    example = _write_example(kept, folder)
-    write_config(kept, folder)
+    stored = model_file.load(folder / MODEL)
+    export_graph(stored, "onnx", folder / ONNX, log=log)
+    example = _write_example(stored, folder)
+    write_config(stored, folder)
     (folder / LFS).write_text(
         "".join(
             f"*.{end} filter=lfs diff=lfs merge=lfs -text\n"
             for end in ("safetensors", "onnx", "npy", "tif")
         )
     )
-    ground = training_ground_of(kept)
+    ground = training_area_of(stored)
     px_m = read_passport(folder / ONNX)["resolution_m"]
     listed = [
         (name, (folder / name).stat().st_size, sha256_of(folder / name), _MEANING[name])
         for name in (MODEL, ONNX, ARRAY, RASTER, EXPECTED, CONFIG)
     ]
     facts = CardFacts(terms.model, terms.data, ground, px_m, listed, example)
-    (folder / CARD).write_text(model_card(kept, facts), encoding="utf-8")
+    (folder / CARD).write_text(model_card(stored, facts), encoding="utf-8")
     others = [folder / name for name in (ONNX, ARRAY, RASTER, EXPECTED, CARD)]
-    write_item(kept, folder / ITEM, others, licence=terms.model, say=say)
+    write_item(stored, folder / ITEM, others, licence=terms.model, log=log)
 
 
 def shareable_model(model: ModelFile) -> ModelFile:
@@ -121,7 +121,7 @@ def shareable_model(model: ModelFile) -> ModelFile:
 
     `published_from` is the sha256 of the file it was read from.
     """
-    notes = {key: shareable(held) for key, held in model.notes.items() if key != "recipe"}
+    notes = {key: shareable(value) for key, value in model.notes.items() if key != "recipe"}
     if "recipe" in model.notes:
         notes["recipe"] = shareable_recipe(model.notes["recipe"])
     if model.path is not None:
@@ -167,13 +167,13 @@ def write_config(model: ModelFile, folder: Path) -> None:
 
 
 def check_folder(folder: Path, *, overwrite: bool) -> None:
-    """Refuse a folder that holds anything but an earlier export that may be replaced.
+    """Reject a folder with anything but an earlier export that may be replaced.
 
     Raises:
         OutputError: it does.
     """
     if folder.is_file():
-        raise OutputError(f"{folder}: is a file; choose a folder with --out")
+        raise OutputError(f"{folder}: is a file; choose a folder with -o")
     inside = {entry.name for entry in folder.iterdir()} if folder.exists() else set()
     if not inside:
         return
@@ -182,7 +182,7 @@ def check_folder(folder: Path, *, overwrite: bool) -> None:
         named = other[0] if other else sorted(inside)[0]
         raise OutputError(
             f"{folder}: holds what no export to a hub wrote ({named}), which would be lost; choose "
-            "another folder with --out"
+            "another folder with -o"
         )
     if not overwrite:
         raise OutputError(f"{folder}: exists; choose another folder or give --overwrite")
@@ -190,21 +190,23 @@ def check_folder(folder: Path, *, overwrite: bool) -> None:
 
 def _is_hub(folder: Path) -> bool:
     try:
-        told = json.loads((folder / CONFIG).read_text(encoding="utf-8"))
+        config = json.loads((folder / CONFIG).read_text(encoding="utf-8"))
     except (OSError, ValueError):
         return False
-    return isinstance(told, Mapping) and told.get("library_name") == LIBRARY
+    return isinstance(config, Mapping) and config.get("library_name") == LIBRARY
 
 
 def _write_example(model: ModelFile, folder: Path) -> tuple[str, float]:
-    """Write an example tile and what the ONNX file says of it: the class and its probability."""
+    """Write an example tile and the ONNX file's prediction: the class and its probability."""
     tile = example_of(model)
     np.save(folder / ARRAY, tile)
     contract, (_, height, width) = model.contract, tile.shape
     grid = raster.Grid(None, (1.0, 0.0, 0.0, 0.0, -1.0, float(height)), width, height)
     raster.write(folder / RASTER, tile, grid, contract.bands, contract.sensor.nodata)
-    chances, logits = (part[0] for part in run_onnx(folder / ONNX)(tile[None].astype(np.float32)))
-    at = int(chances.argmax())
+    probabilities, logits = (
+        part[0] for part in run_onnx(folder / ONNX)(tile[None].astype(np.float32))
+    )
+    at = int(probabilities.argmax())
     _write_json(
         folder / EXPECTED,
         {
@@ -214,12 +216,12 @@ def _write_example(model: ModelFile, folder: Path) -> tuple[str, float]:
             "dtype": tile.dtype.name,
             "bands": list(contract.bands),
             "class": contract.classes[at],
-            "probabilities": dict(zip(contract.classes, map(float, chances), strict=True)),
+            "probabilities": dict(zip(contract.classes, map(float, probabilities), strict=True)),
             "logits": dict(zip(contract.classes, map(float, logits), strict=True)),
             "logits_within": LIMITS["float32"].logits,
         },
     )
-    return contract.classes[at], float(chances[at])
+    return contract.classes[at], float(probabilities[at])
 
 
 def example_of(model: ModelFile) -> NDArray[Any]:
@@ -227,13 +229,15 @@ def example_of(model: ModelFile) -> NDArray[Any]:
 
     What is clear to the last digit, such as open water, would show little.
     """
-    companions = model.companions
-    valid = companions.example_valid.reshape(len(companions.examples), -1).mean(axis=1)
-    whole = np.flatnonzero(valid == valid.max())
-    order = np.sort(companions.example_logits[whole], axis=1)
+    training_samples = model.training_samples
+    valid = training_samples.example_valid.reshape(len(training_samples.examples), -1).mean(axis=1)
+    complete = np.flatnonzero(valid == valid.max())
+    order = np.sort(training_samples.example_logits[complete], axis=1)
     clear = order[:, -1] - order[:, -2]
-    return np.asarray(companions.examples[whole[np.argsort(clear, kind="stable")[len(whole) // 2]]])
+    return np.asarray(
+        training_samples.examples[complete[np.argsort(clear, kind="stable")[len(complete) // 2]]]
+    )
 
 
-def _write_json(path: Path, told: Mapping[str, Any]) -> None:
-    path.write_text(json.dumps(told, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+def _write_json(path: Path, values: Mapping[str, Any]) -> None:
+    path.write_text(json.dumps(values, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")

@@ -1,4 +1,4 @@
-"""What an exported file says of itself: a model's contract as plain values that any program reads.
+"""Metadata of an exported file: a model's contract as plain values that any program reads.
 
 It travels as JSON beside or inside each export, and is all that mapping with one needs to know.
 Texts in it are freed of the folders of the machine that made them.
@@ -29,7 +29,7 @@ _START = f"(?:{_FILE}|{_HOME}|{_DRIVE}|{_SHARE}|{_ROOT})"
 _STEP = r"[^\s/\\'\"<>|:;,()\[\]{}]+"
 _INSIDE = re.compile(rf"{_START}(?:{_STEP}[/\\]+)+({_STEP})?")
 _WHOLE = re.compile(rf"{_START}[^\n:]*")
-TOLD = ("metrics", "versions")  # of a model's notes: what maps tell of it
+TOLD = ("metrics", "versions")  # of a model's notes: those that maps repeat
 # likewise, of its note on training
 TRAINING = ("dates", "tiles", "labels", "unlabelled", "pixels", "accuracy")
 
@@ -37,7 +37,7 @@ TRAINING = ("dates", "tiles", "labels", "unlabelled", "pixels", "accuracy")
 def without_folders(text: str) -> str:
     r"""A text whose absolute paths are cut to their last name; addresses of the web stay.
 
-    A path that is the whole text may hold blanks; one inside a sentence ends at the first.
+    A path that is the complete text may contain blanks; one inside a sentence ends at the first.
 
     >>> without_folders("/srv/lab data/weights/resnet18.pth")
     'resnet18.pth'
@@ -51,8 +51,8 @@ def without_folders(text: str) -> str:
     return _INSIDE.sub(_last, text)
 
 
-def _last(found: re.Match[str]) -> str:
-    return re.split(r"[/\\]", found.group().rstrip("/\\"))[-1]
+def _last(match: re.Match[str]) -> str:
+    return re.split(r"[/\\]", match.group().rstrip("/\\"))[-1]
 
 
 def shareable(value: Any) -> Any:
@@ -64,9 +64,9 @@ def shareable(value: Any) -> Any:
     if isinstance(value, str):
         return without_folders(value)
     if isinstance(value, dict):
-        return {key: shareable(held) for key, held in value.items()}
+        return {key: shareable(inner) for key, inner in value.items()}
     if isinstance(value, list | tuple):
-        return [shareable(held) for held in value]
+        return [shareable(inner) for inner in value]
     return value
 
 
@@ -77,34 +77,34 @@ def shareable_recipe(text: str) -> str:
     data:
       root: tiles
     """
-    told, faults = parse(text)
-    return without_folders(text) if faults or told is None else write(shareable(told))
+    values, faults = parse(text)
+    return without_folders(text) if faults or values is None else write(shareable(values))
 
 
-def passport(model: ModelFile, *, views: int, precision: str) -> dict[str, Any]:
-    """A model's passport, of values that JSON holds.
+def model_metadata(model: ModelFile, *, views: int, precision: str) -> dict[str, Any]:
+    """Metadata of a model for an exported file, as JSON values.
 
     Args:
-        model: whose.
+        model: described.
         views: flips and quarter turns that the export averages over.
         precision: number format of the export's network.
     """
-    held = dataclasses.asdict(model.contract)
-    held["spec"]["views"] = views
-    return _passport(model, held, precision)
+    contract = dataclasses.asdict(model.contract)
+    contract["spec"]["views"] = views
+    return _metadata(model, contract, precision)
 
 
-def pixel_passport(model: PixelModelFile, *, halo_px: int, stride_px: int) -> dict[str, Any]:
-    """A pixel model's passport, of values that JSON holds.
+def pixel_model_metadata(model: PixelModelFile, *, halo_px: int, stride_px: int) -> dict[str, Any]:
+    """Metadata of a pixel model for an exported file, as JSON values.
 
     Args:
-        model: whose.
+        model: described.
         halo_px: pixels around a pixel that its class depends on.
         stride_px: an image's first row and column must be multiples of it in the scene, so that
             the network's stages lie as in `geotl map`.
     """
     return {
-        **_passport(model, dataclasses.asdict(model.contract), "float32"),
+        **_metadata(model, dataclasses.asdict(model.contract), "float32"),
         **model_header(model.model),
         "kind": KIND,
         "halo_px": halo_px,
@@ -112,18 +112,18 @@ def pixel_passport(model: PixelModelFile, *, halo_px: int, stride_px: int) -> di
     }
 
 
-def _passport(
+def _metadata(
     model: ModelFile | PixelModelFile, contract: dict[str, Any], precision: str
 ) -> dict[str, Any]:
-    """What the passports of all models tell."""
-    seen, training = model.seen, model.notes.get("training", {})
+    """The part of the metadata that all models have."""
+    ranges, training = model.seen, model.notes.get("training", {})
     return {
         "passport_version": PASSPORT_VERSION,
         "geotl": __version__,
         "precision": precision,
         "model_sha256": sha256_of(model.path) if model.path else None,
         "resolution_m": model.resolution_m,
-        "examples": {"mean": _figures(seen.mean), "sd": _figures(seen.sd)},
+        "examples": {"mean": _figures(ranges.mean), "sd": _figures(ranges.sd)},
         "result": model.notes.get("metrics", {}).get("headline"),
         "contract": contract,
         "ground": model.ground,

@@ -23,6 +23,7 @@ from geotl.export.model_facts import (
     recipe_of,
     sources_of,
     tiles_by_class,
+    tiles_of,
     title_of,
 )
 from geotl.export.stac_mlm import bounds_of
@@ -194,9 +195,7 @@ def _at_a_glance(model: ModelFile, facts: CardFacts, accuracy: Accuracy | None) 
         ("Pretrained", ", then ".join(f"`{name}`" for name in chain) or "no: random weights"),
         (
             "Trained on",
-            f"{len(model.companions.footprints):,} labelled tiles"
-            + _unlabelled(model)
-            + (f", imagery of {_span(days)}" if days else ""),
+            tiles_of(model) + (f", imagery of {_span(days)}" if days else ""),
         ),
         ("Accuracy", _short(accuracy)),
         ("Licence", f"model: {facts.licence or UNSTATED}; data: {facts.data_licence or UNSTATED}"),
@@ -240,7 +239,7 @@ def _how_to_run(facts: CardFacts) -> list[str]:
 
 def _training(model: ModelFile, facts: CardFacts, recipe: Mapping[str, Any]) -> list[str]:
     days, sources = dates_of(model), sources_of(recipe)
-    told = [f"{len(model.companions.footprints):,} labelled tiles{_unlabelled(model)}"]
+    told = [tiles_of(model)]
     told[0] += f" from {_listed(sources)}." if sources else "."
     told.append(f"Imagery of {_span(days)}." if days else "When it was taken is not recorded.")
     told.append(_place(facts.ground))
@@ -253,12 +252,6 @@ def _training(model: ModelFile, facts: CardFacts, recipe: Mapping[str, Any]) -> 
         " ".join(part for part in told if part),
         *([f"> {note}"] if note else []),
     ]
-
-
-def _unlabelled(model: ModelFile) -> str:
-    """How many unlabelled tiles the head was fitted to beside the labelled ones, if any."""
-    count = model.notes.get("training", {}).get("unlabelled", 0)
-    return f" and {count:,} unlabelled ones" if count else ""
 
 
 def _place(ground: shapely.Geometry | None) -> str:
@@ -432,13 +425,15 @@ def _files(model: ModelFile, facts: CardFacts) -> list[str]:
         (f"`{name}`", _size(size), f"`{digest[:16]}…`", what)
         for name, size, digest, what in facts.files
     ]
-    companions = model.companions
+    training_samples = model.training_samples
     place = ", the footprints of all" if facts.ground is not None else ""
     return [
         "## Files",
         _table(("File", "Size", "sha256", "What it is"), rows),
-        f"`model.safetensors` holds {len(companions.examples)} of the training tiles, features of "
-        f"{len(companions.features):,}{place} and the recipe: publish it only where those may be "
+        f"`model.safetensors` holds {len(training_samples.examples)} of the training tiles, "
+        "features of "
+        f"{len(training_samples.features):,}{place} and the recipe: publish it only where those "
+        "may be "
         "public. Nothing in this folder is pickled, and no folder of the machine it "
         "was made on is named.",
     ]

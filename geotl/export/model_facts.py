@@ -1,6 +1,6 @@
-"""What a model's own file tells people of it: its name, its sources, how right it was, and where.
+"""Facts from a model's own file: its name, its sources, its accuracy, and where it was tested.
 
-Nothing is computed anew; whatever a file does not tell is left out or said to be unknown.
+Nothing is computed again; what a file does not contain is left out or called unknown.
 """
 
 from __future__ import annotations
@@ -19,15 +19,15 @@ from geotl.io.yaml import parse
 from geotl.models.model_file import ModelFile
 from geotl.models.pixel_file import PixelModelFile
 
-NotedModel = ModelFile | PixelModelFile  # whose notes are alike
+NotedModel = ModelFile | PixelModelFile  # with the same notes
 SPATIAL = {"blocks": "blocked", "group": "by group", "scene": "by scene"}
 SPLITS = {
-    "blocks": "in spatial blocks: whole blocks of ground are judged that no training tile lies in",
+    "blocks": "in spatial blocks: the test blocks contain no training tile",
     "group": "by group: no group has tiles on both sides",
-    "scene": "by scene: whole scenes are judged",
-    "shots": "at random, so many tiles a class to train on; neighbours may lie on both sides",
+    "scene": "by scene: complete scenes are the test set",
+    "shots": "at random, a number of training tiles per class; neighbours may lie on both sides",
     "stratified": "at random within the classes; neighbours may lie on both sides",
-    "column": "as the labels' own table says",
+    "column": "as given in the labels' table",
 }
 
 
@@ -36,15 +36,15 @@ class Accuracy:
     """How right a model was on tiles that chose nothing.
 
     Attributes:
-        tiles: how many were judged; `split`, how they were held out.
+        tiles: number of test tiles; `split`, how they were held out.
         figures: overall, balanced, kappa, macro_f1, each with its 95 % interval.
-        spatial: the overall accuracy on ground held out in space, where that was judged.
-        random: the same on a random split, where that was judged, with 95 % ends where known.
+        spatial: the overall accuracy on areas held out in space, where that was measured.
+        random: the same on a random split, where that was measured, with 95 % ends where known.
         repeats: mean and standard deviation of the overall accuracy over draws or folds.
         classes: precision, recall, f1 and support of each class.
-        rivals: overall accuracy of what the network is compared with.
+        rivals: overall accuracy of the baselines.
         calibration: its error before and after temperature scaling.
-        optimism: the random split's accuracy less the spatial one's, where both were judged.
+        optimism: the random split's accuracy less the spatial one's, where both were measured.
         mistakes: (class, taken for, how often, of how many), the five most frequent.
     """
 
@@ -63,9 +63,9 @@ class Accuracy:
 
 def recipe_of(model: NotedModel) -> dict[str, Any]:
     """A model's recipe as plain values, its paths cut to their last names; {} without one."""
-    told, _ = parse(str(model.notes.get("recipe", "")))
-    found: dict[str, Any] = shareable(told) if isinstance(told, dict) else {}
-    return found
+    values, _ = parse(str(model.notes.get("recipe", "")))
+    recipe: dict[str, Any] = shareable(values) if isinstance(values, dict) else {}
+    return recipe
 
 
 def name_of(recipe: Mapping[str, Any]) -> str:
@@ -74,9 +74,9 @@ def name_of(recipe: Mapping[str, Any]) -> str:
     >>> name_of({"name": "  2024/Forêts "}), name_of({"name": "ab"}), name_of({"name": "лес"})
     ('model 2024 For ts', 'model ab', 'model')
     """
-    kept = re.sub(r"[^a-zA-Z0-9_.-]+", " ", str(recipe.get("name") or "geotl model"))
-    kept = kept.strip(" ._-")
-    return kept if re.match(r"[a-zA-Z]..", kept) else f"model {kept}".strip()
+    name = re.sub(r"[^a-zA-Z0-9_.-]+", " ", str(recipe.get("name") or "geotl model"))
+    name = name.strip(" ._-")
+    return name if re.match(r"[a-zA-Z]..", name) else f"model {name}".strip()
 
 
 def title_of(recipe: Mapping[str, Any]) -> str:
@@ -91,8 +91,8 @@ def sources_of(recipe: Mapping[str, Any]) -> list[str]:
     ['tiles', 's.tif']
     """
     data, labels = recipe.get("data") or {}, recipe.get("labels") or {}
-    given = [data.get("root"), *(data.get("scenes") or []), labels.get("path")]
-    return [str(name) for name in given if name]
+    names = [data.get("root"), *(data.get("scenes") or []), labels.get("path")]
+    return [str(name) for name in names if name]
 
 
 def lineage_of(model: NotedModel) -> list[dict[str, Any]]:
@@ -113,10 +113,17 @@ def dates_of(model: NotedModel) -> list[str]:
     return sorted(model.notes.get("training", {}).get("dates", []))
 
 
+def tiles_of(model: ModelFile) -> str:
+    """How many tiles a model was fitted to, labelled ones and those of a pool, if it has any."""
+    pool = model.notes.get("training", {}).get("unlabelled", 0)
+    words = f"{len(model.training_samples.footprints):,} labelled tiles"
+    return f"{words} and {pool:,} unlabelled ones" if pool else words
+
+
 def tiles_by_class(model: ModelFile) -> dict[str, int]:
     """How many training tiles each class had; {} where the file keeps only a part of them."""
-    labels = model.companions.labels
-    if len(labels) != len(model.companions.footprints):
+    labels = model.training_samples.labels
+    if len(labels) != len(model.training_samples.footprints):
         return {}
     counts = np.bincount(labels, minlength=len(model.contract.classes))
     return dict(zip(model.contract.classes, map(int, counts), strict=True))
@@ -128,103 +135,103 @@ def parameters_of(model: ModelFile) -> int:
 
 
 def accuracy_of(model: NotedModel) -> Accuracy | None:
-    """What a model's own metrics say of it; None for one that was never judged."""
-    told = model.notes.get("metrics", {})
-    if "overall_accuracy" not in told:
+    """Accuracy from a model's own metrics; None for one that was never tested."""
+    metrics = model.notes.get("metrics", {})
+    if "overall_accuracy" not in metrics:
         return None
     method = str((recipe_of(model).get("split") or {}).get("method", ""))
-    figures = {key: _interval(held) for key, held in told.get("bootstrap", {}).items()}
-    figures["overall"] = _interval(told["overall_accuracy"])
+    figures = {key: _interval(value) for key, value in metrics.get("bootstrap", {}).items()}
+    figures["overall"] = _interval(metrics["overall_accuracy"])
     spatial: Interval | None = None
     random: Interval | None = figures["overall"]
     if method in SPATIAL:
-        spatial = _compared(told, "spatial", "network") or figures["overall"]
-        random = _compared(told, "random", "network, random split")
-    calibration = told.get("calibration", {})
-    repeats = told.get("draws", {}).get("network", {}).get("overall")
+        spatial = _compared(metrics, "spatial", "network") or figures["overall"]
+        random = _compared(metrics, "random", "network, random split")
+    calibration = metrics.get("calibration", {})
+    repeats = metrics.get("draws", {}).get("network", {}).get("overall")
     return Accuracy(
-        tiles=int(told.get("tiles", 0)),
+        tiles=int(metrics.get("tiles", 0)),
         split=method,
         figures=figures,
         spatial=spatial,
         random=random,
         repeats=_spread(repeats),
-        classes=told.get("per_class", {}),
-        rivals={name: _interval(held) for name, held in told.get("baselines", {}).items()},
+        classes=metrics.get("per_class", {}),
+        rivals={name: _interval(value) for name, value in metrics.get("baselines", {}).items()},
         calibration=(calibration["error_before"], calibration["error_after"])
         if calibration
         else None,
-        optimism=_interval(told["optimism"]["difference"]) if "optimism" in told else None,
-        mistakes=_mistakes(told.get("confusion", []), told.get("classes", [])),
+        optimism=_interval(metrics["optimism"]["difference"]) if "optimism" in metrics else None,
+        mistakes=_mistakes(metrics.get("confusion", []), metrics.get("classes", [])),
     )
 
 
-def accuracy_json(found: Accuracy) -> dict[str, Any]:
+def accuracy_json(accuracy: Accuracy) -> dict[str, Any]:
     """The same as plain values."""
-    ends = {name: _ends(figure) for name, figure in found.figures.items()}
-    told = {
-        "judged_tiles": found.tiles,
-        "split": found.split,
+    ends = {name: _ends(figure) for name, figure in accuracy.figures.items()}
+    values = {
+        "judged_tiles": accuracy.tiles,
+        "split": accuracy.split,
         **ends,
-        "overall_spatial_split": _ends(found.spatial),
-        "overall_random_split": _ends(found.random),
+        "overall_spatial_split": _ends(accuracy.spatial),
+        "overall_random_split": _ends(accuracy.random),
         "classes": {
-            name: {key: round(value, 4) for key, value in held.items()}
-            for name, held in found.classes.items()
+            name: {key: round(value, 4) for key, value in number.items()}
+            for name, number in accuracy.classes.items()
         },
-        "compared_with": {name: _ends(held) for name, held in found.rivals.items()},
+        "compared_with": {name: _ends(number) for name, number in accuracy.rivals.items()},
     }
-    return {key: held for key, held in told.items() if held}
+    return {key: number for key, number in values.items() if number}
 
 
 def _mistakes(
     confusion: Sequence[Sequence[int]], classes: Sequence[str]
 ) -> list[tuple[str, str, int, int]]:
-    """The five most frequent mistakes of a confusion matrix [truth][said].
+    """The five most frequent mistakes of a confusion matrix [truth][predicted].
 
     >>> _mistakes([[5, 2], [0, 9]], ["field", "wood"])
     [('field', 'wood', 2, 7)]
     """
-    found = [
+    mistakes = [
         (classes[i], classes[j], int(count), int(sum(row)))
         for i, row in enumerate(confusion)
         for j, count in enumerate(row)
         if i != j and count
     ]
-    return sorted(found, key=lambda one: -one[2])[:5]
+    return sorted(mistakes, key=lambda one: -one[2])[:5]
 
 
 def _ends(figure: Interval | None) -> dict[str, float] | None:
     if figure is None:
         return None
     ends = {"value": figure.value, "low": figure.low, "high": figure.high}
-    return {key: round(held, 4) for key, held in ends.items() if np.isfinite(held)}
+    return {key: round(end, 4) for key, end in ends.items() if np.isfinite(end)}
 
 
-def _interval(told: Mapping[str, float] | Sequence[float]) -> Interval:
-    if isinstance(told, Mapping):
-        return Interval(told["value"], told["low"], told["high"])
-    return Interval(*told)
+def _interval(values: Mapping[str, float] | Sequence[float]) -> Interval:
+    if isinstance(values, Mapping):
+        return Interval(values["value"], values["low"], values["high"])
+    return Interval(*values)
 
 
-def _compared(told: Mapping[str, Any], side: str, method: str) -> Interval | None:
+def _compared(metrics: Mapping[str, Any], side: str, method: str) -> Interval | None:
     """Overall accuracy of one side of the comparison of splits, None where it was not made.
 
-    Folds judged together are one share (Wilson's interval), draws have a mean (Student's t).
+    Folds together are one share (Wilson's interval), draws have a mean (Student's t).
     """
-    spread = _spread(told.get("draws", {}).get(method, {}).get("overall"))
-    value = (told.get("optimism") or {}).get(side)
-    if spread is not None and not told.get("kfold"):
+    spread = _spread(metrics.get("draws", {}).get(method, {}).get("overall"))
+    value = (metrics.get("optimism") or {}).get(side)
+    if spread is not None and not metrics.get("kfold"):
         draws, mean, sd = spread
         half = float(student.ppf(0.975, draws - 1)) * sd / draws**0.5
         return Interval(mean, max(0.0, mean - half), min(1.0, mean + half))
     if value is None:
         return None
-    return wilson(round(value * int(told["tiles"])), int(told["tiles"]))
+    return wilson(round(value * int(metrics["tiles"])), int(metrics["tiles"]))
 
 
-def _spread(told: Mapping[str, Any] | None) -> tuple[int, float, float] | None:
+def _spread(values: Mapping[str, Any] | None) -> tuple[int, float, float] | None:
     """Draws or folds, mean and standard deviation; None of a single one."""
-    if not told or told.get("draws", 0) < 2:
+    if not values or values.get("draws", 0) < 2:
         return None
-    return int(told["draws"]), float(told["mean"]), float(told["sd"])
+    return int(values["draws"]), float(values["mean"]), float(values["sd"])

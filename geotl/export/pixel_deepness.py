@@ -18,7 +18,7 @@ from geotl.arrays import Float32s
 from geotl.console import Log
 from geotl.errors import ModelError
 from geotl.export.graphs import MapParity, map_parity, onnx_of, program_of
-from geotl.export.metadata import pixel_passport
+from geotl.export.metadata import pixel_model_metadata
 from geotl.export.pixel_export import (
     deployed_pixels,
     example_image,
@@ -72,8 +72,8 @@ class PluginPixels(nn.Module):
     def recovered(self, scaled: Tensor) -> Tensor:
         """Raw pixels, NaN where invalid."""
         exact = scaled.double() * PER_UNIT
-        whole = exact.round()
-        raw = torch.where((exact - whole).abs() <= SLACK * whole.abs(), whole, exact).float()
+        rounded = exact.round()
+        raw = torch.where((exact - rounded).abs() <= SLACK * rounded.abs(), rounded, exact).float()
         nodata: Tensor = self.before.network.nodata
         lost = ~torch.isfinite(raw) | ((raw - nodata).abs() <= SLACK * nodata.abs())
         return torch.where(lost, float("nan"), raw)
@@ -97,22 +97,22 @@ def export_pixel_deepness(
     options: DeepnessOptions | None = None,
     *,
     overwrite: bool = False,
-    say: Log = print,
+    log: Log = print,
 ) -> ForDeepness:
     """Export a pixel model as a Segmentor that the Deepness plugin reads.
 
     Args:
         model: to export.
-        path: to write to; it appears only once it has been run and found to say the same.
+        path: to write to; it appears only after a run with the same predictions.
         options: tile size and resolution; steps and views mean nothing here.
         overwrite: replace what is there.
-        say: takes every line.
+        log: gets every line.
 
     Raises:
         DataError: a tile size that does not go, or more classes than the plugin takes.
-        ModelError: the model wants rasters beside the scene.
+        ModelError: the model needs extra rasters besides the scene.
         OutputError: the file exists or cannot be written.
-        ModelError: it does not say what the model says; nothing is left.
+        ModelError: its predictions differ from the model's; no file is left.
     """
     options = options or DeepnessOptions()
     if model.contract.extra_bands:
@@ -124,32 +124,32 @@ def export_pixel_deepness(
     check_absent(path, overwrite=overwrite)
     layout, contract = pixel_layout(model.model, options.tile_px), model.contract
     resolution = options.resolution_m or contract.resolution_m
-    told = _passport(model, layout, resolution)
+    file_metadata = _metadata(model, layout, resolution)
     more = metadata(layout, contract.classes, len(contract.bands), resolution)
     some_bands = model.features.missing_bands == "use"
     plugin = PluginPixels(deployed_pixels(model), some_bands=some_bands).eval()
-    image = example_image(model, told["halo_px"], (layout.tile_px, layout.tile_px))
+    image = example_image(model, file_metadata["halo_px"], (layout.tile_px, layout.tile_px))
     with whole_file(path) as part:
-        seal(segmentor(model.model, plugin, as_the_plugin(image)), part, told, more)
+        seal(segmentor(model.model, plugin, as_the_plugin(image)), part, file_metadata, more)
         parity = _compared(model, plugin, part, as_the_plugin(image))
-        say(str(parity))
+        log(str(parity))
         parity.check(path)
-    say(bands_line(contract.bands, contract.sensor.name))
-    say(
+    log(bands_line(contract.bands, contract.sensor.name))
+    log(
         f"tiles    {layout.tile_px} px, {layout.overlap_percent} % overlap; a class depends on "
-        f"{told['halo_px']} px around its pixel; pixels: {pixel_size(resolution)}"
+        f"{file_metadata['halo_px']} px around its pixel; pixels: {pixel_size(resolution)}"
     )
-    say(f"deepness {path} ({path.stat().st_size / 1e6:.1f} MB)")
+    log(f"deepness {path} ({path.stat().st_size / 1e6:.1f} MB)")
     return ForDeepness(path, layout, parity)
 
 
-def _passport(
+def _metadata(
     model: PixelModelFile, layout: TileLayout, resolution_m: float | None
 ) -> dict[str, Any]:
-    """What the file says of itself to geotl."""
+    """The file's metadata for geotl."""
     halo, stride = graph_halo(model.model)
     return {
-        **pixel_passport(model, halo_px=halo, stride_px=stride),
+        **pixel_model_metadata(model, halo_px=halo, stride_px=stride),
         "resolution_m": resolution_m,
         "deepness": dataclasses.asdict(layout),
     }
@@ -160,9 +160,9 @@ def _compared(
 ) -> MapParity:
     """Run a file on a tile [C,S,S], and compare what is inside the halo with `geotl map`."""
     halo, _ = graph_halo(model.model)
-    found = open_session(path).run([OUTPUT], {INPUT: scaled[None]})[0][0]
-    inside = np.s_[:, halo : found.shape[1] - halo, halo : found.shape[2] - halo]
-    return map_parity("a made tile", [(found[inside], mapped_segments(model, plugin, scaled))])
+    output = open_session(path).run([OUTPUT], {INPUT: scaled[None]})[0][0]
+    inside = np.s_[:, halo : output.shape[1] - halo, halo : output.shape[2] - halo]
+    return map_parity("a made tile", [(output[inside], mapped_segments(model, plugin, scaled))])
 
 
 def segmentor(model: PixelModel, plugin: PluginPixels, scaled: Float32s) -> Any:
@@ -171,9 +171,11 @@ def segmentor(model: PixelModel, plugin: PluginPixels, scaled: Float32s) -> Any:
     names = [first, _LOST, *rows]
     proto = onnx_of(program_of(plugin, torch.from_numpy(scaled[None]), {}), names)
     tail = Tail(proto)
-    chances, _ = tail.fused(model.forests)
+    probabilities, _ = tail.fused(model.forests)
     there = tail.node("Sub", [tail.constant("one", 1.0, np.float32), _LOST], "there")
-    shown = tail.node("Mul", [tail.node("Cast", [chances], "chances", to=FLOAT), there], "shown")
+    shown = tail.node(
+        "Mul", [tail.node("Cast", [probabilities], "chances", to=FLOAT), there], "shown"
+    )
     tail.output("Concat", [_LOST, shown], OUTPUT, axis=1)
     bands, side, _ = scaled.shape
     outputs = {OUTPUT: (1, 1 + len(model.classes), side, side)}
@@ -187,5 +189,5 @@ def mapped_segments(model: PixelModelFile, plugin: PluginPixels, scaled: Float32
     raw = plugin.recovered(torch.from_numpy(scaled)).numpy()
     invalid = np.isnan(raw[:, halo : raw.shape[1] - halo, halo : raw.shape[2] - halo])
     lost = invalid.all(axis=0) if plugin.some_bands else invalid.any(axis=0)
-    chances = np.where(lost, 0.0, mapped_pixels(model, raw))
-    return np.concatenate([lost[None], chances]).astype(np.float32)
+    probabilities = np.where(lost, 0.0, mapped_pixels(model, raw))
+    return np.concatenate([lost[None], probabilities]).astype(np.float32)

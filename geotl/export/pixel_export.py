@@ -12,7 +12,7 @@ import torch
 from geotl.arrays import Float32s
 from geotl.console import Log
 from geotl.export.graphs import MapParity, map_parity, run_onnx, run_pt2, save_program
-from geotl.export.metadata import pixel_passport
+from geotl.export.metadata import pixel_model_metadata
 from geotl.export.pixel_graphs import pixel_onnx, pixel_program
 from geotl.export.pixel_network import PixelNetwork, nodata_of
 from geotl.inference.onnx_file import Runner, seal
@@ -40,38 +40,38 @@ def export_pixels(
     path: Path,
     *,
     overwrite: bool = False,
-    say: Log = print,
+    log: Log = print,
 ) -> ExportedPixels:
     """Export a pixel model as a graph for images of any size.
 
-    It takes raw pixels float32 [N,C,H,W], bands of extra rasters behind the scene's, and gives
+    It takes raw pixels float32 [N,C,H,W], bands of extra rasters after the scene's, and gives
     probabilities and scores [N,K,H,W].
 
     Args:
         model: to export.
         form: which runtime's.
-        path: to write to; it appears only once it has been run and found to say the same.
+        path: to write to; it appears only after a run with the same predictions.
         overwrite: replace what is there.
-        say: takes every line.
+        log: gets every line.
 
     Raises:
         OutputError: the file exists or cannot be written.
-        ModelError: it does not say what `geotl map` says; nothing is left.
+        ModelError: its predictions differ from `geotl map`; no file is left.
     """
     check_absent(path, overwrite=overwrite)
     halo, _ = graph_halo(model.model)
     images = example_images(model, halo)
     with whole_file(path) as part:
         _write(model, form, images[0], part)
-        found = compare_pixels(model, (run_onnx if form == "onnx" else run_pt2)(part), images)
-        say(str(found))
-        found.check(path)
-    say(f"{form.ljust(8)} {path} ({path.stat().st_size / 1e6:.1f} MB)")
+        parity = compare_pixels(model, (run_onnx if form == "onnx" else run_pt2)(part), images)
+        log(str(parity))
+        parity.check(path)
+    log(f"{form.ljust(8)} {path} ({path.stat().st_size / 1e6:.1f} MB)")
     if model.contract.extra_bands:
         names = ", ".join((*model.contract.bands, *model.contract.extra_bands))
-        say(f"bands    {names}: the last {len(model.contract.extra_bands)} of other rasters")
-    say(f"image    of any height and width; pixels less than {halo} px from its edge lack context")
-    return ExportedPixels(path, found)
+        log(f"bands    {names}: the last {len(model.contract.extra_bands)} of other rasters")
+    log(f"image    of any height and width; pixels less than {halo} px from its edge lack context")
+    return ExportedPixels(path, parity)
 
 
 def deployed_pixels(model: PixelModelFile) -> PixelNetwork:
@@ -92,15 +92,15 @@ def graph_halo(model: PixelModel) -> tuple[int, int]:
 def _write(model: PixelModelFile, form: PixelFormat, image: Float32s, path: Path) -> None:
     network, two = deployed_pixels(model), torch.from_numpy(image[None].repeat(2, axis=0))
     halo, stride = graph_halo(model.model)
-    told = pixel_passport(model, halo_px=halo, stride_px=stride)
+    metadata = pixel_model_metadata(model, halo_px=halo, stride_px=stride)
     if form == "pt2":
-        save_program(pixel_program(network, two), path, told)
+        save_program(pixel_program(network, two), path, metadata)
     else:
-        seal(pixel_onnx(model.model, network, two), path, told)
+        seal(pixel_onnx(model.model, network, two), path, metadata)
 
 
 def example_images(model: PixelModelFile, halo: int) -> list[Float32s]:
-    """Made images of both sizes, as wide inside the halo as `INSIDE_PX` says."""
+    """Made images of both sizes, `INSIDE_PX` wide inside the halo."""
     sizes = [(inside[0] + 2 * halo, inside[1] + 2 * halo) for inside in INSIDE_PX]
     return [example_image(model, halo, size, seed) for seed, size in enumerate(sizes)]
 
@@ -137,11 +137,11 @@ def compare_pixels(model: PixelModelFile, runner: Runner, images: list[Float32s]
 
 
 def mapped_pixels(model: PixelModelFile, image: Float32s) -> Float32s:
-    """Probabilities [K,h,w] that `geotl map` gives the pixels of an image inside the halo."""
+    """Probabilities [K,h,w] of `geotl map` for the pixels of an image inside the halo."""
     halo, _ = graph_halo(model.model)
     raw, of = image.copy(), model.model.features
     raw[image == nodata_of(of, model.contract.sensor.nodata)] = np.nan
-    raw[of.own :, np.isnan(raw[: of.own]).all(axis=0)] = np.nan
+    raw[of.scene_band_count :, np.isnan(raw[: of.scene_band_count]).all(axis=0)] = np.nan
     rows, cols = (np.arange(halo, side - halo) for side in image.shape[1:])
-    said = PixelPredictor(model.model).look(raw, rows, cols, 1)
-    return said.probabilities.transpose(2, 0, 1)
+    predicted = PixelPredictor(model.model).predict_windows(raw, rows, cols, 1)
+    return predicted.probabilities.transpose(2, 0, 1)

@@ -18,7 +18,7 @@ from geotl.models.pixel_model import PixelModel
 ML_DOMAIN, ML_OPSET = "ai.onnx.ml", 3  # as onnxruntime 1.17 has it
 FLOAT, DOUBLE = 1, 11  # of onnx.TensorProto
 AXES = ("batch", "height", "width")
-_OWN = "fusion."  # how the names of what is added to torch's graph begin
+_OWN = "fusion."  # prefix of the names that are added to torch's graph
 _SCORES, _ROWS = _OWN + "linear", _OWN + "features_{}"
 
 
@@ -59,7 +59,7 @@ def pixel_onnx(model: PixelModel, network: PixelNetwork, image: Tensor) -> Any:
 
 
 def before_names(model: PixelModel) -> list[str]:
-    """Names of the outputs of `BeforeForests`, which a `Tail` goes on from."""
+    """Names of the outputs of `BeforeForests`, which are the inputs of a `Tail`."""
     return [_SCORES, *(_ROWS.format(n) for n in range(len(model.forests)))]
 
 
@@ -70,9 +70,9 @@ def state_shapes(
     from onnx import helper
 
     del graph.value_info[:], graph.input[:], graph.output[:]
-    for held, shapes in ((graph.input, {INPUT: image}), (graph.output, outputs)):
+    for values, shapes in ((graph.input, {INPUT: image}), (graph.output, outputs)):
         for name, shape in shapes.items():
-            held.append(helper.make_tensor_value_info(name, FLOAT, [*shape]))
+            values.append(helper.make_tensor_value_info(name, FLOAT, [*shape]))
 
 
 class Tail:
@@ -84,7 +84,7 @@ class Tail:
         proto.opset_import.add(domain=ML_DOMAIN, version=ML_OPSET)
 
     def constant(self, name: str, values: Any, dtype: Any) -> str:
-        """Add a constant; gives its name in the graph."""
+        """Add a constant; returns its name in the graph."""
         from onnx import numpy_helper
 
         array = np.asarray(values, dtype)
@@ -92,11 +92,11 @@ class Tail:
         return _OWN + name
 
     def node(self, kind: str, inputs: Sequence[str], output: str, **attributes: Any) -> str:
-        """Add an operation; gives the name of its output in the graph."""
+        """Add an operation; returns the name of its output in the graph."""
         return self._add(kind, inputs, _OWN + output, attributes)
 
     def output(self, kind: str, inputs: Sequence[str], output: str, **attributes: Any) -> None:
-        """Add an operation that gives an output of the graph."""
+        """Add an operation for an output of the graph."""
         self._add(kind, inputs, output, attributes)
 
     def _add(self, kind: str, inputs: Sequence[str], output: str, more: dict[str, Any]) -> str:
@@ -123,15 +123,17 @@ class Tail:
         self, number: int, share: float, forest: ForestMember, constants: tuple[str, str]
     ) -> str:
         """Add a forest: its log-probabilities times its share, float64 [N*H*W,K]."""
-        own, (floor, axis) = f"forest_{number}_", constants
+        prefix, (floor, axis) = f"forest_{number}_", constants
         rows, nodes = _ROWS.format(number), tree_attributes(forest)
-        tree = self.node("TreeEnsembleRegressor", [rows], own + "shares", **nodes)
-        least = self.node("Max", [tree, floor], own + "least")
-        every = self.node("ReduceSum", [least, axis], own + "sum", keepdims=1)
-        log = self.node("Log", [self.node("Div", [least, every], own + "normed")], own + "log")
-        wide = self.node("Cast", [log], own + "double", to=DOUBLE)
-        weight = self.constant(own + "weight", share, np.float64)
-        return self.node("Mul", [wide, weight], own + "part")
+        tree = self.node("TreeEnsembleRegressor", [rows], prefix + "shares", **nodes)
+        least = self.node("Max", [tree, floor], prefix + "least")
+        every = self.node("ReduceSum", [least, axis], prefix + "sum", keepdims=1)
+        log = self.node(
+            "Log", [self.node("Div", [least, every], prefix + "normed")], prefix + "log"
+        )
+        wide = self.node("Cast", [log], prefix + "double", to=DOUBLE)
+        weight = self.constant(prefix + "weight", share, np.float64)
+        return self.node("Mul", [wide, weight], prefix + "part")
 
 
 def tree_attributes(forest: ForestMember) -> dict[str, Any]:
@@ -146,7 +148,7 @@ def tree_attributes(forest: ForestMember) -> dict[str, Any]:
         "aggregate_function": "AVERAGE",
         "nodes_treeids": trees,
         "nodes_nodeids": nodes,
-        "nodes_modes": ["BRANCH_LEQ" if own else "LEAF" for own in inner],
+        "nodes_modes": ["BRANCH_LEQ" if split else "LEAF" for split in inner],
         "nodes_featureids": np.where(inner, forest.feature, 0),
         "nodes_values": np.where(inner, forest.threshold, 0).astype(np.float32),
         "nodes_truenodeids": np.where(inner, forest.left - first, 0),

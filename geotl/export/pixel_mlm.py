@@ -60,17 +60,17 @@ def pixel_item(
 
 
 def _description(model: PixelModelFile, ground: shapely.Geometry | None) -> str:
-    """What a model is, what it takes, and what is not known of it."""
+    """What a model is, its input, and what is not known of it."""
     contract, training = model.contract, model.notes.get("training", {})
-    told = [
+    sentences = [
         f"Gives every pixel of {len(contract.bands)} bands of {contract.sensor.title} one of "
         f"{len(contract.classes)} classes. Trained on {training.get('labels', 'unknown')} labels.",
         "Every model file takes raw digital numbers: standardisation, windows, members and their "
         "calibrated fusion are inside. Scale no values before. NaN and the nodata value count as "
-        "not seen.",
+        "invalid.",
         *unknown(model, ground, "pixels"),
     ]
-    return " ".join(told)
+    return " ".join(sentences)
 
 
 def _mlm(model: PixelModelFile, name: str, recipe: Mapping[str, Any]) -> dict[str, Any]:
@@ -128,25 +128,29 @@ def numbers_of(model: PixelModelFile) -> int:
 
 def _hyperparameters(model: PixelModelFile, recipe: Mapping[str, Any]) -> dict[str, Any]:
     """How a model was trained, and what its graph does inside."""
-    told = {part: recipe[part] for part in ("seed", "split", "pixels") if part in recipe}
+    sections = {part: recipe[part] for part in ("seed", "split", "pixels") if part in recipe}
     halo, stride = graph_halo(model.model)
     inside = {**model_header(model.model), "halo_px": halo, "stride_px": stride}
-    return {**told, "inside_the_graph": inside, "versions": model.notes.get("versions", {})}
+    return {**sections, "inside_the_graph": inside, "versions": model.notes.get("versions", {})}
 
 
 def _own(model: PixelModelFile, recipe: Mapping[str, Any]) -> dict[str, Any]:
     """What no extension has a place for."""
     training, metrics = model.notes.get("training", {}), model.notes.get("metrics", {})
-    kept = {key: training[key] for key in ("labels", "pixels") if key in training}
-    told = {
+    training_counts = {key: training[key] for key in ("labels", "pixels") if key in training}
+    properties = {
         **made_with(model),
-        "geotl:training": {**kept, "dates": dates_of(model), "sources": sources_of(recipe)},
+        "geotl:training": {
+            **training_counts,
+            "dates": dates_of(model),
+            "sources": sources_of(recipe),
+        },
     }
     accuracy = accuracy_of(model)
     if accuracy is not None:
-        known = {"tested_pixels": metrics.get("pixels"), "held_out": metrics.get("estimate")}
-        told["geotl:accuracy"] = {
+        tested = {"tested_pixels": metrics.get("pixels"), "held_out": metrics.get("estimate")}
+        properties["geotl:accuracy"] = {
             **accuracy_json(accuracy),
-            **{key: value for key, value in known.items() if value},
+            **{key: value for key, value in tested.items() if value},
         }
-    return told
+    return properties

@@ -42,7 +42,7 @@ class BandFeatures(nn.Module):
         for name, values in (("mean", of.mean), ("sd", of.sd)):
             self.register_buffer(name, torch.tensor(values, dtype=torch.float64).view(-1, 1, 1))
         self.pairs = len(of.pairs)
-        if self.pairs:  # torch.export's files hold no empty tensors
+        if self.pairs:  # torch.export's files cannot store empty tensors
             one, other = np.array(of.pairs, np.int64).T
             self.register_buffer("one", torch.from_numpy(one.copy()))
             self.register_buffer("other", torch.from_numpy(other.copy()))
@@ -96,7 +96,7 @@ class WindowFeatures(nn.Module):
 
 
 class DeepScores(nn.Module):
-    """What linear members give the features of a network's stages, at every pixel [N,K,H,W]."""
+    """Scores of linear members on features of a network's stages, at every pixel [N,K,H,W]."""
 
     def __init__(self, deep: DeepFeatures, weight: NDArray[np.float32]) -> None:
         """Keep the stages, and the part of `weight` [K,D] that each of them has."""
@@ -109,22 +109,26 @@ class DeepScores(nn.Module):
 
     def forward(self, standardised: Tensor) -> Tensor:
         """Of standardised values [N,C,H,W], 0 where invalid."""
-        given, small = standardised.float(), dict[tuple[int, float], Tensor]()
-        images = [given[:, list(bands)] for bands in self.composites] or [given]
+        values, small = standardised.float(), dict[tuple[int, float], Tensor]()
+        images = [values[:, list(bands)] for bands in self.composites] or [values]
         for name, stage in self.stages.items():
             images = [stage(x) for x in images]
             if name in self.fields:
                 roots, grid = [x.sign() * x.abs().sqrt() for x in images], self.fields[name].grid
-                own = F.conv2d(torch.cat(roots, dim=1), self.get_buffer(f"weight_{name}"))
-                small[grid] = small[grid] + own if grid in small else own
+                scores_of_grid = F.conv2d(
+                    torch.cat(roots, dim=1), self.get_buffer(f"weight_{name}")
+                )
+                small[grid] = small[grid] + scores_of_grid if grid in small else scores_of_grid
         height, width = standardised.shape[2:]
-        tall = [_interpolated(own, grid, 2, height) for grid, own in small.items()]
+        tall = [
+            _interpolated(scores_of_grid, grid, 2, height) for grid, scores_of_grid in small.items()
+        ]
         wide = [_interpolated(one, grid, 3, width) for grid, one in zip(small, tall, strict=True)]
         return torch.stack(wide).sum(dim=0)
 
 
 class DecoderScores(nn.Module):
-    """What linear members give a decoder's logits, at every pixel [N,K,H,W]."""
+    """Scores of linear members on a decoder's logits, at every pixel [N,K,H,W]."""
 
     def __init__(self, decoder: PixelDecoder, weight: NDArray[np.float32]) -> None:
         """Keep the decoder, and the `weight` [K,K] of its logits."""
@@ -141,9 +145,9 @@ class DecoderScores(nn.Module):
         """
         height, width = standardised.shape[2:]
         more = [self.stride - side % self.stride for side in (height, width)]
-        given = F.pad(standardised.float(), (0, more[1], 0, more[0]))
-        own = F.conv2d(self.body(given), self.get_buffer("weight"))
-        return own[:, :, :height, :width]
+        padded = F.pad(standardised.float(), (0, more[1], 0, more[0]))
+        scores = F.conv2d(self.body(padded), self.get_buffer("weight"))
+        return scores[:, :, :height, :width]
 
 
 class Forest(nn.Module):
@@ -162,16 +166,16 @@ class Forest(nn.Module):
         """Keep the nodes; a leaf leads to itself."""
         super().__init__()
         self.depth = int(member.depths.max())
-        inner, own = member.feature >= 0, np.arange(len(member.feature))
-        sides = [np.where(inner, side, own) for side in (member.right, member.left)]
-        kept: dict[str, NDArray[Any]] = {
+        inner, itself = member.feature >= 0, np.arange(len(member.feature))
+        sides = [np.where(inner, side, itself) for side in (member.right, member.left)]
+        arrays: dict[str, NDArray[Any]] = {
             "roots": member.roots.astype(np.int64),
             "feature": np.where(inner, member.feature, 0).astype(np.int64),
             "threshold": member.threshold,
             "child": np.stack(sides, axis=1).ravel().astype(np.int64),
             "shares": member.shares,
         }
-        for name, values in kept.items():
+        for name, values in arrays.items():
             self.register_buffer(name, torch.from_numpy(values.copy()))
 
     def forward(self, rows: Tensor) -> Tensor:
@@ -209,7 +213,7 @@ class PixelNetwork(nn.Module):
         self.decoder = None
         if isinstance(decoder, PixelDecoder):
             self.decoder = DecoderScores(decoder, linear[DECODER])
-        self.own, self.extra = of.own, of.extra
+        self.own, self.extra = of.scene_band_count, of.extra
         self.forests = nn.ModuleList([Forest(member) for _, member in model.forests])
         self.forest_shares = [share for share, _ in model.forests]
         self.forest_blocks = [member.blocks for _, member in model.forests]
@@ -225,9 +229,9 @@ class PixelNetwork(nn.Module):
         scores, blocks = self.linear_scores(image)
         parts = zip(self.forest_shares, self.forest_blocks, self.forests, strict=True)
         for share, names, forest in parts:
-            own = forest(rows_of(blocks, names)).double()
+            log_shares = forest(rows_of(blocks, names)).double()
             shape = (scores.shape[0], scores.shape[2], scores.shape[3], self.classes)
-            scores = scores + share * own.view(shape).permute(0, 3, 1, 2)
+            scores = scores + share * log_shares.view(shape).permute(0, 3, 1, 2)
         return torch.softmax(scores, dim=1).float(), scores.float()
 
     def linear_scores(self, image: Tensor) -> tuple[Tensor, Blocks]:
@@ -246,17 +250,17 @@ class PixelNetwork(nn.Module):
                 weight = self.get_buffer(f"weight_{block}")
                 scores = scores + F.conv2d(values, weight).double()
         for network in (self.deep, self.decoder):
-            if network is not None:  # bands of extra rasters are not seen by networks
+            if network is not None:  # networks do not take bands of extra rasters
                 scores = scores + network(standardised[:, : self.own]).double()
         return scores, blocks
 
 
 def nodata_of(features: PixelFeatures, nodata: float | None) -> NDArray[np.float32]:
     """The nodata value of each band [C,1,1], NaN for none, as bands of extra rasters have none."""
-    found = np.full((len(features.bands), 1, 1), np.nan, np.float32)
+    values = np.full((len(features.bands), 1, 1), np.nan, np.float32)
     if nodata is not None:
-        found[: features.own] = nodata
-    return found
+        values[: features.scene_band_count] = nodata
+    return values
 
 
 def rows_of(blocks: Blocks, names: tuple[str, ...]) -> Tensor:

@@ -24,21 +24,21 @@ from geotl.console import Log
 from geotl.errors import DataError
 from geotl.export.deployable import Deployed, deployed
 from geotl.export.graphs import MapParity, example_tiles, map_parity, onnx_of
-from geotl.export.metadata import passport
+from geotl.export.metadata import model_metadata
 from geotl.inference.onnx_file import INPUT, open_session, seal
-from geotl.inference.sliding_window import Sweep, look
+from geotl.inference.sliding_window import Sweep, predict_windows
 from geotl.inference.window_grid import WindowGrid, blend
 from geotl.io.files import check_absent, whole_file
 from geotl.mapping.blocks import window_shares
 from geotl.models.model_file import ModelFile
 
-TILE_PX, WINDOWS = 512, 4  # a tile is so large unless told otherwise, or so many windows
+TILE_PX, WINDOWS = 512, 4  # default side of a tile, and default number of windows
 NO_DATA = "no data"
-MOST_CLASSES = 254  # beside "no data"; the plugin's image of classes is uint8
+MAX_CLASSES = 254  # besides "no data"; the plugin's image of classes is uint8
 PER_UNIT = 255.0  # what comes in was divided by it
 SLACK = 1e-6  # of a nodata value: division and product in float32 move it by 1.2e-7
-AT_ONCE_PX = 1 << 20  # pixels of windows, as the network sees them, that are computed at once
-MOST_PARTS = 64  # the network stands so often in the graph
+AT_ONCE_PX = 1 << 20  # pixels of windows, in the network's input size, in one computation
+MAX_PARTS = 64  # copies of the network in the graph, at most
 OUTPUT = "probabilities"
 MIN_VALID = 0.5  # of a window's pixels, as in `geotl map`
 
@@ -84,7 +84,7 @@ def tile_layout(
 ) -> TileLayout:
     """Tiles for windows of a model, with the least overlap that hides the tiles' edges.
 
-    The part kept of a tile must see every window that it sees in a whole scene, which takes a
+    The part kept of a tile must use every window that it uses in a complete scene, which takes a
     window less a step on each side, and windows of neighbouring tiles should lie on one grid.
 
     Args:
@@ -107,10 +107,10 @@ def tile_layout(
         raise DataError(f"step {step}: allowed is 1 to the model's window, {window_px} px")
     if tile_px is not None:
         return _of_size(tile_px, window_px, step)
-    wanted = max(TILE_PX, WINDOWS * window_px)
-    fits = window_px + (wanted - window_px) // step * step
-    found = [_of_size(tile, window_px, step) for tile in range(fits, fits // 2, -step)]
-    return next((layout for layout in found if layout.aligned), found[0])
+    size = max(TILE_PX, WINDOWS * window_px)
+    fits = window_px + (size - window_px) // step * step
+    layouts = [_of_size(tile, window_px, step) for tile in range(fits, fits // 2, -step)]
+    return next((layout for layout in layouts if layout.aligned), layouts[0])
 
 
 def _of_size(tile: int, window: int, step: int) -> TileLayout:
@@ -121,13 +121,13 @@ def _of_size(tile: int, window: int, step: int) -> TileLayout:
             f"{below} and {below + step} px would do"
         )
     tiles = [TileLayout(tile, window, step, percent) for percent in range(100)]
-    hiding = [found for found in tiles if (tile - found.stride_px) // 2 >= window - step]
+    hiding = [layout for layout in tiles if (tile - layout.stride_px) // 2 >= window - step]
     if not hiding:
         raise DataError(
             f"tile size {tile}: too small to hide tiles' edges with windows of {window} px, {step} "
             f"px apart; take {2 * window} px or more, or a larger step"
         )
-    return next((found for found in hiding if found.aligned), hiding[0])
+    return next((layout for layout in hiding if layout.aligned), hiding[0])
 
 
 def metadata(
@@ -145,17 +145,17 @@ def metadata(
         channels: bands of its input.
         resolution_m: size of its pixels, None where unknown; the key is then left out.
 
-    >>> told = metadata(tile_layout(64), ["bog", "fen"], 1, 10.0)
-    >>> told["class_names"], told["resolution"], told["standardization_std"]
+    >>> values = metadata(tile_layout(64), ["bog", "fen"], 1, 10.0)
+    >>> values["class_names"], values["resolution"], values["standardization_std"]
     ('{"0": "no data", "1": "bog", "2": "fen"}', '1000.0', '[1.0]')
 
     Raises:
         DataError: more classes than the plugin has values for.
     """
-    if len(classes) > MOST_CLASSES:
-        raise DataError(f"{len(classes)} classes: the plugin has room for {MOST_CLASSES}")
+    if len(classes) > MAX_CLASSES:
+        raise DataError(f"{len(classes)} classes: the plugin has room for {MAX_CLASSES}")
     names = {str(number): name for number, name in enumerate([NO_DATA, *classes])}
-    told: dict[str, object] = {
+    values: dict[str, object] = {
         "model_type": "Segmentor",
         "class_names": names,
         "tile_size": layout.tile_px,
@@ -166,8 +166,8 @@ def metadata(
         "seg_small_segment": 0,
     }
     if resolution_m is not None:
-        told["resolution"] = round(100 * resolution_m, 6)  # cm a pixel
-    return {key: json.dumps(value) for key, value in told.items()}
+        values["resolution"] = round(100 * resolution_m, 6)  # cm a pixel
+    return {key: json.dumps(value) for key, value in values.items()}
 
 
 class PixelGraph(nn.Module):
@@ -184,7 +184,7 @@ class PixelGraph(nn.Module):
     place: Tensor
 
     def __init__(self, single: Deployed, grid: WindowGrid, min_valid: float) -> None:
-        """Spread what a classifier says of windows of a square grid of posting 1.
+        """Spread the predictions for windows over a square grid of posting 1.
 
         Raises:
             DataError: too many windows for one graph.
@@ -196,11 +196,11 @@ class PixelGraph(nn.Module):
         largest = max(size or grid.px for size in single.network.sizes)
         self.at_once = max(1, AT_ONCE_PX // (largest**2 * len(single.views)))
         parts = -(-(len(grid.rows) ** 2) // self.at_once)
-        if parts > MOST_PARTS:
+        if parts > MAX_PARTS:
             raise DataError(
                 f"{len(grid.rows) ** 2} windows in a tile of {grid.height} px at a step of "
                 f"{grid.step} px: {parts} parts to be computed one after another, more than "
-                f"{MOST_PARTS}; take a larger step, a smaller tile, or fewer views"
+                f"{MAX_PARTS}; take a larger step, a smaller tile, or fewer views"
             )
         weight = grid.row_weights.toarray().astype(np.float32)
         self.register_buffer("weight", torch.from_numpy(weight))  # [R,S]
@@ -211,22 +211,22 @@ class PixelGraph(nn.Module):
         """Name every pixel of an image."""
         raw = scaled * PER_UNIT
         lost = self._lost(raw)
-        whole = (~lost).float().amin(dim=(0, 1))  # [S,S]
+        complete = (~lost).float().amin(dim=(0, 1))  # [S,S]
         standard = self.single.network.normalise(torch.where(lost, float("nan"), raw))
-        share = self.inside @ whole @ self.inside.T / self.px**2
+        share = self.inside @ complete @ self.inside.T / self.px**2
         counts = (share >= self.min_valid).float()  # [R,R]
-        said = self._said(standard).T.reshape(-1, *counts.shape)  # [K,R,R]
+        predicted = self._predicted(standard).T.reshape(-1, *counts.shape)  # [K,R,R]
         total = self.weight.T @ counts @ self.weight
-        drawn = (total > 0) & (whole > 0)
-        sums = self.weight.T @ (said * counts) @ self.weight
-        chances = torch.where(drawn, sums / torch.where(drawn, total, 1.0), 0.0)
-        return torch.cat([(~drawn).float()[None], chances])[None]
+        drawn = (total > 0) & (complete > 0)
+        sums = self.weight.T @ (predicted * counts) @ self.weight
+        probabilities = torch.where(drawn, sums / torch.where(drawn, total, 1.0), 0.0)
+        return torch.cat([(~drawn).float()[None], probabilities])[None]
 
     def _lost(self, raw: Tensor) -> Tensor:
         nodata = self.single.network.normalise.nodata
         return ~torch.isfinite(raw) | ((raw - nodata).abs() <= self.slack)
 
-    def _said(self, standard: Tensor) -> Tensor:
+    def _predicted(self, standard: Tensor) -> Tensor:
         """Probabilities [R*R,K] of every window."""
         across = standard[0][:, :, self.place]  # [C,S,R,px]
         windows = across[:, self.place].permute(1, 3, 0, 2, 4).flatten(0, 1)
@@ -241,7 +241,7 @@ class DeepnessOptions:
     Attributes:
         tile_px: side of a tile, None for the largest up to 512 px or four windows that goes.
         step_px: pixels between windows, None for half a window.
-        views: flips and quarter turns averaged; one unless told otherwise, as in `geotl map`.
+        views: flips and quarter turns averaged; one by default, as in `geotl map`.
         resolution_m: size of a pixel where the model does not know it.
     """
 
@@ -275,45 +275,45 @@ def export_deepness(
     options: DeepnessOptions = DeepnessOptions(),
     *,
     overwrite: bool = False,
-    say: Log = print,
+    log: Log = print,
 ) -> ForDeepness:
     """Export a model as a Segmentor that the Deepness plugin reads.
 
     Args:
         model: to export.
-        path: to write to; it appears only once it has been run and found to say the same.
+        path: to write to; it appears only after a run with the same predictions.
         options: how windows lie in the plugin's tiles.
         overwrite: replace what is there.
-        say: told every line.
+        log: gets every line.
 
     Raises:
         DataError: tiles or a step that do not go.
         OutputError: the file exists or cannot be written.
-        ModelError: it does not say what the model says; nothing is left.
+        ModelError: its predictions differ from the model's; no file is left.
     """
     check_absent(path, overwrite=overwrite)
     contract = model.contract
     layout = tile_layout(contract.tile_px, options.step_px, options.tile_px)
     single = deployed(model, options.views or 1)
     spread = PixelGraph(single, _grid(layout), MIN_VALID).eval()
-    told = passport(model, views=len(single.views), precision="float32")
-    told["resolution_m"] = options.resolution_m or told["resolution_m"]
-    told["deepness"] = dataclasses.asdict(layout)
-    more = metadata(layout, contract.classes, len(contract.bands), told["resolution_m"])
+    file_metadata = model_metadata(model, views=len(single.views), precision="float32")
+    file_metadata["resolution_m"] = options.resolution_m or file_metadata["resolution_m"]
+    file_metadata["deepness"] = dataclasses.asdict(layout)
+    more = metadata(layout, contract.classes, len(contract.bands), file_metadata["resolution_m"])
     raw = mosaic(example_tiles(model), layout.tile_px)
     with whole_file(path) as part:
-        _write(spread, raw, part, told, more)
-        found = _compare(part, raw, single, layout)
-        say(str(found))
-        found.check(path)
-    for line in advice(layout, contract.bands, contract.sensor.name, told["resolution_m"]):
-        say(line)
-    say(f"deepness {path} ({path.stat().st_size / 1e6:.1f} MB)")
-    return ForDeepness(path, layout, found)
+        _write(spread, raw, part, file_metadata, more)
+        parity = _compare(part, raw, single, layout)
+        log(str(parity))
+        parity.check(path)
+    for line in advice(layout, contract.bands, contract.sensor.name, file_metadata["resolution_m"]):
+        log(line)
+    log(f"deepness {path} ({path.stat().st_size / 1e6:.1f} MB)")
+    return ForDeepness(path, layout, parity)
 
 
 def as_the_plugin(raw: NDArray[Any]) -> Float32s:
-    """Raw pixels as the plugin gives them to a model with mean 0 and standard deviation 1.
+    """Raw pixels as the plugin passes them to a model with mean 0 and standard deviation 1.
 
     >>> as_the_plugin(np.array([0, 255, 10000], np.uint16)).tolist()
     [0.0, 1.0, 39.2156867980957]
@@ -338,7 +338,7 @@ def mosaic(tiles: Float32s, side: int) -> Float32s:
 def advice(
     layout: TileLayout, bands: tuple[str, ...], sensor: str, resolution_m: float | None
 ) -> list[str]:
-    """What whoever loads the file in QGIS must see to, a line each."""
+    """Advice for loading the file in QGIS, in lines."""
     lines = [
         bands_line(bands, sensor),
         f"tiles    {layout.tile_px} px, {layout.overlap_percent} % overlap; windows of "
@@ -369,27 +369,31 @@ def _grid(layout: TileLayout) -> WindowGrid:
 
 
 def _write(
-    spread: PixelGraph, raw: Float32s, path: Path, told: dict[str, Any], more: dict[str, str]
+    spread: PixelGraph,
+    raw: Float32s,
+    path: Path,
+    file_metadata: dict[str, Any],
+    more: dict[str, str],
 ) -> None:
     with torch.no_grad():
         graph = torch.export.export(spread, (torch.from_numpy(as_the_plugin(raw[None])),))
-    seal(onnx_of(graph, [OUTPUT]), path, told, more)
+    seal(onnx_of(graph, [OUTPUT]), path, file_metadata, more)
 
 
 def _compare(path: Path, raw: Float32s, single: Deployed, layout: TileLayout) -> MapParity:
-    """Run a file on an image [C,S,S] and look at the same windows as `geotl map` does."""
-    found = open_session(path).run([OUTPUT], {INPUT: as_the_plugin(raw[None])})[0][0]
-    wanted = mapped(raw, single, layout)
-    return map_parity("a tile of examples", [(found, wanted)])
+    """Run a file on an image [C,S,S] and predict the same windows with `geotl map`."""
+    output = open_session(path).run([OUTPUT], {INPUT: as_the_plugin(raw[None])})[0][0]
+    reference = mapped(raw, single, layout)
+    return map_parity("a tile of examples", [(output, reference)])
 
 
 def mapped(raw: Float32s, single: Deployed, layout: TileLayout) -> Float64s:
-    """What `geotl map` in exact mode at a posting of 1 px says of an image: [1+K,S,S].
+    """Probabilities of `geotl map` in exact mode with cells of 1 px for an image: [1+K,S,S].
 
     Args:
         raw: pixels [C,S,S], NaN or the sensor's nodata where invalid.
         single: the model, deployed.
-        layout: whose windows.
+        layout: of the windows.
     """
     grid, side = _grid(layout), slice(0, layout.tile_px)
     valid = np.isfinite(raw) & (raw != float(single.network.normalise.nodata))
@@ -398,9 +402,9 @@ def mapped(raw: Float32s, single: Deployed, layout: TileLayout) -> Float64s:
         single.network, layout.window_px, len(single.views), "exact", None, "float32", batch=32
     )
     image = torch.from_numpy(np.where(valid, raw, fill))
-    said = look(sweep, image, grid.rows, grid.cols, grid.step).probabilities
-    whole: Bools = np.all(valid, axis=0)
-    known = window_shares(whole, grid.rows, grid.cols, grid.px) >= MIN_VALID
-    chances = blend(grid, said, known, side, side).transpose(2, 0, 1)
-    drawn = whole & np.isfinite(chances[0])
-    return np.concatenate([~drawn[None], np.where(drawn, chances, 0.0)])
+    predicted = predict_windows(sweep, image, grid.rows, grid.cols, grid.step).probabilities
+    complete: Bools = np.all(valid, axis=0)
+    usable = window_shares(complete, grid.rows, grid.cols, grid.px) >= MIN_VALID
+    probabilities = blend(grid, predicted, usable, side, side).transpose(2, 0, 1)
+    drawn = complete & np.isfinite(probabilities[0])
+    return np.concatenate([~drawn[None], np.where(drawn, probabilities, 0.0)])

@@ -20,7 +20,7 @@ from geotl.inference.onnx_file import INPUT, Runner
 from geotl.models.model_file import Contract
 
 LAYERS = ("Conv", "Relu")  # a rectifier after a convolution becomes part of its rounding
-MOST_CALIBRATING, BATCH = 256, 4
+MAX_CALIBRATING, BATCH = 256, 4
 _Z = 1.96
 
 
@@ -83,12 +83,12 @@ class Halves:
 
     Attributes:
         measured: files of at most 256 tiles, spread over the classes, to measure ranges on.
-        judged: files of the other half.
+        tested: files of the other half.
         truth: their classes among the model's [n].
     """
 
     measured: tuple[Path, ...]
-    judged: tuple[Path, ...]
+    tested: tuple[Path, ...]
     truth: Int64s
 
 
@@ -110,7 +110,7 @@ def halves(contract: Contract, data: str | Path) -> Halves:
 
 
 def _halves(paths: list[Path], truth: Int64s, split: Split) -> Halves:
-    order = np.random.default_rng(0).permutation(split.train)[:MOST_CALIBRATING]
+    order = np.random.default_rng(0).permutation(split.train)[:MAX_CALIBRATING]
     return Halves(
         tuple(paths[i] for i in order), tuple(paths[i] for i in split.test), truth[split.test]
     )
@@ -129,10 +129,10 @@ class Loss:
     """Accuracy of a network and of its rounded form on the same tiles.
 
     Attributes:
-        before: share named right, with its interval.
+        before: share classified correctly, with its interval.
         after: the same, rounded.
         points: what was lost, in percentage points, with its interval; below 0 is a gain.
-        tiles: how many were judged.
+        tiles: number of test tiles.
         calibrated: how many others the ranges were measured on.
     """
 
@@ -152,22 +152,22 @@ class Loss:
         )
 
 
-def judge(
-    runners: tuple[Runner, Runner], contract: Contract, found: Halves, size: int = 64
+def rounding_loss(
+    runners: tuple[Runner, Runner], contract: Contract, split: Halves, size: int = 64
 ) -> Loss:
-    """Let a file and its rounded form name the judged half, batch by batch."""
-    said: list[list[Int64s]] = [[], []]
-    for tiles in raw_batches(contract, found.judged, size):
-        for rows, runner in zip(said, runners, strict=True):
+    """Classify the test half with a file and its rounded form, batch by batch."""
+    classes: list[list[Int64s]] = [[], []]
+    for tiles in raw_batches(contract, split.tested, size):
+        for rows, runner in zip(classes, runners, strict=True):
             rows.append(runner(tiles)[0].argmax(axis=1))
-    right = [np.concatenate(rows) == found.truth for rows in said]
-    n = len(found.truth)
+    right = [np.concatenate(rows) == split.truth for rows in classes]
+    n = len(split.truth)
     return Loss(
         wilson(int(right[0].sum()), n),
         wilson(int(right[1].sum()), n),
         points_lost(right[0], right[1]),
         n,
-        len(found.measured),
+        len(split.measured),
     )
 
 
@@ -189,7 +189,7 @@ def points_lost(before: Bools, after: Bools) -> Interval:
     """
     n = len(before)
     if not n:
-        raise DataError("no labelled tile to judge rounding on; give more with --tiles")
+        raise DataError("no labelled tile to test rounding on; give more with --tiles")
     lost, gained = int((before & ~after).sum()), int((~before & after).sum())
     b, c, total = lost + 0.5, gained + 0.5, n + 2
     middle, spread = (b - c) / total, math.sqrt((b + c) - (b - c) ** 2 / total) / total

@@ -1,4 +1,4 @@
-"""The files that a STAC item of a model names: what each is, its size and its checksum."""
+"""The files of a model's STAC item: what each is, its size and its checksum."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from geotl.errors import ModelError, OutputError
 from geotl.inference.onnx_file import read_passport
 from geotl.io.files import sha256_of
 
-_PASSPORT = "geotl.json"  # as `graphs` names it inside the archives of torch
+_PASSPORT = "geotl.json"  # the name that `graphs` uses inside the archives of torch
 _BYTES = "application/octet-stream"
 _RUNS = ("mlm:model", "mlm:compiled", "model", "data")
 
@@ -118,15 +118,15 @@ def assets_of(model: Path, others: Sequence[Path], item: Path) -> list[ModelAsse
         ModelError: a file is missing, twice there, or an export of another model.
     """
     digest = sha256_of(model)
-    found = [described(model, item, set())]
+    assets = [described(model, item, set())]
     for path in others:
-        if path.resolve() in {one.path.resolve() for one in found}:
+        if path.resolve() in {one.path.resolve() for one in assets}:
             raise ModelError(f"{path}: given twice as an asset; name each file once")
-        one = described(path, item, {had.key for had in found})
+        one = described(path, item, {had.key for had in assets})
         if one.is_model:
             _check_origin(path, model, digest)
-        found.append(one)
-    return found
+        assets.append(one)
+    return assets
 
 
 def described(path: Path, item: Path, used: set[str]) -> ModelAsset:
@@ -172,21 +172,21 @@ def _href(path: Path, item: Path) -> str:
 
 
 def _check_origin(path: Path, model: Path, digest: str) -> None:
-    """Refuse an export of another model.
+    """Reject an export of another model.
 
     Raises:
         ModelError: it is none of geotl's, or of another model.
     """
-    made_from = _passport_in(path).get("model_sha256")
+    made_from = _metadata_in(path).get("model_sha256")
     if made_from != digest:
         raise ModelError(
             f"{path}: exported from another model than {model} (sha256 "
-            f"{str(made_from)[:12]}…, here {digest[:12]}…); export it anew, or leave it out"
+            f"{str(made_from)[:12]}…, here {digest[:12]}…); export it again, or leave it out"
         )
 
 
-def _passport_in(path: Path) -> Mapping[str, Any]:
-    """What an export says of itself.
+def _metadata_in(path: Path) -> Mapping[str, Any]:
+    """The metadata of an export.
 
     Raises:
         ModelError: nothing.
@@ -198,9 +198,9 @@ def _passport_in(path: Path) -> Mapping[str, Any]:
     try:
         with zipfile.ZipFile(path) as archive:
             inside = [n for n in archive.namelist() if n.rpartition("/")[2] == _PASSPORT]
-            told: Mapping[str, Any] = json.loads(archive.read(inside[0]))
+            metadata: Mapping[str, Any] = json.loads(archive.read(inside[0]))
     except (zipfile.BadZipFile, IndexError, ValueError) as error:
         raise ModelError(
             f"{path}: not a file that geotl exported; make one with geotl export MODEL"
         ) from error
-    return told
+    return metadata

@@ -1,4 +1,4 @@
-"""A model's STAC item: checked beyond what its schemas say, and written."""
+"""A model's STAC item: checked more strictly than by its schemas, and written."""
 
 from __future__ import annotations
 
@@ -30,35 +30,35 @@ _SLACK = 1e-6  # degrees
 
 
 def check_item(item: Mapping[str, Any], folder: Path) -> None:
-    """Refuse an item with a fault.
+    """Reject an item with a fault.
 
     Args:
         item: as it will be written.
-        folder: where it will lie, which its files are named from.
+        folder: of the item; its files are named relative to it.
 
     Raises:
         OutputError: it has one; the message names the first and counts the others.
     """
-    found = list(faults(item, folder))
-    if found:
-        more = f" (and {len(found) - 1} more)" if len(found) > 1 else ""
-        raise OutputError(f"STAC item not written: {found[0]}{more}")
+    problems = list(faults(item, folder))
+    if problems:
+        more = f" (and {len(problems) - 1} more)" if len(problems) > 1 else ""
+        raise OutputError(f"STAC item not written: {problems[0]}{more}")
 
 
 def faults(item: Mapping[str, Any], folder: Path) -> Iterator[str]:
     """A line for each fault, such as "mlm:name 'x': ..."."""
-    told = item["properties"]
-    if not _NAME.fullmatch(str(told.get("mlm:name", ""))):
+    properties = item["properties"]
+    if not _NAME.fullmatch(str(properties.get("mlm:name", ""))):
         yield (
-            f"mlm:name {told.get('mlm:name')!r}: allowed are letters, digits, blanks and _ . -, "
-            "from a letter to a letter or digit; rename the recipe"
+            f"mlm:name {properties.get('mlm:name')!r}: allowed are letters, digits, blanks and "
+            "_ . -, from a letter to a letter or digit; rename the recipe"
         )
-    yield from _dates(told)
+    yield from _dates(properties)
     yield from place_faults(item)
-    yield from _bands(told)
-    for one in told["mlm:input"]:
-        yield from _input(one, told)
-    for one in told["mlm:output"]:
+    yield from _bands(properties)
+    for one in properties["mlm:input"]:
+        yield from _input(one, properties)
+    for one in properties["mlm:output"]:
         yield from _shape(one, one["result"])
         yield from _classes(one)
     yield from _assets(item["assets"], folder)
@@ -68,22 +68,22 @@ def faults(item: Mapping[str, Any], folder: Path) -> Iterator[str]:
         yield f"a figure that JSON cannot hold ({error})"
 
 
-def _dates(told: Mapping[str, Any]) -> Iterator[str]:
+def _dates(properties: Mapping[str, Any]) -> Iterator[str]:
     """One moment, or a start that is not after an end; all in UTC."""
-    start, end = told.get("start_datetime"), told.get("end_datetime")
-    if (start is None) != (end is None) or (told.get("datetime") is None and start is None):
+    start, end = properties.get("start_datetime"), properties.get("end_datetime")
+    if (start is None) != (end is None) or (properties.get("datetime") is None and start is None):
         yield "dates: give datetime, or start_datetime and end_datetime"
         return
     read = {}
     for key in ("datetime", "start_datetime", "end_datetime"):
-        if told.get(key) is not None:
+        if properties.get(key) is not None:
             try:
-                read[key] = datetime.fromisoformat(told[key].replace("Z", "+00:00"))
+                read[key] = datetime.fromisoformat(properties[key].replace("Z", "+00:00"))
             except ValueError:
-                yield f"{key} {told[key]!r}: no date and time such as 2017-02-16T00:00:00Z"
+                yield f"{key} {properties[key]!r}: no date and time such as 2017-02-16T00:00:00Z"
                 return
-            if not told[key].endswith(("Z", "+00:00")):
-                yield f"{key} {told[key]!r}: not in UTC"
+            if not properties[key].endswith(("Z", "+00:00")):
+                yield f"{key} {properties[key]!r}: not in UTC"
     if start is not None and read["start_datetime"] > read["end_datetime"]:
         yield f"start_datetime {start} is after end_datetime {end}"
 
@@ -108,16 +108,16 @@ def place_faults(item: Mapping[str, Any]) -> Iterator[str]:
         yield f"bbox {box}: is not the box around the geometry, {around}"
 
 
-def _bands(told: Mapping[str, Any]) -> Iterator[str]:
-    names = [band.get("name") for band in told.get("bands", [])]
+def _bands(properties: Mapping[str, Any]) -> Iterator[str]:
+    names = [band.get("name") for band in properties.get("bands", [])]
     for name, count in Counter(names).items():
         if count > 1:
             yield f"bands: {name} is listed {count} times"
 
 
-def _input(one: Mapping[str, Any], told: Mapping[str, Any]) -> Iterator[str]:
+def _input(one: Mapping[str, Any], properties: Mapping[str, Any]) -> Iterator[str]:
     bands = [b if isinstance(b, str) else b["name"] for b in one.get("bands", [])]
-    listed = [band.get("name") for band in told.get("bands", [])]
+    listed = [band.get("name") for band in properties.get("bands", [])]
     for name in bands:
         if name not in listed:
             yield f"input {one['name']}: band {name} is not among properties.bands"
@@ -147,19 +147,19 @@ def _shape(one: Mapping[str, Any], shape: Mapping[str, Any]) -> Iterator[str]:
 def _classes(one: Mapping[str, Any]) -> Iterator[str]:
     """Values from 0 upwards, names that differ, colours of six hexadecimal digits."""
     classes: Sequence[Mapping[str, Any]] = one.get("classification:classes", [])
-    values = [held["value"] for held in classes]
+    values = [value["value"] for value in classes]
     if values != list(range(len(values))):
         yield f"output {one['name']}: class values {values} are not 0, 1, 2 and so on"
     sizes = dict(zip(one["result"]["dim_order"], one["result"]["shape"], strict=False))
     if classes and sizes.get("class") not in (None, len(classes)):
         yield f"output {one['name']}: {len(classes)} classes, but room for {sizes['class']}"
-    if len({held["name"] for held in classes}) < len(classes):
+    if len({value["name"] for value in classes}) < len(classes):
         yield f"output {one['name']}: two classes of one name"
-    for held in classes:
-        if not re.fullmatch(r"[0-9A-Za-z-_]+", held["name"]):
-            yield f"output {one['name']}: class name {held['name']!r}: letters, digits, _ and -"
-        if not re.fullmatch(r"[0-9A-Fa-f]{6}", held.get("color_hint", "000000")):
-            yield f"class {held['name']}: color_hint {held['color_hint']!r} is not six hex digits"
+    for value in classes:
+        if not re.fullmatch(r"[0-9A-Za-z-_]+", value["name"]):
+            yield f"output {one['name']}: class name {value['name']!r}: letters, digits, _ and -"
+        if not re.fullmatch(r"[0-9A-Fa-f]{6}", value.get("color_hint", "000000")):
+            yield f"class {value['name']}: color_hint {value['color_hint']!r} is not six hex digits"
 
 
 def _assets(assets: Mapping[str, Mapping[str, Any]], folder: Path) -> Iterator[str]:
@@ -189,17 +189,17 @@ def write_item(
     *,
     licence: str | None = None,
     overwrite: bool = False,
-    say: Log = print,
+    log: Log = print,
 ) -> dict[str, Any]:
     """Write the STAC item of a model and further files, after all checks.
 
     Args:
-        model: loaded from a file, which the item names.
+        model: loaded from a file, which the item lists.
         path: to write to, ending in .json; files are named from there.
         others: further files, such as the model's exports.
         licence: of the model.
         overwrite: replace what is there.
-        say: told every line.
+        log: gets every line.
 
     Raises:
         ModelError: a file is missing, or an export of another model.
@@ -210,26 +210,26 @@ def write_item(
         raise ModelError("a model that lies in no file has no item; save it first")
     assets = assets_of(model.path, others, path)
     written = datetime.fromtimestamp(model.path.stat().st_mtime, UTC)
-    ground = training_ground_of(model)
-    told: dict[str, Any] = {"ground": ground, "written": written, "licence": licence}
+    ground = training_area_of(model)
+    facts: dict[str, Any] = {"ground": ground, "written": written, "licence": licence}
     if isinstance(model, PixelModelFile):
-        item = pixel_item(model, assets, **told)
+        item = pixel_item(model, assets, **facts)
     else:
-        item = mlm_item(model, assets, **told)
+        item = mlm_item(model, assets, **facts)
     check_item(item, path.resolve().parent)
     write_text(path, json.dumps(item, indent=2, ensure_ascii=False, allow_nan=False) + "\n")
     for one in assets:
         if one.href.startswith("../"):
-            say(f"{one.path.name} lies outside of the item's folder and is named {one.href}")
-    say(f"mlm      {path} ({len(assets)} asset{'s' if len(assets) > 1 else ''})")
+            log(f"{one.path.name} lies outside of the item's folder; its link is {one.href}")
+    log(f"mlm      {path} ({len(assets)} asset{'s' if len(assets) > 1 else ''})")
     return item
 
 
-def training_ground_of(model: ModelFile | PixelModelFile) -> shapely.Geometry | None:
-    """The ground of a model's training samples in degrees, None where it is not known."""
+def training_area_of(model: ModelFile | PixelModelFile) -> shapely.Geometry | None:
+    """The area of a model's training samples in degrees, None where it is not known."""
     if isinstance(model, PixelModelFile):
-        known = [((x, y, x, y), crs) for crs, all_ in model.ground.items() for x, y, *_ in all_]
-        return ground_in_degrees([box for box, _ in known], [crs for _, crs in known])
-    boxes = model.companions.footprints.tolist()
+        located = [((x, y, x, y), crs) for crs, all_ in model.ground.items() for x, y, *_ in all_]
+        return ground_in_degrees([box for box, _ in located], [crs for _, crs in located])
+    boxes = model.training_samples.footprints.tolist()
     systems = model.notes.get("training", {}).get("crs") or [None] * len(boxes)
     return ground_in_degrees([(box[0], box[1], box[2], box[3]) for box in boxes], systems)

@@ -4,8 +4,8 @@ STAC 1.1.0 (https://github.com/radiantearth/stac-spec) and MLM 1.5.2
 (https://stac-extensions.github.io/mlm/v1.5.2/schema.json), as plain values; nothing is read here.
 
 What a caller has to do to the pixels is nothing: every file takes digital numbers and normalises
-inside. `value_scaling` says what is done before the model is called, so it is null; the mean and
-standard deviation inside stand among the hyperparameters, and what a digital number means stands
+inside. `value_scaling` describes steps before the model is called, so it is null; the mean and
+standard deviation inside are among the hyperparameters, and the meaning of a digital number is
 in `bands`.
 """
 
@@ -89,11 +89,11 @@ def mlm_item(
     """The item of a model of tiles.
 
     Args:
-        model: whose.
+        model: described.
         assets: its files, the model's own first.
         ground: where its training tiles lay in degrees, None where that is not known.
         written: when the model's file was written, which dates the item where no imagery does.
-        licence: of the model, as SPDX names it; None leaves it unsaid.
+        licence: of the model, its SPDX identifier; None leaves it out.
     """
     recipe = recipe_of(model)
     properties = {
@@ -113,7 +113,7 @@ def stac_item(
     written: datetime.datetime,
     licence: str | None,
 ) -> dict[str, Any]:
-    """An item of what is told of a model in `properties`, and of what all items hold.
+    """An item from the `properties` of a model and from the parts of all items.
 
     The arguments are those of `mlm_item`.
     """
@@ -140,12 +140,12 @@ def stac_item(
     item["assets"] = {
         one.key: one.entry() | ({"bands": names} if one.is_model else {}) for one in assets
     }
-    made: dict[str, Any] = _plain(item)
-    return made
+    plain_item: dict[str, Any] = _plain(item)
+    return plain_item
 
 
 def bounds_of(ground: shapely.Geometry) -> list[float]:
-    """West, south, east, north; west is the larger where the ground crosses 180 degrees.
+    """West, south, east, north; west is the larger where the area crosses 180 degrees.
 
     >>> bounds_of(shapely.union_all([shapely.box(179, 0, 180, 1), shapely.box(-180, 0, -178, 1)]))
     [179.0, 0.0, -178.0, 1.0]
@@ -160,32 +160,32 @@ def bounds_of(ground: shapely.Geometry) -> list[float]:
 
 
 def description_of(model: ModelFile, ground: shapely.Geometry | None) -> str:
-    """What a model is, what it takes, and what is not known of it."""
+    """What a model is, its input, and what is not known of it."""
     contract = model.contract
-    tiles = len(model.companions.footprints)
-    told = [
-        f"Names tiles of {contract.tile_px} x {contract.tile_px} pixels and "
+    tiles = len(model.training_samples.footprints)
+    sentences = [
+        f"Classifies tiles of {contract.tile_px} x {contract.tile_px} pixels and "
         f"{len(contract.bands)} bands of {contract.sensor.title} as one of "
         f"{len(contract.classes)} classes. Trained on {tiles} tiles.",
         "Every model file takes raw digital numbers: normalisation, adaptation to the bands, "
         "resizing, averaging over flips and turns, and temperature scaling are inside. Scale no "
-        "values before. NaN and the nodata value count as not seen.",
+        "values before. NaN and the nodata value count as invalid.",
         *unknown(model, ground, "tiles"),
     ]
-    return " ".join(told)
+    return " ".join(sentences)
 
 
 def unknown(model: NotedModel, ground: shapely.Geometry | None, samples: str) -> list[str]:
     """Sentences on what is not known of a model's training data."""
-    told = []
+    sentences = []
     if ground is None:
-        told.append(f"Where the training {samples} lay is not known, so there is no geometry.")
+        sentences.append(f"Where the training {samples} lay is not known, so there is no geometry.")
     if not dates_of(model):
-        told.append(
+        sentences.append(
             "When the training imagery was taken is not known; datetime is when the model file "
             "was written."
         )
-    return told
+    return sentences
 
 
 def bands_of(model: NotedModel) -> list[dict[str, Any]]:
@@ -198,7 +198,7 @@ def _band(contract: Contract | PixelContract, name: str) -> dict[str, Any]:
     sensor, band = contract.sensor, contract.sensor.band(name)
     common = [word for word in (name, *band.aliases) if word in _COMMON]
     units = {"reflectance": "1", "share": "1", "kelvin": "K", "decibel": "dB"}
-    told = {
+    values = {
         "name": name,
         "eo:common_name": common[0] if common else None,
         "eo:center_wavelength": band.wavelength_nm and round(band.wavelength_nm / 1000, 6),
@@ -208,7 +208,7 @@ def _band(contract: Contract | PixelContract, name: str) -> dict[str, Any]:
         "raster:offset": sensor.offset,
         "raster:spatial_resolution": band.resolution_m,
     }
-    return {key: value for key, value in told.items() if value is not None}
+    return {key: value for key, value in values.items() if value is not None}
 
 
 def _mlm(model: ModelFile, name: str, recipe: Mapping[str, Any]) -> dict[str, Any]:
@@ -229,15 +229,15 @@ def _mlm(model: ModelFile, name: str, recipe: Mapping[str, Any]) -> dict[str, An
 def framework(model: NotedModel) -> dict[str, Any]:
     """What a model runs with, and the weights that it began with."""
     chain, versions = lineage_of(model), model.notes.get("versions", {})
-    told: dict[str, Any] = {
+    properties: dict[str, Any] = {
         "mlm:framework": "PyTorch",
         "mlm:pretrained": bool(chain),
         "mlm:pretrained_source": ", then ".join(map(_weights, chain)) or None,
         "mlm:accelerator": None,
     }
     if _VERSION.fullmatch(str(versions.get("torch", ""))):
-        told["mlm:framework_version"] = versions["torch"]
-    return told
+        properties["mlm:framework_version"] = versions["torch"]
+    return properties
 
 
 def _weights(one: Mapping[str, Any]) -> str:
@@ -258,8 +258,8 @@ def input_of(
     Args:
         contract: what it takes.
         side: of the input in pixels, -1 for any.
-        more: is told of it besides.
-        extra: names of bands of other rasters, which come behind the scene's.
+        more: further properties.
+        extra: names of bands of other rasters, which come after the scene's.
     """
     bands = [*contract.bands, *extra]
     return {
@@ -279,13 +279,13 @@ def input_of(
 
 
 def _output(contract: Contract, name: str) -> dict[str, Any]:
-    told = {
+    values = {
         "probabilities": "Calibrated probabilities of the classes; they sum to one.",
         "logits": "Their logits: means over views, divided by the temperature already.",
     }
     return {
         "name": name,
-        "description": told[name],
+        "description": values[name],
         "tasks": [TASK],
         **result_of(contract, {"batch": -1, "class": len(contract.classes)}),
     }
@@ -313,12 +313,12 @@ def classes_of(classes: Sequence[str], colours: Sequence[str]) -> list[dict[str,
      {'value': 1, 'name': 'wet-field', 'title': 'wet-field', 'description': 'wet-field',
       'color_hint': '000000'}]
     """
-    made: list[dict[str, Any]] = []
+    objects: list[dict[str, Any]] = []
     for value, (title, colour) in enumerate(zip(classes, colours, strict=True)):
         name = re.sub(r"[^0-9A-Za-z_-]+", "_", title).strip("_") or f"class_{value}"
-        if name in {one["name"] for one in made}:
+        if name in {one["name"] for one in objects}:
             name = f"{name}_{value}"
-        made.append(
+        objects.append(
             {
                 "value": value,
                 "name": name,
@@ -327,7 +327,7 @@ def classes_of(classes: Sequence[str], colours: Sequence[str]) -> list[dict[str,
                 "color_hint": colour.removeprefix("#"),
             }
         )
-    return made
+    return objects
 
 
 def hyperparameters(model: ModelFile, recipe: Mapping[str, Any]) -> dict[str, Any]:
@@ -335,9 +335,11 @@ def hyperparameters(model: ModelFile, recipe: Mapping[str, Any]) -> dict[str, An
     spec, normalise = model.contract.spec, model.network.normalise
     probes = recipe.get("strategy") in ("probe", None)
     parts = ("strategy", "seed", "freeze_until", "split", "model", "probe" if probes else "train")
-    told: dict[str, Any] = {part: recipe[part] for part in parts if recipe.get(part) is not None}
+    sections: dict[str, Any] = {
+        part: recipe[part] for part in parts if recipe.get(part) is not None
+    }
     if not probes:
-        told["augment"] = recipe.get("augment")
+        sections["augment"] = recipe.get("augment")
     inside = {
         "mean": _figures(normalise.mean.tolist()),
         "stddev": _figures(normalise.sd.tolist()),
@@ -349,16 +351,16 @@ def hyperparameters(model: ModelFile, recipe: Mapping[str, Any]) -> dict[str, An
         "views": spec.views,
         "temperature": float(f"{float(model.network.temperature):.8g}"),
     }
-    return {**told, "inside_the_graph": inside, "versions": model.notes.get("versions", {})}
+    return {**sections, "inside_the_graph": inside, "versions": model.notes.get("versions", {})}
 
 
 def _own(model: ModelFile, recipe: Mapping[str, Any]) -> dict[str, Any]:
     """What no extension has a place for."""
     accuracy = accuracy_of(model)
-    told: dict[str, Any] = {
+    properties: dict[str, Any] = {
         **made_with(model),
         "geotl:training": {
-            "tiles": len(model.companions.footprints),
+            "tiles": len(model.training_samples.footprints),
             "by_class": tiles_by_class(model),
             "dates": dates_of(model),
             "sources": sources_of(recipe),
@@ -366,8 +368,8 @@ def _own(model: ModelFile, recipe: Mapping[str, Any]) -> dict[str, Any]:
     }
     if accuracy is not None:
         how = model.notes["metrics"].get("estimate") or SPLITS.get(accuracy.split)
-        told["geotl:accuracy"] = accuracy_json(accuracy) | ({"held_out": how} if how else {})
-    return told
+        properties["geotl:accuracy"] = accuracy_json(accuracy) | ({"held_out": how} if how else {})
+    return properties
 
 
 def made_with(model: NotedModel) -> dict[str, Any]:
@@ -384,12 +386,12 @@ def _dates(days: Sequence[str], written: datetime.datetime) -> dict[str, Any]:
     if days:
         first, last = f"{days[0][:10]}T00:00:00Z", f"{days[-1][:10]}T23:59:59Z"
         return {"datetime": None, "start_datetime": first, "end_datetime": last}
-    told = written.astimezone(datetime.UTC).replace(microsecond=0, tzinfo=None)
-    return {"datetime": f"{told.isoformat()}Z"}
+    moment = written.astimezone(datetime.UTC).replace(microsecond=0, tzinfo=None)
+    return {"datetime": f"{moment.isoformat()}Z"}
 
 
 def _licence(licence: str | None) -> dict[str, str]:
-    """The licence where it is told; what is no SPDX word is "other", as STAC asks for."""
+    """The licence where it is known; what is no SPDX word is "other", as STAC asks for."""
     if licence is None:
         return {}
     return {"license": licence if re.fullmatch(r"[\w\-.+]+", licence) else "other"}
@@ -402,5 +404,5 @@ def _figures(values: Sequence[float]) -> list[float]:
 def _plain(value: Any) -> Any:
     """Tuples as lists, as JSON has them."""
     if isinstance(value, Mapping):
-        return {key: _plain(held) for key, held in value.items()}
-    return [_plain(held) for held in value] if isinstance(value, list | tuple) else value
+        return {key: _plain(one) for key, one in value.items()}
+    return [_plain(one) for one in value] if isinstance(value, list | tuple) else value

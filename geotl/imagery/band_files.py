@@ -19,7 +19,7 @@ from geotl.io.images import SUFFIXES, describe, read
 from geotl.io.raster import Raster, RasterInfo
 
 Image = TypeVar("Image", Raster, RasterInfo)
-_MOST_WORDS = 3  # of a band's name, such as red_edge_1
+_MAX_WORDS = 3  # of a band's name, such as red_edge_1
 _RESOLUTION = re.compile(r"\d+m", re.IGNORECASE)
 
 
@@ -34,25 +34,25 @@ def band_in_name(stem: str, sensor: Sensor) -> str | None:
     words = [word for word in re.split(r"[\s._\-]+", stem) if word]
     if len(words) > 1 and _RESOLUTION.fullmatch(words[-1]):
         words.pop()
-    for count in range(min(_MOST_WORDS, len(words)), 0, -1):
-        found = known_band(sensor, "".join(words[-count:]))
-        if found is not None:
-            return found
+    for count in range(min(_MAX_WORDS, len(words)), 0, -1):
+        band = known_band(sensor, "".join(words[-count:]))
+        if band is not None:
+            return band
     return None
 
 
 def is_band_folder(folder: Path, sensor: Sensor) -> bool:
-    """Whether a folder is a tile: its files' names tell two or more bands, or it has only one file.
+    """Whether a folder is a tile: its file names give two or more bands, or it has only one file.
 
     Names of one letter (r, g, b) count only where every image in the folder ends with a band.
     """
     images = images_in(folder)
     bands = {path: band_in_name(path.stem, sensor) for path in images}
-    told = {path: band for path, band in bands.items() if band is not None}
-    letters = any(re.search(r"(?:^|[\s._\-])[A-Za-z]$", path.stem) for path in told)
-    if letters and len(told) < len(images):
+    with_band = {path: band for path, band in bands.items() if band is not None}
+    letters = any(re.search(r"(?:^|[\s._\-])[A-Za-z]$", path.stem) for path in with_band)
+    if letters and len(with_band) < len(images):
         return False
-    return len(set(told.values())) >= 2 or len(told) == len(images) == 1
+    return len(set(with_band.values())) >= 2 or len(with_band) == len(images) == 1
 
 
 def images_in(folder: Path) -> list[Path]:
@@ -66,11 +66,11 @@ def is_image(path: Path) -> bool:
 
 
 def describe_folder(folder: Path, sensor: Sensor, bands: Sequence[str]) -> RasterInfo:
-    """What the headers of a tile's band files say, on the grid of the finest band wanted.
+    """Header information of a tile's band files, on the grid of the finest band wanted.
 
     Raises:
-        DataError: a file that cannot be read, or that covers other ground than the finest.
-        BandError: a band without a file, or with two, or a file that holds several bands.
+        DataError: a file that cannot be read, or that covers another area than the finest.
+        BandError: a band without a file, or with two, or a file with several bands.
     """
     infos = _opened(folder, sensor, bands, describe)
     finest = finest_of(folder, infos)
@@ -108,7 +108,7 @@ def read_folder(folder: Path, sensor: Sensor, bands: Sequence[str]) -> Raster:
     dates = [image.acquired for image in images if image.acquired]
     return Raster(
         path=folder,
-        data=np.stack([data for data, _ in planes]),  # in a type that holds them all
+        data=np.stack([data for data, _ in planes]),  # in a type that fits all values
         valid=np.stack([valid for _, valid in planes]),
         grid=finest.grid,
         band_names=sensor.canonical(bands),
@@ -117,40 +117,40 @@ def read_folder(folder: Path, sensor: Sensor, bands: Sequence[str]) -> Raster:
 
 
 def _opened(
-    folder: Path, sensor: Sensor, bands: Sequence[str], look: Callable[..., Image]
+    folder: Path, sensor: Sensor, bands: Sequence[str], read: Callable[..., Image]
 ) -> list[Image]:
-    """What `describe` or `read` gives of each wanted band's file, in the order wanted."""
+    """Result of `describe` or `read` for each wanted band's file, in the order wanted."""
     files = band_files(folder, images_in(folder), sensor, bands)
     opened = []
     for band in sensor.canonical(bands):
-        info = look(files[band], band_count=1)
+        info = read(files[band], band_count=1)
         check_band(info, sensor, band)
         opened.append(info)
     return opened
 
 
 def check_band(info: Raster | RasterInfo, sensor: Sensor, band: str) -> None:
-    """Make sure that a file holds one band, and does not describe it as another one.
+    """Make sure that a file has one band, and does not describe it as another one.
 
     Raises:
-        BandError: it holds several, or another.
+        BandError: it has several bands, or another one.
     """
     if len(info.band_names) != 1:
         raise BandError(
-            f"{info.path}: holds {len(info.band_names)} bands; each file of a tile's folder "
-            "must hold one: split it, or take the other files out"
+            f"{info.path}: has {len(info.band_names)} bands; each file of a tile's folder "
+            "must have one: split it, or remove the other files"
         )
-    own = known_band(sensor, info.band_names[0]) if info.band_names[0] else None
-    if own not in (None, band) and info.names_from == "descriptions":
+    stated = known_band(sensor, info.band_names[0]) if info.band_names[0] else None
+    if stated not in (None, band) and info.names_from == "descriptions":
         raise BandError(
-            f"{info.path}: named as band {band}, but described inside as {own}; correct one"
+            f"{info.path}: named as band {band}, but described inside as {stated}; correct one"
         )
 
 
 def band_files(
     folder: Path, images: Sequence[Path], sensor: Sensor, bands: Sequence[str]
 ) -> dict[str, Path]:
-    """The file of each band wanted: by name, and where that tells nothing by description.
+    """The file of each band wanted: by file name, or else by its band description.
 
     Of files whose names differ in nothing but a resolution, such as B02_10m and B02_20m, it is
     the finest.
@@ -159,32 +159,34 @@ def band_files(
         BandError: a band without a file, or with several.
     """
     wanted = sensor.canonical(bands)
-    told = [(band_in_name(path.stem, sensor), path) for path in images]
-    if not set(wanted) <= {band for band, _ in told}:
-        told = [(band or _described(path, sensor), path) for band, path in told]
-    found = {band: finest_named([path for name, path in told if name == band]) for band in wanted}
+    named = [(band_in_name(path.stem, sensor), path) for path in images]
+    if not set(wanted) <= {band for band, _ in named}:
+        named = [(band or _described(path, sensor), path) for band, path in named]
+    files_of = {
+        band: finest_named([path for name, path in named if name == band]) for band in wanted
+    }
     rule = (
-        "a tile's folder holds one file for each band, its name ending with the band's, such as "
+        "a tile's folder needs one file for each band, its name ending with the band's, such as "
         "_B02.tif"
     )
-    missing = [band for band, mine in found.items() if not mine]
+    missing = [band for band, mine in files_of.items() if not mine]
     if missing:
-        held = ", ".join(path.name for path in images) or "no images"
+        file_names = ", ".join(path.name for path in images) or "no images"
         raise MissingBandError(
-            f"{folder}: band {listed(missing)}: not in {held}; {rule} (choose bands with "
+            f"{folder}: band {listed(missing)}: not in {file_names}; {rule} (choose bands with "
             "data.bands)",
             missing,
             folder,
         )
-    for band, mine in found.items():
+    for band, mine in files_of.items():
         if len(mine) > 1:
             names = ", ".join(path.name for path in mine)
             raise BandError(f"{folder}: band {band}: in {len(mine)} files ({names}); {rule}")
-    return {band: mine[0] for band, mine in found.items()}
+    return {band: mine[0] for band, mine in files_of.items()}
 
 
 def finest_named(paths: Sequence[Path]) -> list[Path]:
-    """Files, and of those whose names differ in a last word such as 20m alone the finest.
+    """Files, and of those whose names differ in a last word such as 20m only the finest.
 
     >>> [p.name for p in finest_named([Path("a_B02_20m.jp2"), Path("a_B02_10m.jp2")])]
     ['a_B02_10m.jp2']
@@ -192,16 +194,16 @@ def finest_named(paths: Sequence[Path]) -> list[Path]:
     finest: dict[str, tuple[float, Path]] = {}
     for path in paths:
         plain, _, last = path.stem.rpartition("_")
-        told = _RESOLUTION.fullmatch(last)
-        key = plain + path.suffix if told else path.name
-        held = int(last[:-1]) if told else float("inf")
-        if not told or key not in finest or held < finest[key][0]:
-            finest[str(path) if not told else key] = held, path
+        match = _RESOLUTION.fullmatch(last)
+        key = plain + path.suffix if match else path.name
+        metres = int(last[:-1]) if match else float("inf")
+        if not match or key not in finest or metres < finest[key][0]:
+            finest[str(path) if not match else key] = metres, path
     return [path for _, path in finest.values()]
 
 
 def _described(path: Path, sensor: Sensor) -> str | None:
-    """The band a file describes itself as, if it holds just one that the sensor knows."""
+    """The band in a file's description, if it has just one and the sensor has it."""
     if path.suffix.lower() == ".npy":
         return None
     info = describe(path)
@@ -210,7 +212,7 @@ def _described(path: Path, sensor: Sensor) -> str | None:
 
 
 def finest_of(folder: Path, infos: Sequence[Image]) -> Image:
-    """The one with the most pixels; every other must cover the same ground.
+    """The image with the most pixels; every other must cover the same area.
 
     Raises:
         DataError: one does not.
@@ -245,28 +247,31 @@ def band_positions(
         raise BandError(f"{image.path}: {error}") from error
 
 
-@functools.lru_cache(maxsize=256)  # thousands of tiles name their bands alike
+@functools.lru_cache(maxsize=256)  # thousands of tiles have the same band names
 def _matched(
     sensor: Sensor,
-    own: tuple[str | None, ...],
+    descriptions: tuple[str | None, ...],
     described: bool,
     bands: tuple[str, ...],
     file_bands: tuple[str, ...] | None,
 ) -> tuple[int, ...]:
-    known = [found for name in own if name and (found := known_band(sensor, name))]
-    told = described and 0 < len(known) == len(set(known))
-    if file_bands is None or told:
-        return match_bands(sensor, own if described else _completed(sensor, own), bands)
-    if len(file_bands) != len(own):
+    bands_named = [band for name in descriptions if name and (band := known_band(sensor, name))]
+    by_description = described and 0 < len(bands_named) == len(set(bands_named))
+    if file_bands is None or by_description:
+        return match_bands(
+            sensor, descriptions if described else _completed(sensor, descriptions), bands
+        )
+    if len(file_bands) != len(descriptions):
         raise BandError(
-            f"holds {len(own)} bands, but data.file_bands names {len(file_bands)}; name every "
+            f"has {len(descriptions)} bands, but data.file_bands names {len(file_bands)}; name "
+            "every "
             "band of the file in its order"
         )
     return match_bands(sensor, file_bands, bands)
 
 
 def _completed(sensor: Sensor, colours: tuple[str | None, ...]) -> tuple[str | None, ...]:
-    """A file's colours, or the sensor's stated order where that only adds to what they say.
+    """A file's colours, or the sensor's stated order where that agrees with them and adds names.
 
     >>> from geotl.imagery.sensors import SENSORS
     >>> _completed(SENSORS["naip"], ("red", "green", "blue", None))
@@ -277,6 +282,6 @@ def _completed(sensor: Sensor, colours: tuple[str | None, ...]) -> tuple[str | N
     order = sensor.file_order
     if len(order) != len(colours):
         return colours
-    known = [(known_band(sensor, c), o) for c, o in zip(colours, order, strict=True) if c]
-    agree = all(colour in (None, known_band(sensor, stated)) for colour, stated in known)
+    colours_known = [(known_band(sensor, c), o) for c, o in zip(colours, order, strict=True) if c]
+    agree = all(colour in (None, known_band(sensor, stated)) for colour, stated in colours_known)
     return order if agree else colours

@@ -1,4 +1,4 @@
-"""Masks of cloud, shadow and fill that lie beside a scene, read through as validity."""
+"""Masks of cloud, shadow and fill next to a scene, applied to its validity."""
 
 from __future__ import annotations
 
@@ -35,15 +35,15 @@ _NAMED: tuple[tuple[Rule, re.Pattern[str]], ...] = tuple(
 )
 
 
-def judged(codes: NDArray[Any], rule: Rule) -> tuple[Bools, Bools]:
+def decoded(codes: NDArray[Any], rule: Rule) -> tuple[Bools, Bools]:
     """Which pixels are cloudy, shaded or the like, and which were not measured at all.
 
     Args:
-        codes: of any shape.
+        codes: codes of the mask, of any shape.
         rule: `scl` (Sentinel-2 scene classes), `qa_pixel` (Landsat Collection 2 bits), or
             `nonzero`, by which every value but 0 is cloudy.
 
-    >>> cloudy, fill = judged(np.array([0, 4, 9, 10, 11]), "scl")
+    >>> cloudy, fill = decoded(np.array([0, 4, 9, 10, 11]), "scl")
     >>> cloudy.tolist(), fill.tolist()
     ([False, False, True, True, False], [True, False, False, False, False])
     """
@@ -56,7 +56,7 @@ def judged(codes: NDArray[Any], rule: Rule) -> tuple[Bools, Bools]:
 
 
 def rule_of(name: str) -> Rule | None:
-    """What a file or band of this name says of clouds, None if it is no such mask.
+    """The rule to read a mask of this file or band name, None if it is no cloud mask.
 
     >>> rule_of("T33UUU_20220706T085611_SCL_20m"), rule_of("cloud_mask"), rule_of("T33UUU_B02")
     ('scl', 'nonzero', None)
@@ -71,14 +71,14 @@ def find_mask(images: Sequence[Path]) -> Path | None:
         DataError: there are several of one kind.
     """
     for rule, _ in _NAMED:
-        found = finest_named([path for path in images if rule_of(path.stem) == rule])
-        if len(found) > 1:
+        masks = finest_named([path for path in images if rule_of(path.stem) == rule])
+        if len(masks) > 1:
             raise DataError(
-                f"{found[0]}: one of {len(found)} masks ({', '.join(p.name for p in found)}); "
-                "name the one that counts with data.mask, or take the others out"
+                f"{masks[0]}: one of {len(masks)} masks ({', '.join(p.name for p in masks)}); "
+                "name the right one with data.mask, or remove the others"
             )
-        if found:
-            return found[0]
+        if masks:
+            return masks[0]
     return None
 
 
@@ -98,11 +98,11 @@ class CloudMask:
         return self.reader.path
 
     def read(self, rows: Span, columns: Span) -> tuple[Bools, Bools]:
-        """What is cloudy and what is fill, both [h,w], in rows and columns of the scene."""
+        """Cloudy pixels and fill pixels, both [h,w], in rows and columns of the scene."""
         needed_rows, down = self.rows.part(*rows)
         needed_columns, across = self.columns.part(*columns)
         codes, _ = self.reader.read(needed_rows, needed_columns, [self.position])
-        return judged(codes[0][np.ix_(down.nearest, across.nearest)], self.rule)
+        return decoded(codes[0][np.ix_(down.nearest, across.nearest)], self.rule)
 
     def close(self) -> None:
         """Close the mask's file."""
@@ -110,25 +110,25 @@ class CloudMask:
 
 
 def open_mask(path: Path, grid: Grid, *, band: str | None = None) -> CloudMask:
-    """A mask file laid on a scene's grid, or one band, found by its name, of a file of several.
+    """A mask file on a scene's grid: the whole file, or one band by its name.
 
     Files called SCL or QA_PIXEL hold such codes; in any other, what is not zero is not valid.
 
     Raises:
-        DataError: a file that is no mask of one band of whole numbers, or leaves ground open.
+        DataError: a file that is no mask of one integer band, or does not cover the scene.
     """
     reader = WindowReader(path, band_count=None if band else 1)
     names = reader.info.band_names
     if band is None and len(names) != 1:
         raise DataError(
-            f"{path}: holds {len(names)} bands; a mask has one, in which what is not 0 is not "
-            "valid: write that band to a file of its own"
+            f"{path}: has {len(names)} bands; a mask has one, in which values other than 0 are "
+            "not valid: write that band to a separate file"
         )
     rule = rule_of(band or path.stem) or "nonzero"
     if rule != "nonzero" and reader.info.dtype.kind not in "iu":
         raise DataError(
-            f"{path}: pixels of type {reader.info.dtype}, but SCL and QA_PIXEL hold whole "
-            "numbers; convert it"
+            f"{path}: pixels of type {reader.info.dtype}, but SCL and QA_PIXEL have "
+            "integers; convert it"
         )
     try:
         places = cover(grid, reader.info.grid)

@@ -1,4 +1,4 @@
-"""Which digital numbers a sensor can have measured: others are not valid, declared or not."""
+"""Digital numbers that a sensor can measure: others are not valid, declared or not."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ from numpy.typing import NDArray
 from geotl.arrays import Bools
 from geotl.imagery.sensor_table import SENSORS, Sensor
 
-# Ends beyond which no ground lies, by unit. They are wide, so that values of a wrongly named
-# sensor are not taken away but found: see `geotl check`.
+# Limits of physical values by unit. They are wide, so that values of a wrongly named sensor
+# are not removed but reported: see `geotl check`.
 _ENDS = {"reflectance": (-0.5, 1e3), "share": (-0.5, 1e3), "kelvin": (0.0, 1e5)}
-MOST_DN = 1e15  # beyond it lie the fill values of float rasters, such as 1e20 and -3.4e38
+MAX_DN = 1e15  # beyond it lie the fill values of float rasters, such as 1e20 and -3.4e38
 
 
 @dataclass(frozen=True)
@@ -31,7 +31,9 @@ class Measurable:
     low: tuple[float, ...]
     high: tuple[float, ...]
 
-    def known(self, data: NDArray[Any], valid: Bools, bands: Sequence[int] | None = None) -> Bools:
+    def possible(
+        self, data: NDArray[Any], valid: Bools, bands: Sequence[int] | None = None
+    ) -> Bools:
         """The valid pixels [C,...] of data [C,...] that are measurements.
 
         `bands` are the positions of the channels among these bands; None for all.
@@ -47,8 +49,8 @@ class Measurable:
     def measured(self, data: NDArray[Any], declared: Bools) -> tuple[NDArray[Any], Bools]:
         """Data [C,...] and which of them are measurements, from what a file declares as valid.
 
-        What it declares as no data and cannot be measured becomes 0: such values that are left
-        were declared nowhere, and can be counted.
+        Impossible values that the file declares as no data become 0; those that remain
+        were not declared, and can be counted.
         """
         wrong = self.impossible(data)
         valid = self._without(wrong, data, declared)
@@ -71,8 +73,8 @@ class Measurable:
         at = list(range(len(self.low)) if bands is None else bands)
         low, high = np.array(self.low)[at], np.array(self.high)[at]
         if data.dtype.kind in "iu":
-            held = np.iinfo(data.dtype)
-            if held.min >= low.max() and held.max <= high.min():
+            limits_of_type = np.iinfo(data.dtype)
+            if limits_of_type.min >= low.max() and limits_of_type.max <= high.min():
                 return None
         ends = (slice(None), *(None,) * (data.ndim - 1))
         with np.errstate(over="ignore"):  # half floats hold no such ends: infinity serves as well
@@ -82,11 +84,11 @@ class Measurable:
 
 
 def measurable(sensor: Sensor, bands: Sequence[str]) -> Measurable:
-    """What bands of a sensor can hold; of a sensor of the user's own only fill values are refused.
+    """Possible values of a sensor's bands; for a user's sensor only fill values are rejected.
 
     >>> from geotl.imagery.sensors import get_sensor
     >>> of = measurable(get_sensor("sentinel2_l2a"), ["B02"])
-    >>> of.known(np.array([[-9999.0, 300.0, -3.4e38]]), np.ones((1, 3), bool)).tolist()
+    >>> of.possible(np.array([[-9999.0, 300.0, -3.4e38]]), np.ones((1, 3), bool)).tolist()
     [[False, True, False]]
     """
     low, high = zip(*(_ends(sensor, band) for band in bands), strict=True)
@@ -95,11 +97,11 @@ def measurable(sensor: Sensor, bands: Sequence[str]) -> Measurable:
 
 def _ends(sensor: Sensor, band: str) -> tuple[float, float]:
     if sensor.name not in SENSORS:
-        return -MOST_DN, MOST_DN
+        return -MAX_DN, MAX_DN
     ends = [(value - sensor.offset) / sensor.scale for value in _ENDS[sensor.unit(band)]]
     return min(ends), max(ends)
 
 
 def anything(count: int) -> Measurable:
-    """Of bands that no sensor is known for: all but fill values."""
-    return Measurable(None, (-MOST_DN,) * count, (MOST_DN,) * count)
+    """Limits for bands of an unknown sensor: everything except fill values."""
+    return Measurable(None, (-MAX_DN,) * count, (MAX_DN,) * count)

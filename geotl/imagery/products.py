@@ -33,7 +33,7 @@ _ABOVE = 4  # folders between a band's file and its SAFE
 
 @dataclass(frozen=True)
 class Claim:
-    """What a product says it is: a sentence, and the name of the sensor that fits it, if any."""
+    """What a product is by its metadata or name: a sentence, and the sensor that fits, if any."""
 
     says: str
     sensor: str | None
@@ -41,7 +41,7 @@ class Claim:
 
 
 def claim_of(names: Iterable[str]) -> Claim | None:
-    """What the first name that tells anything says of a product.
+    """The product claim of the first file name that gives one.
 
     >>> claim_of(["S2A_MSIL2A_20220706T085611_N0400_R007_T33NZA_20220706T153419.SAFE"]).sensor
     'sentinel2_l2a_n0400'
@@ -50,15 +50,15 @@ def claim_of(names: Iterable[str]) -> Claim | None:
     >>> claim_of(["T33UUU_20170216T102101_B04"])
     """
     for name in names:
-        if found := _SAFE.search(name):
-            return _sentinel(found[1], found[2], found[3])
-        if found := _LANDSAT.search(name):
-            return _landsat(found[1], found[2].upper(), found[3])
+        if match := _SAFE.search(name):
+            return _sentinel(match[1], match[2], match[3])
+        if match := _LANDSAT.search(name):
+            return _landsat(match[1], match[2].upper(), match[3])
     return None
 
 
 def claim_in(files: Iterable[Path]) -> Claim | None:
-    """What the first metadata file that tells anything (MTD_MSIL2A.xml, _MTL.txt) says.
+    """The product claim of the first metadata file that gives one (MTD_MSIL2A.xml, _MTL.txt).
 
     The text is searched, not parsed: nothing in it is expanded or followed.
     """
@@ -69,8 +69,8 @@ def claim_in(files: Iterable[Path]) -> Claim | None:
         if level and baseline:
             added = {int(number) for number in _ADDED.findall(text)}
             return _sentinel(level[1], baseline[1], baseline[2], added or None)
-        if found := _PRODUCT_ID.search(text):
-            return claim_of([found[1]])
+        if match := _PRODUCT_ID.search(text):
+            return claim_of([match[1]])
     return None
 
 
@@ -87,8 +87,8 @@ def check_claim(path: Path, claim: Claim | None, sensor: Sensor, dtype: np.dtype
         return
     if claim.sensor is None and dtype.kind == "f":
         return
-    own = SENSORS.get(claim.sensor or "")
-    if own and _meaning(own) == _meaning(sensor):
+    claimed = SENSORS.get(claim.sensor or "")
+    if claimed and _meaning(claimed) == _meaning(sensor):
         return
     raise DataError(f"{path}: {claim.says}, data.sensor is {sensor.name}; {claim.remedy}")
 
@@ -127,10 +127,10 @@ def date_in(names: Iterable[str]) -> str | None:
     ('2020-04-01', None)
     """
     for name in names:
-        for found in _DATE.finditer(name):
-            told = f"{found[1]}-{found[3]}-{found[4]}"
-            if "1972" <= told[:4] <= "2100" and _is_date(told):
-                return told
+        for match in _DATE.finditer(name):
+            date = f"{match[1]}-{match[3]}-{match[4]}"
+            if "1972" <= date[:4] <= "2100" and _is_date(date):
+                return date
     return None
 
 
@@ -139,9 +139,9 @@ def _meaning(sensor: Sensor) -> tuple[Any, ...]:
 
 
 def _sentinel(level: str, major: str, minor: str, added: set[int] | None = None) -> Claim | None:
-    """By the offsets that the metadata list, else by the baseline.
+    """The claim of a Sentinel-2 product, with the offset by its metadata, else by the baseline.
 
-    Baseline 99.99 stands for processing by hand, such as BigEarthNet's, and tells nothing.
+    Baseline 99.99 stands for processing by hand, such as BigEarthNet's, and gives no information.
     """
     if added is None and major == "99":
         return None
@@ -163,7 +163,7 @@ def _landsat(craft: str, level: str, collection: str) -> Claim:
             f"{says} (reflectance = DN * 0.0000275 - 0.2)", sensor, f"set data.sensor={sensor}"
         )
     return Claim(
-        f"{says}, whose digital numbers no sensor at hand describes",
+        f"{says}, whose digital numbers no sensor of geotl describes",
         None,
         "take the Collection 2 Level-2 product, or describe it under data.custom_sensor",
     )
@@ -188,7 +188,7 @@ def _is_date(text: str) -> bool:
 
 
 def scene_folder(path: Path) -> tuple[Path, list[Path]]:
-    """The folder that holds a scene, and the images in which its bands may be.
+    """The folder of a scene, and the images in which its bands may be.
 
     A folder with nothing but one sub-folder stands for that one. In a Sentinel-2 product they
     lie in GRANULE/*/IMG_DATA, there (L2A) again in R10m, R20m and R60m.
@@ -199,7 +199,8 @@ def scene_folder(path: Path) -> tuple[Path, list[Path]]:
     granules = sorted(p for p in path.glob("GRANULE/*") if (p / "IMG_DATA").is_dir())
     if len(granules) > 1:
         raise DataError(
-            f"{path}: holds {len(granules)} granules ({_listed(granules)}); give the folder of one"
+            f"{path}: contains {len(granules)} granules ({_listed(granules)}); give the folder of "
+            "one"
         )
     inner = granules[0] / "IMG_DATA" if granules else path / "IMG_DATA"
     inside = inner if inner.is_dir() else path
@@ -209,8 +210,10 @@ def scene_folder(path: Path) -> tuple[Path, list[Path]]:
     folders = sorted(p for p in path.iterdir() if p.is_dir() and not p.name.startswith("."))
     if len(folders) == 1:
         return scene_folder(folders[0])
-    held = f"folders ({_listed(folders)}): give one of them" if folders else "none: check the path"
-    raise DataError(f"{path}: no images of bands in this folder, but {held}")
+    content = (
+        f"folders ({_listed(folders)}): give one of them" if folders else "none: check the path"
+    )
+    raise DataError(f"{path}: no images of bands in this folder, but {content}")
 
 
 def images_of(folder: Path) -> list[Path]:
@@ -218,15 +221,15 @@ def images_of(folder: Path) -> list[Path]:
     return images_in(folder) if folder.is_dir() else []
 
 
-def beside(path: Path) -> list[Path]:
-    """Images whose names go on from that of a file: scene_SCL.tif beside scene.tif."""
+def sibling_images(path: Path) -> list[Path]:
+    """Images whose names extend that of a file: scene_SCL.tif next to scene.tif."""
     return [
         p for p in images_in(path.parent) if p.stem.startswith((f"{path.stem}_", f"{path.stem}-"))
     ]
 
 
 def claim(folder: Path, images: Sequence[Path]) -> Claim | None:
-    """What a folder's product says of itself: in its metadata, else in its names."""
+    """The product claim of a folder: from its metadata, else from its file names."""
     above = [folder, *folder.absolute().parents[:_ABOVE]]
     root = next((p for p in above if p.suffix.lower() == ".safe"), folder)
     files = [p for pattern in _METADATA for p in sorted(root.glob(pattern))]

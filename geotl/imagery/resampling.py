@@ -1,9 +1,9 @@
 """A scene on another grid, window by window: another resolution or reference system.
 
 Each pixel wanted is divided into as many points as it spans source pixels. A point is valid where
-the pixel that holds it is, and interpolated bilinearly between valid pixels alone (normalised
-convolution, Knutsson & Westin 1993); the valid points are averaged. A pixel's value hangs on its
-own place and nothing else, so that windows agree to the bit; on the scene's own grid the valid
+its pixel is, and interpolated bilinearly between valid pixels only (normalised
+convolution, Knutsson & Westin 1993); the valid points are averaged. A pixel's value depends on its
+place and nothing else, so that windows agree to the bit; on the scene's own grid the valid
 pixels come back as they are. What is not valid is 0.
 """
 
@@ -28,7 +28,7 @@ from geotl.imagery.scene import Scene, check_grid
 from geotl.imagery.windows import Imagery, Window
 from geotl.io.raster import Grid
 
-_MOST_POINTS = 64  # along a pixel's side: enough for 10 m to 640 m
+_MAX_POINTS = 64  # along a pixel's side: enough for 10 m to 640 m
 _POINTS_AT_ONCE = 2**21  # of a block: 100 MB and the pixels among which they lie
 _LOCAL = threading.local()  # pyproj's transformers belong to one thread each
 _DECIMALS = 6  # of a pixel that a transform leaves sure
@@ -70,7 +70,7 @@ def resampled(scene: Imagery, onto: float | Grid, *, name: str | None = None) ->
 
 
 def meets(scene: Imagery, grid: Grid) -> bool:
-    """Whether a scene shares ground with a grid in whatever reference system."""
+    """Whether a scene overlaps a grid in any reference system."""
     both = ((scene.grid, grid), (grid, scene.grid))
     return any(_reaches(given, other) for given, other in both)
 
@@ -84,7 +84,7 @@ def _reaches(grid: Grid, other: Grid) -> bool:
 
 
 def grid_of(grid: Grid, resolution_m: float) -> Grid:
-    """A grid over the same ground from the same corner with square pixels of so many metres.
+    """A grid over the same area from the same corner with square pixels of so many metres.
 
     Raises:
         DataError: a grid without a unit of length, or a size that is not positive.
@@ -127,7 +127,7 @@ class _Warp:
         return np.concatenate([d for d, _ in read], 1), np.concatenate([v for _, v in read], 1)
 
     def _strips(self, rows: Span, columns: Span) -> list[Span]:
-        """Rows in parts of so few that memory holds their points."""
+        """Rows in parts whose points fit into memory."""
         down, across = self.points
         each = max(1, _POINTS_AT_ONCE // (down * across * max(1, columns[1] - columns[0])))
         return [(start, min(start + each, rows[1])) for start in range(*rows, each)]
@@ -137,8 +137,8 @@ class _Warp:
         window = _around(places, self.scene.grid)
         shape = rows[1] - rows[0], columns[1] - columns[0]
         if window is None:
-            whole = (len(self.scene.bands), *shape)
-            return np.zeros(whole, dtype=self.scene.dtype), np.zeros(whole, dtype=bool)
+            full_shape = (len(self.scene.bands), *shape)
+            return np.zeros(full_shape, dtype=self.scene.dtype), np.zeros(full_shape, dtype=bool)
         data, valid = self.scene.read(window)
         points = _among(places, window)
         planes = [self._plane(d, v, points, shape) for d, v in zip(data, valid, strict=True)]
@@ -174,8 +174,8 @@ class _Warp:
         shape = rows[1] - rows[0], columns[1] - columns[0]
         if window is None:
             return np.zeros(shape, dtype=bool)
-        found = _ended(self.scene.cloudy(window), bool).take(_among(places, window).nearest)
-        return self._mean(found, shape) >= 0.5
+        clouds = _ended(self.scene.cloudy(window), bool).take(_among(places, window).nearest)
+        return self._mean(clouds, shape) >= 0.5
 
     def places(self, rows: Span, columns: Span) -> Places:
         """Where each point of each pixel lies, in rows and columns of the scene (0 is an edge)."""
@@ -195,12 +195,12 @@ class _Warp:
         shape: tuple[int, int],
     ) -> tuple[NDArray[Any], Bools]:
         """One band: every valid point between valid pixels, then the mean of a pixel's points."""
-        known = _ended(np.where(valid, data, 0), np.float64)
+        values = _ended(np.where(valid, data, 0), np.float64)
         present = _ended(valid, np.float64)
         seen = present.take(points.nearest) > 0
         total, weight = np.zeros(seen.shape), np.zeros(seen.shape)
         for place, share in points.corners:
-            total += share * known.take(place)
+            total += share * values.take(place)
             weight += share * present.take(place)
         value = np.where(seen, total / np.where(seen, weight, 1), 0)
         count, value = self._mean(seen, shape), self._mean(value, shape)
@@ -250,7 +250,7 @@ def _places(grid: Grid, other: Grid, row: Float64s, col: Float64s) -> Places:
 
 
 def _around(places: Places, grid: Grid) -> Window | None:
-    """The window of the scene whose pixels points may take from; None if none lies on it."""
+    """The window of the scene with the pixels that points need; None if no point lies on it."""
     row, col = places
     near = (
         np.isfinite(row)
@@ -279,7 +279,7 @@ class _Points:
     """Points among a window's pixels, by places in the flattened window and a 0 behind it.
 
     Attributes:
-        nearest: the pixel that holds each point.
+        nearest: the pixel of each point.
         corners: each of the four pixels about a point, and its bilinear weight.
     """
 
@@ -325,16 +325,16 @@ def _points(scene: Imagery, grid: Grid) -> tuple[int, int]:
     rows, columns = warp.places((row, row + 2), (col, col + 2))
     if not (np.isfinite(rows).all() and np.isfinite(columns).all()):
         raise DataError(
-            f"{scene.path}: no way from {scene.grid.crs} to {grid.crs} at {grid.centre}; choose "
-            "a reference system made for that ground"
+            f"{scene.path}: cannot convert {scene.grid.crs} to {grid.crs} at {grid.centre}; choose "
+            "a reference system for that area"
         )
     down = math.hypot(rows[1, 0] - rows[0, 0], columns[1, 0] - columns[0, 0])
     across = math.hypot(rows[0, 1] - rows[0, 0], columns[0, 1] - columns[0, 0])
     most = max(down, across)
-    if most > _MOST_POINTS:
+    if most > _MAX_POINTS:
         raise DataError(
             f"{scene.path}: a pixel of the new grid spans {most:.0f} of its pixels; allowed: up "
-            f"to {_MOST_POINTS}; make it coarser first (gdalwarp -r average -tr)"
+            f"to {_MAX_POINTS}; make it coarser first (gdalwarp -r average -tr)"
         )
     return max(1, math.ceil(down - 1e-3)), max(1, math.ceil(across - 1e-3))
 
@@ -344,5 +344,5 @@ def _transformer(source: str | None, target: str | None) -> Transformer:
         _LOCAL.between = functools.lru_cache(maxsize=16)(
             functools.partial(Transformer.from_crs, always_xy=True)
         )
-    found: Transformer = _LOCAL.between(source, target)
-    return found
+    transformer: Transformer = _LOCAL.between(source, target)
+    return transformer

@@ -23,7 +23,7 @@ from geotl.io.images import NOWHERE, WindowReader, check_numbers
 from geotl.io.raster import Grid, gdal_settings
 
 MaskChoice = Literal["auto"] | Path | str | None
-_DRIFT = 1e-3  # of a pixel, over the whole image: what a transform's decimals leave open
+_DRIFT = 1e-3  # of a pixel, over the whole image: rounding of a transform's decimals
 
 
 @dataclass(frozen=True)
@@ -48,18 +48,18 @@ class BandLayer:
     def coarse(
         self, rows: Span, columns: Span, bands: Sequence[int], shape: tuple[int, int]
     ) -> Pixels:
-        """Some bands of rows and columns in fewer pixels, the nearest ones."""
-        if self.places is not None:  # within a coarse pixel the same ground
+        """Selected bands of rows and columns in fewer pixels, by nearest neighbour."""
+        if self.places is not None:  # within a coarse pixel the same area
             rows, columns = self.places[0].part(*rows)[0], self.places[1].part(*columns)[0]
-        own = [self.positions[band] for band in bands]
-        data, valid = self.reader.read(rows, columns, own, shape)
-        return data, self.measurable.known(data, valid, bands)
+        bands_here = [self.positions[band] for band in bands]
+        data, valid = self.reader.read(rows, columns, bands_here, shape)
+        return data, self.measurable.possible(data, valid, bands)
 
     def _stored(self, rows: Span, columns: Span) -> Pixels:
         return self.measurable.measured(*self.reader.read(rows, columns, self.positions))
 
     def close(self) -> None:
-        """Let go of open files; reading again opens them anew."""
+        """Close open files; reading opens them again."""
         self.reader.close()
 
 
@@ -78,13 +78,13 @@ class Stack:
     def coarse(
         self, rows: Span, columns: Span, bands: Sequence[int], shape: tuple[int, int]
     ) -> Pixels:
-        """Some bands of rows and columns in fewer pixels, the nearest ones."""
+        """Selected bands of rows and columns in fewer pixels, by nearest neighbour."""
         with gdal_settings():
             read = [self.layers[band].coarse(rows, columns, [0], shape) for band in bands]
         return np.concatenate([d for d, _ in read]), np.concatenate([v for _, v in read])
 
     def close(self) -> None:
-        """Let go of open files; reading again opens them anew."""
+        """Close open files; reading opens them again."""
         for layer in self.layers:
             layer.close()
 
@@ -99,11 +99,11 @@ class PixelSource(Protocol):
     def coarse(
         self, rows: Span, columns: Span, bands: Sequence[int], shape: tuple[int, int]
     ) -> Pixels:
-        """Some bands of rows and columns inside the grid in fewer pixels, the nearest ones."""
+        """Selected bands inside the grid in fewer pixels, by nearest neighbour."""
         ...
 
     def close(self) -> None:
-        """Let go of open files; reading again opens them anew."""
+        """Close open files; reading opens them again."""
         ...
 
 
@@ -116,11 +116,11 @@ class Mask(Protocol):
         ...
 
     def read(self, rows: Span, columns: Span) -> tuple[Bools, Bools]:
-        """What is cloudy and what is fill, both [h,w], in rows and columns inside the grid."""
+        """Cloudy pixels and fill pixels, both [h,w], in rows and columns inside the grid."""
         ...
 
     def close(self) -> None:
-        """Let go of open files; reading again opens them anew."""
+        """Close open files; reading opens them again."""
         ...
 
 
@@ -159,7 +159,7 @@ class Scene:
         return data, valid
 
     def coarse(self, window: Window, bands: Sequence[int], shape: tuple[int, int]) -> Pixels:
-        """A window inside the grid in fewer pixels, to be looked at: not resampled, not masked.
+        """A window inside the grid in fewer pixels, for display: not resampled, not masked.
 
         Args:
             window: inside the grid.
@@ -173,7 +173,7 @@ class Scene:
         return self.source.coarse(rows, (window.col, window.col + window.width), bands, shape)
 
     def cloudy(self, window: Window) -> Bools:
-        """Which pixels [h,w] the mask calls cloud, shadow or the like; not those it calls fill.
+        """Pixels [h,w] of cloud, shadow or the like in the mask; not its fill.
 
         Raises:
             DataError: a file is damaged or gone.
@@ -185,7 +185,7 @@ class Scene:
         return cloudy
 
     def close(self) -> None:
-        """Close the scene's files, as happens by itself with the last reference to it."""
+        """Close the scene's files; this also happens with the last reference to it."""
         self.source.close()
         if self.mask is not None:
             self.mask.close()
@@ -196,10 +196,10 @@ class BandSet:
     """The files of a scene that has one for each band.
 
     Attributes:
-        path: what the scene is known by: a folder, or a file that lists them.
+        path: path of the scene: a folder, or a file that lists its images.
         files: by the sensor's names of the bands.
         images: these, and others of the scene among which a mask may be.
-        claim: what the product says of itself.
+        claim: the product by its metadata or file names.
         acquired: date of acquisition as YYYY-MM-DD, if known.
     """
 
@@ -224,18 +224,18 @@ def open_scene(
     Args:
         path: an image file of several bands (GeoTIFF, JPEG 2000, VRT), or a folder with one file
             for each band: loose, a Sentinel-2 SAFE, or a Landsat Collection 2 product.
-        sensor: what its digital numbers mean. A product that tells otherwise is refused.
+        sensor: sensor of its digital numbers. A product of another sensor is rejected.
         bands: names of the bands wanted, in order; None for all of the sensor's.
         file_bands: the bands in file order, for a file that names none.
-        mask: `auto` takes an SCL (Sentinel-2 L2A), QA_PIXEL (Landsat) or cloud_mask that lies
-            among the band files, beside the file under its name, or in it as a band. A path
-            names any file of one band in which what is not 0 is not valid (or an SCL or
-            QA_PIXEL, told by its name). None for no mask.
+        mask: `auto` takes an SCL (Sentinel-2 L2A), QA_PIXEL (Landsat) or cloud_mask that is
+            among the band files, next to the file under its name, or in it as a band. A path
+            names any file of one band in which values other than 0 are not valid (or an SCL or
+            QA_PIXEL, by its name). None for no mask.
         name: None for the file's or folder's.
 
     Raises:
         DataError: a file that cannot be read, no reference system, a rotated grid, bands that
-            cover different ground, a mask that does not cover the scene, or a product that
+            cover different areas, a mask that does not cover the scene, or a product that
             contradicts the sensor.
         BandError: a band that is missing, or there twice.
     """
@@ -260,14 +260,14 @@ def open_bands(
 
     Args:
         of: the files.
-        sensor: what their digital numbers mean.
+        sensor: sensor of the digital numbers.
         bands: the sensor's names of those wanted, in order.
-        mask: as `open_scene` takes it; `auto` looks among the files.
+        mask: as in `open_scene`; `auto` searches the files.
         name: None for the file's or folder's.
 
     Raises:
         DataError: as `open_scene`.
-        BandError: a file that holds several bands, or another one.
+        BandError: a file with several bands, or with another one.
     """
     readers = [WindowReader(of.files[band], band_count=1) for band in bands]
     infos = [reader.info for reader in readers]
@@ -389,11 +389,11 @@ def _of_file(  # noqa: PLR0917 - what open_scene was given
     positions = band_positions(info, sensor, bands, file_bands)
     products.check_claim(path, products.claim_of([path.stem]), sensor, info.dtype)
     products.check_scaling(path, [info.scaling[p] for p in positions], sensor, bands)
-    inside = next((own for own in info.band_names if own and rule_of(own)), None)
+    inside = next((band for band in info.band_names if band and rule_of(band)), None)
     if mask == "auto" and inside is not None:
         laid: Mask | None = open_mask(path, info.grid, band=inside)
     else:
-        laid = _mask(mask, products.beside(path), info.grid)
+        laid = _mask(mask, products.sibling_images(path), info.grid)
     return Scene(
         name or _short(path),
         path,
@@ -424,16 +424,16 @@ def _acquired(folder: Path, files: dict[str, Path]) -> str | None:
         DataError: the files are of different dates.
     """
     dates = {path: products.date_in([path.stem]) for path in files.values()}
-    told = {date: path for path, date in dates.items() if date}
-    if len(told) > 1:
-        listed = ", ".join(f"{path.name} ({date})" for date, path in sorted(told.items()))
+    path_by_date = {date: path for path, date in dates.items() if date}
+    if len(path_by_date) > 1:
+        listed = ", ".join(f"{path.name} ({date})" for date, path in sorted(path_by_date.items()))
         raise DataError(f"{folder}: bands of several dates: {listed}; give each date a folder")
-    return next(iter(told), None) or products.date_in([folder.absolute().name])
+    return next(iter(path_by_date), None) or products.date_in([folder.absolute().name])
 
 
 def _mask(mask: MaskChoice, images: Sequence[Path], grid: Grid) -> Mask | None:
-    found = find_mask(images) if mask == "auto" else mask
-    return None if found is None else open_mask(Path(found), grid)
+    mask_found = find_mask(images) if mask == "auto" else mask
+    return None if mask_found is None else open_mask(Path(mask_found), grid)
 
 
 def _short(path: Path) -> str:

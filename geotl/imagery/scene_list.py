@@ -1,4 +1,4 @@
-"""Which scenes are meant: files, folders, lists, and STAC items on disk. Headers are not read."""
+"""Lists of scenes: files, folders, lists, and STAC items on disk. Headers are not read."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ _PRODUCT = ("GRANULE", "IMG_DATA", "R10m", "R20m", "R60m")
 
 @dataclass(frozen=True)
 class SceneAsset:
-    """A file of a STAC item: its key, and (name, common name) of each band it says it holds."""
+    """A file of a STAC item: its key, and (name, common name) of each of its bands."""
 
     key: str
     path: Path
@@ -37,10 +37,10 @@ class Entry:
     """A scene that is to be mapped.
 
     Attributes:
-        name: unlike that of any other, and good for a file.
+        name: unique, and valid as a file name.
         path: a file or folder; of a STAC item the JSON file.
-        assets: of a STAC item.
-        acquired: date of acquisition, where the item tells.
+        assets: assets of a STAC item.
+        acquired: date of acquisition, where the item gives it.
     """
 
     name: str
@@ -51,7 +51,7 @@ class Entry:
 
 @dataclass(frozen=True)
 class Listing:
-    """Scenes, and whether one alone was given as such (and not a list or folder of scenes)."""
+    """Scenes, and whether they were given as a single scene (not a list or folder of scenes)."""
 
     entries: tuple[Entry, ...]
     single: bool
@@ -62,25 +62,25 @@ def scenes_in(given: Sequence[Path], sensor: Sensor) -> Listing:
 
     Args:
         given: image files; folders that are a scene (band files, a product) or hold scenes, at
-            any depth; text files with a scene a line, relative to the file, # before a remark;
-            STAC items or item collections, whose assets lie relative to the JSON file.
-        sensor: whose bands the names of files are held against.
+            any depth; text files with one scene per line, relative to the file, # before a comment;
+            STAC items or item collections, with assets relative to the JSON file.
+        sensor: sensor whose bands the file names are compared with.
 
     Raises:
         DataError: nothing there, a scene given twice, or a list that cannot be read.
     """
     plain = [path for path in given if _is_plain(path, sensor)]
     single = len(given) == 1 and bool(plain)
-    found = [entry for path in given for entry in _entries(path, sensor)]
-    ways = Counter(str(e.path.resolve()) for e in found if not e.assets)
+    entries = [entry for path in given for entry in _entries(path, sensor)]
+    ways = Counter(str(e.path.resolve()) for e in entries if not e.assets)
     twice = [way for way, count in ways.items() if count > 1]
     if twice:
         raise DataError(f"{twice[0]}: given more than once; give each scene once")
-    return Listing(tuple(_named(found)), single)
+    return Listing(tuple(_named(entries)), single)
 
 
 def check_apart(given: Sequence[Path], out: Path, sensor: Sensor) -> None:
-    """Make sure that maps do not come to lie where scenes are looked for.
+    """Make sure that maps are not written where scenes are searched.
 
     Raises:
         OutputError: the output folder lies in a folder of scenes.
@@ -109,18 +109,18 @@ def band_set(entry: Entry, sensor: Sensor, bands: Sequence[str]) -> BandSet:
 
 
 def only_file(entry: Entry, sensor: Sensor, bands: Sequence[str]) -> Path | None:
-    """The one asset of a STAC item that holds all bands wanted, None where there is no such."""
+    """The one asset of a STAC item with all bands wanted, None where there is no such."""
     wanted = set(sensor.canonical(bands))
     for asset in entry.assets:
-        held = {known_band(sensor, word) for pair in asset.bands for word in pair if word}
-        if len(asset.bands) > 1 and wanted <= held:
+        asset_bands = {known_band(sensor, word) for pair in asset.bands for word in pair if word}
+        if len(asset.bands) > 1 and wanted <= asset_bands:
             _check_on_disk(entry, asset)
             return asset.path
     return None
 
 
 def _is_plain(path: Path, sensor: Sensor) -> bool:
-    """Whether a path is a scene by itself."""
+    """Whether a path is a single scene."""
     if path.is_dir():
         return is_one_scene(path, sensor)
     return path.suffix.lower() not in (*LISTS, *ITEMS)
@@ -141,13 +141,14 @@ def _entries(path: Path, sensor: Sensor) -> list[Entry]:
     if not path.exists():
         raise DataError(f"{path}: no such file or folder; check the path")
     if path.is_dir() and not is_one_scene(path, sensor):
-        found = list(_under(path, sensor))
-        if not found:
+        entries = list(_under(path, sensor))
+        if not entries:
             raise DataError(
-                f"{path}: holds no scenes; allowed in it: GeoTIFF or JPEG 2000 files, folders with "
+                f"{path}: contains no scenes; allowed in it: GeoTIFF or JPEG 2000 files, folders "
+                "with "
                 "a file for each band, products"
             )
-        return [Entry("", scene) for scene in found]
+        return [Entry("", scene) for scene in entries]
     if path.suffix.lower() in LISTS and path.is_file():
         return [e for line in _lines(path) for e in _entries(line, sensor)]
     if path.suffix.lower() in ITEMS and path.is_file():
@@ -156,7 +157,7 @@ def _entries(path: Path, sensor: Sensor) -> list[Entry]:
 
 
 def _under(folder: Path, sensor: Sensor) -> Iterator[Path]:
-    """Scenes in a folder and the folders below; masks belong to the scene beside them."""
+    """Scenes in a folder and the folders below; masks belong to the scene next to them."""
     for path in images_in(folder):
         if path.suffix.lower() in _PLACED and rule_of(path.stem) is None:
             yield path
@@ -172,23 +173,23 @@ def _lines(path: Path) -> list[Path]:
         text = path.read_text(encoding="utf-8-sig")
     except (OSError, UnicodeDecodeError) as error:
         raise DataError(f"{path}: cannot be read ({error}); give a text file in UTF-8") from error
-    told = [line.strip() for line in text.splitlines()]
-    found = [path.parent / line for line in told if line and not line.startswith("#")]
-    if not found:
+    lines = [line.strip() for line in text.splitlines()]
+    paths = [path.parent / line for line in lines if line and not line.startswith("#")]
+    if not paths:
         raise DataError(f"{path}: lists no scene; write a path a line")
-    return found
+    return paths
 
 
 def _items(path: Path) -> list[Entry]:
     """The items of a STAC JSON file."""
     try:
-        told = json.loads(path.read_text(encoding="utf-8-sig"))
+        content = json.loads(path.read_text(encoding="utf-8-sig"))
     except (OSError, ValueError, RecursionError) as error:
         raise DataError(f"{path}: cannot be read as JSON ({error}); save it again") from error
-    kind = told.get("type") if isinstance(told, dict) else None
-    features = [told] if kind == "Feature" else []
+    kind = content.get("type") if isinstance(content, dict) else None
+    features = [content] if kind == "Feature" else []
     if kind == "FeatureCollection":
-        features = told.get("features") or []
+        features = content.get("features") or []
     if not isinstance(features, list) or not features or not all(map(_is_item, features)):
         raise DataError(
             f"{path}: not a STAC item or item collection with assets (its type is {kind!r}); save "
@@ -197,28 +198,28 @@ def _items(path: Path) -> list[Entry]:
     return [_item(path, feature) for feature in features]
 
 
-def _is_item(told: Any) -> bool:
+def _is_item(value: Any) -> bool:
     """Whether a value of JSON has what is read of a STAC item."""
-    if not isinstance(told, dict) or not isinstance(told.get("properties") or {}, dict):
+    if not isinstance(value, dict) or not isinstance(value.get("properties") or {}, dict):
         return False
-    assets = told.get("assets")
+    assets = value.get("assets")
     return isinstance(assets, dict) and bool(assets) and all(map(_is_asset, assets.values()))
 
 
-def _is_asset(told: Any) -> bool:
-    if not isinstance(told, dict):
+def _is_asset(value: Any) -> bool:
+    if not isinstance(value, dict):
         return False
-    return all(isinstance(told.get(key) or [], list) for key in ("eo:bands", "bands"))
+    return all(isinstance(value.get(key) or [], list) for key in ("eo:bands", "bands"))
 
 
-def _item(path: Path, told: Mapping[str, Any]) -> Entry:
+def _item(path: Path, item: Mapping[str, Any]) -> Entry:
     assets = [
         SceneAsset(str(key), place, _bands(asset))
-        for key, asset in told["assets"].items()
+        for key, asset in item["assets"].items()
         if (place := _place(path, asset)) is not None
     ]
-    when = str((told.get("properties") or {}).get("datetime") or "")
-    name = str(told.get("id") or path.stem)
+    when = str((item.get("properties") or {}).get("datetime") or "")
+    name = str(item.get("id") or path.stem)
     return Entry(name, path, tuple(assets), when[:10] or None)
 
 
@@ -252,7 +253,7 @@ def _bands(asset: Mapping[str, Any]) -> tuple[tuple[str, str], ...]:
 
 
 def _asset_of(entry: Entry, sensor: Sensor, band: str) -> SceneAsset:
-    """The one asset that is a band.
+    """The only asset of a band.
 
     Raises:
         BandError: none, several, or one on the network.
@@ -263,15 +264,15 @@ def _asset_of(entry: Entry, sensor: Sensor, band: str) -> SceneAsset:
         if len(a.bands) <= 1
     ]
     for way in range(3):
-        found = [a for a, words in alone if words[way] and known_band(sensor, words[way]) == band]
-        if len(found) == 1:
-            _check_on_disk(entry, found[0])
-            return found[0]
-        if found:
-            keys = ", ".join(a.key for a in found)
+        assets = [a for a, words in alone if words[way] and known_band(sensor, words[way]) == band]
+        if len(assets) == 1:
+            _check_on_disk(entry, assets[0])
+            return assets[0]
+        if assets:
+            keys = ", ".join(a.key for a in assets)
             raise BandError(
                 f"{entry.path}: item {entry.name}: band {band} of sensor {sensor.name} in several "
-                f"assets ({keys}); take all but one out"
+                f"assets ({keys}); remove all but one"
             )
     raise BandError(
         f"{entry.path}: item {entry.name}: band {band} of sensor {sensor.name} in none of its "
@@ -293,13 +294,13 @@ def _named(entries: Sequence[Entry]) -> list[Entry]:
     paths = iter(scene_names([e.path for e in entries if not e.assets]))
     names = [e.name if e.assets else next(paths) for e in entries]
     used: set[str] = set()
-    found = []
+    named = []
     for entry, name in zip(entries, names, strict=True):
         plain = re.sub(r"[^\w.\-+]+", "_", name).strip("._") or "scene"
-        told, number = plain, 1
-        while told.casefold() in used:
+        unique, number = plain, 1
+        while unique.casefold() in used:
             number += 1
-            told = f"{plain}-{number}"
-        used.add(told.casefold())
-        found.append(replace(entry, name=told))
-    return found
+            unique = f"{plain}-{number}"
+        used.add(unique.casefold())
+        named.append(replace(entry, name=unique))
+    return named

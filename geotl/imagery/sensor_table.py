@@ -17,7 +17,7 @@ THERMAL_NM = 3500.0  # beyond it a scene shines by its own warmth: kelvin, not r
 
 @dataclass(frozen=True)
 class Band:
-    """One band: its name, central wavelength in nm, ground resolution in m, other names."""
+    """One band: its name, central wavelength in nm, spatial resolution in m, other names."""
 
     name: str
     wavelength_nm: float | None
@@ -34,10 +34,10 @@ class Band:
 class Sensor:
     """A sensor and product level: the value measured is DN * scale + offset.
 
-    The value is a reflectance, unless `measures` says that it is only a share of full scale
+    The value is a reflectance, unless `measures` states that it is only a share of full scale
     (8-bit pictures without calibration) or a radar's backscatter in decibels; thermal bands give
-    kelvin. `file_order` holds the band
-    names in file order for files that name none; empty means that such files are refused.
+    kelvin. `file_order` has the band
+    names in file order for files without band names; empty means that such files are rejected.
     `nodata` is the DN that stands for "nothing measured"; `limits` are the least and the largest DN
     of a rendering, which cuts off what lies beyond.
     """
@@ -67,8 +67,8 @@ class Sensor:
         for band in self.bands:
             if key in map(band_key, band.words):
                 return band
-        known = [word for band in self.bands for word in band.words]
-        close = nearest(name, known)
+        words = [word for band in self.bands for word in band.words]
+        close = nearest(name, words)
         hint = close if close.startswith("did") else "allowed: " + listed(self.names)
         raise BandError(f"band {name!r}: not a band of sensor {self.name}; {hint}")
 
@@ -91,20 +91,20 @@ class Sensor:
         """The sensor's own names for bands given by name or alias, in the order given.
 
         Raises:
-            BandError: a band is unknown or asked for twice.
+            BandError: a band is unknown or requested twice.
 
         >>> from geotl.imagery.sensors import SENSORS
         >>> SENSORS["sentinel2_l1c"].canonical(["nir", "B4"])
         ('B08', 'B04')
         """
-        found = tuple(self.band(name).name for name in names)
-        twice = [name for name, count in Counter(found).items() if count > 1]
+        bands = tuple(self.band(name).name for name in names)
+        twice = [name for name, count in Counter(bands).items() if count > 1]
         if twice:
             raise BandError(
-                f"bands {listed(names)}: {listed(twice)} is asked for more than once; "
+                f"bands {listed(names)}: {listed(twice)} is requested more than once; "
                 "name each band once"
             )
-        return found
+        return bands
 
     def wavelengths(self, names: Sequence[str]) -> tuple[float | None, ...]:
         """Central wavelengths in nm of the bands named; None where it is not known.
@@ -116,7 +116,7 @@ class Sensor:
         return tuple(self.band(name).wavelength_nm for name in names)
 
     def unit(self, name: str) -> Unit:
-        """What DN * scale + offset is in a band: reflectance, share of full scale, kelvin, decibel.
+        """Quantity of DN * scale + offset: reflectance, share of full scale, kelvin, decibel.
 
         >>> from geotl.imagery.sensors import SENSORS
         >>> SENSORS["landsat5_toa"].unit("red"), SENSORS["landsat5_toa"].unit("B6")
@@ -167,7 +167,7 @@ _L2A = replace(
     _L1C,
     name="sentinel2_l2a",
     title="Sentinel-2 L2A, surface reflectance, processing baselines before 04.00",
-    # The cirrus band sees no ground and has no surface reflectance.
+    # The cirrus band does not see the surface and has no surface reflectance.
     bands=tuple(band for band in _MSI if band.name != "B10"),
 )
 _RGB = Sensor(

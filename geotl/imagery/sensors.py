@@ -1,4 +1,4 @@
-"""Sensors by name, and bands found by name.
+"""Sensors by name, and bands by name.
 
 Bands are always matched by name. A file that names none is only accepted where the sensor
 states the order in which its files hold them, and then only with that very number of bands.
@@ -52,7 +52,7 @@ def get_sensor(name: str) -> Sensor:
     return SENSORS[name]
 
 
-def sensor_from(told: Mapping[str, Any]) -> Sensor:
+def sensor_from(fields: Mapping[str, Any]) -> Sensor:
     """A sensor from plain JSON values, as `dataclasses.asdict` gave them to a model file.
 
     Raises:
@@ -63,7 +63,7 @@ def sensor_from(told: Mapping[str, Any]) -> Sensor:
     >>> sensor_from(asdict(SENSORS["naip"])) == SENSORS["naip"]
     True
     """
-    values = dict(told)
+    values = dict(fields)
     bands = tuple(Band(**{**b, "aliases": tuple(b["aliases"])}) for b in values.pop("bands"))
     limits = values.get("limits")
     values |= {"bands": bands, "file_order": tuple(values["file_order"])}
@@ -146,7 +146,7 @@ def match_bands(
     """Positions in a file of the bands wanted, found by name or alias.
 
     Args:
-        sensor: whose names they are.
+        sensor: sensor of the band names.
         available: the file's band names in file order; None for a band without one.
         wanted: the bands to find, in the order in which they are to be returned.
 
@@ -161,19 +161,19 @@ def match_bands(
     """
     names = sensor.canonical(wanted)
     there = list(_positions(sensor, _named(sensor, available)))
-    missing = [name for name in names if name not in {found for found, _ in there}]
+    missing = [name for name in names if name not in {band for band, _ in there}]
     if missing:
-        held = listed([name or "(unnamed)" for name in available])
+        listed_names = listed([name or "(unnamed)" for name in available])
         raise MissingBandError(
-            f"band {listed(missing)}: missing from a file that holds {held}; choose other bands "
+            f"band {listed(missing)}: missing from a file with {listed_names}; choose other bands "
             f"with data.bands, or the sensor that made the file (now {sensor.name})",
             missing,
         )
-    for name, count in Counter(found for found, _ in there).items():
+    for name, count in Counter(band for band, _ in there).items():
         if count > 1 and name in names:
-            held = listed([given or "(unnamed)" for given in available])
+            listed_names = listed([given or "(unnamed)" for given in available])
             raise BandError(
-                f"band {name}: there {count} times in a file that holds {held}; "
+                f"band {name}: {count} times in a file with {listed_names}; "
                 "name its bands in file order with data.file_bands"
             )
     where = dict(there)
@@ -188,26 +188,26 @@ def _named(sensor: Sensor, available: Sequence[str | None]) -> Sequence[str | No
         return sensor.file_order
     order = f"files of {len(sensor.file_order)} bands" if sensor.file_order else "no files"
     raise BandError(
-        f"the file holds {len(available)} bands and names none, and sensor {sensor.name} states "
+        f"the file has {len(available)} bands without names, and sensor {sensor.name} states "
         f"an order for {order}; name them in file order with data.file_bands"
     )
 
 
 def _positions(sensor: Sensor, names: Sequence[str | None]) -> Iterator[tuple[str, int]]:
     """(the sensor's name, position) of every file band that is one of the sensor's."""
-    own = {
+    positions = {
         band_key(word): band.name for band in sensor.bands for word in (band.name, *band.aliases)
     }
     for position, name in enumerate(names):
-        if name and band_key(name) in own:
-            yield own[band_key(name)], position
+        if name and band_key(name) in positions:
+            yield positions[band_key(name)], position
 
 
 def to_reflectance(dn: np.ndarray, sensor: Sensor) -> np.ndarray:
     """Reflectance (no unit) of digital numbers of any shape: DN * scale + offset.
 
     Computed and returned in float32, or in float64 where the input needs it. The offset is
-    taken off in DN, so that float32 rounds nothing where it is a whole number of them.
+    subtracted in DN, so that float32 rounds nothing where it is a whole number of them.
 
     >>> to_reflectance(np.array([1000, 3500], np.uint16), SENSORS["sentinel2_l2a_n0400"])
     array([0.  , 0.25], dtype=float32)
@@ -221,9 +221,9 @@ def rescaled(dn: np.ndarray, given: Sensor, wanted: Sensor) -> np.ndarray:
     """DN of one sensor as the DN another would show for the same reflectance.
 
     Args:
-        dn: of any shape.
-        given: whose they are.
-        wanted: whose they become; what it cuts off (`limits`) is cut off.
+        dn: digital numbers, of any shape.
+        given: sensor of the values.
+        wanted: sensor to convert to; values are clipped to its `limits`.
 
     >>> l1c, drawn = SENSORS["sentinel2_l1c"], SENSORS["eurosat_rgb"]
     >>> rescaled(np.array([0, 2750, 9000], np.uint16), l1c, drawn).tolist()
@@ -232,10 +232,10 @@ def rescaled(dn: np.ndarray, given: Sensor, wanted: Sensor) -> np.ndarray:
     if (given.scale, given.offset) == (wanted.scale, wanted.offset):
         return dn
     reflectance = dn.astype(np.float64) * given.scale + given.offset
-    made = (reflectance - wanted.offset) / wanted.scale
+    numbers = (reflectance - wanted.offset) / wanted.scale
     if wanted.limits is not None:
-        made = made.clip(*wanted.limits)
-    return np.asarray(made, dtype=np.float32)
+        numbers = numbers.clip(*wanted.limits)
+    return np.asarray(numbers, dtype=np.float32)
 
 
 def describe_sensor(name: str | None = None) -> str:

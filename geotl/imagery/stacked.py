@@ -4,7 +4,7 @@ Their values are measurements in units of their own and have no wavelength. They
 bilinearly between valid pixels, and averaged where they are finer than the scene, as `resampling`
 does it for scenes; a pixel has the same value in whatever window it is read. An extra band is valid
 where its raster is and where a band of the scene is: beyond the scene's data and under its clouds
-an extra raster says nothing.
+an extra raster gives no information.
 """
 
 from __future__ import annotations
@@ -36,8 +36,8 @@ def open_extras(paths: Sequence[str | Path], sensor: Sensor) -> tuple[Scene, ...
     or the sensor has a band of that name.
 
     Args:
-        paths: of the rasters.
-        sensor: of the scenes they will be laid on.
+        paths: paths of the rasters.
+        sensor: sensor of the scenes they will be laid on.
 
     Raises:
         DataError: a file that cannot be read, has no reference system or a rotated grid; or two
@@ -61,8 +61,8 @@ def stacked(scene: Scene, extras: Sequence[Scene]) -> Scene:
     Its pixels are float32, or the scene's own type where float32 does not hold that.
 
     Args:
-        scene: whose grid, clouds and place among the runs' scenes stay.
-        extras: as `open_extras` gives them.
+        scene: scene with the grid and clouds of the result, and its place in the run.
+        extras: result of `open_extras`.
 
     Raises:
         DataError: a raster that does not meet the scene, or is more than 64 times as fine.
@@ -104,7 +104,7 @@ class _Measured:
     def coarse(
         self, rows: Span, columns: Span, bands: Sequence[int], shape: tuple[int, int]
     ) -> Pixels:
-        """Some bands of rows and columns in fewer pixels, the nearest ones."""
+        """Selected bands of rows and columns in fewer pixels, by nearest neighbour."""
         return self._values(self.layer.coarse(rows, columns, bands, shape), bands)
 
     def _values(self, pixels: Pixels, bands: Sequence[int]) -> Pixels:
@@ -126,7 +126,7 @@ class _Layers:
     """The pixels of a scene, and of rasters laid on its grid behind them.
 
     Attributes:
-        scene: as it was.
+        scene: the scene without the extra bands.
         laid: the rasters on the scene's grid.
         files: the same on their own grids.
     """
@@ -137,18 +137,18 @@ class _Layers:
 
     def read(self, rows: Span, columns: Span) -> Pixels:
         """Pixels and validity [C,h,w] of rows and columns inside the grid."""
-        own, seen = self.scene.source.read(rows, columns)
+        scene_pixels, seen = self.scene.source.read(rows, columns)
         more = [one.source.read(rows, columns) for one in self.laid]
         there = seen.any(axis=0)
         return (
-            np.concatenate([own, *(data for data, _ in more)]),
+            np.concatenate([scene_pixels, *(data for data, _ in more)]),
             np.concatenate([seen, *(valid & there for _, valid in more)]),
         )
 
     def coarse(
         self, rows: Span, columns: Span, bands: Sequence[int], shape: tuple[int, int]
     ) -> Pixels:
-        """Some bands of rows and columns in fewer pixels, the nearest ones."""
+        """Selected bands of rows and columns in fewer pixels, by nearest neighbour."""
         places: list[tuple[PixelSource, int]] = [
             (one.source, i) for one in (self.scene, *self.laid) for i in range(len(one.bands))
         ]

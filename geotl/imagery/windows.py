@@ -15,13 +15,13 @@ from geotl.errors import DataError
 from geotl.imagery.sensors import Sensor
 from geotl.io.raster import Grid
 
-_ROUNDING = 1e-6  # of a pixel: what a transform's decimals leave open
-_DISAGREE = "they do not cover the same ground; put the files of one tile in its folder"
+_ROUNDING = 1e-6  # of a pixel: rounding of a transform's decimals
+_DISAGREE = "they do not cover the same area; put the files of one tile in its folder"
 
 
 @dataclass(frozen=True, order=True)
 class Window:
-    """A rectangle of whole pixels; it may reach beyond the grid it lies on."""
+    """A rectangle of pixels; it may reach beyond its grid."""
 
     row: int
     col: int
@@ -76,7 +76,7 @@ class Window:
 def pixel_of(grid: Grid, x: float, y: float) -> tuple[int, int]:
     """Row and column of the pixel in which a position lies; it may lie beyond the grid.
 
-    A pixel holds its upper and its left edge, as row = floor((f - y) / resolution) says. GDAL
+    A pixel includes its upper and its left edge, as in row = floor((f - y) / resolution). GDAL
     counts from the corner of the first pixel for AREA_OR_POINT=Point too.
 
     >>> grid = Grid("EPSG:32633", (10.0, 0.0, 500000.0, 0.0, -10.0, 4600000.0), 517, 391)
@@ -90,14 +90,14 @@ def pixel_of(grid: Grid, x: float, y: float) -> tuple[int, int]:
 
 
 class Imagery(Protocol):
-    """A scene that is read window by window, never whole.
+    """A scene that is read window by window.
 
     Attributes:
-        name: short, and unlike that of any other scene of a run.
+        name: short, and unique among the scenes of a run.
         path: the file or folder.
-        grid: where the pixels lie.
+        grid: grid of the pixels.
         bands: the sensor's names, in the order of the channels.
-        sensor: what a digital number means.
+        sensor: sensor of the digital numbers.
         dtype: type of the pixels.
         acquired: date of acquisition as YYYY-MM-DD, if known.
     """
@@ -126,7 +126,7 @@ class Imagery(Protocol):
         ...
 
     def cloudy(self, window: Window) -> Bools:
-        """Which pixels [h,w] the scene's own mask calls cloud, shadow or the like."""
+        """Pixels [h,w] of cloud, shadow or the like in the scene's mask."""
         ...
 
 
@@ -135,7 +135,7 @@ class Axis:
     """Where the pixels of a fine axis lie on a coarse one.
 
     Attributes:
-        nearest: coarse pixel that holds each fine pixel's middle, int [n].
+        nearest: coarse pixel with each fine pixel's middle, int [n].
         inside: whether there is one, bool [n]; `nearest` is the closest where there is not.
         low: the coarse pixel whose middle lies at or before it, int [n].
         high: the one behind, int [n]; both stay on the image.
@@ -185,7 +185,7 @@ def axis(count: int, fine: int, step: float, start: float) -> Axis:
 
 
 def align(fine: Grid, coarse: Grid) -> tuple[Axis, Axis]:
-    """Rows and columns of a fine grid on a coarse one that covers the same ground.
+    """Rows and columns of a fine grid on a coarse one that covers the same area.
 
     Grids with a coordinate reference system are laid on each other by position; without one
     they are taken to share their edges.
@@ -221,8 +221,8 @@ def cover(fine: Grid, mask: Grid) -> tuple[Axis, Axis]:
     """Rows and columns of a grid on that of a mask, which must cover it but for a mask pixel.
 
     Raises:
-        DataError: another reference system, a grid turned against the other, or ground of the
-            fine grid that the mask leaves open.
+        DataError: another reference system, a grid turned against the other, or a part of the
+            fine grid that the mask does not cover.
     """
     if fine.crs != mask.crs:
         raise DataError(
@@ -249,14 +249,14 @@ def resample(
     """A coarse band [h,w] on a fine grid [H,W], and its validity.
 
     Validity is that of the coarse pixel in which a fine pixel's middle lies. Values are
-    interpolated bilinearly between the middles of the valid coarse pixels alone (normalised
+    interpolated bilinearly between the middles of the valid coarse pixels only (normalised
     convolution, Knutsson & Westin 1993), so that nothing bleeds in from invalid ones.
     """
     seen = valid[np.ix_(rows.nearest, columns.nearest)]
     seen &= rows.inside[:, None] & columns.inside[None]
-    known = np.where(valid, data, 0).astype(np.float64)
+    values = np.where(valid, data, 0).astype(np.float64)
     weight = _between(valid.astype(np.float64), rows, columns)
-    value = _between(known, rows, columns)
+    value = _between(values, rows, columns)
     value = np.where(seen, value / np.where(weight > 0, weight, 1), 0)
     if data.dtype.kind in "iu":
         value = np.rint(value)
@@ -287,7 +287,7 @@ def _matrix(grid: Grid) -> Float64s:
 
 
 def _sides(grid: Grid) -> str:
-    return f"holds {grid.height} x {grid.width} pixels"
+    return f"has {grid.height} x {grid.width} pixels"
 
 
 def _box(grid: Grid) -> str:

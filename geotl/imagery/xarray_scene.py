@@ -1,4 +1,4 @@
-"""Scenes handed over as DataArrays of xarray, their place told by rioxarray (extra `xarray`)."""
+"""Scenes given as DataArrays of xarray, with the position from rioxarray (extra `xarray`)."""
 
 from __future__ import annotations
 
@@ -43,11 +43,11 @@ def scene_of(
     any order and direction. NaN and the nodata value that rioxarray knows are not valid.
 
     Args:
-        dataarray: of the axes bands, y, x, or y and x alone for one band.
-        sensor: what its numbers mean.
+        dataarray: array with the axes bands, y, x, or only y and x for one band.
+        sensor: sensor of its digital numbers.
         bands: names of the bands wanted, in order; None for all of the sensor's.
         file_bands: the bands in the array's order, where it does not name them.
-        name: unlike that of any other scene.
+        name: unique among the scenes.
 
     Raises:
         DataError: rioxarray is not installed, no reference system, rows or columns that are not
@@ -117,7 +117,7 @@ class _ArraySource:
         return data[place], valid[place]
 
     def close(self) -> None:
-        """Nothing is held open: the array is its owner's."""
+        """Nothing to close: the array belongs to the caller."""
 
 
 def need_rioxarray(name: str) -> None:
@@ -183,19 +183,19 @@ def _grid(array: Any, path: Path) -> Grid:
 
 
 def _band_names(array: Any) -> tuple[str | None, ...]:
-    """By the coordinate of the bands' axis if it holds words, else by `long_name`."""
+    """Names from the coordinate of the bands' axis if it is text, else from `long_name`."""
     axis, count = array.dims[0], array.shape[0]
     if axis in array.coords and all(isinstance(v, str) for v in array[axis].values.tolist()):
         return tuple(array[axis].values.tolist())
-    told = array.attrs.get("long_name")
-    told = (told,) if isinstance(told, str) else tuple(told or ())
-    return tuple(map(str, told)) if len(told) == count else (None,) * count
+    long_names = array.attrs.get("long_name")
+    long_names = (long_names,) if isinstance(long_names, str) else tuple(long_names or ())
+    return tuple(map(str, long_names)) if len(long_names) == count else (None,) * count
 
 
 def _scaling(array: Any) -> tuple[float, float]:
     """(scale, offset) declared and not yet applied; (1, 0) if none is."""
-    told = array.attrs
-    return float(told.get("scale_factor", 1.0)), float(told.get("add_offset", 0.0))
+    attributes = array.attrs
+    return float(attributes.get("scale_factor", 1.0)), float(attributes.get("add_offset", 0.0))
 
 
 def _check_decoded(array: Any, path: Path, sensor: Sensor) -> None:

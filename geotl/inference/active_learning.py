@@ -22,7 +22,7 @@ from geotl.imagery.windows import Imagery, Window
 from geotl.inference.applicability import Applicability, area_of_applicability
 from geotl.inference.candidates import (
     Candidates,
-    Looked,
+    SearchedBlock,
     candidates,
     choose,
     empty,
@@ -41,11 +41,11 @@ OFF = 0.2  # share by which a scene's pixels may differ from the training tiles'
 POOL = 10  # times as many uncertain windows as are wanted, of which the diverse are chosen
 
 
-Labelled = ModelFile | PixelModelFile  # a model that says where its training samples lie
+Labelled = ModelFile | PixelModelFile  # a model with the positions of its training samples
 
 
 def training_ground(model: Labelled) -> Shapes:
-    """Ground of a model's training tiles or pixels with their reference systems, where known."""
+    """Areas of a model's training tiles or pixels with their reference systems, where known."""
     return [
         shape
         for system, boxes in model.ground.items()
@@ -53,16 +53,16 @@ def training_ground(model: Labelled) -> Shapes:
     ]
 
 
-def unknown_ground(model: Labelled, known: Shapes) -> list[str]:
+def unknown_ground(model: Labelled, located: Shapes) -> list[str]:
     """A line where the place of training samples is not known."""
     if isinstance(model, PixelModelFile):
         total, what = int(model.notes.get("training", {}).get("pixels", 0)), "pixels"
     else:
-        total, what = len(model.companions.footprints), "tiles"
+        total, what = len(model.training_samples.footprints), "tiles"
     return [
-        f"the place of {total - len(known)} of {total} training {what} is not known: their ground "
+        f"the place of {total - len(located)} of {total} training {what} is not known: their area "
         "may be suggested again (give your labels with --labels)"
-    ] * (total > len(known))
+    ] * (total > len(located))
 
 
 def resolution_notes(model: Labelled, scenes: Sequence[Imagery]) -> list[str]:
@@ -74,7 +74,7 @@ def resolution_notes(model: Labelled, scenes: Sequence[Imagery]) -> list[str]:
         if abs(px_m / trained - 1) > OFF:  # never so where it is nan
             notes.append(
                 f"{scene.name}: pixels of {px_m:.3g} m, but the model was trained at "
-                f"{trained:.3g} m: what it says here is little worth; resample the scene first "
+                f"{trained:.3g} m: predictions are unreliable; resample the scene first "
                 f"(gdalwarp -tr {trained:.3g} {trained:.3g})"
             )
     return notes
@@ -84,14 +84,14 @@ def training_px_m(model: Labelled) -> float:
     """Median side of a training pixel in metres, by the tiles' footprints; nan if unknown."""
     if isinstance(model, PixelModelFile):
         return model.resolution_m or float("nan")
-    boxes = model.companions.footprints.tolist()
-    known = [
+    boxes = model.training_samples.footprints.tolist()
+    sizes = [
         (tuple(box), of)
         for box, of in zip(boxes, _systems(model), strict=True)
         if of is not None and box[2] > box[0]
     ]
     side = model.contract.tile_px
-    return _px_m([box for box, _ in known], [of for _, of in known], (side, side))
+    return _px_m([box for box, _ in sizes], [of for _, of in sizes], (side, side))
 
 
 def _px_m(
@@ -108,18 +108,18 @@ def _px_m(
 def _systems(model: ModelFile) -> list[str | None]:
     """Reference system of each training tile."""
     crs = model.notes.get("training", {}).get("crs")
-    return list(crs) if crs else [None] * len(model.companions.footprints)
+    return list(crs) if crs else [None] * len(model.training_samples.footprints)
 
 
 @dataclass(frozen=True)
 class SuggestOptions:
-    """How windows or pixels to label next are looked for.
+    """Options of the search for windows or pixels to label next.
 
     Attributes:
-        step_px: of the lattice of windows, None for the tile's side; of the cells that give one
-            pixel each, None for about `MAX_LATTICE` pixels.
+        step_px: step of the lattice of windows, None for the tile's side; of the cells that give
+            one pixel each, None for about `MAX_LATTICE` pixels.
         outside: allow windows outside the area of applicability, after those inside.
-        seed: of the order among equals.
+        seed: seed of the order among equals.
     """
 
     step_px: int | None = None
@@ -141,29 +141,32 @@ def open_for(
     """Open scenes with a model's bands, and behind them those of extra rasters.
 
     Args:
-        model: whose bands are read, by name.
+        model: model whose bands are read, by name.
         paths: the scenes.
         sensor: the scenes' sensor, if another one than the model's.
-        mask: of clouds: see `scene.open_scene`.
+        mask: mask of clouds: see `scene.open_scene`.
         extra: rasters of the same kind as those that a pixel model was trained with.
 
     Raises:
         BandError: bands missing; the message names the bands that the model takes.
         DataError: a scene that cannot be used; extra rasters that are missing or unwanted.
     """
-    held = model.contract
+    contract = model.contract
     check_extras(model.path, extras_of(model), extra)
-    file_bands = held.file_bands if sensor is None else None
-    own = sensor or held.sensor
-    with needed_by_model("a scene", own.name):
+    file_bands = contract.file_bands if sensor is None else None
+    scene_sensor = sensor or contract.sensor
+    with needed_by_model("a scene", scene_sensor.name):
         try:
-            scenes = open_scenes(paths, own, held.bands, file_bands=file_bands, mask=mask)
+            scenes = open_scenes(
+                paths, scene_sensor, contract.bands, file_bands=file_bands, mask=mask
+            )
         except MissingBandError:
             raise
         except BandError as error:
             raise BandError(
-                f"{error}; the model takes {', '.join(held.bands)} of {held.sensor.title}: give "
-                "scenes that hold these, and name their sensor with --sensor if it is another"
+                f"{error}; the model takes {', '.join(contract.bands)} of "
+                f"{contract.sensor.title}: give "
+                "scenes with these bands, and name their sensor with --sensor if it is another"
             ) from error
     return [with_extras(model, scene, extra) for scene in scenes]
 
@@ -173,16 +176,16 @@ class _Search:
     """A search for what to label next, whatever kind of model wants it.
 
     Attributes:
-        area: of applicability.
-        blocks: what is looked at, by the labelled ground in each scene.
-        side_px: of what gets a label: a window's, or 1.
-        apart_px: side of the ground that two suggestions do not share.
-        step_px: between what is looked at.
+        area: area of applicability.
+        blocks: searches blocks, given the labelled areas in each scene.
+        side_px: side of what gets a label: of a window, or 1.
+        apart_px: side of the area in which there is only one suggestion.
+        step_px: distance between candidates.
         unit: windows or pixels.
     """
 
     area: Applicability
-    blocks: Callable[[Sequence[Occupied]], Iterator[Looked]]
+    blocks: Callable[[Sequence[Occupied]], Iterator[SearchedBlock]]
     side_px: int
     apart_px: int
     step_px: int
@@ -190,15 +193,15 @@ class _Search:
 
     @property
     def overlap(self) -> int:
-        """How many candidates share the ground of one."""
+        """How many candidates overlap one candidate's area."""
         return max(1, round(self.apart_px / self.step_px)) ** 2
 
     def boxes(
-        self, found: Candidates, scenes: Sequence[Imagery]
+        self, candidates: Candidates, scenes: Sequence[Imagery]
     ) -> tuple[list[Box], list[str | None]]:
-        """The ground that each keeps to itself, with its reference system."""
+        """The area around each candidate that stays free of others, with its reference system."""
         more, side = (self.apart_px - self.side_px) // 2, self.apart_px
-        at = zip(found.scene.tolist(), found.corners.tolist(), strict=True)
+        at = zip(candidates.scene.tolist(), candidates.corners.tolist(), strict=True)
         grids = [
             Window(row - more, col - more, side, side).on(scenes[of].grid) for of, (row, col) in at
         ]
@@ -211,7 +214,7 @@ def _search(
     options: SuggestOptions,
     progress: Progress | None,
 ) -> _Search:
-    """How a model's windows or pixels are looked for."""
+    """The search for a model's windows or pixels."""
     if isinstance(model, PixelModelFile):
         space = FeatureSpace.of(model)
         step = options.step_px or lattice_step([scene.grid for scene in scenes])
@@ -225,10 +228,10 @@ def _search(
             step,
             "pixels",
         )
-    held, side = model.companions, model.contract.tile_px
+    samples, side = model.training_samples, model.contract.tile_px
     rules = ChipRules(side, step_px=options.step_px)
     return _Search(
-        area_of_applicability(held.features, held.folds),
+        area_of_applicability(samples.features, samples.folds),
         lambda occupied: candidates(model, scenes, occupied, rules, progress=progress),
         side,
         side,
@@ -251,11 +254,11 @@ def suggest(
     Memory is bounded by a block of a scene and by the pool of the most uncertain windows.
 
     Args:
-        model: that is to get more labels, of tiles or of pixels.
-        scenes: to look through, with the model's bands.
-        n: how many are wanted.
-        options: how they are looked for.
-        labels: what is labelled already, beside the model's training tiles.
+        model: model of tiles or pixels that needs more labels.
+        scenes: scenes to search, with the model's bands.
+        n: number of suggestions wanted.
+        options: options of the search.
+        labels: existing labels, in addition to the model's training tiles.
         progress: called with blocks done and blocks in all.
 
     Raises:
@@ -265,22 +268,22 @@ def suggest(
     if n < 1:
         raise DataError(f"-n: given {n}; allowed: at least 1")
     if options.step_px is not None and options.step_px < 1:
-        raise DataError(f"--step: given {options.step_px}; allowed: at least 1")
+        raise DataError(f"--stride-px: given {options.step_px}; allowed: at least 1")
     search = _search(model, scenes, options, progress)
     area, ground = search.area, training_ground(model)
-    known = label_shapes(labels, scenes, search.side_px) if labels else []
-    occupied = [Occupied(scene.grid, [*ground, *known]) for scene in scenes]
+    labelled = label_shapes(labels, scenes, search.side_px) if labels else []
+    occupied = [Occupied(scene.grid, [*ground, *labelled]) for scene in scenes]
     most = n * POOL * search.overlap
     pool = _Pool(area, len(model.contract.classes), most, outside=options.outside)
-    for looked in search.blocks(occupied):
-        pool.add(looked)
-    if not len(pool.found):
+    for block in search.blocks(occupied):
+        pool.add(block)
+    if not len(pool.candidates):
         raise DataError(_nothing(pool.counts, search, scenes))
-    boxes = in_metres(*search.boxes(pool.found, scenes))
+    boxes = in_metres(*search.boxes(pool.candidates, scenes))
     index = pool.index
     rows = choose(
-        pool.found.features,
-        normalised_entropy(pool.found.chances),
+        pool.candidates.features,
+        normalised_entropy(pool.candidates.probabilities),
         index * area.mean_distance,
         boxes,
         index <= area.threshold,
@@ -288,7 +291,7 @@ def suggest(
         seed=options.seed,
     )
     notes = [*unknown_ground(model, ground), *resolution_notes(model, scenes)]
-    return _told(model, scenes, pool, rows, search=search, wanted=n, notes=notes)
+    return _suggestions(model, scenes, pool, rows, search=search, wanted=n, notes=notes)
 
 
 class _Pool:
@@ -296,30 +299,30 @@ class _Pool:
 
     def __init__(self, area: Applicability, classes: int, most: int, *, outside: bool) -> None:
         self.area, self.most, self.outside = area, most, outside
-        self.found = empty(area.features.shape[1], classes)
+        self.candidates = empty(area.features.shape[1], classes)
         self.index = np.zeros(0)
         self.counts = WindowCounts()
 
-    def add(self, looked: Looked) -> None:
+    def add(self, block: SearchedBlock) -> None:
         """Take in a block's, and let go of the less uncertain beyond the pool's size."""
-        found = looked.found
-        index = self.area.index(found.features)
+        candidates = block.candidates
+        index = self.area.index(candidates.features)
         inside = index <= self.area.threshold
-        self.counts += WindowCounts(looked.windows, looked.taken, looked.unseen, int(inside.sum()))
+        self.counts += WindowCounts(block.windows, block.taken, block.unseen, int(inside.sum()))
         if not self.outside:
-            found, index = found.rows(inside), index[inside]
-        found = Candidates.joined([self.found, found])
+            candidates, index = candidates.rows(inside), index[inside]
+        candidates = Candidates.joined([self.candidates, candidates])
         index = np.concatenate([self.index, index])
-        inside, sure = index <= self.area.threshold, normalised_entropy(found.chances)
-        kept = [
+        inside, sure = index <= self.area.threshold, normalised_entropy(candidates.probabilities)
+        remaining = [
             side[most_uncertain(sure[side], self.most)]
             for side in (np.flatnonzero(inside), np.flatnonzero(~inside))
         ]
-        rows = np.concatenate(kept)
-        self.found, self.index = found.rows(rows), index[rows]
+        rows = np.concatenate(remaining)
+        self.candidates, self.index = candidates.rows(rows), index[rows]
 
 
-def _told(
+def _suggestions(
     model: Labelled,
     scenes: Sequence[Imagery],
     pool: _Pool,
@@ -329,26 +332,26 @@ def _told(
     wanted: int,
     notes: Sequence[str],
 ) -> Suggestions:
-    held = pool.found.rows(rows)
+    chosen = pool.candidates.rows(rows)
     half, crs = model.contract.tile_px // 2, str(scenes[0].grid.crs)
     points = []
-    for of, (row, col) in zip(held.scene.tolist(), held.corners.tolist(), strict=True):
+    for of, (row, col) in zip(chosen.scene.tolist(), chosen.corners.tolist(), strict=True):
         grid = scenes[of].grid
         there = np.array([shapely.Point(grid.at(col + half + 0.5, row + half + 0.5))])
         points.append(transformed(there, str(grid.crs), crs)[0])
     return Suggestions(
         points=tuple(points),
         crs=crs,
-        classes=tuple(model.contract.classes[k] for k in held.chances.argmax(axis=1)),
-        confidence=tuple(held.chances.max(axis=1).tolist()),
-        entropy=tuple(normalised_entropy(held.chances).tolist()),
+        classes=tuple(model.contract.classes[k] for k in chosen.probabilities.argmax(axis=1)),
+        confidence=tuple(chosen.probabilities.max(axis=1).tolist()),
+        entropy=tuple(normalised_entropy(chosen.probabilities).tolist()),
         dissimilarity=tuple(pool.index[rows].tolist()),
-        scenes=tuple(scenes[of].name for of in held.scene),
+        scenes=tuple(scenes[of].name for of in chosen.scene),
         counts=pool.counts,
         threshold=pool.area.threshold,
         wanted=wanted,
         outside=pool.outside,
-        reasons=tuple(reasons(held.chances, model.contract.classes)),
+        reasons=tuple(reasons(chosen.probabilities, model.contract.classes)),
         unit=search.unit,
         notes=tuple(notes),
     )
@@ -361,12 +364,13 @@ def _nothing(counts: WindowCounts, search: _Search, scenes: Sequence[Imagery]) -
         return f"{names}: smaller than the model's tiles of {size} px; give a larger scene"
     if not counts.free:
         return (
-            f"{names}: of {counts.windows} {search.unit} {counts.taken} lie on labelled ground "
+            f"{names}: of {counts.windows} {search.unit} {counts.taken} overlap labelled areas "
             f"and {counts.unseen} are cloudy or without data: none is left; give another "
-            "scene, or a smaller --step"
+            "scene, or a smaller --stride-px"
         )
     return (
         f"{names}: none of {counts.free} {search.unit} lies in the model's area of applicability: "
-        f"the scene is unlike its training {'pixels' if size == 1 else 'tiles'} (another season, "
-        f"sensor or resolution?); --outside suggests {search.unit} all the same"
+        f"the scene differs from its training {'pixels' if size == 1 else 'tiles'} (another "
+        "season, "
+        f"sensor or resolution?); --ignore-applicability suggests {search.unit} there too"
     )

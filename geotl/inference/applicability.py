@@ -1,4 +1,4 @@
-"""Where a model may be trusted: how unlike its training tiles are new ones.
+"""Area of applicability: how much new tiles differ from a model's training tiles.
 
 The dissimilarity index and its threshold are those of Meyer & Pebesma 2021
 (doi 10.1111/2041-210X.13650), in the space of a network's standardised features.
@@ -14,7 +14,7 @@ import numpy as np
 from geotl.arrays import Bools, Float64s, Floats, Int64s
 from geotl.errors import DataError
 
-_BLOCK = 1024  # rows whose distances are held at once
+_BLOCK = 1024  # rows whose distances are in memory together
 
 
 @dataclass(frozen=True)
@@ -48,15 +48,15 @@ def area_of_applicability(features: Floats, folds: Int64s) -> Applicability:
 
     Args:
         features: standardised features [n, D] of training tiles.
-        folds: the fold each was held out in, [n]; -1 for none: such a tile is its own fold.
+        folds: validation fold of each [n]; -1 for none: such a tile is a fold by itself.
 
     Raises:
-        DataError: fewer than two tiles, all of them alike, or all in one fold.
+        DataError: fewer than two tiles, all identical, or all in one fold.
     """
     rows = np.asarray(features, dtype=np.float64)
     if len(rows) < 2:
         raise DataError(
-            f"{len(rows)} training tiles or pixels: at least 2 are needed to measure likeness"
+            f"{len(rows)} training tiles or pixels: at least 2 are needed to measure dissimilarity"
         )
     fold = np.where(folds < 0, -1 - np.arange(len(rows)), folds)
     total, nearest, start = 0.0, [], 0
@@ -66,15 +66,15 @@ def area_of_applicability(features: Floats, folds: Int64s) -> Applicability:
         nearest.append(np.where(same, np.inf, block).min(axis=1))
         start += len(block)
     mean = total / (len(rows) * (len(rows) - 1))
-    own = np.concatenate(nearest)
-    if mean <= 0 or not np.isfinite(own).any():
+    distances = np.concatenate(nearest)
+    if mean <= 0 or not np.isfinite(distances).any():
         raise DataError(
-            "training tiles or pixels are all alike or all in one fold, so likeness cannot be "
-            "measured; give more labels, or more folds"
+            "training tiles or pixels are all identical or all in one fold, so dissimilarity "
+            "cannot be measured; give more labels, or more folds"
         )
-    own = own[np.isfinite(own)] / mean
-    low, high = np.quantile(own, [0.25, 0.75])
-    return Applicability(rows, mean, float(min(high + 1.5 * (high - low), own.max())))
+    distances = distances[np.isfinite(distances)] / mean
+    low, high = np.quantile(distances, [0.25, 0.75])
+    return Applicability(rows, mean, float(min(high + 1.5 * (high - low), distances.max())))
 
 
 def _distances(ours: Floats, theirs: Floats) -> Iterator[Float64s]:

@@ -26,48 +26,48 @@ from geotl.models.model_file import ModelFile
 
 BATCH = 64  # windows that the network sees together
 Block = tuple[NDArray[Any], Bools, Bools]  # pixels, valid, cloudy
-_SLACK = 1e-6  # of a window's side: neighbours whose edges meet are apart
+_SLACK = 1e-6  # of a window's side: neighbours that only touch do not overlap
 
 
 @dataclass(frozen=True)
 class Candidates:
-    """Windows that may be labelled, and what a model says of them.
+    """Windows that may be labelled, and a model's predictions for them.
 
     Attributes:
         scene: number of the scene each lies in [n].
         corners: row and column of its upper left pixel [n, 2].
         features: standardised, averaged over the model's views [n, D].
-        chances: calibrated class probabilities [n, K].
+        probabilities: calibrated class probabilities [n, K].
     """
 
     scene: Int64s
     corners: Int64s
     features: Floats
-    chances: Floats
+    probabilities: Floats
 
     def __len__(self) -> int:
         """Number of windows."""
         return len(self.scene)
 
     def rows(self, rows: Int64s | Bools) -> Candidates:
-        """Some of them."""
+        """The candidates of the given rows."""
         return Candidates(*(getattr(self, field.name)[rows] for field in fields(self)))
 
     @classmethod
     def joined(cls, parts: Sequence[Candidates]) -> Candidates:
-        """Several together, one after the other."""
+        """Candidates of several parts, in their order."""
         names = [field.name for field in fields(cls)]
         return cls(*(np.concatenate([getattr(part, name) for part in parts]) for name in names))
 
 
 @dataclass(frozen=True)
-class Looked:
-    """One block: its windows in all, those taken already, those unseen, and the candidates."""
+class SearchedBlock:
+    """A block: numbers of all windows, of labelled and of unseen ones, and the candidates."""
 
     windows: int
     taken: int
     unseen: int
-    found: Candidates
+    candidates: Candidates
 
 
 def candidates(
@@ -77,17 +77,17 @@ def candidates(
     rules: ChipRules,
     *,
     progress: Progress | None = None,
-) -> Iterator[Looked]:
+) -> Iterator[SearchedBlock]:
     """Go through the windows of a lattice over scenes, block by block, the next one read ahead.
 
-    Left out are windows on ground that is taken, and those that would be refused as a chip about
-    their centre pixel: too little valid, too cloudy, or that pixel itself not seen.
+    Windows that overlap labelled areas are left out, and those that cannot be a chip around
+    their centre pixel: too few valid pixels, too cloudy, or no data at that pixel.
 
     Args:
-        model: that describes and names windows.
-        scenes: with the model's bands; DN are brought to its sensor's.
-        occupied: the ground taken in each scene.
-        rules: side, step (None: the side), and what of a window must be seen.
+        model: model that gives features and classes of windows.
+        scenes: scenes with the model's bands; DN are converted to its sensor.
+        occupied: labelled areas in each scene.
+        rules: side, step (None: the side), and the share of a window that must be valid.
         progress: called with blocks done and blocks in all.
 
     Raises:
@@ -100,7 +100,7 @@ def candidates(
     ]
     read = in_order(partial(_read, scenes), blocks, readers=1)
     for done, ((number, block), pixels) in enumerate(zip(blocks, read, strict=True)):
-        yield _looked(
+        yield _searched(
             model,
             scenes[number],
             block,
@@ -118,7 +118,7 @@ def _read(scenes: Sequence[Imagery], at: tuple[int, Window]) -> Block:
     return *scenes[number].read(block), scenes[number].cloudy(block)
 
 
-def _looked(
+def _searched(
     model: ModelFile,
     scene: Imagery,
     block: Window,
@@ -127,7 +127,7 @@ def _looked(
     number: int,
     occupied: Occupied,
     rules: ChipRules,
-) -> Looked:
+) -> SearchedBlock:
     images, valid, cloudy = pixels
     size, step = rules.chip_px, rules.step_px or rules.chip_px
     good = seen_squares(valid, cloudy, rules)[::step, ::step]
@@ -141,11 +141,11 @@ def _looked(
         some = [np.s_[:, r : r + size, c : c + size] for r, c in corners[start : start + BATCH]]
         stack = np.stack([images[part] for part in some])
         seen = np.stack([valid[part] for part in some])
-        parts.append(look(model, rescaled(stack, scene.sensor, wanted), seen))
+        parts.append(features_and_probabilities(model, rescaled(stack, scene.sensor, wanted), seen))
     none = empty(model.network.head.in_features, len(model.contract.classes))
-    parts.insert(0, (none.features, none.chances))
-    features, chances = (np.concatenate(told) for told in zip(*parts, strict=True))
-    return Looked(
+    parts.insert(0, (none.features, none.probabilities))
+    features, probabilities = (np.concatenate(column) for column in zip(*parts, strict=True))
+    return SearchedBlock(
         good.size,
         int((~free).sum()),
         int((~good).sum()),
@@ -153,13 +153,13 @@ def _looked(
             np.full(len(corners), number, np.int64),
             corners + np.array([block.row, block.col]),
             features,
-            chances,
+            probabilities,
         ),
     )
 
 
 def empty(width: int, classes: int) -> Candidates:
-    """None, of features so wide and of so many classes."""
+    """No candidates, for a number of features and of classes."""
     zero = np.zeros(0, np.int64)
     return Candidates(
         zero, zero.reshape(0, 2), np.zeros((0, width), np.float32), np.zeros((0, classes))
@@ -171,16 +171,16 @@ def seen_squares(valid: Bools, cloudy: Bools, rules: ChipRules) -> Bools:
 
     Args:
         valid: validity of a block [C,h,w].
-        cloudy: its clouds [h,w].
+        cloudy: cloudy pixels [h,w].
         rules: side of a square, and how much of it must be seen.
     """
     share, half = valid.mean(axis=0), rules.chip_px // 2
     good = sight_of(share, cloudy, rules).good
-    own = np.s_[half : half + good.shape[0], half : half + good.shape[1]]
-    return np.asarray(good & (share[own] > 0) & ~cloudy[own])
+    inner = np.s_[half : half + good.shape[0], half : half + good.shape[1]]
+    return np.asarray(good & (share[inner] > 0) & ~cloudy[inner])
 
 
-def look(
+def features_and_probabilities(
     model: ModelFile, images: NDArray[Any], valid: Bools, precision: Precision = "auto"
 ) -> tuple[Floats, Floats]:
     """Standardised features [n, D] and calibrated probabilities [n, K] of raw windows [n,C,S,S].
@@ -195,19 +195,19 @@ def look(
     with torch.inference_mode(), autocast(device, precision):
         features = over_views(network.features, image, network.spec.views).float().mean(dim=1)
         logits = network.classify(features)
-    chances = softmax(logits.double().cpu().numpy(), float(network.temperature))
-    return features.cpu().numpy(), chances
+    probabilities = softmax(logits.double().cpu().numpy(), float(network.temperature))
+    return features.cpu().numpy(), probabilities
 
 
-def normalised_entropy(chances: Floats) -> Float64s:
+def normalised_entropy(probabilities: Floats) -> Float64s:
     """Uncertainty [n] of class probabilities [n, K]: Shannon entropy over log K, from 0 to 1.
 
     >>> normalised_entropy(np.array([[0.5, 0.5], [1.0, 0.0]])).tolist()
     [1.0, 0.0]
     """
-    known = np.asarray(chances, dtype=np.float64)
-    terms = known * np.log(np.where(known > 0, known, 1.0))
-    return np.asarray(np.abs(terms.sum(axis=1)) / np.log(max(known.shape[1], 2)))
+    p = np.asarray(probabilities, dtype=np.float64)
+    terms = p * np.log(np.where(p > 0, p, 1.0))
+    return np.asarray(np.abs(terms.sum(axis=1)) / np.log(max(p.shape[1], 2)))
 
 
 def most_uncertain(uncertainty: Floats, most: int) -> Int64s:
@@ -222,7 +222,7 @@ def most_uncertain(uncertainty: Floats, most: int) -> Int64s:
 def choose(
     features: Floats,
     uncertainty: Floats,
-    known: Floats,
+    training_distances: Floats,
     boxes: Floats,
     inside: Bools,
     *,
@@ -231,18 +231,18 @@ def choose(
 ) -> Int64s:
     """Rows of up to n windows, in the order chosen: those inside first, then the others.
 
-    Each time the window with the largest product of uncertainty and distance to what is known
-    already, training tiles and windows chosen before, is taken. Windows that share ground with a
-    chosen one are out. Equals go by the seed.
+    Each time the window with the largest product of uncertainty and distance to the
+    training tiles and the windows chosen before is chosen. Windows that overlap a
+    chosen one are excluded. The seed decides between equals.
 
     Args:
-        features: of the windows [m, D].
-        uncertainty: of each [m].
-        known: distance of each to the nearest training tile's features [m].
-        boxes: left, bottom, right, top on the ground [m, 4].
-        inside: which lie in the area of applicability [m].
-        n: how many are wanted.
-        seed: of the order among equals.
+        features: features of the windows [m, D].
+        uncertainty: uncertainty of each [m].
+        training_distances: distance of each to the nearest training tile's features [m].
+        boxes: left, bottom, right, top in the reference system [m, 4].
+        inside: windows in the area of applicability, bool [m].
+        n: number of windows wanted.
+        seed: seed of the order among equals.
 
     >>> places = np.array([[0.0, 0, 1, 1], [0, 0, 1, 1], [5, 0, 6, 1]])
     >>> rows, sure = np.array([[0.0], [0.1], [3.0]]), np.array([0.9, 0.8, 0.5])
@@ -251,7 +251,11 @@ def choose(
     """
     tied = np.random.default_rng(seed).permutation(len(features))
     rows = np.asarray(features, dtype=np.float64)[tied]
-    weight, nearest, places = uncertainty[tied], known[tied].astype(np.float64), boxes[tied]
+    weight, nearest, places = (
+        uncertainty[tied],
+        training_distances[tied].astype(np.float64),
+        boxes[tied],
+    )
     free = np.ones(len(rows), dtype=bool)
     chosen: list[int] = []
     for stage in (inside[tied], ~inside[tied]):
@@ -264,7 +268,7 @@ def choose(
 
 
 def meeting(box: Floats, boxes: Floats) -> Bools:
-    """Which boxes [m, 4] share ground with one box; edges may meet.
+    """Which boxes [m, 4] overlap one box; edges may touch.
 
     >>> meeting(np.array([0.0, 0, 1, 1]), np.array([[0.5, 0, 1.5, 1], [1, 0, 2, 1]])).tolist()
     [True, False]

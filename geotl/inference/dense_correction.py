@@ -1,9 +1,10 @@
-"""Features of windows looked at all at once, brought to what each window's own would be.
+"""Correction of dense features of windows towards the exact features of each window.
 
 Where a network pads windows with zeros, their edges shift every feature that is pooled over them;
-within a block there are no such edges. On windows looked at both ways the shift is seen and undone:
-feature by feature, the same for every flip and quarter turn. Least squares would name some more
-windows alike, but draws all features towards their mean, and the map towards its common classes.
+within a block there are no such edges. On windows computed in both modes the shift is measured and
+corrected: feature by feature, the same for every flip and quarter turn. With least squares a few
+more windows would agree, but all features move towards their mean, and the map towards its common
+classes.
 """
 
 from __future__ import annotations
@@ -21,13 +22,13 @@ from geotl.arrays import Bools, Int64s
 
 Kind = Literal["shift", "shift and scale"]
 KINDS: tuple[Kind, ...] = ("shift", "shift and scale")  # the simpler first
-LEAST_WINDOWS = 24  # in each half of a sample, for a correction to be measured at all
-MOST_SCALE = 4.0  # a feature that hardly varies in a sample is not drawn out further
+MIN_WINDOWS = 24  # in each half of a sample, for a correction to be measured at all
+MAX_SCALE = 4.0  # a feature that hardly varies in a sample is not drawn out further
 
 
 @dataclass(frozen=True)
 class Correction:
-    """What dense features [..., D] are multiplied by and then moved by; both [D], not standardised.
+    """Factor and shift of dense features [..., D]; both [D], not standardised.
 
     They are those of before standardisation and before the length is set.
     """
@@ -67,8 +68,8 @@ def fitted(kind: Kind, dense: Tensor, exact: Tensor) -> Correction:
 
     Args:
         kind: mean alone, or mean and standard deviation.
-        dense: features [N,V,D] of N windows in V views, looked at all at once.
-        exact: the same windows, each by itself.
+        dense: features [N,V,D] of N windows in V views, computed over the block.
+        exact: the same windows, computed one by one.
 
     >>> dense = torch.tensor([[[0.0]], [[2.0]]])
     >>> fitted("shift and scale", dense, 3 * dense - 1).applied(dense).flatten().tolist()
@@ -78,7 +79,7 @@ def fitted(kind: Kind, dense: Tensor, exact: Tensor) -> Correction:
     scale = torch.ones(before.shape[-1], dtype=torch.float64)
     if kind == "shift and scale":
         spread, wanted = before.std(dim=0, correction=0), after.std(dim=0, correction=0)
-        ratio = (wanted / spread).clamp(1 / MOST_SCALE, MOST_SCALE)
+        ratio = (wanted / spread).clamp(1 / MAX_SCALE, MAX_SCALE)
         scale = torch.where(spread > 0, ratio, scale)
     shift = after.mean(dim=0) - scale * before.mean(dim=0)
     return Correction(kind, scale.float(), shift.float())
@@ -86,12 +87,12 @@ def fitted(kind: Kind, dense: Tensor, exact: Tensor) -> Correction:
 
 @dataclass(frozen=True)
 class Sample:
-    """Windows looked at both ways.
+    """Windows computed in both modes.
 
     Attributes:
-        dense: features [N,V,D], not standardised, all at once.
-        exact: the same, each window by itself.
-        half: bool [N]: which of two halves, of other ground, a window belongs to.
+        dense: features [N,V,D], not standardised, computed over the block.
+        exact: the same, computed window by window.
+        half: bool [N]: which of two halves, in different areas, a window belongs to.
     """
 
     dense: Tensor
@@ -101,13 +102,13 @@ class Sample:
 
 @dataclass(frozen=True)
 class Agreement:
-    """How often both ways name a window alike, on windows that had no part in the correction.
+    """How often both modes predict the same class, on windows not used for the correction.
 
     Attributes:
         correction: fitted to all windows of the sample; None where none helps.
-        agreement: share named alike, each half by the correction of the other.
-        plain: share named alike without a correction.
-        windows: how many the sample holds.
+        agreement: share of equal classes, each half with the correction of the other.
+        plain: share of equal classes without a correction.
+        windows: number of windows in the sample.
     """
 
     correction: Correction | None
@@ -116,20 +117,20 @@ class Agreement:
     windows: int
 
 
-def judged(sample: Sample, name: Callable[[Tensor], Int64s]) -> Agreement:
+def measured_agreement(sample: Sample, name: Callable[[Tensor], Int64s]) -> Agreement:
     """The correction, none among them, that names most windows as exact mode does.
 
     Args:
-        sample: windows looked at both ways.
+        sample: windows computed in both modes.
         name: classes [N] of features [N,V,D] that are not standardised.
     """
     wanted, windows = name(sample.exact), len(sample.half)
     plain = float((name(sample.dense) == wanted).mean())
     best: tuple[float, Kind | None] = (plain, None)
-    if min(int(sample.half.sum()), int((~sample.half).sum())) >= LEAST_WINDOWS:
+    if min(int(sample.half.sum()), int((~sample.half).sum())) >= MIN_WINDOWS:
         for kind in KINDS:
-            found = _held_out(kind, sample, name, wanted)
-            best = max(best, (found, kind), key=lambda entry: entry[0])
+            held_out = _held_out(kind, sample, name, wanted)
+            best = max(best, (held_out, kind), key=lambda entry: entry[0])
     agreement, chosen = best
     correction = fitted(chosen, sample.dense, sample.exact) if chosen else None
     return Agreement(correction, agreement, plain, windows)
@@ -141,10 +142,10 @@ def _held_out(
     name: Callable[[Tensor], Int64s],
     wanted: Int64s,
 ) -> float:
-    """Share of windows named as wanted by the correction that the other half's windows give."""
+    """Share of windows with the wanted class after the correction fitted on the other half."""
     same = 0
     for half in (sample.half, ~sample.half):
-        learnt, held = torch.from_numpy(~half), torch.from_numpy(half)
-        fit = fitted(kind, sample.dense[learnt], sample.exact[learnt])
-        same += int((name(fit.applied(sample.dense[held])) == wanted[half]).sum())
+        fit_half, tested = torch.from_numpy(~half), torch.from_numpy(half)
+        fit = fitted(kind, sample.dense[fit_half], sample.exact[fit_half])
+        same += int((name(fit.applied(sample.dense[tested])) == wanted[half]).sum())
     return same / len(wanted)

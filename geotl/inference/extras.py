@@ -1,4 +1,4 @@
-"""The extra rasters that a model of pixels wants beside a scene, and those that a map gives."""
+"""The extra rasters that a model of pixels needs with a scene, and those given for a map."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ class WantedExtras(NamedTuple):
 
     @property
     def option(self) -> str:
-        """How they are given to `geotl map`."""
+        """The option of `geotl map` for them."""
         return " ".join(f"--extra {name}" for name in dict.fromkeys(self.files))
 
     @property
@@ -33,14 +33,14 @@ class WantedExtras(NamedTuple):
 
 
 def extras_of(model: Mapper) -> WantedExtras:
-    """What a model wants; nothing where it is none of pixels."""
+    """Extra rasters that a model needs; none for a model of tiles."""
     if not isinstance(model, PixelModelFile | ServedPixelModel):
         return WantedExtras()
     return WantedExtras(model.contract.extra_bands, model.contract.extra_files)
 
 
 def extras_in(header: Mapping[str, Any]) -> WantedExtras:
-    """What the model wants whose file has this header."""
+    """The extra rasters that a model needs, from its file's header."""
     contract = header.get("contract", {})
     bands, files = (contract.get(key, ()) for key in ("extra_bands", "extra_files"))
     return WantedExtras(tuple(bands), tuple(files))
@@ -54,7 +54,7 @@ def check_extras(path: Path | None, wanted: WantedExtras, given: Sequence[str | 
     """
     if given and not wanted.bands:
         raise DataError(
-            f"{path}: --extra: this model was trained without extra rasters; leave it away, or "
+            f"{path}: --extra: this model was trained without extra rasters; leave it out, or "
             "train a model of pixels with pixels.extra"
         )
     if wanted.bands and not given:
@@ -68,8 +68,8 @@ def with_extras(model: Mapper, scene: Scene, given: Sequence[str | Path]) -> Sce
     """A scene with the bands of extra rasters, in the order that a model wants.
 
     Args:
-        model: that will see the scene.
-        scene: in the model's bands and at its resolution.
+        model: model to map with.
+        scene: scene in the model's bands and at its resolution.
         given: files, in any order.
 
     Raises:
@@ -87,10 +87,10 @@ def with_extras(model: Mapper, scene: Scene, given: Sequence[str | Path]) -> Sce
             "after the file (dem.tif or dem.vrt gives dem_1)"
         )
     ordered = sorted(extras, key=lambda extra: wanted.bands.index(extra.bands[0]))
-    found = stacked(scene, ordered)
-    if found.bands[len(scene.bands) :] != wanted.bands:
+    with_layers = stacked(scene, ordered)
+    if with_layers.bands[len(scene.bands) :] != wanted.bands:
         raise BandError(
             f"{', '.join(map(str, given))}: --extra gives the bands in another order than the "
             f"model wants, {wanted.words}; give rasters with the bands in this order"
         )
-    return found
+    return with_layers

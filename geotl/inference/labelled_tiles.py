@@ -19,10 +19,10 @@ from geotl.errors import DataError, nearest, needed_by_model
 from geotl.imagery.measurable import measurable
 from geotl.imagery.sensors import Sensor, rescaled
 from geotl.io.files import cache_folder
-from geotl.models.input_domain import Range, strange_bands, unlike
+from geotl.models.input_domain import Range, bands_out_of_range, out_of_range_message
 from geotl.models.model_file import MARKS, Contract
 
-LOOKED_AT = 64  # tiles whose values are held against the training tiles'
+SAMPLE_TILES = 64  # tiles whose values are compared with those of the training tiles
 
 
 def labelled_tiles(
@@ -33,7 +33,7 @@ def labelled_tiles(
     Args:
         contract: the model's.
         data: the tiles. Class folders nest as deep as the model's class names do.
-        sensor: the tiles', None for the model's.
+        sensor: sensor of the tiles, None for the model's.
 
     Returns:
         The index, and the position of each tile's class among the model's, -1 without a label.
@@ -54,8 +54,8 @@ def labelled_tiles(
             f"{data}: class {unknown[0]!r} is not one of the model's; "
             f"{nearest(unknown[0], contract.classes)}"
         )
-    known = np.array([contract.classes.index(name) for name in index.classes] + [-1])
-    return index, known[index.labels]
+    class_numbers = np.array([contract.classes.index(name) for name in index.classes] + [-1])
+    return index, class_numbers[index.labels]
 
 
 def tile_blocks(
@@ -64,91 +64,102 @@ def tile_blocks(
     sensor: Sensor | None = None,
     *,
     block: int = 128,
-    say: Log = silent,
+    log: Log = silent,
 ) -> Iterator[Pixels]:
     """Tiles in a model's bands, size and digital numbers, with their valid pixels, in blocks.
 
     Args:
         contract: the model's.
         paths: the tiles' files.
-        sensor: the tiles', None for the model's.
-        block: tiles at once.
-        say: takes a line at the end on values that the sensor cannot have measured, if any.
+        sensor: sensor of the tiles, None for the model's.
+        block: tiles per block.
+        log: called with a line at the end on values impossible for the sensor, if any.
 
     Raises:
         DataError: a file that cannot be read.
         BandError: bands missing.
     """
-    own = sensor or contract.sensor
+    tile_sensor = sensor or contract.sensor
     file_bands = contract.file_bands if sensor is None else None
-    ends, found = measurable(own, contract.bands), np.zeros(2, np.int64)
-    with needed_by_model("tiles", own.name):
+    ends, counts = measurable(tile_sensor, contract.bands), np.zeros(2, np.int64)
+    with needed_by_model("tiles", tile_sensor.name):
         for images, valid in read_tiles(
-            paths, own, contract.bands, file_bands, contract.tile_px, contract.fit, block=block
+            paths,
+            tile_sensor,
+            contract.bands,
+            file_bands,
+            contract.tile_px,
+            contract.fit,
+            block=block,
         ):
-            found += count_impossible(images, ends)
-            yield rescaled(images, own, contract.sensor), valid
-    if found[0]:
-        say(impossible_line(found, own))
+            counts += count_impossible(images, ends)
+            yield rescaled(images, tile_sensor, contract.sensor), valid
+    if counts[0]:
+        log(impossible_line(counts, tile_sensor))
 
 
 def check_tiles(
     contract: Contract, seen: Range, paths: Sequence[Path], sensor: Sensor | None = None
 ) -> None:
-    """Refuse tiles whose values a model never saw, by those of 64 tiles spread over the list.
+    """Reject tiles with values outside the training range, from 64 tiles spread over the list.
 
     Args:
         contract: the model's.
         seen: mean and sd of its example tiles' bands.
         paths: the tiles' files.
-        sensor: the tiles', None for the model's.
+        sensor: sensor of the tiles, None for the model's.
 
     Raises:
-        DataError: most bands are strange; or a file that cannot be read.
+        DataError: most bands are out of range; or a file that cannot be read.
         BandError: bands missing.
     """
-    at = np.unique(np.linspace(0, len(paths) - 1, min(len(paths), LOOKED_AT)).astype(int))
+    at = np.unique(np.linspace(0, len(paths) - 1, min(len(paths), SAMPLE_TILES)).astype(int))
     parts: list[list[NDArray[np.generic]]] = [[] for _ in contract.bands]
     for images, valid in tile_blocks(contract, [paths[i] for i in at], sensor):
         for band, part in enumerate(parts):
             part.append(images[:, band][valid[:, band]])
     values = [np.concatenate(part) for part in parts]
-    strange = strange_bands(values, seen, contract.bands, few=True)
-    if strange:
+    bands_out = bands_out_of_range(values, seen, contract.bands, few=True)
+    if bands_out:
         others = f" and {len(paths) - 1} more tiles" if len(paths) > 1 else ""
         name = (sensor or contract.sensor).name
-        told = unlike(f"{paths[0]}{others}", strange, len(parts), name, "take them")
-        raise DataError(told)
+        message = out_of_range_message(
+            f"{paths[0]}{others}", bands_out, len(parts), name, "take them"
+        )
+        raise DataError(message)
 
 
 def marked(blocks: Iterable[Pixels], marks: list[str]) -> Iterator[Pixels]:
-    """Blocks of tiles as they come, the marks of whose pixels are put into a list."""
+    """Pass on blocks of tiles, and append the mark of each tile's pixels to a list."""
     for images, valid in blocks:
         marks += pixel_marks(images, valid)
         yield images, valid
 
 
-def to_judge(notes: Mapping[str, Any], marks: Sequence[str], *, learnt: bool, say: Log) -> Int64s:
-    """Positions of the tiles that a model did not learn from, as far as its file tells.
+def test_rows(
+    notes: Mapping[str, Any], marks: Sequence[str], *, include_training: bool, log: Log
+) -> Int64s:
+    """Positions of the tiles that are not training tiles of a model, as far as they are known.
 
     Args:
         notes: the model's.
-        marks: of the tiles' pixels.
-        learnt: take those it learnt from, too.
-        say: told of tiles left out or taken, and where that is not known.
+        marks: marks of the tiles' pixels.
+        include_training: keep training tiles, too.
+        log: called with a line on training tiles left out or kept, or that they are not known.
 
     Raises:
         DataError: none is left.
     """
     every = np.arange(len(marks))
-    held = notes.get("training", {}).get(MARKS)
-    if held is None:
-        say("which tiles the model learnt from is not told by its file: they may be among these")
+    training_marks = notes.get("training", {}).get(MARKS)
+    if training_marks is None:
+        log("the model file does not list its training tiles: some of these may be among them")
         return every
-    met = np.isin(np.array(marks, dtype=str), np.array(held, dtype=str))
-    told = f"{met.sum()} of {len(marks)} tiles were learnt from"
-    if met.any() and met.all() and not learnt:
-        raise DataError(f"{told}, so none is left to judge the model on; give others, or --all")
+    met = np.isin(np.array(marks, dtype=str), np.array(training_marks, dtype=str))
+    amount = f"{met.sum()} of {len(marks)} tiles are training tiles of the model"
+    if met.any() and met.all() and not include_training:
+        raise DataError(f"{amount}, so there is no test tile; give others, or --include-training")
     if met.any():
-        say(f"{told} and are {'judged too' if learnt else 'left out; --all judges them too'}")
-    return every if learnt else np.flatnonzero(~met)
+        what = "included" if include_training else "left out (--include-training)"
+        log(f"{amount} and are {what}")
+    return every if include_training else np.flatnonzero(~met)

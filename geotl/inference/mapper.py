@@ -1,4 +1,4 @@
-"""What mapping asks of a model, whatever kind of file it comes from."""
+"""The interface of a model for mapping, the same for every kind of model file."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from geotl.models.input_domain import Range
 
 
 class MapperContract(Protocol):
-    """What imagery a model takes, and what it tells apart; see `model_file.Contract`."""
+    """The imagery a model needs, and its classes; see `model_file.Contract`."""
 
     @property
     def bands(self) -> tuple[str, ...]:
@@ -35,7 +35,7 @@ class MapperContract(Protocol):
 
     @property
     def colours(self) -> tuple[str, ...]:
-        """Of the classes, as #rrggbb."""
+        """Colours of the classes, as #rrggbb."""
 
 
 class Mapper(Protocol):
@@ -43,7 +43,7 @@ class Mapper(Protocol):
 
     @property
     def contract(self) -> MapperContract:
-        """What it takes and what it tells apart."""
+        """The imagery it needs and its classes."""
 
     @property
     def resolution_m(self) -> float | None:
@@ -55,7 +55,7 @@ class Mapper(Protocol):
 
     @property
     def ground(self) -> Mapping[str, list[list[float]]]:
-        """Left, bottom, right, top of the training samples whose place is known, by system."""
+        """Boxes (left, bottom, right, top) of located training samples, by reference system."""
 
     @property
     def notes(self) -> Mapping[str, Any]:

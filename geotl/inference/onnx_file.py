@@ -1,6 +1,6 @@
-"""ONNX files of geotl: their passport, the hash they are sealed with, and what refuses them.
+"""ONNX files of geotl: their metadata, their checksum, and the checks of both.
 
-Onnxruntime is imported here alone, but for its quantiser in `export.quantise`; a passport is read
+Onnxruntime is imported only here, except for its quantiser in `export.quantise`; metadata are read
 without any library, so that either engine is enough on a machine that serves. Opset 18 with IR
 version 9 is what onnxruntime 1.17 still reads (QGIS's Deepness pins it).
 """
@@ -28,59 +28,63 @@ _TAIL = 4 << 20  # bytes at the end, where the metadata stand
 _METADATA_PROPS = 14  # field of onnx.ModelProto (onnx.proto)
 
 
-def seal(proto: Any, path: Path, told: Mapping[str, Any], more: Mapping[str, str] = {}) -> None:
-    """Write a model with its passport, and the hash of all its other bytes in the file itself.
+def seal(proto: Any, path: Path, metadata: Mapping[str, Any], more: Mapping[str, str] = {}) -> None:
+    """Write a model with its metadata, and the checksum of all its other bytes in the file itself.
 
     Args:
         proto: an onnx.ModelProto.
-        path: to write to.
-        told: the passport.
-        more: further metadata, as other programs want it.
+        path: path of the file to write.
+        metadata: the metadata of the model.
+        more: further metadata for other programs.
     """
     del proto.metadata_props[:]
-    for key, value in {PASSPORT: json.dumps(told), **more, SEAL: _BLANK}.items():
+    for key, value in {PASSPORT: json.dumps(metadata), **more, SEAL: _BLANK}.items():
         entry = proto.metadata_props.add()
         entry.key, entry.value = key, value
     content = proto.SerializeToString(deterministic=True)
-    path.write_bytes(_sealed(content))
+    path.write_bytes(_with_checksum(content))
 
 
-def _sealed(content: bytes) -> bytes:
+def _with_checksum(content: bytes) -> bytes:
     blank = _place(content)
     digest = hashlib.sha256(content).hexdigest().encode()
     return content[:blank] + digest + content[blank + 64 :]
 
 
 def _place(content: bytes) -> int:
-    """Where the seal's 64 hexadecimal digits stand; -1 without one."""
+    """Position of the checksum's 64 hexadecimal digits; -1 without one."""
     mark = SEAL.encode() + b"\x12\x40"  # the field that follows the key, and its length
     at = content.rfind(mark)
     return at + len(mark) if at >= 0 else -1
 
 
 def read_passport(path: Path) -> dict[str, Any]:
-    """What an ONNX file of geotl says of itself, after its seal was checked.
+    """The metadata of an ONNX file of geotl, after a check of its checksum.
 
     Raises:
         ModelError: not there, not ONNX, not exported by geotl, or altered since.
     """
     if not path.is_file():
         raise ModelError(f"{path}: no such file; export one with geotl export MODEL --format onnx")
-    _check_seal(path)
+    _check_checksum(path)
     try:
-        with path.open("rb") as stream, mmap.mmap(stream.fileno(), 0, prot=mmap.PROT_READ) as held:
-            told = json.loads(_metadata(held)[PASSPORT])
+        with (
+            path.open("rb") as stream,
+            mmap.mmap(stream.fileno(), 0, prot=mmap.PROT_READ) as content,
+        ):
+            metadata = json.loads(_metadata(content)[PASSPORT])
     except (IndexError, KeyError, ValueError, RecursionError) as error:
         raise ModelError(
-            f"{path}: its seal holds, but its passport cannot be read; export the model anew"
+            f"{path}: its checksum is right, but its metadata cannot be read; export the model "
+            "again"
         ) from error
-    if not isinstance(told, dict):
-        raise ModelError(f"{path}: its passport is no object; export the model anew")
-    return told
+    if not isinstance(metadata, dict):
+        raise ModelError(f"{path}: its metadata are not an object; export the model again")
+    return metadata
 
 
-def _check_seal(path: Path) -> None:
-    """Compare a file with its seal, block by block.
+def _check_checksum(path: Path) -> None:
+    """Compare a file with its checksum, block by block.
 
     Raises:
         ModelError: there is none near the file's end, or it is broken.
@@ -105,8 +109,8 @@ def _check_seal(path: Path) -> None:
     digest.update(tail[:at] + _BLANK.encode() + tail[at + 64 :])
     if digest.hexdigest().encode() != tail[at : at + 64]:
         raise ModelError(
-            f"{path}: its content is not what geotl wrote (its seal is broken): damaged in copying "
-            "or altered; copy it again, or export the model anew"
+            f"{path}: its content is not what geotl wrote (its checksum is wrong): damaged in "
+            "copying or altered; copy it again, or export the model again"
         )
 
 
@@ -121,7 +125,7 @@ def _metadata(content: bytes | mmap.mmap) -> dict[str, str]:
     """Metadata of a serialised onnx.ModelProto, without the library: field 14, key and value.
 
     Raises:
-        IndexError: cut short.
+        IndexError: a truncated message.
         ValueError: not such a message.
     """
     entries = [_fields(value) for value in _values(content, _METADATA_PROPS)]
@@ -185,16 +189,16 @@ def open_session(path: Path, threads: int | None = None) -> Any:
     try:
         return onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
     except session_faults() as error:
-        told = " ".join(str(error).split())
+        reason = " ".join(str(error).split())
         raise ModelError(
-            f"{path}: onnxruntime {onnxruntime.__version__} cannot read it; export it anew, or "
-            f"update onnxruntime ({told})"
+            f"{path}: onnxruntime {onnxruntime.__version__} cannot read it; export it again, or "
+            f"update onnxruntime ({reason})"
         ) from error
 
 
 def session_faults() -> tuple[type[Exception], ...]:
-    """What onnxruntime raises: exceptions of its own, with nothing in common but Exception."""
-    from onnxruntime.capi import onnxruntime_pybind11_state as held
+    """Exceptions of onnxruntime, which have no common base but Exception."""
+    from onnxruntime.capi import onnxruntime_pybind11_state as bindings
 
-    known = vars(held).values()
-    return tuple(one for one in known if isinstance(one, type) and issubclass(one, Exception))
+    errors = vars(bindings).values()
+    return tuple(one for one in errors if isinstance(one, type) and issubclass(one, Exception))

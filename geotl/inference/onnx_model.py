@@ -29,7 +29,7 @@ from geotl.inference.onnx_file import (
     session_faults,
 )
 from geotl.inference.onnx_pixels import ServedPixelModel, served_pixels
-from geotl.inference.sliding_window import Mode, Said
+from geotl.inference.sliding_window import Mode, Predicted
 from geotl.models.device import choose_device
 from geotl.models.input_domain import Range
 from geotl.models.model_file import Contract, ModelFile, contract_from, describe, load
@@ -40,7 +40,7 @@ EngineName = Literal["onnxruntime", "openvino"]
 ENGINES: tuple[EngineName, ...] = get_args(EngineName)
 SUFFIX = ".onnx"
 _EXTRA = {"onnxruntime": "geotl[onnx]", "openvino": "geotl[openvino]"}
-BATCH = 128  # tiles times views that go through the network at once
+BATCH = 128  # tiles times views in one batch
 
 
 def is_exported(path: Path) -> bool:
@@ -53,11 +53,11 @@ def is_exported(path: Path) -> bool:
 
 
 def engine_for(path: Path, given: str | None) -> EngineName | None:
-    """Which engine runs a file; None for a model file, which torch runs.
+    """The engine for a file; None for a model file, which torch runs.
 
     Args:
         path: a model file, or one exported to ONNX.
-        given: what the user named, None for onnxruntime.
+        given: engine named by the user, None for onnxruntime.
 
     Raises:
         ModelError: an engine for a model file, one that is not known, or one not installed.
@@ -65,7 +65,7 @@ def engine_for(path: Path, given: str | None) -> EngineName | None:
     if not is_exported(path):
         if given is not None:
             raise ModelError(
-                f"{path}: --engine {given} runs exported files alone; leave it away, or give one "
+                f"{path}: --engine {given} runs only exported files; leave it out, or give one "
                 f"made with geotl export {path.name} --format onnx -o model{SUFFIX}"
             )
         return None
@@ -85,10 +85,10 @@ def open_runner(path: Path, engine: EngineName, *, precision: str, threads: int)
     """A file ready to run on the CPU.
 
     Args:
-        path: an ONNX file whose seal was checked.
-        engine: what runs it, installed.
+        path: an ONNX file with a checked checksum.
+        engine: installed engine.
         precision: number format of the file's network.
-        threads: how many compute at once.
+        threads: number of threads.
 
     Raises:
         ModelError: the engine cannot read the file.
@@ -99,10 +99,10 @@ def open_runner(path: Path, engine: EngineName, *, precision: str, threads: int)
 
     def run(tiles: Float32s) -> tuple[Float32s, Float32s]:
         try:
-            chances, logits = session.run(list(OUTPUTS), {INPUT: tiles})
+            probabilities, logits = session.run(list(OUTPUTS), {INPUT: tiles})
         except faults as error:
             raise _stopped(path, "onnxruntime", error) from error
-        return np.asarray(chances, np.float32), np.asarray(logits, np.float32)
+        return np.asarray(probabilities, np.float32), np.asarray(logits, np.float32)
 
     return run
 
@@ -116,16 +116,18 @@ def _openvino(path: Path, precision: str, threads: int) -> Runner:
     try:
         compiled = openvino.Core().compile_model(str(path), "CPU", hints)
     except RuntimeError as error:
-        told = " ".join(str(error).split())
-        raise ModelError(f"{path}: openvino cannot read it ({told})") from error
+        reason = " ".join(str(error).split())
+        raise ModelError(f"{path}: openvino cannot read it ({reason})") from error
 
     def run(tiles: Float32s) -> tuple[Float32s, Float32s]:
         try:
-            found = compiled({INPUT: tiles})
+            outputs = compiled({INPUT: tiles})
         except RuntimeError as error:
             raise _stopped(path, "openvino", error) from error
-        chances, logits = (np.array(found[name], np.float32) for name in OUTPUTS)  # its memory
-        return chances, logits
+        probabilities, logits = (
+            np.array(outputs[name], np.float32) for name in OUTPUTS
+        )  # its memory
+        return probabilities, logits
 
     return run
 
@@ -145,16 +147,16 @@ def _installed(engine: EngineName) -> bool:
 
 @dataclass(frozen=True)
 class ServedSweep:
-    """How an exported file looks at windows: each by itself, as it was exported.
+    """Prediction of windows with an exported file: window by window, as it was exported.
 
     Attributes:
-        runner: of the file.
+        runner: runner of the file.
         px: side of a window in pixels.
         views: flips and quarter turns averaged inside the file.
-        bands: how many it takes.
-        classes: how many it tells apart.
+        bands: number of bands.
+        classes: number of classes.
         precision: number format of its network.
-        engine: what runs it, with its version.
+        engine: engine with its version.
     """
 
     runner: Runner
@@ -176,24 +178,26 @@ class ServedSweep:
 
     @property
     def batch(self) -> int:
-        """Windows computed at once; the graph stacks their views."""
+        """Windows per batch; the graph stacks their views."""
         return max(1, BATCH // self.views)
 
-    def judged(self, tiles: Float32s) -> tuple[Float32s, Float32s]:
+    def predict_tiles(self, tiles: Float32s) -> tuple[Float32s, Float32s]:
         """Probabilities and calibrated logits [N,K] of raw tiles [N,C,S,S], N in any number."""
         parts = [
             self.runner(np.ascontiguousarray(tiles[at : at + self.batch]))
             for at in range(0, len(tiles), self.batch)
         ]
         none = np.zeros((0, self.classes), np.float32)
-        chances, logits = (np.concatenate([none, *(part[i] for part in parts)]) for i in (0, 1))
-        return chances, logits
+        probabilities, logits = (
+            np.concatenate([none, *(part[i] for part in parts)]) for i in (0, 1)
+        )
+        return probabilities, logits
 
-    def look(self, image: Float32s, rows: Int64s, cols: Int64s, step: int) -> Said:
-        """What the file says of windows of a block [C,H,W]; see `WindowPredictor.look`."""
+    def predict_windows(self, image: Float32s, rows: Int64s, cols: Int64s, step: int) -> Predicted:
+        """Predictions for windows of a block [C,H,W]; see `WindowPredictor.predict_windows`."""
         parts = [self.runner(windows)[0] for windows in self._windows(image, rows, cols)]
         shape = len(rows), len(cols)
-        return Said(np.concatenate(parts).reshape(*shape, -1), np.zeros(shape, np.float32))
+        return Predicted(np.concatenate(parts).reshape(*shape, -1), np.zeros(shape, np.float32))
 
     def _windows(self, image: Float32s, rows: Int64s, cols: Int64s) -> Iterator[Float32s]:
         places = [(int(r), int(c)) for r in rows for c in cols]
@@ -204,15 +208,15 @@ class ServedSweep:
 
 @dataclass(frozen=True)
 class ServedModel:
-    """An exported file, opened: its passport, and the sweep that runs it.
+    """An exported file, opened: its metadata, and the sweep that runs it.
 
     Attributes:
-        contract: what it is and what imagery it takes.
+        contract: classes of the model and the imagery it needs.
         resolution_m: side of a training pixel in metres, None where unknown.
         seen: mean and standard deviation of the example tiles' bands.
         ground: boxes of training tiles by reference system.
-        notes: what is told of the model it was exported from.
-        path: of the file.
+        notes: the notes of the model it was exported from.
+        path: path of the file.
         sweep: runs it.
     """
 
@@ -229,9 +233,9 @@ def open_predictor(path: Path, engine: str | None = None) -> Mapper:
     """Open a model file, its network on the best device at hand, or one exported to ONNX.
 
     Args:
-        path: a .safetensors file of a network or of a pixel model, or a .onnx file, which is
-            enough by itself.
-        engine: what runs an exported file: onnxruntime (if None) or openvino.
+        path: a .safetensors file of a network or of a pixel model, or a .onnx file, which needs
+            no other file.
+        engine: engine of an exported file: onnxruntime (if None) or openvino.
 
     Raises:
         ModelError: not there, damaged, or not of geotl; an engine that is not installed, or one
@@ -254,8 +258,8 @@ def check_engine(path: Path, engine: str | None) -> None:
     """
     if engine is not None:
         raise ModelError(
-            f"{path}: --engine {engine} runs exported files alone, not a model of pixels; leave "
-            "it away"
+            f"{path}: --engine {engine} runs only exported files, not a model of pixels; leave "
+            "it out"
         )
 
 
@@ -269,19 +273,19 @@ def open_served(path: Path, engine: str | None = None) -> ServedModel | ServedPi
     """Open a file that `geotl export --format onnx` made.
 
     Args:
-        path: of the file.
+        path: path of the file.
         engine: onnxruntime or openvino, None for onnxruntime.
 
     Raises:
         ModelError: damaged, foreign, or of another geotl; or an engine that is not there.
     """
-    told = read_passport(path)
-    if told.get("passport_version") != PASSPORT_VERSION:
+    metadata = read_passport(path)
+    if metadata.get("passport_version") != PASSPORT_VERSION:
         raise ModelError(
-            f"{path}: passport of version {told.get('passport_version')}, this geotl reads "
-            f"{PASSPORT_VERSION}; export the model anew, or install geotl {told.get('geotl')}"
+            f"{path}: metadata of version {metadata.get('passport_version')}, this geotl reads "
+            f"{PASSPORT_VERSION}; export the model again, or install geotl {metadata.get('geotl')}"
         )
-    if "deepness" in told:
+    if "deepness" in metadata:
         raise ModelError(
             f"{path}: made for QGIS's Deepness plugin, which feeds it scaled pixels; export the "
             "model with --format onnx to map or predict with it"
@@ -289,29 +293,31 @@ def open_served(path: Path, engine: str | None = None) -> ServedModel | ServedPi
     chosen = engine_for(path, engine)
     if chosen is None:
         raise ModelError(f"{path}: not an exported file; its name must end in .onnx")
-    if told.get("kind") == KIND and chosen == "openvino":
+    if metadata.get("kind") == KIND and chosen == "openvino":
         raise ModelError(
-            f"{path}: --engine openvino does not go with a model of pixels, whose sums over "
-            "windows need whole numbers of 64 bits, and which may hold forests; leave it away"
+            f"{path}: --engine openvino cannot run a model of pixels, whose sums over "
+            "windows need 64-bit integers, and which may contain forests; leave it out"
         )
     with consistent(path):
-        threads, precision = torch.get_num_threads(), str(told["precision"])
+        threads, precision = torch.get_num_threads(), str(metadata["precision"])
         runner = open_runner(path, chosen, precision=precision, threads=threads)
-        if told.get("kind") == KIND:
-            return served_pixels(path, told, runner, version_of(chosen))
-        return _served_tiles(path, told, runner, version_of(chosen))
+        if metadata.get("kind") == KIND:
+            return served_pixels(path, metadata, runner, version_of(chosen))
+        return _served_tiles(path, metadata, runner, version_of(chosen))
 
 
-def _served_tiles(path: Path, told: Mapping[str, Any], runner: Runner, engine: str) -> ServedModel:
-    """A model of tiles by its passport.
+def _served_tiles(
+    path: Path, metadata: Mapping[str, Any], runner: Runner, engine: str
+) -> ServedModel:
+    """A model of tiles from its metadata.
 
     Raises:
-        KeyError: the passport lacks something.
+        KeyError: the metadata lack something.
     """
-    contract, precision = contract_from(told["contract"]), str(told["precision"])
-    examples = told["examples"]
+    contract, precision = contract_from(metadata["contract"]), str(metadata["precision"])
+    examples = metadata["examples"]
     seen = Range(np.array(examples["mean"]), np.array(examples["sd"]))
-    resolution, ground, notes = told["resolution_m"], told["ground"], told["notes"]
+    resolution, ground, notes = metadata["resolution_m"], metadata["ground"], metadata["notes"]
     sweep = ServedSweep(
         runner,
         contract.tile_px,
@@ -325,19 +331,19 @@ def _served_tiles(path: Path, told: Mapping[str, Any], runner: Runner, engine: s
 
 
 def describe_exported(path: Path) -> str:
-    """What an exported file says of itself, in a few lines for people; no engine is needed.
+    """A description of an exported file, in a few lines; no engine is needed.
 
     Raises:
         ModelError: as `read_passport`.
     """
-    told = read_passport(path)
+    metadata = read_passport(path)
     with consistent(path):
-        if told.get("kind") == KIND:
-            return describe_pixels(f"{path} (ONNX, of pixels)", told)
-        metrics = told.get("notes", {}).get("metrics", {})
-        origin = {"source": "of the model exported", "sha256": told["model_sha256"]}
-        header = {**told["contract"], "metrics": metrics, "weights": origin}
-        return describe(f"{path} (ONNX, {told['precision']})", header)
+        if metadata.get("kind") == KIND:
+            return describe_pixels(f"{path} (ONNX, of pixels)", metadata)
+        metrics = metadata.get("notes", {}).get("metrics", {})
+        origin = {"source": "of the model exported", "sha256": metadata["model_sha256"]}
+        header = {**metadata["contract"], "metrics": metrics, "weights": origin}
+        return describe(f"{path} (ONNX, {metadata['precision']})", header)
 
 
 def check_precision(model: ServedModel | ServedPixelModel, wanted: str) -> None:

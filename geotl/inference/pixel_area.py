@@ -1,4 +1,4 @@
-"""Where a pixel model may be trusted: how unlike its training pixels those of a scene are.
+"""Area of applicability of a pixel model: how much pixels differ from its training pixels.
 
 Index and threshold are those of `applicability`, in the standardised features of bands and windows.
 A network's features take no part.
@@ -17,7 +17,7 @@ from geotl.models.pixel_features import WIDE, Features
 from geotl.models.pixel_file import PixelModelFile
 
 MAX_COMPARED = 320  # training pixels that every pixel of a map is compared with
-PART_PX = 1024  # pixels whose distances are held at once; BATCH_PX is a multiple
+PART_PX = 1024  # pixels whose distances are in memory together; BATCH_PX is a multiple
 
 
 @dataclass(frozen=True)
@@ -25,11 +25,11 @@ class FeatureSpace:
     """Features of bands and windows in which pixels are compared, without those of a network.
 
     Attributes:
-        mean: of the training pixels [D].
-        scale: what features less their mean are multiplied with [D]: 1 over the standard
+        mean: mean of the training pixels [D].
+        scale: factor for features less their mean [D]: 1 over the standard
             deviation, and over the root of the width of a block, so that a wide block does not
             outweigh a narrow one.
-        blocks: of features, in this order.
+        blocks: blocks of features, in this order.
     """
 
     mean: Float64s
@@ -38,9 +38,9 @@ class FeatureSpace:
 
     @classmethod
     def of(cls, file: PixelModelFile) -> FeatureSpace:
-        """The space of a model's training pixels; of a member alone, with the blocks it has."""
+        """The space of a model's training pixels; of a single member, with its blocks."""
         names = file.model.features.names
-        widths = [len(own) for own in names.values()]
+        widths = [len(block_names) for block_names in names.values()]
         rows = file.training.features[:, : sum(widths)].astype(np.float64)
         sd, width = rows.std(axis=0), np.repeat(widths, widths)
         scale = np.where(sd > 1e-6, 1 / np.maximum(sd, 1e-6), 0.0) / np.sqrt(width)
@@ -61,10 +61,10 @@ class FeatureSpace:
 
 @dataclass(frozen=True)
 class PixelArea:
-    """What every pixel of a map is compared with.
+    """The training pixels that every pixel of a map is compared with.
 
     Attributes:
-        space: in which pixels are compared.
+        space: feature space of the comparison.
         area: mean distance and threshold of all training pixels, and those compared with [R,D].
         training: number of the training pixels that mean and threshold rest on.
     """
@@ -75,7 +75,7 @@ class PixelArea:
 
     @classmethod
     def of(cls, file: PixelModelFile) -> PixelArea:
-        """Of a pixel model's file; of very many training pixels `MAX_COMPARED`, spread out.
+        """The area of a pixel model's file; at most `MAX_COMPARED` training pixels, spread out.
 
         Raises:
             DataError: too few training pixels to measure likeness by.
@@ -87,7 +87,7 @@ class PixelArea:
 
     @property
     def words(self) -> str:
-        """What is compared, in one phrase."""
+        """The comparison in one phrase."""
         what = "bands and windows" if WIDE in self.space.blocks else "bands"
         return (
             f"threshold {self.area.threshold:.4g}, each pixel compared with "
@@ -110,10 +110,10 @@ class PixelArea:
         """Distance [PART_PX] to the nearest training pixel, of features [D,PART_PX]."""
         mean, scale, weight = self._products
         placed = np.ones((len(table) + 1, table.shape[1]), np.float32)
-        own = placed[:-1]
-        np.subtract(table, mean, out=own)
-        own *= scale
-        square = (weight @ placed).min(axis=0) + np.square(own).sum(axis=0)
+        rows_in = placed[:-1]
+        np.subtract(table, mean, out=rows_in)
+        rows_in *= scale
+        square = (weight @ placed).min(axis=0) + np.square(rows_in).sum(axis=0)
         return np.asarray(np.sqrt(np.maximum(square, 0)))
 
     @cached_property
@@ -137,8 +137,8 @@ def spread(rows: Floats, most: int) -> Int64s:
     if len(rows) <= most:
         return np.arange(len(rows))
     nearest = np.full(len(rows), np.inf)
-    kept = [int(np.square(rows - rows.mean(axis=0)).sum(axis=1).argmin())]
-    while len(kept) < most:
-        nearest = np.minimum(nearest, np.square(rows - rows[kept[-1]]).sum(axis=1))
-        kept.append(int(nearest.argmax()))
-    return np.sort(np.array(kept, dtype=np.int64))
+    chosen = [int(np.square(rows - rows.mean(axis=0)).sum(axis=1).argmin())]
+    while len(chosen) < most:
+        nearest = np.minimum(nearest, np.square(rows - rows[chosen[-1]]).sum(axis=1))
+        chosen.append(int(nearest.argmax()))
+    return np.sort(np.array(chosen, dtype=np.int64))

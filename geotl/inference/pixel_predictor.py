@@ -1,15 +1,16 @@
-"""What a pixel model predicts of the pixels of one block of a scene, strip by strip.
+"""Predictions of a pixel model for the pixels of one block of a scene, strip by strip.
 
 Every pixel's answer has the same bits in whatever block it is computed: features come from sums of
-whole numbers, members see pixels in batches of one size, so that a matrix product takes the same
-way for each of them, and networks see tiles whose corners lie on one lattice over the scene.
+whole numbers, members get pixels in batches of one size, so that a matrix product is computed
+the same way for each of them, and networks get tiles with corners on one lattice over the scene.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
+from functools import partial
 from itertools import product
 
 import numpy as np
@@ -19,7 +20,7 @@ from threadpoolctl import threadpool_limits
 from geotl.arrays import Float32s, Int64s
 from geotl.inference.applicability import Applicability
 from geotl.inference.pixel_area import PixelArea
-from geotl.inference.sliding_window import Mode, Said
+from geotl.inference.sliding_window import Mode, Predicted
 from geotl.models.device import Precision, dtype_of
 from geotl.models.interpolation import CoarseValues
 from geotl.models.pixel_features import BlockFeatures, standardised
@@ -27,22 +28,22 @@ from geotl.models.pixel_model import PixelModel
 
 BATCH_PX = 8192  # pixels that members see together, always so many
 STRIP_PX = 2 * BATCH_PX  # of a block that are described together
-TILE_PX = 1024  # side of what the network sees at once, without the halo; of about any stride
+TILE_PX = 1024  # side of the network's input, without the halo; of about any stride
 Tile = tuple[slice, slice]  # rows and columns of a block
 
 
 @dataclass(frozen=True)
 class PixelPredictor:
-    """How a pixel model predicts a block, in which a pixel is a window of side and step 1.
+    """Prediction of a block with a pixel model; a pixel is a window of side and step 1.
 
     Attributes:
         model: members and their fusion.
-        likeness: what pixels are compared with; None for no dissimilarity index.
+        likeness: area of applicability; None for no dissimilarity index.
         views: pixels are not turned.
-        mode: each pixel by itself.
+        mode: pixel by pixel.
         dense: there is no network.
         precision: number format of the frozen network.
-        device: that computes.
+        device: device of the computation.
     """
 
     model: PixelModel
@@ -55,7 +56,7 @@ class PixelPredictor:
 
     @property
     def area(self) -> Applicability | None:
-        """What measures dissimilarity, None where it is not measured."""
+        """Area of applicability, None where dissimilarity is not measured."""
         return None if self.likeness is None else self.likeness.area
 
     @property
@@ -70,68 +71,96 @@ class PixelPredictor:
 
     @property
     def engine(self) -> str:
-        """What computes, with its version."""
+        """Engine with its version."""
         return f"numpy {np.__version__}"
 
     @property
     def lattice_px(self) -> int:
         """Blocks begin at multiples of this."""
-        return TILE_PX if self.model.networks else 1
+        return TILE_PX if self.has_network else 1
+
+    @property
+    def has_network(self) -> bool:
+        """Whether networks have a part."""
+        return bool(self.model.networks)
 
     def halo_px(self, step: int) -> int:
         """Pixels around a block that its pixels' features depend on, at any `step`."""
         return self.model.halo
 
-    def look(self, image: Float32s, rows: Int64s, cols: Int64s, step: int) -> Said:
-        """Predict the pixels at some rows and columns of a block; see `WindowPredictor.look`.
+    def predict_windows(self, image: Float32s, rows: Int64s, cols: Int64s, step: int) -> Predicted:
+        """Predict pixels at rows and columns of a block; see `WindowPredictor.predict_windows`.
 
         With a network, the first row and column lie on multiples of `lattice_px` of the scene.
         """
-        of, valid = self.model.features, np.isfinite(image)
+        return self.begin(image, rows, cols)()
+
+    def begin(self, image: Float32s, rows: Int64s, cols: Int64s) -> Callable[[], Predicted]:
+        """Run the networks over a block in this thread; return a call that gives the predictions.
+
+        So the network sees a block while the pixels of the one before are predicted.
+        """
         down, across = (slice(int(at[0]), int(at[-1]) + 1) for at in (rows, cols))
-        whole = Said(
-            np.empty((len(rows), len(cols), self.classes), np.float32),
-            np.zeros((len(rows), len(cols)), np.float32),
-        )
         tiles = [*product(tiles_of(down, TILE_PX), tiles_of(across, TILE_PX))]
-        several: list[list[CoarseValues]] = [[] for _ in tiles]
-        if self.model.networks:  # before sums over windows are made, which take as much memory
-            seen = standardised(of, image, valid)
-            several = [self._network_logits(seen, *tile) for tile in tiles]
-            del seen
-        block = BlockFeatures(of, image, valid)
-        for tile, logits in zip(tiles, several, strict=True):
-            here = _moved(tile[0], -down.start), _moved(tile[1], -across.start)
-            self._fill_in(block, tile, logits, Said(whole.probabilities[here], whole.index[here]))
-        return whole
+        logits: list[list[CoarseValues]] = [[] for _ in tiles]
+        if self.has_network:
+            of = self.model.features
+            pixels = standardised(of, image, np.isfinite(image[: of.scene_band_count]))
+            logits = [self._network_logits(pixels, *tile) for tile in tiles]
+        return partial(self._finish, image, tiles, logits)
+
+    def _finish(
+        self, image: Float32s, tiles: Sequence[Tile], logits: Sequence[Sequence[CoarseValues]]
+    ) -> Predicted:
+        """Predict the pixels of a block's tiles, starting from the networks' linear members."""
+        spans = [slice(a.start, b.stop) for a, b in zip(tiles[0], tiles[-1], strict=True)]
+        margin = self.model.features.halo
+        near = [slice(max(0, span.start - margin), span.stop + margin) for span in spans]
+        pixels = image[:, *near]
+        features = BlockFeatures(self.model.features, pixels, np.isfinite(pixels))
+        shape = [span.stop - span.start for span in spans]
+        block = Predicted(np.empty((*shape, self.classes), np.float32), np.zeros(shape, np.float32))
+        for tile, several in zip(tiles, logits, strict=True):
+            here = _within(tile, spans)
+            part = Predicted(block.probabilities[here], block.index[here])
+            self._fill_in(features, _within(tile, near), several, part)
+        return block
 
     def _fill_in(
-        self, block: BlockFeatures, tile: Tile, logits: Sequence[CoarseValues], found: Said
+        self,
+        block: BlockFeatures,
+        tile: Tile,
+        logits: Sequence[CoarseValues],
+        predictions: Predicted,
     ) -> None:
-        """Predict a tile of a block into `found`, from what networks' linear members give it."""
+        """Predict a tile of a block into `predictions`, from networks' logits on."""
         down, across = tile
 
         def fill_in(part: slice) -> None:
             strip = block.strip(_moved(part, down.start), across)
-            own = np.zeros((self.classes, part.stop - part.start, across.stop - across.start), "f4")
+            logits_here = np.zeros(
+                (self.classes, part.stop - part.start, across.stop - across.start), "f4"
+            )
             for one in logits:
-                one.add_to(own, part.start, 0)
-            probabilities, unlike = self._predicted(strip, own)
-            found.probabilities[part] = probabilities.reshape(found.probabilities[part].shape)
-            found.index[part] = unlike.reshape(found.index[part].shape)
+                one.add_to(logits_here, part.start, 0)
+            probabilities, unlike = self._predicted(strip, logits_here)
+            predictions.probabilities[part] = probabilities.reshape(
+                predictions.probabilities[part].shape
+            )
+            predictions.index[part] = unlike.reshape(predictions.index[part].shape)
 
         # a matrix product of each strip takes one thread, or threads would wait for each other
         with threadpool_limits(1, "blas"), ThreadPoolExecutor(torch.get_num_threads()) as pool:
-            list(pool.map(fill_in, _strips(len(found.index), across.stop - across.start)))
+            list(pool.map(fill_in, _strips(len(predictions.index), across.stop - across.start)))
 
     def _network_logits(self, image: Float32s, rows: slice, cols: slice) -> list[CoarseValues]:
-        """What linear members give the networks' features of a tile of a standardised block."""
-        dtype, found = dtype_of(self.precision, torch.device(self.device)), list[CoarseValues]()
+        """Logits of linear members for the networks' features of a tile of a standardised block."""
+        dtype, several = dtype_of(self.precision, torch.device(self.device)), list[CoarseValues]()
         for name, network in self.model.networks.items():
             part = around(image, network.halo, rows, cols)
             for one in network.logits(part, self.model.linear[name], dtype):
-                found.append(replace(one, centre=one.centre - network.halo))
-        return found
+                several.append(replace(one, centre=one.centre - network.halo))
+        return several
 
     def _predicted(
         self, features: Mapping[str, Float32s], logits: Float32s
@@ -140,15 +169,15 @@ class PixelPredictor:
         flat = {name: rows.reshape(len(rows), -1) for name, rows in features.items()}
         more = logits.reshape(len(logits), -1)
         count = next(iter(flat.values())).shape[1]
-        found, index = np.empty((count, self.classes), np.float32), np.zeros(count, np.float32)
+        predicted, index = np.empty((count, self.classes), np.float32), np.zeros(count, np.float32)
         for start in range(0, count, BATCH_PX):
             batch = {name: _batch(rows, start) for name, rows in flat.items()}
             probabilities = self.model.probabilities(batch, _batch(more, start))
-            found[start : start + BATCH_PX] = probabilities[:, : count - start].T
+            predicted[start : start + BATCH_PX] = probabilities[:, : count - start].T
             if self.likeness is not None:
                 unlike = self.likeness.index(batch)
                 index[start : start + BATCH_PX] = unlike[: count - start]
-        return found, index
+        return predicted, index
 
 
 def tiles_of(span: slice, side: int) -> Iterator[slice]:
@@ -172,6 +201,12 @@ def around(image: Float32s, halo: int, rows: slice, cols: slice, fill: float = 0
     if any(map(any, pads)):
         part = np.pad(part, ((0, 0), *pads), constant_values=fill)
     return np.ascontiguousarray(part)
+
+
+def _within(tile: Tile, spans: Sequence[slice]) -> Tile:
+    """A tile's rows and columns, counted from where those of some spans begin."""
+    down, across = (_moved(own, -span.start) for own, span in zip(tile, spans, strict=True))
+    return down, across
 
 
 def _moved(span: slice, by: int) -> slice:

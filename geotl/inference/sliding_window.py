@@ -1,9 +1,9 @@
-"""What a model says of many windows of one block of pixels: each by itself, or all at once.
+"""A model's predictions for many windows of one block: window by window, or over the whole block.
 
 Exact: every window goes through the network as a tile would. Dense: the backbone runs once over the
 block, its features are pooled over each window, and the head is applied to these. The two differ
 where a window's edge, padded with zeros in the one, sees its surroundings in the other; a
-correction of the features, measured on windows looked at both ways, makes up for some of that.
+correction of the features, measured on windows computed in both modes, reduces the difference.
 """
 
 from __future__ import annotations
@@ -39,17 +39,17 @@ HALO_PX = 64  # of surroundings that a dense block sees beyond its windows
 
 @dataclass(frozen=True)
 class Sweep:
-    """How windows are looked at.
+    """Prediction of windows with a torch network.
 
     Attributes:
-        network: in evaluation mode, on its device.
+        network: network in evaluation mode, on its device.
         px: side of a window in pixels.
         views: flips and quarter turns averaged.
-        mode: each window by itself, or all at once.
+        mode: window by window (exact), or over the whole block (dense).
         area: measures dissimilarity, None not to.
         precision: number format of the network.
-        batch: windows computed at once in exact mode.
-        correction: of the features in dense mode, None for none.
+        batch: windows per batch in exact mode.
+        correction: correction of the features in dense mode, None for none.
     """
 
     network: TileClassifier
@@ -79,21 +79,21 @@ class Sweep:
 
     @property
     def engine(self) -> str:
-        """What runs the network, with its version."""
+        """Engine of the network, with its version."""
         return f"torch {torch.__version__}"
 
     @property
     def dense(self) -> Sweep | None:
-        """Itself: a network can run once over a whole block."""
+        """The sweep itself: a network can run once over a whole block."""
         return self
 
     def halo_px(self, step: int) -> int:
-        """Pixels around a block that dense mode sees: a whole number of steps, none in exact."""
+        """Pixels around a block that dense mode needs: a multiple of the step; 0 in exact mode."""
         return 0 if self.mode == "exact" else -(-HALO_PX // step) * step
 
-    def look(self, image: Float32s, rows: Int64s, cols: Int64s, step: int) -> Said:
-        """What the network says of windows of a block; see `look`."""
-        return look(self, self.on_device(image), rows, cols, step)
+    def predict_windows(self, image: Float32s, rows: Int64s, cols: Int64s, step: int) -> Predicted:
+        """Predictions for windows of a block; see `predict_windows`."""
+        return predict_windows(self, self.on_device(image), rows, cols, step)
 
     def on_device(self, image: Float32s) -> Tensor:
         """Pixels where the network is."""
@@ -101,7 +101,7 @@ class Sweep:
 
 
 @dataclass(frozen=True)
-class Said:
+class Predicted:
     """Calibrated probabilities [r,q,K] and dissimilarity index [r,q] (0 where not measured)."""
 
     probabilities: Float32s
@@ -109,10 +109,10 @@ class Said:
 
 
 class DenseError(DataError):
-    """Dense mode does not go; `needs` tells what it would take."""
+    """Dense mode is impossible; `needs` states what it would need."""
 
     def __init__(self, message: str, needs: str) -> None:
-        """Say so, and keep what it would take."""
+        """Keep the message and what dense mode would need."""
         super().__init__(message)
         self.needs = needs
 
@@ -120,22 +120,23 @@ class DenseError(DataError):
 class WindowPredictor(Protocol):
     """Whatever predicts the classes of the windows of a block of a scene.
 
-    Mapping reads a block, fills its invalid pixels with `fill`, asks `look` for the windows in it
-    and writes what comes back; it knows nothing else of a model. Three there are: `Sweep`, a torch
-    network, `onnx_model.ServedSweep`, an exported file, and `pixel_predictor.PixelPredictor`,
-    members on single pixels. What sees more than its windows states it; see `Surrounded`.
+    Mapping reads a block, fills its invalid pixels with `fill`, calls `predict_windows` for the
+    windows in it and writes the results; it knows nothing else of a model. Three there are:
+    `Sweep`, a torch network, `onnx_model.ServedSweep`, an exported file, and
+    `pixel_predictor.PixelPredictor`, members on single pixels. What sees more than its windows
+    states it; see `Surrounded`.
 
     Another kind of model provides:
 
-    - `look`, which gives calibrated probabilities of its windows, where a pixel is a window whose
-      side and step are 1, and an index of 0 where it measures no dissimilarity;
+    - `predict_windows`, which gives calibrated probabilities of its windows, where a pixel is a
+      window with a side and step of 1, and an index of 0 where it measures no dissimilarity;
     - `classes` and `fill`, as many as its contract has classes and bands;
     - `views` of 1, `mode` "exact", `area` None and `dense` None, unless it turns windows,
       measures dissimilarity or runs over a whole block;
     - `precision`, `device` and `engine`, which are part of what a map's pixels depend on: other
       words make an interrupted map begin again.
 
-    The same block must give the same answer whenever it is asked, or a map that was interrupted
+    The same block must always give the same answer, or a map that was interrupted
     would differ from one that was not.
     """
 
@@ -145,15 +146,15 @@ class WindowPredictor(Protocol):
 
     @property
     def mode(self) -> Mode:
-        """Each window by itself, or all at once, for which blocks have surroundings."""
+        """Window by window, or over the whole block, for which blocks need surroundings."""
 
     @property
     def dense(self) -> Sweep | None:
-        """The network that can also look at all windows at once; None where none is at hand."""
+        """The network that can also predict a whole block; None where there is none."""
 
     @property
     def area(self) -> Applicability | None:
-        """What measures dissimilarity, None where it is not measured."""
+        """Area of applicability, None where dissimilarity is not measured."""
 
     @property
     def precision(self) -> str:
@@ -173,9 +174,9 @@ class WindowPredictor(Protocol):
 
     @property
     def engine(self) -> str:
-        """What runs the network, with its version."""
+        """Engine of the network, with its version."""
 
-    def look(self, image: Float32s, rows: Int64s, cols: Int64s, step: int) -> Said:
+    def predict_windows(self, image: Float32s, rows: Int64s, cols: Int64s, step: int) -> Predicted:
         """Predict the windows at some rows and columns of a block.
 
         Args:
@@ -191,7 +192,7 @@ class WindowPredictor(Protocol):
 
 @runtime_checkable
 class Surrounded(Protocol):
-    """What a predictor states besides whose answers depend on pixels around its windows."""
+    """A predictor whose answers depend on pixels around its windows states this in addition."""
 
     def halo_px(self, step: int) -> int:
         """Pixels around a block's windows that are read with them, where the scene has them.
@@ -208,7 +209,7 @@ def halo_of(predictor: WindowPredictor, step: int) -> int:
 
 @runtime_checkable
 class OnLattice(Protocol):
-    """What a predictor states besides whose answers depend on where blocks begin."""
+    """A predictor whose answers depend on where blocks begin states this in addition."""
 
     @property
     def lattice_px(self) -> int:
@@ -221,11 +222,13 @@ def lattice_of(predictor: WindowPredictor) -> int:
 
 
 @torch.inference_mode()
-def look(sweep: Sweep, image: Tensor, rows: Int64s, cols: Int64s, step: int) -> Said:
-    """What the network says of the windows at some rows and columns of a block.
+def predict_windows(
+    sweep: Sweep, image: Tensor, rows: Int64s, cols: Int64s, step: int
+) -> Predicted:
+    """The network's predictions for the windows at some rows and columns of a block.
 
     Args:
-        sweep: how.
+        sweep: network and mode.
         image: raw pixels float32 [C,H,W] on the network's device, invalid ones filled.
         rows: first pixel row of each row of windows in the block, ascending.
         cols: first pixel column of each column of windows.
@@ -238,27 +241,33 @@ def look(sweep: Sweep, image: Tensor, rows: Int64s, cols: Int64s, step: int) -> 
     if regular_r.all() and regular_c.all():
         return dense
     k = dense.probabilities.shape[-1]
-    said = Said(
+    result = Predicted(
         np.zeros((len(rows), len(cols), k), np.float32),
         np.zeros((len(rows), len(cols)), np.float32),
     )
-    _put(said, dense, regular_r, regular_c)
+    _put(result, dense, regular_r, regular_c)
     if not regular_c.all():
         _put(
-            said, _exact(sweep, image, rows, cols[~regular_c]), np.ones(len(rows), bool), ~regular_c
+            result,
+            _exact(sweep, image, rows, cols[~regular_c]),
+            np.ones(len(rows), bool),
+            ~regular_c,
         )
     if not regular_r.all():
         _put(
-            said, _exact(sweep, image, rows[~regular_r], cols), ~regular_r, np.ones(len(cols), bool)
+            result,
+            _exact(sweep, image, rows[~regular_r], cols),
+            ~regular_r,
+            np.ones(len(cols), bool),
         )
-    return said
+    return result
 
 
 @torch.inference_mode()
 def features_at(sweep: Sweep, image: Tensor, rows: Int64s, cols: Int64s, step: int) -> Tensor:
     """Features [r*q,V,D] of windows on the step, neither standardised nor corrected.
 
-    The arguments are those of `look`; all windows at once, so they should be few.
+    The arguments are those of `predict_windows`; all windows in one batch, so they should be few.
     """
     if sweep.mode == "dense":
         return _dense_features(sweep, image, rows, cols, step)
@@ -268,8 +277,8 @@ def features_at(sweep: Sweep, image: Tensor, rows: Int64s, cols: Int64s, step: i
 @torch.inference_mode()
 def classes_of(sweep: Sweep, features: Tensor) -> Int64s:
     """Classes [N] of features [N,V,D] that are not standardised."""
-    said = _judged(replace(sweep, area=None), sweep.network.standardise(features))
-    return np.asarray(said.probabilities.argmax(axis=-1))
+    predictions = _probabilities(replace(sweep, area=None), sweep.network.standardise(features))
+    return np.asarray(predictions.probabilities.argmax(axis=-1))
 
 
 def check_dense(network: TileClassifier, px: int, step: int) -> None:
@@ -283,7 +292,7 @@ def check_dense(network: TileClassifier, px: int, step: int) -> None:
     if why := unbounded(network.backbone):
         raise DenseError(
             f"dense mode: {network.backbone.name} {why}; choose --mode exact",
-            f"a network that sees a part of the window alone, unlike {network.backbone.name}",
+            f"a network that sees only a part of the window, unlike {network.backbone.name}",
         )
     steps = f"a step that is a multiple of {dense_step(network, px)} px"
     for size in network.sizes:
@@ -291,7 +300,7 @@ def check_dense(network: TileClassifier, px: int, step: int) -> None:
         if (side * step) % px:
             raise DenseError(
                 f"dense mode: a step of {step} px is {side * step / px:.4g} px at the network's "
-                f"size of {side}; choose a step that makes it whole, or --mode exact",
+                f"size of {side}; choose a step that makes it an integer, or --mode exact",
                 steps,
             )
         moved = side * step // px
@@ -305,8 +314,8 @@ def check_dense(network: TileClassifier, px: int, step: int) -> None:
                 fault = f"step of {step}" if moved % stride else f"window of {px}"
                 raise DenseError(
                     f"dense mode: stage {stage} has one pixel in {stride * px / side:.4g} of the "
-                    f"scene's, of which a {fault} px is no multiple; choose another --step, or "
-                    "--mode exact",
+                    f"scene's, of which a {fault} px is no multiple; choose another --stride-px, "
+                    "or --mode exact",
                     f"tiles whose side is a multiple of {stride} px" if side % stride else steps,
                 )
             if (high, wide) != (side // stride, (side + moved) // stride):
@@ -329,22 +338,23 @@ def _shapes(network: TileClassifier, probe: Tensor) -> dict[str, tuple[int, int]
 
 
 def _regular(firsts: Int64s, step: int) -> Bools:
-    """Which windows lie on the step counted from the first."""
+    """Windows that lie on the step, counted from the first."""
     return np.asarray((firsts - firsts[0]) % step == 0)
 
 
-def _put(said: Said, part: Said, rows: Bools, cols: Bools) -> None:
+def _put(predictions: Predicted, part: Predicted, rows: Bools, cols: Bools) -> None:
     where = np.ix_(rows, cols)
-    said.probabilities[where], said.index[where] = part.probabilities, part.index
+    predictions.probabilities[where], predictions.index[where] = part.probabilities, part.index
 
 
-def _exact(sweep: Sweep, image: Tensor, rows: Int64s, cols: Int64s) -> Said:
+def _exact(sweep: Sweep, image: Tensor, rows: Int64s, cols: Int64s) -> Predicted:
     standardise = sweep.network.standardise
     parts = [
-        _judged(sweep, standardise(some)) for some in _exact_features(sweep, image, rows, cols)
+        _probabilities(sweep, standardise(some))
+        for some in _exact_features(sweep, image, rows, cols)
     ]
     shape = len(rows), len(cols)
-    return Said(
+    return Predicted(
         np.concatenate([p.probabilities for p in parts]).reshape(*shape, -1),
         np.concatenate([p.index for p in parts]).reshape(shape),
     )
@@ -362,8 +372,8 @@ def _exact_features(sweep: Sweep, image: Tensor, rows: Int64s, cols: Int64s) -> 
     standard = standard.permute(1, 2, 0).contiguous()
     for batch in _batches(standard, rows, cols, sweep.px, sweep.batch):
         with autocast(standard.device, sweep.precision):
-            found = over_views(network.described, batch, sweep.views)
-        yield found
+            features = over_views(network.described, batch, sweep.views)
+        yield features
 
 
 def _resizes(sweep: Sweep) -> bool:
@@ -379,15 +389,15 @@ def _batches(block: Tensor, rows: Int64s, cols: Int64s, px: int, batch: int) -> 
         yield windows.permute(0, 3, 1, 2)
 
 
-def _judged(sweep: Sweep, features: Tensor) -> Said:
+def _probabilities(sweep: Sweep, features: Tensor) -> Predicted:
     """Probabilities of standardised features [N,V,D], views averaged as logits, and their index."""
     logits = sweep.network.classify(features).double().mean(dim=1)
-    chances = torch.softmax(logits / sweep.network.temperature.double(), dim=1)
+    probabilities = torch.softmax(logits / sweep.network.temperature.double(), dim=1)
     index = np.zeros(len(features), np.float32)
     if sweep.area is not None:
         mean = features.float().mean(dim=1).cpu().numpy()
         index = sweep.area.index(mean).astype(np.float32)
-    return Said(chances.float().cpu().numpy(), index)
+    return Predicted(probabilities.float().cpu().numpy(), index)
 
 
 @dataclass(frozen=True)
@@ -405,14 +415,16 @@ class _Lattice:
     lead: tuple[int, int]
 
 
-def _dense(sweep: Sweep, image: Tensor, rows: Int64s, cols: Int64s, step: int) -> Said:
+def _dense(sweep: Sweep, image: Tensor, rows: Int64s, cols: Int64s, step: int) -> Predicted:
     """All windows on the step from (rows[0], cols[0])."""
     features = _dense_features(sweep, image, rows, cols, step)
     if sweep.correction is not None:
         features = sweep.correction.applied(features)
-    said = _judged(sweep, sweep.network.standardise(features))
+    predictions = _probabilities(sweep, sweep.network.standardise(features))
     shape = len(rows), len(cols)
-    return Said(said.probabilities.reshape(*shape, -1), said.index.reshape(shape))
+    return Predicted(
+        predictions.probabilities.reshape(*shape, -1), predictions.index.reshape(shape)
+    )
 
 
 def _dense_features(sweep: Sweep, image: Tensor, rows: Int64s, cols: Int64s, step: int) -> Tensor:
@@ -427,7 +439,7 @@ def _dense_features(sweep: Sweep, image: Tensor, rows: Int64s, cols: Int64s, ste
 def _context(firsts: Int64s, length: int, px: int, step: int) -> tuple[int, int, int]:
     """Start of the block read along an axis, windows' start in it, and its length.
 
-    The halo is a whole number of steps, so that the stages' pixels stay where they are.
+    The halo is a multiple of the step, so that the stages' pixels stay where they are.
     """
     begin, end = int(firsts[0]), int(firsts[-1]) + px
     halo = -(-HALO_PX // step) * step
@@ -454,8 +466,8 @@ def _dense_view(sweep: Sweep, image: Tensor, lattice: _Lattice, view: int) -> Te
                     pooled.append(_pooled(sweep, name, maps, lattice, side))
     if network.spec.statistics:
         part = block[:, :, lattice.lead[0] :, lattice.lead[1] :]
-        own = band_statistics_of_windows(part, sweep.px, lattice.step)
-        pooled.append(_of_lattice(own, lattice))
+        statistics = band_statistics_of_windows(part, sweep.px, lattice.step)
+        pooled.append(_of_lattice(statistics, lattice))
     return torch.cat(pooled, dim=1)
 
 
@@ -483,6 +495,6 @@ def _pooled(sweep: Sweep, stage: str, maps: Tensor, lattice: _Lattice, side: int
     return _of_lattice(pool_windows(part, sweep.network.spec.pool, cells, hop), lattice)
 
 
-def _of_lattice(found: Tensor, lattice: _Lattice) -> Tensor:
+def _of_lattice(values: Tensor, lattice: _Lattice) -> Tensor:
     """Features [r*q, d] of the regular windows, of those of all windows [1,d,R,Q]."""
-    return found[0, :, : lattice.rows, : lattice.cols].flatten(1).T
+    return values[0, :, : lattice.rows, : lattice.cols].flatten(1).T

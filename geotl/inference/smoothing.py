@@ -6,7 +6,7 @@ smoothed probability of a pixel is the mean of the lines of all windows that hol
 pixel's own brightness. Where brightness hardly varies, that is a mean of the neighbours; across a
 river or a road that is darker or brighter than its surroundings, the difference stays.
 
-Values are rounded to binary fractions before they are summed over windows, so that float64 holds
+Values are rounded to binary fractions before they are summed over windows, so that float64 has
 every sum exactly and a pixel has the same bits in whatever block of a scene it is computed.
 """
 
@@ -30,11 +30,11 @@ _MIDDLE = 2**15  # what a brightness of 0 is kept as
 
 @dataclass(frozen=True)
 class GuidedFilter:
-    """How the probabilities of a map of pixels are smoothed.
+    """Smoothing of the probabilities of a map of pixels.
 
     Attributes:
         side_px: side of the filter's windows in pixels, odd.
-        mean: of each of the scene's own bands in the model's digital numbers, for the guide.
+        mean: mean of each of the scene's bands in the model's digital numbers, for the guide.
         sd: likewise.
         some_bands: pixels that lack some bands count too, with the bands they have.
     """
@@ -54,8 +54,8 @@ class GuidedFilter:
 
         Bands of extra rasters, which come behind the scene's own, are left out.
         """
-        own = image[: len(self.mean)]
-        return packed(brightness(own, self.mean, self.sd, some_bands=self.some_bands))
+        bands = image[: len(self.mean)]
+        return packed(brightness(bands, self.mean, self.sd, some_bands=self.some_bands))
 
     def smooth(self, probabilities: Float32s, guide: UInt16s) -> Float32s:
         """Probabilities [h,w,K] smoothed over a packed guide [h,w]; see `guided`."""
@@ -77,8 +77,8 @@ def brightness(
         valid = np.isfinite(plane)
         total += np.where(valid, (plane.astype(np.float64) - middle) / spread, 0.0)
         count += valid
-    known = count >= (1 if some_bands else len(image))
-    return np.where(known, total / np.maximum(count, 1), np.nan)
+    usable = count >= (1 if some_bands else len(image))
+    return np.where(usable, total / np.maximum(count, 1), np.nan)
 
 
 def packed(guide: Float64s) -> UInt16s:
@@ -91,21 +91,21 @@ def packed(guide: Float64s) -> UInt16s:
     return np.where(np.isfinite(guide), steps, 0).astype(np.uint16)
 
 
-def unpacked(kept: UInt16s) -> Float64s:
+def unpacked(packed: UInt16s) -> Float64s:
     """Brightness that was packed, NaN where it is unknown.
 
     >>> unpacked(packed(np.array([0.5, -100.0, np.nan]))).tolist()
     [0.5, -31.0, nan]
     """
-    values = (kept.astype(np.float64) - _MIDDLE) / 2.0**_BRIGHTNESS
-    return np.where(kept > 0, values, np.nan)
+    values = (packed.astype(np.float64) - _MIDDLE) / 2.0**_BRIGHTNESS
+    return np.where(packed > 0, values, np.nan)
 
 
 def guided(probabilities: Float32s, guide: Float64s, side_px: int) -> Float32s:
     """Probabilities smoothed by a guided filter.
 
     Args:
-        probabilities: of the classes [h,w,K].
+        probabilities: probabilities of the classes [h,w,K].
         guide: brightness in standard deviations [h,w]; NaN where a pixel is invalid.
         side_px: side of the windows in pixels, odd.
 
@@ -131,7 +131,7 @@ class _Guide:
         valid: pixels that count.
         values: brightness, 0 where invalid.
         count: valid pixels of each window, at least 1.
-        mean: of the brightness of these.
+        mean: mean of the brightness of these.
         variance: likewise.
         side_px: side of the windows.
     """

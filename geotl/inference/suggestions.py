@@ -1,4 +1,4 @@
-"""What `geotl suggest` gives: points to label next, as printed lines and as a GeoPackage."""
+"""Result of `geotl suggest`: points to label next, as printed lines and as a GeoPackage."""
 
 from __future__ import annotations
 
@@ -18,13 +18,13 @@ from geotl.io.vector import write_features
 
 @dataclass(frozen=True)
 class WindowCounts:
-    """How many windows were looked at, and what became of them.
+    """Numbers of windows examined, by result.
 
     Attributes:
-        windows: in all.
-        taken: on labelled ground.
+        windows: number of all windows.
+        taken: overlapping labelled areas.
         unseen: cloudy or without data.
-        inside: in the area of applicability, of those neither taken nor unseen.
+        inside: number in the area of applicability, without taken and unseen ones.
     """
 
     windows: int = 0
@@ -51,17 +51,17 @@ class Suggestions:
         points: the middle of each window's centre pixel, in `crs`.
         crs: the first scene's.
         classes: likeliest class of each.
-        confidence: its calibrated probability.
+        confidence: calibrated probability of the suggested class.
         entropy: normalised, 0 to 1.
         dissimilarity: index of each; the area of applicability ends at `threshold`.
         scenes: the scene's name of each.
-        counts: of the windows looked at.
-        threshold: of the dissimilarity.
-        wanted: how many were asked for.
+        counts: numbers of the windows examined.
+        threshold: threshold of the dissimilarity.
+        wanted: number of suggestions requested.
         outside: whether windows outside the area of applicability were allowed.
         reasons: why each is uncertain, in a few words.
-        unit: what is suggested: windows or pixels.
-        notes: what a reader should know, one line each.
+        unit: windows or pixels.
+        notes: remarks for the user, one line each.
     """
 
     points: tuple[shapely.Geometry, ...]
@@ -84,30 +84,31 @@ class Suggestions:
         return len(self.points)
 
     def lines(self) -> list[str]:
-        """What was looked at and what is suggested, in printed lines."""
+        """The candidates and the suggestions, in printed lines."""
         counts = self.counts
-        said = [
+        lines = [
             *self.notes,
-            f"{counts.windows:,} {self.unit} looked at: {counts.taken:,} on labelled ground, "
+            f"{counts.windows:,} {self.unit} examined: {counts.taken:,} in labelled areas, "
             f"{counts.unseen:,} cloudy or without data; of the other {counts.free:,}, "
             f"{counts.inside:,} inside the area of applicability (dissimilarity up to "
             f"{self.threshold:.2f})",
         ]
         if len(self) < self.wanted:
-            out = "" if self.outside else "; --outside allows others"
-            said.append(
-                f"fewer than the {self.wanted} wanted: {len(self)} lie there without sharing "
-                f"ground{out}"
+            out = "" if self.outside else "; --ignore-applicability allows others"
+            lines.append(
+                f"fewer than the {self.wanted} wanted: {len(self)} lie there without overlap{out}"
             )
-        return said + self._table()
+        return lines + self._table()
 
     def _table(self) -> list[str]:
         width = max([len(name) for name in self.classes], default=0)
         width = max(width, len("suggested class"))
         lines = [f"{'suggested class'.ljust(width)}  points  mean confidence"]
         for name, count in Counter(self.classes).most_common():
-            own = [c for c, of in zip(self.confidence, self.classes, strict=True) if of == name]
-            lines.append(f"{name.ljust(width)}  {count:6}  {np.mean(own):15.2f}")
+            confidences = [
+                c for c, of in zip(self.confidence, self.classes, strict=True) if of == name
+            ]
+            lines.append(f"{name.ljust(width)}  {count:6}  {np.mean(confidences):15.2f}")
         return lines if self.classes else []
 
 
@@ -117,11 +118,11 @@ def reasons(probabilities: Floats, classes: Sequence[str]) -> Iterator[str]:
     >>> list(reasons(np.array([[0.5, 0.1, 0.4]]), ["field", "town", "water"]))
     ['field 0.50 or water 0.40']
     """
-    for own, order in zip(probabilities, (-probabilities).argsort(axis=1), strict=True):
-        yield " or ".join(f"{classes[k]} {own[k]:.2f}" for k in order[:2])
+    for row, order in zip(probabilities, (-probabilities).argsort(axis=1), strict=True):
+        yield " or ".join(f"{classes[k]} {row[k]:.2f}" for k in order[:2])
 
 
-def write_suggestions(path: Path, found: Suggestions, *, overwrite: bool = False) -> None:
+def write_suggestions(path: Path, suggestions: Suggestions, *, overwrite: bool = False) -> None:
     """Write suggestions as points of a GeoPackage, with an empty field `class` to fill in.
 
     Each point lies in the middle of the centre pixel of its window, so that with labels.chip_px
@@ -131,24 +132,24 @@ def write_suggestions(path: Path, found: Suggestions, *, overwrite: bool = False
         OutputError: the file is there already, or cannot be written.
     """
     check_target(path, overwrite=overwrite)
-    count = len(found)
+    count = len(suggestions)
     columns: dict[str, Sequence[object]] = {
         "id": list(range(1, count + 1)),
         "rank": list(range(1, count + 1)),
         "class": [None] * count,
-        "suggested": list(found.classes),
-        "confidence": list(found.confidence),
-        "entropy": list(found.entropy),
-        "dissimilarity": list(found.dissimilarity),
-        "reason": list(found.reasons),
-        "inside": [value <= found.threshold for value in found.dissimilarity],
-        "scene": list(found.scenes),
+        "suggested": list(suggestions.classes),
+        "confidence": list(suggestions.confidence),
+        "entropy": list(suggestions.entropy),
+        "dissimilarity": list(suggestions.dissimilarity),
+        "reason": list(suggestions.reasons),
+        "inside": [value <= suggestions.threshold for value in suggestions.dissimilarity],
+        "scene": list(suggestions.scenes),
     }
-    write_features(path, found.points, columns, found.crs)
+    write_features(path, suggestions.points, columns, suggestions.crs)
 
 
 def check_target(path: Path, *, overwrite: bool) -> None:
-    """Refuse a file that is there, or a name that is no GeoPackage's, before anything is read.
+    """Reject an existing file, or a name that is no GeoPackage's, before anything is read.
 
     Raises:
         OutputError: it may not be written.

@@ -15,7 +15,8 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import sparse
 
-from geotl.arrays import Bools, Float64s, Int64s
+from geotl.arrays import Bools, Float32s, Float64s, Int64s, UInt16s
+from geotl.compiled import compiled
 from geotl.errors import DataError
 from geotl.io.raster import Grid
 
@@ -76,8 +77,8 @@ class WindowGrid:
         """The map's grid, on the scene's corner.
 
         >>> scene = Grid("EPSG:32633", (10.0, 0.0, 5e5, 0.0, -10.0, 46e5), 100, 130)
-        >>> found = WindowGrid(100, 130, 64, 32, 32).on(scene)
-        >>> found.height, found.width, found.resolution, found.bounds[0], found.bounds[3]
+        >>> result = WindowGrid(100, 130, 64, 32, 32).on(scene)
+        >>> result.height, result.width, result.resolution, result.bounds[0], result.bounds[3]
         (4, 5, (320.0, 320.0), 500000.0, 4600000.0)
         """
         a, b, c, d, e, f = grid.transform
@@ -91,8 +92,8 @@ def offsets(length: int, px: int, step: int) -> Int64s:
     >>> offsets(10, 4, 4).tolist(), offsets(8, 4, 4).tolist()
     ([0, 4, 6], [0, 4])
     """
-    found = np.arange(0, length - px + 1, step, dtype=np.int64)
-    return found if found[-1] == length - px else np.append(found, length - px)
+    starts = np.arange(0, length - px + 1, step, dtype=np.int64)
+    return starts if starts[-1] == length - px else np.append(starts, length - px)
 
 
 def bump(px: int) -> Float64s:
@@ -118,19 +119,19 @@ def weights(firsts: Int64s, length: int, px: int, posting: int) -> sparse.csr_ma
 def blend(
     grid: WindowGrid,
     values: NDArray[Any],
-    known: Bools,
+    valid: Bools,
     rows: slice,
     cols: slice,
 ) -> Float64s:
     """Cells of a part of the map: weighed means [h,w,K] of windows' values [R,Q,K].
 
-    Only the windows over the part are looked at, and the result is the same in whatever parts
-    the map is computed. A cell without a known window is NaN.
+    Only the windows over the part are used, and the result is the same for all divisions of
+    the map. A cell without a known window is NaN.
 
     Args:
         grid: windows and cells.
-        values: of all windows, such as probabilities; may lie on disk.
-        known: bool [R,Q]: windows that count.
+        values: values of all windows, such as probabilities; may lie on disk.
+        valid: bool [R,Q]: windows that count.
         rows: rows of cells wanted.
         cols: columns of cells wanted.
 
@@ -140,13 +141,13 @@ def blend(
     [[0.0, 1.0], [2.0, 3.0]]
     """
     if grid.px == 1:  # a cell is its one window
-        here = known[rows, cols][..., None]
+        here = valid[rows, cols][..., None]
         return np.where(here, values[rows, cols].astype(np.float64), np.nan)
     down, across = grid.row_weights[:, rows], grid.col_weights[:, cols]
     first, last = _span(down)
     left, right = _span(across)
     down, across = down[first:last], across[left:right]
-    mask = known[first:last, left:right].astype(np.float64)
+    mask = valid[first:last, left:right].astype(np.float64)
     part = np.where(mask[..., None] > 0, values[first:last, left:right], 0.0).astype(np.float64)
     total = down.T @ mask @ across
     planes = [down.T @ part[..., k] @ across for k in range(part.shape[-1])]
@@ -158,3 +159,51 @@ def _span(weight: sparse.csr_matrix) -> tuple[int, int]:
     """First and last + 1 of the windows that have any weight."""
     used = np.flatnonzero(np.diff(weight.tocsr().indptr))
     return int(used[0]), int(used[-1]) + 1
+
+
+@compiled
+def whole_numbers(shares: Float32s, known: Bools, most: np.float32) -> UInt16s:
+    """Shares [h,w,K] as whole numbers up to `most`, 0 where nothing is known [h,w].
+
+    >>> shares, known = np.full((1, 2, 1), 0.5, np.float32), np.array([[True, False]])
+    >>> whole_numbers(shares, known, np.float32(65535)).tolist()
+    [[[32768], [0]]]
+    """
+    height, width, classes = shares.shape
+    numbers = np.zeros(shares.shape, np.uint16)
+    for row in range(height):
+        for col in range(width):
+            if known[row, col]:
+                for k in range(classes):
+                    numbers[row, col, k] = np.uint16(np.rint(shares[row, col, k] * most))
+    return numbers
+
+
+@compiled
+def best_of(shares: Float64s) -> tuple[Int64s, Float64s]:
+    """The first largest of shares [h,w,K], and its share, both [h,w].
+
+    >>> [x.tolist() for x in best_of(np.array([[[0.2, 0.4, 0.4]]]))]
+    [[[1]], [[0.4]]]
+    """
+    height, width, classes = shares.shape
+    best, largest = np.zeros((height, width), np.int64), np.zeros((height, width))
+    for row in range(height):
+        for col in range(width):
+            for k in range(classes):
+                if shares[row, col, k] > largest[row, col]:
+                    best[row, col], largest[row, col] = k, shares[row, col, k]
+    return best, largest
+
+
+@compiled
+def of_pixels(numbers: UInt16s, known: Bools, most: float) -> Float64s:
+    """Shares [h,w,K] that `whole_numbers` stands for, 0 where nothing is known [h,w]."""
+    height, width, classes = numbers.shape
+    shares = np.zeros(numbers.shape)
+    for row in range(height):
+        for col in range(width):
+            if known[row, col]:
+                for k in range(classes):
+                    shares[row, col, k] = numbers[row, col, k] / most
+    return shares

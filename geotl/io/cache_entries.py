@@ -1,7 +1,7 @@
 """Entries of the cache: folders with a checksum for each file, made aside and checked when opened.
 
 An entry is whole or not there. Of two processes that make the same one, the later takes what the
-earlier made. A file that changed, is missing or is cut short is found, and the entry made again.
+earlier made. A file that changed, is missing or is truncated is found, and the entry made again.
 """
 
 from __future__ import annotations

@@ -155,7 +155,7 @@ def unwritten(path: Path, error: OSError) -> OutputError:
     """An error of writing `path`, in one line that names the remedy."""
     return OutputError(
         f"{path}: could not be written ({error.strerror or error}); free some space or choose "
-        "another folder with --out; what was written before is intact"
+        "another folder with -o; what was written before is intact"
     )
 
 
@@ -210,7 +210,7 @@ def sync_tree(folder: Path) -> None:
 
 
 def check_absent(path: Path, *, overwrite: bool) -> None:
-    """Refuse to replace a file unless told to; for before anything is computed.
+    """Reject the replacement of a file without permission; for before anything is computed.
 
     Raises:
         OutputError: it is there already, or is a folder.

@@ -1,4 +1,4 @@
-"""How much ground a pixel covers, from the reference system that it lies in."""
+"""Ground area of a pixel, from the reference system that it lies in."""
 
 from __future__ import annotations
 
@@ -95,7 +95,7 @@ def areal_scales(grid: Grid) -> tuple[float, float]:
     """Least and largest factor by which a projected grid enlarges areas, at a 5 by 5 mesh.
 
     1 in an equal-area or geographic system, and without one; 2.2 for Web Mercator at 48 degrees.
-    Beyond the area of use nothing is told, and the factor is 1.
+    Beyond the area of use the factor is 1.
     """
     if grid.crs is None or CRS.from_user_input(grid.crs).is_geographic:
         return 1.0, 1.0

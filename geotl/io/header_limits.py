@@ -1,4 +1,4 @@
-"""What a header may tell of an image: more is refused before any pixel is read."""
+"""Limits of an image's header: larger images are rejected before any pixel is read."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ MOST_VALUES = 1 << 27  # of an image read whole, such as 13 bands of 3,200 x 3,2
 
 
 def check_bands(path: Path, count: int) -> None:
-    """Refuse a file of more bands than any sensor has, before they are looked at one by one.
+    """Reject a file of more bands than any sensor has, before they are looked at one by one.
 
     Raises:
         DataError: it has more.

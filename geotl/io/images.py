@@ -33,7 +33,7 @@ def describe(path: Path, *, band_count: int | None = None) -> RasterInfo:
 
     Raises:
         DataError: no such file, an empty one, or one that is not an image of plain numbers.
-        BandError: an array whose bands cannot be told from its rows and columns.
+        BandError: an array with bands that cannot be distinguished from its rows and columns.
     """
     if path.suffix.lower() in ARRAYS:
         data = _mapped(path, band_count)
@@ -63,9 +63,9 @@ def read(path: Path, *, band_count: int | None = None) -> Raster:
             three axes, the first or the last holds the bands: the one of this length.
 
     Raises:
-        DataError: no such file, or one that is empty, cut short, damaged, not an image of plain
+        DataError: no such file, or one that is empty, truncated, damaged, not an image of plain
             numbers, or pickled (nothing in it is run).
-        BandError: an array whose bands cannot be told from its rows and columns.
+        BandError: an array with bands that cannot be distinguished from its rows and columns.
     """
     if path.suffix.lower() in ARRAYS:
         mapped = _mapped(path, band_count)
@@ -82,7 +82,7 @@ def bands_first(shape: tuple[int, ...], band_count: int | None) -> tuple[int, ..
     """Order of the axes that brings an array to [C,H,W]; () for one that needs a first axis.
 
     Raises:
-        BandError: the bands cannot be told from the rows and columns.
+        BandError: the bands cannot be distinguished from the rows and columns.
 
     >>> bands_first((3, 64, 64), 3), bands_first((64, 64, 3), 3), bands_first((64, 64), 1)
     ((0, 1, 2), (2, 0, 1), ())
@@ -116,8 +116,8 @@ def _mapped(path: Path, band_count: int | None) -> NDArray[Any]:
         held = np.load(path, mmap_mode="r", allow_pickle=False)
     except (ValueError, OSError, EOFError, TypeError, SyntaxError, OverflowError) as error:
         raise DataError(
-            f"{path}: cannot be read as an array ({_reason(error)}); it is cut short, damaged, "
-            "pickled or of another format: save it anew with numpy.save"
+            f"{path}: cannot be read as an array ({_reason(error)}); it is truncated, damaged, "
+            "pickled or of another format: save it again with numpy.save"
         ) from error
     if isinstance(held, np.ndarray) and held.ndim == 3:
         check_bands(path, min(held.shape[0], held.shape[-1]))
@@ -159,7 +159,7 @@ def _check_header(path: Path) -> None:
             raise ValueError("Python objects")
         there = path.stat().st_size - stream.tell()
     if any(side < 0 for side in shape) or math.prod(shape) * dtype.itemsize != there:
-        raise ValueError(f"its header tells of {shape} values of {dtype}, it holds {there} bytes")
+        raise ValueError(f"its header states {shape} values of {dtype}, it holds {there} bytes")
 
 
 def _reason(error: Exception) -> str:
@@ -196,7 +196,7 @@ class WindowReader:
         """Look at the header; `band_count` as in `raster.describe`.
 
         Raises:
-            DataError: no such file, or one that is empty, cut short, damaged or not an image.
+            DataError: no such file, or one that is empty, truncated, damaged or not an image.
         """
         with opened(path) as source:
             info = info_of(source, path, band_count)
@@ -234,7 +234,7 @@ class WindowReader:
         return (data[:, ::-1], valid[:, ::-1]) if self._south_up else (data, valid)
 
     def close(self) -> None:
-        """Close the file's idle data sets; reading again opens it anew."""
+        """Close the file's idle data sets; reading again opens it again."""
         _SHELF.clear(self._key)
 
 
@@ -255,7 +255,7 @@ class _Shelf:
         os.register_at_fork(after_in_child=self._empty)
 
     def _empty(self) -> None:
-        """Begin anew, as a child process must: in its parent's data sets both would seek."""
+        """Begin again, as a child process must: in its parent's data sets both would seek."""
         self._lock = threading.RLock()  # the garbage collector may call clear at any time
         self._idle: list[tuple[object, Any]] = []
 

@@ -1,4 +1,4 @@
-"""Image files that are cut short or damaged where the decoder would not say so."""
+"""Image files that are truncated or damaged where the decoder would not say so."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ _SOT, _EOC = b"\xff\x90", b"\xff\xd9"
 
 
 def check_png(path: Path) -> None:
-    """Walk a PNG's chunks: GDAL decodes one that is cut short or damaged without a word.
+    """Walk a PNG's chunks: GDAL decodes one that is truncated or damaged without a word.
 
     Raises:
-        DataError: a chunk is cut short or its checksum is wrong (PNG specification, 5.3).
+        DataError: a chunk is truncated or its checksum is wrong (PNG specification, 5.3).
     """
     content = path.read_bytes()
     at = 8
@@ -33,7 +33,7 @@ def check_png(path: Path) -> None:
         if content[at + 4 : at + 8] == b"IEND":
             return
         at = end
-    raise DataError(f"{path}: the PNG is cut short; copy it again, or take it out")
+    raise DataError(f"{path}: the PNG is truncated; copy it again, or take it out")
 
 
 def check_jpeg2000(path: Path) -> None:
@@ -51,7 +51,7 @@ def check_jpeg2000(path: Path) -> None:
         at = _codestream(stream, size)
         if at is None or not _ends(stream, at + 2, size):
             raise DataError(
-                f"{path}: the JPEG 2000 file is cut short or damaged; copy it again, or take it out"
+                f"{path}: the JPEG 2000 file is truncated or damaged; copy it again, or take it out"
             )
 
 

@@ -181,7 +181,7 @@ def _is_at(handle: int, path: Path) -> bool:
 
 
 def _holder(handle: int) -> tuple[Owner, str, str] | None:
-    """Who wrote itself into the file, its machine's name and since when; None if nobody did."""
+    """Who wrote itself into the file, its machine's name and since when; None if no process did."""
     try:
         record = json.loads(os.pread(handle, 4096, 0))
         owner = Owner(str(record["host"]), int(record["pid"]), int(record["begun"]))

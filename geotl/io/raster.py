@@ -32,7 +32,7 @@ from geotl.io.header_limits import check_bands, check_whole
 from geotl.io.integrity import check_jpeg2000, check_png
 
 NamesFrom = Literal["descriptions", "colours", "none"]
-# libjpeg only warns of a file cut short and leaves the rest grey: here that is an error.
+# libjpeg only warns of a file truncated and leaves the rest grey: here that is an error.
 # A VRT may hold Python code: it is never run.
 _GDAL: dict[str, Any] = {
     "GDAL_ERROR_ON_LIBJPEG_WARNING": "TRUE",
@@ -187,7 +187,7 @@ class RasterInfo:
         band_names: one for each band but alpha; None where the file gives no name.
         names_from: whether the names are the file's descriptions or only its colours.
         nodata: declared value that marks no data, one for each band.
-        acquired: date of acquisition as YYYY-MM-DD, if the tags tell.
+        acquired: date of acquisition as YYYY-MM-DD, if the tags state it.
         alpha: position of the alpha band, counted from 1, which becomes validity.
         paletted: one band of indices into a colour table, read as its colours.
         scaling: (scale, offset) that the file declares for each band; () where it cannot.
@@ -216,7 +216,7 @@ class Raster:
         valid: bool [C,H,W]; False at nodata, at NaN and infinity, under masks and alpha 0.
         grid: where the pixels lie.
         band_names: one for each band, None where the file gives no name.
-        acquired: date of acquisition as YYYY-MM-DD, if the tags tell.
+        acquired: date of acquisition as YYYY-MM-DD, if the tags state it.
         names_from: whether the names are the file's descriptions or only its colours.
     """
 
@@ -248,7 +248,7 @@ def read(path: str | Path, *, band_count: int | None = None) -> Raster:
     """Read an image whole, with its validity; `band_count` as in `describe`.
 
     Raises:
-        DataError: no such file, or one that is empty, cut short, damaged or not an image.
+        DataError: no such file, or one that is empty, truncated, damaged or not an image.
     """
     path = Path(path)
     with opened(path) as source:
@@ -334,7 +334,7 @@ def opened(path: Path) -> Iterator[Any]:
     """A file's open GDAL data set, after a look at whether it is whole.
 
     Raises:
-        DataError: no such file, or one that is empty, cut short, damaged or not an image.
+        DataError: no such file, or one that is empty, truncated, damaged or not an image.
     """
     check_file(path)
     if path.suffix.lower() in _JPEG2000:
@@ -373,7 +373,7 @@ def gdal_settings() -> Iterator[None]:
 
 @contextlib.contextmanager
 def gdal(path: Path) -> Iterator[None]:
-    """GDAL as it is set here, for work on a file of which its errors tell.
+    """GDAL as it is set here, for work on a file that its errors name.
 
     Raises:
         DataError: GDAL cannot read the file.
@@ -386,7 +386,7 @@ def gdal(path: Path) -> Iterator[None]:
     except (CPLE_BaseError, RasterioError) as error:
         reason = " ".join(str(error.__cause__ or error).replace(str(path), "the file").split())
         raise DataError(
-            f"{path}: cannot be read as an image ({reason}); it is cut short, damaged or of "
+            f"{path}: cannot be read as an image ({reason}); it is truncated, damaged or of "
             "another format: copy it again, or take it out"
         ) from error
 
@@ -472,7 +472,7 @@ def _names(
 
 
 def _acquired(tags: Mapping[str, str]) -> str | None:
-    """The first date among the tags that tell when an image was taken.
+    """The first date among the tags for the time when an image was taken.
 
     >>> _acquired({"TIFFTAG_DATETIME": "2017:02:16 10:21:01"})
     '2017-02-16'

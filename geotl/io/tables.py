@@ -1,4 +1,4 @@
-"""Tables that tell of tiles: CSV and GeoJSON files, row by row with the line each stands on.
+"""Tables of tiles: CSV and GeoJSON files, row by row with the line each stands on.
 
 Everything is read as text or by the json module; nothing is run.
 """
@@ -33,9 +33,9 @@ class TableRow:
     Attributes:
         line: on which it stands, counted from 1.
         path: of the tile, as written, with forward slashes.
-        label: its class, if told; `split` and `group` likewise.
-        centre: position (x, y) of its middle in `crs`, if told.
-        synthetic: whether it is told to be made by a generator.
+        label: its class, if given; `split` and `group` likewise.
+        centre: position (x, y) of its middle in `crs`, if given.
+        synthetic: whether it is marked as made by a generator.
     """
 
     line: int

@@ -32,21 +32,21 @@ Geometries = NDArray[np.object_]
 
 _CSV_PLACES = (("x", "y"), ("lon", "lat"), ("longitude", "latitude"))
 _DEGREES = "EPSG:4326"
-_TELL_IT = "tell it, such as labels.crs=EPSG:4326 in a recipe or --crs EPSG:4326"
+_STATE_IT = "state it, such as labels.crs=EPSG:4326 in a recipe or --crs EPSG:4326"
 _EARTH_M = 6.371e6  # radius
 
 
 @dataclass(frozen=True)
 class Features:
-    """What a vector file holds.
+    """Content of a vector file.
 
     Attributes:
         path: the file.
         ids: one for each feature, as the file numbers them; a CSV's are its lines.
-        columns: values of each field that was asked for, None where there is none.
+        columns: values of each requested field, None where there is none.
         geometries: shapely geometries in two dimensions, None where there is none, [N].
         crs: reference system of all of them, as `Grid.crs` gives it.
-        notes: what a reader should be told, one line each.
+        notes: remarks for the user, one line each.
     """
 
     path: Path
@@ -66,13 +66,13 @@ def read_features(
 ) -> Features:
     """Read a layer of any format that pyogrio reads, or a CSV of coordinates.
 
-    A CSV has columns x, y or lon, lat (then in EPSG:4326 unless told), and perhaps crs.
+    A CSV has columns x, y or lon, lat (then in EPSG:4326 unless `crs` is given), and perhaps crs.
 
     Args:
         path: the file.
-        layer: which of its layers; not needed where it holds one.
+        layer: name of the layer; not needed where there is one.
         fields: names of the fields wanted.
-        crs: reference system to take the positions for, whatever the file says.
+        crs: reference system of the positions, which replaces the file's.
 
     Raises:
         DataError: no such file, layer or field; several layers and none chosen; no reference
@@ -88,7 +88,7 @@ def read_features(
 
 
 def field_names(path: str | Path, *, layer: str | None = None) -> tuple[str, ...]:
-    """The fields that a layer, or a CSV of coordinates, holds.
+    """The fields of a layer, or of a CSV of coordinates.
 
     Raises:
         DataError: no such file or layer; several layers and none chosen.
@@ -102,8 +102,8 @@ def field_names(path: str | Path, *, layer: str | None = None) -> tuple[str, ...
 
     chosen = _layer_of(path, layer)
     with _readable(path):
-        held = pyogrio.read_info(path, layer=chosen)["fields"]
-    return tuple(str(name) for name in held)
+        fields = pyogrio.read_info(path, layer=chosen)["fields"]
+    return tuple(str(name) for name in fields)
 
 
 def transformed(geometries: Geometries, source: str, target: str) -> Geometries:
@@ -148,11 +148,11 @@ def write_features(
     layer: str | None = None,
     date: str | None = None,
 ) -> None:
-    """Write a GeoPackage with one layer (named after the file), whole or not at all.
+    """Write a complete GeoPackage with one layer (named after the file), or none.
 
     Args:
         path: the file.
-        geometries: of the features, None for one without.
+        geometries: geometries of the features, None for one without.
         columns: values of the fields, by name.
         crs: reference system.
         layer: name of the layer, None for the file's.
@@ -169,7 +169,7 @@ def write_features(
     shapes = np.empty(len(geometries), dtype=object)
     shapes[:] = list(geometries)
     table = geopandas.GeoDataFrame(dict(columns), geometry=shapes, crs=crs)
-    memory = io.BytesIO()  # on a disk that fills up GDAL leaves the index out and says nothing
+    memory = io.BytesIO()  # on a full disk GDAL omits the index without an error
     pyogrio.set_gdal_config_options({"OGR_CURRENT_DATE": date})
     try:
         pyogrio.write_dataframe(
@@ -234,28 +234,37 @@ def _layer_of(path: Path, wanted: str | None) -> str:
         if wanted not in layers:
             raise DataError(
                 f"{path}: no layer {wanted!r}; {nearest(wanted, layers)}; "
-                "set labels.layer, or null where there is one layer alone"
+                "set labels.layer, or null where there is only one layer"
             )
         return wanted
     if len(layers) != 1:
         raise DataError(
-            f"{path}: holds {len(layers)} layers ({', '.join(layers)}); choose one with layer"
+            f"{path}: has {len(layers)} layers ({', '.join(layers)}); choose one with layer"
         )
     return layers[0]
 
 
 @contextlib.contextmanager
 def _readable(path: Path) -> Iterator[None]:
-    """Tell in one line of a file that GDAL cannot read, or whose geometries are none.
+    """Turn errors of a file that GDAL cannot read, or with invalid geometries, into one line.
 
     Raises:
         DataError: in place of whatever pyogrio, shapely and PROJ raised.
     """
     import pyogrio
 
-    own = pyogrio.errors
-    faults: list[type[Exception]] = [own.DataSourceError, own.DataLayerError, own.FeatureError]
-    faults += [own.FieldError, own.CRSError, own.GeometryError, shapely.errors.ShapelyError]
+    gdal_errors = pyogrio.errors
+    faults: list[type[Exception]] = [
+        gdal_errors.DataSourceError,
+        gdal_errors.DataLayerError,
+        gdal_errors.FeatureError,
+    ]
+    faults += [
+        gdal_errors.FieldError,
+        gdal_errors.CRSError,
+        gdal_errors.GeometryError,
+        shapely.errors.ShapelyError,
+    ]
     faults += [ProjError, ValueError, OverflowError, RuntimeError]
     try:
         yield
@@ -273,30 +282,33 @@ def _from_layer(path: Path, layer: str, fields: Sequence[str], crs: str | None) 
     import pyogrio
 
     with _readable(path):
-        held = [str(name) for name in pyogrio.read_info(path, layer=layer)["fields"]]
-    _check_fields(path, fields, held)
-    with _readable(path), warnings.catch_warnings(record=True) as told:  # GDAL's, handed on
+        available = [str(name) for name in pyogrio.read_info(path, layer=layer)["fields"]]
+    _check_fields(path, fields, available)
+    with (
+        _readable(path),
+        warnings.catch_warnings(record=True) as gdal_warnings,
+    ):  # GDAL's, handed on
         warnings.simplefilter("always")
         table = pyogrio.read_dataframe(
             path, layer=layer, columns=list(dict.fromkeys(fields)), fid_as_index=True, force_2d=True
         )
-    notes = [f"{path}: {' '.join(str(w.message).split())}" for w in told]
-    own = getattr(table, "crs", None)
-    own = None if own is None else known_crs(own.to_string())
-    if crs is None and own is None:
-        raise DataError(f"{path}: does not say its reference system; {_TELL_IT}")
-    if crs is not None and own is not None and crs != own:
-        notes.append(f"{path}: taken to be in {crs}, as told, although the file says {own}")
+    notes = [f"{path}: {' '.join(str(w.message).split())}" for w in gdal_warnings]
+    file_crs = getattr(table, "crs", None)
+    file_crs = None if file_crs is None else known_crs(file_crs.to_string())
+    if crs is None and file_crs is None:
+        raise DataError(f"{path}: does not state its reference system; {_STATE_IT}")
+    if crs is not None and file_crs is not None and crs != file_crs:
+        notes.append(f"{path}: read as {crs}, as requested, although the file states {file_crs}")
     shapes = np.full(len(table), None, dtype=object)
     if "geometry" in table:
         shapes[:] = table.geometry.array
     columns = {name: tuple(map(_plain, table[name])) for name in fields}
     ids = tuple(str(number) for number in table.index)
-    return Features(path, ids, columns, shapes, str(crs or own), tuple(dict.fromkeys(notes)))
+    return Features(path, ids, columns, shapes, str(crs or file_crs), tuple(dict.fromkeys(notes)))
 
 
 def _plain(value: Any) -> Any:
-    """None for what pandas marks as missing; a whole number where it made one a float.
+    """None for missing values of pandas; an integer where pandas made one a float.
 
     >>> _plain(3.0), _plain(float("nan")), _plain("a")
     (3, None, 'a')
@@ -306,11 +318,11 @@ def _plain(value: Any) -> Any:
     return None if str(value) in ("<NA>", "NaT", "None") else value
 
 
-def _check_fields(path: Path, wanted: Sequence[str], held: Sequence[str]) -> None:
+def _check_fields(path: Path, wanted: Sequence[str], available: Sequence[str]) -> None:
     for name in wanted:
-        if name not in held:
-            hint = nearest(name, held)
-            listed = "" if hint.startswith("allowed") else f" allowed: {', '.join(held)}"
+        if name not in available:
+            hint = nearest(name, available)
+            listed = "" if hint.startswith("allowed") else f" allowed: {', '.join(available)}"
             raise DataError(f"{path}: no field {name!r}; {hint}{listed}")
 
 
@@ -320,18 +332,18 @@ def _from_csv(path: Path, fields: Sequence[str], crs: str | None) -> Features:
     x, y = _place_columns(path, columns)
     rows = list(cells)
     points = [_point(row[x], row[y]) for _, row in rows]
-    own = None if x.lower() == "x" else _DEGREES
-    systems = [crs or _crs_of(path, line, row) or own for line, row in rows]
+    default_crs = None if x.lower() == "x" else _DEGREES
+    systems = [crs or _crs_of(path, line, row) or default_crs for line, row in rows]
     for (line, _), point, system in zip(rows, points, systems, strict=True):
         if point is not None and system is None:
             raise DataError(
-                f"{path}: line {line} does not say its reference system; add a column crs, or "
-                f"{_TELL_IT}"
+                f"{path}: line {line} does not state its reference system; add a column crs, or "
+                f"{_STATE_IT}"
             )
     common = next((system for system in systems if system), _DEGREES)
     ids = tuple(str(line) for line, _ in rows)
-    held = {name: tuple(row[name] or None for _, row in rows) for name in fields}
-    return Features(path, ids, held, _in_one_system(points, systems, common), common)
+    field_values = {name: tuple(row[name] or None for _, row in rows) for name in fields}
+    return Features(path, ids, field_values, _in_one_system(points, systems, common), common)
 
 
 def _csv_text(path: Path) -> str:

@@ -15,7 +15,7 @@ from geotl.data.tile_array import batch, statistics
 from geotl.lecture.figures import Bars, ClaimResult, Lines, MeanChange, Pictures, Shown
 from geotl.lecture.recipes import BackboneTable, Bottleneck, Levels, Pictured, Residual
 from geotl.lecture.samples import (
-    Learnt,
+    TrainedNetwork,
     band,
     compared,
     curve,
@@ -27,9 +27,9 @@ from geotl.lecture.samples import (
 )
 from geotl.models.registry import Backbone, build_backbone, get_backbone
 
-SLIDE = {"lenet5": 60e3, "alexnet": 60e6, "vgg16": 138e6}  # what the slides say
+SLIDE = {"lenet5": 60e3, "alexnet": 60e6, "vgg16": 138e6}  # the numbers on the slides
 NEAR = 0.03
-# LeNet-5's C3 of 1998: how many of the six maps each of its 16 filters sees (LeCun 1998, table I).
+# LeNet-5's C3 of 1998: how many of the six maps each of its 16 filters reads (LeCun 1998, table I).
 SPARSE_C3 = (3,) * 6 + (4,) * 9 + (6,)
 
 
@@ -47,18 +47,19 @@ def parameters_with_auxiliaries(name: str) -> tuple[int, int]:
 
 
 def parameter_table(numbers: BackboneTable) -> Shown:
-    """Parameters of each architecture with its stock head, against what the slides say."""
+    """Parameters of each architecture with its stock head, against the numbers on the slides."""
     counts = {name: parameters_with_auxiliaries(name) for name in numbers.names}
     plain = [counts[name][0] for name in numbers.names]
-    said = {n: v for n, v in SLIDE.items() if n in counts}
-    away = {n: abs(counts[n][0] / v - 1) for n, v in said.items()}
+    published = {n: v for n, v in SLIDE.items() if n in counts}
+    away = {n: abs(counts[n][0] / v - 1) for n, v in published.items()}
     rest = [n for n in ("googlenet", "resnet18", "resnet50") if n in counts]
     large = min([counts[n][0] for n in ("alexnet", "vgg16") if n in counts], default=0)
     findings = {
         "counts": ClaimResult(
             bool(away) and max(away.values()) < NEAR,
             ", ".join(
-                f"{n} {counts[n][0]:,} (slide {v:,.0f}, {away[n]:.1%} off)" for n, v in said.items()
+                f"{n} {counts[n][0]:,} (slide {v:,.0f}, {away[n]:.1%} off)"
+                for n, v in published.items()
             ),
         ),
         "fewer": ClaimResult(
@@ -67,8 +68,8 @@ def parameter_table(numbers: BackboneTable) -> Shown:
         ),
     }
     words = [
-        f"{own:,}" + (f" ({whole:,} with auxiliary)" if whole != own else "")
-        for own, whole in (counts[name] for name in numbers.names)
+        f"{alone:,}" + (f" ({complete:,} with auxiliary)" if complete != alone else "")
+        for alone, complete in (counts[name] for name in numbers.names)
     ]
     titles = tuple(get_backbone(name).title.split(" (")[0] for name in numbers.names)
     panel = Bars(
@@ -155,10 +156,10 @@ def _fastest(layer: nn.Module, x: Tensor, repeats: int) -> float:
 def _standard(numbers: Pictured) -> Tensor:
     """Some training tiles [N, C, S, S], standardised, all of one class after another."""
     source, rows = sample(numbers.region, numbers.bands), draw(numbers, 0).split.train
-    own = statistics(source.pack, rows)
-    image = batch(source.pack, rows[:: numbers.shots], fill=own.fill)["image"]
+    stats = statistics(source.pack, rows)
+    image = batch(source.pack, rows[:: numbers.shots], fill=stats.fill)["image"]
     plane = (1, -1, 1, 1)
-    mean, sd = (torch.from_numpy(x).float().view(plane) for x in (own.mean, own.sd))
+    mean, sd = (torch.from_numpy(x).float().view(plane) for x in (stats.mean, stats.sd))
     return (image - mean) / sd
 
 
@@ -169,7 +170,7 @@ def sparse_lenet_parameters() -> int:
     60000
     """
     c1, s2, s4 = 6 * (25 + 1), 6 * 2, 16 * 2
-    c3 = sum(25 * seen + 1 for seen in SPARSE_C3)
+    c3 = sum(25 * maps + 1 for maps in SPARSE_C3)
     c5, f6 = 120 * (16 * 25 + 1), 84 * (120 + 1)
     return c1 + s2 + c3 + s4 + c5 + f6
 
@@ -239,7 +240,7 @@ def _stage_bars(model: Backbone, title: str) -> Bars:
 
 
 def alexnet(_: Levels) -> Shown:
-    """AlexNet beside LeNet-5: the same plan, much larger, with ReLU."""
+    """AlexNet compared with LeNet-5: the same plan, much larger, with ReLU."""
     with torch.device("meta"):
         both = {name: get_backbone(name).build() for name in ("lenet5", "alexnet")}
     kinds = {
@@ -306,8 +307,8 @@ def parallel_filters(numbers: Pictured) -> Shown:
         maps = {name: branch(stem) for name, branch in branches.items()}
         together = block(stem)
     joined = torch.cat(list(maps.values()), dim=1)
-    kernels = sorted({k for held in sizes.values() for k in held})
-    ones = sum(held[0] == 1 and len(held) > 1 for held in sizes.values())
+    kernels = sorted({k for block_sizes in sizes.values() for k in block_sizes})
+    ones = sum(block_sizes[0] == 1 and len(block_sizes) > 1 for block_sizes in sizes.values())
     choices = [m.out_channels for m in block.modules() if isinstance(m, nn.Conv2d)]
     findings = {
         "parallel": ClaimResult(
@@ -347,7 +348,7 @@ def vgg16(_: Levels) -> Shown:
     fc6 = 512 * 7 * 7 * 4096 + 4096
     pooled = 512 * 1000 + 1000
     body = sum(p.numel() for s in stages.values() for p in s.parameters())
-    other, whole = parameters_with_auxiliaries("inception_v3")
+    other, complete = parameters_with_auxiliaries("inception_v3")
     findings = {
         "kernels": ClaimResult(
             kernels == {(3, 3)} and len(convolutions) == 13,
@@ -362,20 +363,20 @@ def vgg16(_: Levels) -> Shown:
             f"{body + pooled:,}",
         ),
         "inception": ClaimResult(
-            whole == spec.parameters,
-            f"Inception v3 has {other:,} parameters ({whole:,} with its auxiliary head), "
+            complete == spec.parameters,
+            f"Inception v3 has {other:,} parameters ({complete:,} with its auxiliary head), "
             f"the VGG-16 that the notebook loads {spec.parameters:,}",
         ),
     }
     counts = {n: sum(p.numel() for p in s.parameters()) for n, s in stages.items()}
     rest = spec.parameters - body - fc6
     names = (*counts, "fc6", "fc7 and fc8")
-    held = [*counts.values(), fc6, rest]
+    layer_counts = [*counts.values(), fc6, rest]
     panel = Bars(
         "where VGG-16's parameters lie",
         names,
-        {"": held},
-        words={"": [f"{c:,}" for c in held]},
+        {"": layer_counts},
+        words={"": [f"{c:,}" for c in layer_counts]},
         label="parameters",
     )
     values = {"parameters": spec.parameters, "fc6": fc6, "body": body}
@@ -438,8 +439,8 @@ class PlainBlock(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """Two convolutions, each normalised and rectified, [N, C, h, w]."""
         x = self.relu(self.bn1(self.conv1(x)))
-        found: Tensor = self.relu(self.bn2(self.conv2(x)))
-        return found
+        output: Tensor = self.relu(self.bn2(self.conv2(x)))
+        return output
 
 
 def without_shortcuts(backbone: Backbone) -> Backbone:
@@ -456,7 +457,7 @@ def without_shortcuts(backbone: Backbone) -> Backbone:
 def plain_or_residual(numbers: Residual) -> Shown:
     """The same layers with and without shortcuts: training loss and accuracy."""
     source = sample(numbers.region, numbers.bands)
-    arms: list[list[Learnt]] = [[], []]
+    arms: list[list[TrainedNetwork]] = [[], []]
     for number in range(numbers.seeds):
         rows, seed = draw(numbers, number), numbers.seed + number
         residual = network(source, rows.split.train, numbers, seed)
@@ -465,7 +466,7 @@ def plain_or_residual(numbers: Residual) -> Shown:
         for side, start in enumerate((plain, residual)):
             arms[side].append(learn(start, source, rows, plain_training(numbers, seed)))
     loss = MeanChange.of(*([float(curve(o.history, "train_loss")[-1]) for o in a] for a in arms))
-    train, judged = compared(arms, "train"), compared(arms, "judged")
+    train, test = compared(arms, "train"), compared(arms, "test")
     layers = sum(isinstance(m, nn.Conv2d) and m.kernel_size != (1, 1) for m in plain.modules())
     findings = {
         "easier": ClaimResult(
@@ -473,11 +474,11 @@ def plain_or_residual(numbers: Residual) -> Shown:
             f"{layers} convolutions deep, {loss.words('training loss after the last epoch')}",
         ),
         "training_error": ClaimResult(train.rises, train.words("training accuracy")),
-        "judged": ClaimResult(judged.rises, judged.words("test accuracy")),
+        "judged": ClaimResult(test.rises, test.words("test accuracy")),
     }
     series = (band("residual", arms[1], "train_loss"), band("plain", arms[0], "train_loss"))
     panel = Lines(f"training loss, {layers} convolutions", "epoch", "loss", series)
-    values = {"loss": loss.values(), "train": train.values(), "judged": judged.values()}
+    values = {"loss": loss.values(), "train": train.values(), "judged": test.values()}
     return Shown(findings, values, (panel,))
 
 

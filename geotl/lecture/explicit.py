@@ -31,7 +31,15 @@ from geotl.lecture.figures import (
     spread,
 )
 from geotl.lecture.recipes import Decay, Gradient, Masks, Switched, Varied
-from geotl.lecture.samples import Learnt, compared, draw, learn, network, plain_training, sample
+from geotl.lecture.samples import (
+    TrainedNetwork,
+    compared,
+    draw,
+    learn,
+    network,
+    plain_training,
+    sample,
+)
 from geotl.models.classifier import TileClassifier
 from geotl.training.augment import augment, check_order
 from geotl.training.batches import derived_seed
@@ -39,11 +47,11 @@ from geotl.training.losses import decaying, l2_penalty
 from geotl.training.settings import Augmentation, Light, Training
 
 
-def definition(train: MeanChange, judged: MeanChange) -> ClaimResult:
+def definition(train: MeanChange, test: MeanChange) -> ClaimResult:
     """The lecture's definition of a regulariser, and which of its two clauses held."""
     return ClaimResult(
-        judged.rises and not train.rises,
-        f"{judged.words('test accuracy')}; {train.words('training accuracy')}",
+        test.rises and not train.rises,
+        f"{test.words('test accuracy')}; {train.words('training accuracy')}",
     )
 
 
@@ -70,7 +78,7 @@ def dropout_masks(numbers: Masks) -> Shown:
     off = passed == 0
     share = float(off.float().mean())
     factors = (passed / values)[~off]
-    factor, wanted = float(factors.mean()), 1 / (1 - numbers.p)
+    factor, expected = float(factors.mean()), 1 / (1 - numbers.p)
     means = passed.mean(1)
     error = 4 * float(means.std()) / numbers.passes**0.5
     away = abs(float(means.mean() - values.mean()))
@@ -84,7 +92,7 @@ def dropout_masks(numbers: Masks) -> Shown:
             f"{numbers.passes} passes: {never}",
         ),
         "scale": ClaimResult(
-            float((factors - wanted).abs().max()) < 1e-5 and away < error,
+            float((factors - expected).abs().max()) < 1e-5 and away < error,
             f"survivors are multiplied by {factor:.4f} = 1/(1-p); the mean moves by {away:.1e} "
             f"(expected below {error:.1e})",
         ),
@@ -100,14 +108,14 @@ def dropout_masks(numbers: Masks) -> Shown:
             bins=30,
         ),
     )
-    found = {"off": share, "factor": factor, "mean_moved": away, "never_off": never}
-    return Shown(findings, found, panels)
+    measured = {"off": share, "factor": factor, "mean_moved": away, "never_off": never}
+    return Shown(findings, measured, panels)
 
 
 def one_key(numbers: Switched) -> Shown:
     """Two trainings that differ in one key: the gap and both clauses of the definition."""
     source = sample(numbers.region, numbers.bands)
-    arms: list[list[Learnt]] = [[], []]
+    arms: list[list[TrainedNetwork]] = [[], []]
     for number in range(numbers.seeds):
         rows, seed = draw(numbers, number), numbers.seed + number
         for side, value in enumerate((0.0, numbers.value)):
@@ -115,14 +123,14 @@ def one_key(numbers: Switched) -> Shown:
             start = network(source, rows.split.train, numbers, seed, dropout=dropout)
             training = with_key(plain_training(numbers, seed), numbers.key, value)
             arms[side].append(learn(start, source, rows, training))
-    train, judged, gap = (compared(arms, name) for name in ("train", "judged", "gap"))
+    train, test, gap = (compared(arms, name) for name in ("train", "test", "gap"))
     findings = {
         "gap": ClaimResult(gap.falls, gap.words("training minus test accuracy")),
-        "definition": definition(train, judged),
+        "definition": definition(train, test),
     }
     names = ("training accuracy", "test accuracy", "gap")
-    panel = pairs(f"{numbers.key} 0 and {numbers.value:g}", names, (train, judged, gap))
-    values = {"train": train.values(), "judged": judged.values(), "gap": gap.values()}
+    panel = pairs(f"{numbers.key} 0 and {numbers.value:g}", names, (train, test, gap))
+    values = {"train": train.values(), "judged": test.values(), "gap": gap.values()}
     return Shown(findings, values, (panel,))
 
 
@@ -166,15 +174,15 @@ def decay_gradient(numbers: Gradient) -> Shown:
         ),
     }
     w = torch.cat([weights[n].flatten() for n in sorted(decays)]).numpy()
-    found = torch.cat([added[n].flatten() for n in sorted(decays)]).numpy()
-    some = np.random.default_rng(numbers.seed).permutation(len(w))[:1500]
+    gradient = torch.cat([added[n].flatten() for n in sorted(decays)]).numpy()
+    sample = np.random.default_rng(numbers.seed).permutation(len(w))[:1500]
     ends = np.array([w.min(), w.max()])
     panel = Lines(
         "what the penalty adds",
         "weight w",
         "added gradient",
         (
-            Series("measured", w[some], found[some], dots=True),
+            Series("measured", w[sample], gradient[sample], dots=True),
             Series("2 lambda w", ends, 2 * numbers.penalty * ends),
         ),
     )
@@ -185,12 +193,12 @@ def _small(numbers: Gradient) -> tuple[TileClassifier, Tensor, Tensor]:
     """A LeNet-5 in double precision and a batch of tiles for it."""
     from geotl.lecture.recipes import Trained
 
-    own = Trained(
+    numbers_of_lenet = Trained(
         **numbers.model_dump(include=set(Trained.model_fields) - {"lr"})
         | {"backbone": "lenet5", "cut_after": None}
     )
     source, rows = sample(numbers.region, numbers.bands), draw(numbers, 0).split.train
-    model = network(source, rows, own, numbers.seed).double()
+    model = network(source, rows, numbers_of_lenet, numbers.seed).double()
     fill = model.normalise.fill.numpy()
     image = batch(source.pack, rows[:32], fill=fill)["image"].double()
     return model, image, torch.from_numpy(source.labels[rows[:32]])
@@ -209,8 +217,8 @@ def gradients(
 def _logits(model: TileClassifier, image: Tensor) -> Tensor:
     """Logits in the model's own precision (`classify` is in single)."""
     features = model.standardise(model.finish(model.frozen_of(model.normalise(image))).double())
-    found: Tensor = model.head(features)
-    return found
+    logits: Tensor = model.head(features)
+    return logits
 
 
 def sgd_difference(
@@ -219,18 +227,21 @@ def sgd_difference(
     """How far a step with the penalty is from one with weight_decay = 2 lambda, at most."""
     ends = []
     for penalty, decay in ((numbers.penalty, 0.0), (0.0, 2 * numbers.penalty)):
-        own = copy.deepcopy(model)
-        some = [p for p in own.parameters() if p.ndim >= 2]
-        rest = [p for p in own.parameters() if p.ndim < 2]
-        groups: list[dict[str, Any]] = [{"params": some, "weight_decay": decay}, {"params": rest}]
+        stepped = copy.deepcopy(model)
+        matrices = [p for p in stepped.parameters() if p.ndim >= 2]
+        rest = [p for p in stepped.parameters() if p.ndim < 2]
+        groups: list[dict[str, Any]] = [
+            {"params": matrices, "weight_decay": decay},
+            {"params": rest},
+        ]
         optimizer = torch.optim.SGD(groups, lr=numbers.lr)
-        gradients(own, image, labels, penalty)
+        gradients(stepped, image, labels, penalty)
         optimizer.step()
-        ends.append([p.detach() for p in own.parameters()])
+        ends.append([p.detach() for p in stepped.parameters()])
     return max(float((a - b).abs().max()) for a, b in zip(*ends, strict=True))
 
 
-def _decayed(numbers: Decay, number: int, penalty: float) -> Learnt:
+def _decayed(numbers: Decay, number: int, penalty: float) -> TrainedNetwork:
     """SGD with this lambda; start, draw and order are the same for every lambda."""
     source, rows = sample(numbers.region, numbers.bands), draw(numbers, number)
     seed = numbers.seed + number
@@ -251,16 +262,19 @@ def weight_histograms(numbers: Decay) -> Shown:
     source, rows = sample(numbers.region, numbers.bands), draw(numbers, 0)
     start = weights_of(network(source, rows.split.train, numbers, numbers.seed))
     low, high = numbers.penalties[0], numbers.penalties[-1]
-    held = {
+    by_penalty = {
         p: [weights_of(_decayed(numbers, n, p).last) for n in range(numbers.seeds)]
         for p in (low, high)
     }
-    norm = MeanChange.of(*([float(np.linalg.norm(w)) for w in held[p]] for p in (low, high)))
+    norm = MeanChange.of(*([float(np.linalg.norm(w)) for w in by_penalty[p]] for p in (low, high)))
     large = MeanChange.of(
-        *([float(np.mean(np.abs(w) > np.abs(start).max())) for w in held[p]] for p in (low, high))
+        *(
+            [float(np.mean(np.abs(w) > np.abs(start).max())) for w in by_penalty[p]]
+            for p in (low, high)
+        )
     )
     top = MeanChange.of(
-        *([float(np.quantile(np.abs(w), 0.99)) for w in held[p]] for p in (low, high))
+        *([float(np.quantile(np.abs(w), 0.99)) for w in by_penalty[p]] for p in (low, high))
     )
     findings = {
         "smaller": ClaimResult(norm.falls, norm.words("norm of all weights", 2)),
@@ -269,7 +283,11 @@ def weight_histograms(numbers: Decay) -> Shown:
     panel = Histograms(
         "weights after the same training",
         "weight",
-        {f"lambda {low:g}": held[low][0], f"lambda {high:g}": held[high][0], "before": start},
+        {
+            f"lambda {low:g}": by_penalty[low][0],
+            f"lambda {high:g}": by_penalty[high][0],
+            "before": start,
+        },
         log=True,
     )
     values = {"norm": norm.values(), "top": top.values(), "beyond_start": large.values()}
@@ -278,22 +296,22 @@ def weight_histograms(numbers: Decay) -> Shown:
 
 def lambda_sweep(numbers: Decay) -> Shown:
     """Norm and accuracy by lambda: the same start, draws and order for every lambda."""
-    found = np.zeros((3, numbers.seeds, len(numbers.penalties)))
+    table = np.zeros((3, numbers.seeds, len(numbers.penalties)))
     for number in range(numbers.seeds):
         for place, penalty in enumerate(numbers.penalties):
-            learnt = _decayed(numbers, number, penalty)
-            norm = float(np.linalg.norm(weights_of(learnt.last)))
-            found[:, number, place] = norm, learnt.train, learnt.judged
-    down = bool((np.diff(found[0], axis=1) < 0).all())
-    mean = found.mean(axis=1)
+            fit = _decayed(numbers, number, penalty)
+            norm = float(np.linalg.norm(weights_of(fit.last)))
+            table[:, number, place] = norm, fit.train, fit.test
+    down = bool((np.diff(table[0], axis=1) < 0).all())
+    mean = table.mean(axis=1)
     best = int(mean[2].argmax())
-    gain = MeanChange.of(found[2, :, 0], found[2, :, best])
+    gain = MeanChange.of(table[2, :, 0], table[2, :, best])
     findings = {
         "degree": ClaimResult(
             down,
             "norm by lambda "
             + ", ".join(
-                f"{p:g}: {spread(n, 1)}" for p, n in zip(numbers.penalties, found[0].T, strict=True)
+                f"{p:g}: {spread(n, 1)}" for p, n in zip(numbers.penalties, table[0].T, strict=True)
             ),
         ),
         "better": ClaimResult(
@@ -302,9 +320,9 @@ def lambda_sweep(numbers: Decay) -> Shown:
             f"test tiles themselves: {gain.words('test accuracy')}",
         ),
     }
-    least = min(p for p in numbers.penalties if p > 0)
-    across = [p or least / 10 for p in numbers.penalties]
-    sds = np.array([[sd_of(column) for column in part.T] for part in found])
+    smallest = min(p for p in numbers.penalties if p > 0)
+    across = [p or smallest / 10 for p in numbers.penalties]
+    sds = np.array([[sd_of(column) for column in part.T] for part in table])
     zero = {across[0]: "lambda 0"} if numbers.penalties[0] == 0 else {}
     panels = (
         Lines(
@@ -321,7 +339,7 @@ def lambda_sweep(numbers: Decay) -> Shown:
             "accuracy",
             (
                 Series("training", across, mean[1], sds[1]),
-                Series("judged", across, mean[2], sds[2]),
+                Series("test", across, mean[2], sds[2]),
             ),
             log_x=True,
             percent=True,
@@ -329,7 +347,7 @@ def lambda_sweep(numbers: Decay) -> Shown:
         ),
     )
     names = ("norm", "train", "judged")
-    return Shown(findings, dict(zip(names, found, strict=True)), panels)
+    return Shown(findings, dict(zip(names, table, strict=True)), panels)
 
 
 PENALTIES: Mapping[str, Callable[[Any], Shown]] = {
@@ -345,12 +363,12 @@ def augmentation(numbers: Varied) -> Shown:
     """What an augmentation makes of a tile, whether it keeps its promises, and what it changes."""
     source, first = sample(numbers.region, numbers.bands), draw(numbers, 0)
     kind, altered = numbers.augment, numbers.judge or numbers.augment
-    for given in (kind, altered):
-        check_order(given)
+    for one in (kind, altered):
+        check_order(one)
     tile = _first_of(source, first, numbers.shown)
     images, captions = drawn_tiles(source, first, kind, tile=tile, seed=numbers.seed)
     promise = promises(source, first, kind)
-    arms: list[list[Learnt]] = [[], []]
+    arms: list[list[TrainedNetwork]] = [[], []]
     robust = np.zeros((2, numbers.seeds))
     for number in range(numbers.seeds):
         rows, seed = draw(numbers, number), numbers.seed + number
@@ -358,18 +376,20 @@ def augmentation(numbers: Varied) -> Shown:
         plain = plain_training(numbers, seed)
         varied = replace(plain, augmentation=kind, light=Light.of(source.sensor))
         for side, training in enumerate((plain, varied)):
-            learnt = learn(start, source, rows, training)
-            arms[side].append(learnt)
-            robust[side, number] = altered_accuracy(learnt.last, source, rows, altered, seed)
-    found = MeanChange.of(*robust)
-    judged, train = compared(arms, "judged"), compared(arms, "train")
+            fit = learn(start, source, rows, training)
+            arms[side].append(fit)
+            robust[side, number] = altered_accuracy(fit.last, source, rows, altered, seed)
+    robustness = MeanChange.of(*robust)
+    test, train = compared(arms, "test"), compared(arms, "train")
     findings = {
         "promise": promise,
-        "robust": ClaimResult(found.rises, found.words("accuracy on test tiles altered alike")),
-        "definition": definition(train, judged),
+        "robust": ClaimResult(
+            robustness.rises, robustness.words("accuracy on test tiles altered alike")
+        ),
+        "definition": definition(train, test),
     }
     names = ("test tiles, altered", "test tiles, as they are", "training tiles")
-    effects = (found, judged, train)
+    effects = (robustness, test, train)
     panels = (
         Pictures("one tile, as it is and in eight draws", tuple(images), tuple(captions)),
         pairs("accuracy without and with it", names, effects),
@@ -399,30 +419,32 @@ def altered_accuracy(
     generator = torch.Generator().manual_seed(derived_seed(seed, 0, 0))
     model.eval()
     for start in range(0, len(part), 128):
-        some = part[start : start + 128]
-        held = batch(source.pack, some, fill=fill)
+        sample = part[start : start + 128]
+        block = batch(source.pack, sample, fill=fill)
         sd, blank = model.normalise.sd, model.normalise.fill
-        held = augment(held, kind, generator, band_sd=sd, fill=blank, light=Light.of(source.sensor))
+        block = augment(
+            block, kind, generator, band_sd=sd, fill=blank, light=Light.of(source.sensor)
+        )
         with torch.inference_mode():
-            said = model(held["image"]).argmax(1).numpy()
-        right += int((said == source.labels[some]).sum())
+            predicted = model(block["image"]).argmax(1).numpy()
+        right += int((predicted == source.labels[sample]).sum())
     return right / len(part)
 
 
 def promises(source: TileSamples, rows: Draw, kind: Augmentation) -> ClaimResult:
     """Whether an augmentation of a batch keeps what the toolkit promises of it."""
-    some = rows.split.train[:32]
-    own = statistics(source.pack, rows.split.train)
-    held = batch(source.pack, some, fill=own.fill)
-    before, fill = held["image"], torch.from_numpy(own.fill).float()
-    sd = torch.from_numpy(own.sd).float()
-    held["valid"] = held["valid"].expand(before.shape).clone()
-    held["valid"][:, :, :2, :2] = False  # a corner that is no data
-    known = held["valid"]
+    sample = rows.split.train[:32]
+    stats = statistics(source.pack, rows.split.train)
+    block = batch(source.pack, sample, fill=stats.fill)
+    before, fill = block["image"], torch.from_numpy(stats.fill).float()
+    sd = torch.from_numpy(stats.sd).float()
+    block["valid"] = block["valid"].expand(before.shape).clone()
+    block["valid"][:, :, :2, :2] = False  # a corner that is no data
+    mask = block["valid"]
     generator = torch.Generator().manual_seed(0)
-    after = augment(held, kind, generator, band_sd=sd, fill=fill, light=Light.of(source.sensor))
+    after = augment(block, kind, generator, band_sd=sd, fill=fill, light=Light.of(source.sensor))
     image, valid = after["image"], after["valid"]
-    share = float((valid.float().mean((1, 2, 3)) / known.float().mean((1, 2, 3))).min())
+    share = float((valid.float().mean((1, 2, 3)) / mask.float().mean((1, 2, 3))).min())
     if kind.noise > 0:
         return _noise_promise(before, image, valid, sd * kind.noise)
     if kind.resamples:
@@ -452,11 +474,11 @@ def promises(source: TileSamples, rows: Draw, kind: Augmentation) -> ClaimResult
     )
 
 
-def _noise_promise(before: Tensor, image: Tensor, valid: Tensor, wanted: Tensor) -> ClaimResult:
+def _noise_promise(before: Tensor, image: Tensor, valid: Tensor, expected: Tensor) -> ClaimResult:
     """The noise's sd against the configured one, band by band; invalid pixels untouched."""
     added = torch.where(valid, image - before, torch.zeros(()))
     count = valid.float().sum((0, 2, 3))
-    ratio = (added.square().sum((0, 2, 3)) / count).sqrt() / wanted
+    ratio = (added.square().sum((0, 2, 3)) / count).sqrt() / expected
     worst = float((ratio - 1).abs().max())
     same = torch.equal(image[~valid], before[~valid])
     return ClaimResult(

@@ -108,7 +108,7 @@ class ClaimResult:
 
 @dataclass(frozen=True)
 class Shown:
-    """What a demonstration gives.
+    """Results of a demonstration.
 
     Attributes:
         findings: for each claim of the recipe, by its key.
@@ -151,8 +151,8 @@ class MeanChange:
         """Whether the 95 % interval of the mean change (Student's t) leaves zero out."""
         if len(self.off) < 2:
             return False
-        found = mean_interval(self.change)
-        return found.low > 1e-9 or found.high < -1e-9
+        interval = mean_interval(self.change)
+        return interval.low > 1e-9 or interval.high < -1e-9
 
     @property
     def rises(self) -> bool:
@@ -165,11 +165,11 @@ class MeanChange:
         return self.visible and float(self.change.mean()) < 0
 
     def words(self, what: str, digits: int = 3) -> str:
-        """Both means with their sd, the mean change with its own, and what it comes to."""
-        said = "it rises" if self.rises else "it falls" if self.falls else "no visible effect"
+        """Both means with their sd, the mean change with its own, and whether it is visible."""
+        effect = "it rises" if self.rises else "it falls" if self.falls else "no visible effect"
         return (
             f"{what} {spread(self.off, digits)} -> {spread(self.on, digits)} "
-            f"({spread(self.change, digits, sign=True)}, {said})"
+            f"({spread(self.change, digits, sign=True)}, {effect})"
         )
 
     def values(self) -> dict[str, Any]:
@@ -183,10 +183,10 @@ def spread(values: ArrayLike, digits: int = 3, *, sign: bool = False) -> str:
     >>> spread([1.0, 2.0, 3.0], 1), spread([0.5], 2, sign=True)
     ('2.0 ± 1.0', '+0.50')
     """
-    held = np.asarray(values, np.float64)
+    array = np.asarray(values, np.float64)
     form = f"{'+' if sign else ''}.{digits}f"
-    mean = format(float(held.mean()), form)
-    return f"{mean} ± {sd_of(held):.{digits}f}" if len(held) > 1 else mean
+    mean = format(float(array.mean()), form)
+    return f"{mean} ± {sd_of(array):.{digits}f}" if len(array) > 1 else mean
 
 
 def sd_of(values: ArrayLike) -> float:
@@ -195,8 +195,8 @@ def sd_of(values: ArrayLike) -> float:
     >>> sd_of([1, 2, 3]), sd_of([1])
     (1.0, nan)
     """
-    held = np.asarray(values, np.float64)
-    return float(held.std(ddof=1)) if held.size > 1 else math.nan
+    array = np.asarray(values, np.float64)
+    return float(array.std(ddof=1)) if array.size > 1 else math.nan
 
 
 COLOURS = (BLUE, ORANGE, GREY, *default_colours(12)[2:])
@@ -401,10 +401,10 @@ def _short(value: float) -> str:
 
 
 def _histograms(axes: Axes, panel: Histograms) -> None:
-    held = {name: np.ravel(np.asarray(values, float)) for name, values in panel.values.items()}
-    together = np.concatenate(list(held.values()))
+    flat = {name: np.ravel(np.asarray(values, float)) for name, values in panel.values.items()}
+    together = np.concatenate(list(flat.values()))
     bins = np.linspace(together.min(), together.max(), panel.bins + 1).tolist()
-    for colour, (name, values) in zip(COLOURS, held.items(), strict=False):
+    for colour, (name, values) in zip(COLOURS, flat.items(), strict=False):
         axes.hist(values, bins, histtype="stepfilled", alpha=0.25, color=colour, linewidth=0)
         axes.hist(values, bins, histtype="step", color=colour, linewidth=1.4, label=name)
     if panel.log:
@@ -413,7 +413,7 @@ def _histograms(axes: Axes, panel: Histograms) -> None:
     plain_axes(axes, panel.title)
     axes.set_xlabel(panel.x)
     axes.set_ylabel("count")
-    _legend(axes, list(held) if len(held) > 1 else [])
+    _legend(axes, list(flat) if len(flat) > 1 else [])
 
 
 def _pictures(part: SubFigure, panel: Pictures) -> None:

@@ -1,4 +1,4 @@
-"""Under- and overfitting shown: too small, too free, just right; memorising; width; more labels."""
+"""Under- and overfitting: too small, too free, just right; on purpose; by width and labels."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from geotl.evaluation.learning_curve import LearningCurve, learning_curve
 from geotl.lecture.figures import Bars, ClaimResult, Lines, MeanChange, Series, Shown, sd_of, spread
 from geotl.lecture.recipes import Capacity, MoreLabels, ThreeFits, TwoStages, Widths
 from geotl.lecture.samples import (
-    Learnt,
+    TrainedNetwork,
     compared,
     curve,
     draw,
@@ -33,15 +33,15 @@ from geotl.training.settings import Augmentation
 WORDS = {"under": "underfitting", "over": "overfitting", "right": "just right"}
 
 
-def standing(train: float, judged: float, target: float) -> str:
-    """Where two accuracies stand against a target: under, over, or right.
+def standing(train: float, test: float, target: float) -> str:
+    """Two accuracies compared with a target: under, over, or right.
 
     >>> [standing(a, b, 0.9) for a, b in ((0.60, 0.58), (0.99, 0.70), (0.93, 0.91))]
     ['under', 'over', 'right']
     """
     if train < target:
         return "under"
-    return "over" if judged < target else "right"
+    return "over" if test < target else "right"
 
 
 def three_fits(numbers: ThreeFits) -> Shown:
@@ -56,27 +56,27 @@ def three_fits(numbers: ThreeFits) -> Shown:
         "right": (network(source, rows.split.train, numbers, numbers.seed), held_back),
     }
     panels, findings, values = [], {}, {}
-    for wanted, (start, training) in trials.items():
-        learnt = learn(start, source, rows, training, watch=True)
-        found = standing(learnt.train, learnt.judged, numbers.target)
-        told = f"training {learnt.train:.3f}, judged {learnt.judged:.3f}"
-        findings[wanted] = ClaimResult(
-            found == wanted, f"{WORDS[found]}: {told}, target {numbers.target:.2f}"
+    for kind, (start, training) in trials.items():
+        fit = learn(start, source, rows, training, watch=True)
+        state = standing(fit.train, fit.test, numbers.target)
+        accuracies = f"training {fit.train:.3f}, test {fit.test:.3f}"
+        findings[kind] = ClaimResult(
+            state == kind, f"{WORDS[state]}: {accuracies}, target {numbers.target:.2f}"
         )
-        values[wanted] = {"train": learnt.train, "judged": learnt.judged, "found": found}
-        panels.append(_fit_panel(WORDS[found], learnt, numbers.target))
+        values[kind] = {"train": fit.train, "judged": fit.test, "found": state}
+        panels.append(_fit_panel(WORDS[state], fit, numbers.target))
     return Shown(findings, values, tuple(panels))
 
 
-def _fit_panel(title: str, learnt: Learnt, target: float) -> Lines:
-    epochs = curve(learnt.history, "epoch") + 1
+def _fit_panel(title: str, fit: TrainedNetwork, target: float) -> Lines:
+    epochs = curve(fit.history, "epoch") + 1
     return Lines(
-        f"{title} ({learnt.train:.2f}, {learnt.judged:.2f})",
+        f"{title} ({fit.train:.2f}, {fit.test:.2f})",
         "epoch",
         "accuracy",
         (
-            Series("training", epochs, curve(learnt.history, "train_accuracy")),
-            Series("judged", epochs, curve(learnt.history, "val_accuracy")),
+            Series("training", epochs, curve(fit.history, "train_accuracy")),
+            Series("test", epochs, curve(fit.history, "val_accuracy")),
         ),
         percent=True,
         level=(target, "target"),
@@ -85,14 +85,14 @@ def _fit_panel(title: str, learnt: Learnt, target: float) -> Lines:
 
 
 def capacity_check(numbers: Capacity) -> Shown:
-    """Noise with random labels learnt by heart; read in evaluation mode, and in training mode."""
+    """Noise with random labels overfitted on purpose; scored in evaluation and in training mode."""
     plain = _by_heart("lenet5", numbers, numbers.steps)
     trap = _by_heart(numbers.trap, numbers, numbers.trap_steps)
     looks = trap.looked_perfect
     reached = (
         f"100 % at step {plain.steps}" if plain.by_heart else f"{plain.accuracy:.0%} at the end"
     )
-    told = (
+    measured = (
         f"training mode: 100 % at step {looks}, evaluation mode: {trap.path[looks - 1][2]:.0%} "
         f"there, {trap.accuracy:.0%} at step {trap.steps}"
         if looks is not None
@@ -103,11 +103,11 @@ def capacity_check(numbers: Capacity) -> Shown:
         "memorise": ClaimResult(
             plain.by_heart, f"lenet5, {plain.tiles} tiles, evaluation mode: {reached}"
         ),
-        "trap": ClaimResult(looks is not None, f"{numbers.trap}, {told}"),
+        "trap": ClaimResult(looks is not None, f"{numbers.trap}, {measured}"),
     }
     panels = tuple(
-        _memorised_panel(name, found)
-        for name, found in (("lenet5 (no batch normalisation)", plain), (numbers.trap, trap))
+        _memorised_panel(name, result)
+        for name, result in (("lenet5 (no batch normalisation)", plain), (numbers.trap, trap))
     )
     first = plain.steps if plain.by_heart else None
     values = {"lenet5_step": first, "trap_step": looks, "path": np.array(trap.path)}
@@ -129,8 +129,8 @@ def _by_heart(backbone: str, numbers: Capacity, steps: int) -> Memorised:
     )
 
 
-def _memorised_panel(name: str, found: Memorised) -> Lines:
-    steps, training, use = np.array(found.path).T
+def _memorised_panel(name: str, result: Memorised) -> Lines:
+    steps, training, use = np.array(result.path).T
     return Lines(
         name,
         "step",
@@ -157,14 +157,14 @@ def _share(logits: Tensor, labels: Tensor) -> float:
 
 
 def width_sweep(numbers: Widths) -> Shown:
-    """One hidden layer on band statistics, wider and wider: training and judged error."""
+    """One hidden layer on band statistics, wider and wider: training and test error."""
     source = sample(numbers.region, numbers.bands)
     table = source.band_table
     errors = np.zeros((2, numbers.seeds, len(numbers.widths)))
     for number in range(numbers.seeds):
         rows = draw(numbers, number).split
-        own = table[rows.train]
-        scaled = torch.from_numpy((table - own.mean(0)) / own.std(0)).float()
+        training = table[rows.train]
+        scaled = torch.from_numpy((table - training.mean(0)) / training.std(0)).float()
         truth = torch.from_numpy(source.labels)
         for place, width in enumerate(numbers.widths):
             layer = _hidden(scaled.shape[1], width, len(source.index.classes), number)
@@ -186,7 +186,7 @@ def width_sweep(numbers: Widths) -> Shown:
             f"{max(0.0, float(steps_up.max())):.3f}",
         ),
         "overfit": ClaimResult(
-            gap.rises, gap.words(f"judged minus training error, {narrow} to {wide}")
+            gap.rises, gap.words(f"test minus training error, {narrow} to {wide}")
         ),
     }
     panel = Lines(
@@ -195,7 +195,7 @@ def width_sweep(numbers: Widths) -> Shown:
         "error",
         (
             Series("training", numbers.widths, mean[0], sds[0]),
-            Series("judged", numbers.widths, mean[1], sds[1]),
+            Series("test", numbers.widths, mean[1], sds[1]),
         ),
         log_x=True,
         percent=True,
@@ -211,7 +211,7 @@ def _hidden(features: int, width: int, classes: int, seed: int) -> nn.Sequential
 
 
 def _full_batch(layer: nn.Module, x: Tensor, truth: Tensor, numbers: Widths) -> None:
-    """Adam on all tiles at once."""
+    """Adam on all tiles in one batch."""
     adam = torch.optim.Adam(layer.parameters(), lr=numbers.lr)
     for _ in range(numbers.steps):
         adam.zero_grad()
@@ -222,41 +222,41 @@ def _full_batch(layer: nn.Module, x: Tensor, truth: Tensor, numbers: Widths) -> 
 def two_stages(numbers: TwoStages) -> Shown:
     """Overfit with every regulariser off, then turn them on: the lecture's strategy."""
     source = sample(numbers.region, numbers.bands)
-    first: list[Learnt] = []
-    second: list[Learnt] = []
+    first: list[TrainedNetwork] = []
+    second: list[TrainedNetwork] = []
     for number in range(numbers.seeds):
         rows, seed = draw(numbers, number), numbers.seed + number
         plain = plain_training(numbers, seed)
         held_back = replace(plain.changed(l2=numbers.l2), augmentation=Augmentation())
-        for kept, dropout, training in (
+        for fits, dropout, training in (
             (first, 0.0, plain),
             (second, numbers.dropout, held_back),
         ):
             start = network(source, rows.split.train, numbers, seed, dropout=dropout)
-            kept.append(learn(start, source, rows, training))
+            fits.append(learn(start, source, rows, training))
     return stages_shown(first, second, numbers.target)
 
 
-def stages_shown(first: list[Learnt], second: list[Learnt], target: float) -> Shown:
+def stages_shown(first: list[TrainedNetwork], second: list[TrainedNetwork], target: float) -> Shown:
     """Both stages compared: capacity, gap, and the two clauses of the definition."""
-    train, judged, gap = (compared((first, second), n) for n in ("train", "judged", "gap"))
+    train, test, gap = (compared((first, second), n) for n in ("train", "test", "gap"))
     reached = bool((train.off >= target).all())
     findings = {
         "capacity": ClaimResult(
             reached, f"stage 1 training accuracy {spread(train.off)}, target {target:.2f}"
         ),
         "gap": ClaimResult(gap.falls, gap.words("gap")),
-        "clause_validation": ClaimResult(judged.rises, judged.words("test accuracy")),
+        "clause_validation": ClaimResult(test.rises, test.words("test accuracy")),
         "clause_training": ClaimResult(not train.rises, train.words("training accuracy")),
     }
     panel = Bars(
         "stage 1: all off, stage 2: all on",
         ("training accuracy", "test accuracy", "gap"),
-        {"stage 1": _means("off", train, judged, gap), "stage 2": _means("on", train, judged, gap)},
-        sds={"stage 1": _sds("off", train, judged, gap), "stage 2": _sds("on", train, judged, gap)},
+        {"stage 1": _means("off", train, test, gap), "stage 2": _means("on", train, test, gap)},
+        sds={"stage 1": _sds("off", train, test, gap), "stage 2": _sds("on", train, test, gap)},
         percent=True,
     )
-    values = {"train": train.values(), "judged": judged.values(), "gap": gap.values()}
+    values = {"train": train.values(), "judged": test.values(), "gap": gap.values()}
     return Shown(findings, values, (panel,))
 
 
@@ -269,15 +269,15 @@ def _sds(side: str, *effects: MeanChange) -> list[float]:
 
 
 def more_labels(numbers: MoreLabels) -> Shown:
-    """A linear head on band statistics by labels a class, next to free and regularised."""
+    """A linear head on band statistics by labels per class, almost free and regularised."""
     source = sample(numbers.region, numbers.bands)
     table, truth = source.band_table, source.labels
-    found = np.zeros((2, numbers.seeds, len(numbers.sizes)))
+    accuracies = np.zeros((2, numbers.seeds, len(numbers.sizes)))
     for number in range(numbers.seeds):
         for place, size in enumerate(numbers.sizes):
             rows = draw(numbers, number, shots=size).split
-            own = table[rows.train]
-            scaled = ((table - own.mean(0)) / own.std(0))[:, None]
+            training = table[rows.train]
+            scaled = ((table - training.mean(0)) / training.std(0))[:, None]
             for kind, penalty in enumerate((numbers.free, numbers.penalised)):
                 head = logistic(
                     scaled[rows.train],
@@ -285,33 +285,36 @@ def more_labels(numbers: MoreLabels) -> Shown:
                     penalty,
                     num_classes=len(source.index.classes),
                 )
-                said = head.logits(scaled[rows.test]).argmax(1)
-                found[kind, number, place] = np.mean(said == truth[rows.test])
-    curves = [learning_curve(numbers.sizes, part) for part in found]
-    more = MeanChange.of(found[0, :, 0], found[0, :, -1])
-    few = MeanChange.of(found[0, :, 0], found[1, :, 0])
+                predicted = head.logits(scaled[rows.test]).argmax(1)
+                accuracies[kind, number, place] = np.mean(predicted == truth[rows.test])
+    curves = [learning_curve(numbers.sizes, part) for part in accuracies]
+    more = MeanChange.of(accuracies[0, :, 0], accuracies[0, :, -1])
+    regularised = MeanChange.of(accuracies[0, :, 0], accuracies[1, :, 0])
     findings = {
         "ideal": ClaimResult(
             more.rises,
-            more.words(f"test accuracy, {numbers.sizes[0]} to {numbers.sizes[-1]} labels a class"),
+            more.words(
+                f"test accuracy, {numbers.sizes[0]} to {numbers.sizes[-1]} labels per class"
+            ),
         ),
         "few": ClaimResult(
-            few.rises, few.words(f"penalty off to on at {numbers.sizes[0]} labels a class")
+            regularised.rises,
+            regularised.words(f"penalty off to on at {numbers.sizes[0]} labels per class"),
         ),
     }
     panel = Lines(
         "test accuracy by labels",
-        "labels a class",
+        "labels per class",
         "accuracy",
         (_curve_series("next to no penalty", curves[0]), _curve_series("penalised", curves[1])),
         log_x=True,
         percent=True,
     )
-    return Shown(findings, {"sizes": numbers.sizes, "accuracy": found}, (panel,))
+    return Shown(findings, {"sizes": numbers.sizes, "accuracy": accuracies}, (panel,))
 
 
-def _curve_series(name: str, found: LearningCurve) -> Series:
-    return Series(name, found.shots, found.mean, found.sd)
+def _curve_series(name: str, measured: LearningCurve) -> Series:
+    return Series(name, measured.shots, measured.mean, measured.sd)
 
 
 DEMONSTRATIONS: Mapping[str, Callable[[Any], Shown]] = {

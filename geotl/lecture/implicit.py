@@ -16,7 +16,7 @@ from geotl.data.tile_array import batch, statistics
 from geotl.lecture.figures import ClaimResult, Histograms, Lines, MeanChange, Series, Shown
 from geotl.lecture.recipes import Batchnorm, Descent, Normalised, Standardised, Stopping
 from geotl.lecture.samples import (
-    Learnt,
+    TrainedNetwork,
     accuracy,
     band,
     compared,
@@ -51,7 +51,7 @@ def descend(
         target: [n].
         start: [m].
         steps: how many.
-        to: point [m] to which distances are told; the start if None.
+        to: point [m] from which distances are measured; the start if None.
     """
     count = len(target)
     rate = count / np.linalg.norm(matrix, 2) ** 2
@@ -70,11 +70,11 @@ def gradient_descent(numbers: Descent) -> Shown:
     random = np.random.default_rng(numbers.seed)
     matrix = random.standard_normal((numbers.rows, numbers.columns))
     target = random.standard_normal(numbers.rows)
-    least = np.linalg.pinv(matrix) @ target
+    least_norm = np.linalg.pinv(matrix) @ target
     start = random.standard_normal(numbers.columns)
-    zero = descend(matrix, target, np.zeros(numbers.columns), numbers.steps, least)
-    other = descend(matrix, target, start, numbers.steps, least)
-    away = float(np.abs(zero.end - least).max())
+    zero = descend(matrix, target, np.zeros(numbers.columns), numbers.steps, least_norm)
+    other = descend(matrix, target, start, numbers.steps, least_norm)
+    away = float(np.abs(zero.end - least_norm).max())
     norms = [float(np.linalg.norm(w)) for w in (zero.end, other.end)]
     exact = max(float(np.abs(matrix @ w - target).max()) for w in (zero.end, other.end))
     findings = {
@@ -123,25 +123,25 @@ def _seen(values: Float64s) -> Float64s:
 def early_stopping(numbers: Stopping) -> Shown:
     """The same training stopped early, and run to its end with a checkpoint of its best epoch."""
     source = sample(numbers.region, numbers.bands)
-    stopped: list[Learnt] = []
-    whole: list[Learnt] = []
+    stopped: list[TrainedNetwork] = []
+    complete: list[TrainedNetwork] = []
     kept_gaps: list[float] = []
     for number in range(numbers.seeds):
         rows, seed = draw(numbers, number), numbers.seed + number
         start = network(source, rows.split.train, numbers, seed)
         plain = plain_training(numbers, seed).changed(schedule="one_cycle")
-        for kept, patience in ((stopped, numbers.patience), (whole, 0)):
+        for fits, patience in ((stopped, numbers.patience), (complete, 0)):
             training = plain.changed(patience=patience)
-            kept.append(learn(start, source, rows, training, watch=True))
+            fits.append(learn(start, source, rows, training, watch=True))
         sides = (tiles_of(source, part) for part in (rows.split.train, rows.split.test))
-        train, judged = (accuracy(stopped[-1].kept, side) for side in sides)
-        kept_gaps.append(train - judged)
+        train, test = (accuracy(stopped[-1].kept, side) for side in sides)
+        kept_gaps.append(train - test)
     ran = [len(one.history.epochs) for one in stopped]
-    same = [_same_weights(a.kept, b.kept) for a, b in zip(stopped, whole, strict=True)]
-    gap = MeanChange.of([one.gap for one in whole], kept_gaps)
+    same = [_same_weights(a.kept, b.kept) for a, b in zip(stopped, complete, strict=True)]
+    gap = MeanChange.of([one.gap for one in complete], kept_gaps)
     best = [
         (a.history.best_epoch + 1, b.history.best_epoch + 1)
-        for a, b in zip(stopped, whole, strict=True)
+        for a, b in zip(stopped, complete, strict=True)
     ]
     findings = {
         "earlier": ClaimResult(
@@ -157,7 +157,7 @@ def early_stopping(numbers: Stopping) -> Shown:
             f"(epochs {', '.join(f'{a} and {b}' for a, b in best)})",
         ),
     }
-    first, run = whole[0].history, len(stopped[0].history.epochs)
+    first, run = complete[0].history, len(stopped[0].history.epochs)
     panel = Lines(
         "one training, seed by seed the same batches",
         "epoch",
@@ -175,9 +175,9 @@ def early_stopping(numbers: Stopping) -> Shown:
 
 def _same_weights(one: nn.Module, other: nn.Module) -> bool:
     """Whether all parameters and buffers are the same bits (nan counting as itself)."""
-    held = other.state_dict()
+    second = other.state_dict()
     return all(
-        torch.equal(torch.nan_to_num(tensor), torch.nan_to_num(held[name]))
+        torch.equal(torch.nan_to_num(tensor), torch.nan_to_num(second[name]))
         for name, tensor in one.state_dict().items()
     )
 
@@ -213,8 +213,8 @@ def standardisation(numbers: Standardised) -> Shown:
     scaled = (raw - raw.mean(0)) / raw.std(0)
     conditions = conditioning(raw), conditioning(scaled)
     paths = [descend(design(x), price, np.zeros(3), numbers.steps).loss for x in (raw, scaled)]
-    least = float(np.linalg.lstsq(design(raw), price, rcond=None)[1][0]) / len(price)
-    excess = [path / least - 1 for path in paths]
+    least_loss = float(np.linalg.lstsq(design(raw), price, rcond=None)[1][0]) / len(price)
+    excess = [path / least_loss - 1 for path in paths]
     ratio = [float(x[:, 0].std() / x[:, 1].std()) for x in (raw, scaled)]
     findings = {
         "zero_one": ClaimResult(
@@ -258,13 +258,13 @@ def standardisation(numbers: Standardised) -> Shown:
 def standardised_bands(numbers: Standardised) -> tuple[float, float]:
     """How far the standardised training bands are from mean 0 and sd 1, at most."""
     source, rows = sample(numbers.region, numbers.bands), draw(numbers, 0).split.train
-    own = statistics(source.pack, rows)
-    held = batch(source.pack, rows, fill=own.fill)
+    stats = statistics(source.pack, rows)
+    block = batch(source.pack, rows, fill=stats.fill)
     plane = (1, -1, 1, 1)
-    mean, sd = (torch.from_numpy(x).view(plane) for x in (own.mean, own.sd))
-    z = ((held["image"].double() - mean) / sd).transpose(0, 1)
-    seen = held["valid"].expand_as(held["image"]).transpose(0, 1)
-    bands = [values[known] for values, known in zip(z, seen, strict=True)]
+    mean, sd = (torch.from_numpy(x).view(plane) for x in (stats.mean, stats.sd))
+    z = ((block["image"].double() - mean) / sd).transpose(0, 1)
+    valid = block["valid"].expand_as(block["image"]).transpose(0, 1)
+    bands = [values[mask] for values, mask in zip(z, valid, strict=True)]
     away = [(float(b.mean().abs()), float((b.std(correction=0) - 1).abs())) for b in bands]
     return max(m for m, _ in away), max(s for _, s in away)
 
@@ -272,14 +272,14 @@ def standardised_bands(numbers: Standardised) -> tuple[float, float]:
 def batchnorm_derivation(numbers: Batchnorm) -> Shown:
     """Gamma Z + beta: what standardises, what undoes it, and what a batch has to do with it."""
     source, rows = sample(numbers.region, numbers.bands), draw(numbers, 0).split.train
-    own = statistics(source.pack, rows)
-    image = batch(source.pack, rows[: numbers.tiles], fill=own.fill)["image"]
+    stats = statistics(source.pack, rows)
+    image = batch(source.pack, rows[: numbers.tiles], fill=stats.fill)["image"]
     bands = len(source.pack.bands)
     generator = torch.Generator().manual_seed(numbers.seed)
     kernels = torch.randn(8, bands, 3, 3, generator=generator) / math.sqrt(9 * bands)
     plane = (1, -1, 1, 1)
-    scaled = (image - torch.from_numpy(own.mean).float().view(plane)) / torch.from_numpy(
-        own.sd
+    scaled = (image - torch.from_numpy(stats.mean).float().view(plane)) / torch.from_numpy(
+        stats.sd
     ).float().view(plane)
     z = torch.nn.functional.conv2d(scaled, kernels) * 3 + 5
     away = derivation(z)
@@ -328,36 +328,36 @@ def derivation(z: Tensor) -> dict[str, float]:
     gamma, beta = 1 / sigma, -mean / sigma
     affine = gamma.view(plane) * z + beta.view(plane)
     with torch.no_grad():
-        given = layer(z)
-        kept = torch.as_tensor(layer.running_var)
+        output = layer(z)
+        running = torch.as_tensor(layer.running_var)
         layer.weight.copy_(sigma)
         layer.bias.copy_(mean)
         back = layer(z)
-    by_n = given.var((0, 2, 3), correction=0) - variance / (variance + layer.eps)
+    by_n = output.var((0, 2, 3), correction=0) - variance / (variance + layer.eps)
     return {
-        "affine": float((given - affine).abs().max()),
+        "affine": float((output - affine).abs().max()),
         "identity": float((back - z).abs().max()),
         "biased": float(by_n.abs().max()),
-        "unbiased": float((kept / z.var((0, 2, 3), correction=1) - 1).abs().max()),
+        "unbiased": float((running / z.var((0, 2, 3), correction=1) - 1).abs().max()),
     }
 
 
 def batchnorm_training(numbers: Normalised) -> Shown:
     """A VGG without and with batch normalisation, the same convolutions at the start."""
     source = sample(numbers.region, numbers.bands)
-    plain: list[Learnt] = []
-    normalised: list[Learnt] = []
+    plain: list[TrainedNetwork] = []
+    normalised: list[TrainedNetwork] = []
     for number in range(numbers.seeds):
         rows, seed = draw(numbers, number), numbers.seed + number
-        for kept, name in ((plain, numbers.backbone), (normalised, f"{numbers.backbone}_bn")):
-            own = numbers.model_copy(update={"backbone": name})
-            start = network(source, rows.split.train, own, seed)
-            kept.append(learn(start, source, rows, plain_training(numbers, seed), watch=True))
+        for fits, name in ((plain, numbers.backbone), (normalised, f"{numbers.backbone}_bn")):
+            changed = numbers.model_copy(update={"backbone": name})
+            start = network(source, rows.split.train, changed, seed)
+            fits.append(learn(start, source, rows, plain_training(numbers, seed), watch=True))
     arms = (plain, normalised)
     waits = MeanChange.of(
         *([waited(o, "train_accuracy", numbers.target, numbers.epochs) for o in a] for a in arms)
     )
-    judged = compared(arms, "judged")
+    test = compared(arms, "test")
     gap = compared(arms, "gap")
     findings = {
         "easier": ClaimResult(
@@ -366,7 +366,7 @@ def batchnorm_training(numbers: Normalised) -> Shown:
                 f"epochs to {numbers.target:.0%} in training (never: {numbers.epochs + 1})", 1
             ),
         ),
-        "generalises": ClaimResult(judged.rises, judged.words("test accuracy")),
+        "generalises": ClaimResult(test.rises, test.words("test accuracy")),
         "overfitting": ClaimResult(gap.falls, gap.words("gap")),
     }
     panels = tuple(
@@ -377,9 +377,9 @@ def batchnorm_training(numbers: Normalised) -> Shown:
             (band("with batch normalisation", normalised, column), band("without", plain, column)),
             percent=True,
         )
-        for title, column in (("training", "train_accuracy"), ("judged", "val_accuracy"))
+        for title, column in (("training", "train_accuracy"), ("test", "val_accuracy"))
     )
-    values = {"epochs": waits.values(), "judged": judged.values(), "gap": gap.values()}
+    values = {"epochs": waits.values(), "judged": test.values(), "gap": gap.values()}
     return Shown(findings, values, panels)
 
 

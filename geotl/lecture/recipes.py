@@ -1,7 +1,7 @@
 """The recipes of the lecture: what each claims, and the numbers of its demonstration.
 
 A recipe is data: a title and claims in French and English, the name of a demonstration, and the
-numbers that differ from its defaults. They stand in recipes/lecture/, apart from those that
+numbers that differ from its defaults. They are in recipes/lecture/, apart from those that
 `geotl run` reads.
 """
 
@@ -47,7 +47,7 @@ class Drawn(Section):
     bands: Annotated[tuple[Text, ...], Strict(False)] = Field(
         ("B02", "B03", "B04", "B08"), min_length=1, description="bands used"
     )
-    shots: int = Field(10, ge=1, le=40, description="tiles a class to learn from [tiles]")
+    shots: int = Field(10, ge=1, le=40, description="training tiles per class [tiles]")
     judged: int = Field(270, ge=9, le=400, description="most test tiles [tiles]")
     seeds: int = Field(3, ge=1, le=50, description="repetitions, each with its own draw [seeds]")
     seed: int = Field(0, ge=0, description="the first seed")
@@ -58,7 +58,7 @@ class Trained(Drawn):
 
     backbone: Text = Field("resnet18", description="name of the backbone")
     cut_after: Text | None = Field("layer1", description="last stage kept; null: all")
-    input_px: int | None = Field(None, ge=8, le=128, description="side the network sees [px]")
+    input_px: int | None = Field(None, ge=8, le=128, description="side of the network's input [px]")
     epochs: int = Field(12, ge=1, le=200, description="passes over the tiles [epochs]")
     batch_size: int = Field(32, ge=2, le=512, description="tiles in a batch [tiles]")
     lr: Rate = Field(0.003, description="peak learning rate [1/step]")
@@ -79,7 +79,7 @@ class ThreeFits(Trained):
 
 
 class Capacity(Levels):
-    """Noise with random labels learnt by heart."""
+    """Noise with random labels, overfitted on purpose."""
 
     tiles: int = Field(64, ge=4, le=256, description="tiles of noise [tiles]")
     classes: int = Field(10, ge=2, le=64, description="classes of the random labels [classes]")
@@ -108,10 +108,10 @@ class TwoStages(Trained):
 
 
 class MoreLabels(Drawn):
-    """A linear head by labels a class."""
+    """A linear head by labels per class."""
 
     sizes: Annotated[tuple[Count, ...], Strict(False)] = Field(
-        (5, 10, 20, 40), min_length=2, description="labels a class [tiles]"
+        (5, 10, 20, 40), min_length=2, description="labels per class [tiles]"
     )
     free: Penalty = Field(1e5, description="C of the free head: next to no penalty")
     penalised: Penalty = Field(1.0, description="C of the regularised head (smaller is stronger)")
@@ -126,7 +126,7 @@ class Descent(Levels):
 
 
 class Stopping(Trained):
-    """Early stopping beside a checkpoint."""
+    """Early stopping compared with a checkpoint."""
 
     patience: int = Field(3, ge=1, le=50, description="epochs without gain [epochs]")
 
@@ -198,7 +198,7 @@ class Transferred(Trained):
     region: Literal["source", "target"] = Field("target", description="region of the task")
     weights: Text | None = Field(None, description="weight file; null: pretrained on the source")
     source_epochs: int = Field(12, ge=1, le=200, description="epochs on the source [epochs]")
-    source_shots: int = Field(30, ge=1, le=40, description="source tiles a class [tiles]")
+    source_shots: int = Field(30, ge=1, le=40, description="source tiles per class [tiles]")
     goal: float = Field(0.6, gt=0, lt=1, description="test accuracy waited for [fraction]")
 
 
@@ -224,7 +224,7 @@ class Bottleneck(Levels):
 
 
 class Pictured(Drawn):
-    """A network looked into with a tile."""
+    """The inside of a network, with a tile."""
 
 
 class Residual(Trained):
@@ -232,7 +232,7 @@ class Residual(Trained):
 
     backbone: Text = Field("resnet34", description="a ResNet of basic blocks")
     cut_after: Text | None = Field("layer3", description="last stage kept; null: all")
-    input_px: int | None = Field(24, ge=8, le=128, description="side the network sees [px]")
+    input_px: int | None = Field(24, ge=8, le=128, description="side of the network's input [px]")
 
 
 NUMBERS: Mapping[str, type[Section]] = {
@@ -285,7 +285,7 @@ def load_lecture(
     """A recipe's name, the recipe, and its numbers with `key=value` laid over them.
 
     Raises:
-        RecipeError: no such recipe, or every fault found, one a line.
+        RecipeError: no such recipe, or all faults, one per line.
     """
     path = _path(str(source))
     stated, faults = yaml.parse(path.read_text(encoding="utf-8"))
@@ -297,8 +297,8 @@ def load_lecture(
         raise RecipeError(f"{path}: demonstration: given {recipe.demonstration!r}; {hint}")
     kind = NUMBERS[recipe.demonstration]
     _checked(kind, recipe.numbers, f"{path}: numbers")
-    given = dict(map(_override, overrides))
-    numbers = _checked(kind, recipe.numbers | given, f"{path.stem}: command line")
+    values = dict(map(_override, overrides))
+    numbers = _checked(kind, recipe.numbers | values, f"{path.stem}: command line")
     return path.stem, recipe, numbers
 
 
@@ -307,13 +307,13 @@ def _path(source: str) -> Path:
     if source.endswith((".yaml", ".yml")):
         path = given_path(source)
         if not path.is_file():
-            raise RecipeError(f"{source}: no such file; geotl lecture --list tells the names")
+            raise RecipeError(f"{source}: no such file; geotl lecture --list shows the names")
         return path
-    known = lectures()
+    files = lectures()
     name = source.removeprefix("lecture/")
-    if name not in known:
-        raise RecipeError(f"{source}: no recipe of the lecture; {nearest(name, known)}")
-    return known[name]
+    if name not in files:
+        raise RecipeError(f"{source}: no recipe of the lecture; {nearest(name, files)}")
+    return files[name]
 
 
 def _override(text: str) -> tuple[str, Any]:
@@ -344,5 +344,5 @@ def _fault(kind: type[BaseModel], entry: Any) -> str:
         fields = Augmentation.model_fields if "." in key else kind.model_fields
         hint = nearest(str(entry["loc"][-1]), fields)
         return f"{key}: given {entry['input']!r}, but there is no such key; {hint}"
-    told = entry["msg"][0].lower() + entry["msg"][1:]
-    return f"{key}: given {entry['input']!r}; {told}"
+    message = entry["msg"][0].lower() + entry["msg"][1:]
+    return f"{key}: given {entry['input']!r}; {message}"

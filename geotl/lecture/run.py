@@ -103,9 +103,9 @@ DEMONSTRATIONS: Mapping[str, Callable[[Any], Shown]] = {
 
 
 def show(
-    source: str, out: Path, overrides: Sequence[str] = (), *, say: Log = print
+    source: str, out: Path, overrides: Sequence[str] = (), *, log: Log = print
 ) -> dict[str, Any]:
-    """Run one recipe; write NAME.png and NAME.json into a folder and tell what held.
+    """Run one recipe; write NAME.png and NAME.json into a folder and log which claims held.
 
     Raises:
         RecipeError: no such recipe, or numbers that cannot be.
@@ -113,22 +113,22 @@ def show(
     """
     name, recipe, numbers = load_lecture(source, overrides)
     with output_lock(out / f"{name}.json"):
-        told = _run(name, recipe, numbers, out)
-    for line in (*lines(told), f"figure    {out / f'{name}.png'}"):
-        say(line)
-    return told
+        record = _run(name, recipe, numbers, out)
+    for line in (*lines(record), f"figure    {out / f'{name}.png'}"):
+        log(line)
+    return record
 
 
 def _run(name: str, recipe: LectureRecipe, numbers: Any, out: Path) -> dict[str, Any]:
     """A demonstration, its figure and its JSON written."""
     begun, worked = time.perf_counter(), time.process_time()
     shown = DEMONSTRATIONS[recipe.demonstration](numbers)
-    told = _told(name, recipe, numbers, shown)
-    told["seconds"] = round(time.perf_counter() - begun, 1)
-    told["processor_seconds"] = round(time.process_time() - worked, 1)
+    record = _told(name, recipe, numbers, shown)
+    record["seconds"] = round(time.perf_counter() - begun, 1)
+    record["processor_seconds"] = round(time.process_time() - worked, 1)
     write_png(out / f"{name}.png", panels_figure(shown.panels, shown.columns))
-    write_text(out / f"{name}.json", json.dumps(told, indent=2, ensure_ascii=False) + "\n")
-    return told
+    write_text(out / f"{name}.json", json.dumps(record, indent=2, ensure_ascii=False) + "\n")
+    return record
 
 
 def _told(name: str, recipe: LectureRecipe, numbers: Any, shown: Shown) -> dict[str, Any]:
@@ -164,40 +164,40 @@ def _told(name: str, recipe: LectureRecipe, numbers: Any, shown: Shown) -> dict[
 
 
 def _fingerprint(recipe: LectureRecipe, numbers: Any) -> str:
-    """Of all that a recipe states and geotl's version, so that what changed is run again."""
+    """Of all that a recipe states and geotl's version, so that changed recipes run again."""
     stated = [recipe.model_dump(mode="json"), numbers.model_dump(mode="json"), __version__]
-    told = json.dumps(stated)
-    return hashlib.sha256(told.encode()).hexdigest()
+    text = json.dumps(stated)
+    return hashlib.sha256(text.encode()).hexdigest()
 
 
-def lines(told: Told) -> list[str]:
-    """What a finished demonstration says, in printed lines."""
-    title = told["title"]
-    found = [f"{told['name']}: {title['fr']} / {title['en']}"]
-    for claim in told["claims"]:
-        found.append(f"  {claim['fr']}\n  {claim['en']}")
-        found.append(f"    {'HELD' if claim['held'] else 'did NOT HOLD'}: {claim['measured']}")
-    if told["note"]:
-        found.append(f"  Remarque : {told['note']['fr']}\n  Note: {told['note']['en']}")
-    found.append(f"  {told['seconds']:.0f} s, {told['processor_seconds']:.0f} s of a processor")
-    return found
+def lines(record: Told) -> list[str]:
+    """Results of a finished demonstration, in printed lines."""
+    title = record["title"]
+    texts = [f"{record['name']}: {title['fr']} / {title['en']}"]
+    for claim in record["claims"]:
+        texts.append(f"  {claim['fr']}\n  {claim['en']}")
+        texts.append(f"    {'HELD' if claim['held'] else 'did NOT HOLD'}: {claim['measured']}")
+    if record["note"]:
+        texts.append(f"  Remarque : {record['note']['fr']}\n  Note: {record['note']['en']}")
+    texts.append(f"  {record['seconds']:.0f} s, {record['processor_seconds']:.0f} s of a processor")
+    return texts
 
 
 @locked
-def show_all(out: Path, *, quiet: bool = False, say: Log = print) -> Path:
-    """Run every recipe, those that are finished kept, and gather them on one page."""
+def show_all(out: Path, *, quiet: bool = False, log: Log = print) -> Path:
+    """Run every recipe, except those that are finished, and gather them on one page."""
     names = sorted(lectures(), key=_place)
-    told = []
+    records = []
     with ProgressLine(quiet=quiet) as line:
         counter = line.counter("lecture")
         for number, name in enumerate(names):
-            kept = _finished(out, name)
-            told.append(kept or show(name, out, say=say))
+            finished = _finished(out, name)
+            records.append(finished or show(name, out, log=log))
             counter(number + 1, len(names))
     path = out / "index.html"
-    write_text(path, page_of(told, {t["name"]: (out / f"{t['name']}.png") for t in told}))
-    held = [claim["held"] for one in told for claim in one["claims"]]
-    say(f"{len(told)} recipes, {sum(held)} of {len(held)} claims held: {path}")
+    write_text(path, page_of(records, {t["name"]: (out / f"{t['name']}.png") for t in records}))
+    held_claims = [claim["held"] for one in records for claim in one["claims"]]
+    log(f"{len(records)} recipes, {sum(held_claims)} of {len(held_claims)} claims held: {path}")
     return path
 
 
@@ -207,14 +207,14 @@ def _place(name: str) -> tuple[int, str]:
 
 
 def _finished(out: Path, name: str) -> dict[str, Any] | None:
-    """What was written of a recipe, if it is whole and the recipe is the same."""
+    """The record of a recipe, if it is complete and the recipe is the same."""
     path = out / f"{name}.json"
     if not (path.is_file() and (out / f"{name}.png").is_file()):
         return None
     try:
-        told = json.loads(path.read_text(encoding="utf-8"))
-    except ValueError:  # cut short by hand or by another program: run again
+        record = json.loads(path.read_text(encoding="utf-8"))
+    except ValueError:  # truncated by hand or by another program: run again
         return None
     _, recipe, numbers = load_lecture(name)
-    same = isinstance(told, dict) and told.get("recipe") == _fingerprint(recipe, numbers)
-    return told if same else None
+    same = isinstance(record, dict) and record.get("recipe") == _fingerprint(recipe, numbers)
+    return record if same else None

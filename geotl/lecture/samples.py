@@ -45,7 +45,7 @@ def sample(region: str, bands: tuple[str, ...]) -> TileSamples:
         sensor=sensor,
         table="tiles.csv",
         class_depth=1,
-        say=lambda _: None,
+        log=lambda _: None,
     )
     names = sensor.canonical(bands)
     folder = cache_folder() / "packs" / fingerprint(index, sensor, TileReading(names))[:32]
@@ -53,15 +53,15 @@ def sample(region: str, bands: tuple[str, ...]) -> TileSamples:
 
 
 def draw(numbers: Drawn, number: int, *, shots: int | None = None) -> Draw:
-    """One draw: some tiles a class to learn from, at most `judged` of other sites to judge on.
+    """One split: some training tiles per class, at most `judged` test tiles of other sites.
 
     One that is smaller is part of the larger of the same number.
     """
     source, seed = sample(numbers.region, numbers.bands), numbers.seed + number
     labels, contents = source.labels, source.index.contents
     sites = numbered([tile.group for tile in source.index.tiles])
-    whole = by_units(sites, labels, 0.3, seed=seed, content=contents)
-    split = draw_from(whole, labels, shots or numbers.shots, seed=seed, content=contents)
+    by_site = by_units(sites, labels, 0.3, seed=seed, content=contents)
+    split = draw_from(by_site, labels, shots or numbers.shots, seed=seed, content=contents)
     test = np.random.default_rng(seed).permutation(split.test)[: numbers.judged]
     return Draw(number, replace(split, test=np.sort(test)), [])
 
@@ -86,7 +86,7 @@ def network(
     Args:
         source: the tiles.
         rows: the training tiles.
-        numbers: the backbone and the size it sees.
+        numbers: the backbone and its input size.
         seed: of what is random.
         dropout: before the head.
         weights: file of the backbone's weights.
@@ -101,9 +101,9 @@ def network(
         cut_after=numbers.cut_after,
         seed=seed,
     )
-    own = statistics(source.pack, rows)
+    stats = statistics(source.pack, rows)
     normalise = Normalise(
-        own.mean.tolist(), own.sd.tolist(), own.fill.tolist(), source.sensor.nodata
+        stats.mean.tolist(), stats.sd.tolist(), stats.fill.tolist(), source.sensor.nodata
     )
     size = (numbers.input_px,) if numbers.input_px else ()
     spec = FeatureSpec(tuple(stages) or backbone.stage_names[-1:], "mean", size, views=1)
@@ -128,7 +128,7 @@ def plain_training(numbers: Trained, seed: int) -> Training:
 
 
 @dataclass(frozen=True)
-class Learnt:
+class TrainedNetwork:
     """A training: its last and its kept network, its epochs, and accuracies in evaluation mode.
 
     `kept` has the weights of the epoch whose held-out loss was least, `last` those of the last.
@@ -138,12 +138,12 @@ class Learnt:
     kept: TileClassifier
     history: History
     train: float
-    judged: float
+    test: float
 
     @property
     def gap(self) -> float:
         """Training minus test accuracy."""
-        return self.train - self.judged
+        return self.train - self.test
 
 
 def learn(
@@ -153,27 +153,27 @@ def learn(
     training: Training,
     *,
     watch: bool = False,
-) -> Learnt:
+) -> TrainedNetwork:
     """Train a copy of a network on a draw.
 
     Args:
         start: with its first weights, and frozen what is; not changed.
         source: the tiles.
-        rows: which of them are learnt from and judged on.
+        rows: training and test rows of them.
         training: how.
-        watch: judge after every epoch; the epoch of least judged loss is then `kept`.
+        watch: test after every epoch; the epoch of least test loss is then `kept`.
     """
-    made = copy.deepcopy(start)
-    train, judged = (tiles_of(source, part) for part in (rows.split.train, rows.split.test))
+    trained = copy.deepcopy(start)
+    train, test = (tiles_of(source, part) for part in (rows.split.train, rows.split.test))
     with scratch_folder(cache_folder() / "lecture" / "training") as folder:
-        learner = Learner(made, train, judged if watch else None, training)
+        learner = Learner(trained, train, test if watch else None, training)
         history = fit(learner, folder=folder, quiet=True)
         state = torch.load(folder / "last.ckpt", weights_only=True)["state_dict"]
-    last = copy.deepcopy(made)
+    last = copy.deepcopy(trained)
     last.load_state_dict(
         {k.removeprefix("model."): v for k, v in state.items() if k.startswith("model.")}
     )
-    return Learnt(last, made, history, accuracy(last, train), accuracy(last, judged))
+    return TrainedNetwork(last, trained, history, accuracy(last, train), accuracy(last, test))
 
 
 def accuracy(model: TileClassifier, tiles: Tiles) -> float:
@@ -187,20 +187,20 @@ def curve(history: History, name: str) -> Float64s:
     return np.array([row[name] for row in history.epochs])
 
 
-def waited(learnt: Learnt, column: str, goal: float, epochs: int) -> int:
+def waited(fit: TrainedNetwork, column: str, goal: float, epochs: int) -> int:
     """Epochs until a column of the history reached a goal; one more than all if it never did."""
-    reached = np.flatnonzero(curve(learnt.history, column) >= goal)
+    reached = np.flatnonzero(curve(fit.history, column) >= goal)
     return int(reached[0]) + 1 if len(reached) else epochs + 1
 
 
-def band(name: str, arm: Sequence[Learnt], column: str) -> Series:
+def band(name: str, arm: Sequence[TrainedNetwork], column: str) -> Series:
     """Mean of a history's column over seeds by epoch, with its sd."""
-    found = np.stack([curve(one.history, column) for one in arm])
-    sd = found.std(axis=0, ddof=1) if len(found) > 1 else None
-    return Series(name, curve(arm[0].history, "epoch") + 1, found.mean(axis=0), sd)
+    columns = np.stack([curve(one.history, column) for one in arm])
+    sd = columns.std(axis=0, ddof=1) if len(columns) > 1 else None
+    return Series(name, curve(arm[0].history, "epoch") + 1, columns.mean(axis=0), sd)
 
 
-def compared(arms: Sequence[Sequence[Learnt]], name: str) -> MeanChange:
-    """A figure of trainings without and with, such as train, judged or gap."""
+def compared(arms: Sequence[Sequence[TrainedNetwork]], name: str) -> MeanChange:
+    """A figure of trainings without and with, such as train, test or gap."""
     off, on = ([getattr(one, name) for one in arm] for arm in arms)
     return MeanChange.of(off, on)

@@ -1,4 +1,4 @@
-"""What the stages of a network hold: kernels before and after, and a probe on each stage."""
+"""What the stages of a network contain: kernels before and after, and a probe on each stage."""
 
 from __future__ import annotations
 
@@ -37,10 +37,10 @@ def first_kernels(numbers: Transferred) -> Shown:
     random, _ = started(numbers, source, rows.split.train, numbers.seed, pretrained=False)
     moved, coherent = [], []
     for number in range(numbers.seeds):
-        before, learnt = trained(numbers, number, pretrained=True)
-        moved.append(list(distances(before, learnt.last).values()))
+        before, fit = trained(numbers, number, pretrained=True)
+        moved.append(list(distances(before, fit.last).values()))
         if number == 0:
-            pretrained, tuned = before, learnt.last
+            pretrained, tuned = before, fit.last
     kernels = [first_conv_of(m.backbone).weight.detach() for m in (random, pretrained, tuned)]
     coherent = [coherence(k) for k in kernels]
     edges = coherent[1].mean() - coherent[0].mean()
@@ -80,8 +80,8 @@ def coherence(kernels: Tensor) -> Float64s:
     down = (grey[:, 2:, 1:-1] - grey[:, :-2, 1:-1]).flatten(1)
     right = (grey[:, 1:-1, 2:] - grey[:, 1:-1, :-2]).flatten(1)
     yy, xx, xy = (down * down).sum(1), (right * right).sum(1), (down * right).sum(1)
-    found = ((xx - yy).square() + 4 * xy.square()).sqrt() / (xx + yy).clamp_min(1e-12)
-    return np.asarray(found.numpy())
+    share = ((xx - yy).square() + 4 * xy.square()).sqrt() / (xx + yy).clamp_min(1e-12)
+    return np.asarray(share.numpy())
 
 
 def _kernel_picture(kernel: Tensor) -> NDArray[Any]:
@@ -104,19 +104,19 @@ def stage_probes(numbers: Transferred) -> Shown:
         pretrained=False,
     )[0].backbone.stage_names
     for stage in stages:
-        found = np.zeros((2, 2, numbers.seeds))
+        accuracies = np.zeros((2, 2, numbers.seeds))
         for number in range(numbers.seeds):
             for place, where in enumerate((numbers, task)):
                 for side, pretrained in enumerate((False, True)):
-                    found[side, place, number] = _probed(
+                    accuracies[side, place, number] = _probed(
                         numbers, where, stage, number, pretrained=pretrained
                     )
-        columns.append(found)
+        columns.append(accuracies)
     table = np.stack(columns, axis=-1)  # [random or pretrained, task or source, seeds, stages]
     gain = table[1] - table[0]
     deep = MeanChange.of(gain[0, :, 0], gain[0, :, -1])
-    kept = table[1, 0] / table[1, 1]
-    loss = MeanChange.of(kept[:, 0], kept[:, -1])
+    ratio = table[1, 0] / table[1, 1]
+    loss = MeanChange.of(ratio[:, 0], ratio[:, -1])
     findings = {
         "generic": ClaimResult(
             abs(float(gain[0, :, 0].mean())) < abs(float(gain[0, :, -1].mean())),
@@ -154,19 +154,19 @@ def stage_probes(numbers: Transferred) -> Shown:
 def _probed(
     numbers: Transferred, where: Transferred, stage: str, number: int, *, pretrained: bool
 ) -> float:
-    """Judged accuracy of a logistic head on one stage's pooled features."""
+    """Test accuracy of a logistic head on one stage's pooled features."""
     source, rows = sample(where.region, where.bands), draw(where, number)
     model, _ = started(
         numbers, source, rows.split.train, numbers.seed, pretrained=pretrained, stages=(stage,)
     )
-    train, judged = (tiles_of(source, part) for part in (rows.split.train, rows.split.test))
+    train, test = (tiles_of(source, part) for part in (rows.split.train, rows.split.test))
     features = []
-    for part in (train, judged):
+    for part in (train, test):
         raw = torch.from_numpy(raw_features(model, part.pack, part.rows, precision="float32"))
         features.append(model.standardise(raw).numpy())
     classes = len(source.index.classes)
     head = logistic(features[0], train.labels, PENALTY, num_classes=classes)
-    return float(np.mean(head.logits(features[1]).argmax(1) == judged.labels))
+    return float(np.mean(head.logits(features[1]).argmax(1) == test.labels))
 
 
 DEMONSTRATIONS: Mapping[str, Callable[[Any], Shown]] = {

@@ -23,7 +23,7 @@ from geotl.io.files import cache_folder, sha256_of, whole_file
 from geotl.lecture.figures import Bars, ClaimResult, Lines, MeanChange, Shown, sd_of, spread
 from geotl.lecture.recipes import Transferred
 from geotl.lecture.samples import (
-    Learnt,
+    TrainedNetwork,
     band,
     compared,
     curve,
@@ -70,13 +70,13 @@ def pretrained_file(numbers: Transferred) -> Path:
         "lr",
         "seed",
     )
-    told = {key: getattr(task, key) for key in keys} | {"geotl": __version__}
-    told |= {"tiles": source.pack.fingerprint, "threads": torch.get_num_threads()}
-    digest = hashlib.sha256(json.dumps(told, sort_keys=True).encode()).hexdigest()[:32]
+    identity = {key: getattr(task, key) for key in keys} | {"geotl": __version__}
+    identity |= {"tiles": source.pack.fingerprint, "threads": torch.get_num_threads()}
+    digest = hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()[:32]
 
     def make(part: Path) -> None:
-        learnt = learn(start, source, rows, plain_training(task, numbers.seed))
-        state = {k: v.contiguous() for k, v in learnt.last.backbone.state_dict().items()}
+        fit = learn(start, source, rows, plain_training(task, numbers.seed))
+        state = {k: v.contiguous() for k, v in fit.last.backbone.state_dict().items()}
         with whole_file(part / BACKBONE) as path:
             save_file(state, path)
 
@@ -120,8 +120,8 @@ def trained(
     pretrained: bool,
     upto: str | None = None,
     watch: bool = False,
-) -> tuple[TileClassifier, Learnt]:
-    """One training on the task, whole or from a frozen stage on: its start and what it learnt."""
+) -> tuple[TileClassifier, TrainedNetwork]:
+    """One training on the task, complete or from a frozen stage on: its start and its result."""
     source, rows = sample(numbers.region, numbers.bands), draw(numbers, number)
     seed = numbers.seed + number
     model, _ = started(numbers, source, rows.split.train, seed, pretrained=pretrained)
@@ -132,20 +132,22 @@ def trained(
 
 def transfer_or_random(numbers: Transferred) -> Shown:
     """The same task from random and from pretrained weights: each of the lecture's claims."""
-    arms: list[list[Learnt]] = [[], []]
+    arms: list[list[TrainedNetwork]] = [[], []]
     for number in range(numbers.seeds):
         for side, pretrained in enumerate((False, True)):
             arms[side].append(trained(numbers, number, pretrained=pretrained, watch=True)[1])
     wait = MeanChange.of(
         *([waited(o, "val_accuracy", numbers.goal, numbers.epochs) for o in a] for a in arms)
     )
-    judged, gap = compared(arms, "judged"), compared(arms, "gap")
+    test, gap = compared(arms, "test"), compared(arms, "gap")
     first = MeanChange.of(*([float(curve(o.history, "val_accuracy")[0]) for o in a] for a in arms))
-    spreads = sd_of(judged.off), sd_of(judged.on)
+    spreads = sd_of(test.off), sd_of(test.on)
     findings = {
         "compute": ClaimResult(
             wait.falls,
-            wait.words(f"epochs to {numbers.goal:.0%} judged (never: {numbers.epochs + 1})", 1),
+            wait.words(
+                f"epochs to {numbers.goal:.0%} test accuracy (never: {numbers.epochs + 1})", 1
+            ),
         ),
         "stability": ClaimResult(
             spreads[1] < spreads[0],
@@ -153,7 +155,7 @@ def transfer_or_random(numbers: Transferred) -> Shown:
             f"{spreads[1]:.3f}",
         ),
         "overfitting": ClaimResult(gap.falls, gap.words("training minus test accuracy")),
-        "generalisation": ClaimResult(judged.rises, judged.words("test accuracy")),
+        "generalisation": ClaimResult(test.rises, test.words("test accuracy")),
         "start": ClaimResult(first.rises, first.words("test accuracy after the first epoch")),
     }
     series = (
@@ -171,7 +173,7 @@ def transfer_or_random(numbers: Transferred) -> Shown:
     path = Path(numbers.weights).expanduser() if numbers.weights else pretrained_file(numbers)
     values = {
         "wait": wait.values(),
-        "judged": judged.values(),
+        "judged": test.values(),
         "gap": gap.values(),
         "first": first.values(),
         "weights_sha256": sha256_of(path),
@@ -181,14 +183,14 @@ def transfer_or_random(numbers: Transferred) -> Shown:
 
 def distances(before: TileClassifier, after: TileClassifier) -> dict[str, float]:
     """Distance of each stage's parameters from where they began, over their norm there."""
-    found = {}
+    by_stage = {}
     for stage, module in before.backbone.stages.items():
         first = [p.detach().double() for p in module.parameters()]
         last = [p.detach().double() for p in after.backbone.stages[stage].parameters()]
         moved = sum(float((a - b).square().sum()) for a, b in zip(first, last, strict=True))
-        whole = sum(float(a.square().sum()) for a in first)
-        found[stage] = (moved / whole) ** 0.5
-    return found
+        size = sum(float(a.square().sum()) for a in first)
+        by_stage[stage] = (moved / size) ** 0.5
+    return by_stage
 
 
 def search_space(numbers: Transferred) -> Shown:
@@ -198,22 +200,22 @@ def search_space(numbers: Transferred) -> Shown:
         "pretrained": (True, False),
         "first stage frozen": (True, True),
     }
-    found: dict[str, list[dict[str, float]]] = {name: [] for name in kinds}
+    moves: dict[str, list[dict[str, float]]] = {name: [] for name in kinds}
     untouched = []
     for number in range(numbers.seeds):
         for name, (pretrained, frozen) in kinds.items():
             upto = get_backbone(numbers.backbone).stages[0] if frozen else None
-            start, learnt = trained(numbers, number, pretrained=pretrained, upto=upto)
-            found[name].append(distances(start, learnt.last))
+            start, fit = trained(numbers, number, pretrained=pretrained, upto=upto)
+            moves[name].append(distances(start, fit.last))
             if upto:
-                untouched.append(_same_state(start, learnt.last, upto))
-    stages = tuple(found["random"][0])
-    table = {n: np.array([[d[s] for s in stages] for d in rows]) for n, rows in found.items()}
-    whole = MeanChange.of(table["random"].mean(axis=1), table["pretrained"].mean(axis=1))
+                untouched.append(_same_state(start, fit.last, upto))
+    stages = tuple(moves["random"][0])
+    table = {n: np.array([[d[s] for s in stages] for d in rows]) for n, rows in moves.items()}
+    change = MeanChange.of(table["random"].mean(axis=1), table["pretrained"].mean(axis=1))
     frozen_moved = float(table["first stage frozen"][:, 0].max())
     findings = {
         "smaller": ClaimResult(
-            whole.falls, whole.words("distance from the first weights, over their norm")
+            change.falls, change.words("distance from the first weights, over their norm")
         ),
         "frozen": ClaimResult(
             frozen_moved == 0 and all(untouched),
@@ -233,29 +235,29 @@ def search_space(numbers: Transferred) -> Shown:
 
 def _same_state(before: TileClassifier, after: TileClassifier, stage: str) -> bool:
     """Whether a stage's parameters and buffers are the same bits."""
-    held = after.backbone.stages[stage].state_dict()
+    second = after.backbone.stages[stage].state_dict()
     return all(
-        torch.equal(tensor, held[name])
+        torch.equal(tensor, second[name])
         for name, tensor in before.backbone.stages[stage].state_dict().items()
     )
 
 
 def freezing_depth(numbers: Transferred) -> Shown:
-    """Frozen up to each stage in turn: accuracy, images a second, parameters that learn."""
+    """Frozen up to each stage in turn: accuracy, images a second, trained parameters."""
     source = sample(numbers.region, numbers.bands)
     probe, _ = started(numbers, source, draw(numbers, 0).split.train, numbers.seed, pretrained=True)
     depths = (None, *probe.backbone.stage_names)
     names = ("nothing", *(f"to {stage}" for stage in probe.backbone.stage_names))
-    judged, speed, learning = np.zeros((numbers.seeds, len(depths))), [], []
+    test, speed, learning = np.zeros((numbers.seeds, len(depths))), [], []
     moved: list[dict[str, float]] = []
     for place, upto in enumerate(depths):
         for number in range(numbers.seeds):
-            start, learnt = trained(numbers, number, pretrained=True, upto=upto)
-            judged[number, place] = learnt.judged
-        moved.append(distances(start, learnt.last))
+            start, fit = trained(numbers, number, pretrained=True, upto=upto)
+            test[number, place] = fit.test
+        moved.append(distances(start, fit.last))
         learning.append(sum(p.numel() for p in start.parameters() if p.requires_grad))
         speed.append(images_per_second(start, source, draw(numbers, 0).split.train[:32]))
-    first_two = MeanChange.of(judged[:, 0], judged[:, min(2, len(depths) - 1)])
+    first_two = MeanChange.of(test[:, 0], test[:, min(2, len(depths) - 1)])
     faster = speed[-1] / speed[0]
     findings = {
         "time": ClaimResult(
@@ -269,15 +271,15 @@ def freezing_depth(numbers: Transferred) -> Shown:
                 f"test accuracy, nothing frozen -> frozen {names[min(2, len(depths) - 1)]}"
             ),
         ),
-        "specific": _deepest(judged, names),
+        "specific": _deepest(test, names),
     }
     panels = (
         Bars(
             "test accuracy",
             names,
-            {"": judged.mean(0).tolist()},
-            sds={"": [sd_of(c) for c in judged.T]},
-            words={"": [spread(c) for c in judged.T]},
+            {"": test.mean(0).tolist()},
+            sds={"": [sd_of(c) for c in test.T]},
+            words={"": [spread(c) for c in test.T]},
             label="frozen",
             percent=True,
         ),
@@ -286,12 +288,12 @@ def freezing_depth(numbers: Transferred) -> Shown:
             names,
             {"": speed},
             label="images/s",
-            words={"": [f"{n:,} learn" for n in learning]},
+            words={"": [f"{n:,} trained" for n in learning]},
         ),
     )
     values = {
         "frozen": names,
-        "judged": judged,
+        "judged": test,
         "images_s": speed,
         "parameters": learning,
         "distance": moved,
@@ -299,10 +301,10 @@ def freezing_depth(numbers: Transferred) -> Shown:
     return Shown(findings, values, panels)
 
 
-def _deepest(judged: Float64s, names: Sequence[str]) -> ClaimResult:
-    """Whether keeping even the deepest stage from learning costs accuracy."""
-    found = MeanChange.of(judged[:, 0], judged[:, -1])
-    return ClaimResult(found.falls, found.words(f"test accuracy, nothing frozen -> {names[-1]}"))
+def _deepest(test: Float64s, names: Sequence[str]) -> ClaimResult:
+    """Whether freezing even the deepest stage costs accuracy."""
+    change = MeanChange.of(test[:, 0], test[:, -1])
+    return ClaimResult(change.falls, change.words(f"test accuracy, nothing frozen -> {names[-1]}"))
 
 
 def images_per_second(

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import zlib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 
@@ -19,21 +19,20 @@ from geotl.console import Progress, complain
 from geotl.imagery.measurable import measurable
 from geotl.imagery.sensors import Sensor, rescaled
 from geotl.imagery.windows import Imagery, Window
-from geotl.inference.sliding_window import Said, WindowPredictor, halo_of
+from geotl.inference.sliding_window import Predicted, WindowPredictor, halo_of
 from geotl.inference.smoothing import GuidedFilter
-from geotl.inference.window_grid import WindowGrid
+from geotl.inference.window_grid import WindowGrid, whole_numbers
+from geotl.mapping.ahead import TwoStage, ahead, network_pool
 from geotl.mapping.window_store import FULL, Sheet, SheetLayout, open_sheet
-
-AHEAD = 1  # blocks read before they are needed
 
 
 @dataclass(frozen=True)
 class Thumb:
-    """A picture of the whole scene that is gathered while its blocks are read anyway.
+    """A picture of the complete scene that is gathered while its blocks are read anyway.
 
     Attributes:
         bands: positions of those shown.
-        each: one pixel is taken of so many, the middle one.
+        each: of a run of `each` pixels the middle one is taken.
         shape: rows and columns of the picture.
     """
 
@@ -49,13 +48,13 @@ class SweepPlan:
     Attributes:
         grid: windows and cells over the scene.
         sweep: predicts the windows of a block.
-        sensor: whose digital numbers the network takes.
+        sensor: of the digital numbers that the network takes.
         block_px: side of the blocks in pixels; at least a window.
         min_valid: least share of a window's pixels that are valid in every band.
-        wanted: bool [R,Q]: windows of interest.
-        thumb: gathered beside; None for no picture.
+        interest: bool [R,Q]: windows of interest.
+        thumb: gathered too; None for no picture.
         some_bands: a pixel is valid if one of its bands is, else only if all are.
-        smoothing: of the map that will be drawn, whose guide is kept; None for no smoothing.
+        smoothing: of the map that will be drawn; its guide is stored; None for no smoothing.
         extra: how many bands, the last ones, are of extra rasters and no numbers of the sensor.
     """
 
@@ -64,18 +63,18 @@ class SweepPlan:
     sensor: Sensor
     block_px: int
     min_valid: float
-    wanted: Bools
+    interest: Bools
     thumb: Thumb | None = None
     some_bands: bool = False
     smoothing: GuidedFilter | None = None
     extra: int = 0
 
     @cached_property
-    def looked_at(self) -> Bools:
+    def windows_needed(self) -> Bools:
         """Windows [R,Q] of interest, and those around them that smoothing needs."""
-        if self.smoothing is None or self.wanted.all():
-            return self.wanted
-        return np.asarray(maximum_filter(self.wanted, 2 * self.smoothing.reach + 1))
+        if self.smoothing is None or self.interest.all():
+            return self.interest
+        return np.asarray(maximum_filter(self.interest, 2 * self.smoothing.reach + 1))
 
 
 @dataclass(frozen=True)
@@ -92,7 +91,7 @@ class Block:
 
 
 def blocks_of(grid: WindowGrid, block_px: int) -> list[Block]:
-    """Blocks that hold every window once, each of about `block_px` pixels.
+    """Blocks that contain every window once, each of about `block_px` pixels.
 
     >>> [(b.rows, b.cols) for b in blocks_of(WindowGrid(10, 4, 4, 4, 4), 8)]
     [(slice(0, 3, None), slice(0, 1, None))]
@@ -116,7 +115,7 @@ def sweep_scene(
     note: Mapping[str, Any],
     progress: Progress | None = None,
 ) -> Sheet:
-    """Let the network look at every window of interest, and keep what it says.
+    """Predict every window of interest, and store the predictions.
 
     Blocks already done under the same key are not computed again; the next ones are read, and the
     last one is written, while one is computed.
@@ -125,7 +124,7 @@ def sweep_scene(
         plan: what and how.
         scene: in the network's bands, in its own digital numbers.
         folder: of the sheet.
-        key: names everything that the sheet depends on.
+        key: identifies everything that the sheet depends on.
         note: kept with the sheet when it begins.
         progress: called with blocks done and blocks in all.
 
@@ -147,18 +146,24 @@ def sweep_scene(
     sheet = open_sheet(folder, key, note, layout)
     _forget_damaged(plan, sheet, parts)
     left = [n for n in range(len(parts)) if not sheet.done[n]]
-    with ThreadPoolExecutor(1) as writer:
+    needed = ((n, parts[n] if plan.windows_needed[parts[n].here].any() else None) for n in left)
+    with (
+        ThreadPoolExecutor(1) as reader,
+        network_pool(plan.sweep) as networks,
+        ThreadPoolExecutor(1) as writer,
+    ):
         before: Future[None] | None = None
-        for n, ready in _read_ahead(plan, scene, parts, left):
-            found = None if ready is None else (ready[0], _predicted(plan, *ready))
+        ready = ahead(reader, needed, partial(_made_ready, plan, scene))
+        for n, begun in ahead(networks, ready, partial(_begun, plan)):
+            predicted = None if begun is None else (begun[0], begun[1] and begun[1]())
             _await(before, sheet, progress)
-            before = writer.submit(_keep, plan, sheet, (n, parts[n]), found)
+            before = writer.submit(_keep, plan, sheet, (n, parts[n]), predicted)
         _await(before, sheet, progress)
     return sheet
 
 
 def _await(block: Future[None] | None, sheet: Sheet, progress: Progress | None) -> None:
-    """Wait until a block is kept, and say so."""
+    """Wait until a block is stored, and show the progress."""
     if block is not None:
         block.result()
         if progress is not None:
@@ -176,7 +181,7 @@ def _runs(firsts: Int64s, step: int, each: int) -> Iterator[slice]:
 
 @dataclass(frozen=True)
 class _Facts:
-    """What is kept of a block that was read, beside what a model predicts of it.
+    """What is stored of a block that was read, besides the predictions of a model.
 
     Attributes:
         block: which.
@@ -198,26 +203,7 @@ class _Facts:
 
 
 _Ready = tuple[_Facts, Float32s | None]  # and what the model takes [C,H,W]; None for no window
-
-
-def _read_ahead(
-    plan: SweepPlan, scene: Imagery, parts: Sequence[Block], order: Sequence[int]
-) -> Iterator[tuple[int, _Ready | None]]:
-    """Blocks in order, read and made ready, None where nothing in them is wanted."""
-    with ThreadPoolExecutor(1) as pool:
-        waiting: list[tuple[int, Future[_Ready] | None]] = []
-        for n in order:
-            wanted = plan.looked_at[parts[n].rows, parts[n].cols].any()
-            read = pool.submit(_made_ready, plan, scene, parts[n]) if wanted else None
-            waiting.append((n, read))
-            if len(waiting) > AHEAD:
-                yield _arrived(*waiting.pop(0))
-        while waiting:
-            yield _arrived(*waiting.pop(0))
-
-
-def _arrived(n: int, read: Future[_Ready] | None) -> tuple[int, _Ready | None]:
-    return n, read.result() if read else None
+_Begun = tuple[_Facts, Callable[[], Predicted] | None]  # and what predicts its windows
 
 
 def _made_ready(plan: SweepPlan, scene: Imagery, block: Block) -> _Ready:
@@ -225,18 +211,18 @@ def _made_ready(plan: SweepPlan, scene: Imagery, block: Block) -> _Ready:
     span = span_of(plan, block)
     data, valid = scene.read(span)
     every: Bools = np.all(valid, axis=0)
-    whole: Bools = np.any(valid, axis=0) if plan.some_bands else every
+    any_valid: Bools = np.any(valid, axis=0) if plan.some_bands else every
     enough, full = (
         window_shares(x, *_firsts(plan, block, span), plan.grid.px) >= plan.min_valid
-        for x in (whole, every)
+        for x in (any_valid, every)
     )
-    chosen = enough & plan.looked_at[block.rows, block.cols]
+    chosen = enough & plan.windows_needed[block.rows, block.cols]
     image = to_network(plan, data, valid, scene.sensor) if chosen.any() else None
     facts = _Facts(
         block,
         chosen,
         chosen & ~full,
-        _counted(plan, block, whole),
+        _counted(plan, block, any_valid),
         None if plan.thumb is None else _gathered(plan, plan.thumb, block, (data, valid)),
         None if image is None else _guide(plan, block, image, valid),
         _impossible(plan, scene, block, data),
@@ -245,11 +231,11 @@ def _made_ready(plan: SweepPlan, scene: Imagery, block: Block) -> _Ready:
 
 
 def _impossible(plan: SweepPlan, scene: Imagery, block: Block, data: NDArray[Any]) -> int:
-    """How many values that a block has to itself the scene's sensor cannot have measured."""
-    own, span = len(data) - plan.extra, span_of(plan, block)
+    """How many values of a block, without its overlap, the scene's sensor cannot have measured."""
+    scene_bands, span = len(data) - plan.extra, span_of(plan, block)
     (top, low), (left, right) = _owned(plan.grid, block)
-    part = data[:own, top - span.row : low - span.row, left - span.col : right - span.col]
-    return measurable(scene.sensor, scene.bands[:own]).undeclared(part)
+    part = data[:scene_bands, top - span.row : low - span.row, left - span.col : right - span.col]
+    return measurable(scene.sensor, scene.bands[:scene_bands]).undeclared(part)
 
 
 def _firsts(plan: SweepPlan, block: Block, span: Window) -> tuple[Int64s, Int64s]:
@@ -257,30 +243,33 @@ def _firsts(plan: SweepPlan, block: Block, span: Window) -> tuple[Int64s, Int64s
     return plan.grid.rows[block.rows] - span.row, plan.grid.cols[block.cols] - span.col
 
 
-def _predicted(plan: SweepPlan, facts: _Facts, image: Float32s | None) -> Said | None:
-    """What the model predicts of a block's windows; None where there is none to predict."""
+def _begun(plan: SweepPlan, ready: _Ready) -> _Begun:
+    """The rest of the prediction of a block, after its networks have run."""
+    facts, image = ready
     if image is None:
-        return None
+        return facts, None
     firsts = _firsts(plan, facts.block, span_of(plan, facts.block))
-    return plan.sweep.look(image, *firsts, plan.grid.step)
+    if isinstance(plan.sweep, TwoStage):
+        return facts, plan.sweep.begin(image, *firsts)
+    return facts, partial(plan.sweep.predict_windows, image, *firsts, plan.grid.step)
 
 
 def _keep(
     plan: SweepPlan,
     sheet: Sheet,
     block: tuple[int, Block],
-    found: tuple[_Facts, Said | None] | None,
+    block_result: tuple[_Facts, Predicted | None] | None,
 ) -> None:
-    """Write down a block, given with its number, and then that it is done."""
+    """Store a block with its number, and then mark it as done."""
     n = block[0]
-    if found is not None:
-        facts, said = found
+    if block_result is not None:
+        facts, predicted = block_result
         _write_facts(plan, sheet, facts)
         if sheet.impossible is not None:
             sheet.impossible[n] = facts.impossible
-        if said is not None:
-            _write(plan, sheet, facts, said)
-            sheet.partial[n] = int((facts.lacking & plan.wanted[facts.block.here]).sum())
+        if predicted is not None:
+            _write(plan, sheet, facts, predicted)
+            sheet.partial[n] = int((facts.lacking & plan.interest[facts.block.here]).sum())
     if sheet.checks is not None:
         sheet.checks[n] = _checksum(plan, sheet, *block)
     sheet.keep()
@@ -313,7 +302,7 @@ def _checksum(plan: SweepPlan, sheet: Sheet, n: int, block: Block) -> int:
     counts = [array[n] for array in (sheet.partial, sheet.impossible) if array is not None]
     total = zlib.crc32(np.array(counts, np.int64).data)
     for array in _kept_of(plan, sheet, block):
-        for row in array:
+        for row in np.asarray(array):  # not as memory maps, of which each row would be one more
             total = zlib.crc32(np.ascontiguousarray(row).data, total)
     return total
 
@@ -359,47 +348,45 @@ def _write_facts(plan: SweepPlan, sheet: Sheet, facts: _Facts) -> None:
         sheet.picture[:, rows_to, cols_to], sheet.shown[rows_to, cols_to] = facts.picture
 
 
-def _write(plan: SweepPlan, sheet: Sheet, facts: _Facts, said: Said) -> None:
-    """Write down what is predicted of a block's windows."""
+def _write(plan: SweepPlan, sheet: Sheet, facts: _Facts, predicted: Predicted) -> None:
+    """Store the predictions for a block's windows."""
     here, chosen = facts.block.here, facts.predicted
-    chances = said.probabilities  # changed in place, for a copy of a block is large
-    chances *= FULL
-    chances = np.rint(chances, out=chances).astype(np.uint16)
-    chances[~chosen] = 0
-    sheet.probabilities[here] = chances
-    sheet.index[here] = np.where(chosen, said.index, 0)
-    sheet.seen[here] = chosen & plan.wanted[here]
+    sheet.probabilities[here] = whole_numbers(predicted.probabilities, chosen, np.float32(FULL))
+    sheet.index[here] = np.where(chosen, predicted.index, 0)
+    sheet.seen[here] = chosen & plan.interest[here]
     if sheet.guide is not None and facts.guide is not None:
         sheet.guide[here] = np.where(chosen, facts.guide, 0)
 
 
 def _guide(plan: SweepPlan, block: Block, image: Float32s, valid: Bools) -> UInt16s | None:
-    """What the filter that smooths a map of pixels is guided by; None for no smoothing."""
+    """The guide of the filter that smooths a map of pixels; None for no smoothing."""
     if plan.smoothing is None:
         return None
     rows, cols = _firsts(plan, block, span_of(plan, block))
-    own = np.s_[:, rows[0] : rows[-1] + 1, cols[0] : cols[-1] + 1]
-    return plan.smoothing.guide(np.where(valid[own], image[own], np.float32(np.nan)))
+    inside = np.s_[:, rows[0] : rows[-1] + 1, cols[0] : cols[-1] + 1]
+    return plan.smoothing.guide(np.where(valid[inside], image[inside], np.float32(np.nan)))
 
 
 def to_network(plan: SweepPlan, data: NDArray[Any], valid: Bools, sensor: Sensor) -> Float32s:
     """A block's pixels [C,H,W] in the network's own digital numbers, invalid ones filled."""
-    own, image = len(data) - plan.extra, np.empty(data.shape, np.float32)
-    image[:own], image[own:] = rescaled(data[:own], sensor, plan.sensor), data[own:]
-    np.copyto(image, plan.sweep.fill.reshape(-1, 1, 1), where=~valid)
+    scene_bands, image = len(data) - plan.extra, np.empty(data.shape, np.float32)
+    image[:scene_bands] = rescaled(data[:scene_bands], sensor, plan.sensor)
+    image[scene_bands:] = data[scene_bands:]
+    if not valid.all():  # most blocks of most scenes are
+        np.copyto(image, plan.sweep.fill.reshape(-1, 1, 1), where=~valid)
     return image
 
 
-def window_shares(whole: Bools, rows: Int64s, cols: Int64s, px: int) -> Float64s:
+def window_shares(valid: Bools, rows: Int64s, cols: Int64s, px: int) -> Float64s:
     """Share of pixels that are valid in each window, [len(rows), len(cols)].
 
     >>> window_shares(np.eye(4, dtype=bool), np.array([0, 2]), np.array([0, 1]), 2).tolist()
     [[0.5, 0.25], [0.0, 0.25]]
     """
     if px == 1:
-        return whole[np.ix_(rows, cols)].astype(np.float64)
-    total = np.zeros((whole.shape[0] + 1, whole.shape[1] + 1), np.int64)
-    total[1:, 1:] = whole.cumsum(axis=0, dtype=np.int64).cumsum(axis=1)
+        return valid[np.ix_(rows, cols)].astype(np.float64)
+    total = np.zeros((valid.shape[0] + 1, valid.shape[1] + 1), np.int64)
+    total[1:, 1:] = valid.cumsum(axis=0, dtype=np.int64).cumsum(axis=1)
     below, right = rows + px, cols + px
     inside = (
         total[np.ix_(below, right)]
@@ -410,11 +397,13 @@ def window_shares(whole: Bools, rows: Int64s, cols: Int64s, px: int) -> Float64s
     return np.asarray(inside / px**2)
 
 
-def _counted(plan: SweepPlan, block: Block, whole: Bools) -> Int64s:
+def _counted(plan: SweepPlan, block: Block, valid_pixels: Bools) -> Int64s:
     """The valid pixels of the cells that begin in a block [h,w]."""
     span, p = span_of(plan, block), plan.grid.posting
     (top, low), (left, right) = _owned(plan.grid, block)
-    part = whole[top - span.row : low - span.row, left - span.col : right - span.col]
+    part = valid_pixels[top - span.row : low - span.row, left - span.col : right - span.col]
+    if p == 1:
+        return part.astype(np.int64)
     rows, cols = (np.arange(0, n, p) for n in part.shape)
     rowwise = np.add.reduceat(part, rows, axis=0, dtype=np.int64)
     return np.asarray(np.add.reduceat(rowwise, cols, axis=1))
@@ -430,17 +419,17 @@ def _gathered(plan: SweepPlan, thumb: Thumb, block: Block, pixels: Pixels) -> Pi
 def _thumbed(plan: SweepPlan, thumb: Thumb, block: Block) -> list[tuple[Int64s, slice]]:
     """Rows and columns of the picture's pixels in a block, and their places in the picture."""
     owned = zip(_owned(plan.grid, block), thumb.shape, strict=True)
-    return [_every(thumb.each, own, most) for own, most in owned]
+    return [_every(thumb.each, span, limit) for span, limit in owned]
 
 
-def _every(each: int, own: tuple[int, int], most: int) -> tuple[Int64s, slice]:
+def _every(each: int, span: tuple[int, int], limit: int) -> tuple[Int64s, slice]:
     """Middles of the runs of `each` pixels that begin in a span, and their places in a picture.
 
     >>> _every(4, (5, 14), 9)
     (array([ 6, 10]), slice(1, 3, None))
     """
     half = each // 2
-    begin, end = (min(most, -(-(edge - half) // each)) for edge in own)
+    begin, end = (min(limit, -(-(edge - half) // each)) for edge in span)
     return np.arange(begin, end) * each + half, slice(begin, end)
 
 

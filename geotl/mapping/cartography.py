@@ -1,4 +1,4 @@
-"""A finished map as a sheet to look at: classes, confidence, legend, scale bar, north, graticule.
+"""A finished map as a figure: classes, confidence, legend, scale bar, north, graticule.
 
 Every place on the sheet is worked out here, in inches from its upper left corner, so that maps of
 any shape and any number of classes fill it well.
@@ -29,7 +29,7 @@ from geotl.reporting.figures import FAINT, INK, RULE, canvas, encoded, shortened
 
 SHEET_IN, _MARGIN, _GAP = 10.6, 0.4, 0.4
 _ROW, _NAME_PT = 0.215, 9.0  # of the legend
-_NARROW = 1.7  # what stands under a map may be wider than it
+_NARROW = 1.7  # the text below a map may be wider than it
 _UNDER = 0.66  # below a map: names of meridians, scale bar
 _HEAD = 0.26  # above a panel: its name
 
@@ -45,13 +45,13 @@ class Box:
 
     @property
     def bottom(self) -> float:
-        """Where it ends."""
+        """Its right edge."""
         return self.top + self.height
 
 
 @dataclass(frozen=True)
 class MapLayout:
-    """Where everything stands: both panels, the legend with its columns, and the sheet's height."""
+    """The layout: both panels, the legend with its columns, and the figure's height."""
 
     classes: Box
     confidence: Box
@@ -75,8 +75,8 @@ def coloured(values: UInt8s, colours: UInt8s) -> UInt8s:
     """
     table = np.zeros((256, 4), np.uint8)
     table[: len(colours), :3], table[: len(colours), 3] = colours, 255
-    found: UInt8s = table[values]
-    return found
+    colours_of_values: UInt8s = table[values]
+    return colours_of_values
 
 
 def rgb_of(colours: Sequence[str]) -> UInt8s:
@@ -85,8 +85,8 @@ def rgb_of(colours: Sequence[str]) -> UInt8s:
     >>> rgb_of(["#0072b2"]).tolist()
     [[0, 114, 178]]
     """
-    told = [[int(text[i : i + 2], 16) for i in (1, 3, 5)] for text in colours]
-    return np.array(told, dtype=np.uint8).reshape(-1, 3)
+    numbers = [[int(text[i : i + 2], 16) for i in (1, 3, 5)] for text in colours]
+    return np.array(numbers, dtype=np.uint8).reshape(-1, 3)
 
 
 def jpeg(picture: UInt8s) -> bytes:
@@ -101,7 +101,7 @@ def map_figure(look: Look, facts: MapFacts) -> bytes:
 
     Args:
         look: the map in few pixels.
-        facts: what is told beside it.
+        facts: of the text around it.
     """
     entries = legend_entries(facts)
     ground = ground_of(look.grid)
@@ -128,20 +128,20 @@ def legend_entries(facts: MapFacts) -> list[tuple[str, str | None, str]]:
     """Name, colour and percent of what is on the map, largest first; None is the hatching."""
     shares = facts.shares
     there = [k for k in np.argsort(-shares[:-1], kind="stable") if facts.areas.pixels[k]]
-    found: list[tuple[str, str | None, str]] = [
+    entries: list[tuple[str, str | None, str]] = [
         (facts.classes[k], facts.colours[k], _percent(float(shares[k]))) for k in there
     ]
     left = _percent(float(shares[-1])) if facts.areas.unmapped_pixels else ""
-    return [*found, ("not mapped", None, left)]
+    return [*entries, ("not mapped", None, left)]
 
 
 def laid_out(ratio: float, entries: int, name_in: float) -> MapLayout:
     """Places on the sheet for maps `ratio` times as wide as high.
 
-    Wide maps stand above their confidence, others beside it; the legend goes where room is left.
+    Wide maps are above their confidence, others beside it; the legend goes where room is left.
 
     Args:
-        ratio: width by height on the ground.
+        ratio: width by height in metres.
         entries: of the legend.
         name_in: width of the longest name in it.
     """
@@ -217,8 +217,8 @@ def _heading(figure: Figure, layout: MapLayout, facts: MapFacts) -> None:
     figure.text(
         left, 1 - (_MARGIN + 0.36) / high, subtitle(facts), va="top", fontsize=10, color=FAINT
     )
-    told = textwrap.fill(source_line(facts), 172)
-    figure.text(left, 0.5 / high, told, va="top", fontsize=7.5, color=FAINT, linespacing=1.4)
+    text = textwrap.fill(source_line(facts), 172)
+    figure.text(left, 0.5 / high, text, va="top", fontsize=7.5, color=FAINT, linespacing=1.4)
 
 
 def _panel(figure: Figure, layout: MapLayout, box: Box, image: UInt8s, look: Look) -> Axes:
@@ -232,8 +232,8 @@ def _panel(figure: Figure, layout: MapLayout, box: Box, image: UInt8s, look: Loo
     axes.imshow(
         image, extent=(0, width, height, 0), interpolation="nearest", aspect="auto", zorder=2
     )
-    most = max(1, round(box.width / 1.5)), max(1, round(box.height / 1.5))
-    for line in graticule(look.grid, most):
+    line_counts = max(1, round(box.width / 1.5)), max(1, round(box.height / 1.5))
+    for line in graticule(look.grid, line_counts):
         axes.plot(*line.places.T, color=INK, linewidth=0.5, alpha=0.35, zorder=3)
         if line.label_at is None or box is not layout.classes:
             continue
@@ -290,8 +290,8 @@ def _scale(figure: Figure, layout: MapLayout, ground: Ground | None, look: Look)
         )
         return
     per_inch = ground.across_m * look.grid.width / max(box.width, 0.01)
-    most = min(0.5 * strip.width, 2.6) * per_inch
-    metres = bar_length(most)
+    longest = min(0.5 * strip.width, 2.6) * per_inch
+    metres = bar_length(longest)
     long = metres / per_inch
     for part in range(4):
         axes.add_patch(
@@ -369,7 +369,7 @@ def _legend(
     longest = _widest(figure, [name for name, _, _ in entries])
     reach = min(wide - 0.1, longest + 1.2)  # where the percents end
     room = reach - 0.31 - 0.65  # for a name
-    axes.text(0, 0.0, "Classes, share of valid ground", fontsize=9.5, color=INK, va="top")
+    axes.text(0, 0.0, "Classes, share of valid area", fontsize=9.5, color=INK, va="top")
     for place, (name, colour, share) in enumerate(entries):
         left, top = (place // rows) * wide, 0.3 + (place % rows) * _ROW
         axes.add_patch(

@@ -29,7 +29,7 @@ class Line:
         kind: which of the two.
         name: such as 13°20′E.
         places: columns and rows along it [n,2], from the grid's upper left corner.
-        label_at: where its name stands, along the left edge (a parallel) or the lower one, in
+        label_at: position of its label, along the left edge (a parallel) or the lower one, in
             pixels; None where it does not meet that edge.
     """
 
@@ -39,14 +39,14 @@ class Line:
     label_at: float | None
 
 
-def graticule(grid: Grid, most: tuple[int, int] = (4, 4)) -> list[Line]:
+def graticule(grid: Grid, max_lines: tuple[int, int] = (4, 4)) -> list[Line]:
     """Lines of round longitude and latitude over a grid; none without a reference system.
 
     None either where the grid holds a pole or places that have no longitude.
 
     Args:
-        grid: whose ground it is.
-        most: about how many meridians and parallels are wanted.
+        grid: of the map.
+        max_lines: about how many meridians and parallels are wanted.
     """
     if grid.crs is None:
         return []
@@ -59,14 +59,14 @@ def graticule(grid: Grid, most: tuple[int, int] = (4, 4)) -> list[Line]:
         return []
     lat = lonlat[:, 1]
     span = (float(lon.min()), float(lon.max())), (float(lat.min()), float(lat.max()))
-    found = []
-    for value, step in _rounds(*span[0], most[0]):
+    lines = []
+    for value, step in _rounds(*span[0], max_lines[0]):
         along = np.column_stack([np.full(101, value), np.linspace(*span[1], 101)])
-        found.append(_line("meridian", _named(value, step, "EW"), along, grid))
-    for value, step in _rounds(*span[1], most[1]):
+        lines.append(_line("meridian", _named(value, step, "EW"), along, grid))
+    for value, step in _rounds(*span[1], max_lines[1]):
         along = np.column_stack([np.linspace(*span[0], 101), np.full(101, value)])
-        found.append(_line("parallel", _named(value, step, "NS"), along, grid))
-    return found
+        lines.append(_line("parallel", _named(value, step, "NS"), along, grid))
+    return lines
 
 
 def lattice(grid: Grid, side: int = 9) -> Float64s | None:
@@ -78,10 +78,10 @@ def lattice(grid: Grid, side: int = 9) -> Float64s | None:
         return None
     cols, rows = np.linspace(0, grid.width, side), np.linspace(0, grid.height, side)
     xy = np.array([grid.at(float(c), float(r)) for r in rows for c in cols])
-    found = positions(xy, grid.crs, _DEGREES)
-    if not np.isfinite(found).all() or np.ptp(found[:, 0]) > 180:
+    lonlat = positions(xy, grid.crs, _DEGREES)
+    if not np.isfinite(lonlat).all() or np.ptp(lonlat[:, 0]) > 180:
         return None
-    return found.reshape(side, side, 2)
+    return lonlat.reshape(side, side, 2)
 
 
 def bar_length(most_m: float) -> float:
@@ -107,17 +107,17 @@ def _edge(grid: Grid, each: int = 33) -> list[tuple[float, float]]:
     """Columns and rows around a grid's edge, back to the first corner."""
     h, w = float(grid.height), float(grid.width)
     corners = [(0.0, 0.0), (w, 0.0), (w, h), (0.0, h), (0.0, 0.0)]
-    found = []
+    points = []
     for (c, r), (to_c, to_r) in itertools.pairwise(corners):
         for t in np.linspace(0, 1, each).tolist():
-            found.append((c + t * (to_c - c), r + t * (to_r - r)))
-    return found
+            points.append((c + t * (to_c - c), r + t * (to_r - r)))
+    return points
 
 
-def _rounds(low: float, high: float, most: int) -> Sequence[tuple[float, float]]:
-    """Round degrees between two, at most about so many, each with the step in seconds."""
+def _rounds(low: float, high: float, max_lines: int) -> Sequence[tuple[float, float]]:
+    """Round degrees between two, at most about `most`, each with the step in seconds."""
     wide = max((high - low) * 3600, 1e-9)
-    step = next((s for s in _SECONDS if wide / s <= most), _SECONDS[-1])
+    step = next((s for s in _SECONDS if wide / s <= max_lines), _SECONDS[-1])
     first = math.ceil(low * 3600 / step - 1e-9)
     last = math.floor(high * 3600 / step + 1e-9)
     return [(n * step / 3600, step) for n in range(first, last + 1)]
@@ -131,14 +131,14 @@ def _named(degrees: float, step: float, ends: str) -> str:
     """
     wrapped = (degrees + 180) % 360 - 180 if ends == "EW" and abs(degrees) != 180 else degrees
     tenths = round(abs(wrapped) * 36000)
-    whole, rest = divmod(tenths, 36000)
+    full_degrees, rest = divmod(tenths, 36000)
     minutes, seconds = divmod(rest, 600)
-    text = f"{whole}°"
+    text = f"{full_degrees}°"
     if step < 3600 or rest:
         text += f"{minutes:02d}′"
     if step < 60 or seconds:
         text += f"{seconds / 10:04.1f}″" if step < 1 else f"{round(seconds / 10):02d}″"
-    side = "" if tenths == 0 or (ends == "EW" and whole == 180) else ends[wrapped < 0]
+    side = "" if tenths == 0 or (ends == "EW" and full_degrees == 180) else ends[wrapped < 0]
     return text + side
 
 
@@ -158,7 +158,7 @@ def _line(kind: Literal["parallel", "meridian"], name: str, along: Float64s, gri
 
 
 def _crossing(along: Float64s, level: float, across: Float64s) -> float | None:
-    """Where a line takes a level first: what `across` is there, None where it does not."""
+    """The value of `across` where a line first takes a level; None where it does not."""
     above = along - level
     if len(above) == 0:
         return None

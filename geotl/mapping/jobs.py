@@ -17,7 +17,7 @@ from geotl._version import __version__
 from geotl.console import Log
 from geotl.errors import GeoTLError, OutsideError, needed_by_model
 from geotl.evaluation.class_map import open_map
-from geotl.imagery.products import beside
+from geotl.imagery.products import sibling_images
 from geotl.imagery.scene import Scene, open_bands, open_scene
 from geotl.imagery.scene_list import Entry, band_set, only_file
 from geotl.imagery.sensors import Sensor
@@ -47,7 +47,7 @@ class Job:
 
 @dataclass(frozen=True)
 class JobResult:
-    """How a job went: `told` is the one line of an error, or what there is to say."""
+    """Result of a job: `told` is the line of an error, or a remark."""
 
     name: str
     status: Status
@@ -55,7 +55,7 @@ class JobResult:
     seconds: float = 0.0
 
 
-def run_job(job: Job, *, quiet: bool, say: Log) -> Mapped:
+def run_job(job: Job, *, quiet: bool, log: Log) -> Mapped:
     """Map a job's scene.
 
     Raises:
@@ -66,7 +66,7 @@ def run_job(job: Job, *, quiet: bool, say: Log) -> Mapped:
     model = _model(job.model, job.engine, changed)
     scene = open_entry(model, job.entry, job.reading)
     interest = interest_in(scene, model.contract.tile_px, job.options, job.reading)
-    return map_scene(model, scene, job.out, job.options, interest=interest, quiet=quiet, say=say)
+    return map_scene(model, scene, job.out, job.options, interest=interest, quiet=quiet, log=log)
 
 
 def cores() -> int:
@@ -77,17 +77,17 @@ def cores() -> int:
 
 
 def attempt(job: Job, share: int) -> JobResult:
-    """Map a job's scene, and tell what came of it instead of raising.
+    """Map a job's scene, and return its result or error instead of raising.
 
     Args:
         job: the job.
-        share: how many scenes are mapped on this machine at once.
+        share: number of scenes that are mapped on this machine in parallel.
     """
     begun = time.perf_counter()
     torch.set_num_threads(max(1, cores() // share))
     lines: list[str] = []
     try:
-        run_job(job, quiet=True, say=lines.append)
+        run_job(job, quiet=True, log=lines.append)
     except OutsideError as error:
         return JobResult(job.entry.name, "skipped", _line(error))
     except (GeoTLError, OSError, RuntimeError, MemoryError) as error:
@@ -104,40 +104,43 @@ def open_entry(model: Mapper, entry: Entry, reading: Reading) -> Scene:
         DataError: a scene that cannot be used.
         BandError: bands missing.
     """
-    own = reading.sensor_or(model.contract.sensor)
+    sensor = reading.sensor_or(model.contract.sensor)
     if not entry.assets:
         return replace(open_for(model, entry.path, reading), name=entry.name)
-    with needed_by_model("a scene", own.name):
-        scene = _of_assets(model, entry, reading, own)
+    with needed_by_model("a scene", sensor.name):
+        scene = _of_assets(model, entry, reading, sensor)
     return as_in_training(model, scene, reading)
 
 
-def _of_assets(model: Mapper, entry: Entry, reading: Reading, own: Sensor) -> Scene:
+def _of_assets(model: Mapper, entry: Entry, reading: Reading, sensor: Sensor) -> Scene:
     """A STAC item's scene, from its one file of several bands or one for each band."""
     contract = model.contract
-    whole = only_file(entry, own, contract.bands)
-    if whole is None:
-        of = band_set(entry, own, contract.bands)
-        return open_bands(of, own, contract.bands, mask=reading.mask, name=entry.name)
+    one_file = only_file(entry, sensor, contract.bands)
+    if one_file is None:
+        of = band_set(entry, sensor, contract.bands)
+        return open_bands(of, sensor, contract.bands, mask=reading.mask, name=entry.name)
     file_bands = None if reading.sensor else contract.file_bands
     return open_scene(
-        whole, own, contract.bands, file_bands=file_bands, mask=reading.mask, name=entry.name
+        one_file, sensor, contract.bands, file_bands=file_bands, mask=reading.mask, name=entry.name
     )
 
 
 def mark_of(job: Job) -> str:
-    """A name for everything that a job's map depends on: by it a finished map is known again.
+    """A name for everything that a job's map depends on: with it a finished map is recognised.
 
     Raises:
         DataError: a scene or area of interest that is not there.
         ModelError: an engine that is not there.
     """
     path, aoi, mask = job.entry.path, job.reading.aoi, job.reading.mask
-    files = [a.path for a in job.entry.assets] or [path, *([] if path.is_dir() else beside(path))]
+    files = [a.path for a in job.entry.assets] or [
+        path,
+        *([] if path.is_dir() else sibling_images(path)),
+    ]
     if mask not in (None, "auto"):
         files.append(Path(mask))
     files.extend(Path(extra) for extra in job.reading.extra)
-    told = {
+    parts = {
         "geotl": __version__,
         "model": sha256_of(job.model),
         "engine": engine_for(job.model, job.engine),
@@ -145,15 +148,15 @@ def mark_of(job: Job) -> str:
         "options": asdict(job.options) | dict.fromkeys(["overwrite", "force", "page", "mark"]),
         "reading": asdict(job.reading) | {"aoi": sha256_of(Path(aoi)) if aoi else None},
     }
-    text = json.dumps(told, sort_keys=True, default=str)
+    text = json.dumps(parts, sort_keys=True, default=str)
     return hashlib.sha256(text.encode()).hexdigest()
 
 
 def is_finished(job: Job) -> bool:
-    """Whether the job's map is there, whole, and the tag in it bears the job's own mark.
+    """Whether the job's map exists completely, with the mark of this job in its tag.
 
     Raises:
-        DataError: what stands there cannot be read.
+        DataError: the file there cannot be read.
     """
     if not all(path.exists() for path in outputs(job.out, job.options).values()):
         return False

@@ -25,7 +25,7 @@ from geotl.errors import OutputError
 from geotl.evaluation.prediction_sets import in_sets
 from geotl.imagery.windows import Window
 from geotl.inference.smoothing import GuidedFilter
-from geotl.inference.window_grid import WindowGrid, blend
+from geotl.inference.window_grid import WindowGrid, best_of, blend, of_pixels
 from geotl.io.geodesy import row_areas_m2
 from geotl.io.raster import Grid, gdal_settings
 from geotl.mapping.options import NODATA, MapLayer, Overviews
@@ -422,11 +422,15 @@ def _blended(drawing: Drawing, block: Window) -> Blended:
     if drawing.smoothing is not None and sheet.guide is not None:
         smooth = _smoothed(drawing.smoothing, sheet, sheet.guide, block)
         chances = np.where(np.isfinite(index)[..., None], smooth, 0.0)
+    elif grid.px == 1:
+        chances = of_pixels(
+            np.asarray(sheet.probabilities[rows, cols]), sheet.seen[rows, cols], FULL
+        )
     else:
         chances = blend(grid, sheet.probabilities, sheet.seen, rows, cols)
         chances /= FULL
         np.copyto(chances, 0.0, where=np.isnan(chances))
-    return Blended(block, chances, index, chances.argmax(axis=-1), chances.max(axis=-1))
+    return Blended(block, chances, index, *best_of(chances))
 
 
 def _smoothed(how: GuidedFilter, sheet: Sheet, guide: UInt16s, block: Window) -> Float64s:

@@ -30,7 +30,7 @@ class MapLayer:
     Attributes:
         suffix: of its name, behind the map's own.
         dtype: of its values.
-        nodata: that stands for no value.
+        nodata: the number for no value.
         overviews: how coarser levels are made of it.
         bands: what each band holds; of a layer with a band for each class, one text with {}.
         units: of its values, "" for none.
@@ -60,7 +60,7 @@ CLASSES = MapLayer("", "uint8", NODATA, "mode", ("class",))
 CHOICES = (
     LayerChoice(
         "probabilities",
-        "of every class",
+        "write the probability of every class",
         {
             "probabilities": MapLayer(
                 "_probabilities",
@@ -74,7 +74,7 @@ CHOICES = (
     ),
     LayerChoice(
         "applicability",
-        "where the model applies",
+        "write where the model applies (dissimilarity index and area of applicability)",
         {
             "applicability": MapLayer(
                 "_applicability", "uint8", NODATA, "mode", ("inside the area of applicability",)
@@ -86,7 +86,7 @@ CHOICES = (
     ),
     LayerChoice(
         "entropy",
-        "how mixed the answer is",
+        "write the entropy of the probabilities [percent of the maximum]",
         {
             "entropy": MapLayer(
                 "_entropy", "uint8", NODATA, "nearest", ("entropy [% of most]",), "percent"
@@ -95,7 +95,7 @@ CHOICES = (
     ),
     LayerChoice(
         "sets",
-        "the classes that a cell may be of with a stated coverage, and how many they are",
+        "write prediction sets: the classes that a cell may be of, and how many they are",
         {
             "sets": MapLayer(
                 "_sets", "uint8", NODATA, "nearest", ("may be {} [1: yes]",), per_class=True
@@ -115,11 +115,11 @@ class MapOptions:
     Attributes:
         step_px: pixels between windows; None for half a window.
         posting_px: side of a cell of the map, which divides the step; None for the step.
-        mode: every window by itself, all at once, or (auto) at once where it agrees.
+        mode: exact (window by window), dense (batched over the block), auto (dense if it agrees).
         views: flips and quarter turns averaged; None for one, or with the applicability as many
             as the training features it is measured against were averaged over.
-        block_px: side of the blocks read at once.
-        min_valid: least share of a window's pixels that are valid.
+        block_px: side of the blocks that are read.
+        min_valid: smallest share of a window's pixels that are valid.
         precision: number format of the network.
         member: of a pixel model, that maps alone; None for all together.
         probabilities: write every class's probability too.
@@ -132,10 +132,10 @@ class MapOptions:
         sets: write the prediction set of each cell too.
         coverage: that the sets have, between 0 and 1.
         polygons: write polygons of the classes too.
-        min_area_m2: polygons below it are given to their largest neighbour.
+        min_area_m2: smaller polygons are merged into their largest neighbour.
         force: map whatever the values are like.
-        overwrite: replace what stands at the output.
-        page: draw the map as a PNG and as a page to look at too.
+        overwrite: replace existing outputs.
+        page: draw the map as a PNG and as an HTML page too.
         mark: kept in the tags, by which a finished map is known again.
 
     Raises:
@@ -196,11 +196,11 @@ def layers(classes: Sequence[str], options: MapOptions | None) -> dict[str, MapL
     >>> list(layers(["field"], MapOptions(entropy=True)))
     ['confidence', 'entropy', 'classes']
     """
-    found = {"confidence": CONFIDENCE}
+    by_name = {"confidence": CONFIDENCE}
     for choice in CHOICES:
         if options is None or getattr(options, choice.option):
-            found |= {name: _of_classes(layer, classes) for name, layer in choice.files.items()}
-    return found | {"classes": CLASSES}
+            by_name |= {name: _of_classes(layer, classes) for name, layer in choice.files.items()}
+    return by_name | {"classes": CLASSES}
 
 
 def _of_classes(layer: MapLayer, classes: Sequence[str]) -> MapLayer:

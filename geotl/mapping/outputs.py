@@ -1,4 +1,4 @@
-"""What is written beside a map: table of areas, polygons; and how files are put in their place."""
+"""Further files of a map: table of areas, polygons; and how files are moved to their place."""
 
 from __future__ import annotations
 
@@ -34,9 +34,9 @@ NOT_MAPPED = "(valid, not mapped)"
 def check_output(
     targets: Mapping[str, Path], inputs: Iterable[Path], folder: Path, *, overwrite: bool
 ) -> None:
-    """Refuse outputs that would overwrite something.
+    """Reject outputs that would overwrite something.
 
-    What a run that was killed had already put in place, as told in its folder, does not count.
+    Files that a killed run had already put in place, as its folder records, do not count.
 
     Args:
         targets: where each file goes, the class map last.
@@ -61,7 +61,7 @@ def check_output(
             raise OutputError(f"{target}: is there already; --overwrite replaces it")
 
 
-def put_in_place(made: Mapping[str, Path], targets: Mapping[str, Path], folder: Path) -> None:
+def put_in_place(finished: Mapping[str, Path], targets: Mapping[str, Path], folder: Path) -> None:
     """Move finished files where they belong, in order, after noting it in the map's folder.
 
     Raises:
@@ -69,34 +69,34 @@ def put_in_place(made: Mapping[str, Path], targets: Mapping[str, Path], folder: 
     """
     write_text(folder / _PLACING, json.dumps([path.name for path in targets.values()]))
     for name, target in targets.items():
-        beside = made[name].with_name(made[name].name + _BESIDE)
+        beside = finished[name].with_name(finished[name].name + _BESIDE)
         try:
             if beside.exists():
                 beside.replace(target.with_name(target.name + _BESIDE))
-            sync(made[name])
-            made[name].replace(target)
+            sync(finished[name])
+            finished[name].replace(target)
         except OSError as error:
             raise OutputError(
                 f"{target}: could not be put in place ({error.strerror}); what is finished lies in "
-                f"{made[name].parent}"
+                f"{finished[name].parent}"
             ) from error
 
 
 def left_over(out: Path, targets: Mapping[str, Path]) -> Sequence[Path]:
-    """Files beside a map that belong to an earlier one of its name."""
+    """Files next to a map that belong to an earlier one of its name."""
     suffixes = [layer.suffix for layer in layers((), None).values() if layer.suffix]
-    known = [out.with_name(f"{out.stem}{suffix}{out.suffix}") for suffix in suffixes]
-    known.append(out.with_name(f"{out.stem}_polygons.gpkg"))
-    known += [out.with_suffix(".png"), out.with_suffix(".html")]
-    return [path for path in known if path.exists() and path not in targets.values()]
+    candidates = [out.with_name(f"{out.stem}{suffix}{out.suffix}") for suffix in suffixes]
+    candidates.append(out.with_name(f"{out.stem}_polygons.gpkg"))
+    candidates += [out.with_suffix(".png"), out.with_suffix(".html")]
+    return [path for path in candidates if path.exists() and path not in targets.values()]
 
 
 def _placed(folder: Path) -> list[str]:
     try:
-        told = json.loads((folder / _PLACING).read_text(encoding="utf-8"))
+        names = json.loads((folder / _PLACING).read_text(encoding="utf-8"))
     except (OSError, ValueError):
         return []
-    return [str(name) for name in told]
+    return [str(name) for name in names]
 
 
 def write_polygons(
@@ -162,16 +162,16 @@ def _regions(stream: Any, smallest: int) -> tuple[NDArray[np.object_], list[int]
     try:
         if smallest > 1:
             band = features.sieve(band, smallest, mask=stream.read_masks(1))
-        found = [
+        regions = [
             (shapely.geometry.shape(shape), int(value))
             for shape, value in features.shapes(band, transform=stream.transform)
             if value != stream.nodata
         ]
     except RasterioError as error:
         raise OutputError(f"{stream.name}: could not be turned into polygons ({error})") from error
-    shapes = np.empty(len(found), dtype=object)
-    shapes[:] = [shape for shape, _ in found]
-    return shapes, [value for _, value in found]
+    shapes = np.empty(len(regions), dtype=object)
+    shapes[:] = [shape for shape, _ in regions]
+    return shapes, [value for _, value in regions]
 
 
 def areas_csv(areas: Areas, classes: Sequence[str]) -> str:
@@ -200,14 +200,14 @@ def areas_lines(areas: Areas, classes: Sequence[str]) -> list[str]:
 
 
 def _rows(areas: Areas, classes: Sequence[str]) -> list[tuple[int | str, str, int, str, str, str]]:
-    told = [
+    counted = [
         (value, name, int(pixels), float(metres))
         for value, (name, pixels, metres) in enumerate(
             zip(classes, areas.pixels, areas.square_metres, strict=True)
         )
     ]
     rows: list[tuple[int | str, str, int, float]] = [
-        *told,
+        *counted,
         ("", NOT_MAPPED, areas.unmapped_pixels, areas.unmapped_square_metres),
     ]
     total = sum(pixels for _, _, pixels, _ in rows)

@@ -21,7 +21,13 @@ from geotl.imagery.resampling import resampled
 from geotl.imagery.scene import Scene, open_scene
 from geotl.imagery.windows import Imagery
 from geotl.inference.applicability import Applicability, area_of_applicability
-from geotl.inference.dense_correction import Agreement, Correction, Sample, from_note, judged
+from geotl.inference.dense_correction import (
+    Agreement,
+    Correction,
+    Sample,
+    from_note,
+    measured_agreement,
+)
 from geotl.inference.extras import extras_of, with_extras
 from geotl.inference.mapper import Mapper
 from geotl.inference.onnx_model import ServedModel
@@ -40,6 +46,7 @@ from geotl.inference.sliding_window import (
 )
 from geotl.inference.smoothing import GuidedFilter
 from geotl.io.raster import Grid
+from geotl.mapping.ahead import network_threads
 from geotl.mapping.blocks import Block, SweepPlan, span_of, to_network, window_shares
 from geotl.mapping.options import MapOptions
 from geotl.mapping.task import (
@@ -60,18 +67,18 @@ from geotl.models.device import settled as number_format
 from geotl.models.model_file import ModelFile
 from geotl.models.pixel_file import PixelModelFile
 
-EACH = 5  # rows and columns of windows in each of nine blocks that are looked at both ways
-LEAST_AGREEMENT = 0.95
+EACH = 5  # rows and columns of windows in each of nine blocks that are predicted in both modes
+MIN_AGREEMENT = 0.95
 _SAME = 0.05  # of a pixel's side: resolutions that need no resampling
 
 
 @dataclass(frozen=True)
 class ModeChoice:
-    """How windows will be looked at, as `settled` chose it.
+    """How windows will be predicted, as `settled` chose it.
 
     Attributes:
         mode: exact or dense.
-        told: one line for people, or "".
+        told: one line for the log, or "".
         agreement: how often both modes name a sampled window alike, with the correction; None
             where it was not measured.
         plain: the same without the correction.
@@ -89,9 +96,9 @@ class ModeChoice:
 
 @dataclass(frozen=True)
 class SweepNote:
-    """What is noted when a sweep begins: its date, and how windows are looked at.
+    """The note of a sweep that begins: its date, and how windows are predicted.
 
-    A run that goes on looks as it did before: what was chosen then is kept with the sheet.
+    A run that goes on predicts as before: the choice is stored with the sheet.
     """
 
     date: str
@@ -116,16 +123,16 @@ class SweepNote:
         return cls(date, ModeChoice(**values, correction=correction))
 
 
-def exact_plan(task: Task, say: Log) -> SweepPlan:
+def exact_plan(task: Task, log: Log) -> SweepPlan:
     """What is to be swept, window by window."""
-    options, predictor = task.options, _predictor(task, say)
+    options, predictor = task.options, _predictor(task, log)
     lattice = lattice_of(predictor)
-    least = max(options.block_px, task.grid.px)
+    smallest = max(options.block_px, task.grid.px)
     return SweepPlan(
         task.grid,
         predictor,
         task.model.contract.sensor,
-        -(-least // lattice) * lattice,
+        -(-smallest // lattice) * lattice,
         options.min_valid,
         task.interest.windows(task.grid),
         some_bands=uses_some_bands(task.model),
@@ -147,11 +154,13 @@ def _smoothing(task: Task) -> GuidedFilter | None:
     if side is None or not isinstance(model, PixelModelFile | ServedPixelModel):
         return None
     of = model.features
-    own = slice(of.own)
-    return GuidedFilter(side, of.mean[own], of.sd[own], uses_some_bands(model))
+    bands_of_scene = slice(of.scene_band_count)
+    return GuidedFilter(
+        side, of.mean[bands_of_scene], of.sd[bands_of_scene], uses_some_bands(model)
+    )
 
 
-def _predictor(task: Task, say: Log) -> WindowPredictor:
+def _predictor(task: Task, log: Log) -> WindowPredictor:
     """What predicts the windows: members of pixels, the exported file, or the network."""
     model, options = task.model, task.options
     if isinstance(model, PixelModelFile):
@@ -160,7 +169,8 @@ def _predictor(task: Task, say: Log) -> WindowPredictor:
         precision: Precision = "float32"
         if options.precision == "bfloat16":
             check_network(model)
-            precision = "bfloat16"
+        if model.model.deep is not None:
+            precision = number_format(options.precision, torch.device("cpu"), network_threads())
         return PixelPredictor(model.model, likeness, precision=precision)
     if isinstance(model, ServedModel | ServedPixelModel):
         check_served(model, options)
@@ -168,13 +178,13 @@ def _predictor(task: Task, say: Log) -> WindowPredictor:
     if not isinstance(model, ModelFile):
         raise ModelError(f"{model.path}: holds no model that maps")
     check_tile_options(model.path, options)
-    area = _area(model, task, say)
+    area = _area(model, task, log)
     precision = number_format(options.precision, next(model.network.parameters()).device)
     return Sweep(model.network, task.grid.px, task.views, "exact", area, precision)
 
 
 def settled(task: Task, plan: SweepPlan) -> ModeChoice:
-    """How windows will be looked at: exact, or dense where that goes and agrees with it.
+    """How windows will be predicted: exact, or dense where that is possible and agrees with it.
 
     Raises:
         DataError: dense mode was asked for and does not go.
@@ -191,15 +201,15 @@ def settled(task: Task, plan: SweepPlan) -> ModeChoice:
     sample = sample_of(plan, sweep, task.scene)
     if sample is None:
         return ModeChoice("dense")
-    verdict = judged(sample, partial(classes_of, sweep))
-    if asked == "auto" and verdict.agreement < LEAST_AGREEMENT:
-        told = f"exact mode: {_words(verdict)}, fewer than {100 * LEAST_AGREEMENT:.0f} %"
+    verdict = measured_agreement(sample, partial(classes_of, sweep))
+    if asked == "auto" and verdict.agreement < MIN_AGREEMENT:
+        told = f"exact mode: {_words(verdict)}, fewer than {100 * MIN_AGREEMENT:.0f} %"
         return _measured("exact", told, verdict)
     return _measured("dense", f"dense mode: {_words(verdict)}", verdict)
 
 
 def planned(plan: SweepPlan, choice: ModeChoice) -> SweepPlan:
-    """The plan of exact mode as `settled` chose it to be."""
+    """The plan of exact mode, changed to the choice of `settled`."""
     if plan.sweep.dense is None:
         return plan
     sweep = replace(plan.sweep.dense, mode=choice.mode, correction=choice.correction)
@@ -207,32 +217,32 @@ def planned(plan: SweepPlan, choice: ModeChoice) -> SweepPlan:
 
 
 def sample_of(plan: SweepPlan, sweep: Sweep, scene: Imagery) -> Sample | None:
-    """Windows of a few blocks spread over the part of interest, looked at both ways.
+    """Windows of a few blocks spread over the part of interest, predicted in both modes.
 
     Each block is read with its surroundings, as in mapping. None where no window counts.
     """
     exact = replace(sweep, mode="exact", correction=None)
     both = (exact, replace(exact, mode="dense"))
     dense = replace(plan, sweep=both[1])
-    found: dict[str, list[torch.Tensor]] = {"exact": [], "dense": []}
+    by_mode: dict[str, list[torch.Tensor]] = {"exact": [], "dense": []}
     halves: list[Bools] = []
     for block, half in _spread(plan):
         span = span_of(dense, block)
         data, valid = scene.read(span)
         place = (plan.grid.rows[block.rows] - span.row, plan.grid.cols[block.cols] - span.col)
         shares = window_shares(np.all(valid, axis=0), *place, plan.grid.px)
-        counts = plan.wanted[block.rows, block.cols] & (shares >= plan.min_valid)
+        counts = plan.interest[block.rows, block.cols] & (shares >= plan.min_valid)
         if not counts.any():
             continue
         image = sweep.on_device(to_network(plan, data, valid, scene.sensor))
         chosen = torch.from_numpy(counts)
         for one in both:
             features = features_at(one, image, *place, plan.grid.step)
-            found[one.mode].append(features[chosen.flatten().to(features.device)])
+            by_mode[one.mode].append(features[chosen.flatten().to(features.device)])
         halves.append(np.full(int(counts.sum()), half))
     if not halves:
         return None
-    return Sample(torch.cat(found["dense"]), torch.cat(found["exact"]), np.concatenate(halves))
+    return Sample(torch.cat(by_mode["dense"]), torch.cat(by_mode["exact"]), np.concatenate(halves))
 
 
 def _measured(mode: Mode, told: str, verdict: Agreement) -> ModeChoice:
@@ -252,26 +262,26 @@ def _words(verdict: Agreement) -> str:
     )
 
 
-def _area(model: ModelFile, task: Task, say: Log) -> Applicability | None:
-    """What dissimilarity is measured with, None where it is not asked for."""
+def _area(model: ModelFile, task: Task, log: Log) -> Applicability | None:
+    """The measure of dissimilarity, None where it is not asked for."""
     if not task.options.applicability:
         return None
-    companions, trained = model.companions, model.contract.spec.views
+    training_samples, trained = model.training_samples, model.contract.spec.views
     if task.views != trained:
-        say(
+        log(
             f"applicability: with {task.views} views, where the training tiles' features are means "
-            f"of {trained}, windows look less like them than they are; --views {trained} compares "
-            "like with like"
+            f"of {trained}, windows seem less similar to them than they are; --views {trained} "
+            "compares like with like"
         )
-    return area_of_applicability(companions.features, companions.folds)
+    return area_of_applicability(training_samples.features, training_samples.folds)
 
 
 def _spread(plan: SweepPlan) -> Iterator[tuple[Block, bool]]:
     """Up to nine blocks that share no window, and by turns the half that each belongs to."""
-    wanted = plan.wanted[: max(1, len(plan.grid.rows) - 1), : max(1, len(plan.grid.cols) - 1)]
-    if not wanted.any():  # the last windows may be off the step, so they are not looked at
+    interest = plan.interest[: max(1, len(plan.grid.rows) - 1), : max(1, len(plan.grid.cols) - 1)]
+    if not interest.any():  # the last windows may be off the step, so they are not used
         return
-    rows, cols = (_runs(np.flatnonzero(wanted.any(axis=axis))) for axis in (1, 0))
+    rows, cols = (_runs(np.flatnonzero(interest.any(axis=axis))) for axis in (1, 0))
     for n, (r, c) in enumerate(product(rows, cols)):
         yield Block(r, c), n % 2 == 0
 
@@ -286,19 +296,19 @@ def _runs(used: Int64s) -> list[slice]:
     """
     begin, end = int(used[0]), int(used[-1]) + 1
     edges = np.linspace(begin, end, min(3, end - begin) + 1).astype(int).tolist()
-    found = []
+    runs = []
     for low, high in pairwise(edges):
         count = min(EACH, high - low)
         start = low + (high - low - count) // 2
-        found.append(slice(start, start + count))
-    return found
+        runs.append(slice(start, start + count))
+    return runs
 
 
 def open_for(model: Mapper, path: str | Path, reading: Reading = AS_IT_IS) -> Scene:
     """A scene in a model's bands, brought to the resolution of its training tiles if known.
 
     Args:
-        model: whose contract the scene is to meet.
+        model: its contract is for the scene.
         path: a file or folder, as `scene.open_scene` takes it.
         reading: its sensor, the mask of clouds, and extra rasters.
 
@@ -308,9 +318,9 @@ def open_for(model: Mapper, path: str | Path, reading: Reading = AS_IT_IS) -> Sc
     """
     contract = model.contract
     file_bands = None if reading.sensor else contract.file_bands
-    own = reading.sensor_or(contract.sensor)
-    with needed_by_model("a scene", own.name):
-        scene = open_scene(path, own, contract.bands, file_bands=file_bands, mask=reading.mask)
+    sensor = reading.sensor_or(contract.sensor)
+    with needed_by_model("a scene", sensor.name):
+        scene = open_scene(path, sensor, contract.bands, file_bands=file_bands, mask=reading.mask)
     return as_in_training(model, scene, reading)
 
 
@@ -325,13 +335,14 @@ def as_in_training(model: Mapper, scene: Scene, reading: Reading) -> Scene:
 
 
 def at_training_resolution(model: Mapper, scene: Scene) -> Scene:
-    """The scene itself, or resampled where its pixels on the ground are of another size."""
-    wanted = model.resolution_m
-    if wanted is None:
+    """The scene itself, or resampled where its pixels have another size in metres."""
+    resolution_m = model.resolution_m
+    if resolution_m is None:
         return scene
     grid = scene.grid
     across, down = (
-        1.0 if abs(wanted / side - 1) < _SAME else wanted / side for side in pixel_m(grid)
+        1.0 if abs(resolution_m / side - 1) < _SAME else resolution_m / side
+        for side in pixel_m(grid)
     )
     return scene if across == down == 1.0 else resampled(scene, coarser(grid, across, down))
 
@@ -360,7 +371,7 @@ def interest_in(scene: Imagery, px: int, options: MapOptions, reading: Reading) 
 
 
 def pixel_m(grid: Grid) -> tuple[float, float]:
-    """Width and height in metres on the ground of the pixel in the middle of a grid.
+    """Width and height in metres of the pixel in the middle of a grid.
 
     >>> grid = Grid("EPSG:4326", (0.001, 0.0, 14.95, 0.0, -0.001, 60.05), 100, 100)
     >>> [round(side, 1) for side in pixel_m(grid)]
@@ -369,16 +380,16 @@ def pixel_m(grid: Grid) -> tuple[float, float]:
     row, col = grid.height // 2, grid.width // 2
     (left, top), (right, bottom) = grid.at(col, row), grid.at(col + 1, row + 1)
     box = (min(left, right), min(top, bottom), max(left, right), max(top, bottom))
-    found = in_metres([box], [grid.crs])[0]
-    return round(float(found[2] - found[0]), 6), round(float(found[3] - found[1]), 6)
+    box_m = in_metres([box], [grid.crs])[0]
+    return round(float(box_m[2] - box_m[0]), 6), round(float(box_m[3] - box_m[1]), 6)
 
 
 def coarser(grid: Grid, across: float, down: float) -> Grid:
-    """A grid over the same ground from the same corner, its pixels so many times as large.
+    """A grid over the same area from the same corner, with pixels some times as large.
 
     >>> fine = Grid("EPSG:32633", (10.0, 0.0, 500000.0, 0.0, -10.0, 4600000.0), 517, 391)
-    >>> found = coarser(fine, 2, 2)
-    >>> found.transform, found.height, found.width
+    >>> coarse = coarser(fine, 2, 2)
+    >>> coarse.transform, coarse.height, coarse.width
     ((20.0, 0.0, 500000.0, 0.0, -20.0, 4600000.0), 259, 196)
     """
     a, b, c, d, e, f = grid.transform

@@ -1,4 +1,4 @@
-"""What a finished map looks like: its layers in few pixels, read from the files' overviews."""
+"""A preview of a finished map: its layers in few pixels, read from the files' overviews."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from geotl.mapping.options import NODATA
 from geotl.models.first_conv import rgb_positions
 from geotl.reporting.rendering import quicklook
 
-MOST_PX = 1500
+MAX_PX = 1500
 
 
 @dataclass(frozen=True)
@@ -32,7 +32,7 @@ class Look:
         classes: values [h,w], 255 for none.
         confidence: percent [h,w], 255 for none.
         each: cells of the map along the side of one of these pixels.
-        picture: the same ground in the scene's own colours [H,W,3], white where it has no data;
+        picture: the same area in the scene's own colours [H,W,3], white where it has no data;
             None where it has no red, green and blue.
     """
 
@@ -66,7 +66,7 @@ def coarser(grid: Grid, each: int) -> Grid:
     return Grid(grid.crs, place, -(-grid.height // each), -(-grid.width // each))
 
 
-def read_look(files: Mapping[str, Path], grid: Grid, *, most_px: int = MOST_PX) -> Look:
+def read_look(files: Mapping[str, Path], grid: Grid, *, most_px: int = MAX_PX) -> Look:
     """The class map and its confidence in few pixels.
 
     Memory is bounded by `most_px`: a power of two is taken, so that an overview holds the pixels
@@ -90,9 +90,9 @@ def read_look(files: Mapping[str, Path], grid: Grid, *, most_px: int = MOST_PX) 
 
 
 def thumb_of(scene: Imagery, cells: tuple[int, int], posting: int) -> Thumb | None:
-    """The picture that mapping a whole scene gathers; None where it must be read by itself.
+    """The picture that is gathered while a complete scene is mapped; None where it must be read.
 
-    A masked scene's clouds are to be seen, and one without red, green and blue shows nothing.
+    It shows the clouds of a masked scene; a scene without red, green and blue has none.
 
     Args:
         scene: to be mapped.
@@ -108,15 +108,15 @@ def thumb_of(scene: Imagery, cells: tuple[int, int], posting: int) -> Thumb | No
 
 
 def picture_of(
-    scene: Imagery, cells: Window, posting: int, held: Pixels | None = None
+    scene: Imagery, cells: Window, posting: int, gathered: Pixels | None = None
 ) -> UInt8s | None:
-    """The ground of a map in the scene's red, green and blue, at most 1,500 pixels along a side.
+    """The area of a map in the scene's red, green and blue, at most 1,500 pixels along a side.
 
     Args:
         scene: that was mapped.
-        cells: the map's cells among those of the whole scene.
+        cells: the map's cells among those of the complete scene.
         posting: side of a cell in pixels of the scene.
-        held: picture and validity [3,h,w], [h,w] as gathered for `thumb_of`; None to read it.
+        gathered: picture and validity [3,h,w], [h,w] as gathered for `thumb_of`; None to read it.
 
     Raises:
         DataError: a scene that cannot be read any more.
@@ -126,15 +126,15 @@ def picture_of(
         return None
     top, left = cells.row * posting, cells.col * posting
     room = scene.grid.height - top, scene.grid.width - left
-    each, whole, shape = _framed((cells.height, cells.width), posting, room)
-    if held is None:
+    each, cells_px, shape = _framed((cells.height, cells.width), posting, room)
+    if gathered is None:
         high, wide = (min(n * each, left) for n, left in zip(shape, room, strict=True))
         data, valid = scene.coarse(Window(top, left, high, wide), rgb, shape)
     else:
-        data, valid = held[0], np.broadcast_to(held[1], held[0].shape)
+        data, valid = gathered[0], np.broadcast_to(gathered[1], gathered[0].shape)
     shown = quicklook(data, valid, (0, 1, 2))
     shown[~valid.all(axis=0)] = 255
-    picture = np.full((-(-whole[0] // each), -(-whole[1] // each), 3), 255, np.uint8)
+    picture = np.full((-(-cells_px[0] // each), -(-cells_px[1] // each), 3), 255, np.uint8)
     picture[: shape[0], : shape[1]] = shown
     return picture
 
@@ -144,35 +144,35 @@ def _rgb_of(scene: Scene) -> tuple[int, ...] | None:
     try:
         bands = own_bands(scene)
         return tuple(rgb_positions(bands, scene.sensor.wavelengths(bands)))
-    except BandError:  # there is nothing to look at
+    except BandError:  # there is nothing to show
         return None
 
 
 def _framed(
     cells: tuple[int, int], posting: int, room: tuple[int, int]
 ) -> tuple[int, tuple[int, int], tuple[int, int]]:
-    """Of a map's picture: pixels in one, ground of the look in pixels, rows and columns in it.
+    """Of a map's picture: pixels in one, extent of the preview in pixels, rows and columns in it.
 
-    The look's last pixels may reach beyond the scene, of which `room` pixels are left.
+    The preview's last pixels may reach beyond the scene, of which `room` pixels are left.
     """
-    step = posting * each_of(*cells, MOST_PX)
-    whole = -(-cells[0] * posting // step) * step, -(-cells[1] * posting // step) * step
-    each = each_of(*whole, MOST_PX)
-    shape = tuple(max(1, min(n, left) // each) for n, left in zip(whole, room, strict=True))
-    return each, whole, (shape[0], shape[1])
+    step = posting * each_of(*cells, MAX_PX)
+    full = -(-cells[0] * posting // step) * step, -(-cells[1] * posting // step) * step
+    each = each_of(*full, MAX_PX)
+    shape = tuple(max(1, min(n, left) // each) for n, left in zip(full, room, strict=True))
+    return each, full, (shape[0], shape[1])
 
 
 def counts_of(path: Path) -> Int64s:
-    """How many pixels of a file of bytes hold each value, [256].
+    """How many pixels of a file of bytes have each value, [256].
 
     Raises:
         DataError: the file is damaged.
     """
-    found = np.zeros(256, np.int64)
+    counts = np.zeros(256, np.int64)
     of = open_map(path)
     for window in windows(of.tile, of.grid):
-        found += np.bincount(read_block(of, window)[0].ravel(), minlength=256)
-    return found
+        counts += np.bincount(read_block(of, window)[0].ravel(), minlength=256)
+    return counts
 
 
 def outside_of(path: Path) -> float:
@@ -193,6 +193,6 @@ def mean_of(counts: Int64s) -> float:
     >>> mean_of(counts)
     85.0
     """
-    held = counts[:NODATA]
-    total = int(held.sum())
-    return float((held * np.arange(NODATA)).sum() / total) if total else float("nan")
+    valid = counts[:NODATA]
+    total = int(valid.sum())
+    return float((valid * np.arange(NODATA)).sum() / total) if total else float("nan")

@@ -1,4 +1,4 @@
-"""What a map says of itself: tags, the mark it is known by, and the notes printed beside it."""
+"""Metadata of a map: its tags, the mark that identifies it, and the notes printed with it."""
 
 from __future__ import annotations
 
@@ -57,8 +57,8 @@ class SweepInputs:
         grid: the scene's, as a dictionary.
         sensor: the scene's, as a dictionary.
         windows: side, step, posting and block in pixels.
-        look: views, number format, the least valid share of a window, which pixels are valid, and
-            how probabilities are smoothed.
+        look: views, number format, the smallest valid share of a window, which pixels are valid,
+            and how probabilities are smoothed.
         engine: what computes, and on what kind of device.
         options: of the map, without those that change no pixel.
         interest: the part mapped, in words.
@@ -86,7 +86,7 @@ class SweepInputs:
 
 
 def notes(task: Task, plan: SweepPlan) -> SweepInputs:
-    """Everything that the pixels of a map depend on, but for what `plan.settled` chose.
+    """Everything that the pixels of a map depend on, except the choice of `plan.settled`.
 
     Raises:
         ModelError: a model that is in no file.
@@ -106,7 +106,7 @@ def notes(task: Task, plan: SweepPlan) -> SweepInputs:
         look=[sweep.views, sweep.precision, plan.min_valid, plan.some_bands, plan.smoothing],
         engine=[sweep.engine, sweep.device],
         options=asdict(task.options) | dict.fromkeys(["overwrite", "force", "page", "mark"]),
-        interest=task.interest.told,
+        interest=task.interest.description,
     )
 
 
@@ -117,7 +117,7 @@ def model_digest(model: Mapper) -> str:
         ModelError: it was made in memory and never saved.
     """
     if model.path is None:
-        raise ModelError("a model that is in no file cannot be named in a map; save and load it")
+        raise ModelError("a model without a file cannot be recorded in a map; save and load it")
     return sha256_of(model.path)
 
 
@@ -128,7 +128,7 @@ def scene_states(scene: Imagery) -> list[tuple[str, int, int]]:
 
 
 def file_states(path: Path) -> list[tuple[str, int, int]]:
-    """Size and time of change of a scene's files, those that a VRT names too."""
+    """Size and time of change of a scene's files, with the sources of a VRT."""
     if path.is_dir():
         files = [p for p in path.rglob("*") if p.is_file()]
     elif path.exists():
@@ -136,21 +136,21 @@ def file_states(path: Path) -> list[tuple[str, int, int]]:
             files = [p for p in map(Path, source.files) if p.is_file()]
     else:
         files = []
-    found = [(str(p), p.stat()) for p in sorted(files)]
-    return [(name, stat.st_size, stat.st_mtime_ns) for name, stat in found]
+    states = [(str(p), p.stat()) for p in sorted(files)]
+    return [(name, stat.st_size, stat.st_mtime_ns) for name, stat in states]
 
 
 def provenance(
     task: Task, inputs: SweepInputs, note: SweepNote, plan: SweepPlan, sheet: Sheet
 ) -> dict[str, str]:
-    """What a map's tags say of where it came from.
+    """The provenance of a map, for its tags.
 
     Args:
         task: what was mapped with what.
         inputs: what the pixels depend on.
         note: kept when the sweep began.
-        plan: how windows were looked at.
-        sheet: what they said.
+        plan: of the windows.
+        sheet: the predictions.
     """
     contract, model = task.model.contract, task.model
     agreement = note.choice.agreement
@@ -227,7 +227,7 @@ def _corrected(choice: ModeChoice) -> str:
 
 @dataclass(frozen=True)
 class MapFacts:
-    """What a finished map's figure and page tell.
+    """Facts for a finished map's figure and page.
 
     Attributes:
         scene: its name, with the date it was `acquired` if known.
@@ -235,11 +235,11 @@ class MapFacts:
         areas: of each class, and what was not mapped.
         tags: of the map: what it was made with.
         confidence: mean of the cells mapped, in percent.
-        metrics: of the model, from its run; empty where it was not judged.
+        metrics: of the model, from its run; empty where it was not tested.
         outside: share of mapped cells outside the model's area of applicability; None if unknown.
         trained_on: dates of the training imagery.
         files: names of the map's files.
-        forced: mapped although the values were unlike any in training.
+        forced: mapped although values were out of the training range.
     """
 
     scene: str
@@ -272,13 +272,13 @@ class MapFacts:
 
     @property
     def shares(self) -> Float64s:
-        """Percent of the valid ground by class, and at the end what was not mapped [K + 1]."""
+        """Percent of the valid area by class, and at the end of what was not mapped [K + 1]."""
         pixels = np.append(self.areas.pixels, self.areas.unmapped_pixels)
         return np.asarray(100 * pixels / max(int(pixels.sum()), 1))
 
     @property
     def mapped_m2(self) -> float:
-        """Ground that was mapped; nan without a reference system."""
+        """Area that was mapped; nan without a reference system."""
         return float(np.nansum(self.areas.square_metres)) if self._metric else math.nan
 
     @property
@@ -305,21 +305,21 @@ def area_name(square_metres: float) -> str:
 
 
 def subtitle(facts: MapFacts) -> str:
-    """One line under the title: date, ground, classes, and where the model does not apply."""
+    """One line under the title: date, area, classes, and where the model does not apply."""
     there = int((facts.areas.pixels > 0).sum())
     ground = facts.ground(facts.mapped_m2, int(facts.areas.pixels.sum()))
     classes = f"{there} of {len(facts.classes)} classes found"
     when = f"imagery of {facts.acquired}" if facts.acquired else "imagery of unknown date"
-    told = [when, f"{ground} mapped", classes]
+    parts = [when, f"{ground} mapped", classes]
     if facts.outside is not None:
-        told.append(f"{100 * facts.outside:.3g} % of it unlike the training {facts.samples}")
-    return "  ·  ".join(told)
+        parts.append(f"{100 * facts.outside:.3g} % of it outside the model's area of applicability")
+    return "  ·  ".join(parts)
 
 
 def accuracy_line(facts: MapFacts) -> str:
     """The model's accuracy in one phrase."""
     if not facts.metrics.get("headline"):
-        return "the model was not judged"
+        return "the model was not tested"
     count = facts.metrics.get(facts.samples)
     on = f" on {count:,} test {facts.samples}" if isinstance(count, int) else ""
     return f"{facts.metrics['headline']}{on}"
@@ -358,75 +358,75 @@ def filter_words(tags: Mapping[str, str]) -> list[str]:
 
 
 def honest_notes(facts: MapFacts) -> list[str]:
-    """What a reader should know before believing the map."""
-    found = []
+    """Limits of the map, for its readers."""
+    sentences = []
     if facts.forced:
-        found.append(
-            "Mapped with --force: the scene's values were not held against what the model has "
-            "seen. Trust it only if you know why they may differ."
+        sentences.append(
+            "Mapped with --skip-value-check: the scene's values were not compared with the model's "
+            "training range. Trust it only if you know why they may differ."
         )
-    found += _of_the_model(facts)
-    found += _of_the_ground(facts)
-    found += _of_the_filters(facts.tags)
-    found.append(_of_the_windows(facts.tags) if not facts.members else _of_the_pixels(facts))
-    return found
+    sentences += _of_the_model(facts)
+    sentences += _of_the_ground(facts)
+    sentences += _of_the_filters(facts.tags)
+    sentences.append(_of_the_windows(facts.tags) if not facts.members else _of_the_pixels(facts))
+    return sentences
 
 
 def _of_the_model(facts: MapFacts) -> list[str]:
-    found = []
+    sentences = []
     metrics = facts.metrics
     if not metrics.get("headline"):
-        found.append("The model was never judged, so nothing is known of this map's accuracy.")
+        sentences.append("The model was never tested, so this map's accuracy is unknown.")
     elif facts.members:
-        found.append(
+        sentences.append(
             f"The model's accuracy ({accuracy_line(facts)}) is of labelled pixels, which may be "
-            "purer than the ground between them. Judge the map itself: geotl sample, then geotl "
+            "purer than the area between them. Test the map itself: geotl sample, then geotl "
             "accuracy, which corrects the areas too."
         )
     else:
-        found.append(
+        sentences.append(
             f"The model's accuracy ({accuracy_line(facts)}) is of labelled tiles, each filled by "
-            "one class, not of this map, where windows hold several. Judge the map itself: geotl "
+            "one class, not of this map, where windows contain several. Test the map itself: geotl "
             "sample, then geotl accuracy, which corrects the areas too."
         )
     if estimate := metrics.get("estimate"):
-        found.append(str(estimate))
+        sentences.append(str(estimate))
     if metrics.get("loses_to_a_baseline"):
-        found.append(
-            f"On the judged {facts.samples} a plain baseline was more accurate than this model."
+        sentences.append(
+            f"On the test {facts.samples} a plain baseline was more accurate than this model."
         )
     if few := metrics.get(f"classes_with_few_{facts.samples}"):
-        found.append(f"Judged on fewer than 5 {facts.samples}: {', '.join(few)}.")
+        sentences.append(f"Tested on fewer than 5 {facts.samples}: {', '.join(few)}.")
     if facts.acquired and facts.trained_on and facts.acquired not in facts.trained_on:
         when = ", ".join(facts.trained_on[:3]) + (", …" if len(facts.trained_on) > 3 else "")
-        found.append(
+        sentences.append(
             f"The scene is of {facts.acquired}, the training imagery of {when}: another season, "
             "sun or atmosphere changes what a class looks like."
         )
-    return found
+    return sentences
 
 
 def _of_the_ground(facts: MapFacts) -> list[str]:
-    found = []
+    sentences = []
     if facts.outside is None:
-        found.append(
-            "Where the model applies was not looked into; --applicability maps it, and tells what "
-            f"share of the scene is unlike all training {facts.samples}."
+        sentences.append(
+            "Where the model applies was not measured; --applicability maps it, and reports the "
+            f"share of the scene that is dissimilar to all training {facts.samples}."
         )
     else:
-        found.append(
+        sentences.append(
             f"{100 * facts.outside:.1f} % of the mapped cells lie outside the model's area of "
-            f"applicability: they are unlike all training {facts.samples}, and the accuracy says "
-            f"nothing of them, however confident the model is.{_compared(facts.tags)}"
+            f"applicability: they are dissimilar to all training {facts.samples}, and the accuracy "
+            f"does not hold for them, however confident the model is.{_compared(facts.tags)}"
         )
     share = float(facts.shares[-1])
     if facts.areas.unmapped_pixels:
         left = facts.ground(facts.areas.unmapped_square_metres, facts.areas.unmapped_pixels)
-        found.append(
-            f"{left} ({share:.2g} %) of valid ground was not mapped: too few valid pixels in the "
+        sentences.append(
+            f"{left} ({share:.2g} %) of the valid area was not mapped: too few valid pixels in the "
             "windows around it."
         )
-    return found
+    return sentences
 
 
 def _compared(tags: Mapping[str, str]) -> str:
@@ -437,20 +437,20 @@ def _compared(tags: Mapping[str, str]) -> str:
 
 def _of_the_filters(tags: Mapping[str, str]) -> list[str]:
     """What smoothing and merging of patches mean for the layers."""
-    notes = []
+    sentences = []
     if side := tags.get(SMOOTH_TAG):
-        notes.append(
+        sentences.append(
             f"A guided filter with windows of {side} px smoothed the probabilities. Classes and "
             "all layers of probabilities are those after the filter; the model's accuracy is "
             "that before it. Narrow things that are as bright as their surroundings can vanish."
         )
     if unit := tags.get(MMU_TAG):
-        notes.append(
+        sentences.append(
             f"Patches below {unit} ha took the class of their largest neighbour. Areas are those "
             "after this step. Confidence stays that of the model and can belong to another class "
             "there."
         )
-    return notes
+    return sentences
 
 
 def _of_the_pixels(facts: MapFacts) -> str:
@@ -466,9 +466,10 @@ def _of_the_pixels(facts: MapFacts) -> str:
 
 def _of_the_windows(tags: Mapping[str, str]) -> str:
     if tags.get("GEOTL_MODE") != "dense":
-        return "Exact mode: every window went through the network by itself."
+        return "Exact mode: window by window."
     try:
-        agreed = f"named {100 * float(tags['GEOTL_DENSE_AGREEMENT']):.1f} % of them alike"
+        same = 100 * float(tags["GEOTL_DENSE_AGREEMENT"])
+        agreed = f"gave {same:.1f} % of them the class of exact mode"
     except (KeyError, ValueError):  # "not measured"
         agreed = "was not compared with exact mode"
     corrected = (
@@ -476,5 +477,5 @@ def _of_the_windows(tags: Mapping[str, str]) -> str:
     )
     return (
         f"Dense mode: the network ran once over large blocks; on a sample of windows it{corrected} "
-        f"{agreed}, set beside exact mode."
+        f"{agreed}."
     )

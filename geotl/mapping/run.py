@@ -1,4 +1,4 @@
-"""From a model and a scene to finished map files: the whole story, in order.
+"""From a model and a scene to finished map files: all steps, in order.
 
 A finished map can be handed out as an xarray Dataset, where xarray is installed.
 """
@@ -20,7 +20,7 @@ from geotl.arrays import Float64s, Pixels
 from geotl.console import Log, ProgressLine
 from geotl.data.findings import many
 from geotl.errors import DataError, needed_by_model
-from geotl.evaluation.prediction_sets import stored_limits
+from geotl.evaluation.prediction_sets import coverage_line, stored_limits
 from geotl.imagery.scene import Scene
 from geotl.imagery.windows import Imagery
 from geotl.imagery.xarray_scene import need_rioxarray, scene_of
@@ -82,7 +82,7 @@ Tallies = Mapping[str, ValueSum]  # of what was written into each layer
 
 @dataclass(frozen=True)
 class Mapped:
-    """A finished map: its files by name, areas, and what was said of it."""
+    """A finished map: its files by name, areas, and log lines."""
 
     files: dict[str, Path]
     areas: Areas
@@ -100,21 +100,21 @@ def map_scene(
     *,
     interest: Interest | None = None,
     quiet: bool = False,
-    say: Log = print,
+    log: Log = print,
 ) -> Mapped:
     """Map a scene with a model into a GeoTIFF and what belongs to it.
 
-    A run that was killed goes on where it was, and gives the same files as if it had not been; the
+    A run that was killed goes on where it was, and gives the same files as an undisturbed run; the
     date in their tags is that of its first start.
 
     Args:
         model: loaded from a file, its network in evaluation mode on its device.
-        scene: in the model's bands, as `plan.open_for` gives it.
-        out: the class map, ending in .tif; the others stand beside it.
+        scene: in the model's bands, from `plan.open_for`.
+        out: the class map, ending in .tif; the others lie next to it.
         options: how.
         interest: the part of the scene to map; None for all.
         quiet: no progress.
-        say: told every line.
+        log: gets every line.
 
     Raises:
         DataError: a scene that the model cannot map.
@@ -129,7 +129,7 @@ def map_scene(
     _check_scene(model, scene, force=options.force)
     grid = window_grid(scene, model.contract.tile_px, options)
     task = Task(model, scene, grid, options, interest or whole(grid))
-    run = _begun(task, folder, say)
+    run = _begun(task, folder, log)
     with ProgressLine(quiet=quiet) as line:
         sheet = _swept(run, line)
         drawn = _drawn(run, sheet, targets, line)
@@ -143,12 +143,13 @@ def map_scene(
         *_outside_lines(drawn.outside, "pixels" if grid.px == 1 else "tiles"),
         *partial,
         *_merged_lines(run, drawn.merged),
+        *([coverage_line(model.notes, options.coverage)] if options.sets else []),
         _swept_line(run, windows, time.perf_counter() - begun),
         *(f"{path.name}: left as it was, of an earlier map" for path in left_over(out, targets)),
         f"map      {out}",
     ]
     for text in lines:
-        say(text)
+        log(text)
     choice = run.note.choice
     return Mapped(targets, drawn.areas, choice.agreement, run.plan.sweep.mode, tuple(lines))
 
@@ -162,7 +163,7 @@ class _Run:
         folder: of the sheet.
         inputs: what the map's pixels depend on.
         note: kept with the sheet since it began.
-        plan: how windows are looked at.
+        plan: of the windows.
         smallest: cells of the smallest patch that stays in the class map.
         set_limits: probability from which each class is in a prediction set [K], None without sets.
     """
@@ -193,18 +194,18 @@ class _Drawn:
     outside: float | None = None
 
 
-def _begun(task: Task, folder: Path, say: Log) -> _Run:
-    """How the scene will be looked at, or was when the sweep in the folder began."""
+def _begun(task: Task, folder: Path, log: Log) -> _Run:
+    """How the scene will be predicted, or was when the sweep in the folder began."""
     limits = _set_limits(task)
-    exact, smallest = exact_plan(task, say), mmu_cells(task)
+    exact, smallest = exact_plan(task, log), mmu_cells(task)
     inputs = notes(task, exact)
-    kept = note_of(folder, inputs.key)
-    note = SweepNote.of(kept) if kept else SweepNote(_now(), settled(task, exact))
+    earlier = note_of(folder, inputs.key)
+    note = SweepNote.of(earlier) if earlier else SweepNote(_now(), settled(task, exact))
     plan = planned(exact, note.choice)
-    if plan.wanted.all():
+    if plan.interest.all():
         plan = replace(plan, thumb=thumb_of(task.scene, task.grid.cells, task.grid.posting))
     if note.choice.told:
-        say(note.choice.told)
+        log(note.choice.told)
     return _Run(task, folder, inputs, note, plan, smallest, limits)
 
 
@@ -222,10 +223,10 @@ def _set_limits(task: Task) -> Float64s | None:
 
 
 def _swept(run: _Run, line: ProgressLine) -> Sheet:
-    """Every window of interest looked at, and what was predicted kept in the folder.
+    """Every window of interest predicted, and the predictions stored in the folder.
 
     Raises:
-        DataError: no window that can be looked at.
+        DataError: no window that can be predicted.
     """
     scene = run.task.scene
     sheet = sweep_scene(
@@ -254,16 +255,16 @@ def _drawn(run: _Run, sheet: Sheet, targets: Mapping[str, Path], line: ProgressL
     if run.task.options.page:
         from geotl.mapping.page import Seen, show  # matplotlib, when there is something to draw
 
-        seen = Seen(run.task, drawn.areas, tags, targets, outside, _picture(sheet))
-        files |= show(sheet.folder / "drawing" / "done", files, seen)
+        page_facts = Seen(run.task, drawn.areas, tags, targets, outside, _picture(sheet))
+        files |= show(sheet.folder / "drawing" / "done", files, page_facts)
     return replace(drawn, files=files, outside=outside)
 
 
 def _swept_line(run: _Run, windows: int, seconds: float) -> str:
-    """How many windows were looked at, and how."""
+    """How many windows were predicted, and in which mode."""
     plan, side = run.plan, run.task.options.smooth_px
     if plan.grid.px == 1:
-        how = "each by itself" if side is None else f"smoothed in windows of {side} px"
+        how = "one by one" if side is None else f"smoothed in windows of {side} px"
         return f"{windows:,} pixels, {how}, {seconds:.0f} s"
     views = plan.sweep.views
     return (
@@ -273,7 +274,7 @@ def _swept_line(run: _Run, windows: int, seconds: float) -> str:
 
 
 def _partial_lines(sheet: Sheet, areas: Areas) -> list[str]:
-    """How much ground has a class although some bands are missing; nothing where none has."""
+    """The area with a class although some bands are missing; nothing where there is none."""
     count = int(sheet.partial.sum())
     if not count:
         return []
@@ -302,11 +303,16 @@ def _now() -> str:
 
 
 def _outside_lines(outside: float | None, samples: str) -> list[str]:
-    """What share of the map the model's accuracy says nothing of; nothing where unknown."""
+    """The share of the map for which the model's accuracy does not hold; nothing where unknown."""
     if outside is None:
         return []
-    told = "the accuracy says nothing of it" if outside > 0 else "the model applies throughout"
-    return [f"applicability: {100 * outside:.3g} % is unlike the training {samples}; {told}"]
+    consequence = (
+        "the accuracy does not hold there" if outside > 0 else "the model applies throughout"
+    )
+    return [
+        f"applicability: {100 * outside:.3g} % is dissimilar to all training {samples}; "
+        f"{consequence}"
+    ]
 
 
 def _merged_lines(run: _Run, merged: int) -> list[str]:
@@ -354,7 +360,7 @@ def _made(run: _Run, sheet: Sheet, tags: Mapping[str, Any], line: ProgressLine) 
     shutil.rmtree(work, ignore_errors=True)
     work.mkdir()
     sieved, tallies = _layers(run, sheet, work, line)
-    made = finish(
+    finished = finish(
         task.layers,
         work,
         tallies,
@@ -362,18 +368,18 @@ def _made(run: _Run, sheet: Sheet, tags: Mapping[str, Any], line: ProgressLine) 
         colours=contract.colours,
         tags=tags,
     )
-    made[AREAS] = work / "done" / "map_areas.csv"
-    write_text(made[AREAS], areas_csv(sieved.areas, contract.classes))
+    finished[AREAS] = work / "done" / "map_areas.csv"
+    write_text(finished[AREAS], areas_csv(sieved.areas, contract.classes))
     if task.options.polygons:
-        made[POLYGONS] = work / "done" / "map_polygons.gpkg"
+        finished[POLYGONS] = work / "done" / "map_polygons.gpkg"
         write_polygons(
-            made["classes"],
-            made[POLYGONS],
+            finished["classes"],
+            finished[POLYGONS],
             contract.classes,
             min_area_m2=task.options.min_area_m2,
             date=run.note.date,
         )
-    return _Drawn(made, sieved.areas, sieved.changed)
+    return _Drawn(finished, sieved.areas, sieved.changed)
 
 
 def mapped_dataset(
@@ -407,16 +413,16 @@ def mapped_dataset(
         if out is None:
             folder = stack.enter_context(scratch_folder(cache_folder() / "map"))
             out, options = folder / "map.tif", replace(options, page=False)
-        made = map_scene(
+        mapped = map_scene(
             model,
             opened,
             Path(out),
             options,
             interest=interest,
             quiet=quiet,
-            say=_silent if quiet else print,
+            log=_silent if quiet else print,
         )
-        return read_map(made.files, model.contract)
+        return read_map(mapped.files, model.contract)
 
 
 def read_map(files: Mapping[str, Path], contract: MapperContract) -> xr.Dataset:
@@ -429,38 +435,43 @@ def read_map(files: Mapping[str, Path], contract: MapperContract) -> xr.Dataset:
     """
     import xarray as xr
 
-    found = {n: _variable(n, p, contract) for n, p in files.items() if p.suffix.startswith(".tif")}
-    first = ("classes", *(name for name in found if name != "classes"))
-    return xr.Dataset({name: found[name] for name in first})
+    variables = {
+        n: _variable(n, p, contract) for n, p in files.items() if p.suffix.startswith(".tif")
+    }
+    first = ("classes", *(name for name in variables if name != "classes"))
+    return xr.Dataset({name: variables[name] for name in first})
 
 
 def _opened(model: Mapper, scene: str | Path | xr.DataArray, reading: Reading) -> Scene:
     if isinstance(scene, str | Path):
         return open_for(model, scene, reading)
     contract = model.contract
-    own = reading.sensor_or(contract.sensor)
+    sensor = reading.sensor_or(contract.sensor)
     file_bands = None if reading.sensor else contract.file_bands
-    with needed_by_model("a scene", own.name):
-        found = scene_of(scene, own, contract.bands, file_bands=file_bands)
-    return as_in_training(model, found, reading)
+    with needed_by_model("a scene", sensor.name):
+        opened = scene_of(scene, sensor, contract.bands, file_bands=file_bands)
+    return as_in_training(model, opened, reading)
 
 
 def _variable(name: str, path: Path, contract: MapperContract) -> Any:
     """A raster as a DataArray."""
     import xarray as xr
 
-    held = read(path)
-    a, _, c, _, e, f = held.grid.transform
-    y, x = (f + e * (np.arange(held.grid.height) + 0.5), c + a * (np.arange(held.grid.width) + 0.5))
+    raster = read(path)
+    a, _, c, _, e, f = raster.grid.transform
+    y, x = (
+        f + e * (np.arange(raster.grid.height) + 0.5),
+        c + a * (np.arange(raster.grid.width) + 0.5),
+    )
     several = layers(contract.classes, None)[name].per_class
     array = xr.DataArray(
-        held.data if several else held.data[0],
+        raster.data if several else raster.data[0],
         dims=("class", "y", "x") if several else ("y", "x"),
         coords={"y": y, "x": x} | ({"class": list(contract.classes)} if several else {}),
         name=name,
         attrs=_attributes(name, contract),
     )
-    placed = array.rio.write_crs(held.grid.crs).rio.write_transform()
+    placed = array.rio.write_crs(raster.grid.crs).rio.write_transform()
     return placed.rio.write_nodata(layers(contract.classes, None)[name].nodata)
 
 
@@ -477,4 +488,4 @@ def _attributes(name: str, contract: MapperContract) -> dict[str, Any]:
 
 
 def _silent(_: str) -> None:
-    """Say nothing."""
+    """Drop a log line."""

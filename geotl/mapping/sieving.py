@@ -54,14 +54,14 @@ def mmu_cells(task: Task) -> int:
 
 
 def sieve_classes(drawing: Drawing, path: Path, smallest: int) -> Sieved:
-    """Give the patches of a class map that are too small to their largest neighbours.
+    """Merge patches of a class map that are too small into their largest neighbours.
 
     Patches are connected over edges and corners. A cell without a class gets none and belongs to
     no patch; a small patch that has only such cells around it stays.
 
     Args:
         drawing: what the map was drawn from.
-        path: the class map, which is replaced when the new one is whole.
+        path: the class map, which is replaced when the new one is complete.
         smallest: cells of the smallest patch that stays.
 
     Raises:

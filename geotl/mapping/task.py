@@ -38,7 +38,7 @@ class Reading:
         aoi: file of polygons in any reference system: the part to map.
         bbox: left, bottom, right, top of the part to map.
         bbox_crs: the box's reference system, None for each scene's own.
-        extra: rasters whose bands a model of pixels wants beside the scene's.
+        extra: rasters with the further bands that a model of pixels needs.
     """
 
     sensor: Sensor | str | None = None
@@ -48,24 +48,24 @@ class Reading:
     bbox_crs: str | None = None
     extra: Sequence[str | Path] = ()
 
-    def sensor_or(self, own: Sensor) -> Sensor:
-        """The scene's sensor, or the given one where none is named.
+    def sensor_or(self, default: Sensor) -> Sensor:
+        """The scene's sensor, or a default where the user names none.
 
         Raises:
             DataError: no sensor of this name is known.
         """
         if not self.sensor:
-            return own
+            return default
         return get_sensor(self.sensor) if isinstance(self.sensor, str) else self.sensor
 
 
 IN_FLOAT32 = (
     "{}: --precision bfloat16 does not go with a model of pixels without a network, or exported, "
-    "which computes in float32; leave it away"
+    "which computes in float32; leave it out"
 )
 WHOLE = "give the model.safetensors that it was exported from"
 NO_FEATURES = (
-    "{}: --applicability compares features, which an exported file does not give; leave it away, "
+    "{}: --applicability compares features, which an exported file does not have; leave it out, "
     f"or {WHOLE}"
 )
 AS_IT_IS = Reading()
@@ -79,13 +79,13 @@ class Interest:
         cells: rows and columns of cells.
         grid: of all cells.
         area: in the grid's system; None for every cell.
-        told: what it is, for keys and tags.
+        description: for keys and tags.
     """
 
     cells: Window
     grid: Grid | None
     area: shapely.Geometry | None
-    told: str
+    description: str
 
     def shown(self, window: Window) -> Bools:
         """Which cells [h,w] of a window have their middle in the area."""
@@ -122,12 +122,12 @@ def of_file(path: Path, grid: WindowGrid, cells: Grid) -> Interest:
         DataError: no polygons.
         OutsideError: none that meets the scene.
     """
-    found = read_features(path, layer=None, fields=[], crs=None)
-    kinds = ["" if s is None else s.geom_type for s in found.geometries]
-    areas = found.geometries[np.isin(kinds, ["Polygon", "MultiPolygon"])]
+    features = read_features(path, layer=None, fields=[], crs=None)
+    kinds = ["" if s is None else s.geom_type for s in features.geometries]
+    areas = features.geometries[np.isin(kinds, ["Polygon", "MultiPolygon"])]
     if not len(areas):
         raise DataError(f"{path}: holds no polygon; an area of interest is one or more polygons")
-    there = [s for s in transformed(areas, found.crs, str(cells.crs)) if s is not None]
+    there = [s for s in transformed(areas, features.crs, str(cells.crs)) if s is not None]
     area = shapely.union_all([shapely.make_valid(s) for s in there]) if there else None
     return _of_area(area, path, grid, cells)
 
@@ -144,9 +144,9 @@ def of_box(bounds: Sequence[float], crs: str | None, grid: WindowGrid, cells: Gr
         raise DataError(f"--bbox: given {list(bounds)}; allowed: left bottom right top, ascending")
     shape: Any = shapely.box(left, bottom, right, top)
     if crs is not None:
-        held = np.empty(1, dtype=object)
-        held[0] = shape
-        shape = transformed(held, crs, str(cells.crs))[0]
+        shapes = np.empty(1, dtype=object)
+        shapes[0] = shape
+        shape = transformed(shapes, crs, str(cells.crs))[0]
     return _of_area(shape, Path("--bbox"), grid, cells)
 
 
@@ -172,7 +172,7 @@ def _of_area(area: shapely.Geometry | None, path: Path, grid: WindowGrid, cells:
 
 @dataclass(frozen=True)
 class Task:
-    """A model that looks at a scene, through windows, at what is of interest."""
+    """A model, a scene, and the part of interest that is predicted window by window."""
 
     model: Mapper
     scene: Imagery
@@ -194,7 +194,7 @@ class Task:
 
 
 def check_served(model: ServedModel | ServedPixelModel, options: MapOptions) -> None:
-    """Make sure that a map wants nothing that an exported file cannot give.
+    """Check that an exported file supports all options of a map.
 
     Raises:
         DataError: as `check_options`; of a pixel model as `check_pixel_options`, a member, or
@@ -207,7 +207,7 @@ def check_served(model: ServedModel | ServedPixelModel, options: MapOptions) -> 
     if options.member is not None:
         raise DataError(
             f"{model.path}: --member: an exported file does not take its members apart; export "
-            f"{options.member} by itself with geotl export --member, or leave it away"
+            f"{options.member} alone with geotl export --member, or leave it out"
         )
     if options.applicability:
         raise DataError(NO_FEATURES.format(model.path))
@@ -226,7 +226,7 @@ def check_network(model: PixelModelFile) -> None:
 
 
 def check_options(model: ServedModel, options: MapOptions) -> None:
-    """Make sure that a map wants nothing that an exported model of tiles cannot give.
+    """Check that an exported model of tiles supports all options of a map.
 
     Raises:
         DataError: dense mode, applicability, smoothing, or other views or numbers than were
@@ -236,21 +236,21 @@ def check_options(model: ServedModel, options: MapOptions) -> None:
     sweep = model.sweep
     if options.mode == "dense":
         raise DataError(
-            f"{model.path}: --mode dense looks inside the network, which an exported file does not "
-            f"show; leave it away, or {WHOLE}"
+            f"{model.path}: --mode dense needs the inside of the network, which an exported file "
+            f"does not have; leave it out, or {WHOLE}"
         )
     if options.applicability:
         raise DataError(NO_FEATURES.format(model.path))
     if options.views not in (None, sweep.views):
         raise DataError(
             f"{model.path}: exported with {sweep.views} views, not {options.views}; leave --views "
-            f"away, or export it anew with --views {options.views}"
+            f"out, or export it again with --views {options.views}"
         )
     check_precision(model, options.precision)
 
 
 def check_tile_options(path: Path | None, options: MapOptions) -> None:
-    """Make sure that a map wants nothing that a model of tiles does not give.
+    """Check that a model of tiles supports all options of a map.
 
     Raises:
         DataError: smoothing, or a member.
@@ -258,12 +258,12 @@ def check_tile_options(path: Path | None, options: MapOptions) -> None:
     if options.smooth_px is not None:
         raise DataError(
             f"{path}: --smooth-px goes with a model of pixels alone; a model of tiles averages "
-            "windows that overlap (--step); leave it away"
+            "windows that overlap (--stride-px); leave it out"
         )
     if options.member is not None:
         raise DataError(
             f"{path}: --member goes with a model of pixels alone, which consists of members; "
-            "leave it away"
+            "leave it out"
         )
 
 
@@ -279,7 +279,7 @@ def of_member(model: Mapper, name: str | None) -> Mapper:
 
 
 def check_pixel_options(path: Path | None, options: MapOptions) -> None:
-    """Make sure that a map wants nothing that a model of pixels does not give.
+    """Check that a model of pixels supports all options of a map.
 
     Raises:
         DataError: dense mode, views, or a step or posting beyond a pixel.
@@ -287,13 +287,13 @@ def check_pixel_options(path: Path | None, options: MapOptions) -> None:
     faults = {
         "--mode dense": (options.mode == "dense", "which has no network"),
         "--views": (options.views not in (None, 1), "which turns no windows"),
-        "--step": (options.step_px not in (None, 1), "which gives every pixel a class"),
-        "--posting": (options.posting_px not in (None, 1), "which gives every pixel a class"),
+        "--stride-px": (options.step_px not in (None, 1), "which gives every pixel a class"),
+        "--resolution-px": (options.posting_px not in (None, 1), "which gives every pixel a class"),
     }
     for name, (asked, reason) in faults.items():
         if asked:
             raise DataError(
-                f"{path}: {name} does not go with a model of pixels, {reason}; leave it away"
+                f"{path}: {name} does not go with a model of pixels, {reason}; leave it out"
             )
 
 
@@ -319,8 +319,8 @@ def outputs(out: Path, options: MapOptions) -> dict[str, Path]:
     >>> [path.name for path in outputs(Path("a/map.tif"), MapOptions()).values()]
     ['map_confidence.tif', 'map_areas.csv', 'map.png', 'map.html', 'map.tif']
     """
-    wanted = layers((), options)
-    rasters = {n: out.with_name(f"{out.stem}{w.suffix}{out.suffix}") for n, w in wanted.items()}
+    by_name = layers((), options)
+    rasters = {n: out.with_name(f"{out.stem}{w.suffix}{out.suffix}") for n, w in by_name.items()}
     classes = rasters.pop("classes")
     tables = {AREAS: out.with_name(f"{out.stem}_areas.csv")}
     if options.polygons:

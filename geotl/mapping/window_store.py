@@ -1,7 +1,7 @@
-"""What windows said, kept on disk until the map is drawn, so that a killed run goes on.
+"""Predictions of windows, stored on disk until the map is drawn, so that a killed run goes on.
 
 Probabilities are kept as whole numbers of 1/65535. The arrays' space is taken before anything is
-computed: a disk that is full says so then, not in the middle.
+computed: a full disk fails then, not in the middle.
 """
 
 from __future__ import annotations
@@ -73,7 +73,7 @@ class Sheet:
         self.forget()
 
     def forget(self) -> None:
-        """Give back the memory that what was read or written takes; the files hold it."""
+        """Release the memory of what was read or written; the files keep it."""
         for array in self._arrays:
             if isinstance(array.base, mmap.mmap) and hasattr(mmap, "MADV_DONTNEED"):
                 array.base.madvise(mmap.MADV_DONTNEED)
@@ -81,9 +81,9 @@ class Sheet:
     @property
     def _arrays(self) -> list[np.memmap[Any, Any]]:
         """Those that lie on disk."""
-        kept = self.probabilities, self.index, self.seen, self.cover, self.done
+        stored = self.probabilities, self.index, self.seen, self.cover, self.done
         later = self.impossible, self.checks
-        every = (*kept, self.partial, self.picture, self.shown, self.guide, *later)
+        every = (*stored, self.partial, self.picture, self.shown, self.guide, *later)
         return [array for array in every if isinstance(array, np.memmap)]
 
 
@@ -136,8 +136,8 @@ def open_sheet(folder: Path, key: str, note: Mapping[str, Any], layout: SheetLay
     A sheet that lacks an array, or whose note is damaged, is begun again, with a line.
 
     Args:
-        folder: of the sheet alone; one that geotl did not write is refused.
-        key: names everything the sheet depends on.
+        folder: of the sheet alone; one that geotl did not write is an error.
+        key: identifies everything the sheet depends on.
         note: kept with a new sheet; a sheet gone on with keeps its first one.
         layout: what a sheet has room for.
 
@@ -145,19 +145,19 @@ def open_sheet(folder: Path, key: str, note: Mapping[str, Any], layout: SheetLay
         OutputError: a foreign folder, or a disk that is full.
     """
     shapes = layout.arrays
-    held = _held(folder)
+    header = _held(folder)
     lacking = {name for name in shapes if not (folder / f"{name}.bin").is_file()}
-    if held is None or held["key"] != key or not lacking <= _LATER:
-        if _names(folder) and (held is None or held["key"] == key):
+    if header is None or header["key"] != key or not lacking <= _LATER:
+        if _names(folder) and (header is None or header["key"] == key):
             complain(f"{folder}: is damaged; the map starts again")
-        held, lacking = {"kind": _KIND, "key": key, "note": dict(note)}, set()
-        _begin(folder, held, shapes)
+        header, lacking = {"kind": _KIND, "key": key, "note": dict(note)}, set()
+        _begin(folder, header, shapes)
     arrays = {
         name: np.memmap(folder / f"{name}.bin", dtype, "r+", shape=shape)
         for name, (shape, dtype) in shapes.items()
         if name not in lacking
     }
-    return Sheet(folder, held["note"], **arrays)
+    return Sheet(folder, header["note"], **arrays)
 
 
 def note_of(folder: Path, key: str) -> Mapping[str, Any] | None:
@@ -166,8 +166,8 @@ def note_of(folder: Path, key: str) -> Mapping[str, Any] | None:
     Raises:
         OutputError: a folder with other things in it.
     """
-    held = _held(folder)
-    return None if held is None or held["key"] != key else dict(held["note"])
+    header = _held(folder)
+    return None if header is None or header["key"] != key else dict(header["note"])
 
 
 def drop(folder: Path) -> None:
@@ -198,7 +198,7 @@ def _names(folder: Path) -> set[str]:
 
 
 def _take_space(stream: BinaryIO, size: int) -> None:
-    """Make a file so many bytes of zeros; an OSError on a full disk, where a memory map kills."""
+    """Make a file of zeros; an OSError on a full disk, where a memory map kills."""
     if hasattr(os, "posix_fallocate"):  # takes the space without writing it
         os.posix_fallocate(stream.fileno(), 0, size)
     else:
@@ -211,7 +211,7 @@ def _begin(
     note: Mapping[str, Any],
     shapes: Mapping[str, tuple[tuple[int, ...], np.dtype[Any]]],
 ) -> None:
-    """An empty sheet whose space on the disk is taken; a kill leaves all of it or none."""
+    """An empty sheet with its space on the disk reserved; a kill leaves all of it or none."""
     drop(folder)
     with whole_folder(folder) as part:
         write_record(part / _NOTE, note)

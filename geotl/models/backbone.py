@@ -17,18 +17,18 @@ _NET = "net."  # a part that stands around a library's own modules
 
 
 class SteadyBatchNorm2d(nn.BatchNorm2d):
-    """Batch normalisation that, while held, stays in evaluation mode whatever is called."""
+    """Batch normalisation that, while frozen, stays in evaluation mode whatever is called."""
 
-    held: bool = False
+    frozen: bool = False
 
     def train(self, mode: bool = True) -> SteadyBatchNorm2d:
-        """Follow the mode, unless held."""
-        super().train(mode and not self.held)
+        """Follow the mode, unless frozen."""
+        super().train(mode and not self.frozen)
         return self
 
     @property
     def rest(self) -> nn.Module:
-        """What is left of it once it is part of the convolution before it."""
+        """The rest of this layer after it is folded into the convolution before it."""
         return nn.Identity()
 
 
@@ -63,16 +63,16 @@ def _steady_norm(norm: nn.BatchNorm2d) -> SteadyBatchNorm2d:
     act = getattr(norm, "act", None)
     kind = SteadyBatchNorm2d if act is None else SteadyBatchNormAct2d
     with torch.device(norm.weight.device):
-        made = kind(norm.num_features, eps=norm.eps, momentum=norm.momentum)
-    made.weight, made.bias = norm.weight, norm.bias
-    if isinstance(made, SteadyBatchNormAct2d) and act is not None:
-        made.act = act
-    return made
+        steady = kind(norm.num_features, eps=norm.eps, momentum=norm.momentum)
+    steady.weight, steady.bias = norm.weight, norm.bias
+    if isinstance(steady, SteadyBatchNormAct2d) and act is not None:
+        steady.act = act
+    return steady
 
 
 @dataclass(frozen=True)
 class Auxiliary:
-    """An auxiliary classifier on a stage's output, used in training alone.
+    """An auxiliary classifier on a stage's output, used only in training.
 
     Its loss counts `weight` times; `build` makes it for a number of classes.
     """
@@ -88,7 +88,7 @@ class Tokens:
 
     Attributes:
         prefix: class and register tokens, which stand before those of the patches.
-        pooled: what a stage gives as features: the class token, or the mean of the patches' tokens.
+        pooled: features of a stage: the class token, or the mean of the patches' tokens.
     """
 
     prefix: int
@@ -104,10 +104,10 @@ class BackboneSpec:
     the weight file's; `head` begins the names of the stock head's tensors; `parameters` counts the
     network with that head and without auxiliary ones, at its stock number of bands and classes;
     `weights` are the names of the library's published weights; `normalisation` is the (mean, sd) of
-    inputs in 0..1 where foreign weights want another than ImageNet's; `draws` says that `build`
-    draws the first weights too; `read` are the stages whose features are read where a recipe names
-    none, () for all but the first; `tokens` says how a transformer's stages are pooled, and
-    `multiple_px` what a tile's side must be a multiple of.
+    inputs in 0..1 where foreign weights want another than ImageNet's; `draws` states that `build`
+    draws the first weights too; `read` are the stages whose features are read by default,
+    () for all but the first; `tokens` states how a transformer's stages are pooled, and
+    `multiple_px` is a number of pixels that divides a tile's side.
     """
 
     name: str
@@ -154,8 +154,8 @@ class Backbone(nn.Module):
         """Build the stages up to `cut_after` for these bands, at random from `seed`.
 
         With a seed of None the tensors have shapes and no values (torch's meta device), for a
-        caller who assigns a whole state next and need not wait for random numbers. Networks that
-        their library draws are drawn all the same: not all they hold is part of their state.
+        caller who assigns a complete state next and need not wait for random numbers. Networks of
+        a library that draws weights are drawn anyway: some of their content is not in their state.
 
         Raises:
             ModelError: `cut_after` is no stage.
@@ -168,17 +168,17 @@ class Backbone(nn.Module):
                 f"{len(bands)} bands with {len(wavelengths)} wavelengths; give at least one band "
                 "and one wavelength (or None) for each"
             )
-        kept = spec.stages[: stage_position(spec.stages, cut_after or spec.stages[-1]) + 1]
+        stages = spec.stages[: stage_position(spec.stages, cut_after or spec.stages[-1]) + 1]
         if spec.draws:
-            self.stages = _drawn_whole(spec, kept, len(bands), seed or 0)
+            self.stages = _drawn_whole(spec, stages, len(bands), seed or 0)
         else:
-            self.stages = _drawn_by_stage(spec, kept, len(bands), seed)
-        self.channels = dict(zip(kept, spec.channels, strict=False))
-        self.strides = dict(zip(kept, spec.strides, strict=False))
-        self.min_px, self.multiple_px = spec.least_px[len(kept) - 1], spec.multiple_px
+            self.stages = _drawn_by_stage(spec, stages, len(bands), seed)
+        self.channels = dict(zip(stages, spec.channels, strict=False))
+        self.strides = dict(zip(stages, spec.strides, strict=False))
+        self.min_px, self.multiple_px = spec.least_px[len(stages) - 1], spec.multiple_px
         self.tokens = spec.tokens
-        self.read = tuple(s for s in spec.read if s in kept) or kept[1:] or kept
-        self.random_stages: frozenset[str] = frozenset(kept)
+        self.read = tuple(s for s in spec.read if s in stages) or stages[1:] or stages
+        self.random_stages: frozenset[str] = frozenset(stages)
         self.frozen: tuple[str, ...] = ()
         self.batchnorm_held = False
 
@@ -207,7 +207,7 @@ class Backbone(nn.Module):
         return self._run(x, self.stage_names[: stage_position(self.stage_names, upto) + 1])
 
     def from_stage(self, x: Tensor, after: str) -> dict[str, Tensor]:
-        """Outputs of the stages after `after`, whose own output x is; {} after the last."""
+        """Outputs of the stages after `after`, given its output x; {} after the last."""
         return self._run(x, self.stage_names[stage_position(self.stage_names, after) + 1 :])
 
     def _run(self, x: Tensor, names: Sequence[str]) -> dict[str, Tensor]:
@@ -217,7 +217,7 @@ class Backbone(nn.Module):
         return outputs
 
     def check_size(self, height: int, width: int) -> None:
-        """Refuse tiles that the stages kept cannot take; sides in pixels.
+        """Reject tiles that the remaining stages cannot use; sides in pixels.
 
         Raises:
             DataError: a side is less than `min_px`, or no multiple of `multiple_px`; or a
@@ -230,11 +230,11 @@ class Backbone(nn.Module):
         raise DataError(
             f"tiles of {height}x{width} px are too small: {self.name} up to "
             f"{self.stage_names[-1]} needs {self.min_px} px; set model.input_px to "
-            f"[{self.min_px}] or more, or model.cut_after to an earlier stage"
+            f"[{self.min_px}] or more, or model.truncate_after to an earlier stage"
         )
 
     def _check_patches(self, height: int, width: int) -> None:
-        """Refuse sides that are not cut into whole patches.
+        """Reject sides that are not a multiple of the patch size.
 
         Raises:
             DataError: they are not.
@@ -243,7 +243,8 @@ class Backbone(nn.Module):
             return
         lower = max(self.min_px, height // self.multiple_px * self.multiple_px)
         raise DataError(
-            f"tiles of {height}x{width} px: {self.name} takes squares whose side is a multiple of "
+            f"tiles of {height}x{width} px: {self.name} needs squares with a side that is a "
+            "multiple of "
             f"{self.multiple_px} px; set model.input_px to [{lower}] or "
             f"[{lower + self.multiple_px}]"
         )
@@ -265,18 +266,18 @@ def _shapes(spec: BackboneSpec) -> Mapping[str, nn.Module]:
 
 @cache
 def skeleton(spec: BackboneSpec) -> tuple[tuple[str, str, str, tuple[int, ...]], ...]:
-    """Every tensor of the whole backbone: (own name, weight file's name, stage, shape).
+    """Every tensor of the whole backbone: (name here, name in the weight file, stage, shape).
 
     The kernels that meet the bands come first. A part `net` that stands around the library's own
     modules is no part of their names.
     """
-    found = [
-        (f"stages.{stage}.{tensor}", prefix + tensor.removeprefix(_NET), stage, tuple(held.shape))
+    tensors = [
+        (f"stages.{stage}.{tensor}", prefix + tensor.removeprefix(_NET), stage, tuple(value.shape))
         for (stage, module), prefix in zip(_shapes(spec).items(), spec.prefixes, strict=True)
-        for tensor, held in module.state_dict().items()
+        for tensor, value in module.state_dict().items()
     ]
-    first = next(i for i, entry in enumerate(found) if len(entry[3]) == 4)
-    return (found[first], *found[:first], *found[first + 1 :])
+    first = next(i for i, entry in enumerate(tensors) if len(entry[3]) == 4)
+    return (tensors[first], *tensors[:first], *tensors[first + 1 :])
 
 
 def stage_position(stages: Sequence[str], stage: str) -> int:
@@ -317,21 +318,23 @@ def _like(old: nn.Conv2d, bands: int, kind: type[nn.Conv2d] | None = None) -> nn
 
 
 def _drawn_by_stage(
-    spec: BackboneSpec, kept: Sequence[str], bands: int, seed: int | None
+    spec: BackboneSpec, stage_names: Sequence[str], bands: int, seed: int | None
 ) -> nn.ModuleDict:
     """The stages kept, at random, or without values; a stage's draw never depends on another's."""
     built = _shapes(spec)
-    stages = nn.ModuleDict({stage: deepcopy(built[stage]) for stage in kept})
+    stages = nn.ModuleDict({stage: deepcopy(built[stage]) for stage in stage_names})
     _replace_first_conv(stages, _like(first_conv_of(stages), bands))
     if seed is None:
         return stages
     stages.to_empty(device="cpu")
-    for position, stage in enumerate(kept):
+    for position, stage in enumerate(stage_names):
         _initialise(stages[stage], seed * 1_000_003 + position, spec.family)
     return stages
 
 
-def _drawn_whole(spec: BackboneSpec, kept: Sequence[str], bands: int, seed: int) -> nn.ModuleDict:
+def _drawn_whole(
+    spec: BackboneSpec, stage_names: Sequence[str], bands: int, seed: int
+) -> nn.ModuleDict:
     """The stages kept of a network that is drawn as its library draws it.
 
     Kernels for another number of bands have the spread at which a sum over the bands keeps its own.
@@ -339,7 +342,7 @@ def _drawn_whole(spec: BackboneSpec, kept: Sequence[str], bands: int, seed: int)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         built = spec.build()
-    stages = nn.ModuleDict({stage: built[stage] for stage in kept})
+    stages = nn.ModuleDict({stage: built[stage] for stage in stage_names})
     old = first_conv_of(stages)
     new = _like(old, bands).to_empty(device="cpu")
     spread = float(old.weight.detach().std()) * (old.in_channels / bands) ** 0.5
@@ -385,7 +388,7 @@ def silence_bands(backbone: Backbone, silent: Sequence[int]) -> None:
 
 
 def _initialise(stage: nn.Module, seed: int, family: str) -> None:
-    """As torchvision does for ResNets (He et al. 2015, fan out); Glorot's for LeNet's tanh."""
+    """Draw weights as torchvision for ResNets (He et al. 2015, fan out); for LeNet, Glorot's."""
     generator = torch.Generator().manual_seed(seed)
     for module in stage.modules():
         if isinstance(module, nn.BatchNorm2d):
@@ -432,12 +435,12 @@ def freeze(backbone: Backbone, upto: str | None, *, allow_random: bool = False) 
     _hold(backbone)
 
 
-def hold_batchnorm(backbone: Backbone, held: bool = True) -> None:
+def hold_batchnorm(backbone: Backbone, frozen: bool = True) -> None:
     """Keep every batch normalisation on its stored statistics in training, parameters trainable.
 
-    For weights whose batch normalisation is folded, or batches too small to measure by.
+    For weights whose batch normalisation is folded, or batches too small for statistics.
     """
-    backbone.batchnorm_held = held
+    backbone.batchnorm_held = frozen
     _hold(backbone)
 
 
@@ -446,16 +449,16 @@ def _hold(backbone: Backbone) -> None:
     for name, stage in backbone.stages.items():
         for module in stage.modules():
             if isinstance(module, SteadyBatchNorm2d):
-                module.held = backbone.batchnorm_held or name in backbone.frozen
+                module.frozen = backbone.batchnorm_held or name in backbone.frozen
     backbone.train(backbone.training)
 
 
 def batchnorm_use(backbone: Backbone) -> Literal["none", "trained", "held"]:
-    """Whether batch normalisation takes part in training, or keeps to stored statistics."""
+    """Whether batch normalisation is trained, or frozen at stored statistics."""
     norms = [m for m in backbone.modules() if isinstance(m, SteadyBatchNorm2d)]
     if not norms:
         return "none"
-    return "held" if all(norm.held for norm in norms) else "trained"
+    return "held" if all(norm.frozen for norm in norms) else "trained"
 
 
 def parameter_groups(
@@ -471,7 +474,7 @@ def parameter_groups(
 
     The head learns at `lr` (or at a `head_lr` of its own), the last stage at lr * lr_decay, the one
     before at lr * lr_decay^2 and so on (discriminative rates, Howard & Ruder 2018). Weight decay
-    reaches tensors of two or more dimensions alone: no biases, no normalisation.
+    applies only to tensors of two or more dimensions: no biases, no normalisation.
     """
     modules = [("head", head), *reversed(list(backbone.stages.items()))]
     groups: list[dict[str, Any]] = []

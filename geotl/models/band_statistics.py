@@ -1,4 +1,4 @@
-"""Mean, standard deviation and gradient of each band of a tile, as features beside a network's.
+"""Mean, standard deviation and gradient of each band of a tile, as additional features.
 
 They are those of standardised pixels, in which the network's normalisation has put the training
 mean (or the recipe's fill value) in place of invalid ones. Flips and quarter turns do not change

@@ -28,21 +28,21 @@ MAP_AXES = 4  # of [N,C,H,W]; tokens have three
 
 @dataclass(frozen=True)
 class FeatureSpec:
-    """Which features a tile is described by.
+    """Features of a tile.
 
     Attributes:
         stages: backbone stages that are pooled and concatenated, shallow to deep.
-        pool: of each channel over space: mean, mean and standard deviation, mean of
+        pool: pooling of each channel over space: mean, mean and standard deviation, mean of
             log(1 + max(x, 0)), or (signed) root of the mean; the last two temper strong responses.
         input_px: sizes the tile is resampled to before the backbone, in pixels; several
             sizes are concatenated, none means the tile's own size.
         unit_length: bring each view's standardised features to length sqrt(D), so that a tile's
             contrast does not count.
         views: flips and quarter turns over which predictions are averaged: 1, 2, 4 or 8.
-        padding: what convolutions see beyond a tile's edge. With zeros, which the published weights
-            were trained with, an edge looks like nothing in a scene; the others continue the tile.
+        padding: padding of convolutions beyond a tile's edge. Published weights were trained with
+            zeros, which make an edge unlike anything in a scene; the others continue the tile.
         statistics: each band's mean, sd and gradient follow the features of the stages. The field
-            has no part in `repr`, by which features of stages are found in the cache.
+            is not in `repr`, which is the key of stages' features in the cache.
     """
 
     stages: tuple[str, ...]
@@ -83,8 +83,8 @@ class Normalise(nn.Module):
         """Standardise a batch [N,C,H,W] of raw values."""
         plane = (1, -1, 1, 1)
         invalid = torch.isnan(image) | (image == self.nodata)
-        known = torch.where(invalid, self.fill.view(plane), image)
-        return (known - self.mean.view(plane)) / self.sd.view(plane)
+        values = torch.where(invalid, self.fill.view(plane), image)
+        return (values - self.mean.view(plane)) / self.sd.view(plane)
 
 
 def pool_stage(maps: Tensor, pool: Pool) -> Tensor:
@@ -120,10 +120,13 @@ def pool_tokens(tokens: Tensor, pool: Pool, how: Tokens) -> Tensor:
     patches = tokens[:, how.prefix :].transpose(1, 2)[..., None]
     if how.pooled == "mean":
         return pool_stage(patches, pool)
-    own = tokens[:, 0, :, None, None]
+    class_token = tokens[:, 0, :, None, None]
     if pool != "mean_sd":
-        return pool_stage(own, pool)
-    return torch.cat([own.float().flatten(1), pool_stage(patches, pool)[:, own.shape[1] :]], dim=1)
+        return pool_stage(class_token, pool)
+    return torch.cat(
+        [class_token.float().flatten(1), pool_stage(patches, pool)[:, class_token.shape[1] :]],
+        dim=1,
+    )
 
 
 def pool_windows(maps: Tensor, pool: Pool, side: int, step: int) -> Tensor:
@@ -158,7 +161,7 @@ def resize(image: Tensor, px: int) -> Tensor:
 
 @dataclass(frozen=True)
 class Frozen:
-    """What the frozen stages give for one input size: pooled features and the map to go on from."""
+    """Output of the frozen stages for one input size: pooled features and the map for the next."""
 
     pooled: Tensor
     maps: Tensor
@@ -256,14 +259,14 @@ class TileClassifier(nn.Module):
         features, tapped = [], []
         for part in parts:
             features.append(part.pooled)
-            x, kept = part.maps, {}
+            x, outputs = part.maps, {}
             for name in rest:
                 x = self.backbone.stages[name](x)
                 if name in self.spec.stages:
                     features.append(self._pooled(x))
                 if name in taps:
-                    kept[name] = x
-            tapped.append(kept)
+                    outputs[name] = x
+            tapped.append(outputs)
         return torch.cat(features, dim=1), tapped
 
     def features(self, image: Tensor) -> Tensor:
@@ -282,7 +285,7 @@ class TileClassifier(nn.Module):
     def standardise(self, features: Tensor) -> Tensor:
         """Features [..., D] minus their training mean, over their training sd; then the length.
 
-        The length is that of the stages' features alone.
+        The length is that of the stages' features only.
         """
         scaled = (features - self.feature_mean) / self.feature_sd
         if not self.spec.unit_length:
@@ -319,13 +322,13 @@ def _unit_length(scaled: Tensor) -> Tensor:
 
 
 def with_statistics(network: TileClassifier) -> TileClassifier:
-    """The same network, whose features each band's statistics follow; its head is a blank one.
+    """The same network with each band's statistics after its features, and a blank head.
 
     Backbone and normalisation are shared with the given network; the statistics are not scaled.
     """
     spec, classes = replace(network.spec, statistics=True), network.head.out_features
-    with torch.random.fork_rng(devices=[]):  # the head's first weights are nobody's
-        made = TileClassifier(
+    with torch.random.fork_rng(devices=[]):  # the head's first weights are not used
+        extended = TileClassifier(
             network.backbone,
             network.normalise,
             spec,
@@ -333,10 +336,10 @@ def with_statistics(network: TileClassifier) -> TileClassifier:
             dropout=network.dropout.p,
             frozen_until=network.frozen_until,
         )
-    made.feature_mean[: network.deep_width] = network.feature_mean
-    made.feature_sd[: network.deep_width] = network.feature_sd
-    made.temperature.copy_(network.temperature)
-    return made.to(network.feature_mean.device)
+    extended.feature_mean[: network.deep_width] = network.feature_mean
+    extended.feature_sd[: network.deep_width] = network.feature_sd
+    extended.temperature.copy_(network.temperature)
+    return extended.to(network.feature_mean.device)
 
 
 def feature_width(backbone: Backbone, spec: FeatureSpec) -> int:

@@ -1,4 +1,4 @@
-"""Whether a model file's contract, notes and tensors say the same."""
+"""Whether a model file's contract, notes and tensors agree."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from numpy.typing import ArrayLike, NDArray
 from geotl.evaluation.prediction_sets import HELD_OUT
 from geotl.models.plain_values import faults, shown
 
-MOST_PX = 1 << 14  # side of a tile or of what it is resampled to
+MAX_PX = 1 << 14  # side of a tile or of what it is resampled to
 _COLOUR = re.compile(r"#[0-9a-fA-F]{6}")
 _NOTES = ("metrics", "training", "versions", "weights")
 
@@ -24,31 +24,31 @@ def check_plain(kind: Any, values: Any, where: str = "") -> None:
     Raises:
         ValueError: they do not.
     """
-    found = list(faults(kind, values, where))
-    if found:
-        more = f", and {len(found) - 1} more" if len(found) > 1 else ""
-        raise ValueError(f"{found[0]}{more}")
+    problems = list(faults(kind, values, where))
+    if problems:
+        more = f", and {len(problems) - 1} more" if len(problems) > 1 else ""
+        raise ValueError(f"{problems[0]}{more}")
 
 
-def demand(holds: bool, else_told: str) -> None:
-    """Raise a ValueError with these words unless something holds."""
-    if not holds:
-        raise ValueError(else_told)
+def demand(condition: bool, message: str) -> None:
+    """Raise a ValueError with a message unless a condition is true."""
+    if not condition:
+        raise ValueError(message)
 
 
 def check_names(contract: Mapping[str, Any]) -> None:
     """Make sure that classes, bands and sensor of a contract are such.
 
     Raises:
-        ValueError: fewer than two classes, names that stand twice, lists of different lengths,
+        ValueError: fewer than two classes, names that occur twice, lists of different lengths,
             a scale of 0.
     """
     classes, bands, sensor = contract["classes"], contract["bands"], contract["sensor"]
     demand(len(classes) >= 2, f"{len(classes)} classes; a model has two at least")
     for what, names in (("classes", classes), ("bands", bands)):
         twice = next((name for name in names if list(names).count(name) > 1), None)
-        demand(twice is None, f"{what} hold {shown(twice)} twice")
-        demand(all(names), f"{what} hold an empty name")
+        demand(twice is None, f"{what} contain {shown(twice)} twice")
+        demand(all(names), f"{what} contain an empty name")
     demand(len(bands) > 0, "no bands")
     _as_long("colours", contract["colours"], "classes", classes)
     _as_long("wavelengths", contract["wavelengths"], "bands", bands)
@@ -65,15 +65,15 @@ def check_sizes(px: Sequence[int]) -> None:
     """Make sure that sides in pixels are such.
 
     Raises:
-        ValueError: below 1, or beyond `MOST_PX`.
+        ValueError: below 1, or beyond `MAX_PX`.
     """
-    wrong = next((side for side in px if not 1 <= side <= MOST_PX), None)
-    demand(wrong is None, f"a side of {wrong} px; allowed: 1 to {MOST_PX}")
+    wrong = next((side for side in px if not 1 <= side <= MAX_PX), None)
+    demand(wrong is None, f"a side of {wrong} px; allowed: 1 to {MAX_PX}")
 
 
 @dataclass(frozen=True)
 class _Training:
-    """What the note on training holds for those who read it, where it is there."""
+    """The fields of the note on training that are read, where there is one."""
 
     crs: tuple[str | None, ...] | str | None = None
     marks: tuple[str, ...] | None = None
@@ -81,7 +81,7 @@ class _Training:
 
 @dataclass(frozen=True)
 class Bare:
-    """What a bare file says in place of its training tiles: see `model_file.bare`."""
+    """Statements of a bare file in place of its training tiles: see `model_file.bare`."""
 
     resolution_m: float | None
     mean: tuple[float, ...]
@@ -113,8 +113,8 @@ def check_shape(
     fits = len(there) == len(shape) and all(
         wanted in (None, got) for wanted, got in zip(shape, there, strict=True)
     )
-    told = ", ".join("any" if n is None else str(n) for n in shape)
-    demand(fits, f"{name} is of shape {list(there)}, not [{told}]")
+    shape_wanted = ", ".join("any" if n is None else str(n) for n in shape)
+    demand(fits, f"{name} is of shape {list(there)}, not [{shape_wanted}]")
 
 
 def check_labels(labels: NDArray[Any], classes: int) -> None:
@@ -123,8 +123,8 @@ def check_labels(labels: NDArray[Any], classes: int) -> None:
     Raises:
         ValueError: they are not.
     """
-    whole = labels.dtype.kind in "iu"
-    inside = not labels.size or (whole and labels.min() >= 0 and labels.max() < classes)
+    integers = labels.dtype.kind in "iu"
+    inside = not labels.size or (integers and labels.min() >= 0 and labels.max() < classes)
     demand(bool(inside), f"labels outside 0 to {classes - 1}")
 
 
@@ -134,5 +134,7 @@ def check_above_zero(name: str, values: ArrayLike) -> None:
     Raises:
         ValueError: they are not.
     """
-    held = np.asarray(values, dtype=np.float64)
-    demand(bool(np.isfinite(held).all() and (held > 0).all()), f"{name} is not above 0 everywhere")
+    array = np.asarray(values, dtype=np.float64)
+    demand(
+        bool(np.isfinite(array).all() and (array > 0).all()), f"{name} is not above 0 everywhere"
+    )

@@ -1,10 +1,10 @@
-"""What a frozen network sees about a pixel: its stages at their own strides, read at the pixel.
+"""Features of a pixel from a frozen network: its stages at their strides, read at the pixel.
 
-A third block of features beside those of `pixel_features`. Values are the signed square root of a
-stage's activations, interpolated bilinearly between the middles of its pixels, which
+A third block of features in addition to those of `pixel_features`. Values are the signed square
+root of a stage's activations, interpolated bilinearly between the middles of its pixels, which
 `receptive_field` places on the image. A linear member of them is applied at each stage's own
 resolution and its K logits are interpolated, which gives the same (a linear map commutes with
-interpolation) and never holds all channels of every pixel.
+interpolation) and never needs all channels of every pixel in memory.
 """
 
 from __future__ import annotations
@@ -52,7 +52,7 @@ class DeepFeatures:
         stages: tuple[str, ...] = (),
         composites: tuple[tuple[int, ...], ...] = (),
     ) -> DeepFeatures:
-        """Of the stages named, or of those with a stride of at most `MAX_STRIDE`.
+        """Deep features of the named stages, or of those with a stride of at most `MAX_STRIDE`.
 
         Raises:
             DataError: the backbone has no such stage.
@@ -73,7 +73,7 @@ class DeepFeatures:
 
     @property
     def stride(self) -> int:
-        """Of the deepest stage; a window begins at multiples of it, from the scene's corner."""
+        """Stride of the deepest stage; windows begin at multiples of it from the scene's corner."""
         return max(field.stride for field in self.fields.values())
 
     @property
@@ -84,7 +84,7 @@ class DeepFeatures:
 
     @property
     def channels(self) -> dict[str, int]:
-        """Of each stage, of all images."""
+        """Number of features of each stage, over all images."""
         images = max(1, len(self.composites))
         return {name: images * self.backbone.channels[name] for name in self.stages}
 
@@ -98,7 +98,7 @@ class DeepFeatures:
 
         Args:
             image: standardised values [C,H,W], 0 where invalid.
-            dtype: that the stages compute in.
+            dtype: number format of the stages.
         """
         if not self.composites:
             return self._maps_of(image, dtype)
@@ -106,15 +106,15 @@ class DeepFeatures:
         return {name: torch.cat([maps[name] for maps in several]) for name in self.stages}
 
     def _maps_of(self, image: Float32s, dtype: torch.dtype) -> dict[str, Tensor]:
-        """As `maps`, of one image with the backbone's bands."""
+        """`maps` for one image with the backbone's bands."""
         values = torch.from_numpy(image)[None].to(dtype, memory_format=torch.channels_last)
-        found = {}
+        maps = {}
         with torch.inference_mode():
             for name, stage in self._stages_in(dtype).items():
                 values = stage(values)
                 if name in self.stages:
-                    found[name] = _root(values.float())[0]
-        return found
+                    maps[name] = _root(values.float())[0]
+        return maps
 
     def _stages_in(self, dtype: torch.dtype) -> dict[str, nn.Module]:
         """The stages in a number format."""
@@ -135,7 +135,7 @@ class DeepFeatures:
 
         Args:
             image: standardised values [C,H,W], 0 where invalid, `halo` wider than the pixels need.
-            rows: of the pixels in the window [n].
+            rows: rows of the pixels in the window [n].
             cols: likewise [n].
         """
         maps = self.maps(image).items()
@@ -144,22 +144,22 @@ class DeepFeatures:
     def logits(
         self, image: Float32s, weight: Float32s, dtype: torch.dtype = torch.float32
     ) -> list[CoarseValues]:
-        """What a linear member with `weight` [K,D] gives the pixels of a window, as a sum.
+        """Logits of a linear member with `weight` [K,D] for the pixels of a window, as a sum.
 
         Args:
             image: standardised values [C,H,W], 0 where invalid; pixels nearer than `halo` to its
                 edge get what lies beyond the image as zeros.
-            weight: of the features in the order of `names`.
-            dtype: that the stages compute in; the member computes in float32.
+            weight: weight of the features in the order of `names`.
+            dtype: number format of the stages; the member computes in float32.
         """
         parts, small = self.by_stage(weight), dict[Grid, Float32s]()
         for name, values in self.maps(image, dtype).items():
             with torch.inference_mode():
-                own, grid = (
+                stage_logits, grid = (
                     F.conv2d(values[None], parts[name])[0].contiguous().numpy(),
                     self.fields[name].grid,
                 )
-            small[grid] = small[grid] + own if grid in small else own
+            small[grid] = small[grid] + stage_logits if grid in small else stage_logits
         return [*CoarseValues.fewest(CoarseValues(x, *grid) for grid, x in small.items())]
 
     def _placed(self, name: str, values: Float32s) -> CoarseValues:
@@ -180,14 +180,14 @@ def _root(values: Tensor) -> Tensor:
 
 def _without_batchnorm(stage: nn.Module) -> nn.Module:
     """A copy of a stage in evaluation mode that computes the same with fewer passes."""
-    made = copy.deepcopy(stage).eval()
-    modules = dict(made.named_modules())
-    for node in StageTracer().trace(made).nodes:
+    copied = copy.deepcopy(stage).eval()
+    modules = dict(copied.named_modules())
+    for node in StageTracer().trace(copied).nodes:
         before = node.args[0] if node.args else None
         if not isinstance(before, fx.Node) or {node.op, before.op} != {"call_module"}:
             continue
         conv, norm = modules[str(before.target)], modules[str(node.target)]
         if isinstance(conv, nn.Conv2d) and isinstance(norm, SteadyBatchNorm2d):
-            made.set_submodule(str(before.target), fuse_conv_bn_eval(conv, norm))
-            made.set_submodule(str(node.target), norm.rest)
-    return made.to(memory_format=torch.channels_last)
+            copied.set_submodule(str(before.target), fuse_conv_bn_eval(conv, norm))
+            copied.set_submodule(str(node.target), norm.rest)
+    return copied.to(memory_format=torch.channels_last)

@@ -1,4 +1,4 @@
-"""Which device computes, and in which number format it gains."""
+"""The device of computations, and the number format that is fastest on it."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from geotl.io.files import cache_folder
 from geotl.io.locks import awaited_lock
 
 Precision = Literal["auto", "float32", "bfloat16"]
-LEAST_GAIN = 1.25  # so that a noisy moment does not decide
+MIN_GAIN = 1.25  # so that a noisy moment does not decide
 
 
 def choose_device() -> torch.device:
@@ -31,11 +31,11 @@ def choose_device() -> torch.device:
     return torch.device("cpu")
 
 
-def bfloat16_gains(device: torch.device) -> bool:
-    """Whether bfloat16 is faster on the device.
+def bfloat16_gains(device: torch.device, threads: int | None = None) -> bool:
+    """Whether bfloat16 is faster on the device, a CPU with so many of torch's threads, or with all.
 
     A CPU with AMX tiles gains always. With AVX512-BF16 alone some gain twofold and others lose, so
-    it is measured once per machine and number of threads, and kept in the cache folder.
+    it is measured once per machine and number of threads, and stored in the cache folder.
     """
     if device.type == "cuda":
         return bool(torch.cuda.is_bf16_supported(including_emulation=False))
@@ -45,19 +45,27 @@ def bfloat16_gains(device: torch.device) -> bool:
         return True
     return (
         bool(torch.cpu._is_avx512_bf16_supported())
-        and _gain_of(torch.get_num_threads()) >= LEAST_GAIN
+        and _gain_of(threads or torch.get_num_threads()) >= MIN_GAIN
     )
 
 
-def settled(precision: Precision, device: torch.device) -> Literal["float32", "bfloat16"]:
-    """The number format that a precision stands for: `auto` is bfloat16 where the device gains."""
+def settled(
+    precision: Precision, device: torch.device, threads: int | None = None
+) -> Literal["float32", "bfloat16"]:
+    """The number format that a precision stands for: `auto` is bfloat16 where the device gains.
+
+    Args:
+        precision: as the user wrote it.
+        device: that computes.
+        threads: of torch that compute on a CPU; None for all.
+    """
     if precision != "auto":
         return precision
-    return "bfloat16" if bfloat16_gains(device) else "float32"
+    return "bfloat16" if bfloat16_gains(device, threads) else "float32"
 
 
 def dtype_of(precision: Precision, device: torch.device) -> torch.dtype:
-    """What tensors are of, for a precision; `auto` means bfloat16 where the device gains."""
+    """Data type of tensors for a precision; `auto` means bfloat16 where the device gains."""
     return torch.float32 if settled(precision, device) == "float32" else torch.bfloat16
 
 
@@ -76,28 +84,38 @@ def describe(device: torch.device, precision: Precision) -> str:
 
 @functools.cache
 def _gain_of(threads: int) -> float:
-    """How many times as fast bfloat16 is, as measured when this machine was first asked."""
+    """How many times as fast bfloat16 is, as measured on first use on this machine."""
     path = cache_folder() / "bfloat16.json"
     key = f"{platform.node()}, {cpu_name()}, {threads} threads, torch {torch.__version__}"
     gain = _noted(path).get(key)
     if gain is None:
         with contextlib.suppress(OutputError), awaited_lock(path):  # else a cache not to be written
-            known = _noted(path)  # another process may have measured meanwhile
-            gain = known.get(key) or round(measured_gain(), 3)
-            write_checked(path, known | {key: gain})
-    return float(gain or measured_gain())
+            noted = _noted(path)  # another process may have measured meanwhile
+            gain = noted.get(key) or round(_gain_with(threads), 3)
+            write_checked(path, noted | {key: gain})
+    return float(gain or _gain_with(threads))
+
+
+def _gain_with(threads: int) -> float:
+    """`measured_gain` with a number of torch's threads."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(threads)
+    try:
+        return measured_gain()
+    finally:
+        torch.set_num_threads(before)
 
 
 def _noted(path: Path) -> dict[str, float]:
     """Gains measured before; none where they are damaged or of an earlier version."""
-    known = read_checked(path)
-    return known if isinstance(known, dict) else {}
+    noted = read_checked(path)
+    return noted if isinstance(noted, dict) else {}
 
 
 def cpu_name() -> str:
-    """The processor's own name where the system tells it, else its architecture."""
-    told = Path("/proc/cpuinfo")
-    lines = told.read_text(encoding="utf-8").splitlines() if told.is_file() else []
+    """The processor's name where the system gives it, else its architecture."""
+    cpu_info = Path("/proc/cpuinfo")
+    lines = cpu_info.read_text(encoding="utf-8").splitlines() if cpu_info.is_file() else []
     named = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
     return named[0] if named else platform.machine()
 

@@ -52,7 +52,7 @@ def mixing_matrix(
     target: Sequence[float | None],
     same: Mapping[int, int] | None = None,
 ) -> np.ndarray:
-    """How much of each source kernel each target band takes: [targets, sources].
+    """Share of each source kernel in each target band: [targets, sources].
 
     Let a[b, c] be the share of source kernel c in target band b, by wavelength. A filter's
     response to standardised bands that move together (x_b = z for all b) is z * sum_c W_c.
@@ -78,7 +78,7 @@ def mixing_matrix(
 def _given_out_once(
     shares: np.ndarray, source: Sequence[float | None], target: Sequence[float | None]
 ) -> np.ndarray:
-    """Shares with columns that sum to one; a kernel nobody calls for goes to stand-ins."""
+    """Shares with columns that sum to one; a kernel without a band goes to substitutes."""
     for kernel in np.flatnonzero(shares.sum(axis=0) == 0).tolist():
         shares[_stand_ins(source[kernel], target), kernel] = 1.0
     given: np.ndarray = shares / shares.sum(axis=0)
@@ -86,7 +86,7 @@ def _given_out_once(
 
 
 def repetition_matrix(source: Bands, target: Bands) -> np.ndarray:
-    """Whole kernels dealt out to the bands in turn, each divided among its bands.
+    """Kernels assigned to the bands in turn, each divided among its bands.
 
     A band that is a source band by name, or lies nearest to one within 30 nm, takes that kernel;
     every other band, in order, takes the kernel that has been dealt least often so far. So red,
@@ -111,16 +111,16 @@ def repetition_matrix(source: Bands, target: Bands) -> np.ndarray:
 
 def _matched(source: Bands, target: Bands) -> dict[int, int]:
     """Target -> source positions, each source band once: by name, else nearest within 30 nm."""
-    found = same_bands(source, target)
+    matches = same_bands(source, target)
     for kernel, nm in enumerate(source[1]):
         near = [
             (abs(w - nm), i)
             for i, w in enumerate(target[1])
-            if w is not None and nm is not None and i not in found
+            if w is not None and nm is not None and i not in matches
         ]
-        if kernel not in found.values() and near and min(near)[0] <= RGB_REACH_NM:
-            found[min(near)[1]] = kernel
-    return found
+        if kernel not in matches.values() and near and min(near)[0] <= RGB_REACH_NM:
+            matches[min(near)[1]] = kernel
+    return matches
 
 
 def mean_matrix(source: Bands, target: Bands) -> np.ndarray:
@@ -151,15 +151,15 @@ def same_bands(source: Bands, target: Bands) -> dict[int, int]:
     {0: 1}
     """
     places = {name.casefold(): i for i, name in enumerate(source[0])}
-    found: dict[int, int] = {}
+    matches: dict[int, int] = {}
     for band, (name, nm) in enumerate(zip(*target, strict=True)):
         kernel = places.get(name.casefold())
         if kernel is None:
             continue
         there = source[1][kernel]
         if nm is None or there is None or abs(nm - there) <= RGB_REACH_NM:
-            found[band] = kernel
-    return found
+            matches[band] = kernel
+    return matches
 
 
 def mix_kernels(weight: Tensor, matrix: np.ndarray) -> Tensor:
@@ -200,20 +200,20 @@ def rgb_positions(bands: Sequence[str], wavelengths: Sequence[float | None]) -> 
     (2, 1, 0)
     """
     names = [band.casefold() for band in bands]
-    found = []
+    positions = []
     for colour, nm in zip(RGB, RGB_NM, strict=True):
         near = [(abs(w - nm), i) for i, w in enumerate(wavelengths) if w is not None]
         if colour in names:
-            found.append(names.index(colour))
+            positions.append(names.index(colour))
         elif near and min(near)[0] <= RGB_REACH_NM:
-            found.append(min(near)[1])
+            positions.append(min(near)[1])
         else:
             raise BandError(
                 f"bands {', '.join(bands)}: no {colour} band by name or wavelength ({nm:.0f} nm); "
                 "first_conv rgb_only and zero need red, green and blue: add them, or use "
                 "wavelength, repeat or mean"
             )
-    return tuple(found)
+    return tuple(positions)
 
 
 def rgb_only_matrix(source: Bands, target: Bands) -> np.ndarray:
@@ -228,7 +228,7 @@ def rgb_only_matrix(source: Bands, target: Bands) -> np.ndarray:
 
 
 def describe_mix(matrix: np.ndarray, source: Sequence[str], target: Sequence[str]) -> str:
-    """What each target band takes, in words.
+    """The source kernels of each target band, in words.
 
     >>> describe_mix(np.array([[1.0, 0.0], [0.0, 0.5]]), ["red", "blue"], ["B04", "B02"])
     'B04 = red, B02 = 0.50 blue'

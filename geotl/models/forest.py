@@ -1,4 +1,4 @@
-"""A random forest as arrays, which a model file holds and pixels go through many together."""
+"""A random forest as arrays, stored in a model file and evaluated for many pixels together."""
 
 from __future__ import annotations
 
@@ -27,10 +27,10 @@ class ForestMember:
     Attributes:
         blocks: taken, in this order.
         roots: first node of each tree [T].
-        feature: that a node splits [M]; -1 in a leaf.
+        feature: feature that a node splits [M]; -1 in a leaf.
         threshold: up to which a pixel goes left [M].
         left, right: child nodes [M], after their parent.
-        shares: of the classes in each node [M,K], float32.
+        shares: shares of the classes in each node [M,K], float32.
     """
 
     blocks: tuple[str, ...]
@@ -50,9 +50,9 @@ class ForestMember:
         several = (self.feature, self.threshold, self.left, self.right)
         if any(each.shape != (len(self.shares),) for each in several):
             raise ModelError("a forest's arrays are of different lengths")
-        whole = (self.roots, self.feature, self.left, self.right)
-        if any(each.dtype.kind not in "iu" for each in whole) or self.roots.ndim != 1:
-            raise ModelError("a forest's positions are no whole numbers")
+        integers = (self.roots, self.feature, self.left, self.right)
+        if any(each.dtype.kind not in "iu" for each in integers) or self.roots.ndim != 1:
+            raise ModelError("a forest's positions are not integers")
         inner = np.flatnonzero(self.feature >= 0)
         roots, last = self.roots, len(self.feature) - 1
         sound = len(roots) > 0 and roots.min() >= 0 and roots.max() <= last
@@ -118,7 +118,7 @@ def _add_shares(
 def _go_down(
     rows: Float32s, feature: UInts, threshold: Float32s, children: UInts, node: UInts
 ) -> None:
-    """Replace each pixel's node by a child of it, or by itself if it is a leaf."""
+    """Replace each pixel's node by a child of it, unless it is a leaf."""
     for i in range(len(node)):
         at = node[i]
         goes_left = np.uint32(rows[i, feature[at]] <= threshold[at])
@@ -129,6 +129,6 @@ def _go_down(
 def _add_leaves(shares: Float32s, node: UInts, total: Float64s) -> None:
     """Add the shares [M,K] of each pixel's node to its total [n,K]."""
     for i in range(len(node)):
-        own, to = shares[node[i]], total[i]
+        leaf_shares, to = shares[node[i]], total[i]
         for k in range(len(to)):
-            to[k] += own[k]
+            to[k] += leaf_shares[k]

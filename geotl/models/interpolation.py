@@ -24,7 +24,7 @@ class CoarseValues:
 
     Attributes:
         values: at least two rows and columns, or one where the stride is 1.
-        stride: in pixels of the image.
+        stride: stride in pixels of the image.
         centre: the image's row, and column, of the middle of the first value.
     """
 
@@ -36,7 +36,7 @@ class CoarseValues:
     def fewest(cls, several: Iterable[CoarseValues]) -> Iterator[CoarseValues]:
         """Values on fewer grids whose sum is the same everywhere.
 
-        What is linear between the pixels of a grid is so between those of a finer one that holds
+        What is linear between the pixels of a grid is so between those of a finer one that has
         their middles.
         """
         finest = sorted(several, key=lambda one: (one.stride, one.centre))
@@ -78,9 +78,9 @@ class CoarseValues:
         """Values [K,n] at single pixels of the image."""
         top, down = self._between(rows, 1)
         left, right = self._between(cols, 2)
-        below, beside = np.minimum(top + 1, self._last(1)), np.minimum(left + 1, self._last(2))
-        upper = _mixed(self.values[:, top, left], self.values[:, top, beside], right)
-        lower = _mixed(self.values[:, below, left], self.values[:, below, beside], right)
+        below, right_of = np.minimum(top + 1, self._last(1)), np.minimum(left + 1, self._last(2))
+        upper = _mixed(self.values[:, top, left], self.values[:, top, right_of], right)
+        lower = _mixed(self.values[:, below, left], self.values[:, below, right_of], right)
         return _mixed(upper, lower, down)
 
     def _add(self, rows: Floats | Int64s, cols: Floats | Int64s, total: Float32s) -> None:
@@ -113,10 +113,10 @@ def _add_between(values: Float32s, rows: Between, cols: Between, total: Float32s
 
 
 @compiled
-def _mix(one: Float32s, other: Float32s, share: float, found: Float32s) -> None:
+def _mix(one: Float32s, other: Float32s, share: float, out: Float32s) -> None:
     """Write values between two rows."""
-    for j in range(len(found)):
-        found[j] = one[j] + (other[j] - one[j]) * share
+    for j in range(len(out)):
+        out[j] = one[j] + (other[j] - one[j]) * share
 
 
 @compiled

@@ -57,7 +57,7 @@ EXAMPLES, CORESET = 32, 2000
 
 @dataclass(frozen=True)
 class Contract:
-    """What a model is and what imagery it takes; new imagery is checked against it.
+    """Classes of a model and the imagery it needs; new imagery is checked against it.
 
     Attributes:
         backbone: name, with `cut_after` its last stage kept.
@@ -66,7 +66,7 @@ class Contract:
         file_bands: names in file order, for files that name none.
         tile_px: side of a tile in pixels; `fit`, what happens to others.
         classes: names in the order of the logits, with their `colours` (#rrggbb).
-        spec: which features the head sees.
+        spec: features that the head uses.
     """
 
     backbone: str
@@ -84,16 +84,16 @@ class Contract:
 
 
 @dataclass(frozen=True)
-class Companions:
+class TrainingSamples:
     """Arrays that later work draws on: export parity, applicability, metadata.
 
     Attributes:
         examples: raw tiles [n, C, S, S] in their native type, at most 32.
-        example_valid: their valid pixels, bool of the same shape.
+        example_valid: valid pixels of the examples, bool of the same shape.
         example_logits: [n, K], float32, averaged over the model's views.
         features: standardised training features [m, D], at most 2,000, averaged over views.
-        labels: their classes [m].
-        folds: the fold each was held out in, -1 for none [m].
+        labels: classes of the features [m].
+        folds: the validation fold of each, -1 for none [m].
         footprints: left, bottom, right, top of each training tile, NaN if unknown [N, 4].
     """
 
@@ -108,57 +108,59 @@ class Companions:
 
 @dataclass(frozen=True)
 class ModelFile:
-    """A model in memory: network, contract, companions, and notes (recipe, metrics, …).
+    """A model in memory: network, contract, training samples, and notes (recipe, metrics, …).
 
-    `held` is None in a bare file, which carries nothing of the training tiles; `path` is the file
-    it was loaded from, None for one that was not.
+    `stored_samples` is None in a bare file, which has no data of the training tiles; `path` is the
+    file it was loaded from, None for one that was not.
     """
 
     network: TileClassifier
     contract: Contract
-    held: Companions | None
+    stored_samples: TrainingSamples | None
     notes: dict[str, Any] = field(default_factory=dict)
     path: Path | None = None
 
     @property
-    def companions(self) -> Companions:
-        """What later work draws on.
+    def training_samples(self) -> TrainingSamples:
+        """The training samples in the file.
 
         Raises:
             ModelError: the file is bare.
         """
-        if self.held is None:
+        if self.stored_samples is None:
             raise ModelError(
                 f"{self.path}: a bare file, without example tiles, features and footprints of the "
                 "training tiles, which this needs; give the model.safetensors it was exported from"
             )
-        return self.held
+        return self.stored_samples
 
     @property
     def resolution_m(self) -> float | None:
         """Side of a training pixel in metres, None where unknown."""
-        if self.held is None:
+        if self.stored_samples is None:
             given: float | None = self.notes[BARE]["resolution_m"]
             return given
-        return training_resolution_m(self.held.footprints, self._systems, self.contract.tile_px)
+        return training_resolution_m(
+            self.stored_samples.footprints, self._systems, self.contract.tile_px
+        )
 
     @property
     def seen(self) -> Range:
         """Mean and standard deviation of the example tiles' bands."""
-        if self.held is None:
-            told = self.notes[BARE]
-            return Range(np.array(told["mean"]), np.array(told["sd"]))
-        return range_of(self.held.examples, self.held.example_valid)
+        if self.stored_samples is None:
+            ranges = self.notes[BARE]
+            return Range(np.array(ranges["mean"]), np.array(ranges["sd"]))
+        return range_of(self.stored_samples.examples, self.stored_samples.example_valid)
 
     @property
     def ground(self) -> dict[str, list[list[float]]]:
-        """Left, bottom, right, top of the training tiles whose place is known, by system."""
-        found: dict[str, list[list[float]]] = {}
-        boxes = [] if self.held is None else self.held.footprints.tolist()
+        """Boxes (left, bottom, right, top) of located training tiles, by reference system."""
+        by_system: dict[str, list[list[float]]] = {}
+        boxes = [] if self.stored_samples is None else self.stored_samples.footprints.tolist()
         for box, crs in zip(boxes, self._systems, strict=False):
             if crs and np.isfinite(box).all():
-                found.setdefault(crs, []).append(box)
-        return found
+                by_system.setdefault(crs, []).append(box)
+        return by_system
 
     @property
     def _systems(self) -> list[str | None]:
@@ -173,10 +175,10 @@ def bare(model: ModelFile) -> ModelFile:
     checked. No tile, feature, footprint, date, recipe or path.
     """
     seen, notes = model.seen, model.notes
-    told = {
+    stated = {
         "versions": notes.get("versions", {}),
         "metrics": {
-            "headline": notes.get("metrics", {}).get("headline", "not judged"),
+            "headline": notes.get("metrics", {}).get("headline", "not evaluated"),
             **{k: v for k, v in notes.get("metrics", {}).items() if k == "estimate"},
         },
         "weights": _nameless(notes.get("weights", {})),
@@ -187,21 +189,21 @@ def bare(model: ModelFile) -> ModelFile:
             "sd": seen.sd.tolist(),
         },
     }
-    return ModelFile(model.network, model.contract, None, told)
+    return ModelFile(model.network, model.contract, None, stated)
 
 
 def _nameless(weights: Mapping[str, Any]) -> dict[str, Any]:
     """Weight files by their own names, without folders, and digests."""
     files = weights.get("chain") or ([weights] if weights else [])
-    kept = [
+    nameless = [
         {"source": Path(str(file.get("source"))).name, "sha256": file.get("sha256")}
         for file in files
     ]
-    return {"chain": kept} if kept else {}
+    return {"chain": nameless} if nameless else {}
 
 
 def save(path: Path, model: ModelFile) -> None:
-    """Write the file whole or not at all.
+    """Write the complete file or none.
 
     Raises:
         OutputError: the disk is full or the folder cannot be written.
@@ -210,8 +212,10 @@ def save(path: Path, model: ModelFile) -> None:
         name: value.detach().cpu().contiguous().numpy()
         for name, value in model.network.state_dict().items()
     }
-    for name in (f.name for f in dataclasses.fields(Companions) if model.held is not None):
-        tensors[f"companions.{name}"] = np.ascontiguousarray(getattr(model.held, name))
+    for name in (
+        f.name for f in dataclasses.fields(TrainingSamples) if model.stored_samples is not None
+    ):
+        tensors[f"companions.{name}"] = np.ascontiguousarray(getattr(model.stored_samples, name))
     header = {"format_version": FORMAT_VERSION, **dataclasses.asdict(model.contract), **model.notes}
     save_tensors(path, tensors, header)
 
@@ -242,7 +246,7 @@ def read_header(path: Path) -> dict[str, Any]:
 
 
 def _check_header(header: Mapping[str, Any]) -> None:
-    """Make sure that what a file of tiles says can be so.
+    """Check that the header of a file of tiles is possible.
 
     Raises:
         ValueError: it cannot.
@@ -285,18 +289,18 @@ def load(path: str | Path) -> ModelFile:
     tensors = read_tensors(path, header)
     with consistent(path):
         contract = contract_from(header)
-        companions = None if BARE in header else _companions(tensors, contract, header)
+        training_samples = None if BARE in header else _companions(tensors, contract, header)
         network = _filled(contract, tensors)
-    known = {f.name for f in dataclasses.fields(Contract)} | {"format_version", CHECKSUM}
-    notes = {key: value for key, value in header.items() if key not in known}
-    return ModelFile(network.eval(), contract, companions, notes, path)
+    fields = {f.name for f in dataclasses.fields(Contract)} | {"format_version", CHECKSUM}
+    notes = {key: value for key, value in header.items() if key not in fields}
+    return ModelFile(network.eval(), contract, training_samples, notes, path)
 
 
 def not_of_tiles(path: Path | None, kind: str) -> ModelError:
-    """The error of a file that holds another kind of model, where a network of tiles is needed."""
+    """The error for a file with another kind of model, where a network of tiles is needed."""
     return ModelError(
-        f"{path}: a model of {kind}, which this does not take; map scenes with it (geotl map), "
-        "judge the map (geotl accuracy), or train a model of tiles (a recipe with task: tiles)"
+        f"{path}: a model of {kind}, which is not supported here; map scenes with it (geotl map), "
+        "assess the map (geotl accuracy), or train a model of tiles (a recipe with task: tiles)"
     )
 
 
@@ -307,45 +311,45 @@ def contract_from(header: Mapping[str, Any]) -> Contract:
         ValueError: they cannot be those of a model.
     """
     check_contract(header)
-    held = {f.name: header[f.name] for f in dataclasses.fields(Contract)}
+    fields = {f.name: header[f.name] for f in dataclasses.fields(Contract)}
     for name in ("bands", "wavelengths", "classes", "colours"):
-        held[name] = tuple(held[name])
-    if held["file_bands"] is not None:
-        held["file_bands"] = tuple(held["file_bands"])
-    held["sensor"], spec = sensor_from(held["sensor"]), held["spec"]
+        fields[name] = tuple(fields[name])
+    if fields["file_bands"] is not None:
+        fields["file_bands"] = tuple(fields["file_bands"])
+    fields["sensor"], spec = sensor_from(fields["sensor"]), fields["spec"]
     plain: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in spec.items()}
-    held["spec"] = FeatureSpec(**plain)  # earlier files do not say the padding
-    return Contract(**held)
+    fields["spec"] = FeatureSpec(**plain)  # earlier files do not state the padding
+    return Contract(**fields)
 
 
 def _companions(
     tensors: dict[str, NDArray[Any]], contract: Contract, header: Mapping[str, Any]
-) -> Companions:
-    """Take the companions out of a file's tensors.
+) -> TrainingSamples:
+    """Take the training samples out of a file's tensors.
 
     Raises:
         KeyError: some are not there.
         ValueError: they do not fit the contract, or each other.
     """
-    names = [f.name for f in dataclasses.fields(Companions)]
-    held = {name: tensors.pop(f"companions.{name}") for name in names}
-    count, bands, classes = len(held["examples"]), len(contract.bands), len(contract.classes)
-    rows = len(held["features"])
-    check_shape(held, "examples", (count, bands, contract.tile_px, contract.tile_px))
-    check_shape(held, "example_valid", held["examples"].shape)
-    check_shape(held, "example_logits", (count, classes))
-    check_shape(held, "features", (rows, None))
-    check_shape(held, "labels", (rows,))
-    check_shape(held, "folds", (rows,))
-    check_shape(held, "footprints", (None, 4))
-    check_labels(held["labels"], classes)
-    check_finite({k: v for k, v in held.items() if k not in ("examples", "footprints")})
-    demand(held["example_valid"].dtype == bool, "example_valid does not hold true and false")
-    check_finite({"examples": np.where(held["example_valid"], held["examples"], 0)})
+    names = [f.name for f in dataclasses.fields(TrainingSamples)]
+    samples = {name: tensors.pop(f"companions.{name}") for name in names}
+    count, bands, classes = len(samples["examples"]), len(contract.bands), len(contract.classes)
+    rows = len(samples["features"])
+    check_shape(samples, "examples", (count, bands, contract.tile_px, contract.tile_px))
+    check_shape(samples, "example_valid", samples["examples"].shape)
+    check_shape(samples, "example_logits", (count, classes))
+    check_shape(samples, "features", (rows, None))
+    check_shape(samples, "labels", (rows,))
+    check_shape(samples, "folds", (rows,))
+    check_shape(samples, "footprints", (None, 4))
+    check_labels(samples["labels"], classes)
+    check_finite({k: v for k, v in samples.items() if k not in ("examples", "footprints")})
+    demand(samples["example_valid"].dtype == bool, "example_valid does not hold true and false")
+    check_finite({"examples": np.where(samples["example_valid"], samples["examples"], 0)})
     systems = header.get("training", {}).get("crs")
     if systems:
-        demand(len(systems) == len(held["footprints"]), "training.crs and footprints differ")
-    return Companions(**held)
+        demand(len(systems) == len(samples["footprints"]), "training.crs and footprints differ")
+    return TrainingSamples(**samples)
 
 
 def _filled(contract: Contract, tensors: Arrays) -> TileClassifier:
@@ -363,9 +367,9 @@ def _filled(contract: Contract, tensors: Arrays) -> TileClassifier:
         check_above_zero(name, tensors[name])
     _check_backbone(contract, tensors)
     network = _network(contract)
-    for name, own in network.state_dict().items():
-        same = name not in tensors or str(tensors[name].dtype) == str(own.dtype).split(".")[-1]
-        demand(same, f"{name} holds {tensors[name].dtype if name in tensors else ''} values")
+    for name, target in network.state_dict().items():
+        same = name not in tensors or str(tensors[name].dtype) == str(target.dtype).split(".")[-1]
+        demand(same, f"{name} has {tensors[name].dtype if name in tensors else ''} values")
     network.load_state_dict({name: _own(value) for name, value in tensors.items()}, assign=True)
     return network
 
@@ -388,8 +392,8 @@ def _check_backbone(contract: Contract, tensors: Arrays) -> None:
     spec = get_backbone(contract.backbone)
     last = stage_position(spec.stages, contract.cut_after or spec.stages[-1])
     first, *rest = (
-        (f"backbone.{own}", shape)
-        for own, _, stage, shape in skeleton(spec)
+        (f"backbone.{tensor_name}", shape)
+        for tensor_name, _, stage, shape in skeleton(spec)
         if stage in spec.stages[: last + 1]
     )
     check_shape(tensors, first[0], (first[1][0], len(contract.bands), *first[1][2:]))
@@ -414,7 +418,7 @@ def _network(contract: Contract) -> TileClassifier:
 
 
 def describe_file(path: Path) -> str:
-    """What a model file holds, in a few lines for people."""
+    """A description of a model file, in a few lines."""
     header = read_header(path)
     if "kind" in header:
         raise not_of_tiles(path, str(header["kind"]))
@@ -445,24 +449,24 @@ def describe(name: str, header: Mapping[str, Any]) -> str:
 
 
 def result_lines(metrics: Mapping[str, Any]) -> str:
-    """How a run came out, and how the model that is kept did, where these are not the same.
+    """Result of a run, and of the saved model, where these differ.
 
     >>> repeats = {"network": {"overall": {"mean": 0.938, "sd": 0.06, "draws": 3}}}
     >>> own = {"overall_accuracy": {"value": 0.867, "low": 0.621, "high": 0.963}}
     >>> print(result_lines({"headline": "0.938 (3 draws)", "draws": repeats, **own}))
     0.938 (3 draws)
-             the model kept, of the first draw: overall accuracy 0.867 [0.621, 0.963]
+             the saved model, of the first repeat: overall accuracy 0.867 [0.621, 0.963]
     """
-    told = str(metrics.get("headline", "not judged"))
+    headline = str(metrics.get("headline", "not evaluated"))
     if estimate := metrics.get("estimate"):
-        return f"{told}\n{' ' * 9}{estimate}"
+        return f"{headline}\n{' ' * 9}{estimate}"
     repeats = metrics.get("draws", {}).get("network", {}).get("overall", {}).get("draws", 1)
     if metrics.get("kfold"):
-        return f"{told}; the model kept is the first fold's"
+        return f"{headline}; the saved model is the first fold's"
     if repeats < 2 or "overall_accuracy" not in metrics:
-        return told
-    own = Interval(**metrics["overall_accuracy"])
-    return f"{told}\n{' ' * 9}the model kept, of the first draw: overall accuracy {own}"
+        return headline
+    interval = Interval(**metrics["overall_accuracy"])
+    return f"{headline}\n{' ' * 9}the saved model, of the first repeat: overall accuracy {interval}"
 
 
 def _ancestry(weights: Mapping[str, Any]) -> str:
@@ -474,5 +478,7 @@ def _ancestry(weights: Mapping[str, Any]) -> str:
              then b (sha256 02)
     """
     files = weights.get("chain") or [weights]
-    told = [f"{file.get('source', 'unknown')} (sha256 {file.get('sha256')})" for file in files]
-    return f"\n{' ' * 9}then ".join(told)
+    files_listed = [
+        f"{file.get('source', 'unknown')} (sha256 {file.get('sha256')})" for file in files
+    ]
+    return f"\n{' ' * 9}then ".join(files_listed)

@@ -28,7 +28,7 @@ _SAID = {
 
 @dataclass(frozen=True)
 class Normalisation:
-    """What a network's inputs had subtracted and were divided by, band by band.
+    """Mean and standard deviation that normalised a network's inputs, band by band.
 
     `wavelengths` are in nm, None where unknown; `mean` and `sd` are in the band's unit.
     """
@@ -71,7 +71,7 @@ def from_dn(
 
 
 def as_dn(
-    known: Normalisation, sensor: Sensor, bands: Sequence[str], *, eight_bit: bool
+    statistics: Normalisation, sensor: Sensor, bands: Sequence[str], *, eight_bit: bool
 ) -> Figures:
     """Mean and sd of these bands in their sensor's DN.
 
@@ -88,40 +88,41 @@ def as_dn(
     """
     mean, sd = [], []
     for band in bands:
-        place = _counterpart(known, sensor, band)
-        unit, here = known.units[place], sensor.unit(band)
+        place = _counterpart(statistics, sensor, band)
+        unit, here = statistics.units[place], sensor.unit(band)
         if unit == "share" and eight_bit:
-            mean.append(255.0 * known.mean[place])
-            sd.append(255.0 * known.sd[place])
+            mean.append(255.0 * statistics.mean[place])
+            sd.append(255.0 * statistics.sd[place])
         elif unit == here != "share":
-            mean.append((known.mean[place] - sensor.offset) / sensor.scale)
-            sd.append(known.sd[place] / abs(sensor.scale))
+            mean.append((statistics.mean[place] - sensor.offset) / sensor.scale)
+            sd.append(statistics.sd[place] / abs(sensor.scale))
         else:
-            held = "8-bit " * eight_bit + f"{_SAID[here]} (sensor {sensor.name})"
+            tile_values = "8-bit " * eight_bit + f"{_SAID[here]} (sensor {sensor.name})"
             raise RecipeError(
-                f"model.normalise: given weights, which saw {_SAID[unit]} in band "
-                f"{known.bands[place]}, for tiles with {held} in band {band}; allowed: training"
+                f"model.normalise: given weights, which were trained on {_SAID[unit]} in band "
+                f"{statistics.bands[place]}, for tiles with {tile_values} in band {band}; "
+                "allowed: training"
             )
     return mean, sd
 
 
-def _counterpart(known: Normalisation, sensor: Sensor, band: str) -> int:
+def _counterpart(statistics: Normalisation, sensor: Sensor, band: str) -> int:
     """Position among the weights' bands of the one that a band is to be treated as."""
     wavelength = sensor.wavelengths([band])[0]
-    named = same_bands((known.bands, known.wavelengths), ([band], [wavelength]))
+    named = same_bands((statistics.bands, statistics.wavelengths), ([band], [wavelength]))
     if named:
         return named[0]
     near = [
         (abs(nm - wavelength), place)
-        for place, nm in enumerate(known.wavelengths)
+        for place, nm in enumerate(statistics.wavelengths)
         if nm is not None and wavelength is not None
     ]
     if near and min(near)[0] <= RGB_REACH_NM:
         return min(near)[1]
-    alike = [i for i, unit in enumerate(known.units) if unit == sensor.unit(band)]
-    if len(alike) > 1 and len({(known.mean[i], known.sd[i]) for i in alike}) == 1:
+    alike = [i for i, unit in enumerate(statistics.units) if unit == sensor.unit(band)]
+    if len(alike) > 1 and len({(statistics.mean[i], statistics.sd[i]) for i in alike}) == 1:
         return alike[0]
     raise RecipeError(
-        f"model.normalise: given weights, which were trained on {', '.join(known.bands)} and tell "
-        f"nothing of band {band}; allowed: training, or leave the band out with data.bands"
+        f"model.normalise: given weights, which were trained on {', '.join(statistics.bands)}, "
+        f"not on band {band}; allowed: training, or leave the band out with data.bands"
     )

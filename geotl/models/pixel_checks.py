@@ -18,12 +18,12 @@ from geotl.models.pixel_features import PixelFeatures
 from geotl.models.pixel_model import LinearMember, PixelModel
 from geotl.models.tensor_file import Arrays, check_finite
 
-MOST_WINDOW_PX = 1023
+MAX_WINDOW_PX = 1023
 
 
 @dataclass(frozen=True)
 class _Part:
-    """What a header says of a member, or of a network."""
+    """The fields of a member, or of a network, in a header."""
 
     kind: str | None = None
     backbone: str | None = None
@@ -33,7 +33,7 @@ class _Part:
 
 
 def check_header(header: Mapping[str, Any]) -> None:
-    """Make sure that what a file of pixels says can be so.
+    """Check that the header of a file of pixels is possible.
 
     Raises:
         KeyError: something is missing.
@@ -42,8 +42,8 @@ def check_header(header: Mapping[str, Any]) -> None:
     contract, features, members = header["contract"], header["features"], header["members"]
     check_features(features)
     check_notes(header["notes"])
-    own = [*contract["bands"], *contract.get("extra_bands", ())]
-    demand(list(features["bands"]) == own, "features.bands are not those of the contract")
+    bands = [*contract["bands"], *contract.get("extra_bands", ())]
+    demand(list(features["bands"]) == bands, "features.bands are not those of the contract")
     networks = {name: header.get(name) for name in ("network", "decoder")}
     for name, one in {**members, **networks}.items():
         check_plain(_Part | None, one, name)
@@ -58,7 +58,7 @@ def check_header(header: Mapping[str, Any]) -> None:
 
 
 def check_features(features: Any) -> None:
-    """Make sure that plain values say how pixels are described.
+    """Check that plain values define the features of pixels.
 
     Raises:
         ValueError: they do not.
@@ -70,7 +70,7 @@ def check_features(features: Any) -> None:
     check_above_zero("features.sd", features["sd"])
     demand(0 <= features.get("extra", 0) < bands, "features.extra; allowed: fewer than bands")
     wide = max(features.get("windows_px", ()), default=1)
-    demand(wide <= MOST_WINDOW_PX, f"a window of {wide} px; allowed: up to {MOST_WINDOW_PX}")
+    demand(wide <= MAX_WINDOW_PX, f"a window of {wide} px; allowed: up to {MAX_WINDOW_PX}")
 
 
 def check_tensors(tensors: Arrays, classes: int) -> None:
@@ -91,7 +91,7 @@ def check_tensors(tensors: Arrays, classes: int) -> None:
 
 
 def check_members(model: PixelModel) -> None:
-    """Make sure that each member takes features that there are, and tells all classes.
+    """Check that each member uses existing features, and predicts all classes.
 
     Raises:
         KeyError: a block of features that the model does not have.
@@ -106,5 +106,5 @@ def check_members(model: PixelModel) -> None:
             check_shape(arrays, "bias", (classes,))
             continue
         check_shape(arrays, "shares", (len(arrays["feature"]), classes))
-        demand(bool(arrays["feature"].max() < width), f"{name} splits features that are not there")
-        demand(bool(arrays["shares"].min() >= 0), f"{name} holds shares below 0")
+        demand(bool(arrays["feature"].max() < width), f"{name} splits features that do not exist")
+        demand(bool(arrays["shares"].min() >= 0), f"{name} has shares below 0")

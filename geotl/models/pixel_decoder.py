@@ -1,4 +1,4 @@
-"""A decoder on a backbone: the class logits of every pixel of a window at once.
+"""A decoder on a backbone: the class logits of every pixel of a window.
 
 The encoder is ours, with its weights and its first convolution; U-Net (Ronneberger et al. 2015) and
 FPN (Kirillov et al. 2019) are segmentation_models_pytorch's, which is imported where a network is
@@ -29,7 +29,7 @@ from geotl.models.registry import REGISTRY, get_backbone
 
 DECODER = "decoder"  # the block of features that a decoder's logits are
 DecoderKind = Literal["unet", "fpn"]
-LEAST_DEPTH = 3  # strides 2, 4 and 8
+MIN_DEPTH = 3  # strides 2, 4 and 8
 _PYRAMID, _SEGMENTATION = 128, 64  # channels of the FPN
 _UNET = 16  # channels of the U-Net at full resolution, twice as many at each stride
 _SIDE_PX = 128  # of the window that strides are read off
@@ -39,16 +39,16 @@ class PixelDecoder(nn.Module):
     """From a standardised image [N,C,H,W] to logits [N,K,H,W]; sides are multiples of `stride`."""
 
     def __init__(self, backbone: Backbone, kind: DecoderKind, classes: int, *, seed: int = 0):
-        """Put a decoder on a backbone, whose batch normalisation is held.
+        """Put a decoder on a backbone with frozen batch normalisation.
 
         Args:
             backbone: taken over, not copied.
-            kind: of decoder.
+            kind: kind of decoder.
             classes: K.
-            seed: of the decoder's first weights; the global generators are left alone.
+            seed: seed of the decoder's first weights; the global generators are not changed.
 
         Raises:
-            ModelError: a backbone whose strides do not fit.
+            ModelError: a backbone with strides that do not fit.
         """
         super().__init__()
         self.kind, self.backbone, self.classes = kind, backbone, classes
@@ -64,7 +64,7 @@ class PixelDecoder(nn.Module):
 
     @property
     def stride(self) -> int:
-        """Of the deepest stage."""
+        """Stride of the deepest stage."""
         return max(self.backbone.strides.values())
 
     @property
@@ -85,17 +85,17 @@ class PixelDecoder(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Logits [N,K,H,W] of an image [N,C,H,W]."""
-        found: Tensor = self.head(self.decoder(self._pyramid(x)))
-        return found
+        logits: Tensor = self.head(self.decoder(self._pyramid(x)))
+        return logits
 
     def _pyramid(self, x: Tensor) -> list[Tensor]:
         """The image, and the deepest output of the encoder at every stride."""
-        found = [x]
+        levels = [x]
         for number, layer in enumerate(_layers(self.backbone.stages)):
             x = layer(x)
             if number in self._deepest:
-                found.append(x)
-        return found
+                levels.append(x)
+        return levels
 
     def settle(self) -> PixelDecoder:
         """Make it ready to predict: in evaluation mode, without gradients, on the processor."""
@@ -112,8 +112,8 @@ class PixelDecoder(nn.Module):
         more = [-side % self.stride for side in (height, width)]
         given = F.pad(torch.from_numpy(image)[None], (0, more[1], 0, more[0]))
         with torch.inference_mode():
-            found = self(given.to(memory_format=torch.channels_last))[0]
-        return np.ascontiguousarray(found[:, :height, :width].numpy())
+            logits = self(given.to(memory_format=torch.channels_last))[0]
+        return np.ascontiguousarray(logits[:, :height, :width].numpy())
 
     def at(self, image: Float32s, rows: Int64s, cols: Int64s) -> Float32s:
         """Logits [K,n] of single pixels of a window, `halo` wider than these need."""
@@ -122,13 +122,13 @@ class PixelDecoder(nn.Module):
     def logits(
         self, image: Float32s, weight: Float32s, dtype: torch.dtype = torch.float32
     ) -> list[CoarseValues]:
-        """What a linear member with `weight` [K,K] gives the pixels of a window; see DeepFeatures.
+        """Logits of a linear member with `weight` [K,K] for a window's pixels; see DeepFeatures.
 
         Decoders compute in float32, whatever the `dtype` of frozen networks.
         """
-        own = self.predict(image)
-        found = weight @ own.reshape(len(own), -1)
-        return [CoarseValues(found.reshape(-1, *own.shape[1:]), 1, 0.0)]
+        class_logits = self.predict(image)
+        mixed = weight @ class_logits.reshape(len(class_logits), -1)
+        return [CoarseValues(mixed.reshape(-1, *class_logits.shape[1:]), 1, 0.0)]
 
 
 def _build(
@@ -137,8 +137,8 @@ def _build(
     """Decoder and head with their first weights.
 
     Args:
-        kind: of decoder.
-        channels: of the image and of the encoder at each stride.
+        kind: kind of decoder.
+        channels: channels of the image and of the encoder at each stride.
         classes: K.
     """
     from segmentation_models_pytorch.base.heads import SegmentationHead
@@ -208,13 +208,13 @@ def pyramid_channels(backbone: Backbone) -> list[int]:
     Raises:
         ModelError: it does not halve the sides exactly, or not often enough.
     """
-    found = strides_of(get_backbone(backbone.name), backbone.stage_names)
-    if len(found) >= LEAST_DEPTH:
-        return found
-    allowed = [name for name, spec in REGISTRY.items() if len(strides_of(spec)) >= LEAST_DEPTH]
+    channels = strides_of(get_backbone(backbone.name), backbone.stage_names)
+    if len(channels) >= MIN_DEPTH:
+        return channels
+    allowed = [name for name, spec in REGISTRY.items() if len(strides_of(spec)) >= MIN_DEPTH]
     raise ModelError(
         f"model.backbone: {backbone.name} up to {backbone.stage_names[-1]} does not halve the "
-        f"sides of a window {LEAST_DEPTH} times exactly, as a decoder needs; allowed: "
+        f"sides of a window {MIN_DEPTH} times exactly, as a decoder needs; allowed: "
         f"{', '.join(allowed)}"
     )
 
@@ -223,7 +223,7 @@ def strides_of(spec: BackboneSpec, stages: Sequence[str] = ()) -> list[int]:
     """Channels of a backbone's deepest output at stride 2, 4, 8 ...; [] where sides do not fit.
 
     Args:
-        spec: of the backbone.
+        spec: entry of the backbone.
         stages: the first ones, that are kept; () for all.
 
     >>> strides_of(REGISTRY["resnet18"])
@@ -236,22 +236,22 @@ def strides_of(spec: BackboneSpec, stages: Sequence[str] = ()) -> list[int]:
     layers = _layers_read(spec, stages or spec.stages)
     channels = dict(layers) if all(stride for stride, _ in layers) else {}
     depth = max(channels, default=1).bit_length() - 1
-    found = [channels.get(2 ** (step + 1), 0) for step in range(depth)]
-    return found if all(found) else []
+    by_level = [channels.get(2 ** (step + 1), 0) for step in range(depth)]
+    return by_level if all(by_level) else []
 
 
 def _layers_read(spec: BackboneSpec, stages: Sequence[str]) -> list[tuple[int, int]]:
-    """Stride and channels of each layer's output; stride 0 where it is no whole number."""
+    """Stride and channels of each layer's output; stride 0 where it is not an integer."""
     with torch.device("meta"):
         built = spec.build()
     layers = _layers({name: built[name] for name in stages})
     bands = next(m.in_channels for m in layers[0].modules() if isinstance(m, nn.Conv2d))
-    x, found = torch.empty(1, bands, _SIDE_PX, _SIDE_PX, device="meta"), []
+    x, outputs = torch.empty(1, bands, _SIDE_PX, _SIDE_PX, device="meta"), []
     with torch.no_grad():
         for layer in layers:
             x = layer(x)
-            found.append((0 if _SIDE_PX % x.shape[-1] else _SIDE_PX // x.shape[-1], x.shape[1]))
-    return found
+            outputs.append((0 if _SIDE_PX % x.shape[-1] else _SIDE_PX // x.shape[-1], x.shape[1]))
+    return outputs
 
 
 def _layers(stages: Mapping[str, nn.Module] | nn.ModuleDict) -> list[nn.Module]:

@@ -1,8 +1,8 @@
-"""What a single pixel is described by: its bands, and the ground around it.
+"""Features of a single pixel: its bands, and its surroundings.
 
 Two blocks of features. "bands": standardised values and normalised differences of pairs of spectral
 regions. "wide": mean, standard deviation and gradient of every band in windows of several sides
-about the pixel, of valid pixels alone.
+around the pixel, of valid pixels only.
 
 A pixel's features are the same to the bit in whatever block of a scene they are computed, as long
 as the block reaches `halo` pixels beyond the pixel or to the scene's edge.
@@ -37,22 +37,22 @@ REGIONS_NM: Mapping[str, tuple[float, float]] = {
     "swir1": (1500, 1750),
     "swir2": (2050, 2400),
 }
-LEAST = 1e-6  # DN above zero reflectance that normalised differences count, at least
+MIN_ABOVE_ZERO = 1e-6  # DN above zero reflectance that normalised differences count, at least
 
 
 @dataclass(frozen=True)
 class PixelFeatures:
-    """How features are computed of pixels.
+    """Definition of the features of pixels.
 
     Attributes:
         bands: names of the bands, in order, and their `wavelengths` in nm, None if unknown.
-        mean: of each band over the training scene's pixels, in DN.
+        mean: mean of each band over the training scene's pixels, in DN.
         sd: likewise; above 0.
         zero_dn: the DN of zero reflectance, which normalised differences count from.
-        windows_px: odd sides of the windows; () for the bands alone.
+        windows_px: odd sides of the windows; () for only the bands.
         missing_bands: whether pixels that lack some bands are used with the bands they have, in
-            training and in maps; a file that does not say so is of a model that excludes them.
-        extra: how many of the bands, the last ones, are of rasters beside the scene.
+            training and in maps; a file without this field is of a model that excludes them.
+        extra: number of the bands of extra rasters, the last ones.
     """
 
     bands: tuple[str, ...]
@@ -75,19 +75,19 @@ class PixelFeatures:
             raise DataError(f"window of {wrong[0]} px: allowed are odd sides from 3")
 
     @property
-    def own(self) -> int:
-        """How many of the bands, the first ones, are the scene's."""
+    def scene_band_count(self) -> int:
+        """Number of the scene's bands, which are the first ones."""
         return len(self.bands) - self.extra
 
     def of_scene(self) -> PixelFeatures:
-        """Of the scene's own bands, without those of extra rasters."""
-        own = slice(self.own)
+        """The features of the scene's bands, without those of extra rasters."""
+        scene_bands = slice(self.scene_band_count)
         return replace(
             self,
-            bands=self.bands[own],
-            wavelengths=self.wavelengths[own],
-            mean=self.mean[own],
-            sd=self.sd[own],
+            bands=self.bands[scene_bands],
+            wavelengths=self.wavelengths[scene_bands],
+            mean=self.mean[scene_bands],
+            sd=self.sd[scene_bands],
             extra=0,
         )
 
@@ -121,7 +121,7 @@ def region_bands(wavelengths: Sequence[float | None]) -> dict[str, int]:
     >>> region_bands((490.0, 560.0, None, 550.0))
     {'blue': 0, 'green': 1}
     """
-    found: dict[str, int] = {}
+    widths: dict[str, int] = {}
     for region, (low, high) in REGIONS_NM.items():
         inside = [
             (abs(nm - (low + high) / 2), i)
@@ -129,23 +129,23 @@ def region_bands(wavelengths: Sequence[float | None]) -> dict[str, int]:
             if nm is not None and low <= nm < high
         ]
         if inside:
-            found[region] = min(inside)[1]
-    return found
+            widths[region] = min(inside)[1]
+    return widths
 
 
 class BlockFeatures:
     """The features of a block of a scene, computed strip by strip or at single pixels.
 
-    Memory is the integral images of the bands, 12 bytes a pixel and band, and what is asked for.
+    Memory is the integral images of the bands, 12 bytes per pixel and band, and the result.
     """
 
     def __init__(self, of: PixelFeatures, image: NDArray[np.generic], valid: Bools) -> None:
         """Prepare a block.
 
         Args:
-            of: how.
+            of: definition of the features.
             image: digital numbers [C,H,W].
-            valid: which of them are valid [C,H,W].
+            valid: valid pixels [C,H,W].
         """
         self.of, self.valid = of, valid
         self._dn = image
@@ -156,21 +156,21 @@ class BlockFeatures:
     def strip(self, rows: slice, cols: slice = slice(None)) -> dict[str, Float32s]:
         """Features [D,h,w] of some rows and columns of the block, by block of features."""
         here = np.s_[:, rows, cols]
-        found = {BANDS: self._bands(self._dn[here], self.valid[here])}
+        blocks = {BANDS: self._bands(self._dn[here], self.valid[here])}
         if self._sums is not None:
-            found[WIDE] = self._sums.of_rows(rows, cols, self.of.windows_px)
-        return found
+            blocks[WIDE] = self._sums.of_rows(rows, cols, self.of.windows_px)
+        return blocks
 
     def at(self, rows: Int64s, cols: Int64s) -> dict[str, Float32s]:
         """Features [D,n] of single pixels of the block."""
         here = np.s_[:, rows, cols]
-        found = {BANDS: self._bands(self._dn[here], self.valid[here])}
+        blocks = {BANDS: self._bands(self._dn[here], self.valid[here])}
         if self._sums is not None:
-            found[WIDE] = self._sums.of_pixels(rows, cols, self.of.windows_px)
-        return found
+            blocks[WIDE] = self._sums.of_pixels(rows, cols, self.of.windows_px)
+        return blocks
 
     def standardised(self) -> Float32s:
-        """What a network sees of the block; see `standardised`."""
+        """Input of a network for the block; see `standardised`."""
         return standardised(self.of, self._dn, self.valid)
 
     def _bands(self, dn: NDArray[np.generic], valid: Bools) -> Float32s:
@@ -178,12 +178,12 @@ class BlockFeatures:
         bands, pairs = len(dn), self.of.pairs
         values = dn.reshape(bands, -1).astype(np.float64)
         seen = valid.reshape(bands, -1)
-        found = np.empty((bands + len(pairs), values.shape[1]), np.float32)
+        features = np.empty((bands + len(pairs), values.shape[1]), np.float32)
         for band, scale in enumerate(zip(self.of.mean, self.of.sd, strict=True)):
-            _standardise(values[band], seen[band], *scale, found[band])
-        for plane, (a, b) in zip(found[bands:], pairs, strict=True):
+            _standardise(values[band], seen[band], *scale, features[band])
+        for plane, (a, b) in zip(features[bands:], pairs, strict=True):
             _normalise(values[a], values[b], seen[a] & seen[b], self.of.zero_dn, plane)
-        return found.reshape(-1, *dn.shape[1:])
+        return features.reshape(-1, *dn.shape[1:])
 
 
 def standardised(of: PixelFeatures, image: NDArray[np.generic], valid: Bools) -> Float32s:
@@ -192,34 +192,32 @@ def standardised(of: PixelFeatures, image: NDArray[np.generic], valid: Bools) ->
     Invalid pixels are 0, the mean; bands of extra rasters are left out.
 
     Args:
-        of: with mean and standard deviation of the bands.
+        of: features with the mean and standard deviation of the bands.
         image: digital numbers [C,H,W].
-        valid: which of them are valid [C,H,W].
+        valid: valid pixels [C,H,W].
     """
-    found = np.empty((of.own, *valid.shape[1:]), np.float32)
+    features = np.empty((of.scene_band_count, *valid.shape[1:]), np.float32)
 
     def standardise(band: int) -> None:
         dn = np.asarray(image[band], np.float64)
         scale = of.mean[band], of.sd[band]
-        _standardise(dn.ravel(), valid[band].ravel(), *scale, found[band].ravel())
+        _standardise(dn.ravel(), valid[band].ravel(), *scale, features[band].ravel())
 
     with ThreadPoolExecutor(torch.get_num_threads()) as pool:
-        list(pool.map(standardise, range(len(found))))
-    return found
+        list(pool.map(standardise, range(len(features))))
+    return features
 
 
 @compiled
-def _standardise(dn: Float64s, valid: Bools, mean: float, sd: float, found: Float32s) -> None:
+def _standardise(dn: Float64s, valid: Bools, mean: float, sd: float, out: Float32s) -> None:
     """Write digital numbers [n] less the mean, over the sd, 0 where invalid."""
-    for i in range(len(found)):
-        found[i] = (dn[i] - mean) / sd if valid[i] else 0.0
+    for i in range(len(out)):
+        out[i] = (dn[i] - mean) / sd if valid[i] else 0.0
 
 
 @compiled
-def _normalise(
-    one: Float64s, other: Float64s, valid: Bools, zero_dn: float, found: Float32s
-) -> None:
+def _normalise(one: Float64s, other: Float64s, valid: Bools, zero_dn: float, out: Float32s) -> None:
     """Write the normalised differences of two bands' digital numbers [n], 0 where invalid."""
-    for i in range(len(found)):
-        a, b = max(one[i] - zero_dn, LEAST), max(other[i] - zero_dn, LEAST)
-        found[i] = (a - b) / (a + b) if valid[i] else 0.0
+    for i in range(len(out)):
+        a, b = max(one[i] - zero_dn, MIN_ABOVE_ZERO), max(other[i] - zero_dn, MIN_ABOVE_ZERO)
+        out[i] = (a - b) / (a + b) if valid[i] else 0.0

@@ -44,7 +44,7 @@ MEMBERS: Mapping[str, type[LinearMember] | type[ForestMember]] = {
 
 @dataclass(frozen=True)
 class PixelContract:
-    """What a pixel model is and what imagery it takes; new imagery is checked against it.
+    """Classes of a pixel model and the imagery it needs; new imagery is checked against it.
 
     Attributes:
         bands: names of the bands of a scene it takes, in order, and their `wavelengths` in nm.
@@ -74,12 +74,12 @@ class PixelContract:
 
 @dataclass(frozen=True)
 class TrainingPixels:
-    """What is kept of the pixels that a model was fitted to.
+    """The stored training pixels of a model.
 
     Attributes:
         features: standardised [m,D], all blocks one after the other, at most 2,000 pixels.
-        labels: their classes [m].
-        folds: the fold each was held out in, -1 for none [m].
+        labels: classes of the pixels [m].
+        folds: the validation fold of each, -1 for none [m].
         places: x and y of their middles in the first scene's reference system [m,2].
     """
 
@@ -93,7 +93,7 @@ class TrainingPixels:
 class PixelModelFile:
     """A pixel model in memory: members and fusion, contract, training pixels, and notes.
 
-    `notes` holds recipe, metrics, versions, seed and training, as a network's model file does;
+    `notes` has recipe, metrics, versions, seed and training, as a network's model file does;
     `path` is the file it was loaded from.
     """
 
@@ -107,17 +107,17 @@ class PixelModelFile:
     def seen(self) -> Range:
         """Mean and standard deviation of the scene's own bands over the training scene."""
         features = self.model.features
-        own = slice(features.own)
-        return Range(np.array(features.mean[own]), np.array(features.sd[own]))
+        scene_bands = slice(features.scene_band_count)
+        return Range(np.array(features.mean[scene_bands]), np.array(features.sd[scene_bands]))
 
     @property
     def weights(self) -> Mapping[str, float]:
-        """Of the members' log-probabilities, by name."""
+        """Weights of the members' log-probabilities, by name."""
         return self.model.weights
 
     @property
     def features(self) -> PixelFeatures:
-        """How pixels are described."""
+        """Features of the pixels."""
         return self.model.features
 
     @property
@@ -145,7 +145,7 @@ def member_file(file: PixelModelFile, name: str | None) -> PixelModelFile:
 
 
 def save_pixel_model(path: Path, file: PixelModelFile) -> None:
-    """Write the file whole or not at all.
+    """Write the complete file or none.
 
     Raises:
         OutputError: the disk is full or the folder cannot be written.
@@ -171,7 +171,7 @@ def save_pixel_model(path: Path, file: PixelModelFile) -> None:
 
 
 def model_header(model: PixelModel) -> dict[str, Any]:
-    """What a file says of its model: features, members, their fusion, and the networks if any."""
+    """The model part of a header: features, members, their fusion, and the networks if any."""
     return {
         "features": dataclasses.asdict(model.features),
         "members": {
@@ -190,21 +190,21 @@ def _state(mark: str, network: nn.Module) -> dict[str, NDArray[Any]]:
 
 
 def _networks_header(model: PixelModel) -> dict[str, Any]:
-    """What a file says of its networks, if it has any."""
-    found, deep, decoder = dict[str, dict[str, Any]](), model.deep, model.decoder
+    """The part of a header on networks, if the model has any."""
+    networks, deep, decoder = dict[str, dict[str, Any]](), model.deep, model.decoder
     if deep is not None:
-        found["network"] = {"backbone": deep.backbone.name, "stages": list(deep.stages)}
+        networks["network"] = {"backbone": deep.backbone.name, "stages": list(deep.stages)}
         if deep.composites:
-            found["network"]["composites"] = [list(bands) for bands in deep.composites]
+            networks["network"]["composites"] = [list(bands) for bands in deep.composites]
     if decoder is not None:
         stages = list(decoder.backbone.stage_names)
-        own = {"kind": decoder.kind, "backbone": decoder.backbone.name, "stages": stages}
-        found["decoder"] = own
-    return found
+        decoder_fields = {"kind": decoder.kind, "backbone": decoder.backbone.name, "stages": stages}
+        networks["decoder"] = decoder_fields
+    return networks
 
 
 def is_pixel_model(path: Path) -> bool:
-    """Whether a model file holds a pixel model; a header that cannot be read does not."""
+    """Whether a model file has a pixel model; false for a header that cannot be read."""
     try:
         return read_header(path).get("kind") == KIND
     except ModelError:
@@ -212,7 +212,7 @@ def is_pixel_model(path: Path) -> bool:
 
 
 def describe_pixel_file(path: Path) -> str:
-    """What a pixel model's file holds, in a few lines for people."""
+    """A description of a pixel model's file, in a few lines."""
     header = read_pixel_header(path)
     with consistent(path):
         return describe_pixels(f"{path} (format {header['format_version']}, of pixels)", header)
@@ -222,7 +222,7 @@ def read_pixel_header(path: Path) -> dict[str, Any]:
     """The JSON header of a pixel model's file, without its tensors.
 
     Raises:
-        ModelError: as `read_header`; a network's file, or what cannot be said of a model.
+        ModelError: as `read_header`; a network's file, or an impossible header.
     """
     header = read_header(path)
     if header.get("kind") != KIND:
@@ -252,7 +252,7 @@ def describe_pixels(name: str, header: Mapping[str, Any]) -> str:
     contract, sensor = header["contract"], header["contract"]["sensor"]
     sides = header["features"]["windows_px"]
     members = [f"{member} ({one['kind']})" for member, one in header["members"].items()]
-    around = f"and windows of {', '.join(map(str, sides))} px about it" if sides else "alone"
+    around = f"and windows of {', '.join(map(str, sides))} px around it" if sides else "only"
     side, trained = contract["resolution_m"], header["notes"].get("training", {})
     lines = {
         "model": name,
@@ -274,7 +274,7 @@ def describe_pixels(name: str, header: Mapping[str, Any]) -> str:
 
 
 def _extra_lines(contract: Mapping[str, Any]) -> dict[str, str]:
-    """What a file says of extra rasters, if its model wants some."""
+    """The lines on extra rasters, if the model needs any."""
     bands, files = contract.get("extra_bands"), contract.get("extra_files", ())
     if not bands:
         return {}
@@ -284,15 +284,15 @@ def _extra_lines(contract: Mapping[str, Any]) -> dict[str, str]:
 
 def _network_words(header: Mapping[str, Any]) -> dict[str, str]:
     """A line for each network of a file."""
-    found, network, decoder = {}, header.get("network"), header.get("decoder")
+    words, network, decoder = {}, header.get("network"), header.get("decoder")
     if network:
-        found["network"] = f"{network['backbone']}, read after {', '.join(network['stages'])}"
+        words["network"] = f"{network['backbone']}, read after {', '.join(network['stages'])}"
         if network.get("composites"):
-            found["network"] += f", of {len(network['composites'])} colour composites"
+            words["network"] += f", of {len(network['composites'])} colour composites"
     if decoder:
         stages = ", ".join(decoder["stages"])
-        found["decoder"] = f"{decoder['kind']} on {decoder['backbone']} with {stages}, trained"
-    return found
+        words["decoder"] = f"{decoder['kind']} on {decoder['backbone']} with {stages}, trained"
+    return words
 
 
 def load_pixel_model(path: Path) -> PixelModelFile:
@@ -342,25 +342,25 @@ def _rebuilt(
     )
 
 
-def features_from(held: Mapping[str, Any]) -> PixelFeatures:
-    """How pixels are described, from its plain values.
+def features_from(fields: Mapping[str, Any]) -> PixelFeatures:
+    """Features of the pixels, from plain values.
 
     Raises:
         ValueError: they cannot be those of a model.
     """
-    check_features(held)
-    return PixelFeatures(**{k: _tupled(v) for k, v in held.items()})
+    check_features(fields)
+    return PixelFeatures(**{k: _tupled(v) for k, v in fields.items()})
 
 
-def pixel_contract_from(held: Mapping[str, Any]) -> PixelContract:
+def pixel_contract_from(fields: Mapping[str, Any]) -> PixelContract:
     """A contract from its plain values, as `dataclasses.asdict` and JSON make them.
 
     Raises:
         ValueError: they cannot be those of a model.
     """
-    check_pixel_contract(held)
-    values = {k: _tupled(v) for k, v in held.items() if k != "sensor"}
-    return PixelContract(sensor=sensor_from(held["sensor"]), **values)
+    check_pixel_contract(fields)
+    values = {k: _tupled(v) for k, v in fields.items() if k != "sensor"}
+    return PixelContract(sensor=sensor_from(fields["sensor"]), **values)
 
 
 def _network(
@@ -394,13 +394,13 @@ def _decoder(
 def _backbone(given: Mapping[str, Any], features: PixelFeatures) -> Backbone:
     """The backbone that a header names, its tensors still to be filled."""
     spec, last = get_backbone(given["backbone"]), given["stages"][-1]
-    taken = next(iter(_composites(given)), range(features.own))
+    taken = next(iter(_composites(given)), range(features.scene_band_count))
     bands, nm = [features.bands[i] for i in taken], [features.wavelengths[i] for i in taken]
     return Backbone(spec, bands, nm, cut_after=last, seed=None)
 
 
 def _fill(network: nn.Module, mark: str, tensors: Mapping[str, NDArray[Any]]) -> None:
-    """Give a network the tensors whose names begin with a mark.
+    """Load the tensors with a name prefix into a network.
 
     Raises:
         ValueError: they do not fit.

@@ -2,7 +2,7 @@
 
 A member gives log-probabilities, calibrated by a temperature. The fusion adds the members'
 log-probabilities with weights and normalises (a logarithmic opinion pool, Genest & Zidek 1986).
-Everything is arrays, so that a model file holds it and nothing is unpickled.
+Everything is stored as arrays in a model file, and nothing is unpickled.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ Kind = TypeVar("Kind")
 
 
 class Member(Protocol):
-    """One way to tell the classes of pixels."""
+    """One classifier of pixels."""
 
     @property
     def blocks(self) -> tuple[str, ...]:
@@ -53,12 +53,12 @@ class PixelNetwork(Protocol):
     def logits(
         self, image: Float32s, weight: Float32s, dtype: torch.dtype
     ) -> Sequence[CoarseValues]:
-        """What a linear member with `weight` [K,D] gives the pixels of a window, as a sum.
+        """Logits of a linear member with `weight` [K,D] for the pixels of a window, as a sum.
 
         Args:
             image: standardised values [C,H,W], 0 where invalid.
-            weight: of the features that the network gives a pixel.
-            dtype: that a frozen network computes in.
+            weight: weight of the features that the network gives a pixel.
+            dtype: number format of a frozen network.
         """
         ...
 
@@ -89,7 +89,7 @@ class LinearMember:
         return logits
 
     def by_block(self, widths: Mapping[str, int]) -> dict[str, Float64s]:
-        """The weight [K,D] of each block, whose numbers of features are given."""
+        """The weight [K,D] of each block, given the blocks' numbers of features."""
         ends = np.cumsum([widths[block] for block in self.blocks])[:-1]
         return dict(zip(self.blocks, np.split(self.weight, ends, axis=1), strict=True))
 
@@ -103,14 +103,14 @@ class PixelModel:
     """Members and how they are fused.
 
     Attributes:
-        features: how pixels are described.
+        features: features of the pixels.
         classes: names, in the order of the columns.
         members: by name.
         temperatures: each member's log-probabilities are divided by, by name.
-        weights: of the members' log-probabilities, by name; 0 leaves one out.
+        weights: weights of the members' log-probabilities, by name; 0 leaves one out.
         log_priors: added before normalising [K]; zeros for equal priors.
-        deep: the network whose stages describe pixels too; None for no such block.
-        decoder: the network whose logits are a block of features too; None for no such block.
+        deep: the network with stages as pixel features; None for no such block.
+        decoder: the network with logits as a block of features; None for no such block.
     """
 
     features: PixelFeatures
@@ -124,7 +124,7 @@ class PixelModel:
 
     @property
     def networks(self) -> dict[str, PixelNetwork]:
-        """The networks whose blocks of features have a part, by these."""
+        """The networks in use, by the names of their blocks of features."""
         several: dict[str, PixelNetwork | None] = {DEEP: self.deep, DECODER: self.decoder}
         return {b: one for b, one in several.items() if one is not None and b in self.linear}
 
@@ -147,18 +147,18 @@ class PixelModel:
         """
         if name not in self.members:
             raise ModelError(f"member {name!r} is not in this model; {nearest(name, self.members)}")
-        own = self.members[name]
+        member = self.members[name]
         features = self.features
-        if WIDE not in own.blocks:
+        if WIDE not in member.blocks:
             features = replace(features, windows_px=())
         return replace(
             self,
             features=features,
-            members={name: own},
+            members={name: member},
             temperatures={name: self.temperatures[name]},
             weights={name: 1.0},
-            deep=self.deep if DEEP in own.blocks else None,
-            decoder=self.decoder if DECODER in own.blocks else None,
+            deep=self.deep if DEEP in member.blocks else None,
+            decoder=self.decoder if DECODER in member.blocks else None,
         )
 
     def log_probabilities(self, features: Features) -> Float64s:
@@ -166,11 +166,11 @@ class PixelModel:
         total = np.repeat(self.log_priors[None], _count(features), axis=0)
         for name, weight in self.weights.items():
             if weight > 0:
-                own = self.members[name].log_probabilities(features)
-                total = total + weight * calibrated(own, self.temperatures[name])
+                log_p = self.members[name].log_probabilities(features)
+                total = total + weight * calibrated(log_p, self.temperatures[name])
         return np.asarray(log_softmax(total, axis=1))
 
-    def probabilities(self, features: Features, logits: Float32s | None = None) -> Float64s:
+    def probabilities(self, features: Features, logits: Float32s | None = None) -> Float32s:
         """Fused probabilities [K,n] of pixels with features [D,n] by block, for many pixels.
 
         They are those of `log_probabilities` but for rounding: what members are normalised by
@@ -188,7 +188,7 @@ class PixelModel:
         if logits is not None:
             total += logits
         for share, forest in self.forests:
-            total += share * forest.log_probabilities(features).T
+            total += (share * forest.log_probabilities(features).T).astype(np.float32)
         total -= total.max(axis=0)
         np.exp(total, out=total)
         total /= total.sum(axis=0)
@@ -203,13 +203,13 @@ class PixelModel:
             for share, member in self._shares(LinearMember)
         ]
         sums = {b: [part[b] for part in parts if b in part] for b in BLOCKS}
-        return {b: np.sum(own, axis=0).astype(np.float32) for b, own in sums.items() if own}
+        return {b: np.sum(terms, axis=0).astype(np.float32) for b, terms in sums.items() if terms}
 
     @cached_property
-    def linear_bias(self) -> Float64s:
+    def linear_bias(self) -> Float32s:
         """Bias of all linear members as one, and of the priors [K,1]."""
-        own = [share * member.bias for share, member in self._shares(LinearMember)]
-        return np.asarray(np.sum([self.log_priors, *own], axis=0)[:, None])
+        biases = [share * member.bias for share, member in self._shares(LinearMember)]
+        return np.asarray(np.sum([self.log_priors, *biases], axis=0)[:, None], np.float32)
 
     @cached_property
     def forests(self) -> list[tuple[float, ForestMember]]:
@@ -246,7 +246,7 @@ def fused(members: Sequence[Float64s], weights: Sequence[float], log_priors: Flo
     >>> np.exp(fused([one, one], [0.5, 0.5], np.zeros(2))).round(3).tolist()
     [[0.8, 0.2]]
     """
-    total = sum(weight * own for weight, own in zip(weights, members, strict=True))
+    total = sum(weight * log_p for weight, log_p in zip(weights, members, strict=True))
     return np.asarray(log_softmax(total + log_priors, axis=1))
 
 

@@ -1,4 +1,4 @@
-"""Whether plain values, as JSON holds them, fit the fields of a dataclass."""
+"""Whether plain values, as in JSON, fit the fields of a dataclass."""
 
 from __future__ import annotations
 
@@ -10,18 +10,18 @@ import typing
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-MOST = 2**53  # whole numbers beyond it are none of pixels, bands or classes
-_SIMPLE = frozenset({str, int, float, bool})  # most values; what they are is asked first
+MAX_INTEGER = 2**53  # larger integers are no numbers of pixels, bands or classes
+_SIMPLE = frozenset({str, int, float, bool})  # the types of most values, tested first
 _PLAIN: Mapping[Any, str] = {str: "text", bool: "true or false", type(None): "null"}
 
 
 def faults(kind: Any, value: Any, where: str) -> Iterator[str]:
-    """What keeps a plain value from being of a type: a clause each.
+    """Reasons why a plain value is not of a type, one clause each.
 
     Args:
         kind: a dataclass, or a type such as its fields have.
-        value: as `json.loads` gives it.
-        where: what the value is called.
+        value: result of `json.loads`.
+        where: name of the value.
 
     >>> list(faults(tuple[int, ...], [1, "a"], "sizes"))
     ["sizes[1] is 'a', not a whole number"]
@@ -52,7 +52,7 @@ def shown(value: Any) -> str:
     """
     try:
         text = repr(value)
-    except ValueError:  # Python prints no whole number of more than 4,300 digits
+    except ValueError:  # Python prints no integer of more than 4,300 digits
         text = "a huge number"
     return text if len(text) <= 42 else f"{text[:39]}..."
 
@@ -62,7 +62,7 @@ def _is(kind: Any, value: Any) -> bool:
         real = isinstance(value, int | float) and not isinstance(value, bool)
         return real and abs(value) <= 1e300 and math.isfinite(value)
     if kind is int:
-        return isinstance(value, int) and not isinstance(value, bool) and abs(value) <= MOST
+        return isinstance(value, int) and not isinstance(value, bool) and abs(value) <= MAX_INTEGER
     return isinstance(value, kind)
 
 

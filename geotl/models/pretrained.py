@@ -1,6 +1,6 @@
 """Weights that torchvision and torchgeo publish: by name, through their own loaders and cache.
 
-torchgeo is an extra and takes seconds to import, so it is only imported where it is asked for.
+torchgeo is an extra and takes seconds to import, so it is only imported where it is needed.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ _TORCHGEO_LISTS = {
     "vit_small_patch14_dinov2": "ViTSmall14_DINOv2_Weights",
     "vit_base_patch14_dinov2": "ViTBase14_DINOv2_Weights",
 }
-# How torchgeo's entries begin -> whose bands they name.
+# Prefixes of torchgeo's entries -> sensor of their bands.
 _SENSORS = {
     "SENTINEL2_": "sentinel2_l1c",
     "LANDSAT_TM_TOA_": "landsat5_toa",
@@ -54,7 +54,7 @@ _SENSORS = {
     "NAIP_RGB_": "rgb",
 }
 # (data set, level, unit) -> value = number in its files * scale + offset. The library does not
-# tell; these come from where each set was made:
+# give it; these come from the source of each set:
 # SSL4EO-S12: Earth Engine's COPERNICUS/S2 of 2020 and 2021, before baseline 04.00.
 # SSL4EO-L: 8 bits over reflectance 0 to 0.4 (top of atmosphere) or 0 to 0.3 (surface) and 248.15 to
 # 318.15 K (torchgeo's experiments/ssl4eo/landsat/compress_*.sh, 256 steps).
@@ -101,7 +101,7 @@ def torchgeo_names(spec: BackboneSpec) -> tuple[str, ...]:
 
 
 def torchgeo_list(spec: BackboneSpec) -> str | None:
-    """What torchgeo calls its list of weights for a backbone; None if it has none."""
+    """Name of torchgeo's list of weights for a backbone; None if it has none."""
     if is_timm(spec.name):
         return _TORCHGEO_LISTS.get(spec.name.removeprefix(PREFIX).partition(".")[0])
     return spec.weights[0].partition(".")[0] if spec.weights else None
@@ -132,16 +132,16 @@ def published_file(spec: BackboneSpec, weights: str) -> WeightFile:
     group, _, member = name.partition(".")
     ours = group == torchgeo_list(spec)
     if not library and not is_timm(spec.name):
-        known = group in {entry.partition(".")[0] for entry in spec.weights}
-        if name in spec.weights or (known and member == "DEFAULT"):
+        is_group = group in {entry.partition(".")[0] for entry in spec.weights}
+        if name in spec.weights or (is_group and member == "DEFAULT"):
             return _torchvision_file(spec, torchvision.models.get_weight(name))
     entries = _torchgeo_entries(spec, weights) if ours else {}
     if member in entries:
         return _torchgeo_file(entries[member])
-    own = ", ".join(spec.weights) or "it has none"
+    own_names = ", ".join(spec.weights) or "it has none"
     more = f"; of torchgeo's, {nearest(member, entries)}" if entries else ""
     raise WeightsError(
-        f"weights {weights}: none of {spec.name}'s ({own}{more}); take one of these or set "
+        f"weights {weights}: none of {spec.name}'s ({own_names}{more}); take one of these or set "
         "model.backbone to the network they are for"
     )
 
@@ -175,18 +175,19 @@ def _torchgeo_file(entry: Any) -> WeightFile:
     starts = (name for start, name in _SENSORS.items() if entry.name.startswith(start))
     sensor = SENSORS.get(next(starts, ""))
     count = int(entry.meta["in_chans"])
-    told = tuple(map(str, entry.meta.get("bands") or RGB))
-    if len(told) != count:
+    entry_bands = tuple(map(str, entry.meta.get("bands") or RGB))
+    if len(entry_bands) != count:
         raise WeightsError(
-            f"weights {entry}: takes {count} bands and names {len(told)}; choose other weights"
+            f"weights {entry}: needs {count} bands and names {len(entry_bands)}; choose other "
+            "weights"
         )
     # a name that the sensor does not know (NDVI) stays as it is, without a wavelength
-    bands = tuple((sensor and known_band(sensor, name)) or name for name in told)
+    bands = tuple((sensor and known_band(sensor, name)) or name for name in entry_bands)
     return _cached_file(entry, f"torchgeo:{entry}", _known(entry, sensor, bands))
 
 
 def _known(entry: Any, sensor: Sensor | None, bands: tuple[str, ...]) -> Normalisation:
-    """What an entry's transforms subtract and divide by, as what the bands measure."""
+    """Mean and standard deviation in an entry's transforms, in units of the bands."""
     if entry.meta.get("dataset") == "SeCo Dataset":
         return _seco(bands)
     folded = fold_transforms(entry.transforms, len(bands))
@@ -203,7 +204,7 @@ def _known(entry: Any, sensor: Sensor | None, bands: tuple[str, ...]) -> Normali
 
 
 def _seco(bands: Sequence[str]) -> Normalisation:
-    """What SeCo's authors subtract and divide by, as reflectance."""
+    """Mean and standard deviation of SeCo's authors, as reflectance."""
     sensor = SENSORS["sentinel2_l1c"]
     ends = [_SECO_QUANTILES[band] for band in bands]
     given = list(zip(ends, IMAGENET.mean, IMAGENET.sd, strict=True))
@@ -230,12 +231,12 @@ def _scale(dataset: str, sensor: Sensor | None, band: str) -> tuple[float, float
     level, unit = sensor.name.rpartition("_")[2], sensor.unit(band)
     if dataset == "SatlasPretrain" and band in _TRUE_COLOUR:
         unit = "share"
-    found = _SCALES.get((dataset, level, unit))
-    return (*found, unit) if found else (1.0, 0.0, "unknown")
+    scale = _SCALES.get((dataset, level, unit))
+    return (*scale, unit) if scale else (1.0, 0.0, "unknown")
 
 
 def fold_transforms(transforms: nn.Module, count: int) -> list[tuple[float, float]] | None:
-    """The one (mean, sd) of each band that a chain of normalising steps comes to.
+    """The (mean, sd) of each band that equals a chain of normalising steps.
 
     Resizing and cropping change no value and are passed over; a step of another kind makes it
     None.
@@ -256,7 +257,7 @@ def fold_transforms(transforms: nn.Module, count: int) -> list[tuple[float, floa
     return list(zip(mean.tolist(), sd.tolist(), strict=True))
 
 
-def _cached_file(entry: Any, source: str, known: Normalisation) -> WeightFile:
+def _cached_file(entry: Any, source: str, normalisation: Normalisation) -> WeightFile:
     """An entry's file, fetched into the hub's cache by the library's own loader if need be.
 
     Raises:
@@ -264,7 +265,7 @@ def _cached_file(entry: Any, source: str, known: Normalisation) -> WeightFile:
     """
     path = Path(torch.hub.get_dir()) / "checkpoints" / Path(entry.url).name
     try:
-        held = entry.get_state_dict(
+        state = entry.get_state_dict(
             progress=False, check_hash=True, map_location="cpu", weights_only=True
         )
     except (URLError, ConnectionError, TimeoutError) as error:
@@ -281,20 +282,20 @@ def _cached_file(entry: Any, source: str, known: Normalisation) -> WeightFile:
     return WeightFile(
         source,
         digest,
-        tensors_of(path, held),
-        bands=known.bands,
-        wavelengths=known.wavelengths,
-        normalisation=known,
+        tensors_of(path, state),
+        bands=normalisation.bands,
+        wavelengths=normalisation.wavelengths,
+        normalisation=normalisation,
         notes=notes,
     )
 
 
 def _credit(meta: Mapping[str, Any]) -> tuple[str, ...]:
-    """What an entry says of its data, its paper and its licence, as a note.
+    """A note on an entry's data, paper and licence.
 
     >>> _credit({"dataset": "SSL4EO-S12", "publication": "https://arxiv.org/abs/2211.07044"})
     ('weights: dataset SSL4EO-S12, publication https://arxiv.org/abs/2211.07044',)
     """
     keys = ("dataset", "ssl_method", "publication", "repo", "license")
-    told = [f"{key} {meta[key]}" for key in keys if meta.get(key)]
-    return (f"weights: {', '.join(told)}",) if told else ()
+    credits_given = [f"{key} {meta[key]}" for key in keys if meta.get(key)]
+    return (f"weights: {', '.join(credits_given)}",) if credits_given else ()

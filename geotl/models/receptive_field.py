@@ -32,7 +32,7 @@ _WHOLE_FUNCTIONS = (
 
 @dataclass(frozen=True)
 class ReceptiveField:
-    """Of pixel 0 of a stage's output; pixel i has the same, i * `stride` image pixels further on.
+    """Field of pixel 0 of a stage's output; that of pixel i lies i * `stride` image pixels further.
 
     Attributes:
         stride: image pixels from one output pixel to the next.
@@ -79,7 +79,7 @@ class ReceptiveField:
         return ReceptiveField(self.stride * stride, first, last)
 
     def joined(self, other: ReceptiveField) -> ReceptiveField:
-        """Of two outputs added, or stacked.
+        """Field of two outputs that are added or stacked.
 
         Raises:
             ModelError: they have different strides.
@@ -93,7 +93,7 @@ class ReceptiveField:
 
 
 def unbounded(backbone: Backbone) -> str | None:
-    """Why pixels of a stage's output depend on the whole image, in words; None if they do not."""
+    """Why pixels of a stage's output depend on the whole image, as text; None if they do not."""
     if backbone.tokens is not None:
         return "is a transformer, whose tokens see the whole window"
     for name, stage in backbone.stages.items():
@@ -124,12 +124,12 @@ def receptive_fields(backbone: Backbone) -> dict[str, ReceptiveField]:
     """The field of every stage, by name, in order; the wider one of rows and columns.
 
     Raises:
-        ModelError: a network whose pixels depend on the whole image, see `unbounded`.
+        ModelError: a network with pixels that depend on the whole image, see `unbounded`.
     """
     if why := unbounded(backbone):
         raise ModelError(
-            f"model.backbone: {backbone.name} {why}; single pixels need a network that sees a part "
-            "of the window alone: allowed: such as resnet18 or timm:convnext_tiny"
+            f"model.backbone: {backbone.name} {why}; single pixels need a network that sees only a "
+            "part of the window: allowed: such as resnet18 or timm:convnext_tiny"
         )
     fields, axes = {}, [ReceptiveField(), ReceptiveField()]
     for name, stage in backbone.stages.items():
@@ -142,24 +142,24 @@ class StageTracer(fx.Tracer):
     """Goes into every module but torch's own and batch normalisations."""
 
     def is_leaf_module(self, m: nn.Module, module_qualified_name: str) -> bool:
-        """Batch normalisation looks at its input, which a trace does not have."""
-        known = super().is_leaf_module(m, module_qualified_name)
-        return known or isinstance(m, nn.BatchNorm2d)
+        """Batch normalisation checks its input, which a trace does not have."""
+        leaf = super().is_leaf_module(m, module_qualified_name)
+        return leaf or isinstance(m, nn.BatchNorm2d)
 
 
 def _after(stage: nn.Module, before: ReceptiveField, axis: int) -> ReceptiveField:
-    """The field along an axis after a stage whose input has the field `before`."""
+    """The field along an axis after a stage, given the field `before` of its input."""
     modules = dict(stage.named_modules())
-    known: dict[fx.Node, ReceptiveField] = {}
+    fields: dict[fx.Node, ReceptiveField] = {}
     for node in StageTracer().trace(stage).nodes:
-        given = [known[one] for one in node.all_input_nodes if one in known]
-        if not given and node.op != "placeholder":  # made of parameters alone: lies nowhere
+        given = [fields[one] for one in node.all_input_nodes if one in fields]
+        if not given and node.op != "placeholder":  # made of parameters only: has no position
             continue
-        known[node] = reduce(ReceptiveField.joined, given) if given else before
+        fields[node] = reduce(ReceptiveField.joined, given) if given else before
         slides = _slide(node, modules, axis)
         if slides is not None:
-            known[node] = known[node].through(*slides)
-    return known[node]
+            fields[node] = fields[node].through(*slides)
+    return fields[node]
 
 
 def _slide(
@@ -168,15 +168,15 @@ def _slide(
     """Kernel, stride, padding and dilation of a node along an axis; None if it has no kernel."""
     given: tuple[Any, ...]
     if node.op == "call_module":
-        own = modules[str(node.target)]
-        if not isinstance(own, nn.Conv2d | nn.MaxPool2d | nn.AvgPool2d):
+        module = modules[str(node.target)]
+        if not isinstance(module, nn.Conv2d | nn.MaxPool2d | nn.AvgPool2d):
             return None
-        given = own.kernel_size, own.stride, own.padding, getattr(own, "dilation", 1)
+        given = module.kernel_size, module.stride, module.padding, getattr(module, "dilation", 1)
     elif node.op == "call_function" and node.target in _POOLINGS:
         names = ("kernel_size", "stride", "padding")
-        said = dict(zip(names, node.args[1:], strict=False)) | dict(node.kwargs)
-        kernel = said["kernel_size"]
-        given = kernel, said.get("stride") or kernel, said.get("padding", 0), 1
+        arguments = dict(zip(names, node.args[1:], strict=False)) | dict(node.kwargs)
+        kernel = arguments["kernel_size"]
+        given = kernel, arguments.get("stride") or kernel, arguments.get("padding", 0), 1
     else:
         return None
     kernel, stride, padding, dilation = (_along(one, axis) for one in given)

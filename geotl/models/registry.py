@@ -335,10 +335,10 @@ def build_backbone(
     Args:
         name: a key of REGISTRY, or timm:NAME.
         bands: names of the input bands, in order.
-        wavelengths: their centres in nm, None where there is none.
+        wavelengths: central wavelengths in nm, None where there is none.
         initial: the weights it begins with; random ones unless given.
-        cut_after: the last stage kept; None keeps all.
-        seed: of everything random here; the global generators are left alone.
+        cut_after: the last remaining stage; None for all.
+        seed: seed of everything random here; the global generators are not changed.
 
     Raises:
         ModelError: unknown backbone or stage.
@@ -382,16 +382,18 @@ def _read_source(spec: BackboneSpec, weights: str) -> WeightFile:
         return with_own_positions(spec, published_file(spec, weights))
     source = read_weight_file(Path(weights))
     if source.backbone is None:
-        own = spec.normalisation
-        known = source if own is None else replace(source, normalisation=of_pictures(*own))
-        return with_own_positions(spec, renamed(spec, known))
+        published = spec.normalisation
+        with_normalisation = (
+            source if published is None else replace(source, normalisation=of_pictures(*published))
+        )
+        return with_own_positions(spec, renamed(spec, with_normalisation))
     if source.backbone != spec.name:
         raise WeightsError(
             f"{weights}: a geotl model with another architecture, {source.backbone}, not "
             f"{spec.name}; set model.backbone to {source.backbone} or give another file"
         )
-    names = {own: tensor for own, tensor, _, _ in skeleton(spec)}
-    tensors = {names.get(own, own): held for own, held in source.tensors.items()}
+    names = {name: tensor for name, tensor, _, _ in skeleton(spec)}
+    tensors = {names.get(name, name): value for name, value in source.tensors.items()}
     return replace(source, tensors=tensors)
 
 
@@ -431,12 +433,12 @@ def describe_backbone(name: str | None = None) -> str:
         places = " and ".join(entry.stage for entry in spec.auxiliary)
         lines.append(f"auxiliary classifiers on {places} while these are trained")
     if spec.multiple_px > 1:
-        lines.append(f"tiles are squares whose side is a multiple of {spec.multiple_px} px")
+        lines.append(f"tiles are squares with a side that is a multiple of {spec.multiple_px} px")
     if spec.read:
-        lines.append(f"read unless model.stages names others: {', '.join(spec.read)}")
-    own = (PRETRAINED,) if spec.family == "timm" and spec.weights else ()
-    known = ("none", *own, *spec.weights, *torchgeo_names(spec))
-    lines.append(f"weights: {', '.join(known)}, or a .pth or .safetensors file")
+        lines.append(f"read unless model.feature_stages names others: {', '.join(spec.read)}")
+    default = (PRETRAINED,) if spec.family == "timm" and spec.weights else ()
+    weight_names = ("none", *default, *spec.weights, *torchgeo_names(spec))
+    lines.append(f"weights: {', '.join(weight_names)}, or a .pth or .safetensors file")
     return "\n".join(lines)
 
 
@@ -447,12 +449,12 @@ def _all_backbones() -> str:
         for s in REGISTRY.values()
     ]
     lines = aligned(rows, left=(0, 3, 4))
-    told = (
+    all_words = (
         "parameters are counted with the stock head, in place of which a linear one on pooled "
         "features is trained;\ngeotl backbones NAME shows stages, sizes and weights, also of "
         "timm:NAME for one of timm's networks"
     )
-    return "\n".join([*lines, told])
+    return "\n".join([*lines, all_words])
 
 
 def _parameters_by_stage(name: str) -> dict[str, int]:

@@ -39,10 +39,10 @@ def swin(letter: str, size: str, width: int, parameters: int) -> BackboneSpec:
     """The entry of one size.
 
     Args:
-        letter: of the size in torchvision's name.
-        size: in words.
+        letter: letter of the size in torchvision's name.
+        size: size in words.
         width: channels of the first stage.
-        parameters: of the network with its head.
+        parameters: parameters of the network with its head.
     """
     name, strides = f"swin_v2_{letter}", (4, 4, 8, 16, 32, 32)
     return BackboneSpec(

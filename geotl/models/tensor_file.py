@@ -24,7 +24,7 @@ _WRONG = (ArithmeticError, AttributeError, LookupError, RuntimeError, TypeError,
 
 
 def save_tensors(path: Path, tensors: Arrays, header: Mapping[str, Any]) -> None:
-    """Write tensors and header with their checksum, whole or not at all.
+    """Write tensors and header with their checksum, as a complete file or none.
 
     Raises:
         OutputError: the disk is full or the folder cannot be written.
@@ -86,7 +86,7 @@ def read_tensors(path: Path, header: Mapping[str, Any]) -> dict[str, NDArray[Any
 
 
 _LIES = "its header or tensors cannot be those of a model"
-_AGAIN = "copy it again, train again, or export the model anew"
+_AGAIN = "copy it again, train again, or export the model again"
 
 
 @contextmanager
@@ -94,9 +94,9 @@ def _reading(path: Path) -> Iterator[None]:
     try:
         yield
     except (SafetensorError, OSError, ValueError, TypeError) as error:
-        told = " ".join(str(error).split())
+        reason = " ".join(str(error).split())
         raise ModelError(
-            f"{path}: not a readable safetensors file ({told}); copy it again or train anew"
+            f"{path}: not a readable safetensors file ({reason}); copy it again or train again"
         ) from error
 
 
@@ -108,17 +108,17 @@ def check_finite(tensors: Arrays) -> None:
     """
     for name, value in tensors.items():
         if value.dtype.kind not in "fiub":
-            raise ValueError(f"{name} holds {value.dtype} values")
+            raise ValueError(f"{name} has {value.dtype} values")
         # both are NaN where a value is; faster than to test every value
         if value.dtype.kind == "f" and value.size:
             ends = value.min(), value.max()
             if not np.isfinite(ends).all():
-                raise ValueError(f"{name} holds NaN or infinite values")
+                raise ValueError(f"{name} has NaN or infinite values")
 
 
 @contextmanager
 def consistent(path: Path | None) -> Iterator[None]:
-    """Tell in one line of a file whose parts do not go together.
+    """Turn errors of a file with inconsistent parts into one line.
 
     Raises:
         ModelError: in place of whatever building the model from them raised.
@@ -128,6 +128,6 @@ def consistent(path: Path | None) -> Iterator[None]:
     except (*_WRONG, GeoTLError) as error:
         if isinstance(error, ModelError) and str(error).startswith(f"{path}: "):
             raise
-        told = str(error).strip().splitlines() or [type(error).__name__]
-        text = f"lacks {error}" if isinstance(error, KeyError) else " ".join(told[:2])
+        reason = str(error).strip().splitlines() or [type(error).__name__]
+        text = f"lacks {error}" if isinstance(error, KeyError) else " ".join(reason[:2])
         raise ModelError(f"{path}: {_LIES} ({text[:300]}); {_AGAIN}") from error

@@ -1,7 +1,7 @@
 """timm's networks as backbones: `timm:NAME` cut into stages, under timm's own tensor names.
 
 timm is an extra and takes seconds to import, so it is imported only where a name begins with
-`timm:`. A network is built from its name alone; nothing is fetched here.
+`timm:`. A network is built from its name; nothing is fetched here.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ PREFIX = "timm:"
 INSTALL = "pip install 'geotl[timm]'"
 _PROBE_PX = 128  # side at which widths and strides are read off
 _NEAR = 3  # names suggested for one that is unknown
-_ANY_SIZE = ("vision_transformer", "eva", "deit")  # timm's modules whose networks take this:
+_ANY_SIZE = ("vision_transformer", "eva", "deit")  # timm's modules with this option:
 _AT_ANY_SIZE = {"dynamic_img_size": True}
 
 
@@ -41,9 +41,9 @@ class Layout:
 
     Attributes:
         stem: parts before the body, by name.
-        body: a part whose children follow each other, or several parts.
+        body: a part with children in sequence, or several parts.
         tail: parts after the body; without tensors they are left out.
-        head: how the names of the stock head's tensors begin.
+        head: prefix of the stock head's tensors.
     """
 
     stem: tuple[str, ...]
@@ -112,7 +112,7 @@ def check_installed(name: str) -> None:
 
 
 def registered_name(name: str) -> str:
-    """What timm calls `timm:NAME` or `timm:NAME.TAG`, if timm itself knows both.
+    """Name in timm of `timm:NAME` or `timm:NAME.TAG`, if timm has both.
 
     Names of other places (`hf-hub:`, `local-dir:`), which timm would follow, are none of these.
 
@@ -132,10 +132,10 @@ def registered_name(name: str) -> str:
 def _near(given: str, network: str | None) -> str:
     """The names nearest to one that timm does not know."""
     timm = library()
-    known = timm.list_models(f"{network}.*", include_tags=True) if network else timm.list_models()
-    near = difflib.get_close_matches(given if network else given.partition(".")[0], known, _NEAR)
+    names = timm.list_models(f"{network}.*", include_tags=True) if network else timm.list_models()
+    near = difflib.get_close_matches(given if network else given.partition(".")[0], names, _NEAR)
     if not near and network:
-        near = known
+        near = names
     if near:
         return f"did you mean {' or '.join(PREFIX + one for one in near)}?"
     return "see timm.list_models() for those it has"
@@ -167,14 +167,14 @@ def timm_spec(name: str) -> BackboneSpec:
 
 
 def _network(given: str) -> Any:
-    """One of timm's networks at random, of a name that `registered_name` gave."""
+    """A network of timm with random weights, by a name from `registered_name`."""
     timm = library()
     sized = timm.models.is_model_in_modules(given, _ANY_SIZE)
     return timm.create_model(given, pretrained=False, **_AT_ANY_SIZE if sized else {}).eval()
 
 
 def _map_facts(network: Any, layout: Layout) -> dict[str, Any]:
-    """Fields of the entry of a network whose stages give maps."""
+    """Fields of the entry of a network with stages that give maps."""
     stages = _stages(network, layout)
     parts = {stage.name: nn.Sequential(*stage.parts.values()) for stage in stages}
     widths, strides = _measured(parts)
@@ -189,7 +189,7 @@ def _map_facts(network: Any, layout: Layout) -> dict[str, Any]:
 
 
 def _token_facts(network: Any) -> dict[str, Any]:
-    """Fields of the entry of a transformer, whose stages give tokens."""
+    """Fields of the entry of a transformer, with stages that give tokens."""
     stages, patch = token_stages(network), patch_px(network)
     return {
         "stages": tuple(stages),
@@ -214,7 +214,8 @@ def _layout(network: nn.Module) -> Layout:
     kind = type(network).__name__
     if kind not in LAYOUTS:
         raise ModelError(
-            f"a {kind} of timm, whose parts are not known here; allowed: networks of timm's "
+            f"a {kind} of timm, a class with parts that geotl does not know; allowed: networks of "
+            "timm's "
             f"classes {', '.join([*LAYOUTS, *TRANSFORMERS])}, such as timm:convnext_tiny"
         )
     return LAYOUTS[kind]
@@ -242,7 +243,7 @@ def _stages(network: Any, layout: Layout) -> list[Stage]:
 
 
 def _units(network: Any, body: str | tuple[str, ...]) -> tuple[str, dict[str, nn.Module]]:
-    """What the names of the body's tensors begin with, and its parts by name, in order."""
+    """Prefix of the body's tensors, and its parts by name, in order."""
     if isinstance(body, str):
         return f"{body}.", dict(getattr(network, body).named_children())
     return "", {part: getattr(network, part) for part in body}

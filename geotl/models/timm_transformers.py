@@ -1,6 +1,6 @@
 """Transformers of timm as stages: patches to tokens, the blocks one by one, what the head pools.
 
-Every stage keeps timm's own modules in a part called `net`, whose tensors carry timm's names, and
+Every stage keeps timm's own modules in a part called `net` with timm's tensor names, and
 calls them in the order of timm's `forward_features` and `forward_head`. Tokens are [N, T, D]: class
 and register tokens first, then those of the patches, row by row.
 """
@@ -57,7 +57,7 @@ class TokenBlock(nn.Module):
 
 
 class TokenPooling(nn.Module):
-    """What the stock head makes of the last tokens before it classifies, as a map [N, D, 1, 1]."""
+    """Output of the stock head before its classifier, as a map [N, D, 1, 1]."""
 
     def __init__(self, network: Any) -> None:
         """Take these parts of a network over."""
@@ -71,11 +71,11 @@ class TokenPooling(nn.Module):
 
 
 def _part(network: nn.Module, names: Sequence[str]) -> nn.Module:
-    """The network with these of its parts alone; its numbers are shared, not copied."""
+    """The network with only these parts; its numbers are shared, not copied."""
     part = copy.copy(network)
     for kind in ("_modules", "_parameters", "_buffers"):
-        held = getattr(network, kind)
-        setattr(part, kind, {name: held[name] for name in held if name in names})
+        submodule = getattr(network, kind)
+        setattr(part, kind, {name: submodule[name] for name in submodule if name in names})
     return part
 
 
@@ -83,19 +83,19 @@ def token_stages(network: Any) -> dict[str, nn.Module]:
     """The stages of a transformer of timm, in order.
 
     Raises:
-        ModelError: its rotary positions have weights of their own in every block, or it takes one
-            size of image alone.
+        ModelError: its rotary positions have weights of their own in every block, or it takes only
+            one size of image.
     """
     if not network.dynamic_img_size:
         raise ModelError(
-            "a transformer of timm that takes one size of image alone; allowed: others, such as "
+            "a transformer of timm that takes only one size of image; allowed: others, such as "
             "timm:vit_small_patch14_dinov2"
         )
     rope, prefix = getattr(network, "rope", None), network.num_prefix_tokens
     if rope is not None and list(rope.parameters()):
         raise ModelError(
-            "a transformer of timm whose rotary positions are trained (rope mixed) is not taken "
-            "apart here; allowed: others, such as timm:vit_small_patch16_dinov3"
+            "a transformer of timm with trained rotary positions (rope mixed) is not "
+            "supported; allowed: others, such as timm:vit_small_patch16_dinov3"
         )
     blocks = {
         f"block{number}": TokenBlock(block, rope, prefix)
@@ -105,18 +105,18 @@ def token_stages(network: Any) -> dict[str, nn.Module]:
 
 
 def tensor_prefixes(network: Any) -> tuple[str, ...]:
-    """What the names of each stage's tensors begin with in timm's files."""
+    """Prefix of each stage's tensors in timm's files."""
     return ("", *(f"blocks.{number}." for number in range(len(network.blocks))), "")
 
 
 def tokens_of(network: Any) -> Tokens:
-    """How features of blocks are pooled: the class token if timm's head takes it, else a mean."""
+    """Pooling of the features of blocks: the class token if timm's head takes it, else a mean."""
     by_class = network.global_pool == "token" and getattr(network, "attn_pool", None) is None
     return Tokens(network.num_prefix_tokens, "class" if by_class else "mean")
 
 
 def stages_read(blocks: int) -> tuple[str, ...]:
-    """The stages whose features are read unless others are named: at quarters of the depth.
+    """The stages with features that are read by default: at quarters of the depth.
 
     >>> stages_read(12)
     ('block3', 'block6', 'block9', 'top')

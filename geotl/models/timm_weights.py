@@ -23,7 +23,7 @@ from geotl.models.weights import WeightFile
 PRETRAINED = "pretrained"
 _POSITIONS = "pos_embed"
 _LOCAL = "or give model.weights a local .pth or .safetensors file"
-# What timm asks the hub for, in its order, where a network's entry names no file.
+# Files that timm requests from the hub, in its order, where a network's entry names none.
 _HUB_FILES = ("model.safetensors", "pytorch_model.bin")
 
 
@@ -40,7 +40,7 @@ def timm_file(spec: BackboneSpec, weights: str) -> WeightFile:
     """Weights of one of timm's networks, for red, green and blue in 0..1.
 
     Args:
-        spec: of the network.
+        spec: entry of the network.
         weights: `pretrained` for those of the network's own name, or `timm:NAME.TAG`.
 
     Raises:
@@ -116,10 +116,10 @@ def cached_path(given: str, config: Any) -> Path:
     if config.hf_hub_id:
         hub, _, revision = config.hf_hub_id.partition("@")
         names = (config.hf_hub_filename,) if config.hf_hub_filename else _HUB_FILES
-        found = [try_to_load_from_cache(hub, name, revision=revision or None) for name in names]
+        paths = [try_to_load_from_cache(hub, name, revision=revision or None) for name in names]
     else:
-        found = [str(Path(torch.hub.get_dir()) / "checkpoints" / Path(config.url).name)]
-    for path in found:
+        paths = [str(Path(torch.hub.get_dir()) / "checkpoints" / Path(config.url).name)]
+    for path in paths:
         if isinstance(path, str) and Path(path).is_file():
             return Path(path)
     raise WeightsError(
@@ -131,10 +131,12 @@ def cached_path(given: str, config: Any) -> Path:
 def renamed(spec: BackboneSpec, file: WeightFile) -> WeightFile:
     """A file of a network's first publisher under timm's names, as timm brings them into its own.
 
-    A file that timm cannot bring into them stays as it is, and is found not to fit.
+    A file that timm cannot convert stays as it is, and later does not fit.
     """
-    known = {tensor for _, tensor, _, _ in skeleton(spec)}
-    if not is_timm(spec.name) or all(n in known or n.startswith(spec.head) for n in file.tensors):
+    expected = {tensor for _, tensor, _, _ in skeleton(spec)}
+    if not is_timm(spec.name) or all(
+        n in expected or n.startswith(spec.head) for n in file.tensors
+    ):
         return file
     with torch.device("meta"):
         network = library().create_model(registered_name(spec.name), pretrained=False)
@@ -152,47 +154,47 @@ def renamed(spec: BackboneSpec, file: WeightFile) -> WeightFile:
 
 
 def with_own_positions(spec: BackboneSpec, file: WeightFile) -> WeightFile:
-    """A file whose position embeddings are of the network's own grid of patches.
+    """A file with position embeddings for the network's grid of patches.
 
     Those of another grid, such as of a training at another size, are resampled as timm does.
     """
-    held = file.tensors.get(_POSITIONS)
+    embeddings = file.tensors.get(_POSITIONS)
     wanted = {tensor: shape for _, tensor, _, shape in skeleton(spec)}.get(_POSITIONS)
-    if held is None or wanted is None or tuple(held.shape) == wanted:
+    if embeddings is None or wanted is None or tuple(embeddings.shape) == wanted:
         return file
-    sides = _grids(spec, held.shape, wanted)
+    sides = _grids(spec, embeddings.shape, wanted)
     if sides is None:
         return file
     here, there, prefix = sides
     resampled = library().layers.resample_abs_pos_embed(
-        held.float(), (here, here), (there, there), num_prefix_tokens=prefix
+        embeddings.float(), (here, here), (there, there), num_prefix_tokens=prefix
     )
     note = f"position embeddings: {there}x{there} patches, resampled to {here}x{here}"
-    tensors = {**file.tensors, _POSITIONS: resampled.to(held.dtype)}
+    tensors = {**file.tensors, _POSITIONS: resampled.to(embeddings.dtype)}
     return replace(file, tensors=tensors, notes=(*file.notes, note))
 
 
 def _grids(
-    spec: BackboneSpec, held: Sequence[int], wanted: Sequence[int]
+    spec: BackboneSpec, file_shape: Sequence[int], wanted: Sequence[int]
 ) -> tuple[int, int, int] | None:
     """Side of the network's grid, of the file's, and tokens before both; None if they differ."""
-    if spec.tokens is None or len(held) != len(wanted) or held[-1] != wanted[-1]:
+    if spec.tokens is None or len(file_shape) != len(wanted) or file_shape[-1] != wanted[-1]:
         return None
     for prefix in sorted({0, 1, spec.tokens.prefix}):
-        here, there = (isqrt(max(0, shape[1] - prefix)) for shape in (wanted, held))
-        if (here**2, there**2) == (wanted[1] - prefix, held[1] - prefix):
+        here, there = (isqrt(max(0, shape[1] - prefix)) for shape in (wanted, file_shape))
+        if (here**2, there**2) == (wanted[1] - prefix, file_shape[1] - prefix):
             return here, there, prefix
     return None
 
 
 def _credit(config: Any) -> tuple[str, ...]:
-    """What timm says of the origin and the licence of weights, as a note."""
+    """A note on the origin and the licence of weights, from timm."""
     papers = config.paper_ids or ()
-    known = {
+    origins = {
         "source": config.hf_hub_id or config.url,
         "from": config.origin_url,
         "license": config.license,
         "publication": papers if isinstance(papers, str) else ", ".join(papers),
     }
-    words = [f"{key} {value}" for key, value in known.items() if value]
+    words = [f"{key} {value}" for key, value in origins.items() if value]
     return (f"weights: {', '.join(words)}",)

@@ -48,11 +48,11 @@ class InitialWeights:
         source: "none" (random), a torchvision name such as ResNet18_Weights.IMAGENET1K_V1
             or torchgeo:ResNet18_Weights.SENTINEL2_ALL_MOCO, "pretrained" or timm:NAME.TAG (all
             through the library's own loader and cache), or a .pth or .safetensors file.
-        first_conv: how the first convolution meets the bands: "wavelength" mixes the file's
+        first_conv: adaptation of the first convolution to the bands: "wavelength" mixes the file's
             kernels, "repeat" deals them out in turn, "mean" gives each band their mean, "zero"
             keeps red's, green's and blue's and starts other bands at zero, "rgb_only" keeps them
-            and gives other bands no part for good, "random" starts afresh.
-        fresh: stages that start at random whatever the file holds for them.
+            and gives other bands no part for good, "random" starts at random.
+        fresh: stages that start at random whatever the file has for them.
         sha256: the digest the file must have; None for any.
     """
 
@@ -67,18 +67,18 @@ RANDOM = InitialWeights()
 
 def random_report(backbone: Backbone, spec: BackboneSpec) -> WeightReport:
     """The table of a backbone that was given no weights."""
-    held = backbone.state_dict()
+    state = backbone.state_dict()
     rows = tuple(
-        TensorRow(tensor, "fresh", None, tuple(held[own].shape), stage)
-        for own, tensor, stage, _ in skeleton(spec)
-        if own in held
+        TensorRow(tensor, "fresh", None, tuple(state[name].shape), stage)
+        for name, tensor, stage, _ in skeleton(spec)
+        if name in state
     )
     return WeightReport("none", None, rows, notes=("all weights start at random",))
 
 
-def _slots(spec: BackboneSpec, kept: Sequence[str], fresh: Sequence[str]) -> tuple[Slot, ...]:
+def _slots(spec: BackboneSpec, stages: Sequence[str], fresh: Sequence[str]) -> tuple[Slot, ...]:
     def fate(stage: str) -> Literal["load", "fresh", "cut"]:
-        return "cut" if stage not in kept else "fresh" if stage in fresh else "load"
+        return "cut" if stage not in stages else "fresh" if stage in fresh else "load"
 
     return tuple(
         Slot(tensor, stage, shape, fate(stage), any_bands=place == 0)
@@ -95,25 +95,25 @@ def load_weights(
     fresh: Sequence[str],
     others: Sequence[BackboneSpec],
 ) -> WeightReport:
-    """Copy what fits into the backbone, and say what became of every tensor.
+    """Copy what fits into the backbone, and report the fate of every tensor.
 
     Args:
         backbone: filled in place; its random stages are noted on it.
-        spec: its entry.
+        spec: entry of the backbone.
         source: tensors under the weight file's names.
         first_conv: see `InitialWeights`.
-        fresh: stages left at random.
-        others: entries to look through for the one a misfit belongs to.
+        fresh: stages that stay random.
+        others: entries to search for the network that a misfit belongs to.
 
     Raises:
         WeightsError: another architecture, or a kept stage lacks tensors.
         BandError: `rgb_only` or `zero` without red, green and blue.
     """
     slots = _slots(spec, backbone.stage_names, fresh)
-    found, faults = table_rows(source, slots, spec.head)
-    if faults or lacking(found, slots) or not _anything(found, slots):
-        raise _misfit(spec, source, found, slots, faults, others=others)
-    rows, notes = list(found), list(source.notes)
+    table, faults = table_rows(source, slots, spec.head)
+    if faults or lacking(table, slots) or not _anything(table, slots):
+        raise _misfit(spec, source, table, slots, faults, others=others)
+    rows, notes = list(table), list(source.notes)
     names = [row.tensor for row in rows if row.status == "loaded"]
     check_values(source, names)
     kernels = None
@@ -131,7 +131,7 @@ def load_weights(
     folded = is_folded(source, names)
     if folded:
         notes.append(
-            "batch normalisation is folded into the convolutions, so it is held while training"
+            "batch normalisation is folded into the convolutions, so it is frozen in training"
         )
     rows += [TensorRow(name, "unused", None, None, None) for name in source.outside]
     return WeightReport(
@@ -166,11 +166,11 @@ def _copy(
     kernels: tuple[str, Tensor] | None,
 ) -> None:
     """Copy the named tensors, and the first convolution's kernels under their own name."""
-    own_names = {tensor: own for own, tensor, _, _ in skeleton(spec)}
-    own = backbone.state_dict()
+    own_names = {tensor: name for name, tensor, _, _ in skeleton(spec)}
+    state = backbone.state_dict()
     values = [(name, source.tensors[name]) for name in names]
     for name, value in [*values, *([kernels] if kernels else [])]:
-        own[own_names[name]].copy_(value)
+        state[own_names[name]].copy_(value)
 
 
 def _first_kernels(
@@ -179,7 +179,7 @@ def _first_kernels(
     """The file's first kernels for the backbone's bands, and in words how they were made.
 
     Raises:
-        WeightsError: the file does not say which bands its kernels are for.
+        WeightsError: the file does not state the bands of its kernels.
         BandError: `rgb_only` or `zero` without red, green and blue.
     """
     weight = source.tensors[name]
@@ -195,7 +195,7 @@ def _first_kernels(
 
 
 def _mixing(first_conv: FirstConv, there: Bands, here: Bands) -> np.ndarray:
-    """How much of each of the file's kernels each band takes, [bands, kernels]."""
+    """Share of each of the file's kernels in each band, [bands, kernels]."""
     if first_conv in ("rgb_only", "zero"):
         return rgb_only_matrix(there, here)
     if first_conv == "repeat":
@@ -225,7 +225,7 @@ def _source_bands(source: WeightFile, count: int) -> Bands:
 
 
 def _anything(rows: Sequence[TensorRow], slots: Sequence[Slot]) -> bool:
-    """Whether the file gives anything that was asked for."""
+    """Whether the file gives anything that was requested."""
     wanted = any(slot.fate == "load" for slot in slots)
     return not wanted or any(row.status == "loaded" for row in rows)
 
@@ -239,7 +239,7 @@ def _misfit(
     *,
     others: Sequence[BackboneSpec],
 ) -> WeightsError:
-    """One line for a file of another architecture, or one that leaves a kept stage wanting."""
+    """Error for a file of another architecture, or one that lacks tensors of a stage."""
     empty = lacking(rows, slots)
     foreign = bool(faults) or not _anything(rows, slots)
     likely = _likely([s for s in others if s.name != spec.name], source, complete=not foreign)
@@ -252,23 +252,24 @@ def _misfit(
         )
     stages = list(dict.fromkeys(slot.stage for slot in empty))
     before = spec.stages[: spec.stages.index(stages[0])]
-    cut = f"cut them away with model.cut_after={before[-1]} or " if before else ""
+    cut = f"cut them away with model.truncate_after={before[-1]} or " if before else ""
     return WeightsError(
         f"{source.source}: lacks {len(empty)} tensors of {', '.join(stages)} (such as "
-        f"{empty[0].tensor}); {cut}start them at random with model.fresh=[{','.join(stages)}]"
+        f"{empty[0].tensor}); {cut}start them at random with "
+        f"model.allow_random=[{','.join(stages)}]"
     )
 
 
 def _likely(others: Sequence[BackboneSpec], source: WeightFile, *, complete: bool) -> str | None:
-    """The backbone whose file it most likely is: no faults and the fewest tensors lacking."""
-    found = []
+    """The most likely backbone of a file: no faults and the fewest missing tensors."""
+    candidates = []
     for spec in others:
         slots = _slots(spec, spec.stages, ())
         rows, faults = table_rows(source, slots, spec.head)
         if not faults and _anything(rows, slots):
-            found.append((len(lacking(rows, slots)), spec.name))
-    found.sort()
-    return found[0][1] if found and not (complete and found[0][0]) else None
+            candidates.append((len(lacking(rows, slots)), spec.name))
+    candidates.sort()
+    return candidates[0][1] if candidates and not (complete and candidates[0][0]) else None
 
 
 def silence_other_bands(backbone: Backbone) -> None:
@@ -277,6 +278,6 @@ def silence_other_bands(backbone: Backbone) -> None:
 
 
 def _other_bands(backbone: Backbone) -> list[int]:
-    """Positions of the bands beside red, green and blue."""
+    """Positions of the bands other than red, green and blue."""
     colours = rgb_positions(backbone.bands, backbone.wavelengths)
     return sorted(set(range(len(backbone.bands))) - set(colours))

@@ -1,6 +1,6 @@
 """Weight files: reading them safely, fitting their first convolution to other bands, the table.
 
-Nothing here builds a network: `registry` does, and asks this module for tensors by name.
+Nothing here builds a network: `registry` does, and gets tensors by name from this module.
 """
 
 from __future__ import annotations
@@ -36,10 +36,10 @@ _PREFIXES = ("module.", "_orig_mod.", "model.", "backbone.", "encoder.", "net.")
 
 @dataclass(frozen=True)
 class WeightFile:
-    """What a weight file holds: tensors by name, and how its first convolution sees bands.
+    """Content of a weight file: tensors by name, and the bands of its first convolution.
 
-    `bands` and `wavelengths` (nm) are None where the file does not say. `backbone` is the name
-    a geotl model file gives itself, `lineage` the provenance of the weights it was itself trained
+    `bands` and `wavelengths` (nm) are None where the file does not state them. `backbone` is the
+    name in a geotl model file, `lineage` the provenance of the weights it was itself trained
     from, oldest first.
     """
 
@@ -72,7 +72,7 @@ class WeightReport:
 
     `normalisation` is what the file's own inputs were standardised with, if known. `lineage` is
     the provenance of the weights that the file was itself trained from, oldest first.
-    `folded_batchnorm` says that batch normalisation was folded into the convolutions, so that
+    `folded_batchnorm` states that batch normalisation was folded into the convolutions, so that
     it must stay in evaluation mode while training (see `backbone.hold_batchnorm`).
     """
 
@@ -85,11 +85,11 @@ class WeightReport:
     lineage: Lineage = ()
 
     def count(self, status: Status) -> int:
-        """How many tensors met this fate."""
+        """Number of tensors with this fate."""
         return sum(row.status == status for row in self.rows)
 
     def counted(self) -> str:
-        """How many tensors met which fate; one missing where it is needed would be an error."""
+        """Number of tensors by fate; a missing tensor that is needed would be an error."""
         order: tuple[Status, ...] = ("loaded", "adapted", "fresh", "missing", "unused")
         parts = [f"{self.count(s)} {s}" for s in order if self.count(s)]
         return ", ".join(f"{p} (not needed)" if p.endswith("missing") else p for p in parts)
@@ -115,9 +115,9 @@ class WeightReport:
     def provenance(self) -> dict[str, Any]:
         """The same as plain JSON values, to be kept in a model file.
 
-        `chain` holds every file that had a part in these weights, oldest first, this one last.
+        `chain` has every file that had a part in these weights, oldest first, this one last.
         """
-        own = {
+        this_file = {
             "source": self.source,
             "sha256": self.sha256,
             "tensors": dict(Counter(row.status for row in self.rows)),
@@ -125,7 +125,7 @@ class WeightReport:
             "folded_batchnorm": self.folded_batchnorm,
             "notes": list(self.notes),
         }
-        return {**own, "chain": [*self.lineage, own] if self.sha256 else []}
+        return {**this_file, "chain": [*self.lineage, this_file] if self.sha256 else []}
 
 
 def _shape(shape: tuple[int, ...] | None) -> str:
@@ -136,7 +136,7 @@ def read_weight_file(path: Path) -> WeightFile:
     """Read a .pth (weights_only: no code is run) or .safetensors file onto the CPU.
 
     Wrappers such as Lightning's "state_dict" and prefixes such as DataParallel's "module." are
-    taken off; a geotl model file gives the tensors of its backbone alone.
+    removed; a geotl model file gives only the tensors of its backbone.
 
     Raises:
         WeightsError: missing, empty, damaged, holding code, or of a format that is not read.
@@ -164,66 +164,66 @@ def read_pickled(path: Path) -> dict[str, Tensor]:
     """The tensors of a file written by torch.save, unpickled without running code.
 
     Raises:
-        WeightsError: the file holds code, is damaged, or holds no tensors by name.
+        WeightsError: the file holds code, is damaged, or has no tensors by name.
     """
     try:
         with warnings.catch_warnings():
-            # torch warns of pickles that it then refuses; the refusal below says it once
+            # torch warns of pickles that it then rejects; the error below is enough
             warnings.simplefilter("ignore", UserWarning)
-            held = torch.load(path, map_location="cpu", weights_only=True)
+            content = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # damaged pickles raise errors of every kind; none may pass
         raise refusal(path, error) from error
-    return tensors_of(path, held)
+    return tensors_of(path, content)
 
 
 def refusal(path: Path, error: Exception) -> WeightsError:
-    """One line for a pickle that torch would not read: code inside, or damage."""
+    """Error for a pickle that torch does not read: code inside, or damage."""
     message = str(error)
-    found = re.search(r"GLOBAL ([A-Za-z_]\w*(?:\.\w+)+)\s", message)
+    match = re.search(r"GLOBAL ([A-Za-z_]\w*(?:\.\w+)+)\s", message)
     bare = "Unsupported operand" in message and path.read_bytes()[:1] == _PICKLE_START
-    if found or bare or "TorchScript" in message or "Trying to call reduce" in message:
-        what = found.group(1) if found else "a TorchScript or pickle of its own kind"
+    if match or bare or "TorchScript" in message or "Trying to call reduce" in message:
+        what = match.group(1) if match else "a TorchScript or pickle of its own kind"
         return WeightsError(
-            f"{path}: holds Python code or objects ({what}), not only tensors; nothing was run: "
-            "save the state_dict alone, best as .safetensors"
+            f"{path}: contains Python code or objects ({what}), not only tensors; nothing was "
+            "run: save only the state_dict, best as .safetensors"
         )
     return WeightsError(
-        f"{path}: not a readable weight file ({type(error).__name__}); it may be cut short or "
+        f"{path}: not a readable weight file ({type(error).__name__}); it may be truncated or "
         "damaged: fetch it again"
     )
 
 
-def tensors_of(path: Path, held: Any) -> dict[str, Tensor]:
+def tensors_of(path: Path, content: Any) -> dict[str, Tensor]:
     """The named tensors in what was unpickled, out of any wrapper around them.
 
     Raises:
         WeightsError: there are none.
     """
     for key in _WRAPPERS:
-        if isinstance(held, Mapping) and isinstance(held.get(key), Mapping):
-            held = held[key]
+        if isinstance(content, Mapping) and isinstance(content.get(key), Mapping):
+            content = content[key]
             break
     tensors = (
-        {str(k): v for k, v in held.items() if isinstance(v, Tensor)}
-        if isinstance(held, Mapping)
+        {str(k): v for k, v in content.items() if isinstance(v, Tensor)}
+        if isinstance(content, Mapping)
         else {}
     )
     if not tensors:
-        raise WeightsError(f"{path}: holds no tensors by name; save a model's state_dict")
+        raise WeightsError(f"{path}: has no tensors by name; save a model's state_dict")
     return tensors
 
 
 def _check_numbers(path: Path, tensors: Mapping[str, Tensor]) -> None:
-    """Refuse weights that are no real numbers.
+    """Reject weights that are not real numbers.
 
     Raises:
-        WeightsError: complex numbers, or weights as whole numbers.
+        WeightsError: complex numbers, or weights as integers.
     """
     for name, value in tensors.items():
         weight = name.rpartition(".")[2] in _REAL
         if value.is_complex() or value.is_quantized or (weight and not value.is_floating_point()):
             raise WeightsError(
-                f"{path}: {name} holds {str(value.dtype).removeprefix('torch.')} values; allowed: "
+                f"{path}: {name} has {str(value.dtype).removeprefix('torch.')} values; allowed: "
                 "floating point, such as float32: save the weights before they are quantised"
             )
 
@@ -260,15 +260,15 @@ def strip_prefixes(tensors: Mapping[str, Tensor]) -> tuple[dict[str, Tensor], tu
 
 def _read_safetensors(path: Path) -> WeightFile:
     try:
-        with safe_open(path, framework="pt", device="cpu") as held:
-            described = (held.metadata() or {}).get("geotl")
-            names: list[str] = held.keys()
-            kept = ("backbone.stages.", *_STANDARD)
-            wanted = [n for n in names if described is None or n.startswith(kept)]
-            tensors = {name: held.get_tensor(name) for name in wanted}
+        with safe_open(path, framework="pt", device="cpu") as file:
+            described = (file.metadata() or {}).get("geotl")
+            names: list[str] = file.keys()
+            prefixes = ("backbone.stages.", *_STANDARD)
+            wanted = [n for n in names if described is None or n.startswith(prefixes)]
+            tensors = {name: file.get_tensor(name) for name in wanted}
     except (SafetensorError, OSError, ValueError, RuntimeError) as error:
         raise WeightsError(
-            f"{path}: not a readable .safetensors file; it may be cut short or damaged: "
+            f"{path}: not a readable .safetensors file; it may be truncated or damaged: "
             "fetch it again"
         ) from error
     if described is None:
@@ -289,7 +289,7 @@ def _model_file(path: Path, tensors: dict[str, Tensor], described: str) -> Weigh
         lineage = tuple(dict(entry) for entry in contract.get("weights", {}).get("chain", ()))
     except (ValueError, TypeError, KeyError, AttributeError) as error:
         raise WeightsError(
-            f"{path}: a geotl model file whose header does not name its backbone, bands and "
+            f"{path}: a geotl model file with a header that does not name its backbone, bands and "
             "wavelengths; write it again with this version"
         ) from error
     return WeightFile(
@@ -308,7 +308,7 @@ def _model_file(path: Path, tensors: dict[str, Tensor], described: str) -> Weigh
 class Slot:
     """A tensor the network would take: its name in weight files, its stage and shape.
 
-    `fate` is what the stage asks for: to be loaded, to start fresh, or cut away. The first
+    `fate` is that of the stage: loaded, started at random, or cut off. The first
     convolution's number of bands may differ (`any_bands`).
     """
 
@@ -334,24 +334,24 @@ def table_rows(
 ) -> tuple[tuple[TensorRow, ...], list[str]]:
     """The fate of every tensor, and the faults that make the file one of another architecture.
 
-    `head` holds the prefixes of the stock head's tensors, which are never used.
+    `head` has the prefixes of the stock head's tensors, which are never used.
     """
     rows: list[TensorRow] = []
     faults: list[str] = []
     for slot in slots:
-        held = file.tensors.get(slot.tensor)
-        shape = None if held is None else tuple(held.shape)
-        status: Status = "missing" if held is None else "unused"
-        if slot.fate == "load" and held is not None:
+        value = file.tensors.get(slot.tensor)
+        shape = None if value is None else tuple(value.shape)
+        status: Status = "missing" if value is None else "unused"
+        if slot.fate == "load" and value is not None:
             status = "loaded"
-            if not slot.takes(held.shape):
+            if not slot.takes(value.shape):
                 faults.append(f"{slot.tensor} is {_shape(shape)}, not {_shape(slot.shape)}")
-        elif slot.fate == "fresh" and held is None:
+        elif slot.fate == "fresh" and value is None:
             status = "fresh"
         rows.append(TensorRow(slot.tensor, status, shape, slot.shape, slot.stage))
-    known = {slot.tensor for slot in slots}
+    slot_names = {slot.tensor for slot in slots}
     for name, tensor in file.tensors.items():
-        if name not in known:
+        if name not in slot_names:
             rows.append(TensorRow(name, "unused", tuple(tensor.shape), None, None))
             if not name.startswith(head):
                 faults.append(f"{name} has no place in it")
@@ -375,7 +375,7 @@ def lacking(rows: Sequence[TensorRow], slots: Sequence[Slot]) -> list[Slot]:
 
 
 def check_values(file: WeightFile, names: Sequence[str]) -> None:
-    """Refuse tensors that hold NaN or infinity.
+    """Reject tensors with NaN or infinity.
 
     Raises:
         WeightsError: one of the named tensors does.
@@ -383,7 +383,7 @@ def check_values(file: WeightFile, names: Sequence[str]) -> None:
     for name in names:
         if not bool(torch.isfinite(file.tensors[name]).all()):
             raise WeightsError(
-                f"{file.source}: tensor {name} holds NaN or infinity; the training that wrote "
+                f"{file.source}: tensor {name} has NaN or infinity; the training that wrote "
                 "it failed or the file is damaged: use another file"
             )
 

@@ -1,6 +1,6 @@
 """Mean, standard deviation and gradient of bands in square windows about pixels.
 
-Sums over windows come from integral images of whole numbers, so that a pixel's statistics are the
+Sums over windows come from integral images of integers, so that a pixel's statistics are the
 same to the bit in whatever block of a scene they are computed. Every compiled loop runs over few
 arrays, or it would not become vector instructions.
 """
@@ -21,7 +21,7 @@ from geotl.compiled import compiled
 
 Integers = NDArray[np.signedinteger[Any]]
 Places = tuple[Int64s, Int64s, int]  # rows and columns of first pixels, half the window's side
-UNIT = 4096.0  # whole numbers of a standard deviation
+UNIT = 4096.0  # integer steps per standard deviation
 CLIP = 64.0  # standard deviations; with UNIT, squares over 2**27 pixels fit 64 bits
 PARTS = 5  # of a window: all of it, the halves to the right, to the left, below and above
 
@@ -32,10 +32,10 @@ class WindowSums:
 
     Attributes:
         halo: pixels that windows reach beyond their middle, at most.
-        counts: of valid pixels, one for all bands whose pixels are valid together.
+        counts: counts of valid pixels, one for all bands with pixels that are valid together.
         bands: the positions of these bands.
-        first: of each band's values, in whole numbers; differences hold, though it may wrap.
-        second: of their squares.
+        first: sums of each band's values, as integers; differences are right, though it may wrap.
+        second: sums of their squares.
     """
 
     halo: int
@@ -53,33 +53,33 @@ class WindowSums:
         sd: Sequence[float],
         halo: int,
     ) -> WindowSums:
-        """Of a block.
+        """Window sums of a block.
 
         Args:
             image: digital numbers [C,H,W].
-            valid: which of them are valid [C,H,W].
-            mean: of each band, subtracted.
-            sd: of each band, divided by.
+            valid: valid pixels [C,H,W].
+            mean: mean of each band, subtracted.
+            sd: standard deviation of each band, divided by.
             halo: pixels that windows reach beyond their middle, at most.
         """
         bands, dtype = tuple(_valid_together(valid)), _narrow(halo)
         shape = tuple(side + 2 * halo + 1 for side in valid.shape[1:])
 
         def count(band: int) -> Integers:
-            found = np.empty(shape, dtype)
-            _count_up(valid[band], halo, found)
-            return found
+            counted = np.empty(shape, dtype)
+            _count_up(valid[band], halo, counted)
+            return counted
 
         def sum_up(band: int) -> tuple[Integers, Int64s]:
-            dn, found = (
+            dn, sums_here = (
                 np.asarray(image[band], np.float64),
                 (np.empty(shape, dtype), np.empty(shape, np.int64)),
             )
-            _sum_up(dn, valid[band], (mean[band], sd[band]), halo, found)
-            return found
+            _sum_up(dn, valid[band], (mean[band], sd[band]), halo, sums_here)
+            return sums_here
 
         with ThreadPoolExecutor(torch.get_num_threads()) as pool:
-            counts = pool.map(count, [own[0] for own in bands])
+            counts = pool.map(count, [band_group[0] for band_group in bands])
             sums = list(pool.map(sum_up, range(len(valid))))
         first, second = zip(*sums, strict=True)
         return cls(halo, tuple(counts), bands, first, second)
@@ -104,8 +104,8 @@ class WindowSums:
     def _of_runs(self, rows: Int64s, cols: Int64s, width: int, sides: Sequence[int]) -> Float32s:
         """Statistics [3SC,n,width] of runs of pixels that begin at `rows` and `cols` [n]."""
         bands, shape = len(self.first), (len(rows), PARTS, width)
-        found = np.empty((len(sides), 3, bands, len(rows), width), np.float32)
-        for planes, side in zip(found, sides, strict=True):
+        statistics = np.empty((len(sides), 3, bands, len(rows), width), np.float32)
+        for planes, side in zip(statistics, sides, strict=True):
             places = rows + self.halo, cols + self.halo, side // 2
             for count, together in zip(self.counts, self.bands, strict=True):
                 weights = np.empty(shape), np.empty(shape)
@@ -115,11 +115,11 @@ class WindowSums:
                     _fill(
                         sums, places, weights, (planes[0, band], planes[1, band], planes[2, band])
                     )
-        return found.reshape(-1, len(rows), width)
+        return statistics.reshape(-1, len(rows), width)
 
 
 def _narrow(halo: int) -> type[np.signedinteger[Any]]:
-    """The type whose differences hold every window's sum, though the integral image wraps."""
+    """The type with differences that fit every window's sum, though the integral image wraps."""
     largest = int(CLIP * UNIT) * (2 * halo + 1) ** 2
     return np.int32 if largest <= np.iinfo(np.int32).max else np.int64
 
@@ -132,7 +132,7 @@ def _valid_together(valid: Bools) -> list[list[int]]:
     """
     several: list[list[int]] = []
     for band, seen in enumerate(valid):
-        like = next((own for own in several if np.array_equal(valid[own[0]], seen)), None)
+        like = next((group for group in several if np.array_equal(valid[group[0]], seen)), None)
         if like is None:
             several.append([band])
         else:
@@ -141,15 +141,15 @@ def _valid_together(valid: Bools) -> list[list[int]]:
 
 
 @compiled
-def _count_up(valid: Bools, halo: int, found: Integers) -> None:
+def _count_up(valid: Bools, halo: int, out: Integers) -> None:
     """Write the integral image of a band's valid pixels [H,W]."""
     levels = np.zeros(valid.shape[1], np.int64)
-    found[: halo + 1] = 0
+    out[: halo + 1] = 0
     for row in range(len(valid)):
         levels[:] = valid[row]
-        _add_row(levels, halo, found[row + halo], found[row + halo + 1])
-    for row in range(halo + 1 + len(valid), len(found)):
-        found[row] = found[row - 1]
+        _add_row(levels, halo, out[row + halo], out[row + halo + 1])
+    for row in range(halo + 1 + len(valid), len(out)):
+        out[row] = out[row - 1]
 
 
 @compiled
@@ -158,10 +158,10 @@ def _sum_up(
     valid: Bools,
     scale: tuple[float, float],
     halo: int,
-    found: tuple[Integers, Int64s],
+    out: tuple[Integers, Int64s],
 ) -> None:
     """Write the integral images of a band's values [H,W], standardised and rounded, and squares."""
-    (mean, sd), (first, second) = scale, found
+    (mean, sd), (first, second) = scale, out
     levels = np.zeros(valid.shape[1], np.int64)
     first[: halo + 1] = 0
     second[: halo + 1] = 0
@@ -177,14 +177,14 @@ def _sum_up(
 
 
 @compiled
-def _add_row(values: Int64s, halo: int, before: Integers, found: Integers) -> None:
+def _add_row(values: Int64s, halo: int, before: Integers, out: Integers) -> None:
     """Write a row of an integral image, from the one before it and the values below that."""
     total = 0
-    found[: halo + 1] = 0
+    out[: halo + 1] = 0
     for col in range(len(values)):
         total += values[col]
-        found[halo + 1 + col] = before[halo + 1 + col] + total
-    found[halo + 1 + len(values) :] = found[halo + len(values)]
+        out[halo + 1 + col] = before[halo + 1 + col] + total
+    out[halo + 1 + len(values) :] = out[halo + len(values)]
 
 
 @compiled
@@ -206,7 +206,7 @@ def _fill(
     sums: tuple[Integers, Int64s],
     places: Places,
     weights: tuple[Float64s, Float64s],
-    found: tuple[Float32s, Float32s, Float32s],
+    out: tuple[Float32s, Float32s, Float32s],
 ) -> None:
     """Write mean, sd and gradient [n,w] of a band in windows about runs of pixels."""
     (first, second), (rows, cols, half), (shares, lacks) = sums, places, weights
@@ -219,39 +219,39 @@ def _fill(
         _sum_parts(second, window, squares)
         _average(totals, shares[i], lacks[i], means)
         _multiply(squares[0], shares[i, 0], square)
-        _write_mean(means[0], found[0][i])
-        _write_sd(means[0], square, found[1][i])
-        _write_gradient(means, found[2][i])
+        _write_mean(means[0], out[0][i])
+        _write_sd(means[0], square, out[1][i])
+        _write_gradient(means, out[2][i])
 
 
 @compiled
-def _sum_parts(image: Integers, window: tuple[int, int, int], found: Integers) -> None:
+def _sum_parts(image: Integers, window: tuple[int, int, int], out: Integers) -> None:
     """Sums over the windows about a run of w pixels [1,w], or over their PARTS too.
 
     The integral image of the window's row and left begins above and to the left of the window.
     """
     row, left, half = window
-    width, side = found.shape[1], 2 * half + 1
+    width, side = out.shape[1], 2 * half + 1
     right = left + side + width
     tall = np.empty(right - left, image.dtype)
     top, low = image[row - half, left:right], image[row + half + 1, left:right]
     _subtract(low, top, tall)
-    _subtract(tall[side:], tall, found[0])
-    if len(found) == 1:
+    _subtract(tall[side:], tall, out[0])
+    if len(out) == 1:
         return
-    _subtract(tall[side:], tall[half + 1 :], found[1])
-    _subtract(tall[half:], tall, found[2])
+    _subtract(tall[side:], tall[half + 1 :], out[1])
+    _subtract(tall[half:], tall, out[2])
     _subtract(low, image[row + 1, left:right], tall)
-    _subtract(tall[side:], tall, found[3])
+    _subtract(tall[side:], tall, out[3])
     _subtract(image[row, left:right], top, tall)
-    _subtract(tall[side:], tall, found[4])
+    _subtract(tall[side:], tall, out[4])
 
 
 @compiled
-def _subtract(one: Integers, other: Integers, found: Integers) -> None:
+def _subtract(one: Integers, other: Integers, out: Integers) -> None:
     """Write differences [w] of two longer arrays; in the type of all, so that they may wrap."""
-    for i in range(len(found)):
-        found[i] = one[i] - other[i]
+    for i in range(len(out)):
+        out[i] = one[i] - other[i]
 
 
 @compiled
@@ -272,33 +272,33 @@ def _average(totals: Integers, shares: Float64s, lacks: Float64s, means: Float64
 
 
 @compiled
-def _multiply(one: NDArray[Any], other: Float64s, found: Float64s) -> None:
-    for i in range(len(found)):
-        found[i] = one[i] * other[i]
+def _multiply(one: NDArray[Any], other: Float64s, out: Float64s) -> None:
+    for i in range(len(out)):
+        out[i] = one[i] * other[i]
 
 
 @compiled
-def _add_product(one: Float64s, other: Float64s, found: Float64s) -> None:
-    for i in range(len(found)):
-        found[i] += one[i] * other[i]
+def _add_product(one: Float64s, other: Float64s, out: Float64s) -> None:
+    for i in range(len(out)):
+        out[i] += one[i] * other[i]
 
 
 @compiled
-def _write_mean(mean: Float64s, found: Float32s) -> None:
-    for i in range(len(found)):
-        found[i] = mean[i] / UNIT
+def _write_mean(mean: Float64s, out: Float32s) -> None:
+    for i in range(len(out)):
+        out[i] = mean[i] / UNIT
 
 
 @compiled
-def _write_sd(mean: Float64s, square: Float64s, found: Float32s) -> None:
-    for i in range(len(found)):
+def _write_sd(mean: Float64s, square: Float64s, out: Float32s) -> None:
+    for i in range(len(out)):
         variance = square[i] - mean[i] * mean[i]
-        found[i] = np.sqrt(variance if variance > 0.0 else 0.0) / UNIT
+        out[i] = np.sqrt(variance if variance > 0.0 else 0.0) / UNIT
 
 
 @compiled
-def _write_gradient(means: Float64s, found: Float32s) -> None:
+def _write_gradient(means: Float64s, out: Float32s) -> None:
     right, left, below, above = means[1], means[2], means[3], means[4]
-    for i in range(len(found)):
+    for i in range(len(out)):
         across, down = right[i] - left[i], below[i] - above[i]
-        found[i] = np.sqrt(across * across + down * down) / UNIT
+        out[i] = np.sqrt(across * across + down * down) / UNIT

@@ -92,7 +92,7 @@ def plan_told(plan: SamplePlan) -> str:
         )
     ]
     expected = (
-        "unknown, as a class has fewer than 2 points; raise --minimum or -n"
+        "unknown, as a class has fewer than 2 points; raise --min-per-class or -n"
         if math.isnan(plan.se_overall)
         else f"{plan.se_overall:.4f} (95 % interval ± {1.96 * plan.se_overall:.3f})"
     )

@@ -122,7 +122,7 @@ def standing_figure(rows: Sequence[tuple[str, Interval, bool]], target: float | 
     """Draw accuracies with their intervals against the target, one row each.
 
     Args:
-        rows: (name, accuracy, whether it is of tiles learnt from), top to bottom.
+        rows: (name, accuracy, whether it is of training tiles), top to bottom.
         target: the accuracy wanted.
     """
     figure = canvas(6.8, 0.9 + 0.42 * len(rows))
@@ -277,7 +277,7 @@ def head_figure(head: Part, target: float | None) -> bytes:
 
 
 def capacity_figure(parts: Mapping[str, Part]) -> bytes:
-    """Draw how tiles were learnt by heart: as training mode shows it, and in use."""
+    """Draw the overfit check: accuracy as training mode shows it, and in use."""
     figure = canvas(0.8 + 3.7 * len(parts), 3.3)
     panels = np.ravel(figure.subplots(1, len(parts), sharey=True))
     for axes, (name, part) in zip(panels, parts.items(), strict=True):

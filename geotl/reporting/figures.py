@@ -1,7 +1,7 @@
 """The figures of a run, as PNG bytes: confusion, curves, mistakes, baselines, calibration.
 
 Matplotlib's object-oriented interface on the Agg canvas is used throughout, so that no display
-is needed and no global state is left behind. Right and wrong are told apart by blue against
+is needed and no global state is left behind. Right and wrong are separated by blue against
 orange and by place, never by red against green.
 """
 
@@ -23,7 +23,7 @@ from matplotlib.ticker import MaxNLocator, PercentFormatter
 from numpy.typing import ArrayLike
 
 from geotl.arrays import Float64s, Int64s, UInt8s
-from geotl.evaluation.evaluate import FEWEST_TILES, Reliability
+from geotl.evaluation.evaluate import MIN_TILES, Reliability
 from geotl.io.files import whole_file
 from geotl.reporting.rendering import default_colours, quicklook, stretch_limits
 
@@ -351,7 +351,7 @@ def calibration_figure(before: Reliability, after: Reliability, temperature: flo
     """Draw accuracy against confidence before and after temperature scaling.
 
     On the diagonal a stated 80 % is right in 80 of 100 cases. A dot's area goes with the number
-    of tiles in its bin; bins of fewer than FEWEST_TILES are small and pale.
+    of tiles in its bin; bins of fewer than MIN_TILES are small and pale.
     """
     figure = canvas(7.0, 3.7)
     titles = ("as trained", f"temperature {temperature:.2f}")
@@ -370,7 +370,7 @@ def calibration_figure(before: Reliability, after: Reliability, temperature: flo
 
 def _bins(axes: Axes, bins: Reliability, *, few: bool) -> None:
     """Bins of confidence with their gaps: those of few tiles, or those that say something."""
-    shown = (bins.count > 0) & ((bins.count < FEWEST_TILES) == few)
+    shown = (bins.count > 0) & ((bins.count < MIN_TILES) == few)
     sure, right = bins.confidence[shown], bins.accuracy[shown]
     areas = 14.0 if few else 24.0 + 220.0 * bins.count[shown] / max(int(bins.count.sum()), 1)
     axes.vlines(

@@ -26,9 +26,9 @@ class CurvePlan:
 
     Attributes:
         recipe: resolved.
-        names: of the curves; the first is what the others are compared with.
+        names: of the curves; the others are compared with the first.
         bases: the split that all sizes of a draw are taken from.
-        sizes: labels a class, rising.
+        sizes: labels per class, rising.
         accuracies: of one draw at one size, an accuracy for each name.
         rows: what is tested: tiles or labels.
     """
@@ -44,7 +44,7 @@ class CurvePlan:
         """What is fitted, in a line."""
         what = "folds" if self.recipe.split.kfold else "draws"
         return (
-            f"{len(self.bases)} {what} of {', '.join(map(str, self.sizes))} labels a class, all "
+            f"{len(self.bases)} {what} of {', '.join(map(str, self.sizes))} labels per class, all "
             f"sizes of a draw tested on the same {self.rows}"
         )
 
@@ -62,7 +62,7 @@ class CurvePlan:
 
 
 def given_sizes(shots: Sequence[int]) -> list[int]:
-    """Labels a class as they were given, in rising order.
+    """The user's numbers of labels per class, in rising order.
 
     Raises:
         DataError: a size below 1.
@@ -72,13 +72,13 @@ def given_sizes(shots: Sequence[int]) -> list[int]:
     return sorted(set(shots))
 
 
-def usual_sizes(most: int, what: str) -> list[int]:
-    """The usual labels a class up to a number of training tiles or labels.
+def usual_sizes(maximum: int, what: str) -> list[int]:
+    """The usual labels per class up to a number of training tiles or labels.
 
     Raises:
         DataError: fewer than two sizes.
     """
-    fits = [size for size in SIZES if size <= most]
+    fits = [size for size in SIZES if size <= maximum]
     if len(fits) < 2:
         raise DataError(
             f"the {what} to train on, too few for a curve; label more, or give sizes with --shots"
@@ -87,20 +87,20 @@ def usual_sizes(most: int, what: str) -> list[int]:
 
 
 def curve_lines(curves: Mapping[str, LearningCurve]) -> list[str]:
-    """What curves say, in printed lines; what is extrapolated is named so.
+    """Results of curves, in printed lines; extrapolated values are marked.
 
     Args:
         curves: by name; the others are compared with the first.
     """
     lines: list[str] = []
-    for name, found in curves.items():
-        lines.append(f"{name}: labels a class, accuracy (mean ± sd), 95 % interval of the mean")
-        columns = zip(found.shots, found.mean, found.sd, *found.interval, strict=True)
+    for name, curve in curves.items():
+        lines.append(f"{name}: labels per class, accuracy (mean ± sd), 95 % interval of the mean")
+        columns = zip(curve.shots, curve.mean, curve.sd, *curve.interval, strict=True)
         for size, mean, sd, *ends in columns:
-            spread = f" ± {sd:.3f} {_ends(ends)}" if len(found.draws) > 1 else " (one draw)"
+            spread = f" ± {sd:.3f} {_ends(ends)}" if len(curve.draws) > 1 else " (one draw)"
             lines.append(f"  {size:>5g}  {mean:.3f}{spread}")
-        sentence = more_labels(found)
-        lines += [*extrapolated_lines(found), *([f"  {sentence}"] if sentence else [])]
+        sentence = more_labels(curve)
+        lines += [*extrapolated_lines(curve), *([f"  {sentence}"] if sentence else [])]
     base, *others = curves
     for name in others:
         what = name.removeprefix("with ")
@@ -109,16 +109,16 @@ def curve_lines(curves: Mapping[str, LearningCurve]) -> list[str]:
     return lines
 
 
-def extrapolated_lines(found: LearningCurve) -> list[str]:
-    """The fitted law, and what it would give beyond the sizes measured."""
-    if found.law is None:
+def extrapolated_lines(curve: LearningCurve) -> list[str]:
+    """The fitted law, and its accuracies beyond the sizes measured."""
+    if curve.law is None:
         return []
-    intervals = found.extrapolated_intervals()
+    intervals = curve.extrapolated_intervals()
     beyond = [
         f"{value:.3f}{_ends(intervals.get(shots))} at {shots:g}"
-        for shots, value in found.extrapolated()
+        for shots, value in curve.extrapolated()
     ]
-    law = found.law
+    law = curve.law
     return [
         f"  fitted: accuracy = {law.a:.3f} - {law.b:.3f} n^-{law.c:.2f}",
         f"  extrapolated, not measured: {', '.join(beyond)}",
@@ -126,31 +126,31 @@ def extrapolated_lines(found: LearningCurve) -> list[str]:
 
 
 def gain_lines(alone: LearningCurve, both: LearningCurve, what: str) -> list[str]:
-    """What one curve has more than another at each size, paired over draws."""
+    """The gain of one curve over another at each size, paired over repeats."""
     lines = []
     for column, size in enumerate(alone.shots):
-        found, word = gain(alone.draws[:, column], both.draws[:, column])
+        gained, word = gain(alone.draws[:, column], both.draws[:, column])
         lines.append(
-            f"{what} at {size:g} labels a class: {found.value:+.3f}"
-            f"{_ends((found.low, found.high))}, {word}"
+            f"{what} at {size:g} labels per class: {gained.value:+.3f}"
+            f"{_ends((gained.low, gained.high))}, {word}"
         )
     return lines
 
 
 def _ends(ends: Sequence[float] | None) -> str:
-    known = ends is not None and all(map(math.isfinite, ends))
-    return f" [{ends[0]:.3f}, {ends[1]:.3f}]" if ends is not None and known else ""
+    finite = ends is not None and all(map(math.isfinite, ends))
+    return f" [{ends[0]:.3f}, {ends[1]:.3f}]" if ends is not None and finite else ""
 
 
 def curve_csv(curves: Mapping[str, LearningCurve]) -> str:
     """The table: measured means with sd and interval, then the extrapolated figures."""
     rows: list[Sequence[object]] = [HEADER]
-    for name, found in curves.items():
-        columns = zip(found.shots, found.mean, found.sd, *found.interval, strict=True)
-        count, intervals = len(found.draws), found.extrapolated_intervals()
+    for name, curve in curves.items():
+        columns = zip(curve.shots, curve.mean, curve.sd, *curve.interval, strict=True)
+        count, intervals = len(curve.draws), curve.extrapolated_intervals()
         for size, *values in columns:
             rows.append((name, f"{size:g}", "measured", *map(_cell, values), count))
-        for size, value in found.extrapolated():
+        for size, value in curve.extrapolated():
             ends = intervals.get(size, (math.nan, math.nan))
             cells = map(_cell, (value, math.nan, *ends))
             rows.append((name, f"{size:g}", "extrapolated", *cells, ""))
@@ -165,9 +165,9 @@ def _cell(value: float) -> str:
 def draws_csv(curves: Mapping[str, LearningCurve]) -> str:
     """Every accuracy measured, a row for each curve, draw and size."""
     rows: list[Sequence[object]] = [("curve", "draw", "labels_per_class", "accuracy")]
-    for name, found in curves.items():
-        for (draw, column), value in np.ndenumerate(found.draws):
-            rows.append((name, draw, f"{found.shots[column]:g}", f"{value:.6f}"))
+    for name, curve in curves.items():
+        for (draw, column), value in np.ndenumerate(curve.draws):
+            rows.append((name, draw, f"{curve.shots[column]:g}", f"{value:.6f}"))
     return _csv(rows)
 
 

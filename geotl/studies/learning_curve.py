@@ -1,4 +1,4 @@
-"""`geotl curve`: accuracy of a recipe against labels a class, over repeated draws or folds."""
+"""`geotl curve`: accuracy of a recipe against labels per class, over repeated draws or folds."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ from geotl.data.samples import Samples
 from geotl.errors import DataError
 from geotl.evaluation.learning_curve import LearningCurve
 from geotl.experiments.build import open_experiment
-from geotl.experiments.compare import fit_draw, judge, unlabelled_head, with_what
+from geotl.experiments.compare import fit_draw, logits_of_test, unlabelled_head, with_what
 from geotl.experiments.draws import Draw, with_shots
 from geotl.experiments.experiment import Experiment
 from geotl.experiments.pixel_draws import class_labels, pixel_draws, with_folds
 from geotl.experiments.pixel_report import FUSED, LAB
 from geotl.experiments.pixels import PixelRun, accuracy_of, open_pixels, score_fold
-from geotl.experiments.recipe import Recipe, dump
+from geotl.experiments.recipe import Recipe, written_text
 from geotl.experiments.run_folder import RECIPE
 from geotl.io.cache_entries import CHECKSUMS, fault_of, write_checksums
 from geotl.io.files import write_text
@@ -50,9 +50,9 @@ def curve(
     shots: Sequence[int] = (),
     draws: int | None = None,
     quiet: bool = False,
-    say: Log = print,
+    log: Log = print,
 ) -> dict[str, LearningCurve]:
-    """Fit a recipe to growing numbers of labels a class, and write table, figure and recipe.
+    """Fit a recipe to growing numbers of labels per class, and write table, figure and recipe.
 
     All sizes of a draw are tested on the same tiles or labels, and its smaller sets are part of
     its larger ones. With split.method=shots those tiles are what the largest set leaves; else the
@@ -60,33 +60,33 @@ def curve(
     the forest and one of the fused model.
 
     Args:
-        recipe: whose data, split, network and strategy are taken.
+        recipe: its data, split, network and strategy are used.
         out: folder for curve.csv, draws.csv, curve.png and recipe.yaml.
-        shots: labels a class; empty for 2, 5, 10, 20, 50, 100, 200 as far as the labels go.
-        draws: repetitions; None for the recipe's, or 10 where it has one; folds are their own.
+        shots: labels per class; empty for 2, 5, 10, 20, 50, 100, 200 as far as the labels go.
+        draws: repetitions; None for the recipe's, or 10 where it has one; folds are repetitions.
         quiet: no progress.
-        say: takes every line.
+        log: gets every line.
 
     Raises:
         GeoTLError: input that cannot be used; too few labels for the sizes.
     """
     _forget_cut_short(out)
     if recipe.task == "pixels":
-        opened = open_pixels(recipe, out, log=say, quiet=quiet)
+        opened = open_pixels(recipe, out, log=log, quiet=quiet)
         plan = plan_pixel_curve(opened, _draws(opened.recipe, draws), shots)
     else:
-        plan = _plan(recipe, out, shots=shots, draws=draws, quiet=quiet, say=say)
-    say(plan.words())
+        plan = _plan(recipe, out, shots=shots, draws=draws, quiet=quiet, log=log)
+    log(plan.words())
     with ProgressLine(quiet=quiet) as line:
-        found = plan.measured(line.counter("fitting"))
-    for text in curve_lines(found):
-        say(text)
-    write_text(out / RECIPE, dump(plan.recipe))
-    write_text(out / DRAWN, draws_csv(found))
-    write_png(out / FIGURE, learning_curve_figure(found))
-    write_text(out / TABLE, curve_csv(found))
-    say(f"table    {out / TABLE}\nfigure   {out / FIGURE}")
-    return found
+        curves = plan.measured(line.counter("fitting"))
+    for text in curve_lines(curves):
+        log(text)
+    write_text(out / RECIPE, written_text(plan.recipe))
+    write_text(out / DRAWN, draws_csv(curves))
+    write_png(out / FIGURE, learning_curve_figure(curves))
+    write_text(out / TABLE, curve_csv(curves))
+    log(f"table    {out / TABLE}\nfigure   {out / FIGURE}")
+    return curves
 
 
 def _forget_cut_short(out: Path) -> None:
@@ -107,23 +107,25 @@ def kept_curve(recipe: Recipe, folder: Path, *, quiet: bool) -> tuple[bytes, tup
     if fault:
         complain(f"{folder}: {fault}; it is made again")
     if fault or not (folder / "lines.txt").exists():
-        shutil.rmtree(folder, ignore_errors=True)  # what was cut short there has no end
-        lines = curve_lines(curve(recipe, folder, quiet=quiet, say=silent))
+        shutil.rmtree(folder, ignore_errors=True)  # an interrupted curve has no table there
+        lines = curve_lines(curve(recipe, folder, quiet=quiet, log=silent))
         write_text(folder / "lines.txt", "\n".join(lines))
         write_checksums(folder)
     lines = (folder / "lines.txt").read_text(encoding="utf-8").splitlines()
     return (folder / FIGURE).read_bytes(), tuple(lines)
 
 
-def _draws(recipe: Recipe, given: int | None) -> int:
+def _draws(recipe: Recipe, asked: int | None) -> int:
     """How often labels are drawn."""
     kfold = recipe.split.kfold
-    if kfold and given not in (None, kfold):
-        raise DataError(f"--draws: given {given} with {kfold} folds, which are the draws; leave it")
-    if given is not None and given < 1:
-        raise DataError(f"--draws: given {given}; allowed: at least 1")
-    own = recipe.split.draws
-    return given or kfold or (own if own > 1 else DRAWS)
+    if kfold and asked not in (None, kfold):
+        raise DataError(
+            f"--repeats: given {asked} with {kfold} folds, which are the repeats; leave it"
+        )
+    if asked is not None and asked < 1:
+        raise DataError(f"--repeats: given {asked}; allowed: at least 1")
+    of_recipe = recipe.split.draws
+    return asked or kfold or (of_recipe if of_recipe > 1 else DRAWS)
 
 
 def _plan(
@@ -133,15 +135,15 @@ def _plan(
     shots: Sequence[int],
     draws: int | None,
     quiet: bool,
-    say: Log,
+    log: Log,
 ) -> CurvePlan:
     """The curve of a recipe of task tiles."""
     if recipe.data.synthetic is not None:
         raise DataError(
-            f"data.synthetic: given {recipe.data.synthetic}, whose generator saw more tiles than "
-            "the small draws of a curve; allowed: null"
+            f"data.synthetic: given {recipe.data.synthetic}, whose generator was trained on more "
+            "tiles than the small sets of a curve; allowed: null"
         )
-    experiment = open_experiment(recipe, out, log=say, quiet=quiet)
+    experiment = open_experiment(recipe, out, log=log, quiet=quiet)
     recipe, count = experiment.recipe, _draws(experiment.recipe, draws)
     sizes = _sizes(experiment, count, shots)
     bases = [_base(experiment, number, sizes[-1]) for number in range(count)]
@@ -155,18 +157,18 @@ def _plan(
     return CurvePlan(recipe, (LABELS, *more), bases, sizes, accuracies)
 
 
-def _sizes(experiment: Experiment, draws: int, given: Sequence[int]) -> list[int]:
-    """Labels a class in rising order: those given, or the usual ones that every draw can fill."""
-    if given:
-        return given_sizes(given)
+def _sizes(experiment: Experiment, draws: int, shots: Sequence[int]) -> list[int]:
+    """Labels per class in rising order: `shots`, or the usual ones that every split can fill."""
+    if shots:
+        return given_sizes(shots)
     samples = experiment.samples
     if experiment.recipe.split.method == "shots":
         every = np.flatnonzero(samples.labels >= 0)
-        most = _smallest_class(samples, every) // 2  # half is left to test on
+        largest = _smallest_class(samples, every) // 2  # half is left to test on
     else:
         trains = (_base(experiment, number, 1).split.train for number in range(draws))
-        most = min(_smallest_class(samples, rows) for rows in trains)
-    return usual_sizes(most, f"smallest class has {most} tiles")
+        largest = min(_smallest_class(samples, rows) for rows in trains)
+    return usual_sizes(largest, f"smallest class has {largest} tiles")
 
 
 def _smallest_class(samples: Samples, rows: Int64s) -> int:
@@ -177,40 +179,42 @@ def _smallest_class(samples: Samples, rows: Int64s) -> int:
     return int(counts.min())
 
 
-def _base(experiment: Experiment, number: int, most: int) -> Draw:
-    """The split that all sizes of a draw are taken from."""
+def _base(experiment: Experiment, number: int, max_labels: int) -> Draw:
+    """The split from which all sizes of a repeat are taken."""
     recipe, samples = experiment.recipe, experiment.samples
     if recipe.split.method != "shots":
-        whole = recipe.split.model_copy(update={"shots": None})
-        return experiment.of(recipe.model_copy(update={"split": whole})).draw(number)
+        all_labels = recipe.split.model_copy(update={"shots": None})
+        return experiment.of(recipe.model_copy(update={"split": all_labels})).draw(number)
     split = splits.k_shot(
         samples.labels,
-        most,
+        max_labels,
         seed=recipe.seed + number,
         content=samples.contents,
         names=samples.classes,
     )
     if not len(split.test):
-        raise DataError(f"{most} labels a class leave no tile to judge on; give fewer with --shots")
+        raise DataError(
+            f"{max_labels} labels per class leave no test tile; give fewer with --shots"
+        )
     return Draw(number, split, [])
 
 
 def _accuracies(experiment: Experiment, base: Draw, size: int) -> list[float]:
-    """Accuracy of one draw at one size; with unlabelled tiles, of the head that saw them too."""
+    """Accuracy of one draw at one size; with unlabelled tiles, of the head trained on them too."""
     draw = with_shots(experiment.recipe, experiment.samples, base, size)
     truth = experiment.samples.labels[draw.split.test]
-    made = fit_draw(experiment, draw)
-    said = [judge(experiment, made)]
+    fit = fit_draw(experiment, draw)
+    by_head = [logits_of_test(experiment, fit)]
     if experiment.recipe.probe.unlabelled != "none":
-        said.append(unlabelled_head(experiment, made)[1])
-    return [float(np.mean(logits.argmax(axis=1) == truth)) for logits in said]
+        by_head.append(unlabelled_head(experiment, fit)[1])
+    return [float(np.mean(logits.argmax(axis=1) == truth)) for logits in by_head]
 
 
 def plan_pixel_curve(opened: PixelRun, folds: int, shots: Sequence[int]) -> CurvePlan:
-    """The curve of a recipe of task pixels: every fold at growing numbers of labels a class.
+    """The curve of a recipe of task pixels: every fold at growing numbers of labels per class.
 
     Smaller sets are part of larger ones, and all sizes of a fold are tested on the same labels.
-    A class with fewer labels than a size gives all that it has; the log says which ones do.
+    A class with fewer labels than a size gives all that it has; the log lists these classes.
 
     Raises:
         DataError: too few labels for a curve, or sizes beyond all classes.
@@ -223,15 +227,15 @@ def plan_pixel_curve(opened: PixelRun, folds: int, shots: Sequence[int]) -> Curv
     _say_short(samples.classes, counts, sizes[-1], opened.log)
 
     def accuracies(base: Draw, size: int) -> list[float]:
-        own = opened.of(with_labels(opened.recipe, size))
-        result = score_fold(own, with_folds(own.recipe, samples, base))
+        sized = opened.of(with_labels(opened.recipe, size))
+        result = score_fold(sized, with_folds(sized.recipe, samples, base))
         return [accuracy_of(samples, result, name) for name in (LAB, FUSED)]
 
     return CurvePlan(opened.recipe, (LAB, FUSED), bases, sizes, accuracies, "labels")
 
 
 def with_labels(recipe: Recipe, shots: int | None) -> Recipe:
-    """The recipe with so many labels a class in each fold; None for all."""
+    """The recipe with `size` labels per class in each fold; None for all."""
     split = recipe.split.model_copy(update={"shots": shots})
     return recipe.model_copy(update={"split": split})
 
@@ -243,7 +247,7 @@ def _usual(counts: Int64s) -> list[int]:
 
 
 def _check_largest(size: int, counts: Int64s) -> None:
-    """Make sure that a class has so many labels in some fold [folds,K]."""
+    """Check that a class has `size` labels in some fold [folds,K]."""
     if size > (most := int(counts.max())):
         raise DataError(
             f"--shots: given {size}, but no class has more than {most} training labels in a fold; "

@@ -1,4 +1,4 @@
-"""What a diagnosis measures, each as one record that JSON holds and gives back."""
+"""What a diagnosis measures, each as one record that can be written as JSON and read again."""
 
 from __future__ import annotations
 
@@ -51,10 +51,10 @@ class Standing:
 
     Attributes:
         train: training tiles classified correctly, and of how many.
-        validation: the same of tiles never learnt from.
+        validation: the same of test tiles.
         batchnorm: how the network uses batch normalisation.
         history: a row for each epoch, None of a probe.
-        best_epoch: whose weights were kept, None of a probe.
+        best_epoch: the weights of this epoch were kept; None of a probe.
         head: a probe's path, else None.
     """
 
@@ -66,33 +66,35 @@ class Standing:
     head: HeadPath | None = None
 
     def to_dict(self) -> dict[str, Any]:
-        """As JSON holds it."""
-        told = asdict(self)
+        """The record for JSON."""
+        fields = asdict(self)
         if self.head is not None:
-            told["head"]["path"] = [_known(row, ("train", "validation")) for row in self.head.path]
-        return told
+            fields["head"]["path"] = [
+                _known(row, ("train", "validation")) for row in self.head.path
+            ]
+        return fields
 
     @classmethod
-    def of(cls, told: Mapping[str, Any]) -> Standing:
-        """From what JSON gives back."""
-        head = told["head"]
+    def of(cls, fields: Mapping[str, Any]) -> Standing:
+        """From a record of JSON."""
+        head = fields["head"]
         if head is not None:
             rows = tuple(HeadSetting(**row) for row in head["path"])
             head = HeadPath(head["kind"], head["chosen"], rows)
-        counts = {name: _count(told[name]) for name in ("train", "validation")}
-        return cls(**{**told, **counts, "head": head})
+        counts = {name: _count(fields[name]) for name in ("train", "validation")}
+        return cls(**{**fields, **counts, "head": head})
 
 
 @dataclass(frozen=True)
 class OverfitCheck:
-    """Tiles learnt by heart, with every regulariser off.
+    """Tiles overfitted on purpose, with every regulariser off.
 
     Attributes:
         tiles: how many there were.
         steps: optimiser steps taken; 0 where a free linear head was solved for.
         accuracy: in evaluation mode, at the end.
         path: (step, accuracy in training mode, accuracy in evaluation mode).
-        looked_perfect: step at which training mode said 100 % too early; None if it did not.
+        looked_perfect: step at which training mode showed 100 % too early; None if it did not.
         validation: test tiles classified correctly then, and of how many; None where none are.
     """
 
@@ -104,10 +106,15 @@ class OverfitCheck:
     validation: Count | None = None
 
     @classmethod
-    def after(cls, found: Memorised, validation: Count | None = None) -> OverfitCheck:
-        """Of tiles that a network has learnt by heart, or not."""
+    def after(cls, result: Memorised, validation: Count | None = None) -> OverfitCheck:
+        """From the result of overfitting on purpose."""
         return cls(
-            found.tiles, found.steps, found.accuracy, found.path, found.looked_perfect, validation
+            result.tiles,
+            result.steps,
+            result.accuracy,
+            result.path,
+            result.looked_perfect,
+            validation,
         )
 
     @property
@@ -116,14 +123,14 @@ class OverfitCheck:
         return wilson(*(self.validation or (0, 0)))
 
     def to_dict(self) -> dict[str, Any]:
-        """As JSON holds it."""
+        """The record for JSON."""
         return _known(self, ("validation",))
 
     @classmethod
-    def of(cls, told: Mapping[str, Any]) -> OverfitCheck:
-        """From what JSON gives back."""
-        judged = told.get("validation")
-        return cls(**{**told, "validation": None if judged is None else _count(judged)})
+    def of(cls, fields: Mapping[str, Any]) -> OverfitCheck:
+        """From a record of JSON."""
+        validation = fields.get("validation")
+        return cls(**{**fields, "validation": None if validation is None else _count(validation)})
 
 
 @dataclass(frozen=True)
@@ -134,13 +141,13 @@ class RateSweep:
     none: str = ""
 
     def to_dict(self) -> dict[str, Any]:
-        """As JSON holds it."""
+        """The record for JSON."""
         return {"none": self.none} if self.found is None else asdict(self.found)
 
     @classmethod
-    def of(cls, told: Mapping[str, Any]) -> RateSweep:
-        """From what JSON gives back."""
-        return cls(None, told["none"]) if "none" in told else cls(RateRange(**told))
+    def of(cls, fields: Mapping[str, Any]) -> RateSweep:
+        """From a record of JSON."""
+        return cls(None, fields["none"]) if "none" in fields else cls(RateRange(**fields))
 
 
 @dataclass(frozen=True)
@@ -149,8 +156,8 @@ class Measurements:
 
     Attributes:
         standing: the recipe as it is.
-        noise: tiles of noise with random labels, learnt by heart.
-        own: training tiles, learnt by heart.
+        noise: tiles of noise with random labels, overfitted on purpose.
+        own: training tiles, overfitted on purpose.
         rates: the range test.
     """
 
@@ -160,18 +167,18 @@ class Measurements:
     rates: RateSweep
 
     def to_dict(self) -> dict[str, Any]:
-        """As JSON holds it."""
+        """The record for JSON."""
         names = ("standing", "noise", "own", "rates")
         return {name: getattr(self, name).to_dict() for name in names}
 
 
 def _known(record: Any, optional: Sequence[str]) -> dict[str, Any]:
     """A record as a dict, without those of its optional values that are None."""
-    told = asdict(record)
+    fields = asdict(record)
     return {
-        name: value for name, value in told.items() if value is not None or name not in optional
+        name: value for name, value in fields.items() if value is not None or name not in optional
     }
 
 
-def _count(told: Sequence[int]) -> Count:
-    return told[0], told[1]
+def _count(pair: Sequence[int]) -> Count:
+    return pair[0], pair[1]

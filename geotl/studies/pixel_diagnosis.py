@@ -23,9 +23,10 @@ from geotl.experiments.run_folder import open_run
 from geotl.studies.learning_curve import kept_curve
 from geotl.training.pixel_fusion import since
 
-WORDS = {  # of a verdict on tiles, and what they are with pixels
-    "tiles never learnt from": "test labels in the folds",
-    "the judged ones": "the test labels",
+WORDS = {  # of a verdict on tiles, and the words for pixels
+    "the test tiles": "the test labels",
+    "test tiles": "test labels in the folds",
+    "other tiles": "other pixels",
     "training tiles": "training labels",
     "the network": "the model",
 }
@@ -33,7 +34,7 @@ WORDS = {  # of a verdict on tiles, and what they are with pixels
 
 @dataclass(frozen=True)
 class PixelDiagnosis:
-    """What a diagnosis of a recipe of task pixels gives.
+    """Results of a diagnosis of a recipe of task pixels.
 
     Attributes:
         outcome: folds and random split, as of a run.
@@ -51,21 +52,21 @@ class PixelDiagnosis:
 
     @property
     def verdict(self) -> Verdict:
-        """Where the fused model stands."""
+        """Whether the fused model under- or overfits."""
         return self.findings.verdict
 
     def lines(self) -> list[str]:
         """The verdict and what it rests on, in a few printed lines."""
-        random, found = self.outcome.random, self.findings
-        rare = sorted(found.labels, key=lambda name: found.labels[name])
-        counts = ", ".join(f"{name} {found.labels[name]}" for name in rare)
+        random, findings = self.outcome.random, self.findings
+        rare = sorted(findings.labels, key=lambda name: findings.labels[name])
+        counts = ", ".join(f"{name} {findings.labels[name]}" for name in rare)
         return [
             self.verdict.line(),
             f"  because {self.verdict.because}",
             self.memory_words(),
             *([random.words()] if random else []),
-            f"labels a class, the rarest first: {counts}",
-            *(pair.words() for pair in found.pairs),
+            f"labels per class, the rarest first: {counts}",
+            *(pair.words() for pair in findings.pairs),
             *self.outcome.samples.missing(),
             *self.outcome.warnings(),
             "next, the most promising first:",
@@ -73,7 +74,7 @@ class PixelDiagnosis:
         ]
 
     def memory_words(self) -> str:
-        """What the gap says, beside that of the best linear member, in a sentence."""
+        """The gap compared with that of the best linear member, in a sentence."""
         race = self.outcome.race
         linear = [name for name in self.training if name.startswith(("discriminant", "logistic"))]
         best = max(linear, key=lambda name: race[name].value)
@@ -85,7 +86,7 @@ class PixelDiagnosis:
 
 
 def diagnose_pixels(
-    recipe: Recipe, out: Path, *, quick: bool, with_curve: bool, quiet: bool, say: Log
+    recipe: Recipe, out: Path, *, quick: bool, with_curve: bool, quiet: bool, log: Log
 ) -> PixelDiagnosis:
     """Measure a recipe in its folds and in a random split, without writing anything but its YAML.
 
@@ -95,13 +96,13 @@ def diagnose_pixels(
         quick: leave the random split out.
         with_curve: the learning curve too.
         quiet: no progress.
-        say: takes every line.
+        log: gets every line.
 
     Raises:
         GeoTLError: input or output that cannot be used.
     """
     begun = time.perf_counter()
-    opened = open_pixels(recipe, out, log=say, quiet=quiet, resume=True)
+    opened = open_pixels(recipe, out, log=log, quiet=quiet, resume=True)
     open_run(out, dump(without_target(opened.recipe)), resume=True)
     folds = list(score_folds(opened))
     random = None if quick else score_random(opened, folds)
@@ -155,11 +156,11 @@ def verdict_on(outcome: PixelOutcome, training: float) -> Verdict:
     """Training accuracy against the accuracy in the folds, in words of labels."""
     count = round(np.mean([one.labels[0] for one in outcome.folds]))
     train = wilson(round(training * count), count)
-    found = verdict_of(train, outcome.race[FUSED], outcome.recipe.evaluate.target)
-    because = found.because
+    verdict = verdict_of(train, outcome.race[FUSED], outcome.recipe.evaluate.target)
+    because = verdict.because
     for tiles, labels in WORDS.items():
         because = because.replace(tiles, labels)
-    return replace(found, because=because)
+    return replace(verdict, because=because)
 
 
 def _ahead(differences: Mapping[str, Interval]) -> tuple[str, Interval] | None:

@@ -12,7 +12,7 @@ from typing import Any
 from geotl.evaluation.evaluate import plain
 from geotl.evaluation.metrics import Interval
 from geotl.experiments.pixel_report import FUSED, folds_table
-from geotl.experiments.recipe import dump
+from geotl.experiments.recipe import written_text
 from geotl.io.files import write_text
 from geotl.reporting import figures
 from geotl.reporting.curve_figures import standing_figure
@@ -148,7 +148,7 @@ def _curve_html(found: PixelDiagnosis, shown: Mapping[str, str]) -> str:
 
 
 def _recipe_html(found: PixelDiagnosis) -> str:
-    text = escape(dump(found.outcome.recipe).strip())
+    text = escape(written_text(found.outcome.recipe).strip())
     return f'<pre class="recipe"><code>{text}</code></pre>\n'
 
 

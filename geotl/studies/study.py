@@ -16,7 +16,7 @@ from geotl.errors import DataError, RecipeError
 from geotl.evaluation.learning_curve import gain
 from geotl.evaluation.metrics import Interval, wilson
 from geotl.experiments.build import make_backbone, open_experiment
-from geotl.experiments.compare import fit_draw, judge
+from geotl.experiments.compare import fit_draw, logits_of_test
 from geotl.experiments.draws import Draw
 from geotl.experiments.experiment import Experiment
 from geotl.experiments.recipe import Recipe, dump
@@ -58,27 +58,31 @@ from geotl.studies.study_techniques import (
 AS_GIVEN, HELPED, BARE = "the recipe as it is", "with what helped", "every regulariser off"
 
 
-def recommend(found: Found, race: Race, parts: Sequence[Part], told: Progress) -> None:
-    """Set the candidates beside each other on folds that chose nothing, and take one."""
-    scratch = found.bases[TRAINED].strategy == "scratch"
-    made = [
-        Candidate(AS_GIVEN, found.recipe),
-        *combined(found, AS_IT_IS, AS_GIVEN),
-        *combined(found, TRAINED, "trained" if scratch else "fine-tuned"),
+def recommend(results: Found, race: Race, parts: Sequence[Part], progress: Progress) -> None:
+    """Compare the candidates on folds that chose nothing, and take one."""
+    scratch = results.bases[TRAINED].strategy == "scratch"
+    candidates = [
+        Candidate(AS_GIVEN, results.recipe),
+        *combined(results, AS_IT_IS, AS_GIVEN),
+        *combined(results, TRAINED, "trained" if scratch else "fine-tuned"),
     ]
-    confirm(race, [one.recipe for one in made] if len(made) > 1 else [], parts, told)
-    base = race.of(found.recipe)
+    confirm(
+        race, [one.recipe for one in candidates] if len(candidates) > 1 else [], parts, progress
+    )
+    base = race.of(results.recipe)
     fresh = {part.number: base[part.number] for part in parts if part.number in base}
-    found.candidates = []
-    for one in made:
-        own = {n: e for n, e in race.of(one.recipe).items() if n in fresh}
-        errors = mean_errors([*own.values()]) if own else None
-        against = None if one is made[0] else effect(own, fresh)
-        found.candidates.append(replace(one, errors=errors, against=against))
-    found.recommended = best_of(found.candidates)
+    results.candidates = []
+    for one in candidates:
+        by_part = {n: e for n, e in race.of(one.recipe).items() if n in fresh}
+        errors = mean_errors([*by_part.values()]) if by_part else None
+        against = None if one is candidates[0] else effect(by_part, fresh)
+        results.candidates.append(replace(one, errors=errors, against=against))
+    results.recommended = best_of(results.candidates)
 
 
-def confirm(race: Race, recipes: Sequence[Recipe], parts: Sequence[Part], told: Progress) -> None:
+def confirm(
+    race: Race, recipes: Sequence[Recipe], parts: Sequence[Part], progress: Progress
+) -> None:
     """Fit candidates to folds that chose nothing, as far as the time budget goes.
 
     One that cannot be fitted, such as a combination that contradicts the network, has no errors.
@@ -88,9 +92,9 @@ def confirm(race: Race, recipes: Sequence[Recipe], parts: Sequence[Part], told: 
         try:
             if not race.fit(recipe, part):
                 return
-        except DataError:  # kept in the fit's record, and told as "not confirmed"
+        except DataError:  # kept in the fit's record, and reported as "not confirmed"
             continue
-        told(done, len(jobs))
+        progress(done, len(jobs))
 
 
 def best_of(candidates: Sequence[Candidate]) -> Candidate:
@@ -103,17 +107,17 @@ def best_of(candidates: Sequence[Candidate]) -> Candidate:
     )
 
 
-def combined(found: Found, start: Start, name: str) -> list[Candidate]:
-    """A start with everything that visibly helped it; the start as it is gives none.
+def combined(results: Found, start: Start, name: str) -> list[Candidate]:
+    """A start with everything that visibly helped it; none for the start as it is.
 
     A key is taken once, from its best trial, and what contradicts a better one is left. The
     trained start is a candidate without help too.
     """
-    base = found.bases[start]
-    if start == TRAINED and start not in found.base_errors:
+    base = results.bases[start]
+    if start == TRAINED and start not in results.base_errors:
         return []
     recipe, taken = base, dict[str, Any]()
-    for key, value in helpful(found, start):
+    for key, value in helpful(results, start):
         if any(
             key == other or key.startswith(f"{other}.") or other.startswith(f"{key}.")
             for other in taken
@@ -129,10 +133,10 @@ def combined(found: Found, start: Start, name: str) -> list[Candidate]:
     return [Candidate(f"{name}, {HELPED if taken else BARE}", recipe, tuple(taken))]
 
 
-def helpful(found: Found, start: Start) -> list[tuple[str, Any]]:
+def helpful(results: Found, start: Start) -> list[tuple[str, Any]]:
     """(key, value) of what lowers a start's validation error visibly, the best first."""
-    base, told = found.bases[start], list[tuple[float, str, Any]]()
-    for row in found.rows:
+    base, changes = results.bases[start], list[tuple[float, str, Any]]()
+    for row in results.rows:
         if row.start != start or row.effect is None or row.refused:
             continue
         other = alternative(base, row.trial)
@@ -143,41 +147,41 @@ def helpful(found: Found, start: Start) -> list[tuple[str, Any]]:
             _value(other, row.trial.key) == row.trial.on,
         )
         if turned_on and row.effect.falls:
-            told.append((change, row.trial.key, row.trial.on))
+            changes.append((change, row.trial.key, row.trial.on))
         elif not turned_on and row.effect.rises:
-            told.append((-change, row.trial.key, row.trial.off))
-    return [(key, value) for _, key, value in sorted(told, key=lambda one: one[0])]
+            changes.append((-change, row.trial.key, row.trial.off))
+    return [(key, value) for _, key, value in sorted(changes, key=lambda one: one[0])]
 
 
 def _value(recipe: Recipe, key: str) -> Any:
-    """What a recipe says for a dotted key."""
+    """The value of a dotted key in a recipe."""
     at: Any = recipe
     for name in key.split("."):
         at = getattr(at, name)
     return at
 
 
-def judged_once(
-    found: Found, experiment: Experiment, draw: Draw, generator: TileGenerator | None = None
+def final_test(
+    results: Found, experiment: Experiment, draw: Draw, generator: TileGenerator | None = None
 ) -> FinalTest:
-    """Fit the recipe as it is and the recommended one to all labels; judge both on unseen tiles.
+    """Fit the recipe as it is and the recommended one to all labels; test both on new tiles.
 
     Tiles that the recommended one asks a generator for are made of all labels and kept in the
     experiment's folder.
     """
-    default = _right(experiment.of(found.recipe), draw)
-    best, own = found.recommended, default
+    default = _right(experiment.of(results.recipe), draw)
+    best, best_hits = results.recommended, default
     if best is not None and best.name != AS_GIVEN:
-        own = _right(experiment.of(best.recipe), draw, generator)
+        best_hits = _right(experiment.of(best.recipe), draw, generator)
         if generator is not None and is_generated(best.recipe):
             chosen_by_it = experiment.of(best.recipe)
             runs = generator.keep(chosen_by_it, draw, experiment.folder / "synthetic")
-            found.recommended = replace(best, recipe=runs)
+            results.recommended = replace(best, recipe=runs)
     count = len(default)
     return FinalTest(
         wilson(int(default.sum()), count),
-        wilson(int(own.sum()), count),
-        Interval(0.0, 0.0, 0.0) if own is default else gain(default, own)[0],
+        wilson(int(best_hits.sum()), count),
+        Interval(0.0, 0.0, 0.0) if best_hits is default else gain(default, best_hits)[0],
         count,
     )
 
@@ -185,11 +189,13 @@ def judged_once(
 def _right(experiment: Experiment, draw: Draw, generator: TileGenerator | None = None) -> Bools:
     """Which of the test tiles a recipe classifies correctly, fitted to all labels."""
     with scratch_folder(experiment.folder / "fit") as scratch:
-        own = plain(replace(experiment, folder=scratch, resume=False), draw)
+        prepared = plain(replace(experiment, folder=scratch, resume=False), draw)
         if generator is not None and is_generated(experiment.recipe):
-            own = generator.join(own.experiment, draw)
-        said = judge(own.experiment, fit_draw(own.experiment, own.draw)).argmax(axis=1)
-    return np.asarray(said == own.experiment.samples.labels[own.draw.split.test])
+            prepared = generator.join(prepared.experiment, draw)
+        predicted = logits_of_test(
+            prepared.experiment, fit_draw(prepared.experiment, prepared.draw)
+        ).argmax(axis=1)
+    return np.asarray(predicted == prepared.experiment.samples.labels[prepared.draw.split.test])
 
 
 @dataclass(frozen=True)
@@ -218,59 +224,59 @@ def study(
     *,
     resume: bool = False,
     quiet: bool = False,
-    say: Log = print,
+    log: Log = print,
     generator: Callable[[Begin], TileGenerator] | None = None,
 ) -> Found:
     """Try every technique on the labels of a recipe's first draw; write table, figure and advice.
 
     Args:
-        recipe: whose data, labels and network are taken.
+        recipe: its data, labels and network are used.
         out: folder for study.md, study.csv, study.json, study.png, recommended.yaml and trials/.
         extent: techniques, folds and minutes.
         resume: go on with the study in that folder; fits that were made are not made again.
         quiet: no progress.
-        say: told every line.
-        generator: gives what makes synthetic tiles; without it generated tiles are not tried.
+        log: gets every line.
+        generator: returns a maker of synthetic tiles; without it generated tiles are not tried.
 
     Raises:
         GeoTLError: input that cannot be used.
     """
     _check(recipe, extent)
-    experiment = open_experiment(recipe, out, log=say, quiet=quiet, resume=resume)
+    experiment = open_experiment(recipe, out, log=log, quiet=quiet, resume=resume)
     draw = experiment.draw(0)
     labelled = labelled_samples(experiment.samples, draw.split.train, cache_folder() / "packs")
     parts = [make_part(experiment.recipe, labelled, number) for number in range(2 * extent.seeds)]
-    found = plan(recipe, experiment, extent.only)
+    results = plan(recipe, experiment, extent.only)
     if generator is None:
-        found.without_generator()
-    found.seeds, split = extent.seeds, parts[0].draw.split
-    found.tiles = (len(split.train), len(split.test), len(draw.split.train))
+        results.without_generator()
+    results.seeds, split = extent.seeds, parts[0].draw.split
+    results.tiles = (len(split.train), len(split.test), len(draw.split.train))
     open_run(out, dump(experiment.recipe), resume=resume)
-    for told in plan_lines(found, len(draw.split.test)):
-        say(told)
+    for text in plan_lines(results, len(draw.split.test)):
+        log(text)
     with experiment.progress() as line:
         learning = partial(line.counter, "training a fold's generator, steps")
         makes = generator(learning) if generator else None
         race = Race(Fits(labelled, out / "trials", makes), extent.budget)
-        run_rows(found, race, parts[: extent.seeds], line.counter)
-        recommend(found, race, parts[extent.seeds :], line.counter("confirming, fits"))
-        line.show("judging on the tiles that no trial saw", now=True)
-        found.verdict = judged_once(found, experiment, draw, makes)
-    found.fits, found.seconds, found.finished = race.fits.made, race.seconds, not race.over
-    write_study(found, out)
-    for told in found_lines(found, out):
-        say(told)
-    return found
+        run_rows(results, race, parts[: extent.seeds], line.counter)
+        recommend(results, race, parts[extent.seeds :], line.counter("confirming, fits"))
+        line.show("testing on the tiles outside all trials", now=True)
+        results.verdict = final_test(results, experiment, draw, makes)
+    results.fits, results.seconds, results.finished = race.fits.made, race.seconds, not race.over
+    write_study(results, out)
+    for text in found_lines(results, out):
+        log(text)
+    return results
 
 
 def _check(recipe: Recipe, extent: StudyExtent) -> None:
-    """Refuse what cannot be studied, before anything is read."""
+    """Reject recipes that cannot be studied, before anything is read."""
     if extent.seeds < FEWEST:
         raise DataError(f"--seeds: given {extent.seeds}; allowed: at least {FEWEST}")
     if recipe.data.synthetic is not None:
         raise DataError(
             "data.synthetic: given to geotl study, which makes its own of every fold's tiles; "
-            "leave it out, and see what gan_tiles gives"
+            "leave it out, and see the result of gan_tiles"
         )
 
 
@@ -278,23 +284,23 @@ def plan(recipe: Recipe, experiment: Experiment, only: Sequence[str]) -> Found:
     """The starting points and the trials of each.
 
     Args:
-        recipe: as given; the trained start leaves what `strategy: auto` would settle.
-        experiment: the same with everything settled.
+        recipe: of the user; the trained start ignores the choices of `strategy: auto`.
+        experiment: the same with everything resolved.
         only: techniques; empty for all.
 
     Raises:
         RecipeError: `only` names a technique that is not tried.
     """
-    settled, samples = experiment.recipe, experiment.samples
-    _, report = make_backbone(settled, samples.sensor, samples.pack.bands)
+    resolved, samples = experiment.recipe, experiment.samples
+    _, report = make_backbone(resolved, samples.sensor, samples.pack.bands)
     folded = report.folded_batchnorm
-    given = recipe.model_copy(update={"split": settled.split})
-    bases: dict[Start, Recipe] = {AS_IT_IS: settled, TRAINED: trained_start(given)}
-    own: list[Trial] = []
-    if settled.strategy == "probe":
-        own = probe_trials(settled, samples.tile_px, folded=folded)
-    trained = training_trials(given, bases[TRAINED], folded=folded)
-    kept = chosen([*own, *trained], only)
-    rows = [TrialRow(AS_IT_IS, trial) for trial in own if trial in kept]
-    rows += [TrialRow(TRAINED, trial) for trial in trained if trial in kept]
-    return Found(settled, bases, rows=rows, not_for_probe=not_for_a_probe(settled))
+    unresolved = recipe.model_copy(update={"split": resolved.split})
+    bases: dict[Start, Recipe] = {AS_IT_IS: resolved, TRAINED: trained_start(unresolved)}
+    of_probe: list[Trial] = []
+    if resolved.strategy == "probe":
+        of_probe = probe_trials(resolved, samples.tile_px, folded=folded)
+    trained = training_trials(unresolved, bases[TRAINED], folded=folded)
+    selected = chosen([*of_probe, *trained], only)
+    rows = [TrialRow(AS_IT_IS, trial) for trial in of_probe if trial in selected]
+    rows += [TrialRow(TRAINED, trial) for trial in trained if trial in selected]
+    return Found(resolved, bases, rows=rows, not_for_probe=not_for_a_probe(resolved))

@@ -22,7 +22,7 @@ from geotl.evaluation.metrics import Interval
 Word = Literal[
     "a regulariser here", "fits better", "no visible effect", "hurts here", "too few folds yet"
 ]
-FEWEST = 3  # parts behind a first judgement, so that there is an sd worth the name
+FEWEST = 3  # parts behind a first comparison, so that the sd means something
 
 
 @dataclass(frozen=True)
@@ -30,9 +30,9 @@ class Errors:
     """Errors of one fit, in evaluation mode, and what they were counted on.
 
     Attributes:
-        training: share of the tiles learnt from that are classified incorrectly.
-        validation: the same of the tiles held out.
-        learnt, held: numbers of these tiles.
+        training: share of the training tiles that are classified incorrectly.
+        validation: the same of the held-out tiles.
+        learnt, held: numbers of training and held-out tiles (keys of records).
         seconds: of the fit.
     """
 
@@ -84,22 +84,22 @@ class Effect:
         return "hurts here" if self.rises else "no visible effect"
 
 
-def paired(on: ArrayLike, off: ArrayLike, held: float, fitted: float) -> tuple[Interval, float]:
+def paired(on: ArrayLike, off: ArrayLike, tiles: float, ratio: float) -> tuple[Interval, float]:
     """Mean difference on - off over folds with its corrected 95 % interval, and its sd.
 
-    The variance of the mean is sd^2 (1/J + held/fitted) over J folds. Errors come in steps of one
+    The variance of the mean is sd^2 (1/J + ratio) over J folds. Errors come in steps of one
     tile, so that a few folds may agree by chance: the sd counts as one tile at least.
 
     Args:
         on: errors of J folds, one for each.
         off: errors of the same folds without.
-        held: tiles that an error was counted on, in the mean.
-        fitted: tiles held out for each tile learnt from, `held / learnt`.
+        tiles: that an error was counted on, in the mean.
+        ratio: held-out tiles for each training tile.
 
     Raises:
         DataError: no folds, or not as many on as off.
 
-    >>> difference, sd = paired([0.2, 0.3, 0.25], [0.3, 0.4, 0.35], held=20, fitted=0.25)
+    >>> difference, sd = paired([0.2, 0.3, 0.25], [0.3, 0.4, 0.35], tiles=20, ratio=0.25)
     >>> print(difference, round(sd, 3))
     -0.100 [-0.264, 0.064] 0.0
     """
@@ -111,7 +111,7 @@ def paired(on: ArrayLike, off: ArrayLike, held: float, fitted: float) -> tuple[I
     if len(gaps) < 2:
         return Interval(mean, math.nan, math.nan), math.nan
     sd = float(gaps.std(ddof=1))
-    spread = max(sd, 1 / held) * math.sqrt(1 / len(gaps) + fitted)
+    spread = max(sd, 1 / tiles) * math.sqrt(1 / len(gaps) + ratio)
     reach = float(student.ppf(0.975, len(gaps) - 1)) * spread
     return Interval(mean, mean - reach, mean + reach), sd
 
@@ -140,7 +140,7 @@ def mean_errors(many: Sequence[Errors]) -> Errors:
     return Errors(training, validation, round(learnt), round(held), seconds)
 
 
-def rungs(most: int) -> tuple[int, ...]:
+def rungs(maximum: int) -> tuple[int, ...]:
     """Parts that trials are fitted on before each halving: a quarter, a half, and all of them.
 
     Successive halving (Jamieson & Talwalkar 2016) with folds as the resource; no rung has fewer
@@ -149,8 +149,8 @@ def rungs(most: int) -> tuple[int, ...]:
     >>> rungs(3), rungs(5), rungs(12)
     ((3,), (3, 5), (3, 6, 12))
     """
-    steps = {max(FEWEST, math.ceil(most / divisor)) for divisor in (4, 2)}
-    return (*sorted(step for step in steps if step < most), most)
+    steps = {max(FEWEST, math.ceil(maximum / divisor)) for divisor in (4, 2)}
+    return (*sorted(step for step in steps if step < maximum), maximum)
 
 
 def better_half(scores: Mapping[str, float]) -> set[str]:

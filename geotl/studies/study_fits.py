@@ -18,7 +18,7 @@ from geotl.data.splits import Split
 from geotl.data.tile_array import Unread, packed
 from geotl.errors import DataError, GeoTLError
 from geotl.evaluation.metrics import Interval
-from geotl.experiments.compare import FittedDraw, fit_draw, judge
+from geotl.experiments.compare import FittedDraw, fit_draw, logits_of_test
 from geotl.experiments.draws import Draw, folds_inside
 from geotl.experiments.experiment import Experiment
 from geotl.experiments.recipe import Recipe, dump
@@ -30,7 +30,7 @@ from geotl.studies.study_techniques import GENERATED, Start, Trial, changed, pai
 
 Begin = Callable[[], Progress]
 
-FORMAT = 1  # of the records; another number makes every fit anew
+FORMAT = 1  # of the records; with another number every fit is computed again
 REFUSED = "refused"  # key of a record's reason why its recipe cannot be fitted
 
 
@@ -38,7 +38,7 @@ REFUSED = "refused"  # key of a record's reason why its recipe cannot be fitted
 class Part:
     """One way to hold tiles out: a fold of the labels, with the seed of all that is random.
 
-    The tiles of `draw.split.train` are learnt from, those of `draw.split.test` held out.
+    `draw.split.train` are the training tiles, `draw.split.test` the held-out ones.
     """
 
     number: int
@@ -51,9 +51,9 @@ class Joined:
     """What is fitted, and on which tiles.
 
     Attributes:
-        experiment: whose samples hold the synthetic tiles already.
-        draw: who learns and who is held out.
-        real: those learnt from that are real.
+        experiment: its samples contain the synthetic tiles already.
+        draw: training and held-out tiles.
+        real: the real training tiles.
         seconds: that a generator's training took.
     """
 
@@ -69,17 +69,17 @@ def plain(experiment: Experiment, draw: Draw) -> Joined:
 
 
 def is_generated(recipe: Recipe) -> bool:
-    """Whether a recipe asks for tiles of a generator that learns anew."""
+    """Whether a recipe asks for tiles of a generator that is trained for each fold."""
     return recipe.data.synthetic == GENERATED
 
 
 def _is_fit(record: Mapping[str, Any]) -> bool:
     """Whether a record has what one of a fit holds."""
-    own = {name: value for name, value in record.items() if name not in ("format", "part")}
-    if own.keys() == {REFUSED}:
-        return isinstance(own[REFUSED], str)
-    numbers = all(isinstance(value, int | float) for value in own.values())
-    return numbers and own.keys() == Errors.__dataclass_fields__.keys()
+    values = {name: value for name, value in record.items() if name not in ("format", "part")}
+    if values.keys() == {REFUSED}:
+        return isinstance(values[REFUSED], str)
+    numbers = all(isinstance(value, int | float) for value in values.values())
+    return numbers and values.keys() == Errors.__dataclass_fields__.keys()
 
 
 class TileGenerator(Protocol):
@@ -97,24 +97,24 @@ class TileGenerator(Protocol):
 
 def labelled_samples(samples: TileSamples, rows: Int64s, cache: Path) -> TileSamples:
     """Some tiles alone, packed below a cache folder."""
-    whole = samples.pack
-    key = hashlib.sha256(f"rows of {whole.fingerprint}".encode() + rows.tobytes()).hexdigest()
+    pack = samples.pack
+    key = hashlib.sha256(f"rows of {pack.fingerprint}".encode() + rows.tobytes()).hexdigest()
 
     def pixels() -> Generator[Pixels, None, None]:
         for row in rows:
-            image = np.asarray(whole.images[row])
-            known = np.ones(image.shape, bool) if whole.valid is None else whole.valid[row]
-            yield image, np.asarray(known)
+            image = np.asarray(pack.images[row])
+            mask = np.ones(image.shape, bool) if pack.valid is None else pack.valid[row]
+            yield image, np.asarray(mask)
 
     def unread() -> Unread:
         return Unread(
             pixels(),
-            (len(rows), *whole.images.shape[1:]),
-            whole.images.dtype,
-            whole.bands,
-            [whole.footprints[row] for row in rows],
-            [whole.crs[row] for row in rows],
-            [whole.acquired[row] for row in rows],
+            (len(rows), *pack.images.shape[1:]),
+            pack.images.dtype,
+            pack.bands,
+            [pack.footprints[row] for row in rows],
+            [pack.crs[row] for row in rows],
+            [pack.acquired[row] for row in rows],
         )
 
     tiles = tuple(samples.index.tiles[row] for row in rows)
@@ -134,18 +134,18 @@ def make_part(recipe: Recipe, labelled: Samples, number: int) -> Part:
         DataError: too few labels for folds.
     """
     everything, none = np.arange(len(labelled), dtype=np.int64), np.zeros(0, np.int64)
-    whole = Draw(0, Split(everything, none, none), [])
-    first = folds_inside(recipe, labelled, whole)
+    undivided = Draw(0, Split(everything, none, none), [])
+    first = folds_inside(recipe, labelled, undivided)
     if not first:
         raise DataError(
-            "one label a class: a study judges by folds inside the labels, for which each class "
+            "one label per class: a study tests by folds inside the labels, for which each class "
             "needs two at least; label more, or raise split.shots"
         )
     seeded = changed(recipe, {"seed": recipe.seed + number})
     dealt = changed(recipe, {"seed": recipe.seed + number // len(first)})
-    folds = folds_inside(dealt, labelled, whole) or first
-    fit, held = folds[number % len(folds)]
-    draw = Draw(0, Split(everything[fit], everything[held], none), [])
+    folds = folds_inside(dealt, labelled, undivided) or first
+    fit, held_out = folds[number % len(folds)]
+    draw = Draw(0, Split(everything[fit], everything[held_out], none), [])
     return Part(number, seeded.seed, replace(draw, folds=folds_inside(seeded, labelled, draw)))
 
 
@@ -161,7 +161,7 @@ class Fits:
     Attributes:
         labelled: the labelled tiles.
         folder: for the records, one file each.
-        made: fits made anew by this object.
+        made: fits computed by this object, without those read from records.
     """
 
     def __init__(
@@ -182,19 +182,19 @@ class Fits:
             GeoTLError: the recipe cannot be fitted to these tiles; that is kept too.
         """
         place = self._place(recipe, part)
-        found = self._kept(place)
-        if found is None:
+        record = self._kept(place)
+        if record is None:
             self.made += 1
             try:
-                found = asdict(self._fit(of_part(recipe, part), part))
+                record = asdict(self._fit(of_part(recipe, part), part))
             except OSError:  # a full disk is no trait of the recipe
                 raise
             except GeoTLError as error:
-                found = {REFUSED: str(error)}
-            write_record(place, {"format": FORMAT, "part": part.number} | found)
-        if REFUSED in found:
-            raise DataError(found[REFUSED])
-        return Errors(**{name: found[name] for name in Errors.__dataclass_fields__})
+                record = {REFUSED: str(error)}
+            write_record(place, {"format": FORMAT, "part": part.number} | record)
+        if REFUSED in record:
+            raise DataError(record[REFUSED])
+        return Errors(**{name: record[name] for name in Errors.__dataclass_fields__})
 
     @staticmethod
     def _kept(place: Path) -> dict[str, Any] | None:
@@ -212,27 +212,29 @@ class Fits:
     def _fit(self, recipe: Recipe, part: Part) -> Errors:
         with scratch_folder(self.folder / "fit") as scratch:
             fresh = Experiment(recipe, self.labelled, scratch, quiet=True)
-            own = plain(fresh, part.draw)
+            prepared = plain(fresh, part.draw)
             if is_generated(recipe) and self.generator is not None:
-                own = self.generator.join(fresh, part.draw)
+                prepared = self.generator.join(fresh, part.draw)
             begun = time.perf_counter()
-            made = fit_draw(own.experiment, own.draw)
-            seconds = own.seconds + time.perf_counter() - begun
-            held = own.draw.split.test
-            shares = [wrong_share(own.experiment, made, rows) for rows in (own.real, held)]
-        return Errors(shares[0], shares[1], len(own.real), len(held), seconds)
+            fit = fit_draw(prepared.experiment, prepared.draw)
+            seconds = prepared.seconds + time.perf_counter() - begun
+            held_out = prepared.draw.split.test
+            shares = [
+                wrong_share(prepared.experiment, fit, rows) for rows in (prepared.real, held_out)
+            ]
+        return Errors(shares[0], shares[1], len(prepared.real), len(held_out), seconds)
 
 
-def wrong_share(experiment: Experiment, made: FittedDraw, rows: Int64s) -> float:
-    """Share of some tiles that a fitted network names wrongly, in evaluation mode."""
-    draw = replace(made.draw, split=replace(made.draw.split, test=rows))
-    said = judge(experiment, replace(made, draw=draw)).argmax(axis=1)
-    return float(np.mean(said != experiment.samples.labels[rows]))
+def wrong_share(experiment: Experiment, fit: FittedDraw, rows: Int64s) -> float:
+    """Share of some tiles that a fitted network classifies incorrectly, in evaluation mode."""
+    draw = replace(fit.draw, split=replace(fit.draw.split, test=rows))
+    predicted = logits_of_test(experiment, replace(fit, draw=draw)).argmax(axis=1)
+    return float(np.mean(predicted != experiment.samples.labels[rows]))
 
 
 @dataclass
 class TrialRow:
-    """A trial and what was found of it; `refused` says why it could not be run.
+    """A trial and its results; `refused` is the reason why it could not be run.
 
     `dropped` marks one that a halving left out of the further folds.
     """
@@ -287,14 +289,14 @@ class FinalTest:
 
 @dataclass
 class Found:
-    """All that a study found.
+    """All results of a study.
 
     Attributes:
-        recipe: as it is, with everything settled.
+        recipe: as it is, with everything resolved.
         bases: the starting points.
-        tiles: learnt from and held out in the first fold, labels in all.
+        tiles: training and held-out tiles of the first fold, labels in all.
         seeds: folds, each with a seed of its own, that a trial is fitted on at most.
-        fits: made anew in this run.
+        fits: computed in this run.
         finished: whether the time budget let every fit be made.
     """
 
@@ -316,7 +318,7 @@ class Found:
         """Leave generated tiles untried."""
         for row in self.rows:
             if row.trial.on == GENERATED:
-                row.refused = "not tried: no generator of tiles was given"
+                row.refused = "not tried: there is no generator of tiles"
 
     @property
     def folds(self) -> int:
@@ -325,8 +327,8 @@ class Found:
 
     def ranked(self, start: Start) -> list[TrialRow]:
         """Rows of a start, the greatest fall in validation error first; those without one last."""
-        own = [row for row in self.rows if row.start == start]
-        return sorted(own, key=lambda row: row.effect.validation.value if row.effect else 9.0)
+        rows = [row for row in self.rows if row.start == start]
+        return sorted(rows, key=lambda row: row.effect.validation.value if row.effect else 9.0)
 
 
 class Race:
@@ -362,7 +364,7 @@ class Race:
 
 
 def run_rows(
-    found: Found, race: Race, parts: Sequence[Part], counter: Callable[[str], Progress]
+    results: Found, race: Race, parts: Sequence[Part], counter: Callable[[str], Progress]
 ) -> None:
     """Fit both sides of every row, rung by rung, and note the effects.
 
@@ -372,11 +374,11 @@ def run_rows(
     done = 0
     steps = rungs(len(parts))
     for number, rung in enumerate(steps, start=1):
-        alive = [row for row in found.rows if not (row.refused or row.dropped)]
-        told = counter(f"rung {number}/{len(steps)}, fits")
-        _run_rung(found, race, parts[done:rung], alive, told)
+        alive = [row for row in results.rows if not (row.refused or row.dropped)]
+        progress = counter(f"rung {number}/{len(steps)}, fits")
+        _run_rung(results, race, parts[done:rung], alive, progress)
         for row in alive:
-            off, on = pair(found.bases[row.start], row.trial) if not row.refused else (None, None)
+            off, on = pair(results.bases[row.start], row.trial) if not row.refused else (None, None)
             if off is not None and on is not None:
                 row.effect = effect(race.of(on), race.of(off))
         if race.over:
@@ -384,33 +386,33 @@ def run_rows(
         if number < len(steps):
             halve(alive)
         done = rung
-    for start, base in found.bases.items():
-        if made := race.of(base):
-            found.base_errors[start] = mean_errors(list(made.values()))
+    for start, base in results.bases.items():
+        if errors := race.of(base):
+            results.base_errors[start] = mean_errors(list(errors.values()))
 
 
 def _run_rung(
-    found: Found, race: Race, parts: Sequence[Part], rows: Sequence[TrialRow], told: Progress
+    results: Found, race: Race, parts: Sequence[Part], rows: Sequence[TrialRow], progress: Progress
 ) -> None:
     """Fit starting points and rows on some more parts, a part after the other."""
-    total, count = len(parts) * (len(found.bases) + len(rows)), 0
+    total, count = len(parts) * (len(results.bases) + len(rows)), 0
     for part in parts:
-        for base in found.bases.values():
+        for base in results.bases.values():
             if not race.fit(base, part):
                 return
             count += 1
-            told(count, total)
+            progress(count, total)
         for row in rows:
-            if not row.refused and not _fit_row(found, race, part, row):
+            if not row.refused and not _fit_row(results, race, part, row):
                 return
             count += 1
-            told(count, total)
+            progress(count, total)
 
 
-def _fit_row(found: Found, race: Race, part: Part, row: TrialRow) -> bool:
-    """Fit both sides of a row on a part; a row that cannot be run says why and is left at that."""
+def _fit_row(results: Found, race: Race, part: Part, row: TrialRow) -> bool:
+    """Fit both sides of a row on a part; a row that cannot be run keeps the reason."""
     try:
-        return all(race.fit(side, part) for side in pair(found.bases[row.start], row.trial))
+        return all(race.fit(side, part) for side in pair(results.bases[row.start], row.trial))
     except OSError:  # a full disk, not the trial's own fault
         raise
     except GeoTLError as error:
@@ -424,6 +426,6 @@ def halve(rows: Iterable[TrialRow]) -> None:
     for row in rows:
         if row.effect is not None and not row.refused:
             scores.setdefault(row.start, {})[row.name] = row.effect.validation.value
-    kept = {start: better_half(own) for start, own in scores.items()}
+    better = {start: better_half(scored) for start, scored in scores.items()}
     for row in rows:
-        row.dropped = row.name not in kept.get(row.start, set())
+        row.dropped = row.name not in better.get(row.start, set())

@@ -18,6 +18,7 @@ from geotl.console import duration
 from geotl.evaluation.metrics import Interval
 from geotl.experiments.recipe import Recipe
 from geotl.experiments.schema import shown
+from geotl.experiments.spellings import written, written_name, written_value
 from geotl.io import yaml
 from geotl.io.files import write_text
 from geotl.io.tables import TableWriter
@@ -280,8 +281,8 @@ def advice_lines(found: Found) -> Iterator[str]:
 
 def candidate_words(one: Candidate) -> str:
     """A candidate and its error on the folds that chose nothing."""
-    takes = f" ({', '.join(f'{key}={shown_key(one.recipe, key)}' for key in one.changes)})"
-    line = one.name + (takes if one.changes else "")
+    changes = [f"{written_name(key)}={shown_key(one.recipe, key)}" for key in one.changes]
+    line = one.name + (f" ({', '.join(changes)})" if changes else "")
     if one.errors is not None:
         line += f": {errors_words(one.errors)}"
     if one.against is not None:
@@ -312,7 +313,8 @@ def shown_key(recipe: Recipe, key: str) -> str:
     """What a recipe says for a key, as on the command line; of a section, what differs."""
     section, _, name = key.rpartition(".")
     held = recipe.model_dump(mode="json", exclude_defaults=not section)
-    return shown(held[section][name] if section else held.get(name, "default"))
+    value = held[section][name] if section else held.get(name, "default")
+    return shown(written_value(tuple(key.split(".")), value))
 
 
 def write_study(found: Found, out: Path) -> None:
@@ -346,7 +348,7 @@ def recommended_yaml(found: Found, path: Path) -> str:
     notes = [f"# Recommended by geotl study: {best.name}"]
     if found.verdict is not None:
         notes.append(f"# {verdict_words(found.verdict)}")
-    return "\n".join([f"# geotl run {path}", *notes, yaml.write(stated)])
+    return "\n".join([f"# geotl run {path}", *notes, yaml.write(written(stated))])
 
 
 def study_md(found: Found) -> str:

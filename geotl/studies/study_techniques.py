@@ -1,4 +1,4 @@
-"""The techniques that a study tries, as data, and the recipes that each of them stands for.
+"""The techniques that a study tries, as data, and the recipes of each of them.
 
 A trial is a pair of recipes that differ in one key. Its `context` holds on both sides, where a
 technique can only be shown in another setting than the start's own.
@@ -23,9 +23,9 @@ Start = Literal["as it is", "trained"]
 Kind = Literal["explicit", "implicit", "transfer", "architecture", "probe"]
 AS_IT_IS: Final = "as it is"
 TRAINED: Final = "trained"
-EPOCHS, PATIENCE = 15, 5  # of trials whose recipe says nothing of epochs
-SAME = "same"  # an `off` that is what the start says
-GENERATED: Final = "generated"  # a `data.synthetic` whose generator learns anew from every fold
+EPOCHS, PATIENCE = 15, 5  # of trials without epochs in their recipe
+SAME = "same"  # an `off` that is the value of the start
+GENERATED: Final = "generated"  # a `data.synthetic` whose generator is trained on every fold
 GAN_TILES = 20  # of each class
 
 
@@ -39,8 +39,8 @@ class Trial:
         key: the one key in which the pair differs, or a whole section of keys.
         on: its value with the technique.
         off: its value without; `SAME` for the start's own.
-        context: keys that stand on both sides and differ from the start's.
-        note: what the pair is, where the key does not say.
+        context: keys that are equal on both sides and differ from the start's.
+        note: what the pair compares, where the key does not show it.
     """
 
     technique: str
@@ -76,7 +76,7 @@ MADE_TILES = Trial(
     "explicit",
     "data.synthetic",
     GENERATED,
-    note=f"{GAN_TILES} tiles a class of a generator that learns from the fold's own tiles",
+    note=f"{GAN_TILES} tiles per class of a generator trained on the fold's own tiles",
 )
 
 # What is tried on a network in training. Add a line to try another technique.
@@ -126,16 +126,16 @@ AS_THE_WEIGHTS = "inputs standardised as the weights' were"
 
 
 def training_trials(recipe: Recipe, base: Recipe, *, folded: bool) -> list[Trial]:
-    """Every trial of the trained start: the list above, and those that hang on the network.
+    """Every trial of the trained start: the list above, and those that depend on the network.
 
     Args:
         recipe: as the user gave it.
         base: the trained start.
-        folded: whether the weights hold batch normalisation folded.
+        folded: whether batch normalisation is folded into the weights.
     """
-    name, weights, found = base.model.backbone, recipe.model.weights, list(ON_TRAINING)
+    name, weights, trials = base.model.backbone, recipe.model.weights, list(ON_TRAINING)
     if weights != "none":
-        found += [
+        trials += [
             Trial(
                 "weights_statistics", "transfer", "model.normalise", "weights", note=AS_THE_WEIGHTS
             ),
@@ -151,20 +151,20 @@ def training_trials(recipe: Recipe, base: Recipe, *, folded: bool) -> list[Trial
         ]
     if base.strategy == "finetune":
         stages = _kept_stages(base)
-        found += [
+        trials += [
             Trial("freezing", "transfer", "freeze_until", stage, note="the last frozen stage")
             for stage in stages
             if stage != (base.freeze_until or stages[-2])
         ]
-        found.append(Trial("freezing", "transfer", "strategy", "full", note="nothing frozen"))
+        trials.append(Trial("freezing", "transfer", "strategy", "full", note="nothing frozen"))
     hold = "model.hold_batchnorm"
     if has_batchnorm(name):
-        why = "random weights; off: held at mean 0 and sd 1, which normalises nothing"
-        found.append(Trial("batch_norm", "implicit", hold, False, True, FROM_NOISE, why))
+        why = "random weights; off: fixed at mean 0 and sd 1, which normalises nothing"
+        trials.append(Trial("batch_norm", "implicit", hold, False, True, FROM_NOISE, why))
     if has_batchnorm(name) and weights != "none" and not folded:
-        why = "off: held on the weights' statistics"
-        found.append(Trial("batch_norm_tuned", "implicit", hold, False, True, note=why))
-    found += [
+        why = "off: fixed at the weights' statistics"
+        trials.append(Trial("batch_norm_tuned", "implicit", hold, False, True, note=why))
+    trials += [
         Trial(
             "backbone",
             "architecture",
@@ -177,18 +177,18 @@ def training_trials(recipe: Recipe, base: Recipe, *, folded: bool) -> list[Trial
         for other in FAMILIES
         if other != name
     ]
-    return found
+    return trials
 
 
 def probe_trials(recipe: Recipe, tile_px: int, *, folded: bool) -> list[Trial]:
-    """Every trial of a recipe that is a probe: the few keys that say something to a linear head."""
+    """Every trial of a recipe that is a probe: the few keys that matter to a linear head."""
     model = recipe.model
     key, values = "probe.penalties", [0.001, 0.01, 0.1, 1.0, 10.0]
     if recipe.probe.head == "discriminant":
         key, values = "probe.shrinkages", [0.01, 0.1, 0.4, 0.8]
     why = "one strength; off: folds inside the labels choose"
-    found = [Trial("weight_decay", "probe", key, (value,), note=why) for value in values]
-    found += [
+    trials = [Trial("weight_decay", "probe", key, (value,), note=why) for value in values]
+    trials += [
         Trial("head", "probe", "probe.head", "discriminant", "logistic"),
         Trial("views", "explicit", "probe.views", 8, 1),
         Trial("views", "explicit", "probe.views", 4, 1),
@@ -198,8 +198,8 @@ def probe_trials(recipe: Recipe, tile_px: int, *, folded: bool) -> list[Trial]:
         MADE_TILES,
     ]
     if model.weights != "none":
-        own = {"model.normalise": "training"}
-        found += [
+        normalise = {"model.normalise": "training"}
+        trials += [
             Trial(
                 "weights_statistics",
                 "transfer",
@@ -208,20 +208,20 @@ def probe_trials(recipe: Recipe, tile_px: int, *, folded: bool) -> list[Trial]:
                 "training",
                 note=AS_THE_WEIGHTS,
             ),
-            Trial("pretrained", "transfer", "model.weights", model.weights, "none", own),
+            Trial("pretrained", "transfer", "model.weights", model.weights, "none", normalise),
         ]
     if model.weights != "none" and has_batchnorm(model.backbone) and not folded:
-        why = "its statistics measured anew on the training tiles (AdaBN)"
-        found.append(Trial("batch_norm", "implicit", "model.adabn", "training", "none", note=why))
-    found += [
-        Trial("depth", "transfer", "model.cut_after", stage, note="the last stage looked at")
+        why = "its statistics re-estimated on the training tiles (AdaBN)"
+        trials.append(Trial("batch_norm", "implicit", "model.adabn", "training", "none", note=why))
+    trials += [
+        Trial("depth", "transfer", "model.cut_after", stage, note="the last stage used")
         for stage in _kept_stages(recipe)[1:-1]
     ]
-    return found
+    return trials
 
 
 def not_for_a_probe(recipe: Recipe) -> list[str]:
-    """Techniques of training that say nothing to a linear head on frozen features."""
+    """Techniques of training that do not matter to a linear head on frozen features."""
     if recipe.strategy != "probe":
         return []
     touched = ("train.", "augment", "model.dropout", "freeze_until")
@@ -230,7 +230,7 @@ def not_for_a_probe(recipe: Recipe) -> list[str]:
 
 
 def trained_start(recipe: Recipe) -> Recipe:
-    """The recipe fine-tuned (from random weights: trained whole) with every regulariser off.
+    """The recipe fine-tuned (from random weights: trained completely) with every regulariser off.
 
     Keys that `strategy: auto` would settle for a probe stay at their defaults.
     """
@@ -265,7 +265,7 @@ def changed(recipe: Recipe, changes: Mapping[str, Any]) -> Recipe:
     """The recipe with other values for some keys, whole sections among them.
 
     Without weights a checksum and stages missing from their file mean nothing and go too; with
-    synthetic tiles there is one draw, which their generator learns from.
+    synthetic tiles there is one split, on which their generator is trained.
 
     Raises:
         RecipeError: the result contradicts itself.
@@ -284,7 +284,7 @@ def changed(recipe: Recipe, changes: Mapping[str, Any]) -> Recipe:
             recipe = recipe.model_copy(update={section: inside})
         else:
             recipe = recipe.model_copy(update={key: value})
-    faults = [f"{key}: {said}" for key, said in contradictions(recipe.model_dump(), set())]
+    faults = [f"{key}: {message}" for key, message in contradictions(recipe.model_dump(), set())]
     if faults:
         raise RecipeError("; ".join(faults))
     return recipe
@@ -299,17 +299,17 @@ def alternative(base: Recipe, trial: Trial) -> Recipe | None:
 
 
 def chosen(trials: Iterable[Trial], only: Sequence[str]) -> list[Trial]:
-    """The trials of the techniques named; all without names.
+    """The trials of some techniques; all without names.
 
     Raises:
         RecipeError: a technique that no trial is of.
     """
-    held = list(trials)
-    known = list(dict.fromkeys(trial.technique for trial in held))
+    everything = list(trials)
+    techniques = list(dict.fromkeys(trial.technique for trial in everything))
     for name in only:
-        if name not in known:
-            raise RecipeError(f"--only: given {name}; {nearest(name, known)}")
-    return [trial for trial in held if not only or trial.technique in only]
+        if name not in techniques:
+            raise RecipeError(f"--only: given {name}; {nearest(name, techniques)}")
+    return [trial for trial in everything if not only or trial.technique in only]
 
 
 def has_batchnorm(backbone: str) -> bool:

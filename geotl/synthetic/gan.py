@@ -21,23 +21,23 @@ from geotl.data.tile_array import Pack, batch, statistics
 from geotl.errors import DataError
 from geotl.models.classifier import VIEWS, turn_view
 
-LEAST_PX = 8
+MIN_PX = 8
 BOUND = 6.0  # standard deviations that a made pixel keeps within
 GROUPS = 8
 SEEKING = 0.5  # weight of the loss that keeps a class from one single tile
-_BLOCK = 64  # tiles made at once
+_BLOCK = 64  # tiles generated per batch
 
 
 @dataclass(frozen=True)
 class GanSettings:
-    """How a generator is trained.
+    """Settings of a generator's training.
 
     Attributes:
-        steps: of critic and generator, one each in turn.
+        steps: steps of critic and generator, one each in turn.
         batch_size: tiles in a step.
         width: channels of the layer at full size; deeper ones have up to four times as many.
         latent: length of the noise, and of what stands for a class.
-        lr: of Adam with betas 0 and 0.9, for both networks.
+        lr: learning rate of Adam with betas 0 and 0.9, for both networks.
 
     Raises:
         DataError: a figure below 1, or a width that does not fit the groups.
@@ -61,7 +61,7 @@ class GanSettings:
 
 
 def doublings(px: int) -> int:
-    """How often a generator doubles: from a side of 4 to 8 pixels to at least `px`.
+    """Number of doublings in a generator: from a side of 4 to 8 pixels to at least `px`.
 
     Raises:
         DataError: tiles too small to grow.
@@ -69,13 +69,13 @@ def doublings(px: int) -> int:
     >>> [doublings(px) for px in (8, 16, 40, 64)]
     [1, 2, 3, 4]
     """
-    if px < LEAST_PX:
-        raise DataError(f"tiles of {px} px: a generator needs at least {LEAST_PX}")
+    if px < MIN_PX:
+        raise DataError(f"tiles of {px} px: a generator needs at least {MIN_PX}")
     return int(math.log2(px / 4))
 
 
 class Modulated(nn.Module):
-    """Group normalisation whose scale and shift are a linear function of noise and class."""
+    """Group normalisation with scale and shift as a linear function of noise and class."""
 
     def __init__(self, channels: int, code: int) -> None:
         """Start with scales about 1 and shifts about 0 that differ from tile to tile."""
@@ -86,7 +86,7 @@ class Modulated(nn.Module):
         nn.init.zeros_(self.affine.bias)
 
     def forward(self, x: Tensor, code: Tensor) -> Tensor:
-        """Normalise [N, C, h, w] by itself, then scale and shift it by the code [N, L]."""
+        """Normalise [N, C, h, w], then scale and shift it by the code [N, L]."""
         scale, shift = self.affine(code)[..., None, None].chunk(2, dim=1)
         return torch.as_tensor(self.norm(x) * (1 + scale) + shift)
 
@@ -126,13 +126,13 @@ class Generator(nn.Module):
 
 
 class Critic(nn.Module):
-    """Standardised tiles [N, C, S, S] and classes [N] to how real they look [N]."""
+    """Scores of how real standardised tiles [N, C, S, S] of classes [N] are [N]."""
 
     def __init__(self, bands: int, px: int, classes: int, settings: GanSettings) -> None:
         """Build it with random weights, each layer of spectral norm 1."""
         super().__init__()
-        own = [settings.width * min(4, 2 ** (level + 1)) for level in range(doublings(px))]
-        widths = [bands, *own]
+        channels = [settings.width * min(4, 2 ** (level + 1)) for level in range(doublings(px))]
+        widths = [bands, *channels]
         layers: list[nn.Module] = []
         for a, b in itertools.pairwise(widths):
             layers += [spectral_norm(nn.Conv2d(a, b, 4, 2, padding=1)), nn.LeakyReLU(0.1)]
@@ -141,7 +141,7 @@ class Critic(nn.Module):
         self.embed = spectral_norm(nn.Embedding(classes, widths[-1]))
 
     def forward(self, tiles: Tensor, classes: Tensor) -> Tensor:
-        """Score tiles; above 0 looks real."""
+        """Score tiles; above 0 means real."""
         seen = self.body(tiles).sum(dim=(2, 3))
         return torch.as_tensor(self.score(seen)[:, 0] + (self.embed(classes) * seen).sum(dim=1))
 
@@ -153,20 +153,20 @@ def train_generator(
     settings: GanSettings,
     *,
     seed: int,
-    told: Progress | None = None,
+    progress: Progress | None = None,
 ) -> Generator:
     """Train a generator on tiles, and on nothing else.
 
-    Classes are drawn alike, whatever their number of tiles. The generator handed back is the
-    running average of its weights, with a half-life of a twentieth of the steps.
+    Classes are drawn with equal probability, whatever their number of tiles. The generator handed
+    back is the running average of its weights, with a half-life of a twentieth of the steps.
 
     Args:
         tiles: standardised [N, C, S, S], on the device that trains.
         labels: class of each, int64 [N]; each class has at least one.
-        classes: how many there are.
-        settings: of networks and training.
-        seed: of weights, order, views and noise.
-        told: told of (steps done, all).
+        classes: number of classes.
+        settings: settings of networks and training.
+        seed: seed of weights, order, views and noise.
+        progress: called with steps done and steps in all.
 
     Raises:
         DataError: tiles too small, a class without tiles, or a training that ran off.
@@ -194,15 +194,15 @@ def train_generator(
         with torch.no_grad():
             for mean, now in zip(average.parameters(), generator.parameters(), strict=True):
                 mean.lerp_(now, 1 - keep)
-        if told:
-            told(step + 1, settings.steps)
+        if progress:
+            progress(step + 1, settings.steps)
     if not all(bool(p.isfinite().all()) for p in average.parameters()):
         raise DataError("the generator's training ran off to infinity; lower its rate or steps")
     return average.eval()
 
 
 @torch.inference_mode()
-def made_tiles(generator: Generator, labels: Tensor, *, seed: int) -> Tensor:
+def generated_tiles(generator: Generator, labels: Tensor, *, seed: int) -> Tensor:
     """Standardised tiles [N, C, S, S] of these classes [N], on the CPU; noise is drawn by seed."""
     random = torch.Generator().manual_seed(seed)
     device = generator.start.weight.device
@@ -215,7 +215,7 @@ def made_tiles(generator: Generator, labels: Tensor, *, seed: int) -> Tensor:
 
 
 def _drawn(of_class: list[Tensor], count: int, random: torch.Generator) -> Tensor:
-    """Positions of tiles, their classes drawn alike."""
+    """Positions of tiles, with equal probability of the classes."""
     picked = torch.randint(len(of_class), (count,), generator=random)
     places = torch.rand(count, generator=random, dtype=torch.float64)
     rows = [
@@ -234,10 +234,10 @@ def _critic_step(
 ) -> None:
     tiles, labels = real
     with torch.no_grad():
-        made = generator(_noise(generator, len(labels), random).to(tiles), labels)
+        fake = generator(_noise(generator, len(labels), random).to(tiles), labels)
     adam.zero_grad()
     high = critic(_in_views(tiles, random), labels)
-    low = critic(_in_views(made, random), labels)
+    low = critic(_in_views(fake, random), labels)
     (F.relu(1 - high).mean() + F.relu(1 + low).mean()).backward()  # type: ignore[no-untyped-call]
     adam.step()
 
@@ -249,22 +249,22 @@ def _generator_step(
     labels: Tensor,
     random: torch.Generator,
 ) -> None:
-    """One step; the batch holds two tiles of each class, so that they can be told to differ."""
+    """One step; the batch holds two tiles of each class, so that they can be made to differ."""
     adam.zero_grad()
     half = labels[: max(1, len(labels) // 2)]
     classes = torch.cat([half, half])
     noise = _noise(generator, len(classes), random).to(generator.start.weight)
     critic.requires_grad_(requires_grad=False)
-    made = generator(noise, classes)
-    loss = -critic(_in_views(made, random), classes).mean()
-    (loss + SEEKING * _sameness(made, noise)).backward()
+    fake = generator(noise, classes)
+    loss = -critic(_in_views(fake, random), classes).mean()
+    (loss + SEEKING * _sameness(fake, noise)).backward()
     critic.requires_grad_(requires_grad=True)
     adam.step()
 
 
-def _sameness(made: Tensor, noise: Tensor) -> Tensor:
-    """How little two tiles of a class differ for how their noise does (Mao et al. 2019)."""
-    apart = (made.chunk(2)[0] - made.chunk(2)[1]).abs().mean(dim=(1, 2, 3))
+def _sameness(fake: Tensor, noise: Tensor) -> Tensor:
+    """Difference of noise per difference of two tiles of a class (Mao et al. 2019)."""
+    apart = (fake.chunk(2)[0] - fake.chunk(2)[1]).abs().mean(dim=(1, 2, 3))
     moved = (noise.chunk(2)[0] - noise.chunk(2)[1]).abs().mean(dim=1)
     return (moved / (apart + 0.1)).mean()
 
@@ -317,21 +317,21 @@ def space_of(pack: Pack, rows: Int64s) -> Space:
     Raises:
         DataError: no rows, or a band without a valid pixel in them.
     """
-    own = statistics(pack, rows)
-    low, high = np.full(len(own.mean), np.inf), np.full(len(own.mean), -np.inf)
+    means = statistics(pack, rows)
+    low, high = np.full(len(means.mean), np.inf), np.full(len(means.mean), -np.inf)
     for start in range(0, len(rows), _ROWS_AT_ONCE):
         part = np.asarray(rows[start : start + _ROWS_AT_ONCE])
-        held = np.asarray(pack.images)[part].astype(np.float64)
+        images = np.asarray(pack.images)[part].astype(np.float64)
         seen = np.True_ if pack.valid is None else np.asarray(pack.valid)[part]
-        low = np.minimum(low, np.where(seen, held, np.inf).min(axis=(0, 2, 3)))
-        high = np.maximum(high, np.where(seen, held, -np.inf).max(axis=(0, 2, 3)))
-    return Space(own.mean, own.sd, low, high, pack.images.dtype)
+        low = np.minimum(low, np.where(seen, images, np.inf).min(axis=(0, 2, 3)))
+        high = np.maximum(high, np.where(seen, images, -np.inf).max(axis=(0, 2, 3)))
+    return Space(means.mean, means.sd, low, high, pack.images.dtype)
 
 
 def standardised_tiles(pack: Pack, rows: Int64s, space: Space) -> Float32s:
     """Packed tiles [n, C, S, S] in a space; invalid pixels become 0, the mean."""
-    held = batch(pack, rows, fill=space.mean)["image"].numpy()
-    return space.standardised(held)
+    images = batch(pack, rows, fill=space.mean)["image"].numpy()
+    return space.standardised(images)
 
 
 def _planes(values: Float64s) -> Float64s:

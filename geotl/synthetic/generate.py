@@ -1,4 +1,4 @@
-"""`geotl generate`: synthetic tiles made, written and tried out, and their sheet."""
+"""`geotl generate`: synthetic tiles generated, written and tested, and their contact sheet."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from geotl.evaluation.metrics import Interval
 from geotl.experiments.build import open_experiment
 from geotl.experiments.draws import Draw
 from geotl.experiments.experiment import Experiment
-from geotl.experiments.recipe import Recipe, dump
+from geotl.experiments.recipe import Recipe, written_text
 from geotl.experiments.run_folder import RECIPE
 from geotl.experiments.samples import TileSamples
 from geotl.io.files import scratch_folder, whole_folder, write_text
@@ -29,11 +29,11 @@ from geotl.reporting.figures import FAINT, INK, ORANGE, canvas, encoded, shorten
 from geotl.reporting.rendering import quicklook, stretch_limits
 from geotl.studies.diagnosis import sampled
 from geotl.synthetic.gan import GanSettings
-from geotl.synthetic.trial import Likeness, Made, Tried, in_pixels, make_tiles, try_out
+from geotl.synthetic.trial import Likeness, SyntheticTiles, Tried, in_pixels, make_tiles, try_out
 
 JSON_NAME, SHEET_NAME = "generation.json", "sheet.png"
-SHOWN = 5  # tiles of each kind and class on the sheet
-LIKE = 64  # training tiles whose values are shown from black to white
+SHOWN = 5  # tiles of each kind and class on the contact sheet
+LIKE = 64  # training tiles that set the stretch from black to white
 CELL, GAP, NAME, HEAD, FOOT = 0.82, 0.05, 1.5, 0.62, 0.34  # inches
 
 
@@ -47,18 +47,18 @@ def synthetic_sheet(
 
     Args:
         rows: pictures of real and of synthetic tiles, by class.
-        copies: which of the synthetic ones are flagged; they are framed.
+        copies: synthetic tiles that are flagged and framed, by class.
         title: above all.
         note: below all.
     """
     left = max((len(real) for real, _ in rows.values()), default=1)
-    right = max((len(made) for _, made in rows.values()), default=1)
+    right = max((len(synthetic) for _, synthetic in rows.values()), default=1)
     width = NAME + (left + right) * (CELL + GAP) + 4 * GAP
     height = HEAD + len(rows) * (CELL + GAP) + FOOT
     figure = canvas(width, height)
     figure.set_layout_engine("none")  # every tile's place is worked out here
     second = NAME + left * (CELL + GAP) + 3 * GAP
-    for line, (name, (real, made)) in enumerate(rows.items()):
+    for line, (name, (real, synthetic)) in enumerate(rows.items()):
         low = height - HEAD - (line + 1) * (CELL + GAP)
         figure.text(
             0.06 / width,
@@ -68,10 +68,10 @@ def synthetic_sheet(
             fontsize=8,
             color=INK,
         )
-        marks = [*[False] * len(real), *copies.get(name, [False] * len(made))]
+        marks = [*[False] * len(real), *copies.get(name, [False] * len(synthetic))]
         starts = [NAME + i * (CELL + GAP) for i in range(len(real))]
-        starts += [second + i * (CELL + GAP) for i in range(len(made))]
-        for start, tile, mark in zip(starts, [*real, *made], marks, strict=True):
+        starts += [second + i * (CELL + GAP) for i in range(len(synthetic))]
+        for start, tile, mark in zip(starts, [*real, *synthetic], marks, strict=True):
             place = (start / width, low / height, CELL / width, CELL / height)
             axes = figure.add_axes(place)
             axes.imshow(np.asarray(tile), interpolation="nearest")
@@ -81,7 +81,7 @@ def synthetic_sheet(
                 frame.set(edgecolor=ORANGE, linewidth=3, clip_on=False)
                 axes.add_patch(frame)
     top = (height - HEAD + 0.06) / height
-    figure.text(NAME / width, top, "real, learnt from", fontsize=8.5, color=FAINT)
+    figure.text(NAME / width, top, "real, trained on", fontsize=8.5, color=FAINT)
     figure.text(second / width, top, "synthetic", fontsize=8.5, color=FAINT)
     figure.text(
         0.06 / width, 1 - 0.1 / height, title, va="top", fontsize=11, color=INK, fontweight="bold"
@@ -92,23 +92,23 @@ def synthetic_sheet(
 
 @dataclass(frozen=True)
 class Generation:
-    """What came of it.
+    """Result of a generation.
 
     Attributes:
-        recipe: settled.
+        recipe: resolved recipe.
         samples: the real tiles.
-        settings: of the generator.
+        settings: settings of the generator.
         made: synthetic tiles of the first draw.
-        pixels, features: how these compare with the real ones.
+        pixels, features: comparison with the real tiles.
         named: share of them that the network fitted without them names as they are meant.
-        accuracy: of every draw, without and with them.
+        accuracy: accuracy of every draw, without and with them.
         gained: the paired difference.
     """
 
     recipe: Recipe
     samples: TileSamples
     settings: GanSettings
-    made: Made
+    synthetic: SyntheticTiles
     pixels: Likeness
     features: Likeness
     named: float
@@ -118,13 +118,13 @@ class Generation:
 
 @dataclass(frozen=True)
 class Amounts:
-    """How much is made and tried.
+    """Numbers of tiles, steps, repeats and test tiles.
 
     Attributes:
         per_class: tiles made of each class.
-        steps: of the generator's training.
+        steps: steps of the generator's training.
         draws: draws to compare on, each with a generator of its own; None for the recipe's.
-        judged: judge on at most so many tiles.
+        judged: maximum number of test tiles.
     """
 
     per_class: int = 20
@@ -133,7 +133,7 @@ class Amounts:
     judged: int = 1000
 
     def __post_init__(self) -> None:
-        """Make sure that there is something to make and to judge.
+        """Make sure that there are tiles to generate and test tiles.
 
         Raises:
             DataError: a number below 1.
@@ -151,63 +151,63 @@ def generate(
     amounts: Amounts = Amounts(),
     *,
     quiet: bool = False,
-    say: Log = print,
+    log: Log = print,
 ) -> Generation:
     """Train a generator on a recipe's training tiles, write what it makes, and try it out.
 
     Args:
-        recipe: whose data, draws, network and strategy are taken.
-        out: a folder that is not there, or empty: tiles in class folders, tiles.csv, sources.txt,
-            sheet.png, generation.json, recipe.yaml. It appears whole or not at all.
+        recipe: recipe with data, repeats, network and strategy.
+        out: a new or empty folder: tiles in class folders, tiles.csv, sources.txt,
+            sheet.png, generation.json, recipe.yaml. It is written completely or not at all.
         amounts: tiles made, steps, draws compared, test tiles.
         quiet: no progress.
-        say: told every line.
+        log: called with every line.
 
     Raises:
         GeoTLError: input, weights or output that cannot be used.
     """
     if out.is_file() or (out.is_dir() and any(out.iterdir())):
-        raise OutputError(f"{out}: is not an empty folder; choose another with --out")
-    experiment = _opened(recipe, out, say, quiet=quiet)
+        raise OutputError(f"{out}: is not an empty folder; choose another with -o")
+    experiment = _opened(recipe, out, log, quiet=quiet)
     recipe, samples = experiment.recipe, experiment.samples
     count = _draws(recipe, amounts.draws)
     settings = GanSettings(steps=amounts.steps)
-    found: list[tuple[Draw, Made, Tried]] = []
+    trials: list[tuple[Draw, SyntheticTiles, Tried]] = []
     for number in range(count):
         draw = sampled(experiment.draw(number), amounts.judged, recipe.seed)
         with experiment.progress() as line:
-            told = line.counter(f"training the generator, draw {number + 1}/{count}")
-            made = make_tiles(
+            progress = line.counter(f"training the generator, draw {number + 1}/{count}")
+            synthetic = make_tiles(
                 samples,
                 draw,
                 settings,
                 per_class=amounts.per_class,
                 seed=recipe.seed + number,
-                told=told,
+                progress=progress,
             )
         with scratch_folder(out) as folder:
-            tried = try_out(replace(experiment, folder=folder), draw, made)
-        found.append((draw, made, tried))
-    done = _concluded(experiment, settings, found)
+            tried = try_out(replace(experiment, folder=folder), draw, synthetic)
+        trials.append((draw, synthetic, tried))
+    done = _concluded(experiment, settings, trials)
     with whole_folder(out) as part:
         _write(part, done)
     for text in lines(done):
-        say(text)
-    say(f"tiles    {out / 'tiles.csv'}\nsheet    {out / SHEET_NAME}")
+        log(text)
+    log(f"tiles    {out / 'tiles.csv'}\nsheet    {out / SHEET_NAME}")
     return done
 
 
-def _opened(recipe: Recipe, out: Path, say: Log, *, quiet: bool) -> Experiment:
-    """The recipe resolved and its real tiles read, for the labels alone."""
+def _opened(recipe: Recipe, out: Path, log: Log, *, quiet: bool) -> Experiment:
+    """The recipe resolved and its real tiles read, without features."""
     if recipe.data.synthetic is not None:
         raise DataError("data.synthetic: given to geotl generate, which learns from real tiles")
-    experiment = open_experiment(recipe, out, log=say, quiet=quiet)
+    experiment = open_experiment(recipe, out, log=log, quiet=quiet)
     probe = experiment.recipe.probe.model_copy(update={"unlabelled": "none", "pool": None})
     return experiment.of(experiment.recipe.model_copy(update={"probe": probe}))
 
 
 def _draws(recipe: Recipe, given: int | None) -> int:
-    """How many draws are compared.
+    """Number of repeats that are compared.
 
     Raises:
         DataError: fewer than one, or more than there are folds.
@@ -215,16 +215,18 @@ def _draws(recipe: Recipe, given: int | None) -> int:
     most = recipe.split.kfold
     count = recipe.split.draws if given is None else given
     if count < 1 or (most and count > most):
-        raise DataError(f"--draws: given {count}; allowed: 1 to {most or 1000}")
+        raise DataError(f"--repeats: given {count}; allowed: 1 to {most or 1000}")
     return count
 
 
 def _concluded(
-    experiment: Experiment, settings: GanSettings, found: Sequence[tuple[Draw, Made, Tried]]
+    experiment: Experiment,
+    settings: GanSettings,
+    trials: Sequence[tuple[Draw, SyntheticTiles, Tried]],
 ) -> Generation:
-    _, made, tried = found[0]
-    pairs = [(float(one.without.mean()), float(one.with_them.mean())) for *_, one in found]
-    if len(found) > 1:
+    _, synthetic, tried = trials[0]
+    pairs = [(float(one.without.mean()), float(one.with_them.mean())) for *_, one in trials]
+    if len(trials) > 1:
         interval, word = gain([a for a, _ in pairs], [b for _, b in pairs])
     else:
         interval, word = gain(tried.without, tried.with_them)
@@ -232,30 +234,33 @@ def _concluded(
         recipe=experiment.recipe,
         samples=experiment.samples,
         settings=settings,
-        made=made,
-        pixels=in_pixels(experiment.samples, made),
+        synthetic=synthetic,
+        pixels=in_pixels(experiment.samples, synthetic),
         features=tried.features,
-        named=float(np.mean(tried.named == made.labels)),
+        named=float(np.mean(tried.named == synthetic.labels)),
         accuracy=tuple(pairs),
-        gained=Gain("synthetic tiles", Interval(*interval), word, len(found)),
+        gained=Gain("synthetic tiles", Interval(*interval), word, len(trials)),
     )
 
 
 def lines(done: Generation) -> list[str]:
-    """What came of it, for the screen."""
-    made, classes = done.made, done.samples.classes
-    held = done.samples.pack.images
+    """The result as lines for the screen."""
+    synthetic, classes = done.synthetic, done.samples.classes
+    images = done.samples.pack.images
     without, with_them = np.mean(done.accuracy, axis=0)
-    each = len(made.labels) // len(classes)
+    each = len(synthetic.labels) // len(classes)
     unit = "fold" if done.recipe.split.kfold else "draw"
     return [
-        f"learnt   {done.settings.steps} steps from {len(made.rows)} training tiles of "
-        f"{len(classes)} classes, {held.shape[-1]}x{held.shape[-1]} px, {held.shape[1]} bands",
-        f"made     {len(made.labels)} tiles, {each} a class, {made.images.dtype.name}, each band "
+        f"trained  {done.settings.steps} steps from {len(synthetic.rows)} training tiles of "
+        f"{len(classes)} classes, {images.shape[-1]}x{images.shape[-1]} px, {images.shape[1]} "
+        "bands",
+        f"made     {len(synthetic.labels)} tiles, {each} per class, "
+        f"{synthetic.images.dtype.name}, each band "
         "within the range seen",
         *(_like_words(name, like) for name, like in _spaces(done).items()),
-        f"named    {done.named:.0%} of them as they are meant, by the network that never saw them",
-        f"accuracy {without:.3f} without them, {with_them:.3f} with them learnt from too, on the "
+        f"checked  {done.named:.0%} of them are classified as intended, by the network trained "
+        "without them",
+        f"accuracy {without:.3f} without them, {with_them:.3f} with them as training tiles, on the "
         "same test tiles",
         f"gain     {done.gained.words(unit)}",
     ]
@@ -267,25 +272,25 @@ def _spaces(done: Generation) -> dict[str, Likeness]:
 
 def _like_words(name: str, like: Likeness) -> str:
     """Distance, copies and diversity in one space."""
-    found = like.novelty
+    novelty = like.novelty
     ratio = _ratio(like)
-    varied = "cannot be told" if np.isnan(ratio) else f"{ratio:.0%} of that of real tiles"
+    varied = "unknown" if np.isnan(ratio) else f"{ratio:.0%} of that of real tiles"
     return (
-        f"{name:<8} nearest real tile {np.median(found.nearest):.2f} sd away (median), two real "
-        f"tiles at least {found.closest_real:.2f}: {int(found.copies.sum())} copies; diversity "
+        f"{name:<8} nearest real tile {np.median(novelty.nearest):.2f} sd away (median), two real "
+        f"tiles at least {novelty.closest_real:.2f}: {int(novelty.copies.sum())} copies; diversity "
         f"within a class {varied}"
     )
 
 
 def _ratio(like: Likeness) -> float:
     """Mean over the classes of how varied synthetic tiles are, real ones counting 1."""
-    ratios = np.array(like.made) / np.array(like.real)
+    ratios = np.array(like.synthetic) / np.array(like.real)
     return float(np.nanmean(ratios)) if np.isfinite(ratios).any() else float("nan")
 
 
 def report(done: Generation) -> dict[str, Any]:
-    """What came of it, as plain values for JSON; what is not known is null."""
-    classes, made = done.samples.classes, done.made
+    """The result as plain values for JSON; unknown values are null."""
+    classes, synthetic = done.samples.classes, done.synthetic
     names = _file_names(done)
     spaces = {
         name: {
@@ -298,7 +303,7 @@ def report(done: Generation) -> dict[str, Any]:
             "copies": [names[i] for i in np.flatnonzero(like.novelty.copies)],
             "diversity": {
                 k: {"real": _plain(a), "synthetic": _plain(b)}
-                for k, a, b in zip(classes, like.real, like.made, strict=True)
+                for k, a, b in zip(classes, like.real, like.synthetic, strict=True)
             },
             "diversity_ratio": _plain(_ratio(like)),
         }
@@ -306,8 +311,8 @@ def report(done: Generation) -> dict[str, Any]:
     }
     return {
         "generator": vars(done.settings) | {"seed": done.recipe.seed},
-        "training_tiles": len(made.rows),
-        "tiles": len(made.labels),
+        "training_tiles": len(synthetic.rows),
+        "tiles": len(synthetic.labels),
         "classes": list(classes),
         **spaces,
         "named_as_meant": done.named,
@@ -319,7 +324,7 @@ def report(done: Generation) -> dict[str, Any]:
 
 def _file_names(done: Generation) -> list[str]:
     """Tiles as they are called in the folder, in order."""
-    labels = done.made.labels
+    labels = done.synthetic.labels
     place = [int((labels[:i] == label).sum()) for i, label in enumerate(labels)]
     classes = done.samples.classes
     return [f"{classes[k]}/synthetic_{n:04d}.tif" for k, n in zip(labels, place, strict=True)]
@@ -332,29 +337,29 @@ def _plain(value: float) -> float | None:
 def _write(folder: Path, done: Generation) -> None:
     write_synthetic(
         folder,
-        done.made.images,
-        done.made.labels,
+        done.synthetic.images,
+        done.synthetic.labels,
         classes=done.samples.classes,
         bands=done.samples.pack.bands,
-        sources=done.made.sources,
+        sources=done.synthetic.sources,
     )
-    write_text(folder / RECIPE, dump(done.recipe))
+    write_text(folder / RECIPE, written_text(done.recipe))
     write_text(folder / JSON_NAME, json.dumps(report(done), indent=1, allow_nan=False) + "\n")
     write_png(folder / SHEET_NAME, sheet(done))
 
 
 def sheet(done: Generation) -> bytes:
-    """Real tiles beside synthetic ones, stretched alike."""
-    made, pack, rgb = done.made, done.samples.pack, done.samples.rgb
-    some = np.sort(np.random.default_rng(done.recipe.seed).permutation(made.rows)[:LIKE])
-    held = np.asarray(pack.images[some])
+    """Real and synthetic tiles, with the same stretch."""
+    synthetic, pack, rgb = done.synthetic, done.samples.pack, done.samples.rgb
+    some = np.sort(np.random.default_rng(done.recipe.seed).permutation(synthetic.rows)[:LIKE])
+    images = np.asarray(pack.images[some])
     seen = None if pack.valid is None else np.asarray(pack.valid[some])
-    limits = stretch_limits(held, seen, rgb)
+    limits = stretch_limits(images, seen, rgb)
     flagged = done.features.novelty.copies | done.pixels.novelty.copies
     rows, copies = {}, {}
     for label, name in enumerate(done.samples.classes):
-        real = made.rows[done.samples.labels[made.rows] == label][:SHOWN]
-        mine = np.flatnonzero(made.labels == label)[:SHOWN]
+        real = synthetic.rows[done.samples.labels[synthetic.rows] == label][:SHOWN]
+        mine = np.flatnonzero(synthetic.labels == label)[:SHOWN]
         rows[name] = (
             [
                 quicklook(
@@ -362,11 +367,12 @@ def sheet(done: Generation) -> bytes:
                 )
                 for row in real
             ],
-            [quicklook(made.images[row], None, rgb, limits) for row in mine],
+            [quicklook(synthetic.images[row], None, rgb, limits) for row in mine],
         )
         copies[name] = flagged[mine].tolist()
     note = (
-        f"{done.settings.steps} steps, seed {done.recipe.seed}; all tiles stretched alike; framed: "
+        f"{done.settings.steps} steps, seed {done.recipe.seed}; all tiles with the same stretch; "
+        "framed: "
         f"nearer to a real tile than two real tiles are ({int(flagged.sum())} of {len(flagged)})"
     )
     return synthetic_sheet(rows, copies, f"{done.recipe.name}: real and synthetic tiles", note)

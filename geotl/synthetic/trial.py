@@ -1,4 +1,4 @@
-"""One draw with and without synthetic tiles, and how new and different these are."""
+"""One repeat with and without synthetic tiles, and the novelty and diversity of these."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from geotl.data.splits import Split
 from geotl.data.tile_array import Pack, Unread, packed
 from geotl.data.tiles import Tile
 from geotl.errors import DataError
-from geotl.experiments.compare import FittedDraw, fit_draw, head_logits, judge
+from geotl.experiments.compare import FittedDraw, fit_draw, head_logits, logits_of_test
 from geotl.experiments.draws import Draw, with_synthetic
 from geotl.experiments.experiment import Experiment
 from geotl.experiments.samples import TileSamples
@@ -27,7 +27,7 @@ from geotl.models.device import choose_device
 from geotl.synthetic.gan import (
     GanSettings,
     Space,
-    made_tiles,
+    generated_tiles,
     space_of,
     standardised_tiles,
     train_generator,
@@ -53,42 +53,42 @@ class Novelty:
 
     @property
     def copies(self) -> Bools:
-        """Which lie nearer to a real tile than any two real tiles do to each other [M]."""
+        """Synthetic tiles nearer to a real tile than any two real tiles are to each other [M]."""
         if not np.isfinite(self.closest_real):
             return np.zeros(len(self.nearest), dtype=bool)
         return np.asarray(self.nearest < self.closest_real)
 
 
-def novelty(made: Floats, views: Iterable[Floats], contents: Sequence[str]) -> Novelty:
-    """Hold synthetic tiles against every view of the real ones.
+def novelty(synthetic: Floats, views: Iterable[Floats], contents: Sequence[str]) -> Novelty:
+    """Compare synthetic tiles with every view of the real ones.
 
     Args:
-        made: [M, D], standardised.
-        views: real tiles [N, D], once for each view; the first is as they are.
-        contents: what tells real tiles apart [N]; two of equal content are one tile.
+        synthetic: [M, D], standardised.
+        views: real tiles [N, D], once for each view; the first is not transformed.
+        contents: hash of each real tile [N]; two of equal content are one tile.
 
     Raises:
         DataError: no views, or shapes that do not fit.
 
     >>> real = np.array([[0.0, 0.0], [3.0, 4.0]])
-    >>> found = novelty(np.array([[0.0, 1.0], [9.0, 9.0]]), [real], ["a", "b"])
-    >>> found.nearest.round(2).tolist(), round(found.closest_real, 2), found.copies.tolist()
+    >>> result = novelty(np.array([[0.0, 1.0], [9.0, 9.0]]), [real], ["a", "b"])
+    >>> result.nearest.round(2).tolist(), round(result.closest_real, 2), result.copies.tolist()
     ([0.71, 5.52], 3.54, [True, False])
     """
     _, kind = np.unique(np.asarray(contents), return_inverse=True)
     other = kind[:, None] != kind[None]
-    nearest, row = np.full(len(made), np.inf), np.zeros(len(made), dtype=np.int64)
+    nearest, row = np.full(len(synthetic), np.inf), np.zeros(len(synthetic), dtype=np.int64)
     closest, plain = np.inf, None
     for real in views:
-        if real.shape != (len(kind), made.shape[1]):
+        if real.shape != (len(kind), synthetic.shape[1]):
             raise DataError(
                 f"real tiles of shape {real.shape} for {len(kind)} contents and synthetic ones of "
-                f"{made.shape[1]} values"
+                f"{synthetic.shape[1]} values"
             )
         plain = real if plain is None else plain
-        apart = distances(made, real)
+        apart = distances(synthetic, real)
         best = apart.argmin(axis=1)
-        less = apart[np.arange(len(made)), best]
+        less = apart[np.arange(len(synthetic)), best]
         row, nearest = np.where(less < nearest, best, row), np.minimum(less, nearest)
         closest = min(closest, float(distances(plain, real)[other].min(initial=np.inf)))
     if plain is None:
@@ -113,28 +113,28 @@ def diversity(tiles: Floats, labels: Int64s, classes: int) -> list[float]:
     >>> diversity(np.array([[0.0], [2.0], [5.0]]), np.array([0, 0, 1]), 2)
     [2.0, nan]
     """
-    found = []
+    ratios = []
     for k in range(classes):
         mine = tiles[labels == k]
         pairs = np.triu_indices(len(mine), 1)
         apart = distances(mine, mine)[pairs]
-        found.append(float(apart.mean()) if len(apart) else float("nan"))
-    return found
+        ratios.append(float(apart.mean()) if len(apart) else float("nan"))
+    return ratios
 
 
-MOST_TILES = 2000  # training tiles that a generator learns from
+MAX_TILES = 2000  # training tiles that a generator learns from
 
 
 @dataclass(frozen=True)
-class Made:
+class SyntheticTiles:
     """Synthetic tiles of one draw.
 
     Attributes:
         images: [M, C, S, S] in the native type.
         labels: class of each [M].
-        rows: of the training tiles that the generator learnt from.
-        sources: their contents.
-        space: in which it learnt.
+        rows: rows of the generator's training tiles.
+        sources: contents of these tiles.
+        space: feature space of its training.
     """
 
     images: NDArray[Any]
@@ -146,14 +146,14 @@ class Made:
 
 @dataclass(frozen=True)
 class Likeness:
-    """How synthetic tiles compare with real ones in one space: see `Novelty`.
+    """Comparison of synthetic with real tiles in one feature space: see `Novelty`.
 
-    `real` and `made` hold the mean distance between two tiles of a class, by class.
+    `real` and `synthetic` hold the mean distance between two tiles of a class, by class.
     """
 
     novelty: Novelty
     real: list[float]
-    made: list[float]
+    synthetic: list[float]
 
 
 @dataclass(frozen=True)
@@ -176,132 +176,154 @@ def make_tiles(
     *,
     per_class: int,
     seed: int,
-    told: Progress,
-) -> Made:
+    progress: Progress,
+) -> SyntheticTiles:
     """Train a generator on a draw's training tiles, on no others, and have it make tiles.
 
     Args:
         samples: the tiles.
-        draw: whose training side is learnt from, at most MOST_TILES of it, drawn by seed.
-        settings: of the generator.
+        draw: repeat with the training tiles, at most MAX_TILES of them, drawn by seed.
+        settings: settings of the generator.
         per_class: tiles made of each class.
-        seed: of the training and the noise.
-        told: told of steps done.
+        seed: seed of the training and the noise.
+        progress: called with steps done and steps in all.
     """
     rows = draw.split.train
-    if len(rows) > MOST_TILES:
-        rows = np.sort(np.random.default_rng([seed, 17]).permutation(rows)[:MOST_TILES])
+    if len(rows) > MAX_TILES:
+        rows = np.sort(np.random.default_rng([seed, 17]).permutation(rows)[:MAX_TILES])
     space, labels = space_of(samples.pack, rows), samples.labels[rows]
     tiles = torch.from_numpy(standardised_tiles(samples.pack, rows, space)).to(choose_device())
     classes = len(samples.classes)
     generator = train_generator(
-        tiles, torch.from_numpy(labels).to(tiles.device), classes, settings, seed=seed, told=told
+        tiles,
+        torch.from_numpy(labels).to(tiles.device),
+        classes,
+        settings,
+        seed=seed,
+        progress=progress,
     )
     wanted = np.repeat(np.arange(classes, dtype=np.int64), per_class)
-    made = made_tiles(generator, torch.from_numpy(wanted), seed=seed).numpy()
+    images = generated_tiles(generator, torch.from_numpy(wanted), seed=seed).numpy()
     contents = samples.contents
-    return Made(space.in_dn(made), wanted, rows, tuple(contents[row] for row in rows), space)
+    return SyntheticTiles(
+        space.in_dn(images), wanted, rows, tuple(contents[row] for row in rows), space
+    )
 
 
-def beside(samples: TileSamples, draw: Draw, made: Made, folder: Path) -> tuple[TileSamples, Draw]:
+def join_samples(
+    samples: TileSamples, draw: Draw, synthetic: SyntheticTiles, folder: Path
+) -> tuple[TileSamples, Draw]:
     """A draw's own tiles with the synthetic ones behind them, in a pack of their own.
 
     The draw handed back is the same without them; `with_synthetic` lets them join.
     """
     rows = np.concatenate([draw.split.train, draw.split.test])
-    own, pack = samples.index, samples.pack
-    tiles = [own.tiles[row] for row in rows]
-    for number, (image, label) in enumerate(zip(made.images, made.labels.tolist(), strict=True)):
+    index, pack = samples.index, samples.pack
+    tiles = [index.tiles[row] for row in rows]
+    for number, (image, label) in enumerate(
+        zip(synthetic.images, synthetic.labels.tolist(), strict=True)
+    ):
         content = hashlib.sha256(image.tobytes()).hexdigest()
         tiles.append(
-            Tile(folder / f"{number}", label, None, None, content, sources=frozenset(made.sources))
+            Tile(
+                folder / f"{number}",
+                label,
+                None,
+                None,
+                content,
+                sources=frozenset(synthetic.sources),
+            )
         )
-    nothing = [None] * len(made.labels)
+    nothing = [None] * len(synthetic.labels)
 
     def unread() -> Unread:
         return Unread(
-            _pixels(samples.pack, rows, made),
+            _pixels(samples.pack, rows, synthetic),
             (len(tiles), *pack.images.shape[1:]),
             pack.images.dtype,
             pack.bands,
             *(
-                [*(kept[row] for row in rows), *nothing]
-                for kept in (pack.footprints, pack.crs, pack.acquired)
+                [*(values[row] for row in rows), *nothing]
+                for values in (pack.footprints, pack.crs, pack.acquired)
             ),
         )
 
-    key = hashlib.sha256(f"{pack.fingerprint}{rows.tolist()}".encode() + made.images.tobytes())
+    key = hashlib.sha256(f"{pack.fingerprint}{rows.tolist()}".encode() + synthetic.images.tobytes())
     joined = packed(folder, key.hexdigest(), unread)
     count = len(draw.split.train)
     split = Split(np.arange(count), np.arange(count, len(rows)), np.zeros(0, np.int64))
-    told = replace(samples, index=replace(own, tiles=tuple(tiles)), pack=joined, unlabelled=None)
-    return told, replace(draw, split=split)
+    joined_samples = replace(
+        samples, index=replace(index, tiles=tuple(tiles)), pack=joined, unlabelled=None
+    )
+    return joined_samples, replace(draw, split=split)
 
 
-def _pixels(pack: Pack, rows: Int64s, made: Made) -> Generator[Pixels, None, None]:
+def _pixels(pack: Pack, rows: Int64s, synthetic: SyntheticTiles) -> Generator[Pixels, None, None]:
     everything = np.ones(pack.images.shape[1:], dtype=bool)
     for row in rows:
         yield np.asarray(pack.images[row]), everything if pack.valid is None else pack.valid[row]
-    for image in made.images:
+    for image in synthetic.images:
         yield image, everything
 
 
-def try_out(experiment: Experiment, draw: Draw, made: Made) -> Tried:
-    """Fit the recipe to a draw without and with its synthetic tiles, and judge on the same tiles.
+def try_out(experiment: Experiment, draw: Draw, synthetic: SyntheticTiles) -> Tried:
+    """Fit the recipe to a repeat without and with its synthetic tiles; test on the same tiles.
 
     Args:
-        experiment: whose strategy is fitted, in a folder that need not stay.
-        draw: who learns and who judges.
-        made: tiles whose generator learnt from this draw.
+        experiment: experiment with the strategy to fit, in a temporary folder.
+        draw: training and test tiles.
+        synthetic: tiles of a generator trained on this repeat.
     """
-    joined, alone = beside(experiment.samples, draw, made, experiment.folder / "pack")
+    joined, alone = join_samples(experiment.samples, draw, synthetic, experiment.folder / "pack")
     both = with_synthetic(alone, joined)
     truth = joined.labels[alone.split.test]
-    found = {}
+    accuracies = {}
     for name, one in (("without", alone), ("with", both)):
         inner = experiment.on(joined).inside(name)
         fit = fit_draw(inner, one)
-        found[name] = judge(inner, fit).argmax(axis=1) == truth
+        accuracies[name] = logits_of_test(inner, fit).argmax(axis=1) == truth
         if name == "without":
-            held = np.searchsorted(draw.split.train, made.rows)
-            features, named = _seen(inner, replace(fit, draw=both), made, held)
-    return Tried(found["without"], found["with"], named, features)
+            positions = np.searchsorted(draw.split.train, synthetic.rows)
+            features, named = _seen(inner, replace(fit, draw=both), synthetic, positions)
+    return Tried(accuracies["without"], accuracies["with"], named, features)
 
 
 def _seen(
-    experiment: Experiment, fit: FittedDraw, made: Made, held: Int64s
+    experiment: Experiment, fit: FittedDraw, synthetic: SyntheticTiles, positions: Int64s
 ) -> tuple[Likeness, Int64s]:
-    """How synthetic and real training tiles compare in the features of a network, and its names.
+    """Comparison of synthetic and real training tiles in a network's features, with its classes.
 
     Features are averaged over the recipe's views; `held` are the generator's tiles among the rows.
     """
     rows, network, joined = fit.draw.split.train, fit.fitted.network, experiment.samples
     raw = raw_features(network, joined.pack, rows, precision=experiment.recipe.train.precision)
     scaled = standardised(network, raw)
-    new = slice(len(rows) - len(made.labels), None)
+    new = slice(len(rows) - len(synthetic.labels), None)
     flat = scaled.mean(axis=1)
-    like = _likeness(flat[new], flat[held], [flat[held]], made, joined.labels[rows[held]])
+    like = _likeness(
+        flat[new], flat[positions], [flat[positions]], synthetic, joined.labels[rows[positions]]
+    )
     return like, head_logits(fit.fitted, scaled[new]).argmax(axis=1)
 
 
-def in_pixels(samples: TileSamples, made: Made) -> Likeness:
-    """How synthetic and real tiles compare pixel by pixel, the real ones in all eight views."""
-    real = standardised_tiles(samples.pack, made.rows, made.space)
-    tiles = made.space.standardised(made.images)
+def in_pixels(samples: TileSamples, synthetic: SyntheticTiles) -> Likeness:
+    """Comparison of synthetic and real tiles pixel by pixel, the real ones in all eight views."""
+    real = standardised_tiles(samples.pack, synthetic.rows, synthetic.space)
+    tiles = synthetic.space.standardised(synthetic.images)
     turned = (turn_view(torch.from_numpy(real), view).numpy() for view in range(VIEWS))
     views = (one.reshape(len(one), -1) for one in turned)
-    labels = samples.labels[made.rows]
+    labels = samples.labels[synthetic.rows]
     return _likeness(
-        tiles.reshape(len(tiles), -1), real.reshape(len(real), -1), views, made, labels
+        tiles.reshape(len(tiles), -1), real.reshape(len(real), -1), views, synthetic, labels
     )
 
 
 def _likeness(
-    tiles: Floats, plain: Floats, views: Iterable[Floats], made: Made, labels: Int64s
+    tiles: Floats, plain: Floats, views: Iterable[Floats], synthetic: SyntheticTiles, labels: Int64s
 ) -> Likeness:
-    classes = int(made.labels.max()) + 1
+    classes = int(synthetic.labels.max()) + 1
     return Likeness(
-        novelty(tiles, views, made.sources),
+        novelty(tiles, views, synthetic.sources),
         diversity(plain, labels, classes),
-        diversity(tiles, made.labels, classes),
+        diversity(tiles, synthetic.labels, classes),
     )

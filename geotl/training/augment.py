@@ -19,7 +19,7 @@ from geotl.models.classifier import VIEWS, turn_view
 from geotl.training.settings import Augmentation, Light
 
 MARKS = ("marks", "hints")  # what moves with the image, pixel by pixel
-LEAST_VALID = 0.8  # share of the output's pixels that must come from inside the tile
+MIN_VALID = 0.8  # share of the output's pixels that must come from inside the tile
 ASPECT = (0.3, 1 / 0.3)  # height over width of an erased rectangle (Zhong et al. 2020)
 
 
@@ -38,10 +38,10 @@ def blur(image: Tensor, valid: Tensor, sigma_px: Tensor) -> Tensor:
 
     side = 2 * math.ceil(3 * float(sigma_px.max())) + 1
     sigma = sigma_px.clamp(min=0.05).to(image)[:, None].expand(-1, 2)  # at 0.05 px: the identity
-    known = valid.to(image.dtype)
-    seen = torch.where(valid, image, torch.zeros_like(image))
-    values = gaussian_blur2d(seen, side, sigma, border_type="constant")
-    weight = gaussian_blur2d(known, side, sigma, border_type="constant")
+    mask = valid.to(image.dtype)
+    filled = torch.where(valid, image, torch.zeros_like(image))
+    values = gaussian_blur2d(filled, side, sigma, border_type="constant")
+    weight = gaussian_blur2d(mask, side, sigma, border_type="constant")
     return torch.where(valid, values / weight.clamp(min=1e-6), image)
 
 
@@ -67,8 +67,8 @@ def relight(
     """
     bright = zero_dn + (image - zero_dn) * brightness.to(image).view(-1, 1, 1, 1)
     count = valid.expand_as(image).sum(dim=(2, 3), keepdim=True).clamp(min=1)
-    seen = torch.where(valid, bright, torch.zeros_like(bright))
-    mean = seen.sum(dim=(2, 3), keepdim=True) / count
+    filled = torch.where(valid, bright, torch.zeros_like(bright))
+    mean = filled.sum(dim=(2, 3), keepdim=True) / count
     lit = mean + (bright - mean) * contrast.to(image).view(-1, 1, 1, 1)
     return torch.where(valid, lit, image)
 
@@ -172,10 +172,10 @@ def augment(
             "marks" or "hints" [N, M, S, S], 0 but at single pixels, they move with the image,
             each without the other.
         settings: what may happen.
-        generator: on the CPU; gives every random figure.
+        generator: on the CPU; source of every random number.
         band_sd: each band's sd [C], in the image's unit.
         fill: the value [C] that invalid pixels get.
-        light: what digital numbers say of reflectance.
+        light: reflectance of digital numbers.
 
     Returns:
         The batch in the same sizes. Pixels that a rotation invents are invalid and filled. At
@@ -213,7 +213,7 @@ def _disturbed(
     generator: torch.Generator,
     light: Light,
 ) -> Tensor:
-    """Blur and light, each drawn only where it is on."""
+    """Blur and light, each only if it is on."""
     count = len(image)
     if settings.blur > 0:
         image = blur(image, valid, settings.blur * torch.rand(count, generator=generator))
@@ -241,7 +241,7 @@ def _blanked(
 def _draw_views(settings: Augmentation, count: int, generator: torch.Generator) -> Tensor:
     """A view per tile: two flips are a mirror and a half turn, so the eight views hold all.
 
-    It draws even where one view is allowed, so that later draws do not hang on the settings.
+    It draws even where one view is allowed: later random numbers do not depend on settings.
     """
     allowed = {
         (False, False): [0],
@@ -261,11 +261,11 @@ def _turned(tiles: Tensor, views: Tensor) -> Tensor:
             f"tiles of {tiles.shape[-2]}x{tiles.shape[-1]} px cannot be turned by a quarter; set "
             "augment.quarter_turns to false or use square tiles"
         )
-    found = tiles.clone()
+    turned = tiles.clone()
     for view in sorted(set(views.tolist())):
         rows = torch.nonzero(views == view).flatten().to(tiles.device)
-        found[rows] = turn_view(tiles[rows], view)
-    return found
+        turned[rows] = turn_view(tiles[rows], view)
+    return turned
 
 
 def _moved(marks: Tensor, matrices: Tensor, warped: Tensor) -> Tensor:
@@ -281,11 +281,11 @@ def _moved(marks: Tensor, matrices: Tensor, warped: Tensor) -> Tensor:
     tile, row, col = torch.nonzero((marks != 0).any(dim=1) & warped.view(-1, 1, 1), as_tuple=True)
     at = torch.stack([col, row, torch.ones_like(row)], dim=1).to(matrices)
     col_to, row_to = torch.einsum("nij,nj->in", matrices[tile], at).round().long()
-    kept = (row_to >= 0) & (row_to < marks.shape[2]) & (col_to >= 0) & (col_to < marks.shape[3])
-    found = torch.where(warped.view(-1, 1, 1, 1), torch.zeros_like(marks), marks)
+    inside = (row_to >= 0) & (row_to < marks.shape[2]) & (col_to >= 0) & (col_to < marks.shape[3])
+    moved = torch.where(warped.view(-1, 1, 1, 1), torch.zeros_like(marks), marks)
     values = marks[tile, :, row, col]
-    found[tile[kept], :, row_to[kept], col_to[kept]] = values[kept]
-    return found
+    moved[tile[inside], :, row_to[inside], col_to[inside]] = values[inside]
+    return moved
 
 
 def draw_warps(
@@ -311,7 +311,7 @@ def _raised(angle: Tensor, zoom: Tensor, aim: Tensor, size: tuple[int, int]) -> 
     """The enlargement, raised by halving intervals to where enough lies inside (to 2 %)."""
 
     def enough(at: Tensor) -> Tensor:
-        return _inside_share(_affine(angle, at, aim, size), size) >= LEAST_VALID + 0.02
+        return _inside_share(_affine(angle, at, aim, size), size) >= MIN_VALID + 0.02
 
     good = enough(zoom)
     if bool(good.all()):
@@ -366,16 +366,20 @@ def _warped(
     Knutsson & Westin 1993), so neither fill values nor the outside bleed into what is valid. A
     pixel is valid where valid ones make up at least half of its weight.
     """
-    known = valid.to(image.dtype)
+    mask = valid.to(image.dtype)
     size = (image.shape[-2], image.shape[-1])
     values = _sampled(torch.where(valid, image, torch.zeros_like(image)), matrices, size)
-    weight = _sampled(known, matrices, size)
-    kept = weight >= 0.5
+    weight = _sampled(mask, matrices, size)
+    covered = weight >= 0.5
     blank = fill.view(1, -1, 1, 1)
-    resampled = torch.where(kept, values / weight.clamp(min=0.5), blank)
-    enough = kept.flatten(1).float().mean(1) >= LEAST_VALID * known.flatten(1).mean(1)
-    some = enough.view(-1, 1, 1, 1)
-    return torch.where(some, resampled, image), torch.where(some, kept, valid), enough
+    resampled = torch.where(covered, values / weight.clamp(min=0.5), blank)
+    enough = covered.flatten(1).float().mean(1) >= MIN_VALID * mask.flatten(1).mean(1)
+    warped_tiles = enough.view(-1, 1, 1, 1)
+    return (
+        torch.where(warped_tiles, resampled, image),
+        torch.where(warped_tiles, covered, valid),
+        enough,
+    )
 
 
 def _sampled(x: Tensor, matrices: Tensor, size: tuple[int, int]) -> Tensor:

@@ -66,16 +66,16 @@ def between(start: TileClassifier, trained: TileClassifier, share: float) -> Til
         trained: the same network after it; not changed.
         share: of the way, 0 to 1.
     """
-    made, first = copy.deepcopy(trained), start.state_dict()
-    for name, tensor in made.state_dict().items():
+    network, first = copy.deepcopy(trained), start.state_dict()
+    for name, tensor in network.state_dict().items():
         if tensor.is_floating_point():
             tensor.copy_(torch.lerp(first[name], tensor, share))
-    return made
+    return network
 
 
 def moving_norms(backbone: Backbone) -> list[SteadyBatchNorm2d]:
-    """The batch normalisations that training moves: neither frozen nor held."""
-    return [m for m in backbone.modules() if isinstance(m, SteadyBatchNorm2d) and not m.held]
+    """The batch normalisations that training moves: neither frozen nor kept in evaluation mode."""
+    return [m for m in backbone.modules() if isinstance(m, SteadyBatchNorm2d) and not m.frozen]
 
 
 @contextmanager
@@ -108,20 +108,20 @@ def adapt_batchnorm(
     takes part. Tiles are taken in blocks at random, so that no block holds one class alone.
 
     Raises:
-        ModelError: the network has no batch normalisation, or its weights hold it folded.
+        ModelError: the network has no batch normalisation, or it is folded into the weights.
     """
     norms = [m for m in model.backbone.modules() if isinstance(m, SteadyBatchNorm2d)]
     if folded or not norms:
         why = "is folded into its weights" if folded else "does not exist"
         raise ModelError(
             f"model.adabn: batch normalisation {why} in this {model.backbone.name}, so there is "
-            "nothing to measure anew; set model.adabn=none, or give other weights"
+            "nothing to measure again; set model.adabn=none, or give other weights"
         )
     order = np.random.default_rng([seed, 2]).permutation(rows)
     fill = model.normalise.fill.cpu().numpy().astype(np.float64)
     model.eval()
     with measuring(norms):
         for part in np.array_split(order, max(1, round(len(order) / _BLOCK))):
-            held = batch(pack, part, fill=fill, device=model.normalise.fill.device)
-            model.finish(model.frozen_part(held["image"]))
+            block = batch(pack, part, fill=fill, device=model.normalise.fill.device)
+            model.finish(model.frozen_part(block["image"]))
     model.eval()

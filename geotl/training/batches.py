@@ -54,9 +54,9 @@ def balanced(labels: Int64s, random: np.random.Generator) -> Int64s:
     drawn = []
     for place, value in enumerate(classes):
         quota = len(labels) // len(classes) + (place < len(labels) % len(classes))
-        own = np.flatnonzero(labels == value)
-        rounds = [random.permutation(own) for _ in range(-(-quota // len(own)))]
-        drawn.append(np.concatenate([own[:0], *rounds])[:quota])
+        members = np.flatnonzero(labels == value)
+        rounds = [random.permutation(members) for _ in range(-(-quota // len(members)))]
+        drawn.append(np.concatenate([members[:0], *rounds])[:quota])
     return random.permutation(np.concatenate(drawn))
 
 
@@ -116,16 +116,16 @@ def mix_tiles(batch: Mapping[str, Tensor], mix: Mix, fill: Tensor) -> dict[str, 
         mix: with what, and how much.
         fill: value [C].
     """
-    own, own_valid = batch["image"], batch["valid"]
-    other, other_valid = own[mix.partner], own_valid[mix.partner]
-    share = mix.share.to(own).view(-1, 1, 1, 1)
+    first, first_valid = batch["image"], batch["valid"]
+    other, other_valid = first[mix.partner], first_valid[mix.partner]
+    share = mix.share.to(first).view(-1, 1, 1, 1)
     if mix.box is not None:
-        share = (~mix.box).to(own)
-    both = share * own + (1 - share) * other
-    either = torch.where(own_valid, own, other)
-    blank = fill.to(own).view(1, -1, 1, 1)
-    image = torch.where(own_valid & other_valid, both, either)
-    valid = own_valid | other_valid
+        share = (~mix.box).to(first)
+    both = share * first + (1 - share) * other
+    either = torch.where(first_valid, first, other)
+    blank = fill.to(first).view(1, -1, 1, 1)
+    image = torch.where(first_valid & other_valid, both, either)
+    valid = first_valid | other_valid
     return {**batch, "image": torch.where(valid, image, blank), "valid": valid}
 
 

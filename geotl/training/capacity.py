@@ -1,9 +1,9 @@
-"""Whether a network can overfit at all: plain Adam on a few tiles, judged in evaluation mode.
+"""Whether a network can overfit at all: plain Adam on a few tiles, scored in evaluation mode.
 
 Zhang et al. 2017 (Understanding deep learning requires rethinking generalization): a network that
-is large enough learns random labels by heart. One that cannot will underfit real ones as well, so
+is large enough also fits random labels. One that cannot will underfit real ones as well, so
 this comes before any regulariser. It must be read in evaluation mode: with batch normalisation in
-training mode a batch is standardised by itself, and a ResNet-18 looks perfect after two steps when
+training mode a batch is standardised alone, and a ResNet-18 looks perfect after two steps when
 in use it is right on one tile in five.
 """
 
@@ -26,18 +26,18 @@ from geotl.training.batches import epoch_order
 from geotl.training.features import FrozenViews, Tiles
 
 NOISE_TILES = 64
-BLOCK = 128  # test tiles at once
+BLOCK = 128  # test tiles in one batch
 
 
 @dataclass(frozen=True)
 class Memorised:
-    """How a network took to learning tiles by heart.
+    """How a network overfitted tiles on purpose.
 
     Attributes:
         tiles: how many there were.
         steps: optimiser steps taken.
-        path: (step, accuracy in training mode, accuracy in evaluation mode) where it was judged.
-            The first is that of the batches since the last judging, as a training log shows it.
+        path: (step, accuracy in training mode, accuracy in evaluation mode) where it was scored.
+            The first is that of the batches since the last scoring, as a training log shows it.
     """
 
     tiles: int
@@ -56,7 +56,7 @@ class Memorised:
 
     @property
     def looked_perfect(self) -> int | None:
-        """The step at which training mode would have said 100 % too early; None if it did not."""
+        """The step at which training mode would have shown 100 % too early; None if it did not."""
         early = [step for step, training, use in self.path if training == 1.0 and use < 1.0]
         return early[0] if early else None
 
@@ -108,24 +108,24 @@ def memorise(
     steps: int = 300,
     batch_size: int = NOISE_TILES,
     seed: int = 0,
-    told: Progress | None = None,
+    progress: Progress | None = None,
 ) -> Memorised:
     """Train in place with Adam and nothing else, until every tile is correct, or give up.
 
     One view, no decay, no dropout, one rate for all that is trainable; what is frozen stays. The
-    network is judged in evaluation mode once an epoch.
+    network is scored in evaluation mode once an epoch.
 
     Args:
         network: trained in place; left in evaluation mode.
-        tiles: to be learnt by heart.
+        tiles: to be overfitted on purpose.
         lr: learning rate.
         steps: the most steps.
         batch_size: tiles in a step.
         seed: of the order.
-        told: told of (steps done, the most).
+        progress: called with (steps done, maximum of steps).
     """
     network.eval()
-    held = FrozenViews(network, tiles, (0,))
+    frozen = FrozenViews(network, tiles, (0,))
     labels = torch.from_numpy(tiles.labels).to(network.feature_mean.device)
     groups = parameter_groups(network.backbone, network.head, lr=lr, lr_decay=1.0, weight_decay=0.0)
     adam = torch.optim.Adam(groups)
@@ -133,13 +133,13 @@ def memorise(
     path: list[tuple[int, float, float]] = []
     done, epoch = 0, 0
     while done < steps and not (path and path[-1][2] == 1.0):
-        hits = seen = 0
+        hits = count = 0
         for positions in epoch_order(len(labels), batch_size, seed, epoch)[: steps - done]:
-            hits += _step(network, adam, held, labels, positions)
-            seen, done = seen + len(positions), done + 1
-            if told:
-                told(done, steps)
-        path.append((done, hits / seen, accuracy_of(network, held, labels)))
+            hits += _step(network, adam, frozen, labels, positions)
+            count, done = count + len(positions), done + 1
+            if progress:
+                progress(done, steps)
+        path.append((done, hits / count, accuracy_of(network, frozen, labels)))
         epoch += 1
     return Memorised(len(labels), done, tuple(path))
 
@@ -147,7 +147,7 @@ def memorise(
 def _step(
     network: TileClassifier,
     adam: torch.optim.Optimizer,
-    held: FrozenViews,
+    frozen: FrozenViews,
     labels: Tensor,
     positions: Int64s,
 ) -> int:
@@ -155,7 +155,7 @@ def _step(
     network.train()
     chosen = torch.from_numpy(positions)
     adam.zero_grad()
-    logits = _logits(network, _taken(held, chosen))
+    logits = _logits(network, _taken(frozen, chosen))
     truth = labels[chosen]
     F.cross_entropy(logits, truth).backward()  # type: ignore[no-untyped-call]
     adam.step()
@@ -163,19 +163,19 @@ def _step(
 
 
 @torch.inference_mode()
-def accuracy_of(network: TileClassifier, held: FrozenViews, labels: Tensor) -> float:
+def accuracy_of(network: TileClassifier, frozen: FrozenViews, labels: Tensor) -> float:
     """Accuracy in evaluation mode, of what the frozen stages gave for some tiles."""
     network.eval()
     right = 0
     for start in range(0, len(labels), BLOCK):
         chosen = torch.arange(start, min(start + BLOCK, len(labels)))
-        logits = _logits(network, _taken(held, chosen))
+        logits = _logits(network, _taken(frozen, chosen))
         right += int((logits.argmax(1) == labels[chosen]).sum())
     return right / len(labels)
 
 
-def _taken(held: FrozenViews, chosen: Tensor) -> list[Frozen]:
-    return held.take(chosen, torch.zeros(len(chosen), dtype=torch.int64))
+def _taken(frozen: FrozenViews, chosen: Tensor) -> list[Frozen]:
+    return frozen.take(chosen, torch.zeros(len(chosen), dtype=torch.int64))
 
 
 def _logits(network: TileClassifier, parts: list[Frozen]) -> Tensor:

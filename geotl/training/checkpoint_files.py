@@ -1,4 +1,4 @@
-"""Files of a training that a killed one goes on from: whole, checked, and one before the last."""
+"""Files from which a killed training goes on: complete, checked, and one before the last."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ class WholeCheckpoints(TorchCheckpointIO):
     def save_checkpoint(
         self, checkpoint: dict[str, Any], path: Any, storage_options: Any = None
     ) -> None:
-        """Write a checkpoint whole or not at all.
+        """Write a checkpoint completely or not at all.
 
         Raises:
             OutputError: the disk is full or the folder cannot be written.
@@ -59,17 +59,17 @@ class WholeCheckpoints(TorchCheckpointIO):
 
 
 def write_checkpoint(path: Path, state: dict[str, Any], *, before: str | None = None) -> None:
-    """Write a checkpoint whole or not at all.
+    """Write a checkpoint completely or not at all.
 
     Args:
         path: of the checkpoint.
         state: tensors and plain values.
-        before: name that the one which stands there takes; None to replace it.
+        before: new name of the file that is there already; None to replace it.
 
     Raises:
         OutputError: the disk is full or the folder cannot be written.
     """
-    content = io.BytesIO()  # torch itself tells of a full disk in words of its own
+    content = io.BytesIO()  # torch reports a full disk in its own words
     torch.save(state, content)
     with whole_file(path) as part:
         with part.open("wb") as stream:
@@ -93,21 +93,21 @@ def read_checkpoint(path: Path, log: Log) -> dict[str, Any] | None:
             return state
     aside = path.with_name(path.name + DAMAGED)
     path.replace(aside)
-    log(f"{path}: the checkpoint cannot be read and is set aside as {aside.name}")
+    log(f"{path}: the checkpoint cannot be read and is renamed {aside.name}")
     return None
 
 
-def start_of(folder: Path, log: Log, *, judged: bool) -> Path | None:
+def start_of(folder: Path, log: Log, *, best_epoch: bool) -> Path | None:
     """The checkpoint that a training goes on from: the last that can be read; None for none.
 
     Args:
         folder: of the training.
         log: called with a line where one cannot be read.
-        judged: whether the best epoch's weights are kept too; without them it starts again.
+        best_epoch: whether the best epoch's weights are kept too; without them it starts again.
     """
     best = folder / BEST
     begun = best.exists() or best.with_name(best.name + DAMAGED).exists()
-    if judged and begun and read_checkpoint(best, log) is None:
+    if best_epoch and begun and read_checkpoint(best, log) is None:
         return None
     for name in (LAST, PREVIOUS):
         if read_checkpoint(folder / name, log) is not None:
@@ -125,14 +125,14 @@ def read_finished(path: Path, log: Log) -> dict[str, Any] | None:
     """The note of a finished training; None where there is none, or one that cannot be read."""
     if not path.exists():
         return None
-    found = read_checked(path)
-    if found is None:  # as earlier versions wrote it, without a checksum
+    note = read_checked(path)
+    if note is None:  # as earlier versions wrote it, without a checksum
         with contextlib.suppress(OSError, ValueError):
-            found = json.loads(path.read_text(encoding="utf-8"))
-    if isinstance(found, dict) and found.keys() == {"kept", "history"}:
-        return found
+            note = json.loads(path.read_text(encoding="utf-8"))
+    if isinstance(note, dict) and note.keys() == {"kept", "history"}:
+        return note
     path.replace(path.with_name(path.name + DAMAGED))
-    log(f"{path}: cannot be read and is set aside; the training goes on from its checkpoint")
+    log(f"{path}: cannot be read and is renamed; the training goes on from its checkpoint")
     return None
 
 
@@ -164,9 +164,9 @@ class EpochLog(Callback):
     def on_train_epoch_end(self, trainer: lightning.Trainer, _: Any) -> None:
         """Add the line of an epoch."""
         loss, hits, tiles = self.sums
-        seen = trainer.callback_metrics
+        metrics = trainer.callback_metrics
         line = {"epoch": float(trainer.current_epoch)}
-        line |= {n: float(seen[n]) for n in ("val_loss", "val_accuracy") if n in seen}
+        line |= {n: float(metrics[n]) for n in ("val_loss", "val_accuracy") if n in metrics}
         line |= {"train_loss": loss / tiles, "train_accuracy": hits / tiles}
         earlier = [one for one in self.epochs if one["epoch"] < line["epoch"]]
         self.epochs, self.sums = [*earlier, line], [0.0, 0.0, 0.0]

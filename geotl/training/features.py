@@ -29,8 +29,8 @@ def state_fingerprint(model: TileClassifier, *, filled: bool = True) -> str:
 
     Args:
         model: the network.
-        filled: whether some pixel is invalid; else what such pixels are filled with, which is of
-            each draw's training tiles, plays no part.
+        filled: whether some pixel is invalid; else the fill values, which come from each
+            repeat's training tiles, do not count.
     """
     digest = hashlib.sha256(repr((model.spec, model.sizes)).encode())
     for name, tensor in sorted(model.state_dict().items()):
@@ -60,8 +60,8 @@ def followed_by_statistics(
     """Features [n, V, D] of the stages and, where the model wants them, statistics of the bands."""
     if not model.spec.statistics:
         return deep
-    own = statistics_table(model, pack, rows)
-    return np.concatenate([deep, np.repeat(own[:, None], deep.shape[1], axis=1)], axis=2)
+    statistics = statistics_table(model, pack, rows)
+    return np.concatenate([deep, np.repeat(statistics[:, None], deep.shape[1], axis=1)], axis=2)
 
 
 @torch.inference_mode()
@@ -83,7 +83,7 @@ def _stage_features(
     batch_size: int = 128,
     progress: Progress | None = None,
 ) -> Float32s:
-    """What the stages alone give of packed tiles, [len(rows), views, D] float32."""
+    """Features of the stages alone for packed tiles, [len(rows), views, D] float32."""
     device = next(model.parameters()).device
     model.eval()
     out: list[Float32s] = []
@@ -120,33 +120,35 @@ def cached_features(
 ) -> Float32s:
     """Features of the stages as in `raw_features`, kept in `folder`.
 
-    They are found by the fingerprint of model, tiles and rows.
+    The fingerprint of model, tiles and rows finds them again.
 
-    Tiles with invalid pixels are kept apart: theirs hang on what those are filled with, which is of
-    each draw's training tiles, so that repeated draws compute no more than these anew.
+    Tiles with invalid pixels are cached separately: their features depend on the fill values, which
+    come from each repeat's training tiles. So repeats compute these features again and no others.
     """
     fmt = settled(precision, next(model.parameters()).device)
 
-    def cached(some: Int64s, *, filled: bool) -> Float32s:
+    def cached(positions: Int64s, *, filled: bool) -> Float32s:
         state = state_fingerprint(model, filled=filled)
-        told = f"{state}{pack.fingerprint}{fmt}{torch.get_num_threads()}"
-        key = hashlib.sha256(told.encode() + some.tobytes()).hexdigest()[:32]
+        identity = f"{state}{pack.fingerprint}{fmt}{torch.get_num_threads()}"
+        key = hashlib.sha256(identity.encode() + positions.tobytes()).hexdigest()[:32]
 
         def make(part: Path) -> None:
-            features = _stage_features(model, pack, some, precision=precision, progress=progress)
+            features = _stage_features(
+                model, pack, positions, precision=precision, progress=progress
+            )
             with whole_file(part / FEATURES) as path, path.open("wb") as stream:
                 np.save(stream, features, allow_pickle=False)
 
         entry = kept(folder / f"features-{key}", make)
-        held: Float32s = np.load(entry / FEATURES, mmap_mode="r", allow_pickle=False)
-        return held
+        stored: Float32s = np.load(entry / FEATURES, mmap_mode="r", allow_pickle=False)
+        return stored
 
     holed = _holed(pack, rows)
     if holed.all() or not holed.any():
         return cached(rows, filled=bool(holed.any()))
-    whole, patched = cached(rows[~holed], filled=False), cached(rows[holed], filled=True)
-    together = np.empty((len(rows), *whole.shape[1:]), np.float32)
-    together[~holed], together[holed] = whole, patched
+    complete, patched = cached(rows[~holed], filled=False), cached(rows[holed], filled=True)
+    together = np.empty((len(rows), *complete.shape[1:]), np.float32)
+    together[~holed], together[holed] = complete, patched
     return together
 
 
@@ -168,7 +170,7 @@ class Tiles:
 
 
 class FrozenViews:
-    """What the frozen stages give for every training tile and view, computed once."""
+    """Outputs of the frozen stages for every training tile and view, computed once."""
 
     def __init__(self, model: TileClassifier, tiles: Tiles, views: Sequence[int]) -> None:
         """Run the frozen stages over all tiles in each view, in blocks of 64."""
@@ -200,8 +202,8 @@ def _frozen_blocks(model: TileClassifier, tiles: Tiles, view: int) -> Iterator[l
 
 
 def _stacked(blocks: Iterator[list[Frozen]], size: int) -> Frozen:
-    held = [block[size] for block in blocks]
-    return Frozen(torch.cat([h.pooled for h in held]), torch.cat([h.maps for h in held]))
+    parts = [block[size] for block in blocks]
+    return Frozen(torch.cat([h.pooled for h in parts]), torch.cat([h.maps for h in parts]))
 
 
 def frozen_bytes(model: TileClassifier, tiles: Tiles, views: int) -> int:
@@ -212,7 +214,7 @@ def frozen_bytes(model: TileClassifier, tiles: Tiles, views: int) -> int:
 
 
 def cacheable_views(kind: Augmentation) -> tuple[int, ...]:
-    """The views an augmentation draws from, where it is nothing but views; () otherwise.
+    """The views that an augmentation draws from, if it only turns and flips; () otherwise.
 
     >>> len(cacheable_views(Augmentation())), cacheable_views(Augmentation(noise=0.1))
     (8, ())

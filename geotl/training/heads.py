@@ -67,7 +67,7 @@ def logistic(
 ) -> Linear:
     """Multinomial logistic regression with an L2 penalty of inverse strength `penalty`.
 
-    `weights` are those of the classes (see `losses.class_weights`), of the tiles given.
+    `weights` are those of the classes (see `losses.class_weights`) in these tiles.
     """
     tiles, views, width = features.shape
     rows = features.reshape(tiles * views, width).astype(np.float64)
@@ -77,7 +77,7 @@ def logistic(
     solver.fit(rows, np.repeat(labels, views), of_row)
     weight, bias = np.zeros((num_classes, width)), np.full(num_classes, -30.0)
     coef, intercept = solver.coef_, solver.intercept_
-    if len(solver.classes_) == 2:  # scikit-learn then gives one row, for the second class
+    if len(solver.classes_) == 2:  # scikit-learn then returns one row, for the second class
         coef, intercept = (
             np.concatenate([-coef, coef]) / 2,
             np.concatenate([-intercept, intercept]) / 2,
@@ -143,33 +143,35 @@ def choose(
         middle = tried[len(tried) // 2]
         empty = np.zeros((0, int(labels.max()) + 1))
         return Chosen(fit(features, labels, middle), middle, {}, np.zeros(0, np.int64), empty, 1.0)
-    held = np.concatenate([hold for _, hold in folds])
+    held_out = np.concatenate([hold for _, hold in folds])
     logits = {
         setting: np.concatenate(
             [fit(features[a], labels[a], setting).logits(features[b]) for a, b in folds]
         )
         for setting in tried
     }
-    return choose_among(logits, held, features, labels, fit)
+    return choose_among(logits, held_out, features, labels, fit)
 
 
 def choose_among(
-    logits: Mapping[float, Floats], held: Int64s, features: Floats, labels: Int64s, fit: Fit
+    logits: Mapping[float, Floats], held_out: Int64s, features: Floats, labels: Int64s, fit: Fit
 ) -> Chosen:
     """Keep the setting of least calibrated log-loss, by logits [n, K] of tiles that are held out.
 
     Args:
         logits: by setting, of heads that were not fitted to these tiles.
-        held: positions of the tiles [n].
+        held_out: positions of the tiles [n].
         features: of all tiles, standardised, [N, V, D].
         labels: their classes [N].
         fit: the head that is fitted to all tiles at the setting.
     """
-    truth = labels[held]
+    truth = labels[held_out]
     loss = {s: calibrated_loss(rows, truth) for s, rows in logits.items()}
     best = min(sorted(logits), key=lambda s: loss[s][0])
     accuracy = {s: float(np.mean(rows.argmax(1) == truth)) for s, rows in logits.items()}
-    return Chosen(fit(features, labels, best), best, accuracy, held, logits[best], loss[best][1])
+    return Chosen(
+        fit(features, labels, best), best, accuracy, held_out, logits[best], loss[best][1]
+    )
 
 
 def calibrated_loss(logits: Floats, truth: Int64s) -> tuple[float, float]:
@@ -203,9 +205,9 @@ def band_statistics_logits(
 
     Args:
         table: band statistics of all tiles, [N, 2C].
-        train: rows learnt from.
+        train: training rows.
         labels: their classes.
-        test: rows to judge.
+        test: test rows.
         folds: inside the training labels.
         classes: how many there are.
     """

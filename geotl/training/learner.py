@@ -63,7 +63,7 @@ from geotl.training.trainer import (
 
 __all__ = ["History", "Learner", "Tiles", "cacheable_views", "epoch_order", "fit"]
 
-CACHE_BYTES = 2 << 30  # above this the frozen stages are computed anew in each epoch
+CACHE_BYTES = 2 << 30  # above this the frozen stages are computed again in each epoch
 
 
 @dataclass(frozen=True)
@@ -84,7 +84,7 @@ class Learner(lightning.LightningModule):
 
         Args:
             model: trained in place; what is frozen in it stays, bit for bit.
-            train: the tiles learnt from.
+            train: the training tiles.
             held_out: tiles inside the training labels that choose the epoch.
             training: how.
         """
@@ -109,11 +109,11 @@ class Learner(lightning.LightningModule):
         """Compute the frozen stages once, where the augmentation allows and memory suffices.
 
         Lightning trains in whatever mode it finds, and features may have been computed before in
-        evaluation mode: so the mode is set here. What is frozen or held ignores it.
+        evaluation mode: so the mode is set here. Frozen stages and fixed statistics ignore it.
         """
         views = cacheable_views(self.augmentation)
-        wanted = self.settings.cache_views and self.model.frozen_until and views
-        if wanted and self.cache is None:
+        cacheable = self.settings.cache_views and self.model.frozen_until and views
+        if cacheable and self.cache is None:
             self.model.eval()
             if frozen_bytes(self.model, self.train_tiles, len(views)) <= CACHE_BYTES:
                 self.cache = FrozenViews(self.model, self.train_tiles, views)
@@ -137,7 +137,7 @@ class Learner(lightning.LightningModule):
         )
 
     def training_step(self, _: Any, batch_idx: int) -> dict[str, Any]:
-        """What one batch costs; beside it its loss, hits and tiles, for `EpochLog`."""
+        """Cost of one batch, with its loss, hits and number of tiles for `EpochLog`."""
         cost, loss, hits = self.batch_loss(self.current_epoch, batch_idx)
         self.log_dict(
             {"train_loss": loss, "train_accuracy": hits.float().mean()},
@@ -162,7 +162,7 @@ class Learner(lightning.LightningModule):
         cost = loss
         if self.settings.l2 > 0:
             cost = cost + l2_penalty(decaying(self.model.parameters()), self.settings.l2)
-        cost = cost + self.auxiliary.loss(tapped, lambda found: self._loss(found, truth, mix)[0])
+        cost = cost + self.auxiliary.loss(tapped, lambda output: self._loss(output, truth, mix)[0])
         return cost, loss, logits.argmax(1) == main
 
     def _mix(self, count: int, origin: int) -> Mix | None:
@@ -184,7 +184,7 @@ class Learner(lightning.LightningModule):
         return cross_entropy(logits, shares, self.class_weights), shares.argmax(1)
 
     def parts(self, positions: Int64s, origin: int, mix: Mix | None = None) -> list[Frozen]:
-        """What the frozen stages give for a batch, varied and mixed as its origin says.
+        """Outputs of the frozen stages for a batch, augmented and mixed as its origin says.
 
         Mixed after the frozen stages, both what they hand on and what was pooled from them is
         the hidden representation that manifold mixup mixes (Verma et al. 2019).
@@ -194,25 +194,25 @@ class Learner(lightning.LightningModule):
         hidden = mix is not None and mix.box is None and kind.mixup_of == "features"
         if self.cache is not None:
             choice = torch.randint(len(self.cache.views), (len(positions),), generator=generator)
-            found = self.cache.take(torch.from_numpy(positions), choice)
+            frozen = self.cache.take(torch.from_numpy(positions), choice)
         else:
             fill, sd = model.normalise.fill, model.normalise.sd
-            held = batch(
+            block = batch(
                 self.train_tiles.pack,
                 self.train_tiles.rows[positions],
                 fill=fill.cpu().numpy().astype(np.float64),
                 device=fill.device,
             )
-            held = augment(held, kind, generator, band_sd=sd, fill=fill, light=self.light)
+            block = augment(block, kind, generator, band_sd=sd, fill=fill, light=self.light)
             if mix is not None and not hidden:
-                held = mix_tiles(held, mix, fill)
-            found = model.frozen_part(held["image"])
+                block = mix_tiles(block, mix, fill)
+            frozen = model.frozen_part(block["image"])
         if mix is None or not hidden:
-            return found
-        return [Frozen(mix_values(p.pooled, mix), mix_values(p.maps, mix)) for p in found]
+            return frozen
+        return [Frozen(mix_values(p.pooled, mix), mix_values(p.maps, mix)) for p in frozen]
 
     def thaw(self, epoch: int | None) -> None:
-        """Let the stages learn that may in this epoch, from the head back; None: all that ever do.
+        """Unfreeze the stages of this epoch, from the head back; None: all that are trained at all.
 
         Gradual unfreezing, Howard & Ruder 2018, section 3.3: the head first, then one stage more
         every `unfreeze_every` epochs. What waits is frozen like the rest, buffers included.
@@ -237,7 +237,7 @@ class Learner(lightning.LightningModule):
         """Put the averaged weights in place and measure batch normalisation for them.
 
         One pass over the training tiles, varied as in training (Izmailov et al. 2018, section
-        3.2). Frozen stages and held statistics are not touched.
+        3.2). Frozen stages and fixed statistics are not touched.
         """
         if self.average is None:
             return
@@ -255,13 +255,13 @@ class Learner(lightning.LightningModule):
             return
         part = positions.cpu().numpy()
         fill = self.model.normalise.fill
-        held = batch(
+        block = batch(
             self.held_out.pack,
             self.held_out.rows[part],
             fill=fill.cpu().numpy().astype(np.float64),
             device=fill.device,
         )
-        logits = self.model(held["image"])
+        logits = self.model(block["image"])
         truth = torch.from_numpy(self.held_out.labels[part]).to(logits.device)
         hits = (logits.argmax(1) == truth).float().mean()
         self.log_dict(
@@ -294,10 +294,10 @@ def fit(
     quiet: bool = False,
     log: Log = complain,
 ) -> History:
-    """Train in place; with held-out tiles, stop early and give back the best epoch's weights.
+    """Train in place; with held-out tiles, stop early and restore the best epoch's weights.
 
     Args:
-        learner: the network, its tiles and how it learns.
+        learner: the network, its tiles and its training.
         folder: checkpoints and logs (CSV and TensorBoard).
         stop_after: epochs to run of the schedule, None for all.
         resume: go on from the last checkpoint in `folder`, if there is one.
@@ -307,34 +307,34 @@ def fit(
     With weights averaged (`swa_from`) every epoch is run and the average is what is kept: no
     epoch is chosen. Nor is it where the training runs every epoch: the last one's are kept.
     """
-    judged = learner.chooses_epoch
+    best_epoch = learner.chooses_epoch
     done = read_finished(folder / FINISHED, log) if resume else None
-    if done is not None and (found := _given_back(learner, folder, done, log)):
-        return found
-    start = start_of(folder, log, judged=judged) if resume else None
+    if done is not None and (history := _given_back(learner, folder, done, log)):
+        return history
+    start = start_of(folder, log, best_epoch=best_epoch) if resume else None
     if start is None:
         clear(folder)
     done = _train(learner, folder, stop_after, start=start, quiet=quiet)
     write_checked(folder / FINISHED, done)
-    found = _given_back(learner, folder, done, log)
-    if found is None:
+    history = _given_back(learner, folder, done, log)
+    if history is None:
         raise OutputError(
             f"{folder / done['kept']}: cannot be read after it was written; check the disk, and go "
             "on with --resume"
         )
-    return found
+    return history
 
 
 def _train(
     learner: Learner, folder: Path, stop_after: int | None, *, start: Path | None, quiet: bool
 ) -> dict[str, Any]:
-    """Train, from a checkpoint where one is given; which one is kept, and its epochs' losses."""
+    """Train, from a checkpoint if there is one; the file that is kept, and its epochs' losses."""
     settings, device = learner.settings, next(learner.model.parameters()).device
-    judged = learner.chooses_epoch
+    best_epoch = learner.chooses_epoch
     epochs_seen = EpochLog()
     callbacks: list[Callback] = [EpochLine(ProgressLine(quiet=quiet)), epochs_seen]
-    callbacks += checkpoints(folder, settings.checkpoint_every_steps, judged)
-    if judged and settings.patience:
+    callbacks += checkpoints(folder, settings.checkpoint_every_steps, best_epoch)
+    if best_epoch and settings.patience:
         callbacks.append(EarlyStopping("val_loss", patience=settings.patience))
     epochs = min(stop_after or settings.epochs, settings.epochs)
     with quiet_lightning():
@@ -349,10 +349,10 @@ def _train(
             )
     learner.to(device)  # Lightning leaves it on the CPU
     learner.thaw(None)
-    kept = BEST if judged else LAST
+    chosen = BEST if best_epoch else LAST
     if learner.average is not None:
-        kept = _averaged(learner, folder / AVERAGED, trainer.current_epoch - 1).name
-    return {"kept": kept, "history": list(epochs_seen.lines())}
+        chosen = _averaged(learner, folder / AVERAGED, trainer.current_epoch - 1).name
+    return {"kept": chosen, "history": list(epochs_seen.lines())}
 
 
 def _averaged(learner: Learner, path: Path, epoch: int) -> Path:
@@ -365,7 +365,7 @@ def _averaged(learner: Learner, path: Path, epoch: int) -> Path:
 def _given_back(
     learner: Learner, folder: Path, done: Mapping[str, Any], log: Log
 ) -> History | None:
-    """Give a learner the weights that a finished training kept; None where they are damaged."""
+    """Load the weights of a finished training into a learner; None where they are damaged."""
     state = read_checkpoint(folder / done["kept"], log)
     if state is None:
         return None

@@ -19,7 +19,7 @@ MAX_TILES = 2000  # beyond, a head of four fifths of the tiles is as good as one
 
 @dataclass(frozen=True)
 class LeftOut:
-    """What heads say of the tiles that they were not fitted to.
+    """Logits of tiles by heads that were not fitted to them.
 
     Attributes:
         rows: positions of the tiles [n]; the only tile of its class is not among them.
@@ -69,8 +69,10 @@ def leave_one_out(
     rows = np.flatnonzero(spread.counts[labels] > 1).astype(np.int64)
     logits = {shrinkage: np.zeros((len(rows), classes)) for shrinkage in shrinkages}
     for place, row in enumerate(rows):
-        for shrinkage, own in _distances(spread, int(row), int(labels[row]), shrinkages).items():
-            logits[shrinkage][place] = -0.5 * own
+        for shrinkage, distances in _distances(
+            spread, int(row), int(labels[row]), shrinkages
+        ).items():
+            logits[shrinkage][place] = -0.5 * distances
     return LeftOut(rows, logits)
 
 
@@ -79,16 +81,16 @@ def _spread(features: Floats, labels: Int64s, classes: int) -> _Spread:
     flat = features.reshape(tiles * views, width).astype(np.float64)
     if len(flat) < width:
         flat = flat @ np.linalg.qr(flat.T)[0]
-    given = flat.reshape(tiles, views, -1)
+    by_tile = flat.reshape(tiles, views, -1)
     counts = np.bincount(labels, minlength=classes)
-    sums = np.zeros((classes, given.shape[2]))
-    np.add.at(sums, labels, given.mean(axis=1))
+    sums = np.zeros((classes, by_tile.shape[2]))
+    np.add.at(sums, labels, by_tile.mean(axis=1))
     means = sums / np.maximum(counts, 1)[:, None]
-    about = (given - means[labels][:, None]).reshape(len(flat), -1)
+    about = (by_tile - means[labels][:, None]).reshape(len(flat), -1)
     scatter, axes = np.linalg.eigh(about.T @ about / views)
-    turned = given @ axes
-    own = (turned, turned.mean(axis=1), means @ axes, counts)
-    return _Spread(*own, np.maximum(scatter, 0.0), width)
+    turned = by_tile @ axes
+    parts = (turned, turned.mean(axis=1), means @ axes, counts)
+    return _Spread(*parts, np.maximum(scatter, 0.0), width)
 
 
 def _distances(
@@ -104,7 +106,7 @@ def _distances(
     trace = spread.scatter.sum() - (gone**2).sum()
     ratio = np.ones(len(apart))
     ratio[label] = 1 - 1 / count**2
-    found = {}
+    distances = {}
     for shrinkage in shrinkages:
         share = (1 - shrinkage) / rest
         inverse = 1 / (share * spread.scatter + shrinkage * trace / rest / spread.width + 1e-9)
@@ -112,5 +114,5 @@ def _distances(
         inner = np.eye(len(gone)) / share - scaled @ gone.T
         cross = scaled @ apart.T
         plain = (apart**2) @ inverse
-        found[shrinkage] = ratio * (plain + (cross * np.linalg.solve(inner, cross)).sum(axis=0))
-    return found
+        distances[shrinkage] = ratio * (plain + (cross * np.linalg.solve(inner, cross)).sum(axis=0))
+    return distances

@@ -118,8 +118,8 @@ class AuxiliaryHeads(nn.Module):
             criterion: from logits [N, K] to the loss that the main classifier has too.
         """
         losses = [
-            weight * criterion(self.heads[stage](held[stage]).float()) / len(outputs)
-            for held in outputs
+            weight * criterion(self.heads[stage](output[stage]).float()) / len(outputs)
+            for output in outputs
             for stage, weight in self.weights.items()
         ]
         return torch.stack(losses).sum() if losses else 0.0

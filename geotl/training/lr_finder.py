@@ -26,7 +26,7 @@ from geotl.training.settings import Training
 LOWEST, HIGHEST = 1e-6, 1.0
 WIDTH = 0.04  # sd of the smoothing, as a share of the steps
 DIVERGED = 2.0  # times the loss of the first steps: no need to go on
-FIRST = 5  # steps that say what the loss was
+FIRST = 5  # steps before the sweep, for the loss at the start
 
 
 @dataclass(frozen=True)
@@ -57,10 +57,10 @@ def smoothed(loss: ArrayLike) -> Float64s:
     >>> smoothed([2.0, 2.0, 2.0, 1e9]).round(1).tolist()
     [2.0, 2.0, 2.0, 4.0]
     """
-    held = np.asarray(loss, np.float64)
-    clipped = np.minimum(held, DIVERGED * np.median(held[:FIRST]))
-    places = np.arange(len(held))
-    sd = max(0.3, WIDTH * len(held))
+    losses = np.asarray(loss, np.float64)
+    clipped = np.minimum(losses, DIVERGED * np.median(losses[:FIRST]))
+    places = np.arange(len(losses))
+    sd = max(0.3, WIDTH * len(losses))
     weights = np.exp(-0.5 * ((places[:, None] - places) / sd) ** 2)
     return np.asarray(weights @ clipped / weights.sum(axis=1))
 
@@ -93,7 +93,7 @@ def range_test(
     steps: int = 100,
     lowest: float = LOWEST,
     highest: float = HIGHEST,
-    told: Progress | None = None,
+    progress: Progress | None = None,
 ) -> RateRange:
     """Sweep the head's learning rate over the recipe's own training, on a copy of the network.
 
@@ -103,11 +103,11 @@ def range_test(
     Args:
         network: as a training would begin with; not changed.
         tiles: the training tiles.
-        training: whose rates are swept.
+        training: its learning rates are swept.
         steps: how many rates.
         lowest: the first rate.
         highest: the last.
-        told: told of (steps done, in all).
+        progress: called with (steps done, all steps).
 
     Raises:
         DataError: fewer than 20 steps, or rates that do not rise.
@@ -119,7 +119,7 @@ def range_test(
         )
     rates = np.geomspace(lowest, highest, steps)
     with torch.random.fork_rng(devices=[]):
-        loss = _sweep(copy.deepcopy(network), tiles, training, rates, told)
+        loss = _sweep(copy.deepcopy(network), tiles, training, rates, progress)
     smooth = smoothed(loss)
     steepest, tenth = suggest(rates[: len(loss)], smooth)
     return RateRange(
@@ -132,7 +132,7 @@ def _sweep(
     tiles: Tiles,
     training: Training,
     rates: Float64s,
-    told: Progress | None,
+    progress: Progress | None,
 ) -> list[float]:
     """Loss of each batch while the rate rises; stopped where it has diverged."""
     learner = Learner(network, tiles, None, training)
@@ -144,14 +144,14 @@ def _sweep(
         for group, ratio in zip(optimiser.param_groups, ratios, strict=True):
             group["lr"] = rate * ratio
         optimiser.zero_grad()
-        cost, own, _ = learner.batch_loss(*divmod(number, learner.batches))
-        if not math.isfinite(float(own.detach())):
+        cost, loss_alone, _ = learner.batch_loss(*divmod(number, learner.batches))
+        if not math.isfinite(float(loss_alone.detach())):
             break
-        loss.append(float(own.detach()))
+        loss.append(float(loss_alone.detach()))
         cost.backward()  # type: ignore[no-untyped-call]
         optimiser.step()
-        if told:
-            told(number + 1, len(rates))
+        if progress:
+            progress(number + 1, len(rates))
         if number > FIRST and np.median(loss[-3:]) > DIVERGED * np.median(loss[:FIRST]):
             break
     return loss

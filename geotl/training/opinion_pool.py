@@ -1,7 +1,7 @@
 """Calibrated members pooled: weights that held-out rows choose, of pixels or of tiles.
 
 The weights minimise the log-loss of the logarithmic pool (Genest & Zidek 1986) over the simplex,
-and are drawn to equal ones where labels are few.
+and are pulled towards equal weights where labels are few.
 """
 
 from __future__ import annotations
@@ -17,9 +17,11 @@ from geotl.arrays import Float64s, Int64s
 from geotl.evaluation.evaluate import fit_temperature
 from geotl.models.pixel_model import calibrated, fused
 
-EQUAL_LABELS = 200.0  # with so many labels, weights are halfway between equal and fitted ones
+EQUAL_LABELS = (
+    200.0  # with this number of labels, weights are halfway between equal and fitted ones
+)
 _STEPS = 300  # of the exponentiated gradient
-LEAST_LOG = -14.0  # a log-probability below this counts as this
+MIN_LOG = -14.0  # a log-probability below this counts as this
 
 
 @dataclass(frozen=True)
@@ -69,8 +71,8 @@ class Pool:
 
 
 def floored(log_probabilities: Float64s, temperature: float) -> Float64s:
-    """Calibrated log-probabilities, none below `LEAST_LOG`."""
-    return np.maximum(calibrated(log_probabilities, temperature), LEAST_LOG)
+    """Calibrated log-probabilities, none below `MIN_LOG`."""
+    return np.maximum(calibrated(log_probabilities, temperature), MIN_LOG)
 
 
 def log_loss(log_probabilities: Float64s, truth: Int64s, weight: Float64s) -> float:
@@ -79,8 +81,8 @@ def log_loss(log_probabilities: Float64s, truth: Int64s, weight: Float64s) -> fl
     >>> round(log_loss(np.log([[0.5, 0.5]]), np.array([0]), np.array([1.0])), 3)
     0.693
     """
-    own = log_probabilities[np.arange(len(truth)), truth]
-    return float(-np.average(own, weights=weight))
+    likelihood = log_probabilities[np.arange(len(truth)), truth]
+    return float(-np.average(likelihood, weights=weight))
 
 
 def pool_weights(
@@ -93,8 +95,8 @@ def pool_weights(
     the fitted weights.
 
     >>> good, bad = np.log([[0.9, 0.1]] * 50), np.log([[0.4, 0.6]] * 50)
-    >>> found = pool_weights([good, bad], np.zeros(50, np.int64), np.ones(50), equal=0)
-    >>> bool(found[0] > 0.99)
+    >>> weights = pool_weights([good, bad], np.zeros(50, np.int64), np.ones(50), equal=0)
+    >>> bool(weights[0] > 0.99)
     True
     """
     share = np.full(len(members), 1 / len(members))
@@ -102,11 +104,11 @@ def pool_weights(
         return share
     several, rows = np.stack(members), np.arange(len(truth))
     mass = weight / weight.sum()
-    own = several[:, rows, truth]
+    true_class = several[:, rows, truth]
     best = share
     for _ in range(_STEPS):
         chance = np.exp(log_softmax(np.tensordot(best, several, 1), axis=1))
-        slope = ((several * chance).sum(axis=2) - own) @ mass
+        slope = ((several * chance).sum(axis=2) - true_class) @ mass
         best = best * np.exp(-(slope - slope.min()))
         best = best / best.sum()
     labels = float(weight.sum())

@@ -45,7 +45,7 @@ from geotl.training.trainer import (
 )
 
 IGNORED = -100  # the target of a pixel without a label
-INNER = 2  # trainings inside the training pixels, whose held-out pixels weigh the member
+INNER = 2  # trainings inside the training pixels; their held-out pixels weigh the member
 Predict = Callable[[PixelDecoder, Int64s], Float32s]  # logits [K,n] of pixels, by their positions
 
 
@@ -124,8 +124,8 @@ def standardised(image: Tensor, valid: Tensor, mean: Tensor, sd: Tensor) -> Tens
     """Digital numbers [N,C,S,S] less the mean [C], over the sd [C], 0 where invalid."""
     shape = (1, -1, 1, 1)
     values = (image - mean.view(shape)) / sd.view(shape)
-    seen = torch.where(valid, values, torch.zeros_like(values))
-    return seen.contiguous(memory_format=torch.channels_last)
+    filled = torch.where(valid, values, torch.zeros_like(values))
+    return filled.contiguous(memory_format=torch.channels_last)
 
 
 class DecoderLearner(lightning.LightningModule):
@@ -155,7 +155,7 @@ class DecoderLearner(lightning.LightningModule):
         self.batches = len(self.order(0))
 
     def setup(self, stage: str) -> None:
-        """Lightning trains in whatever mode it finds; what is frozen or held ignores it."""
+        """Lightning trains in the mode it finds; frozen stages and fixed statistics ignore it."""
         self.train()
 
     def order(self, epoch: int) -> list[Int64s]:
@@ -176,7 +176,7 @@ class DecoderLearner(lightning.LightningModule):
         return loss
 
     def batch(self, epoch: int, number: int) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        """Standardised images [N,C,S,S], and what is known of their pixels, each [N,S,S].
+        """Standardised images [N,C,S,S]; class, weight and soft target of their pixels, [N,S,S].
 
         That is the class of labelled pixels, their weight, and the row of the soft targets, which
         is -1 where a pixel has none.
@@ -185,21 +185,21 @@ class DecoderLearner(lightning.LightningModule):
         origin = derived_seed(training.seed, epoch, number)
         torch.manual_seed(origin)  # dropout draws from the global generator
         generator = torch.Generator().manual_seed(origin)
-        given = self._cut(self.order(epoch)[number], generator)
+        arrays = self._cut(self.order(epoch)[number], generator)
         several = self.patches.mean, self.patches.sd
         mean, sd = (torch.from_numpy(x).float().to(self.device) for x in several)
-        seen = augment(
-            {name: values.to(self.device) for name, values in given.items()},
+        augmented = augment(
+            {name: values.to(self.device) for name, values in arrays.items()},
             training.augmentation,
             generator,
             band_sd=sd,
             fill=mean,
             light=training.light,
         )
-        label, weight = seen["marks"].unbind(dim=1)
+        label, weight = augmented["marks"].unbind(dim=1)
         target = torch.where(weight > 0, label.long(), IGNORED)
-        image = standardised(seen["image"], seen["valid"], mean, sd)
-        return image, target, weight, seen["hints"][:, 0].long() - 1
+        image = standardised(augmented["image"], augmented["valid"], mean, sd)
+        return image, target, weight, augmented["hints"][:, 0].long() - 1
 
     def _cut(self, chosen: Int64s, generator: torch.Generator) -> dict[str, Tensor]:
         """Windows cut from patches at random, with all their labelled pixels."""
@@ -208,38 +208,38 @@ class DecoderLearner(lightning.LightningModule):
         corners = torch.randint(room, (len(chosen), 2), generator=generator).tolist()
         marks = {"marks": self._marks(chosen), "hints": self._hints(chosen)}
         images, valid = [], []
-        own: dict[str, list[Float32s]] = {name: [] for name in marks}
+        cuts: dict[str, list[Float32s]] = {name: [] for name in marks}
         for number, (patch, (row, col)) in enumerate(zip(chosen, corners, strict=True)):
             here = np.s_[:, row : row + side, col : col + side]
             images.append(patches.image[patch][here].astype(np.float32))
             valid.append(patches.valid[patch][here])
             for name, values in marks.items():
-                own[name].append(values[number][here])
+                cuts[name].append(values[number][here])
         mask, fill = np.stack(valid), patches.mean.astype(np.float32).reshape(-1, 1, 1)
         image = np.where(mask, np.stack(images), fill)
-        known = {name: np.stack(values) for name, values in own.items()}
-        arrays = {"image": image, "valid": mask, **known}
+        planes = {name: np.stack(values) for name, values in cuts.items()}
+        arrays = {"image": image, "valid": mask, **planes}
         return {name: torch.from_numpy(values) for name, values in arrays.items()}
 
     def _marks(self, chosen: Int64s) -> Float32s:
         """Class and weight of the labelled pixels of patches [N,2,S,S], 0 elsewhere."""
         marks, patches = self.marks, self.patches
-        found = np.zeros((len(chosen), 2, *patches.image.shape[-2:]), np.float32)
+        planes = np.zeros((len(chosen), 2, *patches.image.shape[-2:]), np.float32)
         place = {patch: number for number, patch in enumerate(chosen.tolist())}
         owner = patches.owner[marks.pixels]
         for i in np.flatnonzero(np.isin(owner, chosen)):
             row, col = patches.places[marks.pixels[i]]
-            found[place[int(owner[i])], :, row, col] = marks.labels[i], marks.weight[i]
-        return found
+            planes[place[int(owner[i])], :, row, col] = marks.labels[i], marks.weight[i]
+        return planes
 
     def _hints(self, chosen: Int64s) -> Float32s:
         """One more than the row of the soft targets of patches [N,1,S,S], 0 where there is none."""
-        found = np.zeros((len(chosen), 1, *self.patches.image.shape[-2:]), np.float32)
+        planes = np.zeros((len(chosen), 1, *self.patches.image.shape[-2:]), np.float32)
         if self.soft is not None:
             for number, patch in enumerate(chosen.tolist()):
                 rows = np.flatnonzero(self.soft.owner == patch)
-                found[number, 0, *self.soft.places[rows].T] = rows + 1
-        return found
+                planes[number, 0, *self.soft.places[rows].T] = rows + 1
+        return planes
 
     def configure_optimizers(self) -> Any:
         """Rates geometric by stage from the decoder back, decay on matrices alone."""
@@ -312,39 +312,43 @@ def fit_decoder(
         teach: gives soft targets elsewhere, of each training's own pixels; None for none.
     """
     begun = time.perf_counter()
-    held = np.concatenate([np.zeros(0, np.int64), *(out for _, out in folds)])
+    held_rows = np.concatenate([np.zeros(0, np.int64), *(out for _, out in folds)])
 
     def trained(fit: Int64s) -> PixelDecoder:
         soft = None if teach is None else teach(fit)
         return train_decoder(base, patches, marks.part(fit), plan, soft)
 
     network = trained(np.arange(len(marks.labels)))
-    own = np.zeros((len(marks.labels), base.classes))
+    out_of_fold = np.zeros((len(marks.labels), base.classes))
     for fit, out in joined_folds(folds, INNER):
         trial = trained(fit)
-        own[out] = log_softmax(predict(trial, marks.pixels[out]).T.astype(np.float64), axis=1)
+        out_of_fold[out] = log_softmax(
+            predict(trial, marks.pixels[out]).T.astype(np.float64), axis=1
+        )
     temperature = 1.0
     if folds:
-        temperature = fit_temperature(own[held], marks.labels[held], marks.weight[held])
+        temperature = fit_temperature(
+            out_of_fold[held_rows], marks.labels[held_rows], marks.weight[held_rows]
+        )
     linear = LinearMember((DECODER,), np.eye(base.classes), np.zeros(base.classes))
-    outside, epochs = floored(own[held], temperature), float(plan.settings.epochs)
+    outside, epochs = floored(out_of_fold[held_rows], temperature), float(plan.settings.epochs)
     member = FittedMember(linear, epochs, temperature, outside, since(begun))
     return FittedDecoder(f"{DECODER}_{network.kind}", network, member)
 
 
 def joined_folds(folds: Folds, count: int) -> list[tuple[Int64s, Int64s]]:
-    """Folds joined to so many: held out is what any of them holds out, fitted what all fit.
+    """Fewer folds from several: held-out rows of any of them, training rows of all of them.
 
     >>> rows = np.arange(6)
     >>> several = [(np.delete(rows, i), rows[i : i + 1]) for i in range(3)]
     >>> [(fit.tolist(), out.tolist()) for fit, out in joined_folds(several, 2)]
     [([1, 3, 4, 5], [0, 2]), ([0, 2, 3, 4, 5], [1])]
     """
-    found = []
+    joined = []
     for group in (folds[start::count] for start in range(min(count, len(folds)))):
-        out = np.concatenate([held for _, held in group])
+        out = np.concatenate([part for _, part in group])
         fit = group[0][0]
-        for own, _ in group[1:]:
-            fit = np.intersect1d(fit, own)
-        found.append((np.setdiff1d(fit, out), out))
-    return found
+        for others, _ in group[1:]:
+            fit = np.intersect1d(fit, others)
+        joined.append((np.setdiff1d(fit, out), out))
+    return joined

@@ -1,7 +1,7 @@
 """The fusion of a pixel model's members: calibrated and weighted by folds inside the training part.
 
 Each member's setting, its temperature and its weight come from predictions for held-out pixels.
-Then all members are fitted on all training pixels. How they are weighed, `opinion_pool` says.
+Then all members are fitted on all training pixels. `opinion_pool` weighs them.
 """
 
 from __future__ import annotations
@@ -121,34 +121,34 @@ class PixelFusion:
 
 
 def members_for(
-    blocks: Collection[str], wanted: Collection[str] = (), fitted: Collection[str] = ()
+    blocks: Collection[str], names: Collection[str] = (), fitted: Collection[str] = ()
 ) -> dict[str, MemberRecipe]:
-    """The members that take these blocks of features: of those wanted, or of all.
+    """The members that take these blocks of features: the named ones, or all.
 
     Args:
         blocks: of features.
-        wanted: names; () for all.
-        fitted: names of members that need no fit, which may be wanted too.
+        names: of the members; () for all.
+        fitted: names of members that need no fit, which may be named too.
 
     Raises:
-        DataError: none does, or one that is wanted does not.
+        DataError: none does, or a named one does not.
     """
-    found = {name: one for name, one in MEMBERS.items() if {*one.blocks} <= {*blocks}}
-    known = (*found, *fitted)
-    missing = [name for name in wanted if name not in known]
-    if missing or not known:
+    fitting = {name: one for name, one in MEMBERS.items() if {*one.blocks} <= {*blocks}}
+    available = (*fitting, *fitted)
+    missing = [name for name in names if name not in available]
+    if missing or not available:
         raise DataError(
             f"members {', '.join(missing) or 'of any kind'}: with the features "
-            f"{', '.join(blocks)} there are {', '.join(known) or 'none'}; deep ones need "
+            f"{', '.join(blocks)} there are {', '.join(available) or 'none'}; deep ones need "
             "model.weights"
         )
-    return {name: one for name, one in found.items() if name in wanted or not wanted}
+    return {name: one for name, one in fitting.items() if name in names or not names}
 
 
 def fit_fusion(
     rows: PixelRows,
     folds: Folds,
-    wanted: Collection[str] = (),
+    names: Collection[str] = (),
     priors: Float64s | None = None,
     fitted: Mapping[str, FittedMember] = NONE_FITTED,
 ) -> PixelFusion:
@@ -157,7 +157,7 @@ def fit_fusion(
     Args:
         rows: training pixels.
         folds: (fit, held out) positions inside them; a label's pixels lie on one side.
-        wanted: names of the members; () for all.
+        names: of the members; () for all.
         priors: how likely the classes are [K], which sum to 1; None for their shares of the labels.
         fitted: members that were fitted on the same pixels and folds; each joins the others where
             it lowers the log-loss of held-out pixels, and has the weight 0 elsewhere.
@@ -165,11 +165,11 @@ def fit_fusion(
     Raises:
         DataError: a member that the pixels have no features for.
     """
-    recipes = members_for(tuple(rows.features), wanted, tuple(fitted))
+    recipes = members_for(tuple(rows.features), names, tuple(fitted))
     labels, rows = round(float(rows.weight.sum())), weighed(rows, priors)
-    held = np.concatenate([np.zeros(0, np.int64), *(out for _, out in folds)])
+    held_out = np.concatenate([np.zeros(0, np.int64), *(out for _, out in folds)])
     members = {name: fit_member(rows, folds, one) for name, one in recipes.items()}
-    truth, weight = rows.labels[held], rows.weight[held]
+    truth, weight = rows.labels[held_out], rows.weight[held_out]
     outside = {name: one.held_out for name, one in members.items()}
     pool = Pool.of(outside, truth, weight)
     for name, one in fitted.items():
@@ -190,12 +190,16 @@ def fit_member(rows: PixelRows, folds: Folds, recipe: MemberRecipe) -> FittedMem
     if not folds:
         member = recipe.fitter(rows, recipe.blocks, middle)
         return FittedMember(member, middle, 1.0, np.zeros((0, rows.count)), since(begun))
-    held = np.concatenate([out for _, out in folds])
-    truth, weight = rows.labels[held], rows.weight[held]
+    held_out = np.concatenate([out for _, out in folds])
+    truth, weight = rows.labels[held_out], rows.weight[held_out]
     parts = [(rows.part(fit), rows.part(out)) for fit, out in folds]
     tried = {setting: _held_out(parts, recipe, setting) for setting in recipe.settings}
-    temperatures = {setting: fit_temperature(own, truth, weight) for setting, own in tried.items()}
-    scaled = {setting: floored(own, temperatures[setting]) for setting, own in tried.items()}
+    temperatures = {
+        setting: fit_temperature(predicted, truth, weight) for setting, predicted in tried.items()
+    }
+    scaled = {
+        setting: floored(predicted, temperatures[setting]) for setting, predicted in tried.items()
+    }
     best = min(tried, key=lambda setting: log_loss(scaled[setting], truth, weight))
     member = recipe.fitter(rows, recipe.blocks, best)
     return FittedMember(member, best, temperatures[best], scaled[best], since(begun))

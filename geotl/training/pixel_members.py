@@ -49,8 +49,8 @@ class PixelRows:
 
     def part(self, rows: Int64s) -> PixelRows:
         """Some of the pixels."""
-        some = {block: values[:, rows] for block, values in self.features.items()}
-        return replace(self, features=some, labels=self.labels[rows], weight=self.weight[rows])
+        features = {block: values[:, rows] for block, values in self.features.items()}
+        return replace(self, features=features, labels=self.labels[rows], weight=self.weight[rows])
 
     def table(self, blocks: tuple[str, ...]) -> Float32s:
         """Features [n,D] of some blocks, one after the other."""
@@ -67,8 +67,8 @@ def weighed(rows: PixelRows, priors: Float64s | None) -> PixelRows:
     if priors is None:
         return rows
     mass = np.bincount(rows.labels, rows.weight, rows.count)
-    wanted = np.where(mass > 0, priors, 0.0)
-    factor = wanted / wanted.sum() * mass.sum() / np.maximum(mass, 1e-12)
+    targets = np.where(mass > 0, priors, 0.0)
+    factor = targets / targets.sum() * mass.sum() / np.maximum(mass, 1e-12)
     return replace(rows, weight=rows.weight * factor[rows.labels], factor=factor)
 
 
@@ -76,7 +76,7 @@ Fitter = Callable[[PixelRows, tuple[str, ...], float], Member]
 
 
 def fit_discriminant(rows: PixelRows, blocks: tuple[str, ...], shrinkage: float) -> LinearMember:
-    """A shrunken discriminant (`heads.discriminant`), classes as likely as the weights say."""
+    """A shrunken discriminant (`heads.discriminant`), with class priors from the weights."""
     mean, scale = _scaling(rows, blocks)
     values = (rows.table(blocks) - mean) * scale
     shares = one_hot(rows.labels, rows.count) * rows.weight[:, None]
@@ -94,7 +94,7 @@ def fit_logistic(rows: PixelRows, blocks: tuple[str, ...], penalty: float) -> Li
     solver = LogisticRegression(C=penalty, max_iter=300, tol=1e-3)
     solver.fit(values, rows.labels, rows.weight)
     coef, intercept = solver.coef_, solver.intercept_
-    if len(solver.classes_) == 2:  # scikit-learn then gives one row, for the second class
+    if len(solver.classes_) == 2:  # scikit-learn then returns one row, for the second class
         coef, intercept = np.concatenate([-coef, coef]) / 2, np.r_[-intercept, intercept] / 2
     weight, bias = np.zeros((rows.count, values.shape[1])), np.full(rows.count, UNKNOWN)
     weight[solver.classes_], bias[solver.classes_] = coef, intercept
@@ -102,16 +102,16 @@ def fit_logistic(rows: PixelRows, blocks: tuple[str, ...], penalty: float) -> Li
 
 
 def fit_forest(rows: PixelRows, blocks: tuple[str, ...], trees: float) -> ForestMember:
-    """A random forest of so many trees (Breiman 2001), scikit-learn's, as arrays.
+    """A random forest of `trees` trees (Breiman 2001), scikit-learn's, as arrays.
 
     Grown trees end in leaves of one class, which no weight changes: priors multiply their shares.
     """
     threads = -1 if len(rows.labels) > MANY_PIXELS else None  # they cost more than few pixels take
     solver = RandomForestClassifier(round(trees), random_state=rows.seed, n_jobs=threads)
     factor = np.ones(rows.count) if rows.factor is None else rows.factor
-    known = np.maximum(factor, 1e-12)[rows.labels]
-    with warnings.catch_warnings():  # scikit-learn's threads leave other filters than they found
-        solver.fit(rows.table(blocks), rows.labels, rows.weight / known)
+    scale = np.maximum(factor, 1e-12)[rows.labels]
+    with warnings.catch_warnings():  # scikit-learn's threads change the warning filters
+        solver.fit(rows.table(blocks), rows.labels, rows.weight / scale)
     member = forest_member(solver, blocks, rows.count)
     if rows.factor is None:
         return member
@@ -121,7 +121,7 @@ def fit_forest(rows: PixelRows, blocks: tuple[str, ...], trees: float) -> Forest
 def forest_member(
     forest: RandomForestClassifier, blocks: tuple[str, ...], count: int
 ) -> ForestMember:
-    """A fitted forest of scikit-learn as arrays; a class that it does not know has no share."""
+    """A fitted forest of scikit-learn as arrays; a class without training pixels has no share."""
     trees = [tree.tree_ for tree in forest.estimators_]
     roots = np.cumsum([0, *(tree.node_count for tree in trees[:-1])]).astype(np.int64)
     shares = np.zeros((sum(tree.node_count for tree in trees), count), np.float32)
@@ -129,8 +129,10 @@ def forest_member(
     shares[:, forest.classes_] = values / values.sum(axis=1, keepdims=True)
 
     def nodes(name: str) -> Int64s:
-        own = [getattr(tree, name) for tree in trees]
-        offset = [np.where(one >= 0, one + root, -1) for one, root in zip(own, roots, strict=True)]
+        arrays = [getattr(tree, name) for tree in trees]
+        offset = [
+            np.where(one >= 0, one + root, -1) for one, root in zip(arrays, roots, strict=True)
+        ]
         return np.concatenate(offset)
 
     return ForestMember(
@@ -164,5 +166,5 @@ def _unscaled(
     blocks: tuple[str, ...], weight: Float64s, bias: Float64s, mean: Float64s, scale: Float64s
 ) -> LinearMember:
     """A linear member of features as they are, from one of standardised features."""
-    own = weight * scale
-    return LinearMember(blocks, own, bias - own @ mean)
+    unscaled = weight * scale
+    return LinearMember(blocks, unscaled, bias - unscaled @ mean)

@@ -48,18 +48,18 @@ def rate_factor(
 
     Args:
         step: from 0.
-        total: steps of the whole training.
+        total: steps of the complete training.
         schedule: its shape.
         warmup: share of steps that a cosine rises over.
         level: (first step, factor) of a level end, at which weights are averaged: the schedule
             is drawn together to end there and never falls below that factor (Izmailov et al.
             2018, section 3.2).
     """
-    end, least = level or (total, 0.0)
+    end, minimum = level or (total, 0.0)
     if step >= end:
-        return least
+        return minimum
     if schedule == "one_cycle":
         factor, falling = one_cycle(step, end), step > 0.3 * end - 1
     else:
         factor, falling = cosine(step, end, warmup), step >= int(warmup * end)
-    return max(factor, least) if falling else factor
+    return max(factor, minimum) if falling else factor

@@ -81,10 +81,10 @@ def with_unlabelled(
 ) -> Linear:
     """A discriminant fitted to labelled [N, V, D] and unlabelled tiles [M, V, D].
 
-    `settings.unlabelled` says how an unlabelled tile gets its shares: `soft_labels`, its class
+    `settings.unlabelled` chooses how an unlabelled tile gets its shares: `soft_labels`, its class
     probabilities of logits divided by `softness`, which is expectation-maximisation of a Gaussian
     mixture with one covariance and equal priors (McLachlan & Peel 2000, section 3.8);
-    `pseudo_labels`, the whole tile to its class where the calibrated probability reaches
+    `pseudo_labels`, 1 for its class where the calibrated probability reaches
     `threshold` (Lee 2013); `consistency`, what all views agree on, the least calibrated
     probability that any view gives the class; `propagation`, labels spread over the graph of
     nearest neighbours (Zhou et al. 2004). Shares are given and the head is fitted again in
@@ -98,21 +98,21 @@ def with_unlabelled(
         settings: of the probe; `unlabelled` must name a rule.
     """
     num_classes = len(start.head.bias)
-    known, head = one_hot(labels, num_classes), start.head
-    labelled = known.any(axis=0)  # a class without a label has no mean to draw tiles to it
+    one_hots, head = one_hot(labels, num_classes), start.head
+    labelled = one_hots.any(axis=0)  # a class without a label has no mean to draw tiles to it
     centred = unlabelled.mean(axis=1, keepdims=True)
     if settings.unlabelled == "propagation":
-        shares = propagated(features.mean(axis=1), known, centred[:, 0]) * labelled
-        return discriminant_of([(features, known), (centred, shares)], start.setting)
+        shares = propagated(features.mean(axis=1), one_hots, centred[:, 0]) * labelled
+        return discriminant_of([(features, one_hots), (centred, shares)], start.setting)
     rule = share_rule(settings, start.temperature)
     for _ in range(settings.rounds):
         shares = rule(head, unlabelled) * labelled
-        head = discriminant_of([(features, known), (centred, shares)], start.setting)
+        head = discriminant_of([(features, one_hots), (centred, shares)], start.setting)
     return head
 
 
 def share_rule(settings: ProbeSettings, temperature: float) -> Shares:
-    """The function that gives tiles [M, V, D] their shares [M, K] under a head."""
+    """A function from tiles [M, V, D] to their shares [M, K] under a head."""
     return {
         "soft_labels": lambda head, tiles: softmax(head.logits(tiles), settings.softness),
         "pseudo_labels": lambda head, tiles: confident(
@@ -122,23 +122,23 @@ def share_rule(settings: ProbeSettings, temperature: float) -> Shares:
     }[settings.unlabelled]
 
 
-def confident(chances: Floats, threshold: float) -> Floats:
-    """One-hot rows where the largest chance reaches the threshold, else rows of zeros.
+def confident(probabilities: Floats, threshold: float) -> Floats:
+    """One-hot rows where the largest probability reaches the threshold, else rows of zeros.
 
     >>> confident(np.array([[0.95, 0.05], [0.6, 0.4]]), 0.9).tolist()
     [[1.0, 0.0], [0.0, 0.0]]
     """
-    shares = one_hot(chances.argmax(axis=1), chances.shape[1])
-    return np.asarray(shares * (chances.max(axis=1, keepdims=True) >= threshold))
+    shares = one_hot(probabilities.argmax(axis=1), probabilities.shape[1])
+    return np.asarray(shares * (probabilities.max(axis=1, keepdims=True) >= threshold))
 
 
 def agreed(head: Linear, tiles: Floats, temperature: float) -> Floats:
-    """The least probability [M, K] that any view of a tile gives each class."""
+    """The smallest probability [M, K] of each class over the views of a tile."""
     views = [softmax(head.logits(tiles[:, [v]]), temperature) for v in range(tiles.shape[1])]
     return np.asarray(np.min(views, axis=0))
 
 
-def propagated(labelled: Floats, known: Floats, unlabelled: Floats) -> Floats:
+def propagated(labelled: Floats, known_labels: Floats, unlabelled: Floats) -> Floats:
     """Shares [M, K] of unlabelled features [M, D] by spreading labels over a graph.
 
     Tiles are joined to their nearest neighbours by cosine similarity, and F = (I - a S)^-1 Y is
@@ -151,11 +151,11 @@ def propagated(labelled: Floats, known: Floats, unlabelled: Floats) -> Floats:
     degree = np.maximum(np.asarray(graph.sum(axis=1)).ravel(), 1e-12)
     scale = sparse.diags(degree**-0.5)
     system = sparse.eye(len(everything)) - SPREAD * (scale @ graph @ scale)
-    start = np.concatenate([known, np.zeros((len(unlabelled), known.shape[1]))])
+    start = np.concatenate([known_labels, np.zeros((len(unlabelled), known_labels.shape[1]))])
     spread = np.stack([cg(system, column, rtol=1e-6)[0] for column in start.T], axis=1)
-    found = np.maximum(spread[len(labelled) :], 0)
-    found /= np.maximum(found.sum(axis=0, keepdims=True), 1e-12)
-    return np.asarray(found / np.maximum(found.sum(axis=1, keepdims=True), 1e-12))
+    shares = np.maximum(spread[len(labelled) :], 0)
+    shares /= np.maximum(shares.sum(axis=0, keepdims=True), 1e-12)
+    return np.asarray(shares / np.maximum(shares.sum(axis=1, keepdims=True), 1e-12))
 
 
 def _neighbours(rows: Floats, count: int) -> sparse.csr_matrix:
@@ -163,8 +163,8 @@ def _neighbours(rows: Floats, count: int) -> sparse.csr_matrix:
     ends, weights = [], []
     for start in range(0, len(rows), 1024):
         near = rows[start : start + 1024] @ rows.T
-        own = np.arange(len(near))
-        near[own, start + own] = -np.inf
+        places = np.arange(len(near))
+        near[places, start + places] = -np.inf
         best = np.argpartition(-near, count - 1, axis=1)[:, :count]
         ends.append(best)
         weights.append(np.maximum(np.take_along_axis(near, best, axis=1), 0))

@@ -1,4 +1,4 @@
-"""The settings of a training: what a recipe's sections `train`, `augment` and `probe` hold.
+"""The settings of a training: the recipe sections `train`, `augment` and `probe`.
 
 Each is defined here alone: a recipe takes these models as its sections, and training takes them as
 they are. A unit stands in brackets at the end of a description. Nothing here needs torch, so that
@@ -46,17 +46,17 @@ class Section(BaseModel):
 def by_class(*words: str) -> tuple[PlainValidator, WithJsonSchema]:
     """What a key takes that is one of some words, or a number for each class.
 
-    A union would give one fault for each of its kinds; this gives one.
+    A union would report one fault for each of its kinds; this reports one.
     """
 
     def checked(value: object) -> object:
         if isinstance(value, str) and value in words:
             return value
         if isinstance(value, dict) and value:
-            given = [
+            weights = [
                 w for name, w in value.items() if isinstance(name, str) and type(w) in (int, float)
             ]
-            if len(given) == len(value) and all(0 < w <= 1000 for w in given):
+            if len(weights) == len(value) and all(0 < w <= 1000 for w in weights):
                 return {str(name): float(w) for name, w in value.items()}
         raise ValueError(f"not {', '.join(words)}, or a number for each class")
 
@@ -77,7 +77,7 @@ PriorsByName = Annotated[
 
 
 def _integer(value: object) -> object:
-    """Refuse what only equals an integer: to a Literal, true is 1 and 8.0 is 8."""
+    """Reject values that only equal an integer: to a Literal, true is 1 and 8.0 is 8."""
     if type(value) is not int:
         raise ValueError("not an integer")
     return value
@@ -140,7 +140,7 @@ class TrainSettings(Section, title="Train"):
         0,
         ge=0,
         le=10000,
-        description="epochs after which one stage more learns, from the head back; 0: all from "
+        description="epochs after which one stage more is trained, from the head back; 0: all from "
         "the start (Howard & Ruder 2018) [epochs]",
     )
     l2: float = Field(
@@ -203,7 +203,7 @@ class Switch:
         off: the value that varies nothing.
         attempt: a value worth trying, as it is written on the command line.
         of_views: whether it only moves pixels between the eight views of a tile, which a cache of
-            frozen stages can hold.
+            frozen stages can have.
     """
 
     title: str
@@ -272,7 +272,7 @@ class Augmentation(Section, title="Augment"):
     )
     mixup_of: Literal["tiles", "features"] = Field(
         "tiles",
-        description="mix pixels, or what the frozen stages give (manifold mixup, Verma 2019), "
+        description="mix pixels, or outputs of the frozen stages (manifold mixup, Verma 2019), "
         "which can stay cached",
     )
 
@@ -280,12 +280,12 @@ class Augmentation(Section, title="Augment"):
     def switches(cls) -> dict[str, Switch]:
         """What turns each variation off and on, by the name of its field."""
         marks = {name: one.metadata for name, one in cls.model_fields.items()}
-        found = ((name, mark) for name, several in marks.items() for mark in several)
-        return {name: mark for name, mark in found if isinstance(mark, Switch)}
+        marked = ((name, mark) for name, several in marks.items() for mark in several)
+        return {name: mark for name, mark in marked if isinstance(mark, Switch)}
 
     @property
     def beyond_views(self) -> tuple[str, ...]:
-        """What of it makes pixels that no view of a tile has, so that no cache can hold them."""
+        """The variations that make pixels which no view of a tile has: no cache can keep them."""
         return tuple(
             name
             for name, switch in self.switches().items()
@@ -318,7 +318,7 @@ class DecoderSettings(Section, title="Decoder"):
         ge=0,
         le=100,
         description="weight of the cross-entropy with the other members' fused probabilities at "
-        "unlabelled pixels, beside 1 for the labelled ones; 0 trains on labels alone",
+        "unlabelled pixels, where labelled ones weigh 1; 0 trains on labels alone",
     )
     unlabelled_confidence: float = Field(
         0.8,
@@ -340,7 +340,7 @@ class ProbeSettings(Section, title="Probe"):
     """The linear head on frozen features."""
 
     views: Annotated[Literal[1, 2, 4, 8], BeforeValidator(_integer)] = Field(
-        8, description="flips and quarter turns seen [views]"
+        8, description="flips and quarter turns that are averaged [views]"
     )
     head: HeadKind = Field(
         "logistic", description="multinomial logistic regression or shrunken linear discriminant"
@@ -361,14 +361,14 @@ class ProbeSettings(Section, title="Probe"):
         Field(
             "none",
             description="what is done with the pixels of tiles not drawn, or of "
-            "labels.unlabelled windows of the scenes; reported apart",
+            "labels.unlabelled_windows; reported apart",
         )
     )
     pool: Annotated[float, Field(gt=0, lt=1)] | str | None = Field(
         None,
         description="unlabelled tiles that the head is fitted to as well, where held-out labels "
         "show a gain: a folder of them, a share of the undrawn tiles, which are then not tested, "
-        "or windows: the labels.unlabelled windows of the scenes",
+        "or windows: those of labels.unlabelled_windows [fraction]",
     )
     threshold: float = Field(
         0.9,
@@ -400,7 +400,7 @@ def augmentation_keys() -> tuple[RegulariserKey, ...]:
 
 @dataclass(frozen=True)
 class Light:
-    """What digital numbers say of reflectance, which is scale * (DN - zero_dn).
+    """Reflectance of digital numbers, which is scale * (DN - zero_dn).
 
     Attributes:
         zero_dn: the DN of zero reflectance.
@@ -421,11 +421,11 @@ class Training:
     """A training before it meets a network and tiles.
 
     Attributes:
-        settings: how the trainable stages learn.
+        settings: of the training of the trainable stages.
         augmentation: what happens to training tiles.
         seed: origin of order, augmentation and dropout.
-        classes: names of the classes in the order of the labels, for weights given by name.
-        light: what digital numbers say of reflectance, for what varies light.
+        classes: names of the classes in the order of the labels, for weights by class name.
+        light: reflectance of digital numbers, for variations of light.
         every_epoch: run all epochs and keep the last one's weights, whatever tiles are held out.
     """
 
@@ -438,13 +438,15 @@ class Training:
 
     @property
     def class_weights(self) -> ClassWeights:
-        """Weights of the classes in the loss, those given by name in the order of the classes."""
-        given = self.settings.class_weights
-        return tuple(given[name] for name in self.classes) if isinstance(given, dict) else given
+        """Weights of the classes in the loss, in the order of the classes."""
+        weights = self.settings.class_weights
+        return (
+            tuple(weights[name] for name in self.classes) if isinstance(weights, dict) else weights
+        )
 
     @property
     def head_weights(self) -> ClassWeights:
-        """Weights of the classes in a linear head, which stand for balanced sampling too."""
+        """Weights of the classes in a linear head; they also replace balanced sampling."""
         return "balanced" if self.settings.balanced_sampling else self.class_weights
 
     def changed(self, **settings: Any) -> Training:

@@ -1,7 +1,7 @@
-"""Soft targets of a decoder: what other members say, with confidence, of pixels without a label.
+"""Soft targets of a decoder: confident predictions of other members for pixels without a label.
 
 A teacher is the fusion of the members that need no decoder, fitted on the same training pixels as
-the decoder that it teaches, so that a decoder learns of no label that its training does not have
+the decoder that it teaches, so that no label outside its training reaches the decoder
 (Hinton et al. 2015, Distilling the knowledge in a neural network).
 """
 
@@ -35,23 +35,23 @@ class SoftTargets:
 
     @classmethod
     def confident(
-        cls, owner: Int64s, places: Int64s, log_probabilities: Float64s, least: float
+        cls, owner: Int64s, places: Int64s, log_probabilities: Float64s, minimum: float
     ) -> SoftTargets:
-        """Of the pixels whose highest probability is `least` at least.
+        """Of the pixels with a highest probability of at least `minimum`.
 
         Args:
             owner: the patch of each pixel [n].
             places: its row and column there [n,2].
             log_probabilities: calibrated [n,K].
-            least: probability.
+            minimum: probability, 0 to 1.
         """
-        kept = np.flatnonzero(log_probabilities.max(axis=1) >= np.log(least))
-        chances = np.exp(log_probabilities[kept]).astype(np.float16)
-        return cls(owner[kept], places[kept], chances)
+        rows = np.flatnonzero(log_probabilities.max(axis=1) >= np.log(minimum))
+        probabilities = np.exp(log_probabilities[rows]).astype(np.float16)
+        return cls(owner[rows], places[rows], probabilities)
 
 
 Teach = Callable[[Int64s], SoftTargets]
-"""From positions among the training pixels to what is said elsewhere after these alone."""
+"""From positions among the training pixels to soft targets elsewhere, from these pixels alone."""
 
 
 def soft_loss(logits: Tensor, rows: Tensor, probabilities: Tensor) -> Tensor:
@@ -63,6 +63,6 @@ def soft_loss(logits: Tensor, rows: Tensor, probabilities: Tensor) -> Tensor:
         probabilities: [n,K].
     """
     image, row, col = torch.nonzero(rows >= 0, as_tuple=True)
-    wanted = probabilities[rows[image, row, col]].to(logits)
-    own = F.log_softmax(logits[image, :, row, col].float(), dim=1)
-    return -(wanted * own).sum() / max(len(image), 1)
+    targets = probabilities[rows[image, row, col]].to(logits)
+    predicted = F.log_softmax(logits[image, :, row, col].float(), dim=1)
+    return -(targets * predicted).sum() / max(len(image), 1)

@@ -54,7 +54,7 @@ class FitPlan:
         freeze_until: last frozen stage of a fine-tuning; None for the last but one.
         hold_batchnorm: keep batch normalisation on its stored statistics while training.
         training: settings, augmentation, and what they depend on.
-        heat: temperature of the linear head that a probe is fine-tuned from.
+        temperature: of the linear head that a probe is fine-tuned from.
         one_by_one: no two tiles are alike or belong together, so that a discriminant may be
             calibrated on tiles that are left out one by one, in place of folds.
         share: how much of a fine-tuning from a probe is kept, where that is chosen already (see
@@ -68,7 +68,7 @@ class FitPlan:
     freeze_until: str | None
     hold_batchnorm: bool
     training: Training
-    heat: float = 1.0
+    temperature: float = 1.0
     one_by_one: bool = False
     share: float | None = None
     quiet: bool = False
@@ -77,7 +77,7 @@ class FitPlan:
 
 @dataclass(frozen=True)
 class HeldOut:
-    """Logits of training tiles by fits that did not see them.
+    """Logits of training tiles by fits without these tiles.
 
     Attributes:
         rows: positions of the tiles among the training tiles [m].
@@ -100,7 +100,7 @@ class TileFusion:
     Attributes:
         weights: of the members' calibrated logits, by name; they sum to 1.
         temperatures: that each member's logits are divided by, by name.
-        temperature: of the weighted sum, or of the network's logits where it stays alone.
+        temperature: of the weighted sum, or of the network's logits where it is not fused.
         losses: mean of -log p of the held-out tiles by each calibrated member.
         loss: the same of what is kept.
         tiles: how many were held out.
@@ -124,14 +124,14 @@ class TileFusion:
 
 @dataclass(frozen=True)
 class Fitted:
-    """A fitted network, with what the folds said.
+    """A fitted network, with the results of its folds.
 
     Attributes:
         network: ready to predict, its temperature set.
         chosen: how the linear head was chosen, for a probe.
         history: of the training in which a fold chose the epoch, then the final one's.
         features: standardised training features [n, V, D] of a probe, else None.
-        held_out: what the folds' networks, or heads, gave; None where no tile was held out.
+        held_out: logits of the folds' networks, or heads; None where no tile was held out.
         fusion: how the head is pooled with heads on band statistics; None where it is not.
         tuning: how much of a fine-tuning from a probe was kept, else None.
         pool: what a pool of unlabelled tiles did for a probe's head; None without one.
@@ -150,7 +150,7 @@ class Fitted:
 def head_fit(kind: HeadKind, num_classes: int, weights: ClassWeights = "none") -> Fit:
     """The function that fits a head of this kind at one setting.
 
-    The discriminant has equal priors, and so weighs classes alike by itself.
+    The discriminant has equal priors, and so weighs classes alike already.
     """
     if kind == "logistic":
         return lambda x, y, penalty: logistic(
@@ -174,7 +174,7 @@ def fit_strategy(
     Args:
         base: with its first weights; not changed.
         train: rows of the pack and their labels.
-        folds: (fit, held out) positions among the training tiles; [] if there is but one a class.
+        folds: (fit, held out) positions among the training tiles; [] if a class has only one.
             Without folds, or with `choice_folds` 0, all epochs are run.
         plan: how.
         folder: for checkpoints and logs.
@@ -190,7 +190,7 @@ def fit_strategy(
             base, train, None, plan, folder=folder / "final", features=features, stop_after=epochs
         )
         return Fitted(final, None, history)
-    history, held = _chosen(base, train, folds, plan, folder=folder, features=features)
+    history, held_out = _chosen(base, train, folds, plan, folder=folder, features=features)
     final, _ = _trained(
         base,
         train,
@@ -200,8 +200,8 @@ def fit_strategy(
         features=features,
         stop_after=history.best_epoch + 1,
     )
-    final.temperature.fill_(fit_temperature(held.logits, train.labels[held.rows]))
-    return Fitted(final, None, history, held_out=held)
+    final.temperature.fill_(fit_temperature(held_out.logits, train.labels[held_out.rows]))
+    return Fitted(final, None, history, held_out=held_out)
 
 
 def with_head_chosen(
@@ -216,7 +216,7 @@ def with_head_chosen(
 def _with_head(plan: FitPlan, chosen: Chosen | None) -> FitPlan:
     if chosen is None:
         return plan
-    return replace(plan, head_settings=(chosen.setting,), heat=chosen.temperature)
+    return replace(plan, head_settings=(chosen.setting,), temperature=chosen.temperature)
 
 
 def probe_then_finetune(
@@ -228,14 +228,14 @@ def probe_then_finetune(
     folder: Path,
     features: FeatureSource,
 ) -> Fitted:
-    """Train a probe's network further, and keep as much of it as held-out labels speak for.
+    """Train a probe's network further, and keep the share of it that held-out labels support.
 
-    That is the probe itself where they speak for nothing else; arguments are those of
+    That is the probe itself where they support nothing else; arguments are those of
     `fit_strategy`.
     """
     begun = probe(copy.deepcopy(base), train, folds, plan, features)
     plan = _with_head(plan, begun.chosen)
-    tuning, history, held = _chosen_share(
+    tuning, history, held_out = _chosen_share(
         base, train, folds, plan, folder=folder, features=features
     )
     if tuning.share == 0:
@@ -244,7 +244,7 @@ def probe_then_finetune(
     final, run = _fitted(copy.deepcopy(start), train, None, plan, folder=folder / "final")
     network = between(start, final, tuning.share)
     network.temperature.fill_(tuning.temperature)
-    return Fitted(network.eval(), None, history or run, held_out=held, tuning=tuning)
+    return Fitted(network.eval(), None, history or run, held_out=held_out, tuning=tuning)
 
 
 def _chosen_share(
@@ -260,22 +260,22 @@ def _chosen_share(
 
     Where no label can be held out, nothing shows a gain and the probe is kept.
     """
-    wanted = plan.training.settings.choice_folds
-    if plan.share is not None or not folds or not wanted:
-        given = HALFWAY if folds else 0.0
-        return Tuning(given if plan.share is None else plan.share, {}, {}, 1.0), None, None
+    count = plan.training.settings.choice_folds
+    if plan.share is not None or not folds or not count:
+        default = HALFWAY if folds else 0.0
+        return Tuning(default if plan.share is None else plan.share, {}, {}, 1.0), None, None
     histories = []
     logits: dict[float, list[Floats]] = {share: [] for share in SHARES}
-    for number, (fit_rows, held_rows) in enumerate(folds[:wanted]):
-        part, held = _part(train, fit_rows), _part(train, held_rows)
+    for number, (fit_rows, held_rows) in enumerate(folds[:count]):
+        part, held_tiles = _part(train, fit_rows), _part(train, held_rows)
         start = starting(base, part, plan, features)
         inside = folder / (f"fold_{number}" if number else "fold")
-        final, history = _fitted(copy.deepcopy(start), part, held, plan, folder=inside)
+        final, history = _fitted(copy.deepcopy(start), part, held_tiles, plan, folder=inside)
         for share, rows in logits.items():
-            rows.append(_logits_of(between(start, final, share), held, plan))
+            rows.append(_logits_of(between(start, final, share), held_tiles, plan))
         histories.append(history)
     joined = {share: np.concatenate(rows) for share, rows in logits.items()}
-    out = np.concatenate([held_rows for _, held_rows in folds[:wanted]])
+    out = np.concatenate([held_rows for _, held_rows in folds[:count]])
     tuning = choose_share(joined, train.labels[out])
     return tuning, histories[0], HeldOut(out, joined[tuning.share])
 
@@ -299,17 +299,17 @@ def _chosen(
     """
     histories, logits, rows = [], [], []
     for number, (fit_rows, held_rows) in enumerate(folds[: plan.training.settings.choice_folds]):
-        held = _part(train, held_rows)
+        held_tiles = _part(train, held_rows)
         trial, history = _trained(
             base,
             _part(train, fit_rows),
-            held,
+            held_tiles,
             plan,
             folder=folder / (f"fold_{number}" if number else "fold"),
             features=features,
         )
         histories.append(history)
-        logits.append(_logits_of(trial, held, plan))
+        logits.append(_logits_of(trial, held_tiles, plan))
         rows.append(held_rows)
     best = sorted(history.best_epoch for history in histories)[(len(histories) - 1) // 2]
     chosen = replace(histories[0], best_epoch=best)
@@ -335,8 +335,8 @@ def probe(
     else:
         chosen = choose(scaled, train.labels, folds, fit_head, plan.head_settings)
     install(network, chosen.head, chosen.temperature)
-    held = HeldOut(chosen.fold_rows, chosen.fold_logits) if len(chosen.fold_rows) else None
-    return Fitted(network.eval(), chosen, None, scaled, held)
+    held_out = HeldOut(chosen.fold_rows, chosen.fold_logits) if len(chosen.fold_rows) else None
+    return Fitted(network.eval(), chosen, None, scaled, held_out)
 
 
 def leaves_one_out(plan: FitPlan, folds: Folds, tiles: int) -> bool:
@@ -351,10 +351,10 @@ def device_of(network: TileClassifier) -> torch.device:
 
 
 def standardised(network: TileClassifier, raw: Floats) -> Floats:
-    """Raw features as the head sees them."""
+    """Raw features as the head takes them."""
     with torch.no_grad():
-        held = torch.from_numpy(np.array(raw, dtype=np.float32)).to(device_of(network))
-        return np.asarray(network.standardise(held).cpu().numpy())
+        tensor = torch.from_numpy(np.array(raw, dtype=np.float32)).to(device_of(network))
+        return np.asarray(network.standardise(tensor).cpu().numpy())
 
 
 def install(network: TileClassifier, head: Linear, temperature: float) -> None:
@@ -365,15 +365,15 @@ def install(network: TileClassifier, head: Linear, temperature: float) -> None:
         network.temperature.fill_(temperature)
 
 
-def cool(network: TileClassifier, heat: float) -> None:
+def cool(network: TileClassifier, temperature: float) -> None:
     """Divide the head by its temperature, so that its logits are calibrated ones.
 
     A discriminant's logits can be fifty times too sure; trained on from there, the loss would
     first have to undo that.
     """
     with torch.no_grad():
-        network.head.weight.div_(heat)
-        network.head.bias.div_(heat)
+        network.head.weight.div_(temperature)
+        network.head.bias.div_(temperature)
         network.temperature.fill_(1.0)
 
 
@@ -391,7 +391,7 @@ def _trained(
     features: FeatureSource,
     stop_after: int | None = None,
 ) -> tuple[TileClassifier, History]:
-    """Train a copy of the network as the strategy says."""
+    """Train a copy of the network by the plan's strategy."""
     network = starting(base, train, plan, features)
     return _fitted(network, train, held_out, plan, folder=folder, stop_after=stop_after)
 
@@ -405,7 +405,7 @@ def _fitted(
     folder: Path,
     stop_after: int | None = None,
 ) -> tuple[TileClassifier, History]:
-    """Train a network in place, from where it stands; every epoch where it began as a probe."""
+    """Train a network in place, from its present weights; all epochs if it began as a probe."""
     every = plan.strategy == "probe_then_finetune"
     history = fit(
         Learner(network, train, held_out, replace(plan.training, every_epoch=every)),
@@ -424,7 +424,7 @@ def starting(
     network = copy.deepcopy(base)
     if plan.strategy == "probe_then_finetune":
         network = probe(network, train, [], plan, features).network
-        cool(network, plan.heat)
+        cool(network, plan.temperature)
     elif plan.strategy != "scratch":
         raw = np.array(features(network, train.rows), dtype=np.float32)  # a copy torch may keep
         network.set_feature_scale(
@@ -439,7 +439,7 @@ def starting(
 
 
 def frozen_stage(network: TileClassifier, plan: FitPlan) -> str | None:
-    """The last stage that training leaves alone: by itself all but the last, after a probe two."""
+    """The last frozen stage; the default trains one stage, or two after a probe."""
     if plan.strategy in ("full", "scratch"):
         return None
     stages: Sequence[str] = list(network.backbone.stages)

@@ -78,7 +78,7 @@ def fuse(
         train: the tiles it was fitted to.
         folds: (fit, held out) positions among them.
         plan: how it was fitted.
-        fusion: weights and temperatures found before; None to find them.
+        fusion: weights and temperatures from an earlier fit; None to fit them.
     """
     if fitted.held_out is None and fusion is None:
         return fitted
@@ -93,8 +93,8 @@ def fuse(
     install(network, pooled_head(members, fusion, network.head.in_features), fusion.temperature)
     features = fitted.features
     if features is not None:
-        own = np.repeat(table[:, None], features.shape[1], axis=1)
-        features = np.concatenate([features, own], axis=2)
+        statistics = np.repeat(table[:, None], features.shape[1], axis=1)
+        features = np.concatenate([features, statistics], axis=2)
     return replace(
         fitted, network=network.eval(), features=features, held_out=held_out, fusion=fusion
     )
@@ -130,16 +130,16 @@ def members_of(
 def network_member(fitted: Fitted) -> HeadMember:
     """The network's own head."""
     head, width = fitted.network.head, fitted.network.deep_width
-    own = Linear(head.weight.detach().cpu().numpy(), head.bias.detach().cpu().numpy())
+    linear = Linear(head.weight.detach().cpu().numpy(), head.bias.detach().cpu().numpy())
     none = HeldOut(np.zeros(0, np.int64), np.zeros((0, head.out_features)))
-    return HeadMember(own, slice(0, width), fitted.held_out or none)
+    return HeadMember(linear, slice(0, width), fitted.held_out or none)
 
 
 def statistics_member(chosen: Chosen, start: int) -> HeadMember:
     """A head on the first statistics, whose columns begin at `start`."""
     end = start + chosen.head.weight.shape[1]
-    held = HeldOut(chosen.fold_rows, chosen.fold_logits)
-    return HeadMember(chosen.head, slice(start, end), held)
+    held_out = HeldOut(chosen.fold_rows, chosen.fold_logits)
+    return HeadMember(chosen.head, slice(start, end), held_out)
 
 
 def discriminant_on(
@@ -156,7 +156,7 @@ def discriminant_on(
 def weighed(members: Mapping[str, HeadMember], labels: Int64s) -> tuple[TileFusion, HeldOut]:
     """Weights and temperatures of the members, by the tiles that no member was fitted to.
 
-    The second result is what they give together of these tiles.
+    The second result holds the fused logits of these tiles.
 
     What has the least log-loss on them is taken, the pool or one member alone; but the network
     stays alone where the gain over it is less than the gain's standard error.
@@ -168,16 +168,16 @@ def weighed(members: Mapping[str, HeadMember], labels: Int64s) -> tuple[TileFusi
     rows = functools.reduce(np.intersect1d, [one.held_out.rows for one in members.values()])
     truth, weight = labels[rows], np.ones(len(rows))
     logits = {name: one.held_out.of(rows) for name, one in members.items()}
-    temperatures = {name: fit_temperature(own, truth) for name, own in logits.items()}
+    temperatures = {name: fit_temperature(values, truth) for name, values in logits.items()}
     calibrated = {
-        name: floored(np.asarray(log_softmax(own, axis=1)), temperatures[name])
-        for name, own in logits.items()
+        name: floored(np.asarray(log_softmax(values, axis=1)), temperatures[name])
+        for name, values in logits.items()
     }
-    losses = {name: log_loss(own, truth, weight) for name, own in calibrated.items()}
-    kept = best_pool(calibrated, truth, losses)
-    temperature = temperatures[NETWORK] if kept.weights[NETWORK] == 1 else kept.temperature
-    fusion = TileFusion(kept.weights, temperatures, temperature, losses, kept.loss, len(rows))
-    return fusion, HeldOut(rows, temperature * kept.log_probabilities(calibrated))
+    losses = {name: log_loss(values, truth, weight) for name, values in calibrated.items()}
+    pool = best_pool(calibrated, truth, losses)
+    temperature = temperatures[NETWORK] if pool.weights[NETWORK] == 1 else pool.temperature
+    fusion = TileFusion(pool.weights, temperatures, temperature, losses, pool.loss, len(rows))
+    return fusion, HeldOut(rows, temperature * pool.log_probabilities(calibrated))
 
 
 def best_pool(

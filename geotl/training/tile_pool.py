@@ -1,9 +1,9 @@
 """A pool of unlabelled tiles that a probe's head is fitted to, where held-out labels show a gain.
 
-The discriminant of the labels names the tiles of the pool; those that it is sure of are fitted
+The discriminant of the labels classifies the tiles of the pool; those that it is sure of are fitted
 together with the labels, and so on in rounds (self-training, Lee 2013). A class takes as many tiles
-of the pool as reach the threshold: nothing is assumed of how common the classes are. No tile of the
-pool is tested, so the head is no other for tiles that nobody has seen (inductive).
+of the pool as reach the threshold: nothing is assumed of how common the classes are. No test tile
+is in the pool, so that the accuracy is that on new tiles (inductive).
 
 Folds inside the labels decide: heads of each fold's labels and the pool, and heads of these labels
 alone, predict the tiles held out. The pool takes part only if it is ahead by more than chance.

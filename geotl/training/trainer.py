@@ -37,10 +37,10 @@ class StepCheckpoint(ModelCheckpoint):
             super().on_train_batch_end(trainer, module, outputs, batch, batch_idx)
 
 
-def checkpoints(folder: Path, every: int, judged: bool) -> list[Callback]:
-    """Keep the last state, after every epoch and every so many steps, and, if judged, the best."""
+def checkpoints(folder: Path, every: int, best_epoch: bool) -> list[Callback]:
+    """Keep the last state, after each epoch and `every` steps; the best one with `best_epoch`."""
     last, best = Path(LAST).stem, Path(BEST).stem
-    found: list[Callback] = [
+    callbacks: list[Callback] = [
         ModelCheckpoint(
             folder,
             filename=last,
@@ -50,13 +50,13 @@ def checkpoints(folder: Path, every: int, judged: bool) -> list[Callback]:
         )
     ]
     if every:
-        found.append(
+        callbacks.append(
             StepCheckpoint(
                 folder, filename=last, every_n_train_steps=every, enable_version_counter=False
             )
         )
-    if judged:
-        found.append(
+    if best_epoch:
+        callbacks.append(
             ModelCheckpoint(
                 folder,
                 filename=best,
@@ -65,7 +65,7 @@ def checkpoints(folder: Path, every: int, judged: bool) -> list[Callback]:
                 enable_version_counter=False,
             )
         )
-    return found
+    return callbacks
 
 
 @contextmanager
@@ -118,7 +118,7 @@ def trainer_for(
 
 
 def batch_counter(batches: int) -> DataLoader[Any]:
-    """Count batches; a learner finds their content from (seed, epoch, batch)."""
+    """Count batches; a learner derives their content from (seed, epoch, batch)."""
     return DataLoader(range(batches), batch_size=None)  # type: ignore[arg-type]
 
 
@@ -133,7 +133,7 @@ def optimised(
     Args:
         groups: parameters with their rates.
         settings: kind of optimiser, shape of the schedule.
-        total: steps of the whole training, and one.
+        total: steps of the complete training, plus one.
         level: as `rate_factor` takes it.
     """
     if settings.optimizer == "adamw":
@@ -148,9 +148,9 @@ def optimised(
 
 
 def lightning_precision(precision: Precision, device: torch.device) -> Any:
-    """A precision as Lightning names it."""
-    wanted = settled(precision, device) == "bfloat16"
-    return "bf16-mixed" if wanted else "32-true"
+    """Lightning's name of a precision."""
+    half = settled(precision, device) == "bfloat16"
+    return "bf16-mixed" if half else "32-true"
 
 
 @contextmanager
@@ -167,7 +167,7 @@ def quiet_lightning() -> Iterator[None]:
         log.setLevel(logging.ERROR)
     try:
         with warnings.catch_warnings():
-            for told in (
+            for message in (
                 ".*does not have many workers.*",
                 ".*exists and is not empty.*",
                 ".*checkpoint that ended before the epoch.*",
@@ -177,7 +177,7 @@ def quiet_lightning() -> Iterator[None]:
                 ".*no `val_dataloader`.*",
                 ".*isinstance.treespec.*",
             ):
-                warnings.filterwarnings("ignore", told)
+                warnings.filterwarnings("ignore", message)
             yield
     finally:
         for log, level in zip(loggers, levels, strict=True):
@@ -195,7 +195,7 @@ class EpochLine(Callback):
     def __init__(self, line: ProgressLine) -> None:
         """Show it on this line."""
         self.line = line
-        self.first, self.since, self.told, self.what = 0, 0.0, "", "epoch"
+        self.first, self.since, self.losses, self.what = 0, 0.0, "", "epoch"
 
     def on_train_start(self, trainer: lightning.Trainer, _: Any) -> None:
         """Start the clock; a resumed training begins within."""
@@ -204,20 +204,20 @@ class EpochLine(Callback):
             self.what = "on all training labels: epoch"
 
     def on_train_batch_end(self, trainer: lightning.Trainer, *_: Any) -> None:
-        """Say how far a long epoch is."""
+        """Show how far a long epoch is."""
         batch, batches = trainer.fit_loop.batch_idx + 1, int(trainer.num_training_batches)
         head = f"{self.what} {trainer.current_epoch + 1}/{trainer.max_epochs}"
-        self.line.show(f"{head}, batch {batch}/{batches}  {self.told}".rstrip())
+        self.line.show(f"{head}, batch {batch}/{batches}  {self.losses}".rstrip())
 
     def on_train_epoch_end(self, trainer: lightning.Trainer, _: Any) -> None:
-        """Say what the epoch gave."""
+        """Show the losses of the epoch."""
         done = trainer.current_epoch + 1
         spent_s = (self.line.clock() - self.since) / (done - self.first)
         planned = trainer.max_epochs or done
-        self.told = losses(trainer) + (
+        self.losses = losses(trainer) + (
             f"  {duration(spent_s)} an epoch, {duration(spent_s * (planned - done))} left"
         )
-        self.line.show(f"{self.what} {done}/{planned}  {self.told}", now=True)
+        self.line.show(f"{self.what} {done}/{planned}  {self.losses}", now=True)
 
     def teardown(self, *_: Any, **__: Any) -> None:
         """Leave nothing behind."""
@@ -229,8 +229,8 @@ class EpochLine(Callback):
 
 
 def losses(trainer: lightning.Trainer) -> str:
-    """The losses of the epoch that ended, as far as they are there."""
-    seen = {name: float(value) for name, value in trainer.callback_metrics.items()}
-    told = f"loss {seen['train_loss']:.2f}" if "train_loss" in seen else ""
-    held = [f"{seen[name]:.2f}" for name in ("val_loss", "val_accuracy") if name in seen]
-    return told + (f"  held out {' / '.join(held)}" if held else "")
+    """The losses of the epoch that ended, if there are any."""
+    metrics = {name: float(value) for name, value in trainer.callback_metrics.items()}
+    text = f"loss {metrics['train_loss']:.2f}" if "train_loss" in metrics else ""
+    held_out = [f"{metrics[name]:.2f}" for name in ("val_loss", "val_accuracy") if name in metrics]
+    return text + (f"  held out {' / '.join(held_out)}" if held_out else "")

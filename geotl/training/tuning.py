@@ -32,7 +32,7 @@ class Tuning:
     temperature: float
 
     def words(self) -> str:
-        """How much was kept, in a line.
+        """The share that is kept, in one line.
 
         >>> Tuning(0.5, {0.0: 0.35, 0.5: 0.312, 1.0: 0.4}, {}, 1.0).words()
         'fine-tuning: 50 % of the way from the probe is kept (held-out loss 0.312, probe 0.350)'
@@ -42,8 +42,8 @@ class Tuning:
         line = f"fine-tuning: {100 * self.share:.0f} % of the way from the probe is kept"
         if not self.fold_loss:
             return line
-        kept, probe = self.fold_loss[self.share], self.fold_loss[SHARES[0]]
-        return f"{line} (held-out loss {kept:.3f}, probe {probe:.3f})"
+        chosen, probe = self.fold_loss[self.share], self.fold_loss[SHARES[0]]
+        return f"{line} (held-out loss {chosen:.3f}, probe {probe:.3f})"
 
 
 def choose_share(logits: Mapping[float, Floats], truth: Int64s) -> Tuning:
@@ -65,15 +65,15 @@ def choose_share(logits: Mapping[float, Floats], truth: Int64s) -> Tuning:
     0.0
     """
     finite = {s: rows for s, rows in sorted(logits.items()) if np.isfinite(rows).all()}
-    found = {share: calibrated_loss(rows, truth) for share, rows in finite.items()}
+    losses = {share: calibrated_loss(rows, truth) for share, rows in finite.items()}
     right = {share: rows.argmax(axis=1) == truth for share, rows in finite.items()}
     able = [share for share, hits in right.items() if not _worse(hits, right[SHARES[0]])]
-    best = min(able, key=lambda share: found[share][0])
+    best = min(able, key=lambda share: losses[share][0])
     return Tuning(
         best,
-        {share: loss for share, (loss, _) in found.items()},
+        {share: loss for share, (loss, _) in losses.items()},
         {share: float(np.mean(hits)) for share, hits in right.items()},
-        found[best][1],
+        losses[best][1],
     )
 
 
@@ -89,5 +89,5 @@ def middle_share(shares: Sequence[float | None]) -> float | None:
     >>> middle_share([1.0, 0.0, 0.5, 1.0]), middle_share([None])
     (0.5, None)
     """
-    known = sorted(share for share in shares if share is not None)
-    return known[(len(known) - 1) // 2] if known else None
+    chosen = sorted(share for share in shares if share is not None)
+    return chosen[(len(chosen) - 1) // 2] if chosen else None

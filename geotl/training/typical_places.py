@@ -1,4 +1,4 @@
-"""Which of many samples to label first, without any label: typical ones, unlike each other.
+"""Which samples to label first, without any label: typical ones that differ from each other.
 
 Where labels are few, typical and diverse samples teach a classifier more than uncertain ones, which
 a model without labels cannot know (Hacohen et al. 2022, TypiClust; Yehuda et al. 2022, ProbCover).
@@ -47,15 +47,15 @@ def unit_space(blocks: Mapping[str, Floats]) -> Float64s:
     return np.asarray(joined / np.where(length > 0, length, 1.0))
 
 
-def typical(space: Float64s, count: int, seed: int, known: Int64s | None = None) -> Typical:
+def typical(space: Float64s, count: int, seed: int, labelled_rows: Int64s | None = None) -> Typical:
     """The sample nearest the middle of each of `count` clusters.
 
     Args:
         space: of all samples [N,D].
-        count: how many are wanted; fewer are given where there are fewer different samples.
+        count: of samples to choose; fewer are chosen where there are fewer different samples.
         seed: of the clustering's first centres.
-        known: rows that are labelled already: clusters that hold one are left out, and there are
-            as many more clusters.
+        labelled_rows: rows that are labelled already: clusters that hold one are left out and
+            replaced by as many others.
 
     >>> space = np.array([[0.0], [0.1], [0.2], [0.1], [5.0], [5.1], [5.2]])
     >>> typical(space, 2, 0).rows.tolist()
@@ -65,13 +65,13 @@ def typical(space: Float64s, count: int, seed: int, known: Int64s | None = None)
     """
     from sklearn.cluster import KMeans
 
-    labelled = np.zeros(0, np.int64) if known is None else known
+    labelled = np.zeros(0, np.int64) if labelled_rows is None else labelled_rows
     clusters = min(count + len(labelled), len(np.unique(space, axis=0)))
     fitted = KMeans(clusters, n_init=_STARTS, random_state=seed).fit(space)
-    own = fitted.labels_
-    away = ((space - fitted.cluster_centers_[own]) ** 2).sum(axis=1)
-    free = np.setdiff1d(np.arange(clusters), own[labelled])
-    sizes = np.bincount(own, minlength=clusters)
+    clusters_of = fitted.labels_
+    away = ((space - fitted.cluster_centers_[clusters_of]) ** 2).sum(axis=1)
+    free = np.setdiff1d(np.arange(clusters), clusters_of[labelled])
+    sizes = np.bincount(clusters_of, minlength=clusters)
     order = free[np.argsort(-sizes[free], kind="stable")][:count]
-    rows = [int(np.flatnonzero(own == c)[away[own == c].argmin()]) for c in order]
+    rows = [int(np.flatnonzero(clusters_of == c)[away[clusters_of == c].argmin()]) for c in order]
     return Typical(np.array(rows, np.int64), sizes[order] / len(space))

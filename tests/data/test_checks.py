@@ -243,7 +243,7 @@ def test_pairs_without_a_class_are_no_conflict() -> None:
 
 def test_the_command_writes_a_page_that_carries_everything(clean, tmp_path, capsys, own_cache):
     out = tmp_path / "out"
-    line = ["check", str(clean), "--sensor", S2.name, "data.bands=[B02,B03,B04]", "-q"]
+    line = ["check", str(clean), "--sensor", S2.name, "data.bands=[B02,B03,B04]"]
     assert main([*line, "-o", str(out)]) == 0
     said = capsys.readouterr().out
     assert said.startswith("ready to train on")
@@ -294,11 +294,11 @@ def test_a_spatial_split_is_not_advised_where_the_recipe_has_it(kind):
 
 
 def test_the_sample_scenes_own_split_is_not_advised(capsys):
-    assert main(["check", "sample_scene", "-q"]) == 0
+    assert main(["check", "sample_scene"]) == 0
     told = capsys.readouterr().out
     assert "blocks" not in told
-    assert "the recipe's split sets training tiles" in told
-    assert main(["check", "sample_scene", "split.method=stratified", "-q"]) == 0
+    assert "the recipe's split excludes training tiles" in told
+    assert main(["check", "sample_scene", "split.method=stratified"]) == 0
     assert "split.method=blocks" in capsys.readouterr().out
 
 

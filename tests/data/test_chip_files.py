@@ -100,17 +100,17 @@ def test_only_a_folder_of_chips_is_replaced(tmp_path) -> None:
     placed = placed_in(scene)
     out = tmp_path / "out"
     first = write_chips([scene], placed, out).read_bytes()
-    with pytest.raises(OutputError, match=r"holds chips already; .* --overwrite"):
+    with pytest.raises(OutputError, match=r"already contains chips; .* --overwrite"):
         write_chips([scene], placed, out)
     assert write_chips([scene], placed, out, overwrite=True).read_bytes() == first
     assert [p.name for p in tmp_path.iterdir()] == ["out"]
     (out / "farm" / "notes.txt").write_text("mine")
-    with pytest.raises(OutputError, match=r"holds farm/notes.txt, which is no chip"):
+    with pytest.raises(OutputError, match=r"contains farm/notes.txt, which is not a chip"):
         write_chips([scene], placed, out, overwrite=True)
     other = tmp_path / "other"
     other.mkdir()
     (other / "a.txt").write_text("mine")
-    with pytest.raises(OutputError, match=r"is not empty and holds no chips.csv"):
+    with pytest.raises(OutputError, match=r"is not empty and has no chips.csv"):
         write_chips([scene], placed, other)
     with pytest.raises(OutputError, match="is a file"):
         write_chips([scene], placed, other / "a.txt")
@@ -127,7 +127,7 @@ def test_an_interrupted_writing_leaves_what_was_there(tmp_path) -> None:
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        write_chips([scene], placed, tmp_path / "out", overwrite=True, tell=stop)
+        write_chips([scene], placed, tmp_path / "out", overwrite=True, progress=stop)
     assert sorted(p.name for p in (tmp_path / "out").rglob("*")) == before
     assert [p.name for p in tmp_path.iterdir()] == ["out"]
 
@@ -152,9 +152,9 @@ def test_names_are_mapped_on_the_command_line(capsys) -> None:
 def test_the_command_cuts_the_sample_scene_and_tells_what_it_left(tmp_path, capsys) -> None:
     folder = ROOT / "sample_tiles"
     bands = ["--bands", "B02", "B03", "B04", "B08"]
-    told = ["-o", str(tmp_path), "--sensor", "sentinel2_l2a_n0400", "--chip-px", "32", "-q", *bands]
+    told = ["-o", str(tmp_path), "--sensor", "sentinel2_l2a_n0400", "--chip-px", "32", *bands]
     points = ["chips", str(folder / "scene.tif"), str(folder / "labels.gpkg"), "--layer", "points"]
-    assert main([*points, *told, "--map", "river=", "--map", "pasture=grass"]) == 0
+    assert main([*points, *told, "--rename", "river=", "--rename", "pasture=grass"]) == 0
     out = capsys.readouterr().out
     assert "221 chips from 221 of " in out
     assert "dropped class 30: river 30" in out
@@ -166,7 +166,7 @@ def test_the_command_cuts_the_sample_scene_and_tells_what_it_left(tmp_path, caps
     assert capsys.readouterr().err.count("\n") == 1
     squares = ["chips", str(folder / "scene.tif"), str(folder / "truth.tif")]
     assert main([*squares, *told]) == 2
-    assert "holds chips already" in capsys.readouterr().err
+    assert "already contains chips" in capsys.readouterr().err
     assert main([*squares, *told, "--overwrite"]) == 0
     assert "424 chips from 424 " in capsys.readouterr().out
 
@@ -175,8 +175,8 @@ def test_the_command_cuts_the_sample_scene_and_tells_what_it_left(tmp_path, caps
 def test_the_command_cuts_band_files_of_three_resolutions(real_data, tmp_path, capsys) -> None:
     folder = real_data / "sentinel2_l1c_havel"
     labels = next(folder.glob("gis_osm_*.gpkg"))
-    words = ["-o", str(tmp_path), "--sensor", "sentinel2_l1c", "--field", "fclass", "-q"]
-    words += ["--chip-px", "32", "--bands", "B02", "B8A", "B10", "--map", "scrub="]
+    words = ["-o", str(tmp_path), "--sensor", "sentinel2_l1c", "--field", "fclass"]
+    words += ["--chip-px", "32", "--bands", "B02", "B8A", "B10", "--rename", "scrub="]
     assert main(["chips", str(folder), str(labels), *words]) == 0
     index = index_manifest(tmp_path / "chips.csv")
     assert f"{len(index)} chips from 67 " in capsys.readouterr().out

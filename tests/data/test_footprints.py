@@ -88,5 +88,5 @@ def test_unknown_positions_and_systems_are_one_clear_line() -> None:
         in_metres([(0, 0, 1, 1)], ["EPSG:99"])
     local = 'LOCAL_CS["site",UNIT["metre",1]]'
     np.testing.assert_array_equal(in_metres([(0, 0, 1, 1)], [local]), [[0, 0, 1, 1]])
-    with pytest.raises(DataError, match="cannot be laid beside others"):
+    with pytest.raises(DataError, match="cannot be converted to others"):
         in_metres([(0, 0, 1, 1)] * 2, [local, UTM33])

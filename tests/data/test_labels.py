@@ -125,9 +125,9 @@ def test_what_cannot_be_had_is_one_line_with_the_remedy(tmp_path) -> None:
         (sample, {}, r"2 layers \(points, polygons\); choose one with layer"),
         (sample, {"layer": "point"}, "no layer 'point'; did you mean 'points'"),
         (sample, {"layer": "points", "field": "clas"}, r"did you mean 'class'\? allowed: class"),
-        (silent, {"field": "kind"}, "does not say its reference system; tell it"),
+        (silent, {"field": "kind"}, "does not state its reference system; state it"),
         (silent, {"field": "kind", "crs": "EPSG:0"}, "not a known reference system"),
-        (tmp_path / "b.csv", {}, "line 2 does not say its reference system"),
+        (tmp_path / "b.csv", {}, "line 2 does not state its reference system"),
         (tmp_path / "c.csv", {}, "no columns x and y, or lon and lat"),
         (tmp_path / "d.gpkg", {}, "cannot be read as points or polygons"),
         (tmp_path / "e.gpkg", {}, "no such file"),
@@ -143,7 +143,7 @@ def test_a_system_told_against_the_files_own_is_noted(tmp_path) -> None:
     path = saved(tmp_path / "a.gpkg", [("a", SQUARE)], crs="EPSG:32632")
     found = read_labels(path, field="kind", crs_to=UTM, crs=UTM)
     assert found.labels[0].geometry.equals(SQUARE)
-    assert "although the file says EPSG:32632" in found.notes[0]
+    assert "although the file states EPSG:32632" in found.notes[0]
 
 
 def test_long_edges_are_bent_as_the_other_system_bends_them() -> None:

@@ -114,7 +114,7 @@ def test_names_nodata_and_floats_are_taken_as_for_tiles(scene, classes, tmp_path
 def test_values_that_are_not_whole_are_refused(scene, tmp_path) -> None:
     values = np.ones((100, 100), np.float32)
     values[40, 40] = 0.25
-    with pytest.raises(DataError, match=r"f\.tif: holds the value 0\.25; .* whole numbers"):
+    with pytest.raises(DataError, match=r"f\.tif: contains the value 0\.25; .* whole numbers"):
         drawn([scene], tmp_path / "f.tif", values)
 
 

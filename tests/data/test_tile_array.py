@@ -368,14 +368,14 @@ def test_the_order_given_wins_over_colours_and_meaningless_names(tmp_path, where
 @pytest.mark.parametrize(
     ("names", "options", "said"),
     [
-        (None, {}, "names none"),
+        (None, {}, "bands without names"),
         (
             None,
             {"file_bands": ["B02", "B03", "B04"]},
-            r"holds 4 bands, but data\.file_bands names 3",
+            r"has 4 bands, but data\.file_bands names 3",
         ),
         (["B02", "B03", "B04", "B11"], {}, "band B08: missing"),
-        (["B02", "B02", "B04", "B08"], {"bands": ["B02"]}, "B02: there 2 times"),
+        (["B02", "B02", "B04", "B08"], {"bands": ["B02"]}, "B02: 2 times"),
     ],
 )
 def test_bands_that_do_not_fit_are_errors_that_name_the_file(tmp_path, where, names, options, said):

@@ -125,7 +125,7 @@ def test_a_table_in_another_encoding_or_asked_for_and_missing_is_an_error(tmp_pa
         (["a.tif", "b.tif"], "no class folders"),
         (["water/a.tif"], r"one class only \(water\)"),
         (["water/a.tif", "forest/readme.txt"], r"forest: no tiles in this class folder"),
-        (["train/water/a.tif", "test/water/b.tif"], r"holds folders, not tiles.*set data.root"),
+        (["train/water/a.tif", "test/water/b.tif"], r"contains folders, not tiles.*set data.root"),
     ],
 )
 def test_folders_that_cannot_be_used_are_named_with_the_remedy(tmp_path, names, said):
@@ -150,10 +150,10 @@ def test_class_folders_may_nest_as_deep_as_told(tmp_path):
 @pytest.mark.parametrize(
     ("more", "depth", "said"),
     [
-        ([], 1, r"holds folders, not tiles.*data\.class_depth=2"),
-        (["forest/5.tif"], 2, "forest: holds tiles above that level"),
-        (["water/5.tif"], 2, "water: holds no folders"),
-        ([], 3, "holds no folders|holds tiles"),
+        ([], 1, r"contains folders, not tiles.*data\.class_depth=2"),
+        (["forest/5.tif"], 2, "forest: has tiles above that level"),
+        (["water/5.tif"], 2, "water: has no folders"),
+        ([], 3, "has no folders|has tiles"),
         (["forest/conifers/old/1.tif", "forest/mixed/old/2.tif"], 2, r"class_depth=3"),
     ],
 )

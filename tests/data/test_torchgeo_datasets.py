@@ -46,7 +46,7 @@ def eurosat(tmp_path):
 
 
 def index(root, tmp_path, say=lambda _: None):
-    return index_tiles(root, cache=tmp_path / "cache", sensor=SENSORS["eurosat_ms"], say=say)
+    return index_tiles(root, cache=tmp_path / "cache", sensor=SENSORS["eurosat_ms"], log=say)
 
 
 def test_a_data_set_is_indexed_with_its_classes_and_splits_and_packed(tmp_path, eurosat):
@@ -147,8 +147,8 @@ class Held:
 @pytest.mark.parametrize(
     ("sample", "said"),
     [
-        ({"image": np.zeros((3, 4, 4))}, "not one class"),
-        ({"image": np.zeros((3, 4, 4)), "label": np.array([0, 1])}, "not one class"),
+        ({"image": np.zeros((3, 4, 4))}, "needs just one class"),
+        ({"image": np.zeros((3, 4, 4)), "label": np.array([0, 1])}, "needs just one class"),
         ({"image": np.zeros((5, 3, 4, 4)), "label": 0}, r"no image \[C,H,W\]"),
         ({"image": np.zeros((3, 4, 4)), "label": 2}, "label 2 has no name"),
     ],

@@ -105,7 +105,7 @@ def test_where_there_is_little_room_there_are_fewer() -> None:
 def recipe(tmp_path_factory: pytest.TempPathFactory) -> Recipe:
     folder = tmp_path_factory.mktemp("wild")
     scene, labels = sparse_scene(folder)
-    return load(None, [*settings(scene, labels), "probe.unlabelled=soft_labels"])
+    return load(None, [*settings(scene, labels), "probe.semi_supervised=soft_labels"])
 
 
 def sparse_scene(folder: Path) -> tuple[Path, Path]:
@@ -174,12 +174,16 @@ def test_a_run_reports_the_scene_beside_with_its_word(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     scene, labels = sparse_scene(tmp_path)
-    given = [*settings(scene, labels), "probe.unlabelled=soft_labels", "labels.unlabelled=25"]
+    given = [
+        *settings(scene, labels),
+        "probe.semi_supervised=soft_labels",
+        "labels.unlabelled_windows=25",
+    ]
     recipe = tmp_path / "small.yaml"
     recipe.write_text("title: small\n")
-    for name, more in {"three": ["split.draws=3"], "one": []}.items():
+    for name, more in {"three": ["split.repeats=3"], "one": []}.items():
         out = tmp_path / name
-        assert main(["run", str(recipe), *given, *more, "--out", str(out)]) == 0
+        assert main(["run", str(recipe), *given, *more, "--output", str(out)]) == 0
         said = capsys.readouterr().out
         told = json.loads((out / "metrics.json").read_text())
         assert "network, with unlabelled scene" in told["draws"]
@@ -196,7 +200,7 @@ def test_a_run_reports_the_scene_beside_with_its_word(
         assert f"paired over {over}: {found['word']}" in said
         assert "unlabelled scene" in (out / "report.html").read_text()
     again = tmp_path / "again"
-    assert main(["run", str(recipe), *given, "--out", str(again), "-q"]) == 0
+    assert main(["run", str(recipe), *given, "--output", str(again), "-q"]) == 0
     first, second = (
         load_file(tmp_path / n / "model_unlabelled.safetensors")["head.weight"]
         for n in ("one", "again")
@@ -208,7 +212,7 @@ def test_windows_as_a_pool_take_part_in_the_model_itself(tmp_path: Path) -> None
     scene, labels = sparse_scene(tmp_path)
     recipe = tmp_path / "small.yaml"
     recipe.write_text("title: small\n")
-    given = [*settings(scene, labels), "probe.pool=windows", "labels.unlabelled=25"]
+    given = [*settings(scene, labels), "probe.pool=windows", "labels.unlabelled_windows=25"]
     assert main(["run", str(recipe), *given, "--out", str(tmp_path / "run"), "-q"]) == 0
     told = json.loads((tmp_path / "run" / "metrics.json").read_text())
     assert told["pool"]["tiles"] == 25
@@ -218,25 +222,32 @@ def test_windows_as_a_pool_take_part_in_the_model_itself(tmp_path: Path) -> None
 
 def test_a_curve_tells_of_the_scene(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     scene, labels = sparse_scene(tmp_path)
-    given = [*settings(scene, labels), "probe.unlabelled=soft_labels", "labels.unlabelled=25"]
+    given = [
+        *settings(scene, labels),
+        "probe.semi_supervised=soft_labels",
+        "labels.unlabelled_windows=25",
+    ]
     recipe = tmp_path / "small.yaml"
     recipe.write_text("title: small\n")
     out = tmp_path / "curve"
-    command = ["curve", str(recipe), *given, "--shots", "2", "4", "--draws", "2"]
-    assert main([*command, "--out", str(out), "-q"]) == 0
+    command = ["curve", str(recipe), *given, "--shots", "2", "4", "--repeats", "2"]
+    assert main([*command, "--output", str(out)]) == 0
     with (out / "curve.csv").open() as stream:
         assert {r["curve"] for r in csv.DictReader(stream)} == {
             "labels alone",
             "with unlabelled scene",
         }
-    assert "unlabelled scene at 2 labels a class" in capsys.readouterr().out
+    assert "unlabelled scene at 2 labels per class" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize(
     ("more", "said"),
     [
-        (["labels.unlabelled=5", "probe.unlabelled=none"], "with probe.unlabelled none"),
-        (["labels.unlabelled=-1"], "labels.unlabelled"),
+        (
+            ["labels.unlabelled_windows=5", "probe.semi_supervised=none"],
+            "with probe.semi_supervised none",
+        ),
+        (["labels.unlabelled_windows=-1"], "labels.unlabelled_windows"),
     ],
 )
 def test_contradictions_are_one_clear_line(
@@ -250,9 +261,9 @@ def test_contradictions_are_one_clear_line(
     error = capsys.readouterr().err.strip()
     assert said in error
     assert len(error.splitlines()) == 1
-    given = ["data.root=.", "labels.unlabelled=5", "probe.unlabelled=soft_labels"]
+    given = ["data.root=.", "labels.unlabelled_windows=5", "probe.semi_supervised=soft_labels"]
     assert main(["recipe", "check", str(recipe), *given]) == 2
-    assert "labels.unlabelled: given 5 without data.scenes" in capsys.readouterr().err
+    assert "labels.unlabelled_windows: given 5 without data.scenes" in capsys.readouterr().err
 
 
 def paired_result(alone: np.ndarray, both: np.ndarray) -> DrawResult:

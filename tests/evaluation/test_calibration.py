@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from geotl.data.tiles import TileIndex
-from geotl.evaluation.calibration import MOST_ERROR, calibration_caption, distrust, error_by_chance
+from geotl.evaluation.calibration import MAX_ERROR, calibration_caption, distrust, error_by_chance
 from geotl.evaluation.evaluate import Reliability, evaluate, reliability
 from geotl.evaluation.metrics import wilson
 from geotl.evaluation.next_steps import Stand
@@ -46,7 +46,7 @@ def stated(sure: float, right: int, judged: int) -> Reliability:
 
 def test_overconfidence_is_told_with_its_points() -> None:
     bins = stated(0.9999, 64, 71)
-    assert bins.error > MOST_ERROR
+    assert bins.error > MAX_ERROR
     assert distrust(bins).startswith("Confidences are too high by 10 points")
     assert "0.098 on 71 test tiles" in distrust(bins)
     assert distrust(bins) in calibration_caption(bins)
@@ -61,7 +61,7 @@ def test_errors_that_cancel_are_told_as_both() -> None:
     truth = [0] * 160 + [1] * 40 + [0] * 150 + [1] * 50
     said = distrust(reliability(rows, truth))
     assert "some too high and some too low" in said
-    assert "; at 99 % confidence 80 % are right)" in said
+    assert "; at 99 % confidence 80 % are correct)" in said
 
 
 def test_confidences_too_low_on_the_whole_can_be_too_high_at_the_top() -> None:
@@ -69,7 +69,7 @@ def test_confidences_too_low_on_the_whole_can_be_too_high_at_the_top() -> None:
     rows = [[0.99, 0.01]] * 50 + [[0.6, 0.4]] * 150
     said = distrust(reliability(rows, [0] * 40 + [1] * 10 + [0] * 140 + [1] * 10))
     assert said.startswith("Confidences are too low by")
-    assert "; at 99 % confidence 80 % are right)" in said
+    assert "; at 99 % confidence 80 % are correct)" in said
     assert "; at" not in distrust(stated(0.6, 98, 100))
 
 
@@ -84,7 +84,7 @@ def test_confidences_too_low_on_the_whole_can_be_too_high_at_the_top() -> None:
 )
 def test_few_tiles_and_small_errors_are_passed_over(bins: Reliability) -> None:
     assert distrust(bins) == ""
-    assert "say next to nothing" in calibration_caption(bins)
+    assert "mean little" in calibration_caption(bins)
 
 
 @pytest.mark.parametrize("judged", [40, 100, 400])

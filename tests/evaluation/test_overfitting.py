@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from geotl.errors import DataError
 from geotl.evaluation.metrics import wilson
 from geotl.evaluation.next_steps import next_steps
-from geotl.evaluation.overfitting import diagnose, difference, exact, side, tiles_to_tell
+from geotl.evaluation.overfitting import diagnose, difference, exact, side, tiles_to_separate
 from geotl.evaluation.regularisers import everything_off, regularisers, value_of
 from geotl.experiments.recipe import Recipe
 from geotl.training.settings import augmentation_keys
@@ -39,19 +39,19 @@ def test_few_tiles_cannot_tell(
     train: tuple[int, int], validation: tuple[int, int], between: tuple[str, ...]
 ) -> None:
     found = diagnose(wilson(*train), wilson(*validation), 0.9)
-    assert found.word == "cannot be told yet"
+    assert found.word == "undecided"
     assert found.between == between
-    assert "holds the target" in found.because
+    assert "includes the target" in found.because
 
 
 def test_without_a_target_the_gap_alone_is_judged_and_that_is_said() -> None:
     wide = diagnose(wilson(990, 1000), wilson(700, 1000))
     narrow = diagnose(wilson(6000, 10000), wilson(5900, 10000))
     few = diagnose(wilson(20, 20), wilson(17, 20))
-    assert (wide.word, narrow.word, few.word) == ("over", *["cannot be told yet"] * 2)
+    assert (wide.word, narrow.word, few.word) == ("over", *["undecided"] * 2)
     assert narrow.between == ("under", "just right")
     assert few.between == ("over", "just right")
-    assert all("no target was stated" in found.because for found in (wide, narrow, few))
+    assert all("no target was set" in found.because for found in (wide, narrow, few))
 
 
 def test_newcombes_own_example() -> None:
@@ -63,7 +63,7 @@ def test_newcombes_own_example() -> None:
 
 @given(st.floats(0.02, 0.98), st.floats(0.05, 0.95))
 def test_the_tiles_asked_for_would_tell_and_fewer_would_not(value: float, target: float) -> None:
-    needed = tiles_to_tell(value, target)
+    needed = tiles_to_separate(value, target)
     if needed is None:
         assert abs(value - target) < 0.001
         return
@@ -158,7 +158,7 @@ def test_overfitting_is_met_by_labels_first_then_by_what_is_off() -> None:
 def test_only_a_discriminant_is_told_to_learn_from_unlabelled_tiles() -> None:
     for head, told in (("discriminant", True), ("logistic", False)):
         said = advice(0.99, 0.7, strategy="probe", probe__head=head)
-        assert ("probe.unlabelled=soft_labels" in said) == told
+        assert ("probe.semi_supervised=soft_labels" in said) == told
 
 
 def test_every_key_that_is_advised_is_a_key() -> None:

@@ -39,8 +39,8 @@ def given(tmp_path_factory: pytest.TempPathFactory) -> list[str]:
         f"labels.path={labels}",
         f"model.weights={weights}",
         "strategy=finetune",
-        "model.cut_after=layer2",
-        "model.stages=[layer1]",
+        "model.truncate_after=layer2",
+        "model.feature_stages=[layer1]",
         "pixels.windows_px=[3]",
         "decoder.patch_px=32",
         "decoder.epochs=1",
@@ -95,7 +95,7 @@ def test_a_teacher_sees_the_height(given: list[str], dems: list[Path]) -> None:
 def test_the_model_maps_with_the_height(given: list[str], dems: list[Path], tmp_path: Path) -> None:
     recipe = tmp_path / "small.yaml"
     recipe.write_text("title: small\n")
-    words = [*given, f"pixels.extra=[{dems[0]}]", "--out", str(tmp_path / "run")]
+    words = [*given, f"pixels.extra=[{dems[0]}]", "--output", str(tmp_path / "run")]
     assert main(["run", str(recipe), *words]) == 0
     model = tmp_path / "run" / "model.safetensors"
     file = load_pixel_model(model)

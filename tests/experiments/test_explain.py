@@ -84,7 +84,7 @@ def test_unlabelled_tiles_are_neither_typical_nor_mixed_up():
     truth = np.array([-1, 0, 1])
     chances = np.array([[0.99, 0.01], [0.9, 0.1], [0.6, 0.4]])
     assert typical(truth, chances).tolist() == [1]
-    assert [(p.truth, p.said, p.count) for p in confused_pairs(truth, chances)] == [(1, 0, 1)]
+    assert [(p.truth, p.predicted, p.count) for p in confused_pairs(truth, chances)] == [(1, 0, 1)]
 
 
 def test_figures_say_when_there_is_nothing_to_draw():

@@ -73,7 +73,7 @@ def run(out: Path, made: tuple[Path, Path], *settings: str) -> int:
     recipe = out.parent / "small.yaml"
     recipe.write_text("title: small\n")
     given = [f"data.scenes=[{made[0]}]", f"labels.path={made[1]}", "pixels.windows_px=[3,7]"]
-    return main(["run", str(recipe), *SETTINGS, *given, *settings, "--out", str(out)])
+    return main(["run", str(recipe), *SETTINGS, *given, *settings, "--output", str(out)])
 
 
 def mapped(model: Path, scene: Path, out: Path, *more: str) -> np.ndarray:
@@ -352,7 +352,17 @@ def test_suggestions_of_such_a_model_want_its_rasters(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     out = tmp_path / "s.gpkg"
-    words = ("suggest", str(model), str(made[0]), "-n", "5", "-o", str(out), "-q", "--outside")
+    words = (
+        "suggest",
+        str(model),
+        str(made[0]),
+        "-n",
+        "5",
+        "-o",
+        str(out),
+        "-q",
+        "--ignore-applicability",
+    )
     assert "give rasters of the same kind" in refusal(capsys, *words)
     assert main([*words, "--extra", str(dem)]) == 0
     found = read_labels(out, field="suggested", crs_to="EPSG:4326")
@@ -373,7 +383,10 @@ def test_a_file_that_says_nothing_of_extra_rasters_wants_none(
     save_file(tensors, old, metadata={KEY: json.dumps(header)})
     assert load_pixel_model(old).contract == load_pixel_model(new).contract
     assert main(["inspect", str(old)]) == 0
-    maps = [mapped(path, made[0], tmp_path / path.stem / "m.tif", "--force") for path in (old, new)]
+    maps = [
+        mapped(path, made[0], tmp_path / path.stem / "m.tif", "--skip-value-check")
+        for path in (old, new)
+    ]
     np.testing.assert_array_equal(*maps)
 
 
@@ -432,7 +445,7 @@ def test_an_exported_file_takes_the_height_as_a_further_band(
 def test_heights_have_no_nodata_value_of_the_sensor(model: Path) -> None:
     """0 m is a height; where the scene is not valid, a height alone counts for nothing."""
     file = load_pixel_model(model)
-    own, nodata = file.model.features.own, file.contract.sensor.nodata
+    own, nodata = file.model.features.scene_band_count, file.contract.sensor.nodata
     assert nodata == 0
     halo, _ = graph_halo(file.model)
     image = np.random.default_rng(0).normal(1500, 200, (own + 1, 40, 44)).astype(np.float32)

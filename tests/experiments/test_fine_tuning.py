@@ -194,7 +194,7 @@ def test_the_model_on_all_labels_keeps_the_median_share(
         return between(start, trained, share)
 
     monkeypatch.setattr(strategies, "between", noted)
-    several = ("split.draws=3", "keep=all", "train.lr=0.01", "train.epochs=1")
+    several = ("split.repeats=3", "keep=all", "train.lr=0.01", "train.epochs=1")
     assert run(tiles, tmp_path / "run", weights, *TUNE, *several) == 0
     assert given == [*SHARES, 0.5, *SHARES, *SHARES, 0.5, 0.5]  # 0 needs no network between
     assert json.loads((tmp_path / "run" / "metrics.json").read_text())["tuning"]["share"] == 0.5
@@ -203,7 +203,7 @@ def test_the_model_on_all_labels_keeps_the_median_share(
 def test_the_preset_fills_what_the_recipe_leaves_alone(tmp_path: Path) -> None:
     path = tmp_path / "mine.yaml"
     path.write_text("model: {weights: w.pth, pool: mean}\nstrategy: probe_then_finetune\n")
-    found, line = settled(load(path, ["train.lr=0.002", "freeze_until=layer2"]), 50, 64)
+    found, line = settled(load(path, ["train.lr=0.002", "model.freeze_until=layer2"]), 50, 64)
     assert found.strategy == "probe_then_finetune"
     assert (found.model.pool, found.train.lr, found.freeze_until) == ("mean", 0.002, "layer2")
     taken = {key for key in TUNED if f"{key}=" in line}

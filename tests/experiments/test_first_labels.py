@@ -131,7 +131,10 @@ def test_what_cannot_be_asked_for_is_refused(
 @pytest.mark.parametrize(
     ("words", "said"),
     [
-        (["--weights", "none", *SENSOR, "-o", "a.gpkg", "--outside"], "no area of applicability"),
+        (
+            ["--weights", "none", *SENSOR, "-o", "a.gpkg", "--ignore-applicability"],
+            "no area of applicability",
+        ),
         (["other", "--weights", "w.pth", *SENSOR, "-o", "a.csv"], "given 2 paths"),
         (["other.tif", "-o", "a.gpkg", "data.bands=[B02]"], "recipe keys go with --weights"),
     ],
@@ -148,6 +151,16 @@ def test_the_step_sets_how_many_pixels_are_compared(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     scene, _ = made_scene(tmp_path)
-    words = ["--weights", "none", *SENSOR, "--step", "48", "-n", 5, "-q", "-o", tmp_path / "a.gpkg"]
+    words = [
+        "--weights",
+        "none",
+        *SENSOR,
+        "--stride-px",
+        "48",
+        "-n",
+        5,
+        "-o",
+        tmp_path / "a.gpkg",
+    ]
     assert suggest(scene, *KEYS, *words) == 0
     assert "16 pixels spread over the scenes" in capsys.readouterr().out

@@ -43,7 +43,7 @@ def tiles(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def fused(tiles: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A network that an epoch from random weights teaches little, in four views."""
     out = tmp_path_factory.mktemp("fused") / "run"
-    settings = ("model.backbone=resnet18", "model.cut_after=layer1", "train.epochs=1")
+    settings = ("model.backbone=resnet18", "model.truncate_after=layer1", "train.epochs=1")
     more = ("strategy=scratch", "probe.views=4", "model.unit_length=true", "split.shots=5")
     assert run(tiles, out, *QUIET, *settings, *more, FUSE) == 0
     assert metrics_of(out)["fusion"]["weights"]["network"] < 1  # or there is nothing to test
@@ -69,7 +69,7 @@ def test_metrics_report_and_inspect_say_how_it_is_fused(
 def test_a_saved_model_gives_the_logits_that_it_was_saved_with(fused: Path) -> None:
     model = load(fused)
     assert model.contract.spec.statistics
-    held = model.companions
+    held = model.training_samples
     assert held.features.shape[1] == model.network.head.in_features
     found = geotl.load(fused).predict(example_tiles(model), precision="float32")
     np.testing.assert_allclose(found.logits, held.example_logits, atol=1e-4)
@@ -85,7 +85,7 @@ def test_predict_and_evaluate_take_it(fused: Path, tiles: Path, tmp_path: Path) 
 @pytest.mark.parametrize("form", tuple(KINDS))
 def test_graphs_say_what_the_model_says(form, fused: Path, tmp_path: Path) -> None:
     out = tmp_path / f"m{KINDS[form].suffix}"
-    export_graph(load(fused), form, out, say=lambda _: None)
+    export_graph(load(fused), form, out, log=lambda _: None)
     tiles = example_tiles(load(fused))
     wanted = geotl.load(fused).predict(tiles, precision="float32").probabilities
     np.testing.assert_allclose(KINDS[form].run(out)(tiles)[0], wanted, atol=1e-5)
@@ -96,7 +96,7 @@ def test_a_map_by_the_model_is_that_of_its_onnx_file(fused: Path, tmp_path: Path
     level = np.repeat([700, 2500], 32)[None, None]
     scene = (level + random.normal(0, 120, (4, 64, 64))).clip(1).astype(np.uint16)
     path = write_tile(tmp_path / "scene.tif", scene, names=BANDS)
-    onnx, plain = tmp_path / "m.onnx", ("--step", "16", "--views", "1", "-q", "--no-page")
+    onnx, plain = tmp_path / "m.onnx", ("--stride-px", "16", "--views", "1", "-q", "--no-page")
     assert main(["export", str(fused), "--format", "onnx", "-o", str(onnx), "--views", "1"]) == 0
     said = {}
     for name, model, mode in (("a", fused, "exact"), ("b", fused, "dense"), ("c", onnx, "exact")):
@@ -110,14 +110,14 @@ def test_a_map_by_the_model_is_that_of_its_onnx_file(fused: Path, tmp_path: Path
 
 
 def test_a_trained_network_is_fused_and_kept_with_all_labels(tiles: Path, tmp_path: Path) -> None:
-    out, settings = tmp_path / "run", ("strategy=scratch", "split.draws=2", "keep=all")
+    out, settings = tmp_path / "run", ("strategy=scratch", "split.repeats=2", "keep=all")
     assert run(tiles, out, *QUIET, *settings, FUSE) == 0
     found = metrics_of(out)["fusion"]
     assert found["weights"]["network"] < 0.5  # three epochs from random weights teach it little
     assert metrics_of(out)["overall_accuracy"]["value"] > 0.9
     model = load(out / "model.safetensors")
     assert model.contract.spec.statistics
-    held = model.companions
+    held = model.training_samples
     with torch.inference_mode():
         said = model.network.classify(torch.from_numpy(held.features)).argmax(dim=1).numpy()
     assert (said == held.labels).mean() > 0.9
@@ -143,7 +143,7 @@ def test_a_run_that_loses_to_band_statistics_names_the_key_and_wins_with_it(
 def test_a_fused_model_gives_another_run_its_weights(
     fused: Path, tiles: Path, tmp_path: Path
 ) -> None:
-    out, shape = tmp_path / "run", ("model.backbone=resnet18", "model.cut_after=layer1")
+    out, shape = tmp_path / "run", ("model.backbone=resnet18", "model.truncate_after=layer1")
     assert run(tiles, out, *QUIET, *PROBE, *shape, f"model.weights={fused}") == 0
     source, made = load_file(fused), load_file(out / "model.safetensors")
     shared = [key for key in source if key.startswith("backbone.") and "layer1" in key]
@@ -179,7 +179,7 @@ def test_one_label_a_class_leaves_the_network_alone_and_says_so(
 @pytest.mark.parametrize(
     ("keys", "words"),
     [
-        (("probe.unlabelled=soft_labels", *PROBE), "probe.unlabelled=none"),
+        (("probe.semi_supervised=soft_labels", *PROBE), "probe.semi_supervised=none"),
         (("train.choice_folds=0", "strategy=full"), "train.choice_folds=1"),
         (("task=pixels",), "task=tiles"),
     ],

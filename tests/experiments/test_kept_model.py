@@ -20,7 +20,7 @@ from geotl.cli.main import main
 from geotl.errors import RecipeError
 from geotl.evaluation.evaluate import fit_temperature
 from geotl.experiments import kept_model
-from geotl.experiments.compare import fit_draw, judge
+from geotl.experiments.compare import fit_draw, logits_of_test
 from geotl.experiments.experiment import Experiment
 from geotl.experiments.kept_model import whole_draw
 from geotl.experiments.recipe import load
@@ -95,8 +95,12 @@ def test_folds_over_all_labels_are_those_that_estimate_the_accuracy(
         np.testing.assert_array_equal(draw.split.train[fit], split.train)
         np.testing.assert_array_equal(draw.split.train[held], split.test)
     assert sorted(np.concatenate([held for _, held in draw.folds]).tolist()) == [*range(36)]
-    companions = load_model(probed / "model.safetensors").companions
-    assert {*companions.folds.tolist()} == {0, 1, 2}  # the area of applicability rests on them
+    training_samples = load_model(probed / "model.safetensors").training_samples
+    assert {*training_samples.folds.tolist()} == {
+        0,
+        1,
+        2,
+    }  # the area of applicability rests on them
 
 
 def test_file_report_and_metrics_say_what_the_model_was_fitted_on(
@@ -140,7 +144,7 @@ def test_keep_first_gives_the_first_folds_model(
     assert not {"estimate", "kept"} & {*metrics_of(out)}
     assert "accuracy" not in read_header(out / "model.safetensors")["training"]
     assert main(["inspect", str(out / "model.safetensors")]) == 0
-    assert "the model kept is the first fold's" in capsys.readouterr().out
+    assert "the saved model is the first fold's" in capsys.readouterr().out
 
 
 def test_a_training_runs_the_epochs_that_the_folds_chose(tiles: Path, tmp_path: Path) -> None:
@@ -150,7 +154,7 @@ def test_a_training_runs_the_epochs_that_the_folds_chose(tiles: Path, tmp_path: 
     draws = [fit_draw(direct, direct.draw(number)) for number in range(3)]
     chosen = sorted(made.fitted.history.best_epoch + 1 for made in draws)[1]
     made = fit_draw(direct.inside("all"), whole_draw(direct.recipe, direct.samples), chosen)
-    logits = np.concatenate([judge(direct, one) for one in draws])
+    logits = np.concatenate([logits_of_test(direct, one) for one in draws])
     truth = np.concatenate([direct.samples.labels[one.draw.split.test] for one in draws])
     kept = network_of(out / "model.safetensors")
     assert float(kept.pop("temperature")) == pytest.approx(fit_temperature(logits, truth))
@@ -185,9 +189,9 @@ def test_a_run_that_ended_before_the_last_fit_goes_on_with_it_alone(
 @pytest.mark.parametrize(
     ("settings", "every"),
     [
-        (("split.shots=4", "split.draws=2"), False),
-        (("split.shots=4", "split.draws=2", "keep=all"), True),
-        (("split.method=stratified", "split.shots=null", "split.draws=2"), True),
+        (("split.shots=4", "split.repeats=2"), False),
+        (("split.shots=4", "split.repeats=2", "keep=all"), True),
+        (("split.method=stratified", "split.shots=null", "split.repeats=2"), True),
         (
             (
                 "split.method=stratified",
@@ -214,7 +218,7 @@ def test_the_split_says_which_model_is_kept_unless_the_recipe_does(
     [
         (["keep=all", "split.method=column"], "whose test tiles no model is fitted to"),
         (
-            ["keep=all", "probe.unlabelled=soft_labels", "probe.head=discriminant"],
+            ["keep=all", "probe.semi_supervised=soft_labels", "probe.head=discriminant"],
             "which uses the pixels of the test tiles",
         ),
         (["keep=last"], "keep"),
@@ -233,7 +237,7 @@ def test_maps_say_what_the_model_was_fitted_on(probed: Path) -> None:
 
 def test_files_of_earlier_versions_say_what_they_did() -> None:
     assert result_lines({"headline": "0.9", "kfold": 5}).endswith(
-        "the model kept is the first fold's"
+        "the saved model is the first fold's"
     )
 
 
@@ -253,7 +257,9 @@ def test_a_class_that_a_fold_lacks_is_in_the_model_of_pixels_that_is_kept(
     for keep in ("all", "first"):
         recipe = tmp_path / f"{keep}.yaml"
         recipe.write_text(f"keep: {keep}\n")
-        assert main(["run", str(recipe), *PIXELS, *rare, "--out", str(tmp_path / keep), "-q"]) == 0
+        assert (
+            main(["run", str(recipe), *PIXELS, *rare, "--output", str(tmp_path / keep), "-q"]) == 0
+        )
     every, first = (load_pixel_model(tmp_path / k / "model.safetensors") for k in ("all", "first"))
     quarry = every.contract.classes.index("quarry")
     assert quarry in every.training.labels

@@ -14,7 +14,7 @@ from helpers.tiles import write_tile
 
 from geotl.cli.main import main
 from geotl.evaluation.doubtful_labels import Doubt
-from geotl.experiments.label_doubts import MOST_LISTED, LabelDoubts, ringed
+from geotl.experiments.label_doubts import MAX_LISTED, LabelDoubts, ringed
 
 pytestmark = pytest.mark.usefixtures("one_thread", "unrendered", "own_cache")
 
@@ -39,7 +39,7 @@ def test_a_wrong_point_comes_first_in_the_geopackage_and_the_report(
     (tmp_path / "small.yaml").write_text("title: small\n")
     given = [*PIXELS, f"data.scenes={scene}", f"labels.path={labels}", "labels.id_field=name"]
     out = tmp_path / "out"
-    assert main(["run", str(tmp_path / "small.yaml"), *given, "--out", str(out)]) == 0
+    assert main(["run", str(tmp_path / "small.yaml"), *given, "--output", str(out)]) == 0
     table = geopandas.read_file(out / "doubtful_labels.gpkg")
     assert table["label"][0] == wrong
     assert (table["class"][0], table["looks_like"][0]) == ("town", "water")
@@ -73,7 +73,7 @@ def test_tiles_without_a_place_are_listed_in_a_table(tmp_path: Path) -> None:
     (tmp_path / "small.yaml").write_text("title: small\n")
     given = [*SMALL, f"data.root={tmp_path / 'tiles'}", "split.shots=8", "-q"]
     out = tmp_path / "out"
-    assert main(["run", str(tmp_path / "small.yaml"), *given, "--out", str(out)]) == 0
+    assert main(["run", str(tmp_path / "small.yaml"), *given, "--output", str(out)]) == 0
     rows = list(csv.DictReader((out / "doubtful_labels.csv").open()))
     assert (rows[0]["label"], rows[0]["looks_like"]) == ("field/3.tif", "water")
     assert not (out / "doubtful_labels.gpkg").exists()
@@ -88,8 +88,8 @@ def test_the_report_lists_the_first_of_many() -> None:
     many = tuple(Doubt(i, 0, 1, 0.1, 0.9) for i in range(40))
     names = tuple(str(i) for i in range(40))
     table = LabelDoubts(many, names, ("a", "b"), 50, np.zeros((40, 2)), "EPSG:4326").table()
-    assert len(table.rows) == MOST_LISTED
-    assert f"The first {MOST_LISTED} of 40." in table.note
+    assert len(table.rows) == MAX_LISTED
+    assert f"The first {MAX_LISTED} of 40." in table.note
 
 
 def test_the_ring_leaves_the_pixel_itself_visible() -> None:

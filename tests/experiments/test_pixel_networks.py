@@ -36,12 +36,14 @@ def test_a_network_sees_all_bands_or_true_and_false_colour(weights: Path) -> Non
     colour = deep_networks(recipe_with("composites", weights), L2A, BANDS)
     assert plain is not None
     assert colour is not None
-    assert (plain.given.composites, len(plain.given.backbone.bands)) == ((), 5)
-    assert colour.given.composites == ((2, 1, 0), (3, 2, 1))
-    assert tuple(colour.given.backbone.bands) == ("B04", "B03", "B02")
-    assert len(colour.given.names) == 2 * len(plain.given.names)
+    assert (plain.pretrained.composites, len(plain.pretrained.backbone.bands)) == ((), 5)
+    assert colour.pretrained.composites == ((2, 1, 0), (3, 2, 1))
+    assert tuple(colour.pretrained.backbone.bands) == ("B04", "B03", "B02")
+    assert len(colour.pretrained.names) == 2 * len(plain.pretrained.names)
     kernels = torch.load(weights, weights_only=True)["features.0.weight"]
-    first = next(p for n, p in colour.given.backbone.named_parameters() if n.endswith("weight"))
+    first = next(
+        p for n, p in colour.pretrained.backbone.named_parameters() if n.endswith("weight")
+    )
     torch.testing.assert_close(first, kernels)
 
 

@@ -64,7 +64,7 @@ def over(scene: Path, labels: Path) -> list[str]:
 def run(out: Path, *settings: str) -> int:
     recipe = out.parent / "small.yaml"
     recipe.write_text("title: small\n")
-    return main(["run", str(recipe), *SETTINGS, *settings, "--out", str(out), "-q"])
+    return main(["run", str(recipe), *SETTINGS, *settings, "--output", str(out), "-q"])
 
 
 @pytest.fixture(scope="module")
@@ -369,7 +369,7 @@ def test_a_class_without_a_label_left_is_the_first_that_is_said(
     out = tmp_path / "run"
     (tmp_path / "small.yaml").write_text("title: small\n")
     given = [*SETTINGS, *over(made[0], tmp_path / "labels.gpkg"), "labels.jitter_px=1"]
-    assert main(["run", str(tmp_path / "small.yaml"), *given, "--out", str(out)]) == 0
+    assert main(["run", str(tmp_path / "small.yaml"), *given, "--output", str(out)]) == 0
     count = int((points["class"] == "water").sum())
     words = f"Class water lost all its labels (outside {count}): the model does not know"
     assert capsys.readouterr().out.startswith(words)
@@ -498,7 +498,7 @@ def test_other_commands_say_that_they_take_tiles(
 ) -> None:
     recipe = tmp_path / "small.yaml"
     recipe.write_text("title: small\n")
-    out = ["--out", str(tmp_path / "curve"), "-q"]
+    out = ["--output", str(tmp_path / "curve"), "-q"]
     assert main(["study", str(recipe), *SETTINGS, *over(*made), *out]) == 2
     assert "task: given pixels, which this command does not take" in capsys.readouterr().err
 
@@ -515,12 +515,12 @@ def test_the_split_of_pixels_is_blocks_unless_told() -> None:
     assert load(None, [*given[1:], "labels.chip_px=16"]).task == "tiles"
     assert load(None, [*given[1:], "strategy=probe", "split.method=stratified"]).task == "tiles"
     with pytest.raises(RecipeError, match=r"labels\.unlabelled"):
-        load(None, [*given, "labels.unlabelled=5", "probe.unlabelled=soft_labels"])
+        load(None, [*given, "labels.unlabelled_windows=5", "probe.semi_supervised=soft_labels"])
 
 
 def test_the_sample_scene_in_blocks(tmp_path: Path) -> None:
     """Folds of like size; the fusion is not behind its best member by more than its interval."""
-    assert main(["run", "sample_pixels", "--out", str(tmp_path / "run"), "-q"]) == 0
+    assert main(["run", "sample_pixels", "--output", str(tmp_path / "run"), "-q"]) == 0
     metrics = json.loads((tmp_path / "run" / "metrics.json").read_text())
     assert metrics["labels"] == 268
     assert all(gap["high"] >= 0 for gap in metrics["differences"].values())

@@ -133,7 +133,7 @@ def test_without_a_gain_the_model_is_that_of_the_labels_alone(
         (["probe.pool=0.5", "task=pixels"], "with task pixels, which uses labelled pixels alone"),
         (["probe.pool=windows"], "given windows without data.scenes"),
         (["probe.pool=0.5", "data.scenes=[s.tif]", "labels.path=l.gpkg"], "given 0.5 with data"),
-        (["probe.pool=0.5", "probe.unlabelled=soft_labels"], "allowed: one of the two"),
+        (["probe.pool=0.5", "probe.semi_supervised=soft_labels"], "allowed: one of the two"),
         (["probe.pool=0.5", "probe.head=logistic", "strategy=probe"], "with probe.head logistic"),
         (["probe.pool=0.5", "strategy=full"], "with probe.head"),
         (["probe.pool=0.5", "model.fuse_statistics=true"], "features alone"),

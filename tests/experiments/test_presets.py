@@ -62,19 +62,19 @@ def test_a_run_tells_and_keeps_what_auto_became(tmp_path, monkeypatch):
         [
             "model.weights=none",
             "split.shots=2",
-            "split.draws=1",
+            "split.repeats=1",
             "model.backbone=lenet5",
-            "model.cut_after=c3",
+            "model.truncate_after=c3",
             "evaluate.baselines=false",
             "model.input_px=32",
         ],
     )
     told = told.model_copy(update={"strategy": "auto"})
     lines: list[str] = []
-    run(told, tmp_path / "run", quiet=True, say=lines.append)
-    assert any(line.startswith("strategy auto, scarce labels (2 a class)") for line in lines)
+    run(told, tmp_path / "run", quiet=True, log=lines.append)
+    assert any(line.startswith("strategy auto, scarce labels (2 per class)") for line in lines)
     kept = load(tmp_path / "run" / "recipe.yaml")
     assert kept.strategy == "probe"
-    run(told, tmp_path / "run", resume=True, quiet=True, say=lines.append)
+    run(told, tmp_path / "run", resume=True, quiet=True, log=lines.append)
     assert "already finished" in lines[-1]
     assert dump(kept) == (tmp_path / "run" / "recipe.yaml").read_text()

@@ -25,6 +25,7 @@ from geotl.experiments.recipe import (
     resolve_weights,
     schema,
     titles,
+    written_text,
 )
 from geotl.io import yaml
 
@@ -61,7 +62,7 @@ def test_the_name_is_the_files_unless_stated(stating):
 
 
 def test_only_what_is_stated_differs(stating):
-    recipe = load(stating("model: {cut_after: layer3, input_px: [64, 128]}\nseed: 7"))
+    recipe = load(stating("model: {truncate_after: layer3, input_px: [64, 128]}\nseed: 7"))
     assert recipe.model.cut_after == "layer3"
     assert recipe.model.input_px == (64, 128)
     assert recipe.seed == 7
@@ -87,7 +88,7 @@ def test_a_recipe_cannot_be_changed():
         ("augment.scale=[0.8, 1.25]", "augment", "scale", (0.8, 1.25)),
         ("model.weights=none", "model", "weights", "none"),
         ("model.weights=a=b.pth", "model", "weights", "a=b.pth"),
-        ("model.cut_after=null", "model", "cut_after", None),
+        ("model.truncate_after=null", "model", "cut_after", None),
         ("model.input_px=64,128", "model", "input_px", (64, 128)),
         ("model.input_px=[]", "model", "input_px", ()),
         ("data.bands=B02,B03", "data", "bands", ("B02", "B03")),
@@ -99,11 +100,11 @@ def test_a_recipe_cannot_be_changed():
         ("data.root=C: #1 [x", "data", "root", "C: #1 [x"),
         ("data.colours.Forest=#00ff00", "data", "colours", {"Forest": "#00ff00"}),
         ("probe.views=4", "probe", "views", 4),
-        ("probe.unlabelled=none", "probe", "unlabelled", "none"),
+        ("probe.semi_supervised=none", "probe", "unlabelled", "none"),
     ],
 )
 def test_an_override_means_what_its_key_holds(stating, text, section, key, value):
-    recipe = load(stating("model: {cut_after: layer2, weights: w.pth}"), [text])
+    recipe = load(stating("model: {truncate_after: layer2, weights: w.pth}"), [text])
     got = getattr(getattr(recipe, section), key)
     assert got == value
     assert type(got) is type(value)
@@ -139,7 +140,7 @@ def test_a_saved_recipe_loads_equal(stating):
     data:
       custom_sensor: {bands: [{name: a, wavelength_nm: 500}, {name: "010"}], scale: 1e-4}
       colours: {"no": "#00ff00", "1": "#123456"}
-    split: {shots: 5, draws: 3}
+    split: {shots: 5, repeats: 3}
     train: {lr: 1e-5}
     """
     recipe = load(stating(text))
@@ -178,7 +179,7 @@ def test_what_another_method_cannot_use_of_the_file_is_dropped(stating):
     held = stating("split: {method: blocks, block_m: 500, kfold: 5}")
     assert load(held, ["split.method=group"]).split.block_m is None
     assert load(held, ["split.method=stratified"]).split.kfold is None
-    draws = stating("split: {method: group, draws: 20}")
+    draws = stating("split: {method: group, repeats: 20}")
     assert load(draws, ["split.kfold=4"]).split.kfold == 4  # folds are the draws
 
 
@@ -205,15 +206,15 @@ def test_a_custom_sensor_is_named_custom(stating):
         ("split: {shots: 5, kfold: 3}", "split.kfold", "given 3 with split.method shots"),
         ("split: {buffer_m: 1.0}", "split.buffer_m", "given 1.0 with split.method stratified"),
         (
-            "split: {method: group, kfold: 3, draws: 5}",
-            "split.draws",
-            "given 5 with split.kfold 3, whose folds are the draws",
+            "split: {method: group, kfold: 3, repeats: 5}",
+            "split.repeats",
+            "given 5 with split.kfold 3, whose folds are the repeats",
         ),
         ("evaluate: {random_split: true}", "evaluate.random_split", "given true with split.method"),
         ("strategy: scratch\nmodel: {weights: w.pth}", "model.weights", "strategy scratch"),
         (f"model: {{sha256: '{'a' * 64}'}}", "model.sha256", "model.weights none"),
         ("model: {normalise: weights}", "model.normalise", "model.weights none"),
-        ("strategy: full\nfreeze_until: layer1", "freeze_until", "freezes nothing"),
+        ("strategy: full\nmodel: {freeze_until: layer1}", "model.freeze_until", "freezes nothing"),
         ("augment: {scale: [2, 1]}", "augment.scale", "smaller factor first"),
         ("data: {sensor: custom}", "data.sensor", "only there"),
     ],
@@ -238,7 +239,7 @@ def test_all_faults_are_reported_at_once_one_a_line(stating):
     path = stating(
         """
         seed: -1
-        split: {shot: 5, draws: many, method: shot}
+        split: {shot: 5, repeats: many, method: shot}
         train: {lr: 0, lr: 100}
         augment: {scale: [0, 1, 2]}
         strategy: scratch
@@ -252,7 +253,7 @@ def test_all_faults_are_reported_at_once_one_a_line(stating):
         "command line: train.batch_size: no '='; allowed: key=value, such as split.shots=10",
         f"{path}: seed: given -1; allowed: an integer, at least 0, below 4294967296",
         f"{path}: split.shot: given 5, but there is no such key; did you mean 'split.shots'?",
-        f"{path}: split.draws: given many; allowed: an integer, at least 1, at most 1000",
+        f"{path}: split.repeats: given many; allowed: an integer, at least 1, at most 1000",
         f"{path}: split.method: given shot; allowed: one of shots, stratified, column, group, "
         "blocks, scene; did you mean 'shots'?",
         f"{path}: train.lr: given 100; allowed: a number, above 0, at most 10",
@@ -298,10 +299,10 @@ def test_all_faults_are_reported_at_once_one_a_line(stating):
         ("title: [a]", 'title: given ["a"]; allowed: text'),
         ("probe: {penalties: [1, 0]}", "probe.penalties.1: given 0; allowed: a number, above 0"),
         ("probe: {penalties: []}", "probe.penalties: given []; allowed: a list"),
-        ("model: &m {stages: *m}", "model.stages: given {'stages': {...}}; allowed: a list"),
+        ("model: &m {feature_stages: *m}", "model.feature_stages: given {'stages'"),
         ("modle: {weights: a}", "did you mean 'model'?"),
         ("shots: 10", "shots: given 10, but there is no such key; did you mean 'split.shots'?"),
-        ("split: {zzzzzz: 1}", "allowed: split.method, split.shots, split.draws"),
+        ("split: {zzzzzz: 1}", "allowed: split.method, split.shots, split.repeats"),
     ],
 )
 def test_what_a_file_can_get_wrong_is_one_line(stating, text, says):
@@ -443,7 +444,7 @@ def test_the_schema_is_a_json_schema_with_descriptions_and_defaults():
 
 
 def test_the_schema_accepts_the_defaults_and_refuses_the_unknown():
-    jsonschema.validate(Recipe().model_dump(mode="json"), schema())
+    jsonschema.validate(yaml.parse(written_text(Recipe()))[0], schema())
     with pytest.raises(jsonschema.ValidationError, match="shot"):
         jsonschema.validate({"split": {"shot": 1}}, schema())
 

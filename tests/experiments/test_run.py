@@ -18,7 +18,7 @@ import geotl
 from geotl.cli.main import main
 from geotl.experiments.compare import variants
 from geotl.experiments.recipe import load as load_recipe
-from geotl.export.metadata import passport
+from geotl.export.metadata import model_metadata
 from geotl.imagery.sensors import get_sensor
 from geotl.models.model_file import bare, load, read_header, save
 
@@ -67,13 +67,13 @@ def test_explanations_can_be_left_out(tiles: Path, tmp_path: Path) -> None:
 def test_a_saved_model_gives_its_example_logits_again(tiles: Path, tmp_path: Path) -> None:
     out = tmp_path / "run"
     assert run(tiles, out) == 0
-    companions = load(out / "model.safetensors").companions
+    training_samples = load(out / "model.safetensors").training_samples
     model = geotl.load(out / "model.safetensors")
-    found = model.predict(companions.examples, precision="float32")
-    np.testing.assert_allclose(found.logits, companions.example_logits, atol=1e-4)
-    assert len(companions.features) == 12
-    assert set(companions.folds) == {0, 1}
-    assert np.isfinite(companions.footprints).all()
+    found = model.predict(training_samples.examples, precision="float32")
+    np.testing.assert_allclose(found.logits, training_samples.example_logits, atol=1e-4)
+    assert len(training_samples.features) == 12
+    assert set(training_samples.folds) == {0, 1}
+    assert np.isfinite(training_samples.footprints).all()
 
 
 def test_predict_and_evaluate_agree_with_the_run(
@@ -100,7 +100,7 @@ def test_predict_and_evaluate_agree_with_the_run(
     assert main(["evaluate", model, str(tiles)]) == 0
     told = capsys.readouterr().out
     assert told.startswith("overall accuracy ")
-    assert "12 of 36 tiles were learnt from and are left out; --all" in told
+    assert "12 of 36 tiles are training tiles of the model and are left out; --all" in told
     assert told.count(" of 8 tiles") == 3
     assert main(["inspect", model]) == 0
     assert "B02, B03, B04, B08" in capsys.readouterr().out
@@ -115,24 +115,29 @@ def test_tiles_learnt_from_are_known_again_in_any_file_and_never_judged_untold(
     marks = held.notes["training"]["marks"]
     assert len(set(marks)) == 12
     assert {len(mark) for mark in marks} == {16}
-    for number, row in enumerate(held.companions.labels[:4]):  # the examples, written anew
+    for number, row in enumerate(held.training_samples.labels[:4]):  # the examples, written anew
         name = held.contract.classes[row]
-        picture = held.companions.examples[number].astype(np.float32)
+        picture = held.training_samples.examples[number].astype(np.float32)
         write_tile(tmp_path / "own" / name / f"{number}.tif", picture, names=BANDS)
     (tmp_path / "own" / "field").mkdir(exist_ok=True)
     write_tile(tmp_path / "own" / "town" / "t.tif", picture, names=BANDS)
     capsys.readouterr()
     assert main(["evaluate", str(model), str(tmp_path / "own")]) == 2
-    assert "5 of 5 tiles were learnt from, so none is left" in capsys.readouterr().err
-    assert main(["evaluate", str(model), str(tiles), "--all"]) == 0
-    assert "12 of 36 tiles were learnt from and are judged too" in capsys.readouterr().out
-    told_in_onnx = passport(held, views=1, precision="float32")["notes"]["training"]
+    assert (
+        "5 of 5 tiles are training tiles of the model, so there is no test tile"
+        in capsys.readouterr().err
+    )
+    assert main(["evaluate", str(model), str(tiles), "--include-training"]) == 0
+    assert (
+        "12 of 36 tiles are training tiles of the model and are included" in capsys.readouterr().out
+    )
+    told_in_onnx = model_metadata(held, views=1, precision="float32")["notes"]["training"]
     assert set(told_in_onnx) == {"dates", "tiles"}
     bare_file = tmp_path / "bare.safetensors"
     save(bare_file, bare(held))
     assert not any(mark.encode() in bare_file.read_bytes() for mark in marks)
     assert main(["evaluate", str(bare_file), str(tiles)]) == 0
-    assert "is not told by its file" in capsys.readouterr().out
+    assert "does not list its training tiles" in capsys.readouterr().out
 
 
 def test_shuffled_bands_give_the_same_answer(tiles: Path, tmp_path: Path) -> None:
@@ -235,7 +240,7 @@ def test_a_source_model_is_where_another_starts(tiles: Path, tmp_path: Path) -> 
 
 def test_a_networks_scalars_keep_their_shape(tiles: Path, tmp_path: Path) -> None:
     """A ResNet's batch counters are scalars; another run must find them as such."""
-    out, small = tmp_path / "run", ["model.backbone=resnet18", "model.cut_after=stem"]
+    out, small = tmp_path / "run", ["model.backbone=resnet18", "model.truncate_after=stem"]
     run(tiles, out, *small)
     held = load_file(out / "model.safetensors")
     counters = [n for n in held if n.startswith("backbone.") and n.endswith("num_batches_tracked")]
@@ -248,7 +253,7 @@ def test_a_networks_scalars_keep_their_shape(tiles: Path, tmp_path: Path) -> Non
 @pytest.mark.rendered
 def test_unlabelled_tiles_are_reported_apart(tiles: Path, tmp_path: Path, method: str) -> None:
     out = tmp_path / "run"
-    assert run(tiles, out, "probe.head=discriminant", f"probe.unlabelled={method}") == 0
+    assert run(tiles, out, "probe.head=discriminant", f"probe.semi_supervised={method}") == 0
     assert (
         "network, with unlabelled tiles" in json.loads((out / "metrics.json").read_text())["draws"]
     )
@@ -369,8 +374,8 @@ def test_weights_without_red_green_and_blue_say_why_these_are_not_beside(
     recipe.write_text("title: target\n")
     weights = f"model.weights={source / 'model.safetensors'}"
     told = [f"data.root={tiles}", *SMALL, weights, "evaluate.random_weights=false"]
-    assert main(["run", str(recipe), *told, "--out", str(tmp_path / "target")]) == 0
-    assert f"{RGB_BESIDE}: not shown beside; bands B08: no red" in capsys.readouterr().out
+    assert main(["run", str(recipe), *told, "--output", str(tmp_path / "target")]) == 0
+    assert f"baseline {RGB_BESIDE} skipped: bands B08: no red" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize(
@@ -413,20 +418,24 @@ def test_tiles_too_small_for_a_network_are_refused_before_training(
     assert run(tiles, tmp_path / "a", *inception) == 2
     message = capsys.readouterr().err
     assert "32x32 px are too small: inception_v3 up to mixed7 needs 75 px" in message
-    assert "model.input_px to [75] or more, or model.cut_after" in message
+    assert "model.input_px to [75] or more, or model.truncate_after" in message
     assert not (tmp_path / "a" / "draws").exists()
     assert run(tiles, tmp_path / "a", *inception, "model.input_px=[80,70]") == 2
     assert run(tiles, tmp_path / "a", *inception, "model.input_px=[75]") == 0
-    assert run(tiles, tmp_path / "b", *inception, "model.cut_after=mixed5") == 0
+    assert run(tiles, tmp_path / "b", *inception, "model.truncate_after=mixed5") == 0
 
 
 def test_the_coreset_in_the_model_file_belongs_to_its_labels(tiles: Path, tmp_path: Path) -> None:
     assert run(tiles, tmp_path / "run", "strategy=probe", "split.shots=8") == 0
     held = load(tmp_path / "run" / "model.safetensors")
     with torch.no_grad():
-        said = held.network.classify(torch.from_numpy(held.companions.features)).argmax(1).numpy()
-    assert len(set(held.companions.labels.tolist())) == 3
-    assert (said == held.companions.labels).mean() > 0.9
+        said = (
+            held.network.classify(torch.from_numpy(held.training_samples.features))
+            .argmax(1)
+            .numpy()
+        )
+    assert len(set(held.training_samples.labels.tolist())) == 3
+    assert (said == held.training_samples.labels).mean() > 0.9
 
 
 def test_what_a_run_leaves_can_be_read_by_others(tiles: Path, tmp_path: Path) -> None:
@@ -441,14 +450,14 @@ def test_figures_of_one_draw_among_several_are_named_as_such(
     tiles: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], draws: int
 ) -> None:
     out, many = tmp_path / "run", draws > 1
-    assert run(tiles, out, f"split.draws={draws}", options=()) == 0
+    assert run(tiles, out, f"split.repeats={draws}", options=()) == 0
     (stand,) = (line for line in capsys.readouterr().out.splitlines() if ", validation " in line)
     assert stand.endswith(" (first draw, whose model is kept)") == many
     assert ("of the first draw" in (out / "report.html").read_text()) == many
     assert main(["inspect", str(out / "model.safetensors")]) == 0
     told, metrics = capsys.readouterr().out, json.loads((out / "metrics.json").read_text())
     assert metrics["headline"] in told
-    own = "the model kept, of the first draw: overall accuracy "
+    own = "the saved model, of the first repeat: overall accuracy "
     assert (f"{own}{metrics['overall_accuracy']['value']:.3f}" in told) == many
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import re
 from pathlib import Path
 
 import numpy as np
@@ -39,7 +40,14 @@ def pixels(made: tuple[Path, Path], tmp_path_factory: pytest.TempPathFactory) ->
     folder = tmp_path_factory.mktemp("runs")
     (folder / "small.yaml").write_text("title: small\n")
     out = folder / "pixels"
-    given = [*PIXELS, f"data.scenes={made[0]}", f"labels.path={made[1]}", "--out", str(out), "-q"]
+    given = [
+        *PIXELS,
+        f"data.scenes={made[0]}",
+        f"labels.path={made[1]}",
+        "--output",
+        str(out),
+        "-q",
+    ]
     assert main(["run", str(folder / "small.yaml"), *given]) == 0
     return out
 
@@ -76,10 +84,15 @@ def test_predict_writes_the_classes_of_each_set(
 CHIPS = ["--chip-px", "12", "--sensor", "sentinel2_l2a", "--bands", "B02", "B03", "B04", "B08"]
 
 
-def test_a_map_has_them_as_layers(pixels: Path, made: tuple[Path, Path], tmp_path: Path) -> None:
+def test_a_map_has_them_as_layers(
+    pixels: Path, made: tuple[Path, Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     model, out = str(pixels / "model.safetensors"), tmp_path / "map.tif"
     words = ["--sets", "--probabilities", "--no-page", "-o", str(out)]
-    assert main(["map", model, str(made[0]), *words, "-q"]) == 0
+    assert main(["map", model, str(made[0]), *words]) == 0
+    assert re.search(
+        r"\nsets     stated coverage 90 %; on \d+ test labels", capsys.readouterr().out
+    )
     with rasterio.open(tmp_path / "map_probabilities.tif") as source:
         chances = source.read()
     with rasterio.open(tmp_path / "map_sets.tif") as source:

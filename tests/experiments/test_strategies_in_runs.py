@@ -41,7 +41,7 @@ def source_model(tiles: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     settings = (
         "strategy=scratch",
         "model.backbone=resnet18",
-        "model.cut_after=layer1",
+        "model.truncate_after=layer1",
         "train.epochs=1",
         *QUIET,
     )
@@ -60,7 +60,7 @@ def test_the_median_of_the_folds_chooses_the_epochs_and_all_their_logits_the_tem
     tiles: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, folds: int, wanted: int
 ) -> None:
     recipe = recipe_of(
-        tiles, tmp_path, "strategy=scratch", f"train.choice_folds={folds}", "split.folds=3"
+        tiles, tmp_path, "strategy=scratch", f"train.choice_folds={folds}", "split.inner_folds=3"
     )
     opened = quietly(recipe, samples_of(recipe))
     source, draw = opened.samples, opened.draw(0)
@@ -113,17 +113,17 @@ def test_fine_tuning_sets_out_from_the_probes_calibrated_logits(
             f"strategy={strategy}",
             f"model.weights={source_model}",
             "model.backbone=resnet18",
-            "model.cut_after=layer1",
+            "model.truncate_after=layer1",
             "probe.head=discriminant",
             "train.lr=1e-12",
             "train.epochs=1",
             "train.choice_folds=0",
             "train.weight_decay=0",
-            "freeze_until=layer1",
+            "model.freeze_until=layer1",
         )
         opened = quietly(recipe, samples_of(recipe), tmp_path / strategy)
         made = compare.fit_draw(opened, opened.draw(0))
-        logits[strategy] = compare.judge(opened, made)
+        logits[strategy] = compare.logits_of_test(opened, made)
         heat = float(made.fitted.chosen.temperature) if made.fitted.chosen else heat
     assert heat > 1.2
     np.testing.assert_allclose(
@@ -138,10 +138,10 @@ def test_a_run_with_everything_on_leaves_a_model(
     settings = (
         "strategy=probe_then_finetune",
         f"model.weights={source_model}",
-        "freeze_until=stem",
+        "model.freeze_until=stem",
         "model.backbone=resnet18",
-        "model.cut_after=layer1",
-        "model.adabn=training",
+        "model.truncate_after=layer1",
+        "model.adabn=train",
         "model.dropout=0.2",
         "train.schedule=cosine",
         "train.unfreeze_every=1",
@@ -179,7 +179,7 @@ def test_adabn_measures_what_it_says_and_changes_no_weight(
         f"model.weights={source_model}",
         f"model.adabn={kind}",
         "model.backbone=resnet18",
-        "model.cut_after=layer1",
+        "model.truncate_after=layer1",
     )
     opened = quietly(recipe, samples_of(recipe))
     source, draw = opened.samples, opened.draw(0)
@@ -207,8 +207,8 @@ def test_adabn_on_folded_weights_is_one_line(
             "eurosat_rgb",
             f"data.root={real_data / 'eurosat_rgb'}",
             f"model.weights={weights}",
-            "model.adabn=training",
-            "--out",
+            "model.adabn=train",
+            "--output",
             str(tmp_path / "run"),
             "-q",
         ]
@@ -226,7 +226,7 @@ def test_adabn_on_folded_weights_is_one_line(
         ("train.class_weights={feild: 1}", "did you mean 'field'"),
         ("train.class_weights={field: 1, town: 2}", "no number for water"),
         ("train.class_weights.town=0", "train.class_weights: given"),
-        ("model.adabn=training", "model.weights none"),
+        ("model.adabn=train", "model.weights none"),
         ("augment.erase_area=[0.5,0.1]", "smaller share first"),
     ],
 )
@@ -301,12 +301,12 @@ def test_the_preview_is_a_sheet_and_repeats_to_the_byte(
             "augment.mixup=0.4",
             "augment.band_dropout=0.4",
         ]
-        assert main(["augment", str(recipe), "--preview", str(tmp_path / name), *settings]) == 0
+        assert main(["augment", str(recipe), "--output", str(tmp_path / name), *settings]) == 0
         sheets.append((tmp_path / name).read_bytes())
     assert sheets[0].startswith(b"\x89PNG")
     assert sheets[0] == sheets[1]
     assert "8 draws of seed 0" in capsys.readouterr().out
-    wrong = ["augment", str(recipe), "--preview", str(tmp_path / "c.png"), "--tile", "99"]
+    wrong = ["augment", str(recipe), "--output", str(tmp_path / "c.png"), "--tile", "99"]
     assert main([*wrong, f"data.root={tiles}", *SMALL]) == 2
     assert "--tile: given 99; allowed: 0 to 11" in capsys.readouterr().err
 

@@ -19,9 +19,9 @@ from geotl.models.model_file import read_header
 
 CNN = "timm:test_convnext"
 QUICK = (
-    "split.draws=1",
+    "split.repeats=1",
     "split.shots=4",
-    "split.folds=2",
+    "split.inner_folds=2",
     "probe.views=1",
     "evaluate.bootstrap_rounds=20",
     "evaluate.rgb_only=false",
@@ -36,9 +36,9 @@ def run(folder: Path, name: str, *more: str) -> Path:
     """The model of a run on the sample tiles."""
     weights = folder / "w.safetensors"
     write_file(weights, name)
-    given = [f"model.backbone={name}", f"model.weights={weights}", "model.cut_after=null"]
+    given = [f"model.backbone={name}", f"model.weights={weights}", "model.truncate_after=null"]
     out = folder / "run"
-    assert main(["run", "sample_target", *given, *QUICK, *more, "--out", str(out)]) == 0
+    assert main(["run", "sample_target", *given, *QUICK, *more, "--output", str(out)]) == 0
     return out / "model.safetensors"
 
 
@@ -80,12 +80,12 @@ def test_exports_give_what_the_model_gives(model, tmp_path, form, suffix):
 def test_a_scene_is_mapped(model, tmp_path):
     out = tmp_path / "map.tif"
     given = ["map", str(model), "sample_tiles/scene.tif", "-o", str(out), "-q"]
-    assert main([*given, "--no-page", "--mode", "exact", "--step", "32"]) == 0
+    assert main([*given, "--no-page", "--mode", "exact", "--stride-px", "32"]) == 0
     assert out.is_file()
 
 
 def test_fine_tuning_leaves_the_frozen_stages_as_they_were(tmp_path):
-    more = ("strategy=finetune", "freeze_until=stage1", "train.epochs=1", "model.input_px=32")
+    more = ("strategy=finetune", "model.freeze_until=stage1", "train.epochs=1", "model.input_px=32")
     tuned = geotl.load(run(tmp_path, "timm:test_efficientnet", *more))
     given = load_file(tmp_path / "w.safetensors")
     own = tuned.network.backbone.stages["stage1"].state_dict()
@@ -98,7 +98,7 @@ def test_fine_tuning_leaves_the_frozen_stages_as_they_were(tmp_path):
 @pytest.fixture(scope="module")
 def transformer(tmp_path_factory) -> Path:
     """Fine-tuned from its third block on, after a probe; the frozen blocks' tokens are cached."""
-    more = ("strategy=probe_then_finetune", "freeze_until=block3", "train.epochs=1")
+    more = ("strategy=probe_then_finetune", "model.freeze_until=block3", "train.epochs=1")
     return run(tmp_path_factory.mktemp("vit"), "timm:test_vit", *more, "model.input_px=64,96")
 
 
@@ -122,7 +122,7 @@ def test_a_transformer_is_exported_and_mapped_window_by_window(transformer, tmp_
     out = tmp_path / "m.onnx"
     assert main(["export", str(transformer), "--format", "onnx", "-o", str(out)]) == 0
     given = ["map", str(transformer), "sample_tiles/scene.tif", "-o", str(tmp_path / "m.tif")]
-    assert main([*given, "-q", "--no-page", "--step", "40"]) == 0
+    assert main([*given, "-q", "--no-page", "--stride-px", "40"]) == 0
     capsys.readouterr()
     assert main([*given, "-q", "--mode", "dense", "--overwrite"]) == 2
     message = capsys.readouterr().err
@@ -133,7 +133,7 @@ def test_a_transformer_is_exported_and_mapped_window_by_window(transformer, tmp_
 def test_a_transformer_describes_no_single_pixels(tmp_path, capsys):
     write_file(tmp_path / "w.pth", "timm:test_vit")
     weights = ["model.backbone=timm:test_vit", f"model.weights={tmp_path / 'w.pth'}"]
-    assert main(["run", "sample_pixels", *weights, "-q", "--out", str(tmp_path / "run")]) == 2
+    assert main(["run", "sample_pixels", *weights, "-q", "--output", str(tmp_path / "run")]) == 2
     message = capsys.readouterr().err
     assert "model.backbone: timm:test_vit is a transformer" in message
     assert message.count("\n") == 1
@@ -142,7 +142,7 @@ def test_a_transformer_describes_no_single_pixels(tmp_path, capsys):
 def test_a_tile_that_is_no_whole_number_of_patches_ends_before_training(tmp_path, capsys):
     write_file(tmp_path / "w.pth", "timm:test_vit")
     given = ["model.backbone=timm:test_vit", f"model.weights={tmp_path / 'w.pth'}"]
-    more = ["model.cut_after=null", "model.input_px=64,100", "--out", str(tmp_path / "run")]
+    more = ["model.truncate_after=null", "model.input_px=64,100", "--output", str(tmp_path / "run")]
     assert main(["run", "sample_target", *given, *QUICK, *more]) == 2
     assert "multiple of 16 px; set model.input_px to [96] or [112]" in capsys.readouterr().err
 
@@ -185,7 +185,7 @@ def test_dense_mode_and_single_pixels_say_where_they_cannot(tmp_path, capsys):
     assert message.count("\n") == 1
     weights = [f"model.backbone={name}", f"model.weights={tmp_path / 'w.safetensors'}"]
     out = str(tmp_path / "pixels")
-    assert main(["run", "sample_pixels", *weights, "-q", "--out", out]) == 2
+    assert main(["run", "sample_pixels", *weights, "-q", "--output", out]) == 2
     message = capsys.readouterr().err
     assert f"model.backbone: {name} takes means" in message
     assert message.count("\n") == 1

@@ -56,7 +56,7 @@ def export(
     @functools.cache
     def written(kind: str, form: PixelFormat) -> Path:
         path = folder / f"{kind}.{form}"
-        export_pixels(models[kind], form, path, say=lambda _: None)
+        export_pixels(models[kind], form, path, log=lambda _: None)
         return path
 
     return written

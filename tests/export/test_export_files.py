@@ -69,7 +69,7 @@ def packages(tmp_path_factory) -> Path:
 @pytest.mark.parametrize("form", ["pt2", "torchscript"])
 def test_a_file_opens_without_geotl(form, model, packages, tmp_path):
     out = tmp_path / f"m{KINDS[form].suffix}"
-    export_graph(load(model), form, out, say=lambda _: None)
+    export_graph(load(model), form, out, log=lambda _: None)
     tiles = example_tiles(load(model))[:7]
     np.save(tmp_path / "tiles.npy", tiles)
     done = subprocess.run(  # -I and -S: no paths of the environment, no .pth files, not this folder
@@ -93,7 +93,7 @@ def test_an_export_tells_no_folder_and_repeats(form, model, tmp_path, recwarn):
     """Neither where geotl lies nor where the model lay; the same bytes, whatever its name."""
     outs = [tmp_path / f"{name}{KINDS[form].suffix}" for name in ("first", "second")]
     for out in outs:
-        export_graph(load(model), form, out, say=lambda _: None)
+        export_graph(load(model), form, out, log=lambda _: None)
     if form != "torchscript":  # whose tracer numbers its types through a process
         assert outs[0].read_bytes() == outs[1].read_bytes()
     parts = [outs[0].read_bytes()]
@@ -126,7 +126,7 @@ def test_a_model_from_a_gpu_is_exported_on_the_cpu(model, tmp_path):
     file = load(model)
     file.network.cuda()
     save(tmp_path / "gpu.safetensors", file)
-    made = export_graph(file, "onnx", tmp_path / "m.onnx", say=lambda _: None)
+    made = export_graph(file, "onnx", tmp_path / "m.onnx", log=lambda _: None)
     assert made.parity.logits < 1e-4
     assert next(file.network.parameters()).is_cuda
     assert (tmp_path / "gpu.safetensors").read_bytes() == model.read_bytes()
@@ -163,8 +163,10 @@ def test_a_bare_file_holds_nothing_of_the_training_tiles(model, bare_file):
 def test_weights_are_told_without_their_folders(model, tmp_path):
     file = load(model)
     weights = {"chain": [{"source": "/home/ada/a.pth", "sha256": "01", "notes": ["x"]}]}
-    told = ModelFile(file.network, file.contract, file.held, {**file.notes, "weights": weights})
-    export_bare(told, tmp_path / "b.safetensors", say=lambda _: None)
+    told = ModelFile(
+        file.network, file.contract, file.stored_samples, {**file.notes, "weights": weights}
+    )
+    export_bare(told, tmp_path / "b.safetensors", log=lambda _: None)
     held = read_header(tmp_path / "b.safetensors")["weights"]
     assert held == {"chain": [{"source": "a.pth", "sha256": "01"}]}
 
@@ -187,7 +189,7 @@ def test_a_bare_file_still_refuses_strange_radiometry(bare_file, tmp_path, capsy
     values = pixels_of(patches(4, 4), 32).astype(np.float32) / 10_000
     scene = write_scene(tmp_path / "scene.tif", values)
     assert main(["map", str(bare_file), str(scene), "-o", str(tmp_path / "map.tif")]) == 2
-    assert "values unlike any" in capsys.readouterr().err
+    assert "values outside the model's training range" in capsys.readouterr().err
 
 
 def test_what_needs_the_training_tiles_says_so(bare_file, tmp_path, capsys):
@@ -205,7 +207,7 @@ def test_what_needs_the_training_tiles_says_so(bare_file, tmp_path, capsys):
         assert len(err.splitlines()) == 1
     assert [p.name for p in tmp_path.iterdir()] == ["scene.tif"]
     with pytest.raises(ModelError, match="a bare file"):
-        _ = load(bare_file).companions
+        _ = load(bare_file).training_samples
 
 
 def test_options_that_a_bare_file_has_no_use_for(model, tmp_path, capsys):

@@ -26,7 +26,7 @@ FORMATS = tuple(KINDS)
 @pytest.fixture(scope="module")
 def onnx_file(model, tmp_path_factory) -> Path:
     out = tmp_path_factory.mktemp("onnx") / "m.onnx"
-    export_graph(load(model), "onnx", out, say=lambda _: None)
+    export_graph(load(model), "onnx", out, log=lambda _: None)
     return out
 
 
@@ -71,7 +71,7 @@ def test_views_do_not_make_the_graph_longer(model, tmp_path):
     held = {}
     for views in (1, 8):
         out = tmp_path / f"{views}.onnx"
-        export_graph(load(model), "onnx", out, views=views, say=lambda _: None)
+        export_graph(load(model), "onnx", out, views=views, log=lambda _: None)
         nodes = [n.op_type for n in onnx.load(out).graph.node]
         held[views] = nodes.count("Conv")
     assert held[1] == held[8] > 0
@@ -82,7 +82,7 @@ def test_an_altered_byte_is_refused(onnx_file, tmp_path, capsys):
     content[len(content) // 2] ^= 1
     bad = tmp_path / "bad.onnx"
     bad.write_bytes(content)
-    with pytest.raises(ModelError, match="seal is broken"):
+    with pytest.raises(ModelError, match="checksum is wrong"):
         read_passport(bad)
 
 
@@ -118,7 +118,7 @@ def test_a_file_is_not_overwritten(model, onnx_file):
 
 def test_pt2_carries_the_passport(model, tmp_path):
     out = tmp_path / "m.pt2"
-    export_graph(load(model), "pt2", out, say=lambda _: None)
+    export_graph(load(model), "pt2", out, log=lambda _: None)
     extra = {"geotl.json": ""}
     torch.export.load(out, extra_files=extra)
     assert json.loads(extra["geotl.json"])["contract"]["tile_px"] == PX

@@ -199,7 +199,7 @@ def test_a_model_never_judged_says_so(tmp_path):
     bare = noted_model(
         tmp_path / "m.safetensors", metrics={}, weights={}, training={}, recipe="title: made\n"
     )
-    out = write_hub(load(bare), tmp_path / "out", say=lambda _: None)
+    out = write_hub(load(bare), tmp_path / "out", log=lambda _: None)
     header, body = card_of(out)
     assert header["license"] == "unknown"
     assert "model-index" not in header
@@ -287,7 +287,7 @@ def test_what_is_no_published_model_is_refused(folder, tmp_path, monkeypatch):
         HubModel.from_pretrained(tmp_path / "none")
     with pytest.raises(ModelError, match="no such folder"):
         HubModel.from_pretrained("./none/at/all")
-    with pytest.raises(ModelError, match="neither a folder nor a model that the hub gives"):
+    with pytest.raises(ModelError, match="neither a folder nor a model on the hub"):
         HubModel.from_pretrained("nobody/nothing", local_files_only=True)
     empty = tmp_path / "empty"
     empty.mkdir()

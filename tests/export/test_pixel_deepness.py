@@ -41,7 +41,7 @@ def model(request, tmp_path_factory) -> Path:
 def exported(model) -> Path:
     out = model.with_suffix(".onnx")
     options = DeepnessOptions(TILE_PX)
-    export_pixel_deepness(load_pixel_model(model), out, options, say=lambda _: None)
+    export_pixel_deepness(load_pixel_model(model), out, options, log=lambda _: None)
     return out
 
 
@@ -127,5 +127,5 @@ def test_the_command_tells_bands_and_tiles(model, tmp_path, capsys):
     told = capsys.readouterr().out
     assert "1=B02 2=B03 3=B04 4=B08" in told
     assert f"tiles    {TILE_PX} px, 0 % overlap" in told
-    assert main(["export", str(model), *words, "bands", "--step", "4", "--overwrite"]) == 2
-    assert "--step: does not go with a model of pixels" in capsys.readouterr().err
+    assert main(["export", str(model), *words, "bands", "--stride-px", "4", "--overwrite"]) == 2
+    assert "--stride-px: does not go with a model of pixels" in capsys.readouterr().err

@@ -64,7 +64,7 @@ def exports(models, folder) -> dict[tuple[str, str], Path]:
     found = {}
     for kind, form in wanted:
         found[kind, form] = folder / f"{kind}.{form}"
-        export_pixels(models[kind], form, found[kind, form], say=lambda _: None)
+        export_pixels(models[kind], form, found[kind, form], log=lambda _: None)
     return found
 
 
@@ -141,7 +141,7 @@ def test_pt2_carries_the_passport(exports):
 
 def test_an_export_tells_no_folder_and_repeats(models, exports, folder, tmp_path):
     again = tmp_path / "again.pt2"
-    export_pixels(models["linear"], "pt2", again, say=lambda _: None)
+    export_pixels(models["linear"], "pt2", again, log=lambda _: None)
     assert again.read_bytes() == exports["linear", "pt2"].read_bytes()
     for path in exports.values():
         parts = [path.read_bytes()]
@@ -203,7 +203,7 @@ def test_what_differs_from_its_model_is_not_kept(models, tmp_path, monkeypatch):
 
     monkeypatch.setattr(pixel_export, "run_pt2", wrong)
     with pytest.raises(ModelError, match="nothing was kept"):
-        export_pixels(models["linear"], "pt2", tmp_path / "m.pt2", say=lambda _: None)
+        export_pixels(models["linear"], "pt2", tmp_path / "m.pt2", log=lambda _: None)
     assert not list(tmp_path.iterdir())
 
 

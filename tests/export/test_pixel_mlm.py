@@ -65,13 +65,13 @@ def model(folder) -> Path:
 @pytest.fixture(scope="module")
 def exported(model, folder) -> Path:
     out = folder / "m.onnx"
-    export_pixels(load_pixel_model(model), "onnx", out, say=lambda _: None)
+    export_pixels(load_pixel_model(model), "onnx", out, log=lambda _: None)
     return out
 
 
 @pytest.fixture(scope="module")
 def item(model, folder, exported) -> dict:
-    return write_item(load_pixel_model(model), folder / "item.json", [exported], say=lambda _: None)
+    return write_item(load_pixel_model(model), folder / "item.json", [exported], log=lambda _: None)
 
 
 def test_the_published_schemas_take_it(item, schema_root):
@@ -158,7 +158,7 @@ def test_an_export_of_another_model_is_refused(folder, exported):
 
 def test_what_is_not_known_is_said(folder, schema_root):
     bare = made_pixel_model(folder / "bare.safetensors", windows_px=(3,), notes={"training": {}})
-    item = write_item(load_pixel_model(bare), folder / "bare.json", say=lambda _: None)
+    item = write_item(load_pixel_model(bare), folder / "bare.json", log=lambda _: None)
     assert item["geometry"] is None
     assert "Where the training pixels lay is not known" in item["properties"]["description"]
     assert "geotl:accuracy" not in item["properties"]

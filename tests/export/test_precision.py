@@ -18,7 +18,7 @@ from geotl.export import exporter
 from geotl.export.deployable import deployed
 from geotl.export.exporter import Rounding, export_graph
 from geotl.export.graphs import LIMITS, compare, example_tiles, run_onnx
-from geotl.export.quantise import MOST_CALIBRATING, halves, judge, points_lost, raw_batches
+from geotl.export.quantise import MAX_CALIBRATING, halves, points_lost, raw_batches, rounding_loss
 from geotl.inference.onnx_file import read_passport
 from geotl.models.model_file import load
 
@@ -56,7 +56,7 @@ def files(model, labelled, tmp_path_factory) -> dict[str, Path]:
     for precision, tiles in (("float32", None), ("float16", None), ("int8", labelled)):
         made[precision] = folder / f"{precision}.onnx"
         rounding = Rounding(precision, tiles)
-        export_graph(load(model), "onnx", made[precision], rounding=rounding, say=lambda _: None)
+        export_graph(load(model), "onnx", made[precision], rounding=rounding, log=lambda _: None)
     return made
 
 
@@ -160,14 +160,14 @@ def test_the_command_prints_what_int8_costs(model, labelled, tmp_path, capsys):
     printed = capsys.readouterr().out
     assert "accuracy on 18 tiles: float32 1.000" in printed
     assert "difference +0.00 points [" in printed
-    assert "% named alike" in printed
+    assert "% with the same class" in printed
     assert [p.name for p in tmp_path.iterdir()] == ["m.onnx"]
 
 
 def test_the_same_tiles_give_the_same_bytes(model, labelled, files, tmp_path):
     again = tmp_path / "again.onnx"
     rounding = Rounding("int8", labelled)
-    export_graph(load(model), "onnx", again, rounding=rounding, say=lambda _: None)
+    export_graph(load(model), "onnx", again, rounding=rounding, log=lambda _: None)
     assert again.read_bytes() == files["int8"].read_bytes()
 
 
@@ -219,8 +219,8 @@ def test_what_does_not_go_together_is_one_line(given, told, model, tmp_path, cap
 def test_halves_share_no_tile_and_no_group(model, labelled, tmp_path):
     contract = load(model).contract
     found = halves(contract, labelled)
-    assert len(found.measured) == len(found.judged) == 18
-    assert not {*found.measured} & {*found.judged}
+    assert len(found.measured) == len(found.tested) == 18
+    assert not {*found.measured} & {*found.tested}
     assert np.bincount(found.truth).tolist() == [6, 6, 6]
     rows = ["path,label,group"]
     tiles = [t for name in CLASSES for t in sorted((labelled / name).iterdir())]
@@ -228,7 +228,7 @@ def test_halves_share_no_tile_and_no_group(model, labelled, tmp_path):
     table = tmp_path / "tiles.csv"
     table.write_text("\n".join(rows))
     grouped = halves(contract, table)
-    sides = [{int(p.stem) % 2 for p in part} for part in (grouped.measured, grouped.judged)]
+    sides = [{int(p.stem) % 2 for p in part} for part in (grouped.measured, grouped.tested)]
     assert sorted(map(sorted, sides)) == [[0], [1]]
 
 
@@ -246,15 +246,15 @@ def test_calibration_is_bounded_and_the_judged_half_unseen(model, labelled, monk
 
     monkeypatch.setattr(exporter, "quantise", watched)
     out = labelled.parent / "watched.onnx"
-    export_graph(load(model), "onnx", out, rounding=Rounding("int8", labelled), say=lambda _: None)
+    export_graph(load(model), "onnx", out, rounding=Rounding("int8", labelled), log=lambda _: None)
     assert max(map(len, seen)) <= 4
     contract = load(model).contract
     found = halves(contract, labelled)
-    judged = np.concatenate(list(raw_batches(contract, found.judged)))
+    judged = np.concatenate(list(raw_batches(contract, found.tested)))
     together = np.concatenate(seen)
     assert np.isnan(together[:, :, :3]).all()  # nodata is told as NaN
     assert not (np.nan_to_num(together)[:, None] == np.nan_to_num(judged)).all((2, 3, 4)).any()
-    assert len(together) <= MOST_CALIBRATING
+    assert len(together) <= MAX_CALIBRATING
 
 
 def test_judging_counts_right_answers(model, labelled):
@@ -263,7 +263,7 @@ def test_judging_counts_right_answers(model, labelled):
     truth = iter(np.split(np.eye(3, dtype=np.float32)[found.truth], 2))
     right = lambda tiles: (next(truth), np.zeros(0, np.float32))  # noqa: E731
     always = lambda tiles: (np.eye(3, dtype=np.float32)[[0] * len(tiles)], tiles)  # noqa: E731
-    loss = judge((right, always), contract, found, size=9)
+    loss = rounding_loss((right, always), contract, found, size=9)
     assert (loss.before.value, loss.after.value) == (1.0, pytest.approx(1 / 3))
     assert loss.points.value == pytest.approx(200 / 3)
     assert loss.points.low < 200 / 3 < loss.points.high

@@ -43,7 +43,7 @@ AGREEMENT = 0.99  # of pixels a window off the scene's edges
 def small(model, tmp_path_factory) -> Path:
     """Tiles of 160 px, so that a small scene has several."""
     out = tmp_path_factory.mktemp("small") / "small.onnx"
-    export_deepness(load(model), out, DeepnessOptions(160), say=lambda _: None)
+    export_deepness(load(model), out, DeepnessOptions(160), log=lambda _: None)
     return out
 
 
@@ -57,7 +57,7 @@ def mapped(model: Path, scene: Path, out: Path, *more: str) -> np.ndarray:
         str(out),
         "--mode",
         "exact",
-        "--posting",
+        "--resolution-px",
         "1",
         "--precision",
         "float32",
@@ -202,7 +202,7 @@ def test_parts_change_nothing(model):
 def test_views_are_averaged(model, small, tmp_path):
     assert read_passport(small)["contract"]["spec"]["views"] == 1
     out = tmp_path / "4.onnx"
-    export_deepness(load(model), out, DeepnessOptions(96, views=4), say=lambda _: None)
+    export_deepness(load(model), out, DeepnessOptions(96, views=4), log=lambda _: None)
     assert read_passport(out)["contract"]["spec"]["views"] == 4
 
 
@@ -229,9 +229,9 @@ def test_tiles_whose_windows_lie_on_several_grids_are_told_of():
     ("options", "said"),
     [
         (["--tile-size", "100"], "96 and 112 px would do"),
-        (["--step", "0"], "allowed is 1 to"),
-        (["--step", "33"], "allowed is 1 to the model's window, 32 px"),
-        (["--step", "1"], "parts to be computed"),
+        (["--stride-px", "0"], "allowed is 1 to"),
+        (["--stride-px", "33"], "allowed is 1 to the model's window, 32 px"),
+        (["--stride-px", "1"], "parts to be computed"),
         (["--tile-size", "32"], "too small to hide"),
         (["--resolution", "0"], "above 0"),
     ],
@@ -245,7 +245,7 @@ def test_what_does_not_go_is_refused(options, said, model, tmp_path, capsys):
 
 def test_options_of_the_plugin_are_refused_elsewhere(model, tmp_path, capsys):
     out = tmp_path / "m.onnx"
-    assert main(["export", str(model), "--format", "onnx", "-o", str(out), "--step", "8"]) == 2
+    assert main(["export", str(model), "--format", "onnx", "-o", str(out), "--stride-px", "8"]) == 2
     assert "belongs to --format deepness" in capsys.readouterr().err
     assert not out.exists()
 

@@ -37,14 +37,14 @@ def model(folder) -> Path:
 @pytest.fixture(scope="module")
 def exports(model, folder) -> list[Path]:
     made = [folder / "model one.onnx", folder / "m.pt2"]
-    export_graph(load(model), "onnx", made[0], say=lambda _: None)
-    export_graph(load(model), "pt2", made[1], say=lambda _: None)
+    export_graph(load(model), "onnx", made[0], log=lambda _: None)
+    export_graph(load(model), "pt2", made[1], log=lambda _: None)
     return made
 
 
 @pytest.fixture(scope="module")
 def item(model, folder, exports) -> dict:
-    return write_item(load(model), folder / "item.json", exports, say=lambda _: None)
+    return write_item(load(model), folder / "item.json", exports, log=lambda _: None)
 
 
 def test_the_command_writes_an_item_with_every_asset(model, folder, exports, capsys):
@@ -86,7 +86,7 @@ def test_the_published_schemas_would_refuse_others(where, value, item, schema_ro
 
 def test_a_model_without_places_dates_or_notes_is_described_too(folder, schema_root):
     bare = noted_model(folder / "bare.safetensors", training={}, weights={}, metrics={}, recipe="")
-    told = write_item(load(bare), folder / "bare.json", say=lambda _: None)
+    told = write_item(load(bare), folder / "bare.json", log=lambda _: None)
     assert told["geometry"] is None
     assert "bbox" not in told
     assert "not known" in told["properties"]["description"]
@@ -112,7 +112,7 @@ def test_it_says_what_the_caller_has_to_do_which_is_nothing(item):
 
 def test_it_says_where_and_when(model, item):
     ground = shapely.geometry.shape(item["geometry"])
-    boxes = load(model).companions.footprints
+    boxes = load(model).training_samples.footprints
     one_by_one = ground_in_degrees([tuple(box) for box in boxes.tolist()], ["EPSG:32633"] * 24)
     assert ground.equals(one_by_one)
     assert item["bbox"] == list(ground.bounds)
@@ -251,13 +251,13 @@ def test_an_item_is_not_overwritten_and_options_mean_something(model, folder, it
 
 
 def test_the_same_file_gives_the_same_item(model, folder, exports, item):
-    again = write_item(load(model), folder / "again.json", exports, say=lambda _: None)
+    again = write_item(load(model), folder / "again.json", exports, log=lambda _: None)
     assert again == item
     assert json.loads((folder / "item.json").read_text()) == item
 
 
 def test_an_item_may_lie_in_a_folder_that_is_made_for_it(model, folder):
-    told = write_item(load(model), folder / "new" / "item.json", say=lambda _: None)
+    told = write_item(load(model), folder / "new" / "item.json", log=lambda _: None)
     assert told["assets"]["model"]["href"] == "../model.safetensors"
     assert list(faults(told, folder / "new")) == []
 

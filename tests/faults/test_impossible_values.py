@@ -128,8 +128,10 @@ def test_one_such_value_does_not_move_a_run(
         words = ["strategy=probe", "split.shots=8", "evaluate.bootstrap_rounds=20"]
         (tmp_path / "small.yaml").write_text("title: small\n")
         given = [f"data.root={root}", "data.sensor=sentinel2_l2a", "model.backbone=lenet5"]
-        given += [f"data.bands=[{','.join(BANDS)}]", "split.folds=2"]
-        assert main(["run", str(tmp_path / "small.yaml"), *given, *words, "--out", str(out)]) == 0
+        given += [f"data.bands=[{','.join(BANDS)}]", "split.inner_folds=2"]
+        assert (
+            main(["run", str(tmp_path / "small.yaml"), *given, *words, "--output", str(out)]) == 0
+        )
         said[name] = capsys.readouterr().out
         accuracy[name] = json.loads((out / "metrics.json").read_text())["headline"]
     assert "1 value in 1 tile cannot be of sensor" in said["filled"]
@@ -153,7 +155,7 @@ def test_such_values_move_neither_a_model_of_pixels_nor_a_map_and_both_count_the
         data[0, :2, :3] = FILLS[1]  # declared, so that it is told nowhere
         path = write_tile(tmp_path / f"{name}.tif", data, names=list(BANDS), nodata=FILLS[1])
         out, drawn = tmp_path / name, tmp_path / f"map_{name}.tif"
-        given = [*PIXELS, f"data.scenes={path}", f"labels.path={labels}", "--out", str(out)]
+        given = [*PIXELS, f"data.scenes={path}", f"labels.path={labels}", "--output", str(out)]
         assert main(["run", str(tmp_path / "small.yaml"), *given]) == 0
         near = "labels have values near them that cannot be of sensor sentinel2_l2a"
         said = capsys.readouterr()

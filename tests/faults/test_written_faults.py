@@ -61,7 +61,7 @@ def test_resumed_with_a_damaged_checkpoint_a_run_gives_the_same_model(
     best.write_bytes(best.read_bytes()[:-100])
     capsys.readouterr()
     assert run(tiles, out, *TRAINED, options=("-q", "--resume")) == 0
-    assert "set aside" in capsys.readouterr().err
+    assert "is renamed" in capsys.readouterr().err
     assert model_of(out) == wanted
     assert hidden(tmp_path) == []
 
@@ -138,7 +138,7 @@ def map_words(mapper: Path, out: Path, *more: str) -> list[str]:
 
 def test_of_two_maps_to_one_path_the_second_is_told_of_the_first(mapper, tmp_path, cache):
     out = tmp_path / "map.tif"
-    words = map_words(mapper, out, "--step", "4")
+    words = map_words(mapper, out, "--stride-px", "4")
     children = [started(words) for _ in range(2)]
     ends = [(child.communicate(timeout=WAIT_S)[1], child.returncode) for child in children]
     assert sorted(code for _, code in ends) == [0, 2]

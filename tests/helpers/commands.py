@@ -43,7 +43,7 @@ def made_inputs(folder: Path) -> int:
     made_pixel_model(folder / "pixels.safetensors", windows_px=(3,))
     (folder / "small.yaml").write_text("title: small\n")
     words = _recipe(folder, "strategy=scratch", "train.epochs=1")
-    code = main(["run", *words, "--out", str(folder / "weights"), "-q"])
+    code = main(["run", *words, "-o", str(folder / "weights"), "-q"])
     (folder / "weights" / "model.safetensors").rename(folder / "weights.safetensors")
     shutil.rmtree(folder / "weights")
     return code
@@ -71,15 +71,15 @@ def commands(folder: Path) -> Mapping[str, Command]:
     weights = f"model.weights={folder / 'weights.safetensors'}"
     trained = ("strategy=finetune", "train.epochs=2", "train.checkpoint_every_steps=1", weights)
     probe = (*_recipe(folder, "strategy=probe"), "-q")
-    looked = ("--mode", "exact", "--step", "8", "--block-px", "32", "-q")
+    looked = ("--mode", "exact", "--stride-px", "8", "--block-px", "32", "-q")
     onnx = ("--format", "onnx", "-q")
     labels = (str(folder / "labels.gpkg"), "--chip-px", "12", "--sensor", "sentinel2_l2a")
-    few = ("--per-class", "2", "--steps", "3", "--draws", "1", "--judged", "6")
+    few = ("--per-class", "2", "--steps", "3", "--repeats", "1", "--test-tiles", "6")
     tiles, sensor = str(folder / "tiles"), ("--sensor", "sentinel2_l2a")
     return {
-        "run, probe": Command(("run", *probe), "--out", "run"),
-        "run, finetune": Command(("run", *_recipe(folder, *trained), "-q"), "--out", "run"),
-        "run, pixels": Command(("run", *pixels, "-q"), "--out", "run"),
+        "run, probe": Command(("run", *probe), "-o", "run"),
+        "run, finetune": Command(("run", *_recipe(folder, *trained), "-q"), "-o", "run"),
+        "run, pixels": Command(("run", *pixels, "-q"), "-o", "run"),
         "map, tiles": Command(("map", of_tiles, at["small.tif"], *looked), "-o", "map.tif"),
         "map, pixels": Command(
             ("map", of_pixels, at["scene.tif"], "--block-px", "64", "-q"), "-o", "map.tif"
@@ -87,16 +87,18 @@ def commands(folder: Path) -> Mapping[str, Command]:
         "export, tiles": Command(("export", of_tiles, *onnx), "-o", "m.onnx"),
         "export, pixels": Command(("export", of_pixels, *onnx), "-o", "m.onnx"),
         "export, hub": Command(("export", of_tiles, "--format", "hub", "-q"), "-o", "hub"),
-        "study": Command(("study", *probe, "--only", "head", "--seeds", "3"), "--out", "run"),
-        "curve": Command(("curve", *probe, "--shots", "2", "3", "--draws", "2"), "--out", "run"),
-        "diagnose": Command(("diagnose", *probe, "--quick"), "--out", "run"),
-        "generate": Command(("generate", *probe, *few), "--out", "made"),
+        "study": Command(("study", *probe, "--only", "head", "--seeds", "3"), "-o", "run"),
+        "curve": Command(("curve", *probe, "--shots", "2", "3", "--repeats", "2"), "-o", "run"),
+        "diagnose": Command(("diagnose", *probe, "--quick"), "-o", "run"),
+        "generate": Command(("generate", *probe, *few), "-o", "made"),
         "chips": Command(
             ("chips", at["scene.tif"], *labels, "--bands", *runs.BANDS), "-o", "chips"
         ),
         "predict": Command(("predict", of_tiles, tiles), "-o", "named.csv"),
         "suggest": Command(
-            ("suggest", of_tiles, at["small.tif"], "-n", "3", "--outside", "-q"), "-o", "s.gpkg"
+            ("suggest", of_tiles, at["small.tif"], "-n", "3", "--ignore-applicability", "-q"),
+            "-o",
+            "s.gpkg",
         ),
         "sample": Command(("sample", at["classes.tif"], "-n", "60", "-q"), "-o", "p.gpkg"),
         "accuracy": Command(
@@ -105,8 +107,6 @@ def commands(folder: Path) -> Mapping[str, Command]:
         "check": Command(
             ("check", tiles, "data.bands=[B02,B03,B04,B08]", *sensor, "-q"), "-o", "checked"
         ),
-        "augment": Command(
-            ("augment", *_recipe(folder, "augment.flips=true")), "--preview", "sheet.png"
-        ),
-        "lecture": Command(("lecture", "residual_identity"), "--out", "lecture"),
+        "augment": Command(("augment", *_recipe(folder, "augment.flips=true")), "-o", "sheet.png"),
+        "lecture": Command(("lecture", "residual_identity"), "-o", "lecture"),
     }

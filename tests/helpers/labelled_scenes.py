@@ -24,7 +24,7 @@ SMALL = [
     "model.input_px=32",
     "strategy=probe",
     "probe.views=1",
-    "split.folds=2",
+    "split.inner_folds=2",
     "evaluate.bootstrap_rounds=20",
     "evaluate.baselines=false",
 ]
@@ -34,7 +34,7 @@ PIXELS = [
     "task=pixels",
     "data.sensor=sentinel2_l2a",
     "data.bands=[B02,B03,B04,B08]",
-    "split.folds=3",
+    "split.inner_folds=3",
     "split.kfold=3",
     "split.block_m=400",
     "evaluate.bootstrap_rounds=50",
@@ -65,7 +65,7 @@ def made_scene(folder: Path) -> tuple[Path, Path]:
 def run(out: Path, *settings: str) -> int:
     recipe = out.parent / "small.yaml"
     recipe.write_text("title: small\n")
-    return main(["run", str(recipe), *SMALL, *settings, "--out", str(out), "-q"])
+    return main(["run", str(recipe), *SMALL, *settings, "--output", str(out), "-q"])
 
 
 def over(made: tuple[Path, Path]) -> list[str]:

@@ -11,7 +11,7 @@ from helpers.tiles import write_tile
 from geotl.imagery.sensors import get_sensor
 from geotl.models import model_file
 from geotl.models.classifier import FeatureSpec, Normalise, TileClassifier, over_views
-from geotl.models.model_file import Companions, Contract, ModelFile
+from geotl.models.model_file import Contract, ModelFile, TrainingSamples
 from geotl.models.registry import build_backbone
 
 BANDS = ("B02", "B03", "B04", "B08")
@@ -82,7 +82,7 @@ def made_model(
         COLOURS,
         network.spec,
     )
-    companions = Companions(
+    training_samples = TrainingSamples(
         tiles,
         np.ones(tiles.shape, bool),
         logits.numpy().astype(np.float32),
@@ -96,7 +96,7 @@ def made_model(
         "versions": {"geotl": "0", "torch": "1"},
         "training": {"crs": ["EPSG:32633"] * len(tiles)},
     }
-    model_file.save(path, ModelFile(network, contract, companions, notes))
+    model_file.save(path, ModelFile(network, contract, training_samples, notes))
     return path
 
 

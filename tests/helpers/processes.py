@@ -48,7 +48,7 @@ def run_words(tiles: Path, out: Path, *more: str) -> list[str]:
     """The words of a small `geotl run`; options begin with a hyphen."""
     recipe = tiles.parent / "small.yaml"
     recipe.write_text("title: small\n")
-    return ["run", str(recipe), f"data.root={tiles}", *SMALL, *more, "--out", str(out), "-q"]
+    return ["run", str(recipe), f"data.root={tiles}", *SMALL, *more, "--output", str(out), "-q"]
 
 
 def hidden(folder: Path) -> list[str]:

@@ -17,7 +17,7 @@ SMALL = [
     "data.bands=[B02,B03,B04,B08]",
     "model.backbone=lenet5",
     "split.shots=4",
-    "split.folds=2",
+    "split.inner_folds=2",
     "train.epochs=3",
     "train.batch_size=4",
     "evaluate.bootstrap_rounds=50",
@@ -39,4 +39,4 @@ def run(tiles: Path, out: Path, *more: str, options: tuple[str, ...] = ("-q",)) 
     recipe = out.parent / "small.yaml"
     recipe.write_text("title: small\n")
     settings = [f"data.root={tiles}", *SMALL, *more]
-    return main(["run", str(recipe), *settings, "--out", str(out), *options])
+    return main(["run", str(recipe), *settings, "-o", str(out), *options])

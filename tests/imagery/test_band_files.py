@@ -183,9 +183,9 @@ def test_faults_are_one_line_that_names_the_tile(tmp_path, fault):
     said = {
         "missing": "band B01: not in x_B02.tif, x_B8A.tif",
         "twice": r"band B01: in 2 files \(x_B01.tif, y_B01.tif\)",
-        "many": "holds 2 bands",
-        "elsewhere": "x_B01.tif covers .* do not cover the same ground",
-        "short": "cut short",
+        "many": "has 2 bands",
+        "elsewhere": "x_B01.tif covers .* do not cover the same area",
+        "short": "truncated",
         "turned": "turned against",
     }[fault]
     if fault == "missing":
@@ -241,7 +241,7 @@ def test_pictures_that_only_end_like_bands_stay_tiles_of_their_own(tmp_path):
 def test_without_the_right_sensor_the_folder_is_refused_with_the_remedy(tmp_path):
     two_classes(tmp_path / "t")
     for sensor in (None, RGB):
-        with pytest.raises(DataError, match=r"holds folders, not tiles.*data\.sensor"):
+        with pytest.raises(DataError, match=r"contains folders, not tiles.*data\.sensor"):
             index_folder(tmp_path / "t", sensor=sensor)
 
 

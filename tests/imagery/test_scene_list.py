@@ -82,7 +82,7 @@ def test_a_folder_of_scenes_holds_each_of_them(tmp_path: Path) -> None:
     assert [entry.name for entry in found.entries] == ["all_a", "b", "deep_a", "c", "tile"]
     (tmp_path / "none").mkdir()
     (tmp_path / "none" / "a.png").write_bytes(b"a picture")
-    with pytest.raises(DataError, match="holds no scenes"):
+    with pytest.raises(DataError, match="contains no scenes"):
         scenes_in([tmp_path / "none"], L2A)
 
 

@@ -125,5 +125,5 @@ def test_other_ground_is_refused(coarse, said):
 
 def test_without_a_place_the_shapes_must_agree():
     assert align(grid(1.0, 60, 120, crs=None), grid(1.0, 10, 20, crs=None))
-    with pytest.raises(DataError, match="same ground"):
+    with pytest.raises(DataError, match="same area"):
         align(grid(1.0, 60, 120, crs=None), grid(1.0, 10, 10, crs=None))

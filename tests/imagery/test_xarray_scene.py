@@ -74,7 +74,7 @@ def test_nan_and_the_sensors_nodata_are_not_valid(path):
 def test_names_by_coordinate_by_order_or_for_one_plane(path):
     array = rioxarray.open_rasterio(path)
     array.attrs.pop("long_name")
-    with pytest.raises(BandError, match="names none"):
+    with pytest.raises(BandError, match="bands without names"):
         scene_of(array, L2A, ["B04"])
     file = open_scene(path, L2A, ["B02"])
     same(scene_of(array, L2A, ["B02"], file_bands=NAMES), file)

@@ -29,7 +29,7 @@ from geotl.inference.active_learning import (
     training_px_m,
 )
 from geotl.inference.applicability import area_of_applicability
-from geotl.inference.candidates import candidates, choose, look
+from geotl.inference.candidates import candidates, choose, features_and_probabilities
 from geotl.models.classifier import over_views, view_logits
 
 pytestmark = pytest.mark.usefixtures("one_thread", "own_cache", "unrendered")
@@ -51,28 +51,28 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path, Path]:
         f"data.scenes={scene}",
         f"labels.path={west}",
         f"labels.chip_px={PX}",
-        "split.folds=4",
+        "split.inner_folds=4",
     ]
     out = folder / "run"
-    assert main(["run", str(recipe), *settings, "--out", str(out), "-q"]) == 0
+    assert main(["run", str(recipe), *settings, "--output", str(out), "-q"]) == 0
     return scene, west, out / "model.safetensors"
 
 
 def told(made: tuple[Path, Path, Path], out: Path, *more: str) -> int:
-    return main(["suggest", str(made[2]), str(made[0]), "-o", str(out), "-q", *more])
+    return main(["suggest", str(made[2]), str(made[0]), "-o", str(out), *more])
 
 
 def test_a_point_that_is_labelled_gives_exactly_its_window(
     made: tuple[Path, Path, Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     out = tmp_path / "next.gpkg"
-    assert told(made, out, "-n", "6", "--outside", "--step", "5") == 0
+    assert told(made, out, "-n", "6", "--ignore-applicability", "--stride-px", "5") == 0
     table = geopandas.read_file(out)
     assert len(table) == 6
     assert table["class"].isna().all()
     assert table["rank"].tolist() == [1, 2, 3, 4, 5, 6]
     said = capsys.readouterr().out
-    assert "windows looked at" in said
+    assert "windows examined" in said
     assert str(out) in said
     table["class"] = ["a", "b"] * 3
     table.to_file(out)
@@ -80,19 +80,19 @@ def test_a_point_that_is_labelled_gives_exactly_its_window(
     labels = read_labels(out, field="class", crs_to=scenes[0].grid.crs)
     placed = place_chips(scenes, labels, ChipRules(PX))
     assert not placed.rejected
-    model = load(made[2]).whole
+    model = load(made[2]).model_file
     for chip, row in zip(placed.chips, table.itertuples(), strict=True):
         pixels, valid = scenes[0].read(chip.window)
         assert chip.window.row % 5 == 0
         assert chip.window.col % 5 == 0
-        chances = look(model, pixels[None], valid[None])[1][0]
+        chances = features_and_probabilities(model, pixels[None], valid[None])[1][0]
         assert model.contract.classes[chances.argmax()] == row.suggested
         assert chances.max() == pytest.approx(row.confidence, abs=1e-5)
 
 
 def test_empty_classes_are_told_as_such(made: tuple[Path, Path, Path], tmp_path: Path) -> None:
     out = tmp_path / "next.gpkg"
-    assert told(made, out, "-n", "3", "--outside") == 0
+    assert told(made, out, "-n", "3", "--ignore-applicability") == 0
     table = geopandas.read_file(out)
     table.loc[0, "class"] = "field"
     table.to_file(out)
@@ -105,11 +105,24 @@ def test_windows_keep_off_labelled_ground_and_each_other(
     made: tuple[Path, Path, Path], tmp_path: Path
 ) -> None:
     first, second = tmp_path / "first.gpkg", tmp_path / "second.gpkg"
-    assert told(made, first, "-n", "8", "--outside", "--step", "3") == 0
+    assert told(made, first, "-n", "8", "--ignore-applicability", "--stride-px", "3") == 0
     table = geopandas.read_file(first)
     table["class"] = "field"
     table.to_crs("EPSG:4326").to_file(first)
-    assert told(made, second, "-n", "8", "--outside", "--step", "3", "--labels", str(first)) == 0
+    assert (
+        told(
+            made,
+            second,
+            "-n",
+            "8",
+            "--ignore-applicability",
+            "--stride-px",
+            "3",
+            "--labels",
+            str(first),
+        )
+        == 0
+    )
     points = [
         *geopandas.read_file(first).to_crs("EPSG:32633").geometry,
         *geopandas.read_file(second).geometry,
@@ -125,7 +138,7 @@ def test_windows_keep_off_labelled_ground_and_each_other(
 def test_training_ground_is_left_alone_in_a_scene_of_another_system(
     made: tuple[Path, Path, Path], tmp_path: Path
 ) -> None:
-    model = load(made[2]).whole
+    model = load(made[2]).model_file
     with rasterio.open(made[0]) as image:
         pixels = image.read()
     there = geopandas.GeoSeries([shapely.Point(500960, 4599040)], crs="EPSG:32633")
@@ -144,7 +157,7 @@ def test_training_ground_is_left_alone_in_a_scene_of_another_system(
     place = geopandas.GeoSeries(
         [shape for shape, _ in training_ground(model)], crs="EPSG:32633"
     ).to_crs("EPSG:32632")
-    for row, col in seen.found.corners.tolist():
+    for row, col in seen.candidates.corners.tolist():
         left, top = scene.grid.at(col, row)
         box = shapely.box(left + 0.1, top - PX * 10 + 0.1, left + PX * 10 - 0.1, top - 0.1)
         assert not place.intersects(box).any()
@@ -153,13 +166,13 @@ def test_training_ground_is_left_alone_in_a_scene_of_another_system(
 def test_unseen_windows_are_none_that_a_point_would_be_refused_in(
     made: tuple[Path, Path, Path],
 ) -> None:
-    model = load(made[2]).whole
+    model = load(made[2]).model_file
     scene = open_for(model, [made[0]])[0]
     rules = ChipRules(PX, step_px=1)
     found = [
         (corner, one)
         for one in candidates(model, [scene], [Occupied(scene.grid, [])], ChipRules(PX, step_px=7))
-        for corner in one.found.corners.tolist()
+        for corner in one.candidates.corners.tolist()
     ]
     got = {tuple(corner) for corner, _ in found}
     labels_at = {(r, c) for r in range(0, 192 - PX + 1, 7) for c in range(0, 192 - PX + 1, 7)}
@@ -172,9 +185,9 @@ def test_unseen_windows_are_none_that_a_point_would_be_refused_in(
 
 
 def test_features_are_those_of_the_coreset(made: tuple[Path, Path, Path]) -> None:
-    model = load(made[2]).whole
-    held = model.companions
-    features, chances = look(model, held.examples, held.example_valid, "auto")
+    model = load(made[2]).model_file
+    held = model.training_samples
+    features, chances = features_and_probabilities(model, held.examples, held.example_valid, "auto")
     nearest = np.linalg.norm(features[:, None] - held.features[None], axis=2).min(axis=1)
     assert (nearest < 1e-3).all()  # each example is a training tile of the coreset
     fill = model.network.normalise.fill.numpy().astype(float)
@@ -187,10 +200,10 @@ def test_features_are_those_of_the_coreset(made: tuple[Path, Path, Path]) -> Non
 def test_fewer_inside_than_wanted_are_fewer_and_it_is_said(
     made: tuple[Path, Path, Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    model = load(made[2]).whole
+    model = load(made[2]).model_file
     scene = open_for(model, [made[0]])[0]
     found = suggest(model, [scene], 500)
-    area = area_of_applicability(model.companions.features, model.companions.folds)
+    area = area_of_applicability(model.training_samples.features, model.training_samples.folds)
     assert 0 < len(found) < 500
     assert max(found.dissimilarity) <= area.threshold
     assert any("fewer than the 500 wanted" in line for line in found.lines())
@@ -202,7 +215,7 @@ def test_fewer_inside_than_wanted_are_fewer_and_it_is_said(
 
 
 def test_same_seed_same_points(made: tuple[Path, Path, Path]) -> None:
-    model = load(made[2]).whole
+    model = load(made[2]).model_file
     scene = open_for(model, [made[0]])[0]
     first, second = (
         suggest(model, [scene], 5, SuggestOptions(outside=True, seed=4)) for _ in range(2)
@@ -218,7 +231,7 @@ def test_a_file_that_is_there_is_kept(
     assert told(made, out, "-n", "3") == 2
     assert "--overwrite" in capsys.readouterr().err
     assert out.read_text() == "mine"
-    assert told(made, out, "-n", "3", "--outside", "--overwrite") == 0
+    assert told(made, out, "-n", "3", "--ignore-applicability", "--overwrite") == 0
     assert len(geopandas.read_file(out)) == 3
 
 
@@ -227,7 +240,7 @@ def test_a_file_that_is_there_is_kept(
     [
         (["--sensor", "rgb"], "the model takes B02, B03, B04, B08"),
         (["-n", "0"], "-n"),
-        (["--step", "0"], "step"),
+        (["--stride-px", "0"], "--stride-px: given 0"),
         (["--labels", "nowhere.gpkg"], "nowhere.gpkg"),
         (["--labels", "WEST", "--field", "clas"], "clas"),
         (["--sensor", "sentinel"], "sentinel"),
@@ -251,7 +264,7 @@ def test_what_cannot_be_is_one_clear_line(
 def test_a_scene_of_other_pixels_is_warned_of(
     made: tuple[Path, Path, Path], tmp_path: Path
 ) -> None:
-    model = load(made[2]).whole
+    model = load(made[2]).model_file
     assert training_px_m(model) == pytest.approx(10)
     with rasterio.open(made[0]) as image:
         pixels = image.read()

@@ -18,8 +18,15 @@ from geotl.evaluation.class_map import open_map
 from geotl.imagery.scene import open_scene
 from geotl.imagery.sensors import get_sensor
 from geotl.imagery.windows import Window
-from geotl.inference.dense_correction import KINDS, LEAST_WINDOWS, Sample, fitted, from_note, judged
-from geotl.inference.sliding_window import Sweep, look
+from geotl.inference.dense_correction import (
+    KINDS,
+    MIN_WINDOWS,
+    Sample,
+    fitted,
+    from_note,
+    measured_agreement,
+)
+from geotl.inference.sliding_window import Sweep, predict_windows
 from geotl.mapping import run
 from geotl.mapping.blocks import SweepPlan
 from geotl.mapping.options import MapOptions
@@ -84,10 +91,10 @@ def test_a_correction_comes_back_exactly_from_plain_values():
 
 def test_the_best_kind_is_chosen_by_windows_that_had_no_part():
     exact, dense = pair()
-    found = judged(Sample(dense, exact, turns(80)), largest)
+    found = measured_agreement(Sample(dense, exact, turns(80)), largest)
     assert found.plain < 0.5 < found.agreement
     assert found.correction.kind == "shift and scale"
-    alike = judged(Sample(exact, exact, turns(80)), largest)
+    alike = measured_agreement(Sample(exact, exact, turns(80)), largest)
     assert (alike.plain, alike.agreement, alike.correction) == (1, 1, None)
 
 
@@ -96,16 +103,16 @@ def test_a_half_is_never_judged_by_a_correction_that_saw_it():
     exact, _ = pair(width=2)
     sign = torch.from_numpy(np.where(turns(80), 1.0, -1.0)).float()[:, None, None]
     dense = exact + sign * torch.tensor([0.6, -0.6])
-    found = judged(Sample(dense, exact, turns(80)), largest)
+    found = measured_agreement(Sample(dense, exact, turns(80)), largest)
     assert found.plain < 1
     assert (found.correction, found.agreement) == (None, found.plain)
 
 
 def test_a_sample_too_small_to_judge_by_is_not_corrected():
-    exact, dense = pair(2 * LEAST_WINDOWS - 1)
-    found = judged(Sample(dense, exact, turns(len(exact))), largest)
+    exact, dense = pair(2 * MIN_WINDOWS - 1)
+    found = measured_agreement(Sample(dense, exact, turns(len(exact))), largest)
     assert (found.correction, found.agreement) == (None, found.plain)
-    assert found.windows == 2 * LEAST_WINDOWS - 1
+    assert found.windows == 2 * MIN_WINDOWS - 1
 
 
 # --- in a map -----------------------------------------------------------------------------------
@@ -157,7 +164,7 @@ def test_more_windows_that_were_never_sampled_are_named_alike(model, scene, view
     names = {}
     plain = planned(exact, replace(choice, correction=None))
     for name, how in {"exact": exact, "corrected": plan, "plain": plain}.items():
-        said = look(how.sweep, image, plan.grid.rows, plan.grid.cols, 8)
+        said = predict_windows(how.sweep, image, plan.grid.rows, plan.grid.cols, 8)
         names[name] = said.probabilities.argmax(axis=-1)[fresh]
     before, after = ((names[n] == names["exact"]).mean() for n in ("plain", "corrected"))
     assert after > before + 0.03
@@ -168,7 +175,7 @@ def test_more_windows_that_were_never_sampled_are_named_alike(model, scene, view
 DENSE = (
     "--mode",
     "dense",
-    "--step",
+    "--stride-px",
     "8",
     "--precision",
     "float32",
@@ -255,17 +262,17 @@ def test_exact_mode_is_never_corrected(model, scene, tmp_path):
 
 def test_the_sample_is_of_what_is_of_interest_and_its_halves_are_of_other_windows(model, scene):
     task, exact = prepared(model, scene, views=1)
-    wanted = np.zeros_like(exact.wanted)
+    wanted = np.zeros_like(exact.interest)
     wanted[9:15, 2:20] = True
-    blocks = list(_spread(SweepPlan(**vars(exact) | {"wanted": wanted})))
+    blocks = list(_spread(SweepPlan(**vars(exact) | {"interest": wanted})))
     seen = np.zeros(wanted.shape, int)
     for block, _ in blocks:
         seen[block.rows, block.cols] += 1
     assert seen.max() == 1
     assert not seen[~wanted].any()
     assert {half for _, half in blocks} == {True, False}
-    sample = sample_of(SweepPlan(**vars(exact) | {"wanted": wanted}), exact.sweep, task.scene)
+    sample = sample_of(SweepPlan(**vars(exact) | {"interest": wanted}), exact.sweep, task.scene)
     assert len(sample.half) == len(sample.exact) == seen.sum()
-    nowhere = SweepPlan(**vars(exact) | {"wanted": np.zeros_like(wanted)})
+    nowhere = SweepPlan(**vars(exact) | {"interest": np.zeros_like(wanted)})
     assert sample_of(nowhere, nowhere.sweep, task.scene) is None
     assert [part.stop - part.start for part in _runs(np.arange(7))] == [2, 2, 3]

@@ -38,7 +38,7 @@ AS_TORCH = ["--mode", "exact", "--precision", "float32", "--views", "2"]
 def exported(model, tmp_path_factory) -> Path:
     """Alone in its folder: there is no model at hand."""
     out = tmp_path_factory.mktemp("served") / "model.onnx"
-    export_graph(load(model), "onnx", out, say=lambda _: None)
+    export_graph(load(model), "onnx", out, log=lambda _: None)
     return out
 
 
@@ -153,10 +153,10 @@ def test_tiles_of_values_never_seen_are_refused(kind, request, tmp_path, capsys)
         ):
             assert main(command) == 2
             told = one_line(capsys)
-            assert "5 more tiles: values unlike any that the model has seen" in told
-            assert "--sensor (now sentinel2_l2a), or --force" in told
+            assert "5 more tiles: values outside the model's training range" in told
+            assert "--sensor (now sentinel2_l2a), or --skip-value-check" in told
             assert not table.exists()
-            assert main([*command, "--force"]) == 0
+            assert main([*command, "--skip-value-check"]) == 0
             capsys.readouterr()
             table.unlink(missing_ok=True)
     fine = write_labelled(tmp_path / "fine", 1.0)
@@ -199,15 +199,15 @@ def test_a_scene_of_other_radiometry_is_refused(exported, tmp_path, capsys):
         transform=from_origin(500000, 4600000, 10, 10),
     )
     assert map_of(exported, path, tmp_path / "m.tif") == 2
-    assert "unlike any that the model has seen" in one_line(capsys)
+    assert "outside the model's training range" in one_line(capsys)
 
 
 def test_batches_of_any_number_say_the_same(exported):
     sweep, tiles = open_served(exported).sweep, made_tiles(30)[0].astype(np.float32)
     assert sweep.batch == 64 < len(tiles)
-    alone = np.concatenate([sweep.judged(tile[None])[0] for tile in tiles[60:70]])
-    np.testing.assert_allclose(sweep.judged(tiles)[0][60:70], alone, atol=1e-5)
-    assert sweep.judged(tiles[:0])[0].shape == (0, len(CLASSES))
+    alone = np.concatenate([sweep.predict_tiles(tile[None])[0] for tile in tiles[60:70]])
+    np.testing.assert_allclose(sweep.predict_tiles(tiles)[0][60:70], alone, atol=1e-5)
+    assert sweep.predict_tiles(tiles[:0])[0].shape == (0, len(CLASSES))
 
 
 def test_several_scenes_are_mapped_and_kept(exported, scene, by_torch, tmp_path, capsys):
@@ -267,7 +267,7 @@ def test_what_it_cannot_do_is_refused(case, several, exported, scene, tmp_path, 
     assert main(["map", str(exported), *scenes, "-o", str(out), *options]) == 2
     told = one_line(capsys)
     assert words in told
-    assert "model.safetensors" in told or "export it anew" in told
+    assert "model.safetensors" in told or "export it again" in told
     assert not out.exists()
 
 
@@ -295,7 +295,7 @@ def test_a_bad_file_is_refused_in_one_line(exported, scene, tmp_path, capsys):
     onnx.save(proto, tmp_path / "foreign.onnx")
     (tmp_path / "text.onnx").write_text("not ONNX at all\n")
     (tmp_path / "nothing.onnx").write_bytes(b"")
-    broken, foreign = "seal is broken", "not an ONNX file that geotl exported"
+    broken, foreign = "checksum is wrong", "not an ONNX file that geotl exported"
     told = {
         "altered": broken,
         "short": broken,
@@ -329,7 +329,7 @@ def test_another_passport_is_refused(exported, tmp_path):
     with pytest.raises(ModelError, match=f"this geotl reads {PASSPORT_VERSION}"):
         open_served(tmp_path / "new.onnx")
     seal(proto, tmp_path / "poor.onnx", {k: v for k, v in told.items() if k != "examples"})
-    with pytest.raises(ModelError, match=r"lacks 'examples'.*export the model anew"):
+    with pytest.raises(ModelError, match=r"lacks 'examples'.*export the model again"):
         open_served(tmp_path / "poor.onnx")
 
 
@@ -343,7 +343,7 @@ def test_an_engine_for_a_model_file_is_refused(model, scene, tmp_path, capsys):
     assert "geotl export model.safetensors --format onnx" in one_line(capsys)
     command = ["predict", str(model), str(scene), "-o", str(tmp_path / "p.csv")]
     assert main([*command, "--engine", "onnxruntime"]) == 2
-    assert "runs exported files alone" in one_line(capsys)
+    assert "runs only exported files" in one_line(capsys)
 
 
 def test_a_missing_engine_is_told_with_its_remedy(exported, scene, tmp_path, capsys, monkeypatch):

@@ -114,7 +114,7 @@ def test_the_features_of_a_network_take_no_part(file: PixelModelFile, tmp_path: 
 
 def test_training_pixels_of_one_fold_are_told(file: PixelModelFile) -> None:
     alike = replace(file.training, folds=np.zeros(300, np.int64))
-    with pytest.raises(DataError, match="pixels are all alike or all in one fold"):
+    with pytest.raises(DataError, match="pixels are all identical or all in one fold"):
         PixelArea.of(replace(file, training=alike))
 
 

@@ -95,12 +95,14 @@ def test_gradients_point_from_half_to_half(image):
 )
 def test_a_pixel_has_the_same_bits_in_every_block(file, image, top, left, high, wide):
     predictor = PixelPredictor(file.model)
-    whole = predictor.look(image, np.arange(HIGH), np.arange(WIDTH), 1).probabilities
+    whole = predictor.predict_windows(image, np.arange(HIGH), np.arange(WIDTH), 1).probabilities
     low, right = min(HIGH, top + high), min(WIDTH, left + wide)
     halo = halo_of(predictor, 1)
     above, before = max(0, top - halo), max(0, left - halo)
     part = image[:, above : low + halo, before : right + halo]
-    said = predictor.look(part, np.arange(top, low) - above, np.arange(left, right) - before, 1)
+    said = predictor.predict_windows(
+        part, np.arange(top, low) - above, np.arange(left, right) - before, 1
+    )
     np.testing.assert_array_equal(said.probabilities, whole[top:low, left:right])
     assert not said.index.any()
 
@@ -109,7 +111,7 @@ def test_probabilities_are_those_of_the_fusion(file, image, monkeypatch):
     """In strips and batches of any size: as the model gives them of all pixels together."""
     predictor = PixelPredictor(file.model)
     monkeypatch.setattr(pixel_predictor, "STRIP_PX", 200)
-    said = predictor.look(image, np.arange(HIGH), np.arange(WIDTH), 1).probabilities
+    said = predictor.predict_windows(image, np.arange(HIGH), np.arange(WIDTH), 1).probabilities
     block = BlockFeatures(file.model.features, image, np.isfinite(image))
     values = {k: v.reshape(len(v), -1) for k, v in block.strip(slice(None)).items()}
     plain = np.exp(file.model.log_probabilities(values)).reshape(HIGH, WIDTH, -1)
@@ -145,9 +147,9 @@ def test_a_forests_arrays_give_what_scikit_learn_gives(depth):
 def test_threads_change_no_bit(file, image, monkeypatch, threads):
     predictor = PixelPredictor(file.model)
     monkeypatch.setattr(pixel_predictor, "STRIP_PX", 400)
-    one = predictor.look(image, np.arange(HIGH), np.arange(WIDTH), 1).probabilities
+    one = predictor.predict_windows(image, np.arange(HIGH), np.arange(WIDTH), 1).probabilities
     monkeypatch.setattr(pixel_predictor.torch, "get_num_threads", lambda: threads)
-    several = predictor.look(image, np.arange(HIGH), np.arange(WIDTH), 1).probabilities
+    several = predictor.predict_windows(image, np.arange(HIGH), np.arange(WIDTH), 1).probabilities
     np.testing.assert_array_equal(one, several)
 
 
@@ -157,10 +159,10 @@ def test_what_is_invalid_never_bleeds(file, image):
     assert np.isnan(predictor.fill).all()
     far = 7 + halo_of(predictor, 1)
     where = np.arange(HIGH), np.arange(WIDTH)
-    one = predictor.look(image, *where, 1).probabilities
+    one = predictor.predict_windows(image, *where, 1).probabilities
     other = image.copy()
     other[:, -5:, :] = 9000
-    two = predictor.look(other, *where, 1).probabilities
+    two = predictor.predict_windows(other, *where, 1).probabilities
     np.testing.assert_array_equal(one[: -5 - far], two[: -5 - far])
     assert np.isfinite(one).all()
 
@@ -198,14 +200,16 @@ def test_a_pixel_models_file_opens_like_any_other(file, tmp_path):
     assert file.resolution_m == 10.0
     assert file.ground["EPSG:32633"][0][:2] == file.training.places[0].tolist()
     assert not is_pixel_model(made_model(tmp_path / "tiles.safetensors"))
-    with pytest.raises(ModelError, match="--engine openvino runs exported files alone"):
+    with pytest.raises(ModelError, match="--engine openvino runs only exported files"):
         open_predictor(file.path, "openvino")
 
 
 def test_a_pixel_model_names_no_tiles(file):
     model = load(file.path)
     assert model.classes == CLASSES
-    with pytest.raises(ModelError, match="a model of pixels, which this does not take; map scenes"):
+    with pytest.raises(
+        ModelError, match="a model of pixels, which is not supported here; map scenes"
+    ):
         model.predict(np.zeros((1, 4, 8, 8)))
     with pytest.raises(ModelError, match="a model of pixels"):
         model.evaluate("nowhere")

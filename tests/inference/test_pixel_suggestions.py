@@ -48,16 +48,16 @@ def scene(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def told(model: Path, scene: Path, out: Path, *more: str) -> int:
-    return main(["suggest", str(model), str(scene), "-o", str(out), "-q", *more])
+    return main(["suggest", str(model), str(scene), "-o", str(out), *more])
 
 
 def test_points_are_pixels_that_labels_take(
     model: Path, scene: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     out = tmp_path / "next.gpkg"
-    assert told(model, scene, out, "-n", "8", "--outside") == 0
+    assert told(model, scene, out, "-n", "8", "--ignore-applicability") == 0
     printed = capsys.readouterr().out
-    assert "pixels looked at" in printed
+    assert "pixels examined" in printed
     assert "task=pixels" in printed
     table = geopandas.read_file(out)
     assert table["rank"].tolist() == list(range(1, 9))
@@ -87,7 +87,7 @@ def map_probabilities(model: Path, scene: Path) -> np.ndarray:
     halo = -(-file.model.halo // predictor.lattice_px) * predictor.lattice_px
     wide = np.pad(data, ((0, 0), (halo, halo), (halo, halo)), constant_values=np.nan)
     rows, cols = (np.arange(side) + halo for side in data.shape[1:])
-    return predictor.look(wide, rows, cols, 1).probabilities
+    return predictor.predict_windows(wide, rows, cols, 1).probabilities
 
 
 def test_suggestions_keep_apart_from_each_other_and_from_labels(
@@ -97,7 +97,7 @@ def test_suggestions_keep_apart_from_each_other_and_from_labels(
     spots = [shapely.Point(501205, 4599005), shapely.Point(501505, 4598705)]
     geopandas.GeoDataFrame({"class": ["a", "b"]}, geometry=spots, crs="EPSG:32633").to_file(known)
     out = tmp_path / "next.gpkg"
-    more = ["-n", "40", "--outside", "--step", "2", "--labels", str(known)]
+    more = ["-n", "40", "--ignore-applicability", "--stride-px", "2", "--labels", str(known)]
     assert told(model, scene, out, *more) == 0
     points = geopandas.read_file(out).geometry
     xy = np.stack([points.x, points.y], axis=1)
@@ -151,9 +151,9 @@ def test_a_model_with_a_network_is_asked_with_it(scene: Path, tmp_path: Path) ->
     free = [type("Free", (), {"meets": lambda _, windows: np.zeros(len(windows), bool)})()]
     looked = next(iter(search.blocks(opened, free)))
     expected = map_probabilities(path, scene)
-    at = tuple(looked.found.corners.T)
-    np.testing.assert_allclose(looked.found.chances, expected[at], atol=2e-3)
-    assert looked.found.features.shape[1] == len(space.mean)
+    at = tuple(looked.candidates.corners.T)
+    np.testing.assert_allclose(looked.candidates.probabilities, expected[at], atol=2e-3)
+    assert looked.candidates.features.shape[1] == len(space.mean)
 
 
 def test_a_large_scene_gives_some_thousand_candidates() -> None:
@@ -166,7 +166,7 @@ def test_a_large_scene_gives_some_thousand_candidates() -> None:
     ("more", "words"),
     [
         (["-n", "0"], "-n: given 0; allowed: at least 1"),
-        (["--step", "0"], "--step: given 0; allowed: at least 1"),
+        (["--stride-px", "0"], "--stride-px: given 0; allowed: at least 1"),
     ],
 )
 def test_bad_numbers_are_one_clear_line(

@@ -12,7 +12,13 @@ from torch import nn
 from geotl.errors import DataError
 from geotl.inference.applicability import area_of_applicability
 from geotl.inference.dense_correction import fitted
-from geotl.inference.sliding_window import Sweep, check_dense, dense_step, features_at, look
+from geotl.inference.sliding_window import (
+    Sweep,
+    check_dense,
+    dense_step,
+    features_at,
+    predict_windows,
+)
 from geotl.models.backbone import Backbone, BackboneSpec
 from geotl.models.classifier import (
     FeatureSpec,
@@ -94,7 +100,7 @@ def test_dense_equals_exact_where_edges_have_no_say(spec):
     if not resized:  # windows moved back to the edge are off the step
         rows, cols = np.append(rows, 90 - PX), np.append(cols, 101 - PX)
     exact, dense = (
-        look(
+        predict_windows(
             Sweep(made, PX, spec.get("views", 1), mode, area, "float32", batch),
             image,
             rows,
@@ -126,7 +132,7 @@ def test_exact_is_what_the_network_says_of_each_window_in_whatever_batches():
     image = 100 + 40 * torch.randn(3, 40, 48)
     rows, cols = np.array([0, 9, 24]), np.array([3, 32])
     found = [
-        look(Sweep(made, PX, 1, "exact", None, "float32", n), image, rows, cols, 8)
+        predict_windows(Sweep(made, PX, 1, "exact", None, "float32", n), image, rows, cols, 8)
         for n in (1, 4, 100)
     ]
     for i, j in product(range(3), range(2)):
@@ -145,7 +151,7 @@ def test_views_are_averaged_as_logits():
         logits = torch.stack([made(t) for t in turned]).mean(dim=0)
         wanted = torch.softmax(logits / made.temperature, dim=1)[0]
     sweep = Sweep(made, PX, 8, "exact", None, "float32")
-    found = look(sweep, tile[0], np.array([0]), np.array([0]), 8)
+    found = predict_windows(sweep, tile[0], np.array([0]), np.array([0]), 8)
     np.testing.assert_allclose(found.probabilities[0, 0], wanted, atol=1e-6)
 
 
@@ -154,7 +160,7 @@ def test_views_are_averaged_as_logits():
     [
         ({}, 16, 6, "step of 6"),
         ({}, 18, 8, "window of 18"),
-        ({"input_px": (24,)}, 16, 7, "whole"),
+        ({"input_px": (24,)}, 16, 7, "integer"),
         ({}, 16, 8, None),
         ({"input_px": (32,)}, 16, 2, None),
     ],
@@ -163,7 +169,7 @@ def test_where_dense_mode_does_not_go_is_one_line_with_the_remedy(spec, px, step
     if told is None:
         check_dense(network(**spec), px, step)
         return
-    with pytest.raises(DataError, match=rf"{told}.*(--step|--mode exact)"):
+    with pytest.raises(DataError, match=rf"{told}.*(--stride-px|--mode exact)"):
         check_dense(network(**spec), px, step)
 
 

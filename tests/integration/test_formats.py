@@ -29,7 +29,7 @@ CLASSES = ("field", "town", "water")
 SMALL = [
     "model.backbone=lenet5",
     "split.shots=3",
-    "split.folds=2",
+    "split.inner_folds=2",
     "probe.views=1",
     "evaluate.bootstrap_rounds=20",
     "evaluate.baselines=false",
@@ -106,7 +106,17 @@ def run(root: Path, out: Path, *more: str) -> int:
     recipe.parent.mkdir(parents=True, exist_ok=True)
     recipe.write_text("title: small\n")
     return main(
-        ["run", str(recipe), f"data.root={root}", *SMALL, *SENSOR, *more, "-q", "--out", str(out)]
+        [
+            "run",
+            str(recipe),
+            f"data.root={root}",
+            *SMALL,
+            *SENSOR,
+            *more,
+            "-q",
+            "--output",
+            str(out),
+        ]
     )
 
 
@@ -184,7 +194,7 @@ def test_statistics_and_predictions_of_signed_and_fractional_pixels(tmp_path, dt
     custom = f"data.custom_sensor={json.dumps({**CUSTOM, 'scale': scale})}"
     assert run(root, tmp_path / "run", custom) == 0
     model = model_of(tmp_path)
-    assert model.file.companions.examples.dtype == dtype
+    assert model.file.training_samples.examples.dtype == dtype
     sensor = custom_sensor("custom", CUSTOM["bands"], scale, 0.0, -9999)
     packed = pack(index_folder(root), sensor, folder=tmp_path / "p")
     assert packed.images.dtype == dtype

@@ -67,7 +67,7 @@ def test_labels_of_every_kind_in_one_file_are_used_or_listed(made, tmp_path: Pat
     recipe = tmp_path / "drop.yaml"
     recipe.write_text("labels: {names: {unheard of: null}}\n")
     out = tmp_path / "run"
-    told = [*SMALL, *over((made[0], labels)), "--out", str(out), "-q"]
+    told = [*SMALL, *over((made[0], labels)), "--output", str(out), "-q"]
     assert main(["run", str(recipe), *told]) == 0
     with (out / "rejected.csv").open() as stream:
         found = {row["id"]: row["reason"] for row in csv.DictReader(stream)}

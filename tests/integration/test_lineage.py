@@ -43,14 +43,14 @@ def run(root: Path, out: str, region: str, weights: object, *more: str) -> int:
     settings = [
         f"data.root={root / region}",
         "data.bands=B02,B03,B04,B08",
-        "model.cut_after=layer1",
+        "model.truncate_after=layer1",
         f"model.weights={weights}",
         "train.epochs=1",
         "evaluate.bootstrap_rounds=20",
         "evaluate.baselines=false",
         "evaluate.random_weights=false",
     ]
-    return main(["run", str(root / "r.yaml"), *settings, *more, "-q", "--out", str(root / out)])
+    return main(["run", str(root / "r.yaml"), *settings, *more, "-q", "--output", str(root / out)])
 
 
 @pytest.mark.usefixtures("unrendered")
@@ -114,6 +114,6 @@ def test_imagenets_figures_are_refused_for_reflectance_in_one_line(place, capsys
     assert run(root, "refused", "a", IMAGENET_FILE, "model.normalise=weights") == 2
     message = capsys.readouterr().err
     assert message.count("\n") == 1
-    assert "model.normalise: given weights, which saw shares of the full scale" in message
+    assert "model.normalise: given weights, which were trained on shares of the full" in message
     assert "with reflectance (sensor sentinel2_l2a)" in message
     assert "allowed: training" in message

@@ -34,15 +34,15 @@ def model(real_data: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
         f"data.root={place / 'tiles'}",
         "data.sensor=eurosat_rgb",
         "model.backbone=resnet18",
-        "model.cut_after=layer1",
+        "model.truncate_after=layer1",
         "strategy=probe",
         "probe.views=1",
         "split.shots=8",
-        "split.folds=2",
+        "split.inner_folds=2",
         "evaluate.bootstrap_rounds=20",
         "evaluate.baselines=false",
     ]
-    code = main(["run", str(place / "small.yaml"), *settings, "--out", str(place / "run"), "-q"])
+    code = main(["run", str(place / "small.yaml"), *settings, "--output", str(place / "run"), "-q"])
     assert code == 0
     path = place / "run" / "model.safetensors"
     held = model_file.load(path)
@@ -62,7 +62,7 @@ def mapped(model: Path, scene: Path, out: Path, *more: str) -> int:
             "-q",
             "--mode",
             "exact",
-            "--step",
+            "--stride-px",
             "64",
             "--precision",
             "float32",

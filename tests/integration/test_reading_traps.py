@@ -63,14 +63,14 @@ def run(root: Path, out: Path, *more: str) -> dict[str, np.ndarray]:
         "model.backbone=lenet5",
         "model.input_px=[32]",
         "split.method=column",
-        "split.folds=2",
+        "split.inner_folds=2",
         "evaluate.bootstrap_rounds=10",
         "evaluate.baselines=false",
         "train.precision=float32",
         "train.epochs=2",
         *more,
     ]
-    assert main(["run", str(recipe), *told, "-q", "--out", str(out)]) == 0
+    assert main(["run", str(recipe), *told, "-q", "--output", str(out)]) == 0
     return load_file(out / "model.safetensors")
 
 

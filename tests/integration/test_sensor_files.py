@@ -75,9 +75,9 @@ def test_a_sensor_by_recipe_goes_the_whole_way(tmp_path, monkeypatch):
             write_tile(tmp_path / "tiles" / name / f"{i}.tif", data, names=bands, nodata=-28672)
     recipe = ROOT / "docs" / "modis_sensor.yaml"
     out = tmp_path / "run"
-    settings = [f"data.root={tmp_path / 'tiles'}", "split.shots=4", "split.folds=2"]
+    settings = [f"data.root={tmp_path / 'tiles'}", "split.shots=4", "split.inner_folds=2"]
     small = ["model.backbone=lenet5", "evaluate.bootstrap_rounds=20"]
-    assert main(["run", str(recipe), *settings, *small, "--out", str(out), "-q"]) == 0
+    assert main(["run", str(recipe), *settings, *small, "--output", str(out), "-q"]) == 0
     model = geotl.load(out / "model.safetensors")
     assert model.bands[:2] == ("red", "nir")
     held = model.file.contract

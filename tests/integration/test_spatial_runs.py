@@ -28,11 +28,11 @@ SMALL = [
     "strategy=probe",
     "probe.views=1",
     "evaluate.bootstrap_rounds=20",
-    "split.folds=3",
+    "split.inner_folds=3",
 ]
 TARGET = [
     "model.weights=none",
-    "model.cut_after=layer1",
+    "model.truncate_after=layer1",
     "probe.views=1",
     "evaluate.rgb_only=false",
     "evaluate.bootstrap_rounds=20",
@@ -64,7 +64,7 @@ def patchy(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def run(tiles: Path | str, out: Path, *more: str, small: list[str] = SMALL) -> int:
     recipe = out.parent / "small.yaml"
     recipe.write_text("title: small\n")
-    return main(["run", str(recipe), f"data.root={tiles}", *small, *more, "--out", str(out)])
+    return main(["run", str(recipe), f"data.root={tiles}", *small, *more, "--output", str(out)])
 
 
 def metrics_of(out: Path) -> dict:
@@ -110,7 +110,7 @@ def test_folds_are_reported_together_and_one_by_one(patchy: Path, tmp_path: Path
     assert len({row["path"] for row in rows}) == 120
     assert sum(int(row["correct"]) for row in rows) == right
     assert "3 folds together" in (out / "report.html").read_text()
-    assert main(["run", str(out / "recipe.yaml"), "--out", str(out), "--resume"]) == 0
+    assert main(["run", str(out / "recipe.yaml"), "--output", str(out), "--resume"]) == 0
 
 
 @pytest.mark.parametrize("method", ["group", "blocks"])
@@ -119,7 +119,7 @@ def test_sample_tiles_by_site_and_by_block(
 ) -> None:
     """The sample tiles carry positions and sites; random folds flatter on them."""
     settings = [f"split.method={method}", "split.kfold=5", *TARGET]
-    assert main(["run", "sample_target", *settings, "--out", str(tmp_path / "run")]) == 0
+    assert main(["run", "sample_target", *settings, "--output", str(tmp_path / "run")]) == 0
     found = metrics_of(tmp_path / "run")
     assert found["tiles"] == 396
     assert found["optimism"]["random"] > found["optimism"]["spatial"] + 0.05
@@ -135,7 +135,7 @@ def source_of(tiles: Path | str, *more: str):
 
 def test_draws_by_blocks_differ_and_shots_come_from_the_training_side(patchy: Path) -> None:
     plain = [*SMALL, "model.weights=none", "split.method=blocks", "split.buffer_m=200"]
-    recipe, source, _ = source_of(patchy, *plain, "split.draws=3")
+    recipe, source, _ = source_of(patchy, *plain, "split.repeats=3")
     shot = recipe.model_copy(update={"split": recipe.split.model_copy(update={"shots": 4})})
     tested = []
     for number in range(3):
@@ -171,7 +171,7 @@ def test_each_scene_is_judged_by_the_others(patchy: Path) -> None:
     lines: list[str] = []
     made = settle_split(recipe.model_copy(update={"split": split}), two, lines.append)
     assert (made.split.kfold, made.split.draws) == (2, 2)
-    assert "each scene is judged by the others" in lines[0]
+    assert "each scene is tested with a model of the others" in lines[0]
     for number in range(2):
         draw = make_draw(made, two, number)
         kept = [
@@ -188,7 +188,7 @@ def test_each_scene_is_judged_by_the_others(patchy: Path) -> None:
         (["split.method=blocks", "split.block_m=90000", "split.kfold=5"], "fewer than the 5 folds"),
         (["split.method=blocks", "split.block_m=900000"], "at least two are needed"),
         (["split.method=blocks", "split.kfold=4", "split.buffer_m=90000"], "none to train on"),
-        (["split.method=scene"], "do not tell which scene"),
+        (["split.method=scene"], "have no scene of origin"),
         (["split.method=group", "split.kfold=3"], "have no group"),
     ],
 )
@@ -216,7 +216,7 @@ def test_tiles_without_a_position_are_one_clear_line(
 
 def curve(recipe: Path, out: Path, *more: str) -> int:
     recipe.write_text("title: small\n")
-    return main(["curve", str(recipe), *more, "--out", str(out), "-q"])
+    return main(["curve", str(recipe), *more, "--output", str(out), "-q"])
 
 
 @pytest.mark.rendered
@@ -224,8 +224,8 @@ def test_a_curve_leaves_table_figure_and_lines(
     patchy: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     out, settings = tmp_path / "curve", [f"data.root={patchy}", *SMALL]
-    more = ["probe.head=discriminant", "probe.unlabelled=soft_labels"]
-    shots = ["--shots", "10", "2", "5", "--draws", "3"]
+    more = ["probe.head=discriminant", "probe.semi_supervised=soft_labels"]
+    shots = ["--shots", "10", "2", "5", "--repeats", "3"]
     assert curve(tmp_path / "r.yaml", out, *settings, *more, *shots) == 0
     said = capsys.readouterr().out
     rows = list(csv.DictReader((out / "curve.csv").open()))
@@ -275,8 +275,8 @@ def test_all_sizes_of_a_draw_are_judged_on_the_same_tiles(
     [
         (["--shots", "500"], "fewer than 500 shots"),
         (["--shots", "0"], "--shots: given 0; allowed: at least 1"),
-        (["--draws", "0"], "--draws: given 0; allowed: at least 1"),
-        (["split.method=blocks", "split.kfold=3", "--draws", "5"], "given 5 with 3 folds"),
+        (["--repeats", "0"], "--repeats: given 0; allowed: at least 1"),
+        (["split.method=blocks", "split.kfold=3", "--repeats", "5"], "given 5 with 3 folds"),
     ],
 )
 def test_a_curve_that_cannot_be_is_one_clear_line(

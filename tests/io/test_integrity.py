@@ -1,4 +1,4 @@
-"""JPEG 2000 tiles: read to the bit, refused in one line where they are cut short or damaged."""
+"""JPEG 2000 tiles: read to the bit, refused in one line where they are truncated or damaged."""
 
 import logging
 
@@ -59,7 +59,7 @@ def test_one_cut_short_is_one_clear_line(tmp_path, end, share, block, capfd):
     short = tmp_path / f"cut.{end}"
     short.write_bytes(path.read_bytes()[: int(path.stat().st_size * share)])
     for look in (read, describe):
-        with pytest.raises(DataError, match=r"cut short or damaged|0 bytes") as caught:
+        with pytest.raises(DataError, match=r"truncated or damaged|0 bytes") as caught:
             look(short)
         assert str(caught.value).startswith(str(short))
         assert "\n" not in str(caught.value)
@@ -75,13 +75,13 @@ def test_one_with_a_damaged_structure_is_an_error(tmp_path, end):
         damaged = bytearray(whole)
         damaged[at] ^= 0x55
         path.write_bytes(damaged)
-        with pytest.raises(DataError, match=r"cut short|damaged"):
+        with pytest.raises(DataError, match=r"truncated|damaged"):
             read(path)
 
 
 def test_a_picture_by_another_name_is_an_error(tmp_path):
     path = write_tile(tmp_path / "a.tif", scene(16)).rename(tmp_path / "a.jp2")
-    with pytest.raises(DataError, match="JPEG 2000 file is cut short or damaged"):
+    with pytest.raises(DataError, match="JPEG 2000 file is truncated or damaged"):
         read(path)
 
 
@@ -95,5 +95,5 @@ def test_a_real_sentinel_band_cut_short_is_an_error(real_data, tmp_path, share):
     cut = tmp_path / "cut.jp2"
     cut.write_bytes(file.read_bytes()[: int(file.stat().st_size * share)])
     logging.getLogger("rasterio").setLevel(logging.CRITICAL)
-    with pytest.raises(DataError, match="cut short"):
+    with pytest.raises(DataError, match="truncated"):
         read(cut)

@@ -94,8 +94,8 @@ def test_training_mode_makes_a_resnet_look_perfect_and_evaluation_mode_does_not(
 def test_stages_that_gain_nothing_do_not_pass() -> None:
     one = dataclasses.make_dataclass(
         "Kept",
-        ["train", "judged"],
-        namespace={"gap": property(lambda self: self.train - self.judged)},
+        ["train", "test"],
+        namespace={"gap": property(lambda self: self.train - self.test)},
     )
     same = [one(0.99, 0.7 + 0.01 * i) for i in range(3)]
     better = [one(0.95, 0.8 + 0.01 * i) for i in range(3)]

@@ -19,7 +19,7 @@ from geotl.errors import OutputError
 from geotl.imagery.scene import open_scene
 from geotl.imagery.sensors import get_sensor
 from geotl.imagery.windows import Window
-from geotl.inference.sliding_window import Said, Sweep
+from geotl.inference.sliding_window import Predicted, Sweep
 from geotl.inference.window_grid import WindowGrid
 from geotl.mapping.blocks import SweepPlan, Thumb, blocks_of, sweep_scene, window_shares
 from geotl.mapping.window_store import SheetLayout, open_sheet
@@ -193,7 +193,7 @@ def test_a_picture_is_gathered_of_every_so_manieth_pixel(network, scene, tmp_pat
 
 def test_blocks_of_no_interest_are_not_read(network, scene, tmp_path):
     plan = plan_of(network, scene, block_px=40)
-    wanted = np.zeros_like(plan.wanted)
+    wanted = np.zeros_like(plan.interest)
     wanted[:2, -3:] = True
     read = []
 
@@ -205,7 +205,7 @@ def test_blocks_of_no_interest_are_not_read(network, scene, tmp_path):
             read.append(window)
             return scene.read(window)
 
-    sheet = sweep_scene(replace(plan, wanted=wanted), Watched(), tmp_path / "s", key="k", note={})
+    sheet = sweep_scene(replace(plan, interest=wanted), Watched(), tmp_path / "s", key="k", note={})
     assert 0 < len(read) < len(blocks_of(plan.grid, 40)) / 4
     assert not sheet.seen[~wanted].any()
 
@@ -227,9 +227,9 @@ class Brightness:
     def fill(self):
         return np.full(len(BANDS), np.nan, np.float32)
 
-    def look(self, image, rows, cols, step):
+    def predict_windows(self, image, rows, cols, step):
         share = np.nan_to_num(image.mean(axis=0)[np.ix_(rows, cols)] / 65535)
-        return Said(np.stack([1 - share, share], axis=-1), np.zeros(share.shape, np.float32))
+        return Predicted(np.stack([1 - share, share], axis=-1), np.zeros(share.shape, np.float32))
 
 
 def test_whatever_predicts_windows_can_map(scene, tmp_path):

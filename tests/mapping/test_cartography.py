@@ -223,7 +223,7 @@ def test_the_scene_is_seen_on_the_ground_of_the_map(tmp_path: Path) -> None:
 def test_the_picture_gathered_while_mapping_is_the_one_that_would_be_read(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(preview, "MOST_PX", 16)  # so that several pixels become one
+    monkeypatch.setattr(preview, "MAX_PX", 16)  # so that several pixels become one
     scene = open_scene(scene_file(tmp_path), get_sensor("sentinel2_l2a"), ["B02", "B03", "B04"])
     thumb = thumb_of(scene, (8, 10), 8)
     assert thumb is not None

@@ -51,7 +51,7 @@ def small_tiles(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def mapped(model: Path, scene: Path, out: Path, *more: str) -> np.ndarray:
     """Probabilities [K,H,W] of a map, NaN where a pixel has no class."""
-    words = ("--probabilities", "--no-page", "-q", *more)
+    words = ("--probabilities", "--no-page", "-q", "--precision", "float32", *more)
     assert main(["map", str(model), str(scene), "-o", str(out), *words]) == 0
     with rasterio.open(out.with_name(f"{out.stem}_probabilities.tif")) as layer:
         return layer.read()

@@ -114,7 +114,7 @@ def test_a_killed_process_costs_nothing_but_time(shared: dict, model: Path) -> N
     alone = shared["root"] / "alone"
     alone.mkdir()
     for job in jobs_of(model, alone, shared["scenes"], SLOW):
-        run_job(job, quiet=True, say=lambda _: None)
+        run_job(job, quiet=True, log=lambda _: None)
         assert told(job.out) == told(shared["folder"] / job.out.name)
     left = [p.name for p in shared["folder"].iterdir() if p.name.startswith(".")]
     assert left == []

@@ -30,7 +30,18 @@ def scene(tmp_path_factory):
 @pytest.fixture(scope="module")
 def written(model, scene, tmp_path_factory):
     out = tmp_path_factory.mktemp("map") / "m.tif"
-    words = ["map", str(model), str(scene), "-o", str(out), "-q", "--mode", "exact", "--step", "8"]
+    words = [
+        "map",
+        str(model),
+        str(scene),
+        "-o",
+        str(out),
+        "-q",
+        "--mode",
+        "exact",
+        "--stride-px",
+        "8",
+    ]
     assert main([*words, "--precision", "float32", "--probabilities", "--entropy"]) == 0
     return out
 

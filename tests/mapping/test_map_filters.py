@@ -59,7 +59,7 @@ def scene(pixels, tmp_path_factory) -> Path:
 
 def run(model: Path, scene: Path, out: Path, *more: str) -> int:
     out.parent.mkdir(exist_ok=True)
-    return main(["map", str(model), str(scene), "-o", str(out), "-q", "--force", *more])
+    return main(["map", str(model), str(scene), "-o", str(out), "-q", "--skip-value-check", *more])
 
 
 def band(path: Path) -> np.ndarray:
@@ -139,7 +139,7 @@ def filtered(members: PixelModel, pixels: np.ndarray, there: np.ndarray) -> np.n
     """Smoothed probabilities of a whole scene without blocks, wrong at pixels that do not count."""
     image = np.where(pixels > 0, pixels, np.nan).astype(np.float32)
     rows, cols = (np.arange(length) for length in image.shape[1:])
-    plain = PixelPredictor(members).look(image, rows, cols, 1).probabilities
+    plain = PixelPredictor(members).predict_windows(image, rows, cols, 1).probabilities
     plain[~there] = (0, 0, 1)
     z = (image - column(members.features.mean)) / column(members.features.sd)
     guide = np.full(there.shape, np.nan)
@@ -192,7 +192,15 @@ def test_an_area_of_interest_has_the_smoothed_pixels_of_the_whole_map(model, sce
 def test_only_pixels_of_interest_are_told_of(model, scene, tmp_path, capsys):
     """Not those around them, which smoothing needs."""
     box = ("--bbox", "500330", "4599000", "501010", "4599710", "--smooth-px", "9", "--no-page")
-    words = ["map", str(model), str(scene), "-o", str(tmp_path / "m.tif"), "--force", *box]
+    words = [
+        "map",
+        str(model),
+        str(scene),
+        "-o",
+        str(tmp_path / "m.tif"),
+        "--skip-value-check",
+        *box,
+    ]
     assert main(words) == 0
     count = (band(tmp_path / "m.tif") != 255).sum()
     assert f"{count:,} pixels, smoothed in windows of 9 px" in capsys.readouterr().out
@@ -351,7 +359,7 @@ def test_everything_beside_a_map_describes_the_merged_one(model, scene, tmp_path
 
 
 def test_a_map_prints_how_much_was_merged(model, scene, tmp_path, capsys):
-    words = ["--mmu-ha", "0.3", "--smooth-px", "3", "--no-page", "--force"]
+    words = ["--mmu-ha", "0.3", "--smooth-px", "3", "--no-page", "--skip-value-check"]
     assert main(["map", str(model), str(scene), "-o", str(tmp_path / "m.tif"), *words]) == 0
     printed = capsys.readouterr().out
     run(model, scene, tmp_path / "plain.tif", "--smooth-px", "3", "--no-page")

@@ -74,11 +74,11 @@ def test_the_page_is_whole_and_asks_for_nothing(made: Path) -> None:
 def test_the_page_says_how_far_to_believe_it(tmp_path: Path) -> None:
     text = Page(page(tmp_path, outside=0.25, forced=True).read_text()).text
     assert "25.0 % of the mapped cells lie outside" in text
-    assert "25 % of it unlike the training tiles" in text
-    assert "--force" in text
+    assert "25 % of it outside the model's area of applicability" in text
+    assert "--skip-value-check" in text
     assert "not of this map" in text
     unjudged = Page(page(tmp_path, metrics={}).read_text()).text
-    assert "never judged" in unjudged
+    assert "never tested" in unjudged
     assert "0.886" not in unjudged
 
 
@@ -86,8 +86,8 @@ def test_notes_tell_mode_season_and_ground() -> None:
     facts = made_facts(made_look(), trained_on=("2020-01-01",))
     told = " ".join(honest_notes(facts))
     assert "another season" in told
-    assert "2 % of valid ground was not mapped" in told.replace("(2 %) of", "2 % of")
-    assert "by itself" in told
+    assert "2 % of the valid area was not mapped" in told.replace("(2 %) of", "2 % of")
+    assert "window by window" in told
     dense = replace(
         facts, tags=dict(facts.tags, GEOTL_MODE="dense", GEOTL_DENSE_AGREEMENT="0.9876")
     )

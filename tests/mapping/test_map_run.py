@@ -49,7 +49,7 @@ from geotl.mapping.plan import pixel_m
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 STEP = 8
-EXACT = ("--mode", "exact", "--step", str(STEP), "--precision", "float32")
+EXACT = ("--mode", "exact", "--stride-px", str(STEP), "--precision", "float32")
 
 
 @pytest.fixture(scope="module")
@@ -141,7 +141,7 @@ def test_a_map_says_what_the_model_says_of_the_windows(model, pixels, scene, tmp
     np.testing.assert_allclose(
         band(tmp_path / "m_dissimilarity.tif")[drawn], index[drawn], rtol=1e-3
     )
-    held = geotl.load(model).file.companions
+    held = geotl.load(model).file.training_samples
     limit = area_of_applicability(held.features, held.folds).threshold
     inside = band(tmp_path / "m_applicability.tif")
     np.testing.assert_array_equal(inside[drawn], index[drawn] <= limit)
@@ -151,7 +151,7 @@ def test_a_map_says_what_the_model_says_of_the_windows(model, pixels, scene, tmp
 def plainly(model: Path, pixels: np.ndarray, *, views: int) -> tuple[np.ndarray, ...]:
     """Probabilities and index of cells, and their valid pixels, one window after the other."""
     loaded = geotl.load(model)
-    network, held = loaded.network, loaded.file.companions
+    network, held = loaded.network, loaded.file.training_samples
     area = area_of_applicability(held.features, held.folds)
     whole = (pixels > 0).all(axis=0)
     fill = network.normalise.fill.numpy()[:, None, None]
@@ -199,7 +199,7 @@ def test_a_checkerboard_keeps_its_edges(model, tmp_path, profile):
     with rasterio.open(path) as held:
         place = held.transform
     for step in (16, 32):
-        got = mapped(model, path, tmp_path / f"{step}.tif", "--step", str(step))
+        got = mapped(model, path, tmp_path / f"{step}.tif", "--stride-px", str(step))
         each = 64 // step
         right = got == squares.repeat(each, 0).repeat(each, 1)
         rows, cols = np.indices(got.shape)
@@ -209,7 +209,7 @@ def test_a_checkerboard_keeps_its_edges(model, tmp_path, profile):
         with rasterio.open(tmp_path / f"{step}.tif") as held:
             assert held.transform.almost_equals(place @ Affine.scale(step))
     # a stride of 4 looks at every fourth pixel from the first: turned views undo that slant
-    more = ("--step", "8", "--posting", "1", "--views", "4")
+    more = ("--stride-px", "8", "--resolution-px", "1", "--views", "4")
     full = mapped(model, path, tmp_path / "full.tif", *more).astype(int)
     for line, count in ((full[:, 30], 4), (full[30], 5)):
         found = np.flatnonzero(np.diff(line)) + 1
@@ -223,7 +223,9 @@ def test_steps_and_postings(model, tmp_path, steps):
     """Whatever they are, uniform ground stays uniform and the map lies on the scene's corner."""
     step, posting = steps
     path = write_scene(tmp_path / "s.tif", made_pixels(np.array([[2, 2]]), 41)[:, :41, :53])
-    got = mapped(model, path, tmp_path / "m.tif", "--step", str(step), "--posting", str(posting))
+    got = mapped(
+        model, path, tmp_path / "m.tif", "--stride-px", str(step), "--resolution-px", str(posting)
+    )
     assert got.shape == (-(-41 // posting), -(-53 // posting))
     assert (got == 2).all()
     with rasterio.open(tmp_path / "m.tif") as held:
@@ -233,14 +235,16 @@ def test_steps_and_postings(model, tmp_path, steps):
 
 @pytest.mark.parametrize("steps", [("33", "33"), ("0", "1"), ("8", "3"), ("8", "16"), ("8", "0")])
 def test_steps_that_do_not_go_are_refused(model, scene, tmp_path, capsys, steps):
-    code = run(model, scene, tmp_path / "m.tif", "--step", steps[0], "--posting", steps[1])
+    code = run(
+        model, scene, tmp_path / "m.tif", "--stride-px", steps[0], "--resolution-px", steps[1]
+    )
     refused(capsys, code, "allowed is")
     assert not list(tmp_path.iterdir())
 
 
 def test_block_and_batch_sizes_change_nothing(model, scene, tmp_path):
     for mode in ("exact", "dense"):
-        more = ("--mode", mode, "--posting", "2", "--probabilities")
+        more = ("--mode", mode, "--resolution-px", "2", "--probabilities")
         first = mapped(model, scene, tmp_path / "a.tif", *more, "--block-px", "70", "--overwrite")
         second = mapped(model, scene, tmp_path / "b.tif", *more, "--overwrite")
         np.testing.assert_array_equal(first, second)
@@ -290,7 +294,7 @@ def test_another_resolution_is_brought_to_the_models(model, tmp_path, geographic
     """The same ground at 5 m, or in pixels of a degree that are no squares, gives the same map."""
     squares = checkers(3, 4)
     plain = write_scene(tmp_path / "plain.tif", made_pixels(squares, 64, noise=20))
-    wanted = mapped(model, plain, tmp_path / "plain_map.tif", "--step", "32")
+    wanted = mapped(model, plain, tmp_path / "plain_map.tif", "--stride-px", "32")
     if geographic:
         down, across = 10 / 111412, 20 / 111412  # 10 m by 10 m at 60 north
         profile = {"crs": "EPSG:4326", "transform": from_origin(24, 60, across / 2, down)}
@@ -299,7 +303,7 @@ def test_another_resolution_is_brought_to_the_models(model, tmp_path, geographic
         profile = {"transform": from_origin(500000, 4600000, 5, 5)}
         fine = made_pixels(squares, 128, noise=20)
     path = write_scene(tmp_path / "fine.tif", fine, **profile)
-    got = mapped(model, path, tmp_path / "fine_map.tif", "--step", "32")
+    got = mapped(model, path, tmp_path / "fine_map.tif", "--stride-px", "32")
     assert got.shape[0] == wanted.shape[0]
     assert got.shape[1] - wanted.shape[1] in (0, 1)  # what rounding leaves at the right
     np.testing.assert_array_equal(got[:, : wanted.shape[1]], wanted)
@@ -344,7 +348,9 @@ def test_a_rotated_scene_is_refused(model, pixels, tmp_path, capsys):
 
 def test_files_are_valid_cogs_that_say_what_they_are(model, scene, tmp_path):
     out = tmp_path / "m.tif"
-    run(model, scene, out, "--posting", "1", "--probabilities", "--entropy", "--applicability")
+    run(
+        model, scene, out, "--resolution-px", "1", "--probabilities", "--entropy", "--applicability"
+    )
     files = sorted(tmp_path.glob("*.tif"))
     assert len(files) == 6
     for path in files:
@@ -369,7 +375,7 @@ def test_files_are_valid_cogs_that_say_what_they_are(model, scene, tmp_path):
 def test_overviews_are_the_commonest_class(model, tmp_path):
     """A large map has coarser levels in which no class is invented by averaging."""
     path = write_scene(tmp_path / "s.tif", made_pixels(checkers(10, 10), 64))
-    got = mapped(model, path, tmp_path / "m.tif", "--step", "16", "--posting", "1")
+    got = mapped(model, path, tmp_path / "m.tif", "--stride-px", "16", "--resolution-px", "1")
     assert set(np.unique(got)) == {0, 2}
     with rasterio.open(tmp_path / "m.tif") as held:
         assert held.overviews(1) == [2]
@@ -406,13 +412,17 @@ def test_shuffled_bands_and_another_offset_give_the_same_map(model, pixels, scen
 
 def test_wrong_radiometry_is_refused_and_force_maps(model, pixels, tmp_path, capsys):
     path = write_scene(tmp_path / "s.tif", (pixels / 10000).astype(np.float32))
-    told = refused(capsys, run(model, path, tmp_path / "m.tif"), "unlike any")
+    told = refused(
+        capsys, run(model, path, tmp_path / "m.tif"), "outside the model's training range"
+    )
     assert "--sensor" in told
-    assert "--force" in told
+    assert "--skip-value-check" in told
     assert list(tmp_path.iterdir()) == [path]
-    assert run(model, path, tmp_path / "m.tif", "--force") == 0
+    assert run(model, path, tmp_path / "m.tif", "--skip-value-check") == 0
     offset = write_scene(tmp_path / "o.tif", (pixels + 4000).astype(np.uint16))
-    refused(capsys, run(model, offset, tmp_path / "o_map.tif"), "unlike any")
+    refused(
+        capsys, run(model, offset, tmp_path / "o_map.tif"), "outside the model's training range"
+    )
 
 
 def test_scenes_that_cannot_be_mapped_are_one_line(model, pixels, tmp_path, capsys):
@@ -433,7 +443,7 @@ def test_scenes_that_cannot_be_mapped_are_one_line(model, pixels, tmp_path, caps
 def test_a_file_cut_short_is_one_line(model, pixels, scene, tmp_path, capsys):
     path = tmp_path / "cut.tif"
     path.write_bytes(scene.read_bytes()[: scene.stat().st_size // 2])
-    refused(capsys, run(model, path, tmp_path / "m.tif", "--force"), "cut.tif")
+    refused(capsys, run(model, path, tmp_path / "m.tif", "--skip-value-check"), "cut.tif")
     assert not (tmp_path / "m.tif").exists()
 
 
@@ -491,7 +501,7 @@ def test_an_existing_map_is_only_replaced_when_asked(model, scene, tmp_path, cap
         assert path.read_text() == "mine"
         path.unlink()
     assert run(model, scene, out) == 0
-    assert run(model, scene, out, "--overwrite", "--step", "16") == 0
+    assert run(model, scene, out, "--overwrite", "--stride-px", "16") == 0
     assert band(out).shape == (12, 16)
 
 
@@ -522,14 +532,19 @@ def test_a_read_only_folder_is_one_line(model, scene, tmp_path, capsys, monkeypa
 
 @pytest.mark.parametrize("room", [0, 4000, 16000, 90000])
 def test_a_full_disk_is_one_line_and_the_old_map_survives(model, scene, tmp_path, capsys, room):
-    out, more = tmp_path / "m.tif", ("--posting", "1", "--probabilities", "--polygons")
+    out, more = tmp_path / "m.tif", ("--resolution-px", "1", "--probabilities", "--polygons")
     run(model, scene, out, *more)
     before = {path.name: path.read_bytes() for path in tmp_path.iterdir()}
     with full_disk(room):
-        code = run(model, scene, out, *more, "--step", "16", "--posting", "2", "--overwrite")
+        code = run(
+            model, scene, out, *more, "--stride-px", "16", "--resolution-px", "2", "--overwrite"
+        )
     print(refused(capsys, code, str(tmp_path)))
     assert {n: (tmp_path / n).read_bytes() for n in before} == before
-    assert run(model, scene, out, *more, "--step", "16", "--posting", "2", "--overwrite") == 0
+    assert (
+        run(model, scene, out, *more, "--stride-px", "16", "--resolution-px", "2", "--overwrite")
+        == 0
+    )
     assert not (tmp_path / ".m.tif.sweep").exists()
 
 
@@ -644,7 +659,7 @@ def test_the_applicability_is_measured_over_the_models_own_views(model, scene, t
     assert main([*words, "--applicability"]) == 0
     told = capsys.readouterr().out
     assert "compares like with like" not in told
-    assert "is unlike the training tiles" in told
+    assert "is dissimilar to all training tiles" in told
     assert open_map(tmp_path / "m.tif").tags["GEOTL_VIEWS"] == "2"
     assert main([*words, "--applicability", "--views", "1", "--overwrite"]) == 0
     assert "--views 2 compares like with like" in capsys.readouterr().out
@@ -657,7 +672,7 @@ def test_dense_mode_tells_how_often_it_agrees(model, scene, tmp_path, capsys):
     words = [str(model), str(scene), "-o"]
     for mode in ("dense", "auto"):
         out = tmp_path / f"{mode}.tif"
-        assert main(["map", *words, str(out), "--mode", mode, "--step", "8"]) == 0
+        assert main(["map", *words, str(out), "--mode", mode, "--stride-px", "8"]) == 0
         told = capsys.readouterr().out
         tags = open_map(out).tags
         assert f"{100 * float(tags['GEOTL_DENSE_AGREEMENT']):.1f} % of a sample" in told
@@ -670,9 +685,12 @@ def test_dense_mode_tells_how_often_it_agrees(model, scene, tmp_path, capsys):
 
 
 def test_where_dense_mode_does_not_go_it_says_so(model, scene, tmp_path, capsys):
-    code = run(model, scene, tmp_path / "m.tif", "--mode", "dense", "--step", "6")
+    code = run(model, scene, tmp_path / "m.tif", "--mode", "dense", "--stride-px", "6")
     refused(capsys, code, "step of 6 px is no multiple")
-    assert main(["map", str(model), str(scene), "-o", str(tmp_path / "m.tif"), "--step", "6"]) == 0
+    assert (
+        main(["map", str(model), str(scene), "-o", str(tmp_path / "m.tif"), "--stride-px", "6"])
+        == 0
+    )
     told = capsys.readouterr().out
     assert "exact mode (dense mode needs a step that is a multiple of 4 px)\n" in told
     assert "choose" not in told

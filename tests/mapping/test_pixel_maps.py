@@ -162,7 +162,7 @@ def test_a_scene_without_a_band_anywhere_is_mapped_by_the_others(lenient, pixels
     given = np.ascontiguousarray(pixels[:, :40, :50])
     given[3] = 0
     scene = write_scene(tmp_path / "s.tif", given, nodata=0)
-    found = mapped(lenient, scene, tmp_path / "m.tif", "--no-page", "--force")
+    found = mapped(lenient, scene, tmp_path / "m.tif", "--no-page", "--skip-value-check")
     assert (found[""][0] != 255).all()
 
 
@@ -276,7 +276,7 @@ def test_killed_and_run_again_every_file_is_identical(lenient, scene, tmp_path, 
 def test_scenes_smaller_than_the_halo_are_mapped(model, tmp_path, shape):
     pixels = made_pixels(patches(1, 1, seed=9), 40)[:, : shape[0], : shape[1]]
     scene = write_scene(tmp_path / "s.tif", np.ascontiguousarray(pixels))
-    found = mapped(model, scene, tmp_path / "m.tif", "--block-px", "16", "--force")
+    found = mapped(model, scene, tmp_path / "m.tif", "--block-px", "16", "--skip-value-check")
     assert found[""].shape == (1, *shape)
     assert (found[""] < 3).all()
 
@@ -368,10 +368,13 @@ def test_a_map_comes_as_a_data_set(model, scene):
     [
         (["--mode", "dense"], "--mode dense does not go with a model of pixels"),
         (["--views", "4"], "--views does not go with a model of pixels"),
-        (["--step", "8"], "--step does not go with a model of pixels"),
-        (["--step", "1", "--posting", "2"], "--posting does not go with a model of pixels"),
+        (["--stride-px", "8"], "--stride-px does not go with a model of pixels"),
+        (
+            ["--stride-px", "1", "--resolution-px", "2"],
+            "--resolution-px does not go with a model of pixels",
+        ),
         (["--precision", "bfloat16"], "which computes in float32"),
-        (["--engine", "openvino"], "runs exported files alone, not a model of pixels"),
+        (["--engine", "openvino"], "runs only exported files, not a model of pixels"),
     ],
 )
 def test_what_does_not_go_is_told_in_a_line(model, scene, tmp_path, capsys, words, told):
@@ -382,7 +385,7 @@ def test_what_does_not_go_is_told_in_a_line(model, scene, tmp_path, capsys, word
     assert not list(tmp_path.iterdir())
 
 
-@pytest.mark.parametrize("words", [["--views", "1"], ["--step", "1"], ["--mode", "exact"]])
+@pytest.mark.parametrize("words", [["--views", "1"], ["--stride-px", "1"], ["--mode", "exact"]])
 def test_what_comes_to_the_same_is_taken(model, scene, tmp_path, words):
     assert run(model, scene, tmp_path / "m.tif", "--no-page", *words) == 0
 
@@ -400,7 +403,7 @@ def test_commands_for_tiles_say_what_to_use_instead(model, scene, tmp_path, caps
     assert main([known.get(word, word) for word in words]) == 2
     error = capsys.readouterr().err
     assert error.count("\n") == 1
-    assert f"{model}: a model of pixels, which this does not take; map scenes" in error
+    assert f"{model}: a model of pixels, which is not supported here; map scenes" in error
     assert not list(tmp_path.iterdir())
 
 

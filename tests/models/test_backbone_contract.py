@@ -135,7 +135,9 @@ def test_freezing_decay_and_the_model_file(
     assert kept == [True] * upto + [False] * (len(stages) - upto)
 
     path = tmp_path / "model.safetensors"
-    model_file.save(path, model_file.ModelFile(network, contract(network), companions(network)))
+    model_file.save(
+        path, model_file.ModelFile(network, contract(network), training_samples(network))
+    )
     again = model_file.load(path).network
     path.unlink()
     assert same(again, bits(network))
@@ -163,9 +165,9 @@ def contract(network: TileClassifier) -> model_file.Contract:
     )
 
 
-def companions(network: TileClassifier) -> model_file.Companions:
+def training_samples(network: TileClassifier) -> model_file.TrainingSamples:
     image = tiles(network.backbone).numpy()
-    return model_file.Companions(
+    return model_file.TrainingSamples(
         examples=image,
         example_valid=np.ones(image.shape, bool),
         example_logits=np.zeros((2, 3), np.float32),

@@ -55,7 +55,7 @@ def test_every_backbone_describes_pixels(name: str) -> None:
 
 
 def test_a_network_that_sees_the_whole_window_describes_no_pixel() -> None:
-    with pytest.raises(ModelError, match="single pixels need a network that sees a part"):
+    with pytest.raises(ModelError, match="single pixels need a network that sees only a part"):
         _ = deep_of("swin_v2_t").fields
 
 

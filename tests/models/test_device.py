@@ -12,7 +12,7 @@ import torch
 from geotl.io.locks import output_lock
 from geotl.models import device
 from geotl.models.device import (
-    LEAST_GAIN,
+    MIN_GAIN,
     autocast,
     bfloat16_gains,
     describe,
@@ -34,7 +34,7 @@ def avx512(monkeypatch, tmp_path):
     device._gain_of.cache_clear()
 
 
-@pytest.mark.parametrize(("gain", "wanted"), [(2.0, True), (LEAST_GAIN - 0.01, False)])
+@pytest.mark.parametrize(("gain", "wanted"), [(2.0, True), (MIN_GAIN - 0.01, False)])
 def test_what_is_measured_decides_and_is_kept(avx512, monkeypatch, gain, wanted):
     monkeypatch.setattr(device, "measured_gain", lambda: gain)
     assert bfloat16_gains(CPU) is wanted

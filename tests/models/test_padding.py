@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 
-from geotl.inference.sliding_window import Sweep, look
+from geotl.inference.sliding_window import Sweep, predict_windows
 from geotl.models.classifier import FeatureSpec, Normalise, TileClassifier
 from geotl.models.registry import build_backbone
 
@@ -32,8 +32,8 @@ def gap(padding: str) -> float:
     model = network(padding)
     image = 3 + torch.randn(3, 128, 128, generator=torch.Generator().manual_seed(2))
     sweep = Sweep(model, 32, 1, "exact", None, "float32")
-    exact = look(sweep, image, ROWS, ROWS, 16).probabilities
-    dense = look(replace(sweep, mode="dense"), image, ROWS, ROWS, 16).probabilities
+    exact = predict_windows(sweep, image, ROWS, ROWS, 16).probabilities
+    dense = predict_windows(replace(sweep, mode="dense"), image, ROWS, ROWS, 16).probabilities
     return float(np.abs(exact - dense).mean())
 
 
@@ -65,13 +65,13 @@ def test_a_saved_model_keeps_its_padding(tmp_path: Path) -> None:
         "probe.views=1",
         "split.shots=2",
         "model.backbone=resnet18",
-        "model.cut_after=layer1",
+        "model.truncate_after=layer1",
     ]
     assert run(tiles, out, *told) == 0
     kept = load(out / "model.safetensors")
     assert kept.contract.spec.padding == "replicate"
     assert kept.network.backbone.stages["stem"][0].padding_mode == "replicate"
     with torch.inference_mode():
-        images = torch.from_numpy(kept.companions.examples.astype(np.float32))
+        images = torch.from_numpy(kept.training_samples.examples.astype(np.float32))
         found = kept.network(images).numpy()
-    np.testing.assert_allclose(found, kept.companions.example_logits, atol=1e-4)
+    np.testing.assert_allclose(found, kept.training_samples.example_logits, atol=1e-4)

@@ -198,9 +198,9 @@ def test_without_torchgeo_the_remedy_is_one_line(hub, monkeypatch, capsys, tmp_p
     recipe = tmp_path / "r.yaml"
     recipe.write_text(f"data: {{root: {tiles_in(tmp_path / 'tiles')}, sensor: sentinel2_l2a}}\n")
     for name in ("torchgeo:ResNet18_Weights.SENTINEL2_ALL_MOCO", "ResNet18_Weights.ANY"):
-        given = [f"model.weights={name}", "data.bands=B02,B03,B04,B08", "split.folds=2"]
+        given = [f"model.weights={name}", "data.bands=B02,B03,B04,B08", "split.inner_folds=2"]
         out = str(tmp_path / name.partition(".")[2])
-        assert main(["run", str(recipe), *given, "--out", out, "-q"]) == 2
+        assert main(["run", str(recipe), *given, "--output", out, "-q"]) == 2
         message = capsys.readouterr().err
         assert message.count("\n") == 1
         assert "pip install 'geotl[torchgeo]'" in message
@@ -242,11 +242,11 @@ def test_figures_are_met_by_name_by_wavelength_or_because_all_share_them():
     mean, sd = as_dn(known, SENSORS["landsat8_sr"], ["red"], eight_bit=False)
     assert mean[0] * 2.75e-5 - 0.2 == pytest.approx(0.1)
     assert sd[0] * 2.75e-5 == pytest.approx(0.5)
-    with pytest.raises(RecipeError, match=r"on B04, x and tell nothing of band B08; allowed: tr"):
+    with pytest.raises(RecipeError, match=r"on B04, x, not on band B08; allowed: tr"):
         as_dn(known, SENSORS["sentinel2_l2a"], ["B08"], eight_bit=False)
     alike = from_dn(SENSORS["sentinel2_l1c"], ["B02", "B03"], [0.0, 0.0], [1e4, 1e4])
     assert as_dn(alike, SENSORS["planetscope8"], ["yellow"], eight_bit=False)[0] == [0.0]
-    with pytest.raises(RecipeError, match="nothing of band B6"):
+    with pytest.raises(RecipeError, match="not on band B6"):
         as_dn(alike, SENSORS["landsat5_toa"], ["B6"], eight_bit=False)
 
 
@@ -254,10 +254,16 @@ def test_figures_are_met_by_name_by_wavelength_or_because_all_share_them():
     ("known", "sensor", "band", "eight_bit", "says"),
     [
         (IMAGENET, "sentinel2_l2a", "B04", False, "shares of the full scale.*with reflectance"),
-        (IMAGENET, "naip", "nir", True, "tell nothing of band nir"),
-        ("SENTINEL2_ALL_MOCO", "rgb", "red", True, "saw reflectance in band B04, for tiles with 8"),
+        (IMAGENET, "naip", "nir", True, "not on band nir"),
+        (
+            "SENTINEL2_ALL_MOCO",
+            "rgb",
+            "red",
+            True,
+            "were trained on reflectance in band B04, for tiles with 8",
+        ),
         ("SENTINEL1_GRD_CLOSP", "radar", "VV", False, "meaning is not published"),
-        ("SENTINEL1_GRD_MOCO", "sentinel2_l2a", "B04", False, "trained on VV, VH and tell nothing"),
+        ("SENTINEL1_GRD_MOCO", "sentinel2_l2a", "B04", False, "trained on VV, VH, not on"),
     ],
 )
 def test_figures_that_do_not_apply_are_one_clear_line(hub, known, sensor, band, eight_bit, says):
@@ -434,8 +440,8 @@ def test_order_and_offset_leave_the_standardised_tensors_as_they_are(hub, tmp_pa
                 [
                     f"model.weights=torchgeo:{entry}",
                     "model.normalise=weights",
-                    "model.cut_after=layer1",
-                    "split.folds=2",
+                    "model.truncate_after=layer1",
+                    "split.inner_folds=2",
                 ],
             )
             source = samples_of(told)
@@ -473,10 +479,10 @@ model:
 evaluate: {{bootstrap_rounds: 20, random_weights: false}}
 """)
     run = ["run", str(recipe)]
-    bad = [f"model.sha256={'0' * 64}", "-q", "--out", str(tmp_path / "bad")]
+    bad = [f"model.sha256={'0' * 64}", "-q", "--output", str(tmp_path / "bad")]
     assert main([*run, *bad]) == 2
     assert sha256_of(path) in capsys.readouterr().err
-    assert main([*run, "-q", "--out", str(tmp_path / "run")]) == 0
+    assert main([*run, "-q", "--output", str(tmp_path / "run")]) == 0
     model = geotl.load(tmp_path / "run" / "model.safetensors")
     at = [list(entry.meta["bands"]).index(name) for name in ("B2", "B3", "B4", "B8")]
     own = normalise_steps(entry)[0]
@@ -515,7 +521,7 @@ model:
   normalise: weights
 evaluate: {{bootstrap_rounds: 20, random_weights: false, explain: false}}
 """)
-    assert main(["run", str(recipe), "-q", "--out", str(tmp_path / "run")]) == 0
+    assert main(["run", str(recipe), "-q", "--output", str(tmp_path / "run")]) == 0
     model = geotl.load(tmp_path / "run" / "model.safetensors")
     np.testing.assert_allclose(model.network.normalise.mean, [-12.59, -20.26], rtol=1e-6)
     assert model.predict(tmp_path / "tiles").logits.shape == (10, 2)

@@ -253,7 +253,7 @@ def test_held_batchnorm_keeps_its_statistics_and_learns_its_scale(name):
         assert not norm.running_mean.any()
         assert (norm.running_var == 1).all()
         assert not torch.equal(norm.weight, weight)
-    hold_batchnorm(network, held=False)
+    hold_batchnorm(network, frozen=False)
     train_a_little(network)
     assert norms[0].running_mean.any()
 
@@ -491,7 +491,7 @@ def test_only_the_values_used_must_be_numbers(resnet_file, tmp_path):
     tensors = torch.load(resnet_file, weights_only=True)
     tensors["layer4.0.conv1.weight"][0] = float("nan")
     torch.save(tensors, tmp_path / "w.pth")
-    with pytest.raises(WeightsError, match=r"layer4\.0\.conv1\.weight holds NaN"):
+    with pytest.raises(WeightsError, match=r"layer4\.0\.conv1\.weight has NaN"):
         build_backbone("resnet18", *RGB, initial=InitialWeights(str(tmp_path / "w.pth")))
     build_backbone(
         "resnet18", *RGB, initial=InitialWeights(str(tmp_path / "w.pth")), cut_after="layer3"

@@ -206,7 +206,7 @@ def test_a_transformer_reads_few_of_its_blocks_and_can_be_cut():
 @pytest.mark.parametrize("side", [(50, 50), (64, 96)])
 def test_sides_that_are_not_cut_into_whole_patches_are_one_line(side):
     backbone, _ = build_backbone("timm:test_vit", *RGB)
-    says = r"squares whose side is a multiple of 16 px; set model.input_px to \[(48|64)\] or"
+    says = r"squares with a side that is a multiple of 16 px; set model.input_px to \[(48|64)\] or"
     with pytest.raises(DataError, match=says):
         backbone(torch.rand(1, 3, *side))
 
@@ -223,8 +223,8 @@ def test_sides_that_are_not_cut_into_whole_patches_are_one_line(side):
         ("timm:hf-hub:someone/something", "has no such network"),
         ("timm:local-dir:/tmp", "has no such network"),
         ("timm:test_mambaout", "a MambaOut of timm.*ConvNeXt, EfficientNet.*VisionTransformer"),
-        ("timm:vit_small_patch16_rope_mixed_224", "rotary positions are trained"),
-        ("timm:vit_tiny_r_s16_p8_224", "takes one size of image alone"),
+        ("timm:vit_small_patch16_rope_mixed_224", "with trained rotary positions"),
+        ("timm:vit_tiny_r_s16_p8_224", "takes only one size of image"),
         ("convnext_tiny", "timm:NAME"),
     ],
 )

@@ -128,8 +128,13 @@ def test_names_of_weights_that_do_not_fit_are_one_line(hub, weights, name, says)
 
 
 def test_a_run_without_its_weights_ends_with_one_line(hub, tmp_path, capsys):
-    given = [f"model.backbone={NAME}", "model.weights=pretrained", "model.cut_after=null", "-q"]
-    assert main(["run", "sample_target", *given, "--out", str(tmp_path / "run")]) == 2
+    given = [
+        f"model.backbone={NAME}",
+        "model.weights=pretrained",
+        "model.truncate_after=null",
+        "-q",
+    ]
+    assert main(["run", "sample_target", *given, "--output", str(tmp_path / "run")]) == 2
     message = capsys.readouterr().err
     assert message.count("\n") == 1
     assert "timm/test_convnext" in message

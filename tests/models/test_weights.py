@@ -99,7 +99,7 @@ def test_a_pickle_with_code_in_it_is_refused_and_not_run(tmp_path, protocol):
         write_pth(path, trap)
     else:
         path.write_bytes(pickle.dumps(trap, protocol))
-    told = "damaged" if protocol == 0 else "holds Python code.*nothing was run"
+    told = "damaged" if protocol == 0 else "contains Python code.*nothing was run"
     with pytest.raises(WeightsError, match=rf"trap\.pth: .*{told}") as caught:
         read_weight_file(path)
     assert "\n" not in str(caught.value)
@@ -114,7 +114,7 @@ def test_the_trap_would_spring_if_it_were_unpickled(tmp_path):
 
 def test_a_whole_pickled_network_is_refused(tmp_path):
     path = write_pth(tmp_path / "whole.pth", torch.nn.Linear(2, 2))
-    with pytest.raises(WeightsError, match="holds Python code or objects"):
+    with pytest.raises(WeightsError, match="contains Python code or objects"):
         read_weight_file(path)
 
 
@@ -174,7 +174,7 @@ def test_a_model_file_with_a_broken_header_is_refused(tmp_path, header):
 def test_values_that_are_no_numbers_are_refused(value):
     file = WeightFile("f.pth", "", {"a": torch.tensor([1.0, value]), "b": torch.ones(1)})
     check_values(file, ["b"])
-    with pytest.raises(WeightsError, match=r"f\.pth: tensor a holds NaN"):
+    with pytest.raises(WeightsError, match=r"f\.pth: tensor a has NaN"):
         check_values(file, ["a", "b"])
 
 

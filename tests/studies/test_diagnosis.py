@@ -39,7 +39,7 @@ def tiny(monkeypatch: pytest.MonkeyPatch) -> None:
 def diagnosed(tiles: Path, out: Path, *more: str, options: tuple[str, ...] = ()) -> int:
     recipe = out.parent / "small.yaml"
     recipe.write_text("title: small <tiles>\n")
-    told = [f"data.root={tiles}", *SMALL, *more, "--quick", "--out", str(out), "-q", *options]
+    told = [f"data.root={tiles}", *SMALL, *more, "--quick", "--output", str(out), *options]
     return main(["diagnose", str(recipe), *told])
 
 
@@ -79,7 +79,7 @@ def test_a_training_is_diagnosed_whole_and_a_second_start_measures_nothing_anew(
     out = tmp_path / "d"
     assert diagnosed(tiles, out, "strategy=scratch", "train.patience=0") == 0
     said, told = capsys.readouterr().out, found(out)
-    assert "no target was stated" in said
+    assert "no target was set" in said
     assert told["parts"]["noise"]["accuracy"] == 1.0
     assert told["parts"]["noise"]["tiles"] == 64
     assert told["parts"]["own"]["accuracy"] == 1.0
@@ -94,7 +94,7 @@ def test_a_training_is_diagnosed_whole_and_a_second_start_measures_nothing_anew(
     def never(*_: object, **__: object) -> None:
         raise AssertionError("measured anew")
 
-    for name in ("standing", "noise_by_heart", "own_by_heart", "rate_range"):
+    for name in ("standing", "overfit_noise", "overfit_training_tiles", "rate_range"):
         monkeypatch.setattr(diagnosis, name, never)
     again = ("strategy=scratch", "train.patience=0")
     assert diagnosed(tiles, out, *again, options=("--target", "0.5")) == 0
@@ -111,13 +111,13 @@ def test_a_diagnosis_cut_short_keeps_the_parts_that_were_done(
     out = tmp_path / "d"
     with monkeypatch.context() as broken:
         broken.setattr(
-            diagnosis, "own_by_heart", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt)
+            diagnosis, "overfit_training_tiles", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt)
         )
         assert diagnosed(tiles, out, "strategy=probe") == 130
     assert not (out / "diagnosis.json").exists()
     calls = []
-    real = diagnosis.noise_by_heart
-    monkeypatch.setattr(diagnosis, "noise_by_heart", lambda *a: calls.append(1) or real(*a))
+    real = diagnosis.overfit_noise
+    monkeypatch.setattr(diagnosis, "overfit_noise", lambda *a: calls.append(1) or real(*a))
     assert diagnosed(tiles, out, "strategy=probe") == 0
     assert not calls
     assert (out / "diagnosis.json").exists()
@@ -170,7 +170,7 @@ def test_another_recipe_in_the_folder_is_refused(
 
 @pytest.mark.parametrize(
     ("option", "told"),
-    [(("--target", "90"), "evaluate.target"), (("--judged", "0"), "--judged: given 0")],
+    [(("--target", "90"), "evaluate.target"), (("--test-tiles", "0"), "--test-tiles: given 0")],
 )
 def test_bad_arguments_are_one_line(
     tiles: Path,

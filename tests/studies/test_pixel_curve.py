@@ -1,4 +1,4 @@
-"""`geotl curve` of task pixels: growing labels a class, in folds by place."""
+"""`geotl curve` of task pixels: growing labels per class, in folds by place."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def opened(given: list[str]) -> PixelRun:
 
 def curve(folder: Path, *more: str) -> int:
     (folder / "small.yaml").write_text("title: small\n")
-    return main(["curve", str(folder / "small.yaml"), *more, "--out", str(folder / "out"), "-q"])
+    return main(["curve", str(folder / "small.yaml"), *more, "--output", str(folder / "out")])
 
 
 def test_a_curve_leaves_the_files_of_a_curve_of_tiles(
@@ -55,7 +55,7 @@ def test_a_curve_leaves_the_files_of_a_curve_of_tiles(
     assert [row["labels_per_class"] for row in fused] == ["2", "5", "12"]
     assert float(fused[0]["low"]) < float(fused[0]["mean"]) < float(fused[-1]["mean"])
     assert {row["curve"] for row in rows} == {FUSED, LAB}
-    assert "3 folds of 2, 5, 12 labels a class, all sizes of a draw tested on the same" in printed
+    assert "3 folds of 2, 5, 12 labels per class, all sizes of a draw tested on the same" in printed
     assert printed.count("more labels") == 2
     table = (out / "curve.csv").read_bytes()
     (out / "curve.csv").unlink()  # as a kill while it was written leaves it: red before
@@ -66,7 +66,7 @@ def test_a_curve_leaves_the_files_of_a_curve_of_tiles(
     (out / "mine.txt").write_text("a user's")
     assert curve(tmp_path, *given, "--shots", "2", "12", "5") == 2
     assert (out / "draws.csv").exists()
-    assert f"{FUSED} over {LAB} at 12 labels a class" in printed
+    assert f"{FUSED} over {LAB} at 12 labels per class" in printed
 
 
 def test_sizes_of_a_fold_grow_and_are_tested_on_the_same_labels(
@@ -117,7 +117,7 @@ def test_a_class_with_few_labels_is_named(opened: PixelRun) -> None:
     [
         (["--shots", "900"], "--shots: given 900, but no class has more than"),
         (["--shots", "0"], "--shots: given 0; allowed: at least 1"),
-        (["--draws", "2"], "--draws: given 2 with 3 folds"),
+        (["--repeats", "2"], "--repeats: given 2 with 3 folds"),
     ],
 )
 def test_a_curve_that_cannot_be_is_one_clear_line(

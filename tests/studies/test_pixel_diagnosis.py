@@ -13,7 +13,7 @@ from helpers.labelled_scenes import PIXELS, made_scene
 from geotl.cli.main import main
 from geotl.evaluation.metrics import Interval, wilson
 from geotl.evaluation.overfitting import diagnose, exact
-from geotl.evaluation.pixel_steps import FEW_LABELS, MixedPair, PixelFindings, pixel_steps
+from geotl.evaluation.pixel_steps import MIN_LABELS, MixedPair, PixelFindings, pixel_steps
 from geotl.experiments import pixels
 
 pytestmark = pytest.mark.usefixtures("one_thread", "own_cache", "unrendered", "few_trees")
@@ -32,7 +32,7 @@ def given(tmp_path_factory: pytest.TempPathFactory) -> list[str]:
 
 def diagnosed(folder: Path, *more: str) -> int:
     (folder / "small.yaml").write_text("title: small\n")
-    given = [str(folder / "small.yaml"), *more, "--out", str(folder / "out"), "-q"]
+    given = [str(folder / "small.yaml"), *more, "--output", str(folder / "out")]
     return main(["diagnose", *given])
 
 
@@ -84,8 +84,8 @@ def test_a_quick_diagnosis_has_no_random_split_and_a_curve_on_request(
 def test_the_number_of_tiles_is_no_option_of_pixels(
     given: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert diagnosed(tmp_path, *given, "--judged", "50") == 2
-    assert "--judged: given 50 with task pixels" in capsys.readouterr().err
+    assert diagnosed(tmp_path, *given, "--test-tiles", "50") == 2
+    assert "--test-tiles: given 50 with task pixels" in capsys.readouterr().err
     assert not (tmp_path / "out").exists()
 
 
@@ -116,7 +116,7 @@ def test_what_is_fine_asks_for_a_test_of_the_map_alone() -> None:
     ("change", "words"),
     [
         ({"lacking": ("town",)}, "Label these classes in other places too: town"),
-        ({"labels": {"field": 40, "town": FEW_LABELS - 1}}, "rarest classes: town (19)"),
+        ({"labels": {"field": 40, "town": MIN_LABELS - 1}}, "rarest classes: town (19)"),
         ({"verdict": diagnose(exact(0.99), exact(0.7), 0.9)}, "geotl suggest"),
         ({"verdict": diagnose(exact(0.7), exact(0.7), 0.9)}, "pixels.windows_px"),
         ({"verdict": diagnose(wilson(40, 50), wilson(38, 50))}, "evaluate.target"),

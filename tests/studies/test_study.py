@@ -29,11 +29,11 @@ pytestmark = pytest.mark.usefixtures("one_thread", "own_cache", "unrendered")
 
 RESNET = [
     "model.backbone=resnet18",
-    "model.cut_after=layer1",
+    "model.truncate_after=layer1",
     "train.epochs=2",
     "probe.views=1",
     "split.shots=6",
-    "split.folds=3",
+    "split.inner_folds=3",
 ]
 FEW = ["dropout", "early_stopping", "unit_length", "flips"]
 
@@ -50,7 +50,7 @@ def weights(tiles: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     settings = (
         "strategy=scratch",
         "model.backbone=resnet18",
-        "model.cut_after=layer1",
+        "model.truncate_after=layer1",
         "train.epochs=1",
         "evaluate.baselines=false",
     )
@@ -75,7 +75,7 @@ def study(tiles: Path, weights: Path, out: Path, *options: str, more: tuple[str,
     recipe = out.parent / "small.yaml"
     recipe.write_text("title: small\n")
     settings = [f"data.root={tiles}", *SMALL, *RESNET, f"model.weights={weights}", *more]
-    return main(["study", str(recipe), *settings, "--out", str(out), "-q", *options])
+    return main(["study", str(recipe), *settings, "--output", str(out), *options])
 
 
 def test_trials_see_the_labels_drawn_and_nothing_else(opened: SimpleNamespace) -> None:
@@ -176,7 +176,8 @@ def test_a_study_leaves_tables_a_figure_and_a_recipe_that_runs(
     lines = (out / "recommended.yaml").read_text().splitlines()
     assert lines[0] == f"# geotl run {out / 'recommended.yaml'}"
     assert (
-        main([*lines[0].removeprefix("# geotl ").split(), "--out", str(tmp_path / "r"), "-q"]) == 0
+        main([*lines[0].removeprefix("# geotl ").split(), "--output", str(tmp_path / "r"), "-q"])
+        == 0
     )
     metrics = json.loads((tmp_path / "r" / "metrics.json").read_text())
     assert metrics["tiles"] == 18
@@ -246,7 +247,7 @@ def test_a_trial_that_cannot_be_run_says_why_and_the_others_go_on(
     out, path = tmp_path / "study", tmp_path / "small.yaml"
     path.write_text("title: small\n")
     settings = [f"data.root={tiles}", *SMALL, "train.epochs=2"]
-    options = ["--seeds", "3", "--only", "backbone", "flips", "--out", str(out), "-q"]
+    options = ["--seeds", "3", "--only", "backbone", "flips", "--output", str(out), "-q"]
     assert main(["study", str(path), *settings, *options]) == 0
     rows = {row["trial"]: row for row in json.loads((out / "study.json").read_text())["rows"]}
     assert rows["backbone alexnet"]["verdict"] == "could not be run"
@@ -278,7 +279,7 @@ def test_one_label_a_class_is_too_few(
     tiles: Path, weights: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert study(tiles, weights, tmp_path / "study", more=("split.shots=1",)) == 2
-    assert "one label a class" in capsys.readouterr().err
+    assert "one label per class" in capsys.readouterr().err
 
 
 def test_without_a_fold_that_chooses_all_epochs_are_run(
@@ -339,5 +340,5 @@ def test_too_few_parts_found_nothing(opened: SimpleNamespace) -> None:
     lone = labelled_samples(
         opened.source, opened.draw.split.train[[0, 6, 12]], Path(opened.labelled.pack.folder).parent
     )
-    with pytest.raises(DataError, match="one label a class"):
+    with pytest.raises(DataError, match="one label per class"):
         make_part(opened.settled, lone, 0)

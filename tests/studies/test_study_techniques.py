@@ -149,7 +149,7 @@ def parts(training: list[float], validation: list[float]) -> dict[int, Errors]:
 
 def test_the_interval_is_widened_for_folds_that_share_tiles() -> None:
     gaps = np.array([-0.10, -0.20, -0.15, -0.05])
-    found, sd = paired(0.4 + gaps, np.full(4, 0.4), held=20, fitted=0.25)
+    found, sd = paired(0.4 + gaps, np.full(4, 0.4), tiles=20, ratio=0.25)
     reach = student.ppf(0.975, 3) * gaps.std(ddof=1) * np.sqrt(1 / 4 + 0.25)
     assert sd == pytest.approx(gaps.std(ddof=1))
     assert found == pytest.approx((gaps.mean(), gaps.mean() - reach, gaps.mean() + reach))
@@ -157,7 +157,7 @@ def test_the_interval_is_widened_for_folds_that_share_tiles() -> None:
 
 def test_folds_that_agree_by_chance_are_no_certainty() -> None:
     """Three folds of 20 tiles that each lose one error: still no visible effect."""
-    found, sd = paired([0.20] * 3, [0.25] * 3, held=20, fitted=0.25)
+    found, sd = paired([0.20] * 3, [0.25] * 3, tiles=20, ratio=0.25)
     assert sd == pytest.approx(0)
     assert found.low < found.value < 0 < found.high
     with pytest.raises(DataError, match="one for each fold"):

@@ -28,10 +28,10 @@ from geotl.synthetic.gan import (
     GanSettings,
     _sameness,
     doublings,
-    made_tiles,
+    generated_tiles,
     train_generator,
 )
-from geotl.synthetic.trial import beside, make_tiles, novelty
+from geotl.synthetic.trial import join_samples, make_tiles, novelty
 
 pytestmark = pytest.mark.usefixtures("one_thread", "own_cache", "unrendered")
 
@@ -41,10 +41,10 @@ SMALL = [
     "data.sensor=sentinel2_l2a",
     "data.bands=[B02,B03,B04,B08]",
     "model.backbone=resnet18",
-    "model.cut_after=layer1",
+    "model.truncate_after=layer1",
     "strategy=probe",
     "split.shots=4",
-    "split.folds=2",
+    "split.inner_folds=2",
 ]
 
 
@@ -75,8 +75,8 @@ def settings(tiles: Path, *more: str) -> list[str]:
 def folder(tiles: Path, recipe_file: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """What `geotl generate` leaves; two draws, nine steps."""
     out = tmp_path_factory.mktemp("out") / "made"
-    told = ["generate", str(recipe_file), *settings(tiles, "split.draws=2")]
-    assert main([*told, "--out", str(out), "--per-class", "3", "--steps", "9", "-q"]) == 0
+    told = ["generate", str(recipe_file), *settings(tiles, "split.repeats=2")]
+    assert main([*told, "--output", str(out), "--per-class", "3", "--steps", "9", "-q"]) == 0
     return out
 
 
@@ -94,7 +94,7 @@ def test_tiles_of_any_band_count_and_size(bands: int, px: int) -> None:
     real = torch.randn(6, bands, px, px, generator=torch.Generator().manual_seed(0))
     labels = torch.tensor([0, 1, 2, 0, 1, 2])
     generator = train_generator(real, labels, 3, replace(TINY, steps=1), seed=0)
-    made = made_tiles(generator, torch.tensor([2, 0]), seed=1)
+    made = generated_tiles(generator, torch.tensor([2, 0]), seed=1)
     assert made.shape == (2, bands, px, px)
     assert made.abs().max() <= BOUND
     assert doublings(px) >= 1
@@ -105,7 +105,7 @@ def test_one_seed_gives_the_same_bits_and_another_does_not() -> None:
     labels = torch.tensor([0, 1, 0, 1, 0, 1])
     before = torch.get_rng_state()
     a, b, c = (
-        made_tiles(train_generator(real, labels, 2, TINY, seed=seed), labels, seed=seed)
+        generated_tiles(train_generator(real, labels, 2, TINY, seed=seed), labels, seed=seed)
         for seed in (0, 0, 1)
     )
     assert torch.equal(a, b)
@@ -119,7 +119,7 @@ def test_a_generator_learns_what_tells_the_classes_apart() -> None:
     noise = 0.1 * torch.randn(16, 2, 8, 8, generator=torch.Generator().manual_seed(0))
     real = (2.0 * labels - 1).view(-1, 1, 1, 1) + noise
     told = GanSettings(steps=200, batch_size=8, width=8, latent=4, lr=1e-3)
-    made = made_tiles(train_generator(real, labels, 2, told, seed=0), labels, seed=5)
+    made = generated_tiles(train_generator(real, labels, 2, told, seed=0), labels, seed=5)
     level = made.mean(dim=(1, 2, 3))
     low, high = level[labels == 0], level[labels == 1]
     assert low.max() < -0.1
@@ -181,7 +181,7 @@ def test_copies_are_flagged_in_any_view_and_duplicates_set_no_bar() -> None:
 def test_the_generator_sees_the_training_side_alone(prepared) -> None:
     """Every judged pixel altered: the tiles made are the same to the bit."""
     recipe, source, draw = prepared
-    told = {"per_class": 2, "seed": recipe.seed, "told": lambda *_: None}
+    told = {"per_class": 2, "seed": recipe.seed, "progress": lambda *_: None}
     made = make_tiles(source, draw, TINY, **told)
     images = np.array(source.pack.images)
     images[draw.split.test] = 65535
@@ -196,7 +196,7 @@ def test_the_generator_sees_the_training_side_alone(prepared) -> None:
 
 def test_made_values_are_native_and_within_the_range_seen(prepared) -> None:
     _, source, draw = prepared
-    made = make_tiles(source, draw, TINY, per_class=4, seed=0, told=lambda *_: None)
+    made = make_tiles(source, draw, TINY, per_class=4, seed=0, progress=lambda *_: None)
     seen = np.array(source.pack.images)[draw.split.train]
     assert made.images.dtype == seen.dtype == np.uint16
     for band in range(4):
@@ -206,8 +206,8 @@ def test_made_values_are_native_and_within_the_range_seen(prepared) -> None:
 
 def joined(prepared, tmp_path: Path):
     _, source, draw = prepared
-    made = make_tiles(source, draw, TINY, per_class=2, seed=0, told=lambda *_: None)
-    return made, *beside(source, draw, made, tmp_path / "pack")
+    made = make_tiles(source, draw, TINY, per_class=2, seed=0, progress=lambda *_: None)
+    return made, *join_samples(source, draw, made, tmp_path / "pack")
 
 
 def test_synthetic_tiles_join_the_training_side_and_no_fold(prepared, tmp_path: Path) -> None:
@@ -226,7 +226,7 @@ def test_trap_8_a_synthetic_tile_on_the_judged_side_is_an_error(prepared, tmp_pa
     _, source, alone = joined(prepared, tmp_path)
     last = len(source.index) - 1
     wrong = replace(alone, split=replace(alone.split, test=np.append(alone.split.test, last)))
-    with pytest.raises(DataError, match="a synthetic tile is judged on"):
+    with pytest.raises(DataError, match="a synthetic tile is a test tile"):
         with_synthetic(wrong, source)
 
 
@@ -236,7 +236,9 @@ def test_trap_8_a_generator_that_saw_a_judged_tile_is_an_error(prepared, tmp_pat
     judged = tiles[alone.split.test[0]].content
     tiles[-1] = replace(tiles[-1], sources=tiles[-1].sources | {judged})
     index = replace(source.index, tiles=tuple(tiles))
-    with pytest.raises(DataError, match=r"1 tiles outside the training side.* 1 of them judged"):
+    with pytest.raises(
+        DataError, match=r"1 tiles outside the training side.* 1 of them test tiles"
+    ):
         with_synthetic(alone, replace(source, index=index))
 
 
@@ -254,7 +256,7 @@ def test_trap_8_marked_files_are_found_wherever_tiles_are_listed(
     smuggled.write_bytes((folder / "water" / "synthetic_0000.tif").read_bytes())
     with pytest.raises(DataError, match=r"innocent\.tif: a synthetic tile, one of 1 among 21"):
         index_folder(root)
-    assert main(["run", str(recipe_file), *settings(root), "--out", str(tmp_path / "r")]) == 2
+    assert main(["run", str(recipe_file), *settings(root), "--output", str(tmp_path / "r")]) == 2
     assert "data.synthetic" in capsys.readouterr().err
     smuggled.unlink()
     (root / "tiles.csv").write_text("path,synthetic\nwater/3.tif,true\n")
@@ -301,8 +303,8 @@ def test_the_same_seed_makes_the_same_files(
     folder: Path, tiles: Path, recipe_file: Path, tmp_path: Path
 ) -> None:
     out = tmp_path / "again"
-    told = ["generate", str(recipe_file), *settings(tiles), "--out", str(out), "-q"]
-    assert main([*told, "--per-class", "3", "--steps", "9", "--draws", "1"]) == 0
+    told = ["generate", str(recipe_file), *settings(tiles), "--output", str(out)]
+    assert main([*told, "--per-class", "3", "--steps", "9", "--repeats", "1"]) == 0
     for path in sorted(folder.rglob("synthetic_*.tif")):
         assert (out / path.relative_to(folder)).read_bytes() == path.read_bytes()
     assert main([*told, "--steps", "1"]) == 2  # not into a folder that holds something
@@ -313,16 +315,16 @@ def test_a_recipe_learns_from_them_and_never_judges_on_them(
 ) -> None:
     made = Path(shutil.copytree(folder, tmp_path / "made"))
     more = [f"data.synthetic={made}", "evaluate.bootstrap_rounds=20", "evaluate.explain=false"]
-    told = ["run", str(recipe_file), *settings(tiles, *more), "--out"]
+    told = ["run", str(recipe_file), *settings(tiles, *more), "--output"]
     assert main([*told, str(tmp_path / "run")]) == 0
     assert "6 synthetic tiles" in capsys.readouterr().out
     metrics = json.loads((tmp_path / "run" / "metrics.json").read_text())
     assert metrics["tiles"] == 12
     assert "synthetic" not in (tmp_path / "run" / "predictions.csv").read_text()
-    kept = load_model(tmp_path / "run" / "model.safetensors").companions
+    kept = load_model(tmp_path / "run" / "model.safetensors").training_samples
     assert (len(kept.examples), len(kept.features), len(kept.footprints)) == (8, 8, 14)
-    assert main([*told, str(tmp_path / "two"), "split.draws=2"]) == 2
-    assert "generator learnt from one draw" in capsys.readouterr().err
+    assert main([*told, str(tmp_path / "two"), "split.repeats=2"]) == 2
+    assert "generator was trained on one draw" in capsys.readouterr().err
     assert main([*told, str(tmp_path / "other"), "seed=1"]) == 2
     assert "tiles outside the training side of draw 1" in capsys.readouterr().err
     (made / "sources.txt").write_text("0" * 64)
@@ -334,7 +336,7 @@ def test_they_change_what_is_learnt(
     folder: Path, tiles: Path, recipe_file: Path, tmp_path: Path
 ) -> None:
     told = ["run", str(recipe_file), *settings(tiles, "evaluate.bootstrap_rounds=20"), "-q"]
-    told += ["evaluate.explain=false", "--out"]
+    told += ["evaluate.explain=false", "--output"]
     heads = []
     for name, more in (("without", []), ("with", [f"data.synthetic={folder}"])):
         assert main([*told, str(tmp_path / name), *more]) == 0
@@ -352,7 +354,7 @@ def test_the_random_split_beside_a_spatial_one_goes_without_them(prepared, tmp_p
     assert len(other.split.train) == len(alone.split.train)
 
 
-@pytest.mark.parametrize("option", ["--per-class", "--steps", "--judged", "--draws"])
+@pytest.mark.parametrize("option", ["--per-class", "--steps", "--test-tiles", "--repeats"])
 def test_options_out_of_range_are_told(option: str, tiles: Path, recipe_file, capsys) -> None:
     assert main(["generate", str(recipe_file), *settings(tiles), option, "0", "-q"]) == 2
     assert f"{option}: given 0" in capsys.readouterr().err
@@ -360,5 +362,5 @@ def test_options_out_of_range_are_told(option: str, tiles: Path, recipe_file, ca
 
 def test_a_curve_refuses_them(folder: Path, tiles: Path, recipe_file: Path, capsys) -> None:
     told = ["curve", str(recipe_file), *settings(tiles, f"data.synthetic={folder}"), "-q"]
-    assert main([*told, "--out", str(folder.parent / "curve")]) == 2
-    assert "small draws of a curve" in capsys.readouterr().err
+    assert main([*told, "--output", str(folder.parent / "curve")]) == 2
+    assert "small sets of a curve" in capsys.readouterr().err

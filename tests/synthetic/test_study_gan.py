@@ -18,7 +18,7 @@ from geotl.cli.main import main
 from geotl.experiments.draws import Draw
 from geotl.experiments.recipe import load
 from geotl.experiments.samples import TileSamples
-from geotl.studies.study import judged_once
+from geotl.studies.study import final_test
 from geotl.studies.study_fits import Candidate, Fits, Found, labelled_samples, make_part
 from geotl.studies.study_report import recommended_yaml
 from geotl.studies.study_techniques import (
@@ -30,11 +30,11 @@ from geotl.studies.study_techniques import (
     trained_start,
 )
 from geotl.synthetic import study
-from geotl.synthetic.trial import Made
+from geotl.synthetic.trial import SyntheticTiles
 
 pytestmark = pytest.mark.usefixtures("one_thread", "own_cache", "unrendered")
 
-FEW = [*SMALL, "probe.views=1", "split.shots=4", "split.folds=2", "train.epochs=1"]
+FEW = [*SMALL, "probe.views=1", "split.shots=4", "split.inner_folds=2", "train.epochs=1"]
 
 
 @pytest.fixture
@@ -48,7 +48,7 @@ def opened(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> SimpleNamespace:
     learnt: list[Draw] = []
     real = study.make_tiles
 
-    def noted(source: TileSamples, draw: Draw, *args: Any, **kwargs: Any) -> Made:
+    def noted(source: TileSamples, draw: Draw, *args: Any, **kwargs: Any) -> SyntheticTiles:
         learnt.append(draw)
         return real(source, draw, *args, **kwargs)
 
@@ -107,14 +107,14 @@ def test_a_recommended_recipe_with_generated_tiles_runs_to_the_same_accuracy(
     _, on = pair(opened.settled, MADE_TILES)
     bases = {AS_IT_IS: opened.settled, TRAINED: trained_start(opened.given)}
     found = Found(opened.settled, bases, recommended=Candidate("with what helped", on))
-    verdict = judged_once(found, opened.experiment, opened.draw, study.Generators())
+    verdict = final_test(found, opened.experiment, opened.draw, study.Generators())
     assert len(opened.learnt) == 1
     np.testing.assert_array_equal(opened.learnt[0].split.train, opened.draw.split.train)
     assert found.recommended is not None
     path = tmp_path / "recommended.yaml"
     path.write_text(recommended_yaml(replace(found, verdict=verdict), path))
     assert f"synthetic: {out / 'synthetic'}" in path.read_text()
-    assert main(["run", str(path), "--out", str(tmp_path / "run"), "-q"]) == 0
+    assert main(["run", str(path), "--output", str(tmp_path / "run"), "-q"]) == 0
     metrics = json.loads((tmp_path / "run" / "metrics.json").read_text())
     assert metrics["overall_accuracy"]["value"] == pytest.approx(verdict.recommended.value)
 
@@ -125,12 +125,12 @@ def test_the_study_tells_of_it_and_refuses_tiles_that_were_made_before(
     recipe = tmp_path / "small.yaml"
     recipe.write_text("title: small\n")
     settings = [f"data.root={opened.tiles}", *FEW]
-    options = ["--seeds", "3", "--only", "gan_tiles", "--out", str(tmp_path / "study"), "-q"]
+    options = ["--seeds", "3", "--only", "gan_tiles", "--output", str(tmp_path / "study"), "-q"]
     assert main(["study", str(recipe), *settings, *options]) == 0
     rows = json.loads((tmp_path / "study" / "study.json").read_text())["rows"]
     assert [row["start"] for row in rows] == [AS_IT_IS, TRAINED]
     assert all(row["folds"] == 3 and not row["refused"] for row in rows)
     capsys.readouterr()
     made = changed(opened.settled, {"data.synthetic": "somewhere"}).data.synthetic
-    assert main(["study", str(recipe), *settings, f"data.synthetic={made}", "split.draws=1"]) == 2
-    assert "see what gan_tiles gives" in capsys.readouterr().err
+    assert main(["study", str(recipe), *settings, f"data.synthetic={made}", "split.repeats=1"]) == 2
+    assert "see the result of gan_tiles" in capsys.readouterr().err

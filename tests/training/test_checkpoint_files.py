@@ -61,7 +61,7 @@ def test_a_damaged_checkpoint_is_set_aside_and_the_one_before_goes_on(tiles, tmp
     again, after = trained(tiles, tmp_path / "b", resume=True, log=lines.append)
     assert (again, after) == (whole, history)
     assert len(lines) == 1
-    assert f"{LAST}: the checkpoint cannot be read and is set aside" in lines[0]
+    assert f"{LAST}: the checkpoint cannot be read and is renamed" in lines[0]
 
 
 def test_without_any_checkpoint_that_can_be_read_training_starts_again(tiles, tmp_path):
