@@ -32,8 +32,9 @@ from geotl.evaluation.evaluate import expected_calibration_error, softmax
 from geotl.experiments.build import settle
 from geotl.experiments.compare import FittedDraw, features_of_test, fit_draw
 from geotl.experiments.experiment import Experiment
+from geotl.experiments.named import recipe_sensor
 from geotl.experiments.recipe import load
-from geotl.experiments.samples import read_samples, recipe_sensor
+from geotl.experiments.samples import read_samples
 from geotl.training.heads import Chosen, choose
 from geotl.training.strategies import head_fit
 

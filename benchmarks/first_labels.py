@@ -26,16 +26,17 @@ from calibration import HERE, WEIGHTS, opened
 
 from geotl.arrays import Float64s, Floats, Int64s
 from geotl.data.pixel_labels import lattice_step, pixel_lattice
+from geotl.data.typical_places import typical, unit_space
 from geotl.evaluation.metrics import mean_interval
 from geotl.experiments.compare import fit_draw
+from geotl.experiments.named import recipe_sensor
 from geotl.experiments.pixel_networks import deep_networks
 from geotl.experiments.pixel_samples import PixelReader, scene_features
 from geotl.experiments.pixel_windows import PixelPlaces
 from geotl.experiments.recipe import load, resolve_sample
-from geotl.experiments.samples import recipe_sensor, stacked_scenes
+from geotl.experiments.samples import stacked_scenes
 from geotl.training.features import raw_features
 from geotl.training.heads import discriminant, one_hot
-from geotl.training.typical_places import typical, unit_space
 
 BUDGETS = (10, 20, 50, 100)
 SHRINKAGE, BLOCK_PX = 0.3, 100

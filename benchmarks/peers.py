@@ -31,8 +31,9 @@ from torchvision.models import resnet18
 from geotl.console import silent
 from geotl.experiments import build, compare
 from geotl.experiments.draws import make_draw
+from geotl.experiments.named import recipe_sensor
 from geotl.experiments.recipe import load
-from geotl.experiments.samples import read_samples, recipe_sensor
+from geotl.experiments.samples import read_samples
 from geotl.models.normalisation import IMAGENET
 
 HERE = Path(__file__).resolve().parent.parent

@@ -74,12 +74,13 @@ from geotl.data.splits import Split, by_units
 from geotl.evaluation.evaluate import plain
 from geotl.evaluation.metrics import scores
 from geotl.experiments.draws import Draw, folds_inside, spatial_units
+from geotl.experiments.named import recipe_sensor
 from geotl.experiments.pixel_draws import pixel_draws, settle_folds, some_labels
 from geotl.experiments.pixel_report import FUSED, LAB
 from geotl.experiments.pixel_samples import LOCAL, LOCAL_PX, PixelSamples, read_pixels
 from geotl.experiments.pixels import PixelRun, fit_on, score_fold
 from geotl.experiments.recipe import Recipe, load, resolve_sample
-from geotl.experiments.samples import recipe_scenes, recipe_sensor
+from geotl.experiments.samples import recipe_scenes
 from geotl.imagery.windows import Window
 from geotl.io.vector import read_features, write_features
 from geotl.models.pixel_features import BANDS

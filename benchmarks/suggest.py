@@ -32,8 +32,9 @@ from geotl.evaluation.metrics import confusion, mean_interval, scores
 from geotl.experiments.compare import fit_draw, logits_of_test
 from geotl.experiments.draws import Draw
 from geotl.experiments.experiment import Experiment
+from geotl.experiments.named import recipe_sensor
 from geotl.experiments.recipe import Recipe, load, resolve_sample
-from geotl.experiments.samples import TileSamples, read_samples, recipe_scenes, recipe_sensor
+from geotl.experiments.samples import TileSamples, read_samples, recipe_scenes
 from geotl.experiments.save import make_companions, make_contract, training_notes
 from geotl.imagery.scene import Scene
 from geotl.imagery.windows import Window
@@ -113,9 +114,8 @@ def fitted(it: World, rows: np.ndarray, test: np.ndarray, seed: int, out: Path):
 
 def by_suggest(it: World, model: ModelFile, kept: Labels, pool: np.ndarray, seed: int) -> list[int]:
     """The ten that geotl suggest names."""
-    found = suggest(
-        model, [it.scene], 10, SuggestOptions(STEP, seed=seed, outside=True), labels=kept
-    )
+    options = SuggestOptions(STEP, seed=seed, outside=True, by="uncertain")
+    found = suggest(model, [it.scene], 10, options, labels=kept)
     a, _, left, _, _, top = it.scene.grid.transform
     places = [window_about((p.x - left) / a, (top - p.y) / a, PX) for p in found.points]
     return [it.row_of[window] for window in places]

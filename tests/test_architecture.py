@@ -138,6 +138,9 @@ def test_a_package_begins_with_nothing_but_what_it_is(name: str) -> None:
         ("pyogrio", {"io"}),
         ("pyproj", {"io", "imagery", "data"}),
         ("pydantic", {"training", "experiments", "lecture"}),
+        ("pydantic_core", {"io"}),
+        ("exactextract", {"data"}),
+        ("rich", {"console"}),
     ],
 )
 def test_a_library_has_its_packages(library: str, packages: set[str]) -> None:
@@ -162,6 +165,18 @@ def test_a_recipe_is_read_without_torch() -> None:
     loaded = set(run([sys.executable, "-c", words], cwd=ROOT).stdout.split())
     assert "geotl.training.settings" in loaded
     assert not loaded & {"torch", "rasterio", "lightning", "geopandas", "numpy"}
+
+
+def test_a_recipes_names_are_checked_without_torch() -> None:
+    """Red before: `geotl recipe check` imported torch for the names of the backbones, 5 s."""
+    words = (
+        "import sys; from geotl.cli.main import main; "
+        "main(['recipe', 'check', 'sample_pixels']); print(*sys.modules)"
+    )
+    run = functools.partial(subprocess.run, capture_output=True, text=True, check=True)
+    loaded = set(run([sys.executable, "-c", words], cwd=ROOT).stdout.split())
+    assert {"geotl.experiments.named", "geotl.models.backbone_names"} <= loaded
+    assert not loaded & {"torch", "rasterio", "lightning", "geopandas"}
 
 
 def test_a_map_begins_without_what_it_does_not_need() -> None:

@@ -1,8 +1,10 @@
-"""Progress: one line written over on a terminal, few plain ones elsewhere, nothing left."""
+"""Progress: a bar on a terminal, few plain lines elsewhere, nothing left; tables."""
 
 from __future__ import annotations
 
 import io
+import re
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -10,7 +12,7 @@ import pytest
 import torch
 from helpers.networks import network
 
-from geotl.console import ProgressLine
+from geotl.console import ProgressLine, aligned, say
 from geotl.data.tile_array import Pack
 from geotl.training.features import Tiles
 from geotl.training.learner import Learner, fit
@@ -19,14 +21,32 @@ from geotl.training.trainer import EpochLine
 
 
 class Terminal(io.StringIO):
-    """A stream that says it is a terminal, and what is left on its screen."""
+    """A stream that says it is a terminal, and what stands on its screen."""
 
     def isatty(self) -> bool:
         return True
 
+    def lines(self) -> list[str]:
+        """Lines of the screen, as the control sequences that rich writes leave them."""
+        rows, row, col = [""], 0, 0
+        for part in re.findall(r"\x1b\[[?\d;]*[a-zA-Z]|\r|\n|[^\x1b\r\n]+", self.getvalue()):
+            if part == "\r":
+                col = 0
+            elif part == "\n":
+                row, col = row + 1, 0
+                rows += [""] * (row + 1 - len(rows))
+            elif part == "\x1b[2K":
+                rows[row] = ""
+            elif part == "\x1b[1A":
+                row -= 1
+            elif not part.startswith("\x1b"):
+                rows[row] = rows[row][:col].ljust(col) + part + rows[row][col + len(part) :]
+                col += len(part)
+        return rows
+
     def screen(self) -> str:
-        last = self.getvalue().rpartition("\n")[2]
-        return last.rpartition("\x1b[K")[2]
+        """What stands there."""
+        return "\n".join(line.rstrip() for line in self.lines()).strip()
 
 
 class Clock:
@@ -40,17 +60,138 @@ class Clock:
         return self.now
 
 
-def test_a_terminal_shows_one_line_and_keeps_none(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("COLUMNS", "30")
+def test_a_terminal_shows_a_bar_with_rate_and_time_left_and_keeps_none(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("COLUMNS", "90")
     stream = Terminal()
     with ProgressLine(stream=stream, clock=Clock(1.0)) as line:
         tell = line.counter("reading tiles")
         for done in range(1, 5):
             tell(done, 4)
-            assert stream.screen().startswith(f"reading tiles  {done}/4  ")
-            assert len(stream.screen()) < 30
-    assert "\n" not in stream.getvalue()
+            assert "\n" not in stream.screen()
+            assert re.match(rf"reading tiles +[━╸╺]+ +{done}/4", stream.screen())
+            assert len(stream.screen()) < 90
+        assert re.search(r" \d\.\d s each +0\.0 s left", stream.screen())
     assert stream.screen() == ""
+
+
+def test_a_bar_fits_a_narrow_terminal(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COLUMNS", "40")
+    stream = Terminal()
+    with ProgressLine(stream=stream, clock=Clock(1.0)) as line:
+        line.show("epoch 3/40, batch 7/12", "loss 0.43  held out 0.53 / 0.79", share=0.1)
+        assert 30 < len(stream.screen()) <= 40
+        assert "\n" not in stream.screen()
+    assert stream.screen() == ""
+
+
+def test_a_line_within_another_work_is_drawn_below_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COLUMNS", "90")
+    stream = Terminal()
+    with ProgressLine(stream=stream, clock=Clock(1.0)) as fits:
+        fits.counter("fitting")(1, 2)
+        with ProgressLine(stream=stream, clock=Clock(1.0)) as epochs:
+            epochs.show("epoch 1/3", share=0.3)
+            assert [text.split()[0] for text in stream.screen().splitlines()] == [
+                "fitting",
+                "epoch",
+            ]
+        fits.show("fitting", "2/2", share=1.0, now=True)
+        assert stream.screen().startswith("fitting")
+        assert "epoch" not in stream.screen()
+    assert stream.screen() == ""
+
+
+@pytest.mark.parametrize("variable", ["NO_COLOR", None])
+def test_a_bar_has_colours_unless_no_color_is_set(
+    monkeypatch: pytest.MonkeyPatch, variable: str | None
+) -> None:
+    monkeypatch.setenv("TERM", "xterm-256color")
+    monkeypatch.delenv("NO_COLOR", raising=False)
+    if variable:
+        monkeypatch.setenv(variable, "1")
+    stream = Terminal()
+    with ProgressLine(stream=stream, clock=Clock(1.0)) as line:
+        line.counter("reading tiles")(1, 2)
+    coloured = re.search(r"\x1b\[(\d;)?[39]\d", stream.getvalue())
+    assert bool(coloured) is (variable is None)
+
+
+def test_a_terminal_without_a_cursor_gets_plain_lines(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TERM", "dumb")
+    stream = Terminal()
+    with ProgressLine(stream=stream, clock=Clock(10.0)) as line:
+        line.counter("reading tiles")(1, 2)
+    assert stream.getvalue() == "reading tiles  1/2\n"
+
+
+def test_lines_of_the_result_stay_in_the_file_that_they_go_to(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Progress on a terminal, the result into a file: geotl run … > log."""
+    terminal, log = Terminal(), io.StringIO()
+    monkeypatch.setattr(sys, "stderr", terminal)
+    monkeypatch.setattr(sys, "stdout", log)
+    with ProgressLine(clock=Clock(1.0)) as line:
+        line.counter("reading tiles")(1, 2)
+        say("overall accuracy 0.9")
+    assert log.getvalue() == "overall accuracy 0.9\n"
+    assert terminal.screen() == ""
+
+
+def test_lines_of_the_result_go_above_the_bar(monkeypatch: pytest.MonkeyPatch) -> None:
+    terminal = Terminal()
+    monkeypatch.setattr(sys, "stderr", terminal)
+    monkeypatch.setattr(sys, "stdout", terminal)
+    with ProgressLine(clock=Clock(1.0)) as line:
+        line.counter("reading tiles")(1, 2)
+        say("fold 1 of 2")
+        line.show("reading tiles", "2/2", share=1.0, now=True)
+        first, second = terminal.screen().splitlines()
+        assert first == "fold 1 of 2"
+        assert second.startswith("reading tiles")
+    assert terminal.screen() == "fold 1 of 2"
+
+
+def test_a_long_line_of_the_result_is_not_broken(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COLUMNS", "60")
+    terminal = Terminal()
+    monkeypatch.setattr(sys, "stderr", terminal)
+    monkeypatch.setattr(sys, "stdout", terminal)
+    path = "/data/" + "long/" * 30 + "map.tif is where [it] lies"
+    with ProgressLine(clock=Clock(1.0)) as line:
+        line.counter("reading tiles")(1, 2)
+        say(path)
+        assert terminal.screen().splitlines()[0] == path
+        assert len(terminal.screen().splitlines()[1]) <= 60
+    assert terminal.screen() == path
+
+
+def test_a_process_that_is_killed_leaves_the_cursor_visible() -> None:
+    stream = Terminal()
+    line = ProgressLine(stream=stream, clock=Clock(1.0))
+    line.counter("reading tiles")(1, 2)
+    assert "\x1b[?25l" not in stream.getvalue().rpartition("\x1b[?25h")[2]
+    assert "\x1b[?25h" in stream.getvalue()
+    line.close()
+
+
+def test_what_a_resumed_work_finds_done_took_no_time() -> None:
+    stream = io.StringIO()
+    line = ProgressLine(stream=stream, clock=Clock(5.0))
+    tell = line.counter("fitting")
+    for done in (90, 91, 92, 93):
+        tell(done, 100)
+    last = stream.getvalue().splitlines()[-1]
+    each_s = float(re.search(r"([\d.]+) s each", last).group(1))
+    assert each_s > 4  # not the 0.3 s of 90 tiles that were there
+
+
+def test_tables_are_columns_of_plain_text() -> None:
+    rows = [("", "n"), ("ä[b]", "12"), ("cropland", "3")]
+    assert aligned(rows, left=(0,)) == ["           n", "ä[b]      12", "cropland   3"]
+    assert aligned([], left=(0,)) == []
 
 
 def test_nothing_is_left_after_an_error() -> None:
@@ -116,14 +257,13 @@ def test_training_tells_epoch_losses_and_time(
     training = Training(TrainSettings(epochs=3, batch_size=4, precision="float32"))
     fit(Learner(network(), tiles, tiles, training), folder=tmp_path / "a")
     text = stream.getvalue()
-    assert "epoch 1/3  loss " in text
+    assert re.search("epoch 1/3 .*loss ", text)
     assert "held out " in text
     assert " an epoch, " in text
     assert "nan" not in text
     if kind is Terminal:
         assert "epoch 3/3, batch 2/3" in text
         assert stream.screen() == ""
-        assert "\n" not in text
     else:
         assert len(text.splitlines()) < 8
     assert "v_num" not in (capfd.readouterr().err + text)

@@ -39,7 +39,9 @@ def add_chips(commands: Any, common: argparse.ArgumentParser) -> None:
     chips.add_argument("--overwrite", action="store_true", help="replace earlier chips there")
     _what_labels_say(chips)
     _what_chips_are(chips)
-    chips.add_argument("--sensor", default="rgb", help="sensor of the scenes (default: rgb)")
+    chips.add_argument(
+        "--sensor", default="rgb", help="sensor of the scenes: geotl sensors (default: rgb)"
+    )
     chips.add_argument(
         "--bands", nargs="+", help="bands to write, in order (default: all of the sensor's)"
     )
@@ -138,7 +140,7 @@ def _chips(args: argparse.Namespace) -> None:
             overwrite=args.overwrite,
             progress=line.counter("writing chips"),
         )
-    args.log("\n".join([*placement.notes, *placement.summary()]))
+    args.log("\n".join([*placement.lost, *placement.notes, *placement.summary()]))
     print(f"written: {manifest}")
 
 
@@ -185,7 +187,9 @@ def add_check(commands: Any, common: argparse.ArgumentParser) -> None:
         metavar="key=value",
         help="keys of a recipe to change, such as data.class_depth=2",
     )
-    check.add_argument("--sensor", help="sensor of the tiles (default: rgb, or the recipe's)")
+    check.add_argument(
+        "--sensor", help="sensor of the tiles: geotl sensors (default: rgb, or the recipe's)"
+    )
     add_output(check, "FOLDER", "folder for check.html, check.json and pictures (default: none)")
     check.add_argument(
         "--per-class",
@@ -201,15 +205,17 @@ def add_check(commands: Any, common: argparse.ArgumentParser) -> None:
 def _check(args: argparse.Namespace) -> None:
     from geotl.console import ProgressLine
     from geotl.data.checks import check_tiles
+    from geotl.experiments.named import recipe_sensor
     from geotl.experiments.rules import SPATIAL
-    from geotl.experiments.samples import read_samples, recipe_sensor
+    from geotl.experiments.samples import read_samples
     from geotl.reporting.check_report import told, verdict, write_check
 
     recipe = _recipe(args)
     sensor = recipe_sensor(recipe)
     samples = read_samples(recipe, sensor, silent, quiet=args.quiet).real
     if samples.placement is not None:
-        args.log("\n".join((*samples.placement.notes, *samples.placement.summary())))
+        placed = samples.placement
+        args.log("\n".join((*placed.lost, *placed.notes, *placed.summary())))
     sizes = _sizes(samples, recipe.data.file_bands)
     with ProgressLine(quiet=args.quiet) as line:
         found = check_tiles(
@@ -294,7 +300,8 @@ def add_suggest(commands: Any, common: argparse.ArgumentParser) -> None:
     )
     suggest.add_argument("--overwrite", action="store_true", help="replace the file if it exists")
     suggest.add_argument(
-        "--sensor", help="sensor of the scenes; needed without a model (default: the model's)"
+        "--sensor",
+        help="sensor of the scenes: geotl sensors; needed without a model (default: the model's)",
     )
     add_mask(suggest)
     add_extra(suggest)
@@ -313,6 +320,13 @@ def add_suggest(commands: Any, common: argparse.ArgumentParser) -> None:
         metavar="PX",
         help="distance between candidates [px] (default: a tile's side; for models of pixels so "
         "that there are about 4,000)",
+    )
+    suggest.add_argument(
+        "--by",
+        choices=["auto", "typical", "uncertain"],
+        default="auto",
+        help="with a model: typical places unlike the labelled ones, or uncertain and diverse "
+        "ones; auto: typical below 50 labels in all (default: auto)",
     )
     suggest.add_argument(
         "--ignore-applicability",
@@ -440,7 +454,7 @@ def _suggest_next(args: argparse.Namespace) -> None:
             model,
             scenes,
             args.n,
-            SuggestOptions(args.stride_px, args.ignore_applicability, args.seed),
+            SuggestOptions(args.stride_px, args.ignore_applicability, args.seed, args.by),
             labels=labels,
             progress=line.counter("looking through scenes"),
         )

@@ -134,7 +134,7 @@ def _export(args: argparse.Namespace) -> None:
         return
     if args.member is not None:
         raise SettingError(
-            "--member: goes with a model of pixels alone, which consists of members; leave it away"
+            "--member: goes with a model of pixels alone, which consists of members; leave it out"
         )
     writers: dict[str, Callable[[argparse.Namespace, Log], None]] = {
         "safetensors": _bare,
@@ -172,7 +172,7 @@ def _check_pixels(args: argparse.Namespace) -> None:
         if given:
             raise SettingError(
                 f"{option}: does not go with a model of pixels, which turns no windows and "
-                "computes in float32; leave it away"
+                "computes in float32; leave it out"
             )
 
 

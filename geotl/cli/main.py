@@ -59,7 +59,7 @@ def _keep_within_cache() -> None:
 
 
 def _unread() -> bool:
-    """Whether nobody reads standard output or else error any more; that one is then let go."""
+    """Whether standard output, or else error, has no reader any more; that one is then let go."""
     for stream in (sys.stdout, sys.stderr):
         try:
             print(file=stream, flush=True)
@@ -105,7 +105,7 @@ def _commanded(argv: Sequence[str] | None) -> int:
 
 
 def _again(args: argparse.Namespace) -> str:
-    """How a command that was cut short goes on."""
+    """How an interrupted command goes on."""
     how = "--resume" if hasattr(args, "resume") else "the same command"
     return f"{how} goes on from there"
 

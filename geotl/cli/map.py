@@ -86,7 +86,7 @@ def add_mask(command: argparse.ArgumentParser) -> None:
 
 
 def _reading(made: argparse.ArgumentParser) -> None:
-    made.add_argument("--sensor", help="sensor of the scene (default: the model's)")
+    made.add_argument("--sensor", help="sensor of the scene: geotl sensors (default: the model's)")
     add_mask(made)
     add_extra(made)
     made.add_argument(

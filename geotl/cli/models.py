@@ -44,7 +44,9 @@ def add_predict(commands: Any, common: argparse.ArgumentParser) -> None:
     )
     add_output(predict, "CSV", "the table to write", required=True)
     predict.add_argument("--overwrite", action="store_true", help="replace the file if it exists")
-    predict.add_argument("--sensor", help="sensor of the tiles (default: the model's)")
+    predict.add_argument(
+        "--sensor", help="sensor of the tiles: geotl sensors (default: the model's)"
+    )
     predict.add_argument(
         "--precision",
         choices=["auto", "float32", "bfloat16"],
@@ -78,7 +80,9 @@ def add_evaluate(commands: Any, common: argparse.ArgumentParser) -> None:
         metavar="DATA",
         help="folder with a folder of tiles per class, manifest, or torchgeo:NAME:FOLDER",
     )
-    evaluate.add_argument("--sensor", help="sensor of the tiles (default: the model's)")
+    evaluate.add_argument(
+        "--sensor", help="sensor of the tiles: geotl sensors (default: the model's)"
+    )
     add_value_check(evaluate)
     evaluate.add_argument(
         "--include-training",

@@ -152,7 +152,7 @@ def _diagnose(args: argparse.Namespace) -> None:
             recipe,
             out,
             quick=args.quick,
-            judged=args.test_tiles,
+            test_tiles=args.test_tiles,
             with_curve=args.curve,
             quiet=args.quiet,
             log=log,

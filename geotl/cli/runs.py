@@ -100,11 +100,11 @@ def _recipe_show(args: argparse.Namespace) -> None:
 
 
 def _recipe_check(args: argparse.Namespace) -> None:
-    from geotl.experiments.build import check_known
+    from geotl.experiments.named import check_names
     from geotl.experiments.recipe import load
 
     recipe = load(args.recipe, args.overrides)
-    check_known(recipe)
+    check_names(recipe)
     print(f"{recipe.name}: no faults")
 
 

@@ -12,7 +12,9 @@ import shapely
 
 from geotl.arrays import Bools, Float64s
 from geotl.console import Progress
+from geotl.data.coverage import window_shares
 from geotl.data.labels import ClassRaster, Label, Labels, Reason, Rejection, classes_on
+from geotl.data.lost_classes import lost_classes, size_of_label, size_of_square
 from geotl.data.placement import (
     ChipRules,
     RejectionReason,
@@ -21,7 +23,6 @@ from geotl.data.placement import (
     sight,
     some_of,
     window_about,
-    window_shares,
     windows_of,
     without_shared,
 )
@@ -70,12 +71,14 @@ class Placement:
         rejected: labels without a chip, those that could not be used at all first.
         crs: reference system of the rejected ones' geometries.
         notes: warnings and remarks on the labels, one line each.
+        lost: a warning for each class that has no chip, with what would keep it.
     """
 
     chips: tuple[Chip, ...]
     rejected: tuple[Rejection, ...]
     crs: str
     notes: tuple[str, ...] = ()
+    lost: tuple[str, ...] = ()
 
     def summary(self) -> tuple[str, ...]:
         """Counts of chips and labels by class and by reason, one line each."""
@@ -138,12 +141,11 @@ def place_chips(
         i: most_informative(faults[i]) for i in range(len(labels.labels)) if i not in placed
     }
     rejected |= without_shared(labels.labels, placed, "window")
-    return Placement(
-        tuple(_chips(labels.labels, placed, rules)),
-        (*labels.rejected, *_rejections(labels.labels, rejected)),
-        labels.crs,
-        labels.notes,
-    )
+    chips = tuple(_chips(labels.labels, placed, rules))
+    every = (*labels.rejected, *_rejections(labels.labels, rejected))
+    size_of = size_of_label(scenes, labels.labels, labels.crs, rules)
+    lost = lost_classes(frozenset(chip.class_name for chip in chips), every, rules, size_of)
+    return Placement(chips, every, labels.crs, labels.notes, lost)
 
 
 def check_scenes(scenes: Sequence[Imagery]) -> None:
@@ -226,10 +228,11 @@ def _from_raster(
 ) -> Placement:
     chips: list[Chip] = []
     rejected: list[Rejection] = []
+    largest: dict[str, tuple[float, Rejection]] = {}
     for scene in scenes:
         blocks = list(lattice_blocks(scene, rules))
         for done, block in enumerate(blocks, 1):
-            squares = list(_of_block(scene, labels, block, rules))
+            squares = list(_of_block(scene, labels, block, rules, largest))
             chips += [one for one in squares if isinstance(one, Chip)]
             rejected += [one for one in squares if isinstance(one, Rejection)]
             if progress:
@@ -240,7 +243,12 @@ def _from_raster(
             f"{_corners(labels.grid.bounds)} in {labels.grid.crs}; "
             + "; ".join(f"{s.name} from {_corners(s.grid.bounds)} in {s.grid.crs}" for s in scenes)
         )
-    return Placement(tuple(chips), tuple(rejected), str(scenes[0].grid.crs))
+    kept = frozenset(chip.class_name for chip in chips)
+    named = {one.class_name for one in rejected}  # a class that leads in no square has none
+    unled = [one for name, (_, one) in sorted(largest.items()) if name not in named]
+    size_of = size_of_square(scenes, labels, rules)
+    lost = lost_classes(kept, [*rejected, *unled], rules, size_of)
+    return Placement(tuple(chips), tuple(rejected), str(scenes[0].grid.crs), lost=lost)
 
 
 def lattice_blocks(scene: Imagery, rules: ChipRules) -> Iterator[Window]:
@@ -256,9 +264,16 @@ def lattice_blocks(scene: Imagery, rules: ChipRules) -> Iterator[Window]:
 
 
 def _of_block(
-    scene: Imagery, labels: ClassRaster, block: Window, rules: ChipRules
+    scene: Imagery,
+    labels: ClassRaster,
+    block: Window,
+    rules: ChipRules,
+    largest: dict[str, tuple[float, Rejection]],
 ) -> Iterator[Chip | Rejection]:
-    """Chips and rejected squares of one block; squares without any class are no labels."""
+    """Chips and rejected squares of one block; squares without any class are no labels.
+
+    `largest` takes, of each class, the square in which its share is largest, and that share.
+    """
     size, step = rules.chip_px, rules.step_px or rules.chip_px
     values, inside = classes_on(labels, block.on(scene.grid))
     named = {int(v): labels.name_of(int(v)) for v in np.unique(values[inside])}
@@ -275,6 +290,12 @@ def _of_block(
             for name in names
         ]
     )
+    for name, held in zip(names, shares, strict=True):
+        row, col = divmod(int(held.argmax()), held.shape[1])
+        if held.max() > largest.get(name, (0.0,))[0]:
+            at = f"{scene.name}:{block.row + row * step},{block.col + col * step}"
+            told = f"{held.max():.0%} of it is {name}"
+            largest[name] = float(held.max()), Rejection(at, "impure", told, name)
     best, share = shares.argmax(axis=0), shares.max(axis=0)
     seen = sight(scene, block, rules)
     good, veiled = seen.good[::step, ::step], seen.veiled[::step, ::step]

@@ -138,7 +138,8 @@ def _rows(
         fault = _fault(file, sensor, folders)
         first = lines.setdefault(file.resolve(), row.line)
         if fault:
-            faults.add(row.line, partial(_names, row.path, fault))
+            kind = fault if isinstance(fault, str) else "missing file"
+            faults.add(row.line, partial(_names, row.path, fault), kind)
         elif first != row.line:
             faults.add(row.line, f"names {row.path!r}, the tile of line {first}; keep one line")
         else:
@@ -176,7 +177,8 @@ def _fault(
         return "a folder without one file for each band of data.sensor; name an image file"
     if not file.exists():
         if not file.parent.is_dir():
-            return f"but there is no folder {file.parent}; paths are below the manifest's folder"
+            folder = repr(str(file.parent))
+            return f"but there is no folder {folder}; paths are below the manifest's folder"
         return lambda: f"which is not there; {folders.hint(file)}"
     if file.suffix.lower() not in SUFFIXES:
         return f"not an image by its ending; allowed: {', '.join(sorted(SUFFIXES))}"

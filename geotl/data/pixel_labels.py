@@ -22,11 +22,12 @@ from geotl.data.chips import (
     rejected_lines,
     shapes_on,
 )
+from geotl.data.coverage import pixel_shares
 from geotl.data.labels import Label, Labels, Reason, Rejection
+from geotl.data.lost_classes import lost_words
 from geotl.data.placement import (
     RejectionReason,
     most_informative,
-    pixel_shares,
     window_about,
     without_shared,
 )
@@ -142,10 +143,7 @@ class PixelPlacement:
             if one.class_name is not None and one.reason != "dropped class":
                 reasons[class_name(one.class_name)][one.reason] += 1
         return tuple(
-            f"Class {name} lost all its labels ({counted_words(counts.elements())}): the model "
-            "does not know this class."
-            for name, counts in sorted(reasons.items())
-            if name not in used
+            lost_words(name, counts) for name, counts in sorted(reasons.items()) if name not in used
         )
 
 

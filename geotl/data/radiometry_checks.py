@@ -10,7 +10,7 @@ from numpy.typing import DTypeLike
 from geotl.arrays import Float64s
 from geotl.data.findings import Finding, many
 from geotl.data.tile_statistics import QUANTILES
-from geotl.imagery.sensors import Sensor
+from geotl.imagery.sensors import SENSORS, Sensor
 
 _LOW, _HIGH = -0.1, 1.6  # reflectance beyond which the 1st and 99th percentile cannot be right
 _KELVIN = (180.0, 350.0)
@@ -68,15 +68,23 @@ def _scaling(
             "wrong",
             "8-bit values",
             f"no value above {top:.0f}, where {rule}",
-            "name the sensor that made these pictures (data.sensor=rgb for 8-bit pictures)",
+            "name the sensor that made these pictures (data.sensor=rgb for 8-bit pictures"
+            f"{_restated(sensor, 'uint8')})",
         )
     elif top <= 2.0 and dtype.kind == "f":
         yield Finding(
             "wrong",
             "reflectance",
             f"no value above {top:.3g}, where {rule}",
-            "describe a sensor of scale 1 and offset 0 under data.custom_sensor",
+            "describe a sensor of scale 1 and offset 0 under data.custom_sensor"
+            f"{_restated(sensor, 'float32')}",
         )
+
+
+def _restated(sensor: Sensor, dtype: str) -> str:
+    """How a known sensor is said to hold another data type, as the tail of a remedy."""
+    known = sensor.name in SENSORS
+    return f", or data.sensor='{{base: {sensor.name}, dtype: {dtype}}}'" if known else ""
 
 
 def _range(
@@ -102,7 +110,7 @@ def _range(
 
 def _offset(at: dict[float, Float64s], optical: Sequence[int], sensor: Sensor) -> list[Finding]:
     """Sentinel-2's offset of 1000 DN, there without being declared, or declared without being."""
-    if not sensor.name.startswith("sentinel2"):
+    if sensor.name not in SENSORS or not sensor.name.startswith("sentinel2"):
         return []
     dark = at[0.001][list(optical)]
     plain, offset = sensor.name.removesuffix("_n0400"), f"{sensor.name}_n0400"

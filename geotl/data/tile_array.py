@@ -31,7 +31,7 @@ from geotl.data.read_tile import (
 from geotl.data.tiles import Tile, TileIndex
 from geotl.errors import DataError, OutputError
 from geotl.imagery.band_files import images_in
-from geotl.imagery.sensors import Sensor
+from geotl.imagery.sensors import Sensor, wanted_bands
 from geotl.io.cache_entries import CHECKSUMS, drop_entry, kept
 from geotl.io.files import sha256_of, whole_file, write_text
 from geotl.io.raster import RasterInfo
@@ -88,11 +88,6 @@ def pixel_marks(images: NDArray[Any], valid: Bools | None) -> list[str]:
     shown = images if valid is None else np.where(valid, images, 0)
     tiles = np.ascontiguousarray(shown, dtype=np.float32)
     return [hashlib.blake2b(tile.tobytes(), digest_size=8).hexdigest() for tile in tiles]
-
-
-def wanted_bands(sensor: Sensor, bands: Sequence[str] | None) -> tuple[str, ...]:
-    """The requested bands by the sensor's names for them; all of its bands where none are given."""
-    return sensor.canonical([band.name for band in sensor.bands] if bands is None else bands)
 
 
 def _sidecars(path: Path) -> Iterator[str]:

@@ -366,7 +366,7 @@ def _with_table(tiles: tuple[Tile, ...], root: Path, table: str) -> tuple[Tile, 
     ordered = sorted(names)
     for name, row in rows_by_path.items():
         if name not in names:
-            faults.add(row.line, partial(_unknown, name, ordered))
+            faults.add(row.line, partial(_unknown, name, ordered), "unknown tile")
         if row.synthetic:
             faults.add(row.line, f"marks {name!r} synthetic; {LEARN_ONLY}")
     faults.check()

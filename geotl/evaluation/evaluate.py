@@ -27,6 +27,7 @@ from geotl.evaluation.metrics import (
     scores,
     wilson,
 )
+from geotl.io.files import jsonable
 
 __all__ = [
     "Evaluation",
@@ -384,7 +385,7 @@ def _by_class(classes: Sequence[str], result: Scores) -> dict[str, dict[str, Any
 
 
 def plain(value: Any) -> Any:
-    """Reduce a value to what JSON knows; nan and infinity become None.
+    """Reduce a value to what JSON knows, as `jsonable`; named tuples become objects.
 
     >>> plain({"sd": float("nan"), "overall": wilson(1, 1)._replace(low=0.5)})
     {'sd': None, 'overall': {'value': 1.0, 'low': 0.5, 'high': 1.0}}
@@ -395,10 +396,6 @@ def plain(value: Any) -> Any:
         value = {field.name: getattr(value, field.name) for field in fields(value)}
     if isinstance(value, Mapping):
         return {str(name): plain(item) for name, item in value.items()}
-    if isinstance(value, np.ndarray | list | tuple):
+    if isinstance(value, list | tuple):
         return [plain(item) for item in value]
-    if isinstance(value, np.generic):
-        value = value.item()
-    if isinstance(value, float) and not math.isfinite(value):
-        return None
-    return value
+    return jsonable(value)

@@ -14,8 +14,9 @@ from geotl.console import Log
 from geotl.data.tile_array import batch, statistics
 from geotl.errors import DataError
 from geotl.experiments.draws import Draw, make_draw, settle_split
+from geotl.experiments.named import recipe_sensor
 from geotl.experiments.recipe import Recipe
-from geotl.experiments.samples import TileSamples, read_samples, recipe_sensor
+from geotl.experiments.samples import TileSamples, read_samples
 from geotl.reporting.figures import sheet_figure, write_png
 from geotl.reporting.rendering import quicklook, stretch_limits
 from geotl.training.augment import augment

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -11,16 +12,17 @@ import torch
 
 from geotl.arrays import Floats, Int64s
 from geotl.console import Log
-from geotl.data.tile_array import statistics, wanted_bands
-from geotl.errors import GeoTLError, RecipeError, nearest
+from geotl.data.tile_array import statistics
+from geotl.errors import RecipeError, nearest
 from geotl.experiments.draws import Draw, make_draw, settle_split, shows_random
 from geotl.experiments.experiment import Experiment
+from geotl.experiments.named import recipe_sensor
 from geotl.experiments.presets import PRESET_STRATEGIES, settled
 from geotl.experiments.recipe import Recipe, resolve_weights
 from geotl.experiments.rules import SPATIAL
 from geotl.experiments.run_folder import holds_run
-from geotl.experiments.samples import TileSamples, check_imagery, read_samples, recipe_sensor
-from geotl.imagery.sensors import Sensor
+from geotl.experiments.samples import TileSamples, check_imagery, read_samples
+from geotl.imagery.sensors import Sensor, wanted_bands
 from geotl.io.files import cache_folder
 from geotl.models.classifier import FeatureSpec, Normalise, TileClassifier
 from geotl.models.device import choose_device
@@ -69,10 +71,20 @@ def settle(recipe: Recipe, samples: TileSamples, log: Log) -> Recipe:
         return recipe
     drawn = make_draw(recipe, samples.real, 0).split.train
     counts = np.bincount(samples.labels[drawn], minlength=len(samples.classes))
-    resolved, line = settled(recipe, float(np.median(counts)), samples.tile_px)
+    resolved, line = settled(recipe, float(np.median(counts)), samples.tile_px, fitting_px(recipe))
     if line:
         log(line)
     return resolved
+
+
+def fitting_px(recipe: Recipe) -> Callable[[int], int]:
+    """What gives the smallest side from a given one on, in pixels, that the recipe's network takes.
+
+    Raises:
+        ModelError: no such backbone or stage.
+    """
+    spec = get_backbone(recipe.model.backbone)
+    return functools.partial(spec.fitting_px, cut_after=recipe.model.cut_after)
 
 
 def make_backbone(
@@ -222,29 +234,6 @@ def check_names(key: str, numbers: Mapping[str, float], classes: Sequence[str]) 
     missing = [name for name in classes if name not in numbers]
     if missing:
         raise RecipeError(f"{key}: no number for {', '.join(missing)}; give every class one")
-
-
-def check_known(recipe: Recipe) -> None:
-    """Make sure that sensor, bands and backbone of a recipe exist; no file of tiles is opened.
-
-    Raises:
-        RecipeError: some do not; every fault with its key, one a line.
-    """
-    data, faults = recipe.data, dict[str, str]()
-    looked_up: dict[str, Callable[[], object]] = {
-        "data.sensor": lambda: recipe_sensor(recipe),
-        "data.bands": lambda: wanted_bands(recipe_sensor(recipe), data.bands),
-        "model.backbone": lambda: (
-            recipe.model.backbone == "none" or get_backbone(recipe.model.backbone)
-        ),
-    }
-    for key, check in looked_up.items():
-        try:
-            check()
-        except GeoTLError as error:
-            faults.setdefault(str(error), key)  # an unknown sensor's fault is also its bands'
-    if faults:
-        raise RecipeError("\n".join(f"{key}: {text}" for text, key in faults.items()))
 
 
 def caching_note(recipe: Recipe) -> str | None:

@@ -14,10 +14,12 @@ from geotl.arrays import Int64s
 from geotl.console import ProgressLine
 from geotl.data.pixel_labels import PixelRules, lattice_step, pixel_lattice, validity_at
 from geotl.data.splits import Split
+from geotl.data.typical_places import Typical, typical, unit_space
 from geotl.errors import DataError
-from geotl.experiments.build import build_network
+from geotl.experiments.build import build_network, fitting_px
 from geotl.experiments.draws import Draw
 from geotl.experiments.experiment import Experiment
+from geotl.experiments.named import recipe_sensor
 from geotl.experiments.pixel_networks import deep_networks
 from geotl.experiments.pixel_samples import (
     PixelReader,
@@ -28,7 +30,7 @@ from geotl.experiments.pixel_samples import (
 from geotl.experiments.pixel_windows import PixelPlaces
 from geotl.experiments.presets import settled
 from geotl.experiments.recipe import Recipe
-from geotl.experiments.samples import recipe_sensor, stacked_scenes, unlabelled_tiles
+from geotl.experiments.samples import stacked_scenes, unlabelled_tiles
 from geotl.imagery.scene import Scene
 from geotl.imagery.stacked import own_bands
 from geotl.io.files import write_text
@@ -37,7 +39,6 @@ from geotl.io.vector import positions, write_features
 from geotl.models.deep_features import DEEP
 from geotl.models.pixel_features import BANDS, WIDE
 from geotl.training.features import raw_features
-from geotl.training.typical_places import Typical, typical, unit_space
 
 FEW = 5.0  # labels per class; the preset for so few describes tiles
 _SPACE = (WIDE, DEEP)  # blocks of features that pixels are compared by; bands where windows are off
@@ -212,7 +213,7 @@ def first_tiles(recipe: Recipe, count: int, *, quiet: bool = False) -> FirstTile
             f"{recipe.data.root}: {len(samples)} tiles, fewer than the {count} wanted; ask for "
             "fewer (-n)"
         )
-    recipe, _ = settled(recipe, FEW, samples.tile_px)
+    recipe, _ = settled(recipe, FEW, samples.tile_px, fitting_px(recipe))
     rows = np.arange(len(samples), dtype=np.int64)
     none: Int64s = np.zeros(0, np.int64)
     experiment = Experiment(recipe, samples, Path("unused"), quiet=quiet)

@@ -13,6 +13,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from geotl.arrays import Bools, Floats, Int64s
+from geotl.console import aligned
 from geotl.data.spatial_splits import Variogram
 from geotl.errors import DataError
 from geotl.evaluation.calibration import distrust
@@ -207,17 +208,17 @@ class PixelOutcome:
 
     def lines(self) -> list[str]:
         """The result in a few printed lines."""
-        width = max(map(len, [*self.race, *([RANDOM] if self.random else [])]))
         rows = []
         for name in self.ranked():
             gap = "" if name == FUSED else points(_negative(self.differences[name]))
             spent = self.seconds_of(name)
-            time_s = "" if spent is None else f"{spent:6.1f} s"
-            rows.append(f"  {name.ljust(width)}  {self.race[name]}  {gap:30}  {time_s}".rstrip())
+            time_s = "" if spent is None else f"{spent:.1f} s"
+            rows.append((name, str(self.race[name]), gap, time_s))
         if self.random is not None:
             gap = points(self.random.difference)
-            rows.append(f"  {RANDOM.ljust(width)}  {self.random.accuracy}  {gap}")
-        return [self.headline(), *rows, *self.warnings(), self.estimate(), *self.doubts.line()]
+            rows.append((RANDOM, str(self.random.accuracy), gap, ""))
+        table = [f"  {line}" for line in aligned(rows, left=(0, 1, 2))]
+        return [self.headline(), *table, *self.warnings(), self.estimate(), *self.doubts.line()]
 
     def warnings(self) -> tuple[str, ...]:
         """What a reader must know of the labels and the folds."""

@@ -26,6 +26,7 @@ from geotl.experiments.draws import Draw, spatial_units
 from geotl.experiments.experiment import Opened
 from geotl.experiments.fold_records import kept_fold
 from geotl.experiments.label_doubts import doubts_of_pixels
+from geotl.experiments.named import recipe_sensor
 from geotl.experiments.pixel_draws import (
     folded,
     kept_draw,
@@ -54,7 +55,7 @@ from geotl.experiments.recipe import Recipe, dump
 from geotl.experiments.results import Answers
 from geotl.experiments.run_folder import finished_alike, holds_run, open_run, read_metrics
 from geotl.experiments.run_sets import sets_of_pixels
-from geotl.experiments.samples import recipe_sensor, stacked_scenes
+from geotl.experiments.samples import stacked_scenes
 from geotl.experiments.save import colours_of
 from geotl.experiments.sections import PixelsSection
 from geotl.io.files import write_text

@@ -7,7 +7,7 @@ printed by benchmarks/presets.py and benchmarks/tuning.py.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any, Literal
 
 from geotl.errors import RecipeError
@@ -15,6 +15,7 @@ from geotl.experiments.recipe import Recipe
 from geotl.experiments.schema import contradictions
 
 Regime = Literal["scarce", "some", "many"]
+Fitting = Callable[[int], int]
 SCARCE, SOME = 20, 200  # labels per class up to which a regime reaches
 _DISCRIMINANT: Mapping[str, Any] = {
     "strategy": "probe",
@@ -43,6 +44,7 @@ _RATES = (
 )  # one choice: a recipe states it completely
 PRESET_STRATEGIES = ("auto", "probe_then_finetune")
 FROM_RANDOM: Mapping[str, Any] = {"strategy": "scratch"}  # many labels, no weights
+LEAST_PX = 8  # that model.input_px may be
 TWICE_UP_TO_PX = 96  # larger tiles are resized to 96 and 192 px
 
 
@@ -57,17 +59,37 @@ def regime(labels_per_class: float) -> Regime:
     return "some" if labels_per_class <= SOME else "many"
 
 
-def two_sizes(tile_px: int) -> tuple[int, int]:
+def _any_side(side: int) -> int:
+    return side
+
+
+def two_sizes(tile_px: int, fitting: Fitting = _any_side) -> tuple[int, int]:
     """The two input sizes of a network for tiles of a side, in pixels.
 
-    >>> two_sizes(64), two_sizes(256)
-    ((64, 128), (96, 192))
+    Args:
+        tile_px: side of the tiles.
+        fitting: the smallest side from the one given on that the network takes.
+
+    >>> two_sizes(64), two_sizes(256), two_sizes(8, lambda side: max(side, 16))
+    ((64, 128), (96, 192), (16, 32))
     """
-    side = min(tile_px, TWICE_UP_TO_PX)
-    return side, 2 * side
+    side = fitting(max(LEAST_PX, min(tile_px, TWICE_UP_TO_PX)))
+    return side, fitting(2 * side)
 
 
-def settled(recipe: Recipe, labels_per_class: float, tile_px: int) -> tuple[Recipe, str]:
+def one_size(tile_px: int, fitting: Fitting) -> tuple[int, ...]:
+    """The input size of a network for tiles: their own, (), or the smallest one that it takes.
+
+    >>> one_size(64, lambda side: max(side, 16)), one_size(8, lambda side: max(side, 16))
+    ((), (16,))
+    """
+    side = fitting(tile_px)
+    return () if side == tile_px else (side,)
+
+
+def settled(
+    recipe: Recipe, labels_per_class: float, tile_px: int, fitting: Fitting = _any_side
+) -> tuple[Recipe, str]:
     """The recipe with the preset of its strategy filled in, and a line that lists these keys.
 
     `auto` becomes the strategy of the preset. Keys that the recipe states stay as they are; with
@@ -77,6 +99,7 @@ def settled(recipe: Recipe, labels_per_class: float, tile_px: int) -> tuple[Reci
         recipe: any; one whose strategy has no preset is returned as it is, with an empty line.
         labels_per_class: median number of training labels per class.
         tile_px: side of the tiles in pixels.
+        fitting: the smallest side from the one given on that the recipe's network takes.
 
     Raises:
         RecipeError: the recipe's own keys contradict the preset.
@@ -85,6 +108,8 @@ def settled(recipe: Recipe, labels_per_class: float, tile_px: int) -> tuple[Reci
         how = f"strategy {recipe.strategy}"
         rated = _stated(recipe, "train.lr")
         preset = {key: value for key, value in TUNED.items() if not (rated and key in _RATES)}
+        if size := one_size(tile_px, fitting):
+            preset["model.input_px"] = size
         filled, taken = _filled(recipe, preset, how)
         return filled, f"{how}: {taken}" if taken else ""
     if recipe.strategy != "auto":
@@ -92,8 +117,9 @@ def settled(recipe: Recipe, labels_per_class: float, tile_px: int) -> tuple[Reci
     kind = regime(labels_per_class)
     blank = kind == "many" and recipe.model.weights == "none"
     preset = dict(FROM_RANDOM if blank else PRESETS[kind])
-    if not blank:
-        preset["model.input_px"] = two_sizes(tile_px)
+    sizes = one_size(tile_px, fitting) if blank else two_sizes(tile_px, fitting)
+    if sizes:
+        preset["model.input_px"] = sizes
     filled, taken = _filled(recipe, preset, f"strategy auto ({kind} labels)")
     return filled, f"strategy auto, {kind} labels ({labels_per_class:g} per class): {taken}"
 

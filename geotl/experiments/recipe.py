@@ -30,6 +30,7 @@ from geotl.experiments.recipe_keys import (
 )
 from geotl.experiments.rules import SPATIAL
 from geotl.experiments.schema import Recipe, contradictions, shown
+from geotl.experiments.sections import SENSOR_KINDS
 from geotl.experiments.spellings import (
     Keys,
     old_spelling,
@@ -285,6 +286,7 @@ def _imply(stated: dict[str, Any], given: dict[tuple[str, ...], Any], stem: str)
     """Fill in what other keys imply; where file and override differ, the later word holds."""
     stated.setdefault("name", re.sub("[^a-z0-9_-]+", "-", stem.lower()).strip("-_")[:64] or "run")
     _imply_pixels(stated, given)
+    _imply_base(stated, given)
     split = stated.get("split")
     if isinstance(split, dict) and split.get("shots") is not None:
         split.setdefault("method", "shots")
@@ -294,8 +296,19 @@ def _imply(stated: dict[str, Any], given: dict[tuple[str, ...], Any], stem: str)
         data.setdefault("sensor", "custom")
 
 
+def _imply_base(stated: dict[str, Any], given: dict[tuple[str, ...], Any]) -> None:
+    """Let data.sensor.scale and its like on the command line change a sensor given by name."""
+    key = ("data", "sensor")
+    if not any(keys[:2] == key and len(keys) > 2 for keys in given):
+        return
+    data = stated.setdefault("data", {})
+    if isinstance(data, dict):
+        named = given.pop(key, data.get("sensor"))
+        data["sensor"] = {"base": named} if isinstance(named, str) else named or {}
+
+
 def _imply_pixels(stated: dict[str, Any], given: dict[tuple[str, ...], Any]) -> None:
-    """Resolve task auto; pixels are tested in five folds of blocks unless told otherwise."""
+    """Resolve task auto; pixels are tested in five folds of blocks, or as the recipe says."""
     task = given.get(("task",), stated.get("task", "auto"))
     if task == "auto":
         given.pop(("task",), None)
@@ -359,7 +372,10 @@ def _check(values: dict[str, Any]) -> tuple[Recipe | None, list[tuple[Keys, str]
     try:
         recipe = Recipe.model_validate(values)
     except ValidationError as error:
-        entries = [(entry["loc"], entry) for entry in error.errors(include_url=False)]
+        entries = [
+            (tuple(key for key in entry["loc"] if key not in SENSOR_KINDS), entry)
+            for entry in error.errors(include_url=False)
+        ]
         for keys, entry in entries:
             # What holds another fault (a list its items', the root the contradictions) repeats it.
             holds = any(keys == other[: len(keys)] != other for other, _ in entries)

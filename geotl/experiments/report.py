@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from geotl.console import aligned
 from geotl.data.labels import Rejection
 from geotl.data.spatial_splits import Variogram
 from geotl.evaluation.calibration import calibration_caption, distrust
@@ -125,11 +126,10 @@ class Outcome:
     def _methods(self, what: str) -> list[str]:
         """A line for each method: its accuracy over all folds, or its mean over the draws."""
         spreads = self.results.spreads()
-        width = max(map(len, spreads))
         told = {name: own["overall"].over(what) for name, own in spreads.items()}
         if self.kfold:
             told = {name: str(accuracy) for name, accuracy in self.results.pooled().items()}
-        return [f"  {name.ljust(width)}  {accuracy}" for name, accuracy in told.items()]
+        return [f"  {line}" for line in aligned(list(told.items()), left=(0, 1))]
 
     def _remarks(self, what: str) -> list[str]:
         """What must be said beside the accuracies."""
@@ -420,6 +420,8 @@ def report_content(
     """The report's parts in place."""
     result, experiment = outcome.evaluation, outcome.experiment
     headline, model = outcome.headline(), experiment.folder / "model.safetensors"
+    placement = experiment.samples.placement
+    lost = placement.lost if placement is not None else ()  # the first of the warnings
     return ReportContent(
         title=experiment.recipe.title or experiment.recipe.name,
         headline=headline,
@@ -428,6 +430,7 @@ def report_content(
         facts=outcome.facts | gain_facts(outcome),
         summary=experiment.recipe.note,
         cautions=(
+            *lost,
             *one_of_many(outcome.draws, outcome.kfold, outcome.kept.estimate),
             *outcome.warnings,
             *cautions(result),

@@ -193,7 +193,7 @@ RULES: tuple[Rule, ...] = (
         ("labels.unlabelled", "probe.unlabelled", "probe.pool"),
         lambda count, rule, pool: count > 0 and rule == "none" and pool is None,
         "given {0} with probe.semi_supervised none, which would not use them; allowed: 0, or "
-        "probe.pool=windows, or probe.semi_supervised=soft_labels",
+        "probe.pool=windows, or probe.semi_supervised=pseudo_labels",
     ),
     Rule(
         ("data.tile_px", "data.scenes"),

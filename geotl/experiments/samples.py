@@ -24,9 +24,10 @@ from geotl.data.tile_statistics import impossible_line, impossible_values
 from geotl.data.tiles import Tile, TileIndex, contents_of
 from geotl.data.torchgeo_datasets import PREFIX
 from geotl.errors import BandError, DataError
+from geotl.experiments.named import recipe_sensor
 from geotl.experiments.recipe import Recipe, resolve_root, resolve_sample
 from geotl.imagery.scene import Scene, open_scenes
-from geotl.imagery.sensors import Sensor, custom_sensor, get_sensor
+from geotl.imagery.sensors import Sensor
 from geotl.imagery.stacked import open_extras, stacked
 from geotl.io.files import cache_folder
 from geotl.training.heads import band_statistics
@@ -178,7 +179,7 @@ def survey(
     with ProgressLine(quiet=quiet) as line:
         placed = place_chips(scenes, labels, rules, progress=line.counter("placing chips"))
         placed = replace(placed, notes=(*placed.notes, *unmasked(scenes, recipe.data.mask)))
-        for text in (*placed.notes, *placed.summary()):
+        for text in (*placed.lost, *placed.notes, *placed.summary()):
             log(text)
         _check(path, placed)
         index, packed = pack_chips(
@@ -261,7 +262,7 @@ def unmasked(scenes: Sequence[Scene], mask: str | None) -> tuple[str, ...]:
 def _check(path: Path, placed: Placement) -> None:
     """Make sure that chips of two classes are left."""
     if len({chip.class_name for chip in placed.chips}) < 2:
-        summary = "; ".join(line.strip() for line in placed.summary())
+        summary = "; ".join(line.strip() for line in (*placed.summary(), *placed.lost))
         raise DataError(
             f"{path}: chips of at least two classes are needed: {summary}; see labels.chip_px, "
             "labels.purity, labels.min_valid, labels.max_cloud and labels.names"
@@ -290,16 +291,6 @@ def stacked_scenes(recipe: Recipe, sensor: Sensor) -> list[Scene]:
     paths = [resolve_sample("pixels.extra", text) for text in recipe.pixels.extra]
     extras = open_extras(paths, sensor)
     return [stacked(scene, extras) for scene in recipe_scenes(recipe, sensor)]
-
-
-def recipe_sensor(recipe: Recipe) -> Sensor:
-    """The sensor a recipe means."""
-    custom = recipe.data.custom_sensor
-    if custom is None:
-        return get_sensor(recipe.data.sensor)
-    bands = [band.model_dump() for band in custom.bands]
-    numbers = custom.scale, custom.offset, custom.nodata
-    return custom_sensor("custom", bands, *numbers, measures=custom.measures)
 
 
 def check_imagery(recipe: Recipe, sensor: Sensor) -> None:

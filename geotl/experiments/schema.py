@@ -15,7 +15,13 @@ from typing import Annotated, Any, Literal
 from pydantic import Field, Strict, model_validator
 
 from geotl.experiments.rules import RULES
-from geotl.experiments.sections import EvaluateSection, LabelsSection, PixelsSection, Scenes
+from geotl.experiments.sections import (
+    EvaluateSection,
+    LabelsSection,
+    PixelsSection,
+    Scenes,
+    SensorKey,
+)
 from geotl.experiments.spellings import (
     WRITTEN,
     WRITTEN_VALUES,
@@ -84,7 +90,12 @@ class DataSection(Section, title="Data"):
     class_depth: int = Field(
         1, ge=1, le=8, description="levels of folders that make up a class's name [levels]"
     )
-    sensor: Text = Field("rgb", description="the sensor's name; custom with data.custom_sensor")
+    sensor: SensorKey = Field(
+        "rgb",
+        description="the sensor's name (geotl sensors lists them); or one with another scale, "
+        "offset or data type, such as {base: landsat7_sr, dtype: uint8}; custom with "
+        "data.custom_sensor",
+    )
     custom_sensor: CustomSensor | None = Field(None, description="a sensor of your own")
     bands: Names | None = Field(None, description="bands to use; null: all of the sensor's")
     file_bands: Names | None = Field(
@@ -308,13 +319,15 @@ def _with_written_names(schema: dict[str, Any]) -> dict[str, Any]:
 
 
 def _renamed(node: Any, references: Mapping[str, str]) -> Any:
-    """A schema with other references in place of those named."""
+    """A schema with other references in place of those named, and every choice as `anyOf`."""
     if isinstance(node, list):
         return [_renamed(item, references) for item in node]
     if not isinstance(node, dict):
         return node
     return {
-        key: references[value] if key == "$ref" else _renamed(value, references)
+        {"oneOf": "anyOf"}.get(key, key): (
+            references[value] if key == "$ref" else _renamed(value, references)
+        )
         for key, value in node.items()
     }
 

@@ -4,12 +4,48 @@ from __future__ import annotations
 
 from typing import Annotated, Literal
 
-from pydantic import Field, Strict
+from pydantic import Discriminator, Field, Strict, Tag
 
 from geotl.training.settings import PixelMember, PriorsByName, Section
 
 Word = Annotated[str, Field(min_length=1)]
 Scenes = Annotated[tuple[Word, ...], Strict(False)]
+
+
+class StatedSensor(Section):
+    """A known sensor whose files hold other numbers than it says."""
+
+    base: Word = Field(description="name of the known sensor (geotl sensors)")
+    scale: float | None = Field(
+        None, description="value = DN * scale + offset; null: the base's [reflectance/DN]"
+    )
+    offset: float | None = Field(
+        None, description="value = DN * scale + offset; null: the base's [reflectance]"
+    )
+    nodata: float | None = Field(
+        None, description="value that stands for no measurement; null: the base's [DN]"
+    )
+    dtype: Literal["uint8", "uint16", "int16", "float32"] | None = Field(
+        None,
+        description="data type of the files, which settles what is not stated: uint8 is a share of "
+        "full scale, DN / 255; float32 the value itself; both without nodata",
+    )
+    measures: Literal["reflectance", "share", "decibel"] | None = Field(
+        None, description="what DN * scale + offset is; null: the base's, with uint8 share"
+    )
+
+
+SENSOR_KINDS = ("sensor's name", "stated sensor")  # in the places of faults, not in the recipe
+
+
+def _kind_of_sensor(value: object) -> str:
+    return SENSOR_KINDS[isinstance(value, dict | StatedSensor)]
+
+
+SensorKey = Annotated[
+    Annotated[StatedSensor, Tag(SENSOR_KINDS[1])] | Annotated[Word, Tag(SENSOR_KINDS[0])],
+    Discriminator(_kind_of_sensor),
+]
 
 
 class EvaluateSection(Section, title="Evaluate"):
@@ -34,7 +70,7 @@ class EvaluateSection(Section, title="Evaluate"):
         None,
         gt=0,
         lt=1,
-        description="accuracy wanted, against which under- and overfitting are told [fraction]",
+        description="accuracy wanted; under- and overfitting are measured against it [fraction]",
     )
     mistakes: int = Field(24, ge=0, le=200, description="mistakes drawn in the report [tiles]")
     explain: bool = Field(True, description="what the network looks at, and tiles by likeness")

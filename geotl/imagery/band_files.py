@@ -13,23 +13,28 @@ import numpy as np
 from geotl.errors import BandError, DataError, MissingBandError
 from geotl.imagery.measurable import measurable
 from geotl.imagery.sensor_table import listed
-from geotl.imagery.sensors import Sensor, known_band, match_bands
+from geotl.imagery.sensors import OF_GLS, Sensor, known_band, match_bands
 from geotl.imagery.windows import align, resample
 from geotl.io.images import SUFFIXES, describe, read
 from geotl.io.raster import Raster, RasterInfo
 
 Image = TypeVar("Image", Raster, RasterInfo)
 _MAX_WORDS = 3  # of a band's name, such as red_edge_1
+_GLS = re.compile(r"(?:n[nt])?(?:([1-5]|7|8)0|6([012]))", re.IGNORECASE)
 _RESOLUTION = re.compile(r"\d+m", re.IGNORECASE)
 
 
-def band_in_name(stem: str, sensor: Sensor) -> str | None:
+def band_in_name(stem: str, sensor: Sensor, *, numbers: bool = True) -> str | None:
     """The band a file's name ends with, by name or alias; a resolution such as 10m may follow.
+
+    With `numbers`, Global Land Survey's band numbers are known too, of the sensors that it holds.
 
     >>> from geotl.imagery.sensors import SENSORS
     >>> l2a = SENSORS["sentinel2_l2a"]
     >>> [band_in_name(n, l2a) for n in ("S2A_75_43_B01", "T33UUU_B8A_20m", "x_narrow_nir", "mask")]
     ['B01', 'B8A', 'B8A', None]
+    >>> [band_in_name(n, SENSORS["landsat7_toa"]) for n in ("lsat7_2000_40", "p016_nn61", "x_90")]
+    ['B4', 'B6_VCID_1', None]
     """
     words = [word for word in re.split(r"[\s._\-]+", stem) if word]
     if len(words) > 1 and _RESOLUTION.fullmatch(words[-1]):
@@ -38,16 +43,27 @@ def band_in_name(stem: str, sensor: Sensor) -> str | None:
         band = known_band(sensor, "".join(words[-count:]))
         if band is not None:
             return band
-    return None
+    return _numbered(words[-1], sensor) if words and numbers else None
+
+
+def _numbered(word: str, sensor: Sensor) -> str | None:
+    """The band of a Global Land Survey number: 10 is B1, 61 and 62 are ETM+'s two of B6."""
+    match = _GLS.fullmatch(word) if sensor.name.startswith(OF_GLS) else None
+    if match is None:
+        return None
+    if match[1]:
+        return known_band(sensor, f"B{match[1]}")
+    return known_band(sensor, "B6" if match[2] == "0" else f"B6_VCID_{match[2]}")
 
 
 def is_band_folder(folder: Path, sensor: Sensor) -> bool:
     """Whether a folder is a tile: its file names give two or more bands, or it has only one file.
 
-    Names of one letter (r, g, b) count only where every image in the folder ends with a band.
+    Names of one letter (r, g, b) count only where every image in the folder ends with a band, and
+    mere numbers never: tiles have such names too.
     """
     images = images_in(folder)
-    bands = {path: band_in_name(path.stem, sensor) for path in images}
+    bands = {path: band_in_name(path.stem, sensor, numbers=False) for path in images}
     with_band = {path: band for path, band in bands.items() if band is not None}
     letters = any(re.search(r"(?:^|[\s._\-])[A-Za-z]$", path.stem) for path in with_band)
     if letters and len(with_band) < len(images):

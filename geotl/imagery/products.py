@@ -112,12 +112,20 @@ def check_scaling(
             continue
         fit = [s.name for s in SENSORS.values() if _agrees(s, scale, offset) and _has(s, bands)]
         nearest = difflib.get_close_matches(sensor.name, fit, n=1, cutoff=0.0)
-        remedy = f"set data.sensor={nearest[0]}" if fit else "state them under data.custom_sensor"
+        remedy = f"set data.sensor={nearest[0]}" if fit else _stated(sensor, scale, offset)
         raise DataError(
             f"{path}: band {band} declares scale {scale:g} and offset {offset:g}, sensor "
             f"{sensor.name} has {sensor.scale:g} and {sensor.offset:g}; {remedy}, or take the "
             "declaration out (gdal_edit.py -unsetscale -unsetoffset)"
         )
+
+
+def _stated(sensor: Sensor, scale: float, offset: float) -> str:
+    """How the declared numbers are set: in one line for a known sensor."""
+    if sensor.name not in SENSORS:
+        return "state them under data.custom_sensor"
+    values = f"{{base: {sensor.name}, scale: {scale:g}, offset: {offset:g}}}"
+    return f"set data.sensor='{values}'"
 
 
 def date_in(names: Iterable[str]) -> str | None:
@@ -165,7 +173,9 @@ def _landsat(craft: str, level: str, collection: str) -> Claim:
     return Claim(
         f"{says}, whose digital numbers no sensor of geotl describes",
         None,
-        "take the Collection 2 Level-2 product, or describe it under data.custom_sensor",
+        "take the Collection 2 Level-2 product, or state what its numbers mean: "
+        f"data.sensor='{{base: landsat{'5' if craft == '4' else craft}_toa, scale: ..., "
+        "offset: ...}'",
     )
 
 

@@ -245,8 +245,10 @@ def _places(grid: Grid, other: Grid, row: Float64s, col: Float64s) -> Places:
         x, y = _transformer(grid.crs, other.crs).transform(x, y)
     a, b, c, d, e, f = other.transform
     area = a * e - b * d
-    with np.errstate(invalid="ignore"):
-        return (a * (y - f) - d * (x - c)) / area, (e * (x - c) - b * (y - f)) / area
+    lost = ~(np.isfinite(x) & np.isfinite(y))  # inf times a grid's 0 is no number
+    across, down = np.where(lost, 0.0, x - c), np.where(lost, 0.0, y - f)
+    places = (a * down - d * across) / area, (e * across - b * down) / area
+    return np.where(lost, np.inf, places[0]), np.where(lost, np.inf, places[1])
 
 
 def _around(places: Places, grid: Grid) -> Window | None:

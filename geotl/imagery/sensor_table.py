@@ -123,7 +123,8 @@ class Sensor:
         ('reflectance', 'kelvin')
         """
         wavelength = self.band(name).wavelength_nm
-        return "kelvin" if wavelength is not None and wavelength > THERMAL_NM else self.measures
+        thermal = wavelength is not None and wavelength > THERMAL_NM
+        return "kelvin" if thermal and self.measures == "reflectance" else self.measures
 
 
 def band_key(name: str) -> str:
@@ -244,13 +245,18 @@ _OLI: tuple[Row, ...] = (
 
 
 def _landsat(rows: Sequence[Row], prefix: str) -> tuple[Band, ...]:
-    """Landsat's bands as SR_B4 or B4; the other form and B04 are read as well."""
+    """Landsat's bands as SR_B4 or B4; the other form, B04 and ESPA's sr_band4 are read as well."""
     return tuple(
         Band(
             f"{prefix}B{number}",
             wavelength,
             resolution,
-            (f"{'' if prefix else 'SR_'}B{number}", *_padded(number), *names),
+            (
+                f"{'' if prefix else 'SR_'}B{number}",
+                *_padded(number),
+                f"{prefix or 'TOA_'}band{number}",
+                *names,
+            ),
         )
         for number, wavelength, resolution, names in rows
     )
@@ -380,4 +386,19 @@ SENSORS: dict[str, Sensor] = {
         _PLANET4,
         _PLANET8,
     )
+}
+
+
+PRODUCTS: dict[str, str] = {  # files that state their sensor, which geotl compares with the recipe
+    **{
+        f"sentinel2_{level.lower()}{end}": (
+            f"S2*_MSI{level}_*.SAFE of processing baselines {baseline}, MTD_MSI{level}.xml"
+        )
+        for level in ("L1C", "L2A")
+        for end, baseline in (("", "before 04.00"), ("_n0400", "since 04.00"))
+    },
+    **{
+        f"landsat{number}_sr": f"{start}_L2SP_*_02_T1 (Collection 2 Level-2), *_MTL.txt"
+        for number, start in ((5, "LT04 or LT05"), (7, "LE07"), (8, "LC08"), (9, "LC09"))
+    },
 }

@@ -10,13 +10,23 @@ from __future__ import annotations
 import functools
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 
 from geotl.console import aligned
 from geotl.errors import BandError, DataError, MissingBandError, nearest
-from geotl.imagery.sensor_table import SENSORS, Band, Measured, Sensor, Unit, band_key, listed
+from geotl.imagery.sensor_table import (
+    PRODUCTS,
+    SENSORS,
+    Band,
+    Measured,
+    Sensor,
+    Unit,
+    band_key,
+    listed,
+)
 
 __all__ = [
     "SENSORS",
@@ -31,8 +41,17 @@ __all__ = [
     "match_bands",
     "rescaled",
     "sensor_from",
+    "sensor_variant",
     "to_reflectance",
+    "wanted_bands",
 ]
+
+
+OF_GLS = ("landsat5", "landsat7")  # sensors whose files may bear Global Land Survey's numbers
+_OF_TYPE: Mapping[str, Mapping[str, Any]] = {
+    "uint8": {"scale": 1 / 255, "offset": 0.0, "nodata": None, "measures": "share"},
+    "float32": {"scale": 1.0, "offset": 0.0, "nodata": None},
+}
 
 
 def get_sensor(name: str) -> Sensor:
@@ -46,8 +65,8 @@ def get_sensor(name: str) -> Sensor:
     """
     if name not in SENSORS:
         raise DataError(
-            f"sensor {name!r}: not known; {nearest(name, SENSORS)} "
-            "(describe your own under data.custom_sensor)"
+            f"sensor {name!r}: not known; {nearest(name, SENSORS)} (geotl sensors lists them; "
+            "describe your own under data.custom_sensor)"
         )
     return SENSORS[name]
 
@@ -93,11 +112,7 @@ def custom_sensor(
     """
     if not bands:
         raise BandError(f"sensor {name!r}: no bands given; list at least one with its name")
-    if not (np.isfinite(scale) and scale != 0 and np.isfinite(offset)):
-        raise DataError(
-            f"sensor {name!r}: scale {scale}, offset {offset} given; allowed: finite numbers, "
-            "and a scale other than 0"
-        )
+    _check_scale(name, scale, offset)
     built = tuple(_band(name, band) for band in bands)
     used = Counter(
         key for band in built for key in {band_key(w) for w in (band.name, *band.aliases)}
@@ -112,6 +127,46 @@ def custom_sensor(
     return Sensor(name, title, built, scale, offset, nodata, (), "custom", measures)
 
 
+def sensor_variant(base: str, stated: Mapping[str, Any]) -> Sensor:
+    """A known sensor whose files hold other numbers: its bands, with what is stated in its place.
+
+    A data type settles what is not stated: 8-bit values are a share of full scale (DN / 255),
+    fractions are the values themselves, and neither has a value for no data.
+
+    Args:
+        base: a known sensor's name.
+        stated: any of `scale`, `offset`, `nodata`, `measures`, and `dtype` (uint8, uint16, int16
+            or float32); None for the base's.
+
+    Raises:
+        DataError: no such sensor; a scale of zero; 16-bit numbers of a sensor of fractions,
+            without a scale.
+
+    >>> drawn = sensor_variant("landsat7_sr", {"dtype": "uint8"})
+    >>> drawn.name, drawn.names[0], round(drawn.scale * 255), drawn.offset, drawn.measures
+    ('landsat7_sr_variant', 'SR_B1', 1, 0.0, 'share')
+    """
+    sensor, given = get_sensor(base), {k: v for k, v in stated.items() if v is not None}
+    dtype = given.pop("dtype", None)
+    values = {**_OF_TYPE.get(dtype, {}), **given}
+    if dtype in ("uint16", "int16") and sensor.scale == 1 and "scale" not in values:
+        raise DataError(
+            f"sensor {base!r}: holds fractions, {dtype} stated; state the scale too, such as "
+            f"{{base: {base}, dtype: {dtype}, scale: 0.0001}}"
+        )
+    made = replace(sensor, name=f"{base}_variant", source="custom", **values)
+    _check_scale(made.name, made.scale, made.offset)
+    return replace(made, title=f"{sensor.title}; {_measured(made)} as stated")
+
+
+def _check_scale(name: str, scale: float, offset: float) -> None:
+    if not (np.isfinite(scale) and scale != 0 and np.isfinite(offset)):
+        raise DataError(
+            f"sensor {name!r}: scale {scale}, offset {offset} given; allowed: finite numbers, "
+            "and a scale other than 0"
+        )
+
+
 def _band(sensor: str, given: Mapping[str, Any]) -> Band:
     allowed = ("name", "wavelength_nm", "resolution_m", "aliases")
     for key in given:
@@ -124,6 +179,15 @@ def _band(sensor: str, given: Mapping[str, Any]) -> Band:
         None if given.get(key) is None else float(given[key]) for key in allowed[1:3]
     )
     return Band(name, wavelength, resolution, tuple(given.get("aliases") or ()))
+
+
+def wanted_bands(sensor: Sensor, bands: Sequence[str] | None) -> tuple[str, ...]:
+    """The bands asked for by the sensor's own names; all of the sensor's where none are.
+
+    >>> wanted_bands(SENSORS["rgb"], None), wanted_bands(SENSORS["rgb"], ["B"])
+    (('red', 'green', 'blue'), ('blue',))
+    """
+    return sensor.canonical(sensor.names if bands is None else bands)
 
 
 def known_band(sensor: Sensor, name: str) -> str | None:
@@ -251,6 +315,8 @@ def describe_sensor(name: str | None = None) -> str:
     red    665       -  B04, B4, R
     green  560       -  B03, B3, G
     blue   490       -  B02, B2, B
+    recognised in files: by a band's name or other name, as description or at the end of the name of
+      a file of one band, such as scene_red.tif or scene_red_10m.tif
     order of bands in files that do not name them: red, green, blue
     source: 8-bit values as a share of full scale; nominal wavelengths
     """
@@ -274,6 +340,7 @@ def describe_sensor(name: str | None = None) -> str:
             f"{sensor.name}: {sensor.title}",
             f"{_measured(sensor)}; DN without data: {empty}",
             *aligned(rows, left=(0, 3)),
+            *_recognised(sensor),
             f"order of bands in files that do not name them: {order}",
             f"source: {sensor.source}",
         ]
@@ -286,8 +353,28 @@ def _all_sensors() -> str:
         (s.name, str(len(s.bands)), f"{s.scale:g}", f"{s.offset:g}", _number(s.nodata), s.title)
         for s in SENSORS.values()
     ]
-    note = "geotl sensors NAME lists its bands; describe your own under data.custom_sensor"
+    note = (
+        "value = DN x scale + offset; geotl sensors NAME lists bands, wavelengths and files.\n"
+        "Set it with data.sensor=NAME; with another scale, offset or data type by "
+        "data.sensor='{base: NAME, scale: 0.0001}';\nbands that none of these has are described "
+        "under data.custom_sensor (docs/RECIPES.md)"
+    )
     return "\n".join([*aligned(rows, left=(0, 5)), note])
+
+
+def _recognised(sensor: Sensor) -> list[str]:
+    """How files are known to hold the sensor's bands."""
+    name = sensor.names[0]
+    lines = [
+        "recognised in files: by a band's name or other name, as description or at the end of the "
+        "name of",
+        f"  a file of one band, such as scene_{name}.tif or scene_{name}_10m.tif",
+    ]
+    if sensor.name in PRODUCTS:
+        lines.append(f"recognised products: {PRODUCTS[sensor.name]}")
+    if sensor.name.startswith(OF_GLS):
+        lines.append("  or by Global Land Survey's numbers: scene_10.tif is B1, scene_nn61.tif B6")
+    return lines
 
 
 def _measured(sensor: Sensor) -> str:

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 import shapely
 
-from geotl.arrays import Int64s
+from geotl.arrays import Float64s, Floats, Int64s
 from geotl.console import Progress
 from geotl.data.chips import ChipRules, Occupied, Shapes, footprint_shapes, label_shapes
 from geotl.data.footprints import Box, in_metres
@@ -33,6 +35,7 @@ from geotl.inference.extras import check_extras, extras_of, with_extras
 from geotl.inference.pixel_area import FeatureSpace
 from geotl.inference.pixel_candidates import PixelSearch
 from geotl.inference.suggestions import Suggestions, WindowCounts, reasons
+from geotl.inference.typical_choice import FEW_LABELS, MAX_POOL, choose_typical
 from geotl.io.vector import transformed
 from geotl.models.model_file import ModelFile
 from geotl.models.pixel_file import PixelModelFile
@@ -119,12 +122,16 @@ class SuggestOptions:
         step_px: step of the lattice of windows, None for the tile's side; of the cells that give
             one pixel each, None for about `MAX_LATTICE` pixels.
         outside: allow windows outside the area of applicability, after those inside.
-        seed: seed of the order among equals.
+        seed: seed of the order among equals and of the clustering.
+        by: typical windows or pixels, unlike those with a label, or uncertain and diverse ones;
+            auto: typical below `FEW_LABELS` labels in all. Typical ones may lie outside the area of
+            applicability, which is small where labels are few.
     """
 
     step_px: int | None = None
     outside: bool = False
     seed: int = 0
+    by: Literal["auto", "typical", "uncertain"] = "auto"
 
 
 DEFAULTS = SuggestOptions()
@@ -273,53 +280,114 @@ def suggest(
     area, ground = search.area, training_ground(model)
     labelled = label_shapes(labels, scenes, search.side_px) if labels else []
     occupied = [Occupied(scene.grid, [*ground, *labelled]) for scene in scenes]
-    most = n * POOL * search.overlap
-    pool = _Pool(area, len(model.contract.classes), most, outside=options.outside)
+    count = label_count(model, labels)
+    few = options.by == "typical" or (options.by == "auto" and count < FEW_LABELS)
+    pool = _pool(model, area, n * search.overlap, options, few=few)
     for block in search.blocks(occupied):
         pool.add(block)
     if not len(pool.candidates):
         raise DataError(_nothing(pool.counts, search, scenes))
     boxes = in_metres(*search.boxes(pool.candidates, scenes))
-    index = pool.index
-    rows = choose(
+    notes = [*unknown_ground(model, ground), *resolution_notes(model, scenes)]
+    if few:
+        some = area.features[:: -(-len(area.features) // max(count, 1))]
+        chosen = choose_typical(pool.candidates.features, some, boxes, n, options.seed)
+        notes.append(_few_words(count, search.unit, by=options.by))
+        shares = tuple(f"typical of {share:.1%}; " for share in chosen.share.tolist())
+        describe = partial(_suggestions, why=shares)
+        return describe(model, scenes, pool, chosen.rows, search=search, wanted=n, notes=notes)
+    rows = _uncertain(pool, boxes, n, options.seed)
+    return _suggestions(model, scenes, pool, rows, search=search, wanted=n, notes=notes)
+
+
+def label_count(model: Labelled, labels: Labels | None) -> int:
+    """How many labels there are: those that the model was trained on, or those given if more.
+
+    A model of tiles keeps a part of very many tiles, which is more than few.
+    """
+    if isinstance(model, PixelModelFile):
+        trained = int(model.notes.get("training", {}).get("labels", FEW_LABELS))
+    else:
+        trained = len(model.training_samples.features)
+    return max(trained, 0 if labels is None else len(labels.labels))
+
+
+def _few_words(count: int, unit: str, *, by: str) -> str:
+    """Which suggestions these are, and how others are had."""
+    why = f"{count} labels are few: " if by == "auto" else ""
+    return (
+        f"{why}{unit} that are typical of the scenes and unlike the labelled ones, in the area of "
+        "applicability or not (--by uncertain suggests uncertain ones)"
+    )
+
+
+def _uncertain(pool: _Pool, boxes: Floats, n: int, seed: int) -> Int64s:
+    """Rows of a pool, uncertain and unlike what is labelled or chosen already."""
+    index, area = pool.index, pool.area
+    return choose(
         pool.candidates.features,
         normalised_entropy(pool.candidates.probabilities),
         index * area.mean_distance,
         boxes,
         index <= area.threshold,
         n=n,
-        seed=options.seed,
+        seed=seed,
     )
-    notes = [*unknown_ground(model, ground), *resolution_notes(model, scenes)]
-    return _suggestions(model, scenes, pool, rows, search=search, wanted=n, notes=notes)
+
+
+def _pool(
+    model: Labelled, area: Applicability, wanted: int, options: SuggestOptions, *, few: bool
+) -> _Pool:
+    """What takes the candidates that are compared in the end."""
+    classes = len(model.contract.classes)
+    if not few:
+        return _Pool(area, classes, wanted * POOL, _uncertainty, outside=options.outside)
+    draw = np.random.default_rng(options.seed)
+    return _Pool(area, classes, MAX_POOL, lambda some: draw.random(len(some)), outside=True)
+
+
+def _uncertainty(candidates: Candidates) -> Float64s:
+    return normalised_entropy(candidates.probabilities)
 
 
 class _Pool:
-    """The most uncertain windows so far, inside the area of applicability and, if allowed, not."""
+    """The candidates of largest weight so far, in the area of applicability and, if allowed, not.
 
-    def __init__(self, area: Applicability, classes: int, most: int, *, outside: bool) -> None:
-        self.area, self.most, self.outside = area, most, outside
+    A weight is a candidate's uncertainty, or a random number, which draws them alike.
+    """
+
+    def __init__(
+        self,
+        area: Applicability,
+        classes: int,
+        most: int,
+        weight: Callable[[Candidates], Float64s],
+        *,
+        outside: bool,
+    ) -> None:
+        self.area, self.most, self.outside, self.weigh = area, most, outside, weight
         self.candidates = empty(area.features.shape[1], classes)
-        self.index = np.zeros(0)
+        self.index, self.weight = np.zeros(0), np.zeros(0)
         self.counts = WindowCounts()
 
     def add(self, block: SearchedBlock) -> None:
-        """Take in a block's, and let go of the less uncertain beyond the pool's size."""
-        candidates = block.candidates
+        """Take in a block's, and let go of those of less weight beyond the pool's size."""
+        candidates, weight = block.candidates, self.weigh(block.candidates)
         index = self.area.index(candidates.features)
         inside = index <= self.area.threshold
         self.counts += WindowCounts(block.windows, block.taken, block.unseen, int(inside.sum()))
         if not self.outside:
-            candidates, index = candidates.rows(inside), index[inside]
+            candidates, index, weight = candidates.rows(inside), index[inside], weight[inside]
         candidates = Candidates.joined([self.candidates, candidates])
         index = np.concatenate([self.index, index])
-        inside, sure = index <= self.area.threshold, normalised_entropy(candidates.probabilities)
+        weight = np.concatenate([self.weight, weight])
+        inside = index <= self.area.threshold
         remaining = [
-            side[most_uncertain(sure[side], self.most)]
+            side[most_uncertain(weight[side], self.most)]
             for side in (np.flatnonzero(inside), np.flatnonzero(~inside))
         ]
         rows = np.concatenate(remaining)
-        self.candidates, self.index = candidates.rows(rows), index[rows]
+        self.candidates, self.index, self.weight = candidates.rows(rows), index[rows], weight[rows]
 
 
 def _suggestions(
@@ -331,8 +399,10 @@ def _suggestions(
     search: _Search,
     wanted: int,
     notes: Sequence[str],
+    why: Sequence[str] = (),
 ) -> Suggestions:
     chosen = pool.candidates.rows(rows)
+    prefix = why or [""] * len(chosen)
     half, crs = model.contract.tile_px // 2, str(scenes[0].grid.crs)
     points = []
     for of, (row, col) in zip(chosen.scene.tolist(), chosen.corners.tolist(), strict=True):
@@ -351,7 +421,12 @@ def _suggestions(
         threshold=pool.area.threshold,
         wanted=wanted,
         outside=pool.outside,
-        reasons=tuple(reasons(chosen.probabilities, model.contract.classes)),
+        reasons=tuple(
+            before + likely
+            for before, likely in zip(
+                prefix, reasons(chosen.probabilities, model.contract.classes), strict=True
+            )
+        ),
         unit=search.unit,
         notes=tuple(notes),
     )

@@ -11,6 +11,7 @@ import numpy as np
 import shapely
 
 from geotl.arrays import Floats
+from geotl.console import aligned
 from geotl.errors import OutputError
 from geotl.io.files import check_absent
 from geotl.io.vector import write_features
@@ -59,7 +60,7 @@ class Suggestions:
         threshold: threshold of the dissimilarity.
         wanted: number of suggestions requested.
         outside: whether windows outside the area of applicability were allowed.
-        reasons: why each is uncertain, in a few words.
+        reasons: the likeliest classes of each, in a few words, and how typical it is.
         unit: windows or pixels.
         notes: remarks for the user, one line each.
     """
@@ -101,15 +102,13 @@ class Suggestions:
         return lines + self._table()
 
     def _table(self) -> list[str]:
-        width = max([len(name) for name in self.classes], default=0)
-        width = max(width, len("suggested class"))
-        lines = [f"{'suggested class'.ljust(width)}  points  mean confidence"]
+        rows = [("suggested class", "points", "mean confidence")]
         for name, count in Counter(self.classes).most_common():
             confidences = [
                 c for c, of in zip(self.confidence, self.classes, strict=True) if of == name
             ]
-            lines.append(f"{name.ljust(width)}  {count:6}  {np.mean(confidences):15.2f}")
-        return lines if self.classes else []
+            rows.append((name, str(count), f"{np.mean(confidences):.2f}"))
+        return aligned(rows, left=(0,)) if self.classes else []
 
 
 def reasons(probabilities: Floats, classes: Sequence[str]) -> Iterator[str]:

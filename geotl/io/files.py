@@ -6,12 +6,14 @@ import contextlib
 import errno
 import hashlib
 import importlib.resources
+import json
 import os
 import secrets
 import shutil
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 from geotl.errors import DataError, OutputError
 from geotl.io.owners import Kind, clean_once, is_private, private_prefix, remove
@@ -228,6 +230,25 @@ def write_text(path: Path, text: str) -> None:
         part.write_text(text, encoding="utf-8", errors="backslashreplace")
 
 
+def json_text(value: Any) -> str:
+    r"""A text file's JSON of a value: nan and infinity as null, arrays as lists, an end of line.
+
+    >>> json_text({"sd": float("nan")})
+    '{\n  "sd": null\n}\n'
+    """
+    return json.dumps(jsonable(value), indent=2, ensure_ascii=False, allow_nan=False) + "\n"
+
+
+def jsonable(value: Any) -> Any:
+    """A value as JSON knows it; nan and infinity as None, arrays as lists, records as objects.
+
+    Named tuples become lists: `evaluation.evaluate.plain` keeps their names.
+    """
+    from pydantic_core import to_jsonable_python
+
+    return to_jsonable_python(value, inf_nan_mode="null", fallback=lambda held: held.tolist())
+
+
 def sha256_of(path: Path) -> str:
     """SHA-256 of a file's content, in hexadecimal, read in blocks of 1 MiB."""
     return sha256_and_mark(path, b"")[0]
@@ -248,11 +269,17 @@ def sha256_and_mark(path: Path, mark: bytes) -> tuple[str, bool]:
 def cache_folder() -> Path:
     """Where packed tiles, frozen features and a machine's gains are kept between runs.
 
-    GEOTL_CACHE, else geotl under XDG_CACHE_HOME, else ~/.cache/geotl. It may be deleted at will.
+    GEOTL_CACHE, else geotl under XDG_CACHE_HOME, else ~/.cache/geotl if it is there, else the
+    system's folder for caches (on Linux this is ~/.cache/geotl). It may be deleted at will.
     """
+    from platformdirs import user_cache_path
+
     if given := os.environ.get("GEOTL_CACHE"):
         return Path(given)
-    return Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache")) / "geotl"
+    if given := os.environ.get("XDG_CACHE_HOME"):
+        return Path(given) / "geotl"
+    earlier = Path.home() / ".cache" / "geotl"  # of earlier versions, on every system
+    return earlier if earlier.is_dir() else user_cache_path("geotl", appauthor=False)
 
 
 def asset(package: str, name: str) -> str:

@@ -23,9 +23,8 @@ def row_areas_m2(grid: Grid) -> Float64s | None:
     """Area of a pixel of each row in square metres [H]; None without a reference system.
 
     In a projected system it is that of the transform, in its linear unit. In a geographic one it
-    is the exact area of the cell on the ellipsoid between two parallels and two meridians:
-    b^2 dlon [sin(lat) / (2 (1 - e^2 sin^2(lat))) + atanh(e sin(lat)) / (2 e)] between both
-    latitudes (Snyder 1987, equation 3-12).
+    is the exact area of the cell between two parallels and two meridians of the system's
+    ellipsoid, laid on its cylindrical equal-area plane (PROJ's cea; Snyder 1987, equation 3-12).
 
     Raises:
         DataError: a geographic grid that is rotated or reaches beyond a pole.
@@ -80,15 +79,11 @@ def _cells(crs: CRS, edges: Float64s, width: float) -> Float64s:
 
 def _below(crs: CRS, latitudes: Float64s) -> Float64s:
     """Area in m2 between the equator and parallels (in radians), for each radian of longitude."""
-    geod = crs.get_geod() or Geod(ellps="WGS84")
-    sine = np.sin(np.clip(latitudes, -math.pi / 2, math.pi / 2))
-    if geod.es == 0:
-        return np.asarray(geod.a**2 * sine)
-    eccentricity = math.sqrt(geod.es)
-    zone = sine / (2 * (1 - geod.es * sine**2)) + np.arctanh(eccentricity * sine) / (
-        2 * eccentricity
-    )
-    return np.asarray(geod.b**2 * zone)
+    ellipsoid = crs.get_geod() or Geod(ellps="WGS84")
+    plane = Proj(proj="cea", a=ellipsoid.a, b=ellipsoid.b)
+    inside = np.clip(latitudes, -math.pi / 2, math.pi / 2)
+    _, north_m = plane(np.zeros_like(inside), inside, radians=True)
+    return np.asarray(north_m) * float(ellipsoid.a)
 
 
 def areal_scales(grid: Grid) -> tuple[float, float]:

@@ -19,7 +19,8 @@ from geotl.io.raster import known_crs
 
 CSV_SUFFIXES = frozenset({".csv"})
 GEOJSON_SUFFIXES = frozenset({".geojson", ".json"})
-_MOST_FAULTS = 20
+_MAX_LINES = 5  # listed of those that have one fault
+_VALUES = re.compile(r"'[^']*'|\"[^\"]*\"|\d+")
 _RUN = ("=", "+", "-", "@", "\t", "\r")
 _REAL = ("", "0", "false", "no")  # what a column "synthetic" says of a real tile
 _DEGREES = "EPSG:4326"  # what GeoJSON without a word on it is in (RFC 7946)
@@ -50,29 +51,49 @@ class TableRow:
 
 @dataclass
 class Faults:
-    """What is wrong with a table, gathered so that all of it is reported together."""
+    """What is wrong with a table, gathered so that all of it is reported together.
+
+    A fault that repeats is reported once, with its count and the first lines that have it.
+    """
 
     path: Path
-    found: list[str] = field(default_factory=list)
-    count: int = 0
+    found: dict[str, tuple[str, list[int]]] = field(default_factory=dict)
 
-    def add(self, line: int, told: str | Callable[[], str]) -> None:
-        """Note a fault; words that take time are made of those alone that are shown."""
-        self.count += 1
-        if self.count <= _MOST_FAULTS:
-            words = told if isinstance(told, str) else told()
-            self.found.append(f"{self.path}: line {line} {words}")
+    def add(self, line: int, words: str | Callable[[], str], kind: str | None = None) -> None:
+        """Note a fault of a line.
+
+        Args:
+            line: counted from 1.
+            words: what the line has and what is to be done, or what makes these words if that
+                takes time: it is called for the first line of its kind alone.
+            kind: the same for faults that are one; by default the words without quoted text and
+                numbers.
+        """
+        kind = _VALUES.sub("", kind if kind is not None else _made(words))
+        if kind not in self.found:
+            self.found[kind] = _made(words), []
+        self.found[kind][1].append(line)
 
     def check(self) -> None:
         """Raise if there are any.
 
         Raises:
-            DataError: the first twenty, one a line.
+            DataError: one line for each kind of fault.
         """
-        more = self.count - _MOST_FAULTS
         if self.found:
-            tail = [f"{self.path}: {more} more faults like these"] if more > 0 else []
-            raise DataError("\n".join([*self.found, *tail]))
+            raise DataError("\n".join(self._line(*fault) for fault in self.found.values()))
+
+    def _line(self, words: str, lines: Sequence[int]) -> str:
+        first = f"{self.path}: line {lines[0]} {words}"
+        if len(lines) == 1:
+            return first
+        more = " and more" if len(lines) > _MAX_LINES else ""
+        listed = ", ".join(map(str, lines[:_MAX_LINES]))
+        return f"{first} ({len(lines)} lines have this fault: {listed}{more})"
+
+
+def _made(words: str | Callable[[], str]) -> str:
+    return words if isinstance(words, str) else words()
 
 
 def read_table(path: Path, faults: Faults) -> list[TableRow]:

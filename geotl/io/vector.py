@@ -26,7 +26,7 @@ from geotl.errors import DataError, nearest
 from geotl.io.drivers import OFFLINE, check_vector
 from geotl.io.files import given_path, whole_file
 from geotl.io.raster import known_crs
-from geotl.io.tables import CSV_SUFFIXES, csv_rows, number
+from geotl.io.tables import CSV_SUFFIXES, Faults, csv_rows, number
 
 Geometries = NDArray[np.object_]
 
@@ -333,13 +333,13 @@ def _from_csv(path: Path, fields: Sequence[str], crs: str | None) -> Features:
     rows = list(cells)
     points = [_point(row[x], row[y]) for _, row in rows]
     default_crs = None if x.lower() == "x" else _DEGREES
-    systems = [crs or _crs_of(path, line, row) or default_crs for line, row in rows]
-    for (line, _), point, system in zip(rows, points, systems, strict=True):
-        if point is not None and system is None:
-            raise DataError(
-                f"{path}: line {line} does not state its reference system; add a column crs, or "
-                f"{_STATE_IT}"
-            )
+    faults = Faults(path)
+    systems = [crs or _crs_of(line, row, faults) or default_crs for line, row in rows]
+    for (line, row), point, system in zip(rows, points, systems, strict=True):
+        if point is not None and system is None and not row.get("crs"):
+            words = f"does not state its reference system; add a column crs, or {_STATE_IT}"
+            faults.add(line, words)
+    faults.check()
     common = next((system for system in systems if system), _DEGREES)
     ids = tuple(str(line) for line, _ in rows)
     field_values = {name: tuple(row[name] or None for _, row in rows) for name in fields}
@@ -364,11 +364,12 @@ def _place_columns(path: Path, columns: Sequence[str]) -> tuple[str, str]:
     )
 
 
-def _crs_of(path: Path, line: int, row: Mapping[str, str]) -> str | None:
+def _crs_of(line: int, row: Mapping[str, str], faults: Faults) -> str | None:
     try:
         return known_crs(row["crs"]) if row.get("crs") else None
     except DataError as error:
-        raise DataError(f"{path}: line {line} gives {error}") from error
+        faults.add(line, f"gives {error}")
+        return None
 
 
 def _point(x: str, y: str) -> shapely.Point | None:

@@ -15,7 +15,7 @@ from geotl.console import Log, ProgressLine
 from geotl.errors import ModelError
 from geotl.evaluation.evaluate import plain
 from geotl.experiments.recipe import lectures
-from geotl.io.files import asset, write_text
+from geotl.io.files import asset, json_text, write_text
 from geotl.io.locks import locked, output_lock
 from geotl.lecture import (
     architectures,
@@ -127,7 +127,7 @@ def _run(name: str, recipe: LectureRecipe, numbers: Any, out: Path) -> dict[str,
     record["seconds"] = round(time.perf_counter() - begun, 1)
     record["processor_seconds"] = round(time.process_time() - worked, 1)
     write_png(out / f"{name}.png", panels_figure(shown.panels, shown.columns))
-    write_text(out / f"{name}.json", json.dumps(record, indent=2, ensure_ascii=False) + "\n")
+    write_text(out / f"{name}.json", json_text(record))
     return record
 
 

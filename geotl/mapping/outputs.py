@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from rasterio import features
 from rasterio.errors import RasterioError
 
+from geotl.console import aligned
 from geotl.errors import DataError, OutputError
 from geotl.io.files import sync, write_text
 from geotl.io.geodesy import polygon_areas_m2, row_areas_m2
@@ -189,14 +190,12 @@ def areas_csv(areas: Areas, classes: Sequence[str]) -> str:
 
 def areas_lines(areas: Areas, classes: Sequence[str]) -> list[str]:
     """The same for people."""
-    width = max(map(len, (*classes, NOT_MAPPED)))
-    lines = []
-    for _, name, pixels, _, hectares, percent in _rows(areas, classes):
-        if not pixels:
-            continue
-        ground = f"{float(hectares):14,.1f} ha" if hectares else f"{pixels:14,} px"
-        lines.append(f"  {name.ljust(width)} {ground} {percent:>6} %")
-    return lines
+    rows = [
+        (name, f"{float(hectares):,.1f} ha" if hectares else f"{pixels:,} px", f"{percent} %")
+        for _, name, pixels, _, hectares, percent in _rows(areas, classes)
+        if pixels
+    ]
+    return [f"  {line}" for line in aligned(rows, left=(0,))]
 
 
 def _rows(areas: Areas, classes: Sequence[str]) -> list[tuple[int | str, str, int, str, str, str]]:

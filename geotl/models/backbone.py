@@ -134,6 +134,15 @@ class BackboneSpec:
         """The smallest tile side in pixels for the whole backbone."""
         return self.least_px[-1]
 
+    def fitting_px(self, side: int, cut_after: str | None = None) -> int:
+        """The smallest side from `side` on, in pixels, that the stages up to `cut_after` take.
+
+        Raises:
+            ModelError: `cut_after` is no stage.
+        """
+        least = self.least_px[stage_position(self.stages, cut_after or self.stages[-1])]
+        return -(-max(side, least) // self.multiple_px) * self.multiple_px
+
 
 class Backbone(nn.Module):
     """A chain of stages from an image [N, C, S, S] to each stage's output [N, channels, s, s].

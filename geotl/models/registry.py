@@ -16,7 +16,7 @@ from torchvision.models.googlenet import InceptionAux as GoogLeNetAuxiliary
 from torchvision.models.inception import InceptionAux as InceptionV3Auxiliary
 
 from geotl.console import aligned
-from geotl.errors import ModelError, WeightsError, nearest
+from geotl.errors import WeightsError
 from geotl.models.backbone import (
     Auxiliary,
     Backbone,
@@ -28,6 +28,7 @@ from geotl.models.backbone import (
     stage_position,
     steady,
 )
+from geotl.models.backbone_names import check_backbone_name
 from geotl.models.normalisation import of_pictures
 from geotl.models.pretrained import is_published, published_file, torchgeo_names, torchvision_names
 from geotl.models.swin import swin
@@ -313,11 +314,7 @@ def get_backbone(name: str) -> BackboneSpec:
     """
     if is_timm(name):
         return timm_spec(name)
-    if name not in REGISTRY:
-        raise ModelError(
-            f"backbone {name!r} is not known; {nearest(name, REGISTRY)}; timm's networks are "
-            "named timm:NAME"
-        )
+    check_backbone_name(name)
     return REGISTRY[name]
 
 

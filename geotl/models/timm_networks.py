@@ -18,6 +18,7 @@ from torch import nn
 
 from geotl.errors import ModelError
 from geotl.models.backbone import BackboneSpec, steady
+from geotl.models.backbone_names import TIMM_PREFIX
 from geotl.models.timm_transformers import (
     TRANSFORMERS,
     patch_px,
@@ -27,7 +28,7 @@ from geotl.models.timm_transformers import (
     tokens_of,
 )
 
-PREFIX = "timm:"
+PREFIX = TIMM_PREFIX
 INSTALL = "pip install 'geotl[timm]'"
 _PROBE_PX = 128  # side at which widths and strides are read off
 _NEAR = 3  # names suggested for one that is unknown

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import pickle
+import ssl
 import sys
+import urllib.error
+import urllib.request
 from collections.abc import Sequence
 from dataclasses import replace
 from math import isqrt
@@ -22,6 +25,7 @@ from geotl.models.weights import WeightFile
 
 PRETRAINED = "pretrained"
 _POSITIONS = "pos_embed"
+_PATIENCE_S = 5.0  # for an answer of the hub
 _LOCAL = "or give model.weights a local .pth or .safetensors file"
 # Files that timm requests from the hub, in its order, where a network's entry names none.
 _HUB_FILES = ("model.safetensors", "pytorch_model.bin")
@@ -87,11 +91,16 @@ def _loaded(given: str, config: Any) -> dict[str, torch.Tensor]:
     from huggingface_hub import errors as hub
 
     place = config.hf_hub_id or config.url
+    held = _in_hub_cache(config)
+    if config.hf_hub_id and held is None:
+        _check_reachable(given, place)
+    # Read from the cache, a file need not be compared with the hub's, which may be out of reach.
+    from_cache = {} if held is None else {"pretrained_cfg_overlay": {"file": str(held)}}
     unreachable = (hub.HfHubHTTPError, hub.EntryNotFoundError, OSError)
     damaged = (SafetensorError, pickle.UnpicklingError, RuntimeError, KeyError, EOFError)
     try:
         with torch.random.fork_rng(devices=[]):
-            network = library().create_model(given, pretrained=True)
+            network = library().create_model(given, pretrained=True, **from_cache)
     except unreachable as error:
         raise WeightsError(
             f"weights {PREFIX}{given}: not in the cache and not to be had from {place} "
@@ -105,23 +114,57 @@ def _loaded(given: str, config: Any) -> dict[str, torch.Tensor]:
     return {name: value.detach() for name, value in network.state_dict().items()}
 
 
+def _check_reachable(given: str, place: str) -> None:
+    """Ask the hub once, before its library asks it again and again for a minute, in many lines.
+
+    Raises:
+        WeightsError: it does not answer within `_PATIENCE_S`.
+    """
+    from huggingface_hub import constants
+
+    if constants.HF_HUB_OFFLINE:  # its library says so at once
+        return
+    asked = urllib.request.Request(constants.ENDPOINT, method="HEAD")
+    try:
+        with urllib.request.urlopen(asked, timeout=_PATIENCE_S):
+            return
+    except urllib.error.HTTPError:
+        return  # it answers
+    except OSError as error:
+        reason = getattr(error, "reason", error)
+        if isinstance(reason, ssl.SSLError):  # the library may know other certificates
+            return
+        raise WeightsError(
+            f"weights {PREFIX}{given}: not in the cache, and {constants.ENDPOINT} cannot be "
+            f"reached ({reason}); fetch {place} once where it can (the cache is "
+            f"{constants.HF_HUB_CACHE}), {_LOCAL}"
+        ) from error
+
+
+def _in_hub_cache(config: Any) -> Path | None:
+    """The file of an entry in the hub's cache, None where it is not there."""
+    from huggingface_hub import try_to_load_from_cache
+
+    if not config.hf_hub_id:
+        return None
+    hub, _, revision = config.hf_hub_id.partition("@")
+    names = (config.hf_hub_filename,) if config.hf_hub_filename else _HUB_FILES
+    found = (try_to_load_from_cache(hub, name, revision=revision or None) for name in names)
+    there = (Path(path) for path in found if isinstance(path, str) and Path(path).is_file())
+    return next(there, None)
+
+
 def cached_path(given: str, config: Any) -> Path:
     """Where the file that timm loaded lies.
 
     Raises:
         WeightsError: it is not where timm's loaders keep their files.
     """
-    from huggingface_hub import try_to_load_from_cache
-
-    if config.hf_hub_id:
-        hub, _, revision = config.hf_hub_id.partition("@")
-        names = (config.hf_hub_filename,) if config.hf_hub_filename else _HUB_FILES
-        paths = [try_to_load_from_cache(hub, name, revision=revision or None) for name in names]
-    else:
-        paths = [str(Path(torch.hub.get_dir()) / "checkpoints" / Path(config.url).name)]
-    for path in paths:
-        if isinstance(path, str) and Path(path).is_file():
-            return Path(path)
+    path = _in_hub_cache(config)
+    if path is None and not config.hf_hub_id:
+        path = Path(torch.hub.get_dir()) / "checkpoints" / Path(config.url).name
+    if path is not None and path.is_file():
+        return path
     raise WeightsError(
         f"weights {PREFIX}{given}: loaded, but their file is not in the cache, so its checksum "
         f"cannot be kept; unset TIMM_USE_OLD_CACHE, {_LOCAL}"

@@ -18,6 +18,7 @@ import torch
 from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
+from geotl.console import aligned
 from geotl.errors import WeightsError
 from geotl.imagery.sensors import sensor_from
 from geotl.io.files import sha256_of
@@ -106,11 +107,7 @@ class WeightReport:
             (r.tensor, r.stage or "-", r.status, _shape(r.file_shape), _shape(r.network_shape))
             for r in self.rows
         ]
-        widths = [max(len(row[i]) for row in cells) for i in range(5)]
-        return "\n".join(
-            "  ".join(cell.ljust(w) for cell, w in zip(row, widths, strict=True)).rstrip()
-            for row in cells
-        )
+        return "\n".join(aligned(cells, left=range(5)))
 
     def provenance(self) -> dict[str, Any]:
         """The same as plain JSON values, to be kept in a model file.

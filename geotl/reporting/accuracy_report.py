@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import io
-import json
 import math
 import textwrap
 from collections.abc import Iterable, Sequence
@@ -17,10 +16,11 @@ from matplotlib.ticker import MaxNLocator, PercentFormatter, StrMethodFormatter
 from numpy.typing import ArrayLike
 
 from geotl.arrays import Float64s
+from geotl.console import aligned
 from geotl.evaluation.area_estimation import Estimated
 from geotl.evaluation.map_accuracy import Assessment
 from geotl.evaluation.reference_points import SamplePlan, some
-from geotl.io.files import write_text
+from geotl.io.files import json_text, write_text
 from geotl.io.tables import TableWriter
 from geotl.reporting.figures import (
     BLUE,
@@ -44,6 +44,19 @@ def told(found: Assessment) -> str:
     result, unit = found.result, "ha" if found.in_metres else "pixels"
     areas = _areas(found)
     what = "points" if found.sampled else "pixels"
+    head = ("class", "n", "share", "user's", "producer's", f"mapped {unit}", f"adjusted {unit}")
+    rows = [
+        (
+            name,
+            f"{result.matrix[i].sum():,}",
+            f"{result.weights[i]:.4f}",
+            _pm(result.users, 3, i),
+            _pm(result.producers, 3, i),
+            _amount(areas["mapped"].value[i]),
+            _pm_amount(areas["adjusted"], i),
+        )
+        for i, name in enumerate(found.classes)
+    ]
     lines = [
         f"map        {found.map}",
         f"reference  {found.reference}: {int(result.matrix.sum()):,} {what} used",
@@ -58,21 +71,7 @@ def told(found: Assessment) -> str:
         "",
         f"overall accuracy {_pm(result.overall, 4)}",
         "",
-        *_table(
-            ("class", "n", "share", "user's", "producer's", f"mapped {unit}", f"adjusted {unit}"),
-            [
-                (
-                    name,
-                    f"{result.matrix[i].sum():,}",
-                    f"{result.weights[i]:.4f}",
-                    _pm(result.users, 3, i),
-                    _pm(result.producers, 3, i),
-                    _amount(areas["mapped"].value[i]),
-                    _pm_amount(areas["adjusted"], i),
-                )
-                for i, name in enumerate(found.classes)
-            ],
-        ),
+        *aligned([head, *rows], left=(0,)),
         "± is half a 95 % interval (1.96 standard errors; Olofsson et al. 2014)"
         if found.sampled
         else "no sampling error: every pixel is known",
@@ -85,7 +84,8 @@ def told(found: Assessment) -> str:
 def plan_told(plan: SamplePlan) -> str:
     """A plan of a sample as lines for the screen."""
     shares = plan.pixels / plan.pixels.sum()
-    rows = [
+    rows = [("class", "pixels", "share", "expected user's", "points")]
+    rows += [
         (name, f"{size:,}", f"{share:.4f}", f"{user:.2f}", f"{number:,}")
         for name, size, share, user, number in zip(
             plan.classes, plan.pixels, shares, plan.expected, plan.points, strict=True
@@ -98,7 +98,7 @@ def plan_told(plan: SamplePlan) -> str:
     )
     return "\n".join(
         [
-            *_table(("class", "pixels", "share", "expected user's", "points"), rows),
+            *aligned(rows, left=(0,)),
             f"{plan.points.sum():,} points; standard error of overall accuracy {expected}",
         ]
     )
@@ -118,17 +118,17 @@ def as_json(found: Assessment) -> str:
         "warnings": list(found.warnings),
         "notes": list(found.notes),
         "classes": list(found.classes),
-        "matrix": result.matrix.tolist(),
-        "proportions": _plain(result.proportions),
-        "mapped_share": _plain(result.weights),
+        "matrix": result.matrix,
+        "proportions": result.proportions,
+        "mapped_share": result.weights,
         "overall": _measure(result.overall),
         "users": _measure(result.users),
         "producers": _measure(result.producers),
         "area_unit": "ha" if found.in_metres else "pixel",
-        "mapped_area": _plain(result.mapped_m2 / scale),
+        "mapped_area": result.mapped_m2 / scale,
         "adjusted_area": _measure(_scaled(result.areas_m2, scale)),
     }
-    return json.dumps(held, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
+    return json_text(held)
 
 
 def classes_csv(found: Assessment) -> str:
@@ -185,19 +185,11 @@ def _scaled(measure: Estimated, by: float) -> Estimated:
 
 def _measure(measure: Estimated) -> dict[str, Any]:
     return {
-        "value": _plain(measure.value),
-        "se": _plain(measure.se),
-        "low": _plain(measure.low),
-        "high": _plain(measure.high),
+        "value": measure.value,
+        "se": measure.se,
+        "low": measure.low,
+        "high": measure.high,
     }
-
-
-def _plain(values: ArrayLike) -> Any:
-    """Plain numbers for JSON; None for nan."""
-    held = np.asarray(values, dtype=np.float64)
-    if held.ndim:
-        return [_plain(inner) for inner in held]
-    return float(held) if np.isfinite(held) else None
 
 
 def _csv(head: Sequence[str], rows: Iterable[Sequence[Any]]) -> str:
@@ -254,19 +246,7 @@ def _matrix(classes: Sequence[str], cells: ArrayLike, form: str, *, total: bool)
     if total:
         sums = held.sum(axis=0).tolist()
         rows.append(("total", *(form.format(v) for v in sums), form.format(held.sum())))
-    return _table(head, rows)
-
-
-def _table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
-    """Columns of one width, the first aligned left, the others right."""
-    widths = [max(map(len, column)) for column in zip(head, *rows, strict=True)]
-    return [
-        "  ".join(
-            cell.ljust(width) if place == 0 else cell.rjust(width)
-            for place, (cell, width) in enumerate(zip(row, widths, strict=True))
-        ).rstrip()
-        for row in (head, *rows)
-    ]
+    return aligned([head, *rows], left=(0,))
 
 
 def areas_figure(found: Assessment) -> bytes:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from html import escape
 from pathlib import Path
@@ -16,7 +15,7 @@ from geotl.arrays import Bools, Float64s, Int64s, UInt8s
 from geotl.data.checks import Checked
 from geotl.data.findings import GRAVITIES, Finding
 from geotl.data.tile_statistics import QUANTILES, TilePair
-from geotl.io.files import write_text
+from geotl.io.files import json_text, write_text
 from geotl.io.vector import positions
 from geotl.reporting.class_colours import class_colours
 from geotl.reporting.figures import (
@@ -183,7 +182,7 @@ def as_json(found: Checked) -> str:
         "classes": _counts(found),
         "sizes": [{"height": h, "width": w, "tiles": n} for (h, w), n in found.sizes.items()],
         "quantiles": {
-            band: {str(q): _plain(v) for q, v in zip(QUANTILES, column, strict=True)}
+            band: {str(q): v for q, v in zip(QUANTILES, column, strict=True)}
             for band, column in zip(found.pack.bands, found.facts.quantiles.T, strict=True)
         },
         "invalid_share": float(1 - found.facts.valid.mean()),
@@ -202,7 +201,7 @@ def as_json(found: Checked) -> str:
         "overlaps": [_pair(pair, names) for pair in found.overlapping],
         "outliers": [{"tile": names[i], "distance": round(d, 3)} for i, d in found.far],
     }
-    return json.dumps(held, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
+    return json_text(held)
 
 
 def write_check(
@@ -426,7 +425,3 @@ def _pair(pair: TilePair, names: Sequence[str]) -> dict[str, Any]:
         "share": round(pair.share, 4),
         "turned": pair.turned,
     }
-
-
-def _plain(value: float) -> float | None:
-    return float(value) if np.isfinite(value) else None

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from geotl.console import Progress
+from geotl.console import Progress, aligned
 from geotl.errors import DataError
 from geotl.evaluation.learning_curve import LearningCurve, gain, learning_curve, more_labels
 from geotl.experiments.draws import Draw
@@ -95,10 +95,13 @@ def curve_lines(curves: Mapping[str, LearningCurve]) -> list[str]:
     lines: list[str] = []
     for name, curve in curves.items():
         lines.append(f"{name}: labels per class, accuracy (mean ± sd), 95 % interval of the mean")
-        columns = zip(curve.shots, curve.mean, curve.sd, *curve.interval, strict=True)
-        for size, mean, sd, *ends in columns:
+        rows = []
+        for size, mean, sd, *ends in zip(
+            curve.shots, curve.mean, curve.sd, *curve.interval, strict=True
+        ):
             spread = f" ± {sd:.3f} {_ends(ends)}" if len(curve.draws) > 1 else " (one draw)"
-            lines.append(f"  {size:>5g}  {mean:.3f}{spread}")
+            rows.append((f"{size:g}", f"{mean:.3f}{spread}"))
+        lines += [f"  {line}" for line in aligned(rows, left=(1,))]
         sentence = more_labels(curve)
         lines += [*extrapolated_lines(curve), *([f"  {sentence}"] if sentence else [])]
     base, *others = curves

@@ -302,7 +302,7 @@ def diagnose(
     out: Path,
     *,
     quick: bool = False,
-    judged: int | None = None,
+    test_tiles: int | None = None,
     with_curve: bool = False,
     quiet: bool = False,
     log: Log = print,
@@ -313,7 +313,7 @@ def diagnose(
         recipe: with `evaluate.target`, or none.
         out: folder; an interrupted diagnosis there goes on.
         quick: fewer tiles and steps; of task pixels no random split.
-        judged: maximum of test tiles; None for 1,000, or 300 when quick.
+        test_tiles: maximum of test tiles; None for 1,000, or 300 when quick.
         with_curve: the label-count curve too.
         quiet: no progress.
         log: gets every line.
@@ -321,17 +321,17 @@ def diagnose(
     Raises:
         GeoTLError: input, weights or output that cannot be used.
     """
-    if judged is not None and judged < 1:
-        raise DataError(f"--test-tiles: given {judged}; allowed: at least 1")
+    if test_tiles is not None and test_tiles < 1:
+        raise DataError(f"--test-tiles: given {test_tiles}; allowed: at least 1")
     if recipe.task == "pixels":
-        if judged is not None:
+        if test_tiles is not None:
             raise DataError(
-                f"--test-tiles: given {judged} with task pixels, whose folds test every label; "
+                f"--test-tiles: given {test_tiles} with task pixels, whose folds test every label; "
                 "leave it out"
             )
         return _of_pixels(recipe, out, quick=quick, with_curve=with_curve, quiet=quiet, log=log)
     opened = open_experiment(recipe, out, log=log, quiet=quiet, resume=True)
-    setup = _setup(opened, quick=quick, judged=judged)
+    setup = _setup(opened, quick=quick, test_tiles=test_tiles)
     measured = measure(setup)
     shown = None
     if with_curve:
@@ -358,14 +358,14 @@ def _of_pixels(
     return diagnosis
 
 
-def _setup(opened: Experiment, *, quick: bool, judged: int | None) -> _Setup:
+def _setup(opened: Experiment, *, quick: bool, test_tiles: int | None) -> _Setup:
     """The folder opened, and the test tiles drawn."""
     bare = replace(opened, recipe=_alone(opened.recipe), resume=False)
     open_run(opened.folder, dump(bare.recipe), resume=True)
     opened.log(f"computing on {describe(choose_device(), opened.recipe.train.precision)}")
     extent = QUICK if quick else Extent()
     full = opened.draw(0)
-    draw = sampled(full, judged or extent.judged, opened.recipe.seed)
+    draw = sampled(full, test_tiles or extent.judged, opened.recipe.seed)
     return _Setup(bare, draw, len(full.split.test), extent)
 
 

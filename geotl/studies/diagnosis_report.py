@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from html import escape
@@ -13,7 +12,7 @@ from geotl.evaluation.metrics import Interval, wilson
 from geotl.evaluation.next_steps import Step
 from geotl.evaluation.overfitting import Verdict, shown
 from geotl.evaluation.regularisers import Regulariser
-from geotl.io.files import write_text
+from geotl.io.files import json_text, write_text
 from geotl.reporting.curve_figures import (
     capacity_figure,
     epochs_figure,
@@ -149,7 +148,7 @@ def as_json(found: Diagnosis) -> str:
         "parts": found.parts.to_dict(),
         "curve": list(found.curve[1]) if found.curve else None,
     }
-    return json.dumps(plain(told), indent=2, ensure_ascii=False) + "\n"
+    return json_text(plain(told))
 
 
 def _pictures(found: Diagnosis) -> dict[str, Picture]:

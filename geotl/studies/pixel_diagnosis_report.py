@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from dataclasses import asdict
 from html import escape
@@ -13,7 +12,7 @@ from geotl.evaluation.evaluate import plain
 from geotl.evaluation.metrics import Interval
 from geotl.experiments.pixel_report import FUSED, folds_table
 from geotl.experiments.recipe import written_text
-from geotl.io.files import write_text
+from geotl.io.files import json_text, write_text
 from geotl.reporting import figures
 from geotl.reporting.curve_figures import standing_figure
 from geotl.reporting.html import (
@@ -65,7 +64,7 @@ def as_json(found: PixelDiagnosis) -> str:
         "warnings": list(outcome.warnings()),
         "curve": list(found.curve[1]) if found.curve else None,
     }
-    return json.dumps(plain(record), indent=2, ensure_ascii=False) + "\n"
+    return json_text(plain(record))
 
 
 def _pictures(found: PixelDiagnosis) -> dict[str, Picture]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import io
-import json
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict
@@ -14,13 +13,13 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.lines import Line2D
 
-from geotl.console import duration
+from geotl.console import aligned, duration
 from geotl.evaluation.metrics import Interval
 from geotl.experiments.recipe import Recipe
 from geotl.experiments.schema import shown
 from geotl.experiments.spellings import written, written_name, written_value
 from geotl.io import yaml
-from geotl.io.files import write_text
+from geotl.io.files import json_text, jsonable, write_text
 from geotl.io.tables import TableWriter
 from geotl.reporting.figures import (
     BLUE,
@@ -177,10 +176,7 @@ def start_lines(found: Found, start: Start) -> Iterator[str]:
     yield base_line(found, start)
     table = [HEADER, *map(cells, found.ranked(start))]
     if len(table) > 1:
-        widths = [max(map(len, column)) for column in zip(*table, strict=True)]
-        for row in table:
-            told = (cell.ljust(width) for cell, width in zip(row, widths, strict=True))
-            yield ("  " + "  ".join(told)).rstrip()
+        yield from (f"  {line}" for line in aligned(table, left=range(len(HEADER))))
     if start == AS_IT_IS and found.not_for_probe:
         yield f"  does not apply to a probe: {', '.join(found.not_for_probe)}"
 
@@ -329,9 +325,7 @@ def write_study(found: Found, out: Path) -> None:
     write_png(
         out / "study.png", effects_figure({name: rows for name, rows in panels.items() if rows})
     )
-    write_text(
-        out / "study.json", json.dumps(study_json(found), indent=2, ensure_ascii=False) + "\n"
-    )
+    write_text(out / "study.json", json_text(study_json(found)))
 
 
 def _figure_row(row: TrialRow) -> EffectRow:
@@ -416,7 +410,8 @@ def row_json(row: TrialRow) -> dict[str, Any]:
         "seconds_on": found.on.seconds if found else None,
         "seconds_off": found.off.seconds if found else None,
     }
-    return {k: None if isinstance(v, float) and math.isnan(v) else v for k, v in told.items()}
+    plain: dict[str, Any] = jsonable(told)
+    return plain
 
 
 def _plain(value: Any) -> str:

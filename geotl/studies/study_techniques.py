@@ -12,7 +12,8 @@ from typing import Any, Final, Literal
 
 from geotl.errors import RecipeError, nearest
 from geotl.evaluation.regularisers import everything_off
-from geotl.experiments.presets import two_sizes
+from geotl.experiments.build import fitting_px
+from geotl.experiments.presets import one_size, two_sizes
 from geotl.experiments.recipe import Recipe
 from geotl.experiments.schema import contradictions
 from geotl.models.backbone import skeleton
@@ -183,6 +184,7 @@ def training_trials(recipe: Recipe, base: Recipe, *, folded: bool) -> list[Trial
 def probe_trials(recipe: Recipe, tile_px: int, *, folded: bool) -> list[Trial]:
     """Every trial of a recipe that is a probe: the few keys that matter to a linear head."""
     model = recipe.model
+    fit = fitting_px(recipe)
     key, values = "probe.penalties", [0.001, 0.01, 0.1, 1.0, 10.0]
     if recipe.probe.head == "discriminant":
         key, values = "probe.shrinkages", [0.01, 0.1, 0.4, 0.8]
@@ -194,7 +196,7 @@ def probe_trials(recipe: Recipe, tile_px: int, *, folded: bool) -> list[Trial]:
         Trial("views", "explicit", "probe.views", 4, 1),
         Trial("unit_length", "probe", "model.unit_length", True, False),
         Trial("pooling", "probe", "model.pool", "root_mean", "mean"),
-        Trial("sizes", "probe", "model.input_px", two_sizes(tile_px), ()),
+        Trial("sizes", "probe", "model.input_px", two_sizes(tile_px, fit), one_size(tile_px, fit)),
         MADE_TILES,
     ]
     if model.weights != "none":

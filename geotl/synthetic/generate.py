@@ -23,7 +23,7 @@ from geotl.experiments.experiment import Experiment
 from geotl.experiments.recipe import Recipe, written_text
 from geotl.experiments.run_folder import RECIPE
 from geotl.experiments.samples import TileSamples
-from geotl.io.files import scratch_folder, whole_folder, write_text
+from geotl.io.files import jsonable, scratch_folder, whole_folder, write_text
 from geotl.io.locks import locked
 from geotl.reporting.figures import FAINT, INK, ORANGE, canvas, encoded, shortened, write_png
 from geotl.reporting.rendering import quicklook, stretch_limits
@@ -124,13 +124,13 @@ class Amounts:
         per_class: tiles made of each class.
         steps: steps of the generator's training.
         draws: draws to compare on, each with a generator of its own; None for the recipe's.
-        judged: maximum number of test tiles.
+        test_tiles: maximum number of test tiles.
     """
 
     per_class: int = 20
     steps: int = 1000
     draws: int | None = None
-    judged: int = 1000
+    test_tiles: int = 1000
 
     def __post_init__(self) -> None:
         """Make sure that there are tiles to generate and test tiles.
@@ -138,7 +138,7 @@ class Amounts:
         Raises:
             DataError: a number below 1.
         """
-        for name in ("per_class", "steps", "judged"):
+        for name in ("per_class", "steps", "test_tiles"):
             if getattr(self, name) < 1:
                 option = name.replace("_", "-")
                 raise DataError(f"--{option}: given {getattr(self, name)}; allowed: at least 1")
@@ -174,7 +174,7 @@ def generate(
     settings = GanSettings(steps=amounts.steps)
     trials: list[tuple[Draw, SyntheticTiles, Tried]] = []
     for number in range(count):
-        draw = sampled(experiment.draw(number), amounts.judged, recipe.seed)
+        draw = sampled(experiment.draw(number), amounts.test_tiles, recipe.seed)
         with experiment.progress() as line:
             progress = line.counter(f"training the generator, draw {number + 1}/{count}")
             synthetic = make_tiles(
@@ -295,17 +295,17 @@ def report(done: Generation) -> dict[str, Any]:
     spaces = {
         name: {
             "unit": "standard deviations, root mean square",
-            "closest_real_pair": _plain(like.novelty.closest_real),
+            "closest_real_pair": like.novelty.closest_real,
             "nearest_real": {
                 "least": float(like.novelty.nearest.min()),
                 "median": float(np.median(like.novelty.nearest)),
             },
             "copies": [names[i] for i in np.flatnonzero(like.novelty.copies)],
             "diversity": {
-                k: {"real": _plain(a), "synthetic": _plain(b)}
+                k: {"real": a, "synthetic": b}
                 for k, a, b in zip(classes, like.real, like.synthetic, strict=True)
             },
-            "diversity_ratio": _plain(_ratio(like)),
+            "diversity_ratio": _ratio(like),
         }
         for name, like in _spaces(done).items()
     }
@@ -317,7 +317,7 @@ def report(done: Generation) -> dict[str, Any]:
         **spaces,
         "named_as_meant": done.named,
         "accuracy": [{"without": a, "with": b} for a, b in done.accuracy],
-        "gain": {k: _plain(v) for k, v in done.gained.difference._asdict().items()}
+        "gain": done.gained.difference._asdict()
         | {"word": done.gained.word, "paired_over": done.gained.draws},
     }
 
@@ -330,10 +330,6 @@ def _file_names(done: Generation) -> list[str]:
     return [f"{classes[k]}/synthetic_{n:04d}.tif" for k, n in zip(labels, place, strict=True)]
 
 
-def _plain(value: float) -> float | None:
-    return float(value) if np.isfinite(value) else None
-
-
 def _write(folder: Path, done: Generation) -> None:
     write_synthetic(
         folder,
@@ -344,7 +340,7 @@ def _write(folder: Path, done: Generation) -> None:
         sources=done.synthetic.sources,
     )
     write_text(folder / RECIPE, written_text(done.recipe))
-    write_text(folder / JSON_NAME, json.dumps(report(done), indent=1, allow_nan=False) + "\n")
+    write_text(folder / JSON_NAME, json.dumps(jsonable(report(done)), indent=1) + "\n")
     write_png(folder / SHEET_NAME, sheet(done))
 
 

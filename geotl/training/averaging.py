@@ -5,10 +5,12 @@ from __future__ import annotations
 import copy
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import nn
+from torch.optim.swa_utils import AveragedModel
 
 from geotl.arrays import Int64s
 from geotl.data.tile_array import Pack, batch
@@ -19,39 +21,37 @@ from geotl.models.classifier import TileClassifier
 _BLOCK = 64  # tiles whose statistics are taken together
 
 
-class WeightAverage(nn.Module):
-    """The running mean of some parameters, kept as buffers and so in every checkpoint.
+class WeightAverage(AveragedModel):
+    """The running mean of some parameters, which every checkpoint holds.
 
     Stochastic weight averaging, Izmailov et al. 2018, algorithm 1.
     """
 
     def __init__(self, parameters: Sequence[nn.Parameter]) -> None:
         """Make room for the trainable ones; the list itself is not kept as a part."""
-        super().__init__()
-        self._of = [p for p in parameters if p.requires_grad]
-        self.register_buffer("count", torch.zeros((), dtype=torch.int64))
-        for number, parameter in enumerate(self._of):
-            self.register_buffer(f"mean_{number}", torch.zeros_like(parameter.data))
+        trained = [p for p in parameters if p.requires_grad]
+        super().__init__(nn.ParameterList(trained))
+        self.requires_grad_(False)
+        self._of = trained
 
-    count: Tensor
-
-    @torch.no_grad()
     def add(self) -> None:
         """Take in the weights as they are."""
-        self.count += 1
-        for mean, parameter in self._pairs():
-            mean.add_((parameter - mean) / self.count)
+        self.update_parameters(nn.ParameterList(self._of))
 
     @torch.no_grad()
     def give(self) -> None:
         """Put the average in the place of the weights, if there is one."""
-        if self.count:
-            for mean, parameter in self._pairs():
+        if self.n_averaged:
+            for parameter, mean in zip(self._of, self.module.parameters(), strict=True):
                 parameter.copy_(mean)
 
-    def _pairs(self) -> Iterator[tuple[Tensor, nn.Parameter]]:
-        for number, parameter in enumerate(self._of):
-            yield self.get_buffer(f"mean_{number}"), parameter
+    def _load_from_state_dict(self, state: dict[str, Any], prefix: str, *args: Any) -> None:
+        """Also from checkpoints of earlier versions, which had names of their own."""
+        for name in [name for name in state if name.startswith(prefix)]:
+            inside = name.removeprefix(prefix)
+            today = inside.replace("count", "n_averaged").replace("mean_", "module.")
+            state[prefix + today] = state.pop(name)
+        super()._load_from_state_dict(state, prefix, *args)
 
 
 @torch.no_grad()

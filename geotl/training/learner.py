@@ -298,7 +298,7 @@ def fit(
 
     Args:
         learner: the network, its tiles and its training.
-        folder: checkpoints and logs (CSV and TensorBoard).
+        folder: checkpoints and logs.
         stop_after: epochs to run of the schedule, None for all.
         resume: go on from the last checkpoint in `folder`, if there is one.
         quiet: no progress.

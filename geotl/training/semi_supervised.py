@@ -159,17 +159,9 @@ def propagated(labelled: Floats, known_labels: Floats, unlabelled: Floats) -> Fl
 
 
 def _neighbours(rows: Floats, count: int) -> sparse.csr_matrix:
-    """Symmetric graph of each row's nearest others, weighted by similarity; blocks of 1024."""
-    ends, weights = [], []
-    for start in range(0, len(rows), 1024):
-        near = rows[start : start + 1024] @ rows.T
-        places = np.arange(len(near))
-        near[places, start + places] = -np.inf
-        best = np.argpartition(-near, count - 1, axis=1)[:, :count]
-        ends.append(best)
-        weights.append(np.maximum(np.take_along_axis(near, best, axis=1), 0))
-    origin = np.repeat(np.arange(len(rows)), count)
-    shape = (len(rows), len(rows))
-    values = (np.concatenate(weights).ravel(), (origin, np.concatenate(ends).ravel()))
-    graph = sparse.csr_matrix(values, shape=shape)
+    """Symmetric graph of rows of length 1 and their nearest others, weighted by cosines above 0."""
+    from sklearn.neighbors import kneighbors_graph
+
+    graph = kneighbors_graph(rows, count, mode="distance")
+    graph.data = np.maximum(1 - graph.data**2 / 2, 0)  # the cosine, of rows of length 1
     return graph.maximum(graph.T)

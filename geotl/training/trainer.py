@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import logging
 import signal
 import warnings
@@ -13,7 +14,7 @@ from typing import Any
 import lightning
 import torch
 from lightning.pytorch.callbacks import Callback, ModelCheckpoint
-from lightning.pytorch.loggers import CSVLogger, TensorBoardLogger
+from lightning.pytorch.loggers import CSVLogger, Logger, TensorBoardLogger
 from torch.utils.data import DataLoader
 
 from geotl.console import ProgressLine, duration
@@ -95,7 +96,8 @@ def trainer_for(
 ) -> lightning.Trainer:
     """A trainer on one device that shows nothing of its own.
 
-    It logs into a folder; without one it keeps neither logs nor checkpoints.
+    It logs into a folder, as CSV and, with the extra `tensorboard`, for TensorBoard; without a
+    folder it keeps neither logs nor checkpoints.
     """
     return lightning.Trainer(
         accelerator="auto",
@@ -104,17 +106,20 @@ def trainer_for(
         max_epochs=epochs,
         callbacks=list(callbacks),
         plugins=None if folder is None else [WholeCheckpoints()],
-        logger=folder is not None
-        and [
-            CSVLogger(folder, name="", version="csv"),
-            TensorBoardLogger(folder, name="", version="tensorboard"),
-        ],
+        logger=folder is not None and _loggers(folder),
         enable_checkpointing=folder is not None,
         log_every_n_steps=1,
         enable_progress_bar=False,
         enable_model_summary=False,
         num_sanity_val_steps=0,
     )
+
+
+def _loggers(folder: Path) -> list[Logger]:
+    found: list[Logger] = [CSVLogger(folder, name="", version="csv")]
+    if importlib.util.find_spec("tensorboard"):
+        found.append(TensorBoardLogger(folder, name="", version="tensorboard"))
+    return found
 
 
 def batch_counter(batches: int) -> DataLoader[Any]:
@@ -206,8 +211,9 @@ class EpochLine(Callback):
     def on_train_batch_end(self, trainer: lightning.Trainer, *_: Any) -> None:
         """Show how far a long epoch is."""
         batch, batches = trainer.fit_loop.batch_idx + 1, int(trainer.num_training_batches)
-        head = f"{self.what} {trainer.current_epoch + 1}/{trainer.max_epochs}"
-        self.line.show(f"{head}, batch {batch}/{batches}  {self.losses}".rstrip())
+        epoch, epochs = trainer.current_epoch, trainer.max_epochs or trainer.current_epoch + 1
+        head = f"{self.what} {epoch + 1}/{epochs}, batch {batch}/{batches}"
+        self.line.show(head, self.losses, share=(epoch + batch / batches) / epochs)
 
     def on_train_epoch_end(self, trainer: lightning.Trainer, _: Any) -> None:
         """Show the losses of the epoch."""
@@ -217,7 +223,7 @@ class EpochLine(Callback):
         self.losses = losses(trainer) + (
             f"  {duration(spent_s)} an epoch, {duration(spent_s * (planned - done))} left"
         )
-        self.line.show(f"{self.what} {done}/{planned}  {self.losses}", now=True)
+        self.line.show(f"{self.what} {done}/{planned}", self.losses, share=done / planned, now=True)
 
     def teardown(self, *_: Any, **__: Any) -> None:
         """Leave nothing behind."""

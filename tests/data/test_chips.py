@@ -15,8 +15,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from geotl.data.chips import Chip, ChipRules, Placement, place_chips
+from geotl.data.coverage import pixel_shares
 from geotl.data.labels import Label, Labels, raster_labels, read_labels
-from geotl.data.placement import on_pixels, pixel_shares, windows_of
+from geotl.data.placement import on_pixels, windows_of
 from geotl.errors import DataError
 from geotl.imagery.windows import Window
 from geotl.io import raster

@@ -185,6 +185,19 @@ def test_a_class_raster_tells_its_names_by_tags_or_categories(tmp_path) -> None:
         raster_labels(lost)
 
 
+def test_a_fault_of_many_rows_of_labels_is_one_line(tmp_path) -> None:
+    """Red before: the first row alone was named."""
+    path = tmp_path / "labels.csv"
+    rows = ["1,2,a,EPSG:32633", *("3,4,b," for _ in range(7)), "5,6,c,EPSG:0"]
+    path.write_text("x,y,class,crs\n" + "\n".join(rows) + "\n")
+    with pytest.raises(DataError) as caught:
+        read_labels(path, field="class", crs_to=UTM)
+    unknown, silent = str(caught.value).splitlines()
+    assert "line 10 gives crs 'EPSG:0'" in unknown
+    assert "line 3 does not state its reference system; add a column crs" in silent
+    assert silent.endswith("(7 lines have this fault: 3, 4, 5, 6, 7 and more)")
+
+
 def test_classes_are_looked_up_at_the_middles_of_pixels(tmp_path) -> None:
     values = np.arange(36, dtype="uint8").reshape(1, 6, 6)
     path = write_tile(tmp_path / "a.tif", values, nodata=35)

@@ -181,13 +181,19 @@ def test_every_fault_of_a_geojson_is_told_with_its_line(folder):
         assert re.search(rf"m\.geojson: line {line} .*{fault}", said), (line, fault, said)
 
 
-def test_many_faults_are_cut_after_twenty(folder):
-    rows = [f"tiles/none{i}.tif,water" for i in range(50)]
+def test_a_fault_that_repeats_is_one_line_with_its_count_and_first_rows(folder):
+    """Red before: twenty lines, and "30 more faults like these"."""
+    rows = [f"tiles/none{i}.tif,water,," for i in range(50)]
+    rows += [f"tiles/{name}.tif,water,{x},5" for x, name in enumerate("ab", 1)]
     with pytest.raises(DataError) as caught:
-        index_manifest(csv(folder, "path,label", *rows))
+        index_manifest(csv(folder, "path,label,x,y", *rows))
     said = str(caught.value).splitlines()
-    assert len(said) == 21
-    assert "30 more faults" in said[-1]
+    assert len(said) == 2
+    no_crs, missing = said
+    assert "line 52 gives x and y but no crs; add a column crs, such as EPSG:4326" in no_crs
+    assert no_crs.endswith("(2 lines have this fault: 52, 53)")
+    assert "line 2 names 'tiles/none0.tif', which is not there" in missing
+    assert missing.endswith("(50 lines have this fault: 2, 3, 4, 5, 6 and more)")
 
 
 @pytest.mark.parametrize(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import time
 from pathlib import Path
 
 import geopandas
@@ -77,6 +78,20 @@ def test_tiles_without_a_place_are_listed_in_a_table(tmp_path: Path) -> None:
     rows = list(csv.DictReader((out / "doubtful_labels.csv").open()))
     assert (rows[0]["label"], rows[0]["looks_like"]) == ("field/3.tif", "water")
     assert not (out / "doubtful_labels.gpkg").exists()
+
+
+def test_equal_lists_are_equal_bytes_whenever_they_are_written(tmp_path: Path) -> None:
+    """A GeoPackage states when it was changed: that date is fixed."""
+    several = tuple(Doubt(i, 0, 1, 0.1, 0.9) for i in range(5))
+    names = tuple(str(i) for i in range(5))
+    found = LabelDoubts(several, names, ("a", "b"), 9, np.ones((5, 2)), "EPSG:32633")
+    files = []
+    for name in ("first", "second"):
+        (tmp_path / name).mkdir()
+        found.write(tmp_path / name)
+        files.append((tmp_path / name / "doubtful_labels.gpkg").read_bytes())
+        time.sleep(1.1)
+    assert files[0] == files[1]
 
 
 def test_without_doubt_nothing_is_said_or_written() -> None:

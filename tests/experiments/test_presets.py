@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+import numpy as np
 import pytest
+from helpers.tiles import write_tile
 
 from geotl.errors import RecipeError
+from geotl.experiments.build import fitting_px
 from geotl.experiments.presets import PRESETS, regime, settled, two_sizes
 from geotl.experiments.recipe import dump, load
 from geotl.experiments.run import run
 from geotl.experiments.schema import Recipe
+from geotl.io import yaml
+from geotl.models.backbone_names import NAMES
+from geotl.models.registry import get_backbone
 
 
 def recipe(tmp_path, text: str = "{}", *overrides: str) -> Recipe:
@@ -78,3 +84,48 @@ def test_a_run_tells_and_keeps_what_auto_became(tmp_path, monkeypatch):
     run(told, tmp_path / "run", resume=True, quiet=True, log=lines.append)
     assert "already finished" in lines[-1]
     assert dump(kept) == (tmp_path / "run" / "recipe.yaml").read_text()
+
+
+@pytest.mark.parametrize("tile_px", [4, 8, 20, 64, 100, 256])
+@pytest.mark.parametrize(
+    ("name", "cut_after"), [(name, None) for name in NAMES] + [("resnet18", "layer3")]
+)
+def test_no_preset_chooses_a_size_that_its_network_refuses(tmp_path, name, cut_after, tile_px):
+    """Red before: 8-px chips were to be seen at 8 and 16 px, which every ResNet refuses."""
+    network = {"backbone": name, "cut_after": cut_after, "weights": "w.pth"}
+    told = recipe(tmp_path, yaml.write({"model": network}))
+    spec = get_backbone(name)
+    stage = spec.stages.index(cut_after or spec.stages[-1])
+    tuned = told.model_copy(update={"strategy": "probe_then_finetune"})
+    blank = recipe(tmp_path, yaml.write({"model": {**network, "weights": "none"}}))
+    for given, labels in ((told, 10), (tuned, 10), (blank, 500)):
+        found, _ = settled(given, labels, tile_px, fitting_px(given))
+        for side in found.model.input_px or (tile_px,):
+            assert side >= max(spec.least_px[stage], 8 if found.model.input_px else 4)
+            assert side % spec.multiple_px == 0
+        assert load(None, [f"model.input_px={list(found.model.input_px)}"])
+
+
+def test_sizes_of_a_network_that_cuts_patches_are_whole_patches(tmp_path):
+    """Red before: 64 and 128 px, neither a multiple of 14."""
+    told = recipe(tmp_path, "model: {backbone: 'timm:vit_small_patch14_dinov2', weights: w.pth}")
+    found, line = settled(told, 10, 64, fitting_px(told))
+    assert found.model.input_px == (70, 140)
+    assert "model.input_px=70,140" in line
+
+
+@pytest.mark.usefixtures("unrendered")
+def test_small_tiles_are_seen_at_a_size_that_the_network_takes(tmp_path, monkeypatch):
+    """A whole run over tiles of 12 px with a ResNet-18, red before."""
+    monkeypatch.setenv("GEOTL_CACHE", str(tmp_path / "cache"))
+    random = np.random.default_rng(3)
+    for k, name in enumerate(("field", "water")):
+        for i in range(6):
+            data = random.normal(900 + 900 * k, 90, (3, 12, 12)).astype(np.uint16)
+            write_tile(tmp_path / "t" / name / f"{i}.tif", data, names=["B02", "B03", "B04"])
+    words = [f"data.root={tmp_path / 't'}", "data.sensor=sentinel2_l2a", "split.shots=3"]
+    words += ["data.bands=B02,B03,B04", "split.folds=2", "evaluate.bootstrap_rounds=20"]
+    lines: list[str] = []
+    run(load(None, words), tmp_path / "run", quiet=True, say=lines.append)
+    assert any("model.input_px=32,64" in line for line in lines)
+    assert load(tmp_path / "run" / "recipe.yaml").model.input_px == (32, 64)

@@ -458,7 +458,9 @@ def test_the_schema_names_a_section_after_its_key_whatever_its_class():
         if "$ref" in node
     }
     assert sections == {key: key.capitalize() for key in sections}
-    assert list(schema()["$defs"]) == sorted({*sections.values(), "CustomBand", "CustomSensor"})
+    assert list(schema()["$defs"]) == sorted(
+        {*sections.values(), "CustomBand", "CustomSensor", "StatedSensor"}
+    )
     assert all(node["title"] == name for name, node in schema()["$defs"].items())
 
 

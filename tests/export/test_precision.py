@@ -188,10 +188,10 @@ def test_too_large_a_loss_is_refused(model, labelled, tmp_path, monkeypatch, cap
     given += ["--tiles", str(labelled)]
     assert main([*given, "--max-loss", "5"]) == 2
     told = capsys.readouterr()
-    assert "more than --max-loss 5; nothing was kept" in told.err
+    assert "more than --max-loss 5; no file is written" in told.err
     assert "difference -66.67 points" in told.out
     assert not list(tmp_path.iterdir())
-    with pytest.raises(ModelError, match=r"probabilities|named as the model"):
+    with pytest.raises(ModelError, match=r"probabilities|the model.s class"):
         export_graph(load(model), "onnx", out, rounding=Rounding("int8", labelled, 100.0))
     assert not list(tmp_path.iterdir())  # the loss allowed, parity is not
 

@@ -105,8 +105,8 @@ def test_many_missing_rows_of_a_manifest_are_told_at_once(tmp_path: Path) -> Non
     with pytest.raises(DataError, match=r"did you mean 'tile_\d{5}.tif'") as error:
         index_manifest(tmp_path / "tiles.csv")
     assert time.perf_counter() - began < 10
-    assert str(error.value).count("\n") == 20
-    assert "2980 more faults" in str(error.value)
+    assert "\n" not in str(error.value)
+    assert "(3000 lines have this fault: 2, 3, 4, 5, 6 and more)" in str(error.value)
 
 
 def test_many_rows_of_a_table_that_are_no_tiles_are_told_at_once(tmp_path: Path) -> None:
@@ -117,6 +117,6 @@ def test_many_rows_of_a_table_that_are_no_tiles_are_told_at_once(tmp_path: Path)
     rows = "".join(f"a/tale_{number:05d}.tif,train\n" for number in range(3000))
     (tmp_path / "tiles.csv").write_text(f"path,split\n{rows}")
     began = time.perf_counter()
-    with pytest.raises(DataError, match="2980 more faults"):
+    with pytest.raises(DataError, match="3000 lines have this fault"):
         index_folder(tmp_path)
     assert time.perf_counter() - began < 10

@@ -7,8 +7,9 @@ from pathlib import Path
 from geotl.console import silent
 from geotl.experiments.build import settle
 from geotl.experiments.experiment import Experiment
+from geotl.experiments.named import recipe_sensor
 from geotl.experiments.recipe import Recipe
-from geotl.experiments.samples import TileSamples, read_samples, recipe_sensor
+from geotl.experiments.samples import TileSamples, read_samples
 
 
 def samples_of(recipe: Recipe) -> TileSamples:

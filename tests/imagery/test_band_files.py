@@ -14,7 +14,9 @@ from geotl.data.tile_array import fingerprint, pack, read_tiles, statistics
 from geotl.data.tiles import index_folder, list_images
 from geotl.errors import BandError, DataError
 from geotl.imagery.band_files import band_in_name, is_band_folder, read_folder
-from geotl.imagery.sensors import SENSORS, custom_sensor
+from geotl.imagery.scene import open_scene
+from geotl.imagery.sensors import SENSORS, custom_sensor, sensor_variant
+from geotl.imagery.windows import Window
 
 L2A, L1C = SENSORS["sentinel2_l2a"], SENSORS["sentinel2_l1c"]
 RGB = SENSORS["rgb"]
@@ -305,3 +307,45 @@ def test_a_sentinel_scene_is_read_as_one_tile(real_data, folder, sensor, shape):
         back = mean_within(image.data[sensor.names.index(band)].astype(float), factor)
         shifted = [np.corrcoef(np.roll(back, n, 1).ravel(), raw.ravel())[0, 1] for n in (0, 1, -1)]
         assert shifted[0] == max(shifted) > 0.98
+
+
+GLS = {"10": "B1", "20": "B2", "30": "B3", "40": "B4", "50": "B5", "70": "B7"}
+
+
+@pytest.mark.parametrize(
+    ("sensor", "names"),
+    [
+        ("landsat7_sr", {f"lsat7_2000_{n}": b for n, b in GLS.items()}),
+        ("landsat5_toa", {f"p016r035_5dt19870524_z17_nn{n}": b for n, b in GLS.items()}),
+        ("landsat7_toa", {"a_nn61": "B6_VCID_1", "a_nn62": "B6_VCID_2", "a_nn80": "B8"}),
+        ("landsat8_sr", {f"LC08_L2SP_193023_20200401_02_T1_SR_B{n}": f"B{n}" for n in "1234567"}),
+        ("landsat8_sr", {"LC08_193023_2020_sr_band4": "B4"}),
+        ("landsat7_sr", {"LE07_L2SP_016035_20020524_20200916_02_T1_SR_B7": "B7"}),
+        ("landsat7_toa", {"LE07_L1TP_016035_20020524_02_T1_B6_VCID_2": "B6_VCID_2"}),
+        ("sentinel2_l2a", {"T33UUU_20200501T101031_B04_10m": "B04", "T33_B8A_20m": "B8A"}),
+    ],
+)
+def test_files_are_known_by_their_makers_numbers(sensor, names):
+    """Red before: Global Land Survey's numbers and ESPA's names were nobody's."""
+    known = SENSORS[sensor]
+    for stem, band in names.items():
+        assert band_in_name(stem, known) == known.band(band).name
+
+
+def test_global_land_surveys_numbers_are_no_other_sensors_and_make_no_tile(tmp_path):
+    for n in GLS:
+        band_file(tmp_path / "forest", n, np.ones((8, 8), np.uint8), prefix="tile_")
+    assert not is_band_folder(tmp_path / "forest", SENSORS["landsat7_sr"])
+    assert band_in_name("tile_10", SENSORS["landsat8_toa"]) is None
+    assert band_in_name("tile_40", L2A) is None
+
+
+@pytest.mark.parametrize("stem", ["lsat7_2000_{}", "p016r035_7dt20020524_z17_nn{}"])
+def test_a_scene_in_files_of_global_land_survey_is_opened(tmp_path, stem):
+    planes = {n: RNG.integers(1, 200, (24, 24)).astype(np.uint8) for n in GLS}
+    for n, data in planes.items():
+        band_file(tmp_path / "scene", stem.format(n), data, prefix="")
+    scene = open_scene(tmp_path / "scene", sensor_variant("landsat7_sr", {"dtype": "uint8"}))
+    data, _ = scene.read(Window(0, 0, 24, 24))
+    assert scene.bands == ("SR_B1", "SR_B2", "SR_B3", "SR_B4", "SR_B5", "SR_B7")
+    np.testing.assert_array_equal(data, np.stack(list(planes.values())))

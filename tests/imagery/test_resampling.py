@@ -13,7 +13,7 @@ from rasterio.warp import Resampling, reproject, transform_bounds
 
 from geotl.errors import DataError
 from geotl.imagery.band_files import read_folder
-from geotl.imagery.resampling import resampled
+from geotl.imagery.resampling import _places, resampled
 from geotl.imagery.scene import open_scene
 from geotl.imagery.sensors import SENSORS
 from geotl.imagery.windows import Window
@@ -174,3 +174,18 @@ def test_havel_at_20_metres(real_data):
     assert valid.all()
     mean = data[0].reshape(32, 2, 32, 2).mean(axis=(1, 3))
     assert np.abs(half[0] - mean).max() <= 0.5
+
+
+def test_places_that_no_system_expresses_are_infinite_without_a_warning():
+    """Red before: inf * 0, whose warning was switched off, and nan in place of inf."""
+    earth = Grid("EPSG:4326", (10.0, 0.0, -180.0, 0.0, -10.0, 90.0), 18, 36)
+    utm = Grid("EPSG:32633", (10.0, 0.0, 500000.0, 0.0, -10.0, 4600000.0), 48, 64)
+    row, col = np.arange(18)[:, None] + 0.5, np.arange(36)[None] + 0.5
+    with np.errstate(invalid="raise"):
+        places = _places(earth, utm, row, col)
+    lost = ~np.isfinite(places[0])
+    assert lost.any()
+    assert not lost.all()
+    for place in places:
+        assert not np.isnan(place).any()
+        np.testing.assert_array_equal(np.isinf(place), lost)

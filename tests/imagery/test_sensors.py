@@ -10,13 +10,14 @@ from hypothesis import strategies as st
 
 from geotl.cli.main import main
 from geotl.errors import BandError, DataError
-from geotl.imagery.sensor_table import band_key
+from geotl.imagery.sensor_table import PRODUCTS, band_key
 from geotl.imagery.sensors import (
     SENSORS,
     custom_sensor,
     get_sensor,
     match_bands,
     sensor_from,
+    sensor_variant,
     to_reflectance,
 )
 
@@ -285,3 +286,24 @@ def test_a_radar_measures_decibels():
     assert radar.unit("VV") == "decibel"
     assert sensor_from(asdict(radar)) == radar
     assert custom_sensor("optical", bands).unit("VV") == "reflectance"
+
+
+def test_a_sensor_says_in_which_files_it_is_recognised(capsys) -> None:
+    """Red before."""
+    said = {
+        "landsat7_sr": ("LE07_L2SP_*_02_T1", "scene_nn61.tif", "scene_SR_B1.tif"),
+        "sentinel2_l2a_n0400": ("S2*_MSIL2A_*.SAFE", "MTD_MSIL2A.xml", "scene_B01_10m.tif"),
+    }
+    for name, words in said.items():
+        assert main(["sensors", name]) == 0
+        shown = capsys.readouterr().out
+        assert all(word in shown for word in words)
+    assert set(PRODUCTS) <= set(SENSORS)
+    assert main(["sensors"]) == 0
+    assert "{base: NAME, scale: 0.0001}" in capsys.readouterr().out
+
+
+def test_thermal_bands_of_eight_bit_pictures_are_no_kelvin() -> None:
+    toa = sensor_variant("landsat7_toa", {"dtype": "uint8"})
+    assert toa.unit("B6_VCID_1") == "share"
+    assert get_sensor("landsat7_toa").unit("B6_VCID_1") == "kelvin"

@@ -30,6 +30,7 @@ from geotl.inference.active_learning import (
 )
 from geotl.inference.applicability import area_of_applicability
 from geotl.inference.candidates import candidates, choose, features_and_probabilities
+from geotl.inference.typical_choice import FEW_LABELS, choose_typical
 from geotl.models.classifier import over_views, view_logits
 
 pytestmark = pytest.mark.usefixtures("one_thread", "own_cache", "unrendered")
@@ -59,7 +60,7 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path, Path]:
 
 
 def told(made: tuple[Path, Path, Path], out: Path, *more: str) -> int:
-    return main(["suggest", str(made[2]), str(made[0]), "-o", str(out), *more])
+    return main(["suggest", str(made[2]), str(made[0]), "-o", str(out), "--by", "uncertain", *more])
 
 
 def test_a_point_that_is_labelled_gives_exactly_its_window(
@@ -202,12 +203,12 @@ def test_fewer_inside_than_wanted_are_fewer_and_it_is_said(
 ) -> None:
     model = load(made[2]).model_file
     scene = open_for(model, [made[0]])[0]
-    found = suggest(model, [scene], 500)
+    found = suggest(model, [scene], 500, SuggestOptions(by="uncertain"))
     area = area_of_applicability(model.training_samples.features, model.training_samples.folds)
     assert 0 < len(found) < 500
     assert max(found.dissimilarity) <= area.threshold
     assert any("fewer than the 500 wanted" in line for line in found.lines())
-    more = suggest(model, [scene], 500, SuggestOptions(outside=True))
+    more = suggest(model, [scene], 500, SuggestOptions(by="uncertain", outside=True))
     assert len(more) > len(found)
     inside = [value <= area.threshold for value in more.dissimilarity]
     assert inside == sorted(inside, reverse=True)
@@ -218,7 +219,8 @@ def test_same_seed_same_points(made: tuple[Path, Path, Path]) -> None:
     model = load(made[2]).model_file
     scene = open_for(model, [made[0]])[0]
     first, second = (
-        suggest(model, [scene], 5, SuggestOptions(outside=True, seed=4)) for _ in range(2)
+        suggest(model, [scene], 5, SuggestOptions(by="uncertain", outside=True, seed=4))
+        for _ in range(2)
     )
     assert first == second
 
@@ -271,7 +273,9 @@ def test_a_scene_of_other_pixels_is_warned_of(
     coarse = write_tile(
         tmp_path / "coarse.tif", pixels, names=BANDS, transform=from_origin(700000, 4600000, 20, 20)
     )
-    found = suggest(model, open_for(model, [coarse, made[0]]), 4, SuggestOptions(outside=True))
+    found = suggest(
+        model, open_for(model, [coarse, made[0]]), 4, SuggestOptions(by="uncertain", outside=True)
+    )
     assert [note.split(":")[0] for note in found.notes] == ["coarse"]
     assert "20 m" in found.notes[0]
 
@@ -296,3 +300,51 @@ def test_the_most_uncertain_comes_first_and_copies_of_it_never() -> None:
     assert rows[0] < 5
     assert (rows[1:] >= 5).all()
     assert len(set(rows.tolist())) == 10
+
+
+def test_few_labels_get_typical_windows_and_many_uncertain_ones(
+    made: tuple[Path, Path, Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Red before: the most uncertain windows, whatever the number of labels."""
+    model = load(made[2]).whole
+    scene = open_for(model, [made[0]])[0]
+    count = len(model.training_samples.features)
+    assert FEW_LABELS == 50  # docs/BENCHMARKS.md
+    monkeypatch.setattr("geotl.inference.active_learning.FEW_LABELS", count + 1)
+    few = suggest(model, [scene], 6)
+    assert any(f"{count} labels are few" in line for line in few.lines())
+    assert all(reason.startswith("typical of ") for reason in few.reasons)
+    assert few.points == suggest(model, [scene], 6, SuggestOptions(by="typical")).points
+    uncertain = suggest(model, [scene], 6, SuggestOptions(by="uncertain"))
+    assert few.points != uncertain.points
+    monkeypatch.setattr("geotl.inference.active_learning.FEW_LABELS", count)
+    assert suggest(model, [scene], 6) == uncertain
+
+
+def test_typical_windows_share_no_ground_and_are_unlike_the_labelled(
+    made: tuple[Path, Path, Path],
+) -> None:
+    model = load(made[2]).whole
+    scene = open_for(model, [made[0]])[0]
+    found = suggest(model, [scene], 8, SuggestOptions(by="typical", step_px=3, seed=2))
+    again = suggest(model, [scene], 8, SuggestOptions(by="typical", step_px=3, seed=2))
+    assert found == again
+    boxes = shapely.buffer(
+        [shapely.box(p.x - 65, p.y - 55, p.x + 55, p.y + 65) for p in found.points], -0.1
+    )
+    assert not any(a.intersects(b) for i, a in enumerate(boxes) for b in boxes[:i])
+    assert len(found) == 8
+
+
+def test_typical_choice_leaves_labelled_clusters_out() -> None:
+    random = np.random.default_rng(4)
+    middles = np.array([[10.0, 0.0], [0.0, 10.0], [-10.0, 0.0], [0.0, -10.0]])
+    features = np.concatenate(
+        [m + random.normal(0, 0.3, (20 + 10 * k, 2)) for k, m in enumerate(middles)]
+    )
+    owner = np.repeat(np.arange(4), [20, 30, 40, 50])
+    boxes = np.arange(len(features))[:, None] * 2.0 + np.array([0.0, 0.0, 1.0, 1.0])
+    chosen = choose_typical(features, middles[[3]], boxes, 3, 0)
+    assert owner[chosen.rows].tolist() == [2, 1, 0]  # the largest first
+    close = np.zeros_like(boxes) + np.array([0.0, 0.0, 1.0, 1.0])
+    assert len(choose_typical(features, middles[[3]], close, 3, 0).rows) == 1

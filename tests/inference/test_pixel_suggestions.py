@@ -48,7 +48,7 @@ def scene(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def told(model: Path, scene: Path, out: Path, *more: str) -> int:
-    return main(["suggest", str(model), str(scene), "-o", str(out), *more])
+    return main(["suggest", str(model), str(scene), "-o", str(out), "--by", "uncertain", *more])
 
 
 def test_points_are_pixels_that_labels_take(
@@ -114,7 +114,7 @@ def chebyshev(ours: np.ndarray, others: np.ndarray) -> np.ndarray:
 
 def test_the_first_are_less_certain_than_pixels_at_random(model: Path, scene: Path) -> None:
     file = load_pixel_model(model)
-    found = suggest(file, open_for(file, [scene]), 10, SuggestOptions(outside=True))
+    found = suggest(file, open_for(file, [scene]), 10, SuggestOptions(by="uncertain", outside=True))
     every = map_probabilities(model, scene).max(axis=2)
     assert np.mean(found.confidence) < np.nanmean(every) - 0.1
 
@@ -122,7 +122,7 @@ def test_the_first_are_less_certain_than_pixels_at_random(model: Path, scene: Pa
 def test_no_pixel_without_data_is_suggested(model: Path, scene: Path) -> None:
     file = load_pixel_model(model)
     opened = open_for(file, [scene])
-    found = suggest(file, opened, 60, SuggestOptions(outside=True, step_px=4))
+    found = suggest(file, opened, 60, SuggestOptions(by="uncertain", outside=True, step_px=4))
     rows = np.array([(4600000 - p.y) // 10 for p in found.points])
     cols = np.array([(p.x - 500000) // 10 for p in found.points])
     assert not ((rows < 30) & (cols >= 192 - 40)).any()
@@ -134,9 +134,9 @@ def test_probabilities_do_not_depend_on_the_squares(
     model: Path, scene: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     file = load_pixel_model(model)
-    first = suggest(file, open_for(file, [scene]), 12)
+    first = suggest(file, open_for(file, [scene]), 12, SuggestOptions(by="uncertain"))
     monkeypatch.setattr("geotl.data.pixel_labels._READ_PX", 40)
-    again = suggest(file, open_for(file, [scene]), 12)
+    again = suggest(file, open_for(file, [scene]), 12, SuggestOptions(by="uncertain"))
     assert [p.wkt for p in first.points] == [p.wkt for p in again.points]
     assert first.confidence == pytest.approx(again.confidence, abs=1e-6)
     assert max(first.dissimilarity) <= first.threshold

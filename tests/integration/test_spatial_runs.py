@@ -14,8 +14,9 @@ from rasterio.transform import from_origin
 from geotl.cli.main import main
 from geotl.data.tiles import TileIndex
 from geotl.experiments.draws import make_draw, settle_split
+from geotl.experiments.named import recipe_sensor
 from geotl.experiments.recipe import load
-from geotl.experiments.samples import read_samples, recipe_sensor
+from geotl.experiments.samples import read_samples
 
 pytestmark = pytest.mark.usefixtures("one_thread", "own_cache", "unrendered")
 

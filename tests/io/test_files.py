@@ -9,7 +9,7 @@ import pytest
 from helpers.processes import WAIT_S, kill_when, python
 
 from geotl.io import files
-from geotl.io.files import put_away, scratch_folder, whole_file, whole_folder
+from geotl.io.files import cache_folder, put_away, scratch_folder, whole_file, whole_folder
 from geotl.io.owners import Owner, clean, private_prefix, this_owner
 
 WRITE = """
@@ -101,3 +101,20 @@ def test_a_scratch_folder_lies_beside_the_output_and_goes(tmp_path):
     with pytest.raises(KeyError):
         fail()
     assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("earlier", [True, False])
+def test_the_cache_of_earlier_versions_is_still_found(tmp_path, monkeypatch, earlier):
+    """On macOS and Windows too, where caches go elsewhere now."""
+    for name in ("GEOTL_CACHE", "XDG_CACHE_HOME"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.setattr("platformdirs.user_cache_path", lambda *_, **__: Path("/system/geotl"))
+    old = tmp_path / ".cache" / "geotl"
+    if earlier:
+        old.mkdir(parents=True)
+    assert cache_folder() == (old if earlier else Path("/system/geotl"))
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "xdg"))
+    assert cache_folder() == tmp_path / "xdg" / "geotl"
+    monkeypatch.setenv("GEOTL_CACHE", str(tmp_path / "own"))
+    assert cache_folder() == tmp_path / "own"

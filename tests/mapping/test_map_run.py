@@ -101,7 +101,8 @@ def test_a_band_the_model_needs_cannot_be_left_out(model, tmp_path, capsys, comm
     else:
         given = write_tile(given.with_suffix(".tif"), pixels[:3], names=list(BANDS[:3]))
     what = "a scene" if command == "map" else "tiles"
-    code = main([command, str(model), str(given), "-o", str(tmp_path / "out.tif")])
+    out = tmp_path / ("out.tif" if command == "map" else "out.csv")
+    code = main([command, str(model), str(given), "-o", str(out)])
     told = refused(capsys, code, f"{given}: no band B08, which this model needs; give {what} that")
     assert "data." not in told
     assert "x_" not in told

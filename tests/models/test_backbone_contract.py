@@ -108,7 +108,7 @@ def test_stages_shapes_and_the_smallest_tile(name: str, bands: int) -> None:
     assert all(bool(torch.isfinite(x).all()) for x in outputs.values())
     assert logits.shape == (2, len(CLASSES))
     assert outputs[spec.stages[-1]].shape[-1] == 1  # the smallest indeed
-    with pytest.raises(DataError, match=f"needs {spec.min_px} px.*input_px.*cut_after"):
+    with pytest.raises(DataError, match=f"needs {spec.min_px} px.*input_px.*truncate_after"):
         backbone(tiles(backbone, less=1))
     assert all(
         isinstance(m, SteadyBatchNorm2d)

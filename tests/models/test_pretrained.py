@@ -360,7 +360,9 @@ def test_a_file_without_its_last_normalisation_is_never_random(hub):
     vit_file(hub, entry, "vit_small_patch16_224", leave="norm.")
     given = {"initial": InitialWeights(f"torchgeo:{entry}")}
     bands = SENSORS["landsat5_toa"].names
-    with pytest.raises(WeightsError, match=r"model\.cut_after=block12 or start them at random"):
+    with pytest.raises(
+        WeightsError, match=r"model\.truncate_after=block12 or start them at random"
+    ):
         build_backbone("timm:vit_small_patch16_224", bands, **given)
     cut, _ = build_backbone("timm:vit_small_patch16_224", bands, **given, cut_after="block12")
     assert not cut.random_stages

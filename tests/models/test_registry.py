@@ -15,6 +15,7 @@ from torch import nn
 
 from geotl.errors import BandError, ModelError, WeightsError
 from geotl.io.files import sha256_of
+from geotl.models.backbone_names import NAMES
 from geotl.models.normalisation import IMAGENET
 from geotl.models.registry import (
     REGISTRY,
@@ -425,7 +426,7 @@ def test_a_partial_file_needs_its_gaps_cut_or_named_fresh(resnet_file, tmp_path)
     file = partial(resnet_file, tmp_path / "part.pth", "layer4.1", "fc")
     with pytest.raises(
         WeightsError,
-        match=r"part\.pth: lacks 10 tensors of layer4 .*cut_after=layer3 or .*fresh=\[layer4\]",
+        match=r"part\.pth: lacks 10 tensors of layer4 .*_after=layer3 or .*allow_random=\[layer4\]",
     ):
         build_backbone("resnet18", *RGB, initial=InitialWeights(file))
     _, cut = build_backbone("resnet18", *RGB, initial=InitialWeights(file), cut_after="layer3")
@@ -707,11 +708,15 @@ def test_the_real_partial_file_loads_when_cut_and_only_then(real_data):
     held = torch.load(file, weights_only=True)
     assert torch.equal(network.state_dict()["stages.stem.conv1.weight"], held["conv1.weight"])
     freeze(network, "layer3")
-    with pytest.raises(WeightsError, match="cut_after=layer3"):
+    with pytest.raises(WeightsError, match="truncate_after=layer3"):
         build_backbone("resnet18", *RGB, initial=InitialWeights(str(file)))
 
 
 @pytest.mark.real_data
+def test_the_names_are_those_that_are_checked_without_torch() -> None:
+    assert tuple(REGISTRY) == NAMES
+
+
 @pytest.mark.parametrize("name", sorted(set(REGISTRY) - {"squeezenet1_1"}))
 def test_the_real_squeezenet_is_told_from_other_architectures(real_data, name):
     file = real_data / "weights" / "squeezenet1_1-imagenet1k.pth"

@@ -259,7 +259,7 @@ def test_a_network_is_described_with_its_stages_and_weights():
     assert "timm:NAME" in describe_backbone()
     text = describe_backbone("timm:test_vit")
     assert "multiple of 16 px" in text
-    assert "read unless model.stages names others: block1, block3, block4, top" in text
+    assert "read unless model.feature_stages names others: block1, block3, block4, top" in text
     assert "pretrained" not in describe_backbone("timm:mobilenetv2_035")  # timm has none of it
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from pathlib import Path
 
 import huggingface_hub.constants
@@ -76,6 +77,27 @@ def test_weights_that_cannot_be_had_are_one_line_and_never_random(hub, monkeypat
     with pytest.raises(WeightsError, match=r"timm/test_convnext.*local \.pth") as caught:
         built("pretrained")
     assert "\n" not in str(caught.value)
+
+
+def test_a_hub_out_of_reach_is_one_line_within_seconds(hub, monkeypatch, capfd):
+    """Red before: a minute of the hub's own lines, "Retrying in 8s [Retry 5/5]"."""
+    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", False)
+    begun = time.perf_counter()
+    with pytest.raises(WeightsError, match=r"huggingface\.co cannot be reached .*local \.pth"):
+        built("pretrained")
+    assert time.perf_counter() - begun < 10
+    assert "Retry" not in "".join(capfd.readouterr())
+
+
+def test_weights_in_the_cache_are_read_without_asking_the_hub(hub, monkeypatch, capfd):
+    """Red before: the hub was asked six times for a file that was there."""
+    write_file(in_cache(hub, NAME), NAME)
+    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", False)
+    begun = time.perf_counter()
+    _, report = built("pretrained")
+    assert time.perf_counter() - begun < 10
+    assert report.source.startswith(NAME)
+    assert "Retry" not in "".join(capfd.readouterr())
 
 
 def test_a_damaged_or_foreign_file_in_the_cache_is_one_line(hub):

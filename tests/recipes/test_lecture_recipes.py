@@ -128,7 +128,7 @@ def test_geotl_run_points_to_the_command_for_a_demonstration():
         (["dropout_masks", "p"], "key=value"),
         (["augment_noise", "augment.noise=2"], "augment"),
         (["nowhere.yaml"], "no such file"),
-        ([], "--list tells the names"),
+        ([], "--list shows the names"),
         (["dropout_masks", "--all"], "give one of"),
     ],
 )

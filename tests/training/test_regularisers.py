@@ -16,7 +16,7 @@ from geotl.errors import ModelError
 from geotl.models.backbone import hold_batchnorm
 from geotl.models.classifier import FeatureSpec, Normalise, TileClassifier
 from geotl.models.registry import build_backbone
-from geotl.training.averaging import adapt_batchnorm
+from geotl.training.averaging import WeightAverage, adapt_batchnorm
 from geotl.training.batches import balanced
 from geotl.training.features import Tiles
 from geotl.training.heads import logistic
@@ -224,6 +224,30 @@ def test_the_average_is_that_of_the_epochs_ends(tiles: Tiles, tmp_path: Path) ->
     for name, parameter in model.named_parameters():
         mean = (ends[2][name].double() + ends[3][name].double()) / 2
         torch.testing.assert_close(parameter.detach().double(), mean, rtol=1e-6, atol=1e-7)
+
+
+def test_averages_of_earlier_versions_are_read_and_have_the_same_bits() -> None:
+    """Their checkpoints held the buffers `count` and `mean_0`, `mean_1`, …, summed by hand."""
+    generator = torch.Generator().manual_seed(0)
+    model = torch.nn.ModuleDict({"a": torch.nn.Linear(7, 5), "b": torch.nn.Linear(5, 3)})
+    model["b"].bias.requires_grad_(False)
+    average = WeightAverage(list(model.parameters()))
+    trained = [p for p in model.parameters() if p.requires_grad]
+    means = [torch.zeros_like(p.data) for p in trained]
+    for count in (1, 2, 3, 4):
+        with torch.no_grad():
+            for parameter, mean in zip(trained, means, strict=True):
+                parameter.copy_(torch.randn(parameter.shape, generator=generator))
+                mean.add_((parameter - mean) / torch.tensor(count))
+        average.add()
+    earlier = {"count": torch.tensor(4)} | {f"mean_{i}": mean for i, mean in enumerate(means)}
+    again = WeightAverage(list(model.parameters()))
+    again.load_state_dict(earlier)
+    for mean, one, two in zip(means, average.module, again.module, strict=True):
+        assert torch.equal(mean, one)
+        assert torch.equal(mean, two)
+    again.give()
+    assert all(torch.equal(p, m) for p, m in zip(trained, means, strict=True))
 
 
 def test_averaged_weights_get_statistics_of_their_own(tiles: Tiles, tmp_path: Path) -> None:

@@ -7,7 +7,13 @@ import pytest
 
 from geotl.data.splits import folds
 from geotl.training.heads import choose, discriminant, discriminant_of, one_hot
-from geotl.training.semi_supervised import agreed, confident, propagated, with_unlabelled
+from geotl.training.semi_supervised import (
+    _neighbours,
+    agreed,
+    confident,
+    propagated,
+    with_unlabelled,
+)
 from geotl.training.settings import ProbeSettings
 
 METHODS = ("soft_labels", "pseudo_labels", "consistency", "propagation")
@@ -73,6 +79,16 @@ def test_views_that_disagree_leave_little_to_share():
     torn = np.stack([features[0, 0], features[1, 0]])[None]
     assert agreed(head, same, 1.0).sum() == pytest.approx(1.0)
     assert agreed(head, torn, 1.0).sum() < 0.5
+
+
+def test_tiles_are_joined_to_those_of_the_largest_cosines():
+    rows = np.random.default_rng(0).normal(size=(40, 6))
+    rows /= np.linalg.norm(rows, axis=1, keepdims=True)
+    cosines = rows @ rows.T
+    np.fill_diagonal(cosines, -np.inf)
+    near = cosines >= np.sort(cosines, axis=1)[:, [-5]]
+    expected = np.where(near | near.T, np.maximum(cosines, 0), 0)
+    assert np.abs(_neighbours(rows, 5).toarray() - expected).max() < 1e-12
 
 
 def test_propagation_follows_the_graph_and_not_the_straight_distance():

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from geotl.training.typical_places import typical, unit_space
+from geotl.data.typical_places import typical, unit_space
 
 
 def three_clusters(seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
