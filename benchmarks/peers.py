@@ -169,6 +169,7 @@ def main() -> None:
             )
             split = make_draw(shot, source, draw).split
             table.setdefault("geotl", []).append(ours(args.data, name, shots, draw))
+            print_fit(draw, "geotl", *table["geotl"][-1])
             for rival, fit in rivals.items():
                 torch.manual_seed(draw)
                 begun = time.perf_counter()
@@ -176,8 +177,14 @@ def main() -> None:
                 seconds = time.perf_counter() - begun
                 score = accuracy(network, image[split.test], label[split.test])
                 table.setdefault(rival, []).append((seconds, score))
+                print_fit(draw, rival, seconds, score)
         print_table(shots, table)
     print(f"peak memory {resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e6:.1f} GB")
+
+
+def print_fit(draw: int, method: str, seconds: float, score: float) -> None:
+    """A line as soon as a fit is done, so that a run that is stopped leaves what it found."""
+    print(f"  draw {draw}, {method}: {100 * score:.1f} %, {seconds:.1f} s", flush=True)
 
 
 def print_table(shots: int, table: dict[str, list[tuple[float, float]]]) -> None:

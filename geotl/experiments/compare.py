@@ -18,6 +18,7 @@ from geotl.experiments.presets import without_tuning
 from geotl.experiments.recipe import Recipe
 from geotl.experiments.results import (
     BAND_STATISTICS,
+    LABELS_ALONE,
     NETWORK,
     RANDOM_SPLIT,
     Answers,
@@ -41,6 +42,7 @@ from geotl.training.strategies import (
     standardised,
 )
 from geotl.training.tile_fusion import fuse
+from geotl.training.tile_pool import with_pool
 
 MAX_TRAINING = 2000  # training tiles that a trained network classifies again
 
@@ -88,6 +90,8 @@ def fit_draw(
     )
     if experiment.recipe.model.fuse_statistics:
         fitted = fuse(fitted, train, draw.folds, plan, fusion)
+    if (pool := pool_features(experiment, draw, fitted)) is not None:
+        fitted = with_pool(fitted, train.labels, pool, draw.folds, experiment.recipe.probe)
     return FittedDraw(draw, fitted, with_training_note(report, network, plan))
 
 
@@ -148,7 +152,13 @@ def features_of_test(experiment: Experiment, fit: FittedDraw) -> Floats:
     return standardised(network, feature_source(experiment)(network, fit.draw.split.test))
 
 
-def compare(experiment: Experiment, draw: Draw, logits: Floats, extra: Floats | None) -> Comparison:
+def compare(
+    experiment: Experiment,
+    draw: Draw,
+    logits: Floats,
+    extra: Floats | None,
+    alone: Floats | None = None,
+) -> Comparison:
     """Test the baselines on a repeat's test tiles, and compare them with the network.
 
     Args:
@@ -156,11 +166,13 @@ def compare(experiment: Experiment, draw: Draw, logits: Floats, extra: Floats | 
         draw: its split.
         logits: of the network [n,K].
         extra: of the head trained on unlabelled tiles too [n,K], if there is one.
+        alone: of the network's head before it took a pool of unlabelled tiles [n,K], if it has one.
     """
     samples, test = experiment.samples, draw.split.test
     classes, truth = len(samples.classes), samples.labels[test]
     baseline_logits = dict(baselines(experiment, draw))
     methods = {} if extra is None else {f"network, {with_what(samples)}": extra}
+    methods |= {} if alone is None else {LABELS_ALONE: alone}
     rest = compared(truth, methods, baseline_logits, classes)
     matrices = {NETWORK: confusion(truth, logits.argmax(1), classes)}
     if shows_random(experiment.recipe):
@@ -171,6 +183,8 @@ def compare(experiment: Experiment, draw: Draw, logits: Floats, extra: Floats | 
     paired = None
     if extra is not None:
         paired = (logits.argmax(1) == truth, extra.argmax(1) == truth)
+    if alone is not None:
+        paired = (alone.argmax(1) == truth, logits.argmax(1) == truth)
     return Comparison(matrices | dict(rest.matrices), intervals, paired)
 
 
@@ -246,7 +260,7 @@ def variants(recipe: Recipe, samples: TileSamples) -> dict[str, Recipe]:
 
 def quiet_probe(recipe: Recipe) -> Recipe:
     """The recipe without its unlabelled tiles."""
-    probe = recipe.probe.model_copy(update={"unlabelled": "none"})
+    probe = recipe.probe.model_copy(update={"unlabelled": "none", "pool": None})
     return recipe.model_copy(update={"probe": probe})
 
 
@@ -290,6 +304,21 @@ def head_with(experiment: Experiment, fit: FittedDraw, others: Floats) -> Linear
 def with_what(samples: TileSamples) -> str:
     """The unlabelled pixels that the other head was trained on, in words."""
     return "with unlabelled tiles" if samples.unlabelled is None else "with unlabelled scene"
+
+
+def pool_features(experiment: Experiment, draw: Draw, fitted: Fitted) -> Floats | None:
+    """Standardised features [m, V, D] of the pool of unlabelled tiles; None without a pool."""
+    if experiment.recipe.probe.pool is None:
+        return None
+    if experiment.samples.unlabelled is not None:
+        return scene_features(experiment, fitted)
+    return standardised(fitted.network, feature_source(experiment)(fitted.network, draw.pool))
+
+
+def labels_alone(experiment: Experiment, fit: FittedDraw) -> Floats | None:
+    """Logits [n, K] of the test tiles by the head before it took a pool; None without a pool."""
+    pool = fit.fitted.pool
+    return None if pool is None else pool.alone.logits(features_of_test(experiment, fit))
 
 
 def scene_features(experiment: Experiment, fitted: Fitted) -> Floats:

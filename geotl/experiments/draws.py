@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -35,13 +35,15 @@ MANY_TILES = 100  # from which on a 95 % interval of accuracy is within 10 point
 class Draw:
     """One drawing of training labels: its split and the folds inside the training part.
 
-    `cleared` counts the training tiles excluded because they touch a test tile or lie too near one.
+    `cleared` counts the training tiles excluded because they touch a test tile or lie too near one;
+    `pool` are the rows of undrawn tiles that are used without their labels, and not tested.
     """
 
     number: int
     split: splits.Split
     folds: Folds
     cleared: int = 0
+    pool: Int64s = field(default_factory=lambda: np.zeros(0, np.int64))
 
 
 def make_draw(recipe: Recipe, samples: Samples, number: int) -> Draw:
@@ -53,7 +55,18 @@ def make_draw(recipe: Recipe, samples: Samples, number: int) -> Draw:
         DataError: tiles that cannot be split so, or synthetic ones that saw more than this draw's
             training side.
     """
-    return with_synthetic(_real_draw(recipe, samples.real, number), samples)
+    drawn = with_synthetic(_real_draw(recipe, samples.real, number), samples)
+    share = recipe.probe.pool
+    return _with_pool(drawn, share, recipe.seed) if isinstance(share, float) else drawn
+
+
+def _with_pool(draw: Draw, share: float, seed: int) -> Draw:
+    """A draw that gives a share of its test tiles, at random, to the pool of unlabelled ones."""
+    test = np.random.default_rng([seed, draw.number, 18]).permutation(draw.split.test)
+    pool, rest = np.split(test, [round(share * len(test))])
+    aside = np.union1d(draw.split.set_aside, pool).astype(np.int64)
+    split = replace(draw.split, test=np.sort(rest), set_aside=aside)
+    return replace(draw, split=split, pool=np.sort(pool))
 
 
 def with_synthetic(draw: Draw, samples: Samples) -> Draw:

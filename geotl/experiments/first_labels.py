@@ -12,12 +12,8 @@ import shapely
 
 from geotl.arrays import Int64s
 from geotl.console import ProgressLine
-from geotl.data.manifest import list_tiles
 from geotl.data.pixel_labels import PixelRules, lattice_step, pixel_lattice, validity_at
-from geotl.data.read_tile import TileReading
 from geotl.data.splits import Split
-from geotl.data.tile_array import fingerprint, pack
-from geotl.data.tiles import Tile, TileIndex, contents_of
 from geotl.data.typical_places import Typical, typical, unit_space
 from geotl.errors import DataError
 from geotl.experiments.build import build_network, fitting_px
@@ -34,10 +30,10 @@ from geotl.experiments.pixel_samples import (
 from geotl.experiments.pixel_windows import PixelPlaces
 from geotl.experiments.presets import settled
 from geotl.experiments.recipe import Recipe
-from geotl.experiments.samples import TileSamples, stacked_scenes
+from geotl.experiments.samples import stacked_scenes, unlabelled_tiles
 from geotl.imagery.scene import Scene
 from geotl.imagery.stacked import own_bands
-from geotl.io.files import cache_folder, write_text
+from geotl.io.files import write_text
 from geotl.io.tables import TableWriter
 from geotl.io.vector import positions, write_features
 from geotl.models.deep_features import DEEP
@@ -211,7 +207,7 @@ def first_tiles(recipe: Recipe, count: int, *, quiet: bool = False) -> FirstTile
     Raises:
         DataError: tiles that cannot be read, or fewer than are wanted.
     """
-    samples = _unlabelled_tiles(recipe, quiet=quiet)
+    samples = unlabelled_tiles(recipe, Path(recipe.data.root or ""), quiet=quiet)
     if len(samples) < count:
         raise DataError(
             f"{recipe.data.root}: {len(samples)} tiles, fewer than the {count} wanted; ask for "
@@ -233,21 +229,3 @@ def first_tiles(recipe: Recipe, count: int, *, quiet: bool = False) -> FirstTile
     chosen = typical(unit_space({DEEP: features.mean(axis=1)}), count, recipe.seed)
     paths = tuple(samples.index.tiles[row].path for row in chosen.rows)
     return FirstTiles(chosen, paths, len(samples))
-
-
-def _unlabelled_tiles(recipe: Recipe, *, quiet: bool) -> TileSamples:
-    """All tiles below a recipe's root, packed, in no class."""
-    sensor, data = recipe_sensor(recipe), recipe.data
-    root = Path(data.root or "").absolute()
-    paths = list_tiles([root], sensor)
-    with ProgressLine(quiet=quiet) as line:
-        contents = contents_of(paths, sensor, progress=line.counter("listing tiles"))
-        tiles = tuple(
-            Tile(path, None, None, None, content)
-            for path, content in zip(paths, contents, strict=True)
-        )
-        index = TileIndex(root, ("unlabelled",), tiles)
-        reading = TileReading(data.bands, data.file_bands, data.tile_px, data.fit)
-        folder = cache_folder() / "packs" / fingerprint(index, sensor, reading)[:32]
-        packed = pack(index, sensor, reading, folder=folder, progress=line.counter("reading tiles"))
-    return TileSamples(index, sensor, packed)

@@ -57,6 +57,7 @@ def keeps_all(recipe: Recipe) -> bool:
     if recipe.keep is not None:
         return recipe.keep == "all"
     of_test_tiles = recipe.probe.unlabelled != "none" and not recipe.labels.unlabelled
+    of_test_tiles = of_test_tiles or isinstance(recipe.probe.pool, float)
     fixed = split.method == "column" or split.shots is not None or of_test_tiles
     return not fixed and (split.kfold is not None or split.draws > 1)
 

@@ -185,6 +185,8 @@ class Outcome:
             record["variogram"] = self.variogram
         if (chosen := fitted.chosen) is not None:
             record["head"] = {"setting": chosen.setting, "fold_accuracy": chosen.fold_accuracy}
+        if fitted.pool is not None:
+            record["pool"] = fitted.pool.to_dict()
         if fitted.fusion is not None:
             record["fusion"] = asdict(fitted.fusion)
         if fitted.history is not None:

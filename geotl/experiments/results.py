@@ -15,6 +15,7 @@ from geotl.experiments.recipe import Recipe
 
 BAND_STATISTICS = "band mean and sd, logistic"  # the baseline
 NETWORK, RANDOM_SPLIT = "network", "network, random split"
+LABELS_ALONE, POOL = "network, labels alone", "with pool of unlabelled tiles"  # see tile_pool
 HOW = {"blocks": "blocked", "group": "by group", "scene": "by scene"}
 
 

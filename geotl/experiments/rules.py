@@ -95,6 +95,58 @@ RULES: tuple[Rule, ...] = (
         "given {0} with task pixels, which uses labelled pixels alone; allowed: 0, or task=tiles",
     ),
     Rule(
+        ("probe.pool", "task"),
+        lambda pool, task: task == "pixels" and pool is not None,
+        "given {0} with task pixels, which uses labelled pixels alone; allowed: null, or "
+        "task=tiles",
+    ),
+    Rule(
+        ("probe.pool", "data.scenes", "labels.unlabelled"),
+        lambda pool, scenes, count: (
+            bool(scenes) and pool is not None and (pool != "windows" or count == 0)
+        ),
+        "given {0} with data.scenes and labels.unlabelled_windows {2}; allowed: null, or windows "
+        "with labels.unlabelled_windows above 0",
+    ),
+    Rule(
+        ("probe.pool", "data.scenes"),
+        lambda pool, scenes: pool == "windows" and not scenes,
+        "given windows without data.scenes, which they are drawn from; allowed: null, a folder, or "
+        "a share of the undrawn tiles",
+    ),
+    Rule(
+        ("probe.pool", "probe.unlabelled"),
+        lambda pool, rule: pool is not None and rule != "none",
+        "given {0} with probe.semi_supervised {1}, which is reported apart; allowed: one of the "
+        "two",
+    ),
+    Rule(
+        ("probe.pool", "probe.head", "strategy"),
+        lambda pool, head, strategy: (
+            pool is not None
+            and strategy != "auto"
+            and (head != "discriminant" or strategy != "probe")
+        ),
+        "given {0} with probe.head {1} and strategy {2}; allowed: null, or discriminant and probe",
+    ),
+    Rule(
+        ("model.fuse_statistics", "probe.pool"),
+        lambda fused, pool: fused and pool is not None,
+        "given true with probe.pool {1}, whose head is fitted to the network's features alone; "
+        "allowed: false, or probe.pool=null",
+    ),
+    Rule(
+        ("probe.pool", "split.kfold"),
+        lambda pool, kfold: isinstance(pool, float) and kfold is not None,
+        "given {0} with split.kfold {1}, in which each tile is tested; allowed: null or a folder",
+    ),
+    Rule(
+        ("keep", "probe.pool"),
+        lambda keep, pool: keep == "all" and isinstance(pool, float),
+        "given all with probe.pool {1}, a share of the undrawn tiles, of which a model of all "
+        "labels leaves none; allowed: first or null, or a folder",
+    ),
+    Rule(
         ("pixels.windows_px",),
         lambda sides: any(side % 2 == 0 for side in sides),
         "given {0}; allowed: odd sides, so that a window has a middle pixel",
@@ -138,10 +190,10 @@ RULES: tuple[Rule, ...] = (
         "given {0} without data.scenes, which windows are drawn from; allowed: 0, or give scenes",
     ),
     Rule(
-        ("labels.unlabelled", "probe.unlabelled"),
-        lambda count, rule: count > 0 and rule == "none",
+        ("labels.unlabelled", "probe.unlabelled", "probe.pool"),
+        lambda count, rule, pool: count > 0 and rule == "none" and pool is None,
         "given {0} with probe.semi_supervised none, which would not use them; allowed: 0, or "
-        "probe.semi_supervised=pseudo_labels",
+        "probe.pool=windows, or probe.semi_supervised=pseudo_labels",
     ),
     Rule(
         ("data.tile_px", "data.scenes"),

@@ -28,6 +28,7 @@ from geotl.experiments.compare import (
     compare,
     features_of_test,
     fit_draw,
+    labels_alone,
     logits_of_test,
     training_count,
     unlabelled_head,
@@ -40,7 +41,7 @@ from geotl.experiments.kept_model import KeptModel, fit_kept
 from geotl.experiments.label_doubts import doubts_of_tiles
 from geotl.experiments.recipe import Recipe, dump
 from geotl.experiments.report import Outcome, publish
-from geotl.experiments.results import NETWORK, Answers, DrawResult, Results
+from geotl.experiments.results import NETWORK, POOL, Answers, DrawResult, Results
 from geotl.experiments.rules import SPATIAL
 from geotl.experiments.run_folder import finished_alike, open_run, read_metrics
 from geotl.experiments.run_sets import sets_of_tiles
@@ -103,7 +104,8 @@ def run(
 
 def score_draws(experiment: Experiment) -> tuple[ScoredDraw, Results]:
     """Fit and score every draw; the first one's network, and the results of all."""
-    results = Results(what=with_what(experiment.samples))
+    pooled = experiment.recipe.probe.pool is not None
+    results = Results(what=POOL if pooled else with_what(experiment.samples))
     scored = (
         score_draw(experiment, number, results) for number in range(experiment.recipe.split.draws)
     )
@@ -126,7 +128,7 @@ def score_draw(experiment: Experiment, number: int, results: Results) -> ScoredD
     head, extra = None, None
     if experiment.recipe.probe.unlabelled != "none":
         head, extra = unlabelled_head(experiment, fit)
-    comparison = compare(experiment, draw, logits, extra)
+    comparison = compare(experiment, draw, logits, extra, labels_alone(experiment, fit))
     history, tuning = fit.fitted.history, fit.fitted.tuning
     result = DrawResult(
         comparison,
@@ -147,8 +149,13 @@ def opening_lines(experiment: Experiment, fit: FittedDraw) -> list[str]:
     recipe = experiment.recipe
     split = [split_words(recipe, fit.draw)] if recipe.split.method in SPATIAL else []
     split += test_lines(recipe, experiment.samples, fit.draw)
-    note = caching_note(recipe)
-    return [*split, fit.weights.summary(), *filter(None, [note, fusion_line(recipe, fit.fitted)])]
+    notes = [caching_note(recipe), fusion_line(recipe, fit.fitted), pool_line(fit.fitted)]
+    return [*split, fit.weights.summary(), *filter(None, notes)]
+
+
+def pool_line(fitted: Fitted) -> str:
+    """How a pool of unlabelled tiles was used; "" without one."""
+    return "" if fitted.pool is None else f"probe.pool: {fitted.pool}"
 
 
 def fusion_line(recipe: Recipe, fitted: Fitted) -> str:
@@ -197,7 +204,7 @@ def conclude(
         stand=stand_of(
             recipe, first.fitted, results.training(folds=bool(folds)), evaluation.overall
         ),
-        facts=run_facts(experiment, first, seconds),
+        facts=run_facts(experiment, first, final.made, seconds),
         doubts=doubts_of_tiles(samples, final.made, answers),
         sets=sets_of_tiles(samples, final.made, results, folds),
         variogram=variogram_of(recipe, samples),
@@ -284,7 +291,9 @@ def chips_facts(samples: TileSamples) -> dict[str, str]:
     }
 
 
-def run_facts(experiment: Experiment, first: FittedDraw, seconds: float) -> dict[str, str]:
+def run_facts(
+    experiment: Experiment, first: FittedDraw, kept: FittedDraw, seconds: float
+) -> dict[str, str]:
     """What a reader wants to know of a run."""
     recipe, samples, draw = experiment.recipe, experiment.samples, first.draw
     split, fusion = draw.split, fusion_line(recipe, first.fitted)
@@ -297,6 +306,7 @@ def run_facts(experiment: Experiment, first: FittedDraw, seconds: float) -> dict
         **chips_facts(samples),
         **({"Split": words} if spatial else {"Tiles": f"{sizes}{len(split.set_aside)} excluded"}),
         **({"Band statistics": fusion} if fusion else {}),
+        **({"Unlabelled tiles": str(kept.fitted.pool)} if kept.fitted.pool else {}),
         "Bands": ", ".join(samples.pack.bands),
         "Sensor": samples.sensor.title,
         "Seed": str(recipe.seed),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -16,14 +16,15 @@ from geotl.data.chip_files import pack_chips, pack_unlabelled
 from geotl.data.chips import ChipRules, Placement, draw_windows, place_chips
 from geotl.data.footprints import Footprints, locate, need_positions
 from geotl.data.labels import read_any
-from geotl.data.manifest import index_tiles, read_synthetic
+from geotl.data.manifest import index_tiles, list_tiles, read_synthetic
 from geotl.data.read_tile import TileReading
 from geotl.data.spatial_splits import Variogram, variogram
 from geotl.data.tile_array import Pack, fingerprint, pack
 from geotl.data.tile_statistics import impossible_line, impossible_values
-from geotl.data.tiles import TileIndex
+from geotl.data.tiles import Tile, TileIndex, contents_of
 from geotl.data.torchgeo_datasets import PREFIX
 from geotl.errors import BandError, DataError
+from geotl.experiments.named import recipe_sensor
 from geotl.experiments.recipe import Recipe, resolve_root, resolve_sample
 from geotl.imagery.scene import Scene, open_scenes
 from geotl.imagery.sensors import Sensor
@@ -41,7 +42,7 @@ class TileSamples:
         sensor: of their digital numbers.
         pack: their pixels and validity.
         placement: which labels gave chips and which did not, where labels lie over scenes.
-        unlabelled: windows of the scenes without a label.
+        unlabelled: windows of the scenes, or tiles of a folder, without a label.
     """
 
     index: TileIndex
@@ -320,6 +321,7 @@ def read_samples(recipe: Recipe, sensor: Sensor, log: Log, *, quiet: bool = Fals
         extra = survey_unlabelled(recipe, sensor, placed, packs, log, quiet=quiet)
     else:
         index, packed = read_tiles(recipe, sensor, log, quiet=quiet)
+        extra = pool_of_folder(recipe, index, log, quiet=quiet)
     impossible = impossible_values(packed, sensor)
     if impossible[0]:
         log(impossible_line(impossible, sensor))
@@ -353,3 +355,55 @@ def read_tiles(recipe: Recipe, sensor: Sensor, log: Log, *, quiet: bool) -> tupl
     with ProgressLine(quiet=quiet) as line:
         progress = line.counter("reading tiles")
         return index, pack(index, sensor, reading, folder=folder, progress=progress)
+
+
+def unlabelled_tiles(
+    recipe: Recipe, root: Path, *, known: Collection[str] = (), quiet: bool = False
+) -> TileSamples:
+    """All tiles below a folder, in whatever folders they lie, packed, in no class.
+
+    Args:
+        recipe: how tiles are read.
+        root: the folder.
+        known: contents of tiles that are left out.
+        quiet: show no progress.
+
+    Raises:
+        DataError: no tile, or one that cannot be read.
+    """
+    sensor, data = recipe_sensor(recipe), recipe.data
+    paths = list_tiles([root.absolute()], sensor)
+    with ProgressLine(quiet=quiet) as line:
+        contents = contents_of(paths, sensor, progress=line.counter("listing tiles"))
+        tiles = tuple(
+            Tile(path, None, None, None, content)
+            for path, content in zip(paths, contents, strict=True)
+            if content not in known
+        )
+        if not tiles:
+            raise DataError(f"{root}: all {len(paths)} tiles are among the labelled ones as well")
+        index = TileIndex(root.absolute(), ("unlabelled",), tiles)
+        reading = TileReading(data.bands, data.file_bands, data.tile_px, data.fit)
+        folder = cache_folder() / "packs" / fingerprint(index, sensor, reading)[:32]
+        packed = pack(index, sensor, reading, folder=folder, progress=line.counter("reading tiles"))
+    return TileSamples(index, sensor, packed)
+
+
+def pool_of_folder(recipe: Recipe, labelled: TileIndex, log: Log, *, quiet: bool) -> Pack | None:
+    """The tiles of the folder that probe.pool names, without the labelled ones; None without one.
+
+    Raises:
+        DataError: no such folder, or no tile in it that has no label.
+    """
+    pool = recipe.probe.pool
+    if not isinstance(pool, str) or recipe.data.scenes:
+        return None
+    if not Path(pool).is_dir():
+        raise DataError(
+            f"probe.pool: {pool} is no folder; give a folder of tiles, or a share of the undrawn "
+            "tiles such as 0.5"
+        )
+    known = set(labelled.contents)
+    found = unlabelled_tiles(recipe, Path(pool), known=known, quiet=quiet)
+    log(f"probe.pool: {len(found)} unlabelled tiles, none of which is among the labelled ones")
+    return found.pack

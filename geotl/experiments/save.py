@@ -147,8 +147,10 @@ def training_notes(samples: TileSamples, draw: Draw) -> dict[str, Any]:
 
 
 def kept_notes(final: KeptModel) -> dict[str, Any]:
-    """Notes in the file of a model that was fitted on all labels."""
-    return {"labels": final.labels, "accuracy": final.estimate} if final.estimate else {}
+    """Notes in the file of a model that was fitted on all labels, or to unlabelled tiles too."""
+    notes = {"labels": final.labels, "accuracy": final.estimate} if final.estimate else {}
+    pool = final.made.fitted.pool
+    return notes | ({} if pool is None else {"unlabelled": pool.tiles if pool.used else 0})
 
 
 def tile_marks(pack: Pack, rows: Int64s) -> list[str]:

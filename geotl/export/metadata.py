@@ -30,7 +30,8 @@ _STEP = r"[^\s/\\'\"<>|:;,()\[\]{}]+"
 _INSIDE = re.compile(rf"{_START}(?:{_STEP}[/\\]+)+({_STEP})?")
 _WHOLE = re.compile(rf"{_START}[^\n:]*")
 TOLD = ("metrics", "versions")  # of a model's notes: those that maps repeat
-TRAINING = ("dates", "tiles", "labels", "pixels", "accuracy")  # likewise, of its note on training
+# likewise, of its note on training
+TRAINING = ("dates", "tiles", "labels", "unlabelled", "pixels", "accuracy")
 
 
 def without_folders(text: str) -> str:

@@ -23,6 +23,7 @@ from geotl.export.model_facts import (
     recipe_of,
     sources_of,
     tiles_by_class,
+    tiles_of,
     title_of,
 )
 from geotl.export.stac_mlm import bounds_of
@@ -200,8 +201,7 @@ def _at_a_glance(
         ("Pretrained", ", then ".join(f"`{name}`" for name in chain) or "no: random weights"),
         (
             "Trained on",
-            f"{len(model.training_samples.footprints):,} labelled tiles"
-            + (f", imagery of {_span(days)}" if days else ""),
+            tiles_of(model) + (f", imagery of {_span(days)}" if days else ""),
         ),
         ("Accuracy", _short(accuracy)),
         ("Licence", f"model: {facts.licence or UNSTATED}; data: {facts.data_licence or UNSTATED}"),
@@ -223,7 +223,7 @@ def _training(model: ModelFile, facts: CardFacts) -> dict[str, object]:
     """What the model was trained on, and how."""
     recipe, days = recipe_of(model), dates_of(model)
     return {
-        "tiles": len(model.training_samples.footprints),
+        "tiles": tiles_of(model),
         "sources": _listed(sources_of(recipe)),
         "days": _span(days) if days else "",
         "single_day": len(days) == 1,

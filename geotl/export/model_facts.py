@@ -113,6 +113,13 @@ def dates_of(model: NotedModel) -> list[str]:
     return sorted(model.notes.get("training", {}).get("dates", []))
 
 
+def tiles_of(model: ModelFile) -> str:
+    """How many tiles a model was fitted to, labelled ones and those of a pool, if it has any."""
+    pool = model.notes.get("training", {}).get("unlabelled", 0)
+    words = f"{len(model.training_samples.footprints):,} labelled tiles"
+    return f"{words} and {pool:,} unlabelled ones" if pool else words
+
+
 def tiles_by_class(model: ModelFile) -> dict[str, int]:
     """How many training tiles each class had; {} where the file keeps only a part of them."""
     labels = model.training_samples.labels

@@ -166,7 +166,7 @@ def without_regularisers(recipe: Recipe) -> Recipe:
         section, _, name = key.partition(".")
         inside = getattr(changed_recipe, section).model_copy(update={name: value})
         changed_recipe = changed_recipe.model_copy(update={section: inside})
-    probe = changed_recipe.probe.model_copy(update={"views": 1, "unlabelled": "none"})
+    probe = changed_recipe.probe.model_copy(update={"views": 1, "unlabelled": "none", "pool": None})
     start = (
         "finetune" if changed_recipe.strategy == "probe_then_finetune" else changed_recipe.strategy
     )
@@ -391,7 +391,7 @@ def _alone(recipe: Recipe) -> Recipe:
     split = recipe.split
     if not split.kfold:  # folds are the draws
         split = split.model_copy(update={"draws": 1})
-    probe = recipe.probe.model_copy(update={"unlabelled": "none"})
+    probe = recipe.probe.model_copy(update={"unlabelled": "none", "pool": None})
     return recipe.model_copy(update={"evaluate": evaluate, "split": split, "probe": probe})
 
 

@@ -69,6 +69,7 @@ NO_REGULARISER: Mapping[str, Any] = {
     "model.normalise": "training",
     "probe.views": 1,
     "probe.unlabelled": "none",
+    "probe.pool": None,
 }
 
 MADE_TILES = Trial(

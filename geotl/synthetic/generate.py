@@ -202,7 +202,7 @@ def _opened(recipe: Recipe, out: Path, log: Log, *, quiet: bool) -> Experiment:
     if recipe.data.synthetic is not None:
         raise DataError("data.synthetic: given to geotl generate, which learns from real tiles")
     experiment = open_experiment(recipe, out, log=log, quiet=quiet)
-    probe = experiment.recipe.probe.model_copy(update={"unlabelled": "none"})
+    probe = experiment.recipe.probe.model_copy(update={"unlabelled": "none", "pool": None})
     return experiment.of(experiment.recipe.model_copy(update={"probe": probe}))
 
 

@@ -1,13 +1,15 @@
 """Learning from unlabelled tiles: what their pixels add to the labels drawn, in feature space.
 
 Every rule gives each unlabelled tile a share in each class; a discriminant is then fitted to
-labelled and unlabelled tiles together. All of it is transductive: the head is made for these very
-tiles, and is reported apart from one that saw labels alone.
+labelled and unlabelled tiles together. Where the unlabelled tiles are those to be tested, it is
+transductive: made for these very tiles, and reported apart from a head of the labels alone. A pool
+of other tiles is not (`tile_pool`).
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
 
 import numpy as np
 from scipy import sparse
@@ -21,6 +23,53 @@ from geotl.training.settings import ProbeSettings
 Shares = Callable[[Linear, Floats], Floats]
 
 NEIGHBOURS, SPREAD = 10, 0.9  # of the graph; Zhou et al. 2004 take a spread near 1
+
+
+@dataclass(frozen=True)
+class PoolUse:
+    """What a pool of unlabelled tiles did for a head; see `tile_pool`.
+
+    Attributes:
+        tiles: in the pool.
+        used: whether the head is fitted to them too.
+        loss: mean of -log p of the held-out tiles by heads of the labels and the pool.
+        loss_alone: the same by heads of the labels alone; both are nan where no tile is held out.
+        held_out: how many tiles were held out.
+        alone: the head of the labels alone.
+    """
+
+    tiles: int
+    used: bool
+    loss: float
+    loss_alone: float
+    held_out: int
+    alone: Linear
+
+    def __str__(self) -> str:
+        """What was done, in one line for people."""
+        if not self.held_out:
+            return (
+                f"{self.tiles} unlabelled tiles not used: no training tile can be held out to show "
+                "a gain"
+            )
+        losses = (
+            f"log-loss {self.loss:.3f} on {self.held_out} held-out training tiles, labels alone "
+            f"{self.loss_alone:.3f}"
+        )
+        if self.used:
+            return f"{self.tiles} unlabelled tiles used beside the labels ({losses})"
+        return f"{self.tiles} unlabelled tiles not used: they show no clear gain ({losses})"
+
+    def to_dict(self) -> dict[str, float | int | bool | None]:
+        """The figures, without the head; None for those that are not known."""
+        known = self.held_out > 0
+        return {
+            "tiles": self.tiles,
+            "used": self.used,
+            "held_out": self.held_out,
+            "loss": self.loss if known else None,
+            "loss_alone": self.loss_alone if known else None,
+        }
 
 
 def with_unlabelled(
@@ -50,13 +99,14 @@ def with_unlabelled(
     """
     num_classes = len(start.head.bias)
     one_hots, head = one_hot(labels, num_classes), start.head
+    labelled = one_hots.any(axis=0)  # a class without a label has no mean to draw tiles to it
     centred = unlabelled.mean(axis=1, keepdims=True)
     if settings.unlabelled == "propagation":
-        shares = propagated(features.mean(axis=1), one_hots, centred[:, 0])
+        shares = propagated(features.mean(axis=1), one_hots, centred[:, 0]) * labelled
         return discriminant_of([(features, one_hots), (centred, shares)], start.setting)
     rule = share_rule(settings, start.temperature)
     for _ in range(settings.rounds):
-        shares = rule(head, unlabelled)
+        shares = rule(head, unlabelled) * labelled
         head = discriminant_of([(features, one_hots), (centred, shares)], start.setting)
     return head
 

@@ -364,6 +364,12 @@ class ProbeSettings(Section, title="Probe"):
             "labels.unlabelled_windows; reported apart",
         )
     )
+    pool: Annotated[float, Field(gt=0, lt=1)] | str | None = Field(
+        None,
+        description="unlabelled tiles that the head is fitted to as well, where held-out labels "
+        "show a gain: a folder of them, a share of the undrawn tiles, which are then not tested, "
+        "or windows: those of labels.unlabelled_windows [fraction]",
+    )
     threshold: float = Field(
         0.9,
         gt=0,

@@ -36,6 +36,7 @@ from geotl.training.heads import (
 )
 from geotl.training.learner import History, Learner, Tiles, fit
 from geotl.training.leave_one_out import MAX_TILES, leave_one_out
+from geotl.training.semi_supervised import PoolUse
 from geotl.training.settings import ClassWeights, HeadKind, Training
 from geotl.training.tuning import HALFWAY, SHARES, Tuning, choose_share
 
@@ -133,6 +134,7 @@ class Fitted:
         held_out: logits of the folds' networks, or heads; None where no tile was held out.
         fusion: how the head is pooled with heads on band statistics; None where it is not.
         tuning: how much of a fine-tuning from a probe was kept, else None.
+        pool: what a pool of unlabelled tiles did for a probe's head; None without one.
     """
 
     network: TileClassifier
@@ -142,6 +144,7 @@ class Fitted:
     held_out: HeldOut | None = None
     fusion: TileFusion | None = None
     tuning: Tuning | None = None
+    pool: PoolUse | None = None
 
 
 def head_fit(kind: HeadKind, num_classes: int, weights: ClassWeights = "none") -> Fit:

@@ -208,6 +208,18 @@ def test_a_run_reports_the_scene_beside_with_its_word(
     np.testing.assert_array_equal(first, second)
 
 
+def test_windows_as_a_pool_take_part_in_the_model_itself(tmp_path: Path) -> None:
+    scene, labels = sparse_scene(tmp_path)
+    recipe = tmp_path / "small.yaml"
+    recipe.write_text("title: small\n")
+    given = [*settings(scene, labels), "probe.pool=windows", "labels.unlabelled_windows=25"]
+    assert main(["run", str(recipe), *given, "--out", str(tmp_path / "run"), "-q"]) == 0
+    told = json.loads((tmp_path / "run" / "metrics.json").read_text())
+    assert told["pool"]["tiles"] == 25
+    assert "network, labels alone" in told["draws"]
+    assert not (tmp_path / "run" / "model_unlabelled.safetensors").exists()
+
+
 def test_a_curve_tells_of_the_scene(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     scene, labels = sparse_scene(tmp_path)
     given = [
