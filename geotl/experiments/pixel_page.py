@@ -138,7 +138,7 @@ def first_answers(outcome: PixelOutcome, steps: tuple[Step, ...]) -> tuple[Answe
     tested = f"{len(outcome.samples.placement.labels)} test labels ({outcome.folds_words()})"
     return (
         accuracy_answer(accuracy, tested, "race"),
-        comparison_answer(accuracy.value, others, "race"),
+        comparison_answer(accuracy.value, others, "race", outcome.differences),
         classes_answer(outcome.evaluation, "labels"),
         next_answer(steps, len(doubts), doubts.labels),
     )

@@ -42,12 +42,24 @@ def accuracy_answer(accuracy: Interval | Spread, tested: str, section: str = "sc
 
 
 def comparison_answer(
-    accuracy: float, others: Mapping[str, float], section: str = "baselines"
+    accuracy: float,
+    others: Mapping[str, float],
+    section: str = "baselines",
+    differences: Mapping[str, Interval] | None = None,
 ) -> Answer:
     """Compared with what: the best of the other methods, and the others in order.
 
+    Args:
+        accuracy: of the model.
+        others: accuracy of the other methods, by name.
+        section: that says more.
+        differences: of the model's accuracy from theirs, paired, by name; None where unknown.
+
     >>> comparison_answer(0.85, {"majority class": 0.3, "band statistics": 0.9}).text
     'Worse by 5.0 points than band statistics (90.0 %); the others: majority class 30.0 %.'
+    >>> paired = {"forest": Interval(0.03, -0.01, 0.08)}
+    >>> comparison_answer(0.85, {"forest": 0.82}, differences=paired).text
+    'Better by 3.0 points than forest (82.0 %), which may be chance [-1.0, +8.0].'
     >>> comparison_answer(0.85, {}).text
     'With nothing: the recipe asks for no baseline.'
     """
@@ -58,6 +70,9 @@ def comparison_answer(
     gap = 100 * (accuracy - value)
     word = "Better by" if gap >= 0 else "Worse by"
     text = f"{word} {abs(gap):.1f} points than {best} ({100 * value:.1f} %)"
+    paired = (differences or {}).get(best)
+    if paired is not None and paired.low <= 0 <= paired.high:
+        text += f", which may be chance [{100 * paired.low:+.1f}, {100 * paired.high:+.1f}]"
     if rest:
         named = [f"{name} {100 * share:.1f} %" for name, share in rest[:MOST_OTHERS]]
         more = [f"{len(rest) - len(named)} more"] if len(rest) > len(named) else []
