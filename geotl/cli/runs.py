@@ -25,9 +25,11 @@ def add_run(commands: Any, with_recipe: argparse.ArgumentParser) -> None:
 
 
 def _run(args: argparse.Namespace) -> None:
+    from geotl.experiments.named import check_names
     from geotl.experiments.recipe import load
 
     recipe = load(args.recipe, args.overrides)
+    check_names(recipe)  # before libraries are imported that take seconds
     if recipe.task == "pixels":
         from geotl.experiments.pixels import run_pixels as run
     else:

@@ -12,12 +12,13 @@ from geotl.evaluation.next_steps import Step
 from geotl.evaluation.pixel_steps import pixel_steps
 from geotl.experiments.label_doubts import DOUBTFUL, scene_look
 from geotl.experiments.pixel_findings import findings_of
-from geotl.experiments.pixel_report import FUSED, RANDOM, PixelOutcome, negative, points, title_of
+from geotl.experiments.pixel_report import FUSED, RANDOM, PixelOutcome, negative, points
 from geotl.experiments.recipe import written_text
 from geotl.experiments.report import rejected_table
 from geotl.experiments.run_folder import METRICS
 from geotl.experiments.run_sets import SETS
 from geotl.io.files import write_text
+from geotl.models.pixel_model import title_of
 from geotl.reporting import curve_figures, figures
 from geotl.reporting.answers import (
     accuracy_answer,

@@ -30,19 +30,6 @@ FUSED, MAJORITY = "fused", "majority class"
 FOREST, LAB = "forest, bands", "forest, bands + 3x3 and 5x5"
 RANDOM = "random split, optimistic"
 RANDOM_WEIGHTS = "discriminant, deep at random"
-DECODERS = {"unet": "U-Net", "fpn": "FPN"}
-
-
-def title_of(member: str) -> str:
-    """A member's name for readers.
-
-    >>> title_of("discriminant_bands_wide")
-    'discriminant, bands + wide'
-    >>> title_of("decoder_unet")
-    'decoder, U-Net'
-    """
-    kind, _, blocks = member.partition("_")
-    return f"{kind}, {DECODERS.get(blocks) or blocks.replace('_', ' + ')}"
 
 
 @dataclass(frozen=True)

@@ -48,7 +48,6 @@ from geotl.experiments.pixel_report import (
     PixelOutcome,
     RandomSplit,
     pixel_versions,
-    title_of,
 )
 from geotl.experiments.pixel_samples import LOCAL, PixelSamples, read_pixels
 from geotl.experiments.recipe import Recipe, dump
@@ -68,6 +67,7 @@ from geotl.models.pixel_file import (
     TrainingPixels,
     save_pixel_model,
 )
+from geotl.models.pixel_model import title_of
 from geotl.training.heads import Folds
 from geotl.training.pixel_decoder import Marks
 from geotl.training.pixel_fusion import (

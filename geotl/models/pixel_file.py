@@ -29,7 +29,7 @@ from geotl.models.model_file import FORMAT_VERSION, read_header
 from geotl.models.pixel_checks import check_features, check_header, check_members, check_tensors
 from geotl.models.pixel_decoder import PixelDecoder
 from geotl.models.pixel_features import PixelFeatures
-from geotl.models.pixel_model import LinearMember, Member, PixelModel, members_line
+from geotl.models.pixel_model import LinearMember, Member, PixelModel, members_line, title_of
 from geotl.models.registry import get_backbone
 from geotl.models.tensor_file import consistent, read_tensors, save_tensors
 from geotl.models.timm_networks import check_installed
@@ -136,12 +136,26 @@ class PixelModelFile:
 
 
 def member_file(file: PixelModelFile, name: str | None) -> PixelModelFile:
-    """A pixel model, or (with a name) the one of a single member.
+    """A pixel model, or (with a name) the one of a single member, with this member's accuracy.
 
     Raises:
         ModelError: there is no such member.
     """
-    return file if name is None else dataclasses.replace(file, model=file.model.alone(name))
+    if name is None:
+        return file
+    notes = {**file.notes, "metrics": _member_metrics(file.notes.get("metrics", {}), name)}
+    return dataclasses.replace(file, model=file.model.alone(name), notes=notes)
+
+
+def _member_metrics(metrics: Mapping[str, Any], name: str) -> dict[str, Any]:
+    """What the folds showed of one member: its accuracy, no scores by class or calibration."""
+    overall = metrics.get("race", {}).get(title_of(name))
+    if overall is None:
+        return {}
+    between = f"[{overall['low']:.3f}, {overall['high']:.3f}]"
+    known = {key: metrics[key] for key in ("task", "labels", "pixels", "kfold") if key in metrics}
+    headline = f"{title_of(name)}: accuracy {overall['value']:.3f} {between}"
+    return {**known, "headline": headline, "overall_accuracy": overall}
 
 
 def save_pixel_model(path: Path, file: PixelModelFile) -> None:

@@ -26,6 +26,8 @@ from geotl.models.pixel_features import BANDS, WIDE, Features, PixelFeatures
 
 BLOCKS = (BANDS, WIDE, DEEP, DECODER)  # of features, in this order
 
+DECODERS = {"unet": "U-Net", "fpn": "FPN"}
+
 Kind = TypeVar("Kind")
 
 
@@ -220,6 +222,18 @@ class PixelModel:
         """Members of a kind that take part, with what their scores are multiplied with."""
         every = [(w / self.temperatures[n], self.members[n]) for n, w in self.weights.items() if w]
         return [(share, member) for share, member in every if isinstance(member, kind)]
+
+
+def title_of(member: str) -> str:
+    """A member's name for readers.
+
+    >>> title_of("discriminant_bands_wide")
+    'discriminant, bands + wide'
+    >>> title_of("decoder_unet")
+    'decoder, U-Net'
+    """
+    kind, _, blocks = member.partition("_")
+    return f"{kind}, {DECODERS.get(blocks) or blocks.replace('_', ' + ')}"
 
 
 def members_line(weights: Mapping[str, float]) -> str:

@@ -453,3 +453,27 @@ def test_a_scene_without_a_valid_pixel_is_told(model, tmp_path, capsys):
     scene = write_scene(tmp_path / "s.tif", np.zeros((4, 30, 30), np.uint16), nodata=0)
     assert run(model, scene, tmp_path / "m.tif") == 2
     assert "no pixel that is valid in every band, so nothing to map" in capsys.readouterr().err
+
+
+def test_the_page_of_a_member_shows_the_accuracy_of_that_member(scene, tmp_path):
+    """Not that of the fused model; a member without a test is unknown."""
+    interval = {"value": 0.9123, "low": 0.85, "high": 0.95}
+    metrics = {
+        "headline": "fused wins: accuracy 0.912",
+        "overall_accuracy": interval,
+        "labels": 300,
+        "race": {"fused": interval, "bands, ": {"value": 0.4567, "low": 0.4, "high": 0.5}},
+        "per_class": {"field": {"f1": 0.9, "precision": 0.9, "recall": 0.9, "support": 100}},
+        "bootstrap": {"kappa": interval},
+    }
+    model = made_pixel_model(tmp_path / "m.safetensors", notes={"metrics": metrics})
+    pages = []
+    for member in ("bands", "wide"):
+        out = tmp_path / f"{member}.tif"
+        assert run(model, scene, out, "--member", member) == 0
+        pages.append(out.with_suffix(".html").read_text())
+    assert "0.457" in pages[0]
+    assert "never tested" in pages[1]
+    for page in pages:
+        assert "0.912" not in page
+        assert "Kappa" not in page
