@@ -232,8 +232,9 @@ class Recipe(Section):
     task: Literal["auto", "tiles", "pixels"] = Field(
         "tiles",
         description="what is classified: tiles or chips, by a network; or each pixel of a scene, "
-        "from points, polygons or a class raster (docs/PIXELS.md); auto, as in a recipe that does "
-        "not state it: pixels where data.scenes is given without a key of chips, else tiles",
+        "from points, polygons or a class raster (docs/PIXELS.md); a recipe without this key is "
+        "read as auto: pixels where data.scenes is given without a key of chips, else tiles (the "
+        "default shown is that of a recipe without scenes)",
     )
     data: DataSection = Field(DataSection(), description="the labelled tiles")
     labels: LabelsSection = Field(
