@@ -64,7 +64,7 @@ def test_check_tells_of_them_in_a_line(
     fill: float, tmp_path: Path, own_cache: None, capsys: pytest.CaptureFixture[str]
 ) -> None:
     root = write_folder(tmp_path / "tiles", fill=fill)
-    args = ["check", str(root), "--sensor", "sentinel2_l2a", "-q", "-o", str(tmp_path / "out")]
+    args = ["check", str(root), "--sensor", "sentinel2_l2a", "-o", str(tmp_path / "out")]
     assert main([*args, f"data.bands=[{','.join(BANDS)}]"]) == 0
     assert "1 value in 1 tile cannot be of sensor sentinel2_l2a" in capsys.readouterr().out
 
@@ -112,7 +112,7 @@ def test_what_files_declare_as_no_data_is_not_told(
             data[:, 3, 4] = FILLS[1]
             data[1, 5, 6] = FILLS[0] if (k, i) == (0, 0) else data[1, 5, 6]
             write_tile(tmp_path / name / f"{i}.tif", data, names=list(BANDS), nodata=FILLS[1])
-    args = ["check", str(tmp_path), "--sensor", "sentinel2_l2a", "-q"]
+    args = ["check", str(tmp_path), "--sensor", "sentinel2_l2a"]
     assert main([*args, f"data.bands=[{','.join(BANDS)}]"]) == 0
     assert "1 value in 1 tile cannot be of sensor" in capsys.readouterr().out
 

@@ -238,8 +238,9 @@ def test_evaluate_prints_scores_classes_and_matrix_and_writes_them(
 def test_an_output_of_another_kind_is_refused_first(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], command: str, name: str, remedy: str
 ) -> None:
-    out = str(tmp_path / name)
-    assert main([command, "no-model.safetensors", str(tmp_path), "-o", out]) == 2
+    out, model = str(tmp_path / name), tmp_path / "model.safetensors"
+    model.touch()  # which is not opened
+    assert main([command, str(model), str(tmp_path), "-o", out]) == 2
     shown = capsys.readouterr().err
     assert f"{out}: {remedy}" in shown
     assert shown.count("\n") == 1

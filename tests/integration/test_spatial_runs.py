@@ -217,7 +217,7 @@ def test_tiles_without_a_position_are_one_clear_line(
 
 def curve(recipe: Path, out: Path, *more: str) -> int:
     recipe.write_text("title: small\n")
-    return main(["curve", str(recipe), *more, "--output", str(out), "-q"])
+    return main(["curve", str(recipe), *more, "--output", str(out)])
 
 
 @pytest.mark.rendered
@@ -256,14 +256,14 @@ def test_all_sizes_of_a_draw_are_judged_on_the_same_tiles(
     import geotl.studies.learning_curve as module
 
     seen: list[tuple[int, int, tuple[int, ...]]] = []
-    judge = module.judge
+    judge = module.logits_of_test
 
     def listen(experiment, made):
         draw = made.draw
         seen.append((draw.number, len(draw.split.train), tuple(draw.split.test)))
         return judge(experiment, made)
 
-    monkeypatch.setattr(module, "judge", listen)
+    monkeypatch.setattr(module, "logits_of_test", listen)
     settings = [f"data.root={patchy}", *SMALL, "split.method=blocks", "split.kfold=3"]
     assert curve(tmp_path / "r.yaml", tmp_path / "c", *settings, "--shots", "2", "4") == 0
     assert [size for _, size, _ in seen] == [6, 12] * 3
