@@ -117,17 +117,8 @@ def test_code_and_keys_are_not_prose():
     assert list(_texts('x = {"judged": 1}\ny = "a b"')) == ["a b"]
 
 
-def _parsers(parser: argparse.ArgumentParser) -> Iterator[argparse.ArgumentParser]:
-    """A parser and those of its commands."""
-    yield parser
-    for action in parser._actions:
-        if isinstance(action, argparse._SubParsersAction):
-            for command in dict.fromkeys(action.choices.values()):
-                yield from _parsers(command)
-
-
 def test_help_prints_percent_signs_once():
     """Red before: "with 95 %% intervals" in the help of accuracy, which no parser expands."""
-    shown = {one.prog: one.format_help() for one in _parsers(command_parser())}
+    shown = dict(_helps(command_parser()))
     assert len(shown) > 20
     assert not [prog for prog, text in shown.items() if re.search(r"%%|%\(", text)]

@@ -55,8 +55,9 @@ def distrust(bins: Reliability) -> str:
 
 
 def _examples(bins: Reliability, word: str) -> str:
-    """Bins that show what `word` names; confidences that are too low on the whole can be too high
-    in the highest bins, which is then said as well.
+    """Bins that show what `word` names.
+
+    Confidences that are too low on the whole can be too high in the highest bins: said as well.
     """
     high, low = _worst(bins, 1), _worst(bins, -1)
     if not word.startswith("too low"):
