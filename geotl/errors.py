@@ -88,16 +88,18 @@ def needed_by_model(given: str, sensor: str) -> Iterator[None]:
         ) from error
 
 
-def nearest(name: str, allowed: Iterable[str]) -> str:
-    """Name the closest allowed word, as the tail of an error message.
+def nearest(name: str, allowed: Iterable[str], more: str = "") -> str:
+    """Name the closest allowed word, as the tail of an error message; `more` stands behind it.
 
     >>> nearest("resnet81", ["resnet18", "vgg16"])
     "did you mean 'resnet18'?"
     >>> nearest("zzz", ["a", "b"])
     'allowed: a, b'
+    >>> nearest("aa", ["aaa"], "or take b"), nearest("z", ["a"], "or take b")
+    ("did you mean 'aaa'? or take b", 'allowed: a; or take b')
     """
     names = list(allowed)
     close = difflib.get_close_matches(name, names, n=1, cutoff=0.6)
     if close:
-        return f"did you mean {close[0]!r}?"
-    return "allowed: " + ", ".join(names)
+        return f"did you mean {close[0]!r}?{more and ' ' + more}"
+    return "allowed: " + ", ".join(names) + (more and f"; {more}")

@@ -258,7 +258,9 @@ def test_training_tells_epoch_losses_and_time(
     fit(Learner(network(), tiles, tiles, training), folder=tmp_path / "a")
     text = stream.getvalue()
     assert re.search("epoch 1/3 .*loss ", text)
-    assert "held out " in text
+    assert re.search(
+        r"held out: loss \d\.\d\d, accuracy \d\.\d\d", text
+    )  # red before: two bare numbers
     assert " an epoch, " in text
     assert "nan" not in text
     if kind is Terminal:

@@ -115,3 +115,10 @@ def test_the_list_finds_the_old_words(text):
 def test_code_and_keys_are_not_prose():
     assert not BAD.search(_prose("the key `judged` of metrics.json\n    >>> told = 1\n"))
     assert list(_texts('x = {"judged": 1}\ny = "a b"')) == ["a b"]
+
+
+def test_help_prints_percent_signs_once():
+    """Red before: "with 95 %% intervals" in the help of accuracy, which no parser expands."""
+    shown = dict(_helps(command_parser()))
+    assert len(shown) > 20
+    assert not [prog for prog, text in shown.items() if re.search(r"%%|%\(", text)]

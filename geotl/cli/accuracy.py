@@ -16,7 +16,7 @@ def add_accuracy(commands: Any, common: argparse.ArgumentParser) -> None:
         "accuracy",
         parents=[common],
         help="estimate accuracy and class areas of a map from reference data",
-        description="Accuracies and error-adjusted areas with 95 %% intervals (Olofsson et al. "
+        description="Accuracies and error-adjusted areas with 95 % intervals (Olofsson et al. "
         "2014): geotl accuracy map.tif points.gpkg -o folder",
     )
     accuracy.add_argument("map", type=Path, metavar="MAP", help="class raster to test")

@@ -461,8 +461,10 @@ def _suggest_next(args: argparse.Namespace) -> None:
     write_suggestions(args.output, found, overwrite=args.overwrite)
     args.log("\n".join(found.lines()))
     side = model.contract.tile_px
-    how = "task=pixels" if side == 1 else f"labels.chip_px={side}"
+    kept = Path(args.given[0]).with_name("recipe.yaml")  # a run folder has it
+    how = f"geotl run {kept if kept.is_file() else 'RECIPE'} labels.path={args.labels or 'LABELS'} "
+    how += "task=pixels" if side == 1 else f"labels.chip_px={side}"
     print(
         f"{len(found)} points in {args.output}: fill in the field class, add them to your labels "
-        f"(in QGIS: Merge Vector Layers) and train again with {how}"
+        f"(in QGIS: Merge Vector Layers) and train again: {how}"
     )

@@ -28,6 +28,8 @@ def check_inputs(options: Mapping[str, Any]) -> None:
                 f"{model}: no such file; export one with geotl export MODEL --format onnx"
             )
         raise ModelError(f"{model}: no such model file; train one with geotl run")
+    if isinstance(model, Path) and model.is_dir():
+        raise ModelError(f"{model}: a folder; give the model file in it, such as model.safetensors")
     if isinstance(sensor := options.get("sensor"), str) and model is not None:
         from geotl.imagery.sensors import get_sensor
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import errno
 import io
+import itertools
 import os
 import sys
 from collections.abc import Sequence
@@ -26,10 +27,11 @@ from geotl.cli.recipes import add_curve, add_diagnose, add_generate, add_lecture
 from geotl.cli.runs import add_augment, add_backbones, add_recipe, add_run, add_sensors
 from geotl.cli.verbosity import add_verbosity, printing
 from geotl.console import warn_once
-from geotl.errors import DataError, GeoTLError, UnfinishedError
+from geotl.errors import DataError, GeoTLError, UnfinishedError, nearest
 
 _NOT_WRITTEN = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EACCES, errno.EROFS)
 _NO_PATH = (errno.ENAMETOOLONG, errno.ELOOP, errno.EILSEQ)
+_QUIET = ("-q", "-qq", "--quiet")
 _UNREAD = 141  # as a shell tells of SIGPIPE
 
 
@@ -115,7 +117,10 @@ def _again(args: argparse.Namespace) -> str:
 def _parsed(argv: Sequence[str] | None) -> argparse.Namespace:
     """The arguments; key=value may stand after an option too, which argparse alone refuses."""
     parser = command_parser()
-    words, renamed = with_new_options(sys.argv[1:] if argv is None else argv)
+    words = _quiet_last(sys.argv[1:] if argv is None else argv)
+    if words and not words[0].startswith("-") and words[0] not in parser.commands.choices:
+        parser.error(f"no command {words[0]!r}; {nearest(words[0], parser.commands.choices)}")
+    words, renamed = with_new_options(words)
     for old, new in renamed.items():
         warn_once(f"{old} is now {new}; the old name works until the next release")
     args, rest = parser.parse_known_args(words)
@@ -124,6 +129,18 @@ def _parsed(argv: Sequence[str] | None) -> argparse.Namespace:
     if rest:
         args.overrides = [*args.overrides, *rest]
     return args
+
+
+def _quiet_last(words: Sequence[str]) -> list[str]:
+    """A command line whose -q stands behind the command, where argparse takes it.
+
+    >>> _quiet_last(["-q", "evaluate", "model.safetensors", "tiles"])
+    ['evaluate', 'model.safetensors', 'tiles', '-q']
+    """
+    quiet = list(itertools.takewhile(_QUIET.__contains__, words))
+    rest = list(words[len(quiet) :])
+    end = rest.index("--") if "--" in rest else len(rest)
+    return [*rest[:end], *quiet, *rest[end:]]
 
 
 def _is_setting(word: str) -> bool:

@@ -267,8 +267,9 @@ def _content(path: Path, sensor: Sensor | None) -> tuple[str, bool]:
 def _class_folders(root: Path, wanted: Sequence[str] | None, depth: int) -> dict[str, Path]:
     """The class folders by name, sorted, or in the order wanted."""
     if not root.is_dir():
+        fault = "a file" if root.exists() else "no such folder"
         raise DataError(
-            f"{root}: no such folder; set data.root to the folder of class folders, or to a "
+            f"{root}: {fault}; set data.root to the folder of class folders, or to a "
             "manifest (.csv, .geojson)"
         )
     there = _folders_at(root, depth)

@@ -50,24 +50,37 @@ def distrust(bins: Reliability) -> str:
         word = f"off by {100 * error:.0f} points, some too high and some too low,"
     return (
         f"Confidences are {word} after temperature scaling (calibration error {error:.3f} on "
-        f"{tiles} test tiles{_too_sure(bins)}): do not read them as probabilities."
+        f"{tiles} test tiles{_examples(bins, word)}): do not read them as probabilities."
     )
 
 
-def _too_sure(bins: Reliability) -> str:
-    """The bin whose confidence is most above its accuracy, where that is more than chance.
+def _examples(bins: Reliability, word: str) -> str:
+    """Bins that show what `word` names.
 
-    Confidences can be too low on average and too high in the highest bins.
+    Confidences that are too low on the whole can be too high in the highest bins: said as well.
+    """
+    high, low = _worst(bins, 1), _worst(bins, -1)
+    if not word.startswith("too low"):
+        return f"; {high} are correct" if high else ""
+    if not low:
+        return f"; too high in places: {high} are correct" if high else ""
+    return f"; {low} are correct" + (f", but {high}" if high else "")
+
+
+def _worst(bins: Reliability, sign: int) -> str:
+    """The bin whose confidence is most above (sign 1) or below (-1) its accuracy.
+
+    Empty where no bin is off by more than chance.
     """
     enough = np.flatnonzero(bins.count >= MIN_TILES)
-    gaps = bins.confidence[enough] - bins.accuracy[enough]
+    gaps = sign * (bins.confidence[enough] - bins.accuracy[enough])
     if not len(enough) or gaps.max() <= MAX_ERROR:
         return ""
     worst = enough[gaps.argmax()]
     sure, right = float(bins.confidence[worst]), float(bins.accuracy[worst])
-    if sure - right <= 2 * math.sqrt(sure * (1 - sure) / float(bins.count[worst])):
+    if gaps.max() <= 2 * math.sqrt(sure * (1 - sure) / float(bins.count[worst])):
         return ""
-    return f"; at {100 * sure:.0f} % confidence {100 * right:.0f} % are correct"
+    return f"at {100 * sure:.0f} % confidence {100 * right:.0f} %"
 
 
 def calibration_caption(bins: Reliability) -> str:

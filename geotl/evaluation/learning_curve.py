@@ -249,7 +249,7 @@ class Optimism:
         """Both figures, and what their difference is.
 
         >>> print(Optimism("blocked", 0.93, 0.81, 0.02).words())
-        random split 0.930, blocked 0.810: 0.120 of the random figure is optimism
+        random split 0.930, blocked 0.810: the random split overestimates accuracy by 0.120
         (neighbouring tiles resemble each other)
         >>> print(Optimism("by group", 0.93, 0.92, 0.02).words())
         random split 0.930, by group 0.920: no clear optimism (the difference of 0.010 is within
@@ -258,7 +258,7 @@ class Optimism:
         both = f"random split {self.random:.3f}, {self.how} {self.spatial:.3f}"
         if self.interval.low > 0:
             return (
-                f"{both}: {self.difference:.3f} of the random figure is optimism "
+                f"{both}: the random split overestimates accuracy by {self.difference:.3f} "
                 "(neighbouring tiles resemble each other)"
             )
         if self.interval.high < 0:

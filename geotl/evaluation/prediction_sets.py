@@ -60,8 +60,9 @@ class HeldOutProbabilities:
         """Probability from which each class is in a set [K].
 
         A class with too few labels for the coverage (90 % needs 9) takes the threshold of all
-        classes' labels together; without any label that allows one it is 0: every set contains the
-        class.
+        classes' labels together, but at most the lowest probability of its own labels, which is
+        its threshold at a lower coverage: a higher coverage never gives smaller sets. Without any
+        label that allows a threshold it is 0: every set contains the class.
 
         >>> held = HeldOutProbabilities((np.linspace(0.1, 1.0, 10), np.array([0.4])))
         >>> held.thresholds(0.8).round(2).tolist()
@@ -69,8 +70,11 @@ class HeldOutProbabilities:
         """
         pooled = np.sort(np.concatenate(self.by_class))
         together = _threshold(pooled, coverage) or 0.0
-        several = (_threshold(values, coverage) for values in self.by_class)
-        return np.array([together if one is None else one for one in several])
+        limits = []
+        for values in self.by_class:
+            own = _threshold(values, coverage)
+            limits.append(min([together, *values[:1]]) if own is None else own)
+        return np.array(limits, np.float64)
 
     def plain(self) -> list[list[float]]:
         """The form in a model file: rounded, and a sample of very many."""

@@ -143,13 +143,11 @@ def _unknown(
     strange: Mapping[str, Sequence[str]], class_names: Iterable[str], of: ClassMap, path: Path
 ) -> str:
     label, where = next(iter(strange.items()))
-    hint = nearest(label, sorted(class_names))
+    remedy = "correct the labels, or give the map's classes the same names with --names"
+    hint = nearest(label, sorted(class_names), remedy)
     others = len(strange) - 1
     more = f" (and {others} more labels)" if others else ""
-    return (
-        f"{path}: label {label!r} (points {some(where)}){more} is no class of {of.path}; {hint}; "
-        "correct the labels, or give the map's classes the same names with --names"
-    )
+    return f"{path}: label {label!r} (points {some(where)}){more} is no class of {of.path}; {hint}"
 
 
 def some(ids: Sequence[str], most: int = 12) -> str:

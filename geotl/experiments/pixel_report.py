@@ -152,6 +152,8 @@ class PixelOutcome:
         else:
             gap, second, note = negative(self.differences[first]), FUSED, ", which is kept"
         wins = "wins" if gap.low > 0 else "leads within chance"
+        if gap.low <= 0 and round(100 * gap.value, 1) == 0:
+            wins = f"equals {second}"
         return (
             f"{first} {wins}: accuracy {self.race[first]}, {self.folds_words()}; "
             f"{points(gap)} over {second}{note}"
@@ -204,8 +206,8 @@ class PixelOutcome:
             f"Classes tested without a training label, so counted as incorrect: {'; '.join(lost)}."
             if lost
             else "",
-            f"In a fold up to {close} training labels lie within the windows of a test pixel"
-            "; set split.buffer_m to exclude them."
+            f"In a fold up to {close} training labels lie within the windows of a test pixel; set "
+            f"split.buffer_m={self.samples.reach_m:g} to exclude them."
             if close
             else "",
             f"Intervals come from {self.blocks} blocks only." if self.blocks < 20 else "",
@@ -296,9 +298,16 @@ def points(difference: Interval) -> str:
 
     >>> points(Interval(0.034, 0.01, 0.058))
     '+3.4 points [+1.0, +5.8]'
+    >>> points(Interval(-0.0001, -0.0, 0.0))
+    '0.0 points [0.0, 0.0]'
     """
-    value, low, high = (f"{100 * part:+.1f}" for part in difference)
+    value, low, high = map(_signed, difference)
     return f"{value} points [{low}, {high}]"
+
+
+def _signed(share: float) -> str:
+    """A share in points with its sign, which 0.0 has none of."""
+    return "0.0" if round(100 * share, 1) == 0 else f"{100 * share:+.1f}"
 
 
 def negative(interval: Interval) -> Interval:

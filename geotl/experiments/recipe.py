@@ -212,9 +212,13 @@ def _recipes_in(folder: Path) -> dict[str, Path]:
 
 def _locate(source: str) -> tuple[Path | None, list[str]]:
     path = given_path(source)
+    if path.suffix in (".yaml", ".yml") and path.is_file():
+        return path, []
+    if source not in available() and path.is_dir():
+        return None, [
+            f"{source}: a folder; give the recipe's file in it (its name ends with .yaml)"
+        ]
     if path.suffix in (".yaml", ".yml"):
-        if path.is_file():
-            return path, []
         return None, [f"{source}: no such file; give a recipe's file or name (geotl recipe list)"]
     known = available()
     if source in known:

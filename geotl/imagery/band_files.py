@@ -153,8 +153,8 @@ def check_band(info: Raster | RasterInfo, sensor: Sensor, band: str) -> None:
     """
     if len(info.band_names) != 1:
         raise BandError(
-            f"{info.path}: has {len(info.band_names)} bands; each file of a tile's folder "
-            "must have one: split it, or remove the other files"
+            f"{info.path}: has {len(info.band_names)} bands; each file of the folder of "
+            "a tile or scene must have one: split it, or remove the other files"
         )
     stated = known_band(sensor, info.band_names[0]) if info.band_names[0] else None
     if stated not in (None, band) and info.names_from == "descriptions":
@@ -182,8 +182,8 @@ def band_files(
         band: finest_named([path for name, path in named if name == band]) for band in wanted
     }
     rule = (
-        "a tile's folder needs one file for each band, its name ending with the band's, such as "
-        "_B02.tif"
+        "the folder of a tile or scene needs one file for each band, its name ending with the "
+        "band's, such as _B02.tif"
     )
     missing = [band for band, mine in files_of.items() if not mine]
     if missing:

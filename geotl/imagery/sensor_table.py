@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 import re
 from collections import Counter
 from collections.abc import Sequence
@@ -67,10 +68,16 @@ class Sensor:
         for band in self.bands:
             if key in map(band_key, band.words):
                 return band
-        words = [word for band in self.bands for word in band.words]
-        close = nearest(name, words)
-        hint = close if close.startswith("did") else "allowed: " + listed(self.names)
-        raise BandError(f"band {name!r}: not a band of sensor {self.name}; {hint}")
+        raise BandError(f"band {name!r}: not a band of sensor {self.name}; {self._hint(name)}")
+
+    def _hint(self, name: str) -> str:
+        """The band nearest to a name, by its own name where that is alike: B08, not B8."""
+        owner = {word: band.name for band in self.bands for word in band.words}
+        close = difflib.get_close_matches(name, owner, n=1)
+        if not close:
+            return "allowed: " + listed(self.names)
+        own = nearest(name, [owner[close[0]]])
+        return own if own.startswith("did") else nearest(name, close)
 
     @property
     def zero_dn(self) -> float:

@@ -294,13 +294,13 @@ def check_dense(network: TileClassifier, px: int, step: int) -> None:
             f"dense mode: {network.backbone.name} {why}; choose --mode exact",
             f"a network that sees only a part of the window, unlike {network.backbone.name}",
         )
-    steps = f"a step that is a multiple of {dense_step(network, px)} px"
+    steps = f"a --stride-px that is a multiple of {dense_step(network, px)} px"
     for size in network.sizes:
         side = size or px
         if (side * step) % px:
             raise DenseError(
-                f"dense mode: a step of {step} px is {side * step / px:.4g} px at the network's "
-                f"size of {side}; choose a step that makes it an integer, or --mode exact",
+                f"dense mode: a stride of {step} px is {side * step / px:.4g} px at the network's "
+                f"size of {side}; choose a --stride-px that makes it an integer, or --mode exact",
                 steps,
             )
         moved = side * step // px
@@ -311,7 +311,7 @@ def check_dense(network: TileClassifier, px: int, step: int) -> None:
             stride = network.backbone.strides[stage]
             high, wide = shapes[stage]
             if moved % stride or side % stride:
-                fault = f"step of {step}" if moved % stride else f"window of {px}"
+                fault = f"stride of {step}" if moved % stride else f"window of {px}"
                 raise DenseError(
                     f"dense mode: stage {stage} has one pixel in {stride * px / side:.4g} of the "
                     f"scene's, of which a {fault} px is no multiple; choose another --stride-px, "

@@ -233,13 +233,14 @@ def _layer_of(path: Path, wanted: str | None) -> str:
     if wanted is not None:
         if wanted not in layers:
             raise DataError(
-                f"{path}: no layer {wanted!r}; {nearest(wanted, layers)}; "
-                "set labels.layer, or null where there is only one layer"
+                f"{path}: no layer {wanted!r}; "
+                + nearest(wanted, layers, "set labels.layer, or null where there is only one layer")
             )
         return wanted
     if len(layers) != 1:
         raise DataError(
-            f"{path}: has {len(layers)} layers ({', '.join(layers)}); choose one with layer"
+            f"{path}: has {len(layers)} layers ({', '.join(layers)}); choose one with labels.layer "
+            "in a recipe, or --layer of a command"
         )
     return layers[0]
 
@@ -271,6 +272,11 @@ def _readable(path: Path) -> Iterator[None]:
     except tuple(faults) as error:
         if isinstance(error, DataError):
             raise
+        if path.is_dir():
+            raise DataError(
+                f"{path}: a folder, which holds no layer of points or polygons; give a file such "
+                "as labels.gpkg"
+            ) from error
         reason = " ".join(str(error).replace(str(path), "the file").split())
         raise DataError(
             f"{path}: cannot be read as points or polygons ({reason[:300]}); it is damaged or of "

@@ -39,11 +39,11 @@ def check_backbone_name(name: str) -> None:
     >>> check_backbone_name("resnet81")
     Traceback (most recent call last):
     ...
-    geotl.errors.ModelError: backbone 'resnet81' is not known; did you mean 'resnet18'?; timm's \
+    geotl.errors.ModelError: backbone 'resnet81' is not known; did you mean 'resnet18'? timm's \
 networks are named timm:NAME
     """
     if not name.startswith(TIMM_PREFIX) and name not in NAMES:
         raise ModelError(
-            f"backbone {name!r} is not known; {nearest(name, NAMES)}; timm's networks are named "
-            "timm:NAME"
+            f"backbone {name!r} is not known; "
+            + nearest(name, NAMES, "timm's networks are named timm:NAME")
         )

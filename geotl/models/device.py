@@ -78,7 +78,9 @@ def autocast(device: torch.device, precision: Precision) -> AbstractContextManag
 
 def describe(device: torch.device, precision: Precision) -> str:
     """One phrase for logs and reports, such as `cpu, 2 threads, bfloat16`."""
-    where = f"cpu, {torch.get_num_threads()} threads" if device.type == "cpu" else str(device)
+    threads = torch.get_num_threads()
+    on_cpu = f"cpu, {threads} thread{'' if threads == 1 else 's'}"
+    where = on_cpu if device.type == "cpu" else str(device)
     return f"{where}, {settled(precision, device)}"
 
 

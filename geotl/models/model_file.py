@@ -226,6 +226,8 @@ def read_header(path: Path) -> dict[str, Any]:
     Raises:
         ModelError: not there, damaged, not a geotl model, or of a newer format.
     """
+    if path.is_dir():
+        raise ModelError(f"{path}: a folder; give the model file in it, such as model.safetensors")
     if not path.is_file():
         raise ModelError(f"{path}: no such model file; train one with geotl run")
     if path.suffix.lower() == ".onnx":

@@ -139,6 +139,8 @@ def read_weight_file(path: Path) -> WeightFile:
         WeightsError: missing, empty, damaged, holding code, or of a format that is not read.
     """
     path = Path(path)
+    if path.is_dir():
+        raise WeightsError(f"{path}: a folder; give the .pth or .safetensors file in it")
     if not path.is_file():
         raise WeightsError(
             f"{path}: no such weight file; give 'none', a published name such as "

@@ -120,7 +120,7 @@ def _draws(recipe: Recipe, asked: int | None) -> int:
     kfold = recipe.split.kfold
     if kfold and asked not in (None, kfold):
         raise DataError(
-            f"--repeats: given {asked} with {kfold} folds, which are the repeats; leave it"
+            f"--repeats: given {asked} with {kfold} folds, which are the repeats; leave it out"
         )
     if asked is not None and asked < 1:
         raise DataError(f"--repeats: given {asked}; allowed: at least 1")

@@ -190,7 +190,7 @@ def quiet_lightning() -> Iterator[None]:
 
 
 class EpochLine(Callback):
-    """Such as: epoch 7/40  loss 0.43  held out 0.53 / 0.79  2.1 s an epoch, 70 s left.
+    """Such as: epoch 7/40  loss 0.43  held out: loss 0.53, accuracy 0.79  2 s an epoch, 70 s left.
 
     Held out are loss and accuracy of the tiles that choose the epoch; a training without such
     tiles, which follows, is called `on all training labels`. The time left is that of all epochs
@@ -238,5 +238,9 @@ def losses(trainer: lightning.Trainer) -> str:
     """The losses of the epoch that ended, if there are any."""
     metrics = {name: float(value) for name, value in trainer.callback_metrics.items()}
     text = f"loss {metrics['train_loss']:.2f}" if "train_loss" in metrics else ""
-    held_out = [f"{metrics[name]:.2f}" for name in ("val_loss", "val_accuracy") if name in metrics]
-    return text + (f"  held out {' / '.join(held_out)}" if held_out else "")
+    held_out = [
+        f"{name} {metrics[key]:.2f}"
+        for name, key in (("loss", "val_loss"), ("accuracy", "val_accuracy"))
+        if key in metrics
+    ]
+    return text + (f"  held out: {', '.join(held_out)}" if held_out else "")

@@ -122,7 +122,7 @@ def test_what_cannot_be_had_is_one_line_with_the_remedy(tmp_path) -> None:
     (tmp_path / "c.csv").write_text("east,north,class\n1,2,a\n")
     (tmp_path / "d.gpkg").write_bytes(b"no vectors")
     faults = [
-        (sample, {}, r"2 layers \(points, polygons\); choose one with layer"),
+        (sample, {}, r"2 layers \(points, polygons\); choose one with labels.layer"),
         (sample, {"layer": "point"}, "no layer 'point'; did you mean 'points'"),
         (sample, {"layer": "points", "field": "clas"}, r"did you mean 'class'\? allowed: class"),
         (silent, {"field": "kind"}, "does not state its reference system; state it"),

@@ -69,8 +69,12 @@ def test_confidences_too_low_on_the_whole_can_be_too_high_at_the_top() -> None:
     rows = [[0.99, 0.01]] * 50 + [[0.6, 0.4]] * 150
     said = distrust(reliability(rows, [0] * 40 + [1] * 10 + [0] * 140 + [1] * 10))
     assert said.startswith("Confidences are too low by")
-    assert "; at 99 % confidence 80 % are correct)" in said
-    assert "; at" not in distrust(stated(0.6, 98, 100))
+    assert "; at 60 % confidence 93 % are correct, but at 99 % confidence 80 %)" in said
+
+
+def test_the_example_shows_the_direction_that_is_named() -> None:
+    """Red before: "too low by 8 points (…; at 63 % confidence 38 % are correct)"."""
+    assert "; at 60 % confidence 98 % are correct)" in distrust(stated(0.6, 98, 100))
 
 
 @pytest.mark.parametrize(

@@ -56,6 +56,17 @@ def test_a_class_with_too_few_labels_takes_the_threshold_of_all() -> None:
     assert second == HeldOutProbabilities((np.sort(np.concatenate(held.by_class)),)).thresholds(0.9)
 
 
+@pytest.mark.parametrize("labels", [0, 1, 3, 5, 9, 19])
+def test_a_higher_coverage_never_gives_smaller_sets(labels: int) -> None:
+    """Red before with 5 labels a class: 90 % took a limit of all classes above that of 80 %."""
+    for seed in range(20):
+        probabilities, given = drawn(200, seed, hard=0.0)
+        rows = np.concatenate([np.flatnonzero(given == k)[:labels] for k in range(3)])
+        held = HeldOutProbabilities.of(probabilities[rows], given[rows])
+        limits = [held.thresholds(coverage) for coverage in np.arange(0.5, 0.99, 0.01)]
+        assert (np.diff(limits, axis=0) <= 0).all()
+
+
 def test_with_hardly_any_label_a_set_holds_every_class() -> None:
     held = HeldOutProbabilities((np.array([0.9]), np.zeros(0)))
     assert held.thresholds(0.9).tolist() == [0.0, 0.0]

@@ -502,7 +502,7 @@ def test_check_finds_names_that_nothing_has(capsys) -> None:
     """Red before: a misspelt sensor passed, and the run stopped at it."""
     check = ["recipe", "check", "sample_pixels"]
     wrong = ["data.sensor=sentinel2_l2x", "data.bands=B02,B99", "model.backbone=resnet81"]
-    for setting, meant in zip(wrong, ("sentinel2_l2a", "B9", "resnet18"), strict=True):
+    for setting, meant in zip(wrong, ("sentinel2_l2a", "B09", "resnet18"), strict=True):
         assert main([*check, setting]) == 2
         assert f"did you mean {meant!r}" in capsys.readouterr().err
     assert main([*check, wrong[0], wrong[2]]) == 2

@@ -179,7 +179,7 @@ def test_the_card_tells_the_truth(folder):
         "spatial: blocked",
         "0.733",
         str(wilson(102, 120)),
-        "that much is optimism",
+        "it overestimates accuracy by that much",
         "field, wet taken for town (9 of 40)",
         "Hardly separated from the others (F1 0.20)",
         "majority class",

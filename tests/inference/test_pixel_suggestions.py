@@ -58,7 +58,8 @@ def test_points_are_pixels_that_labels_take(
     assert told(model, scene, out, "-n", "8", "--ignore-applicability") == 0
     printed = capsys.readouterr().out
     assert "pixels examined" in printed
-    assert "task=pixels" in printed
+    assert "train again: geotl run " in printed  # red before: no command
+    assert "labels.path=LABELS task=pixels" in printed
     table = geopandas.read_file(out)
     assert table["rank"].tolist() == list(range(1, 9))
     assert table["class"].isna().all()

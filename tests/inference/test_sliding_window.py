@@ -158,7 +158,7 @@ def test_views_are_averaged_as_logits():
 @pytest.mark.parametrize(
     ("spec", "px", "step", "told"),
     [
-        ({}, 16, 6, "step of 6"),
+        ({}, 16, 6, "stride of 6"),
         ({}, 18, 8, "window of 18"),
         ({"input_px": (24,)}, 16, 7, "integer"),
         ({}, 16, 8, None),

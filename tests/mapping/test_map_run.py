@@ -687,13 +687,13 @@ def test_dense_mode_tells_how_often_it_agrees(model, scene, tmp_path, capsys):
 
 def test_where_dense_mode_does_not_go_it_says_so(model, scene, tmp_path, capsys):
     code = run(model, scene, tmp_path / "m.tif", "--mode", "dense", "--stride-px", "6")
-    refused(capsys, code, "step of 6 px is no multiple")
+    refused(capsys, code, "stride of 6 px is no multiple")
     assert (
         main(["map", str(model), str(scene), "-o", str(tmp_path / "m.tif"), "--stride-px", "6"])
         == 0
     )
     told = capsys.readouterr().out
-    assert "exact mode (dense mode needs a step that is a multiple of 4 px)\n" in told
+    assert "exact mode (dense mode needs a --stride-px that is a multiple of 4 px)\n" in told
     assert "choose" not in told
     assert re.search(r"[0-9,]+ windows, exact mode, 1 view, \d+ s\n", told)
     assert open_map(tmp_path / "m.tif").tags["GEOTL_MODE"] == "exact"

@@ -86,6 +86,7 @@ def test_a_cpu_with_neither_is_not_measured(monkeypatch):
     monkeypatch.setattr(device, "measured_gain", lambda: pytest.fail("measured"))
     assert settled("auto", CPU) == "float32"
     assert describe(CPU, "auto").endswith("float32")
+    assert "1 threads" not in describe(CPU, "auto")  # red before
 
 
 def product() -> torch.Tensor:
