@@ -88,11 +88,11 @@ class ProgressLine:
             first.append((done, time_s))
             del first[1:]
             count, spent_s = done - first[0][0], time_s - first[0][1]
-            told = f"{done}/{total}"
+            text = f"{done}/{total}"
             if count > 0 and spent_s > 0:
                 left_s = spent_s / count * (total - done)
-                told += f"  {rate(count / spent_s)}  {duration(left_s)} left"
-            self.show(what, told, share=done / max(total, 1))
+                text += f"  {rate(count / spent_s)}  {duration(left_s)} left"
+            self.show(what, text, share=done / max(total, 1))
 
         return tell
 

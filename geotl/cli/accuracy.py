@@ -123,9 +123,9 @@ def _accuracy(args: argparse.Namespace) -> None:
         shown = line.counter("reading the map")
         if is_raster(args.reference):
             names = read_names(args.reference_names) if args.reference_names else None
-            found = assess_raster(of, args.reference, names, shown)
+            assessment = assess_raster(of, args.reference, names, shown)
         else:
-            found = assess_points(
+            assessment = assess_points(
                 of,
                 args.reference,
                 field=args.field,
@@ -134,14 +134,14 @@ def _accuracy(args: argparse.Namespace) -> None:
                 design=args.design,
                 progress=shown,
             )
-    print(told(found))
+    print(told(assessment))
     if args.output:
         from geotl.reporting.accuracy_report import areas_figure
         from geotl.reporting.figures import write_png
 
-        written = write_assessment(args.output, found)
+        written = write_assessment(args.output, assessment)
         picture = args.output / AREAS
-        write_png(picture, areas_figure(found))
+        write_png(picture, areas_figure(assessment))
         print("written    " + ", ".join(map(str, [*written, picture])))
 
 
@@ -168,8 +168,8 @@ def _sample(args: argparse.Namespace) -> None:
         )
         (args.log if args.output else print)(plan_told(plan))
         if args.output:
-            told = line.counter("drawing points")
-            draw_sample(of, plan, args.output, seed=args.seed, progress=told)
+            progress = line.counter("drawing points")
+            draw_sample(of, plan, args.output, seed=args.seed, progress=progress)
     if args.output:
         print(
             f"{plan.points.sum():,} points in {args.output}: fill in the field reference without "
@@ -177,7 +177,7 @@ def _sample(args: argparse.Namespace) -> None:
         )
 
 
-def _expected(told: list[str]) -> dict[str, float]:
+def _expected(shares: list[str]) -> dict[str, float]:
     """User's accuracies by class from `CLASS=SHARE`, under "" what stands for all others.
 
     Raises:
@@ -186,13 +186,13 @@ def _expected(told: list[str]) -> dict[str, float]:
     >>> _expected(["0.9", "water=0.99"])
     {'': 0.9, 'water': 0.99}
     """
-    found: dict[str, float] = {}
-    for text in told:
+    expected: dict[str, float] = {}
+    for text in shares:
         name, _, share = text.rpartition("=")
         try:
-            found[name.strip()] = float(share)
+            expected[name.strip()] = float(share)
         except ValueError as error:
             raise DataError(
                 f"--expected {text}: no share; allowed: such as 0.9 or water=0.9"
             ) from error
-    return found
+    return expected

@@ -61,10 +61,10 @@ def _show(_: argparse.Namespace) -> None:
     from geotl.io.cache import KINDS, entries
     from geotl.io.files import cache_folder
 
-    found = entries(cache_folder())
-    print(f"{cache_folder()}: {_size(sum(entry.size for entry in found))}")
+    cached = entries(cache_folder())
+    print(f"{cache_folder()}: {_size(sum(entry.size for entry in cached))}")
     for kind, title in KINDS.items():
-        sizes = [entry.size for entry in found if entry.kind == kind]
+        sizes = [entry.size for entry in cached if entry.kind == kind]
         if sizes:
             print(f"  {title}: {len(sizes)}, {_size(sum(sizes))}")
 
@@ -73,17 +73,17 @@ def _check(_: argparse.Namespace) -> None:
     from geotl.io.cache import damaged, drop, entries
     from geotl.io.files import cache_folder
 
-    found = entries(cache_folder())
+    cached = entries(cache_folder())
     faulty = 0
-    for entry, fault in damaged(found):
+    for entry, fault in damaged(cached):
         drop([entry])
         print(f"{entry.path}: {fault}; taken away")
         faulty += 1
     if faulty:
         raise UnfinishedError(
-            f"{faulty} of {len(found)} entries were not as written; the next run makes them again"
+            f"{faulty} of {len(cached)} entries were not as written; the next run makes them again"
         )
-    print(f"{len(found)} entries, {_size(sum(e.size for e in found))}: all as they were written")
+    print(f"{len(cached)} entries, {_size(sum(e.size for e in cached))}: all as they were written")
 
 
 def _prune(args: argparse.Namespace) -> None:

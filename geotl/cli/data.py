@@ -218,7 +218,7 @@ def _check(args: argparse.Namespace) -> None:
         args.log("\n".join((*placed.lost, *placed.notes, *placed.summary())))
     sizes = _sizes(samples, recipe.data.file_bands)
     with ProgressLine(quiet=args.quiet) as line:
-        found = check_tiles(
+        checked = check_tiles(
             samples.index,
             sensor,
             samples.pack,
@@ -226,11 +226,11 @@ def _check(args: argparse.Namespace) -> None:
             apart=recipe.split.method in SPATIAL,
             progress=line.counter("looking"),
         )
-    print(verdict(found) if args.quiet else told(found))
+    print(verdict(checked) if args.quiet else told(checked))
     if args.output:
         written = write_check(
             args.output,
-            found,
+            checked,
             samples.rgb,
             per_class=args.per_class,
             title=Path(args.data).stem or args.data,
@@ -450,7 +450,7 @@ def _suggest_next(args: argparse.Namespace) -> None:
         crs = scenes[0].grid.crs
         labels = read_labels(args.labels, layer=args.layer, field=args.field, crs_to=crs)
     with ProgressLine(quiet=args.quiet) as line:
-        found = suggest(
+        suggested = suggest(
             model,
             scenes,
             args.n,
@@ -458,13 +458,13 @@ def _suggest_next(args: argparse.Namespace) -> None:
             labels=labels,
             progress=line.counter("looking through scenes"),
         )
-    write_suggestions(args.output, found, overwrite=args.overwrite)
-    args.log("\n".join(found.lines()))
+    write_suggestions(args.output, suggested, overwrite=args.overwrite)
+    args.log("\n".join(suggested.lines()))
     side = model.contract.tile_px
     kept = Path(args.given[0]).with_name("recipe.yaml")  # a run folder has it
     how = f"geotl run {kept if kept.is_file() else 'RECIPE'} labels.path={args.labels or 'LABELS'} "
     how += "task=pixels" if side == 1 else f"labels.chip_px={side}"
     print(
-        f"{len(found)} points in {args.output}: fill in the field class, add them to your labels "
-        f"(in QGIS: Merge Vector Layers) and train again: {how}"
+        f"{len(suggested)} points in {args.output}: fill in the field class, add them to your "
+        f"labels (in QGIS: Merge Vector Layers) and train again: {how}"
     )

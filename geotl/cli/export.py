@@ -33,7 +33,7 @@ _ONLY = {  # an option that some formats alone have a use for, as argparse names
 
 def add_export(commands: Any, common: argparse.ArgumentParser) -> None:
     """Add `geotl export` to the commands."""
-    made = commands.add_parser(
+    parser = commands.add_parser(
         "export",
         parents=[common],
         help="write a model as ONNX, for QGIS, as a STAC item, or as a folder to publish",
@@ -42,24 +42,24 @@ def add_export(commands: Any, common: argparse.ArgumentParser) -> None:
         "--format mlm -o item.json; or a folder to publish: --format hub -o FOLDER. An export is "
         "compared with its model before it is kept.",
     )
-    made.add_argument("model", type=Path, metavar="MODEL", help="a model file")
-    made.add_argument(
+    parser.add_argument("model", type=Path, metavar="MODEL", help="a model file")
+    parser.add_argument(
         "--format", choices=FORMATS, required=True, dest="form", help="the format to write"
     )
-    add_output(made, "PATH", "file to write, or folder (hub)", required=True)
-    made.add_argument(
+    add_output(parser, "PATH", "file to write, or folder (hub)", required=True)
+    parser.add_argument(
         "--views",
         type=int,
         choices=[1, 2, 4, 8],
         help="number of flips and quarter turns averaged (default: the model's; deepness: 1)",
     )
-    made.add_argument(
+    parser.add_argument(
         "--member",
         metavar="NAME",
         help="export one member of a model of pixels; geotl inspect lists them (default: all)",
     )
-    _rounding(made)
-    deepness = made.add_argument_group("for the Deepness plugin of QGIS (--format deepness)")
+    _rounding(parser)
+    deepness = parser.add_argument_group("for the Deepness plugin of QGIS (--format deepness)")
     deepness.add_argument(
         "--tile-size", type=int, metavar="PX", help="tile side in the plugin [px] (default: 512)"
     )
@@ -72,26 +72,26 @@ def add_export(commands: Any, common: argparse.ArgumentParser) -> None:
     deepness.add_argument(
         "--resolution", type=float, metavar="M", help="size of a pixel [m] (default: the model's)"
     )
-    _publishing(made)
-    made.add_argument("--overwrite", action="store_true", help="replace files that exist")
-    made.set_defaults(command=_export)
+    _publishing(parser)
+    parser.add_argument("--overwrite", action="store_true", help="replace files that exist")
+    parser.set_defaults(command=_export)
 
 
-def _rounding(made: argparse.ArgumentParser) -> None:
-    made.add_argument(
+def _rounding(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
         "--precision",
         choices=["float32", "float16", "int8"],
         default="float32",
         help="number format of the network in an ONNX file (default: float32)",
     )
-    made.add_argument(
+    parser.add_argument(
         "--tiles",
         type=Path,
         metavar="DATA",
         help="labelled tiles for int8: one half sets the ranges, the other measures the loss "
         "(default: none)",
     )
-    made.add_argument(
+    parser.add_argument(
         "--max-loss",
         type=float,
         default=1.0,
@@ -100,8 +100,8 @@ def _rounding(made: argparse.ArgumentParser) -> None:
     )
 
 
-def _publishing(made: argparse.ArgumentParser) -> None:
-    group = made.add_argument_group("for descriptions of the model (--format mlm, hub)")
+def _publishing(parser: argparse.ArgumentParser) -> None:
+    group = parser.add_argument_group("for descriptions of the model (--format mlm, hub)")
     group.add_argument(
         "--asset",
         type=Path,

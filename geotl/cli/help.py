@@ -58,8 +58,8 @@ class MainParser(CommandParser):
 
 def _formatter(prog: str) -> argparse.HelpFormatter:
     coloured = sys.stdout.isatty() and not os.environ.get("NO_COLOR")
-    made = _coloured() if coloured else argparse.HelpFormatter
-    return cast(argparse.HelpFormatter, made(prog=prog, max_help_position=30))
+    formatter = _coloured() if coloured else argparse.HelpFormatter
+    return cast(argparse.HelpFormatter, formatter(prog=prog, max_help_position=30))
 
 
 @functools.cache

@@ -97,11 +97,11 @@ def _commanded(argv: Sequence[str] | None) -> int:
         if error.errno not in _NOT_WRITTEN:
             raise
         place = error.filename or getattr(args, "output", None) or "output"
-        told = OSError(
+        fault = OSError(
             f"{place}: {error.strerror}; free some space or write elsewhere; "
             f"what was finished is intact, and {_again(args)}"
         )
-        return _refused(told, debug=args.debug)
+        return _refused(fault, debug=args.debug)
     except KeyboardInterrupt:
         print(f"geotl: interrupted; {_again(args)}", file=sys.stderr)
         return 130

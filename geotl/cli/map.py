@@ -28,16 +28,16 @@ _NO_MAPS = frozenset(
 
 def add_map(commands: Any, common: argparse.ArgumentParser) -> None:
     """Add `geotl map` to the commands."""
-    made = commands.add_parser(
+    parser = commands.add_parser(
         "map",
         parents=[common],
         help="map the land cover of scenes with a model",
         description="A finished, georeferenced map: geotl map MODEL SCENE -o map.tif; or a map "
         "of each of several scenes in a folder: geotl map MODEL SCENES -o FOLDER",
     )
-    made.add_argument("model", type=Path, metavar="MODEL", help="a model of tiles or of pixels")
-    add_engine(made)
-    made.add_argument(
+    parser.add_argument("model", type=Path, metavar="MODEL", help="a model of tiles or of pixels")
+    add_engine(parser)
+    parser.add_argument(
         "scenes",
         nargs="+",
         type=Path,
@@ -45,26 +45,26 @@ def add_map(commands: Any, common: argparse.ArgumentParser) -> None:
         help="image files, folders of band files, products; folders of such; .txt with a scene a "
         "line; STAC items or an item collection (.json) whose assets are on disk",
     )
-    add_output(made, "MAP.tif", "map to write; for several scenes a folder", required=True)
-    _reading(made)
-    _looking(made)
-    _writing(made)
-    _sharing(made)
-    made.set_defaults(command=_map)
+    add_output(parser, "MAP.tif", "map to write; for several scenes a folder", required=True)
+    _reading(parser)
+    _looking(parser)
+    _writing(parser)
+    _sharing(parser)
+    parser.set_defaults(command=_map)
 
 
-def add_engine(made: argparse.ArgumentParser) -> None:
+def add_engine(parser: argparse.ArgumentParser) -> None:
     """Add the choice of what runs an exported file."""
-    made.add_argument(
+    parser.add_argument(
         "--engine",
         choices=["onnxruntime", "openvino"],
         help="what runs an exported .onnx file (default: onnxruntime)",
     )
 
 
-def add_extra(made: argparse.ArgumentParser) -> None:
+def add_extra(parser: argparse.ArgumentParser) -> None:
     """Add the rasters that describe pixels beside the scene's bands."""
-    made.add_argument(
+    parser.add_argument(
         "--extra",
         action="append",
         default=[],
@@ -85,22 +85,24 @@ def add_mask(command: argparse.ArgumentParser) -> None:
     )
 
 
-def _reading(made: argparse.ArgumentParser) -> None:
-    made.add_argument("--sensor", help="sensor of the scene: geotl sensors (default: the model's)")
-    add_mask(made)
-    add_extra(made)
-    made.add_argument(
+def _reading(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--sensor", help="sensor of the scene: geotl sensors (default: the model's)"
+    )
+    add_mask(parser)
+    add_extra(parser)
+    parser.add_argument(
         "--skip-value-check",
         action="store_true",
         help="accept pixel values outside the range of the model's training data",
     )
-    made.add_argument(
+    parser.add_argument(
         "--aoi",
         type=Path,
         metavar="FILE",
         help="polygons of the area to map, in any reference system (default: the whole scene)",
     )
-    made.add_argument(
+    parser.add_argument(
         "--bbox",
         nargs=4,
         type=float,
@@ -108,79 +110,79 @@ def _reading(made: argparse.ArgumentParser) -> None:
         help="rectangle to map, in the scene's reference system or --bbox-crs (default: the whole "
         "scene)",
     )
-    made.add_argument(
+    parser.add_argument(
         "--bbox-crs",
         metavar="CRS",
         help="reference system of --bbox, such as EPSG:4326 (default: the scene's)",
     )
 
 
-def _looking(made: argparse.ArgumentParser) -> None:
-    made.add_argument(
+def _looking(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
         "--stride-px",
         type=int,
         metavar="PX",
         help="distance between windows [px] (default: half a window)",
     )
-    made.add_argument(
+    parser.add_argument(
         "--resolution-px",
         type=int,
         metavar="PX",
         help="side of the map's cells, in pixels of the scene [px] (default: the stride)",
     )
-    made.add_argument(
+    parser.add_argument(
         "--mode",
         choices=["auto", "exact", "dense"],
         default="auto",
         help="exact: window by window; dense: batched over the block; auto: dense if it agrees "
         "with exact on a sample (default: auto)",
     )
-    made.add_argument(
+    parser.add_argument(
         "--views",
         type=int,
         choices=[1, 2, 4, 8],
         help="number of flips and quarter turns averaged (default: 1; with --applicability the "
         "model's)",
     )
-    made.add_argument(
+    parser.add_argument(
         "--block-px",
         type=int,
         default=1024,
         metavar="PX",
         help="side of the blocks that are read [px] (default: 1024)",
     )
-    made.add_argument(
+    parser.add_argument(
         "--min-valid",
         type=float,
         default=0.5,
         metavar="SHARE",
         help="smallest share of valid pixels in a window [fraction] (default: 0.5)",
     )
-    made.add_argument(
+    parser.add_argument(
         "--smooth-px",
         type=int,
         metavar="N",
         help="smooth the probabilities of a model of pixels in windows of N pixels, an odd "
         "number; edges of the image stay [px] (default: off)",
     )
-    made.add_argument(
+    parser.add_argument(
         "--precision",
         choices=["auto", "float32", "bfloat16"],
         default="auto",
         help="number format of the network; auto: bfloat16 where it is faster (default: auto)",
     )
-    made.add_argument(
+    parser.add_argument(
         "--member",
         metavar="NAME",
         help="map with one member of a model of pixels; geotl inspect lists them (default: all)",
     )
 
 
-def _writing(made: argparse.ArgumentParser) -> None:
+def _writing(parser: argparse.ArgumentParser) -> None:
     for choice in CHOICES:
-        made.add_argument(f"--{choice.option}", action="store_true", help=choice.help)
-    add_coverage(made)
-    made.add_argument(
+        parser.add_argument(f"--{choice.option}", action="store_true", help=choice.help)
+    add_coverage(parser)
+    parser.add_argument(
         "--mmu-ha",
         type=float,
         default=0.0,
@@ -188,22 +190,22 @@ def _writing(made: argparse.ArgumentParser) -> None:
         help="minimum mapping unit: smaller patches take the class of their largest neighbour, "
         "in the class map, its areas and polygons [ha] (default: 0)",
     )
-    made.add_argument(
+    parser.add_argument(
         "--polygons", action="store_true", help="write polygons of the classes, as a GeoPackage"
     )
-    made.add_argument(
+    parser.add_argument(
         "--min-area",
         type=float,
         default=0.0,
         metavar="M2",
         help="smaller polygons become part of their largest neighbour [m2] (default: 0)",
     )
-    made.add_argument(
+    parser.add_argument(
         "--no-page",
         action="store_true",
         help="write no figure (.png) and page (.html) beside the map",
     )
-    made.add_argument("--overwrite", action="store_true", help="replace files that exist")
+    parser.add_argument("--overwrite", action="store_true", help="replace files that exist")
 
 
 def add_coverage(command: argparse.ArgumentParser) -> None:
@@ -228,19 +230,19 @@ def coverage_of(args: argparse.Namespace) -> float:
     return DEFAULT_COVERAGE if args.coverage is None else args.coverage
 
 
-def _sharing(made: argparse.ArgumentParser) -> None:
-    made.add_argument(
+def _sharing(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
         "--scheduler",
         metavar="ADDRESS",
         help="address of a Dask cluster with the same files (default: processes of this machine)",
     )
-    made.add_argument(
+    parser.add_argument(
         "--workers",
         type=int,
         metavar="N",
         help="number of processes for several scenes (default: one for every four cores)",
     )
-    made.add_argument(
+    parser.add_argument(
         "--retries",
         type=int,
         default=1,

@@ -294,8 +294,8 @@ def _of_block(
         row, col = divmod(int(held.argmax()), held.shape[1])
         if held.max() > largest.get(name, (0.0,))[0]:
             at = f"{scene.name}:{block.row + row * step},{block.col + col * step}"
-            told = f"{held.max():.0%} of it is {name}"
-            largest[name] = float(held.max()), Rejection(at, "impure", told, name)
+            purity = f"{held.max():.0%} of it is {name}"
+            largest[name] = float(held.max()), Rejection(at, "impure", purity, name)
     best, share = shares.argmax(axis=0), shares.max(axis=0)
     seen = sight(scene, block, rules)
     good, veiled = seen.good[::step, ::step], seen.veiled[::step, ::step]

@@ -387,8 +387,8 @@ def _check(values: dict[str, Any]) -> tuple[Recipe | None, list[tuple[Keys, str]
                 faults.append((keys, _fault(entry["type"], keys, entry["input"])))
     whole = _overlaid(Recipe().model_dump(), values)
     faulty = {keys for keys, _ in faults}
-    for key, said in contradictions(whole, faulty):
-        faults.append((stored_keys(tuple(key.split("."))), f"{key}: {said}"))
+    for key, text in contradictions(whole, faulty):
+        faults.append((stored_keys(tuple(key.split("."))), f"{key}: {text}"))
     return recipe, faults
 
 

@@ -117,5 +117,5 @@ def _kind(node: Node) -> str:
         "exclusiveMaximum": "below {}",
         "pattern": "matching {}",
     }
-    limits = [said.format(node[key]) for key, said in bounds.items() if key in node]
+    limits = [words.format(node[key]) for key, words in bounds.items() if key in node]
     return ", ".join([names.get(node.get("type", ""), "text"), *limits])

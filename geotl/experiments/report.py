@@ -148,14 +148,14 @@ class Outcome:
         optimism, gain = self.results.optimism(self.experiment.recipe), self.results.gain()
         whose = "" if self.kept.estimate else ", whose model is kept"
         which = "" if self.draws == 1 or self.kfold else f" (first draw{whose})"
-        said = [optimism.words()] if optimism else []
-        said += [gain.words(what)] if gain else []
+        remarks = [optimism.words()] if optimism else []
+        remarks += [gain.words(what)] if gain else []
         tuning = self.kept.made.fitted.tuning
-        said += [tuning.words() + which] if tuning else []
-        said += [self.stand.verdict.line() + which]
-        said += [doubt] if (doubt := distrust(self.evaluation.after)) else []
+        remarks += [tuning.words() + which] if tuning else []
+        remarks += [self.stand.verdict.line() + which]
+        remarks += [doubt] if (doubt := distrust(self.evaluation.after)) else []
         fused = self.experiment.recipe.model.fuse_statistics
-        return said if fused else [*said, *filter(None, [fusion_hint(self.headline())])]
+        return remarks if fused else [*remarks, *filter(None, [fusion_hint(self.headline())])]
 
     def metrics(self, *, timed: bool = True) -> dict[str, Any]:
         """What metrics.json holds; without times, the same in every run."""
@@ -289,10 +289,10 @@ def learning_picture(outcome: Outcome) -> Picture:
 
 def stand_picture(stand: Stand) -> Picture:
     """Accuracies on training and test tiles, against the target."""
-    found = stand.verdict
-    rows = [("training tiles", found.train, True), ("test tiles", found.validation, False)]
+    verdict = stand.verdict
+    rows = [("training tiles", verdict.train, True), ("test tiles", verdict.validation, False)]
     return Picture(
-        standing_figure(rows, found.target),
+        standing_figure(rows, verdict.target),
         "Accuracies of training and test tiles",
         "Both in evaluation mode, with 95 % intervals (Wilson).",
     )
@@ -308,24 +308,24 @@ def mistakes(experiment: Experiment, answers: Answers) -> bytes:
     """The figure of tiles classified incorrectly, on one stretch for all."""
     samples, most = experiment.samples, experiment.recipe.evaluate.mistakes
     truth, chances = answers.truth, answers.probabilities
-    said = chances.argmax(axis=1)
-    wrong = np.flatnonzero((said != truth) & (truth >= 0))
+    predicted = chances.argmax(axis=1)
+    wrong = np.flatnonzero((predicted != truth) & (truth >= 0))
     wrong = wrong[np.argsort(-chances[wrong].max(axis=1), kind="stable")][:most]
     shown = looks(samples.pack, answers.rows, samples.rgb)(answers.rows[wrong])
     return figures.mistakes_figure(
         shown,
         [samples.classes[i] for i in truth[wrong]],
-        [samples.classes[i] for i in said[wrong]],
+        [samples.classes[i] for i in predicted[wrong]],
         chances[wrong].max(axis=1).tolist(),
         most=most,
     )
 
 
-def optimism_table(found: Optimism) -> Table:
+def optimism_table(optimism: Optimism) -> Table:
     """A random split and a spatial one of the same sizes, side by side."""
-    points = f"{100 * found.difference:+.1f} points".replace("-", "−")
-    rows = (("random", found.random), (found.how, found.spatial), ("difference", points))
-    return Table(("Split", "Overall accuracy"), rows, note=f"{found.words()}.", strong=1)
+    points = f"{100 * optimism.difference:+.1f} points".replace("-", "−")
+    rows = (("random", optimism.random), (optimism.how, optimism.spatial), ("difference", points))
+    return Table(("Split", "Overall accuracy"), rows, note=f"{optimism.words()}.", strong=1)
 
 
 def gain_facts(outcome: Outcome) -> dict[str, str]:

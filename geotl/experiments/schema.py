@@ -277,7 +277,7 @@ class Recipe(Section):
 
     @model_validator(mode="after")
     def _holds_together(self) -> Recipe:
-        faults = [f"{key}: {said}" for key, said in contradictions(self.model_dump(), set())]
+        faults = [f"{key}: {text}" for key, text in contradictions(self.model_dump(), set())]
         if faults:
             raise ValueError("; ".join(faults))
         return self

@@ -46,7 +46,7 @@ def front_matter(model: ModelFile, licence: str | None) -> dict[str, Any]:
     """What model hubs read of a card."""
     recipe, accuracy = recipe_of(model), accuracy_of(model)
     sensor = model.contract.sensor.name.partition("_")[0].replace("sentinel2", "sentinel-2")
-    told: dict[str, Any] = {
+    header: dict[str, Any] = {
         **_licence(licence),
         "library_name": "geotl",
         "pipeline_tag": "image-classification",
@@ -67,10 +67,10 @@ def front_matter(model: ModelFile, licence: str | None) -> dict[str, Any]:
     }
     base = [one["source"] for one in lineage_of(model)]
     if base and base[-1].count("/") == 1 and not base[-1].endswith((".pth", ".pt", ".safetensors")):
-        told["base_model"] = base[-1]
+        header["base_model"] = base[-1]
     if accuracy is not None:
-        told["model-index"] = [{"name": name_of(recipe), "results": [_result(recipe, accuracy)]}]
-    return told
+        header["model-index"] = [{"name": name_of(recipe), "results": [_result(recipe, accuracy)]}]
+    return header
 
 
 def _licence(licence: str | None) -> dict[str, str]:
@@ -271,10 +271,10 @@ def _classes(model: ModelFile, accuracy: Accuracy | None) -> tuple[list[str], li
     rows = []
     for name, colour in zip(contract.classes, contract.colours, strict=True):
         row = [name, f"`{colour}`", f"{trained[name]:,}" if name in trained else "?"]
-        held = accuracy.classes.get(name) if accuracy else None
-        if held:
-            row += [f"{held['support']:.0f}"]
-            row += [f"{held[key]:.3f}" for key in ("precision", "recall", "f1")]
+        scores = accuracy.classes.get(name) if accuracy else None
+        if scores:
+            row += [f"{scores['support']:.0f}"]
+            row += [f"{scores[key]:.3f}" for key in ("precision", "recall", "f1")]
         rows.append(row + [""] * (len(head) - len(row)))
     return head, rows
 
@@ -284,7 +284,7 @@ def _tested(model: ModelFile, accuracy: Accuracy | None) -> dict[str, object]:
     if accuracy is None:
         return {}
     metrics, overall = model.notes["metrics"], str(accuracy.figures["overall"])
-    scores = [(SCORES.get(key, key), str(held)) for key, held in accuracy.figures.items()]
+    scores = [(SCORES.get(key, key), str(figure)) for key, figure in accuracy.figures.items()]
     gap = accuracy.optimism
     return {
         "split": SPLITS.get(accuracy.split, "held out"),
@@ -299,7 +299,7 @@ def _tested(model: ModelFile, accuracy: Accuracy | None) -> dict[str, object]:
         ],
         "rivals": [
             ("this model", f"**{overall}**"),
-            *((name, str(held)) for name, held in accuracy.rivals.items()),
+            *((name, str(figure)) for name, figure in accuracy.rivals.items()),
         ],
     }
 
@@ -314,14 +314,14 @@ def _splits(accuracy: Accuracy) -> list[tuple[str, str]]:
 
 def _weak(accuracy: Accuracy | None) -> list[tuple[str, str]]:
     """Classes not to be relied on, each with the reason."""
-    found = []
-    for name, held in (accuracy.classes if accuracy else {}).items():
-        if held["f1"] < _WEAK_F1:
-            found.append((name, f"Hardly separated from the others (F1 {held['f1']:.2f})."))
-        elif held["support"] < _FEW:
-            few = f"{held['support']:.0f} tiles"
-            found.append((name, f"Tested on {few} only: its figures are uncertain."))
-    return found
+    weak = []
+    for name, scores in (accuracy.classes if accuracy else {}).items():
+        if scores["f1"] < _WEAK_F1:
+            weak.append((name, f"Hardly separated from the others (F1 {scores['f1']:.2f})."))
+        elif scores["support"] < _FEW:
+            few = f"{scores['support']:.0f} tiles"
+            weak.append((name, f"Tested on {few} only: its figures are uncertain."))
+    return weak
 
 
 def _origin(model: ModelFile, facts: CardFacts) -> dict[str, object]:

@@ -154,9 +154,9 @@ def sensor_variant(base: str, stated: Mapping[str, Any]) -> Sensor:
             f"sensor {base!r}: holds fractions, {dtype} stated; state the scale too, such as "
             f"{{base: {base}, dtype: {dtype}, scale: 0.0001}}"
         )
-    made = replace(sensor, name=f"{base}_variant", source="custom", **values)
-    _check_scale(made.name, made.scale, made.offset)
-    return replace(made, title=f"{sensor.title}; {_measured(made)} as stated")
+    variant = replace(sensor, name=f"{base}_variant", source="custom", **values)
+    _check_scale(variant.name, variant.scale, variant.offset)
+    return replace(variant, title=f"{sensor.title}; {_measured(variant)} as stated")
 
 
 def _check_scale(name: str, scale: float, offset: float) -> None:

@@ -61,16 +61,16 @@ def _entry(path: Path, kind: str) -> Entry:
     return Entry(path, kind, sum(s.st_size for s in stats), float(used))
 
 
-def damaged(found: Sequence[Entry]) -> Iterator[tuple[Entry, str]]:
+def damaged(cached: Sequence[Entry]) -> Iterator[tuple[Entry, str]]:
     """Entries whose files are not as they were written, every byte read, and what is wrong."""
-    for entry in found:
+    for entry in cached:
         fault = fault_of(entry.path, full=True) if entry.path.is_dir() else "is of earlier versions"
         if fault is not None:
             yield entry, fault
 
 
 def to_prune(
-    found: Sequence[Entry],
+    cached: Sequence[Entry],
     *,
     older_than_days: float | None = None,
     max_bytes: float | None = None,
@@ -79,7 +79,7 @@ def to_prune(
     """Entries that may go: those not used for so long, then the longest unused above a size.
 
     Args:
-        found: the longest unused first, as `entries` gives them.
+        cached: the longest unused first, as `entries` gives them.
         older_than_days: days since the last use; None for no bound.
         max_bytes: of all that stays; None for no bound.
         now: seconds since 1970; None for the clock.
@@ -91,9 +91,9 @@ def to_prune(
     ['a']
     """
     moment = time.time() if now is None else now
-    left = sum(entry.size for entry in found)
+    left = sum(entry.size for entry in cached)
     gone = []
-    for entry in found:
+    for entry in cached:
         old = older_than_days is not None and moment - entry.used > older_than_days * DAY_S
         if old or (max_bytes is not None and left > max_bytes):
             gone.append(entry)
@@ -101,8 +101,8 @@ def to_prune(
     return gone
 
 
-def drop(found: Sequence[Entry]) -> int:
+def drop(cached: Sequence[Entry]) -> int:
     """Take entries away; how many bytes they had."""
-    for entry in found:
+    for entry in cached:
         drop_entry(entry.path)
-    return sum(entry.size for entry in found)
+    return sum(entry.size for entry in cached)

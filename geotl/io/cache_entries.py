@@ -172,12 +172,12 @@ def write_checked(path: Path, value: Any) -> None:
 def read_checked(path: Path) -> Any:
     """The value of a file by `write_checked`; None if it is missing, damaged or not of ours."""
     try:
-        found = json.loads(path.read_text(encoding="utf-8"))
+        stored = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError):
         return None
-    if not isinstance(found, dict) or found.get("sha256") != _value_mark(found.get("value")):
+    if not isinstance(stored, dict) or stored.get("sha256") != _value_mark(stored.get("value")):
         return None
-    return found["value"]
+    return stored["value"]
 
 
 def _value_mark(value: Any) -> str:

@@ -145,7 +145,7 @@ def _named(path: Path) -> Iterator[tuple[str, bool]]:
         ) from error
     for one in root.iter():
         named = one.get("name") or one.get("key") or ""
-        told = one.tag in ("Argument", "MDI") and _CALLED.search(named.replace("_", ""))
-        if (one.tag in _NAMING or told) and (text := (one.text or "").strip()):
+        reference = one.tag in ("Argument", "MDI") and _CALLED.search(named.replace("_", ""))
+        if (one.tag in _NAMING or reference) and (text := (one.text or "").strip()):
             relative = one.get("relativeToVRT", one.get("relativetoVRT", "0")) == "1"
             yield text, relative or one.tag not in _NAMING

@@ -246,7 +246,7 @@ def jsonable(value: Any) -> Any:
     """
     from pydantic_core import to_jsonable_python
 
-    return to_jsonable_python(value, inf_nan_mode="null", fallback=lambda held: held.tolist())
+    return to_jsonable_python(value, inf_nan_mode="null", fallback=lambda array: array.tolist())
 
 
 def sha256_of(path: Path) -> str:

@@ -113,24 +113,24 @@ def _mapped(path: Path, band_count: int | None) -> NDArray[Any]:
     raster.check_file(path)
     try:
         _check_header(path)
-        held = np.load(path, mmap_mode="r", allow_pickle=False)
+        array = np.load(path, mmap_mode="r", allow_pickle=False)
     except (ValueError, OSError, EOFError, TypeError, SyntaxError, OverflowError) as error:
         raise DataError(
             f"{path}: cannot be read as an array ({_reason(error)}); it is truncated, damaged, "
             "pickled or of another format: save it again with numpy.save"
         ) from error
-    if isinstance(held, np.ndarray) and held.ndim == 3:
-        check_bands(path, min(held.shape[0], held.shape[-1]))
-    if not isinstance(held, np.ndarray):
-        held.close()
+    if isinstance(array, np.ndarray) and array.ndim == 3:
+        check_bands(path, min(array.shape[0], array.shape[-1]))
+    if not isinstance(array, np.ndarray):
+        array.close()
         raise DataError(f"{path}: an archive of arrays; save one array with numpy.save")
-    check_numbers(path, held.dtype)
+    check_numbers(path, array.dtype)
     try:
-        axes = bands_first(held.shape, band_count)
+        axes = bands_first(array.shape, band_count)
     except BandError as error:
         raise BandError(f"{path}: {error}") from error
-    turned = held.transpose(axes) if axes else held[None]
-    native: NDArray[Any] = turned.astype(held.dtype.newbyteorder("="), copy=False)
+    turned = array.transpose(axes) if axes else array[None]
+    native: NDArray[Any] = turned.astype(array.dtype.newbyteorder("="), copy=False)
     return native
 
 
@@ -163,9 +163,9 @@ def _check_header(path: Path) -> None:
 
 
 def _reason(error: Exception) -> str:
-    told = " ".join(str(error).split())
-    pickled = "pickle" in told or "Python objects" in told  # numpy's words for the two ways in
-    return "it holds pickled objects, which are never loaded" if pickled else told[:120]
+    reason = " ".join(str(error).split())
+    pickled = "pickle" in reason or "Python objects" in reason  # numpy's words for the two ways in
+    return "it holds pickled objects, which are never loaded" if pickled else reason[:120]
 
 
 def _grid(data: NDArray[Any]) -> Grid:

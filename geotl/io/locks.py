@@ -44,7 +44,7 @@ def output_lock(target: Path) -> Iterator[None]:
     target = Path(target)
     path = lock_path(target)
     try:
-        made = _made_folders(path.parent)
+        folders = _made_folders(path.parent)
         handle = _acquired(path, target)
     except OutputError:
         raise
@@ -60,7 +60,7 @@ def output_lock(target: Path) -> Iterator[None]:
     finally:
         path.unlink(missing_ok=True)
         os.close(handle)
-        for folder in made:
+        for folder in folders:
             with contextlib.suppress(OSError):  # it holds the output now
                 folder.rmdir()
 
@@ -77,10 +77,10 @@ def awaited_lock(target: Path, wait_s: float = 60.0) -> Iterator[None]:
         OutputError: another process held it all that time, or the lock cannot be made.
     """
     end = time.monotonic() + wait_s
-    with contextlib.ExitStack() as held:
+    with contextlib.ExitStack() as stack:
         while True:
             try:
-                held.enter_context(output_lock(target))
+                stack.enter_context(output_lock(target))
                 break
             except OutputError:
                 if time.monotonic() >= end or not lock_path(Path(target)).exists():

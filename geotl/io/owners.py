@@ -126,8 +126,8 @@ def _stat(pid: int) -> list[str]:
         fields = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8", errors="replace")
     except OSError:
         return []
-    found = fields.rpartition(")")[2].split()
-    return [] if not found or found[0] in _ENDED else found
+    columns = fields.rpartition(")")[2].split()
+    return [] if not columns or columns[0] in _ENDED else columns
 
 
 def _begun(pid: int) -> int:

@@ -479,7 +479,7 @@ def _acquired(tags: Mapping[str, str]) -> str | None:
     """
     lower = {key.lower(): value for key, value in tags.items()}
     for key in _ACQUIRED_TAGS:
-        found = re.match(r"\s*(\d{4})[-:/]?(\d{2})[-:/]?(\d{2})", lower.get(key, ""))
-        if found and found[1] != "0000":
-            return "-".join(found.groups())
+        match = re.match(r"\s*(\d{4})[-:/]?(\d{2})[-:/]?(\d{2})", lower.get(key, ""))
+        if match and match[1] != "0000":
+            return "-".join(match.groups())
     return None

@@ -29,13 +29,13 @@ def read_record(path: Path) -> dict[str, Any] | None:
     One without a checksum is as an earlier version wrote it, or damaged: the caller knows its keys.
     """
     try:
-        found = json.loads(path.read_text(encoding="utf-8"))
+        stored = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError, RecursionError):
         return None
-    if not isinstance(found, dict):
+    if not isinstance(stored, dict):
         return None
-    noted = found.pop(CHECKSUM, None)
-    return found if noted is None or noted == _checksum(found) else None
+    noted = stored.pop(CHECKSUM, None)
+    return stored if noted is None or noted == _checksum(stored) else None
 
 
 def finished_record(
@@ -50,9 +50,9 @@ def finished_record(
     """
     if not path.exists():
         return None
-    found = read_record(path)
-    if found is not None and fits(found):
-        return found
+    stored = read_record(path)
+    if stored is not None and fits(stored):
+        return stored
     log(f"{path}: is damaged; what it holds is computed again")
     path.unlink(missing_ok=True)
     return None

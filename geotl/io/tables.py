@@ -121,9 +121,11 @@ def read_table(path: Path, faults: Faults) -> list[TableRow]:
             faults.add(line, f"names {name!r} again (first on line {seen[name]}); keep one line")
         else:
             seen[name] = line
-            told = {key: cells.get(key) or None for key in ("label", "split", "group")}
-            made = cells.get("synthetic", "").lower() not in _REAL
-            rows.append(TableRow(line, name, **told, centre=centre, crs=crs, synthetic=made))
+            columns = {key: cells.get(key) or None for key in ("label", "split", "group")}
+            synthetic = cells.get("synthetic", "").lower() not in _REAL
+            rows.append(
+                TableRow(line, name, **columns, centre=centre, crs=crs, synthetic=synthetic)
+            )
     return rows
 
 
@@ -243,20 +245,20 @@ def _crs(line: int, text: str, faults: Faults) -> str | None:
 
 def _from_geojson(text: str, path: Path, faults: Faults) -> Iterator[Found]:
     try:
-        held = json.loads(text)
+        collection = json.loads(text)
     except (ValueError, RecursionError) as error:
         raise DataError(f"{path}: not JSON ({error}); save it as GeoJSON") from error
-    features = held.get("features") if isinstance(held, dict) else None
+    features = collection.get("features") if isinstance(collection, dict) else None
     if not isinstance(features, list):
         raise DataError(f"{path}: JSON without a list of 'features'; save it as GeoJSON points")
     lines = _lines_of(text, features)
-    crs = _crs(1, _named_crs(held), faults)
+    crs = _crs(1, _named_crs(collection), faults)
     for line, feature in zip(lines, features, strict=True):
-        told = feature.get("properties") if isinstance(feature, dict) else None
-        if not isinstance(told, dict):
+        properties = feature.get("properties") if isinstance(feature, dict) else None
+        if not isinstance(properties, dict):
             faults.add(line, "holds a feature without properties; give it path and label")
             continue
-        plain = {k: str(v).strip() for k, v in told.items() if isinstance(v, str | int)}
+        plain = {k: str(v).strip() for k, v in properties.items() if isinstance(v, str | int)}
         geometry = feature.get("geometry")
         centre = _point(geometry)
         if geometry is not None and centre is None:
@@ -265,13 +267,13 @@ def _from_geojson(text: str, path: Path, faults: Faults) -> Iterator[Found]:
         yield line, plain, centre, crs if centre else None
 
 
-def _named_crs(held: Mapping[str, Any]) -> str:
+def _named_crs(collection: Mapping[str, Any]) -> str:
     """The reference system a collection names (GeoJSON 2008), or that of RFC 7946."""
-    told = held.get("crs")
-    named = told.get("properties") if isinstance(told, dict) else None
+    crs = collection.get("crs")
+    named = crs.get("properties") if isinstance(crs, dict) else None
     name = named.get("name") if isinstance(named, dict) else None
-    if told is not None and not isinstance(name, str):
-        return str(told)
+    if crs is not None and not isinstance(name, str):
+        return str(crs)
     # CRS84 is longitude, latitude in degrees, as rasters in EPSG:4326 hold them too.
     return _DEGREES if name is None or name.upper().endswith("CRS84") else name
 

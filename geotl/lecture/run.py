@@ -33,7 +33,7 @@ from geotl.reporting.templates import render, style
 
 def page_of(results: Sequence[Mapping[str, Any]], pictures: Mapping[str, Path]) -> str:
     """The page of finished demonstrations, in the order given; pictures by name, as PNG files."""
-    held = [claim["held"] for one in results for claim in one["claims"]]
+    claims = [claim["held"] for one in results for claim in one["claims"]]
     parts = {one["part"] for one in results}
     return render(
         "lecture.html",
@@ -45,8 +45,8 @@ def page_of(results: Sequence[Mapping[str, Any]], pictures: Mapping[str, Path]) 
             one["name"]: Picture(pictures[one["name"]].read_bytes(), one["title"]["en"])
             for one in results
         },
-        held=sum(held),
-        claims=len(held),
+        held=sum(claims),
+        claims=len(claims),
     )
 
 

@@ -323,7 +323,7 @@ def finish(
         OutputError: the disk is full, or what was written does not read back as it was.
     """
     (folder / "done").mkdir(exist_ok=True)
-    made = {}
+    paths = {}
     for name, layer in wanted.items():
         part, path = folder / f"{name}.tif", folder / "done" / f"map{layer.suffix}.tif"
         plain = name == "classes"
@@ -338,8 +338,8 @@ def finish(
         )
         check_written(path, tallies[name])
         part.unlink()
-        made[name] = path
-    return made
+        paths[name] = path
+    return paths
 
 
 class Ledger:
@@ -488,9 +488,12 @@ def _shown(
         yield "applicability", inside[None]
         yield "dissimilarity", np.where(drawn, index, np.nan).astype(np.float32)[None]
     if "sets" in wanted and drawing.set_limits is not None:
-        held = in_sets(chances, drawing.set_limits)
-        yield "sets", np.moveaxis(np.where(drawn[..., None], held, NODATA), -1, 0).astype(np.uint8)
-        yield "set_size", np.where(drawn, held.sum(axis=-1), NODATA).astype(np.uint8)[None]
+        inside_set = in_sets(chances, drawing.set_limits)
+        yield (
+            "sets",
+            np.moveaxis(np.where(drawn[..., None], inside_set, NODATA), -1, 0).astype(np.uint8),
+        )
+        yield "set_size", np.where(drawn, inside_set.sum(axis=-1), NODATA).astype(np.uint8)[None]
     yield "confidence", _percent(one.most, drawn)[None]
     yield "classes", np.where(drawn, one.classes, NODATA).astype(np.uint8)[None]
 

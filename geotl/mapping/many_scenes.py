@@ -259,7 +259,7 @@ def map_many(
     _check_places(jobs)
     marked = [_marked(job) for job in jobs]
     kept = {job.entry.name for job in marked if _is_kept(job)}
-    found = {name: JobResult(name, "kept", "mapped before") for name in kept}
+    results = {name: JobResult(name, "kept", "mapped before") for name in kept}
     left = [job for job in marked if job.entry.name not in kept]
     if kept:
         say(f"{len(kept)} of {len(jobs)} scenes are mapped already and kept")
@@ -269,10 +269,10 @@ def map_many(
             line.close()
             (complain if outcome.status == "failed" else say)(_told(outcome, final=final))
             if final:
-                found[outcome.name] = outcome
-                shown(len(found), len(jobs))
-    outcomes = [found[job.entry.name] for job in jobs]
-    _finish([j for j in jobs if found[j.entry.name].status in ("mapped", "kept")], folder, say)
+                results[outcome.name] = outcome
+                shown(len(results), len(jobs))
+    outcomes = [results[job.entry.name] for job in jobs]
+    _finish([j for j in jobs if results[j.entry.name].status in ("mapped", "kept")], folder, say)
     _sum_up(outcomes, say)
     return outcomes
 
@@ -403,8 +403,8 @@ def _outcome(future: Any, job: Job) -> JobResult:
     from distributed import KilledWorker
 
     if future.status == "finished":
-        found: JobResult = future.result()
-        return found
+        outcome: JobResult = future.result()
+        return outcome
     if future.status == "cancelled":
         return JobResult(job.entry.name, "failed", "the cluster was lost")
     error = future.exception()

@@ -54,12 +54,12 @@ class Seen:
     picture: Pixels | None = None  # of the scene, where mapping gathered it
 
 
-def show(folder: Path, made: Mapping[str, Path], seen: Seen) -> dict[str, Path]:
+def show(folder: Path, files: Mapping[str, Path], seen: Seen) -> dict[str, Path]:
     """Draw a finished map as a sheet and a page.
 
     Args:
         folder: to write into.
-        made: the map's files so far.
+        files: the map's files so far.
         seen: what is known of it.
 
     Raises:
@@ -67,7 +67,7 @@ def show(folder: Path, made: Mapping[str, Path], seen: Seen) -> dict[str, Path]:
     """
     task = seen.task
     scene, model, cells = task.scene, task.model, task.interest.cells
-    look = read_look(made, cells.on(task.grid.on(scene.grid)))
+    look = read_look(files, cells.on(task.grid.on(scene.grid)))
     look = replace(look, picture=picture_of(scene, cells, task.grid.posting, seen.picture))
     facts = MapFacts(
         scene=scene.name,
@@ -77,7 +77,7 @@ def show(folder: Path, made: Mapping[str, Path], seen: Seen) -> dict[str, Path]:
         areas=seen.areas,
         tags=seen.tags,
         forced=task.options.force,
-        confidence=mean_of(counts_of(made["confidence"])),
+        confidence=mean_of(counts_of(files["confidence"])),
         metrics=model.notes.get("metrics", {}),
         outside=seen.outside,
         trained_on=tuple(model.notes.get("training", {}).get("dates", ())),
@@ -251,7 +251,7 @@ def _accuracy(facts: MapFacts) -> list[Block]:
 def _scores(facts: MapFacts) -> Table:
     """Overall scores with their intervals."""
     metrics = facts.metrics
-    held = {"overall": metrics["overall_accuracy"]} | {
+    intervals = {"overall": metrics["overall_accuracy"]} | {
         k: v for k, v in metrics.get("bootstrap", {}).items() if k != "overall"
     }
     note = (
@@ -264,7 +264,7 @@ def _scores(facts: MapFacts) -> Table:
             f"On {metrics.get('labels', '?')} test labels. Labels tend to lie within purer ground, "
             "so the map's own accuracy can differ, and is lower along borders."
         )
-    rows = ((_SCORES.get(k, k), v.get("value"), _between(v)) for k, v in held.items())
+    rows = ((_SCORES.get(k, k), v.get("value"), _between(v)) for k, v in intervals.items())
     return Table(("Score", "Value", "95 % interval"), tuple(rows), note=note)
 
 

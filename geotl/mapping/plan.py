@@ -203,8 +203,8 @@ def settled(task: Task, plan: SweepPlan) -> ModeChoice:
         return ModeChoice("dense")
     verdict = measured_agreement(sample, partial(classes_of, sweep))
     if asked == "auto" and verdict.agreement < MIN_AGREEMENT:
-        told = f"exact mode: {_words(verdict)}, fewer than {100 * MIN_AGREEMENT:.0f} %"
-        return _measured("exact", told, verdict)
+        note = f"exact mode: {_words(verdict)}, fewer than {100 * MIN_AGREEMENT:.0f} %"
+        return _measured("exact", note, verdict)
     return _measured("dense", f"dense mode: {_words(verdict)}", verdict)
 
 
@@ -245,9 +245,9 @@ def sample_of(plan: SweepPlan, sweep: Sweep, scene: Imagery) -> Sample | None:
     return Sample(torch.cat(by_mode["dense"]), torch.cat(by_mode["exact"]), np.concatenate(halves))
 
 
-def _measured(mode: Mode, told: str, verdict: Agreement) -> ModeChoice:
+def _measured(mode: Mode, note: str, verdict: Agreement) -> ModeChoice:
     correction = verdict.correction if mode == "dense" else None
-    return ModeChoice(mode, told, verdict.agreement, verdict.plain, verdict.windows, correction)
+    return ModeChoice(mode, note, verdict.agreement, verdict.plain, verdict.windows, correction)
 
 
 def _words(verdict: Agreement) -> str:

@@ -91,11 +91,11 @@ def _loaded(given: str, config: Any) -> dict[str, torch.Tensor]:
     from huggingface_hub import errors as hub
 
     place = config.hf_hub_id or config.url
-    held = _in_hub_cache(config)
-    if config.hf_hub_id and held is None:
+    cached = _in_hub_cache(config)
+    if config.hf_hub_id and cached is None:
         _check_reachable(given, place)
     # Read from the cache, a file need not be compared with the hub's, which may be out of reach.
-    from_cache = {} if held is None else {"pretrained_cfg_overlay": {"file": str(held)}}
+    from_cache = {} if cached is None else {"pretrained_cfg_overlay": {"file": str(cached)}}
     unreachable = (hub.HfHubHTTPError, hub.EntryNotFoundError, OSError)
     damaged = (SafetensorError, pickle.UnpicklingError, RuntimeError, KeyError, EOFError)
     try:

@@ -39,11 +39,11 @@ AREAS = "areas.png"
 _STEP = 0.16  # how far the two marks of a class stand from its line
 
 
-def told(found: Assessment) -> str:
+def told(assessment: Assessment) -> str:
     """An assessment as lines for the screen, at most 100 characters wide where classes allow."""
-    result, unit = found.result, "ha" if found.in_metres else "pixels"
-    areas = _areas(found)
-    what = "points" if found.sampled else "pixels"
+    result, unit = assessment.result, "ha" if assessment.in_metres else "pixels"
+    areas = _areas(assessment)
+    what = "points" if assessment.sampled else "pixels"
     head = ("class", "n", "share", "user's", "producer's", f"mapped {unit}", f"adjusted {unit}")
     rows = [
         (
@@ -55,29 +55,31 @@ def told(found: Assessment) -> str:
             _amount(areas["mapped"].value[i]),
             _pm_amount(areas["adjusted"], i),
         )
-        for i, name in enumerate(found.classes)
+        for i, name in enumerate(assessment.classes)
     ]
     lines = [
-        f"map        {found.map}",
-        f"reference  {found.reference}: {int(result.matrix.sum()):,} {what} used",
-        f"design     {found.design}",
-        *(f"left out   {len(ids)} {why}: {some(ids)}" for why, ids in found.rejected.items()),
+        f"map        {assessment.map}",
+        f"reference  {assessment.reference}: {int(result.matrix.sum()):,} {what} used",
+        f"design     {assessment.design}",
+        *(f"left out   {len(ids)} {why}: {some(ids)}" for why, ids in assessment.rejected.items()),
         "",
         f"error matrix in {what} (rows: map, columns: reference)",
-        *_matrix(found.classes, result.matrix, "{:,.0f}", total=True),
+        *_matrix(assessment.classes, result.matrix, "{:,.0f}", total=True),
         "",
         "as shares of the map's area, in percent",
-        *_matrix(found.classes, 100 * result.proportions, "{:.2f}", total=False),
+        *_matrix(assessment.classes, 100 * result.proportions, "{:.2f}", total=False),
         "",
         f"overall accuracy {_pm(result.overall, 4)}",
         "",
         *aligned([head, *rows], left=(0,)),
         "± is half a 95 % interval (1.96 standard errors; Olofsson et al. 2014)"
-        if found.sampled
+        if assessment.sampled
         else "no sampling error: every pixel is known",
     ]
-    lines += ["", *(f"WARNING: {line}" for line in found.warnings)] if found.warnings else []
-    lines += [f"note: {line}" for line in found.notes]
+    lines += (
+        ["", *(f"WARNING: {line}" for line in assessment.warnings)] if assessment.warnings else []
+    )
+    lines += [f"note: {line}" for line in assessment.notes]
     return "\n".join(lines)
 
 
@@ -104,48 +106,48 @@ def plan_told(plan: SamplePlan) -> str:
     )
 
 
-def as_json(found: Assessment) -> str:
+def as_json(assessment: Assessment) -> str:
     """An assessment as JSON: everything that is printed, unrounded; null for what is unknown."""
-    result = found.result
-    scale = _HECTARE_M2 if found.in_metres else 1.0
-    held: dict[str, Any] = {
-        "map": str(found.map),
-        "reference": str(found.reference),
-        "design": found.design,
-        "sampled": found.sampled,
+    result = assessment.result
+    scale = _HECTARE_M2 if assessment.in_metres else 1.0
+    record: dict[str, Any] = {
+        "map": str(assessment.map),
+        "reference": str(assessment.reference),
+        "design": assessment.design,
+        "sampled": assessment.sampled,
         "used": int(result.matrix.sum()),
-        "left_out": {reason: list(ids) for reason, ids in found.rejected.items()},
-        "warnings": list(found.warnings),
-        "notes": list(found.notes),
-        "classes": list(found.classes),
+        "left_out": {reason: list(ids) for reason, ids in assessment.rejected.items()},
+        "warnings": list(assessment.warnings),
+        "notes": list(assessment.notes),
+        "classes": list(assessment.classes),
         "matrix": result.matrix,
         "proportions": result.proportions,
         "mapped_share": result.weights,
         "overall": _measure(result.overall),
         "users": _measure(result.users),
         "producers": _measure(result.producers),
-        "area_unit": "ha" if found.in_metres else "pixel",
+        "area_unit": "ha" if assessment.in_metres else "pixel",
         "mapped_area": result.mapped_m2 / scale,
         "adjusted_area": _measure(_scaled(result.areas_m2, scale)),
     }
-    return json_text(held)
+    return json_text(record)
 
 
-def classes_csv(found: Assessment) -> str:
+def classes_csv(assessment: Assessment) -> str:
     """A line for each class: accuracies and areas with standard errors and intervals."""
-    areas = _areas(found)
-    unit = "ha" if found.in_metres else "pixels"
+    areas = _areas(assessment)
+    unit = "ha" if assessment.in_metres else "pixels"
     measures = {
-        "users": found.result.users,
-        "producers": found.result.producers,
+        "users": assessment.result.users,
+        "producers": assessment.result.producers,
         f"adjusted_{unit}": areas["adjusted"],
     }
     head = ["class", "reference_points", "mapped_share", f"mapped_{unit}"]
     for name in measures:
         head += [name, f"{name}_se", f"{name}_low", f"{name}_high"]
     rows: list[list[Any]] = []
-    for i, name in enumerate(found.classes):
-        row = [name, int(found.result.matrix[i].sum()), found.result.weights[i]]
+    for i, name in enumerate(assessment.classes):
+        row = [name, int(assessment.result.matrix[i].sum()), assessment.result.weights[i]]
         row.append(areas["mapped"].value[i])
         for m in measures.values():
             row += [m.value[i], m.se[i], m.low[i], m.high[i]]
@@ -153,29 +155,31 @@ def classes_csv(found: Assessment) -> str:
     return _csv(head, rows)
 
 
-def matrix_csv(found: Assessment) -> str:
+def matrix_csv(assessment: Assessment) -> str:
     """The error matrix in counts: rows the map, columns the reference."""
-    rows = [[name, *row] for name, row in zip(found.classes, found.result.matrix, strict=True)]
-    return _csv(["map \\ reference", *found.classes], rows)
+    rows = [
+        [name, *row] for name, row in zip(assessment.classes, assessment.result.matrix, strict=True)
+    ]
+    return _csv(["map \\ reference", *assessment.classes], rows)
 
 
 _TEXTS = {"accuracy.json": as_json, "classes.csv": classes_csv, "matrix.csv": matrix_csv}
 FILES = (*_TEXTS, AREAS)
 
 
-def write_assessment(folder: Path, found: Assessment) -> list[Path]:
+def write_assessment(folder: Path, assessment: Assessment) -> list[Path]:
     """Write accuracy.json, classes.csv and matrix.csv, each whole or not at all."""
     for name, text_of in _TEXTS.items():
-        write_text(folder / name, text_of(found))
+        write_text(folder / name, text_of(assessment))
     return [folder / name for name in _TEXTS]
 
 
-def _areas(found: Assessment) -> dict[str, Estimated]:
-    scale = _HECTARE_M2 if found.in_metres else 1.0
-    mapped = found.result.mapped_m2 / scale
+def _areas(assessment: Assessment) -> dict[str, Estimated]:
+    scale = _HECTARE_M2 if assessment.in_metres else 1.0
+    mapped = assessment.result.mapped_m2 / scale
     return {
         "mapped": Estimated(mapped, np.zeros(len(mapped))),
-        "adjusted": _scaled(found.result.areas_m2, scale),
+        "adjusted": _scaled(assessment.result.areas_m2, scale),
     }
 
 
@@ -237,25 +241,25 @@ def _amount(value: float) -> str:
 
 def _matrix(classes: Sequence[str], cells: ArrayLike, form: str, *, total: bool) -> list[str]:
     """A matrix whose columns are numbered, the numbers standing before the row's class."""
-    held = np.asarray(cells, dtype=np.float64)
+    table = np.asarray(cells, dtype=np.float64)
     head = ["", *(str(i + 1) for i in range(len(classes))), *(["total"] if total else [])]
     rows = []
-    for i, (name, row) in enumerate(zip(classes, held, strict=True)):
+    for i, (name, row) in enumerate(zip(classes, table, strict=True)):
         shown = [form.format(v) if v else "." for v in row.tolist()]
         rows.append((f"{i + 1} {name}", *shown, *([form.format(row.sum())] if total else [])))
     if total:
-        sums = held.sum(axis=0).tolist()
-        rows.append(("total", *(form.format(v) for v in sums), form.format(held.sum())))
+        sums = table.sum(axis=0).tolist()
+        rows.append(("total", *(form.format(v) for v in sums), form.format(table.sum())))
     return aligned([head, *rows], left=(0,))
 
 
-def areas_figure(found: Assessment) -> bytes:
+def areas_figure(assessment: Assessment) -> bytes:
     """Draw mapped against error-adjusted areas, and user's and producer's accuracies, by class.
 
     Bars are 95 % intervals; where the reference is a census there are none.
     """
-    classes, result = found.classes, found.result
-    scale, unit = (1e4, "ha") if found.in_metres else (1.0, "pixels")
+    classes, result = assessment.classes, assessment.result
+    scale, unit = (1e4, "ha") if assessment.in_metres else (1.0, "pixels")
     figure = canvas(9.6, 1.5 + 0.42 * len(classes))
     areas, shares = figure.subplots(1, 2, sharey=True, width_ratios=(1.25, 1))
     adjusted = Estimated(result.areas_m2.value / scale, result.areas_m2.se / scale)
@@ -263,7 +267,7 @@ def areas_figure(found: Assessment) -> bytes:
     _mapped(areas, result.mapped_m2 / scale)
     _dots(shares, result.users, -_STEP, BLUE, most=1.0)
     _dots(shares, result.producers, _STEP, ORANGE, most=1.0)
-    how = "with 95 % intervals" if found.sampled else "at every pixel, not of a sample"
+    how = "with 95 % intervals" if assessment.sampled else "at every pixel, not of a sample"
     plain_axes(areas, f"Area [{unit}]", grid="x")
     plain_axes(shares, "Accuracy", grid="x")
     areas.set_yticks(range(len(classes)), [shortened(name, 32) for name in classes])
@@ -277,11 +281,11 @@ def areas_figure(found: Assessment) -> bytes:
     _legend(areas, [("mapped", GREY, False), ("adjusted for error", BLUE, True)])
     _legend(shares, [("user's", BLUE, True), ("producer's", ORANGE, True)])
     overall, margin = float(result.overall.value), float(result.overall.margin)
-    told = f"Overall accuracy {overall:.1%}" if math.isfinite(overall) else "Overall unknown"
-    told += f" ± {100 * margin:.1f} points" if math.isfinite(margin) else ""
-    figure.suptitle(f"{told}, {how}", x=0.01, ha="left", fontsize=11, color=INK, fontweight="bold")
-    if found.warnings:
-        first = textwrap.fill(f"Read with care: {found.warnings[0]}", 130)
+    title = f"Overall accuracy {overall:.1%}" if math.isfinite(overall) else "Overall unknown"
+    title += f" ± {100 * margin:.1f} points" if math.isfinite(margin) else ""
+    figure.suptitle(f"{title}, {how}", x=0.01, ha="left", fontsize=11, color=INK, fontweight="bold")
+    if assessment.warnings:
+        first = textwrap.fill(f"Read with care: {assessment.warnings[0]}", 130)
         figure.supxlabel(first, x=0.01, ha="left", fontsize=8.5, color=ORANGE)
     return encoded(figure)
 

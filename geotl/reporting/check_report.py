@@ -143,19 +143,19 @@ def pairs_figure(pairs: Sequence[tuple[UInt8s, UInt8s, str, str]]) -> bytes:
     return encoded(figure)
 
 
-def told(found: Checked) -> str:
+def told(checked: Checked) -> str:
     """Counts, ranges and findings as lines for the screen."""
-    side = found.pack.images.shape[-1]
+    side = checked.pack.images.shape[-1]
     lines = [
-        verdict(found),
+        verdict(checked),
         "",
-        f"{len(found.index)} tiles of {side}x{side} px, {found.pack.images.dtype}, "
-        f"{found.sensor.title}",
-        f"bands    {', '.join(found.pack.bands)}",
-        "classes  " + ", ".join(f"{name} {n}" for name, n in _counts(found).items()),
-        *_range_lines(found),
+        f"{len(checked.index)} tiles of {side}x{side} px, {checked.pack.images.dtype}, "
+        f"{checked.sensor.title}",
+        f"bands    {', '.join(checked.pack.bands)}",
+        "classes  " + ", ".join(f"{name} {n}" for name, n in _counts(checked).items()),
+        *_range_lines(checked),
     ]
-    for finding in found.findings:
+    for finding in checked.findings:
         lines += ["", f"{finding.gravity.upper()}: {finding.said}", f"  -> {finding.remedy}"]
         shown, more = finding.tiles[:_TOLD], len(finding.tiles) - _TOLD
         lines += [f"     {name}" for name in shown]
@@ -163,9 +163,9 @@ def told(found: Checked) -> str:
     return "\n".join(lines)
 
 
-def verdict(found: Checked) -> str:
+def verdict(checked: Checked) -> str:
     """One sentence on whether to go on."""
-    number = {g: sum(one.gravity == g for one in found.findings) for g in GRAVITIES}
+    number = {g: sum(one.gravity == g for one in checked.findings) for g in GRAVITIES}
     if number["wrong"]:
         return f"mend this first: {number['wrong']} wrong, {number['doubtful']} doubtful"
     if number["doubtful"]:
@@ -173,23 +173,23 @@ def verdict(found: Checked) -> str:
     return "ready to train on: nothing wrong, nothing doubtful"
 
 
-def as_json(found: Checked) -> str:
+def as_json(checked: Checked) -> str:
     """Everything found, as JSON."""
-    names = found.index.names
-    held: dict[str, Any] = {
-        "verdict": verdict(found),
-        "tiles": len(found.index),
-        "tile_px": int(found.pack.images.shape[-1]),
-        "dtype": str(found.pack.images.dtype),
-        "sensor": found.sensor.name,
-        "bands": list(found.pack.bands),
-        "classes": _counts(found),
-        "sizes": [{"height": h, "width": w, "tiles": n} for (h, w), n in found.sizes.items()],
+    names = checked.index.names
+    record: dict[str, Any] = {
+        "verdict": verdict(checked),
+        "tiles": len(checked.index),
+        "tile_px": int(checked.pack.images.shape[-1]),
+        "dtype": str(checked.pack.images.dtype),
+        "sensor": checked.sensor.name,
+        "bands": list(checked.pack.bands),
+        "classes": _counts(checked),
+        "sizes": [{"height": h, "width": w, "tiles": n} for (h, w), n in checked.sizes.items()],
         "quantiles": {
             band: {str(q): v for q, v in zip(QUANTILES, column, strict=True)}
-            for band, column in zip(found.pack.bands, found.facts.quantiles.T, strict=True)
+            for band, column in zip(checked.pack.bands, checked.facts.quantiles.T, strict=True)
         },
-        "invalid_share": float(1 - found.facts.valid.mean()),
+        "invalid_share": float(1 - checked.facts.valid.mean()),
         "findings": [
             {
                 "gravity": one.gravity,
@@ -198,52 +198,54 @@ def as_json(found: Checked) -> str:
                 "remedy": one.remedy,
                 "tiles": list(one.tiles),
             }
-            for one in found.findings
+            for one in checked.findings
         ],
-        "copies": [[names[i] for i in group] for group in found.copies],
-        "near_duplicates": [_pair(pair, names) for pair in found.near],
-        "overlaps": [_pair(pair, names) for pair in found.overlapping],
-        "outliers": [{"tile": names[i], "distance": round(d, 3)} for i, d in found.far],
+        "copies": [[names[i] for i in group] for group in checked.copies],
+        "near_duplicates": [_pair(pair, names) for pair in checked.near],
+        "overlaps": [_pair(pair, names) for pair in checked.overlapping],
+        "outliers": [{"tile": names[i], "distance": round(d, 3)} for i, d in checked.far],
     }
-    return json_text(held)
+    return json_text(record)
 
 
 def write_check(
-    folder: Path, found: Checked, rgb: Sequence[int], *, per_class: int, title: str
+    folder: Path, checked: Checked, rgb: Sequence[int], *, per_class: int, title: str
 ) -> list[Path]:
     """Write check.json, check.html and the pictures; the paths written."""
-    pictures = _pictures(found, rgb, per_class)
+    pictures = _pictures(checked, rgb, per_class)
     for name, picture in pictures.items():
         write_png(folder / f"{name}.png", picture.png)
-    write_text(folder / "check.json", as_json(found))
-    write_text(folder / "check.html", _page(found, pictures, title))
+    write_text(folder / "check.json", as_json(checked))
+    write_text(folder / "check.html", _page(checked, pictures, title))
     return [folder / "check.html", folder / "check.json", *(folder / f"{n}.png" for n in pictures)]
 
 
-def _pictures(found: Checked, rgb: Sequence[int], per_class: int) -> dict[str, Picture]:
-    some = np.linspace(0, len(found.pack) - 1, min(len(found.pack), _STRETCHED)).astype(int)
-    limits = stretch_limits(*_pixels(found, np.unique(some)), rgb)
-    pictures = {"contact": _contact(found, rgb, limits, per_class)}
-    where = _centres(found)
+def _pictures(checked: Checked, rgb: Sequence[int], per_class: int) -> dict[str, Picture]:
+    some = np.linspace(0, len(checked.pack) - 1, min(len(checked.pack), _STRETCHED)).astype(int)
+    limits = stretch_limits(*_pixels(checked, np.unique(some)), rgb)
+    pictures = {"contact": _contact(checked, rgb, limits, per_class)}
+    where = _centres(checked)
     if where is not None:
         places, crs = where
-        png = centres_figure(places, found.index.labels, found.index.classes, crs)
+        png = centres_figure(places, checked.index.labels, checked.index.classes, crs)
         pictures["centres"] = Picture(png, "Map of the tiles' centres by class")
-    chosen = _telling(found)
+    chosen = _telling(checked)
     if chosen:
-        pictures["pairs"] = _twins(found, chosen, rgb)
-    if found.far:
-        pictures["outliers"] = _outliers(found, rgb, limits)
+        pictures["pairs"] = _twins(checked, chosen, rgb)
+    if checked.far:
+        pictures["outliers"] = _outliers(checked, rgb, limits)
     return pictures
 
 
-def _contact(found: Checked, rgb: Sequence[int], limits: Float64s, per_class: int) -> Picture:
+def _contact(checked: Checked, rgb: Sequence[int], limits: Float64s, per_class: int) -> Picture:
     """The first tiles of each class in a fixed random order."""
     rows = []
-    for label, name in enumerate(found.index.classes):
-        mine = np.random.default_rng(0).permutation(np.flatnonzero(found.index.labels == label))
+    for label, name in enumerate(checked.index.classes):
+        mine = np.random.default_rng(0).permutation(np.flatnonzero(checked.index.labels == label))
         chosen = mine[:per_class].tolist()
-        rows.append((f"{name}\n{len(mine)} tiles", [_look(found, i, rgb, limits) for i in chosen]))
+        rows.append(
+            (f"{name}\n{len(mine)} tiles", [_look(checked, i, rgb, limits) for i in chosen])
+        )
     return Picture(
         contact_figure(rows),
         "Some tiles of each class",
@@ -252,22 +254,22 @@ def _contact(found: Checked, rgb: Sequence[int], limits: Float64s, per_class: in
     )
 
 
-def _telling(found: Checked) -> list[TilePair]:
+def _telling(checked: Checked) -> list[TilePair]:
     """The pairs most worth seeing: conflicts first, then the most alike."""
-    labels = found.index.labels
-    whole = [TilePair(group[0], other, 1.0) for group in found.copies for other in group[1:]]
-    pairs = [*whole, *found.near]
+    labels = checked.index.labels
+    whole = [TilePair(group[0], other, 1.0) for group in checked.copies for other in group[1:]]
+    pairs = [*whole, *checked.near]
     pairs.sort(key=lambda p: (labels[p.first] == labels[p.second], -p.share))
     return pairs[:_PAIRS]
 
 
-def _twins(found: Checked, chosen: Sequence[TilePair], rgb: Sequence[int]) -> Picture:
-    names, labels, classes = found.index.names, found.index.labels, found.index.classes
+def _twins(checked: Checked, chosen: Sequence[TilePair], rgb: Sequence[int]) -> Picture:
+    names, labels, classes = checked.index.names, checked.index.labels, checked.index.classes
     shown = []
     for pair in chosen:
-        both = _pixels(found, np.array([pair.first, pair.second]))
+        both = _pixels(checked, np.array([pair.first, pair.second]))
         limits = stretch_limits(*both, rgb)
-        looks = [_look(found, i, rgb, limits) for i in (pair.first, pair.second)]
+        looks = [_look(checked, i, rgb, limits) for i in (pair.first, pair.second)]
         told = {classes[labels[i]] for i in (pair.first, pair.second) if labels[i] >= 0}
         likeness = f"{' / '.join(sorted(told))}, {pair.share:.3f}" + (
             " turned" if pair.turned else ""
@@ -282,11 +284,11 @@ def _twins(found: Checked, chosen: Sequence[TilePair], rgb: Sequence[int]) -> Pi
     )
 
 
-def _outliers(found: Checked, rgb: Sequence[int], limits: Float64s) -> Picture:
+def _outliers(checked: Checked, rgb: Sequence[int], limits: Float64s) -> Picture:
     rows: dict[str, list[UInt8s]] = {}
-    for place, _ in found.far[:_PAIRS]:
-        name = found.index.classes[found.index.labels[place]]
-        rows.setdefault(name, []).append(_look(found, place, rgb, limits))
+    for place, _ in checked.far[:_PAIRS]:
+        name = checked.index.classes[checked.index.labels[place]]
+        rows.setdefault(name, []).append(_look(checked, place, rgb, limits))
     return Picture(
         contact_figure(list(rows.items())),
         "Tiles far from their class",
@@ -294,50 +296,50 @@ def _outliers(found: Checked, rgb: Sequence[int], limits: Float64s) -> Picture:
     )
 
 
-def _look(found: Checked, place: int, rgb: Sequence[int], limits: Float64s) -> UInt8s:
-    image, valid = _pixels(found, np.array([place]))
+def _look(checked: Checked, place: int, rgb: Sequence[int], limits: Float64s) -> UInt8s:
+    image, valid = _pixels(checked, np.array([place]))
     return quicklook(image[0], None if valid is None else valid[0], rgb, limits)
 
 
-def _pixels(found: Checked, rows: Int64s) -> tuple[NDArray[Any], Bools | None]:
-    valid = None if found.pack.valid is None else np.asarray(found.pack.valid[rows])
-    return np.asarray(found.pack.images[rows]), valid
+def _pixels(checked: Checked, rows: Int64s) -> tuple[NDArray[Any], Bools | None]:
+    valid = None if checked.pack.valid is None else np.asarray(checked.pack.valid[rows])
+    return np.asarray(checked.pack.images[rows]), valid
 
 
-def _centres(found: Checked) -> tuple[Float64s, str] | None:
+def _centres(checked: Checked) -> tuple[Float64s, str] | None:
     """Middles of the tiles [N,2] in their one system, else in degrees; None if none is known."""
-    systems = sorted({crs for crs in found.pack.crs if crs})
+    systems = sorted({crs for crs in checked.pack.crs if crs})
     if not systems:
         return None
     target = systems[0] if len(systems) == 1 else "EPSG:4326"
-    places = np.full((len(found.pack), 2), np.nan)
+    places = np.full((len(checked.pack), 2), np.nan)
     for system in systems:
-        rows = [i for i, crs in enumerate(found.pack.crs) if crs == system]
-        boxes = np.array([found.pack.footprints[i] for i in rows], dtype=np.float64)
+        rows = [i for i, crs in enumerate(checked.pack.crs) if crs == system]
+        boxes = np.array([checked.pack.footprints[i] for i in rows], dtype=np.float64)
         places[rows] = positions((boxes[:, :2] + boxes[:, 2:]) / 2, system, target)
     return places, target
 
 
-def _page(found: Checked, pictures: dict[str, Picture], title: str) -> str:
-    side = found.pack.images.shape[-1]
-    counts = _counts(found)
+def _page(checked: Checked, pictures: dict[str, Picture], title: str) -> str:
+    side = checked.pack.images.shape[-1]
+    counts = _counts(checked)
     top = ReportContent(
         title=title,
-        headline=verdict(found),
-        loses=verdict(found).startswith("mend"),
+        headline=verdict(checked),
+        loses=verdict(checked).startswith("mend"),
         kind="check",
         keys=(
-            ("Tiles", f"{len(found.index):,}", f"{side} x {side} px"),
+            ("Tiles", f"{len(checked.index):,}", f"{side} x {side} px"),
             ("Classes", str(len(counts)), f"{min(counts.values())} to {max(counts.values())}"),
-            ("Bands", str(len(found.pack.bands)), str(found.pack.images.dtype)),
-            ("No data", f"{1 - found.facts.valid.mean():.1%}", "of all pixels"),
+            ("Bands", str(len(checked.pack.bands)), str(checked.pack.images.dtype)),
+            ("No data", f"{1 - checked.facts.valid.mean():.1%}", "of all pixels"),
         ),
     )
-    facts = Facts({"Sensor": found.sensor.title, "Bands": ", ".join(found.pack.bands)})
+    facts = Facts({"Sensor": checked.sensor.title, "Bands": ", ".join(checked.pack.bands)})
     headings: dict[str, tuple[Block, ...]] = {
-        "Findings": tuple(found.findings) or ("None.",),
-        "Classes": (_class_table(found),),
-        "Ranges": (facts, _range_table(found)),
+        "Findings": tuple(checked.findings) or ("None.",),
+        "Classes": (_class_table(checked),),
+        "Ranges": (facts, _range_table(checked)),
         **{_HEADINGS[name]: (picture,) for name, picture in pictures.items()},
     }
     return page_html(
@@ -346,54 +348,55 @@ def _page(found: Checked, pictures: dict[str, Picture], title: str) -> str:
     )
 
 
-def _class_table(found: Checked) -> Table:
-    labels = found.index.labels
+def _class_table(checked: Checked) -> Table:
+    labels = checked.index.labels
     rows = tuple(
         (
             name,
             number,
             number / max(len(labels), 1),
-            float(1 - found.facts.valid[labels == i].mean()) if number else None,
+            float(1 - checked.facts.valid[labels == i].mean()) if number else None,
         )
-        for i, (name, number) in enumerate(_counts(found).items())
+        for i, (name, number) in enumerate(_counts(checked).items())
     )
     return Table(("Class", "Tiles", "Share of tiles", "Pixels without data"), rows)
 
 
-def _range_table(found: Checked) -> Table:
+def _range_table(checked: Checked) -> Table:
     """Percentiles in DN, and what they measure."""
-    at = dict(zip(QUANTILES, found.facts.quantiles, strict=True))
+    at = dict(zip(QUANTILES, checked.facts.quantiles, strict=True))
     shares = ("1 %", "Median", "99 %")
     rows: list[tuple[Cell, ...]] = []
-    for i, name in enumerate(found.pack.bands):
+    for i, name in enumerate(checked.pack.bands):
         measured = [
-            float(at[q][i] * found.sensor.scale + found.sensor.offset) for q in (0.01, 0.5, 0.99)
+            float(at[q][i] * checked.sensor.scale + checked.sensor.offset)
+            for q in (0.01, 0.5, 0.99)
         ]
         dn = [
             f"{at[q][i]:.4g}" if abs(at[q][i]) < 100 else f"{at[q][i]:.0f}"
             for q in (0.0, 0.01, 0.5, 0.99, 1.0)
         ]
-        rows.append((name, *dn, *measured, found.sensor.unit(name)))
+        rows.append((name, *dn, *measured, checked.sensor.unit(name)))
     return Table(
         ("Band", *(f"{q} [DN]" for q in ("Least", *shares, "Most")), *shares, "Measured"),
         tuple(rows),
     )
 
 
-def _range_lines(found: Checked) -> list[str]:
-    at = dict(zip(QUANTILES, found.facts.quantiles, strict=True))
-    scale, offset = found.sensor.scale, found.sensor.offset
-    told = [
+def _range_lines(checked: Checked) -> list[str]:
+    at = dict(zip(QUANTILES, checked.facts.quantiles, strict=True))
+    scale, offset = checked.sensor.scale, checked.sensor.offset
+    lines = [
         f"{name} {at[0.01][i] * scale + offset:.3g} to {at[0.99][i] * scale + offset:.3g}"
-        for i, name in enumerate(found.pack.bands)
+        for i, name in enumerate(checked.pack.bands)
     ]
-    return ["range    1st to 99th percentile: " + ", ".join(told)]
+    return ["range    1st to 99th percentile: " + ", ".join(lines)]
 
 
-def _counts(found: Checked) -> dict[str, int]:
-    labels = found.index.labels
-    counts = np.bincount(labels[labels >= 0], minlength=len(found.index.classes)).tolist()
-    return dict(zip(found.index.classes, counts, strict=True))
+def _counts(checked: Checked) -> dict[str, int]:
+    labels = checked.index.labels
+    counts = np.bincount(labels[labels >= 0], minlength=len(checked.index.classes)).tolist()
+    return dict(zip(checked.index.classes, counts, strict=True))
 
 
 def _pair(pair: TilePair, names: Sequence[str]) -> dict[str, Any]:

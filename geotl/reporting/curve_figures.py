@@ -31,27 +31,29 @@ DASHES = (0, (4, 3))
 Part = Mapping[str, Any]
 
 
-def variogram_figure(found: Variogram, block_m: float | None = None, unit: str = "tiles") -> bytes:
+def variogram_figure(
+    variogram: Variogram, block_m: float | None = None, unit: str = "tiles"
+) -> bytes:
     """Draw dissimilarity against distance, the fitted model, its range and the side of blocks.
 
     A dot's area goes with the number of pairs in its bin.
     """
     figure = canvas(6.4, 3.4)
     axes = figure.add_subplot()
-    furthest = float(found.lag_m[-1])
+    furthest = float(variogram.lag_m[-1])
     right = max(furthest, block_m or 0.0) * 1.05
     across = np.linspace(0, furthest, 200)
-    axes.plot(across, found.model(across), color=BLUE, linewidth=1.6)
-    areas = 12 + 60 * np.sqrt(found.pairs / found.pairs.max())
-    axes.scatter(found.lag_m, found.gamma, areas, color=BLUE, alpha=0.6, zorder=3)
+    axes.plot(across, variogram.model(across), color=BLUE, linewidth=1.6)
+    areas = 12 + 60 * np.sqrt(variogram.pairs / variogram.pairs.max())
+    axes.scatter(variogram.lag_m, variogram.gamma, areas, color=BLUE, alpha=0.6, zorder=3)
     axes.axhline(1.0, color=GREY, linewidth=0.8, linestyle=(0, (2, 2)))
-    told = "range" if found.reached else "range beyond"
-    if found.range_m > 0:
-        _mark(axes, found.range_m, f"{told} {found.range_m:,.0f} m", GREY, 0.06)
+    words = "range" if variogram.reached else "range beyond"
+    if variogram.range_m > 0:
+        _mark(axes, variogram.range_m, f"{words} {variogram.range_m:,.0f} m", GREY, 0.06)
     if block_m is not None:
         _mark(axes, block_m, f"blocks {block_m:,.0f} m", ORANGE, 0.16)
     plain_axes(axes, f"how unlike {unit} are, by distance")
-    axes.set(xlim=(0, right), ylim=(0, max(1.1, 1.08 * float(found.gamma.max()))))
+    axes.set(xlim=(0, right), ylim=(0, max(1.1, 1.08 * float(variogram.gamma.max()))))
     axes.set_xlabel(f"distance between {unit} [m]")
     axes.set_ylabel("half mean squared difference")
     axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,.0f}"))
@@ -311,18 +313,18 @@ def capacity_figure(parts: Mapping[str, Part]) -> bytes:
     return encoded(figure)
 
 
-def rates_figure(found: Part, own: float) -> bytes:
+def rates_figure(part: Part, own: float) -> bytes:
     """Draw the loss by learning rate, the suggestions, and the recipe's own rate."""
-    if not found["rates"]:
+    if not part["rates"]:
         return message("The loss was not finite at the smallest rate, so there is no curve.")
     figure = canvas(6.4, 3.6)
     axes = figure.add_subplot()
-    rates, smooth = np.asarray(found["rates"]), np.asarray(found["smooth"])
-    axes.plot(rates, found["loss"], color=FAINT, linewidth=0.8, alpha=0.55, label="each batch")
+    rates, smooth = np.asarray(part["rates"]), np.asarray(part["smooth"])
+    axes.plot(rates, part["loss"], color=FAINT, linewidth=0.8, alpha=0.55, label="each batch")
     axes.plot(rates, smooth, color=BLUE, linewidth=2, label="smoothed")
     for rate, colour, name in (
-        (found["steepest"], ORANGE, "steepest descent"),
-        (found["tenth"], GREY, "a tenth of the minimum's"),
+        (part["steepest"], ORANGE, "steepest descent"),
+        (part["tenth"], GREY, "a tenth of the minimum's"),
         (own, INK, "the recipe's train.lr"),
     ):
         if rate is not None:

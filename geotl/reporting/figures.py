@@ -164,9 +164,9 @@ def curves_figure(history: Sequence[Mapping[str, Any]], best_epoch: int | None =
         "accuracy": ("train_accuracy", "val_accuracy"),
         "learning rate": ("lr",),
     }
-    found = {name: _column(history, name) for names in wanted.values() for name in names}
+    columns = {name: _column(history, name) for names in wanted.values() for name in names}
     panels = {
-        label: [name for name in names if np.isfinite(found[name]).any()]
+        label: [name for name in names if np.isfinite(columns[name]).any()]
         for label, names in wanted.items()
     }
     panels = {label: names for label, names in panels.items() if names}
@@ -177,7 +177,7 @@ def curves_figure(history: Sequence[Mapping[str, Any]], best_epoch: int | None =
     for axes, (label, names) in zip(
         np.ravel(figure.subplots(1, len(panels))), panels.items(), strict=True
     ):
-        _curve_panel(axes, epochs, {name: found[name] for name in names}, label, best_epoch)
+        _curve_panel(axes, epochs, {name: columns[name] for name in names}, label, best_epoch)
     return encoded(figure)
 
 

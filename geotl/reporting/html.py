@@ -268,23 +268,23 @@ def cautions(result: Evaluation) -> tuple[str, ...]:
     >>> cautions(evaluate([[1.0, 0.0]] * 9, [0] * 9, ["wood", "field"]))[0]
     'Fewer than 5 test tiles: field. Their scores say next to nothing.'
     """
-    found = []
+    texts = []
     better = [name for name, r in result.rivals.items() if r.value > result.overall.value]
     if result.loses:
-        found.append(f"The network is worse than: {', '.join(better)}. Use that instead.")
+        texts.append(f"The network is worse than: {', '.join(better)}. Use that instead.")
     if result.few:
-        found.append(
+        texts.append(
             f"Fewer than 5 test tiles: {', '.join(result.few)}. Their scores say next to nothing."
         )
     width = result.overall.high - result.overall.low
     if width > 0.15:
-        found.append(
+        texts.append(
             f"The accuracy is known to ±{50 * width:.0f} points only; more test tiles "
             "would narrow it."
         )
     if result.after.error > result.before.error + 0.01:
-        found.append("Temperature scaling did not help here: calibration error rose.")
-    return tuple(found)
+        texts.append("Temperature scaling did not help here: calibration error rose.")
+    return tuple(texts)
 
 
 def predictions_csv(
@@ -310,11 +310,13 @@ def predictions_csv(
     head = ["path", "truth", "predicted", "confidence", "correct"]
     if truth is None:
         head = ["path", "predicted", "confidence"]
-    held = None if sets is None else [[_set_words(own, classes)] for own in sets.tolist()]
+    set_words = None if sets is None else [[_set_words(own, classes)] for own in sets.tolist()]
     stream = io.StringIO()
     writer = TableWriter(stream)
-    writer.writerow([*head, *(f"p_{name}" for name in classes), *(["set"] if held else [])])
-    for path, label, row, own in zip(paths, labels, rows, held or [[]] * len(rows), strict=True):
+    writer.writerow([*head, *(f"p_{name}" for name in classes), *(["set"] if set_words else [])])
+    for path, label, row, own in zip(
+        paths, labels, rows, set_words or [[]] * len(rows), strict=True
+    ):
         best = int(row.argmax())
         cells = [str(path), classes[best], f"{row[best]:.6f}"]
         if label is not None:
@@ -325,13 +327,13 @@ def predictions_csv(
     return stream.getvalue()
 
 
-def _set_words(held: Sequence[bool], classes: Sequence[str]) -> str:
+def _set_words(included: Sequence[bool], classes: Sequence[str]) -> str:
     """Names of the classes of a set.
 
     >>> _set_words([True, False, True], ["water", "field", "reed"])
     'water|reed'
     """
-    return "|".join(name for name, inside in zip(classes, held, strict=True) if inside)
+    return "|".join(name for name, inside in zip(classes, included, strict=True) if inside)
 
 
 def write_report(path: Path, content: ReportContent) -> None:

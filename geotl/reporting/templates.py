@@ -32,7 +32,7 @@ def environment(package: str = HOME, *, autoescape: bool = True) -> Environment:
         autoescape: False for texts that are not HTML.
     """
     packages = dict.fromkeys([package, HOME])
-    made = Environment(
+    created = Environment(
         loader=ChoiceLoader([PackageLoader(one, "assets/templates") for one in packages]),
         autoescape=autoescape,
         undefined=StrictUndefined,
@@ -40,16 +40,16 @@ def environment(package: str = HOME, *, autoescape: bool = True) -> Environment:
         lstrip_blocks=True,
         keep_trailing_newline=True,
     )
-    made.filters |= {
+    created.filters |= {
         "capital": capital,
         "cell": shown,
         "data_url": data_url,
         "kind": lambda block: type(block).__name__.lower(),
         "sentence": sentence,
     }
-    made.tests["colour"] = is_colour
-    made.policies["json.dumps_kwargs"] = {"separators": (",", ":"), "allow_nan": False}
-    return made
+    created.tests["colour"] = is_colour
+    created.policies["json.dumps_kwargs"] = {"separators": (",", ":"), "allow_nan": False}
+    return created
 
 
 def render(template: str, package: str = HOME, **values: Any) -> str:

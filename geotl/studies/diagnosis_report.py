@@ -81,19 +81,19 @@ class Diagnosis:
         )
 
 
-def lines(found: Diagnosis) -> list[str]:
+def lines(diagnosis: Diagnosis) -> list[str]:
     """The verdict and what it rests on, in a few printed lines."""
-    on = [one.name for one in found.regularisers if one.state == "on"]
-    said = [
-        found.verdict.line(),
-        f"  because {found.verdict.because}",
-        capacity_line(found.parts.noise, "64 tiles of noise"),
-        found.first_stage,
+    on = [one.name for one in diagnosis.regularisers if one.state == "on"]
+    text = [
+        diagnosis.verdict.line(),
+        f"  because {diagnosis.verdict.because}",
+        capacity_line(diagnosis.parts.noise, "64 tiles of noise"),
+        diagnosis.first_stage,
         f"regularisers on: {', '.join(on) or 'none'}",
-        rate_line(found.parts.rates, found.lr),
+        rate_line(diagnosis.parts.rates, diagnosis.lr),
         "next, the most promising first:",
     ]
-    return said + [f"  {n}. {step.line()}" for n, step in enumerate(found.steps, 1)]
+    return text + [f"  {n}. {step.line()}" for n, step in enumerate(diagnosis.steps, 1)]
 
 
 def capacity_line(part: OverfitCheck, what: str) -> str:
@@ -104,98 +104,98 @@ def capacity_line(part: OverfitCheck, what: str) -> str:
             f"capacity: {what} with random labels {done} by a free linear head on the frozen "
             f"features (accuracy {part.accuracy:.3f})"
         )
-    told = f"accuracy {part.accuracy:.3f} in evaluation mode after {part.steps} steps"
+    text = f"accuracy {part.accuracy:.3f} in evaluation mode after {part.steps} steps"
     if part.accuracy == 1:
         word = "all fitted"
     else:
         word = "NOT all fitted: too few steps, or too little capacity"
     early = part.looked_perfect
     trap = f"; in training mode it looked perfect at step {early} already" if early else ""
-    return f"capacity: {what} with random labels {word}, {told}{trap}"
+    return f"capacity: {what} with random labels {word}, {text}{trap}"
 
 
 def rate_line(part: RateSweep, own: float) -> str:
     """What the range test suggests, in a line."""
-    found = part.found
-    if found is None:
+    rates = part.found
+    if rates is None:
         return f"learning rate: {part.none}"
-    if found.steepest is None:
+    if rates.steepest is None:
         return f"learning rate: the loss never fell: no suggestion; the recipe has {own:g}"
     return (
-        f"learning rate: steepest descent at {found.steepest:.1e}, a tenth of the minimum's "
-        f"{found.tenth:.1e}; the recipe has {own:g}"
+        f"learning rate: steepest descent at {rates.steepest:.1e}, a tenth of the minimum's "
+        f"{rates.tenth:.1e}; the recipe has {own:g}"
     )
 
 
-def write_diagnosis(folder: Path, found: Diagnosis) -> list[Path]:
+def write_diagnosis(folder: Path, diagnosis: Diagnosis) -> list[Path]:
     """Write figures, page and (last) JSON; the paths of page and JSON."""
-    pictures = _pictures(found)
+    pictures = _pictures(diagnosis)
     for name, picture in pictures.items():
         write_png(folder / f"{name}.png", picture.png)
-    write_text(folder / PAGE_NAME, page(found, pictures))
-    write_text(folder / JSON_NAME, as_json(found))
+    write_text(folder / PAGE_NAME, page(diagnosis, pictures))
+    write_text(folder / JSON_NAME, as_json(diagnosis))
     return [folder / PAGE_NAME, folder / JSON_NAME]
 
 
-def as_json(found: Diagnosis) -> str:
+def as_json(diagnosis: Diagnosis) -> str:
     """Everything found, as JSON."""
-    told = {
-        "verdict": found.verdict.to_dict(),
-        "strategy": found.strategy,
-        "next": [asdict(step) for step in found.steps],
+    record = {
+        "verdict": diagnosis.verdict.to_dict(),
+        "strategy": diagnosis.strategy,
+        "next": [asdict(step) for step in diagnosis.steps],
         "regularisers": [
             {"name": r.name, "kind": r.kind, "state": r.state, "setting": r.setting}
-            for r in found.regularisers
+            for r in diagnosis.regularisers
         ],
-        "facts": dict(found.facts),
-        "parts": found.parts.to_dict(),
-        "curve": list(found.curve[1]) if found.curve else None,
+        "facts": dict(diagnosis.facts),
+        "parts": diagnosis.parts.to_dict(),
+        "curve": list(diagnosis.curve[1]) if diagnosis.curve else None,
     }
-    return json_text(plain(told))
+    return json_text(plain(record))
 
 
-def _pictures(found: Diagnosis) -> dict[str, Picture]:
+def _pictures(diagnosis: Diagnosis) -> dict[str, Picture]:
     """The figures, by the section they stand in."""
-    own, standing = found.parts.own, found.parts.standing
+    own, standing = diagnosis.parts.own, diagnosis.parts.standing
     rows = [
-        ("training tiles", found.verdict.train, True),
-        ("test tiles", found.verdict.validation, False),
+        ("training tiles", diagnosis.verdict.train, True),
+        ("test tiles", diagnosis.verdict.validation, False),
         ("all off: training tiles", _share(own.accuracy, own.tiles), True),
         ("all off: test tiles", own.validated, False),
     ]
-    made = {
+    pictures = {
         "standing": Picture(
-            standing_figure(rows, found.verdict.target),
+            standing_figure(rows, diagnosis.verdict.target),
             "Accuracies against the target",
             "The recipe as it is, and below it stage 1: every regulariser off.",
         ),
-        "curves": _curves(standing, found.verdict),
+        "curves": _curves(standing, diagnosis.verdict),
     }
     learnt = {
-        "64 tiles of noise, random labels": found.parts.noise.to_dict(),
+        "64 tiles of noise, random labels": diagnosis.parts.noise.to_dict(),
         "your training tiles": own.to_dict(),
     }
     if own.steps:
-        made["capacity"] = Picture(
+        pictures["capacity"] = Picture(
             capacity_figure(learnt),
             "Tiles fitted on purpose",
             "Only evaluation mode counts: in training mode, batch normalisation standardises each "
             "batch by itself and flatters the network. The dashed line is read before each step, "
             "as a training log is.",
         )
-    if found.parts.rates.found is not None:
-        made["rates"] = Picture(
-            rates_figure(found.parts.rates.to_dict(), found.lr),
+    if diagnosis.parts.rates.found is not None:
+        pictures["rates"] = Picture(
+            rates_figure(diagnosis.parts.rates.to_dict(), diagnosis.lr),
             "Learning-rate range test",
             "One batch a rate, on a copy of the network.",
         )
-    if found.curve:
-        made["labels"] = Picture(
-            found.curve[0],
+    if diagnosis.curve:
+        pictures["labels"] = Picture(
+            diagnosis.curve[0],
             "Accuracy by labels a class",
             "All sizes of a draw are tested on the same tiles.",
         )
-    return made
+    return pictures
 
 
 def _curves(standing: Standing, verdict: Verdict) -> Picture:
@@ -218,25 +218,25 @@ def _curves(standing: Standing, verdict: Verdict) -> Picture:
     )
 
 
-def page(found: Diagnosis, pictures: Mapping[str, Picture]) -> str:
+def page(diagnosis: Diagnosis, pictures: Mapping[str, Picture]) -> str:
     """The whole diagnosis as one self-contained page."""
-    rates = rate_line(found.parts.rates, found.lr).removeprefix("learning rate: ")
+    rates = rate_line(diagnosis.parts.rates, diagnosis.lr).removeprefix("learning rate: ")
     every = [
-        Section("stand", STAND, (*stand_words(found.verdict), pictures["standing"])),
-        Section("next", NEXT, (Steps(found.steps),)),
-        Section("capacity", "Can it overfit at all?", _capacity(found, pictures)),
+        Section("stand", STAND, (*stand_words(diagnosis.verdict), pictures["standing"])),
+        Section("next", NEXT, (Steps(diagnosis.steps),)),
+        Section("capacity", "Can it overfit at all?", _capacity(diagnosis, pictures)),
         Section("curves", "Learning curves", (pictures["curves"],)),
         Section("rates", "Learning rate", (sentence(rates), *_picture(pictures, "rates"))),
         Section(
             "regularisers",
             "Regularisers: what is on, what is off",
-            (regularisers_table(found.regularisers),),
+            (regularisers_table(diagnosis.regularisers),),
         ),
     ]
-    if found.curve:
-        told = [sentence(line) for line in found.curve[1][-2:]]
-        every.append(Section("labels", MORE_LABELS, (pictures["labels"], *told)))
-    return page_html(_top(found), [*every, *last_sections(found.facts, found.recipe)])
+    if diagnosis.curve:
+        sentences = [sentence(line) for line in diagnosis.curve[1][-2:]]
+        every.append(Section("labels", MORE_LABELS, (pictures["labels"], *sentences)))
+    return page_html(_top(diagnosis), [*every, *last_sections(diagnosis.facts, diagnosis.recipe)])
 
 
 def last_sections(facts: Mapping[str, str], recipe: str) -> list[Section]:
@@ -252,11 +252,11 @@ def _picture(pictures: Mapping[str, Picture], name: str) -> tuple[Picture, ...]:
     return (pictures[name],) if name in pictures else ()
 
 
-def _top(found: Diagnosis) -> ReportContent:
-    verdict, own = found.verdict, found.parts.own
+def _top(diagnosis: Diagnosis) -> ReportContent:
+    verdict, own = diagnosis.verdict, diagnosis.parts.own
     target = "none stated" if verdict.target is None else f"{verdict.target:.3f}"
     return ReportContent(
-        title=found.title,
+        title=diagnosis.title,
         headline=verdict.headline,
         kind="diagnosis",
         loses=verdict.word in ("under", "over"),
@@ -279,9 +279,9 @@ def stand_words(verdict: Verdict) -> tuple[str, Note]:
     )
 
 
-def regularisers_table(found: Sequence[Regulariser]) -> Table:
+def regularisers_table(regularisers: Sequence[Regulariser]) -> Table:
     """Regularisers with their state."""
-    rows = tuple((one.name, one.kind, one.state, one.setting) for one in found)
+    rows = tuple((one.name, one.kind, one.state, one.setting) for one in regularisers)
     return Table(
         ("Regulariser", "Kind", "State", "The recipe says"),
         rows,
@@ -290,9 +290,9 @@ def regularisers_table(found: Sequence[Regulariser]) -> Table:
     )
 
 
-def _capacity(found: Diagnosis, pictures: Mapping[str, Picture]) -> tuple[Block, ...]:
+def _capacity(diagnosis: Diagnosis, pictures: Mapping[str, Picture]) -> tuple[Block, ...]:
     """Whether the network can learn its training tiles without any regulariser."""
-    what = capacity_line(found.parts.noise, "64 tiles of noise").removeprefix("capacity: ")
+    what = capacity_line(diagnosis.parts.noise, "64 tiles of noise").removeprefix("capacity: ")
     probe = (
         "The network is a frozen probe: the question is only whether a linear head on its "
         "features can separate the tiles. With more features than tiles it nearly always can, so "
@@ -302,8 +302,8 @@ def _capacity(found: Diagnosis, pictures: Mapping[str, Picture]) -> tuple[Block,
         "First overfit, then regularise: a network that cannot learn its training tiles with "
         "every regulariser off will not learn them with regularisers on.",
         sentence(what),
-        sentence(found.first_stage),
-        *([probe] if found.strategy == "probe" else []),
+        sentence(diagnosis.first_stage),
+        *([probe] if diagnosis.strategy == "probe" else []),
         *_picture(pictures, "capacity"),
     )
 

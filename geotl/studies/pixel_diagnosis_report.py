@@ -38,27 +38,27 @@ from geotl.studies.diagnosis_report import (
 from geotl.studies.pixel_diagnosis import PixelDiagnosis
 
 
-def write_pixel_diagnosis(folder: Path, found: PixelDiagnosis) -> Path:
+def write_pixel_diagnosis(folder: Path, diagnosis: PixelDiagnosis) -> Path:
     """Write figures, page and (last) JSON; the path of the page."""
-    pictures = _pictures(found)
+    pictures = _pictures(diagnosis)
     for name, picture in pictures.items():
         figures.write_png(folder / f"{name}.png", picture.png)
-    write_text(folder / PAGE_NAME, page(found, pictures))
-    write_text(folder / JSON_NAME, as_json(found))
+    write_text(folder / PAGE_NAME, page(diagnosis, pictures))
+    write_text(folder / JSON_NAME, as_json(diagnosis))
     return folder / PAGE_NAME
 
 
-def as_json(found: PixelDiagnosis) -> str:
+def as_json(diagnosis: PixelDiagnosis) -> str:
     """Everything measured, as JSON."""
-    outcome, findings = found.outcome, found.findings
+    outcome, findings = diagnosis.outcome, diagnosis.findings
     random = outcome.random
     record: dict[str, Any] = {
         "task": "pixels",
-        "verdict": found.verdict.to_dict(),
-        "next": [asdict(step) for step in found.steps],
+        "verdict": diagnosis.verdict.to_dict(),
+        "next": [asdict(step) for step in diagnosis.steps],
         "methods": {
             name: {"training": share, "folds": outcome.race[name]}
-            for name, share in found.training.items()
+            for name, share in diagnosis.training.items()
         },
         "random_split": random._asdict() if random else None,
         "labels": dict(findings.labels),
@@ -69,21 +69,21 @@ def as_json(found: PixelDiagnosis) -> str:
         ],
         "missing_bands": list(findings.missing),
         "warnings": list(outcome.warnings()),
-        "curve": list(found.curve[1]) if found.curve else None,
+        "curve": list(diagnosis.curve[1]) if diagnosis.curve else None,
     }
     return json_text(plain(record))
 
 
-def _pictures(found: PixelDiagnosis) -> dict[str, Picture]:
+def _pictures(diagnosis: PixelDiagnosis) -> dict[str, Picture]:
     """The figures, by the section in which they stand."""
-    outcome, verdict, result = found.outcome, found.verdict, found.outcome.evaluation
+    outcome, verdict, result = diagnosis.outcome, diagnosis.verdict, diagnosis.outcome.evaluation
     rows = [
         ("training labels", verdict.train, True),
         ("test labels, folds by place", verdict.validation, False),
     ]
     if outcome.random is not None:
         rows.append(("test labels, random split", outcome.random.accuracy, False))
-    made = {
+    pictures = {
         "standing": Picture(
             standing_figure(rows, verdict.target),
             "Accuracies of the fused model",
@@ -95,43 +95,50 @@ def _pictures(found: PixelDiagnosis) -> dict[str, Picture]:
             "Rows are the truth, columns the predictions; each label counts once.",
         ),
     }
-    if found.curve:
-        made["labels"] = Picture(
-            found.curve[0],
+    if diagnosis.curve:
+        pictures["labels"] = Picture(
+            diagnosis.curve[0],
             "Accuracy by labels a class",
             "All sizes of a fold are tested on the same labels.",
         )
-    return made
+    return pictures
 
 
-def page(found: PixelDiagnosis, pictures: Mapping[str, Picture]) -> str:
+def page(diagnosis: PixelDiagnosis, pictures: Mapping[str, Picture]) -> str:
     """The whole diagnosis as one self-contained page."""
-    outcome = found.outcome
-    stand = [sentence(text) for text in (found.verdict.because, found.memory_words())]
+    outcome = diagnosis.outcome
+    stand = [sentence(text) for text in (diagnosis.verdict.because, diagnosis.memory_words())]
     random = [outcome.random.words()] if outcome.random else []
-    trust = [text.rstrip(".") for text in (*random, *outcome.warnings(), *found.findings.missing)]
-    pairs = [sentence(pair.words()) for pair in found.findings.pairs]
+    trust = [
+        text.rstrip(".") for text in (*random, *outcome.warnings(), *diagnosis.findings.missing)
+    ]
+    pairs = [sentence(pair.words()) for pair in diagnosis.findings.pairs]
     classes = classes_table(outcome.evaluation, outcome.colours, "Labels")
     every: list[tuple[str, str, Sequence[Block]]] = [
         ("stand", STAND, [*stand, pictures["standing"]]),
-        ("next", NEXT, [Steps(found.steps)]),
+        ("next", NEXT, [Steps(diagnosis.steps)]),
         ("classes", "Class by class", [classes, *pairs, pictures["confusion"]]),
-        ("methods", "Training labels and test labels", [methods_table(found)]),
+        ("methods", "Training labels and test labels", [methods_table(diagnosis)]),
         ("trust", "How far the accuracy can be believed", [*map(sentence, trust)]),
         ("folds", "From fold to fold", [folds_table(outcome)]),
-        ("labels", MORE_LABELS, _curve(found, pictures)),
+        ("labels", MORE_LABELS, _curve(diagnosis, pictures)),
     ]
     sections = [Section(name, heading, tuple(blocks)) for name, heading, blocks in every if blocks]
     last = last_sections(outcome.facts(), written_text(outcome.recipe))
-    return page_html(_top(found), [*sections, *last])
+    return page_html(_top(diagnosis), [*sections, *last])
 
 
-def methods_table(found: PixelDiagnosis) -> Table:
+def methods_table(diagnosis: PixelDiagnosis) -> Table:
     """Accuracy on training labels and on test labels, by method."""
-    race = found.outcome.race
-    order = sorted(found.training, key=lambda name: -race[name].value)
+    race = diagnosis.outcome.race
+    order = sorted(diagnosis.training, key=lambda name: -race[name].value)
     rows = tuple(
-        (name, found.training[name], race[name].value, found.training[name] - race[name].value)
+        (
+            name,
+            diagnosis.training[name],
+            race[name].value,
+            diagnosis.training[name] - race[name].value,
+        )
         for name in order
     )
     return Table(
@@ -143,15 +150,18 @@ def methods_table(found: PixelDiagnosis) -> Table:
     )
 
 
-def _curve(found: PixelDiagnosis, pictures: Mapping[str, Picture]) -> list[Block]:
+def _curve(diagnosis: PixelDiagnosis, pictures: Mapping[str, Picture]) -> list[Block]:
     """The learning curve with its sentences on more labels, if there is one."""
-    if found.curve is None:
+    if diagnosis.curve is None:
         return []
-    return [pictures["labels"], *(sentence(row) for row in found.curve[1] if "more labels" in row)]
+    return [
+        pictures["labels"],
+        *(sentence(row) for row in diagnosis.curve[1] if "more labels" in row),
+    ]
 
 
-def _top(found: PixelDiagnosis) -> ReportContent:
-    verdict, outcome = found.verdict, found.outcome
+def _top(diagnosis: PixelDiagnosis) -> ReportContent:
+    verdict, outcome = diagnosis.verdict, diagnosis.outcome
     target = "none stated" if verdict.target is None else f"{verdict.target:.3f}"
     keys = [
         _key("Training accuracy", verdict.train),

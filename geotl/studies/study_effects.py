@@ -136,8 +136,8 @@ def effect(on: Mapping[int, Errors], off: Mapping[int, Errors]) -> Effect | None
 def mean_errors(many: Sequence[Errors]) -> Errors:
     """The mean of some fits."""
     table = np.array([(e.training, e.validation, e.learnt, e.held, e.seconds) for e in many])
-    training, validation, learnt, held, seconds = table.mean(axis=0).tolist()
-    return Errors(training, validation, round(learnt), round(held), seconds)
+    training, validation, learnt, held_out, seconds = table.mean(axis=0).tolist()
+    return Errors(training, validation, round(learnt), round(held_out), seconds)
 
 
 def rungs(maximum: int) -> tuple[int, ...]:

@@ -93,9 +93,9 @@ def _changes(axes: Axes, changes: Sequence[Interval], rows: Sequence[EffectRow])
     """Dots with intervals around the line of no change."""
     axes.axvline(0, color=FAINT, linewidth=0.9)
     reach = 100 * _reach(changes, rows)
-    for place, (found, row) in enumerate(zip(changes, rows, strict=True)):
+    for place, (effect, row) in enumerate(zip(changes, rows, strict=True)):
         colour = BLUE if row.word in GOOD else ORANGE if row.word == "hurts here" else GREY
-        value, low, high = (100 * part for part in found)
+        value, low, high = (100 * part for part in effect)
         if row.folds >= FEWEST and np.isfinite(low):
             axes.plot([low, high], [place, place], color=colour, linewidth=2.0, alpha=0.5)
         for end, mark, beyond in ((-reach, "<", low < -reach), (reach, ">", high > reach)):
@@ -108,12 +108,12 @@ def _changes(axes: Axes, changes: Sequence[Interval], rows: Sequence[EffectRow])
 
 def _reach(changes: Sequence[Interval], rows: Sequence[EffectRow]) -> float:
     """Half the width of the axis: all values, and the intervals but for the widest few."""
-    values = np.abs([found.value for found in changes])
+    values = np.abs([effect.value for effect in changes])
     ends = np.abs(
         [
             end
-            for found, row in zip(changes, rows, strict=True)
-            for end in found[1:]
+            for effect, row in zip(changes, rows, strict=True)
+            for end in effect[1:]
             if row.folds >= FEWEST and np.isfinite(end)
         ]
     )
@@ -138,55 +138,56 @@ COLUMNS = (
 HEADER = ("technique", "validation error", "training error", "clauses", "folds", "time", "verdict")
 
 
-def plan_lines(found: Found, unseen: int) -> Iterator[str]:
+def plan_lines(study: Found, unseen: int) -> Iterator[str]:
     """What is about to be tried, on what."""
-    fit, held, labels = found.tiles
+    fit, held_out, labels = study.tiles
     yield (
-        f"{labels} labels: {fit} for training and {held} held out in a fold, up to {found.seeds} "
-        f"folds, each with a seed of its own; {unseen} test tiles are left alone until the end"
+        f"{labels} labels: {fit} for training and {held_out} held out in a fold, up to "
+        f"{study.seeds} folds, each with a seed of its own; {unseen} test tiles are left alone "
+        "until the end"
     )
-    for start in found.bases:
-        count = sum(row.start == start for row in found.rows)
-        yield f"{count} {'trial' if count == 1 else 'trials'} on {title(found, start)}"
+    for start in study.bases:
+        count = sum(row.start == start for row in study.rows)
+        yield f"{count} {'trial' if count == 1 else 'trials'} on {title(study, start)}"
 
 
-def title(found: Found, start: Start) -> str:
+def title(study: Found, start: Start) -> str:
     """A starting point in words."""
-    if start == TRAINED and found.bases[start].strategy == "scratch":
+    if start == TRAINED and study.bases[start].strategy == "scratch":
         return "its variant trained from random weights, every regulariser off"
     return TITLES[start]
 
 
-def found_lines(found: Found, out: Path) -> Iterator[str]:
+def found_lines(study: Found, out: Path) -> Iterator[str]:
     """All that is printed when a study is done."""
-    for start in found.bases:
-        yield from ("", *start_lines(found, start))
-    yield from ("", COLUMNS, RULE, chance_line(found), "")
-    yield from advice_lines(found)
-    if not found.finished:
+    for start in study.bases:
+        yield from ("", *start_lines(study, start))
+    yield from ("", COLUMNS, RULE, chance_line(study), "")
+    yield from advice_lines(study)
+    if not study.finished:
         yield "the time budget is spent; --resume with a larger --budget goes on from there"
-    yield f"{found.fits} fits made in {duration(found.seconds)}"
+    yield f"{study.fits} fits made in {duration(study.seconds)}"
     yield f"table    {out / 'study.md'}"
     yield f"figure   {out / 'study.png'}"
     yield f"recipe   {out / 'recommended.yaml'}"
 
 
-def start_lines(found: Found, start: Start) -> Iterator[str]:
+def start_lines(study: Found, start: Start) -> Iterator[str]:
     """A starting point and what each trial did to it, as aligned text."""
-    yield base_line(found, start)
-    table = [HEADER, *map(cells, found.ranked(start))]
+    yield base_line(study, start)
+    table = [HEADER, *map(cells, study.ranked(start))]
     if len(table) > 1:
         yield from (f"  {line}" for line in aligned(table, left=range(len(HEADER))))
-    if start == AS_IT_IS and found.not_for_probe:
-        yield f"  does not apply to a probe: {', '.join(found.not_for_probe)}"
+    if start == AS_IT_IS and study.not_for_probe:
+        yield f"  does not apply to a probe: {', '.join(study.not_for_probe)}"
 
 
-def base_line(found: Found, start: Start) -> str:
+def base_line(study: Found, start: Start) -> str:
     """Errors of a starting point and the gap between them; of the trained one, its capacity."""
-    errors = found.base_errors.get(start)
+    errors = study.base_errors.get(start)
     if errors is None:
-        return f"{title(found, start)}: not reached"
-    line = f"{title(found, start)}: {errors_words(errors)}"
+        return f"{title(study, start)}: not reached"
+    line = f"{title(study, start)}: {errors_words(errors)}"
     if start == AS_IT_IS:
         return line
     if errors.training <= CAPACITY:
@@ -213,8 +214,8 @@ def errors_words(errors: Errors) -> str:
 
 def cells(row: TrialRow) -> tuple[str, ...]:
     """A row of the table, differences in points of per cent."""
-    found = row.effect
-    if found is None:
+    effect = row.effect
+    if effect is None:
         return (
             row.name,
             "",
@@ -224,20 +225,20 @@ def cells(row: TrialRow) -> tuple[str, ...]:
             "",
             f"{row.word}{': ' + row.refused if row.refused else ''}",
         )
-    known = found.parts >= FEWEST
+    known = effect.parts >= FEWEST
     return (
         row.name,
-        points(found.validation, found.sd, ends=known),
-        points(found.training, found.training_sd, ends=known),
-        f"{_yes(found.falls)}/{_yes(found.training_stays)}" if known else "",
-        str(found.parts),
-        f"x{found.on.seconds / max(found.off.seconds, 1e-3):.1f}",
+        points(effect.validation, effect.sd, ends=known),
+        points(effect.training, effect.training_sd, ends=known),
+        f"{_yes(effect.falls)}/{_yes(effect.training_stays)}" if known else "",
+        str(effect.parts),
+        f"x{effect.on.seconds / max(effect.off.seconds, 1e-3):.1f}",
         row.word if not row.refused else f"{row.word}: {row.refused}",
     )
 
 
-def _yes(held: bool) -> str:
-    return "yes" if held else "no"
+def _yes(reached: bool) -> str:
+    return "yes" if reached else "no"
 
 
 def points(difference: Interval, sd: float, *, ends: bool = True) -> str:
@@ -254,25 +255,25 @@ def points(difference: Interval, sd: float, *, ends: bool = True) -> str:
     return f"{value:+.1f} ± {100 * sd:.1f} [{low:+.1f}, {high:+.1f}]"
 
 
-def chance_line(found: Found) -> str:
+def chance_line(study: Found) -> str:
     """How many of the intervals exclude 0 by chance alone."""
-    count = sum(row.effect is not None for row in found.rows)
+    count = sum(row.effect is not None for row in study.rows)
     return (
         f"Of {count} such intervals {0.05 * count:.1f} exclude 0 by chance in the mean, so what "
         "helped is tried once more on folds that chose nothing."
     )
 
 
-def advice_lines(found: Found) -> Iterator[str]:
+def advice_lines(study: Found) -> Iterator[str]:
     """The candidates, the recommendation, and what both recipes gave on unseen tiles."""
-    for one in found.candidates:
+    for one in study.candidates:
         yield f"candidate: {candidate_words(one)}"
-    best = found.recommended
+    best = study.recommended
     if best is not None:
         why = "" if best.against else " (no candidate is better beyond doubt)"
         yield f"recommended: {best.name}{why}"
-    if found.verdict is not None:
-        yield verdict_words(found.verdict)
+    if study.verdict is not None:
+        yield verdict_words(study.verdict)
 
 
 def candidate_words(one: Candidate) -> str:
@@ -294,13 +295,13 @@ def verdict_words(verdict: FinalTest) -> str:
     >>> verdict_words(FinalTest(same, same, Interval(0.0, 0.0, 0.0), 40))
     'on 40 tiles that no trial saw: 0.800 [0.700, 0.900], the recipe as it is'
     """
-    told = f"on {verdict.tiles} tiles that no trial saw: {verdict.default}, the recipe as it is"
+    words = f"on {verdict.tiles} tiles that no trial saw: {verdict.default}, the recipe as it is"
     if verdict.recommended == verdict.default and verdict.difference == (0.0, 0.0, 0.0):
-        return told
+        return words
     value, low, high = verdict.difference
     word = "less accurate" if high < 0 else "at least as accurate, within the interval"
     return (
-        f"{told}; {verdict.recommended}, the one recommended; difference {value:+.3f} "
+        f"{words}; {verdict.recommended}, the one recommended; difference {value:+.3f} "
         f"[{low:+.3f}, {high:+.3f}]: {word}"
     )
 
@@ -308,74 +309,74 @@ def verdict_words(verdict: FinalTest) -> str:
 def shown_key(recipe: Recipe, key: str) -> str:
     """What a recipe says for a key, as on the command line; of a section, what differs."""
     section, _, name = key.rpartition(".")
-    held = recipe.model_dump(mode="json", exclude_defaults=not section)
-    value = held[section][name] if section else held.get(name, "default")
+    values = recipe.model_dump(mode="json", exclude_defaults=not section)
+    value = values[section][name] if section else values.get(name, "default")
     return shown(written_value(tuple(key.split(".")), value))
 
 
-def write_study(found: Found, out: Path) -> None:
+def write_study(study: Found, out: Path) -> None:
     """Write the recommended recipe, the tables and the figure; study.json, with all, comes last."""
-    write_text(out / "recommended.yaml", recommended_yaml(found, out / "recommended.yaml"))
-    write_text(out / "study.md", study_md(found))
-    write_text(out / "study.csv", study_csv(found))
+    write_text(out / "recommended.yaml", recommended_yaml(study, out / "recommended.yaml"))
+    write_text(out / "study.md", study_md(study))
+    write_text(out / "study.csv", study_csv(study))
     panels = {
-        title(found, start): [_figure_row(row) for row in found.ranked(start) if row.effect]
-        for start in found.bases
+        title(study, start): [_figure_row(row) for row in study.ranked(start) if row.effect]
+        for start in study.bases
     }
     write_png(
         out / "study.png", effects_figure({name: rows for name, rows in panels.items() if rows})
     )
-    write_text(out / "study.json", json_text(study_json(found)))
+    write_text(out / "study.json", json_text(study_json(study)))
 
 
 def _figure_row(row: TrialRow) -> EffectRow:
-    found: Effect | None = row.effect
-    if found is None:
+    effect: Effect | None = row.effect
+    if effect is None:
         raise ValueError(f"{row.name}: nothing was measured")
-    return EffectRow(row.name, found.validation, found.training, found.parts, row.word)
+    return EffectRow(row.name, effect.validation, effect.training, effect.parts, row.word)
 
 
-def recommended_yaml(found: Found, path: Path) -> str:
+def recommended_yaml(study: Found, path: Path) -> str:
     """The recommended recipe, stating only what differs from the defaults; its command first."""
-    best = found.recommended or Candidate(TITLES[AS_IT_IS], found.recipe)
+    best = study.recommended or Candidate(TITLES[AS_IT_IS], study.recipe)
     stated = best.recipe.model_dump(mode="json", exclude_defaults=True)
     notes = [f"# Recommended by geotl study: {best.name}"]
-    if found.verdict is not None:
-        notes.append(f"# {verdict_words(found.verdict)}")
+    if study.verdict is not None:
+        notes.append(f"# {verdict_words(study.verdict)}")
     return "\n".join([f"# geotl run {path}", *notes, yaml.write(written(stated))])
 
 
-def study_md(found: Found) -> str:
+def study_md(study: Found) -> str:
     """The tables in Markdown."""
-    lines = [f"# Study of {found.recipe.title or found.recipe.name}", ""]
-    for start in found.bases:
-        lines += [f"## From {title(found, start)}", "", base_line(found, start), ""]
-        table = [cells(row) for row in found.ranked(start)]
+    lines = [f"# Study of {study.recipe.title or study.recipe.name}", ""]
+    for start in study.bases:
+        lines += [f"## From {title(study, start)}", "", base_line(study, start), ""]
+        table = [cells(row) for row in study.ranked(start)]
         if table:
             lines += ["| " + " | ".join(HEADER) + " |", "|" + "---|" * len(HEADER)]
             lines += ["| " + " | ".join(row) + " |" for row in table]
             lines += [""]
-        if start == AS_IT_IS and found.not_for_probe:
-            lines += [f"Does not apply to a probe: {', '.join(found.not_for_probe)}.", ""]
+        if start == AS_IT_IS and study.not_for_probe:
+            lines += [f"Does not apply to a probe: {', '.join(study.not_for_probe)}.", ""]
     lines += [
         COLUMNS,
         "",
         RULE,
         "",
-        chance_line(found),
+        chance_line(study),
         "",
         "## Recommended",
         "",
-        *(f"- {line}" for line in advice_lines(found)),
+        *(f"- {line}" for line in advice_lines(study)),
     ]
     return "\n".join(lines) + "\n"
 
 
-def study_csv(found: Found) -> str:
+def study_csv(study: Found) -> str:
     """A row for each trial, shares not percentages."""
     stream = io.StringIO()
     writer = TableWriter(stream)
-    rows = [row_json(row) for start in found.bases for row in found.ranked(start)]
+    rows = [row_json(row) for start in study.bases for row in study.ranked(start)]
     writer.writerow(rows[0] if rows else ["trial"])
     writer.writerows(row.values() for row in rows)
     return stream.getvalue()
@@ -383,9 +384,9 @@ def study_csv(found: Found) -> str:
 
 def row_json(row: TrialRow) -> dict[str, Any]:
     """A row as flat plain values; nothing where nothing was measured."""
-    trial, found = row.trial, row.effect
+    trial, effect = row.trial, row.effect
     sides = {"off": "as the start" if trial.off == SAME else trial.off, "on": trial.on}
-    told: dict[str, Any] = {
+    row_record: dict[str, Any] = {
         "start": row.start,
         "trial": row.name,
         "technique": trial.technique,
@@ -398,46 +399,46 @@ def row_json(row: TrialRow) -> dict[str, Any]:
         "refused": row.refused,
     }
     for name in ("validation", "training"):
-        ends: Sequence[float | None] = getattr(found, name) if found else (None, None, None)
-        told |= {f"{name}_change": ends[0], f"{name}_low": ends[1], f"{name}_high": ends[2]}
-    told |= {
-        "validation_sd": found.sd if found else None,
-        "training_sd": found.training_sd if found else None,
-        "validation_falls": found.falls if found else None,
-        "training_does_not_fall": found.training_stays if found else None,
-        "folds": found.parts if found else 0,
+        ends: Sequence[float | None] = getattr(effect, name) if effect else (None, None, None)
+        row_record |= {f"{name}_change": ends[0], f"{name}_low": ends[1], f"{name}_high": ends[2]}
+    row_record |= {
+        "validation_sd": effect.sd if effect else None,
+        "training_sd": effect.training_sd if effect else None,
+        "validation_falls": effect.falls if effect else None,
+        "training_does_not_fall": effect.training_stays if effect else None,
+        "folds": effect.parts if effect else 0,
         "dropped": row.dropped,
-        "seconds_on": found.on.seconds if found else None,
-        "seconds_off": found.off.seconds if found else None,
+        "seconds_on": effect.on.seconds if effect else None,
+        "seconds_off": effect.off.seconds if effect else None,
     }
-    plain: dict[str, Any] = jsonable(told)
+    plain: dict[str, Any] = jsonable(row_record)
     return plain
 
 
 def _plain(value: Any) -> str:
     """A value of a key, in short."""
-    held = (
+    plain_value = (
         value.model_dump(mode="json", exclude_defaults=True)
         if hasattr(value, "model_dump")
         else value
     )
-    return shown(held)
+    return shown(plain_value)
 
 
-def study_json(found: Found) -> dict[str, Any]:
+def study_json(study: Found) -> dict[str, Any]:
     """All that was found, as plain values."""
-    best, verdict = found.recommended, found.verdict
+    best, verdict = study.recommended, study.verdict
     return {
-        "labels": found.tiles[2],
-        "learnt_from": found.tiles[0],
-        "held_out": found.tiles[1],
-        "seeds": found.seeds,
-        "finished": found.finished,
-        "fits_made": found.fits,
-        "starts": {start: asdict(errors) for start, errors in found.base_errors.items()},
-        "does_not_apply_to_a_probe": found.not_for_probe,
-        "rows": [row_json(row) for start in found.bases for row in found.ranked(start)],
-        "candidates": [candidate_words(one) for one in found.candidates],
+        "labels": study.tiles[2],
+        "learnt_from": study.tiles[0],
+        "held_out": study.tiles[1],
+        "seeds": study.seeds,
+        "finished": study.finished,
+        "fits_made": study.fits,
+        "starts": {start: asdict(errors) for start, errors in study.base_errors.items()},
+        "does_not_apply_to_a_probe": study.not_for_probe,
+        "rows": [row_json(row) for start in study.bases for row in study.ranked(start)],
+        "candidates": [candidate_words(one) for one in study.candidates],
         "recommended": best.name if best else None,
         "unseen": None
         if verdict is None

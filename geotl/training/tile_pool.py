@@ -47,7 +47,7 @@ def with_pool(
     if fitted.features is None or fitted.chosen is None:
         raise DataError("probe.pool: only a probe takes unlabelled tiles; allowed: strategy=probe")
     chosen, centred = fitted.chosen, pool.mean(axis=1, keepdims=True)
-    rows = np.concatenate([held for _, held in folds]) if folds else np.zeros(0, np.int64)
+    rows = np.concatenate([outside for _, outside in folds]) if folds else np.zeros(0, np.int64)
     if not len(rows) or not len(pool):
         return replace(fitted, pool=PoolUse(len(pool), False, np.nan, np.nan, 0, chosen.head))
     alone, both = _held_out(
@@ -89,9 +89,9 @@ def _held_out(
 ) -> tuple[Floats, Floats]:
     """Logits [n, K] of the held-out tiles by heads of the other labels alone, and with the pool."""
     known, alone, both = one_hot(labels, len(chosen.head.bias)), [], []
-    for fit, held in folds:
+    for fit, outside in folds:
         start = replace(chosen, head=discriminant(features[fit], known[fit], chosen.setting))
         head = self_trained(features[fit], labels[fit], pool, start, settings)
-        alone.append(start.head.logits(features[held]))
-        both.append(head.logits(features[held]))
+        alone.append(start.head.logits(features[outside]))
+        both.append(head.logits(features[outside]))
     return np.concatenate(alone), np.concatenate(both)

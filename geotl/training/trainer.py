@@ -116,10 +116,10 @@ def trainer_for(
 
 
 def _loggers(folder: Path) -> list[Logger]:
-    found: list[Logger] = [CSVLogger(folder, name="", version="csv")]
+    loggers: list[Logger] = [CSVLogger(folder, name="", version="csv")]
     if importlib.util.find_spec("tensorboard"):
-        found.append(TensorBoardLogger(folder, name="", version="tensorboard"))
-    return found
+        loggers.append(TensorBoardLogger(folder, name="", version="tensorboard"))
+    return loggers
 
 
 def batch_counter(batches: int) -> DataLoader[Any]:
