@@ -488,12 +488,9 @@ def _shown(
         yield "applicability", inside[None]
         yield "dissimilarity", np.where(drawn, index, np.nan).astype(np.float32)[None]
     if "sets" in wanted and drawing.set_limits is not None:
-        inside_set = in_sets(chances, drawing.set_limits)
-        yield (
-            "sets",
-            np.moveaxis(np.where(drawn[..., None], inside_set, NODATA), -1, 0).astype(np.uint8),
-        )
-        yield "set_size", np.where(drawn, inside_set.sum(axis=-1), NODATA).astype(np.uint8)[None]
+        sets = in_sets(chances, drawing.set_limits)
+        yield "sets", np.moveaxis(np.where(drawn[..., None], sets, NODATA), -1, 0).astype(np.uint8)
+        yield "set_size", np.where(drawn, sets.sum(axis=-1), NODATA).astype(np.uint8)[None]
     yield "confidence", _percent(one.most, drawn)[None]
     yield "classes", np.where(drawn, one.classes, NODATA).astype(np.uint8)[None]
 
