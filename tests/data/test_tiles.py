@@ -174,8 +174,8 @@ def test_a_class_is_called_alike_however_the_file_system_holds_its_accents(tmp_p
 
 def test_a_missing_root_or_a_file_for_a_root_is_an_error(tmp_path):
     (tmp_path / "file").touch()
-    for name in ("missing", "file"):
-        with pytest.raises(DataError, match=r"no such folder; set data\.root"):
+    for name, fault in (("missing", "no such folder"), ("file", "a file")):
+        with pytest.raises(DataError, match=rf"{fault}; set data\.root"):
             index_folder(tmp_path / name)
 
 
