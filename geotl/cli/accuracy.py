@@ -114,7 +114,7 @@ def _accuracy(args: argparse.Namespace) -> None:
     from geotl.evaluation.map_accuracy import assess_points, assess_raster
     from geotl.evaluation.reference_points import is_raster
     from geotl.io.files import check_absent
-    from geotl.reporting.accuracy_report import AREAS, FILES, told, write_assessment
+    from geotl.reporting.accuracy_report import AREAS, FILES, as_text, write_assessment
 
     for name in FILES if args.output else ():
         check_absent(args.output / name, overwrite=args.overwrite)
@@ -134,7 +134,7 @@ def _accuracy(args: argparse.Namespace) -> None:
                 design=args.design,
                 progress=shown,
             )
-    print(told(assessment))
+    print(as_text(assessment))
     if args.output:
         from geotl.reporting.accuracy_report import areas_figure
         from geotl.reporting.figures import write_png

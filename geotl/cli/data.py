@@ -208,7 +208,7 @@ def _check(args: argparse.Namespace) -> None:
     from geotl.experiments.named import recipe_sensor
     from geotl.experiments.rules import SPATIAL
     from geotl.experiments.samples import read_samples
-    from geotl.reporting.check_report import told, verdict, write_check
+    from geotl.reporting.check_report import as_text, verdict, write_check
 
     recipe = _recipe(args)
     sensor = recipe_sensor(recipe)
@@ -226,7 +226,7 @@ def _check(args: argparse.Namespace) -> None:
             apart=recipe.split.method in SPATIAL,
             progress=line.counter("looking"),
         )
-    print(verdict(checked) if args.quiet else told(checked))
+    print(verdict(checked) if args.quiet else as_text(checked))
     if args.output:
         written = write_check(
             args.output,

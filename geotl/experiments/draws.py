@@ -282,7 +282,7 @@ def split_words(recipe: Recipe, draw: Draw) -> str:
     return f"{line}, {draw.cleared} touching these{near} excluded" if draw.cleared else line
 
 
-def test_lines(recipe: Recipe, samples: Samples, draw: Draw) -> list[str]:
+def tested_lines(recipe: Recipe, samples: Samples, draw: Draw) -> list[str]:
     """How many test tiles there are, and a warning where they are few; folds count together."""
     folds = recipe.split.kfold
     rows = np.flatnonzero(samples.labels >= 0) if folds else draw.split.test

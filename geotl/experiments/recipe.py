@@ -364,7 +364,7 @@ def _with_overrides(stated: Mapping[str, Any], given: Mapping[tuple[str, ...], A
         at: Any = merged
         for key in keys[:-1]:
             at = at.setdefault(key, {}) if isinstance(at, dict) else at
-        if isinstance(at, dict):  # otherwise the file's own fault there is told
+        if isinstance(at, dict):  # otherwise the file's own fault there is reported
             at[keys[-1]] = value
     return merged
 

@@ -34,7 +34,7 @@ from geotl.experiments.compare import (
     unlabelled_head,
     with_what,
 )
-from geotl.experiments.draws import split_words, test_lines
+from geotl.experiments.draws import split_words, tested_lines
 from geotl.experiments.experiment import Experiment
 from geotl.experiments.explain import Insight, gather
 from geotl.experiments.kept_model import KeptModel, fit_kept
@@ -148,7 +148,7 @@ def opening_lines(experiment: Experiment, fit: FittedDraw) -> list[str]:
     """Log lines of the first repeat: its split, its weights, and what cannot be cached."""
     recipe = experiment.recipe
     split = [split_words(recipe, fit.draw)] if recipe.split.method in SPATIAL else []
-    split += test_lines(recipe, experiment.samples, fit.draw)
+    split += tested_lines(recipe, experiment.samples, fit.draw)
     notes = [caching_note(recipe), fusion_line(recipe, fit.fitted), pool_line(fit.fitted)]
     return [*split, fit.weights.summary(), *filter(None, notes)]
 

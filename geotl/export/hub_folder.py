@@ -80,11 +80,11 @@ def write_hub(
     folder = Path(folder)
     check_folder(folder, overwrite=overwrite)
 
-    def told(line: str) -> None:
+    def log_line(line: str) -> None:
         log(line.replace(str(part), str(folder)))
 
     with whole_folder(folder) as part:
-        fill_hub(model, part, terms or Terms(), told)
+        fill_hub(model, part, terms or Terms(), log_line)
     log(f"hub      {folder} ({', '.join(FILES)})")
     return folder
 

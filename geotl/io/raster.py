@@ -463,11 +463,11 @@ def _names(
     if any(described):
         return described, "descriptions"
     colours = [source.colorinterp[b] for b in keep]
-    told = [ColorInterp.red, ColorInterp.green, ColorInterp.blue]
+    named = [ColorInterp.red, ColorInterp.green, ColorInterp.blue]
     if source.driver in _PICTURES:
-        told.append(ColorInterp.gray)  # in a GeoTIFF the first band is grey unless told
-    if all(c in told for c in colours[:3]) and len(set(colours)) == len(colours):
-        return tuple(c.name if c in told else None for c in colours), "colours"
+        named.append(ColorInterp.gray)  # in a GeoTIFF the first band is grey unless stated
+    if all(c in named for c in colours[:3]) and len(set(colours)) == len(colours):
+        return tuple(c.name if c in named else None for c in colours), "colours"
     return described, "none"
 
 

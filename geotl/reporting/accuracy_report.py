@@ -39,7 +39,7 @@ AREAS = "areas.png"
 _STEP = 0.16  # how far the two marks of a class stand from its line
 
 
-def told(assessment: Assessment) -> str:
+def as_text(assessment: Assessment) -> str:
     """An assessment as lines for the screen, at most 100 characters wide where classes allow."""
     result, unit = assessment.result, "ha" if assessment.in_metres else "pixels"
     areas = _areas(assessment)

@@ -143,7 +143,7 @@ def pairs_figure(pairs: Sequence[tuple[UInt8s, UInt8s, str, str]]) -> bytes:
     return encoded(figure)
 
 
-def told(checked: Checked) -> str:
+def as_text(checked: Checked) -> str:
     """Counts, ranges and findings as lines for the screen."""
     side = checked.pack.images.shape[-1]
     lines = [
@@ -270,8 +270,8 @@ def _twins(checked: Checked, chosen: Sequence[TilePair], rgb: Sequence[int]) -> 
         both = _pixels(checked, np.array([pair.first, pair.second]))
         limits = stretch_limits(*both, rgb)
         looks = [_look(checked, i, rgb, limits) for i in (pair.first, pair.second)]
-        told = {classes[labels[i]] for i in (pair.first, pair.second) if labels[i] >= 0}
-        likeness = f"{' / '.join(sorted(told))}, {pair.share:.3f}" + (
+        pair_classes = {classes[labels[i]] for i in (pair.first, pair.second) if labels[i] >= 0}
+        likeness = f"{' / '.join(sorted(pair_classes))}, {pair.share:.3f}" + (
             " turned" if pair.turned else ""
         )
         files = " = ".join(Path(names[i]).stem for i in (pair.first, pair.second))

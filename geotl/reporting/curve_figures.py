@@ -129,8 +129,8 @@ def standing_figure(rows: Sequence[tuple[str, Interval, bool]], target: float | 
     """
     figure = canvas(6.8, 0.9 + 0.42 * len(rows))
     axes = figure.add_subplot()
-    for place, (_, accuracy, learnt) in enumerate(rows):
-        colour = ORANGE if learnt else BLUE
+    for place, (_, accuracy, of_training) in enumerate(rows):
+        colour = ORANGE if of_training else BLUE
         axes.plot(
             [accuracy.low, accuracy.high],
             [place, place],

@@ -171,13 +171,13 @@ def _pictures(diagnosis: Diagnosis) -> dict[str, Picture]:
         ),
         "curves": _curves(standing, diagnosis.verdict),
     }
-    learnt = {
+    fits = {
         "64 tiles of noise, random labels": diagnosis.parts.noise.to_dict(),
         "your training tiles": own.to_dict(),
     }
     if own.steps:
         pictures["capacity"] = Picture(
-            capacity_figure(learnt),
+            capacity_figure(fits),
             "Tiles fitted on purpose",
             "Only evaluation mode counts: in training mode, batch normalisation standardises each "
             "batch by itself and flatters the network. The dashed line is read before each step, "

@@ -32,7 +32,7 @@ from geotl.data.tile_statistics import (
 )
 from geotl.data.tiles import index_folder
 from geotl.imagery.sensors import SENSORS, Sensor, custom_sensor
-from geotl.reporting.check_report import told, verdict
+from geotl.reporting.check_report import as_text, verdict
 
 ROOT = Path(__file__).resolve().parents[2]
 S2 = SENSORS["sentinel2_l2a_n0400"]
@@ -116,7 +116,7 @@ def test_each_planted_fault_is_found(tmp_path) -> None:
     assert by_kind["overlap"][0].tiles == ("wood/11.tif = wood/neighbour.tif",)
     assert found.findings[0].gravity == "wrong"
     assert verdict(found).startswith("mend")
-    assert "label conflict" not in told(found).split("\n")[0]
+    assert "label conflict" not in as_text(found).split("\n")[0]
 
 
 def test_near_copies_are_found_turned_but_even_tiles_are_not_compared() -> None:
