@@ -28,11 +28,12 @@ ORDER = (  # bottom up
     "export",
     "lecture",
     "synthetic",
+    "labelling",
     "cli",
 )
 LEARN = {"training", "experiments", "studies", "lecture", "synthetic"}
 USE = {"inference", "mapping", "export"}
-WINGS = {"lecture", "synthetic"}
+WINGS = {"lecture", "synthetic", "labelling"}
 
 
 def dotted(path: Path) -> str:

@@ -1,0 +1,1 @@
+"""`geotl label`: labels placed in a page, and the map that follows them."""
