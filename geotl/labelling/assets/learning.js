@@ -1,0 +1,135 @@
+// What the model does and how far it can be trusted, as the server's events say.
+import {curvePicture, curveWords} from './curve.js';
+import {fill, find, make, say} from './dom.js';
+import {accuracySentence, count, percent, place} from './words.js';
+
+const WHY = {typical: 'typical of much of the scene', uncertain: 'the model is unsure here'};
+const STAGE = {quick: 'quick map', full: 'full map'};
+
+/** Emits `places` when the suggestions or the visited ones change, `doubts` when these do. */
+export class Learning extends EventTarget {
+  places = [];
+  doubts = new Map(); // by the id of the label
+  #visited = new Set();
+  #version = 0;
+
+  constructor(session, map, classes) {
+    super();
+    Object.assign(this, {session, map, classes});
+    const heard = {
+      model: this.#model, waiting: this.#waiting, progress: this.#progress, accuracy: this.#accuracy,
+      curve: this.#curve, suggestions: this.#suggestions, doubts: this.#doubtful,
+    };
+    for (const [kind, show] of Object.entries(heard)) {
+      session.addEventListener(`event:${kind}`, ({detail}) => show.call(this, detail));
+    }
+    find('next-place').addEventListener('click', () => this.goToNext());
+  }
+
+  get hasModel() {
+    return this.#version > 0;
+  }
+
+  /** Go to the first suggested place that was not visited yet; the last ones come round again. */
+  goToNext() {
+    if (!this.places.length) {
+      say('no suggested places yet');
+      return;
+    }
+    if (this.places.every(one => this.#isVisited(one))) this.#visited.clear();
+    this.goTo(this.places.find(one => !this.#isVisited(one)));
+  }
+
+  goTo(one) {
+    this.#visited.add(`${one.col} ${one.row}`);
+    this.map.goTo([one.col, one.row]);
+    find('map').focus();
+    document.body.classList.add('by-keys');
+    say(`place ${one.number}, ${place([one.col, one.row])}: ${WHY[one.why] ?? one.why}`);
+    this.#showPlaces();
+  }
+
+  /** Why a label is doubtful, in words. */
+  doubtWords({looks_like: other, probability}) {
+    const name = typeof other === 'number' ? this.classes.nameOf(other) : other;
+    return `looks like ${name} (${percent(probability)} %)`;
+  }
+
+  #isVisited({col, row}) {
+    return this.#visited.has(`${col} ${row}`);
+  }
+
+  #model({version, stage, members, seconds}) {
+    this.#version = version;
+    this.map.showVersion(version);
+    const names = Object.entries(members ?? {}).filter(([, weight]) => weight > 0).map(([name]) => name);
+    find('model-state').textContent = `${STAGE[stage] ?? stage} in ${seconds.toFixed(1)} s`
+      + `${names.length ? `, from ${names.join(', ')}` : ''}.`;
+    say(`${STAGE[stage] ?? stage} is shown`);
+    this.dispatchEvent(new CustomEvent('model'));
+  }
+
+  #waiting({message}) {
+    if (message) find('model-state').textContent = message;
+  }
+
+  #progress({what, done, total}) {
+    const key = `progress-${what}`;
+    const old = [...find('progress').children].find(one => one.dataset.key === key);
+    if (!total || done >= total) {
+      old?.remove();
+      return;
+    }
+    const bar = make('progress', {max: total, value: done, 'aria-label': what});
+    const shown = make('label', {class: 'progress', 'data-key': key}, `${what}: ${percent(done / total)} % `, bar);
+    if (old) old.replaceWith(shown);
+    else find('progress').append(shown);
+  }
+
+  #accuracy(event) {
+    const words = event.message ?? accuracySentence(event);
+    find('accuracy-words').textContent = words;
+    const of = event.labels ? ` From ${count(event.labels, 'label')}${event.blocks ? ` in ${count(event.blocks, 'block')}` : ''}.` : '';
+    if (!event.message) find('accuracy-words').append(of);
+    fill(find('accuracy-classes'), event.classes && Object.keys(event.classes).length ? [this.#table(event.classes)] : []);
+  }
+
+  #table(classes) {
+    const share = value => make('td', {class: 'number'}, Number.isFinite(value) ? `${percent(value)} %` : '–');
+    const head = [['Class'], ['Labels'], ['Recall'], ['Precision']]
+      .map(([name], k) => make('th', {scope: 'col', class: k ? 'number' : null}, name));
+    const rows = Object.entries(classes).map(([name, one]) => make('tr', {}, make('th', {scope: 'row'}, name),
+      make('td', {class: 'number'}, `${one.labels}`), share(one.recall), share(one.precision)));
+    return make('table', {}, make('caption', {class: 'note'},
+      'Recall: share of a class’s labels that get this class. Precision: share of the labels given this class that have it. Both blocked.'),
+    make('thead', {}, make('tr', {}, ...head)), make('tbody', {}, ...rows));
+  }
+
+  #curve({points}) {
+    find('curve').hidden = !points.length;
+    if (!points.length) return;
+    fill(find('curve-picture'), [curvePicture(points)]);
+    find('curve-words').textContent = curveWords(points);
+  }
+
+  #suggestions({places}) {
+    this.places = places;
+    this.#showPlaces();
+  }
+
+  #showPlaces() {
+    this.map.showPlaces(this.places.map(one => ({...one, visited: this.#isVisited(one)})));
+    find('next-place').disabled = !this.places.length;
+    find('next-words').textContent = this.places.length
+      ? 'Numbered frames on the map. First typical places, later those where the model is unsure.'
+      : 'Suggestions come when the features of the scene are ready.';
+    fill(find('places'), this.places.map(one => make('li', {value: one.number}, make('button', {
+      type: 'button', class: 'link', 'data-key': `place ${one.number}`, click: () => this.goTo(one),
+    }, `${place([one.col, one.row])}`), ` ${WHY[one.why] ?? one.why}${this.#isVisited(one) ? ', visited' : ''}`)));
+  }
+
+  #doubtful({labels}) {
+    this.doubts = new Map(labels.map(one => [one.id, one]));
+    this.dispatchEvent(new CustomEvent('doubts'));
+  }
+}
