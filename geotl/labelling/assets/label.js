@@ -93,11 +93,13 @@ async function askModel(at) {
   say(text);
 }
 
-function modelWords({classes: shares, applicability}, at) {
-  const best = Object.entries(shares ?? {}).sort(([, a], [, b]) => b - a).slice(0, 3)
+function modelWords({probabilities, applicability, bands}, at) {
+  const best = Object.entries(probabilities).sort(([, a], [, b]) => b - a).slice(0, 3)
     .map(([name, share]) => `${name} ${percent(share)} %`);
-  const like = Number.isFinite(applicability) ? `; like the labels: ${percent(applicability)} %` : '';
-  return `${place(at)}: ${best.join(', ') || 'no data'}${like}`;
+  const isData = Object.values(bands).some(value => value !== null);
+  const like = applicability === null ? '' : applicability <= 1 ? '; like the labelled places'
+    : `; unlike the labelled places, ${applicability.toFixed(1)} times the limit`;
+  return `${place(at)}: ${best.join(', ') || (isData ? 'no map yet' : 'no data')}${like}`;
 }
 
 function showScale() {

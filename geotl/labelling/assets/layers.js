@@ -3,8 +3,8 @@ import {fill, find, make, swatch} from './dom.js';
 import {LAYERS} from './scene_map.js';
 
 const MEANING = {
-  confidence: ['0', '100 % sure of its class'],
-  applicability: ['unlike the labels', 'like them'],
+  confidence: ['0', '100 % sure of the class'],
+  applicability: ['just unlike the labelled places', 'very unlike; clear: like them'],
 };
 
 export class Layers {
@@ -14,7 +14,6 @@ export class Layers {
   constructor(session, map) {
     Object.assign(this, {session, map});
     this.opacity = {classes: 0.6, confidence: 0.7, applicability: 0.7};
-    this.ramp = document.body.dataset.ramp.split(' ');
     find('layers').append(...Object.entries(LAYERS).map(([name, title]) => this.#item(name, title)));
     Object.keys(LAYERS).forEach(name => this.#apply(name));
   }
@@ -60,8 +59,10 @@ export class Layers {
   }
 
   #scale(name) {
+    const {confidence, outside} = document.body.dataset;
+    const colours = name === 'confidence' ? confidence : outside;
     const bar = make('i', {class: 'ramp', 'aria-hidden': 'true'});
-    bar.style.background = `linear-gradient(90deg, ${this.ramp.join(', ')})`;
+    bar.style.background = `linear-gradient(90deg, ${colours.split(' ').join(', ')})`;
     const [low, high] = MEANING[name];
     return [low, bar, high];
   }

@@ -1,33 +1,29 @@
 // What the model does and how far it can be trusted, as the server's events say.
 import {curvePicture, curveWords} from './curve.js';
-import {fill, find, make, say} from './dom.js';
+import {fill, find, make, say, warn} from './dom.js';
 import {accuracySentence, count, percent, place} from './words.js';
 
 const WHY = {typical: 'typical of much of the scene', uncertain: 'the model is unsure here'};
 const STAGE = {quick: 'quick map', full: 'full map'};
 
-/** Emits `places` when the suggestions or the visited ones change, `doubts` when these do. */
+/** Emits `doubts` when the doubtful labels change. */
 export class Learning extends EventTarget {
   places = [];
   doubts = new Map(); // by the id of the label
   #visited = new Set();
-  #version = 0;
 
   constructor(session, map, classes) {
     super();
     Object.assign(this, {session, map, classes});
     const heard = {
       model: this.#model, waiting: this.#waiting, progress: this.#progress, accuracy: this.#accuracy,
-      curve: this.#curve, suggestions: this.#suggestions, doubts: this.#doubtful,
+      curve: this.#curve, suggestions: this.#suggestions, doubts: this.#doubtful, notice: this.#notice,
+      fault: ({message}) => warn(`A fault while learning: ${message}`), problem: ({message}) => warn(message),
     };
     for (const [kind, show] of Object.entries(heard)) {
       session.addEventListener(`event:${kind}`, ({detail}) => show.call(this, detail));
     }
     find('next-place').addEventListener('click', () => this.goToNext());
-  }
-
-  get hasModel() {
-    return this.#version > 0;
   }
 
   /** Go to the first suggested place that was not visited yet; the last ones come round again. */
@@ -60,17 +56,23 @@ export class Learning extends EventTarget {
   }
 
   #model({version, stage, members, seconds}) {
-    this.#version = version;
     this.map.showVersion(version);
     const names = Object.entries(members ?? {}).filter(([, weight]) => weight > 0).map(([name]) => name);
     find('model-state').textContent = `${STAGE[stage] ?? stage} in ${seconds.toFixed(1)} s`
       + `${names.length ? `, from ${names.join(', ')}` : ''}.`;
     say(`${STAGE[stage] ?? stage} is shown`);
-    this.dispatchEvent(new CustomEvent('model'));
   }
 
+  // Without labels enough there is no map: an older one is taken away.
   #waiting({message}) {
-    if (message) find('model-state').textContent = message;
+    if (!message) return;
+    find('model-state').textContent = message;
+    this.map.showVersion(null);
+  }
+
+  #notice({message}) {
+    find('notice').textContent = message;
+    find('notice').hidden = !message;
   }
 
   #progress({what, done, total}) {

@@ -3,6 +3,9 @@ import {fill, find, make, say, swatch, warn} from './dom.js';
 import {count, middle, place} from './words.js';
 
 const MOST_LISTED = 200;
+const FINISH = {
+  running: 'Writing labels, model, map and report.', done: 'Finished: labels, model, map and report are written.', failed: 'Not finished.',
+};
 
 /** Choices of bands for red, green and blue, and the contrast. */
 export class SceneColours {
@@ -22,11 +25,10 @@ export class SceneColours {
   }
 
   #fillIn() {
-    const {bands, true_colour: natural, name, width, height, crs} = this.facts;
-    const start = natural ?? [0, 1, 2].map(k => Math.min(k, bands.length - 1));
+    const {bands, shown, name, width, height, crs} = this.facts;
     this.selects.forEach((select, k) => {
       select.append(...bands.map((band, position) => make('option', {value: position}, band)));
-      select.value = start[k];
+      select.value = shown[k];
     });
     const offered = Object.entries(this.presets).filter(([title, positions]) => positions || title === 'Three bands');
     find('colours').append(...offered.map(([title]) => make('option', {}, title)));
@@ -94,7 +96,7 @@ export function offerImport(session) {
 export function offerFinish(session) {
   find('finish').addEventListener('click', async () => {
     find('finish-part').hidden = false;
-    find('finish-state').textContent = 'Writing labels, model, map and report.';
+    find('finish-state').textContent = FINISH.running;
     find('finish-part').focus();
     find('finish-part').scrollIntoView({block: 'nearest'});
     const isStarted = await session.finish().catch(() => false);
@@ -106,11 +108,11 @@ export function offerFinish(session) {
 function showFinish({state, line, files}) {
   find('finish-part').hidden = false;
   find('finish').disabled = state === 'running';
-  find('finish-state').textContent = line ?? '';
+  find('finish-state').textContent = line || FINISH[state];
   const isPage = name => name.endsWith('.html');
   fill(find('finish-files'), (files ?? []).map(name => make('li', {}, isPage(name)
     ? make('a', {href: `files/${name.split('/').pop()}`, target: '_blank', rel: 'noopener'}, name) : name)));
-  if (state !== 'running') say(line ?? 'finished');
+  if (state !== 'running') say(line || FINISH[state]);
 }
 
 /** What is saved, who has the pen, whether the server answers. */

@@ -52,10 +52,11 @@ export class SceneMap {
     this.#setTiles(this.scene, `${name} ${cut}`, (each, x, y) => `scene/${name}/${each}/${x}/${y}.png?cut=${cut}`);
   }
 
-  /** Show the maps of a model; the older ones stay until the new are there. */
+  /** Show the maps of a model; the older ones stay until the new are there. Of null, show none. */
   showVersion(version) {
     for (const [name, layer] of Object.entries(this.layers)) {
-      this.#setTiles(layer, `${name} ${version}`, (each, x, y) => `map/${name}/${version}/${each}/${x}/${y}.png`);
+      if (version === null) layer.getSource().setTileUrlFunction(() => undefined, `no ${name}`);
+      else this.#setTiles(layer, `${name} ${version}`, (each, x, y) => `map/${name}/${version}/${each}/${x}/${y}.png`);
     }
   }
 
