@@ -68,7 +68,7 @@ class SceneTiles:
         }
 
     def tile(
-        self, bands: Sequence[int], each: int, x: int, y: int, *, contrast: float = 2.0
+        self, bands: Sequence[int], each: int, x: int, y: int, contrast: float = 2.0
     ) -> bytes:
         """A tile as PNG, 256 x 256, transparent where a band has no data and beyond the scene.
 
