@@ -138,8 +138,10 @@ export function followSession(session) {
 
 function waitingWords(session) {
   const number = session.queue.length;
-  const kept = number ? `${count(number, 'change')} ${number === 1 ? 'is' : 'are'} kept in this tab and sent when geotl answers again.` : 'All changes are saved.';
-  return session.gone
-    ? `This address is not valid any more: geotl was probably started again. Open the address that it prints. ${number ? `${count(number, 'change')} of this tab ${number === 1 ? 'is' : 'are'} not saved.` : kept}`
-    : `The page tries again every second. ${kept}`;
+  const words = number ? `${count(number, 'change')} ${number === 1 ? 'is' : 'are'}` : '';
+  const list = session.queue.map(entry => session.words(entry)).join('; ');
+  if (session.gone) {
+    return `This address is not valid any more: geotl was probably started again. Open the address that it prints. ${number ? `Not saved: ${list}.` : 'All changes are saved.'}`;
+  }
+  return `The page tries again every second. ${number ? `${words} kept in this tab and sent when geotl answers again: ${list}.` : 'All changes are saved.'}`;
 }

@@ -87,6 +87,11 @@ export class Session extends EventTarget {
     return withWaiting(this.state.labels, this.queue);
   }
 
+  /** What an entry of the queue does. */
+  words(entry) {
+    return entry.changes.map(one => changeWords(one, this.state)).join(', ');
+  }
+
   /** Make changes, as one step that can be undone. */
   change(...changes) {
     this.#enqueue({path: 'changes', changes});
@@ -231,19 +236,15 @@ export class Session extends EventTarget {
     }
   }
 
-  #words(entry) {
-    return entry.changes.map(one => changeWords(one, this.state)).join(', ');
-  }
-
   #drop(entry, why) {
     this.queue.shift();
     this.#keep();
-    this.#emit('refused', `Not made: ${this.#words(entry)}. Reason: ${why}.`);
+    this.#emit('refused', `Not made: ${this.words(entry)}. Reason: ${why}.`);
   }
 
   #refuseAll(why) {
     if (!this.queue.length) return;
-    const lost = this.queue.map(entry => this.#words(entry)).join('; ');
+    const lost = this.queue.map(entry => this.words(entry)).join('; ');
     this.queue = [];
     this.#keep();
     this.#emit('refused', `Not made: ${lost}. Reason: ${why}.`);

@@ -35,6 +35,7 @@ export class Tools extends EventTarget {
   /** Take a tool: point, polygon or select. */
   take(tool) {
     this.cancel();
+    this.#last.time = 0;
     this.tool = tool;
     this.draw.setActive(tool === 'polygon');
     this.movers.forEach(one => one.setActive(tool === 'select'));
