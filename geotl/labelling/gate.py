@@ -83,7 +83,9 @@ class Gate:
 
     async def __call__(self, scope: Message, receive: Receive, send: Send) -> None:
         """Answer a request, or hand it on."""
-        if scope["type"] != "http":
+        if scope["type"] != "http":  # begin and end of the server; there are no web sockets
+            if scope["type"] == "lifespan":
+                await self._inside(scope, receive, send)
             return
         sender = _with_headers(send)
         refusal = self._refusal(scope)

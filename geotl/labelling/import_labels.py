@@ -104,7 +104,7 @@ def replaced(draft: Draft, path: Path, grid: Grid) -> Reading:
         except DataError as error:
             lines.append(f"feature {id_}: {error}")
             continue
-        label = old.labels.get(id_) if type(id_) is int and id_ not in kept else None
+        label = None if _number(id_) in kept else old.labels.get(_number(id_))
         if label is not None:
             same = to_crs([label.geometry], grid)[0] == shape
             kept[label.id] = PlacedLabel(label.id, class_.id, label.geometry if same else parts[0])
@@ -181,6 +181,12 @@ def _parts_of(shape: shapely.Geometry | None, grid: Grid) -> list[shapely.Geomet
     if not parts:
         raise DataError("it lies outside the scene")
     return parts
+
+
+def _number(id_: object) -> int:
+    """An id of labels.gpkg, perhaps as text; -1 where it is none."""
+    text = str(id_)
+    return int(text) if text.isascii() and text.isdigit() and len(text) < 19 else -1
 
 
 def _shortened(lines: Sequence[str]) -> tuple[str, ...]:
