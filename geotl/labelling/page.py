@@ -9,11 +9,10 @@ from __future__ import annotations
 import functools
 import importlib.resources
 
+from geotl.labelling.map_tiles import CONFIDENCE, OUTSIDE
 from geotl.reporting.templates import render
 
 HOME = "geotl.labelling"
-CONFIDENCE = ("#440154", "#3b528b", "#21918c", "#5ec962", "#fde725")
-OUTSIDE = ("#ffb000", "#e3472f", "#7a0016")
 _SCRIPTS = (
     *("class_list.js", "curve.js", "dom.js", "keys.js", "label.js", "layers.js", "learning.js"),
     *("ol.js", "panel.js", "sample.js", "scene_map.js", "session.js", "styles.js", "tools.js"),
