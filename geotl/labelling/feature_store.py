@@ -158,6 +158,11 @@ class FeatureStore:
         self._lock, self._asking, self._turn = threading.Lock(), 0, threading.Condition()
         self._closed = False
 
+    @property
+    def has_coarsest(self) -> bool:
+        """Whether the tile of the whole scene is there."""
+        return self._is_stored(TilePlace(self.plan.kept[-1], 0, 0))
+
     def tile(self, place: TilePlace) -> FeatureTile:
         """A tile from the disk, or computed and written.
 

@@ -1,10 +1,11 @@
 """The model that follows the labels: fitted after each change, drawn tile by tile.
 
-Three threads do the work. One fits the quick model to the newest labels and lets the map be drawn
-again. One waits until no label has changed for a while, and then fits all members and measures.
-One fills the store of features. Tiles are drawn in the threads of those who ask, at most as many
-at once as there are processors. An error in a thread is published as an event of kind "fault" and
-logged, and the next change works as before.
+Four threads do the work. One fits the quick model to the newest labels and lets the map be drawn
+again. One waits until no label has changed for a while, measures the quick model, and then fits all
+members and measures those. One chooses the places to label next. One fills the store of features.
+The last three leave the processors to whoever clicks or looks. Tiles are drawn in the threads of
+those who ask, at most as many at once as there are processors. An error in a thread is published as
+an event of kind "fault" and logged, and the next change works as before.
 """
 
 from __future__ import annotations
@@ -19,7 +20,9 @@ from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
+from threadpoolctl import threadpool_limits
 
+from geotl.arrays import Float32s
 from geotl.data.labels import name_of
 from geotl.experiments.pixel_networks import deep_networks
 from geotl.experiments.pixel_samples import PixelSamples, pixel_rules, scene_features
@@ -32,13 +35,16 @@ from geotl.labelling.feature_tiles import TilePlace, levels_of
 from geotl.labelling.fitting import Fitting, project_recipe
 from geotl.labelling.label_set import LabelSet
 from geotl.labelling.map_tiles import LAYERS, LiveModel, TrainingTable
+from geotl.labelling.measuring import Curve, measure, too_few
+from geotl.labelling.next_places import Candidates, Labelled, next_places
 from geotl.labelling.placed_pixels import PlacedPixels, waiting_for
 from geotl.labelling.tile_png import EMPTY
 from geotl.labelling.workers import Newest, Stale
 from geotl.models.pixel_features import BANDS, WIDE
-from geotl.training.pixel_fusion import PixelFusion
+from geotl.training.pixel_fusion import PixelFusion, since
 
 REST_S = 1.5  # without a change, after which all members are fitted
+MEASURE_S = 0.4  # without a change, after which the quick model is measured
 PROGRESS_EVERY_S = 0.5
 
 
@@ -58,14 +64,44 @@ class LearnerOptions:
         cache_gb: what features may take of the disk [GB].
         rest_s: time without a change after which all members are fitted [s].
         recipe: of the project's run; None for `project_recipe`.
+        curve: file of accuracy against labels; None for accuracy.jsonl beside the features.
     """
 
     cache_gb: float = 10.0
     rest_s: float = REST_S
     recipe: Recipe | None = None
+    curve: Path | None = None
 
 
 DEFAULTS = LearnerOptions()
+
+
+@dataclass(frozen=True)
+class LiveFit:
+    """A fusion that was fitted to labels.
+
+    Attributes:
+        labels: these.
+        fitting: their pixels and folds.
+        fusion: of these pixels.
+        stage: quick or full.
+        seconds: that the fit took.
+    """
+
+    labels: LabelSet
+    fitting: Fitting
+    fusion: PixelFusion
+    stage: str
+    seconds: float
+
+    def event(self) -> dict[str, Any]:
+        """The event `model`, without the version."""
+        return {
+            "revision": self.labels.revision,
+            "stage": self.stage,
+            "members": {name: round(weight, 4) for name, weight in self.fusion.weights.items()},
+            "seconds": round(self.seconds, 3),
+        }
 
 
 class Learner:
@@ -102,34 +138,50 @@ class Learner:
         self.pixels = PlacedPixels(scene, of, rules, networks)
         limit = int(options.cache_gb * GB)
         self.store = FeatureStore(scene, of, folder, all_bands=rules.all_bands, limit=limit)
+        self.curve = Curve(options.curve or folder.parent / "accuracy.jsonl")
         self._model: LiveModel | None = None
+        self._newest, self._candidates = LabelSet(), list[Candidates]()
         self._versions, self._drawing = itertools.count(1), threading.Semaphore(os.cpu_count() or 1)
+        self._rest_s, self._showing = options.rest_s, threading.Lock()
+        self._limits: threadpool_limits | None = None
+        first_s = min(MEASURE_S, options.rest_s)
         self._fits = Newest("fit", self._fit, self._fault)
-        self._rest = Newest("full fit", self._fit_fully, self._fault, rest_s=options.rest_s)
-        self._filling = Newest("features", self._fill, self._fault)
+        self._rest = Newest("full fit", self._follow, self._fault, rest_s=first_s, nice=True)
+        self._places = Newest("next places", self._suggest, self._fault, nice=True)
+        self._filling = Newest("features", self._fill, self._fault, nice=True)
+
+    @property
+    def _workers(self) -> tuple[Newest[Any], ...]:
+        return self._fits, self._rest, self._places, self._filling
 
     def start(self) -> None:
         """Begin to compute features and to follow the labels."""
         words = self.store.plan.words(self.scene.grid, self.store.room)
         if words is not None:
             self._publish("notice", message=words)
-        for worker in (self._fits, self._rest, self._filling):
+        self._publish("curve", points=self.curve.points)
+        # several threads work at once, which would wait for each other's threads
+        self._limits = threadpool_limits(1)
+        for worker in self._workers:
             worker.start()
         self._filling.give(self.store)
 
     def close(self) -> None:
         """End all threads, after the step that each is at."""
         self.store.close()
-        for worker in (self._fits, self._rest, self._filling):
+        for worker in self._workers:
             worker.close()
+        if self._limits is not None:
+            self._limits.restore_original_limits()
 
     def changed(self, labels: LabelSet) -> None:
         """Take newer labels; returns at once."""
         self._fits.give(labels)
 
     def wait(self, timeout_s: float = 60.0, *, full: bool = False) -> bool:
-        """Wait until the newest labels are fitted, `full` by all members; whether they are."""
-        return self._fits.wait(timeout_s) and (not full or self._rest.wait(timeout_s))
+        """Wait until the newest labels are fitted, or until all work is done; whether it is."""
+        workers = (self._fits, *self._workers) if full else (self._fits,)
+        return all(worker.wait(timeout_s) for worker in workers)
 
     def tile(self, layer: str, each: int, x: int, y: int) -> bytes | None:
         """A PNG [256,256] of a layer of the newest model; None before there is one.
@@ -182,53 +234,90 @@ class Learner:
 
     def _fit(self, labels: LabelSet, stale: Stale) -> None:
         """Fit the quick model to labels and publish it."""
-        begun = time.perf_counter()
+        begun, self._newest = time.perf_counter(), labels
+        self._rest.give(None)
         with self.store.asking():
             samples = self.pixels.samples(labels)
             lacking = waiting_for(samples, labels)
             if lacking is not None:
                 self._model = None
                 self._publish("waiting", message=lacking)
-                return
-            fitting = Fitting(self.recipe, samples)
-            fusion = fitting.fusion(fitting.every, quick=True)
-            if not stale():
-                self._show(labels, fitting, fusion, "quick", time.perf_counter() - begun)
-        self._rest.give((labels, fitting))
+                self._publish("doubts", labels=[])
+                self._publish("accuracy", message=too_few(len(samples.placement.labels)))
+            else:
+                fitting = Fitting(self.recipe, samples)
+                fusion = fitting.fusion(fitting.every, quick=True)
+                self._show(LiveFit(labels, fitting, fusion, "quick", since(begun)), stale)
+                self._rest.give((labels, fitting))
+        self._places.give(samples)
 
-    def _fit_fully(self, item: tuple[LabelSet, Fitting], stale: Stale) -> None:
-        """Fit all members, when no label has changed for a while."""
+    def _follow(self, item: tuple[LabelSet, Fitting], stale: Stale) -> None:
+        """Measure the quick model, then fit all members and measure them."""
         labels, fitting = item
+        self._measure(labels, fitting, stale, quick=True)
+        if stale.within(self._rest_s - MEASURE_S):
+            return
         begun = time.perf_counter()
         fusion = fitting.fusion(fitting.every, quick=False)
-        if not stale():
-            self._show(labels, fitting, fusion, "full", time.perf_counter() - begun)
+        self._show(LiveFit(labels, fitting, fusion, "full", since(begun)), stale)
+        self._measure(labels, fitting, stale, quick=False)
 
-    def _show(
-        self, labels: LabelSet, fitting: Fitting, fusion: PixelFusion, stage: str, seconds: float
-    ) -> None:
-        """Let a fusion be the newest model, and publish it."""
-        samples = fitting.samples
-        deep = samples.networks.pretrained if samples.networks else None
-        model = LiveModel(
-            next(self._versions),
-            labels.revision,
-            stage,
-            fusion.model(samples.of, samples.classes, deep),
-            colours_of(labels, samples),
-            training_table(samples, fitting),
+    def _measure(self, labels: LabelSet, fitting: Fitting, stale: Stale, *, quick: bool) -> None:
+        """Publish accuracy and doubtful labels, and of the quick model a point of the curve."""
+        if not fitting.draws:
+            message = too_few(len(fitting.samples.placement.labels))
+            self._publish("accuracy", message=message, revision=labels.revision)
+            self._publish("doubts", labels=[])
+            return
+        measured = measure(fitting, stale, quick=quick)
+        if measured is None or stale():
+            return
+        self._publish("accuracy", revision=labels.revision, **measured.event())
+        self._publish("doubts", labels=measured.doubtful())
+        if quick:
+            self.curve.add(measured)
+            self._publish("curve", points=self.curve.points)
+
+    def _suggest(self, samples: PixelSamples, stale: Stale) -> None:
+        """Publish the places to label next."""
+        if not self._candidates:  # until the coarsest features are there, which begins it again
+            return
+        places = [(pixel.place.row, pixel.place.col) for pixel in samples.placement.pixels]
+        known = Labelled(
+            np.array(places, np.int64).reshape(-1, 2),
+            training_features(samples) if places else np.zeros((0, 0), np.float32),
+            len(samples.placement.labels),
         )
-        waited, self._model = self._model is None, model
-        if waited:
-            self._publish("waiting", message="")  # for nothing any more
-        self._publish(
-            "model",
-            version=model.version,
-            revision=model.revision,
-            stage=stage,
-            members={name: round(weight, 4) for name, weight in fusion.weights.items()},
-            seconds=round(seconds, 3),
+        model = self._model
+        chosen = next_places(
+            self._candidates[0], known, self.pixels.of, None if model is None else model.model
         )
+        if not stale():
+            numbered = [
+                {"number": number, "col": place.col + 0.5, "row": place.row + 0.5, "why": place.why}
+                for number, place in enumerate(chosen, start=1)
+            ]
+            self._publish("suggestions", places=numbered)
+
+    def _show(self, fit: LiveFit, stale: Stale) -> None:
+        """Let a fusion be the newest model, and publish it, unless its labels are out of date."""
+        samples, networks = fit.fitting.samples, fit.fitting.samples.networks
+        deep = networks.pretrained if networks else None
+        with self._showing:
+            if stale():
+                return
+            model = LiveModel(
+                next(self._versions),
+                fit.labels.revision,
+                fit.stage,
+                fit.fusion.model(samples.of, samples.classes, deep),
+                colours_of(fit.labels, samples),
+                TrainingTable(training_features(samples), fit.fitting.folds),
+            )
+            waited, self._model = self._model is None, model
+            if waited:
+                self._publish("waiting", message="")  # for nothing any more
+            self._publish("model", version=model.version, **fit.event())
 
     def _fill(self, store: FeatureStore, stale: Stale) -> None:
         """Fill the store and publish how far it is."""
@@ -236,11 +325,20 @@ class Learner:
         for done, total in store.fill():
             if stale():
                 return
+            self._find_candidates(store)
             if time.monotonic() - last > PROGRESS_EVERY_S:
                 last = time.monotonic()
                 self._publish("progress", what="features of the scene", done=done, total=total)
         if total:
             self._publish("progress", what="features of the scene", done=total, total=0)
+        self._find_candidates(store)
+
+    def _find_candidates(self, store: FeatureStore) -> None:
+        """Choose places to label next as soon as the coarsest features are there."""
+        if self._candidates or not store.has_coarsest:
+            return
+        self._candidates.append(Candidates.of(store, self.recipe.seed))
+        self._places.give(self.pixels.samples(self._newest))
 
     def _fault(self, name: str, error: BaseException) -> None:
         self._publish("fault", message=f"{name}: {error}")
@@ -252,7 +350,7 @@ def colours_of(labels: LabelSet, samples: PixelSamples) -> tuple[str, ...]:
     return tuple(by_name[name] for name in samples.classes)
 
 
-def training_table(samples: PixelSamples, fitting: Fitting) -> TrainingTable:
-    """What applicability is measured from."""
+def training_features(samples: PixelSamples) -> Float32s:
+    """Bands and windows of the labelled pixels [n,D]."""
     blocks = [samples.features[name] for name in (BANDS, WIDE) if name in samples.features]
-    return TrainingTable(np.concatenate(blocks).T.copy(), fitting.folds)
+    return np.concatenate(blocks).T.copy()
