@@ -38,6 +38,7 @@ class SceneTiles:
         self._tiles: RecentValues[bytes] = RecentValues(_ROOM, len)
         self._quantiles: dict[int, Float64s] = {}
         self._looking = threading.Lock()
+        self._facts = _facts_of(scene)
 
     def facts(self) -> dict[str, Any]:
         """What the page must know of the scene, as plain values.
@@ -47,29 +48,9 @@ class SceneTiles:
         (positions of the bands for red, green and blue, or None where the sensor lacks one), and
         shown (those to begin with; always three).
         """
-        scene, grid = self._scene, self._scene.grid
-        known, ground = own_bands(scene), ground_of(grid)
-        wavelengths = [
-            scene.sensor.wavelengths([band])[0] if band in known else None for band in scene.bands
-        ]
-        true, false = (_positions(scene.bands, wavelengths, three) for three in (TRUE, FALSE))
-        return {
-            "name": scene.name,
-            "width": grid.width,
-            "height": grid.height,
-            "pixel_m": None if ground is None else ground.across_m,
-            "crs": grid.crs,
-            "bands": list(scene.bands),
-            "wavelengths": wavelengths,
-            "acquired": scene.acquired,
-            "true_colour": true,
-            "false_colour": false,
-            "shown": true or false or _any_three(len(scene.bands)),
-        }
+        return self._facts
 
-    def tile(
-        self, bands: Sequence[int], each: int, x: int, y: int, contrast: float = 2.0
-    ) -> bytes:
+    def tile(self, bands: Sequence[int], each: int, x: int, y: int, contrast: float = 2.0) -> bytes:
         """A tile as PNG, 256 x 256, transparent where a band has no data and beyond the scene.
 
         Args:
@@ -125,6 +106,28 @@ class SceneTiles:
         of = np.arange(QUANTILES)
         low, high = (np.array([np.interp(a, of, self._quantiles[b]) for b in bands]) for a in at)
         return list(zip(low.tolist(), high.tolist(), strict=True))
+
+
+def _facts_of(scene: Scene) -> dict[str, Any]:
+    grid = scene.grid
+    known, ground = own_bands(scene), ground_of(grid)
+    wavelengths = [
+        scene.sensor.wavelengths([band])[0] if band in known else None for band in scene.bands
+    ]
+    true, false = (_positions(scene.bands, wavelengths, three) for three in (TRUE, FALSE))
+    return {
+        "name": scene.name,
+        "width": grid.width,
+        "height": grid.height,
+        "pixel_m": None if ground is None else ground.across_m,
+        "crs": grid.crs,
+        "bands": list(scene.bands),
+        "wavelengths": wavelengths,
+        "acquired": scene.acquired,
+        "true_colour": true,
+        "false_colour": false,
+        "shown": true or false or _any_three(len(scene.bands)),
+    }
 
 
 def stretched(values: np.ndarray, low: float, high: float) -> UInt8s:
