@@ -287,7 +287,9 @@ def test_a_second_tab_watches_until_it_takes_over(pages: Pages, served: Served) 
     assert not first.is_visible("#watching")
 
 
-def test_a_change_of_old_labels_is_made_on_the_newest(page: Any, served: Served) -> None:
+def test_a_change_of_old_labels_is_made_on_the_newest(
+    page: Any, pages: Pages, served: Served
+) -> None:
     add_classes(page, "water")
     page.route("**/events*", lambda route: route.abort())  # hears of nothing
     snapshot = served.project.snapshot()
@@ -295,6 +297,7 @@ def test_a_change_of_old_labels_is_made_on_the_newest(page: Any, served: Served)
     click_at(page, 100, 100)
     saved(page, 1)
     assert page.locator("#classes li").count() == 2
+    pages.faults[:] = [one for one in pages.faults if "409" not in one]
 
 
 def test_a_change_made_while_the_server_is_gone_is_sent_when_it_is_back(

@@ -85,7 +85,8 @@ export class Session extends EventTarget {
   }
 
   get labels() {
-    return withWaiting(this.state.labels, this.queue);
+    const {labels, mode} = this.state;
+    return mode === 'sample' ? labels : withWaiting(labels, this.queue); // a sample has ids of its own
   }
 
   /** What an entry of the queue does. */
