@@ -174,23 +174,56 @@ def place_pixels(
             do not meet at all.
     """
     check_scenes(scenes)
-    pixels_of: dict[int, list[ScenePixel]] = {}
-    faults: dict[int, list[_Fault]] = defaultdict(list)
+    usable: dict[int, UsablePixels] = {}
     met = False
     for number, scene in enumerate(scenes):
         shapes = shapes_on(scene, labels)
         met = met or meets_scene(scene, shapes)
-        left = {i: shape for i, shape in enumerate(shapes) if i not in pixels_of}
-        for i, got in _of_scene(scene, left, labels.labels, rules).items():
-            if isinstance(got, _Fault):
-                faults[i].append(got)
-            else:
-                pixels_of[i] = [ScenePixel(number, *place) for place in got.tolist()]
+        left = {i: one for i, one in enumerate(shapes) if i not in usable or not usable[i].places}
+        for i, (places, faults) in _of_scene(scene, number, left, labels.labels, rules).items():
+            usable[i] = UsablePixels(places, (*(usable[i].faults if i in usable else ()), *faults))
         if progress:
             progress(number + 1, len(scenes))
     if not met:
         raise DataError(apart_words(scenes, labels))
-    lost = {i: _main_fault(faults[i]) for i in range(len(labels.labels)) if i not in pixels_of}
+    return settle_pixels(labels, [usable[i] for i in range(len(labels.labels))], rules)
+
+
+class Fault(NamedTuple):
+    """Why a scene gives no pixel of a label, and the bands that it lacks there, if that is why."""
+
+    refused: RejectionReason
+    bands: tuple[str, ...] = ()
+
+
+class UsablePixels(NamedTuple):
+    """Pixels that a label could give, whatever other labels there are.
+
+    Attributes:
+        places: those of the first scene with any, the ones to be taken first in front.
+        faults: why scenes before it have none.
+    """
+
+    places: tuple[ScenePixel, ...]
+    faults: tuple[Fault, ...]
+
+
+def usable_pixels(scene: Imagery, labels: Labels, rules: PixelRules) -> list[UsablePixels]:
+    """The pixels that each label could give in one scene, which depend on no other label.
+
+    `settle_pixels` of all labels of a scene then is what `place_pixels` gives.
+    """
+    shapes = dict(enumerate(shapes_on(scene, labels)))
+    usable = _of_scene(scene, 0, shapes, labels.labels, rules)
+    return [usable[i] for i in range(len(labels.labels))]
+
+
+def settle_pixels(
+    labels: Labels, usable: Sequence[UsablePixels], rules: PixelRules
+) -> PixelPlacement:
+    """Which pixels the labels get, given those that each could have; see `place_pixels`."""
+    pixels_of = {i: [*one.places] for i, one in enumerate(usable) if one.places}
+    lost = {i: _main_fault(one.faults) for i, one in enumerate(usable) if not one.places}
     refused = {i: fault.refused for i, fault in lost.items()}
     refused |= without_shared(labels.labels, pixels_of, "pixel")
     rejected = (_rejection(labels.labels[i], refused[i]) for i in sorted(refused))
@@ -243,14 +276,7 @@ def pixel_lattice(grid: Grid, step: int, seed: int) -> Places:
     return np.asarray(corners + (random * room).astype(np.int64))
 
 
-class _Fault(NamedTuple):
-    """Why a scene gives no pixel of a label, and the bands that it lacks there, if that is why."""
-
-    refused: RejectionReason
-    bands: tuple[str, ...] = ()
-
-
-def _main_fault(faults: Sequence[_Fault]) -> _Fault:
+def _main_fault(faults: Sequence[Fault]) -> Fault:
     """The most informative of the faults in several scenes."""
     refused = most_informative([fault.refused for fault in faults])
     return next(fault for fault in faults if fault.refused == refused)
@@ -258,36 +284,37 @@ def _main_fault(faults: Sequence[_Fault]) -> _Fault:
 
 def _of_scene(
     scene: Imagery,
+    number: int,
     shapes: dict[int, shapely.Geometry | None],
     labels: Sequence[Label],
     rules: PixelRules,
-) -> dict[int, Places | _Fault]:
-    """Usable pixels of each label in a scene, by the label's number, or why there are none."""
+) -> dict[int, UsablePixels]:
+    """Usable pixels of each label in a scene of this number, by the label's number."""
     wanted = {i: _candidates(shape, scene.grid, labels[i], rules) for i, shape in shapes.items()}
     places = np.concatenate([np.zeros((0, 2), np.int64), *wanted.values()])
     valid, cloudy = validity_at(scene, places)
     good = rules.good(valid) & ~cloudy
     ends = np.cumsum([len(several) for several in wanted.values()])
-    parts = {i: slice(end - len(wanted[i]), end) for i, end in zip(wanted, ends, strict=True)}
-    return {
-        i: places[part][good[part]]
-        if good[part].any()
-        else _fault(scene, valid[:, part], cloudy[part])
-        for i, part in parts.items()
-    }
+    usable = {}
+    for i, end in zip(wanted, ends, strict=True):
+        part = slice(end - len(wanted[i]), end)
+        some = tuple(ScenePixel(number, *place) for place in places[part][good[part]].tolist())
+        faults = () if some else (_fault(scene, valid[:, part], cloudy[part]),)
+        usable[i] = UsablePixels(some, faults)
+    return usable
 
 
-def _fault(scene: Imagery, valid: Bools, cloudy: Bools) -> _Fault:
+def _fault(scene: Imagery, valid: Bools, cloudy: Bools) -> Fault:
     """Why none of a label's pixels, with valid bands [C,n] and cloud [n], can be used."""
     if not len(cloudy):
-        return _Fault(("outside", f"no pixel of it lies in {scene.name}"))
+        return Fault(("outside", f"no pixel of it lies in {scene.name}"))
     if cloudy.any():
-        return _Fault(("cloudy", "its pixel is under cloud"))
+        return Fault(("cloudy", "its pixel is under cloud"))
     if not valid.any():
-        return _Fault(("nodata", "its pixel has no data in any band"))
+        return Fault(("nodata", "its pixel has no data in any band"))
     lacking = zip(scene.bands, valid.any(axis=0) & ~valid, strict=True)
     bands = tuple(band for band, absent in lacking if absent.any())
-    return _Fault(("nodata", f"its pixel has no data in {', '.join(bands)}"), bands)
+    return Fault(("nodata", f"its pixel has no data in {', '.join(bands)}"), bands)
 
 
 def validity_at(scene: Imagery, places: Places) -> tuple[Bools, Bools]:

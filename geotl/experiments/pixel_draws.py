@@ -121,10 +121,10 @@ def with_folds(recipe: Recipe, samples: PixelSamples, draw: Draw) -> Draw:
 def folded(recipe: Recipe, samples: PixelSamples, draw: Draw) -> Draw:
     """The draw with folds inside its training part, by place where no class is lost by that."""
     inner = folds_inside(recipe, samples, draw)  # none where every fold by place lost a class
-    return replace(draw, folds=inner) if inner else _with_random_folds(recipe, samples, draw)
+    return replace(draw, folds=inner) if inner else folded_at_random(recipe, samples, draw)
 
 
-def _with_random_folds(recipe: Recipe, samples: PixelSamples, draw: Draw) -> Draw:
+def folded_at_random(recipe: Recipe, samples: PixelSamples, draw: Draw) -> Draw:
     """The draw with folds of labels at random places inside its training part."""
     rows = draw.split.train
     inner = splits.folds(
@@ -150,7 +150,7 @@ def random_draws(recipe: Recipe, samples: PixelSamples, draws: Sequence[Draw]) -
         mixed = at_random(sides, samples.labels[first], seed=recipe.seed)
         train, test = (np.flatnonzero(np.isin(label, side)) for side in (mixed.train, mixed.test))
         random = Draw(draw.number, splits.Split(train, test, NOTHING), [])
-        drawn.append(_with_random_folds(recipe, samples, random))
+        drawn.append(folded_at_random(recipe, samples, random))
     return drawn
 
 

@@ -13,7 +13,7 @@ import numpy as np
 
 from geotl.arrays import Float32s, Float64s, Floats, Int64s
 from geotl.inference.applicability import Applicability, area_of_applicability
-from geotl.models.pixel_features import WIDE, Features
+from geotl.models.pixel_features import WIDE, Features, PixelFeatures
 from geotl.models.pixel_file import PixelModelFile
 
 MAX_COMPARED = 320  # training pixels that every pixel of a map is compared with
@@ -39,9 +39,14 @@ class FeatureSpace:
     @classmethod
     def of(cls, file: PixelModelFile) -> FeatureSpace:
         """The space of a model's training pixels; of a single member, with its blocks."""
-        names = file.model.features.names
+        return cls.about(file.training.features, file.model.features)
+
+    @classmethod
+    def about(cls, training: Float32s, features: PixelFeatures) -> FeatureSpace:
+        """The space of training pixels [n,D] with these features, and perhaps more behind them."""
+        names = features.names
         widths = [len(block_names) for block_names in names.values()]
-        rows = file.training.features[:, : sum(widths)].astype(np.float64)
+        rows = training[:, : sum(widths)].astype(np.float64)
         sd, width = rows.std(axis=0), np.repeat(widths, widths)
         scale = np.where(sd > 1e-6, 1 / np.maximum(sd, 1e-6), 0.0) / np.sqrt(width)
         return cls(rows.mean(axis=0), scale, tuple(names))
@@ -81,8 +86,12 @@ class PixelArea:
             DataError: too few training pixels to measure likeness by.
         """
         space = FeatureSpace.of(file)
-        area = space.area(file)
-        few = area.features[spread(area.features, MAX_COMPARED)]
+        return cls.within(space, space.area(file), MAX_COMPARED)
+
+    @classmethod
+    def within(cls, space: FeatureSpace, area: Applicability, most: int) -> PixelArea:
+        """The area of all training pixels, with at most so many to compare with, spread out."""
+        few = area.features[spread(area.features, most)]
         return cls(space, replace(area, features=few), len(area.features))
 
     @property

@@ -1,0 +1,348 @@
+"""Features of a scene's pixels as tiles on the disk, at full resolution and at coarser levels.
+
+A tile has 256 x 256 positions of one level; between them lie `each` pixels of the scene (1, 2, 4
+and so on), and a position is the pixel in the middle of its square. Its features are those of the
+full resolution, not those of a reduced image: the windows about a pixel are always windows of the
+scene's own pixels. They are stored as float16 and read through a memory map, so that what is not
+looked at takes no memory. A file appears whole or not at all, under a name that depends on the
+scene and on the definition of the features; the folder may be deleted at any time.
+
+What is asked for comes first. A thread in the background fills the other tiles, coarse levels
+first, from one reading of the scene, and the finest two from a second one; it waits while
+somebody asks. Levels that do not fit the limit are not kept: their tiles are computed whenever
+they are looked at.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+import shutil
+import threading
+from collections import OrderedDict
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+
+from geotl.errors import DataError
+from geotl.imagery.scene import Scene
+from geotl.imagery.windows import Window
+from geotl.io.files import unwritten
+from geotl.io.raster import Grid
+from geotl.labelling.deep_store import DeepStore
+from geotl.labelling.feature_tiles import (
+    FINE,
+    READ_PX,
+    FeatureBlock,
+    FeatureTile,
+    Halves,
+    TileFeatures,
+    TilePlace,
+    blocks_of,
+    levels_of,
+    save_array,
+)
+from geotl.labelling.tile_png import SIDE
+from geotl.models.deep_features import DeepFeatures
+from geotl.models.pixel_features import PixelFeatures
+
+GB = 10**9
+SPARE = 0.9  # share of the free disk that features may take
+_FORMAT = 1
+_OWN_FOLDER = re.compile(r"[0-9a-f]{16}")
+_RECENT = 24  # tiles in memory, of levels that are not kept on the disk
+
+
+@dataclass(frozen=True)
+class StoragePlan:
+    """Which levels are kept on the disk.
+
+    Attributes:
+        kept: levels that are.
+        size: their size [bytes].
+        left_out: levels that are computed whenever they are looked at.
+        needed: size of all levels [bytes].
+    """
+
+    kept: tuple[int, ...]
+    size: int
+    left_out: tuple[int, ...]
+    needed: int
+
+    @classmethod
+    def of(cls, grid: Grid, count: int, room: int) -> StoragePlan:
+        """The levels that fit, from the coarsest on.
+
+        Args:
+            grid: of the scene.
+            count: features of a pixel.
+            room: bytes that may be taken.
+
+        >>> grid = Grid(None, (1.0, 0.0, 0.0, 0.0, -1.0, 0.0), 1024, 1024)
+        >>> StoragePlan.of(grid, 9, 10**7).left_out
+        (1,)
+        """
+        sizes = {each: level_size(grid, each, count) for each in levels_of(grid)}
+        kept: list[int] = []
+        for each in reversed(sizes):
+            if sum(sizes[one] for one in (*kept, each)) > room:
+                break
+            kept.append(each)
+        left_out = tuple(each for each in sizes if each not in kept)
+        return cls(tuple(sorted(kept)), sum(sizes[e] for e in kept), left_out, sum(sizes.values()))
+
+    def words(self, grid: Grid, room: int) -> str | None:
+        """What is not kept and what helps, in one line; None where all is kept."""
+        if not self.left_out:
+            return None
+        return (
+            f"features of {grid.width:,} x {grid.height:,} px take {self.needed / GB:,.1f} GB, and "
+            f"there is room for {room / GB:,.1f} GB: those at every "
+            f"{_nth(max(self.left_out))} pixel and finer are computed whenever they are looked at, "
+            "which is slower; label a part of the scene (--aoi), or make room"
+        )
+
+
+def level_size(grid: Grid, each: int, count: int) -> int:
+    """Bytes of a level's tiles with so many features."""
+    return -(-grid.height // each) * -(-grid.width // each) * (count + 1) * 2
+
+
+def _nth(each: int) -> str:
+    return {1: "single", 2: "second"}.get(each, f"{each}th")
+
+
+class FeatureStore:
+    """The feature tiles of a scene; any number of threads may ask at once."""
+
+    def __init__(
+        self,
+        scene: Scene,
+        of: PixelFeatures,
+        folder: Path,
+        *,
+        all_bands: bool = False,
+        limit: int = 10 * GB,
+        deep: DeepFeatures | None = None,
+    ) -> None:
+        """Open the store, or make it.
+
+        Args:
+            scene: read by windows.
+            of: definition of the features.
+            folder: holds the store's own folder.
+            all_bands: whether a pixel is usable with all bands alone, else with one.
+            limit: bytes that the tiles may take, of all levels together.
+            deep: a network whose stages are kept too; they have the first claim to the room.
+
+        Raises:
+            OutputError: the folder cannot be written.
+            DataError: there is no room for the coarsest level.
+        """
+        self.scene = scene
+        self.what = TileFeatures(scene, of, all_bands)
+        self.widths = self.what.widths
+        self.folder = folder / _fingerprint(scene, of, all_bands=all_bands)
+        _clear(folder, self.folder)
+        self.room = min(limit, int(SPARE * shutil.disk_usage(folder).free) + _stored(self.folder))
+        stages = 0 if deep is None else DeepStore.size(scene, deep)
+        self.plan = StoragePlan.of(scene.grid, sum(self.widths.values()), self.room - stages)
+        if not self.plan.kept:
+            raise DataError(
+                f"{folder}: {self.room / 1e6:,.0f} MB are free for features, fewer than the "
+                f"coarsest map of {scene.name} needs; make room on the disk, or label a part of "
+                "the scene (--aoi)"
+            )
+        self.deep = None if deep is None else DeepStore(scene, of, deep, self.folder)
+        self._recent: OrderedDict[TilePlace, FeatureTile] = OrderedDict()
+        self._lock, self._asking, self._turn = threading.Lock(), 0, threading.Condition()
+        self._closed = False
+
+    @property
+    def has_coarsest(self) -> bool:
+        """Whether the tile of the whole scene is there."""
+        return self._is_stored(TilePlace(self.plan.kept[-1], 0, 0))
+
+    def tile(self, place: TilePlace) -> FeatureTile:
+        """A tile from the disk, or computed and written.
+
+        Raises:
+            DataError: a file of the scene is damaged or gone.
+            OutputError: the disk is full.
+        """
+        with self.asking():
+            stored = self._read(place)
+            if stored is not None:
+                return stored
+            tile = FeatureTile(self.what.described(place), self.widths)
+            if place.each in self.plan.kept:
+                save_array(self.folder / place.name, tile.planes)
+            else:
+                self._remember(place, tile)
+            return tile
+
+    @contextmanager
+    def asking(self) -> Iterator[None]:
+        """What is done inside comes before the work in the background."""
+        with self._turn:
+            self._asking += 1
+        try:
+            yield
+        finally:
+            with self._turn:
+                self._asking -= 1
+                self._turn.notify_all()
+
+    def close(self) -> None:
+        """Let the work in the background end."""
+        with self._turn:
+            self._closed = True
+            self._turn.notify_all()
+
+    def fill(self) -> Iterator[tuple[int, int]]:
+        """Compute what is missing; yield how many blocks of all are done, until it is closed.
+
+        Coarse levels come first, then a network's stages, then the fine levels.
+        """
+        coarse, fine = (
+            [*self._missing(tuple(each for each in self.plan.kept if (each in FINE) == is_fine))]
+            for is_fine in (False, True)
+        )
+        stages = [] if self.deep is None else self.deep.missing()
+        started = dict[TilePlace, Halves]()
+        work: list[Callable[[], bool]] = [
+            partial(self._fill_block, *one, started) for one in coarse
+        ]
+        work += [partial(self._fill_stages, block) for block in stages]
+        work += [partial(self._fill_block, *one, started) for one in fine]
+        for done, step in enumerate(work):
+            yield done, len(work)
+            if not step():
+                return
+        yield len(work), len(work)
+
+    def _fill_block(
+        self, area: Window, levels: tuple[int, ...], started: dict[TilePlace, Halves]
+    ) -> bool:
+        """Fill and write the tiles over a block; False where the store was closed."""
+        places = [one for one in self._over(area, levels) if not self._is_stored(one)]
+        for end in FeatureBlock(self.what, area).fill(places, started):
+            for place in [one for one in started if self._is_finished(one, area, end)]:
+                planes = started.pop(place)
+                if not self._is_stored(place):  # nobody asked for it in the meantime
+                    save_array(self.folder / place.name, planes)
+            if not self._wait_for_turn():
+                return False
+        return True
+
+    def _fill_stages(self, block: Window) -> bool:
+        """Run the network over a block; False where the store was closed."""
+        if self.deep is not None:
+            self.deep.fill(block)
+        return self._wait_for_turn()
+
+    def _missing(self, levels: tuple[int, ...]) -> Iterator[tuple[Window, tuple[int, ...]]]:
+        """Blocks over which tiles of some levels are missing, with these levels.
+
+        Blocks come in the order of a Z, so that the lower right one of a tile is its last.
+        """
+        grid = self.scene.grid
+        blocks = [*blocks_of(Window(0, 0, grid.height, grid.width), READ_PX)]
+        blocks.sort(key=lambda one: _along_z(one.row // READ_PX, one.col // READ_PX))
+        for area in blocks:
+            if any(not self._is_stored(one) for one in self._over(area, levels)):
+                yield area, levels
+
+    def _over(self, area: Window, levels: tuple[int, ...]) -> Iterator[TilePlace]:
+        """The tiles of some levels that have positions in a block."""
+        for each in levels:
+            span = SIDE * each
+            for y in range(area.row // span, -(-(area.row + area.height) // span)):
+                for x in range(area.col // span, -(-(area.col + area.width) // span)):
+                    place = TilePlace(each, x, y)
+                    if all(part.start < part.stop for part in place.within(self.scene.grid)):
+                        yield place
+
+    def _is_finished(self, place: TilePlace, area: Window, end: int) -> bool:
+        """Whether a tile has all its positions once the rows of a block before `end` are done."""
+        rows, cols = place.within(self.scene.grid)
+        return bool(rows.stop <= end and cols.stop <= area.col + area.width)
+
+    def _wait_for_turn(self) -> bool:
+        """Wait until nobody asks; False where the store was closed."""
+        with self._turn:
+            self._turn.wait_for(lambda: self._closed or not self._asking)
+            return not self._closed
+
+    def _is_stored(self, place: TilePlace) -> bool:
+        return (self.folder / place.name).is_file()
+
+    def _read(self, place: TilePlace) -> FeatureTile | None:
+        """A tile from memory or the disk; None where there is none, or a damaged one."""
+        with self._lock:
+            if place in self._recent:
+                self._recent.move_to_end(place)
+                return self._recent[place]
+        path = self.folder / place.name
+        if not path.is_file():
+            return None
+        try:
+            planes = np.load(path, mmap_mode="c", allow_pickle=False)
+        except (OSError, ValueError):  # cut short by a power cut: it is written again
+            return None
+        if planes.shape != self.what.shape(place) or planes.dtype != np.float16:
+            return None
+        return FeatureTile(planes, self.widths)
+
+    def _remember(self, place: TilePlace, tile: FeatureTile) -> None:
+        with self._lock:
+            self._recent[place] = tile
+            while len(self._recent) > _RECENT:
+                self._recent.popitem(last=False)
+
+
+def _along_z(row: int, col: int) -> int:
+    """Place of a row and column in the order of a Z.
+
+    >>> [_along_z(*at) for at in ((0, 0), (0, 1), (1, 0), (1, 1), (0, 2))]
+    [0, 1, 2, 3, 4]
+    """
+    bits = range(max(row, col).bit_length())
+    return sum(((row >> i & 1) << 2 * i + 1) | ((col >> i & 1) << 2 * i) for i in bits)
+
+
+def _fingerprint(scene: Scene, of: PixelFeatures, *, all_bands: bool) -> str:
+    """Sixteen hexadecimal digits for a scene's files and the definition of the features."""
+    files = [scene.path, *scene.parts]
+    if scene.path.is_dir():
+        files = sorted(one for one in scene.path.rglob("*") if one.is_file())
+    if scene.mask is not None and scene.mask.path is not None:
+        files.append(scene.mask.path)
+    marks = [[str(one.resolve()), one.stat().st_size, one.stat().st_mtime_ns] for one in files]
+    facts = [_FORMAT, marks, asdict(of), scene.bands, asdict(scene.sensor), all_bands]
+    return hashlib.sha256(json.dumps(facts, default=str).encode()).hexdigest()[:16]
+
+
+def _clear(folder: Path, current: Path) -> None:
+    """Take away the stores of other scenes or features, and make the folder.
+
+    Raises:
+        OutputError: the folder cannot be written.
+    """
+    try:
+        current.mkdir(parents=True, exist_ok=True)
+        for one in folder.iterdir():
+            if one != current and one.is_dir() and _OWN_FOLDER.fullmatch(one.name):
+                shutil.rmtree(one)
+    except OSError as error:
+        raise unwritten(folder, error) from error
+
+
+def _stored(folder: Path) -> int:
+    """Bytes of a store's files."""
+    return sum(one.stat().st_size for one in folder.rglob("*.npy"))

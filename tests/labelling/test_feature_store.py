@@ -1,0 +1,123 @@
+"""Tiles of features on the disk: their values, their files, and what fits."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from helpers.labelling import sample_scene
+
+from geotl.errors import DataError
+from geotl.experiments.pixel_samples import scene_features
+from geotl.experiments.sections import PixelsSection
+from geotl.imagery.windows import Window
+from geotl.labelling import feature_tiles
+from geotl.labelling.feature_store import FeatureStore
+from geotl.labelling.feature_tiles import TilePlace, levels_of, tiles_of
+from geotl.models.pixel_features import BlockFeatures
+
+
+def opened(folder: Path, **options) -> FeatureStore:
+    scene = sample_scene()
+    of = scene_features([scene], scene.sensor, PixelsSection())
+    return FeatureStore(scene, of, folder, **options)
+
+
+def fill(store: FeatureStore) -> list[tuple[int, int]]:
+    return [*store.fill()]
+
+
+@pytest.mark.parametrize("each", [1, 2, 4])
+def test_a_tile_has_the_full_resolutions_features_of_the_pixels_in_the_middle(
+    tmp_path: Path, each: int
+) -> None:
+    store = opened(tmp_path)
+    scene = store.scene
+    image, valid = scene.read(Window(0, 0, scene.grid.height, scene.grid.width))
+    place = TilePlace(each, 0, 256 // (256 * each)) if each > 1 else TilePlace(1, 2, 1)
+    rows, cols = place.within(scene.grid)
+    exact = BlockFeatures(store.what.of, image, valid)
+    down, across = (np.arange(p.start, p.stop, p.step) for p in (rows, cols))
+    where = (part.ravel() for part in np.meshgrid(down, across, indexing="ij"))
+    expected = exact.at(*where)
+    tile = store.tile(place)
+    for block, values in tile.blocks().items():
+        np.testing.assert_array_equal(values.astype(np.float16), expected[block].astype("f2"))
+    assert (tile.usable == valid.any(axis=0)[rows, cols]).all()
+    assert down[0] == place.y * 256 * each + each // 2
+
+
+def test_what_is_filled_in_the_background_is_what_is_computed_when_asked_for(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Blocks smaller than the scene, so that coarse tiles come together from several."""
+    asked = opened(tmp_path / "asked")
+    monkeypatch.setattr(feature_tiles, "READ_PX", 512)
+    monkeypatch.setattr("geotl.labelling.feature_store.READ_PX", 512)
+    filled = opened(tmp_path / "filled")
+    steps = fill(filled)
+    assert steps[-1] == (8, 8)  # four blocks for the coarse level, four for the fine ones
+    for each in levels_of(filled.scene.grid):
+        for place in tiles_of(filled.scene.grid, each):
+            assert (filled.folder / place.name).is_file()
+            np.testing.assert_array_equal(filled.tile(place).planes, asked.tile(place).planes)
+
+
+def test_a_second_session_reads_what_the_first_wrote(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store = opened(tmp_path)
+    fill(store)
+    first = store.tile(TilePlace(4, 0, 0)).planes.copy()
+    monkeypatch.setattr(feature_tiles, "FeatureBlock", None)  # nothing can be computed
+    again = opened(tmp_path)
+    assert fill(again) == [(0, 0)]
+    np.testing.assert_array_equal(again.tile(TilePlace(4, 0, 0)).planes, first)
+
+
+def test_features_of_another_definition_are_taken_away(tmp_path: Path) -> None:
+    old = opened(tmp_path)
+    old.tile(TilePlace(4, 0, 0))
+    (tmp_path / "notes").mkdir()
+    scene = sample_scene()
+    of = scene_features([scene], scene.sensor, PixelsSection(windows_px=(3,)))
+    new = FeatureStore(scene, of, tmp_path)
+    assert {one.name for one in tmp_path.iterdir()} == {"notes", new.folder.name}
+
+
+def test_a_file_that_is_cut_short_is_written_again(tmp_path: Path) -> None:
+    store, place = opened(tmp_path), TilePlace(4, 0, 0)
+    planes = store.tile(place).planes.copy()
+    path = store.folder / place.name
+    path.write_bytes(path.read_bytes()[:5000])
+    np.testing.assert_array_equal(store.tile(place).planes, planes)
+    assert len(path.read_bytes()) > planes.nbytes
+
+
+def test_levels_that_do_not_fit_are_computed_when_they_are_looked_at(tmp_path: Path) -> None:
+    store = opened(tmp_path, limit=60_000_000)
+    assert store.plan.kept == (2, 4)
+    words = store.plan.words(store.scene.grid, store.room)
+    assert words is not None
+    assert "768 x 768 px take 0.2 GB, and there is room for 0.1 GB" in words
+    assert "--aoi" in words
+    fill(store)
+    tile = store.tile(TilePlace(1, 1, 1))
+    assert tile.usable.all()
+    assert store.tile(TilePlace(1, 1, 1)) is tile
+    assert not (store.folder / "1").exists()
+
+
+def test_no_room_for_the_coarsest_level_is_refused_with_the_remedy(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match=r"free for features, fewer than .*--aoi"):
+        opened(tmp_path, limit=1_000_000)
+
+
+def test_filling_ends_when_the_store_is_closed(tmp_path: Path) -> None:
+    store = opened(tmp_path)
+    steps = store.fill()
+    assert next(steps) == (0, 2)
+    store.close()
+    assert [*steps] == []
+    assert not [*store.folder.rglob("*.npy")]
