@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import functools
-import importlib.resources
 import json
 import re
 import threading
@@ -23,19 +21,12 @@ from geotl.io.files import jsonable
 from geotl.labelling.events import Events
 from geotl.labelling.gate import Address, Gate, TooLargeError
 from geotl.labelling.label_set import LabelSet
+from geotl.labelling.page import ASSETS, page_asset, page_html
 from geotl.labelling.parts import Finish, LiveModel, Parts, Tiles
 from geotl.labelling.pen import Pen, PenError
 from geotl.labelling.project import Project, Snapshot, StaleError
 from geotl.labelling.shapes import geojson_of
-from geotl.reporting.templates import render
 
-PACKAGE = "geotl.labelling"
-ASSETS: Mapping[str, str] = {
-    "label.js": "text/javascript",
-    "ol.js": "text/javascript",
-    "label.css": "text/css",
-    "ol.css": "text/css",
-}
 FILES: Mapping[str, tuple[str, str]] = {  # what finishing writes: place in the folder, type
     "report.html": ("run/report.html", "text/html"),
     "map.html": ("map.html", "text/html"),
@@ -123,7 +114,7 @@ def state_of(session: Session, snapshot: Snapshot) -> dict[str, Any]:
     return {
         "revision": labels.revision,
         "project": session.project.folder.name,
-        "mode": "label",
+        "mode": session.project.mode,
         "classes": [{"id": c.id, "name": c.name, "colour": c.colour} for c in labels.classes],
         "labels": [
             {"id": one.id, "class": one.class_id, "geometry": geojson_of(one.geometry)}
@@ -161,20 +152,21 @@ def _add_errors(inside: FastAPI) -> None:
 
 
 def _detail(status: int, line: str) -> JSONResponse:
-    return JSONResponse({"detail": "; ".join(line.splitlines())}, status)
+    """A refusal; after one of a large body the connection closes, or its rest would be read."""
+    headers = {"connection": "close"} if status == 413 else {}
+    return JSONResponse({"detail": "; ".join(line.splitlines())}, status, headers)
 
 
 def _add_page(inside: FastAPI, session: Session) -> None:
     @inside.get("/")
     def page() -> Response:
-        title = f"{session.project.folder.name} - geotl label"
-        return Response(render("label.html", PACKAGE, title=title), media_type="text/html")
+        return Response(page_html(session.project.folder.name), media_type="text/html")
 
     @inside.get("/assets/{name}")
     def asset(name: str) -> Response:
         if name not in ASSETS:
             raise HTTPException(404)
-        content = _asset_bytes(name)
+        content = page_asset(name)
         return Response(content, media_type=ASSETS[name], headers={"cache-control": "no-cache"})
 
     @inside.get("/state")
@@ -186,14 +178,6 @@ def _add_page(inside: FastAPI, session: Session) -> None:
     @inside.get("/events")
     def events(client: str) -> Response:
         return _EventResponse(session, _client({"client": client}))
-
-
-@functools.cache
-def _asset_bytes(name: str) -> bytes:
-    try:
-        return (importlib.resources.files(PACKAGE) / "assets" / name).read_bytes()
-    except FileNotFoundError:
-        raise HTTPException(404) from None
 
 
 class _EventResponse(StreamingResponse):
