@@ -7,7 +7,7 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check -q
 # Beside a clone called geotl, `import geotl` would find that folder before setuptools' own hook.
 EDITABLE := --config-settings editable_mode=compat -e
 
-.PHONY: demo test test-export fuzz kills disks lint bench lecture practical clean
+.PHONY: demo test test-export fuzz kills disks lint bench lecture practical openlayers clean
 
 demo: $(VENV)/.installed
 	$(BIN)/geotl run sample_source -o runs/sample_source --resume
@@ -67,6 +67,14 @@ bench: $(VENV)/.tested
 # on your own MNIST and Fashion-MNIST files.
 practical: $(VENV)/.tested
 	$(BIN)/python docs/practical/make_practical.py $(if $(DATA),--data $(DATA) --out docs/practical/practical_mnist.ipynb)
+
+# OpenLayers for the page of geotl label, from the versions in its package-lock.json. Needs Node 20
+# and npm, and the npm registry; the files are committed, so that nothing else needs them.
+LABEL_ASSETS := geotl/labelling/assets
+openlayers:
+	work=$$(mktemp -d) && cp $(LABEL_ASSETS)/bundle/* $$work && assets=$$(realpath $(LABEL_ASSETS)) \
+	  && cd $$work && npm ci --ignore-scripts --no-audit --no-fund && node build.js $$assets; \
+	  status=$$?; rm -rf $$work; exit $$status
 
 # The environment is made anew when the pins change, and added to when pyproject.toml does.
 $(VENV)/.made: constraints.txt

@@ -143,6 +143,8 @@ def test_a_package_begins_with_nothing_but_what_it_is(name: str) -> None:
         ("pydantic_core", {"io"}),
         ("exactextract", {"data"}),
         ("rich", {"console"}),
+        ("fastapi", {"labelling"}),
+        ("uvicorn", {"labelling"}),
     ],
 )
 def test_a_library_has_its_packages(library: str, packages: set[str]) -> None:

@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from typing import Any, cast
 
 HEADINGS: Mapping[str, tuple[str, ...]] = {
-    "Data": ("check", "chips", "suggest", "augment", "generate", "sensors"),
+    "Data": ("label", "check", "chips", "suggest", "augment", "generate", "sensors"),
     "Train": ("run", "curve", "diagnose", "study", "recipe", "backbones"),
     "Use": ("predict", "evaluate", "map", "sample", "accuracy", "inspect"),
     "Publish": ("export",),

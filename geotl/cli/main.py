@@ -19,6 +19,7 @@ from geotl.cli.data import add_check, add_chips, add_suggest
 from geotl.cli.export import add_export
 from geotl.cli.help import MainParser
 from geotl.cli.inputs import check_inputs
+from geotl.cli.label import add_label
 from geotl.cli.map import add_map
 from geotl.cli.models import add_evaluate, add_inspect, add_predict
 from geotl.cli.old_options import with_new_options
@@ -194,6 +195,7 @@ def _add_commands(commands: Any, common: argparse.ArgumentParser) -> None:
         add_evaluate,
         add_export,
         add_inspect,
+        add_label,
         add_lecture,
         add_map,
         add_predict,

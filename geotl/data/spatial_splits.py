@@ -351,6 +351,11 @@ def variogram(centres: Float64s, features: Float64s, *, seed: int = 0) -> Variog
     return min(fits, key=lambda fit: fit[0])[1]
 
 
+def enough_places(places: Float64s) -> bool:
+    """Whether samples at places [N,2] in metres are enough for a variogram."""
+    return len(_binned(places, np.zeros((len(places), 1)))[0]) >= MIN_BINS
+
+
 def _binned(places: Float64s, values: Float64s) -> tuple[Float64s, Float64s, Int64s]:
     """Mean distance, half the mean squared difference and the number of pairs in each bin."""
     distance = pdist(places)

@@ -191,6 +191,7 @@ class RasterInfo:
         alpha: position of the alpha band, counted from 1, which becomes validity.
         paletted: one band of indices into a colour table, read as its colours.
         scaling: (scale, offset) that the file declares for each band; () where it cannot.
+        overviews: how many pixels one of each overview spans along a side, from fine to coarse.
     """
 
     path: Path
@@ -204,6 +205,7 @@ class RasterInfo:
     alpha: int | None = None
     paletted: bool = False
     scaling: tuple[tuple[float, float], ...] = ()
+    overviews: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -436,6 +438,7 @@ def info_of(source: Any, path: Path, band_count: int | None = None) -> RasterInf
         acquired=_acquired(source.tags()),
         alpha=alpha,
         paletted=paletted,
+        overviews=tuple(source.overviews(1)),
     )
 
 

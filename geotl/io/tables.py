@@ -180,9 +180,16 @@ class TableWriter:
 
 
 def _plain(cell: Any) -> Any:
-    text = isinstance(cell, str) and len(cell) > 1
-    runs = text and cell[0] in _RUN and number(cell) is None
-    return f"'{cell}" if runs else cell
+    return f"'{cell}" if isinstance(cell, str) and runs_as_formula(cell) else cell
+
+
+def runs_as_formula(text: str) -> bool:
+    """Whether a spreadsheet would run a cell of this text.
+
+    >>> runs_as_formula("=1+1"), runs_as_formula("-2.5"), runs_as_formula("forest")
+    (True, False, False)
+    """
+    return len(text) > 1 and text[0] in _RUN and number(text) is None
 
 
 def _unmarked(cell: str) -> str:

@@ -162,10 +162,24 @@ def write_features(
     Raises:
         OutputError: the folder cannot be written, or the disk is full.
     """
+    path = Path(path)
+    content = geopackage(geometries, columns, crs, layer=layer or path.stem, date=date)
+    with whole_file(path) as part:
+        part.write_bytes(content)
+
+
+def geopackage(
+    geometries: Sequence[shapely.Geometry | None] | Geometries,
+    columns: Mapping[str, Sequence[Any]],
+    crs: str,
+    *,
+    layer: str,
+    date: str | None = None,
+) -> memoryview:
+    """The bytes that `write_features` writes, from the same arguments."""
     import geopandas
     import pyogrio
 
-    path = Path(path)
     shapes = np.empty(len(geometries), dtype=object)
     shapes[:] = list(geometries)
     table = geopandas.GeoDataFrame(dict(columns), geometry=shapes, crs=crs)
@@ -173,12 +187,11 @@ def write_features(
     pyogrio.set_gdal_config_options({"OGR_CURRENT_DATE": date})
     try:
         pyogrio.write_dataframe(
-            table, memory, driver="GPKG", layer=layer or path.stem, geometry_type=_kind(shapes)
+            table, memory, driver="GPKG", layer=layer, geometry_type=_kind(shapes)
         )
     finally:
         pyogrio.set_gdal_config_options({"OGR_CURRENT_DATE": None})
-    with whole_file(path) as part:
-        part.write_bytes(memory.getbuffer())
+    return memory.getbuffer()
 
 
 def _kind(shapes: Geometries) -> str:

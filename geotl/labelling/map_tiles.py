@@ -30,8 +30,8 @@ BATCH_PX = 4096  # pixels that are predicted together
 LAYERS = ("classes", "confidence", "applicability")
 MAX_COMPARED = 96  # training pixels that each pixel is compared with, fewer than in `geotl map`
 MAX_TRAINING = 2000  # that the threshold rests on
-_VIRIDIS = ("#440154", "#3b528b", "#21918c", "#5ec962", "#fde725")
-_OUTSIDE = ("#ffb000", "#e3472f", "#7a0016")
+CONFIDENCE = ("#440154", "#3b528b", "#21918c", "#5ec962", "#fde725")
+OUTSIDE = ("#ffb000", "#e3472f", "#7a0016")
 
 
 @dataclass(frozen=True)
@@ -153,7 +153,7 @@ def confidence_colours(confidence: Float32s) -> UInt8s:
     [[68, 1, 84, 255], [253, 231, 37, 255]]
     """
     place: UInt8s = np.rint(confidence * 255).astype(np.uint8)
-    return np.asarray(_ramp(_VIRIDIS)[place])
+    return np.asarray(_ramp(CONFIDENCE)[place])
 
 
 def outside_colours(index: Float32s | None, like: Float32s) -> UInt8s:
@@ -165,7 +165,7 @@ def outside_colours(index: Float32s | None, like: Float32s) -> UInt8s:
     if index is None:
         return np.zeros((like.shape[1], 4), np.uint8)
     beyond = np.clip((index - 1) * 255, 0, 255)
-    colours = _ramp(_OUTSIDE)[np.rint(beyond).astype(np.uint8)]
+    colours = _ramp(OUTSIDE)[np.rint(beyond).astype(np.uint8)]
     colours[index <= 1] = 0
     return np.asarray(colours)
 

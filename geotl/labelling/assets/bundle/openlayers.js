@@ -1,0 +1,25 @@
+// What the page of `geotl label` needs of OpenLayers; `make openlayers` writes ../ol.js from it.
+export {VERSION} from 'ol/util.js';
+export {default as Map} from 'ol/Map.js';
+export {default as View} from 'ol/View.js';
+export {default as Feature} from 'ol/Feature.js';
+export {default as Collection} from 'ol/Collection.js';
+export {default as Projection} from 'ol/proj/Projection.js';
+export {default as TileGrid} from 'ol/tilegrid/TileGrid.js';
+export {default as TileLayer} from 'ol/layer/Tile.js';
+export {default as VectorLayer} from 'ol/layer/Vector.js';
+export {default as TileImage} from 'ol/source/TileImage.js';
+export {default as VectorSource} from 'ol/source/Vector.js';
+export {default as Point} from 'ol/geom/Point.js';
+export {default as Polygon} from 'ol/geom/Polygon.js';
+export {default as DragPan} from 'ol/interaction/DragPan.js';
+export {default as MouseWheelZoom} from 'ol/interaction/MouseWheelZoom.js';
+export {default as PinchZoom} from 'ol/interaction/PinchZoom.js';
+export {default as Draw} from 'ol/interaction/Draw.js';
+export {default as Modify} from 'ol/interaction/Modify.js';
+export {default as Translate} from 'ol/interaction/Translate.js';
+export {default as Style} from 'ol/style/Style.js';
+export {default as Circle} from 'ol/style/Circle.js';
+export {default as Fill} from 'ol/style/Fill.js';
+export {default as Stroke} from 'ol/style/Stroke.js';
+export {default as Text} from 'ol/style/Text.js';

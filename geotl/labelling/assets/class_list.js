@@ -1,0 +1,128 @@
+// The classes: choose, add, rename, recolour, merge, delete. The chosen one is what the tools give.
+import {fill, find, make, say, swatch, warn} from './dom.js';
+import {count} from './words.js';
+
+/** Emits `choose` when another class is chosen. */
+export class ClassList extends EventTarget {
+  #active = null;
+  #editing = null; // id of the class whose form is open
+  #form = null;
+
+  constructor(session) {
+    super();
+    this.session = session;
+    find('add-class').addEventListener('submit', event => this.#add(event));
+  }
+
+  get all() {
+    return this.session.state.classes;
+  }
+
+  /** The class that the tools give, or undefined where there is none. */
+  get active() {
+    return this.all.find(one => one.id === this.#active) ?? this.all[0];
+  }
+
+  nameOf(id) {
+    return this.all.find(one => one.id === id)?.name ?? 'no class';
+  }
+
+  /** The key of a class, 1 to 9; later ones have their number without a key. */
+  keyOf(id) {
+    return String(this.all.findIndex(one => one.id === id) + 1);
+  }
+
+  choose(id) {
+    this.#active = id;
+    this.show();
+    say(`${this.nameOf(id)} is the active class`);
+    this.dispatchEvent(new CustomEvent('choose', {detail: id}));
+  }
+
+  show() {
+    const labels = this.session.labels;
+    find('no-classes').hidden = this.all.length > 0;
+    fill(find('classes'), this.all.map(one => this.#row(one, labels.filter(label => label.class === one.id).length)));
+  }
+
+  #row(one, number) {
+    const radio = make('input', {
+      type: 'radio', name: 'class', 'data-key': `choose ${one.id}`, change: () => this.choose(one.id),
+    });
+    radio.checked = one.id === this.active.id;
+    const chosen = make('label', {class: 'grow'}, radio, make('kbd', {}, this.keyOf(one.id)), swatch(one.colour),
+      make('span', {class: 'name'}, one.name), make('span', {class: 'count'}, count(number, 'label')));
+    const edit = make('button', {
+      type: 'button', class: 'small labelling', 'aria-label': `Edit ${one.name}`, 'data-key': `edit ${one.id}`,
+      'aria-expanded': String(this.#editing === one.id), click: () => this.#edit(one),
+    }, 'Edit');
+    const parts = [make('div', {class: radio.checked ? 'row active' : 'row'}, chosen, edit)];
+    if (this.#editing === one.id) parts.push(this.#form);
+    return make('li', {}, ...parts);
+  }
+
+  #add(event) {
+    event.preventDefault();
+    const name = find('new-class').value.trim();
+    if (!name) return;
+    if (this.all.some(one => one.name === name)) {
+      warn(`There is a class ${name} already.`);
+      return;
+    }
+    this.session.change({op: 'add_class', name});
+    find('new-class').value = '';
+  }
+
+  #edit(one) {
+    this.#editing = this.#editing === one.id ? null : one.id;
+    this.#form = this.#editing === null ? null : this.#makeForm(one);
+    this.show();
+    this.#form?.querySelector('input').focus();
+  }
+
+  #close() {
+    const id = this.#editing;
+    this.#editing = null;
+    this.show();
+    find('classes').querySelector(`[data-key="edit ${id}"]`)?.focus();
+  }
+
+  #makeForm(one) {
+    const name = make('input', {type: 'text', value: one.name, maxlength: 80, 'data-key': 'edit name', autocomplete: 'off'});
+    const colour = make('input', {type: 'color', value: one.colour, 'data-key': 'edit colour'});
+    const save = event => {
+      event.preventDefault();
+      this.session.change({op: 'edit_class', id: one.id, name: name.value.trim(), colour: colour.value});
+      this.#close();
+    };
+    return make('form', {class: 'edit', submit: save},
+      make('label', {}, 'Name ', name), make('label', {}, 'Colour ', colour),
+      make('button', {type: 'submit', 'data-key': 'edit save'}, 'Save'), ...this.#merging(one), this.#deleting(one),
+      make('button', {type: 'button', 'data-key': 'edit close', click: () => this.#close()}, 'Close'));
+  }
+
+  #merging(one) {
+    const others = this.all.filter(other => other.id !== one.id);
+    if (!others.length) return [];
+    const into = make('select', {'data-key': 'edit into'},
+      ...others.map(other => make('option', {value: other.id}, other.name)));
+    const merge = () => {
+      this.session.change({op: 'merge_class', id: one.id, into: Number(into.value)});
+      this.#close();
+    };
+    return [make('label', {}, 'Merge into ', into),
+      make('button', {type: 'button', 'data-key': 'edit merge', click: merge}, 'Merge')];
+  }
+
+  #deleting(one) {
+    const remove = () => {
+      if (this.session.labels.some(label => label.class === one.id)) {
+        warn(`${one.name} has labels. Merge it into another class, or delete its labels first.`);
+        return;
+      }
+      this.session.change({op: 'delete_class', id: one.id});
+      this.#close();
+    };
+    return make('button', {type: 'button', 'data-key': 'edit delete', click: remove}, 'Delete class');
+  }
+}

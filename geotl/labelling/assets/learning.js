@@ -1,0 +1,144 @@
+// What the model does and how far it can be trusted, as the server's events say.
+import {curvePicture, curveWords} from './curve.js';
+import {fill, find, make, say, warn} from './dom.js';
+import {accuracySentence, count, percent, place} from './words.js';
+
+const WHY = {typical: 'typical', uncertain: 'model unsure'};
+const STAGE = {quick: 'Quick map', full: 'Full map'};
+
+/** Emits `doubts` when the doubtful labels change. */
+export class Learning extends EventTarget {
+  places = [];
+  revision = null; // of the labels that the map is of
+  version = null; // of the map
+  doubts = new Map(); // by the id of the label
+  #visited = new Set();
+
+  constructor(session, map, classes) {
+    super();
+    Object.assign(this, {session, map, classes});
+    const heard = {
+      model: this.#model, waiting: this.#waiting, progress: this.#progress, accuracy: this.#accuracy,
+      curve: this.#curve, suggestions: this.#suggestions, doubts: this.#doubtful, notice: this.#notice,
+      fault: ({message}) => warn(`A fault while learning: ${message}`), problem: ({message}) => warn(message),
+    };
+    for (const [kind, show] of Object.entries(heard)) {
+      session.addEventListener(`event:${kind}`, ({detail}) => show.call(this, detail));
+    }
+    find('next-place').addEventListener('click', () => this.goToNext());
+  }
+
+  /** Go to the first suggested place that was not visited yet; the last ones come round again. */
+  goToNext() {
+    if (!this.places.length) {
+      say('no suggested places yet');
+      return;
+    }
+    if (this.places.every(one => this.#isVisited(one))) this.#visited.clear();
+    this.goTo(this.places.find(one => !this.#isVisited(one)));
+  }
+
+  goTo(one) {
+    this.#visited.add(`${one.col} ${one.row}`);
+    this.map.goTo([one.col, one.row]);
+    find('map').focus();
+    document.body.classList.add('by-keys');
+    say(`place ${one.number}, ${place([one.col, one.row])}: ${WHY[one.why] ?? one.why}`);
+    this.#showPlaces();
+  }
+
+  /** Why a label is doubtful, in words. */
+  doubtWords({looks_like: other, probability}) {
+    const name = typeof other === 'number' ? this.classes.nameOf(other) : other;
+    return `looks like ${name} (${percent(probability)} %)`;
+  }
+
+  #isVisited({col, row}) {
+    return this.#visited.has(`${col} ${row}`);
+  }
+
+  #model({version, revision, stage, members, seconds}) {
+    if (this.revision === null) say('the first map is shown');
+    this.revision = revision;
+    this.version = version;
+    this.map.showVersion(version);
+    const names = Object.entries(members ?? {}).filter(([, weight]) => weight > 0).map(([name]) => name);
+    find('model-state').textContent = `${STAGE[stage] ?? stage} in ${seconds.toFixed(1)} s`
+      + `${names.length ? `, from ${names.join(', ').replaceAll('_', ' ')}` : ''}.`;
+  }
+
+  // Without labels enough there is no map: an older one is taken away.
+  #waiting({message}) {
+    if (!message) return;
+    find('model-state').textContent = message;
+    this.revision = null;
+    this.map.showVersion(null);
+  }
+
+  #notice({message}) {
+    find('notice').textContent = message;
+    find('notice').hidden = !message;
+  }
+
+  #progress({what, done, total}) {
+    const key = `progress-${what}`;
+    const old = [...find('progress').children].find(one => one.dataset.key === key);
+    if (!total || done >= total) {
+      old?.remove();
+      return;
+    }
+    const bar = make('progress', {max: total, value: done, 'aria-label': what});
+    const shown = make('label', {class: 'progress', 'data-key': key}, `${what}: ${percent(done / total)} % `, bar);
+    if (old) old.replaceWith(shown);
+    else find('progress').append(shown);
+  }
+
+  #accuracy(event) {
+    const words = event.message ?? accuracySentence(event);
+    find('accuracy-words').textContent = words;
+    const of = event.labels ? ` From ${count(event.labels, 'label')}${event.blocks ? ` in ${count(event.blocks, 'block')}` : ''}.` : '';
+    if (!event.message) find('accuracy-words').append(of);
+    fill(find('accuracy-classes'), event.classes && Object.keys(event.classes).length ? [this.#table(event.classes)] : []);
+  }
+
+  #table(classes) {
+    const share = value => make('td', {class: 'number'}, Number.isFinite(value) ? `${percent(value)} %` : '–');
+    const head = [['Class'], ['Labels'], ['Recall'], ['Precision']]
+      .map(([name], k) => make('th', {scope: 'col', class: k ? 'number' : null}, name));
+    const order = this.classes.all.map(one => one.name);
+    const sorted = Object.entries(classes).sort(([a], [b]) => order.indexOf(a) - order.indexOf(b));
+    const rows = sorted.map(([name, one]) => make('tr', {}, make('th', {scope: 'row'}, name),
+      make('td', {class: 'number'}, `${one.labels}`), share(one.recall), share(one.precision)));
+    return make('table', {}, make('caption', {class: 'note'},
+      'Recall: share of a class’s labels that get this class. Precision: share of the labels given this class that have it. Both blocked.'),
+    make('thead', {}, make('tr', {}, ...head)), make('tbody', {}, ...rows));
+  }
+
+  #curve({points}) {
+    find('curve').hidden = points.length < 2;
+    if (points.length < 2) return;
+    fill(find('curve-picture'), [curvePicture(points)]);
+    find('curve-words').textContent = curveWords(points);
+  }
+
+  #suggestions({places}) {
+    this.places = places;
+    this.#showPlaces();
+  }
+
+  #showPlaces() {
+    this.map.showPlaces(this.places.map(one => ({...one, visited: this.#isVisited(one)})));
+    find('next-place').disabled = !this.places.length;
+    find('next-words').textContent = this.places.length
+      ? 'Numbered frames on the map: first places that are typical of much of the scene, later those where the model is unsure.'
+      : 'Suggestions come when the features of the scene are ready.';
+    fill(find('places'), this.places.map(one => make('li', {value: one.number}, make('button', {
+      type: 'button', class: 'link', 'data-key': `place ${one.number}`, click: () => this.goTo(one),
+    }, `${place([one.col, one.row])}`), ` ${WHY[one.why] ?? one.why}${this.#isVisited(one) ? ', visited' : ''}`)));
+  }
+
+  #doubtful({labels}) {
+    this.doubts = new Map(labels.map(one => [one.id, one]));
+    this.dispatchEvent(new CustomEvent('doubts'));
+  }
+}

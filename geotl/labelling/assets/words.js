@@ -1,0 +1,67 @@
+// Numbers and places in words. Pure: numbers in, texts out.
+
+/** A share in percent; below 10 % and above 99 % with one decimal, since there it matters. */
+export const percent = share => {
+  const value = 100 * share;
+  return Number.isFinite(value) ? (value > 99 && value < 100 ? value.toFixed(1) : value.toFixed(0)) : '–';
+};
+
+/** "82 % [74, 90]". */
+export const interval = ({value, low, high}) =>
+  Number.isFinite(low) ? `${percent(value)} % [${percent(low)}, ${percent(high)}]` : `${percent(value)} %`;
+
+/** "1 label", "12 labels". */
+export const count = (number, noun, many = `${noun}s`) =>
+  `${number.toLocaleString('en')} ${number === 1 ? noun : many}`;
+
+/** A length on the ground: "250 m", "1.5 km". */
+export const metres = length => {
+  if (length < 1) return `${+(100 * length).toPrecision(3)} cm`;
+  return length < 1000 ? `${+length.toPrecision(3)} m` : `${+(length / 1000).toPrecision(3)} km`;
+};
+
+/** Where a label stands: of a polygon, its middle. */
+export function middle(geometry) {
+  if (geometry.type === 'Point') return geometry.coordinates;
+  const ring = geometry.coordinates[0];
+  const corners = ring.slice(0, -1);
+  return [0, 1].map(axis => corners.reduce((sum, one) => sum + one[axis], 0) / corners.length);
+}
+
+/** "column 12, row 40": of the pixel that holds a place, counted from 0 as in the files. */
+export const place = ([x, y]) => `column ${Math.floor(x)}, row ${Math.floor(y)}`;
+
+/** The largest of 1, 2, 5, 10, 20, ... not above a value. */
+export function roundBelow(value) {
+  const power = 10 ** Math.floor(Math.log10(value));
+  return power * [5, 2, 1].find(step => step * power <= value * (1 + 1e-9));
+}
+
+/** The two sentences on accuracy, blocked first. */
+export function accuracySentence({blocked, random}) {
+  const parts = [];
+  if (blocked) parts.push(`${interval(blocked)} of places correct, blocked: tested in other blocks of ground than trained in`);
+  if (random) parts.push(`${interval(random)} if test places may lie beside training ones`);
+  return parts.length ? `${parts.join('; ')}.` : '';
+}
+
+/** What a change does, for the live region and where it could not be made. */
+export function changeWords(change, {classes, labels}) {
+  const named = id => classes.find(one => one.id === id)?.name ?? 'class';
+  const label = labels.find(one => one.id === change.id);
+  const kind = geometry => (geometry?.type === 'Polygon' ? 'polygon' : 'point');
+  const where = geometry => (geometry ? ` at ${place(middle(geometry))}` : '');
+  const words = {
+    add: () => `${kind(change.geometry)}${where(change.geometry)}: ${named(change.class)}`,
+    move: () => `${kind(change.geometry)} moved to ${place(middle(change.geometry))}`,
+    reclass: () => `${kind(label?.geometry)}${where(label?.geometry)} is now ${named(change.class)}`,
+    delete: () => `${kind(label?.geometry)}${where(label?.geometry)} deleted`,
+    add_class: () => `class ${change.name} added`,
+    edit_class: () => `class ${named(change.id)} changed`,
+    merge_class: () => `class ${named(change.id)} merged into ${named(change.into)}`,
+    delete_class: () => `class ${named(change.id)} deleted`,
+    undo: () => 'undo',
+    redo: () => 'redo',
+  };
+  return words[change.op]();
+}

@@ -1,0 +1,407 @@
+"""The end of a project: its recipe, and results that are complete or not there."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+import threading
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import geopandas
+import numpy as np
+import pyogrio
+import pytest
+import rasterio
+import shapely
+from rasterio.transform import from_origin
+from safetensors.numpy import load_file
+
+from geotl.cli.main import main
+from geotl.data.labels import read_any
+from geotl.errors import DataError
+from geotl.experiments.recipe import load
+from geotl.imagery.scene import Scene, open_scene
+from geotl.imagery.sensors import get_sensor
+from geotl.io.raster import Grid
+from geotl.labelling import finish, own_commands
+from geotl.labelling.finish import Finisher, labels_of, settle
+from geotl.labelling.own_commands import StoppedError
+from geotl.labelling.project_recipe import ProjectInputs, recipe_values, split_of
+
+BANDS = ("B02", "B03", "B04", "B08")
+COLOURS = {"water": "#2b7bba", "=1+1": "#aa0011", "<b>reed</b>": "#b08d57", "unused": "#000000"}
+SIDE = 96
+GRID = Grid("EPSG:32633", (10.0, 0.0, 300000.0, 0.0, -10.0, 5900000.0), SIDE, SIDE)
+
+
+def write_scene(path: Path) -> Path:
+    """Three stripes of classes in four bands."""
+    rng = np.random.default_rng(0)
+    stripe = np.minimum(np.arange(SIDE) * 3 // SIDE, 2)
+    data = 1500 + 700 * np.stack([(stripe + band) % 3 for band in range(4)])[:, None]
+    data = data + rng.normal(0, 120, (4, SIDE, SIDE))
+    profile = {"driver": "GTiff", "count": 4, "height": SIDE, "width": SIDE, "dtype": "uint16"}
+    with rasterio.open(
+        path, "w", crs="EPSG:32633", transform=from_origin(300000, 5900000, 10, 10), **profile
+    ) as to:
+        to.write(data.astype(np.uint16))
+        to.descriptions = BANDS
+    return path
+
+
+def write_labels(folder: Path, count: int = 45, seed: int = 0) -> None:
+    rng = np.random.default_rng(seed)
+    places = rng.integers(0, SIDE, (count, 2))
+    names = [[*COLOURS][min(int(col) * 3 // SIDE, 2)] for col, _ in places]
+    points = [shapely.Point(*GRID.at(col + 0.5, row + 0.5)) for col, row in places]
+    fields = {"id": np.arange(1, count + 1), "class": names}
+    table = geopandas.GeoDataFrame(fields, geometry=points, crs=GRID.crs)
+    (folder / "labels.gpkg").unlink(missing_ok=True)
+    table.to_file(folder / "labels.gpkg", layer="labels", driver="GPKG")
+    classes = [{"id": i, "name": n, "colour": c} for i, (n, c) in enumerate(COLOURS.items())]
+    (folder / "classes.json").write_text(json.dumps(classes))
+
+
+@pytest.fixture(scope="module")
+def inputs(tmp_path_factory: pytest.TempPathFactory) -> ProjectInputs:
+    scene = write_scene(tmp_path_factory.mktemp("scenes") / "field.tif")
+    return ProjectInputs(scene, "sentinel2_l2a_n0400", BANDS)
+
+
+def opened(inputs: ProjectInputs) -> Scene:
+    return open_scene(inputs.scene, get_sensor(inputs.sensor), inputs.bands)
+
+
+class Heard:
+    """Events that were published."""
+
+    def __init__(self) -> None:
+        self.events: list[dict[str, Any]] = []
+
+    def __call__(self, kind: str, **values: object) -> None:
+        assert kind == "finish"
+        self.events.append(values)
+
+    @property
+    def lines(self) -> list[str]:
+        return [event["line"] for event in self.events]
+
+
+@pytest.fixture(scope="module")
+def finished(
+    tmp_path_factory: pytest.TempPathFactory, inputs: ProjectInputs
+) -> tuple[Path, Heard, Sequence[str]]:
+    folder, heard = tmp_path_factory.mktemp("project"), Heard()
+    write_labels(folder)
+    names = Finisher(inputs, opened(inputs))(folder, heard)
+    return folder, heard, names
+
+
+def test_a_project_ends_with_recipe_model_map_and_report(
+    finished: tuple[Path, Heard, Sequence[str]],
+) -> None:
+    folder, heard, names = finished
+    assert names == ["report.html", "map.html", "map.png"]
+    assert {event["state"] for event in heard.events} == {"running"}
+    there = {path.name for path in folder.iterdir()}
+    assert {"recipe.yaml", "run", "map.tif", "map.html", "labels.gpkg", "classes.json"} <= there
+    assert not [name for name in there if name.startswith(".")]
+    assert (folder / "run" / "report.html").exists()
+    assert any("fold 5/5" in line for line in heard.lines)
+
+
+def test_the_map_has_the_names_and_colours_of_the_page(
+    finished: tuple[Path, Heard, Sequence[str]],
+) -> None:
+    folder, *_ = finished
+    with rasterio.open(folder / "map.tif") as stored:
+        classes, table, tags = stored.read(1), stored.colormap(1), stored.tags(1) | stored.tags()
+    names = sorted(name for name in COLOURS if name != "unused")
+    shown = ["#{:02x}{:02x}{:02x}".format(*table[value][:3]) for value in range(3)]
+    assert shown == [COLOURS[name] for name in names]
+    assert set(np.unique(classes)) == {0, 1, 2}
+    assert all(name in str(tags) + (folder / "map.tif.aux.xml").read_text() for name in ["water"])
+    page = (folder / "map.html").read_text()
+    assert "<b>reed</b>" not in page
+
+
+def test_running_the_recipe_again_gives_the_same_model_to_the_bit(
+    finished: tuple[Path, Heard, Sequence[str]],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    folder, *_ = finished
+    monkeypatch.chdir(folder)
+    assert main(["run", "recipe.yaml", "-o", str(tmp_path / "again"), "-q"]) == 0
+    first, second = (
+        load_file(place / "model.safetensors") for place in (folder / "run", tmp_path / "again")
+    )
+    assert first.keys() == second.keys()
+    assert all(first[name].tobytes() == second[name].tobytes() for name in first)
+
+
+def test_the_labels_are_read_by_geotl_and_pyogrio(
+    finished: tuple[Path, Heard, Sequence[str]],
+) -> None:
+    folder, *_ = finished
+    path, given = folder / "labels.gpkg", {"layer": "labels", "field": "class", "id_field": "id"}
+    labels = read_any(path, crs_to="EPSG:32633", **given)
+    assert (len(labels.labels), labels.rejected) == (45, ())
+    info = pyogrio.read_info(folder / "labels.gpkg", layer="labels")
+    assert ([*info["fields"]], info["crs"]) == (["id", "class"], "EPSG:32633")
+
+
+def test_the_recipe_states_what_the_project_used(tmp_path: Path) -> None:
+    bare = ProjectInputs(tmp_path / "scene.tif", "sentinel2_l2a")
+    full = ProjectInputs(
+        tmp_path / "scene.tif",
+        "sentinel2_l2a",
+        ("B02", "B03"),
+        mask="none",
+        weights=tmp_path / "resnet18.pth",
+        aoi=tmp_path / "aoi.gpkg",
+    )
+    places = np.random.default_rng(0).uniform(0, 5000, (200, 2))
+    values = recipe_values(bare, {"a": "#000000"}, places, "labels.gpkg")
+    assert set(values["data"]) == {"scenes", "sensor", "colours"}
+    assert values["split"] == {"method": "blocks", "kfold": 5}
+    assert "model" not in values
+    values = recipe_values(full, {}, places, "labels.gpkg")
+    assert values["data"]["mask"] is None
+    assert values["data"]["bands"] == ["B02", "B03"]
+    assert values["model"]["weights"] == str(tmp_path / "resnet18.pth")
+    assert finish.map_command(full)[-4:] == ["--mask", "none", "--aoi", str(tmp_path / "aoi.gpkg")]
+
+
+def test_the_written_recipe_is_read_back(finished: tuple[Path, Heard, Sequence[str]]) -> None:
+    folder, *_ = finished
+    recipe = load(folder / "recipe.yaml")
+    assert (recipe.task, recipe.labels.path, recipe.labels.layer) == (
+        "pixels",
+        "labels.gpkg",
+        "labels",
+    )
+    assert recipe.data.colours == {n: c for n, c in COLOURS.items() if n != "unused"}
+    head = (folder / "recipe.yaml").read_text().splitlines()[:2]
+    assert head[0] == "# geotl run recipe.yaml -o run"
+    assert head[1].startswith("# geotl map run/model.safetensors ")
+
+
+@pytest.mark.parametrize(
+    ("count", "extent", "method"),
+    [(4, 5000.0, "group"), (12, 5000.0, "blocks"), (30, 5000.0, "blocks"), (12, 0.0, "group")],
+)
+def test_few_labels_get_folds_that_they_allow(count: int, extent: float, method: str) -> None:
+    places = np.random.default_rng(1).uniform(0, 1, (count, 2)) * extent
+    split = split_of(places)
+    assert split["method"] == method
+    assert 2 <= split["kfold"] <= min(5, count)
+    if method == "blocks":
+        origin = places.min(axis=0)
+        assert 0 < split["block_m"] <= extent / 2
+        assert len(np.unique((places - origin) // split["block_m"], axis=0)) >= 4
+
+
+@pytest.mark.parametrize("count", [6, 9])
+def test_a_model_of_very_few_labels_can_be_finished(
+    tmp_path: Path, inputs: ProjectInputs, count: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Red before: `geotl run` read no variogram off so few labels."""
+    write_labels(tmp_path, count)
+    colours, places = labels_of(tmp_path, opened(inputs))
+    text = finish.recipe_text(inputs, colours, places, "labels.gpkg", "")
+    (tmp_path / "recipe.yaml").write_text(text)
+    monkeypatch.chdir(tmp_path)
+    assert (
+        main(["run", "recipe.yaml", "-o", "run", "-q", "pixels.members=[discriminant_bands]"]) == 0
+    )
+
+
+RUN_IT = """
+import json, pathlib, sys
+pathlib.Path("run").mkdir(exist_ok=True)
+print("fold 1/1")
+pathlib.Path("run/model.safetensors").write_text(pathlib.Path("labels.gpkg").read_bytes().hex())
+pathlib.Path("run/metrics.json").write_text(json.dumps({"headline": "0.9 of the test pixels"}))
+"""
+MAP_IT = """
+import pathlib
+pathlib.Path("map.html").write_text("page")
+pathlib.Path("map.tif").write_text("map of " + pathlib.Path("run/model.safetensors").read_text())
+"""
+FAIL = "print('working'); print('geotl: the disk is full; free some space'); raise SystemExit(2)"
+CRASH = "print('Killed'); raise SystemExit(9)"
+
+
+class Commands:
+    """Programs that stand for geotl's, one for each command, and which were started."""
+
+    def __init__(self, **programs: str) -> None:
+        self.programs = {"run": RUN_IT, "map": MAP_IT} | programs
+        self.started: list[list[str]] = []
+
+    def __call__(self, folder: Path, command: Sequence[str]) -> subprocess.Popen[str]:
+        self.started.append([*command])
+        return subprocess.Popen(
+            [sys.executable, "-c", self.programs[command[0]]],
+            cwd=folder,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+        )
+
+
+@pytest.fixture
+def project(tmp_path: Path) -> Path:
+    write_labels(tmp_path)
+    return tmp_path
+
+
+def contents(folder: Path) -> dict[str, bytes]:
+    files = [path for path in folder.rglob("*") if path.is_file() and ".finish" not in path.parts]
+    return {path.relative_to(folder).as_posix(): path.read_bytes() for path in files}
+
+
+def test_a_failure_is_one_line_and_changes_nothing(
+    project: Path, inputs: ProjectInputs, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(own_commands, "started", Commands())
+    finisher = Finisher(inputs, opened(inputs))
+    assert finisher(project, Heard()) == ["map.html"]
+    before = contents(project)
+    write_labels(project, seed=1)
+    before["labels.gpkg"] = (project / "labels.gpkg").read_bytes()
+    monkeypatch.setattr(own_commands, "started", Commands(map=FAIL))
+    with pytest.raises(DataError) as failure:
+        finisher(project, Heard())
+    assert str(failure.value) == "the disk is full; free some space"
+    assert contents(project) == before
+
+
+def test_finishing_again_goes_on_where_it_ended(
+    project: Path, inputs: ProjectInputs, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    failing, working = Commands(map=CRASH), Commands()
+    monkeypatch.setattr(own_commands, "started", failing)
+    with pytest.raises(DataError, match=r"^geotl map: ended with code 9 \(Killed\)"):
+        Finisher(inputs, opened(inputs))(project, Heard())
+    assert not (project / "run").exists()
+    monkeypatch.setattr(own_commands, "started", working)
+    assert Finisher(inputs, opened(inputs))(project, Heard()) == ["map.html"]
+    assert [command[0] for command in failing.started] == ["run", "map"]
+    assert [command[0] for command in working.started] == ["map"]
+
+
+def test_other_labels_begin_again_and_replace_all(
+    project: Path, inputs: ProjectInputs, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    commands = Commands()
+    monkeypatch.setattr(own_commands, "started", commands)
+    Finisher(inputs, opened(inputs))(project, Heard())
+    (project / "run" / "of_the_first.txt").write_text("")
+    write_labels(project, seed=1)
+    Finisher(inputs, opened(inputs))(project, Heard())
+    assert [command[0] for command in commands.started] == ["run", "map"] * 2
+    model = (project / "labels.gpkg").read_bytes().hex()
+    assert (project / "map.tif").read_text() == f"map of {model}"
+    assert not (project / "run" / "of_the_first.txt").exists()
+
+
+def test_a_kill_while_results_take_their_place_is_mended(
+    project: Path, inputs: ProjectInputs, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(own_commands, "started", Commands())
+    Finisher(inputs, opened(inputs))(project, Heard())
+    wanted = contents(project)
+    stage = project / ".finish"
+    stage.mkdir()
+    (project / "run").rename(stage / "run")  # all but these had been moved
+    (project / "map.tif").rename(stage / "map.tif")
+    (project / "run").mkdir()
+    (project / "run" / "old.txt").write_text("of an earlier model")
+    settle(project)  # not complete: nothing is touched
+    assert (stage / "run").exists()
+    (stage / "complete").write_text("")
+    settle(project)
+    assert contents(project) == wanted
+    assert not stage.exists()
+
+
+def test_labels_placed_meanwhile_are_not_mixed_in(
+    project: Path, inputs: ProjectInputs, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    heard, commands = Heard(), Commands()
+    first = (project / "labels.gpkg").read_bytes()
+
+    def started(folder: Path, command: Sequence[str]) -> subprocess.Popen[str]:
+        if command[0] == "run":
+            write_labels(project, seed=2)
+        return commands(folder, command)
+
+    monkeypatch.setattr(own_commands, "started", started)
+    Finisher(inputs, opened(inputs))(project, heard)
+    assert (project / "run" / "model.safetensors").read_text() == first.hex()
+    assert (project / "labels.gpkg").read_bytes() != first
+    assert any("labels have changed meanwhile" in line for line in heard.lines)
+
+
+def test_closing_ends_the_command(
+    project: Path, inputs: ProjectInputs, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sleeps = "import time; print('begun', flush=True); time.sleep(60)"
+    monkeypatch.setattr(own_commands, "started", Commands(run=sleeps))
+    finisher, begun = Finisher(inputs, opened(inputs)), threading.Event()
+
+    def publish(kind: str, **values: Any) -> None:
+        if values["line"] == "begun":
+            begun.set()
+
+    with ThreadPoolExecutor(1) as pool:
+        end = pool.submit(finisher, project, publish)
+        assert begun.wait(20)
+        finisher.close()
+        with pytest.raises(StoppedError, match="goes on from here"):
+            end.result(20)
+
+
+def test_nothing_in_the_project_is_imported(project: Path) -> None:
+    for name in ("geotl", "json", "sitecustomize"):
+        (project / f"{name}.py").write_text("print('was run'); raise SystemExit(3)")
+    process = own_commands.started(project, ["--version"])
+    out, _ = process.communicate(timeout=60)
+    assert process.returncode == 0
+    assert "was run" not in out
+
+
+def test_a_class_without_a_usable_pixel_has_no_colour_in_the_recipe(
+    tmp_path: Path, inputs: ProjectInputs
+) -> None:
+    """Red before: `geotl run` refuses a colour of a class that no pixel has."""
+    with rasterio.open(inputs.scene) as stored:
+        data, profile = stored.read(), stored.profile
+    data[:, :, 2 * SIDE // 3 :] = 0  # no data where reed stands
+    with rasterio.open(tmp_path / "part.tif", "w", **profile) as to:
+        to.write(data)
+        to.descriptions = BANDS
+    write_labels(tmp_path)
+    part = replace(inputs, scene=tmp_path / "part.tif")
+    colours, places = labels_of(tmp_path, opened(part))
+    assert {*colours} == {"water", "=1+1"}
+    assert 20 < len(places) < 45
+
+
+def test_without_labels_there_is_one_line(tmp_path: Path, inputs: ProjectInputs) -> None:
+    with pytest.raises(DataError, match="there are no labels yet"):
+        Finisher(inputs, opened(inputs))(tmp_path, Heard())
+    write_labels(tmp_path, 0)
+    with pytest.raises(DataError, match="no label can be used"):
+        Finisher(inputs, opened(inputs))(tmp_path, Heard())
+    write_labels(tmp_path)
+    (tmp_path / "classes.json").write_text("[{}]")
+    with pytest.raises(DataError, match=r"classes\.json: damaged"):
+        labels_of(tmp_path, opened(inputs))
