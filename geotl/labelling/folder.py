@@ -20,7 +20,10 @@ from geotl.labelling.project import CLASSES, HISTORY, LABELS, OUTSIDE
 
 RECORD, ADDRESS = "project.json", "open.html"
 VERSION = 1
-_LATER = ("recipe.yaml", "accuracy.jsonl", "run", "map.tif", "map.html", "sample.gpkg")
+_LATER = (
+    *("features", "accuracy.jsonl", "recipe.yaml", "run", "map.tif", "map.html", "map.png"),
+    *("sample.gpkg", "accuracy", ".finish"),
+)
 _WRITTEN = (RECORD, ADDRESS, LABELS, CLASSES, HISTORY, OUTSIDE, *_LATER)
 _LISTENS = re.compile(r"http://127\.0\.0\.1:\d+/[\w-]+/")
 
@@ -35,6 +38,8 @@ class Choices:
         weights: path of a network's weights, None without.
         mask: cloud mask: auto, none or a path.
         aoi: path of the area of interest, None for the whole scene.
+        sample: path of a reference sample that is labelled blind, None for labels that train.
+        map: path of the map that the sample tests, None where it is not known.
     """
 
     sensor: str = "rgb"
@@ -42,6 +47,8 @@ class Choices:
     weights: str | None = None
     mask: str = "auto"
     aoi: str | None = None
+    sample: str | None = None
+    map: str | None = None
 
 
 @dataclass(frozen=True)
@@ -186,13 +193,15 @@ def _record(value: dict[str, Any]) -> ProjectRecord:
     a, b, c, d, e, f = map(float, grid["transform"])
     place = Grid(str(grid["crs"]), (a, b, c, d, e, f), int(grid["height"]), int(grid["width"]))
     given = value["choices"]
-    bands, weights, aoi = given["bands"], given["weights"], given["aoi"]
+    bands = given["bands"]
+    paths = {name: given[name] for name in ("weights", "aoi", "sample", "map")}
+    if not all(path is None or isinstance(path, str) for path in paths.values()):
+        raise TypeError("a path that is no text")
     choices = Choices(
         str(given["sensor"]),
         None if bands is None else tuple(map(str, bands)),
-        None if weights is None else str(weights),
-        str(given["mask"]),
-        None if aoi is None else str(aoi),
+        mask=str(given["mask"]),
+        **paths,
     )
     return ProjectRecord(str(value["scene"]), place, choices)
 

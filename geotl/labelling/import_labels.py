@@ -25,7 +25,7 @@ _KINDS = ("Point", "MultiPoint", "Polygon", "MultiPolygon")
 
 
 @dataclass(frozen=True)
-class Reading:
+class Imported:
     """What a file gives a project.
 
     Attributes:
@@ -41,7 +41,7 @@ class Reading:
 
 def imported(
     draft: Draft, path: Path, grid: Grid, *, field: str = "class", layer: str | None = None
-) -> Reading:
+) -> Imported:
     """A project's labels with those of a file added.
 
     Multi-geometries become a label for each part, polygons are cut at the scene's edge, and a
@@ -75,10 +75,10 @@ def imported(
         if not new:
             lines.append(f"{one.id}: {'it is there already' if parts else 'outside the scene'}")
     lines += [note.removeprefix(f"{path}: ") for note in labels.notes]
-    return Reading(placed(draft, places), len(places), _shortened(lines))
+    return Imported(placed(draft, places), len(places), _shortened(lines))
 
 
-def replaced(draft: Draft, path: Path, grid: Grid) -> Reading:
+def replaced(draft: Draft, path: Path, grid: Grid) -> Imported:
     """A project's labels after another program changed its labels.gpkg: what is in there now.
 
     Labels keep their ids, and their geometry to the bit where they were not moved.
@@ -111,7 +111,7 @@ def replaced(draft: Draft, path: Path, grid: Grid) -> Reading:
             parts = parts[1:]
         places += [(class_.id, part) for part in parts]
     draft = placed(replace(draft, labels=kept), places)
-    return Reading(draft, len(places), _shortened(lines))
+    return Imported(draft, len(places), _shortened(lines))
 
 
 def with_classes(draft: Draft, given: Sequence[tuple[str, str | None]]) -> Draft:

@@ -10,7 +10,6 @@ from typing import Any
 import numpy as np
 
 from geotl.arrays import Float64s
-from geotl.data.spatial_splits import block_of, enough_places
 from geotl.io import yaml
 
 FOLDS = 5  # of task pixels, as a recipe has them by default
@@ -105,6 +104,8 @@ def split_of(places_m: Float64s) -> dict[str, Any]:
     >>> split_of(np.zeros((5, 2)))
     {'method': 'group', 'kfold': 5}
     """
+    from geotl.data.spatial_splits import enough_places  # SciPy, which the page's start can spare
+
     if enough_places(places_m):
         return {"method": "blocks", "kfold": FOLDS}
     sides = _sides(places_m)
@@ -123,6 +124,8 @@ def _sides(places_m: Float64s) -> Sequence[float]:
 
 
 def _blocks(places_m: Float64s, side: float) -> int:
+    from geotl.data.spatial_splits import block_of
+
     return len(np.unique(block_of(np.hstack([places_m, places_m]), side, seed=0)))
 
 
