@@ -8,9 +8,9 @@ looked at takes no memory. A file appears whole or not at all, under a name that
 scene and on the definition of the features; the folder may be deleted at any time.
 
 What is asked for comes first. A thread in the background fills the other tiles, coarse levels
-first, from one reading of the scene, and the finest two from a second one; it waits while
-tiles are asked for. Levels that do not fit the limit are not kept: their tiles are computed whenever
-they are looked at.
+first, from one reading of the scene, and the finest two from a second one; it waits while tiles
+are asked for. Levels that do not fit the limit are not kept: their tiles are computed whenever they
+are looked at.
 """
 
 from __future__ import annotations
