@@ -87,10 +87,10 @@ def read_reference(
             "(gdal_edit.py -a_srs)"
         )
     fields = field_names(path, layer=layer)
-    field = field or _class_field(path, fields)
+    field = field or class_field(path, fields)
     design_fields = [name for name in (STRATUM, INCLUSION) if name in fields]
     features = read_features(path, layer=layer, fields=[field, *design_fields], crs=crs)
-    cols, rows = _placed(features, of)
+    cols, rows = places_of(features, of.grid)
     strata = features.columns.get(STRATUM)
     inclusion = features.columns.get(INCLUSION)
     return References(
@@ -160,7 +160,12 @@ def some(ids: Sequence[str], most: int = 12) -> str:
     return ", ".join(ids[:most]) + (f" and {more} more" if more > 0 else "")
 
 
-def _class_field(path: Path, fields: Sequence[str]) -> str:
+def class_field(path: Path, fields: Sequence[str]) -> str:
+    """The field of reference points with their class, where the user names none.
+
+    Raises:
+        DataError: none of the fields that are looked for.
+    """
     for name in _FIELDS:
         if name in fields:
             return name
@@ -170,8 +175,12 @@ def _class_field(path: Path, fields: Sequence[str]) -> str:
     )
 
 
-def _placed(features: Features, of: ClassMap) -> tuple[Float64s, Float64s]:
-    """Fractional columns and rows of points in a map, nan where there is no place."""
+def places_of(features: Features, grid: Grid) -> tuple[Float64s, Float64s]:
+    """Fractional columns and rows of points on a grid, nan where there is no place.
+
+    Raises:
+        DataError: other than points.
+    """
     kinds = {shape.geom_type for shape in features.geometries if shape is not None}
     if kinds - {"Point"}:
         raise DataError(
@@ -185,8 +194,8 @@ def _placed(features: Features, of: ClassMap) -> tuple[Float64s, Float64s]:
     ]
     if there:
         plain = np.array([[features.geometries[i].x, features.geometries[i].y] for i in there])
-        xy[there] = positions(plain, features.crs, str(of.grid.crs))
-    return _pixels(of.grid, xy)
+        xy[there] = positions(plain, features.crs, str(grid.crs))
+    return _pixels(grid, xy)
 
 
 def _pixels(grid: Grid, xy: Float64s) -> tuple[Float64s, Float64s]:

@@ -8,11 +8,7 @@ folder: the next attempt goes on in it, unless labels or settings have changed s
 from __future__ import annotations
 
 import json
-import os
 import shlex
-import subprocess
-import sys
-import threading
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -20,11 +16,10 @@ from pathlib import Path
 import numpy as np
 import shapely
 
-import geotl
 from geotl._version import __version__
 from geotl.arrays import Float64s
 from geotl.data.labels import name_of, read_labels
-from geotl.errors import DataError, GeoTLError, OutputError
+from geotl.errors import DataError, OutputError
 from geotl.io.files import (
     json_text,
     put_away,
@@ -36,6 +31,7 @@ from geotl.io.files import (
 )
 from geotl.io.geodesy import distances_m
 from geotl.io.raster import Grid
+from geotl.labelling.own_commands import OwnCommands
 from geotl.labelling.project_recipe import ProjectInputs, recipe_text
 
 LABELS, CLASSES, RECIPE, RUN, MAP = "labels.gpkg", "classes.json", "recipe.yaml", "run", "map.tif"
@@ -48,14 +44,6 @@ FILES: Mapping[str, str] = {  # to show in the page, and where they are in the p
 _LAYER = "labels"
 _STAGE, _SOURCE, _COMPLETE, _DONE = ".finish", "source.json", "complete", "metrics.json"
 _NOT_MOVED = frozenset({LABELS, CLASSES, _SOURCE, _COMPLETE})
-_PREFIX = "geotl: "  # of the line in which a command says what is wrong
-
-Command = Sequence[str]
-Say = Callable[[str], None]
-
-
-class StoppedError(GeoTLError):
-    """The work was ended from outside; what is done so far stays."""
 
 
 class Finisher:
@@ -69,8 +57,7 @@ class Finisher:
             grid: of the scene.
         """
         self._inputs, self._grid = inputs, grid
-        self._ended = threading.Event()
-        self._process: subprocess.Popen[str] | None = None
+        self._commands = OwnCommands()
 
     def __call__(self, folder: Path, publish: Callable[..., None]) -> Sequence[str]:
         """Write recipe.yaml, run/, map.tif and its page from the labels.gpkg of a project.
@@ -95,9 +82,9 @@ class Finisher:
         stage = folder / _STAGE
         state = self._open(folder, stage)
         if not (stage / RUN / _DONE).exists():
-            self._run(stage, run_command(resume=(stage / RUN).exists()), say)
+            self._commands.run(stage, run_command(resume=(stage / RUN).exists()), say)
         if not (stage / MAP).exists():
-            self._run(stage, map_command(self._inputs), say)
+            self._commands.run(stage, map_command(self._inputs), say)
         if _state(folder, self._inputs) != state:
             say("the labels have changed meanwhile; this is of those at the beginning")
         _complete(stage)
@@ -106,10 +93,7 @@ class Finisher:
 
     def close(self) -> None:
         """End the command that runs; what it did so far is gone on with next time."""
-        self._ended.set()
-        process = self._process
-        if process is not None and process.poll() is None:
-            process.terminate()
+        self._commands.close()
 
     def _open(self, folder: Path, stage: Path) -> str:
         """The folder of the work, as it was left if it is of the same labels and settings.
@@ -135,29 +119,6 @@ class Finisher:
         except OSError as error:
             raise unwritten(stage, error) from error
         return state
-
-    def _run(self, stage: Path, command: Command, say: Say) -> None:
-        """Run geotl in a folder, and hand its lines on.
-
-        Raises:
-            DataError: the command failed; its own last line.
-            StoppedError: it was ended by `close`.
-        """
-        say(shlex.join(["geotl", *command]))
-        lines: list[str] = []
-        with _started(stage, command) as process:
-            self._process = process
-            if self._ended.is_set():
-                process.terminate()
-            for line in process.stdout or ():
-                if line.strip():
-                    lines = [*lines, line.strip()][-20:]
-                    say(line.strip())
-        self._process = None
-        if self._ended.is_set():
-            raise StoppedError("ended before it was finished; finishing again goes on from here")
-        if process.returncode:
-            raise DataError(_fault(lines, command, process.returncode))
 
 
 def run_command(*, resume: bool = False) -> list[str]:
@@ -238,29 +199,3 @@ def _state(folder: Path, inputs: ProjectInputs) -> str:
 
 def _text(path: Path) -> str:
     return path.read_text(encoding="utf-8") if path.exists() else ""
-
-
-def _started(folder: Path, command: Command) -> subprocess.Popen[str]:
-    """Begin a command of geotl in a folder; nothing that lies in the folder is imported."""
-    packages = str(Path(geotl.__file__).resolve().parent.parent)
-    path = os.pathsep.join(filter(None, [packages, os.environ.get("PYTHONPATH")]))
-    return subprocess.Popen(
-        [sys.executable, "-P", "-m", "geotl", *command],
-        cwd=folder,
-        env={**os.environ, "PYTHONPATH": path, "PYTHONUNBUFFERED": "1"},
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-        encoding="utf-8",
-        errors="replace",
-    )
-
-
-def _fault(lines: Sequence[str], command: Command, code: int) -> str:
-    """What a command that failed said of the reason, in one line."""
-    said = [line.removeprefix(_PREFIX) for line in lines if line.startswith(_PREFIX)]
-    if said:
-        return said[-1]
-    last = lines[-1] if lines else "it said nothing"
-    return f"geotl {command[0]}: ended with code {code} ({last}); run it again in a terminal"

@@ -25,8 +25,9 @@ from geotl.data.labels import read_any
 from geotl.errors import DataError
 from geotl.experiments.recipe import load
 from geotl.io.raster import Grid
-from geotl.labelling import finish
-from geotl.labelling.finish import Finisher, StoppedError, labels_of, settle
+from geotl.labelling import finish, own_commands
+from geotl.labelling.finish import Finisher, labels_of, settle
+from geotl.labelling.own_commands import StoppedError
 from geotl.labelling.project_recipe import ProjectInputs, recipe_values, split_of
 
 BANDS = ("B02", "B03", "B04", "B08")
@@ -262,13 +263,13 @@ def contents(folder: Path) -> dict[str, bytes]:
 def test_a_failure_is_one_line_and_changes_nothing(
     project: Path, inputs: ProjectInputs, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(finish, "_started", Commands())
+    monkeypatch.setattr(own_commands, "started", Commands())
     finisher = Finisher(inputs, GRID)
     assert finisher(project, Heard()) == ["map.html"]
     before = contents(project)
     write_labels(project, seed=1)
     before["labels.gpkg"] = (project / "labels.gpkg").read_bytes()
-    monkeypatch.setattr(finish, "_started", Commands(map=FAIL))
+    monkeypatch.setattr(own_commands, "started", Commands(map=FAIL))
     with pytest.raises(DataError) as failure:
         finisher(project, Heard())
     assert str(failure.value) == "the disk is full; free some space"
@@ -279,11 +280,11 @@ def test_finishing_again_goes_on_where_it_ended(
     project: Path, inputs: ProjectInputs, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     failing, working = Commands(map=CRASH), Commands()
-    monkeypatch.setattr(finish, "_started", failing)
+    monkeypatch.setattr(own_commands, "started", failing)
     with pytest.raises(DataError, match=r"^geotl map: ended with code 9 \(Killed\)"):
         Finisher(inputs, GRID)(project, Heard())
     assert not (project / "run").exists()
-    monkeypatch.setattr(finish, "_started", working)
+    monkeypatch.setattr(own_commands, "started", working)
     assert Finisher(inputs, GRID)(project, Heard()) == ["map.html"]
     assert [command[0] for command in failing.started] == ["run", "map"]
     assert [command[0] for command in working.started] == ["map"]
@@ -293,7 +294,7 @@ def test_other_labels_begin_again_and_replace_all(
     project: Path, inputs: ProjectInputs, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     commands = Commands()
-    monkeypatch.setattr(finish, "_started", commands)
+    monkeypatch.setattr(own_commands, "started", commands)
     Finisher(inputs, GRID)(project, Heard())
     (project / "run" / "of_the_first.txt").write_text("")
     write_labels(project, seed=1)
@@ -307,7 +308,7 @@ def test_other_labels_begin_again_and_replace_all(
 def test_a_kill_while_results_take_their_place_is_mended(
     project: Path, inputs: ProjectInputs, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(finish, "_started", Commands())
+    monkeypatch.setattr(own_commands, "started", Commands())
     Finisher(inputs, GRID)(project, Heard())
     wanted = contents(project)
     stage = project / ".finish"
@@ -335,7 +336,7 @@ def test_labels_placed_meanwhile_are_not_mixed_in(
             write_labels(project, seed=2)
         return commands(folder, command)
 
-    monkeypatch.setattr(finish, "_started", started)
+    monkeypatch.setattr(own_commands, "started", started)
     Finisher(inputs, GRID)(project, heard)
     assert (project / "run" / "model.safetensors").read_text() == first.hex()
     assert (project / "labels.gpkg").read_bytes() != first
@@ -346,7 +347,7 @@ def test_closing_ends_the_command(
     project: Path, inputs: ProjectInputs, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     sleeps = "import time; print('begun', flush=True); time.sleep(60)"
-    monkeypatch.setattr(finish, "_started", Commands(run=sleeps))
+    monkeypatch.setattr(own_commands, "started", Commands(run=sleeps))
     finisher, begun = Finisher(inputs, GRID), threading.Event()
 
     def publish(kind: str, **values: Any) -> None:
@@ -364,7 +365,7 @@ def test_closing_ends_the_command(
 def test_nothing_in_the_project_is_imported(project: Path) -> None:
     for name in ("geotl", "json", "sitecustomize"):
         (project / f"{name}.py").write_text("print('was run'); raise SystemExit(3)")
-    process = finish._started(project, ["--version"])
+    process = own_commands.started(project, ["--version"])
     out, _ = process.communicate(timeout=60)
     assert process.returncode == 0
     assert "was run" not in out
