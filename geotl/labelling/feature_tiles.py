@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -91,12 +91,13 @@ class FeatureTile:
         """Which pixels [h,w] have enough valid bands."""
         return np.asarray(self.planes[-1] > 0)
 
-    def blocks(self) -> dict[str, Float32s]:
-        """Features [D,h*w] by block."""
+    def blocks(self, pixels: slice = slice(None)) -> dict[str, Float32s]:
+        """Features [D,n] by block, of some of the h * w pixels."""
         flat, features, start = self.planes.reshape(len(self.planes), -1), {}, 0
         for block, width in self.widths.items():
             # torch converts with the processor's own instruction, NumPy number by number
-            features[block] = torch.from_numpy(flat[start : start + width]).float().numpy()
+            some = torch.from_numpy(flat[start : start + width, pixels])
+            features[block] = some.to(torch.float32, memory_format=torch.contiguous_format).numpy()
             start += width
         return features
 
@@ -189,7 +190,8 @@ class FeatureBlock:
         rows, cols = Window(
             self.halo + part.row - self.area.row, self.halo, part.height, part.width
         ).slices
-        planes = [*self.features.strip(rows, cols).values(), self.usable[None, rows, cols]]
+        blocks = self.features.strip(rows, cols)
+        planes = [*map(_halves, blocks.values()), self.usable[None, rows, cols].astype("f2")]
         for place in places:
             own_rows, own_cols = place.within(self.what.scene.grid)
             down = _inside(own_rows, part.row, part.height)
@@ -203,14 +205,14 @@ class FeatureBlock:
             start = 0
             for values in planes:
                 some = values[of][:, : len(down), : len(across)]
-                tiles[place][start : start + len(values), *to] = _halves(some)
+                tiles[place][start : start + len(values), *to] = some
                 start += len(values)
 
 
-def _halves(values: NDArray[Any]) -> Halves:
+def _halves(values: Float32s) -> Halves:
     """Values as float16, those beyond its range at its ends."""
-    wide = torch.from_numpy(np.asarray(values, np.float32))
-    return np.asarray(wide.clamp(-_LARGEST, _LARGEST).half().numpy())
+    wide = torch.from_numpy(values)
+    return np.asarray(wide.half().clamp_(-_LARGEST, _LARGEST).numpy())
 
 
 def _range(positions: slice) -> range:

@@ -24,6 +24,7 @@ from geotl.labelling.tile_png import SIDE, png_of
 from geotl.models.pixel_features import Features
 from geotl.models.pixel_model import PixelModel
 
+BATCH_PX = 4096  # pixels that are predicted together
 LAYERS = ("classes", "confidence", "applicability")
 MAX_COMPARED = 96  # training pixels that each pixel is compared with, fewer than in `geotl map`
 MAX_TRAINING = 2000  # that the threshold rests on
@@ -94,7 +95,10 @@ class LiveModel:
         rgba = np.zeros((SIDE, SIDE, 4), np.uint8)
         usable = tile.usable
         if usable.any():
-            colours = self._coloured(layer, tile.blocks()).reshape(height, width, 4)
+            # in parts that the processor's cache holds, which is quicker and takes little memory
+            parts = (slice(start, start + BATCH_PX) for start in range(0, usable.size, BATCH_PX))
+            colours = np.concatenate([self._coloured(layer, tile.blocks(part)) for part in parts])
+            colours = colours.reshape(height, width, 4)
             rgba[:height, :width] = np.where(usable[..., None], colours, 0)
         return png_of(rgba)
 

@@ -103,16 +103,38 @@ def discriminant(features: Floats, shares: Floats, shrinkage: float) -> Linear:
 
 def discriminant_of(blocks: Sequence[tuple[Floats, Floats]], shrinkage: float) -> Linear:
     """`discriminant` of several blocks of (features, shares), each with its own number of views."""
-    mass = np.sum([shares.sum(axis=0) for _, shares in blocks], axis=0)
-    first = np.sum([s.T @ f.mean(axis=1, dtype=np.float64) for f, s in blocks], axis=0)
-    means = first / np.maximum(mass, 1e-12)[:, None]
-    scatter = np.sum([_scatter(f, s) for f, s in blocks], axis=0)
-    covariance = (scatter - (means.T * mass) @ means) / max(float(mass.sum()), 1e-12)
-    width = covariance.shape[0]
-    ridge = shrinkage * np.trace(covariance) / width + 1e-9
-    shrunken = (1 - shrinkage) * covariance + ridge * np.eye(width)
-    weight = cho_solve(cho_factor(shrunken, lower=True, check_finite=False), means.T).T
-    return Linear(weight, -0.5 * np.einsum("kd,kd->k", weight, means))
+    return Moments.of(blocks).discriminant(shrinkage)
+
+
+@dataclass(frozen=True)
+class Moments:
+    """What a discriminant of any shrinkage is made of.
+
+    Attributes:
+        means: of the classes [K, D].
+        covariance: of all views about their class mean [D, D].
+    """
+
+    means: Floats
+    covariance: Floats
+
+    @classmethod
+    def of(cls, blocks: Sequence[tuple[Floats, Floats]]) -> Moments:
+        """Of several blocks of (features, shares)."""
+        mass = np.sum([shares.sum(axis=0) for _, shares in blocks], axis=0)
+        first = np.sum([s.T @ f.mean(axis=1, dtype=np.float64) for f, s in blocks], axis=0)
+        means = first / np.maximum(mass, 1e-12)[:, None]
+        scatter = np.sum([_scatter(f, s) for f, s in blocks], axis=0)
+        return cls(means, (scatter - (means.T * mass) @ means) / max(float(mass.sum()), 1e-12))
+
+    def discriminant(self, shrinkage: float) -> Linear:
+        """The discriminant of a shrinkage; see `discriminant`."""
+        width = self.covariance.shape[0]
+        ridge = shrinkage * np.trace(self.covariance) / width + 1e-9
+        shrunken = (1 - shrinkage) * self.covariance + ridge * np.eye(width)
+        factor = cho_factor(shrunken, lower=True, check_finite=False)
+        weight = cho_solve(factor, self.means.T).T
+        return Linear(weight, -0.5 * np.einsum("kd,kd->k", weight, self.means))
 
 
 def _scatter(features: Floats, shares: Floats) -> Floats:

@@ -31,6 +31,7 @@ from geotl.training.pixel_members import (
     Fitter,
     PixelRows,
     fit_discriminant,
+    fit_discriminants,
     fit_forest,
     fit_logistic,
     weighed,
@@ -193,7 +194,7 @@ def fit_member(rows: PixelRows, folds: Folds, recipe: MemberRecipe) -> FittedMem
     held_out = np.concatenate([out for _, out in folds])
     truth, weight = rows.labels[held_out], rows.weight[held_out]
     parts = [(rows.part(fit), rows.part(out)) for fit, out in folds]
-    tried = {setting: _held_out(parts, recipe, setting) for setting in recipe.settings}
+    tried = _held_out(parts, recipe)
     temperatures = {
         setting: fit_temperature(predicted, truth, weight) for setting, predicted in tried.items()
     }
@@ -211,14 +212,21 @@ def since(begun: float) -> float:
 
 
 def _held_out(
-    parts: Sequence[tuple[PixelRows, PixelRows]], recipe: MemberRecipe, setting: float
-) -> Float64s:
-    """Log-probabilities of the held-out pixels [n,K], fold after fold."""
-    if recipe.fitter is fit_forest and len(parts[0][0].labels) > MANY_PIXELS:
-        setting = FOLD_TREES
-    return np.concatenate(
-        [
-            recipe.fitter(fit, recipe.blocks, setting).log_probabilities(out.features)
-            for fit, out in parts
-        ]
-    )
+    parts: Sequence[tuple[PixelRows, PixelRows]], recipe: MemberRecipe
+) -> dict[float, Float64s]:
+    """Log-probabilities of the held-out pixels [n,K], fold after fold, by setting."""
+    predicted: dict[float, list[Float64s]] = {setting: [] for setting in recipe.settings}
+    many = len(parts[0][0].labels) > MANY_PIXELS
+    for fit, out in parts:
+        for setting, member in zip(recipe.settings, _fitted(fit, recipe, many=many), strict=True):
+            predicted[setting].append(member.log_probabilities(out.features))
+    return {setting: np.concatenate(several) for setting, several in predicted.items()}
+
+
+def _fitted(rows: PixelRows, recipe: MemberRecipe, *, many: bool) -> Sequence[Member]:
+    """The member of each setting, fitted to some pixels."""
+    if recipe.fitter is fit_discriminant:
+        return fit_discriminants(rows, recipe.blocks, recipe.settings)
+    if recipe.fitter is fit_forest and many:
+        return [fit_forest(rows, recipe.blocks, FOLD_TREES)]
+    return [recipe.fitter(rows, recipe.blocks, setting) for setting in recipe.settings]

@@ -7,7 +7,7 @@ width, so that a block of many features does not outweigh one of few.
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -18,7 +18,7 @@ from geotl.arrays import Float32s, Float64s, Int64s
 from geotl.models.forest import ForestMember
 from geotl.models.pixel_features import Features
 from geotl.models.pixel_model import LinearMember, Member
-from geotl.training.heads import discriminant_of, one_hot
+from geotl.training.heads import Moments, one_hot
 
 UNKNOWN = -1e3  # logit of a class without a training pixel
 SHRINKAGES = (0.0003, 0.001, 0.003, 0.01, 0.03, 0.1, 0.3, 0.6, 0.9)
@@ -77,14 +77,24 @@ Fitter = Callable[[PixelRows, tuple[str, ...], float], Member]
 
 def fit_discriminant(rows: PixelRows, blocks: tuple[str, ...], shrinkage: float) -> LinearMember:
     """A shrunken discriminant (`heads.discriminant`), with class priors from the weights."""
+    return fit_discriminants(rows, blocks, (shrinkage,))[0]
+
+
+def fit_discriminants(
+    rows: PixelRows, blocks: tuple[str, ...], shrinkages: Sequence[float]
+) -> list[LinearMember]:
+    """`fit_discriminant` at several shrinkages, of moments that are computed once."""
     mean, scale = _scaling(rows, blocks)
     values = (rows.table(blocks) - mean) * scale
     shares = one_hot(rows.labels, rows.count) * rows.weight[:, None]
-    head = discriminant_of([(values[:, None, :], shares)], shrinkage)
+    moments = Moments.of([(values[:, None, :], shares)])
     mass = shares.sum(axis=0)
     likely = np.log(np.maximum(mass, 1e-12) / mass.sum())
-    bias = np.where(mass > 0, head.bias + likely, UNKNOWN)
-    return _unscaled(blocks, np.asarray(head.weight), bias, mean, scale)
+    members = []
+    for head in map(moments.discriminant, shrinkages):
+        bias = np.where(mass > 0, head.bias + likely, UNKNOWN)
+        members.append(_unscaled(blocks, np.asarray(head.weight), bias, mean, scale))
+    return members
 
 
 def fit_logistic(rows: PixelRows, blocks: tuple[str, ...], penalty: float) -> LinearMember:
