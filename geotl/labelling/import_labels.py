@@ -15,9 +15,9 @@ from geotl.data.labels import read_labels
 from geotl.errors import DataError
 from geotl.io.raster import Grid
 from geotl.io.vector import field_names, read_features
-from geotl.labelling.changes import Draft, checked_name, placed, with_class
+from geotl.labelling.changes import Draft, checked_name, draft_of, placed, with_class
 from geotl.labelling.label_files import FIELDS, to_crs, to_pixels
-from geotl.labelling.label_set import LabelClass, PlacedLabel
+from geotl.labelling.label_set import LabelClass, LabelSet, PlacedLabel
 from geotl.labelling.shapes import simple_parts
 
 MAX_LINES = 50  # of what is rejected
@@ -133,7 +133,7 @@ def read_classes(path: Path) -> list[tuple[str, str | None]]:
     name and colour, as classes.json of a project.
 
     Raises:
-        DataError: the file cannot be read, or holds no class.
+        DataError: the file cannot be read, holds no class, or a name or colour that cannot be.
     """
     try:
         text = path.read_text(encoding="utf-8-sig")
@@ -144,6 +144,10 @@ def read_classes(path: Path) -> list[tuple[str, str | None]]:
         ) from error
     if not classes:
         raise DataError(f"{path}: holds no class; give a name a line")
+    try:
+        with_classes(draft_of(LabelSet(), 0, 0), classes)
+    except DataError as error:
+        raise DataError(f"{path}: {error}") from error
     return classes
 
 

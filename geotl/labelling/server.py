@@ -152,7 +152,9 @@ def _add_errors(inside: FastAPI) -> None:
 
 
 def _detail(status: int, line: str) -> JSONResponse:
-    return JSONResponse({"detail": "; ".join(line.splitlines())}, status)
+    """A refusal; after one of a large body the connection closes, or its rest would be read."""
+    headers = {"connection": "close"} if status == 413 else {}
+    return JSONResponse({"detail": "; ".join(line.splitlines())}, status, headers)
 
 
 def _add_page(inside: FastAPI, session: Session) -> None:

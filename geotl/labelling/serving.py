@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
+import signal
 import socket
-from collections.abc import Callable
+import threading
+from collections.abc import Callable, Iterator
 
 import uvicorn
 
@@ -53,10 +56,21 @@ def serve(gate: Gate, listening: socket.socket, *, ending: Callable[[], None]) -
         timeout_graceful_shutdown=_END_S,
     )
     server = _Server(config, ending)
-    try:
-        server.run(sockets=[listening])
-    except KeyboardInterrupt:  # uvicorn sends the signal again when all is closed
+    with contextlib.suppress(KeyboardInterrupt), _interrupted_by_sigterm():
+        server.run(sockets=[listening])  # sends itself the signal again when all is closed
+
+
+@contextlib.contextmanager
+def _interrupted_by_sigterm() -> Iterator[None]:
+    """Let SIGTERM end the process as Ctrl+C does, so that the folder is left in order."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
         return
+    before = signal.signal(signal.SIGTERM, signal.default_int_handler)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
 class _Server(uvicorn.Server):

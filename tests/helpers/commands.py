@@ -108,5 +108,10 @@ def commands(folder: Path) -> Mapping[str, Command]:
             ("check", tiles, "data.bands=[B02,B03,B04,B08]", *sensor, "-q"), "-o", "checked"
         ),
         "augment": Command(("augment", *_recipe(folder, "augment.flips=true")), "-o", "sheet.png"),
+        "label": Command(
+            ("label", at["scene.tif"], "--no-browser", "--bands", *runs.BANDS, *sensor, "-q"),
+            "-o",
+            "project",
+        ),
         "lecture": Command(("lecture", "residual_identity"), "-o", "lecture"),
     }

@@ -22,7 +22,10 @@ with contextlib.ExitStack() as held:
     time.sleep(600)
 """
 NAMES = tuple(commands(Path()))
-FILE = {"lecture": "lecture/residual_identity.json"}  # what is locked below the output
+FILE = {  # what is locked below the output
+    "lecture": "lecture/residual_identity.json",
+    "label": "project/labels.gpkg",
+}
 
 
 @pytest.fixture(scope="module")
