@@ -5,7 +5,6 @@ Kornia is imported where a list names one: recipes without any are read without 
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
 from typing import Annotated, Any
 
@@ -13,8 +12,10 @@ from pydantic import PlainValidator, WithJsonSchema
 
 from geotl.errors import RecipeError
 
-PLAIN = "numbers, text, true, false and lists of these"
+PLAIN = "numbers to a million, short text, true, false, and lists of these"
 MAX_DEPTH = 2  # lists within lists
+MAX_LENGTH = 60  # of texts and lists
+MAX_NUMBER = 1e6  # a parameter beyond it would fill the memory
 
 
 def stated_fault(entry: Mapping[str, Any]) -> str | None:
@@ -39,7 +40,7 @@ def checked_step(value: object) -> dict[str, dict[str, Any]]:
     name, arguments = _parts(value)
     for key, given in arguments.items():
         if not _is_plain(given):
-            raise RecipeError(f"{name}: {key}: given {given!r}; allowed: {PLAIN}")
+            raise RecipeError(f"{name}: {key}: given {_short(given)}; allowed: {PLAIN}")
     from geotl.training.kornia_names import fault
 
     if text := fault(name, arguments):
@@ -56,7 +57,7 @@ def _parts(value: object) -> tuple[str, dict[str, Any]]:
         if isinstance(name, str) and isinstance(arguments, Mapping) and _are_text(arguments):
             return name, dict(arguments)
     raise RecipeError(
-        f"given {value!r}; allowed: a name, or one name with its arguments, such as "
+        f"given {_short(value)}; allowed: a name, or one name with its arguments, such as "
         "{RandomPerspective: {p: 0.5}}"
     )
 
@@ -67,10 +68,16 @@ def _are_text(keys: Mapping[Any, Any]) -> bool:
 
 def _is_plain(value: object, depth: int = MAX_DEPTH) -> bool:
     if isinstance(value, list | tuple):
-        return depth > 0 and all(_is_plain(one, depth - 1) for one in value)
-    if isinstance(value, float):
-        return math.isfinite(value)
-    return isinstance(value, bool | int | str)
+        few = depth > 0 and len(value) <= MAX_LENGTH
+        return few and all(_is_plain(one, depth - 1) for one in value)
+    if isinstance(value, str):
+        return len(value) <= MAX_LENGTH and value.isprintable()
+    return isinstance(value, bool | int | float) and abs(value) <= MAX_NUMBER  # nan is not
+
+
+def _short(value: object) -> str:
+    text = repr(value)
+    return text if len(text) <= MAX_LENGTH else f"{text[:MAX_LENGTH]}..."
 
 
 def _as_lists(value: Any) -> Any:

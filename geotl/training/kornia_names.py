@@ -26,13 +26,13 @@ Behaviour = Literal["moves", "changes", "erases"]
 Arguments = Mapping[str, Any]
 
 ERASING = ("RandomErasing", "RandomChannelDropout")  # what they take away becomes invalid
-UNBOUNDED = (  # defined for any number, so values beyond the limits need not be held back
+UNBOUNDED = {  # defined for any number, so values beyond the limits need not be held back
     "RandomBoxBlur",
     "RandomGaussianBlur",
     "RandomGaussianNoise",
     "RandomMedianBlur",
     "RandomMotionBlur",
-)
+}
 _SIZE = "it changes the size of tiles, which data.tile_px sets"
 _FIXED = "it changes every tile alike; model.normalise standardises bands"
 REFUSED: Mapping[str, str] = {

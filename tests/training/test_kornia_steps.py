@@ -5,47 +5,16 @@ from __future__ import annotations
 import kornia.augmentation
 import pytest
 import torch
+from helpers.kornia_examples import NEEDED, SEVERAL, takes
 
-from geotl.errors import DataError
+from geotl.errors import DataError, RecipeError
 from geotl.training.augment import augment
-from geotl.training.kornia_names import accepted, fault, refused
+from geotl.training.kornia_keys import checked_step
+from geotl.training.kornia_names import UNBOUNDED, accepted, fault, refused
 from geotl.training.kornia_steps import apply_steps, check_steps, nearest_valid
 from geotl.training.settings import Augmentation, Light
 
 SIZE = 32
-NEEDED = {  # arguments that Kornia has no default for, or whose default changes nothing
-    "ColorJiggle": {"brightness": 0.3, "contrast": 0.3, "saturation": 0.3, "hue": 0.1},
-    "ColorJitter": {"brightness": 0.3, "contrast": 0.3, "saturation": 0.3, "hue": 0.1},
-    "RandomAffine": {"degrees": 20.0, "translate": [0.1, 0.1]},
-    "RandomBrightness": {"brightness": [0.7, 0.9]},
-    "RandomContrast": {"contrast": [0.7, 0.9]},
-    "RandomCrop": {"padding": 4},
-    "RandomElasticTransform": {"alpha": [4.0, 4.0], "sigma": [8.0, 8.0]},
-    "RandomFisheye": {"center_x": [-0.3, 0.3], "center_y": [-0.3, 0.3], "gamma": [0.9, 1.0]},
-    "RandomGamma": {"gamma": [0.5, 0.8]},
-    "RandomGaussianBlur": {"kernel_size": [5, 5], "sigma": [1.0, 2.0]},
-    "RandomGaussianNoise": {"std": 0.1},
-    "RandomHue": {"hue": [0.1, 0.3]},
-    "RandomMotionBlur": {"kernel_size": 5, "angle": 35.0, "direction": 0.5},
-    "RandomRain": {"number_of_drops": [20, 30], "drop_height": [3, 5], "drop_width": [-2, 2]},
-    "RandomRotation": {"degrees": [10.0, 20.0]},
-    "RandomRotation90": {"times": [1, 3]},
-    "RandomSaturation": {"saturation": [0.3, 0.6]},
-    "RandomShear": {"shear": [5.0, 10.0]},
-    "RandomTranslate": {"translate_x": [0.1, 0.2], "translate_y": [0.1, 0.2]},
-}
-RGB = {  # take three bands alone
-    "ColorJiggle",
-    "ColorJitter",
-    "RandomHue",
-    "RandomJPEG",
-    "RandomPlanckianJitter",
-    "RandomRGBShift",
-    "RandomSaturation",
-    "RandomSnow",
-}
-ONE_OR_THREE = {"RandomRain", "RandomSaltAndPepperNoise"}
-SEVERAL = {"RandomChannelDropout"}  # do not take a single band
 IDLE = {"RandomChannelShuffle", "RandomGrayscale", "RandomEqualize", "RandomAutoContrast"}
 NAMES = sorted(accepted())
 MEAN, SD = 3000.0, 500.0
@@ -55,19 +24,14 @@ def step(name: str, **more):
     return {name: {**NEEDED.get(name, {}), "p": 1.0, **more}}
 
 
-def takes(name: str, bands: int) -> bool:
-    if name in RGB:
-        return bands == 3
-    return bands in (1, 3) if name in ONE_OR_THREE else not (name in SEVERAL and bands == 1)
-
-
 def tiles(bands: int, count: int, planes: int = 1):
-    """Smooth tiles of digital numbers; a corner and a patch are invalid and hold the mean."""
+    """Tiles of digital numbers; a corner and a patch, or half a tile, are invalid: the mean."""
     random = torch.Generator().manual_seed(3)
     image = torch.rand((count, bands, SIZE, SIZE), generator=random) * 2000 + 2000
     valid = torch.ones((count, planes, SIZE, SIZE), dtype=torch.bool)
     valid[:, :, :6, :6] = False
     valid[:, :1, 20:24, 14:20] = False
+    valid[1::2, :, SIZE // 2 :] = False
     return {"image": torch.where(valid, image, torch.full_like(image, MEAN)), "valid": valid}
 
 
@@ -84,7 +48,7 @@ def run(batch, *steps, seed: int = 0, marks=()):
 
 
 @pytest.mark.parametrize("name", NAMES)
-@pytest.mark.parametrize("bands", [1, 3, 10])
+@pytest.mark.parametrize("bands", [1, 3, 4, 10, 13])
 @pytest.mark.parametrize("count", [1, 8])
 def test_each_works_on_any_bands_or_says_which_it_wants(name, bands, count) -> None:
     given = step(name)
@@ -243,3 +207,71 @@ def test_the_seed_of_a_batch_alone_decides_and_geotls_own_draws_stay_as_they_are
     torch.manual_seed(2)
     assert torch.equal(varied(*several), first)
     assert not torch.equal(varied(step("RandomGaussianNoise")), plain)
+
+
+@pytest.mark.parametrize("name", sorted(UNBOUNDED - {"RandomGaussianNoise"}))
+def test_a_blur_takes_nothing_from_beyond_a_tile(name) -> None:
+    batch = tiles(3, 4)
+    even = {**batch, "image": torch.full_like(batch["image"], 3700.0)}
+    kernel = 7 if name == "RandomMotionBlur" else [7, 7]
+    out = run(even, step(name, kernel_size=kernel))["image"]
+    torch.testing.assert_close(out, even["image"])
+
+
+def test_steps_follow_in_turn() -> None:
+    batch = tiles(3, 4)
+    flip, erase = step("RandomHorizontalFlip"), step("RandomErasing")
+    one, other = run(batch, flip, erase), run(batch, erase, flip)
+    assert not torch.equal(one["valid"], other["valid"])
+    twice = run(batch, flip, flip)
+    assert torch.equal(twice["image"], batch["image"])
+
+
+def test_a_size_is_that_of_the_tiles() -> None:
+    batch = tiles(10, 4)
+    assert run(batch, step("RandomResizedCrop"))["image"].shape == batch["image"].shape
+    given = step("RandomResizedCrop", size=[16, 16])
+    with pytest.raises(DataError, match="gives 16x16 px of 32x32 px; leave its size away"):
+        run(batch, given)
+
+
+@pytest.mark.parametrize(
+    ("value", "says"),
+    [
+        ("RandomPerspectiv", "no augmentation of Kornia's; did you mean 'RandomPerspective'?"),
+        ("RandomVerticalFlip3D", "it is for volumes; did you mean 'RandomVerticalFlip'?"),
+        ("RandomMixUpV2", "refused, because it mixes tiles, and their labels with them"),
+        ({"Resize": {"size": 8}}, "refused, because it changes the size of tiles"),
+        ({"RandomErasing": {"value": 1.0}}, "value: not to be given, because pixels without data"),
+        ({"RandomErasing": {"p": 2}}, "p: given 2; allowed: a probability, 0 to 1"),
+        ({"RandomErasing": {"scal": [0, 1]}}, "scal: no such argument; did you mean 'scale'?"),
+        ({"RandomShear": {}}, "RandomShear: no shear given; RandomShear(shear, resample="),
+        (
+            {"RandomGaussianBlur": {"kernel_size": [4, 4], "sigma": [1, 2]}},
+            "an odd integer bigger than 0. Got 4 on (4, 4); RandomGaussianBlur(kernel_size, sigma",
+        ),
+        (
+            {"RandomMotionBlur": {**NEEDED["RandomMotionBlur"], "border_type": "constant"}},
+            "border_type: given 'constant'; allowed: reflect, replicate, circular",
+        ),
+        ({"RandomErasing": {"scale": [0.1, float("nan")]}}, "allowed: numbers to a million"),
+        ({"RandomRain": {"number_of_drops": [1, 10**9]}}, "allowed: numbers to a million"),
+        ({"RandomErasing": {"scale": {"a": 1}}}, "allowed: numbers to a million"),
+        ({"RandomErasing": [1]}, "allowed: a name, or one name with its arguments"),
+        ({"RandomErasing": {}, "RandomInvert": {}}, "allowed: a name, or one name with"),
+        (3, "given 3; allowed: a name, or one name with its arguments"),
+        ("os.system", "os.system: no augmentation of Kornia's"),
+    ],
+)
+def test_what_a_recipe_can_get_wrong_is_one_line(value, says) -> None:
+    with pytest.raises(RecipeError) as error:
+        checked_step(value)
+    assert says in str(error.value)
+    assert "\n" not in str(error.value)
+
+
+def test_a_name_alone_takes_kornias_defaults_and_tuples_read_back_as_lists() -> None:
+    assert checked_step("RandomInvert") == checked_step({"RandomInvert": None})
+    assert checked_step({"RandomErasing": {"scale": (0.1, 0.2)}}) == {
+        "RandomErasing": {"scale": [0.1, 0.2]}
+    }
