@@ -204,7 +204,7 @@ def trial_size(arguments: Arguments) -> tuple[int, int]:
 
 
 @dataclass(frozen=True)
-class Draw:
+class KorniaDraw:
     """An augmentation whose parameters are drawn for a batch.
 
     Attributes:
@@ -245,7 +245,7 @@ class Draw:
         return varied
 
 
-def draw(name: str, arguments: Arguments, shape: Sequence[int], seed: int) -> Draw:
+def draw(name: str, arguments: Arguments, shape: Sequence[int], seed: int) -> KorniaDraw:
     """An augmentation with parameters for a batch, from a seed of its own.
 
     Kornia draws from torch's global generator alone, on the CPU, before it touches an image; that
@@ -266,7 +266,7 @@ def draw(name: str, arguments: Arguments, shape: Sequence[int], seed: int) -> Dr
     with torch.random.fork_rng(devices=[]), _one_line(name):
         torch.default_generator.manual_seed(seed)
         module = accepted()[name].build(**{k: _value(name, k, v) for k, v in stated.items()})
-        return Draw(name, module, module.forward_parameters(tuple(shape)))
+        return KorniaDraw(name, module, module.forward_parameters(tuple(shape)))
 
 
 def _value(name: str, key: str, value: Any) -> Any:

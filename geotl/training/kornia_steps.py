@@ -15,9 +15,8 @@ import torch
 from torch import Tensor
 
 from geotl.errors import DataError
-from geotl.training.kornia_names import UNBOUNDED, Draw, draw, trial_size
-
-Step = Mapping[str, Mapping[str, Any]]
+from geotl.training.kornia_keys import KorniaStep
+from geotl.training.kornia_names import UNBOUNDED, KorniaDraw, draw, trial_size
 
 LIMIT_SD = 3.0  # of the band, about its mean: what 0 and 1 mean to Kornia
 MIN_KEPT = 0.25  # share of a tile's valid pixels that a step leaves, or the tile stays as it is
@@ -27,7 +26,7 @@ COLOURS = 3
 
 def apply_steps(
     batch: Mapping[str, Tensor],
-    steps: Sequence[Step],
+    steps: Sequence[KorniaStep],
     generator: torch.Generator,
     *,
     band_sd: Tensor,
@@ -60,14 +59,18 @@ def apply_steps(
     return done
 
 
-def named(step: Step) -> tuple[str, Mapping[str, Any]]:
+def named(step: KorniaStep) -> tuple[str, Mapping[str, Any]]:
     """Name and arguments of a step."""
     ((name, arguments),) = step.items()
     return name, arguments
 
 
 def _varied(
-    batch: Mapping[str, Tensor], drawn: Draw, band_sd: Tensor, fill: Tensor, marks: Sequence[str]
+    batch: Mapping[str, Tensor],
+    drawn: KorniaDraw,
+    band_sd: Tensor,
+    fill: Tensor,
+    marks: Sequence[str],
 ) -> dict[str, Tensor]:
     image = batch["image"]
     mean, sd = (x.to(image).view(1, -1, 1, 1) for x in (fill, band_sd))
@@ -79,7 +82,7 @@ def _varied(
 
 
 def moved(
-    batch: Mapping[str, Tensor], drawn: Draw, fill: Tensor, marks: Sequence[str]
+    batch: Mapping[str, Tensor], drawn: KorniaDraw, fill: Tensor, marks: Sequence[str]
 ) -> dict[str, Tensor]:
     """Image, validity and marks after pixels have moved.
 
@@ -140,7 +143,7 @@ def _moved_marks(marks: Tensor, at: Tensor, chosen: Tensor) -> Tensor:
     return done
 
 
-def changed(image: Tensor, valid: Tensor, drawn: Draw, mean: Tensor, sd: Tensor) -> Tensor:
+def changed(image: Tensor, valid: Tensor, drawn: KorniaDraw, mean: Tensor, sd: Tensor) -> Tensor:
     """The image with other values at valid pixels, which depend on valid pixels alone.
 
     What Kornia adds to the scaled values is added to the image, so what lies beyond the limits is
@@ -154,7 +157,7 @@ def changed(image: Tensor, valid: Tensor, drawn: Draw, mean: Tensor, sd: Tensor)
         sd: of each band [1, C, 1, 1].
     """
     span = 2 * LIMIT_SD * sd.clamp(min=1e-12)
-    whole = nearest_valid(image, valid.expand_as(image))
+    whole = nearest_valid(image, valid)
     scaled = (whole - mean) / span + 0.5
     given = scaled if drawn.name in UNBOUNDED else scaled.clamp(0, 1)
     varied = whole + (drawn.apply(given) - given) * span
@@ -162,7 +165,7 @@ def changed(image: Tensor, valid: Tensor, drawn: Draw, mean: Tensor, sd: Tensor)
     return torch.where(tiles & valid, varied, image)
 
 
-def erased(batch: Mapping[str, Tensor], drawn: Draw, fill: Tensor) -> dict[str, Tensor]:
+def erased(batch: Mapping[str, Tensor], drawn: KorniaDraw, fill: Tensor) -> dict[str, Tensor]:
     """Image and validity without what is taken away; a tile that would lose all keeps all."""
     image, valid = batch["image"], batch["valid"]
     gone = drawn.apply(torch.ones_like(image)) == 0
@@ -183,7 +186,7 @@ def nearest_valid(image: Tensor, valid: Tensor) -> Tensor:
 
     Args:
         image: [N, C, H, W].
-        valid: bool [N, C, H, W].
+        valid: bool [N, 1 or C, H, W].
 
     >>> nearest_valid(torch.tensor([[[[7.0, 1, 2, 7]]]]),
     ...               torch.tensor([[[[False, True, True, False]]]]))
@@ -191,22 +194,26 @@ def nearest_valid(image: Tensor, valid: Tensor) -> Tensor:
     """
     if bool(valid.all()):
         return image
-    across, rows = _along(image, valid), valid.any(dim=3, keepdim=True).expand_as(valid)
-    return _along(across.mT, rows.mT).mT
+    height, width = image.shape[-2:]
+    own = torch.arange(height * width, device=image.device).view(height, width).expand(valid.shape)
+    across, rows = _along(own, valid), valid.any(dim=3, keepdim=True).expand_as(valid)
+    source = _along(across.mT, rows.mT).mT.flatten(2).expand(-1, image.shape[1], -1)
+    return image.flatten(2).gather(2, source).view_as(image)
 
 
-def _along(image: Tensor, valid: Tensor) -> Tensor:
+def _along(pixels: Tensor, valid: Tensor) -> Tensor:
     """Each invalid pixel as the nearest valid one of its row; rows without any stay."""
-    width = image.shape[-1]
-    at = torch.arange(width, device=image.device).expand_as(image)
+    width = pixels.shape[-1]
+    at = torch.arange(width, device=pixels.device).expand_as(pixels)
     before = torch.where(valid, at, -width).cummax(dim=-1).values
     after = torch.where(valid, at, 2 * width).flip(-1).cummin(dim=-1).values.flip(-1)
     source = torch.where(at - before <= after - at, before, after)
-    some = valid.any(dim=-1, keepdim=True)
-    return image.gather(-1, torch.where(some, source, at).contiguous())
+    return pixels.gather(-1, torch.where(valid.any(dim=-1, keepdim=True), source, at))
 
 
-def check_steps(steps: Sequence[Step], bands: int, size: tuple[int, int] | None = None) -> None:
+def check_steps(
+    steps: Sequence[KorniaStep], bands: int, size: tuple[int, int] | None = None
+) -> None:
     """Make sure that Kornia's augmentations take tiles of so many bands.
 
     Args:
@@ -228,7 +235,7 @@ def check_steps(steps: Sequence[Step], bands: int, size: tuple[int, int] | None 
             raise DataError(f"{named(step)[0]}: leaves nothing of a tile of {several}")
 
 
-def _reason(step: Step, bands: int, size: tuple[int, int], error: DataError) -> str:
+def _reason(step: KorniaStep, bands: int, size: tuple[int, int], error: DataError) -> str:
     """Why a step does not take tiles: another number of bands is wanted, or as the error says."""
     wanted = [count for count in (1, COLOURS) if count != bands and _works(step, count, size)]
     if not wanted:
@@ -238,14 +245,14 @@ def _reason(step: Step, bands: int, size: tuple[int, int], error: DataError) -> 
     return f"{named(step)[0]}: wants {several}{colours}; the tiles have {bands} (data.bands)"
 
 
-def _works(step: Step, bands: int, size: tuple[int, int]) -> bool:
+def _works(step: KorniaStep, bands: int, size: tuple[int, int]) -> bool:
     try:
         return _leaves_something(step, bands, size)
     except DataError:
         return False
 
 
-def _leaves_something(step: Step, bands: int, size: tuple[int, int]) -> bool:
+def _leaves_something(step: KorniaStep, bands: int, size: tuple[int, int]) -> bool:
     """Whether a step, applied to two even tiles, erases neither of them completely.
 
     Raises:

@@ -264,7 +264,7 @@ class Augmentation(Section, title="Augment"):
     kornia: Annotated[
         tuple[KorniaStep, ...],
         Strict(False),
-        Switch("Kornia's", (), "[{RandomPerspective: {p: 0.5}}]"),
+        Switch("Kornia's augmentations", (), "[RandomPerspective]"),
     ] = Field(
         (),
         description="augmentations of Kornia, after geotl's own, by name and with their arguments "

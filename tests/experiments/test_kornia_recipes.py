@@ -58,7 +58,8 @@ def test_kornia_is_imported_for_recipes_that_name_one_of_its_augmentations(
 ) -> None:
     code = (
         "import sys; from geotl.experiments.recipe import load; "
-        "from geotl.experiments.named import check_names; check_names(load(None, sys.argv[1:])); print('kornia' in sys.modules)"
+        "from geotl.experiments.named import check_names; "
+        "check_names(load(None, sys.argv[1:])); print('kornia' in sys.modules)"
     )
     done = subprocess.run(
         [sys.executable, "-c", code, key], capture_output=True, text=True, check=True

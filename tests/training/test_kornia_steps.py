@@ -218,6 +218,22 @@ def test_a_blur_takes_nothing_from_beyond_a_tile(name) -> None:
     torch.testing.assert_close(out, even["image"])
 
 
+@pytest.mark.parametrize("name", NAMES)
+def test_tiles_need_not_be_square(name) -> None:
+    batch = {key: values[:, :, :24].contiguous() for key, values in tiles(3, 4).items()}
+    out = run(batch, step(name))
+    assert out["image"].shape == (4, 3, 24, SIZE)
+    assert out["image"].isfinite().all()
+
+
+@pytest.mark.parametrize("name", ["RandomElasticTransform", "RandomGaussianBlur", "RandomGamma"])
+def test_a_training_in_bfloat16_varies_tiles_in_single_precision(name) -> None:
+    batch = tiles(3, 4)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        half = run(batch, step(name))
+    assert torch.equal(half["image"], run(batch, step(name))["image"])
+
+
 def test_steps_follow_in_turn() -> None:
     batch = tiles(3, 4)
     flip, erase = step("RandomHorizontalFlip"), step("RandomErasing")
