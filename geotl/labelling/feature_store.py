@@ -17,15 +17,14 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 import re
 import shutil
-import tempfile
 import threading
 from collections import OrderedDict
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -34,8 +33,8 @@ from geotl.errors import DataError
 from geotl.imagery.scene import Scene
 from geotl.imagery.windows import Window
 from geotl.io.files import unwritten
-from geotl.io.owners import clean_once, private_prefix
 from geotl.io.raster import Grid
+from geotl.labelling.deep_store import DeepStore
 from geotl.labelling.feature_tiles import (
     FINE,
     READ_PX,
@@ -46,8 +45,10 @@ from geotl.labelling.feature_tiles import (
     TilePlace,
     blocks_of,
     levels_of,
+    save_array,
 )
 from geotl.labelling.tile_png import SIDE
+from geotl.models.deep_features import DeepFeatures
 from geotl.models.pixel_features import PixelFeatures
 
 GB = 10**9
@@ -127,6 +128,7 @@ class FeatureStore:
         *,
         all_bands: bool = False,
         limit: int = 10 * GB,
+        deep: DeepFeatures | None = None,
     ) -> None:
         """Open the store, or make it.
 
@@ -136,6 +138,7 @@ class FeatureStore:
             folder: holds the store's own folder.
             all_bands: whether a pixel is usable with all bands alone, else with one.
             limit: bytes that the tiles may take, of all levels together.
+            deep: a network whose stages are kept too; they have the first claim to the room.
 
         Raises:
             OutputError: the folder cannot be written.
@@ -147,13 +150,15 @@ class FeatureStore:
         self.folder = folder / _fingerprint(scene, of, all_bands=all_bands)
         _clear(folder, self.folder)
         self.room = min(limit, int(SPARE * shutil.disk_usage(folder).free) + _stored(self.folder))
-        self.plan = StoragePlan.of(scene.grid, sum(self.widths.values()), self.room)
+        stages = 0 if deep is None else DeepStore.size(scene, deep)
+        self.plan = StoragePlan.of(scene.grid, sum(self.widths.values()), self.room - stages)
         if not self.plan.kept:
             raise DataError(
                 f"{folder}: {self.room / 1e6:,.0f} MB are free for features, fewer than the "
                 f"coarsest map of {scene.name} needs; make room on the disk, or label a part of "
                 "the scene (--aoi)"
             )
+        self.deep = None if deep is None else DeepStore(scene, of, deep, self.folder)
         self._recent: OrderedDict[TilePlace, FeatureTile] = OrderedDict()
         self._lock, self._asking, self._turn = threading.Lock(), 0, threading.Condition()
         self._closed = False
@@ -176,7 +181,7 @@ class FeatureStore:
                 return stored
             tile = FeatureTile(self.what.described(place), self.widths)
             if place.each in self.plan.kept:
-                self._write(place, tile.planes)
+                save_array(self.folder / place.name, tile.planes)
             else:
                 self._remember(place, tile)
             return tile
@@ -200,32 +205,58 @@ class FeatureStore:
             self._turn.notify_all()
 
     def fill(self) -> Iterator[tuple[int, int]]:
-        """Compute what is missing; yield how many blocks of all are done, until it is closed."""
-        work, started = [*self._missing()], dict[TilePlace, Halves]()
-        for done, (area, levels) in enumerate(work):
+        """Compute what is missing; yield how many blocks of all are done, until it is closed.
+
+        Coarse levels come first, then a network's stages, then the fine levels.
+        """
+        coarse, fine = (
+            [*self._missing(tuple(each for each in self.plan.kept if (each in FINE) == is_fine))]
+            for is_fine in (False, True)
+        )
+        stages = [] if self.deep is None else self.deep.missing()
+        started = dict[TilePlace, Halves]()
+        work: list[Callable[[], bool]] = [
+            partial(self._fill_block, *one, started) for one in coarse
+        ]
+        work += [partial(self._fill_stages, block) for block in stages]
+        work += [partial(self._fill_block, *one, started) for one in fine]
+        for done, step in enumerate(work):
             yield done, len(work)
-            places = [one for one in self._over(area, levels) if not self._is_stored(one)]
-            for end in FeatureBlock(self.what, area).fill(places, started):
-                for place in [one for one in started if self._is_finished(one, area, end)]:
-                    planes = started.pop(place)
-                    if not self._is_stored(place):  # nobody asked for it in the meantime
-                        self._write(place, planes)
-                if not self._wait_for_turn():
-                    return
+            if not step():
+                return
         yield len(work), len(work)
 
-    def _missing(self) -> Iterator[tuple[Window, tuple[int, ...]]]:
-        """Blocks to be read and the levels that each is read for, coarse levels first.
+    def _fill_block(
+        self, area: Window, levels: tuple[int, ...], started: dict[TilePlace, Halves]
+    ) -> bool:
+        """Fill and write the tiles over a block; False where the store was closed."""
+        places = [one for one in self._over(area, levels) if not self._is_stored(one)]
+        for end in FeatureBlock(self.what, area).fill(places, started):
+            for place in [one for one in started if self._is_finished(one, area, end)]:
+                planes = started.pop(place)
+                if not self._is_stored(place):  # nobody asked for it in the meantime
+                    save_array(self.folder / place.name, planes)
+            if not self._wait_for_turn():
+                return False
+        return True
+
+    def _fill_stages(self, block: Window) -> bool:
+        """Run the network over a block; False where the store was closed."""
+        if self.deep is not None:
+            self.deep.fill(block)
+        return self._wait_for_turn()
+
+    def _missing(self, levels: tuple[int, ...]) -> Iterator[tuple[Window, tuple[int, ...]]]:
+        """Blocks over which tiles of some levels are missing, with these levels.
 
         Blocks come in the order of a Z, so that the lower right one of a tile is its last.
         """
-        blocks = [*blocks_of(Window(0, 0, self.scene.grid.height, self.scene.grid.width))]
+        grid = self.scene.grid
+        blocks = [*blocks_of(Window(0, 0, grid.height, grid.width), READ_PX)]
         blocks.sort(key=lambda one: _along_z(one.row // READ_PX, one.col // READ_PX))
-        coarse = tuple(each for each in self.plan.kept if each not in FINE)
-        for levels in (coarse, tuple(each for each in self.plan.kept if each in FINE)):
-            for area in blocks:
-                if any(not self._is_stored(one) for one in self._over(area, levels)):
-                    yield area, levels
+        for area in blocks:
+            if any(not self._is_stored(one) for one in self._over(area, levels)):
+                yield area, levels
 
     def _over(self, area: Window, levels: tuple[int, ...]) -> Iterator[TilePlace]:
         """The tiles of some levels that have positions in a block."""
@@ -273,22 +304,6 @@ class FeatureStore:
             self._recent[place] = tile
             while len(self._recent) > _RECENT:
                 self._recent.popitem(last=False)
-
-    def _write(self, place: TilePlace, planes: Halves) -> None:
-        """Write a tile beside its place and rename it; the disk may take its time."""
-        path = self.folder / place.name
-        try:
-            path.parent.mkdir(parents=True, exist_ok=True)
-            clean_once(path.parent)
-            handle, part = tempfile.mkstemp(dir=path.parent, prefix=private_prefix(path))
-            try:
-                with os.fdopen(handle, "wb") as stream:
-                    np.save(stream, planes)
-                Path(part).replace(path)
-            finally:
-                Path(part).unlink(missing_ok=True)
-        except OSError as error:
-            raise unwritten(path, error) from error
 
 
 def _along_z(row: int, col: int) -> int:

@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+import os
+import tempfile
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from geotl.arrays import Bools, Float32s
+from geotl.arrays import Bools, Float32s, Int64s
 from geotl.imagery.windows import Imagery, Window
+from geotl.io.files import unwritten
+from geotl.io.owners import clean_once, private_prefix
 from geotl.io.raster import Grid
 from geotl.labelling.tile_png import SIDE
 from geotl.models.pixel_features import BlockFeatures, PixelFeatures
@@ -136,7 +141,7 @@ class TileFeatures:
         corner = place.y * span, place.x * span
         ends = (part.stop for part in place.within(self.scene.grid))
         sides = (min(span, end - start) for start, end in zip(corner, ends, strict=True))
-        for area in blocks_of(Window(*corner, *sides)):
+        for area in blocks_of(Window(*corner, *sides), READ_PX):
             for _ in FeatureBlock(self, area).fill([place], tiles):
                 pass
         return tiles[place]
@@ -219,6 +224,15 @@ def _range(positions: slice) -> range:
     return range(positions.start, positions.stop, positions.step)
 
 
+def positions(span: slice) -> Int64s:
+    """The numbers of a span of rows or columns [n].
+
+    >>> positions(slice(1, 10, 4)).tolist()
+    [1, 5, 9]
+    """
+    return np.array(_range(span), np.int64)
+
+
 def _steps(some: range, positions: slice) -> slice:
     """Where some positions stand among all.
 
@@ -241,9 +255,29 @@ def _inside(positions: slice, start: int, length: int) -> range:
     return range(first, stop if positions.stop is None else min(stop, positions.stop), step)
 
 
-def blocks_of(area: Window) -> Iterator[Window]:
-    """An area in blocks of at most `READ_PX`."""
+def blocks_of(area: Window, side: int) -> Iterator[Window]:
+    """An area in blocks, at most `side` pixels wide and high."""
     below, right = area.row + area.height, area.col + area.width
-    for row in range(area.row, below, READ_PX):
-        for col in range(area.col, right, READ_PX):
-            yield Window(row, col, min(READ_PX, below - row), min(READ_PX, right - col))
+    for row in range(area.row, below, side):
+        for col in range(area.col, right, side):
+            yield Window(row, col, min(side, below - row), min(side, right - col))
+
+
+def save_array(path: Path, values: NDArray[np.generic]) -> None:
+    """Write an array beside its place and rename it; the disk may take its time.
+
+    Raises:
+        OutputError: the disk is full, or the folder cannot be written.
+    """
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        clean_once(path.parent)
+        handle, part = tempfile.mkstemp(dir=path.parent, prefix=private_prefix(path))
+        try:
+            with os.fdopen(handle, "wb") as stream:
+                np.save(stream, values)
+            Path(part).replace(path)
+        finally:
+            Path(part).unlink(missing_ok=True)
+    except OSError as error:
+        raise unwritten(path, error) from error

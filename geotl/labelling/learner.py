@@ -30,6 +30,7 @@ from geotl.experiments.recipe import Recipe
 from geotl.imagery.scene import Scene
 from geotl.imagery.stacked import own_bands
 from geotl.imagery.windows import Window
+from geotl.inference.typical_choice import FEW_LABELS
 from geotl.labelling.feature_store import GB, FeatureStore
 from geotl.labelling.feature_tiles import TilePlace, levels_of
 from geotl.labelling.fitting import Fitting, project_recipe
@@ -133,11 +134,14 @@ class Learner:
         self.scene, self._publish = scene, publish
         self.recipe = options.recipe or project_recipe(scene, weights)
         of = scene_features([scene], scene.sensor, self.recipe.pixels)
-        networks = deep_networks(self.recipe, scene.sensor, own_bands(scene))
+        networks = deep_networks(without_random(self.recipe), scene.sensor, own_bands(scene))
+        deep = None if networks is None else networks.pretrained
         rules = pixel_rules(self.recipe)
         self.pixels = PlacedPixels(scene, of, rules, networks)
         limit = int(options.cache_gb * GB)
-        self.store = FeatureStore(scene, of, folder, all_bands=rules.all_bands, limit=limit)
+        self.store = FeatureStore(
+            scene, of, folder, all_bands=rules.all_bands, limit=limit, deep=deep
+        )
         self.curve = Curve(options.curve or folder.parent / "accuracy.jsonl")
         self._model: LiveModel | None = None
         self._newest, self._candidates = LabelSet(), list[Candidates]()
@@ -201,7 +205,8 @@ class Learner:
         if each not in levels_of(self.scene.grid) or min(x, y) < 0:
             return EMPTY
         with self.store.asking(), self._drawing:
-            return model.picture(layer, self.store.tile(place))
+            logits = None if layer == "applicability" else model.logits(self.store, place)
+            return model.picture(layer, self.store.tile(place), logits)
 
     def at(self, col: float, row: float) -> dict[str, Any]:
         """What is known of the pixel at a place, counted from the scene's upper left corner.
@@ -288,10 +293,10 @@ class Learner:
             training_features(samples) if places else np.zeros((0, 0), np.float32),
             len(samples.placement.labels),
         )
-        model = self._model
-        chosen = next_places(
-            self._candidates[0], known, self.pixels.of, None if model is None else model.model
-        )
+        candidates, model = self._candidates[0], self._model
+        few = model is None or known.labels < FEW_LABELS
+        probabilities = None if model is None or few else candidates.predicted(model, self.store)
+        chosen = next_places(candidates, known, self.pixels.of, probabilities)
         if not stale():
             numbered = [
                 {"number": number, "col": place.col + 0.5, "row": place.row + 0.5, "why": place.why}
@@ -342,6 +347,13 @@ class Learner:
 
     def _fault(self, name: str, error: BaseException) -> None:
         self._publish("fault", message=f"{name}: {error}")
+
+
+def without_random(recipe: Recipe) -> Recipe:
+    """The recipe without a baseline of random weights, which the page does not show."""
+    return recipe.model_copy(
+        update={"evaluate": recipe.evaluate.model_copy(update={"random_weights": False})}
+    )
 
 
 def colours_of(labels: LabelSet, samples: PixelSamples) -> tuple[str, ...]:

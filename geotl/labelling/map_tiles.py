@@ -19,8 +19,10 @@ from geotl.arrays import Float32s, Int64s, UInt8s
 from geotl.errors import DataError
 from geotl.inference.applicability import area_of_applicability
 from geotl.inference.pixel_area import PART_PX, FeatureSpace, PixelArea
-from geotl.labelling.feature_tiles import FeatureTile
+from geotl.labelling.feature_store import FeatureStore
+from geotl.labelling.feature_tiles import FeatureTile, TilePlace
 from geotl.labelling.tile_png import SIDE, png_of
+from geotl.models.deep_features import DEEP
 from geotl.models.pixel_features import Features
 from geotl.models.pixel_model import PixelModel
 
@@ -89,24 +91,46 @@ class LiveModel:
         padded = {b: np.pad(x, ((0, 0), (0, more))) for b, x in features.items()}
         return np.asarray(area.index(padded)[:count] / np.float32(area.area.threshold))
 
-    def picture(self, layer: str, tile: FeatureTile) -> bytes:
-        """A PNG [256,256] of a layer for a tile; what lies beyond the scene is transparent."""
+    def logits(self, store: FeatureStore, place: TilePlace) -> Float32s | None:
+        """What linear members make of the network's stages in a tile [K,h*w]; None without one.
+
+        Raises:
+            DataError: a file of the scene is damaged or gone.
+        """
+        weight = self.model.linear.get(DEEP)
+        return None if store.deep is None or weight is None else store.deep.logits(place, weight)
+
+    def picture(self, layer: str, tile: FeatureTile, logits: Float32s | None = None) -> bytes:
+        """A PNG [256,256] of a layer for a tile; what lies beyond the scene is transparent.
+
+        Args:
+            layer: one of `LAYERS`.
+            tile: features of bands and windows.
+            logits: what `logits` gives for the same tile.
+        """
         height, width = tile.shape
         rgba = np.zeros((SIDE, SIDE, 4), np.uint8)
         usable = tile.usable
         if usable.any():
             # in parts that the processor's cache holds, which is quicker and takes little memory
             parts = (slice(start, start + BATCH_PX) for start in range(0, usable.size, BATCH_PX))
-            colours = np.concatenate([self._coloured(layer, tile.blocks(part)) for part in parts])
+            colours = np.concatenate(
+                [
+                    self._coloured(
+                        layer, tile.blocks(part), None if logits is None else logits[:, part]
+                    )
+                    for part in parts
+                ]
+            )
             colours = colours.reshape(height, width, 4)
             rgba[:height, :width] = np.where(usable[..., None], colours, 0)
         return png_of(rgba)
 
-    def _coloured(self, layer: str, features: Features) -> UInt8s:
-        """Colours [n,4] of pixels with features [D,n]."""
+    def _coloured(self, layer: str, features: Features, logits: Float32s | None) -> UInt8s:
+        """Colours [n,4] of pixels with features [D,n], and logits [K,n] of a network's."""
         if layer == "applicability":
             return outside_colours(self.dissimilarity(features), next(iter(features.values())))
-        probabilities = self.model.probabilities(features)
+        probabilities = self.model.probabilities(features, logits)
         if layer == "confidence":
             return confidence_colours(probabilities.max(axis=0))
         return class_colours(probabilities.argmax(axis=0), self.colours)

@@ -12,14 +12,14 @@ from dataclasses import dataclass
 import numpy as np
 from scipy.spatial.distance import cdist
 
-from geotl.arrays import Bools, Float32s, Float64s, Int64s
+from geotl.arrays import Bools, Float32s, Int64s
 from geotl.inference.candidates import choose, normalised_entropy
 from geotl.inference.pixel_area import FeatureSpace
-from geotl.inference.typical_choice import FEW_LABELS, choose_typical
+from geotl.inference.typical_choice import choose_typical
 from geotl.labelling.feature_store import FeatureStore
 from geotl.labelling.feature_tiles import TilePlace
+from geotl.labelling.map_tiles import LiveModel
 from geotl.models.pixel_features import PixelFeatures
-from geotl.models.pixel_model import PixelModel
 
 COUNT = 10
 MAX_CANDIDATES = 1500  # places that are compared
@@ -32,10 +32,14 @@ class Candidates:
     """Usable pixels spread over the scene at random.
 
     Attributes:
+        tile: that they lie in.
+        positions: among the tile's pixels [m].
         places: rows and columns [m,2].
-        features: by block [D,m].
+        features: bands and windows, by block [D,m].
     """
 
+    tile: TilePlace
+    positions: Int64s
     places: Int64s
     features: dict[str, Float32s]
 
@@ -50,12 +54,13 @@ class Candidates:
         places = some * place.each + np.array([rows.start, cols.start])
         flat = some @ np.array([tile.shape[1], 1])
         features = {block: values[:, flat] for block, values in tile.blocks().items()}
-        return cls(places.astype(np.int64), features)
+        return cls(place, flat, places.astype(np.int64), features)
 
-    def part(self, rows: Int64s) -> Candidates:
-        """Some of them."""
-        features = {block: values[:, rows] for block, values in self.features.items()}
-        return Candidates(self.places[rows], features)
+    def predicted(self, model: LiveModel, store: FeatureStore) -> Float32s:
+        """A model's probabilities [m,K]."""
+        logits = model.logits(store, self.tile)
+        some = None if logits is None else logits[:, self.positions]
+        return model.model.probabilities(self.features, some).T
 
     @property
     def table(self) -> Float32s:
@@ -97,7 +102,7 @@ def next_places(
     candidates: Candidates,
     labelled: Labelled,
     of: PixelFeatures,
-    model: PixelModel | None,
+    probabilities: Float32s | None,
     count: int = COUNT,
 ) -> list[Place]:
     """Up to `count` places, best first.
@@ -106,35 +111,28 @@ def next_places(
         candidates: pixels to choose from.
         labelled: labelled pixels.
         of: definition of the features.
-        model: the newest; None before there is one.
+        probabilities: of the candidates, by the newest model [m,K]; None where labels are few, and
+            typical places are wanted.
         count: how many are wanted.
     """
     side = int(candidates.places.max(initial=0)) // APART + 1
-    some = candidates.part(np.flatnonzero(_far(candidates.places, labelled.places, side)))
-    if not len(some.places):
+    far = np.flatnonzero(_far(candidates.places, labelled.places, side))
+    if not len(far):
         return []
-    boxes = np.hstack([some.places - side / 2, some.places + side / 2])
-    space = FeatureSpace.about(some.table, of)
-    few = model is None or labelled.labels < FEW_LABELS
-    if model is None or few:
-        known = space.place(labelled.features) if labelled.labels else space.place(some.table[:0])
-        chosen = choose_typical(space.place(some.table), known, boxes, count, 0).rows
+    places, table = candidates.places[far], candidates.table
+    boxes = np.hstack([places - side / 2, places + side / 2])
+    space = FeatureSpace.about(table, of)
+    ours = space.place(table[far])
+    known = space.place(labelled.features) if labelled.labels else ours[:0]
+    if probabilities is None:
+        chosen = choose_typical(ours, known, boxes, count, 0).rows
     else:
-        chosen = _uncertain(some, labelled, model, space, boxes)[:count]
-    why = "typical" if few else "uncertain"
-    return [Place(int(col), int(row), why) for row, col in some.places[chosen]]
-
-
-def _uncertain(
-    some: Candidates, labelled: Labelled, model: PixelModel, space: FeatureSpace, boxes: Float64s
-) -> Int64s:
-    """Rows of uncertain candidates that differ from the labels and from each other."""
-    entropy = normalised_entropy(model.probabilities(some.features).T.astype(np.float64))
-    most = np.argsort(-entropy, kind="stable")[: COUNT * POOL]
-    ours, theirs = space.place(some.table[most]), space.place(labelled.features)
-    distances = cdist(ours, theirs).min(axis=1)
-    inside = np.ones(len(most), bool)
-    return most[choose(ours, entropy[most], distances, boxes[most], inside, n=COUNT)]
+        entropy = normalised_entropy(probabilities[far])
+        most = np.argsort(-entropy, kind="stable")[: count * POOL]
+        distances, inside = cdist(ours[most], known).min(axis=1), np.ones(len(most), bool)
+        chosen = most[choose(ours[most], entropy[most], distances, boxes[most], inside, n=count)]
+    why = "typical" if probabilities is None else "uncertain"
+    return [Place(int(col), int(row), why) for row, col in places[chosen]]
 
 
 def _far(places: Int64s, labelled: Int64s, side: int) -> Bools:

@@ -10,6 +10,7 @@ import threading
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import ClassVar
 
 from geotl.console import Log
 from geotl.errors import DataError, GeoTLError, OutputError
@@ -56,6 +57,8 @@ class Snapshot:
 
 class Project:
     """The labels of a folder that this process alone has open; any thread may call it."""
+
+    mode: ClassVar[str] = "label"  # what the page shows: "sample" where points are given classes
 
     def __init__(self, folder: Path, grid: Grid, log: Log) -> None:
         """Read the journal, and take what another program wrote into labels.gpkg since.

@@ -114,7 +114,7 @@ def state_of(session: Session, snapshot: Snapshot) -> dict[str, Any]:
     return {
         "revision": labels.revision,
         "project": session.project.folder.name,
-        "mode": "label",
+        "mode": session.project.mode,
         "classes": [{"id": c.id, "name": c.name, "colour": c.colour} for c in labels.classes],
         "labels": [
             {"id": one.id, "class": one.class_id, "geometry": geojson_of(one.geometry)}

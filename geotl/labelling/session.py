@@ -13,6 +13,7 @@ from geotl.imagery.scene import Scene, open_scene
 from geotl.imagery.sensors import get_sensor
 from geotl.io.files import given_path
 from geotl.labelling.events import Events
+from geotl.labelling.finish import Finisher
 from geotl.labelling.folder import (
     Choices,
     ProjectRecord,
@@ -24,11 +25,13 @@ from geotl.labelling.folder import (
 )
 from geotl.labelling.gate import Address, new_token
 from geotl.labelling.import_labels import read_classes
+from geotl.labelling.learner import Learner
 from geotl.labelling.parts import Parts
 from geotl.labelling.project import Project
+from geotl.labelling.project_recipe import ProjectInputs
+from geotl.labelling.scene_tiles import SceneTiles
 from geotl.labelling.server import app
 from geotl.labelling.serving import open_socket, serve
-from geotl.labelling.stand_ins import NoModel, NoTiles, no_finish
 
 
 @dataclass(frozen=True)
@@ -95,7 +98,9 @@ def label(
         write_record(folder, ProjectRecord(str(path), scene.grid, choices))
         with open_project(folder, scene, log) as project:
             _begin(project, options, log)
-            _serve(project, scene, options, show)
+            events = Events()
+            parts = make_parts(scene, folder, choices, events)
+            _serve(project, parts, events, options, show)
 
 
 @contextlib.contextmanager
@@ -135,10 +140,12 @@ def _begin(project: Project, options: LabelOptions, log: Log) -> None:
 
 
 def _serve(
-    project: Project, scene: Scene, options: LabelOptions, show: Callable[[str], None]
+    project: Project,
+    parts: Parts,
+    events: Events,
+    options: LabelOptions,
+    show: Callable[[str], None],
 ) -> None:
-    events = Events()
-    parts = make_parts(scene)
     with open_socket(options.port) as listening:
         address = Address(listening.getsockname()[1], new_token())
         gate = app(project, parts.tiles, parts.model, parts.finish, address=address, events=events)
@@ -153,6 +160,11 @@ def _serve(
                 parts.model.close()
 
 
-def make_parts(scene: Scene) -> Parts:
+def make_parts(scene: Scene, folder: Path, choices: Choices, events: Events) -> Parts:
     """Pictures, model and end of a session."""
-    return Parts(NoTiles(scene), NoModel(), no_finish)
+    weights, aoi = (None if one is None else Path(one) for one in (choices.weights, choices.aoi))
+    inputs = ProjectInputs(
+        scene.path, choices.sensor, choices.bands, choices.mask or "auto", weights, aoi
+    )
+    model = Learner(scene, folder / "features", events.publish, weights=weights)
+    return Parts(SceneTiles(scene), model, Finisher(inputs, scene.grid))

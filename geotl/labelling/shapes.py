@@ -111,7 +111,7 @@ def _pair(value: object) -> tuple[float, float]:
     if isinstance(value, list) and len(value) == 2:
         x, y = (_number(one) for one in value)
         return x, y
-    raise DataError("a place that is not two numbers, column and row; place it again")
+    raise DataError("a place that is not two numbers [px]; place it again")
 
 
 def _number(value: object) -> float:
@@ -122,4 +122,4 @@ def _number(value: object) -> float:
             there = math.inf
         if math.isfinite(there) and abs(there) < 1e9:  # no scene is as wide
             return there
-    raise DataError("a place that is not two finite numbers, column and row; place it again")
+    raise DataError("a place that is not two finite numbers [px]; place it again")

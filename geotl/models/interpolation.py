@@ -66,13 +66,13 @@ class CoarseValues:
         height, width = self.values.shape[1:]
         rows, cols = (self.stride * np.arange(n) + self.centre for n in (height, width))
         total = self.values.copy()
-        coarse._add(rows, cols, total)
+        coarse.add_at(rows, cols, total)
         return replace(self, values=total)
 
     def add_to(self, total: Float32s, row: int, col: int) -> None:
         """Add to total [K,h,w] the values at its pixels, from one at `row` and `col` on."""
         height, width = total.shape[1:]
-        self._add(row + np.arange(height), col + np.arange(width), total)
+        self.add_at(row + np.arange(height), col + np.arange(width), total)
 
     def at(self, rows: Int64s, cols: Int64s) -> Float32s:
         """Values [K,n] at single pixels of the image."""
@@ -83,7 +83,8 @@ class CoarseValues:
         lower = _mixed(self.values[:, below, left], self.values[:, below, right_of], right)
         return _mixed(upper, lower, down)
 
-    def _add(self, rows: Floats | Int64s, cols: Floats | Int64s, total: Float32s) -> None:
+    def add_at(self, rows: Floats | Int64s, cols: Floats | Int64s, total: Float32s) -> None:
+        """Add to total [K,H,W] the values at some rows [H] and columns [W] of the image."""
         _add_between(self.values, self._between(rows, 1), self._between(cols, 2), total)
 
     def _between(self, places: Floats | Int64s, axis: int) -> Between:

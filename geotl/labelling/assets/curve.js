@@ -3,7 +3,7 @@ import {draw} from './dom.js';
 import {count, percent} from './words.js';
 
 const [WIDTH, HEIGHT] = [320, 150];
-const [LEFT, RIGHT, TOP, BOTTOM] = [34, 10, 8, 30];
+const [LEFT, RIGHT, TOP, BOTTOM] = [40, 10, 8, 30];
 
 /** Steps of labels for the axis: few, round. */
 function ticks(most) {
@@ -11,7 +11,7 @@ function ticks(most) {
   return Array.from({length: Math.floor(most / step) + 1}, (_, k) => k * step);
 }
 
-/** The picture; points: [{labels, value, low, high}] with shares in 0..1. */
+/** The picture; points: two or more of [{labels, value, low, high}] with shares in 0..1. */
 export function curvePicture(points) {
   const most = Math.max(...points.map(one => one.labels), 1);
   const across = labels => LEFT + (WIDTH - LEFT - RIGHT) * labels / most;
@@ -25,20 +25,18 @@ export function curvePicture(points) {
 /** "Blocked accuracy from 40 % at 6 labels to 82 % at 30 labels." */
 export function curveWords(points) {
   const [first, last] = [points[0], points.at(-1)];
-  if (points.length < 2) return `Blocked accuracy ${percent(last.value)} % at ${count(last.labels, 'label')}.`;
   return `Blocked accuracy from ${percent(first.value)} % at ${count(first.labels, 'label')} `
     + `to ${percent(last.value)} % at ${count(last.labels, 'label')}.`;
 }
 
 const shareAxis = up => [0, 0.25, 0.5, 0.75, 1].flatMap(share => [
   draw('line', {x1: LEFT, x2: WIDTH - RIGHT, y1: up(share), y2: up(share), class: 'grid'}),
-  draw('text', {x: LEFT - 5, y: up(share) + 4, 'text-anchor': 'end'}, `${100 * share}`),
+  draw('text', {x: LEFT - 5, y: up(share) + 4, 'text-anchor': 'end'}, `${100 * share} %`),
 ]);
 
 const labelAxis = (steps, across) => [
   ...steps.map(labels => draw('text', {x: across(labels), y: HEIGHT - BOTTOM + 14, 'text-anchor': 'middle'}, `${labels}`)),
   draw('text', {x: WIDTH - RIGHT, y: HEIGHT - 3, 'text-anchor': 'end'}, 'labels'),
-  draw('text', {x: LEFT - 28, y: HEIGHT - 3}, '% correct'),
 ];
 
 const line = (points, across, up) => [

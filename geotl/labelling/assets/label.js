@@ -141,7 +141,7 @@ function sayMade({entry, before}) {
   const isAdd = entry.changes[0].op === 'add' && added;
   const words = isAdd ? `${added.geometry.type.toLowerCase()} ${added.id}: ${classes.nameOf(added.class)}`
     : entry.changes.map(one => changeWords(one, before)).join(', ');
-  say(isSample ? words : `${words}; map follows`);
+  say(learning.revision === null ? words : `${words}; map follows`);
 }
 
 session.addEventListener('state', showTools);

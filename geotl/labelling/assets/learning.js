@@ -3,12 +3,14 @@ import {curvePicture, curveWords} from './curve.js';
 import {fill, find, make, say, warn} from './dom.js';
 import {accuracySentence, count, percent, place} from './words.js';
 
-const WHY = {typical: 'typical of much of the scene', uncertain: 'the model is unsure here'};
-const STAGE = {quick: 'quick map', full: 'full map'};
+const WHY = {typical: 'typical', uncertain: 'model unsure'};
+const STAGE = {quick: 'Quick map', full: 'Full map'};
 
 /** Emits `doubts` when the doubtful labels change. */
 export class Learning extends EventTarget {
   places = [];
+  revision = null; // of the labels that the map is of
+  version = null; // of the map
   doubts = new Map(); // by the id of the label
   #visited = new Set();
 
@@ -55,18 +57,21 @@ export class Learning extends EventTarget {
     return this.#visited.has(`${col} ${row}`);
   }
 
-  #model({version, stage, members, seconds}) {
+  #model({version, revision, stage, members, seconds}) {
+    if (this.revision === null) say('the first map is shown');
+    this.revision = revision;
+    this.version = version;
     this.map.showVersion(version);
     const names = Object.entries(members ?? {}).filter(([, weight]) => weight > 0).map(([name]) => name);
     find('model-state').textContent = `${STAGE[stage] ?? stage} in ${seconds.toFixed(1)} s`
-      + `${names.length ? `, from ${names.join(', ')}` : ''}.`;
-    say(`${STAGE[stage] ?? stage} is shown`);
+      + `${names.length ? `, from ${names.join(', ').replaceAll('_', ' ')}` : ''}.`;
   }
 
   // Without labels enough there is no map: an older one is taken away.
   #waiting({message}) {
     if (!message) return;
     find('model-state').textContent = message;
+    this.revision = null;
     this.map.showVersion(null);
   }
 
@@ -100,7 +105,9 @@ export class Learning extends EventTarget {
     const share = value => make('td', {class: 'number'}, Number.isFinite(value) ? `${percent(value)} %` : '–');
     const head = [['Class'], ['Labels'], ['Recall'], ['Precision']]
       .map(([name], k) => make('th', {scope: 'col', class: k ? 'number' : null}, name));
-    const rows = Object.entries(classes).map(([name, one]) => make('tr', {}, make('th', {scope: 'row'}, name),
+    const order = this.classes.all.map(one => one.name);
+    const sorted = Object.entries(classes).sort(([a], [b]) => order.indexOf(a) - order.indexOf(b));
+    const rows = sorted.map(([name, one]) => make('tr', {}, make('th', {scope: 'row'}, name),
       make('td', {class: 'number'}, `${one.labels}`), share(one.recall), share(one.precision)));
     return make('table', {}, make('caption', {class: 'note'},
       'Recall: share of a class’s labels that get this class. Precision: share of the labels given this class that have it. Both blocked.'),
@@ -108,8 +115,8 @@ export class Learning extends EventTarget {
   }
 
   #curve({points}) {
-    find('curve').hidden = !points.length;
-    if (!points.length) return;
+    find('curve').hidden = points.length < 2;
+    if (points.length < 2) return;
     fill(find('curve-picture'), [curvePicture(points)]);
     find('curve-words').textContent = curveWords(points);
   }
@@ -123,7 +130,7 @@ export class Learning extends EventTarget {
     this.map.showPlaces(this.places.map(one => ({...one, visited: this.#isVisited(one)})));
     find('next-place').disabled = !this.places.length;
     find('next-words').textContent = this.places.length
-      ? 'Numbered frames on the map. First typical places, later those where the model is unsure.'
+      ? 'Numbered frames on the map: first places that are typical of much of the scene, later those where the model is unsure.'
       : 'Suggestions come when the features of the scene are ready.';
     fill(find('places'), this.places.map(one => make('li', {value: one.number}, make('button', {
       type: 'button', class: 'link', 'data-key': `place ${one.number}`, click: () => this.goTo(one),

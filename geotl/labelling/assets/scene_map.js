@@ -9,6 +9,7 @@ import {
 import {styleOfLabel, styleOfPlace} from './styles.js';
 
 const TILE = 256;
+const FREE = [52, 58, 46, 12]; // screen pixels above, right, below and left, where tools lie over the map
 const MOST_ZOOM = 16; // screen pixels per pixel of the scene
 export const LAYERS = {classes: 'Classes', confidence: 'Confidence', applicability: 'Applicability'};
 
@@ -124,7 +125,7 @@ export class SceneMap {
   }
 
   showAll() {
-    this.chart.getView().fit(this.extent, {padding: [12, 12, 12, 12], nearest: false});
+    this.chart.getView().fit(this.extent, {padding: FREE});
   }
 
   zoomBy(steps) {

@@ -62,6 +62,7 @@ export class Session extends EventTarget {
   gone = false;
   queue = [];
   #sending = false;
+  #answers = 0; // states that the server has sent so far
   #kept = `geotl label ${location.pathname}`;
 
   /** Read the state; what an earlier page of this tab could not send is sent after `listen`. */
@@ -139,11 +140,13 @@ export class Session extends EventTarget {
     return status === 200 ? answer : null;
   }
 
+  /** Read the newest state; one that was overtaken by a change's answer is not taken. */
   async reload() {
+    const number = this.#answers;
     const {status, answer} = await ask('state');
     if (status === 404) this.#setGone();
     if (status !== 200) throw new Unreachable();
-    this.#setState(answer);
+    if (number === this.#answers) this.#setState(answer);
   }
 
   #emit(kind, detail) {
@@ -151,6 +154,7 @@ export class Session extends EventTarget {
   }
 
   #setState(state) {
+    this.#answers += 1;
     this.state = {...this.state, ...state};
     this.#emit('state');
   }

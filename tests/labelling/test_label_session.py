@@ -1,0 +1,177 @@
+"""A session of `geotl label` in a browser: the sample scene from nothing to a map, and kills."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import signal
+import subprocess
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import rasterio
+from helpers.browser import CHROMIUM
+from helpers.label_page import (
+    BANDS,
+    SCENE,
+    SENSOR,
+    Pages,
+    add_classes,
+    becomes,
+    chromium,
+    click_at,
+    saved,
+)
+from helpers.processes import started
+from helpers.tiles import ROOT
+from PIL import Image
+from scipy.ndimage import distance_transform_edt
+
+pytestmark = pytest.mark.skipif(
+    CHROMIUM is None, reason="no chromium on this machine: geotl label's page was not tried"
+)
+CLICKS = 30
+# The truth's nine classes in five: 30 points would be three for each of nine.
+GROUPS = {
+    "forest": ("broadleaf_forest", "conifer_forest"),
+    "farmland": ("cropland", "orchard", "pasture"),
+    "built_up": ("industrial", "residential"),
+    "river": ("river",),
+    "wetland": ("wetland",),
+}
+NODATA = 255
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Any]:
+    pytest.importorskip("playwright", reason="playwright drives the page")
+    with chromium() as opened:
+        yield opened
+
+
+@pytest.fixture
+def pages(browser: Any) -> Iterator[Pages]:
+    opened = Pages(browser)
+    yield opened
+    opened.close()
+
+
+@contextlib.contextmanager
+def labelling(folder: Path, *more: str) -> Iterator[tuple[subprocess.Popen[str], str]]:
+    """The command that serves a project, and its address; killed at the end."""
+    words = ["label", str(SCENE), "-o", str(folder), "--no-browser", "--sensor", SENSOR]
+    process = started([*words, "--bands", *BANDS, *more])
+    try:
+        line = process.stdout.readline() if process.stdout else ""
+        assert line.startswith("label at "), process.communicate()
+        yield process, line.split()[2]
+    finally:
+        process.kill()
+        process.communicate()
+
+
+def truth() -> tuple[np.ndarray, list[str]]:
+    """The truth [h,w] in the groups, and their names."""
+    with rasterio.open(ROOT / "sample_tiles" / "truth.tif") as source:
+        values, names = source.read(1), source.tags()
+    table = np.full(256, NODATA)
+    for value in range(9):
+        name = names[f"CLASS_{value}"]
+        table[value] = next(k for k, group in enumerate(GROUPS.values()) if name in group)
+    return table[values], [*GROUPS]
+
+
+def places(classes: np.ndarray, count: int, seed: int) -> list[tuple[int, int, int]]:
+    """Class, row and column of clicks: more where a class is common, inside fields, apart."""
+    rng, chosen = np.random.default_rng(seed), []
+    shares = np.sqrt([(classes == k).sum() for k in range(len(GROUPS))])
+    numbers = np.maximum(3, np.rint(count * shares / shares.sum())).astype(int)
+    numbers[np.argmax(numbers)] -= numbers.sum() - count
+    for value, number in enumerate(numbers):
+        inside = np.argwhere(distance_transform_edt(classes == value) >= 4)
+        own: list[np.ndarray] = []
+        for _ in range(number):
+            some = inside[rng.integers(len(inside), size=200)]
+            apart = [np.hypot(*(some - one).T) for one in own] or [np.zeros(200)]
+            own.append(some[np.argmax(np.min(apart, axis=0))])
+        chosen += [(value, int(row), int(col)) for row, col in own]
+    order = rng.permutation(len(chosen))
+    return [chosen[k] for k in order]
+
+
+def click_places(page: Any, chosen: Sequence[tuple[int, int, int]]) -> None:
+    for value, row, col in chosen:
+        page.keyboard.press(str(value + 1))
+        click_at(page, col + 0.5, row + 0.5)
+
+
+def map_shown(page: Any, colours: list[str], shape: tuple[int, int]) -> np.ndarray:
+    """Classes [h,w] of the map that the page shows, from its tiles; -1 without a class."""
+    version = page.evaluate("geotl.learning.version")
+    shown = np.full(shape, -1)
+    for y, x in np.ndindex(-(-shape[0] // 256), -(-shape[1] // 256)):
+        answer = page.request.get(f"{page.url}map/classes/{version}/1/{x}/{y}.png")
+        assert answer.ok
+        rgba = np.asarray(Image.open(io.BytesIO(answer.body())))
+        part = shown[y * 256 : (y + 1) * 256, x * 256 : (x + 1) * 256]
+        for value, colour in enumerate(colours):
+            rgb = [int(colour[k : k + 2], 16) for k in (1, 3, 5)]
+            same = (rgba[..., :3] == rgb).all(axis=-1) & (rgba[..., 3] > 0)
+            part[same[: part.shape[0], : part.shape[1]]] = value
+    return shown
+
+
+def test_thirty_clicks_from_nothing_to_a_map_of_80_percent(pages: Pages, tmp_path: Path) -> None:
+    classes, names = truth()
+    with labelling(tmp_path / "project") as (_, url):
+        page = pages.open(url)
+        add_classes(page, *names)
+        click_places(page, places(classes, CLICKS, seed=0))
+        saved(page, CLICKS)
+        revision = page.evaluate("geotl.session.state.revision")
+        becomes(page, f"geotl.learning.revision === {revision}", seconds=60)
+        becomes(page, "geotl.learning.places.length > 0", seconds=60)
+        becomes(page, "document.getElementById('accuracy-words').textContent.includes('blocked')")
+        colours = page.evaluate("geotl.session.state.classes.map(one => one.colour)")
+        shown = map_shown(page, colours, classes.shape)
+        assert {urlhost(one) for one in pages.asked} == {urlhost(url)}
+    known = classes != NODATA
+    accuracy = (shown == classes)[known].mean()
+    print(f"{CLICKS} clicks: {100 * accuracy:.1f} % of the scene's pixels correct")
+    assert accuracy >= 0.8
+    assert not pages.faults
+
+
+def urlhost(url: str) -> str:
+    return url.split("/")[2]
+
+
+def test_a_killed_server_has_lost_no_label(pages: Pages, tmp_path: Path) -> None:
+    """SIGKILL in the midst of clicking; what the page knows as saved is there afterwards."""
+    folder = tmp_path / "project"
+    with labelling(folder) as (process, url):
+        page = pages.open(url)
+        add_classes(page, "water", "wood")
+        for step in range(6):
+            page.keyboard.press(str(step % 2 + 1))
+            click_at(page, 100 + 80 * step, 300.5)
+        becomes(page, "geotl.session.state.labels.length >= 4")
+        process.send_signal(signal.SIGKILL)
+        click_at(page, 650.5, 600.5)
+        page.wait_for_selector("#offline", state="visible")
+        answered = page.evaluate("geotl.session.state.labels.map(one => [one.class, one.geometry])")
+        waiting = page.inner_text("#offline")
+        assert "point at column" in waiting
+    with labelling(folder) as (_, url):
+        page = pages.open(url)
+        labels = page.evaluate("geotl.session.state.labels.map(one => [one.class, one.geometry])")
+        assert labels[: len(answered)] == answered
+        assert len(labels) <= 7
+        before = len(labels)
+        page.keyboard.press("Control+z")
+        saved(page, before - 1)
+        page.keyboard.press("Control+y")
+        saved(page, before)
