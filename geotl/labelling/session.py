@@ -167,4 +167,4 @@ def make_parts(scene: Scene, folder: Path, choices: Choices, events: Events) -> 
         scene.path, choices.sensor, choices.bands, choices.mask or "auto", weights, aoi
     )
     model = Learner(scene, folder / "features", events.publish, weights=weights)
-    return Parts(SceneTiles(scene), model, Finisher(inputs, scene.grid))
+    return Parts(SceneTiles(scene), model, Finisher(inputs, scene))
