@@ -14,12 +14,12 @@ from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
-import shapely
 
 from geotl._version import __version__
 from geotl.arrays import Float64s
 from geotl.data.labels import name_of, read_labels
 from geotl.errors import DataError, OutputError
+from geotl.imagery.windows import Imagery
 from geotl.io.files import (
     json_text,
     put_away,
@@ -30,7 +30,6 @@ from geotl.io.files import (
     write_text,
 )
 from geotl.io.geodesy import distances_m
-from geotl.io.raster import Grid
 from geotl.labelling.own_commands import OwnCommands
 from geotl.labelling.project_recipe import ProjectInputs, recipe_text
 
@@ -49,14 +48,14 @@ _NOT_MOVED = frozenset({LABELS, CLASSES, _SOURCE, _COMPLETE})
 class Finisher:
     """Finishes a project; one at a time."""
 
-    def __init__(self, inputs: ProjectInputs, grid: Grid) -> None:
+    def __init__(self, inputs: ProjectInputs, scene: Imagery) -> None:
         """Do nothing yet.
 
         Args:
             inputs: of the project.
-            grid: of the scene.
+            scene: that the labels lie on.
         """
-        self._inputs, self._grid = inputs, grid
+        self._inputs, self._scene = inputs, scene
         self._commands = OwnCommands()
 
     def __call__(self, folder: Path, publish: Callable[..., None]) -> Sequence[str]:
@@ -111,7 +110,7 @@ class Finisher:
             stage.mkdir()
             for name in (LABELS, CLASSES):
                 (stage / name).write_bytes((folder / name).read_bytes())
-            colours, places = labels_of(stage, self._grid)
+            colours, places = labels_of(stage, self._scene)
             shown = shlex.join(["geotl", *map_command(self._inputs)])
             write_text(stage / RECIPE, recipe_text(self._inputs, colours, places, LABELS, shown))
             state = _state(stage, self._inputs)
@@ -131,13 +130,15 @@ def map_command(inputs: ProjectInputs) -> list[str]:
     return ["map", MODEL, str(inputs.scene.absolute()), "-o", MAP, *inputs.map_options]
 
 
-def labels_of(folder: Path, grid: Grid) -> tuple[dict[str, str], Float64s]:
-    """Colour of each class that has labels, and a place in metres of each label [N,2].
+def labels_of(folder: Path, scene: Imagery) -> tuple[dict[str, str], Float64s]:
+    """Colour of each class, and a place in metres of each label [N,2], of labels that have pixels.
 
     Raises:
         DataError: no labels, or files that cannot be read.
     """
-    labels = read_labels(folder / LABELS, layer=_LAYER, field="class", crs_to=grid.crs)
+    from geotl.data.pixel_labels import PixelRules, place_pixels  # torch, which takes seconds
+
+    labels = read_labels(folder / LABELS, layer=_LAYER, field="class", crs_to=scene.grid.crs)
     try:
         classes = json.loads((folder / CLASSES).read_text(encoding="utf-8"))
         colours = {name_of(one["name"]): str(one["colour"]) for one in classes}
@@ -145,13 +146,13 @@ def labels_of(folder: Path, grid: Grid) -> tuple[dict[str, str], Float64s]:
         raise DataError(
             f"{folder / CLASSES}: damaged ({error}); change a class in the page, which writes it"
         ) from error
-    shapes = [label.geometry for label in labels.labels]
-    middle = shapely.get_coordinates(shapely.centroid(shapes))
-    a, b, c, d, e, f = grid.transform
-    places = np.linalg.solve(np.array([[a, b], [d, e]]), (middle - [c, f]).T)
+    placed = place_pixels([scene], labels, PixelRules())
+    pixels = {pixel.label_id: pixel.place for pixel in placed.pixels}.values()
+    middle = np.array([(one.col + 0.5, one.row + 0.5) for one in pixels]).reshape(-1, 2)
+    names = sorted({*placed.labels.values()} & {*filter(None, colours)})
     return (
-        {name: colours[name] for name in labels.classes if name in colours},
-        distances_m(grid, places[0], places[1]),
+        {name: colours[name] for name in names},
+        distances_m(scene.grid, middle[:, 0], middle[:, 1]),
     )
 
 

@@ -190,7 +190,7 @@ class Curve:
     """Blocked accuracy of a project against its number of labels, a line of a file for each."""
 
     def __init__(self, path: Path) -> None:
-        """Read the points of earlier sessions; a line that was cut short is passed over."""
+        """Read the points of earlier sessions; a truncated line is passed over."""
         self.path = path
         lines = path.read_text(encoding="utf-8").splitlines() if path.is_file() else []
         self._points: dict[int, dict[str, Any]] = {}

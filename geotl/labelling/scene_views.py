@@ -7,6 +7,8 @@ as there is room; coarser ones are averaged from these.
 
 from __future__ import annotations
 
+import os
+import threading
 from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
@@ -23,6 +25,8 @@ from geotl.labelling.recent_values import RecentValues
 from geotl.labelling.tile_png import SIDE
 
 _STEP = 8  # scene pixels along the side of a pixel of the squares, and of theirs in the next level
+_STRIPS = 4  # parts in which a square is read: memory for one of them is needed
+_READERS = 4  # squares that are read at once, at most
 _ROOM = 96 << 20  # bytes of squares kept: 100 million pixels of ten bands
 _LOOK = 512  # rows and columns of the look from which contrast is taken
 _SMALL = 2048  # a scene of these rows and columns is read for it as it is
@@ -39,6 +43,7 @@ class SceneViews:
     def __init__(self, scene: Scene) -> None:
         """Read nothing yet."""
         self._scene = replace(scene, mask=None)
+        self._reading = threading.Semaphore(min(_READERS, os.cpu_count() or 1))
         self._squares: RecentValues[Pixels] = RecentValues(_ROOM, _bytes)
 
     def read(self, bands: Sequence[int], each: int, x: int, y: int) -> Pixels:
@@ -129,7 +134,10 @@ class SceneViews:
     def _averaged(self, bands: tuple[int, ...], level: int, x: int, y: int) -> Pixels:
         if level == _STEP:
             side = SIDE * level
-            return averaged(*self._pixels(bands, Window(y * side, x * side, side, side)), _STEP)
+            rows = range(y * side, (y + 1) * side, side // _STRIPS)
+            strips = [Window(row, x * side, side // _STRIPS, side) for row in rows]
+            with self._reading:
+                return _joined([[averaged(*self._pixels(bands, one), _STEP)] for one in strips])
         return averaged(*self._assembled(bands, level // _STEP, level, (x, y)), _STEP)
 
 

@@ -154,7 +154,7 @@ def open_labels(opening: Opening, publish: Publish, log: Log) -> tuple[Project, 
         return Learner(scene, opening.folder / "features", publish, weights=weights)
 
     fault = threading.Event()
-    model, finish = LateModel(make, fault.set), Finisher(inputs, scene.grid)
+    model, finish = LateModel(make, fault.set), Finisher(inputs, scene)
     return project, Parts(SceneTiles(scene), model, finish, fault)
 
 

@@ -8,6 +8,7 @@ import sys
 import threading
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +25,8 @@ from geotl.cli.main import main
 from geotl.data.labels import read_any
 from geotl.errors import DataError
 from geotl.experiments.recipe import load
+from geotl.imagery.scene import Scene, open_scene
+from geotl.imagery.sensors import get_sensor
 from geotl.io.raster import Grid
 from geotl.labelling import finish, own_commands
 from geotl.labelling.finish import Finisher, labels_of, settle
@@ -70,6 +73,10 @@ def inputs(tmp_path_factory: pytest.TempPathFactory) -> ProjectInputs:
     return ProjectInputs(scene, "sentinel2_l2a_n0400", BANDS)
 
 
+def opened(inputs: ProjectInputs) -> Scene:
+    return open_scene(inputs.scene, get_sensor(inputs.sensor), inputs.bands)
+
+
 class Heard:
     """Events that were published."""
 
@@ -91,7 +98,7 @@ def finished(
 ) -> tuple[Path, Heard, Sequence[str]]:
     folder, heard = tmp_path_factory.mktemp("project"), Heard()
     write_labels(folder)
-    names = Finisher(inputs, GRID)(folder, heard)
+    names = Finisher(inputs, opened(inputs))(folder, heard)
     return folder, heard, names
 
 
@@ -206,7 +213,7 @@ def test_a_model_of_very_few_labels_can_be_finished(
 ) -> None:
     """Red before: `geotl run` read no variogram off so few labels."""
     write_labels(tmp_path, count)
-    colours, places = labels_of(tmp_path, GRID)
+    colours, places = labels_of(tmp_path, opened(inputs))
     text = finish.recipe_text(inputs, colours, places, "labels.gpkg", "")
     (tmp_path / "recipe.yaml").write_text(text)
     monkeypatch.chdir(tmp_path)
@@ -264,7 +271,7 @@ def test_a_failure_is_one_line_and_changes_nothing(
     project: Path, inputs: ProjectInputs, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(own_commands, "started", Commands())
-    finisher = Finisher(inputs, GRID)
+    finisher = Finisher(inputs, opened(inputs))
     assert finisher(project, Heard()) == ["map.html"]
     before = contents(project)
     write_labels(project, seed=1)
@@ -282,10 +289,10 @@ def test_finishing_again_goes_on_where_it_ended(
     failing, working = Commands(map=CRASH), Commands()
     monkeypatch.setattr(own_commands, "started", failing)
     with pytest.raises(DataError, match=r"^geotl map: ended with code 9 \(Killed\)"):
-        Finisher(inputs, GRID)(project, Heard())
+        Finisher(inputs, opened(inputs))(project, Heard())
     assert not (project / "run").exists()
     monkeypatch.setattr(own_commands, "started", working)
-    assert Finisher(inputs, GRID)(project, Heard()) == ["map.html"]
+    assert Finisher(inputs, opened(inputs))(project, Heard()) == ["map.html"]
     assert [command[0] for command in failing.started] == ["run", "map"]
     assert [command[0] for command in working.started] == ["map"]
 
@@ -295,10 +302,10 @@ def test_other_labels_begin_again_and_replace_all(
 ) -> None:
     commands = Commands()
     monkeypatch.setattr(own_commands, "started", commands)
-    Finisher(inputs, GRID)(project, Heard())
+    Finisher(inputs, opened(inputs))(project, Heard())
     (project / "run" / "of_the_first.txt").write_text("")
     write_labels(project, seed=1)
-    Finisher(inputs, GRID)(project, Heard())
+    Finisher(inputs, opened(inputs))(project, Heard())
     assert [command[0] for command in commands.started] == ["run", "map"] * 2
     model = (project / "labels.gpkg").read_bytes().hex()
     assert (project / "map.tif").read_text() == f"map of {model}"
@@ -309,7 +316,7 @@ def test_a_kill_while_results_take_their_place_is_mended(
     project: Path, inputs: ProjectInputs, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(own_commands, "started", Commands())
-    Finisher(inputs, GRID)(project, Heard())
+    Finisher(inputs, opened(inputs))(project, Heard())
     wanted = contents(project)
     stage = project / ".finish"
     stage.mkdir()
@@ -337,7 +344,7 @@ def test_labels_placed_meanwhile_are_not_mixed_in(
         return commands(folder, command)
 
     monkeypatch.setattr(own_commands, "started", started)
-    Finisher(inputs, GRID)(project, heard)
+    Finisher(inputs, opened(inputs))(project, heard)
     assert (project / "run" / "model.safetensors").read_text() == first.hex()
     assert (project / "labels.gpkg").read_bytes() != first
     assert any("labels have changed meanwhile" in line for line in heard.lines)
@@ -348,7 +355,7 @@ def test_closing_ends_the_command(
 ) -> None:
     sleeps = "import time; print('begun', flush=True); time.sleep(60)"
     monkeypatch.setattr(own_commands, "started", Commands(run=sleeps))
-    finisher, begun = Finisher(inputs, GRID), threading.Event()
+    finisher, begun = Finisher(inputs, opened(inputs)), threading.Event()
 
     def publish(kind: str, **values: Any) -> None:
         if values["line"] == "begun":
@@ -371,13 +378,30 @@ def test_nothing_in_the_project_is_imported(project: Path) -> None:
     assert "was run" not in out
 
 
+def test_a_class_without_a_usable_pixel_has_no_colour_in_the_recipe(
+    tmp_path: Path, inputs: ProjectInputs
+) -> None:
+    """Red before: `geotl run` refuses a colour of a class that no pixel has."""
+    with rasterio.open(inputs.scene) as stored:
+        data, profile = stored.read(), stored.profile
+    data[:, :, 2 * SIDE // 3 :] = 0  # no data where reed stands
+    with rasterio.open(tmp_path / "part.tif", "w", **profile) as to:
+        to.write(data)
+        to.descriptions = BANDS
+    write_labels(tmp_path)
+    part = replace(inputs, scene=tmp_path / "part.tif")
+    colours, places = labels_of(tmp_path, opened(part))
+    assert {*colours} == {"water", "=1+1"}
+    assert 20 < len(places) < 45
+
+
 def test_without_labels_there_is_one_line(tmp_path: Path, inputs: ProjectInputs) -> None:
     with pytest.raises(DataError, match="there are no labels yet"):
-        Finisher(inputs, GRID)(tmp_path, Heard())
+        Finisher(inputs, opened(inputs))(tmp_path, Heard())
     write_labels(tmp_path, 0)
     with pytest.raises(DataError, match="no label can be used"):
-        Finisher(inputs, GRID)(tmp_path, Heard())
+        Finisher(inputs, opened(inputs))(tmp_path, Heard())
     write_labels(tmp_path)
     (tmp_path / "classes.json").write_text("[{}]")
     with pytest.raises(DataError, match=r"classes\.json: damaged"):
-        labels_of(tmp_path, GRID)
+        labels_of(tmp_path, opened(inputs))

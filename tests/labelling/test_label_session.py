@@ -30,6 +30,8 @@ from helpers.tiles import ROOT
 from PIL import Image
 from scipy.ndimage import distance_transform_edt
 
+from geotl.evaluation.class_map import open_map
+
 pytestmark = pytest.mark.skipif(
     CHROMIUM is None, reason="no chromium on this machine: geotl label's page was not tried"
 )
@@ -43,6 +45,7 @@ GROUPS = {
     "wetland": ("wetland",),
 }
 NODATA = 255
+FINISHED = "document.getElementById('finish-state')"
 
 
 @pytest.fixture(scope="module")
@@ -124,7 +127,25 @@ def map_shown(page: Any, colours: list[str], shape: tuple[int, int]) -> np.ndarr
     return shown
 
 
-def test_thirty_clicks_from_nothing_to_a_map_of_80_percent(pages: Pages, tmp_path: Path) -> None:
+def correct(shown: np.ndarray, classes: np.ndarray) -> float:
+    """Share of the pixels of known truth that a map has right."""
+    return float((shown == classes)[classes != NODATA].mean())
+
+
+def finished_map(folder: Path, names: list[str]) -> np.ndarray:
+    """Classes [h,w] of map.tif, in the order of the names."""
+    with rasterio.open(folder / "map.tif") as source:
+        values = source.read(1)
+    table = np.full(256, -1)
+    for value, name in open_map(folder / "map.tif").names.items():
+        table[value] = names.index(name)
+    return table[values]
+
+
+def test_thirty_clicks_from_nothing_to_a_finished_map_of_80_percent(
+    pages: Pages, tmp_path: Path
+) -> None:
+    """The page's map, and the one that "Finish" leaves in the folder."""
     classes, names = truth()
     with labelling(tmp_path / "project") as (_, url):
         page = pages.open(url)
@@ -136,12 +157,17 @@ def test_thirty_clicks_from_nothing_to_a_map_of_80_percent(pages: Pages, tmp_pat
         becomes(page, "geotl.learning.places.length > 0", seconds=60)
         becomes(page, "document.getElementById('accuracy-words').textContent.includes('blocked')")
         colours = page.evaluate("geotl.session.state.classes.map(one => one.colour)")
-        shown = map_shown(page, colours, classes.shape)
+        shown = correct(map_shown(page, colours, classes.shape), classes)
+        page.click("#finish")
+        becomes(page, f"{FINISHED}.textContent.startsWith('Finished')", seconds=300)
+        links = page.locator("#finish-files a").evaluate_all("all => all.map(one => one.href)")
+        assert [link.split("/")[-1] for link in links] == ["report.html", "map.html"]
+        assert all(page.request.get(link).ok for link in links)
         assert {urlhost(one) for one in pages.asked} == {urlhost(url)}
-    known = classes != NODATA
-    accuracy = (shown == classes)[known].mean()
-    print(f"{CLICKS} clicks: {100 * accuracy:.1f} % of the scene's pixels correct")
-    assert accuracy >= 0.8
+    finished = correct(finished_map(tmp_path / "project", names), classes)
+    print(f"{CLICKS} clicks: {100 * shown:.1f} % of the scene's pixels correct in the page, ")
+    print(f"{100 * finished:.1f} % in the finished map")
+    assert min(shown, finished) >= 0.8
     assert not pages.faults
 
 

@@ -1,0 +1,305 @@
+"""A simulated lab in `geotl label`: accuracy against clicks, following its suggestions or not.
+
+    python benchmarks/label_clicks.py [--data sample havel] [--seeds 10]
+        [--clicks 10 20 40 80 160] [--tested scene blocks] [--json clicks.json]
+
+A click gives a pixel its true class: on the sample scene that of truth.tif, on Havel that of the
+OpenStreetMap polygon it lies in (classes as in the recipe havel_osm; nothing else can be clicked).
+One lab clicks the ten places that the page suggests, then the next ten, and so on; the other clicks
+places drawn at random. After so many clicks the page's quick model is fitted and tested on 3,000
+pixels drawn at random, each of which counts alike: `scene`, all over the scene, at least 40 m from
+any click of both labs; `blocks`, in two fifths of the blocks that each seed lays over the scene,
+where nobody clicks, nor nearer than the widest window reaches. Where the page has no map yet (two
+classes with three labels each are needed) the commonest class among the labels is tested.
+
+Printed: accuracy in %, the mean over the seeds, and the difference with its 95 % interval
+(Student's t), paired over seeds; and how many seeds had a map, following the suggestions and not.
+GEOTL_DATA is the folder with sentinel2_l1c_havel (default: ../shared/data).
+"""
+
+from __future__ import annotations
+
+import argparse
+import itertools
+import json
+import os
+import sys
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import rasterio
+import rasterio.features
+import shapely
+from scipy.spatial import cKDTree
+
+from geotl.arrays import Bools, Int64s
+from geotl.data.labels import read_labels
+from geotl.evaluation.metrics import mean_interval
+from geotl.experiments.pixel_samples import pixel_rules, scene_features
+from geotl.experiments.recipe import Recipe, load, resolve_sample
+from geotl.imagery.scene import Scene, open_scene
+from geotl.imagery.sensors import get_sensor
+from geotl.labelling.fitting import Fitting, project_recipe
+from geotl.labelling.label_set import LabelClass, LabelSet, PlacedLabel
+from geotl.labelling.learner import training_features
+from geotl.labelling.next_places import (
+    COUNT,
+    MAX_CANDIDATES,
+    Candidates,
+    Labelled,
+    next_places,
+)
+from geotl.labelling.placed_pixels import PlacedPixels, waiting_for
+from geotl.models.pixel_model import PixelModel
+
+HERE = Path(__file__).resolve().parent.parent
+OSM = "gis_osm_landuse-water_a_free_1_area-10000-to-500000.gpkg"
+POOL, TESTED, TEST_SHARE = 9000, 3000, 0.4
+NEAR_PX, BLOCK_PX = 4, {"sample": 128, "havel": 200}  # of 10 m
+WAYS = ("suggested", "random")
+WHERE = ("scene", "blocks")
+
+
+@dataclass(frozen=True)
+class Ground:
+    """A scene with true classes at some of its pixels.
+
+    Attributes:
+        name: of the data set.
+        pixels: describes pixels of the scene.
+        recipe: of a project there.
+        places: rows and columns [m,2].
+        truth: class of each, by its position among `classes` [m].
+        classes: names.
+    """
+
+    name: str
+    pixels: PlacedPixels
+    recipe: Recipe
+    places: Int64s
+    truth: Int64s
+    classes: tuple[str, ...]
+
+    def labels(self, clicks: Sequence[int]) -> LabelSet:
+        """Points at some of the places, with their true classes."""
+        classes = [LabelClass(i, name, "#000000") for i, name in enumerate(self.classes, 1)]
+        points = [
+            PlacedLabel(number, int(self.truth[i]) + 1, _middle(self.places[i]))
+            for number, i in enumerate(clicks, 1)
+        ]
+        return LabelSet(len(points), tuple(classes), tuple(points))
+
+    def candidates(self, rows: Int64s) -> Candidates:
+        """Some of the places, as the page chooses from."""
+        places = self.places[rows]
+        return Candidates(places, self.pixels.described([(int(r), int(c)) for r, c in places])[0])
+
+
+@dataclass(frozen=True)
+class Trial:
+    """What may be clicked and what is tested, as positions among the places."""
+
+    free: Int64s
+    tested: Int64s
+
+
+def _middle(place: Int64s) -> shapely.Point:
+    return shapely.Point(place[1] + 0.5, place[0] + 0.5)
+
+
+# --- data sets
+
+
+def sample_ground(_: Path) -> Ground:
+    """The sample scene with truth.tif."""
+    with rasterio.open(resolve_sample("truth", "sample:truth.tif")) as truth:
+        values, tags = truth.read(1).astype(np.int64), truth.tags()
+        known = values != truth.nodata
+    codes = np.unique(values[known])
+    names = tuple(tags[f"CLASS_{code}"] for code in codes)
+    path, sensor = resolve_sample("scene", "sample:scene.tif"), "sentinel2_l2a_n0400"
+    bands = load("sample_pixels").data.bands
+    scene = open_scene(path, get_sensor(sensor), bands)
+    return _ground("sample", scene, np.where(known, np.searchsorted(codes, values), -1), names)
+
+
+def havel_ground(data: Path) -> Ground:
+    """The Havel scene with the classes of OpenStreetMap's polygons."""
+    folder = data / "sentinel2_l1c_havel"
+    scene, mapping = open_scene(folder, get_sensor("sentinel2_l1c")), load("havel_osm").labels.names
+    polygons = read_labels(folder / OSM, field="fclass", crs_to=scene.grid.crs, mapping=mapping)
+    shapes = [(one.geometry, polygons.classes.index(one.class_name)) for one in polygons.labels]
+    grid = scene.grid
+    classes = rasterio.features.rasterize(
+        shapes,
+        (grid.height, grid.width),
+        fill=-1,
+        transform=rasterio.Affine(*grid.transform),
+        dtype="int16",
+    )
+    return _ground("havel", scene, classes.astype(np.int64), polygons.classes)
+
+
+def _ground(name: str, scene: Scene, classes: Int64s, names: tuple[str, ...]) -> Ground:
+    """Pixels of known class, drawn at random, and described once for all seeds."""
+    recipe = project_recipe(scene)
+    of = scene_features([scene], scene.sensor, recipe.pixels)
+    pixels = PlacedPixels(scene, of, pixel_rules(recipe))
+    known = np.argwhere(classes >= 0)
+    places = known[np.sort(np.random.default_rng(0).permutation(len(known))[:POOL])]
+    pixels.described([(int(row), int(col)) for row, col in places])
+    return Ground(name, pixels, recipe, places, classes[tuple(places.T)], names)
+
+
+GROUNDS: dict[str, Callable[[Path], Ground]] = {"sample": sample_ground, "havel": havel_ground}
+
+
+# --- a trial
+
+
+def trial_of(ground: Ground, seed: int, where: str) -> Trial:
+    """Places to click, and others to test."""
+    random, everywhere = np.random.default_rng(seed), np.arange(len(ground.places))
+    if where == "scene":
+        free = random.permutation(everywhere)[:MAX_CANDIDATES]
+        return Trial(np.sort(free), random.permutation(np.setdiff1d(everywhere, free)))
+    side = BLOCK_PX[ground.name]
+    cells = (ground.places + random.integers(0, side, 2)) // side
+    unique, block = np.unique(cells, axis=0, return_inverse=True)
+    chosen = random.permutation(len(unique))[: round(TEST_SHARE * len(unique))]
+    inside = np.isin(block.reshape(-1), chosen)
+    far = ~near(ground, everywhere, everywhere[inside], ground.pixels.of.halo)
+    free = random.permutation(np.flatnonzero(~inside & far))[:MAX_CANDIDATES]
+    return Trial(np.sort(free), random.permutation(np.flatnonzero(inside)))
+
+
+def near(ground: Ground, rows: Int64s, others: Int64s, pixels: int) -> Bools:
+    """Which places have one of some others within so many rows and columns."""
+    tree = cKDTree(ground.places[others])
+    return np.asarray(tree.query(ground.places[rows], p=np.inf)[0] <= pixels)
+
+
+def fitted(ground: Ground, clicks: Sequence[int]) -> tuple[PixelModel | None, Labelled]:
+    """The page's quick model of some clicks, None where it would have none; and the labels."""
+    labels = ground.labels(clicks)
+    samples = ground.pixels.samples(labels)
+    known = Labelled(
+        ground.places[list(clicks)].reshape(-1, 2),
+        training_features(samples) if clicks else np.zeros((0, 0), np.float32),
+        len(clicks),
+    )
+    if not clicks or waiting_for(samples, labels) is not None:
+        return None, known
+    fitting = Fitting(ground.recipe, samples)
+    fusion = fitting.fusion(fitting.every, quick=True)
+    return fusion.model(samples.of, samples.classes, None), known
+
+
+def random_clicks(_: Ground, trial: Trial, count: int, seed: int) -> list[int]:
+    """Places at random."""
+    return [*map(int, np.random.default_rng([seed, 1]).permutation(trial.free)[:count])]
+
+
+def suggested_clicks(ground: Ground, trial: Trial, count: int, seed: int) -> list[int]:
+    """The places that the page suggests, ten after ten; at random where it suggests none."""
+    candidates, of = ground.candidates(trial.free), ground.pixels.of
+    number = {(int(ground.places[i, 0]), int(ground.places[i, 1])): int(i) for i in trial.free}
+    clicks: list[int] = []
+    while len(clicks) < count:
+        model, known = fitted(ground, clicks)
+        wanted = next_places(candidates, known, of, model, min(COUNT, count - len(clicks)))
+        chosen = [number[place.row, place.col] for place in wanted]
+        clicks += chosen or random_clicks(ground, trial, count - len(clicks), seed)
+    return clicks
+
+
+def accuracy(ground: Ground, tested: Int64s, clicks: Sequence[int]) -> tuple[float, bool]:
+    """Share of the tested pixels that is right after some clicks, and whether there is a map."""
+    truth = ground.truth[tested]
+    model, _ = fitted(ground, clicks)
+    if model is None:
+        return float(np.mean(truth == np.bincount(ground.truth[list(clicks)]).argmax())), False
+    features = ground.candidates(tested).features
+    predicted = model.log_probabilities(features).argmax(axis=1)
+    names = np.array([ground.classes.index(name) for name in model.classes])
+    return float(np.mean(names[predicted] == truth)), True
+
+
+def run(ground: Ground, seed: int, counts: Sequence[int], where: str) -> list[dict[str, object]]:
+    """Both labs of one seed: a record for each number of clicks."""
+    trial = trial_of(ground, seed, where)
+    ways = dict(zip(WAYS, (suggested_clicks, random_clicks), strict=True))
+    clicks = {way: click(ground, trial, max(counts), seed) for way, click in ways.items()}
+    every = np.concatenate([*clicks.values()])
+    tested = trial.tested[~near(ground, trial.tested, every, NEAR_PX)][:TESTED]
+    rows: list[dict[str, object]] = []
+    for way, count in itertools.product(WAYS, counts):
+        some = clicks[way][:count]
+        share, mapped = accuracy(ground, tested, some)
+        seen = len({int(ground.truth[i]) for i in some})
+        row = {"data": ground.name, "tested": where, "seed": seed, "way": way, "clicks": count}
+        rows.append({**row, "accuracy": share, "map": mapped, "classes": seen})
+    return rows
+
+
+# --- the table
+
+
+def line(rows: Sequence[dict[str, object]], count: int) -> str:
+    """Accuracies of both labs after some clicks, and the paired difference."""
+    mine = [row for row in rows if row["clicks"] == count]
+    by_way = {way: [row for row in mine if row["way"] == way] for way in WAYS}
+    a, b = (np.array([row["accuracy"] for row in by_way[way]]) * 100 for way in WAYS)
+    mean, low, high = mean_interval(a - b)
+    maps = " / ".join(str(sum(bool(row["map"]) for row in by_way[way])) for way in WAYS)
+    seen = " / ".join(
+        f"{np.mean([float(str(row['classes'])) for row in by_way[way]]):.1f}" for way in WAYS
+    )
+    gain = f"{mean:+.1f} [{low:+.1f}, {high:+.1f}]"
+    cells = [
+        f"{mine[0]['data']}, {mine[0]['tested']}, {count}",
+        f"{a.mean():.1f}",
+        f"{b.mean():.1f}",
+        gain,
+        maps,
+        seen,
+    ]
+    return f"| {' | '.join(cells)} |"
+
+
+def parsed() -> argparse.Namespace:
+    """The command line."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--data", nargs="+", choices=[*GROUNDS], default=[*GROUNDS])
+    parser.add_argument("--seeds", type=int, default=10)
+    parser.add_argument("--clicks", type=int, nargs="+", default=[10, 20, 40, 80, 160])
+    parser.add_argument("--tested", nargs="+", choices=WHERE, default=[*WHERE])
+    parser.add_argument("--json", type=Path, help="file for every record")
+    return parser.parse_args()
+
+
+def main() -> None:
+    args, every = parsed(), list[dict[str, object]]()
+    folder = Path(os.environ.get("GEOTL_DATA", HERE.parent / "shared" / "data"))
+    print("| data, tested, clicks | suggested | random | difference | maps | classes labelled |")
+    print("|---|---|---|---|---|---|")
+    for name in args.data:
+        begun, ground = time.perf_counter(), GROUNDS[name](folder)
+        for where in args.tested:
+            rows: list[dict[str, object]] = []
+            for seed in range(args.seeds):
+                rows += run(ground, seed, args.clicks, where)
+                seconds = time.perf_counter() - begun
+                print(f"{name} {where} seed {seed}: {seconds:.0f} s", file=sys.stderr)
+            for count in args.clicks:
+                print(line(rows, count), flush=True)
+            every += rows
+    if args.json:
+        args.json.write_text(json.dumps(every, indent=1))
+
+
+if __name__ == "__main__":
+    main()
