@@ -210,7 +210,7 @@ def test_a_project_of_another_scene_is_refused(
         (["--classes", "absent.txt"], "cannot be read as classes"),
         (["--sensor", "sentinel9"], "did you mean"),
         (["--sample", "absent.gpkg"], "absent.gpkg"),
-        (["--sample", "a.gpkg", "--labels", "b.gpkg"], "takes none"),
+        (["--sample", str(ROOT / "README.md"), "--labels", "b.gpkg"], "takes none"),
     ],
 )
 def test_what_cannot_be_read_is_one_line(
