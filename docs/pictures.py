@@ -3,16 +3,24 @@
     python docs/pictures.py [--runs runs] [--browser chromium]
 
 docs/images/map.jpg is the sample scene beside its map, with the legend; docs/images/report.png is
-the top of the report, which a browser of the Chromium family draws without a screen.
+the top of the report, which a browser of the Chromium family draws without a screen;
+docs/images/label.png and label_small.png are the page of `geotl label` on a wide and on a small
+screen, after some of the sample's points were clicked in it. `--only label` makes these alone.
 """
 
 from __future__ import annotations
 
 import argparse
+import contextlib
+import shutil
 import subprocess
+import sys
 import tempfile
+from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
+import geopandas
 import matplotlib.pyplot as plt
 import numpy as np
 import rasterio
@@ -24,6 +32,14 @@ from geotl.evaluation.class_map import ClassMap, open_map
 
 IMAGES = Path(__file__).parent / "images"
 REPORT_PX = (900, 640)  # of the report's top
+SAMPLE = Path("sample_tiles")
+WIDE_PX, SMALL_PX = (1280, 800), (400, 800)  # of the labelling page
+EVERY = 6  # of the sample's points one is clicked
+COLOURS = 128  # of a screenshot, which keeps its file small
+CHROMIUM = (
+    *("--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run"),
+    *("--disable-background-networking", "--disable-component-update", "--disable-sync"),
+)
 
 
 def true_colour(scene: Path) -> np.ndarray:
@@ -74,18 +90,86 @@ def draw_report(page: Path, to: Path, browser: str) -> None:
     Image.open(to).convert("P", palette=Image.Palette.ADAPTIVE).save(to, optimize=True)
 
 
+@contextlib.contextmanager
+def labelling(folder: Path) -> Iterator[str]:
+    """The address of `geotl label` on the sample scene."""
+    with rasterio.open(SAMPLE / "scene.tif") as source:
+        bands = source.descriptions
+    words = ["label", str(SAMPLE / "scene.tif"), "-o", str(folder), "--no-browser"]
+    words += ["--sensor", "sentinel2_l2a_n0400", "--bands", *bands]
+    command = [sys.executable, "-m", "geotl", *words]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
+        try:
+            yield process.stdout.readline().split()[2] if process.stdout else ""
+        finally:
+            process.terminate()
+
+
+def clicks() -> list[tuple[str, float, float]]:
+    """Class, column and row of some of the sample's points, class after class."""
+    points = geopandas.read_file(SAMPLE / "labels.gpkg", layer="points").iloc[::EVERY]
+    with rasterio.open(SAMPLE / "scene.tif") as source:
+        places = [~source.transform @ (one.x, one.y) for one in points.geometry]
+    return [(name, *place) for name, place in zip(points["class"], places, strict=True)]
+
+
+def click(page: Any, chosen: Sequence[tuple[str, float, float]]) -> None:
+    """Add the classes and label the places, as a user does."""
+    names = list(dict.fromkeys(name for name, _, _ in chosen))
+    for name in names:
+        page.fill("#new-class", name)
+        page.press("#new-class", "Enter")
+    page.focus("#map")
+    for name, col, row in chosen:
+        page.keyboard.press(str(names.index(name) + 1))
+        x, y = page.evaluate("place => geotl.map.pixelOf(place)", [col, row])
+        page.locator("#map").click(position={"x": x, "y": y}, force=True)
+        page.wait_for_timeout(400)
+
+
+def draw_label_page(wide: Path, small: Path, browser: str) -> None:
+    """Write the page of `geotl label` as two screens show it."""
+    from playwright.sync_api import sync_playwright
+
+    with (
+        tempfile.TemporaryDirectory() as folder,
+        labelling(Path(folder) / "lake") as address,
+        sync_playwright() as playwright,
+    ):
+        opened = playwright.chromium.launch(executable_path=shutil.which(browser), args=CHROMIUM)
+        for to, (width, height) in ((wide, WIDE_PX), (small, SMALL_PX)):
+            page = opened.new_page(viewport={"width": width, "height": height})
+            page.goto(address)
+            page.wait_for_selector("body[data-ready]")
+            if to == wide:
+                click(page, clicks())
+            page.wait_for_selector("#accuracy-classes table", state="attached")
+            page.evaluate("document.activeElement.blur()")
+            page.get_by_text("Full map").wait_for(timeout=120_000)
+            page.wait_for_timeout(2000)  # until its tiles are drawn
+            page.screenshot(path=to)
+            page.close()
+            Image.open(to).convert("RGB").quantize(COLOURS, kmeans=2).save(to, optimize=True)
+        opened.close()
+
+
 def main() -> None:
-    """Write both pictures and print their sizes."""
+    """Write the pictures and print their sizes."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--runs", type=Path, default=Path("runs"), help="where `make demo` wrote")
     parser.add_argument("--browser", default="chromium", help="of the Chromium family")
+    parser.add_argument("--only", choices=["label"], help="the labelling page alone")
     args = parser.parse_args()
     IMAGES.mkdir(exist_ok=True)
-    map_picture, report = IMAGES / "map.jpg", IMAGES / "report.png"
-    draw_map(Path("sample_tiles/scene.tif"), args.runs / "pixels" / "map.tif", map_picture)
-    draw_report(args.runs / "sample_pixels" / "report.html", report, args.browser)
-    for path in (map_picture, report):
-        print(f"{path.name:12} {path.stat().st_size / 1000:.0f} kB")
+    paths = [IMAGES / name for name in ("label.png", "label_small.png")]
+    draw_label_page(*paths, args.browser)
+    if args.only is None:
+        map_picture, report = IMAGES / "map.jpg", IMAGES / "report.png"
+        draw_map(SAMPLE / "scene.tif", args.runs / "pixels" / "map.tif", map_picture)
+        draw_report(args.runs / "sample_pixels" / "report.html", report, args.browser)
+        paths += [map_picture, report]
+    for path in paths:
+        print(f"{path.name:16} {path.stat().st_size / 1000:.0f} kB")
 
 
 if __name__ == "__main__":

@@ -219,9 +219,13 @@ def written(value: Any) -> str:
 
     >>> written(False), written(0.0), written((1.0, 1.1)), written("none")
     ('false', '0', '[1,1.1]', 'none')
+    >>> written(({"RandomRotation": {"degrees": 20.0}}, {"RandomInvert": {}}))
+    '[{RandomRotation: {degrees: 20}},{RandomInvert: {}}]'
     """
     if isinstance(value, bool):
         return str(value).lower()
     if isinstance(value, list | tuple):
-        return "[" + ",".join(f"{one:g}" for one in value) + "]"
+        return "[" + ",".join(map(written, value)) + "]"
+    if isinstance(value, Mapping):
+        return "{" + ",".join(f"{key}: {written(one)}" for key, one in value.items()) + "}"
     return f"{value:g}" if isinstance(value, int | float) else str(value)

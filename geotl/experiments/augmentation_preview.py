@@ -53,7 +53,8 @@ def preview(recipe: Recipe, path: Path, *, tile: int = 0, log: Log = print) -> N
     kind = recipe.augment
     shown, captions = drawn_tiles(samples, draw, kind, tile=tile, seed=recipe.seed)
     name = f"{samples.names[rows[tile]]} ({samples.classes[samples.labels[rows[tile]]]})"
-    on = ", ".join([*_views(kind), *kind.beyond_views, *_features(kind)]) or "nothing is varied"
+    names = [*_views(kind), *kind.beyond_views, *kind.kornia_names, *_features(kind)]
+    on = ", ".join(name for name in names if name != "kornia") or "nothing is varied"
     note = (
         f"{on}\nseed {recipe.seed}, epoch 0, batches 1 to {DRAWS}; "
         "striped: no data, invented or erased; stretched like the training tiles"

@@ -42,6 +42,7 @@ def check_names(recipe: Recipe) -> None:
     lookups: dict[str, Callable[[], object]] = {
         "data.sensor": lambda: recipe_sensor(recipe),
         "data.bands": lambda: wanted_bands(recipe_sensor(recipe), recipe.data.bands),
+        "augment.kornia": lambda: _check_kornia(recipe),
         "model.backbone": lambda: _check_backbone(recipe.model.backbone),
     }
     for key, look_up in lookups.items():
@@ -51,6 +52,14 @@ def check_names(recipe: Recipe) -> None:
             faults.setdefault(str(error), key)  # an unknown sensor's fault is also its bands'
     if faults:
         raise RecipeError("\n".join(f"{key}: {text}" for text, key in faults.items()))
+
+
+def _check_kornia(recipe: Recipe) -> None:
+    if recipe.augment.kornia:  # Kornia takes seconds to import
+        from geotl.training.kornia_steps import check_steps
+
+        bands = wanted_bands(recipe_sensor(recipe), recipe.data.bands)
+        check_steps(recipe.augment.kornia, len(bands))
 
 
 def _check_backbone(name: str) -> None:

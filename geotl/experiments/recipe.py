@@ -42,6 +42,7 @@ from geotl.experiments.spellings import (
 )
 from geotl.io import yaml
 from geotl.io.files import given_path
+from geotl.training.kornia_keys import stated_fault
 
 __all__ = [
     "Recipe",
@@ -384,7 +385,7 @@ def _check(values: dict[str, Any]) -> tuple[Recipe | None, list[tuple[Keys, str]
             # What holds another fault (a list its items', the root the contradictions) repeats it.
             holds = any(keys == other[: len(keys)] != other for other, _ in entries)
             if keys and not holds:
-                faults.append((keys, _fault(entry["type"], keys, entry["input"])))
+                faults.append((keys, _fault(entry, keys)))
     whole = _overlaid(Recipe().model_dump(), values)
     faulty = {keys for keys, _ in faults}
     for key, text in contradictions(whole, faulty):
@@ -401,10 +402,12 @@ def _overlaid(below: Mapping[str, Any], above: Mapping[str, Any]) -> dict[str, A
     return {**below, **above, **both}
 
 
-def _fault(kind: str, keys: Keys, given: object) -> str:
+def _fault(entry: Mapping[str, Any], keys: Keys) -> str:
     """One line: the key, what was given, what is allowed, the nearest word."""
-    keys = written_keys(keys)
+    kind, given, keys = entry["type"], entry["input"], written_keys(keys)
     name = _dotted(keys)
+    if text := stated_fault(entry):
+        return f"{name}: {text}"
     if keys[-1] == "[key]" or kind == "invalid_key":
         name = name.removesuffix(".[key]")
         return f"{name}: given as a key; allowed: text (put it in quotes)"

@@ -447,9 +447,9 @@ def promises(source: TileSamples, rows: Draw, kind: Augmentation) -> ClaimResult
     share = float((valid.float().mean((1, 2, 3)) / mask.float().mean((1, 2, 3))).min())
     if kind.noise > 0:
         return _noise_promise(before, image, valid, sd * kind.noise)
-    if kind.resamples:
+    if kind.resamples or kind.kornia:
         return ClaimResult(
-            image.shape == before.shape and share >= 0.8,
+            image.shape == before.shape and (share >= 0.8 or len(kind.kornia) > 0),
             f"the size stays {image.shape[-1]} px, at least {share:.0%} of each tile's pixels stay "
             f"valid, {'invented corners are marked and filled' if share < 1 else 'none invented'}",
         )

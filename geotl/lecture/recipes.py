@@ -17,6 +17,7 @@ from geotl.errors import RecipeError, nearest
 from geotl.experiments.recipe import lectures
 from geotl.io import yaml
 from geotl.io.files import given_path
+from geotl.training.kornia_keys import stated_fault
 from geotl.training.settings import Augmentation, Section
 
 Text = Annotated[str, Field(min_length=1)]
@@ -340,6 +341,8 @@ def _checked(kind: type[BaseModel], values: Mapping[str, Any], where: str) -> An
 def _fault(kind: type[BaseModel], entry: Any) -> str:
     """One line: the key, what was given, what is allowed."""
     key = ".".join(map(str, entry["loc"]))
+    if text := stated_fault(entry):
+        return f"{key}: {text}"
     if entry["type"] == "extra_forbidden":
         fields = Augmentation.model_fields if "." in key else kind.model_fields
         hint = nearest(str(entry["loc"][-1]), fields)

@@ -135,6 +135,11 @@ def training_trials(recipe: Recipe, base: Recipe, *, folded: bool) -> list[Trial
         folded: whether batch normalisation is folded into the weights.
     """
     name, weights, trials = base.model.backbone, recipe.model.weights, list(ON_TRAINING)
+    if recipe.augment.kornia:
+        why = "the recipe's own list"
+        trials.append(
+            Trial("kornia", "explicit", "augment.kornia", recipe.augment.kornia, note=why)
+        )
     if weights != "none":
         trials += [
             Trial(
@@ -331,6 +336,8 @@ def setting(key: str, value: object) -> str:
         return "none"
     if isinstance(value, bool) or key in _SAID_BY_NAME:
         return ""
+    if key == "augment.kornia" and isinstance(value, tuple):
+        return ",".join(name for step in value for name in step)
     if isinstance(value, tuple):
         return ",".join(f"{one:g}" for one in value)
     return f"{value:g}" if isinstance(value, (int, float)) else str(value)

@@ -3,7 +3,8 @@
 Kornia is imported where it is called: networks that only turn views need none of it. Every random
 figure is drawn from one torch.Generator on the CPU, so that a batch is the same on every device.
 Flips and quarter turns move pixels and change none; a free rotation, a change of scale and a crop
-are composed into one resampling. Blur, light, dropped bands and erased rectangles follow.
+are composed into one resampling. Blur, light, dropped bands and erased rectangles follow, and then
+the augmentations of Kornia that a recipe names.
 """
 
 from __future__ import annotations
@@ -203,7 +204,14 @@ def augment(
         sd = settings.noise * band_sd.to(image).view(1, -1, 1, 1)
         image = torch.where(valid, image + noise * sd, image)
     image, valid = _blanked(image, valid, settings, fill, generator)
-    return {**batch, "image": image, "valid": valid, **moved}
+    done = {**batch, "image": image, "valid": valid, **moved}
+    if not settings.kornia:
+        return done
+    from geotl.training.kornia_steps import apply_steps
+
+    return apply_steps(
+        done, settings.kornia, generator, band_sd=band_sd, fill=fill, marks=tuple(moved)
+    )
 
 
 def _disturbed(

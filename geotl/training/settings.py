@@ -22,6 +22,7 @@ from pydantic import (
 
 from geotl.evaluation.regularisers import RegulariserKey
 from geotl.imagery.sensor_table import Sensor
+from geotl.training.kornia_keys import KorniaStep
 from geotl.training.schedules import Schedule
 
 ClassWeights = Literal["none", "balanced"] | tuple[float, ...]  # in the order of the classes
@@ -260,6 +261,15 @@ class Augmentation(Section, title="Augment"):
         ],
         Strict(False),
     ] = Field((0.02, 0.4), description="least and largest share of the area erased [fraction]")
+    kornia: Annotated[
+        tuple[KorniaStep, ...],
+        Strict(False),
+        Switch("Kornia's augmentations", (), "[RandomPerspective]"),
+    ] = Field(
+        (),
+        description="augmentations of Kornia, after geotl's own, by name and with their arguments "
+        "(docs/KORNIA.md), such as {RandomPerspective: {distortion_scale: 0.3}}",
+    )
     mixup: Annotated[float, Switch("mixup", 0.0, "0.2")] = Field(
         0.0, ge=0, le=10, description="a of Beta(a, a) of mixup; 0: off (Zhang 2018)"
     )
@@ -293,6 +303,11 @@ class Augmentation(Section, title="Augment"):
             and getattr(self, name) != switch.off
             and not (name == "mixup" and self.mixup_of == "features")
         )
+
+    @property
+    def kornia_names(self) -> tuple[str, ...]:
+        """The augmentations of Kornia, by name and in turn."""
+        return tuple(name for step in self.kornia for name in step)
 
     @property
     def resamples(self) -> bool:

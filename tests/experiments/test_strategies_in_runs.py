@@ -326,6 +326,11 @@ def test_the_preview_marks_what_is_not_there(tiles: Path, tmp_path: Path) -> Non
     striped = [np.isin(tile, STRIPES).all(axis=2).mean() for tile in shown]
     assert striped[0] < 0.02
     assert all(0.2 < share < 0.32 for share in striped[1:])
+    erased = Augmentation(kornia=[{"RandomErasing": {"scale": [0.25, 0.25], "p": 1.0}}])
+    shown_too, _ = drawn_tiles(source, draw, erased, tile=0, seed=0)
+    striped = [np.isin(tile, STRIPES).all(axis=2).mean() for tile in shown_too]
+    assert striped[0] < 0.02
+    assert all(0.15 < share < 0.35 for share in striped[1:])
     _, captions = drawn_tiles(source, draw, Augmentation(band_dropout=0.9), tile=0, seed=0)
     assert all("without B0" in caption for caption in captions[1:])
     assert len({tile.tobytes() for tile in shown}) == 9

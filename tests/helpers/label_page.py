@@ -82,14 +82,14 @@ class ScriptedModel:
 class Served:
     """A project on a port of 127.0.0.1, in this process."""
 
-    def __init__(self, folder: Path, port: int | None = None) -> None:
+    def __init__(self, folder: Path, port: int | None = None, token: str = TOKEN) -> None:
         self.folder, self.events, self.scene = folder, Events(), sample_scene()
         folder.mkdir(exist_ok=True)
         self.project = Project(folder, self.scene.grid, print)
         self.model = ScriptedModel(self.events)
         self._socket = open_socket(port)
         self.port = self._socket.getsockname()[1]
-        address = Address(self.port, TOKEN)
+        address = Address(self.port, token)
         self.url = address.url
         tiles = SceneTiles(self.scene)
         gate = app(

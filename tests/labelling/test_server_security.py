@@ -302,5 +302,5 @@ def test_a_fault_of_the_server_shows_nothing_of_it(page: Page, monkeypatch: Any)
 
 
 def test_assets_are_a_fixed_list(page: Page) -> None:
-    assert {name.rsplit(".", 1)[1] for name in ASSETS} == {"js", "css"}
+    assert {name.rsplit(".", 1)[1] for name in ASSETS} == {"js", "css", "svg", "txt"}
     assert page.client.get("assets/templates").status_code == 404

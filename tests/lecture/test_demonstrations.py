@@ -226,6 +226,7 @@ KINDS = {
     "noise": Augmentation(flips=False, quarter_turns=False, noise=0.5),
     "blur": Augmentation(flips=False, quarter_turns=False, blur=3.0),
     "erase": Augmentation(flips=False, quarter_turns=False, erase=1.0),
+    "kornia": Augmentation(kornia=["RandomPerspective", {"RandomErasing": {"p": 1.0}}]),
 }
 
 

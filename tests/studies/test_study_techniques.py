@@ -100,6 +100,20 @@ def test_the_trained_start_has_every_regulariser_off() -> None:
     )
 
 
+def test_kornias_augmentations_are_tried_where_the_recipe_has_them() -> None:
+    steps = "augment.kornia=[{RandomPerspective: {p: 0.5}}, RandomErasing]"
+    given = load(None, [*WEIGHTS, steps])
+    base = study_techniques.trained_start(given)
+    assert base.augment.kornia == ()
+    (trial,) = study_techniques.chosen(
+        study_techniques.training_trials(given, base, folded=False), ["kornia"]
+    )
+    assert trial.name == "kornia RandomPerspective,RandomErasing"
+    assert difference(*pair(base, trial)) == {"augment.kornia"}
+    assert pair(base, trial)[1].augment.kornia == given.augment.kornia
+    assert "kornia" not in {one.technique for one in TRAINING}
+
+
 def test_folded_batch_norm_and_networks_without_are_not_asked_for_it() -> None:
     folded = study_techniques.training_trials(GIVEN, BASE, folded=True)
     names = {trial.technique for trial in TRAINING} - {trial.technique for trial in folded}

@@ -66,19 +66,32 @@ class KilledError(Exception):
     """Stands for a process that ends."""
 
 
-@pytest.mark.parametrize("kill_at", [(1, 0), (1, 1), (0, 2)])
-@pytest.mark.parametrize("judged", [False, True])
+KORNIA = Augmentation(kornia=["RandomElasticTransform", {"RandomGaussianNoise": {"std": 0.05}}])
+
+
+@pytest.mark.parametrize(
+    ("kill_at", "judged", "kind"),
+    [
+        *(((1, 0), judged, None) for judged in (False, True)),
+        *(((1, 1), judged, None) for judged in (False, True)),
+        *(((0, 2), judged, None) for judged in (False, True)),
+        ((1, 1), True, KORNIA),
+    ],
+)
 def test_killed_and_resumed_equals_uninterrupted(
     tiles: Tiles,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
     kill_at: tuple[int, int],
     judged: bool,
+    kind: Augmentation | None,
 ) -> None:
     """Killed at the start of an epoch (its end was reached) and within one."""
     held_out = tiles if judged else None
     straight = network()
-    whole = fit(Learner(straight, tiles, held_out, training()), folder=tmp_path / "a", quiet=True)
+    whole = fit(
+        Learner(straight, tiles, held_out, training(kind)), folder=tmp_path / "a", quiet=True
+    )
     killed = network()
     step = Learner.training_step
 
@@ -90,10 +103,10 @@ def test_killed_and_resumed_equals_uninterrupted(
     with monkeypatch.context() as patch:
         patch.setattr(Learner, "training_step", until)
         with pytest.raises(KilledError):
-            fit(Learner(killed, tiles, held_out, training()), folder=tmp_path / "b", quiet=True)
+            fit(Learner(killed, tiles, held_out, training(kind)), folder=tmp_path / "b", quiet=True)
     resumed = network()
     torch.manual_seed(999)
-    learner = Learner(resumed, tiles, held_out, training())
+    learner = Learner(resumed, tiles, held_out, training(kind))
     history = fit(learner, folder=tmp_path / "b", resume=True, quiet=True)
     assert bits(resumed) == bits(straight)
     assert history == whole
@@ -128,6 +141,7 @@ def test_cached_frozen_views_train_like_computed_ones(tiles: Tiles, tmp_path: Pa
 
 def test_only_views_are_cached() -> None:
     assert cacheable_views(Augmentation(rotate_deg=10)) == ()
+    assert cacheable_views(Augmentation(kornia=["RandomVerticalFlip"])) == ()
     assert cacheable_views(Augmentation(flips=False, quarter_turns=False)) == (0,)
 
 

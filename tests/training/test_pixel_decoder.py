@@ -162,9 +162,18 @@ def test_a_label_stays_on_its_pixel() -> None:
     assert len(corners) > 20
 
 
-def test_a_label_stays_on_its_pixel_when_the_image_is_resampled() -> None:
+@pytest.mark.parametrize(
+    "kind",
+    [
+        {"rotate_deg": 40, "scale": (0.8, 1.6), "crop": 0.7},
+        {"kornia": [{"RandomPerspective": {"distortion_scale": 0.3, "p": 1.0}}]},
+        {"kornia": [{"RandomAffine": {"degrees": 30, "scale": [1.0, 1.5], "p": 0.8}}]},
+    ],
+    ids=["own", "perspective", "affine"],
+)
+def test_a_label_stays_on_its_pixel_when_the_image_is_resampled(kind) -> None:
     """Turned freely and enlarged, the marked pixel is the one that its brightness went to."""
-    plan = made_plan(rotate_deg=40, scale=(0.8, 1.6), crop=0.7)
+    plan = made_plan(**kind)
     found = [one for epoch in range(4) for one in batches(plan, epoch)]
     images, targets = (torch.cat([one[part] for one in found]) for part in (0, 1))
     kept = (targets != IGNORED).flatten(1).sum(dim=1)

@@ -8,9 +8,10 @@ export class ClassList extends EventTarget {
   #editing = null; // id of the class whose form is open
   #form = null;
 
-  constructor(session) {
+  /** isSample: choosing a class gives it to the current point at once, and none stays chosen. */
+  constructor(session, isSample) {
     super();
-    this.session = session;
+    Object.assign(this, {session, isSample});
     find('add-class').addEventListener('submit', event => this.#add(event));
   }
 
@@ -33,9 +34,11 @@ export class ClassList extends EventTarget {
   }
 
   choose(id) {
-    this.#active = id;
-    this.show();
-    say(`${this.nameOf(id)} is the active class`);
+    if (!this.isSample) {
+      this.#active = id;
+      this.show();
+      say(`${this.nameOf(id)} is the active class`);
+    }
     this.dispatchEvent(new CustomEvent('choose', {detail: id}));
   }
 
@@ -46,6 +49,7 @@ export class ClassList extends EventTarget {
   }
 
   #row(one, number) {
+    if (this.isSample) return make('li', {}, this.#answer(one, number));
     const radio = make('input', {
       type: 'radio', name: 'class', 'data-key': `choose ${one.id}`, change: () => this.choose(one.id),
     });
@@ -59,6 +63,13 @@ export class ClassList extends EventTarget {
     const parts = [make('div', {class: radio.checked ? 'row active' : 'row'}, chosen, edit)];
     if (this.#editing === one.id) parts.push(this.#form);
     return make('li', {}, ...parts);
+  }
+
+  #answer(one, number) {
+    return make('button', {
+      type: 'button', class: 'grow answer', 'data-key': `choose ${one.id}`, click: () => this.choose(one.id),
+    }, make('kbd', {}, this.keyOf(one.id)), swatch(one.colour), make('span', {class: 'name'}, one.name),
+    make('span', {class: 'count'}, count(number, 'point')));
   }
 
   #add(event) {
@@ -88,7 +99,7 @@ export class ClassList extends EventTarget {
   }
 
   #makeForm(one) {
-    const name = make('input', {type: 'text', value: one.name, maxlength: 80, 'data-key': 'edit name', autocomplete: 'off'});
+    const name = make('input', {type: 'text', value: one.name, maxlength: 60, 'data-key': 'edit name', autocomplete: 'off'});
     const colour = make('input', {type: 'color', value: one.colour, 'data-key': 'edit colour'});
     const save = event => {
       event.preventDefault();

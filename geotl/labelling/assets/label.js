@@ -22,13 +22,14 @@ find('sample-part').hidden = !isSample;
 find('project').textContent = session.state.project;
 
 const map = new SceneMap(find('map'), scene);
-const classes = new ClassList(session);
+const classes = new ClassList(session, isSample);
 const tools = new Tools(session, map, classes);
 const layers = new Layers(session, map);
 const learning = new Learning(session, map, classes);
 const sample = isSample ? new Sample(session, map) : null;
 new SceneColours(scene, map);
 tools.isBlind = isSample;
+if (isSample) classes.addEventListener('choose', ({detail}) => sample.give(detail));
 
 let pointer = null; // place under the pointer
 
@@ -129,7 +130,6 @@ const act = {
   digit: number => {
     const one = classes.all[number - 1];
     if (!one) say(`no class has the key ${number}`);
-    else if (isSample) sample.give(one.id);
     else if (!tools.reclassSelected(one.id)) classes.choose(one.id);
   },
 };
@@ -168,6 +168,9 @@ map.chart.on('pointermove', ({pixel, dragging}) => {
 });
 map.chart.on('moveend', showScale);
 map.chart.on('movestart', () => showTip('', [0, 0]));
+window.addEventListener('beforeunload', event => {
+  if (session.queue.length) event.preventDefault(); // the browser asks whether to leave
+});
 offerImport(session);
 offerFinish(session);
 listenToKeys(map, act);

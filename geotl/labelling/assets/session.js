@@ -69,7 +69,7 @@ export class Session extends EventTarget {
   async load() {
     await this.#untilAnswered(() => this.reload());
     const kept = JSON.parse(sessionStorage.getItem(this.#kept) ?? '[]');
-    this.queue = kept.filter(entry => !entry.changes.some(one => isDone(one, this.state)));
+    this.queue = kept.filter(entry => !this.#isDone(entry));
   }
 
   /** Hear the server's events from now on. */
@@ -80,12 +80,13 @@ export class Session extends EventTarget {
     events.onerror = () => { // opened again here, since a browser gives up on some answers
       events.close();
       this.#setOffline(true);
-      setTimeout(() => this.listen(), RETRY_MS);
+      setTimeout(() => this.#reopen(), RETRY_MS);
     };
   }
 
   get labels() {
-    return withWaiting(this.state.labels, this.queue);
+    const {labels, mode} = this.state;
+    return mode === 'sample' ? labels : withWaiting(labels, this.queue); // a sample has ids of its own
   }
 
   /** What an entry of the queue does. */
@@ -173,9 +174,11 @@ export class Session extends EventTarget {
     this.#emit('connection');
   }
 
+  // Another server, or the same after a start: what waits stays here and is listed.
   #setGone() {
     this.gone = true;
     this.#emit('connection');
+    throw new Unreachable();
   }
 
   #keep() {
@@ -200,7 +203,7 @@ export class Session extends EventTarget {
       while (this.queue.length && this.writer) await this.#sendFirst();
     } catch (failure) {
       this.#lost(failure);
-      setTimeout(() => this.#send(), RETRY_MS);
+      if (!this.gone) setTimeout(() => this.#send(), RETRY_MS);
     } finally {
       this.#sending = false;
     }
@@ -212,6 +215,7 @@ export class Session extends EventTarget {
     const body = {client: this.client, revision: before.revision};
     if (entry.path === 'changes') body.changes = entry.changes;
     const {status, answer} = await post(entry.path, body);
+    if (status === 404) this.#setGone();
     this.#setOffline(false);
     if (status < 400) {
       this.queue.shift();
@@ -221,7 +225,8 @@ export class Session extends EventTarget {
     } else if (status === 409) {
       await this.#afterConflict(entry);
     } else {
-      this.#drop(entry, answer.detail ?? `geotl answered with status ${status}`);
+      if (status >= 500) await this.reload(); // it may have been made all the same
+      this.#dropUnlessDone(entry, answer.detail ?? `geotl answered with status ${status}`);
     }
   }
 
@@ -230,20 +235,22 @@ export class Session extends EventTarget {
     await this.reload();
     await this.#hello();
     if (!this.writer) return;
-    if (entry.changes.some(one => isDone(one, this.state))) {
-      this.queue.shift();
-      this.#keep();
-    } else if (entry.again || entry.path !== 'changes') {
-      this.#drop(entry, 'the labels were changed elsewhere meanwhile, and are shown as they are now');
+    if (entry.again || entry.path !== 'changes' || this.#isDone(entry)) {
+      this.#dropUnlessDone(entry, 'the labels were changed elsewhere meanwhile, and are shown as they are now');
     } else {
       entry.again = true;
     }
   }
 
-  #drop(entry, why) {
+  #isDone(entry) {
+    return entry.changes.some(one => isDone(one, this.state));
+  }
+
+  #dropUnlessDone(entry, why) {
+    const isDropped = !this.#isDone(entry);
     this.queue.shift();
     this.#keep();
-    this.#emit('refused', `Not made: ${this.words(entry)}. Reason: ${why}.`);
+    if (isDropped) this.#emit('refused', `Not made: ${this.words(entry)}. Reason: ${why}.`);
   }
 
   #refuseAll(why) {
@@ -262,6 +269,11 @@ export class Session extends EventTarget {
   async #hello() {
     const {status, answer} = await post('hello', {client: this.client});
     if (status === 200) this.#setWriter(answer.writer);
+  }
+
+  async #reopen() {
+    await this.#untilAnswered(() => this.reload());
+    if (!this.gone) this.listen();
   }
 
   async #opened() {
@@ -288,7 +300,7 @@ export class Session extends EventTarget {
   }
 
   async #untilAnswered(work) {
-    for (;;) {
+    while (!this.gone) {
       try {
         await work();
         return;

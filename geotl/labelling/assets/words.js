@@ -46,7 +46,7 @@ export function accuracySentence({blocked, random}) {
 }
 
 /** What a change does, for the live region and where it could not be made. */
-export function changeWords(change, {classes, labels}) {
+export function changeWords(change, {classes, labels, mode}) {
   const named = id => classes.find(one => one.id === id)?.name ?? 'class';
   const label = labels.find(one => one.id === change.id);
   const kind = geometry => (geometry?.type === 'Polygon' ? 'polygon' : 'point');
@@ -54,7 +54,8 @@ export function changeWords(change, {classes, labels}) {
   const words = {
     add: () => `${kind(change.geometry)}${where(change.geometry)}: ${named(change.class)}`,
     move: () => `${kind(change.geometry)} moved to ${place(middle(change.geometry))}`,
-    reclass: () => `${kind(label?.geometry)}${where(label?.geometry)} is now ${named(change.class)}`,
+    reclass: () => mode === 'sample' ? `point ${change.id}: ${named(change.class)}`
+      : `${kind(label?.geometry)}${where(label?.geometry)} is now ${named(change.class)}`,
     delete: () => `${kind(label?.geometry)}${where(label?.geometry)} deleted`,
     add_class: () => `class ${change.name} added`,
     edit_class: () => `class ${named(change.id)} changed`,
