@@ -25,7 +25,7 @@ from geotl.labelling.folder import (
 )
 from geotl.labelling.gate import Address, new_token
 from geotl.labelling.import_labels import read_classes
-from geotl.labelling.learner import Learner
+from geotl.labelling.learner import Learner, LearnerOptions, window_of
 from geotl.labelling.parts import Parts
 from geotl.labelling.project import Project
 from geotl.labelling.project_recipe import ProjectInputs
@@ -166,5 +166,12 @@ def make_parts(scene: Scene, folder: Path, choices: Choices, events: Events) -> 
     inputs = ProjectInputs(
         scene.path, choices.sensor, choices.bands, choices.mask or "auto", weights, aoi
     )
-    model = Learner(scene, folder / "features", events.publish, weights=weights)
+    area = None if aoi is None else window_of(aoi, scene)
+    model = Learner(
+        scene,
+        folder / "features",
+        events.publish,
+        weights=weights,
+        options=LearnerOptions(area=area),
+    )
     return Parts(SceneTiles(scene), model, Finisher(inputs, scene))
