@@ -150,9 +150,12 @@ def open_labels(opening: Opening, publish: Publish, log: Log) -> tuple[Project, 
         )
 
     def make() -> FollowingModel:
-        from geotl.labelling.learner import Learner  # torch and scikit-learn take seconds
+        # torch and scikit-learn, which take seconds to import
+        from geotl.labelling.learner import Learner, LearnerOptions, window_of
 
-        return Learner(scene, opening.folder / "features", publish, weights=weights)
+        area = None if aoi is None else window_of(aoi, scene)
+        own = LearnerOptions(area=area)
+        return Learner(scene, opening.folder / "features", publish, weights=weights, options=own)
 
     fault = threading.Event()
     model, finish = LateModel(make, fault.set), Finisher(inputs, scene)

@@ -18,6 +18,7 @@ from geotl.io.vector import write_features
 from geotl.labelling.fitting import LINEAR, Fitting, project_recipe
 from geotl.labelling.label_set import LabelSet, PlacedLabel
 from geotl.labelling.placed_pixels import PlacedPixels, ground_labels
+from geotl.labelling.project_recipe import label_places, split_of
 
 
 def engine_pixels() -> tuple[PlacedPixels, Recipe]:
@@ -78,13 +79,18 @@ def test_the_quick_model_is_that_of_a_run_of_the_linear_members(tmp_path: Path) 
         np.testing.assert_array_equal(fusion.members[name].member.bias, one.member.bias)
 
 
-def test_few_labels_have_folds_at_random_and_say_why() -> None:
-    fitting = fitted(label_set(drawn(12)))
-    assert fitting.why_no_blocks is not None
-    assert "too few places" in fitting.why_no_blocks
-    assert not fitting.draws
-    assert (fitting.folds == -1).all()
+def test_labels_beside_each_other_are_not_measured_over_blocks() -> None:
+    near = [PlacedLabel(k, k % 2 + 1, shapely.Point(400.5 + k, 400.5)) for k in range(8)]
+    fitting = fitted(label_set(near))
+    assert not fitting.blocked
     assert len(fitting.every.folds) > 1
+
+
+def test_few_labels_have_the_blocks_of_the_finished_project() -> None:
+    fitting = fitted(label_set(drawn(24)))
+    split = split_of(label_places(fitting.samples.placement, sample_scene().grid))
+    assert fitting.blocked
+    assert fitting.recipe.split.block_m == split["block_m"]
 
 
 def test_every_label_is_tested_once_where_there_are_blocks() -> None:

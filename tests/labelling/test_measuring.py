@@ -7,11 +7,13 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import shapely
 from helpers.labelling import drawn, label_set, learning
 from test_fitting import fitted
 
+from geotl.labelling.label_set import PlacedLabel
 from geotl.labelling.learner import LearnerOptions
-from geotl.labelling.measuring import Curve, Measured, measure, too_few
+from geotl.labelling.measuring import Curve, Measured, measure, no_accuracy, too_few
 
 
 def not_stale() -> bool:
@@ -59,10 +61,12 @@ def test_measuring_ends_when_the_labels_change() -> None:
 
 
 def test_too_few_labels_are_said_in_numbers() -> None:
-    assert too_few(3) == (
-        "a blocked accuracy needs about 32 labels spread over the scene; there are 3"
-    )
-    assert "lie too near each other" in too_few(60)
+    few = "a blocked accuracy needs 20 labels spread over the scene; there are 3"
+    assert too_few(3) == few
+    assert no_accuracy(fitted(label_set(drawn(12)))) == too_few(12)
+    near = [PlacedLabel(k, k % 2 + 1, shapely.Point(400.5 + k, 9.5)) for k in range(24)]
+    assert "24 labels lie too near each other" in str(no_accuracy(fitted(label_set(near))))
+    assert no_accuracy(fitted(label_set(drawn(24)))) is None
 
 
 def test_the_curve_outlives_a_session_and_a_line_that_was_cut_short(
