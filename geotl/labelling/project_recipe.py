@@ -14,7 +14,7 @@ from geotl.io import yaml
 from geotl.io.geodesy import distances_m
 from geotl.io.raster import Grid
 
-if TYPE_CHECKING:
+if TYPE_CHECKING:  # torch, which the page's start can spare
     from geotl.data.pixel_labels import PixelPlacement
 
 FOLDS = 5  # of task pixels, as a recipe has them by default
