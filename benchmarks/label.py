@@ -17,8 +17,9 @@ import tempfile
 import threading
 import time
 from collections.abc import Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
 from contextlib import contextmanager
+from multiprocessing import get_context
 from pathlib import Path
 
 import numpy as np
@@ -60,7 +61,7 @@ def made_scene(path: Path, side: int, seed: int = 1) -> Truth:
             values = spectra[number - 1][truth] + noise
             image.write(values.clip(1, 65535).astype(np.uint16), number)
             image.set_band_description(number, band)
-    return truth
+    return truth.astype(np.uint8)
 
 
 class Clicks:
@@ -167,7 +168,9 @@ def main() -> None:
     options = parser.parse_args(namespace=Options())
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        clicks = Clicks(made_scene(folder / "scene.tif", options.side))
+        with ProcessPoolExecutor(1, get_context("spawn")) as pool:  # whose memory does not count
+            truth = pool.submit(made_scene, folder / "scene.tif", options.side).result()
+        clicks = Clicks(truth)
         scene = open_scene(folder / "scene.tif", get_sensor("sentinel2_l2a_n0400"), BANDS)
         memory, models = Memory(), Models()
         coarse = levels_of(scene.grid)[-3]

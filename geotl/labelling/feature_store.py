@@ -8,9 +8,9 @@ looked at takes no memory. A file appears whole or not at all, under a name that
 scene and on the definition of the features; the folder may be deleted at any time.
 
 What is asked for comes first. A thread in the background fills the other tiles, coarse levels
-first, from one reading of the scene, and the finest two from a second one; it waits while
-somebody asks. Levels that do not fit the limit are not kept: their tiles are computed whenever
-they are looked at.
+first, from one reading of the scene, and the finest two from a second one; it waits while tiles
+are asked for. Levels that do not fit the limit are not kept: their tiles are computed whenever they
+are looked at.
 """
 
 from __future__ import annotations
@@ -234,7 +234,7 @@ class FeatureStore:
         for end in FeatureBlock(self.what, area).fill(places, started):
             for place in [one for one in started if self._is_finished(one, area, end)]:
                 planes = started.pop(place)
-                if not self._is_stored(place):  # nobody asked for it in the meantime
+                if not self._is_stored(place):  # or it was asked for in the meantime
                     save_array(self.folder / place.name, planes)
             if not self._wait_for_turn():
                 return False
@@ -274,7 +274,7 @@ class FeatureStore:
         return bool(rows.stop <= end and cols.stop <= area.col + area.width)
 
     def _wait_for_turn(self) -> bool:
-        """Wait until nobody asks; False where the store was closed."""
+        """Wait until no tile is asked for; False where the store was closed."""
         with self._turn:
             self._turn.wait_for(lambda: self._closed or not self._asking)
             return not self._closed
@@ -293,7 +293,7 @@ class FeatureStore:
             return None
         try:
             planes = np.load(path, mmap_mode="c", allow_pickle=False)
-        except (OSError, ValueError):  # cut short by a power cut: it is written again
+        except (OSError, ValueError):  # truncated by a power cut: it is written again
             return None
         if planes.shape != self.what.shape(place) or planes.dtype != np.float16:
             return None

@@ -13,8 +13,6 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 
-import numpy as np
-
 from geotl._version import __version__
 from geotl.arrays import Float64s
 from geotl.data.labels import name_of, read_labels
@@ -30,9 +28,8 @@ from geotl.io.files import (
     unwritten,
     write_text,
 )
-from geotl.io.geodesy import distances_m
 from geotl.labelling.own_commands import OwnCommands
-from geotl.labelling.project_recipe import ProjectInputs, recipe_text
+from geotl.labelling.project_recipe import ProjectInputs, label_places, recipe_text
 
 LABELS, CLASSES, RECIPE, RUN, MAP = "labels.gpkg", "classes.json", "recipe.yaml", "run", "map.tif"
 MODEL = f"{RUN}/model.safetensors"
@@ -146,13 +143,8 @@ def labels_of(folder: Path, scene: Imagery) -> tuple[dict[str, str], Float64s]:
             f"{folder / CLASSES}: damaged ({error}); change a class in the page, which writes it"
         ) from error
     placed = place_pixels([scene], labels, PixelRules())
-    pixels = {pixel.label_id: pixel.place for pixel in placed.pixels}.values()
-    middle = np.array([(one.col + 0.5, one.row + 0.5) for one in pixels]).reshape(-1, 2)
     names = sorted({*placed.labels.values()} & {*filter(None, colours)})
-    return (
-        {name: colours[name] for name in names},
-        distances_m(scene.grid, middle[:, 0], middle[:, 1]),
-    )
+    return {name: colours[name] for name in names}, label_places(placed, scene.grid)
 
 
 def settle(folder: Path) -> None:

@@ -1,8 +1,8 @@
 """What is fitted to the labels of a project: the recipe of its run, its folds, its members.
 
 The quick model is the fusion of the linear members alone, fitted as `geotl run` fits them, with
-the same folds; the full one has every member. Where labels are too few or too near each other for
-blocks, the folds are of labels at random.
+the same folds; the full one has every member. The folds are those of the recipe that the finished
+project gets.
 """
 
 from __future__ import annotations
@@ -26,7 +26,9 @@ from geotl.experiments.pixel_draws import (
 from geotl.experiments.pixel_samples import PixelSamples
 from geotl.experiments.pixels import PixelRun, fit_on
 from geotl.experiments.recipe import Recipe
+from geotl.experiments.schema import SplitSection
 from geotl.imagery.scene import Scene
+from geotl.labelling.project_recipe import label_places, split_of
 from geotl.training.pixel_fusion import MEMBERS, PixelFusion
 from geotl.training.pixel_members import fit_discriminant
 
@@ -60,19 +62,25 @@ class Fitting:
 
     Attributes:
         samples: pixels of the labels.
-        recipe: with the side of its blocks, where blocks are possible.
-        why_no_blocks: why they are not, in one line; None where they are.
+        recipe: with the split that so many labels allow.
+        draws: its folds; none where the labels allow none.
+        blocked: whether these are folds over blocks of the scene, no smaller than the windows that
+            describe a pixel reach: in smaller ones neighbours would test each other.
     """
 
     def __init__(self, recipe: Recipe, samples: PixelSamples) -> None:
-        """Resolve the blocks of the labels."""
-        self.samples, self.recipe = samples, recipe
-        self.why_no_blocks: str | None = None
+        """Resolve the folds of the labels."""
+        self.samples, grid = samples, samples.imagery[0].grid
+        split = split_of(label_places(samples.placement, grid))
+        sections = recipe.split.model_dump() | split
+        self.recipe = recipe.model_copy(update={"split": SplitSection.model_validate(sections)})
         try:
-            self.recipe = settle_folds(recipe, samples, silent)
+            self.recipe = settle_folds(self.recipe, samples, silent)
             self.draws = pixel_draws(self.recipe, samples)
-        except DataError as error:
-            self.why_no_blocks, self.draws = str(error), []
+        except DataError:  # labels that are all alike or all in one place
+            self.draws = []
+        side, reach = self.recipe.split.block_m, samples.of.halo * samples.footprints.sides.max()
+        self.blocked = bool(self.draws) and side is not None and side >= reach
 
     @property
     def every(self) -> Draw:

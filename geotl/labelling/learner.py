@@ -36,7 +36,7 @@ from geotl.labelling.feature_tiles import TilePlace, levels_of
 from geotl.labelling.fitting import Fitting, project_recipe
 from geotl.labelling.label_set import LabelSet
 from geotl.labelling.map_tiles import LAYERS, LiveModel, TrainingTable
-from geotl.labelling.measuring import Curve, measure, too_few
+from geotl.labelling.measuring import Curve, measure, no_accuracy, too_few
 from geotl.labelling.next_places import Candidates, Labelled, next_places
 from geotl.labelling.placed_pixels import PlacedPixels, waiting_for
 from geotl.labelling.tile_png import EMPTY
@@ -248,7 +248,8 @@ class Learner:
                 self._model = None
                 self._publish("waiting", message=lacking)
                 self._publish("doubts", labels=[])
-                self._publish("accuracy", message=too_few(len(samples.placement.labels)))
+                few = too_few(len(samples.placement.labels))
+                self._publish("accuracy", message=few or lacking, revision=labels.revision)
             else:
                 fitting = Fitting(self.recipe, samples)
                 fusion = fitting.fusion(fitting.every, quick=True)
@@ -269,8 +270,8 @@ class Learner:
 
     def _measure(self, labels: LabelSet, fitting: Fitting, stale: Stale, *, quick: bool) -> None:
         """Publish accuracy and doubtful labels, and of the quick model a point of the curve."""
-        if not fitting.draws:
-            message = too_few(len(fitting.samples.placement.labels))
+        message = no_accuracy(fitting)
+        if message is not None:
             self._publish("accuracy", message=message, revision=labels.revision)
             self._publish("doubts", labels=[])
             return

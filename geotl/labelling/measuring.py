@@ -31,7 +31,7 @@ from geotl.labelling.fitting import Fitting
 from geotl.labelling.workers import Stale
 
 LISTED = 5  # one doubtful label for so many, at most
-ABOUT_ENOUGH = 32  # labels spread over a scene from which blocks can be chosen
+MIN_LABELS = 20  # below, an interval of accuracy says next to nothing
 
 
 @dataclass(frozen=True)
@@ -159,18 +159,24 @@ def _doubts(fitting: Fitting, answers: Answers) -> dict[int, Doubt]:
     return {int(fitting.samples.groups[one.row]): one for one in doubts}
 
 
-def too_few(labels: int) -> str:
-    """Why there is no blocked accuracy yet, and what helps.
+def too_few(labels: int) -> str | None:
+    """Why there is no blocked accuracy yet, and what helps; None from `MIN_LABELS` labels on.
 
     >>> too_few(12)
-    'a blocked accuracy needs about 32 labels spread over the scene; there are 12'
+    'a blocked accuracy needs 20 labels spread over the scene; there are 12'
     """
-    if labels < ABOUT_ENOUGH:
-        return (
-            f"a blocked accuracy needs about {ABOUT_ENOUGH} labels spread over the scene; there "
-            f"are {labels}"
-        )
-    return (
+    if labels >= MIN_LABELS:
+        return None
+    count = f"there is {labels}" if labels == 1 else f"there are {labels}"
+    return f"a blocked accuracy needs {MIN_LABELS} labels spread over the scene; {count}"
+
+
+def no_accuracy(fitting: Fitting) -> str | None:
+    """Why the model of a project cannot be measured over blocks; None where it can."""
+    labels = len(fitting.samples.placement.labels)
+    if fitting.blocked:
+        return too_few(labels)
+    return too_few(labels) or (
         f"a blocked accuracy needs labels in more places: the {labels} labels lie too near each "
         "other for five blocks"
     )
@@ -190,7 +196,7 @@ class Curve:
     """Blocked accuracy of a project against its number of labels, a line of a file for each."""
 
     def __init__(self, path: Path) -> None:
-        """Read the points of earlier sessions; a line that was cut short is passed over."""
+        """Read the points of earlier sessions; a truncated line is passed over."""
         self.path = path
         lines = path.read_text(encoding="utf-8").splitlines() if path.is_file() else []
         self._points: dict[int, dict[str, Any]] = {}

@@ -10,8 +10,11 @@ from typing import Any
 import numpy as np
 
 from geotl.arrays import Float64s
+from geotl.data.pixel_labels import PixelPlacement
 from geotl.data.spatial_splits import block_of, enough_places
 from geotl.io import yaml
+from geotl.io.geodesy import distances_m
+from geotl.io.raster import Grid
 
 FOLDS = 5  # of task pixels, as a recipe has them by default
 _BLOCKS = 4 * FOLDS  # that few labels are laid over, where their extent allows
@@ -90,6 +93,18 @@ def recipe_values(
     if inputs.weights is not None:
         values["model"] = {"weights": str(inputs.weights.absolute())}
     return values
+
+
+def label_places(placed: PixelPlacement, grid: Grid) -> Float64s:
+    """A place in metres of each label that has pixels [N,2].
+
+    Args:
+        placed: labels with pixels of one scene.
+        grid: of the scene.
+    """
+    pixels = {pixel.label_id: pixel.place for pixel in placed.pixels}.values()
+    middle = np.array([(one.col + 0.5, one.row + 0.5) for one in pixels]).reshape(-1, 2)
+    return distances_m(grid, middle[:, 0], middle[:, 1])
 
 
 def split_of(places_m: Float64s) -> dict[str, Any]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import io
+import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -77,9 +78,17 @@ class Events:
 
     def __init__(self) -> None:
         self.all: list[tuple[str, dict[str, object]]] = []
+        self._turn = threading.Condition()
 
     def __call__(self, kind: str, **values: object) -> None:
-        self.all.append((kind, values))
+        with self._turn:
+            self.all.append((kind, values))
+            self._turn.notify_all()
+
+    def await_kind(self, kind: str, count: int, timeout_s: float = 60.0) -> None:
+        """Wait until there were so many events of a kind."""
+        with self._turn:
+            assert self._turn.wait_for(lambda: len(self.of(kind)) >= count, timeout_s), self.all
 
     def of(self, kind: str) -> list[dict[str, object]]:
         return [values for name, values in self.all if name == kind]
