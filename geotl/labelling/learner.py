@@ -32,7 +32,7 @@ from geotl.imagery.stacked import own_bands
 from geotl.imagery.windows import Window
 from geotl.inference.typical_choice import FEW_LABELS
 from geotl.labelling.feature_store import GB, FeatureStore
-from geotl.labelling.feature_tiles import TilePlace, levels_of
+from geotl.labelling.feature_tiles import TileFeatures, TilePlace, levels_of
 from geotl.labelling.fitting import Fitting, project_recipe
 from geotl.labelling.label_set import LabelSet
 from geotl.labelling.map_tiles import LAYERS, LiveModel, TrainingTable
@@ -42,6 +42,9 @@ from geotl.labelling.parts import Publish
 from geotl.labelling.placed_pixels import PlacedPixels, waiting_for
 from geotl.labelling.tile_png import EMPTY
 from geotl.labelling.workers import Newest, Stale
+from geotl.mapping.options import MapOptions
+from geotl.mapping.plan import interest_in
+from geotl.mapping.task import Reading
 from geotl.models.pixel_features import BANDS, WIDE
 from geotl.training.pixel_fusion import PixelFusion, since
 
@@ -59,12 +62,14 @@ class LearnerOptions:
         rest_s: time without a change after which all members are fitted [s].
         recipe: of the project's run; None for `project_recipe`.
         curve: file of accuracy against labels; None for accuracy.jsonl beside the features.
+        area: the part of the scene that is labelled and drawn; None for all of it.
     """
 
     cache_gb: float = 10.0
     rest_s: float = REST_S
     recipe: Recipe | None = None
     curve: Path | None = None
+    area: Window | None = None
 
 
 DEFAULTS = LearnerOptions()
@@ -132,9 +137,8 @@ class Learner:
         rules = pixel_rules(self.recipe)
         self.pixels = PlacedPixels(scene, of, rules, networks)
         limit = int(options.cache_gb * GB)
-        self.store = FeatureStore(
-            scene, of, folder, all_bands=rules.all_bands, limit=limit, deep=deep
-        )
+        what = TileFeatures(scene, of, rules.all_bands, options.area)
+        self.store = FeatureStore(scene, what, folder, limit=limit, deep=deep)
         self.curve = Curve(options.curve or folder.parent / "accuracy.jsonl")
         self._model: LiveModel | None = None
         self._newest, self._candidates = LabelSet(), list[Candidates]()
@@ -153,7 +157,8 @@ class Learner:
 
     def start(self) -> None:
         """Begin to compute features and to follow the labels."""
-        words = self.store.plan.words(self.scene.grid, self.store.room)
+        area = self.store.what.area or self.scene.grid
+        words = self.store.plan.words(area.width, area.height, self.store.room)
         if words is not None:
             self._publish("notice", message=words)
         self._publish("curve", points=self.curve.points)
@@ -341,6 +346,21 @@ class Learner:
 
     def _fault(self, name: str, error: BaseException) -> None:
         self._publish("fault", message=f"{name}: {error}")
+
+
+def window_of(aoi: Path, scene: Scene) -> Window:
+    """The least window of a scene that holds an area of interest.
+
+    Args:
+        aoi: file of polygons, in any reference system.
+        scene: that is labelled.
+
+    Raises:
+        DataError: no polygons.
+        OutsideError: none that meets the scene.
+    """
+    interest = interest_in(scene, 1, MapOptions(), Reading(aoi=aoi))
+    return Window(0, 0, scene.grid.height, scene.grid.width) if interest is None else interest.cells
 
 
 def without_random(recipe: Recipe) -> Recipe:
