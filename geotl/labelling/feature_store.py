@@ -92,17 +92,6 @@ class StoragePlan:
         left_out = tuple(each for each in sizes if each not in kept)
         return cls(tuple(sorted(kept)), sum(sizes[e] for e in kept), left_out, sum(sizes.values()))
 
-    def words(self, width: int, height: int, room: int) -> str | None:
-        """What of so many pixels is not kept, and what helps, in one line; None where all is."""
-        if not self.left_out:
-            return None
-        return (
-            f"features of {width:,} x {height:,} px take {self.needed / GB:,.1f} GB, and there is "
-            f"room for {room / GB:,.1f} GB: those at every {_nth(max(self.left_out))} pixel and "
-            "finer are computed whenever they are looked at, which is slower; label a part of the "
-            "scene (--aoi), or make room on the disk"
-        )
-
 
 def _nth(each: int) -> str:
     return {1: "single", 2: "second"}.get(each, f"{each}th")
@@ -136,7 +125,8 @@ class FeatureStore:
         self.scene, self.what, self.widths = scene, what, what.widths
         self.folder = folder / _fingerprint(scene, what)
         _clear(folder, self.folder)
-        self.room = min(limit, int(SPARE * shutil.disk_usage(folder).free) + _stored(self.folder))
+        free = int(SPARE * shutil.disk_usage(folder).free)
+        self._limit, self.room = limit, min(limit, free + _stored(self.folder))
         self.deep = (
             None if deep is None else DeepStore(scene, what.of, deep, self.folder, what.area)
         )
@@ -152,6 +142,20 @@ class FeatureStore:
         self._recent: OrderedDict[TilePlace, FeatureTile] = OrderedDict()
         self._lock, self._asking, self._turn = threading.Lock(), 0, threading.Condition()
         self._closed = False
+
+    def notice(self) -> str | None:
+        """Which levels are not kept and what helps, in one line; None where all are."""
+        if not self.plan.left_out:
+            return None
+        area = self.what.area or self.scene.grid
+        more = ", or make room on the disk" if self.room < self._limit else ""
+        finest = _nth(max(self.plan.left_out))
+        return (
+            f"features of {area.width:,} x {area.height:,} px take {self.plan.needed / GB:,.1f} "
+            f"GB, and there is room for {self.room / GB:,.1f} GB: those at every {finest} pixel "
+            "and finer are computed whenever they are looked at, which is slower; label a part of "
+            f"the scene (--aoi){more}"
+        )
 
     @property
     def has_coarsest(self) -> bool:

@@ -164,8 +164,7 @@ class Learner:
 
     def start(self) -> None:
         """Begin to compute features and to follow the labels."""
-        area = self.store.what.area or self.scene.grid
-        words = self.store.plan.words(area.width, area.height, self.store.room)
+        words = self.store.notice()
         if words is not None:
             self._publish("notice", message=words)
         self._publish("curve", points=self.curve.points)

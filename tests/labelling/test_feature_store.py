@@ -98,10 +98,11 @@ def test_a_file_that_is_cut_short_is_written_again(tmp_path: Path) -> None:
 def test_levels_that_do_not_fit_are_computed_when_they_are_looked_at(tmp_path: Path) -> None:
     store = opened(tmp_path, limit=60_000_000)
     assert store.plan.kept == (2, 4)
-    words = store.plan.words(768, 768, store.room)
+    words = store.notice()
     assert words is not None
     assert "768 x 768 px take 0.2 GB, and there is room for 0.1 GB" in words
-    assert "--aoi" in words
+    assert words.endswith("label a part of the scene (--aoi)")
+    assert opened(tmp_path / "other").notice() is None
     fill(store)
     tile = store.tile(TilePlace(1, 1, 1))
     assert tile.usable.all()
