@@ -29,7 +29,7 @@ from pathlib import Path
 
 import numpy as np
 
-from geotl.errors import DataError
+from geotl.errors import DataError, OutputError
 from geotl.imagery.scene import Scene
 from geotl.imagery.windows import Window
 from geotl.io.files import unwritten
@@ -163,11 +163,10 @@ class FeatureStore:
         return self._is_stored(TilePlace(self.plan.kept[-1], 0, 0))
 
     def tile(self, place: TilePlace) -> FeatureTile:
-        """A tile from the disk, or computed and written.
+        """A tile from the disk, or computed and written; on a full disk it stays in memory.
 
         Raises:
             DataError: a file of the scene is damaged or gone.
-            OutputError: the disk is full.
         """
         if not self.what.meets(place.window):
             return FeatureTile(self.what.empty(place), self.widths)
@@ -176,11 +175,17 @@ class FeatureStore:
             if stored is not None:
                 return stored
             tile = FeatureTile(self.what.described(place), self.widths)
-            if place.each in self.plan.kept:
-                save_array(self.folder / place.name, tile.planes)
-            else:
+            if place.each not in self.plan.kept or not self._save(place, tile):
                 self._remember(place, tile)
             return tile
+
+    def _save(self, place: TilePlace, tile: FeatureTile) -> bool:
+        """Write a tile; whether that was possible, which filling the store reports."""
+        try:
+            save_array(self.folder / place.name, tile.planes)
+        except OutputError:
+            return False
+        return True
 
     @contextmanager
     def asking(self) -> Iterator[None]:
