@@ -29,7 +29,7 @@ from pathlib import Path
 
 import numpy as np
 
-from geotl.errors import DataError
+from geotl.errors import DataError, OutputError
 from geotl.imagery.scene import Scene
 from geotl.imagery.windows import Window
 from geotl.io.files import unwritten
@@ -92,17 +92,6 @@ class StoragePlan:
         left_out = tuple(each for each in sizes if each not in kept)
         return cls(tuple(sorted(kept)), sum(sizes[e] for e in kept), left_out, sum(sizes.values()))
 
-    def words(self, width: int, height: int, room: int) -> str | None:
-        """What of so many pixels is not kept, and what helps, in one line; None where all is."""
-        if not self.left_out:
-            return None
-        return (
-            f"features of {width:,} x {height:,} px take {self.needed / GB:,.1f} GB, and there is "
-            f"room for {room / GB:,.1f} GB: those at every {_nth(max(self.left_out))} pixel and "
-            "finer are computed whenever they are looked at, which is slower; label a part of the "
-            "scene (--aoi), or make room on the disk"
-        )
-
 
 def _nth(each: int) -> str:
     return {1: "single", 2: "second"}.get(each, f"{each}th")
@@ -136,7 +125,8 @@ class FeatureStore:
         self.scene, self.what, self.widths = scene, what, what.widths
         self.folder = folder / _fingerprint(scene, what)
         _clear(folder, self.folder)
-        self.room = min(limit, int(SPARE * shutil.disk_usage(folder).free) + _stored(self.folder))
+        free = int(SPARE * shutil.disk_usage(folder).free)
+        self._limit, self.room = limit, min(limit, free + _stored(self.folder))
         self.deep = (
             None if deep is None else DeepStore(scene, what.of, deep, self.folder, what.area)
         )
@@ -153,17 +143,30 @@ class FeatureStore:
         self._lock, self._asking, self._turn = threading.Lock(), 0, threading.Condition()
         self._closed = False
 
+    def notice(self) -> str | None:
+        """Which levels are not kept and what helps, in one line; None where all are."""
+        if not self.plan.left_out:
+            return None
+        area = self.what.area or self.scene.grid
+        more = ", or make room on the disk" if self.room < self._limit else ""
+        finest = _nth(max(self.plan.left_out))
+        return (
+            f"features of {area.width:,} x {area.height:,} px take {self.plan.needed / GB:,.1f} "
+            f"GB, and there is room for {self.room / GB:,.1f} GB: those at every {finest} pixel "
+            "and finer are computed whenever they are looked at, which is slower; label a part of "
+            f"the scene (--aoi){more}"
+        )
+
     @property
     def has_coarsest(self) -> bool:
         """Whether the tile of the whole scene is there."""
         return self._is_stored(TilePlace(self.plan.kept[-1], 0, 0))
 
     def tile(self, place: TilePlace) -> FeatureTile:
-        """A tile from the disk, or computed and written.
+        """A tile from the disk, or computed and written; on a full disk it stays in memory.
 
         Raises:
             DataError: a file of the scene is damaged or gone.
-            OutputError: the disk is full.
         """
         if not self.what.meets(place.window):
             return FeatureTile(self.what.empty(place), self.widths)
@@ -172,11 +175,17 @@ class FeatureStore:
             if stored is not None:
                 return stored
             tile = FeatureTile(self.what.described(place), self.widths)
-            if place.each in self.plan.kept:
-                save_array(self.folder / place.name, tile.planes)
-            else:
+            if place.each not in self.plan.kept or not self._save(place, tile):
                 self._remember(place, tile)
             return tile
+
+    def _save(self, place: TilePlace, tile: FeatureTile) -> bool:
+        """Write a tile; whether that was possible, which filling the store reports."""
+        try:
+            save_array(self.folder / place.name, tile.planes)
+        except OutputError:
+            return False
+        return True
 
     @contextmanager
     def asking(self) -> Iterator[None]:

@@ -3,9 +3,9 @@
 Four threads do the work. One fits the quick model to the newest labels and lets the map be drawn
 again. One waits until no label has changed for a while, measures the quick model, and then fits all
 members and measures those. One chooses the places to label next. One fills the store of features.
-The last three leave the processors to whoever clicks or looks. Tiles are drawn in the threads of
-those who ask, at most as many at once as there are processors. An error in a thread is published as
-an event of kind "fault" and logged, and the next change works as before.
+The last three leave the processors to whoever clicks or looks. Tiles are drawn in a pool of as many
+threads as there are processors. An error in a thread is published as an event of kind "fault" and
+logged, and the next change works as before.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ import os
 import threading
 import time
 from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -142,7 +143,7 @@ class Learner:
         self.curve = Curve(options.curve or folder.parent / "accuracy.jsonl")
         self._model: LiveModel | None = None
         self._newest, self._candidates = LabelSet(), list[Candidates]()
-        self._versions, self._drawing = itertools.count(1), threading.Semaphore(os.cpu_count() or 1)
+        self._versions, self._drawing = itertools.count(1), ThreadPoolExecutor(os.cpu_count() or 1)
         self._rest_s, self._showing = options.rest_s, threading.Lock()
         self._limits: threadpool_limits | None = None
         first_s = min(MEASURE_S, options.rest_s)
@@ -157,8 +158,7 @@ class Learner:
 
     def start(self) -> None:
         """Begin to compute features and to follow the labels."""
-        area = self.store.what.area or self.scene.grid
-        words = self.store.plan.words(area.width, area.height, self.store.room)
+        words = self.store.notice()
         if words is not None:
             self._publish("notice", message=words)
         self._publish("curve", points=self.curve.points)
@@ -170,9 +170,11 @@ class Learner:
 
     def close(self) -> None:
         """End all threads, after the step that each is at."""
+        self._model = None
         self.store.close()
         for worker in self._workers:
             worker.close()
+        self._drawing.shutdown()
         if self._limits is not None:
             self._limits.restore_original_limits()
 
@@ -202,9 +204,12 @@ class Learner:
             return None
         if each not in levels_of(self.scene.grid) or min(x, y) < 0:
             return EMPTY
-        with self.store.asking(), self._drawing:
-            logits = None if layer == "applicability" else model.logits(self.store, place)
-            return model.picture(layer, self.store.tile(place), logits)
+        with self.store.asking():  # in few threads: each keeps memory for the next tile
+            return self._drawing.submit(self._picture, model, layer, place).result()
+
+    def _picture(self, model: LiveModel, layer: str, place: TilePlace) -> bytes:
+        logits = None if layer == "applicability" else model.logits(self.store, place)
+        return model.picture(layer, self.store.tile(place), logits)
 
     def at(self, col: float, row: float) -> dict[str, Any]:
         """What is known of the pixel at a place, counted from the scene's upper left corner.

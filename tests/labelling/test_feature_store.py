@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from helpers.labelling import sample_scene
 
-from geotl.errors import DataError
+from geotl.errors import DataError, OutputError
 from geotl.experiments.pixel_samples import scene_features
 from geotl.experiments.sections import PixelsSection
 from geotl.imagery.windows import Window
@@ -98,10 +98,11 @@ def test_a_file_that_is_cut_short_is_written_again(tmp_path: Path) -> None:
 def test_levels_that_do_not_fit_are_computed_when_they_are_looked_at(tmp_path: Path) -> None:
     store = opened(tmp_path, limit=60_000_000)
     assert store.plan.kept == (2, 4)
-    words = store.plan.words(768, 768, store.room)
+    words = store.notice()
     assert words is not None
     assert "768 x 768 px take 0.2 GB, and there is room for 0.1 GB" in words
-    assert "--aoi" in words
+    assert words.endswith("label a part of the scene (--aoi)")
+    assert opened(tmp_path / "other").notice() is None
     fill(store)
     tile = store.tile(TilePlace(1, 1, 1))
     assert tile.usable.all()
@@ -141,3 +142,18 @@ def test_a_part_of_the_scene_takes_its_own_tiles_alone(
     np.testing.assert_array_equal(coarse.planes[:, inside], full.planes[:, inside])
     assert not store.tile(TilePlace(1, 0, 0)).usable.any()
     assert not (store.folder / "1" / "0-0.npy").exists()
+
+
+def test_on_a_full_disk_tiles_stay_in_memory(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(path: Path, values: np.ndarray) -> None:
+        raise OutputError(f"{path}: could not be written (No space left on device)")
+
+    store = opened(tmp_path)
+    monkeypatch.setattr("geotl.labelling.feature_store.save_array", full)
+    tile = store.tile(TilePlace(4, 0, 0))
+    assert tile.usable.any()
+    assert store.tile(TilePlace(4, 0, 0)) is tile
+    with pytest.raises(OutputError, match="No space left"):
+        fill(store)
