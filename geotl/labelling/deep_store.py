@@ -31,7 +31,14 @@ _PREFIX = "deep-"
 class DeepStore:
     """The stages of a network over a scene; any number of threads may ask at once."""
 
-    def __init__(self, scene: Scene, of: PixelFeatures, deep: DeepFeatures, folder: Path) -> None:
+    def __init__(
+        self,
+        scene: Scene,
+        of: PixelFeatures,
+        deep: DeepFeatures,
+        folder: Path,
+        area: Window | None = None,
+    ) -> None:
         """Open the store, or make it, and take away those of other networks.
 
         Args:
@@ -39,11 +46,13 @@ class DeepStore:
             of: mean and standard deviation of the bands.
             deep: the network.
             folder: of the features of the same scene.
+            area: the part of the scene that is labelled; None for all of it.
 
         Raises:
             OutputError: the folder cannot be written.
         """
         self.scene, self.of, self.deep = scene, of, deep
+        self._area = area or Window(0, 0, scene.grid.height, scene.grid.width)
         self.folder = folder / f"{_PREFIX}{_fingerprint(deep)}"
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
@@ -53,18 +62,20 @@ class DeepStore:
         except OSError as error:
             raise unwritten(folder, error) from error
 
-    @staticmethod
-    def size(scene: Scene, deep: DeepFeatures) -> int:
-        """Bytes of all stages of a scene, about."""
-        strides = {name: field.stride for name, field in deep.fields.items()}
-        per_pixel = sum(count / strides[name] ** 2 for name, count in deep.channels.items())
-        return int(2.1 * per_pixel * scene.grid.height * scene.grid.width)
+    @property
+    def size(self) -> int:
+        """Bytes of all stages of the blocks, about."""
+        strides = {name: field.stride for name, field in self.deep.fields.items()}
+        channels = self.deep.channels.items()
+        per_pixel = sum(count / strides[name] ** 2 for name, count in channels)
+        return int(2.1 * per_pixel * sum(one.height * one.width for one in self.blocks))
 
     @property
     def blocks(self) -> list[Window]:
-        """The blocks of the scene."""
+        """The blocks of the scene that meet the area."""
         grid = self.scene.grid
-        return [*blocks_of(Window(0, 0, grid.height, grid.width), TILE_PX)]
+        every = blocks_of(Window(0, 0, grid.height, grid.width), TILE_PX)
+        return [one for one in every if one.meets(self._area)]
 
     def missing(self) -> list[Window]:
         """Blocks whose stages are not there."""

@@ -21,7 +21,7 @@ import re
 import shutil
 import threading
 from collections import OrderedDict
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from functools import partial
@@ -29,11 +29,10 @@ from pathlib import Path
 
 import numpy as np
 
-from geotl.errors import DataError
+from geotl.errors import DataError, OutputError
 from geotl.imagery.scene import Scene
 from geotl.imagery.windows import Window
 from geotl.io.files import unwritten
-from geotl.io.raster import Grid
 from geotl.labelling.deep_store import DeepStore
 from geotl.labelling.feature_tiles import (
     FINE,
@@ -49,8 +48,8 @@ from geotl.labelling.feature_tiles import (
 )
 from geotl.labelling.tile_png import SIDE
 from geotl.models.deep_features import DeepFeatures
-from geotl.models.pixel_features import PixelFeatures
 
+_Work = tuple[Window, tuple[int, ...]]  # a block and the levels that it is read for
 GB = 10**9
 SPARE = 0.9  # share of the free disk that features may take
 _FORMAT = 1
@@ -75,42 +74,23 @@ class StoragePlan:
     needed: int
 
     @classmethod
-    def of(cls, grid: Grid, count: int, room: int) -> StoragePlan:
+    def of(cls, sizes: Mapping[int, int], room: int) -> StoragePlan:
         """The levels that fit, from the coarsest on.
 
         Args:
-            grid: of the scene.
-            count: features of a pixel.
+            sizes: bytes of each level, by the pixels between its positions.
             room: bytes that may be taken.
 
-        >>> grid = Grid(None, (1.0, 0.0, 0.0, 0.0, -1.0, 0.0), 1024, 1024)
-        >>> StoragePlan.of(grid, 9, 10**7).left_out
+        >>> StoragePlan.of({1: 160, 2: 40, 4: 10}, 100).left_out
         (1,)
         """
-        sizes = {each: level_size(grid, each, count) for each in levels_of(grid)}
         kept: list[int] = []
-        for each in reversed(sizes):
+        for each in sorted(sizes, reverse=True):
             if sum(sizes[one] for one in (*kept, each)) > room:
                 break
             kept.append(each)
         left_out = tuple(each for each in sizes if each not in kept)
         return cls(tuple(sorted(kept)), sum(sizes[e] for e in kept), left_out, sum(sizes.values()))
-
-    def words(self, grid: Grid, room: int) -> str | None:
-        """What is not kept and what helps, in one line; None where all is kept."""
-        if not self.left_out:
-            return None
-        return (
-            f"features of {grid.width:,} x {grid.height:,} px take {self.needed / GB:,.1f} GB, and "
-            f"there is room for {room / GB:,.1f} GB: those at every "
-            f"{_nth(max(self.left_out))} pixel and finer are computed whenever they are looked at, "
-            "which is slower; label a part of the scene (--aoi), or make room"
-        )
-
-
-def level_size(grid: Grid, each: int, count: int) -> int:
-    """Bytes of a level's tiles with so many features."""
-    return -(-grid.height // each) * -(-grid.width // each) * (count + 1) * 2
 
 
 def _nth(each: int) -> str:
@@ -123,20 +103,18 @@ class FeatureStore:
     def __init__(
         self,
         scene: Scene,
-        of: PixelFeatures,
+        what: TileFeatures,
         folder: Path,
         *,
-        all_bands: bool = False,
         limit: int = 10 * GB,
         deep: DeepFeatures | None = None,
     ) -> None:
         """Open the store, or make it.
 
         Args:
-            scene: read by windows.
-            of: definition of the features.
+            scene: that is labelled.
+            what: the tiles' content.
             folder: holds the store's own folder.
-            all_bands: whether a pixel is usable with all bands alone, else with one.
             limit: bytes that the tiles may take, of all levels together.
             deep: a network whose stages are kept too; they have the first claim to the room.
 
@@ -144,24 +122,40 @@ class FeatureStore:
             OutputError: the folder cannot be written.
             DataError: there is no room for the coarsest level.
         """
-        self.scene = scene
-        self.what = TileFeatures(scene, of, all_bands)
-        self.widths = self.what.widths
-        self.folder = folder / _fingerprint(scene, of, all_bands=all_bands)
+        self.scene, self.what, self.widths = scene, what, what.widths
+        self.folder = folder / _fingerprint(scene, what)
         _clear(folder, self.folder)
-        self.room = min(limit, int(SPARE * shutil.disk_usage(folder).free) + _stored(self.folder))
-        stages = 0 if deep is None else DeepStore.size(scene, deep)
-        self.plan = StoragePlan.of(scene.grid, sum(self.widths.values()), self.room - stages)
+        free = int(SPARE * shutil.disk_usage(folder).free)
+        self._limit, self.room = limit, min(limit, free + _stored(self.folder))
+        self.deep = (
+            None if deep is None else DeepStore(scene, what.of, deep, self.folder, what.area)
+        )
+        stages = 0 if self.deep is None else self.deep.size
+        sizes = {each: what.size(each) for each in levels_of(scene.grid)}
+        self.plan = StoragePlan.of(sizes, self.room - stages)
         if not self.plan.kept:
             raise DataError(
                 f"{folder}: {self.room / 1e6:,.0f} MB are free for features, fewer than the "
                 f"coarsest map of {scene.name} needs; make room on the disk, or label a part of "
                 "the scene (--aoi)"
             )
-        self.deep = None if deep is None else DeepStore(scene, of, deep, self.folder)
         self._recent: OrderedDict[TilePlace, FeatureTile] = OrderedDict()
         self._lock, self._asking, self._turn = threading.Lock(), 0, threading.Condition()
         self._closed = False
+
+    def notice(self) -> str | None:
+        """Which levels are not kept and what helps, in one line; None where all are."""
+        if not self.plan.left_out:
+            return None
+        area = self.what.area or self.scene.grid
+        more = ", or make room on the disk" if self.room < self._limit else ""
+        finest = _nth(max(self.plan.left_out))
+        return (
+            f"features of {area.width:,} x {area.height:,} px take {self.plan.needed / GB:,.1f} "
+            f"GB, and there is room for {self.room / GB:,.1f} GB: those at every {finest} pixel "
+            "and finer are computed whenever they are looked at, which is slower; label a part of "
+            f"the scene (--aoi){more}"
+        )
 
     @property
     def has_coarsest(self) -> bool:
@@ -169,22 +163,29 @@ class FeatureStore:
         return self._is_stored(TilePlace(self.plan.kept[-1], 0, 0))
 
     def tile(self, place: TilePlace) -> FeatureTile:
-        """A tile from the disk, or computed and written.
+        """A tile from the disk, or computed and written; on a full disk it stays in memory.
 
         Raises:
             DataError: a file of the scene is damaged or gone.
-            OutputError: the disk is full.
         """
+        if not self.what.meets(place.window):
+            return FeatureTile(self.what.empty(place), self.widths)
         with self.asking():
             stored = self._read(place)
             if stored is not None:
                 return stored
             tile = FeatureTile(self.what.described(place), self.widths)
-            if place.each in self.plan.kept:
-                save_array(self.folder / place.name, tile.planes)
-            else:
+            if place.each not in self.plan.kept or not self._save(place, tile):
                 self._remember(place, tile)
             return tile
+
+    def _save(self, place: TilePlace, tile: FeatureTile) -> bool:
+        """Write a tile; whether that was possible, which filling the store reports."""
+        try:
+            save_array(self.folder / place.name, tile.planes)
+        except OutputError:
+            return False
+        return True
 
     @contextmanager
     def asking(self) -> Iterator[None]:
@@ -216,29 +217,41 @@ class FeatureStore:
         stages = [] if self.deep is None else self.deep.missing()
         started = dict[TilePlace, Halves]()
         work: list[Callable[[], bool]] = [
-            partial(self._fill_block, *one, started) for one in coarse
+            *(partial(self._fill_block, coarse[k:], started) for k in range(len(coarse))),
+            *(partial(self._fill_stages, block) for block in stages),
+            *(partial(self._fill_block, fine[k:], started) for k in range(len(fine))),
         ]
-        work += [partial(self._fill_stages, block) for block in stages]
-        work += [partial(self._fill_block, *one, started) for one in fine]
         for done, step in enumerate(work):
             yield done, len(work)
             if not step():
                 return
         yield len(work), len(work)
 
-    def _fill_block(
-        self, area: Window, levels: tuple[int, ...], started: dict[TilePlace, Halves]
-    ) -> bool:
-        """Fill and write the tiles over a block; False where the store was closed."""
+    def _fill_block(self, blocks: Sequence[_Work], started: dict[TilePlace, Halves]) -> bool:
+        """Fill and write the tiles over the first of some blocks; False where it was closed.
+
+        Args:
+            blocks: this and those that follow, each with the levels that it is read for.
+            started: tiles that have not got all their blocks yet; changed.
+        """
+        (area, levels), later = blocks[0], blocks[1:]
         places = [one for one in self._over(area, levels) if not self._is_stored(one)]
         for end in FeatureBlock(self.what, area).fill(places, started):
-            for place in [one for one in started if self._is_finished(one, area, end)]:
-                planes = started.pop(place)
-                if not self._is_stored(place):  # or it was asked for in the meantime
-                    save_array(self.folder / place.name, planes)
+            ended = [one for one in started if one.within(self.scene.grid)[0].stop <= end]
+            if end == area.row + area.height:
+                ended = [*started]
+            for place in ended:
+                if not any(place.window.meets(block) for block, _ in later):
+                    self._finish(place, started)
             if not self._wait_for_turn():
                 return False
         return True
+
+    def _finish(self, place: TilePlace, started: dict[TilePlace, Halves]) -> None:
+        """Write a tile that has all its blocks."""
+        planes = started.pop(place)
+        if not self._is_stored(place):  # or it was asked for in the meantime
+            save_array(self.folder / place.name, planes)
 
     def _fill_stages(self, block: Window) -> bool:
         """Run the network over a block; False where the store was closed."""
@@ -246,15 +259,15 @@ class FeatureStore:
             self.deep.fill(block)
         return self._wait_for_turn()
 
-    def _missing(self, levels: tuple[int, ...]) -> Iterator[tuple[Window, tuple[int, ...]]]:
+    def _missing(self, levels: tuple[int, ...]) -> Iterator[_Work]:
         """Blocks over which tiles of some levels are missing, with these levels.
 
-        Blocks come in the order of a Z, so that the lower right one of a tile is its last.
+        Blocks come in the order of a Z, so that few tiles of a level are begun at a time.
         """
         grid = self.scene.grid
         blocks = [*blocks_of(Window(0, 0, grid.height, grid.width), READ_PX)]
         blocks.sort(key=lambda one: _along_z(one.row // READ_PX, one.col // READ_PX))
-        for area in blocks:
+        for area in filter(self.what.meets, blocks):
             if any(not self._is_stored(one) for one in self._over(area, levels)):
                 yield area, levels
 
@@ -265,13 +278,9 @@ class FeatureStore:
             for y in range(area.row // span, -(-(area.row + area.height) // span)):
                 for x in range(area.col // span, -(-(area.col + area.width) // span)):
                     place = TilePlace(each, x, y)
-                    if all(part.start < part.stop for part in place.within(self.scene.grid)):
+                    there = all(part.start < part.stop for part in place.within(self.scene.grid))
+                    if there and self.what.meets(place.window):
                         yield place
-
-    def _is_finished(self, place: TilePlace, area: Window, end: int) -> bool:
-        """Whether a tile has all its positions once the rows of a block before `end` are done."""
-        rows, cols = place.within(self.scene.grid)
-        return bool(rows.stop <= end and cols.stop <= area.col + area.width)
 
     def _wait_for_turn(self) -> bool:
         """Wait until no tile is asked for; False where the store was closed."""
@@ -316,15 +325,16 @@ def _along_z(row: int, col: int) -> int:
     return sum(((row >> i & 1) << 2 * i + 1) | ((col >> i & 1) << 2 * i) for i in bits)
 
 
-def _fingerprint(scene: Scene, of: PixelFeatures, *, all_bands: bool) -> str:
-    """Sixteen hexadecimal digits for a scene's files and the definition of the features."""
+def _fingerprint(scene: Scene, what: TileFeatures) -> str:
+    """Sixteen hexadecimal digits for a scene's files and what the tiles hold."""
     files = [scene.path, *scene.parts]
     if scene.path.is_dir():
         files = sorted(one for one in scene.path.rglob("*") if one.is_file())
     if scene.mask is not None and scene.mask.path is not None:
         files.append(scene.mask.path)
     marks = [[str(one.resolve()), one.stat().st_size, one.stat().st_mtime_ns] for one in files]
-    facts = [_FORMAT, marks, asdict(of), scene.bands, asdict(scene.sensor), all_bands]
+    of = [asdict(what.of), what.all_bands, what.area]
+    facts = [_FORMAT, marks, of, scene.bands, asdict(scene.sensor)]
     return hashlib.sha256(json.dumps(facts, default=str).encode()).hexdigest()[:16]
 
 

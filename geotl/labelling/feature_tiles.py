@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import tempfile
 from collections.abc import Iterator, Sequence
@@ -48,6 +49,12 @@ class TilePlace(NamedTuple):
             for at, length in ((self.y, grid.height), (self.x, grid.width))
         )
         return rows, cols
+
+    @property
+    def window(self) -> Window:
+        """The square of the scene that it covers, perhaps beyond the scene's edge."""
+        span = SIDE * self.each
+        return Window(self.y * span, self.x * span, span, span)
 
     @property
     def name(self) -> str:
@@ -115,16 +122,30 @@ class TileFeatures:
         scene: read by windows.
         of: definition of the features.
         all_bands: whether a pixel is usable with all bands alone, else with one.
+        area: the part of the scene that is labelled; None for all of it. No other pixel is usable.
     """
 
     scene: Imagery
     of: PixelFeatures
     all_bands: bool = False
+    area: Window | None = None
 
     @property
     def widths(self) -> dict[str, int]:
         """Number of features by block."""
         return {block: len(names) for block, names in self.of.names.items()}
+
+    def meets(self, window: Window) -> bool:
+        """Whether a window has pixels of the area."""
+        return self.area is None or self.area.meets(window)
+
+    def tiles(self, each: int) -> list[TilePlace]:
+        """The tiles of a level that meet the area."""
+        return [one for one in tiles_of(self.scene.grid, each) if self.meets(one.window)]
+
+    def size(self, each: int) -> int:
+        """Bytes of a level's tiles."""
+        return sum(2 * math.prod(self.shape(one)) for one in self.tiles(each))
 
     def shape(self, place: TilePlace) -> tuple[int, int, int]:
         """Shape of a tile's planes."""
@@ -141,8 +162,8 @@ class TileFeatures:
         corner = place.y * span, place.x * span
         ends = (part.stop for part in place.within(self.scene.grid))
         sides = (min(span, end - start) for start, end in zip(corner, ends, strict=True))
-        for area in blocks_of(Window(*corner, *sides), READ_PX):
-            for _ in FeatureBlock(self, area).fill([place], tiles):
+        for block in filter(self.meets, blocks_of(Window(*corner, *sides), READ_PX)):
+            for _ in FeatureBlock(self, block).fill([place], tiles):
                 pass
         return tiles[place]
 
@@ -161,7 +182,7 @@ class FeatureBlock:
         )
         image, valid = what.scene.read(window)
         good = valid.all(axis=0) if what.all_bands else valid.any(axis=0)
-        self.usable: Bools = np.asarray(good)
+        self.usable: Bools = good & _inside_area(window, what.area)
         self.features = BlockFeatures(what.of, image, valid)
 
     def fill(self, places: Sequence[TilePlace], tiles: dict[TilePlace, Halves]) -> Iterator[int]:
@@ -212,6 +233,18 @@ class FeatureBlock:
                 some = values[of][:, : len(down), : len(across)]
                 tiles[place][start : start + len(values), *to] = some
                 start += len(values)
+
+
+def _inside_area(window: Window, area: Window | None) -> Bools:
+    """Which pixels [h,w] of a window lie in an area."""
+    inside = np.zeros((window.height, window.width), bool)
+    if area is None:
+        return ~inside
+    rows, cols = Window(
+        area.row - window.row, area.col - window.col, area.height, area.width
+    ).slices
+    inside[max(0, rows.start) : max(0, rows.stop), max(0, cols.start) : max(0, cols.stop)] = True
+    return inside
 
 
 def _halves(values: Float32s) -> Halves:

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import contextlib
+import html
 import json
 import os
+import platform
 import re
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
@@ -26,6 +28,7 @@ _LATER = (
 )
 _WRITTEN = (RECORD, ADDRESS, LABELS, CLASSES, HISTORY, OUTSIDE, *_LATER)
 _LISTENS = re.compile(r"http://127\.0\.0\.1:\d+/[\w-]+/")
+_MACHINE = re.compile(r'name="machine" content="([^"]*)"')
 
 
 @dataclass(frozen=True)
@@ -148,7 +151,11 @@ def address_shown(folder: Path, address: str) -> Iterator[Path]:
         OutputError: the folder cannot be written.
     """
     path = folder / ADDRESS
-    page = f'<!doctype html><meta http-equiv="refresh" content="0; url={address}">\n'
+    machine = html.escape(platform.node())
+    page = (
+        f'<!doctype html><meta name="machine" content="{machine}">'
+        f'<meta http-equiv="refresh" content="0; url={address}">\n'
+    )
     try:
         path.unlink(missing_ok=True)
         handle = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
@@ -163,11 +170,16 @@ def address_shown(folder: Path, address: str) -> Iterator[Path]:
 
 
 def _address(folder: Path) -> str | None:
+    """Where a server of the project listens, with its machine if that is another one."""
     try:
-        match = _LISTENS.search((folder / ADDRESS).read_text(encoding="utf-8"))
+        page = (folder / ADDRESS).read_text(encoding="utf-8")
     except OSError:
         return None
-    return match[0] if match else None
+    address, machine = _LISTENS.search(page), _MACHINE.search(page)
+    if address is None or machine is None:
+        return None
+    there = html.unescape(machine[1])
+    return address[0] if there == platform.node() else f"{address[0]} on {there}"
 
 
 def _check_folder(folder: Path) -> None:

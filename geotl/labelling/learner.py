@@ -3,9 +3,9 @@
 Four threads do the work. One fits the quick model to the newest labels and lets the map be drawn
 again. One waits until no label has changed for a while, measures the quick model, and then fits all
 members and measures those. One chooses the places to label next. One fills the store of features.
-The last three leave the processors to whoever clicks or looks. Tiles are drawn in the threads of
-those who ask, at most as many at once as there are processors. An error in a thread is published as
-an event of kind "fault" and logged, and the next change works as before.
+The last three leave the processors to whoever clicks or looks. Tiles are drawn in a pool of as many
+threads as there are processors. An error in a thread is published as an event of kind "fault" and
+logged, and the next change works as before.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ import os
 import threading
 import time
 from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -32,7 +33,7 @@ from geotl.imagery.stacked import own_bands
 from geotl.imagery.windows import Window
 from geotl.inference.typical_choice import FEW_LABELS
 from geotl.labelling.feature_store import GB, FeatureStore
-from geotl.labelling.feature_tiles import TilePlace, levels_of
+from geotl.labelling.feature_tiles import TileFeatures, TilePlace, levels_of
 from geotl.labelling.fitting import Fitting, project_recipe
 from geotl.labelling.label_set import LabelSet
 from geotl.labelling.map_tiles import LAYERS, LiveModel, TrainingTable
@@ -42,6 +43,9 @@ from geotl.labelling.parts import Publish
 from geotl.labelling.placed_pixels import PlacedPixels, waiting_for
 from geotl.labelling.tile_png import EMPTY
 from geotl.labelling.workers import Newest, Stale
+from geotl.mapping.options import MapOptions
+from geotl.mapping.plan import interest_in
+from geotl.mapping.task import Reading
 from geotl.models.pixel_features import BANDS, WIDE
 from geotl.training.pixel_fusion import PixelFusion, since
 
@@ -59,12 +63,14 @@ class LearnerOptions:
         rest_s: time without a change after which all members are fitted [s].
         recipe: of the project's run; None for `project_recipe`.
         curve: file of accuracy against labels; None for accuracy.jsonl beside the features.
+        area: the part of the scene that is labelled and drawn; None for all of it.
     """
 
     cache_gb: float = 10.0
     rest_s: float = REST_S
     recipe: Recipe | None = None
     curve: Path | None = None
+    area: Window | None = None
 
 
 DEFAULTS = LearnerOptions()
@@ -132,13 +138,12 @@ class Learner:
         rules = pixel_rules(self.recipe)
         self.pixels = PlacedPixels(scene, of, rules, networks)
         limit = int(options.cache_gb * GB)
-        self.store = FeatureStore(
-            scene, of, folder, all_bands=rules.all_bands, limit=limit, deep=deep
-        )
+        what = TileFeatures(scene, of, rules.all_bands, options.area)
+        self.store = FeatureStore(scene, what, folder, limit=limit, deep=deep)
         self.curve = Curve(options.curve or folder.parent / "accuracy.jsonl")
         self._model: LiveModel | None = None
         self._newest, self._candidates = LabelSet(), list[Candidates]()
-        self._versions, self._drawing = itertools.count(1), threading.Semaphore(os.cpu_count() or 1)
+        self._versions, self._drawing = itertools.count(1), ThreadPoolExecutor(os.cpu_count() or 1)
         self._rest_s, self._showing = options.rest_s, threading.Lock()
         self._limits: threadpool_limits | None = None
         first_s = min(MEASURE_S, options.rest_s)
@@ -153,7 +158,7 @@ class Learner:
 
     def start(self) -> None:
         """Begin to compute features and to follow the labels."""
-        words = self.store.plan.words(self.scene.grid, self.store.room)
+        words = self.store.notice()
         if words is not None:
             self._publish("notice", message=words)
         self._publish("curve", points=self.curve.points)
@@ -165,9 +170,11 @@ class Learner:
 
     def close(self) -> None:
         """End all threads, after the step that each is at."""
+        self._model = None
         self.store.close()
         for worker in self._workers:
             worker.close()
+        self._drawing.shutdown()
         if self._limits is not None:
             self._limits.restore_original_limits()
 
@@ -197,9 +204,12 @@ class Learner:
             return None
         if each not in levels_of(self.scene.grid) or min(x, y) < 0:
             return EMPTY
-        with self.store.asking(), self._drawing:
-            logits = None if layer == "applicability" else model.logits(self.store, place)
-            return model.picture(layer, self.store.tile(place), logits)
+        with self.store.asking():  # in few threads: each keeps memory for the next tile
+            return self._drawing.submit(self._picture, model, layer, place).result()
+
+    def _picture(self, model: LiveModel, layer: str, place: TilePlace) -> bytes:
+        logits = None if layer == "applicability" else model.logits(self.store, place)
+        return model.picture(layer, self.store.tile(place), logits)
 
     def at(self, col: float, row: float) -> dict[str, Any]:
         """What is known of the pixel at a place, counted from the scene's upper left corner.
@@ -341,6 +351,21 @@ class Learner:
 
     def _fault(self, name: str, error: BaseException) -> None:
         self._publish("fault", message=f"{name}: {error}")
+
+
+def window_of(aoi: Path, scene: Scene) -> Window:
+    """The least window of a scene that holds an area of interest.
+
+    Args:
+        aoi: file of polygons, in any reference system.
+        scene: that is labelled.
+
+    Raises:
+        DataError: no polygons.
+        OutsideError: none that meets the scene.
+    """
+    interest = interest_in(scene, 1, MapOptions(), Reading(aoi=aoi))
+    return Window(0, 0, scene.grid.height, scene.grid.width) if interest is None else interest.cells
 
 
 def without_random(recipe: Recipe) -> Recipe:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import threading
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -35,7 +35,6 @@ from geotl.models.pixel_features import PixelFeatures
 
 MIN_LABELS, MIN_CLASSES = 3, 2  # labels of so many classes that a first model needs
 LABELS_FILE = Path("labels.gpkg")
-_Pixel = tuple[Mapping[str, Float32s], Bools]  # features [D] by block, and valid bands [C]
 
 
 def ground_labels(labels: LabelSet, grid: Grid) -> Labels:
@@ -83,7 +82,9 @@ class PlacedPixels:
         self.scene, self.of, self.rules, self.networks = scene, of, rules, networks
         self._reader = PixelReader(of, networks)
         self._usable: dict[tuple[int, bytes], UsablePixels] = {}
-        self._pixels: dict[tuple[int, int], _Pixel] = {}
+        self._rows: dict[tuple[int, int], int] = {}  # of each pixel in the tables
+        self._tables: dict[str, Float32s] = {}  # [n,D] by block
+        self._valid = np.zeros((0, len(of.bands)), bool)
         self._lock = threading.Lock()
 
     def samples(self, labels: LabelSet) -> PixelSamples:
@@ -104,24 +105,28 @@ class PlacedPixels:
     def described(self, places: Sequence[tuple[int, int]]) -> tuple[dict[str, Float32s], Bools]:
         """Features [D,n] by block and valid bands [C,n] of pixels, given as rows and columns."""
         with self._lock:
-            new = sorted({place for place in places if place not in self._pixels})
+            new = sorted({place for place in places if place not in self._rows})
             if new:
                 self._read(new)
-            known = [self._pixels[place] for place in places]
-        if not known:
+            rows = np.array([self._rows[place] for place in places], np.int64)
+            tables, valid = self._tables, self._valid
+        if not len(rows):
             return {}, np.zeros((len(self.of.bands), 0), bool)
-        features = {
-            block: np.stack([one[block] for one, _ in known], axis=1) for block in known[0][0]
-        }
-        return features, np.stack([valid for _, valid in known], axis=1)
+        features = {b: np.ascontiguousarray(table[rows].T) for b, table in tables.items()}
+        return features, np.ascontiguousarray(valid[rows].T)
 
     def _read(self, new: Sequence[tuple[int, int]]) -> None:
+        """Read pixels behind those that are known."""
         where = PixelPlaces(np.zeros(len(new), np.int64), np.array(new, np.int64).reshape(-1, 2))
         read = self._reader.read([self.scene], where, lambda *_: None)
-        blocks = {name: values for name, values in read.features.items() if name != LOCAL}
-        for i, place in enumerate(new):
-            features = {name: values[:, i].copy() for name, values in blocks.items()}
-            self._pixels[place] = features, read.valid[:, i].copy()
+        blocks = {name: values.T for name, values in read.features.items() if name != LOCAL}
+        if self._rows:
+            blocks = {name: np.concatenate([self._tables[name], blocks[name]]) for name in blocks}
+            self._valid = np.concatenate([self._valid, read.valid.T])
+        else:
+            self._valid = read.valid.T
+        self._tables = blocks
+        self._rows |= {place: len(self._rows) + i for i, place in enumerate(new)}
 
     def _placed(self, labels: LabelSet) -> PixelPlacement:
         """Which pixels all labels get."""

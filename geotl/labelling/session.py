@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from geotl.console import Log
-from geotl.errors import SettingError
+from geotl.errors import DataError, SettingError
 from geotl.imagery.scene import Scene, open_scene
 from geotl.imagery.sensors import get_sensor
 from geotl.io.files import given_path
@@ -98,6 +98,7 @@ def label(
     folder, path = given_path(folder), given_path(scene_path).resolve()
     known = read_record(folder)
     choices = _chosen(options, known.choices if known else Choices())
+    _check_files(choices)
     mask = None if choices.mask == "none" else choices.mask
     scene = open_scene(path, get_sensor(choices.sensor), choices.bands, mask=mask)
     if known is not None:
@@ -149,12 +150,15 @@ def open_labels(opening: Opening, publish: Publish, log: Log) -> tuple[Project, 
         )
 
     def make() -> FollowingModel:
-        from geotl.labelling.learner import Learner  # torch and scikit-learn take seconds
+        # torch and scikit-learn, which take seconds to import
+        from geotl.labelling.learner import Learner, LearnerOptions, window_of
 
-        return Learner(scene, opening.folder / "features", publish, weights=weights)
+        area = None if aoi is None else window_of(aoi, scene)
+        own = LearnerOptions(area=area)
+        return Learner(scene, opening.folder / "features", publish, weights=weights, options=own)
 
     fault = threading.Event()
-    model, finish = LateModel(make, fault.set), Finisher(inputs, scene.grid)
+    model, finish = LateModel(make, fault.set), Finisher(inputs, scene)
     return project, Parts(SceneTiles(scene), model, finish, fault)
 
 
@@ -188,15 +192,28 @@ def _closed_on_error(project: Project) -> Iterator[None]:
 
 def _chosen(options: LabelOptions, known: Choices) -> Choices:
     """The options, and what they leave open as it was in the session before."""
+    same = options.sensor in (None, known.sensor)
     return Choices(
         options.sensor or known.sensor,
-        options.bands or known.bands,
+        options.bands or (known.bands if same else None),
         _absolute(options.weights) or known.weights,
         options.mask or known.mask,
         _absolute(options.aoi) or known.aoi,
         _absolute(options.sample) or known.sample,
         _absolute(options.map) or known.map,
     )
+
+
+def _check_files(choices: Choices) -> None:
+    """Make sure that the files of a project are there, before anything is made.
+
+    Raises:
+        DataError: one is not.
+    """
+    files = {"weights": choices.weights, "aoi": choices.aoi, "sample": choices.sample}
+    for option, path in (files | {"map": choices.map}).items():
+        if path is not None and not Path(path).is_file():
+            raise DataError(f"{path}: no such file; give the right one with --{option}")
 
 
 def _path(text: str | None) -> Path | None:

@@ -79,7 +79,7 @@ def test_a_second_session_runs_no_network(
     assert len(first.missing()) == 1
     first.fill(first.missing()[0])
     stored = sum(one.stat().st_size for one in first.folder.rglob("*.npy"))
-    assert 0.8 * stored < DeepStore.size(scene, deep) < 1.3 * stored
+    assert 0.8 * stored < first.size < 1.3 * stored
     monkeypatch.setattr(type(deep), "maps", None)
     again = DeepStore(scene, of, deep, tmp_path)
     assert not again.missing()

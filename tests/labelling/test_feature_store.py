@@ -8,20 +8,20 @@ import numpy as np
 import pytest
 from helpers.labelling import sample_scene
 
-from geotl.errors import DataError
+from geotl.errors import DataError, OutputError
 from geotl.experiments.pixel_samples import scene_features
 from geotl.experiments.sections import PixelsSection
 from geotl.imagery.windows import Window
 from geotl.labelling import feature_tiles
 from geotl.labelling.feature_store import FeatureStore
-from geotl.labelling.feature_tiles import TilePlace, levels_of, tiles_of
+from geotl.labelling.feature_tiles import TileFeatures, TilePlace, levels_of, tiles_of
 from geotl.models.pixel_features import BlockFeatures
 
 
-def opened(folder: Path, **options) -> FeatureStore:
+def opened(folder: Path, area: Window | None = None, **options) -> FeatureStore:
     scene = sample_scene()
     of = scene_features([scene], scene.sensor, PixelsSection())
-    return FeatureStore(scene, of, folder, **options)
+    return FeatureStore(scene, TileFeatures(scene, of, area=area), folder, **options)
 
 
 def fill(store: FeatureStore) -> list[tuple[int, int]]:
@@ -82,7 +82,7 @@ def test_features_of_another_definition_are_taken_away(tmp_path: Path) -> None:
     (tmp_path / "notes").mkdir()
     scene = sample_scene()
     of = scene_features([scene], scene.sensor, PixelsSection(windows_px=(3,)))
-    new = FeatureStore(scene, of, tmp_path)
+    new = FeatureStore(scene, TileFeatures(scene, of), tmp_path)
     assert {one.name for one in tmp_path.iterdir()} == {"notes", new.folder.name}
 
 
@@ -98,10 +98,11 @@ def test_a_file_that_is_cut_short_is_written_again(tmp_path: Path) -> None:
 def test_levels_that_do_not_fit_are_computed_when_they_are_looked_at(tmp_path: Path) -> None:
     store = opened(tmp_path, limit=60_000_000)
     assert store.plan.kept == (2, 4)
-    words = store.plan.words(store.scene.grid, store.room)
+    words = store.notice()
     assert words is not None
     assert "768 x 768 px take 0.2 GB, and there is room for 0.1 GB" in words
-    assert "--aoi" in words
+    assert words.endswith("label a part of the scene (--aoi)")
+    assert opened(tmp_path / "other").notice() is None
     fill(store)
     tile = store.tile(TilePlace(1, 1, 1))
     assert tile.usable.all()
@@ -121,3 +122,38 @@ def test_filling_ends_when_the_store_is_closed(tmp_path: Path) -> None:
     store.close()
     assert [*steps] == []
     assert not [*store.folder.rglob("*.npy")]
+
+
+def test_a_part_of_the_scene_takes_its_own_tiles_alone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(feature_tiles, "READ_PX", 512)
+    monkeypatch.setattr("geotl.labelling.feature_store.READ_PX", 512)
+    area = Window(300, 520, 100, 200)
+    whole, store = opened(tmp_path / "whole"), opened(tmp_path / "part", area)
+    assert store.plan.needed < whole.plan.needed / 2
+    assert fill(store)[-1] == (2, 2)  # of four blocks one, for coarse levels and for fine ones
+    names = {one.relative_to(store.folder).as_posix() for one in store.folder.rglob("*.npy")}
+    assert names == {"4/0-0.npy", "2/0-1.npy", "1/1-2.npy"}
+    coarse, full = (one.tile(TilePlace(4, 0, 0)) for one in (store, whole))
+    inside = np.zeros((192, 192), bool)
+    inside[75:100, 130:180] = True
+    assert (coarse.usable == (inside & full.usable)).all()
+    np.testing.assert_array_equal(coarse.planes[:, inside], full.planes[:, inside])
+    assert not store.tile(TilePlace(1, 0, 0)).usable.any()
+    assert not (store.folder / "1" / "0-0.npy").exists()
+
+
+def test_on_a_full_disk_tiles_stay_in_memory(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(path: Path, values: np.ndarray) -> None:
+        raise OutputError(f"{path}: could not be written (No space left on device)")
+
+    store = opened(tmp_path)
+    monkeypatch.setattr("geotl.labelling.feature_store.save_array", full)
+    tile = store.tile(TilePlace(4, 0, 0))
+    assert tile.usable.any()
+    assert store.tile(TilePlace(4, 0, 0)) is tile
+    with pytest.raises(OutputError, match="No space left"):
+        fill(store)

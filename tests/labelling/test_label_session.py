@@ -10,6 +10,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+import geopandas
 import numpy as np
 import pytest
 import rasterio
@@ -30,6 +31,7 @@ from helpers.tiles import ROOT
 from PIL import Image
 from scipy.ndimage import distance_transform_edt
 
+from geotl.cli.main import main
 from geotl.evaluation.class_map import open_map
 
 pytestmark = pytest.mark.skipif(
@@ -46,6 +48,7 @@ GROUPS = {
 }
 NODATA = 255
 FINISHED = "document.getElementById('finish-state')"
+PROGRESS = "document.getElementById('sample-progress')"
 
 
 @pytest.fixture(scope="module")
@@ -159,7 +162,8 @@ def test_thirty_clicks_from_nothing_to_a_finished_map_of_80_percent(
         colours = page.evaluate("geotl.session.state.classes.map(one => one.colour)")
         shown = correct(map_shown(page, colours, classes.shape), classes)
         page.click("#finish")
-        becomes(page, f"{FINISHED}.textContent.startsWith('Finished')", seconds=300)
+        becomes(page, "geotl.session.finished?.state.match('done|failed')", seconds=300)
+        assert page.inner_text("#finish-state").startswith("Finished")
         links = page.locator("#finish-files a").evaluate_all("all => all.map(one => one.href)")
         assert [link.split("/")[-1] for link in links] == ["report.html", "map.html"]
         assert all(page.request.get(link).ok for link in links)
@@ -201,3 +205,30 @@ def test_a_killed_server_has_lost_no_label(pages: Pages, tmp_path: Path) -> None
         saved(page, before - 1)
         page.keyboard.press("Control+y")
         saved(page, before)
+
+
+def test_a_reference_sample_is_labelled_blind_by_keys(pages: Pages, tmp_path: Path) -> None:
+    points, folder = tmp_path / "points.gpkg", tmp_path / "project"
+    truth_map = ROOT / "sample_tiles" / "truth.tif"
+    assert main(["sample", str(truth_map), "-n", "60", "-o", str(points), "-q"]) == 0
+    with labelling(folder, "--sample", str(points)) as (_, url):
+        page = pages.open(url)
+        becomes(page, f"{PROGRESS}.textContent.startsWith('0 of 60')")
+        for part in ("#layers", "#places", "#new-class", "[data-tool=point]", "#accuracy-words"):
+            assert not page.is_visible(part)
+        first = page.evaluate("geotl.map.middle")
+        for done in range(1, 4):
+            page.keyboard.press(str(done))
+            becomes(page, f"{PROGRESS}.textContent.startsWith('{done} of 60')")
+        assert page.evaluate("geotl.map.middle") != first
+        page.keyboard.press("u")
+        becomes(page, f"{PROGRESS}.textContent.startsWith('2 of 60')")
+        page.click(".answer >> text=wetland")
+        becomes(page, f"{PROGRESS}.textContent.startsWith('3 of 60')")
+        becomes(page, "geotl.session.state.labels.length === 3 && !geotl.session.queue.length")
+        assert not [one for one in pages.asked if "/map/" in one]
+        page.click("#finish")
+        becomes(page, f"{FINISHED}.textContent.includes('geotl accuracy')", seconds=60)
+    given = geopandas.read_file(folder / "sample.gpkg")["reference"].dropna()
+    assert sorted(given) == ["broadleaf_forest", "conifer_forest", "wetland"]
+    assert not pages.faults

@@ -17,11 +17,15 @@ from helpers.labelling import (
     label_set,
     learning,
     pixels,
+    sample_scene,
     truth,
 )
 
+from geotl.imagery.windows import Window
+from geotl.io.vector import write_features
 from geotl.labelling.feature_tiles import TilePlace
 from geotl.labelling.label_set import LabelClass, PlacedLabel
+from geotl.labelling.learner import LearnerOptions, window_of
 
 
 @pytest.fixture(scope="module")
@@ -187,3 +191,35 @@ def test_labels_of_a_class_that_is_gone_harm_nothing(folder: Path) -> None:
         assert learner.wait()
         assert "farmland" not in learner._model.model.classes
         assert not events.of("fault")
+
+
+def test_an_area_of_interest_is_drawn_and_described_alone(tmp_path: Path) -> None:
+    scene = sample_scene()
+    corners = [scene.grid.at(col, row) for col, row in ((30, 40), (230, 40), (230, 250))]
+    aoi = tmp_path / "aoi.gpkg"
+    write_features(aoi, [shapely.Polygon(corners)], {}, str(scene.grid.crs))
+    area = window_of(aoi, scene)
+    assert area == Window(40, 30, 210, 200)
+    options = LearnerOptions(rest_s=600.0, area=area)
+    with learning(tmp_path / "features", options) as (learner, events):
+        learner.changed(label_set(drawn(30)))
+        assert learner.wait()
+        shown = pixels(learner.tile("classes", 1, 0, 0))[..., 3] > 0
+        assert shown[40:250, 30:230].all()
+        assert shown.sum() == 210 * 200
+        assert not pixels(learner.tile("classes", 1, 1, 1)).any()
+        events.await_kind("suggestions", 1)
+    for place in events.of("suggestions")[-1]["places"]:
+        assert 40 <= place["row"] < 250
+        assert 30 <= place["col"] < 230
+    assert not events.of("fault")
+
+
+def test_features_that_do_not_fit_are_said_before(tmp_path: Path) -> None:
+    options = LearnerOptions(rest_s=600.0, cache_gb=0.06)
+    with learning(tmp_path / "features", options) as (learner, events):
+        learner.changed(label_set(drawn(30)))
+        assert learner.wait()
+        assert pixels(learner.tile("classes", 1, 1, 1)).all(axis=2).any()
+    (notice,) = events.of("notice")
+    assert "--aoi" in notice["message"]

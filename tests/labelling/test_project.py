@@ -417,6 +417,16 @@ def test_an_open_project_says_where_it_listens(tmp_path: Path) -> None:
         pass
 
 
+def test_a_project_that_is_open_on_another_machine_names_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    address = "http://127.0.0.1:4711/some-token_/"
+    with alone_in(tmp_path), address_shown(tmp_path, address):
+        monkeypatch.setattr("platform.node", lambda: "another")
+        with pytest.raises(OutputError, match=rf"{address} on \S+, or end"), alone_in(tmp_path):
+            pass
+
+
 def test_the_address_follows_no_link(tmp_path: Path) -> None:
     (tmp_path / "victim").write_text("untouched")
     (tmp_path / "open.html").symlink_to(tmp_path / "victim")
