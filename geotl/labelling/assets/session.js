@@ -35,7 +35,7 @@ function isDone(change, state) {
 }
 
 /** The labels as they will be when what waits has been made; added ones have negative ids. */
-export function withWaiting(labels, queue) {
+function withWaiting(labels, queue) {
   let shown = labels;
   const edit = (id, values) => shown.map(one => (one.id === id ? {...one, ...values, waiting: true} : one));
   const apply = {
