@@ -42,6 +42,8 @@ from geotl.experiments.pixel_samples import pixel_rules, scene_features
 from geotl.experiments.recipe import Recipe, load, resolve_sample
 from geotl.imagery.scene import Scene, open_scene
 from geotl.imagery.sensors import get_sensor
+from geotl.inference.typical_choice import FEW_LABELS
+from geotl.labelling.feature_tiles import TilePlace
 from geotl.labelling.fitting import Fitting, project_recipe
 from geotl.labelling.label_set import LabelClass, LabelSet, PlacedLabel
 from geotl.labelling.learner import training_features
@@ -95,7 +97,8 @@ class Ground:
     def candidates(self, rows: Int64s) -> Candidates:
         """Some of the places, as the page chooses from."""
         places = self.places[rows]
-        return Candidates(places, self.pixels.described([(int(r), int(c)) for r, c in places])[0])
+        features, _ = self.pixels.described([(int(r), int(c)) for r, c in places])
+        return Candidates(TilePlace(1, 0, 0), np.arange(len(rows)), places, features)
 
 
 @dataclass(frozen=True)
@@ -210,7 +213,9 @@ def suggested_clicks(ground: Ground, trial: Trial, count: int, seed: int) -> lis
     clicks: list[int] = []
     while len(clicks) < count:
         model, known = fitted(ground, clicks)
-        wanted = next_places(candidates, known, of, model, min(COUNT, count - len(clicks)))
+        few = model is None or known.labels < FEW_LABELS
+        chances = None if model is None or few else model.probabilities(candidates.features).T
+        wanted = next_places(candidates, known, of, chances, min(COUNT, count - len(clicks)))
         chosen = [number[place.row, place.col] for place in wanted]
         clicks += chosen or random_clicks(ground, trial, count - len(clicks), seed)
     return clicks

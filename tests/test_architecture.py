@@ -215,6 +215,15 @@ def test_a_map_begins_without_what_it_does_not_need() -> None:
     assert not loaded & late
 
 
+def test_a_page_for_labels_is_there_before_torch() -> None:
+    """The model's imports, 8 s, come in a thread while the scene is looked at."""
+    words = "import sys, geotl.labelling.session; print(*sys.modules)"
+    run = functools.partial(subprocess.run, capture_output=True, text=True, check=True)
+    loaded = set(run([sys.executable, "-c", words], cwd=ROOT).stdout.split())
+    assert "geotl.labelling.server" in loaded
+    assert not loaded & {"torch", "sklearn", "scipy", "matplotlib", "geopandas", "pandas"}
+
+
 @pytest.mark.parametrize(
     "library",
     [

@@ -31,6 +31,7 @@ def add_label(commands: Any, common: argparse.ArgumentParser) -> None:
     )
     _what_is_read(label)
     _what_it_begins_with(label)
+    _what_is_tested(label)
     label.add_argument(
         "--port", type=int, metavar="N", help="port on 127.0.0.1 (default: a free one)"
     )
@@ -87,6 +88,23 @@ def _what_it_begins_with(label: argparse.ArgumentParser) -> None:
     label.add_argument("--layer", help="layer of --labels (default: its only layer)")
 
 
+def _what_is_tested(label: argparse.ArgumentParser) -> None:
+    label.add_argument(
+        "--sample",
+        type=Path,
+        metavar="FILE",
+        help="points of geotl sample to label without seeing a map, instead of labels that train "
+        "(default: the project's)",
+    )
+    label.add_argument(
+        "--map",
+        type=Path,
+        metavar="FILE",
+        help="with --sample: class map whose accuracy and areas are estimated at the end "
+        "(default: the project's)",
+    )
+
+
 def _label(args: argparse.Namespace) -> None:
     if missing := [name for name in _NEEDED if importlib.util.find_spec(name) is None]:
         raise SettingError(f"geotl label needs {' and '.join(missing)}; pip install 'geotl[label]'")
@@ -102,6 +120,8 @@ def _label(args: argparse.Namespace) -> None:
         args.labels,
         args.field,
         args.layer,
+        args.sample,
+        args.map,
         args.port,
         browser=not args.no_browser,
     )

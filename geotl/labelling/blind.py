@@ -13,7 +13,9 @@ from pathlib import Path
 from typing import Any
 
 from geotl.console import Log
+from geotl.errors import DataError
 from geotl.io.raster import Grid
+from geotl.labelling.import_labels import Imported
 from geotl.labelling.label_set import LabelSet
 from geotl.labelling.own_commands import OwnCommands
 from geotl.labelling.parts import Publish
@@ -59,6 +61,16 @@ class SampleProject(Project):
         """Give points a class: see `ReferenceSample.as_changes`, and `Project.change`."""
         labels = self.snapshot().labels
         return super().change(self.sample.as_changes(changes, labels), revision)
+
+    def import_file(
+        self, path: Path, *, field: str, layer: str | None, revision: int | None = None
+    ) -> Imported:
+        """Raise: the answers are given in the page, without what a file says.
+
+        Raises:
+            DataError: always.
+        """
+        raise DataError("a reference sample takes no labels of a file; its points are labelled")
 
 
 class BlindSample:

@@ -16,7 +16,6 @@ from pathlib import Path
 from geotl._version import __version__
 from geotl.arrays import Float64s
 from geotl.data.labels import name_of, read_labels
-from geotl.data.pixel_labels import PixelRules, place_pixels
 from geotl.errors import DataError, OutputError
 from geotl.imagery.windows import Imagery
 from geotl.io.files import (
@@ -134,6 +133,8 @@ def labels_of(folder: Path, scene: Imagery) -> tuple[dict[str, str], Float64s]:
     Raises:
         DataError: no labels, or files that cannot be read.
     """
+    from geotl.data.pixel_labels import PixelRules, place_pixels  # torch, which takes seconds
+
     labels = read_labels(folder / LABELS, layer=_LAYER, field="class", crs_to=scene.grid.crs)
     try:
         classes = json.loads((folder / CLASSES).read_text(encoding="utf-8"))

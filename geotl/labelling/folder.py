@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import contextlib
+import html
 import json
 import os
+import platform
 import re
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
@@ -20,9 +22,13 @@ from geotl.labelling.project import CLASSES, HISTORY, LABELS, OUTSIDE
 
 RECORD, ADDRESS = "project.json", "open.html"
 VERSION = 1
-_LATER = ("recipe.yaml", "accuracy.jsonl", "run", "map.tif", "map.html", "sample.gpkg")
+_LATER = (
+    *("features", "accuracy.jsonl", "recipe.yaml", "run", "map.tif", "map.html", "map.png"),
+    *("sample.gpkg", "accuracy", ".finish"),
+)
 _WRITTEN = (RECORD, ADDRESS, LABELS, CLASSES, HISTORY, OUTSIDE, *_LATER)
 _LISTENS = re.compile(r"http://127\.0\.0\.1:\d+/[\w-]+/")
+_MACHINE = re.compile(r'name="machine" content="([^"]*)"')
 
 
 @dataclass(frozen=True)
@@ -35,6 +41,8 @@ class Choices:
         weights: path of a network's weights, None without.
         mask: cloud mask: auto, none or a path.
         aoi: path of the area of interest, None for the whole scene.
+        sample: path of a reference sample that is labelled blind, None for labels that train.
+        map: path of the map that the sample tests, None where it is not known.
     """
 
     sensor: str = "rgb"
@@ -42,6 +50,8 @@ class Choices:
     weights: str | None = None
     mask: str = "auto"
     aoi: str | None = None
+    sample: str | None = None
+    map: str | None = None
 
 
 @dataclass(frozen=True)
@@ -141,7 +151,11 @@ def address_shown(folder: Path, address: str) -> Iterator[Path]:
         OutputError: the folder cannot be written.
     """
     path = folder / ADDRESS
-    page = f'<!doctype html><meta http-equiv="refresh" content="0; url={address}">\n'
+    machine = html.escape(platform.node())
+    page = (
+        f'<!doctype html><meta name="machine" content="{machine}">'
+        f'<meta http-equiv="refresh" content="0; url={address}">\n'
+    )
     try:
         path.unlink(missing_ok=True)
         handle = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
@@ -156,11 +170,16 @@ def address_shown(folder: Path, address: str) -> Iterator[Path]:
 
 
 def _address(folder: Path) -> str | None:
+    """Where a server of the project listens, with its machine if that is another one."""
     try:
-        match = _LISTENS.search((folder / ADDRESS).read_text(encoding="utf-8"))
+        page = (folder / ADDRESS).read_text(encoding="utf-8")
     except OSError:
         return None
-    return match[0] if match else None
+    address, machine = _LISTENS.search(page), _MACHINE.search(page)
+    if address is None or machine is None:
+        return None
+    there = html.unescape(machine[1])
+    return address[0] if there == platform.node() else f"{address[0]} on {there}"
 
 
 def _check_folder(folder: Path) -> None:
@@ -186,13 +205,15 @@ def _record(value: dict[str, Any]) -> ProjectRecord:
     a, b, c, d, e, f = map(float, grid["transform"])
     place = Grid(str(grid["crs"]), (a, b, c, d, e, f), int(grid["height"]), int(grid["width"]))
     given = value["choices"]
-    bands, weights, aoi = given["bands"], given["weights"], given["aoi"]
+    bands = given["bands"]
+    paths = {name: given[name] for name in ("weights", "aoi", "sample", "map")}
+    if not all(path is None or isinstance(path, str) for path in paths.values()):
+        raise TypeError("a path that is no text")
     choices = Choices(
         str(given["sensor"]),
         None if bands is None else tuple(map(str, bands)),
-        None if weights is None else str(weights),
-        str(given["mask"]),
-        None if aoi is None else str(aoi),
+        mask=str(given["mask"]),
+        **paths,
     )
     return ProjectRecord(str(value["scene"]), place, choices)
 

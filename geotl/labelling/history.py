@@ -20,7 +20,7 @@ Kind = Literal["change", "import", "outside", "undo", "redo"]
 
 
 @dataclass(frozen=True)
-class Entry:
+class HistoryEntry:
     """What led to a revision.
 
     Attributes:
@@ -38,7 +38,7 @@ class Entry:
         return {"revision": self.revision, "kind": self.kind, **edit_to_json(self.edit)}
 
 
-def entry_from_json(value: Mapping[str, Any]) -> Entry:
+def entry_from_json(value: Mapping[str, Any]) -> HistoryEntry:
     """The entry of a journal's line.
 
     Raises:
@@ -47,11 +47,11 @@ def entry_from_json(value: Mapping[str, Any]) -> Entry:
     kind = value["kind"]
     if kind not in ("change", "import", "outside", "undo", "redo"):
         raise ValueError(f"kind {kind!r}")
-    return Entry(int(value["revision"]), kind, edit_from_json(value))
+    return HistoryEntry(int(value["revision"]), kind, edit_from_json(value))
 
 
 @dataclass
-class History:
+class ChangeHistory:
     """The labels now, and the edits that can be undone and made again."""
 
     labels: LabelSet = field(default_factory=LabelSet)
@@ -65,19 +65,19 @@ class History:
         """The labels, ready for changes."""
         return draft_of(self.labels, self.last_label, self.last_class)
 
-    def next_entry(self, kind: Kind, edit: Edit) -> Entry:
+    def next_entry(self, kind: Kind, edit: Edit) -> HistoryEntry:
         """An edit as the entry that follows."""
-        return Entry(self.labels.revision + 1, kind, edit)
+        return HistoryEntry(self.labels.revision + 1, kind, edit)
 
-    def undo_entry(self) -> Entry | None:
+    def undo_entry(self) -> HistoryEntry | None:
         """The entry that takes the last edit back; None where there is none."""
         return self.next_entry("undo", self.done[-1].inverse) if self.done else None
 
-    def redo_entry(self) -> Entry | None:
+    def redo_entry(self) -> HistoryEntry | None:
         """The entry that makes the edit again that was undone last; None where there is none."""
         return self.next_entry("redo", self.undone[-1]) if self.undone else None
 
-    def take(self, entry: Entry) -> None:
+    def take(self, entry: HistoryEntry) -> None:
         """Go on to the revision of an entry."""
         self.labels = applied(self.labels, entry.edit, entry.revision)
         self.last_label = max([self.last_label, *entry.edit.labels])
@@ -91,19 +91,19 @@ class History:
             self.undone.clear()
 
 
-def history_of(entries: Iterable[Entry]) -> History:
+def history_of(entries: Iterable[HistoryEntry]) -> ChangeHistory:
     """The history that entries lead to, from no labels on.
 
     Raises:
         ValueError, IndexError: an entry does not follow the one before.
     """
-    history = History()
+    history = ChangeHistory()
     for entry in _in_order(entries):
         history.take(entry)
     return history
 
 
-def _in_order(entries: Iterable[Entry]) -> Iterator[Entry]:
+def _in_order(entries: Iterable[HistoryEntry]) -> Iterator[HistoryEntry]:
     for revision, entry in enumerate(entries, 1):
         if entry.revision != revision:
             raise ValueError(f"revision {entry.revision} where {revision} follows")

@@ -20,12 +20,12 @@ from geotl.labelling.label_files import FIELDS, to_crs, to_pixels
 from geotl.labelling.label_set import LabelClass, LabelSet, PlacedLabel
 from geotl.labelling.shapes import simple_parts
 
-MAX_LINES = 50  # of what is rejected
+MAX_LINES, MAX_ALIKE = 50, 5  # of what is rejected; of these with one reason
 _KINDS = ("Point", "MultiPoint", "Polygon", "MultiPolygon")
 
 
 @dataclass(frozen=True)
-class Reading:
+class Imported:
     """What a file gives a project.
 
     Attributes:
@@ -41,7 +41,7 @@ class Reading:
 
 def imported(
     draft: Draft, path: Path, grid: Grid, *, field: str = "class", layer: str | None = None
-) -> Reading:
+) -> Imported:
     """A project's labels with those of a file added.
 
     Multi-geometries become a label for each part, polygons are cut at the scene's edge, and a
@@ -58,7 +58,7 @@ def imported(
         DataError: nothing in the file can be used.
     """
     labels = read_labels(path, layer=layer, field=field, crs_to=grid.crs)
-    lines = [f"{one.label_id}: {one.reason} ({one.detail})" for one in labels.rejected]
+    lost = [(one.label_id, f"{one.reason} ({one.detail})") for one in labels.rejected]
     shapes = to_pixels([one.geometry for one in labels.labels], grid)
     present = {(one.class_id, one.geometry.wkb) for one in draft.labels.values()}
     places: list[tuple[int, shapely.Geometry]] = []
@@ -66,19 +66,19 @@ def imported(
         try:
             draft, class_ = _class_named(draft, one.class_name)
         except DataError as error:
-            lines.append(f"{one.id}: {error}")
+            lost.append((one.id, str(error)))
             continue
         parts = list(simple_parts(shape, grid.width, grid.height))
         new = [part for part in parts if (class_.id, part.wkb) not in present]
         present |= {(class_.id, part.wkb) for part in new}
         places += [(class_.id, part) for part in new]
         if not new:
-            lines.append(f"{one.id}: {'it is there already' if parts else 'outside the scene'}")
-    lines += [note.removeprefix(f"{path}: ") for note in labels.notes]
-    return Reading(placed(draft, places), len(places), _shortened(lines))
+            lost.append((one.id, "it is there already" if parts else "outside the scene"))
+    notes = [note.removeprefix(f"{path}: ") for note in labels.notes]
+    return Imported(placed(draft, places), len(places), (*_in_lines(lost), *notes))
 
 
-def replaced(draft: Draft, path: Path, grid: Grid) -> Reading:
+def replaced(draft: Draft, path: Path, grid: Grid) -> Imported:
     """A project's labels after another program changed its labels.gpkg: what is in there now.
 
     Labels keep their ids, and their geometry to the bit where they were not moved.
@@ -95,14 +95,14 @@ def replaced(draft: Draft, path: Path, grid: Grid) -> Reading:
     if "class" not in features.columns:
         raise DataError(f"{path}: no field 'class'; give it one, or delete the file")
     old = draft
-    draft, kept, places, lines = replace(draft, labels={}), dict[int, PlacedLabel](), [], []
+    draft, kept, places, lost = replace(draft, labels={}), dict[int, PlacedLabel](), [], []
     ids = features.columns.get("id", features.ids)
     for id_, name, shape in zip(ids, features.columns["class"], features.geometries, strict=True):
         try:
             draft, class_ = _class_named(draft, name)
             parts = _parts_of(shape, grid)
         except DataError as error:
-            lines.append(f"feature {id_}: {error}")
+            lost.append((f"feature {id_}", str(error)))
             continue
         label = None if _number(id_) in kept else old.labels.get(_number(id_))
         if label is not None:
@@ -111,7 +111,7 @@ def replaced(draft: Draft, path: Path, grid: Grid) -> Reading:
             parts = parts[1:]
         places += [(class_.id, part) for part in parts]
     draft = placed(replace(draft, labels=kept), places)
-    return Reading(draft, len(places), _shortened(lines))
+    return Imported(draft, len(places), _in_lines(lost))
 
 
 def with_classes(draft: Draft, given: Sequence[tuple[str, str | None]]) -> Draft:
@@ -193,6 +193,23 @@ def _number(id_: object) -> int:
     return int(text) if text.isascii() and text.isdigit() and len(text) < 19 else -1
 
 
-def _shortened(lines: Sequence[str]) -> tuple[str, ...]:
+def _in_lines(lost: Sequence[tuple[str, str]]) -> tuple[str, ...]:
+    """A line for each (label, reason); one for many labels that were lost for one reason.
+
+    >>> _in_lines([("3", "no class"), *((str(i), "outside the scene") for i in range(9))])
+    ('3: no class', '9 labels, such as 0: outside the scene')
+    """
+    labels: dict[str, list[str]] = {}
+    for label, reason in lost:
+        labels.setdefault(reason, []).append(label)
+    lines = [
+        line
+        for reason, some in labels.items()
+        for line in (
+            [f"{label}: {reason}" for label in some]
+            if len(some) <= MAX_ALIKE
+            else [f"{len(some):,} labels, such as {some[0]}: {reason}"]
+        )
+    ]
     more = len(lines) - MAX_LINES
     return (*lines[:MAX_LINES], *([f"and {more:,} more"] if more > 0 else []))

@@ -17,7 +17,7 @@ from typing import Any
 
 from geotl.errors import DataError, OutputError
 from geotl.io.files import sync
-from geotl.labelling.history import Entry, entry_from_json
+from geotl.labelling.history import HistoryEntry, entry_from_json
 
 _WRITTEN = "written"  # key of the lines on labels.gpkg
 
@@ -58,7 +58,7 @@ class Journal:
             raise _unwritten(path, error) from error
         self.entries, self.written = _parsed(path, lines)
 
-    def add(self, entry: Entry) -> None:
+    def add(self, entry: HistoryEntry) -> None:
         """Bring an entry to the disk.
 
         Raises:
@@ -112,8 +112,8 @@ def _is_json(line: bytes) -> bool:
     return True
 
 
-def _parsed(path: Path, lines: Sequence[bytes]) -> tuple[list[Entry], Written | None]:
-    entries: list[Entry] = []
+def _parsed(path: Path, lines: Sequence[bytes]) -> tuple[list[HistoryEntry], Written | None]:
+    entries: list[HistoryEntry] = []
     written: Written | None = None
     for number, line in enumerate(lines, 1):
         try:

@@ -18,7 +18,7 @@ from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 from threadpoolctl import threadpool_limits
@@ -39,6 +39,7 @@ from geotl.labelling.label_set import LabelSet
 from geotl.labelling.map_tiles import LAYERS, LiveModel, TrainingTable
 from geotl.labelling.measuring import Curve, measure, no_accuracy, too_few
 from geotl.labelling.next_places import Candidates, Labelled, next_places
+from geotl.labelling.parts import Publish
 from geotl.labelling.placed_pixels import PlacedPixels, waiting_for
 from geotl.labelling.tile_png import EMPTY
 from geotl.labelling.workers import Newest, Stale
@@ -51,14 +52,6 @@ from geotl.training.pixel_fusion import PixelFusion, since
 REST_S = 1.5  # without a change, after which all members are fitted
 MEASURE_S = 0.4  # without a change, after which the quick model is measured
 PROGRESS_EVERY_S = 0.5
-
-
-class Publish(Protocol):
-    """Takes events; any thread may call it."""
-
-    def __call__(self, kind: str, **values: object) -> None:
-        """Send an event, with values that JSON knows."""
-        ...
 
 
 @dataclass(frozen=True)

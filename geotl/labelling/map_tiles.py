@@ -21,6 +21,7 @@ from geotl.inference.applicability import area_of_applicability
 from geotl.inference.pixel_area import PART_PX, FeatureSpace, PixelArea
 from geotl.labelling.feature_store import FeatureStore
 from geotl.labelling.feature_tiles import FeatureTile, TilePlace
+from geotl.labelling.legends import CONFIDENCE, OUTSIDE
 from geotl.labelling.tile_png import SIDE, png_of
 from geotl.models.deep_features import DEEP
 from geotl.models.pixel_features import Features
@@ -30,8 +31,6 @@ BATCH_PX = 4096  # pixels that are predicted together
 LAYERS = ("classes", "confidence", "applicability")
 MAX_COMPARED = 96  # training pixels that each pixel is compared with, fewer than in `geotl map`
 MAX_TRAINING = 2000  # that the threshold rests on
-CONFIDENCE = ("#440154", "#3b528b", "#21918c", "#5ec962", "#fde725")
-OUTSIDE = ("#ffb000", "#e3472f", "#7a0016")
 
 
 @dataclass(frozen=True)

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -18,7 +19,7 @@ class Publish(Protocol):
         ...
 
 
-class Tiles(Protocol):
+class ScenePictures(Protocol):
     """The scene as pictures."""
 
     def facts(self) -> Mapping[str, Any]:
@@ -38,7 +39,7 @@ class Tiles(Protocol):
         ...
 
 
-class LiveModel(Protocol):
+class FollowingModel(Protocol):
     """A model that follows the labels, in threads of its own."""
 
     def start(self) -> None:
@@ -69,11 +70,23 @@ class Finish(Protocol):
         """Names of the files that the page may show, as in `server.FILES`."""
         ...
 
+    def close(self) -> None:
+        """End what it does, soon."""
+        ...
+
 
 @dataclass(frozen=True)
 class Parts:
-    """What belongs to a project beside its labels."""
+    """What belongs to a project beside its labels.
 
-    tiles: Tiles
-    model: LiveModel
+    Attributes:
+        tiles: the scene as pictures.
+        model: follows the labels.
+        finish: writes model, map and report.
+        fault: set by a part that cannot go on; the server then ends.
+    """
+
+    tiles: ScenePictures
+    model: FollowingModel
     finish: Finish
+    fault: threading.Event = field(default_factory=threading.Event)

@@ -17,8 +17,8 @@ from geotl.errors import DataError, GeoTLError, OutputError
 from geotl.io.files import scratch_folder, sha256_of, whole_file, write_text
 from geotl.io.raster import Grid
 from geotl.labelling.changes import Draft, changed, difference
-from geotl.labelling.history import Entry, History, Kind, history_of
-from geotl.labelling.import_labels import Reading, imported, replaced, with_classes
+from geotl.labelling.history import ChangeHistory, HistoryEntry, Kind, history_of
+from geotl.labelling.import_labels import Imported, imported, replaced, with_classes
 from geotl.labelling.journal import Journal, Written
 from geotl.labelling.label_files import (
     classes_text,
@@ -80,8 +80,9 @@ class Project:
         self._history = _history(self._journal)
         self._saved: tuple[int, str | None] = (-1, self._digest())  # revision, content on the disk
         self._take_outside()
+        package_of(LabelSet(), grid)  # loads what writing needs: the first click is written soon
+        self._save()
         self._saver = Saver(self._save, self._tell_problem)
-        self._saver.wake()
 
     @property
     def path(self) -> Path:
@@ -127,7 +128,7 @@ class Project:
 
     def import_file(
         self, path: Path, *, field: str, layer: str | None, revision: int | None = None
-    ) -> Reading:
+    ) -> Imported:
         """Add the labels of a file, as one change that can be undone.
 
         Args:
@@ -150,7 +151,7 @@ class Project:
 
     def import_bytes(
         self, content: bytes, name: str, *, field: str, layer: str | None, revision: int
-    ) -> Reading:
+    ) -> Imported:
         """`import_file` of a file that a page sent, by its name there; it is not kept."""
         suffix = Path(name).suffix.lower()
         if suffix not in SUFFIXES:
@@ -194,7 +195,7 @@ class Project:
             made = difference(self._history.labels, edit(self._history.draft))
             return self._entered(self._history.next_entry(kind, made) if made else None)
 
-    def _entered(self, entry: Entry | None, otherwise: str = "") -> Snapshot:
+    def _entered(self, entry: HistoryEntry | None, otherwise: str = "") -> Snapshot:
         """Go on by an entry; without one everything stays, unless that is an error."""
         if entry is None and otherwise:
             raise DataError(otherwise)
@@ -227,6 +228,8 @@ class Project:
         """Whether labels.gpkg has what it was given, perhaps in other bytes."""
         written = self._journal.written
         if written is not None and on_disk in (written.sha256, written.before):
+            if on_disk == written.sha256:
+                self._saved = written.revision, on_disk
             return True
         rows = rows_in(self.path)
         known = [] if written is None else [_labels_at(self._journal, written.revision)]
@@ -262,7 +265,7 @@ class Project:
         return sha256_of(self.path) if self.path.exists() else None
 
 
-def _history(journal: Journal) -> History:
+def _history(journal: Journal) -> ChangeHistory:
     try:
         return history_of(journal.entries)
     except (ValueError, IndexError, KeyError) as error:

@@ -5,16 +5,17 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from geotl.arrays import Float64s
-from geotl.data.pixel_labels import PixelPlacement
-from geotl.data.spatial_splits import block_of, enough_places
 from geotl.io import yaml
 from geotl.io.geodesy import distances_m
 from geotl.io.raster import Grid
+
+if TYPE_CHECKING:  # torch, which the page's start can spare
+    from geotl.data.pixel_labels import PixelPlacement
 
 FOLDS = 5  # of task pixels, as a recipe has them by default
 _BLOCKS = 4 * FOLDS  # that few labels are laid over, where their extent allows
@@ -120,6 +121,8 @@ def split_of(places_m: Float64s) -> dict[str, Any]:
     >>> split_of(np.zeros((5, 2)))
     {'method': 'group', 'kfold': 5}
     """
+    from geotl.data.spatial_splits import enough_places  # SciPy, which the page's start can spare
+
     if enough_places(places_m):
         return {"method": "blocks", "kfold": FOLDS}
     sides = _sides(places_m)
@@ -138,6 +141,8 @@ def _sides(places_m: Float64s) -> Sequence[float]:
 
 
 def _blocks(places_m: Float64s, side: float) -> int:
+    from geotl.data.spatial_splits import block_of
+
     return len(np.unique(block_of(np.hstack([places_m, places_m]), side, seed=0)))
 
 

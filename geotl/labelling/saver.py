@@ -36,7 +36,7 @@ class Saver:
         """Write now, in the calling thread.
 
         Raises:
-            GeoTLError: what the function raises.
+            GeoTLError, OSError: what the function raises.
         """
         with self._writing:
             self._due.clear()
@@ -59,7 +59,7 @@ class Saver:
     def _is_written(self) -> bool:
         try:
             self.flush()
-        except GeoTLError as error:
+        except (GeoTLError, OSError) as error:
             self._failed = True
             self._problem(str(error))
             return False

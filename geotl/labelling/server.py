@@ -22,7 +22,7 @@ from geotl.labelling.events import Events
 from geotl.labelling.gate import Address, Gate, TooLargeError
 from geotl.labelling.label_set import LabelSet
 from geotl.labelling.page import ASSETS, page_asset, page_html
-from geotl.labelling.parts import Finish, LiveModel, Parts, Tiles
+from geotl.labelling.parts import Finish, FollowingModel, Parts, ScenePictures
 from geotl.labelling.pen import Pen, PenError
 from geotl.labelling.project import Project, Snapshot, StaleError
 from geotl.labelling.shapes import geojson_of
@@ -31,6 +31,7 @@ FILES: Mapping[str, tuple[str, str]] = {  # what finishing writes: place in the 
     "report.html": ("run/report.html", "text/html"),
     "map.html": ("map.html", "text/html"),
     "map.png": ("map.png", "image/png"),
+    "areas.png": ("accuracy/areas.png", "image/png"),
 }
 FILE_POLICY = (  # of pages with styles and one script of their own, which may reach nothing
     "default-src 'none'; img-src 'self' data:; style-src 'unsafe-inline'; "
@@ -80,8 +81,8 @@ class Session:
 
 def app(
     project: Project,
-    tiles: Tiles,
-    model: LiveModel,
+    tiles: ScenePictures,
+    model: FollowingModel,
     finish: Finish,
     *,
     address: Address,
@@ -315,16 +316,20 @@ def _finished(session: Session) -> None:
     try:
         session.project.flush()
         names = session.parts.finish(session.project.folder, publish)
-        publish("finish", state="done", line="", files=[one for one in names if one in FILES])
+        last = session.events.last()["finish"]["line"]
+        line = last if session.project.mode == "sample" else ""  # the map's accuracy
+        publish("finish", state="done", line=line, files=[one for one in names if one in FILES])
     except GeoTLError as error:
-        publish("finish", state="failed", line="; ".join(str(error).splitlines()), files=[])
+        _publish_failure(session, "; ".join(str(error).splitlines()))
     except BaseException:
-        publish(
-            "finish", state="failed", line="a fault of geotl; its terminal shows more", files=[]
-        )
+        _publish_failure(session, "a fault of geotl; its terminal shows more")
         raise
     finally:
         session.finishing.release()
+
+
+def _publish_failure(session: Session, line: str) -> None:
+    session.events.publish("finish", state="failed", line=line, files=[])
 
 
 async def _json(request: Request) -> Mapping[str, Any]:

@@ -36,12 +36,15 @@ def open_socket(port: int | None) -> socket.socket:
     return listening
 
 
-def serve(gate: Gate, listening: socket.socket, *, ending: Callable[[], None]) -> None:
+def serve(
+    gate: Gate, listening: socket.socket, stop: threading.Event, ending: Callable[[], None]
+) -> None:
     """Answer requests until SIGINT or SIGTERM.
 
     Args:
         gate: the application.
         listening: from `open_socket`; closed at the end.
+        stop: ends the server when it is set.
         ending: called when the server is about to end, so that streams close.
     """
     config = uvicorn.Config(
@@ -55,7 +58,7 @@ def serve(gate: Gate, listening: socket.socket, *, ending: Callable[[], None]) -
         proxy_headers=False,
         timeout_graceful_shutdown=_END_S,
     )
-    server = _Server(config, ending)
+    server = _Server(config, stop, ending)
     with contextlib.suppress(KeyboardInterrupt), _interrupted_by_sigterm():
         server.run(sockets=[listening])  # sends itself the signal again when all is closed
 
@@ -74,9 +77,14 @@ def _interrupted_by_sigterm() -> Iterator[None]:
 
 
 class _Server(uvicorn.Server):
-    def __init__(self, config: uvicorn.Config, ending: Callable[[], None]) -> None:
+    def __init__(
+        self, config: uvicorn.Config, stop: threading.Event, ending: Callable[[], None]
+    ) -> None:
         super().__init__(config)
-        self._ending = ending
+        self._stop, self._ending = stop, ending
+
+    async def on_tick(self, counter: int) -> bool:
+        return await super().on_tick(counter) or self._stop.is_set()
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         self._ending()

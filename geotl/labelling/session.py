@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import contextlib
+import threading
 import webbrowser
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 from geotl.console import Log
+from geotl.errors import DataError, SettingError
 from geotl.imagery.scene import Scene, open_scene
 from geotl.imagery.sensors import get_sensor
 from geotl.io.files import given_path
+from geotl.labelling.blind import SAMPLE, BlindSample, SampleFinisher, SampleProject
 from geotl.labelling.events import Events
 from geotl.labelling.finish import Finisher
 from geotl.labelling.folder import (
@@ -25,10 +28,11 @@ from geotl.labelling.folder import (
 )
 from geotl.labelling.gate import Address, new_token
 from geotl.labelling.import_labels import read_classes
-from geotl.labelling.learner import Learner, LearnerOptions, window_of
-from geotl.labelling.parts import Parts
+from geotl.labelling.late_model import LateModel
+from geotl.labelling.parts import FollowingModel, Parts, Publish
 from geotl.labelling.project import Project
 from geotl.labelling.project_recipe import ProjectInputs
+from geotl.labelling.reference import read_sample
 from geotl.labelling.scene_tiles import SceneTiles
 from geotl.labelling.server import app
 from geotl.labelling.serving import open_socket, serve
@@ -48,6 +52,8 @@ class LabelOptions:
         labels: path of labels to begin with.
         field: of the labels, with the class.
         layer: of the labels' file.
+        sample: path of a reference sample to label without a map.
+        map: path of the map that it tests.
         port: to listen on.
         browser: whether to open one.
     """
@@ -61,6 +67,8 @@ class LabelOptions:
     labels: Path | None = None
     field: str = "class"
     layer: str | None = None
+    sample: Path | None = None
+    map: Path | None = None
     port: int | None = None
     browser: bool = True
 
@@ -85,43 +93,131 @@ def label(
     Raises:
         DataError: the scene or a file cannot be used, or the project is another scene's.
         OutputError: the folder cannot be written, or another process has it open.
-        SettingError: the port cannot be had.
+        SettingError: the port cannot be had, or options that do not go together.
     """
     folder, path = given_path(folder), given_path(scene_path).resolve()
     known = read_record(folder)
     choices = _chosen(options, known.choices if known else Choices())
+    _check_files(choices)
     mask = None if choices.mask == "none" else choices.mask
     scene = open_scene(path, get_sensor(choices.sensor), choices.bands, mask=mask)
     if known is not None:
         check_scene(folder, known, path, scene.grid)
+    record = ProjectRecord(str(path), scene.grid, choices)
+    opening = Opening(folder, scene, choices, options)
+    events = Events()
     with alone_in(folder):
-        write_record(folder, ProjectRecord(str(path), scene.grid, choices))
-        with open_project(folder, scene, log) as project:
-            _begin(project, options, log)
-            events = Events()
-            parts = make_parts(scene, folder, choices, events)
+        if known is None:
+            write_record(folder, record)
+        make = open_labels if choices.sample is None else open_sample
+        project, parts = make(opening, events.publish, log)
+        with contextlib.closing(project):
+            write_record(folder, record)
             _serve(project, parts, events, options, show)
 
 
+@dataclass(frozen=True)
+class Opening:
+    """What a project is opened from.
+
+    Attributes:
+        folder: of the project, locked.
+        scene: open.
+        choices: how the scene is read.
+        options: of the command line.
+    """
+
+    folder: Path
+    scene: Scene
+    choices: Choices
+    options: LabelOptions
+
+
+def open_labels(opening: Opening, publish: Publish, log: Log) -> tuple[Project, Parts]:
+    """A project of labels that train a model, with what the command line begins it with.
+
+    Raises:
+        DataError: a file cannot be used.
+        OutputError: the folder cannot be written.
+    """
+    scene, choices = opening.scene, opening.choices
+    project = Project(opening.folder, scene.grid, log)
+    with _closed_on_error(project):
+        _begin(project, opening.options, log)
+        weights, aoi = _path(choices.weights), _path(choices.aoi)
+        inputs = ProjectInputs(
+            scene.path, choices.sensor, choices.bands, choices.mask, weights, aoi
+        )
+
+    def make() -> FollowingModel:
+        # torch and scikit-learn, which take seconds to import
+        from geotl.labelling.learner import Learner, LearnerOptions, window_of
+
+        area = None if aoi is None else window_of(aoi, scene)
+        own = LearnerOptions(area=area)
+        return Learner(scene, opening.folder / "features", publish, weights=weights, options=own)
+
+    fault = threading.Event()
+    model, finish = LateModel(make, fault.set), Finisher(inputs, scene)
+    return project, Parts(SceneTiles(scene), model, finish, fault)
+
+
+def open_sample(opening: Opening, publish: Publish, log: Log) -> tuple[Project, Parts]:
+    """A project in which a reference sample is labelled without a map.
+
+    Raises:
+        SettingError: labels of a file are given too.
+        DataError: a file cannot be used, or the project has other labels.
+        OutputError: the folder cannot be written.
+    """
+    options, grid = opening.options, opening.scene.grid
+    if options.labels is not None:
+        raise SettingError("--labels: a reference sample takes none; leave the option out")
+    names = [] if options.classes is None else [name for name, _ in read_classes(options.classes)]
+    sample = read_sample(Path(str(opening.choices.sample)), grid, names)
+    project = SampleProject(opening.folder, grid, log, sample)
+    blind = BlindSample(sample, opening.folder / SAMPLE, publish)
+    finish = SampleFinisher(blind, _path(opening.choices.map))
+    return project, Parts(SceneTiles(opening.scene), blind, finish)
+
+
 @contextlib.contextmanager
-def open_project(folder: Path, scene: Scene, log: Log) -> Iterator[Project]:
-    """The project of a locked folder; closed at the end."""
-    project = Project(folder, scene.grid, log)
+def _closed_on_error(project: Project) -> Iterator[None]:
     try:
-        yield project
-    finally:
+        yield
+    except BaseException:
         project.close()
+        raise
 
 
 def _chosen(options: LabelOptions, known: Choices) -> Choices:
     """The options, and what they leave open as it was in the session before."""
+    same = options.sensor in (None, known.sensor)
     return Choices(
         options.sensor or known.sensor,
-        options.bands or known.bands,
+        options.bands or (known.bands if same else None),
         _absolute(options.weights) or known.weights,
         options.mask or known.mask,
         _absolute(options.aoi) or known.aoi,
+        _absolute(options.sample) or known.sample,
+        _absolute(options.map) or known.map,
     )
+
+
+def _check_files(choices: Choices) -> None:
+    """Make sure that the files of a project are there, before anything is made.
+
+    Raises:
+        DataError: one is not.
+    """
+    files = {"weights": choices.weights, "aoi": choices.aoi, "sample": choices.sample}
+    for option, path in (files | {"map": choices.map}).items():
+        if path is not None and not Path(path).is_file():
+            raise DataError(f"{path}: no such file; give the right one with --{option}")
+
+
+def _path(text: str | None) -> Path | None:
+    return None if text is None else Path(text)
 
 
 def _absolute(path: Path | None) -> str | None:
@@ -155,23 +251,7 @@ def _serve(
             if options.browser:
                 webbrowser.open(page.resolve().as_uri())
             try:
-                serve(gate, listening, ending=events.close)
+                serve(gate, listening, parts.fault, events.close)
             finally:
+                parts.finish.close()
                 parts.model.close()
-
-
-def make_parts(scene: Scene, folder: Path, choices: Choices, events: Events) -> Parts:
-    """Pictures, model and end of a session."""
-    weights, aoi = (None if one is None else Path(one) for one in (choices.weights, choices.aoi))
-    inputs = ProjectInputs(
-        scene.path, choices.sensor, choices.bands, choices.mask or "auto", weights, aoi
-    )
-    area = None if aoi is None else window_of(aoi, scene)
-    model = Learner(
-        scene,
-        folder / "features",
-        events.publish,
-        weights=weights,
-        options=LearnerOptions(area=area),
-    )
-    return Parts(SceneTiles(scene), model, Finisher(inputs, scene))

@@ -63,7 +63,7 @@ def finish(folder: Path, publish: Publish) -> Sequence[str]:
     if not (folder / "run").is_dir():
         raise DataError("no folder run;\nmake one")
     (folder / "run" / "report.html").write_text("<!doctype html>\n<title>report</title>\n")
-    publish("progress", what="report", done=1, total=1)
+    publish("finish", state="running", line="accuracy 80 %", files=[])
     return ["report.html", "no such name"]
 
 

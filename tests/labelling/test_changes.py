@@ -22,7 +22,7 @@ from geotl.labelling.changes import (
     edit_from_json,
     edit_to_json,
 )
-from geotl.labelling.history import History, entry_from_json, history_of
+from geotl.labelling.history import ChangeHistory, entry_from_json, history_of
 from geotl.labelling.label_set import LabelSet
 
 EMPTY = draft_of(LabelSet(), 0, 0)
@@ -178,7 +178,7 @@ steps = st.one_of(
 @given(st.lists(steps, max_size=25))
 def test_any_walk_can_be_undone_to_nothing_and_made_again(walk: list[Any]) -> None:
     """Through the journal's lines too, which lead to the same labels."""
-    history, lines = History(), []
+    history, lines = ChangeHistory(), []
     for step in walk:
         if step == "undo":
             entry = history.undo_entry()

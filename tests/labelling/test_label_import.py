@@ -108,8 +108,18 @@ def test_labels_that_are_there_are_not_added_again(tmp_path: Path) -> None:
     assert len(again.draft.labels) == 1
 
 
-def test_many_rejections_are_counted(tmp_path: Path) -> None:
-    rows = [("water", square(1, 1, 2))] + [("water", square(999, i, 1)) for i in range(80)]
+def test_many_labels_lost_for_one_reason_are_one_line(tmp_path: Path) -> None:
+    rows = [("water", square(1, 1, 2)), *(("water", square(999, i, 1)) for i in range(80))]
+    names = [("x" * (61 + i), square(3, 3, 2)) for i in range(3)]
+    reading = imported(EMPTY, written(tmp_path / "a.gpkg", [*rows, *names]), GRID)
+    assert reading.rejected[0] == "80 labels, such as 2: outside the scene"
+    assert len(reading.rejected) == 4
+    again = imported(reading.draft, tmp_path / "a.gpkg", GRID)
+    assert "1: it is there already" in again.rejected
+
+
+def test_lines_have_a_limit(tmp_path: Path) -> None:
+    rows = [("water", square(1, 1, 2)), *((f"={i}x", square(3, 3, 2)) for i in range(80))]
     reading = imported(EMPTY, written(tmp_path / "a.gpkg", rows), GRID)
     assert len(reading.rejected) == MAX_LINES + 1
     assert reading.rejected[-1] == "and 30 more"

@@ -171,6 +171,9 @@ def test_keys_zoom_and_the_list_of_keys_opens(page: Any) -> None:
     before = page.evaluate("geotl.map.resolution")
     page.keyboard.press("+")
     assert page.evaluate("geotl.map.resolution") < before
+    for _ in range(12):
+        page.keyboard.press("+")
+    assert page.evaluate("geotl.map.resolution") == 1 / 16  # 16 screen pixels to one
     page.keyboard.press("0")
     assert page.evaluate("geotl.map.resolution") == pytest.approx(before)
     page.keyboard.press("?")
@@ -209,6 +212,38 @@ def test_a_polygon_is_drawn_by_clicks_or_keys_and_left_by_escape(page: Any) -> N
     saved(page, 2)
     ring = labels_of(page)[1]["geometry"]["coordinates"][0]
     assert len(ring) == 4
+
+
+def test_a_double_click_ends_a_polygon_and_sets_no_second_point(page: Any) -> None:
+    add_classes(page, "water")
+    page.click("[data-tool=polygon]")
+    for place in ((500, 100), (600, 100)):
+        click_at(page, *place)
+        page.wait_for_timeout(300)
+    page.mouse.dblclick(*pixel_of(page, 600, 200))
+    saved(page, 1)
+    assert len(labels_of(page)[0]["geometry"]["coordinates"][0]) == 4
+    page.click("[data-tool=point]")
+    page.mouse.dblclick(*pixel_of(page, 300, 300))
+    saved(page, 2)
+    page.wait_for_timeout(200)
+    saved(page, 2)
+
+
+def test_layers_are_shown_hidden_and_made_clearer(pages: Pages, page: Any, served: Served) -> None:
+    served.model.show()
+    becomes(page, f"{MIDDLE}?.[2] === 255")
+    assert not any("/map/confidence/" in url for url in pages.asked)
+    page.check("#layer-confidence")
+    until_asked(page, pages, "/map/confidence/1/")
+    page.fill("[aria-label='Opacity of classes in percent']", "100")
+    becomes(page, f"{MIDDLE}[3] === 255")
+    page.focus("#map")
+    page.keyboard.press("h")
+    assert not page.is_checked("#layer-confidence")
+    assert not page.is_checked("#layer-classes")
+    page.keyboard.press("h")
+    assert page.is_checked("#layer-confidence")
 
 
 def test_a_selected_label_is_moved_reclassed_and_deleted(page: Any) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import shutil
 import sqlite3
@@ -151,6 +152,30 @@ def test_everything_else_in_the_file_stays(tmp_path: Path, drawn: Path) -> None:
     assert stored["reference"].dropna().to_dict() == {2: 'it\'s; "water"'}
     box = tuple(stored.geometry.iloc[2].buffer(1).bounds)
     assert len(pyogrio.read_dataframe(tmp_path / "out.gpkg", layer="points", bbox=box)) == 1
+
+
+def test_a_file_that_another_program_left_in_its_own_mode_is_filled_in(
+    tmp_path: Path, drawn: Path
+) -> None:
+    """QGIS lets SQLite write ahead, and a hostile file may hold triggers of its own."""
+    source, result = tmp_path / "wal.gpkg", tmp_path / "out" / "out.gpkg"
+    shutil.copy(drawn, source)
+    with contextlib.closing(sqlite3.connect(source)) as database:
+        assert database.execute("PRAGMA journal_mode = WAL").fetchone() == ("wal",)
+        database.execute(
+            "CREATE TRIGGER t AFTER UPDATE ON points BEGIN SELECT load_extension('x'); END"
+        )
+        database.commit()
+    with pytest.raises(DataError, match=r"unsafe use|not authorized"):
+        filled(source.read_bytes(), result, "reference", {3: "river"})
+    assert not [*result.parent.iterdir()]
+    with contextlib.closing(sqlite3.connect(source)) as database:
+        database.execute("DROP TRIGGER t")
+        database.commit()
+    filled(source.read_bytes(), result, "reference", {3: "river"})
+    assert [*result.parent.iterdir()] == [result]
+    stored = pyogrio.read_dataframe(result)
+    assert stored["reference"].dropna().to_dict() == {2: "river"}
 
 
 def test_a_damaged_file_or_field_gets_one_line_and_leaves_nothing(

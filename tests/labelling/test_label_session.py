@@ -10,6 +10,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+import geopandas
 import numpy as np
 import pytest
 import rasterio
@@ -30,6 +31,9 @@ from helpers.tiles import ROOT
 from PIL import Image
 from scipy.ndimage import distance_transform_edt
 
+from geotl.cli.main import main
+from geotl.evaluation.class_map import open_map
+
 pytestmark = pytest.mark.skipif(
     CHROMIUM is None, reason="no chromium on this machine: geotl label's page was not tried"
 )
@@ -43,6 +47,8 @@ GROUPS = {
     "wetland": ("wetland",),
 }
 NODATA = 255
+FINISHED = "document.getElementById('finish-state')"
+PROGRESS = "document.getElementById('sample-progress')"
 
 
 @pytest.fixture(scope="module")
@@ -124,7 +130,25 @@ def map_shown(page: Any, colours: list[str], shape: tuple[int, int]) -> np.ndarr
     return shown
 
 
-def test_thirty_clicks_from_nothing_to_a_map_of_80_percent(pages: Pages, tmp_path: Path) -> None:
+def correct(shown: np.ndarray, classes: np.ndarray) -> float:
+    """Share of the pixels of known truth that a map has right."""
+    return float((shown == classes)[classes != NODATA].mean())
+
+
+def finished_map(folder: Path, names: list[str]) -> np.ndarray:
+    """Classes [h,w] of map.tif, in the order of the names."""
+    with rasterio.open(folder / "map.tif") as source:
+        values = source.read(1)
+    table = np.full(256, -1)
+    for value, name in open_map(folder / "map.tif").names.items():
+        table[value] = names.index(name)
+    return table[values]
+
+
+def test_thirty_clicks_from_nothing_to_a_finished_map_of_80_percent(
+    pages: Pages, tmp_path: Path
+) -> None:
+    """The page's map, and the one that "Finish" leaves in the folder."""
     classes, names = truth()
     with labelling(tmp_path / "project") as (_, url):
         page = pages.open(url)
@@ -136,12 +160,18 @@ def test_thirty_clicks_from_nothing_to_a_map_of_80_percent(pages: Pages, tmp_pat
         becomes(page, "geotl.learning.places.length > 0", seconds=60)
         becomes(page, "document.getElementById('accuracy-words').textContent.includes('blocked')")
         colours = page.evaluate("geotl.session.state.classes.map(one => one.colour)")
-        shown = map_shown(page, colours, classes.shape)
+        shown = correct(map_shown(page, colours, classes.shape), classes)
+        page.click("#finish")
+        becomes(page, "geotl.session.finished?.state.match('done|failed')", seconds=300)
+        assert page.inner_text("#finish-state").startswith("Finished")
+        links = page.locator("#finish-files a").evaluate_all("all => all.map(one => one.href)")
+        assert [link.split("/")[-1] for link in links] == ["report.html", "map.html"]
+        assert all(page.request.get(link).ok for link in links)
         assert {urlhost(one) for one in pages.asked} == {urlhost(url)}
-    known = classes != NODATA
-    accuracy = (shown == classes)[known].mean()
-    print(f"{CLICKS} clicks: {100 * accuracy:.1f} % of the scene's pixels correct")
-    assert accuracy >= 0.8
+    finished = correct(finished_map(tmp_path / "project", names), classes)
+    print(f"{CLICKS} clicks: {100 * shown:.1f} % of the scene's pixels correct in the page, ")
+    print(f"{100 * finished:.1f} % in the finished map")
+    assert min(shown, finished) >= 0.8
     assert not pages.faults
 
 
@@ -175,3 +205,30 @@ def test_a_killed_server_has_lost_no_label(pages: Pages, tmp_path: Path) -> None
         saved(page, before - 1)
         page.keyboard.press("Control+y")
         saved(page, before)
+
+
+def test_a_reference_sample_is_labelled_blind_by_keys(pages: Pages, tmp_path: Path) -> None:
+    points, folder = tmp_path / "points.gpkg", tmp_path / "project"
+    truth_map = ROOT / "sample_tiles" / "truth.tif"
+    assert main(["sample", str(truth_map), "-n", "60", "-o", str(points), "-q"]) == 0
+    with labelling(folder, "--sample", str(points)) as (_, url):
+        page = pages.open(url)
+        becomes(page, f"{PROGRESS}.textContent.startsWith('0 of 60')")
+        for part in ("#layers", "#places", "#new-class", "[data-tool=point]", "#accuracy-words"):
+            assert not page.is_visible(part)
+        first = page.evaluate("geotl.map.middle")
+        for done in range(1, 4):
+            page.keyboard.press(str(done))
+            becomes(page, f"{PROGRESS}.textContent.startsWith('{done} of 60')")
+        assert page.evaluate("geotl.map.middle") != first
+        page.keyboard.press("u")
+        becomes(page, f"{PROGRESS}.textContent.startsWith('2 of 60')")
+        page.click(".answer >> text=wetland")
+        becomes(page, f"{PROGRESS}.textContent.startsWith('3 of 60')")
+        becomes(page, "geotl.session.state.labels.length === 3 && !geotl.session.queue.length")
+        assert not [one for one in pages.asked if "/map/" in one]
+        page.click("#finish")
+        becomes(page, f"{FINISHED}.textContent.includes('geotl accuracy')", seconds=60)
+    given = geopandas.read_file(folder / "sample.gpkg")["reference"].dropna()
+    assert sorted(given) == ["broadleaf_forest", "conifer_forest", "wetland"]
+    assert not pages.faults

@@ -208,6 +208,14 @@ def test_a_kill_before_the_file_is_written_loses_nothing(three: Path) -> None:
         assert len(table(three)) == 4
 
 
+def test_a_file_that_is_up_to_date_is_not_written_again(three: Path) -> None:
+    before = (three / "labels.gpkg").stat()
+    with opened(three):
+        pass
+    after = (three / "labels.gpkg").stat()
+    assert (before.st_ino, before.st_mtime_ns) == (after.st_ino, after.st_mtime_ns)
+
+
 def test_a_missing_file_is_made_from_the_journal(three: Path) -> None:
     (three / "labels.gpkg").unlink()
     with opened(three) as project:
@@ -377,7 +385,7 @@ def test_a_folder_of_other_things_is_not_taken(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "name", ["labels.gpkg", "history.jsonl", "classes.json", "open.html", "run"]
+    "name", ["labels.gpkg", "history.jsonl", "classes.json", "open.html", "run", "features"]
 )
 def test_a_link_out_of_the_project_is_refused(three: Path, name: str) -> None:
     """A folder from elsewhere must not make geotl write over other files."""
@@ -407,6 +415,16 @@ def test_an_open_project_says_where_it_listens(tmp_path: Path) -> None:
     assert not page.exists()
     with alone_in(folder):
         pass
+
+
+def test_a_project_that_is_open_on_another_machine_names_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    address = "http://127.0.0.1:4711/some-token_/"
+    with alone_in(tmp_path), address_shown(tmp_path, address):
+        monkeypatch.setattr("platform.node", lambda: "another")
+        with pytest.raises(OutputError, match=rf"{address} on \S+, or end"), alone_in(tmp_path):
+            pass
 
 
 def test_the_address_follows_no_link(tmp_path: Path) -> None:

@@ -10,6 +10,8 @@ from typing import Any
 import geopandas
 import pytest
 from helpers.label_sessions import ADDRESS, POINT, Page, served
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
 from geotl.labelling.gate import MAX_BODY, MAX_IMPORT, new_token
 from geotl.labelling.server import ASSETS, FILES
@@ -250,6 +252,53 @@ def test_a_name_that_a_spreadsheet_would_run_is_refused(page: Page, name: str) -
     brought = page.bring(crs.replace("reed\n", "reed,EPSG:32633\n").encode(), name="a.csv").json()
     assert brought["added"] == 1
     assert "formula" in brought["rejected"][0]
+
+
+scraps = st.recursive(
+    st.none()
+    | st.booleans()
+    | st.integers(-2, 9)
+    | st.floats()
+    | st.text(max_size=5)
+    | st.sampled_from(["add", "move", "edit_class", "Point", "Polygon", "water", "#112233"]),
+    lambda inner: (
+        st.lists(inner, max_size=4)
+        | st.dictionaries(
+            st.sampled_from(
+                ["op", "id", "class", "into", "name", "geometry", "type", "coordinates"]
+            ),
+            inner,
+            max_size=5,
+        )
+    ),
+    max_leaves=12,
+)
+operations = st.fixed_dictionaries(
+    {"op": st.sampled_from(["add", "move", "reclass", "delete", "add_class", "edit_class"])},
+    optional={
+        "id": scraps,
+        "class": st.just(1) | scraps,
+        "name": scraps,
+        "colour": scraps,
+        "geometry": st.fixed_dictionaries(
+            {"type": st.sampled_from(["Point", "Polygon"]), "coordinates": scraps}
+        )
+        | scraps,
+    },
+)
+
+
+@given(changes=st.lists(operations, max_size=3) | scraps, revision=st.none() | scraps)
+@settings(max_examples=300, suppress_health_check=[HealthCheck.function_scoped_fixture])
+def test_no_body_is_a_fault_of_the_server(page: Page, changes: Any, revision: Any) -> None:
+    newest = page.project.snapshot().labels.revision
+    body = json.dumps(
+        {"client": "tab", "revision": newest if revision is None else revision, "changes": changes}
+    )
+    answer = page.client.post("changes", content=body)
+    assert answer.status_code in (200, 409, 422), answer.text
+    if answer.status_code != 200:
+        line_of(answer)
 
 
 HEADERS = {

@@ -59,7 +59,7 @@ function showTools() {
   find('drawing').hidden = !tools.corners;
   find('selected').hidden = !label;
   find('selected-name').textContent = label ? `${label.geometry.type.toLowerCase()} ${label.id}: ${classes.nameOf(label.class)}` : '';
-  find('map').dataset.tool = tools.tool;
+  find('map').dataset.using = tools.tool;
   showAll();
 }
 

@@ -3,8 +3,15 @@ import {fill, find, make, say, swatch, warn} from './dom.js';
 import {count, middle, place} from './words.js';
 
 const MOST_LISTED = 200;
-const FINISH = {
-  running: 'Writing labels, model, map and report.', done: 'Finished: labels, model, map and report are written.', failed: 'Not finished.',
+const FINISH = { // by the page's mode
+  label: {
+    running: 'Writing labels, model, map and report.',
+    done: 'Finished: labels, model, map and report are written.',
+    failed: 'Not finished.',
+  },
+  sample: {
+    running: 'Testing the map with the answers.', done: 'Finished: the answers are in sample.gpkg.', failed: 'Not finished.',
+  },
 };
 
 /** Choices of bands for red, green and blue, and the contrast. */
@@ -96,23 +103,23 @@ export function offerImport(session) {
 export function offerFinish(session) {
   find('finish').addEventListener('click', async () => {
     find('finish-part').hidden = false;
-    find('finish-state').textContent = FINISH.running;
+    find('finish-state').textContent = FINISH[session.state.mode].running;
     find('finish-part').focus();
     find('finish-part').scrollIntoView({block: 'nearest'});
     const isStarted = await session.finish().catch(() => false);
     if (!isStarted) find('finish-state').textContent = 'Not started.';
   });
-  session.addEventListener('event:finish', ({detail}) => showFinish(detail));
+  session.addEventListener('event:finish', ({detail}) => showFinish(detail, FINISH[session.state.mode]));
 }
 
-function showFinish({state, line, files}) {
+function showFinish({state, line, files}, words) {
   find('finish-part').hidden = false;
   find('finish').disabled = state === 'running';
-  find('finish-state').textContent = line || FINISH[state];
+  find('finish-state').textContent = line || words[state];
   const isPage = name => name.endsWith('.html');
   fill(find('finish-files'), (files ?? []).map(name => make('li', {}, isPage(name)
     ? make('a', {href: `files/${name.split('/').pop()}`, target: '_blank', rel: 'noopener'}, name) : name)));
-  if (state !== 'running') say(line || FINISH[state]);
+  if (state !== 'running') say(line || words[state]);
 }
 
 /** What is saved, who has the pen, whether the server answers. */

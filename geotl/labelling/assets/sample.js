@@ -43,7 +43,8 @@ export class Sample {
 
   #show() {
     const done = this.points.filter(one => one.class !== null).length;
-    find('sample-progress').textContent = `${done} of ${this.points.length} points have a class.`;
+    const under = this.points.findIndex(one => one.id === this.current) + 1;
+    find('sample-progress').textContent = `${done} of ${this.points.length} points have a class. Point ${under} is under the cross.`;
     find('sample-bar').max = Math.max(this.points.length, 1);
     find('sample-bar').value = done;
     this.map.showPlaces(this.points.map((one, k) => ({...one, number: k + 1, visited: one.class !== null})));

@@ -26,7 +26,7 @@ export const fromMap = geometry => (geometry.getType() === 'Point'
   : {type: 'Polygon', coordinates: geometry.getCoordinates().map(ring => ring.map(rounded))});
 
 /** Scene pixels per tile pixel at each level, from one tile for the whole scene to 1. */
-export function levels(width, height) {
+function levels(width, height) {
   const count = Math.max(0, Math.ceil(Math.log2(Math.max(width, height) / TILE)));
   return Array.from({length: count + 1}, (_, k) => 2 ** (count - k));
 }
@@ -174,7 +174,7 @@ export class SceneMap {
       view: new View({
         projection: this.projection, extent: this.extent, constrainOnlyCenter: true, smoothExtentConstraint: false,
         enableRotation: false, center: [width / 2, -height / 2], resolution: 1,
-        minResolution: 1 / MOST_ZOOM, maxResolution: Math.max(4, 4 * Math.max(width, height) / TILE),
+        minResolution: 1 / MOST_ZOOM, maxResolution: 4 * levels(width, height)[0], // a power of two, as all steps
         smoothResolutionConstraint: false,
       }),
     });

@@ -35,7 +35,7 @@ function isDone(change, state) {
 }
 
 /** The labels as they will be when what waits has been made; added ones have negative ids. */
-export function withWaiting(labels, queue) {
+function withWaiting(labels, queue) {
   let shown = labels;
   const edit = (id, values) => shown.map(one => (one.id === id ? {...one, ...values, waiting: true} : one));
   const apply = {
@@ -60,6 +60,7 @@ export class Session extends EventTarget {
   writer = null; // null until the server has said who has the pen
   offline = false;
   gone = false;
+  finished = null; // the last event of finishing
   queue = [];
   #sending = false;
   #answers = 0; // states that the server has sent so far
@@ -290,6 +291,7 @@ export class Session extends EventTarget {
     if (event.kind === 'labels' && event.revision !== this.state.revision && !this.#sending) {
       await this.#untilAnswered(() => this.reload());
     }
+    if (event.kind === 'finish') this.finished = event;
     this.#emit(`event:${event.kind}`, event);
   }
 

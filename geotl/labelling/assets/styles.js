@@ -6,7 +6,7 @@ const LIGHT = '#ffffff';
 const FONT = '600 11px system-ui, "Liberation Sans", "DejaVu Sans", sans-serif';
 
 /** Black or white, whichever is read more easily on a colour #rrggbb. */
-export function inkOn(colour) {
+function inkOn(colour) {
   const [red, green, blue] = [1, 3, 5].map(k => parseInt(colour.slice(k, k + 2), 16) / 255)
     .map(value => (value <= 0.04045 ? value / 12.92 : ((value + 0.055) / 1.055) ** 2.4));
   return 0.2126 * red + 0.7152 * green + 0.0722 * blue > 0.18 ? DARK : LIGHT;

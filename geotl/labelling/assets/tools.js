@@ -47,7 +47,13 @@ export class Tools extends EventTarget {
   useMiddle() {
     if (this.tool === 'polygon') this.#addCorner(this.map.middle);
     else if (this.tool === 'point') this.addPoint(this.map.middle);
-    else this.select(this.map.labelAt(this.map.pixelOf(this.map.middle), 12) ?? null);
+    else this.#selectUnderCross();
+  }
+
+  #selectUnderCross() {
+    const id = this.map.labelAt(this.map.pixelOf(this.map.middle), 12);
+    this.select(id ?? null);
+    if (id === undefined) say('no label under the cross');
   }
 
   addPoint(at) {

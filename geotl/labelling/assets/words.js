@@ -7,7 +7,7 @@ export const percent = share => {
 };
 
 /** "82 % [74, 90]". */
-export const interval = ({value, low, high}) =>
+const interval = ({value, low, high}) =>
   Number.isFinite(low) ? `${percent(value)} % [${percent(low)}, ${percent(high)}]` : `${percent(value)} %`;
 
 /** "1 label", "12 labels". */
