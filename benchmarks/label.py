@@ -65,7 +65,10 @@ def made_scene(path: Path, side: int, seed: int = 1) -> Truth:
 
 
 class Clicks:
-    """Labels placed one after the other at random places, of the true class."""
+    """Labels placed one after the other at random places, of the true class.
+
+    The first ones are of three classes in turn, or there would be too few of each for a model.
+    """
 
     def __init__(self, truth: Truth) -> None:
         """Of a scene's classes [H,W]."""
@@ -77,6 +80,8 @@ class Clicks:
         """So many labels, those of before first."""
         while len(self.labels) < count:
             row, col = (int(self.random.integers(0, side)) for side in self.truth.shape)
+            if len(self.labels) < 12 and self.truth[row, col] != len(self.labels) % 3:
+                continue
             place = shapely.Point(col + 0.5, row + 0.5)
             label = PlacedLabel(len(self.labels) + 1, int(self.truth[row, col]), place)
             self.labels = (*self.labels, label)
@@ -192,7 +197,7 @@ def main() -> None:
             size = sum(one.stat().st_size for one in (folder / "features").rglob("*.npy"))
             print(f"all features after {time.perf_counter() - begun:.0f} s, {size / 1e9:.2f} GB")
             print(f"memory until then {memory.peak_mb:,.0f} MB")
-            clicks.labels = ()
+            clicks.labels, models.revision = (), -1
             print("labels | view | model | map: median | 95 % | processor, median")
             for count in COUNTS:
                 learner.changed(clicks.upto(count))
