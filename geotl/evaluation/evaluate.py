@@ -261,8 +261,12 @@ def losses(network: float, baselines: Mapping[str, float]) -> dict[str, float]:
     return dict(sorted(better.items(), key=lambda pair: -pair[1]))
 
 
-def headline(network: Interval | Spread, baselines: Mapping[str, float]) -> str:
+def headline(
+    network: Interval | Spread, baselines: Mapping[str, float], name: str = "network"
+) -> str:
     """The headline: the baselines that are better than the network, if any, and its accuracy.
+
+    `name` says what is tested, where that is more than a network.
 
     >>> headline(wilson(34, 40), {"majority class": 0.3})
     'overall accuracy 0.850 [0.709, 0.929]'
@@ -274,7 +278,7 @@ def headline(network: Interval | Spread, baselines: Mapping[str, float]) -> str:
     if not better:
         return accuracy
     named = better[0] if len(better) == 1 else f"{', '.join(better[:-1])} and {better[-1]}"
-    return f"The network loses to {named}: {accuracy}"
+    return f"The {name} loses to {named}: {accuracy}"
 
 
 @dataclass(frozen=True)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -20,6 +20,7 @@ from geotl.experiments.results import (
     BAND_STATISTICS,
     LABELS_ALONE,
     NETWORK,
+    NETWORK_ALONE,
     RANDOM_SPLIT,
     Answers,
     Comparison,
@@ -41,7 +42,7 @@ from geotl.training.strategies import (
     predict_rows,
     standardised,
 )
-from geotl.training.tile_fusion import fuse
+from geotl.training.tile_fusion import ASKED, AUTO, fuse
 from geotl.training.tile_pool import with_pool
 
 MAX_TRAINING = 2000  # training tiles that a trained network classifies again
@@ -88,11 +89,24 @@ def fit_draw(
         features=feature_source(experiment),
         epochs=epochs,
     )
-    if experiment.recipe.model.fuse_statistics:
-        fitted = fuse(fitted, train, draw.folds, plan, fusion)
+    if fuses(experiment.recipe):
+        bar = AUTO if experiment.recipe.model.fuse_statistics == "auto" else ASKED
+        fitted = fuse(fitted, train, draw.folds, plan, fusion, bar=bar)
     if (pool := pool_features(experiment, draw, fitted)) is not None:
         fitted = with_pool(fitted, train.labels, pool, draw.folds, experiment.recipe.probe)
     return FittedDraw(draw, fitted, with_training_note(report, network, plan))
+
+
+def fuses(recipe: Recipe) -> bool:
+    """Whether heads on band statistics are tried beside the network's own.
+
+    `auto` leaves out heads that unlabelled tiles have a part in.
+
+    >>> fuses(Recipe()), fuses(Recipe(model={"fuse_statistics": "auto"}))
+    (False, True)
+    """
+    unlabelled = recipe.probe.pool is not None or recipe.probe.unlabelled != "none"
+    return bool(recipe.model.fuse_statistics) and not unlabelled
 
 
 def with_training_note(
@@ -157,7 +171,7 @@ def compare(
     draw: Draw,
     logits: Floats,
     extra: Floats | None,
-    alone: Floats | None = None,
+    alone: Mapping[str, Floats] | None = None,
 ) -> Comparison:
     """Test the baselines on a repeat's test tiles, and compare them with the network.
 
@@ -166,13 +180,14 @@ def compare(
         draw: its split.
         logits: of the network [n,K].
         extra: of the head trained on unlabelled tiles too [n,K], if there is one.
-        alone: of the network's head before it took a pool of unlabelled tiles [n,K], if it has one.
+        alone: of the network before it took a pool of unlabelled tiles or was fused with band
+            statistics [n,K], by the name of the row.
     """
     samples, test = experiment.samples, draw.split.test
     classes, truth = len(samples.classes), samples.labels[test]
     baseline_logits = dict(baselines(experiment, draw))
     methods = {} if extra is None else {f"network, {with_what(samples)}": extra}
-    methods |= {} if alone is None else {LABELS_ALONE: alone}
+    methods |= alone or {}
     rest = compared(truth, methods, baseline_logits, classes)
     matrices = {NETWORK: confusion(truth, logits.argmax(1), classes)}
     if shows_random(experiment.recipe):
@@ -183,8 +198,8 @@ def compare(
     paired = None
     if extra is not None:
         paired = (logits.argmax(1) == truth, extra.argmax(1) == truth)
-    if alone is not None:
-        paired = (alone.argmax(1) == truth, logits.argmax(1) == truth)
+    if alone and LABELS_ALONE in alone:
+        paired = (alone[LABELS_ALONE].argmax(1) == truth, logits.argmax(1) == truth)
     return Comparison(matrices | dict(rest.matrices), intervals, paired)
 
 
@@ -228,10 +243,12 @@ def on_random_split(experiment: Experiment, draw: Draw) -> Int64s:
 def variants(recipe: Recipe, samples: TileSamples) -> dict[str, Recipe]:
     """The same recipe from random weights, on red, green and blue alone, and as a probe.
 
-    Unless the recipe chooses, a frozen probe on red, green and blue is a baseline of pretrained
-    networks of these and other bands.
+    None is fused with band statistics, which are a baseline of their own. Unless the recipe
+    chooses, a frozen probe on red, green and blue is a baseline of pretrained networks of these and
+    other bands.
     """
-    base = quiet_probe(recipe)
+    plain = recipe.model.model_copy(update={"fuse_statistics": False})
+    base = quiet_probe(recipe).model_copy(update={"model": plain})
     recipes: dict[str, Recipe] = {}
     pretrained = recipe.model.weights != "none"
     if recipe.evaluate.random_weights and pretrained:
@@ -239,12 +256,12 @@ def variants(recipe: Recipe, samples: TileSamples) -> dict[str, Recipe]:
         trains = {"finetune", "probe_then_finetune", "full"}
         recipes["random weights"] = without_tuning(base).model_copy(
             update={
-                "model": recipe.model.model_copy(update=blank),
+                "model": plain.model_copy(update=blank),
                 "strategy": "scratch" if recipe.strategy in trains else recipe.strategy,
                 "freeze_until": None,
             }
         )
-    rgb = {"model": recipe.model.model_copy(update={"first_conv": "rgb_only"})}
+    rgb = {"model": plain.model_copy(update={"first_conv": "rgb_only"})}
     as_probe = {"strategy": "probe", "freeze_until": None}
     choice = recipe.evaluate.rgb_only
     if choice or (
@@ -315,10 +332,14 @@ def pool_features(experiment: Experiment, draw: Draw, fitted: Fitted) -> Floats 
     return standardised(fitted.network, feature_source(experiment)(fitted.network, draw.pool))
 
 
-def labels_alone(experiment: Experiment, fit: FittedDraw) -> Floats | None:
-    """Logits [n, K] of the test tiles by the head before it took a pool; None without a pool."""
-    pool = fit.fitted.pool
-    return None if pool is None else pool.alone.logits(features_of_test(experiment, fit))
+def alone(experiment: Experiment, fit: FittedDraw) -> dict[str, Floats]:
+    """Logits [n, K] of the test tiles by the network before it took a pool or was fused."""
+    pool, unfused = fit.fitted.pool, fit.fitted.alone
+    if pool is not None:
+        return {LABELS_ALONE: pool.alone.logits(features_of_test(experiment, fit))}
+    if unfused is not None:
+        return {NETWORK_ALONE: logits_of_test(experiment, replace(fit, fitted=unfused))}
+    return {}
 
 
 def scene_features(experiment: Experiment, fitted: Fitted) -> Floats:

@@ -79,7 +79,8 @@ def fit_kept(
     answers = Answers.joined([one.answers for one in results.draws])
     epochs = chosen_epochs([one.epochs for one in results.draws])
     share = middle_share([one.share for one in results.draws])
-    fit = fit_on_all(experiment, epochs, answers, fusion=first.fitted.fusion, share=share)
+    fusion = first.fitted.fusion if results.fused else None  # no split is: the plain network
+    fit = fit_on_all(experiment, epochs, answers, fusion=fusion, share=share)
     head = None
     if experiment.recipe.probe.unlabelled != "none":
         head = head_with(experiment, fit, scene_features(experiment, fit.fitted))

@@ -24,11 +24,9 @@ _DISCRIMINANT: Mapping[str, Any] = {
     "model.pool": "root_mean",
     "model.unit_length": True,
 }
-PRESETS: Mapping[Regime, Mapping[str, Any]] = {
-    "scarce": _DISCRIMINANT,
-    "some": _DISCRIMINANT,
-    "many": _DISCRIMINANT,
-}
+_FUSED: Mapping[str, Any] = {"model.fuse_statistics": "auto"}
+_PROBE: Mapping[str, Any] = {**_DISCRIMINANT, **_FUSED}
+PRESETS: Mapping[Regime, Mapping[str, Any]] = {"scarce": _PROBE, "some": _PROBE, "many": _PROBE}
 TUNED: Mapping[str, Any] = {  # head and pooling are the probe's; the head stays as it was fitted
     **{key: value for key, value in _DISCRIMINANT.items() if key != "strategy"},
     "train.epochs": 10,
@@ -43,7 +41,7 @@ _RATES = (
     "train.head_lr",
 )  # one choice: a recipe states it completely
 PRESET_STRATEGIES = ("auto", "probe_then_finetune")
-FROM_RANDOM: Mapping[str, Any] = {"strategy": "scratch"}  # many labels, no weights
+FROM_RANDOM: Mapping[str, Any] = {"strategy": "scratch", **_FUSED}  # many labels, no weights
 LEAST_PX = 8  # that model.input_px may be
 TWICE_UP_TO_PX = 96  # larger tiles are resized to 96 and 192 px
 

@@ -98,7 +98,8 @@ def allowed(node: Node) -> str:
 
 def _kind(node: Node) -> str:
     if "enum" in node:
-        return "one of " + ", ".join(map(str, node["enum"]))
+        words = (str(v).lower() if isinstance(v, bool) else str(v) for v in node["enum"])
+        return "one of " + ", ".join(words)
     if "prefixItems" in node:
         each = [allowed(item) for item in node["prefixItems"]]
         return f"a list of {len(each)}: " + ", ".join(each)

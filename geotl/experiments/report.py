@@ -13,7 +13,14 @@ from geotl.console import aligned
 from geotl.data.labels import Rejection
 from geotl.data.spatial_splits import Variogram
 from geotl.evaluation.calibration import calibration_caption, distrust
-from geotl.evaluation.evaluate import Evaluation, Interval, Spread, headline, plain
+from geotl.evaluation.evaluate import (
+    Evaluation,
+    Interval,
+    Spread,
+    headline,
+    losses,
+    plain,
+)
 from geotl.evaluation.learning_curve import Optimism
 from geotl.evaluation.next_steps import Stand, Step
 from geotl.experiments.compare import FittedDraw
@@ -23,7 +30,7 @@ from geotl.experiments.kept_model import KeptModel
 from geotl.experiments.label_doubts import DOUBTFUL, LabelDoubts
 from geotl.experiments.recipe import written_text
 from geotl.experiments.report_words import FUSE, fusion_hint, one_of_many, stand_words, tuning_words
-from geotl.experiments.results import NETWORK, Answers, Results
+from geotl.experiments.results import FUSED, NETWORK, NETWORK_ALONE, Answers, Results
 from geotl.experiments.run_folder import METRICS, RECIPE
 from geotl.experiments.run_sets import SETS, RunSets
 from geotl.experiments.save import colours_of
@@ -108,9 +115,27 @@ class Outcome:
 
     def headline(self) -> str:
         """The first line: methods that are more accurate, if any, then the network's accuracy."""
-        if self.kfold:
-            return f"{self.evaluation.headline}, {self.kfold} folds together"
-        return headline(*self.comparison())
+        name = "network with band statistics" if self.results.fused else "network"
+        line = headline(*self.comparison(), name)
+        return f"{line}, {self.kfold} folds together" if self.kfold else line
+
+    @property
+    def loses(self) -> bool:
+        """Whether another method is more accurate."""
+        accuracy, rivals = self.comparison()
+        return bool(losses(accuracy[0], rivals))
+
+    def title(self) -> str:
+        """The name of what the report is about, in its own tables and figures."""
+        if not self.alone():
+            return "This network"
+        return f"This {self.results.title(NETWORK) if self.kfold else FUSED}"
+
+    def alone(self) -> dict[str, Interval]:
+        """The network's accuracy before it was fused with band statistics, if it was."""
+        draws = self.results.draws if self.kfold else self.results.draws[:1]
+        shown = Results(draws)
+        return {NETWORK_ALONE: shown.pooled()[NETWORK_ALONE]} if shown.fused else {}
 
     def comparison(self) -> tuple[Interval | Spread, dict[str, float]]:
         """Overall accuracy of the network and of its rivals; means where there are repeats."""
@@ -141,7 +166,8 @@ class Outcome:
         rows = {name: own["overall"].over(what) for name, own in spreads.items()}
         if self.kfold:
             rows = {name: str(accuracy) for name, accuracy in self.results.pooled().items()}
-        return [f"  {line}" for line in aligned(list(rows.items()), left=(0, 1))]
+        titled = [(self.results.title(name), accuracy) for name, accuracy in rows.items()]
+        return [f"  {line}" for line in aligned(titled, left=(0, 1))]
 
     def _remarks(self, what: str) -> list[str]:
         """What must be said beside the accuracies."""
@@ -187,8 +213,7 @@ class Outcome:
             record["head"] = {"setting": chosen.setting, "fold_accuracy": chosen.fold_accuracy}
         if fitted.pool is not None:
             record["pool"] = fitted.pool.to_dict()
-        if fitted.fusion is not None:
-            record["fusion"] = asdict(fitted.fusion)
+        record |= self._fusion()
         if fitted.history is not None:
             record["training"] = asdict(fitted.history)
         if fitted.tuning is not None:
@@ -197,6 +222,13 @@ class Outcome:
             record |= self._kept(timed)
         metrics: dict[str, Any] = plain(record)
         return metrics
+
+    def _fusion(self) -> dict[str, Any]:
+        """How the kept model is fused, and what `network` then stands for in metrics.json."""
+        fusion = self.kept.made.fitted.fusion
+        record = {} if fusion is None else {"fusion": asdict(fusion)}
+        names = {"names": {NETWORK: self.results.title(NETWORK)}} if self.results.fused else {}
+        return record | names
 
     def _kept(self, timed: bool) -> dict[str, Any]:
         """What metrics.json says of a model that was fitted on all labels."""
@@ -261,7 +293,7 @@ def result_pictures(outcome: Outcome) -> dict[str, Picture]:
         ),
         "curves": learning_picture(outcome),
         "baselines": Picture(
-            figures.baselines_figure(baseline_rows(outcome), "This network"),
+            figures.baselines_figure(baseline_rows(outcome), outcome.title()),
             "Accuracies of the network and the baselines",
             "Overall accuracy with 95 % intervals.",
         ),
@@ -300,7 +332,8 @@ def stand_picture(stand: Stand) -> Picture:
 
 def baseline_rows(outcome: Outcome) -> list[tuple[str, float, float, float]]:
     """Network and rivals with their intervals, as the figure takes them."""
-    rows = {"This network": outcome.evaluation.overall} | outcome.evaluation.rivals
+    own = {outcome.title(): outcome.evaluation.overall}
+    rows = own | outcome.alone() | outcome.evaluation.rivals
     return [(name, *interval) for name, interval in rows.items()]
 
 
@@ -377,15 +410,16 @@ def report_tables(outcome: Outcome, colours: Sequence[str]) -> dict[str, Table]:
     """The report's tables, by the section they stand in."""
     result = outcome.evaluation
     tables = {
-        "baselines": baselines_table(result),
+        "baselines": baselines_table(result, outcome.title(), outcome.alone()),
         "scores": scores_table(result),
         "classes": classes_table(result, colours),
         "weights": weights_table(outcome.kept.made.weights),
     }
+    spreads = {outcome.results.title(n): own for n, own in outcome.results.spreads().items()}
     if outcome.kfold:
-        tables["folds"] = draws_table(outcome.results.spreads(), "folds, each counting alike")
+        tables["folds"] = draws_table(spreads, "folds, each counting alike")
     elif outcome.draws > 1:
-        tables["draws"] = draws_table(outcome.results.spreads())
+        tables["draws"] = draws_table(spreads)
     if outcome.sets is not None:
         tables[SETS] = outcome.sets.table()
     if outcome.doubts.found:
@@ -420,7 +454,7 @@ def report_content(
     return ReportContent(
         title=experiment.recipe.title or experiment.recipe.name,
         headline=headline,
-        loses=headline.startswith("The network loses"),
+        loses=outcome.loses,
         keys=key_figures(result),
         answers=first_answers(outcome),
         facts=outcome.facts | gain_facts(outcome),

@@ -8,7 +8,7 @@ from geotl.training.tuning import Tuning
 
 FUSE = Step(
     "Pool the network with band statistics",
-    "model.fuse_statistics=true",
+    "model.fuse_statistics=auto",
     "they are more accurate here than the network; held-out training labels weigh both, and the "
     "network stays as it is where nothing is gained",
 )
@@ -21,7 +21,7 @@ def fusion_hint(headline: str) -> str:
     ''
     """
     loses = headline.startswith("The network loses") and BAND_STATISTICS in headline
-    return "model.fuse_statistics=true pools the network with band statistics" if loses else ""
+    return f"{FUSE.change} pools the network with band statistics" if loses else ""
 
 
 def stand_words(stand: Stand, recipe: str) -> tuple[str, ...]:

@@ -15,6 +15,8 @@ from geotl.experiments.recipe import Recipe
 
 BAND_STATISTICS = "band mean and sd, logistic"  # the baseline
 NETWORK, RANDOM_SPLIT = "network", "network, random split"
+NETWORK_ALONE = "network alone"  # before it was fused with band statistics
+FUSED = "network and band statistics"
 LABELS_ALONE, POOL = "network, labels alone", "with pool of unlabelled tiles"  # see tile_pool
 HOW = {"blocks": "blocked", "group": "by group", "scene": "by scene"}
 
@@ -103,12 +105,30 @@ class Results:
 
     def methods(self) -> list[str]:
         """Every method of any repeat, in order of appearance."""
-        return list(dict.fromkeys(name for one in self.draws for name in one.comparison.matrices))
+        alone = [NETWORK, NETWORK_ALONE] if self.fused else []
+        every = (name for one in self.draws for name in one.comparison.matrices)
+        return list(dict.fromkeys([*alone, *every]))
 
     def matrices(self, method: str) -> list[Int64s]:
-        """Confusion matrices of a method, draw by draw."""
-        by_repeat = (one.comparison.matrices.get(method) for one in self.draws)
-        return [matrix for matrix in by_repeat if matrix is not None]
+        """Confusion matrices of a method, draw by draw; an unfused network is alone itself."""
+        several = [one.comparison.matrices for one in self.draws]
+        if method == NETWORK_ALONE:
+            return [own.get(NETWORK_ALONE, own[NETWORK]) for own in several]
+        return [own[method] for own in several if method in own]
+
+    @property
+    def fused(self) -> int:
+        """Number of draws whose network is fused with band statistics."""
+        return sum(NETWORK_ALONE in one.comparison.matrices for one in self.draws)
+
+    def title(self, method: str) -> str:
+        """A method's name for people; metrics.json keeps `network` for the run's own model."""
+        if not self.fused or method not in (NETWORK, RANDOM_SPLIT):
+            return method
+        if method == RANDOM_SPLIT:
+            return "the same on a random split"
+        some, draws = self.fused, len(self.draws)
+        return FUSED if some == draws else f"{FUSED} in {some} of {draws}, else alone"
 
     def counts(self, method: str) -> list[tuple[int, int]]:
         """Tiles classified correctly and test tiles, draw by draw."""

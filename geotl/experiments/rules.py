@@ -131,9 +131,9 @@ RULES: tuple[Rule, ...] = (
     ),
     Rule(
         ("model.fuse_statistics", "probe.pool"),
-        lambda fused, pool: fused and pool is not None,
+        lambda fused, pool: fused is True and pool is not None,
         "given true with probe.pool {1}, whose head is fitted to the network's features alone; "
-        "allowed: false, or probe.pool=null",
+        "allowed: false, auto, or probe.pool=null",
     ),
     Rule(
         ("probe.pool", "split.kfold"),
@@ -277,21 +277,23 @@ RULES: tuple[Rule, ...] = (
     ),
     Rule(
         ("model.fuse_statistics", "task"),
-        lambda fused, task: fused and task == "pixels",
+        lambda fused, task: fused is True and task == "pixels",
         "given true with task pixels, whose members on bands are fused already (pixels.members); "
-        "allowed: false, or task=tiles",
+        "allowed: false, auto, or task=tiles",
     ),
     Rule(
         ("model.fuse_statistics", "probe.unlabelled"),
-        lambda fused, unlabelled: fused and unlabelled != "none",
+        lambda fused, unlabelled: fused is True and unlabelled != "none",
         "given true with probe.semi_supervised {1}, whose head is fitted to the network's features "
-        "alone; allowed: false, or probe.semi_supervised=none",
+        "alone; allowed: false, auto, or probe.semi_supervised=none",
     ),
     Rule(
         ("model.fuse_statistics", "train.choice_folds", "strategy"),
-        lambda fused, folds, strategy: fused and folds == 0 and strategy not in ("auto", "probe"),
+        lambda fused, folds, strategy: (
+            fused is True and folds == 0 and strategy not in ("auto", "probe")
+        ),
         "given true with train.choice_folds 0 and strategy {2}, where no training tile is held out "
-        "to weigh members by; allowed: false, or train.choice_folds=1",
+        "to weigh members by; allowed: false, auto, or train.choice_folds=1",
     ),
     Rule(
         ("model.adabn", "model.weights"),

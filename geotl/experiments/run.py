@@ -24,11 +24,12 @@ from geotl.evaluation.regularisers import regularisers
 from geotl.experiments.build import caching_note, open_experiment
 from geotl.experiments.compare import (
     FittedDraw,
+    alone,
     answers_of,
     compare,
     features_of_test,
     fit_draw,
-    labels_alone,
+    fuses,
     logits_of_test,
     training_count,
     unlabelled_head,
@@ -128,7 +129,7 @@ def score_draw(experiment: Experiment, number: int, results: Results) -> ScoredD
     head, extra = None, None
     if experiment.recipe.probe.unlabelled != "none":
         head, extra = unlabelled_head(experiment, fit)
-    comparison = compare(experiment, draw, logits, extra, labels_alone(experiment, fit))
+    comparison = compare(experiment, draw, logits, extra, alone(experiment, fit))
     history, tuning = fit.fitted.history, fit.fitted.tuning
     result = DrawResult(
         comparison,
@@ -160,7 +161,7 @@ def pool_line(fitted: Fitted) -> str:
 
 def fusion_line(recipe: Recipe, fitted: Fitted) -> str:
     """How a network is fused with band statistics, or that it is not though it should be."""
-    if not recipe.model.fuse_statistics:
+    if not fuses(recipe):
         return ""
     missing = "model.fuse_statistics: no training tile is held out, so the network stays unfused"
     return missing if fitted.fusion is None else str(fitted.fusion)

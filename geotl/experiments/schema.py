@@ -200,10 +200,11 @@ class ModelSection(Section, title="Model"):
     normalise: Literal["training", "weights"] = Field(
         "training", description="whose mean and sd: the training tiles' or the weights' own"
     )
-    fuse_statistics: bool = Field(
+    fuse_statistics: Literal["auto", True, False] = Field(
         False,
         description="pool the network with heads on each band's mean, sd and gradient, weighed by "
-        "training tiles that are held out",
+        "training tiles that are held out: true where the gain exceeds a standard error, auto "
+        "where it exceeds two and what fitted weights gain by chance",
     )
     dropout: float = Field(0.0, ge=0, le=0.9, description="dropout before the head [fraction]")
     hold_batchnorm: bool = Field(

@@ -226,9 +226,11 @@ def classes_table(result: Evaluation, colours: Sequence[str] = (), what: str = "
     )
 
 
-def baselines_table(result: Evaluation, name: str = "This network") -> Table:
-    """The network among the baselines, best first."""
-    everyone = {name: result.overall} | result.rivals
+def baselines_table(
+    result: Evaluation, name: str = "This network", beside: Mapping[str, Interval] | None = None
+) -> Table:
+    """The network among the baselines, and what else stands beside it, best first."""
+    everyone = {name: result.overall} | dict(beside or {}) | result.rivals
     ranked = sorted(everyone.items(), key=lambda pair: -pair[1].value)
     return Table(
         ("", "Overall accuracy", "95 % interval", "Difference"),
@@ -241,7 +243,8 @@ def baselines_table(result: Evaluation, name: str = "This network") -> Table:
             )
             for who, interval in ranked
         ),
-        note="Difference from the network in percentage points, on the same tiles.",
+        note=f"Difference from {name[:1].lower()}{name[1:]} in percentage points, on the same "
+        "tiles.",
         strong=[who for who, _ in ranked].index(name),
     )
 

@@ -131,7 +131,7 @@ def _head_path(experiment: Experiment, result: FittedDraw) -> HeadPath | None:
     """Accuracies of a probe's head from strongly to weakly regularised."""
     recipe, samples, draw = experiment.recipe, experiment.samples, result.draw
     chosen, kind, features = result.fitted.chosen, recipe.probe.head, result.fitted.features
-    if chosen is None or features is None or result.fitted.fusion is not None:
+    if chosen is None or features is None or result.fitted.alone is not None:
         return None  # a fused head has no single setting
     labels, folds = samples.labels[draw.split.train], chosen.fold_accuracy
     settings = set(folds) | {chosen.setting}

@@ -113,8 +113,19 @@ class TileFusion:
     loss: float
     tiles: int
 
+    @property
+    def pools(self) -> bool:
+        """Whether heads on band statistics have a part in the model; else the network is alone."""
+        return next(iter(self.weights.values())) < 1
+
     def __str__(self) -> str:
-        """The weights in one line, for people."""
+        """The weights in one line, for people; or that the network is not fused."""
+        if not self.pools:
+            network, *others = self.losses.values()
+            return (
+                f"not fused: band statistics gain too little (log-loss on {self.tiles} held-out "
+                f"training tiles: the network {network:.3f}, they alone {min(others):.3f})"
+            )
         parts = [f"{name} {share:.2f}" for name, share in self.weights.items() if share >= 0.005]
         return (
             f"fused: {'; '.join(parts)} (log-loss {self.loss:.3f} on {self.tiles} held-out "
@@ -135,6 +146,8 @@ class Fitted:
         fusion: how the head is pooled with heads on band statistics; None where it is not.
         tuning: how much of a fine-tuning from a probe was kept, else None.
         pool: what a pool of unlabelled tiles did for a probe's head; None without one.
+        alone: the fit before its head was pooled with heads on band statistics; None where it is
+            not.
     """
 
     network: TileClassifier
@@ -145,6 +158,7 @@ class Fitted:
     fusion: TileFusion | None = None
     tuning: Tuning | None = None
     pool: PoolUse | None = None
+    alone: Fitted | None = None
 
 
 def head_fit(kind: HeadKind, num_classes: int, weights: ClassWeights = "none") -> Fit:

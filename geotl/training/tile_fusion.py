@@ -49,6 +49,23 @@ EQUAL_TILES = 0.0  # weights as fitted: drawn to equal ones, they lose where the
 
 
 @dataclass(frozen=True)
+class Bar:
+    """How large a gain in log-loss on held-out tiles must be, for another model to be taken.
+
+    Attributes:
+        errors: standard errors of the gain that it must exceed.
+        fitted: weights that were fitted on the same tiles; each lowers their loss by chance, and
+            that of new tiles is higher by 1/n for each (Akaike 1974).
+    """
+
+    errors: float = 1.0
+    fitted: int = 0
+
+
+ASKED, AUTO = Bar(), Bar(errors=2.0, fitted=2)  # three members' weights sum to 1: two are free
+
+
+@dataclass(frozen=True)
 class HeadMember:
     """A linear head on some of the features.
 
@@ -69,6 +86,8 @@ def fuse(
     folds: Folds,
     plan: FitPlan,
     fusion: TileFusion | None = None,
+    *,
+    bar: Bar = ASKED,
 ) -> Fitted:
     """The network with the heads on band statistics in its own head.
 
@@ -79,25 +98,27 @@ def fuse(
         folds: (fit, held out) positions among them.
         plan: how it was fitted.
         fusion: weights and temperatures from an earlier fit; None to fit them.
+        bar: what a gain over the network must exceed.
     """
-    if fitted.held_out is None and fusion is None:
+    if fusion is None and fitted.held_out is None:
         return fitted
+    if fusion is not None and not fusion.pools:
+        return replace(fitted, fusion=fusion)
     network = with_statistics(fitted.network)
     table = scaled_statistics(network, train)
     members = members_of(fitted, table, train.labels, folds, plan)
     held_out = None
     if fusion is None:
-        fusion, held_out = weighed(members, train.labels)
-    if fusion.weights[NETWORK] == 1:
+        fusion, held_out = weighed(members, train.labels, bar)
+    if not fusion.pools:
         return replace(fitted, fusion=fusion)
     install(network, pooled_head(members, fusion, network.head.in_features), fusion.temperature)
     features = fitted.features
     if features is not None:
         statistics = np.repeat(table[:, None], features.shape[1], axis=1)
         features = np.concatenate([features, statistics], axis=2)
-    return replace(
-        fitted, network=network.eval(), features=features, held_out=held_out, fusion=fusion
-    )
+    fused = replace(fitted, network=network.eval(), features=features, held_out=held_out)
+    return replace(fused, fusion=fusion, alone=fitted)
 
 
 def scaled_statistics(network: TileClassifier, train: Tiles) -> Float32s:
@@ -153,17 +174,20 @@ def discriminant_on(
     return choose(features, labels, folds, fit, SHRINKAGES)
 
 
-def weighed(members: Mapping[str, HeadMember], labels: Int64s) -> tuple[TileFusion, HeldOut]:
+def weighed(
+    members: Mapping[str, HeadMember], labels: Int64s, bar: Bar = ASKED
+) -> tuple[TileFusion, HeldOut]:
     """Weights and temperatures of the members, by the tiles that no member was fitted to.
 
     The second result holds the fused logits of these tiles.
 
     What has the least log-loss on them is taken, the pool or one member alone; but the network
-    stays alone where the gain over it is less than the gain's standard error.
+    stays alone where the gain over it is not above the bar.
 
     Args:
         members: by name, the network's head first.
         labels: classes [n] of all training tiles.
+        bar: what a gain over the network must exceed.
     """
     rows = functools.reduce(np.intersect1d, [one.held_out.rows for one in members.values()])
     truth, weight = labels[rows], np.ones(len(rows))
@@ -174,14 +198,14 @@ def weighed(members: Mapping[str, HeadMember], labels: Int64s) -> tuple[TileFusi
         for name, values in logits.items()
     }
     losses = {name: log_loss(values, truth, weight) for name, values in calibrated.items()}
-    pool = best_pool(calibrated, truth, losses)
+    pool = best_pool(calibrated, truth, losses, bar)
     temperature = temperatures[NETWORK] if pool.weights[NETWORK] == 1 else pool.temperature
     fusion = TileFusion(pool.weights, temperatures, temperature, losses, pool.loss, len(rows))
     return fusion, HeldOut(rows, temperature * pool.log_probabilities(calibrated))
 
 
 def best_pool(
-    calibrated: Mapping[str, Float64s], truth: Int64s, losses: Mapping[str, float]
+    calibrated: Mapping[str, Float64s], truth: Int64s, losses: Mapping[str, float], bar: Bar
 ) -> Pool:
     """The pool of least log-loss, of all members or of one, if it gains on the first member."""
     alone = [
@@ -190,18 +214,21 @@ def best_pool(
     pool = Pool.of(calibrated, truth, np.ones(len(truth)), EQUAL_TILES)
     best = min([*alone, pool], key=lambda one: one.loss)
     before, after = (one.log_probabilities(calibrated) for one in (alone[0], best))
-    return best if gains(before, after, truth) else alone[0]
+    return best if gains(before, after, truth, bar) else alone[0]
 
 
-def gains(before: Float64s, after: Float64s, truth: Int64s) -> bool:
-    """Whether log-probabilities [n,K] of the true classes rise by more than the standard error.
+def gains(before: Float64s, after: Float64s, truth: Int64s, bar: Bar = ASKED) -> bool:
+    """Whether log-probabilities [n,K] of the true classes rise by more than the bar.
 
     >>> half, sure = np.log(np.full((9, 2), 0.5)), np.log([[0.8, 0.2]] * 9)
     >>> gains(half, sure, np.zeros(9, np.int64)), gains(half, half, np.zeros(9, np.int64))
     (True, False)
+    >>> gains(half, np.log([[0.6, 0.4]] * 9), np.zeros(9, np.int64), AUTO)  # 0.18 a tile; 2/9
+    False
     """
     rise = (after - before)[np.arange(len(truth)), truth]
-    return bool(rise.mean() > rise.std() / np.sqrt(max(len(rise) - 1, 1)))
+    error = rise.std() / np.sqrt(max(len(rise) - 1, 1))
+    return bool(rise.mean() > bar.errors * error + bar.fitted / len(rise))
 
 
 def pooled_head(members: Mapping[str, HeadMember], fusion: TileFusion, width: int) -> Linear:

@@ -9,14 +9,17 @@ import numpy as np
 import pytest
 import rasterio
 import torch
-from helpers.runs import BANDS, made_tiles, run
+from helpers.experiments import samples_of
+from helpers.runs import BANDS, SMALL, made_tiles, run
 from helpers.tiles import write_tile
 from safetensors.numpy import load_file
 
 import geotl
 from geotl.cli.main import main
+from geotl.experiments.compare import fuses, variants
 from geotl.experiments.kept_model import kept_temperature
-from geotl.experiments.results import Answers
+from geotl.experiments.recipe import load as load_recipe
+from geotl.experiments.results import Answers, Comparison, DrawResult, Results
 from geotl.export.exporter import KINDS, export_graph
 from geotl.export.graphs import example_tiles
 from geotl.models.model_file import contract_from, load, read_header
@@ -130,9 +133,9 @@ def test_a_run_that_loses_to_band_statistics_names_the_key_and_wins_with_it(
     assert run(tiles, tmp_path / "alone", *weak, options=()) == 0
     told = capsys.readouterr().out
     assert "The network loses to" in told
-    assert "model.fuse_statistics=true pools the network with band statistics" in told
+    assert "model.fuse_statistics=auto pools the network with band statistics" in told
     page = (tmp_path / "alone" / "report.html").read_text()
-    assert "<dd>Pool the network with band statistics: model.fuse_statistics=true." in page
+    assert "<dd>Pool the network with band statistics: model.fuse_statistics=auto." in page
     assert run(tiles, tmp_path / "fused", *weak, FUSE, options=()) == 0
     told = capsys.readouterr().out
     assert "fused: statistics, discriminant" in told
@@ -140,6 +143,75 @@ def test_a_run_that_loses_to_band_statistics_names_the_key_and_wins_with_it(
     metrics = metrics_of(tmp_path / "fused")
     baseline = metrics["baselines"]["band mean and sd, logistic"]
     assert metrics["overall_accuracy"]["high"] >= baseline["value"]
+
+
+def test_rows_are_named_for_what_they_are(
+    tiles: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out, weak = tmp_path / "run", ("strategy=scratch", "train.epochs=1", "split.shots=5")
+    more = ("split.repeats=2", FUSE, *QUIET[1:])
+    assert run(tiles, out, *weak, *more, options=()) == 0
+    printed = capsys.readouterr().out
+    lines = [line for line in printed.splitlines() if line.startswith("  ")]
+    rows = [line.strip().partition("  ")[0] for line in lines]
+    first = ["network and band statistics", "network alone", "band mean and sd, logistic"]
+    assert rows[:3] == first
+    metrics, page = metrics_of(out), (out / "report.html").read_text()
+    assert metrics["names"] == {"network": "network and band statistics"}
+    for row in ("This network and band statistics", *first):
+        assert f">{row}<" in page
+    fused, alone = (metrics["draws"][name]["overall"]["mean"] for name in ("network", first[1]))
+    assert fused > alone + 0.1  # an epoch from random weights teaches it little
+    assert "network alone" not in metrics["baselines"]
+
+
+def test_some_draws_may_be_fused_and_others_not() -> None:
+    def draw(matrices: dict[str, np.ndarray]) -> DrawResult:
+        empty = Answers(*(np.zeros(0),) * 4)
+        return DrawResult(Comparison(matrices, {}), empty, (1, 1), 0.0)
+
+    good, poor, base = np.diag([5, 5]), np.array([[5, 0], [5, 0]]), np.diag([4, 4])
+    plain = draw({"network": good, "band statistics": base})
+    fused = draw({"network": good, "network alone": poor, "band statistics": base})
+    results = Results([plain, fused])
+    assert results.methods() == ["network", "network alone", "band statistics"]
+    assert results.counts("network alone") == [(10, 10), (5, 10)]
+    assert results.title("network") == "network and band statistics in 1 of 2, else alone"
+    assert results.title("network alone") == "network alone"
+    assert Results([plain]).methods() == ["network", "band statistics"]
+    assert Results([plain]).title("network") == "network"
+
+
+@pytest.mark.parametrize(
+    "settings", [PROBE, ("strategy=scratch", "split.repeats=2", "keep=all")], ids=["probe", "all"]
+)
+def test_auto_keeps_the_model_of_the_network_alone_where_nothing_is_gained(
+    settings: tuple[str, ...], tiles: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("geotl.training.tile_fusion.gains", lambda *_: False)
+    for choice in ("auto", "false"):
+        out = tmp_path / choice
+        assert run(tiles, out, *QUIET, *settings, f"model.fuse_statistics={choice}") == 0
+    auto, alone = (load_file(tmp_path / name / "model.safetensors") for name in ("auto", "false"))
+    assert auto.keys() == alone.keys()
+    for name, values in alone.items():
+        assert auto[name].tobytes() == values.tobytes(), name
+    assert not read_header(tmp_path / "auto" / "model.safetensors")["spec"]["statistics"]
+    metrics = metrics_of(tmp_path / "auto")
+    assert "names" not in metrics
+    assert {*metrics["draws"]} == {"network"}
+
+
+def test_baselines_beside_a_fused_network_are_not_fused(tiles: Path) -> None:
+    recipe = load_recipe(None, [f"data.root={tiles}", *SMALL, "model.weights=w.pth", FUSE])
+    rivals = variants(recipe, samples_of(recipe))
+    assert "random weights" in rivals
+    assert not any(one.model.fuse_statistics for one in rivals.values())
+
+
+@pytest.mark.parametrize("key", ["probe.pool=0.5", "probe.semi_supervised=soft_labels"])
+def test_auto_steps_aside_where_true_is_refused(key: str) -> None:
+    assert not fuses(load_recipe(None, [key, *PROBE, "model.fuse_statistics=auto"]))
 
 
 def test_a_fused_model_gives_another_run_its_weights(

@@ -20,6 +20,8 @@ from geotl.training.learner import Tiles
 from geotl.training.settings import Training
 from geotl.training.strategies import FitPlan, Fitted, HeldOut, predict_rows, probe
 from geotl.training.tile_fusion import (
+    ASKED,
+    AUTO,
     DISCRIMINANT,
     LOGISTIC,
     NETWORK,
@@ -98,6 +100,7 @@ def test_where_levels_carry_the_classes_statistics_take_over(tmp_path: Path) -> 
     fused = fuse(alone, tiles, inside, PLAN)
     assert fused.fusion is not None
     assert fused.fusion.weights[NETWORK] < 0.05
+    assert fused.alone is alone
     assert fused.network.spec.statistics
     assert accuracy(alone, tiles) < 0.7
     assert accuracy(fused, tiles) > 0.95
@@ -155,6 +158,42 @@ def test_a_gain_within_its_standard_error_is_none() -> None:
     )
     assert found.weights[NETWORK] == 1
     assert found.loss == found.losses[NETWORK]
+
+
+@pytest.mark.parametrize(
+    ("right", "asked", "auto"),
+    [(0.0, False, False), (1.5, True, False), (6.0, True, True)],
+    ids=["no gain", "a small gain", "a gain beyond doubt"],
+)
+def test_auto_asks_for_more_evidence_than_true(right: float, asked: bool, auto: bool) -> None:
+    members = {
+        NETWORK: member(logits(2, 0)),
+        DISCRIMINANT: member(logits(right, 5)),
+        LOGISTIC: member(logits(0, 1)),
+    }
+    assert weighed(members, LABELS, ASKED)[0].pools is asked
+    assert weighed(members, LABELS, AUTO)[0].pools is auto
+
+
+def test_a_member_that_is_better_alone_gets_all_the_weight() -> None:
+    members = {
+        NETWORK: member(logits(0, 0)),
+        DISCRIMINANT: member(logits(8, 1)),
+        LOGISTIC: member(logits(0, 2)),
+    }
+    found, _ = weighed(members, LABELS, AUTO)
+    assert found.weights[DISCRIMINANT] == pytest.approx(1, abs=0.02)
+    assert found.loss <= min(found.losses.values()) + 1e-9
+
+
+def test_where_auto_finds_no_gain_the_fit_stays_the_same_object(tmp_path: Path) -> None:
+    tiles = made_tiles(tmp_path, "pattern")
+    alone, inside = probed(tiles)
+    found = fuse(alone, tiles, inside, PLAN, bar=AUTO)
+    assert found.network is alone.network
+    assert (found.alone, found.features) == (None, alone.features)
+    assert str(found.fusion).startswith("not fused: band statistics gain too little")
+    assert fuse(alone, tiles, inside, PLAN, found.fusion).network is alone.network
 
 
 def test_members_are_compared_on_the_tiles_that_all_of_them_left_out() -> None:
