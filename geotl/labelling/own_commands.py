@@ -73,8 +73,9 @@ class OwnCommands:
 
 def started(folder: Path, command: Command) -> subprocess.Popen[str]:
     """Begin a command of geotl in a folder; nothing that lies in the folder is imported."""
-    packages = str(Path(geotl.__file__).resolve().parent.parent)
-    path = os.pathsep.join(filter(None, [packages, os.environ.get("PYTHONPATH")]))
+    given = [Path(entry) for entry in os.environ.get("PYTHONPATH", "").split(os.pathsep) if entry]
+    packages = Path(geotl.__file__).resolve().parent.parent
+    path = os.pathsep.join(str(one.absolute()) for one in (packages, *given))  # not of the folder
     return subprocess.Popen(
         [sys.executable, "-P", "-m", "geotl", *command],
         cwd=folder,

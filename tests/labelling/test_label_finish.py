@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 import threading
@@ -369,7 +370,13 @@ def test_closing_ends_the_command(
             end.result(20)
 
 
-def test_nothing_in_the_project_is_imported(project: Path) -> None:
+@pytest.mark.parametrize("path", [None, ".", os.pathsep])
+def test_nothing_in_the_project_is_imported(
+    project: Path, path: str | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Red before: a relative entry of PYTHONPATH was taken from the project's folder."""
+    if path is not None:
+        monkeypatch.setenv("PYTHONPATH", path)
     for name in ("geotl", "json", "sitecustomize"):
         (project / f"{name}.py").write_text("print('was run'); raise SystemExit(3)")
     process = own_commands.started(project, ["--version"])
