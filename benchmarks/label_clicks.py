@@ -1,19 +1,24 @@
-"""A simulated lab in `geotl label`: accuracy against clicks, following its suggestions or not.
+"""A simulated lab in `geotl label`: accuracy against clicks, at suggested, random and wrong places.
 
     python benchmarks/label_clicks.py [--data sample havel] [--seeds 10]
-        [--clicks 10 20 40 80 160] [--tested scene blocks] [--json clicks.json]
+        [--clicks 10 20 40 80 160] [--tested scene blocks] [--weights resnet18.pth]
+        [--json clicks.json]
 
 A click gives a pixel its true class: on the sample scene that of truth.tif, on Havel that of the
 OpenStreetMap polygon it lies in (classes as in the recipe havel_osm; nothing else can be clicked).
-One lab clicks the ten places that the page suggests, then the next ten, and so on; the other clicks
-places drawn at random. After so many clicks the page's quick model is fitted and tested on 3,000
-pixels drawn at random, each of which counts alike: `scene`, all over the scene, at least 40 m from
-any click of both labs; `blocks`, in two fifths of the blocks that each seed lays over the scene,
-where nobody clicks, nor nearer than the widest window reaches. Where the page has no map yet (two
-classes with three labels each are needed) the commonest class among the labels is tested.
+One lab clicks the ten places that the page suggests, then the next ten, and so on; another clicks
+places drawn at random; a third, as soon as there is a map, clicks the middle of the widest place
+that the map has wrong, click after click (before, the suggestions). After so many clicks the page's
+quick model is fitted and tested on 3,000 pixels drawn at random, each of which counts alike:
+`scene`, all over the scene, at least 40 m from any click of all labs; `blocks`, in two fifths of the
+blocks that each seed lays over the scene, where nobody clicks, nor nearer than the widest window
+reaches. Where the page has no map yet (a label of each of two classes is needed) the commonest class
+among the labels is tested.
 
-Printed: accuracy in %, the mean over the seeds, and the difference with its 95 % interval
-(Student's t), paired over seeds; and how many seeds had a map, following the suggestions and not.
+With --weights the network's stages take part, as in `geotl label --weights`.
+
+Printed: accuracy in %, the mean over the seeds, and differences from random places with their 95 %
+interval (Student's t), paired over seeds; and how many seeds had a map.
 GEOTL_DATA is the folder with sentinel2_l1c_havel (default: ../shared/data).
 """
 
@@ -35,18 +40,20 @@ import rasterio.features
 import shapely
 from scipy.spatial import cKDTree
 
-from geotl.arrays import Bools, Int64s
+from geotl.arrays import Bools, Float64s, Int64s
 from geotl.data.labels import read_labels
 from geotl.evaluation.metrics import mean_interval
+from geotl.experiments.pixel_networks import DeepNetworks, deep_networks
 from geotl.experiments.pixel_samples import pixel_rules, scene_features
 from geotl.experiments.recipe import Recipe, load, resolve_sample
 from geotl.imagery.scene import Scene, open_scene
 from geotl.imagery.sensors import get_sensor
+from geotl.imagery.stacked import own_bands
 from geotl.inference.typical_choice import FEW_LABELS
 from geotl.labelling.feature_tiles import TilePlace
 from geotl.labelling.fitting import Fitting, project_recipe
 from geotl.labelling.label_set import LabelClass, LabelSet, PlacedLabel
-from geotl.labelling.learner import training_features
+from geotl.labelling.learner import training_features, without_random
 from geotl.labelling.next_places import (
     COUNT,
     MAX_CANDIDATES,
@@ -55,13 +62,14 @@ from geotl.labelling.next_places import (
     next_places,
 )
 from geotl.labelling.placed_pixels import PlacedPixels, waiting_for
+from geotl.models.pixel_features import BANDS, WIDE, Features
 from geotl.models.pixel_model import PixelModel
 
 HERE = Path(__file__).resolve().parent.parent
 OSM = "gis_osm_landuse-water_a_free_1_area-10000-to-500000.gpkg"
 POOL, TESTED, TEST_SHARE = 9000, 3000, 0.4
 NEAR_PX, BLOCK_PX = 4, {"sample": 128, "havel": 200}  # of 10 m
-WAYS = ("suggested", "random")
+WAYS = ("suggested", "random", "corrected")
 WHERE = ("scene", "blocks")
 
 
@@ -72,6 +80,7 @@ class Ground:
     Attributes:
         name: of the data set.
         pixels: describes pixels of the scene.
+        networks: whose stages describe them too; None without weights.
         recipe: of a project there.
         places: rows and columns [m,2].
         truth: class of each, by its position among `classes` [m].
@@ -80,6 +89,7 @@ class Ground:
 
     name: str
     pixels: PlacedPixels
+    networks: DeepNetworks | None
     recipe: Recipe
     places: Int64s
     truth: Int64s
@@ -94,11 +104,14 @@ class Ground:
         ]
         return LabelSet(len(points), tuple(classes), tuple(points))
 
+    def features(self, rows: Int64s) -> Features:
+        """Features [D,n] by block of some of the places."""
+        return self.pixels.described([(int(r), int(c)) for r, c in self.places[rows]])[0]
+
     def candidates(self, rows: Int64s) -> Candidates:
         """Some of the places, as the page chooses from."""
-        places = self.places[rows]
-        features, _ = self.pixels.described([(int(r), int(c)) for r, c in places])
-        return Candidates(TilePlace(1, 0, 0), np.arange(len(rows)), places, features)
+        features = {name: self.features(rows)[name] for name in (BANDS, WIDE)}
+        return Candidates(TilePlace(1, 0, 0), np.arange(len(rows)), self.places[rows], features)
 
 
 @dataclass(frozen=True)
@@ -116,7 +129,7 @@ def _middle(place: Int64s) -> shapely.Point:
 # --- data sets
 
 
-def sample_ground(_: Path) -> Ground:
+def sample_ground(_: Path, weights: Path | None) -> Ground:
     """The sample scene with truth.tif."""
     with rasterio.open(resolve_sample("truth", "sample:truth.tif")) as truth:
         values, tags = truth.read(1).astype(np.int64), truth.tags()
@@ -126,10 +139,11 @@ def sample_ground(_: Path) -> Ground:
     path, sensor = resolve_sample("scene", "sample:scene.tif"), "sentinel2_l2a_n0400"
     bands = load("sample_pixels").data.bands
     scene = open_scene(path, get_sensor(sensor), bands)
-    return _ground("sample", scene, np.where(known, np.searchsorted(codes, values), -1), names)
+    classes = np.where(known, np.searchsorted(codes, values), -1)
+    return _ground("sample", scene, classes, names, weights)
 
 
-def havel_ground(data: Path) -> Ground:
+def havel_ground(data: Path, weights: Path | None) -> Ground:
     """The Havel scene with the classes of OpenStreetMap's polygons."""
     folder = data / "sentinel2_l1c_havel"
     scene, mapping = open_scene(folder, get_sensor("sentinel2_l1c")), load("havel_osm").labels.names
@@ -143,21 +157,27 @@ def havel_ground(data: Path) -> Ground:
         transform=rasterio.Affine(*grid.transform),
         dtype="int16",
     )
-    return _ground("havel", scene, classes.astype(np.int64), polygons.classes)
+    return _ground("havel", scene, classes.astype(np.int64), polygons.classes, weights)
 
 
-def _ground(name: str, scene: Scene, classes: Int64s, names: tuple[str, ...]) -> Ground:
+def _ground(
+    name: str, scene: Scene, classes: Int64s, names: tuple[str, ...], weights: Path | None
+) -> Ground:
     """Pixels of known class, drawn at random, and described once for all seeds."""
-    recipe = project_recipe(scene)
+    recipe = project_recipe(scene, weights)
     of = scene_features([scene], scene.sensor, recipe.pixels)
-    pixels = PlacedPixels(scene, of, pixel_rules(recipe))
+    networks = deep_networks(without_random(recipe), scene.sensor, own_bands(scene))
+    pixels = PlacedPixels(scene, of, pixel_rules(recipe), networks)
     known = np.argwhere(classes >= 0)
     places = known[np.sort(np.random.default_rng(0).permutation(len(known))[:POOL])]
     pixels.described([(int(row), int(col)) for row, col in places])
-    return Ground(name, pixels, recipe, places, classes[tuple(places.T)], names)
+    return Ground(name, pixels, networks, recipe, places, classes[tuple(places.T)], names)
 
 
-GROUNDS: dict[str, Callable[[Path], Ground]] = {"sample": sample_ground, "havel": havel_ground}
+GROUNDS: dict[str, Callable[[Path, Path | None], Ground]] = {
+    "sample": sample_ground,
+    "havel": havel_ground,
+}
 
 
 # --- a trial
@@ -198,7 +218,14 @@ def fitted(ground: Ground, clicks: Sequence[int]) -> tuple[PixelModel | None, La
         return None, known
     fitting = Fitting(ground.recipe, samples)
     fusion = fitting.fusion(fitting.every, quick=True)
-    return fusion.model(samples.of, samples.classes, None), known
+    deep = None if ground.networks is None else ground.networks.pretrained
+    return fusion.model(samples.of, samples.classes, deep), known
+
+
+def mapped(ground: Ground, model: PixelModel, rows: Int64s) -> Int64s:
+    """The class that a model gives some of the places, by its position among the ground's."""
+    names = np.array([ground.classes.index(name) for name in model.classes])
+    return names[model.log_probabilities(ground.features(rows)).argmax(axis=1)]
 
 
 def random_clicks(_: Ground, trial: Trial, count: int, seed: int) -> list[int]:
@@ -214,11 +241,37 @@ def suggested_clicks(ground: Ground, trial: Trial, count: int, seed: int) -> lis
     while len(clicks) < count:
         model, known = fitted(ground, clicks)
         few = model is None or known.labels < FEW_LABELS
-        chances = None if model is None or few else model.probabilities(candidates.features).T
+        chances = None
+        if model is not None and not few:
+            chances = model.probabilities(ground.features(trial.free)).T
         wanted = next_places(candidates, known, of, chances, min(COUNT, count - len(clicks)))
         chosen = [number[place.row, place.col] for place in wanted]
         clicks += chosen or random_clicks(ground, trial, count - len(clicks), seed)
     return clicks
+
+
+def corrected_clicks(ground: Ground, trial: Trial, count: int, seed: int) -> list[int]:
+    """Suggested places until there is a map, then the middles of its widest wrong places."""
+    first = suggested_clicks(ground, trial, count, seed)
+    clicks: list[int] = []
+    while len(clicks) < count:
+        model, _ = fitted(ground, clicks)
+        wrong = None if model is None else widest_wrong(ground, model, trial.free)
+        if wrong is None or wrong in clicks:
+            wrong = next(one for one in first if one not in clicks)
+        clicks.append(wrong)
+    return clicks
+
+
+def widest_wrong(ground: Ground, model: PixelModel, free: Int64s) -> int | None:
+    """The wrongly mapped place that is farthest from all others but those of its class; or None."""
+    truth, where = ground.truth[free], ground.places[free]
+    wrong, best = mapped(ground, model, free) != truth, (0.0, -1)
+    for number in np.unique(truth[wrong]):
+        inside = wrong & (truth == number)
+        reach = cKDTree(where[~inside]).query(where[inside])[0] if not inside.all() else np.ones(1)
+        best = max(best, (float(reach.max()), int(free[inside][reach.argmax()])))
+    return None if best[1] < 0 else best[1]
 
 
 def accuracy(ground: Ground, tested: Int64s, clicks: Sequence[int]) -> tuple[float, bool]:
@@ -227,16 +280,13 @@ def accuracy(ground: Ground, tested: Int64s, clicks: Sequence[int]) -> tuple[flo
     model, _ = fitted(ground, clicks)
     if model is None:
         return float(np.mean(truth == np.bincount(ground.truth[list(clicks)]).argmax())), False
-    features = ground.candidates(tested).features
-    predicted = model.log_probabilities(features).argmax(axis=1)
-    names = np.array([ground.classes.index(name) for name in model.classes])
-    return float(np.mean(names[predicted] == truth)), True
+    return float(np.mean(mapped(ground, model, tested) == truth)), True
 
 
 def run(ground: Ground, seed: int, counts: Sequence[int], where: str) -> list[dict[str, object]]:
-    """Both labs of one seed: a record for each number of clicks."""
+    """All labs of one seed: a record for each number of clicks."""
     trial = trial_of(ground, seed, where)
-    ways = dict(zip(WAYS, (suggested_clicks, random_clicks), strict=True))
+    ways = dict(zip(WAYS, (suggested_clicks, random_clicks, corrected_clicks), strict=True))
     clicks = {way: click(ground, trial, max(counts), seed) for way, click in ways.items()}
     every = np.concatenate([*clicks.values()])
     tested = trial.tested[~near(ground, trial.tested, every, NEAR_PX)][:TESTED]
@@ -254,25 +304,23 @@ def run(ground: Ground, seed: int, counts: Sequence[int], where: str) -> list[di
 
 
 def line(rows: Sequence[dict[str, object]], count: int) -> str:
-    """Accuracies of both labs after some clicks, and the paired difference."""
+    """Accuracies of all labs after some clicks, and the paired differences from random places."""
     mine = [row for row in rows if row["clicks"] == count]
     by_way = {way: [row for row in mine if row["way"] == way] for way in WAYS}
-    a, b = (np.array([row["accuracy"] for row in by_way[way]]) * 100 for way in WAYS)
-    mean, low, high = mean_interval(a - b)
+    shares = {way: np.array([row["accuracy"] for row in by_way[way]]) * 100 for way in WAYS}
     maps = " / ".join(str(sum(bool(row["map"]) for row in by_way[way])) for way in WAYS)
     seen = " / ".join(
         f"{np.mean([float(str(row['classes'])) for row in by_way[way]]):.1f}" for way in WAYS
     )
-    gain = f"{mean:+.1f} [{low:+.1f}, {high:+.1f}]"
-    cells = [
-        f"{mine[0]['data']}, {mine[0]['tested']}, {count}",
-        f"{a.mean():.1f}",
-        f"{b.mean():.1f}",
-        gain,
-        maps,
-        seen,
-    ]
+    gains = [_gain(shares[way] - shares["random"]) for way in WAYS if way != "random"]
+    means = [f"{shares[way].mean():.1f}" for way in WAYS]
+    cells = [f"{mine[0]['data']}, {mine[0]['tested']}, {count}", *means, *gains, maps, seen]
     return f"| {' | '.join(cells)} |"
+
+
+def _gain(differences: Float64s) -> str:
+    mean, low, high = mean_interval(differences)
+    return f"{mean:+.1f} [{low:+.1f}, {high:+.1f}]"
 
 
 def parsed() -> argparse.Namespace:
@@ -282,6 +330,7 @@ def parsed() -> argparse.Namespace:
     parser.add_argument("--seeds", type=int, default=10)
     parser.add_argument("--clicks", type=int, nargs="+", default=[10, 20, 40, 80, 160])
     parser.add_argument("--tested", nargs="+", choices=WHERE, default=[*WHERE])
+    parser.add_argument("--weights", type=Path, help="file of a network's weights")
     parser.add_argument("--json", type=Path, help="file for every record")
     return parser.parse_args()
 
@@ -289,10 +338,10 @@ def parsed() -> argparse.Namespace:
 def main() -> None:
     args, every = parsed(), list[dict[str, object]]()
     folder = Path(os.environ.get("GEOTL_DATA", HERE.parent / "shared" / "data"))
-    print("| data, tested, clicks | suggested | random | difference | maps | classes labelled |")
-    print("|---|---|---|---|---|---|")
+    heads = ["data, tested, clicks", *WAYS, "suggested - random", "corrected - random"]
+    print(f"| {' | '.join([*heads, 'maps', 'classes labelled'])} |\n{'|---' * 8}|")
     for name in args.data:
-        begun, ground = time.perf_counter(), GROUNDS[name](folder)
+        begun, ground = time.perf_counter(), GROUNDS[name](folder, args.weights)
         for where in args.tested:
             rows: list[dict[str, object]] = []
             for seed in range(args.seeds):

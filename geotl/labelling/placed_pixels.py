@@ -33,7 +33,7 @@ from geotl.io.raster import Grid
 from geotl.labelling.label_set import LabelSet, PlacedLabel
 from geotl.models.pixel_features import PixelFeatures
 
-MIN_LABELS, MIN_CLASSES = 3, 2  # labels of so many classes that a first model needs
+MIN_CLASSES = 2  # with a label, that a first model needs
 LABELS_FILE = Path("labels.gpkg")
 
 
@@ -148,14 +148,12 @@ def _key(label: PlacedLabel) -> tuple[int, bytes]:
 def waiting_for(samples: PixelSamples, labels: LabelSet) -> str | None:
     """What is missing for a first model, in one line; None where nothing is.
 
-    A model needs `MIN_LABELS` labels of each of `MIN_CLASSES` classes; a class with fewer takes
-    part all the same.
+    A model needs a label of each of `MIN_CLASSES` classes.
     """
     counts = Counter(samples.placement.labels.values())
-    enough = [name for name, count in counts.items() if count >= MIN_LABELS]
-    if len(enough) >= MIN_CLASSES:
+    if len(counts) >= MIN_CLASSES:
         return None
-    needed = f"{MIN_CLASSES} classes with {MIN_LABELS} labels each are needed for a first map"
+    needed = f"{MIN_CLASSES} classes with a label each are needed for a first map"
     names = [name_of(one.name) or "" for one in labels.classes]
     have = ", ".join(f"{name} has {counts[name]}" for name in names) or "there is no class yet"
     unusable = len(samples.placement.rejected)

@@ -387,7 +387,7 @@ def test_a_new_map_replaces_the_old_without_a_gap(page: Any, served: Served) -> 
 def test_the_map_goes_when_labels_no_longer_allow_one(page: Any, served: Served) -> None:
     served.model.show()
     becomes(page, "document.getElementById('model-state').textContent.includes('Quick')")
-    served.events.publish("waiting", message="2 classes with 3 labels each are needed")
+    served.events.publish("waiting", message="2 classes with a label each are needed")
     becomes(page, "document.getElementById('model-state').textContent.includes('needed')")
 
 
