@@ -10,10 +10,10 @@ One lab clicks the ten places that the page suggests, then the next ten, and so 
 places drawn at random; a third, as soon as there is a map, clicks the middle of the widest place
 that the map has wrong, click after click (before, the suggestions). After so many clicks the page's
 quick model is fitted and tested on 3,000 pixels drawn at random, each of which counts alike:
-`scene`, all over the scene, at least 40 m from any click of all labs; `blocks`, in two fifths of the
-blocks that each seed lays over the scene, where nobody clicks, nor nearer than the widest window
-reaches. Where the page has no map yet (a label of each of two classes is needed) the commonest class
-among the labels is tested.
+`scene`, all over the scene, at least 40 m from any click of all labs; `blocks`, in two fifths of
+the blocks that each seed lays over the scene, where nobody clicks, nor nearer than the widest
+window reaches. Where the page has no map yet (a label of each of two classes is needed) the
+commonest class among the labels is tested.
 
 With --weights the network's stages take part, as in `geotl label --weights`.
 
